@@ -1,0 +1,1 @@
+"""Apply: make one database accept the pending value, and prove it."""

@@ -1,0 +1,1 @@
+"""Record: append one signed entry to the audit log."""

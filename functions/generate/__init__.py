@@ -1,0 +1,1 @@
+"""Prepare: claim a generation and stage its value in every store."""

@@ -1,0 +1,1 @@
+"""Commit: promote the pending value in every store."""

@@ -1,0 +1,1 @@
+"""Lockstep rotates database credentials in AWS and OCI, in step, without a gap in which a login fails."""

@@ -1,0 +1,99 @@
+"""What stands in the two secrets of a credential, as text.
+
+`app_user` has the field names of AWS's RDS secrets, so that tools which read those read it too
+(https://docs.aws.amazon.com/secretsmanager/latest/userguide/reference_secret_json_structure.html).
+`connection_blob` has connection metadata and DSNs without any password.
+"""
+
+import json
+from typing import Any
+
+from lockstep.errors import SecretMalformedError
+from lockstep.model import CredentialValue, Engine, Login, SecretStr
+from lockstep.plan import Credential, DatabaseServer
+
+PLACEHOLDER = "placeholder"
+MAX_SECRET_BYTES = 25_600
+"""What OCI Vault takes; AWS takes 65,536."""
+
+_DSN_SCHEMES = {Engine.MYSQL: "mysql", Engine.MARIADB: "mariadb", Engine.POSTGRESQL: "postgresql"}
+
+
+def encode_app_user(value: CredentialValue, credential: Credential) -> str:
+    """The text of `app_user`: the same for the same value and plan."""
+    server = credential.primary
+    return _text(
+        {
+            "dbname": server.dbname,
+            "engine": server.engine.value,
+            "generation": value.generation,
+            "host": server.host,
+            "password": value.login.password.reveal(),
+            "port": server.port,
+            "username": value.login.username,
+        }
+    )
+
+
+def encode_connection_blob(value: CredentialValue, credential: Credential) -> str:
+    """The text of `connection_blob`: every database of the credential, no password."""
+    return _text(
+        {
+            "credential": credential.id,
+            "databases": {s.name: _connection(s, value.login.username) for s in credential.servers},
+            "generation": value.generation,
+            "username": value.login.username,
+        }
+    )
+
+
+def _connection(server: DatabaseServer, username: str) -> dict[str, Any]:
+    return {
+        "dbname": server.dbname,
+        "dsn": f"{_DSN_SCHEMES[server.engine]}://{username}@{server.host}:{server.port}/{server.dbname}",
+        "engine": server.engine.value,
+        "host": server.host,
+        "port": server.port,
+        "tls": server.plaintext is None,
+    }
+
+
+def _text(document: dict[str, Any]) -> str:
+    return json.dumps(document, sort_keys=True, separators=(",", ":"))
+
+
+def decode_app_user(text: str, *, store: str, secret: str) -> tuple[Login | None, int]:
+    """The login in `app_user` (None: a placeholder) and the generation that its text claims (0: none).
+
+    Raises:
+        SecretMalformedError: It is neither.
+    """
+    document = _document(text, store=store, secret=secret)
+    if PLACEHOLDER in document and "username" not in document and "password" not in document:
+        return None, 0
+    username, password = document.get("username"), document.get("password")
+    if not (isinstance(username, str) and isinstance(password, str) and username and password):
+        raise SecretMalformedError(store=store, secret=secret)
+    return Login(username, SecretStr(password)), _generation(document)
+
+
+def decode_blob_generation(text: str, *, store: str, secret: str) -> int:
+    """The generation that `connection_blob` claims; 0 where it has none or is a placeholder."""
+    return _generation(_document(text, store=store, secret=secret))
+
+
+def _generation(document: dict[str, Any]) -> int:
+    generation = document.get("generation", 0)
+    is_generation = isinstance(generation, int) and not isinstance(generation, bool) and generation >= 0
+    return generation if is_generation else 0
+
+
+def _document(text: str, *, store: str, secret: str) -> dict[str, Any]:
+    try:
+        document = json.loads(text) if len(text) <= MAX_SECRET_BYTES else None
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict):
+        # The parser's own message quotes the text, so it is dropped.
+        raise SecretMalformedError(store=store, secret=secret)
+    return document

@@ -1,0 +1,1 @@
+"""One driver per engine, behind `lockstep.ports.Database`."""

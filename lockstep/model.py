@@ -1,0 +1,190 @@
+"""The nouns of the protocol. Frozen, without I/O.
+
+A *generation* is a positive integer that names one value of a credential; it only grows. Generation 0 is what
+stood in the stores before Lockstep: a login that is taken over, or a placeholder.
+"""
+
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, NoReturn, final
+
+MASK = "**********"
+
+
+@final
+class SecretStr:
+    """A string that cannot be printed, formatted, logged, compared in variable time or pickled by accident."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """The string itself. Every call of this is a place to look at in a review."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return f"SecretStr({MASK!r})"
+
+    def __str__(self) -> str:
+        return MASK
+
+    def __format__(self, spec: str) -> str:
+        return MASK
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, SecretStr):
+            return NotImplemented
+        return hmac.compare_digest(self._value.encode(), other._value.encode())
+
+    __hash__ = None  # type: ignore[assignment]  # a hash of a password is a hint at the password
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        raise TypeError("a SecretStr is not pickled or copied")
+
+
+class Strategy(StrEnum):
+    """How a database accepts the pending value beside the current one."""
+
+    DUAL_PASSWORD = "dual_password"  # noqa: S105 - the name of a strategy
+    ALTERNATING_USERS = "alternating_users"
+
+
+class Engine(StrEnum):
+    """Kinds of database server."""
+
+    MYSQL = "mysql"
+    MARIADB = "mariadb"
+    POSTGRESQL = "postgresql"
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """What a client shows a database."""
+
+    username: str
+    password: SecretStr
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialValue:
+    """One value of a credential, named by its generation."""
+
+    generation: int
+    login: Login
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredValue:
+    """What a store serves as current.
+
+    Attributes:
+        login: None where the secret holds a placeholder.
+        generation: The generation under which Lockstep wrote this version; 0 for a version that Lockstep did
+            not write, whatever its text says.
+        blob_generation: The same for the `connection_blob` secret.
+        version: The store's own name of the version, for references and for the audit entry.
+    """
+
+    login: Login | None
+    generation: int
+    blob_generation: int
+    version: str
+
+
+class ClaimKind(StrEnum):
+    """Why there is a generation in flight."""
+
+    NEW = "new"
+    HEAL = "heal"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """The one generation in flight, as the lock record names it.
+
+    Attributes:
+        kind: `new` has a password of its own, `heal` gives the login that works a new generation.
+        generation: The pending generation.
+        base_generation: The current generation when the claim was made.
+        previous_generation: The generation before base, to be proven dead; None where there is none.
+        rotation_id: The run that made the claim; another run that finishes it has adopted it.
+    """
+
+    kind: ClaimKind
+    generation: int
+    base_generation: int
+    previous_generation: int | None
+    rotation_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChainHead:
+    """The newest entry of an audit stream."""
+
+    seq: int
+    hash: str
+    rotation_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockRecord:
+    """The lock's item. Absent attributes are None. Times are aware, whole seconds."""
+
+    credential_id: str
+    holder: str | None = None
+    fence: int = 0
+    expires_at: datetime | None = None
+    claim: Claim | None = None
+    current_generation: int | None = None
+    previous_generation: int | None = None
+    highest_generation: int = 0
+    next_due_at: datetime | None = None
+    not_before: datetime | None = None
+    heads: Mapping[str, ChainHead] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """Proof of having acquired the lock: what every write of this run is conditional on."""
+
+    credential_id: str
+    holder: str
+    fence: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """What a finished rotation writes when it gives the lock back."""
+
+    current_generation: int
+    previous_generation: int | None
+    next_due_at: datetime
+    not_before: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """When a credential may and must rotate.
+
+    Attributes:
+        interval: From the start of one rotation to the next.
+        overlap: How long the previous value goes on logging in after a newer one was promoted.
+        tolerance: How much too early a trigger may come and still count as due.
+    """
+
+    interval: timedelta
+    overlap: timedelta
+    tolerance: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PasswordPolicy:
+    """What a generated password looks like: `length` characters, at least one of each of `classes`."""
+
+    length: int
+    classes: tuple[str, ...]

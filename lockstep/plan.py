@@ -1,0 +1,377 @@
+"""What to rotate: `lockstep.yaml`, parsed and checked before anything runs.
+
+Every mistake is reported at once, each with its path in the file and what would be right. An unknown key is a
+mistake. A plan that loads can be rotated by either runner.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError
+
+from lockstep.errors import InvalidPlanError
+from lockstep.model import Engine, PasswordPolicy, Schedule, Strategy
+
+PLAINTEXT_CONSENT = "passwords may cross this network unencrypted"
+
+_DURATION = re.compile(r"(\d+)\s*(s|m|h|d)")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def _duration(value: object) -> timedelta:
+    if isinstance(value, timedelta):
+        return value
+    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if not match:
+        raise ValueError("write a duration as a number and a unit, for example 90s, 20m, 2h or 7d")
+    return timedelta(**{_UNITS[match[2]]: int(match[1])})
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
+SecretName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9/_+=.@-]{1,200}$")]
+Username = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,30}$")]
+Host = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,253}$")]
+Ocid = Annotated[str, StringConstraints(pattern=r"^ocid1\.[a-z0-9.]+[A-Za-z0-9._-]*$")]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Tls(_Section):
+    """How the server's certificate is verified: by this CA, for the host name in `host`."""
+
+    ca_file: Annotated[
+        Path | None, Field(description="PEM file, relative to the plan; none: the system's CAs")
+    ] = None
+
+
+class DatabaseServer(_Section):
+    """A server on which every live generation must log in."""
+
+    name: Name
+    engine: Engine
+    host: Host
+    port: Annotated[int, Field(ge=1, le=65535)]
+    dbname: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_$-]{0,62}$")]
+    tls: Tls | None = None
+    plaintext: Literal["passwords may cross this network unencrypted"] | None = None
+    admin_secret: SecretName
+
+    @model_validator(mode="after")
+    def _tls_or_consent(self) -> Self:
+        if (self.tls is None) == (self.plaintext is None):
+            raise ValueError(f"give either `tls: {{}}` or `plaintext: {PLAINTEXT_CONSENT}`")
+        return self
+
+
+class AwsSecretsManager(_Section):
+    """The AWS store."""
+
+    kind: Literal["aws-secrets-manager"]
+    name: Name = "aws"
+    region: str
+
+
+class OciVault(_Section):
+    """The OCI store: each secret is a ring of `ring` plain secrets."""
+
+    kind: Literal["oci-vault"]
+    name: Name = "oci"
+    region: str
+    compartment_id: Ocid
+    vault_id: Ocid
+    ring: Annotated[int, Field(ge=1, le=16)] = 4
+
+
+StoreConfig = Annotated[AwsSecretsManager | OciVault, Field(discriminator="kind")]
+
+
+class LockTable(_Section):
+    """The DynamoDB table that says who may rotate."""
+
+    table: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{3,255}$")]
+    region: str
+
+
+class AwsAudit(_Section):
+    """The AWS stream: S3 with Object Lock, signed in KMS."""
+
+    bucket: Annotated[str, StringConstraints(pattern=r"^[a-z0-9.-]{3,63}$")]
+    region: str
+    mac_key: Annotated[str, Field(description="id, alias or ARN of a KMS HMAC_256 key", min_length=1)]
+    storage_class: Literal["GLACIER_IR", "STANDARD", "STANDARD_IA"] = "GLACIER_IR"
+    retention: Duration = timedelta(days=400)
+
+
+class OciAudit(_Section):
+    """The OCI stream: an Archive bucket, signed with a key from a Vault secret."""
+
+    bucket: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,256}$")]
+    namespace: str
+    region: str
+    mac_secret: SecretName
+
+
+class Audit(_Section):
+    """One stream for each cloud that runs rotations."""
+
+    aws: AwsAudit
+    oci: OciAudit | None = None
+
+
+class AwsRunner(_Section):
+    """Step Functions; `oci_key_secret` holds the API key with which it reaches OCI."""
+
+    oci_key_secret: SecretName | None = None
+
+
+class OciRunner(_Section):
+    """The OCI function; `aws_key_secret` holds the access key with which it reaches AWS."""
+
+    aws_key_secret: SecretName
+
+
+class Runners(_Section):
+    """Who rotates."""
+
+    aws: AwsRunner = AwsRunner()
+    oci: OciRunner | None = None
+
+
+class Password(_Section):
+    """What new passwords look like."""
+
+    length: Annotated[int, Field(ge=16, le=64)] = 32
+    classes: Annotated[
+        tuple[Annotated[str, StringConstraints(pattern=r"^[!-~]{1,94}$")], ...],
+        Field(min_length=1, max_length=8),
+    ] = ("abcdefghijkmnopqrstuvwxyz", "ABCDEFGHJKLMNPQRSTUVWXYZ", "23456789", "-_.~")
+
+    @model_validator(mode="after")
+    def _strong_enough(self) -> Self:
+        if len(set("".join(self.classes))) < 26:  # noqa: PLR2004 - one alphabet
+            raise ValueError("give classes with at least 26 different characters together")
+        return self
+
+
+class SecretNames(_Section):
+    """The names of the two secrets in AWS; in OCI a slash becomes a dot and the slot's number follows."""
+
+    app_user: SecretName
+    connection_blob: SecretName
+
+
+class Credential(_Section):
+    """One logical login."""
+
+    id: SecretName
+    strategy: Strategy
+    username: Username
+    alternates: tuple[Username, Username] | None = None
+    interval: Duration = timedelta(minutes=20)
+    tolerance: Duration = timedelta(seconds=60)
+    overlap: Duration | None = None
+    password: Password = Password()
+    secrets: SecretNames | None = None
+    databases: Annotated[tuple[Name, ...], Field(min_length=1)]
+    servers: Annotated[
+        tuple[DatabaseServer, ...], Field(exclude=True, description="filled in by the plan")
+    ] = ()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.interval < timedelta(minutes=2):
+            raise ValueError("interval: two minutes at least")
+        if self.tolerance * 2 > self.interval / 2:
+            raise ValueError("tolerance: a quarter of the interval at most")
+        if self.overlap is not None and self.overlap > self.interval - self.tolerance:
+            raise ValueError(
+                "overlap: at most interval minus tolerance, or the next trigger always comes too early "
+                "and every second rotation is skipped"
+            )
+        if self.strategy is Strategy.DUAL_PASSWORD and self.alternates:
+            raise ValueError("alternates: only with strategy alternating_users")
+        if self.alternates and len(set(self.alternates)) != len(self.alternates):
+            raise ValueError("alternates: two different usernames")
+        return self
+
+    @property
+    def usernames(self) -> tuple[str, ...]:
+        """The logins that the credential uses: one with dual passwords, two with alternating users."""
+        if self.strategy is Strategy.DUAL_PASSWORD:
+            return (self.username,)
+        return self.alternates or (f"{self.username}_a", f"{self.username}_b")
+
+    @property
+    def owner(self) -> str:
+        """The role that owns objects, with alternating users on PostgreSQL."""
+        return f"{self.username}_owner"
+
+    @property
+    def schedule(self) -> Schedule:
+        """Interval, overlap and tolerance, defaults filled in."""
+        overlap = self.interval - 2 * self.tolerance if self.overlap is None else self.overlap
+        return Schedule(interval=self.interval, overlap=overlap, tolerance=self.tolerance)
+
+    @property
+    def password_policy(self) -> PasswordPolicy:
+        """The policy for the password source."""
+        return PasswordPolicy(length=self.password.length, classes=self.password.classes)
+
+    @property
+    def secret_names(self) -> SecretNames:
+        """Defaults filled in: the id itself, and `connection_blob` beside it."""
+        if self.secrets:
+            return self.secrets
+        parent, _, _ = self.id.rpartition("/")
+        blob = f"{parent}/connection_blob" if parent else f"{self.id}.connection_blob"
+        return SecretNames(app_user=self.id, connection_blob=blob)
+
+    @property
+    def primary(self) -> DatabaseServer:
+        """The database whose connection fields stand in `app_user`."""
+        return self.servers[0]
+
+
+class Plan(_Section):
+    """The whole file."""
+
+    version: Literal[1]
+    lock: LockTable
+    stores: Annotated[tuple[StoreConfig, ...], Field(min_length=1)]
+    audit: Audit
+    runners: Runners = Runners()
+    databases: Annotated[tuple[DatabaseServer, ...], Field(min_length=1)]
+    credentials: Annotated[tuple[Credential, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _references(self) -> Self:
+        problems = list(self._problems())
+        if problems:
+            raise ValueError("; ".join(problems))
+        by_name = {d.name: d for d in self.databases}
+        filled = tuple(
+            c.model_copy(update={"servers": tuple(by_name[n] for n in c.databases)}) for c in self.credentials
+        )
+        # Frozen for everybody else; the plan resolves its own references once.
+        object.__setattr__(self, "credentials", filled)
+        return self
+
+    def _problems(self) -> Iterator[str]:
+        yield from _repeated("databases: name", [d.name for d in self.databases])
+        yield from _repeated("stores: name", [s.name for s in self.stores])
+        yield from _repeated("stores: kind", [s.kind for s in self.stores])
+        yield from _repeated("credentials: id", [c.id for c in self.credentials])
+        names = [
+            n for c in self.credentials for n in (c.secret_names.app_user, c.secret_names.connection_blob)
+        ]
+        yield from _repeated("credentials: secret name", names + [d.admin_secret for d in self.databases])
+        engines = {d.name: d.engine for d in self.databases}
+        for i, credential in enumerate(self.credentials):
+            path = f"credentials[{i}]"
+            unknown = [n for n in credential.databases if n not in engines]
+            if unknown:
+                yield f"{path}.databases: no database is called {', '.join(unknown)}; there are {', '.join(engines)}"
+            used = {engines[n] for n in credential.databases if n in engines}
+            if Engine.POSTGRESQL in used and credential.strategy is Strategy.DUAL_PASSWORD:
+                yield f"{path}.strategy: PostgreSQL has one password a role; use alternating_users"
+            yield from _repeated(f"{path}.databases", list(credential.databases))
+        has_oci = any(isinstance(s, OciVault) for s in self.stores)
+        if has_oci and not self.runners.aws.oci_key_secret:
+            yield "runners.aws.oci_key_secret: needed, since a store is in OCI"
+        if self.runners.oci and not (has_oci and self.audit.oci):
+            yield "runners.oci: needs a store of kind oci-vault and audit.oci"
+
+    def credential(self, credential_id: str) -> Credential | None:
+        """The credential of that id."""
+        return next((c for c in self.credentials if c.id == credential_id), None)
+
+    def store(self, kind: type[AwsSecretsManager] | type[OciVault]) -> AwsSecretsManager | OciVault | None:
+        """The store of that kind, if the plan has one."""
+        return next((s for s in self.stores if isinstance(s, kind)), None)
+
+
+def _repeated(what: str, values: list[Any]) -> Iterator[str]:
+    for value, count in Counter(values).items():
+        if count > 1:
+            yield f"{what}: {value} stands {count} times; each must be unique"
+
+
+class PlanProblemsError(InvalidPlanError):
+    """The plan file is not valid."""
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+        super().__init__()
+
+
+def load_plan(file: Path) -> Plan:
+    """Read and check a plan; relative CA files are taken relative to it.
+
+    Raises:
+        PlanProblemsError: With every mistake, each as `path: what would be right`.
+    """
+    try:
+        text = file.read_text()
+    except OSError as e:
+        raise PlanProblemsError([f"{file}: cannot be read ({e.strerror})"]) from None
+    return parse_plan(text, base=file.parent)
+
+
+def parse_plan(text: str, *, base: Path) -> Plan:
+    """As `load_plan`, from a text."""
+    try:
+        document = YAML(typ="safe", pure=True).load(text)
+    except MarkedYAMLError as e:
+        line = e.problem_mark.line + 1 if e.problem_mark else 0
+        raise PlanProblemsError([f"line {line}: not valid YAML ({e.problem})"]) from None
+    if not isinstance(document, dict):
+        raise PlanProblemsError(["the file is not a mapping; start with `version: 1`"])
+    try:
+        plan = Plan.model_validate(document)
+    except ValidationError as e:
+        raise PlanProblemsError(
+            [_sentence(p) for p in e.errors(include_url=False, include_input=False)]
+        ) from None
+    return _resolve_files(plan, base)
+
+
+def _sentence(problem: Any) -> str:
+    path = ""
+    for part in problem["loc"]:
+        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    if problem["type"] == "extra_forbidden":
+        message = "unknown key"
+    return f"{path}: {message}" if path else message
+
+
+def _resolve_files(plan: Plan, base: Path) -> Plan:
+    def resolved(server: DatabaseServer) -> DatabaseServer:
+        if not (server.tls and server.tls.ca_file):
+            return server
+        ca_file = base / server.tls.ca_file
+        return server.model_copy(update={"tls": Tls(ca_file=ca_file)})
+
+    databases = tuple(resolved(d) for d in plan.databases)
+    by_name = {d.name: d for d in databases}
+    credentials = tuple(
+        c.model_copy(update={"servers": tuple(by_name[n] for n in c.databases)}) for c in plan.credentials
+    )
+    return plan.model_copy(update={"databases": databases, "credentials": credentials})

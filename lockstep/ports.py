@@ -1,0 +1,212 @@
+"""What the steps may ask of the world.
+
+Foreign exceptions never cross a port: each adapter turns them into one of `lockstep.errors`. No adapter retries;
+retries are said once, in `statemachine.asl.json`, for both clouds. Every call has a time-out.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from lockstep.model import (
+    ChainHead,
+    Claim,
+    CredentialValue,
+    Lease,
+    LockRecord,
+    Login,
+    PasswordPolicy,
+    Release,
+    SecretStr,
+    StoredValue,
+)
+from lockstep.plan import Credential
+
+
+class Clock(Protocol):
+    """Time, as the code under test sees it."""
+
+    def now(self) -> datetime:
+        """The wall clock, aware, UTC."""
+
+    def monotonic(self) -> float:
+        """Seconds that only grow, for bounded waits."""
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+
+
+class PasswordSource(Protocol):
+    """Where new passwords come from."""
+
+    def new_password(self, policy: PasswordPolicy) -> SecretStr:
+        """A fresh password that satisfies the policy."""
+
+
+class Store(Protocol):
+    """A secrets manager, for one credential's two secrets.
+
+    Errors of every method: the Store* families, SecretNotFoundError, SecretMalformedError.
+    """
+
+    @property
+    def name(self) -> str:
+        """The store's name in the plan."""
+
+    def read_current(self) -> StoredValue:
+        """What applications get now."""
+
+    def read_version(self, version: str) -> Login | None:
+        """The login in a version that `read_current` has named; None where it is gone or a placeholder."""
+
+    def read_generation(self, generation: int) -> CredentialValue | None:
+        """The value of a generation, current or not; None where the store holds none under that name."""
+
+    def stage(self, value: CredentialValue) -> CredentialValue:
+        """Make the value pending in both secrets, if nothing stands under its generation's name yet.
+
+        Returns what stands there afterwards, read back: the caller compares.
+        """
+
+    def promote(self, generation: int) -> None:
+        """Make the staged generation current in both secrets, by compare-and-set on what is current.
+
+        Done already is success. Raises FenceLostError where a higher generation is current, and
+        LostCompareAndSetError where the current version changed in between.
+        """
+
+    def serves(self, generation: int) -> bool:
+        """Whether the read side answers with this generation in both secrets."""
+
+    def version_of(self, generation: int) -> str:
+        """The store's own name of the version that holds a generation, for the audit entry."""
+
+    def prune(self) -> int:
+        """Get rid of superseded versions where the store does not do so by itself; how many."""
+
+
+class Stager(Protocol):
+    """A database under its advisory lock, on the very connection that makes the changes."""
+
+    def stage(self, *, current: Login | None, pending: Login) -> None:
+        """Make the database accept pending beside current; idempotent, current logs in throughout.
+
+        With current None there is nothing to keep alive.
+        """
+
+    def retire(self, *, drop: Login, keep: Login) -> None:
+        """Make `drop` dead; idempotent, `keep` logs in throughout."""
+
+
+class Database(Protocol):
+    """A server on which every live generation must log in.
+
+    Errors: DatabaseUnreachableError, DatabaseBusyError, AdvisoryLockBusyError, TlsVerificationError,
+    AccountLockedError, AdminCredentialRejectedError, PrivilegeMissingError, PasswordRefusedByPolicyError,
+    UnsupportedServerError, DatabaseRejectedError.
+    """
+
+    @property
+    def name(self) -> str:
+        """The database's name in the plan."""
+
+    @property
+    def plaintext(self) -> bool:
+        """Whether the plan allows connections without TLS."""
+
+    def accepts(self, login: Login) -> bool:
+        """Log in for real, on a new connection: True, or False for a wrong password or unknown user.
+
+        Anything else is an error: an outage never looks like a wrong password.
+        """
+
+    def exclusive(self) -> AbstractContextManager[Stager]:
+        """Hold the server's advisory lock for this credential; waits some seconds, then AdvisoryLockBusyError."""
+
+
+class Lock(Protocol):
+    """The lock table's item of one credential. Errors: LockTable*, FenceLostError."""
+
+    def read(self) -> LockRecord:
+        """The record, by a consistent read."""
+
+    def acquire(
+        self, *, holder: str, now: datetime, expires_at: datetime, force: bool, revoke_previous: bool
+    ) -> Lease | None:
+        """Take the lock if it is free, expired or already ours, and the credential is due; else None."""
+
+    def claim(self, lease: Lease, claim: Claim, *, replaces: Claim | None) -> None:
+        """Name the generation in flight, if none is (or exactly `replaces` is) and the lease holds.
+
+        The same claim standing already is success.
+        """
+
+    def require(self, lease: Lease, claim: Claim, *, now: datetime) -> LockRecord:
+        """A consistent read that shows the lease held, not expired, and the claim standing; else FenceLostError."""
+
+    def move_head(self, stream: str, head: ChainHead, *, after: ChainHead | None) -> None:
+        """Move an audit chain's head on, if it is still `after`; else LostCompareAndSetError."""
+
+    def release(self, lease: Lease, done: Release | None) -> None:
+        """Give the lock back. With `done` the claim is cleared and the schedule moves; without, both stay."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntrySummary:
+    """What an audit log tells of an entry without its body being read."""
+
+    seq: int
+    hash: str
+    previous_hash: str
+    rotation_id: str
+
+
+class AuditLog(Protocol):
+    """An append-only stream of signed entries. Errors: AuditLog*."""
+
+    @property
+    def stream(self) -> str:
+        """`aws` or `oci`."""
+
+    def put(self, body: bytes, summary: EntrySummary) -> bool:
+        """Write an entry if nothing stands at its seq; False where something does."""
+
+    def summary(self, seq: int) -> EntrySummary | None:
+        """What stands at seq, from the object's metadata."""
+
+    def read(self, seq: int) -> bytes | None:
+        """The body; None where there is none."""
+
+    def last_seq(self) -> int:
+        """The highest seq in the log; 0 where it is empty."""
+
+
+class Signer(Protocol):
+    """An HMAC-SHA-256 key. Errors: AuditLog*."""
+
+    @property
+    def key_id(self) -> str:
+        """Which key, for whoever verifies."""
+
+    def sign(self, digest: bytes) -> bytes:
+        """The MAC over 32 bytes."""
+
+    def verify(self, digest: bytes, mac: bytes) -> bool:
+        """Whether the MAC is this key's, compared in constant time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    """The world of one rotation, for one credential and one runner."""
+
+    runner: str
+    credential: Credential
+    stores: Sequence[Store]
+    databases: Mapping[str, Database]
+    lock: Lock
+    audit_log: AuditLog
+    signer: Signer
+    clock: Clock
+    passwords: PasswordSource
