@@ -1,0 +1,347 @@
+"""The whole world of a rotation in memory: every port, behaving as the contract suites say.
+
+`MemoryWorld` holds one credential's stores, databases and lock, and makes the ports of either runner. Every double
+has `faults`, so that a test can fail or crash a run before or after any single change.
+"""
+
+import hashlib
+import hmac
+import json
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from lockstep.errors import FenceLostError, LostCompareAndSetError
+from lockstep.model import (
+    ChainHead,
+    Claim,
+    Lease,
+    LockRecord,
+    Login,
+    PasswordPolicy,
+    Release,
+    SecretStr,
+    Strategy,
+)
+from lockstep.plan import PLAINTEXT_CONSENT, Credential, Plan, parse_plan
+from lockstep.ports import EntrySummary, Ports
+from tests.support.faults import Faults
+from tests.support.memory_database import Account, MemoryDatabase, MemoryStager
+from tests.support.memory_store import PLACEHOLDER_TEXT, MemoryStore, SecretKind
+
+__all__ = [
+    "EPOCH",
+    "PLACEHOLDER_TEXT",
+    "Account",
+    "CountingPasswords",
+    "FakeClock",
+    "Faults",
+    "MemoryAuditLog",
+    "MemoryDatabase",
+    "MemoryLock",
+    "MemorySigner",
+    "MemoryStager",
+    "MemoryStore",
+    "MemoryWorld",
+    "SecretKind",
+    "make_plan",
+    "make_ports",
+]
+
+EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class FakeClock:
+    """A clock that moves only when somebody sleeps or moves it."""
+
+    def __init__(self, now: datetime = EPOCH) -> None:
+        self._now = now
+        self._elapsed_seconds = 0.0
+
+    def now(self) -> datetime:
+        return self._now
+
+    def monotonic(self) -> float:
+        return self._elapsed_seconds
+
+    def sleep(self, seconds: float) -> None:
+        self._elapsed_seconds += seconds
+        self._now += timedelta(seconds=seconds)
+
+
+class CountingPasswords:
+    """The same passwords in the same order on every run, each different."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def new_password(self, policy: PasswordPolicy) -> SecretStr:
+        self.count += 1
+        dice = random.Random(self.count)  # noqa: S311 - a test wants what production must not have
+        obligatory = [dice.choice(c) for c in policy.classes]
+        free = dice.choices("".join(policy.classes), k=policy.length - len(obligatory))
+        return SecretStr("".join(obligatory + free))
+
+
+class MemoryLock:
+    """The lock record, with the conditions of the DynamoDB table."""
+
+    def __init__(self, credential_id: str) -> None:
+        self.faults = Faults()
+        self.record = LockRecord(credential_id=credential_id)
+
+    def read(self) -> LockRecord:
+        with self.faults.around("read"):
+            return self.record
+
+    def acquire(
+        self, *, holder: str, now: datetime, expires_at: datetime, force: bool, revoke_previous: bool
+    ) -> Lease | None:
+        with self.faults.around("acquire"):
+            r = self.record
+            free = r.holder in (None, holder) or (r.expires_at is not None and r.expires_at < now)
+            due = force or r.next_due_at is None or r.next_due_at <= now
+            overlap_over = (force and revoke_previous) or r.not_before is None or r.not_before <= now
+            if not (free and (r.claim or (due and overlap_over))):
+                return None
+            self.record = replace(r, holder=holder, expires_at=expires_at, fence=r.fence + 1)
+            return Lease(credential_id=r.credential_id, holder=holder, fence=self.record.fence)
+
+    def claim(self, lease: Lease, claim: Claim, *, replaces: Claim | None) -> None:
+        with self.faults.around("claim"):
+            r = self.record
+            if self._held(lease) and r.claim == claim:
+                return
+            if not (self._held(lease) and r.claim == replaces and r.highest_generation < claim.generation):
+                raise FenceLostError(credential=lease.credential_id, generation=claim.generation)
+            self.record = replace(r, claim=claim, highest_generation=claim.generation)
+
+    def require(self, lease: Lease, claim: Claim, *, now: datetime) -> LockRecord:
+        with self.faults.around("require"):
+            r = self.record
+            in_time = r.expires_at is not None and now < r.expires_at
+            if not (self._held(lease) and in_time and r.claim == claim):
+                raise FenceLostError(credential=lease.credential_id, generation=claim.generation)
+            return r
+
+    def move_head(self, stream: str, head: ChainHead, *, after: ChainHead | None) -> None:
+        with self.faults.around("move_head"):
+            if self.record.heads.get(stream) not in (after, head):
+                raise LostCompareAndSetError(credential=self.record.credential_id, stream=stream)
+            self.record = replace(self.record, heads={**self.record.heads, stream: head})
+
+    def release(self, lease: Lease, done: Release | None) -> None:
+        with self.faults.around("release"):
+            r = self.record
+            if r.fence != lease.fence or r.holder not in (None, lease.holder):
+                raise FenceLostError(credential=lease.credential_id)
+            self.record = replace(r, holder=None, expires_at=None)
+            if done:
+                self.record = replace(
+                    self.record,
+                    claim=None,
+                    current_generation=done.current_generation,
+                    previous_generation=done.previous_generation,
+                    next_due_at=done.next_due_at,
+                    not_before=done.not_before,
+                )
+
+    def _held(self, lease: Lease) -> bool:
+        return (self.record.holder, self.record.fence) == (lease.holder, lease.fence)
+
+
+class MemoryAuditLog:
+    """An append-only stream of entries."""
+
+    def __init__(self, stream: str) -> None:
+        self.faults = Faults()
+        self.entries: dict[int, tuple[bytes, EntrySummary]] = {}
+        self._stream = stream
+
+    @property
+    def stream(self) -> str:
+        return self._stream
+
+    def put(self, body: bytes, summary: EntrySummary) -> bool:
+        with self.faults.around("put"):
+            return self.entries.setdefault(summary.seq, (body, summary))[1] is summary
+
+    def summary(self, seq: int) -> EntrySummary | None:
+        with self.faults.around("summary"):
+            return self.entries[seq][1] if seq in self.entries else None
+
+    def read(self, seq: int) -> bytes | None:
+        with self.faults.around("read"):
+            return self.entries[seq][0] if seq in self.entries else None
+
+    def last_seq(self) -> int:
+        with self.faults.around("last_seq"):
+            return max(self.entries, default=0)
+
+
+class MemorySigner:
+    """An HMAC key."""
+
+    def __init__(self, key_id: str) -> None:
+        self.faults = Faults()
+        self._key_id = key_id
+        self._key = hashlib.sha256(key_id.encode()).digest()
+
+    @property
+    def key_id(self) -> str:
+        return self._key_id
+
+    def sign(self, digest: bytes) -> bytes:
+        with self.faults.around("sign"):
+            return hmac.digest(self._key, digest, "sha256")
+
+    def verify(self, digest: bytes, mac: bytes) -> bool:
+        with self.faults.around("verify"):
+            return hmac.compare_digest(hmac.digest(self._key, digest, "sha256"), mac)
+
+
+def make_plan(
+    *, databases: int = 2, stores: int = 2, strategy: Strategy = Strategy.DUAL_PASSWORD, **credential: object
+) -> Plan:
+    """A plan with one credential, `multi-cloud/app_user`.
+
+    Args:
+        databases: How many: `db-1`, `db-2` ….
+        stores: 1 for `aws`, 2 for `aws` and `oci`.
+        strategy: With dual passwords the databases are MySQL, with alternating users PostgreSQL.
+        credential: More keys of the credential, as in the file.
+    """
+    engine = "mysql" if strategy is Strategy.DUAL_PASSWORD else "postgresql"
+    vault = {"compartment_id": "ocid1.compartment.oc1..aaaa", "vault_id": "ocid1.vault.oc1.eu.aaaa"}
+    document = {
+        "version": 1,
+        "lock": {"table": "lockstep", "region": "eu-central-1"},
+        "stores": [
+            {"kind": "aws-secrets-manager", "region": "eu-central-1"},
+            {"kind": "oci-vault", "region": "eu-frankfurt-1", **vault},
+        ][:stores],
+        "audit": {
+            "aws": {"bucket": "lockstep-audit", "region": "eu-central-1", "mac_key": "alias/lockstep"},
+            "oci": {
+                "bucket": "lockstep-audit",
+                "namespace": "tenant",
+                "region": "eu-frankfurt-1",
+                "mac_secret": "lockstep.mac",
+            },
+        },
+        "runners": {
+            "aws": {"oci_key_secret": "lockstep/oci-key"},
+            **({"oci": {"aws_key_secret": "lockstep.aws-key"}} if stores > 1 else {}),
+        },
+        "databases": [
+            {
+                "name": f"db-{n}",
+                "engine": engine,
+                "host": f"db-{n}.example.com",
+                "port": 3306 if engine == "mysql" else 5432,
+                "dbname": "app",
+                "plaintext": PLAINTEXT_CONSENT,
+                "admin_secret": f"multi-cloud/admin-{n}",
+            }
+            for n in range(1, databases + 1)
+        ],
+        "credentials": [
+            {
+                "id": "multi-cloud/app_user",
+                "strategy": strategy.value,
+                "username": "app",
+                "databases": [f"db-{n}" for n in range(1, databases + 1)],
+                **credential,
+            }
+        ],
+    }
+    return parse_plan(json.dumps(document), base=Path())
+
+
+@dataclass(kw_only=True)
+class MemoryWorld:
+    """What both runners share, and each runner's own audit log and key."""
+
+    credential: Credential
+    stores: Mapping[str, MemoryStore]
+    databases: Mapping[str, MemoryDatabase]
+    lock: MemoryLock
+    clock: FakeClock = field(default_factory=FakeClock)
+    passwords: CountingPasswords = field(default_factory=CountingPasswords)
+    audit_logs: Mapping[str, MemoryAuditLog] = field(
+        default_factory=lambda: {r: MemoryAuditLog(r) for r in ("aws", "oci")}
+    )
+    signers: Mapping[str, MemorySigner] = field(
+        default_factory=lambda: {r: MemorySigner(f"{r}-key") for r in ("aws", "oci")}
+    )
+
+    @classmethod
+    def create(cls, plan: Plan | None = None, *, placeholder: bool = False) -> "MemoryWorld":
+        """A world before its first rotation.
+
+        Args:
+            plan: As `make_plan` makes it; only its first credential counts.
+            placeholder: The secrets hold a placeholder and nobody logs in. Otherwise they hold a login that
+                every database accepts, to be taken over.
+        """
+        plan = plan or make_plan()
+        credential = plan.credentials[0]
+        world = cls(
+            credential=credential,
+            stores={s.name: MemoryStore(s.name, credential) for s in plan.stores},
+            databases={
+                d.name: MemoryDatabase(d.name, credential.strategy, credential.usernames)
+                for d in credential.servers
+            },
+            lock=MemoryLock(credential.id),
+        )
+        if not placeholder:
+            world.hand_over(Login(credential.usernames[0], SecretStr("before-lockstep")))
+        return world
+
+    def hand_over(self, login: Login) -> None:
+        """Put a login in every store and every database, as people did before Lockstep."""
+        text = json.dumps({"username": login.username, "password": login.password.reveal()})
+        for store in self.stores.values():
+            store.edit("app_user", text)
+        for database in self.databases.values():
+            database.accounts[login.username].passwords = (login.password.reveal(),)
+
+    def ports(self, runner: str = "aws") -> Ports:
+        """The world as a runner sees it."""
+        return Ports(
+            runner=runner,
+            credential=self.credential,
+            stores=list(self.stores.values()),
+            databases=self.databases,
+            lock=self.lock,
+            audit_log=self.audit_logs[runner],
+            signer=self.signers[runner],
+            clock=self.clock,
+            passwords=self.passwords,
+        )
+
+    def locked_out(self) -> list[str]:
+        """Where the value that a store serves does not log in: empty, or invariant I1 is broken."""
+        return [
+            f"{store.name} at {database.name}"
+            for store in self.stores.values()
+            if (login := store.current_login())
+            for database in self.databases.values()
+            if login.password.reveal() not in database.accounts[login.username].passwords
+        ]
+
+
+def make_ports(
+    runner: str = "aws",
+    *,
+    databases: int = 2,
+    stores: int = 2,
+    strategy: Strategy = Strategy.DUAL_PASSWORD,
+    placeholder: bool = False,
+) -> Ports:
+    """The ports of a world that nobody else looks at; see `make_plan` and `MemoryWorld.create`."""
+    plan = make_plan(databases=databases, stores=stores, strategy=strategy)
+    return MemoryWorld.create(plan, placeholder=placeholder).ports(runner)
