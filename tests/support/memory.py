@@ -1,7 +1,7 @@
 """The whole world of a rotation in memory: every port, behaving as the contract suites say.
 
-`MemoryWorld` holds one credential's stores, databases and lock, and makes the ports of either runner. Every double
-has `faults`, so that a test can fail or crash a run before or after any single change.
+`MemoryWorld` holds one credential's stores, databases and lock, and makes the ports of either runner. Every
+double has `faults`, so that a test can fail or crash a run before or after any single change.
 """
 
 import hashlib
