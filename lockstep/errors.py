@@ -217,6 +217,10 @@ class AuditVerificationError(TerminalError):
     """The audit log does not verify."""
 
 
+class DeadlineExceededError(TerminalError):
+    """The run ran out of time; the next one goes on from here."""
+
+
 class UnexpectedError(TerminalError):
     """An error that Lockstep has no name for; its text is withheld since it may hold a secret."""
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, NoReturn, final
+from typing import NoReturn, final
 
 MASK = "**********"
 
@@ -43,7 +43,7 @@ class SecretStr:
 
     __hash__ = None  # type: ignore[assignment]  # a hash of a password is a hint at the password
 
-    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise TypeError("a SecretStr is not pickled or copied")
 
 

@@ -1,0 +1,147 @@
+"""ApplyDb: make one database accept the pending value beside base, and prove it by real logins.
+
+All of it under the database's advisory lock, held by the very connection that makes the change. An `ALTER USER`
+cannot check our fence, so the fence is read while that lock is held: a newer runner needs the same lock and cannot
+come between our check and our change, and a runner whose connection died has lost both.
+
+The same function probes candidates where the stores disagree, withdraws a pending value that some database refused
+by policy, and revokes base when an emergency asks for it: whatever needs a database happens here.
+"""
+
+from functions.generate.step import find_generation
+from lockstep.errors import (
+    AccountLockedError,
+    CurrentCredentialRejectedError,
+    InvalidRequestError,
+    PendingCredentialRejectedError,
+    PreviousCredentialAcceptedError,
+    StagedValueConflictError,
+)
+from lockstep.messages import (
+    ApplyRequest,
+    DatabaseOutcome,
+    DatabaseRequest,
+    DatabaseResult,
+    PreviousProof,
+    ProbeRequest,
+    ProbeResult,
+    RetireRequest,
+    RetireResult,
+)
+from lockstep.model import Claim, ClaimKind, Login
+from lockstep.ports import Database, Ports, Stager
+
+
+def run(request: DatabaseRequest, ports: Ports) -> DatabaseResult | ProbeResult | RetireResult:
+    """Do what the request's action says, on its one database.
+
+    Raises:
+        FenceLostError: Another run holds the lock; nothing was changed.
+        CurrentCredentialRejectedError: Base does not log in; nothing was changed.
+        PasswordRefusedByPolicyError: The server's policy refuses the pending password.
+        PendingCredentialRejectedError: The server took it but does not let it log in.
+        PreviousCredentialAcceptedError: A generation that should be dead still logs in.
+    """
+    database = ports.databases.get(request.database)
+    if database is None:
+        raise InvalidRequestError(database=request.database)
+    match request:
+        case ApplyRequest():
+            return _apply(request, ports, database)
+        case ProbeRequest():
+            return _probe(request, ports, database)
+        case RetireRequest():
+            return _retire(request, ports, database)
+
+
+def _apply(request: ApplyRequest, ports: Ports, database: Database) -> DatabaseResult:
+    claim = request.claim
+    pending = _login(ports, claim.generation)
+    if pending is None:
+        raise StagedValueConflictError(generation=claim.generation, database=database.name)
+    base = pending if claim.kind is ClaimKind.HEAL else _login(ports, claim.base_generation)
+
+    with database.exclusive() as stager:
+        outcome = _accept(request, ports, database, stager, base=base, pending=pending)
+        if not database.accepts(pending):
+            raise PendingCredentialRejectedError(database=database.name, generation=claim.generation)
+        if base and request.keep_base and not database.accepts(base):
+            raise CurrentCredentialRejectedError(database=database.name, generation=claim.base_generation)
+        previous = _prove_previous_dead(ports, database, claim, live=(pending, base))
+    return DatabaseResult(
+        database=database.name, outcome=outcome, previous=previous, plaintext=database.plaintext
+    )
+
+
+def _accept(
+    request: ApplyRequest,
+    ports: Ports,
+    database: Database,
+    stager: Stager,
+    *,
+    base: Login | None,
+    pending: Login,
+) -> DatabaseOutcome:
+    if database.accepts(pending):
+        return DatabaseOutcome.ALREADY_APPLIED
+    if base and not database.accepts(base):
+        # Under the advisory lock this is a fence of its own: the base of a run that was overtaken is dead.
+        raise CurrentCredentialRejectedError(database=database.name, generation=request.claim.base_generation)
+    ports.lock.require(request.rotation.lease, request.claim, now=ports.clock.now())
+    stager.stage(current=base, pending=pending)
+    return DatabaseOutcome.APPLIED
+
+
+def _prove_previous_dead(
+    ports: Ports, database: Database, claim: Claim, *, live: tuple[Login, Login | None]
+) -> PreviousProof:
+    if claim.previous_generation is None:
+        return PreviousProof.NONE
+    previous = _login(ports, claim.previous_generation)
+    if previous is None:
+        return PreviousProof.UNREADABLE
+    if previous in live:
+        return PreviousProof.NONE
+    _require_dead(database, previous, claim.previous_generation)
+    return PreviousProof.REFUSED
+
+
+def _probe(request: ProbeRequest, ports: Ports, database: Database) -> ProbeResult:
+    stores = {s.name: s for s in ports.stores}
+    accepted = []
+    for candidate in request.candidates:
+        if candidate.store not in stores:
+            raise InvalidRequestError(store=candidate.store)
+        login = stores[candidate.store].read_version(candidate.version)
+        accepted.append(bool(login and database.accepts(login)))
+    return ProbeResult(database=database.name, accepted=tuple(accepted))
+
+
+def _retire(request: RetireRequest, ports: Ports, database: Database) -> RetireResult:
+    claim = request.claim
+    doomed, kept = (claim.generation, claim.base_generation)
+    if request.action == "revoke":
+        doomed, kept = kept, doomed
+    drop, keep = _login(ports, doomed), _login(ports, kept)
+    if drop and keep and drop != keep:
+        with database.exclusive() as stager:
+            if not database.accepts(keep):
+                raise CurrentCredentialRejectedError(database=database.name, generation=kept)
+            ports.lock.require(request.rotation.lease, claim, now=ports.clock.now())
+            stager.retire(drop=drop, keep=keep)
+            _require_dead(database, drop, doomed)
+    return RetireResult(database=database.name, retired_generation=doomed)
+
+
+def _require_dead(database: Database, login: Login, generation: int) -> None:
+    try:
+        accepted = database.accepts(login)
+    except AccountLockedError:
+        accepted = False
+    if accepted:
+        raise PreviousCredentialAcceptedError(database=database.name, generation=generation)
+
+
+def _login(ports: Ports, generation: int) -> Login | None:
+    value = find_generation(ports.stores, generation)
+    return value.login if value else None

@@ -1,0 +1,104 @@
+"""Audit: append one signed entry for this run to the runner's own stream.
+
+The object is written only if nothing stands at its number. A retry that meets its own rotation goes on; the entry
+of a run that died between its write and the move of the chain's head is taken into the chain first. The head is
+moved by compare-and-set on itself, not under the fence: a run that lost its lock still owes its record.
+"""
+
+from lockstep import decide
+from lockstep.audit.chain import NO_PREVIOUS, fingerprint, seal
+from lockstep.audit.event import event_of
+from lockstep.errors import AuditConflictError, InvalidRequestError, LostCompareAndSetError
+from lockstep.messages import AuditRequest, AuditResult, ReleaseValues
+from lockstep.model import ChainHead, Claim, LockRecord
+from lockstep.ports import EntrySummary, Ports
+
+MAX_TRIES = 4
+"""Entries of other runs that one append takes into the chain before it asks to be tried again."""
+
+
+def run(request: AuditRequest, ports: Ports) -> AuditResult:
+    """Record the rotation, or its failure.
+
+    Returns:
+        Where the entry stands and, after a success, what ReleaseLock is to write.
+
+    Raises:
+        FenceLostError: A success is to be recorded, but another run holds the lock.
+        AuditConflictError: What stands in the log does not continue the chain.
+        LostCompareAndSetError: Other runs append at the same time; try again.
+    """
+    if request.failure:
+        head = _append(request, ports, mark=None)
+        return AuditResult(stream=ports.audit_log.stream, seq=head.seq, hash=head.hash)
+    claim = request.claim
+    if claim is None or request.promoted_at is None:
+        raise InvalidRequestError(credential=request.rotation.credential_id)
+    record = ports.lock.require(request.rotation.lease, claim, now=ports.clock.now())
+    head = _append(request, ports, mark=_fingerprint(ports, claim))
+    release = decide.release_after(
+        claim,
+        record,
+        ports.credential.schedule,
+        started=request.rotation.started_at,
+        promoted=request.promoted_at,
+    )
+    return AuditResult(
+        stream=ports.audit_log.stream,
+        seq=head.seq,
+        hash=head.hash,
+        release=ReleaseValues(
+            current_generation=release.current_generation,
+            previous_generation=release.previous_generation,
+            next_due_at=int(release.next_due_at.timestamp()),
+            not_before=int(release.not_before.timestamp()),
+        ),
+    )
+
+
+def _fingerprint(ports: Ports, claim: Claim) -> str | None:
+    value = ports.stores[0].read_generation(claim.generation)
+    if value is None:
+        return None
+    return fingerprint(
+        value.login, credential_id=ports.credential.id, generation=claim.generation, signer=ports.signer
+    )
+
+
+def _append(request: AuditRequest, ports: Ports, *, mark: str | None) -> ChainHead:
+    stream, rotation_id = ports.audit_log.stream, request.rotation.rotation_id
+    event = event_of(request, usernames=ports.credential.usernames, fingerprint=mark, now=ports.clock.now())
+    for _ in range(MAX_TRIES):
+        record = ports.lock.read()
+        head = record.heads.get(stream)
+        if head and head.rotation_id == rotation_id:
+            return head
+        body, summary = seal(
+            event,
+            stream=stream,
+            after=head,
+            others={name: other for name, other in record.heads.items() if name != stream},
+            signer=ports.signer,
+            rotation_id=rotation_id,
+        )
+        standing = summary if ports.audit_log.put(body, summary) else _standing(ports, record, summary)
+        moved = ChainHead(seq=standing.seq, hash=standing.hash, rotation_id=standing.rotation_id)
+        ports.lock.move_head(stream, moved, after=head)
+        if moved.rotation_id == rotation_id:
+            return moved
+    raise LostCompareAndSetError(stream=stream)
+
+
+def _standing(ports: Ports, record: LockRecord, refused: EntrySummary) -> EntrySummary:
+    """The entry that stands where ours was refused, if it continues the chain."""
+    log = ports.audit_log
+    # A record without a head beside a log with entries: the lock table was lost. The log's end is the head.
+    lost_record = log.stream not in record.heads
+    standing = log.summary(log.last_seq() if lost_record else refused.seq)
+    if standing is None:
+        raise LostCompareAndSetError(stream=log.stream, seq=refused.seq)
+    if not lost_record and standing.previous_hash != refused.previous_hash:
+        raise AuditConflictError(stream=log.stream, seq=refused.seq)
+    if standing.seq == 1 and standing.previous_hash != NO_PREVIOUS:
+        raise AuditConflictError(stream=log.stream, seq=standing.seq)
+    return standing

@@ -1,0 +1,144 @@
+"""Generate: claim the one generation in flight and stage its value in every store.
+
+1. Read what every store serves. A store cannot be read: stop; nothing was changed.
+2. Read the lock record and decide: adopt, begin, or heal.
+3. Claim, under the fence: from here on the lock record names the generation.
+4. Stage the value in every store, in the plan's order. The first store decides what the value is; what stands
+   there is copied to the others.
+
+No database accepts the value yet (invariant I2), and this step needs no database: where the stores disagree it
+asks for the candidates to be probed and is called again.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from lockstep import decide
+from lockstep.errors import LostCompareAndSetError, StagedValueConflictError, StoresDivergedError
+from lockstep.messages import CandidateRef, GenerateOutcome, GenerateRequest, GenerateResult, Probes
+from lockstep.model import Claim, ClaimKind, CredentialValue, LockRecord, Login, StoredValue
+from lockstep.ports import Ports, Store
+
+
+def run(request: GenerateRequest, ports: Ports) -> GenerateResult:
+    """Prepare the rotation.
+
+    Returns:
+        The claim, staged everywhere; or, where the stores disagree, the candidates to probe.
+
+    Raises:
+        FenceLostError: Another run holds the lock.
+        StoresDivergedError: No candidate logs in on every database.
+        StagedValueConflictError: Another value stands under this generation's name.
+    """
+    lease = request.rotation.lease
+    current = {store.name: store.read_current() for store in ports.stores}  # (1)
+    record = ports.lock.read()
+    decision = decide.decide(record, current)  # (2)
+
+    claim: Claim
+    value: CredentialValue | None
+    match decision:
+        case decide.Adopt(claim=standing) if standing == request.replaces:
+            claim = decide.next_claim(
+                standing.kind, lease, record, current, base_generation=standing.base_generation
+            )
+            ports.lock.claim(lease, claim, replaces=standing)
+            value = None
+        case decide.Adopt(claim=claim):
+            ports.lock.require(lease, claim, now=ports.clock.now())
+            value = find_generation(ports.stores, claim.generation)
+            if value is None and claim.kind is ClaimKind.HEAL:
+                return _heal(request, ports, record, current, claim)
+        case decide.Begin(base_generation=base_generation):
+            claim = decide.next_claim(ClaimKind.NEW, lease, record, current, base_generation=base_generation)
+            ports.lock.claim(lease, claim, replaces=None)  # (3)
+            value = None
+        case decide.Heal():
+            return _heal(request, ports, record, current, None)
+
+    return _staged(request, ports, current, claim, value or _new_value(ports, claim))
+
+
+def _heal(
+    request: GenerateRequest,
+    ports: Ports,
+    record: LockRecord,
+    current: Mapping[str, StoredValue],
+    standing: Claim | None,
+) -> GenerateResult:
+    if request.probes is None:
+        candidates = _candidates(ports.stores, record, current)
+        if not candidates:
+            raise StoresDivergedError
+        return GenerateResult(
+            outcome=GenerateOutcome.PROBE, databases=tuple(ports.databases), candidates=candidates
+        )
+    login, base_generation = _winner(request.probes, ports.stores, current)
+    claim = standing
+    if claim is None:
+        lease = request.rotation.lease
+        claim = decide.next_claim(ClaimKind.HEAL, lease, record, current, base_generation=base_generation)
+        ports.lock.claim(lease, claim, replaces=None)
+    return _staged(request, ports, current, claim, CredentialValue(claim.generation, login))
+
+
+def _candidates(
+    stores: Sequence[Store], record: LockRecord, current: Mapping[str, StoredValue]
+) -> tuple[CandidateRef, ...]:
+    found = [CandidateRef(store=c.store, version=c.version) for c in decide.candidates(record, current)]
+    recorded = record.current_generation
+    if recorded is not None and all(v.generation != recorded for v in current.values()):
+        # No store serves what the record knows to be current; it may still stand as a superseded version.
+        found[:0] = [
+            CandidateRef(store=s.name, version=s.version_of(recorded))
+            for s in stores
+            if s.read_generation(recorded)
+        ][:1]
+    return tuple(found)
+
+
+def _winner(probes: Probes, stores: Sequence[Store], current: Mapping[str, StoredValue]) -> tuple[Login, int]:
+    accepted = {r.database: r.accepted for r in probes.databases}
+    best = decide.winner(
+        [decide.Candidate(store=c.store, version=c.version) for c in probes.candidates], accepted
+    )
+    store = next(s for s in stores if s.name == best.store)
+    login = store.read_version(best.version)
+    if login is None:
+        raise LostCompareAndSetError(store=store.name)
+    return login, current[store.name].generation
+
+
+def _new_value(ports: Ports, claim: Claim) -> CredentialValue:
+    base = find_generation(ports.stores, claim.base_generation)
+    username = decide.next_username(ports.credential.usernames, base.login if base else None)
+    return CredentialValue(
+        claim.generation, Login(username, ports.passwords.new_password(ports.credential.password_policy))
+    )
+
+
+def _staged(
+    request: GenerateRequest,
+    ports: Ports,
+    current: Mapping[str, StoredValue],
+    claim: Claim,
+    value: CredentialValue,
+) -> GenerateResult:
+    for store in ports.stores:  # (4)
+        standing = store.stage(value)
+        if store is ports.stores[0]:
+            value = standing
+        elif standing != value:
+            raise StagedValueConflictError(store=store.name, generation=claim.generation)
+    return GenerateResult(
+        outcome=GenerateOutcome.STAGED,
+        databases=tuple(ports.databases),
+        claim=claim,
+        keep_base=decide.base_must_log_in(claim, current.values()),
+        adopted=claim.rotation_id != request.rotation.rotation_id,
+    )
+
+
+def find_generation(stores: Sequence[Store], generation: int) -> CredentialValue | None:
+    """The value of a generation, from the first store in the plan's order that holds it."""
+    return next((v for s in stores if (v := s.read_generation(generation))), None)

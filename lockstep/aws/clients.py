@@ -1,0 +1,185 @@
+"""AWS clients with time-outs and without retries, and what their failures mean.
+
+Retries are said once, in `statemachine.asl.json`. So a client here tries once and gives up within seconds, and each
+failure becomes one of our errors, without the foreign error's text: that may quote the request.
+"""
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Enum, auto
+from functools import cache
+from typing import Any
+
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    CredentialRetrievalError,
+    HTTPClientError,
+    IncompleteReadError,
+    MetadataRetrievalError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    SSLError,
+)
+from botocore.exceptions import ConnectionError as BotoConnectionError
+from botocore.parsers import ResponseParserError
+from botocore.session import Session
+
+from lockstep.errors import LockstepError
+from lockstep.model import SecretStr
+
+CONNECT_TIMEOUT_SECONDS = 3
+READ_TIMEOUT_SECONDS = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AwsKeys:
+    """An identity for a runner that is not inside AWS."""
+
+    access_key_id: str
+    secret_access_key: SecretStr
+    session_token: SecretStr | None = None
+
+
+def aws_client(
+    service: str, region: str, *, keys: AwsKeys | None = None, endpoint: str | None = None
+) -> Any:  # noqa: ANN401 - botocore makes its clients' types at run time
+    """A client that tries once and answers within seconds.
+
+    Args:
+        service: botocore's name of it.
+        region: As in the plan.
+        keys: The identity; by default what the environment gives, in a Lambda its role.
+        endpoint: By default what the environment says, else AWS.
+    """
+    token = keys.session_token if keys else None
+    return _session().create_client(
+        service,
+        region_name=region,
+        endpoint_url=endpoint,
+        aws_access_key_id=keys.access_key_id if keys else None,
+        aws_secret_access_key=keys.secret_access_key.reveal() if keys else None,
+        aws_session_token=token.reveal() if token else None,
+        config=Config(
+            connect_timeout=CONNECT_TIMEOUT_SECONDS,
+            read_timeout=READ_TIMEOUT_SECONDS,
+            retries={"total_max_attempts": 1},
+            tcp_keepalive=True,
+        ),
+    )
+
+
+@cache
+def _session() -> Session:
+    # At DEBUG, botocore logs every request and every reply, secrets included.
+    logging.getLogger("botocore").setLevel(logging.INFO)
+    return Session()
+
+
+class Trouble(Enum):
+    """What a failed call means, whichever service it was."""
+
+    UNREACHABLE = auto()
+    THROTTLED = auto()
+    DENIED = auto()
+    REJECTED = auto()
+
+
+# The codes of https://docs.aws.amazon.com/secretsmanager/latest/apireference/CommonErrors.html and of the same page
+# of DynamoDB, KMS and S3; for throttling and for what is transient, those that botocore's own retries know.
+_CODES = {
+    Trouble.UNREACHABLE: frozenset(
+        {
+            "InternalError",
+            "InternalFailure",
+            "InternalServerError",
+            "InternalServiceError",
+            "RequestTimeout",
+            "RequestTimeoutException",
+            "ServiceUnavailable",
+        }
+    ),
+    Trouble.THROTTLED: frozenset(
+        {
+            "BandwidthLimitExceeded",
+            "ProvisionedThroughputExceededException",
+            "RequestLimitExceeded",
+            "RequestThrottled",
+            "RequestThrottledException",
+            "SlowDown",
+            "ThrottledException",
+            "Throttling",
+            "ThrottlingException",
+            "TooManyRequestsException",
+        }
+    ),
+    Trouble.DENIED: frozenset(
+        {
+            "403",
+            "AccessDenied",
+            "AccessDeniedException",
+            "ExpiredToken",
+            "ExpiredTokenException",
+            "IncompleteSignature",
+            "InvalidAccessKeyId",
+            "InvalidClientTokenId",
+            "InvalidSignatureException",
+            "MissingAuthenticationToken",
+            "NotAuthorized",
+            "OptInRequired",
+            "SignatureDoesNotMatch",
+            "UnrecognizedClientException",
+        }
+    ),
+}
+_SERVER_ERRORS = range(500, 600)
+_UNREACHABLE = (
+    BotoConnectionError,
+    CredentialRetrievalError,
+    HTTPClientError,
+    IncompleteReadError,
+    MetadataRetrievalError,
+    ResponseParserError,
+)
+_DENIED = (NoCredentialsError, PartialCredentialsError)
+
+ForeignError = ClientError | BotoCoreError | ResponseParserError
+
+
+def error_code(error: ClientError) -> str:
+    """The service's code, such as `ResourceNotFoundException`; for a reply without a body the HTTP status."""
+    return error.response.get("Error", {}).get("Code", "")
+
+
+def diagnose(error: ForeignError) -> tuple[Trouble, str]:
+    """What went wrong, and a code to show."""
+    if not isinstance(error, ClientError):
+        return _local_trouble(error), type(error).__name__
+    code = error_code(error)
+    for trouble, codes in _CODES.items():
+        if code in codes:
+            return trouble, code
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    return Trouble.UNREACHABLE if status in _SERVER_ERRORS else Trouble.REJECTED, code
+
+
+def _local_trouble(error: BotoCoreError | ResponseParserError) -> Trouble:
+    if isinstance(error, SSLError):
+        # botocore counts it among the connection errors, but waiting does not mend a certificate.
+        return Trouble.REJECTED
+    if isinstance(error, _UNREACHABLE):
+        return Trouble.UNREACHABLE
+    return Trouble.DENIED if isinstance(error, _DENIED) else Trouble.REJECTED
+
+
+@contextmanager
+def translated(errors: Mapping[Trouble, type[LockstepError]], **where: str | int) -> Iterator[None]:
+    """Turn whatever botocore raises inside into one of `errors`, with `where` and the code."""
+    try:
+        yield
+    except (ClientError, BotoCoreError, ResponseParserError) as error:
+        trouble, code = diagnose(error)
+        raise errors[trouble](**where, code=code) from None

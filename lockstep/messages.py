@@ -1,0 +1,211 @@
+"""What goes in and out of the four steps, as JSON through the state machine and its history.
+
+Names, numbers and outcomes only: every step reads secret values from the stores itself (invariant I6).
+"""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from lockstep.model import Claim, Lease
+
+Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9/_+=.@:-]{1,200}$")]
+
+
+class Message(BaseModel):
+    """A payload; unknown fields are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Rotation(Message):
+    """One run: who, why, and under which fence. Every request carries it."""
+
+    credential_id: Id
+    rotation_id: Id
+    runner: Literal["aws", "oci"]
+    trigger: Id
+    started_at: datetime
+    fence: int
+    force: bool = False
+    revoke_previous: bool = False
+
+    @property
+    def lease(self) -> Lease:
+        """What this run's writes are conditional on."""
+        return Lease(credential_id=self.credential_id, holder=self.rotation_id, fence=self.fence)
+
+
+class CandidateRef(Message):
+    """A version in a store whose login may be the one that works."""
+
+    store: Id
+    version: Id
+
+
+class Probes(Message):
+    """For each database, whether each candidate logs in."""
+
+    candidates: tuple[CandidateRef, ...]
+    databases: tuple["ProbeResult", ...]
+
+
+class GenerateRequest(Message):
+    """Input of Generate.
+
+    Attributes:
+        probes: Which candidates log in, on the second call of a heal.
+        replaces: A claim whose password a database refused by policy and that every database has withdrawn.
+    """
+
+    rotation: Rotation
+    probes: Probes | None = None
+    replaces: Claim | None = None
+
+
+class GenerateOutcome(StrEnum):
+    """What Generate did."""
+
+    STAGED = "staged"
+    PROBE = "probe"
+
+
+class GenerateResult(Message):
+    """Output of Generate: a claim whose value is staged everywhere, or candidates to be probed."""
+
+    outcome: GenerateOutcome
+    databases: tuple[Id, ...]
+    claim: Claim | None = None
+    keep_base: bool = True
+    adopted: bool = False
+    candidates: tuple[CandidateRef, ...] = ()
+
+
+class ApplyRequest(Message):
+    """Input of ApplyDb, for one database."""
+
+    action: Literal["apply"] = "apply"
+    rotation: Rotation
+    claim: Claim
+    database: Id
+    keep_base: bool
+
+
+class PreviousProof(StrEnum):
+    """What was seen of the generation before base."""
+
+    REFUSED = "refused"
+    NONE = "none"
+    UNREADABLE = "unreadable"
+
+
+class DatabaseOutcome(StrEnum):
+    """What ApplyDb did to one database."""
+
+    APPLIED = "applied"
+    ALREADY_APPLIED = "already_applied"
+    REFUSED_BY_POLICY = "refused_by_policy"
+
+
+class DatabaseResult(Message):
+    """Output of ApplyDb, for one database."""
+
+    database: Id
+    outcome: DatabaseOutcome
+    previous: PreviousProof = PreviousProof.NONE
+    plaintext: bool = False
+
+
+class ProbeRequest(Message):
+    """Input of ApplyDb when stores disagree: which candidates does this database accept?"""
+
+    action: Literal["probe"]
+    rotation: Rotation
+    database: Id
+    candidates: tuple[CandidateRef, ...]
+
+
+class ProbeResult(Message):
+    """Output of a probe."""
+
+    database: Id
+    accepted: tuple[bool, ...]
+
+
+class RetireRequest(Message):
+    """Input of ApplyDb to make a value dead: pending (`withdraw`) or base (`revoke`)."""
+
+    action: Literal["withdraw", "revoke"]
+    rotation: Rotation
+    claim: Claim
+    database: Id
+
+
+class RetireResult(Message):
+    """Output of withdraw and revoke: the generation that is dead on this database now, seen by a refused login."""
+
+    database: Id
+    retired_generation: int
+
+
+DatabaseRequest = Annotated[ApplyRequest | ProbeRequest | RetireRequest, Field(discriminator="action")]
+
+
+class UpdateRequest(Message):
+    """Input of UpdateSecrets."""
+
+    rotation: Rotation
+    claim: Claim
+
+
+class StoreResult(Message):
+    """What one store serves now."""
+
+    store: Id
+    version: Id
+
+
+class UpdateResult(Message):
+    """Output of UpdateSecrets."""
+
+    stores: tuple[StoreResult, ...]
+    promoted_at: datetime
+
+
+class Failure(Message):
+    """Why a run failed: the error's name, never its text."""
+
+    error: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._]{1,100}$")]
+
+
+class AuditRequest(Message):
+    """Input of Audit: what the steps before it reported, or why they failed."""
+
+    rotation: Rotation
+    claim: Claim | None = None
+    adopted: bool = False
+    databases: tuple[DatabaseResult, ...] = ()
+    stores: tuple[StoreResult, ...] = ()
+    promoted_at: datetime | None = None
+    revoked: tuple[RetireResult, ...] = ()
+    failure: Failure | None = None
+
+
+class ReleaseValues(Message):
+    """What ReleaseLock writes: generations, and epoch seconds."""
+
+    current_generation: int
+    previous_generation: int | None
+    next_due_at: int
+    not_before: int
+
+
+class AuditResult(Message):
+    """Output of Audit."""
+
+    stream: str
+    seq: int
+    hash: str
+    release: ReleaseValues | None = None

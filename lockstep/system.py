@@ -1,0 +1,36 @@
+"""The real clock and the real randomness. Nothing else in Lockstep asks the machine for either."""
+
+import secrets
+import time
+from datetime import UTC, datetime
+
+from lockstep.model import PasswordPolicy, SecretStr
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    def now(self) -> datetime:
+        """The wall clock, aware, UTC."""
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        """Seconds that only grow."""
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+        time.sleep(seconds)
+
+
+class SystemPasswords:
+    """Passwords from the operating system's randomness."""
+
+    def new_password(self, policy: PasswordPolicy) -> SecretStr:
+        """`policy.length` characters, each equally likely, at least one of each class."""
+        alphabet = sorted(set("".join(policy.classes)))
+        while True:
+            # Drawing again keeps every permitted password equally likely; forcing characters in would not.
+            password = "".join(secrets.choice(alphabet) for _ in range(policy.length))
+            if all(any(c in password for c in wanted) for wanted in policy.classes):
+                return SecretStr(password)

@@ -1,0 +1,254 @@
+"""The rotation as a sequence of step calls: what `statemachine.asl.json` says, for a runner without Step Functions.
+
+The retries are read from that very file, so one place says for both clouds how the steps are retried; a test holds
+the order of the calls to its states.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+from functions.apply_db import step as apply_db
+from functions.audit import step as audit
+from functions.generate import step as generate
+from functions.update_secrets import step as update_secrets
+from lockstep.errors import (
+    LockstepError,
+    PasswordRefusedByPolicyError,
+    UnexpectedError,
+)
+from lockstep.messages import (
+    ApplyRequest,
+    AuditRequest,
+    AuditResult,
+    CandidateRef,
+    DatabaseOutcome,
+    DatabaseRequest,
+    DatabaseResult,
+    Failure,
+    GenerateOutcome,
+    GenerateRequest,
+    GenerateResult,
+    ProbeRequest,
+    ProbeResult,
+    Probes,
+    ReleaseValues,
+    RetireRequest,
+    RetireResult,
+    Rotation,
+    UpdateRequest,
+)
+from lockstep.model import Claim, Release
+from lockstep.ports import Ports
+from oci_fn.retries import Retries
+
+LEASE = timedelta(seconds=900)
+"""As in the state machine; a test holds the two equal."""
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRequest:
+    """What a run is asked to do; as the state machine's input, with who asks."""
+
+    rotation_id: str
+    runner: str
+    trigger: str
+    force: bool = False
+    revoke_previous: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResult:
+    """`rotated` with the generation that is current now, or `skipped`."""
+
+    outcome: str
+    generation: int | None = None
+    adopted: bool = False
+    audit_seq: int | None = None
+
+
+def rotate(request: RunRequest, ports: Ports, retries: Retries, *, parallel: int = 8) -> RunResult:
+    """Rotate the credential if it is due.
+
+    Args:
+        request: What is asked.
+        ports: The world.
+        retries: How often and how long.
+        parallel: Databases that are worked on at the same time.
+
+    Raises:
+        LockstepError: The run failed; the failure is on record and the lock is free again.
+    """
+    now = ports.clock.now().replace(microsecond=0)
+    lease = retries.call(
+        ("AcquireLock",),
+        lambda: ports.lock.acquire(
+            holder=request.rotation_id,
+            now=now,
+            expires_at=now + LEASE,
+            force=request.force,
+            revoke_previous=request.revoke_previous,
+        ),
+    )
+    if lease is None:
+        return RunResult(outcome="skipped")
+    rotation = Rotation.model_validate(
+        {
+            "credential_id": lease.credential_id,
+            "rotation_id": request.rotation_id,
+            "runner": request.runner,
+            "trigger": request.trigger,
+            "started_at": now,
+            "fence": lease.fence,
+            "force": request.force,
+            "revoke_previous": request.revoke_previous,
+        }
+    )
+    return _HeldRun(rotation, ports, retries, parallel).finish()
+
+
+class _HeldRun:
+    """A run that holds the lock: the states between AcquireLock and ReleaseLock."""
+
+    def __init__(self, rotation: Rotation, ports: Ports, retries: Retries, parallel: int) -> None:
+        self._rotation = rotation
+        self._ports = ports
+        self._retries = retries
+        self._parallel = parallel
+        self._report = AuditRequest(rotation=rotation)
+
+    def finish(self) -> RunResult:
+        try:
+            recorded = self._prepare_apply_commit_record()
+        except LockstepError as e:
+            self._fail(e)
+            raise
+        except Exception as e:  # noqa: BLE001 - the last line of defence before fdk prints it
+            # A bug or a foreign error that slipped through a port: its text may hold a secret.
+            unexpected = UnexpectedError(code=type(e).__name__)
+            self._fail(unexpected)
+            raise unexpected from None
+        release = recorded.release
+        if release is None:
+            raise UnexpectedError(code="no-release")
+        self._retries.call(
+            ("ReleaseLock",), lambda: self._ports.lock.release(self._rotation.lease, _release(release))
+        )
+        return RunResult(
+            outcome="rotated",
+            generation=release.current_generation,
+            adopted=self._report.adopted,
+            audit_seq=recorded.seq,
+        )
+
+    def _prepare_apply_commit_record(self) -> AuditResult:
+        prepared = self._prepare(replaces=None)
+        applied = self._apply(prepared)
+        if any(r.outcome is DatabaseOutcome.REFUSED_BY_POLICY for r in applied):
+            claim = _claim(prepared)
+            self._map(
+                ("WithdrawDb", "WithdrawOneDb"),
+                lambda d: RetireRequest(action="withdraw", rotation=self._rotation, claim=claim, database=d),
+                RetireResult,
+            )
+            prepared = self._prepare(replaces=claim)
+            applied = self._apply(prepared)
+            if any(r.outcome is DatabaseOutcome.REFUSED_BY_POLICY for r in applied):
+                raise PasswordRefusedByPolicyError
+        return self._commit_record(_claim(prepared))
+
+    def _prepare(self, *, replaces: Claim | None) -> GenerateResult:
+        request = GenerateRequest(rotation=self._rotation, replaces=replaces)
+        result = self._generate(request)
+        if result.outcome is GenerateOutcome.PROBE:
+            candidates: tuple[CandidateRef, ...] = result.candidates
+            probed = self._map(
+                ("ProbeDb", "ProbeOneDb"),
+                lambda d: ProbeRequest(
+                    action="probe", rotation=self._rotation, database=d, candidates=candidates
+                ),
+                ProbeResult,
+            )
+            probes = Probes(candidates=candidates, databases=probed)
+            result = self._generate(request.model_copy(update={"probes": probes}))
+        self._note(claim=result.claim, adopted=result.adopted)
+        return result
+
+    def _generate(self, request: GenerateRequest) -> GenerateResult:
+        return self._retries.call(("Generate",), lambda: generate.run(request, self._ports))
+
+    def _apply(self, prepared: GenerateResult) -> tuple[DatabaseResult, ...]:
+        claim, keep_base = _claim(prepared), prepared.keep_base
+        applied = self._map(
+            ("ApplyDb", "ApplyOneDb"),
+            lambda d: ApplyRequest(rotation=self._rotation, claim=claim, database=d, keep_base=keep_base),
+            DatabaseResult,
+        )
+        self._note(databases=applied)
+        return applied
+
+    def _commit_record(self, claim: Claim) -> AuditResult:
+        updated = self._retries.call(
+            ("UpdateSecrets",),
+            lambda: update_secrets.run(UpdateRequest(rotation=self._rotation, claim=claim), self._ports),
+        )
+        self._note(stores=updated.stores, promoted_at=updated.promoted_at)
+        if self._rotation.revoke_previous:
+            revoked = self._map(
+                ("RevokeDb", "RevokeOneDb"),
+                lambda d: RetireRequest(action="revoke", rotation=self._rotation, claim=claim, database=d),
+                RetireResult,
+            )
+            self._note(revoked=revoked)
+        return self._retries.call(("Audit",), lambda: audit.run(self._report, self._ports))
+
+    def _map(
+        self, path: tuple[str, ...], request: Callable[[str], DatabaseRequest], kind: type[Result]
+    ) -> tuple[Result, ...]:
+        def branch(database: str) -> Result:
+            try:
+                result: Any = self._retries.call(path, lambda: apply_db.run(request(database), self._ports))
+            except PasswordRefusedByPolicyError:
+                if kind is not DatabaseResult:
+                    raise
+                result = DatabaseResult(database=database, outcome=DatabaseOutcome.REFUSED_BY_POLICY)
+            if not isinstance(result, kind):
+                raise UnexpectedError(code=type(result).__name__)
+            return result
+
+        with ThreadPoolExecutor(max_workers=self._parallel) as pool:
+            return tuple(pool.map(branch, self._ports.databases))
+
+    def _note(self, **news: object) -> None:
+        self._report = self._report.model_copy(update=news)
+
+    def _fail(self, error: LockstepError) -> None:
+        failed = self._report.model_copy(
+            update={"failure": Failure(error=type(error).__name__), "promoted_at": None}
+        )
+        with suppress(LockstepError):
+            self._retries.call(("AuditFailure",), lambda: audit.run(failed, self._ports))
+        with suppress(LockstepError):
+            self._retries.call(
+                ("ReleaseLockAfterFailure",), lambda: self._ports.lock.release(self._rotation.lease, None)
+            )
+
+
+def _claim(prepared: GenerateResult) -> Claim:
+    if prepared.claim is None:
+        raise UnexpectedError(code="no-claim")
+    return prepared.claim
+
+
+def _release(values: ReleaseValues) -> Release:
+    return Release(
+        current_generation=values.current_generation,
+        previous_generation=values.previous_generation,
+        next_due_at=datetime.fromtimestamp(values.next_due_at, UTC),
+        not_before=datetime.fromtimestamp(values.not_before, UTC),
+    )
