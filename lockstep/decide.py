@@ -28,7 +28,13 @@ class Begin:
 
 @dataclass(frozen=True, slots=True)
 class Heal:
-    """The stores disagree, or one was edited by hand: the login that works on every database wins."""
+    """The stores disagree, or one was edited by hand: the login that works on every database wins.
+
+    Attributes:
+        standing: The generation in flight, where the edit came in the middle of a rotation.
+    """
+
+    standing: Claim | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,10 +56,18 @@ def decide(record: LockRecord, current: Mapping[str, StoredValue]) -> Decision:
         current: What every store serves now, in the plan's order.
     """
     if record.claim:
-        return Adopt(record.claim)
+        return (
+            Heal(record.claim) if _edited_in_flight(record.claim, current.values()) else Adopt(record.claim)
+        )
     if agree(current.values()) and _as_recorded(record, next(iter(current.values()))):
         return Begin(base_generation=next(iter(current.values())).generation)
     return Heal()
+
+
+def _edited_in_flight(claim: Claim, current: Iterable[StoredValue]) -> bool:
+    # A heal begins with stores that disagree; it is finished with the login that it has chosen.
+    expected = {claim.generation, claim.base_generation}
+    return claim.kind is ClaimKind.NEW and any(v.generation not in expected for v in current)
 
 
 def agree(values: Iterable[StoredValue]) -> bool:

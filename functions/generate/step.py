@@ -35,36 +35,29 @@ def run(request: GenerateRequest, ports: Ports) -> GenerateResult:
     record = ports.lock.read()
     decision = decide.decide(record, current)  # (2)
 
-    claim: Claim
-    value: CredentialValue | None
+    value: CredentialValue | None = None
     match decision:
         case decide.Adopt(claim=standing) if standing == request.replaces:
             claim = decide.next_claim(
                 standing.kind, lease, record, current, base_generation=standing.base_generation
             )
             ports.lock.claim(lease, claim, replaces=standing)
-            value = None
         case decide.Adopt(claim=claim):
             ports.lock.require(lease, claim, now=ports.clock.now())
             value = find_generation(ports.stores, claim.generation)
             if value is None and claim.kind is ClaimKind.HEAL:
-                return _heal(request, ports, record, current, claim)
+                return _heal(request, ports, record, current)
         case decide.Begin(base_generation=base_generation):
             claim = decide.next_claim(ClaimKind.NEW, lease, record, current, base_generation=base_generation)
             ports.lock.claim(lease, claim, replaces=None)  # (3)
-            value = None
         case decide.Heal():
-            return _heal(request, ports, record, current, None)
+            return _heal(request, ports, record, current)
 
     return _staged(request, ports, current, claim, value or _new_value(ports, claim))
 
 
 def _heal(
-    request: GenerateRequest,
-    ports: Ports,
-    record: LockRecord,
-    current: Mapping[str, StoredValue],
-    standing: Claim | None,
+    request: GenerateRequest, ports: Ports, record: LockRecord, current: Mapping[str, StoredValue]
 ) -> GenerateResult:
     if request.probes is None:
         candidates = _candidates(ports.stores, record, current)
@@ -74,11 +67,18 @@ def _heal(
             outcome=GenerateOutcome.PROBE, databases=tuple(ports.databases), candidates=candidates
         )
     login, base_generation = _winner(request.probes, ports.stores, current)
-    claim = standing
-    if claim is None:
-        lease = request.rotation.lease
+    lease, claim = request.rotation.lease, record.claim
+    if claim and claim.kind is ClaimKind.NEW:
+        base = find_generation(ports.stores, claim.base_generation)
+        if base and base.login == login:
+            # The edit changed nothing that works: the generation in flight is finished on the same base.
+            ports.lock.require(lease, claim, now=ports.clock.now())
+            staged = find_generation(ports.stores, claim.generation)
+            return _staged(request, ports, current, claim, staged or _new_value(ports, claim))
+    if claim is None or claim.kind is ClaimKind.NEW:
+        standing = claim
         claim = decide.next_claim(ClaimKind.HEAL, lease, record, current, base_generation=base_generation)
-        ports.lock.claim(lease, claim, replaces=None)
+        ports.lock.claim(lease, claim, replaces=standing)
     return _staged(request, ports, current, claim, CredentialValue(claim.generation, login))
 
 
@@ -86,14 +86,12 @@ def _candidates(
     stores: Sequence[Store], record: LockRecord, current: Mapping[str, StoredValue]
 ) -> tuple[CandidateRef, ...]:
     found = [CandidateRef(store=c.store, version=c.version) for c in decide.candidates(record, current)]
-    recorded = record.current_generation
-    if recorded is not None and all(v.generation != recorded for v in current.values()):
-        # No store serves what the record knows to be current; it may still stand as a superseded version.
-        found[:0] = [
-            CandidateRef(store=s.name, version=s.version_of(recorded))
-            for s in stores
-            if s.read_generation(recorded)
-        ][:1]
+    known = [record.current_generation, record.claim.generation if record.claim else None]
+    for generation in reversed(known):
+        if generation is not None and all(v.generation != generation for v in current.values()):
+            # No store serves it; it may still stand as a version that is pending or superseded.
+            holders = [s for s in stores if s.read_generation(generation)]
+            found[:0] = [CandidateRef(store=s.name, version=s.version_of(generation)) for s in holders[:1]]
     return tuple(found)
 
 

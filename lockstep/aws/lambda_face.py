@@ -35,7 +35,7 @@ def lambda_face(
         request_type: The type of its request; anything that pydantic validates.
         ports: Builds the ports for a credential id.
     """
-    requests: TypeAdapter[Request] = TypeAdapter(request_type)
+    requests: TypeAdapter[Any] = TypeAdapter(request_type)
 
     def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
         began = time.monotonic()
