@@ -75,6 +75,7 @@ def _append(request: AuditRequest, ports: Ports, *, mark: str | None) -> ChainHe
             return head
         body, summary = seal(
             event,
+            credential_id=ports.credential.id,
             stream=stream,
             after=head,
             others={name: other for name, other in record.heads.items() if name != stream},

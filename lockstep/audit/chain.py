@@ -2,8 +2,9 @@
 
 An entry is one JSON object in its canonical form (RFC 8785):
 
-    {"chain": {stream, seq, previous_hash, witness}, "event": {…}, "mac": {algorithm, key_id, value}}
+    {"chain": {credential, stream, seq, previous_hash, witness}, "event": {…}, "mac": {algorithm, key_id, value}}
 
+Each credential has a chain of its own in each stream, since its heads stand in its own lock record.
 `previous_hash` is the SHA-256 of the previous entry's bytes, so entries cannot be changed, swapped or left out.
 `witness` is the newest entry of every *other* stream: whoever cuts one cloud's log short is contradicted by the
 other's. The MAC is HMAC-SHA-256 over the SHA-256 of the canonical form of event and chain; the digest, because
@@ -33,6 +34,7 @@ class Entry:
     """A parsed entry. `digest` is what the MAC is over, `hash` what the next entry names."""
 
     event: Mapping[str, Any]
+    credential: str
     stream: str
     seq: int
     previous_hash: str
@@ -46,6 +48,7 @@ class Entry:
 def seal(
     event: Mapping[str, Any],
     *,
+    credential_id: str,
     stream: str,
     after: ChainHead | None,
     others: Mapping[str, ChainHead],
@@ -56,6 +59,7 @@ def seal(
 
     Args:
         event: The OCSF event.
+        credential_id: Whose chain it is.
         stream: The stream that it is appended to.
         after: The stream's head; None for the first entry.
         others: The heads of the other streams, for the witness.
@@ -64,6 +68,7 @@ def seal(
     """
     seq, previous_hash = (after.seq + 1, after.hash) if after else (1, NO_PREVIOUS)
     chain: dict[str, Any] = {
+        "credential": credential_id,
         "stream": stream,
         "seq": seq,
         "previous_hash": previous_hash,
@@ -85,7 +90,7 @@ def seal(
     return body, summary
 
 
-def parse(body: bytes, *, stream: str, seq: int) -> Entry:
+def parse(body: bytes, *, credential_id: str, stream: str, seq: int) -> Entry:
     """Read an entry back; it must stand where it says it stands.
 
     Raises:
@@ -96,6 +101,7 @@ def parse(body: bytes, *, stream: str, seq: int) -> Entry:
         event, chain, mac = document["event"], document["chain"], document["mac"]
         entry = Entry(
             event=dict(event),
+            credential=str(chain["credential"]),
             stream=str(chain["stream"]),
             seq=int(chain["seq"]),
             previous_hash=str(chain["previous_hash"]),
@@ -110,7 +116,7 @@ def parse(body: bytes, *, stream: str, seq: int) -> Entry:
         raise AuditVerificationError(stream=stream, seq=seq, code="malformed") from None
     if not canonical or mac["algorithm"] != MAC_ALGORITHM:
         raise AuditVerificationError(stream=stream, seq=seq, code="not-canonical")
-    if (entry.stream, entry.seq) != (stream, seq):
+    if (entry.credential, entry.stream, entry.seq) != (credential_id, stream, seq):
         raise AuditVerificationError(stream=stream, seq=seq, code="misplaced")
     return entry
 

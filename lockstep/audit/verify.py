@@ -1,0 +1,118 @@
+"""Verification of the audit log, as an auditor does it: trusting no entry until it has shown itself.
+
+1. Every stream holds at least one entry: an empty log is not a verified log.
+2. Its entries are numbered 1 … n without a gap, and each names the hash of the one before it.
+3. Each MAC is the key's.
+4. The lock record's head is the stream's last entry: nothing was cut off, nothing was put on top.
+5. Each witness names an entry that stands in the other stream, with that very hash: whoever cuts one cloud's log
+   short, lock record and all, is contradicted by the other's.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from lockstep.audit.chain import NO_PREVIOUS, Entry, parse
+from lockstep.errors import AuditVerificationError
+from lockstep.model import ChainHead
+from lockstep.ports import AuditLog, Signer
+
+
+@dataclass(kw_only=True)
+class Verification:
+    """What was found in one stream.
+
+    Attributes:
+        entries: Parsed entries, in order, as far as they could be read.
+        problems: One sentence each; empty means verified.
+        witnessed: How many witnesses were checked against the other stream.
+    """
+
+    stream: str
+    entries: list[Entry] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    witnessed: int = 0
+
+    @property
+    def verified(self) -> bool:
+        """Whether the stream is whole."""
+        return not self.problems
+
+
+def verify(
+    credential_id: str,
+    logs: Sequence[tuple[AuditLog, Signer]],
+    heads: Mapping[str, ChainHead],
+    *,
+    progress: Callable[[str, int], None] = lambda _stream, _seq: None,
+) -> list[Verification]:
+    """Verify a credential's chains against themselves, its lock record and each other.
+
+    Args:
+        credential_id: Whose chains.
+        logs: Each stream with its key.
+        heads: The chain heads in the lock record.
+        progress: Told the stream and seq after each entry.
+
+    Raises:
+        AuditLogUnreachableError: A log or key did not answer, so nothing can be said.
+    """
+    found = [_verify_stream(credential_id, log, signer, progress) for log, signer in logs]
+    for verification in found:
+        _verify_head(verification, heads.get(verification.stream))
+    by_stream = {v.stream: v for v in found}
+    for verification in found:
+        _verify_witnesses(verification, by_stream)
+    return found
+
+
+def _verify_stream(
+    credential_id: str, log: AuditLog, signer: Signer, progress: Callable[[str, int], None]
+) -> Verification:
+    found = Verification(stream=log.stream)
+    last_seq = log.last_seq()
+    if last_seq == 0:
+        found.problems.append("the log is empty")  # (1)
+    previous_hash = NO_PREVIOUS
+    for seq in range(1, last_seq + 1):
+        body = log.read(seq)
+        if body is None:
+            found.problems.append(f"entry {seq} is missing")  # (2)
+            previous_hash = ""
+            continue
+        try:
+            entry = parse(body, credential_id=credential_id, stream=log.stream, seq=seq)
+        except AuditVerificationError as e:
+            found.problems.append(f"entry {seq} is {e.where['code']}")
+            previous_hash = ""
+            continue
+        if previous_hash and entry.previous_hash != previous_hash:
+            found.problems.append(f"entry {seq} does not name the hash of entry {seq - 1}")
+        if not signer.verify(entry.digest, entry.mac):  # (3)
+            found.problems.append(f"entry {seq} has a MAC that is not the key's")
+        found.entries.append(entry)
+        previous_hash = entry.hash
+        progress(log.stream, seq)
+    return found
+
+
+def _verify_head(found: Verification, head: ChainHead | None) -> None:
+    last = found.entries[-1] if found.entries else None
+    if head is None:
+        found.problems.append("the lock record names no head of this stream")
+    elif last is None or (head.seq, head.hash) != (last.seq, last.hash):  # (4)
+        found.problems.append(
+            f"the lock record's head is entry {head.seq}, the log ends with {last.seq if last else 'nothing'}"
+        )
+
+
+def _verify_witnesses(found: Verification, by_stream: Mapping[str, Verification]) -> None:
+    for entry in found.entries:
+        for stream, (seq, entry_hash) in entry.witness.items():
+            if stream not in by_stream:
+                continue
+            found.witnessed += 1
+            seen = {e.seq: e.hash for e in by_stream[stream].entries}
+            if seen.get(seq) != entry_hash:  # (5)
+                found.problems.append(
+                    f"entry {entry.seq} has seen entry {seq} of {stream}, which is not there as it was then"
+                )
