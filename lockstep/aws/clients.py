@@ -44,9 +44,7 @@ class AwsKeys:
     session_token: SecretStr | None = None
 
 
-def aws_client(
-    service: str, region: str, *, keys: AwsKeys | None = None, endpoint: str | None = None
-) -> Any:  # noqa: ANN401 - botocore makes its clients' types at run time
+def aws_client(service: str, region: str, *, keys: AwsKeys | None = None, endpoint: str | None = None) -> Any:  # noqa: ANN401 - botocore makes its clients' types at run time
     """A client that tries once and answers within seconds.
 
     Args:

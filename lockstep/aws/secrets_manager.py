@@ -31,13 +31,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from botocore.exceptions import ClientError
-
 from lockstep.aws.clients import Trouble, error_code, translated
 from lockstep.contents import decode_app_user, decode_blob_generation, encode_app_user, encode_connection_blob
 from lockstep.errors import (
     FenceLostError,
     LostCompareAndSetError,
+    ReadSideLaggingError,
     SecretMalformedError,
     SecretNotFoundError,
     StoreAccessDeniedError,
@@ -65,7 +64,9 @@ _GENERATION_DIGITS = 12
 def version_id(credential_id: str, secret: str, generation: int) -> str:
     """The id under which Lockstep writes a generation into a secret."""
     digest = hashlib.sha256(f"{credential_id}\n{secret}".encode()).hexdigest()
-    return f"{digest[:8]}-{digest[8:12]}-8{digest[12:15]}-8{digest[15:18]}-{generation:0{_GENERATION_DIGITS}d}"
+    return (
+        f"{digest[:8]}-{digest[8:12]}-8{digest[12:15]}-8{digest[15:18]}-{generation:0{_GENERATION_DIGITS}d}"
+    )
 
 
 def generation_of(version: str, credential_id: str, secret: str) -> int:
@@ -77,7 +78,7 @@ def generation_of(version: str, credential_id: str, secret: str) -> int:
 
 def read_secret(client: "SecretsManagerClient", store: str, secret: str) -> str:
     """The current text of any secret."""
-    return _Secret(client, store, "", secret).read_current().text
+    return _Secret(client, store, secret).read_current().text
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +94,8 @@ class SecretsManagerStore:
         self._name = name
         self._credential = credential
         names = credential.secret_names
-        self._user = _Secret(client, name, credential.id, names.app_user)
-        self._blob = _Secret(client, name, credential.id, names.connection_blob)
+        self._user = _CredentialSecret(client, name, names.app_user, credential.id)
+        self._blob = _CredentialSecret(client, name, names.connection_blob, credential.id)
 
     @property
     def name(self) -> str:
@@ -106,7 +107,7 @@ class SecretsManagerStore:
         user, blob = self._user.read_current(), self._blob.read_current()
         return StoredValue(
             login=self._login(user),
-            generation=self._user.generation_of(user.id),
+            generation=self._user.generation_of(user),
             blob_generation=self._blob_generation(blob),
             version=user.id,
         )
@@ -117,20 +118,24 @@ class SecretsManagerStore:
         return self._login(found) if found else None
 
     def read_generation(self, generation: int) -> CredentialValue | None:
-        """The value of a generation, labelled or not; for 0 what Lockstep has found or just superseded."""
-        found = self._user.read_foreign() if generation == 0 else self._user.read(self.version_of(generation))
+        """The value of a generation, labelled or not; for 0 what Lockstep found, while a label names it."""
+        found = (
+            self._user.read(self._user.version_id(generation)) if generation else self._user.read_foreign()
+        )
         login = self._login(found) if found else None
         return CredentialValue(generation, login) if login else None
 
     def stage(self, value: CredentialValue) -> CredentialValue:
         """Put the value into both secrets as AWSPENDING, unless its version ids are taken."""
-        self._user.put(value.generation, encode_app_user(value, self._credential))
+        self._user.put(self._user.version_id(value.generation), encode_app_user(value, self._credential))
         standing = self.read_generation(value.generation)
         if standing is None:
-            # Written a moment ago, so only the read side can be behind.
-            raise LostCompareAndSetError(store=self._name, generation=value.generation)
-        # connection_blob names the user of what stands in app_user, whoever put that there.
-        self._blob.put(value.generation, encode_connection_blob(standing, self._credential))
+            raise ReadSideLaggingError(store=self._name, generation=value.generation)
+        # What stands there may be another run's, so connection_blob follows it and not the argument.
+        blob_id = self._blob.version_id(value.generation)
+        written = self._blob.put(blob_id, encode_connection_blob(standing, self._credential))
+        if not written and (taken := self._blob.read(blob_id)):
+            self._blob_generation(taken)  # Written with an older plan, it is fine; forged, it is not.
         return standing
 
     def promote(self, generation: int) -> None:
@@ -140,10 +145,10 @@ class SecretsManagerStore:
 
     def serves(self, generation: int) -> bool:
         """Whether both secrets answer with the generation."""
-        return all(s.generation_of(s.read_current().id) == generation for s in (self._user, self._blob))
+        return all(s.generation_of(s.read_current()) == generation for s in (self._user, self._blob))
 
     def version_of(self, generation: int) -> str:
-        """The version id of a generation in `app_user`; empty for a generation 0 that is gone."""
+        """The version id of a generation in `app_user`; empty for a generation 0 that no label names."""
         if generation:
             return self._user.version_id(generation)
         found = self._user.read_foreign()
@@ -159,77 +164,133 @@ class SecretsManagerStore:
         return login
 
     def _blob_generation(self, version: _Version) -> int:
-        written = self._blob.generation_of(version.id)
+        written = self._blob.generation_of(version)
         if written:
             claimed = decode_blob_generation(version.text, store=self._name, secret=self._blob.name)
             self._blob.check(version, claimed)
-        # What somebody else has put here is derived anew from the plan, so it need not make sense.
+        # What somebody else put there need not make sense: it is derived anew from the plan.
         return written
 
 
 class _Secret:
-    """One secret: calls, and what their failures mean."""
+    """One secret: the calls, and what their failures mean."""
 
-    def __init__(self, client: "SecretsManagerClient", store: str, credential_id: str, name: str) -> None:
+    def __init__(self, client: "SecretsManagerClient", store: str, name: str) -> None:
         self.name = name
+        self.store = store
         self._client = client
-        self._store = store
+
+    def read_current(self) -> _Version:
+        found = self.read_label(CURRENT)
+        if found is None:
+            raise self.malformed()  # It is there and has never held a value.
+        return found
+
+    def read(self, version: str) -> _Version | None:
+        """A version by its id, also one without labels; None where the secret has no such version."""
+        return self._read(VersionId=version)
+
+    def read_label(self, label: str) -> _Version | None:
+        """The version that a label names; None where it names none."""
+        return self._read(VersionStage=label)
+
+    def current_id(self) -> str:
+        """The id of the current version, without its text."""
+        with self.translated():
+            labels = self._client.describe_secret(SecretId=self.name).get("VersionIdsToStages", {})
+        found = next((v for v, stages in labels.items() if CURRENT in stages), None)
+        if found is None:
+            raise self.malformed()
+        return found
+
+    def put(self, version: str, text: str) -> bool:
+        """Write a pending version; False where other content has that id."""
+        with self.translated():
+            try:
+                self._client.put_secret_value(
+                    SecretId=self.name, ClientRequestToken=version, SecretString=text, VersionStages=[PENDING]
+                )
+            except self._client.exceptions.ResourceExistsException:
+                return False
+        return True
+
+    def move_current(self, seen: str, target: str) -> None:
+        """Make a version current if `seen` still is.
+
+        Raises:
+            LostCompareAndSetError: Another version has become current.
+        """
+        refusals = (
+            self._client.exceptions.InvalidParameterException,
+            self._client.exceptions.ResourceNotFoundException,
+        )
+        with self.translated():
+            try:
+                self._client.update_secret_version_stage(
+                    SecretId=self.name,
+                    VersionStage=CURRENT,
+                    MoveToVersionId=target,
+                    RemoveFromVersionId=seen,
+                )
+            except refusals as error:
+                # AWS has no code of its own for a lost compare-and-set, so a second look tells.
+                if self.current_id() != seen:
+                    raise LostCompareAndSetError(store=self.store, secret=self.name) from None
+                raise StoreRejectedError(store=self.store, secret=self.name, code=error_code(error)) from None
+
+    def malformed(self) -> SecretMalformedError:
+        return SecretMalformedError(store=self.store, secret=self.name)
+
+    @contextmanager
+    def translated(self) -> Iterator[None]:
+        with translated(_ERRORS, store=self.store, secret=self.name):
+            try:
+                yield
+            except self._client.exceptions.ResourceNotFoundException:
+                raise SecretNotFoundError(store=self.store, secret=self.name) from None
+            except self._client.exceptions.LimitExceededException:
+                raise StoreQuotaExceededError(store=self.store, secret=self.name) from None
+
+    def _read(self, **which: str) -> _Version | None:
+        with self.translated():
+            try:
+                reply = self._client.get_secret_value(SecretId=self.name, **which)
+            except self._client.exceptions.ResourceNotFoundException:
+                self._client.describe_secret(SecretId=self.name)  # Is it the secret that is missing?
+                return None
+        text = reply.get("SecretString")
+        if text is None:
+            raise self.malformed()  # It is binary.
+        return _Version(reply["VersionId"], text)
+
+
+class _CredentialSecret(_Secret):
+    """One of a credential's two secrets: versions named by generation."""
+
+    def __init__(self, client: "SecretsManagerClient", store: str, name: str, credential_id: str) -> None:
+        super().__init__(client, store, name)
         self._credential_id = credential_id
 
     def version_id(self, generation: int) -> str:
         return version_id(self._credential_id, self.name, generation)
 
-    def generation_of(self, version: str) -> int:
-        return generation_of(version, self._credential_id, self.name)
-
-    def check(self, version: _Version, claimed: int) -> None:
-        """A version that Lockstep wrote says its own generation in its text, or somebody forged it."""
-        if self.generation_of(version.id) not in (0, claimed):
-            raise SecretMalformedError(store=self._store, secret=self.name)
-
-    def read_current(self) -> _Version:
-        found = self._read_label(CURRENT)
-        if found is None:
-            # The secret is there and has never held a value.
-            raise SecretMalformedError(store=self._store, secret=self.name)
-        return found
+    def generation_of(self, version: _Version) -> int:
+        return generation_of(version.id, self._credential_id, self.name)
 
     def read_foreign(self) -> _Version | None:
         """The version that Lockstep found in place, while a label still names it."""
-        for label in (CURRENT, PREVIOUS):
-            found = self._read_label(label)
-            if found and not self.generation_of(found.id):
-                return found
-        return None
+        found = (self.read_label(label) for label in (CURRENT, PREVIOUS))
+        return next((v for v in found if v and not self.generation_of(v)), None)
 
-    def read(self, version: str) -> _Version | None:
-        """A version by its id, also one without labels; None where the secret has no such version."""
-        with self._translated():
-            try:
-                reply = self._client.get_secret_value(SecretId=self.name, VersionId=version)
-            except self._client.exceptions.ResourceNotFoundException:
-                self._labels()
-                return None
-            return self._version(reply.get("VersionId", ""), reply.get("SecretString"))
+    def check(self, version: _Version, claimed: int) -> None:
+        """A version with an id of ours that claims another generation has been forged."""
+        if self.generation_of(version) not in (0, claimed):
+            raise self.malformed()
 
-    def _read_label(self, label: str) -> _Version | None:
-        with self._translated():
-            try:
-                reply = self._client.get_secret_value(SecretId=self.name, VersionStage=label)
-            except self._client.exceptions.ResourceNotFoundException:
-                self._labels()
-                return None
-            return self._version(reply.get("VersionId", ""), reply.get("SecretString"))
-
-    def _version(self, version: str, text: str | None) -> _Version:
-        if text is None:
-            # A binary secret.
-            raise SecretMalformedError(store=self._store, secret=self.name)
-        return _Version(version, text)
-
-    def put(self, generation: int, text: str) -> None: ...
-
-    def promote(self, generation: int) -> None: ...
-
-    @contextmanager
-    def _translated(self) -> Iterator[None]: ...
+    def promote(self, generation: int) -> None:
+        seen, target = self.current_id(), self.version_id(generation)
+        if seen == target:
+            return
+        if generation_of(seen, self._credential_id, self.name) > generation:
+            raise FenceLostError(store=self.store, secret=self.name, generation=generation)
+        self.move_current(seen, target)

@@ -1,5 +1,7 @@
 """A secrets manager in memory."""
 
+import copy
+import itertools
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -52,7 +54,7 @@ class MemoryStore:
         self._name = name
         self._credential = credential
         self._secrets: dict[SecretKind, _Secret] = {"app_user": _Secret(), "connection_blob": _Secret()}
-        self._edits = 0
+        self._edits = itertools.count(1)
         self.edit("app_user", PLACEHOLDER_TEXT)
         self.edit("connection_blob", PLACEHOLDER_TEXT)
 
@@ -60,10 +62,15 @@ class MemoryStore:
     def name(self) -> str:
         return self._name
 
+    def another_client(self) -> "MemoryStore":
+        """The same secrets as another runner sees them, with faults of its own."""
+        other = copy.copy(self)
+        other.faults = Faults()
+        return other
+
     def edit(self, secret: SecretKind, text: str) -> None:
         """Make a text current, as a person would in the console."""
-        self._edits += 1
-        version = f"edit-{self._edits}"
+        version = f"edit-{next(self._edits)}"
         self._secrets[secret].versions[version] = text
         self._secrets[secret].make_current(version)
 

@@ -1,0 +1,317 @@
+"""The lock: one DynamoDB item per credential, the only authority on who rotates and on what is pending.
+
+Who may do what, when (`aws` and `oci` are runners; a name stands where the condition of that name lets it write):
+
+    time ──────────────────────────────────────────────────────────────────────────────────────────▶
+    aws   ACQUIRE (free, due)      CLAIM 7    RELEASE_DONE
+          │fence 7                 │          │ next_due_at, not_before
+          ├────── holds until expires_at ─────┤┄┄┄┄┄┄┄ not due ┄┄┄┄┄┄┄┤
+    oci                  ACQUIRE✗ (held)         ACQUIRE✗ (not due)   ACQUIRE (free, due) fence 8 ──▶
+
+    aws   ACQUIRE fence 9   CLAIM 9   †crash                       wakes up: REQUIRE✗, CLAIM✗, RELEASE✗
+          ├─────────────────┼── holds until expires_at ──┤         (the fence is 10)
+    oci                          ACQUIRE✗ (held)          ACQUIRE (expired, 9 is pending) fence 10
+                                                          finishes 9: the claim stays until RELEASE_DONE
+
+    aws   ACQUIRE fence 11  CLAIM 11  fails  RELEASE       the claim stays: due at once, for either runner
+                                                           ACQUIRE (free, 11 is pending) fence 12
+
+A lease ends by its `expires_at` alone, compared with the runner's clock; DynamoDB's TTL deletes days late. The lease
+is longer than an execution, a function and clock skew together, so whoever holds it is dead before it ends.
+
+A reply can get lost after the write was done, so every condition also lets the same write through again: a holder
+acquires what it holds (with a new fence), a claim that stands is a success, a head that is there already too, and a
+release may find the lock free as long as nobody has raised the fence.
+
+The expressions of acquiring and releasing are also those of `statemachine.asl.json`: in AWS the state machine does
+both by itself.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from lockstep.aws.clients import Trouble, translated
+from lockstep.errors import (
+    FenceLostError,
+    LockTableAccessDeniedError,
+    LockTableUnreachableError,
+    LostCompareAndSetError,
+)
+from lockstep.model import ChainHead, Claim, ClaimKind, Lease, LockRecord, Release
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
+
+Item = Mapping[str, Any]
+"""An item, or a map in it: names to typed values."""
+
+FAR_FUTURE = 253402300799
+"""9999-12-31T23:59:59Z, in epoch seconds: after every due time."""
+
+ACQUIRE_UPDATE = "SET holder = :holder, expires_at = :expires_at, acquired_at = :now ADD fence :one"
+ACQUIRE_CONDITION = (
+    "(attribute_not_exists(holder) OR expires_at < :now OR holder = :holder) "
+    "AND (attribute_exists(pending_generation) "
+    "OR ((attribute_not_exists(next_due_at) OR next_due_at <= :due_by) "
+    "AND (attribute_not_exists(not_before) OR not_before <= :overlap_by)))"
+)
+"""Free, expired or already ours; and half-done, or due with the last overlap over."""
+
+CLAIM_UPDATE = (
+    "SET claim_kind = :kind, pending_generation = :generation, base_generation = :base, "
+    "claim_previous_generation = :previous, claim_rotation_id = :rotation_id, highest_generation = :generation"
+)
+_HELD = "holder = :holder AND fence = :fence"
+_NEWEST = "(attribute_not_exists(highest_generation) OR highest_generation < :generation)"
+CLAIM_CONDITION = f"{_HELD} AND attribute_not_exists(pending_generation) AND {_NEWEST}"
+"""Still ours, nothing in flight, and a generation that was never used."""
+REPLACE_CONDITION = f"{_HELD} AND pending_generation = :replaced AND {_NEWEST}"
+"""Still ours, and in flight is what was refused."""
+
+HEAD_UPDATE = "SET #head = :head"
+FIRST_HEAD_CONDITION = "attribute_not_exists(#head) OR #head = :head"
+HEAD_CONDITION = "#head = :after OR #head = :head"
+"""The chain stands where we saw it. Not under the fence: a failed run records that it lost the fence."""
+
+RELEASE_DONE_UPDATE = (
+    "SET current_generation = :current, previous_generation = :previous, "
+    "next_due_at = :next_due_at, not_before = :not_before "
+    "REMOVE holder, expires_at, acquired_at, claim_kind, pending_generation, base_generation, "
+    "claim_previous_generation, claim_rotation_id"
+)
+RELEASE_UPDATE = "REMOVE holder, expires_at, acquired_at"
+RELEASE_CONDITION = "fence = :fence AND (holder = :holder OR attribute_not_exists(holder))"
+"""Nobody has acquired the lock after us."""
+
+_HEAD = "head_"
+_ERRORS = {
+    Trouble.UNREACHABLE: LockTableUnreachableError,
+    Trouble.THROTTLED: LockTableUnreachableError,
+    Trouble.DENIED: LockTableAccessDeniedError,
+    Trouble.REJECTED: LockTableAccessDeniedError,
+}
+
+
+class DynamoDbLock:
+    """The port `Lock` on one item. Every method makes one call."""
+
+    def __init__(self, client: "DynamoDBClient", table: str, credential_id: str) -> None:
+        self._client = client
+        self._table = table
+        self._credential_id = credential_id
+        self._key: dict[str, AttributeValueTypeDef] = {"credential_id": {"S": credential_id}}
+
+    def read(self) -> LockRecord:
+        """The record, by a consistent read; an empty one where there is no item yet."""
+        with self._translated():
+            reply = self._client.get_item(TableName=self._table, Key=self._key, ConsistentRead=True)
+        return _record(self._credential_id, reply.get("Item", {}))
+
+    def acquire(
+        self, *, holder: str, now: datetime, expires_at: datetime, force: bool, revoke_previous: bool
+    ) -> Lease | None:
+        """Take the lock, with a fence of its own; None where ACQUIRE_CONDITION does not hold."""
+        with self._translated():
+            try:
+                reply = self._client.update_item(
+                    TableName=self._table,
+                    Key=self._key,
+                    UpdateExpression=ACQUIRE_UPDATE,
+                    ConditionExpression=ACQUIRE_CONDITION,
+                    ExpressionAttributeValues={
+                        ":holder": {"S": holder},
+                        ":expires_at": _time(expires_at),
+                        ":now": _time(now),
+                        ":one": _number(1),
+                        ":due_by": _number(FAR_FUTURE) if force else _time(now),
+                        ":overlap_by": _number(FAR_FUTURE) if force and revoke_previous else _time(now),
+                    },
+                    ReturnValues="UPDATED_NEW",
+                )
+            except self._client.exceptions.ConditionalCheckFailedException:
+                return None
+        fence = int(reply["Attributes"]["fence"]["N"])
+        return Lease(credential_id=self._credential_id, holder=holder, fence=fence)
+
+    def claim(self, lease: Lease, claim: Claim, *, replaces: Claim | None) -> None:
+        """Name the generation in flight.
+
+        Raises:
+            FenceLostError: CLAIM_CONDITION (or REPLACE_CONDITION) does not hold, nor does this claim stand.
+        """
+        values: dict[str, AttributeValueTypeDef] = {
+            ":holder": {"S": lease.holder},
+            ":fence": _number(lease.fence),
+            ":kind": {"S": claim.kind.value},
+            ":generation": _number(claim.generation),
+            ":base": _number(claim.base_generation),
+            ":previous": _number_or_null(claim.previous_generation),
+            ":rotation_id": {"S": claim.rotation_id},
+        }
+        if replaces:
+            values[":replaced"] = _number(replaces.generation)
+        with self._translated():
+            try:
+                self._client.update_item(
+                    TableName=self._table,
+                    Key=self._key,
+                    UpdateExpression=CLAIM_UPDATE,
+                    ConditionExpression=REPLACE_CONDITION if replaces else CLAIM_CONDITION,
+                    ExpressionAttributeValues=values,
+                    ReturnValuesOnConditionCheckFailure="ALL_OLD",
+                )
+            except self._client.exceptions.ConditionalCheckFailedException as error:
+                reply: Item = error.response  # The stubs do not know that the item comes with it.
+                standing = _record(self._credential_id, reply.get("Item", {}))
+                if not (_holds(standing, lease) and standing.claim == claim):
+                    raise FenceLostError(
+                        credential=self._credential_id, generation=claim.generation
+                    ) from None
+
+    def require(self, lease: Lease, claim: Claim, *, now: datetime) -> LockRecord:
+        """A consistent read that shows lease and claim.
+
+        Raises:
+            FenceLostError: The lease is another's or has ended, or another claim stands.
+        """
+        record = self.read()
+        in_time = record.expires_at is not None and now < record.expires_at
+        if not (_holds(record, lease) and in_time and record.claim == claim):
+            raise FenceLostError(credential=self._credential_id, generation=claim.generation)
+        return record
+
+    def move_head(self, stream: str, head: ChainHead, *, after: ChainHead | None) -> None:
+        """Move a stream's head on.
+
+        Raises:
+            LostCompareAndSetError: It is no longer `after`.
+        """
+        values = {":head": _head(head)}
+        if after:
+            values[":after"] = _head(after)
+        with self._translated():
+            try:
+                self._client.update_item(
+                    TableName=self._table,
+                    Key=self._key,
+                    UpdateExpression=HEAD_UPDATE,
+                    ConditionExpression=HEAD_CONDITION if after else FIRST_HEAD_CONDITION,
+                    ExpressionAttributeNames={"#head": f"{_HEAD}{stream}"},
+                    ExpressionAttributeValues=values,
+                )
+            except self._client.exceptions.ConditionalCheckFailedException:
+                raise LostCompareAndSetError(
+                    credential=self._credential_id, stream=stream, seq=head.seq
+                ) from None
+
+    def release(self, lease: Lease, done: Release | None) -> None:
+        """Give the lock back, with the claim cleared and the schedule moved where the rotation is done.
+
+        Raises:
+            FenceLostError: Somebody has acquired it since.
+        """
+        values = {":fence": _number(lease.fence), ":holder": {"S": lease.holder}, **_schedule(done)}
+        with self._translated():
+            try:
+                self._client.update_item(
+                    TableName=self._table,
+                    Key=self._key,
+                    UpdateExpression=RELEASE_DONE_UPDATE if done else RELEASE_UPDATE,
+                    ConditionExpression=RELEASE_CONDITION,
+                    ExpressionAttributeValues=values,
+                )
+            except self._client.exceptions.ConditionalCheckFailedException:
+                raise FenceLostError(credential=self._credential_id) from None
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        with translated(_ERRORS, credential=self._credential_id):
+            yield
+
+
+def _holds(record: LockRecord, lease: Lease) -> bool:
+    return (record.holder, record.fence) == (lease.holder, lease.fence)
+
+
+def _number(value: int) -> "AttributeValueTypeDef":
+    return {"N": str(value)}
+
+
+def _number_or_null(value: int | None) -> "AttributeValueTypeDef":
+    return {"NULL": True} if value is None else _number(value)
+
+
+def _time(value: datetime) -> "AttributeValueTypeDef":
+    return _number(int(value.timestamp()))
+
+
+def _schedule(done: Release | None) -> "dict[str, AttributeValueTypeDef]":
+    if done is None:
+        return {}
+    return {
+        ":current": _number(done.current_generation),
+        ":previous": _number_or_null(done.previous_generation),
+        ":next_due_at": _time(done.next_due_at),
+        ":not_before": _time(done.not_before),
+    }
+
+
+def _head(head: ChainHead) -> "AttributeValueTypeDef":
+    return {"M": {"seq": _number(head.seq), "hash": {"S": head.hash}, "rotation_id": {"S": head.rotation_id}}}
+
+
+def _record(credential_id: str, item: Item) -> LockRecord:
+    """The item as a record.
+
+    Raises:
+        LockTableAccessDeniedError: Somebody wrote something else into the table.
+    """
+    try:
+        return LockRecord(
+            credential_id=credential_id,
+            holder=item["holder"]["S"] if "holder" in item else None,
+            fence=_int(item, "fence") or 0,
+            expires_at=_datetime(item, "expires_at"),
+            claim=_claim(item),
+            current_generation=_int(item, "current_generation"),
+            previous_generation=_int(item, "previous_generation"),
+            highest_generation=_int(item, "highest_generation") or 0,
+            next_due_at=_datetime(item, "next_due_at"),
+            not_before=_datetime(item, "not_before"),
+            heads={
+                name.removeprefix(_HEAD): _chain_head(value["M"])
+                for name, value in item.items()
+                if name.startswith(_HEAD)
+            },
+        )
+    except (KeyError, ValueError):
+        raise LockTableAccessDeniedError(credential=credential_id, code="MalformedItem") from None
+
+
+def _claim(item: Item) -> Claim | None:
+    if "pending_generation" not in item:
+        return None
+    return Claim(
+        kind=ClaimKind(item["claim_kind"]["S"]),
+        generation=int(item["pending_generation"]["N"]),
+        base_generation=int(item["base_generation"]["N"]),
+        previous_generation=_int(item, "claim_previous_generation"),
+        rotation_id=item["claim_rotation_id"]["S"],
+    )
+
+
+def _chain_head(head: Item) -> ChainHead:
+    return ChainHead(seq=int(head["seq"]["N"]), hash=head["hash"]["S"], rotation_id=head["rotation_id"]["S"])
+
+
+def _int(item: Item, name: str) -> int | None:
+    value = item.get(name, {"NULL": True})
+    return None if "NULL" in value else int(value["N"])
+
+
+def _datetime(item: Item, name: str) -> datetime | None:
+    seconds = _int(item, name)
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)

@@ -1,0 +1,143 @@
+"""The AWS adapters on the sandbox, as the contract suites set them up."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from botocore.exceptions import ConnectionClosedError
+
+from lockstep.aws.clients import AwsKeys, aws_client
+from lockstep.aws.dynamodb_lock import DynamoDbLock
+from lockstep.aws.kms import KmsSigner
+from lockstep.aws.s3_audit import S3AuditLog
+from lockstep.aws.secrets_manager import SecretsManagerStore
+from lockstep.model import SecretStr
+from lockstep.ports import Store
+from sandbox.aws.resources import create_audit_bucket, create_lock_table, create_mac_key, create_secret
+from sandbox.aws.server import AwsSandbox
+from tests.contract.harness import (
+    PLACEHOLDER_TEXT,
+    AuditLogHarness,
+    Disturbance,
+    LockHarness,
+    SecretKind,
+    SignerHarness,
+    StoreHarness,
+)
+from tests.support.memory import make_plan
+
+KEYS = AwsKeys(access_key_id="sandbox", secret_access_key=SecretStr("sandbox"))
+CREDENTIAL = make_plan().credentials[0]
+TABLE = "lockstep-lock"
+BUCKET = "lockstep-audit"
+
+
+def sandbox_client(sandbox: AwsSandbox, service: str) -> Any:  # noqa: ANN401 - as `aws_client`
+    """A client made as production makes it."""
+    return aws_client(service, sandbox.region, keys=KEYS, endpoint=sandbox.url)
+
+
+class _Disturbed:
+    """Disturbs a client through botocore's events."""
+
+    def __init__(self, sandbox: AwsSandbox, service: str) -> None:
+        self.sandbox = sandbox
+        self.client = sandbox_client(sandbox, service)
+
+    def before_call(self, call: int, act: Callable[[], None]) -> AbstractContextManager[None]:
+        return self._at("before-call", Disturbance(call, act))
+
+    def lose_reply(self, call: int) -> AbstractContextManager[None]:
+        return self._at("after-call", Disturbance(call, self._close_connection))
+
+    @contextmanager
+    def _at(self, event: str, disturbance: Disturbance) -> Iterator[None]:
+        self.client.meta.events.register(event, disturbance)
+        try:
+            yield
+        finally:
+            self.client.meta.events.unregister(event, disturbance)
+
+    def _close_connection(self) -> None:
+        raise ConnectionClosedError(endpoint_url=self.sandbox.url)
+
+
+class SecretsManagerHarness(_Disturbed):
+    """The adapter `SecretsManagerStore`."""
+
+    def __init__(self, sandbox: AwsSandbox) -> None:
+        super().__init__(sandbox, "secretsmanager")
+        names = CREDENTIAL.secret_names
+        self.names: dict[SecretKind, str] = {
+            "app_user": names.app_user,
+            "connection_blob": names.connection_blob,
+        }
+        self.console = sandbox.client("secretsmanager")
+        for name in self.names.values():
+            create_secret(self.console, name, PLACEHOLDER_TEXT)
+        self.store = SecretsManagerStore(self.client, "aws", CREDENTIAL)
+
+    def rival(self) -> Store:
+        return SecretsManagerStore(sandbox_client(self.sandbox, "secretsmanager"), "aws", CREDENTIAL)
+
+    def edit(self, secret: SecretKind, text: str) -> None:
+        self.console.put_secret_value(SecretId=self.names[secret], SecretString=text)
+
+    def remove(self, secret: SecretKind) -> None:
+        self.console.delete_secret(SecretId=self.names[secret], ForceDeleteWithoutRecovery=True)
+
+    def current_text(self, secret: SecretKind) -> str:
+        text: str = self.console.get_secret_value(SecretId=self.names[secret])["SecretString"]
+        return text
+
+
+class DynamoDbHarness(_Disturbed):
+    """The adapter `DynamoDbLock`."""
+
+    def __init__(self, sandbox: AwsSandbox) -> None:
+        super().__init__(sandbox, "dynamodb")
+        create_lock_table(sandbox.client("dynamodb"), TABLE)
+        self.lock = DynamoDbLock(self.client, TABLE, CREDENTIAL.id)
+
+
+class S3Harness(_Disturbed):
+    """The adapter `S3AuditLog`."""
+
+    def __init__(self, sandbox: AwsSandbox) -> None:
+        super().__init__(sandbox, "s3")
+        create_audit_bucket(sandbox.client("s3"), BUCKET, region=sandbox.region)
+        self.log = S3AuditLog(self.client, BUCKET, "aws")
+
+
+@dataclass
+class KmsHarness:
+    """The adapter `KmsSigner`."""
+
+    signer: KmsSigner
+    other: KmsSigner
+
+
+@contextmanager
+def aws_store() -> Iterator[StoreHarness]:
+    with AwsSandbox() as sandbox:
+        yield SecretsManagerHarness(sandbox)
+
+
+@contextmanager
+def aws_lock() -> Iterator[LockHarness]:
+    with AwsSandbox() as sandbox:
+        yield DynamoDbHarness(sandbox)
+
+
+@contextmanager
+def aws_audit_log() -> Iterator[AuditLogHarness]:
+    with AwsSandbox() as sandbox:
+        yield S3Harness(sandbox)
+
+
+@contextmanager
+def aws_signer() -> Iterator[SignerHarness]:
+    with AwsSandbox() as sandbox:
+        kms, client = sandbox.client("kms"), sandbox_client(sandbox, "kms")
+        yield KmsHarness(KmsSigner(client, create_mac_key(kms)), KmsSigner(client, create_mac_key(kms)))

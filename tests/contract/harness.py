@@ -1,0 +1,85 @@
+"""What a contract suite needs of an adapter besides its port: a world to set up, and a way to disturb calls.
+
+An adapter joins a suite by one more entry in the suite's list of factories. A factory is a context manager that
+gives a harness over a fresh world.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Literal, Protocol
+
+from lockstep.ports import AuditLog, Lock, Signer, Store
+
+SecretKind = Literal["app_user", "connection_blob"]
+PLACEHOLDER_TEXT = '{"placeholder":true}'
+
+
+class Disturbance:
+    """Something that happens once, at the n-th call."""
+
+    def __init__(self, call: int, act: Callable[[], None]) -> None:
+        self._calls_left = call
+        self._act = act
+
+    def __call__(self, *_args: object, **_event: object) -> None:
+        self._calls_left -= 1
+        if self._calls_left == 0:
+            self._act()
+
+
+class Disturbable(Protocol):
+    """An adapter whose calls to its service can be disturbed, one by one."""
+
+    def before_call(self, call: int, act: Callable[[], None]) -> AbstractContextManager[None]:
+        """Do something right before the n-th call made inside."""
+
+    def lose_reply(self, call: int) -> AbstractContextManager[None]:
+        """Let the n-th call made inside do its work, and the adapter never hear of it."""
+
+
+class StoreHarness(Disturbable, Protocol):
+    """A store whose two secrets hold placeholders."""
+
+    @property
+    def store(self) -> Store:
+        """The adapter; the only one that is disturbed."""
+
+    def rival(self) -> Store:
+        """The same secrets through another client."""
+
+    def edit(self, secret: SecretKind, text: str) -> None:
+        """Make a text current, as a person does in the console."""
+
+    def remove(self, secret: SecretKind) -> None:
+        """Delete a secret."""
+
+    def current_text(self, secret: SecretKind) -> str:
+        """What an application reads."""
+
+
+class LockHarness(Disturbable, Protocol):
+    """A lock without a record."""
+
+    @property
+    def lock(self) -> Lock:
+        """The adapter; the only one that is disturbed."""
+
+
+class AuditLogHarness(Disturbable, Protocol):
+    """An empty stream `aws` or `oci`."""
+
+    @property
+    def log(self) -> AuditLog:
+        """The adapter; the only one that is disturbed."""
+
+
+class SignerHarness(Protocol):
+    """Two keys."""
+
+    @property
+    def signer(self) -> Signer:
+        """The adapter, with one of them."""
+
+    @property
+    def other(self) -> Signer:
+        """The adapter, with the other."""

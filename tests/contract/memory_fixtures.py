@@ -1,0 +1,114 @@
+"""The doubles in memory, as the contract suites set them up."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from lockstep.errors import (
+    AuditLogUnreachableError,
+    LockstepError,
+    LockTableUnreachableError,
+    StoreUnreachableError,
+)
+from lockstep.ports import Store
+from tests.contract.harness import (
+    AuditLogHarness,
+    Disturbance,
+    LockHarness,
+    SecretKind,
+    SignerHarness,
+    StoreHarness,
+)
+from tests.support.faults import Faults
+from tests.support.memory import MemoryAuditLog, MemoryLock, MemorySigner, MemoryStore, make_plan
+
+
+class _Disturbed:
+    """Disturbs a double through its faults."""
+
+    def __init__(self, faults: Faults, unreachable: type[LockstepError]) -> None:
+        self._faults = faults
+        self._unreachable = unreachable
+
+    @contextmanager
+    def before_call(self, call: int, act: Callable[[], None]) -> Iterator[None]:
+        self._faults.before = Disturbance(call, act)
+        try:
+            yield
+        finally:
+            self._faults.before = lambda _operation: None
+
+    @contextmanager
+    def lose_reply(self, call: int) -> Iterator[None]:
+        self._faults.after = Disturbance(call, self._raise)
+        try:
+            yield
+        finally:
+            self._faults.after = lambda _operation: None
+
+    def _raise(self) -> None:
+        raise self._unreachable
+
+
+class MemoryStoreHarness(_Disturbed):
+    """The double `MemoryStore`."""
+
+    def __init__(self) -> None:
+        self.store = MemoryStore("memory", make_plan().credentials[0])
+        super().__init__(self.store.faults, StoreUnreachableError)
+
+    def rival(self) -> Store:
+        return self.store.another_client()
+
+    def edit(self, secret: SecretKind, text: str) -> None:
+        self.store.edit(secret, text)
+
+    def remove(self, secret: SecretKind) -> None:
+        self.store.remove(secret)
+
+    def current_text(self, secret: SecretKind) -> str:
+        return self.store.current_text(secret)
+
+
+class MemoryLockHarness(_Disturbed):
+    """The double `MemoryLock`."""
+
+    def __init__(self) -> None:
+        self.lock = MemoryLock("multi-cloud/app_user")
+        super().__init__(self.lock.faults, LockTableUnreachableError)
+
+
+class MemoryAuditLogHarness(_Disturbed):
+    """The double `MemoryAuditLog`."""
+
+    def __init__(self) -> None:
+        self.log = MemoryAuditLog("aws")
+        super().__init__(self.log.faults, AuditLogUnreachableError)
+
+
+@dataclass
+class MemorySignerHarness:
+    """The double `MemorySigner`."""
+
+    signer: MemorySigner
+    other: MemorySigner
+
+
+@contextmanager
+def memory_store() -> Iterator[StoreHarness]:
+    yield MemoryStoreHarness()
+
+
+@contextmanager
+def memory_lock() -> Iterator[LockHarness]:
+    yield MemoryLockHarness()
+
+
+@contextmanager
+def memory_audit_log() -> Iterator[AuditLogHarness]:
+    yield MemoryAuditLogHarness()
+
+
+@contextmanager
+def memory_signer() -> Iterator[SignerHarness]:
+    yield MemorySignerHarness(MemorySigner("key"), MemorySigner("other-key"))

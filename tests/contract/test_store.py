@@ -1,0 +1,363 @@
+"""Every store keeps two secrets in step, whoever writes at the same time and whatever gets lost."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, suppress
+from threading import Barrier
+
+import pytest
+
+from lockstep.errors import (
+    FenceLostError,
+    LostCompareAndSetError,
+    SecretMalformedError,
+    SecretNotFoundError,
+    StoreRejectedError,
+    StoreUnreachableError,
+)
+from lockstep.model import CredentialValue, Login, SecretStr
+from lockstep.ports import Store
+from tests.contract.aws_fixtures import aws_store
+from tests.contract.harness import SecretKind, StoreHarness
+from tests.contract.memory_fixtures import memory_store
+
+FACTORIES: Mapping[str, Callable[[], AbstractContextManager[StoreHarness]]] = {
+    "memory": memory_store,
+    "aws": aws_store,
+}
+
+# More calls than any adapter makes for one operation, so that each boundary is met.
+CALLS = range(1, 8)
+
+
+class CrashError(Exception):
+    """The process ends here."""
+
+
+def crash() -> None:
+    raise CrashError
+
+
+@pytest.fixture(params=FACTORIES)
+def world(request: pytest.FixtureRequest) -> Iterator[StoreHarness]:
+    with FACTORIES[request.param]() as harness:
+        yield harness
+
+
+@pytest.fixture
+def store(world: StoreHarness) -> Store:
+    return world.store
+
+
+def value(generation: int, *, by: str = "me", username: str = "app") -> CredentialValue:
+    return CredentialValue(generation, Login(username, SecretStr(f"password-{generation}-of-{by}")))
+
+
+def text(username: str, password: str, **more: object) -> str:
+    return json.dumps({"username": username, "password": password, **more})
+
+
+def stage_and_promote(store: Store, generation: int) -> None:
+    store.stage(value(generation))
+    store.promote(generation)
+
+
+# What stood there before
+
+
+def test_a_placeholder_is_generation_0_without_a_login(store: Store) -> None:
+    current = store.read_current()
+    assert (current.login, current.generation, current.blob_generation) == (None, 0, 0)
+    assert store.read_version(current.version) is None
+    assert store.read_generation(0) is None
+
+
+def test_a_login_that_people_put_there_is_generation_0_whatever_its_text_says(
+    world: StoreHarness, store: Store
+) -> None:
+    world.edit("app_user", text("app", "by-hand", generation=7))
+    current = store.read_current()
+    assert (current.login, current.generation) == (Login("app", SecretStr("by-hand")), 0)
+    assert store.read_version(current.version) == current.login
+    assert store.read_generation(7) is None
+
+
+def test_generation_0_is_found_before_and_after_it_is_superseded(world: StoreHarness, store: Store) -> None:
+    world.edit("app_user", text("app", "by-hand"))
+    taken_over = CredentialValue(0, Login("app", SecretStr("by-hand")))
+    version = store.version_of(0)
+    assert version == store.read_current().version
+    assert store.read_generation(0) == taken_over
+
+    stage_and_promote(store, 1)
+
+    assert store.read_generation(0) == taken_over
+    assert store.version_of(0) == version
+    assert store.read_version(version) == taken_over.login
+
+
+def test_a_generation_that_was_never_staged_is_not_there(store: Store) -> None:
+    assert store.read_generation(5) is None
+    assert not store.serves(5)
+
+
+# Staging
+
+
+def test_a_staged_value_can_be_read_and_is_not_served(world: StoreHarness, store: Store) -> None:
+    world.edit("app_user", text("app", "by-hand"))
+    before = store.read_current()
+    assert store.stage(value(1)) == value(1)
+    assert store.read_generation(1) == value(1)
+    assert store.read_current() == before
+    assert not store.serves(1)
+
+
+def test_the_first_value_under_a_generation_stays(world: StoreHarness, store: Store) -> None:
+    store.stage(value(1, by="first"))
+    assert world.rival().stage(value(1, by="second")) == value(1, by="first")
+    assert store.read_generation(1) == value(1, by="first")
+
+
+def test_connection_blob_follows_the_value_that_stands_in_app_user(world: StoreHarness, store: Store) -> None:
+    with suppress(CrashError), world.before_call(2, crash):
+        store.stage(value(1, username="app_a"))
+    assert world.rival().stage(value(1, username="app_b")) == value(1, username="app_a")
+    store.promote(1)
+    assert json.loads(world.current_text("connection_blob"))["username"] == "app_a"
+
+
+def test_of_two_that_stage_at_once_both_go_on_with_the_same_value(world: StoreHarness) -> None:
+    barrier = Barrier(2, timeout=10)
+
+    def stage(store: Store, by: str) -> CredentialValue:
+        barrier.wait()
+        return store.stage(value(1, by=by))
+
+    with ThreadPoolExecutor(2) as pool:
+        mine = pool.submit(stage, world.store, "me")
+        theirs = pool.submit(stage, world.rival(), "them")
+    assert mine.result() == theirs.result() == world.store.read_generation(1)
+
+
+def test_staging_a_promoted_generation_again_changes_nothing(store: Store) -> None:
+    stage_and_promote(store, 1)
+    assert store.stage(value(1, by="late")) == value(1)
+    assert store.serves(1)
+    stage_and_promote(store, 2)
+    assert store.stage(value(1, by="later")) == value(1)
+    assert store.serves(2)
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_staging_that_crashed_anywhere_is_finished_by_another(
+    world: StoreHarness, store: Store, call: int
+) -> None:
+    with suppress(CrashError), world.before_call(call, crash):
+        store.stage(value(1, by="crashed"))
+    standing = world.rival().stage(value(1, by="other"))
+    assert standing in (value(1, by="crashed"), value(1, by="other"))
+    world.rival().promote(1)
+    assert world.rival().read_current().login == standing.login
+    assert world.rival().serves(1)
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_staging_whose_reply_was_lost_can_be_tried_again(
+    world: StoreHarness, store: Store, call: int
+) -> None:
+    with suppress(StoreUnreachableError), world.lose_reply(call):
+        store.stage(value(1))
+    assert store.stage(value(1)) == value(1)
+    store.promote(1)
+    assert store.serves(1)
+
+
+# Promotion
+
+
+def test_a_promoted_value_is_what_applications_read(world: StoreHarness, store: Store) -> None:
+    stage_and_promote(store, 1)
+    current = store.read_current()
+    assert (current.login, current.generation, current.blob_generation) == (value(1).login, 1, 1)
+    assert current.version == store.version_of(1)
+    assert store.serves(1)
+
+    app_user = json.loads(world.current_text("app_user"))
+    assert app_user["password"] == "password-1-of-me"
+    assert (app_user["username"], app_user["generation"]) == ("app", 1)
+    blob = world.current_text("connection_blob")
+    assert json.loads(blob)["generation"] == 1
+    assert "password-1-of-me" not in blob
+
+
+def test_promoting_twice_is_promoting_once(world: StoreHarness, store: Store) -> None:
+    stage_and_promote(store, 1)
+    store.promote(1)
+    world.rival().promote(1)
+    assert store.serves(1)
+
+
+def test_a_lower_generation_never_replaces_a_higher_one(world: StoreHarness, store: Store) -> None:
+    store.stage(value(1))
+    stage_and_promote(world.rival(), 2)
+    with pytest.raises(FenceLostError):
+        store.promote(1)
+    assert store.serves(2)
+
+
+def test_what_was_never_staged_is_not_promoted(store: Store) -> None:
+    stage_and_promote(store, 1)
+    with pytest.raises(StoreRejectedError):
+        store.promote(2)
+    assert store.serves(1)
+    assert store.read_generation(0) is None
+
+
+def test_a_value_put_in_by_hand_after_staging_is_replaced(world: StoreHarness, store: Store) -> None:
+    store.stage(value(1))
+    world.edit("app_user", text("app", "by-hand"))
+    world.edit("connection_blob", "by hand")
+    store.promote(1)
+    assert store.serves(1)
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_zombie_overtaken_anywhere_in_its_promotion_changes_nothing(
+    world: StoreHarness, store: Store, call: int
+) -> None:
+    store.stage(value(1))
+    rival = world.rival()
+    rival.stage(value(2))
+    with suppress(FenceLostError, LostCompareAndSetError), world.before_call(call, lambda: rival.promote(2)):
+        store.promote(1)
+    rival.promote(2)
+    assert store.serves(2)
+    with pytest.raises(FenceLostError):
+        store.promote(1)
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_an_edit_in_the_middle_of_a_promotion_is_noticed_and_not_lost_unseen(
+    world: StoreHarness, store: Store, call: int
+) -> None:
+    store.stage(value(1))
+    with (
+        suppress(LostCompareAndSetError),
+        world.before_call(call, lambda: world.edit("app_user", text("app", "by-hand"))),
+    ):
+        store.promote(1)
+    store.promote(1)
+    assert store.serves(1)
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_promotion_that_crashed_anywhere_is_finished_by_another(
+    world: StoreHarness, store: Store, call: int
+) -> None:
+    stage_and_promote(store, 1)
+    store.stage(value(2))
+    with suppress(CrashError), world.before_call(call, crash):
+        store.promote(2)
+    assert world.rival().read_current().login in (value(1).login, value(2).login)
+    world.rival().promote(2)
+    assert world.rival().serves(2)
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_promotion_whose_reply_was_lost_can_be_tried_again(
+    world: StoreHarness, store: Store, call: int
+) -> None:
+    store.stage(value(1))
+    with suppress(StoreUnreachableError), world.lose_reply(call):
+        store.promote(1)
+    store.promote(1)
+    assert store.serves(1)
+
+
+# The past
+
+
+def test_superseded_generations_stay_readable_by_name(store: Store) -> None:
+    for generation in (1, 2, 3):
+        stage_and_promote(store, generation)
+        store.prune()
+    assert store.read_generation(2) == value(2)
+    assert store.read_version(store.version_of(2)) == value(2).login
+    assert store.read_current().login == value(3).login
+
+
+# Secrets that are not as they should be
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        "hunter2",
+        '["hunter2"]',
+        '{"username": "app"}',
+        '{"password": "hunter2"}',
+        '{"username": "app", "password": 7}',
+        '{"username": "", "password": "hunter2"}',
+        '{"username": "app", "password": "hunter2"',
+    ],
+)
+def test_a_secret_that_is_neither_credential_nor_placeholder_is_told_and_not_quoted(
+    world: StoreHarness, store: Store, broken: str
+) -> None:
+    world.edit("app_user", broken)
+    with pytest.raises(SecretMalformedError) as error:
+        store.read_current()
+    assert "hunter2" not in str(error.value)
+    assert "hunter2" not in repr(error.value)
+
+
+def test_a_connection_blob_of_somebody_else_is_generation_0_and_is_replaced(
+    world: StoreHarness, store: Store
+) -> None:
+    stage_and_promote(store, 1)
+    world.edit("connection_blob", "no JSON at all")
+    current = store.read_current()
+    assert (current.generation, current.blob_generation) == (1, 0)
+    assert not store.serves(1)
+    stage_and_promote(store, 2)
+    assert store.serves(2)
+
+
+@pytest.mark.parametrize("secret", ["app_user", "connection_blob"])
+@pytest.mark.parametrize(
+    "operation",
+    [
+        lambda store: store.read_current(),
+        lambda store: store.stage(value(2)),
+        lambda store: store.promote(2),
+        lambda store: store.serves(1),
+    ],
+    ids=["read_current", "stage", "promote", "serves"],
+)
+def test_a_missing_secret_is_its_own_error(
+    world: StoreHarness, store: Store, secret: SecretKind, operation: Callable[[Store], object]
+) -> None:
+    stage_and_promote(store, 1)
+    store.stage(value(2))
+    world.remove(secret)
+    with pytest.raises(SecretNotFoundError):
+        operation(store)
+
+
+@pytest.mark.parametrize("generation", [0, 1, 9])
+def test_a_missing_secret_is_no_missing_generation(
+    world: StoreHarness, store: Store, generation: int
+) -> None:
+    stage_and_promote(store, 1)
+    world.remove("app_user")
+    with pytest.raises(SecretNotFoundError):
+        store.read_generation(generation)
+
+
+@pytest.mark.parametrize("call", [1, 2, 3, 4])
+def test_no_error_names_a_password(world: StoreHarness, store: Store, call: int) -> None:
+    with pytest.raises(StoreUnreachableError) as error, world.lose_reply(call):
+        stage_and_promote(store, 1)
+    assert "password-1-of-me" not in f"{error.value} {error.value!r} {error.value.where}"
