@@ -1,0 +1,169 @@
+"""moto's Step Functions interpreter, wired to the sandbox: its address, its clocks, its deployments."""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from threading import Lock
+from types import SimpleNamespace
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from moto.core.config import default_user_config
+from moto.stepfunctions.parser.api import ExecutionStatus, HistoryEventType
+from moto.stepfunctions.parser.asl.eval.program_state import ProgramEnded, ProgramError, ProgramTimedOut
+from moto.stepfunctions.parser.models import stepfunctions_parser_backends
+
+from sandbox.aws.patching import Foreign, Patches
+
+_PARSER = "moto.stepfunctions.parser"
+_LONGEST_LAMBDA_SECONDS = 900
+_PARALLEL_CALLS = 50
+
+
+def apply(
+    patches: Patches, port: int, retry_sleep: Callable[[float], None], wall_clock: Callable[[], float]
+) -> None:
+    """Let moto run state machines whose tasks call the sandbox."""
+    patches.set_item(default_user_config, "stepfunctions", {"execute_state_machine": True})
+    call_the_sandbox(patches, port)
+    sleep_between_attempts(patches, retry_sleep)
+    tell_the_time(patches, wall_clock)
+    run_what_cloudformation_deploys(patches)
+    read_strings_as_json(patches)
+    end_executions_at_once(patches)
+
+
+def call_the_sandbox(patches: Patches, port: int) -> None:
+    """Tasks call this sandbox's port through clients of their own session.
+
+    moto calls the port that an environment variable names, and makes its clients from boto3's default session,
+    in which two threads must not make clients at once.
+    """
+    module = f"{_PARSER}.asl.utils.boto_client"
+    patches.replace(f"{module}:moto_server_port", lambda: str(port))
+    patches.replace(f"{module}:boto3", _Clients())
+
+
+def sleep_between_attempts(patches: Patches, retry_sleep: Callable[[float], None]) -> None:
+    """Retriers sleep by `retry_sleep`; nobody else's sleep changes."""
+    module = f"{_PARSER}.asl.component.common.retry.retrier_decl"
+    patches.replace(f"{module}:time", SimpleNamespace(sleep=retry_sleep))
+
+
+def tell_the_time(patches: Patches, wall_clock: Callable[[], float]) -> None:
+    """`StartTime` and `EnteredTime` of the context object are the sandbox's time, spelled as AWS spells it."""
+
+    def now() -> str:
+        moment = datetime.fromtimestamp(wall_clock(), UTC)
+        return moment.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+
+    def execution_data(**fields: Foreign) -> dict[str, Any]:
+        return fields | {"StartTime": now()}
+
+    def state_data(**fields: Foreign) -> dict[str, Any]:
+        return fields | {"EnteredTime": now()}
+
+    patches.replace(f"{_PARSER}.backend.execution_worker:ExecutionData", execution_data)
+    patches.replace(f"{_PARSER}.asl.component.state.state:StateData", state_data)
+
+
+def run_what_cloudformation_deploys(patches: Patches) -> None:
+    """A state machine made by CloudFormation can be executed; moto puts it where only its stub looks."""
+    patches.replace("moto.stepfunctions.models:stepfunctions_backends", stepfunctions_parser_backends)
+
+
+def read_strings_as_json(patches: Patches) -> None:
+    r"""A string of the definition may use JSON's escapes: `\"`, `\\`, `\n`, `\u00e9`.
+
+    moto reads some strings by Python's rules, and others without any.
+    """
+
+    def text_of(parser_rule_context: Foreign) -> str:
+        text: str = parser_rule_context.getText()
+        return str(json.loads(text)) if text.startswith('"') else text
+
+    def wrapper(original: Foreign) -> object:
+        def inner_string_of(parser_rule_context: Foreign) -> str | None:
+            is_null = original(parser_rule_context) is None
+            return None if is_null else text_of(parser_rule_context)
+
+        return inner_string_of
+
+    preprocessor = f"{_PARSER}.asl.parse.preprocessor"
+    patches.replace(f"{preprocessor}:from_string_literal", text_of)
+    patches.wrap(f"{preprocessor}:Preprocessor._inner_string_of", wrapper)
+
+
+def end_executions_at_once(patches: Patches) -> None:
+    """An execution ends with all its results in place, and nothing is recorded after that.
+
+    moto shows SUCCEEDED a moment before there is an output, gives an output that is a string or null as something
+    else than JSON, and lets what a timed-out execution leaves behind write on in its history.
+    """
+
+    def reflect_execution_status(self: Foreign) -> None:
+        execution = self.execution
+        env = execution.exec_worker.env
+        execution.stop_date = datetime.now(UTC)
+        match env.program_state():
+            case ProgramEnded():
+                execution.output = json.dumps(env.states.get_input(), separators=(",", ":"))
+                status = ExecutionStatus.SUCCEEDED
+            case ProgramError() as state:
+                details = state.error or {}
+                execution.error = details.get("error")
+                execution.cause = details.get("cause")
+                status = ExecutionStatus.FAILED
+            case ProgramTimedOut():
+                env.event_manager.add_event(
+                    context=env.event_history_context,
+                    event_type=HistoryEventType.ExecutionTimedOut,
+                    event_details={"executionTimedOutEventDetails": {"error": "States.Timeout"}},
+                )
+                status = ExecutionStatus.TIMED_OUT
+            case _:
+                status = ExecutionStatus.ABORTED
+        env.event_manager.add_event = lambda **_: env.event_history_context.last_published_event_id
+        execution.exec_status = status
+
+    module = f"{_PARSER}.backend.execution"
+    patches.replace(
+        f"{module}:BaseExecutionWorkerCommunication._reflect_execution_status", reflect_execution_status
+    )
+
+
+def abort_running_executions() -> None:
+    """Stop every execution that still runs, so that none goes on behind a stopped sandbox."""
+    for regions in stepfunctions_parser_backends.values():
+        for backend in regions.values():
+            for machine in backend.state_machines:
+                for execution in machine.executions:
+                    if execution.status == "RUNNING":
+                        execution.stop(stop_date=datetime.now(UTC), error=None, cause=None)
+
+
+class _Clients:
+    """Stands in for the module boto3: one thread-safe client per service and region."""
+
+    def __init__(self) -> None:
+        self._session: Any = boto3.Session()
+        self._lock = Lock()
+        self._clients: dict[tuple[str, str], Any] = {}
+
+    def client(self, *, service_name: str, region_name: str, config: Config, **fields: str) -> Foreign:
+        bounded = config.merge(
+            Config(
+                connect_timeout=2,
+                # Longer than any Lambda may take, so that the function's own timeout ends the call.
+                read_timeout=_LONGEST_LAMBDA_SECONDS + 10,
+                max_pool_connections=_PARALLEL_CALLS,
+            )
+        )
+        with self._lock:
+            key = (service_name, region_name)
+            if key not in self._clients:
+                self._clients[key] = self._session.client(
+                    service_name, region_name=region_name, config=bounded, **fields
+                )
+            return self._clients[key]

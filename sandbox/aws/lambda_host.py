@@ -1,0 +1,341 @@
+"""Lambda: runs registered functions behind the HTTP face of the Invoke API.
+
+A function is anything that takes the event's bytes and an `InvocationContext` and gives an `InvocationResult`.
+`python_handler` makes one of a Python handler that runs in this process, one thread a call.
+
+What a caller sees follows the developer guide's pages on invoking functions, on errors, on the Python context
+object and on quotas.
+"""
+
+import json
+import re
+import sys
+import traceback
+import uuid
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, wait
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from threading import Thread
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from werkzeug.wrappers import Request, Response
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+PAYLOAD_LIMIT_BYTES = 6 * 1024 * 1024
+DEFAULT_TIMEOUT_SECONDS = 3.0
+_INVOKE_PATH = re.compile(r"/2015-03-31/functions/(?P<function>.+)/invocations")
+
+
+class ProcessDied(BaseException):
+    """The process that ran the function is gone, as after a crash or a lack of memory.
+
+    Raise it from a hook, or from inside a handler, to kill a call at that point. No handler's `except Exception`
+    sees it.
+    """
+
+
+class LambdaServiceError(Exception):
+    """The Lambda service refuses a call: the function was not run.
+
+    Raise it from a `before_call` hook to be refused, as in `LambdaServiceError(429, "TooManyRequestsException")`.
+    """
+
+    def __init__(self, status: int, code: str, message: str = "") -> None:
+        self.status = status
+        self.code = code
+        super().__init__(message or code)
+
+
+@dataclass(frozen=True, kw_only=True)
+class InvocationContext:
+    """What is known about one call.
+
+    Attributes:
+        function_name: The name under which the function is registered.
+        function_arn: The ARN as Lambda would spell it.
+        request_id: Names this call.
+        timeout_seconds: How long the function may run.
+        deadline: When it must have ended, on the clock of `time.monotonic`.
+    """
+
+    function_name: str
+    function_arn: str
+    request_id: str
+    timeout_seconds: float
+    deadline: float
+
+    def remaining_seconds(self) -> float:
+        """Tell how much time is left, never less than 0."""
+        return max(0.0, self.deadline - monotonic())
+
+
+@dataclass(frozen=True)
+class InvocationResult:
+    """What a call came to.
+
+    Attributes:
+        payload: JSON: what the function returned, or the error object.
+        function_error: None for success, else how Lambda classes the error (`Unhandled`).
+    """
+
+    payload: bytes
+    function_error: str | None = None
+
+
+Invoke = Callable[[bytes, InvocationContext], InvocationResult]
+BeforeCall = Callable[[InvocationContext, Any], None]
+AfterCall = Callable[[InvocationContext, Any, InvocationResult], None]
+
+
+@dataclass(frozen=True)
+class _Function:
+    invoke: Invoke
+    timeout_seconds: float
+
+
+class LambdaContext:
+    """The context object that a Python handler gets."""
+
+    function_version = "$LATEST"
+    memory_limit_in_mb = "512"
+    identity = None
+    client_context = None
+
+    def __init__(self, call: InvocationContext) -> None:
+        self._call = call
+        self.function_name = call.function_name
+        self.invoked_function_arn = call.function_arn
+        self.aws_request_id = call.request_id
+        self.log_group_name = f"/aws/lambda/{call.function_name}"
+        self.log_stream_name = f"[$LATEST]{call.request_id.replace('-', '')}"
+
+    def get_remaining_time_in_millis(self) -> int:
+        """Tell how many milliseconds are left before Lambda ends the call."""
+        return int(self._call.remaining_seconds() * 1000)
+
+
+@dataclass
+class LambdaHost:
+    """A WSGI application that answers Invoke for the functions registered with it.
+
+    A call that outlives its function's timeout is answered as timed out. The thread of an in-process handler
+    cannot be stopped and runs on, where Lambda would freeze it: a sandbox zombie does more harm than a real one.
+
+    Attributes:
+        region: Where the functions are, for their ARNs.
+        account_id: Whose they are, for their ARNs.
+        before_call: Called in the call's thread before the function, with the parsed event. May block, or raise
+            `ProcessDied` or `LambdaServiceError`. May be set at any time.
+        after_call: The same after the function has run, with its result: what it did is done, but the caller does
+            not hear of it when this raises `ProcessDied`.
+        new_id: Makes request ids.
+    """
+
+    region: str
+    account_id: str
+    before_call: BeforeCall | None = None
+    after_call: AfterCall | None = None
+    new_id: Callable[[], str] = field(default=lambda: str(uuid.uuid4()))
+    _functions: dict[str, _Function] = field(default_factory=dict, init=False, repr=False)
+
+    def register(
+        self, name: str, invoke: Invoke, *, timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
+    ) -> None:
+        """Answer calls of `name` with `invoke`, in place of what was registered before.
+
+        Args:
+            name: The function's name, without path, version or alias.
+            invoke: Runs one call. It may raise `ProcessDied`; every other failure belongs in its result.
+            timeout_seconds: How long a call may take.
+        """
+        self._functions[name] = _Function(invoke, timeout_seconds)
+
+    def register_handler(
+        self,
+        name: str,
+        handler: Callable[[Any, Any], object],
+        *,
+        timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
+    ) -> None:
+        """Answer calls of `name` with a Python handler in this process."""
+        self.register(name, python_handler(handler), timeout_seconds=timeout_seconds)
+
+    def unregister(self, name: str) -> None:
+        """Forget a function: calls of it answer ResourceNotFoundException.
+
+        Raises:
+            KeyError: It is not registered.
+        """
+        del self._functions[name]
+
+    def arn(self, name: str) -> str:
+        """Spell a function's ARN."""
+        return f"arn:aws:lambda:{self.region}:{self.account_id}:function:{name}"
+
+    def invoke(self, function: str, payload: bytes) -> InvocationResult:
+        """Call a function and wait for its answer, no longer than its timeout.
+
+        Args:
+            function: Its name, partial ARN or ARN, with or without a version or alias.
+            payload: The event, JSON.
+
+        Raises:
+            LambdaServiceError: The call did not reach the function.
+        """
+        return self._invoke(function, payload, self.new_id())
+
+    def answers(self, method: str, path: str) -> bool:
+        """Tell whether a request is a call of a function."""
+        return method == "POST" and _INVOKE_PATH.fullmatch(path) is not None
+
+    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        """Answer `POST /2015-03-31/functions/<name or ARN>/invocations`."""
+        request = Request(environ)
+        request_id = self.new_id()
+        try:
+            _refuse_asynchronous(request)
+            path = _INVOKE_PATH.fullmatch(request.path)
+            result = self._invoke(path["function"] if path else "", request.get_data(), request_id)
+        except LambdaServiceError as error:
+            response = Response(
+                json.dumps({"Type": "User", "Message": str(error)}),
+                status=error.status,
+                headers={"x-amzn-ErrorType": error.code},
+                content_type="application/json",
+            )
+        else:
+            response = Response(
+                result.payload,
+                headers={"X-Amz-Executed-Version": "$LATEST"},
+                content_type="application/json",
+            )
+            if result.function_error:
+                response.headers["X-Amz-Function-Error"] = result.function_error
+        response.headers["x-amzn-RequestId"] = request_id
+        return response(environ, start_response)
+
+    def _invoke(self, function: str, payload: bytes, request_id: str) -> InvocationResult:
+        name = _plain_name(function)
+        registered = self._functions.get(name)
+        if registered is None:
+            raise LambdaServiceError(
+                HTTPStatus.NOT_FOUND, "ResourceNotFoundException", f"Function not found: {self.arn(name)}"
+            )
+        if len(payload) > PAYLOAD_LIMIT_BYTES:
+            raise LambdaServiceError(
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                "RequestTooLargeException",
+                f"Request must be smaller than {PAYLOAD_LIMIT_BYTES} bytes for the InvokeFunction operation",
+            )
+        try:
+            event = json.loads(payload or b"{}")
+        except ValueError as error:
+            raise LambdaServiceError(
+                HTTPStatus.BAD_REQUEST,
+                "InvalidRequestContentException",
+                "Could not parse request body into json",
+            ) from error
+        call = InvocationContext(
+            function_name=name,
+            function_arn=self.arn(name),
+            request_id=request_id,
+            timeout_seconds=registered.timeout_seconds,
+            deadline=monotonic() + registered.timeout_seconds,
+        )
+        answer: Future[InvocationResult] = Future()
+        Thread(
+            target=self._run, args=(registered.invoke, payload or b"{}", event, call, answer), daemon=True
+        ).start()
+        done, _ = wait([answer], timeout=registered.timeout_seconds)
+        if not done:
+            return _died(
+                call, "Sandbox.Timedout", f"Task timed out after {registered.timeout_seconds:.2f} seconds"
+            )
+        result = answer.result()
+        if len(result.payload) > PAYLOAD_LIMIT_BYTES:
+            return _died(
+                call,
+                "Function.ResponseSizeTooLarge",
+                f"Response payload size exceeded {PAYLOAD_LIMIT_BYTES} bytes",
+            )
+        return result
+
+    def _run(
+        self,
+        invoke: Invoke,
+        payload: bytes,
+        event: object,
+        call: InvocationContext,
+        answer: "Future[InvocationResult]",
+    ) -> None:
+        try:
+            if self.before_call:
+                self.before_call(call, event)
+            result = invoke(payload, call)
+            if self.after_call:
+                self.after_call(call, event, result)
+        except ProcessDied:
+            answer.set_result(_died(call, "Runtime.ExitError", "Runtime exited with error: signal: killed"))
+        except BaseException as error:  # noqa: BLE001  nothing may be lost in this thread; the waiting one raises it
+            answer.set_exception(error)
+        else:
+            answer.set_result(result)
+
+
+def python_handler(handler: Callable[[Any, Any], object]) -> Invoke:
+    """Make a function of a Python handler `(event, context) -> result`, as the Python runtime does.
+
+    The handler gets its event through JSON and gives its result through JSON. An exception becomes an error object
+    with the exception's class name, text and stack trace; leaving the process is a crash.
+    """
+
+    def invoke(payload: bytes, call: InvocationContext) -> InvocationResult:
+        try:
+            result = handler(json.loads(payload), LambdaContext(call))
+        except SystemExit as leaving:
+            raise ProcessDied from leaving
+        except Exception as error:  # noqa: BLE001  the runtime reports whatever a handler raises
+            return _raised(call, type(error).__name__, str(error))
+        try:
+            return InvocationResult(json.dumps(result, ensure_ascii=False, allow_nan=False).encode())
+        except (TypeError, ValueError) as error:
+            return _raised(call, "Runtime.MarshalError", f"Unable to marshal response: {error}")
+
+    return invoke
+
+
+def _refuse_asynchronous(request: Request) -> None:
+    if request.headers.get("X-Amz-Invocation-Type", "RequestResponse") != "RequestResponse":
+        raise LambdaServiceError(
+            HTTPStatus.BAD_REQUEST,
+            "InvalidParameterValueException",
+            "the sandbox runs synchronous invocations only",
+        )
+
+
+def _raised(call: InvocationContext, error_type: str, message: str) -> InvocationResult:
+    frames = traceback.extract_tb(sys.exc_info()[2])[1:]
+    return _unhandled(
+        errorMessage=message,
+        errorType=error_type,
+        requestId=call.request_id,
+        stackTrace=traceback.format_list(frames),
+    )
+
+
+def _died(call: InvocationContext, error_type: str, message: str) -> InvocationResult:
+    return _unhandled(errorType=error_type, errorMessage=f"RequestId: {call.request_id} Error: {message}")
+
+
+def _unhandled(**body: object) -> InvocationResult:
+    return InvocationResult(json.dumps(body).encode(), function_error="Unhandled")
+
+
+def _plain_name(function: str) -> str:
+    """Take the name out of `name`, `name:alias`, `account:function:name` or an ARN."""
+    _, separator, tail = function.rpartition("function:")
+    return (tail if separator else function).partition(":")[0]

@@ -1,0 +1,113 @@
+"""Makes in the sandbox what the infrastructure stack makes in an account."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sandbox.aws.executions import Client
+from sandbox.aws.server import AwsSandbox
+
+_PLACEHOLDER = re.compile(r"\$\{([A-Za-z0-9_.]+)\}")
+
+
+class LeftOverPlaceholderError(Exception):
+    """The definition names a substitution that was not given."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AwsResources:
+    """What was made, by the names and ARNs that the steps and the state machine are configured with."""
+
+    lock_table: str
+    audit_bucket: str
+    mac_key_arn: str
+    secret_arns: Mapping[str, str]
+
+
+def create_resources(
+    sandbox: AwsSandbox, *, lock_table: str, audit_bucket: str, secrets: Mapping[str, str]
+) -> AwsResources:
+    """Make the lock table, the MAC key, the audit bucket and the secrets.
+
+    Args:
+        sandbox: Runs already.
+        lock_table: The table's name.
+        audit_bucket: The bucket's name.
+        secrets: The first value of each secret, by its name.
+    """
+    create_lock_table(sandbox.client("dynamodb"), lock_table)
+    create_audit_bucket(sandbox.client("s3"), audit_bucket, region=sandbox.region)
+    secretsmanager = sandbox.client("secretsmanager")
+    return AwsResources(
+        lock_table=lock_table,
+        audit_bucket=audit_bucket,
+        mac_key_arn=create_mac_key(sandbox.client("kms")),
+        secret_arns={name: create_secret(secretsmanager, name, value) for name, value in secrets.items()},
+    )
+
+
+def create_lock_table(dynamodb: Client, name: str) -> str:
+    """Make an on-demand table with the partition key `credential_id`, and give its ARN."""
+    table = dynamodb.create_table(
+        TableName=name,
+        AttributeDefinitions=[{"AttributeName": "credential_id", "AttributeType": "S"}],
+        KeySchema=[{"AttributeName": "credential_id", "KeyType": "HASH"}],
+        BillingMode="PAY_PER_REQUEST",
+    )
+    arn: str = table["TableDescription"]["TableArn"]
+    return arn
+
+
+def create_mac_key(kms: Client) -> str:
+    """Make a KMS key for HMAC-SHA-256 that never leaves KMS, and give its ARN."""
+    key = kms.create_key(KeySpec="HMAC_256", KeyUsage="GENERATE_VERIFY_MAC")
+    arn: str = key["KeyMetadata"]["Arn"]
+    return arn
+
+
+def create_audit_bucket(s3: Client, name: str, *, region: str) -> None:
+    """Make a bucket whose objects can be locked; it keeps every version."""
+    place = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+    # Object Lock brings versioning with it.
+    s3.create_bucket(Bucket=name, ObjectLockEnabledForBucket=True, **place)
+
+
+def create_secret(secretsmanager: Client, name: str, value: str) -> str:
+    """Make a secret with a first value, and give its ARN."""
+    arn: str = secretsmanager.create_secret(Name=name, SecretString=value)["ARN"]
+    return arn
+
+
+def create_state_machine(
+    stepfunctions: Client, name: str, definition: str, substitutions: Mapping[str, str], *, role_arn: str
+) -> str:
+    """Make a standard state machine, and give its ARN.
+
+    Args:
+        stepfunctions: A boto3 client.
+        name: The machine's name.
+        definition: Amazon States Language with `${Name}` where the account's own names go.
+        substitutions: What to put there, by name.
+        role_arn: The role it runs under; the sandbox does not enforce it.
+
+    Raises:
+        LeftOverPlaceholderError: The definition has a placeholder that `substitutions` lacks.
+    """
+    machine = stepfunctions.create_state_machine(
+        name=name, definition=substitute(definition, substitutions), roleArn=role_arn, type="STANDARD"
+    )
+    arn: str = machine["stateMachineArn"]
+    return arn
+
+
+def substitute(definition: str, substitutions: Mapping[str, str]) -> str:
+    """Replace every `${Name}` in a JSON text by its substitution.
+
+    Raises:
+        LeftOverPlaceholderError: A placeholder has no substitution.
+    """
+    missing = sorted(set(_PLACEHOLDER.findall(definition)) - substitutions.keys())
+    if missing:
+        raise LeftOverPlaceholderError(f"no substitution for {', '.join(missing)}")
+    return _PLACEHOLDER.sub(lambda found: json.dumps(substitutions[found[1]])[1:-1], definition)

@@ -1,0 +1,198 @@
+"""The sandbox's AWS: moto and a Lambda host behind one HTTP address on this machine."""
+
+import os
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from threading import Lock, Thread
+from types import TracebackType
+from typing import TYPE_CHECKING, ClassVar, Self
+
+import boto3
+from botocore.config import Config
+from moto.core.models import DEFAULT_ACCOUNT_ID
+from moto.moto_api._internal.models import moto_api_backend
+from moto.moto_server.werkzeug_app import (
+    DomainDispatcherApplication,
+    MotoRequestHandler,
+    create_backend_app,
+)
+from werkzeug.serving import BaseWSGIServer, make_server
+
+from sandbox.aws import interpreter, jsonata, strict_kms, strict_secrets, strict_states
+from sandbox.aws.executions import Client, Execution, run_execution
+from sandbox.aws.lambda_host import LambdaHost
+from sandbox.aws.patching import Patches
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+_ACCESS_KEY = "sandbox"
+
+
+class AwsSandbox:
+    """AWS for one process: S3, DynamoDB, Secrets Manager, KMS, Step Functions, Lambda and what else moto has.
+
+    moto keeps its state in module globals, so one sandbox may run in a process at a time. Starting and stopping
+    one forgets everything. While it runs, moto is patched to be as strict as AWS (see the `strict_` modules);
+    stopping takes the patches back.
+
+    Requests to one service are served one at a time: moto's conditional writes are not atomic by themselves,
+    those of AWS are.
+
+    Attributes:
+        region: Where everything is.
+        account_id: Whose everything is.
+        lambda_host: Runs the functions; they are registered there.
+    """
+
+    _running: ClassVar[Lock] = Lock()
+
+    def __init__(
+        self,
+        *,
+        region: str = "eu-central-1",
+        retry_sleep: Callable[[float], None] = time.sleep,
+        wall_clock: Callable[[], float] = time.time,
+        crash_name: strict_states.CrashName = "Lambda.Unknown",
+    ) -> None:
+        """Describe a sandbox; `start` starts it.
+
+        Args:
+            region: An AWS region.
+            retry_sleep: Waits the given seconds between the attempts of a state machine's Retry.
+            wall_clock: Seconds since the epoch: dates secret versions, and is the time that state machines see.
+            crash_name: How Step Functions names a Lambda that crashed or timed out.
+        """
+        self.region = region
+        self.account_id = DEFAULT_ACCOUNT_ID
+        self.lambda_host = LambdaHost(region=region, account_id=self.account_id)
+        self._retry_sleep = retry_sleep
+        self._wall_clock = wall_clock
+        self._crash_name = crash_name
+        self._patches = Patches()
+        self._session_lock = Lock()
+        self._session: Client = boto3.Session(
+            region_name=region, aws_access_key_id=_ACCESS_KEY, aws_secret_access_key=_ACCESS_KEY
+        )
+        self._server: BaseWSGIServer | None = None
+
+    def start(self) -> None:
+        """Listen on a free port of the loopback interface.
+
+        Raises:
+            RuntimeError: A sandbox runs already in this process.
+        """
+        if not self._running.acquire(blocking=False):
+            raise RuntimeError("one AwsSandbox at a time: moto keeps its state in this process")
+        moto_api_backend.reset()
+        self._server = make_server(
+            "127.0.0.1", 0, _Dispatcher(self.lambda_host), threaded=True, request_handler=_QuietRequestHandler
+        )
+        interpreter.apply(self._patches, self._server.port, self._retry_sleep, self._wall_clock)
+        jsonata.apply(self._patches, self._wall_clock)
+        strict_states.apply(self._patches, self._crash_name)
+        strict_secrets.apply(self._patches, self._wall_clock)
+        strict_kms.apply(self._patches)
+        Thread(
+            target=self._server.serve_forever,
+            kwargs={"poll_interval": 0.05},
+            name="aws-sandbox",
+            daemon=True,
+        ).start()
+
+    def stop(self) -> None:
+        """Abort what runs, stop listening, forget everything. May be called again."""
+        if self._server is None:
+            return
+        interpreter.abort_running_executions()
+        self._server.shutdown()
+        self._server.server_close()
+        self._server = None
+        self._patches.undo()
+        moto_api_backend.reset()
+        self._running.release()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def url(self) -> str:
+        """The address of every service. It says `localhost`, not 127.0.0.1: the CDK CLI misreads the latter.
+
+        Raises:
+            RuntimeError: The sandbox does not run.
+        """
+        if self._server is None:
+            raise RuntimeError("the AwsSandbox is not running")
+        return f"http://localhost:{self._server.port}"
+
+    def client(self, service: str, *, read_timeout_seconds: float = 30.0) -> Client:
+        """Make a boto3 client with bounded time-outs and without retries.
+
+        Args:
+            service: boto3's name of the service.
+            read_timeout_seconds: How long to wait for an answer; longer than a function's timeout for `lambda`.
+        """
+        with self._session_lock:
+            return self._session.client(
+                service,
+                endpoint_url=self.url,
+                config=Config(
+                    connect_timeout=2, read_timeout=read_timeout_seconds, retries={"total_max_attempts": 1}
+                ),
+            )
+
+    def environment(self) -> Mapping[str, str]:
+        """The variables by which another process, its SDK and the CDK CLI find this sandbox and no real account."""
+        return {
+            "AWS_ENDPOINT_URL": self.url,
+            "AWS_REGION": self.region,
+            "AWS_DEFAULT_REGION": self.region,
+            "AWS_ACCESS_KEY_ID": _ACCESS_KEY,
+            "AWS_SECRET_ACCESS_KEY": _ACCESS_KEY,
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
+    def run_execution(
+        self, state_machine_arn: str, execution_input: object, *, timeout_seconds: float = 30.0
+    ) -> Execution:
+        """Run a state machine to its end, see `executions.run_execution`."""
+        return run_execution(
+            self.client("stepfunctions"), state_machine_arn, execution_input, timeout_seconds=timeout_seconds
+        )
+
+
+class _Dispatcher:
+    """Sends calls of functions to the Lambda host and everything else to moto."""
+
+    def __init__(self, lambda_host: LambdaHost) -> None:
+        self._lambda_host = lambda_host
+        self._moto = DomainDispatcherApplication(create_backend_app)
+        self._one_at_a_time: defaultdict[str, Lock] = defaultdict(Lock)
+
+    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        if self._lambda_host.answers(environ["REQUEST_METHOD"], environ["PATH_INFO"]):
+            return self._lambda_host(environ, start_response)
+        app = self._moto.get_application(environ)
+        service: str = app.service  # type: ignore[attr-defined]  # moto adds it to its Flask applications
+        if service == "stepfunctions":
+            # A synchronous execution calls other services, and may call this one, while it is being served.
+            return app(environ, start_response)
+        with self._one_at_a_time[service]:
+            return app(environ, start_response)
+
+
+class _QuietRequestHandler(MotoRequestHandler):
+    """Writes no access log."""
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        """Say nothing; errors are still logged."""

@@ -1,0 +1,45 @@
+"""KMS as AWS documents it, where moto is kinder."""
+
+from moto.kms.exceptions import InvalidKeyUsageException, ValidationException
+
+from sandbox.aws.patching import Foreign, Patches
+
+MAC_MESSAGE_LIMIT_BYTES = 4096
+
+
+def apply(patches: Patches) -> None:
+    """Make moto's KMS as strict as the real one."""
+    limit_mac_messages(patches)
+
+
+def limit_mac_messages(patches: Patches) -> None:
+    """GenerateMac and VerifyMac take at most 4,096 bytes, and only the algorithm of the key's own size.
+
+    moto takes any length and any algorithm, and names the key by its id where KMS answers with its ARN (API
+    reference of `GenerateMac`). moto's VerifyMac goes through its GenerateMac.
+    """
+
+    def wrapper(original: Foreign) -> object:
+        def generate_mac(
+            self: Foreign,
+            message: bytes,
+            key_id: str,
+            mac_algorithm: str,
+            **options: Foreign,
+        ) -> tuple[str, str, str]:
+            if len(message) > MAC_MESSAGE_LIMIT_BYTES:
+                raise ValidationException(
+                    "1 validation error detected: Value at 'message' failed to satisfy constraint: "
+                    f"Member must have length less than or equal to {MAC_MESSAGE_LIMIT_BYTES}"
+                )
+            mac, algorithm, plain_key_id = original(
+                self, message=message, key_id=key_id, mac_algorithm=mac_algorithm, **options
+            )
+            key = self.keys[plain_key_id]
+            if key.key_spec.replace("HMAC_", "HMAC_SHA_") != algorithm:
+                raise InvalidKeyUsageException
+            return mac, algorithm, key.arn
+
+        return generate_mac
+
+    patches.wrap("moto.kms.models:KmsBackend.generate_mac", wrapper)

@@ -1,0 +1,154 @@
+import inspect
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
+
+import pytest
+from botocore.exceptions import ClientError
+
+from sandbox.aws import AwsSandbox, create_resources
+from tests.sandbox.aws.conftest import ROLE, invoke
+
+_UNMODIFIED_PROGRAM = """
+import boto3
+print(boto3.client("sts").get_caller_identity()["Account"])
+s3 = boto3.client("s3")
+s3.put_object(Bucket="audit", Key="aws/1.json", Body=b"{}")
+print(s3.get_object(Bucket="audit", Key="aws/1.json")["Body"].read().decode())
+"""
+
+
+def test_an_unmodified_program_finds_the_sandbox_by_its_environment(aws: AwsSandbox) -> None:
+    create_resources(aws, lock_table="locks", audit_bucket="audit", secrets={})
+    done = subprocess.run(  # noqa: S603  the program above
+        [sys.executable, "-c", _UNMODIFIED_PROGRAM],
+        env={"PATH": os.environ["PATH"], **aws.environment()},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout.split() == [aws.account_id, "{}"]
+
+
+def test_one_sandbox_at_a_time(aws: AwsSandbox) -> None:
+    assert aws.url
+    with pytest.raises(RuntimeError, match="one AwsSandbox at a time"):
+        AwsSandbox().start()
+
+
+def test_a_stopped_sandbox_has_no_address_and_can_start_again_empty() -> None:
+    sandbox = AwsSandbox()
+    with sandbox:
+        create_resources(sandbox, lock_table="locks", audit_bucket="audit", secrets={})
+    with pytest.raises(RuntimeError, match="not running"):
+        _ = sandbox.url
+    with sandbox:
+        assert sandbox.client("dynamodb").list_tables()["TableNames"] == []
+        assert sandbox.client("s3").list_buckets()["Buckets"] == []
+
+
+def test_stopping_takes_every_patch_back() -> None:
+    before = _patched_things()
+    with AwsSandbox():
+        during = _patched_things()
+    assert _patched_things() == before
+    assert all(during[name] is not before[name] for name in before)
+
+
+def _patched_things() -> dict[str, object]:
+    asl = "moto.stepfunctions.parser.asl"
+    targets = [
+        (f"{asl}.jsonata.jsonata", "_eval_jsonata"),
+        (f"{asl}.utils.boto_client", "boto3"),
+        (f"{asl}.component.common.retry.retrier_decl", "time"),
+        ("moto.stepfunctions.models", "stepfunctions_backends"),
+        ("moto.secretsmanager.models", "time"),
+    ]
+    methods = [
+        ("moto.stepfunctions.parser.models", "StepFunctionsParserBackend", "_validate_definition"),
+        ("moto.secretsmanager.models", "SecretsManagerBackend", "_add_secret"),
+        ("moto.kms.models", "KmsBackend", "generate_mac"),
+    ]
+    things = {f"{module}:{name}": getattr(import_module(module), name) for module, name in targets}
+    for module, owner, name in methods:
+        things[f"{owner}.{name}"] = inspect.getattr_static(getattr(import_module(module), owner), name)
+    return things
+
+
+def test_stopping_aborts_what_still_runs() -> None:
+    with AwsSandbox() as sandbox:
+        stepfunctions = sandbox.client("stepfunctions")
+        states = {"Wait": {"Type": "Wait", "Seconds": 3600, "End": True}}
+        arn = stepfunctions.create_state_machine(
+            name="sleeper",
+            definition=json.dumps({"QueryLanguage": "JSONata", "StartAt": "Wait", "States": states}),
+            roleArn=ROLE,
+        )["stateMachineArn"]
+        stepfunctions.start_execution(stateMachineArn=arn, input="{}")
+        backends = import_module("moto.stepfunctions.parser.models").stepfunctions_parser_backends
+        execution = backends[sandbox.account_id][sandbox.region].state_machines[0].executions[0]
+    for thread in import_module("moto.stepfunctions.parser.utils").TMP_THREADS:
+        thread.join(timeout=10)
+    assert execution.status == "ABORTED"
+
+
+def _losers(attempt: Callable[[int], object]) -> list[str]:
+    """Race 24 attempts, and give the error codes of those that lost."""
+
+    def lost_by(number: int) -> str | None:
+        try:
+            attempt(number)
+        except ClientError as error:
+            return str(error.response["Error"]["Code"])
+        return None
+
+    with ThreadPoolExecutor(max_workers=12) as pool:
+        return [code for code in pool.map(lost_by, range(24)) if code]
+
+
+def test_one_conditional_write_wins_a_race(aws: AwsSandbox) -> None:
+    create_resources(aws, lock_table="locks", audit_bucket="audit", secrets={})
+    dynamodb = aws.client("dynamodb")
+
+    def lock(number: int) -> None:
+        dynamodb.put_item(
+            TableName="locks",
+            Item={"credential_id": {"S": "app"}, "holder": {"S": str(number)}},
+            ConditionExpression="attribute_not_exists(holder)",
+        )
+
+    assert _losers(lock) == ["ConditionalCheckFailedException"] * 23
+
+
+def test_one_create_of_an_object_wins_a_race(aws: AwsSandbox) -> None:
+    create_resources(aws, lock_table="locks", audit_bucket="audit", secrets={})
+    s3 = aws.client("s3")
+
+    def append(number: int) -> None:
+        s3.put_object(Bucket="audit", Key="aws/000000000001.json", Body=str(number), IfNoneMatch="*")
+
+    assert _losers(append) == ["PreconditionFailed"] * 23
+
+
+def test_a_machine_deployed_by_cloudformation_runs(aws: AwsSandbox) -> None:
+    aws.lambda_host.register_handler("echo", lambda event, _: event)
+    definition = {"QueryLanguage": "JSONata", "StartAt": "Echo", "States": {"Echo": invoke("echo")}}
+    template = {
+        "Resources": {
+            "Machine": {
+                "Type": "AWS::StepFunctions::StateMachine",
+                "Properties": {"DefinitionString": json.dumps(definition), "RoleArn": ROLE},
+            }
+        },
+        "Outputs": {"Arn": {"Value": {"Ref": "Machine"}}},
+    }
+    cloudformation = aws.client("cloudformation")
+    cloudformation.create_stack(StackName="stack", TemplateBody=json.dumps(template))
+    stack = cloudformation.describe_stacks(StackName="stack")["Stacks"][0]
+    execution = aws.run_execution(stack["Outputs"][0]["OutputValue"], {"a": 1})
+    assert (execution.status, execution.output) == ("SUCCEEDED", {"a": 1})
