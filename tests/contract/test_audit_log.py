@@ -1,0 +1,133 @@
+"""Every audit log takes each entry once, and every signer vouches for what it has signed alone."""
+
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from hashlib import sha256
+from threading import Barrier
+
+import pytest
+
+from lockstep.errors import AuditLogUnreachableError
+from lockstep.ports import AuditLog, EntrySummary
+from tests.contract.aws_fixtures import aws_audit_log, aws_signer
+from tests.contract.harness import AuditLogHarness, SignerHarness
+from tests.contract.memory_fixtures import memory_audit_log, memory_signer
+
+LOGS: Mapping[str, Callable[[], AbstractContextManager[AuditLogHarness]]] = {
+    "memory": memory_audit_log,
+    "aws": aws_audit_log,
+}
+SIGNERS: Mapping[str, Callable[[], AbstractContextManager[SignerHarness]]] = {
+    "memory": memory_signer,
+    "aws": aws_signer,
+}
+
+
+@pytest.fixture(params=LOGS)
+def world(request: pytest.FixtureRequest) -> Iterator[AuditLogHarness]:
+    with LOGS[request.param]() as harness:
+        yield harness
+
+
+@pytest.fixture
+def log(world: AuditLogHarness) -> AuditLog:
+    return world.log
+
+
+@pytest.fixture(params=SIGNERS)
+def signers(request: pytest.FixtureRequest) -> Iterator[SignerHarness]:
+    with SIGNERS[request.param]() as harness:
+        yield harness
+
+
+def body(seq: int, *, by: str = "aws-1") -> bytes:
+    return f'{{"seq":{seq},"by":"{by}"}}'.encode()
+
+
+def summary(seq: int, *, by: str = "aws-1") -> EntrySummary:
+    return EntrySummary(
+        seq=seq,
+        hash=sha256(body(seq, by=by)).hexdigest(),
+        previous_hash=sha256(body(seq - 1)).hexdigest() if seq > 1 else "",
+        rotation_id=by,
+    )
+
+
+def test_an_empty_log_has_no_entries(log: AuditLog) -> None:
+    assert log.last_seq() == 0
+    assert log.summary(1) is None
+    assert log.read(1) is None
+
+
+def test_an_entry_is_read_back_as_it_was_put(log: AuditLog) -> None:
+    assert log.put(body(1), summary(1))
+    assert log.put(body(2), summary(2))
+    assert (log.read(1), log.read(2)) == (body(1), body(2))
+    assert (log.summary(1), log.summary(2)) == (summary(1), summary(2))
+    assert log.summary(3) is None
+    assert log.last_seq() == 2
+
+
+def test_what_stands_is_never_overwritten(log: AuditLog) -> None:
+    log.put(body(1), summary(1))
+    assert not log.put(body(1, by="oci-1"), summary(1, by="oci-1"))
+    assert not log.put(body(1), summary(1))
+    assert (log.read(1), log.summary(1)) == (body(1), summary(1))
+
+
+def test_of_two_that_put_at_once_one_does(log: AuditLog) -> None:
+    barrier = Barrier(2, timeout=10)
+
+    def race(by: str) -> bool:
+        barrier.wait()
+        return log.put(body(1, by=by), summary(1, by=by))
+
+    runs = ["aws-1", "aws-2"]
+    with ThreadPoolExecutor(2) as pool:
+        won = list(pool.map(race, runs))
+    assert sorted(won) == [False, True]
+    winner = runs[won.index(True)]
+    assert (log.read(1), log.summary(1)) == (body(1, by=winner), summary(1, by=winner))
+
+
+def test_a_put_whose_reply_was_lost_meets_itself(world: AuditLogHarness, log: AuditLog) -> None:
+    with pytest.raises(AuditLogUnreachableError), world.lose_reply(1):
+        log.put(body(1), summary(1))
+    assert not log.put(body(1), summary(1))
+    assert log.summary(1) == summary(1)
+
+
+@pytest.mark.parametrize("gap", [(), (1,), (1, 2, 5)])
+def test_the_last_seq_is_the_highest_even_where_entries_are_missing(
+    log: AuditLog, gap: tuple[int, ...]
+) -> None:
+    for seq in range(1, 8):
+        if seq not in gap:
+            log.put(body(seq), summary(seq))
+    assert log.last_seq() == 7
+
+
+def test_a_mac_is_the_keys_own(signers: SignerHarness) -> None:
+    digest = sha256(b"entry").digest()
+    mac = signers.signer.sign(digest)
+    assert len(mac) == 32
+    assert signers.signer.sign(digest) == mac
+    assert signers.signer.verify(digest, mac)
+    assert signers.other.sign(digest) != mac
+    assert not signers.other.verify(digest, mac)
+    assert signers.signer.key_id != signers.other.key_id
+
+
+@pytest.mark.parametrize("at", [0, 31])
+def test_a_mac_of_something_else_does_not_verify(signers: SignerHarness, at: int) -> None:
+    digest = sha256(b"entry").digest()
+    mac = bytearray(signers.signer.sign(digest))
+    mac[at] ^= 1
+    assert not signers.signer.verify(digest, bytes(mac))
+    assert not signers.signer.verify(sha256(b"another entry").digest(), signers.signer.sign(digest))
+
+
+def test_a_mac_of_another_length_does_not_verify(signers: SignerHarness) -> None:
+    digest = sha256(b"entry").digest()
+    assert not signers.signer.verify(digest, signers.signer.sign(digest)[:16])
