@@ -1,1 +1,58 @@
 """One driver per engine, behind `lockstep.ports.Database`."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from lockstep.databases.base import ServerDatabase, Timeouts
+from lockstep.databases.verifiers import RandomBytes
+from lockstep.errors import UnsupportedServerError
+from lockstep.model import Engine, Login, Strategy
+from lockstep.plan import Credential, DatabaseServer
+from lockstep.ports import Database
+
+__all__ = ["Timeouts", "open_database"]
+
+_DEFAULT_TIMEOUTS = Timeouts()
+
+
+def open_database(
+    server: DatabaseServer,
+    credential: Credential,
+    admin: Callable[[], Login],
+    *,
+    timeouts: Timeouts = _DEFAULT_TIMEOUTS,
+    random_bytes: RandomBytes = os.urandom,
+) -> Database:
+    """The database of a plan, for one credential; connects to nothing yet.
+
+    Args:
+        server: The server, with its `tls.ca_file` resolved.
+        credential: Whose logins it changes, and by which strategy.
+        admin: Fetches the rotator admin's login; called whenever `exclusive` is entered, so that a rotated
+            admin password is always the newest.
+        timeouts: Bounds of every wait.
+        random_bytes: For the salts of verifiers, and for passwords that nobody shall know.
+
+    Raises:
+        TlsVerificationError: The CA file cannot be read.
+        UnsupportedServerError: PostgreSQL with dual passwords.
+    """
+    driver: type[ServerDatabase[Any]]
+    # Imported here so that a runner loads, and a package carries, only the drivers that its plan needs.
+    # ruff: noqa: PLC0415
+    if server.engine is Engine.POSTGRESQL:
+        if credential.strategy is Strategy.DUAL_PASSWORD:
+            raise UnsupportedServerError(database=server.name)
+        from lockstep.databases.postgresql import PostgreSqlDatabase
+
+        driver = PostgreSqlDatabase
+    elif server.engine is Engine.MARIADB:
+        from lockstep.databases.mariadb import MariaDbDatabase
+
+        driver = MariaDbDatabase
+    else:
+        from lockstep.databases.mysql import MySqlDatabase
+
+        driver = MySqlDatabase
+    return driver(server, credential, admin, timeouts=timeouts, random_bytes=random_bytes)

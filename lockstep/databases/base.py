@@ -1,0 +1,199 @@
+"""What all engines have in common: when to connect, as whom, and which usernames may be touched."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Generic, Protocol, TypeVar
+
+from lockstep.databases.tls import ssl_context
+from lockstep.databases.verifiers import RandomBytes
+from lockstep.errors import AccountLockedError, AdminCredentialRejectedError, UnknownUsernameError
+from lockstep.model import Login, SecretStr
+from lockstep.plan import Credential, DatabaseServer
+from lockstep.ports import Stager
+
+
+class LoginRefusedError(Exception):
+    """The server says: wrong password or unknown user. Never leaves this package."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeouts:
+    """Bounds of every wait for a server.
+
+    Attributes:
+        connect_seconds: For each address of the host.
+        io_seconds: For each read or write, TLS included.
+        lock_seconds: For the advisory lock, and for any lock inside the server that a statement needs; less
+            than `io_seconds`, so that the server gives up first and nothing happens after we have left.
+        idle_seconds: After which the server ends a silent admin session, and with it the advisory lock: a
+            runner that was frozen or cut off blocks nobody for longer. Must outlast what the caller does
+            between entering `exclusive` and its last statement.
+    """
+
+    connect_seconds: float = 5.0
+    io_seconds: float = 10.0
+    lock_seconds: int = 5
+    idle_seconds: int = 120
+
+    def __post_init__(self) -> None:
+        if self.lock_seconds >= self.io_seconds:
+            raise ValueError("lock_seconds must be less than io_seconds")
+
+
+class Session(Protocol):
+    """A connection of the rotator admin."""
+
+    def lock(self, key: bytes) -> None:
+        """Take the advisory lock named by 32 bytes, for as long as the session lives, or AdvisoryLockBusyError."""
+
+    def close(self) -> None:
+        """End the session; never fails."""
+
+
+SessionT = TypeVar("SessionT", bound=Session)
+
+
+class ServerDatabase(ABC, Generic[SessionT]):
+    """A `lockstep.ports.Database`, apart from how its engine is spoken to.
+
+    The advisory lock belongs to a session of the server, so the plan's host must be the server itself. A
+    connection pooler that gives each transaction another session (PgBouncer's `pool_mode = transaction`) or a
+    proxy that multiplexes breaks it; so does a cluster whose nodes keep such locks apart (Galera) when `host`
+    names more than one of them.
+
+    Args:
+        server: The server.
+        credential: Whose logins may be changed; it names the advisory lock.
+        admin: Fetches the rotator admin's login; called by each `exclusive`.
+        timeouts: Bounds of every wait.
+        random_bytes: For salts and for passwords that nobody shall know.
+    """
+
+    def __init__(
+        self,
+        server: DatabaseServer,
+        credential: Credential,
+        admin: Callable[[], Login],
+        *,
+        timeouts: Timeouts,
+        random_bytes: RandomBytes,
+    ) -> None:
+        self.server = server
+        self.credential = credential
+        self.timeouts = timeouts
+        self.random_bytes = random_bytes
+        self._admin = admin
+        self.tls = ssl_context(server)
+
+    @property
+    def name(self) -> str:
+        """See `lockstep.ports.Database`."""
+        return self.server.name
+
+    @property
+    def plaintext(self) -> bool:
+        """See `lockstep.ports.Database`."""
+        return self.server.plaintext is not None
+
+    def accepts(self, login: Login) -> bool:
+        """See `lockstep.ports.Database`; logs in to the plan's `dbname`, as applications do."""
+        try:
+            self._try(login)
+        except LoginRefusedError:
+            return False
+        return True
+
+    @contextmanager
+    def exclusive(self) -> Iterator[Stager]:
+        """See `lockstep.ports.Database`."""
+        try:
+            session = self._open(self._admin())
+        except LoginRefusedError:
+            raise AdminCredentialRejectedError(database=self.name) from None
+        except AccountLockedError as e:
+            raise AdminCredentialRejectedError(**e.where) from None
+        with closing(session):
+            session.lock(sha256(f"lockstep {self.credential.id}".encode()).digest())
+            yield KnownUsernames(self.credential, self.name, self._stager(session))
+
+    @abstractmethod
+    def _try(self, login: Login) -> None:
+        """Log in as an application, and out again.
+
+        Raises:
+            LoginRefusedError: Wrong password or unknown user.
+            LockstepError: Everything else.
+        """
+
+    @abstractmethod
+    def _open(self, admin: Login) -> SessionT:
+        """Log in as the rotator admin; raises as `_try` does, and UnsupportedServerError."""
+
+    @abstractmethod
+    def _stager(self, session: SessionT) -> Stager:
+        """The strategy of the credential on this engine."""
+
+
+class KnownUsernames:
+    """A stager that touches no account but the credential's."""
+
+    def __init__(self, credential: Credential, database: str, stager: Stager) -> None:
+        self._credential = credential
+        self._database = database
+        self._stager = stager
+
+    def stage(self, *, current: Login | None, pending: Login) -> None:
+        """See `lockstep.ports.Stager`; raises UnknownUsernameError."""
+        self._require(pending, *([current] if current else []))
+        self._stager.stage(current=current, pending=pending)
+
+    def retire(self, *, drop: Login, keep: Login) -> None:
+        """See `lockstep.ports.Stager`; raises UnknownUsernameError."""
+        self._require(drop, keep)
+        self._stager.retire(drop=drop, keep=keep)
+
+    def _require(self, *logins: Login) -> None:
+        if not {login.username for login in logins} <= set(self._credential.usernames):
+            raise UnknownUsernameError(credential=self._credential.id, database=self._database)
+
+
+class AlternatingUsers:
+    """The strategy of two logins with one password each: the one that is idle gets the next password.
+
+    Args:
+        credential: For errors.
+        database: For errors.
+        set_password: Gives an account a password, and takes all others from it.
+        random_bytes: For the password of a retired account.
+    """
+
+    def __init__(
+        self,
+        credential: Credential,
+        database: str,
+        set_password: Callable[[Login], None],
+        random_bytes: RandomBytes,
+    ) -> None:
+        self._credential = credential
+        self._database = database
+        self._set_password = set_password
+        self._random_bytes = random_bytes
+
+    def stage(self, *, current: Login | None, pending: Login) -> None:
+        """Set the idle account's password; current's account is never touched."""
+        if current == pending:
+            return
+        if current and current.username == pending.username:
+            raise UnknownUsernameError(credential=self._credential.id, database=self._database)
+        self._set_password(pending)
+
+    def retire(self, *, drop: Login, keep: Login) -> None:
+        """Give the dropped account a password that nobody knows.
+
+        Where both logins are one account's, the one password it has is `keep`'s and `drop` is dead already.
+        """
+        if drop.username != keep.username:
+            self._set_password(Login(drop.username, SecretStr(self._random_bytes(32).hex())))

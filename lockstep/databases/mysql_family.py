@@ -1,0 +1,202 @@
+"""What MySQL and MariaDB share: the wire protocol, the advisory lock and the error numbers."""
+
+import re
+from contextlib import closing
+from typing import Any, ClassVar
+
+import pymysql.err
+from pymysql.connections import Connection
+
+from lockstep.databases.base import LoginRefusedError, ServerDatabase, Timeouts
+from lockstep.databases.tls import is_tls_failure
+from lockstep.errors import (
+    AccountLockedError,
+    AdvisoryLockBusyError,
+    DatabaseBusyError,
+    DatabaseRejectedError,
+    DatabaseUnreachableError,
+    LockstepError,
+    PasswordRefusedByPolicyError,
+    PrivilegeMissingError,
+    TlsVerificationError,
+    UnsupportedServerError,
+)
+from lockstep.model import Login
+
+# Access denied, with and without a password having been asked for. An unknown user looks the same.
+_LOGIN_REFUSED = frozenset({1045, 1698})
+
+# What MariaDB says when it refuses a plugin, a verifier or a password; the reason is among the warnings.
+_ACCOUNT_STATEMENT_FAILED = 1396
+
+# https://dev.mysql.com/doc/mysql-errors/8.4/en/server-error-reference.html, for MariaDB its `perror`. Below
+# 1000 and from 2000 to 2999: PyMySQL's own. All others: DatabaseRejectedError.
+_ERRORS: dict[int, type[LockstepError]] = {
+    0: DatabaseUnreachableError,  # the connection was closed before
+    1040: DatabaseBusyError,  # max_connections
+    1041: DatabaseBusyError,  # out of memory
+    1044: PrivilegeMissingError,  # no rights on the database
+    1045: PrivilegeMissingError,  # refused for a statement; for a login see _LOGIN_REFUSED
+    1053: DatabaseUnreachableError,  # shutdown in progress
+    1129: AccountLockedError,  # this host is blocked after too many failed connections
+    1130: AccountLockedError,  # this host may not connect
+    1135: DatabaseBusyError,  # no thread for another connection
+    1142: PrivilegeMissingError,  # no rights on the table
+    1203: DatabaseBusyError,  # the account's max_user_connections
+    1205: DatabaseUnreachableError,  # lock_wait_timeout
+    1226: DatabaseBusyError,  # the account's hourly limits
+    1227: PrivilegeMissingError,  # a global privilege
+    1251: UnsupportedServerError,  # an authentication protocol that PyMySQL lacks
+    1290: UnsupportedServerError,  # read_only; MariaDB: strict_password_validation, which refuses verifiers
+    1317: DatabaseUnreachableError,  # statement interrupted
+    1524: UnsupportedServerError,  # an authentication plugin that the server lacks
+    1819: PasswordRefusedByPolicyError,  # validate_password
+    1820: AccountLockedError,  # password expired
+    1836: UnsupportedServerError,  # read-only mode
+    1862: AccountLockedError,  # password expired
+    1927: DatabaseUnreachableError,  # connection killed (MariaDB)
+    2003: DatabaseUnreachableError,
+    2006: DatabaseUnreachableError,
+    2013: DatabaseUnreachableError,
+    2026: TlsVerificationError,  # the server offers no TLS
+    2059: UnsupportedServerError,  # an authentication plugin that PyMySQL lacks
+    3118: AccountLockedError,  # account locked (MySQL)
+    3159: TlsVerificationError,  # require_secure_transport, met by a plan that says plaintext
+    3638: PasswordRefusedByPolicyError,  # password_history, password_reuse_interval
+    3894: UnsupportedServerError,  # RETAIN would change the account's plugin
+    3955: AccountLockedError,  # too many wrong passwords (MySQL)
+    4031: DatabaseUnreachableError,  # silent for longer than wait_timeout (MySQL)
+    4150: AccountLockedError,  # too many wrong passwords (MariaDB)
+    4151: AccountLockedError,  # account locked (MariaDB)
+}
+
+
+class MySqlSession:
+    """The rotator admin's connection."""
+
+    def __init__(self, connection: "Connection[Any]", database: str, timeouts: Timeouts) -> None:
+        self._connection = connection
+        self._database = database
+        self._lock_seconds = timeouts.lock_seconds
+
+    def run(self, sql: str, *arguments: str | int) -> tuple[Any, ...] | None:
+        """Run a statement; the first row of its result, if it has one.
+
+        PyMySQL escapes the arguments into the statement's text, in step with the server's SQL mode.
+        """
+        try:
+            rows = self._rows(sql, *arguments)
+        except pymysql.err.Error as e:
+            raise self._meaning(_number(e)) from None
+        return rows[0] if rows else None
+
+    def _rows(self, sql: str, *arguments: str | int) -> tuple[tuple[Any, ...], ...]:
+        with self._connection.cursor() as cursor:
+            cursor.execute(sql, arguments)
+            rows: tuple[tuple[Any, ...], ...] = cursor.fetchall()
+            return rows
+
+    def _meaning(self, number: int) -> LockstepError:
+        if number == _ACCOUNT_STATEMENT_FAILED:
+            number = next((n for n in self._error_numbers() if n in _ERRORS), number)
+        return _ERRORS.get(number, DatabaseRejectedError)(database=self._database, code=number)
+
+    def _error_numbers(self) -> list[int]:
+        """Of the last statement, the reasons first."""
+        try:
+            return [number for level, number, _ in self._rows("SHOW WARNINGS") if level == "Error"]
+        except pymysql.err.Error:
+            return []
+
+    def lock(self, key: bytes) -> None:
+        """See `Session`. A name has 64 characters at most and no case, so it is hexadecimal."""
+        row = self.run("SELECT GET_LOCK(%s, %s)", f"lockstep:{key.hex()[:32]}", self._lock_seconds)
+        if row != (1,):
+            raise AdvisoryLockBusyError(database=self._database)
+
+    def close(self) -> None:
+        """See `Session`."""
+        self._connection.close()
+
+
+class MySqlFamilyDatabase(ServerDatabase[MySqlSession]):
+    """Logging in, for both engines. Accounts are `'username'@'%'`.
+
+    Attributes:
+        is_mariadb: Which of the two the server must be.
+        minimum_version: The oldest one that can do what staging needs.
+    """
+
+    is_mariadb: ClassVar[bool]
+    minimum_version: ClassVar[tuple[int, ...]]
+
+    def _try(self, login: Login) -> None:
+        # An account whose password has expired may still connect, and then run nothing.
+        with closing(
+            MySqlSession(self._connect(login, self.server.dbname), self.name, self.timeouts)
+        ) as session:
+            session.run("SELECT 1")
+
+    def _open(self, admin: Login) -> MySqlSession:
+        # Into no database: the rotator admin has rights on none.
+        connection = self._connect(admin, None)
+        session = MySqlSession(connection, self.name, self.timeouts)
+        try:
+            self._require_version(connection.get_server_info())  # type: ignore[no-untyped-call]  # the stubs' gap
+            session.run("SET SESSION wait_timeout = %s", self.timeouts.idle_seconds)
+            session.run("SET SESSION lock_wait_timeout = %s", self.timeouts.lock_seconds)
+        except BaseException:
+            session.close()
+            raise
+        return session
+
+    def _connect(self, login: Login, database: str | None) -> "Connection[Any]":
+        connection: Connection[Any] = Connection(
+            host=self.server.host,
+            port=self.server.port,
+            user=login.username,
+            password=login.password.reveal().encode(),
+            database=database,
+            ssl=self.tls,
+            ssl_disabled=self.plaintext,
+            connect_timeout=self.timeouts.connect_seconds,
+            read_timeout=self.timeouts.io_seconds,
+            write_timeout=self.timeouts.io_seconds,
+            autocommit=None,
+            defer_connect=True,
+        )
+        try:
+            connection.connect()
+        except pymysql.err.Error as e:
+            over_tls = connection._secure  # type: ignore[attr-defined]  # noqa: SLF001  PyMySQL tells nowhere else
+            raise self._login_error(e, over_tls=over_tls) from None
+        except RuntimeError:
+            # PyMySQL's wording for a plugin of which it lacks the cryptography (MariaDB's ed25519).
+            raise UnsupportedServerError(database=self.name) from None
+        return connection
+
+    def _login_error(self, error: pymysql.err.Error, *, over_tls: bool) -> Exception:
+        number = _number(error)
+        if is_tls_failure(error.__context__):
+            return TlsVerificationError(database=self.name)
+        if number in _LOGIN_REFUSED:
+            # Before the handshake anybody on the way may say so, and a proof that a password is dead with it.
+            trusted = over_tls or self.plaintext
+            return LoginRefusedError() if trusted else TlsVerificationError(database=self.name)
+        kind = _ERRORS.get(number, DatabaseRejectedError)
+        if kind is PrivilegeMissingError:
+            # The account's own rights, not the rotator admin's.
+            kind = AccountLockedError
+        return kind(database=self.name, code=number)
+
+    def _require_version(self, text: str) -> None:
+        """Text: `8.4.3`, `11.8.9-MariaDB-1~deb13`, `5.5.5-10.6.1-MariaDB` for old clients' sake."""
+        version = tuple(map(int, re.findall(r"\d+", text.removeprefix("5.5.5-"))[:3]))
+        if ("mariadb" in text.lower()) != self.is_mariadb or version < self.minimum_version:
+            raise UnsupportedServerError(database=self.name, code=".".join(map(str, version)))
+
+
+def _number(error: pymysql.err.Error) -> int:
+    # Where PyMySQL finds the protocol violated, a text stands in the number's place.
+    number = error.args[0] if error.args else -1
+    return number if isinstance(number, int) else -1

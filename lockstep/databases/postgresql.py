@@ -1,0 +1,225 @@
+"""PostgreSQL: one verifier a role, so two login roles that take turns."""
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from pg8000.exceptions import DatabaseError, InterfaceError  # type: ignore[import-untyped]  # it ships no types
+from pg8000.native import Connection, identifier, literal  # type: ignore[import-untyped]  # as above
+from scramp import ScramException  # type: ignore[import-untyped]  # as above
+
+from lockstep.databases.base import AlternatingUsers, LoginRefusedError, ServerDatabase, Timeouts
+from lockstep.databases.tls import is_tls_failure
+from lockstep.databases.verifiers import scram_sha_256
+from lockstep.errors import (
+    AccountLockedError,
+    AdvisoryLockBusyError,
+    DatabaseBusyError,
+    DatabaseRejectedError,
+    DatabaseUnreachableError,
+    LockstepError,
+    PasswordRefusedByPolicyError,
+    PrivilegeMissingError,
+    TlsVerificationError,
+    UnsupportedServerError,
+)
+from lockstep.model import Login
+from lockstep.ports import Stager
+
+# https://www.postgresql.org/docs/current/protocol-message-formats.html: SSLRequest, and what answers it.
+_SSL_REQUEST = (8).to_bytes(4, "big") + (80877103).to_bytes(4, "big")
+_TLS_FOLLOWS = b"S"
+
+# Older servers would hash a SCRAM verifier as if it were a password.
+_MINIMUM_MAJOR_VERSION = 10
+_IDLE_SESSION_TIMEOUT_SINCE = 14
+
+_LOGIN_REFUSED = "28P01"
+_LOCK_TIMEOUT = "55P03"
+
+# https://www.postgresql.org/docs/current/errcodes-appendix.html: codes, then classes. All others:
+# DatabaseRejectedError.
+_ERRORS: dict[str, type[LockstepError]] = {
+    "0A000": UnsupportedServerError,  # feature not supported
+    "22023": PasswordRefusedByPolicyError,  # what the module passwordcheck says
+    "25006": UnsupportedServerError,  # read-only: a replica
+    "28000": AccountLockedError,  # NOLOGIN, or no entry in pg_hba.conf
+    "42501": PrivilegeMissingError,
+    _LOCK_TIMEOUT: DatabaseUnreachableError,
+    "57014": DatabaseUnreachableError,  # statement_timeout
+    "57P01": DatabaseUnreachableError,  # shutdown, or the session was terminated
+    "57P02": DatabaseUnreachableError,  # another session's crash
+    "57P03": DatabaseUnreachableError,  # starting up, shutting down, recovering
+    "57P05": DatabaseUnreachableError,  # idle_session_timeout
+    "08": DatabaseUnreachableError,  # connection exceptions
+    "53": DatabaseBusyError,  # insufficient resources, among them connections
+}
+
+
+class PostgreSqlDatabase(ServerDatabase["PostgreSqlSession"]):
+    """PostgreSQL since 10, always with alternating users.
+
+    An account whose VALID UNTIL has passed looks like a wrong password, since PostgreSQL says no more.
+
+    The application's roles need a password entry in pg_hba.conf (`scram-sha-256`, `md5` or `password`): where
+    it says `trust`, every password logs in, and the proof that an old one is dead fails.
+    """
+
+    def _try(self, login: Login) -> None:
+        _close(self._connect(login))
+
+    def _open(self, admin: Login) -> "PostgreSqlSession":
+        session = PostgreSqlSession(self._connect(admin), self.name)
+        try:
+            session.bound_waits(self.timeouts)
+        except BaseException:
+            session.close()
+            raise
+        return session
+
+    def _stager(self, session: "PostgreSqlSession") -> Stager:
+        def set_only_password(login: Login) -> None:
+            verifier = scram_sha_256(login.password, self.random_bytes).reveal()
+            session.run(f"ALTER ROLE {identifier(login.username)} PASSWORD {literal(verifier)}")
+
+        return AlternatingUsers(self.credential, self.name, set_only_password, self.random_bytes)
+
+    def _connect(self, login: Login) -> Connection:
+        try:
+            connected = self._socket()
+        except OSError as e:
+            raise _meaning(self.name, e) from None
+        try:
+            return Connection(
+                login.username,
+                host=self.server.host,
+                database=self.server.dbname,
+                password=login.password.reveal(),
+                sock=connected,
+                ssl_context=False,  # it is done
+                application_name="lockstep",
+            )
+        except (DatabaseError, InterfaceError, OSError, ScramException) as e:
+            connected.close()
+            raise self._login_error(e) from None
+
+    def _socket(self) -> socket.socket:
+        """A connection up to the TLS handshake.
+
+        pg8000 would do this too, but calls a server that hangs up one that refuses TLS: an outage would look
+        like a downgrade.
+        """
+        timeouts = self.timeouts
+        connected = socket.create_connection((self.server.host, self.server.port), timeouts.connect_seconds)
+        try:
+            connected.settimeout(timeouts.io_seconds)
+            # A login is a handful of small messages to and fro; without this each waits 40 ms for the next.
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self.tls is None:
+                return connected
+            connected.sendall(_SSL_REQUEST)
+            self._require_tls(connected.recv(1))
+            return self.tls.wrap_socket(connected, server_hostname=self.server.host)
+        except BaseException:
+            connected.close()
+            raise
+
+    def _require_tls(self, answer: bytes) -> None:
+        if not answer:
+            raise ConnectionResetError
+        if answer != _TLS_FOLLOWS:
+            raise TlsVerificationError(database=self.name)
+
+    def _login_error(self, error: Exception) -> Exception:
+        code = _sqlstate(error)
+        if code == _LOGIN_REFUSED:
+            return LoginRefusedError()
+        if code and _kind(code) is PrivilegeMissingError:
+            # The account's own right to connect, not the rotator admin's.
+            return AccountLockedError(database=self.name, code=code)
+        if isinstance(error, ScramException):
+            # The server does not know the password's verifier itself, or speaks no SCRAM that we know.
+            return DatabaseRejectedError(database=self.name)
+        if str(error).startswith("Authentication method"):
+            return UnsupportedServerError(database=self.name)
+        return _meaning(self.name, error)
+
+
+class PostgreSqlSession:
+    """The rotator admin's connection."""
+
+    def __init__(self, connection: Connection, database: str) -> None:
+        self._connection = connection
+        self._database = database
+
+    def run(self, sql: str) -> list[list[Any]]:
+        """Run a statement, in a transaction of its own; its rows."""
+        with _translated(self._database):
+            return list(self._connection.run(sql) or ())
+
+    def bound_waits(self, timeouts: Timeouts) -> None:
+        """Make the server give up before we do, and end the session when it stays silent.
+
+        Raises:
+            UnsupportedServerError: The server is too old.
+        """
+        major = int(self._connection.parameter_statuses["server_version"].partition(".")[0])
+        if major < _MINIMUM_MAJOR_VERSION:
+            raise UnsupportedServerError(database=self._database, code=major)
+        self.run(f"SET lock_timeout = '{timeouts.lock_seconds}s'")
+        if major >= _IDLE_SESSION_TIMEOUT_SINCE:
+            self.run(f"SET idle_session_timeout = '{timeouts.idle_seconds}s'")
+
+    def lock(self, key: bytes) -> None:
+        """See `Session`; PostgreSQL names a lock by 64 bits."""
+        number = int.from_bytes(key[:8], "big", signed=True)
+        try:
+            self.run(f"SELECT pg_advisory_lock({number})")
+        except DatabaseUnreachableError as e:
+            if e.where.get("code") == _LOCK_TIMEOUT:
+                raise AdvisoryLockBusyError(database=self._database) from None
+            raise
+
+    def close(self) -> None:
+        """See `Session`."""
+        _close(self._connection)
+
+
+@contextmanager
+def _translated(database: str) -> Iterator[None]:
+    """What pg8000 raises on an open connection as ours, without its text, which may quote a statement."""
+    try:
+        yield
+    except (DatabaseError, InterfaceError, OSError) as e:
+        raise _meaning(database, e) from None
+
+
+def _meaning(database: str, error: BaseException) -> LockstepError:
+    code = _sqlstate(error)
+    if code:
+        return _kind(code)(database=database, code=code)
+    failed_tls = any(is_tls_failure(e) for e in _chain(error))
+    return (TlsVerificationError if failed_tls else DatabaseUnreachableError)(database=database)
+
+
+def _kind(code: str) -> type[LockstepError]:
+    return _ERRORS.get(code) or _ERRORS.get(code[:2]) or DatabaseRejectedError
+
+
+def _sqlstate(error: BaseException) -> str:
+    """What the server said, even if closing the connection failed afterwards; empty if it said nothing."""
+    said = (e.args[0] for e in _chain(error) if isinstance(e, DatabaseError) and e.args)
+    return next((str(fields["C"]) for fields in said if isinstance(fields, dict) and "C" in fields), "")
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _close(connection: Connection) -> None:
+    # It is gone either way: pg8000 says goodbye first, and fails where nobody listens.
+    with suppress(InterfaceError, OSError):
+        connection.close()

@@ -1,0 +1,31 @@
+"""TLS as every driver uses it: the certificate and the host name verified, or no connection."""
+
+import ssl
+
+from lockstep.errors import TlsVerificationError
+from lockstep.plan import DatabaseServer
+
+# The network's doing, though they are SSLErrors: the peer went away in the middle of the handshake.
+_CUT_SHORT = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
+
+
+def ssl_context(server: DatabaseServer) -> ssl.SSLContext | None:
+    """How the server's certificate is verified; None where the plan allows plaintext.
+
+    Raises:
+        TlsVerificationError: The CA file cannot be read.
+    """
+    if server.tls is None:
+        return None
+    ca_file = server.tls.ca_file
+    try:
+        context = ssl.create_default_context(cafile=ca_file)
+    except OSError:
+        raise TlsVerificationError(database=server.name, path=str(ca_file)) from None
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+def is_tls_failure(error: BaseException | None) -> bool:
+    """Whether the certificate or the peer's TLS is what failed, rather than the network."""
+    return isinstance(error, ssl.SSLError) and not isinstance(error, _CUT_SHORT)
