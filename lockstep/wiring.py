@@ -29,6 +29,12 @@ def plan_from_environment() -> Plan:
     return load_plan(Path(os.environ.get(PLAN_VARIABLE, "lockstep.yaml")))
 
 
+def forget() -> None:
+    """Forget plan and clients, so that a changed environment counts."""
+    plan_from_environment.cache_clear()
+    _client.cache_clear()
+
+
 def aws_ports(credential_id: str) -> Ports:
     """The ports of the AWS runner, from the environment's plan."""
     return build_aws_ports(plan_from_environment(), credential_id)
@@ -52,7 +58,9 @@ def build_aws_ports(plan: Plan, credential_id: str) -> Ports:
         stores=[_store(config, credential) for config in plan.stores],
         databases={s.name: _database(plan, s, credential) for s in credential.servers},
         lock=DynamoDbLock(_client("dynamodb", plan.lock.region), plan.lock.table, credential.id),
-        audit_log=S3AuditLog(_client("s3", audit.region), audit.bucket, "aws", audit.storage_class),
+        audit_log=S3AuditLog(
+            _client("s3", audit.region), audit.bucket, "aws", credential.id, audit.storage_class
+        ),
         signer=KmsSigner(_client("kms", audit.region), audit.mac_key),
         clock=SystemClock(),
         passwords=SystemPasswords(),

@@ -1,11 +1,10 @@
 """The AWS audit stream: one S3 object an entry, in a bucket with Object Lock.
 
-`<stream>/<seq, 12 digits>.json`, written if nothing stands there. What a chain needs of an entry also stands in the
-object's metadata, so that a HEAD tells it. Every method makes one call but `last_seq`, which makes a few.
+`<stream>/<credential>/<seq, 12 digits>.json`, with a dot for a slash in the credential's id, written if nothing
+stands there. What a chain needs of an entry also stands in the object's metadata, so that a HEAD tells it. Every
+method makes one call but `last_seq`, which makes a few.
 """
 
-import base64
-import hashlib
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,21 +27,24 @@ AUDIT_ERRORS = {
 }
 _PAGE = 1000
 """As many keys as S3 lists in one call."""
+_NAME = re.compile(r"([0-9]{12})\.json")
 
 
 class S3AuditLog:
-    """The port `AuditLog` on one prefix of a bucket."""
+    """The port `AuditLog` on one credential's prefix of a bucket."""
 
     def __init__(
         self,
         client: "S3Client",
         bucket: str,
         stream: str,
+        credential_id: str,
         storage_class: Literal["GLACIER_IR", "STANDARD", "STANDARD_IA"] = "GLACIER_IR",
     ) -> None:
         self._client = client
         self._bucket = bucket
         self._stream = stream
+        self._folder = f"{stream}/{credential_id.replace('/', '.')}/"
         self._storage_class = storage_class
 
     @property
@@ -64,7 +66,7 @@ class S3AuditLog:
                     Key=self._key(summary.seq),
                     Body=body,
                     IfNoneMatch="*",
-                    ChecksumSHA256=base64.b64encode(hashlib.sha256(body).digest()).decode(),
+                    ChecksumAlgorithm="SHA256",  # Object Lock asks for a checksum; S3 compares it.
                     ContentType="application/json",
                     StorageClass=self._storage_class,
                     Metadata={
@@ -139,13 +141,14 @@ class S3AuditLog:
         """The highest seq among the next keys (0: there are none), and whether there are keys beyond."""
         with self._translated(after):
             reply = self._client.list_objects_v2(
-                Bucket=self._bucket, Prefix=f"{self._stream}/", StartAfter=self._key(after), MaxKeys=_PAGE
+                Bucket=self._bucket, Prefix=self._folder, StartAfter=self._key(after), MaxKeys=_PAGE
             )
-        matches = [re.fullmatch(r"[^/]+/(\d{12})\.json", o["Key"]) for o in reply.get("Contents", [])]
-        return max((int(m[1]) for m in matches if m), default=0), reply["IsTruncated"]
+        names = [o["Key"].removeprefix(self._folder) for o in reply.get("Contents", [])]
+        seqs = [int(m[1]) for name in names if (m := _NAME.fullmatch(name))]
+        return max(seqs, default=0), reply["IsTruncated"]
 
     def _key(self, seq: int) -> str:
-        return f"{self._stream}/{seq:012d}.json"
+        return f"{self._folder}{seq:012d}.json"
 
     @contextmanager
     def _translated(self, seq: int) -> Iterator[None]:

@@ -107,7 +107,7 @@ class S3Harness(_Disturbed):
     def __init__(self, sandbox: AwsSandbox) -> None:
         super().__init__(sandbox, "s3")
         create_audit_bucket(sandbox.client("s3"), BUCKET, region=sandbox.region)
-        self.log = S3AuditLog(self.client, BUCKET, "aws")
+        self.log = S3AuditLog(self.client, BUCKET, "aws", CREDENTIAL.id)
 
 
 @dataclass

@@ -1,0 +1,189 @@
+"""For applications: the credential from the nearest store, cached, read again when a login is refused.
+
+    from lockstep.client import CredentialClient, aws_source
+    import lockstep.client as lockstep
+
+    credential = CredentialClient([aws_source("multi-cloud/app_user", region="eu-central-1")])
+    connection = lockstep.connect_pymysql(credential, ssl={"ca": "ca.pem"})
+
+A value may be kept for as long as the plan's overlap without a login ever being refused: the previous value goes on
+logging in for that long after a newer one was promoted. A refusal means that the cache is older than that, so the
+store is read once more and the login tried once more; a second refusal is the database's answer.
+
+docs/client.md has an example for each driver. Nothing here imports a driver or an SDK before it is used.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from lockstep.errors import LockstepError, RetryableError, StoreUnreachableError
+from lockstep.model import SecretStr
+
+if TYPE_CHECKING:
+    import psycopg
+    import pymysql
+
+DEFAULT_MAX_AGE_SECONDS = 300.0
+Connection = TypeVar("Connection")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientCredential:
+    """What an application needs to connect.
+
+    Attributes:
+        generation: Names the value; for logs, since it tells nothing about the password.
+        connection: `engine`, `host`, `port` and `dbname` of the credential's first database.
+    """
+
+    username: str
+    password: SecretStr
+    generation: int
+    connection: Mapping[str, Any] = field(default_factory=dict)
+
+
+Source = Callable[[], ClientCredential]
+"""Reads the credential from a store, uncached. Raises the Store* errors of `lockstep.errors`."""
+
+
+class CredentialClient:
+    """Reads from the first source that answers, and keeps what it read. Safe to share between threads.
+
+    Args:
+        sources: The nearest store first. The next is asked when one does not answer.
+        max_age_seconds: How long a value is kept. Keep it below the plan's overlap.
+        monotonic: Seconds that only grow.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        *,
+        max_age_seconds: float = DEFAULT_MAX_AGE_SECONDS,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        if not sources:
+            raise ValueError("at least one source is needed")
+        self._sources = sources
+        self._max_age_seconds = max_age_seconds
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._kept: ClientCredential | None = None
+        self._read_at = 0.0
+
+    def get(self) -> ClientCredential:
+        """The credential, from the cache while it is young enough.
+
+        If no store answers, an older value is used as long as there is one: it may well still log in.
+
+        Raises:
+            StoreUnreachableError: No store answers and nothing was ever read; likewise the other Store* errors.
+        """
+        with self._lock:
+            if self._kept and self._monotonic() - self._read_at < self._max_age_seconds:
+                return self._kept
+            try:
+                return self._read()
+            except RetryableError:
+                if self._kept is None:
+                    raise
+                return self._kept
+
+    def refresh(self, refused: ClientCredential) -> ClientCredential:
+        """A fresh read, after `refused` was not let in; what another thread has read since then will do."""
+        with self._lock:
+            if self._kept and self._kept != refused:
+                return self._kept
+            return self._read()
+
+    def login(
+        self, connect: Callable[[ClientCredential], Connection], is_refusal: Callable[[Exception], bool]
+    ) -> Connection:
+        """Connect; when the login is refused, read afresh and try once more.
+
+        Args:
+            connect: Makes a connection.
+            is_refusal: Whether an exception of `connect` means a wrong password.
+
+        Raises:
+            Exception: What `connect` raised, the second time or for another reason than a refusal.
+        """
+        credential = self.get()
+        try:
+            return connect(credential)
+        except Exception as e:
+            if not is_refusal(e):
+                raise
+            fresh = self.refresh(credential)
+            if fresh == credential:
+                raise
+        return connect(fresh)
+
+    def _read(self) -> ClientCredential:
+        problem: LockstepError = StoreUnreachableError()
+        for source in self._sources:
+            try:
+                self._kept = source()
+            except RetryableError as e:
+                problem = e
+            else:
+                self._read_at = self._monotonic()
+                return self._kept
+        raise problem
+
+
+def connect_pymysql(client: CredentialClient, **options: Any) -> "pymysql.connections.Connection[Any]":
+    """A PyMySQL connection; options go to `pymysql.connect` and override what the secret says."""
+    import pymysql
+
+    def connect(credential: ClientCredential) -> "pymysql.connections.Connection[Any]":
+        where = credential.connection
+        known = {"host": where.get("host"), "port": where.get("port"), "database": where.get("dbname")}
+        return pymysql.connect(
+            user=credential.username, password=credential.password.reveal(), **{**known, **options}
+        )
+
+    return client.login(connect, is_mysql_refusal)
+
+
+def connect_psycopg(client: CredentialClient, **options: Any) -> "psycopg.Connection[Any]":
+    """A psycopg 3 connection; options go to `psycopg.connect` and override what the secret says."""
+    import psycopg
+
+    def connect(credential: ClientCredential) -> "psycopg.Connection[Any]":
+        where = credential.connection
+        known = {"host": where.get("host"), "port": where.get("port"), "dbname": where.get("dbname")}
+        return psycopg.connect(
+            user=credential.username, password=credential.password.reveal(), **{**known, **options}
+        )
+
+    return client.login(connect, is_postgresql_refusal)
+
+
+def sqlalchemy_creator(
+    client: CredentialClient, connect: Callable[..., Connection], **options: Any
+) -> Callable[[], Connection]:
+    """The `creator` of a SQLAlchemy engine: every new connection of the pool asks the client.
+
+        engine = create_engine("mysql+pymysql://", creator=sqlalchemy_creator(client, connect_pymysql))
+
+    Let the pool drop connections before a revoked login matters to you: `pool_recycle` in seconds.
+    """
+    return lambda: connect(client, **options)
+
+
+def is_mysql_refusal(error: Exception) -> bool:
+    """Whether a PyMySQL error is 1045, access denied."""
+    return bool(error.args) and error.args[0] == 1045  # noqa: PLR2004 - ER_ACCESS_DENIED_ERROR
+
+
+def is_postgresql_refusal(error: Exception) -> bool:
+    """Whether a psycopg error is a refused password.
+
+    libpq gives no SQLSTATE for a failed connection (https://www.psycopg.org/psycopg3/docs/api/errors.html), so the
+    server's message is read.
+    """
+    return getattr(error, "sqlstate", None) == "28P01" or "password authentication failed" in str(error)

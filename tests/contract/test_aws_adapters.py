@@ -1,0 +1,334 @@
+"""What only the AWS adapters promise: version ids, labels, calls, objects, items."""
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+from uuid import RFC_4122, UUID
+
+import pytest
+from botocore.client import BaseClient
+from botocore.model import OperationModel
+
+from lockstep.aws import dynamodb_lock, s3_audit
+from lockstep.aws.kms import KmsSigner
+from lockstep.aws.s3_audit import S3AuditLog
+from lockstep.aws.secrets_manager import generation_of, read_secret, version_id
+from lockstep.errors import (
+    AuditConflictError,
+    AuditLogAccessDeniedError,
+    LockTableAccessDeniedError,
+    SecretMalformedError,
+    SecretNotFoundError,
+    StoreQuotaExceededError,
+    StoreRejectedError,
+)
+from lockstep.model import CredentialValue, Login, SecretStr
+from lockstep.ports import EntrySummary
+from sandbox.aws.server import AwsSandbox
+from tests.contract.aws_fixtures import (
+    BUCKET,
+    CREDENTIAL,
+    TABLE,
+    DynamoDbHarness,
+    S3Harness,
+    SecretsManagerHarness,
+    sandbox_client,
+)
+
+STATE_MACHINE = Path(__file__).parents[2] / "statemachine.asl.json"
+APP_USER = CREDENTIAL.secret_names.app_user
+FOLDER = "aws/multi-cloud.app_user"
+
+
+@pytest.fixture
+def sandbox() -> Iterator[AwsSandbox]:
+    with AwsSandbox() as running:
+        yield running
+
+
+@pytest.fixture
+def secrets(sandbox: AwsSandbox) -> SecretsManagerHarness:
+    return SecretsManagerHarness(sandbox)
+
+
+@pytest.fixture
+def lock(sandbox: AwsSandbox) -> DynamoDbHarness:
+    return DynamoDbHarness(sandbox)
+
+
+@pytest.fixture
+def log(sandbox: AwsSandbox) -> S3Harness:
+    return S3Harness(sandbox)
+
+
+def value(generation: int) -> CredentialValue:
+    return CredentialValue(generation, Login("app", SecretStr(f"password-{generation}")))
+
+
+def calls(client: BaseClient, operation: Callable[[], object]) -> list[str]:
+    made: list[str] = []
+
+    def count(model: OperationModel, **_event: object) -> None:
+        made.append(model.name)
+
+    client.meta.events.register("before-call", count)
+    operation()
+    client.meta.events.unregister("before-call", count)
+    return made
+
+
+# Version ids
+
+
+@pytest.mark.parametrize("generation", [1, 42, 999_999_999_999])
+def test_a_version_id_is_a_uuid_that_spells_its_generation(generation: int) -> None:
+    version = version_id("multi-cloud/app_user", APP_USER, generation)
+    assert len(version) == 36
+    assert (UUID(version).version, UUID(version).variant) == (8, RFC_4122)
+    assert version.endswith(f"-{generation:012d}")
+    assert generation_of(version, "multi-cloud/app_user", APP_USER) == generation
+
+
+@pytest.mark.parametrize(
+    "version",
+    [
+        version_id("another/credential", APP_USER, 7),
+        version_id(CREDENTIAL.id, "another/secret", 7),
+        version_id(CREDENTIAL.id, APP_USER, 7)[:-12] + "00000000000a",
+        version_id(CREDENTIAL.id, APP_USER, 7) + "0",
+        version_id(CREDENTIAL.id, APP_USER, 7)[:-1] + "\N{ARABIC-INDIC DIGIT SEVEN}",
+        "7f1d9a52-3f63-4d7a-8f0c-000000000007",
+        "",
+    ],
+)
+def test_a_version_id_of_somebody_else_is_generation_0(version: str) -> None:
+    assert generation_of(version, CREDENTIAL.id, APP_USER) == 0
+
+
+def test_the_list_of_versions_reads_by_itself(secrets: SecretsManagerHarness) -> None:
+    for generation in (1, 2):
+        secrets.store.stage(value(generation))
+        secrets.store.promote(generation)
+    listed = secrets.console.list_secret_version_ids(SecretId=APP_USER)["Versions"]
+    labels = {generation_of(v["VersionId"], CREDENTIAL.id, APP_USER): set(v["VersionStages"]) for v in listed}
+    # AWSPENDING stays with AWSCURRENT: anywhere else it would tell AWS that a rotation is under way.
+    assert labels == {1: {"AWSPREVIOUS"}, 2: {"AWSCURRENT", "AWSPENDING"}}
+
+
+# Secrets that are not as they should be
+
+
+def test_an_id_of_ours_with_a_text_of_another_generation_is_a_forgery(secrets: SecretsManagerHarness) -> None:
+    forged = json.dumps({"username": "app", "password": "hunter2", "generation": 5})
+    token = version_id(CREDENTIAL.id, APP_USER, 3)
+    secrets.console.put_secret_value(SecretId=APP_USER, SecretString=forged, ClientRequestToken=token)
+    with pytest.raises(SecretMalformedError) as error:
+        secrets.store.read_current()
+    assert "hunter2" not in str(error.value)
+
+
+def test_a_forged_connection_blob_is_not_promoted(secrets: SecretsManagerHarness) -> None:
+    blob = CREDENTIAL.secret_names.connection_blob
+    secrets.console.put_secret_value(
+        SecretId=blob,
+        SecretString='{"generation": 5}',
+        ClientRequestToken=version_id(CREDENTIAL.id, blob, 1),
+        VersionStages=["AWSPENDING"],
+    )
+    with pytest.raises(SecretMalformedError):
+        secrets.store.stage(value(1))
+
+
+def test_a_binary_secret_is_malformed(secrets: SecretsManagerHarness) -> None:
+    secrets.console.put_secret_value(SecretId=APP_USER, SecretBinary=b"hunter2")
+    with pytest.raises(SecretMalformedError):
+        secrets.store.read_current()
+
+
+def test_a_secret_without_any_value_is_malformed_not_missing(secrets: SecretsManagerHarness) -> None:
+    secrets.remove("app_user")
+    secrets.console.create_secret(Name=APP_USER)
+    with pytest.raises(SecretMalformedError):
+        secrets.store.read_current()
+    with pytest.raises(SecretMalformedError):
+        secrets.store.promote(1)
+
+
+def test_a_secret_scheduled_for_deletion_is_rejected_with_awss_code(secrets: SecretsManagerHarness) -> None:
+    secrets.console.delete_secret(SecretId=APP_USER)
+    for operation in (secrets.store.read_current, lambda: secrets.store.stage(value(1))):
+        with pytest.raises(StoreRejectedError) as error:
+            operation()
+        assert error.value.where["code"] == "InvalidRequestException"
+
+
+def test_too_many_versions_a_day_are_a_quota(secrets: SecretsManagerHarness) -> None:
+    def stage_a_day_of_minutes() -> None:
+        for generation in range(1, 24 * 60):
+            secrets.store.stage(value(generation))
+
+    with pytest.raises(StoreQuotaExceededError):
+        stage_a_day_of_minutes()
+
+
+def test_any_secret_can_be_read(secrets: SecretsManagerHarness) -> None:
+    secrets.console.create_secret(Name="multi-cloud/admin", SecretString="text")
+    assert read_secret(secrets.client, "aws", "multi-cloud/admin") == "text"
+    with pytest.raises(SecretNotFoundError):
+        read_secret(secrets.client, "aws", "multi-cloud/other")
+
+
+# Calls
+
+
+def test_a_rotation_takes_few_calls(secrets: SecretsManagerHarness) -> None:
+    store = secrets.store
+    rotation = {
+        "read_current": calls(secrets.client, store.read_current),
+        "stage": calls(secrets.client, lambda: store.stage(value(1))),
+        "promote": calls(secrets.client, lambda: store.promote(1)),
+        "promote again": calls(secrets.client, lambda: store.promote(1)),
+        "serves": calls(secrets.client, lambda: store.serves(1)),
+        "version_of": calls(secrets.client, lambda: store.version_of(1)),
+        "prune": calls(secrets.client, store.prune),
+    }
+    assert rotation == {
+        "read_current": ["GetSecretValue"] * 2,
+        "stage": ["PutSecretValue", "GetSecretValue", "PutSecretValue"],
+        "promote": ["DescribeSecret", "UpdateSecretVersionStage"] * 2,
+        "promote again": ["DescribeSecret"] * 2,
+        "serves": ["GetSecretValue"] * 2,
+        "version_of": [],
+        "prune": [],
+    }
+
+
+def test_nothing_secret_is_logged_even_at_debug(
+    sandbox: AwsSandbox, secrets: SecretsManagerHarness, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    secrets.store.stage(value(1))
+    secrets.store.promote(1)
+    secrets.store.read_current()
+    sandbox_client(sandbox, "secretsmanager").get_secret_value(SecretId=APP_USER)
+    assert caplog.records
+    assert "password-1" not in caplog.text
+
+
+# The lock's item
+
+
+def test_the_state_machine_acquires_and_releases_as_the_lock_does() -> None:
+    states = json.loads(STATE_MACHINE.read_text())["States"]
+
+    def expressions(state: str) -> tuple[str, str]:
+        arguments = states[state]["Arguments"]
+        return arguments["UpdateExpression"], arguments["ConditionExpression"]
+
+    assert expressions("AcquireLock") == (dynamodb_lock.ACQUIRE_UPDATE, dynamodb_lock.ACQUIRE_CONDITION)
+    assert expressions("ReleaseLock") == (dynamodb_lock.RELEASE_DONE_UPDATE, dynamodb_lock.RELEASE_CONDITION)
+    assert expressions("ReleaseLockAfterFailure") == (
+        dynamodb_lock.RELEASE_UPDATE,
+        dynamodb_lock.RELEASE_CONDITION,
+    )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"holder": {"N": "1"}},
+        {"pending_generation": {"N": "1"}},
+        {"fence": {"S": "many"}},
+        {"head_aws": {"S": "aa"}},
+    ],
+)
+def test_an_item_of_somebody_else_is_not_guessed_at(
+    sandbox: AwsSandbox, lock: DynamoDbHarness, change: dict[str, Any]
+) -> None:
+    item = {"credential_id": {"S": CREDENTIAL.id}, **change}
+    sandbox.client("dynamodb").put_item(TableName=TABLE, Item=item)
+    with pytest.raises(LockTableAccessDeniedError) as error:
+        lock.lock.read()
+    assert error.value.where["code"] == "MalformedItem"
+
+
+def test_a_missing_table_is_a_terminal_error(sandbox: AwsSandbox, lock: DynamoDbHarness) -> None:
+    sandbox.client("dynamodb").delete_table(TableName=TABLE)
+    with pytest.raises(LockTableAccessDeniedError) as error:
+        lock.lock.read()
+    assert error.value.where["code"] == "ResourceNotFoundException"
+
+
+# The audit log's objects
+
+
+def summary(seq: int) -> EntrySummary:
+    return EntrySummary(seq=seq, hash="aa", previous_hash="bb", rotation_id="aws-1")
+
+
+@pytest.mark.parametrize("storage_class", ["GLACIER_IR", "STANDARD_IA"])
+def test_an_entry_is_an_object_with_its_checksum(
+    sandbox: AwsSandbox, log: S3Harness, storage_class: Literal["GLACIER_IR", "STANDARD_IA"]
+) -> None:
+    S3AuditLog(log.client, BUCKET, "oci", CREDENTIAL.id, storage_class).put(b"{}", summary(42))
+    head = sandbox.client("s3").head_object(
+        Bucket=BUCKET, Key="oci/multi-cloud.app_user/000000000042.json", ChecksumMode="ENABLED"
+    )
+    assert head["ChecksumSHA256"] == "RBNvo1WzZ4oRRq0W9+hknpT7T8If536DEMBg9hyq/4o="
+    assert head["StorageClass"] == storage_class
+    assert head["ContentType"] == "application/json"
+    assert head["Metadata"] == {"seq": "42", "hash": "aa", "previous-hash": "bb", "rotation-id": "aws-1"}
+
+
+def test_an_object_of_somebody_else_is_a_conflict(sandbox: AwsSandbox, log: S3Harness) -> None:
+    sandbox.client("s3").put_object(Bucket=BUCKET, Key=f"{FOLDER}/000000000001.json", Body=b"{}")
+    assert not log.log.put(b"{}", summary(1))
+    with pytest.raises(AuditConflictError):
+        log.log.summary(1)
+
+
+@pytest.mark.parametrize("last", [0, 1, 2, 3, 4, 30])
+def test_the_end_of_a_long_log_is_found_in_leaps(
+    log: S3Harness, monkeypatch: pytest.MonkeyPatch, last: int
+) -> None:
+    monkeypatch.setattr(s3_audit, "_PAGE", 2)
+    for seq in range(1, last + 1):
+        log.log.put(b"{}", summary(seq))
+    found: list[int] = []
+    made = calls(log.client, lambda: found.append(log.log.last_seq()))
+    assert found == [last]
+    assert len(made) <= 11
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        f"{FOLDER}/README",
+        f"{FOLDER}/000000000009.txt",
+        f"{FOLDER}/more/000000000009.json",
+        f"{FOLDER}2/000000000009.json",
+        "aws/000000000009.json",
+        "oci/multi-cloud.app_user/000000000009.json",
+    ],
+)
+def test_other_objects_and_other_chains_do_not_count(sandbox: AwsSandbox, log: S3Harness, key: str) -> None:
+    log.log.put(b"{}", summary(3))
+    sandbox.client("s3").put_object(Bucket=BUCKET, Key=key, Body=b"{}")
+    assert log.log.last_seq() == 3
+
+
+def test_a_missing_bucket_is_no_empty_log(log: S3Harness) -> None:
+    missing = S3AuditLog(log.client, "no-such-bucket", "aws", CREDENTIAL.id)
+    for operation in (missing.last_seq, lambda: missing.read(1), lambda: missing.put(b"{}", summary(1))):
+        with pytest.raises(AuditLogAccessDeniedError) as error:
+            operation()
+        assert error.value.where["code"] == "NoSuchBucket"
+
+
+def test_a_missing_key_is_a_terminal_error(sandbox: AwsSandbox) -> None:
+    signer = KmsSigner(sandbox_client(sandbox, "kms"), "alias/none")
+    with pytest.raises(AuditLogAccessDeniedError) as error:
+        signer.sign(bytes(32))
+    assert error.value.where["code"] == "NotFoundException"

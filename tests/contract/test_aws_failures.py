@@ -1,0 +1,250 @@
+"""What a failing AWS looks like through the adapters: one try, a bounded wait, the right error, no foreign text."""
+
+import json
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+import pytest
+import trustme
+
+from lockstep import errors
+from lockstep.aws import clients
+from lockstep.aws.clients import aws_client
+from lockstep.aws.dynamodb_lock import DynamoDbLock
+from lockstep.aws.kms import KmsSigner
+from lockstep.aws.s3_audit import S3AuditLog
+from lockstep.aws.secrets_manager import SecretsManagerStore
+from lockstep.errors import LockstepError
+from lockstep.model import CredentialValue, Login, SecretStr
+from lockstep.ports import EntrySummary
+from tests.contract.aws_fixtures import CREDENTIAL, KEYS
+
+LEAK = "hunter2"
+REGION = "eu-central-1"
+
+
+def call_store(endpoint: str) -> None:
+    client = aws_client("secretsmanager", REGION, keys=KEYS, endpoint=endpoint)
+    SecretsManagerStore(client, "aws", CREDENTIAL).read_current()
+
+
+def call_store_write(endpoint: str) -> None:
+    client = aws_client("secretsmanager", REGION, keys=KEYS, endpoint=endpoint)
+    SecretsManagerStore(client, "aws", CREDENTIAL).stage(CredentialValue(1, Login("app", SecretStr(LEAK))))
+
+
+def call_lock(endpoint: str) -> None:
+    client = aws_client("dynamodb", REGION, keys=KEYS, endpoint=endpoint)
+    DynamoDbLock(client, "table", "id").read()
+
+
+def call_log(endpoint: str) -> None:
+    client = aws_client("s3", REGION, keys=KEYS, endpoint=endpoint)
+    S3AuditLog(client, "bucket", "aws", CREDENTIAL.id).put(
+        b"{}", EntrySummary(seq=1, hash="", previous_hash="", rotation_id="")
+    )
+
+
+def call_log_head(endpoint: str) -> None:
+    client = aws_client("s3", REGION, keys=KEYS, endpoint=endpoint)
+    S3AuditLog(client, "bucket", "aws", CREDENTIAL.id).summary(1)
+
+
+def call_log_list(endpoint: str) -> None:
+    client = aws_client("s3", REGION, keys=KEYS, endpoint=endpoint)
+    S3AuditLog(client, "bucket", "aws", CREDENTIAL.id).last_seq()
+
+
+def call_signer(endpoint: str) -> None:
+    client = aws_client("kms", REGION, keys=KEYS, endpoint=endpoint)
+    KmsSigner(client, "key").sign(bytes(32))
+
+
+Call = Callable[[str], None]
+UNREACHABLE: list[tuple[Call, type[LockstepError]]] = [
+    (call_store, errors.StoreUnreachableError),
+    (call_store_write, errors.StoreUnreachableError),
+    (call_lock, errors.LockTableUnreachableError),
+    (call_log, errors.AuditLogUnreachableError),
+    (call_signer, errors.AuditLogUnreachableError),
+]
+
+
+@dataclass
+class Reply:
+    status: int
+    body: bytes
+    requests: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def replying(reply: Reply, tls: ssl.SSLContext | None = None) -> Iterator[str]:
+    """A server that answers every request alike."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"  # S3 uploads wait for a 100 Continue.
+
+        def answer(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            reply.requests.append(self.command)
+            self.send_response(reply.status)
+            body = b"" if self.command == "HEAD" else reply.body
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_GET = do_POST = do_PUT = do_HEAD = answer  # noqa: N815 - http.server's names
+
+        def log_message(self, *_args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        if tls:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
+        Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        yield f"{'https' if tls else 'http'}://localhost:{server.server_port}"
+        server.shutdown()
+
+
+def as_json(code: str) -> bytes:
+    return json.dumps({"__type": code, "message": f"not with {LEAK}"}).encode()
+
+
+def as_xml(code: str) -> bytes:
+    return f"<Error><Code>{code}</Code><Message>not with {LEAK}</Message></Error>".encode()
+
+
+# Outages
+
+
+@pytest.mark.parametrize(("call", "expected"), UNREACHABLE)
+def test_a_refused_connection_is_an_outage(call: Call, expected: type[LockstepError]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    with pytest.raises(expected):
+        call(f"http://127.0.0.1:{port}")
+
+
+@pytest.mark.parametrize(("call", "expected"), UNREACHABLE)
+def test_silence_is_an_outage_within_the_time_out(
+    monkeypatch: pytest.MonkeyPatch, call: Call, expected: type[LockstepError]
+) -> None:
+    monkeypatch.setattr(clients, "READ_TIMEOUT_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        began = time.monotonic()
+        with pytest.raises(expected) as error:
+            call(f"http://127.0.0.1:{silent.getsockname()[1]}")
+        assert time.monotonic() - began < 3
+    assert error.value.where["code"] == "ReadTimeoutError"
+
+
+@pytest.mark.parametrize(("call", "expected"), UNREACHABLE)
+def test_a_connection_that_closes_without_a_reply_is_an_outage(
+    call: Call, expected: type[LockstepError]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def hang_up() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(65536)
+
+        Thread(target=hang_up, daemon=True).start()
+        with pytest.raises(expected):
+            call(f"http://127.0.0.1:{server.getsockname()[1]}")
+
+
+def test_production_waits_seconds_not_minutes() -> None:
+    config = aws_client("s3", REGION, keys=KEYS).meta.config
+    assert (config.connect_timeout, config.read_timeout) == (3, 5)
+    assert config.retries["total_max_attempts"] == 1
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("call", "status", "body", "expected", "code"),
+    [
+        (call_store, 400, as_json("AccessDeniedException"), errors.StoreAccessDeniedError, None),
+        (call_store, 400, as_json("UnrecognizedClientException"), errors.StoreAccessDeniedError, None),
+        (call_store, 400, as_json("ExpiredTokenException"), errors.StoreAccessDeniedError, None),
+        (call_store, 400, as_json("ThrottlingException"), errors.StoreThrottledError, None),
+        (call_store, 400, as_json("InternalServiceError"), errors.StoreUnreachableError, None),
+        (call_store, 500, as_json("Whatever"), errors.StoreUnreachableError, None),
+        (call_store, 503, b"<html>busy</html>", errors.StoreUnreachableError, "503"),
+        (call_store, 400, as_json("DecryptionFailure"), errors.StoreRejectedError, None),
+        (call_store, 400, as_json("InvalidRequestException"), errors.StoreRejectedError, None),
+        (call_store, 400, as_json(f"password is {LEAK}!"), errors.StoreRejectedError, "?"),
+        (call_store_write, 400, as_json("EncryptionFailure"), errors.StoreRejectedError, None),
+        (call_store_write, 400, as_json("InvalidParameterException"), errors.StoreRejectedError, None),
+        (call_lock, 400, as_json("ThrottlingException"), errors.LockTableUnreachableError, None),
+        (
+            call_lock,
+            400,
+            as_json("ProvisionedThroughputExceededException"),
+            errors.LockTableUnreachableError,
+            None,
+        ),
+        (call_lock, 500, as_json("InternalServerError"), errors.LockTableUnreachableError, None),
+        (call_lock, 400, as_json("AccessDeniedException"), errors.LockTableAccessDeniedError, None),
+        (call_lock, 400, as_json("ValidationException"), errors.LockTableAccessDeniedError, None),
+        (call_log, 403, as_xml("AccessDenied"), errors.AuditLogAccessDeniedError, None),
+        (call_log, 409, as_xml("ConditionalRequestConflict"), errors.AuditLogUnreachableError, None),
+        (call_log, 503, as_xml("SlowDown"), errors.AuditLogUnreachableError, None),
+        (call_log, 500, as_xml("InternalError"), errors.AuditLogUnreachableError, None),
+        (call_log_head, 403, b"", errors.AuditLogAccessDeniedError, "403"),
+        (call_log_head, 503, b"", errors.AuditLogUnreachableError, "503"),
+        (call_log_list, 200, b"<html>a proxy", errors.AuditLogUnreachableError, "ResponseParserError"),
+        (call_signer, 400, as_json("DisabledException"), errors.AuditLogAccessDeniedError, None),
+        (call_signer, 400, as_json("AccessDeniedException"), errors.AuditLogAccessDeniedError, None),
+        (call_signer, 500, as_json("KMSInternalException"), errors.AuditLogUnreachableError, None),
+        (call_signer, 500, as_json("DependencyTimeoutException"), errors.AuditLogUnreachableError, None),
+    ],
+)
+def test_each_refusal_has_its_error_after_a_single_try(
+    call: Call, status: int, body: bytes, expected: type[LockstepError], code: str | None
+) -> None:
+    reply = Reply(status, body)
+    with replying(reply) as endpoint, pytest.raises(expected) as error:
+        call(endpoint)
+    assert type(error.value) is expected
+    assert len(reply.requests) == 1
+    assert error.value.where["code"] == (code or error_code_in(body))
+    assert LEAK not in f"{error.value} {error.value!r}"
+
+
+def error_code_in(body: bytes) -> str:
+    text = body.decode()
+    return text.partition("<Code>")[2].partition("</Code>")[0] or str(json.loads(text)["__type"])
+
+
+def test_an_untrusted_certificate_is_no_outage() -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("localhost").configure_cert(context)
+    with (
+        replying(Reply(200, b"{}"), context) as endpoint,
+        pytest.raises(errors.StoreRejectedError) as error,
+    ):
+        call_store(endpoint)
+    assert error.value.where["code"] == "SSLError"
+
+
+def test_without_credentials_the_store_is_denied(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "none")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "none")
+    clients._session.cache_clear()
+    client = aws_client("secretsmanager", REGION, endpoint="http://127.0.0.1:9")
+    clients._session.cache_clear()
+    with pytest.raises(errors.StoreAccessDeniedError) as error:
+        SecretsManagerStore(client, "aws", CREDENTIAL).read_current()
+    assert error.value.where["code"] == "NoCredentialsError"

@@ -1,0 +1,303 @@
+"""Every database lets current log in throughout, whatever is staged, retired, repeated or cut off."""
+
+import traceback
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from threading import Event
+
+import pytest
+
+from lockstep.errors import (
+    AccountLockedError,
+    AdminCredentialRejectedError,
+    AdvisoryLockBusyError,
+    DatabaseUnreachableError,
+    LockstepError,
+    PasswordRefusedByPolicyError,
+)
+from lockstep.model import Login, SecretStr
+from lockstep.ports import Database
+from tests.contract.database_fixtures import MEMORY_WORLDS, SQL_WORLDS, DatabaseHarness, login
+
+pytest_plugins = ["tests.contract.database_fixtures"]
+
+every_database = pytest.mark.parametrize("world", [*MEMORY_WORLDS, *SQL_WORLDS], indirect=True)
+
+
+@pytest.fixture
+def database(world: DatabaseHarness) -> Database:
+    return world.database
+
+
+def stage(database: Database, *, current: Login | None, pending: Login) -> None:
+    with database.exclusive() as stager:
+        stager.stage(current=current, pending=pending)
+
+
+def retire(database: Database, *, drop: Login, keep: Login) -> None:
+    with database.exclusive() as stager:
+        stager.retire(drop=drop, keep=keep)
+
+
+def accepted(database: Database, *logins: Login) -> list[bool]:
+    return [database.accepts(login) for login in logins]
+
+
+@contextmanager
+def fails(kind: type[LockstepError]) -> Iterator[None]:
+    """As `pytest.raises`; and nothing that would be printed holds a password."""
+    with pytest.raises(kind) as caught:
+        yield
+    printed = "".join(traceback.format_exception(caught.value))
+    assert "Gen" not in printed.replace("Generator", "")
+    assert "Rotator's" not in printed
+
+
+# Who logs in
+
+
+@every_database
+def test_a_wrong_password_and_an_unknown_user_are_no_errors(
+    world: DatabaseHarness, database: Database
+) -> None:
+    value = login(world, 1)
+    stage(database, current=None, pending=value)
+    assert database.accepts(value)
+    assert not database.accepts(Login(value.username, SecretStr("wrong")))
+    assert not database.accepts(Login(value.username, SecretStr("")))
+    assert not database.accepts(Login("nobody", value.password))
+
+
+@every_database
+def test_a_fresh_account_lets_nobody_in(world: DatabaseHarness, database: Database) -> None:
+    for username in world.credential.usernames:
+        assert not database.accepts(login(world, 1, username=username))
+        assert not database.accepts(Login(username, SecretStr("")))
+
+
+# Staging
+
+
+@every_database
+def test_the_first_value_is_staged_beside_nothing(world: DatabaseHarness, database: Database) -> None:
+    stage(database, current=None, pending=login(world, 1))
+    stage(database, current=None, pending=login(world, 1))
+    assert database.accepts(login(world, 1))
+
+
+@every_database
+def test_pending_is_accepted_beside_current(world: DatabaseHarness, database: Database) -> None:
+    current, pending = login(world, 1), login(world, 2)
+    stage(database, current=None, pending=current)
+    stage(database, current=current, pending=pending)
+    assert accepted(database, current, pending) == [True, True]
+
+
+@every_database
+def test_staging_may_be_repeated_by_anybody(world: DatabaseHarness, database: Database) -> None:
+    current, pending = login(world, 1), login(world, 2)
+    stage(database, current=None, pending=current)
+    for runner in (database, database, world.rival()):
+        stage(runner, current=current, pending=pending)
+    with database.exclusive() as stager:
+        stager.stage(current=current, pending=pending)
+        stager.stage(current=current, pending=pending)
+    assert accepted(database, current, pending) == [True, True]
+
+
+@every_database
+def test_an_abandoned_pending_value_gives_way_to_another(world: DatabaseHarness, database: Database) -> None:
+    current, abandoned, pending = login(world, 1), login(world, 2), login(world, 4)
+    stage(database, current=None, pending=current)
+    stage(database, current=current, pending=abandoned)
+    stage(database, current=current, pending=pending)
+    assert accepted(database, current, abandoned, pending) == [True, False, True]
+
+
+@every_database
+def test_staging_the_next_generation_ends_the_one_before_current(
+    world: DatabaseHarness, database: Database
+) -> None:
+    stage(database, current=None, pending=login(world, 1))
+    for generation in range(2, 6):
+        stage(database, current=login(world, generation - 1), pending=login(world, generation))
+        logins = [login(world, g) for g in range(1, generation + 1)]
+        assert accepted(database, *logins) == [False] * (generation - 2) + [True, True]
+
+
+@every_database
+def test_current_logs_in_at_every_instant_of_many_rotations(
+    world: DatabaseHarness, database: Database
+) -> None:
+    """An application that holds the value which is current during a step is never refused within it."""
+    stage(database, current=None, pending=login(world, 1))
+
+    def refusals_of(value: Login, until: Event, started: Event) -> int:
+        refused = 0
+        while not until.is_set():
+            refused += not world.rival().accepts(value)
+            started.set()
+        return refused
+
+    with ThreadPoolExecutor(1) as pool:
+        for generation in range(2, 7):
+            current, pending = login(world, generation - 1), login(world, generation)
+            done, started = Event(), Event()
+            refused = pool.submit(refusals_of, current, done, started)
+            assert started.wait(30)
+            try:
+                stage(database, current=current, pending=pending)
+                stage(database, current=current, pending=pending)
+                retire(database, drop=pending, keep=current)
+                stage(database, current=current, pending=pending)
+            finally:
+                done.set()
+            assert refused.result(30) == 0
+
+
+@every_database
+def test_two_runners_stage_one_after_the_other(world: DatabaseHarness, database: Database) -> None:
+    current, pending = login(world, 1), login(world, 2)
+    stage(database, current=None, pending=current)
+    inside: list[str] = []
+    most_inside: list[int] = []
+
+    def run(name: str, runner: Database) -> None:
+        for _ in range(5):
+            patiently(lambda: hold_and_stage(name, runner))
+
+    def hold_and_stage(name: str, runner: Database) -> None:
+        with runner.exclusive() as stager:
+            inside.append(name)
+            most_inside.append(len(inside))
+            stager.stage(current=current, pending=pending)
+            inside.remove(name)
+
+    with ThreadPoolExecutor(2) as pool:
+        runs = [
+            pool.submit(run, name, runner) for name, runner in (("aws", database), ("oci", world.rival()))
+        ]
+    for result in runs:
+        result.result()
+    assert max(most_inside) == 1
+    assert accepted(database, current, pending) == [True, True]
+
+
+def patiently(attempt: Callable[[], None]) -> None:
+    """Try again while the other one holds the lock, as the state machine does."""
+    for _ in range(10_000):
+        try:
+            return attempt()
+        except AdvisoryLockBusyError:
+            continue
+    pytest.fail("the lock was never free")
+
+
+# Retiring
+
+
+@every_database
+def test_a_value_is_retired_and_the_kept_one_stays(world: DatabaseHarness, database: Database) -> None:
+    kept, dropped = login(world, 2), login(world, 1)
+    stage(database, current=None, pending=dropped)
+    stage(database, current=dropped, pending=kept)
+    for _ in range(2):
+        retire(database, drop=dropped, keep=kept)
+        assert accepted(database, dropped, kept) == [False, True]
+
+
+@every_database
+def test_a_pending_value_is_withdrawn_and_another_staged(world: DatabaseHarness, database: Database) -> None:
+    current, withdrawn, pending = login(world, 1), login(world, 2), login(world, 4)
+    stage(database, current=None, pending=current)
+    stage(database, current=current, pending=withdrawn)
+    retire(database, drop=withdrawn, keep=current)
+    assert accepted(database, current, withdrawn) == [True, False]
+    stage(database, current=current, pending=pending)
+    assert accepted(database, current, withdrawn, pending) == [True, False, True]
+
+
+@every_database
+def test_a_value_that_is_also_kept_is_not_retired(world: DatabaseHarness, database: Database) -> None:
+    stage(database, current=None, pending=login(world, 1))
+    retire(database, drop=login(world, 1), keep=login(world, 1))
+    assert database.accepts(login(world, 1))
+
+
+# The advisory lock
+
+
+@every_database
+def test_only_one_runner_is_inside(world: DatabaseHarness, database: Database) -> None:
+    with database.exclusive(), fails(AdvisoryLockBusyError), world.rival().exclusive():
+        pytest.fail("two inside")
+    with world.rival().exclusive():
+        pass
+
+
+@every_database
+def test_a_run_that_fails_gives_the_lock_back(world: DatabaseHarness, database: Database) -> None:
+    with pytest.raises(ZeroDivisionError), database.exclusive():
+        raise ZeroDivisionError
+    with world.rival().exclusive():
+        pass
+
+
+@every_database
+def test_a_run_that_is_cut_off_changes_nothing_and_loses_the_lock(
+    world: DatabaseHarness, database: Database
+) -> None:
+    current, pending = login(world, 1), login(world, 2)
+    stage(database, current=None, pending=current)
+    with fails(DatabaseUnreachableError), database.exclusive() as stager:
+        world.end_admin_sessions()
+        stager.stage(current=current, pending=pending)
+    assert accepted(database, current, pending) == [True, False]
+    stage(world.rival(), current=current, pending=pending)
+    assert accepted(database, current, pending) == [True, True]
+
+
+# What goes wrong is told apart
+
+
+@every_database
+def test_a_locked_account_is_no_wrong_password(world: DatabaseHarness, database: Database) -> None:
+    value = login(world, 1)
+    stage(database, current=None, pending=value)
+    world.lock_account(value.username)
+    with fails(AccountLockedError):
+        database.accepts(value)
+
+
+@every_database
+def test_a_refused_admin_is_no_refused_application(world: DatabaseHarness) -> None:
+    database = world.refuse_admin()
+    with fails(AdminCredentialRejectedError), database.exclusive():
+        pytest.fail("let in")
+
+
+@every_database
+def test_a_server_that_does_not_answer_is_no_wrong_password(
+    world: DatabaseHarness, database: Database
+) -> None:
+    value = login(world, 1)
+    stage(database, current=None, pending=value)
+    with world.unreachable() as hanging:
+        with fails(DatabaseUnreachableError):
+            hanging.accepts(value)
+        with fails(DatabaseUnreachableError), hanging.exclusive():
+            pytest.fail("let in")
+    assert database.accepts(value)
+
+
+@pytest.mark.parametrize("world", [*MEMORY_WORLDS, "mysql-dual", "postgresql"], indirect=True)
+def test_a_password_that_the_policy_refuses_leaves_current_alone(
+    world: DatabaseHarness, database: Database
+) -> None:
+    current = login(world, 2)
+    stage(database, current=None, pending=current)
+    with world.policy() as refused:  # type: ignore[attr-defined]  # these worlds have one
+        with fails(PasswordRefusedByPolicyError), database.exclusive() as stager:
+            stager.stage(current=current, pending=refused)
+        assert accepted(database, current, refused) == [True, False]
