@@ -1,0 +1,160 @@
+"""What goes wrong on purpose: refusals, silence, lost requests and lost replies.
+
+Every fault is armed on calls that match it, by operation, service and resource, for a number of times or until it is
+lifted. It can be used as a context manager, which lifts it at the end.
+"""
+
+import threading
+from dataclasses import dataclass, field
+from enum import Enum
+from types import TracebackType
+from typing import Self, TypedDict, Unpack
+
+from sandbox.oci.errors import ApiError
+from sandbox.oci.routes import Service, Target
+
+
+class Effect(Enum):
+    """What a fault does to a call."""
+
+    REFUSE = "answer with an error, without effect"
+    DROP_REQUEST = "close the connection; the service never saw the request"
+    DROP_REPLY = "let the request take effect, then close the connection"
+    HANG = "hold the request until the fault is lifted, then close the connection; it has no effect"
+    DELAY = "hold the request until the fault is lifted, then let it take effect, as a late packet does"
+
+
+@dataclass(eq=False)
+class Fault:
+    """A fault that is armed.
+
+    Attributes:
+        hits: How many calls it has struck.
+        struck: Set from its first hit on, so that a test can wait until a call hangs.
+    """
+
+    effect: Effect
+    service: Service | None
+    operation: str | None
+    resource: str | None
+    remaining: int | None
+    error: ApiError | None = None
+    hits: int = 0
+    struck: threading.Event = field(default_factory=threading.Event, repr=False)
+    _released: threading.Event = field(default_factory=threading.Event, repr=False)
+
+    def matches(self, target: Target) -> bool:
+        """Whether a call of this kind would be struck."""
+        return (
+            self.remaining != 0
+            and not self._released.is_set()
+            and self.service in {None, target.route.service}
+            and self.operation in {None, target.route.operation}
+            and self.resource in {None, target.resource}
+        )
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether it will strike no more and holds nobody."""
+        holds = self.effect in {Effect.HANG, Effect.DELAY}
+        return self._released.is_set() or (self.remaining == 0 and not holds)
+
+    def strike(self) -> None:
+        """Count one hit."""
+        self.hits += 1
+        if self.remaining is not None:
+            self.remaining -= 1
+        self.struck.set()
+
+    def lift(self) -> None:
+        """Strike no more, and let go of what is held."""
+        self._released.set()
+
+    def wait_until_lifted(self) -> None:
+        """Hold the calling thread."""
+        self._released.wait()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.lift()
+
+
+class Where(TypedDict, total=False):
+    """Which calls a fault strikes beside its operation, and how often (once; with None, every time)."""
+
+    service: Service | None
+    resource: str | None
+    times: int | None
+
+
+class Faults:
+    """The armed faults; of those that match a call the first armed strikes."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._lock = threading.Lock()
+        self._armed: list[Fault] = []
+
+    def refuse(
+        self, operation: str | None = None, *, status: int, code: str, **where: Unpack[Where]
+    ) -> Fault:
+        """Answer with an error, without effect."""
+        return self._arm(Effect.REFUSE, operation, where, ApiError(status, code, "refused by an armed fault"))
+
+    def drop_request(self, operation: str | None = None, **where: Unpack[Where]) -> Fault:
+        """Close the connection before the call has an effect."""
+        return self._arm(Effect.DROP_REQUEST, operation, where)
+
+    def drop_reply(self, operation: str | None = None, **where: Unpack[Where]) -> Fault:
+        """Close the connection after the call has had its effect."""
+        return self._arm(Effect.DROP_REPLY, operation, where)
+
+    def hang(self, operation: str | None = None, **where: Unpack[Where]) -> Fault:
+        """Answer nothing until lifted; the call never has an effect."""
+        return self._arm(Effect.HANG, operation, where)
+
+    def delay(self, operation: str | None = None, **where: Unpack[Where]) -> Fault:
+        """Hold the call until lifted, then carry it out, though its client may be gone: a zombie's write."""
+        return self._arm(Effect.DELAY, operation, where)
+
+    def outage(self, service: Service) -> Fault:
+        """Every call to a service loses its connection until the fault is lifted."""
+        return self.drop_request(service=service, times=None)
+
+    def bucket_not_found(self, times: int) -> Fault:
+        """The spurious 404 that Object Storage has been seen to answer for a bucket that exists."""
+        return self.refuse(service="objectstorage", status=404, code="BucketNotFound", times=times)
+
+    def clear(self) -> None:
+        """Lift all."""
+        with self._lock:
+            armed, self._armed = self._armed, []
+        for fault in armed:
+            fault.lift()
+
+    def strike(self, target: Target) -> Fault | None:
+        """The fault that strikes this call, counted; None for an undisturbed one."""
+        with self._lock:
+            for fault in self._armed:
+                if fault.matches(target):
+                    fault.strike()
+                    return fault
+        return None
+
+    def _arm(
+        self, effect: Effect, operation: str | None, where: Where, error: ApiError | None = None
+    ) -> Fault:
+        fault = Fault(
+            effect, where.get("service"), operation, where.get("resource"), where.get("times", 1), error
+        )
+        with self._lock:
+            self._armed = [other for other in self._armed if not other.is_spent]
+            self._armed.append(fault)
+        return fault

@@ -1,0 +1,116 @@
+"""Who may call: principals with API keys, and the permissions that policies have given them.
+
+Permissions bear OCI's names; which operation asks for which is in Oracle's policy references ("Details for the
+Vault Service", "Details for Object Storage and Archive Storage").
+"""
+
+import hashlib
+import threading
+from dataclasses import dataclass, field
+from typing import Final
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+TENANCY: Final = "ocid1.tenancy.oc1..sandbox"
+REGION: Final = "eu-frankfurt-1"
+# OCI takes API keys of 2,048 bits or more.
+_KEY_BITS: Final = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """One permission, on one resource (a secret's OCID, a bucket's name) or, with None, on all.
+
+    A limited grant does not cover listing or creating: such a request names no target, and a condition on a
+    variable that a request lacks makes a policy statement false ("Conditions", Oracle's policy syntax).
+    """
+
+    permission: str
+    resource: str | None = None
+
+
+@dataclass(slots=True)
+class Principal:
+    """A user, an instance or a function, as policies see it."""
+
+    name: str
+    ocid: str
+    grants: set[Grant] = field(default_factory=set)
+    is_administrator: bool = False
+
+    def may(self, permission: str, resource: str | None) -> bool:
+        """Whether a policy gives the permission on the resource; None for a request without one."""
+        if self.is_administrator or Grant(permission) in self.grants:
+            return True
+        return resource is not None and Grant(permission, resource) in self.grants
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A registered key: what verifies its signatures, and whose they are."""
+
+    public_key: rsa.RSAPublicKey
+    principal: Principal
+
+
+def new_private_key() -> rsa.RSAPrivateKey:
+    """A key pair such as OCI takes as an API key."""
+    return rsa.generate_private_key(public_exponent=65537, key_size=_KEY_BITS)
+
+
+class Identity:
+    """The tenancy's principals and keys."""
+
+    def __init__(self) -> None:
+        """Begin with nobody."""
+        self._lock = threading.Lock()
+        self._principals: dict[str, Principal] = {}
+        self._keys: dict[str, ApiKey] = {}
+
+    def principal(self, name: str) -> Principal:
+        """The principal of that name; a new one may do nothing."""
+        with self._lock:
+            ocid = f"ocid1.user.oc1..{hashlib.sha256(name.encode()).hexdigest()[:32]}"
+            return self._principals.setdefault(name, Principal(name, ocid))
+
+    def permit(self, name: str, *permissions: str, resource: str | None = None) -> None:
+        """Give a principal permissions, on one resource or on all."""
+        self.principal(name).grants.update(Grant(permission, resource) for permission in permissions)
+
+    def forbid(self, name: str, *permissions: str) -> None:
+        """Take permissions from a principal, on every resource."""
+        principal = self.principal(name)
+        principal.grants = {grant for grant in principal.grants if grant.permission not in permissions}
+
+    def new_api_key(self, name: str, private_key: rsa.RSAPrivateKey | None = None) -> dict[str, str]:
+        """Register an API key for a principal, by default a fresh one; an SDK config that signs with it."""
+        private_key = private_key or new_private_key()
+        public_key = private_key.public_key()
+        der = public_key.public_bytes(
+            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+        digest = hashlib.md5(der, usedforsecurity=False).hexdigest()
+        fingerprint = ":".join(digest[i : i + 2] for i in range(0, len(digest), 2))
+        principal = self.principal(name)
+        with self._lock:
+            self._keys[f"{TENANCY}/{principal.ocid}/{fingerprint}"] = ApiKey(public_key, principal)
+        pem = private_key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        return {
+            "tenancy": TENANCY,
+            "user": principal.ocid,
+            "fingerprint": fingerprint,
+            "key_content": pem.decode("ascii"),
+            "region": REGION,
+        }
+
+    def delete_api_key(self, config: dict[str, str]) -> None:
+        """Unregister the key that a config signs with; its next call is refused."""
+        with self._lock:
+            del self._keys[f"{config['tenancy']}/{config['user']}/{config['fingerprint']}"]
+
+    def api_key(self, key_id: str) -> ApiKey | None:
+        """The registered key of an id, `tenancy/user/fingerprint`."""
+        return self._keys.get(key_id)

@@ -1,0 +1,318 @@
+"""Object Storage: conditional writes, checksums, versioning, and the Archive tier that cannot be read at once.
+
+Everything here happens under the service's lock, which the dispatcher holds for the length of a call: of racing
+writers exactly one wins.
+"""
+
+import re
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from typing import Final
+
+from sandbox.oci.calls import Call
+from sandbox.oci.checksums import verified
+from sandbox.oci.clock import SandboxClock, rfc3339
+from sandbox.oci.details import Details
+from sandbox.oci.errors import ApiError, invalid, not_emulated, not_found
+from sandbox.oci.ids import Ids
+from sandbox.oci.objects import DEFAULT_RESTORE_HOURS, MAX_RESTORE_HOURS, Bucket, StoredObject, Tier
+from sandbox.oci.wire import Reply, json_reply
+
+NAMESPACE: Final = "sandboxnamespace"
+_MAX_PAGE: Final = 1000
+_BUCKET_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,256}")
+_TIERS: Final[dict[str, Tier]] = {
+    "standard": "Standard",
+    "infrequentaccess": "InfrequentAccess",
+    "archive": "Archive",
+}
+# What an upload's headers say about the object and its downloads repeat.
+_KEPT_HEADERS: Final = (
+    "content-type",
+    "content-language",
+    "content-encoding",
+    "content-disposition",
+    "cache-control",
+)
+
+
+@dataclass(slots=True)
+class ObjectStorageService:
+    """The buckets of one namespace."""
+
+    clock: SandboxClock
+    ids: Ids
+    lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
+    _buckets: dict[str, Bucket] = field(default_factory=dict, repr=False)
+
+    @property
+    def operations(self) -> dict[str, Callable[[Call], Reply]]:
+        """What can be called, by the SDK's names."""
+        return {
+            "get_namespace": lambda _: json_reply(NAMESPACE, {}),
+            "create_bucket": self._create_bucket,
+            "get_bucket": self._get_bucket,
+            "put_object": self._put,
+            "get_object": self._get,
+            "head_object": self._head,
+            "delete_object": self._delete,
+            "list_objects": self._list,
+            "list_object_versions": self._list_versions,
+            "restore_objects": self._restore,
+        }
+
+    # ---- buckets
+
+    def _create_bucket(self, call: Call) -> Reply:
+        _check_namespace(call)
+        details = call.details()
+        name, compartment_id = details.required_text("name"), details.required_text("compartmentId")
+        if not call.may("BUCKET_CREATE", resource=None):
+            raise not_found()
+        if not _BUCKET_NAME.fullmatch(name):
+            raise ApiError(400, "InvalidBucketName", "The bucket name holds characters that are not allowed")
+        if name in self._buckets:
+            raise ApiError(409, "BucketAlreadyExists", f"The bucket '{name}' already exists")
+        tier, versioning = details.text("storageTier") or "Standard", details.text("versioning") or "Disabled"
+        if tier not in {"Standard", "Archive"} or versioning not in {"Enabled", "Disabled"}:
+            raise invalid("storageTier or versioning has no such value")
+        bucket = Bucket(
+            name,
+            compartment_id,
+            call.principal.ocid,
+            self.clock.now(),
+            self.ids.uuid(),
+            "Archive" if tier == "Archive" else "Standard",
+            versioning == "Enabled",
+        )
+        self._buckets[name] = bucket
+        return json_reply(bucket.view(NAMESPACE), {"etag": bucket.etag})
+
+    def _get_bucket(self, call: Call) -> Reply:
+        bucket = self._bucket(call, "BUCKET_READ")
+        return json_reply(bucket.view(NAMESPACE), {"etag": bucket.etag})
+
+    def _bucket(self, call: Call, *any_of: str) -> Bucket:
+        _check_namespace(call)
+        name = call.path["bucket"]
+        bucket = self._buckets.get(name)
+        if bucket is None or not any(call.may(permission, resource=name) for permission in any_of):
+            raise _bucket_not_found(name)
+        return bucket
+
+    # ---- objects
+
+    def _put(self, call: Call) -> Reply:
+        bucket = self._bucket(call, "OBJECT_CREATE", "OBJECT_OVERWRITE")
+        name = call.path["object"]
+        existing = bucket.newest(name)
+        # A caller who may only create learns from a conditional write that the object exists (seen live).
+        _check_write_condition(call, existing)
+        if not call.may("OBJECT_OVERWRITE" if existing else "OBJECT_CREATE", resource=bucket.name):
+            raise _bucket_not_found(bucket.name)
+        kept = verified(call.headers, call.request.body)
+        item = StoredObject(
+            name,
+            self.ids.uuid(),
+            self.ids.uuid(),
+            self.clock.now(),
+            _tier(call, bucket),
+            call.request.body,
+            kept["opc-content-md5"],
+            _kept_headers(call) | {header: kept[header] for header in kept if header != "opc-content-md5"},
+        )
+        bucket.add(item)
+        return Reply(200, kept | _identifying(bucket, item))
+
+    def _get(self, call: Call) -> Reply:
+        if "range" in call.headers:
+            raise not_emulated("reading a range of an object")
+        item = self._readable(call, "OBJECT_READ")
+        now = self.clock.now()
+        if item.archival_state(now) not in {None, "Restored"}:
+            raise ApiError(409, "NotRestored", f"The object '{item.name}' is archived and not restored")
+        return Reply(200, self._shown(call, item, now), item.content)
+
+    def _head(self, call: Call) -> Reply:
+        item = self._readable(call, "OBJECT_READ", "OBJECT_INSPECT")
+        return Reply(200, self._shown(call, item, self.clock.now()), item.content)
+
+    def _delete(self, call: Call) -> Reply:
+        version_id = call.request.query.get("versionId")
+        bucket = self._bucket(call, "OBJECT_VERSION_DELETE" if version_id else "OBJECT_DELETE")
+        item = bucket.version(call.path["object"], version_id)
+        if item is None:
+            raise _object_not_found(call)
+        _check_if_match(call, item)
+        if version_id:
+            bucket.remove(item)
+        else:
+            marker = StoredObject(
+                item.name,
+                self.ids.uuid(),
+                self.ids.uuid(),
+                self.clock.now(),
+                item.tier,
+                is_delete_marker=True,
+            )
+            bucket.add(marker)
+        return Reply(204)
+
+    def _restore(self, call: Call) -> Reply:
+        bucket = self._bucket(call, "OBJECT_RESTORE")
+        details = call.details()
+        item = bucket.version(details.required_text("objectName"), details.text("versionId"))
+        if item is None:
+            raise _object_not_found(call)
+        hours = _restore_hours(details)
+        now = self.clock.now()
+        match item.archival_state(now):
+            case None:
+                raise ApiError(400, "NotArchivedObject", "The object is not in the Archive tier")
+            case "Restoring":
+                raise ApiError(409, "RestoreInProgress", "The object is being restored")
+            case "Restored":
+                raise ApiError(409, "AlreadyRestored", "The object is restored already")
+            case "Archived":
+                bucket.replace(item, replace(item, restore_asked=now, restore_hours=hours))
+        return Reply(202)
+
+    def _readable(self, call: Call, *any_of: str) -> StoredObject:
+        bucket = self._bucket(call, *any_of)
+        item = bucket.version(call.path["object"], call.request.query.get("versionId"))
+        if item is None or item.is_delete_marker:
+            raise _object_not_found(call)
+        _check_if_match(call, item)
+        if call.headers.get("if-none-match") is not None:
+            raise not_emulated("if-none-match on reads")
+        return item
+
+    def _shown(self, call: Call, item: StoredObject, now: datetime) -> dict[str, str]:
+        headers = {
+            **item.headers,
+            **_identifying(self._buckets[call.path["bucket"]], item),
+            "content-md5": item.md5,
+            "storage-tier": item.tier,
+        }
+        if (archival_state := item.archival_state(now)) is not None:
+            headers["archival-state"] = archival_state
+        if archival_state == "Restored":
+            headers["time-of-archival"] = rfc3339(item.time_of_archival)
+        return headers
+
+    # ---- lists
+
+    def _list(self, call: Call) -> Reply:
+        bucket = self._bucket(call, "OBJECT_INSPECT")
+        query = call.request.query
+        found = _in_range(call, bucket.listed())
+        limit = min(int(query.get("limit", str(_MAX_PAGE))), _MAX_PAGE)
+        page, rest = found[:limit], found[limit:]
+        fields = {"name", *query.get("fields", "name").replace(" ", "").split(",")}
+        now = self.clock.now()
+        objects = [
+            {name: value for name, value in item.summary(now).items() if name in fields} for item in page
+        ]
+        following = {"nextStartWith": rest[0].name} if rest else {}
+        return json_reply({"objects": objects, "prefixes": [], **following}, {})
+
+    def _list_versions(self, call: Call) -> Reply:
+        bucket = self._bucket(call, "OBJECT_INSPECT")
+        page, headers = call.page_of(_in_range(call, bucket.all_versions()), _MAX_PAGE)
+        now = self.clock.now()
+        items = [item.version_summary(now) for item in page]
+        return json_reply({"items": items, "prefixes": []}, headers)
+
+
+def _check_namespace(call: Call) -> None:
+    if call.path["namespace"] != NAMESPACE:
+        raise ApiError(404, "NamespaceNotFound", "The namespace does not exist or you are not authorized")
+
+
+def _check_write_condition(call: Call, existing: StoredObject | None) -> None:
+    if "if-match" in call.headers and "if-none-match" in call.headers:
+        raise ApiError(400, "InvalidConditionalHeaders", "if-match and if-none-match exclude each other")
+    if (unless := call.headers.get("if-none-match")) is not None:
+        if unless != "*":
+            raise ApiError(400, "IfNoneMatchDisallowed", "if-none-match takes only '*'")
+        if existing is not None:
+            raise ApiError(412, "IfNoneMatchFailed", f"The object '{existing.name}' already exists")
+    _check_if_match(call, existing)
+
+
+def _check_if_match(call: Call, item: StoredObject | None) -> None:
+    asked_for = call.headers.get("if-match")
+    if asked_for is not None and (item is None or asked_for.strip('"') != item.etag):
+        raise ApiError(412, "IfMatchFailed", "The object's entity tag does not match")
+
+
+def _tier(call: Call, bucket: Bucket) -> Tier:
+    asked_for = call.headers.get("storage-tier")
+    tier = bucket.tier if asked_for is None else _TIERS.get(asked_for.lower())
+    if tier is None or (bucket.tier == "Archive" and tier != "Archive"):
+        raise ApiError(400, "InvalidStorageTier", "The bucket takes no objects of that tier")
+    return tier
+
+
+def _kept_headers(call: Call) -> dict[str, str]:
+    return {
+        name: value
+        for name, value in call.headers.items()
+        if name in _KEPT_HEADERS or name.startswith("opc-meta-")
+    }
+
+
+def _identifying(bucket: Bucket, item: StoredObject) -> dict[str, str]:
+    headers = {
+        "etag": item.etag,
+        "last-modified": format_datetime(item.time_created.astimezone(UTC), usegmt=True),
+    }
+    return headers | {"version-id": item.version_id} if bucket.is_versioned else headers
+
+
+def _restore_hours(details: Details) -> int:
+    hours = details.integer("hours")
+    if hours is None:
+        return DEFAULT_RESTORE_HOURS
+    if not 1 <= hours <= MAX_RESTORE_HOURS:
+        raise ApiError(400, "InvalidRestoreHours", f"hours must lie between 1 and {MAX_RESTORE_HOURS}")
+    return hours
+
+
+def _in_range(call: Call, items: list[StoredObject]) -> list[StoredObject]:
+    query = call.request.query
+    if "delimiter" in query:
+        raise not_emulated("lists with a delimiter")
+    if not query.get("limit", "1").isdecimal() or query.get("limit") == "0":
+        raise ApiError(400, "InvalidLimit", "limit must be a positive number")
+    prefix, start, end = query.get("prefix", ""), query.get("start", ""), query.get("end")
+    after = query.get("startAfter", "")
+    return [
+        item
+        for item in items
+        if item.name.startswith(prefix)
+        and item.name >= start
+        and (end is None or item.name < end)
+        and item.name > after
+    ]
+
+
+def _bucket_not_found(name: str) -> ApiError:
+    # A missing permission looks the same (seen live).
+    return ApiError(
+        404,
+        "BucketNotFound",
+        f"Either the bucket named '{name}' does not exist in the namespace '{NAMESPACE}'"
+        " or you are not authorized to access it",
+    )
+
+
+def _object_not_found(call: Call) -> ApiError:
+    return ApiError(
+        404,
+        "ObjectNotFound",
+        f"The object was not found in the bucket '{call.path['bucket']}'",
+    )

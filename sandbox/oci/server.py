@@ -1,0 +1,218 @@
+"""OCI on loopback: one HTTP server that the unmodified SDK talks to, for Vault, its read side and Object Storage."""
+
+import json
+from collections.abc import Callable
+from functools import cache, lru_cache
+from types import TracebackType
+from typing import Final, Literal, Self, TypeVar
+
+import oci  # type: ignore[import-untyped]  # the SDK ships no types
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from sandbox.oci.calls import Call, CallLog, CallRecord
+from sandbox.oci.clock import SandboxClock, real_time
+from sandbox.oci.errors import ApiError
+from sandbox.oci.faults import Effect, Fault, Faults
+from sandbox.oci.identity import Identity, Principal, new_private_key
+from sandbox.oci.ids import Ids
+from sandbox.oci.object_storage import NAMESPACE, ObjectStorageService
+from sandbox.oci.retrieval import RetrievalService
+from sandbox.oci.routes import Target, target_of
+from sandbox.oci.signatures import signer_of
+from sandbox.oci.vault import VaultService
+from sandbox.oci.wire import HttpServer, Reply, Request
+
+Hook = Callable[[Literal["before", "after"], str, str], None]
+
+_ADMINISTRATOR: Final = "administrator"
+ClientT = TypeVar("ClientT")
+
+
+class OciSandbox:
+    """OCI, as far as Lockstep needs it.
+
+    Attributes:
+        clock: The emulator's time.
+        identity: Principals, their API keys and their permissions.
+        vault: Management of secrets, with its `behaviour` and `serve_stale`.
+        faults: What is to go wrong.
+        calls: Every call so far, without what it carried.
+        on_call: Called with `before` or `after`, the operation and the resource, outside all locks; it may call
+            the sandbox itself. `after` comes once the effect is there and before the reply is sent.
+        tenancy_id, compartment_id, vault_id, key_id, namespace: What tests name in their requests.
+    """
+
+    def __init__(self, clock: SandboxClock | None = None) -> None:
+        """Set up the services; nothing listens before `start`.
+
+        Args:
+            clock: The emulator's time; real time by default.
+        """
+        ids = Ids()
+        self.clock = clock or SandboxClock.ticking()
+        self.identity = Identity()
+        self.vault = VaultService(self.clock, ids)
+        self.faults = Faults()
+        self.calls = CallLog()
+        self.on_call: Hook | None = None
+        self.compartment_id = ids.ocid("compartment")
+        self.vault_id = ids.ocid("vault")
+        self.key_id = ids.ocid("key")
+        self.namespace = NAMESPACE
+        self.vault.vaults.add(self.vault_id)
+        self.identity.principal(_ADMINISTRATOR).is_administrator = True
+        self._ids = ids
+        self._administrator = self.identity.new_api_key(_ADMINISTRATOR, _administrators_key())
+        self._server = HttpServer(self._respond)
+        storage = ObjectStorageService(self.clock, ids)
+        self._locks = {
+            "vault": self.vault.lock,
+            "secrets": self.vault.lock,
+            "objectstorage": storage.lock,
+        }
+        self._operations = (
+            self.vault.operations | RetrievalService(self.vault).operations | storage.operations
+        )
+
+    # ---- life
+
+    def start(self) -> Self:
+        """Listen on loopback; on the same port again after a stop, with everything as it was."""
+        self._server.start()
+        return self
+
+    def stop(self) -> None:
+        """Lift all faults, cut all connections and listen no more."""
+        self.faults.clear()
+        self._server.stop()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    # ---- for its callers
+
+    @property
+    def endpoint(self) -> str:
+        """The `service_endpoint` of every client."""
+        return f"http://127.0.0.1:{self._server.port}"
+
+    def config(self) -> dict[str, str]:
+        """An SDK config that may do everything."""
+        return dict(self._administrator)
+
+    def new_api_key(
+        self, principal_name: str, *permissions: str, resource: str | None = None
+    ) -> dict[str, str]:
+        """An SDK config for a principal, who gets the permissions on top of those it has.
+
+        Args:
+            principal_name: Whose key it is; unknown names become new principals without permissions.
+            permissions: OCI's names, e.g. `SECRET_READ`.
+            resource: A secret's OCID or a bucket's name to which they are limited.
+        """
+        self.identity.permit(principal_name, *permissions, resource=resource)
+        return self.identity.new_api_key(principal_name)
+
+    def client(
+        self,
+        kind: Callable[..., ClientT],
+        config: dict[str, str] | None = None,
+        *,
+        timeout_seconds: float = 10,
+    ) -> ClientT:
+        """An SDK client that neither retries nor breaks its circuit, with explicit time-outs.
+
+        Args:
+            kind: `oci.vault.VaultsClient`, `oci.secrets.SecretsClient` or `oci.object_storage.ObjectStorageClient`.
+            config: Who signs; by default the administrator.
+            timeout_seconds: To connect, and to wait for an answer.
+        """
+        config = config or self.config()
+        return kind(
+            config,
+            signer=_signer(config["tenancy"], config["user"], config["fingerprint"], config["key_content"]),
+            service_endpoint=self.endpoint,
+            retry_strategy=oci.retry.NoneRetryStrategy(),
+            circuit_breaker_strategy=oci.circuit_breaker.NoCircuitBreakerStrategy(),
+            timeout=(timeout_seconds, timeout_seconds),
+        )
+
+    # ---- a call's way
+
+    def _respond(self, request: Request) -> Reply | None:
+        try:
+            target = target_of(request)
+        except ApiError as error:
+            return self._refusal(request, error)
+        self._tell("before", target)
+        fault = self.faults.strike(target)
+        if fault is not None and fault.effect in {Effect.HANG, Effect.DELAY}:
+            fault.wait_until_lifted()
+        if fault is not None and fault.effect in {Effect.HANG, Effect.DROP_REQUEST}:
+            self._note(target, None, None)
+            return None
+        principal, reply = self._answer(request, target, fault)
+        self._tell("after", target)
+        if fault is not None and fault.effect is Effect.DROP_REPLY:
+            self._note(target, principal, None)
+            return None
+        self._note(target, principal, reply.status)
+        return reply
+
+    def _answer(
+        self, request: Request, target: Target, fault: Fault | None
+    ) -> tuple[Principal | None, Reply]:
+        principal = None
+        try:
+            if fault is not None and fault.error is not None:
+                raise fault.error
+            principal = signer_of(
+                request, self.identity, now=real_time(), covers_body=target.route.covers_body
+            )
+            with self._locks[target.route.service]:
+                reply = self._operations[target.route.operation](Call(target, request, principal))
+        except ApiError as error:
+            return principal, self._refusal(request, error)
+        return principal, Reply(reply.status, {**reply.headers, **self._tracing(request)}, reply.body)
+
+    def _refusal(self, request: Request, error: ApiError) -> Reply:
+        body = json.dumps({"code": error.code, "message": error.message}).encode()
+        return Reply(error.status, {"content-type": "application/json", **self._tracing(request)}, body)
+
+    def _tracing(self, request: Request) -> dict[str, str]:
+        asked = request.headers.get("opc-request-id")
+        own = self._ids.request()
+        headers = {"opc-request-id": f"{asked}/{own}" if asked else own}
+        if (client := request.headers.get("opc-client-request-id")) is not None:
+            headers["opc-client-request-id"] = client
+        return headers
+
+    def _tell(self, when: Literal["before", "after"], target: Target) -> None:
+        if self.on_call is not None:
+            self.on_call(when, target.route.operation, target.resource)
+
+    def _note(self, target: Target, principal: Principal | None, status: int | None) -> None:
+        name = principal.name if principal else None
+        self.calls.add(
+            CallRecord(target.route.service, target.route.operation, target.resource, name, status)
+        )
+
+
+# Making one takes as long as a hundred calls, and every sandbox needs it: one a process will do.
+@cache
+def _administrators_key() -> rsa.RSAPrivateKey:
+    return new_private_key()
+
+
+# The SDK proves a private key anew for each client, which takes as long as thirty calls.
+@lru_cache
+def _signer(tenancy: str, user: str, fingerprint: str, key_content: str) -> oci.signer.Signer:
+    return oci.signer.Signer(tenancy, user, fingerprint, None, private_key_content=key_content)

@@ -1,0 +1,66 @@
+"""What a caller uploads into a secret, checked; and the content that Vault makes up itself."""
+
+import base64
+import binascii
+import re
+import secrets as randomness
+import string
+from datetime import datetime
+from typing import Final
+
+from sandbox.oci.details import Details
+from sandbox.oci.errors import invalid, missing, not_emulated
+from sandbox.oci.secret import Stage, Version
+
+NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,255}")
+_PLACEHOLDER: Final = "%GENERATED_PASSPHRASE%"
+_PASSPHRASE_LETTERS: Final = string.ascii_letters + string.digits
+_DEFAULT_PASSPHRASE_LENGTH: Final = 32
+
+
+def first_version(details: Details, now: datetime) -> Version:
+    """The version that a secret is created with; it is always current."""
+    content = details.section("secretContent")
+    if content is None:
+        raise missing("secretContent")
+    first = upload(content, 1, now)
+    if first.stage != "CURRENT":
+        raise invalid("stage must be CURRENT when a secret is created")
+    return first
+
+
+def upload(content: Details, number: int, now: datetime) -> Version:
+    """The version that `secretContent` asks for."""
+    if content.required_text("contentType") != "BASE64":
+        raise invalid("contentType must be BASE64")
+    text, name = content.required_text("content"), content.text("name")
+    try:
+        base64.b64decode(text, validate=True)
+    except binascii.Error:
+        raise invalid("content must be base64") from None
+    if name is not None and not NAME.fullmatch(name):
+        raise invalid("name may hold letters, digits, hyphens, underscores and periods")
+    stage = content.text("stage") or "CURRENT"
+    if stage not in {"CURRENT", "PENDING"}:
+        raise invalid("stage must be CURRENT or PENDING")
+    staged: Stage = "PENDING" if stage == "PENDING" else "CURRENT"
+    return Version(number, name, text, staged, is_latest=True, time_created=now)
+
+
+def generated_version(details: Details, now: datetime) -> Version:
+    """A first version whose passphrase the service makes up."""
+    if "secretContent" in details:
+        raise invalid("secretContent cannot be specified with enableAutoGeneration")
+    context = details.section("secretGenerationContext")
+    if context is None:
+        raise missing("secretGenerationContext")
+    if context.required_text("generationType") != "PASSPHRASE":
+        raise not_emulated("generation of anything but a PASSPHRASE")
+    context.required_text("generationTemplate")
+    template = context.text("secretTemplate") or _PLACEHOLDER
+    if _PLACEHOLDER not in template:
+        raise invalid(f"secretTemplate must hold {_PLACEHOLDER}")
+    length = context.integer("passphraseLength") or _DEFAULT_PASSPHRASE_LENGTH
+    passphrase = "".join(randomness.choice(_PASSPHRASE_LETTERS) for _ in range(length))
+    content = base64.b64encode(template.replace(_PLACEHOLDER, passphrase).encode()).decode("ascii")
+    return Version(1, None, content, "CURRENT", is_latest=True, time_created=now, is_auto_generated=True)

@@ -1,0 +1,183 @@
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import oci  # type: ignore[import-untyped]  # the SDK ships no types
+import pytest
+
+from sandbox.oci import CallRecord
+from tests.sandbox.oci_case import OciCase, lost, refused
+
+PATIENCE_SECONDS = 10
+
+
+@pytest.fixture
+def case() -> Iterator[OciCase]:
+    with OciCase() as case:
+        yield case
+
+
+def test_a_refusal_strikes_as_often_as_asked(case: OciCase) -> None:
+    secret = case.create()
+    fault = case.sandbox.faults.refuse("get_secret", status=429, code="TooManyRequests", times=2)
+    for _ in range(2):
+        with refused(429, "TooManyRequests"):
+            case.vaults.get_secret(secret)
+    assert case.vaults.get_secret(secret).status == 200
+    assert fault.hits == 2
+
+
+def test_a_fault_strikes_only_what_it_matches(case: OciCase) -> None:
+    one, two = case.create("one"), case.create("two")
+    with case.sandbox.faults.refuse(service="secrets", resource=two, status=500, code="Oops", times=None):
+        assert case.content(one) == "value g1"
+        assert case.vaults.get_secret(two).status == 200
+        with refused(500, "Oops"):
+            case.content(two)
+    assert case.content(two) == "value g1"
+
+
+def test_a_dropped_request_has_no_effect(case: OciCase) -> None:
+    secret = case.create()
+    case.sandbox.faults.drop_request("update_secret")
+    with lost():
+        case.upload(secret, "g2", "PENDING")
+    assert sorted(case.stages(secret)) == [1]
+    case.upload(secret, "g2", "PENDING")
+
+
+def test_a_dropped_reply_hides_an_effect(case: OciCase) -> None:
+    secret = case.create()
+    case.sandbox.faults.drop_reply("update_secret")
+    with lost():
+        case.upload(secret, "g2", "PENDING")
+    assert case.stages(secret)[2] == ["PENDING", "LATEST"]
+    with refused(400, "InvalidParameter"):
+        case.upload(secret, "g2", "PENDING")
+
+
+def test_a_put_that_is_sent_again_meets_itself(case: OciCase) -> None:
+    case.create_bucket()
+    case.sandbox.faults.drop_reply("put_object", resource="audit/name")
+    with lost():
+        case.put("name", if_none_match="*")
+    with refused(412, "IfNoneMatchFailed"):
+        case.put("name", if_none_match="*")
+
+
+def test_a_hanging_call_never_takes_effect(case: OciCase) -> None:
+    secret = case.create()
+    impatient, _, _ = case.clients(timeout_seconds=0.2)
+    details = oci.vault.models.UpdateSecretDetails(description="late")
+    with case.sandbox.faults.hang("update_secret") as fault:
+        with lost():
+            impatient.update_secret(secret, details)
+        assert fault.hits == 1
+    assert case.vaults.get_secret(secret).data.description is None
+
+
+def test_a_delayed_call_takes_effect_after_its_client_gave_up(case: OciCase) -> None:
+    secret = case.create()
+    impatient, _, _ = case.clients(timeout_seconds=0.2)
+    fault = case.sandbox.faults.delay("update_secret")
+    with lost():
+        impatient.update_secret(secret, oci.vault.models.UpdateSecretDetails(description="late"))
+    assert case.vaults.get_secret(secret).data.description is None
+    applied = threading.Event()
+    case.sandbox.on_call = lambda when, operation, _: (
+        applied.set() if (when, operation) == ("after", "update_secret") else None
+    )
+    fault.lift()
+    assert applied.wait(PATIENCE_SECONDS)
+    assert case.vaults.get_secret(secret).data.description == "late"
+
+
+def test_an_outage_takes_one_service(case: OciCase) -> None:
+    secret = case.create()
+    with case.sandbox.faults.outage("vault"):
+        for _ in range(3):
+            with lost():
+                case.vaults.get_secret(secret)
+        assert case.content(secret) == "value g1"
+    assert case.vaults.get_secret(secret).status == 200
+
+
+def test_spurious_bucket_not_found(case: OciCase) -> None:
+    case.create_bucket()
+    case.sandbox.faults.bucket_not_found(times=1)
+    with refused(404, "BucketNotFound"):
+        case.put("name")
+    case.put("name")
+
+
+def test_clear_lifts_everything(case: OciCase) -> None:
+    case.sandbox.faults.outage("vault")
+    case.sandbox.faults.outage("secrets")
+    case.sandbox.faults.clear()
+    assert case.content(case.create()) == "value g1"
+
+
+def test_the_calls_are_counted_without_what_they_carried(case: OciCase) -> None:
+    secret = case.create("ring.0")
+    reader = case.clients(case.sandbox.new_api_key("reader", "SECRET_BUNDLE_READ"))[1]
+    reader.get_secret_bundle(secret)
+    with refused(404, "NotAuthorizedOrNotFound"):
+        reader.list_secret_bundle_versions(secret)
+    case.sandbox.faults.drop_request("get_secret")
+    with lost():
+        case.vaults.get_secret(secret)
+    case.create_bucket()
+    case.put("aws/1.json")
+    assert case.sandbox.calls.records == (
+        CallRecord("vault", "create_secret", "ring.0", "administrator", 200),
+        CallRecord("secrets", "get_secret_bundle", secret, "reader", 200),
+        CallRecord("secrets", "list_secret_bundle_versions", secret, "reader", 404),
+        CallRecord("vault", "get_secret", secret, None, None),
+        CallRecord("objectstorage", "create_bucket", "audit", "administrator", 200),
+        CallRecord("objectstorage", "put_object", "audit/aws/1.json", "administrator", 200),
+    )
+    assert case.sandbox.calls.count(principal="reader") == 2
+    assert case.sandbox.calls.count("get_secret_bundle", resource=secret) == 1
+    case.sandbox.calls.clear()
+    assert case.sandbox.calls.count() == 0
+
+
+def test_the_hook_is_told_before_and_after_the_effect(case: OciCase) -> None:
+    secret = case.create()
+    told: list[tuple[str, str, int]] = []
+    peer, _, _ = case.clients()
+
+    def hook(when: str, operation: str, resource: str) -> None:
+        if operation == "update_secret" and resource == secret:
+            told.append((when, operation, len(peer.list_secret_versions(secret).data)))
+
+    case.sandbox.on_call = hook
+    case.upload(secret, "g2", "PENDING")
+    assert told == [("before", "update_secret", 1), ("after", "update_secret", 2)]
+
+
+def test_a_stopped_sandbox_comes_back_on_the_same_port_as_it_was(case: OciCase) -> None:
+    secret = case.create()
+    case.sandbox.stop()
+    with lost():
+        case.vaults.get_secret(secret)
+    case.sandbox.start()
+    assert case.content(secret) == "value g1"
+
+
+def test_stopping_lets_go_of_what_hangs(case: OciCase) -> None:
+    fault = case.sandbox.faults.hang("list_secrets")
+    with ThreadPoolExecutor(1) as pool:
+        hanging = pool.submit(case.vaults.list_secrets, case.sandbox.compartment_id)
+        assert fault.struck.wait(PATIENCE_SECONDS)
+        case.sandbox.stop()
+        with lost():
+            hanging.result(PATIENCE_SECONDS)
+
+
+def test_a_request_id_comes_back(case: OciCase) -> None:
+    reply = case.vaults.get_secret(case.create(), opc_request_id="MINE")
+    assert reply.headers["opc-request-id"].startswith("MINE/")
+    with pytest.raises(oci.exceptions.ServiceError) as caught:
+        case.vaults.get_secret("ocid1.vaultsecret.oc1..none", opc_request_id="MINE")
+    assert caught.value.request_id.startswith("MINE/")

@@ -1,0 +1,337 @@
+import base64
+import contextlib
+import hashlib
+import io
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+
+import crc32c
+import oci  # type: ignore[import-untyped]  # the SDK ships no types
+import pytest
+
+from sandbox.oci import SandboxClock
+from tests.sandbox.oci_case import START, OciCase, Untyped, refused
+
+HOUR = timedelta(hours=1)
+RestoreObjectsDetails = oci.object_storage.models.RestoreObjectsDetails
+
+
+@pytest.fixture
+def case() -> Iterator[OciCase]:
+    with OciCase() as case:
+        yield case
+
+
+@pytest.fixture
+def standard(case: OciCase) -> OciCase:
+    case.create_bucket(versioning="Enabled")
+    return case
+
+
+@pytest.fixture
+def archive(case: OciCase) -> OciCase:
+    case.create_bucket(storage_tier="Archive", versioning="Enabled")
+    return case
+
+
+def get(case: OciCase, name: str, **options: str) -> Untyped:
+    return case.storage.get_object(case.sandbox.namespace, "audit", name, **options)
+
+
+def head(case: OciCase, name: str, **options: str) -> Untyped:
+    return case.storage.head_object(case.sandbox.namespace, "audit", name, **options)
+
+
+def restore(case: OciCase, name: str, **details: int) -> Untyped:
+    return case.storage.restore_objects(
+        case.sandbox.namespace, "audit", RestoreObjectsDetails(object_name=name, **details)
+    )
+
+
+def base64_of(digest: bytes) -> str:
+    return base64.b64encode(digest).decode("ascii")
+
+
+class TestBuckets:
+    def test_the_namespace(self, case: OciCase) -> None:
+        assert case.storage.get_namespace().data == case.sandbox.namespace
+
+    def test_a_bucket_shows_its_tier_and_versioning(self, archive: OciCase) -> None:
+        bucket = archive.storage.get_bucket(archive.sandbox.namespace, "audit").data
+        assert (bucket.storage_tier, bucket.versioning) == ("Archive", "Enabled")
+
+    def test_names_are_unique(self, standard: OciCase) -> None:
+        with refused(409, "BucketAlreadyExists"):
+            standard.create_bucket()
+
+    def test_what_does_not_exist(self, standard: OciCase) -> None:
+        with refused(404, "NamespaceNotFound"):
+            standard.storage.put_object("other", "audit", "name", b"")
+        with refused(404, "BucketNotFound"):
+            standard.put("name", bucket="other")
+        with refused(404, "ObjectNotFound"):
+            get(standard, "name")
+        with refused(404, None):  # the answer to a HEAD has no body to hold a code
+            head(standard, "name")
+
+
+class TestPut:
+    def test_an_object_comes_back_as_it_went(self, standard: OciCase) -> None:
+        reply = standard.put(
+            "aws/000000000001.json",
+            b'{"event": 1}',
+            content_type="application/json",
+            opc_meta={"hash": "abc", "Seq": "1"},
+            opc_client_request_id="mine",
+        )
+        assert (reply.status, reply.headers["opc-client-request-id"]) == (200, "mine")
+        got = get(standard, "aws/000000000001.json")
+        assert got.data.content == b'{"event": 1}'
+        assert got.headers["etag"] == reply.headers["etag"]
+        shown = head(standard, "aws/000000000001.json").headers
+        assert (shown["opc-meta-hash"], shown["opc-meta-seq"]) == ("abc", "1")
+        assert (shown["content-length"], shown["content-type"]) == ("12", "application/json")
+        assert shown["last-modified"] == "Sun, 01 Mar 2026 12:00:00 GMT"
+        assert shown["content-md5"] == reply.headers["opc-content-md5"]
+
+    def test_a_name_may_hold_anything(self, standard: OciCase) -> None:
+        for name in ("a b/c?d=e&f#g", "..", "ä/%2F"):
+            standard.put(name, name.encode())
+            assert get(standard, name).data.content == name.encode()
+
+    def test_a_stream(self, standard: OciCase) -> None:
+        standard.put("stream", io.BytesIO(b"a" * 100_000))  # type: ignore[arg-type]  # the SDK takes streams too
+        assert head(standard, "stream").headers["content-length"] == "100000"
+
+    def test_only_if_there_is_none(self, standard: OciCase) -> None:
+        standard.put("name", b"first", if_none_match="*")
+        with refused(412, "IfNoneMatchFailed"):
+            standard.put("name", b"second", if_none_match="*")
+        assert get(standard, "name").data.content == b"first"
+        with refused(400, "IfNoneMatchDisallowed"):
+            standard.put("name", if_none_match="etag")
+
+    def test_only_over_a_known_etag(self, standard: OciCase) -> None:
+        first = standard.put("name", b"first").headers["etag"]
+        standard.put("name", b"second", if_match=first)
+        with refused(412, "IfMatchFailed"):
+            standard.put("name", b"third", if_match=first)
+        with refused(412, "IfMatchFailed"):
+            standard.put("other", if_match=first)
+        assert get(standard, "name").data.content == b"second"
+
+    def test_the_checksum_finds_a_changed_body(self, standard: OciCase) -> None:
+        good = base64_of(hashlib.md5(b"body", usedforsecurity=False).digest())
+        standard.put("name", b"body", content_md5=good)
+        with refused(400, "UnmatchedContentMD5"):
+            standard.put("other", b"Body", content_md5=good)
+        with refused(400, "InvalidContentMD5"):
+            standard.put("other", b"body", content_md5="no md5")
+        with refused(404, "ObjectNotFound"):
+            get(standard, "other")
+
+    @pytest.mark.parametrize(
+        ("algorithm", "digest"),
+        [
+            ("CRC32C", crc32c.crc32c(b"body").to_bytes(4, "big")),
+            ("SHA256", hashlib.sha256(b"body").digest()),
+            ("SHA384", hashlib.sha384(b"body").digest()),
+        ],
+    )
+    def test_other_checksums(self, standard: OciCase, algorithm: str, digest: bytes) -> None:
+        header = f"opc_content_{algorithm.lower()}"
+        good = {"opc_checksum_algorithm": algorithm, header: base64_of(digest)}
+        reply = standard.put("name", b"body", **good)
+        assert reply.headers[header.replace("_", "-")] == base64_of(digest)
+        assert head(standard, "name").headers[header.replace("_", "-")] == base64_of(digest)
+        with refused(400, f"UnmatchedContent{algorithm}"):
+            standard.put("name", b"Body", **good)
+        with refused(400, "MissingOrInvalidChecksum"):
+            standard.put("name", b"body", **{**good, header: "none"})
+        with refused(400, "MissingOrInvalidChecksumType"):
+            standard.put("name", b"body", **{header: base64_of(digest)})
+
+
+def test_of_racing_writers_one_wins() -> None:
+    # A write asks for the time between its check and its act: there the first waits for another to come as far.
+    meeting, racing = threading.Barrier(2), threading.Event()
+
+    def now() -> datetime:
+        if racing.is_set():
+            with contextlib.suppress(threading.BrokenBarrierError):
+                meeting.wait(timeout=0.2)
+        return START
+
+    with OciCase(SandboxClock(now)) as case:
+        case.create_bucket(versioning="Enabled")
+        writers = [case.clients()[2] for _ in range(8)]
+
+        def write(number: int) -> bool:
+            body = str(number).encode()
+            try:
+                writers[number].put_object(case.sandbox.namespace, "audit", "name", body, if_none_match="*")
+            except oci.exceptions.ServiceError as error:
+                if error.code != "IfNoneMatchFailed":
+                    raise
+                return False
+            return True
+
+        racing.set()
+        with ThreadPoolExecutor(len(writers)) as pool:
+            won = list(pool.map(write, range(len(writers))))
+        assert won.count(True) == 1
+        assert get(case, "name").data.content == str(won.index(True)).encode()
+
+
+class TestPermissions:
+    @pytest.fixture
+    def writer(self, standard: OciCase) -> Untyped:
+        """Append-only: may create, not overwrite."""
+        config = standard.sandbox.new_api_key("writer", "OBJECT_CREATE", resource="audit")
+        return standard.clients(config)[2]
+
+    def test_a_new_name_takes_only_create(self, standard: OciCase, writer: Untyped) -> None:
+        namespace = standard.sandbox.namespace
+        writer.put_object(namespace, "audit", "name", b"first")
+        with refused(404, "BucketNotFound"):
+            writer.put_object(namespace, "audit", "name", b"second")
+        # A conditional write tells a creator of what is there.
+        with refused(412, "IfNoneMatchFailed"):
+            writer.put_object(namespace, "audit", "name", b"second", if_none_match="*")
+        assert get(standard, "name").data.content == b"first"
+
+    def test_and_neither_reads_nor_deletes(self, standard: OciCase, writer: Untyped) -> None:
+        standard.put("name")
+        namespace = standard.sandbox.namespace
+        for forbidden in (writer.get_object, writer.delete_object):
+            with refused(404, "BucketNotFound"):
+                forbidden(namespace, "audit", "name")
+        with refused(404, None):
+            writer.head_object(namespace, "audit", "name")
+        with refused(404, "BucketNotFound"):
+            writer.list_objects(namespace, "audit")
+
+    def test_inspect_is_enough_for_metadata(self, standard: OciCase) -> None:
+        standard.put("name", opc_meta={"hash": "abc"})
+        config = standard.sandbox.new_api_key("verifier", "OBJECT_INSPECT")
+        shown = standard.clients(config)[2].head_object(standard.sandbox.namespace, "audit", "name")
+        assert shown.headers["opc-meta-hash"] == "abc"
+
+    def test_another_bucket_is_out_of_reach(self, standard: OciCase, writer: Untyped) -> None:
+        standard.create_bucket("other")
+        with refused(404, "BucketNotFound"):
+            writer.put_object(standard.sandbox.namespace, "other", "name", b"")
+
+
+class TestArchive:
+    def test_an_archived_object_shows_its_metadata_only(self, archive: OciCase) -> None:
+        archive.put("name", b"body", opc_meta={"hash": "abc"})
+        shown = head(archive, "name").headers
+        assert (shown["archival-state"], shown["opc-meta-hash"]) == ("Archived", "abc")
+        assert shown["storage-tier"] == "Archive"
+        with refused(409, "NotRestored"):
+            get(archive, "name")
+
+    def test_a_restore_takes_an_hour_and_does_not_last(self, archive: OciCase) -> None:
+        archive.put("name", b"body")
+        assert restore(archive, "name", hours=2).status == 202
+        archive.sandbox.clock.advance(HOUR - timedelta(seconds=1))
+        assert head(archive, "name").headers["archival-state"] == "Restoring"
+        with refused(409, "NotRestored"):
+            get(archive, "name")
+        with refused(409, "RestoreInProgress"):
+            restore(archive, "name")
+        archive.sandbox.clock.advance(timedelta(seconds=1))
+        assert get(archive, "name").data.content == b"body"
+        shown = head(archive, "name").headers
+        assert (shown["archival-state"], shown["time-of-archival"]) == (
+            "Restored",
+            "2026-03-01T15:00:00.000Z",
+        )
+        with refused(409, "AlreadyRestored"):
+            restore(archive, "name")
+        archive.sandbox.clock.advance(2 * HOUR)
+        assert head(archive, "name").headers["archival-state"] == "Archived"
+
+    @pytest.mark.parametrize("hours", [0, 241])
+    def test_a_restore_lasts_1_to_240_hours(self, archive: OciCase, hours: int) -> None:
+        archive.put("name")
+        with refused(400, "InvalidRestoreHours"):
+            restore(archive, "name", hours=hours)
+
+    def test_what_cannot_be_restored(self, standard: OciCase) -> None:
+        standard.put("name")
+        with refused(400, "NotArchivedObject"):
+            restore(standard, "name")
+        with refused(404, "ObjectNotFound"):
+            restore(standard, "other")
+
+    def test_an_archive_bucket_holds_nothing_else(self, archive: OciCase) -> None:
+        with refused(400, "InvalidStorageTier"):
+            archive.put("name", storage_tier="Standard")
+
+    def test_a_standard_bucket_may_hold_archived_objects(self, standard: OciCase) -> None:
+        standard.put("name", storage_tier="Archive")
+        with refused(409, "NotRestored"):
+            get(standard, "name")
+
+
+class TestLists:
+    def test_objects_by_prefix_and_range_in_pages(self, standard: OciCase) -> None:
+        for name in ("oci/2", "aws/2", "aws/1", "aws/3"):
+            standard.put(name)
+
+        def listed(**options: str | int) -> Untyped:
+            return standard.storage.list_objects(standard.sandbox.namespace, "audit", **options).data
+
+        assert [item.name for item in listed().objects] == ["aws/1", "aws/2", "aws/3", "oci/2"]
+        assert [item.name for item in listed(prefix="aws/", start="aws/2").objects] == ["aws/2", "aws/3"]
+        assert [item.name for item in listed(start_after="aws/2", end="oci/").objects] == ["aws/3"]
+        page = listed(prefix="aws/", limit=2)
+        assert (len(page.objects), page.next_start_with) == (2, "aws/3")
+        assert page.objects[0].size is None
+        summary = listed(fields="name,size,etag,timeCreated,archivalState", limit=1).objects[0]
+        assert (summary.size, summary.time_created, summary.archival_state) == (2, START, None)
+
+    def test_versions_newest_first(self, standard: OciCase) -> None:
+        first = standard.put("name", b"first").headers["version-id"]
+        second = standard.put("name", b"second").headers["version-id"]
+        standard.storage.delete_object(standard.sandbox.namespace, "audit", "name")
+        with refused(404, "ObjectNotFound"):
+            get(standard, "name")
+        assert get(standard, "name", version_id=first).data.content == b"first"
+        reply = standard.storage.list_object_versions(standard.sandbox.namespace, "audit", limit=2)
+        assert [item.is_delete_marker for item in reply.data.items] == [True, False]
+        rest = standard.storage.list_object_versions(
+            standard.sandbox.namespace, "audit", page=reply.headers["opc-next-page"]
+        )
+        assert [item.version_id for item in rest.data.items] == [first]
+        assert reply.data.items[1].version_id == second
+
+    def test_a_version_can_be_destroyed(self, standard: OciCase) -> None:
+        first = standard.put("name", b"first").headers["version-id"]
+        namespace = standard.sandbox.namespace
+        eraser = standard.clients(standard.sandbox.new_api_key("eraser", "OBJECT_DELETE"))[2]
+        with refused(404, "BucketNotFound"):
+            eraser.delete_object(namespace, "audit", "name", version_id=first)
+        standard.sandbox.identity.permit("eraser", "OBJECT_VERSION_DELETE")
+        eraser.delete_object(namespace, "audit", "name", version_id=first)
+        assert standard.storage.list_object_versions(namespace, "audit").data.items == []
+
+    def test_without_versioning_a_write_replaces(self, case: OciCase) -> None:
+        case.create_bucket()
+        assert "version-id" not in case.put("name", b"first").headers
+        case.put("name", b"second")
+        versions = case.storage.list_object_versions(case.sandbox.namespace, "audit").data.items
+        assert len(versions) == 1
+        case.storage.delete_object(case.sandbox.namespace, "audit", "name")
+        with refused(404, "ObjectNotFound"):
+            get(case, "name")
+
+    def test_a_stale_etag_stops_a_delete(self, standard: OciCase) -> None:
+        standard.put("name")
+        with refused(412, "IfMatchFailed"):
+            standard.storage.delete_object(standard.sandbox.namespace, "audit", "name", if_match="stale")
+        assert get(standard, "name").status == 200

@@ -1,0 +1,112 @@
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+
+from tests.sandbox.oci_case import START, OciCase, refused
+
+
+@pytest.fixture
+def case() -> Iterator[OciCase]:
+    with OciCase() as case:
+        yield case
+
+
+@pytest.fixture
+def secret(case: OciCase) -> str:
+    """Versions 1 deprecated, 2 deprecated, 3 previous, 4 current, 5 pending."""
+    secret = case.create("ring.0")
+    for name, stage in (("g2", "CURRENT"), ("g3", "CURRENT"), ("g4", "CURRENT"), ("g5", "PENDING")):
+        case.upload(secret, name, stage)
+    return secret
+
+
+@pytest.mark.parametrize(
+    ("choice", "content"),
+    [
+        ({}, "value g4"),
+        ({"stage": "CURRENT"}, "value g4"),
+        ({"stage": "PENDING"}, "value g5"),
+        ({"stage": "LATEST"}, "value g5"),
+        ({"stage": "PREVIOUS"}, "value g3"),
+        ({"stage": "DEPRECATED"}, "value g2"),
+        ({"version_number": 1}, "value g1"),
+        ({"secret_version_name": "g5"}, "value g5"),
+    ],
+)
+def test_a_bundle_by_stage_number_or_name(
+    case: OciCase, secret: str, choice: dict[str, str | int], content: str
+) -> None:
+    assert case.content(secret, **choice) == content
+
+
+def test_a_bundle_says_what_it_is(case: OciCase, secret: str) -> None:
+    reply = case.secrets.get_secret_bundle(secret, stage="PENDING")
+    assert (reply.data.version_number, reply.data.version_name) == (5, "g5")
+    assert (reply.data.stages, reply.data.secret_id) == (["PENDING", "LATEST"], secret)
+    assert reply.headers["etag"]
+
+
+@pytest.mark.parametrize("choice", [{"version_number": 9}, {"secret_version_name": "g9"}])
+def test_a_version_that_does_not_exist(case: OciCase, secret: str, choice: dict[str, str | int]) -> None:
+    with refused(404, "NotAuthorizedOrNotFound"):
+        case.content(secret, **choice)
+
+
+def test_the_choices_exclude_each_other(case: OciCase, secret: str) -> None:
+    with refused(400, "InvalidParameter"):
+        case.content(secret, stage="CURRENT", version_number=4)
+
+
+def test_a_bundle_by_the_secrets_name(case: OciCase, secret: str) -> None:
+    bundle = case.secrets.get_secret_bundle_by_name("ring.0", case.sandbox.vault_id, stage="PENDING").data
+    assert (bundle.secret_id, bundle.version_number) == (secret, 5)
+    with refused(404, "NotAuthorizedOrNotFound"):
+        case.secrets.get_secret_bundle_by_name("ring.1", case.sandbox.vault_id)
+
+
+def test_versions_are_listed_newest_first(case: OciCase, secret: str) -> None:
+    versions = case.secrets.list_secret_bundle_versions(secret, limit=2)
+    assert [version.version_name for version in versions.data] == ["g5", "g4"]
+    assert versions.has_next_page
+
+
+@pytest.mark.parametrize("readable", [False, True])
+def test_a_version_that_is_scheduled_for_deletion(case: OciCase, secret: str, *, readable: bool) -> None:
+    case.sandbox.vault.behaviour.serves_pending_deletion = readable
+    case.schedule(secret, 1, START + timedelta(days=1))
+    if readable:
+        assert case.content(secret, version_number=1) == "value g1"
+    else:
+        with refused(404, "NotAuthorizedOrNotFound"):
+            case.content(secret, version_number=1)
+
+
+def test_reads_lag_behind_management(case: OciCase, secret: str) -> None:
+    case.sandbox.vault.behaviour.read_lag = timedelta(seconds=10)
+    case.promote(secret, 5)
+    case.sandbox.clock.advance(timedelta(seconds=4))
+    case.upload(secret, "g6", "PENDING")
+    assert case.vaults.get_secret(secret).data.current_version_number == 5
+    assert case.content(secret) == "value g4"
+    case.sandbox.clock.advance(timedelta(seconds=6))
+    assert case.content(secret) == "value g5"
+    with refused(404, "NotAuthorizedOrNotFound"):
+        case.content(secret, stage="PENDING")
+    case.sandbox.clock.advance(timedelta(seconds=4))
+    assert case.content(secret, stage="PENDING") == "value g6"
+
+
+def test_a_new_secret_is_not_readable_at_once(case: OciCase) -> None:
+    case.sandbox.vault.behaviour.read_lag = timedelta(seconds=10)
+    secret = case.create("ring.1")
+    with refused(404, "NotAuthorizedOrNotFound"):
+        case.content(secret)
+    case.sandbox.clock.advance(timedelta(seconds=10))
+    assert case.content(secret) == "value g1"
+
+
+def test_the_next_reads_can_be_stale(case: OciCase, secret: str) -> None:
+    case.promote(secret, 5)
+    case.sandbox.vault.serve_stale(secret, reads=2)
+    assert [case.content(secret) for _ in range(3)] == ["value g4", "value g4", "value g5"]
