@@ -25,7 +25,6 @@ from botocore.exceptions import (
     SSLError,
 )
 from botocore.exceptions import ConnectionError as BotoConnectionError
-from botocore.parsers import ResponseParserError
 from botocore.session import Session
 
 from lockstep.errors import LockstepError
@@ -140,11 +139,8 @@ _UNREACHABLE = (
     HTTPClientError,
     IncompleteReadError,
     MetadataRetrievalError,
-    ResponseParserError,
 )
 _DENIED = (NoCredentialsError, PartialCredentialsError)
-
-ForeignError = ClientError | BotoCoreError | ResponseParserError
 
 
 def error_code(error: ClientError) -> str:
@@ -152,7 +148,7 @@ def error_code(error: ClientError) -> str:
     return error.response.get("Error", {}).get("Code", "")
 
 
-def diagnose(error: ForeignError) -> tuple[Trouble, str]:
+def diagnose(error: ClientError | BotoCoreError) -> tuple[Trouble, str]:
     """What went wrong, and a code to show."""
     if not isinstance(error, ClientError):
         return _local_trouble(error), type(error).__name__
@@ -164,7 +160,7 @@ def diagnose(error: ForeignError) -> tuple[Trouble, str]:
     return Trouble.UNREACHABLE if status in _SERVER_ERRORS else Trouble.REJECTED, code
 
 
-def _local_trouble(error: BotoCoreError | ResponseParserError) -> Trouble:
+def _local_trouble(error: BotoCoreError) -> Trouble:
     if isinstance(error, SSLError):
         # botocore counts it among the connection errors, but waiting does not mend a certificate.
         return Trouble.REJECTED
@@ -178,6 +174,6 @@ def translated(errors: Mapping[Trouble, type[LockstepError]], **where: str | int
     """Turn whatever botocore raises inside into one of `errors`, with `where` and the code."""
     try:
         yield
-    except (ClientError, BotoCoreError, ResponseParserError) as error:
+    except (ClientError, BotoCoreError) as error:
         trouble, code = diagnose(error)
         raise errors[trouble](**where, code=code) from None

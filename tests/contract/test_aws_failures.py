@@ -201,7 +201,7 @@ def test_production_waits_seconds_not_minutes() -> None:
         (call_log, 500, as_xml("InternalError"), errors.AuditLogUnreachableError, None),
         (call_log_head, 403, b"", errors.AuditLogAccessDeniedError, "403"),
         (call_log_head, 503, b"", errors.AuditLogUnreachableError, "503"),
-        (call_log_list, 200, b"<html>a proxy", errors.AuditLogUnreachableError, "ResponseParserError"),
+        (call_log_list, 200, b"<html>a proxy", errors.AuditLogUnreachableError, "500"),
         (call_signer, 400, as_json("DisabledException"), errors.AuditLogAccessDeniedError, None),
         (call_signer, 400, as_json("AccessDeniedException"), errors.AuditLogAccessDeniedError, None),
         (call_signer, 500, as_json("KMSInternalException"), errors.AuditLogUnreachableError, None),
