@@ -19,7 +19,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from lockstep.errors import LockstepError, RetryableError, StoreUnreachableError
+from lockstep.contents import decode_app_user, decode_connection
+from lockstep.errors import LockstepError, NotBootstrappedError, RetryableError, StoreUnreachableError
 from lockstep.model import SecretStr
 
 if TYPE_CHECKING:
@@ -47,6 +48,38 @@ class ClientCredential:
 
 Source = Callable[[], ClientCredential]
 """Reads the credential from a store, uncached. Raises the Store* errors of `lockstep.errors`."""
+
+
+def aws_source(secret: str, *, region: str) -> Source:
+    """The AWS store.
+
+    Args:
+        secret: Name or ARN of the `app_user` secret.
+        region: Its region. Credentials come from the environment, as always with boto3.
+    """
+    from lockstep.aws.clients import aws_client
+    from lockstep.aws.secrets_manager import read_secret
+
+    client = aws_client("secretsmanager", region)
+    return lambda: decode(read_secret(client, "aws", secret), store="aws", secret=secret)
+
+
+def decode(text: str, *, store: str, secret: str) -> ClientCredential:
+    """What the text of an `app_user` secret says.
+
+    Raises:
+        NotBootstrappedError: It is a placeholder.
+        SecretMalformedError: It is no credential.
+    """
+    login, generation = decode_app_user(text, store=store, secret=secret)
+    if login is None:
+        raise NotBootstrappedError(store=store, secret=secret)
+    return ClientCredential(
+        username=login.username,
+        password=login.password,
+        generation=generation,
+        connection=decode_connection(text, store=store, secret=secret),
+    )
 
 
 class CredentialClient:

@@ -77,6 +77,12 @@ def decode_app_user(text: str, *, store: str, secret: str) -> tuple[Login | None
     return Login(username, SecretStr(password)), _generation(document)
 
 
+def decode_connection(text: str, *, store: str, secret: str) -> dict[str, Any]:
+    """The connection fields in `app_user`: those of engine, host, port and dbname that it has."""
+    document = _document(text, store=store, secret=secret)
+    return {key: document[key] for key in ("engine", "host", "port", "dbname") if key in document}
+
+
 def decode_blob_generation(text: str, *, store: str, secret: str) -> int:
     """The generation that `connection_blob` claims; 0 where it has none or is a placeholder."""
     return _generation(_document(text, store=store, secret=secret))

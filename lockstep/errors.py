@@ -139,6 +139,10 @@ class SecretMalformedError(TerminalError):
     advice = "Restore its previous version; it must be a JSON object with `username` and `password`."
 
 
+class NotBootstrappedError(TerminalError):
+    """The secret still holds a placeholder; the first rotation has not run."""
+
+
 class StoreAccessDeniedError(TerminalError):
     """The secrets manager refuses this runner's identity."""
 

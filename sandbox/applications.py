@@ -1,0 +1,150 @@
+"""Applications that log in all the while, as fast as they can, with what they read from the store.
+
+Each reads the credential through `lockstep.client`, keeps it for some seconds, and opens a new database connection
+again and again. A refused login is counted and never tried again with a fresh value: an application without
+`lockstep.client` would have failed there.
+"""
+
+import ssl
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Self
+
+import psycopg
+import pymysql
+
+from lockstep.client import ClientCredential, CredentialClient, is_mysql_refusal, is_postgresql_refusal
+from lockstep.model import Engine
+from lockstep.plan import DatabaseServer
+
+TIMEOUT_SECONDS = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refusal:
+    """A login that the database refused."""
+
+    application: str
+    generation: int
+    at: float
+
+
+@dataclass
+class Application:
+    """One application: a store that it reads, a database that it logs in to.
+
+    Attributes:
+        name: Shown in reports.
+        client: Its view of the store.
+        server: Where it logs in.
+        logins: How many succeeded.
+        refusals: Those that did not.
+        troubles: Names of other errors: the store or the database could not be asked.
+        slowest_seconds: The longest login.
+    """
+
+    name: str
+    client: CredentialClient
+    server: DatabaseServer
+    logins: int = 0
+    generation: int = 0
+    refusals: list[Refusal] = field(default_factory=list)
+    troubles: list[str] = field(default_factory=list)
+    slowest_seconds: float = 0.0
+
+    def log_in_once(self) -> None:
+        """One round: get the credential, open a connection, ask who we are, close."""
+        try:
+            credential = self.client.get()
+        except Exception as e:  # noqa: BLE001 - counted, and shown by name
+            self.troubles.append(type(e).__name__)
+            return
+        began = time.monotonic()
+        try:
+            log_in(self.server, credential)
+        except Exception as e:  # noqa: BLE001 - counted, and shown by name
+            if is_mysql_refusal(e) or is_postgresql_refusal(e):
+                self.refusals.append(
+                    Refusal(application=self.name, generation=credential.generation, at=began)
+                )
+            else:
+                self.troubles.append(type(e).__name__)
+            return
+        self.logins += 1
+        self.generation = credential.generation
+        self.slowest_seconds = max(self.slowest_seconds, time.monotonic() - began)
+
+
+def log_in(server: DatabaseServer, credential: ClientCredential) -> None:
+    """Open a connection over verified TLS (or plaintext where the plan says so), run a query, close."""
+    password = credential.password.reveal()
+    ca_file = server.tls.ca_file if server.tls else None
+    if server.engine is Engine.POSTGRESQL:
+        tls = {"sslmode": "verify-full", "sslrootcert": str(ca_file)} if ca_file else {"sslmode": "disable"}
+        with psycopg.connect(
+            host=server.host,
+            port=server.port,
+            dbname=server.dbname,
+            user=credential.username,
+            password=password,
+            connect_timeout=TIMEOUT_SECONDS,
+            **tls,  # type: ignore[arg-type]  # all of them are texts
+        ) as postgresql:
+            postgresql.execute("SELECT 1")
+        return
+    context = ssl.create_default_context(cafile=ca_file) if ca_file else None
+    with pymysql.connect(
+        host=server.host,
+        port=server.port,
+        database=server.dbname,
+        user=credential.username,
+        password=password,
+        ssl=context,
+        connect_timeout=TIMEOUT_SECONDS,
+        read_timeout=TIMEOUT_SECONDS,
+    ) as mysql:
+        mysql.ping()
+
+
+class Applications:
+    """A thread for each application, from `with` to the end of its block."""
+
+    def __init__(self, applications: Sequence[Application], *, pause_seconds: float = 0.0) -> None:
+        self.all = applications
+        self._pause_seconds = pause_seconds
+        self._stop = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._run, args=(a.log_in_once,), name=a.name, daemon=True)
+            for a in applications
+        ]
+
+    def _run(self, once: Callable[[], None]) -> None:
+        while not self._stop.wait(self._pause_seconds):
+            once()
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(timeout=2 * TIMEOUT_SECONDS)
+
+    @property
+    def logins(self) -> int:
+        """Of all together."""
+        return sum(a.logins for a in self.all)
+
+    @property
+    def refusals(self) -> list[Refusal]:
+        """Of all together."""
+        return [r for a in self.all for r in a.refusals]
+
+    @property
+    def troubles(self) -> list[str]:
+        """Of all together."""
+        return [t for a in self.all for t in a.troubles]
