@@ -163,11 +163,10 @@ def _screen(story: Story, applications: Applications) -> Group:
 
 
 def _timeline(story: Story) -> Table:
-    table = Table(
-        "credential", "outcome", "generation", "ms", *CALLS, title="Rotations, milliseconds per state"
-    )
-    for credential_id, execution in story.rotations:
-        took = {s.state: s.end_ms - s.begin_ms for s in spans(execution)}
+    took_ms = [{s.state: s.end_ms - s.begin_ms for s in spans(e)} for _, e in story.rotations]
+    states = [state for state in CALLS if any(state in took for took in took_ms)]
+    table = Table("credential", "outcome", "gen.", "ms", *states, title="Rotations, milliseconds per state")
+    for (credential_id, execution), took in zip(story.rotations, took_ms, strict=True):
         output = execution.output or {}
         table.add_row(
             credential_id.rpartition("/")[2],
