@@ -26,10 +26,13 @@ from ruamel.yaml.error import MarkedYAMLError
 
 from lockstep.errors import InvalidPlanError
 from lockstep.model import Engine, PasswordPolicy, Schedule, Strategy
+from lockstep.oci.budget import version_budget
+from lockstep.oci.ring import oci_name, slot_name
 
 PLAINTEXT_CONSENT = "passwords may cross this network unencrypted"
 
 _DURATION = re.compile(r"(\d+)\s*(s|m|h|d)")
+_VAULT_NAME = re.compile(r"[A-Za-z0-9/_.-]+")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -294,10 +297,31 @@ class Plan(_Section):
                 yield f"{path}.strategy: PostgreSQL has one password a role; use alternating_users"
             yield from _repeated(f"{path}.databases", list(credential.databases))
         has_oci = any(isinstance(s, OciVault) for s in self.stores)
+        for i, store in enumerate(self.stores):
+            if isinstance(store, OciVault):
+                yield from self._vault_problems(f"stores[{i}]", store)
         if has_oci and not self.runners.aws.oci_key_secret:
             yield "runners.aws.oci_key_secret: needed, since a store is in OCI"
         if self.runners.oci and not (has_oci and self.audit.oci):
             yield "runners.oci: needs a store of kind oci-vault and audit.oci"
+
+    def _vault_problems(self, path: str, vault: OciVault) -> Iterator[str]:
+        rings = [
+            n for c in self.credentials for n in (c.secret_names.app_user, c.secret_names.connection_blob)
+        ]
+        others = [d.admin_secret for d in self.databases]
+        for name in rings + others:
+            if not _VAULT_NAME.fullmatch(name):
+                yield f"{path}: Vault takes no secret called {name}; use letters, digits and - _ . /"
+        in_vault = [slot_name(n, i) for n in rings for i in range(vault.ring)] + [oci_name(n) for n in others]
+        yield from _repeated(f"{path}: secret name in Vault", in_vault)
+        for credential in self.credentials:
+            budget = version_budget(credential.interval, vault.ring)
+            if budget.wedges_after is not None:
+                yield (
+                    f"{path}.ring: {vault.ring} slots at an interval of {credential.interval} ({credential.id}) "
+                    f"exhaust Vault's quota of versions after {budget.wedges_after}; {budget.advice}"
+                )
 
     def credential(self, credential_id: str) -> Credential | None:
         """The credential of that id."""

@@ -13,14 +13,17 @@ from lockstep.ports import AuditLog, EntrySummary
 from tests.contract.aws_fixtures import aws_audit_log, aws_signer
 from tests.contract.harness import AuditLogHarness, SignerHarness
 from tests.contract.memory_fixtures import memory_audit_log, memory_signer
+from tests.contract.oci_fixtures import oci_audit_log, oci_signer
 
 LOGS: Mapping[str, Callable[[], AbstractContextManager[AuditLogHarness]]] = {
     "memory": memory_audit_log,
     "aws": aws_audit_log,
+    "oci": oci_audit_log,
 }
 SIGNERS: Mapping[str, Callable[[], AbstractContextManager[SignerHarness]]] = {
     "memory": memory_signer,
     "aws": aws_signer,
+    "oci": oci_signer,
 }
 
 

@@ -21,14 +21,17 @@ from lockstep.ports import Store
 from tests.contract.aws_fixtures import aws_store
 from tests.contract.harness import SecretKind, StoreHarness
 from tests.contract.memory_fixtures import memory_store
+from tests.contract.oci_fixtures import oci_store
 
 FACTORIES: Mapping[str, Callable[[], AbstractContextManager[StoreHarness]]] = {
     "memory": memory_store,
     "aws": aws_store,
+    "oci": lambda: oci_store(2),
+    "oci-ring-of-one": lambda: oci_store(1),
 }
 
 # More calls than any adapter makes for one operation, so that each boundary is met.
-CALLS = range(1, 8)
+CALLS = range(1, 9)
 
 
 class CrashError(Exception):
@@ -120,12 +123,15 @@ def test_the_first_value_under_a_generation_stays(world: StoreHarness, store: St
     assert store.read_generation(1) == value(1, by="first")
 
 
-def test_connection_blob_follows_the_value_that_stands_in_app_user(world: StoreHarness, store: Store) -> None:
-    with suppress(CrashError), world.before_call(2, crash):
+@pytest.mark.parametrize("call", CALLS)
+def test_connection_blob_follows_the_value_that_stands_in_app_user(
+    world: StoreHarness, store: Store, call: int
+) -> None:
+    with suppress(CrashError), world.before_call(call, crash):
         store.stage(value(1, username="app_a"))
-    assert world.rival().stage(value(1, username="app_b")) == value(1, username="app_a")
+    standing = world.rival().stage(value(1, username="app_b"))
     store.promote(1)
-    assert json.loads(world.current_text("connection_blob"))["username"] == "app_a"
+    assert json.loads(world.current_text("connection_blob"))["username"] == standing.login.username
 
 
 def test_of_two_that_stage_at_once_both_go_on_with_the_same_value(world: StoreHarness) -> None:

@@ -1,0 +1,170 @@
+"""OCI clients with time-outs and without retries, and what their failures mean.
+
+Retries are said once, in `statemachine.asl.json`, so the SDK's own (eight attempts, up to ten minutes) and its circuit
+breaker (which counts a busy secret as a failure) are switched off. Each failure becomes one of our errors, without the
+foreign error's text: that may quote the request.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Any
+
+import oci  # type: ignore[import-untyped]  # the SDK ships no types
+from oci.exceptions import (  # type: ignore[import-untyped]  # likewise
+    BaseRequestException,
+    ClientError,
+    ServiceError,
+)
+
+from lockstep.errors import LockstepError
+
+CONNECT_TIMEOUT_SECONDS = 3
+READ_TIMEOUT_SECONDS = 5
+
+Untyped = Any
+"""What the SDK, which ships no types, takes and gives."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OciIdentity:
+    """Who signs: a config with an API key, or a signer with a config that need not name one."""
+
+    config: Mapping[str, Untyped] = field(repr=False)
+    signer: Untyped = field(default=None, repr=False)
+
+
+class Trouble(Enum):
+    """What a failed call means, whichever service it was."""
+
+    UNREACHABLE = auto()
+    THROTTLED = auto()
+    BUSY = auto()
+    CHANGED = auto()
+    QUOTA = auto()
+    NOT_FOUND = auto()
+    DENIED = auto()
+    REJECTED = auto()
+
+
+# https://docs.oracle.com/iaas/Content/API/References/apierrors.htm. For a missing resource and for a missing permission
+# OCI has one answer, 404 NotAuthorizedOrNotFound.
+_STATUSES = {
+    401: Trouble.DENIED,
+    403: Trouble.DENIED,
+    404: Trouble.NOT_FOUND,
+    408: Trouble.UNREACHABLE,
+    409: Trouble.BUSY,
+    412: Trouble.CHANGED,
+    429: Trouble.THROTTLED,
+    500: Trouble.UNREACHABLE,
+    502: Trouble.UNREACHABLE,
+    503: Trouble.UNREACHABLE,
+    504: Trouble.UNREACHABLE,
+}
+_QUOTA_CODES = frozenset({"LimitExceeded", "QuotaExceeded"})
+_NOT_AUTHENTICATED = 401
+
+# The SDK's own errors; `requests`' are OSErrors; a reply that is not what it should be is a ValueError or TypeError.
+_FOREIGN = (ServiceError, ClientError, OSError, ValueError, TypeError)
+
+
+class OciClients:
+    """The clients of one region, made when first used and used again.
+
+    An identity that has worked before and is refused now may have been replaced: it is dropped, the call counts as
+    unanswered, and the retry that the state machine asks for reads the identity anew. One that has never worked is
+    refused for good.
+
+    Args:
+        identity: Reads the identity; called again after a refusal.
+        region: As in the plan.
+        endpoint: By default OCI's own for the region.
+    """
+
+    def __init__(
+        self, identity: Callable[[], OciIdentity], region: str, *, endpoint: str | None = None
+    ) -> None:
+        self._identity = identity
+        self._region = region
+        self._endpoint = endpoint
+        self._made: dict[str, Untyped] = {}
+        self._signed_in: OciIdentity | None = None
+        self._has_worked = False
+
+    @property
+    def vaults(self) -> Untyped:
+        """Management of secrets."""
+        return self._client("vaults", lambda: oci.vault.VaultsClient)
+
+    @property
+    def secrets(self) -> Untyped:
+        """The read side of secrets."""
+        return self._client("secrets", lambda: oci.secrets.SecretsClient)
+
+    @property
+    def objects(self) -> Untyped:
+        """Object Storage."""
+        return self._client("objects", lambda: oci.object_storage.ObjectStorageClient)
+
+    @contextmanager
+    def translated(self, errors: Mapping[Trouble, type[LockstepError]], **where: str | int) -> Iterator[None]:
+        """Turn whatever the SDK raises inside into one of `errors`, with `where` and the code."""
+        try:
+            yield
+        except _FOREIGN as error:
+            trouble, code = diagnose(error)
+            if isinstance(error, ServiceError) and error.status == _NOT_AUTHENTICATED and self._has_worked:
+                trouble = Trouble.UNREACHABLE
+                self._sign_out()
+            raise errors[trouble](**where, code=code) from None
+        self._has_worked = True
+
+    def _sign_out(self) -> None:
+        self._made.clear()
+        self._signed_in = None
+        self._has_worked = False
+
+    def _client(self, name: str, kind: Callable[[], Callable[..., Untyped]]) -> Untyped:
+        if name not in self._made:
+            identity = self._signed_in = self._signed_in or self._identity()
+            self._made[name] = make_client(kind(), identity, region=self._region, endpoint=self._endpoint)
+        return self._made[name]
+
+
+def make_client(
+    kind: Callable[..., Untyped], identity: OciIdentity, *, region: str, endpoint: str | None = None
+) -> Untyped:
+    """A client that tries once and answers within seconds.
+
+    Args:
+        kind: A client class of the SDK.
+        identity: Who signs.
+        region: As in the plan, whatever the identity's config says.
+        endpoint: By default OCI's own for the region.
+    """
+    return kind(
+        {**identity.config, "region": region},
+        **({"signer": identity.signer} if identity.signer else {}),
+        service_endpoint=endpoint,
+        timeout=(CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS),
+        retry_strategy=oci.retry.NoneRetryStrategy(),
+        circuit_breaker_strategy=oci.circuit_breaker.NoCircuitBreakerStrategy(),
+    )
+
+
+def diagnose(error: Exception) -> tuple[Trouble, str]:
+    """What went wrong, and a code to show."""
+    if isinstance(error, ServiceError):
+        if error.code in _QUOTA_CODES:
+            return Trouble.QUOTA, error.code
+        return _STATUSES.get(error.status, Trouble.REJECTED), str(error.code or error.status)
+    if isinstance(error, ClientError):
+        return Trouble.DENIED, type(error).__name__
+    if isinstance(error, BaseRequestException):
+        # The SDK hands on what `requests` raised as an argument of its own exception.
+        cause = next((a for a in error.args if isinstance(a, BaseRequestException)), error)
+        is_certificate = type(cause).__name__ == "SSLError"
+        return Trouble.REJECTED if is_certificate else Trouble.UNREACHABLE, type(cause).__name__
+    return Trouble.UNREACHABLE, type(error).__name__

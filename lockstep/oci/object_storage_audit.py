@@ -1,0 +1,158 @@
+"""The OCI audit stream: one Object Storage object an entry, in a bucket of the Archive tier with versioning.
+
+`<stream>/<credential>/<seq, 12 digits>.json`, written if nothing stands there. What a chain needs of an entry also
+stands in the object's metadata, since an archived object cannot be read at once, but a HEAD answers. Every method
+makes one call but `last_seq`, which makes one for each thousand entries.
+
+The writer needs OBJECT_CREATE, and OBJECT_INSPECT for HEAD and list: without the latter a retry that meets its own
+entry could not tell it from another's. It needs neither OBJECT_OVERWRITE nor OBJECT_READ.
+"""
+
+import base64
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from oci.exceptions import ServiceError  # type: ignore[import-untyped]  # the SDK ships no types
+
+from lockstep.errors import (
+    AuditConflictError,
+    AuditLogAccessDeniedError,
+    AuditLogUnreachableError,
+    LockstepError,
+)
+from lockstep.oci.clients import OciClients, Trouble
+from lockstep.ports import EntrySummary
+
+# 404 BucketNotFound has been seen for buckets that exist (FACTS of the service, live), so it is worth a retry; the code
+# stays in the error for the case that the bucket, or the permission, is really missing. 409 is what an object that has
+# not been restored answers, and a write that met another: both pass.
+AUDIT_ERRORS: Mapping[Trouble, type[LockstepError]] = {
+    Trouble.UNREACHABLE: AuditLogUnreachableError,
+    Trouble.THROTTLED: AuditLogUnreachableError,
+    Trouble.BUSY: AuditLogUnreachableError,
+    Trouble.NOT_FOUND: AuditLogUnreachableError,
+    Trouble.CHANGED: AuditConflictError,
+    Trouble.QUOTA: AuditLogAccessDeniedError,
+    Trouble.DENIED: AuditLogAccessDeniedError,
+    Trouble.REJECTED: AuditLogAccessDeniedError,
+}
+_NOT_FOUND, _PRECONDITION_FAILED = 404, 412
+_PAGE = 1000
+
+
+class ObjectStorageAuditLog:
+    """The port `AuditLog` on one prefix of a bucket.
+
+    Args:
+        clients: Of the bucket's region.
+        namespace: The tenancy's Object Storage namespace.
+        bucket: Its name.
+        stream: The stream's name.
+        credential_id: Whose chain.
+    """
+
+    def __init__(
+        self, clients: OciClients, *, namespace: str, bucket: str, stream: str, credential_id: str
+    ) -> None:
+        self._clients = clients
+        self._bucket = (namespace, bucket)
+        self._stream = stream
+        self._prefix = f"{stream}/{credential_id}/"
+
+    @property
+    def stream(self) -> str:
+        """The stream's name."""
+        return self._stream
+
+    def put(self, body: bytes, summary: EntrySummary) -> bool:
+        """Write an entry if nothing stands at its seq; False where something does.
+
+        The signature of a PUT does not cover its body, so a digest goes along: the service compares it.
+        """
+        with self._translated(summary.seq):
+            try:
+                self._clients.objects.put_object(
+                    *self._bucket,
+                    self._key(summary.seq),
+                    body,
+                    if_none_match="*",
+                    content_md5=base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode(),
+                    content_type="application/json",
+                    opc_meta={
+                        "seq": str(summary.seq),
+                        "hash": summary.hash,
+                        "previous-hash": summary.previous_hash,
+                        "rotation-id": summary.rotation_id,
+                    },
+                )
+            except ServiceError as error:
+                if error.status == _PRECONDITION_FAILED:
+                    return False
+                raise
+        return True
+
+    def summary(self, seq: int) -> EntrySummary | None:
+        """What stands at seq, by a HEAD.
+
+        Raises:
+            AuditConflictError: An object that Lockstep did not write.
+        """
+        with self._translated(seq):
+            try:
+                headers = self._clients.objects.head_object(*self._bucket, self._key(seq)).headers
+            except ServiceError as error:
+                # A reply to a HEAD has no body, so a missing bucket looks like a missing object; `last_seq` tells.
+                if error.status == _NOT_FOUND:
+                    return None
+                raise
+        try:
+            return EntrySummary(
+                seq=int(headers["opc-meta-seq"]),
+                hash=headers["opc-meta-hash"],
+                previous_hash=headers["opc-meta-previous-hash"],
+                rotation_id=headers["opc-meta-rotation-id"],
+            )
+        except (KeyError, ValueError):
+            raise AuditConflictError(stream=self._stream, seq=seq) from None
+
+    def read(self, seq: int) -> bytes | None:
+        """The body; None where there is none.
+
+        Raises:
+            AuditLogUnreachableError: With code `NotRestored`: the object is archived; restore it first, which takes
+                up to an hour.
+        """
+        with self._translated(seq):
+            try:
+                reply = self._clients.objects.get_object(*self._bucket, self._key(seq))
+            except ServiceError as error:
+                if error.code == "ObjectNotFound":
+                    return None
+                raise
+            body: bytes = reply.data.content
+        return body
+
+    def last_seq(self) -> int:
+        """The highest seq in the log; 0 where it is empty."""
+        last, start = 0, self._prefix
+        while start:
+            with self._translated(last):
+                listed = self._clients.objects.list_objects(
+                    *self._bucket, prefix=self._prefix, start=start, limit=_PAGE, fields="name"
+                ).data
+            matches = [
+                re.fullmatch(re.escape(self._prefix) + r"(\d{12})\.json", o.name) for o in listed.objects
+            ]
+            last = max([last, *(int(m[1]) for m in matches if m)])
+            start = listed.next_start_with
+        return last
+
+    def _key(self, seq: int) -> str:
+        return f"{self._prefix}{seq:012d}.json"
+
+    @contextmanager
+    def _translated(self, seq: int) -> Iterator[None]:
+        with self._clients.translated(AUDIT_ERRORS, stream=self._stream, seq=seq):
+            yield

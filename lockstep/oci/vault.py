@@ -1,0 +1,234 @@
+"""OCI Vault: the calls on one vault's secrets, and what their failures mean.
+
+Management and reading are two services. Management says which versions there are and which one is current; only the
+read side gives contents, and it is behind management by a time that nobody documents.
+"""
+
+import base64
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import oci  # type: ignore[import-untyped]  # the SDK ships no types
+from oci.exceptions import ServiceError  # type: ignore[import-untyped]  # likewise
+
+from lockstep.errors import (
+    LockstepError,
+    LostCompareAndSetError,
+    SecretMalformedError,
+    SecretNotFoundError,
+    StoreAccessDeniedError,
+    StoreBusyError,
+    StoreQuotaExceededError,
+    StoreRejectedError,
+    StoreThrottledError,
+    StoreUnreachableError,
+)
+from lockstep.oci.clients import OciClients, Trouble, Untyped
+
+STORE_ERRORS: Mapping[Trouble, type[LockstepError]] = {
+    Trouble.UNREACHABLE: StoreUnreachableError,
+    Trouble.THROTTLED: StoreThrottledError,
+    Trouble.BUSY: StoreBusyError,
+    Trouble.CHANGED: LostCompareAndSetError,
+    Trouble.QUOTA: StoreQuotaExceededError,
+    Trouble.NOT_FOUND: SecretNotFoundError,
+    Trouble.DENIED: StoreAccessDeniedError,
+    Trouble.REJECTED: StoreRejectedError,
+}
+_LIST_ERRORS = {**STORE_ERRORS, Trouble.NOT_FOUND: StoreAccessDeniedError}
+_PAGE = 100
+_ALIVE = frozenset({"ACTIVE", "CREATING", "UPDATING"})
+_NOT_FOUND, _BAD_REQUEST = 404, 400
+
+logger = logging.getLogger("lockstep")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Content:
+    """A version with its content, from the read side."""
+
+    number: int
+    name: str | None
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """A secret as management shows it."""
+
+    etag: str
+    current_number: int | None
+
+
+class Vault:
+    """The secrets of one vault in one compartment.
+
+    OCIDs are looked up by name once, and again after a secret was not found or busy: it may have been deleted.
+
+    Args:
+        clients: Of the vault's region.
+        compartment_id: OCID.
+        vault_id: OCID.
+        store: The store's name, for errors.
+    """
+
+    def __init__(self, clients: OciClients, *, compartment_id: str, vault_id: str, store: str) -> None:
+        self.store = store
+        self._clients = clients
+        self._compartment_id = compartment_id
+        self._vault_id = vault_id
+        self._ids: dict[str, str] = {}
+
+    def secret_id(self, secret: str) -> str | None:
+        """The OCID of a secret; None where it is deleted or about to be.
+
+        Raises:
+            SecretNotFoundError: There is none of that name.
+        """
+        if secret not in self._ids:
+            found = self._find(secret)
+            if not found:
+                raise SecretNotFoundError(store=self.store, secret=secret)
+            alive = next((s for s in found if s.lifecycle_state in _ALIVE), None)
+            if alive is None:
+                logger.warning(json.dumps({"warning": "deleted", "store": self.store, "secret": secret}))
+                return None
+            self._ids[secret] = str(alive.id)
+        return self._ids[secret]
+
+    def forget(self, *secrets: str) -> None:
+        """Look the OCIDs of these secrets up again."""
+        for secret in secrets:
+            self._ids.pop(secret, None)
+
+    def read(self, secret: str, secret_id: str, **which: str | int) -> Content | None:
+        """A version, from the read side: current, or by `version_number` or `secret_version_name`.
+
+        None where the read side has no such version, or not yet.
+
+        Raises:
+            SecretNotFoundError: It is the secret that is missing.
+        """
+        with self._translated(secret):
+            try:
+                bundle = self._clients.secrets.get_secret_bundle(secret_id, **which).data
+            except ServiceError as error:
+                if error.status != _NOT_FOUND:
+                    raise
+                bundle = None
+        if bundle is None:
+            self.state(secret, secret_id)  # Is it the secret that is missing?
+            return None
+        return self._content(secret, bundle)
+
+    def read_named(self, secret: str, **which: str | int) -> Content:
+        """As `read`, of any secret by its name.
+
+        Raises:
+            SecretNotFoundError: The secret or the version is missing.
+        """
+        secret_id = self.secret_id(secret)
+        found = self.read(secret, secret_id, **which) if secret_id else None
+        if found is None:
+            raise SecretNotFoundError(store=self.store, secret=secret)
+        return found
+
+    def text(self, secret: str, content: Content) -> str:
+        """A content as text.
+
+        Raises:
+            SecretMalformedError: It is binary.
+        """
+        try:
+            return content.data.decode()
+        except UnicodeDecodeError:
+            raise SecretMalformedError(store=self.store, secret=secret) from None
+
+    def state(self, secret: str, secret_id: str) -> State:
+        """The secret's entity tag and current version.
+
+        Raises:
+            SecretNotFoundError: It is missing, deleted or about to be.
+        """
+        with self._translated(secret):
+            reply = self._clients.vaults.get_secret(secret_id)
+            etag, shown = reply.headers["etag"], reply.data
+        if shown.lifecycle_state not in _ALIVE:
+            self.forget(secret)
+            raise SecretNotFoundError(store=self.store, secret=secret, code=str(shown.lifecycle_state))
+        return State(etag=etag, current_number=shown.current_version_number)
+
+    def versions(self, secret: str, secret_id: str) -> Sequence[Untyped]:
+        """All versions, as the SDK's SecretVersionSummary."""
+        found: list[Untyped] = []
+        page: str | None = None
+        with self._translated(secret):
+            while True:
+                reply = self._clients.vaults.list_secret_versions(
+                    secret_id, limit=_PAGE, **({"page": page} if page else {})
+                )
+                found += reply.data
+                page = reply.headers.get("opc-next-page")
+                if not page:
+                    return found
+
+    def stage(self, secret: str, secret_id: str, *, name: str, text: str) -> bool:
+        """Add a PENDING version; False where the secret has a version of that name, or takes it for another reason.
+
+        No entity tag is needed: a name is unique within a secret, so what was staged first stays, and a PENDING
+        version changes nothing for readers.
+        """
+        content = oci.vault.models.Base64SecretContentDetails(
+            content=base64.b64encode(text.encode()).decode("ascii"), name=name, stage="PENDING"
+        )
+        with self._translated(secret):
+            try:
+                self._clients.vaults.update_secret(
+                    secret_id, oci.vault.models.UpdateSecretDetails(secret_content=content)
+                )
+            except ServiceError as error:
+                # Vault has no code of its own for a name that is taken.
+                if (error.status, error.code) == (_BAD_REQUEST, "InvalidParameter"):
+                    return False
+                raise
+        return True
+
+    def promote(self, secret: str, secret_id: str, number: int, *, etag: str) -> None:
+        """Make a version current if the secret is still the one with this entity tag."""
+        with self._translated(secret):
+            self._clients.vaults.update_secret(
+                secret_id, oci.vault.models.UpdateSecretDetails(current_version_number=number), if_match=etag
+            )
+
+    def schedule_deletion(self, secret: str, secret_id: str, number: int, *, at: datetime) -> None:
+        """Have a DEPRECATED version deleted, a day from now at the earliest."""
+        details = oci.vault.models.ScheduleSecretVersionDeletionDetails(time_of_deletion=at)
+        with self._translated(secret):
+            self._clients.vaults.schedule_secret_version_deletion(secret_id, number, details)
+
+    def _find(self, secret: str) -> list[Untyped]:
+        with self._clients.translated(_LIST_ERRORS, store=self.store, secret=secret):
+            reply = self._clients.vaults.list_secrets(
+                self._compartment_id, vault_id=self._vault_id, name=secret, limit=_PAGE
+            )
+            return [s for s in reply.data if s.secret_name == secret]
+
+    def _content(self, secret: str, bundle: Untyped) -> Content:
+        with self._translated(secret):
+            if bundle.version_number is None or bundle.secret_bundle_content is None:
+                raise ValueError("not a bundle")
+            data = base64.b64decode(bundle.secret_bundle_content.content, validate=True)
+        return Content(number=bundle.version_number, name=bundle.version_name, data=data)
+
+    @contextmanager
+    def _translated(self, secret: str) -> Iterator[None]:
+        try:
+            with self._clients.translated(STORE_ERRORS, store=self.store, secret=secret):
+                yield
+        except (SecretNotFoundError, StoreBusyError):
+            self.forget(secret)
+            raise

@@ -1,0 +1,243 @@
+"""The OCI adapters on the sandbox, as the contract suites set them up."""
+
+import base64
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+from unittest.mock import patch
+
+import oci  # type: ignore[import-untyped]  # the SDK ships no types
+
+from lockstep.oci import ring
+from lockstep.oci.clients import OciClients, OciIdentity
+from lockstep.oci.object_storage_audit import ObjectStorageAuditLog
+from lockstep.oci.vault import Vault
+from lockstep.oci.vault_ring import VaultRingStore
+from lockstep.oci.vault_signer import VaultSigner
+from lockstep.ports import Clock, Store
+from lockstep.system import SystemClock
+from sandbox.oci import OciSandbox
+from tests.contract.harness import (
+    PLACEHOLDER_TEXT,
+    AuditLogHarness,
+    Disturbance,
+    SecretKind,
+    SignerHarness,
+    StoreHarness,
+)
+from tests.support.memory import make_plan
+
+CREDENTIAL = make_plan().credentials[0]
+BUCKET = "lockstep-audit"
+Untyped = Any
+"""What the SDK, which ships no types, takes and gives."""
+
+
+def sandbox_clients(sandbox: OciSandbox, config: dict[str, str] | None = None) -> OciClients:
+    """Clients made as production makes them."""
+    identity = OciIdentity(config=config or sandbox.config())
+    return OciClients(lambda: identity, "eu-frankfurt-1", endpoint=sandbox.endpoint)
+
+
+def sandbox_vault(sandbox: OciSandbox, clients: OciClients | None = None) -> Vault:
+    """The sandbox's vault, as the plan's store `oci`."""
+    return Vault(
+        clients or sandbox_clients(sandbox),
+        compartment_id=sandbox.compartment_id,
+        vault_id=sandbox.vault_id,
+        store="oci",
+    )
+
+
+class OciConsole:
+    """What a person does in the console."""
+
+    def __init__(self, sandbox: OciSandbox) -> None:
+        self._sandbox = sandbox
+        self.vaults: Untyped = sandbox.client(oci.vault.VaultsClient)
+        self.secrets: Untyped = sandbox.client(oci.secrets.SecretsClient)
+        self.storage: Untyped = sandbox.client(oci.object_storage.ObjectStorageClient)
+
+    def create_secret(self, name: str, text: str) -> str:
+        details = oci.vault.models.CreateSecretDetails(
+            compartment_id=self._sandbox.compartment_id,
+            vault_id=self._sandbox.vault_id,
+            key_id=self._sandbox.key_id,
+            secret_name=name,
+            secret_content=_content(text),
+        )
+        return str(self.vaults.create_secret(details).data.id)
+
+    def create_ring(self, secret: str, slots: int) -> list[str]:
+        """The slots of a ring with placeholders, as Terraform makes them."""
+        return [self.create_secret(ring.slot_name(secret, i), PLACEHOLDER_TEXT) for i in range(slots)]
+
+    def edit(self, secret_id: str, text: str, *, stage: str = "CURRENT", name: str | None = None) -> None:
+        details = oci.vault.models.UpdateSecretDetails(secret_content=_content(text, stage=stage, name=name))
+        self.vaults.update_secret(secret_id, details)
+
+    def promote(self, secret_id: str, number: int) -> None:
+        details = oci.vault.models.UpdateSecretDetails(current_version_number=number)
+        self.vaults.update_secret(secret_id, details)
+
+    def remove(self, secret_id: str) -> None:
+        self.vaults.schedule_secret_deletion(secret_id, oci.vault.models.ScheduleSecretDeletionDetails())
+
+    def restore(self, secret_id: str) -> None:
+        self.vaults.cancel_secret_deletion(secret_id)
+
+    def versions(self, secret_id: str) -> list[Untyped]:
+        """By number, ascending."""
+        pages = oci.pagination.list_call_get_all_results(self.vaults.list_secret_versions, secret_id)
+        return sorted(pages.data, key=lambda v: v.version_number)
+
+    def current(self, secret_id: str) -> tuple[str | None, str]:
+        """Content name and text of what is current, as an application reads it."""
+        bundle = self.secrets.get_secret_bundle(secret_id).data
+        return bundle.version_name, base64.b64decode(bundle.secret_bundle_content.content).decode()
+
+    def create_bucket(self, name: str, *, tier: str = "Standard") -> None:
+        self.storage.create_bucket(
+            self._sandbox.namespace,
+            oci.object_storage.models.CreateBucketDetails(
+                name=name,
+                compartment_id=self._sandbox.compartment_id,
+                storage_tier=tier,
+                versioning="Enabled",
+            ),
+        )
+
+
+def _content(text: str, *, stage: str | None = None, name: str | None = None) -> Untyped:
+    encoded = base64.b64encode(text.encode()).decode("ascii")
+    return oci.vault.models.Base64SecretContentDetails(content=encoded, stage=stage, name=name)
+
+
+class _Disturbed:
+    """Disturbs clients where the SDK sends a request."""
+
+    def __init__(self, clients: OciClients) -> None:
+        self._bases = [c.base_client for c in (clients.vaults, clients.secrets, clients.objects)]
+
+    @contextmanager
+    def before_call(self, call: int, act: Callable[[], None]) -> Iterator[None]:
+        with self._sending(before=Disturbance(call, act)):
+            yield
+
+    @contextmanager
+    def lose_reply(self, call: int) -> Iterator[None]:
+        with self._sending(after=Disturbance(call, _close_connection)):
+            yield
+
+    @contextmanager
+    def _sending(
+        self, *, before: Callable[[], None] = lambda: None, after: Callable[[], None] = lambda: None
+    ) -> Iterator[None]:
+        def disturbed(send: Callable[..., Untyped]) -> Callable[..., Untyped]:
+            def request(*args: Untyped, **kwargs: Untyped) -> Untyped:
+                before()
+                reply = send(*args, **kwargs)
+                after()
+                return reply
+
+            return request
+
+        with ExitStack() as stack:
+            for base in self._bases:
+                stack.enter_context(patch.object(base, "request", disturbed(base.request)))
+            yield
+
+
+def _close_connection() -> None:
+    raise oci.exceptions.RequestException("connection closed")
+
+
+class VaultRingHarness(_Disturbed):
+    """The adapter `VaultRingStore`, with its OCIDs looked up already.
+
+    A person edits the slot that applications read.
+    """
+
+    def __init__(self, sandbox: OciSandbox, *, slots: int, clock: Clock | None = None) -> None:
+        self.sandbox = sandbox
+        self.slots = slots
+        self.clock = clock or SystemClock()
+        self.console = OciConsole(sandbox)
+        self.names: dict[SecretKind, str] = {
+            "app_user": CREDENTIAL.secret_names.app_user,
+            "connection_blob": CREDENTIAL.secret_names.connection_blob,
+        }
+        self.ids = {kind: self.console.create_ring(name, slots) for kind, name in self.names.items()}
+        self.clients = sandbox_clients(sandbox)
+        super().__init__(self.clients)
+        self.store = self.store_by(self.clients)
+        self.store.read_current()
+
+    def store_by(self, clients: OciClients) -> VaultRingStore:
+        vault = sandbox_vault(self.sandbox, clients)
+        return VaultRingStore(vault, CREDENTIAL, slots=self.slots, clock=self.clock)
+
+    def rival(self) -> Store:
+        return self.store_by(sandbox_clients(self.sandbox))
+
+    def serving(self, secret: SecretKind) -> tuple[str, int, str]:
+        """The slot that applications read: its OCID, the generation, the text."""
+        found = [(secret_id, *self.console.current(secret_id)) for secret_id in self.ids[secret]]
+        ranked = [
+            (ring.generation_of(name, CREDENTIAL.id, self.names[secret]), -i, secret_id, text)
+            for i, (secret_id, name, text) in enumerate(found)
+        ]
+        generation, _, secret_id, text = max(ranked)
+        return secret_id, generation, text
+
+    def edit(self, secret: SecretKind, text: str) -> None:
+        self.console.edit(self.serving(secret)[0], text)
+
+    def remove(self, secret: SecretKind) -> None:
+        for secret_id in self.ids[secret]:
+            self.console.remove(secret_id)
+
+    def current_text(self, secret: SecretKind) -> str:
+        return self.serving(secret)[2]
+
+
+class ObjectStorageHarness(_Disturbed):
+    """The adapter `ObjectStorageAuditLog`."""
+
+    def __init__(self, sandbox: OciSandbox) -> None:
+        OciConsole(sandbox).create_bucket(BUCKET)
+        clients = sandbox_clients(sandbox)
+        super().__init__(clients)
+        self.log = ObjectStorageAuditLog(
+            clients, namespace=sandbox.namespace, bucket=BUCKET, stream="oci", credential_id=CREDENTIAL.id
+        )
+
+
+@dataclass
+class VaultSignerHarness:
+    """The adapter `VaultSigner`."""
+
+    signer: VaultSigner
+    other: VaultSigner
+
+
+@contextmanager
+def oci_store(slots: int) -> Iterator[StoreHarness]:
+    with OciSandbox() as sandbox:
+        yield VaultRingHarness(sandbox, slots=slots)
+
+
+@contextmanager
+def oci_audit_log() -> Iterator[AuditLogHarness]:
+    with OciSandbox() as sandbox:
+        yield ObjectStorageHarness(sandbox)
+
+
+@contextmanager
+def oci_signer() -> Iterator[SignerHarness]:
+    with OciSandbox() as sandbox:
+        console, vault = OciConsole(sandbox), sandbox_vault(sandbox)
+        for name in ("lockstep.mac", "lockstep.other-mac"):
+            console.create_secret(name, f"a key of more than 32 bytes, for {name}")
+        yield VaultSignerHarness(VaultSigner(vault, "lockstep.mac"), VaultSigner(vault, "lockstep.other-mac"))
