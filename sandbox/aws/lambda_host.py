@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 PAYLOAD_LIMIT_BYTES = 6 * 1024 * 1024
 DEFAULT_TIMEOUT_SECONDS = 3.0
+_FUNCTION_NAME = re.compile(
+    r"(?:(?:arn:aws:lambda:[a-z0-9-]+:)?\d{12}:function:)?(?P<name>[A-Za-z0-9_-]+)(?::[A-Za-z0-9$_-]+)?"
+)
 _INVOKE_PATH = re.compile(r"/2015-03-31/functions/(?P<function>.+)/invocations")
 
 
@@ -337,5 +340,5 @@ def _unhandled(**body: object) -> InvocationResult:
 
 def _plain_name(function: str) -> str:
     """Take the name out of `name`, `name:alias`, `account:function:name` or an ARN."""
-    _, separator, tail = function.rpartition("function:")
-    return (tail if separator else function).partition(":")[0]
+    spelled = _FUNCTION_NAME.fullmatch(function)
+    return spelled["name"] if spelled else function

@@ -1,5 +1,6 @@
 """The sandbox's AWS: moto and a Lambda host behind one HTTP address on this machine."""
 
+import logging
 import os
 import time
 from collections import defaultdict
@@ -85,6 +86,8 @@ class AwsSandbox:
         """
         if not self._running.acquire(blocking=False):
             raise RuntimeError("one AwsSandbox at a time: moto keeps its state in this process")
+        # The interpreter logs every failed state as an error; without any handler that would go to stderr.
+        logging.getLogger("moto").addHandler(logging.NullHandler())
         moto_api_backend.reset()
         self._server = make_server(
             "127.0.0.1", 0, _Dispatcher(self.lambda_host), threaded=True, request_handler=_QuietRequestHandler

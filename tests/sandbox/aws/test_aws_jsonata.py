@@ -96,6 +96,22 @@ def test_times_are_the_sandboxs_and_spelled_as_aws_spells_them(run: Runner) -> N
     }
 
 
+def test_step_functions_own_functions(run: Runner) -> None:
+    output = {
+        "id": "{% $length($uuid()) %}",
+        "hash": "{% $hash('abc', 'MD5') %}",
+        "parsed": "{% $parse($states.input.text).a %}",
+        "range": "{% $range(0, 4, 2) %}",
+    }
+    execution = run({"Tell": {"Type": "Pass", "Output": output, "End": True}}, {"text": '{"a": [1, "b"]}'})
+    assert execution.output == {
+        "id": 36,
+        "hash": "900150983cd24fb0d6963f7d28e17f72",
+        "parsed": [1, "b"],
+        "range": [0, 2, 4],
+    }
+
+
 def test_arguments_output_and_assign_of_a_task(aws: AwsSandbox, run: Runner) -> None:
     aws.lambda_host.register_handler("double", lambda event, _: {"twice": event["number"] * 2})
     execution = run(

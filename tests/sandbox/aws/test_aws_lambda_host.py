@@ -28,11 +28,14 @@ def _call(aws: AwsSandbox, function: str, event: object = None) -> tuple[Any, st
 
 
 @pytest.mark.parametrize(
-    "spelling", ["echo", "echo:live", "{account}:function:echo", "{arn}", "{arn}:$LATEST"], ids=str
+    "spelling",
+    ["{name}", "{name}:live", "{account}:function:{name}", "{arn}", "{arn}:$LATEST"],
+    ids=str,
 )
 def test_a_function_is_found_by_every_spelling_of_its_name(aws: AwsSandbox, spelling: str) -> None:
-    aws.lambda_host.register_handler("echo", lambda event, _: event)
-    function = spelling.format(account=aws.account_id, arn=aws.lambda_host.arn("echo"))
+    name = "echo-function"
+    aws.lambda_host.register_handler(name, lambda event, _: event)
+    function = spelling.format(name=name, account=aws.account_id, arn=aws.lambda_host.arn(name))
     assert _call(aws, function, {"a": [1, None, "é"]}) == ({"a": [1, None, "é"]}, None)
 
 

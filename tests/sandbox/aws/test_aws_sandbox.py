@@ -1,8 +1,10 @@
+import contextlib
 import inspect
 import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
@@ -11,6 +13,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from sandbox.aws import AwsSandbox, create_resources
+from sandbox.aws.patching import Foreign, Patches
 from tests.sandbox.aws.conftest import ROLE, invoke
 
 _UNMODIFIED_PROGRAM = """
@@ -109,6 +112,31 @@ def _losers(attempt: Callable[[int], object]) -> list[str]:
 
     with ThreadPoolExecutor(max_workers=12) as pool:
         return [code for code in pool.map(lost_by, range(24)) if code]
+
+
+def test_two_requests_to_one_service_never_meet(aws: AwsSandbox) -> None:
+    create_resources(aws, lock_table="locks", audit_bucket="audit", secrets={})
+    dynamodb = aws.client("dynamodb")
+    meeting = threading.Barrier(2)
+    met: list[int] = []
+
+    def wrapper(original: Foreign) -> object:
+        def put_item(*args: Foreign, **fields: Foreign) -> object:
+            with contextlib.suppress(threading.BrokenBarrierError):
+                met.append(meeting.wait(timeout=0.1))
+            return original(*args, **fields)
+
+        return put_item
+
+    patches = Patches()
+    patches.wrap("moto.dynamodb.models:DynamoDBBackend.put_item", wrapper)
+    try:
+        assert (
+            _losers(lambda _: dynamodb.put_item(TableName="locks", Item={"credential_id": {"S": "a"}})) == []
+        )
+    finally:
+        patches.undo()
+    assert met == []
 
 
 def test_one_conditional_write_wins_a_race(aws: AwsSandbox) -> None:
