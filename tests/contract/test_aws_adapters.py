@@ -235,6 +235,17 @@ def test_the_state_machine_acquires_and_releases_as_the_lock_does() -> None:
     )
 
 
+def test_the_lock_is_read_consistently(lock: DynamoDbHarness) -> None:
+    asked: list[object] = []
+
+    def note(params: dict[str, object], **_event: object) -> None:
+        asked.append(params.get("ConsistentRead"))
+
+    lock.client.meta.events.register("before-parameter-build.dynamodb.GetItem", note)
+    lock.lock.read()
+    assert asked == [True]
+
+
 @pytest.mark.parametrize(
     "change",
     [

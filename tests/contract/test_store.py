@@ -199,10 +199,13 @@ def test_a_promoted_value_is_what_applications_read(world: StoreHarness, store: 
 
 
 def test_promoting_twice_is_promoting_once(world: StoreHarness, store: Store) -> None:
+    world.edit("app_user", text("app", "by-hand"))
+    before = store.read_current()
     stage_and_promote(store, 1)
     store.promote(1)
     world.rival().promote(1)
     assert store.serves(1)
+    assert store.version_of(0) == before.version
 
 
 def test_a_lower_generation_never_replaces_a_higher_one(world: StoreHarness, store: Store) -> None:
