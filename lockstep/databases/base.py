@@ -26,8 +26,9 @@ class Timeouts:
     Attributes:
         connect_seconds: For each address of the host.
         io_seconds: For each read or write, TLS included.
-        lock_seconds: For the advisory lock, and for any lock inside the server that a statement needs; less
-            than `io_seconds`, so that the server gives up first and nothing happens after we have left.
+        lock_seconds: For the advisory lock, and for any lock inside the server that a statement needs; at
+            least 1, since 0 may stand for ever, and less than `io_seconds`, so that the server gives up first
+            and nothing happens after we have left.
         idle_seconds: After which the server ends a silent admin session, and with it the advisory lock: a
             runner that was frozen or cut off blocks nobody for longer. Must outlast what the caller does
             between entering `exclusive` and its last statement.
@@ -39,8 +40,8 @@ class Timeouts:
     idle_seconds: int = 120
 
     def __post_init__(self) -> None:
-        if self.lock_seconds >= self.io_seconds:
-            raise ValueError("lock_seconds must be less than io_seconds")
+        if not 1 <= self.lock_seconds < self.io_seconds:
+            raise ValueError("lock_seconds: at least 1, and less than io_seconds")
 
 
 class Session(Protocol):

@@ -1,0 +1,334 @@
+"""What the drivers make of real servers: limits, rights, logs, and accounts that somebody has changed."""
+
+import re
+from contextlib import closing
+
+import pg8000.native  # type: ignore[import-untyped]  # it ships no types
+import pymysql
+import pytest
+
+from lockstep.databases import Timeouts
+from lockstep.errors import (
+    AccountLockedError,
+    AdminCredentialRejectedError,
+    AdvisoryLockBusyError,
+    DatabaseBusyError,
+    DatabaseRejectedError,
+    DatabaseUnreachableError,
+    PrivilegeMissingError,
+    UnknownUsernameError,
+    UnsupportedServerError,
+)
+from lockstep.model import Engine, Login
+from tests.contract.database_harness import (
+    ADMIN,
+    DATABASE,
+    SQL_WORLDS,
+    MariaDbHarness,
+    MySqlFamilyHarness,
+    MySqlHarness,
+    PlaintextPostgresHarness,
+    PostgresHarness,
+    SqlHarness,
+    fails,
+    login,
+)
+
+pytest_plugins = ["tests.contract.database_fixtures"]
+
+
+def worlds(*names: str) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("world", names, indirect=True)
+
+
+every_server = worlds(*SQL_WORLDS)
+each_engine = worlds("mariadb-dual", "mysql-dual", "postgresql")
+alternating = worlds("mariadb-alternating", "mysql-alternating", "postgresql", "postgresql-18-plaintext")
+
+
+def rotate(world: SqlHarness, current: Login | None, pending: Login) -> None:
+    with world.database.exclusive() as stager:
+        stager.stage(current=current, pending=pending)
+
+
+# Each way to be barred has its name
+
+
+@each_engine
+def test_too_many_connections(world: SqlHarness) -> None:
+    value = login(world, 1)
+    rotate(world, None, value)
+    with world.exhausted(value.username), fails(DatabaseBusyError):
+        world.database.accepts(value)
+
+
+@worlds("mariadb-dual", "mysql-dual")
+def test_an_expired_password(world: MySqlFamilyHarness) -> None:
+    value = login(world, 1)
+    rotate(world, None, value)
+    world.expire_password(value.username)
+    with fails(AccountLockedError):
+        world.database.accepts(value)
+
+
+@each_engine
+def test_an_account_that_may_not_use_the_database(
+    world: SqlHarness,
+) -> None:
+    value = login(world, 1)
+    rotate(world, None, value)
+    world.revoke_rights(value.username)
+    with fails(AccountLockedError):
+        world.database.accepts(value)
+
+
+@every_server
+def test_an_admin_without_rights(world: SqlHarness) -> None:
+    weak = world.powerless_admin()
+    with fails(PrivilegeMissingError), world.open(admin=lambda: weak).exclusive() as stager:
+        stager.stage(current=None, pending=login(world, 1))
+
+
+@each_engine
+def test_an_admin_that_is_locked(world: SqlHarness) -> None:
+    weak = world.powerless_admin()
+    world.lock_account(weak.username)
+    with fails(AdminCredentialRejectedError), world.open(admin=lambda: weak).exclusive():
+        pass
+
+
+@each_engine
+def test_an_account_that_was_never_made(world: SqlHarness) -> None:
+    world.drop_account(login(world, 1).username)
+    with fails(DatabaseRejectedError), world.database.exclusive() as stager:
+        stager.stage(current=None, pending=login(world, 1))
+
+
+@worlds("mariadb-dual")
+def test_a_read_only_mariadb(world: MariaDbHarness) -> None:
+    world.execute("SET GLOBAL read_only = ON")
+    try:
+        with fails(UnsupportedServerError), world.database.exclusive() as stager:
+            stager.stage(current=None, pending=login(world, 1))
+    finally:
+        world.execute("SET GLOBAL read_only = OFF")
+
+
+@worlds("postgresql")
+def test_a_read_only_postgresql(world: PostgresHarness) -> None:
+    weak = world.powerless_admin()
+    world.execute(f"ALTER ROLE {weak.username} SUPERUSER")
+    world.execute(f"ALTER ROLE {weak.username} SET default_transaction_read_only = on")
+    with fails(UnsupportedServerError), world.open(admin=lambda: weak).exclusive() as stager:
+        stager.stage(current=None, pending=login(world, 1))
+
+
+@worlds("mariadb-dual", "mariadb-alternating")
+def test_a_mariadb_that_takes_no_verifiers(world: MariaDbHarness) -> None:
+    """`strict_password_validation`, on by default, has an effect once a validation plugin is there."""
+    world.execute("INSTALL SONAME 'simple_password_check'")
+    try:
+        with fails(UnsupportedServerError), world.database.exclusive() as stager:
+            stager.stage(current=None, pending=login(world, 1))
+    finally:
+        world.execute("UNINSTALL SONAME 'simple_password_check'")
+
+
+@worlds("mariadb-dual")
+def test_an_account_with_a_plugin_that_the_client_lacks(world: MariaDbHarness) -> None:
+    username = login(world, 1).username
+    world.execute(
+        "INSTALL SONAME 'auth_ed25519'",
+        f"ALTER USER {username}@'%' IDENTIFIED VIA ed25519 USING PASSWORD('x')",
+    )
+    try:
+        with fails(UnsupportedServerError):
+            world.database.accepts(login(world, 1))
+    finally:
+        world.execute("UNINSTALL SONAME 'auth_ed25519'")
+    rotate(world, None, login(world, 1))
+    assert world.database.accepts(login(world, 1))
+
+
+@worlds("mariadb-dual", "mysql-dual")
+def test_a_plan_that_names_the_wrong_engine(world: SqlHarness) -> None:
+    other = {Engine.MARIADB: Engine.MYSQL, Engine.MYSQL: Engine.MARIADB}[world.engine]
+    server = world.server.model_copy(update={"engine": other})
+    with fails(UnsupportedServerError), world.open(server=server).exclusive():
+        pass
+
+
+@worlds("mysql-dual")
+def test_a_mysql_that_is_too_old(world: MySqlHarness) -> None:
+    settings = world.sandbox.settings
+    usual, settings.version = settings.version, "8.0.13"
+    try:
+        with fails(UnsupportedServerError), world.database.exclusive():
+            pass
+    finally:
+        settings.version = usual
+
+
+# Whose accounts are touched
+
+
+@every_server
+def test_no_account_but_the_credentials_own(world: SqlHarness) -> None:
+    mine = login(world, 1)
+    stranger = Login(ADMIN.username, mine.password)
+    with world.database.exclusive() as stager:
+        for current, pending in ((None, stranger), (stranger, mine)):
+            with fails(UnknownUsernameError):
+                stager.stage(current=current, pending=pending)
+        for drop, keep in ((mine, stranger), (stranger, mine)):
+            with fails(UnknownUsernameError):
+                stager.retire(drop=drop, keep=keep)
+
+
+@alternating
+def test_the_account_of_current_is_never_touched(
+    world: SqlHarness,
+) -> None:
+    current, pending = login(world, 1), login(world, 2)
+    rotate(world, None, current)
+    before = world.verifier_of(current.username)
+    with world.database.exclusive() as stager:
+        stager.stage(current=current, pending=pending)
+        with fails(UnknownUsernameError):
+            stager.stage(current=current, pending=login(world, 3))
+        stager.stage(current=current, pending=current)
+        stager.retire(drop=pending, keep=current)
+        stager.retire(drop=login(world, 3), keep=current)
+    assert world.verifier_of(current.username) == before
+
+
+@every_server
+def test_provisioning_again_changes_no_password(world: SqlHarness) -> None:
+    rotate(world, None, login(world, 1))
+    world.provision()
+    assert world.database.accepts(login(world, 1))
+    rotate(world, login(world, 1), login(world, 2))
+
+
+@worlds("mariadb-dual", "mariadb-alternating", "mysql-dual", "mysql-alternating")
+def test_the_admin_cannot_read_the_applications_data(world: MySqlFamilyHarness) -> None:
+    if isinstance(world, MariaDbHarness):
+        world.execute(f"CREATE TABLE IF NOT EXISTS {DATABASE}.orders (id INT)")
+    connection = pymysql.connect(
+        host="localhost",
+        port=world.sandbox.port,
+        user=ADMIN.username,
+        password=ADMIN.password.reveal(),
+        ssl_ca=str(world.sandbox.ca_file),
+    )
+    with closing(connection), pytest.raises(pymysql.err.OperationalError, match=r"1044"):
+        connection.select_db(DATABASE)
+
+
+@worlds("postgresql-18-plaintext")
+def test_since_postgresql_16_the_admin_reaches_only_what_it_was_granted(
+    world: PlaintextPostgresHarness,
+) -> None:
+    stranger = world.powerless_admin().username
+    with postgres_session(world, ADMIN) as session:
+        for statement in (
+            f"ALTER ROLE {stranger} PASSWORD 'x'",
+            f"SET ROLE {world.credential.usernames[0]}",
+            f"SET ROLE {world.credential.owner}",
+        ):
+            with pytest.raises(pg8000.native.DatabaseError, match="42501"):
+                session.run(statement)
+
+
+def postgres_session(world: PostgresHarness, who: Login) -> pg8000.native.Connection:
+    return pg8000.native.Connection(
+        who.username,
+        host="localhost",
+        port=world.sandbox.port,
+        database=DATABASE,
+        password=who.password.reveal(),
+        ssl_context=None if world.sandbox.ca_file else False,
+    )
+
+
+@worlds("postgresql", "postgresql-18-plaintext")
+def test_what_one_login_makes_the_other_may_alter(world: PostgresHarness) -> None:
+    """The breakage of alternating users: objects that belong to the login which made them."""
+    first, second = login(world, 1), login(world, 2)
+    table = f"orders_{world.credential.username}"
+    rotate(world, None, first)
+    with postgres_session(world, first) as session:
+        session.run(f"CREATE TABLE {table} (id int)")
+    rotate(world, first, second)
+    with postgres_session(world, second) as session:
+        session.run(f"ALTER TABLE {table} ADD COLUMN amount numeric")
+        session.run(f"INSERT INTO {table} VALUES (1, 2)")  # noqa: S608
+        owner = session.run(f"SELECT tableowner FROM pg_tables WHERE tablename = '{table}'")  # noqa: S608
+        assert owner == [[world.credential.owner]]
+        session.run(f"DROP TABLE {table}")
+
+
+@worlds("mariadb-dual", "mariadb-alternating")
+def test_a_mariadb_account_keeps_its_other_options(world: MariaDbHarness) -> None:
+    username = login(world, 2).username
+    world.execute(f"ALTER USER {username}@'%' WITH MAX_USER_CONNECTIONS 7")
+    rotate(world, None, login(world, 1))
+    rotate(world, login(world, 1), login(world, 2))
+    ((made,),) = world.execute(f"SHOW CREATE USER {username}@'%'")
+    assert "REQUIRE SSL" in made
+    assert "MAX_USER_CONNECTIONS 7" in made
+
+
+# Where passwords may not stand
+
+
+@worlds("mariadb-dual", "mariadb-alternating", "mysql-dual", "mysql-alternating", "postgresql")
+def test_no_log_of_the_server_holds_a_password(world: SqlHarness) -> None:
+    for generation in range(1, 5):
+        rotate(world, login(world, generation - 1) if generation > 1 else None, login(world, generation))
+    with world.database.exclusive() as stager:
+        stager.retire(drop=login(world, 3), keep=login(world, 4))
+    log = world.sandbox.general_log_text()
+    assert len(re.findall(rf"ALTER (?:USER|ROLE) ['\"]{world.credential.username}", log)) >= 5
+    assert not re.search(r"Gen\d", log)
+    assert "pass-1" not in log
+
+
+# Waits are bounded on both sides
+
+
+@each_engine
+def test_a_runner_that_falls_silent_loses_the_lock(world: SqlHarness) -> None:
+    frozen = world.open(timeouts=Timeouts(lock_seconds=1, idle_seconds=1))
+    current, pending = login(world, 1), login(world, 2)
+    rotate(world, None, current)
+    with fails(DatabaseUnreachableError), frozen.exclusive() as stager:
+        for _ in range(30):
+            try:
+                rotate(world, current, pending)
+                break
+            except AdvisoryLockBusyError:
+                continue
+        stager.stage(current=current, pending=login(world, 4))
+    assert [world.database.accepts(login(world, g)) for g in (1, 2, 4)] == [True, True, False]
+
+
+@worlds("mysql-dual")
+def test_a_statement_that_takes_effect_late_keeps_the_lock_until_then(world: MySqlHarness) -> None:
+    current, late, pending = login(world, 1), login(world, 2), login(world, 4)
+    rotate(world, None, current)
+    hasty = world.open(timeouts=Timeouts(io_seconds=1.1, lock_seconds=1))
+    hold = world.sandbox.hold("ALTER USER")
+    with fails(DatabaseUnreachableError), hasty.exclusive() as stager:
+        stager.stage(current=current, pending=late)
+    with fails(AdvisoryLockBusyError):
+        rotate(world, current, pending)
+    hold.release()
+    rotate(world, current, pending)
+    assert [world.database.accepts(login(world, g)) for g in (1, 2, 4)] == [True, False, True]
+
+
+def test_bounds_must_let_the_server_give_up_first() -> None:
+    for lock_seconds in (0, 10):
+        with pytest.raises(ValueError, match="lock_seconds"):
+            Timeouts(lock_seconds=lock_seconds, io_seconds=10)

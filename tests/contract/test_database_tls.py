@@ -1,0 +1,232 @@
+"""A password goes to nobody but the server that the plan names, and an outage is never taken for an attack."""
+
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from lockstep.databases import open_database
+from lockstep.errors import DatabaseBusyError, DatabaseUnreachableError, LockstepError, TlsVerificationError
+from lockstep.model import Engine, Login, SecretStr, Strategy
+from lockstep.plan import DatabaseServer
+from lockstep.ports import Database
+from sandbox.databases import CertificateAuthority, MariaDbServer, PgserverServer, PostgresServer
+from sandbox.mysql_fake import MySqlFake
+from tests.contract.database_harness import (
+    ADMIN,
+    DATABASE,
+    HASTY,
+    MariaDbHarness,
+    MySqlHarness,
+    SqlHarness,
+    fails,
+    login,
+    make_credential,
+)
+
+pytest_plugins = ["tests.contract.database_fixtures"]
+
+each_engine = pytest.mark.parametrize("world", ["mariadb-dual", "mysql-dual", "postgresql"], indirect=True)
+
+
+class PlaintextMariaDbHarness(MariaDbHarness):
+    plaintext = True
+
+
+LOGIN = Login("nobody", SecretStr("nothing"))
+
+
+def database_at(port: int, engine: Engine, ca_file: Path, host: str = "localhost") -> Database:
+    document = {
+        "name": "main",
+        "engine": engine,
+        "host": host,
+        "port": port,
+        "dbname": "app_db",
+        "tls": {"ca_file": ca_file},
+        "admin_secret": "admin",
+    }
+    server = DatabaseServer.model_validate(document)
+    credential = make_credential(Strategy.ALTERNATING_USERS)
+    return open_database(server, credential, lambda: ADMIN, timeouts=HASTY)
+
+
+def require_failure(database: Database, kind: type[LockstepError]) -> None:
+    with fails(kind):
+        database.accepts(LOGIN)
+    with fails(kind), database.exclusive():
+        pass
+
+
+# Real servers
+
+
+@each_engine
+def test_a_certificate_for_another_name_is_refused(world: SqlHarness) -> None:
+    require_failure(world.open(server=world.planned(host="127.0.0.1")), TlsVerificationError)
+
+
+@each_engine
+def test_a_certificate_of_another_authority_is_refused(world: SqlHarness, tmp_path: Path) -> None:
+    other = CertificateAuthority(tmp_path)
+    require_failure(world.open(server=world.planned(ca_file=other.ca_file)), TlsVerificationError)
+
+
+@each_engine
+def test_a_ca_file_that_is_none_is_told_at_once(world: SqlHarness, tmp_path: Path) -> None:
+    for content in (None, "no certificate"):
+        if content:
+            (tmp_path / "ca.pem").write_text(content)
+        with fails(TlsVerificationError):
+            world.open(server=world.planned(ca_file=tmp_path / "ca.pem"))
+
+
+def test_an_expired_certificate_is_refused(authority: CertificateAuthority) -> None:
+    expired = authority.issue_expired("localhost")
+    with (
+        MariaDbServer(authority=authority, certificate=expired) as mariadb,
+        PostgresServer(authority=authority, certificate=expired) as postgres,
+        MySqlFake(expired.chain_file, expired.key_file, ca_file=authority.ca_file) as mysql,
+    ):
+        for server, engine in (
+            (mariadb, Engine.MARIADB),
+            (postgres, Engine.POSTGRESQL),
+            (mysql, Engine.MYSQL),
+        ):
+            require_failure(database_at(server.port, engine, authority.ca_file), TlsVerificationError)
+
+
+def test_a_server_without_tls_gets_no_password(
+    authority: CertificateAuthority, pgserver_server: PgserverServer
+) -> None:
+    require_failure(
+        database_at(pgserver_server.port, Engine.POSTGRESQL, authority.ca_file), TlsVerificationError
+    )
+    settings = {"require_secure_transport": "OFF", "ssl": "OFF"}
+    with MariaDbServer(authority=authority, settings=settings, general_log=True) as mariadb:
+        require_failure(database_at(mariadb.port, Engine.MARIADB, authority.ca_file), TlsVerificationError)
+        assert "nobody" not in mariadb.general_log_text()
+
+
+@pytest.mark.parametrize("world", ["mysql-dual"], indirect=True)
+def test_a_hidden_tls_offer_is_no_reason_to_do_without(world: MySqlHarness) -> None:
+    world.sandbox.settings.offers_tls = False
+    before = world.sandbox.general_log_text()
+    try:
+        require_failure(world.database, TlsVerificationError)
+    finally:
+        world.sandbox.settings.offers_tls = True
+    assert "Connect" not in world.sandbox.general_log_text().removeprefix(before)
+
+
+def test_plaintext_is_what_the_plan_says_in_as_many_words(authority: CertificateAuthority) -> None:
+    settings = {"require_secure_transport": "OFF"}
+    with MariaDbServer(authority=authority, settings=settings, general_log=True) as mariadb:
+        mariadb.execute_as_superuser(f"CREATE DATABASE {DATABASE}")
+        world = PlaintextMariaDbHarness(mariadb, Strategy.DUAL_PASSWORD)
+        assert world.database.plaintext
+        with world.database.exclusive() as stager:
+            stager.stage(current=None, pending=login(world, 1))
+        assert world.database.accepts(login(world, 1))
+        assert (
+            f"{world.credential.username}@127.0.0.1 on {DATABASE} using TCP/IP" in mariadb.general_log_text()
+        )
+        mariadb.execute_as_superuser("SET GLOBAL require_secure_transport = ON")
+        require_failure(world.database, TlsVerificationError)
+
+
+# Peers that are none
+
+
+@contextmanager
+def peer(answer: Callable[[socket.socket], None]) -> Iterator[int]:
+    """Somebody who listens on a port, answers each connection, and hangs up."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                with connection:
+                    answer(connection)
+
+    thread = Thread(target=serve)
+    thread.start()
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        with suppress(OSError):
+            listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        thread.join(10)
+
+
+def mysql_error(number: int) -> bytes:
+    payload = b"\xff" + number.to_bytes(2, "little") + b"#HY000made up"
+    return len(payload).to_bytes(3, "little") + b"\0" + payload
+
+
+@pytest.mark.parametrize(
+    ("first_packet", "kind"),
+    [
+        # Anybody on the way could say so, and a password would count as dead.
+        (mysql_error(1045), TlsVerificationError),
+        (mysql_error(1040), DatabaseBusyError),
+        (mysql_error(1053), DatabaseUnreachableError),
+        (b"", DatabaseUnreachableError),
+        (b"\x4a\0\0", DatabaseUnreachableError),
+    ],
+)
+@pytest.mark.parametrize("engine", [Engine.MARIADB, Engine.MYSQL])
+def test_what_a_mysql_peer_says_before_tls(
+    authority: CertificateAuthority, engine: Engine, first_packet: bytes, kind: type[LockstepError]
+) -> None:
+    with peer(lambda connection: connection.sendall(first_packet)) as port:
+        require_failure(database_at(port, engine, authority.ca_file), kind)
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (b"N", TlsVerificationError),
+        (b"E", TlsVerificationError),
+        (b"", DatabaseUnreachableError),
+        (b"S", DatabaseUnreachableError),
+        (b"Snonsense in place of a handshake", TlsVerificationError),
+    ],
+)
+def test_what_a_postgresql_peer_says_before_tls(
+    authority: CertificateAuthority, answer: bytes, kind: type[LockstepError]
+) -> None:
+    def reply(connection: socket.socket) -> None:
+        connection.recv(8)
+        connection.sendall(answer)
+
+    with peer(reply) as port:
+        require_failure(database_at(port, Engine.POSTGRESQL, authority.ca_file), kind)
+
+
+@pytest.mark.parametrize("world", ["mariadb-dual"], indirect=True)
+def test_a_mysql_handshake_that_is_cut_short_is_an_outage(
+    world: SqlHarness, authority: CertificateAuthority
+) -> None:
+    with socket.create_connection(("127.0.0.1", world.sandbox.port)) as real:
+        greeting = real.recv(1024)
+
+    def greet(connection: socket.socket) -> None:
+        connection.sendall(greeting)
+        connection.recv(36)
+
+    with peer(greet) as port:
+        require_failure(database_at(port, Engine.MARIADB, authority.ca_file), DatabaseUnreachableError)
+
+
+@pytest.mark.parametrize("engine", Engine)
+def test_nobody_is_there(authority: CertificateAuthority, engine: Engine) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    require_failure(database_at(port, engine, authority.ca_file), DatabaseUnreachableError)
+    require_failure(database_at(port, engine, authority.ca_file, "nowhere.invalid"), DatabaseUnreachableError)
