@@ -5,7 +5,7 @@ server, whose order of checks is kept: it decides which of several errors a clie
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sandbox.mysql_fake import auth
 from sandbox.mysql_fake.errors import (
@@ -31,37 +31,64 @@ from sandbox.mysql_fake.statements import (
 )
 
 
+@dataclass(frozen=True)
+class Credentials:
+    """What an account's clients must know.
+
+    Attributes:
+        plugin: How they show it.
+        primary: The verifier of the password; empty for the empty password.
+        secondary: The verifier that RETAIN CURRENT PASSWORD kept.
+    """
+
+    plugin: str
+    primary: bytes = field(repr=False)
+    secondary: bytes | None = field(default=None, repr=False)
+
+    @property
+    def verifiers(self) -> tuple[bytes, ...]:
+        """Those that log in, primary first."""
+        return (self.primary,) if self.secondary is None else (self.primary, self.secondary)
+
+    def verifier_of(self, password: bytes) -> bytes | None:
+        """The verifier that a password satisfies; None for a wrong one."""
+        return next((v for v in self.verifiers if auth.matches(self.plugin, v, password)), None)
+
+
 @dataclass
 class Account:
     """A row of mysql.user.
 
     Attributes:
-        primary: The verifier of the password; empty for the empty password.
-        secondary: The verifier that RETAIN CURRENT PASSWORD kept.
+        credentials: Replaced as a whole, so that a login never meets a change half done.
         privileges: What is granted, by level.
     """
 
     name: AccountName
-    plugin: str
-    primary: bytes = field(repr=False)
-    secondary: bytes | None = field(default=None, repr=False)
+    credentials: Credentials
     require_tls: bool = False
     locked: bool = False
     password_expired: bool = False
     privileges: dict[Level, set[str]] = field(default_factory=dict)
 
     @property
-    def verifiers(self) -> tuple[bytes, ...]:
-        """Those that log in."""
-        return (self.primary,) if self.secondary is None else (self.primary, self.secondary)
+    def plugin(self) -> str:
+        """See `Credentials`."""
+        return self.credentials.plugin
 
-    def verifier_of(self, password: bytes) -> bytes | None:
-        """The verifier that a password satisfies, primary before secondary; None for a wrong one."""
-        return next((v for v in self.verifiers if auth.matches(self.plugin, v, password)), None)
+    @property
+    def primary(self) -> bytes:
+        """See `Credentials`."""
+        return self.credentials.primary
+
+    @property
+    def secondary(self) -> bytes | None:
+        """See `Credentials`."""
+        return self.credentials.secondary
 
     def accepts(self, password: str) -> bool:
         """Whether this password logs in, as far as it alone decides."""
-        return self.verifier_of(password.encode()) is not None
+        return self.credentials.verifier_of(password.encode()) is not None
 
     def has_privilege(self, privilege: str, level: Level = EVERYTHING) -> bool:
         """Whether it is granted for the level, or for one that contains it."""
@@ -123,7 +150,7 @@ class Accounts:
             if statement.if_not_exists:
                 return False
             raise MySqlError(USER_OPERATION_FAILED, "CREATE USER", *name)
-        account = Account(name, plugin, primary)
+        account = Account(name, Credentials(plugin, primary))
         account.change(statement.options)
         self._by_name[name] = account
         return True
@@ -152,11 +179,11 @@ class Accounts:
             if not primary:
                 raise MySqlError(RETAINED_FOR_EMPTY_PASSWORD, *name)
             secondary = account.primary
-        if primary is not None:
-            account.plugin, account.primary = plugin, primary
+        if primary is None:
+            account.credentials = replace(account.credentials, secondary=secondary)
+        else:
+            account.credentials = Credentials(plugin, primary, secondary if primary else None)
             account.password_expired = account.password_expired and not primary
-            secondary = secondary if primary else None
-        account.secondary = secondary
         account.change(statement.options)
         return account
 

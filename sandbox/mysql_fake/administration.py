@@ -104,7 +104,7 @@ class Administration:
         self._protect_system_user(session, name)
 
         before = self._state.accounts.find(name)
-        old_verifiers = before.verifiers if before else ()
+        old_verifiers = before.credentials.verifiers if before else ()
         account = self._state.accounts.alter(statement, name, session_user=session.account.user)
         if account is None:
             session.warnings.append(("Note", MySqlError(USER_MISSING, *name)))
@@ -119,7 +119,7 @@ class Administration:
         self._protect_system_user(session, statement.account)
         account = self._state.accounts.drop(statement.account)
         if account is not None:
-            self._state.fast_digests.forget(account.verifiers)
+            self._state.fast_digests.forget(account.credentials.verifiers)
         elif statement.if_exists:
             session.warnings.append(("Note", MySqlError(USER_MISSING, *statement.account)))
         else:

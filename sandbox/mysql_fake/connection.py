@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from socket import SHUT_RDWR, socket
 
 from sandbox.mysql_fake import auth, wire
-from sandbox.mysql_fake.accounts import Account
+from sandbox.mysql_fake.accounts import Account, Credentials
 from sandbox.mysql_fake.engine import Engine
 from sandbox.mysql_fake.errors import (
     ACCESS_DENIED,
@@ -154,7 +154,7 @@ class Connection:
 
         with self._state.turn():
             account = self._state.accounts.for_login(hello.user, self._host)
-        proof = self._prove(account, hello, nonce)
+        proof = self._prove(account.credentials if account else None, hello, nonce)
         denied = MySqlError(ACCESS_DENIED, hello.user, self._host, "YES" if proof.password_used else "NO")
         if account is None or not proof.ok:
             raise denied
@@ -174,36 +174,34 @@ class Connection:
                 raise MySqlError(TOO_MANY_CONNECTIONS)
         return session, hello
 
-    def _prove(self, account: Account | None, hello: ClientHello, nonce: bytes) -> _Proof:
+    def _prove(self, known: Credentials | None, hello: ClientHello, nonce: bytes) -> _Proof:
         """Goes through the account's plugin; an unknown user meets the same questions as a wrong password."""
-        plugin = account.plugin if account else auth.CACHING_SHA2
+        plugin = known.plugin if known else auth.CACHING_SHA2
         answer = hello.auth_data
         if hello.plugin != plugin:
             nonce = self._new_nonce()
             self._write(wire.auth_switch(plugin, nonce))
             answer = self._stream.read()
-        verifiers = account.verifiers if account else ()
         # Some clients say "no password" by a lone NUL.
-        password_used = answer not in {b"", b"\0"}
-        if not password_used:
-            return _Proof(ok=bool(account) and b"" in verifiers, password_used=False)
-        if plugin == auth.NATIVE:
-            ok = any(auth.native_matches(verifier, nonce, answer) for verifier in verifiers)
+        if answer in {b"", b"\0"}:
+            return _Proof(ok=known is not None and not known.primary, password_used=False)
+        if known and plugin == auth.NATIVE:
+            ok = any(auth.native_matches(verifier, nonce, answer) for verifier in known.verifiers)
             return _Proof(ok, password_used=True)
-        return _Proof(self._prove_sha2(account, nonce, answer), password_used=True)
+        return _Proof(self._prove_sha2(known, nonce, answer), password_used=True)
 
-    def _prove_sha2(self, account: Account | None, nonce: bytes, scramble: bytes) -> bool:
+    def _prove_sha2(self, known: Credentials | None, nonce: bytes, scramble: bytes) -> bool:
         digests = self._state.fast_digests
-        if account and any(digests.proves(verifier, nonce, scramble) for verifier in account.verifiers):
+        if known and any(digests.proves(verifier, nonce, scramble) for verifier in known.verifiers):
             self._write(wire.auth_more(_FAST_AUTH_OK))
             return True
         self._write(wire.auth_more(_FULL_AUTH))
         answer = self._stream.read()
         # Without TLS the client may ask for an RSA key to hide the password; this server has none.
-        if account is None or not self._is_secure:
+        if known is None or not self._is_secure:
             return False
         password = answer.removesuffix(b"\0")
-        verifier = account.verifier_of(password)
+        verifier = known.verifier_of(password)
         if verifier is not None:
             digests.remember(verifier, password)
         return verifier is not None

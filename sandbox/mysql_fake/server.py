@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Self
 import pymysql
 
 from sandbox.mysql_fake import auth
-from sandbox.mysql_fake.accounts import Account, Accounts
+from sandbox.mysql_fake.accounts import Account, Accounts, Credentials
 from sandbox.mysql_fake.connection import Connection
 from sandbox.mysql_fake.faults import Fault, Hold, Moment
 from sandbox.mysql_fake.privileges import DYNAMIC_PRIVILEGES, STATIC_PRIVILEGES
@@ -69,10 +69,9 @@ class MySqlFake:
         self._state = ServerState(self.settings, self.now, self.random_bytes)
         verifier = auth.make_verifier(auth.CACHING_SHA2, self.superuser_password.encode(), self.random_bytes)
         everything = set(STATIC_PRIVILEGES | DYNAMIC_PRIVILEGES)
+        credentials = Credentials(auth.CACHING_SHA2, verifier)
         self.accounts.add(
-            Account(
-                AccountName(self.superuser), auth.CACHING_SHA2, verifier, privileges={EVERYTHING: everything}
-            )
+            Account(AccountName(self.superuser), credentials, privileges={EVERYTHING: everything})
         )
 
     @property

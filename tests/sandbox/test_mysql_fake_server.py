@@ -356,3 +356,17 @@ def test_provisioning_may_be_run_again(case: MySqlCase) -> None:
     case.server.execute_as_superuser(PROVISIONING)
     assert case.accepted("one") == ["one"]
     assert case.server.execute_as_superuser("SELECT DATABASE()", database="appdb") == [("appdb",)]
+
+
+def test_nobody_is_locked_out_for_an_instant(case: MySqlCase, background: Callable[..., Future[Any]]) -> None:
+    """A change of passwords is seen whole or not at all, also by a login under way."""
+
+    def log_in_all_the_while() -> list[int | None]:
+        return [case.login_error("one") for _ in range(60)]
+
+    clients = [background(log_in_all_the_while) for _ in range(2)]
+    rotator = case.rotator()
+    while not all(client.done() for client in clients):
+        run(rotator, RETAIN, "two")
+        run(rotator, "ALTER USER app_user IDENTIFIED BY 'one' RETAIN CURRENT PASSWORD")
+    assert [error for client in clients for error in client.result() if error] == []
