@@ -21,9 +21,9 @@ from lockstep.audit.verify import Verification, verify
 from lockstep.client import CredentialClient, aws_source
 from sandbox.applications import Application, Applications
 from sandbox.aws import Execution
-from sandbox.databases import CertificateAuthority, DatabaseServer, MariaDbServer, PostgresServer, available
+from sandbox.databases import CertificateAuthority, MariaDbServer, PostgresServer, available
 from sandbox.timeline import CALLS, duration_ms, spans
-from sandbox.world import CredentialSpec, World, default_servers, running_world
+from sandbox.world import CredentialSpec, Server, World, default_servers, running_world
 
 ROTATIONS_EACH = 4
 CACHE_SECONDS = 5.0
@@ -64,7 +64,7 @@ def main() -> int:
     return _report(story, applications, chains, seconds=time.monotonic() - began)
 
 
-def _say_what_is_missing(servers: dict[str, DatabaseServer]) -> None:
+def _say_what_is_missing(servers: dict[str, Server]) -> None:
     there = available()
     for kind in (MariaDbServer, PostgresServer):
         if not there[kind]:
@@ -79,7 +79,7 @@ def _say_what_is_missing(servers: dict[str, DatabaseServer]) -> None:
         sys.exit(2)
 
 
-def _credentials(servers: dict[str, DatabaseServer]) -> list[CredentialSpec]:
+def _credentials(servers: dict[str, Server]) -> list[CredentialSpec]:
     found = []
     if "orders" in servers:
         found.append(
@@ -130,7 +130,9 @@ def _rotate(world: World) -> tuple[Story, Applications]:
     ):
         for _ in range(ROTATIONS_EACH):
             for credential in world.plan.credentials:
-                story.add(credential.id, _forced_rotation(world, credential.id), expected="rotated")
+                execution = _forced_rotation(world, credential.id)
+                story.add(credential.id, execution, expected="rotated")
+                _say(credential.id, execution)
         # The applications go on for longer than they keep a value.
         time.sleep(CACHE_SECONDS + 1)
     return story, applications
@@ -145,6 +147,15 @@ def _forced_rotation(world: World, credential_id: str) -> Execution:
         if not skipped or time.monotonic() > deadline:
             return execution
         time.sleep(0.5)
+
+
+def _say(credential_id: str, execution: Execution) -> None:
+    if not console.is_terminal:  # Where nobody sees the live screen, a line tells of the progress.
+        output = execution.output or {"outcome": execution.error}
+        console.print(
+            f"{credential_id}: {output['outcome']} {output.get('generation', '')}, {duration_ms(execution)} ms",
+            highlight=False,
+        )
 
 
 def _screen(story: Story, applications: Applications) -> Group:
@@ -191,6 +202,7 @@ def _verify(world: World) -> dict[str, list[Verification]]:
 def _report(
     story: Story, applications: Applications, chains: dict[str, list[Verification]], *, seconds: float
 ) -> int:
+    console.print()
     for credential_id, verifications in chains.items():
         for v in verifications:
             verdict = "[green]verified[/]" if v.verified else f"[red]{'; '.join(v.problems)}[/]"

@@ -33,6 +33,7 @@ from sandbox.databases import (
     available,
     running,
 )
+from sandbox.mysql_fake import MySqlFake
 
 ROOT = Path(__file__).resolve().parent.parent
 DBNAME = "app"
@@ -46,6 +47,8 @@ FUNCTIONS = {
 }
 FUNCTION_TIMEOUT_SECONDS = 60.0
 PLACEHOLDER = json.dumps({"placeholder": True})
+
+Server = DatabaseServer | MySqlFake
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +81,7 @@ class World:
     plan: Plan
     plan_file: Path
     aws: AwsSandbox
-    servers: Mapping[str, DatabaseServer]
+    servers: Mapping[str, Server]
     machine_arn: str
     mac_key_arn: str
 
@@ -119,7 +122,7 @@ class World:
 @contextmanager
 def running_world(
     credentials: Sequence[CredentialSpec],
-    servers: Mapping[str, DatabaseServer],
+    servers: Mapping[str, Server],
     *,
     folder: Path | None = None,
     aws: AwsSandbox | None = None,
@@ -201,7 +204,7 @@ def environment(variables: Mapping[str, str]) -> Iterator[None]:
 def provision(
     plan: Plan,
     credential: Credential,
-    servers: Mapping[str, DatabaseServer],
+    servers: Mapping[str, Server],
     rotators: Mapping[str, Login],
 ) -> None:
     """Run what `lockstep plan sql` prints, on every database of the credential."""
@@ -213,7 +216,7 @@ def provision(
 
 
 def _plan_document(
-    credentials: Sequence[CredentialSpec], servers: Mapping[str, DatabaseServer], *, region: str, mac_key: str
+    credentials: Sequence[CredentialSpec], servers: Mapping[str, Server], *, region: str, mac_key: str
 ) -> dict[str, Any]:
     return {
         "version": 1,
@@ -235,7 +238,7 @@ def _plan_document(
     }
 
 
-def _database(name: str, server: DatabaseServer) -> dict[str, Any]:
+def _database(name: str, server: Server) -> dict[str, Any]:
     how = {"tls": {"ca_file": str(server.ca_file)}} if server.ca_file else {"plaintext": PLAINTEXT_CONSENT}
     return {
         "name": name,
@@ -248,12 +251,12 @@ def _database(name: str, server: DatabaseServer) -> dict[str, Any]:
     }
 
 
-def engine_of(server: DatabaseServer) -> Engine:
+def engine_of(server: Server) -> Engine:
     """How the plan calls a server."""
-    return Engine.MARIADB if server.product == "MariaDB" else Engine.POSTGRESQL
+    return Engine(server.product.lower())
 
 
-def _make_database(server: DatabaseServer) -> None:
+def _make_database(server: Server) -> None:
     server.execute_as_superuser(f"CREATE DATABASE {DBNAME}")
 
 
@@ -266,7 +269,7 @@ def _secret_text(login: Login) -> str:
 
 
 def _make_secrets(
-    aws: AwsSandbox, credential: Credential, servers: Mapping[str, DatabaseServer], *, taken_over: bool
+    aws: AwsSandbox, credential: Credential, servers: Mapping[str, Server], *, taken_over: bool
 ) -> None:
     names = credential.secret_names
     text = PLACEHOLDER
@@ -280,7 +283,7 @@ def _make_secrets(
     client.create_secret(Name=names.connection_blob, SecretString=PLACEHOLDER)
 
 
-def set_password(server: DatabaseServer, login: Login) -> None:
+def set_password(server: Server, login: Login) -> None:
     """Set an account's password by hand, as an administrator would."""
     password = login.password.reveal()
     if engine_of(server) is Engine.POSTGRESQL:
@@ -289,10 +292,10 @@ def set_password(server: DatabaseServer, login: Login) -> None:
         server.execute_as_superuser(f"ALTER USER '{login.username}'@'%' IDENTIFIED BY '{password}'")
 
 
-def default_servers(authority: CertificateAuthority) -> dict[str, DatabaseServer]:
+def default_servers(authority: CertificateAuthority) -> dict[str, Server]:
     """The servers that this machine can start: MariaDB as `orders`, PostgreSQL as `ledger`."""
     there = available()
-    servers: dict[str, DatabaseServer] = {}
+    servers: dict[str, Server] = {}
     if there[MariaDbServer]:
         servers["orders"] = MariaDbServer(authority=authority)
     if there[PostgresServer]:

@@ -7,6 +7,7 @@ own, and ends with that process, however that ends.
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from typing import Protocol
 
 from sandbox.databases import mariadb, pgserver, postgresql
 from sandbox.databases.mariadb import MariaDbServer
@@ -24,6 +25,7 @@ __all__ = [
     "PgserverServer",
     "PostgresServer",
     "ServerStartError",
+    "Startable",
     "available",
     "running",
 ]
@@ -38,8 +40,18 @@ def available() -> dict[type[DatabaseServer], Availability]:
     }
 
 
+class Startable(Protocol):
+    """A server, real or fake."""
+
+    def start(self) -> None:
+        """Start it, and wait until it takes logins."""
+
+    def close(self) -> None:
+        """Stop it, and forget its data."""
+
+
 @contextmanager
-def running(*servers: DatabaseServer) -> Iterator[None]:
+def running(*servers: Startable) -> Iterator[None]:
     """Starts servers side by side; all of them run inside, none of them does afterwards.
 
     Raises:

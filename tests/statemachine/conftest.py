@@ -1,0 +1,160 @@
+"""One sandbox for all tests of the deployed state machine; each test takes fresh credentials from its plan."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from lockstep import wiring
+from lockstep.audit.chain import Entry
+from lockstep.audit.verify import verify
+from lockstep.model import Login
+from lockstep.plan import Credential
+from sandbox.aws import AwsSandbox, Execution
+from sandbox.databases import CertificateAuthority, MariaDbServer, PostgresServer
+from sandbox.mysql_fake import MySqlFake
+from sandbox.world import CredentialSpec, World, running_world
+
+EACH = 14
+"""Credentials of each kind that the plan holds for tests to take."""
+
+
+@dataclass
+class Case:
+    """A credential of the world, for one test."""
+
+    world: World
+    credential: Credential
+
+    def rotate(self, **more: object) -> Execution:
+        """Run an execution."""
+        return self.world.rotate(self.credential.id, **more)
+
+    def again(self, **more: object) -> Execution:
+        """Run an execution as if the interval had passed."""
+        self.world.expire_schedule(self.credential.id)
+        return self.rotate(**more)
+
+    def locked_out(self) -> list[str]:
+        """The databases on which the store's current value does not log in."""
+        login = self.world.stored_login(self.credential)
+        databases = wiring.build_aws_ports(self.world.plan, self.credential.id).databases
+        return [name for name, database in databases.items() if login and not database.accepts(login)]
+
+    def stored_login(self) -> Login:
+        """What the store serves."""
+        login = self.world.stored_login(self.credential)
+        assert login is not None
+        return login
+
+    def entries(self) -> list[Entry]:
+        """The verified audit chain."""
+        ports = wiring.build_aws_ports(self.world.plan, self.credential.id)
+        [found] = verify(self.credential.id, [(ports.audit_log, ports.signer)], ports.lock.read().heads)
+        assert found.problems == []
+        return found.entries
+
+    def edit_secret(self, text: str) -> None:
+        """Put a new current version of app_user by hand."""
+        self.world.aws.client("secretsmanager").put_secret_value(
+            SecretId=self.credential.secret_names.app_user, SecretString=text
+        )
+
+    @property
+    def lock(self) -> dict[str, object]:
+        """The lock item, its types taken off."""
+        item = self.world.lock_item(self.credential.id)
+        return {name: next(iter(value.values())) for name, value in item.items()}
+
+
+def failure_names(entries: list[Entry]) -> list[str | None]:
+    """For each entry the error that it records; None for a success."""
+    return [e.event.get("status_code") for e in entries]
+
+
+def login_text(login: Login, **more: object) -> str:
+    """A secret's text, as somebody writes it by hand."""
+    return json.dumps({"username": login.username, "password": login.password.reveal(), **more})
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> CertificateAuthority:
+    """Whom the plan trusts."""
+    return CertificateAuthority(tmp_path_factory.mktemp("ca"))
+
+
+@pytest.fixture(scope="session")
+def world(authority: CertificateAuthority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """MariaDB, PostgreSQL and the MySQL fake, all over verified TLS, their statements logged."""
+    certificate = authority.issue()
+    mysql = MySqlFake(certificate.chain_file, certificate.key_file, ca_file=authority.ca_file)
+    servers = {
+        "orders": MariaDbServer(authority=authority, general_log=True),
+        "ledger": PostgresServer(authority=authority, general_log=True),
+        "crm": mysql,
+    }
+    kinds = {
+        "mariadb": ("dual_password", ("orders",)),
+        "mysql": ("dual_password", ("crm",)),
+        "spanning": ("alternating_users", ("orders", "ledger")),
+        "everywhere": ("alternating_users", ("orders", "ledger", "crm")),
+    }
+    credentials = [
+        CredentialSpec(
+            id=f"multi-cloud/{kind}-{n}",
+            username=f"{kind}_{n}",
+            strategy=strategy,
+            databases=databases,
+            taken_over=True,
+        )
+        for kind, (strategy, databases) in kinds.items()
+        for n in range(EACH)
+    ]
+    folder: Path = tmp_path_factory.mktemp("world")
+    # Backoff is AWS's to wait; here the tries follow each other at once.
+    with running_world(
+        credentials, servers, folder=folder, aws=AwsSandbox(retry_sleep=lambda _seconds: None)
+    ) as running:
+        yield running
+
+
+class _Supply:
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._left = {c.id: c for c in world.plan.credentials}
+
+    def take(self, kind: str) -> Case:
+        name = next(n for n in self._left if n.startswith(f"multi-cloud/{kind}-"))
+        return Case(self._world, self._left.pop(name))
+
+
+@pytest.fixture(scope="session")
+def supply(world: World) -> _Supply:
+    """Hands out each credential once."""
+    return _Supply(world)
+
+
+@pytest.fixture
+def mariadb(supply: _Supply) -> Case:
+    """A credential with dual passwords on MariaDB."""
+    return supply.take("mariadb")
+
+
+@pytest.fixture
+def mysql(supply: _Supply) -> Case:
+    """A credential with dual passwords on the MySQL fake."""
+    return supply.take("mysql")
+
+
+@pytest.fixture
+def spanning(supply: _Supply) -> Case:
+    """A credential with alternating users on MariaDB and PostgreSQL."""
+    return supply.take("spanning")
+
+
+@pytest.fixture(params=["mariadb", "mysql", "spanning", "everywhere"])
+def any_kind(request: pytest.FixtureRequest, supply: _Supply) -> Case:
+    """A credential of each kind in turn."""
+    return supply.take(request.param)

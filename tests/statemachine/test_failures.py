@@ -1,0 +1,205 @@
+"""The deployed state machine when something is wrong: each trouble has its own name, and current goes on working."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from lockstep.databases.provisioning import ROTATOR
+from lockstep.model import Login, SecretStr
+from sandbox.aws import Execution
+from sandbox.databases import CertificateAuthority, MariaDbServer
+from sandbox.mysql_fake import MySqlFake
+from sandbox.mysql_fake.settings import PasswordPolicy
+from sandbox.world import World
+from tests.statemachine.conftest import Case, failure_names, login_text
+
+FAILED_RUN = ["AuditFailure", "ReleaseLockAfterFailure", "RotationFailed"]
+
+
+def assert_failed_safely(case: Case, execution: Execution, error: str, before: Login) -> None:
+    """It failed under its name, is on record, has freed the lock, and current is what it was."""
+    assert (execution.status, execution.error) == ("FAILED", error)
+    assert execution.states_entered[-3:] == FAILED_RUN
+    assert failure_names(case.entries())[-1] == error
+    assert "holder" not in case.lock
+    assert case.stored_login() == before
+
+
+def assert_next_run_finishes(case: Case, *, adopted: bool) -> None:
+    """Once the trouble is over the next run is due at once and brings everything in step."""
+    execution = case.rotate()
+    assert execution.status == "SUCCEEDED", execution.cause
+    assert (execution.output["outcome"], execution.output["adopted"]) == ("rotated", adopted)
+    assert case.locked_out() == []
+    assert "pending_generation" not in case.lock
+    assert failure_names(case.entries())[-1] is None
+
+
+def mariadb_of(world: World) -> MariaDbServer:
+    server = world.servers["orders"]
+    assert isinstance(server, MariaDbServer)
+    return server
+
+
+@pytest.fixture
+def started(spanning: Case) -> Case:
+    """A credential on MariaDB and PostgreSQL after its first rotation, due again."""
+    assert spanning.rotate().status == "SUCCEEDED"
+    spanning.world.expire_schedule(spanning.credential.id)
+    return spanning
+
+
+def test_a_database_is_down(started: Case) -> None:
+    before = started.stored_login()
+    ledger = started.world.servers["ledger"]
+    ledger.kill()
+    try:
+        execution = started.rotate()
+    finally:
+        ledger.start()
+    assert_failed_safely(started, execution, "DatabaseUnreachableError", before)
+    assert started.locked_out() == []
+    assert_next_run_finishes(started, adopted=True)
+
+
+def test_the_admin_password_is_wrong(started: Case) -> None:
+    before = started.stored_login()
+    secrets = started.world.aws.client("secretsmanager")
+    right = secrets.get_secret_value(SecretId="lockstep/admin/orders")["SecretString"]
+    secrets.put_secret_value(
+        SecretId="lockstep/admin/orders", SecretString=login_text(Login(ROTATOR, SecretStr("wrong")))
+    )
+    try:
+        execution = started.rotate()
+    finally:
+        secrets.put_secret_value(SecretId="lockstep/admin/orders", SecretString=right)
+    assert_failed_safely(started, execution, "AdminCredentialRejectedError", before)
+    assert started.locked_out() == []
+    assert_next_run_finishes(started, adopted=True)
+
+
+def test_the_certificate_has_expired(started: Case, authority: CertificateAuthority) -> None:
+    before = started.stored_login()
+    server = mariadb_of(started.world)
+    with restarted_with(server, authority, expired=True):
+        execution = started.rotate()
+    assert_failed_safely(started, execution, "TlsVerificationError", before)
+    assert started.locked_out() == []
+    assert_next_run_finishes(started, adopted=True)
+
+
+@contextmanager
+def restarted_with(server: MariaDbServer, authority: CertificateAuthority, *, expired: bool) -> Iterator[None]:
+    server.stop()
+    server.certificate = authority.issue_expired() if expired else authority.issue()
+    # The sandbox itself asks over TLS whether the server is up, by its handshake only.
+    server.start()
+    try:
+        yield
+    finally:
+        server.stop()
+        server.certificate = authority.issue()
+        server.start()
+
+
+def test_the_account_is_locked(mariadb: Case) -> None:
+    mariadb.rotate()
+    mariadb.world.expire_schedule(mariadb.credential.id)
+    before = mariadb.stored_login()
+    server = mariadb_of(mariadb.world)
+    server.execute_as_superuser(f"ALTER USER '{before.username}'@'%' ACCOUNT LOCK")
+    try:
+        execution = mariadb.rotate()
+    finally:
+        server.execute_as_superuser(f"ALTER USER '{before.username}'@'%' ACCOUNT UNLOCK")
+    assert_failed_safely(mariadb, execution, "AccountLockedError", before)
+    assert_next_run_finishes(mariadb, adopted=True)
+
+
+def test_the_servers_policy_refuses_every_generated_password(mysql: Case) -> None:
+    before = mysql.stored_login()
+    fake = mysql.world.servers["crm"]
+    assert isinstance(fake, MySqlFake)
+    fake.settings.password_policy = PasswordPolicy(length=100)
+    try:
+        execution = mysql.rotate()
+        assert execution.states_entered.count("WithdrawDb") == 1
+        assert_failed_safely(mysql, execution, "PasswordRefusedByPolicyError", before)
+        assert mysql.locked_out() == []
+    finally:
+        fake.settings.password_policy = None
+    assert_next_run_finishes(mysql, adopted=True)
+
+
+def test_a_password_that_one_database_refuses_is_withdrawn_and_replaced(mysql: Case) -> None:
+    fake = mysql.world.servers["crm"]
+    assert isinstance(fake, MySqlFake)
+    host = mysql.world.aws.lambda_host
+    fake.settings.password_policy = PasswordPolicy(length=100)
+
+    def relax(call: object, event: object) -> None:
+        if isinstance(event, dict) and event.get("action") == "withdraw":
+            fake.settings.password_policy = None
+
+    host.before_call = relax
+    try:
+        execution = mysql.rotate()
+    finally:
+        host.before_call = None
+        fake.settings.password_policy = None
+    assert execution.output["outcome"] == "rotated"
+    assert execution.output["generation"] == 2
+    assert mysql.locked_out() == []
+
+
+def test_a_secret_is_not_json(mariadb: Case) -> None:
+    mariadb.rotate()
+    mariadb.world.expire_schedule(mariadb.credential.id)
+    before = mariadb.stored_login()
+    mariadb.edit_secret("hunter2, not JSON")
+    execution = mariadb.rotate()
+    assert (execution.status, execution.error) == ("FAILED", "SecretMalformedError")
+    assert "hunter2" not in execution.text
+    assert failure_names(mariadb.entries())[-1] == "SecretMalformedError"
+    mariadb.edit_secret(login_text(before))
+    assert mariadb.locked_out() == []
+    assert mariadb.rotate().output["outcome"] == "rotated"
+
+
+def test_no_value_in_any_store_logs_in(mariadb: Case) -> None:
+    mariadb.rotate()
+    current = mariadb.stored_login()
+    mariadb_of(mariadb.world).execute_as_superuser(
+        f"ALTER USER '{current.username}'@'%' IDENTIFIED BY 'changed outside'"
+    )
+    execution = mariadb.again()
+    assert execution.error == "CurrentCredentialRejectedError"
+    assert mariadb.stored_login() == current
+    # Whoever changed the account puts its password into the secret: the next run builds on that.
+    mariadb.edit_secret(login_text(Login(current.username, SecretStr("changed outside"))))
+    assert mariadb.rotate().output["kind"] == "heal"
+    assert mariadb.again().output["kind"] == "new"
+    assert mariadb.locked_out() == []
+
+
+def test_a_function_dies_and_its_retry_finishes(started: Case) -> None:
+    from sandbox.aws import InvocationContext, InvocationResult, ProcessDied
+
+    dead: list[str] = []
+
+    def die_once(call: InvocationContext, event: object, result: InvocationResult) -> None:
+        if call.function_name not in dead:
+            dead.append(call.function_name)
+            raise ProcessDied
+
+    host = started.world.aws.lambda_host
+    host.after_call = die_once
+    try:
+        execution = started.rotate()
+    finally:
+        host.after_call = None
+    assert execution.output["outcome"] == "rotated"
+    assert sorted(dead) == ["apply_db", "audit", "generate", "update_secrets"]
+    assert started.locked_out() == []
+    assert len(started.entries()) == 2

@@ -1,0 +1,128 @@
+"""The deployed state machine with the real handlers, on real databases: what goes well."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+from tests.statemachine.conftest import Case, failure_names, login_text
+
+NORMAL = [
+    "CheckInput",
+    "AcquireLock",
+    "Generate",
+    "StoresAgree",
+    "ApplyDb",
+    "EveryDatabaseAccepts",
+    "UpdateSecrets",
+    "RevokeAsked",
+    "Audit",
+    "ReleaseLock",
+    "Rotated",
+]
+
+
+def test_every_kind_of_credential_rotates_and_the_past_dies(any_kind: Case) -> None:
+    logins = [any_kind.stored_login()]
+    for generation in (1, 2, 3):
+        execution = any_kind.again() if generation > 1 else any_kind.rotate()
+        assert execution.output == {
+            "outcome": "rotated",
+            "generation": generation,
+            "kind": "new",
+            "adopted": False,
+            "audit": {"stream": "aws", "seq": generation},
+        }
+        assert [s for s in execution.states_entered if s != "ApplyOneDb"] == NORMAL
+        assert any_kind.locked_out() == []
+        logins.append(any_kind.stored_login())
+    passwords = [login.password.reveal() for login in logins]
+    assert len(set(passwords)) == len(passwords)
+    assert any_kind.lock.keys().isdisjoint({"holder", "pending_generation", "expires_at"})
+    details = [e.event["unmapped"]["lockstep"] for e in any_kind.entries()]
+    assert [d["generation"] for d in details] == [1, 2, 3]
+    assert {db["previous"] for d in details[1:] for db in d["databases"].values()} == {"refused"}
+
+
+def test_a_run_that_is_not_due_is_skipped_and_changes_nothing(mariadb: Case) -> None:
+    mariadb.rotate()
+    before, item = mariadb.stored_login(), mariadb.lock
+    execution = mariadb.rotate()
+    assert (execution.status, execution.output) == ("SUCCEEDED", {"outcome": "skipped"})
+    assert execution.states_entered == ["CheckInput", "AcquireLock", "Skipped"]
+    assert (mariadb.stored_login(), mariadb.lock) == (before, item)
+    assert len(mariadb.entries()) == 1
+
+
+def test_force_rotates_before_it_is_due_but_not_before_the_overlap_is_over(mariadb: Case) -> None:
+    mariadb.rotate()
+    assert mariadb.rotate(force=True).output == {"outcome": "skipped"}
+    revoked = mariadb.stored_login()
+    execution = mariadb.rotate(force=True, revoke_previous=True)
+    assert execution.output["outcome"] == "rotated"
+    assert "RevokeDb" in execution.states_entered
+    assert mariadb.entries()[-1].event["unmapped"]["lockstep"]["revoked_on_purpose"] == [1]
+    # The revoked value, put back by hand, is healed away: it no longer logs in.
+    mariadb.edit_secret(login_text(revoked))
+    assert mariadb.again().output["kind"] == "heal"
+    assert mariadb.locked_out() == []
+
+
+def test_two_executions_at_the_same_moment_rotate_once(spanning: Case) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        runs = [pool.submit(spanning.rotate) for _ in range(2)]
+    outcomes = sorted(run.result().output["outcome"] for run in runs)
+    assert outcomes == ["rotated", "skipped"]
+    assert spanning.lock["current_generation"] == "1"
+    assert spanning.locked_out() == []
+
+
+def test_a_dead_holder_is_waited_for_and_then_taken_over(mariadb: Case) -> None:
+    table = mariadb.world.aws.client("dynamodb")
+
+    def hold(expires_at: int) -> None:
+        table.update_item(
+            TableName="lockstep",
+            Key={"credential_id": {"S": mariadb.credential.id}},
+            UpdateExpression="SET holder = :dead, expires_at = :at ADD fence :one",
+            ExpressionAttributeValues={
+                ":dead": {"S": "dead"},
+                ":at": {"N": str(expires_at)},
+                ":one": {"N": "1"},
+            },
+        )
+
+    hold(253402300799)
+    assert mariadb.rotate().output == {"outcome": "skipped"}
+    hold(1)
+    assert mariadb.rotate().output["outcome"] == "rotated"
+    assert mariadb.lock["fence"] == "3"
+
+
+def test_a_secret_that_was_edited_by_hand_is_healed_with_the_login_that_works(spanning: Case) -> None:
+    spanning.rotate()
+    works = spanning.stored_login()
+    spanning.edit_secret(login_text(works).replace(works.password.reveal(), "not the password"))
+    assert spanning.locked_out() == ["orders", "ledger"]
+    execution = spanning.again()
+    assert execution.output["kind"] == "heal"
+    assert spanning.stored_login() == works
+    assert spanning.locked_out() == []
+    assert spanning.again().output["kind"] == "new"
+    assert failure_names(spanning.entries()) == [None, None, None]
+
+
+def test_a_placeholder_is_bootstrapped(mariadb: Case) -> None:
+    mariadb.edit_secret('{"placeholder": true}')
+    assert mariadb.rotate().output["generation"] == 1
+    assert mariadb.locked_out() == []
+
+
+def test_bad_input_is_refused_before_anything_is_touched(mariadb: Case) -> None:
+    world = mariadb.world
+    for bad in ({}, {"credential_id": 7}, {"credential_id": mariadb.credential.id, "force": "yes"}):
+        execution = world.aws.run_execution(world.machine_arn, bad)
+        assert (execution.status, execution.error) == ("FAILED", "InvalidRequestError")
+        assert execution.states_entered == ["CheckInput", "InvalidInput"]
+
+
+def test_an_unknown_credential_ends_in_its_own_error(mariadb: Case) -> None:
+    execution = mariadb.world.rotate("multi-cloud/nobody")
+    assert (execution.status, execution.error) == ("FAILED", "InvalidRequestError")
