@@ -281,11 +281,16 @@ class Plan(_Section):
         yield from _repeated("databases: name", [d.name for d in self.databases])
         yield from _repeated("stores: name", [s.name for s in self.stores])
         yield from _repeated("stores: kind", [s.kind for s in self.stores])
-        yield from _repeated("credentials: id", [c.id for c in self.credentials])
         names = [
             n for c in self.credentials for n in (c.secret_names.app_user, c.secret_names.connection_blob)
         ]
-        yield from _repeated("credentials: secret name", names + [d.admin_secret for d in self.databases])
+        admins = {d.admin_secret for d in self.databases}  # one admin may serve several databases
+        # OCI's names and the audit log's folders have a dot for a slash, so `a/b` and `a.b` would meet there.
+        dotted = [_dotted(name) for name in [*names, *admins]]
+        yield from _repeated("credentials: secret name, with dots for slashes", dotted)
+        yield from _repeated(
+            "credentials: id, with dots for slashes", [_dotted(c.id) for c in self.credentials]
+        )
         engines = {d.name: d.engine for d in self.databases}
         for i, credential in enumerate(self.credentials):
             path = f"credentials[{i}]"
@@ -330,6 +335,10 @@ class Plan(_Section):
     def store(self, kind: type[AwsSecretsManager] | type[OciVault]) -> AwsSecretsManager | OciVault | None:
         """The store of that kind, if the plan has one."""
         return next((s for s in self.stores if isinstance(s, kind)), None)
+
+
+def _dotted(name: str) -> str:
+    return name.replace("/", ".")
 
 
 def _repeated(what: str, values: list[Any]) -> Iterator[str]:

@@ -274,7 +274,8 @@ def _make_secrets(
     names = credential.secret_names
     text = PLACEHOLDER
     if taken_over:
-        login = Login(credential.usernames[0], SecretStr(secrets.token_urlsafe(24)))
+        # Somebody's own password: it meets any server's usual policy.
+        login = Login(credential.usernames[0], SecretStr(secrets.token_urlsafe(24) + "-aA1"))
         for server in credential.servers:
             set_password(servers[server.name], login)
         text = _secret_text(login)

@@ -24,7 +24,7 @@ Request = TypeVar("Request")
 
 def lambda_face(
     step: Callable[[Request, Ports], BaseModel],
-    request_type: object,
+    request_type: Any,  # noqa: ANN401 - a class or a union of classes; pydantic takes both
     *,
     ports: Callable[[str], Ports] = wiring.aws_ports,
 ) -> Handler:

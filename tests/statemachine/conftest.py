@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from string import ascii_lowercase, digits
 
 import pytest
 
@@ -15,9 +15,9 @@ from lockstep.plan import Credential
 from sandbox.aws import AwsSandbox, Execution
 from sandbox.databases import CertificateAuthority, MariaDbServer, PostgresServer
 from sandbox.mysql_fake import MySqlFake
-from sandbox.world import CredentialSpec, World, running_world
+from sandbox.world import CredentialSpec, Server, World, running_world
 
-EACH = 14
+EACH = 12
 """Credentials of each kind that the plan holds for tests to take."""
 
 
@@ -28,11 +28,11 @@ class Case:
     world: World
     credential: Credential
 
-    def rotate(self, **more: object) -> Execution:
+    def rotate(self, **more: bool) -> Execution:
         """Run an execution."""
         return self.world.rotate(self.credential.id, **more)
 
-    def again(self, **more: object) -> Execution:
+    def again(self, **more: bool) -> Execution:
         """Run an execution as if the interval had passed."""
         self.world.expire_schedule(self.credential.id)
         return self.rotate(**more)
@@ -90,7 +90,7 @@ def world(authority: CertificateAuthority, tmp_path_factory: pytest.TempPathFact
     """MariaDB, PostgreSQL and the MySQL fake, all over verified TLS, their statements logged."""
     certificate = authority.issue()
     mysql = MySqlFake(certificate.chain_file, certificate.key_file, ca_file=authority.ca_file)
-    servers = {
+    servers: dict[str, Server] = {
         "orders": MariaDbServer(authority=authority, general_log=True),
         "ledger": PostgresServer(authority=authority, general_log=True),
         "crm": mysql,
@@ -99,6 +99,7 @@ def world(authority: CertificateAuthority, tmp_path_factory: pytest.TempPathFact
         "mariadb": ("dual_password", ("orders",)),
         "mysql": ("dual_password", ("crm",)),
         "spanning": ("alternating_users", ("orders", "ledger")),
+        "plain": ("dual_password", ("crm",)),
         "everywhere": ("alternating_users", ("orders", "ledger", "crm")),
     }
     credentials = [
@@ -108,11 +109,12 @@ def world(authority: CertificateAuthority, tmp_path_factory: pytest.TempPathFact
             strategy=strategy,
             databases=databases,
             taken_over=True,
+            more={"password": {"classes": [ascii_lowercase, digits]}} if kind == "plain" else {},
         )
         for kind, (strategy, databases) in kinds.items()
         for n in range(EACH)
     ]
-    folder: Path = tmp_path_factory.mktemp("world")
+    folder = tmp_path_factory.mktemp("world")
     # Backoff is AWS's to wait; here the tries follow each other at once.
     with running_world(
         credentials, servers, folder=folder, aws=AwsSandbox(retry_sleep=lambda _seconds: None)
@@ -146,6 +148,12 @@ def mariadb(supply: _Supply) -> Case:
 def mysql(supply: _Supply) -> Case:
     """A credential with dual passwords on the MySQL fake."""
     return supply.take("mysql")
+
+
+@pytest.fixture
+def plain(supply: _Supply) -> Case:
+    """As `mysql`, but the plan's passwords are of small letters and digits only."""
+    return supply.take("plain")
 
 
 @pytest.fixture

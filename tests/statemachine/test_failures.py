@@ -7,7 +7,7 @@ import pytest
 
 from lockstep.databases.provisioning import ROTATOR
 from lockstep.model import Login, SecretStr
-from sandbox.aws import Execution
+from sandbox.aws import Execution, InvocationContext, InvocationResult, ProcessDied
 from sandbox.databases import CertificateAuthority, MariaDbServer
 from sandbox.mysql_fake import MySqlFake
 from sandbox.mysql_fake.settings import PasswordPolicy
@@ -90,7 +90,9 @@ def test_the_certificate_has_expired(started: Case, authority: CertificateAuthor
 
 
 @contextmanager
-def restarted_with(server: MariaDbServer, authority: CertificateAuthority, *, expired: bool) -> Iterator[None]:
+def restarted_with(
+    server: MariaDbServer, authority: CertificateAuthority, *, expired: bool
+) -> Iterator[None]:
     server.stop()
     server.certificate = authority.issue_expired() if expired else authority.issue()
     # The sandbox itself asks over TLS whether the server is up, by its handshake only.
@@ -117,40 +119,43 @@ def test_the_account_is_locked(mariadb: Case) -> None:
     assert_next_run_finishes(mariadb, adopted=True)
 
 
-def test_the_servers_policy_refuses_every_generated_password(mysql: Case) -> None:
-    before = mysql.stored_login()
-    fake = mysql.world.servers["crm"]
-    assert isinstance(fake, MySqlFake)
-    fake.settings.password_policy = PasswordPolicy(length=100)
-    try:
-        execution = mysql.rotate()
+def test_the_servers_policy_refuses_every_generated_password(plain: Case) -> None:
+    before = plain.stored_login()
+    with crm_policy(plain.world):
+        execution = plain.rotate()
         assert execution.states_entered.count("WithdrawDb") == 1
-        assert_failed_safely(mysql, execution, "PasswordRefusedByPolicyError", before)
-        assert mysql.locked_out() == []
-    finally:
-        fake.settings.password_policy = None
-    assert_next_run_finishes(mysql, adopted=True)
+        assert_failed_safely(plain, execution, "PasswordRefusedByPolicyError", before)
+        assert plain.locked_out() == []
+    assert_next_run_finishes(plain, adopted=True)
 
 
-def test_a_password_that_one_database_refuses_is_withdrawn_and_replaced(mysql: Case) -> None:
-    fake = mysql.world.servers["crm"]
+def test_a_password_that_one_database_refuses_is_withdrawn_and_replaced(plain: Case) -> None:
+    host = plain.world.aws.lambda_host
+    with crm_policy(plain.world) as fake:
+
+        def relax(_call: object, event: object) -> None:
+            if isinstance(event, dict) and event.get("action") == "withdraw":
+                fake.settings.password_policy = None
+
+        host.before_call = relax
+        try:
+            execution = plain.rotate()
+        finally:
+            host.before_call = None
+    assert (execution.output["outcome"], execution.output["generation"]) == ("rotated", 2)
+    assert plain.locked_out() == []
+
+
+@contextmanager
+def crm_policy(world: World) -> Iterator[MySqlFake]:
+    """A policy that current satisfies, but no password of small letters and digits."""
+    fake = world.servers["crm"]
     assert isinstance(fake, MySqlFake)
-    host = mysql.world.aws.lambda_host
-    fake.settings.password_policy = PasswordPolicy(length=100)
-
-    def relax(call: object, event: object) -> None:
-        if isinstance(event, dict) and event.get("action") == "withdraw":
-            fake.settings.password_policy = None
-
-    host.before_call = relax
+    fake.settings.password_policy = PasswordPolicy()
     try:
-        execution = mysql.rotate()
+        yield fake
     finally:
-        host.before_call = None
         fake.settings.password_policy = None
-    assert execution.output["outcome"] == "rotated"
-    assert execution.output["generation"] == 2
-    assert mysql.locked_out() == []
 
 
 def test_a_secret_is_not_json(mariadb: Case) -> None:
@@ -184,11 +189,9 @@ def test_no_value_in_any_store_logs_in(mariadb: Case) -> None:
 
 
 def test_a_function_dies_and_its_retry_finishes(started: Case) -> None:
-    from sandbox.aws import InvocationContext, InvocationResult, ProcessDied
-
     dead: list[str] = []
 
-    def die_once(call: InvocationContext, event: object, result: InvocationResult) -> None:
+    def die_once(call: InvocationContext, _event: object, _result: InvocationResult) -> None:
         if call.function_name not in dead:
             dead.append(call.function_name)
             raise ProcessDied
