@@ -22,7 +22,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from lockstep.errors import InvalidPlanError
 from lockstep.model import Engine, PasswordPolicy, Schedule, Strategy
@@ -31,7 +31,7 @@ from lockstep.oci.ring import oci_name, slot_name
 
 PLAINTEXT_CONSENT = "passwords may cross this network unencrypted"
 
-_DURATION = re.compile(r"(\d+)\s*(s|m|h|d)")
+_DURATION = re.compile(r"([0-9]{1,6})\s*(s|m|h|d)")
 _VAULT_NAME = re.compile(r"[A-Za-z0-9/_.-]+")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
@@ -362,9 +362,11 @@ def load_plan(file: Path) -> Plan:
         PlanProblemsError: With every mistake, each as `path: what would be right`.
     """
     try:
-        text = file.read_text()
+        text = file.read_text(encoding="utf-8")
     except OSError as e:
         raise PlanProblemsError([f"{file}: cannot be read ({e.strerror})"]) from None
+    except UnicodeDecodeError:
+        raise PlanProblemsError([f"{file}: is not text in UTF-8"]) from None
     return parse_plan(text, base=file.parent)
 
 
@@ -375,6 +377,9 @@ def parse_plan(text: str, *, base: Path) -> Plan:
     except MarkedYAMLError as e:
         line = e.problem_mark.line + 1 if e.problem_mark else 0
         raise PlanProblemsError([f"line {line}: not valid YAML ({e.problem})"]) from None
+    except (YAMLError, ValueError, RecursionError):
+        # What the reader and the constructors of YAML's own types raise, without a place.
+        raise PlanProblemsError(["the file is not valid YAML"]) from None
     if not isinstance(document, dict):
         raise PlanProblemsError(["the file is not a mapping; start with `version: 1`"])
     try:

@@ -7,15 +7,18 @@ the order of the calls to its states.
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
+
+from pydantic import ValidationError
 
 from functions.apply_db import step as apply_db
 from functions.audit import step as audit
 from functions.generate import step as generate
 from functions.update_secrets import step as update_secrets
 from lockstep.errors import (
+    InvalidRequestError,
     LockstepError,
     PasswordRefusedByPolicyError,
     UnexpectedError,
@@ -82,34 +85,36 @@ def rotate(request: RunRequest, ports: Ports, retries: Retries, *, parallel: int
         parallel: Databases that are worked on at the same time.
 
     Raises:
-        LockstepError: The run failed; the failure is on record and the lock is free again.
+        InvalidRequestError: The input is not valid; nothing was changed.
+        LockstepError: The run failed; where the audit log and the lock table answer, the failure is on record and the
+            lock is free again.
     """
     now = ports.clock.now().replace(microsecond=0)
+    rotation = _rotation(request, ports.credential.id, now)
     lease = retries.call(
         ("AcquireLock",),
         lambda: ports.lock.acquire(
-            holder=request.rotation_id,
+            holder=rotation.rotation_id,
             now=now,
             expires_at=now + LEASE,
-            force=request.force,
-            revoke_previous=request.revoke_previous,
+            force=rotation.force,
+            revoke_previous=rotation.revoke_previous,
         ),
     )
     if lease is None:
         return RunResult(outcome="skipped")
-    rotation = Rotation.model_validate(
-        {
-            "credential_id": lease.credential_id,
-            "rotation_id": request.rotation_id,
-            "runner": request.runner,
-            "trigger": request.trigger,
-            "started_at": now,
-            "fence": lease.fence,
-            "force": request.force,
-            "revoke_previous": request.revoke_previous,
-        }
-    )
-    return _HeldRun(rotation, ports, retries, parallel).finish()
+    held = rotation.model_copy(update={"fence": lease.fence})
+    return _HeldRun(held, ports, retries, parallel).finish()
+
+
+def _rotation(request: RunRequest, credential_id: str, now: datetime) -> Rotation:
+    try:
+        return Rotation.model_validate(
+            {**asdict(request), "credential_id": credential_id, "started_at": now, "fence": 0}
+        )
+    except ValidationError:
+        # Its text quotes the input. Nothing was acquired yet.
+        raise InvalidRequestError(credential=credential_id) from None
 
 
 class _HeldRun:
@@ -129,7 +134,7 @@ class _HeldRun:
             self._fail(e)
             raise
         except Exception as e:  # noqa: BLE001 - the last line of defence before fdk prints it
-            # A bug or a foreign error that slipped through a port: its text may hold a secret.
+            # A bug between the calls: its text may hold a secret.
             unexpected = UnexpectedError(code=type(e).__name__)
             self._fail(unexpected)
             raise unexpected from None
@@ -137,7 +142,9 @@ class _HeldRun:
         if release is None:
             raise UnexpectedError(code="no-release")
         self._retries.call(
-            ("ReleaseLock",), lambda: self._ports.lock.release(self._rotation.lease, _release(release))
+            ("ReleaseLock",),
+            lambda: self._ports.lock.release(self._rotation.lease, _release(release)),
+            is_owed=True,
         )
         return RunResult(
             outcome="rotated",
@@ -232,10 +239,12 @@ class _HeldRun:
             update={"failure": Failure(error=type(error).__name__), "promoted_at": None}
         )
         with suppress(LockstepError):
-            self._retries.call(("AuditFailure",), lambda: audit.run(failed, self._ports))
+            self._retries.call(("AuditFailure",), lambda: audit.run(failed, self._ports), is_owed=True)
         with suppress(LockstepError):
             self._retries.call(
-                ("ReleaseLockAfterFailure",), lambda: self._ports.lock.release(self._rotation.lease, None)
+                ("ReleaseLockAfterFailure",),
+                lambda: self._ports.lock.release(self._rotation.lease, None),
+                is_owed=True,
             )
 
 

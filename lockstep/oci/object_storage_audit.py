@@ -1,8 +1,8 @@
 """The OCI audit stream: one Object Storage object an entry, in a bucket of the Archive tier with versioning.
 
-`<stream>/<credential>/<seq, 12 digits>.json`, written if nothing stands there. What a chain needs of an entry also
-stands in the object's metadata, since an archived object cannot be read at once, but a HEAD answers. Every method
-makes one call but `last_seq`, which makes one for each thousand entries.
+`<stream>/<credential>/<seq, 12 digits>.json`, with a dot for a slash in the credential's id, written if nothing
+stands there. What a chain needs of an entry also stands in the object's metadata, since an archived object cannot be
+read at once, but a HEAD answers. Every method makes one call but `last_seq`, which makes one a thousand entries.
 
 The writer needs OBJECT_CREATE, and OBJECT_INSPECT for HEAD and list: without the latter a retry that meets its own
 entry could not tell it from another's. It needs neither OBJECT_OVERWRITE nor OBJECT_READ.
@@ -25,9 +25,9 @@ from lockstep.errors import (
 from lockstep.oci.clients import OciClients, Trouble
 from lockstep.ports import EntrySummary
 
-# 404 BucketNotFound has been seen for buckets that exist (FACTS of the service, live), so it is worth a retry; the code
-# stays in the error for the case that the bucket, or the permission, is really missing. 409 is what an object that has
-# not been restored answers, and a write that met another: both pass.
+# 404 BucketNotFound has been seen for buckets that exist, so it is worth a retry; the code stays in the error for the
+# case that the bucket, or the permission, is really missing. 409 is the answer for an object that is not restored, and
+# to a write that met another one: both pass.
 AUDIT_ERRORS: Mapping[Trouble, type[LockstepError]] = {
     Trouble.UNREACHABLE: AuditLogUnreachableError,
     Trouble.THROTTLED: AuditLogUnreachableError,
@@ -59,7 +59,7 @@ class ObjectStorageAuditLog:
         self._clients = clients
         self._bucket = (namespace, bucket)
         self._stream = stream
-        self._prefix = f"{stream}/{credential_id}/"
+        self._prefix = f"{stream}/{credential_id.replace('/', '.')}/"
 
     @property
     def stream(self) -> str:

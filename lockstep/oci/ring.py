@@ -123,32 +123,35 @@ def holder(slots: Slots, generation: int) -> tuple[Slot, Version] | None:
     return next(((s, v) for s, v in standing if not v.is_pending_deletion), None)
 
 
-def staging_slot(slots: Slots) -> Slot | None:
-    """Where the next generation is to be staged: the slot that serves the lowest; None where none has room.
+def staging_slot(slots: Slots, generation: int) -> Slot | None:
+    """Where a generation is to be staged: the slot that serves the lowest; None where none has room.
 
     Never the one whose value is the ring's, unless there is no other: a staged version does not harm what is
-    current, but what nobody reads is safer to touch. Of slots without a generation the last comes
-    first, so that a login taken over in the first one stays readable for longest. The choice depends on nothing but
-    the slots, so that two runners with one claim choose the same, and the second meets the first's content name.
+    current, but what nobody reads is safer to touch. Of slots without a generation the last comes first, so that a
+    login taken over in the first one stays readable for longest. The choice depends on nothing but the slots, so
+    that two runners with one claim choose the same, and the second meets the first's content name.
     """
     idle = [slot for slot in slots if len(slots) == 1 or slot is not serving(slots)]
     ranked = sorted(idle, key=lambda slot: (slot.generation, -slot.index))
-    return next((s for s in ranked if s.room > 0 or (s.deletions_left > 0 and superseded(s, slots))), None)
+    return next((s for s in ranked if s.room > 0 or disposable(s, below=generation)), None)
 
 
-def superseded(slot: Slot, slots: Slots) -> list[Version]:
-    """The versions of a slot that nobody needs any more, oldest first.
+def disposable(slot: Slot, *, below: int) -> list[Version]:
+    """The versions of a slot whose deletion can be scheduled and that nobody needs any more, oldest first.
 
-    Only DEPRECATED ones can be scheduled for deletion. A generation above the ring's may be the one in flight,
-    whatever its stage, and what Lockstep did not write is not Lockstep's to delete.
+    Args:
+        slot: The slot.
+        below: The ring's generation, or the one that is about to be staged: any other below it that is neither
+            current nor previous is dead or was abandoned. One above it may be in flight, whatever its stage.
+
+    What Lockstep did not write is not Lockstep's to delete.
     """
-    newest = serving(slots).generation
     dead = sorted(
         (
             v
             for v in slot.versions
-            if "DEPRECATED" in v.stages and not v.is_pending_deletion and 0 < v.generation < newest
+            if "DEPRECATED" in v.stages and not v.is_pending_deletion and 0 < v.generation < below
         ),
         key=lambda v: v.number,
     )
-    return dead[:-KEPT_SUPERSEDED]
+    return dead[:-KEPT_SUPERSEDED][: max(slot.deletions_left, 0)]

@@ -8,7 +8,7 @@ What stands where is decided by management's list of versions; contents come fro
     promote            2k + 4   list_secret_versions, each slot; get_secret and update_secret, each secret
     serves             2k       get_secret_bundle, each slot
     read_version       1        get_secret_bundle
-    read_generation    k + 1    list_secret_versions, each slot of app_user; get_secret_bundle
+    read_generation    k + 1    list_secret_versions, each slot of app_user; get_secret_bundle, or get_secret
     version_of         0        after a promotion by the same object, else k
     prune              2        schedule_secret_version_deletion, each secret; else 2k more, as version_of
 
@@ -189,10 +189,11 @@ class _Ring:
 
     def read_generation(self, generation: int) -> Content | None:
         """A generation's version; None where there is none, or it is about to be deleted."""
-        found = ring.holder(self._look(), generation)
+        slots = self._look()
+        found = ring.holder(slots, generation)
         if found is None:
-            self._vault.forget(*self._names)
-            self._alive()  # Is it the secret that is missing?
+            # Management lists the versions of a deleted secret, too.
+            self._vault.state(self._names[slots[0].index], slots[0].secret_id)
             return None
         slot, version = found
         return self._arrived(slot, generation, version_number=version.number)
@@ -234,11 +235,11 @@ class _Ring:
         slots = self._look()
         if standing := ring.holder(slots, generation):
             return standing[0], False
-        slot = ring.staging_slot(slots)
+        slot = ring.staging_slot(slots, generation)
         if slot is None:
             raise StoreQuotaExceededError(store=self._vault.store, secret=self.secret)
         if slot.room <= 0:
-            self._delete(slot, ring.superseded(slot, slots)[0])
+            self._delete(slot, ring.disposable(slot, below=generation)[0])
         name = ring.version_name(self._credential_id, self.secret, generation)
         if self._vault.stage(self._names[slot.index], slot.secret_id, name=name, text=text):
             return slot, True
@@ -273,8 +274,9 @@ class _Ring:
         except LockstepError as error:
             self._warn(error)
             return 0
+        newest = ring.serving(slots).generation
         for slot in slots:
-            for version in ring.superseded(slot, slots)[: min(slot.deletions_left, PRUNED_AT_ONCE)]:
+            for version in ring.disposable(slot, below=newest)[:PRUNED_AT_ONCE]:
                 try:
                     self._delete(slot, version)
                 except LockstepError as error:

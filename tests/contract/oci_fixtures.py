@@ -4,6 +4,7 @@ import base64
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from unittest.mock import patch
 
@@ -80,6 +81,10 @@ class OciConsole:
     def promote(self, secret_id: str, number: int) -> None:
         details = oci.vault.models.UpdateSecretDetails(current_version_number=number)
         self.vaults.update_secret(secret_id, details)
+
+    def schedule(self, secret_id: str, number: int, at: datetime) -> None:
+        details = oci.vault.models.ScheduleSecretVersionDeletionDetails(time_of_deletion=at)
+        self.vaults.schedule_secret_version_deletion(secret_id, number, details)
 
     def remove(self, secret_id: str) -> None:
         self.vaults.schedule_secret_deletion(secret_id, oci.vault.models.ScheduleSecretDeletionDetails())
@@ -171,15 +176,16 @@ class VaultRingHarness(_Disturbed):
         self.ids = {kind: self.console.create_ring(name, slots) for kind, name in self.names.items()}
         self.clients = sandbox_clients(sandbox)
         super().__init__(self.clients)
-        self.store = self.store_by(self.clients)
+        self.vault = sandbox_vault(sandbox, self.clients)
+        self.store = self.store_on(self.vault)
         self.store.read_current()
 
-    def store_by(self, clients: OciClients) -> VaultRingStore:
-        vault = sandbox_vault(self.sandbox, clients)
+    def store_on(self, vault: Vault) -> VaultRingStore:
+        """A store as each run has it; a process keeps its vault."""
         return VaultRingStore(vault, CREDENTIAL, slots=self.slots, clock=self.clock)
 
     def rival(self) -> Store:
-        return self.store_by(sandbox_clients(self.sandbox))
+        return self.store_on(sandbox_vault(self.sandbox))
 
     def serving(self, secret: SecretKind) -> tuple[str, int, str]:
         """The slot that applications read: its OCID, the generation, the text."""

@@ -1,0 +1,98 @@
+"""Who a runner is, in its own cloud and in the other one.
+
+    runner   in AWS                                    in OCI
+    aws      what the environment gives: a role        an API key, kept in AWS Secrets Manager
+    oci      an access key, kept in OCI Vault          its resource principal
+
+A key of the other cloud is a JSON object with the field names that this cloud's own tools give it. Everything about
+identities is said here, so that a federation between the clouds needs changes nowhere else.
+"""
+
+# Imported here so that neither cloud's runner loads the other's SDK before it needs it.
+# ruff: noqa: PLC0415
+
+import json
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from lockstep.errors import StoreAccessDeniedError
+from lockstep.model import SecretStr
+
+if TYPE_CHECKING:
+    from lockstep.aws.clients import AwsKeys
+    from lockstep.oci.clients import OciIdentity
+
+RESOURCE_PRINCIPAL_VARIABLE = "OCI_RESOURCE_PRINCIPAL_VERSION"
+"""Set by OCI where there is a resource principal, as in every function."""
+
+CONFIG_FILE_VARIABLE = "OCI_CONFIG_FILE"
+"""Names a config file of the SDK with an API key, where there is no resource principal: on a workstation, in the
+sandbox. Never looked for where nobody has named it."""
+
+
+def own_oci_identity() -> "OciIdentity":
+    """The identity of a process inside OCI, or the one that its environment names.
+
+    Raises:
+        StoreAccessDeniedError: There is neither, or it is not usable.
+    """
+    import oci  # type: ignore[import-untyped]  # the SDK ships no types
+
+    from lockstep.oci.clients import OciIdentity
+
+    try:
+        if RESOURCE_PRINCIPAL_VARIABLE in os.environ:
+            signer = oci.auth.signers.get_resource_principals_signer()
+            return OciIdentity(config={}, signer=signer)
+        if file := os.environ.get(CONFIG_FILE_VARIABLE):
+            config = oci.config.from_file(file)
+            # Requests that are logged show what they carry.
+            return OciIdentity(config={**config, "log_requests": False})
+    except (oci.exceptions.ClientError, ValueError, OSError) as error:
+        raise StoreAccessDeniedError(code=type(error).__name__) from None
+    raise StoreAccessDeniedError(code="no-identity")
+
+
+def oci_api_key(text: str, *, store: str, secret: str) -> "OciIdentity":
+    """An OCI API key: `tenancy`, `user`, `fingerprint`, `private_key` (PEM) and `region`.
+
+    Raises:
+        StoreAccessDeniedError: The secret is something else.
+    """
+    from lockstep.oci.clients import OciIdentity
+
+    fields = ("tenancy", "user", "fingerprint", "private_key", "region")
+    key = _fields(text, fields, store=store, secret=secret)
+    return OciIdentity(
+        config={
+            "tenancy": key["tenancy"],
+            "user": key["user"],
+            "fingerprint": key["fingerprint"],
+            "key_content": key["private_key"],
+            "region": key["region"],
+        }
+    )
+
+
+def aws_access_key(text: str, *, store: str, secret: str) -> "AwsKeys":
+    """An AWS access key: `access_key_id` and `secret_access_key`.
+
+    Raises:
+        StoreAccessDeniedError: The secret is something else.
+    """
+    from lockstep.aws.clients import AwsKeys
+
+    key = _fields(text, ("access_key_id", "secret_access_key"), store=store, secret=secret)
+    return AwsKeys(access_key_id=key["access_key_id"], secret_access_key=SecretStr(key["secret_access_key"]))
+
+
+def _fields(text: str, names: tuple[str, ...], *, store: str, secret: str) -> Mapping[str, str]:
+    try:
+        document = json.loads(text)
+    except ValueError:
+        # The parser's own message quotes the text, so it is dropped.
+        document = None
+    if not isinstance(document, dict) or not all(isinstance(document.get(n), str) for n in names):
+        raise StoreAccessDeniedError(store=store, secret=secret, code="not-a-key")
+    return {name: document[name] for name in names}

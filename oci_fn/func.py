@@ -1,0 +1,160 @@
+"""The fdk face of the standby: the same four steps as the state machine, in sequence.
+
+    input    {}  or nothing       every credential of the plan, each if it is due or half-done; what a schedule sends
+             {"credential_id": …, "trigger": …, "force": …, "revoke_previous": …}      one credential
+    output   {"results": [{"credential_id": …, "outcome": "rotated" | "skipped" | "failed", …}, …]}
+
+One credential that fails does not stop the others. fdk sends the text of an uncaught exception to the caller and to
+the log, and turns every status but 200, 502 and 504 into 200; so nothing is left uncaught here, and whatever did not
+succeed is a 502 whose body says what it was: `{"error": "InvalidRequestError", …}` for a bad input, which changes
+nothing, and a `failed` among the results for a rotation.
+"""
+
+import json
+import logging
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Self
+
+from fdk import context, response  # type: ignore[import-untyped]  # fdk ships no types
+from pydantic import StrictBool, ValidationError, model_validator
+
+from lockstep import wiring
+from lockstep.errors import InvalidRequestError, LockstepError, UnexpectedError
+from lockstep.messages import Id, Message
+from lockstep.ports import Clock, Ports
+from lockstep.system import SystemClock
+from oci_fn.retries import Retries
+from oci_fn.sequence import RunRequest, rotate
+
+STATE_MACHINE = Path(__file__).resolve().parents[1] / "statemachine.asl.json"
+MARGIN_SECONDS = 25.0
+"""Before the platform's deadline no new call is begun: the longest step ends and the answer is sent in this time."""
+
+# fdk sets the root logger to DEBUG; what libraries say at that level shows what requests and replies carry.
+logging.getLogger().setLevel(logging.WARNING)
+logger = logging.getLogger("lockstep")
+logger.setLevel(logging.INFO)
+
+
+class Ask(Message):
+    """The input. Unknown fields are refused."""
+
+    credential_id: Id | None = None
+    trigger: Id | None = None
+    force: StrictBool = False
+    revoke_previous: StrictBool = False
+
+    @model_validator(mode="after")
+    def _emergencies_name_their_credential(self) -> Self:
+        if self.credential_id is None and (self.force or self.revoke_previous):
+            raise ValueError("only with credential_id")
+        return self
+
+
+def handler(ctx: context.InvokeContext, data: BytesIO | None = None) -> response.Response:
+    """Answer one call of the function."""
+    try:
+        ask = _parse(data.getvalue() if data else b"")
+        call_id = _call_id(ctx)
+        clock = SystemClock()
+        deadline = clock.monotonic() + _seconds_left(ctx, clock)
+        results = [
+            _run(credential_id, ask, f"{call_id}.{number}", clock, deadline=deadline)
+            for number, credential_id in enumerate(_credentials(ask), start=1)
+        ]
+    except LockstepError as error:
+        return _answer(ctx, _shown(error), succeeded=False)
+    except Exception as error:  # noqa: BLE001 - the last line of defence before fdk prints it
+        return _answer(ctx, _shown(UnexpectedError(code=type(error).__name__)), succeeded=False)
+    return _answer(ctx, {"results": results}, succeeded=all(r["outcome"] != "failed" for r in results))
+
+
+def _run(credential_id: str, ask: Ask, rotation_id: str, clock: Clock, *, deadline: float) -> dict[str, Any]:
+    began = clock.monotonic()
+    request = RunRequest(
+        rotation_id=rotation_id,
+        runner="oci",
+        trigger=ask.trigger or ("manual" if ask.credential_id else "schedule"),
+        force=ask.force,
+        revoke_previous=ask.revoke_previous,
+    )
+    try:
+        done = rotate(request, _ports(credential_id), Retries(_definition(), clock, deadline=deadline))
+        result = {
+            "outcome": done.outcome,
+            "generation": done.generation,
+            "adopted": done.adopted,
+            "audit_seq": done.audit_seq,
+        }
+    except LockstepError as error:
+        result = {"outcome": "failed", **_shown(error)}
+    except Exception as error:  # noqa: BLE001 - a bug in building the ports, or a foreign error that crossed a port
+        result = {"outcome": "failed", **_shown(UnexpectedError(code=type(error).__name__))}
+    if str(result.get("error", "")).endswith("AccessDeniedError"):
+        # The key of the other cloud may have been replaced: the next call reads it anew.
+        wiring.forget()
+    result = {"credential_id": credential_id, "rotation_id": rotation_id, **result}
+    logger.info(json.dumps({**result, "milliseconds": round((clock.monotonic() - began) * 1000)}))
+    return result
+
+
+def _ports(credential_id: str) -> Ports:
+    return wiring.oci_ports(credential_id)
+
+
+def _credentials(ask: Ask) -> list[str]:
+    plan = wiring.plan_from_environment()
+    if ask.credential_id is None:
+        return [c.id for c in plan.credentials]
+    if plan.credential(ask.credential_id) is None:
+        raise InvalidRequestError(credential=ask.credential_id)
+    return [ask.credential_id]
+
+
+def _parse(body: bytes) -> Ask:
+    try:
+        return Ask.model_validate_json(body.strip() or b"{}")
+    except ValidationError:
+        # Its text quotes the input.
+        raise InvalidRequestError from None
+
+
+def _call_id(ctx: context.InvokeContext) -> str:
+    call_id = ctx.CallID()
+    if not (isinstance(call_id, str) and re.fullmatch(r"[A-Za-z0-9_-]{1,100}", call_id)):
+        raise InvalidRequestError(code="no-call-id")
+    return call_id
+
+
+def _seconds_left(ctx: context.InvokeContext, clock: Clock) -> float:
+    try:
+        deadline = datetime.fromisoformat(ctx.Deadline())
+    except (TypeError, ValueError):
+        raise InvalidRequestError(code="no-deadline") from None
+    if deadline.tzinfo is None:
+        deadline = deadline.replace(tzinfo=UTC)
+    return (deadline - clock.now()).total_seconds() - MARGIN_SECONDS
+
+
+@cache
+def _definition() -> Mapping[str, Any]:
+    definition: Mapping[str, Any] = json.loads(STATE_MACHINE.read_text(encoding="utf-8"))
+    return definition
+
+
+def _shown(error: LockstepError) -> dict[str, str]:
+    return {"error": type(error).__name__, "message": str(error)}
+
+
+def _answer(ctx: context.InvokeContext, body: Mapping[str, Any], *, succeeded: bool) -> response.Response:
+    return response.Response(
+        ctx,
+        response_data=json.dumps(body),
+        headers={"content-type": "application/json"},
+        status_code=200 if succeeded else 502,
+    )

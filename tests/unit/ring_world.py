@@ -1,0 +1,123 @@
+"""A `MemoryWorld` whose OCI store is the real adapter on the OCI sandbox, watched at every call."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Literal
+
+from lockstep.errors import LockstepError
+from lockstep.model import Login, SecretStr
+from lockstep.oci.vault_ring import VaultRingStore
+from lockstep.ports import Ports
+from oci_fn import sequence
+from oci_fn.retries import Retries
+from oci_fn.sequence import RunRequest, RunResult
+from sandbox.oci import OciSandbox, SandboxClock
+from tests.contract.harness import SecretKind
+from tests.contract.oci_fixtures import VaultRingHarness
+from tests.support.memory import EPOCH, FakeClock, MemoryWorld, make_plan
+from tests.unit.harness import DEFINITION, INTERVAL_SECONDS, RUN_SECONDS
+
+TAKEN_OVER = Login("app", SecretStr("before-lockstep"))
+
+
+class RingWorld:
+    """Memory, but for the vault.
+
+    Attributes:
+        memory: Everything else; its store `oci` is not used.
+        ring: The vault's two rings, and the console.
+        lockouts: When an application that reads the ring could not log in.
+    """
+
+    def __init__(self, sandbox: OciSandbox, clock: FakeClock, *, slots: int, alone: bool) -> None:
+        self.sandbox = sandbox
+        self.memory = MemoryWorld.create(make_plan())
+        self.memory.clock = clock
+        self.ring = VaultRingHarness(sandbox, slots=slots, clock=clock)
+        self.edit(0, TAKEN_OVER)
+        self.lockouts: list[str] = []
+        self._alone = alone
+        self._looking = False
+        sandbox.on_call = self._look
+
+    @property
+    def store(self) -> VaultRingStore:
+        return self.ring.store
+
+    def ports(self) -> Ports:
+        """With a store object of its own, as every run has."""
+        ports = self.memory.ports("oci")
+        others = [] if self._alone else [self.memory.stores["aws"]]
+        return replace(ports, stores=[*others, self.ring.store_on(self.ring.vault)])
+
+    def rotate(self, rotation_id: str) -> RunResult:
+        clock = self.memory.clock
+        request = RunRequest(rotation_id=rotation_id, runner="oci", trigger="test")
+        retries = Retries(DEFINITION, clock, deadline=clock.monotonic() + RUN_SECONDS, jitter=lambda: 0.5)
+        return sequence.rotate(request, self.ports(), retries, parallel=1)
+
+    def rotate_again(self, rotation_id: str) -> RunResult:
+        self.memory.clock.sleep(INTERVAL_SECONDS)
+        return self.rotate(rotation_id)
+
+    def edit(self, slot: int, login: Login, **more: object) -> None:
+        """Put a login into a slot of `app_user`, as people do."""
+        text = {"username": login.username, "password": login.password.reveal(), **more}
+        self.ring.console.edit(self.ring.ids["app_user"][slot], json.dumps(text))
+
+    def slot(self, kind: SecretKind = "app_user") -> int:
+        """The slot that applications read."""
+        return self.ring.ids[kind].index(self.ring.serving(kind)[0])
+
+    def read(self) -> Login:
+        """What an application reads from the ring."""
+        document = json.loads(self.ring.current_text("app_user"))
+        return Login(document["username"], SecretStr(document["password"]))
+
+    def in_step(self) -> bool:
+        """Whether everything shows the recorded generation, and nothing is left over."""
+        record = self.memory.lock.record
+        generations = {self.ring.serving(kind)[1] for kind in self.ring.ids}
+        return (
+            generations == {record.current_generation}
+            and record.claim is None
+            and record.holder is None
+            and not self._locked_out()
+        )
+
+    def _look(self, when: Literal["before", "after"], operation: str, resource: str) -> None:
+        if self._looking or when == "before":
+            return
+        self._looking = True
+        try:
+            if self._locked_out():
+                self.lockouts.append(f"after {operation} {resource}")
+        finally:
+            self._looking = False
+
+    def _locked_out(self) -> bool:
+        login = self.read()
+        return not all(d.accepts(login) for d in self.memory.databases.values())
+
+
+@contextmanager
+def ring_world(*, slots: int = 4, alone: bool = False) -> Iterator[RingWorld]:
+    """A world with a login that is taken over.
+
+    Args:
+        slots: Of each ring.
+        alone: The vault is the only store.
+    """
+    clock = FakeClock(EPOCH)
+    with OciSandbox(SandboxClock(clock.now)) as sandbox:
+        yield RingWorld(sandbox, clock, slots=slots, alone=alone)
+
+
+def attempt(world: RingWorld, rotation_id: str) -> str:
+    """A run of the next trigger: its outcome, or its error's name."""
+    try:
+        return world.rotate_again(rotation_id).outcome
+    except LockstepError as error:
+        return type(error).__name__

@@ -1,0 +1,537 @@
+"""What only the ring of Vault secrets promises: slots, content names, calls, quota, and people at the console."""
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Literal
+
+import pytest
+
+from lockstep.errors import (
+    FenceLostError,
+    LostCompareAndSetError,
+    ReadSideLaggingError,
+    SecretMalformedError,
+    SecretNotFoundError,
+    StagedValueConflictError,
+    StoreBusyError,
+    StoreQuotaExceededError,
+)
+from lockstep.model import CredentialValue, Login, SecretStr
+from lockstep.oci import ring
+from lockstep.oci.ring import Slot, Version
+from sandbox.oci import OciSandbox, SandboxClock
+from tests.contract.harness import PLACEHOLDER_TEXT
+from tests.contract.oci_fixtures import CREDENTIAL, VaultRingHarness
+from tests.support.memory import EPOCH, FakeClock
+from tests.unit.ring_world import TAKEN_OVER, attempt, ring_world
+
+APP_USER = CREDENTIAL.secret_names.app_user
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock(EPOCH)
+
+
+@pytest.fixture
+def sandbox(clock: FakeClock) -> Iterator[OciSandbox]:
+    with OciSandbox(SandboxClock(clock.now)) as running:
+        yield running
+
+
+@pytest.fixture
+def four(sandbox: OciSandbox, clock: FakeClock) -> VaultRingHarness:
+    return VaultRingHarness(sandbox, slots=4, clock=clock)
+
+
+def value(generation: int) -> CredentialValue:
+    return CredentialValue(generation, Login("app", SecretStr(f"password-{generation}")))
+
+
+def advance(world: VaultRingHarness, *generations: int) -> None:
+    """Stage, promote and prune, as rotations do."""
+    for generation in generations:
+        world.store.stage(value(generation))
+        world.store.promote(generation)
+        world.store.prune()
+
+
+def slot_generations(world: VaultRingHarness) -> list[int]:
+    return [
+        ring.generation_of(world.console.current(secret_id)[0], CREDENTIAL.id, APP_USER)
+        for secret_id in world.ids["app_user"]
+    ]
+
+
+def operations(sandbox: OciSandbox, operation: Callable[[], object]) -> dict[str, int]:
+    sandbox.calls.clear()
+    operation()
+    made = [record.operation for record in sandbox.calls.records]
+    return {name: made.count(name) for name in dict.fromkeys(made)}
+
+
+# Names
+
+
+@pytest.mark.parametrize("generation", [1, 42, 999_999_999_999])
+def test_a_content_name_spells_its_generation(generation: int) -> None:
+    name = ring.version_name(CREDENTIAL.id, APP_USER, generation)
+    assert name.endswith(f".{generation:012d}")
+    assert ring.generation_of(name, CREDENTIAL.id, APP_USER) == generation
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        None,
+        "",
+        "42",
+        ring.version_name("another/credential", APP_USER, 7),
+        ring.version_name(CREDENTIAL.id, "another/secret", 7),
+        ring.version_name(CREDENTIAL.id, APP_USER, 7) + "0",
+        ring.version_name(CREDENTIAL.id, APP_USER, 7)[:-1] + "\N{ARABIC-INDIC DIGIT SEVEN}",
+    ],
+)
+def test_a_content_name_of_somebody_else_is_generation_0(name: str | None) -> None:
+    assert ring.generation_of(name, CREDENTIAL.id, APP_USER) == 0
+
+
+def test_a_slot_is_named_after_the_secret(four: VaultRingHarness) -> None:
+    assert ring.slot_name("multi-cloud/app_user", 3) == "multi-cloud.app_user.3"
+    assert ring.version_name(CREDENTIAL.id, "multi-cloud.app_user", 7) == ring.version_name(
+        CREDENTIAL.id, "multi-cloud/app_user", 7
+    )
+    assert four.store.read_current().version == "0:1"
+
+
+# Turns
+
+
+def test_slots_take_turns_and_the_serving_one_is_never_touched(four: VaultRingHarness) -> None:
+    seen = []
+    for generation in range(1, 10):
+        serving = four.serving("app_user")[0]
+        before = [v.version_number for v in four.console.versions(serving)]
+        four.store.stage(value(generation))
+        assert [v.version_number for v in four.console.versions(serving)] == before
+        four.store.promote(generation)
+        seen.append(four.ids["app_user"].index(four.serving("app_user")[0]))
+    assert seen == [3, 2, 1, 0, 3, 2, 1, 0, 3]
+
+
+def test_a_login_taken_over_in_the_first_slot_is_read_until_the_ring_has_gone_round(
+    four: VaultRingHarness,
+) -> None:
+    four.edit("app_user", json.dumps({"username": "app", "password": "before"}))
+    advance(four, 1, 2, 3, 4)
+    assert four.store.read_generation(0) == CredentialValue(0, Login("app", SecretStr("before")))
+    advance(four, 5, 6, 7, 8)
+    assert four.store.read_generation(0) is None
+
+
+def test_a_ring_of_one_is_an_ordinary_secret(sandbox: OciSandbox, clock: FakeClock) -> None:
+    one = VaultRingHarness(sandbox, slots=1, clock=clock)
+    advance(one, 1, 2, 3)
+    stages = {v.version_number: v.stages for v in one.console.versions(one.ids["app_user"][0])}
+    assert stages == {1: ["DEPRECATED"], 2: ["DEPRECATED"], 3: ["PREVIOUS"], 4: ["CURRENT", "LATEST"]}
+
+
+def test_the_two_secrets_may_be_in_different_slots(four: VaultRingHarness) -> None:
+    four.console.edit(four.ids["app_user"][2], "by hand")
+    advance(four, 1)
+    four.console.edit(four.ids["connection_blob"][1], "by hand")
+    advance(four, 2)
+    assert four.store.serves(2)
+
+
+# Calls
+
+
+def test_calls_of_a_rotation(sandbox: OciSandbox, four: VaultRingHarness) -> None:
+    advance(four, *range(1, 21))
+    store = four.store
+    made = {
+        "read_current": operations(sandbox, store.read_current),
+        "read_generation, a new one": operations(sandbox, lambda: store.read_generation(21)),
+        "stage": operations(sandbox, lambda: store.stage(value(21))),
+        "stage again": operations(sandbox, lambda: store.stage(value(21))),
+        "promote": operations(sandbox, lambda: store.promote(21)),
+        "serves": operations(sandbox, lambda: store.serves(21)),
+        "prune": operations(sandbox, store.prune),
+        "promote again": operations(sandbox, lambda: store.promote(21)),
+        "version_of": operations(sandbox, lambda: store.version_of(21)),
+        "read_generation": operations(sandbox, lambda: store.read_generation(21)),
+        "read_version": operations(sandbox, lambda: store.read_version("0:1")),
+    }
+    assert made == {
+        "read_current": {"get_secret_bundle": 8},
+        "read_generation, a new one": {"list_secret_versions": 4, "get_secret": 1},
+        "stage": {"list_secret_versions": 8, "update_secret": 2, "get_secret_bundle": 1},
+        "stage again": {"list_secret_versions": 8, "get_secret_bundle": 2},
+        "promote": {"list_secret_versions": 8, "get_secret": 2, "update_secret": 2},
+        "serves": {"get_secret_bundle": 8},
+        "prune": {"schedule_secret_version_deletion": 2},
+        "promote again": {"list_secret_versions": 8},
+        "version_of": {},
+        "read_generation": {"list_secret_versions": 4, "get_secret_bundle": 1},
+        "read_version": {"get_secret_bundle": 1},
+    }
+
+
+def test_ocids_are_looked_up_once(sandbox: OciSandbox, four: VaultRingHarness) -> None:
+    store = four.rival()
+    assert operations(sandbox, store.read_current)["list_secrets"] == 8
+    assert "list_secrets" not in operations(sandbox, lambda: advance(four, 1))
+
+
+# People at the console
+
+
+def test_a_hand_edit_of_an_idle_slot_changes_nothing_and_is_overwritten_next(four: VaultRingHarness) -> None:
+    advance(four, 1, 2, 3, 4)
+    copied = json.dumps({"username": "app", "password": "by-hand", "generation": 9})
+    four.console.edit(four.ids["app_user"][2], copied)
+    assert four.store.read_current().login == value(4).login
+    assert slot_generations(four) == [4, 3, 0, 1]
+    advance(four, 5)
+    assert slot_generations(four) == [4, 3, 5, 1]
+
+
+@pytest.mark.parametrize("slots", [1, 4])
+@pytest.mark.parametrize("alone", [False, True])
+def test_a_hand_edit_of_the_serving_slot_is_healed(*, slots: int, alone: bool) -> None:
+    with ring_world(slots=slots, alone=alone) as world:
+        for n in range(1, 4):
+            assert world.rotate_again(f"oci-{n}").outcome == "rotated"
+        copied = json.loads(world.ring.current_text("app_user")) | {"password": "by-hand"}
+        world.ring.edit("app_user", json.dumps(copied))
+        if slots == 1:
+            world.lockouts.clear()  # What a person has put there is read until the next run.
+        healed = world.rotate_again("oci-4")
+        assert (healed.outcome, world.in_step()) == ("rotated", True)
+        if slots > 1:
+            assert world.lockouts == []  # The generation before it is served meanwhile, and logs in.
+        assert world.rotate_again("oci-5").outcome == "rotated"
+        assert world.in_step()
+
+
+def test_a_login_put_into_every_slot_by_hand_is_the_rings() -> None:
+    with ring_world(alone=True) as world:
+        world.rotate_again("oci-1")
+        world.rotate_again("oci-2")
+        by_hand = Login("app", SecretStr("by-hand"))
+        for database in world.memory.databases.values():
+            database.accounts["app"].passwords = ("by-hand",)
+        for slot in range(4):
+            world.edit(slot, by_hand, generation=99)
+        assert world.store.read_current().login == by_hand
+        assert world.rotate_again("oci-3").outcome == "rotated"
+        assert world.read() == by_hand
+        assert world.in_step()
+
+
+def test_a_promotion_of_an_old_version_by_hand_is_healed() -> None:
+    with ring_world() as world:
+        for n in range(1, 7):
+            world.rotate_again(f"oci-{n}")
+        serving = world.ring.serving("app_user")[0]
+        previous = next(v for v in world.ring.console.versions(serving) if "PREVIOUS" in v.stages)
+        world.ring.console.promote(serving, previous.version_number)
+        assert world.rotate_again("oci-7").outcome == "rotated"
+        assert world.in_step()
+        assert world.lockouts == []
+
+
+def test_a_forged_name_is_told(four: VaultRingHarness) -> None:
+    advance(four, 1)
+    forged = json.dumps({"username": "app", "password": "hunter2", "generation": 5})
+    name = ring.version_name(CREDENTIAL.id, APP_USER, 7)
+    four.console.edit(four.ids["app_user"][0], forged, name=name)
+    with pytest.raises(SecretMalformedError) as error:
+        four.store.read_current()
+    assert "hunter2" not in str(error.value)
+
+
+def test_what_is_in_slots_that_nobody_reads_need_not_make_sense(four: VaultRingHarness) -> None:
+    advance(four, 1)
+    four.console.edit(four.ids["app_user"][0], "no JSON at all")
+    assert four.store.read_current().login == value(1).login
+
+
+def test_a_name_whose_version_is_about_to_be_deleted_is_a_conflict(
+    four: VaultRingHarness, clock: FakeClock
+) -> None:
+    advance(four, 1)
+    four.store.stage(value(2))
+    four.console.edit(four.ids["app_user"][2], "displaces it", stage="PENDING")
+    slot = four.ids["app_user"][2]
+    four.console.schedule(slot, 2, clock.now() + timedelta(days=2))
+    with pytest.raises(StagedValueConflictError):
+        four.store.stage(value(2))
+
+
+# Slots that come and go
+
+
+@pytest.mark.parametrize("serves", [True, False])
+def test_a_ring_goes_on_without_a_deleted_slot_and_takes_it_back(
+    *, serves: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    with ring_world() as world:
+        for n in range(1, 5):
+            world.rotate_again(f"oci-{n}")
+        slot = world.ring.ids["app_user"][world.slot() if serves else (world.slot() + 1) % 4]
+        world.ring.ids["app_user"].remove(slot)  # Applications pass it over, too.
+        world.ring.console.remove(slot)
+        # The process that knew its OCID fails once, without having changed anything.
+        assert attempt(world, "oci-5") == "SecretNotFoundError"
+        outcomes = [attempt(world, f"oci-{n}") for n in (6, 7, 8)]
+        assert outcomes == ["rotated"] * 3
+        assert world.in_step()
+        assert world.lockouts == []
+        assert '"warning": "deleted"' in caplog.text
+        world.ring.console.restore(slot)
+        world.ring.ids["app_user"].append(slot)
+        assert [attempt(world, f"oci-{n}") for n in (9, 10, 11)] == ["rotated"] * 3
+        assert world.lockouts == []
+
+
+def test_a_slot_that_was_never_made_is_named(four: VaultRingHarness) -> None:
+    four.slots = 5
+    with pytest.raises(SecretNotFoundError) as error:
+        four.rival().read_current()
+    assert error.value.where["secret"] == "multi-cloud.app_user.4"
+
+
+def test_a_ring_that_has_grown_uses_its_new_slot_first(four: VaultRingHarness) -> None:
+    advance(four, 1, 2, 3, 4, 5)
+    for kind, name in four.names.items():
+        four.ids[kind].append(four.console.create_secret(ring.slot_name(name, 4), PLACEHOLDER_TEXT))
+    four.slots = 5
+    four.store = four.store_on(four.vault)
+    assert four.store.read_current().login == value(5).login
+    advance(four, 6)
+    assert slot_generations(four) == [4, 3, 2, 5, 6]
+
+
+# A slow or busy service
+
+
+@pytest.mark.parametrize("code", ["IncorrectState", "Conflict"])
+def test_a_secret_that_is_being_updated_is_busy(
+    sandbox: OciSandbox, four: VaultRingHarness, clock: FakeClock, code: str
+) -> None:
+    sandbox.vault.behaviour.updating_for = timedelta(seconds=5)
+    sandbox.vault.behaviour.busy_code = code
+    four.store.stage(value(1))
+    with pytest.raises(StoreBusyError) as error:
+        four.store.promote(1)
+    assert error.value.where["code"] == code
+    clock.sleep(5)
+    four.store.promote(1)
+    four.store.stage(value(2))  # Another slot's turn.
+    assert four.store.serves(1)
+
+
+def test_staging_waits_until_the_read_side_has_the_value(
+    sandbox: OciSandbox, four: VaultRingHarness, clock: FakeClock
+) -> None:
+    sandbox.vault.behaviour.read_lag = timedelta(seconds=3)
+    began = clock.monotonic()
+    assert four.store.stage(value(1)) == value(1)
+    assert 3 <= clock.monotonic() - began <= 4
+
+
+def test_a_read_side_that_stays_behind_is_told_and_staged_values_are_not_lost(
+    sandbox: OciSandbox, four: VaultRingHarness, clock: FakeClock
+) -> None:
+    sandbox.vault.behaviour.read_lag = timedelta(seconds=30)
+    with pytest.raises(ReadSideLaggingError):
+        four.store.stage(value(1))
+    with pytest.raises(ReadSideLaggingError):  # It is there, so it is never taken for absent.
+        four.store.read_generation(1)
+    clock.sleep(30)
+    assert four.store.stage(value(1)) == value(1)
+    four.store.promote(1)
+    assert not four.store.serves(1)
+    clock.sleep(30)
+    assert four.store.serves(1)
+
+
+def test_a_promotion_decides_by_management_not_by_what_the_read_side_shows(
+    sandbox: OciSandbox, four: VaultRingHarness
+) -> None:
+    advance(four, 1)
+    four.store.stage(value(2))
+    sandbox.vault.behaviour.read_lag = timedelta(minutes=1)
+    four.rival().promote(2)
+    four.store.promote(2)
+    assert four.store.read_current().generation == 1
+    assert not four.store.serves(2)
+    with pytest.raises(FenceLostError):
+        four.store.promote(1)
+
+
+def test_a_slot_that_is_edited_while_it_is_being_promoted_is_noticed(four: VaultRingHarness) -> None:
+    four.store.stage(value(1))
+    slot = four.ids["app_user"][3]
+    with (
+        pytest.raises(LostCompareAndSetError),
+        four.before_call(6, lambda: four.console.edit(slot, "by hand")),
+    ):
+        four.store.promote(1)
+    four.store.promote(1)
+    assert four.store.serves(1)
+
+
+# Abandoned versions and the quota
+
+
+@pytest.mark.parametrize("replaced", ["DEPRECATED", "PENDING"])
+def test_an_abandoned_version_is_never_served_whatever_becomes_of_it(
+    sandbox: OciSandbox, four: VaultRingHarness, replaced: Literal["DEPRECATED", "PENDING"]
+) -> None:
+    sandbox.vault.behaviour.replaced_pending = replaced
+    advance(four, 1)
+    four.store.stage(value(2))
+    for generation in range(3, 20):
+        advance(four, generation)
+        assert four.store.read_current().login == value(generation).login
+    assert four.store.read_generation(2) in (None, value(2))
+
+
+def test_superseded_versions_are_deleted_a_day_ahead_oldest_first_but_for_the_newest(
+    four: VaultRingHarness, clock: FakeClock
+) -> None:
+    four.slots = 1
+    four.store = four.store_on(four.vault)
+    four.store.stage(value(1))
+    four.store.promote(1)
+    assert four.store.prune() == 0
+    for generation in (2, 3, 4, 5, 6):
+        four.store.stage(value(generation))
+        four.store.promote(generation)
+    assert four.rival().prune() == 2 * 3
+    versions = four.console.versions(four.ids["app_user"][0])
+    scheduled = {v.version_number: v.time_of_deletion for v in versions if v.time_of_deletion}
+    # 1 is the placeholder: not Lockstep's to delete. 7 is current, 6 previous, 5 the newest that is dead.
+    assert list(scheduled) == [2, 3, 4]
+    assert set(scheduled.values()) == {clock.now() + timedelta(hours=24, minutes=10)}
+    assert four.rival().prune() == 0
+
+
+def test_pruning_that_fails_is_a_warning(
+    sandbox: OciSandbox, four: VaultRingHarness, caplog: pytest.LogCaptureFixture
+) -> None:
+    advance(four, *range(1, 17))
+    with sandbox.faults.refuse(
+        "schedule_secret_version_deletion", status=429, code="TooManyRequests", times=None
+    ):
+        advance(four, 17, 18, 19, 20)
+    assert [json.loads(r.message)["error"] for r in caplog.records][:1] == ["StoreThrottledError"]
+    assert four.rival().prune() == 2 * 5  # The four that were missed, and what the last rotation left.
+    with sandbox.faults.refuse(
+        "list_secret_versions", status=404, code="NotAuthorizedOrNotFound", times=None
+    ):
+        assert four.rival().prune() == 0
+
+
+def test_generations_that_no_database_ever_accepted_do_not_fill_the_ring(four: VaultRingHarness) -> None:
+    # Every run of an evening is refused by a server's policy, and stages another password.
+    advance(four, *range(1, 5))
+    for generation in range(5, 95):
+        four.store.stage(value(generation))
+    four.store.promote(94)
+    advance(four, 95)
+    assert four.store.serves(95)
+
+
+def test_a_ring_without_room_says_so_and_changes_nothing(sandbox: OciSandbox, four: VaultRingHarness) -> None:
+    sandbox.vault.behaviour.replaced_pending = "PENDING"  # Then nobody can delete them.
+    advance(four, 1)
+
+    def stage_many() -> None:
+        for generation in range(2, 200):
+            four.store.stage(value(generation))
+
+    with pytest.raises(StoreQuotaExceededError):
+        stage_many()
+    assert four.store.read_current().login == value(1).login
+
+
+# The pure part
+
+
+def slot(index: int, *versions: Version) -> Slot:
+    return Slot(index=index, secret_id=f"slot-{index}", versions=versions)
+
+
+def version(number: int, generation: int, *stages: str, deleted: bool = False) -> Version:
+    return Version(
+        number=number, generation=generation, stages=frozenset(stages), is_pending_deletion=deleted
+    )
+
+
+def test_the_last_slot_left_is_both_read_and_written() -> None:
+    last = slot(2, version(1, 9, "CURRENT"))
+    assert ring.staging_slot([last], 10) is last
+
+
+def test_a_full_slot_is_passed_over_for_the_next_lowest() -> None:
+    full = slot(0, version(1, 1, "CURRENT"), *(version(n, 100 + n, "PENDING") for n in range(2, 31)))
+    next_lowest = slot(1, version(1, 2, "CURRENT"))
+    serving = slot(2, version(1, 3, "CURRENT"))
+    assert ring.staging_slot([full, next_lowest, serving], 200) is next_lowest
+    assert ring.staging_slot([full, serving], 200) is None
+
+
+def test_what_may_be_in_flight_is_not_superseded() -> None:
+    dead = [version(n, n, "DEPRECATED") for n in (1, 2, 3)]
+    others = [
+        version(4, 0, "DEPRECATED"),
+        version(5, 5, "DEPRECATED", deleted=True),
+        version(6, 6, "PREVIOUS"),
+        version(7, 10, "CURRENT"),
+        version(8, 11, "DEPRECATED"),
+        version(9, 12, "PENDING"),
+    ]
+    one = slot(0, *dead, *others)
+    assert ring.disposable(one, below=10) == dead[:2]
+    # Once generation 13 is claimed, 11 was abandoned; it is the newest that is dead, and stays.
+    assert ring.disposable(one, below=13) == dead
+
+
+def test_no_more_deletions_are_scheduled_than_vault_takes() -> None:
+    dead = [version(n, n, "DEPRECATED") for n in range(1, 6)]
+    leaving = [version(n, n, "DEPRECATED", deleted=True) for n in range(6, 34)]
+    one = slot(0, *dead, *leaving, version(99, 99, "CURRENT"))
+    assert ring.disposable(one, below=99) == dead[:2]
+
+
+def test_a_version_that_is_about_to_be_deleted_holds_nothing() -> None:
+    one = slot(0, version(1, 4, "DEPRECATED", deleted=True), version(2, 5, "CURRENT"))
+    assert ring.holder([one], 4) is None
+
+
+# Secrets
+
+
+def test_nothing_secret_is_logged_even_at_debug(
+    four: VaultRingHarness, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    advance(four, 1)
+    four.rival().read_current()
+    assert caplog.records
+    assert "password-1" not in caplog.text
+
+
+def test_the_whole_life_of_a_ring_locks_nobody_out() -> None:
+    with ring_world() as world:
+        assert world.read() == TAKEN_OVER
+        for n in range(1, 12):
+            assert world.rotate_again(f"oci-{n}").outcome == "rotated"
+            assert world.in_step()
+        assert world.lockouts == []

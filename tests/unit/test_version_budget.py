@@ -1,0 +1,157 @@
+"""The version budget is what the ring really meets at the emulated Vault."""
+
+from datetime import timedelta
+
+import pytest
+
+from lockstep.errors import InvalidPlanError, StoreQuotaExceededError
+from lockstep.model import CredentialValue, Login, SecretStr
+from lockstep.oci.budget import version_budget
+from lockstep.plan import Credential, PlanProblemsError
+from sandbox.oci import OciSandbox, SandboxClock
+from tests.contract.oci_fixtures import VaultRingHarness
+from tests.support.memory import EPOCH, FakeClock, make_plan
+
+HALF_A_DAY = timedelta(hours=12)
+
+
+def minutes(count: int) -> timedelta:
+    return timedelta(minutes=count)
+
+
+@pytest.mark.parametrize(
+    ("interval", "slots", "lateness", "holds"),
+    [
+        (minutes(20), 3, timedelta(), True),
+        (minutes(20), 3, HALF_A_DAY, False),
+        (minutes(20), 4, HALF_A_DAY, True),
+        (minutes(20), 4, timedelta(hours=24), False),
+        (minutes(20), 5, timedelta(hours=24), True),
+        (minutes(48), 1, timedelta(), False),
+        (minutes(49), 1, timedelta(), True),
+        (minutes(49), 1, HALF_A_DAY, False),
+        (minutes(73), 1, HALF_A_DAY, True),
+    ],
+)
+def test_which_rings_can_be_rotated_for_ever(
+    interval: timedelta, slots: int, lateness: timedelta, *, holds: bool
+) -> None:
+    budget = version_budget(interval, slots, purge_lateness=lateness)
+    assert budget.holds is holds
+    assert (budget.wedges_after is None) is holds
+    assert (budget.advice == "") is holds
+
+
+def test_a_budget_says_when_it_wedges_and_what_to_change() -> None:
+    budget = version_budget(minutes(20), 1, purge_lateness=timedelta())
+    assert budget.versions_per_day_per_slot == 72
+    assert budget.wedges_after is not None
+    assert timedelta(hours=19) < budget.wedges_after < timedelta(hours=20)
+    assert budget.advice == "ring: 3, or an interval of 49m or more"
+
+
+@pytest.mark.parametrize(("interval", "slots"), [(20, 1), (7, 2), (2, 4), (4, 15), (72, 1)])
+def test_advice_holds(interval: int, slots: int) -> None:
+    advice = version_budget(minutes(interval), slots).advice
+    ring, _, longer = advice.rpartition("an interval of ")
+    assert version_budget(minutes(int(longer.split("m")[0])), slots).holds
+    assert not version_budget(minutes(int(longer.split("m")[0]) - 1), slots).holds
+    if ring:
+        needed = int(ring.removeprefix("ring: ").split(",")[0])
+        assert version_budget(minutes(interval), needed).holds
+        assert not version_budget(minutes(interval), needed - 1).holds
+
+
+class Simulation:
+    """A ring that is rotated at the emulated Vault, in emulated time."""
+
+    def __init__(self, sandbox: OciSandbox, clock: FakeClock, *, slots: int) -> None:
+        self._world = VaultRingHarness(sandbox, slots=slots, clock=clock)
+        self._clock = clock
+        self.peak_in_use = 0
+        self.peak_pending = 0
+
+    def rotate(self, interval: timedelta, *, until: timedelta) -> timedelta | None:
+        """Rotate until some time has passed; when it wedged, or None."""
+        generation = 0
+        while (elapsed := self._clock.now() - EPOCH) <= until:
+            generation += 1
+            value = CredentialValue(generation, Login("app", SecretStr(f"password-{generation}")))
+            try:
+                self._world.store.stage(value)
+            except StoreQuotaExceededError:
+                return elapsed
+            self._observe()
+            self._world.store.promote(generation)
+            self._world.store.prune()
+            self._clock.sleep(interval.total_seconds())
+        return None
+
+    def _observe(self) -> None:
+        for secret_id in self._world.ids["app_user"]:
+            versions = self._world.console.versions(secret_id)
+            pending = sum(v.time_of_deletion is not None for v in versions)
+            self.peak_pending = max(self.peak_pending, pending)
+            self.peak_in_use = max(self.peak_in_use, len(versions) - pending)
+
+
+@pytest.mark.parametrize(
+    ("interval", "slots", "lateness"),
+    [(minutes(20), 1, timedelta()), (minutes(20), 1, HALF_A_DAY), (minutes(30), 1, HALF_A_DAY)],
+)
+def test_a_ring_that_does_not_hold_wedges_when_the_budget_says(
+    interval: timedelta, slots: int, lateness: timedelta
+) -> None:
+    expected = version_budget(interval, slots, purge_lateness=lateness).wedges_after
+    assert expected is not None
+    clock = FakeClock(EPOCH)
+    with OciSandbox(SandboxClock(clock.now)) as sandbox:
+        sandbox.vault.behaviour.purge_lateness = lateness
+        simulation = Simulation(sandbox, clock, slots=slots)
+        wedged = simulation.rotate(interval, until=expected * 2)
+    assert wedged is not None
+    assert abs(wedged - expected) <= interval * 2
+
+
+@pytest.mark.parametrize(
+    # The second has the turns of the default plan, 80 minutes, with less work for the test.
+    ("interval", "slots"),
+    [(minutes(73), 1), (minutes(40), 2)],
+)
+def test_a_ring_that_holds_stays_within_its_budget(interval: timedelta, slots: int) -> None:
+    budget = version_budget(interval, slots, purge_lateness=HALF_A_DAY)
+    clock = FakeClock(EPOCH)
+    with OciSandbox(SandboxClock(clock.now)) as sandbox:
+        sandbox.vault.behaviour.purge_lateness = HALF_A_DAY
+        simulation = Simulation(sandbox, clock, slots=slots)
+        assert simulation.rotate(interval, until=timedelta(days=4)) is None
+    assert simulation.peak_in_use <= budget.peak_in_use
+    assert budget.peak_pending - 1 <= simulation.peak_pending <= budget.peak_pending
+
+
+# The plan
+
+
+def problems(**credential: object) -> str:
+    with pytest.raises(InvalidPlanError) as error:
+        make_plan(**credential)  # type: ignore[arg-type]  # keys of the credential, as in the file
+    assert isinstance(error.value, PlanProblemsError)
+    return " ".join(error.value.problems)
+
+
+def test_a_plan_that_would_wedge_is_refused_with_when_and_what_to_change() -> None:
+    told = problems(interval="10m")
+    assert "stores[1].ring: 4 slots at an interval of 0:10:00 (multi-cloud/app_user)" in told
+    assert "after 1 day, 15:20:00; ring: 8, or an interval of 19m or more" in told
+
+
+def test_a_plan_that_holds_is_not() -> None:
+    credential: Credential = make_plan().credentials[0]
+    assert version_budget(credential.interval, 4).holds
+
+
+def test_names_that_vault_does_not_take_or_cannot_tell_apart_are_refused() -> None:
+    assert "Vault takes no secret called a+b" in problems(id="a+b")
+    assert "multi-cloud.app_user.0 stands 2 times" in problems(
+        secrets={"app_user": "multi-cloud/app_user", "connection_blob": "multi-cloud.app_user"}
+    )
