@@ -314,7 +314,7 @@ class Plan(_Section):
         rings = [
             n for c in self.credentials for n in (c.secret_names.app_user, c.secret_names.connection_blob)
         ]
-        others = [d.admin_secret for d in self.databases]
+        others = sorted({d.admin_secret for d in self.databases})
         for name in rings + others:
             if not _VAULT_NAME.fullmatch(name):
                 yield f"{path}: Vault takes no secret called {name}; use letters, digits and - _ . /"
