@@ -4,7 +4,7 @@ The lock record alone says which generation is in flight. Stage labels and "the 
 paused runner can stage late, move a label, or add a higher version over an applied lower one.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -31,7 +31,8 @@ class Heal:
     """The stores disagree, or one was edited by hand: the login that works on every database wins.
 
     Attributes:
-        standing: The generation in flight, where the edit came in the middle of a rotation.
+        standing: The generation in flight, where an edit came in the middle of a rotation or a heal was begun. It is
+            finished if what it stands on is what works, else replaced.
     """
 
     standing: Claim | None = None
@@ -56,18 +57,27 @@ def decide(record: LockRecord, current: Mapping[str, StoredValue]) -> Decision:
         current: What every store serves now, in the plan's order.
     """
     if record.claim:
-        return (
-            Heal(record.claim) if _edited_in_flight(record.claim, current.values()) else Adopt(record.claim)
-        )
+        if any(_newest(v) > record.claim.generation for v in current.values()):
+            return Heal()  # An old copy of the lock table has come back: this claim can never be promoted.
+        if record.claim.kind is ClaimKind.HEAL or _edited_in_flight(record.claim, current.values()):
+            return Heal(record.claim)
+        return Adopt(record.claim)
     if agree(current.values()) and _as_recorded(record, next(iter(current.values()))):
         return Begin(base_generation=next(iter(current.values())).generation)
     return Heal()
 
 
-def _edited_in_flight(claim: Claim, current: Iterable[StoredValue]) -> bool:
-    # A heal begins with stores that disagree; it is finished with the login that it has chosen.
-    expected = {claim.generation, claim.base_generation}
-    return claim.kind is ClaimKind.NEW and any(v.generation not in expected for v in current)
+def _edited_in_flight(claim: Claim, current: Collection[StoredValue]) -> bool:
+    at_base = [v for v in current if v.generation == claim.base_generation]
+    return any(v.generation not in {claim.generation, claim.base_generation} for v in current) or any(
+        # Of generation 0, which is any value that Lockstep did not write, there may be two.
+        v.login != at_base[0].login
+        for v in at_base
+    )
+
+
+def _newest(value: StoredValue) -> int:
+    return max(value.generation, value.blob_generation)
 
 
 def agree(values: Iterable[StoredValue]) -> bool:
@@ -121,7 +131,7 @@ def winner(ranked: Sequence[Candidate], accepted: Mapping[str, Sequence[bool]]) 
 
 def next_generation(lease: Lease, record: LockRecord, current: Iterable[StoredValue]) -> int:
     """The fence, or one more than every generation seen: it only grows, also when the lock table was lost."""
-    highest = max((v.generation for v in current), default=0)
+    highest = max((_newest(v) for v in current), default=0)
     return max(lease.fence, record.highest_generation + 1, highest + 1)
 
 

@@ -11,11 +11,17 @@ asks for the candidates to be probed and is called again.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from lockstep import decide
-from lockstep.errors import LostCompareAndSetError, StagedValueConflictError, StoresDivergedError
+from lockstep.errors import (
+    InvalidRequestError,
+    LostCompareAndSetError,
+    StagedValueConflictError,
+    StoresDivergedError,
+)
 from lockstep.messages import CandidateRef, GenerateOutcome, GenerateRequest, GenerateResult, Probes
-from lockstep.model import Claim, ClaimKind, CredentialValue, LockRecord, Login, StoredValue
+from lockstep.model import Claim, ClaimKind, CredentialValue, Lease, LockRecord, Login, StoredValue
 from lockstep.ports import Ports, Store
 
 
@@ -41,23 +47,40 @@ def run(request: GenerateRequest, ports: Ports) -> GenerateResult:
             claim = decide.next_claim(
                 standing.kind, lease, record, current, base_generation=standing.base_generation
             )
-            ports.lock.claim(lease, claim, replaces=standing)
+            claim = _claimed(ports, lease, record, claim)
         case decide.Adopt(claim=claim):
             ports.lock.require(lease, claim, now=ports.clock.now())
             value = find_generation(ports.stores, claim.generation)
-            if value is None and claim.kind is ClaimKind.HEAL:
-                return _heal(request, ports, record, current)
         case decide.Begin(base_generation=base_generation):
             claim = decide.next_claim(ClaimKind.NEW, lease, record, current, base_generation=base_generation)
-            ports.lock.claim(lease, claim, replaces=None)  # (3)
-        case decide.Heal():
-            return _heal(request, ports, record, current)
+            claim = _claimed(ports, lease, record, claim)
+        case decide.Heal(standing=in_flight):
+            return _heal(request, ports, record, current, in_flight)
 
     return _staged(request, ports, current, claim, value or _new_value(ports, claim))
 
 
+def _claimed(ports: Ports, lease: Lease, record: LockRecord, claim: Claim) -> Claim:
+    """(3) Claim, under a name that no store knows yet.
+
+    What stands under a name that nobody has claimed was staged before the lock table was lost. It must not come
+    back as the new value: by now its username may be the one that is current, and that account would be changed.
+    """
+    while find_generation(ports.stores, claim.generation):
+        if ports.lock.read().claim != record.claim:
+            # It was claimed since: this step runs twice at once.
+            raise LostCompareAndSetError(credential=ports.credential.id, generation=claim.generation)
+        claim = replace(claim, generation=claim.generation + 1)
+    ports.lock.claim(lease, claim, replaces=record.claim)
+    return claim
+
+
 def _heal(
-    request: GenerateRequest, ports: Ports, record: LockRecord, current: Mapping[str, StoredValue]
+    request: GenerateRequest,
+    ports: Ports,
+    record: LockRecord,
+    current: Mapping[str, StoredValue],
+    in_flight: Claim | None,
 ) -> GenerateResult:
     if request.probes is None:
         candidates = _candidates(ports.stores, record, current)
@@ -66,20 +89,29 @@ def _heal(
         return GenerateResult(
             outcome=GenerateOutcome.PROBE, databases=tuple(ports.databases), candidates=candidates
         )
+    if {r.database for r in request.probes.databases} != ports.databases.keys():
+        raise InvalidRequestError(credential=ports.credential.id)  # A login must work on every one of them.
     login, base_generation = _winner(request.probes, ports.stores, current)
-    lease, claim = request.rotation.lease, record.claim
-    if claim and claim.kind is ClaimKind.NEW:
-        base = find_generation(ports.stores, claim.base_generation)
-        if base and base.login == login:
-            # The edit changed nothing that works: the generation in flight is finished on the same base.
-            ports.lock.require(lease, claim, now=ports.clock.now())
-            staged = find_generation(ports.stores, claim.generation)
-            return _staged(request, ports, current, claim, staged or _new_value(ports, claim))
-    if claim is None or claim.kind is ClaimKind.NEW:
-        standing = claim
+    lease = request.rotation.lease
+    if in_flight and _stands_on(in_flight, login, ports.stores):
+        claim = in_flight
+        ports.lock.require(lease, claim, now=ports.clock.now())
+    else:
         claim = decide.next_claim(ClaimKind.HEAL, lease, record, current, base_generation=base_generation)
-        ports.lock.claim(lease, claim, replaces=standing)
-    return _staged(request, ports, current, claim, CredentialValue(claim.generation, login))
+        claim = _claimed(ports, lease, record, claim)
+    value = find_generation(ports.stores, claim.generation)
+    if value is None and claim.kind is ClaimKind.HEAL:
+        value = CredentialValue(claim.generation, login)
+    return _staged(request, ports, current, claim, value or _new_value(ports, claim))
+
+
+def _stands_on(claim: Claim, login: Login, stores: Sequence[Store]) -> bool:
+    """Whether the generation in flight can be finished, now that this is the login that works."""
+    if claim.kind is ClaimKind.HEAL:
+        staged = find_generation(stores, claim.generation)
+        return staged is None or staged.login == login
+    base = find_generation(stores, claim.base_generation)
+    return base is not None and base.login == login
 
 
 def _candidates(
