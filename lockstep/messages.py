@@ -3,11 +3,10 @@
 Names, numbers and outcomes only: every step reads secret values from the stores itself (invariant I6).
 """
 
-from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
 from lockstep.model import Claim, Lease
 
@@ -27,7 +26,7 @@ class Rotation(Message):
     rotation_id: Id
     runner: Literal["aws", "oci"]
     trigger: Id
-    started_at: datetime
+    started_at: AwareDatetime
     fence: int
     force: bool = False
     revoke_previous: bool = False
@@ -144,10 +143,15 @@ class RetireRequest(Message):
 
 
 class RetireResult(Message):
-    """Output of withdraw and revoke: the generation that is dead on this database now, seen by a refused login."""
+    """Output of withdraw and revoke.
+
+    Attributes:
+        retired_generation: Dead on this database now, seen by a refused login. None where there was nothing to
+            retire: the value has no login, or the one that is kept has the same.
+    """
 
     database: Id
-    retired_generation: int
+    retired_generation: int | None
 
 
 DatabaseRequest = Annotated[ApplyRequest | ProbeRequest | RetireRequest, Field(discriminator="action")]
@@ -171,7 +175,7 @@ class UpdateResult(Message):
     """Output of UpdateSecrets."""
 
     stores: tuple[StoreResult, ...]
-    promoted_at: datetime
+    promoted_at: AwareDatetime
 
 
 class Failure(Message):
@@ -188,7 +192,7 @@ class AuditRequest(Message):
     adopted: bool = False
     databases: tuple[DatabaseResult, ...] = ()
     stores: tuple[StoreResult, ...] = ()
-    promoted_at: datetime | None = None
+    promoted_at: AwareDatetime | None = None
     revoked: tuple[RetireResult, ...] = ()
     failure: Failure | None = None
 

@@ -123,13 +123,14 @@ def _retire(request: RetireRequest, ports: Ports, database: Database) -> RetireR
     if request.action == "revoke":
         doomed, kept = kept, doomed
     drop, keep = _login(ports, doomed), _login(ports, kept)
-    if drop and keep and drop != keep:
-        with database.exclusive() as stager:
-            if not database.accepts(keep):
-                raise CurrentCredentialRejectedError(database=database.name, generation=kept)
-            ports.lock.require(request.rotation.lease, claim, now=ports.clock.now())
-            stager.retire(drop=drop, keep=keep)
-            _require_dead(database, drop, doomed)
+    if drop is None or keep is None or drop == keep:
+        return RetireResult(database=database.name, retired_generation=None)
+    with database.exclusive() as stager:
+        if not database.accepts(keep):
+            raise CurrentCredentialRejectedError(database=database.name, generation=kept)
+        ports.lock.require(request.rotation.lease, claim, now=ports.clock.now())
+        stager.retire(drop=drop, keep=keep)
+        _require_dead(database, drop, doomed)
     return RetireResult(database=database.name, retired_generation=doomed)
 
 

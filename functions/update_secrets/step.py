@@ -1,7 +1,8 @@
 """UpdateSecrets: promote the pending value in every store, once every database has been seen to accept it.
 
-Each store's promotion is a compare-and-set, so a run that was overtaken changes nothing. Then the read side is
-watched until every store serves the new generation in both secrets. Promoted already is success.
+Each store's promotion is a compare-and-set, and the fence is read before each, so a run that was overtaken changes
+nothing. Then the read side is watched until every store serves the new generation in both secrets. Promoted already is
+success.
 """
 
 from lockstep.errors import ReadSideLaggingError
@@ -21,8 +22,8 @@ def run(request: UpdateRequest, ports: Ports) -> UpdateResult:
         ReadSideLaggingError: Promoted, but the store does not serve it within 20 seconds; try again.
     """
     generation = request.claim.generation
-    ports.lock.require(request.rotation.lease, request.claim, now=ports.clock.now())
     for store in ports.stores:
+        ports.lock.require(request.rotation.lease, request.claim, now=ports.clock.now())
         store.promote(generation)
     promoted_at = ports.clock.now()
     for store in ports.stores:

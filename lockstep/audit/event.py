@@ -72,7 +72,9 @@ def _details(request: AuditRequest, usernames: tuple[str, ...], fingerprint: str
         "base_generation": claim.base_generation if claim else None,
         "previous_generation": claim.previous_generation if claim else None,
         "adopted_from": claim.rotation_id if claim and request.adopted else None,
-        "revoked_on_purpose": sorted({r.retired_generation for r in request.revoked}),
+        "revoked_on_purpose": sorted(
+            {r.retired_generation for r in request.revoked if r.retired_generation is not None}
+        ),
         "fingerprint": fingerprint,
         "usernames": list(usernames),
         "databases": {
