@@ -5,6 +5,9 @@ of a run that died between its write and the move of the chain's head is taken i
 moved by compare-and-set on itself, not under the fence: a run that lost its lock still owes its record.
 """
 
+import math
+from contextlib import suppress
+
 from lockstep import decide
 from lockstep.audit.chain import NO_PREVIOUS, fingerprint, seal
 from lockstep.audit.event import event_of
@@ -51,7 +54,7 @@ def run(request: AuditRequest, ports: Ports) -> AuditResult:
             current_generation=release.current_generation,
             previous_generation=release.previous_generation,
             next_due_at=int(release.next_due_at.timestamp()),
-            not_before=int(release.not_before.timestamp()),
+            not_before=math.ceil(release.not_before.timestamp()),  # The overlap is a promise.
         ),
     )
 
@@ -84,7 +87,9 @@ def _append(request: AuditRequest, ports: Ports, *, mark: str | None) -> ChainHe
         )
         standing = summary if ports.audit_log.put(body, summary) else _standing(ports, record, summary)
         moved = ChainHead(seq=standing.seq, hash=standing.hash, rotation_id=standing.rotation_id)
-        ports.lock.move_head(stream, moved, after=head)
+        with suppress(LostCompareAndSetError):
+            # Lost, another run has moved the head over what stands here: the chain has no other way on.
+            ports.lock.move_head(stream, moved, after=head)
         if moved.rotation_id == rotation_id:
             return moved
     raise LostCompareAndSetError(stream=stream)
