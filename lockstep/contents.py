@@ -6,7 +6,8 @@
 """
 
 import json
-from typing import Any
+from typing import Any, TypeGuard
+from urllib.parse import quote
 
 from lockstep.errors import SecretMalformedError
 from lockstep.model import CredentialValue, Engine, Login, SecretStr
@@ -48,9 +49,11 @@ def encode_connection_blob(value: CredentialValue, credential: Credential) -> st
 
 
 def _connection(server: DatabaseServer, username: str) -> dict[str, Any]:
+    # The username may be one that was typed by hand; a colon in it would begin a password.
+    who = f"{_DSN_SCHEMES[server.engine]}://{quote(username, safe='')}"
     return {
         "dbname": server.dbname,
-        "dsn": f"{_DSN_SCHEMES[server.engine]}://{username}@{server.host}:{server.port}/{server.dbname}",
+        "dsn": f"{who}@{server.host}:{server.port}/{server.dbname}",
         "engine": server.engine.value,
         "host": server.host,
         "port": server.port,
@@ -72,9 +75,14 @@ def decode_app_user(text: str, *, store: str, secret: str) -> tuple[Login | None
     if PLACEHOLDER in document and "username" not in document and "password" not in document:
         return None, 0
     username, password = document.get("username"), document.get("password")
-    if not (isinstance(username, str) and isinstance(password, str) and username and password):
+    if not (_is_text(username) and _is_text(password)):
         raise SecretMalformedError(store=store, secret=secret)
     return Login(username, SecretStr(password)), _generation(document)
+
+
+def _is_text(value: object) -> TypeGuard[str]:
+    # A lone surrogate, which JSON can spell as an escape, is no character: no database takes it.
+    return isinstance(value, str) and value != "" and not any("\ud800" <= c <= "\udfff" for c in value)
 
 
 def decode_connection(text: str, *, store: str, secret: str) -> dict[str, Any]:

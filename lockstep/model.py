@@ -39,12 +39,17 @@ class SecretStr:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, SecretStr):
             return NotImplemented
-        return hmac.compare_digest(self._value.encode(), other._value.encode())
+        return hmac.compare_digest(_bytes(self._value), _bytes(other._value))
 
     __hash__ = None  # type: ignore[assignment]  # a hash of a password is a hint at the password
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise TypeError("a SecretStr is not pickled or copied")
+
+
+def _bytes(value: str) -> bytes:
+    # An encoding error would carry the value with it.
+    return value.encode("utf-8", "surrogatepass")
 
 
 class Strategy(StrEnum):

@@ -103,9 +103,9 @@ def parse(body: bytes, *, credential_id: str, stream: str, seq: int) -> Entry:
             event=dict(event),
             credential=str(chain["credential"]),
             stream=str(chain["stream"]),
-            seq=int(chain["seq"]),
+            seq=_whole(chain["seq"]),
             previous_hash=str(chain["previous_hash"]),
-            witness={str(k): (int(v["seq"]), str(v["hash"])) for k, v in chain["witness"].items()},
+            witness={str(k): (_whole(v["seq"]), str(v["hash"])) for k, v in chain["witness"].items()},
             key_id=str(mac["key_id"]),
             mac=base64.b64decode(mac["value"], validate=True),
             digest=_digest(event, chain),
@@ -119,6 +119,13 @@ def parse(body: bytes, *, credential_id: str, stream: str, seq: int) -> Entry:
     if (entry.credential, entry.stream, entry.seq) != (credential_id, stream, seq):
         raise AuditVerificationError(stream=stream, seq=seq, code="misplaced")
     return entry
+
+
+def _whole(value: object) -> int:
+    # No boolean, no fraction, no infinity: to JSON they are all the same type.
+    if type(value) is not int:
+        raise TypeError
+    return value
 
 
 def fingerprint(login: Login, *, credential_id: str, generation: int, signer: Signer) -> str:
