@@ -1,0 +1,1 @@
+"""The rules and the steps, over a world in memory."""

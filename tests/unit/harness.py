@@ -1,0 +1,307 @@
+"""Runs of a rotation in a `MemoryWorld`, and what must hold while and after they run."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from functions.apply_db import step as apply_db
+from functions.generate import step as generate
+from functions.update_secrets import step as update_secrets
+from lockstep.audit.chain import NO_PREVIOUS, Entry, parse
+from lockstep.messages import (
+    ApplyRequest,
+    GenerateRequest,
+    GenerateResult,
+    Rotation,
+    UpdateRequest,
+    UpdateResult,
+)
+from lockstep.model import Claim, ClaimKind, Login, SecretStr
+from oci_fn import sequence
+from oci_fn.retries import Retries
+from oci_fn.sequence import RunRequest, RunResult
+from tests.support.memory import MemoryWorld
+from tests.support.memory_store import MemoryStore, SecretKind
+
+DEFINITION: Mapping[str, Any] = json.loads(
+    (Path(__file__).parents[2] / "statemachine.asl.json").read_text(encoding="utf-8")
+)
+INTERVAL_SECONDS = 1200.0
+"""Longer than the lease, too: whoever died has lost the lock by the next trigger."""
+RUN_SECONDS = 600.0
+
+
+class Killed(BaseException):
+    """The process dies; nothing in the code under test may catch this."""
+
+
+def rotate(
+    world: MemoryWorld,
+    rotation_id: str,
+    *,
+    runner: str = "aws",
+    force: bool = False,
+    revoke_previous: bool = False,
+) -> RunResult:
+    """One run, from acquiring the lock to giving it back, one database after the other."""
+    request = RunRequest(
+        rotation_id=rotation_id,
+        runner=runner,
+        trigger="test",
+        force=force,
+        revoke_previous=revoke_previous,
+    )
+    deadline = world.clock.monotonic() + RUN_SECONDS
+    retries = Retries(DEFINITION, world.clock, deadline=deadline, jitter=lambda: 0.5)
+    return sequence.rotate(request, world.ports(runner), retries, parallel=1)
+
+
+def rotate_again(world: MemoryWorld, rotation_id: str, *, runner: str = "aws") -> RunResult:
+    """The run of the next trigger."""
+    world.clock.sleep(INTERVAL_SECONDS)
+    return rotate(world, rotation_id, runner=runner)
+
+
+def held(
+    world: MemoryWorld,
+    rotation_id: str = "run-1",
+    *,
+    runner: str = "aws",
+    force: bool = False,
+    revoke_previous: bool = False,
+) -> Rotation:
+    """A run that has just acquired the lock; its steps are called one by one."""
+    now = world.clock.now()
+    lease = world.lock.acquire(
+        holder=rotation_id,
+        now=now,
+        expires_at=now + sequence.LEASE,
+        force=force,
+        revoke_previous=revoke_previous,
+    )
+    assert lease
+    return Rotation.model_validate(
+        {
+            "credential_id": lease.credential_id,
+            "rotation_id": rotation_id,
+            "runner": runner,
+            "trigger": "test",
+            "started_at": now,
+            "fence": lease.fence,
+            "force": force,
+            "revoke_previous": revoke_previous,
+        }
+    )
+
+
+def generated(world: MemoryWorld, rotation: Rotation) -> tuple[GenerateResult, Claim]:
+    """Generate, and the claim that it made."""
+    result = generate.run(GenerateRequest(rotation=rotation), world.ports(rotation.runner))
+    assert result.claim
+    return result, result.claim
+
+
+def applied(world: MemoryWorld, rotation: Rotation, claim: Claim) -> None:
+    """ApplyDb on every database."""
+    for database in world.databases:
+        request = ApplyRequest(rotation=rotation, claim=claim, database=database, keep_base=True)
+        apply_db.run(request, world.ports(rotation.runner))
+
+
+def updated(world: MemoryWorld, rotation: Rotation, claim: Claim) -> UpdateResult:
+    """UpdateSecrets."""
+    return update_secrets.run(UpdateRequest(rotation=rotation, claim=claim), world.ports(rotation.runner))
+
+
+def edit(store: MemoryStore, login: Login) -> None:
+    """Put another login into a store's `app_user` by hand."""
+    store.edit("app_user", json.dumps({"username": login.username, "password": login.password.reveal()}))
+
+
+def copy_by_hand(store: MemoryStore, secret: SecretKind, text: str) -> None:
+    """Put a text that Lockstep once wrote back into a store, as people do."""
+    store.edit(secret, text)
+
+
+def set_password(world: MemoryWorld, login: Login) -> None:
+    """Change a password in every database, as a DBA does who knows nothing of Lockstep."""
+    for database in world.databases.values():
+        database.accounts[login.username].passwords = (login.password.reveal(),)
+
+
+def known_logins(world: MemoryWorld) -> dict[str, set[tuple[str, str]]]:
+    """What each database lets in, as username and password."""
+    return {
+        name: {(username, p) for username, account in database.accounts.items() for p in account.passwords}
+        for name, database in world.databases.items()
+    }
+
+
+def served(world: MemoryWorld) -> dict[str, tuple[int, int, tuple[str, str] | None]]:
+    """What each store serves: generations of both secrets, and the login."""
+    with quiet(world):
+        currents = {name: store.read_current() for name, store in world.stores.items()}
+    return {
+        name: (v.generation, v.blob_generation, shown(v.login) if v.login else None)
+        for name, v in currents.items()
+    }
+
+
+def shown(login: Login) -> tuple[str, str]:
+    """A login that can be compared in a set and shown by a failing test."""
+    return login.username, login.password.reveal()
+
+
+def login_of(world: MemoryWorld, generation: int) -> Login:
+    """The login of a generation, from the first store."""
+    with quiet(world):
+        value = next(iter(world.stores.values())).read_generation(generation)
+    assert value
+    return value.login
+
+
+def another_login(world: MemoryWorld, password: str = "typed-by-hand") -> Login:
+    """A login that no run has made, with the first of the credential's usernames."""
+    return Login(world.credential.usernames[0], SecretStr(password))
+
+
+# The seams.
+
+
+def seams(world: MemoryWorld) -> list[tuple[str, Any]]:
+    """Every double of the world, with a name."""
+    return [
+        ("lock", world.lock),
+        *world.stores.items(),
+        *world.databases.items(),
+        *((f"{name} log", log) for name, log in world.audit_logs.items()),
+        *((f"{name} signer", signer) for name, signer in world.signers.items()),
+    ]
+
+
+def at_every_boundary(world: MemoryWorld, act: Callable[[str], None]) -> None:
+    """Act before and after every operation of every double, until `undisturbed`."""
+    for name, double in seams(world):
+        double.faults.before = lambda operation, name=name: act(f"before {name} {operation}")
+        double.faults.after = lambda operation, name=name: act(f"after {name} {operation}")
+
+
+def undisturbed(world: MemoryWorld) -> None:
+    """No more hooks."""
+    for _, double in seams(world):
+        double.faults.before = double.faults.after = lambda _operation: None
+
+
+@contextmanager
+def quiet(world: MemoryWorld) -> Iterator[None]:
+    """Look at the world without any hook being called."""
+    doubles = [double for _, double in seams(world)]
+    hooks = [(d.faults.before, d.faults.after) for d in doubles]
+    undisturbed(world)
+    try:
+        yield
+    finally:
+        for double, (before, after) in zip(doubles, hooks, strict=True):
+            double.faults.before, double.faults.after = before, after
+
+
+# What must hold.
+
+
+class Observer:
+    """Checks at every boundary what must hold at every instant.
+
+    Args:
+        world: Is looked at, never changed. A lockout that is there from the start was made by somebody else.
+    """
+
+    def __init__(self, world: MemoryWorld) -> None:
+        self._world = world
+        self._not_ours = set(world.locked_out())
+        self._seen: object = None
+
+    def look(self, boundary: str) -> None:
+        """Raise AssertionError where invariant I1, I2 or I4 is broken."""
+        now = self._state()
+        if now == self._seen:
+            return
+        self._seen = now
+        locked_out = set(self._world.locked_out()) - self._not_ours
+        assert not locked_out, f"I1 broken {boundary}: {locked_out}"
+        claim = self._world.lock.record.claim
+        if claim is None or claim.kind is ClaimKind.HEAL:
+            return  # What is healed logs in before it is staged.
+        with quiet(self._world):
+            staged = [s.read_generation(claim.generation) for s in self._world.stores.values()]
+        values = {shown(v.login) for v in staged if v}
+        assert len(values) <= 1, f"I4 broken {boundary}: two values under one generation"
+        if values and not all(staged):
+            accepted = [name for name, let_in in known_logins(self._world).items() if values <= let_in]
+            assert not accepted, f"I2 broken {boundary}: {accepted} accepts what is not staged everywhere"
+
+    def _state(self) -> object:
+        world = self._world
+        return (
+            world.lock.record.claim,
+            [
+                (secret.current, len(secret.versions))
+                for store in world.stores.values()
+                for secret in store._secrets.values()
+            ],
+            [a.passwords for d in world.databases.values() for a in d.accounts.values()],
+        )
+
+
+def entries(world: MemoryWorld, stream: str) -> list[Entry]:
+    """A stream's entries, each parsed and verified: gapless, chained and signed (invariant I7)."""
+    log, signer = world.audit_logs[stream], world.signers[stream]
+    found, previous_hash = [], NO_PREVIOUS
+    with quiet(world):
+        for seq in range(1, log.last_seq() + 1):
+            body = log.read(seq)
+            assert body, f"a gap at {stream}/{seq}"
+            entry = parse(body, credential_id=world.credential.id, stream=stream, seq=seq)
+            assert entry.previous_hash == previous_hash
+            assert signer.verify(entry.digest, entry.mac)
+            previous_hash = entry.hash
+            found.append(entry)
+    return found
+
+
+def rotation_of(entry: Entry) -> str:
+    """Which run an entry records."""
+    rotation_id: str = entry.event["metadata"]["uid"]
+    return rotation_id
+
+
+def status_of(entry: Entry) -> str:
+    """`Success` or `Failure`."""
+    status: str = entry.event["status"]
+    return status
+
+
+def assert_in_step(world: MemoryWorld, generation: int | None = None) -> None:
+    """Everything agrees and nothing is left over (invariants I1 and I8)."""
+    record = world.lock.record
+    if generation is not None:
+        assert record.current_generation == generation
+    assert (record.holder, record.claim) == (None, None)
+    assert world.locked_out() == []
+    first, *others = served(world).values()
+    assert first[:2] == (record.current_generation, record.current_generation)
+    assert all(other == first for other in others)
+
+
+def assert_on_record(world: MemoryWorld) -> None:
+    """Both chains are whole, no run has two entries, and the heads are where the logs end (invariant I7)."""
+    for stream in world.audit_logs:
+        found = entries(world, stream)
+        recorded = [rotation_of(e) for e in found]
+        assert len(recorded) == len(set(recorded)), f"a run has two entries: {recorded}"
+        head = world.lock.record.heads.get(stream)
+        # The entry of a run that died before it moved the head is taken in by the stream's next run.
+        assert (head.seq if head else 0) >= len(recorded) - 1
+        if head:
+            assert (head.hash, head.rotation_id) == (found[head.seq - 1].hash, recorded[head.seq - 1])

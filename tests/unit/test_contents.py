@@ -1,0 +1,148 @@
+"""What stands in the two secrets, and what is read back from whatever people put there."""
+
+import json
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lockstep.contents import (
+    MAX_SECRET_BYTES,
+    decode_app_user,
+    decode_blob_generation,
+    encode_app_user,
+    encode_connection_blob,
+)
+from lockstep.errors import SecretMalformedError
+from lockstep.model import CredentialValue, Login, SecretStr, Strategy
+from tests.support.memory import make_plan
+
+CREDENTIAL = make_plan().credentials[0]
+words = st.text(min_size=1, max_size=40)
+
+
+def _value(username: str = "app", password: str = "hunter2", generation: int = 7) -> CredentialValue:
+    return CredentialValue(generation, Login(username, SecretStr(password)))
+
+
+def test_app_user_has_the_field_names_of_an_rds_secret() -> None:
+    assert json.loads(encode_app_user(_value(), CREDENTIAL)) == {
+        "dbname": "app",
+        "engine": "mysql",
+        "generation": 7,
+        "host": "db-1.example.com",
+        "password": "hunter2",
+        "port": 3306,
+        "username": "app",
+    }
+
+
+def test_connection_blob_names_every_database() -> None:
+    blob = json.loads(encode_connection_blob(_value(), CREDENTIAL))
+    assert (blob["credential"], blob["generation"], blob["username"]) == ("multi-cloud/app_user", 7, "app")
+    assert blob["databases"]["db-2"] == {
+        "dbname": "app",
+        "dsn": "mysql://app@db-2.example.com:3306/app",
+        "engine": "mysql",
+        "host": "db-2.example.com",
+        "port": 3306,
+        "tls": False,
+    }
+
+
+def test_a_dsn_names_its_engine() -> None:
+    credential = make_plan(strategy=Strategy.ALTERNATING_USERS).credentials[0]
+    blob = json.loads(encode_connection_blob(_value(), credential))
+    assert blob["databases"]["db-1"]["dsn"].startswith("postgresql://app@")
+
+
+@given(words, words, st.integers(min_value=1, max_value=10**12))
+def test_app_user_is_read_back_as_it_was_written(username: str, password: str, generation: int) -> None:
+    value = _value(username, password, generation)
+    text = encode_app_user(value, CREDENTIAL)
+    assert decode_app_user(text, store="aws", secret="s") == (value.login, generation)
+    assert text == encode_app_user(value, CREDENTIAL)
+
+
+@given(words, st.text(st.characters(codec="ascii", categories=["L", "N"]), min_size=12))
+def test_connection_blob_holds_no_password_and_its_dsns_nothing_but_the_username(
+    username: str, password: str
+) -> None:
+    text = encode_connection_blob(_value(username, password), CREDENTIAL)
+    assert password not in text or password in username
+    dsn = urlsplit(json.loads(text)["databases"]["db-1"]["dsn"])
+    assert dsn.password is None
+    assert unquote(dsn.username or "") == username
+    assert (dsn.hostname, dsn.port) == ("db-1.example.com", 3306)
+    assert decode_blob_generation(text, store="aws", secret="s") == 7
+
+
+def test_a_username_typed_by_hand_does_not_bring_a_password_into_a_dsn() -> None:
+    blob = json.loads(encode_connection_blob(_value("app:hunter2@evil"), CREDENTIAL))
+    assert urlsplit(blob["databases"]["db-1"]["dsn"]).hostname == "db-1.example.com"
+
+
+@pytest.mark.parametrize(
+    "text", ['{"placeholder":true}', '{"placeholder":"x","engine":"mysql"}', '{"placeholder":null}']
+)
+def test_a_placeholder_is_no_login(text: str) -> None:
+    assert decode_app_user(text, store="aws", secret="s") == (None, 0)
+
+
+@pytest.mark.parametrize(
+    ("claimed", "generation"),
+    [("7", 7), ("0", 0), ("-1", 0), ("true", 0), ("1.5", 0), ('"7"', 0), ("null", 0), ("1e999", 0)],
+)
+def test_the_generation_is_a_whole_number_or_none(claimed: str, generation: int) -> None:
+    text = f'{{"username":"a","password":"b","generation":{claimed}}}'
+    assert decode_app_user(text, store="aws", secret="s")[1] == generation
+    assert decode_blob_generation(f'{{"generation":{claimed}}}', store="aws", secret="s") == generation
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "hunter2",
+        "[]",
+        "null",
+        '"hunter2"',
+        "{}",
+        '{"username":"app"}',
+        '{"password":"hunter2"}',
+        '{"username":"","password":"hunter2"}',
+        '{"username":"app","password":""}',
+        '{"username":"app","password":null}',
+        '{"username":1,"password":"hunter2"}',
+        '{"username":"app","password":["hunter2"]}',
+        '{"placeholder":true,"password":"hunter2"}',
+        '{"placeholder":true,"username":"app"}',
+        '{"username":"app","password":"hunter2',
+        '{"username":"app","password":"hunter2\\ud800"}',
+        '{"username":"\\udfff","password":"hunter2"}',
+        "[" * 20_000,
+        '{"generation":' + "9" * 5_000 + "}",
+        json.dumps({"username": "app", "password": "hunter2", "more": "x" * MAX_SECRET_BYTES}),
+    ],
+)
+def test_anything_else_is_malformed_and_not_quoted(text: str) -> None:
+    with pytest.raises(SecretMalformedError) as caught:
+        decode_app_user(text, store="aws", secret="multi-cloud/app_user")
+    assert caught.value.where == {"store": "aws", "secret": "multi-cloud/app_user"}
+    assert "hunter2" not in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
+@given(
+    st.text(max_size=200)
+    | st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists).map(json.dumps)
+)
+def test_no_text_brings_out_anything_but_a_login_a_placeholder_or_malformed(text: str) -> None:
+    try:
+        login, generation = decode_app_user(text, store="aws", secret="s")
+    except SecretMalformedError:
+        return
+    assert login is None or (login.username and login.password.reveal())
+    assert generation >= 0

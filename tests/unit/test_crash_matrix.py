@@ -1,0 +1,203 @@
+"""A run dies before or after any operation; the next one, of either cloud, puts everything in step.
+
+Every operation of every port is a boundary: before it, the operation does not happen; after it, its reply is lost.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+import pytest
+
+from lockstep.errors import LockstepError
+from lockstep.model import Login, SecretStr, Strategy
+from lockstep.plan import Plan
+from tests.support.memory import CountingPasswords, MemoryWorld, make_plan
+from tests.unit.harness import (
+    INTERVAL_SECONDS,
+    Killed,
+    Observer,
+    another_login,
+    assert_in_step,
+    assert_on_record,
+    at_every_boundary,
+    edit,
+    entries,
+    known_logins,
+    login_of,
+    rotate,
+    rotate_again,
+    rotation_of,
+    shown,
+    undisturbed,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Story:
+    """What came before the run that dies, and what it was asked.
+
+    Attributes:
+        boundaries: How many there are at least with two stores; fewer would mean that the seam has holes.
+    """
+
+    name: str
+    prepare: Callable[[MemoryWorld], None]
+    boundaries: int
+    placeholder: bool = False
+    revoke_previous: bool = False
+
+
+def _nothing(_world: MemoryWorld) -> None:
+    pass
+
+
+def _two_rotations(world: MemoryWorld) -> None:
+    rotate(world, "first", runner="aws")
+    rotate_again(world, "second", runner="oci")
+    world.clock.sleep(INTERVAL_SECONDS)
+
+
+def _edited_by_hand(world: MemoryWorld) -> None:
+    _two_rotations(world)
+    edit(world.stores["aws"], another_login(world))
+
+
+def _only_in_one_store(world: MemoryWorld) -> None:
+    login = Login(world.credential.usernames[0], SecretStr("before-lockstep"))
+    edit(world.stores["aws"], login)
+    for database in world.databases.values():
+        database.accounts[login.username].passwords = ("before-lockstep",)
+
+
+def _refused_by_policy(world: MemoryWorld) -> None:
+    _two_rotations(world)
+    foretold = CountingPasswords()
+    foretold.count = world.passwords.count
+    refused = foretold.new_password(world.credential.password_policy).reveal()
+    world.databases["db-2"].refuses = lambda password: password == refused
+
+
+STEADY = Story(name="steady", prepare=_two_rotations, boundaries=90)
+STORIES = (
+    STEADY,
+    Story(name="taken-over", prepare=_nothing, boundaries=85),
+    Story(name="bootstrapped", prepare=_nothing, boundaries=75, placeholder=True),
+    Story(name="one-placeholder", prepare=_only_in_one_store, boundaries=80, placeholder=True),
+    Story(name="edited-by-hand", prepare=_edited_by_hand, boundaries=90),
+    Story(name="refused-by-policy", prepare=_refused_by_policy, boundaries=140),
+    Story(name="revoked", prepare=_two_rotations, boundaries=110, revoke_previous=True),
+)
+
+
+@cache
+def _plan(strategy: Strategy, stores: int) -> Plan:
+    return make_plan(strategy=strategy, stores=stores)
+
+
+class Death:
+    """The hook that lets a process die at its n-th boundary, and do nothing any more."""
+
+    def __init__(self, at: int, observer: Observer) -> None:
+        self.boundary = ""
+        self._left = at
+        self._observer = observer
+
+    def __call__(self, boundary: str) -> None:
+        self._observer.look(boundary)
+        if self._left == 0:
+            self.boundary = self.boundary or boundary
+            raise Killed
+        self._left -= 1
+
+
+def _world(story: Story, strategy: Strategy, stores: int) -> MemoryWorld:
+    world = MemoryWorld.create(_plan(strategy, stores), placeholder=story.placeholder)
+    story.prepare(world)
+    return world
+
+
+def _dies(
+    world: MemoryWorld, run: str, *, at: int, runner: str = "aws", revoke_previous: bool = False
+) -> str:
+    """Where the run died; empty where it had fewer boundaries."""
+    death = Death(at, Observer(world))
+    at_every_boundary(world, death)
+    try:
+        rotate(world, run, runner=runner, force=revoke_previous, revoke_previous=revoke_previous)
+    except Killed:
+        pass
+    finally:
+        undisturbed(world)
+    return death.boundary
+
+
+def _recovers(world: MemoryWorld, runner: str) -> None:
+    at_every_boundary(world, Observer(world).look)
+    recovered = rotate_again(world, "recovery", runner=runner)
+    undisturbed(world)
+    assert recovered.outcome == "rotated"
+    assert_in_step(world, recovered.generation)
+
+
+def _goes_on(world: MemoryWorld) -> None:
+    base = login_of(world, world.lock.record.current_generation or 0)
+    at_every_boundary(world, Observer(world).look)
+    following = rotate_again(world, "following", runner="aws")
+    undisturbed(world)
+    assert_in_step(world, following.generation)
+    live = {shown(base), shown(login_of(world, following.generation or 0))}
+    for database, let_in in known_logins(world).items():
+        assert let_in == live, (
+            f"I9: {database} lets in what should be dead, or does not let in what should live"
+        )
+    assert_on_record(world)
+    recorded = [rotation_of(e) for stream in world.audit_logs for e in entries(world, stream)]
+    assert recorded.count("recovery") == recorded.count("following") == 1
+
+
+def _survives(world: MemoryWorld, recoverer: str, *, died: str) -> None:
+    try:
+        _recovers(world, recoverer)
+        _goes_on(world)
+    except (AssertionError, LockstepError) as e:
+        raise AssertionError(f"died {died}") from e
+
+
+def _survives_death_at_every_boundary(story: Story, strategy: Strategy, stores: int, recoverer: str) -> int:
+    at = 0
+    while True:
+        world = _world(story, strategy, stores)
+        boundary = _dies(world, "dies", at=at, revoke_previous=story.revoke_previous)
+        if not boundary:
+            return at
+        _survives(world, recoverer, died=f"{boundary} ({at})")
+        at += 1
+
+
+@pytest.mark.parametrize("recoverer", ["aws", "oci"])
+@pytest.mark.parametrize("stores", [1, 2])
+@pytest.mark.parametrize("strategy", list(Strategy))
+def test_a_run_that_dies_anywhere_is_finished_by_the_next_one(
+    strategy: Strategy, stores: int, recoverer: str
+) -> None:
+    boundaries = _survives_death_at_every_boundary(STEADY, strategy, stores, recoverer)
+    assert boundaries >= STEADY.boundaries - (2 - stores) * 12
+
+
+@pytest.mark.parametrize("strategy", list(Strategy))
+@pytest.mark.parametrize("story", STORIES[1:], ids=lambda story: story.name)
+def test_so_is_one_that_dies_in_an_unusual_rotation(story: Story, strategy: Strategy) -> None:
+    assert _survives_death_at_every_boundary(story, strategy, 2, "oci") >= story.boundaries
+
+
+@pytest.mark.parametrize("strategy", list(Strategy))
+def test_so_are_two_that_die_one_after_the_other(strategy: Strategy) -> None:
+    # Strides that share no factor with each other meet every kind of boundary, in each run, with many of the other.
+    for first in range(0, STEADY.boundaries, 7):
+        for second in range(first % 9, STEADY.boundaries, 9):
+            world = _world(STEADY, strategy, 2)
+            boundaries = _dies(world, "dies", at=first)
+            world.clock.sleep(INTERVAL_SECONDS)
+            boundaries += f", then {_dies(world, 'dies-too', at=second, runner='oci')}"
+            _survives(world, "aws", died=boundaries)

@@ -1,0 +1,91 @@
+"""Every error says what it means in text that is safe to print."""
+
+import ast
+import inspect
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lockstep import errors
+from lockstep.errors import (
+    FenceLostError,
+    LockstepError,
+    RetryableError,
+    SkippedError,
+    StagedValueConflictError,
+    TerminalError,
+    family,
+)
+
+ROOT = Path(__file__).parents[2]
+CLASSES = [
+    c
+    for c in vars(errors).values()
+    if inspect.isclass(c) and issubclass(c, LockstepError) and c.__subclasses__() == []
+]
+
+
+def test_each_error_belongs_to_exactly_one_family() -> None:
+    families = (RetryableError, TerminalError, SkippedError)
+    for error in CLASSES:
+        assert sum(issubclass(error, f) for f in families) == 1, error
+
+
+@pytest.mark.parametrize("error", CLASSES, ids=lambda error: error.__name__)
+def test_each_error_has_a_name_that_says_so_and_one_line_of_meaning(error: type[LockstepError]) -> None:
+    assert error.__name__.endswith("Error")
+    meaning = error.__doc__ or ""
+    assert meaning.strip().endswith(".")
+    assert "\n" not in meaning
+    assert str(error()).startswith(meaning)
+
+
+def test_the_text_tells_where_and_what_to_do() -> None:
+    error = StagedValueConflictError(store="aws", generation=7)
+    assert str(error) == (
+        "Another value already stands under the name of this generation. [store=aws, generation=7] "
+        "Somebody staged by hand, or two lock tables are in use."
+    )
+    assert error.where == {"store": "aws", "generation": "7"}
+
+
+@given(st.text(min_size=1))
+def test_a_field_that_is_not_plainly_a_name_or_a_number_is_not_shown(value: str) -> None:
+    shown = FenceLostError(credential=value).where["credential"]
+    assert (
+        shown == value if value.isascii() and value.isalnum() and len(value) <= 120 else shown in {"?", value}
+    )
+    assert shown == "?" or all(c.isascii() and (c.isalnum() or c in "_.:/@+ -") for c in shown)
+
+
+@pytest.mark.parametrize("value", ["", "x" * 121, "a\nb", "a=b", "pässword", '{"password": 1}', "a'b", "a;b"])
+def test_such_as(value: str) -> None:
+    assert FenceLostError(credential=value).where["credential"] == "?"
+
+
+def test_there_is_no_way_to_put_free_text_in() -> None:
+    with pytest.raises(TypeError):
+        FenceLostError("free text")  # type: ignore[call-arg]  # that is the point
+    with pytest.raises(TypeError):
+        FenceLostError(message="free text")
+
+
+def test_a_family_lists_its_leaves() -> None:
+    assert FenceLostError in family(TerminalError)
+    assert TerminalError not in family(LockstepError)
+    assert {c.__name__ for c in family(SkippedError)} == {"NotDueError"}
+
+
+def test_every_error_that_ends_a_run_or_a_try_is_used_somewhere() -> None:
+    used = {
+        node.id
+        for folder in ("lockstep", "functions", "oci_fn")
+        for path in (ROOT / folder).rglob("*.py")
+        if path.name != "errors.py"
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Name)
+    }
+    failures = {c.__name__ for c in CLASSES if not issubclass(c, SkippedError)}
+    assert not failures - used

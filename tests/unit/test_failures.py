@@ -1,0 +1,137 @@
+"""One call of a run fails, at any boundary: what may work when tried again is tried, everything else ends the run.
+
+In both cases nobody is locked out, and what the failed run leaves behind the next one finishes.
+"""
+
+from collections.abc import Mapping
+
+import pytest
+
+from lockstep.errors import (
+    AuditLogAccessDeniedError,
+    AuditLogUnreachableError,
+    DatabaseRejectedError,
+    DatabaseUnreachableError,
+    LockstepError,
+    LockTableAccessDeniedError,
+    LockTableUnreachableError,
+    StoreAccessDeniedError,
+    StoreUnreachableError,
+)
+from lockstep.model import Strategy
+from tests.support.memory import MemoryWorld, make_plan
+from tests.unit.harness import (
+    INTERVAL_SECONDS,
+    Observer,
+    assert_in_step,
+    assert_on_record,
+    at_every_boundary,
+    entries,
+    rotate,
+    rotate_again,
+    rotation_of,
+    status_of,
+    undisturbed,
+)
+
+RETRYABLE = {
+    "aws": StoreUnreachableError,
+    "oci": StoreUnreachableError,
+    "db-1": DatabaseUnreachableError,
+    "db-2": DatabaseUnreachableError,
+    "lock": LockTableUnreachableError,
+    "aws log": AuditLogUnreachableError,
+    "aws signer": AuditLogUnreachableError,
+}
+TERMINAL = {
+    "aws": StoreAccessDeniedError,
+    "oci": StoreAccessDeniedError,
+    "db-1": DatabaseRejectedError,
+    "db-2": DatabaseRejectedError,
+    "lock": LockTableAccessDeniedError,
+    "aws log": AuditLogAccessDeniedError,
+    "aws signer": AuditLogAccessDeniedError,
+}
+MANY = 500
+
+
+class Failure:
+    """The hook that lets the n-th boundary fail, once or from then on."""
+
+    def __init__(self, at: int, errors: Mapping[str, type[LockstepError]], observer: Observer) -> None:
+        self.boundary = ""
+        self._left = at
+        self._errors = errors
+        self._observer = observer
+
+    def __call__(self, boundary: str) -> None:
+        self._observer.look(boundary)
+        if self._left == 0:
+            self.boundary = boundary
+            self._left -= 1
+            raise self._error(boundary)
+        self._left -= 1
+
+    def _error(self, boundary: str) -> LockstepError:
+        _, where = boundary.split(" ", 1)
+        return next(error for name, error in self._errors.items() if where.startswith(f"{name} "))()
+
+
+def _steady(strategy: Strategy) -> MemoryWorld:
+    world = MemoryWorld.create(make_plan(strategy=strategy))
+    rotate(world, "first")
+    rotate_again(world, "second", runner="oci")
+    world.clock.sleep(INTERVAL_SECONDS)
+    return world
+
+
+@pytest.mark.parametrize("strategy", list(Strategy))
+def test_a_call_that_fails_once_or_loses_its_reply_is_tried_again_within_the_run(strategy: Strategy) -> None:
+    for at in range(MANY):
+        world = _steady(strategy)
+        failure = Failure(at, RETRYABLE, Observer(world))
+        at_every_boundary(world, failure)
+        result = rotate(world, "third")
+        undisturbed(world)
+        assert result.outcome == "rotated", failure.boundary
+        assert_in_step(world, result.generation)
+        assert_on_record(world)
+        if not failure.boundary:
+            assert at >= 90
+            return
+    pytest.fail("the run never ends")
+
+
+@pytest.mark.parametrize("strategy", list(Strategy))
+def test_a_call_that_is_refused_ends_the_run_and_the_next_one_finishes_it(strategy: Strategy) -> None:
+    for at in range(MANY):
+        world = _steady(strategy)
+        failure = Failure(at, TERMINAL, Observer(world))
+        at_every_boundary(world, failure)
+        try:
+            rotate(world, "third")
+            failed = False
+        except LockstepError:
+            failed = True
+        undisturbed(world)
+        assert failed == bool(failure.boundary)
+        if not failed:
+            assert at >= 90
+            return
+        _left_in_order(world, failure.boundary)
+        result = rotate_again(world, "fourth", runner="oci")
+        assert result.outcome == "rotated", failure.boundary
+        assert_in_step(world, result.generation)
+        assert_on_record(world)
+    pytest.fail("the run never ends")
+
+
+def _left_in_order(world: MemoryWorld, boundary: str) -> None:
+    """A failed run has given the lock back and is on record, unless it never had the lock or had ended."""
+    assert world.locked_out() == []
+    if boundary.endswith(("lock acquire", "before lock release")):
+        return
+    assert world.lock.record.holder is None, boundary
+    recorded = {rotation_of(e): status_of(e) for e in entries(world, "aws")}
+    entry_stands = boundary in {"after aws log put", "before lock move_head", "after lock move_head"}
+    assert recorded["third"] == ("Success" if entry_stands or "release" in boundary else "Failure"), boundary

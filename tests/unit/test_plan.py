@@ -1,0 +1,295 @@
+"""The plan file: every mistake is reported at once, and a plan that loads can be rotated."""
+
+import json
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lockstep.errors import InvalidPlanError
+from lockstep.model import Strategy
+from lockstep.plan import (
+    PLAINTEXT_CONSENT,
+    AwsSecretsManager,
+    OciVault,
+    Plan,
+    PlanProblemsError,
+    load_plan,
+    parse_plan,
+)
+
+VALID: dict[str, Any] = {
+    "version": 1,
+    "lock": {"table": "lockstep", "region": "eu-central-1"},
+    "stores": [{"kind": "aws-secrets-manager", "region": "eu-central-1"}],
+    "audit": {"aws": {"bucket": "lockstep-audit", "region": "eu-central-1", "mac_key": "alias/lockstep"}},
+    "databases": [
+        {
+            "name": "shop",
+            "engine": "mysql",
+            "host": "shop.example.com",
+            "port": 3306,
+            "dbname": "shop",
+            "tls": {"ca_file": "ca.pem"},
+            "admin_secret": "multi-cloud/shop-admin",
+        },
+        {
+            "name": "stock",
+            "engine": "postgresql",
+            "host": "stock.example.com",
+            "port": 5432,
+            "dbname": "stock",
+            "plaintext": PLAINTEXT_CONSENT,
+            "admin_secret": "multi-cloud/stock-admin",
+        },
+    ],
+    "credentials": [
+        {"id": "multi-cloud/app_user", "strategy": "dual_password", "username": "app", "databases": ["shop"]}
+    ],
+}
+OCI_STORE = {
+    "kind": "oci-vault",
+    "region": "eu-frankfurt-1",
+    "compartment_id": "ocid1.compartment.oc1..aaaa",
+    "vault_id": "ocid1.vault.oc1.eu.aaaa",
+}
+
+
+def _with(path: str, value: object) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(json.dumps(VALID))
+    *parents, last = path.split(".")
+    place: Any = document
+    for part in parents:
+        place = place[int(part)] if part.isdigit() else place[part]
+    if isinstance(place, list) and int(last) == len(place):
+        place.append(value)
+    else:
+        place[int(last) if last.isdigit() else last] = value
+    return document
+
+
+def _parse(document: object) -> Plan:
+    return parse_plan(json.dumps(document), base=Path("/etc/lockstep"))
+
+
+def _problems(document: object) -> list[str]:
+    with pytest.raises(PlanProblemsError) as caught:
+        _parse(document)
+    return caught.value.problems
+
+
+def test_a_valid_plan_fills_in_what_it_does_not_say() -> None:
+    plan = _parse(VALID)
+    credential = plan.credential("multi-cloud/app_user")
+    assert credential
+    assert credential.interval == timedelta(minutes=20)
+    assert credential.schedule.overlap == timedelta(minutes=18)
+    assert credential.schedule.tolerance == timedelta(minutes=1)
+    assert credential.usernames == ("app",)
+    assert credential.secret_names.app_user == "multi-cloud/app_user"
+    assert credential.secret_names.connection_blob == "multi-cloud/connection_blob"
+    assert credential.primary.host == "shop.example.com"
+    assert credential.password_policy.length == 32
+    assert plan.store(AwsSecretsManager) is plan.stores[0]
+    assert plan.store(OciVault) is None
+    assert plan.credential("multi-cloud/other") is None
+
+
+def test_ca_files_are_taken_relative_to_the_plan_also_in_the_credentials() -> None:
+    plan = _parse(VALID)
+    for server in (plan.databases[0], plan.credentials[0].servers[0]):
+        assert server.tls
+        assert server.tls.ca_file == Path("/etc/lockstep/ca.pem")
+
+
+def test_alternating_users_have_two_names_and_an_owner() -> None:
+    document = _with("credentials.0.strategy", "alternating_users")
+    credential = _parse(document).credentials[0]
+    assert (credential.usernames, credential.owner) == (("app_a", "app_b"), "app_owner")
+    document["credentials"][0]["alternates"] = ["app", "app2"]
+    assert _parse(document).credentials[0].usernames == ("app", "app2")
+
+
+def test_the_second_secret_stands_beside_the_first() -> None:
+    document = _with("credentials.0.id", "app_user")
+    assert _parse(document).credentials[0].secret_names.connection_blob == "app_user.connection_blob"
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("20m", 1200), ("20 m", 1200), ("2h", 7200), ("7d", 604800)]
+)
+def test_a_duration_is_a_number_and_a_unit(text: str, seconds: int) -> None:
+    document = _with("audit.aws.retention", text)
+    assert _parse(document).audit.aws.retention == timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "expected"),
+    [
+        ("version", 2, "version: "),
+        ("audit.aws.retention", "20", "audit.aws.retention: write a duration"),
+        ("audit.aws.retention", 1200, "audit.aws.retention: write a duration"),
+        ("audit.aws.retention", "9999999999999d", "audit.aws.retention: write a duration"),
+        ("audit.aws.retention", "-5m", "audit.aws.retention: write a duration"),
+        ("audit.aws.retention", "\u0665m", "audit.aws.retention: write a duration"),
+        ("credentials.0.interval", "119s", "interval: two minutes at least"),
+        ("credentials.0.tolerance", "301s", "tolerance: a quarter of the interval at most"),
+        ("credentials.0.overlap", "1141s", "overlap: at most interval minus tolerance"),
+        ("credentials.0.alternates", ["a", "b"], "alternates: only with strategy alternating_users"),
+        ("credentials.0.username", "app-user", "credentials[0].username"),
+        ("credentials.0.username", "app'--", "credentials[0].username"),
+        ("credentials.0.databases", [], "credentials[0].databases"),
+        ("credentials.0.databases", ["shop", "shop"], "credentials[0].databases: shop stands 2 times"),
+        ("credentials.0.databases", ["shop", "shpo"], "credentials[0].databases: no database is called shpo"),
+        ("credentials.0.databases", ["stock"], "credentials[0].strategy: PostgreSQL has one password a role"),
+        ("credentials.0.passwrd", {}, "credentials[0].passwrd: unknown key"),
+        ("credentials.0.password", {"length": 15}, "credentials[0].password.length"),
+        ("credentials.0.password", {"length": 65}, "credentials[0].password.length"),
+        ("credentials.0.password", {"classes": ["abc", "123"]}, "at least 26 different characters"),
+        ("credentials.0.password", {"classes": ["abcdefghijklmnopqrstuvwxyz "]}, "credentials[0].password"),
+        ("credentials.1", VALID["credentials"][0], "multi-cloud.app_user stands 2 times"),
+        (
+            "credentials.0.secrets",
+            {"app_user": "multi-cloud/x", "connection_blob": "multi-cloud/x"},
+            "multi-cloud.x stands 2 times",
+        ),
+        ("credentials.0.id", "multi-cloud/shop-admin", "multi-cloud.shop-admin stands 2 times"),
+        ("databases.0.tls", None, "databases[0]: give either `tls: {}` or `plaintext:"),
+        ("databases.0.plaintext", PLAINTEXT_CONSENT, "databases[0]: give either"),
+        ("databases.1.plaintext", "yes", "databases[1].plaintext"),
+        ("databases.0.port", 0, "databases[0].port"),
+        ("databases.0.host", "shop example", "databases[0].host"),
+        ("databases.0.engine", "oracle", "databases[0].engine"),
+        ("databases.0.name", "Shop", "databases[0].name"),
+        ("databases.1.name", "shop", "databases: name: shop stands 2 times"),
+        ("stores", [], "stores"),
+        ("stores.0.kind", "hashicorp-vault", "stores[0]"),
+        ("stores.1", OCI_STORE, "runners.aws.oci_key_secret: needed, since a store is in OCI"),
+        ("stores.1", {**OCI_STORE, "ring": 0}, "ring"),
+        ("stores.1", {**OCI_STORE, "vault_id": "vault"}, "vault_id"),
+        ("runners", {"oci": {"aws_key_secret": "k"}}, "runners.oci: needs a store of kind oci-vault"),
+        ("lock.table", "a", "lock.table"),
+        ("audit.aws.storage_class", "GLACIER", "audit.aws.storage_class"),
+    ],
+)
+def test_a_mistake_is_named_with_its_place_and_what_would_be_right(
+    path: str, value: object, expected: str
+) -> None:
+    problems = _problems(_with(path, value))
+    assert any(expected in problem for problem in problems), problems
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("credentials.0.interval", "4m"),
+        ("credentials.0.tolerance", "300s"),
+        ("credentials.0.overlap", "1140s"),
+    ],
+)
+def test_the_edge_of_what_is_allowed_is_allowed(path: str, value: str) -> None:
+    assert _parse(_with(path, value))
+
+
+def test_the_overlap_never_makes_the_next_trigger_come_too_early() -> None:
+    for interval in range(240, 7200, 60):
+        document = _with("credentials.0.interval", f"{interval}s")
+        schedule = _parse(document).credentials[0].schedule
+        assert schedule.overlap + schedule.tolerance <= schedule.interval
+        assert schedule.overlap >= schedule.interval / 2
+
+
+def test_all_mistakes_are_reported_at_once() -> None:
+    document = _with("credentials.0.username", "app-user")
+    document["databases"][0]["port"] = 0
+    document["lock"]["tabel"] = "x"
+    problems = _problems(document)
+    for place in ("credentials[0].username: ", "databases[0].port: ", "lock.tabel: unknown key"):
+        assert any(problem.startswith(place) for problem in problems)
+
+
+def test_what_is_wrong_between_sections_is_reported_together_too() -> None:
+    document = _with("credentials.0.databases", ["nope"])
+    document["stores"].append(OCI_STORE)
+    [problem] = _problems(document)
+    assert "no database is called nope" in problem
+    assert "runners.aws.oci_key_secret" in problem
+
+
+def test_a_plan_is_frozen() -> None:
+    plan = _parse(VALID)
+    with pytest.raises(ValueError, match="frozen"):
+        plan.credentials[0].username = "other"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "just text",
+        "- a\n- list",
+        "a: [",
+        "a: 1\na: 2",
+        "\x00",
+        "a: " + "[" * 5_000,
+        "a: 2026-99-99",
+        "a: !!int x",
+        "!!python/object:os.system x",
+        "&a [*a]",
+        "%YAML 9.9\n---\na: 1",
+    ],
+)
+def test_what_is_no_plan_at_all_is_a_problem_and_nothing_else(text: str) -> None:
+    with pytest.raises(PlanProblemsError) as caught:
+        parse_plan(text, base=Path())
+    assert caught.value.problems
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.text(max_size=60) | st.text("{}[]:-&*!|>%@`#,?\n ab1'\"", max_size=40))
+def test_no_text_brings_out_anything_but_problems(text: str) -> None:
+    with pytest.raises(PlanProblemsError):
+        parse_plan(text, base=Path())
+
+
+def test_a_yaml_mistake_tells_its_line() -> None:
+    with pytest.raises(PlanProblemsError) as caught:
+        parse_plan("version: 1\nlock: [", base=Path())
+    assert caught.value.problems[0].startswith("line 2: not valid YAML")
+
+
+def test_a_plan_is_read_from_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "lockstep.yaml"
+    file.write_text(json.dumps(VALID), encoding="utf-8")
+    server = load_plan(file).databases[0]
+    assert server.tls
+    assert server.tls.ca_file == tmp_path / "ca.pem"
+
+
+def test_a_file_that_cannot_be_read_is_a_problem(tmp_path: Path) -> None:
+    with pytest.raises(PlanProblemsError) as missing:
+        load_plan(tmp_path / "nope.yaml")
+    assert "cannot be read" in missing.value.problems[0]
+    binary = tmp_path / "binary.yaml"
+    binary.write_bytes(b"\xff\xfe\xfa")
+    with pytest.raises(PlanProblemsError) as caught:
+        load_plan(binary)
+    assert "UTF-8" in caught.value.problems[0]
+
+
+def test_the_text_of_the_error_quotes_nothing() -> None:
+    with pytest.raises(PlanProblemsError) as caught:
+        _parse(_with("credentials.0.username", "hunter2-hunter2"))
+    assert isinstance(caught.value, InvalidPlanError)
+    assert "hunter2" not in str(caught.value) + "".join(caught.value.problems)
+
+
+def test_every_strategy_has_its_usernames() -> None:
+    for strategy in Strategy:
+        document = _with("credentials.0.strategy", strategy.value)
+        assert len(_parse(document).credentials[0].usernames) == (
+            1 if strategy is Strategy.DUAL_PASSWORD else 2
+        )

@@ -1,0 +1,56 @@
+"""The real clock and the real randomness keep their promises."""
+
+import string
+from datetime import UTC, timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lockstep.model import PasswordPolicy
+from lockstep.plan import Password
+from lockstep.system import SystemClock, SystemPasswords
+
+DEFAULT = Password()
+policies = st.builds(
+    PasswordPolicy,
+    length=st.integers(min_value=16, max_value=64),
+    classes=st.lists(
+        st.text(
+            st.sampled_from(string.ascii_letters + string.digits + string.punctuation),
+            min_size=4,
+            max_size=40,
+        ),
+        min_size=1,
+        max_size=4,
+    ).map(tuple),
+)
+
+
+@given(policies)
+def test_a_password_has_the_length_and_something_of_each_class_and_nothing_else(
+    policy: PasswordPolicy,
+) -> None:
+    password = SystemPasswords().new_password(policy).reveal()
+    assert len(password) == policy.length
+    assert set(password) <= set("".join(policy.classes))
+    assert all(set(password) & set(wanted) for wanted in policy.classes)
+
+
+def test_two_passwords_are_never_the_same_and_use_the_whole_alphabet() -> None:
+    policy = PasswordPolicy(length=DEFAULT.length, classes=DEFAULT.classes)
+    passwords = [SystemPasswords().new_password(policy).reveal() for _ in range(300)]
+    assert len(set(passwords)) == len(passwords)
+    assert set("".join(passwords)) == set("".join(policy.classes))
+
+
+def test_the_default_alphabet_needs_no_quoting_in_a_url_or_a_shell() -> None:
+    assert set("".join(DEFAULT.classes)) <= set(string.ascii_letters + string.digits + "-_.~")
+
+
+def test_the_wall_clock_is_aware_and_the_other_one_only_grows() -> None:
+    clock = SystemClock()
+    assert clock.now().utcoffset() == timedelta(0)
+    assert clock.now().tzinfo is UTC
+    before = clock.monotonic()
+    clock.sleep(0.001)
+    assert clock.monotonic() - before >= 0.001
