@@ -1,0 +1,43 @@
+"""`cdk synth` and `cdk deploy` start here: context, plan, stack, checks."""
+
+import sys
+
+from aws_cdk import App
+
+from cdk import nag
+from cdk.bundle import BundleError
+from cdk.settings import NotDeployableError, Settings, read_deployment
+from cdk.stack import LockstepStack
+from lockstep.plan import PlanProblemsError
+
+
+def make_app(settings: Settings, app: App) -> LockstepStack:
+    """Put the stack and its checks into the app.
+
+    Raises:
+        PlanProblemsError: The plan is not valid.
+        NotDeployableError: AWS cannot run it.
+        BundleError: Packaging is zip, and there is no bundle.
+    """
+    stack = LockstepStack(app, read_deployment(settings))
+    nag.check(app)
+    return stack
+
+
+def main() -> int:
+    """Synthesise; the exit code."""
+    app = App()
+    try:
+        make_app(Settings.from_context(app.node.try_get_context), app)
+    except PlanProblemsError as error:
+        print("\n".join(error.problems), file=sys.stderr)  # noqa: T201 - the CLI shows it
+        return 2
+    except (NotDeployableError, BundleError) as error:
+        print(error, file=sys.stderr)  # noqa: T201 - the CLI shows it
+        return 2
+    app.synth()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

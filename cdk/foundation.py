@@ -1,0 +1,191 @@
+"""What outlives a deployment: keys, lock table, secrets, audit bucket. Deleting the stack leaves all of it."""
+
+from aws_cdk import Aws, Duration, RemovalPolicy
+from aws_cdk import aws_dynamodb as dynamodb
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_kms as kms
+from aws_cdk import aws_s3 as s3
+from aws_cdk import aws_secretsmanager as secretsmanager
+from constructs import Construct
+
+from cdk.nag import acknowledge
+from cdk.settings import Deployment, Settings
+from lockstep.plan import AwsAudit, AwsSecretsManager, Plan
+
+PLACEHOLDER = secretsmanager.CfnSecret.GenerateSecretStringProperty(
+    secret_string_template='{"placeholder": "lockstep"}',  # noqa: S106 - it says that there is none
+    generate_string_key="generated",
+    password_length=32,
+)
+"""The first content, made inside Secrets Manager, so that no template holds a value.
+
+CloudFormation writes it again if a word of this changes, over the value that applications use: leave it as it is.
+"""
+
+
+class Foundation(Construct):
+    """Keys, lock table, secrets and audit bucket of a plan.
+
+    Attributes:
+        key: Encrypts secrets, table and logs.
+        mac_key_arn: Signs audit entries.
+        table: The lock table.
+        secret_arns: The credentials' secrets, by name.
+        bucket: The audit log.
+    """
+
+    def __init__(self, scope: Construct, construct_id: str, deployment: Deployment) -> None:
+        super().__init__(scope, construct_id)
+        plan, settings = deployment.plan, deployment.settings
+        self.key = self._encryption_key(settings)
+        self.mac_key_arn = self._mac_key(plan.audit.aws)
+        self.table = self._lock_table(plan)
+        self.secret_arns = {name: self._secret(name) for name in _secret_names(plan)}
+        self.bucket = self._audit_bucket(plan.audit.aws, settings)
+
+    def _encryption_key(self, settings: Settings) -> kms.Key:
+        key = kms.Key(
+            self,
+            "Key",
+            alias=f"alias/{settings.stack}",
+            description="Lockstep: secrets, lock table, logs",
+            enable_key_rotation=True,
+            removal_policy=RemovalPolicy.RETAIN,
+        )
+        key.add_to_resource_policy(
+            iam.PolicyStatement(
+                sid="Logs",
+                principals=[iam.ServicePrincipal(f"logs.{Aws.REGION}.amazonaws.com")],
+                actions=[
+                    "kms:Decrypt",
+                    "kms:DescribeKey",
+                    "kms:Encrypt",
+                    "kms:GenerateDataKey*",
+                    "kms:ReEncrypt*",
+                ],
+                resources=["*"],
+                conditions={
+                    "ArnLike": {
+                        "kms:EncryptionContext:aws:logs:arn": (
+                            f"arn:{Aws.PARTITION}:logs:{Aws.REGION}:{Aws.ACCOUNT_ID}:log-group:/aws/*"
+                        )
+                    }
+                },
+            )
+        )
+        key.add_to_resource_policy(
+            iam.PolicyStatement(
+                sid="AlarmsToTopic",
+                principals=[iam.ServicePrincipal("cloudwatch.amazonaws.com")],
+                actions=["kms:Decrypt", "kms:GenerateDataKey*"],
+                resources=["*"],
+                conditions={"StringEquals": {"aws:SourceAccount": Aws.ACCOUNT_ID}},
+            )
+        )
+        return key
+
+    def _mac_key(self, audit: AwsAudit) -> str:
+        """The key that the plan names: an alias is made here, with its key; anything else is there already."""
+        if audit.mac_key.startswith("arn:"):
+            return audit.mac_key
+        if not audit.mac_key.startswith("alias/"):
+            return f"arn:{Aws.PARTITION}:kms:{Aws.REGION}:{Aws.ACCOUNT_ID}:key/{audit.mac_key}"
+        return kms.Key(
+            self,
+            "MacKey",
+            alias=audit.mac_key,
+            description="Lockstep: signs audit entries",
+            key_spec=kms.KeySpec.HMAC_256,
+            key_usage=kms.KeyUsage.GENERATE_VERIFY_MAC,
+            removal_policy=RemovalPolicy.RETAIN,
+        ).key_arn
+
+    def _lock_table(self, plan: Plan) -> dynamodb.Table:
+        return dynamodb.Table(
+            self,
+            "LockTable",
+            table_name=plan.lock.table,
+            partition_key=dynamodb.Attribute(name="credential_id", type=dynamodb.AttributeType.STRING),
+            billing_mode=dynamodb.BillingMode.PAY_PER_REQUEST,
+            encryption=dynamodb.TableEncryption.CUSTOMER_MANAGED,
+            encryption_key=self.key,
+            point_in_time_recovery_specification=dynamodb.PointInTimeRecoverySpecification(
+                point_in_time_recovery_enabled=True
+            ),
+            deletion_protection=True,
+            removal_policy=RemovalPolicy.RETAIN,
+        )
+
+    def _secret(self, name: str) -> str:
+        # Not the construct with conveniences: it lets the whole account use the key through Secrets Manager.
+        secret = secretsmanager.CfnSecret(
+            self,
+            f"Secret-{name}",
+            name=name,
+            description="Rotated by Lockstep",
+            kms_key_id=self.key.key_arn,
+            generate_secret_string=PLACEHOLDER,
+        )
+        secret.apply_removal_policy(RemovalPolicy.RETAIN)
+        acknowledge(
+            secret,
+            "AwsSolutions-SMG4",
+            "Lockstep itself rotates it, every few minutes; the built-in schedule takes four hours at least and "
+            "knows one database only.",
+        )
+        return secret.ref
+
+    def _audit_bucket(self, audit: AwsAudit, settings: Settings) -> s3.Bucket:
+        access_log = s3.Bucket(
+            self,
+            "AccessLog",
+            encryption=s3.BucketEncryption.S3_MANAGED,
+            block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
+            enforce_ssl=True,
+            minimum_tls_version=1.2,
+            object_ownership=s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
+            lifecycle_rules=[s3.LifecycleRule(expiration=Duration.days(settings.log_retention_days))],
+            removal_policy=RemovalPolicy.RETAIN,
+        )
+        acknowledge(access_log, "AwsSolutions-S1", "It is the access log; a log of its own would never end.")
+        bucket = s3.Bucket(
+            self,
+            "Audit",
+            bucket_name=audit.bucket,
+            # Entries hold no secret, and whoever verifies them, in any cloud, needs no key of ours for reading.
+            encryption=s3.BucketEncryption.S3_MANAGED,
+            block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
+            enforce_ssl=True,
+            minimum_tls_version=1.2,
+            object_ownership=s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
+            versioned=True,
+            object_lock_enabled=True,
+            object_lock_default_retention=s3.ObjectLockRetention.compliance(
+                Duration.days(audit.retention.days)
+            ),
+            server_access_logs_bucket=access_log,
+            removal_policy=RemovalPolicy.RETAIN,
+        )
+        # Versions keep what is overwritten; this keeps it from being overwritten, by whomever
+        # (https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes-enforce.html).
+        bucket.add_to_resource_policy(
+            iam.PolicyStatement(
+                sid="NewObjectsOnly",
+                effect=iam.Effect.DENY,
+                principals=[iam.AnyPrincipal()],
+                actions=["s3:PutObject"],
+                resources=[bucket.arn_for_objects("*")],
+                conditions={"Null": {"s3:if-none-match": "true"}},
+            )
+        )
+        return bucket
+
+
+def _secret_names(plan: Plan) -> list[str]:
+    if plan.store(AwsSecretsManager) is None:
+        return []
+    return [
+        name
+        for credential in plan.credentials
+        for name in (credential.secret_names.app_user, credential.secret_names.connection_blob)
+    ]

@@ -1,0 +1,212 @@
+"""The four functions: one image (or one zip) with four commands, a role and a log each."""
+
+from pathlib import Path
+from typing import cast
+
+from aws_cdk import Aws, CfnElement, Duration, RemovalPolicy, Stack
+from aws_cdk import aws_ec2 as ec2
+from aws_cdk import aws_ecr_assets as ecr_assets
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_kms as kms
+from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_logs as logs
+from constructs import Construct
+
+from cdk import permissions
+from cdk.bundle import PLAN_IN_BUNDLE, Bundle, read_bundle
+from cdk.foundation import Foundation
+from cdk.nag import acknowledge
+from cdk.settings import ROOT, Deployment
+from lockstep.wiring import PLAN_VARIABLE
+
+RETENTION = {
+    30: logs.RetentionDays.ONE_MONTH,
+    60: logs.RetentionDays.TWO_MONTHS,
+    90: logs.RetentionDays.THREE_MONTHS,
+    180: logs.RetentionDays.SIX_MONTHS,
+    365: logs.RetentionDays.ONE_YEAR,
+    400: logs.RetentionDays.THIRTEEN_MONTHS,
+    731: logs.RetentionDays.TWO_YEARS,
+}
+_ARCHITECTURES = {"arm64": lambda_.Architecture.ARM_64, "x86_64": lambda_.Architecture.X86_64}
+_PLATFORMS = {"arm64": ecr_assets.Platform.LINUX_ARM64, "x86_64": ecr_assets.Platform.LINUX_AMD64}
+
+
+class Functions(Construct):
+    """The functions of a plan.
+
+    Attributes:
+        by_step: Each function, by the name of its step.
+        logs: The log of each, by the same name.
+    """
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        deployment: Deployment,
+        grants: permissions.Grants,
+        foundation: Foundation,
+    ) -> None:
+        super().__init__(scope, construct_id)
+        self._plan = deployment.plan
+        self._bucket_id = Stack.of(self).get_logical_id(
+            cast("CfnElement", foundation.bucket.node.default_child)
+        )
+        self._settings = deployment.settings
+        self._timeout = Duration.seconds(deployment.timeouts.function)
+        self.logs: dict[str, logs.LogGroup] = {}
+        self.by_step = {
+            step: self._function(step, statements, foundation.key)
+            for step, statements in {
+                "generate": grants.generate(),
+                "apply_db": grants.apply_db(),
+                "update_secrets": grants.update_secrets(),
+                "audit": grants.audit(),
+            }.items()
+        }
+
+    def _function(self, step: str, statements: permissions.Statements, key: kms.Key) -> lambda_.Function:
+        name = f"{self._settings.stack}-{step.replace('_', '-')}"
+        title = "".join(part.title() for part in step.split("_"))
+        log = logs.LogGroup(
+            self,
+            f"{title}Log",
+            log_group_name=f"/aws/lambda/{name}",
+            encryption_key=key,
+            retention=RETENTION[self._settings.log_retention_days],
+            removal_policy=RemovalPolicy.RETAIN,
+        )
+        self.logs[step] = log
+        in_vpc = step == "apply_db" and self._settings.vpc is not None
+        arn = f"arn:{Aws.PARTITION}:lambda:{Aws.REGION}:{Aws.ACCOUNT_ID}:function:{name}"
+        role = iam.Role(
+            self,
+            f"{title}Role",
+            assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"),
+            description=f"Lockstep: {step}",
+            inline_policies={
+                "lockstep": iam.PolicyDocument(
+                    statements=[
+                        *statements,
+                        permissions.logs(log.log_group_arn),
+                        permissions.trace(),
+                        *(permissions.network(arn) if in_vpc else []),
+                    ]
+                )
+            },
+        )
+        function = self._packaged(title, step, name, role, log, in_vpc=in_vpc)
+        self._acknowledge(role, function, step)
+        return function
+
+    def _packaged(
+        self, title: str, step: str, name: str, role: iam.Role, log: logs.LogGroup, *, in_vpc: bool
+    ) -> lambda_.Function:
+        handler = f"functions.{step}.handler.handler"
+        bundle = self._bundle()
+        code = (
+            lambda_.Code.from_asset(str(self._bundle_folder() / "bundle.zip"))
+            if bundle
+            else self._image(handler)
+        )
+        vpc = self._vpc() if in_vpc else None
+        return lambda_.Function(
+            self,
+            title,
+            function_name=name,
+            description=f"Lockstep: {step}",
+            code=code,
+            handler=handler if bundle else lambda_.Handler.FROM_IMAGE,
+            runtime=(
+                lambda_.Runtime(f"python{bundle.python}", lambda_.RuntimeFamily.PYTHON)
+                if bundle
+                else lambda_.Runtime.FROM_IMAGE
+            ),
+            architecture=_ARCHITECTURES[bundle.architecture if bundle else self._settings.architecture],
+            environment={PLAN_VARIABLE: str(PLAN_IN_BUNDLE)},
+            memory_size=self._settings.memory_mb,
+            timeout=self._timeout,
+            # The role is complete as it stands: no construct may add to it.
+            role=role.without_policy_updates(),
+            log_group=log,
+            logging_format=lambda_.LoggingFormat.JSON,
+            tracing=lambda_.Tracing.ACTIVE,
+            vpc=vpc,
+            vpc_subnets=ec2.SubnetSelection(subnets=vpc.private_subnets) if vpc else None,
+            security_groups=[self._security_group(vpc)] if vpc else None,
+        )
+
+    def _bundle(self) -> Bundle | None:
+        return read_bundle(self._bundle_folder()) if self._settings.packaging == "zip" else None
+
+    def _bundle_folder(self) -> Path:
+        return ROOT / self._settings.bundle
+
+    def _image(self, handler: str) -> lambda_.Code:
+        arguments = {"PLAN": str(self._settings.plan)}
+        if self._settings.base_image:
+            arguments["BASE"] = self._settings.base_image
+        return lambda_.Code.from_asset_image(
+            str(ROOT),
+            file="functions/Dockerfile",
+            cmd=[handler],
+            build_args=arguments,
+            platform=_PLATFORMS[self._settings.architecture],
+            # Only what the Dockerfile copies, so that nothing else makes a new image.
+            exclude=["*", "!cdk/*.py", "!functions", "!lockstep", "!locks", "!pyproject.toml"]
+            + ["!statemachine.asl.json", f"!{self._settings.plan}", "**/__pycache__"]
+            + [
+                f"!{server.tls.ca_file}"
+                for server in self._plan.databases
+                if server.tls and server.tls.ca_file
+            ],
+        )
+
+    def _vpc(self) -> ec2.IVpc:
+        vpc = self._settings.vpc
+        if vpc is None:
+            raise AssertionError("asked for only where there is one")
+        return ec2.Vpc.from_vpc_attributes(
+            self,
+            "Vpc",
+            vpc_id=vpc.id,
+            availability_zones=list(vpc.availability_zones),
+            private_subnet_ids=list(vpc.subnet_ids),
+        )
+
+    def _security_group(self, vpc: ec2.IVpc) -> ec2.SecurityGroup:
+        group = ec2.SecurityGroup(
+            self,
+            "ApplyDbGroup",
+            vpc=vpc,
+            description="Lockstep logs in to the databases",
+            allow_all_outbound=False,
+        )
+        cidrs = self._settings.vpc.database_cidrs if self._settings.vpc else ()
+        for port in sorted({server.port for server in self._plan.databases}):
+            for cidr in cidrs:
+                group.add_egress_rule(ec2.Peer.ipv4(cidr), ec2.Port.tcp(port), "databases")
+        group.add_egress_rule(ec2.Peer.any_ipv4(), ec2.Port.tcp(443), "Secrets Manager, DynamoDB, OCI")
+        return group
+
+    def _acknowledge(self, role: iam.Role, function: lambda_.Function, step: str) -> None:
+        reason = "X-Ray, and a VPC's network interfaces, have no resources that a policy could name."
+        acknowledge(role, "AwsSolutions-IAM5[Resource::*]", reason)
+        acknowledge(role, "Serverless-LambdaStarPermissions", reason)
+        if step == "audit":
+            for prefix in permissions.audit_prefixes(self._plan):
+                acknowledge(
+                    role,
+                    f"AwsSolutions-IAM5[Resource::<{self._bucket_id}.Arn>/{prefix}*]",
+                    "Entries are numbered: one credential's part of the log is as narrow as it gets.",
+                )
+        called_by_steps = "Step Functions calls it and waits; nobody calls it asynchronously."
+        acknowledge(function, "Serverless-LambdaDLQ", called_by_steps)
+        acknowledge(function, "Serverless-LambdaAsyncFailureDestination", called_by_steps)
+        if self._settings.packaging == "zip":
+            for rule in ("AwsSolutions-L1", "Serverless-LambdaLatestVersion"):
+                acknowledge(
+                    function, rule, "A zip holds byte code and compiled packages for the Python that made it."
+                )

@@ -1,0 +1,228 @@
+"""What an operator hears and sees: alarms on one topic, and a dashboard.
+
+Step Functions does not count what is skipped, nor rotations by credential. Both are counted from the logs: the state
+`Skipped` is entered; the function that promotes ends well.
+"""
+
+from aws_cdk import Duration
+from aws_cdk import aws_cloudwatch as cloudwatch
+from aws_cdk import aws_cloudwatch_actions as actions
+from aws_cdk import aws_logs as logs
+from aws_cdk import aws_sns as sns
+from aws_cdk import aws_sns_subscriptions as subscriptions
+from aws_cdk import aws_sqs as sqs
+from constructs import Construct
+
+from cdk.foundation import Foundation
+from cdk.functions import Functions
+from cdk.orchestration import StateMachine
+from cdk.settings import Deployment
+from lockstep.plan import Credential
+
+NAMESPACE = "Lockstep"
+_SOON = Duration.minutes(5)
+_LONGEST_PERIOD_SECONDS = 86400
+_NOT_BREACHING = cloudwatch.TreatMissingData.NOT_BREACHING
+
+
+class Monitoring(Construct):
+    """Alarms and dashboard.
+
+    Attributes:
+        topic: Hears of every alarm.
+    """
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        deployment: Deployment,
+        foundation: Foundation,
+        functions: Functions,
+        machine: StateMachine,
+        dead_letters: sqs.Queue,
+    ) -> None:
+        super().__init__(scope, construct_id)
+        self._plan = deployment.plan
+        self._settings = deployment.settings
+        self.topic = sns.Topic(self, "Alarms", master_key=foundation.key, enforce_ssl=True)
+        if self._settings.alarm_email:
+            self.topic.add_subscription(subscriptions.EmailSubscription(self._settings.alarm_email))
+        self._count_in_logs(functions.logs["update_secrets"], machine.log)
+        self._failures(machine)
+        for credential in self._plan.credentials:
+            self._stale(credential)
+        self._skipped_too_often(machine)
+        self._alarm(
+            "DeadLetters",
+            dead_letters.metric_approximate_number_of_messages_visible(statistic="Maximum", period=_SOON),
+            "A schedule's trigger started no rotation; the message in the queue says why.",
+        )
+        self._dashboard(functions, machine, dead_letters)
+
+    def _count_in_logs(self, promotions: logs.LogGroup, executions: logs.LogGroup) -> None:
+        logs.MetricFilter(
+            self,
+            "RotationsFilter",
+            log_group=promotions,
+            filter_pattern=logs.FilterPattern.all(
+                logs.FilterPattern.string_value("$.step", "=", "functions.update_secrets.step"),
+                logs.FilterPattern.string_value("$.outcome", "=", "ok"),
+            ),
+            metric_namespace=NAMESPACE,
+            metric_name="Rotations",
+            metric_value="1",
+            dimensions={"Credential": "$.credential"},
+        )
+        logs.MetricFilter(
+            self,
+            "SkippedFilter",
+            log_group=executions,
+            filter_pattern=logs.FilterPattern.all(
+                logs.FilterPattern.string_value("$.type", "=", "SucceedStateEntered"),
+                logs.FilterPattern.string_value("$.details.name", "=", "Skipped"),
+            ),
+            metric_namespace=NAMESPACE,
+            metric_name="Skipped",
+            metric_value="1",
+        )
+
+    def _failures(self, machine: StateMachine) -> None:
+        found = {
+            "Failed": machine.machine.metric_failed(statistic="Sum", period=_SOON),
+            "TimedOut": machine.machine.metric_timed_out(statistic="Sum", period=_SOON),
+            "Aborted": machine.machine.metric_aborted(statistic="Sum", period=_SOON),
+        }
+        for what, metric in found.items():
+            self._alarm(
+                f"Executions{what}",
+                metric,
+                "A rotation did not end well. Applications notice nothing, the next run finishes it; "
+                "the execution's error says what is wrong.",
+            )
+
+    def _stale(self, credential: Credential) -> None:
+        """No rotation for two intervals, also when nothing runs at all."""
+        interval = int(credential.interval.total_seconds())
+        period = Duration.seconds(min(interval, _LONGEST_PERIOD_SECONDS))
+        rotations: cloudwatch.IMetric = _rotations(credential, period)
+        if self._plan.runners.oci:
+            # Where the other cloud has rotated, the run here is skipped: that too shows that the value is fresh.
+            rotations = cloudwatch.MathExpression(
+                expression="FILL(rotations, 0) + FILL(skipped, 0)",
+                using_metrics={"rotations": rotations, "skipped": _skipped(period)},
+                period=period,
+                label=f"{credential.id}: rotated or not due",
+            )
+        alarm = cloudwatch.Alarm(
+            self,
+            f"Stale-{credential.id}",
+            metric=rotations,
+            threshold=1,
+            comparison_operator=cloudwatch.ComparisonOperator.LESS_THAN_THRESHOLD,
+            evaluation_periods=-(-2 * interval // period.to_seconds()),
+            treat_missing_data=cloudwatch.TreatMissingData.BREACHING,
+            alarm_description=f"{credential.id} has not been rotated for two intervals.",
+        )
+        alarm.add_alarm_action(actions.SnsAction(self.topic))
+
+    def _skipped_too_often(self, machine: StateMachine) -> None:
+        shortest = min(int(c.interval.total_seconds()) for c in self._plan.credentials)
+        period = Duration.seconds(min(3 * shortest, _LONGEST_PERIOD_SECONDS))
+        self._alarm(
+            "SkippedTooOften",
+            cloudwatch.MathExpression(
+                expression="100 * FILL(skipped, 0) / started",
+                using_metrics={
+                    "skipped": _skipped(period),
+                    "started": machine.machine.metric_started(statistic="Sum", period=period),
+                },
+                period=period,
+                label="skipped, per cent",
+            ),
+            "Most runs find the credential not due or locked: triggers come too early, two schedules compete, or "
+            "the other cloud has taken over. A run with force brings the schedule back.",
+            threshold=self._settings.skipped_percent,
+            comparison=cloudwatch.ComparisonOperator.GREATER_THAN_THRESHOLD,
+            periods=2,
+        )
+
+    def _alarm(
+        self,
+        construct_id: str,
+        metric: cloudwatch.IMetric,
+        description: str,
+        *,
+        threshold: int = 1,
+        comparison: cloudwatch.ComparisonOperator = (
+            cloudwatch.ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD
+        ),
+        periods: int = 1,
+    ) -> None:
+        alarm = cloudwatch.Alarm(
+            self,
+            construct_id,
+            metric=metric,
+            threshold=threshold,
+            comparison_operator=comparison,
+            evaluation_periods=periods,
+            treat_missing_data=_NOT_BREACHING,
+            alarm_description=description,
+        )
+        alarm.add_alarm_action(actions.SnsAction(self.topic))
+
+    def _dashboard(self, functions: Functions, machine: StateMachine, dead_letters: sqs.Queue) -> None:
+        dashboard = cloudwatch.Dashboard(self, "Dashboard", dashboard_name=self._settings.stack)
+        hour = Duration.hours(1)
+        run = machine.machine
+        dashboard.add_widgets(
+            _graph("Rotations an hour", [_rotations(c, hour) for c in self._plan.credentials]),
+            _graph(
+                "Runs an hour",
+                [
+                    run.metric_succeeded(period=hour),
+                    _skipped(hour),
+                    run.metric_failed(period=hour),
+                    run.metric_timed_out(period=hour),
+                    run.metric_aborted(period=hour),
+                ],
+            ),
+        )
+        dashboard.add_widgets(
+            _graph(
+                "A run, milliseconds", [run.metric_time(statistic="p50"), run.metric_time(statistic="p99")]
+            ),
+            _graph(
+                "Functions, milliseconds",
+                [f.metric_duration(statistic="p99") for f in functions.by_step.values()],
+            ),
+        )
+        dashboard.add_widgets(
+            _graph("Functions, errors", [f.metric_errors() for f in functions.by_step.values()]),
+            _graph(
+                "Triggers that started nothing",
+                [dead_letters.metric_approximate_number_of_messages_visible()],
+            ),
+        )
+
+
+def _rotations(credential: Credential, period: Duration) -> cloudwatch.Metric:
+    return cloudwatch.Metric(
+        namespace=NAMESPACE,
+        metric_name="Rotations",
+        dimensions_map={"Credential": credential.id},
+        statistic="Sum",
+        period=period,
+        label=credential.id,
+    )
+
+
+def _skipped(period: Duration) -> cloudwatch.Metric:
+    return cloudwatch.Metric(
+        namespace=NAMESPACE, metric_name="Skipped", statistic="Sum", period=period, label="skipped"
+    )
+
+
+def _graph(title: str, metrics: list[cloudwatch.Metric]) -> cloudwatch.GraphWidget:
+    return cloudwatch.GraphWidget(title=title, left=list(metrics), width=12)

@@ -1,0 +1,126 @@
+"""The state machine, and one schedule per credential that starts it."""
+
+from aws_cdk import Duration, RemovalPolicy
+from aws_cdk import aws_events as events
+from aws_cdk import aws_events_targets as targets
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_kms as kms
+from aws_cdk import aws_logs as logs
+from aws_cdk import aws_sqs as sqs
+from aws_cdk import aws_stepfunctions as stepfunctions
+from constructs import Construct
+
+from cdk.functions import RETENTION, Functions
+from cdk.nag import acknowledge
+from cdk.permissions import Grants
+from cdk.settings import Deployment
+
+FUNCTION_PLACEHOLDERS = {
+    "GenerateFunction": "generate",
+    "ApplyDbFunction": "apply_db",
+    "UpdateSecretsFunction": "update_secrets",
+    "AuditFunction": "audit",
+}
+_STARTS = 5
+"""Tries to start an execution before the trigger is given up for dead."""
+
+
+class StateMachine(Construct):
+    """`statemachine.asl.json`, as it stands.
+
+    Attributes:
+        machine: Runs it.
+        log: What happened, without what was passed.
+    """
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        deployment: Deployment,
+        functions: Functions,
+        grants: Grants,
+        key: kms.Key,
+    ) -> None:
+        super().__init__(scope, construct_id)
+        arns = {
+            placeholder: functions.by_step[step].function_arn
+            for placeholder, step in FUNCTION_PLACEHOLDERS.items()
+        }
+        self.log = logs.LogGroup(
+            self,
+            "Log",
+            log_group_name=f"/aws/vendedlogs/states/{deployment.settings.stack}",
+            encryption_key=key,
+            retention=RETENTION[deployment.settings.log_retention_days],
+            removal_policy=RemovalPolicy.RETAIN,
+        )
+        role = iam.Role(
+            self,
+            "Role",
+            assumed_by=iam.ServicePrincipal("states.amazonaws.com"),
+            description="Lockstep: the state machine",
+            inline_policies={"lockstep": iam.PolicyDocument(statements=grants.state_machine(arns.values()))},
+        )
+        self.machine = stepfunctions.StateMachine(
+            self,
+            "Machine",
+            state_machine_name=deployment.settings.stack,
+            definition_body=stepfunctions.DefinitionBody.from_string(deployment.definition),
+            definition_substitutions={**arns, "LockTable": deployment.plan.lock.table},
+            role=role.without_policy_updates(),
+            logs=stepfunctions.LogOptions(
+                destination=self.log, level=stepfunctions.LogLevel.ALL, include_execution_data=False
+            ),
+            tracing_enabled=True,
+        )
+        acknowledge(
+            role,
+            "AwsSolutions-IAM5[Resource::*]",
+            "Log delivery and X-Ray have no resources that a policy could name.",
+        )
+
+
+class Schedules(Construct):
+    """One rule per credential.
+
+    Attributes:
+        dead_letters: Triggers that started nothing.
+    """
+
+    def __init__(
+        self, scope: Construct, construct_id: str, *, deployment: Deployment, machine: StateMachine
+    ) -> None:
+        super().__init__(scope, construct_id)
+        self.dead_letters = sqs.Queue(
+            self,
+            "DeadLetters",
+            encryption=sqs.QueueEncryption.SQS_MANAGED,
+            enforce_ssl=True,
+            retention_period=Duration.days(14),
+        )
+        dead_letter_queue = "It is the dead-letter queue."
+        acknowledge(self.dead_letters, "AwsSolutions-SQS3", dead_letter_queue)
+        acknowledge(self.dead_letters, "Serverless-SQSRedrivePolicy", dead_letter_queue)
+        for credential in deployment.plan.credentials:
+            interval = int(credential.interval.total_seconds())
+            rule = events.Rule(
+                self,
+                f"Rule-{credential.id}",
+                rule_name=f"{deployment.settings.stack}-{credential.id.replace('/', '.')}",
+                description=f"Lockstep: rotate {credential.id}",
+                schedule=events.Schedule.rate(Duration.minutes(interval // 60)),
+            )
+            rule.add_target(
+                targets.SfnStateMachine(
+                    machine.machine,
+                    input=events.RuleTargetInput.from_object(
+                        {"credential_id": credential.id, "trigger": "schedule"}
+                    ),
+                    dead_letter_queue=self.dead_letters,
+                    # Later than that, the next trigger does it.
+                    max_event_age=Duration.seconds(max(60, interval // 2)),
+                    retry_attempts=_STARTS,
+                )
+            )

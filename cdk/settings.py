@@ -1,0 +1,202 @@
+"""What may be set: the plan for what is rotated, `cdk.json` (or `-c name=value`) for how it is deployed.
+
+From the plan come interval, overlap, names, regions, the audit log's retention and storage class. Time-outs are said
+in `statemachine.asl.json`, since the lock's lease depends on them: a function may take as long as its state waits.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+
+from cdk.bundle import Architecture
+from lockstep.plan import AwsSecretsManager, Plan, load_plan
+
+ROOT = Path(__file__).resolve().parent.parent
+DEFINITION = ROOT / "statemachine.asl.json"
+CLOCK_SKEW_SECONDS = 60
+_LONGEST_ALARM = timedelta(days=7)
+"""CloudWatch looks back a week at most (quotas of CloudWatch alarms)."""
+
+
+class NotDeployableError(Exception):
+    """The plan is valid, but this stack cannot deploy it; the text says what to change."""
+
+
+def _parsed(value: object) -> object:
+    """On the command line (`-c vpc='{…}'`) a value is always a string."""
+    return json.loads(value) if isinstance(value, str) else value
+
+
+class Vpc(BaseModel):
+    """Where the databases are; only the function that logs in to them is placed there.
+
+    The subnets need a way to Secrets Manager and DynamoDB, and with an OCI store to OCI: a NAT, or endpoints.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: Annotated[str, StringConstraints(pattern=r"^vpc-[0-9a-f]+$")]
+    availability_zones: Annotated[tuple[str, ...], Field(min_length=1)]
+    subnet_ids: Annotated[tuple[str, ...], Field(min_length=1)]
+    database_cidrs: Annotated[
+        tuple[str, ...], Field(min_length=1, description="where the databases' addresses are, as 10.0.0.0/16")
+    ]
+
+    @model_validator(mode="after")
+    def _a_zone_each(self) -> Self:
+        if len(self.availability_zones) != len(self.subnet_ids):
+            raise ValueError("availability_zones: one for each of subnet_ids, in their order")
+        return self
+
+
+class Settings(BaseModel):
+    """How the plan is deployed. Every field is a key of the context in `cdk.json`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    plan: Annotated[Path, Field(description="the plan file, relative to the repository")] = Path(
+        "lockstep.yaml"
+    )
+    stack: Annotated[
+        str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,40}$"), Field(description="prefix of all names")
+    ] = "lockstep"
+    packaging: Annotated[
+        Literal["image", "zip"], Field(description="one container image, or a zip of the same files")
+    ] = "image"
+    bundle: Annotated[Path, Field(description="with packaging zip: what `make build` made")] = Path(
+        "build/aws"
+    )
+    architecture: Annotated[
+        Architecture, Field(description="with packaging image; a zip is for what it was made for")
+    ] = "arm64"
+    base_image: Annotated[
+        str | None, Field(description="with packaging image: the base, with its digest, to pin it")
+    ] = None
+    memory_mb: Annotated[
+        int, Field(ge=128, le=10240, description="of each function; with it comes its share of a processor")
+    ] = 512
+    log_retention_days: Annotated[
+        Literal[30, 60, 90, 180, 365, 400, 731], Field(description="of logs and of the access log")
+    ] = 400
+    alarm_email: Annotated[str | None, Field(description="gets the alarms; none: subscribe by hand")] = None
+    skipped_percent: Annotated[
+        int, Field(ge=1, le=100, description="more of the runs skipped than this, and the alarm is raised")
+    ] = 50
+    vpc: Annotated[
+        Vpc | None, BeforeValidator(_parsed), Field(description="none: the databases are reached publicly")
+    ] = None
+
+    @classmethod
+    def from_context(cls, get: Callable[[str], Any]) -> Self:
+        """Read every field from the context; what it lacks has its default.
+
+        Args:
+            get: Gives the value of a key, None where there is none.
+        """
+        return cls.model_validate(
+            {name: value for name in cls.model_fields if (value := get(name)) not in (None, "")}
+        )
+
+
+class Timeouts(BaseModel):
+    """Seconds, as the state machine says them.
+
+    Attributes:
+        execution: An execution ends after so many.
+        function: And a function that it has called, so many later.
+        lease: How long the lock is held.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    execution: int
+    function: int
+    lease: int
+
+    @model_validator(mode="after")
+    def _the_holder_is_dead_before_its_lease_ends(self) -> Self:
+        if self.lease <= self.execution + self.function + CLOCK_SKEW_SECONDS:
+            raise ValueError("the lease must outlast the execution, a function and clock skew together")
+        return self
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deployment:
+    """What is deployed, and how.
+
+    Attributes:
+        plan: What is rotated.
+        settings: How it is deployed.
+        definition: The state machine.
+        timeouts: What the state machine says of time.
+    """
+
+    plan: Plan
+    settings: Settings
+    definition: str
+    timeouts: Timeouts
+
+
+def read_deployment(settings: Settings) -> Deployment:
+    """Read the plan and the state machine.
+
+    Raises:
+        PlanProblemsError: The plan is not valid.
+        NotDeployableError: AWS cannot run it.
+    """
+    plan = load_plan(ROOT / settings.plan)
+    check_deployable(plan)
+    definition = DEFINITION.read_text()
+    return Deployment(plan=plan, settings=settings, definition=definition, timeouts=read_timeouts(definition))
+
+
+def read_timeouts(definition: str) -> Timeouts:
+    """The time-outs of a state machine, with what they imply for its lock.
+
+    Raises:
+        ValueError: A holder could outlive its lease.
+    """
+    machine = json.loads(definition)
+    expiry = machine["States"]["AcquireLock"]["Arguments"]["ExpressionAttributeValues"][":expires_at"]["N"]
+    lease = int(expiry.rpartition("+")[2].strip(" )%}"))
+    return Timeouts(
+        execution=machine["TimeoutSeconds"], function=max(_lambda_timeouts(machine["States"])), lease=lease
+    )
+
+
+def _lambda_timeouts(states: dict[str, Any]) -> list[int]:
+    found = []
+    for state in states.values():
+        if state.get("Resource", "").endswith(":lambda:invoke"):
+            found.append(state["TimeoutSeconds"])
+        found += _lambda_timeouts(state.get("ItemProcessor", {}).get("States", {}))
+    return found
+
+
+def check_deployable(plan: Plan) -> None:
+    """Refuse a plan that AWS cannot run as it says.
+
+    Raises:
+        NotDeployableError: With the first thing to change.
+    """
+    regions = {plan.lock.region, plan.audit.aws.region} | {
+        s.region for s in plan.stores if isinstance(s, AwsSecretsManager)
+    }
+    if len(regions) > 1:
+        raise NotDeployableError(
+            f"one region for lock, store and audit; the plan has {', '.join(sorted(regions))}"
+        )
+    if plan.audit.aws.retention % timedelta(days=1):
+        raise NotDeployableError("audit.aws.retention: whole days")
+    for credential in plan.credentials:
+        if credential.interval % timedelta(minutes=1):
+            raise NotDeployableError(f"credentials.{credential.id}.interval: whole minutes")
+        if 2 * credential.interval > _LONGEST_ALARM:
+            raise NotDeployableError(
+                f"credentials.{credential.id}.interval: half a week at most, or no alarm can tell that it is stale"
+            )

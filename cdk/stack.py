@@ -1,0 +1,61 @@
+"""The whole stack, from a plan."""
+
+from aws_cdk import CfnOutput, Environment, Stack
+from constructs import Construct
+
+from cdk.foundation import Foundation
+from cdk.functions import Functions
+from cdk.monitoring import Monitoring
+from cdk.orchestration import Schedules, StateMachine
+from cdk.permissions import Grants
+from cdk.settings import Deployment
+
+
+class LockstepStack(Stack):
+    """Everything that AWS runs for a plan. Nothing is asked of AWS while it is synthesised."""
+
+    def __init__(self, scope: Construct, deployment: Deployment) -> None:
+        plan, settings = deployment.plan, deployment.settings
+        super().__init__(
+            scope,
+            settings.stack,
+            description="Lockstep: rotates database credentials, in step in AWS and OCI",
+            env=Environment(region=plan.lock.region),
+        )
+        foundation = Foundation(self, "Foundation", deployment)
+        grants = Grants(
+            plan=plan,
+            table_arn=foundation.table.table_arn,
+            bucket_arn=foundation.bucket.bucket_arn,
+            key_arn=foundation.key.key_arn,
+            mac_key_arn=foundation.mac_key_arn,
+            secret_arns=foundation.secret_arns,
+        )
+        functions = Functions(
+            self,
+            "Functions",
+            deployment=deployment,
+            grants=grants,
+            foundation=foundation,
+        )
+        machine = StateMachine(
+            self,
+            "StateMachine",
+            deployment=deployment,
+            functions=functions,
+            grants=grants,
+            key=foundation.key,
+        )
+        schedules = Schedules(self, "Schedules", deployment=deployment, machine=machine)
+        monitoring = Monitoring(
+            self,
+            "Monitoring",
+            deployment=deployment,
+            foundation=foundation,
+            functions=functions,
+            machine=machine,
+            dead_letters=schedules.dead_letters,
+        )
+        CfnOutput(self, "StateMachineArn", value=machine.machine.state_machine_arn)
+        CfnOutput(self, "AlarmTopicArn", value=monitoring.topic.topic_arn)
+        CfnOutput(self, "EncryptionKeyArn", value=foundation.key.key_arn)
