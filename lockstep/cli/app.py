@@ -1,24 +1,32 @@
 """The command's tree."""
 
+from typing import Annotated
+
 import typer
 
 from lockstep import __version__
-from lockstep.cli import audit, lock, plan, status
-from lockstep.cli.output import out
+from lockstep.cli import audit, lock, plan, rotate, status
+from lockstep.cli.output import say
 
 app = typer.Typer(
     help="Rotates database credentials every 20 minutes across AWS and Oracle Cloud, in step, without a lockout.",
+    epilog="Exit codes: 0 done, 1 the answer is no, 2 wrong use or an invalid plan, 3 somebody could not be asked.",
     no_args_is_help=True,
+    add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # Plain help reads the same in a terminal, a pipe and docs/commands.md.
 )
 app.add_typer(plan.app, name="plan")
+app.command("status")(status.status)
+app.command("rotate")(rotate.rotate)
 app.add_typer(audit.app, name="audit")
 app.add_typer(lock.app, name="lock")
-app.command("status")(status.status)
 
 
 @app.callback(invoke_without_command=True)
-def _root(version: bool = typer.Option(False, "--version", help="Print the version.", is_eager=True)) -> None:  # noqa: FBT001 - typer's way of a flag
+def _root(
+    *, version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False
+) -> None:
     if version:
-        out.print(f"lockstep {__version__}", highlight=False)
+        say(f"lockstep {__version__}")
         raise typer.Exit

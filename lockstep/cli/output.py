@@ -9,12 +9,15 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
-from lockstep.errors import InvalidPlanError, LockstepError, TerminalError
+from lockstep.errors import FenceLostError, InvalidPlanError, LockstepError
 from lockstep.plan import Credential, Plan, PlanProblemsError, load_plan
 
 out = Console()
 err = Console(stderr=True)
+
+DEFAULT_PLAN = Path("lockstep.yaml")
 
 
 class Exit(IntEnum):
@@ -25,14 +28,33 @@ class Exit(IntEnum):
     UNREACHABLE = 3
 
 
-PlanFile = Annotated[
-    Path,
-    typer.Option("--plan", "-p", envvar="LOCKSTEP_PLAN", help="The plan file.", show_default=True),
-]
+PlanFile = Annotated[Path, typer.Option("--plan", "-p", envvar="LOCKSTEP_PLAN", help="The plan file.")]
 CredentialId = Annotated[
-    str | None, typer.Option("--credential", "-c", help="Only this credential; default: all of the plan.")
+    str | None,
+    typer.Option("--credential", "-c", help="Only this credential, by its id.  [default: all of the plan]"),
 ]
+OneCredentialId = Annotated[str, typer.Option("--credential", "-c", help="The credential, by its id.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
+
+
+def say(text: str, *, style: str = "") -> None:
+    """One line on standard output."""
+    out.print(_plain(text, style), soft_wrap=True)
+
+
+def complain(text: str) -> None:
+    """One line on standard error."""
+    err.print(_plain(text, "red"), soft_wrap=True)
+
+
+def print_json(document: object) -> None:
+    """One JSON document, for other programs."""
+    out.print_json(json.dumps(document))
+
+
+def _plain(text: str, style: str) -> Text:
+    # Names come from clouds; one that somebody forged must not steer the terminal.
+    return Text("".join(c if c.isprintable() else "?" for c in text), style=style)
 
 
 def plan_or_exit(file: Path) -> Plan:
@@ -40,37 +62,38 @@ def plan_or_exit(file: Path) -> Plan:
     try:
         return load_plan(file)
     except PlanProblemsError as e:
-        err.print(f"[red]{file} is not a valid plan:[/]", highlight=False)
+        complain(f"{file} is not a valid plan:")
         for problem in e.problems:
-            err.print(f"  {problem}", highlight=False, markup=False, soft_wrap=True)
+            complain(f"  {problem}")
         raise typer.Exit(Exit.USAGE) from None
 
 
 def chosen(plan: Plan, credential_id: str | None) -> list[Credential]:
     """The credentials that the command is about, or exit code 2."""
-    if credential_id is None:
-        return list(plan.credentials)
+    return list(plan.credentials) if credential_id is None else [one(plan, credential_id)]
+
+
+def one(plan: Plan, credential_id: str) -> Credential:
+    """The credential of that id, or exit code 2."""
     credential = plan.credential(credential_id)
     if credential is None:
         known = ", ".join(c.id for c in plan.credentials)
-        err.print(f"no credential {credential_id!r} in the plan; there are: {known}", markup=False)
+        complain(f"no credential {credential_id!r} in the plan; there are: {known}")
         raise typer.Exit(Exit.USAGE)
-    return [credential]
+    return credential
 
 
 @contextmanager
 def failures_explained() -> Iterator[None]:
-    """Turn one of our errors into its text and an exit code."""
+    """Turn one of our errors into its text and an exit code.
+
+    What a command answers with no is no error, so an error means that somebody could not be asked; but for a lost
+    fence, which is the answer to a write.
+    """
     try:
         yield
     except LockstepError as e:
-        err.print(f"[red]{type(e).__name__}[/]: ", end="")
-        err.print(str(e), markup=False, highlight=False, soft_wrap=True)
-        usage = isinstance(e, InvalidPlanError)
-        refused = isinstance(e, TerminalError) and not usage
-        raise typer.Exit(Exit.USAGE if usage else Exit.NO if refused else Exit.UNREACHABLE) from None
-
-
-def print_json(document: object) -> None:
-    """One JSON document, for other programs."""
-    out.print_json(json.dumps(document))
+        complain(f"{type(e).__name__}: {e}")
+        if isinstance(e, InvalidPlanError):
+            raise typer.Exit(Exit.USAGE) from None
+        raise typer.Exit(Exit.NO if isinstance(e, FenceLostError) else Exit.UNREACHABLE) from None

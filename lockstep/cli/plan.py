@@ -3,42 +3,49 @@
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from lockstep.cli.output import (
+    DEFAULT_PLAN,
     AsJson,
     CredentialId,
     Exit,
     PlanFile,
     chosen,
-    err,
+    complain,
     out,
     plan_or_exit,
     print_json,
+    say,
 )
 from lockstep.databases.provisioning import provisioning_sql
 from lockstep.oci.budget import version_budget
 from lockstep.plan import OciVault, Plan
 
-app = typer.Typer(help="The plan file.", no_args_is_help=True)
+app = typer.Typer(help="Check the plan file, print its SQL.", no_args_is_help=True)
 
 
 @app.command()
-def check(file: PlanFile = "lockstep.yaml", as_json: AsJson = False) -> None:  # type: ignore[assignment]  # noqa: FBT002 - typer's way of a flag
-    """Check the plan and say what it means; no cloud or database is asked."""
+def check(*, file: PlanFile = DEFAULT_PLAN, as_json: AsJson = False) -> None:
+    """Check the plan and say what it means.
+
+    No cloud or database is asked.
+
+    Exit code: 0 valid, 2 not valid, with every mistake.
+    """
     plan = plan_or_exit(file)
     rows = [_row(plan, i) for i in range(len(plan.credentials))]
     if as_json:
         print_json({"valid": True, "credentials": rows})
         return
-    table = Table("credential", "strategy", "logins", "databases", "every", "overlap", "OCI versions, peak")
     for row in rows:
-        table.add_row(*(str(v) for v in row.values()))
-    out.print(table)
+        say(row["credential"], style="bold")
+        for name, value in row.items():
+            if name != "credential":
+                say(f"  {name.replace('_', ' ')}: {value}")
     for server in plan.databases:
         if server.plaintext:
-            out.print(f"[yellow]{server.name}: {server.plaintext}[/]", highlight=False)
-    out.print(f"{file}: valid", highlight=False)
+            say(f"{server.name}: {server.plaintext}", style="yellow")
+    say(f"{file}: valid")
 
 
 def _row(plan: Plan, index: int) -> dict[str, str]:
@@ -61,13 +68,17 @@ def _row(plan: Plan, index: int) -> dict[str, str]:
 
 @app.command()
 def sql(
-    file: PlanFile = "lockstep.yaml",  # type: ignore[assignment]
+    *,
+    file: PlanFile = DEFAULT_PLAN,
     credential_id: CredentialId = None,
     database: Annotated[str | None, typer.Option("--database", "-d", help="Only this database.")] = None,
 ) -> None:
-    """Print the one-time SQL per database: logins with equal rights, and a rotator that can do no more than rotate.
+    """Print the one-time SQL of each database.
 
-    Review it, put passwords in, run it as an administrator. Rotation itself never creates users or grants.
+    It makes logins with equal rights, and a rotator that can do no more than rotate. Review it, put passwords in, run
+    it as an administrator. Rotation itself never creates users or grants.
+
+    Exit code: 0 printed, 2 the plan is not valid or has no such credential or database.
     """
     plan = plan_or_exit(file)
     printed = False
@@ -80,5 +91,5 @@ def sql(
                 printed = True
     if not printed:
         known = ", ".join(d.name for d in plan.databases)
-        err.print(f"no database {database!r} for this; there are: {known}", markup=False)
+        complain(f"no database {database!r} for this; there are: {known}")
         raise typer.Exit(Exit.USAGE)

@@ -1,0 +1,61 @@
+"""What a run that started now would do, as a pure function over what was read. Nothing is probed, nothing changed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from lockstep.decide import Adopt, Begin, agree, decide
+from lockstep.model import LockRecord, StoredValue
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecast:
+    """What the next run does.
+
+    Attributes:
+        action: `rotate`, `finish` or `heal`.
+        meaning: The same, as a sentence.
+        waits_for: Why a run that starts now would be skipped; None: it would not.
+    """
+
+    action: str
+    meaning: str
+    waits_for: str | None
+
+
+def in_step(record: LockRecord, current: Mapping[str, StoredValue]) -> bool:
+    """Whether every store serves the same login, and the one that the lock record knows."""
+    first = next(iter(current.values()))
+    known = {record.current_generation, record.claim.generation if record.claim else None}
+    is_known = record.current_generation is None or first.generation in known
+    return first.login is not None and agree(current.values()) and is_known
+
+
+def forecast(record: LockRecord, current: Mapping[str, StoredValue], *, now: datetime) -> Forecast:
+    """What the next run does, and what it waits for; the waiting by the condition of AcquireLock, not forced."""
+    match decide(record, current):
+        case Adopt(claim=claim):
+            action, meaning = "finish", f"finish generation {claim.generation}, begun by {claim.rotation_id}"
+        case Begin(base_generation=base):
+            action, meaning = "rotate", f"make a new generation on top of {base}"
+        case _:
+            action = "heal"
+            meaning = "find the login that works on every database and serve it from every store"
+    return Forecast(action=action, meaning=meaning, waits_for=_waits_for(record, now))
+
+
+def _waits_for(record: LockRecord, now: datetime) -> str | None:
+    if record.holder is not None and record.expires_at is not None and record.expires_at >= now:
+        return f"{record.holder} holds the lock until {moment(record.expires_at)}"
+    if record.claim:
+        return None
+    if record.next_due_at is not None and record.next_due_at > now:
+        return f"not due before {moment(record.next_due_at)}"
+    if record.not_before is not None and record.not_before > now:
+        return f"the overlap ends at {moment(record.not_before)}"
+    return None
+
+
+def moment(time: datetime) -> str:
+    """A time as the commands show it, UTC."""
+    return f"{time:%Y-%m-%dT%H:%M:%SZ}"

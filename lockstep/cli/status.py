@@ -1,0 +1,185 @@
+"""`lockstep status`: what every store serves, who holds the lock, what the next run would do."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import typer
+
+from lockstep.cli.forecast import Forecast, forecast, in_step, moment
+from lockstep.cli.operator import Operator
+from lockstep.cli.output import (
+    DEFAULT_PLAN,
+    AsJson,
+    CredentialId,
+    Exit,
+    PlanFile,
+    chosen,
+    failures_explained,
+    plan_or_exit,
+    print_json,
+    say,
+)
+from lockstep.errors import LockstepError, SecretMalformedError, SecretNotFoundError
+from lockstep.model import LockRecord, StoredValue
+from lockstep.ports import Store
+from lockstep.system import SystemClock
+
+_NO_ANSWER = "cannot be said, since not every store answers with a credential"
+
+
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """One credential, as it stands.
+
+    Attributes:
+        stores: What each serves, or why that cannot be said.
+        is_in_step: None where a store could not be asked.
+        next_run: None where a store does not answer with a credential.
+    """
+
+    record: LockRecord
+    stores: dict[str, StoredValue | LockstepError]
+    is_in_step: bool | None
+    next_run: Forecast | None
+
+
+def status(
+    *, file: PlanFile = DEFAULT_PLAN, credential_id: CredentialId = None, as_json: AsJson = False
+) -> None:
+    """Show whether the stores are in step.
+
+    What every store serves, who holds the lock, and what the next run would do. Nothing is changed, and no database
+    is asked.
+
+    Exit code: 0 in step, 1 not in step, 3 a store or the lock table could not be asked.
+    """
+    plan = plan_or_exit(file)
+    operator, now = Operator(plan), SystemClock().now()
+    states = []
+    with failures_explained():
+        for credential in chosen(plan, credential_id):
+            record = operator.lock(credential).read()
+            states.append(_state(record, {s.name: _asked(s) for s in operator.stores(credential)}, now))
+    answers = [s.is_in_step for s in states]
+    if as_json:
+        print_json({"in_step": all(answers), "credentials": [_document(s) for s in states]})
+    else:
+        for state in states:
+            _show(state, now)
+    if False in answers:
+        raise typer.Exit(Exit.NO)
+    if None in answers:
+        raise typer.Exit(Exit.UNREACHABLE)
+
+
+def _asked(store: Store) -> StoredValue | LockstepError:
+    try:
+        return store.read_current()
+    except LockstepError as e:
+        return e
+
+
+def _state(record: LockRecord, stores: dict[str, StoredValue | LockstepError], now: datetime) -> State:
+    current = {name: v for name, v in stores.items() if isinstance(v, StoredValue)}
+    if len(current) == len(stores):
+        return State(
+            record=record,
+            stores=stores,
+            is_in_step=in_step(record, current),
+            next_run=forecast(record, current, now=now),
+        )
+    is_wrong = any(isinstance(v, SecretMalformedError | SecretNotFoundError) for v in stores.values())
+    return State(record=record, stores=stores, is_in_step=False if is_wrong else None, next_run=None)
+
+
+def _show(state: State, now: datetime) -> None:
+    record = state.record
+    verdict, style = {
+        True: ("in step", "green"),
+        False: ("NOT IN STEP", "bold red"),
+        None: ("NOT KNOWN", "bold yellow"),
+    }[state.is_in_step]
+    say(f"{record.credential_id}: {verdict}", style=style)
+    for name, value in state.stores.items():
+        say(f"  store {name}: {_value(value)}")
+    say(f"  lock: {_lock(record, now)}")
+    if record.claim:
+        claim = record.claim
+        say(f"  in flight: generation {claim.generation} on {claim.base_generation}, by {claim.rotation_id}")
+    if record.next_due_at and record.not_before:
+        say(f"  next due: {moment(record.next_due_at)}, not before {moment(record.not_before)}")
+    if state.next_run is None:
+        say(f"  next run: {_NO_ANSWER}")
+    elif state.next_run.waits_for:
+        say(f"  next run: skipped now ({state.next_run.waits_for}); then {state.next_run.meaning}")
+    else:
+        say(f"  next run: {state.next_run.meaning}")
+
+
+def _value(value: StoredValue | LockstepError) -> str:
+    if isinstance(value, LockstepError):
+        return f"{type(value).__name__}: {value}"
+    if value.login is None:
+        return "a placeholder; the first rotation puts a credential in its place"
+    if value.generation != value.blob_generation:
+        return f"generation {value.generation}, but connection_blob has {value.blob_generation}"
+    return f"generation {value.generation}" if value.generation else "a value that Lockstep did not write"
+
+
+def _lock(record: LockRecord, now: datetime) -> str:
+    if record.holder is None or record.expires_at is None:
+        return f"free, fence {record.fence}"
+    verb, until = ("holds it", "until") if record.expires_at >= now else ("held it", "which ended at")
+    return f"{record.holder} {verb} under fence {record.fence}, {until} {moment(record.expires_at)}"
+
+
+def _document(state: State) -> dict[str, Any]:
+    return {
+        **record_document(state.record),
+        "in_step": state.is_in_step,
+        "stores": [
+            {"store": name, "error": type(v).__name__}
+            if isinstance(v, LockstepError)
+            else {
+                "store": name,
+                "generation": v.generation,
+                "blob_generation": v.blob_generation,
+                "version": v.version,
+                "placeholder": v.login is None,
+            }
+            for name, v in state.stores.items()
+        ],
+        "next_run": {
+            "action": state.next_run.action,
+            "meaning": state.next_run.meaning,
+            "waits_for": state.next_run.waits_for,
+        }
+        if state.next_run
+        else None,
+    }
+
+
+def record_document(record: LockRecord) -> dict[str, Any]:
+    """The lock record, for JSON."""
+    claim = record.claim
+    return {
+        "credential": record.credential_id,
+        "holder": record.holder,
+        "fence": record.fence,
+        "expires_at": moment(record.expires_at) if record.expires_at else None,
+        "current_generation": record.current_generation,
+        "previous_generation": record.previous_generation,
+        "claim": {
+            "kind": claim.kind.value,
+            "generation": claim.generation,
+            "base_generation": claim.base_generation,
+            "previous_generation": claim.previous_generation,
+            "rotation_id": claim.rotation_id,
+        }
+        if claim
+        else None,
+        "next_due_at": moment(record.next_due_at) if record.next_due_at else None,
+        "not_before": moment(record.not_before) if record.not_before else None,
+        "heads": {stream: {"seq": head.seq, "hash": head.hash} for stream, head in record.heads.items()},
+    }

@@ -1,0 +1,237 @@
+"""The command line, as far as no cloud is needed: help, wrong use, and clouds that do not answer."""
+
+import json
+import socket
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from lockstep.cli import app
+from lockstep.cli.forecast import forecast, in_step
+from lockstep.cli.operator import Operator
+from lockstep.cli.output import say
+from lockstep.cli.reference import page, paths
+from lockstep.model import Claim, ClaimKind, LockRecord, Login, SecretStr, StoredValue
+from tests.support.memory import make_plan
+
+ARN = "arn:aws:states:eu-central-1:123456789012:stateMachine:lockstep"
+CREDENTIAL = "multi-cloud/app_user"
+PLAN = {
+    "version": 1,
+    "lock": {"table": "lockstep", "region": "eu-central-1"},
+    "stores": [{"kind": "aws-secrets-manager", "region": "eu-central-1"}],
+    "audit": {"aws": {"bucket": "lockstep-audit", "region": "eu-central-1", "mac_key": "alias/lockstep"}},
+    "databases": [
+        {
+            "name": "orders",
+            "engine": "mysql",
+            "host": "orders.example.com",
+            "port": 3306,
+            "dbname": "app",
+            "tls": {},
+            "admin_secret": "lockstep/admin/orders",
+        }
+    ],
+    "credentials": [
+        {"id": CREDENTIAL, "strategy": "dual_password", "username": "app_user", "databases": ["orders"]}
+    ],
+}
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Path:
+    file = tmp_path / "lockstep.yaml"
+    file.write_text(json.dumps(PLAN))
+    return file
+
+
+@pytest.fixture
+def nobody_answers() -> Iterator[Mapping[str, str]]:
+    """An environment whose AWS is a port on which nobody listens."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))  # Bound but not listening: connections are refused.
+        yield {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{held.getsockname()[1]}",
+            "AWS_ACCESS_KEY_ID": "a-key",
+            "AWS_SECRET_ACCESS_KEY": "a-secret",
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
+
+def run(*words: str, **more: Mapping[str, str]) -> Result:
+    return CliRunner().invoke(app, words, **more)  # type: ignore[arg-type]  # environment and input only
+
+
+@pytest.mark.parametrize("words", list(paths()), ids=" ".join)
+def test_every_command_explains_itself(words: tuple[str, ...]) -> None:
+    shown = run(*words, "--help")
+    assert (shown.exit_code, shown.stderr) == (0, "")
+    assert "Usage: " in shown.stdout
+    assert len(shown.stdout.splitlines()) > 5
+
+
+def test_every_command_that_answers_says_its_exit_codes() -> None:
+    for words in paths():
+        is_group = any(other[: len(words)] == words and other != words for other in paths())
+        if not is_group:
+            assert "Exit code: 0" in run(*words, "--help").stdout, words
+
+
+def test_the_page_of_commands_is_what_the_program_says() -> None:
+    written = Path(__file__).parents[2] / "docs" / "commands.md"
+    assert written.read_text() == page(), "run: python -m lockstep.cli.reference > docs/commands.md"
+
+
+def test_version() -> None:
+    assert run("--version").stdout.startswith("lockstep 0.")
+
+
+WRONG_USE = {
+    "no such command": ["rollback"],
+    "plan check: no such file": ["plan", "check", "-p", "nowhere.yaml"],
+    "plan sql: no such database": ["plan", "sql", "-d", "nowhere"],
+    "plan sql: no such credential": ["plan", "sql", "-c", "nobody"],
+    "status: no such credential": ["status", "-c", "nobody"],
+    "audit verify: no such stream": ["audit", "verify", "--stream", "azure"],
+    "audit verify: a stream that the plan has not": ["audit", "verify", "--stream", "oci"],
+    "audit show: no entries asked": ["audit", "show", "-n", "0"],
+    "lock show: no such credential": ["lock", "show", "-c", "nobody"],
+    "lock release: no holder": ["lock", "release", "-c", CREDENTIAL],
+    "lock release: no credential": ["lock", "release", "--holder", "run-1"],
+    "rotate: no state machine": ["rotate", "-c", CREDENTIAL],
+    "rotate: not its ARN": ["rotate", "-c", CREDENTIAL, "--state-machine-arn", "arn:aws:lambda:eu:1:f"],
+    "rotate: no such credential": ["rotate", "-c", "nobody", "--state-machine-arn", ARN],
+}
+
+
+@pytest.mark.parametrize("words", WRONG_USE.values(), ids=WRONG_USE)
+def test_wrong_use_is_explained_on_stderr_and_ends_with_2(words: list[str], plan: Path) -> None:
+    shown = run(*words, env={"LOCKSTEP_PLAN": str(plan)})
+    assert (shown.exit_code, shown.stdout) == (2, "")
+    assert len(shown.stderr) > 20
+    assert "Traceback" not in shown.stderr
+
+
+CLOUD_COMMANDS = {
+    "status": ["status"],
+    "audit verify": ["audit", "verify"],
+    "audit show": ["audit", "show"],
+    "lock show": ["lock", "show"],
+    "lock release": ["lock", "release", "-c", CREDENTIAL, "--holder", "run-1", "--yes"],
+    "rotate": ["rotate", "-c", CREDENTIAL, "--state-machine-arn", ARN],
+}
+
+
+@pytest.mark.parametrize("words", CLOUD_COMMANDS.values(), ids=CLOUD_COMMANDS)
+def test_a_cloud_that_does_not_answer_ends_with_3(
+    words: list[str], plan: Path, nobody_answers: Mapping[str, str]
+) -> None:
+    shown = run(*words, env={"LOCKSTEP_PLAN": str(plan), **nobody_answers})
+    assert (shown.exit_code, shown.stdout) == (3, "")
+    assert "EndpointConnectionError" in shown.stderr
+    assert "a-secret" not in shown.output
+
+
+@pytest.mark.parametrize("words", CLOUD_COMMANDS.values(), ids=CLOUD_COMMANDS)
+def test_an_invalid_plan_ends_with_2_before_anything_is_asked(words: list[str], tmp_path: Path) -> None:
+    file = tmp_path / "lockstep.yaml"
+    file.write_text(json.dumps({**PLAN, "credentials": []}))
+    shown = run(*words, "--plan", str(file))
+    assert (shown.exit_code, shown.stdout) == (2, "")
+    assert "credentials" in shown.stderr
+
+
+def test_every_mistake_in_a_plan_is_shown_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "lockstep.yaml"
+    file.write_text(json.dumps({**PLAN, "version": 2, "lokc": {}, "databases": []}))
+    shown = run("plan", "check", "-p", str(file))
+    assert shown.exit_code == 2
+    assert [word in shown.stderr for word in ("version", "lokc: unknown key", "databases")] == [True] * 3
+
+
+def test_plan_check(plan: Path) -> None:
+    assert run("plan", "check", "-p", str(plan)).stdout.endswith("valid\n")
+    document = json.loads(run("plan", "check", "-p", str(plan), "--json").stdout)
+    assert document["valid"] is True
+    assert document["credentials"][0]["logins"] == "app_user"
+
+
+def test_plan_sql(plan: Path) -> None:
+    shown = run("plan", "sql", "-p", str(plan), "-d", "orders")
+    assert shown.exit_code == 0
+    assert "CREATE USER" in shown.stdout
+
+
+def test_a_dry_run_of_rotate_starts_nothing(plan: Path, nobody_answers: Mapping[str, str]) -> None:
+    words = ["rotate", "-c", CREDENTIAL, "--state-machine-arn", ARN, "--force", "--dry-run"]
+    shown = run(*words, env={"LOCKSTEP_PLAN": str(plan), **nobody_answers})
+    assert shown.exit_code == 0
+    assert '"force": true' in shown.stdout
+
+
+def test_a_forged_name_does_not_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    say("\x1b[2Jrun-1 [red]x[/]")
+    assert capsys.readouterr().out == "?[2Jrun-1 [red]x[/]\n"
+
+
+# What the next run would do.
+
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+SOON, BEFORE = NOW + timedelta(minutes=5), NOW - timedelta(minutes=5)
+LOGIN = Login("app", SecretStr("a"))
+CLAIM = Claim(kind=ClaimKind.NEW, generation=8, base_generation=7, previous_generation=6, rotation_id="run-8")
+
+
+def stored(generation: int = 7, login: Login | None = LOGIN, blob: int | None = None) -> StoredValue:
+    return StoredValue(
+        login=login,
+        generation=generation,
+        blob_generation=generation if blob is None else blob,
+        version=f"v{generation}",
+    )
+
+
+def record(**more: object) -> LockRecord:
+    return LockRecord(credential_id=CREDENTIAL, **{"current_generation": 7, **more})  # type: ignore[arg-type]
+
+
+FORECASTS = {
+    "due": (record(), [stored(), stored()], True, "rotate", None),
+    "first run": (record(current_generation=None), [stored(0)], True, "rotate", None),
+    "not due": (record(next_due_at=SOON, not_before=BEFORE), [stored()], True, "rotate", "not due"),
+    "overlap": (record(next_due_at=BEFORE, not_before=SOON), [stored()], True, "rotate", "overlap"),
+    "held": (record(holder="run-8", expires_at=SOON), [stored()], True, "rotate", "run-8 holds"),
+    "holder is dead": (record(holder="run-8", expires_at=BEFORE), [stored()], True, "rotate", None),
+    "half done": (record(claim=CLAIM, next_due_at=SOON), [stored(), stored()], True, "finish", None),
+    "promoted": (record(claim=CLAIM), [stored(8), stored(8)], True, "finish", None),
+    "half promoted": (record(claim=CLAIM), [stored(8), stored(7)], False, "finish", None),
+    "edited": (record(), [stored(0), stored()], False, "heal", None),
+    "edited everywhere": (record(), [stored(0), stored(0)], False, "heal", None),
+    "blob behind": (record(), [stored(7, blob=6)], False, "heal", None),
+    "placeholder": (record(current_generation=None), [stored(0, login=None)], False, "rotate", None),
+}
+
+
+@pytest.mark.parametrize("case", FORECASTS.values(), ids=FORECASTS)
+def test_the_forecast_is_what_acquire_and_generate_decide(
+    case: tuple[LockRecord, list[StoredValue], bool, str, str | None],
+) -> None:
+    lock_record, values, expected_in_step, action, waits_for = case
+    current = {f"store-{n}": v for n, v in enumerate(values)}
+    found = forecast(lock_record, current, now=NOW)
+    assert in_step(lock_record, current) is expected_in_step
+    assert found.action == action
+    assert (waits_for is None) == (found.waits_for is None)
+    assert (waits_for or "") in (found.waits_for or "")
+
+
+def test_an_operator_sees_both_streams_where_both_clouds_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a-key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a-secret")
+    both, alone = make_plan(stores=2), make_plan(stores=1)
+    assert [log.stream for log, _ in Operator(both).streams(both.credentials[0])] == ["aws", "oci"]
+    assert [log.stream for log, _ in Operator(alone).streams(alone.credentials[0])] == ["aws"]
+    assert [s.name for s in Operator(both).stores(both.credentials[0])] == ["aws", "oci"]
