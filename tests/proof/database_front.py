@@ -1,0 +1,306 @@
+"""A database server as the code under test sees it: a port that ends TLS, reads the protocol, and speaks TLS onwards.
+
+It bears the server's own certificate, so that clients verify it, and so that SCRAM's channel binding
+(`tls-server-end-point`, RFC 5929: a hash of that certificate) comes out the same on both sides.
+
+Each login and each statement is one call on the wire. Where a call is cut, both connections end, as they do when the
+client's process dies: the server ends the session and frees its advisory lock.
+"""
+
+import re
+import socket
+import ssl
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from threading import Thread
+
+from lockstep.model import Engine
+from sandbox.databases import Certificate
+from tests.proof.http_front import wait_for_hangup
+from tests.proof.wire import CutError, Process, Wire
+
+CONNECT_SECONDS = 5.0
+_MYSQL_SSL, _SSL_REQUEST_LENGTH = 0x0800, 32
+_OK, _MORE_DATA, _END, _ERROR = 0x00, 0x01, 0xFE, 0xFF
+_FAST_AUTH_OK = 0x03
+_END_LENGTH = 9
+_QUIT, _QUERY = 0x01, 0x03
+_PG_SSL_REQUEST = struct.pack(">II", 8, 80877103)
+_PG_FURTHER_PASSWORD = {3, 5, 10, 11}
+_CHANGES = re.compile(r"ALTER|GET_LOCK|pg_advisory_lock", re.IGNORECASE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Behind:
+    """The server behind a front."""
+
+    name: str
+    engine: Engine
+    port: int
+    certificate: Certificate | None
+
+
+class DatabaseFront:
+    """A port in front of one server.
+
+    Attributes:
+        alters: How many statements that change an account have been carried out.
+    """
+
+    def __init__(self, wire: Wire, behind: Behind, ca_file: str | None) -> None:
+        self.alters = 0
+        self._wire = wire
+        self._behind = behind
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self.port: int = self._listener.getsockname()[1]
+        self._as_server = self._as_client = None
+        if behind.certificate:
+            self._as_server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self._as_server.load_cert_chain(behind.certificate.chain_file, behind.certificate.key_file)
+            self._as_client = ssl.create_default_context(cafile=ca_file)
+
+    def start(self) -> None:
+        """Accept connections."""
+        Thread(target=self._accept, name=f"front of {self._behind.name}", daemon=True).start()
+
+    def stop(self) -> None:
+        """Accept no more."""
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                accepted, _ = self._listener.accept()
+            except OSError:
+                return
+            process = self._wire.process
+            Thread(target=self._serve, args=(accepted, process), daemon=True).start()
+
+    def _serve(self, accepted: socket.socket, process: Process) -> None:
+        conversation: _Conversation | None = None
+        try:
+            kind = _PostgreSql if self._behind.engine is Engine.POSTGRESQL else _MySql
+            onwards = socket.create_connection(("127.0.0.1", self._behind.port), CONNECT_SECONDS)
+            conversation = kind(accepted, onwards, self._as_server, self._as_client)
+            process.closers.append(conversation.close)
+            if process.dead:
+                raise CutError
+            username = conversation.greet()
+            self._call(f"login {username}", conversation.log_in, process, conversation)
+            while statement := conversation.next_statement():
+                self._call(statement, conversation.answer, process, conversation)
+        except (CutError, OSError, EOFError):
+            pass
+        finally:
+            if conversation:
+                conversation.close()
+            accepted.close()
+
+    def _call(self, operation: str, effect: object, process: Process, conversation: "_Conversation") -> None:
+        assert callable(effect)
+
+        def carry_out() -> bytes:
+            reply: bytes = effect()
+            if operation.startswith("ALTER"):
+                self.alters += 1
+            return reply
+
+        reply = self._wire.exchange(
+            self._behind.name,
+            operation,
+            carry_out,
+            changes=_CHANGES.search(operation) is not None,
+            process=process,
+            wait_for_hangup=conversation.wait_for_hangup,
+        )
+        conversation.client.sendall(reply)
+
+
+class _Conversation:
+    """Two connections, and the messages that go from one to the other."""
+
+    def __init__(
+        self,
+        client: socket.socket,
+        server: socket.socket,
+        as_server: ssl.SSLContext | None,
+        as_client: ssl.SSLContext | None,
+    ) -> None:
+        for end in (client, server):
+            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.client, self.server = client, server
+        self._as_server, self._as_client = as_server, as_client
+        self._message = b""
+        self._raw = client.dup()
+        server.settimeout(None)
+
+    def close(self) -> None:
+        """End both connections at once."""
+        for end in (self._raw, self.client, self.server):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            with suppress(OSError):
+                end.close()
+
+    def wait_for_hangup(self) -> None:
+        """Return when the client has given up."""
+        wait_for_hangup(self._raw)
+
+    def _start_tls(self) -> None:
+        assert self._as_server and self._as_client
+        self.server = self._as_client.wrap_socket(self.server, server_hostname="localhost")
+        self.client = self._as_server.wrap_socket(self.client, server_side=True)
+
+    def greet(self) -> str:
+        """Up to the client's first message inside TLS; the username in it."""
+        raise NotImplementedError
+
+    def log_in(self) -> bytes:
+        """Send that message on, and all others of the login; the last answer."""
+        raise NotImplementedError
+
+    def next_statement(self) -> str:
+        """Read a statement; how it begins. Empty: the client says goodbye."""
+        raise NotImplementedError
+
+    def answer(self) -> bytes:
+        """Send the statement on; its whole answer."""
+        raise NotImplementedError
+
+
+class _MySql(_Conversation):
+    def greet(self) -> str:
+        self.client.sendall(_mysql_packet(self.server))
+        first = _mysql_packet(self.client)
+        if self._as_server:
+            assert len(first) == _SSL_REQUEST_LENGTH + 4
+            self.server.sendall(first)
+            self._start_tls()
+            first = _mysql_packet(self.client)
+        self._message = first
+        return first[4 + 32 :].partition(b"\0")[0].decode()
+
+    def log_in(self) -> bytes:
+        self.server.sendall(self._message)
+        while True:
+            packet = _mysql_packet(self.server)
+            if packet[4] in (_OK, _ERROR):
+                return packet
+            self.client.sendall(packet)
+            if not (packet[4] == _MORE_DATA and packet[5] == _FAST_AUTH_OK):
+                self.server.sendall(_mysql_packet(self.client))
+
+    def next_statement(self) -> str:
+        self._message = _mysql_packet(self.client)
+        if self._message[4] == _QUIT:
+            return ""
+        return shown(self._message[5:]) if self._message[4] == _QUERY else f"command {self._message[4]}"
+
+    def answer(self) -> bytes:
+        self.server.sendall(self._message)
+        first = _mysql_packet(self.server)
+        if first[4] in (_OK, _ERROR):
+            return first
+        answer, ends = bytearray(first), 0
+        while ends < 2:  # after the columns, and after the rows  # noqa: PLR2004
+            packet = _mysql_packet(self.server)
+            answer += packet
+            if packet[4] == _ERROR:
+                break
+            ends += packet[4] == _END and len(packet) - 4 < _END_LENGTH
+        return bytes(answer)
+
+
+class _PostgreSql(_Conversation):
+    def greet(self) -> str:
+        if self._as_server:
+            assert _read(self.client, 8) == _PG_SSL_REQUEST
+            self.server.sendall(_PG_SSL_REQUEST)
+            self.client.sendall(_read(self.server, 1))
+            self._start_tls()
+        head = _read(self.client, 4)
+        rest = _read(self.client, struct.unpack(">I", head)[0] - 4)
+        self._message = head + rest
+        words = rest[4:].split(b"\0")
+        return words[words.index(b"user") + 1].decode()
+
+    def log_in(self) -> bytes:
+        self.server.sendall(self._message)
+        while True:
+            message = _pg_message(self.server)
+            if message[:1] == b"E":
+                return message
+            if message[:1] == b"R":
+                kind = struct.unpack(">I", message[5:9])[0]
+                if kind == 0:
+                    return message + self._until_ready()
+                self.client.sendall(message)
+                if kind in _PG_FURTHER_PASSWORD:
+                    self.server.sendall(_pg_message(self.client))
+
+    def next_statement(self) -> str:
+        self._message = _pg_message(self.client)
+        kind = self._message[:1]
+        if kind == b"X":
+            return ""
+        assert kind == b"Q", f"not a simple query: {kind!r}"
+        return shown(self._message[5:-1])
+
+    def answer(self) -> bytes:
+        self.server.sendall(self._message)
+        return self._until_ready()
+
+    def _until_ready(self) -> bytes:
+        answer = bytearray()
+        while True:
+            message = _pg_message(self.server)
+            answer += message
+            if message[:1] == b"Z":
+                return bytes(answer)
+
+
+def shown(statement: bytes) -> str:
+    """How a statement begins, without anything that may be secret."""
+    text = statement.decode(errors="replace")
+    for name in ("GET_LOCK", "pg_advisory_lock"):
+        if name in text:
+            return f"SELECT {name}"
+    words = re.sub(r"'[^']*'(@'[^']*')?|\"[^\"]*\"", "…", text).split()
+    return " ".join(words[:6])
+
+
+def _mysql_packet(connection: socket.socket) -> bytes:
+    head = _read(connection, 4)
+    return head + _read(connection, int.from_bytes(head[:3], "little"))
+
+
+def _pg_message(connection: socket.socket) -> bytes:
+    head = _read(connection, 5)
+    return head + _read(connection, struct.unpack(">I", head[1:])[0] - 4)
+
+
+def _read(connection: socket.socket, count: int) -> bytes:
+    data = bytearray()
+    while len(data) < count:
+        piece = connection.recv(count - len(data))
+        if not piece:
+            raise EOFError
+        data += piece
+    return bytes(data)
+
+
+@contextmanager
+def database_fronts(wire: Wire, servers: list[Behind], ca_file: str | None) -> Iterator[dict[str, DatabaseFront]]:
+    """A front for each server, by name."""
+    fronts = {behind.name: DatabaseFront(wire, behind, ca_file) for behind in servers}
+    for front in fronts.values():
+        front.start()
+    try:
+        yield fronts
+    finally:
+        for front in fronts.values():
+            front.stop()

@@ -1,0 +1,191 @@
+"""Every fault at every call of a rotation, of each runner, on each kind of credential, and the recovery from it."""
+
+import random
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from tests.proof.estate import INTERVAL_SECONDS, Estate
+from tests.proof.observer import Observer, Violation
+from tests.proof.runners import RUNNERS, Outcome, RunnerName, Runners
+from tests.proof.wire import Call, Fault, FaultKind
+
+ON_CHANGES = (
+    FaultKind.FAIL,
+    FaultKind.LOSE_REPLY,
+    FaultKind.DIE_BEFORE,
+    FaultKind.DIE_AFTER,
+    FaultKind.OVERTAKEN,
+    FaultKind.TWICE,
+    FaultKind.LATE,
+)
+ON_READS = (FaultKind.FAIL, FaultKind.DIE_BEFORE, FaultKind.OVERTAKEN)
+"""A call that changes nothing has no effect to come before or after."""
+HTTP = frozenset({"secretsmanager", "dynamodb", "s3", "kms", "vault", "secrets", "objectstorage", "lambda"})
+OVER_HTTP = frozenset({FaultKind.TWICE, FaultKind.LATE})
+"""A database's connection is cut with the call; nothing arrives on it twice or late."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One fault, and who recovers from it."""
+
+    kind: str
+    runner: RunnerName
+    fault: FaultKind
+    at: int
+    recoverer: RunnerName
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """A case in which an invariant did not hold."""
+
+    case: Case
+    violation: str
+    story: str
+
+
+@dataclass
+class Tally:
+    """What was run."""
+
+    cases: int = 0
+    struck: int = 0
+    boundaries: dict[str, int] = field(default_factory=dict)
+    by_fault: dict[str, int] = field(default_factory=dict)
+    outcomes: dict[str, int] = field(default_factory=dict)
+    failures: list[Failure] = field(default_factory=list)
+    logins: int = 0
+    looks: int = 0
+    seconds: float = 0.0
+
+
+class Enumeration:
+    """Cases on one credential, one after the other: each begins in the steady state that the one before ended in."""
+
+    def __init__(self, estate: Estate, runners: Runners, kind: str) -> None:
+        self.kind = kind
+        self._estate = estate
+        self._runners = runners
+        self._credential = estate.credential(kind)
+        self.observer = Observer(estate, self._credential)
+        self._violations: list[Violation] = []
+        self.texts: list[str] = []
+        for runner in (*RUNNERS, *RUNNERS):
+            self.undisturbed(runner)
+
+    def undisturbed(self, runner: RunnerName) -> list[Call]:
+        """A rotation in which nothing goes wrong; its calls."""
+        self._estate.clock.jump(INTERVAL_SECONDS + 60)
+        outcome = self._watched(runner, None)
+        self._raise()
+        self.observer.recovered(outcome)
+        return list(self._estate.wire.calls)
+
+    def cases(self, runner: RunnerName, *, calls: Sequence[Call], rng: random.Random) -> Iterator[Case]:
+        """All cases for the calls of an undisturbed rotation."""
+        for call in calls:
+            for fault in ON_CHANGES if call.changes or call.target == "lambda" else ON_READS:
+                if fault in OVER_HTTP and call.target not in HTTP:
+                    continue
+                recoverers = RUNNERS if fault is FaultKind.DIE_AFTER else (rng.choice(RUNNERS),)
+                for recoverer in recoverers:
+                    yield Case(
+                        kind=self.kind, runner=runner, fault=fault, at=call.number, recoverer=recoverer
+                    )
+
+    def run(self, case: Case, tally: Tally) -> None:
+        """Run a case; what does not hold is noted in the tally."""
+        began, fault = time.monotonic(), Fault(case.fault, case.at)
+        tally.cases += 1
+        self._estate.clock.jump(INTERVAL_SECONDS + 60)
+        calls: list[Call] = []
+        outcome = recovery = None
+        try:
+            outcome = self._disturbed(case, fault)
+            calls = list(self._estate.wire.calls)
+            self._raise()
+            self._estate.clock.jump(INTERVAL_SECONDS + 60)
+            recovery = self._watched(case.recoverer, None)
+            self._estate.wire.deliver_late()
+            self._raise()
+            self.observer.recovered(recovery)
+        except Violation as violation:
+            tally.failures.append(
+                Failure(case=case, violation=str(violation), story=_story(fault, calls, outcome, recovery))
+            )
+        if fault.struck:
+            tally.struck += 1
+            tally.by_fault[case.fault.name] = tally.by_fault.get(case.fault.name, 0) + 1
+        if outcome:
+            shown = f"{outcome.outcome} {outcome.error}".strip()
+            tally.outcomes[shown] = tally.outcomes.get(shown, 0) + 1
+        tally.seconds += time.monotonic() - began
+
+    def _disturbed(self, case: Case, fault: Fault) -> Outcome:
+        if case.fault is not FaultKind.OVERTAKEN:
+            return self._watched(case.runner, fault)
+        before_waking: list[object] = []
+
+        def asleep() -> None:
+            process = self._estate.wire.process
+            while process.closers:  # The databases have ended its silent sessions long before its lease is over.
+                process.closers.pop()()
+            self._estate.clock.jump(INTERVAL_SECONDS)
+            taker = self._runners.rotate(case.recoverer, self._credential.id)
+            self.texts.append(taker.text)
+            before_waking.append((taker, self.observer.snapshot()))
+
+        self._estate.wire.asleep = asleep
+        outcome = self._watched(case.runner, fault)
+        self._estate.wire.asleep = lambda: None
+        for taker, seen in before_waking:  # type: ignore[misc]  # pairs
+            if taker.outcome == "rotated" and fault.struck and not _is_acquire(fault.struck):
+                if self.observer.snapshot() != seen:
+                    self._violations.append(Violation("I5", f"woke up at {fault.struck} and changed something"))
+        return outcome
+
+    def _watched(self, runner: RunnerName, fault: Fault | None) -> Outcome:
+        wire = self._estate.wire
+        wire.look = self._look
+        try:
+            with wire.run(fault):
+                outcome = self._runners.rotate(runner, self._credential.id)
+        finally:
+            wire.look = lambda _call: None
+        self.texts.append(outcome.text)
+        try:
+            self.observer.ended(outcome)
+        except Violation as violation:
+            self._violations.append(violation)
+        return outcome
+
+    def _look(self, call: Call) -> None:
+        try:
+            self.observer.look(call)
+        except Violation as violation:
+            # Raised here it would end in the sandbox's server; the run goes on, and fails when it is over.
+            self._violations.append(violation)
+
+    def _raise(self) -> None:
+        found, self._violations = self._violations, []
+        if found:
+            raise found[0]
+
+
+def _is_acquire(call: Call) -> bool:
+    return call.number == 1
+
+
+def _story(fault: Fault, calls: Sequence[Call], outcome: Outcome | None, recovery: Outcome | None) -> str:
+    struck = fault.struck
+    around = [str(c) for c in calls if struck and abs(c.number - struck.number) <= 3]  # noqa: PLR2004
+    return "; ".join(
+        [
+            f"{fault.kind} at {struck}",
+            f"then {outcome.outcome} {outcome.error}" if outcome else "",
+            f"recovery {recovery.outcome} {recovery.error}" if recovery else "",
+            "calls: " + ", ".join(around),
+        ]
+    )

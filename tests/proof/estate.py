@@ -1,0 +1,364 @@
+"""Both clouds and the databases on this machine, with a wire in front of everything that the shipped code calls."""
+
+import base64
+import json
+import os
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import oci  # type: ignore[import-untyped]  # the SDK ships no types
+from ruamel.yaml import YAML
+
+import lockstep.aws.clients
+import lockstep.databases
+from lockstep import wiring
+from lockstep.contents import encode_app_user, encode_connection_blob
+from lockstep.databases import Timeouts
+from lockstep.databases.provisioning import ROTATOR
+from lockstep.identity import CONFIG_FILE_VARIABLE
+from lockstep.model import CredentialValue, Login, SecretStr
+from lockstep.oci import ring
+from lockstep.plan import PLAINTEXT_CONSENT, Credential, Plan, load_plan
+from sandbox.aws import AwsSandbox, create_resources, create_state_machine
+from sandbox.aws.interpreter import call_the_sandbox
+from sandbox.aws.patching import Patches
+from sandbox.databases import CertificateAuthority, MariaDbServer, PostgresServer, running
+from sandbox.mysql_fake import MySqlFake
+from sandbox.oci import OciSandbox, SandboxClock
+from sandbox.world import (
+    AUDIT_BUCKET,
+    DBNAME,
+    LOCK_TABLE,
+    PLACEHOLDER,
+    ROOT,
+    Server,
+    deploy_state_machine,
+    engine_of,
+    environment,
+    provision,
+    set_password,
+)
+from tests.proof.clock import JumpingClock
+from tests.proof.database_front import Behind, DatabaseFront, database_fronts
+from tests.proof.http_front import aws_front, oci_front
+from tests.proof.wire import Wire
+
+INTERVAL_SECONDS = 40 * 60
+"""Long enough for a ring of two (the plan checks it), and longer than any lease."""
+RING = 2
+OCI_REGION = "eu-frankfurt-1"
+OCI_KEY, AWS_KEY, OCI_MAC = "lockstep/oci-key", "lockstep/aws-key", "lockstep/mac"
+SHORT = Timeouts(connect_seconds=2.0, io_seconds=1.5, lock_seconds=1)
+SHORT_READ_SECONDS = 0.6
+"""What a hang costs; the shipped time-outs are some seconds."""
+
+KINDS: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "mariadb": ("dual_password", ("orders",)),
+    "mysql": ("dual_password", ("crm",)),
+    "dual": ("dual_password", ("orders", "crm")),
+    "alternating": ("alternating_users", ("orders", "ledger")),
+}
+"""Kinds of credential: strategy and databases. orders is MariaDB, ledger PostgreSQL, crm the MySQL fake."""
+
+
+@dataclass(kw_only=True)
+class Estate:
+    """What runs.
+
+    Attributes:
+        plan: As the shipped code reads it: with the fronts' ports.
+        direct: The same with the servers' own ports, for whoever only looks.
+        machine_arn: The state machine of `statemachine.asl.json`.
+    """
+
+    wire: Wire
+    clock: JumpingClock
+    plan: Plan
+    direct: Plan
+    aws: AwsSandbox
+    oci: OciSandbox
+    servers: Mapping[str, Server]
+    fronts: Mapping[str, DatabaseFront]
+    machine_arn: str
+
+    def credential(self, kind: str) -> Credential:
+        """The credential of a kind, as whoever only looks has it."""
+        found = self.direct.credential(f"proof/{kind}")
+        assert found
+        return found
+
+
+@contextmanager
+def estate(kinds: Sequence[str]) -> Iterator[Estate]:
+    """Start it all; the credentials hold a login that is taken over in both stores."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(_temporary_folder()))
+        authority = CertificateAuthority(folder / "ca")
+        certificate = authority.issue()
+        names = sorted({name for kind in kinds for name in KINDS[kind][1]})
+        servers: dict[str, Server] = {}
+        for name in names:
+            if name == "orders":
+                servers[name] = MariaDbServer(authority=authority, certificate=certificate)
+            elif name == "ledger":
+                servers[name] = PostgresServer(authority=authority, certificate=certificate)
+            else:
+                servers[name] = MySqlFake(
+                    certificate.chain_file, certificate.key_file, ca_file=authority.ca_file
+                )
+        clock, wire = JumpingClock(), Wire()
+        stack.enter_context(clock.installed())
+        stack.enter_context(_short_waits())
+        aws = stack.enter_context(AwsSandbox(retry_sleep=clock.jump, wall_clock=clock.time))
+        oci_sandbox = stack.enter_context(OciSandbox(SandboxClock(clock.now)))
+        stack.enter_context(running(*servers.values()))
+        behind = [
+            Behind(name=n, engine=engine_of(s), port=s.port, certificate=certificate) for n, s in servers.items()
+        ]
+        fronts = stack.enter_context(database_fronts(wire, behind, str(authority.ca_file)))
+        aws_port = stack.enter_context(aws_front(wire, aws))
+        oci_port = stack.enter_context(oci_front(wire, oci_sandbox))
+
+        rotators = {name: Login(ROTATOR, SecretStr(secrets.token_urlsafe(24))) for name in servers}
+        admin_texts = {f"lockstep/admin/{n}": _login_text(login) for n, login in rotators.items()}
+        resources = create_resources(
+            aws,
+            lock_table=LOCK_TABLE,
+            audit_bucket=AUDIT_BUCKET,
+            secrets={**admin_texts, OCI_KEY: _oci_key(oci_sandbox)},
+        )
+        console = _OciConsole(oci_sandbox)
+        for name, text in {**admin_texts, AWS_KEY: _AWS_KEY_TEXT, OCI_MAC: secrets.token_hex(32)}.items():
+            console.create_secret(ring.oci_name(name), text)
+        console.create_bucket(AUDIT_BUCKET)
+
+        def plan_of(file_name: str, ports: Mapping[str, int]) -> Plan:
+            file = folder / file_name
+            document = _document(kinds, servers, ports, aws, oci_sandbox, resources.mac_key_arn)
+            with file.open("w") as opened:
+                YAML(typ="safe", pure=True).dump(document, opened)
+            return load_plan(file)
+
+        plan = plan_of("lockstep.yaml", {n: f.port for n, f in fronts.items()})
+        direct = plan_of("direct.yaml", {n: s.port for n, s in servers.items()})
+        for server in servers.values():
+            server.execute_as_superuser(f"CREATE DATABASE {DBNAME}")
+        for credential in direct.credentials:
+            provision(direct, credential, servers, rotators)
+            _hand_over(credential, servers, aws, console)
+        config_file = _oci_config_file(oci_sandbox, folder)
+        stack.enter_context(
+            environment(
+                {
+                    **aws.environment(),
+                    "AWS_ENDPOINT_URL": f"http://localhost:{aws_port}",
+                    wiring.PLAN_VARIABLE: str(folder / "lockstep.yaml"),
+                    wiring.OCI_ENDPOINT_VARIABLE: f"http://127.0.0.1:{oci_port}",
+                    CONFIG_FILE_VARIABLE: str(config_file),
+                }
+            )
+        )
+        # The state machine's own calls go over the wire as well.
+        patches = Patches()
+        stack.callback(patches.undo)
+        call_the_sandbox(patches, aws_port)
+        yield Estate(
+            wire=wire,
+            clock=clock,
+            plan=plan,
+            direct=direct,
+            aws=aws,
+            oci=oci_sandbox,
+            servers=servers,
+            fronts=fronts,
+            machine_arn=_deploy(aws),
+        )
+
+
+@contextmanager
+def _temporary_folder() -> Iterator[str]:
+    import tempfile
+
+    with tempfile.TemporaryDirectory(prefix="lockstep-proof-") as folder:
+        Path(folder).chmod(0o711)
+        yield folder
+
+
+@contextmanager
+def _short_waits() -> Iterator[None]:
+    defaults = lockstep.databases.open_database.__kwdefaults__
+    with (
+        patch.object(lockstep.aws.clients, "READ_TIMEOUT_SECONDS", SHORT_READ_SECONDS),
+        patch.dict(defaults, {"timeouts": SHORT}),
+    ):
+        yield
+
+
+def _deploy(aws: AwsSandbox) -> str:
+    """As deployed, but one branch of a Map after the other, so that calls come in the same order every time."""
+    deploy_state_machine(aws)
+    definition = (ROOT / "statemachine.asl.json").read_text().replace('"MaxConcurrency": 8', '"MaxConcurrency": 1')
+    arns = {
+        placeholder: aws.lambda_host.arn(function)
+        for placeholder, function in {
+            "GenerateFunction": "generate",
+            "ApplyDbFunction": "apply_db",
+            "UpdateSecretsFunction": "update_secrets",
+            "AuditFunction": "audit",
+        }.items()
+    }
+    return create_state_machine(
+        aws.client("stepfunctions"),
+        "lockstep-one-by-one",
+        definition,
+        {**arns, "LockTable": LOCK_TABLE},
+        role_arn=f"arn:aws:iam::{aws.account_id}:role/lockstep",
+    )
+
+
+def _document(
+    kinds: Sequence[str],
+    servers: Mapping[str, Server],
+    ports: Mapping[str, int],
+    aws: AwsSandbox,
+    oci_sandbox: OciSandbox,
+    mac_key: str,
+) -> dict[str, Any]:
+    return {
+        "version": 1,
+        "lock": {"table": LOCK_TABLE, "region": aws.region},
+        "stores": [
+            {"kind": "aws-secrets-manager", "region": aws.region},
+            {
+                "kind": "oci-vault",
+                "region": OCI_REGION,
+                "compartment_id": oci_sandbox.compartment_id,
+                "vault_id": oci_sandbox.vault_id,
+                "ring": RING,
+            },
+        ],
+        "audit": {
+            "aws": {"bucket": AUDIT_BUCKET, "region": aws.region, "mac_key": mac_key},
+            "oci": {
+                "bucket": AUDIT_BUCKET,
+                "namespace": oci_sandbox.namespace,
+                "region": OCI_REGION,
+                "mac_secret": OCI_MAC,
+            },
+        },
+        "runners": {"aws": {"oci_key_secret": OCI_KEY}, "oci": {"aws_key_secret": AWS_KEY}},
+        "databases": [
+            {
+                "name": name,
+                "engine": engine_of(server).value,
+                "host": server.host,
+                "port": ports[name],
+                "dbname": DBNAME,
+                "admin_secret": f"lockstep/admin/{name}",
+                **(
+                    {"tls": {"ca_file": str(server.ca_file)}}
+                    if server.ca_file
+                    else {"plaintext": PLAINTEXT_CONSENT}
+                ),
+            }
+            for name, server in servers.items()
+        ],
+        "credentials": [
+            {
+                "id": f"proof/{kind}",
+                "strategy": KINDS[kind][0],
+                "username": f"proof_{kind}",
+                "databases": list(KINDS[kind][1]),
+                "interval": f"{INTERVAL_SECONDS // 60}m",
+                "secrets": {"app_user": f"proof/{kind}", "connection_blob": f"proof/{kind}-connection_blob"},
+            }
+            for kind in kinds
+        ],
+    }
+
+
+def _hand_over(
+    credential: Credential, servers: Mapping[str, Server], aws: AwsSandbox, console: "_OciConsole"
+) -> None:
+    login = Login(credential.usernames[0], SecretStr(secrets.token_urlsafe(24)))
+    for server in credential.servers:
+        set_password(servers[server.name], login)
+    names = credential.secret_names
+    client = aws.client("secretsmanager")
+    client.create_secret(Name=names.app_user, SecretString=_login_text(login))
+    client.create_secret(Name=names.connection_blob, SecretString=PLACEHOLDER)
+    for i in range(RING):
+        console.create_secret(ring.slot_name(names.app_user, i), _login_text(login))
+        console.create_secret(ring.slot_name(names.connection_blob, i), PLACEHOLDER)
+
+
+def _login_text(login: Login) -> str:
+    return json.dumps({"username": login.username, "password": login.password.reveal()})
+
+
+_AWS_KEY_TEXT = json.dumps({"access_key_id": "sandbox", "secret_access_key": "sandbox"})
+
+
+def _oci_key(sandbox: OciSandbox) -> str:
+    config = sandbox.new_api_key("administrator")
+    return json.dumps(
+        {
+            "tenancy": config["tenancy"],
+            "user": config["user"],
+            "fingerprint": config["fingerprint"],
+            "private_key": config["key_content"],
+            "region": config["region"],
+        }
+    )
+
+
+def _oci_config_file(sandbox: OciSandbox, folder: Path) -> Path:
+    config = sandbox.new_api_key("administrator")
+    key_file, config_file = folder / "oci.pem", folder / "oci.config"
+    for file, text in (
+        (key_file, config.pop("key_content")),
+        (
+            config_file,
+            "\n".join(["[DEFAULT]", *(f"{k}={v}" for k, v in config.items()), f"key_file={key_file}", ""]),
+        ),
+    ):
+        file.touch(mode=0o600)
+        file.write_text(text)
+    return config_file
+
+
+class _OciConsole:
+    """What Terraform makes."""
+
+    def __init__(self, sandbox: OciSandbox) -> None:
+        self._sandbox = sandbox
+        self._vaults: Any = sandbox.client(oci.vault.VaultsClient)
+        self._objects: Any = sandbox.client(oci.object_storage.ObjectStorageClient)
+
+    def create_secret(self, name: str, text: str) -> None:
+        content = oci.vault.models.Base64SecretContentDetails(content=base64.b64encode(text.encode()).decode())
+        self._vaults.create_secret(
+            oci.vault.models.CreateSecretDetails(
+                compartment_id=self._sandbox.compartment_id,
+                vault_id=self._sandbox.vault_id,
+                key_id=self._sandbox.key_id,
+                secret_name=name,
+                secret_content=content,
+            )
+        )
+
+    def create_bucket(self, name: str) -> None:
+        self._objects.create_bucket(
+            self._sandbox.namespace,
+            oci.object_storage.models.CreateBucketDetails(
+                name=name,
+                compartment_id=self._sandbox.compartment_id,
+                storage_tier="Archive",
+                versioning="Enabled",
+            ),
+        )

@@ -1,0 +1,149 @@
+"""AWS and OCI as the code under test sees them: HTTP servers of their own in front of the sandbox's services."""
+
+import re
+import socket
+import select
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from threading import Thread
+from typing import TYPE_CHECKING, Any
+
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+from sandbox.aws import AwsSandbox
+from sandbox.oci import OciSandbox
+from sandbox.oci.routes import target_of
+from sandbox.oci.wire import HttpServer, Reply, Request
+from tests.proof.wire import CutError, Wire
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+LONGEST_HANG_SECONDS = 20.0
+_CHANGES = {
+    "PutSecretValue",
+    "UpdateSecretVersionStage",
+    "UpdateItem",
+    "PUT object",
+    "update_secret",
+    "schedule_secret_version_deletion",
+    "put_object",
+}
+_SCOPE = re.compile(r"Credential=[^/]+/\d+/[^/]+/([^/]+)/")
+_INVOKE = re.compile(r"/2015-03-31/functions/.*?([A-Za-z_]+)/invocations")
+
+
+class AwsFront:
+    """The WSGI application in front of the sandbox's own; what it cuts, the client sees as a broken connection."""
+
+    def __init__(self, wire: Wire, behind: "Callable[[WSGIEnvironment, StartResponse], Iterable[bytes]]") -> None:
+        self._wire = wire
+        self._behind = behind
+
+    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        connection: socket.socket = environ["werkzeug.socket"]
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        target, operation, nested = _asked(environ)
+        body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+
+        def effect() -> tuple[str, Any, list[bytes]]:
+            return _answer(self._behind, environ, body)
+
+        try:
+            status, headers, chunks = self._wire.exchange(
+                target,
+                operation,
+                effect,
+                changes=operation in _CHANGES,
+                nested=nested,
+                wait_for_hangup=lambda: wait_for_hangup(connection),
+            )
+        except CutError:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+            # werkzeug takes this for what it is, a client that is gone, and says nothing.
+            raise ConnectionAbortedError from None
+        start_response(status, headers)
+        return chunks
+
+
+def _answer(
+    application: "Callable[[WSGIEnvironment, StartResponse], Iterable[bytes]]",
+    environ: "WSGIEnvironment",
+    body: bytes,
+) -> tuple[str, Any, list[bytes]]:
+    from io import BytesIO
+
+    said: list[Any] = []
+    chunks = application(
+        {**environ, "wsgi.input": BytesIO(body)}, lambda status, headers, _info=None: said.extend((status, headers))
+    )
+    read = list(chunks)
+    if hasattr(chunks, "close"):
+        chunks.close()
+    return said[0], said[1], read
+
+
+def _asked(environ: "WSGIEnvironment") -> tuple[str, str, bool]:
+    path, method = environ["PATH_INFO"], environ["REQUEST_METHOD"]
+    if invoked := _INVOKE.fullmatch(path):
+        return "lambda", f"invoke {invoked[1]}", True
+    scope = _SCOPE.search(environ.get("HTTP_AUTHORIZATION", ""))
+    service = scope[1] if scope else "?"
+    operation = environ.get("HTTP_X_AMZ_TARGET", "").rpartition(".")[2]
+    return service, operation or f"{method} object", False
+
+
+class _Quiet(WSGIRequestHandler):
+    """Keeps connections, as AWS does, and writes no log."""
+
+    protocol_version = "HTTP/1.1"
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def aws_front(wire: Wire, sandbox: AwsSandbox) -> Iterator[int]:
+    """Serve on a free port; which one."""
+    server = make_server(
+        "127.0.0.1", 0, AwsFront(wire, sandbox._server.app), threaded=True, request_handler=_Quiet
+    )
+    Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, name="aws-front", daemon=True).start()
+    try:
+        yield server.port
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@contextmanager
+def oci_front(wire: Wire, sandbox: OciSandbox) -> Iterator[int]:
+    """Serve on a free port; which one."""
+
+    def respond(request: Request) -> Reply | None:
+        target = target_of(request)
+        try:
+            return wire.exchange(
+                target.route.service,
+                target.route.operation,
+                lambda: sandbox._respond(request),
+                changes=target.route.operation in _CHANGES,
+                wait_for_hangup=lambda: None,
+            )
+        except CutError:
+            return None
+
+    server = HttpServer(respond)
+    server.start()
+    try:
+        yield server.port
+    finally:
+        server.stop()
+
+
+def wait_for_hangup(connection: socket.socket) -> None:
+    """Return when the peer has closed its side."""
+    waiting = select.poll()
+    waiting.register(connection, select.POLLRDHUP | select.POLLHUP | select.POLLERR)
+    waiting.poll(LONGEST_HANG_SECONDS * 1000)

@@ -1,0 +1,488 @@
+"""The checker: every state that runs, faults and people can lead to, breadth first, so that a story is the shortest.
+
+A state is a tuple of small numbers, one for each part of the world; each number stands for a value that is kept once.
+A call goes to one part, so what it does is worked out once for each pair of a process and a part, and remembered.
+Nothing is hashed down: two states are the same if all their parts are equal.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from lockstep.errors import LockstepError, RetryableError
+from lockstep.model import Claim
+from tests.proof import model_invariants as invariants
+from tests.proof.model_invariants import Violation, told
+from tests.proof.model_programs import Protocol
+from tests.proof.model_world import (
+    DATABASES,
+    JUNK,
+    LOCK,
+    STORES,
+    Call,
+    Database,
+    Effect,
+    Lock,
+    Login,
+    Run,
+    Store,
+    Value,
+    effects,
+)
+
+
+class Process(NamedTuple):
+    """An invocation of a step: all that it knows is what its run was told before and what its calls have answered.
+
+    Attributes:
+        run: The rotation.
+        results: What its finished steps have returned.
+        replies: What the calls of this step have answered.
+        twin: How many invocations were left running behind this one.
+        attempt: Of Generate, so that no two passwords are taken for one.
+        orphaned: Its run no longer waits for it.
+    """
+
+    run: Run
+    results: tuple[Any, ...] = ()
+    replies: tuple[Any, ...] = ()
+    twin: int = 0
+    attempt: int = 0
+    orphaned: bool = False
+
+    @property
+    def session(self) -> tuple[int, int]:
+        """Its connections."""
+        return self.run.number, self.twin
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much may happen.
+
+    Attributes:
+        terms: Runs that get the lock, one after the other.
+        alive: Runs that can be alive at once, all but one of them without the lock.
+        twins: Invocations that go on running after their step was tried again.
+        edits: Times that a person writes into a store.
+        refusals: Passwords that a database refuses by policy.
+        revokes: Runs that are told to end the previous value at once.
+        losses: Times that the lock table is lost and made anew.
+        deaf: Times that a database acknowledges a change that it does not make.
+        clinging: Times that a database goes on accepting what a change should have ended.
+        slots: Slots of the ring.
+    """
+
+    terms: int = 2
+    alive: int = 2
+    twins: int = 0
+    edits: int = 0
+    refusals: int = 0
+    revokes: int = 0
+    losses: int = 0
+    deaf: int = 0
+    clinging: int = 0
+    slots: int = 2
+
+
+SPENDABLE = ("terms", "twins", "edits", "refusals", "revokes", "losses", "deaf", "clinging")
+
+State = tuple[int, ...]
+"""Ids: lock, stores, databases, budget, the orphan, the runs."""
+S_LOCK, S_STORES, S_DATABASES, S_BUDGET, S_ORPHAN, S_RUNS = 0, 1, 3, 5, 6, 7
+PART = {LOCK: 0, STORES[0]: 1, STORES[1]: 2, DATABASES[0]: 3, DATABASES[1]: 4}
+NOBODY = 0
+RECOVERY = 99
+"""The run that comes when all faults are over."""
+
+
+class Step(NamedTuple):
+    """A transition: how it is told, where it leads, and what it broke on the way."""
+
+    label: tuple[Any, ...]
+    state: State
+    violation: Violation | None = None
+
+
+@dataclass
+class Result:
+    """What an exploration has found."""
+
+    states: int
+    transitions: int
+    violation: Violation | None
+    story: list[str] = field(default_factory=list)
+    cut: bool = False
+
+
+class Checker:
+    """Explores one protocol within one budget."""
+
+    def __init__(self, protocol: Protocol, budget: Budget) -> None:
+        self.protocol = protocol
+        self.budget = budget
+        self._values: list[Any] = [None]
+        self._ids: dict[Any, int] = {None: NOBODY}
+        self._calls: dict[tuple[Run, tuple[Any, ...], tuple[Any, ...], int, int], Any] = {}
+        self._moves: dict[tuple[int, int], list[tuple[int, Effect, tuple[int, ...]]]] = {}
+        self._broken: dict[State, Violation | None] = {}
+        self._recovered: dict[State, Violation | None] = {}
+
+    # ---- Values and ids
+
+    def _id(self, value: Any) -> int:  # noqa: ANN401 - any part of the world
+        found = self._ids.get(value)
+        if found is None:
+            found = self._ids[value] = len(self._values)
+            self._values.append(value)
+        return found
+
+    def start(self) -> State:
+        """Generation 2 is served, 1 was before it, both log in, and the next rotation is due."""
+        users = (0, 1) if "postgresql" in self.protocol.engines else (0, 0)
+        old, now = Login(users[0], (1,)), Login(users[1], (2,))
+        versions = ((1, old, self.budget.slots - 2), (2, now, self.budget.slots - 1))
+        ring = Store(
+            (*[Value(0, JUNK)] * (self.budget.slots - 2), Value(1, old), Value(2, now)), versions, 2, False
+        )
+        aws = Store((Value(2, now),), tuple((g, login, 0) for g, login, _ in versions), 2, False)
+        passwords = (old.password, now.password) if users[1] else (now.password, old.password)
+        parts = [
+            Lock(0, 2, False, None, 2, 1, 2, True),
+            aws,
+            ring,
+            *(
+                Database(e, tuple(sorted(passwords)) if e == "mariadb" else passwords, None)
+                for e in self.protocol.engines
+            ),
+            tuple(getattr(self.budget, name) for name in SPENDABLE),
+        ]
+        return (*map(self._id, parts), *[NOBODY] * (1 + self.budget.alive))
+
+    # ---- Processes
+
+    def call(self, process: Process) -> Any:  # noqa: ANN401 - a Call, or what the step returns or raises
+        """What a process does next: a Call; where its step is over, ("returns", value) or ("raises", class)."""
+        key = (process.run, process.results, process.replies, process.twin, process.attempt)
+        found = self._calls.get(key)
+        if found is None:
+            found = self._calls[key] = self._replay(process)
+        return found
+
+    def step_of(self, process: Process) -> tuple[str, tuple[Any, ...]] | None:
+        """The step that a process is in, and its request; None where the run is over."""
+        if process.results[-1:] == (("failed",),):
+            return "give_up", ()
+        rotation = self.protocol.rotation(process.run)
+        try:
+            step = next(rotation)
+            for result in process.results:
+                step = rotation.send(result)
+        except StopIteration:
+            return None
+        except LockstepError:
+            return "give_up", ()
+        return step
+
+    def _replay(self, process: Process) -> Any:  # noqa: ANN401 - as `call`
+        step = self.step_of(process)
+        if step is None:
+            return ("over", None)
+        name, request = step
+        extra = ((process.twin, process.attempt),) if name == "generate" else ()
+        program = getattr(self.protocol, name)(process.run, *request, *extra)
+        try:
+            call = next(program)
+            for reply in process.replies:
+                failed = isinstance(reply, type) and issubclass(reply, LockstepError)
+                call = program.throw(reply()) if failed else program.send(reply)
+        except StopIteration as end:
+            return ("returns", end.value)
+        except LockstepError as error:
+            return ("raises", type(error))
+        return call
+
+    def _advanced(self, process: Process, reply: Any) -> list[Process | None]:  # noqa: ANN401 - as `Effect.reply`
+        """Where a process stands once its call is answered; a failed step may be tried again or given up."""
+        told = process._replace(replies=(*process.replies, reply))
+        end = self.call(told)
+        if isinstance(end, Call):
+            return [told]
+        if process.orphaned:
+            return [None]
+        giving_up = process.results[-1:] == (("failed",),)
+        if giving_up:
+            return [None]
+        failed = process._replace(results=(*process.results, ("failed",)), replies=(), attempt=0)
+        if end[0] == "raises":
+            is_retryable = issubclass(end[1], RetryableError)
+            return [failed, *([self._again(process)] if is_retryable else [])]
+        following = process._replace(results=(*process.results, end[1]), replies=(), attempt=0)
+        step = self.step_of(following)
+        if step is None:
+            return [None]
+        return [following if step[0] != "give_up" else failed]
+
+    def _again(self, process: Process) -> Process:
+        step = self.step_of(process)
+        is_generate = step is not None and step[0] == "generate"
+        return process._replace(replies=(), attempt=(process.attempt + 1) % 3 if is_generate else 0)
+
+    def _hung_up(self, state: list[int], process: Process) -> None:
+        """The connections of a process are closed."""
+        for i in (S_DATABASES, S_DATABASES + 1):
+            database = self._values[state[i]]
+            if database.session == process.session:
+                state[i] = self._id(database._replace(session=None))
+
+    # ---- Transitions
+
+    def steps(self, state: State) -> Iterator[Step]:
+        """Everything that can happen next."""
+        yield from self._world_moves(state)
+        for i in range(S_ORPHAN, len(state)):
+            if state[i]:
+                yield from self._process_moves(state, i)
+
+    def _process_moves(self, state: State, i: int) -> Iterator[Step]:
+        process: Process = self._values[state[i]]
+        call: Call = self.call(process)
+        part = PART[call.to]
+        for n, (part_after, effect, afterwards) in enumerate(self._moves_of(state[i], process, call, state[part])):
+            budget = self._spend(state[S_BUDGET], effect.spends)
+            if not budget:
+                continue
+            for k, after in enumerate(afterwards):
+                new = list(state)
+                new[part], new[S_BUDGET], new[i] = part_after, budget, after
+                if after == NOBODY or not self._values[after].replies:
+                    self._hung_up(new, process)
+                violation = self._unlawful(state, process, call, effect)
+                yield Step(("call", i, n, k), self._sorted(new), violation)
+        if process.replies and i != S_ORPHAN:
+            new = list(state)
+            new[i] = self._id(self._again(process))
+            self._hung_up(new, process)
+            yield Step(("again", i), self._sorted(new))
+            budget = self._spend(state[S_BUDGET], "twins")
+            if budget:
+                new = list(state)
+                if new[S_ORPHAN]:
+                    self._hung_up(new, self._values[new[S_ORPHAN]])
+                new[S_BUDGET], new[S_ORPHAN] = budget, self._id(process._replace(orphaned=True))
+                new[i] = self._id(process._replace(replies=(), twin=process.twin + 1))
+                yield Step(("twin", i), self._sorted(new))
+
+    def _moves_of(self, i: int, process: Process, call: Call, part: int) -> list[tuple[int, Effect, tuple[int, ...]]]:
+        moves = self._moves.get((i, part))
+        if moves is None:
+            found = effects(self._values[part], call, process.session, self.protocol.bugs)
+            moves = self._moves[i, part] = [
+                (self._id(e.part), e, tuple(map(self._id, self._advanced(process, e.reply)))) for e in found
+            ]
+        return moves
+
+    def _world_moves(self, state: State) -> Iterator[Step]:
+        lock: Lock = self._values[state[S_LOCK]]
+        if lock.live:
+            yield self._changed(state, "the lease ends", {S_LOCK: lock._replace(live=False)})
+        if not lock.due:
+            yield self._changed(state, "the overlap is over and a rotation is due", {S_LOCK: lock._replace(due=True)})
+        for i, name in enumerate(DATABASES):
+            database: Database = self._values[state[S_DATABASES + i]]
+            if database.session:
+                cut = database._replace(session=None)
+                yield self._changed(state, f"{name} ends the session that holds its advisory lock", {S_DATABASES + i: cut})
+        yield from self._acquisitions(state, lock)
+        budget = self._spend(state[S_BUDGET], "edits")
+        for i, name in enumerate(STORES):
+            if budget:
+                for login in self._edits(state, i):
+                    edited = self._edited(self._values[state[S_STORES + i]], login)
+                    yield self._changed(
+                        state, f"somebody writes {told(login)} into {name}", {S_STORES + i: edited}, budget
+                    )
+        budget = self._spend(state[S_BUDGET], "losses")
+        if budget:
+            empty = Lock(0, 0, False, None, None, None, 0, True)
+            yield self._changed(state, "the lock table is lost and made anew", {S_LOCK: empty}, budget)
+
+    def _acquisitions(self, state: State, lock: Lock) -> Iterator[Step]:
+        budget = self._spend(state[S_BUDGET], "terms")
+        free = not (lock.holder and lock.live)
+        if not (budget and free):
+            return
+        number = self.budget.terms - self._values[state[S_BUDGET]][0] + 1
+        may_begin = lock.claim or lock.due or "standby ignores what is due" in self.protocol.bugs
+        for revokes in (False, True):
+            paid = self._spend(budget, "revokes") if revokes else budget
+            if not paid or not (may_begin or revokes):
+                continue
+            run = Run(number, lock.fence + 1, revokes)
+            held = lock._replace(holder=number, fence=lock.fence + 1, live=True)
+            if revokes:
+                held = held._replace(due=True)  # It does not wait for the overlap, and promises none.
+            empty = [i for i in range(S_RUNS, len(state)) if not state[i]]
+            for i in empty[:1] or range(S_RUNS, len(state)):
+                new = list(state)
+                if new[i]:
+                    self._hung_up(new, self._values[new[i]])
+                new[S_LOCK], new[S_BUDGET], new[i] = self._id(held), paid, self._id(Process(run))
+                yield Step(("acquire", number, revokes, state[i]), self._sorted(new))
+
+    def _edits(self, state: State, i: int) -> list[Login]:
+        store: Store = self._values[state[S_STORES + i]]
+        older = [login for g, login, _ in store.versions if 0 < g < store.serving().generation]
+        return [JUNK, *older[-1:]]
+
+    def _edited(self, store: Store, login: Login) -> Store:
+        slots = list(store.slots)
+        slots[store.slots.index(store.serving())] = Value(0, login)
+        return store._replace(slots=tuple(slots), edited=True)
+
+    def _changed(self, state: State, label: str, parts: dict[int, Any], budget: int = 0) -> Step:
+        new = list(state)
+        for i, value in parts.items():
+            new[i] = self._id(value)
+        new[S_BUDGET] = budget or state[S_BUDGET]
+        return Step(("world", label), tuple(new))
+
+    def _spend(self, budget: int, what: str) -> int:
+        """The budget without one of these; 0 where there is none left."""
+        if not what:
+            return budget
+        left = list(self._values[budget])
+        i = SPENDABLE.index(what)
+        left[i] -= 1
+        return self._id(tuple(left)) if left[i] >= 0 else 0
+
+    def _sorted(self, state: list[int]) -> State:
+        # Which place a run has says nothing about it.
+        return (*state[:S_RUNS], *sorted(state[S_RUNS:], reverse=True))
+
+    # ---- Invariants
+
+    def _world(self, state: State) -> invariants.World:
+        return invariants.parts([self._values[i] for i in state[:S_BUDGET]])
+
+    def _unlawful(self, state: State, process: Process, call: Call, effect: Effect) -> Violation | None:
+        is_release = call.op == "release" and call.args[1] is not None and effect.reply is None
+        if not (effect.wrote or is_release):
+            return None
+        step = self.step_of(process)
+        claim = next((a for a in step[1] if isinstance(a, Claim)), None) if step else None
+        if claim is None:
+            return None
+        if is_release:
+            return invariants.at_release(self._world(state), claim)
+        return invariants.of_write(self._world(state), process.run, claim, call, effect)
+
+    def broken(self, state: State) -> Violation | None:
+        """The first invariant that a state breaks, among them that the next run of its own puts all in step."""
+        world = state[:S_BUDGET]
+        if world not in self._broken:
+            found = invariants.in_state(self._world(state), promises_overlap=not self.budget.revokes)
+            self._broken[world] = found or self._diverges(world)
+        return self._broken[world]
+
+    def _diverges(self, world: State) -> Violation | None:
+        """Whether faults stop here, whoever acts is dead, and the next run does not bring everything in step."""
+        lock = self._values[world[S_LOCK]]
+        run = Run(RECOVERY, lock.fence + 1)
+        lock = lock._replace(holder=0, live=False, due=True)
+        databases = [self._id(self._values[i]._replace(session=None)) for i in world[S_DATABASES:S_BUDGET]]
+        rest = (self._id(lock), *world[S_STORES:S_DATABASES], *databases)
+        if rest not in self._recovered:
+            held = self._id(lock._replace(holder=RECOVERY, fence=run.fence, live=True))
+            self._recovered[rest] = self._alone([held, *rest[1:]], Process(run))
+        return self._recovered[rest]
+
+    def _alone(self, state: list[int], process: Process) -> Violation | None:
+        """One run, undisturbed."""
+        i = self._id(process)
+        while True:
+            process = self._values[i]
+            call: Call = self.call(process)
+            part, effect, afterwards = self._moves_of(i, process, call, state[PART[call.to]])[0]
+            state[PART[call.to]] = part
+            if afterwards[0] == NOBODY:
+                return invariants.when_at_rest(self._world(tuple(state)))
+            i = afterwards[-1]
+            if not self._values[i].replies:
+                self._hung_up(state, process)
+                if effect.reply is not None and self._values[i].results[-1:] == (("failed",),):
+                    return Violation("I8", f"an undisturbed run fails at {call.op} of {call.to}")
+
+    # ---- Exploration
+
+    def explore(self, most: int | None = None) -> Result:
+        """Breadth first from the start, until something is broken, everything is seen, or `most` states are."""
+        first = self.start()
+        parents: dict[State, State | None] = {first: None}
+        frontier, transitions = [first], 0
+        while frontier:
+            following = []
+            for state in frontier:
+                for step in self.steps(state):
+                    transitions += 1
+                    new = step.state
+                    violation = step.violation
+                    if violation is None:
+                        if new in parents:
+                            continue
+                        violation = self.broken(new)
+                    parents.setdefault(new, state)
+                    if violation:
+                        return Result(len(parents), transitions, violation, self._story(parents, state, step))
+                    following.append(new)
+            frontier = following
+            if most and len(parents) > most:
+                return Result(len(parents), transitions, None, cut=True)
+        return Result(len(parents), transitions, None)
+
+    def _story(self, parents: dict[State, State | None], state: State, last: Step) -> list[str]:
+        path = [state]
+        while (before := parents[path[-1]]) is not None:
+            path.append(before)
+        path.reverse()
+        lines = [
+            self._told(a, next(step for step in self.steps(a) if step.state == b))
+            for a, b in zip(path, path[1:], strict=False)
+        ]
+        return [*lines, self._told(state, last)]
+
+    def _told(self, state: State, step: Step) -> str:
+        kind, *details = step.label
+        if kind == "world":
+            return str(details[0])
+        if kind == "acquire":
+            number, revokes, dead = details
+            dies = f"run {self._values[dead].run.number} is dead; " if dead else ""
+            return f"{dies}run {number} gets the lock" + (", to end the previous value" if revokes else "")
+        process: Process = self._values[state[details[0]]]
+        name, _ = self.step_of(process) or ("", ())
+        who = f"run {process.run.number}{chr(39) * process.twin}, {name}: "
+        if kind in ("again", "twin"):
+            return who + ("it is tried again" if kind == "again" else "it is tried again, and goes on running")
+        call: Call = self.call(process)
+        n = details[1]
+        _, effect, _ = self._moves_of(state[details[0]], process, call, state[PART[call.to]])[n]
+        reply = effect.note or _short(effect.reply)
+        arguments = ", ".join(_short(a) for a in call.args if not isinstance(a, Run))
+        return f"{who}{call.to}.{call.op}({arguments})" + (f" → {reply}" if reply else "")
+
+
+def _short(value: Any) -> str:  # noqa: ANN401 - whatever calls take and answer
+    if value is None:
+        return ""
+    if isinstance(value, Login):
+        return told(value)
+    if isinstance(value, Value):
+        return f"generation {value.generation}, {told(value.login)}"
+    if isinstance(value, Claim):
+        return f"{value.kind.value} {value.generation} on {value.base_generation}"
+    if isinstance(value, type):
+        return value.__name__
+    if isinstance(value, tuple):
+        return "(" + ", ".join(_short(v) or "-" for v in value) + ")"
+    return str(value)

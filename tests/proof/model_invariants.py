@@ -1,0 +1,134 @@
+"""What must hold in every state of the model, or of every write, in the words of the design's invariants."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from lockstep.model import Claim, ClaimKind
+from tests.proof.model_world import DATABASES, STORES, Call, Database, Effect, Lock, Login, Run, Store
+
+
+class Violation(NamedTuple):
+    """What must not be, and how it shows."""
+
+    invariant: str
+    text: str
+
+
+class World(NamedTuple):
+    """The parts, without who acts on them."""
+
+    lock: Lock
+    stores: tuple[Store, Store]
+    databases: tuple[Database, Database]
+
+
+def told(login: Login) -> str:
+    """A login, for people."""
+    if len(login.password) == 1:
+        return f"the login of generation {login.password[0]}" if login.password[0] else "a typing error"
+    generation, run, twin, attempt = login.password
+    return f"login {generation} of run {run}" + "'" * (twin + attempt)
+
+
+def in_state(world: World, *, promises_overlap: bool) -> Violation | None:
+    """The first invariant that a state breaks."""
+    for check in (_write_ahead, _one_in_flight, _no_lockout):
+        found = check(world)
+        if found:
+            return found
+    return _overlap(world) if promises_overlap else None
+
+
+def _let_in(database: Database) -> Iterator[Login]:
+    """Every login that works, but for those that were there at the start or that nobody knows."""
+    for i, password in enumerate(database.passwords):
+        if len(password) > 1:
+            yield Login(i if database.engine == "postgresql" else 0, password)
+
+
+def _write_ahead(world: World) -> Violation | None:
+    for name, database in zip(DATABASES, world.databases, strict=True):
+        for login in _let_in(database):
+            for store_name, store in zip(STORES, world.stores, strict=True):
+                if all(standing != login for _, standing, _ in store.versions):
+                    return Violation("I2", f"{name} lets {told(login)} in, which does not stand in {store_name}")
+    return None
+
+
+def _one_in_flight(world: World) -> Violation | None:
+    first, second = world.stores
+    for generation, login, _ in first.versions:
+        other = second.find(generation)
+        if other and other != login:
+            return Violation("I4", f"generation {generation} is {told(login)} in one store, {told(other)} in the other")
+    current, claim = world.lock.current, world.lock.claim
+    if current is None:
+        return None
+    pending = first.find(claim.generation) if claim else None
+    for name, database in zip(DATABASES, world.databases, strict=True):
+        for login in _let_in(database):
+            if login.password[0] > current and login != pending:
+                flying = f"generation {claim.generation} is" if claim else "none is"
+                return Violation("I4", f"{name} lets {told(login)} in, but {flying} in flight")
+    return None
+
+
+def _no_lockout(world: World) -> Violation | None:
+    for store_name, store in zip(STORES, world.stores, strict=True):
+        for name, database in zip(DATABASES, world.databases, strict=True):
+            login = store.serving().login
+            if not store.edited and not database.accepts(login):
+                return Violation("I1", f"{store_name} serves {told(login)}, {name} refuses it")
+    return None
+
+
+def _overlap(world: World) -> Violation | None:
+    lock = world.lock
+    previous = None if lock.due or lock.previous is None else world.stores[0].find(lock.previous)
+    for name, database in zip(DATABASES, world.databases, strict=True):
+        if previous and not database.accepts(previous):
+            return Violation("overlap", f"{name} refuses {told(previous)}, whose overlap is not over")
+    return None
+
+
+def of_write(world: World, run: Run, claim: Claim, call: Call, effect: Effect) -> Violation | None:
+    """What a write breaks that is seen by nobody but its writer."""
+    what = f"run {run.number} writes to {call.to}"
+    lock = world.lock
+    if (lock.holder, lock.fence) != (run.number, run.fence) and lock.claim != claim:
+        return Violation("I5", f"{what} for generation {claim.generation}; it has lost the lock, and the claim is gone")
+    if call.to in STORES:
+        store: Store = effect.part
+        for name, database in zip(DATABASES, world.databases, strict=True):
+            login = store.find(claim.generation)
+            if login and not database.accepts(login):
+                return Violation("I3", f"{call.to} is made to serve generation {claim.generation}, {name} refuses it")
+    return None
+
+
+def at_release(world: World, claim: Claim) -> Violation | None:
+    """Whether the past is dead when a rotation is done."""
+    if claim.kind is ClaimKind.HEAL or claim.previous_generation is None:
+        return None
+    live = [world.stores[0].find(g) for g in (claim.generation, claim.base_generation)]
+    dead = world.stores[0].find(claim.previous_generation)
+    for name, database in zip(DATABASES, world.databases, strict=True):
+        if dead and dead not in live and database.accepts(dead):
+            return Violation("I9", f"{name} still lets {told(dead)} in, when generation {claim.generation} is done")
+    return None
+
+
+def when_at_rest(world: World) -> Violation | None:
+    """Whether a run that nothing disturbs has brought everything in step."""
+    served = [store.serving() for store in world.stores]
+    if world.lock.holder or world.lock.claim:
+        return Violation("I8", "an undisturbed run does not free the lock")
+    if served[0] != served[1]:
+        return Violation("I8", "an undisturbed run leaves the stores apart")
+    return _no_lockout(world)
+
+
+def parts(values: Sequence[object]) -> World:
+    """A world from its five parts."""
+    lock, *rest = values
+    return World(lock, tuple(rest[:2]), tuple(rest[2:]))  # type: ignore[arg-type]  # as the checker lays them out

@@ -1,0 +1,123 @@
+"""The two runners as they are deployed: AWS's state machine with its functions, and the OCI function."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from io import BytesIO
+from itertools import count
+from typing import Any, Literal
+from unittest.mock import patch
+
+from fdk import context  # type: ignore[import-untyped]  # fdk ships no types
+
+from oci_fn import func, sequence
+from sandbox.aws import InvocationContext, InvocationResult, ProcessDied
+from sandbox.aws.executions import run_execution
+from tests.proof.estate import INTERVAL_SECONDS, Estate
+from tests.proof.wire import Process
+
+RunnerName = Literal["aws", "oci"]
+RUNNERS: tuple[RunnerName, ...] = ("aws", "oci")
+RUN_SECONDS = 300
+OCI_DEADLINE_SECONDS = 10 * INTERVAL_SECONDS
+"""So late that it stops no run that sleeps and is overtaken: what stops such a run must be the protocol."""
+_ids = count(1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        outcome: `rotated`, `skipped`, `failed`, or `died`.
+        error: The error's name.
+        text: All that a reader of histories and answers could see.
+    """
+
+    rotation_id: str
+    outcome: str
+    error: str = ""
+    generation: int | None = None
+    adopted: bool = False
+    text: str = ""
+
+
+class Runners:
+    """Starts runs and waits for their end."""
+
+    def __init__(self, estate: Estate) -> None:
+        self._estate = estate
+        self._processes: dict[str, tuple[Process, Any]] = {}
+
+    @contextmanager
+    def ready(self) -> Iterator["Runners"]:
+        """Hooks in place: each invocation is a process of its own, databases one after the other."""
+        host = self._estate.aws.lambda_host
+        with ExitStack() as stack:
+            stack.enter_context(patch.dict(sequence.rotate.__kwdefaults__, {"parallel": 1}))
+            host.before_call, host.after_call = self._begin, self._end
+            yield self
+            host.before_call = host.after_call = None
+
+    def rotate(self, runner: RunnerName, credential_id: str, **more: object) -> Outcome:
+        """One run, from its trigger to its end."""
+        rotation_id = f"{runner}-{next(_ids)}"
+        run = {"aws": self._aws, "oci": self._oci}[runner]
+        return run(rotation_id, credential_id, **more)
+
+    def _aws(self, rotation_id: str, credential_id: str, **more: object) -> Outcome:
+        estate = self._estate
+        with estate.wire.by(Process("state machine", rotation_id)):
+            execution = run_execution(
+                estate.aws.client("stepfunctions"),
+                estate.machine_arn,
+                {"credential_id": credential_id, **more},
+                timeout_seconds=RUN_SECONDS,
+                name=rotation_id,
+            )
+        output = execution.output or {}
+        return Outcome(
+            rotation_id=rotation_id,
+            outcome=output.get("outcome", "failed"),
+            error=execution.error or "",
+            generation=output.get("generation"),
+            adopted=bool(output.get("adopted")),
+            text=execution.text,
+        )
+
+    def _oci(self, rotation_id: str, credential_id: str, **more: object) -> Outcome:
+        estate, process = self._estate, Process("function", f"{rotation_id}.1")
+        deadline = (estate.clock.now() + timedelta(seconds=OCI_DEADLINE_SECONDS)).isoformat()
+        asked = context.InvokeContext("app", "app", "fn", "fn", rotation_id, deadline=deadline)
+        body = json.dumps({"credential_id": credential_id, **more}).encode()
+        with estate.wire.by(process):
+            answer = func.handler(asked, BytesIO(body))
+        if process.dead:
+            return Outcome(rotation_id=process.run, outcome="died")
+        result = json.loads(answer.body())["results"][0]
+        return Outcome(
+            rotation_id=process.run,
+            outcome=result["outcome"],
+            error=result.get("error", ""),
+            generation=result.get("generation"),
+            adopted=bool(result.get("adopted")),
+            text=answer.body(),
+        )
+
+    def _begin(self, call: InvocationContext, event: Any) -> None:
+        wire = self._estate.wire
+        name = call.function_name + (f" {event['database']}" if "database" in event else "")
+        process = Process(name, event["rotation"]["rotation_id"])
+        self._processes[call.request_id] = process, wire.process
+        wire.process = process
+
+    def _end(self, call: InvocationContext, _event: Any, _result: InvocationResult) -> None:
+        process, before = self._processes.pop(call.request_id)
+        self._estate.wire.process = before
+        if process.dead:
+            raise ProcessDied
+
+
+Rotate = Callable[[], Outcome]

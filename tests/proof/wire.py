@@ -1,0 +1,222 @@
+"""The wire between the shipped code and the world: numbers every call, and lets a fault strike any one of them.
+
+Fronts (`http_front`, `database_front`) stand on the network where services and servers would; they hand each call to
+`Wire.exchange` before it has had its effect. So nothing in the code under test knows of the harness, and a process
+that has died cannot do anything any more, whatever its `finally` blocks say: its connections are cut and nothing of
+what it still sends gets through.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TypeVar
+
+Reply = TypeVar("Reply")
+
+
+class FaultKind(StrEnum):
+    """What happens to one call, and to the process that makes it."""
+
+    FAIL = "fail before the effect"
+    LOSE_REPLY = "lose the reply"
+    HANG = "hang until the time-out"
+    LATE = "hang, and take effect after the recovery"
+    TWICE = "deliver twice"
+    DIE_BEFORE = "the process dies before"
+    DIE_AFTER = "the process dies after"
+    OVERTAKEN = "the process sleeps until another run is through, then goes on"
+
+
+class CutError(Exception):
+    """The connection ends here, without an answer."""
+
+
+@dataclass(eq=False)
+class Process:
+    """One invocation of a function, or the state machine itself.
+
+    Attributes:
+        name: For stories.
+        run: The rotation that it belongs to.
+        dead: Nothing that it sends gets through any more.
+    """
+
+    name: str
+    run: str
+    dead: bool = False
+    closers: list[Callable[[], None]] = field(default_factory=list, repr=False)
+
+    def kill(self) -> None:
+        """Die: all connections end, and no new one will be answered."""
+        self.dead = True
+        while self.closers:
+            self.closers.pop()()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """One outside call.
+
+    Attributes:
+        number: Its place in the run, from 1.
+        target: `secretsmanager`, `dynamodb`, `vault`, a database's name …
+        operation: What is asked: the API's operation, or the beginning of a statement.
+        changes: Whether it may change something.
+    """
+
+    number: int
+    process: Process
+    target: str
+    operation: str
+    changes: bool
+
+    def __str__(self) -> str:
+        return f"#{self.number} {self.process.name}: {self.target} {self.operation}"
+
+
+Look = Callable[[Call], None]
+"""Called when a call has had its effect and before anybody hears of it."""
+
+
+@dataclass
+class Fault:
+    """A fault that waits for its call.
+
+    Attributes:
+        at: The number of the call that it strikes.
+        struck: The call that it has struck.
+    """
+
+    kind: FaultKind
+    at: int
+    struck: Call | None = None
+
+
+class Wire:
+    """All calls of the code under test, one at a time.
+
+    Attributes:
+        process: Who makes the calls that come over connections without an owner of their own.
+        calls: Of the present run, in order.
+        look: See `Look`.
+        asleep: Called in the thread of a process that sleeps; returns when it is to go on.
+    """
+
+    def __init__(self) -> None:
+        self.idle = Process("nobody", "none")
+        self.process = self.idle
+        self.calls: list[Call] = []
+        self.look: Look = lambda _call: None
+        self.asleep: Callable[[], None] = lambda: None
+        self._fault: Fault | None = None
+        self._late: list[Callable[[], object]] = []
+        self._one_at_a_time = threading.RLock()
+
+    @contextmanager
+    def run(self, fault: Fault | None = None) -> Iterator[None]:
+        """Number the calls of one run from 1, and let the fault strike."""
+        self.calls.clear()
+        self._fault = fault
+        try:
+            yield
+        finally:
+            self._fault = None
+
+    @contextmanager
+    def by(self, process: Process) -> Iterator[Process]:
+        """Calls are this process's, until the end of the block."""
+        before, self.process = self.process, process
+        try:
+            yield process
+        finally:
+            self.process = before
+
+    def deliver_late(self) -> int:
+        """Let the calls that hung have their effect now; how many."""
+        late, self._late = self._late, []
+        for effect in late:
+            effect()
+        return len(late)
+
+    def exchange(
+        self,
+        target: str,
+        operation: str,
+        effect: Callable[[], Reply],
+        *,
+        changes: bool,
+        process: Process | None = None,
+        nested: bool = False,
+        wait_for_hangup: Callable[[], None] = lambda: None,
+    ) -> Reply:
+        """Carry out a call, or what the fault says instead.
+
+        Args:
+            target: See `Call`.
+            operation: See `Call`.
+            effect: Carries the call out and gives the reply.
+            changes: See `Call`.
+            process: Whose connection it is; by default whoever runs.
+            nested: The call makes calls itself (the invocation of a function).
+            wait_for_hangup: Returns when the client has given up.
+
+        Raises:
+            CutError: The connection is to be closed without an answer.
+        """
+        process = process or self.process
+        if process.dead:
+            raise CutError
+        with self._one_at_a_time:
+            call = Call(
+                number=len(self.calls) + 1,
+                process=process,
+                target=target,
+                operation=operation,
+                changes=changes,
+            )
+            self.calls.append(call)
+            kind = self._strikes(call)
+        match kind:
+            case FaultKind.FAIL:
+                raise CutError
+            case FaultKind.DIE_BEFORE:
+                process.kill()
+                raise CutError
+            case FaultKind.HANG | FaultKind.LATE:
+                if kind is FaultKind.LATE:
+                    self._late.append(lambda: self._carry_out(call, effect, nested=nested))
+                wait_for_hangup()
+                raise CutError
+            case FaultKind.OVERTAKEN:
+                self.asleep()
+                if process.dead:
+                    raise CutError
+        reply = self._carry_out(call, effect, nested=nested)
+        match kind:
+            case FaultKind.TWICE:
+                reply = self._carry_out(call, effect, nested=nested)
+            case FaultKind.DIE_AFTER:
+                process.kill()
+                raise CutError
+            case FaultKind.LOSE_REPLY:
+                raise CutError
+        if process.dead:
+            raise CutError
+        return reply
+
+    def _carry_out(self, call: Call, effect: Callable[[], Reply], *, nested: bool) -> Reply:
+        if nested:
+            return effect()
+        with self._one_at_a_time:
+            reply = effect()
+            self.look(call)
+            return reply
+
+    def _strikes(self, call: Call) -> FaultKind | None:
+        fault = self._fault
+        if fault is None or fault.struck or fault.at != call.number:
+            return None
+        fault.struck = call
+        return fault.kind
