@@ -13,6 +13,7 @@ store is read once more and the login tried once more; a second refusal is the d
 docs/client.md has an example for each driver. Nothing here imports a driver or an SDK before it is used.
 """
 
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +21,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lockstep.contents import decode_app_user, decode_connection
-from lockstep.errors import LockstepError, NotBootstrappedError, RetryableError, StoreUnreachableError
+from lockstep.errors import (
+    LockstepError,
+    NotBootstrappedError,
+    RetryableError,
+    SecretNotFoundError,
+    StoreUnreachableError,
+)
 from lockstep.model import SecretStr
 
 if TYPE_CHECKING:
@@ -62,6 +69,53 @@ def aws_source(secret: str, *, region: str) -> Source:
 
     client = aws_client("secretsmanager", region)
     return lambda: decode(read_secret(client, "aws", secret), store="aws", secret=secret)
+
+
+def oci_ring_source(
+    secret: str,
+    *,
+    region: str,
+    compartment_id: str,
+    vault_id: str,
+    slots: int = 4,
+    credential_id: str | None = None,
+) -> Source:
+    """The OCI store.
+
+    Which slot has the newest value is judged by the names of versions, which Lockstep alone gives, never by what
+    their texts say: somebody may have copied one by hand. A slot that does not exist is passed over.
+
+    Args:
+        secret: Name of the `app_user` secret in the plan.
+        region: The vault's region. The identity is the resource principal, or what OCI_CONFIG_FILE names.
+        compartment_id: OCID of the compartment.
+        vault_id: OCID of the vault.
+        slots: `ring` in the plan.
+        credential_id: The credential's id, where the plan gives its secret another name.
+    """
+    from lockstep.identity import own_oci_identity
+    from lockstep.oci.clients import OciClients
+    from lockstep.oci.ring import generation_of, slot_name
+    from lockstep.oci.vault import Vault
+
+    clients = OciClients(own_oci_identity, region, endpoint=os.environ.get("LOCKSTEP_OCI_ENDPOINT"))
+    vault = Vault(clients, compartment_id=compartment_id, vault_id=vault_id, store="oci")
+    names = [slot_name(secret, slot) for slot in range(slots)]
+
+    def read() -> ClientCredential:
+        found = []
+        for name in names:
+            try:
+                content = vault.read_named(name)
+            except SecretNotFoundError:
+                continue
+            found.append((generation_of(content.name, credential_id or secret, secret), name, content))
+        if not found:
+            raise SecretNotFoundError(store="oci", secret=secret)
+        _, name, newest = max(found, key=lambda item: item[0])
+        return decode(vault.text(name, newest), store="oci", secret=name)
+
+    return read
 
 
 def decode(text: str, *, store: str, secret: str) -> ClientCredential:

@@ -1,0 +1,51 @@
+"""Makes in the sandbox what Terraform makes in a tenancy."""
+
+import base64
+from typing import Any
+
+import oci  # type: ignore[import-untyped]  # the SDK ships no types
+
+from lockstep.oci.ring import oci_name, slot_name
+from sandbox.oci.server import OciSandbox
+
+
+def create_secret(sandbox: OciSandbox, name: str, content: bytes) -> str:
+    """A secret by its name in the plan, with dots for slashes; its OCID."""
+    details = oci.vault.models.CreateSecretDetails(
+        compartment_id=sandbox.compartment_id,
+        vault_id=sandbox.vault_id,
+        key_id=sandbox.key_id,
+        secret_name=oci_name(name),
+        secret_content=oci.vault.models.Base64SecretContentDetails(
+            content=base64.b64encode(content).decode()
+        ),
+    )
+    vaults: Any = sandbox.client(oci.vault.VaultsClient)
+    return str(vaults.create_secret(details).data.id)
+
+
+def create_ring(sandbox: OciSandbox, secret: str, text: str, *, slots: int) -> list[str]:
+    """The slots of a ring, each with the same first text; their OCIDs."""
+    return [create_secret(sandbox, slot_name(secret, i), text.encode()) for i in range(slots)]
+
+
+def create_audit_bucket(sandbox: OciSandbox, name: str) -> None:
+    """An Archive bucket that keeps every version."""
+    storage: Any = sandbox.client(oci.object_storage.ObjectStorageClient)
+    storage.create_bucket(
+        sandbox.namespace,
+        oci.object_storage.models.CreateBucketDetails(
+            name=name, compartment_id=sandbox.compartment_id, storage_tier="Archive", versioning="Enabled"
+        ),
+    )
+
+
+def restore_audit_objects(sandbox: OciSandbox, bucket: str) -> int:
+    """Ask for every object of an Archive bucket to be readable; how many. It takes an hour of the sandbox's clock."""
+    storage: Any = sandbox.client(oci.object_storage.ObjectStorageClient)
+    names = [o.name for o in storage.list_objects(sandbox.namespace, bucket).data.objects]
+    for name in names:
+        storage.restore_objects(
+            sandbox.namespace, bucket, oci.object_storage.models.RestoreObjectsDetails(object_name=name)
+        )
+    return len(names)
