@@ -117,10 +117,9 @@ def _followed(client: Any, arn: str, clock: Clock) -> dict[str, Any] | None:  # 
 def _report(arn: str, ended: dict[str, Any], *, as_json: bool) -> None:
     succeeded = ended["status"] == "SUCCEEDED"
     output = json.loads(ended["output"]) if succeeded else {}
-    # The cause is the text of one of our errors, which is safe to print, or Step Functions' own.
-    failure = (
-        {} if succeeded else {"error": ended.get("error", ended["status"]), "cause": ended.get("cause", "")}
-    )
+    failure = {}
+    if not succeeded:
+        failure = {"error": ended.get("error", ended["status"]), "cause": _message(ended.get("cause", ""))}
     if as_json:
         print_json({"execution": arn, "status": ended["status"], **output, **failure})
     elif succeeded:
@@ -130,3 +129,11 @@ def _report(arn: str, ended: dict[str, Any], *, as_json: bool) -> None:
         complain(f"failed: {failure['error']}: {failure['cause']}")
     if not succeeded:
         raise typer.Exit(Exit.NO)
+
+
+def _message(cause: str) -> str:
+    """What a function has to say for itself: the text of one of our errors, without Lambda's wrapping."""
+    try:
+        return str(json.loads(cause)["errorMessage"])
+    except (ValueError, TypeError, KeyError):
+        return cause

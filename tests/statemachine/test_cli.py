@@ -1,0 +1,185 @@
+"""The command line against a running world, after real rotations: what an operator sees, and the exit codes."""
+
+import json
+from typing import Any
+
+from typer.testing import CliRunner, Result
+
+from lockstep.cli import app
+from sandbox.world import AUDIT_BUCKET, LOCK_TABLE
+from tests.statemachine.conftest import Case, login_text
+
+DEAD = "run-that-died"
+
+
+def run(case: Case, *words: str, **more: str) -> Result:
+    """Run a command about the case's credential; the world has put its plan into the environment."""
+    return CliRunner().invoke(app, [*words, "-c", case.credential.id], **more)  # type: ignore[arg-type]  # input only
+
+
+def document(shown: Result) -> dict[str, Any]:
+    parsed: dict[str, Any] = json.loads(shown.stdout)
+    return parsed
+
+
+def hold(case: Case, *, expires_at: int = 253402300799) -> None:
+    """Somebody has acquired the lock and died."""
+    case.world.aws.client("dynamodb").update_item(
+        TableName=LOCK_TABLE,
+        Key={"credential_id": {"S": case.credential.id}},
+        UpdateExpression="SET holder = :dead, expires_at = :at ADD fence :one",
+        ExpressionAttributeValues={
+            ":dead": {"S": DEAD},
+            ":at": {"N": str(expires_at)},
+            ":one": {"N": "1"},
+        },
+    )
+
+
+def key_of(case: Case, seq: int) -> str:
+    return f"aws/{case.credential.id.replace('/', '.')}/{seq:012d}.json"
+
+
+def test_status_of_a_credential_that_rotates(plain: Case) -> None:
+    taken_over = run(plain, "status")
+    assert taken_over.exit_code == 0
+    assert "a value that Lockstep did not write" in taken_over.stdout
+    plain.rotate()
+    shown = run(plain, "status")
+    assert shown.exit_code == 0
+    assert "in step" in shown.stdout
+    assert "store aws: generation 1\n" in shown.stdout
+    assert "skipped now (not due before" in shown.stdout
+    found = document(run(plain, "status", "--json"))
+    [credential] = found["credentials"]
+    assert found["in_step"] is credential["in_step"] is True
+    assert (credential["current_generation"], credential["next_run"]["action"]) == (1, "rotate")
+
+
+def test_status_of_a_secret_that_was_edited_by_hand(plain: Case) -> None:
+    plain.rotate()
+    login = plain.stored_login()
+    plain.edit_secret(login_text(login))
+    shown = run(plain, "status")
+    assert shown.exit_code == 1
+    assert "NOT IN STEP" in shown.stdout
+    assert "find the login that works" in shown.stdout
+    plain.edit_secret(f"{login.password.reveal()}, not JSON")
+    malformed = run(plain, "status")
+    assert malformed.exit_code == 1
+    assert "SecretMalformedError" in malformed.stdout
+    found = document(run(plain, "status", "--json"))
+    assert found["credentials"][0]["stores"] == [{"store": "aws", "error": "SecretMalformedError"}]
+    for result in (shown, malformed):
+        assert login.password.reveal() not in result.output
+
+
+def test_an_empty_log_is_not_verified(plain: Case) -> None:
+    shown = run(plain, "audit", "verify")
+    assert shown.exit_code == 1
+    assert "the log is empty" in shown.stdout
+    assert run(plain, "audit", "show").stdout == "no entries\n"
+
+
+def test_the_audit_log_is_verified_until_somebody_touches_it(plain: Case) -> None:
+    plain.rotate()
+    plain.again()
+    plain.again()
+    shown = run(plain, "audit", "verify", "--stream", "aws")
+    assert shown.exit_code == 0
+    assert f"{plain.credential.id} aws: verified (3 entries, 0 witnesses checked)" in shown.stdout
+    assert document(run(plain, "audit", "verify", "--json"))["verified"] is True
+
+    newest = run(plain, "audit", "show", "-n", "2").stdout.splitlines()
+    assert [line.split(": ")[0].split()[-1] for line in newest] == ["3", "2"]
+    assert "Success, generation 3 on 2, crm: applied, aws: promoted" in newest[0]
+    entries = document(run(plain, "audit", "show", "--json"))["entries"]
+    assert [e["event"]["unmapped"]["lockstep"]["generation"] for e in entries] == [3, 2, 1]
+
+    s3 = plain.world.aws.client("s3")
+    body = s3.get_object(Bucket=AUDIT_BUCKET, Key=key_of(plain, 2))["Body"].read()
+    forged = body.replace(b'"Success"', b'"Failure"')
+    s3.put_object(Bucket=AUDIT_BUCKET, Key=key_of(plain, 2), Body=forged, ChecksumAlgorithm="SHA256")
+    shown = run(plain, "audit", "verify")
+    assert shown.exit_code == 1
+    assert "entry 2 has a MAC that is not the key's" in shown.stdout
+    assert "entry 3 does not name the hash of entry 2" in shown.stdout
+
+
+def test_an_audit_log_that_was_cut_short_is_not_verified(plain: Case) -> None:
+    plain.rotate()
+    plain.again()
+    # Object Lock keeps the version, but anybody who may can hide it behind a delete marker.
+    plain.world.aws.client("s3").delete_object(Bucket=AUDIT_BUCKET, Key=key_of(plain, 2))
+    shown = run(plain, "audit", "verify")
+    assert shown.exit_code == 1
+    assert "the lock record's head is entry 2, the log ends with 1" in shown.stdout
+    [stream] = document(run(plain, "audit", "verify", "--json"))["streams"]
+    assert (stream["verified"], stream["entries"], len(stream["problems"])) == (False, 1, 1)
+
+
+def test_a_log_that_claims_endless_entries_is_given_up(plain: Case) -> None:
+    plain.rotate()
+    s3 = plain.world.aws.client("s3")
+    s3.put_object(Bucket=AUDIT_BUCKET, Key=key_of(plain, 999_999_999), Body=b"{}", ChecksumAlgorithm="SHA256")
+    shown = run(plain, "audit", "verify")
+    assert shown.exit_code == 1
+    assert "not looked at: entries 102 to 999999999" in shown.stdout
+
+
+def test_the_lock_of_a_dead_run_is_freed_and_its_claim_stays(mysql: Case) -> None:
+    fake = mysql.world.servers[mysql.credential.databases[0]]
+    fake.stop()
+    try:
+        assert mysql.rotate().error == "DatabaseUnreachableError"
+    finally:
+        fake.start()
+    assert "finish generation 1, begun by" in run(mysql, "status").stdout
+    hold(mysql)
+    before = mysql.lock
+
+    shown = run(mysql, "lock", "show")
+    assert (shown.exit_code, f"holder: {DEAD}" in shown.stdout) == (0, True)
+    [record] = document(run(mysql, "lock", "show", "--json"))["locks"]
+    assert (record["holder"], record["fence"], record["claim"]["generation"]) == (DEAD, 2, 1)
+    assert f"skipped now ({DEAD} holds the lock until" in run(mysql, "status").stdout
+
+    another = run(mysql, "lock", "release", "--holder", "another-run", "--yes")
+    assert (another.exit_code, f"not freed: {DEAD} holds it" in another.stderr) == (1, True)
+    dry = run(mysql, "lock", "release", "--holder", DEAD, "--dry-run")
+    assert (dry.exit_code, "nothing was changed" in dry.stdout) == (0, True)
+    assert run(mysql, "lock", "release", "--holder", DEAD, input="n\n").exit_code == 1
+    assert run(mysql, "lock", "release", "--holder", DEAD).exit_code == 1  # Nobody is there to be asked.
+    assert mysql.lock == before
+
+    freed = run(mysql, "lock", "release", "--holder", DEAD, input="y\n")
+    assert freed.exit_code == 0
+    assert "Generation 1 stays in flight" in freed.stdout
+    assert mysql.lock["pending_generation"] == "1"
+    again = run(mysql, "lock", "release", "--holder", DEAD, "--yes")
+    assert (again.exit_code, "nobody holds it" in again.stderr) == (1, True)
+    output = mysql.rotate().output
+    assert (output["outcome"], output["generation"], output["adopted"]) == ("rotated", 1, True)
+
+
+def test_rotate_starts_an_execution_and_follows_it(plain: Case) -> None:
+    arn = ("--state-machine-arn", plain.world.machine_arn)
+    shown = run(plain, "rotate", *arn)
+    assert (shown.exit_code, shown.stdout) == (0, "rotated, generation 1 is current\n")
+    assert plain.locked_out() == []
+    assert [e.event["unmapped"]["lockstep"]["trigger"] for e in plain.entries()] == ["cli"]
+    assert run(plain, "rotate", *arn).stdout == "skipped\n"
+    forced = document(run(plain, "rotate", *arn, "--force", "--revoke-previous", "--json"))
+    assert (forced["status"], forced["outcome"]) == ("SUCCEEDED", "rotated")
+
+
+def test_rotate_says_why_a_rotation_failed(plain: Case) -> None:
+    plain.edit_secret("not JSON")
+    shown = run(plain, "rotate", "--state-machine-arn", plain.world.machine_arn)
+    assert (shown.exit_code, shown.stdout) == (1, "")
+    assert "SecretMalformedError: The secret holds neither" in shown.stderr
+
+
+def test_a_state_machine_that_is_not_there_ends_with_3(plain: Case) -> None:
+    shown = run(plain, "rotate", "--state-machine-arn", f"{plain.world.machine_arn}-elsewhere")
+    assert (shown.exit_code, "StateMachineDoesNotExist" in shown.stderr) == (3, True)
