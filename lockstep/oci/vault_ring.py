@@ -163,6 +163,7 @@ class _Ring:
         self._clock = clock
         # What the last promotion saw: good enough to prune by, since Vault deletes nothing that is not superseded.
         self._seen: Slots = ()
+        self._is_pruned = False
 
     def generation_of(self, content: Content) -> int:
         return ring.generation_of(content.name, self._credential_id, self.secret)
@@ -251,6 +252,7 @@ class _Ring:
         The other slots need none: a lower generation that is promoted late leaves the ring's value as it is.
         """
         slots = self._seen = self._look()
+        self._is_pruned = False
         newest = ring.serving(slots).generation
         if newest == generation:
             return
@@ -270,10 +272,11 @@ class _Ring:
         """Schedule the deletion of superseded versions, as far as Vault lets us; how many."""
         count = 0
         try:
-            slots, self._seen = self._seen or self._look(), ()
+            slots = self._look() if self._is_pruned or not self._seen else self._seen
         except LockstepError as error:
             self._warn(error)
             return 0
+        self._is_pruned = True
         newest = ring.serving(slots).generation
         for slot in slots:
             for version in ring.disposable(slot, below=newest)[:PRUNED_AT_ONCE]:

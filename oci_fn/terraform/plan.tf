@@ -1,0 +1,40 @@
+# What follows from lockstep.yaml, with the defaults of lockstep/plan.py. Tests hold the two to the same names.
+locals {
+  plan  = yamldecode(file(var.plan_file))
+  vault = one([for store in local.plan.stores : store if store.kind == "oci-vault"])
+  ring  = try(local.vault.ring, 4)
+
+  # The two secrets of each credential: by default its id, and connection_blob beside it.
+  parents = {
+    for credential in local.plan.credentials : credential.id => try(regex("^(.+)/[^/]*$", credential.id)[0], "")
+  }
+  secrets = {
+    for credential in local.plan.credentials : credential.id => [
+      try(credential.secrets.app_user, credential.id),
+      try(
+        credential.secrets.connection_blob,
+        local.parents[credential.id] == "" ? "${credential.id}.connection_blob" : "${local.parents[credential.id]}/connection_blob",
+      ),
+    ]
+  }
+
+  # Each secret is a ring of plain secrets. OCI takes no slash in a name: multi-cloud/app_user is multi-cloud.app_user.0 …
+  slots = {
+    for credential, names in local.secrets : credential => [
+      for pair in setproduct(names, range(local.ring)) : "${replace(pair[0], "/", ".")}.${pair[1]}"
+    ]
+  }
+
+  # Only the runner in OCI signs an audit log, reaches AWS and logs in as an admin with what stands in Vault.
+  audit       = try(local.plan.audit.oci, null)
+  mac_secrets = toset([for name in local.audit[*].mac_secret : replace(name, "/", ".")])
+  by_hand = toset([
+    for name in flatten([
+      for runner in try(local.plan.runners.oci, null)[*] : concat([runner.aws_key_secret], local.plan.databases[*].admin_secret)
+    ]) : replace(name, "/", ".")
+  ])
+
+  # A duration is a number and a unit, as 20m.
+  durations = [for credential in local.plan.credentials : regex("^([0-9]+)\\s*([smhd])$", try(credential.interval, "20m"))]
+  intervals = [for duration in local.durations : duration[0] * { s = 1 / 60, m = 1, h = 60, d = 1440 }[duration[1]]]
+}

@@ -1,0 +1,40 @@
+# The standby: the state machine's four steps in one function, called detached.
+
+resource "oci_functions_application" "lockstep" {
+  compartment_id             = var.compartment_id
+  display_name               = var.name
+  subnet_ids                 = var.subnet_ids
+  network_security_group_ids = var.network_security_group_ids
+
+  lifecycle {
+    precondition {
+      condition     = length(var.subnet_ids) > 0
+      error_message = "subnet_ids: one at least; the function needs a way to the databases and to AWS."
+    }
+  }
+}
+
+resource "oci_functions_function" "rotate" {
+  application_id = oci_functions_application.lockstep.id
+  display_name   = "rotate"
+  image          = var.image
+  image_digest   = var.image_digest
+  memory_in_mbs  = var.memory_in_mbs
+
+  # A synchronous call, by hand, may take no longer.
+  timeout_in_seconds = 300
+  # As the state machine's TimeoutSeconds, and well below the lock's lease: a run is dead before its lease ends.
+  detached_mode_timeout_in_seconds = 600
+
+  failure_destination {
+    kind     = "NOTIFICATION"
+    topic_id = oci_ons_notification_topic.alarms.id
+  }
+
+  lifecycle {
+    precondition {
+      condition     = var.vault_id == var.vault_id_in_plan
+      error_message = "vault_id in the plan: ${var.vault_id}; then build the image again, since the plan is in it."
+    }
+  }
+}

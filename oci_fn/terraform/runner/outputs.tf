@@ -1,0 +1,9 @@
+output "function_id" {
+  description = "The function."
+  value       = oci_functions_function.rotate.id
+}
+
+output "schedules" {
+  description = "Cron expressions, UTC."
+  value       = [for schedule in values(oci_resource_scheduler_schedule.standby) : schedule.recurrence_details]
+}

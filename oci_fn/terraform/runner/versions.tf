@@ -1,0 +1,11 @@
+terraform {
+  required_version = ">= 1.5.0, < 2.0.0"
+
+  required_providers {
+    oci = {
+      source                = "oracle/oci"
+      version               = "~> 7.23"
+      configuration_aliases = [oci.home]
+    }
+  }
+}

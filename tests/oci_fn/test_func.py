@@ -1,0 +1,284 @@
+"""The function, behind the real fdk, over both clouds and real databases."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from lockstep import wiring
+from lockstep.model import Login, SecretStr
+from lockstep.plan import Credential
+from sandbox.world import set_password
+from tests.oci_fn.conftest import TwoClouds, broken_plan
+from tests.oci_fn.function_process import Answer, FunctionProcess, running_function
+
+CANARY = "canary-7f3a9"
+
+
+def result(answer: Answer) -> dict[str, Any]:
+    """The result of the one credential that was asked for."""
+    [found] = answer.body["results"]
+    assert isinstance(found, dict)
+    return found
+
+
+def rotate(function: FunctionProcess, credential: Credential, **more: object) -> Answer:
+    return function.call({"credential_id": credential.id, **more})
+
+
+def both_serve(two_clouds: TwoClouds, credential: Credential) -> Login:
+    in_aws, in_oci = two_clouds.world.stored_login(credential), two_clouds.in_oci(credential)
+    assert in_aws == in_oci
+    assert in_aws is not None
+    return in_aws
+
+
+@pytest.fixture
+def everywhere(two_clouds: TwoClouds) -> Credential:
+    """The credential that spans all the engines there are."""
+    return two_clouds.plan.credentials[0]
+
+
+def test_rotations_end_to_end_on_every_engine(
+    two_clouds: TwoClouds, function: FunctionProcess, everywhere: Credential
+) -> None:
+    before = both_serve(two_clouds, everywhere)
+    runs = []
+    for generation in (1, 2, 3):
+        answer = rotate(function, everywhere)
+        assert answer.status == 200, answer.text
+        assert (result(answer)["outcome"], result(answer)["generation"]) == ("rotated", generation)
+        runs.append(result(answer)["rotation_id"])
+        after = both_serve(two_clouds, everywhere)
+        assert after != before
+        assert two_clouds.locked_out(everywhere) == []
+        before = after
+        two_clouds.world.expire_schedule(everywhere.id)
+    events = [e.event for e in two_clouds.entries(everywhere)["oci"]]
+    details = [e["unmapped"]["lockstep"] for e in events]
+    assert [d["generation"] for d in details] == [1, 2, 3]
+    assert {d["previous"] for event in details[1:] for d in event["databases"].values()} == {"refused"}
+    assert [e["metadata"]["uid"] for e in events] == runs
+
+
+def test_a_schedule_rotates_what_is_due_and_skips_the_rest(
+    two_clouds: TwoClouds, function: FunctionProcess, credential: Credential
+) -> None:
+    rotate(function, credential)
+    two_clouds.world.expire_schedule(credential.id)
+    first = function.call()
+    assert {r["outcome"] for r in first.body["results"]} == {"rotated"}
+    assert [r["credential_id"] for r in first.body["results"]] == [c.id for c in two_clouds.plan.credentials]
+    assert len({r["rotation_id"] for r in first.body["results"]}) == len(two_clouds.plan.credentials)
+    second = function.call(b"  \n")
+    assert {r["outcome"] for r in second.body["results"]} == {"skipped"}
+    for each in two_clouds.plan.credentials:
+        assert two_clouds.locked_out(each) == []
+    # Whoever comes later finds it as it was.
+    for each in two_clouds.plan.credentials:
+        two_clouds.world.expire_schedule(each.id)
+
+
+def test_it_stands_by_while_aws_rotates_and_takes_over_when_it_does_not(
+    two_clouds: TwoClouds, function: FunctionProcess, credential: Credential
+) -> None:
+    by_aws = two_clouds.world.rotate(credential.id)
+    assert by_aws.status == "SUCCEEDED", by_aws.cause
+    assert result(rotate(function, credential))["outcome"] == "skipped"
+    two_clouds.world.expire_schedule(credential.id)
+    by_oci = result(rotate(function, credential))
+    assert (by_oci["outcome"], by_oci["generation"]) == ("rotated", by_aws.output["generation"] + 1)
+    two_clouds.world.expire_schedule(credential.id)
+    assert two_clouds.world.rotate(credential.id).output["generation"] == by_oci["generation"] + 1
+    both_serve(two_clouds, credential)
+    entries = two_clouds.entries(credential)
+    assert entries["oci"][-1].witness["aws"][0] == entries["aws"][-2].seq
+    assert entries["aws"][-1].witness["oci"][0] == entries["oci"][-1].seq
+    assert two_clouds.locked_out(credential) == []
+
+
+def test_it_finishes_what_aws_left_half_done(
+    two_clouds: TwoClouds, function: FunctionProcess, credential: Credential
+) -> None:
+    updates = 0
+
+    def refuse_promotion(when: Literal["before", "after"], operation: str, _resource: str) -> None:
+        nonlocal updates
+        updates += (when, operation) == ("before", "update_secret")
+        if updates == 3:  # Two versions are staged.
+            two_clouds.sandbox.faults.refuse("update_secret", status=400, code="InvalidParameter", times=None)
+
+    two_clouds.sandbox.on_call = refuse_promotion
+    failed = two_clouds.world.rotate(credential.id)
+    two_clouds.sandbox.on_call = None
+    two_clouds.sandbox.faults.clear()
+    assert failed.error == "StoreRejectedError"
+    assert two_clouds.locked_out(credential) == []
+
+    done = result(rotate(function, credential))
+    assert (done["outcome"], done["adopted"]) == ("rotated", True)
+    both_serve(two_clouds, credential)
+    assert two_clouds.locked_out(credential) == []
+    statuses = {s: [e.event["status"] for e in es] for s, es in two_clouds.entries(credential).items()}
+    assert statuses["aws"][-1] == "Failure"
+    assert statuses["oci"][-1] == "Success"
+
+
+def test_an_emergency_ends_the_previous_value_at_once(
+    two_clouds: TwoClouds, function: FunctionProcess, credential: Credential
+) -> None:
+    rotate(function, credential)
+    before = both_serve(two_clouds, credential)
+    assert result(rotate(function, credential, force=True))["outcome"] == "skipped"  # The overlap is kept.
+    revoked = rotate(function, credential, force=True, revoke_previous=True, trigger="incident-7")
+    assert result(revoked)["outcome"] == "rotated"
+    assert two_clouds.locked_out(credential) == []
+    event = two_clouds.entries(credential)["oci"][-1].event["unmapped"]["lockstep"]
+    assert (event["trigger"], event["forced"]) == ("incident-7", True)
+    assert event["revoked_on_purpose"] == [event["base_generation"]]
+    databases = wiring.build_aws_ports(two_clouds.plan, credential.id).databases
+    assert not any(d.accepts(before) for d in databases.values())
+
+
+def test_one_credential_that_fails_does_not_stop_the_others(
+    two_clouds: TwoClouds, function: FunctionProcess, credential: Credential
+) -> None:
+    set_password(two_clouds.world.servers["crm"], Login(credential.username, SecretStr("changed-by-hand-1A")))
+    answer = function.call()
+    assert answer.status == 502
+    outcomes = {r["credential_id"]: r for r in answer.body["results"]}
+    assert outcomes[credential.id]["error"] == "CurrentCredentialRejectedError"
+    others = {r["outcome"] for name, r in outcomes.items() if name != credential.id}
+    assert others <= {"rotated", "skipped"}
+    # Mended by hand, the next call finishes it.
+    login = two_clouds.in_oci(credential)
+    assert login
+    set_password(two_clouds.world.servers["crm"], login)
+    assert result(rotate(function, credential))["outcome"] == "rotated"
+    for each in two_clouds.plan.credentials:
+        two_clouds.world.expire_schedule(each.id)
+
+
+def test_after_a_refusal_identities_are_read_anew(two_clouds: TwoClouds) -> None:
+    module = Path(__file__).with_name("refused_func.py")
+    with running_function(two_clouds.function_environment, module=module) as function:
+        answer = rotate(function, two_clouds.plan.credentials[0])
+        assert result(answer)["error"] == "LockTableAccessDeniedError"
+        assert function.log.count("forgotten") == 1
+
+
+# Bad inputs
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"\xff",
+        b"{",
+        [],
+        "multi-cloud/app-1",
+        {"credential_id": 7},
+        {"credential_id": "with spaces"},
+        {"credential_id": "multi-cloud/app-1", "force": "yes"},
+        {"credential_id": "multi-cloud/app-1", "revoke_previous": 1},
+        {"credential_id": "multi-cloud/app-1", CANARY: True},
+        {"credential_id": "multi-cloud/nobody"},
+        {"force": True},
+    ],
+    ids=repr,
+)
+def test_a_bad_input_changes_nothing_and_is_not_repeated(
+    two_clouds: TwoClouds, function: FunctionProcess, body: object
+) -> None:
+    items = [two_clouds.world.lock_item(c.id) for c in two_clouds.plan.credentials]
+    two_clouds.sandbox.calls.clear()
+    answer = function.call(body)
+    assert (answer.status, answer.body["error"]) == (502, "InvalidRequestError")
+    assert "nothing was changed" in answer.body["message"]
+    assert two_clouds.sandbox.calls.records == ()
+    assert [two_clouds.world.lock_item(c.id) for c in two_clouds.plan.credentials] == items
+    assert CANARY not in answer.text + function.log
+
+
+@pytest.mark.parametrize("headers", [{"Fn-Call-Id": "not a call id"}, {"Fn-Deadline": "soon"}])
+def test_a_call_that_fn_would_not_make_is_refused(
+    function: FunctionProcess, credential: Credential, headers: dict[str, str]
+) -> None:
+    answer = function.call({"credential_id": credential.id}, headers=headers)
+    assert (answer.status, answer.body["error"]) == (502, "InvalidRequestError")
+
+
+def test_a_call_without_time_changes_nothing(
+    two_clouds: TwoClouds, function: FunctionProcess, credential: Credential
+) -> None:
+    item = two_clouds.world.lock_item(credential.id)
+    answer = function.call({"credential_id": credential.id}, seconds=20)
+    assert (answer.status, result(answer)["error"]) == (502, "DeadlineExceededError")
+    assert two_clouds.world.lock_item(credential.id) == item
+
+
+@pytest.mark.parametrize("text", ["version: 1", "{", f"version: 1\n{CANARY}: 1"])
+def test_a_plan_that_is_not_valid_is_told(two_clouds: TwoClouds, text: str) -> None:
+    with broken_plan(two_clouds, text) as function:
+        answer = function.call()
+        assert answer.status == 502
+        assert answer.body["error"] in {"PlanProblemsError", "InvalidPlanError"}
+
+
+# Nothing leaks
+
+
+def test_an_error_of_somebody_else_shows_its_kind_and_nothing_more(two_clouds: TwoClouds) -> None:
+    environment = {**two_clouds.function_environment, "CANARY": CANARY}
+    module = Path(__file__).with_name("canary_func.py")
+    with running_function(environment, module=module) as function:
+        answer = function.call()
+        assert answer.status == 502
+        assert {r["error"] for r in answer.body["results"]} == {"UnexpectedError"}
+        assert "code=RuntimeError" in answer.text
+        assert CANARY not in answer.text + function.log
+
+
+def test_an_unreachable_cloud_is_told_by_name(two_clouds: TwoClouds) -> None:
+    environment = {**two_clouds.function_environment, "LOCKSTEP_OCI_ENDPOINT": "http://127.0.0.1:9"}
+    with running_function(environment) as function:
+        answer = function.call({"credential_id": two_clouds.plan.credentials[1].id}, seconds=40)
+        assert result(answer)["error"] in {"StoreUnreachableError", "DeadlineExceededError"}
+
+
+@pytest.fixture
+def verbose_function(two_clouds: TwoClouds) -> Iterator[FunctionProcess]:
+    """As somebody runs it who looks for a mistake."""
+    with running_function({**two_clouds.function_environment, "FDK_DEBUG": "true"}) as running:
+        yield running
+
+
+def test_no_secret_is_in_any_answer_or_log(
+    two_clouds: TwoClouds, verbose_function: FunctionProcess, credential: Credential
+) -> None:
+    shown = ""
+    passwords = []
+    for _ in range(2):
+        shown += rotate(verbose_function, credential).text
+        passwords.append(both_serve(two_clouds, credential).password.reveal())
+        two_clouds.world.expire_schedule(credential.id)
+    shown += verbose_function.log
+    assert '"outcome": "rotated"' in shown
+    leaked = [s for s in [*two_clouds.secrets, *passwords] if s in shown]
+    assert leaked == []
+
+
+# Cold start
+
+
+def test_a_cold_start_takes_seconds(two_clouds: TwoClouds) -> None:
+    skipped = two_clouds.plan.credentials[1]
+    with running_function(two_clouds.function_environment) as function:
+        rotate(function, skipped)
+        cold_seconds = time.monotonic() - function.started_at
+        began = time.monotonic()
+        assert result(rotate(function, skipped))["outcome"] == "skipped"
+        warm_seconds = time.monotonic() - began
+    assert warm_seconds < cold_seconds < 30
