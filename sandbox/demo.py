@@ -1,51 +1,33 @@
-"""`make demo`: real rotations on this machine, under applications that log in all the while.
+"""`make demo`: real rotations in both clouds on this machine, under applications that log in all the while.
 
-Ends with one line of JSON, and with status 1 if any claim of it does not hold: a login was refused, a rotation
-failed, an audit chain does not verify.
+Ends with one line of JSON, and with status 1 if any claim of it does not hold: a login was refused, a rotation did
+not end as it should, an audit chain does not verify.
 """
 
 import json
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from rich.console import Console, Group
+from rich.console import Console
 from rich.live import Live
-from rich.table import Table
-from rich.text import Text
 
-from lockstep import wiring
-from lockstep.audit.verify import Verification, verify
-from lockstep.client import CredentialClient, aws_source
+from lockstep.audit.verify import Verification
+from lockstep.client import CredentialClient, Source, aws_source, oci_ring_source
+from lockstep.plan import Credential, OciVault
+from sandbox.acts import Story, play
 from sandbox.applications import Application, Applications
-from sandbox.aws import Execution
 from sandbox.databases import CertificateAuthority, MariaDbServer, PostgresServer, available
-from sandbox.timeline import CALLS, duration_ms, spans
-from sandbox.world import CredentialSpec, Server, World, default_servers, running_world
+from sandbox.screen import screen
+from sandbox.two_clouds import TwoClouds, running_two_clouds
+from sandbox.world import CredentialSpec, Server, default_servers
 
-ROTATIONS_EACH = 4
 CACHE_SECONDS = 5.0
 OVERLAP = "7s"
 """Longer than the applications keep a value, as the plan of a real credential must have it."""
 
 console = Console()
-
-
-@dataclass
-class Story:
-    """What has happened so far, and what it proves."""
-
-    rotations: list[tuple[str, Execution]] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-
-    def add(self, credential_id: str, execution: Execution, *, expected: str) -> None:
-        """Note a rotation, and whether it ended as it should."""
-        self.rotations.append((credential_id, execution))
-        outcome = execution.output["outcome"] if execution.output else execution.error
-        if outcome != expected:
-            self.problems.append(f"{credential_id}: {outcome} instead of {expected}")
 
 
 def main() -> int:
@@ -54,14 +36,29 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="lockstep-demo-") as folder:
         servers = default_servers(CertificateAuthority(Path(folder)))
         _say_what_is_missing(servers)
-        console.print(
-            f"Starting AWS (moto), {', '.join(f'{s.product} {s.version}' for s in servers.values())} …",
-            highlight=False,
-        )
-        with running_world(_credentials(servers), servers, folder=Path(folder)) as world:
-            story, applications = _rotate(world)
-            chains = _verify(world)
+        products = ", ".join(f"{s.product} {s.version}" for s in servers.values())
+        console.print(f"Starting AWS (moto), OCI (emulator), {products} …", highlight=False)
+        with running_two_clouds(_credentials(servers), servers, folder=Path(folder)) as clouds:
+            story = Story(
+                say=lambda line: None if console.is_terminal else console.print(line, highlight=False)
+            )
+            applications = Applications(_applications(clouds))
+            with (
+                Live(
+                    console=console, refresh_per_second=8, get_renderable=lambda: screen(story, applications)
+                ),
+                applications,
+            ):
+                play(story, clouds)
+                # The applications go on for longer than they keep a value.
+                time.sleep(CACHE_SECONDS + 1)
+            chains = clouds.verify()
     return _report(story, applications, chains, seconds=time.monotonic() - began)
+
+
+def _say(line: str) -> None:
+    if not console.is_terminal:  # Where nobody sees the live screen, lines tell of the progress.
+        console.print(line, highlight=False, soft_wrap=True)
 
 
 def _say_what_is_missing(servers: dict[str, Server]) -> None:
@@ -92,144 +89,91 @@ def _credentials(servers: dict[str, Server]) -> list[CredentialSpec]:
                 more={"overlap": OVERLAP},
             )
         )
-    if "ledger" in servers:
-        found.append(
-            CredentialSpec(
-                id="multi-cloud/ledger_user",
-                username="ledger",
-                strategy="alternating_users",
-                databases=tuple(servers),
-                taken_over=True,
-                more={"overlap": OVERLAP},
-            )
+    found.append(
+        CredentialSpec(
+            id="multi-cloud/ledger_user",
+            username="ledger",
+            strategy="alternating_users",
+            databases=tuple(servers),
+            taken_over=True,
+            more={"overlap": OVERLAP},
         )
+    )
     return found
 
 
-def _applications(world: World) -> list[Application]:
+def _applications(clouds: TwoClouds) -> list[Application]:
+    """For each credential one application per store and database, so that each store's value is tried everywhere."""
     return [
         Application(
-            name=f"{credential.id.rpartition('/')[2]} at {server.name}",
-            client=CredentialClient(
-                [aws_source(credential.secret_names.app_user, region=world.aws.region)],
-                max_age_seconds=CACHE_SECONDS,
-            ),
+            name=f"{credential.id.rpartition('/')[2]} from {store} at {server.name}",
+            client=CredentialClient([source], max_age_seconds=CACHE_SECONDS),
             server=server,
         )
-        for credential in world.plan.credentials
+        for credential in clouds.plan.credentials
+        for store, source in _sources(clouds, credential).items()
         for server in credential.servers
     ]
 
 
-def _rotate(world: World) -> tuple[Story, Applications]:
-    story = Story()
-    applications = Applications(_applications(world))
-    with (
-        Live(console=console, refresh_per_second=8, get_renderable=lambda: _screen(story, applications)),
-        applications,
-    ):
-        for _ in range(ROTATIONS_EACH):
-            for credential in world.plan.credentials:
-                execution = _forced_rotation(world, credential.id)
-                story.add(credential.id, execution, expected="rotated")
-                _say(credential.id, execution)
-        # The applications go on for longer than they keep a value.
-        time.sleep(CACHE_SECONDS + 1)
-    return story, applications
-
-
-def _forced_rotation(world: World, credential_id: str) -> Execution:
-    """Rotate before it is due, but never before the overlap is over: until then the state machine skips."""
-    deadline = time.monotonic() + 60
-    while True:
-        execution = world.rotate(credential_id, force=True, trigger="demo")
-        skipped = execution.output and execution.output["outcome"] == "skipped"
-        if not skipped or time.monotonic() > deadline:
-            return execution
-        time.sleep(0.5)
-
-
-def _say(credential_id: str, execution: Execution) -> None:
-    if not console.is_terminal:  # Where nobody sees the live screen, a line tells of the progress.
-        output = execution.output or {"outcome": execution.error}
-        console.print(
-            f"{credential_id}: {output['outcome']} {output.get('generation', '')}, {duration_ms(execution)} ms",
-            highlight=False,
-        )
-
-
-def _screen(story: Story, applications: Applications) -> Group:
-    logins = Table(
-        "application", "generation", "logins", "refused", "slowest", title="Applications, logging in"
-    )
-    for a in applications.all:
-        logins.add_row(
-            a.name,
-            str(a.generation),
-            str(a.logins),
-            Text(str(len(a.refusals)), style="bold red" if a.refusals else "green"),
-            f"{a.slowest_seconds * 1000:.0f} ms",
-        )
-    return Group(logins, _timeline(story))
-
-
-def _timeline(story: Story) -> Table:
-    took_ms = [{s.state: s.end_ms - s.begin_ms for s in spans(e)} for _, e in story.rotations]
-    states = [state for state in CALLS if any(state in took for took in took_ms)]
-    table = Table("credential", "outcome", "gen.", "ms", *states, title="Rotations, milliseconds per state")
-    for (credential_id, execution), took in zip(story.rotations, took_ms, strict=True):
-        output = execution.output or {}
-        table.add_row(
-            credential_id.rpartition("/")[2],
-            str(output.get("outcome", execution.error)),
-            str(output.get("generation", "")),
-            str(duration_ms(execution)),
-            *(str(took.get(state, "")) for state in states),
-        )
-    return table
-
-
-def _verify(world: World) -> dict[str, list[Verification]]:
-    found = {}
-    for credential in world.plan.credentials:
-        ports = wiring.build_aws_ports(world.plan, credential.id)
-        found[credential.id] = verify(
-            credential.id, [(ports.audit_log, ports.signer)], ports.lock.read().heads
-        )
-    return found
+def _sources(clouds: TwoClouds, credential: Credential) -> dict[str, Source]:
+    secret = credential.secret_names.app_user
+    vault = clouds.plan.store(OciVault)
+    if not isinstance(vault, OciVault):
+        raise TypeError("the plan of both clouds has an OCI store")
+    return {
+        "aws": aws_source(secret, region=clouds.world.aws.region),
+        "oci": oci_ring_source(
+            secret,
+            region=vault.region,
+            compartment_id=vault.compartment_id,
+            vault_id=vault.vault_id,
+            slots=vault.ring,
+            credential_id=credential.id,
+        ),
+    }
 
 
 def _report(
     story: Story, applications: Applications, chains: dict[str, list[Verification]], *, seconds: float
 ) -> int:
     console.print()
-    for credential_id, verifications in chains.items():
-        for v in verifications:
+    verifications = [v for found in chains.values() for v in found]
+    for credential_id, found in chains.items():
+        for v in found:
             verdict = "[green]verified[/]" if v.verified else f"[red]{'; '.join(v.problems)}[/]"
             console.print(
-                f"audit chain of {credential_id}, stream {v.stream}: {len(v.entries)} entries, {verdict}"
+                f"audit chain of {credential_id}, stream {v.stream}: "
+                f"{len(v.entries)} entries, {v.witnessed} witnesses, {verdict}",
+                highlight=False,
+                soft_wrap=True,
             )
     for problem in story.problems:
-        console.print(f"[red]{problem}[/]")
-    refused = len(applications.refusals)
-    verified = all(v.verified for verifications in chains.values() for v in verifications)
+        console.print(f"[red]{problem}[/]", highlight=False)
     figures = {
-        "rotations": sum(1 for _, e in story.rotations if e.output and e.output["outcome"] == "rotated"),
+        "rotations": sum(run.outcome == "rotated" for run in story.runs),
+        "by_aws": sum(run.outcome == "rotated" and run.runner == "aws" for run in story.runs),
+        "by_oci": sum(run.outcome == "rotated" and run.runner == "oci" for run in story.runs),
+        "adopted": sum(run.adopted for run in story.runs),
         "logins": applications.logins,
-        "refused": refused,
+        "refused": len(applications.refusals),
         "troubles": len(applications.troubles),
-        "audit_entries": sum(len(v.entries) for verifications in chains.values() for v in verifications),
-        "audit_verified": verified,
+        "audit_entries": sum(len(v.entries) for v in verifications),
+        "audit_witnesses": sum(v.witnessed for v in verifications),
+        "audit_verified": all(v.verified for v in verifications),
         "slowest_login_ms": round(max(a.slowest_seconds for a in applications.all) * 1000),
-        "rotation_ms": [duration_ms(e) for _, e in story.rotations],
         "seconds": round(seconds, 1),
     }
     sys.stdout.flush()
     print(json.dumps(figures))  # noqa: T201 - for other programs, so never wrapped or coloured
+    nothing_refused = not applications.refusals and not applications.troubles
     every_application_worked = all(a.logins for a in applications.all)
-    holds = not story.problems and not refused and not applications.troubles and verified
-    return 0 if holds and every_application_worked else 1
+    holds = not story.problems and nothing_refused and every_application_worked and figures["audit_verified"]
+    return 0 if holds else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,162 @@
+"""What happens in the demo: each act is a rotation that goes another way."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from lockstep.plan import Credential
+from sandbox.aws import Execution, InvocationContext, ProcessDied
+from sandbox.timeline import duration_ms, spans
+from sandbox.two_clouds import TwoClouds
+
+OVERLAP_PATIENCE_SECONDS = 60.0
+POLL_SECONDS = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One run of a runner, as the demo shows it."""
+
+    act: str
+    credential_id: str
+    runner: str
+    outcome: str
+    generation: int | None = None
+    adopted: bool = False
+    milliseconds: int = 0
+    states_ms: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass
+class Story:
+    """What has happened so far, and what did not go as it should.
+
+    Attributes:
+        say: Told a line about each run.
+        act: What is going on now.
+    """
+
+    say: Callable[[str], None]
+    act: str = ""
+    runs: list[Run] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    def add(self, run: Run, *, expected: str, adopted: bool = False) -> None:
+        """Note a run, and whether it ended as it should."""
+        self.runs.append(run)
+        self.say(
+            f"{run.act}: {run.credential_id} by {run.runner}: {run.outcome} {run.generation or ''} "
+            f"{'(adopted) ' if run.adopted else ''}in {run.milliseconds} ms"
+        )
+        if (run.outcome, run.adopted) != (expected, adopted):
+            self.problems.append(f"{run.act}: {run.credential_id}: {run.outcome} instead of {expected}")
+
+
+def play(story: Story, clouds: TwoClouds) -> None:
+    """All acts, for every credential."""
+    for act in (_aws_rotates, _oci_rotates, _aws_begins_oci_finishes, _oci_is_down_and_heals, _aws_rotates):
+        for credential in clouds.plan.credentials:
+            act(story, clouds, credential)
+
+
+def _aws_rotates(story: Story, clouds: TwoClouds, credential: Credential) -> None:
+    story.act = "AWS rotates"
+    story.add(_by_aws(story, clouds, credential), expected="rotated")
+
+
+def _oci_rotates(story: Story, clouds: TwoClouds, credential: Credential) -> None:
+    story.act = "OCI rotates"
+    story.add(_by_oci(story, clouds, credential), expected="rotated")
+
+
+def _aws_begins_oci_finishes(story: Story, clouds: TwoClouds, credential: Credential) -> None:
+    """AWS dies between apply and commit: the databases accept the new value, no store serves it."""
+    story.act = "AWS dies before commit"
+    with _before(clouds, "update_secrets", _die):
+        story.add(_by_aws(story, clouds, credential), expected="Lambda.Unknown")
+    story.act = "OCI finishes it"
+    story.add(_by_oci(story, clouds, credential), expected="rotated", adopted=True)
+
+
+def _oci_is_down_and_heals(story: Story, clouds: TwoClouds, credential: Credential) -> None:
+    """OCI Vault goes down as the commit begins: AWS serves the new value, OCI the one before, and both log in."""
+    story.act = "OCI Vault down at commit"
+    outages = []
+
+    def begin_outage() -> None:
+        if not outages:
+            outages.extend(clouds.sandbox.faults.outage(service) for service in ("vault", "secrets"))
+
+    with _before(clouds, "update_secrets", begin_outage):
+        story.add(_by_aws(story, clouds, credential), expected="StoreUnreachableError")
+    for outage in outages:
+        outage.lift()
+    story.act = "OCI Vault is back"
+    story.add(_by_aws(story, clouds, credential), expected="rotated", adopted=True)
+
+
+def _die() -> None:
+    raise ProcessDied
+
+
+@contextmanager
+def _before(clouds: TwoClouds, function: str, act: Callable[[], None]) -> Iterator[None]:
+    def hook(call: InvocationContext, _event: object) -> None:
+        if call.function_name == function:
+            act()
+
+    host = clouds.world.aws.lambda_host
+    host.before_call = hook
+    try:
+        yield
+    finally:
+        host.before_call = None
+
+
+def _by_aws(story: Story, clouds: TwoClouds, credential: Credential) -> Run:
+    def once() -> Run:
+        execution = clouds.world.rotate(credential.id, force=True, trigger="demo", timeout_seconds=120)
+        output = execution.output or {"outcome": execution.error}
+        return Run(
+            act=story.act,
+            credential_id=credential.id,
+            runner="aws",
+            outcome=str(output["outcome"]),
+            generation=output.get("generation"),
+            adopted=output.get("adopted", False),
+            milliseconds=duration_ms(execution),
+            states_ms=_states_ms(execution),
+        )
+
+    return _when_the_overlap_is_over(once)
+
+
+def _by_oci(story: Story, clouds: TwoClouds, credential: Credential) -> Run:
+    def once() -> Run:
+        began = time.monotonic()
+        answer = clouds.function.call({"credential_id": credential.id, "force": True, "trigger": "demo"})
+        [result] = answer.body.get("results", [answer.body])
+        return Run(
+            act=story.act,
+            credential_id=credential.id,
+            runner="oci",
+            outcome=str(result.get("error", result.get("outcome"))),
+            generation=result.get("generation"),
+            adopted=result.get("adopted", False),
+            milliseconds=round((time.monotonic() - began) * 1000),
+        )
+
+    return _when_the_overlap_is_over(once)
+
+
+def _when_the_overlap_is_over(once: Callable[[], Run]) -> Run:
+    """Rotate before it is due, but never before the overlap is over: until then either runner skips."""
+    deadline = time.monotonic() + OVERLAP_PATIENCE_SECONDS
+    while (run := once()).outcome == "skipped" and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+    return run
+
+
+def _states_ms(execution: Execution) -> dict[str, int]:
+    return {s.state: s.end_ms - s.begin_ms for s in spans(execution)}

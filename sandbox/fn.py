@@ -1,0 +1,138 @@
+"""The function as OCI runs it: the real fdk in a process of its own, called over its Unix socket."""
+
+import http.client
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+FUNCTION = ROOT / "oci_fn" / "func.py"
+START_SECONDS = 60.0
+CALL_SECONDS = 120.0
+POLL_SECONDS = 0.01
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the caller gets."""
+
+    status: int
+    text: str
+
+    @property
+    def body(self) -> Any:  # noqa: ANN401 - JSON
+        """Parsed."""
+        return json.loads(self.text)
+
+
+class FunctionProcess:
+    """A running function.
+
+    Attributes:
+        started_at: Monotonic seconds.
+    """
+
+    def __init__(self, process: "subprocess.Popen[bytes]", listener: Path, log: Path) -> None:
+        self.started_at = time.monotonic()
+        self._process = process
+        self._listener = listener
+        self._log = log
+        self._calls = 0
+
+    @property
+    def log(self) -> str:
+        """Everything that it has written to stdout and stderr."""
+        return self._log.read_text(errors="replace")
+
+    def call(
+        self, body: object = None, *, seconds: float = 120.0, headers: Mapping[str, str] | None = None
+    ) -> Answer:
+        """Call it, as Fn does.
+
+        Args:
+            body: JSON, or bytes as they are; None for an empty body.
+            seconds: Until its deadline.
+            headers: Override Fn's.
+        """
+        self._calls += 1
+        deadline = datetime.now(UTC) + timedelta(seconds=seconds)
+        fn = {
+            "Fn-Call-Id": f"01KF{self._process.pid:010d}{self._calls:012d}",
+            "Fn-Deadline": deadline.isoformat().replace("+00:00", "Z"),
+            "Content-Type": "application/json",
+        }
+        data = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
+        connection = _UnixConnection(self._listener)
+        try:
+            connection.request("POST", "/call", body=data, headers={**fn, **(headers or {})})
+            reply = connection.getresponse()
+            return Answer(reply.status, reply.read().decode())
+        finally:
+            connection.close()
+
+    def wait_until_it_listens(self) -> None:
+        """Return once it takes calls."""
+        give_up = time.monotonic() + START_SECONDS
+        while not self._listener.exists():
+            if self._process.poll() is not None or time.monotonic() > give_up:
+                raise RuntimeError(f"the function did not start:\n{self.log}")
+            time.sleep(POLL_SECONDS)
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=CALL_SECONDS)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(CALL_SECONDS)
+        self.sock.connect(str(self._path))
+
+
+@contextmanager
+def running_function(environment: Mapping[str, str], *, module: Path = FUNCTION) -> Iterator[FunctionProcess]:
+    """Start the function; it is gone afterwards.
+
+    Args:
+        environment: Its variables, besides Fn's.
+        module: What fdk loads.
+    """
+    with tempfile.TemporaryDirectory(prefix="fn-") as folder:
+        listener, log = Path(folder) / "fn.sock", Path(folder) / "log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [str(Path(sys.executable).parent / "fdk"), str(module), "handler"],
+                cwd=folder,
+                env={
+                    "PATH": os.defpath,
+                    "PYTHONPATH": str(ROOT),
+                    "FN_FORMAT": "http-stream",
+                    "FN_LISTENER": f"unix:{listener}",
+                    **environment,
+                },
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+            )
+        function = FunctionProcess(process, listener, log)
+        try:
+            function.wait_until_it_listens()
+            yield function
+        finally:
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait(10)

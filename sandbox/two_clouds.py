@@ -1,0 +1,188 @@
+"""The world with its second cloud: a plan with both stores and both runners, and the OCI function behind the fdk."""
+
+import base64
+import json
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from lockstep import wiring
+from lockstep.audit.verify import Verification, verify
+from lockstep.plan import Credential, Plan, load_plan
+from sandbox.fn import FunctionProcess, running_function
+from sandbox.oci import OciSandbox
+from sandbox.oci.resources import create_audit_bucket, create_ring, create_secret, restore_audit_objects
+from sandbox.world import AUDIT_BUCKET, PLACEHOLDER, CredentialSpec, Server, World, environment, running_world
+
+SLOTS = 4
+MAC_SECRET = "lockstep/mac"
+OCI_KEY_SECRET = "lockstep/oci-key"
+AWS_KEY_SECRET = "lockstep/aws-key"
+FUNCTION_MAY = (
+    "SECRET_INSPECT",
+    "SECRET_READ",
+    "SECRET_UPDATE",
+    "SECRET_VERSION_INSPECT",
+    "SECRET_VERSION_DELETE",
+    "SECRET_BUNDLE_READ",
+    "OBJECT_CREATE",
+    "OBJECT_INSPECT",
+)
+"""All that the function's policy gives it."""
+AWS_RUNNER_MAY = tuple(p for p in FUNCTION_MAY if not p.startswith("OBJECT_"))
+
+
+@dataclass(kw_only=True)
+class TwoClouds:
+    """Both clouds, running.
+
+    Attributes:
+        world: AWS and the databases; its own plan has no OCI.
+        plan: The plan with both clouds, which this process and the function run with.
+        rings: The OCIDs of the slots, by the secret's name in the plan.
+        function: The OCI function.
+        confidential: What must never be shown anywhere, besides the values of the credentials.
+    """
+
+    world: World
+    sandbox: OciSandbox
+    plan: Plan
+    plan_file: Path
+    rings: Mapping[str, list[str]]
+    function: FunctionProcess
+    function_environment: Mapping[str, str]
+    confidential: Sequence[str]
+
+    def verify(self) -> dict[str, list[Verification]]:
+        """Verify every credential's chains, as an auditor does: archived objects are restored first."""
+        restore_audit_objects(self.sandbox, AUDIT_BUCKET)
+        self.sandbox.clock.advance(timedelta(hours=1, minutes=1))
+        return {c.id: self._verify(c) for c in self.plan.credentials}
+
+    def _verify(self, credential: Credential) -> list[Verification]:
+        aws = wiring.build_aws_ports(self.plan, credential.id)
+        own = wiring.build_oci_ports(self.plan, credential.id)
+        logs = [(p.audit_log, p.signer) for p in (aws, own)]
+        return verify(credential.id, logs, aws.lock.read().heads)
+
+
+@contextmanager
+def running_two_clouds(
+    credentials: Sequence[CredentialSpec], servers: Mapping[str, Server], *, folder: Path
+) -> Iterator[TwoClouds]:
+    """Start both clouds, the databases and the function; see `sandbox.world.running_world`."""
+    with ExitStack() as stack:
+        world = stack.enter_context(running_world(credentials, servers, folder=folder))
+        sandbox = stack.enter_context(OciSandbox())
+        function_key = sandbox.new_api_key("lockstep-function", *FUNCTION_MAY)
+        aws_runner_key = sandbox.new_api_key("lockstep-aws", *AWS_RUNNER_MAY)
+        plan_file = _plan_file(world, sandbox, folder)
+        plan = load_plan(plan_file)
+        confidential = _fill_secrets(world, sandbox, plan, aws_runner_key)
+        variables = {
+            wiring.PLAN_VARIABLE: str(plan_file),
+            wiring.OCI_ENDPOINT_VARIABLE: sandbox.endpoint,
+            "AWS_ENDPOINT_URL": world.aws.url,
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+        function_environment = {
+            **variables,
+            "OCI_CONFIG_FILE": _config_file(folder, "function", function_key),
+        }
+        # This process is the AWS runner, and an auditor who may read everything in OCI.
+        stack.enter_context(
+            environment({**variables, "OCI_CONFIG_FILE": _config_file(folder, "auditor", sandbox.config())})
+        )
+        yield TwoClouds(
+            world=world,
+            sandbox=sandbox,
+            plan=plan,
+            plan_file=plan_file,
+            rings=_make_rings(world, sandbox, plan),
+            function=stack.enter_context(running_function(function_environment)),
+            function_environment=function_environment,
+            confidential=[
+                *confidential,
+                *(key["key_content"].splitlines()[5] for key in (function_key, aws_runner_key)),
+            ],
+        )
+
+
+def _fill_secrets(
+    world: World, sandbox: OciSandbox, plan: Plan, aws_runner_key: Mapping[str, str]
+) -> list[str]:
+    aws = world.aws.client("secretsmanager")
+    aws.create_secret(Name=OCI_KEY_SECRET, SecretString=_oci_key_text(aws_runner_key))
+    secret_access_key = secrets.token_urlsafe(30)
+    access_key = {"access_key_id": "AKIALOCKSTEP", "secret_access_key": secret_access_key}
+    create_secret(sandbox, AWS_KEY_SECRET, json.dumps(access_key).encode())
+    mac_key = secrets.token_bytes(48)
+    create_secret(sandbox, MAC_SECRET, base64.b64encode(mac_key))
+    create_audit_bucket(sandbox, AUDIT_BUCKET)
+    passwords = []
+    for name in {d.admin_secret for d in plan.databases}:
+        text = aws.get_secret_value(SecretId=name)["SecretString"]
+        passwords.append(json.loads(text)["password"])
+        create_secret(sandbox, name, text.encode())
+    return [secret_access_key, base64.b64encode(mac_key).decode(), *passwords]
+
+
+def _make_rings(world: World, sandbox: OciSandbox, plan: Plan) -> dict[str, list[str]]:
+    aws = world.aws.client("secretsmanager")
+    rings = {}
+    for credential in plan.credentials:
+        names = credential.secret_names
+        # What is taken over stands in AWS and in the ring alike.
+        taken_over = aws.get_secret_value(SecretId=names.app_user)["SecretString"]
+        rings[names.app_user] = create_ring(sandbox, names.app_user, taken_over, slots=SLOTS)
+        rings[names.connection_blob] = create_ring(sandbox, names.connection_blob, PLACEHOLDER, slots=SLOTS)
+    return rings
+
+
+def _plan_file(world: World, sandbox: OciSandbox, folder: Path) -> Path:
+    yaml = YAML(typ="safe", pure=True)
+    document: dict[str, Any] = yaml.load(world.plan_file.read_text())
+    document["stores"].append(
+        {
+            "kind": "oci-vault",
+            "region": "eu-frankfurt-1",
+            "compartment_id": sandbox.compartment_id,
+            "vault_id": sandbox.vault_id,
+            "ring": SLOTS,
+        }
+    )
+    document["audit"]["oci"] = {
+        "bucket": AUDIT_BUCKET,
+        "namespace": sandbox.namespace,
+        "region": "eu-frankfurt-1",
+        "mac_secret": MAC_SECRET,
+    }
+    document["runners"] = {
+        "aws": {"oci_key_secret": OCI_KEY_SECRET},
+        "oci": {"aws_key_secret": AWS_KEY_SECRET},
+    }
+    file = folder / "two-clouds.yaml"
+    with file.open("w") as output:
+        yaml.dump(document, output)
+    return file
+
+
+def _oci_key_text(config: Mapping[str, str]) -> str:
+    fields = {name: config[name] for name in ("tenancy", "user", "fingerprint", "region")}
+    return json.dumps({**fields, "private_key": config["key_content"]})
+
+
+def _config_file(folder: Path, name: str, config: Mapping[str, str]) -> str:
+    """An SDK config file, which names the file of its key."""
+    key_file, config_file = folder / f"{name}.pem", folder / f"{name}.config"
+    key_file.touch(mode=0o600)
+    key_file.write_text(config["key_content"])
+    lines = [f"{k}={v}" for k, v in config.items() if k != "key_content"]
+    config_file.write_text("\n".join(["[DEFAULT]", *lines, f"key_file={key_file}", ""]))
+    return str(config_file)
