@@ -24,7 +24,6 @@ from lockstep.contents import decode_app_user, decode_connection
 from lockstep.errors import (
     LockstepError,
     NotBootstrappedError,
-    RetryableError,
     SecretNotFoundError,
     StoreUnreachableError,
 )
@@ -35,6 +34,8 @@ if TYPE_CHECKING:
     import pymysql
 
 DEFAULT_MAX_AGE_SECONDS = 300.0
+RETRY_SECONDS = 10.0
+"""How long an older value is used before a store that did not answer is asked again: asking may take as long."""
 Connection = TypeVar("Connection")
 
 
@@ -137,10 +138,10 @@ def decode(text: str, *, store: str, secret: str) -> ClientCredential:
 
 
 class CredentialClient:
-    """Reads from the first source that answers, and keeps what it read. Safe to share between threads.
+    """Reads from the first source that gives a credential, and keeps it. Safe to share between threads.
 
     Args:
-        sources: The nearest store first. The next is asked when one does not answer.
+        sources: The nearest store first. The next is asked when one does not answer, or not with a credential.
         max_age_seconds: How long a value is kept. Keep it below the plan's overlap.
         monotonic: Seconds that only grow.
     """
@@ -159,24 +160,25 @@ class CredentialClient:
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._kept: ClientCredential | None = None
-        self._read_at = 0.0
+        self._read_again_at = 0.0
 
     def get(self) -> ClientCredential:
         """The credential, from the cache while it is young enough.
 
-        If no store answers, an older value is used as long as there is one: it may well still log in.
+        If no store gives one, an older value is used as long as there is one: it may well still log in.
 
         Raises:
-            StoreUnreachableError: No store answers and nothing was ever read; likewise the other Store* errors.
+            StoreUnreachableError: No store answers and nothing was ever read; likewise the other errors of sources.
         """
         with self._lock:
-            if self._kept and self._monotonic() - self._read_at < self._max_age_seconds:
+            if self._kept and self._monotonic() < self._read_again_at:
                 return self._kept
             try:
                 return self._read()
-            except RetryableError:
+            except LockstepError:
                 if self._kept is None:
                     raise
+                self._read_again_at = self._monotonic() + min(RETRY_SECONDS, self._max_age_seconds)
                 return self._kept
 
     def refresh(self, refused: ClientCredential) -> ClientCredential:
@@ -196,7 +198,9 @@ class CredentialClient:
             is_refusal: Whether an exception of `connect` means a wrong password.
 
         Raises:
-            Exception: What `connect` raised, the second time or for another reason than a refusal.
+            LockstepError: As `get` does.
+            Exception: What `connect` raised, the second time or for another reason than a refusal. Where no store
+                answers after a refusal, the refusal, with the store's error as its cause.
         """
         credential = self.get()
         try:
@@ -204,7 +208,10 @@ class CredentialClient:
         except Exception as e:
             if not is_refusal(e):
                 raise
-            fresh = self.refresh(credential)
+            try:
+                fresh = self.refresh(credential)
+            except LockstepError as unanswered:
+                raise e from unanswered
             if fresh == credential:
                 raise
         return connect(fresh)
@@ -214,10 +221,10 @@ class CredentialClient:
         for source in self._sources:
             try:
                 self._kept = source()
-            except RetryableError as e:
+            except LockstepError as e:
                 problem = e
             else:
-                self._read_at = self._monotonic()
+                self._read_again_at = self._monotonic() + self._max_age_seconds
                 return self._kept
         raise problem
 
