@@ -84,9 +84,12 @@ def _accept(
 ) -> DatabaseOutcome:
     if database.accepts(pending):
         return DatabaseOutcome.ALREADY_APPLIED
-    if base and not database.accepts(base):
-        # Under the advisory lock this is a fence of its own: the base of a run that was overtaken is dead.
-        raise CurrentCredentialRejectedError(database=database.name, generation=request.claim.base_generation)
+    base_generation = request.claim.base_generation
+    # Under the advisory lock this is a fence of its own: the base of a run that was overtaken is dead. Only generation
+    # 0 may have no login; any other that no store holds any more could not be kept alive.
+    base_logs_in = database.accepts(base) if base else base_generation == 0
+    if not base_logs_in:
+        raise CurrentCredentialRejectedError(database=database.name, generation=base_generation)
     ports.lock.require(request.rotation.lease, request.claim, now=ports.clock.now())
     stager.stage(current=base, pending=pending)
     return DatabaseOutcome.APPLIED

@@ -1,0 +1,554 @@
+"""ApplyDb: a database accepts pending beside base, and shows it by real logins, or is not touched."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from functions.apply_db import step as apply_db
+from lockstep.errors import (
+    AdminCredentialRejectedError,
+    AdvisoryLockBusyError,
+    CurrentCredentialRejectedError,
+    DatabaseUnreachableError,
+    FenceLostError,
+    InvalidRequestError,
+    PasswordRefusedByPolicyError,
+    PendingCredentialRejectedError,
+    PreviousCredentialAcceptedError,
+    StagedValueConflictError,
+)
+from lockstep.messages import (
+    ApplyRequest,
+    CandidateRef,
+    DatabaseOutcome,
+    DatabaseResult,
+    PreviousProof,
+    ProbeRequest,
+    ProbeResult,
+    RetireRequest,
+    RetireResult,
+    Rotation,
+)
+from lockstep.model import Claim, ClaimKind, Strategy
+from tests.support.memory import Account, CountingPasswords, MemoryDatabase, MemoryWorld, make_plan
+from tests.unit.harness import (
+    INTERVAL_SECONDS,
+    another_login,
+    applied,
+    assert_in_step,
+    at_every_boundary,
+    edit,
+    entries,
+    generated,
+    held,
+    known_logins,
+    login_of,
+    quiet,
+    rotate,
+    rotate_again,
+    shown,
+    undisturbed,
+)
+
+both_strategies = pytest.mark.parametrize("strategy", list(Strategy))
+
+
+class Flight:
+    """A world with generation 3 claimed and staged on base 2; 1 was before that."""
+
+    def __init__(self, strategy: Strategy = Strategy.DUAL_PASSWORD, *, revoke_previous: bool = False) -> None:
+        self.world = MemoryWorld.create(make_plan(strategy=strategy))
+        rotate(self.world, "first")
+        rotate_again(self.world, "second")
+        self.world.clock.sleep(INTERVAL_SECONDS)
+        self.rotation: Rotation = held(self.world, "third", force=True, revoke_previous=revoke_previous)
+        _, self.claim = generated(self.world, self.rotation)
+
+    @property
+    def database(self) -> MemoryDatabase:
+        return self.world.databases["db-1"]
+
+    def lets_in(self, generation: int) -> bool:
+        return shown(login_of(self.world, generation)) in known_logins(self.world)["db-1"]
+
+    def apply(self, *, claim: Claim | None = None, keep_base: bool = True) -> DatabaseResult:
+        request = ApplyRequest(
+            rotation=self.rotation, claim=claim or self.claim, database="db-1", keep_base=keep_base
+        )
+        result = apply_db.run(request, self.world.ports())
+        assert isinstance(result, DatabaseResult)
+        return result
+
+    def retire(self, action: str) -> RetireResult:
+        request = RetireRequest.model_validate(
+            {"action": action, "rotation": self.rotation, "claim": self.claim, "database": "db-1"}
+        )
+        result = apply_db.run(request, self.world.ports())
+        assert isinstance(result, RetireResult)
+        return result
+
+    def probe(self, *candidates: CandidateRef) -> ProbeResult:
+        request = ProbeRequest(action="probe", rotation=self.rotation, database="db-1", candidates=candidates)
+        result = apply_db.run(request, self.world.ports())
+        assert isinstance(result, ProbeResult)
+        return result
+
+
+# Applying.
+
+
+@both_strategies
+def test_pending_and_base_log_in_afterwards_and_the_one_before_does_not(strategy: Strategy) -> None:
+    flight = Flight(strategy)
+    assert flight.lets_in(1)
+    assert flight.apply() == DatabaseResult(
+        database="db-1", outcome=DatabaseOutcome.APPLIED, previous=PreviousProof.REFUSED
+    )
+    assert (flight.lets_in(3), flight.lets_in(2), flight.lets_in(1)) == (True, True, False)
+    assert known_logins(flight.world)["db-2"] == {shown(login_of(flight.world, g)) for g in (1, 2)}
+
+
+def test_a_plaintext_connection_is_reported() -> None:
+    flight = Flight()
+    flight.database.plaintext = True
+    assert flight.apply().plaintext
+
+
+@both_strategies
+def test_the_change_is_made_under_the_advisory_lock_after_the_fence_was_read(strategy: Strategy) -> None:
+    flight = Flight(strategy)
+    seen: list[str] = []
+    at_every_boundary(flight.world, seen.append)
+    flight.apply()
+    undisturbed(flight.world)
+    assert [b.removeprefix("before ") for b in seen if b.startswith(("before db-1", "before lock"))] == [
+        "db-1 lock",
+        "db-1 accepts",  # pending
+        "db-1 accepts",  # base
+        "lock require",
+        "db-1 stage",
+        "db-1 accepts",  # pending
+        "db-1 accepts",  # base
+        "db-1 accepts",  # previous
+    ]
+
+
+@both_strategies
+def test_twice_is_as_good_as_once(strategy: Strategy) -> None:
+    flight = Flight(strategy)
+    flight.apply()
+    before = known_logins(flight.world)
+    assert flight.apply() == DatabaseResult(
+        database="db-1", outcome=DatabaseOutcome.ALREADY_APPLIED, previous=PreviousProof.REFUSED
+    )
+    assert known_logins(flight.world) == before
+
+
+@both_strategies
+def test_twice_at_once_is_as_good_as_once(strategy: Strategy) -> None:
+    at = 0
+    outcomes: list[str] = []
+    while True:
+        flight = Flight(strategy)
+        twin = _TwinAt(at, flight, outcomes)
+        at_every_boundary(flight.world, twin)
+        flight.apply()
+        undisturbed(flight.world)
+        if not twin.ran:
+            break
+        assert flight.apply().outcome is DatabaseOutcome.ALREADY_APPLIED
+        assert (flight.lets_in(3), flight.lets_in(2), flight.lets_in(1)) == (True, True, False)
+        at += 1
+    # Where the first holds the advisory lock, the second is told so and tries again later.
+    assert set(outcomes) == {"applied", "AdvisoryLockBusyError"}
+
+
+class _TwinAt:
+    """The hook that runs the whole step once more at the n-th boundary of the first."""
+
+    def __init__(self, at: int, flight: Flight, outcomes: list[str]) -> None:
+        self.ran = False
+        self._left = at
+        self._flight = flight
+        self._outcomes = outcomes
+
+    def __call__(self, _boundary: str) -> None:
+        if self._left == 0:
+            self.ran = True
+            with quiet(self._flight.world):
+                try:
+                    self._outcomes.append(self._flight.apply().outcome.value)
+                except AdvisoryLockBusyError as e:
+                    self._outcomes.append(type(e).__name__)
+        self._left -= 1
+
+
+@both_strategies
+def test_where_nothing_is_to_be_kept_alive_the_first_generation_is_just_set(strategy: Strategy) -> None:
+    world = MemoryWorld.create(make_plan(strategy=strategy), placeholder=True)
+    world.databases["db-1"].accounts[world.credential.usernames[0]].passwords = ("of-old",)
+    rotation = held(world)
+    _, claim = generated(world, rotation)
+    applied(world, rotation, claim)
+    assert set(known_logins(world)["db-1"]) == {shown(login_of(world, 1))}
+
+
+@both_strategies
+def test_a_healed_value_is_only_proven(strategy: Strategy) -> None:
+    flight = Flight(strategy)
+    flight.apply()
+    healed = replace(flight.claim, kind=ClaimKind.HEAL, previous_generation=None)
+    before = known_logins(flight.world)
+    result = flight.apply(claim=healed)
+    assert (result.outcome, result.previous) == (DatabaseOutcome.ALREADY_APPLIED, PreviousProof.NONE)
+    assert known_logins(flight.world) == before
+
+
+def test_a_healed_value_that_no_longer_logs_in_is_not_made_to() -> None:
+    flight = Flight()
+    healed = replace(flight.claim, kind=ClaimKind.HEAL)
+    before = known_logins(flight.world)
+    with pytest.raises(CurrentCredentialRejectedError):
+        flight.apply(claim=healed)
+    assert known_logins(flight.world) == before
+
+
+# What stops it, and that the database was not touched then.
+
+
+def _base_was_changed(flight: Flight) -> None:
+    flight.database.accounts["app"].passwords = ("changed-by-hand",)
+
+
+def _lock_was_taken_over(flight: Flight) -> None:
+    flight.world.clock.sleep(INTERVAL_SECONDS)
+    held(flight.world, "taker", runner="oci")
+
+
+def _lease_ended(flight: Flight) -> None:
+    flight.world.clock.sleep(900)
+
+
+def _another_claim_stands(flight: Flight) -> None:
+    record = flight.world.lock.record
+    flight.world.lock.record = replace(record, claim=replace(flight.claim, generation=4))
+
+
+def _unreachable(flight: Flight) -> None:
+    flight.database.unreachable = True
+
+
+def _admin_refused(flight: Flight) -> None:
+    flight.database.admin_refused = True
+
+
+def _policy_refuses(flight: Flight) -> None:
+    flight.database.refuses = lambda _password: True
+
+
+def _never_staged(flight: Flight) -> None:
+    for store in flight.world.stores.values():
+        for secret in store._secrets.values():
+            del secret.versions["generation-3"]
+
+
+def _base_is_gone(flight: Flight) -> None:
+    for store in flight.world.stores.values():
+        edit(store, another_login(flight.world))
+        for secret in store._secrets.values():
+            secret.versions.pop("generation-2", None)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "error"),
+    [
+        (_base_was_changed, CurrentCredentialRejectedError),
+        (_lock_was_taken_over, FenceLostError),
+        (_lease_ended, FenceLostError),
+        (_another_claim_stands, FenceLostError),
+        (_unreachable, DatabaseUnreachableError),
+        (_admin_refused, AdminCredentialRejectedError),
+        (_policy_refuses, PasswordRefusedByPolicyError),
+        (_never_staged, StagedValueConflictError),
+        (_base_is_gone, CurrentCredentialRejectedError),
+    ],
+)
+def test_where_something_is_not_as_it_should_be_the_database_is_not_touched(
+    trouble: Callable[[Flight], None], error: type[Exception]
+) -> None:
+    flight = Flight()
+    trouble(flight)
+    before = known_logins(flight.world)
+    with pytest.raises(error):
+        flight.apply()
+    assert known_logins(flight.world) == before
+
+
+def test_a_busy_advisory_lock_is_said_to_be_busy_and_is_free_after_every_outcome() -> None:
+    flight = Flight()
+    with flight.database.exclusive(), pytest.raises(AdvisoryLockBusyError):
+        flight.apply()
+    _base_was_changed(flight)
+    with pytest.raises(CurrentCredentialRejectedError):
+        flight.apply()
+    with flight.database.exclusive():
+        pass
+
+
+def test_a_database_that_the_plan_does_not_have_is_an_invalid_request() -> None:
+    flight = Flight()
+    request = ApplyRequest(rotation=flight.rotation, claim=flight.claim, database="db-9", keep_base=True)
+    with pytest.raises(InvalidRequestError):
+        apply_db.run(request, flight.world.ports())
+
+
+# The proofs.
+
+
+def _after_staging(flight: Flight, change: Callable[[], None]) -> None:
+    def hook(operation: str) -> None:
+        if operation == "stage":
+            change()
+
+    flight.database.faults.after = hook
+
+
+def test_a_server_that_takes_pending_and_does_not_let_it_in_is_found_out() -> None:
+    flight = Flight()
+    base = login_of(flight.world, 2).password.reveal()
+    _after_staging(flight, lambda: flight.database.set_passwords("app", base))
+    with pytest.raises(PendingCredentialRejectedError):
+        flight.apply()
+
+
+def test_a_server_that_loses_base_is_found_out() -> None:
+    flight = Flight()
+    pending = login_of(flight.world, 3).password.reveal()
+    _after_staging(flight, lambda: flight.database.set_passwords("app", pending))
+    with pytest.raises(CurrentCredentialRejectedError):
+        flight.apply()
+
+
+def test_base_may_be_dead_once_no_store_serves_it() -> None:
+    flight = Flight()
+    flight.apply()
+    flight.database.set_passwords("app", login_of(flight.world, 3).password.reveal())
+    assert flight.apply(keep_base=False).outcome is DatabaseOutcome.ALREADY_APPLIED
+
+
+def test_a_server_that_keeps_the_previous_one_alive_is_found_out() -> None:
+    flight = Flight()
+    passwords = [login_of(flight.world, g).password.reveal() for g in (3, 2, 1)]
+    _after_staging(flight, lambda: flight.database.set_passwords("app", *passwords))
+    with pytest.raises(PreviousCredentialAcceptedError):
+        flight.apply()
+
+
+def test_a_previous_one_that_no_store_holds_any_more_is_reported_as_that() -> None:
+    flight = Flight()
+    for store in flight.world.stores.values():
+        del store._secrets["app_user"].versions["generation-1"]
+    assert flight.apply().previous is PreviousProof.UNREADABLE
+
+
+def test_a_previous_one_with_the_login_of_base_needs_no_proof() -> None:
+    flight = Flight()
+    assert flight.apply(claim=_standing(flight, previous_generation=2)).previous is PreviousProof.NONE
+
+
+def _standing(flight: Flight, **changes: int | None) -> Claim:
+    claim = replace(flight.claim, **changes)  # type: ignore[arg-type]  # the test names an int field
+    flight.world.lock.record = replace(flight.world.lock.record, claim=claim)
+    return claim
+
+
+# Probing.
+
+
+def test_a_probe_says_of_each_candidate_whether_it_logs_in_and_changes_nothing() -> None:
+    flight = Flight()
+    world = flight.world
+    edit(world.stores["oci"], another_login(world))
+    version = world.stores["oci"].read_current().version
+    before = known_logins(world), world.lock.record
+    candidates = (
+        CandidateRef(store="aws", version=world.stores["aws"].version_of(2)),
+        CandidateRef(store="oci", version=version),
+        CandidateRef(store="aws", version="gone"),
+    )
+    assert flight.probe(*candidates) == ProbeResult(database="db-1", accepted=(True, False, False))
+    assert (known_logins(world), world.lock.record) == before
+
+
+def test_a_probe_of_an_unreachable_database_is_no_verdict() -> None:
+    flight = Flight()
+    flight.database.unreachable = True
+    with pytest.raises(DatabaseUnreachableError):
+        flight.probe(CandidateRef(store="aws", version=flight.world.stores["aws"].version_of(2)))
+
+
+def test_a_probe_of_a_store_that_the_plan_does_not_have_is_an_invalid_request() -> None:
+    with pytest.raises(InvalidRequestError):
+        Flight().probe(CandidateRef(store="gcp", version="1"))
+
+
+# Withdrawing and revoking.
+
+
+@both_strategies
+def test_a_withdrawn_generation_is_dead_and_base_lives(strategy: Strategy) -> None:
+    flight = Flight(strategy)
+    flight.apply()
+    assert flight.retire("withdraw") == RetireResult(database="db-1", retired_generation=3)
+    assert (flight.lets_in(3), flight.lets_in(2)) == (False, True)
+    assert flight.retire("withdraw").retired_generation == 3
+
+
+@both_strategies
+def test_a_revoked_base_is_dead_and_the_new_generation_lives(strategy: Strategy) -> None:
+    flight = Flight(strategy)
+    flight.apply()
+    assert flight.retire("revoke") == RetireResult(database="db-1", retired_generation=2)
+    assert (flight.lets_in(3), flight.lets_in(2)) == (True, False)
+    assert flight.retire("revoke").retired_generation == 2
+
+
+@both_strategies
+def test_base_is_not_revoked_where_the_new_generation_does_not_log_in(strategy: Strategy) -> None:
+    flight = Flight(strategy)
+    with pytest.raises(CurrentCredentialRejectedError):
+        flight.retire("revoke")
+    assert flight.lets_in(2)
+
+
+@pytest.mark.parametrize("action", ["withdraw", "revoke"])
+def test_a_run_that_lost_its_lock_retires_nothing(action: str) -> None:
+    flight = Flight()
+    flight.apply()
+    _lock_was_taken_over(flight)
+    with pytest.raises(FenceLostError):
+        flight.retire(action)
+    assert (flight.lets_in(3), flight.lets_in(2)) == (True, True)
+
+
+def test_a_server_that_keeps_a_retired_value_alive_is_found_out() -> None:
+    flight = Flight()
+    flight.apply()
+    passwords = [login_of(flight.world, g).password.reveal() for g in (3, 2)]
+
+    def hook(operation: str) -> None:
+        if operation == "retire":
+            flight.database.set_passwords("app", *passwords)
+
+    flight.database.faults.after = hook
+    with pytest.raises(PreviousCredentialAcceptedError):
+        flight.retire("revoke")
+
+
+def test_an_account_that_was_locked_instead_counts_as_dead() -> None:
+    flight = Flight(Strategy.ALTERNATING_USERS)
+    flight.apply()
+    base = login_of(flight.world, 2)
+
+    def hook(operation: str) -> None:
+        if operation == "retire":
+            account = Account(passwords=(base.password.reveal(),), locked=True)
+            flight.database.accounts[base.username] = account
+
+    flight.database.faults.after = hook
+    assert flight.retire("revoke").retired_generation == 2
+
+
+@both_strategies
+def test_nothing_is_said_to_be_dead_that_a_heal_keeps_alive(strategy: Strategy) -> None:
+    world = MemoryWorld.create(make_plan(strategy=strategy))
+    rotate(world, "first")
+    current = login_of(world, 1)
+    edit(world.stores["oci"], current)
+    result = rotate(world, "emergency", force=True, revoke_previous=True)
+    assert login_of(world, result.generation or 0) == current
+    assert_in_step(world, result.generation)
+    assert entries(world, "aws")[-1].event["unmapped"]["lockstep"]["revoked_on_purpose"] == []
+
+
+def test_a_first_generation_has_nothing_to_revoke() -> None:
+    world = MemoryWorld.create(placeholder=True)
+    result = rotate(world, "first", force=True, revoke_previous=True)
+    assert_in_step(world, result.generation)
+    assert entries(world, "aws")[-1].event["unmapped"]["lockstep"]["revoked_on_purpose"] == []
+
+
+# Whole runs: a policy refuses, an emergency revokes.
+
+
+def _refusing(world: MemoryWorld, *, how_many: int) -> None:
+    """The policy of db-2 refuses the next passwords."""
+    foretold = CountingPasswords()
+    foretold.count = world.passwords.count
+    refused = {foretold.new_password(world.credential.password_policy).reveal() for _ in range(how_many)}
+    world.databases["db-2"].refuses = refused.__contains__
+
+
+def _steady(strategy: Strategy) -> MemoryWorld:
+    world = MemoryWorld.create(make_plan(strategy=strategy))
+    rotate(world, "first")
+    world.clock.sleep(INTERVAL_SECONDS)
+    return world
+
+
+@both_strategies
+def test_a_refused_password_is_withdrawn_and_replaced_within_the_run(strategy: Strategy) -> None:
+    world = _steady(strategy)
+    base = login_of(world, 1)
+    _refusing(world, how_many=1)
+    result = rotate(world, "second")
+    assert result.generation == 3
+    assert_in_step(world, 3)
+    live = {shown(base), shown(login_of(world, 3))}
+    assert known_logins(world) == {"db-1": live, "db-2": live}
+
+
+@both_strategies
+def test_refused_twice_the_run_fails_and_the_next_one_goes_on(strategy: Strategy) -> None:
+    world = _steady(strategy)
+    base = login_of(world, 1)
+    _refusing(world, how_many=2)
+    with pytest.raises(PasswordRefusedByPolicyError):
+        rotate(world, "second")
+    assert world.locked_out() == []
+    assert (world.lock.record.holder, world.lock.record.current_generation) == (None, 1)
+    result = rotate_again(world, "third", runner="oci")
+    assert_in_step(world, result.generation)
+    live = {shown(base), shown(login_of(world, result.generation or 0))}
+    assert known_logins(world) == {"db-1": live, "db-2": live}
+
+
+@both_strategies
+def test_an_emergency_ends_the_overlap_at_once_and_on_record(strategy: Strategy) -> None:
+    world = _steady(strategy)
+    leaked = login_of(world, 1)
+    rotate(world, "second")
+    also_leaked = login_of(world, 2)
+    # Within the overlap: a forced run alone is not allowed to start, one that revokes is.
+    assert rotate(world, "too-early", force=True).outcome == "skipped"
+    result = rotate(world, "emergency", force=True, revoke_previous=True)
+    assert_in_step(world, result.generation)
+    only = {shown(login_of(world, result.generation or 0))}
+    assert known_logins(world) == {"db-1": only, "db-2": only}
+    assert not {shown(leaked), shown(also_leaked)} & only
+    assert entries(world, "aws")[-1].event["unmapped"]["lockstep"]["revoked_on_purpose"] == [2]
+    assert_in_step(world, rotate_again(world, "following").generation)
+
+
+@both_strategies
+def test_a_database_that_was_down_catches_up_in_the_next_run(strategy: Strategy) -> None:
+    world = _steady(strategy)
+    world.databases["db-2"].unreachable = True
+    with pytest.raises(DatabaseUnreachableError):
+        rotate(world, "second")
+    world.databases["db-2"].unreachable = False
+    assert world.locked_out() == []
+    result = rotate_again(world, "third", runner="oci")
+    assert result.adopted
+    assert_in_step(world, 2)

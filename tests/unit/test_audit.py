@@ -1,0 +1,434 @@
+"""Audit: exactly one terminal entry a run, in a gapless signed chain, whoever dies in between."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from functions.audit import step as audit
+from lockstep.audit.chain import NO_PREVIOUS
+from lockstep.audit.verify import verify
+from lockstep.errors import (
+    AuditConflictError,
+    AuditLogUnreachableError,
+    FenceLostError,
+    InvalidRequestError,
+    LostCompareAndSetError,
+)
+from lockstep.messages import AuditRequest, AuditResult, Failure, Rotation
+from lockstep.model import ChainHead, Claim, LockRecord
+from lockstep.ports import EntrySummary
+from tests.support.memory import MemoryWorld
+from tests.unit.harness import (
+    INTERVAL_SECONDS,
+    Killed,
+    applied,
+    assert_in_step,
+    assert_on_record,
+    at_every_boundary,
+    edit,
+    entries,
+    generated,
+    held,
+    login_of,
+    quiet,
+    rotate,
+    rotate_again,
+    rotation_of,
+    status_of,
+    undisturbed,
+    updated,
+)
+
+
+class Flight:
+    """A world whose second generation is promoted everywhere, and not on record yet."""
+
+    def __init__(self) -> None:
+        self.world = MemoryWorld.create()
+        rotate(self.world, "first")
+        self.world.clock.sleep(INTERVAL_SECONDS)
+        self.rotation: Rotation = held(self.world, "second")
+        _, self.claim = generated(self.world, self.rotation)
+        applied(self.world, self.rotation, self.claim)
+        done = updated(self.world, self.rotation, self.claim)
+        self.request = AuditRequest(
+            rotation=self.rotation, claim=self.claim, stores=done.stores, promoted_at=done.promoted_at
+        )
+
+    def record(self, **changes: object) -> AuditResult:
+        return audit.run(self.request.model_copy(update=changes), self.world.ports())
+
+    def fail(self) -> AuditResult:
+        return self.record(failure=Failure(error="StoreUnreachableError"), promoted_at=None)
+
+    def runs(self, stream: str = "aws") -> list[tuple[str, str]]:
+        return [(rotation_of(e), status_of(e)) for e in entries(self.world, stream)]
+
+    def dies(self, boundary: str) -> None:
+        def hook(at: str) -> None:
+            if at == boundary:
+                raise Killed
+
+        at_every_boundary(self.world, hook)
+        with pytest.raises(Killed):
+            self.record()
+        undisturbed(self.world)
+
+
+def _details(world: MemoryWorld, stream: str = "aws") -> Mapping[str, Any]:
+    details: Mapping[str, Any] = entries(world, stream)[-1].event["unmapped"]["lockstep"]
+    return details
+
+
+# A success.
+
+
+def test_an_entry_continues_the_chain_and_moves_the_head() -> None:
+    flight = Flight()
+    result = flight.record()
+    assert (result.stream, result.seq) == ("aws", 2)
+    head = flight.world.lock.record.heads["aws"]
+    assert head == ChainHead(seq=2, hash=result.hash, rotation_id="second")
+    assert flight.runs() == [("first", "Success"), ("second", "Success")]
+
+
+def test_it_tells_what_release_lock_is_to_write() -> None:
+    flight = Flight()
+    release = flight.record().release
+    assert release
+    assert (release.current_generation, release.previous_generation) == (2, 1)
+    started, schedule = flight.rotation.started_at, flight.world.credential.schedule
+    assert release.next_due_at == (started + schedule.interval - schedule.tolerance).timestamp()
+    assert release.not_before == (started + schedule.overlap).timestamp()
+
+
+def test_the_overlap_is_never_shortened_by_rounding() -> None:
+    flight = Flight()
+    promoted = flight.request.promoted_at
+    assert promoted
+    release = flight.record(promoted_at=promoted + timedelta(milliseconds=1)).release
+    assert release
+    exact = promoted + timedelta(milliseconds=1) + flight.world.credential.schedule.overlap
+    assert exact.timestamp() <= release.not_before < exact.timestamp() + 1
+
+
+def test_an_entry_tells_what_was_done_and_no_secret() -> None:
+    flight = Flight()
+    flight.record()
+    event = entries(flight.world, "aws")[-1].event
+    assert (event["class_uid"], event["activity_id"], event["type_uid"]) == (3001, 3, 300103)
+    assert (event["status"], event["severity_id"]) == ("Success", 1)
+    assert event["user"]["uid"] == "multi-cloud/app_user"
+    assert event["metadata"]["uid"] == "second"
+    details = _details(flight.world)
+    assert (details["generation"], details["base_generation"], details["previous_generation"]) == (2, 1, 0)
+    assert details["stores"] == {"aws": "generation-2", "oci": "generation-2"}
+    assert len(details["fingerprint"]) == 16
+    body = flight.world.audit_logs["aws"].entries[2][0].decode()
+    for generation in (1, 2):
+        assert login_of(flight.world, generation).password.reveal() not in body
+    assert "before-lockstep" not in body
+
+
+def test_a_whole_run_says_what_each_database_showed() -> None:
+    world = MemoryWorld.create()
+    world.databases["db-2"].plaintext = True
+    rotate(world, "first")
+    rotate_again(world, "second")
+    assert _details(world)["databases"] == {
+        "db-1": {"outcome": "applied", "previous": "refused", "plaintext": False},
+        "db-2": {"outcome": "applied", "previous": "refused", "plaintext": True},
+    }
+
+
+def test_an_adopted_generation_names_the_run_that_began_it() -> None:
+    flight = Flight()
+    flight.world.clock.sleep(INTERVAL_SECONDS)
+    assert rotate(flight.world, "taker", runner="oci").adopted
+    assert _details(flight.world, "oci")["adopted_from"] == "second"
+
+
+def test_each_entry_has_seen_the_other_streams_newest() -> None:
+    world = MemoryWorld.create()
+    for number, runner in enumerate(("aws", "oci", "aws", "oci")):
+        rotate_again(world, f"run-{number}", runner=runner)
+    heads = {stream: [e.hash for e in entries(world, stream)] for stream in ("aws", "oci")}
+    assert entries(world, "aws")[0].witness == {}
+    assert entries(world, "oci")[0].witness == {"aws": (1, heads["aws"][0])}
+    assert entries(world, "aws")[1].witness == {"oci": (1, heads["oci"][0])}
+    assert entries(world, "oci")[1].witness == {"aws": (2, heads["aws"][1])}
+    logs = [(world.audit_logs[s], world.signers[s]) for s in ("aws", "oci")]
+    found = verify(world.credential.id, logs, world.lock.record.heads)
+    assert [v.problems for v in found] == [[], []]
+
+
+def test_a_run_that_was_overtaken_records_no_success() -> None:
+    flight = Flight()
+    flight.world.clock.sleep(INTERVAL_SECONDS)
+    held(flight.world, "taker", runner="oci")
+    with pytest.raises(FenceLostError):
+        flight.record()
+    assert flight.runs() == [("first", "Success")]
+
+
+@pytest.mark.parametrize("missing", ["claim", "promoted_at"])
+def test_a_success_without_what_makes_it_one_is_an_invalid_request(missing: str) -> None:
+    with pytest.raises(InvalidRequestError):
+        Flight().record(**{missing: None})
+
+
+# A failure.
+
+
+def test_a_failure_is_recorded_by_name_and_releases_nothing() -> None:
+    flight = Flight()
+    result = flight.fail()
+    assert result.release is None
+    event = entries(flight.world, "aws")[-1].event
+    assert (event["status"], event["status_code"], event["severity_id"]) == (
+        "Failure",
+        "StoreUnreachableError",
+        4,
+    )
+    assert _details(flight.world)["fingerprint"] is None
+
+
+def test_a_failure_is_on_record_also_where_nothing_was_claimed() -> None:
+    world = MemoryWorld.create()
+    request = AuditRequest(rotation=held(world), failure=Failure(error="States.Timeout"))
+    assert audit.run(request, world.ports()).seq == 1
+    details = _details(world)
+    assert (details["generation"], details["kind"]) == (None, None)
+
+
+def test_a_run_that_was_overtaken_still_owes_its_record() -> None:
+    flight = Flight()
+    flight.world.clock.sleep(INTERVAL_SECONDS)
+    rotate(flight.world, "taker", runner="aws")
+    assert flight.fail().seq == 3
+    assert flight.runs()[-1] == ("second", "Failure")
+    assert_on_record(flight.world)
+
+
+@pytest.mark.parametrize("error", ["", "a b", "hunter2: no", "x" * 101, "a\n"])
+def test_the_name_of_an_error_is_only_a_name(error: str) -> None:
+    with pytest.raises(ValueError, match="pattern"):
+        Failure(error=error)
+
+
+# Once.
+
+
+def test_twice_is_as_good_as_once() -> None:
+    flight = Flight()
+    assert flight.record() == flight.record()
+    assert flight.runs() == [("first", "Success"), ("second", "Success")]
+
+
+def test_a_success_is_not_followed_by_a_failure_of_the_same_run() -> None:
+    flight = Flight()
+    success = flight.record()
+    failure = flight.fail()
+    assert (failure.seq, failure.hash) == (success.seq, success.hash)
+    assert flight.runs() == [("first", "Success"), ("second", "Success")]
+
+
+@pytest.mark.parametrize("boundary", ["after aws log put", "before lock move_head", "after lock move_head"])
+def test_a_retry_that_meets_its_own_entry_goes_on(boundary: str) -> None:
+    flight = Flight()
+    flight.dies(boundary)
+    assert flight.record().seq == 2
+    assert flight.runs() == [("first", "Success"), ("second", "Success")]
+    assert_on_record(flight.world)
+
+
+def test_twice_at_once_is_as_good_as_once() -> None:
+    at = 0
+    while True:
+        flight = Flight()
+        twin = _MeanwhileAt(at, flight, lambda flight: flight.record())
+        at_every_boundary(flight.world, twin)
+        result = flight.record()
+        undisturbed(flight.world)
+        if not twin.ran:
+            break
+        assert result.seq == 2
+        assert flight.runs() == [("first", "Success"), ("second", "Success")], twin.boundary
+        assert_on_record(flight.world)
+        at += 1
+    assert at >= 12
+
+
+class _MeanwhileAt:
+    """The hook that lets something else happen at the n-th boundary."""
+
+    def __init__(self, at: int, flight: Flight, meanwhile: Any) -> None:  # noqa: ANN401 - a lambda over Flight
+        self.ran = False
+        self.boundary = ""
+        self._left = at
+        self._flight = flight
+        self._meanwhile = meanwhile
+
+    def __call__(self, boundary: str) -> None:
+        if self._left == 0:
+            self.ran, self.boundary = True, boundary
+            with quiet(self._flight.world):
+                self._meanwhile(self._flight)
+        self._left -= 1
+
+
+def _another_run_in_between(flight: Flight) -> None:
+    flight.world.clock.sleep(INTERVAL_SECONDS)
+    rotate(flight.world, "taker", runner="aws")
+
+
+def test_a_failure_is_recorded_once_also_when_another_run_records_in_between() -> None:
+    at = 0
+    while True:
+        flight = Flight()
+        between = _MeanwhileAt(at, flight, _another_run_in_between)
+        at_every_boundary(flight.world, between)
+        try:
+            flight.fail()
+        except LostCompareAndSetError:
+            undisturbed(flight.world)
+            flight.fail()
+        undisturbed(flight.world)
+        if not between.ran:
+            break
+        assert sorted(run for run, _ in flight.runs()) == ["first", "second", "taker"], between.boundary
+        assert_on_record(flight.world)
+        assert_in_step(flight.world)
+        at += 1
+    assert at >= 8
+
+
+# What others left behind.
+
+
+@pytest.mark.parametrize("boundary", ["after aws log put", "before lock move_head"])
+def test_the_entry_of_a_dead_run_is_taken_into_the_chain_first(boundary: str) -> None:
+    flight = Flight()
+    flight.dies(boundary)
+    flight.world.clock.sleep(INTERVAL_SECONDS)
+    rotate(flight.world, "taker", runner="aws")
+    assert flight.runs() == [("first", "Success"), ("second", "Success"), ("taker", "Success")]
+    assert_on_record(flight.world)
+
+
+def _foreign(world: MemoryWorld, *, seq: int, previous_hash: str, rotation_id: str = "foreign") -> None:
+    summary = EntrySummary(seq=seq, hash="f" * 64, previous_hash=previous_hash, rotation_id=rotation_id)
+    world.audit_logs["aws"].entries[seq] = (b"{}", summary)
+
+
+@pytest.mark.parametrize("rotation_id", ["foreign", "second"])
+def test_an_entry_that_does_not_continue_the_chain_is_a_conflict(rotation_id: str) -> None:
+    flight = Flight()
+    _foreign(flight.world, seq=2, previous_hash="e" * 64, rotation_id=rotation_id)
+    with pytest.raises(AuditConflictError):
+        flight.record()
+    assert flight.world.lock.record.heads["aws"].seq == 1
+
+
+def test_a_conflict_leaves_applications_alone_and_the_lock_free() -> None:
+    world = MemoryWorld.create()
+    rotate(world, "first")
+    _foreign(world, seq=2, previous_hash="e" * 64)
+    with pytest.raises(AuditConflictError):
+        rotate_again(world, "second")
+    assert world.locked_out() == []
+    assert world.lock.record.holder is None
+    # The other cloud's stream is whole, so the other runner can go on.
+    assert_in_step(world, rotate_again(world, "third", runner="oci").generation)
+
+
+def test_an_entry_that_is_there_and_gone_again_is_tried_again() -> None:
+    flight = Flight()
+    log = flight.world.audit_logs["aws"]
+    _foreign(flight.world, seq=2, previous_hash=flight.world.lock.record.heads["aws"].hash)
+
+    def gone(operation: str) -> None:
+        if operation == "summary":
+            del log.entries[2]
+
+    log.faults.before = gone
+    with pytest.raises(LostCompareAndSetError):
+        flight.record()
+    undisturbed(flight.world)
+    assert flight.record().seq == 2
+
+
+@pytest.mark.parametrize("runs", [1, 5])
+def test_after_a_lost_lock_table_the_chain_goes_on_where_the_log_ends(runs: int) -> None:
+    world = MemoryWorld.create()
+    for run in range(runs):
+        rotate_again(world, f"before-{run}")
+    world.lock.record = LockRecord(credential_id=world.credential.id)
+    result = rotate_again(world, "after")
+    assert result.audit_seq == runs + 1
+    assert [rotation_of(e) for e in entries(world, "aws")][-1] == "after"
+    assert_on_record(world)
+
+
+def test_a_log_whose_first_entry_is_no_first_entry_is_a_conflict() -> None:
+    world = MemoryWorld.create()
+    _foreign(world, seq=1, previous_hash="e" * 64)
+    request = AuditRequest(rotation=held(world), failure=Failure(error="X"))
+    with pytest.raises(AuditConflictError):
+        audit.run(request, world.ports())
+
+
+def test_the_first_entry_of_a_dead_run_is_taken_in_too() -> None:
+    world = MemoryWorld.create()
+    request = AuditRequest(rotation=held(world, "dead"), failure=Failure(error="X"))
+
+    def lost(operation: str) -> None:
+        if operation == "put":
+            raise AuditLogUnreachableError(stream="aws")
+
+    world.audit_logs["aws"].faults.after = lost
+    with pytest.raises(AuditLogUnreachableError):
+        audit.run(request, world.ports())
+    undisturbed(world)
+    assert entries(world, "aws")[0].previous_hash == NO_PREVIOUS
+    rotate_again(world, "next")
+    assert [rotation_of(e) for e in entries(world, "aws")] == ["dead", "next"]
+    assert_on_record(world)
+
+
+def test_a_log_that_is_down_leaves_the_generation_in_flight_and_the_next_run_records_it() -> None:
+    world = MemoryWorld.create()
+    rotate(world, "first")
+    world.clock.sleep(INTERVAL_SECONDS)
+
+    def down(_operation: str) -> None:
+        raise AuditLogUnreachableError(stream="aws")
+
+    world.audit_logs["aws"].faults.before = down
+    with pytest.raises(AuditLogUnreachableError):
+        rotate(world, "second")
+    undisturbed(world)
+    assert world.lock.record.claim == replace(_claim(world), rotation_id="second")
+    assert world.locked_out() == []
+    result = rotate_again(world, "third", runner="oci")
+    assert result.adopted
+    assert_in_step(world, 2)
+    assert [rotation_of(e) for e in entries(world, "oci")] == ["third"]
+
+
+def _claim(world: MemoryWorld) -> Claim:
+    claim = world.lock.record.claim
+    assert claim
+    return claim
+
+
+def test_a_heal_is_recorded_as_one() -> None:
+    world = MemoryWorld.create()
+    rotate(world, "first")
+    edit(world.stores["oci"], login_of(world, 1))
+    rotate_again(world, "healer")
+    details = _details(world)
+    assert (details["kind"], details["previous_generation"]) == ("heal", None)

@@ -1,0 +1,263 @@
+"""UpdateSecrets: every store serves what every database was seen to accept."""
+
+import threading
+from datetime import timedelta
+
+import pytest
+
+from functions.update_secrets.step import READ_SIDE_TIMEOUT_SECONDS
+from lockstep.errors import (
+    FenceLostError,
+    LostCompareAndSetError,
+    ReadSideLaggingError,
+    StoreRejectedError,
+    StoreUnreachableError,
+)
+from lockstep.messages import StoreResult, UpdateResult
+from lockstep.model import Strategy
+from tests.support.memory import MemoryWorld, make_plan
+from tests.unit.harness import (
+    INTERVAL_SECONDS,
+    another_login,
+    applied,
+    at_every_boundary,
+    edit,
+    generated,
+    held,
+    quiet,
+    rotate,
+    rotate_again,
+    served,
+    undisturbed,
+    updated,
+)
+
+both_strategies = pytest.mark.parametrize("strategy", list(Strategy))
+
+
+class Flight:
+    """A world with generation 3 applied to every database on base 2."""
+
+    def __init__(self, strategy: Strategy = Strategy.DUAL_PASSWORD) -> None:
+        self.world = MemoryWorld.create(make_plan(strategy=strategy))
+        rotate(self.world, "first")
+        rotate_again(self.world, "second")
+        self.world.clock.sleep(INTERVAL_SECONDS)
+        self.rotation = held(self.world, "third")
+        _, self.claim = generated(self.world, self.rotation)
+        applied(self.world, self.rotation, self.claim)
+
+    def update(self) -> UpdateResult:
+        return updated(self.world, self.rotation, self.claim)
+
+    def generations(self) -> set[int]:
+        return {g for user, blob, _ in served(self.world).values() for g in (user, blob)}
+
+
+@both_strategies
+def test_every_store_serves_the_new_generation_in_both_secrets(strategy: Strategy) -> None:
+    flight = Flight(strategy)
+    result = flight.update()
+    assert flight.generations() == {3}
+    assert flight.world.locked_out() == []
+    assert result == UpdateResult(
+        stores=tuple(StoreResult(store=s, version="generation-3") for s in ("aws", "oci")),
+        promoted_at=flight.world.clock.now(),
+    )
+
+
+@both_strategies
+def test_twice_is_as_good_as_once(strategy: Strategy) -> None:
+    flight = Flight(strategy)
+    first = flight.update()
+    assert flight.update() == first
+    assert flight.generations() == {3}
+
+
+def test_twice_at_once_is_as_good_as_once_or_is_told_to_try_again() -> None:
+    at = 0
+    while True:
+        flight = Flight()
+        twin = _TwinAt(at, flight)
+        at_every_boundary(flight.world, twin)
+        try:
+            flight.update()
+        except LostCompareAndSetError:
+            undisturbed(flight.world)
+            flight.update()
+        undisturbed(flight.world)
+        if not twin.ran:
+            break
+        assert flight.generations() == {3}
+        at += 1
+    assert at >= 14
+
+
+class _TwinAt:
+    """The hook that runs the whole step once more at the n-th boundary of the first."""
+
+    def __init__(self, at: int, flight: Flight) -> None:
+        self.ran = False
+        self._left = at
+        self._flight = flight
+
+    def __call__(self, _boundary: str) -> None:
+        if self._left == 0:
+            self.ran = True
+            with quiet(self._flight.world):
+                self._flight.update()
+        self._left -= 1
+
+
+def test_two_threads_end_in_the_same_place() -> None:
+    flight = Flight()
+    barrier = threading.Barrier(2)
+    failures: list[Exception] = []
+
+    def work() -> None:
+        barrier.wait(timeout=10)
+        try:
+            flight.update()
+        except LostCompareAndSetError:
+            flight.update()
+        except Exception as e:  # noqa: BLE001 - shown by the assertion below
+            failures.append(e)
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=10)
+    assert failures == []
+    assert flight.generations() == {3}
+
+
+@pytest.mark.parametrize("store", ["aws", "oci"])
+def test_one_store_that_is_down_leaves_the_others_served_and_nobody_locked_out(store: str) -> None:
+    flight = Flight()
+
+    def down(operation: str) -> None:
+        if operation.startswith("promote"):
+            raise StoreUnreachableError(store=store)
+
+    flight.world.stores[store].faults.before = down
+    with pytest.raises(StoreUnreachableError):
+        flight.update()
+    assert flight.world.locked_out() == []
+    undisturbed(flight.world)
+    flight.update()
+    assert flight.generations() == {3}
+
+
+def test_a_generation_that_was_never_staged_is_not_promoted() -> None:
+    flight = Flight()
+    for secret in flight.world.stores["oci"]._secrets.values():
+        del secret.versions["generation-3"]
+    with pytest.raises(StoreRejectedError):
+        flight.update()
+    assert served(flight.world)["oci"][:2] == (2, 2)
+
+
+def test_an_edit_while_it_promotes_is_not_overwritten_unseen() -> None:
+    flight = Flight()
+    world = flight.world
+
+    def act(operation: str) -> None:
+        if operation == "promote app_user":
+            undisturbed(world)
+            edit(world.stores["oci"], another_login(world))
+
+    world.stores["oci"].faults.before = act
+    with pytest.raises(LostCompareAndSetError):
+        flight.update()
+    flight.update()
+    assert flight.generations() == {3}
+
+
+# The read side.
+
+
+def test_it_waits_until_a_lagging_read_side_serves_it() -> None:
+    flight = Flight()
+    flight.world.stores["oci"].lagging_reads = 7
+    began = flight.world.clock.monotonic()
+    promoted = flight.world.clock.now()
+    result = flight.update()
+    assert flight.world.clock.monotonic() - began == pytest.approx(3.5)
+    assert result.promoted_at == promoted
+
+
+def test_it_waits_no_longer_than_it_says() -> None:
+    flight = Flight()
+    flight.world.stores["oci"].lagging_reads = 10**6
+    began = flight.world.clock.monotonic()
+    with pytest.raises(ReadSideLaggingError):
+        flight.update()
+    waited = flight.world.clock.monotonic() - began
+    assert READ_SIDE_TIMEOUT_SECONDS <= waited <= READ_SIDE_TIMEOUT_SECONDS + 1
+    flight.world.stores["oci"].lagging_reads = 0
+    assert flight.update().promoted_at == flight.world.clock.now()
+
+
+# The lock.
+
+
+def test_a_run_that_was_overtaken_promotes_nothing() -> None:
+    flight = Flight()
+    flight.world.clock.sleep(INTERVAL_SECONDS)
+    held(flight.world, "taker", runner="oci")
+    with pytest.raises(FenceLostError):
+        flight.update()
+    assert flight.generations() == {2}
+
+
+def test_nor_does_one_whose_lease_has_ended() -> None:
+    flight = Flight()
+    flight.world.clock.sleep(900)
+    with pytest.raises(FenceLostError):
+        flight.update()
+    assert flight.generations() == {2}
+
+
+def test_the_fence_is_read_before_each_store() -> None:
+    flight = Flight()
+
+    def overtaken(operation: str) -> None:
+        if operation == "promote connection_blob":
+            with quiet(flight.world):
+                flight.world.clock.sleep(INTERVAL_SECONDS)
+                held(flight.world, "taker", runner="oci")
+
+    flight.world.stores["aws"].faults.after = overtaken
+    with pytest.raises(FenceLostError):
+        flight.update()
+    assert served(flight.world)["aws"][:2] == (3, 3)
+    assert served(flight.world)["oci"][:2] == (2, 2)
+
+
+def test_a_newer_generation_is_never_taken_back() -> None:
+    flight = Flight()
+    world = flight.world
+    flight.update()
+    stale = world.lock.record
+    assert rotate_again(world, "taker", runner="oci").generation == 3
+    newer = rotate_again(world, "fourth").generation
+    assert newer
+    assert flight.generations() == {newer}
+    # As if the lock had been read just before it was lost.
+    world.lock.record = stale
+    world.clock.sleep(-3 * INTERVAL_SECONDS)
+    with pytest.raises(FenceLostError):
+        flight.update()
+    assert flight.generations() == {newer}
+
+
+@both_strategies
+def test_the_overlap_counts_from_the_promotion(strategy: Strategy) -> None:
+    world = MemoryWorld.create(make_plan(strategy=strategy))
+    world.stores["aws"].lagging_reads = 10
+    began = world.clock.now()
+    rotate(world, "first")
+    record = world.lock.record
+    assert record.not_before == began + timedelta(minutes=18)
+    assert record.next_due_at == began + timedelta(minutes=19)
