@@ -1,0 +1,260 @@
+"""The rooms of the code base and what must never be in them, checked by reading the code."""
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SHIPPED = ("lockstep", "functions", "oci_fn", "cdk")
+STEPS = sorted(ROOT.glob("functions/*/step.py"))
+RULES = [ROOT / "lockstep" / f"{name}.py" for name in ("decide", "model", "errors", "messages", "ports")]
+DRIVERS = {"boto3", "botocore", "oci", "pymysql", "pg8000", "fdk"}
+
+
+@cache
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+
+
+def _python(*folders: str) -> list[Path]:
+    return sorted(p for f in folders for p in (ROOT / f).rglob("*.py") if "cdk.out" not in p.parts)
+
+
+def _name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def _imports(path: Path) -> set[str]:
+    """Every module that a file imports, wherever in it, also for type checking only."""
+    found = set()
+    for node in ast.walk(_tree(path)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            assert node.module
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def _imported(path: Path, rooms: set[str]) -> set[str]:
+    return {m for m in _imports(path) if any(m == room or m.startswith(f"{room}.") for room in rooms)}
+
+
+# Imports run one way.
+
+
+@pytest.mark.parametrize("path", _python("lockstep"), ids=_name)
+def test_the_library_imports_none_of_its_users(path: Path) -> None:
+    assert not _imported(path, {"functions", "oci_fn", "cdk", "sandbox", "tests"})
+
+
+@pytest.mark.parametrize("path", _python("functions", "oci_fn", "cdk"), ids=_name)
+def test_what_is_shipped_imports_neither_the_sandbox_nor_the_tests(path: Path) -> None:
+    assert not _imported(path, {"sandbox", "tests"})
+
+
+@pytest.mark.parametrize("path", STEPS, ids=_name)
+def test_a_step_asks_the_world_through_ports_only(path: Path) -> None:
+    assert not _imported(
+        path, DRIVERS | {"lockstep.aws", "lockstep.oci", "lockstep.databases", "lockstep.wiring"}
+    )
+    assert not _imported(path, {"lockstep.system", "os", "time", "socket", "logging", "threading", "random"})
+
+
+@pytest.mark.parametrize("path", RULES, ids=_name)
+def test_the_rules_know_no_adapter_and_do_no_io(path: Path) -> None:
+    own_adapters = {
+        "lockstep.aws",
+        "lockstep.oci",
+        "lockstep.databases",
+        "lockstep.wiring",
+        "lockstep.system",
+    }
+    assert not _imported(
+        path, DRIVERS | own_adapters | {"os", "io", "time", "socket", "subprocess", "logging"}
+    )
+
+
+@pytest.mark.parametrize(
+    ("drivers", "rooms"),
+    [
+        # Starting an execution is no port: only the command does it.
+        ({"boto3", "botocore"}, ("lockstep/aws/", "lockstep/cli/rotate.py")),
+        ({"oci"}, ("lockstep/oci/", "lockstep/identity.py")),
+        # The client is for applications, which bring their driver.
+        ({"pymysql", "pg8000"}, ("lockstep/databases/", "lockstep/client.py")),
+        ({"fdk"}, ("oci_fn/",)),
+    ],
+    ids=lambda value: "+".join(sorted(value)) if isinstance(value, set) else "",
+)
+def test_a_driver_is_imported_in_its_own_room(drivers: set[str], rooms: tuple[str, ...]) -> None:
+    users = {_name(p) for p in _python(*SHIPPED) if _imported(p, drivers)}
+    assert users
+    assert {u for u in users if not u.startswith(rooms)} == set()
+
+
+def test_loading_the_steps_loads_no_driver() -> None:
+    modules = [".".join(p.relative_to(ROOT).with_suffix("").parts) for p in STEPS]
+    program = f"import sys, {', '.join(modules)}; print(*sorted({sorted(DRIVERS)!r} & sys.modules.keys()))"
+    program = program.replace("sorted([", "sorted({").replace("] &", "} &")
+    loaded = subprocess.run(  # noqa: S603 - our own interpreter and a program made here
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert loaded.stdout.split() == []
+
+
+def test_there_are_the_four_steps() -> None:
+    assert [p.parent.name for p in STEPS] == ["apply_db", "audit", "generate", "update_secrets"]
+    assert all((p.parent / "handler.py").exists() for p in STEPS)
+
+
+# What must never be there.
+
+
+def _forbidden(path: Path) -> Iterator[str]:
+    """Clocks, ids and randomness that no test could replace."""
+    for node in ast.walk(_tree(path)):
+        match node:
+            case ast.Import(names=names):
+                modules = {alias.name for alias in names}
+            case ast.ImportFrom(module=module, names=names):
+                modules = {f"{module}.{alias.name}" for alias in names} | {str(module)}
+            case ast.Attribute(value=ast.Name(id=owner), attr=attribute):
+                modules = {f"{owner}.{attribute}"}
+            case ast.Attribute(value=ast.Attribute(attr="datetime" | "date" as owner), attr=attribute):
+                modules = {f"{owner}.{attribute}"}
+            case _:
+                continue
+        for module in modules:
+            if re.fullmatch(
+                r"time\.(sleep|time|time_ns)|(datetime|date)\.(now|utcnow|today)|uuid\.uuid[14]"
+                r"|secrets(\..*)?",
+                module,
+            ):
+                yield f"{_name(path)}:{node.lineno}: {module}"
+
+
+def test_time_ids_and_randomness_come_from_one_file() -> None:
+    found = [f for p in _python(*SHIPPED) if _name(p) != "lockstep/system.py" for f in _forbidden(p)]
+    assert found == []
+
+
+def test_that_file_is_where_they_come_from() -> None:
+    found = {f.split(": ")[1] for f in _forbidden(ROOT / "lockstep/system.py")}
+    assert {"time.sleep", "datetime.now", "secrets", "secrets.choice"} <= found
+
+
+def test_randomness_that_is_no_secret_is_jitter() -> None:
+    users = {_name(p) for p in _python(*SHIPPED) if _imported(p, {"random"})}
+    assert users <= {"oci_fn/retries.py"}
+
+
+@pytest.mark.parametrize("folder", [*SHIPPED, "sandbox", "tests"])
+def test_no_except_is_bare(folder: str) -> None:
+    for path in _python(folder):
+        for node in ast.walk(_tree(path)):
+            if isinstance(node, ast.ExceptHandler):
+                assert node.type is not None, f"{_name(path)}:{node.lineno}"
+
+
+def test_no_error_is_swallowed_where_a_rotation_runs() -> None:
+    for path in _python("lockstep", "functions", "oci_fn"):
+        for node in ast.walk(_tree(path)):
+            if isinstance(node, ast.ExceptHandler) and isinstance(node.type, ast.Name):
+                swallowed = node.type.id in {"Exception", "BaseException"} and not any(
+                    isinstance(n, ast.Raise | ast.Return | ast.Assign) for n in ast.walk(node)
+                )
+                assert not swallowed, f"{_name(path)}:{node.lineno}"
+
+
+@cache
+def _committed() -> list[Path]:
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"],  # noqa: S607 - the git of whoever runs the tests
+        cwd=ROOT,
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    return [p for name in listed.stdout.decode().split("\0") if name and (p := ROOT / name).is_file()]
+
+
+# Written in pieces, so that this file is no exception to its own rule.
+REGISTRIES = [
+    *(
+        f"{name}.{end}"
+        for name, end in [("pypi", "org"), ("pythonhosted", "org"), ("npmjs", "org"), ("npmjs", "com")]
+    ),
+    *(f"{name}.{end}" for name, end in [("yarnpkg", "com"), ("rubygems", "org"), ("crates", "io")]),
+]
+PLACES = [f"/{'work'}/", f"/{'root'}/", f"/{'tmp'}/bash_jobs"]
+
+
+INDEX = re.compile(r"(index-url|registry)[ =\"':]+https?:")
+
+
+@pytest.mark.parametrize("words", [REGISTRIES, PLACES], ids=["registry", "place"])
+def test_no_committed_file_names_a_package_registry_or_a_folder_of_somebodys_machine(
+    words: list[str],
+) -> None:
+    found = []
+    for path in _committed():
+        text = path.read_bytes().decode("utf-8", "ignore")
+        found += [f"{_name(path)}: {word}" for word in words if word in text]
+        found += [f"{_name(path)}: {match[0]}" for match in INDEX.finditer(text)]
+    assert found == []
+
+
+def test_the_lock_files_hold_names_versions_and_hashes() -> None:
+    lines = [
+        line.rstrip("\\ \n")
+        for path in (ROOT / "locks").glob("*.txt")
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if line.strip() and not line.lstrip().startswith("#")
+    ]
+    assert lines
+    allowed = re.compile(r"[A-Za-z0-9._\[\],-]+==[^ ]+( ;.*)?|\s+--hash=sha256:[0-9a-f]{64}|-c .*")
+    assert [line for line in lines if not allowed.fullmatch(line)] == []
+
+
+SUPPRESSION = re.compile(r"#\s*(noqa|type:\s*ignore)(?P<what>[^#]*)(?P<more>#.*)?$")
+
+
+def test_what_is_suppressed_says_what_and_why() -> None:
+    unexplained = []
+    for path in _python(*SHIPPED):
+        explained = 0
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+            if line.lstrip().startswith("#"):
+                explained = number + 2  # A reason may also stand above, for two lines.
+            if match := SUPPRESSION.search(line):
+                what, more = match["what"], match["more"] or ""
+                named = re.match(r":?\s*[A-Z]+[0-9]+|\[[a-z-]+", what.strip())
+                reason = re.search(r" - \S", what) or len(more) > 5
+                if not (named and (reason or number <= explained)):
+                    unexplained.append(f"{_name(path)}:{number}")
+    assert unexplained == []
+
+
+@pytest.mark.parametrize("word", ["TO" + "DO", "FIX" + "ME", "X" + "XX"])
+def test_nothing_is_left_for_later(word: str) -> None:
+    found = [_name(p) for p in _python(*SHIPPED, "sandbox", "tests") if word in p.read_text(encoding="utf-8")]
+    assert found == []
+
+
+def test_no_definition_reads_a_secret_from_the_environment() -> None:
+    for path in _python(*SHIPPED):
+        for node in ast.walk(_tree(path)):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                assert not re.fullmatch(
+                    r"[A-Z_]*(PASSWORD|SECRET_ACCESS_KEY|PRIVATE_KEY)[A-Z_]*", node.value
+                ), f"{_name(path)}:{node.lineno}"

@@ -1,0 +1,209 @@
+"""The Lambda face: JSON in, JSON out, errors by name, and nothing of a foreign error or a bad input."""
+
+import json
+import logging
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from functions.apply_db import step as apply_db
+from functions.apply_db.handler import handler as apply_db_handler
+from functions.audit.handler import handler as audit_handler
+from functions.generate import step as generate
+from functions.generate.handler import handler as generate_handler
+from functions.update_secrets.handler import handler as update_secrets_handler
+from lockstep.aws.lambda_face import lambda_face
+from lockstep.errors import (
+    FenceLostError,
+    InvalidRequestError,
+    LockstepError,
+    RetryableError,
+    StoreUnreachableError,
+    UnexpectedError,
+    family,
+)
+from lockstep.messages import DatabaseRequest, GenerateRequest, GenerateResult
+from lockstep.ports import Ports
+from tests.support.memory import MemoryWorld
+from tests.unit.harness import held, login_of
+
+CANARY = "hunter2-canary"
+Step = Callable[[GenerateRequest, Ports], BaseModel]
+
+
+def _event(world: MemoryWorld) -> dict[str, Any]:
+    """The input of Generate, as the state machine sends it."""
+    return {"rotation": held(world).model_dump(mode="json"), "probes": None, "replaces": None}
+
+
+def _handler(step: Step, world: MemoryWorld) -> Callable[[Any], Mapping[str, Any]]:
+    face = lambda_face(step, GenerateRequest, ports=lambda _credential_id: world.ports())
+    return lambda event: face(event, None)
+
+
+def _logged(caplog: pytest.LogCaptureFixture) -> str:
+    """Everything of every record, also what a formatter would leave out."""
+    return " ".join(repr(vars(record)) + record.getMessage() for record in caplog.records)
+
+
+def test_a_request_is_answered_in_json_that_the_next_step_takes(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="lockstep")
+    world = MemoryWorld.create()
+    reply = _handler(generate.run, world)(_event(world))
+    assert json.loads(json.dumps(reply)) == reply
+    result = GenerateResult.model_validate(reply)
+    assert result.claim == world.lock.record.claim
+    logged = _logged(caplog)
+    for known in ("functions.generate.step", "multi-cloud/app_user", "run-1", "ok"):
+        assert known in logged
+    assert login_of(world, 1).password.reveal() not in logged + json.dumps(reply)
+
+
+def test_a_request_of_several_kinds_is_told_apart() -> None:
+    world = MemoryWorld.create()
+    face = lambda_face(apply_db.run, DatabaseRequest, ports=lambda _credential_id: world.ports())
+    rotation = held(world).model_dump(mode="json")
+    candidates = [{"store": "aws", "version": "gone"}]
+    event = {"action": "probe", "rotation": rotation, "database": "db-1", "candidates": candidates}
+    assert face(event, None) == {"database": "db-1", "accepted": [False]}
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        None,
+        [],
+        "",
+        CANARY,
+        7,
+        {},
+        {"rotation": None},
+        {"rotation": CANARY},
+        {"rotation": [CANARY]},
+        {"rotation": {"credential_id": CANARY, "rotation_id": {"password": CANARY}}, "database": CANARY},
+        {"rotation": {"credential_id": {"password": CANARY}}, "database": [CANARY]},
+        {"password": CANARY},
+    ],
+)
+def test_a_bad_input_is_refused_before_anything_is_built_and_nothing_of_it_is_logged(
+    event: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    world = MemoryWorld.create()
+    with pytest.raises(InvalidRequestError) as caught:
+        _handler(_never, world)(event)
+    assert CANARY not in _logged(caplog) + _shown(caught.value)
+    assert "InvalidRequestError" in _logged(caplog)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("credential_id", "multi cloud"),
+        ("credential_id", ""),
+        ("rotation_id", "x" * 201),
+        ("rotation_id", "a\n"),
+        ("trigger", "by hand"),
+        ("runner", "gcp"),
+        ("fence", "seven"),
+        ("fence", None),
+        ("started_at", "yesterday"),
+        ("started_at", "2026-01-01T00:00:00"),
+        ("force", "perhaps"),
+        ("unknown", 1),
+    ],
+)
+def test_each_field_of_a_rotation_is_checked(field: str, value: object) -> None:
+    world = MemoryWorld.create()
+    event = _event(world)
+    event["rotation"][field] = value
+    with pytest.raises(InvalidRequestError):
+        _handler(_never, world)(event)
+
+
+def _never(_request: GenerateRequest, _ports: Ports) -> BaseModel:
+    raise AssertionError("the step must not be called")
+
+
+def _raising(error: Exception) -> Step:
+    def step(_request: GenerateRequest, _ports: Ports) -> BaseModel:
+        raise error
+
+    return step
+
+
+@pytest.mark.parametrize("error", family(RetryableError), ids=lambda e: e.__name__)
+def test_our_errors_keep_their_names(error: type[LockstepError]) -> None:
+    world = MemoryWorld.create()
+    with pytest.raises(error) as caught:
+        _handler(_raising(error(store="aws")), world)(_event(world))
+    assert type(caught.value) is error
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        ValueError(CANARY),
+        KeyError(CANARY),
+        RuntimeError({"password": CANARY}),
+        UnicodeEncodeError("utf-8", CANARY, 0, 1, CANARY),
+        OSError(5, CANARY, CANARY),
+    ],
+    ids=lambda e: type(e).__name__,
+)
+def test_a_foreign_error_is_named_and_its_text_is_withheld(
+    foreign: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    world = MemoryWorld.create()
+    with pytest.raises(UnexpectedError) as caught:
+        _handler(_raising(foreign), world)(_event(world))
+    assert caught.value.where == {"code": type(foreign).__name__}
+    assert CANARY not in _logged(caplog) + _shown(caught.value)
+    assert type(foreign).__name__ in _logged(caplog)
+
+
+def test_a_validation_error_inside_the_step_is_not_taken_for_a_bad_input() -> None:
+    def step(_request: GenerateRequest, _ports: Ports) -> BaseModel:
+        return GenerateResult.model_validate({"outcome": CANARY})
+
+    world = MemoryWorld.create()
+    with pytest.raises(UnexpectedError) as caught:
+        _handler(step, world)(_event(world))
+    assert CANARY not in _shown(caught.value)
+
+
+def test_a_foreign_error_while_the_ports_are_built_is_withheld_too() -> None:
+    def ports(_credential_id: str) -> Ports:
+        raise ValueError(CANARY)
+
+    world = MemoryWorld.create()
+    with pytest.raises(UnexpectedError) as caught:
+        lambda_face(generate.run, GenerateRequest, ports=ports)(_event(world), None)
+    assert CANARY not in _shown(caught.value)
+
+
+def _shown(error: BaseException) -> str:
+    """What Lambda shows of an error: type, text and stack, with what it was raised from."""
+    return "".join(traceback.format_exception(error)) + str(error) + repr(error)
+
+
+def test_the_outcome_that_is_logged_is_the_errors_name(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="lockstep")
+    world = MemoryWorld.create()
+    for error in (FenceLostError(), StoreUnreachableError(store="aws")):
+        caplog.clear()
+        with pytest.raises(type(error)):
+            _handler(_raising(error), world)(_event(world))
+        assert type(error).__name__ in _logged(caplog)
+
+
+@pytest.mark.parametrize(
+    "handler", [generate_handler, apply_db_handler, update_secrets_handler, audit_handler]
+)
+def test_every_function_has_such_a_face(handler: Callable[[Any, object], Any]) -> None:
+    with pytest.raises(InvalidRequestError):
+        handler({"password": CANARY}, None)
