@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import Literal
 
 from lockstep.errors import LockstepError
-from lockstep.model import Login, SecretStr
+from lockstep.model import CredentialValue, Login, SecretStr
+from lockstep.oci import ring
 from lockstep.oci.vault_ring import VaultRingStore
 from lockstep.ports import Ports
 from oci_fn import sequence
@@ -15,11 +16,41 @@ from oci_fn.retries import Retries
 from oci_fn.sequence import RunRequest, RunResult
 from sandbox.oci import OciSandbox, SandboxClock
 from tests.contract.harness import SecretKind
-from tests.contract.oci_fixtures import VaultRingHarness
+from tests.contract.oci_fixtures import CREDENTIAL, VaultRingHarness
 from tests.support.memory import EPOCH, FakeClock, MemoryWorld, make_plan
 from tests.unit.harness import DEFINITION, INTERVAL_SECONDS, RUN_SECONDS
 
 TAKEN_OVER = Login("app", SecretStr("before-lockstep"))
+APP_USER = CREDENTIAL.secret_names.app_user
+
+
+@contextmanager
+def emulated_ring(*, slots: int = 4) -> Iterator[VaultRingHarness]:
+    """Two rings with placeholders, in a time that stands still; nothing else."""
+    clock = FakeClock(EPOCH)
+    with OciSandbox(SandboxClock(clock.now)) as sandbox:
+        yield VaultRingHarness(sandbox, slots=slots, clock=clock)
+
+
+def value(generation: int) -> CredentialValue:
+    """The value of a generation."""
+    return CredentialValue(generation, Login("app", SecretStr(f"password-{generation}")))
+
+
+def advance(world: VaultRingHarness, *generations: int) -> None:
+    """Stage, promote and prune, as rotations do."""
+    for generation in generations:
+        world.store.stage(value(generation))
+        world.store.promote(generation)
+        world.store.prune()
+
+
+def slot_generations(world: VaultRingHarness) -> list[int]:
+    """What each slot of `app_user` serves."""
+    return [
+        ring.generation_of(world.console.current(secret_id)[0], CREDENTIAL.id, APP_USER)
+        for secret_id in world.ids["app_user"]
+    ]
 
 
 class RingWorld:

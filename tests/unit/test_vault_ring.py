@@ -12,57 +12,32 @@ from lockstep.errors import (
     FenceLostError,
     LostCompareAndSetError,
     ReadSideLaggingError,
-    SecretMalformedError,
-    SecretNotFoundError,
-    StagedValueConflictError,
     StoreBusyError,
     StoreQuotaExceededError,
 )
 from lockstep.model import CredentialValue, Login, SecretStr
 from lockstep.oci import ring
 from lockstep.oci.ring import Slot, Version
-from sandbox.oci import OciSandbox, SandboxClock
-from tests.contract.harness import PLACEHOLDER_TEXT
+from lockstep.ports import Clock
+from sandbox.oci import OciSandbox
 from tests.contract.oci_fixtures import CREDENTIAL, VaultRingHarness
-from tests.support.memory import EPOCH, FakeClock
-from tests.unit.ring_world import TAKEN_OVER, attempt, ring_world
-
-APP_USER = CREDENTIAL.secret_names.app_user
+from tests.unit.ring_world import APP_USER, TAKEN_OVER, advance, emulated_ring, ring_world, value
 
 
 @pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock(EPOCH)
+def four() -> Iterator[VaultRingHarness]:
+    with emulated_ring() as world:
+        yield world
 
 
 @pytest.fixture
-def sandbox(clock: FakeClock) -> Iterator[OciSandbox]:
-    with OciSandbox(SandboxClock(clock.now)) as running:
-        yield running
+def sandbox(four: VaultRingHarness) -> OciSandbox:
+    return four.sandbox
 
 
 @pytest.fixture
-def four(sandbox: OciSandbox, clock: FakeClock) -> VaultRingHarness:
-    return VaultRingHarness(sandbox, slots=4, clock=clock)
-
-
-def value(generation: int) -> CredentialValue:
-    return CredentialValue(generation, Login("app", SecretStr(f"password-{generation}")))
-
-
-def advance(world: VaultRingHarness, *generations: int) -> None:
-    """Stage, promote and prune, as rotations do."""
-    for generation in generations:
-        world.store.stage(value(generation))
-        world.store.promote(generation)
-        world.store.prune()
-
-
-def slot_generations(world: VaultRingHarness) -> list[int]:
-    return [
-        ring.generation_of(world.console.current(secret_id)[0], CREDENTIAL.id, APP_USER)
-        for secret_id in world.ids["app_user"]
-    ]
+def clock(four: VaultRingHarness) -> Clock:
+    return four.clock
 
 
 def operations(sandbox: OciSandbox, operation: Callable[[], object]) -> dict[str, int]:
@@ -131,10 +106,10 @@ def test_a_login_taken_over_in_the_first_slot_is_read_until_the_ring_has_gone_ro
     assert four.store.read_generation(0) is None
 
 
-def test_a_ring_of_one_is_an_ordinary_secret(sandbox: OciSandbox, clock: FakeClock) -> None:
-    one = VaultRingHarness(sandbox, slots=1, clock=clock)
-    advance(one, 1, 2, 3)
-    stages = {v.version_number: v.stages for v in one.console.versions(one.ids["app_user"][0])}
+def test_a_ring_of_one_is_an_ordinary_secret() -> None:
+    with emulated_ring(slots=1) as one:
+        advance(one, 1, 2, 3)
+        stages = {v.version_number: v.stages for v in one.console.versions(one.ids["app_user"][0])}
     assert stages == {1: ["DEPRECATED"], 2: ["DEPRECATED"], 3: ["PREVIOUS"], 4: ["CURRENT", "LATEST"]}
 
 
@@ -186,142 +161,12 @@ def test_ocids_are_looked_up_once(sandbox: OciSandbox, four: VaultRingHarness) -
     assert "list_secrets" not in operations(sandbox, lambda: advance(four, 1))
 
 
-# People at the console
-
-
-def test_a_hand_edit_of_an_idle_slot_changes_nothing_and_is_overwritten_next(four: VaultRingHarness) -> None:
-    advance(four, 1, 2, 3, 4)
-    copied = json.dumps({"username": "app", "password": "by-hand", "generation": 9})
-    four.console.edit(four.ids["app_user"][2], copied)
-    assert four.store.read_current().login == value(4).login
-    assert slot_generations(four) == [4, 3, 0, 1]
-    advance(four, 5)
-    assert slot_generations(four) == [4, 3, 5, 1]
-
-
-@pytest.mark.parametrize("slots", [1, 4])
-@pytest.mark.parametrize("alone", [False, True])
-def test_a_hand_edit_of_the_serving_slot_is_healed(*, slots: int, alone: bool) -> None:
-    with ring_world(slots=slots, alone=alone) as world:
-        for n in range(1, 4):
-            assert world.rotate_again(f"oci-{n}").outcome == "rotated"
-        copied = json.loads(world.ring.current_text("app_user")) | {"password": "by-hand"}
-        world.ring.edit("app_user", json.dumps(copied))
-        if slots == 1:
-            world.lockouts.clear()  # What a person has put there is read until the next run.
-        healed = world.rotate_again("oci-4")
-        assert (healed.outcome, world.in_step()) == ("rotated", True)
-        if slots > 1:
-            assert world.lockouts == []  # The generation before it is served meanwhile, and logs in.
-        assert world.rotate_again("oci-5").outcome == "rotated"
-        assert world.in_step()
-
-
-def test_a_login_put_into_every_slot_by_hand_is_the_rings() -> None:
-    with ring_world(alone=True) as world:
-        world.rotate_again("oci-1")
-        world.rotate_again("oci-2")
-        by_hand = Login("app", SecretStr("by-hand"))
-        for database in world.memory.databases.values():
-            database.accounts["app"].passwords = ("by-hand",)
-        for slot in range(4):
-            world.edit(slot, by_hand, generation=99)
-        assert world.store.read_current().login == by_hand
-        assert world.rotate_again("oci-3").outcome == "rotated"
-        assert world.read() == by_hand
-        assert world.in_step()
-
-
-def test_a_promotion_of_an_old_version_by_hand_is_healed() -> None:
-    with ring_world() as world:
-        for n in range(1, 7):
-            world.rotate_again(f"oci-{n}")
-        serving = world.ring.serving("app_user")[0]
-        previous = next(v for v in world.ring.console.versions(serving) if "PREVIOUS" in v.stages)
-        world.ring.console.promote(serving, previous.version_number)
-        assert world.rotate_again("oci-7").outcome == "rotated"
-        assert world.in_step()
-        assert world.lockouts == []
-
-
-def test_a_forged_name_is_told(four: VaultRingHarness) -> None:
-    advance(four, 1)
-    forged = json.dumps({"username": "app", "password": "hunter2", "generation": 5})
-    name = ring.version_name(CREDENTIAL.id, APP_USER, 7)
-    four.console.edit(four.ids["app_user"][0], forged, name=name)
-    with pytest.raises(SecretMalformedError) as error:
-        four.store.read_current()
-    assert "hunter2" not in str(error.value)
-
-
-def test_what_is_in_slots_that_nobody_reads_need_not_make_sense(four: VaultRingHarness) -> None:
-    advance(four, 1)
-    four.console.edit(four.ids["app_user"][0], "no JSON at all")
-    assert four.store.read_current().login == value(1).login
-
-
-def test_a_name_whose_version_is_about_to_be_deleted_is_a_conflict(
-    four: VaultRingHarness, clock: FakeClock
-) -> None:
-    advance(four, 1)
-    four.store.stage(value(2))
-    four.console.edit(four.ids["app_user"][2], "displaces it", stage="PENDING")
-    slot = four.ids["app_user"][2]
-    four.console.schedule(slot, 2, clock.now() + timedelta(days=2))
-    with pytest.raises(StagedValueConflictError):
-        four.store.stage(value(2))
-
-
-# Slots that come and go
-
-
-@pytest.mark.parametrize("serves", [True, False])
-def test_a_ring_goes_on_without_a_deleted_slot_and_takes_it_back(
-    *, serves: bool, caplog: pytest.LogCaptureFixture
-) -> None:
-    with ring_world() as world:
-        for n in range(1, 5):
-            world.rotate_again(f"oci-{n}")
-        slot = world.ring.ids["app_user"][world.slot() if serves else (world.slot() + 1) % 4]
-        world.ring.ids["app_user"].remove(slot)  # Applications pass it over, too.
-        world.ring.console.remove(slot)
-        # The process that knew its OCID fails once, without having changed anything.
-        assert attempt(world, "oci-5") == "SecretNotFoundError"
-        outcomes = [attempt(world, f"oci-{n}") for n in (6, 7, 8)]
-        assert outcomes == ["rotated"] * 3
-        assert world.in_step()
-        assert world.lockouts == []
-        assert '"warning": "deleted"' in caplog.text
-        world.ring.console.restore(slot)
-        world.ring.ids["app_user"].append(slot)
-        assert [attempt(world, f"oci-{n}") for n in (9, 10, 11)] == ["rotated"] * 3
-        assert world.lockouts == []
-
-
-def test_a_slot_that_was_never_made_is_named(four: VaultRingHarness) -> None:
-    four.slots = 5
-    with pytest.raises(SecretNotFoundError) as error:
-        four.rival().read_current()
-    assert error.value.where["secret"] == "multi-cloud.app_user.4"
-
-
-def test_a_ring_that_has_grown_uses_its_new_slot_first(four: VaultRingHarness) -> None:
-    advance(four, 1, 2, 3, 4, 5)
-    for kind, name in four.names.items():
-        four.ids[kind].append(four.console.create_secret(ring.slot_name(name, 4), PLACEHOLDER_TEXT))
-    four.slots = 5
-    four.store = four.store_on(four.vault)
-    assert four.store.read_current().login == value(5).login
-    advance(four, 6)
-    assert slot_generations(four) == [4, 3, 2, 5, 6]
-
-
 # A slow or busy service
 
 
 @pytest.mark.parametrize("code", ["IncorrectState", "Conflict"])
 def test_a_secret_that_is_being_updated_is_busy(
-    sandbox: OciSandbox, four: VaultRingHarness, clock: FakeClock, code: str
+    sandbox: OciSandbox, four: VaultRingHarness, clock: Clock, code: str
 ) -> None:
     sandbox.vault.behaviour.updating_for = timedelta(seconds=5)
     sandbox.vault.behaviour.busy_code = code
@@ -336,7 +181,7 @@ def test_a_secret_that_is_being_updated_is_busy(
 
 
 def test_staging_waits_until_the_read_side_has_the_value(
-    sandbox: OciSandbox, four: VaultRingHarness, clock: FakeClock
+    sandbox: OciSandbox, four: VaultRingHarness, clock: Clock
 ) -> None:
     sandbox.vault.behaviour.read_lag = timedelta(seconds=3)
     began = clock.monotonic()
@@ -345,7 +190,7 @@ def test_staging_waits_until_the_read_side_has_the_value(
 
 
 def test_a_read_side_that_stays_behind_is_told_and_staged_values_are_not_lost(
-    sandbox: OciSandbox, four: VaultRingHarness, clock: FakeClock
+    sandbox: OciSandbox, four: VaultRingHarness, clock: Clock
 ) -> None:
     sandbox.vault.behaviour.read_lag = timedelta(seconds=30)
     with pytest.raises(ReadSideLaggingError):
@@ -403,7 +248,7 @@ def test_an_abandoned_version_is_never_served_whatever_becomes_of_it(
 
 
 def test_superseded_versions_are_deleted_a_day_ahead_oldest_first_but_for_the_newest(
-    four: VaultRingHarness, clock: FakeClock
+    four: VaultRingHarness, clock: Clock
 ) -> None:
     four.slots = 1
     four.store = four.store_on(four.vault)

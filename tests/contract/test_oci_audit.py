@@ -1,0 +1,180 @@
+"""What only the OCI audit log and its key promise: permissions, archived objects, older keys."""
+
+import base64
+import logging
+from collections.abc import Iterator
+from datetime import timedelta
+
+import oci  # type: ignore[import-untyped]  # the SDK ships no types
+import pytest
+
+from lockstep.errors import AuditConflictError, AuditLogAccessDeniedError, AuditLogUnreachableError
+from lockstep.oci.object_storage_audit import ObjectStorageAuditLog
+from lockstep.oci.vault_signer import VaultSigner
+from lockstep.ports import EntrySummary
+from sandbox.oci import OciSandbox
+from tests.contract.oci_fixtures import BUCKET, OciConsole, sandbox_clients, sandbox_vault
+
+ENTRY = EntrySummary(seq=1, hash="b" * 64, previous_hash="0" * 64, rotation_id="oci-1")
+
+
+@pytest.fixture
+def sandbox() -> Iterator[OciSandbox]:
+    with OciSandbox() as running:
+        yield running
+
+
+@pytest.fixture
+def console(sandbox: OciSandbox) -> OciConsole:
+    return OciConsole(sandbox)
+
+
+def audit_log(sandbox: OciSandbox, config: dict[str, str] | None = None) -> ObjectStorageAuditLog:
+    return ObjectStorageAuditLog(
+        sandbox_clients(sandbox, config),
+        namespace=sandbox.namespace,
+        bucket=BUCKET,
+        stream="oci",
+        credential_id="multi-cloud/app_user",
+    )
+
+
+# The audit log
+
+
+def test_a_writer_that_may_create_and_inspect_can_append_and_nothing_else(
+    sandbox: OciSandbox, console: OciConsole
+) -> None:
+    console.create_bucket(BUCKET, tier="Archive")
+    writer = sandbox.new_api_key("lockstep", "OBJECT_CREATE", "OBJECT_INSPECT", resource=BUCKET)
+    log = audit_log(sandbox, writer)
+    assert log.put(b"{}", ENTRY)
+    assert not log.put(b"{}", ENTRY)
+    assert log.summary(1) == ENTRY
+    assert log.last_seq() == 1
+    with pytest.raises(AuditLogUnreachableError) as error:
+        log.read(1)
+    assert error.value.where["code"] == "BucketNotFound"  # OCI's answer to a missing permission.
+
+
+def test_an_archived_entry_says_that_it_has_to_be_restored(sandbox: OciSandbox, console: OciConsole) -> None:
+    console.create_bucket(BUCKET, tier="Archive")
+    log = audit_log(sandbox)
+    log.put(b'{"entry":1}', ENTRY)
+    with pytest.raises(AuditLogUnreachableError) as error:
+        log.read(1)
+    assert error.value.where == {"stream": "oci", "seq": "1", "code": "NotRestored"}
+    name = "oci/multi-cloud.app_user/000000000001.json"
+    details = oci.object_storage.models.RestoreObjectsDetails(object_name=name)
+    console.storage.restore_objects(sandbox.namespace, BUCKET, details)
+    sandbox.clock.advance(timedelta(hours=1))
+    assert log.read(1) == b'{"entry":1}'
+
+
+def test_a_bucket_that_is_not_found_is_worth_another_try(sandbox: OciSandbox, console: OciConsole) -> None:
+    console.create_bucket(BUCKET)
+    log = audit_log(sandbox)
+    sandbox.faults.bucket_not_found(times=1)
+    with pytest.raises(AuditLogUnreachableError) as error:
+        log.put(b"{}", ENTRY)
+    assert error.value.where["code"] == "BucketNotFound"
+    assert log.put(b"{}", ENTRY)
+
+
+def test_a_body_that_was_changed_on_its_way_is_refused(
+    sandbox: OciSandbox, console: OciConsole, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    console.create_bucket(BUCKET)
+    log_clients = sandbox_clients(sandbox)
+    log = ObjectStorageAuditLog(
+        log_clients, namespace=sandbox.namespace, bucket=BUCKET, stream="oci", credential_id="c"
+    )
+    put = log_clients.objects.put_object
+    monkeypatch.setattr(
+        log_clients.objects,
+        "put_object",
+        lambda n, b, name, body, **more: put(n, b, name, body + b" ", **more),
+    )
+    with pytest.raises(AuditLogAccessDeniedError):
+        log.put(b"{}", ENTRY)
+    assert log.last_seq() == 0
+
+
+def test_an_object_of_somebody_else_is_a_conflict(sandbox: OciSandbox, console: OciConsole) -> None:
+    console.create_bucket(BUCKET)
+    console.storage.put_object(sandbox.namespace, BUCKET, "oci/multi-cloud.app_user/000000000001.json", b"{}")
+    with pytest.raises(AuditConflictError):
+        audit_log(sandbox).summary(1)
+
+
+def test_a_missing_bucket_and_a_refused_key_are_told(sandbox: OciSandbox) -> None:
+    with pytest.raises(AuditLogUnreachableError) as error:
+        audit_log(sandbox).last_seq()
+    assert error.value.where["code"] == "BucketNotFound"
+    deleted = sandbox.new_api_key("lockstep")
+    sandbox.identity.delete_api_key(deleted)
+    with pytest.raises(AuditLogAccessDeniedError):
+        audit_log(sandbox, deleted).last_seq()
+
+
+def test_the_last_seq_is_found_across_pages(
+    sandbox: OciSandbox, console: OciConsole, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lockstep.oci.object_storage_audit._PAGE", 3)
+    console.create_bucket(BUCKET)
+    log = audit_log(sandbox)
+    for seq in range(1, 9):
+        log.put(b"{}", EntrySummary(seq=seq, hash="b", previous_hash="a", rotation_id="oci-1"))
+    console.storage.put_object(sandbox.namespace, BUCKET, "oci/multi-cloud.app_user2/000000000099.json", b"")
+    console.storage.put_object(sandbox.namespace, BUCKET, "oci/multi-cloud.app_user/notes.txt", b"")
+    assert log.last_seq() == 8
+
+
+# The signing key
+
+
+def test_an_older_key_goes_on_verifying(sandbox: OciSandbox, console: OciConsole) -> None:
+    secret_id = console.create_secret("lockstep.mac", "an old key, which is long enough to be one")
+    old = VaultSigner(sandbox_vault(sandbox), "lockstep/mac")
+    mac = old.sign(b"digest")
+    console.edit(secret_id, "a new key, which is long enough to be one, too")
+    new = VaultSigner(sandbox_vault(sandbox), "lockstep/mac")
+    assert (old.key_id, new.key_id) == ("lockstep.mac:1", "lockstep.mac:2")
+    assert old.sign(b"digest") == mac
+    assert not new.verify(b"digest", mac)
+    assert new.of("lockstep.mac:1").verify(b"digest", mac)
+    for another in ("another:1", "lockstep.mac:one", "lockstep.mac"):
+        with pytest.raises(AuditLogAccessDeniedError):
+            new.of(another)
+    with pytest.raises(AuditLogAccessDeniedError):
+        new.of("lockstep.mac:9").verify(b"digest", mac)
+
+
+def test_a_key_that_is_too_short_or_missing_is_refused(sandbox: OciSandbox, console: OciConsole) -> None:
+    console.create_secret("lockstep.mac", "31 bytes is one too few for it.")
+    for name in ("lockstep.mac", "lockstep.missing"):
+        with pytest.raises(AuditLogAccessDeniedError):
+            VaultSigner(sandbox_vault(sandbox), name).sign(b"digest")
+
+
+def test_a_key_that_cannot_be_read_now_is_worth_another_try(sandbox: OciSandbox, console: OciConsole) -> None:
+    console.create_secret("lockstep.mac", "a key which is long enough to be one")
+    signer = VaultSigner(sandbox_vault(sandbox), "lockstep.mac")
+    with sandbox.faults.outage("secrets"), pytest.raises(AuditLogUnreachableError):
+        signer.sign(b"digest")
+    assert signer.sign(b"digest")
+
+
+def test_a_key_is_read_once_and_never_logged(
+    sandbox: OciSandbox, console: OciConsole, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    key = "a key which is long enough to be one"
+    console.create_secret("lockstep.mac", key)
+    signer = VaultSigner(sandbox_vault(sandbox), "lockstep.mac")
+    for _ in range(3):
+        signer.verify(b"digest", signer.sign(b"digest"))
+    assert sandbox.calls.count("get_secret_bundle") == 1
+    assert key not in caplog.text
+    assert base64.b64encode(key.encode()).decode() not in caplog.text
+    assert key not in repr(signer)
