@@ -3,7 +3,6 @@
 The state machine matches on the class name of what is raised here; its text ends up in the history.
 """
 
-import json
 import logging
 import time
 from collections.abc import Callable
@@ -39,38 +38,43 @@ def lambda_face(
 
     def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
         began = time.monotonic()
-        outcome = "ok"
+        outcome, request = "ok", None
         try:
-            request = requests.validate_python(event)
-            return step(request, ports(event["rotation"]["credential_id"])).model_dump(mode="json")
+            request = _validated(requests, event)
+            return step(request, ports(request.rotation.credential_id)).model_dump(mode="json")
         except LockstepError as e:
             outcome = type(e).__name__
             raise
-        except ValidationError:
-            outcome = InvalidRequestError.__name__
-            raise InvalidRequestError from None
         except Exception as e:  # noqa: BLE001 - the last line of defence before Lambda prints it
             # A bug or a foreign error that slipped through a port: its text may hold a secret.
             outcome = type(e).__name__
             raise UnexpectedError(code=outcome) from None
         finally:
-            _log(event, step.__module__, outcome, time.monotonic() - began)
+            _log(request, step.__module__, outcome, time.monotonic() - began)
 
     return handler
 
 
-def _log(event: dict[str, Any], step: str, outcome: str, seconds: float) -> None:
-    rotation = event.get("rotation") if isinstance(event, dict) else None
-    known = rotation if isinstance(rotation, dict) else {}
+def _validated(requests: TypeAdapter[Any], event: object) -> Any:  # noqa: ANN401 - see request_type
+    try:
+        return requests.validate_python(event)
+    except ValidationError:
+        # Its text quotes the input.
+        raise InvalidRequestError from None
+
+
+def _log(request: Any, step: str, outcome: str, seconds: float) -> None:  # noqa: ANN401 - see request_type
+    # Of an input that is not valid nothing is known, so nothing of it is logged.
+    rotation = request.rotation if request else None
+    # Fields of their own, which Lambda writes as JSON: the alarms count rotations by `step`, `outcome`, `credential`.
     logger.info(
-        json.dumps(
-            {
-                "step": step,
-                "credential": known.get("credential_id"),
-                "rotation": known.get("rotation_id"),
-                "database": event.get("database"),
-                "outcome": outcome,
-                "milliseconds": round(seconds * 1000),
-            }
-        )
+        "step ended",
+        extra={
+            "step": step,
+            "credential": rotation.credential_id if rotation else None,
+            "rotation": rotation.rotation_id if rotation else None,
+            "database": getattr(request, "database", None),
+            "outcome": outcome,
+            "milliseconds": round(seconds * 1000),
+        },
     )
