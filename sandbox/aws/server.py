@@ -20,8 +20,9 @@ from moto.moto_server.werkzeug_app import (
 )
 from werkzeug.serving import BaseWSGIServer, make_server
 
-from sandbox.aws import interpreter, jsonata, strict_kms, strict_secrets, strict_states
+from sandbox.aws import cloudformation, interpreter, jsonata, strict_kms, strict_secrets, strict_states
 from sandbox.aws.executions import Client, Execution, run_execution
+from sandbox.aws.guard import Guard
 from sandbox.aws.lambda_host import LambdaHost
 from sandbox.aws.patching import Patches
 
@@ -45,6 +46,7 @@ class AwsSandbox:
         region: Where everything is.
         account_id: Whose everything is.
         lambda_host: Runs the functions; they are registered there.
+        guard: Holds the roles that it is told of to their policies.
     """
 
     _running: ClassVar[Lock] = Lock()
@@ -68,6 +70,7 @@ class AwsSandbox:
         self.region = region
         self.account_id = DEFAULT_ACCOUNT_ID
         self.lambda_host = LambdaHost(region=region, account_id=self.account_id)
+        self.guard = Guard(region=region, account_id=self.account_id)
         self._retry_sleep = retry_sleep
         self._wall_clock = wall_clock
         self._crash_name = crash_name
@@ -90,13 +93,18 @@ class AwsSandbox:
         logging.getLogger("moto").addHandler(logging.NullHandler())
         moto_api_backend.reset()
         self._server = make_server(
-            "127.0.0.1", 0, _Dispatcher(self.lambda_host), threaded=True, request_handler=_QuietRequestHandler
+            "127.0.0.1",
+            0,
+            _Dispatcher(self.lambda_host, self.guard),
+            threaded=True,
+            request_handler=_QuietRequestHandler,
         )
         interpreter.apply(self._patches, self._server.port, self._retry_sleep, self._wall_clock)
         jsonata.apply(self._patches, self._wall_clock)
         strict_states.apply(self._patches, self._crash_name)
         strict_secrets.apply(self._patches, self._wall_clock)
         strict_kms.apply(self._patches)
+        cloudformation.apply(self._patches)
         Thread(
             target=self._server.serve_forever,
             kwargs={"poll_interval": 0.05},
@@ -175,14 +183,17 @@ class AwsSandbox:
 
 
 class _Dispatcher:
-    """Sends calls of functions to the Lambda host and everything else to moto."""
+    """Sends what the guard lets pass: calls of functions to the Lambda host, everything else to moto."""
 
-    def __init__(self, lambda_host: LambdaHost) -> None:
+    def __init__(self, lambda_host: LambdaHost, guard: Guard) -> None:
         self._lambda_host = lambda_host
+        self._guard = guard
         self._moto = DomainDispatcherApplication(create_backend_app)
         self._one_at_a_time: defaultdict[str, Lock] = defaultdict(Lock)
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        if refusal := self._guard(environ):
+            return refusal(environ, start_response)
         if self._lambda_host.answers(environ["REQUEST_METHOD"], environ["PATH_INFO"]):
             return self._lambda_host(environ, start_response)
         app = self._moto.get_application(environ)
