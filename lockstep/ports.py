@@ -196,6 +196,13 @@ class Signer(Protocol):
     def verify(self, digest: bytes, mac: bytes) -> bool:
         """Whether the MAC is this key's, compared in constant time."""
 
+    def of(self, key_id: str) -> "Signer":
+        """The key that an entry names, if it is an older version of this one.
+
+        Raises:
+            AuditLogAccessDeniedError: It is another key, which nobody has vouched for.
+        """
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:

@@ -2,7 +2,7 @@
 
 1. Every stream holds at least one entry: an empty log is not a verified log.
 2. Its entries are numbered 1 … n without a gap, and each names the hash of the one before it.
-3. Each MAC is the key's.
+3. Each MAC is that of the plan's key, or of an older version of it.
 4. The lock record's head is the stream's last entry: nothing was cut off, nothing was put on top.
 5. Each witness names an entry that stands in the other stream, with that very hash: whoever cuts one cloud's log
    short, lock record and all, is contradicted by the other's.
@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lockstep.audit.chain import NO_PREVIOUS, Entry, parse
-from lockstep.errors import AuditVerificationError
+from lockstep.errors import AuditLogAccessDeniedError, AuditVerificationError
 from lockstep.model import ChainHead
 from lockstep.ports import AuditLog, Signer
 
@@ -93,12 +93,20 @@ def _verify_stream(
             continue
         if previous_hash and entry.previous_hash != previous_hash:
             found.problems.append(f"entry {seq} does not name the hash of entry {seq - 1}")
-        if not signer.verify(entry.digest, entry.mac):  # (3)
-            found.problems.append(f"entry {seq} has a MAC that is not the key's")
+        if problem := _mac_problem(signer, entry):  # (3)
+            found.problems.append(f"entry {seq} {problem}")
         found.entries.append(entry)
         previous_hash = entry.hash
         progress(log.stream, seq)
     return found
+
+
+def _mac_problem(signer: Signer, entry: Entry) -> str:
+    try:
+        key = signer if entry.key_id == signer.key_id else signer.of(entry.key_id)
+    except AuditLogAccessDeniedError:
+        return "is signed with another key than the plan's"
+    return "" if key.verify(entry.digest, entry.mac) else "has a MAC that is not the key's"
 
 
 def _verify_head(found: Verification, head: ChainHead | None) -> None:

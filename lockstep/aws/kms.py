@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from lockstep.aws.clients import translated
 from lockstep.aws.s3_audit import AUDIT_ERRORS
+from lockstep.errors import AuditLogAccessDeniedError
 
 if TYPE_CHECKING:
     from mypy_boto3_kms import KMSClient
@@ -45,6 +46,16 @@ class KmsSigner:
             except self._client.exceptions.KMSInvalidMacException:
                 return False
         return reply["MacValid"]
+
+    def of(self, key_id: str) -> "KmsSigner":
+        """This key: a KMS key for MACs has no versions.
+
+        Raises:
+            AuditLogAccessDeniedError: The entry names another one.
+        """
+        if key_id != self._key_id:
+            raise AuditLogAccessDeniedError(code="another-key")
+        return self
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

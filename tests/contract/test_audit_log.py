@@ -8,7 +8,7 @@ from threading import Barrier
 
 import pytest
 
-from lockstep.errors import AuditLogUnreachableError
+from lockstep.errors import AuditLogAccessDeniedError, AuditLogUnreachableError
 from lockstep.ports import AuditLog, EntrySummary
 from tests.contract.aws_fixtures import aws_audit_log, aws_signer
 from tests.contract.harness import AuditLogHarness, SignerHarness
@@ -134,3 +134,10 @@ def test_a_mac_of_something_else_does_not_verify(signers: SignerHarness, at: int
 def test_a_mac_of_another_length_does_not_verify(signers: SignerHarness) -> None:
     digest = sha256(b"entry").digest()
     assert not signers.signer.verify(digest, signers.signer.sign(digest)[:16])
+
+
+def test_a_signer_knows_its_own_key_and_no_stranger(signers: SignerHarness) -> None:
+    signer, digest = signers.signer, sha256(b"entry").digest()
+    assert signer.of(signer.key_id).verify(digest, signer.sign(digest))
+    with pytest.raises(AuditLogAccessDeniedError):
+        signer.of("somebody-elses-key")

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from lockstep.errors import FenceLostError, LostCompareAndSetError
+from lockstep.errors import AuditLogAccessDeniedError, FenceLostError, LostCompareAndSetError
 from lockstep.model import (
     ChainHead,
     Claim,
@@ -200,6 +200,11 @@ class MemorySigner:
     def verify(self, digest: bytes, mac: bytes) -> bool:
         with self.faults.around("verify"):
             return hmac.compare_digest(hmac.digest(self._key, digest, "sha256"), mac)
+
+    def of(self, key_id: str) -> "MemorySigner":
+        if key_id != self._key_id:
+            raise AuditLogAccessDeniedError(code="another-key")
+        return self
 
 
 def make_plan(
