@@ -2,18 +2,21 @@
 
 import base64
 import json
-import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from secrets import token_bytes, token_urlsafe
 from typing import Any
 
+import oci  # type: ignore[import-untyped]  # the SDK ships no types
 from ruamel.yaml import YAML
 
 from lockstep import wiring
 from lockstep.audit.verify import Verification, verify
+from lockstep.model import Login, SecretStr
+from lockstep.oci.ring import generation_of
 from lockstep.plan import Credential, Plan, load_plan
 from sandbox.fn import FunctionProcess, running_function
 from sandbox.oci import OciSandbox
@@ -59,13 +62,36 @@ class TwoClouds:
     function_environment: Mapping[str, str]
     confidential: Sequence[str]
 
+    def ring_login(self, credential: Credential) -> Login | None:
+        """What an application gets from the ring in OCI at this moment."""
+        secret = credential.secret_names.app_user
+        secrets: Any = self.sandbox.client(oci.secrets.SecretsClient)
+        bundles = [secrets.get_secret_bundle(secret_id).data for secret_id in self.rings[secret]]
+        newest = max(bundles, key=lambda b: generation_of(b.version_name, credential.id, secret))
+        document = json.loads(base64.b64decode(newest.secret_bundle_content.content))
+        return (
+            Login(document["username"], SecretStr(document["password"])) if "username" in document else None
+        )
+
+    def locked_out(self, credential: Credential) -> list[str]:
+        """Where what a store serves does not log in: empty, or invariant I1 is broken."""
+        databases = wiring.build_aws_ports(self.plan, credential.id).databases
+        logins = {"aws": self.world.stored_login(credential), "oci": self.ring_login(credential)}
+        return [
+            f"{store} at {name}"
+            for store, login in logins.items()
+            for name, database in databases.items()
+            if login and not database.accepts(login)
+        ]
+
     def verify(self) -> dict[str, list[Verification]]:
         """Verify every credential's chains, as an auditor does: archived objects are restored first."""
         restore_audit_objects(self.sandbox, AUDIT_BUCKET)
         self.sandbox.clock.advance(timedelta(hours=1, minutes=1))
-        return {c.id: self._verify(c) for c in self.plan.credentials}
+        return {c.id: self.verify_now(c) for c in self.plan.credentials}
 
-    def _verify(self, credential: Credential) -> list[Verification]:
+    def verify_now(self, credential: Credential) -> list[Verification]:
+        """Verify one credential's chains; in OCI only what is not archived can be read."""
         aws = wiring.build_aws_ports(self.plan, credential.id)
         own = wiring.build_oci_ports(self.plan, credential.id)
         logs = [(p.audit_log, p.signer) for p in (aws, own)]
@@ -74,9 +100,20 @@ class TwoClouds:
 
 @contextmanager
 def running_two_clouds(
-    credentials: Sequence[CredentialSpec], servers: Mapping[str, Server], *, folder: Path
+    credentials: Sequence[CredentialSpec],
+    servers: Mapping[str, Server],
+    *,
+    folder: Path,
+    audit_tier: str = "Archive",
 ) -> Iterator[TwoClouds]:
-    """Start both clouds, the databases and the function; see `sandbox.world.running_world`."""
+    """Start both clouds, the databases and the function; see `sandbox.world.running_world`.
+
+    Args:
+        credentials: The plan's credentials.
+        servers: Database servers by their name in the plan, not started yet.
+        folder: For the plan.
+        audit_tier: Of the OCI audit bucket; in `Standard` entries can be read at once.
+    """
     with ExitStack() as stack:
         world = stack.enter_context(running_world(credentials, servers, folder=folder))
         sandbox = stack.enter_context(OciSandbox())
@@ -84,6 +121,7 @@ def running_two_clouds(
         aws_runner_key = sandbox.new_api_key("lockstep-aws", *AWS_RUNNER_MAY)
         plan_file = _plan_file(world, sandbox, folder)
         plan = load_plan(plan_file)
+        create_audit_bucket(sandbox, AUDIT_BUCKET, tier=audit_tier)
         confidential = _fill_secrets(world, sandbox, plan, aws_runner_key)
         variables = {
             wiring.PLAN_VARIABLE: str(plan_file),
@@ -119,12 +157,11 @@ def _fill_secrets(
 ) -> list[str]:
     aws = world.aws.client("secretsmanager")
     aws.create_secret(Name=OCI_KEY_SECRET, SecretString=_oci_key_text(aws_runner_key))
-    secret_access_key = secrets.token_urlsafe(30)
+    secret_access_key = token_urlsafe(30)
     access_key = {"access_key_id": "AKIALOCKSTEP", "secret_access_key": secret_access_key}
     create_secret(sandbox, AWS_KEY_SECRET, json.dumps(access_key).encode())
-    mac_key = secrets.token_bytes(48)
+    mac_key = token_bytes(48)
     create_secret(sandbox, MAC_SECRET, base64.b64encode(mac_key))
-    create_audit_bucket(sandbox, AUDIT_BUCKET)
     passwords = []
     for name in {d.admin_secret for d in plan.databases}:
         text = aws.get_secret_value(SecretId=name)["SecretString"]

@@ -29,13 +29,13 @@ def create_ring(sandbox: OciSandbox, secret: str, text: str, *, slots: int) -> l
     return [create_secret(sandbox, slot_name(secret, i), text.encode()) for i in range(slots)]
 
 
-def create_audit_bucket(sandbox: OciSandbox, name: str) -> None:
-    """An Archive bucket that keeps every version."""
+def create_audit_bucket(sandbox: OciSandbox, name: str, *, tier: str = "Archive") -> None:
+    """A bucket that keeps every version."""
     storage: Any = sandbox.client(oci.object_storage.ObjectStorageClient)
     storage.create_bucket(
         sandbox.namespace,
         oci.object_storage.models.CreateBucketDetails(
-            name=name, compartment_id=sandbox.compartment_id, storage_tier="Archive", versioning="Enabled"
+            name=name, compartment_id=sandbox.compartment_id, storage_tier=tier, versioning="Enabled"
         ),
     )
 

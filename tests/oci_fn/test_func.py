@@ -10,9 +10,10 @@ import pytest
 from lockstep import wiring
 from lockstep.model import Login, SecretStr
 from lockstep.plan import Credential
+from sandbox.fn import Answer, FunctionProcess, running_function
+from sandbox.two_clouds import TwoClouds
 from sandbox.world import set_password
-from tests.oci_fn.conftest import TwoClouds, broken_plan
-from tests.oci_fn.function_process import Answer, FunctionProcess, running_function
+from tests.oci_fn.conftest import broken_plan, entries
 
 CANARY = "canary-7f3a9"
 
@@ -29,7 +30,7 @@ def rotate(function: FunctionProcess, credential: Credential, **more: object) ->
 
 
 def both_serve(two_clouds: TwoClouds, credential: Credential) -> Login:
-    in_aws, in_oci = two_clouds.world.stored_login(credential), two_clouds.in_oci(credential)
+    in_aws, in_oci = two_clouds.world.stored_login(credential), two_clouds.ring_login(credential)
     assert in_aws == in_oci
     assert in_aws is not None
     return in_aws
@@ -56,7 +57,7 @@ def test_rotations_end_to_end_on_every_engine(
         assert two_clouds.locked_out(everywhere) == []
         before = after
         two_clouds.world.expire_schedule(everywhere.id)
-    events = [e.event for e in two_clouds.entries(everywhere)["oci"]]
+    events = [e.event for e in entries(two_clouds, everywhere)["oci"]]
     details = [e["unmapped"]["lockstep"] for e in events]
     assert [d["generation"] for d in details] == [1, 2, 3]
     assert {d["previous"] for event in details[1:] for d in event["databases"].values()} == {"refused"}
@@ -93,9 +94,9 @@ def test_it_stands_by_while_aws_rotates_and_takes_over_when_it_does_not(
     two_clouds.world.expire_schedule(credential.id)
     assert two_clouds.world.rotate(credential.id).output["generation"] == by_oci["generation"] + 1
     both_serve(two_clouds, credential)
-    entries = two_clouds.entries(credential)
-    assert entries["oci"][-1].witness["aws"][0] == entries["aws"][-2].seq
-    assert entries["aws"][-1].witness["oci"][0] == entries["oci"][-1].seq
+    chains = entries(two_clouds, credential)
+    assert chains["oci"][-1].witness["aws"][0] == chains["aws"][-2].seq
+    assert chains["aws"][-1].witness["oci"][0] == chains["oci"][-1].seq
     assert two_clouds.locked_out(credential) == []
 
 
@@ -121,7 +122,7 @@ def test_it_finishes_what_aws_left_half_done(
     assert (done["outcome"], done["adopted"]) == ("rotated", True)
     both_serve(two_clouds, credential)
     assert two_clouds.locked_out(credential) == []
-    statuses = {s: [e.event["status"] for e in es] for s, es in two_clouds.entries(credential).items()}
+    statuses = {s: [e.event["status"] for e in es] for s, es in entries(two_clouds, credential).items()}
     assert statuses["aws"][-1] == "Failure"
     assert statuses["oci"][-1] == "Success"
 
@@ -135,7 +136,7 @@ def test_an_emergency_ends_the_previous_value_at_once(
     revoked = rotate(function, credential, force=True, revoke_previous=True, trigger="incident-7")
     assert result(revoked)["outcome"] == "rotated"
     assert two_clouds.locked_out(credential) == []
-    event = two_clouds.entries(credential)["oci"][-1].event["unmapped"]["lockstep"]
+    event = entries(two_clouds, credential)["oci"][-1].event["unmapped"]["lockstep"]
     assert (event["trigger"], event["forced"]) == ("incident-7", True)
     assert event["revoked_on_purpose"] == [event["base_generation"]]
     databases = wiring.build_aws_ports(two_clouds.plan, credential.id).databases
@@ -153,7 +154,7 @@ def test_one_credential_that_fails_does_not_stop_the_others(
     others = {r["outcome"] for name, r in outcomes.items() if name != credential.id}
     assert others <= {"rotated", "skipped"}
     # Mended by hand, the next call finishes it.
-    login = two_clouds.in_oci(credential)
+    login = two_clouds.ring_login(credential)
     assert login
     set_password(two_clouds.world.servers["crm"], login)
     assert result(rotate(function, credential))["outcome"] == "rotated"
@@ -266,7 +267,7 @@ def test_no_secret_is_in_any_answer_or_log(
         two_clouds.world.expire_schedule(credential.id)
     shown += verbose_function.log
     assert '"outcome": "rotated"' in shown
-    leaked = [s for s in [*two_clouds.secrets, *passwords] if s in shown]
+    leaked = [s for s in [*two_clouds.confidential, *passwords] if s in shown]
     assert leaked == []
 
 
