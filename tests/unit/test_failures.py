@@ -19,9 +19,9 @@ from lockstep.errors import (
     StoreUnreachableError,
 )
 from lockstep.model import Strategy
-from tests.support.memory import MemoryWorld, make_plan
+from tests.support.memory import MemoryWorld
+from tests.unit.flights import steady
 from tests.unit.harness import (
-    INTERVAL_SECONDS,
     Observer,
     assert_in_step,
     assert_on_record,
@@ -77,18 +77,10 @@ class Failure:
         return next(error for name, error in self._errors.items() if where.startswith(f"{name} "))()
 
 
-def _steady(strategy: Strategy) -> MemoryWorld:
-    world = MemoryWorld.create(make_plan(strategy=strategy))
-    rotate(world, "first")
-    rotate_again(world, "second", runner="oci")
-    world.clock.sleep(INTERVAL_SECONDS)
-    return world
-
-
 @pytest.mark.parametrize("strategy", list(Strategy))
 def test_a_call_that_fails_once_or_loses_its_reply_is_tried_again_within_the_run(strategy: Strategy) -> None:
     for at in range(MANY):
-        world = _steady(strategy)
+        world = steady(strategy)
         failure = Failure(at, RETRYABLE, Observer(world))
         at_every_boundary(world, failure)
         result = rotate(world, "third")
@@ -105,7 +97,7 @@ def test_a_call_that_fails_once_or_loses_its_reply_is_tried_again_within_the_run
 @pytest.mark.parametrize("strategy", list(Strategy))
 def test_a_call_that_is_refused_ends_the_run_and_the_next_one_finishes_it(strategy: Strategy) -> None:
     for at in range(MANY):
-        world = _steady(strategy)
+        world = steady(strategy)
         failure = Failure(at, TERMINAL, Observer(world))
         at_every_boundary(world, failure)
         try:

@@ -10,9 +10,9 @@ import pytest
 
 from lockstep.errors import LockstepError
 from lockstep.model import Strategy
-from tests.support.memory import MemoryWorld, make_plan
+from tests.support.memory import MemoryWorld
+from tests.unit.flights import steady
 from tests.unit.harness import (
-    INTERVAL_SECONDS,
     Observer,
     assert_in_step,
     assert_on_record,
@@ -80,21 +80,13 @@ def _taken_over_and_half_done(world: MemoryWorld) -> None:
     world.databases["db-2"].unreachable = False
 
 
-def _steady(strategy: Strategy) -> MemoryWorld:
-    world = MemoryWorld.create(make_plan(strategy=strategy))
-    rotate(world, "first")
-    rotate_again(world, "second", runner="oci")
-    world.clock.sleep(INTERVAL_SECONDS)
-    return world
-
-
 @pytest.mark.parametrize("strategy", list(Strategy))
 @pytest.mark.parametrize("meanwhile", [_taken_over_once, _taken_over_twice, _taken_over_and_half_done])
 def test_a_run_that_was_taken_over_changes_nothing(
     meanwhile: Callable[[MemoryWorld], None], strategy: Strategy
 ) -> None:
     for at in range(MANY):
-        world = _steady(strategy)
+        world = steady(strategy)
         sleep = Sleep(at, world, meanwhile)
         at_every_boundary(world, sleep)
         with suppress(LockstepError):
@@ -118,7 +110,7 @@ def test_a_zombie_that_still_holds_an_advisory_lock_keeps_the_taker_out_of_that_
 ) -> None:
     met = set()
     for at in range(MANY):
-        world = _steady(strategy)
+        world = steady(strategy)
 
         def meanwhile(world: MemoryWorld) -> None:
             try:

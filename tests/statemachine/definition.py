@@ -1,0 +1,62 @@
+"""The definition as data, and its expressions evaluated as Step Functions does it."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from jsonata import Jsonata  # type: ignore[import-untyped]  # the package carries no types
+
+JsonObject = dict[str, Any]
+
+MACHINE: JsonObject = json.loads(
+    (Path(__file__).parents[2] / "statemachine.asl.json").read_text(encoding="utf-8")
+)
+STATES: JsonObject = MACHINE["States"]
+INNER: JsonObject = {
+    name: state
+    for outer in STATES.values()
+    if outer["Type"] == "Map"
+    for name, state in outer["ItemProcessor"]["States"].items()
+}
+ALL: JsonObject = {**STATES, **INNER}
+MAPS = {name: state for name, state in STATES.items() if state["Type"] == "Map"}
+TASKS = {name: state for name, state in ALL.items() if state["Type"] == "Task"}
+LAMBDAS = {name: state for name, state in TASKS.items() if state["Resource"].endswith(":lambda:invoke")}
+TABLE_CALLS = {name: state for name, state in TASKS.items() if "dynamodb" in state["Resource"]}
+
+
+def walk(node: object, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], object]]:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield from walk(value, (*path, key))
+    elif isinstance(node, list):
+        for number, value in enumerate(node):
+            yield from walk(value, (*path, str(number)))
+    else:
+        yield path, node
+
+
+def expressions(node: object = MACHINE) -> Iterator[str]:
+    for _, value in walk(node):
+        if isinstance(value, str) and value.startswith("{%"):
+            assert value.endswith("%}"), value
+            yield value[2:-2].strip()
+
+
+def ways_out(state: JsonObject) -> list[str]:
+    places = [state, *state.get("Choices", []), *state.get("Catch", [])]
+    return [place[key] for place in places for key in ("Next", "Default") if key in place]
+
+
+def evaluate(template: object, variables: Mapping[str, object]) -> Any:  # noqa: ANN401 - any JSON
+    """A template with every expression in it evaluated, as Step Functions does it."""
+    if isinstance(template, dict):
+        return {key: evaluate(value, variables) for key, value in template.items()}
+    if isinstance(template, list):
+        return [evaluate(value, variables) for value in template]
+    if not (isinstance(template, str) and template.startswith("{%")):
+        return template
+    declared = "".join(f"${name} := {json.dumps(value)};" for name, value in variables.items())
+    result = Jsonata(f"({declared} {template[2:-2]})").evaluate(None)
+    return json.loads(json.dumps(result))

@@ -1,0 +1,365 @@
+"""What the definition's expressions make of an execution: choices, payloads, and the calls of the lock table."""
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter
+
+from functions.generate import step as generate
+from lockstep.aws import dynamodb_lock
+from lockstep.aws.dynamodb_lock import DynamoDbLock
+from lockstep.messages import (
+    AuditRequest,
+    AuditResult,
+    DatabaseRequest,
+    GenerateOutcome,
+    GenerateRequest,
+    GenerateResult,
+    Probes,
+    Rotation,
+    UpdateRequest,
+)
+from lockstep.model import Claim, ClaimKind, Lease, Release
+from oci_fn import sequence
+from tests.statemachine.definition import ALL, INNER, MACHINE, STATES, JsonObject, evaluate, walk
+from tests.support.memory import EPOCH, MemoryWorld, make_plan
+from tests.unit.harness import another_login, edit, held, rotate
+
+REQUESTS: Mapping[str, TypeAdapter[Any]] = {
+    "${GenerateFunction}": TypeAdapter(GenerateRequest),
+    "${ApplyDbFunction}": TypeAdapter(DatabaseRequest),
+    "${UpdateSecretsFunction}": TypeAdapter(UpdateRequest),
+    "${AuditFunction}": TypeAdapter(AuditRequest),
+}
+
+
+# Choices.
+
+
+@pytest.mark.parametrize(
+    ("given", "leads_to"),
+    [
+        ({"credential_id": "a"}, "AcquireLock"),
+        (
+            {"credential_id": "a", "force": True, "revoke_previous": False, "trigger": "by-hand"},
+            "AcquireLock",
+        ),
+        ({}, "InvalidInput"),
+        ({"credential_id": 1}, "InvalidInput"),
+        ({"credential_id": None}, "InvalidInput"),
+        ({"credential_id": "a", "force": "true"}, "InvalidInput"),
+        ({"credential_id": "a", "force": 1}, "InvalidInput"),
+        ({"credential_id": "a", "revoke_previous": None}, "InvalidInput"),
+        ({"credential_id": "a", "revoke_previous": "yes"}, "InvalidInput"),
+    ],
+)
+def test_only_an_input_that_makes_sense_reaches_the_lock(given: JsonObject, leads_to: str) -> None:
+    state = STATES["CheckInput"]
+    [choice] = state["Choices"]
+    passed = evaluate(choice["Condition"], {"states": {"input": given}})
+    assert isinstance(passed, bool)
+    assert (choice["Next"] if passed else state["Default"]) == leads_to
+
+
+@pytest.mark.parametrize("replaces", [None, {"generation": 2}])
+@pytest.mark.parametrize("databases", [1, 2])
+@pytest.mark.parametrize("refused", [0, 1])
+def test_a_refused_password_is_withdrawn_once(refused: int, databases: int, replaces: object) -> None:
+    outcomes = ["refused_by_policy"] * refused + ["applied"] * (databases - refused)
+    state = STATES["EveryDatabaseAccepts"]
+    variables = {"applied": [{"outcome": o} for o in outcomes], "replaces": replaces}
+    conditions = [(evaluate(c["Condition"], variables), c["Next"]) for c in state["Choices"]]
+    leads_to = next((goal for passed, goal in conditions if passed), state["Default"])
+    assert leads_to == ("UpdateSecrets" if not refused else "AuditFailure" if replaces else "WithdrawDb")
+
+
+@pytest.mark.parametrize("cause", [None, "a cause"])
+def test_the_execution_fails_under_the_name_of_what_failed(cause: str | None) -> None:
+    failure = {"Error": "StoreUnreachableError", **({"Cause": cause} if cause else {})}
+    end = evaluate(STATES["RotationFailed"], {"failure": failure})
+    assert end["Error"] == "StoreUnreachableError"
+    assert end["Cause"] == (cause or "no cause was given")
+
+
+# Payloads.
+
+SECRET_LOOKING = re.compile(r"passw|secret|pwd|token|verifier|private|credential(?!_id)", re.IGNORECASE)
+
+
+def test_no_field_looks_as_if_it_held_a_secret() -> None:
+    keys = {key for path, _ in walk(MACHINE) for key in path}
+    looking = {key for key in keys if SECRET_LOOKING.search(key)}
+    assert looking <= {"UpdateSecrets", "Cause"}
+    for name, adapter in REQUESTS.items():
+        fields = {key for path, _ in walk(adapter.json_schema()) for key in path}
+        assert {f for f in fields if SECRET_LOOKING.search(f)} == set(), name
+
+
+class Run:
+    """The variables of an execution, filled in by the steps themselves, over a world in memory."""
+
+    def __init__(self, *, databases: int = 2) -> None:
+        self.world = MemoryWorld.create(make_plan(databases=databases))
+        rotate(self.world, "first")
+        self.world.clock.sleep(1200)
+        self.variables: JsonObject = {}
+        self.fence = 7
+
+    def acquire(self) -> None:
+        self._assign(
+            "AcquireLock", input=self.input(), result={"Attributes": {"fence": {"N": str(self.fence)}}}
+        )
+
+    def input(self) -> JsonObject:
+        return {"credential_id": "multi-cloud/app_user"}
+
+    def context(self) -> JsonObject:
+        time = "2026-01-01T00:20:00.123Z"
+        execution = {"Name": "second", "StartTime": time}
+        return {"Execution": execution, "State": {"EnteredTime": time}}
+
+    def step(self, state: str, function: str, result: object, *, state_input: object = None) -> object:
+        """The payload of a step, validated; its result is assigned."""
+        task = ALL[state]
+        payload = self.evaluate(task["Arguments"]["Payload"], input=state_input)
+        assert task["Arguments"]["FunctionName"] == function
+        request: object = REQUESTS[function].validate_python(payload)
+        self._assign(state, result={"Payload": result})
+        assert self.evaluate(task["Output"], result={"Payload": result}) == result
+        return request
+
+    def map(self, state: str, results: Sequence[object]) -> list[object]:
+        """The requests of a Map's branches, validated; their results are assigned."""
+        outer = STATES[state]
+        [(name, inner)] = [(n, s) for n, s in outer["ItemProcessor"]["States"].items() if s["Type"] == "Task"]
+        requests = []
+        for item in self.evaluate(outer["Items"]):
+            selected = self.evaluate(outer["ItemSelector"], item=item)
+            payload = self.evaluate(inner["Arguments"]["Payload"], input=selected)
+            requests.append(REQUESTS[inner["Arguments"]["FunctionName"]].validate_python(payload))
+        assert name == outer["ItemProcessor"]["StartAt"]
+        self._assign(state, result=list(results))
+        return requests
+
+    def evaluate(self, template: object, *, item: object = None, **states: object) -> Any:  # noqa: ANN401 - any JSON
+        context = {**self.context(), "Map": {"Item": {"Value": item}}}
+        return evaluate(template, {"states": {"context": context, **states}, **self.variables})
+
+    def _assign(self, state: str, **states: object) -> None:
+        self.variables |= self.evaluate(ALL[state].get("Assign", {}), **states)
+
+
+def _rotation(run: Run) -> Rotation:
+    return Rotation.model_validate(run.variables["rotation"])
+
+
+CLAIM = Claim(
+    kind=ClaimKind.NEW, generation=7, base_generation=1, previous_generation=None, rotation_id="second"
+)
+
+
+def _json(message: Any) -> Any:  # noqa: ANN401 - a message and any JSON
+    return TypeAdapter(type(message)).dump_python(message, mode="json")
+
+
+def _generated(run: Run, **changes: object) -> JsonObject:
+    result = GenerateResult(outcome=GenerateOutcome.STAGED, databases=tuple(run.world.databases), claim=CLAIM)
+    dumped: JsonObject = result.model_copy(update=changes).model_dump(mode="json")
+    return dumped
+
+
+@pytest.mark.parametrize("databases", [1, 2])
+def test_what_each_step_is_sent_is_what_it_takes(databases: int) -> None:
+    run = Run(databases=databases)
+    names = [f"db-{n}" for n in range(1, databases + 1)]
+    run.acquire()
+    assert _rotation(run) == Rotation(
+        credential_id="multi-cloud/app_user",
+        rotation_id="second",
+        runner="aws",
+        trigger="manual",
+        started_at=datetime(2026, 1, 1, 0, 20, 0, 123000, tzinfo=UTC),
+        fence=7,
+    )
+    request = run.step("Generate", "${GenerateFunction}", _generated(run))
+    assert request == GenerateRequest(rotation=_rotation(run))
+    assert run.variables["databases"] == names
+    assert run.variables["claim"] == _json(CLAIM)
+
+    requests = run.map("ApplyDb", [{"database": n, "outcome": "applied"} for n in names])
+    assert [(r.action, r.database, r.claim) for r in requests] == [("apply", n, CLAIM) for n in names]  # type: ignore[attr-defined]  # validated as requests
+    stores = [{"store": "aws", "version": "v7"}]
+    updated = {"stores": stores, "promoted_at": "2026-01-01T00:20:05.500000Z"}
+    assert run.step("UpdateSecrets", "${UpdateSecretsFunction}", updated) == UpdateRequest(
+        rotation=_rotation(run), claim=CLAIM
+    )
+    requests = run.map("RevokeDb", [{"database": n, "retired_generation": 1} for n in names])
+    assert [(r.action, r.database) for r in requests] == [("revoke", n) for n in names]  # type: ignore[attr-defined]  # as above
+    recorded = AuditResult(stream="aws", seq=2, hash="f" * 64).model_dump(mode="json")
+    audited = run.step("Audit", "${AuditFunction}", recorded)
+    assert isinstance(audited, AuditRequest)
+    assert [d.database for d in audited.databases] == names
+    assert [s.version for s in audited.stores] == ["v7"]
+    assert [r.retired_generation for r in audited.revoked] == [1] * databases
+    assert audited.promoted_at == datetime(2026, 1, 1, 0, 20, 5, 500000, tzinfo=UTC)
+    assert audited.failure is None
+
+
+@pytest.mark.parametrize("stores", [1, 2], ids=["one candidate", "two candidates"])
+def test_a_heal_asks_and_comes_back_with_the_answers(stores: int) -> None:
+    run = Run(databases=1)
+    run.acquire()
+    world, name = run.world, "aws"
+    edit(world.stores[name], another_login(world))
+    if stores == 1:
+        world.lock.record = type(world.lock.record)(credential_id=world.credential.id)
+        edit(world.stores["oci"], another_login(world))
+    world.clock.sleep(1200)
+    asked = generate.run(GenerateRequest(rotation=held(world)), world.ports())
+    assert len(asked.candidates) == stores
+    run.step("Generate", "${GenerateFunction}", asked.model_dump(mode="json"))
+    [choice] = STATES["StoresAgree"]["Choices"]
+    assert run.evaluate(choice["Condition"], input=asked.model_dump(mode="json")) is True
+    [probe] = run.map("ProbeDb", [{"database": "db-1", "accepted": [True] * stores}])
+    assert probe.candidates == asked.candidates  # type: ignore[attr-defined]  # validated as a probe
+    again = run.step("Generate", "${GenerateFunction}", _generated(run))
+    assert isinstance(again, GenerateRequest)
+    assert again.probes == Probes.model_validate(
+        {
+            "candidates": [c.model_dump() for c in asked.candidates],
+            "databases": [{"database": "db-1", "accepted": [True] * stores}],
+        }
+    )
+
+
+def test_a_refusal_comes_back_with_the_claim_to_be_replaced() -> None:
+    run = Run()
+    run.acquire()
+    run.step("Generate", "${GenerateFunction}", _generated(run))
+    [caught] = INNER["ApplyOneDb"]["Catch"]
+    assert caught["ErrorEquals"] == ["PasswordRefusedByPolicyError"]
+    refused = run.evaluate(caught["Output"], input={"database": "db-2"})
+    run.map("ApplyDb", [{"database": "db-1", "outcome": "applied"}, refused])
+    withdrawn = run.map("WithdrawDb", [])
+    assert [(r.action, r.claim) for r in withdrawn] == [("withdraw", CLAIM)] * 2  # type: ignore[attr-defined]  # validated as such
+    again = run.step("Generate", "${GenerateFunction}", _generated(run))
+    assert isinstance(again, GenerateRequest)
+    assert again.replaces == CLAIM
+    refused_again = STATES["EveryDatabaseAccepts"]["Choices"][1]
+    run.variables |= run.evaluate(refused_again["Assign"])
+    failed = run.step("AuditFailure", "${AuditFunction}", None)
+    assert isinstance(failed, AuditRequest)
+    assert failed.failure
+    assert failed.failure.error == "PasswordRefusedByPolicyError"
+    assert [d.outcome.value for d in failed.databases] == ["applied", "refused_by_policy"]
+
+
+@pytest.mark.parametrize(
+    "error", ["States.Timeout", "StoreUnreachableError", "Lambda.Unknown", "Runtime.ExitError"]
+)
+def test_a_failure_is_recorded_by_name_also_right_after_acquiring(error: str) -> None:
+    run = Run()
+    run.acquire()
+    caught = STATES["Generate"]["Catch"][0]
+    run.variables |= run.evaluate(caught["Assign"], errorOutput={"Error": error, "Cause": "hunter2"})
+    task = STATES["AuditFailure"]
+    payload = run.evaluate(task["Arguments"]["Payload"])
+    assert "hunter2" not in json.dumps(payload)
+    request = AuditRequest.model_validate(payload)
+    assert request.failure
+    assert request.failure.error == error
+    assert (request.claim, request.promoted_at, request.databases) == (None, None, ())
+
+
+def test_the_output_of_an_execution_tells_what_is_current_now() -> None:
+    run = Run()
+    run.acquire()
+    run.variables |= {"claim": _json(CLAIM), "audit": {"stream": "aws", "seq": 9}}
+    assert run.evaluate(STATES["ReleaseLock"]["Output"]) == {
+        "outcome": "rotated",
+        "generation": 7,
+        "kind": "new",
+        "adopted": False,
+        "audit": {"stream": "aws", "seq": 9},
+    }
+
+
+# The lock table: the state machine and the library write the same.
+
+
+class _Recorder:
+    """A DynamoDB client that keeps what it was asked."""
+
+    class exceptions:  # noqa: N801 - botocore's name
+        ConditionalCheckFailedException = KeyError
+
+    def __init__(self) -> None:
+        self.asked: JsonObject = {}
+
+    def update_item(self, **asked: Any) -> JsonObject:  # noqa: ANN401 - as botocore's
+        self.asked = asked
+        return {"Attributes": {"fence": {"N": "7"}}}
+
+
+def _asked(call: Callable[[DynamoDbLock], object]) -> JsonObject:
+    recorder: Any = _Recorder()
+    call(DynamoDbLock(recorder, "${LockTable}", "multi-cloud/app_user"))
+    asked: JsonObject = recorder.asked
+    return asked
+
+
+def test_the_expressions_are_those_of_the_library() -> None:
+    acquire, done, failed = (
+        STATES[name]["Arguments"] for name in ("AcquireLock", "ReleaseLock", "ReleaseLockAfterFailure")
+    )
+    assert acquire["UpdateExpression"] == dynamodb_lock.ACQUIRE_UPDATE
+    assert acquire["ConditionExpression"] == dynamodb_lock.ACQUIRE_CONDITION
+    assert done["UpdateExpression"] == dynamodb_lock.RELEASE_DONE_UPDATE
+    assert failed["UpdateExpression"] == dynamodb_lock.RELEASE_UPDATE
+    assert done["ConditionExpression"] == failed["ConditionExpression"] == dynamodb_lock.RELEASE_CONDITION
+
+
+@pytest.mark.parametrize("revoke_previous", [False, True])
+@pytest.mark.parametrize("force", [False, True])
+def test_acquiring_asks_the_table_the_same(force: bool, revoke_previous: bool) -> None:  # noqa: FBT001 - a table
+    run = Run()
+    states = {"input": {**run.input(), "force": force, "revoke_previous": revoke_previous}}
+    now = datetime(2026, 1, 1, 0, 20, tzinfo=UTC)
+    assert run.evaluate(STATES["AcquireLock"]["Arguments"], **states) == _asked(
+        lambda lock: lock.acquire(
+            holder="second",
+            now=now,
+            expires_at=now + sequence.LEASE,
+            force=force,
+            revoke_previous=revoke_previous,
+        )
+    )
+
+
+@pytest.mark.parametrize("previous", [None, 1])
+def test_releasing_asks_the_table_the_same(previous: int | None) -> None:
+    run = Run()
+    run.acquire()
+    done = Release(
+        current_generation=7,
+        previous_generation=previous,
+        next_due_at=EPOCH + timedelta(minutes=39),
+        not_before=EPOCH + timedelta(minutes=38),
+    )
+    run.variables["audit"] = {
+        "release": {
+            "current_generation": 7,
+            "previous_generation": previous,
+            "next_due_at": int(done.next_due_at.timestamp()),
+            "not_before": int(done.not_before.timestamp()),
+        }
+    }
+    lease = Lease(credential_id="multi-cloud/app_user", holder="second", fence=7)
+    asked_done = _asked(lambda lock: lock.release(lease, done))
+    asked_failed = _asked(lambda lock: lock.release(lease, None))
+    assert run.evaluate(STATES["ReleaseLock"]["Arguments"]) == asked_done
+    assert run.evaluate(STATES["ReleaseLockAfterFailure"]["Arguments"]) == asked_failed

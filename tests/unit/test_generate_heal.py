@@ -1,0 +1,254 @@
+"""Generate, where somebody else was at work: a secret was edited by hand, the lock table is not the one it was."""
+
+from dataclasses import replace
+
+import pytest
+
+from lockstep.errors import (
+    InvalidRequestError,
+    LostCompareAndSetError,
+    StoresDivergedError,
+)
+from lockstep.messages import (
+    CandidateRef,
+    GenerateOutcome,
+    ProbeResult,
+    Probes,
+)
+from lockstep.model import LockRecord, Login, SecretStr, Strategy
+from tests.support.memory import MemoryWorld, make_plan
+from tests.unit.flights import PHASES, both_strategies, dies, run_generate, steady
+from tests.unit.harness import (
+    INTERVAL_SECONDS,
+    another_login,
+    assert_in_step,
+    edit,
+    generated,
+    held,
+    login_of,
+    rotate,
+    rotate_again,
+    served,
+    set_password,
+    shown,
+)
+
+
+def _loses_its_lock_table(world: MemoryWorld) -> None:
+    world.lock.record = LockRecord(credential_id=world.credential.id)
+
+
+# Healing.
+
+
+@pytest.mark.parametrize("edited", ["aws", "oci"])
+@both_strategies
+def test_a_store_that_was_edited_by_hand_is_asked_about_and_loses(edited: str, strategy: Strategy) -> None:
+    world = steady(strategy)
+    current = login_of(world, 2)
+    edit(world.stores[edited], another_login(world))
+    asked = run_generate(world, held(world, "third"))
+    assert (asked.outcome, asked.claim) == (GenerateOutcome.PROBE, None)
+    assert world.lock.record.claim is None
+    world.clock.sleep(INTERVAL_SECONDS)
+    result = rotate(world, "fourth")
+    assert_in_step(world, result.generation)
+    assert login_of(world, result.generation or 0) == current
+    assert world.passwords.count == 2
+
+
+@both_strategies
+def test_the_only_store_that_was_edited_by_hand_gets_the_last_value_back(strategy: Strategy) -> None:
+    world = steady(strategy, stores=1)
+    current = login_of(world, 2)
+    edit(world.stores["aws"], another_login(world))
+    result = rotate(world, "third")
+    assert_in_step(world, result.generation)
+    assert login_of(world, result.generation or 0) == current
+
+
+@both_strategies
+def test_a_password_that_was_changed_everywhere_by_hand_wins(strategy: Strategy) -> None:
+    world = steady(strategy)
+    changed = Login(login_of(world, 2).username, SecretStr("changed-by-hand"))
+    set_password(world, changed)
+    edit(world.stores["oci"], changed)
+    result = rotate(world, "third")
+    assert_in_step(world, result.generation)
+    assert login_of(world, result.generation or 0) == changed
+
+
+@pytest.mark.parametrize("secret", ["app_user", "connection_blob"])
+def test_a_text_that_was_copied_by_hand_is_no_generation(secret: str) -> None:
+    world = steady()
+    current = login_of(world, 2)
+    store = world.stores["oci"]
+    assert secret in ("app_user", "connection_blob")
+    if secret == "app_user":
+        store.edit("app_user", store.current_text("app_user"))
+    else:
+        store.edit("connection_blob", store.current_text("connection_blob"))
+    result = rotate(world, "third")
+    assert result.generation == 3
+    assert_in_step(world, 3)
+    assert login_of(world, 3) == current
+
+
+def test_where_nobody_wins_nothing_is_changed() -> None:
+    world = steady()
+    before = served(world)
+    set_password(world, another_login(world, "nobody-knows"))
+    edit(world.stores["oci"], another_login(world))
+    with pytest.raises(StoresDivergedError):
+        rotate(world, "third")
+    assert world.lock.record.claim is None
+    assert served(world)["aws"] == before["aws"]
+
+
+def test_what_logs_in_only_on_one_database_does_not_win() -> None:
+    world = steady()
+    typed = another_login(world)
+    world.databases["db-2"].accounts["app"].passwords = (typed.password.reveal(),)
+    edit(world.stores["oci"], typed)
+    with pytest.raises(StoresDivergedError):
+        rotate(world, "third")
+
+
+def test_where_only_placeholders_are_left_there_is_nobody_to_ask() -> None:
+    world = MemoryWorld.create(placeholder=True)
+    world.lock.record = replace(world.lock.record, current_generation=5)
+    with pytest.raises(StoresDivergedError):
+        run_generate(world, held(world))
+
+
+def test_probes_must_come_from_every_database() -> None:
+    world = steady()
+    edit(world.stores["oci"], another_login(world))
+    rotation = held(world, "third")
+    asked = run_generate(world, rotation)
+    for databases in ((), ("db-1",), ("db-1", "db-2", "db-3")):
+        answers = tuple(ProbeResult(database=d, accepted=(True, True)) for d in databases)
+        with pytest.raises(InvalidRequestError):
+            run_generate(world, rotation, probes=Probes(candidates=asked.candidates, databases=answers))
+    assert world.lock.record.claim is None
+
+
+def test_a_winner_that_is_gone_is_asked_about_again() -> None:
+    world = steady()
+    edit(world.stores["oci"], another_login(world))
+    rotation = held(world, "third")
+    candidates = (CandidateRef(store="aws", version="gone"),)
+    answers = tuple(ProbeResult(database=d, accepted=(True,)) for d in world.databases)
+    with pytest.raises(LostCompareAndSetError):
+        run_generate(world, rotation, probes=Probes(candidates=candidates, databases=answers))
+
+
+@pytest.mark.parametrize(
+    "phase", ["after lock claim", "after aws stage app_user", "after aws promote app_user"]
+)
+@both_strategies
+def test_a_heal_in_flight_is_finished_or_gives_way_to_what_works_by_now(
+    phase: str, strategy: Strategy
+) -> None:
+    world = steady(strategy)
+    edit(world.stores["oci"], another_login(world))
+    dies(world, phase)
+    once_more = Login(login_of(world, 2).username, SecretStr("changed-once-more"))
+    set_password(world, once_more)
+    edit(world.stores["oci"], once_more)
+    result = rotate(world, "taker")
+    assert_in_step(world, result.generation)
+    assert login_of(world, result.generation or 0) == once_more
+
+
+@pytest.mark.parametrize("phase", PHASES[:-5])
+@both_strategies
+def test_an_edit_in_the_middle_of_a_rotation_is_healed(phase: str, strategy: Strategy) -> None:
+    world = steady(strategy)
+    dies(world, phase)
+    edit(world.stores["oci"], another_login(world))
+    result = rotate(world, "taker")
+    assert_in_step(world, result.generation)
+    assert_in_step(world, rotate_again(world, "following").generation)
+
+
+# A lock table that was lost, or an old copy of it.
+
+
+def _long_lived(strategy: Strategy) -> MemoryWorld:
+    world = MemoryWorld.create(make_plan(strategy=strategy))
+    world.lock.record = replace(world.lock.record, fence=56)
+    rotate(world, "long-ago")
+    world.clock.sleep(INTERVAL_SECONDS)
+    return world
+
+
+@both_strategies
+def test_a_lost_lock_table_lets_generations_go_on_where_the_stores_stand(strategy: Strategy) -> None:
+    world = _long_lived(strategy)
+    _loses_its_lock_table(world)
+    _, claim = generated(world, held(world, "first-again"))
+    assert (claim.generation, claim.base_generation) == (58, 57)
+    assert_in_step(world, rotate_again(world, "second-again").generation)
+
+
+@pytest.mark.parametrize("failed_runs", [0, 1, 2])
+@both_strategies
+def test_what_was_staged_before_the_table_was_lost_never_comes_back(
+    strategy: Strategy, failed_runs: int
+) -> None:
+    # The number of failed runs before decides whose turn it would be: the current user's, with alternating users.
+    world = steady(strategy)
+    world.lock.record = replace(world.lock.record, fence=world.lock.record.fence + failed_runs)
+    dies(world, "after db-1 stage")
+    forgotten = world.stores["aws"].read_generation(3 + failed_runs)
+    assert forgotten
+    _loses_its_lock_table(world)
+    for run in range(4):
+        result = rotate_again(world, f"again-{run}")
+        assert_in_step(world, result.generation)
+        assert shown(login_of(world, result.generation or 0)) != shown(forgotten.login)
+
+
+@both_strategies
+def test_a_heal_does_not_take_a_forgotten_value_for_its_own(strategy: Strategy) -> None:
+    world = steady(strategy)
+    dies(world, "after db-1 stage")
+    current = login_of(world, 2)
+    _loses_its_lock_table(world)
+    edit(world.stores["oci"], another_login(world))
+    result = rotate(world, "healer")
+    assert_in_step(world, result.generation)
+    assert login_of(world, result.generation or 0) == current
+
+
+@both_strategies
+def test_a_lost_lock_table_and_an_edit_go_on_above_what_the_other_secret_serves(strategy: Strategy) -> None:
+    world = _long_lived(strategy)
+    _loses_its_lock_table(world)
+    current = login_of(world, 57)
+    for store in world.stores.values():
+        edit(store, current)
+    result = rotate(world, "healer")
+    assert result.generation == 58
+    assert_in_step(world, 58)
+
+
+@pytest.mark.parametrize("hand_edited", [False, True], ids=["new", "heal"])
+@both_strategies
+def test_a_claim_from_an_old_copy_of_the_lock_table_is_not_adopted(
+    strategy: Strategy,
+    hand_edited: bool,  # noqa: FBT001 - a row of the table
+) -> None:
+    world = steady(strategy)
+    if hand_edited:
+        edit(world.stores["oci"], another_login(world))
+    dies(world, "after lock claim")
+    copy = world.lock.record
+    for run in range(3):
+        rotate_again(world, f"before-the-loss-{run}")
+    world.lock.record = replace(copy, heads=world.lock.record.heads)
+    current = login_of(world, served(world)["aws"][0])
+    result = rotate_again(world, "healer")
+    assert_in_step(world, result.generation)
+    assert login_of(world, result.generation or 0) == current
