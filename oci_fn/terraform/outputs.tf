@@ -13,6 +13,20 @@ output "slots" {
   value       = { for name, secret in oci_vault_secret.slot : name => secret.id }
 }
 
+output "application_grants" {
+  description = "What an application that reads a credential may be given, after `Allow dynamic-group id …`."
+  value = {
+    for credential, names in local.slots : credential => [
+      "to {SECRET_INSPECT} ${local.in_compartment}",
+      format(
+        "to {SECRET_BUNDLE_READ} %s where any {%s}",
+        local.in_compartment,
+        join(", ", [for name in names : "target.secret.id = '${oci_vault_secret.slot[name].id}'"]),
+      ),
+    ]
+  }
+}
+
 output "aws_runner" {
   description = "Goes, with the private key, into the secret oci_key_secret in AWS; no fingerprint: the key is uploaded by hand."
   value = {

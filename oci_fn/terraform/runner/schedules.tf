@@ -7,7 +7,7 @@ locals {
   # A longer interval than a day is looked at once a day; what is not due is skipped.
   period   = min(var.interval_minutes, 1440)
   offset   = coalesce(var.offset_minutes, floor(local.period / 2))
-  triggers = [for i in range(floor(1440 / local.period)) : (local.offset + i * local.period) % 1440]
+  triggers = [for i in range(floor(1440 / local.period)) : floor(local.offset + i * local.period) % 1440]
   hours    = { for trigger in local.triggers : trigger % 60 => floor(trigger / 60)... }
   crons = {
     for minute, hours in local.hours : format("%02d", minute) =>
@@ -33,7 +33,7 @@ resource "oci_resource_scheduler_schedule" "standby" {
 
   lifecycle {
     precondition {
-      condition     = 1440 % local.period == 0
+      condition     = floor(local.period) == local.period && 1440 % local.period == 0
       error_message = "interval in the plan: whole minutes that divide a day, such as 20m, 30m, 1h or 1d; or leave runners.oci out."
     }
   }

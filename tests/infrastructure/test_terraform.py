@@ -1,0 +1,343 @@
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import hcl2
+import pytest
+from ruamel.yaml import YAML
+
+from lockstep.oci.ring import oci_name, slot_name
+from lockstep.plan import OciVault, Plan, parse_plan
+from oci_fn.sequence import LEASE
+from tests.infrastructure.terraform.stack import (
+    CONFIGURATION,
+    ROOT,
+    Deployment,
+    Document,
+    Stack,
+    messages,
+    needs_tools,
+    plan_document,
+    run_tool,
+    succeeded,
+    with_image,
+)
+
+KEPT = {"oci_kms_vault", "oci_kms_key", "oci_vault_secret", "oci_objectstorage_bucket"}
+"""Holds credentials, or the audit log, or what makes them readable."""
+AWS_ONLY = {"aws": {"oci_key_secret": "lockstep/oci-key"}}
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Stack:
+    return Stack.new(tmp_path_factory.mktemp("stack"), plan_document())
+
+
+@pytest.fixture(scope="module")
+def deployed(stack: Stack) -> Deployment:
+    return stack.deploy()
+
+
+def parsed(plan: Document) -> Plan:
+    return parse_plan(json.dumps(plan), base=Path())
+
+
+def names_in_vault(plan: Plan) -> Iterator[str]:
+    vault = plan.store(OciVault)
+    assert isinstance(vault, OciVault)
+    for credential in plan.credentials:
+        for secret in (credential.secret_names.app_user, credential.secret_names.connection_blob):
+            yield from (slot_name(secret, slot) for slot in range(vault.ring))
+    assert plan.audit.oci
+    yield oci_name(plan.audit.oci.mac_secret)
+    if plan.runners.oci:
+        yield oci_name(plan.runners.oci.aws_key_secret)
+        yield from (oci_name(d.admin_secret) for d in plan.databases)
+
+
+def secret_names(deployment: Deployment) -> list[str]:
+    return sorted(s["secret_name"] for s in deployment.all("oci_vault_secret").values())
+
+
+# ---- Terraform's own judgement
+
+
+@needs_tools
+def test_terraform_finds_nothing_wrong(stack: Stack, deployed: Deployment) -> None:
+    assert deployed.resources
+    formatted, valid = stack.run(("fmt", None), ("validate", None))
+    assert formatted["code"] == 0, formatted["value"]
+    assert valid["value"]["diagnostics"] == []
+
+
+@needs_tools
+def test_a_second_apply_changes_nothing(stack: Stack, deployed: Deployment) -> None:
+    assert deployed.resources
+    (planned,) = stack.run(("plan", None), **with_image())
+    assert planned["code"] == 0, messages([planned])
+
+
+# ---- what follows from the plan
+
+
+@needs_tools
+def test_secrets_are_those_that_the_code_reads(stack: Stack, deployed: Deployment) -> None:
+    assert secret_names(deployed) == sorted(names_in_vault(parsed(stack.plan)))
+    assert set(deployed.outputs["slots"]) >= {"multi-cloud.app_user.0", "multi-cloud.connection_blob.3"}
+    assert set(deployed.outputs["secrets_to_fill_in"]) == {
+        "lockstep.aws-key",
+        "lockstep.admin.orders",
+        "lockstep.admin.reports",
+    }
+
+
+@needs_tools
+def test_names_and_defaults_follow_the_plan_as_the_code_does(tmp_path: Path) -> None:
+    plan = plan_document(runners=AWS_ONLY)
+    plan["stores"][1]["ring"] = 2
+    named = {"app_user": "other/user", "connection_blob": "other/blob"}
+    plan["credentials"] = [
+        {**plan["credentials"][0], "id": "a/b/c", "interval": "2h"},
+        {**plan["credentials"][1], "id": "/rooted", "interval": "120 m"},
+        {**plan["credentials"][1], "id": "named", "interval": "1d", "secrets": named},
+    ]
+    stack = Stack.new(tmp_path, plan)
+    assert secret_names(stack.apply()) == sorted(names_in_vault(parsed(plan)))
+
+
+@needs_tools
+def test_there_is_a_runner_only_where_the_plan_asks_for_one(tmp_path: Path) -> None:
+    stack = Stack.new(tmp_path, plan_document(runners=AWS_ONLY))
+    deployment = stack.apply(**with_image())
+    assert not deployment.all("oci_functions_function")
+    assert "function_id" not in deployment.outputs
+
+
+@needs_tools
+def test_the_standby_is_called_half_an_interval_after_midnight_and_so_on(tmp_path: Path) -> None:
+    cases = [
+        (20, None, ["10 * * * *", "30 * * * *", "50 * * * *"]),
+        (20, 3, ["3 * * * *", "23 * * * *", "43 * * * *"]),
+        (60, None, ["30 * * * *"]),
+        (90, None, ["15 2,5,8,11,14,17,20,23 * * *", "45 0,3,6,9,12,15,18,21 * * *"]),
+        (7 * 1440, None, ["0 12 * * *"]),
+    ]
+    runs = schedules(tmp_path, [(interval, offset) for interval, offset, _ in cases])
+    assert runs == [crons for _, _, crons in cases]
+
+
+def schedules(folder: Path, cases: list[tuple[int, int | None]]) -> list[list[str]]:
+    shutil.copytree(CONFIGURATION / "runner", folder / "runner")
+    modules = {f"case{i}": runner_module(*case) for i, case in enumerate(cases)}
+    document = {
+        "variable": {"tenancy_ocid": {}},
+        "provider": {"oci": [{}, {"alias": "home"}]},
+        "terraform": {"required_providers": {"oci": {"source": "oracle/oci"}}},
+        "module": modules,
+        "output": {name: {"value": f"${{module.{name}.schedules}}"} for name in modules},
+    }
+    (folder / "main.tf.json").write_text(json.dumps(document))
+    results = run_tool(folder, ("init", None), ("apply", None), ("show", None))
+    succeeded(results)
+    return [results[-1]["value"]["values"]["outputs"][name]["value"] for name in modules]
+
+
+def runner_module(interval: int, offset: int | None) -> Document:
+    return {
+        "source": "./runner",
+        "providers": {"oci": "oci", "oci.home": "oci.home"},
+        "name": f"every-{interval}-{offset}",
+        "tenancy_ocid": "${var.tenancy_ocid}",
+        "compartment_id": "ocid1.compartment.oc1..aaaa",
+        "image": "fra.ocir.io/tenant/lockstep:1",
+        "image_digest": None,
+        "memory_in_mbs": 512,
+        "subnet_ids": ["ocid1.subnet.oc1..aaaa"],
+        "network_security_group_ids": [],
+        "interval_minutes": interval,
+        "offset_minutes": offset,
+        "paused": False,
+        "log_retention_days": 30,
+        "alarm_email": None,
+        "vault_id": "ocid1.vault.oc1..aaaa",
+        "vault_id_in_plan": "ocid1.vault.oc1..aaaa",
+        "grants": [],
+    }
+
+
+# ---- what must not happen
+
+
+@needs_tools
+def test_the_state_holds_no_credential(deployed: Deployment) -> None:
+    secrets = deployed.all("oci_vault_secret").values()
+    generated = [s for s in secrets if s["enable_auto_generation"]]
+    assert [s["secret_name"] for s in generated] == ["lockstep.mac"]
+    given = {c["content"] for s in secrets for c in s["secret_content"]}
+    # Two placeholders, the same wherever they stand.
+    assert len(given) == 2
+    assert sum(len(s["secret_content"]) for s in secrets) == len(secrets) - len(generated)
+
+
+@needs_tools
+def test_what_was_rotated_is_not_changed_back(stack: Stack, deployed: Deployment) -> None:
+    assert deployed.resources
+    state = stack.folder / "terraform.tfstate"
+    before = state.read_text()
+    changed = re.sub(r'"content": "[A-Za-z0-9+/=]+"', '"content": "bmV3"', before)
+    assert changed != before
+    state.write_text(changed)
+    try:
+        (planned,) = stack.run(("plan", None), **with_image())
+    finally:
+        state.write_text(before)
+    assert planned["code"] == 0, messages([planned])
+
+
+@needs_tools
+def test_nothing_can_be_destroyed_that_holds_credentials_or_the_audit_log(
+    stack: Stack, deployed: Deployment
+) -> None:
+    assert deployed.resources
+    (result,) = stack.run(("destroy", None), **with_image())
+    assert result["code"] == 1
+    assert "Instance cannot be destroyed" in "\n".join(messages([result]))
+    for kind, name, block in declared("resource"):
+        if kind in KEPT:
+            assert block["lifecycle"][0]["prevent_destroy"] is True, f"{kind}.{name}"
+
+
+@needs_tools
+def test_without_the_image_the_runner_goes_and_the_rest_stays(
+    stack: Stack, deployed: Deployment, tmp_path: Path
+) -> None:
+    left = {r["address"] for r in stack.copy(tmp_path).apply().resources}
+    gone = {r["address"] for r in deployed.resources} - left
+    assert gone
+    assert all(address.startswith("module.runner[0].") for address in gone)
+    assert not any(address.startswith("module.runner") for address in left)
+
+
+@needs_tools
+def test_a_runner_whose_plan_names_another_vault_is_refused(
+    stack: Stack, deployed: Deployment, tmp_path: Path
+) -> None:
+    copy = stack.copy(tmp_path)
+    copy.name_vault("ocid1.vault.oc1..another")
+    (result,) = copy.run(("plan", None), **with_image())
+    assert f"vault_id in the plan: {deployed.outputs['vault_id']}" in "\n".join(messages([result]))
+
+
+@needs_tools
+def test_an_interval_that_no_cron_expression_can_follow_is_refused(
+    stack: Stack, deployed: Deployment, tmp_path: Path
+) -> None:
+    assert deployed.resources
+    copy = stack.copy(tmp_path)
+    for credential in copy.plan["credentials"]:
+        credential["interval"] = "25m"
+    (result,) = copy.run(("plan", None), **with_image())
+    assert "whole minutes that divide a day" in "\n".join(messages([result]))
+
+
+@needs_tools
+def test_wrong_variables_are_refused_in_words(stack: Stack, deployed: Deployment) -> None:
+    assert deployed.resources
+    (result,) = stack.run(
+        ("plan", None),
+        tenancy_ocid="acme",
+        plan_file="nowhere.yaml",
+        image="lockstep",
+        image_digest="latest",
+        standby_offset_minutes=1440,
+        subnet_ids=["subnet-1"],
+        aws_runner_public_key="-----BEGIN PRIVATE KEY-----",
+    )
+    # Terraform breaks the lines.
+    said = " ".join("\n".join(messages([result])).split())
+    for complaint in (
+        "tenancy_ocid: the OCID of a tenancy",
+        "plan_file: no such file",
+        "image: as fra.ocir.io",
+        "image_digest: sha256",
+        "standby_offset_minutes: a whole number",
+        "subnet_ids: OCIDs of subnets",
+        "never the private half",
+    ):
+        assert complaint in said
+
+
+# ---- the function and its surroundings
+
+
+@needs_tools
+def test_a_run_is_dead_before_its_lease_ends(deployed: Deployment) -> None:
+    function = deployed.one("oci_functions_function")
+    machine = json.loads((ROOT / "statemachine.asl.json").read_text())
+    func = YAML(typ="safe").load(ROOT / "oci_fn/func.yaml")
+    assert function["detached_mode_timeout_in_seconds"] == machine["TimeoutSeconds"]
+    assert machine["TimeoutSeconds"] + 60 < LEASE.total_seconds()
+    assert function["timeout_in_seconds"] == func["timeout"]
+    assert int(function["memory_in_mbs"]) == func["memory"]
+
+
+@needs_tools
+def test_a_failed_run_and_a_silent_schedule_are_heard_of(deployed: Deployment) -> None:
+    topic, function = deployed.one("oci_ons_notification_topic"), deployed.one("oci_functions_function")
+    (destination,) = function["failure_destination"]
+    assert (destination["kind"], destination["topic_id"]) == ("NOTIFICATION", topic["id"])
+    alarms = deployed.all("oci_monitoring_alarm")
+    assert {a["namespace"] for a in alarms.values()} == {"oci_faas"}
+    assert all(a["destinations"] == [topic["id"]] and function["id"] in a["query"] for a in alarms.values())
+    assert alarms["absent"]["query"].startswith("FunctionInvocationCount[60m]")
+    (configuration,) = deployed.one("oci_logging_log")["configuration"]
+    assert configuration["source"][0]["resource"] == deployed.one("oci_functions_application")["id"]
+
+
+@needs_tools
+def test_the_audit_bucket_is_archived_versioned_private_and_has_its_own_key(deployed: Deployment) -> None:
+    bucket, keys = deployed.one("oci_objectstorage_bucket"), deployed.all("oci_kms_key")
+    assert (bucket["storage_tier"], bucket["versioning"], bucket["access_type"]) == (
+        "Archive",
+        "Enabled",
+        "NoPublicAccess",
+    )
+    assert bucket["kms_key_id"] == keys["audit[0]"]["id"]
+    assert {s["key_id"] for s in deployed.all("oci_vault_secret").values()} == {keys["secrets"]["id"]}
+
+
+# ---- as a stack of Resource Manager
+
+
+def declared(block: str) -> Iterator[tuple[str, str, Document]]:
+    """The blocks of a kind in the files: type (or the kind itself), name, body."""
+    for file in sorted(CONFIGURATION.rglob("*.tf")):
+        if ".terraform" in file.parts:
+            continue
+        with file.open() as opened:
+            document: Any = hcl2.load(opened)
+        for found in document.get(block, []):
+            for label, inner in found.items():
+                if block == "resource":
+                    yield from ((label.strip('"'), name.strip('"'), body) for name, body in inner.items())
+                elif file.parent == CONFIGURATION:
+                    yield block, label.strip('"'), inner
+
+
+def test_the_stack_asks_for_every_variable_and_no_other() -> None:
+    schema = YAML(typ="safe").load(CONFIGURATION / "schema.yaml")
+    grouped = [name for group in schema["variableGroups"] for name in group["variables"]]
+    variables = {name: body for _, name, body in declared("variable")}
+    assert sorted(grouped) == sorted(schema["variables"]) == sorted(variables)
+    for name, body in variables.items():
+        assert schema["variables"][name]["required"] == ("default" not in body), name
+
+
+def test_the_stack_shows_outputs_that_there_are() -> None:
+    schema = YAML(typ="safe").load(CONFIGURATION / "schema.yaml")
+    shown = {name for group in schema["outputGroups"] for name in group["outputs"]}
+    assert shown == set(schema["outputs"])
+    assert shown <= {name for _, name, _ in declared("output")}
