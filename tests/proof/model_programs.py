@@ -204,8 +204,10 @@ class Protocol:
             yield Call(database, "exclusive")
         is_blind = "RETAIN without a probe" in self.bugs
         if is_blind or not (yield Call(database, "accepts", (pending,))):
-            if base and "base not probed" not in self.bugs and not (yield Call(database, "accepts", (base,))):
-                raise errors.CurrentCredentialRejectedError
+            if "base not probed" not in self.bugs:
+                base_logs_in = (yield Call(database, "accepts", (base,))) if base else claim.base_generation == 0
+                if not base_logs_in:
+                    raise errors.CurrentCredentialRejectedError
             if not self.bugs & {"fence not read", "fence read before the advisory lock"}:
                 yield Call(LOCK, "require", (run, claim))
             try:
@@ -313,11 +315,12 @@ def _candidates(
     known = [record.current, record.claim.generation if record.claim else None]
     for generation in reversed(known):
         if generation is not None and all(v.generation != generation for v in current.values()):
+            holders = []
             for name in STORES:
                 login = yield Call(name, "read_generation", (generation,))
                 if login:
-                    found[:0] = [(name, login)]
-                    break
+                    holders.append((name, login))
+            found[:0] = holders[:1]
     return tuple(found)
 
 

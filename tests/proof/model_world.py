@@ -69,12 +69,13 @@ class Store(NamedTuple):
 class Database(NamedTuple):
     """`passwords` is (primary, secondary) on MySQL, what logs in on MariaDB, one per user where two users alternate.
 
-    `session` is the connection that holds the advisory lock.
+    `session` is the connection that holds the advisory lock; `refuses` is what its policy has once refused.
     """
 
     engine: str
     passwords: tuple[tuple[int, ...], ...]
-    session: tuple[int, int] | None
+    session: tuple[int, int] | None = None
+    refuses: tuple[tuple[int, ...], ...] = ()
 
     def accepts(self, login: Login) -> bool:
         """A real login."""
@@ -227,7 +228,11 @@ def _on_database(
     if database.session != session and "no advisory lock" not in bugs:
         yield Effect(database, errors.DatabaseUnreachableError)
         return
-    before = database.passwords
+    before, asked = database.passwords, call.args[0].password
+    refused = database._replace(refuses=(*database.refuses, asked))
+    if asked in database.refuses and asked not in before:
+        yield Effect(database, errors.PasswordRefusedByPolicyError)
+        return
     after = _ALTERATIONS[call.op](database, *call.args)
     yield Effect(database._replace(passwords=after), wrote=after != before)
     if after != before:
@@ -239,8 +244,8 @@ def _on_database(
             spends="clinging",
             note="what was there goes on logging in",
         )
-    if call.args[0].password not in (*before, NOBODY_KNOWS):
-        yield Effect(database, errors.PasswordRefusedByPolicyError, spends="refusals")
+    if asked not in (*before, NOBODY_KNOWS):
+        yield Effect(refused, errors.PasswordRefusedByPolicyError, spends="refusals")
 
 
 def _alter(database: Database, login: Login, retains: bool) -> tuple[tuple[int, ...], ...]:  # noqa: FBT001 - as in SQL

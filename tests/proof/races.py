@@ -1,0 +1,431 @@
+"""Two or three runners at once, in memory, in every order that a seed can think of: one call at a time.
+
+Each runner has a thread of its own, and exactly one of them runs: at each call of a port it goes on, or the schedule
+puts it to sleep and wakes another. A schedule is a list of events, so what went wrong once goes wrong again, and can
+be cut down to the events that it takes.
+
+Most random orders are boring: the runners alternate, and the fence turns one of them away at once. What kills is one
+long sleep at the wrong moment. So a schedule has few events (K. Burckhardt et al., "A randomized scheduler with
+probabilistic guarantees of finding bugs", 2010: a bug that takes d switches is found with d-1 random switch points),
+and a sleep mostly outlasts the lease, and with it the sessions that databases end when they are idle.
+"""
+
+import random
+import re
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import Any, Literal
+from unittest.mock import patch
+
+from lockstep.errors import (
+    AuditLogUnreachableError,
+    DatabaseUnreachableError,
+    LockstepError,
+    LockTableUnreachableError,
+    StoreUnreachableError,
+)
+from lockstep.model import Login, Strategy
+from tests.proof.memory_observer import RaceObserver, ViolationError
+from tests.proof.scenarios import SCENARIOS, world_of
+from tests.support.memory import MemoryWorld
+from tests.support.memory_database import MemoryDatabase
+from tests.unit.harness import (
+    INTERVAL_SECONDS,
+    Killed,
+    assert_in_step,
+    assert_on_record,
+    at_every_boundary,
+    known_logins,
+    login_of,
+    rotate,
+    rotate_again,
+    shown,
+    undisturbed,
+)
+
+CALL_SECONDS = 0.1
+"""How long a call takes."""
+LONGEST_STEPS = 450
+"""Of two runners, without retries; events are drawn from them."""
+WAIT_SECONDS = 30.0
+What = Literal["sleep", "die", "fail", "lose"]
+WHATS: tuple[What, ...] = ("sleep", "die", "fail", "lose")
+_DECISIVE = re.compile(
+    r"before (.+ (stage|promote)( app_user| connection_blob)?|.+ retire|db-\d lock"
+    r"|lock (acquire|claim|require|move_head|release)|.+ log put)"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """Something that happens at a step of the whole race.
+
+    Attributes:
+        what: The runner sleeps and `to` goes on; it dies; its call fails before the effect; its reply is lost.
+        jump: While it sleeps its lease ends.
+        kill: While it sleeps the databases end its session, and with it the advisory lock.
+    """
+
+    step: int
+    what: What
+    to: int = 0
+    jump: bool = False
+    kill: bool = False
+
+    def __str__(self) -> str:
+        after = {"sleep": f" until after runner {self.to} ran"}.get(self.what, "")
+        more = " for longer than its lease" if self.jump else ""
+        return f"step {self.step}: {self.what}s{after}{more}{', its sessions ended' if self.kill else ''}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """All that a race depends on."""
+
+    seed: int
+    scenario: str
+    strategy: Strategy
+    runners: tuple[str, ...]
+    turns: int
+    due: tuple[bool, ...]
+    recoverer: str
+    events: tuple[Event, ...]
+
+    def story(self) -> str:
+        """For people."""
+        events = "; ".join(str(e) for e in self.events) or "nothing happens"
+        return f"{self.scenario}, {self.strategy.value}, {' and '.join(self.runners)}: {events}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """An invariant that did not hold."""
+
+    schedule: Schedule
+    invariant: str
+    what: str
+
+
+def schedule_of(seed: int, *, scenarios: Sequence[str] = tuple(SCENARIOS), runners: int | None = None) -> Schedule:
+    """The schedule of a seed."""
+    rng = random.Random(seed)  # noqa: S311 - it must be the same every time
+    names = tuple(rng.choice(("aws", "oci")) for _ in range(runners or rng.choice((2, 2, 2, 3))))
+    scenario, strategy = rng.choice(scenarios), rng.choice(list(Strategy))
+    events, step = [], 0
+    decisive = decisive_steps(scenario, strategy)
+    for _ in range(rng.choice((1, 2, 2, 3, 3, 4))):
+        # Mostly right at a change, counted from where the runner that was woken begins; else anywhere.
+        step = step + rng.choice(decisive) if rng.random() < 0.6 else int(rng.triangular(0, LONGEST_STEPS, 80))
+        jump = rng.random() < 0.7
+        events.append(
+            Event(
+                step=step,
+                what=rng.choices(WHATS, (7, 1, 1, 1))[0],
+                to=rng.randrange(len(names)),
+                jump=jump,
+                kill=jump and rng.random() < 0.8,
+            )
+        )
+    turns = rng.choice((1, 2, 2, 3))
+    return Schedule(
+        seed=seed,
+        scenario=scenario,
+        strategy=strategy,
+        runners=names,
+        turns=turns,
+        due=tuple(rng.random() < 0.7 for _ in range(turns * len(names))),
+        recoverer=rng.choice(("aws", "oci")),
+        events=tuple(sorted(events, key=lambda e: e.step)),
+    )
+
+
+@cache
+def decisive_steps(scenario: str, strategy: Strategy) -> tuple[int, ...]:
+    """The steps of a run that nothing disturbs at which it is about to change something, or to read the fence."""
+    world, seen = world_of(scenario, strategy), list[str]()
+    at_every_boundary(world, seen.append)
+    with suppress(LockstepError):
+        rotate(world, "alone")
+    return tuple(i for i, boundary in enumerate(seen, start=1) if _DECISIVE.fullmatch(boundary))
+
+
+Plant = Callable[[], AbstractContextManager[None]]
+
+
+def play(schedule: Schedule, plant: Plant = nullcontext) -> Failure | None:
+    """Run a race and what follows it; the first invariant that does not hold, or None.
+
+    Args:
+        schedule: What happens when.
+        plant: A bug; the world before the race is made without it.
+    """
+    race = Race(schedule)
+    try:
+        with plant():
+            race.run()
+    except ViolationError as violation:
+        return Failure(schedule=schedule, invariant=violation.invariant, what=violation.what)
+    return None
+
+
+def shrunk(failure: Failure, plant: Plant = nullcontext, *, tries: int = 400) -> Failure:
+    """The same failure with as few events, turns and runners as it takes, and those as early as possible."""
+    best, left = failure, tries
+    progress = True
+    while progress and left > 0:
+        progress = False
+        for candidate in _simpler(best.schedule):
+            left -= 1
+            found = play(candidate, plant)
+            if found and found.invariant == failure.invariant:
+                best, progress = found, True
+                break
+            if left <= 0:
+                break
+    return best
+
+
+def _simpler(schedule: Schedule) -> list[Schedule]:
+    events = schedule.events
+    found = [replace(schedule, events=events[:i] + events[i + 1 :]) for i in range(len(events))]
+    if len(schedule.runners) > 2:  # noqa: PLR2004 - a race takes two
+        found.append(replace(schedule, runners=schedule.runners[:-1]))
+    if schedule.turns > 1:
+        found.append(replace(schedule, turns=schedule.turns - 1))
+    if schedule.scenario != "steady":
+        found.append(replace(schedule, scenario="steady"))
+    for i, event in enumerate(events):
+        for change in (
+            *([{"jump": False, "kill": False}] if event.jump else []),
+            *([{"kill": False}] if event.kill else []),
+            *({"step": event.step - back} for back in (64, 16, 4, 1) if event.step >= back),
+        ):
+            found.append(
+                replace(schedule, events=(*events[:i], replace(event, **change), *events[i + 1 :]))  # type: ignore[arg-type]  # fields of Event
+            )
+    return found
+
+
+@dataclass(eq=False)
+class Participant:
+    """A runner's thread."""
+
+    index: int
+    runner: str
+    awake: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    rotation_id: str = ""
+    finished: bool = False
+    dead: bool = False
+    sleeping: bool = False
+
+
+class Race:
+    """One race."""
+
+    def __init__(self, schedule: Schedule) -> None:
+        self.schedule = schedule
+        self.world: MemoryWorld = world_of(schedule.scenario, schedule.strategy)
+        self.step = 0
+        self.trace: list[str] = []
+        self._events = list(schedule.events)
+        self._due = list(schedule.due)
+        self._participants = [Participant(i, runner) for i, runner in enumerate(schedule.runners)]
+        self.running = self._participants[0]
+        self._over = threading.Semaphore(0)
+        self._violation: ViolationError | None = None
+        self._failure: BaseException | None = None
+        self.observer = RaceObserver(self.world, schedule.scenario)
+
+    def run(self) -> None:
+        """Play it; raises ViolationError."""
+        with ExitStack() as stack:
+            stack.enter_context(patch.object(MemoryDatabase, "accepts", self._proving(MemoryDatabase.accepts)))
+            at_every_boundary(self.world, self._boundary)
+            threads = [
+                threading.Thread(target=self._live, args=(p,), name=f"race {p.index}", daemon=True)
+                for p in self._participants
+            ]
+            for thread in threads:
+                thread.start()
+            self.running.awake.release()
+            if not self._over.acquire(timeout=WAIT_SECONDS):
+                raise RuntimeError(f"the race of seed {self.schedule.seed} does not end")
+            undisturbed(self.world)
+            self._raise()
+            self._aftermath()
+
+    def _aftermath(self) -> None:
+        world, scenario = self.world, self.schedule.scenario
+        for database in world.databases.values():
+            database.kill_connections()
+            vars(database).pop("set_passwords", None)  # From here on the databases behave.
+        if scenario == "changed-by-dba":
+            self.observer.untouched("db-2")
+            return
+        at_every_boundary(world, self._look_only)
+        self.running = Participant(9, self.schedule.recoverer)
+        generations = []
+        for name, runner in (("recovery", self.schedule.recoverer), ("following", "aws"), ("last", "oci")):
+            self.running.rotation_id = name
+            try:
+                outcome = rotate_again(world, name, runner=runner)
+            except LockstepError as e:
+                if scenario == "sticky" and name == "recovery" and type(e).__name__ == "PreviousCredentialAcceptedError":
+                    _unstick(world)
+                    continue
+                self._raise()
+                raise ViolationError("I8", f"{name} fails: {type(e).__name__}") from None
+            except Killed:
+                self._raise()
+                raise
+            if outcome.outcome != "rotated":
+                raise ViolationError("I8", f"{name} ended as {outcome.outcome}")
+            generations.append(outcome.generation or 0)
+        undisturbed(world)
+        self._raise()
+        try:
+            assert_in_step(world, generations[-1])
+        except AssertionError as e:
+            raise ViolationError("I8", f"not in step: {e}") from None
+        try:
+            assert_on_record(world)
+        except (AssertionError, LockstepError) as e:
+            raise ViolationError("I7", f"the record is not whole: {e or type(e).__name__}") from None
+        live = {shown(login_of(world, g)) for g in generations[-2:]}
+        for name, let_in in known_logins(world).items():
+            if let_in != live:
+                raise ViolationError("I9", f"{name} lets in {len(let_in)} logins, {len(let_in - live)} of them dead ones")
+
+    # Threads.
+
+    def _live(self, me: Participant) -> None:
+        me.awake.acquire()
+        try:
+            for turn in range(self.schedule.turns):
+                if me.dead:
+                    break
+                self._turn(me, turn)
+        except Killed:
+            pass
+        except BaseException as e:  # noqa: BLE001 - raised again in the thread that waits
+            self._failure = self._failure or e
+        me.finished = True
+        self._hand_over_from(me)
+
+    def _turn(self, me: Participant, turn: int) -> None:
+        if self._due.pop(0) if self._due else True:
+            self.world.clock.sleep(INTERVAL_SECONDS)
+        me.rotation_id = f"run-{me.index}-{turn}"
+        try:
+            outcome = rotate(self.world, me.rotation_id, runner=me.runner)
+        except LockstepError as e:
+            self.trace.append(f"{me.rotation_id} fails: {type(e).__name__}")
+        else:
+            self.trace.append(f"{me.rotation_id} {outcome.outcome} {outcome.generation or ''}")
+
+    def _hand_over_from(self, me: Participant) -> None:
+        left = [p for p in self._participants if not p.finished]
+        if left and not self._violation:
+            self._wake(left[0])
+        elif left:
+            for p in left:
+                p.dead = True
+            self._wake(left[0])
+        else:
+            self._over.release()
+        del me
+
+    def _wake(self, other: Participant) -> None:
+        self.running, other.sleeping = other, False
+        other.awake.release()
+
+    # Boundaries.
+
+    def _boundary(self, boundary: str) -> None:
+        me = self.running
+        if me.dead:
+            raise Killed
+        self.world.clock.sleep(CALL_SECONDS)
+        self._look(boundary, me)
+        self.step += 1
+        while self._events and self._events[0].step <= self.step:
+            event = self._events[0]
+            is_before = boundary.startswith("before")
+            if (event.what == "fail" and not is_before) or (event.what == "lose" and is_before):
+                return
+            self._events.pop(0)
+            self._happen(event, boundary, me)
+
+    def _happen(self, event: Event, boundary: str, me: Participant) -> None:
+        self.trace.append(f"{me.rotation_id} {event.what}s {boundary}")
+        if event.what == "die":
+            me.dead = True
+            raise Killed
+        if event.what in ("fail", "lose"):
+            raise self._error(boundary)
+        other = self._participants[event.to % len(self._participants)]
+        if other is me or other.finished:
+            return
+        if event.jump:
+            self.world.clock.sleep(INTERVAL_SECONDS)
+        if event.kill:
+            for database in self.world.databases.values():
+                database.kill_connections()
+        me.sleeping = True
+        self._wake(other)
+        me.awake.acquire()
+        if me.dead:
+            raise Killed
+
+    def _error(self, boundary: str) -> LockstepError:
+        seam = boundary.split()[1]
+        if seam in self.world.databases:
+            self.world.databases[seam].kill_connections()
+            return DatabaseUnreachableError(database=seam)
+        if seam == "lock":
+            return LockTableUnreachableError()
+        if seam in self.world.stores and "log" not in boundary and "signer" not in boundary:
+            return StoreUnreachableError(store=seam)
+        return AuditLogUnreachableError()
+
+    def _look_only(self, boundary: str) -> None:
+        self.world.clock.sleep(CALL_SECONDS)
+        self._look(boundary, self.running)
+
+    def _look(self, boundary: str, me: Participant) -> None:
+        if boundary.startswith("before"):
+            return
+        try:
+            self.observer.look(boundary, me.rotation_id)
+        except ViolationError as violation:
+            self._violation = self._violation or violation
+            me.dead = True
+            # Any Exception would be taken for a failure of the run, and the run would go on to record it.
+            raise Killed from None
+
+    def _raise(self) -> None:
+        if self._violation:
+            raise self._violation
+        if self._failure:
+            raise self._failure
+
+    def _proving(self, accepts: Any) -> Any:
+        def proving(database: MemoryDatabase, login: Login) -> bool:
+            accepted: bool = accepts(database, login)
+            self.observer.saw(database.name, login, accepted=accepted)
+            return accepted
+
+        return proving
+
+
+def _unstick(world: MemoryWorld) -> None:
+    """Somebody has read the alarm and made the old value dead."""
+    claim = world.lock.record.claim
+    assert claim
+    live = {shown(login_of(world, g)) for g in (claim.generation, claim.base_generation)}
+    for database in world.databases.values():
+        for username, account in database.accounts.items():
+            account.passwords = tuple(p for p in account.passwords if (username, p) in live)

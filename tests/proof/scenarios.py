@@ -1,0 +1,100 @@
+"""What a rotation may meet, in memory: the state before it and how the databases misbehave."""
+
+from collections.abc import Callable, Mapping
+from functools import cache
+
+from lockstep.model import Login, SecretStr, Strategy
+from lockstep.plan import Plan
+from tests.support.memory import CountingPasswords, MemoryDatabase, MemoryWorld, make_plan
+from tests.unit.harness import INTERVAL_SECONDS, another_login, edit, rotate, rotate_again
+
+
+@cache
+def _plan(strategy: Strategy) -> Plan:
+    return make_plan(strategy=strategy)
+
+
+def world_of(scenario: str, strategy: Strategy) -> MemoryWorld:
+    """A world with two rotations behind it, due again, in which the scenario waits."""
+    world = MemoryWorld.create(_plan(strategy))
+    rotate(world, "first", runner="aws")
+    rotate_again(world, "second", runner="oci")
+    world.clock.sleep(INTERVAL_SECONDS)
+    SCENARIOS[scenario](world)
+    return world
+
+
+def _steady(_world: MemoryWorld) -> None:
+    pass
+
+
+def _refused(world: MemoryWorld) -> None:
+    """The second database refuses the next password by policy, after the first has taken it."""
+    foretold = CountingPasswords()
+    foretold.count = world.passwords.count
+    refused = foretold.new_password(world.credential.password_policy).reveal()
+    world.databases["db-2"].refuses = lambda password: password == refused
+
+
+def _edited(world: MemoryWorld) -> None:
+    """Somebody typed a value that logs in nowhere into one store."""
+    edit(world.stores["aws"], another_login(world))
+
+
+def _forgetful(world: MemoryWorld) -> None:
+    """The second database acknowledges one change and has forgotten it: a failover to a replica that lacked it."""
+    database = world.databases["db-2"]
+    change, left = database.set_passwords, [1]
+
+    def forgets(username: str, *passwords: str) -> None:
+        if left.pop() if left else 0:
+            return
+        change(username, *passwords)
+
+    database.set_passwords = forgets  # type: ignore[method-assign]  # this one object misbehaves
+
+
+def _sticky(world: MemoryWorld) -> None:
+    """The first database keeps what it should drop, once: somebody restored an account from a backup meanwhile."""
+    database = world.databases["db-1"]
+    change, left = database.set_passwords, [1]
+
+    def keeps(username: str, *passwords: str) -> None:
+        before = {name: account.passwords for name, account in database.accounts.items()}
+        change(username, *passwords)
+        if left:
+            left.pop()
+            account = database.accounts[username]
+            account.passwords = (*account.passwords, *before[username])
+
+    database.set_passwords = keeps  # type: ignore[method-assign]  # this one object misbehaves
+
+
+def _changed_by_dba(world: MemoryWorld) -> None:
+    """A DBA has changed the account on one database: current is locked out there, and not by Lockstep."""
+    database = world.databases["db-2"]
+    login = Login(_current(world).username, SecretStr("set-by-a-dba"))
+    database.accounts[login.username].passwords = (login.password.reveal(),)
+
+
+def _current(world: MemoryWorld) -> Login:
+    login = world.stores["aws"].current_login()
+    assert login
+    return login
+
+
+SCENARIOS: Mapping[str, Callable[[MemoryWorld], None]] = {
+    "steady": _steady,
+    "refused": _refused,
+    "edited": _edited,
+    "forgetful": _forgetful,
+    "sticky": _sticky,
+    "changed-by-dba": _changed_by_dba,
+}
+REPLACING = frozenset({"refused", "edited"})
+"""Scenarios in which a claim may be replaced by another."""
+
+
+def accounts(database: MemoryDatabase) -> dict[str, tuple[str, ...]]:
+    """Who is let in."""
+    return {name: account.passwords for name, account in database.accounts.items()}
