@@ -22,7 +22,9 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
+from ruamel.yaml.constructor import ConstructorError, SafeConstructor
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import MappingNode
 
 from lockstep.errors import InvalidPlanError
 from lockstep.model import Engine, PasswordPolicy, Schedule, Strategy
@@ -31,6 +33,10 @@ from lockstep.oci.ring import oci_name, slot_name
 
 PLAINTEXT_CONSENT = "passwords may cross this network unencrypted"
 
+MAX_PLAN_CHARACTERS = 262_144
+
+_KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_QUOTED = re.compile(r"""["'].*""", re.DOTALL)
 _DURATION = re.compile(r"([0-9]{1,6})\s*(s|m|h|d)")
 _VAULT_NAME = re.compile(r"[A-Za-z0-9/_.-]+")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -367,16 +373,25 @@ def load_plan(file: Path) -> Plan:
         raise PlanProblemsError([f"{file}: cannot be read ({e.strerror})"]) from None
     except UnicodeDecodeError:
         raise PlanProblemsError([f"{file}: is not text in UTF-8"]) from None
+    except ValueError:
+        raise PlanProblemsError(["the path of the plan is no path"]) from None
     return parse_plan(text, base=file.parent)
 
 
 def parse_plan(text: str, *, base: Path) -> Plan:
     """As `load_plan`, from a text."""
+    if len(text) > MAX_PLAN_CHARACTERS:
+        raise PlanProblemsError([f"the file has more than {MAX_PLAN_CHARACTERS} characters"])
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Constructor = _Constructor
+    yaml.composer.warn_double_anchors = False  # The warning quotes the file.
     try:
-        document = YAML(typ="safe", pure=True).load(text)
+        document = yaml.load(text)
     except MarkedYAMLError as e:
         line = e.problem_mark.line + 1 if e.problem_mark else 0
-        raise PlanProblemsError([f"line {line}: not valid YAML ({e.problem})"]) from None
+        # What it quotes from the file may be a password that does not belong there.
+        problem = _QUOTED.sub("…", e.problem or "")
+        raise PlanProblemsError([f"line {line}: not valid YAML ({problem})"]) from None
     except (YAMLError, ValueError, RecursionError):
         # What the reader and the constructors of YAML's own types raise, without a place.
         raise PlanProblemsError(["the file is not valid YAML"]) from None
@@ -391,13 +406,29 @@ def parse_plan(text: str, *, base: Path) -> Plan:
     return _resolve_files(plan, base)
 
 
+class _Constructor(SafeConstructor):
+    """Of YAML's own types only, and without merge keys: ten of them can stand for billions of keys."""
+
+    def flatten_mapping(self, node: MappingNode) -> None:
+        for key, _ in node.value:
+            if key.tag == "tag:yaml.org,2002:merge":
+                raise ConstructorError(None, None, "merge keys are not supported", key.start_mark)
+
+
 def _sentence(problem: ErrorDetails) -> str:
     path = ""
     for part in problem["loc"]:
-        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
+        if isinstance(part, int):
+            path += f"[{part}]"
+        else:
+            # What is no plain key may be a value that has slipped.
+            key = part if _KEY.fullmatch(part) else "?"
+            path += f".{key}" if path else key
     message = str(problem["msg"]).removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":
         message = "unknown key"
+    elif problem["type"] == "union_tag_invalid":
+        message = f"kind: one of {problem['ctx']['expected_tags']}"
     return f"{path}: {message}" if path else message
 
 

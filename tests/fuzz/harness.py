@@ -1,0 +1,222 @@
+"""What all fuzzing shares: how many inputs, what is thrown at the code, and what must hold whatever comes back."""
+
+import copy
+import json
+import logging
+import os
+import time
+import traceback
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+
+from lockstep.errors import LockstepError
+
+PROOF = os.environ.get("HYPOTHESIS_PROFILE") == "proof"
+MORE_FOR_PROOF = 50
+CPU_SECONDS = 3.0
+"""What one input may cost."""
+
+CANARY = "Canary!hunter2"
+"""Stands in the fuzzed texts where a secret could be, and must stand in no message."""
+
+counted: Counter[str] = Counter()
+"""Inputs judged, by what was fuzzed."""
+
+Json = Any
+"""Anything that JSON can hold, and some things that only Python can."""
+
+
+def inputs(count: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """So many inputs: the same ones each time, or many times more and new ones where HYPOTHESIS_PROFILE is `proof`."""
+    return settings(
+        max_examples=count * MORE_FOR_PROOF if PROOF else count,
+        derandomize=not PROOF,
+        database=None,
+        deadline=None,
+        # What is fuzzed has no state that an input could leave behind.
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    )
+
+
+class _Everything(logging.Handler):
+    """All that is logged, with every field of every record."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.DEBUG)
+        self.text = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.text += f"{record.getMessage()} {record.__dict__}\n"
+
+
+@contextmanager
+def judged(what: str, allowed: type[LockstepError] = LockstepError) -> Iterator[None]:
+    """One input: it ends well or with one of our errors, soon, and nobody reads the canary anywhere.
+
+    Args:
+        what: Under which it is counted.
+        allowed: What it may raise.
+    """
+    counted[what] += 1
+    logged = _Everything()
+    logger = logging.getLogger("lockstep")
+    logger.addHandler(logged)
+    began = time.process_time()
+    shown = ""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # A warning may quote what it warns of.
+            yield
+    except allowed as e:
+        shown = "".join(traceback.format_exception(e)) + repr(e) + repr(vars(e))
+    finally:
+        logger.removeHandler(logged)
+    spent = time.process_time() - began
+    assert CANARY not in shown, f"an error shows a secret: {shown}"
+    assert CANARY not in logged.text, f"a log line shows a secret: {logged.text}"
+    assert spent < CPU_SECONDS, f"{what} took {spent:.1f} s"
+
+
+# What is thrown at the code.
+
+characters = st.characters(codec=None)
+"""All of them: also the lone surrogates that JSON can spell and nothing can encode."""
+
+texts = st.one_of(
+    st.text(characters, max_size=12),
+    st.sampled_from(
+        [
+            "",
+            CANARY,
+            f"x\n{CANARY}",
+            "\ud800",
+            "\x00",
+            "\ufeff",
+            "*",
+            "<<",
+            "0" * 5000,
+            "x" * 30_000,
+            "NaN",
+            "__proto__",
+            "../../../etc",
+            "99999999999d",
+            "2026-13-45T99:99:99Z",
+            "${jndi:x}",
+        ]
+    ),
+)
+numbers = st.one_of(
+    st.integers(),
+    st.floats(),
+    st.sampled_from([0, -1, 2**31, 2**53, 2**63, 2**64, 10**400, 10**4299, float("nan"), float("inf"), -0.0]),
+)
+scalars = st.one_of(st.none(), st.booleans(), numbers, texts)
+documents = st.recursive(
+    scalars,
+    lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(texts, inner, max_size=4)),
+    max_leaves=8,
+)
+
+
+def nested(depth: int) -> Json:
+    """A list in a list, and so on."""
+    document: Json = CANARY
+    for _ in range(depth):
+        document = [document]
+    return document
+
+
+@st.composite
+def mutated(draw: st.DrawFn, valid: Json) -> Json:
+    """A valid document with one to three wounds: a part replaced, left out, added, or put somewhere else."""
+    document = copy.deepcopy(valid)
+    for _ in range(draw(st.integers(1, 3))):
+        places = list(_places(document))
+        if not places:
+            return draw(documents)
+        holder, key = draw(st.sampled_from(places))
+        match draw(st.sampled_from(["replace", "replace", "remove", "add", "move", "nest"])):
+            case "remove":
+                del holder[key]
+            case "add" if isinstance(holder, dict):
+                holder[draw(texts)] = draw(documents)
+            case "add":
+                holder.insert(0, draw(documents))
+            case "move":
+                other, other_key = draw(st.sampled_from(places))
+                holder[key] = copy.deepcopy(other[other_key])
+            case "nest":
+                holder[key] = nested(draw(st.sampled_from([1, 10, 200])))
+            case _:
+                holder[key] = draw(documents)
+    return document
+
+
+def _places(document: Json) -> Iterator[tuple[Any, Any]]:
+    keys: Any = ()
+    if isinstance(document, dict):
+        keys = list(document)
+    elif isinstance(document, list):
+        keys = range(len(document))
+    for key in keys:
+        yield document, key
+        yield from _places(document[key])
+
+
+@st.composite
+def mangled(draw: st.DrawFn, valid: bytes) -> bytes:
+    """A valid text with one to three wounds: cut, doubled, or with something put in between."""
+    text = valid
+    for _ in range(draw(st.integers(1, 3))):
+        at = draw(st.integers(0, len(text)))
+        until = draw(st.integers(at, min(len(text), at + 40)))
+        junk = draw(st.one_of(st.binary(max_size=8), st.sampled_from(_JUNK)))
+        match draw(st.sampled_from(["cut", "insert", "replace", "double", "remove"])):
+            case "cut":
+                text = text[:at]
+            case "insert":
+                text = text[:at] + junk + text[at:]
+            case "replace":
+                text = text[:at] + junk + text[until:]
+            case "double":
+                text = text[:until] + text[at:]
+            case _:
+                text = text[:at] + text[until:]
+    return text
+
+
+_JUNK = [
+    b"\xef\xbb\xbf",
+    b"\xff\xfe",
+    b"\x00",
+    b"\\ud800",
+    b"NaN",
+    b"-Infinity",
+    b"1e999",
+    b"9" * 5000,
+    b"[" * 3000,
+    b'{"a":' * 3000,
+    b"!!python/object/apply:os.system ['id']",
+    b"!!binary ###",
+    b"!!timestamp 2026-13-45",
+    b"&a [*a]",
+    b"*nobody",
+    b"<<: *a",
+    b"\t",
+    b"---\n",
+    b"%YAML 9.9\n",
+    b"? ",
+    b'"',
+    CANARY.encode(),
+]
+
+
+def spelled(document: Json) -> str:
+    """A document as JSON, with what only Python's dialect of it can say."""
+    return json.dumps(document)

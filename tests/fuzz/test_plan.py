@@ -1,0 +1,238 @@
+"""The plan file: whatever stands in it, it loads and can be rotated, or every mistake is named."""
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lockstep.databases.provisioning import provisioning_sql
+from lockstep.plan import Plan, PlanProblemsError, load_plan, parse_plan
+from tests.fuzz.harness import CANARY, Json, documents, inputs, judged, mangled, mutated, nested, spelled
+from tests.support.memory import EPOCH
+
+VALID: Json = {
+    "version": 1,
+    "lock": {"table": "lockstep", "region": "eu-central-1"},
+    "stores": [
+        {"kind": "aws-secrets-manager", "region": "eu-central-1"},
+        {
+            "kind": "oci-vault",
+            "region": "eu-frankfurt-1",
+            "compartment_id": "ocid1.compartment.oc1..aaaa",
+            "vault_id": "ocid1.vault.oc1.eu.aaaa",
+            "ring": 4,
+        },
+    ],
+    "audit": {
+        "aws": {
+            "bucket": "lockstep-audit",
+            "region": "eu-central-1",
+            "mac_key": "alias/lockstep",
+            "retention": "400d",
+        },
+        "oci": {
+            "bucket": "lockstep-audit",
+            "namespace": "tenant",
+            "region": "eu-frankfurt-1",
+            "mac_secret": "lockstep.mac",
+        },
+    },
+    "runners": {
+        "aws": {"oci_key_secret": "lockstep/oci-key"},
+        "oci": {"aws_key_secret": "lockstep.aws-key"},
+    },
+    "databases": [
+        {
+            "name": "orders",
+            "engine": "mariadb",
+            "host": "orders.example.com",
+            "port": 3306,
+            "dbname": "app",
+            "tls": {"ca_file": "ca.pem"},
+            "admin_secret": "lockstep/admin/orders",
+        },
+        {
+            "name": "ledger",
+            "engine": "postgresql",
+            "host": "ledger.example.com",
+            "port": 5432,
+            "dbname": "app",
+            "plaintext": "passwords may cross this network unencrypted",
+            "admin_secret": "lockstep/admin/ledger",
+        },
+    ],
+    "credentials": [
+        {
+            "id": "multi-cloud/app_user",
+            "strategy": "alternating_users",
+            "username": "app_user",
+            "alternates": ["app_user_a", "app_user_b"],
+            "interval": "20m",
+            "tolerance": "60s",
+            "overlap": "18m",
+            "password": {"length": 32, "classes": ["abcdefghijklmnopqrstuvwxyz", "0123456789"]},
+            "secrets": {"app_user": "multi-cloud/app_user", "connection_blob": "multi-cloud/connection_blob"},
+            "databases": ["orders", "ledger"],
+        }
+    ],
+}
+YAML_TEXT = """\
+version: 1  # a comment
+lock: {table: lockstep, region: eu-central-1}
+stores:
+  - kind: aws-secrets-manager
+    region: &region eu-central-1
+audit:
+  aws: {bucket: lockstep-audit, region: *region, mac_key: alias/lockstep, retention: 400d}
+databases:
+  - name: orders
+    engine: mysql
+    host: orders.example.com
+    port: 3306
+    dbname: app
+    tls: {}
+    admin_secret: lockstep/admin/orders
+credentials:
+  - id: multi-cloud/app_user
+    strategy: dual_password
+    username: app_user
+    password:
+      classes: ["abcdefghijklmnopqrstuvwxyz", '0123456789']
+    databases: [orders]
+"""
+
+
+def judge(text: str) -> None:
+    """It loads and can be rotated, or its problems are named without quoting a secret."""
+    with judged("plan", PlanProblemsError):
+        usable(parse_plan(text, base=Path()))
+
+
+def usable(plan: Plan) -> None:
+    """What a rotation asks of a plan, it can say."""
+    for credential in plan.credentials:
+        schedule = credential.schedule
+        assert EPOCH + schedule.interval + schedule.overlap > EPOCH
+        assert len(credential.usernames) in {1, 2}
+        assert credential.secret_names.app_user
+        assert credential.password_policy.length >= len(credential.password_policy.classes)
+        for server in credential.servers:
+            assert provisioning_sql(plan, credential, server)
+
+
+def test_the_valid_plans_are_valid() -> None:
+    usable(parse_plan(json.dumps(VALID), base=Path()))
+    usable(parse_plan(YAML_TEXT, base=Path()))
+
+
+@inputs(150)
+@given(mutated(VALID))
+def test_a_plan_with_wounds(document: Json) -> None:
+    judge(spelled(document))
+
+
+@inputs(60)
+@given(documents)
+def test_any_document(document: Json) -> None:
+    judge(spelled(document))
+
+
+@inputs(250)
+@given(mangled(YAML_TEXT.encode()))
+def test_a_mangled_file(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
+    file = tmp_path_factory.getbasetemp() / "mangled.yaml"
+    file.write_bytes(data)
+    with judged("plan file", PlanProblemsError):
+        usable(load_plan(file))
+
+
+BOMB = "\n".join(
+    ["a0: &a0 {x: 1}", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12))]
+)
+MERGE_BOMB = "\n".join(
+    ["a0: &a0 {x: 1}", *(f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 9)}]}}" for n in range(1, 12))]
+)
+DURATIONS = {
+    "a huge duration": "99999999999d",
+    "a long duration": "999999999d",
+    "a duration of many digits": "9" * 5000 + "s",
+    "a duration in other digits": "\u0662\u0660m",
+    "no duration": "0s",
+}
+SPECIAL = {
+    "empty": "",
+    "null": "null",
+    "a scalar": CANARY,
+    "a bomb of aliases": BOMB,
+    "a bomb of merges": MERGE_BOMB,
+    "a bomb where a list belongs": f"{BOMB}\ndatabases: *a11\ncredentials: *a11\n",
+    "an alias of itself": "databases: &a [*a]\n",
+    "a mapping of itself": "lock: &a {table: *a}\n",
+    "an unknown alias": f"lock: *{CANARY}\n",
+    "python": f"lock: !!python/object/apply:os.system ['{CANARY}']\n",
+    "an unknown tag": f"lock: !{CANARY} x\n",
+    "a key twice": f"lock: {CANARY}\nlock: x{CANARY}\n",
+    "two documents": "version: 1\n---\nversion: 1\n",
+    "tabs": "lock:\n\ttable: x\n",
+    "a control character": "lock: \x07\n",
+    "a byte order mark": "\ufeff" + YAML_TEXT,
+    "a byte order mark within": "version: 1\n\ufeff" + YAML_TEXT,
+    "a lone surrogate": 'lock: "\\ud800"\n',
+    "a list as a key": "? [a]\n: 1\n",
+    "a mapping as a key": "? {a: 1}\n: 1\n",
+    "numbers as keys": "1: 1\n2.0: 2\nnull: 3\ntrue: 4\n",
+    "a secret as a key": f'"{CANARY}": 1\n',
+    "a secret as a kind": f"stores: [{{kind: '{CANARY}'}}]\n",
+    "a huge number": f"version: {'9' * 5000}\n",
+    "a huge float": "version: 1e999\nlock: .nan\n",
+    "a bad date": "lock: 2026-13-45\n",
+    "a bad binary": "lock: !!binary '###'\n",
+    "a bad float": f"lock: !!float {CANARY}\n",
+    "a bad set": "lock: !!set [a]\n",
+    "a bad omap": "lock: !!omap {a: 1}\n",
+    "a bad merge": f"<<: {CANARY}\n",
+    "deep": json.dumps({"lock": nested(900)}),
+    "deeper": "lock: " + "[" * 20_000,
+    "deep by indentation": "\n".join(" " * n + "a:" for n in range(800)),
+    "an unclosed quote": f'lock: "{CANARY}\n',
+    "a long line": "lock: " + "x" * 200_000,
+    "many keys": "\n".join(f"k{n}: 1" for n in range(3000)),
+}
+
+
+@pytest.mark.parametrize("text", SPECIAL.values(), ids=SPECIAL)
+def test_known_troublemakers(text: str) -> None:
+    judge(text)
+
+
+@pytest.mark.parametrize("key", ["interval", "tolerance", "overlap"])
+@pytest.mark.parametrize("duration", DURATIONS.values(), ids=DURATIONS)
+def test_durations_that_no_clock_shows(duration: str, key: str) -> None:
+    document = copy.deepcopy(VALID)
+    document["credentials"][0][key] = duration
+    judge(spelled(document))
+
+
+@pytest.mark.parametrize(
+    "data", [b"\xff\xfe\x00", b"\xef\xbb\xbfversion: 1\n", b"lock: \x80\n", b"\x00" * 100]
+)
+def test_files_that_are_not_utf8(tmp_path: Path, data: bytes) -> None:
+    file = tmp_path / "lockstep.yaml"
+    file.write_bytes(data)
+    with judged("plan file"), pytest.raises(PlanProblemsError):
+        load_plan(file)
+
+
+def test_files_that_are_no_files(tmp_path: Path) -> None:
+    for file in (tmp_path, tmp_path / "nowhere", Path("/dev/null"), tmp_path / ("x" * 5000), Path("a\0b")):
+        with judged("plan file"), pytest.raises(PlanProblemsError):
+            load_plan(file)
+
+
+@inputs(60)
+@given(st.text(alphabet="*&!<>%@-?:,[]{}#|'\"\n \tax1", max_size=60))
+def test_what_only_yaml_means_something_by(text: str) -> None:
+    judge(text)
