@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from lockstep.plan import Credential
 from sandbox.aws import Execution, InvocationContext, ProcessDied
+from sandbox.oci import Fault
 from sandbox.timeline import duration_ms, spans
 from sandbox.two_clouds import TwoClouds
 
@@ -82,7 +83,7 @@ def _aws_begins_oci_finishes(story: Story, clouds: TwoClouds, credential: Creden
 def _oci_is_down_and_heals(story: Story, clouds: TwoClouds, credential: Credential) -> None:
     """OCI Vault goes down as the commit begins: AWS serves the new value, OCI the one before, and both log in."""
     story.act = "OCI Vault down at commit"
-    outages = []
+    outages: list[Fault] = []
 
     def begin_outage() -> None:
         if not outages:

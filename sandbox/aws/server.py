@@ -47,6 +47,7 @@ class AwsSandbox:
         account_id: Whose everything is.
         lambda_host: Runs the functions; they are registered there.
         guard: Holds the roles that it is told of to their policies.
+        on_request: Told service and operation (in S3 the method) of each request that a service gets.
     """
 
     _running: ClassVar[Lock] = Lock()
@@ -80,6 +81,7 @@ class AwsSandbox:
             region_name=region, aws_access_key_id=_ACCESS_KEY, aws_secret_access_key=_ACCESS_KEY
         )
         self._server: BaseWSGIServer | None = None
+        self.on_request: Callable[[str, str], None] | None = None
 
     def start(self) -> None:
         """Listen on a free port of the loopback interface.
@@ -95,7 +97,7 @@ class AwsSandbox:
         self._server = make_server(
             "127.0.0.1",
             0,
-            _Dispatcher(self.lambda_host, self.guard),
+            _Dispatcher(self),
             threaded=True,
             request_handler=_QuietRequestHandler,
         )
@@ -185,22 +187,25 @@ class AwsSandbox:
 class _Dispatcher:
     """Sends what the guard lets pass: calls of functions to the Lambda host, everything else to moto."""
 
-    def __init__(self, lambda_host: LambdaHost, guard: Guard) -> None:
-        self._lambda_host = lambda_host
-        self._guard = guard
+    def __init__(self, sandbox: AwsSandbox) -> None:
+        self._sandbox = sandbox
         self._moto = DomainDispatcherApplication(create_backend_app)
         self._one_at_a_time: defaultdict[str, Lock] = defaultdict(Lock)
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        if refusal := self._guard(environ):
+        if refusal := self._sandbox.guard(environ):
             return refusal(environ, start_response)
-        if self._lambda_host.answers(environ["REQUEST_METHOD"], environ["PATH_INFO"]):
-            return self._lambda_host(environ, start_response)
+        lambda_host = self._sandbox.lambda_host
+        if lambda_host.answers(environ["REQUEST_METHOD"], environ["PATH_INFO"]):
+            return lambda_host(environ, start_response)
         app = self._moto.get_application(environ)
         service: str = app.service  # type: ignore[attr-defined]  # moto adds it to its Flask applications
         if service == "stepfunctions":
             # A synchronous execution calls other services, and may call this one, while it is being served.
             return app(environ, start_response)
+        if self._sandbox.on_request:
+            target = str(environ.get("HTTP_X_AMZ_TARGET", environ["REQUEST_METHOD"]))
+            self._sandbox.on_request(service, target.rpartition(".")[2])
         with self._one_at_a_time[service]:
             return app(environ, start_response)
 
