@@ -90,9 +90,14 @@ def aws_access_key(text: str, *, store: str, secret: str) -> "AwsKeys":
 def _fields(text: str, names: tuple[str, ...], *, store: str, secret: str) -> Mapping[str, str]:
     try:
         document = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         # The parser's own message quotes the text, so it is dropped.
         document = None
-    if not isinstance(document, dict) or not all(isinstance(document.get(n), str) for n in names):
+    if not isinstance(document, dict) or not all(_is_plain(document.get(n)) for n in names):
         raise StoreAccessDeniedError(store=store, secret=secret, code="not-a-key")
     return {name: document[name] for name in names}
+
+
+def _is_plain(value: object) -> bool:
+    # What is not ASCII cannot be signed with, and the error that says so carries it.
+    return isinstance(value, str) and value != "" and value.isascii()

@@ -1,0 +1,139 @@
+"""Audit entries: whatever stands in the log, it is verified only if not a byte of it was changed."""
+
+import json
+
+import pytest
+import rfc8785
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lockstep.audit.chain import MAX_ENTRY_BYTES, parse, seal
+from lockstep.audit.event import event_of
+from lockstep.audit.verify import verify
+from lockstep.cli.audit import _line
+from lockstep.errors import AuditVerificationError
+from lockstep.messages import AuditRequest
+from lockstep.model import ChainHead
+from lockstep.ports import EntrySummary
+from tests.fuzz.harness import CANARY, Json, documents, inputs, judged, mangled, mutated, nested, spelled
+from tests.fuzz.test_inputs import EVENTS
+from tests.support.memory import EPOCH, MemoryAuditLog, MemorySigner
+
+CREDENTIAL = "multi-cloud/app_user"
+SIGNER = MemorySigner("key-1")
+WITNESS = {"oci": ChainHead(seq=4, hash="d" * 64, rotation_id="run-0")}
+
+
+def sealed() -> list[tuple[bytes, EntrySummary]]:
+    """A chain of three."""
+    request = AuditRequest.model_validate_json(json.dumps(EVENTS["audit"][0]))
+    event = event_of(request, usernames=("app",), fingerprint="0123456789abcdef", now=EPOCH)
+    chain: list[tuple[bytes, EntrySummary]] = []
+    for n in range(3):
+        summary = chain[-1][1] if chain else None
+        after = (
+            ChainHead(seq=summary.seq, hash=summary.hash, rotation_id=summary.rotation_id)
+            if summary
+            else None
+        )
+        chain.append(
+            seal(
+                event,
+                credential_id=CREDENTIAL,
+                stream="aws",
+                after=after,
+                others=WITNESS,
+                signer=SIGNER,
+                rotation_id=f"run-{n}",
+            )
+        )
+    return chain
+
+
+CHAIN = sealed()
+BODY = CHAIN[1][0]
+HEADS = {
+    "aws": ChainHead(seq=3, hash=CHAIN[2][1].hash, rotation_id=CHAIN[2][1].rotation_id),
+    "oci": WITNESS["oci"],
+}
+
+
+def judge(body: bytes) -> None:
+    """Parse it alone, then verify a log in whose middle it stands."""
+    with judged("audit entry", AuditVerificationError):
+        entry = parse(body, credential_id=CREDENTIAL, stream="aws", seq=2)
+        _line(entry)
+    log = MemoryAuditLog("aws")
+    for (written, summary), seq in zip(CHAIN, (1, 2, 3), strict=True):
+        log.put(body if seq == 2 else written, summary)
+    with judged("audit log"):
+        [found] = verify(CREDENTIAL, [(log, SIGNER)], HEADS)
+        assert found.verified == (body == BODY)
+        assert CANARY not in " ".join(found.problems)
+
+
+def test_the_chain_is_whole() -> None:
+    judge(BODY)
+
+
+@inputs(150)
+@given(mutated(json.loads(BODY)))
+def test_an_entry_with_wounds(document: Json) -> None:
+    judge(spelled(document).encode())
+
+
+@inputs(80)
+@given(mutated(json.loads(BODY)))
+def test_an_entry_with_wounds_in_canonical_form(document: Json) -> None:
+    try:
+        body = rfc8785.dumps(document)
+    except (ValueError, RecursionError):
+        body = spelled(document).encode()
+    judge(body)
+
+
+@inputs(200)
+@given(mangled(BODY))
+def test_a_mangled_entry(data: bytes) -> None:
+    judge(data)
+
+
+@inputs(40)
+@given(documents)
+def test_any_document(document: Json) -> None:
+    judge(spelled(document).encode())
+
+
+@inputs(60)
+@given(st.integers(0, len(BODY) - 1), st.integers(0, 7))
+def test_a_single_bit(at: int, bit: int) -> None:
+    judge(BODY[:at] + bytes([BODY[at] ^ 1 << bit]) + BODY[at + 1 :])
+
+
+SPECIAL = {
+    "empty": b"",
+    "deep": spelled(nested(900)).encode(),
+    "deeper": b"[" * 20_000,
+    "a deep event": BODY.replace(b'"activity_id":3', b'"activity_id":' + b"[" * 900 + b"]" * 900),
+    "a huge entry": BODY.replace(
+        b'"activity_id":3', b'"activity_id":"' + b"x" * (2 * MAX_ENTRY_BYTES) + b'"'
+    ),
+    "more behind it": BODY + b" " * MAX_ENTRY_BYTES,
+    "a huge seq": BODY.replace(b'"seq":2', b'"seq":' + b"9" * 5000),
+    "an infinite seq": BODY.replace(b'"seq":2', b'"seq":1e999'),
+    "a seq that is true": BODY.replace(b'"seq":2', b'"seq":true'),
+    "not a number": BODY.replace(b'"activity_id":3', b'"activity_id":NaN'),
+    "no time": BODY.replace(b'"time":', b'"time":1e300,"time_":'),
+    "a lone surrogate": BODY.replace(b'"Password Change"', b'"\\ud800"'),
+    "not UTF-8": BODY.replace(b"Password Change", b"\xff\xfe"),
+    "a byte order mark": b"\xef\xbb\xbf" + BODY,
+    "UTF-16": BODY.decode().encode("utf-16"),
+    "the MAC is no text": BODY.replace(b'"value":"', b'"value":["').replace(b'"}}', b'"]}}'),
+    "a list for a chain": BODY.replace(b'"chain":{', b'"chain":[{').replace(b'},"event"', b'}],"event"'),
+    "a secret": BODY.replace(b'"aws"', f'"{CANARY}"'.encode()),
+}
+
+
+@pytest.mark.parametrize("body", SPECIAL.values(), ids=SPECIAL)
+def test_known_troublemakers(body: bytes) -> None:
+    judge(body)

@@ -1,0 +1,214 @@
+"""The inputs of functions: whatever comes, it ends in an answer or in one of our errors, and in JSON."""
+
+import json
+import logging
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fdk import context  # type: ignore[import-untyped]  # fdk ships no types
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from functions.apply_db import step as apply_db
+from functions.audit import step as audit
+from functions.generate import step as generate
+from functions.update_secrets import step as update_secrets
+from lockstep import wiring
+from lockstep.aws.lambda_face import lambda_face
+from lockstep.errors import InvalidRequestError
+from lockstep.messages import AuditRequest, DatabaseRequest, GenerateRequest, UpdateRequest
+from lockstep.ports import Ports
+from oci_fn import func
+from tests.fuzz.harness import CANARY, Json, documents, inputs, judged, mangled, mutated, nested, spelled
+from tests.fuzz.test_plan import VALID
+from tests.support.memory import MemoryWorld, make_plan
+
+PLAN = make_plan()
+STEPS: dict[str, tuple[Any, Any]] = {
+    "generate": (generate.run, GenerateRequest),
+    "apply_db": (apply_db.run, DatabaseRequest),
+    "update_secrets": (update_secrets.run, UpdateRequest),
+    "audit": (audit.run, AuditRequest),
+}
+ROTATION = {
+    "credential_id": "multi-cloud/app_user",
+    "rotation_id": "run-1",
+    "runner": "aws",
+    "trigger": "schedule",
+    "started_at": "2026-01-01T00:00:00Z",
+    "fence": 1,
+    "force": False,
+    "revoke_previous": False,
+}
+CLAIM = {
+    "kind": "new",
+    "generation": 1,
+    "base_generation": 0,
+    "previous_generation": None,
+    "rotation_id": "run-1",
+}
+CANDIDATES = [{"store": "aws", "version": "v1"}]
+EVENTS: dict[str, list[Json]] = {
+    "generate": [
+        {"rotation": ROTATION},
+        {
+            "rotation": ROTATION,
+            "probes": {"candidates": CANDIDATES, "databases": [{"database": "db-1", "accepted": [True]}]},
+            "replaces": CLAIM,
+        },
+    ],
+    "apply_db": [
+        {"action": "apply", "rotation": ROTATION, "claim": CLAIM, "database": "db-1", "keep_base": True},
+        {"action": "probe", "rotation": ROTATION, "database": "db-1", "candidates": CANDIDATES},
+        {"action": "revoke", "rotation": ROTATION, "claim": CLAIM, "database": "db-2"},
+    ],
+    "update_secrets": [{"rotation": ROTATION, "claim": CLAIM}],
+    "audit": [
+        {
+            "rotation": ROTATION,
+            "claim": CLAIM,
+            "adopted": False,
+            "databases": [
+                {"database": "db-1", "outcome": "applied", "previous": "refused", "plaintext": False}
+            ],
+            "stores": [{"store": "aws", "version": "v1"}],
+            "promoted_at": "2026-01-01T00:00:10Z",
+            "revoked": [],
+        },
+        {"rotation": ROTATION, "failure": {"error": "StoresDivergedError"}},
+    ],
+}
+
+
+def held_world() -> MemoryWorld:
+    """A world in which run-1 holds the lock under fence 1, so that a valid input has something to do."""
+    world = MemoryWorld.create(PLAN)
+    world.lock.acquire(
+        holder="run-1",
+        now=world.clock.now(),
+        expires_at=world.clock.now().replace(year=2027),
+        force=False,
+        revoke_previous=False,
+    )
+    return world
+
+
+def ports(credential_id: str) -> Ports:
+    """As the wiring does: of a credential that the plan has."""
+    if PLAN.credential(credential_id) is None:
+        raise InvalidRequestError(credential=credential_id)
+    return held_world().ports()
+
+
+def in_lambda(step: str, event: Json) -> None:
+    run, kind = STEPS[step]
+    handler = lambda_face(run, kind, ports=ports)
+    with judged(f"lambda {step}"):
+        answer = json.dumps(handler(event, None))
+        assert CANARY not in answer
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_the_valid_inputs_are_valid(step: str) -> None:
+    for event in EVENTS[step]:
+        _, kind = STEPS[step]
+        reached: list[str] = []
+
+        def see(_request: object, _ports: Ports, reached: list[str] = reached, step: str = step) -> BaseModel:
+            reached.append(step)
+            return GenerateRequest.model_validate({"rotation": ROTATION})
+
+        lambda_face(see, kind, ports=ports)(event, None)
+        assert reached == [step]
+
+
+@pytest.mark.parametrize("step", STEPS)
+@inputs(80)
+@given(st.data())
+def test_an_event_with_wounds(step: str, data: st.DataObject) -> None:
+    in_lambda(step, data.draw(st.sampled_from(EVENTS[step]).flatmap(mutated)))
+
+
+@pytest.mark.parametrize("step", STEPS)
+@inputs(25)
+@given(documents)
+def test_any_event(step: str, event: Json) -> None:
+    in_lambda(step, event)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_deep_events(step: str) -> None:
+    in_lambda(step, nested(900))
+    in_lambda(step, {"rotation": {**ROTATION, "credential_id": nested(900)}})
+    in_lambda(step, {**EVENTS[step][0], CANARY: 1})
+    in_lambda(step, {**EVENTS[step][0], "rotation": {**ROTATION, "fence": 10**400}})
+    in_lambda(step, {**EVENTS[step][0], "rotation": {**ROTATION, "started_at": "9999-12-31T23:59:59Z"}})
+    in_lambda(step, {**EVENTS[step][0], "rotation": {**ROTATION, "started_at": "0001-01-01T00:00:00+14:00"}})
+
+
+# The OCI function.
+
+ASK = {"credential_id": "multi-cloud/app_user", "trigger": "schedule", "force": False}
+
+
+@pytest.fixture(autouse=True)
+def nobody_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plan, but no identity: a valid input fails before any cloud is asked."""
+    file = tmp_path / "lockstep.yaml"
+    file.write_text(json.dumps({**VALID, "databases": [VALID["databases"][1]], **_one_database()}))
+    monkeypatch.setenv(wiring.PLAN_VARIABLE, str(file))
+    for name in ("OCI_RESOURCE_PRINCIPAL_VERSION", "OCI_CONFIG_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    wiring.forget()
+
+
+def _one_database() -> dict[str, Json]:
+    return {"credentials": [{**VALID["credentials"][0], "databases": ["ledger"]}]}
+
+
+def in_oci(
+    data: bytes | None, *, call_id: object = "call-1", deadline: object = "2026-01-01T00:00:00Z"
+) -> Json:
+    ctx = context.InvokeContext("app", "lockstep", "fn", "lockstep", call_id, deadline=deadline)
+    with judged("oci function"):
+        answer = func.handler(ctx, None if data is None else BytesIO(data))
+        body = json.loads(answer.body())
+        # Nobody has an identity here, so nothing can go well.
+        assert answer.status() == 502
+        assert body.get("error") or [r["outcome"] for r in body["results"]] == ["failed"]
+        assert CANARY not in answer.body()
+    return body
+
+
+def test_a_valid_ask_reaches_the_rotation() -> None:
+    [result] = in_oci(json.dumps(ASK).encode())["results"]
+    assert result["error"] == "StoreAccessDeniedError"
+
+
+@inputs(60)
+@given(mutated(ASK) | documents)
+def test_an_ask_with_wounds(document: Json) -> None:
+    in_oci(spelled(document).encode(errors="surrogatepass"))
+
+
+@inputs(60)
+@given(mangled(json.dumps({**ASK, "note": CANARY}).encode()))
+def test_a_mangled_ask(data: bytes) -> None:
+    in_oci(data)
+
+
+@pytest.mark.parametrize("call_id", [None, "", CANARY, "x" * 300, 7, "\ud800"])
+@pytest.mark.parametrize(
+    "deadline", [None, "", CANARY, 7, "9999-12-31T23:59:59Z", "0001-01-01T00:00:00+14:00"]
+)
+def test_any_context(call_id: object, deadline: object) -> None:
+    for data in (None, b"", b"{}", json.dumps(ASK).encode()):
+        in_oci(data, call_id=call_id, deadline=deadline)
+
+
+def test_the_canary_would_be_seen_in_the_logs() -> None:
+    with pytest.raises(AssertionError, match="a log line shows a secret"), judged("nothing"):
+        logging.getLogger("lockstep").warning("ended", extra={"password": CANARY})
