@@ -76,6 +76,8 @@ def _append(request: AuditRequest, ports: Ports, *, mark: str | None) -> ChainHe
         head = record.heads.get(stream)
         if head and head.rotation_id == rotation_id:
             return head
+        if head and (own := _taken_in(request, ports, head)):
+            return own
         body, summary = seal(
             event,
             credential_id=ports.credential.id,
@@ -93,6 +95,19 @@ def _append(request: AuditRequest, ports: Ports, *, mark: str | None) -> ChainHe
         if moved.rotation_id == rotation_id:
             return moved
     raise LostCompareAndSetError(stream=stream)
+
+
+def _taken_in(request: AuditRequest, ports: Ports, head: ChainHead) -> ChainHead | None:
+    """The entry of this very run below the head: its reply got lost, and another run has taken it into the chain.
+
+    While the lock is held only a run that was overtaken can have done so, to record that it failed. A run that has
+    lost the lock may have been followed by several.
+    """
+    log, rotation_id = ports.audit_log, request.rotation.rotation_id
+    deepest = head.seq - (MAX_TRIES if request.failure else 1)
+    found = (log.summary(seq) for seq in range(head.seq - 1, max(deepest - 1, 0), -1))
+    own = next((s for s in found if s and s.rotation_id == rotation_id), None)
+    return ChainHead(seq=own.seq, hash=own.hash, rotation_id=rotation_id) if own else None
 
 
 def _standing(ports: Ports, record: LockRecord, refused: EntrySummary) -> EntrySummary:
