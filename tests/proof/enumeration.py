@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from tests.proof.estate import INTERVAL_SECONDS, Estate
@@ -17,13 +17,16 @@ ON_CHANGES = (
     FaultKind.DIE_AFTER,
     FaultKind.OVERTAKEN,
     FaultKind.TWICE,
-    FaultKind.LATE,
 )
 ON_READS = (FaultKind.FAIL, FaultKind.DIE_BEFORE, FaultKind.OVERTAKEN)
 """A call that changes nothing has no effect to come before or after."""
+HANGS = (FaultKind.HANG, FaultKind.LATE)
+"""Each costs a time-out, so they are enumerated in an estate with short ones."""
 HTTP = frozenset({"secretsmanager", "dynamodb", "s3", "kms", "vault", "secrets", "objectstorage", "lambda"})
 OVER_HTTP = frozenset({FaultKind.TWICE, FaultKind.LATE})
 """A database's connection is cut with the call; nothing arrives on it twice or late."""
+STATE_MACHINE = "state machine"
+TAKER_DIES_PART = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +38,11 @@ class Case:
     fault: FaultKind
     at: int
     recoverer: RunnerName
+    taker_dies_after: int = 0
+
+    def __str__(self) -> str:
+        taker = f", which dies {self.taker_dies_after} calls later" if self.taker_dies_after else ""
+        return f"{self.kind}, {self.runner}: {self.fault} at call {self.at}; then {self.recoverer}{taker}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,17 +91,31 @@ class Enumeration:
         self.observer.recovered(outcome)
         return list(self._estate.wire.calls)
 
-    def cases(self, runner: RunnerName, *, calls: Sequence[Call], rng: random.Random) -> Iterator[Case]:
-        """All cases for the calls of an undisturbed rotation."""
+    def cases(self, runner: RunnerName, *, calls: Sequence[Call], rng: random.Random, hangs: bool) -> list[Case]:
+        """All cases for the calls of an undisturbed rotation, those at changes first."""
+        found: list[tuple[bool, float, Case]] = []
         for call in calls:
-            for fault in ON_CHANGES if call.changes or call.target == "lambda" else ON_READS:
+            changes = call.changes or call.target == "lambda"
+            for fault in HANGS if hangs else ON_CHANGES if changes else ON_READS:
                 if fault in OVER_HTTP and call.target not in HTTP:
                     continue
-                recoverers = RUNNERS if fault is FaultKind.DIE_AFTER else (rng.choice(RUNNERS),)
-                for recoverer in recoverers:
-                    yield Case(
-                        kind=self.kind, runner=runner, fault=fault, at=call.number, recoverer=recoverer
+                if hangs and (call.process.name == STATE_MACHINE or not changes):
+                    continue  # It is moto that waits there, not the shipped code.
+                for recoverer in RUNNERS if fault is FaultKind.DIE_AFTER else (rng.choice(RUNNERS),):
+                    case = Case(
+                        kind=self.kind,
+                        runner=runner,
+                        fault=fault,
+                        at=call.number,
+                        recoverer=recoverer,
+                        taker_dies_after=(
+                            rng.randrange(1, len(calls))
+                            if fault is FaultKind.OVERTAKEN and rng.random() < TAKER_DIES_PART
+                            else 0
+                        ),
                     )
+                    found.append((not changes, rng.random(), case))
+        return [case for _, _, case in sorted(found, key=lambda item: item[:2])]
 
     def run(self, case: Case, tally: Tally) -> None:
         """Run a case; what does not hold is noted in the tally."""
@@ -133,6 +155,9 @@ class Enumeration:
             while process.closers:  # The databases have ended its silent sessions long before its lease is over.
                 process.closers.pop()()
             self._estate.clock.jump(INTERVAL_SECONDS)
+            if case.taker_dies_after:
+                at = len(self._estate.wire.calls) + case.taker_dies_after
+                self._estate.wire.arm(Fault(FaultKind.DIE_AFTER, at))
             taker = self._runners.rotate(case.recoverer, self._credential.id)
             self.texts.append(taker.text)
             before_waking.append((taker, self.observer.snapshot()))

@@ -16,6 +16,7 @@ from ruamel.yaml import YAML
 
 import lockstep.aws.clients
 import lockstep.databases
+import lockstep.oci.clients
 from lockstep import wiring
 from lockstep.contents import encode_app_user, encode_connection_blob
 from lockstep.databases import Timeouts
@@ -53,9 +54,25 @@ INTERVAL_SECONDS = 40 * 60
 RING = 2
 OCI_REGION = "eu-frankfurt-1"
 OCI_KEY, AWS_KEY, OCI_MAC = "lockstep/oci-key", "lockstep/aws-key", "lockstep/mac"
-SHORT = Timeouts(connect_seconds=2.0, io_seconds=1.5, lock_seconds=1)
-SHORT_READ_SECONDS = 0.6
-"""What a hang costs; the shipped time-outs are some seconds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patience:
+    """How long the shipped code waits for an answer: its time-outs, set from outside.
+
+    Attributes:
+        http_seconds: For an answer of a cloud.
+        database: For databases.
+    """
+
+    http_seconds: float
+    database: Timeouts
+
+
+PATIENT = Patience(http_seconds=60.0, database=Timeouts(connect_seconds=10.0, io_seconds=60.0, lock_seconds=1))
+"""So that a runner that is put to sleep in the middle of a call does not wake up by itself."""
+IMPATIENT = Patience(http_seconds=0.6, database=Timeouts(connect_seconds=2.0, io_seconds=1.2, lock_seconds=1))
+"""So that a hang costs a second; the shipped time-outs are 5 and 10."""
 
 KINDS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "mariadb": ("dual_password", ("orders",)),
@@ -94,7 +111,7 @@ class Estate:
 
 
 @contextmanager
-def estate(kinds: Sequence[str]) -> Iterator[Estate]:
+def estate(kinds: Sequence[str], patience: Patience = PATIENT) -> Iterator[Estate]:
     """Start it all; the credentials hold a login that is taken over in both stores."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(_temporary_folder()))
@@ -113,7 +130,7 @@ def estate(kinds: Sequence[str]) -> Iterator[Estate]:
                 )
         clock, wire = JumpingClock(), Wire()
         stack.enter_context(clock.installed())
-        stack.enter_context(_short_waits())
+        stack.enter_context(_waiting(patience))
         aws = stack.enter_context(AwsSandbox(retry_sleep=clock.jump, wall_clock=clock.time))
         oci_sandbox = stack.enter_context(OciSandbox(SandboxClock(clock.now)))
         stack.enter_context(running(*servers.values()))
@@ -190,11 +207,12 @@ def _temporary_folder() -> Iterator[str]:
 
 
 @contextmanager
-def _short_waits() -> Iterator[None]:
+def _waiting(patience: Patience) -> Iterator[None]:
     defaults = lockstep.databases.open_database.__kwdefaults__
     with (
-        patch.object(lockstep.aws.clients, "READ_TIMEOUT_SECONDS", SHORT_READ_SECONDS),
-        patch.dict(defaults, {"timeouts": SHORT}),
+        patch.object(lockstep.aws.clients, "READ_TIMEOUT_SECONDS", patience.http_seconds),
+        patch.object(lockstep.oci.clients, "READ_TIMEOUT_SECONDS", patience.http_seconds),
+        patch.dict(defaults, {"timeouts": patience.database}),
     ):
         yield
 

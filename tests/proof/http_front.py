@@ -1,10 +1,12 @@
 """AWS and OCI as the code under test sees them: HTTP servers of their own in front of the sandbox's services."""
 
 import re
-import socket
 import select
+import socket
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from io import BytesIO
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 LONGEST_HANG_SECONDS = 20.0
+OCI_HANG_SECONDS = 1.0
 _CHANGES = {
     "PutSecretValue",
     "UpdateSecretVersionStage",
@@ -72,8 +75,6 @@ def _answer(
     environ: "WSGIEnvironment",
     body: bytes,
 ) -> tuple[str, Any, list[bytes]]:
-    from io import BytesIO
-
     said: list[Any] = []
     chunks = application(
         {**environ, "wsgi.input": BytesIO(body)}, lambda status, headers, _info=None: said.extend((status, headers))
@@ -129,7 +130,8 @@ def oci_front(wire: Wire, sandbox: OciSandbox) -> Iterator[int]:
                 target.route.operation,
                 lambda: sandbox._respond(request),
                 changes=target.route.operation in _CHANGES,
-                wait_for_hangup=lambda: None,
+                # This server does not show its sockets; by then the client has given up.
+                wait_for_hangup=lambda: time.sleep(OCI_HANG_SECONDS),
             )
         except CutError:
             return None

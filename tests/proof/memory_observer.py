@@ -42,13 +42,9 @@ class RaceObserver:
         self._heads: dict[str, int] = {}
         self._current = world.lock.record.current_generation
 
-    def saw(self, database: str, login: Login, *, accepted: bool) -> None:
-        """A runner has logged in, or was refused."""
-        key = (database, shown(login))
-        if accepted:
-            self._proven.add(key)
-        else:
-            self._proven.discard(key)
+    def saw(self, database: str, login: Login) -> None:
+        """A runner has logged in."""
+        self._proven.add((database, shown(login)))
 
     def look(self, boundary: str, rotation_id: str) -> None:
         """Raise ViolationError where something does not hold."""
@@ -84,6 +80,8 @@ class RaceObserver:
                 raise ViolationError("I1", f"{refusing} refuses the last value before its overlap is over, {boundary}")
 
     def _promoted_is_proven(self, boundary: str) -> None:
+        let_in = known_logins(self._world)
+        self._proven = {(database, value) for database, value in self._proven if value in let_in[database]}
         before, self._served = self._served, self._serving()
         for store, value in self._served.items():
             if value == before[store] or value is None:

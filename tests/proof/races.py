@@ -415,7 +415,8 @@ class Race:
     def _proving(self, accepts: Any) -> Any:
         def proving(database: MemoryDatabase, login: Login) -> bool:
             accepted: bool = accepts(database, login)
-            self.observer.saw(database.name, login, accepted=accepted)
+            if accepted:
+                self.observer.saw(database.name, login)
             return accepted
 
         return proving

@@ -120,4 +120,3 @@ class Runners:
             raise ProcessDied
 
 
-Rotate = Callable[[], Outcome]

@@ -124,6 +124,10 @@ class Wire:
         finally:
             self._fault = None
 
+    def arm(self, fault: Fault) -> None:
+        """Let another fault strike in the same run, after the first one has."""
+        self._fault = fault
+
     @contextmanager
     def by(self, process: Process) -> Iterator[Process]:
         """Calls are this process's, until the end of the block."""
