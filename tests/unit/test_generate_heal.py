@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from lockstep.errors import (
+    FenceLostError,
     InvalidRequestError,
     LostCompareAndSetError,
     StoresDivergedError,
@@ -161,6 +162,85 @@ def test_a_heal_in_flight_is_finished_or_gives_way_to_what_works_by_now(
     assert login_of(world, result.generation or 0) == once_more
 
 
+@pytest.mark.parametrize(
+    "phase", ["after lock claim", "after aws stage app_user", "after aws promote app_user"]
+)
+@both_strategies
+def test_a_heal_in_flight_whose_login_still_works_is_finished_under_its_own_generation(
+    phase: str, strategy: Strategy
+) -> None:
+    world = steady(strategy)
+    edit(world.stores["oci"], another_login(world))
+    dies(world, phase)
+    claim = world.lock.record.claim
+    assert claim
+    result = rotate(world, "taker")
+    assert (result.generation, result.adopted) == (claim.generation, True)
+    assert_in_step(world, claim.generation)
+
+
+@pytest.mark.parametrize("phase", PHASES[:6])
+@both_strategies
+def test_an_edit_that_changes_nothing_that_works_lets_the_rotation_be_finished(
+    phase: str, strategy: Strategy
+) -> None:
+    world = steady(strategy)
+    dies(world, phase)
+    staged = world.stores["aws"].read_generation(3)
+    edit(world.stores["oci"], another_login(world))
+    result = rotate(world, "taker")
+    assert (result.generation, result.adopted) == (3, True)
+    assert staged is None or login_of(world, 3) == staged.login
+
+
+@both_strategies
+def test_where_base_is_dead_and_the_edit_works_the_generation_in_flight_gives_way(strategy: Strategy) -> None:
+    world = steady(strategy)
+    dies(world, "after oci stage connection_blob")
+    changed = Login(login_of(world, 2).username, SecretStr("changed-by-hand"))
+    set_password(world, changed)
+    edit(world.stores["oci"], changed)
+    result = rotate(world, "taker")
+    assert (result.generation, result.adopted) == (4, False)
+    assert_in_step(world, 4)
+    assert login_of(world, 4) == changed
+
+
+def test_a_run_that_lost_the_lock_finishes_no_heal() -> None:
+    world = steady()
+    edit(world.stores["oci"], another_login(world))
+    dies(world, "after lock claim")
+    rotation = held(world, "zombie")
+    asked = run_generate(world, rotation)
+    world.clock.sleep(INTERVAL_SECONDS)
+    held(world, "taker", runner="oci")
+    answers = tuple(
+        ProbeResult(database=d, accepted=(True,) * len(asked.candidates)) for d in world.databases
+    )
+    with pytest.raises(FenceLostError):
+        run_generate(world, rotation, probes=Probes(candidates=asked.candidates, databases=answers))
+    assert world.stores["aws"].read_generation(3) is None
+
+
+@pytest.mark.parametrize(
+    ("stores", "phase", "expected"),
+    [
+        # What the record knows to be current first, though no store serves it; then what is in flight.
+        (1, "after aws stage connection_blob", ["generation-2", "generation-3", "edit-4"]),
+        # What is in flight, as long as no store serves it; then what stores serve.
+        (2, "after oci stage connection_blob", ["generation-3", "generation-2", "edit-4"]),
+        (2, "after aws promote connection_blob", ["generation-2", "generation-3", "edit-4"]),
+        (2, "after lock claim", ["generation-2", "edit-4"]),
+    ],
+)
+def test_whoever_might_log_in_is_asked_about(stores: int, phase: str, expected: list[str]) -> None:
+    world = steady(stores=stores)
+    dies(world, phase)
+    edit(list(world.stores.values())[-1], another_login(world))
+    asked = run_generate(world, held(world, "taker"))
+    assert [c.version for c in asked.candidates] == expected
+
+
 @pytest.mark.parametrize("phase", PHASES[:-5])
 @both_strategies
 def test_an_edit_in_the_middle_of_a_rotation_is_healed(phase: str, strategy: Strategy) -> None:
@@ -219,6 +299,7 @@ def test_a_heal_does_not_take_a_forgotten_value_for_its_own(strategy: Strategy) 
     edit(world.stores["oci"], another_login(world))
     result = rotate(world, "healer")
     assert_in_step(world, result.generation)
+    assert result.generation == 4
     assert login_of(world, result.generation or 0) == current
 
 
