@@ -232,17 +232,20 @@ def _copy_sources(content: Path, runner: Runner) -> None:
 
 
 def _copy_plan(content: Path, plan_file: Path, plan: Plan) -> None:
-    _copy(plan_file, content / PLAN_IN_BUNDLE)
+    copy = content / PLAN_IN_BUNDLE
+    _copy(plan_file, copy)
     folder = plan_file.resolve().parent
     for server in plan.databases:
         if server.tls and server.tls.ca_file:
             ca_file = server.tls.ca_file.resolve()
-            if not ca_file.is_relative_to(folder):
-                raise BundleError(
-                    f"databases.{server.name}.tls.ca_file: put the file into the plan's folder and name it "
-                    "relative to the plan, so that it can be shipped with it"
-                )
-            _copy(ca_file, content / PLAN_IN_BUNDLE.parent / ca_file.relative_to(folder))
+            if ca_file.is_relative_to(folder):
+                _copy(ca_file, copy.parent / ca_file.relative_to(folder))
+    for server in load_plan(copy).databases:
+        if server.tls and server.tls.ca_file and not server.tls.ca_file.is_relative_to(copy.parent):
+            raise BundleError(
+                f"databases.{server.name}.tls.ca_file: put the file into the plan's folder and name it "
+                "relative to the plan, so that it can be shipped with it"
+            )
 
 
 def _copy(source: Path, target: Path) -> None:

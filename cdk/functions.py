@@ -16,7 +16,7 @@ from cdk import permissions
 from cdk.bundle import PLAN_IN_BUNDLE, Bundle, read_bundle
 from cdk.foundation import Foundation
 from cdk.nag import acknowledge
-from cdk.settings import ROOT, Deployment
+from cdk.settings import ROOT, Deployment, NotDeployableError
 from lockstep.wiring import PLAN_VARIABLE
 
 RETENTION = {
@@ -145,24 +145,28 @@ class Functions(Construct):
         return ROOT / self._settings.bundle
 
     def _image(self, handler: str) -> lambda_.Code:
-        arguments = {"PLAN": str(self._settings.plan)}
+        plan, *ca_files = self._shipped_files()
+        arguments = {"PLAN": plan}
         if self._settings.base_image:
             arguments["BASE"] = self._settings.base_image
+        copied = ["cdk/*.py", "functions", "lockstep", "locks", "pyproject.toml", "statemachine.asl.json"]
         return lambda_.Code.from_asset_image(
             str(ROOT),
             file="functions/Dockerfile",
             cmd=[handler],
             build_args=arguments,
             platform=_PLATFORMS[self._settings.architecture],
-            # Only what the Dockerfile copies, so that nothing else makes a new image.
-            exclude=["*", "!cdk/*.py", "!functions", "!lockstep", "!locks", "!pyproject.toml"]
-            + ["!statemachine.asl.json", f"!{self._settings.plan}", "**/__pycache__"]
-            + [
-                f"!{server.tls.ca_file}"
-                for server in self._plan.databases
-                if server.tls and server.tls.ca_file
-            ],
+            # Only what the bundle is made of, so that nothing else makes a new image.
+            exclude=["*", *(f"!{path}" for path in [*copied, plan, *ca_files]), "**/__pycache__"],
         )
+
+    def _shipped_files(self) -> list[str]:
+        """The plan and the CA files that it names, relative to the repository."""
+        files = [ROOT / self._settings.plan]
+        files += [s.tls.ca_file for s in self._plan.databases if s.tls and s.tls.ca_file]
+        if not all(file.resolve().is_relative_to(ROOT) for file in files):
+            raise NotDeployableError("the image is built from the repository: put plan and CA files into it")
+        return [str(file.resolve().relative_to(ROOT)) for file in files]
 
     def _vpc(self) -> ec2.IVpc:
         vpc = self._settings.vpc

@@ -15,6 +15,7 @@ from constructs import Construct
 
 from cdk.foundation import Foundation
 from cdk.functions import Functions
+from cdk.nag import acknowledge
 from cdk.orchestration import StateMachine
 from cdk.settings import Deployment
 from lockstep.plan import Credential
@@ -48,7 +49,12 @@ class Monitoring(Construct):
         self._settings = deployment.settings
         self.topic = sns.Topic(self, "Alarms", master_key=foundation.key, enforce_ssl=True)
         if self._settings.alarm_email:
-            self.topic.add_subscription(subscriptions.EmailSubscription(self._settings.alarm_email))
+            subscription = self.topic.add_subscription(
+                subscriptions.EmailSubscription(self._settings.alarm_email)
+            )
+            acknowledge(
+                subscription, "Serverless-SNSRedrivePolicy", "An alarm that no mail tells of still stands."
+            )
         self._count_in_logs(functions.logs["update_secrets"], machine.log)
         self._failures(machine)
         for credential in self._plan.credentials:
@@ -177,7 +183,9 @@ class Monitoring(Construct):
         hour = Duration.hours(1)
         run = machine.machine
         dashboard.add_widgets(
-            _graph("Rotations an hour", [_rotations(c, hour) for c in self._plan.credentials]),
+            _graph(
+                "Rotations an hour", [_rotations(c, hour).with_(label=c.id) for c in self._plan.credentials]
+            ),
             _graph(
                 "Runs an hour",
                 [
@@ -214,7 +222,6 @@ def _rotations(credential: Credential, period: Duration) -> cloudwatch.Metric:
         dimensions_map={"Credential": credential.id},
         statistic="Sum",
         period=period,
-        label=credential.id,
     )
 
 

@@ -127,6 +127,17 @@ class Grants:
             trace(["xray:GetSamplingRules", "xray:GetSamplingTargets"]),
         ]
 
+    def oci_runner(self) -> Statements:
+        """What the standby does in AWS: all of a rotation but the administrators' logins and the audit entry."""
+        own = self._credential_secrets()
+        return [
+            *_secrets("Read", ["secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue"], own),
+            *_secrets("Stage", ["secretsmanager:PutSecretValue"], own),
+            *_secrets("Promote", ["secretsmanager:UpdateSecretVersionStage"], own),
+            *self._secret_keys(["kms:Decrypt", "kms:GenerateDataKey"], own),
+            *self._lock(["dynamodb:GetItem", "dynamodb:UpdateItem"]),
+        ]
+
     def _lock(self, actions: list[str]) -> Statements:
         return [
             _allow(
@@ -152,14 +163,13 @@ class Grants:
             ),
         ]
 
-    def _secret_keys(self, actions: list[str], secrets: list[str]) -> Statements:
+    def _secret_keys(self, actions: list[str], secrets: list[str], *, sid: str = "SecretKeys") -> Statements:
         """Secrets Manager uses the key in the caller's name, once for each secret."""
-        secrets = [*secrets, *self._oci_key_arns()]
         if not secrets:
             return []
         return [
             _allow(
-                "SecretKeys",
+                sid,
                 actions,
                 [self.key_arn],
                 {
@@ -180,15 +190,14 @@ class Grants:
         used = {server.admin_secret for c in self.plan.credentials for server in c.servers}
         return [_arn_of_secret(name) for name in sorted(used)]
 
-    def _oci_key_arns(self) -> list[str]:
-        name = self.plan.runners.aws.oci_key_secret
-        return [_arn_of_secret(name)] if name else []
-
     def _oci_key(self) -> Statements:
         """The API key with which the OCI store is reached."""
-        return _secrets(
-            "OciKey", ["secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue"], self._oci_key_arns()
-        )
+        name = self.plan.runners.aws.oci_key_secret
+        arns = [_arn_of_secret(name)] if name else []
+        return [
+            *_secrets("OciKey", ["secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue"], arns),
+            *self._secret_keys(["kms:Decrypt"], arns, sid="OciKeyKey"),
+        ]
 
 
 def audit_prefixes(plan: Plan) -> list[str]:

@@ -40,7 +40,7 @@ class Vpc(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    id: Annotated[str, StringConstraints(pattern=r"^vpc-[0-9a-f]+$")]
+    id: Annotated[str, StringConstraints(pattern=r"^vpc-([0-9a-f]{8}|[0-9a-f]{17})$")]
     availability_zones: Annotated[tuple[str, ...], Field(min_length=1)]
     subnet_ids: Annotated[tuple[str, ...], Field(min_length=1)]
     database_cidrs: Annotated[

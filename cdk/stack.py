@@ -1,6 +1,7 @@
 """The whole stack, from a plan."""
 
 from aws_cdk import CfnOutput, Environment, Stack
+from aws_cdk import aws_iam as iam
 from constructs import Construct
 
 from cdk.foundation import Foundation
@@ -56,6 +57,15 @@ class LockstepStack(Stack):
             machine=machine,
             dead_letters=schedules.dead_letters,
         )
+        if plan.runners.oci:
+            policy = iam.ManagedPolicy(
+                self,
+                "OciRunner",
+                managed_policy_name=f"{settings.stack}-oci-runner",
+                description="Lockstep: attach it to whomever the OCI function is in AWS",
+                statements=grants.oci_runner(),
+            )
+            CfnOutput(self, "OciRunnerPolicyArn", value=policy.managed_policy_arn)
         CfnOutput(self, "StateMachineArn", value=machine.machine.state_machine_arn)
         CfnOutput(self, "AlarmTopicArn", value=monitoring.topic.topic_arn)
         CfnOutput(self, "EncryptionKeyArn", value=foundation.key.key_arn)

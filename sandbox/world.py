@@ -145,16 +145,16 @@ def running_world(
             aws,
             lock_table=LOCK_TABLE,
             audit_bucket=AUDIT_BUCKET,
-            secrets={_admin_secret(name): _secret_text(login) for name, login in rotators.items()},
+            secrets={admin_secret(name): secret_text(login) for name, login in rotators.items()},
         )
         plan_file = folder / "lockstep.yaml"
         with plan_file.open("w") as file:
             YAML(typ="safe", pure=True).dump(
-                _plan_document(credentials, servers, region=aws.region, mac_key=resources.mac_key_arn), file
+                plan_document(credentials, servers, region=aws.region, mac_key=resources.mac_key_arn), file
             )
         plan = load_plan(plan_file)
         for server in servers.values():
-            _make_database(server)
+            make_database(server)
         for credential, spec in zip(plan.credentials, credentials, strict=True):
             provision(plan, credential, servers, rotators)
             _make_secrets(aws, credential, servers, taken_over=spec.taken_over)
@@ -215,9 +215,10 @@ def provision(
         servers[server.name].execute_as_superuser([s.reveal() for s in sql], database=DBNAME)
 
 
-def _plan_document(
+def plan_document(
     credentials: Sequence[CredentialSpec], servers: Mapping[str, Server], *, region: str, mac_key: str
 ) -> dict[str, Any]:
+    """The plan file's content."""
     return {
         "version": 1,
         "lock": {"table": LOCK_TABLE, "region": region},
@@ -246,7 +247,7 @@ def _database(name: str, server: Server) -> dict[str, Any]:
         "host": server.host,
         "port": server.port,
         "dbname": DBNAME,
-        "admin_secret": _admin_secret(name),
+        "admin_secret": admin_secret(name),
         **how,
     }
 
@@ -256,15 +257,18 @@ def engine_of(server: Server) -> Engine:
     return Engine(server.product.lower())
 
 
-def _make_database(server: Server) -> None:
+def make_database(server: Server) -> None:
+    """Make the database that the plan names."""
     server.execute_as_superuser(f"CREATE DATABASE {DBNAME}")
 
 
-def _admin_secret(name: str) -> str:
+def admin_secret(name: str) -> str:
+    """The secret that holds a server's rotator login."""
     return f"lockstep/admin/{name}"
 
 
-def _secret_text(login: Login) -> str:
+def secret_text(login: Login) -> str:
+    """A login as a secret's content."""
     return json.dumps({"username": login.username, "password": login.password.reveal()})
 
 
@@ -278,7 +282,7 @@ def _make_secrets(
         login = Login(credential.usernames[0], SecretStr(secrets.token_urlsafe(24) + "-aA1"))
         for server in credential.servers:
             set_password(servers[server.name], login)
-        text = _secret_text(login)
+        text = secret_text(login)
     client = aws.client("secretsmanager")
     client.create_secret(Name=names.app_user, SecretString=text)
     client.create_secret(Name=names.connection_blob, SecretString=PLACEHOLDER)

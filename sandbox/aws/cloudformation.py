@@ -9,6 +9,7 @@ import re
 import secrets
 import string
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
 
 from moto.cloudformation.exceptions import UnformattedGetAttTemplateException, ValidationError
@@ -180,7 +181,10 @@ _LACKING: Mapping[str, type[CloudFormationModel]] = {
 
 
 def make_what_moto_lacks(patches: Patches) -> None:
-    """Secrets and bucket policies are made; types that nobody knows fail."""
+    """Secrets and bucket policies are made; types that nobody knows fail.
+
+    What is left out stands in `NOT_EMULATED`, so moto need not warn of it.
+    """
 
     def class_wrapper(original: Foreign) -> object:
         def resource_class_from_type(resource_type: str) -> object:
@@ -200,6 +204,7 @@ def make_what_moto_lacks(patches: Patches) -> None:
 
         return resource_name_property_from_type
 
+    patches.replace(f"{_PARSING}:warnings", SimpleNamespace(warn=lambda *_, **__: None))
     patches.wrap(f"{_PARSING}:resource_class_from_type", class_wrapper)
     patches.wrap(f"{_PARSING}:resource_name_property_from_type", name_wrapper)
 
@@ -287,7 +292,11 @@ def make_buckets_whole(patches: Patches) -> None:
                 )
                 bucket.object_lock_enabled = True
                 backend.put_object_lock_configuration(
-                    resource_name, True, retention.get("Mode"), retention.get("Days"), retention.get("Years")
+                    resource_name,
+                    True,
+                    retention.get("Mode"),
+                    retention.get("Days", 0),
+                    retention.get("Years", 0),
                 )
             return bucket
 

@@ -1,0 +1,291 @@
+"""`make deploy-local`: the real CDK CLI deploys onto this machine, and the deployed thing rotates.
+
+1. MariaDB and PostgreSQL are started, AWS is moto; a plan names them.
+2. The bundle is made from the plan, as for AWS, but for this machine's Python and processor.
+3. `cdk bootstrap` and `cdk deploy -c packaging=zip`, with all of the stack's checks.
+4. What a person does once: the administrators' secrets, and `lockstep plan sql` on the databases.
+5. Each deployed rule is fired as often as asked: its target, its input, the deployed state machine, the uploaded
+   package in processes that see nothing of the repository, each under its deployed role.
+
+Ends with one line of JSON, and with status 1 if any claim of it does not hold.
+"""
+
+import json
+import secrets
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+from cdk.bundle import HANDLERS, Bundle, build, import_milliseconds
+from lockstep import wiring
+from lockstep.audit.verify import verify
+from lockstep.databases.provisioning import ROTATOR
+from lockstep.model import Login, SecretStr
+from lockstep.plan import Credential, Plan, load_plan
+from sandbox.aws import AwsSandbox, Execution
+from sandbox.aws.cloudformation import NOT_EMULATED
+from sandbox.aws.deployed import DeployedStack, Schedule
+from sandbox.aws.lambda_process import FunctionProcesses
+from sandbox.cdk_cli import CdkCli
+from sandbox.databases import CertificateAuthority, running
+from sandbox.world import (
+    LOCK_TABLE,
+    CredentialSpec,
+    Server,
+    admin_secret,
+    default_servers,
+    environment,
+    make_database,
+    plan_document,
+    provision,
+    secret_text,
+)
+
+STACK = "lockstep"
+MAC_KEY = "alias/lockstep-audit"
+ROUNDS = 2
+_CURRENT = "AWSCURRENT"
+
+
+@dataclass(kw_only=True)
+class DeployedWorld:
+    """The deployed stack beside the databases of its plan.
+
+    Attributes:
+        bundle: What was shipped.
+        functions: The processes of each deployed function, by its name.
+        seconds: How long each part of the way here took.
+    """
+
+    plan: Plan
+    folder: Path
+    aws: AwsSandbox
+    stack: DeployedStack
+    servers: Mapping[str, Server]
+    bundle: Bundle
+    functions: Mapping[str, FunctionProcesses]
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def rotate(self, schedule: Schedule) -> Execution:
+        """Fire a rule whose credential is due."""
+        self._let_the_interval_pass(schedule.input["credential_id"])
+        return self.stack.fire(schedule)
+
+    def current(self, secret: str) -> Mapping[str, object]:
+        """What an application reads."""
+        reply = self.aws.client("secretsmanager").get_secret_value(SecretId=secret, VersionStage=_CURRENT)
+        document: Mapping[str, object] = json.loads(reply["SecretString"])
+        return document
+
+    def _let_the_interval_pass(self, credential_id: str) -> None:
+        dynamodb = self.aws.client("dynamodb")
+        key = {"credential_id": {"S": credential_id}}
+        if "Item" in dynamodb.get_item(TableName=LOCK_TABLE, Key=key):
+            dynamodb.update_item(
+                TableName=LOCK_TABLE,
+                Key=key,
+                UpdateExpression="SET next_due_at = :past, not_before = :past",
+                ExpressionAttributeValues={":past": {"N": "1"}},
+            )
+
+
+@contextmanager
+def deployed_world() -> Iterator[DeployedWorld]:
+    """Start, build, deploy; stop and forget everything afterwards."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lockstep-deploy-")))
+        seconds: dict[str, float] = {}
+        servers = default_servers(CertificateAuthority(folder / "plan" / "ca"))
+        with _timed(seconds, "start"):
+            aws = stack.enter_context(AwsSandbox())
+            stack.enter_context(running(*servers.values()))
+        plan_file = _write_plan(folder / "plan", servers, aws.region)
+        plan = load_plan(plan_file)
+        with _timed(seconds, "build"):
+            bundle = build("aws", plan_file=plan_file, out=folder / "bundle")
+        cli = CdkCli(aws, folder / "cdk.out")
+        with _timed(seconds, "bootstrap"):
+            cli.bootstrap()
+        with _timed(seconds, "deploy"):
+            cli.deploy({"plan": str(plan_file), "packaging": "zip", "bundle": str(folder / "bundle")})
+        with _timed(seconds, "provision"):
+            _provision(plan, servers, aws)
+        deployed = DeployedStack(aws, STACK, folder / "deployed")
+        functions = stack.enter_context(deployed.running())
+        yield DeployedWorld(
+            plan=plan,
+            folder=folder,
+            aws=aws,
+            stack=deployed,
+            servers=servers,
+            bundle=bundle,
+            functions=functions,
+            seconds=seconds,
+        )
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], what: str) -> Iterator[None]:
+    began = time.monotonic()
+    yield
+    seconds[what] = round(time.monotonic() - began, 1)
+
+
+def _write_plan(folder: Path, servers: Mapping[str, Server], region: str) -> Path:
+    document = plan_document(_credentials(servers), servers, region=region, mac_key=MAC_KEY)
+    for database in document["databases"]:
+        if "tls" in database:
+            # As in a plan that is shipped: relative to the plan, so that it is found wherever both are.
+            database["tls"]["ca_file"] = str(Path(database["tls"]["ca_file"]).relative_to(folder))
+    plan_file = folder / "lockstep.yaml"
+    with plan_file.open("w") as file:
+        YAML(typ="safe", pure=True).dump(document, file)
+    return plan_file
+
+
+def _credentials(servers: Mapping[str, Server]) -> list[CredentialSpec]:
+    found = [
+        CredentialSpec(
+            id="multi-cloud/ledger_user",
+            username="ledger",
+            strategy="alternating_users",
+            databases=tuple(servers),
+        )
+    ]
+    if "orders" in servers:
+        found.append(
+            CredentialSpec(
+                id="multi-cloud/app_user",
+                username="app_user",
+                strategy="dual_password",
+                databases=("orders",),
+            )
+        )
+    return found
+
+
+def _provision(plan: Plan, servers: Mapping[str, Server], aws: AwsSandbox) -> None:
+    rotators = {name: Login(ROTATOR, SecretStr(secrets.token_urlsafe(24))) for name in servers}
+    client = aws.client("secretsmanager")
+    for name, login in rotators.items():
+        make_database(servers[name])
+        client.create_secret(
+            Name=admin_secret(name), SecretString=secret_text(login), KmsKeyId=_encryption_key(aws)
+        )
+    for credential in plan.credentials:
+        provision(plan, credential, servers, rotators)
+
+
+def _encryption_key(aws: AwsSandbox) -> str:
+    """Lockstep's own key, as `docs/iam.md` says of secrets that people make for it."""
+    arn: str = aws.client("kms").describe_key(KeyId=f"alias/{STACK}")["KeyMetadata"]["Arn"]
+    return arn
+
+
+def check_credential(world: DeployedWorld, credential: Credential, generation: int) -> list[str]:
+    """What does not hold after a credential's rotation; nothing, if all is well."""
+    names = credential.secret_names
+    problems = [
+        f"{name} does not serve generation {generation}"
+        for name in (names.app_user, names.connection_blob)
+        if world.current(name).get("generation") != generation
+    ]
+    with environment(world.aws.environment()):
+        ports = wiring.build_aws_ports(world.plan, credential.id)
+        login = ports.stores[0].read_current().login
+        for name, database in ports.databases.items():
+            if login is None or not database.accepts(login):
+                problems.append(f"{name} refuses the current login of {credential.id}")
+        for found in verify(credential.id, [(ports.audit_log, ports.signer)], ports.lock.read().heads):
+            problems += [f"audit chain of {credential.id}: {problem}" for problem in found.problems]
+    return problems
+
+
+def check_audit_objects(world: DeployedWorld) -> tuple[int, list[str]]:
+    """How many audit entries there are, and which of them are not as the plan wants them kept."""
+    s3, audit = world.aws.client("s3"), world.plan.audit.aws
+    problems = []
+    keys = [o["Key"] for o in s3.list_objects_v2(Bucket=audit.bucket).get("Contents", [])]
+    for key in keys:
+        head = s3.head_object(Bucket=audit.bucket, Key=key)
+        if head.get("ObjectLockMode") != "COMPLIANCE" or head.get("StorageClass") != audit.storage_class:
+            problems.append(f"{key}: not locked, or not in {audit.storage_class}")
+    return len(keys), problems
+
+
+def check_roles(world: DeployedWorld) -> list[str]:
+    """Calls that a role made without a permission."""
+    return sorted(
+        {
+            f"{record.role} may not {record.call.action}"
+            for record in world.aws.guard.records
+            if not record.verdict.allowed
+        }
+    )
+
+
+def check_logs(world: DeployedWorld) -> list[str]:
+    """Functions that have written a password which an application reads now."""
+    passwords = [str(world.current(c.secret_names.app_user)["password"]) for c in world.plan.credentials]
+    return [
+        f"{name} has logged a password"
+        for name in world.functions
+        if any(password in world.stack.log_of(name) for password in passwords)
+    ]
+
+
+def main() -> int:
+    """Deploy, rotate, check; the exit code."""
+    began = time.monotonic()
+    problems: list[str] = []
+    milliseconds: list[int] = []
+    with deployed_world() as world:
+        schedules = world.stack.schedules
+        if {s.input["credential_id"] for s in schedules} != {c.id for c in world.plan.credentials}:
+            problems.append("there is not one rule for each credential")
+        for _ in range(ROUNDS):
+            for schedule in schedules:
+                started = time.monotonic()
+                execution = world.rotate(schedule)
+                milliseconds.append(round((time.monotonic() - started) * 1000))
+                problems += _check(world, schedule, execution)
+        entries, unlocked = check_audit_objects(world)
+        problems += unlocked + check_roles(world) + check_logs(world)
+        figures = {
+            "rotations": len(milliseconds),
+            "rotation_ms": milliseconds,
+            "databases": [f"{s.product} {s.version}" for s in world.servers.values()],
+            "audit_entries": entries,
+            "calls": len(world.aws.guard.records),
+            "processes": sum(f.starts for f in world.functions.values()),
+            "zip_bytes": world.bundle.zip_bytes,
+            "unpacked_bytes": world.bundle.unpacked_bytes,
+            "import_ms": {
+                name: import_milliseconds(world.folder / "bundle" / "content", f"functions.{name}.handler")
+                for name in HANDLERS
+            },
+            "not_emulated": sorted(NOT_EMULATED & world.stack.types),
+            "seconds": {**world.seconds, "all": round(time.monotonic() - began, 1)},
+        }
+    for problem in problems:
+        print(problem, file=sys.stderr)  # noqa: T201 - for a person
+    print(json.dumps({**figures, "problems": len(problems)}))  # noqa: T201 - for other programs
+    return 1 if problems else 0
+
+
+def _check(world: DeployedWorld, schedule: Schedule, execution: Execution) -> list[str]:
+    output = execution.output or {}
+    credential = world.plan.credential(schedule.input["credential_id"])
+    if credential is None or output.get("outcome") != "rotated":
+        return [f"{schedule.rule}: {output.get('outcome', execution.error)} instead of rotated"]
+    return check_credential(world, credential, output["generation"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

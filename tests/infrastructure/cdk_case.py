@@ -1,0 +1,150 @@
+"""The synthesised stack of an example plan, and its policies in words. Each variant is synthesised once."""
+
+import json
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from aws_cdk import App
+
+from cdk.app import make_app
+from cdk.settings import ROOT, Settings
+from sandbox.aws.policies import Statement, as_list
+
+PLAN = Path("tests/infrastructure/plan/lockstep.yaml")
+BOTH_CLOUDS = Path("tests/infrastructure/plan/both.yaml")
+VPC = json.dumps(
+    {
+        "id": "vpc-0123456789abcdef0",
+        "availability_zones": ["eu-central-1a"],
+        "subnet_ids": ["subnet-0123456789abcdef0"],
+        "database_cidrs": ["10.0.0.0/16"],
+    }
+)
+ACCOUNT = {"AWS::AccountId": "111122223333", "AWS::Partition": "aws", "AWS::Region": "eu-central-1"}
+_TITLES = {
+    "FunctionsGenerateRole": "generate",
+    "FunctionsApplyDbRole": "apply_db",
+    "FunctionsUpdateSecretsRole": "update_secrets",
+    "FunctionsAuditRole": "audit",
+    "StateMachineRole": "state machine",
+    "StateMachineEventsRole": "schedules",
+    "OciRunner": "OCI runner",
+}
+_KINDS = {
+    "AWS::DynamoDB::Table": ("table", "TableName"),
+    "AWS::Lambda::Function": ("function", "FunctionName"),
+    "AWS::Logs::LogGroup": ("log", "LogGroupName"),
+    "AWS::S3::Bucket": ("bucket", "BucketName"),
+    "AWS::SecretsManager::Secret": ("secret", "Name"),
+    "AWS::StepFunctions::StateMachine": ("state machine", "StateMachineName"),
+}
+
+
+@dataclass(frozen=True)
+class Synthesised:
+    """What `cdk synth` has written.
+
+    Attributes:
+        folder: The cloud assembly.
+        template: The stack's template.
+    """
+
+    folder: Path
+    template: Mapping[str, Any]
+
+    def resources(self, resource_type: str) -> Mapping[str, Mapping[str, Any]]:
+        """The resources of a type, by their names in the template."""
+        return {
+            name: resource
+            for name, resource in self.template["Resources"].items()
+            if resource["Type"] == resource_type
+        }
+
+    def properties(self, resource_type: str, **having: object) -> Mapping[str, Any]:
+        """The properties of the one resource of a type that has these."""
+        found = [
+            r["Properties"]
+            for r in self.resources(resource_type).values()
+            if all(r["Properties"].get(name) == value for name, value in having.items())
+        ]
+        assert len(found) == 1, f"{len(found)} of {resource_type} with {having}"
+        properties: Mapping[str, Any] = found[0]
+        return properties
+
+    def policies(self) -> Iterator[tuple[str, Statement]]:
+        """Every statement of every role, with the role's title."""
+        for name, resource in self.template["Resources"].items():
+            properties = resource.get("Properties", {})
+            match resource["Type"]:
+                case "AWS::IAM::Role":
+                    documents = [p["PolicyDocument"] for p in properties.get("Policies", [])]
+                    assert "ManagedPolicyArns" not in properties
+                case "AWS::IAM::Policy" | "AWS::IAM::ManagedPolicy":
+                    documents = [properties["PolicyDocument"]]
+                case _:
+                    continue
+            title = next(title for prefix, title in _TITLES.items() if name.startswith(prefix))
+            for document in documents:
+                for statement in document["Statement"]:
+                    yield title, statement
+
+    def words(self, value: object) -> str:
+        """An ARN, or what else stands in a policy, as a person would say it."""
+        match value:
+            case {"Ref": name} if name in ACCOUNT:
+                return ACCOUNT[name]
+            case {"Ref": name}:
+                return self._resource(name)
+            case {"Fn::GetAtt": [name, _]}:
+                return self._resource(name)
+            case {"Fn::Join": [separator, parts]}:
+                return _shortened(separator.join(self.words(part) for part in parts))
+            case _:
+                return str(value)
+
+    def row(self, title: str, statement: Statement) -> tuple[str, str, str, str, str]:
+        """A statement as a row of the table in `docs/iam.md`."""
+        actions = ", ".join(f"`{action}`" for action in as_list(statement["Action"]))
+        resources = ", ".join(f"`{self.words(r)}`" for r in as_list(statement["Resource"]))
+        conditions = "; ".join(
+            f"`{operator}` `{key}`: " + ", ".join(f"`{self.words(v)}`" for v in as_list(wanted))
+            for operator, keys in statement.get("Condition", {}).items()
+            for key, wanted in keys.items()
+        )
+        sid = statement.get("Sid", "Start")
+        refused = "" if statement["Effect"] == "Allow" else "refused: "
+        return title, sid, refused + actions, resources, conditions
+
+    def _resource(self, name: str) -> str:
+        resource = self.template["Resources"][name]
+        if resource["Type"] == "AWS::KMS::Key":
+            return f"key {self._alias(name)}"
+        kind, naming = _KINDS[resource["Type"]]
+        return f"{kind} {resource['Properties'].get(naming, name)}"
+
+    def _alias(self, key: str) -> str:
+        aliases = self.resources("AWS::KMS::Alias").values()
+        target = {"Fn::GetAtt": [key, "Arn"]}
+        return next(
+            str(a["Properties"]["AliasName"]) for a in aliases if a["Properties"]["TargetKeyId"] == target
+        )
+
+
+def _shortened(arn: str) -> str:
+    secret = f"arn:aws:secretsmanager:{ACCOUNT['AWS::Region']}:{ACCOUNT['AWS::AccountId']}:secret:"
+    return f"secret {arn.removeprefix(secret)}" if arn.startswith(secret) else arn
+
+
+@cache
+def synthesised(**settings: object) -> Synthesised:
+    """Synthesise the stack, with the checks that stop a deployment."""
+    folder = Path(tempfile.mkdtemp(prefix="lockstep-cdk-"))
+    context = json.loads((ROOT / "cdk.json").read_text())["context"]
+    app = App(outdir=str(folder), context=context)
+    make_app(Settings.model_validate({"plan": PLAN, **settings}), app)
+    app.synth()
+    return Synthesised(folder, json.loads((folder / "lockstep.template.json").read_text()))

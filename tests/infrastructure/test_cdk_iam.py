@@ -1,0 +1,58 @@
+"""`docs/iam.md` says what is synthesised, and what is synthesised is no more than it says."""
+
+import re
+
+from cdk.bundle import ROOT
+from sandbox.aws.policies import as_list
+from tests.infrastructure.cdk_case import BOTH_CLOUDS, VPC, synthesised
+
+_ROW = re.compile(r"\| (?P<cells>[^|]+(?: \| [^|]+){4}) \| (?P<why>[^|]+) \|")
+NOTHING = "\N{EN DASH}"
+_HEADINGS = ("role", "statement", "may", "on", "if")
+
+
+def _documented(section: str) -> set[tuple[str, ...]]:
+    text = (ROOT / "docs" / "iam.md").read_text()
+    (part,) = (p for p in text.split("\n## ") if p.startswith(section))
+    rows = [
+        tuple("" if cell == NOTHING else cell for cell in match["cells"].split(" | "))
+        for line in part.splitlines()
+        if (match := _ROW.fullmatch(line))
+    ]
+    return {row for row in rows if row[:5] != _HEADINGS and not row[0].startswith("---")}
+
+
+def _rows(**settings: object) -> set[tuple[str, ...]]:
+    stack = synthesised(**settings)
+    return {stack.row(title, statement) for title, statement in stack.policies()}
+
+
+def test_the_page_says_what_every_role_may_do() -> None:
+    assert _documented("The roles") == _rows()
+
+
+def test_the_page_says_what_a_store_in_oci_and_a_vpc_add() -> None:
+    more = _rows(plan=BOTH_CLOUDS, vpc=VPC)
+    assert _rows() <= more
+    assert _documented("With a store in OCI") == more - _rows()
+
+
+def test_what_is_about_everything_has_no_resources_to_name() -> None:
+    everything = {
+        action
+        for _, statement in synthesised(plan=BOTH_CLOUDS, vpc=VPC).policies()
+        if "*" in as_list(statement["Resource"])
+        for action in as_list(statement["Action"])
+    }
+    assert {action.partition(":")[0] for action in everything} == {"ec2", "logs", "xray"}
+    assert not any("*" in action for action in everything)
+
+
+def test_only_services_take_the_roles() -> None:
+    roles = synthesised().resources("AWS::IAM::Role")
+    takers = {
+        statement["Principal"]["Service"]
+        for role in roles.values()
+        for statement in role["Properties"]["AssumeRolePolicyDocument"]["Statement"]
+    }
+    assert takers == {"events.amazonaws.com", "lambda.amazonaws.com", "states.amazonaws.com"}

@@ -1,0 +1,311 @@
+"""The synthesised stack: what the plan asks for, and what nobody may take away."""
+
+import json
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cfnlint import api as cfnlint
+from cfnlint.core import get_rules
+from pydantic import ValidationError
+
+from cdk.bundle import ROOT
+from cdk.settings import (
+    CLOCK_SKEW_SECONDS,
+    NotDeployableError,
+    Settings,
+    Timeouts,
+    check_deployable,
+    read_timeouts,
+)
+from lockstep.contents import decode_app_user
+from lockstep.plan import load_plan
+from sandbox.aws.resources import substitute
+from tests.infrastructure.cdk_case import BOTH_CLOUDS, PLAN, VPC, Synthesised, synthesised
+
+DEFINITION = (ROOT / "statemachine.asl.json").read_text()
+
+
+@pytest.fixture(scope="module", name="aws")
+def _aws() -> Synthesised:
+    """As `cdk synth` makes it: had cdk-nag found anything, it would have stopped."""
+    return synthesised()
+
+
+@pytest.fixture(scope="module", name="both")
+def _both() -> Synthesised:
+    return synthesised(plan=BOTH_CLOUDS, vpc=VPC, alarm_email="operator@example.com")
+
+
+def test_cfn_lint_finds_nothing(aws: Synthesised, both: Synthesised) -> None:
+    # W3005: CDK writes DependsOn beside a reference that says the same.
+    rules = get_rules([], ["W3005"], [])
+    for stack in (aws, both):
+        text = (stack.folder / "lockstep.template.json").read_text()
+        assert [str(m) for m in cfnlint.lint(text, rules, ["eu-central-1"])] == []
+
+
+def test_nothing_is_looked_up_in_an_account(aws: Synthesised, both: Synthesised) -> None:
+    for stack in (aws, both):
+        assert "missing" not in json.loads((stack.folder / "manifest.json").read_text())
+
+
+def test_every_acknowledged_finding_says_why(both: Synthesised) -> None:
+    metadata = json.loads((both.folder / "lockstep.metadata.json").read_text())
+    found = [e["data"] for entries in metadata.values() for e in entries if "acknowledged" in e["type"]]
+    assert found
+    assert all(len(reason) > 20 for rules in found for reason in rules.values())
+
+
+def test_the_definition_is_the_file_as_it_stands(aws: Synthesised) -> None:
+    machine = aws.properties("AWS::StepFunctions::StateMachine")
+    assert machine["DefinitionString"] == DEFINITION
+    named = dict.fromkeys(machine["DefinitionSubstitutions"], "x")
+    assert json.loads(substitute(DEFINITION, named))  # None is left over.
+    assert machine["DefinitionSubstitutions"]["LockTable"] == "lockstep"
+    for placeholder, step in {
+        "GenerateFunction": "generate",
+        "ApplyDbFunction": "apply-db",
+        "UpdateSecretsFunction": "update-secrets",
+        "AuditFunction": "audit",
+    }.items():
+        assert aws.words(machine["DefinitionSubstitutions"][placeholder]) == f"function lockstep-{step}"
+
+
+def test_the_history_is_logged_without_data_and_traced(aws: Synthesised) -> None:
+    machine = aws.properties("AWS::StepFunctions::StateMachine")
+    assert machine["LoggingConfiguration"]["IncludeExecutionData"] is False
+    assert machine["LoggingConfiguration"]["Level"] == "ALL"
+    assert machine["TracingConfiguration"] == {"Enabled": True}
+
+
+def test_both_secrets_of_each_credential_hold_a_placeholder_that_is_no_credential(aws: Synthesised) -> None:
+    secrets = aws.resources("AWS::SecretsManager::Secret")
+    assert {s["Properties"]["Name"] for s in secrets.values()} == {
+        "multi-cloud/app_user",
+        "multi-cloud/connection_blob",
+        "multi-cloud/ledger_user",
+        "multi-cloud/ledger_blob",
+    }
+    for secret in secrets.values():
+        # CloudFormation generates anew, over what applications use, when a word of this changes. It must not.
+        assert secret["Properties"]["GenerateSecretString"] == {
+            "SecretStringTemplate": '{"placeholder": "lockstep"}',
+            "GenerateStringKey": "generated",
+            "PasswordLength": 32,
+        }
+        assert "SecretString" not in secret["Properties"]
+        assert aws.words(secret["Properties"]["KmsKeyId"]) == "key alias/lockstep"
+    content = json.dumps({"placeholder": "lockstep", "generated": "x" * 32})
+    assert decode_app_user(content, store="aws", secret="multi-cloud/app_user")[0] is None
+
+
+@pytest.mark.parametrize(
+    "resource_type",
+    [
+        "AWS::DynamoDB::Table",
+        "AWS::KMS::Key",
+        "AWS::Logs::LogGroup",
+        "AWS::S3::Bucket",
+        "AWS::SecretsManager::Secret",
+    ],
+)
+def test_what_must_outlive_the_stack_is_retained(aws: Synthesised, resource_type: str) -> None:
+    found = aws.resources(resource_type)
+    assert found
+    for resource in found.values():
+        assert (resource["DeletionPolicy"], resource["UpdateReplacePolicy"]) == ("Retain", "Retain")
+
+
+def test_the_lock_table_can_be_restored_and_not_be_deleted(aws: Synthesised) -> None:
+    table = aws.properties("AWS::DynamoDB::Table", TableName="lockstep")
+    assert table["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
+    assert table["DeletionProtectionEnabled"] is True
+    assert aws.words(table["SSESpecification"]["KMSMasterKeyId"]) == "key alias/lockstep"
+    assert table["KeySchema"] == [{"AttributeName": "credential_id", "KeyType": "HASH"}]
+
+
+def test_one_key_encrypts_and_is_rotated_the_other_signs(aws: Synthesised) -> None:
+    keys = [k["Properties"] for k in aws.resources("AWS::KMS::Key").values()]
+    assert [k.get("EnableKeyRotation") for k in keys if "KeySpec" not in k] == [True]
+    assert [k["KeyUsage"] for k in keys if k.get("KeySpec") == "HMAC_256"] == ["GENERATE_VERIFY_MAC"]
+    for group in aws.resources("AWS::Logs::LogGroup").values():
+        assert aws.words(group["Properties"]["KmsKeyId"]) == "key alias/lockstep"
+
+
+def test_audit_entries_are_locked_for_the_plans_retention(aws: Synthesised) -> None:
+    bucket = aws.properties("AWS::S3::Bucket", BucketName="example-lockstep-audit")
+    assert bucket["ObjectLockConfiguration"]["Rule"]["DefaultRetention"] == {
+        "Mode": "COMPLIANCE",
+        "Days": 400,
+    }
+    assert bucket["VersioningConfiguration"] == {"Status": "Enabled"}
+    assert bucket["LoggingConfiguration"]["DestinationBucketName"]
+    assert "LifecycleConfiguration" not in bucket
+
+
+def test_no_bucket_is_public_and_none_speaks_plain_http(aws: Synthesised) -> None:
+    buckets, policies = aws.resources("AWS::S3::Bucket"), aws.resources("AWS::S3::BucketPolicy")
+    assert len(buckets) == len(policies) == 2
+    for bucket in buckets.values():
+        assert set(bucket["Properties"]["PublicAccessBlockConfiguration"].values()) == {True}
+    for policy in policies.values():
+        assert {"Bool": {"aws:SecureTransport": "false"}} in _denied(policy)
+
+
+def test_no_audit_entry_is_ever_written_over(aws: Synthesised) -> None:
+    policies = aws.resources("AWS::S3::BucketPolicy").values()
+    audit = next(p for p in policies if aws.words(p["Properties"]["Bucket"]).startswith("bucket example"))
+    assert {"Null": {"s3:if-none-match": "true"}} in _denied(audit)
+
+
+def _denied(policy: Mapping[str, Any]) -> list[Any]:
+    statements = policy["Properties"]["PolicyDocument"]["Statement"]
+    return [
+        s["Condition"] for s in statements if s["Effect"] == "Deny" and s["Principal"] in ("*", {"AWS": "*"})
+    ]
+
+
+def test_one_image_serves_four_functions(aws: Synthesised) -> None:
+    functions = [f["Properties"] for f in aws.resources("AWS::Lambda::Function").values()]
+    assert sorted(f["ImageConfig"]["Command"][0] for f in functions) == [
+        f"functions.{step}.handler.handler" for step in ("apply_db", "audit", "generate", "update_secrets")
+    ]
+    assert len({json.dumps(f["Code"]["ImageUri"]) for f in functions}) == 1
+    for function in functions:
+        assert function["PackageType"] == "Image"
+        assert function["Environment"] == {"Variables": {"LOCKSTEP_PLAN": "plan/lockstep.yaml"}}
+        assert function["LoggingConfig"]["LogFormat"] == "JSON"
+        assert function["MemorySize"] == 512
+        assert "VpcConfig" not in function
+
+
+def test_only_the_function_that_logs_in_to_databases_is_in_the_vpc(both: Synthesised) -> None:
+    functions = [f["Properties"] for f in both.resources("AWS::Lambda::Function").values()]
+    assert [f["FunctionName"] for f in functions if "VpcConfig" in f] == ["lockstep-apply-db"]
+    group = both.properties("AWS::EC2::SecurityGroup")
+    assert "SecurityGroupIngress" not in group
+    assert {(r["CidrIp"], r["FromPort"]) for r in group["SecurityGroupEgress"]} == {
+        ("10.0.0.0/16", 3306),
+        ("10.0.0.0/16", 5432),
+        ("0.0.0.0/0", 443),
+    }
+
+
+def test_a_holder_is_dead_before_its_lease_ends(aws: Synthesised) -> None:
+    timeouts = read_timeouts(DEFINITION)
+    deployed = {f["Properties"]["Timeout"] for f in aws.resources("AWS::Lambda::Function").values()}
+    assert deployed == {timeouts.function}
+    assert timeouts.lease > timeouts.execution + timeouts.function + CLOCK_SKEW_SECONDS
+    with pytest.raises(ValidationError, match="must outlast"):
+        Timeouts(execution=600, function=240, lease=900)
+
+
+def test_each_credential_has_its_rule(aws: Synthesised) -> None:
+    for credential, rate in (("app_user", "rate(20 minutes)"), ("ledger_user", "rate(1 hour)")):
+        rule = aws.properties("AWS::Events::Rule", Name=f"lockstep-multi-cloud.{credential}")
+        (target,) = rule["Targets"]
+        assert rule["ScheduleExpression"] == rate
+        assert aws.words(target["Arn"]) == "state machine lockstep"
+        assert json.loads(target["Input"]) == {
+            "credential_id": f"multi-cloud/{credential}",
+            "trigger": "schedule",
+        }
+        assert target["DeadLetterConfig"]["Arn"]
+        assert target["RetryPolicy"]["MaximumRetryAttempts"] > 0
+        assert target["RetryPolicy"]["MaximumEventAgeInSeconds"] in (600, 1800)
+
+
+def test_every_alarm_reaches_the_topic(aws: Synthesised) -> None:
+    alarms = aws.resources("AWS::CloudWatch::Alarm")
+    assert len(alarms) == 3 + 2 + 1 + 1
+    (topic,) = aws.resources("AWS::SNS::Topic")
+    assert all(a["Properties"]["AlarmActions"] == [{"Ref": topic}] for a in alarms.values())
+
+
+@pytest.mark.parametrize("metric", ["ExecutionsFailed", "ExecutionsTimedOut", "ExecutionsAborted"])
+def test_one_execution_that_ends_badly_is_an_alarm(aws: Synthesised, metric: str) -> None:
+    alarm = aws.properties("AWS::CloudWatch::Alarm", MetricName=metric)
+    assert (alarm["Threshold"], alarm["EvaluationPeriods"]) == (1, 1)
+    assert alarm["ComparisonOperator"] == "GreaterThanOrEqualToThreshold"
+
+
+@pytest.mark.parametrize(("credential", "interval"), [("app_user", 1200), ("ledger_user", 3600)])
+def test_two_intervals_without_a_rotation_are_an_alarm_also_when_nothing_runs(
+    aws: Synthesised, credential: str, interval: int
+) -> None:
+    alarm = aws.properties(
+        "AWS::CloudWatch::Alarm",
+        Dimensions=[{"Name": "Credential", "Value": f"multi-cloud/{credential}"}],
+    )
+    assert (alarm["Namespace"], alarm["MetricName"], alarm["Statistic"]) == ("Lockstep", "Rotations", "Sum")
+    assert alarm["Period"] * alarm["EvaluationPeriods"] == 2 * interval
+    assert (alarm["ComparisonOperator"], alarm["Threshold"]) == ("LessThanThreshold", 1)
+    assert alarm["TreatMissingData"] == "breaching"
+
+
+def test_a_rotation_by_the_other_cloud_counts_as_fresh(both: Synthesised) -> None:
+    alarms = [a["Properties"] for a in both.resources("AWS::CloudWatch::Alarm").values()]
+    stale = [a for a in alarms if a.get("TreatMissingData") == "breaching"]
+    assert len(stale) == 2
+    for alarm in stale:
+        expression = next(m["Expression"] for m in alarm["Metrics"] if "Expression" in m)
+        assert expression == "FILL(rotations, 0) + FILL(skipped, 0)"
+
+
+def test_what_step_functions_does_not_count_is_counted_from_logs(aws: Synthesised) -> None:
+    filters = {
+        f["Properties"]["MetricTransformations"][0]["MetricName"]: f["Properties"]
+        for f in aws.resources("AWS::Logs::MetricFilter").values()
+    }
+    assert set(filters) == {"Rotations", "Skipped"}
+    assert aws.words(filters["Rotations"]["LogGroupName"]) == "log /aws/lambda/lockstep-update-secrets"
+    assert filters["Rotations"]["MetricTransformations"][0]["Dimensions"] == [
+        {"Key": "Credential", "Value": "$.credential"}
+    ]
+    assert "Skipped" in json.loads(DEFINITION)["States"]
+
+
+def test_dead_letters_are_kept_and_told(aws: Synthesised) -> None:
+    alarm = aws.properties("AWS::CloudWatch::Alarm", MetricName="ApproximateNumberOfMessagesVisible")
+    assert alarm["Threshold"] == 1
+    assert aws.properties("AWS::SQS::Queue")["MessageRetentionPeriod"] == timedelta(days=14).total_seconds()
+
+
+def test_there_is_a_dashboard(aws: Synthesised) -> None:
+    assert aws.properties("AWS::CloudWatch::Dashboard")["DashboardName"] == "lockstep"
+
+
+def test_every_setting_stands_in_cdk_json_with_its_default() -> None:
+    context = json.loads((ROOT / "cdk.json").read_text())["context"]
+    own = {name: value for name, value in context.items() if not name.startswith("@")}
+    defaults = Settings().model_dump(mode="json")
+    assert own == defaults
+    assert all(field.description for name, field in Settings.model_fields.items() if name != "vpc")
+
+
+def test_settings_come_from_the_command_line_too() -> None:
+    given = {"packaging": "zip", "memory_mb": "1024", "vpc": VPC, "alarm_email": ""}
+    settings = Settings.from_context(given.get)
+    assert (settings.packaging, settings.memory_mb, settings.alarm_email) == ("zip", 1024, None)
+    assert settings.vpc
+    assert settings.vpc.database_cidrs == ("10.0.0.0/16",)
+
+
+@pytest.mark.parametrize(
+    ("was", "becomes", "told"),
+    [
+        ("interval: 1h", "interval: 150s, tolerance: 30s", "whole minutes"),
+        ("interval: 1h", "interval: 4d", "half a week"),
+        ("retention: 400d", "retention: 36h", "whole days"),
+        ("table: lockstep, region: eu-central-1", "table: lockstep, region: eu-west-1", "one region"),
+    ],
+)
+def test_a_plan_that_aws_cannot_run_is_refused(tmp_path: Path, was: str, becomes: str, told: str) -> None:
+    text = (ROOT / PLAN).read_text()
+    assert was in text
+    (tmp_path / "lockstep.yaml").write_text(text.replace(was, becomes))
+    with pytest.raises(NotDeployableError, match=told):
+        check_deployable(load_plan(tmp_path / "lockstep.yaml"))
