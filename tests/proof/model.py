@@ -4,46 +4,29 @@ The model is read in this order:
 
     model_world       the lock record, the stores, the databases, and what a call does to them
     model_programs    the steps, one outside call after the other, and the state machine
+    model_process     how a program is run
     model_invariants  what must hold
     model_checker     every order in which runs, faults and people can act
-    model_bugs        the rules of the protocol, each left out once
+    model_bugs        what is explored, and the rules of the protocol, each left out once
     model_replay      the programs are those of `functions/*/step.py`: call by call
 
-Ends non-zero if the protocol breaks an invariant or a rule that is left out goes unnoticed, and prints figures as one
-line of JSON at the end.
+Ends non-zero if anything is found that was not expected, or not found that was, and prints its figures as one line of
+JSON at the end.
 """
 
 import argparse
 import json
 import resource
 import sys
+import textwrap
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import NamedTuple
+from functools import partial
 
-from tests.proof.model_bugs import BUGS, MARIADB, MIXED, MYSQL, POSTGRESQL, Bug
+from tests.proof.model_bugs import BOUNDS, BUGS, KNOWN, Bound, Bug, Known
 from tests.proof.model_checker import Budget, Checker, Result
 from tests.proof.model_programs import Protocol
-
-
-class Bound(NamedTuple):
-    """What is explored to the end.
-
-    Attributes:
-        waives: Invariants that are known to break within this budget; docs/proof.md says how and why.
-    """
-
-    engines: tuple[str, str]
-    budget: Budget
-    waives: frozenset[str] = frozenset()
-
-
-ENGINES = (MYSQL, MIXED, MARIADB, POSTGRESQL)
-QUICK = tuple(Bound(engines, Budget(terms=2)) for engines in (MYSQL, POSTGRESQL))
-BOUNDS: dict[str, tuple[Bound, ...]] = {
-    "quick": QUICK,
-}
 
 
 def check(bound: Bound) -> Result:
@@ -54,6 +37,11 @@ def check(bound: Bound) -> Result:
 def check_bug(bug: Bug) -> Result:
     """Explore the protocol without one of its rules."""
     return Checker(Protocol(bug.engines, frozenset({bug.name})), bug.budget, waives=bug.waives).explore()
+
+
+def is_as_known(known: Known, result: Result) -> bool:
+    """Whether the protocol breaks what it is known to break."""
+    return result.violation is not None and result.violation.invariant == known.invariant
 
 
 def is_caught(bug: Bug, result: Result) -> bool:
@@ -67,78 +55,108 @@ def spoken(budget: Budget) -> str:
     return ", ".join(f"{v} {k}" for k, v in chosen.items())
 
 
-def _timed(work: Iterator[Result]) -> tuple[Result, float]:
-    started = time.perf_counter()
-    return next(work), time.perf_counter() - started
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command."""
-    parser = argparse.ArgumentParser(prog="python -m tests.proof.model", description=__doc__.partition("\n")[0])
-    parser.add_argument("--bound", choices=BOUNDS, default="quick", help="how much may happen (default: quick)")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.proof.model", description=__doc__.partition(":")[0] + "."
+    )
+    parser.add_argument(
+        "--bound", choices=BOUNDS, default="quick", help="how much may happen (default: quick)"
+    )
     parser.add_argument("--no-bugs", action="store_true", help="only the protocol as it is")
-    parser.add_argument("--story", metavar="BUG", help="tell how a rule that is left out breaks something")
+    parser.add_argument(
+        "--story", metavar="TEXT", help="tell how the first rule or known weakness of that name breaks"
+    )
     chosen = parser.parse_args(arguments)
     if chosen.story:
         return _tell(chosen.story)
-    states = transitions = caught = failures = 0
     started = time.perf_counter()
-    print(f"{'engines':24}{'budget':32}{'states':>12}{'transitions':>13}{'seconds':>9}  verdict")
+    is_quick = chosen.bound == "quick"
+    table = _Table()
+    table.head("the protocol as it is", "within")
     for bound in BOUNDS[chosen.bound]:
-        result, seconds = _timed(check(b) for b in (bound,))
-        states, transitions = states + result.states, transitions + result.transitions
-        failures += result.violation is not None
-        verdict = "holds" if result.violation is None else f"{result.violation.invariant}: {result.violation.text}"
-        waived = f" ({', '.join(sorted(bound.waives))} waived)" if bound.waives else ""
-        print(
-            f"{'+'.join(bound.engines):24}{spoken(bound.budget):32}{result.states:12,}{result.transitions:13,}"
-            f"{seconds:9.1f}  {verdict}{waived}",
-            flush=True,
-        )
-        _print_story(result)
-    if not chosen.no_bugs:
-        print(f"\n{'rule left out':40}{'budget':32}{'states':>10}{'steps':>6}{'seconds':>9}  found")
-        for bug in BUGS:
-            result, seconds = _timed(check_bug(b) for b in (bug,))
-            is_found = is_caught(bug, result)
-            caught, failures = caught + is_found, failures + (not is_found)
-            found = result.violation.invariant if result.violation else "nothing: " + bug.why
-            print(
-                f"{bug.name:40}{spoken(bug.budget):32}{result.states:10,}{len(result.story):6}{seconds:9.1f}  "
-                f"{found}{'' if is_found else f' — expected {bug.invariant}'}",
-                flush=True,
-            )
+        waived = f", {' '.join(sorted(bound.waives))} apart" if bound.waives else ""
+        table.row("+".join(bound.engines) + waived, bound.budget, partial(check, bound), expected=None)
+    explored = table.states, table.transitions
+    table.head("what it is known not to keep", "within")
+    for known in KNOWN:
+        if not (known.is_slow and is_quick):
+            table.row(known.what, known.bound.budget, partial(check, known.bound), expected=known.invariant)
+    planted = [] if chosen.no_bugs else [b for b in BUGS if not (b.is_slow and is_quick)]
+    if planted:
+        table.head("a rule left out", "within")
+    for bug in planted:
+        table.row(bug.name, bug.budget, partial(check_bug, bug), expected=bug.invariant, why=bug.why)
     figures = {
         "proof": "model",
         "bound": chosen.bound,
-        "states": states,
-        "transitions": transitions,
-        "planted": 0 if chosen.no_bugs else len(BUGS),
-        "as_expected": caught,
+        "states": explored[0],
+        "transitions": explored[1],
+        "planted": sum(b.invariant is not None for b in planted),
+        "unexpected": table.unexpected,
         "seconds": round(time.perf_counter() - started, 1),
         "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-        "ok": failures == 0,
+        "ok": table.unexpected == 0,
     }
-    print(json.dumps(figures))
-    return 1 if failures else 0
+    _say(json.dumps(figures))
+    return 0 if figures["ok"] else 1
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+class _Table:
+    """Prints explorations as they end."""
+
+    def __init__(self) -> None:
+        self.states = self.transitions = self.unexpected = 0
+
+    def head(self, title: str, within: str) -> None:
+        _say(f"\n{title:<46} {within:<36}{'states':>11}{'transitions':>13}{'seconds':>9}  found")
+
+    def row(
+        self, name: str, budget: Budget, explore: Callable[[], Result], *, expected: str | None, why: str = ""
+    ) -> None:
+        started = time.perf_counter()
+        result = explore()
+        seconds = time.perf_counter() - started
+        self.states += result.states
+        self.transitions += result.transitions
+        found = result.violation.invariant if result.violation else None
+        verdict = f"{found} in {len(result.story)} steps" if found else f"nothing{': ' if why else ''}{why}"
+        if found != expected:
+            verdict += f", not {expected or 'nothing'} as expected"
+        for i, line in enumerate(textwrap.wrap(name, 45)):
+            figures = (
+                f"{spoken(budget):<36}{result.states:>11,}{result.transitions:>13,}{seconds:>9.1f}  {verdict}"
+            )
+            _say(f"{line:<46} {'' if i else figures}".rstrip())
+        if found != expected:
+            self.unexpected += 1
+            _tell_story(result)
 
 
 def _tell(name: str) -> int:
-    bug = next((b for b in BUGS if b.name == name), None)
-    if bug is None:
-        print("one of: " + ", ".join(b.name for b in BUGS))
-        return 2
-    result = check_bug(bug)
-    _print_story(result)
-    return 0
+    for bug in BUGS:
+        if name in bug.name:
+            _tell_story(check_bug(bug))
+            return 0
+    for known in KNOWN:
+        if name in known.what:
+            _tell_story(check(known.bound))
+            return 0
+    _say("\n  ".join(["one of:", *(b.name for b in BUGS), *(k.what for k in KNOWN)]))
+    return 2
 
 
-def _print_story(result: Result) -> None:
+def _tell_story(result: Result) -> None:
     if result.violation is None:
         return
     for i, line in enumerate(result.story, 1):
-        print(f"  {i:3}  {line}")
-    print(f"  {result.violation.invariant} is broken: {result.violation.text}")
+        _say(f"  {i:3}  {line}")
+    _say(f"  {result.violation.invariant} is broken: {result.violation.text}")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
 """What must hold in every state of the model, or of every write, in the words of the design's invariants."""
 
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
 from lockstep.model import Claim, ClaimKind
+from tests.proof.model_story import told
 from tests.proof.model_world import DATABASES, STORES, Call, Database, Effect, Lock, Login, Run, Store
 
 
@@ -22,15 +24,7 @@ class World(NamedTuple):
     databases: tuple[Database, Database]
 
 
-def told(login: Login) -> str:
-    """A login, for people."""
-    if len(login.password) == 1:
-        return f"the login of generation {login.password[0]}" if login.password[0] else "a typing error"
-    generation, run, twin, attempt = login.password
-    return f"login {generation} of run {run}" + "'" * (twin + attempt)
-
-
-def in_state(world: World, waives: Set[str]) -> Violation | None:
+def in_state(world: World, waives: AbstractSet[str]) -> Violation | None:
     """The first invariant that a state breaks."""
     for check in (_write_ahead, _one_in_flight, _no_lockout, _overlap):
         found = check(world)
@@ -51,7 +45,9 @@ def _write_ahead(world: World) -> Violation | None:
         for login in _let_in(database):
             for store_name, store in zip(STORES, world.stores, strict=True):
                 if all(standing != login for _, standing, _ in store.versions):
-                    return Violation("I2", f"{name} lets {told(login)} in, which does not stand in {store_name}")
+                    return Violation(
+                        "I2", f"{name} lets {told(login)} in, which does not stand in {store_name}"
+                    )
     return None
 
 
@@ -60,10 +56,12 @@ def _one_in_flight(world: World) -> Violation | None:
     for generation, login, _ in first.versions:
         other = second.find(generation)
         if other and other != login:
-            return Violation("I4", f"generation {generation} is {told(login)} in one store, {told(other)} in the other")
+            return Violation(
+                "I4", f"generation {generation} is {told(login)} in one store, {told(other)} in the other"
+            )
     current, claim = world.lock.current, world.lock.claim
     if current is None or (claim and claim.kind is ClaimKind.HEAL):
-        # Nothing is known after the lock table was lost; a heal chooses among logins, and what it leaves goes next time.
+        # Nothing is known after the lock table was lost; a heal chooses, and what it leaves goes next time.
         return None
     pending = first.find(claim.generation) if claim else None
     for name, database in zip(DATABASES, world.databases, strict=True):
@@ -93,21 +91,30 @@ def _overlap(world: World) -> Violation | None:
 
 
 def of_write(
-    world: World, run: Run, claim: Claim, call: Call, effect: Effect, waives: Set[str]
+    world: World, run: Run, claim: Claim, call: Call, effect: Effect, waives: AbstractSet[str]
 ) -> Violation | None:
     """What a write breaks that is seen by nobody but its writer."""
     what = f"run {run.number} writes to {call.to}"
     lock = world.lock
     # A lock table that is lost takes the claim away while its holder is at work: that is nobody's zombie.
     is_lost = lock.fence < run.fence
-    if (lock.holder, lock.fence) != (run.number, run.fence) and lock.claim != claim and not is_lost and "I5" not in waives:
-        return Violation("I5", f"{what} for generation {claim.generation}; it has lost the lock, and the claim is gone")
+    if (
+        (lock.holder, lock.fence) != (run.number, run.fence)
+        and lock.claim != claim
+        and not is_lost
+        and "I5" not in waives
+    ):
+        return Violation(
+            "I5", f"{what} for generation {claim.generation}; it has lost the lock, and the claim is gone"
+        )
     if call.to in STORES:
         store: Store = effect.part
         for name, database in zip(DATABASES, world.databases, strict=True):
             login = store.find(claim.generation)
             if login and not database.accepts(login):
-                return Violation("I3", f"{call.to} is made to serve generation {claim.generation}, {name} refuses it")
+                return Violation(
+                    "I3", f"{call.to} is made to serve generation {claim.generation}, {name} refuses it"
+                )
     return None
 
 
@@ -119,7 +126,9 @@ def at_release(world: World, claim: Claim) -> Violation | None:
     dead = world.stores[0].find(claim.previous_generation)
     for name, database in zip(DATABASES, world.databases, strict=True):
         if dead and dead not in live and database.accepts(dead):
-            return Violation("I9", f"{name} still lets {told(dead)} in, when generation {claim.generation} is done")
+            return Violation(
+                "I9", f"{name} still lets {told(dead)} in, when generation {claim.generation} is done"
+            )
     return None
 
 

@@ -9,6 +9,7 @@ import ast
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any, cast
 
 from functions.apply_db import step as apply_db
@@ -34,13 +35,19 @@ from lockstep.messages import (
 )
 from lockstep.model import ChainHead, Claim, CredentialValue, LockRecord, SecretStr, StoredValue, Strategy
 from lockstep.model import Login as RealLogin
+from lockstep.plan import Credential
 from lockstep.ports import Database, Ports, Stager, Store
-from tests.proof.model_checker import Process
+from tests.proof.model_process import Process
 from tests.proof.model_programs import Protocol
-from tests.proof.model_world import DATABASES, LOCK, NOBODY_KNOWS, STORES, Call, Login, Run, Value
+from tests.proof.model_world import DATABASES, LOCK, NOBODY_KNOWS, STORES, Call, Login, Reply, Run, Value
 from tests.support.memory import make_plan
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
+
+
+@cache
+def _credential(strategy: Strategy) -> Credential:
+    return make_plan(strategy=strategy).credentials[0]
 
 
 class Suspended(BaseException):
@@ -54,16 +61,14 @@ class Suspended(BaseException):
 class Replay:
     """One invocation of a shipped step, told what a process of the model was told."""
 
-    def __init__(self, protocol: Protocol, process: Process, claim: Claim | None) -> None:
+    def __init__(self, protocol: Protocol, process: Process, step: str, claim: Claim | None) -> None:
+        self.step = step
         self._left = list(process.replies)
         self._process = process
         self._claim = claim
         self._logins: dict[int, Login | None] = {}
         alternating = "postgresql" in protocol.engines
-        plan = make_plan(
-            strategy=Strategy.ALTERNATING_USERS if alternating else Strategy.DUAL_PASSWORD, stores=2
-        )
-        credential = plan.credentials[0]
+        credential = _credential(Strategy.ALTERNATING_USERS if alternating else Strategy.DUAL_PASSWORD)
         self.usernames = credential.usernames
         databases = {
             name: _Database(self, name, engine)
@@ -86,7 +91,7 @@ class Replay:
         """Whose invocation it is."""
         return self._process.run
 
-    def ask(self, call: Call) -> Any:
+    def ask(self, call: Call) -> Reply:
         """The next answer; the step stops where there is none."""
         if call.to == LOCK and call.op in ("claim", "require"):
             self._claim = call.args[1]
@@ -102,20 +107,11 @@ class Replay:
         claim = self._claim
         assert claim
         if not self._logins:
-            step_reads_previous = self._process_step() == "apply"
-            asked = (
-                claim.generation,
-                claim.base_generation,
-                claim.previous_generation if step_reads_previous else None,
-            )
+            previous = claim.previous_generation if self.step == "apply" else None
+            asked = (claim.generation, claim.base_generation, previous)
             found = self.ask(Call(STORES[0], "logins", asked))
             self._logins = {g: value for g, value in zip(asked, found, strict=True) if g is not None}
         return self._logins[generation]
-
-    def _process_step(self) -> str:
-        return self.step
-
-    step = ""
 
     def new_password(self) -> SecretStr:
         """The password that the model knows by who makes it."""
@@ -201,10 +197,10 @@ class _Lock:
             return LockRecord(credential_id="", heads={"aws": head})
         return self._record(self._replay.ask(Call(LOCK, "read")))
 
-    def claim(self, _lease: Any, claim: Claim, *, replaces: Claim | None) -> None:
+    def claim(self, _lease: Reply, claim: Claim, *, replaces: Claim | None) -> None:
         self._replay.ask(Call(LOCK, "claim", (self._replay.run, claim, replaces)))
 
-    def require(self, _lease: Any, claim: Claim, *, now: datetime) -> LockRecord:
+    def require(self, _lease: Reply, claim: Claim, *, now: datetime) -> LockRecord:
         assert now
         return self._record(self._replay.ask(Call(LOCK, "require", (self._replay.run, claim))))
 
@@ -228,7 +224,7 @@ class _Database:
         self.name = name
         self._altered = Login(0, NOBODY_KNOWS)
 
-    def ask(self, op: str, *args: Any) -> Any:
+    def ask(self, op: str, *args: Reply) -> Reply:
         return self._replay.ask(Call(self.name, op, args))
 
     def accepts(self, login: RealLogin) -> bool:
@@ -295,12 +291,11 @@ class _Passwords:
         return self._replay.new_password()
 
 
-def shipped(protocol: Protocol, process: Process, step: tuple[str, tuple[Any, ...]]) -> Any:
+def shipped(protocol: Protocol, process: Process, step: tuple[str, tuple[Any, ...]]) -> Reply:
     """What the shipped step does next where a process of the model stands, in the terms of `Checker.call`."""
     name, request = step
     claim = next((a for a in request if isinstance(a, Claim)), None)
-    replay = Replay(protocol, process, claim if name != "generate" else None)
-    replay.step = name
+    replay = Replay(protocol, process, name, claim if name != "generate" else None)
     try:
         return "returns", _result(replay, name, request)
     except Suspended as suspended:
@@ -312,7 +307,7 @@ def shipped(protocol: Protocol, process: Process, step: tuple[str, tuple[Any, ..
         return "raises", type(error)
 
 
-def _result(replay: Replay, name: str, request: Sequence[Any]) -> Any:
+def _result(replay: Replay, name: str, request: Sequence[Any]) -> Reply:
     run, ports = replay.run, replay.ports
     rotation = Rotation(
         credential_id="multi-cloud/app_user",
@@ -326,7 +321,9 @@ def _result(replay: Replay, name: str, request: Sequence[Any]) -> Any:
     match name:
         case "generate":
             probes, replaces = request
-            return _generated(replay, GenerateRequest(rotation=rotation, probes=_probes(replay, probes), replaces=replaces))
+            return _generated(
+                replay, GenerateRequest(rotation=rotation, probes=_probes(replay, probes), replaces=replaces)
+            )
         case "probe":
             database, candidates = request
             asked = ProbeRequest(
@@ -335,11 +332,15 @@ def _result(replay: Replay, name: str, request: Sequence[Any]) -> Any:
             return cast("ProbeResult", apply_db.run(asked, ports)).accepted
         case "apply":
             database, claim, keep_base = request
-            apply_db.run(ApplyRequest(rotation=rotation, claim=claim, database=database, keep_base=keep_base), ports)
+            apply_db.run(
+                ApplyRequest(rotation=rotation, claim=claim, database=database, keep_base=keep_base), ports
+            )
             return "applied"
         case "retire":
             action, database, claim = request
-            apply_db.run(RetireRequest(action=action, rotation=rotation, claim=claim, database=database), ports)
+            apply_db.run(
+                RetireRequest(action=action, rotation=rotation, claim=claim, database=database), ports
+            )
         case "update_secrets":
             update_secrets.run(UpdateRequest(rotation=rotation, claim=request[0]), ports)
         case "audit":
@@ -350,11 +351,14 @@ def _result(replay: Replay, name: str, request: Sequence[Any]) -> Any:
     return None
 
 
-def _generated(replay: Replay, request: GenerateRequest) -> Any:
+def _generated(replay: Replay, request: GenerateRequest) -> Reply:
     result = generate.run(request, replay.ports)
     if result.outcome is GenerateOutcome.STAGED:
         return "staged", result.claim, result.keep_base
-    found = [(c.store, Login(int(c.version[0]), tuple(map(int, c.version.split(".")[1:])))) for c in result.candidates]
+    found = [
+        (c.store, Login(int(c.version[0]), tuple(map(int, c.version.split(".")[1:]))))
+        for c in result.candidates
+    ]
     return "probe", tuple(found), True
 
 
@@ -362,7 +366,7 @@ def _refs(replay: Replay, candidates: Sequence[tuple[str, Login]]) -> tuple[Cand
     return tuple(CandidateRef(store=store, version=replay.version(login)) for store, login in candidates)
 
 
-def _probes(replay: Replay, probes: Any) -> Probes | None:
+def _probes(replay: Replay, probes: Reply) -> Probes | None:
     if probes is None:
         return None
     candidates, verdicts = probes

@@ -4,7 +4,6 @@ A call goes to one part of the world and is atomic there; `effects` lists what c
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from lockstep import errors
@@ -65,6 +64,10 @@ class Store(NamedTuple):
             return next((v.login for v in self.slots if v.generation == 0), None)
         return next((login for g, login, _ in self.versions if g == generation), None)
 
+    def slot_of(self, generation: int) -> int | None:
+        """Where a generation is staged."""
+        return next((slot for g, _, slot in self.versions if g == generation), None)
+
 
 class Database(NamedTuple):
     """`passwords` is (primary, secondary) on MySQL, what logs in on MariaDB, one per user where two users alternate.
@@ -85,9 +88,11 @@ class Database(NamedTuple):
 
 
 Part = Lock | Store | Database
+Reply = Any
+"""Whatever calls take and answer; an exception class is raised."""
+ADOPT_BY_SIGHT = frozenset({"adopt by label", "adopt the highest version"})
 JUNK = Login(0, (0,))
 NOBODY_KNOWS: tuple[int, ...] = ()
-
 
 
 # ---- Calls
@@ -109,8 +114,6 @@ class Run(NamedTuple):
     revokes: bool = False
 
 
-
-
 class Effect(NamedTuple):
     """One way in which a call can end.
 
@@ -123,45 +126,50 @@ class Effect(NamedTuple):
     """
 
     part: Part
-    reply: Any = None
+    reply: Reply = None
     wrote: bool = False
     spends: str = ""
     note: str = ""
 
 
-def effects(part: Any, call: Call, session: tuple[int, int], bugs: frozenset[str]) -> list[Effect]:
+def effects(part: Part, call: Call, session: tuple[int, int], bugs: frozenset[str]) -> list[Effect]:
     """All ways in which a call can end, the ordinary one first."""
     if isinstance(part, Lock):
-        return [_on_lock(part, call, bugs)]
+        return [_ON_LOCK[call.op](part, *call.args, bugs=bugs)]
     if isinstance(part, Store):
-        return [_on_store(part, call, bugs)]
+        return [_ON_STORE[call.op](part, *call.args, bugs=bugs)]
     return list(_on_database(part, call, session, bugs))
 
 
-def _on_lock(lock: Lock, call: Call, bugs: frozenset[str]) -> Effect:
-    if call.op == "read":
-        return Effect(lock, (lock.claim, lock.current, lock.previous, lock.highest))
-    run: Run = call.args[0]
-    held = (lock.holder, lock.fence) == (run.number, run.fence)
-    if call.op == "require":
-        if held and lock.live and lock.claim == call.args[1]:
-            return Effect(lock, (lock.claim, lock.current, lock.previous, lock.highest))
+Bugs = frozenset[str]
+
+
+def _read_record(lock: Lock, *, bugs: Bugs) -> Effect:
+    del bugs
+    return Effect(lock, (lock.claim, lock.current, lock.previous, lock.highest))
+
+
+def _require(lock: Lock, run: Run, claim: Claim, *, bugs: Bugs) -> Effect:
+    if _holds(lock, run) and lock.live and lock.claim == claim:
+        return _read_record(lock, bugs=bugs)
+    return Effect(lock, errors.FenceLostError)
+
+
+def _claim(lock: Lock, run: Run, claim: Claim, replaces: Claim | None, *, bugs: Bugs) -> Effect:
+    claimed = Effect(lock._replace(claim=claim, highest=max(lock.highest, claim.generation)))
+    if "claim without a condition" in bugs:
+        return claimed
+    if not _holds(lock, run):
         return Effect(lock, errors.FenceLostError)
-    if call.op == "claim":
-        _, claim, replaces = call.args
-        stands = lock.claim.generation if lock.claim else None
-        replaced = replaces.generation if replaces else None
-        if "claim without a condition" not in bugs:
-            fresh = lock.highest < claim.generation
-            if not (held and stands == replaced and fresh) and "adopt" not in "".join(bugs):
-                return Effect(lock, None if held and lock.claim == claim else errors.FenceLostError)
-            if not held:
-                return Effect(lock, errors.FenceLostError)
-        return Effect(lock._replace(claim=claim, highest=max(lock.highest, claim.generation)))
-    _, current, previous = call.args
-    if "release without a condition" not in bugs and not (
-        lock.fence == run.fence and lock.holder in (run.number, 0)
-    ):
+    stands, replaced = (c and c.generation for c in (lock.claim, replaces))
+    if (stands == replaced and lock.highest < claim.generation) or bugs & ADOPT_BY_SIGHT:
+        return claimed
+    return Effect(lock, None if lock.claim == claim else errors.FenceLostError)
+
+
+def _release(lock: Lock, run: Run, current: int | None, previous: int | None, *, bugs: Bugs) -> Effect:
+    is_ours = lock.fence == run.fence and lock.holder in (run.number, 0)
+    if not (is_ours or "release without a condition" in bugs):
         return Effect(lock, errors.FenceLostError)
     free = lock._replace(holder=0, live=False)
     if current is None:
@@ -169,41 +177,49 @@ def _on_lock(lock: Lock, call: Call, bugs: frozenset[str]) -> Effect:
     return Effect(free._replace(claim=None, current=current, previous=previous, due=False))
 
 
-def _on_store(store: Store, call: Call, bugs: frozenset[str]) -> Effect:
-    serving = store.serving()
-    match call.op:
-        case "read_current":
-            return Effect(store, serving)
-        case "read_label":
-            return Effect(store, store.label)
-        case "read_highest":
-            return Effect(store, max(g for g, _, _ in store.versions))
-        case "read_generation":
-            return Effect(store, store.find(call.args[0]))
-        case "logins":
-            return Effect(store, tuple(None if g is None else store.find(g) for g in call.args))
-        case "stage":
-            return _staged(store, *call.args, overwrites="new password on retry" in bugs)
-    generation = call.args[0]
-    slot = next((slot for g, _, slot in store.versions if g == generation), None)
-    if slot is None:
+def _holds(lock: Lock, run: Run) -> bool:
+    return (lock.holder, lock.fence) == (run.number, run.fence)
+
+
+_ON_LOCK: dict[str, Callable[..., Effect]] = {
+    "read": _read_record,
+    "require": _require,
+    "claim": _claim,
+    "release": _release,
+}
+
+
+def _logins(store: Store, *generations: int | None, bugs: Bugs) -> Effect:
+    del bugs
+    return Effect(store, tuple(None if g is None else store.find(g) for g in generations))
+
+
+def _describe(store: Store, generation: int, *, bugs: Bugs) -> Effect:
+    """What a promotion looks at first: what it is going to replace; nothing where it is done."""
+    del bugs
+    slot, serving = store.slot_of(generation), store.serving()
+    if serving.generation == generation:
+        return Effect(store)
+    if serving.generation > generation:
+        return Effect(store, errors.FenceLostError)
+    return Effect(store, errors.StoreRejectedError if slot is None else store.slots[slot])
+
+
+def _promote(store: Store, generation: int, seen: Value | None = None, *, bugs: Bugs) -> Effect:
+    slot, login = store.slot_of(generation), store.find(generation)
+    if slot is None or login is None:
         return Effect(store, errors.StoreRejectedError)
-    if call.op == "describe":
-        if serving.generation == generation:
-            return Effect(store, None)
-        if serving.generation > generation:
-            return Effect(store, errors.FenceLostError)
-        return Effect(store, store.slots[slot])
-    if call.op == "promote" and store.slots[slot] != call.args[1]:
+    if store.slots[slot] != seen and "blind promotion" not in bugs:
         return Effect(store, errors.LostCompareAndSetError)
     slots = list(store.slots)
-    slots[slot] = Value(generation, store.find(generation) or JUNK)
+    slots[slot] = Value(generation, login)
     return Effect(store._replace(slots=tuple(slots), edited=False), wrote=True)
 
 
-def _staged(store: Store, generation: int, login: Login, *, overwrites: bool) -> Effect:
+def _stage(store: Store, generation: int, login: Login, *, bugs: Bugs) -> Effect:
+    """Create if absent, in the slot that serves the lowest; what stands there is the answer."""
     standing = store.find(generation)
-    if standing and not overwrites:
+    if standing and "new password on retry" not in bugs:
         return Effect(store, standing)
     serving = store.slots.index(store.serving())
     idle = [i for i in range(len(store.slots)) if len(store.slots) == 1 or i != serving]
@@ -211,6 +227,18 @@ def _staged(store: Store, generation: int, login: Login, *, overwrites: bool) ->
     others = tuple(v for v in store.versions if v[0] != generation)
     versions = tuple(sorted((*others, (generation, login, slot))))
     return Effect(store._replace(versions=versions, label=generation), login)
+
+
+_ON_STORE: dict[str, Callable[..., Effect]] = {
+    "read_current": lambda store, bugs: Effect(store, store.serving()),  # noqa: ARG005 - one shape for all
+    "read_label": lambda store, bugs: Effect(store, store.label),  # noqa: ARG005 - as above
+    "read_highest": lambda store, bugs: Effect(store, max(g for g, _, _ in store.versions)),  # noqa: ARG005 - as above
+    "read_generation": lambda store, generation, bugs: Effect(store, store.find(generation)),  # noqa: ARG005 - as above
+    "logins": _logins,
+    "stage": _stage,
+    "describe": _describe,
+    "promote": _promote,
+}
 
 
 def _on_database(
