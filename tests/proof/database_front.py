@@ -87,8 +87,6 @@ class DatabaseFront:
             onwards = socket.create_connection(("127.0.0.1", self._behind.port), CONNECT_SECONDS)
             conversation = kind(accepted, onwards, self._as_server, self._as_client)
             process.closers.append(conversation.close)
-            if process.dead:
-                raise CutError
             username = conversation.greet()
             self._call(f"login {username}", conversation.log_in, process, conversation)
             while statement := conversation.next_statement():
@@ -151,7 +149,8 @@ class _Conversation:
         wait_for_hangup(self._raw)
 
     def _start_tls(self) -> None:
-        assert self._as_server and self._as_client
+        assert self._as_server
+        assert self._as_client
         self.server = self._as_client.wrap_socket(self.server, server_hostname="localhost")
         self.client = self._as_server.wrap_socket(self.client, server_side=True)
 
@@ -206,7 +205,7 @@ class _MySql(_Conversation):
         if first[4] in (_OK, _ERROR):
             return first
         answer, ends = bytearray(first), 0
-        while ends < 2:  # after the columns, and after the rows  # noqa: PLR2004
+        while ends < 2:  # after the columns, and after the rows
             packet = _mysql_packet(self.server)
             answer += packet
             if packet[4] == _ERROR:
@@ -294,7 +293,9 @@ def _read(connection: socket.socket, count: int) -> bytes:
 
 
 @contextmanager
-def database_fronts(wire: Wire, servers: list[Behind], ca_file: str | None) -> Iterator[dict[str, DatabaseFront]]:
+def database_fronts(
+    wire: Wire, servers: list[Behind], ca_file: str | None
+) -> Iterator[dict[str, DatabaseFront]]:
     """A front for each server, by name."""
     fronts = {behind.name: DatabaseFront(wire, behind, ca_file) for behind in servers}
     for front in fronts.values():

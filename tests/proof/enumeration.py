@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from tests.proof.estate import INTERVAL_SECONDS, Estate
-from tests.proof.observer import Observer, Violation
+from tests.proof.observer import Observer, ViolationError
 from tests.proof.runners import RUNNERS, Outcome, RunnerName, Runners
 from tests.proof.wire import Call, Fault, FaultKind
 
@@ -27,6 +27,8 @@ OVER_HTTP = frozenset({FaultKind.TWICE, FaultKind.LATE})
 """A database's connection is cut with the call; nothing arrives on it twice or late."""
 STATE_MACHINE = "state machine"
 TAKER_DIES_PART = 0.5
+LATEST_DEATH = 75
+"""As many calls as the shortest rotation makes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,10 +80,15 @@ class Enumeration:
         self._runners = runners
         self._credential = estate.credential(kind)
         self.observer = Observer(estate, self._credential)
-        self._violations: list[Violation] = []
+        self._violations: list[ViolationError] = []
         self.texts: list[str] = []
         for runner in (*RUNNERS, *RUNNERS):
             self.undisturbed(runner)
+
+    @property
+    def databases(self) -> tuple[str, ...]:
+        """The credential's."""
+        return self._credential.databases
 
     def undisturbed(self, runner: RunnerName) -> list[Call]:
         """A rotation in which nothing goes wrong; its calls."""
@@ -91,7 +98,9 @@ class Enumeration:
         self.observer.recovered(outcome)
         return list(self._estate.wire.calls)
 
-    def cases(self, runner: RunnerName, *, calls: Sequence[Call], rng: random.Random, hangs: bool) -> list[Case]:
+    def cases(
+        self, runner: RunnerName, *, calls: Sequence[Call], rng: random.Random, hangs: bool
+    ) -> list[Case]:
         """All cases for the calls of an undisturbed rotation, those at changes first."""
         found: list[tuple[bool, float, Case]] = []
         for call in calls:
@@ -109,7 +118,7 @@ class Enumeration:
                         at=call.number,
                         recoverer=recoverer,
                         taker_dies_after=(
-                            rng.randrange(1, len(calls))
+                            rng.randrange(1, LATEST_DEATH)
                             if fault is FaultKind.OVERTAKEN and rng.random() < TAKER_DIES_PART
                             else 0
                         ),
@@ -133,7 +142,7 @@ class Enumeration:
             self._estate.wire.deliver_late()
             self._raise()
             self.observer.recovered(recovery)
-        except Violation as violation:
+        except ViolationError as violation:
             tally.failures.append(
                 Failure(case=case, violation=str(violation), story=_story(fault, calls, outcome, recovery))
             )
@@ -148,11 +157,13 @@ class Enumeration:
     def _disturbed(self, case: Case, fault: Fault) -> Outcome:
         if case.fault is not FaultKind.OVERTAKEN:
             return self._watched(case.runner, fault)
-        before_waking: list[object] = []
+        before_waking: list[tuple[Outcome, object]] = []
 
         def asleep() -> None:
             process = self._estate.wire.process
-            while process.closers:  # The databases have ended its silent sessions long before its lease is over.
+            while (
+                process.closers
+            ):  # The databases have ended its silent sessions long before its lease is over.
                 process.closers.pop()()
             self._estate.clock.jump(INTERVAL_SECONDS)
             if case.taker_dies_after:
@@ -165,10 +176,12 @@ class Enumeration:
         self._estate.wire.asleep = asleep
         outcome = self._watched(case.runner, fault)
         self._estate.wire.asleep = lambda: None
-        for taker, seen in before_waking:  # type: ignore[misc]  # pairs
-            if taker.outcome == "rotated" and fault.struck and not _is_acquire(fault.struck):
-                if self.observer.snapshot() != seen:
-                    self._violations.append(Violation("I5", f"woke up at {fault.struck} and changed something"))
+        for taker, seen in before_waking:
+            late = fault.struck is None or _is_acquire(fault.struck)
+            if taker.outcome == "rotated" and not late and self.observer.snapshot() != seen:
+                self._violations.append(
+                    ViolationError("I5", f"woke up at {fault.struck} and changed something")
+                )
         return outcome
 
     def _watched(self, runner: RunnerName, fault: Fault | None) -> Outcome:
@@ -182,14 +195,14 @@ class Enumeration:
         self.texts.append(outcome.text)
         try:
             self.observer.ended(outcome)
-        except Violation as violation:
+        except ViolationError as violation:
             self._violations.append(violation)
         return outcome
 
     def _look(self, call: Call) -> None:
         try:
             self.observer.look(call)
-        except Violation as violation:
+        except ViolationError as violation:
             # Raised here it would end in the sandbox's server; the run goes on, and fails when it is over.
             self._violations.append(violation)
 
@@ -205,7 +218,7 @@ def _is_acquire(call: Call) -> bool:
 
 def _story(fault: Fault, calls: Sequence[Call], outcome: Outcome | None, recovery: Outcome | None) -> str:
     struck = fault.struck
-    around = [str(c) for c in calls if struck and abs(c.number - struck.number) <= 3]  # noqa: PLR2004
+    around = [str(c) for c in calls if struck and abs(c.number - struck.number) <= 3]
     return "; ".join(
         [
             f"{fault.kind} at {struck}",

@@ -2,8 +2,8 @@
 
 import base64
 import json
-import os
 import secrets
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -18,11 +18,10 @@ import lockstep.aws.clients
 import lockstep.databases
 import lockstep.oci.clients
 from lockstep import wiring
-from lockstep.contents import encode_app_user, encode_connection_blob
 from lockstep.databases import Timeouts
 from lockstep.databases.provisioning import ROTATOR
 from lockstep.identity import CONFIG_FILE_VARIABLE
-from lockstep.model import CredentialValue, Login, SecretStr
+from lockstep.model import Login, SecretStr
 from lockstep.oci import ring
 from lockstep.plan import PLAINTEXT_CONSENT, Credential, Plan, load_plan
 from sandbox.aws import AwsSandbox, create_resources, create_state_machine
@@ -69,7 +68,9 @@ class Patience:
     database: Timeouts
 
 
-PATIENT = Patience(http_seconds=60.0, database=Timeouts(connect_seconds=10.0, io_seconds=60.0, lock_seconds=1))
+PATIENT = Patience(
+    http_seconds=60.0, database=Timeouts(connect_seconds=10.0, io_seconds=60.0, lock_seconds=1)
+)
 """So that a runner that is put to sleep in the middle of a call does not wake up by itself."""
 IMPATIENT = Patience(http_seconds=0.6, database=Timeouts(connect_seconds=2.0, io_seconds=1.2, lock_seconds=1))
 """So that a hang costs a second; the shipped time-outs are 5 and 10."""
@@ -135,7 +136,8 @@ def estate(kinds: Sequence[str], patience: Patience = PATIENT) -> Iterator[Estat
         oci_sandbox = stack.enter_context(OciSandbox(SandboxClock(clock.now)))
         stack.enter_context(running(*servers.values()))
         behind = [
-            Behind(name=n, engine=engine_of(s), port=s.port, certificate=certificate) for n, s in servers.items()
+            Behind(name=n, engine=engine_of(s), port=s.port, certificate=certificate)
+            for n, s in servers.items()
         ]
         fronts = stack.enter_context(database_fronts(wire, behind, str(authority.ca_file)))
         aws_port = stack.enter_context(aws_front(wire, aws))
@@ -199,8 +201,6 @@ def estate(kinds: Sequence[str], patience: Patience = PATIENT) -> Iterator[Estat
 
 @contextmanager
 def _temporary_folder() -> Iterator[str]:
-    import tempfile
-
     with tempfile.TemporaryDirectory(prefix="lockstep-proof-") as folder:
         Path(folder).chmod(0o711)
         yield folder
@@ -220,7 +220,9 @@ def _waiting(patience: Patience) -> Iterator[None]:
 def _deploy(aws: AwsSandbox) -> str:
     """As deployed, but one branch of a Map after the other, so that calls come in the same order every time."""
     deploy_state_machine(aws)
-    definition = (ROOT / "statemachine.asl.json").read_text().replace('"MaxConcurrency": 8', '"MaxConcurrency": 1')
+    definition = (
+        (ROOT / "statemachine.asl.json").read_text().replace('"MaxConcurrency": 8', '"MaxConcurrency": 1')
+    )
     arns = {
         placeholder: aws.lambda_host.arn(function)
         for placeholder, function in {
@@ -359,7 +361,9 @@ class _OciConsole:
         self._objects: Any = sandbox.client(oci.object_storage.ObjectStorageClient)
 
     def create_secret(self, name: str, text: str) -> None:
-        content = oci.vault.models.Base64SecretContentDetails(content=base64.b64encode(text.encode()).decode())
+        content = oci.vault.models.Base64SecretContentDetails(
+            content=base64.b64encode(text.encode()).decode()
+        )
         self._vaults.create_secret(
             oci.vault.models.CreateSecretDetails(
                 compartment_id=self._sandbox.compartment_id,

@@ -39,7 +39,9 @@ _INVOKE = re.compile(r"/2015-03-31/functions/.*?([A-Za-z_]+)/invocations")
 class AwsFront:
     """The WSGI application in front of the sandbox's own; what it cuts, the client sees as a broken connection."""
 
-    def __init__(self, wire: Wire, behind: "Callable[[WSGIEnvironment, StartResponse], Iterable[bytes]]") -> None:
+    def __init__(
+        self, wire: Wire, behind: "Callable[[WSGIEnvironment, StartResponse], Iterable[bytes]]"
+    ) -> None:
         self._wire = wire
         self._behind = behind
 
@@ -76,10 +78,14 @@ def _answer(
     body: bytes,
 ) -> tuple[str, Any, list[bytes]]:
     said: list[Any] = []
-    chunks = application(
-        {**environ, "wsgi.input": BytesIO(body)}, lambda status, headers, _info=None: said.extend((status, headers))
-    )
-    read = list(chunks)
+    chunks_written: list[bytes] = []
+
+    def start(status: str, headers: list[tuple[str, str]], *_: object) -> Callable[[bytes], object]:
+        said.extend((status, headers))
+        return chunks_written.append
+
+    chunks = application({**environ, "wsgi.input": BytesIO(body)}, start)
+    read = [*chunks_written, *chunks]
     if hasattr(chunks, "close"):
         chunks.close()
     return said[0], said[1], read
@@ -107,9 +113,9 @@ class _Quiet(WSGIRequestHandler):
 @contextmanager
 def aws_front(wire: Wire, sandbox: AwsSandbox) -> Iterator[int]:
     """Serve on a free port; which one."""
-    server = make_server(
-        "127.0.0.1", 0, AwsFront(wire, sandbox._server.app), threaded=True, request_handler=_Quiet
-    )
+    behind = sandbox._server
+    assert behind
+    server = make_server("127.0.0.1", 0, AwsFront(wire, behind.app), threaded=True, request_handler=_Quiet)
     Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, name="aws-front", daemon=True).start()
     try:
         yield server.port

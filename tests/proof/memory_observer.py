@@ -1,7 +1,7 @@
 """What must hold at every instant of a race in memory."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime  # noqa: TC003 - the attribute is annotated at run time too
 
 from lockstep.model import Claim, ClaimKind, Login
 from tests.proof.scenarios import REPLACING, accounts
@@ -67,7 +67,9 @@ class RaceObserver:
     def untouched(self, database: str) -> None:
         """An account that is not as we think is not touched."""
         if accounts(self._world.databases[database]) != self._accounts[database]:
-            raise ViolationError("I1", f"{database} was changed by somebody else, and Lockstep changed it again")
+            raise ViolationError(
+                "I1", f"{database} was changed by somebody else, and Lockstep changed it again"
+            )
 
     def _no_lockout(self, boundary: str) -> None:
         locked_out = set(self._world.locked_out()) - self._not_ours
@@ -77,7 +79,9 @@ class RaceObserver:
         for value, until in self._until.items():
             refusing = [name for name, known in let_in.items() if value not in known]
             if now < until and refusing:
-                raise ViolationError("I1", f"{refusing} refuses the last value before its overlap is over, {boundary}")
+                raise ViolationError(
+                    "I1", f"{refusing} refuses the last value before its overlap is over, {boundary}"
+                )
 
     def _promoted_is_proven(self, boundary: str) -> None:
         let_in = known_logins(self._world)
@@ -88,7 +92,9 @@ class RaceObserver:
                 continue
             unproven = [d for d in self._world.databases if (d, value) not in self._proven]
             if unproven:
-                raise ViolationError("I3", f"{store} serves what {unproven} was not seen to accept, {boundary}")
+                raise ViolationError(
+                    "I3", f"{store} serves what {unproven} was not seen to accept, {boundary}"
+                )
             last = before[store]
             if last and all(last in known for known in known_logins(self._world).values()):
                 self._until[last] = self._world.clock.now() + self._world.credential.schedule.overlap
@@ -99,7 +105,9 @@ class RaceObserver:
             return
         if self._world.lock.record.current_generation != before.generation:
             what = f"replaced by {claim.generation}" if claim else "dropped"
-            raise ViolationError("I4", f"generation {before.generation} was in flight and is {what}, {boundary}")
+            raise ViolationError(
+                "I4", f"generation {before.generation} was in flight and is {what}, {boundary}"
+            )
 
     def _one_half_done(self, boundary: str) -> None:
         """Of the values that no store has ever served, databases let in one at most."""
@@ -116,7 +124,11 @@ class RaceObserver:
     def _past_is_dead(self, boundary: str) -> None:
         record, done = self._world.lock.record, self._claim
         before, self._current = self._current, record.current_generation
-        if done is None or record.current_generation in (before, None) or done.generation != record.current_generation:
+        if (
+            done is None
+            or record.current_generation in (before, None)
+            or done.generation != record.current_generation
+        ):
             return
         if done.kind is ClaimKind.HEAL or done.previous_generation is None:
             return
@@ -141,7 +153,9 @@ class RaceObserver:
         values = {shown(v.login) for v in staged if v}
         if len(values) > 1:
             raise ViolationError("I4", f"two values under generation {claim.generation}, {boundary}")
-        accepting = [name for name, let_in in known_logins(self._world).items() if values and values <= let_in]
+        accepting = [
+            name for name, let_in in known_logins(self._world).items() if values and values <= let_in
+        ]
         if accepting and not all(staged):
             raise ViolationError("I2", f"{accepting} accepts what is not staged everywhere, {boundary}")
 

@@ -16,6 +16,7 @@ wire, logins are made with the drivers that applications use.
 """
 
 import json
+from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -58,7 +59,7 @@ class Served(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Violation(Exception):
+class ViolationError(Exception):
     """An invariant does not hold."""
 
     invariant: str
@@ -93,11 +94,12 @@ class Observer:
         self._servers = {s.name: s for s in credential.servers}
         self._ocids = self._slots()
         self._logs = self._audit_logs()
+        self._all_staged: set[tuple[str, int]] = set()
         self._logins: dict[tuple[str, Value], bool] = {}
         self._served: dict[str, Served] = {}
         self._record: Record | None = None
         self._proven: set[Value] = set()
-        self._audited = {stream: 0 for stream in STORES}
+        self._audited = dict.fromkeys(STORES, 0)
         self._hashes = dict.fromkeys(STORES, "0" * 64)
         self._entries: dict[str, int] = {}
         self.values: dict[int, Value] = {}
@@ -111,7 +113,7 @@ class Observer:
     # What is looked at, and when.
 
     def look(self, call: Call) -> None:
-        """Look after a call; raises Violation."""
+        """Look after a call; raises ViolationError."""
         if not call.changes:
             return
         self.looks += 1
@@ -136,7 +138,9 @@ class Observer:
         for store, served in self._served.items():
             for database in self._servers:
                 if not self.lets_in(database, served.value):
-                    raise Violation("I1", f"{store} serves {served.generation}, {database} refuses it, {when}")
+                    raise ViolationError(
+                        "I1", f"{store} serves {served.generation}, {database} refuses it, {when}"
+                    )
 
     def _reread(self, store: str) -> None:
         before, now = self._served[store], self._read(store)
@@ -144,7 +148,9 @@ class Observer:
             # The very look at I1 would see a refusal; this sees a promotion that nobody had a right to make.
             refusing = [d for d in self._servers if not self.lets_in(d, now.value)]
             if refusing:
-                raise Violation("I3", f"{store} serves {now.generation}, which {refusing} had not accepted")
+                raise ViolationError(
+                    "I3", f"{store} serves {now.generation}, which {refusing} had not accepted"
+                )
         self._served[store] = now
 
     def _write_ahead(self, call: Call) -> None:
@@ -154,14 +160,14 @@ class Observer:
         staged = {store: self._staged(store, record.pending) for store in STORES}
         values = {v for v in staged.values() if v}
         if len(values) > 1:
-            raise Violation("I4", f"two values under generation {record.pending}, after {call}")
+            raise ViolationError("I4", f"two values under generation {record.pending}, after {call}")
         for value in values:
             known = self.values.setdefault(record.pending, value)
             if known != value:
-                raise Violation("I4", f"generation {record.pending} has changed its value, after {call}")
+                raise ViolationError("I4", f"generation {record.pending} has changed its value, after {call}")
             accepting = [d for d in self._servers if self.lets_in(d, value)]
             if accepting and record.kind == "new" and not all(staged.values()):
-                raise Violation("I2", f"{accepting} accepts what is not staged everywhere, after {call}")
+                raise ViolationError("I2", f"{accepting} accepts what is not staged everywhere, after {call}")
             if len(accepting) == len(self._servers):
                 self._proven.add(value)
 
@@ -171,17 +177,24 @@ class Observer:
             return
         is_done = now.current == before.pending
         if not is_done and not self.allowed_to_replace:
-            raise Violation("I4", f"generation {before.pending} was in flight and {now.pending} replaced it")
+            raise ViolationError(
+                "I4", f"generation {before.pending} was in flight and {now.pending} replaced it"
+            )
 
     def _no_zombie(self, call: Call) -> None:
         record = self._record
-        moved = call.target in self._servers or call.operation in {"UpdateSecretVersionStage", "update_secret"}
+        moved = call.target in self._servers or call.operation in {
+            "UpdateSecretVersionStage",
+            "update_secret",
+        }
         if not (record and moved and record.holder and call.process.run != record.holder):
             return
         inside = [v for g, v in self.values.items() if g in (record.pending, record.base, record.current)]
         for store, served in self._served.items():
             if served.value not in inside:
-                raise Violation("I5", f"{store} serves {served.generation}, written by an overtaken run: {call}")
+                raise ViolationError(
+                    "I5", f"{store} serves {served.generation}, written by an overtaken run: {call}"
+                )
 
     # After runs.
 
@@ -198,26 +211,28 @@ class Observer:
         for stream, log in self._logs.items():
             while found := log.summary(self._audited[stream] + 1):
                 if found.previous_hash != self._hashes[stream]:
-                    raise Violation("I7", f"{stream}/{found.seq} does not continue the chain")
+                    raise ViolationError("I7", f"{stream}/{found.seq} does not continue the chain")
                 self._audited[stream], self._hashes[stream] = found.seq, found.hash
                 self._entries[found.rotation_id] = self._entries.get(found.rotation_id, 0) + 1
                 if self._entries[found.rotation_id] > 1:
-                    raise Violation("I7", f"two entries for {found.rotation_id}")
+                    raise ViolationError("I7", f"two entries for {found.rotation_id}")
         if outcome.outcome == "rotated" and self._entries.get(outcome.rotation_id) != 1:
-            raise Violation("I7", f"{outcome.rotation_id} rotated and is not on record")
+            raise ViolationError("I7", f"{outcome.rotation_id} rotated and is not on record")
 
     def recovered(self, outcome: Outcome) -> None:
         """I8 and I9, after a run that nothing disturbed."""
         if outcome.outcome != "rotated":
-            raise Violation("I8", f"the recovery ended as {outcome.outcome} {outcome.error}")
+            raise ViolationError("I8", f"the recovery ended as {outcome.outcome} {outcome.error}")
         record = self._record = self._read_record()
         if record.holder or record.pending is not None:
-            raise Violation("I8", f"the lock is held by {record.holder}, {record.pending} is pending")
+            raise ViolationError("I8", f"the lock is held by {record.holder}, {record.pending} is pending")
         current = record.current
         for store in STORES:
             served = self._served[store] = self._read(store)
             if (served.generation, served.blob_generation) != (current, current):
-                raise Violation("I8", f"{store} serves {served.generation}, {served.blob_generation} not {current}")
+                raise ViolationError(
+                    "I8", f"{store} serves {served.generation}, {served.blob_generation} not {current}"
+                )
         self._logins.clear()
         self.no_lockout("after the recovery")
         live = {self.values[g] for g in (current, record.previous) if g in self.values}
@@ -225,14 +240,16 @@ class Observer:
             for database in self._servers:
                 if self.lets_in(database, value) != (value in live):
                     state = "alive" if value not in live else "dead"
-                    raise Violation("I9", f"generation {generation} is {state} on {database}; current is {current}")
+                    raise ViolationError(
+                        "I9", f"generation {generation} is {state} on {database}; current is {current}"
+                    )
 
     def leaks(self, texts: Mapping[str, str]) -> None:
         """I6, in any texts."""
         for place, text in texts.items():
             for generation, value in self.values.items():
                 if generation and value.password in text:
-                    raise Violation("I6", f"the password of generation {generation} stands in {place}")
+                    raise ViolationError("I6", f"the password of generation {generation} stands in {place}")
 
     # Reading the world.
 
@@ -333,12 +350,10 @@ class Observer:
 
     def lock_text(self) -> str:
         """All of the lock's item."""
-        item = self._dynamodb.get_item(TableName=LOCK_TABLE, Key={"credential_id": {"S": self._credential.id}})
+        item = self._dynamodb.get_item(
+            TableName=LOCK_TABLE, Key={"credential_id": {"S": self._credential.id}}
+        )
         return json.dumps(item.get("Item", {}))
-
-    @property
-    def _all_staged(self) -> set[tuple[str, int]]:
-        return self.__dict__.setdefault("_staged_already", set())
 
     def _slots(self) -> dict[str, list[str]]:
         sandbox, names = self._estate.oci, self._credential.secret_names
@@ -369,8 +384,6 @@ def _value(text: str) -> Value:
 
 
 def _content(bundle: Untyped) -> str:
-    from base64 import b64decode
-
     return b64decode(bundle.secret_bundle_content.content).decode()
 
 

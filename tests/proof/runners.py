@@ -1,7 +1,7 @@
 """The two runners as they are deployed: AWS's state machine with its functions, and the OCI function."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,6 +18,8 @@ from sandbox.aws.executions import run_execution
 from tests.proof.estate import INTERVAL_SECONDS, Estate
 from tests.proof.wire import Process
 
+Event = Any
+"""What a function is invoked with."""
 RunnerName = Literal["aws", "oci"]
 RUNNERS: tuple[RunnerName, ...] = ("aws", "oci")
 RUN_SECONDS = 300
@@ -106,17 +108,15 @@ class Runners:
             text=answer.body(),
         )
 
-    def _begin(self, call: InvocationContext, event: Any) -> None:
+    def _begin(self, call: InvocationContext, event: Event) -> None:
         wire = self._estate.wire
         name = call.function_name + (f" {event['database']}" if "database" in event else "")
         process = Process(name, event["rotation"]["rotation_id"])
         self._processes[call.request_id] = process, wire.process
         wire.process = process
 
-    def _end(self, call: InvocationContext, _event: Any, _result: InvocationResult) -> None:
+    def _end(self, call: InvocationContext, _event: Event, _result: InvocationResult) -> None:
         process, before = self._processes.pop(call.request_id)
         self._estate.wire.process = before
         if process.dead:
             raise ProcessDied
-
-

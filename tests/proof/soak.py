@@ -61,7 +61,11 @@ def soak(kinds: Sequence[str], *, minutes: float, seed: int) -> SoakResult:
             with applications:
                 while time.monotonic() - began < minutes * 60:
                     kind, runner = rng.choice(kinds), rng.choice(RUNNERS)
-                    fault = Fault(rng.choice(FAULTS), rng.randrange(1, 90)) if rng.random() < FAULTED_PART else None
+                    fault = (
+                        Fault(rng.choice(FAULTS), rng.randrange(1, 90))
+                        if rng.random() < FAULTED_PART
+                        else None
+                    )
                     _interval(world, applications)
                     outcome = _rotate(world, runners, function, kind, runner, fault)
                     result.rotations += outcome.outcome == "rotated"
@@ -118,7 +122,10 @@ def _in_its_process(world: Estate, function: FunctionProcess, kind: str) -> Outc
         return Outcome(rotation_id=process.run, outcome="died")
     found: dict[str, Any] = reply["answer"]["results"][0]
     return Outcome(
-        rotation_id=process.run, outcome=found["outcome"], error=found.get("error", ""), generation=found.get("generation")
+        rotation_id=process.run,
+        outcome=found["outcome"],
+        error=found.get("error", ""),
+        generation=found.get("generation"),
     )
 
 
@@ -146,7 +153,9 @@ def _oci(world: Estate, credential: Credential) -> Source:
 
     def read() -> ClientCredential:
         bundles = [client.get_secret_bundle(ocid).data for ocid in ocids]
-        ranked = [(ring.generation_of(b.version_name, credential.id, secret), -i) for i, b in enumerate(bundles)]
+        ranked = [
+            (ring.generation_of(b.version_name, credential.id, secret), -i) for i, b in enumerate(bundles)
+        ]
         _, place = max(ranked)
         text = base64.b64decode(bundles[-place].secret_bundle_content.content).decode()
         return decode(text, store="oci", secret=secret)
@@ -155,10 +164,8 @@ def _oci(world: Estate, credential: Credential) -> Source:
 
 
 def _judge_memory(result: SoakResult, kilobytes: Sequence[int]) -> None:
-    if len(kilobytes) < 8:  # noqa: PLR2004 - too few to say anything
+    if len(kilobytes) < 8:
         return
     half = len(kilobytes) // 2
     result.memory_kilobytes = (kilobytes[half], max(kilobytes[half:]))
     result.memory_is_flat = result.memory_kilobytes[1] <= result.memory_kilobytes[0] * (1 + GROWTH_PART)
-
-

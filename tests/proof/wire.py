@@ -182,33 +182,31 @@ class Wire:
             )
             self.calls.append(call)
             kind = self._strikes(call)
+        if kind is FaultKind.LATE:
+            self._late.append(lambda: self._carry_out(call, effect, nested=nested))
+        self._before(kind, process, wait_for_hangup)
+        reply = self._carry_out(call, effect, nested=nested)
+        if kind is FaultKind.TWICE:
+            reply = self._carry_out(call, effect, nested=nested)
+        if kind is FaultKind.DIE_AFTER:
+            process.kill()
+        if process.dead or kind is FaultKind.LOSE_REPLY:
+            raise CutError
+        return reply
+
+    def _before(self, kind: FaultKind | None, process: Process, wait_for_hangup: Callable[[], None]) -> None:
         match kind:
             case FaultKind.FAIL:
                 raise CutError
             case FaultKind.DIE_BEFORE:
                 process.kill()
-                raise CutError
             case FaultKind.HANG | FaultKind.LATE:
-                if kind is FaultKind.LATE:
-                    self._late.append(lambda: self._carry_out(call, effect, nested=nested))
                 wait_for_hangup()
                 raise CutError
             case FaultKind.OVERTAKEN:
                 self.asleep()
-                if process.dead:
-                    raise CutError
-        reply = self._carry_out(call, effect, nested=nested)
-        match kind:
-            case FaultKind.TWICE:
-                reply = self._carry_out(call, effect, nested=nested)
-            case FaultKind.DIE_AFTER:
-                process.kill()
-                raise CutError
-            case FaultKind.LOSE_REPLY:
-                raise CutError
         if process.dead:
             raise CutError
-        return reply
 
     def _carry_out(self, call: Call, effect: Callable[[], Reply], *, nested: bool) -> Reply:
         if nested:

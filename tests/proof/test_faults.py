@@ -1,0 +1,49 @@
+"""A quick selection of faults over the wire: at each change, the deaths and the lost replies."""
+
+import random
+from collections.abc import Iterator
+
+import pytest
+
+from sandbox.databases import MariaDbServer, PostgresServer, available
+from tests.proof.enumeration import Enumeration, Tally
+from tests.proof.estate import estate
+from tests.proof.runners import RunnerName, Runners
+from tests.proof.wire import FaultKind
+
+CASES = 12
+QUICK = (FaultKind.DIE_AFTER, FaultKind.LOSE_REPLY, FaultKind.DIE_BEFORE, FaultKind.OVERTAKEN)
+
+needs_servers = pytest.mark.skipif(
+    not (available()[MariaDbServer] and available()[PostgresServer]),
+    reason="MariaDB and PostgreSQL are needed",
+)
+
+
+@pytest.fixture(params=["mysql", "alternating"])
+def enumeration(request: pytest.FixtureRequest) -> Iterator[Enumeration]:
+    kind: str = request.param
+    with estate([kind]) as world, Runners(world).ready() as runners:
+        yield Enumeration(world, runners, kind)
+
+
+@needs_servers
+def test_a_fault_at_any_change_locks_nobody_out_and_the_next_run_finishes(enumeration: Enumeration) -> None:
+    rng = random.Random(3)  # noqa: S311 - it must be the same every time
+    runners: tuple[RunnerName, ...] = ("oci", "aws")
+    for runner in runners:
+        tally = Tally()
+        calls = enumeration.undisturbed(runner)
+        cases = [c for c in enumeration.cases(runner, calls=calls, rng=rng, hangs=False) if c.fault in QUICK]
+        for case in cases[:CASES]:
+            enumeration.run(case, tally)
+            assert not tally.failures, f"{case}: {tally.failures[0].violation}; {tally.failures[0].story}"
+        assert tally.struck == tally.cases == CASES
+
+
+@needs_servers
+def test_the_wire_sees_every_kind_of_call(enumeration: Enumeration) -> None:
+    seen = {call.target for call in enumeration.undisturbed("aws")}
+    assert seen >= {"secretsmanager", "dynamodb", "s3", "kms", "vault", "secrets", "lambda"} | set(
+        enumeration.databases
+    )

@@ -1,0 +1,48 @@
+"""A quick selection of races, and stories that once went wrong."""
+
+import pytest
+
+from lockstep.model import Strategy
+from tests.proof.races import Event, Failure, Schedule, play, schedule_of
+
+SEEDS = 250
+
+
+def _told(failure: Failure | None) -> str:
+    return f"{failure.invariant}: {failure.what}; {failure.schedule.story()}" if failure else ""
+
+
+def test_no_order_of_two_or_three_runners_breaks_an_invariant() -> None:
+    for seed in range(SEEDS):
+        assert not _told(play(schedule_of(seed))), f"python -m tests.proof.run --seed {seed}"
+
+
+def test_a_seed_gives_the_same_schedule_and_the_same_race() -> None:
+    assert schedule_of(7) == schedule_of(7)
+    assert len({schedule_of(seed) for seed in range(100)}) == 100
+
+
+ONCE = {
+    "an entry whose reply got lost is taken in by the next run, and its writer wakes up": Schedule(
+        seed=103395,
+        scenario="refused",
+        strategy=Strategy.ALTERNATING_USERS,
+        runners=("oci", "oci"),
+        turns=1,
+        due=(True, True),
+        recoverer="aws",
+        events=(
+            Event(step=180, what="lose"),
+            Event(step=0, what="sleep", to=1, jump=True),
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("story", ONCE)
+def test_what_once_went_wrong_does_so_no_more(story: str) -> None:
+    assert not _told(play(ONCE[story]))
+
+
+def test_that_seed_as_it_was_found() -> None:
+    assert not _told(play(schedule_of(103395)))
