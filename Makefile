@@ -2,7 +2,7 @@
 PYTHON := .venv/bin/python
 TERRAFORM ?= $(or $(shell command -v terraform),$(shell command -v tofu),terraform)
 
-.PHONY: help setup demo bench test lint format locks terraform-tools deploy-oci destroy-oci
+.PHONY: help setup demo proof bench test lint format locks terraform-tools deploy-oci destroy-oci
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 18
@@ -12,6 +12,9 @@ setup: ## Make .venv from the lock files, install the database servers
 
 demo: setup ## Rotate for real on this machine, with a client that logs in all the while
 	@$(PYTHON) -m sandbox.demo
+
+proof: setup ## Show that nobody is locked out: faults at every call, races, planted bugs, load (MINUTES=30)
+	@$(PYTHON) -m tests.proof.run --minutes $(or $(MINUTES),30)
 
 bench: setup ## Measure a rotation: seconds, calls per step, calls across the clouds, cold starts
 	@$(PYTHON) -m sandbox.bench
