@@ -25,6 +25,7 @@ from botocore.exceptions import (
     SSLError,
 )
 from botocore.exceptions import ConnectionError as BotoConnectionError
+from botocore.parsers import ResponseParserError
 from botocore.session import Session
 
 from lockstep.errors import LockstepError
@@ -141,14 +142,16 @@ _UNREACHABLE = (
     MetadataRetrievalError,
 )
 _DENIED = (NoCredentialsError, PartialCredentialsError)
+_MALFORMED = (ResponseParserError, ValueError, TypeError, LookupError, AttributeError, RecursionError)
+"""What botocore, and whoever reads its reply, raises when that is not AWS's: a proxy's page, half a document."""
 
 
 def error_code(error: ClientError) -> str:
     """The service's code, such as `ResourceNotFoundException`; for a reply without a body the HTTP status."""
-    return error.response.get("Error", {}).get("Code", "")
+    return str(error.response.get("Error", {}).get("Code") or "")
 
 
-def diagnose(error: ClientError | BotoCoreError) -> tuple[Trouble, str]:
+def diagnose(error: Exception) -> tuple[Trouble, str]:
     """What went wrong, and a code to show."""
     if not isinstance(error, ClientError):
         return _local_trouble(error), type(error).__name__
@@ -160,20 +163,23 @@ def diagnose(error: ClientError | BotoCoreError) -> tuple[Trouble, str]:
     return Trouble.UNREACHABLE if status in _SERVER_ERRORS else Trouble.REJECTED, code
 
 
-def _local_trouble(error: BotoCoreError) -> Trouble:
+def _local_trouble(error: Exception) -> Trouble:
     if isinstance(error, SSLError):
         # botocore counts it among the connection errors, but waiting does not mend a certificate.
         return Trouble.REJECTED
-    if isinstance(error, _UNREACHABLE):
+    if isinstance(error, _UNREACHABLE + _MALFORMED):
         return Trouble.UNREACHABLE
     return Trouble.DENIED if isinstance(error, _DENIED) else Trouble.REJECTED
 
 
 @contextmanager
 def translated(errors: Mapping[Trouble, type[LockstepError]], **where: str | int) -> Iterator[None]:
-    """Turn whatever botocore raises inside into one of `errors`, with `where` and the code."""
+    """Turn whatever botocore raises inside into one of `errors`, with `where` and the code.
+
+    Likewise what reading a reply inside raises where the reply is malformed.
+    """
     try:
         yield
-    except (ClientError, BotoCoreError) as error:
+    except (ClientError, BotoCoreError, *_MALFORMED) as error:
         trouble, code = diagnose(error)
         raise errors[trouble](**where, code=code) from None

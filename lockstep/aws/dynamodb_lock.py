@@ -133,7 +133,7 @@ class DynamoDbLock:
                 )
             except self._client.exceptions.ConditionalCheckFailedException:
                 return None
-        fence = int(reply["Attributes"]["fence"]["N"])
+            fence = int(reply["Attributes"]["fence"]["N"])
         return Lease(credential_id=self._credential_id, holder=holder, fence=fence)
 
     def claim(self, lease: Lease, claim: Claim, *, replaces: Claim | None) -> None:
@@ -272,7 +272,7 @@ def _record(credential_id: str, item: Item) -> LockRecord:
     try:
         return LockRecord(
             credential_id=credential_id,
-            holder=item["holder"]["S"] if "holder" in item else None,
+            holder=_text(item["holder"]) if "holder" in item else None,
             fence=_int(item, "fence") or 0,
             expires_at=_datetime(item, "expires_at"),
             claim=_claim(item),
@@ -287,7 +287,7 @@ def _record(credential_id: str, item: Item) -> LockRecord:
                 if name.startswith(_HEAD)
             },
         )
-    except (KeyError, ValueError):
+    except (LookupError, ValueError, TypeError, AttributeError, OverflowError, OSError):
         raise LockTableAccessDeniedError(credential=credential_id, code="MalformedItem") from None
 
 
@@ -295,16 +295,25 @@ def _claim(item: Item) -> Claim | None:
     if "pending_generation" not in item:
         return None
     return Claim(
-        kind=ClaimKind(item["claim_kind"]["S"]),
+        kind=ClaimKind(_text(item["claim_kind"])),
         generation=int(item["pending_generation"]["N"]),
         base_generation=int(item["base_generation"]["N"]),
         previous_generation=_int(item, "claim_previous_generation"),
-        rotation_id=item["claim_rotation_id"]["S"],
+        rotation_id=_text(item["claim_rotation_id"]),
     )
 
 
 def _chain_head(head: Item) -> ChainHead:
-    return ChainHead(seq=int(head["seq"]["N"]), hash=head["hash"]["S"], rotation_id=head["rotation_id"]["S"])
+    return ChainHead(
+        seq=int(head["seq"]["N"]), hash=_text(head["hash"]), rotation_id=_text(head["rotation_id"])
+    )
+
+
+def _text(value: Item) -> str:
+    text: object = value["S"]
+    if not isinstance(text, str):
+        raise TypeError
+    return text
 
 
 def _int(item: Item, name: str) -> int | None:

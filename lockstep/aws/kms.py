@@ -34,7 +34,7 @@ class KmsSigner:
         """The MAC over a digest."""
         with self._translated():
             reply = self._client.generate_mac(KeyId=self._key_id, Message=digest, MacAlgorithm=_ALGORITHM)
-        return reply["Mac"]
+            return reply["Mac"]
 
     def verify(self, digest: bytes, mac: bytes) -> bool:
         """Whether the MAC is this key's; KMS compares."""
@@ -45,7 +45,7 @@ class KmsSigner:
                 )
             except self._client.exceptions.KMSInvalidMacException:
                 return False
-        return reply["MacValid"]
+            return reply["MacValid"] is True
 
     def of(self, key_id: str) -> "KmsSigner":
         """This key: a KMS key for MACs has no versions.

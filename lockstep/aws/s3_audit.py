@@ -143,9 +143,10 @@ class S3AuditLog:
             reply = self._client.list_objects_v2(
                 Bucket=self._bucket, Prefix=self._folder, StartAfter=self._key(after), MaxKeys=_PAGE
             )
-        names = [o["Key"].removeprefix(self._folder) for o in reply.get("Contents", [])]
-        seqs = [int(m[1]) for name in names if (m := _NAME.fullmatch(name))]
-        return max(seqs, default=0), reply["IsTruncated"]
+            names = [o["Key"].removeprefix(self._folder) for o in reply.get("Contents", [])]
+            seqs = [int(m[1]) for name in names if (m := _NAME.fullmatch(name))]
+            # What is not beyond was not asked for; it must not be found for ever.
+            return max((s for s in seqs if s > after), default=0), reply["IsTruncated"]
 
     def _key(self, seq: int) -> str:
         return f"{self._folder}{seq:012d}.json"

@@ -198,7 +198,7 @@ class _Secret:
         """The id of the current version, without its text."""
         with self.translated():
             labels = self._client.describe_secret(SecretId=self.name).get("VersionIdsToStages", {})
-        found = next((v for v, stages in labels.items() if CURRENT in stages), None)
+            found = next((v for v, stages in labels.items() if CURRENT in stages), None)
         if found is None:
             raise self.malformed()
         return found
@@ -258,10 +258,10 @@ class _Secret:
             except self._client.exceptions.ResourceNotFoundException:
                 self._client.describe_secret(SecretId=self.name)  # Is it the secret that is missing?
                 return None
-        text = reply.get("SecretString")
-        if text is None:
-            raise self.malformed()  # It is binary.
-        return _Version(reply["VersionId"], text)
+            text: object = reply.get("SecretString")
+            if not isinstance(text, str):
+                raise self.malformed()  # It is binary.
+            return _Version(str(reply["VersionId"]), text)
 
 
 class _CredentialSecret(_Secret):

@@ -1,0 +1,72 @@
+"""An HTTP server on loopback that answers every request with the bytes it is given, and hangs up."""
+
+import socket
+from contextlib import suppress
+from threading import Thread
+from types import TracebackType
+from typing import Self
+
+ENOUGH_FOR_A_REQUEST = 65_536
+
+
+class GarbageServer:
+    """Answers until its `with` block ends; `reply` may be changed between requests."""
+
+    def __init__(self) -> None:
+        self.reply = b""
+        self.requests = 0
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._thread = Thread(target=self._serve, name="garbage", daemon=True)
+
+    @property
+    def endpoint(self) -> str:
+        """Its URL."""
+        return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join(timeout=5)
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            self.requests += 1
+            with connection, suppress(OSError):
+                connection.settimeout(5)
+                self._read_request(connection)
+                connection.sendall(self.reply)
+                connection.shutdown(socket.SHUT_WR)
+                while connection.recv(ENOUGH_FOR_A_REQUEST):
+                    pass
+
+    def _read_request(self, connection: socket.socket) -> None:
+        received = b""
+        while b"\r\n\r\n" not in received:
+            more = connection.recv(ENOUGH_FOR_A_REQUEST)
+            if not more:
+                return
+            received += more
+        head, _, body = received.partition(b"\r\n\r\n")
+        lines = head.lower().split(b"\r\n")
+        if b"expect: 100-continue" in lines:
+            return  # The reply comes instead of the permission to send the body.
+        length = next((int(line[15:]) for line in lines if line.startswith(b"content-length:")), 0)
+        while len(body) < length:
+            more = connection.recv(ENOUGH_FOR_A_REQUEST)
+            if not more:
+                return
+            body += more

@@ -1,0 +1,190 @@
+"""Whatever answers in the name of AWS, real boto3 clients and our adapters end with a value or one of our errors."""
+
+import base64
+import json
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lockstep.aws.clients import AwsKeys, aws_client
+from lockstep.aws.dynamodb_lock import DynamoDbLock
+from lockstep.aws.kms import KmsSigner
+from lockstep.aws.s3_audit import S3AuditLog
+from lockstep.aws.secrets_manager import SecretsManagerStore, read_secret, version_id
+from lockstep.model import (
+    ChainHead,
+    Claim,
+    ClaimKind,
+    CredentialValue,
+    Lease,
+    Login,
+    Release,
+    SecretStr,
+)
+from lockstep.ports import EntrySummary
+from tests.fuzz.garbage_server import GarbageServer
+from tests.fuzz.harness import CANARY, inputs, judged
+from tests.fuzz.replies import BODIES, replies
+from tests.support.memory import EPOCH, make_plan
+
+REGION = "eu-central-1"
+CREDENTIAL = make_plan().credentials[0]
+VERSION = version_id(CREDENTIAL.id, CREDENTIAL.secret_names.app_user, 7)
+LEASE = Lease(credential_id=CREDENTIAL.id, holder="run-1", fence=7)
+CLAIM = Claim(kind=ClaimKind.NEW, generation=7, base_generation=6, previous_generation=5, rotation_id="run-1")
+HEAD = ChainHead(seq=3, hash="d" * 64, rotation_id="run-1")
+DONE = Release(current_generation=7, previous_generation=6, next_due_at=EPOCH, not_before=EPOCH)
+ENTRY = EntrySummary(seq=4, hash="e" * 64, previous_hash="d" * 64, rotation_id="run-1")
+VALUE = CredentialValue(7, Login("app", SecretStr(CANARY)))
+
+GET_SECRET = {
+    "ARN": "arn:aws:secretsmanager:eu-central-1:123456789012:secret:s",
+    "Name": "multi-cloud/app_user",
+    "VersionId": VERSION,
+    "SecretString": json.dumps({"username": "app", "password": CANARY, "generation": 7}),
+    "VersionStages": ["AWSCURRENT"],
+    "CreatedDate": 1767225600.0,
+}
+DESCRIBE_SECRET = {"Name": "multi-cloud/app_user", "VersionIdsToStages": {VERSION: ["AWSCURRENT"]}}
+ITEM = {
+    "credential_id": {"S": CREDENTIAL.id},
+    "holder": {"S": "run-1"},
+    "fence": {"N": "7"},
+    "expires_at": {"N": "1767225600"},
+    "claim_kind": {"S": "new"},
+    "pending_generation": {"N": "7"},
+    "base_generation": {"N": "6"},
+    "claim_previous_generation": {"N": "5"},
+    "claim_rotation_id": {"S": "run-1"},
+    "current_generation": {"N": "6"},
+    "previous_generation": {"NULL": True},
+    "highest_generation": {"N": "7"},
+    "next_due_at": {"N": "1767225600"},
+    "not_before": {"N": "1767225600"},
+    "head_aws": {"M": {"seq": {"N": "3"}, "hash": {"S": "d" * 64}, "rotation_id": {"S": "run-1"}}},
+}
+LISTING = (
+    b'<?xml version="1.0"?><ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
+    b"<Name>b</Name><Prefix>aws/</Prefix><MaxKeys>1000</MaxKeys><IsTruncated>false</IsTruncated>"
+    b"<Contents><Key>aws/multi-cloud.app_user/000000000004.json</Key><Size>7</Size></Contents></ListBucketResult>"
+)
+XML_ERROR = (
+    f'<?xml version="1.0"?><Error><Code>PreconditionFailed</Code><Message>{CANARY}</Message></Error>'.encode()
+)
+
+Operation = Callable[[], object]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[GarbageServer]:
+    with GarbageServer() as running:
+        yield running
+
+
+def operations(server: GarbageServer) -> dict[str, list[Operation]]:
+    """Every operation of every AWS adapter, each on a client of its own kind."""
+    keys = AwsKeys(access_key_id="AKIA", secret_access_key=SecretStr("a-secret"))
+    secrets, dynamodb, kms, s3 = (
+        aws_client(service, REGION, keys=keys, endpoint=server.endpoint)
+        for service in ("secretsmanager", "dynamodb", "kms", "s3")
+    )
+    store = SecretsManagerStore(secrets, "aws", CREDENTIAL)
+    lock = DynamoDbLock(dynamodb, "lockstep", CREDENTIAL.id)
+    signer = KmsSigner(kms, "alias/lockstep")
+    log = S3AuditLog(s3, "lockstep-audit", "aws", CREDENTIAL.id)
+    return {
+        "secretsmanager": [
+            store.read_current,
+            lambda: store.read_version(VERSION),
+            lambda: store.read_generation(7),
+            lambda: store.read_generation(0),
+            lambda: store.stage(VALUE),
+            lambda: store.serves(7),
+            lambda: store.version_of(0),
+            lambda: read_secret(secrets, "aws", "lockstep/admin/orders"),
+        ],
+        "secretsmanager labels": [lambda: store.promote(7), lambda: store.promote(8)],
+        "dynamodb": [
+            lock.read,
+            lambda: lock.acquire(
+                holder="run-1",
+                now=EPOCH,
+                expires_at=EPOCH + timedelta(minutes=15),
+                force=False,
+                revoke_previous=False,
+            ),
+            lambda: lock.claim(LEASE, CLAIM, replaces=None),
+            lambda: lock.require(LEASE, CLAIM, now=EPOCH - timedelta(days=1)),
+            lambda: lock.move_head("aws", HEAD, after=None),
+            lambda: lock.release(LEASE, DONE),
+        ],
+        "kms": [lambda: signer.sign(b"x" * 32), lambda: signer.verify(b"x" * 32, b"y" * 32)],
+        "s3 list": [log.last_seq],
+        "s3": [lambda: log.put(b"{}", ENTRY), lambda: log.summary(4), lambda: log.read(4)],
+    }
+
+
+VALID = {
+    "secretsmanager": GET_SECRET,
+    "secretsmanager labels": DESCRIBE_SECRET,
+    "dynamodb": {"Item": ITEM, "Attributes": ITEM},
+    "kms": {
+        "Mac": base64.b64encode(b"y" * 32).decode(),
+        "MacValid": True,
+        "KeyId": "k",
+        "MacAlgorithm": "HMAC_SHA_256",
+    },
+    "s3 list": LISTING,
+    "s3": XML_ERROR,
+}
+
+
+@pytest.fixture(scope="module")
+def prepared(server: GarbageServer) -> dict[str, list[Operation]]:
+    return operations(server)
+
+
+def judge(service: str, operation: Operation) -> None:
+    with judged(f"aws {service}"):
+        operation()
+
+
+def whole(body: bytes) -> bytes:
+    return b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%s" % (len(body), body)
+
+
+def test_the_right_replies_are_right(server: GarbageServer, prepared: dict[str, list[Operation]]) -> None:
+    for service in ("secretsmanager", "dynamodb", "kms", "s3 list"):
+        valid = VALID[service]
+        server.reply = whole(valid if isinstance(valid, bytes) else json.dumps(valid).encode())
+        assert prepared[service][0]() is not None
+
+
+@pytest.mark.parametrize("service", VALID)
+@inputs(110)
+@given(st.data())
+def test_any_reply(
+    server: GarbageServer, prepared: dict[str, list[Operation]], service: str, data: st.DataObject
+) -> None:
+    server.reply = data.draw(replies(VALID[service]))
+    judge(service, data.draw(st.sampled_from(prepared[service])))
+
+
+@pytest.mark.parametrize("service", VALID)
+def test_known_troublemakers(
+    server: GarbageServer, prepared: dict[str, list[Operation]], service: str
+) -> None:
+    for body in BODIES:
+        server.reply = whole(body)
+        for operation in prepared[service]:
+            judge(service, operation)
+
+
+def test_nothing_at_all(server: GarbageServer, prepared: dict[str, list[Operation]]) -> None:
+    server.reply = b""
+    for service, some in prepared.items():
+        for operation in some:
+            judge(service, operation)
