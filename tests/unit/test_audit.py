@@ -361,6 +361,30 @@ def test_an_entry_that_is_there_and_gone_again_is_tried_again() -> None:
     assert flight.record().seq == 2
 
 
+def test_where_others_append_all_the_time_it_asks_to_be_tried_again() -> None:
+    flight = Flight()
+    log, heads = flight.world.audit_logs["aws"], flight.world.lock
+
+    def taken(operation: str) -> None:
+        if operation == "put":
+            head = heads.record.heads["aws"]
+            _foreign(flight.world, seq=head.seq + 1, previous_hash=head.hash, rotation_id=f"other-{head.seq}")
+
+    log.faults.before = taken
+    with pytest.raises(LostCompareAndSetError):
+        flight.record()
+    undisturbed(flight.world)
+    assert flight.world.lock.record.heads["aws"].seq == 1 + audit.MAX_TRIES
+    assert flight.record().seq == 2 + audit.MAX_TRIES
+
+
+def test_a_value_that_the_first_store_no_longer_holds_has_no_fingerprint() -> None:
+    flight = Flight()
+    del flight.world.stores["aws"]._secrets["app_user"].versions["generation-2"]
+    flight.record()
+    assert _details(flight.world)["fingerprint"] is None
+
+
 @pytest.mark.parametrize("runs", [1, 5])
 def test_after_a_lost_lock_table_the_chain_goes_on_where_the_log_ends(runs: int) -> None:
     world = MemoryWorld.create()

@@ -42,7 +42,7 @@ def _parsed(body: bytes, seq: int = 1, *, stream: str = "aws", credential_id: st
 def test_the_first_entry_has_no_predecessor_and_sees_the_other_stream() -> None:
     body, summary = _sealed()
     entry = _parsed(body)
-    assert (entry.seq, entry.previous_hash) == (1, NO_PREVIOUS)
+    assert (entry.seq, entry.previous_hash) == (1, "0" * 64)
     assert entry.witness == {"oci": (3, "b" * 64)}
     assert (entry.credential, entry.stream, entry.key_id) == (CREDENTIAL, "aws", "aws-key")
     assert entry.event == EVENT

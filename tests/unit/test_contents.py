@@ -11,6 +11,7 @@ from lockstep.contents import (
     MAX_SECRET_BYTES,
     decode_app_user,
     decode_blob_generation,
+    decode_connection,
     encode_app_user,
     encode_connection_blob,
 )
@@ -81,6 +82,36 @@ def test_connection_blob_holds_no_password_and_its_dsns_nothing_but_the_username
 def test_a_username_typed_by_hand_does_not_bring_a_password_into_a_dsn() -> None:
     blob = json.loads(encode_connection_blob(_value("app:hunter2@evil"), CREDENTIAL))
     assert urlsplit(blob["databases"]["db-1"]["dsn"]).hostname == "db-1.example.com"
+
+
+def test_a_text_without_a_generation_is_none() -> None:
+    assert decode_app_user('{"username":"a","password":"b"}', store="aws", secret="s")[1] == 0
+    assert decode_blob_generation("{}", store="aws", secret="s") == 0
+
+
+def test_the_text_of_a_value_has_one_spelling() -> None:
+    for text in (encode_app_user(_value(), CREDENTIAL), encode_connection_blob(_value(), CREDENTIAL)):
+        assert text == json.dumps(json.loads(text), sort_keys=True, separators=(",", ":"))
+
+
+def test_the_connection_is_what_app_user_says_of_it_and_nothing_else() -> None:
+    text = encode_app_user(_value(), CREDENTIAL)
+    assert decode_connection(text, store="aws", secret="s") == {
+        "engine": "mysql",
+        "host": "db-1.example.com",
+        "port": 3306,
+        "dbname": "app",
+    }
+    assert decode_connection('{"host":"h","password":"hunter2"}', store="aws", secret="s") == {"host": "h"}
+
+
+def test_a_secret_may_be_as_long_as_the_smaller_cloud_takes_it() -> None:
+    text = json.dumps({"username": "app", "password": "hunter2", "more": ""})
+    padded = text[:-2] + "x" * (MAX_SECRET_BYTES - len(text)) + text[-2:]
+    assert len(padded) == MAX_SECRET_BYTES
+    assert decode_app_user(padded, store="aws", secret="s")[0]
+    with pytest.raises(SecretMalformedError):
+        decode_app_user(padded + " ", store="aws", secret="s")
 
 
 @pytest.mark.parametrize(

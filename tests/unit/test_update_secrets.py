@@ -199,6 +199,19 @@ def test_it_waits_no_longer_than_it_says() -> None:
     assert flight.update().promoted_at == flight.world.clock.now()
 
 
+def test_every_store_is_pruned_once_it_serves_the_new_generation(monkeypatch: pytest.MonkeyPatch) -> None:
+    flight = Flight()
+    pruned: list[tuple[str, int]] = []
+    for store in flight.world.stores.values():
+        monkeypatch.setattr(
+            store,
+            "prune",
+            lambda store=store: pruned.append((store.name, served(flight.world)[store.name][0])),
+        )
+    flight.update()
+    assert pruned == [("aws", 3), ("oci", 3)]
+
+
 # The lock.
 
 
