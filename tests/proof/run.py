@@ -131,7 +131,8 @@ def catch(name: str) -> Catch:
     bug = BUGS[name]
     if bug.wire:
         invariant, story, tries = hunt_on_the_wire(bug)
-        return Catch(bug=name, invariant=invariant, story=story, seed=None, tries=tries)
+        found_as = invariant if invariant in bug.caught_as else ""
+        return Catch(bug=name, invariant=found_as, story=story, seed=None, tries=tries)
     found, tries = hunt(bug, schedules=HUNT_SCHEDULES)
     if found is None:
         return Catch(bug=name, invariant="", story="", seed=None, tries=tries)
@@ -164,7 +165,11 @@ class _Log:
 
 
 def _be_quiet() -> None:
-    logging.getLogger().setLevel(logging.ERROR)
+    """Take away the handler that fdk gives the root logger."""
+    root = logging.getLogger()
+    for handler in root.handlers:
+        root.removeHandler(handler)
+    root.addHandler(logging.NullHandler())
 
 
 class _Tasks:
@@ -183,6 +188,7 @@ class _Tasks:
     def results(self) -> Iterable[tuple[str, Any]]:
         for done in as_completed(self._names):
             yield self._names[done], done.result()
+        # Not before the last result: a pool whose processes do one thing each must be told when there is no more.
         self._pool.shutdown()
 
 
