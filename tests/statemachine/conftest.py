@@ -79,13 +79,13 @@ def login_text(login: Login, **more: object) -> str:
     return json.dumps({"username": login.username, "password": login.password.reveal(), **more})
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> CertificateAuthority:
     """Whom the plan trusts."""
     return CertificateAuthority(tmp_path_factory.mktemp("ca"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def world(authority: CertificateAuthority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """MariaDB, PostgreSQL and the MySQL fake, all over verified TLS, their statements logged."""
     certificate = authority.issue()
@@ -132,7 +132,7 @@ class _Supply:
         return Case(self._world, self._left.pop(name))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def supply(world: World) -> _Supply:
     """Hands out each credential once."""
     return _Supply(world)
