@@ -11,7 +11,7 @@ from tests.proof.estate import Estate, estate
 from tests.proof.runners import RunnerName, Runners
 from tests.proof.wire import FaultKind
 
-CASES = {"oci": 6, "aws": 3}
+CASES = {"oci": 4, "aws": 2}
 """Of each kind of credential; `make proof` runs all."""
 QUICK = (FaultKind.DIE_AFTER, FaultKind.LOSE_REPLY, FaultKind.DIE_BEFORE, FaultKind.OVERTAKEN)
 
