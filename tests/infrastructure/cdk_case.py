@@ -43,6 +43,9 @@ _KINDS = {
     "AWS::StepFunctions::StateMachine": ("state machine", "StateMachineName"),
 }
 
+# Each is removed when the process ends.
+_folders: list[tempfile.TemporaryDirectory[str]] = []
+
 
 @dataclass(frozen=True)
 class Synthesised:
@@ -142,7 +145,8 @@ def _shortened(arn: str) -> str:
 @cache
 def synthesised(**settings: object) -> Synthesised:
     """Synthesise the stack, with the checks that stop a deployment."""
-    folder = Path(tempfile.mkdtemp(prefix="lockstep-cdk-"))
+    _folders.append(tempfile.TemporaryDirectory(prefix="lockstep-cdk-"))
+    folder = Path(_folders[-1].name)
     context = json.loads((ROOT / "cdk.json").read_text())["context"]
     app = App(outdir=str(folder), context=context)
     make_app(Settings.model_validate({"plan": PLAN, **settings}), app)

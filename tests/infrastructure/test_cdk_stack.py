@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cfnlint import api as cfnlint
-from cfnlint.core import get_rules
+from cfnlint import api as cfnlint  # type: ignore[import-untyped]  # it ships no types
+from cfnlint.core import get_rules  # type: ignore[import-untyped]  # likewise
 from pydantic import ValidationError
 
 from cdk.bundle import ROOT

@@ -1,0 +1,176 @@
+"""What is shipped: made from what the image is made of, complete for every handler, and nothing more than that."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cdk import bundle
+from cdk.bundle import HANDLERS, ROOT, BundleError, build, import_milliseconds, read_bundle
+from sandbox.aws.lambda_host import InvocationResult, LambdaHost
+from sandbox.aws.lambda_process import DeployedFunction, FunctionProcesses, copy_runtime
+from tests.infrastructure.cdk_case import PLAN, synthesised
+
+BAD_REQUEST = b'{"rotation": {}}'
+
+
+@pytest.fixture(scope="module", name="out")
+def _out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle as the Dockerfile makes it: from nothing but what is sent to the builder."""
+    assembly = synthesised()
+    (image,) = json.loads((assembly.folder / "lockstep.assets.json").read_text())["dockerImages"].values()
+    out = tmp_path_factory.mktemp("bundle") / "aws"
+    command = ["-m", "cdk.bundle", "aws", "--plan", image["source"]["dockerBuildArgs"]["PLAN"]]
+    subprocess.run(  # noqa: S603 - our own interpreter
+        [sys.executable, *command, "--out", str(out)],
+        cwd=assembly.folder / image["source"]["directory"],
+        check=True,
+        capture_output=True,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+    )
+    return out
+
+
+@pytest.fixture(name="content")
+def _content(out: Path) -> Path:
+    return out / "content"
+
+
+def _invoke(content: Path, scratch: Path, handler: str) -> InvocationResult:
+    processes = FunctionProcesses(
+        DeployedFunction(
+            name="function",
+            handler=handler,
+            environment={"LOCKSTEP_PLAN": "plan/lockstep.yaml"},
+            task_root=content,
+            memory_mb=512,
+        ),
+        runtime=copy_runtime(scratch / "runtime"),
+        sandbox_environment={},
+        log_file=scratch / "log",
+    )
+    host = LambdaHost(region="eu-central-1", account_id="123456789012")
+    host.register("function", processes, timeout_seconds=30)
+    try:
+        return host.invoke("function", BAD_REQUEST)
+    finally:
+        processes.stop()
+
+
+@pytest.mark.parametrize("step", HANDLERS)
+def test_a_handler_answers_under_the_runtime_client(content: Path, tmp_path: Path, step: str) -> None:
+    result = _invoke(content, tmp_path, f"functions.{step}.handler.handler")
+    assert json.loads(result.payload)["errorType"] == "InvalidRequestError"
+    # What the alarms count by stands in fields of its own.
+    line = json.loads((tmp_path / "log").read_text().splitlines()[0])
+    assert (line["step"], line["outcome"]) == (f"functions.{step}.step", "InvalidRequestError")
+
+
+@pytest.mark.parametrize("missing", ["pydantic_core", "ruamel", "lockstep"])
+def test_a_package_that_misses_a_dependency_fails(content: Path, tmp_path: Path, missing: str) -> None:
+    copy = tmp_path / "content"
+    shutil.copytree(content, copy, ignore=lambda _folder, names: [n for n in names if n == missing])
+    result = _invoke(copy, tmp_path, "functions.generate.handler.handler")
+    assert result.function_error == "Unhandled"
+    assert json.loads(result.payload)["errorType"] == "Runtime.ImportModuleError"
+
+
+def test_every_module_of_ours_can_be_imported_from_it(content: Path) -> None:
+    modules = [
+        ".".join(f.relative_to(content).with_suffix("").parts)
+        for package in ("lockstep", "functions")
+        for f in (content / package).rglob("*.py")
+        # With a store in OCI its SDK is shipped too.
+        if "lockstep/oci" not in str(f) or f.name in {"ring.py", "budget.py"}
+    ]
+    assert len(modules) > 30
+    program = (
+        "import importlib, sys; sys.path.insert(0, '.'); [importlib.import_module(m) for m in sys.argv[1:]]"
+    )
+    subprocess.run(  # noqa: S603 - our own interpreter
+        [sys.executable, "-I", "-S", "-c", program, *modules], cwd=content, check=True, capture_output=True
+    )
+
+
+def test_it_holds_what_a_function_needs_and_no_more(content: Path) -> None:
+    there = {entry.name for entry in content.iterdir()}
+    assert {"botocore", "functions", "lockstep", "pg8000", "plan", "pydantic", "pymysql"} <= there
+    assert not there & {"boto3", "oci", "oci_fn", "fdk", "pytest", "sandbox", "tests", "cdk", "bin"}
+    assert not (content / "lockstep" / "cli").exists()
+    services = {f.name for f in (content / "botocore" / "data").iterdir() if f.is_dir()}
+    assert services == {"dynamodb", "kms", "s3", "secretsmanager", "sts"}
+    assert sum(f.stat().st_size for f in content.rglob("*") if f.is_file()) < 30_000_000
+
+
+def test_plan_and_ca_files_are_found_where_it_runs(content: Path) -> None:
+    assert (content / "plan" / "lockstep.yaml").read_text() == (ROOT / PLAN).read_text()
+    assert (content / "plan" / "ca" / "example.pem").read_text().startswith("-----BEGIN CERTIFICATE-----")
+
+
+def test_everything_is_compiled_and_stays_valid_when_unpacked(content: Path) -> None:
+    sources = [f for f in content.rglob("*.py") if "plan" not in f.parts]
+    for source in sources:
+        (compiled,) = source.parent.glob(f"__pycache__/{source.stem}.cpython-*.pyc")
+        assert compiled.read_bytes()[4] == 1, "by hash, unchecked (PEP 552)"
+
+
+def test_the_same_content_makes_the_same_archive(out: Path, tmp_path: Path) -> None:
+    bundle._zip(out / "content", tmp_path / "again.zip")
+    assert (tmp_path / "again.zip").read_bytes() == (out / "bundle.zip").read_bytes()
+    names = zipfile.ZipFile(out / "bundle.zip").namelist()
+    assert "functions/generate/handler.py" in names
+    assert read_bundle(out).zip_bytes == (out / "bundle.zip").stat().st_size < 10_000_000
+
+
+def test_a_handler_is_imported_in_no_time(content: Path) -> None:
+    # Measured at 0.2 s; the bound is for a machine that is busy elsewhere.
+    assert import_milliseconds(content, "functions.generate.handler", tries=1) < 5000
+
+
+def test_a_ca_file_that_would_stay_behind_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "plan").mkdir()
+    shutil.copy(ROOT / PLAN.parent / "ca" / "example.pem", tmp_path / "example.pem")
+    plan = tmp_path / "plan" / "lockstep.yaml"
+    plan.write_text((ROOT / PLAN).read_text().replace("ca/example.pem", "../example.pem"))
+    monkeypatch.setattr(bundle, "_install_packages", lambda *_: None)
+    monkeypatch.setattr(bundle, "_leave_out", lambda *_: None)
+    with pytest.raises(BundleError, match=r"databases\.orders\.tls\.ca_file"):
+        build("aws", plan_file=plan, out=tmp_path / "out")
+
+
+def test_without_a_bundle_it_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="make build"):
+        read_bundle(tmp_path)
+
+
+def _pins(lock: str) -> Iterator[tuple[str, str]]:
+    text = (ROOT / "locks" / lock).read_text()
+    for match in re.finditer(
+        r"^([a-z0-9-]+)==(\S+)(?:[^\\\n]*)((?: \\\n    --hash=\S+)+)", text, re.MULTILINE
+    ):
+        yield match[1] + "==" + match[2], match[3]
+
+
+@pytest.mark.parametrize("lock", ["aws.txt", "oci.txt"])
+def test_what_is_shipped_is_what_is_tested(lock: str) -> None:
+    shipped, tested = dict(_pins(lock)), dict(_pins("dev.txt"))
+    assert len(shipped) > 15
+    assert shipped.items() <= tested.items()
+
+
+def test_the_image_runs_as_nobody_and_names_its_base_once() -> None:
+    lines = (ROOT / "functions" / "Dockerfile").read_text().splitlines()
+    instructions = [line.split(maxsplit=1) for line in lines if line and not line.startswith(("#", " "))]
+    assert [rest for name, rest in instructions if name == "USER"] == ["65534:65534"]
+    assert [rest for name, rest in instructions if name == "FROM"] == [
+        "--platform=$BUILDPLATFORM ${BASE} AS bundle",
+        "${BASE}",
+    ]
+    assert not [rest for name, rest in instructions if name in {"ADD", "ENV"}]

@@ -1,0 +1,194 @@
+"""The deployed thing: put there by the real CDK CLI, run from the uploaded package, under the deployed policies."""
+
+import json
+from collections.abc import Iterator, Mapping
+
+import pytest
+from botocore.exceptions import ClientError
+
+from sandbox.aws.executions import Client
+from sandbox.aws.policies import as_list
+from sandbox.deploy_local import (
+    DeployedWorld,
+    check_audit_objects,
+    check_credential,
+    check_logs,
+    check_roles,
+    deployed_world,
+)
+from sandbox.world import AUDIT_BUCKET, LOCK_TABLE
+
+ROUNDS = 3
+NEVER_SEEN_HERE = {"logs", "xray"}
+"""What Lambda and Step Functions call themselves, outside any request that could be seen."""
+FOR_WHEN_SOMETHING_IS_GONE = {("audit", "secretsmanager:DescribeSecret")}
+"""The audit step describes a secret only if the version that was just promoted is not there any more."""
+
+
+@pytest.fixture(scope="module", name="world")
+def _world() -> Iterator[DeployedWorld]:
+    with deployed_world() as world:
+        yield world
+
+
+@pytest.fixture(scope="module", name="rotated")
+def _rotated(world: DeployedWorld) -> DeployedWorld:
+    """Every credential, from its placeholder on, three times; once after the lock table lost its chain's head."""
+    for number in range(ROUNDS):
+        for schedule in world.stack.schedules:
+            credential = world.plan.credential(schedule.input["credential_id"])
+            assert credential
+            if number == ROUNDS - 1:
+                _lose_head(world, credential.id)
+            execution = world.rotate(schedule)
+            assert execution.output, f"{execution.error}: {execution.cause}"
+            assert execution.output["outcome"] == "rotated"
+            assert check_credential(world, credential, execution.output["generation"]) == []
+    return world
+
+
+def _lose_head(world: DeployedWorld, credential_id: str) -> None:
+    world.aws.client("dynamodb").update_item(
+        TableName=LOCK_TABLE,
+        Key={"credential_id": {"S": credential_id}},
+        UpdateExpression="REMOVE head_aws",
+    )
+
+
+def test_the_deployed_rules_start_the_deployed_machine(world: DeployedWorld) -> None:
+    (machine,) = world.stack.of_type("AWS::StepFunctions::StateMachine")
+    assert {s.target_arn for s in world.stack.schedules} == {machine}
+    assert sorted(s.input["credential_id"] for s in world.stack.schedules) == sorted(
+        c.id for c in world.plan.credentials
+    )
+
+
+def test_every_entry_is_locked_in_its_class(rotated: DeployedWorld) -> None:
+    count, problems = check_audit_objects(rotated)
+    assert (count, problems) == (ROUNDS * len(rotated.plan.credentials), [])
+
+
+def test_no_call_is_refused(rotated: DeployedWorld) -> None:
+    assert rotated.aws.guard.records
+    assert check_roles(rotated) == []
+
+
+def test_a_version_that_is_gone_is_told_from_a_secret_that_is(rotated: DeployedWorld) -> None:
+    credential = rotated.plan.credentials[0]
+    event = {
+        "action": "probe",
+        "rotation": {
+            "credential_id": credential.id,
+            "rotation_id": "by-hand",
+            "runner": "aws",
+            "trigger": "manual",
+            "started_at": "2026-01-01T00:00:00.000Z",
+            "fence": 1,
+            "force": False,
+            "revoke_previous": False,
+        },
+        "database": credential.databases[0],
+        "candidates": [{"store": "aws", "version": "00000000-0000-8000-8000-000000000000"}],
+    }
+    reply = rotated.aws.lambda_host.invoke("lockstep-apply-db", json.dumps(event).encode())
+    assert json.loads(reply.payload) == {"database": credential.databases[0], "accepted": [False]}
+
+
+def test_every_permission_is_used(rotated: DeployedWorld) -> None:
+    used = {(r.role, r.call.action) for r in rotated.aws.guard.records}
+    titles = _roles(rotated)
+    unused = {
+        (title, action)
+        for role, title in titles.items()
+        for statement in rotated.aws.guard.statements(role)
+        for action in as_list(statement["Action"])
+        if action.partition(":")[0] not in NEVER_SEEN_HERE and (role, action) not in used
+    }
+    assert unused == FOR_WHEN_SOMETHING_IS_GONE
+
+
+def _roles(world: DeployedWorld) -> Mapping[str, str]:
+    """Each role that calls something, with the name of its step."""
+    titles = {world.stack.role_of(f): f.removeprefix("lockstep-").replace("-", "_") for f in world.functions}
+    others = {r.role for r in world.aws.guard.records} - titles.keys()
+    return {**titles, **dict.fromkeys(others, "state machine")}
+
+
+def test_nothing_secret_is_logged(rotated: DeployedWorld) -> None:
+    assert check_logs(rotated) == []
+
+
+def test_rotations_are_counted_from_what_is_really_logged(rotated: DeployedWorld) -> None:
+    (pattern,) = (
+        f["Properties"]["FilterPattern"]
+        for name, f in rotated.stack.template["Resources"].items()
+        if f["Type"] == "AWS::Logs::MetricFilter" and "Rotations" in name
+    )
+    assert pattern == '{ ($.step = "functions.update_secrets.step") && ($.outcome = "ok") }'
+    lines = [json.loads(line) for line in rotated.stack.log_of("lockstep-update-secrets").splitlines()]
+    counted = [
+        line["credential"]
+        for line in lines
+        if line.get("step") == "functions.update_secrets.step" and line.get("outcome") == "ok"
+    ]
+    assert sorted(counted) == sorted([c.id for c in rotated.plan.credentials] * ROUNDS)
+
+
+def _as(world: DeployedWorld, step: str, service: str) -> Client:
+    """A client with the rights of a step's role."""
+    role = world.stack.role_of(f"lockstep-{step}")
+    identity = world.aws.client("sts").assume_role(
+        RoleArn=f"arn:aws:iam::{world.aws.account_id}:role/{role}", RoleSessionName="test"
+    )["Credentials"]
+    world.aws.guard.know(identity["AccessKeyId"], role)
+    return world.aws.client_as(identity["AccessKeyId"], service)
+
+
+def test_no_step_can_do_anothers_work(rotated: DeployedWorld) -> None:
+    app_user = rotated.plan.credentials[0].secret_names.app_user
+    key = {"credential_id": {"S": rotated.plan.credentials[0].id}}
+    attempts = [
+        lambda: _as(rotated, "generate", "secretsmanager").update_secret_version_stage(
+            SecretId=app_user, VersionStage="AWSCURRENT", MoveToVersionId="0" * 32
+        ),
+        lambda: _as(rotated, "generate", "secretsmanager").get_secret_value(SecretId="lockstep/admin/orders"),
+        lambda: _as(rotated, "apply-db", "secretsmanager").put_secret_value(
+            SecretId=app_user, SecretString="{}"
+        ),
+        lambda: _as(rotated, "update-secrets", "dynamodb").update_item(TableName=LOCK_TABLE, Key=key),
+        lambda: _as(rotated, "update-secrets", "dynamodb").get_item(
+            TableName=LOCK_TABLE, Key={"credential_id": {"S": "somebody-else"}}
+        ),
+        lambda: _as(rotated, "apply-db", "kms").generate_mac(
+            KeyId="alias/lockstep-audit", Message=b"digest", MacAlgorithm="HMAC_SHA_256"
+        ),
+        lambda: _as(rotated, "audit", "lambda").invoke(FunctionName="lockstep-generate"),
+    ]
+    for attempt in attempts:
+        _assert_refused(attempt)
+
+
+def test_an_audit_entry_is_never_written_over_moved_or_removed(rotated: DeployedWorld) -> None:
+    s3 = _as(rotated, "audit", "s3")
+    (first, *_) = (
+        o["Key"] for o in rotated.aws.client("s3").list_objects_v2(Bucket=AUDIT_BUCKET)["Contents"]
+    )
+    entry = {"Bucket": AUDIT_BUCKET, "Key": first}
+    attempts = [
+        lambda: s3.put_object(**entry, Body=b"forged", StorageClass="GLACIER_IR"),
+        lambda: s3.put_object(**entry, Body=b"forged", StorageClass="STANDARD", IfNoneMatch="*"),
+        lambda: s3.put_object(
+            Bucket=AUDIT_BUCKET, Key="aws/other/1", Body=b"x", StorageClass="GLACIER_IR", IfNoneMatch="*"
+        ),
+        lambda: s3.delete_object(**entry),
+        lambda: s3.list_objects_v2(Bucket=AUDIT_BUCKET, Prefix="oci/"),
+    ]
+    for attempt in attempts:
+        _assert_refused(attempt)
+
+
+def _assert_refused(attempt: object) -> None:
+    assert callable(attempt)
+    with pytest.raises(ClientError) as refused:
+        attempt()
+    assert refused.value.response["Error"]["Code"] in {"AccessDenied", "AccessDeniedException"}
