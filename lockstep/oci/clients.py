@@ -66,8 +66,18 @@ _STATUSES = {
 _QUOTA_CODES = frozenset({"LimitExceeded", "QuotaExceeded"})
 _NOT_AUTHENTICATED = 401
 
-# The SDK's own errors; `requests`' are OSErrors; a reply that is not what it should be is a ValueError or TypeError.
-_FOREIGN = (ServiceError, ClientError, OSError, ValueError, TypeError)
+# The SDK's own errors; `requests`' are OSErrors; the others come of a reply that is not OCI's: a proxy's page, half a
+# document.
+_FOREIGN = (
+    ServiceError,
+    ClientError,
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    RecursionError,
+)
 
 
 class OciClients:

@@ -142,11 +142,13 @@ class ObjectStorageAuditLog:
                 listed = self._clients.objects.list_objects(
                     *self._bucket, prefix=self._prefix, start=start, limit=_PAGE, fields="name"
                 ).data
-            matches = [
-                re.fullmatch(re.escape(self._prefix) + r"(\d{12})\.json", o.name) for o in listed.objects
-            ]
+                matches = [
+                    re.fullmatch(re.escape(self._prefix) + r"(\d{12})\.json", o.name) for o in listed.objects
+                ]
+                following = listed.next_start_with
             last = max([last, *(int(m[1]) for m in matches if m)])
-            start = listed.next_start_with
+            # A list that does not go on would go on for ever.
+            start = following if following and following > start else ""
         return last
 
     def _key(self, seq: int) -> str:

@@ -156,11 +156,12 @@ class Vault:
         """
         with self._translated(secret):
             reply = self._clients.vaults.get_secret(secret_id)
-            etag, shown = reply.headers["etag"], reply.data
-        if shown.lifecycle_state not in _ALIVE:
+            etag, lifecycle_state = reply.headers["etag"], reply.data.lifecycle_state
+            current_number = reply.data.current_version_number
+        if lifecycle_state not in _ALIVE:
             self.forget(secret)
-            raise SecretNotFoundError(store=self.store, secret=secret, code=str(shown.lifecycle_state))
-        return State(etag=etag, current_number=shown.current_version_number)
+            raise SecretNotFoundError(store=self.store, secret=secret, code=str(lifecycle_state))
+        return State(etag=etag, current_number=current_number)
 
     def versions(self, secret: str, secret_id: str) -> Sequence[Untyped]:
         """All versions, as the SDK's SecretVersionSummary."""
@@ -172,8 +173,10 @@ class Vault:
                     secret_id, limit=_PAGE, **({"page": page} if page else {})
                 )
                 found += reply.data
-                page = reply.headers.get("opc-next-page")
-                if not page:
+                if not all(_is_version(v) for v in reply.data):
+                    raise ValueError("not versions")
+                last, page = page, reply.headers.get("opc-next-page")
+                if page in {None, "", last}:
                     return found
 
     def stage(self, secret: str, secret_id: str, *, name: str, text: str) -> bool:
@@ -232,3 +235,8 @@ class Vault:
         except (SecretNotFoundError, StoreBusyError):
             self.forget(secret)
             raise
+
+
+def _is_version(shown: Untyped) -> bool:
+    has_name = shown.name is None or isinstance(shown.name, str)
+    return has_name and isinstance(shown.version_number, int) and isinstance(shown.stages, list)

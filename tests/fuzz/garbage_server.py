@@ -10,11 +10,16 @@ ENOUGH_FOR_A_REQUEST = 65_536
 
 
 class GarbageServer:
-    """Answers until its `with` block ends; `reply` may be changed between requests."""
+    """Answers until its `with` block ends.
+
+    Attributes:
+        reply: To every request whose path has no other; may be changed between requests.
+        replies: By method and the end of the path, such as `GET /versions`.
+    """
 
     def __init__(self) -> None:
         self.reply = b""
-        self.requests = 0
+        self.replies: dict[tuple[str, str], bytes] = {}
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._thread = Thread(target=self._serve, name="garbage", daemon=True)
 
@@ -44,29 +49,32 @@ class GarbageServer:
                 connection, _ = self._listener.accept()
             except OSError:
                 return
-            self.requests += 1
             with connection, suppress(OSError):
                 connection.settimeout(5)
-                self._read_request(connection)
-                connection.sendall(self.reply)
+                method, path = self._read_request(connection)
+                found = (r for (m, end), r in self.replies.items() if m == method and path.endswith(end))
+                connection.sendall(next(found, self.reply))
                 connection.shutdown(socket.SHUT_WR)
                 while connection.recv(ENOUGH_FOR_A_REQUEST):
                     pass
 
-    def _read_request(self, connection: socket.socket) -> None:
+    def _read_request(self, connection: socket.socket) -> tuple[str, str]:
         received = b""
         while b"\r\n\r\n" not in received:
             more = connection.recv(ENOUGH_FOR_A_REQUEST)
             if not more:
-                return
+                return "", ""
             received += more
         head, _, body = received.partition(b"\r\n\r\n")
+        method, target, *_ = head.decode("latin-1").split(" ")
+        asked = method, target.partition("?")[0]
         lines = head.lower().split(b"\r\n")
         if b"expect: 100-continue" in lines:
-            return  # The reply comes instead of the permission to send the body.
+            return asked  # The reply comes instead of the permission to send the body.
         length = next((int(line[15:]) for line in lines if line.startswith(b"content-length:")), 0)
         while len(body) < length:
             more = connection.recv(ENOUGH_FOR_A_REQUEST)
             if not more:
-                return
+                break
             body += more
+        return asked

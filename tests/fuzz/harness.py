@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from lockstep.errors import LockstepError
 
 PROOF = os.environ.get("HYPOTHESIS_PROFILE") == "proof"
-MORE_FOR_PROOF = 50
+MORE_FOR_PROOF = 20
 CPU_SECONDS = 3.0
 """What one input may cost."""
 

@@ -164,7 +164,7 @@ def test_the_right_replies_are_right(server: GarbageServer, prepared: dict[str, 
 
 
 @pytest.mark.parametrize("service", VALID)
-@inputs(110)
+@inputs(70)
 @given(st.data())
 def test_any_reply(
     server: GarbageServer, prepared: dict[str, list[Operation]], service: str, data: st.DataObject
