@@ -120,11 +120,19 @@ def test_an_entry_tells_what_was_done_and_no_secret() -> None:
     flight.record()
     event = entries(flight.world, "aws")[-1].event
     assert (event["class_uid"], event["activity_id"], event["type_uid"]) == (3001, 3, 300103)
-    assert (event["status"], event["severity_id"]) == ("Success", 1)
+    assert (event["category_uid"], event["category_name"]) == (3, "Identity & Access Management")
+    assert (event["status"], event["status_id"], event["severity_id"]) == ("Success", 1, 1)
+    assert (event["user"]["type"], event["user"]["type_id"]) == ("System", 3)
+    assert (event["start_time"], event["end_time"]) == (
+        round(flight.rotation.started_at.timestamp() * 1000),
+        round(flight.world.clock.now().timestamp() * 1000),
+    )
+    assert event["time"] == event["end_time"]
     assert event["user"]["uid"] == "multi-cloud/app_user"
     assert event["metadata"]["uid"] == "second"
     details = _details(flight.world)
     assert (details["generation"], details["base_generation"], details["previous_generation"]) == (2, 1, 0)
+    assert details["adopted_from"] is None
     assert details["stores"] == {"aws": "generation-2", "oci": "generation-2"}
     assert len(details["fingerprint"]) == 16
     body = flight.world.audit_logs["aws"].entries[2][0].decode()
@@ -188,11 +196,8 @@ def test_a_failure_is_recorded_by_name_and_releases_nothing() -> None:
     result = flight.fail()
     assert result.release is None
     event = entries(flight.world, "aws")[-1].event
-    assert (event["status"], event["status_code"], event["severity_id"]) == (
-        "Failure",
-        "StoreUnreachableError",
-        4,
-    )
+    assert (event["status"], event["status_id"], event["severity_id"]) == ("Failure", 2, 4)
+    assert event["status_code"] == "StoreUnreachableError"
     assert _details(flight.world)["fingerprint"] is None
 
 

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
+from lockstep import decide, model, ports
 from lockstep.model import MASK, Claim, ClaimKind, CredentialValue, Login, SecretStr, StoredValue
 
 # Longer than what could stand in the mask or in a class name by chance. Lone surrogates come from JSON escapes.
@@ -100,7 +101,16 @@ def test_comparing_what_cannot_be_encoded_does_not_bring_it_out(value: str) -> N
     assert SecretStr(value) != SecretStr("hunter2")
 
 
-def test_the_nouns_are_frozen() -> None:
+@pytest.mark.parametrize("module", [model, decide, ports])
+def test_every_noun_is_frozen_and_has_no_room_for_more(module: object) -> None:
+    nouns = [vars(noun) for noun in vars(module).values() if dataclasses.is_dataclass(noun)]
+    assert nouns
+    for noun in nouns:
+        assert noun["__dataclass_params__"].frozen
+        assert "__slots__" in noun
+
+
+def test_a_noun_cannot_be_changed() -> None:
     claim = Claim(
         kind=ClaimKind.NEW, generation=2, base_generation=1, previous_generation=None, rotation_id="r"
     )
