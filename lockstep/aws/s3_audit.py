@@ -1,19 +1,18 @@
 """The AWS audit stream: one S3 object an entry, in a bucket with Object Lock.
 
-`<stream>/<credential>/<seq, 12 digits>.json`, with a dot for a slash in the credential's id, written if nothing
-stands there. What a chain needs of an entry also stands in the object's metadata, so that a HEAD tells it. Every
-method makes one call but `last_seq`, which makes a few.
+An entry is written if nothing stands under its name (`lockstep.audit.objects`). Every method makes one call but
+`last_seq`, which makes a few.
 """
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
 from botocore.exceptions import ClientError
 
+from lockstep.audit.objects import EntryObjects
 from lockstep.aws.clients import Trouble, error_code, translated
-from lockstep.errors import AuditConflictError, AuditLogAccessDeniedError, AuditLogUnreachableError
+from lockstep.errors import AuditLogAccessDeniedError, AuditLogUnreachableError
 from lockstep.ports import EntrySummary
 
 if TYPE_CHECKING:
@@ -27,7 +26,6 @@ AUDIT_ERRORS = {
 }
 _PAGE = 1000
 """As many keys as S3 lists in one call."""
-_NAME = re.compile(r"([0-9]{12})\.json")
 
 
 class S3AuditLog:
@@ -43,14 +41,13 @@ class S3AuditLog:
     ) -> None:
         self._client = client
         self._bucket = bucket
-        self._stream = stream
-        self._folder = f"{stream}/{credential_id.replace('/', '.')}/"
+        self._objects = EntryObjects(stream, credential_id)
         self._storage_class = storage_class
 
     @property
     def stream(self) -> str:
         """The stream's name."""
-        return self._stream
+        return self._objects.stream
 
     def put(self, body: bytes, summary: EntrySummary) -> bool:
         """Write an entry if nothing stands at its seq; False where something does.
@@ -63,25 +60,20 @@ class S3AuditLog:
             try:
                 self._client.put_object(
                     Bucket=self._bucket,
-                    Key=self._key(summary.seq),
+                    Key=self._objects.key(summary.seq),
                     Body=body,
                     IfNoneMatch="*",
                     ChecksumAlgorithm="SHA256",  # Object Lock asks for a checksum; S3 compares it.
                     ContentType="application/json",
                     StorageClass=self._storage_class,
-                    Metadata={
-                        "seq": str(summary.seq),
-                        "hash": summary.hash,
-                        "previous-hash": summary.previous_hash,
-                        "rotation-id": summary.rotation_id,
-                    },
+                    Metadata=self._objects.metadata(summary),
                 )
             except ClientError as error:
                 if error_code(error) == "PreconditionFailed":
                     return False
                 if error_code(error) == "ConditionalRequestConflict":
                     raise AuditLogUnreachableError(
-                        stream=self._stream, seq=summary.seq, code="ConditionalRequestConflict"
+                        stream=self._objects.stream, seq=summary.seq, code="ConditionalRequestConflict"
                     ) from None
                 raise
         return True
@@ -94,27 +86,21 @@ class S3AuditLog:
         """
         with self._translated(seq):
             try:
-                metadata = self._client.head_object(Bucket=self._bucket, Key=self._key(seq))["Metadata"]
+                metadata = self._client.head_object(Bucket=self._bucket, Key=self._objects.key(seq))[
+                    "Metadata"
+                ]
             except ClientError as error:
                 # A reply to a HEAD has no body, so the code is the status.
                 if error_code(error) in {"404", "NoSuchKey"}:
                     return None
                 raise
-        try:
-            return EntrySummary(
-                seq=int(metadata["seq"]),
-                hash=metadata["hash"],
-                previous_hash=metadata["previous-hash"],
-                rotation_id=metadata["rotation-id"],
-            )
-        except (KeyError, ValueError):
-            raise AuditConflictError(stream=self._stream, seq=seq) from None
+        return self._objects.summary(seq, metadata)
 
     def read(self, seq: int) -> bytes | None:
         """The body; None where there is none."""
         with self._translated(seq):
             try:
-                reply = self._client.get_object(Bucket=self._bucket, Key=self._key(seq))
+                reply = self._client.get_object(Bucket=self._bucket, Key=self._objects.key(seq))
             except self._client.exceptions.NoSuchKey:
                 return None
             return reply["Body"].read()
@@ -141,17 +127,16 @@ class S3AuditLog:
         """The highest seq among the next keys (0: there are none), and whether there are keys beyond."""
         with self._translated(after):
             reply = self._client.list_objects_v2(
-                Bucket=self._bucket, Prefix=self._folder, StartAfter=self._key(after), MaxKeys=_PAGE
+                Bucket=self._bucket,
+                Prefix=self._objects.prefix,
+                StartAfter=self._objects.key(after),
+                MaxKeys=_PAGE,
             )
-            names = [o["Key"].removeprefix(self._folder) for o in reply.get("Contents", [])]
-            seqs = [int(m[1]) for name in names if (m := _NAME.fullmatch(name))]
+            seqs = [self._objects.seq_of(o["Key"]) for o in reply.get("Contents", [])]
             # What is not beyond was not asked for; it must not be found for ever.
             return max((s for s in seqs if s > after), default=0), reply["IsTruncated"]
 
-    def _key(self, seq: int) -> str:
-        return f"{self._folder}{seq:012d}.json"
-
     @contextmanager
     def _translated(self, seq: int) -> Iterator[None]:
-        with translated(AUDIT_ERRORS, stream=self._stream, seq=seq):
+        with translated(AUDIT_ERRORS, stream=self._objects.stream, seq=seq):
             yield

@@ -1,8 +1,7 @@
 """The OCI audit stream: one Object Storage object an entry, in a bucket of the Archive tier with versioning.
 
-`<stream>/<credential>/<seq, 12 digits>.json`, with a dot for a slash in the credential's id, written if nothing
-stands there. What a chain needs of an entry also stands in the object's metadata, since an archived object cannot be
-read at once, but a HEAD answers. Every method makes one call but `last_seq`, which makes one a thousand entries.
+An entry is written if nothing stands under its name (`lockstep.audit.objects`). Every method makes one call but
+`last_seq`, which makes one a thousand entries.
 
 The writer needs OBJECT_CREATE, and OBJECT_INSPECT for HEAD and list: without the latter a retry that meets its own
 entry could not tell it from another's. It needs neither OBJECT_OVERWRITE nor OBJECT_READ.
@@ -10,12 +9,12 @@ entry could not tell it from another's. It needs neither OBJECT_OVERWRITE nor OB
 
 import base64
 import hashlib
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from oci.exceptions import ServiceError  # type: ignore[import-untyped]  # the SDK ships no types
 
+from lockstep.audit.objects import EntryObjects
 from lockstep.errors import (
     AuditConflictError,
     AuditLogAccessDeniedError,
@@ -58,13 +57,12 @@ class ObjectStorageAuditLog:
     ) -> None:
         self._clients = clients
         self._bucket = (namespace, bucket)
-        self._stream = stream
-        self._prefix = f"{stream}/{credential_id.replace('/', '.')}/"
+        self._objects = EntryObjects(stream, credential_id)
 
     @property
     def stream(self) -> str:
         """The stream's name."""
-        return self._stream
+        return self._objects.stream
 
     def put(self, body: bytes, summary: EntrySummary) -> bool:
         """Write an entry if nothing stands at its seq; False where something does.
@@ -75,17 +73,12 @@ class ObjectStorageAuditLog:
             try:
                 self._clients.objects.put_object(
                     *self._bucket,
-                    self._key(summary.seq),
+                    self._objects.key(summary.seq),
                     body,
                     if_none_match="*",
                     content_md5=base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode(),
                     content_type="application/json",
-                    opc_meta={
-                        "seq": str(summary.seq),
-                        "hash": summary.hash,
-                        "previous-hash": summary.previous_hash,
-                        "rotation-id": summary.rotation_id,
-                    },
+                    opc_meta=self._objects.metadata(summary),
                 )
             except ServiceError as error:
                 if error.status == _PRECONDITION_FAILED:
@@ -101,21 +94,13 @@ class ObjectStorageAuditLog:
         """
         with self._translated(seq):
             try:
-                headers = self._clients.objects.head_object(*self._bucket, self._key(seq)).headers
+                headers = self._clients.objects.head_object(*self._bucket, self._objects.key(seq)).headers
             except ServiceError as error:
                 # A reply to a HEAD has no body, so a missing bucket looks like a missing object; `last_seq` tells.
                 if error.status == _NOT_FOUND:
                     return None
                 raise
-        try:
-            return EntrySummary(
-                seq=int(headers["opc-meta-seq"]),
-                hash=headers["opc-meta-hash"],
-                previous_hash=headers["opc-meta-previous-hash"],
-                rotation_id=headers["opc-meta-rotation-id"],
-            )
-        except (KeyError, ValueError):
-            raise AuditConflictError(stream=self._stream, seq=seq) from None
+        return self._objects.summary(seq, headers, prefix="opc-meta-")
 
     def read(self, seq: int) -> bytes | None:
         """The body; None where there is none.
@@ -126,7 +111,7 @@ class ObjectStorageAuditLog:
         """
         with self._translated(seq):
             try:
-                reply = self._clients.objects.get_object(*self._bucket, self._key(seq))
+                reply = self._clients.objects.get_object(*self._bucket, self._objects.key(seq))
             except ServiceError as error:
                 if error.code == "ObjectNotFound":
                     return None
@@ -136,25 +121,20 @@ class ObjectStorageAuditLog:
 
     def last_seq(self) -> int:
         """The highest seq in the log; 0 where it is empty."""
-        last, start = 0, self._prefix
+        last, start = 0, self._objects.prefix
         while start:
             with self._translated(last):
                 listed = self._clients.objects.list_objects(
-                    *self._bucket, prefix=self._prefix, start=start, limit=_PAGE, fields="name"
+                    *self._bucket, prefix=self._objects.prefix, start=start, limit=_PAGE, fields="name"
                 ).data
-                matches = [
-                    re.fullmatch(re.escape(self._prefix) + r"(\d{12})\.json", o.name) for o in listed.objects
-                ]
+                seqs = [self._objects.seq_of(o.name) for o in listed.objects]
                 following = listed.next_start_with
-            last = max([last, *(int(m[1]) for m in matches if m)])
+            last = max([last, *seqs])
             # A list that does not go on would go on for ever.
             start = following if following and following > start else ""
         return last
 
-    def _key(self, seq: int) -> str:
-        return f"{self._prefix}{seq:012d}.json"
-
     @contextmanager
     def _translated(self, seq: int) -> Iterator[None]:
-        with self._clients.translated(AUDIT_ERRORS, stream=self._stream, seq=seq):
+        with self._clients.translated(AUDIT_ERRORS, stream=self._objects.stream, seq=seq):
             yield
