@@ -76,7 +76,7 @@ class Catch:
 def enumerate_faults(kind: str, runner: RunnerName, *, hangs: bool, minutes: float, seed: int) -> FaultResult:
     """Every fault at every call of one runner on one kind of credential, changes first, until the time is over."""
     _be_quiet()
-    until, rng = time.monotonic() + minutes * 60, random.Random(seed)  # noqa: S311 - repeatable
+    rng = random.Random(seed)  # noqa: S311 - repeatable
     log = _Log()
     with estate([kind], IMPATIENT if hangs else PATIENT) as world, Runners(world).ready() as runners:
         enumeration = Enumeration(world, runners, kind)
@@ -84,6 +84,7 @@ def enumerate_faults(kind: str, runner: RunnerName, *, hangs: bool, minutes: flo
         cases = enumeration.cases(runner, calls=calls, rng=rng, hangs=hangs)
         name = f"{kind}, {runner}{', hangs' if hangs else ''}"
         result = FaultResult(name=name, boundaries=len(calls), planned=len(cases), tally=Tally())
+        until = time.monotonic() + minutes * 60
         for case in cases:
             # After a violation the credential is broken, and every further case would only say so.
             if time.monotonic() > until or result.tally.failures:
@@ -301,6 +302,7 @@ class _Proof:
                 "boundaries": sum(f.boundaries for f in self._faults),
                 "faults_run": run,
                 "faults_planned": planned,
+                "complete": run == planned,
                 "overtaken": sum(t.by_fault.get("OVERTAKEN", 0) for t in tallies),
                 "observer_logins": sum(t.logins for t in tallies),
                 "interleavings": self._races.interleavings,
