@@ -84,6 +84,12 @@ BOUNDS: dict[str, tuple[Bound, ...]] = {
 
 KNOWN = (
     Known(
+        "a lost lock table is made anew at once: a run that has read what is current meets a promotion on its way",
+        "I1",
+        Bound(Budget(terms=2, sudden_losses=1)),
+        is_slow=True,
+    ),
+    Known(
         "a twin of ApplyDb brings a withdrawn password back until the next one is staged",
         "I4",
         Bound(Budget(terms=1, twins=1, refusals=1)),

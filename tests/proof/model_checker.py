@@ -45,7 +45,8 @@ class Budget:
         edits: Times that a person writes into a store.
         refusals: Passwords that a database refuses by policy.
         revokes: Runs that are told to end the previous value at once.
-        losses: Times that the lock table is lost and made anew.
+        losses: Times that the lock table is lost, and made anew when whoever was at work has come to an end.
+        sudden_losses: Times that it is made anew at once.
         deaf: Times that a database acknowledges a change that it does not make.
         clinging: Times that a database goes on accepting what a change should have ended.
         slots: Slots of the ring.
@@ -58,12 +59,13 @@ class Budget:
     refusals: int = 0
     revokes: int = 0
     losses: int = 0
+    sudden_losses: int = 0
     deaf: int = 0
     clinging: int = 0
     slots: int = 2
 
 
-SPENDABLE = ("terms", "twins", "edits", "refusals", "revokes", "losses", "deaf", "clinging")
+SPENDABLE = ("terms", "twins", "edits", "refusals", "revokes", "losses", "sudden_losses", "deaf", "clinging")
 
 State = tuple[int, ...]
 """Ids: lock, stores, databases, budget, the orphan, the runs."""
@@ -221,10 +223,26 @@ class Checker:
                     yield self._changed(
                         state, f"somebody writes {told(login)} into {name}", {S_STORES + i: edited}, budget
                     )
+        yield from self._losses(state)
+
+    def _losses(self, state: State) -> Iterator[Step]:
+        empty = {S_LOCK: Lock(0, 0, False, None, None, None, 0, True)}
+        budget = self._spend(state[S_BUDGET], "sudden_losses")
+        if budget:
+            yield self._changed(state, "the lock table is lost and made anew at once", empty, budget)
         budget = self._spend(state[S_BUDGET], "losses")
         if budget:
-            empty = Lock(0, 0, False, None, None, None, 0, True)
-            yield self._changed(state, "the lock table is lost and made anew", {S_LOCK: empty}, budget)
+            rest = list(state)
+            for i in range(S_ORPHAN, len(state)):
+                if state[i]:
+                    self._hung_up(rest, self._values[state[i]])
+                    rest[i] = NOBODY
+            yield self._changed(
+                tuple(rest),
+                "the lock table is lost; all runs come to an end, and it is made anew",
+                empty,
+                budget,
+            )
 
     def _acquisitions(self, state: State, lock: Lock) -> Iterator[Step]:
         budget = self._spend(state[S_BUDGET], "terms")
