@@ -1,7 +1,7 @@
-"""Every way in which a rotation can fail, in three families.
+"""Every way in which a rotation can fail, in two families.
 
 The state machine matches on these class names, so they are part of the interface: the *retryable* ones stand
-in its `Retry` lists, the *terminal* ones end the run, the *skipped* one is no failure.
+in its `Retry` lists, the *terminal* ones end the run. A run that is skipped has not failed: it is an outcome.
 
 The text of each error is its docstring plus a few checked fields (names, numbers, codes). No constructor takes
 free text, so no foreign message, and with it no password, can slip into a log line or a state machine history.
@@ -51,10 +51,6 @@ class RetryableError(LockstepError):
 
 class TerminalError(LockstepError):
     """It will not work until somebody or something changes."""
-
-
-class SkippedError(LockstepError):
-    """There is nothing to do for this run."""
 
 
 # Retryable: the state machine's Retry lists name exactly these.
@@ -227,13 +223,6 @@ class DeadlineExceededError(TerminalError):
 
 class UnexpectedError(TerminalError):
     """An error that Lockstep has no name for; its text is withheld since it may hold a secret."""
-
-
-# Skipped.
-
-
-class NotDueError(SkippedError):
-    """Another run holds the lock, or the credential is not due."""
 
 
 def family(kind: type[LockstepError]) -> list[type[LockstepError]]:

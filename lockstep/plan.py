@@ -6,7 +6,7 @@ mistake. A plan that loads can be rotated by either runner.
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -16,8 +16,11 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PrivateAttr,
     StringConstraints,
     ValidationError,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 from pydantic_core import ErrorDetails
@@ -34,6 +37,7 @@ from lockstep.oci.ring import oci_name, slot_name
 PLAINTEXT_CONSENT = "passwords may cross this network unencrypted"
 
 MAX_PLAN_CHARACTERS = 262_144
+_BASE = "base"
 
 _KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _QUOTED = re.compile(r"""["'].*""", re.DOTALL)
@@ -69,6 +73,11 @@ class Tls(_Section):
     ca_file: Annotated[
         Path | None, Field(description="PEM file, relative to the plan; none: the system's CAs")
     ] = None
+
+    @field_validator("ca_file")
+    @classmethod
+    def _beside_the_plan(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        return info.context[_BASE] / value if value and info.context else value
 
 
 class DatabaseServer(_Section):
@@ -200,9 +209,7 @@ class Credential(_Section):
     password: Password = Password()
     secrets: SecretNames | None = None
     databases: Annotated[tuple[Name, ...], Field(min_length=1)]
-    servers: Annotated[
-        tuple[DatabaseServer, ...], Field(exclude=True, description="filled in by the plan")
-    ] = ()
+    _servers: tuple[DatabaseServer, ...] = PrivateAttr(default=())
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -254,6 +261,15 @@ class Credential(_Section):
         return SecretNames(app_user=self.id, connection_blob=blob)
 
     @property
+    def servers(self) -> tuple[DatabaseServer, ...]:
+        """What `databases` names."""
+        return self._servers
+
+    def bind(self, servers: Mapping[str, DatabaseServer]) -> None:
+        """Resolve `databases`; the plan does so once, when it is read."""
+        self._servers = tuple(servers[name] for name in self.databases)
+
+    @property
     def primary(self) -> DatabaseServer:
         """The database whose connection fields stand in `app_user`."""
         return self.servers[0]
@@ -276,11 +292,8 @@ class Plan(_Section):
         if problems:
             raise ValueError("; ".join(problems))
         by_name = {d.name: d for d in self.databases}
-        filled = tuple(
-            c.model_copy(update={"servers": tuple(by_name[n] for n in c.databases)}) for c in self.credentials
-        )
-        # Frozen for everybody else; the plan resolves its own references once.
-        object.__setattr__(self, "credentials", filled)
+        for credential in self.credentials:
+            credential.bind(by_name)
         return self
 
     def _problems(self) -> Iterator[str]:
@@ -398,12 +411,11 @@ def parse_plan(text: str, *, base: Path) -> Plan:
     if not isinstance(document, dict):
         raise PlanProblemsError(["the file is not a mapping; start with `version: 1`"])
     try:
-        plan = Plan.model_validate(document)
+        return Plan.model_validate(document, context={_BASE: base})
     except ValidationError as e:
         raise PlanProblemsError(
             [_sentence(p) for p in e.errors(include_url=False, include_input=False)]
         ) from None
-    return _resolve_files(plan, base)
 
 
 class _Constructor(SafeConstructor):
@@ -430,18 +442,3 @@ def _sentence(problem: ErrorDetails) -> str:
     elif problem["type"] == "union_tag_invalid":
         message = f"kind: one of {problem['ctx']['expected_tags']}"
     return f"{path}: {message}" if path else message
-
-
-def _resolve_files(plan: Plan, base: Path) -> Plan:
-    def resolved(server: DatabaseServer) -> DatabaseServer:
-        if not (server.tls and server.tls.ca_file):
-            return server
-        ca_file = base / server.tls.ca_file
-        return server.model_copy(update={"tls": Tls(ca_file=ca_file)})
-
-    databases = tuple(resolved(d) for d in plan.databases)
-    by_name = {d.name: d for d in databases}
-    credentials = tuple(
-        c.model_copy(update={"servers": tuple(by_name[n] for n in c.databases)}) for c in plan.credentials
-    )
-    return plan.model_copy(update={"databases": databases, "credentials": credentials})

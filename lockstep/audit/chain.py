@@ -111,10 +111,11 @@ def parse(body: bytes, *, credential_id: str, stream: str, seq: int) -> Entry:
             digest=_digest(event, chain),
             hash=hashlib.sha256(body).hexdigest(),
         )
-        canonical = rfc8785.dumps(document) == body and document.keys() == {"event", "chain", "mac"}
+        is_canonical = rfc8785.dumps(document) == body and document.keys() == {"event", "chain", "mac"}
+        is_signed = mac["algorithm"] == MAC_ALGORITHM
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise AuditVerificationError(stream=stream, seq=seq, code="malformed") from None
-    if not canonical or mac["algorithm"] != MAC_ALGORITHM:
+    if not (is_canonical and is_signed):
         raise AuditVerificationError(stream=stream, seq=seq, code="not-canonical")
     if (entry.credential, entry.stream, entry.seq) != (credential_id, stream, seq):
         raise AuditVerificationError(stream=stream, seq=seq, code="misplaced")

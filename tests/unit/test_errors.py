@@ -13,7 +13,6 @@ from lockstep.errors import (
     FenceLostError,
     LockstepError,
     RetryableError,
-    SkippedError,
     StagedValueConflictError,
     TerminalError,
     family,
@@ -28,7 +27,7 @@ CLASSES = [
 
 
 def test_each_error_belongs_to_exactly_one_family() -> None:
-    families = (RetryableError, TerminalError, SkippedError)
+    families = (RetryableError, TerminalError)
     for error in CLASSES:
         assert sum(issubclass(error, f) for f in families) == 1, error
 
@@ -75,7 +74,7 @@ def test_there_is_no_way_to_put_free_text_in() -> None:
 def test_a_family_lists_its_leaves() -> None:
     assert FenceLostError in family(TerminalError)
     assert TerminalError not in family(LockstepError)
-    assert {c.__name__ for c in family(SkippedError)} == {"NotDueError"}
+    assert FenceLostError not in family(RetryableError)
 
 
 def test_every_error_that_ends_a_run_or_a_try_is_used_somewhere() -> None:
@@ -87,5 +86,4 @@ def test_every_error_that_ends_a_run_or_a_try_is_used_somewhere() -> None:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Name)
     }
-    failures = {c.__name__ for c in CLASSES if not issubclass(c, SkippedError)}
-    assert not failures - used
+    assert not {c.__name__ for c in CLASSES} - used

@@ -293,3 +293,10 @@ def test_every_strategy_has_its_usernames() -> None:
         assert len(_parse(document).credentials[0].usernames) == (
             1 if strategy is Strategy.DUAL_PASSWORD else 2
         )
+
+
+def test_servers_are_resolved_by_the_plan_and_not_a_key_of_it() -> None:
+    assert [s.name for s in _parse(VALID).credentials[0].servers] == list(
+        _parse(VALID).credentials[0].databases
+    )
+    assert any("servers: unknown key" in p for p in _problems(_with("credentials.0.servers", [])))
