@@ -4,12 +4,15 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from lockstep.plan import Credential
 from sandbox.aws import Execution, InvocationContext, ProcessDied
-from sandbox.oci import Fault
 from sandbox.timeline import duration_ms, spans
 from sandbox.two_clouds import TwoClouds
+
+if TYPE_CHECKING:
+    from sandbox.oci import Fault
 
 OVERLAP_PATIENCE_SECONDS = 60.0
 POLL_SECONDS = 0.5

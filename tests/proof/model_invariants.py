@@ -112,7 +112,8 @@ def of_write(
             "I5", f"{what} for generation {claim.generation}; it has lost the lock, and the claim is gone"
         )
     if call.to in STORES:
-        store: Store = effect.part
+        store = effect.part
+        assert isinstance(store, Store)
         for name, database in zip(DATABASES, world.databases, strict=True):
             login = store.find(claim.generation)
             if login and not database.accepts(login):
