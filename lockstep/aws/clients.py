@@ -27,6 +27,7 @@ from botocore.exceptions import (
 from botocore.exceptions import ConnectionError as BotoConnectionError
 from botocore.parsers import ResponseParserError
 from botocore.session import Session
+from urllib3.exceptions import HTTPError as UrllibError
 
 from lockstep.errors import LockstepError
 from lockstep.model import SecretStr
@@ -140,6 +141,8 @@ _UNREACHABLE = (
     HTTPClientError,
     IncompleteReadError,
     MetadataRetrievalError,
+    OSError,
+    UrllibError,  # Botocore lets it pass where the body of an error is cut.
 )
 _DENIED = (NoCredentialsError, PartialCredentialsError)
 _MALFORMED = (ResponseParserError, ValueError, TypeError, LookupError, AttributeError, RecursionError)
@@ -180,6 +183,6 @@ def translated(errors: Mapping[Trouble, type[LockstepError]], **where: str | int
     """
     try:
         yield
-    except (ClientError, BotoCoreError, *_MALFORMED) as error:
+    except (ClientError, BotoCoreError, OSError, UrllibError, *_MALFORMED) as error:
         trouble, code = diagnose(error)
         raise errors[trouble](**where, code=code) from None

@@ -66,19 +66,6 @@ _STATUSES = {
 _QUOTA_CODES = frozenset({"LimitExceeded", "QuotaExceeded"})
 _NOT_AUTHENTICATED = 401
 
-# The SDK's own errors; `requests`' are OSErrors; the others come of a reply that is not OCI's: a proxy's page, half a
-# document.
-_FOREIGN = (
-    ServiceError,
-    ClientError,
-    OSError,
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    RecursionError,
-)
-
 
 class OciClients:
     """The clients of one region, made when first used and used again.
@@ -123,7 +110,9 @@ class OciClients:
         """Turn whatever the SDK raises inside into one of `errors`, with `where` and the code."""
         try:
             yield
-        except _FOREIGN as error:
+        except LockstepError:
+            raise
+        except Exception as error:  # noqa: BLE001 - for a date that is none, the SDK itself raises no more than that
             trouble, code = diagnose(error)
             if isinstance(error, ServiceError) and error.status == _NOT_AUTHENTICATED and self._has_worked:
                 trouble = Trouble.UNREACHABLE

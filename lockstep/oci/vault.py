@@ -173,7 +173,7 @@ class Vault:
                     secret_id, limit=_PAGE, **({"page": page} if page else {})
                 )
                 found += reply.data
-                if not all(_is_version(v) for v in reply.data):
+                if not all(_is_version(v.name, v.version_number, v.stages) for v in reply.data):
                     raise ValueError("not versions")
                 last, page = page, reply.headers.get("opc-next-page")
                 if page in {None, "", last}:
@@ -222,7 +222,7 @@ class Vault:
 
     def _content(self, secret: str, bundle: Untyped) -> Content:
         with self._translated(secret):
-            if bundle.version_number is None or bundle.secret_bundle_content is None:
+            if not _is_version(bundle.version_name, bundle.version_number, bundle.stages):
                 raise ValueError("not a bundle")
             data = base64.b64decode(bundle.secret_bundle_content.content, validate=True)
         return Content(number=bundle.version_number, name=bundle.version_name, data=data)
@@ -237,6 +237,5 @@ class Vault:
             raise
 
 
-def _is_version(shown: Untyped) -> bool:
-    has_name = shown.name is None or isinstance(shown.name, str)
-    return has_name and isinstance(shown.version_number, int) and isinstance(shown.stages, list)
+def _is_version(name: object, number: object, stages: object) -> bool:
+    return (name is None or isinstance(name, str)) and isinstance(number, int) and isinstance(stages, list)
