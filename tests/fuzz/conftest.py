@@ -1,6 +1,8 @@
 """Prints how many inputs were judged: the figure that a proof needs."""
 
 import json
+import sys
+from collections.abc import Iterator
 
 import pytest
 
@@ -12,3 +14,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if counted:
         figures = {"fuzz_inputs": sum(counted.values()), "by_kind": dict(sorted(counted.items()))}
         terminalreporter.write_line(json.dumps(figures))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def python_as_in_production() -> Iterator[None]:
+    """The interpreter's own recursion limit: the sandbox's JSONata raises it for the whole process."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(1000)
+    yield
+    sys.setrecursionlimit(before)

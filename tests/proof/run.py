@@ -32,6 +32,7 @@ from tests.proof.planted import BUGS, hunt, hunt_on_the_wire
 from tests.proof.runners import RUNNERS, RunnerName, Runners
 from tests.proof.scenarios import SCENARIOS
 from tests.proof.soak import SoakResult, soak
+from tests.proof.thirty_days import Month, live
 from tests.proof.wire import FaultKind
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "proof.md"
@@ -235,6 +236,7 @@ def _prove(minutes: float, jobs: int, first_seed: int, *, table: bool) -> int:
         total = minutes * jobs
         tasks.add("races", race, first_seed=first_seed, minutes=total * RACE_PART / 2)
         tasks.add("load", load, minutes=total * SOAK_PART / 2, seed=1)
+        tasks.add("month", live, max(2, min(30, int(minutes))), seed=1)
         partitions = [
             (kind, runner, hangs) for hangs in (False, True) for kind in ENUMERATED for runner in RUNNERS
         ]
@@ -259,6 +261,7 @@ class _Proof:
         self._faults: list[FaultResult] = []
         self._races = RaceResult()
         self._soak: SoakResult | None = None
+        self._month: Month | None = None
 
     def take(self, name: str, result: object) -> None:
         match result:
@@ -284,6 +287,9 @@ class _Proof:
             case SoakResult():
                 self._soak = result
                 _say(f"load     {asdict(result)}")
+            case Month():
+                self._month = result
+                _say(f"month    {vars(result)}")
             case _:
                 raise TypeError(name)
 
@@ -312,6 +318,7 @@ class _Proof:
                 "logins_under_load": load.logins,
                 "refused_under_load": load.refused,
                 "memory_kilobytes": list(load.memory_kilobytes),
+                **_month_figures(self._month),
             }
             holds = (
                 holds
@@ -319,6 +326,8 @@ class _Proof:
                 and load.logins > 0
                 and not load.unfinished
                 and load.memory_is_flat
+                and self._month is not None
+                and self._month.holds
             )
         figures["holds"] = holds
         _say(json.dumps(figures))
@@ -330,6 +339,17 @@ class _Proof:
         before, _, rest = text.partition(BEGIN)
         _, _, after = rest.partition(END)
         DOCUMENT.write_text(f"{before}{BEGIN}\n{table(self._catches)}{END}{after}")
+
+
+def _month_figures(month: Month | None) -> dict[str, Any]:
+    if month is None:
+        return {}
+    return {
+        "simulated_days": month.days,
+        "simulated_rotations": month.outcomes["rotated"],
+        "peak_versions_in_use": month.peak_in_use,
+        "peak_versions_pending_deletion": month.peak_pending,
+    }
 
 
 def table(catches: Iterable[Catch]) -> str:

@@ -298,7 +298,7 @@ class TestLimits:
         clients = [case.connect("one") for _ in range(5)]
         assert threading.active_count() > 5
         case.server.stop()
-        assert not [thread for thread in threading.enumerate() if "MySQL" in thread.name]
+        assert not [thread for thread in threading.enumerate() if str(case.server) in thread.name]
         with socket.create_server(("127.0.0.1", case.server.port)):
             pass
         for client in clients:

@@ -17,7 +17,7 @@ from sandbox.databases import CertificateAuthority, MariaDbServer, PostgresServe
 from sandbox.mysql_fake import MySqlFake
 from sandbox.world import CredentialSpec, Server, World, running_world
 
-EACH = 12
+EACH = 16
 """Credentials of each kind that the plan holds for tests to take."""
 
 
