@@ -22,7 +22,7 @@ bench: setup ## Measure a rotation: seconds, calls per step, calls across the cl
 	@$(PYTHON) -m sandbox.bench
 
 test: setup terraform-tools cdk-cli ## Run the tests
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest --numprocesses 2 --dist loadfile
 
 lint: setup ## Check style, types and the lock files
 	$(PYTHON) -m ruff check
