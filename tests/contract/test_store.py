@@ -34,7 +34,7 @@ FACTORIES: Mapping[str, Callable[[], AbstractContextManager[StoreHarness]]] = {
 CALLS = range(1, 9)
 
 
-class CrashError(Exception):
+class CrashError(BaseException):
     """The process ends here."""
 
 
