@@ -20,6 +20,8 @@ from lockstep.model import Engine
 from lockstep.plan import DatabaseServer
 
 TIMEOUT_SECONDS = 10
+CACHE_SECONDS = 5.0
+"""How long an application keeps what it read."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,13 +17,12 @@ from lockstep.audit.verify import Verification
 from lockstep.client import CredentialClient, Source, aws_source, oci_ring_source
 from lockstep.plan import Credential, OciVault
 from sandbox.acts import Story, play
-from sandbox.applications import Application, Applications
+from sandbox.applications import CACHE_SECONDS, Application, Applications
 from sandbox.databases import CertificateAuthority, MariaDbServer, PostgresServer, available
 from sandbox.screen import screen
 from sandbox.two_clouds import TwoClouds, running_two_clouds
 from sandbox.world import CredentialSpec, Server, default_servers
 
-CACHE_SECONDS = 5.0
 OVERLAP = "7s"
 """Longer than the applications keep a value, as the plan of a real credential must have it."""
 
