@@ -157,14 +157,6 @@ def next_claim(
     )
 
 
-def base_must_log_in(claim: Claim, current: Iterable[StoredValue]) -> bool:
-    """Whether any store still serves something older than the pending generation.
-
-    Where none does, the run before us had promoted everywhere, and may have revoked base on purpose.
-    """
-    return any(v.generation != claim.generation for v in current)
-
-
 def next_username(usernames: Sequence[str], base: Login | None) -> str:
     """The login that gets the new password: the only one, or with alternating users the other one.
 

@@ -77,7 +77,6 @@ class GenerateResult(Message):
     outcome: GenerateOutcome
     databases: tuple[Id, ...]
     claim: Claim | None = None
-    keep_base: bool = True
     adopted: bool = False
     candidates: tuple[CandidateRef, ...] = ()
 
@@ -89,7 +88,6 @@ class ApplyRequest(Message):
     rotation: Rotation
     claim: Claim
     database: Id
-    keep_base: bool
 
 
 class PreviousProof(StrEnum):

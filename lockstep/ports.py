@@ -4,7 +4,7 @@ Foreign exceptions never cross a port: each adapter turns them into one of `lock
 retries are said once, in `statemachine.asl.json`, for both clouds. Every call has a time-out.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -70,11 +70,19 @@ class Store(Protocol):
         Returns what stands there afterwards, read back: the caller compares.
         """
 
-    def promote(self, generation: int) -> None:
+    def promote(self, generation: int, still_ours: Callable[[], object]) -> None:
         """Make the staged generation current in both secrets, by compare-and-set on what is current.
 
-        Done already is success. Raises FenceLostError where a higher generation is current, and
-        LostCompareAndSetError where the current version changed in between.
+        Done already is success.
+
+        Args:
+            generation: What to promote.
+            still_ours: Reads the fence, and raises where it is lost. Called once, when it has been read what is
+                current and nothing was changed yet: whatever a newer run changes after that loses the compare-and-set.
+
+        Raises:
+            FenceLostError: A higher generation is current, or `still_ours` says so.
+            LostCompareAndSetError: The current version changed in between.
         """
 
     def serves(self, generation: int) -> bool:

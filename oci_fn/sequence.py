@@ -190,10 +190,10 @@ class _HeldRun:
         return self._retries.call(("Generate",), lambda: generate.run(request, self._ports))
 
     def _apply(self, prepared: GenerateResult) -> tuple[DatabaseResult, ...]:
-        claim, keep_base = _claim(prepared), prepared.keep_base
+        claim = _claim(prepared)
         applied = self._map(
             ("ApplyDb", "ApplyOneDb"),
-            lambda d: ApplyRequest(rotation=self._rotation, claim=claim, database=d, keep_base=keep_base),
+            lambda d: ApplyRequest(rotation=self._rotation, claim=claim, database=d),
             DatabaseResult,
         )
         self._note(databases=applied)

@@ -37,7 +37,7 @@ def run(request: DatabaseRequest, ports: Ports) -> DatabaseResult | ProbeResult 
 
     Raises:
         FenceLostError: Another run holds the lock; nothing was changed.
-        CurrentCredentialRejectedError: Base does not log in; nothing was changed.
+        CurrentCredentialRejectedError: Base does not log in: nothing was changed, or the server did not keep it.
         PasswordRefusedByPolicyError: The server's policy refuses the pending password.
         PendingCredentialRejectedError: The server took it but does not let it log in.
         PreviousCredentialAcceptedError: A generation that should be dead still logs in.
@@ -65,7 +65,9 @@ def _apply(request: ApplyRequest, ports: Ports, database: Database) -> DatabaseR
         outcome = _accept(request, ports, database, stager, base=base, pending=pending)
         if not database.accepts(pending):
             raise PendingCredentialRejectedError(database=database.name, generation=claim.generation)
-        if base and request.keep_base and not database.accepts(base):
+        # What an earlier invocation applied goes on to be promoted whatever has become of base since: where base is
+        # dead, on purpose or not, it is the promotion that lets everybody in again.
+        if base and outcome is DatabaseOutcome.APPLIED and not database.accepts(base):
             raise CurrentCredentialRejectedError(database=database.name, generation=claim.base_generation)
         previous = _prove_previous_dead(ports, database, claim, live=(pending, base))
     return DatabaseResult(

@@ -57,7 +57,7 @@ def run(request: GenerateRequest, ports: Ports) -> GenerateResult:
         case decide.Heal(standing=in_flight):
             return _heal(request, ports, record, current, in_flight)
 
-    return _staged(request, ports, current, claim, value or _new_value(ports, claim))
+    return _staged(request, ports, claim, value or _new_value(ports, claim))
 
 
 def _claimed(ports: Ports, lease: Lease, record: LockRecord, claim: Claim) -> Claim:
@@ -93,7 +93,8 @@ def _heal(
         raise InvalidRequestError(credential=ports.credential.id)  # A login must work on every one of them.
     login, base_generation = _winner(request.probes, ports.stores, current)
     lease = request.rotation.lease
-    if in_flight and _stands_on(in_flight, login, ports.stores):
+    # A password that was refused by policy is refused again, so its claim is not finished here either.
+    if in_flight and in_flight != request.replaces and _stands_on(in_flight, login, ports.stores):
         claim = in_flight
         ports.lock.require(lease, claim, now=ports.clock.now())
     else:
@@ -102,7 +103,7 @@ def _heal(
     value = find_generation(ports.stores, claim.generation)
     if value is None and claim.kind is ClaimKind.HEAL:
         value = CredentialValue(claim.generation, login)
-    return _staged(request, ports, current, claim, value or _new_value(ports, claim))
+    return _staged(request, ports, claim, value or _new_value(ports, claim))
 
 
 def _stands_on(claim: Claim, login: Login, stores: Sequence[Store]) -> bool:
@@ -150,7 +151,6 @@ def _new_value(ports: Ports, claim: Claim) -> CredentialValue:
 def _staged(
     request: GenerateRequest,
     ports: Ports,
-    current: Mapping[str, StoredValue],
     claim: Claim,
     value: CredentialValue,
 ) -> GenerateResult:
@@ -164,7 +164,6 @@ def _staged(
         outcome=GenerateOutcome.STAGED,
         databases=tuple(ports.databases),
         claim=claim,
-        keep_base=decide.base_must_log_in(claim, current.values()),
         adopted=claim.rotation_id != request.rotation.rotation_id,
     )
 

@@ -1,12 +1,13 @@
 """UpdateSecrets: promote the pending value in every store, once every database has been seen to accept it.
 
-Each store's promotion is a compare-and-set, and the fence is read before each, so a run that was overtaken changes
-nothing. Then the read side is watched until every store serves the new generation in both secrets. Promoted already is
-success.
+Each store's promotion reads what is current, then the fence, then compares and sets: a run that was overtaken before
+it read the fence finds that out, and one that is overtaken later loses the comparison. Then the read side is watched
+until every store serves the new generation in both secrets. Promoted already is success.
 """
 
 from lockstep.errors import ReadSideLaggingError
 from lockstep.messages import StoreResult, UpdateRequest, UpdateResult
+from lockstep.model import LockRecord
 from lockstep.ports import Clock, Ports, Store
 
 READ_SIDE_TIMEOUT_SECONDS = 20.0
@@ -22,9 +23,12 @@ def run(request: UpdateRequest, ports: Ports) -> UpdateResult:
         ReadSideLaggingError: Promoted, but the store does not serve it within 20 seconds; try again.
     """
     generation = request.claim.generation
+
+    def still_ours() -> LockRecord:
+        return ports.lock.require(request.rotation.lease, request.claim, now=ports.clock.now())
+
     for store in ports.stores:
-        ports.lock.require(request.rotation.lease, request.claim, now=ports.clock.now())
-        store.promote(generation)
+        store.promote(generation, still_ours)
     promoted_at = ports.clock.now()
     for store in ports.stores:
         _wait_until_served(store, generation, ports.clock)

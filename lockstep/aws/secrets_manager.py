@@ -26,7 +26,7 @@ A version that is not found costs one DescribeSecret more: AWS gives a missing s
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -138,10 +138,14 @@ class SecretsManagerStore:
             self._blob_generation(taken)  # Written with an older plan, it is fine; forged, it is not.
         return standing
 
-    def promote(self, generation: int) -> None:
+    def promote(self, generation: int, still_ours: Callable[[], object]) -> None:
         """Move AWSCURRENT to the generation, app_user first."""
-        self._user.promote(generation)
-        self._blob.promote(generation)
+        secrets = (self._user, self._blob)
+        seen = [s.current_below(generation) for s in secrets]
+        still_ours()
+        for secret, current in zip(secrets, seen, strict=True):
+            if current:
+                secret.move_current(current, secret.version_id(generation))
 
     def serves(self, generation: int) -> bool:
         """Whether both secrets answer with the generation."""
@@ -287,10 +291,10 @@ class _CredentialSecret(_Secret):
         if self.generation_of(version) not in (0, claimed):
             raise self.malformed()
 
-    def promote(self, generation: int) -> None:
-        seen, target = self.current_id(), self.version_id(generation)
-        if seen == target:
-            return
-        if generation_of(seen, self._credential_id, self.name) > generation:
+    def current_below(self, generation: int) -> str | None:
+        """The id of the current version, which a promotion replaces; None where it is the generation already."""
+        seen = self.current_id()
+        current = generation_of(seen, self._credential_id, self.name)
+        if current > generation:
             raise FenceLostError(store=self.store, secret=self.name, generation=generation)
-        self.move_current(seen, target)
+        return None if current == generation else seen

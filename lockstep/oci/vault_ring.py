@@ -18,7 +18,9 @@ over: the ring goes on with the others, and says so in the log.
 
 import json
 import logging
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from lockstep.contents import decode_app_user, decode_blob_generation, encode_app_user, encode_connection_blob
 from lockstep.errors import (
@@ -110,10 +112,12 @@ class VaultRingStore:
             self._blob_generation(self._blob.read_back(slot, value.generation))
         return standing
 
-    def promote(self, generation: int) -> None:
+    def promote(self, generation: int, still_ours: Callable[[], object]) -> None:
         """Make the generation's slot serve it, `app_user` first."""
-        self._user.promote(generation)
-        self._blob.promote(generation)
+        promotions = [r.promotion(generation) for r in (self._user, self._blob)]
+        still_ours()
+        for promote in filter(None, promotions):
+            promote()
 
     def serves(self, generation: int) -> bool:
         """Whether the read side shows the generation as the value of both rings."""
@@ -246,16 +250,16 @@ class _Ring:
             return slot, True
         return self._met(slot, generation), False
 
-    def promote(self, generation: int) -> None:
-        """Make the generation current in its slot, by compare-and-set on that slot's version.
+    def promotion(self, generation: int) -> Callable[[], None] | None:
+        """What makes the generation current in its slot, by compare-and-set on what is seen now; None where it is.
 
-        The other slots need none: a lower generation that is promoted late leaves the ring's value as it is.
+        The other slots need no comparison: a lower generation that is promoted late leaves the ring's value as it is.
         """
         slots = self._seen = self._look()
         self._is_pruned = False
         newest = ring.serving(slots).generation
         if newest == generation:
-            return
+            return None
         if newest > generation:
             raise FenceLostError(store=self._vault.store, secret=self.secret, generation=generation)
         standing = ring.holder(slots, generation)
@@ -266,7 +270,7 @@ class _Ring:
         state = self._vault.state(name, slot.secret_id)
         if slot.current is None or state.current_number != slot.current.number:
             raise LostCompareAndSetError(store=self._vault.store, secret=name, generation=generation)
-        self._vault.promote(name, slot.secret_id, version.number, etag=state.etag)
+        return partial(self._vault.promote, name, slot.secret_id, version.number, etag=state.etag)
 
     def prune(self) -> int:
         """Schedule the deletion of superseded versions, as far as Vault lets us; how many."""

@@ -36,6 +36,7 @@ from tests.contract.aws_fixtures import (
     SecretsManagerHarness,
     sandbox_client,
 )
+from tests.support.fence import nobody_else
 
 STATE_MACHINE = Path(__file__).parents[2] / "statemachine.asl.json"
 APP_USER = CREDENTIAL.secret_names.app_user
@@ -110,7 +111,7 @@ def test_a_version_id_of_somebody_else_is_generation_0(version: str) -> None:
 def test_the_list_of_versions_reads_by_itself(secrets: SecretsManagerHarness) -> None:
     for generation in (1, 2):
         secrets.store.stage(value(generation))
-        secrets.store.promote(generation)
+        secrets.store.promote(generation, nobody_else)
     listed = secrets.console.list_secret_version_ids(SecretId=APP_USER)["Versions"]
     labels = {generation_of(v["VersionId"], CREDENTIAL.id, APP_USER): set(v["VersionStages"]) for v in listed}
     # AWSPENDING stays with AWSCURRENT: anywhere else it would tell AWS that a rotation is under way.
@@ -153,7 +154,7 @@ def test_a_secret_without_any_value_is_malformed_not_missing(secrets: SecretsMan
     with pytest.raises(SecretMalformedError):
         secrets.store.read_current()
     with pytest.raises(SecretMalformedError):
-        secrets.store.promote(1)
+        secrets.store.promote(1, nobody_else)
 
 
 def test_a_secret_scheduled_for_deletion_is_rejected_with_awss_code(secrets: SecretsManagerHarness) -> None:
@@ -188,8 +189,8 @@ def test_a_rotation_takes_few_calls(secrets: SecretsManagerHarness) -> None:
     rotation = {
         "read_current": calls(secrets.client, store.read_current),
         "stage": calls(secrets.client, lambda: store.stage(value(1))),
-        "promote": calls(secrets.client, lambda: store.promote(1)),
-        "promote again": calls(secrets.client, lambda: store.promote(1)),
+        "promote": calls(secrets.client, lambda: store.promote(1, nobody_else)),
+        "promote again": calls(secrets.client, lambda: store.promote(1, nobody_else)),
         "serves": calls(secrets.client, lambda: store.serves(1)),
         "version_of": calls(secrets.client, lambda: store.version_of(1)),
         "prune": calls(secrets.client, store.prune),
@@ -210,7 +211,7 @@ def test_nothing_secret_is_logged_even_at_debug(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     secrets.store.stage(value(1))
-    secrets.store.promote(1)
+    secrets.store.promote(1, nobody_else)
     secrets.store.read_current()
     sandbox_client(sandbox, "secretsmanager").get_secret_value(SecretId=APP_USER)
     assert caplog.records

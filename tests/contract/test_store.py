@@ -22,6 +22,7 @@ from tests.contract.aws_fixtures import aws_store
 from tests.contract.harness import SecretKind, StoreHarness
 from tests.contract.memory_fixtures import memory_store
 from tests.contract.oci_fixtures import oci_store
+from tests.support.fence import nobody_else
 
 FACTORIES: Mapping[str, Callable[[], AbstractContextManager[StoreHarness]]] = {
     "memory": memory_store,
@@ -63,7 +64,7 @@ def text(username: str, password: str, **more: object) -> str:
 
 def stage_and_promote(store: Store, generation: int) -> None:
     store.stage(value(generation))
-    store.promote(generation)
+    store.promote(generation, nobody_else)
 
 
 # What stood there before
@@ -130,7 +131,7 @@ def test_connection_blob_follows_the_value_that_stands_in_app_user(
     with suppress(CrashError), world.before_call(call, crash):
         store.stage(value(1, username="app_a"))
     standing = world.rival().stage(value(1, username="app_b"))
-    store.promote(1)
+    store.promote(1, nobody_else)
     assert json.loads(world.current_text("connection_blob"))["username"] == standing.login.username
 
 
@@ -164,7 +165,7 @@ def test_staging_that_crashed_anywhere_is_finished_by_another(
         store.stage(value(1, by="crashed"))
     standing = world.rival().stage(value(1, by="other"))
     assert standing in (value(1, by="crashed"), value(1, by="other"))
-    world.rival().promote(1)
+    world.rival().promote(1, nobody_else)
     assert world.rival().read_current().login == standing.login
     assert world.rival().serves(1)
 
@@ -176,7 +177,7 @@ def test_staging_whose_reply_was_lost_can_be_tried_again(
     with suppress(StoreUnreachableError), world.lose_reply(call):
         store.stage(value(1))
     assert store.stage(value(1)) == value(1)
-    store.promote(1)
+    store.promote(1, nobody_else)
     assert store.serves(1)
 
 
@@ -202,8 +203,8 @@ def test_promoting_twice_is_promoting_once(world: StoreHarness, store: Store) ->
     world.edit("app_user", text("app", "by-hand"))
     before = store.read_current()
     stage_and_promote(store, 1)
-    store.promote(1)
-    world.rival().promote(1)
+    store.promote(1, nobody_else)
+    world.rival().promote(1, nobody_else)
     assert store.serves(1)
     assert store.version_of(0) == before.version
 
@@ -212,14 +213,14 @@ def test_a_lower_generation_never_replaces_a_higher_one(world: StoreHarness, sto
     store.stage(value(1))
     stage_and_promote(world.rival(), 2)
     with pytest.raises(FenceLostError):
-        store.promote(1)
+        store.promote(1, nobody_else)
     assert store.serves(2)
 
 
 def test_what_was_never_staged_is_not_promoted(store: Store) -> None:
     stage_and_promote(store, 1)
     with pytest.raises(StoreRejectedError):
-        store.promote(2)
+        store.promote(2, nobody_else)
     assert store.serves(1)
     assert store.read_generation(0) is None
 
@@ -228,7 +229,7 @@ def test_a_value_put_in_by_hand_after_staging_is_replaced(world: StoreHarness, s
     store.stage(value(1))
     world.edit("app_user", text("app", "by-hand"))
     world.edit("connection_blob", "by hand")
-    store.promote(1)
+    store.promote(1, nobody_else)
     assert store.serves(1)
 
 
@@ -239,12 +240,15 @@ def test_a_zombie_overtaken_anywhere_in_its_promotion_changes_nothing(
     store.stage(value(1))
     rival = world.rival()
     rival.stage(value(2))
-    with suppress(FenceLostError, LostCompareAndSetError), world.before_call(call, lambda: rival.promote(2)):
-        store.promote(1)
-    rival.promote(2)
+    with (
+        suppress(FenceLostError, LostCompareAndSetError),
+        world.before_call(call, lambda: rival.promote(2, nobody_else)),
+    ):
+        store.promote(1, nobody_else)
+    rival.promote(2, nobody_else)
     assert store.serves(2)
     with pytest.raises(FenceLostError):
-        store.promote(1)
+        store.promote(1, nobody_else)
 
 
 @pytest.mark.parametrize("call", CALLS)
@@ -256,8 +260,8 @@ def test_an_edit_in_the_middle_of_a_promotion_is_noticed_and_not_lost_unseen(
         suppress(LostCompareAndSetError),
         world.before_call(call, lambda: world.edit("app_user", text("app", "by-hand"))),
     ):
-        store.promote(1)
-    store.promote(1)
+        store.promote(1, nobody_else)
+    store.promote(1, nobody_else)
     assert store.serves(1)
 
 
@@ -268,9 +272,9 @@ def test_a_promotion_that_crashed_anywhere_is_finished_by_another(
     stage_and_promote(store, 1)
     store.stage(value(2))
     with suppress(CrashError), world.before_call(call, crash):
-        store.promote(2)
+        store.promote(2, nobody_else)
     assert world.rival().read_current().login in (value(1).login, value(2).login)
-    world.rival().promote(2)
+    world.rival().promote(2, nobody_else)
     assert world.rival().serves(2)
 
 
@@ -280,8 +284,8 @@ def test_a_promotion_whose_reply_was_lost_can_be_tried_again(
 ) -> None:
     store.stage(value(1))
     with suppress(StoreUnreachableError), world.lose_reply(call):
-        store.promote(1)
-    store.promote(1)
+        store.promote(1, nobody_else)
+    store.promote(1, nobody_else)
     assert store.serves(1)
 
 
@@ -340,7 +344,7 @@ def test_a_connection_blob_of_somebody_else_is_generation_0_and_is_replaced(
     [
         lambda store: store.read_current(),
         lambda store: store.stage(value(2)),
-        lambda store: store.promote(2),
+        lambda store: store.promote(2, nobody_else),
         lambda store: store.serves(1),
     ],
     ids=["read_current", "stage", "promote", "serves"],

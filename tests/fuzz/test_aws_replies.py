@@ -28,6 +28,7 @@ from lockstep.ports import EntrySummary
 from tests.fuzz.garbage_server import GarbageServer
 from tests.fuzz.harness import CANARY, inputs, judged
 from tests.fuzz.replies import BODIES, replies
+from tests.support.fence import nobody_else
 from tests.support.memory import EPOCH, make_plan
 
 REGION = "eu-central-1"
@@ -106,7 +107,10 @@ def operations(server: GarbageServer) -> dict[str, list[Operation]]:
             lambda: store.version_of(0),
             lambda: read_secret(secrets, "aws", "lockstep/admin/orders"),
         ],
-        "secretsmanager labels": [lambda: store.promote(7), lambda: store.promote(8)],
+        "secretsmanager labels": [
+            lambda: store.promote(7, nobody_else),
+            lambda: store.promote(8, nobody_else),
+        ],
         "dynamodb": [
             lock.read,
             lambda: lock.acquire(

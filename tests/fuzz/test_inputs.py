@@ -61,7 +61,7 @@ EVENTS: dict[str, list[Json]] = {
         },
     ],
     "apply_db": [
-        {"action": "apply", "rotation": ROTATION, "claim": CLAIM, "database": "db-1", "keep_base": True},
+        {"action": "apply", "rotation": ROTATION, "claim": CLAIM, "database": "db-1"},
         {"action": "probe", "rotation": ROTATION, "database": "db-1", "candidates": CANDIDATES},
         {"action": "revoke", "rotation": ROTATION, "claim": CLAIM, "database": "db-2"},
     ],

@@ -25,6 +25,7 @@ from lockstep.ports import EntrySummary
 from tests.fuzz.garbage_server import GarbageServer
 from tests.fuzz.harness import CANARY, inputs, judged
 from tests.fuzz.replies import BODIES, replies
+from tests.support.fence import nobody_else
 from tests.support.memory import FakeClock, make_plan
 
 CREDENTIAL = make_plan().credentials[0]
@@ -123,7 +124,7 @@ def operations(clients: OciClients) -> dict[str, Operation]:
         "read_generation": lambda: store.read_generation(7),
         "read_found": lambda: store.read_generation(0),
         "stage": lambda: store.stage(VALUE),
-        "promote": lambda: store.promote(7),
+        "promote": lambda: store.promote(7, nobody_else),
         "serves": lambda: store.serves(7),
         "version_of": lambda: store.version_of(7),
         "prune": store.prune,

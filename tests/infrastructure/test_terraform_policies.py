@@ -24,6 +24,7 @@ from sandbox.two_clouds import AWS_RUNNER_MAY, FUNCTION_MAY
 from tests.contract.oci_fixtures import OciConsole, sandbox_clients, sandbox_vault
 from tests.infrastructure.terraform.policies import Statement, matching_rules, statements
 from tests.infrastructure.terraform.stack import ROOT, Deployment, Stack, needs_tools
+from tests.support.fence import nobody_else
 
 pytestmark = needs_tools
 
@@ -204,7 +205,7 @@ def rotate_rings(world: World, clients: OciClients) -> None:
         base = store.read_current()
         value = _value(credential, base.generation + 1)
         assert store.stage(value) == value
-        store.promote(value.generation)
+        store.promote(value.generation, nobody_else)
         assert store.serves(value.generation)
         assert store.read_version(base.version)
         assert store.read_generation(value.generation)

@@ -50,7 +50,7 @@ class Protocol:
         databases = DATABASES if run.number % 2 else DATABASES[::-1]
         probes = replaces = None
         while True:
-            outcome, claim, keep_base = yield "generate", (probes, replaces)
+            outcome, claim = yield "generate", (probes, replaces)
             if outcome == "probe":
                 verdicts = {}
                 for name in databases:
@@ -59,7 +59,7 @@ class Protocol:
                 continue
             refused = False
             for name in databases[: 1 if "database skipped" in self.bugs else None]:
-                refused |= (yield "apply", (name, claim, keep_base)) == "refused"
+                refused |= (yield "apply", (name, claim)) == "refused"
             if not refused:
                 break
             if replaces:
@@ -116,13 +116,15 @@ class Protocol:
                     candidates = yield from _candidates(record, current, values)
                     if not candidates:
                         raise errors.StoresDivergedError
-                    return "probe", candidates, True
-                claim, login = yield from self._healed(run, record, current, probes, in_flight)
+                    return "probe", candidates
+                claim, login = yield from self._healed(
+                    run, record, current, probes, in_flight if in_flight != replaces else None
+                )
         if login is None:
             base = yield from _find_generation(claim.base_generation)
             login = Login(self._next_user(base), (claim.generation, run.number, *attempt))
         yield from self._staged(run, claim, login)
-        return "staged", claim, decide.base_must_log_in(claim, values.values())
+        return "staged", claim
 
     def _by_sight(self, run: Run, current: Mapping[str, Value]) -> Generator[Call, Any, decide.Decision]:
         """What the lock record is there to prevent."""
@@ -206,7 +208,7 @@ class Protocol:
             accepted.append((yield Call(database, "accepts", (login,))))
         return tuple(accepted)
 
-    def apply(self, run: Run, database: str, claim: Claim, keep_base: bool) -> Calls:  # noqa: C901, FBT001 - as above; a request's field
+    def apply(self, run: Run, database: str, claim: Claim) -> Calls:  # noqa: C901 - as above
         """Make one database accept pending beside base, under its advisory lock, and prove it."""
         pending, base, previous = yield Call(
             STORES[0], "logins", (claim.generation, claim.base_generation, claim.previous_generation)
@@ -217,7 +219,8 @@ class Protocol:
         if "no advisory lock" not in self.bugs:
             yield Call(database, "exclusive")
         is_blind = "RETAIN without a probe" in self.bugs
-        if is_blind or not (yield Call(database, "accepts", (pending,))):
+        applied_before = not is_blind and (yield Call(database, "accepts", (pending,)))
+        if not applied_before:
             if "base not probed" not in self.bugs:
                 base_logs_in = (
                     (yield Call(database, "accepts", (base,))) if base else claim.base_generation == 0
@@ -232,7 +235,7 @@ class Protocol:
                 return "refused"
         if "pending not proven" not in self.bugs and not (yield Call(database, "accepts", (pending,))):
             raise errors.PendingCredentialRejectedError
-        if base and keep_base and not (yield Call(database, "accepts", (base,))):
+        if base and not applied_before and not (yield Call(database, "accepts", (base,))):
             raise errors.CurrentCredentialRejectedError
         if previous and previous not in (pending, base) and "previous not proven" not in self.bugs:
             yield from self._require_dead(database, previous)
@@ -289,17 +292,20 @@ class Protocol:
             raise errors.PreviousCredentialAcceptedError
 
     def update_secrets(self, run: Run, claim: Claim) -> Calls:
-        """Promote in every store by compare-and-set."""
+        """Promote in every store: what is current, the fence, compare and set."""
         for name in STORES:
-            if "fence not read before promotion" not in self.bugs:
-                yield Call(LOCK, "require", (run, claim))
             if "database before write-ahead" in self.bugs and name != STORES[0]:
                 (login, *_) = yield Call(STORES[0], "logins", (claim.generation, 0, None))
                 yield Call(name, "stage", (claim.generation, login))
             if "blind promotion" in self.bugs:
+                yield Call(LOCK, "require", (run, claim))
                 yield Call(name, "promote", (claim.generation,))
                 continue
+            if "fence read before what is current" in self.bugs:
+                yield Call(LOCK, "require", (run, claim))
             seen = yield Call(name, "describe", (claim.generation,))
+            if not self.bugs & {"fence not read before promotion", "fence read before what is current"}:
+                yield Call(LOCK, "require", (run, claim))
             if seen:
                 yield Call(name, "promote", (claim.generation, seen))
 

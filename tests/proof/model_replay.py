@@ -6,7 +6,7 @@ those of the shipped drivers as well.
 """
 
 import ast
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cache
@@ -175,8 +175,9 @@ class _Store:
         assert standing
         return CredentialValue(value.generation, standing)
 
-    def promote(self, generation: int) -> None:
+    def promote(self, generation: int, still_ours: Callable[[], object]) -> None:
         seen = self._replay.ask(Call(self.name, "describe", (generation,)))
+        still_ours()
         if seen:
             self._replay.ask(Call(self.name, "promote", (generation, seen)))
 
@@ -331,10 +332,8 @@ def _result(replay: Replay, name: str, request: Sequence[Any]) -> Reply:
             )
             return cast("ProbeResult", apply_db.run(asked, ports)).accepted
         case "apply":
-            database, claim, keep_base = request
-            apply_db.run(
-                ApplyRequest(rotation=rotation, claim=claim, database=database, keep_base=keep_base), ports
-            )
+            database, claim = request
+            apply_db.run(ApplyRequest(rotation=rotation, claim=claim, database=database), ports)
             return "applied"
         case "retire":
             action, database, claim = request
@@ -354,12 +353,12 @@ def _result(replay: Replay, name: str, request: Sequence[Any]) -> Reply:
 def _generated(replay: Replay, request: GenerateRequest) -> Reply:
     result = generate.run(request, replay.ports)
     if result.outcome is GenerateOutcome.STAGED:
-        return "staged", result.claim, result.keep_base
+        return "staged", result.claim
     found = [
         (c.store, Login(int(c.version[0]), tuple(map(int, c.version.split(".")[1:]))))
         for c in result.candidates
     ]
-    return "probe", tuple(found), True
+    return "probe", tuple(found)
 
 
 def _refs(replay: Replay, candidates: Sequence[tuple[str, Login]]) -> tuple[CandidateRef, ...]:

@@ -21,7 +21,7 @@ from lockstep.ports import Ports
 from oci_fn import sequence
 from tests.support.memory import MemoryLock
 from tests.support.memory_database import MemoryDatabase
-from tests.support.memory_store import MemoryStore
+from tests.support.memory_store import KINDS, MemoryStore
 
 Foreign: TypeAlias = Any
 """What a patch takes over from the code as it is."""
@@ -348,35 +348,26 @@ def own_store_first() -> AbstractContextManager[None]:
 
 
 def blind_promote() -> AbstractContextManager[None]:
-    def promote(self: MemoryStore, kind: Foreign, generation: int) -> None:
-        with self.faults.around(f"promote {kind}"):
-            self._secret(kind).make_current(f"generation-{generation}")
+    def promote(self: MemoryStore, generation: int, _still_ours: Foreign) -> None:
+        for kind in KINDS:
+            with self.faults.around(f"promote {kind}"):
+                self._secret(kind).make_current(f"generation-{generation}")
 
-    return _patched(patch.object(MemoryStore, "_promote", promote))
+    return _patched(patch.object(MemoryStore, "promote", promote))
 
 
 def promote_below_a_newer_one() -> AbstractContextManager[None]:
     """Compare-and-set on what was read, but nobody asks whether that is newer."""
 
-    def promote(self: MemoryStore, kind: Foreign, generation: int) -> None:
-        secret = self._secret(kind)
-        seen = secret.current
-        with self.faults.around(f"promote {kind}"):
-            if secret.current == seen:
-                secret.make_current(f"generation-{generation}")
+    def promote(self: MemoryStore, generation: int, _still_ours: Foreign) -> None:
+        for kind in KINDS:
+            secret = self._secret(kind)
+            seen = secret.current
+            with self.faults.around(f"promote {kind}"):
+                if secret.current == seen:
+                    secret.make_current(f"generation-{generation}")
 
-    return _both(
-        lambda: _patched(patch.object(MemoryStore, "_promote", promote)), fence_not_read_before_promotion
-    )
-
-
-def fence_not_read_before_promotion() -> AbstractContextManager[None]:
-    original = update_secrets.run
-
-    def run(request: Foreign, ports: Ports) -> Foreign:
-        return original(request, replace(ports, lock=_LockThatNeverRefuses(ports.lock)))  # type: ignore[arg-type]  # as above
-
-    return _patched(patch.object(update_secrets, "run", run))
+    return _patched(patch.object(MemoryStore, "promote", promote))
 
 
 def databases_before_write_ahead() -> AbstractContextManager[None]:

@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -18,6 +19,7 @@ from lockstep.plan import Credential
 from tests.support.faults import Faults
 
 SecretKind = Literal["app_user", "connection_blob"]
+KINDS: tuple[SecretKind, ...] = ("app_user", "connection_blob")
 PLACEHOLDER_TEXT = '{"placeholder":true}'
 
 
@@ -123,19 +125,23 @@ class MemoryStore:
             blob.versions.setdefault(version, encode_connection_blob(standing, self._credential))
         return standing
 
-    def promote(self, generation: int) -> None:
-        self._promote("app_user", generation)
-        self._promote("connection_blob", generation)
+    def promote(self, generation: int, still_ours: Callable[[], object]) -> None:
+        seen = {kind: self._current_below(kind, generation) for kind in KINDS}
+        still_ours()
+        for kind, current in seen.items():
+            if current:
+                self._promote(kind, current, generation)
 
-    def _promote(self, kind: SecretKind, generation: int) -> None:
-        secret = self._secret(kind)
-        seen = secret.current
-        if _written_generation(seen) == generation:
-            return
-        if _written_generation(seen) > generation:
-            raise FenceLostError(store=self.name, secret=self._name_of(kind), generation=generation)
+    def _current_below(self, kind: SecretKind, generation: int) -> str | None:
+        with self.faults.around(f"describe {kind}"):
+            seen = self._secret(kind).current
+            if _written_generation(seen) > generation:
+                raise FenceLostError(store=self.name, secret=self._name_of(kind), generation=generation)
+            return None if _written_generation(seen) == generation else seen
+
+    def _promote(self, kind: SecretKind, seen: str, generation: int) -> None:
         with self.faults.around(f"promote {kind}"):
-            version = f"{_WRITTEN}{generation}"
+            secret, version = self._secret(kind), f"{_WRITTEN}{generation}"
             if version not in secret.versions:
                 raise StoreRejectedError(store=self.name, secret=self._name_of(kind), generation=generation)
             if secret.current != seen:

@@ -97,10 +97,8 @@ class Flight:
     def lets_in(self, generation: int) -> bool:
         return shown(login_of(self.world, generation)) in known_logins(self.world)["db-1"]
 
-    def apply(self, *, claim: Claim | None = None, keep_base: bool = True) -> DatabaseResult:
-        request = ApplyRequest(
-            rotation=self.rotation, claim=claim or self.claim, database="db-1", keep_base=keep_base
-        )
+    def apply(self, *, claim: Claim | None = None) -> DatabaseResult:
+        request = ApplyRequest(rotation=self.rotation, claim=claim or self.claim, database="db-1")
         result = apply_db.run(request, self.world.ports())
         assert isinstance(result, DatabaseResult)
         return result

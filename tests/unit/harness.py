@@ -106,7 +106,7 @@ def generated(world: MemoryWorld, rotation: Rotation) -> tuple[GenerateResult, C
 def applied(world: MemoryWorld, rotation: Rotation, claim: Claim) -> None:
     """ApplyDb on every database."""
     for database in world.databases:
-        request = ApplyRequest(rotation=rotation, claim=claim, database=database, keep_base=True)
+        request = ApplyRequest(rotation=rotation, claim=claim, database=database)
         apply_db.run(request, world.ports(rotation.runner))
 
 

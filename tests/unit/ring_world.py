@@ -17,6 +17,7 @@ from oci_fn.sequence import RunRequest, RunResult
 from sandbox.oci import OciSandbox, SandboxClock
 from tests.contract.harness import SecretKind
 from tests.contract.oci_fixtures import CREDENTIAL, VaultRingHarness
+from tests.support.fence import nobody_else
 from tests.support.memory import EPOCH, FakeClock, MemoryWorld, make_plan
 from tests.unit.harness import DEFINITION, INTERVAL_SECONDS, RUN_SECONDS
 
@@ -41,7 +42,7 @@ def advance(world: VaultRingHarness, *generations: int) -> None:
     """Stage, promote and prune, as rotations do."""
     for generation in generations:
         world.store.stage(value(generation))
-        world.store.promote(generation)
+        world.store.promote(generation, nobody_else)
         world.store.prune()
 
 

@@ -241,7 +241,7 @@ def test_a_busy_advisory_lock_is_said_to_be_busy_and_is_free_after_every_outcome
 
 def test_a_database_that_the_plan_does_not_have_is_an_invalid_request() -> None:
     flight = Flight()
-    request = ApplyRequest(rotation=flight.rotation, claim=flight.claim, database="db-9", keep_base=True)
+    request = ApplyRequest(rotation=flight.rotation, claim=flight.claim, database="db-9")
     with pytest.raises(InvalidRequestError):
         apply_db.run(request, flight.world.ports())
 
@@ -273,11 +273,11 @@ def test_a_server_that_loses_base_is_found_out() -> None:
         flight.apply()
 
 
-def test_base_may_be_dead_once_no_store_serves_it() -> None:
+def test_what_was_applied_before_goes_on_whatever_has_become_of_base() -> None:
     flight = Flight()
     flight.apply()
     flight.database.set_passwords("app", login_of(flight.world, 3).password.reveal())
-    assert flight.apply(keep_base=False).outcome is DatabaseOutcome.ALREADY_APPLIED
+    assert flight.apply().outcome is DatabaseOutcome.ALREADY_APPLIED
 
 
 def test_a_server_that_keeps_the_previous_one_alive_is_found_out() -> None:

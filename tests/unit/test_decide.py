@@ -230,18 +230,6 @@ def test_a_claim_names_what_must_be_dead(kind: ClaimKind, previous: int | None) 
 
 
 @pytest.mark.parametrize(
-    ("current", "expected"),
-    [
-        ([_stored(5), _stored(5)], True),
-        ([_stored(7), _stored(5)], True),
-        ([_stored(7), _stored(7)], False),
-    ],
-)
-def test_base_must_log_in_while_a_store_may_serve_it(current: list[StoredValue], expected: bool) -> None:  # noqa: FBT001 - a row of the table
-    assert decide.base_must_log_in(SEVENTH, current) is expected
-
-
-@pytest.mark.parametrize(
     ("usernames", "base", "expected"),
     [
         (("app",), None, "app"),

@@ -21,6 +21,7 @@ from lockstep.oci.ring import Slot, Version
 from lockstep.ports import Clock
 from sandbox.oci import OciSandbox
 from tests.contract.oci_fixtures import CREDENTIAL, VaultRingHarness
+from tests.support.fence import nobody_else
 from tests.unit.ring_world import APP_USER, TAKEN_OVER, advance, emulated_ring, ring_world, value
 
 
@@ -91,7 +92,7 @@ def test_slots_take_turns_and_the_serving_one_is_never_touched(four: VaultRingHa
         before = [v.version_number for v in four.console.versions(serving)]
         four.store.stage(value(generation))
         assert [v.version_number for v in four.console.versions(serving)] == before
-        four.store.promote(generation)
+        four.store.promote(generation, nobody_else)
         seen.append(four.ids["app_user"].index(four.serving("app_user")[0]))
     assert seen == [3, 2, 1, 0, 3, 2, 1, 0, 3]
 
@@ -132,10 +133,10 @@ def test_calls_of_a_rotation(sandbox: OciSandbox, four: VaultRingHarness) -> Non
         "read_generation, a new one": operations(sandbox, lambda: store.read_generation(21)),
         "stage": operations(sandbox, lambda: store.stage(value(21))),
         "stage again": operations(sandbox, lambda: store.stage(value(21))),
-        "promote": operations(sandbox, lambda: store.promote(21)),
+        "promote": operations(sandbox, lambda: store.promote(21, nobody_else)),
         "serves": operations(sandbox, lambda: store.serves(21)),
         "prune": operations(sandbox, store.prune),
-        "promote again": operations(sandbox, lambda: store.promote(21)),
+        "promote again": operations(sandbox, lambda: store.promote(21, nobody_else)),
         "version_of": operations(sandbox, lambda: store.version_of(21)),
         "read_generation": operations(sandbox, lambda: store.read_generation(21)),
         "read_version": operations(sandbox, lambda: store.read_version("0:1")),
@@ -172,10 +173,10 @@ def test_a_secret_that_is_being_updated_is_busy(
     sandbox.vault.behaviour.busy_code = code
     four.store.stage(value(1))
     with pytest.raises(StoreBusyError) as error:
-        four.store.promote(1)
+        four.store.promote(1, nobody_else)
     assert error.value.where["code"] == code
     clock.sleep(5)
-    four.store.promote(1)
+    four.store.promote(1, nobody_else)
     four.store.stage(value(2))  # Another slot's turn.
     assert four.store.serves(1)
 
@@ -199,7 +200,7 @@ def test_a_read_side_that_stays_behind_is_told_and_staged_values_are_not_lost(
         four.store.read_generation(1)
     clock.sleep(30)
     assert four.store.stage(value(1)) == value(1)
-    four.store.promote(1)
+    four.store.promote(1, nobody_else)
     assert not four.store.serves(1)
     clock.sleep(30)
     assert four.store.serves(1)
@@ -211,12 +212,12 @@ def test_a_promotion_decides_by_management_not_by_what_the_read_side_shows(
     advance(four, 1)
     four.store.stage(value(2))
     sandbox.vault.behaviour.read_lag = timedelta(minutes=1)
-    four.rival().promote(2)
-    four.store.promote(2)
+    four.rival().promote(2, nobody_else)
+    four.store.promote(2, nobody_else)
     assert four.store.read_current().generation == 1
     assert not four.store.serves(2)
     with pytest.raises(FenceLostError):
-        four.store.promote(1)
+        four.store.promote(1, nobody_else)
 
 
 def test_a_slot_that_is_edited_while_it_is_being_promoted_is_noticed(four: VaultRingHarness) -> None:
@@ -226,8 +227,8 @@ def test_a_slot_that_is_edited_while_it_is_being_promoted_is_noticed(four: Vault
         pytest.raises(LostCompareAndSetError),
         four.before_call(6, lambda: four.console.edit(slot, "by hand")),
     ):
-        four.store.promote(1)
-    four.store.promote(1)
+        four.store.promote(1, nobody_else)
+    four.store.promote(1, nobody_else)
     assert four.store.serves(1)
 
 
@@ -253,11 +254,11 @@ def test_superseded_versions_are_deleted_a_day_ahead_oldest_first_but_for_the_ne
     four.slots = 1
     four.store = four.store_on(four.vault)
     four.store.stage(value(1))
-    four.store.promote(1)
+    four.store.promote(1, nobody_else)
     assert four.store.prune() == 0
     for generation in (2, 3, 4, 5, 6):
         four.store.stage(value(generation))
-        four.store.promote(generation)
+        four.store.promote(generation, nobody_else)
     assert four.rival().prune() == 2 * 3
     versions = four.console.versions(four.ids["app_user"][0])
     scheduled = {v.version_number: v.time_of_deletion for v in versions if v.time_of_deletion}
@@ -288,7 +289,7 @@ def test_generations_that_no_database_ever_accepted_do_not_fill_the_ring(four: V
     advance(four, *range(1, 5))
     for generation in range(5, 95):
         four.store.stage(value(generation))
-    four.store.promote(94)
+    four.store.promote(94, nobody_else)
     advance(four, 95)
     assert four.store.serves(95)
 

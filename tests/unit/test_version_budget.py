@@ -10,6 +10,7 @@ from lockstep.oci.budget import version_budget
 from lockstep.plan import Credential, PlanProblemsError
 from sandbox.oci import OciSandbox, SandboxClock
 from tests.contract.oci_fixtures import VaultRingHarness
+from tests.support.fence import nobody_else
 from tests.support.memory import EPOCH, FakeClock, make_plan
 
 HALF_A_DAY = timedelta(hours=12)
@@ -82,7 +83,7 @@ class Simulation:
             except StoreQuotaExceededError:
                 return elapsed
             self._observe()
-            self._world.store.promote(generation)
+            self._world.store.promote(generation, nobody_else)
             self._world.store.prune()
             self._clock.sleep(interval.total_seconds())
         return None
