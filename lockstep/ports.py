@@ -145,6 +145,12 @@ class Lock(Protocol):
     ) -> Lease | None:
         """Take the lock if it is free, expired or already ours, and the credential is due; else None."""
 
+    def raise_fence(self, lease: Lease) -> Lease:
+        """The same lock under a new fence, for as long as before: whatever still acts under the old one has lost it.
+
+        Raises FenceLostError where the lock is no longer the holder's.
+        """
+
     def claim(self, lease: Lease, claim: Claim, *, replaces: Claim | None) -> None:
         """Name the generation in flight, if none is (or exactly `replaces` is) and the lease holds.
 

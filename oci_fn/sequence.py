@@ -158,6 +158,7 @@ class _HeldRun:
         applied = self._apply(prepared)
         if any(r.outcome is DatabaseOutcome.REFUSED_BY_POLICY for r in applied):
             claim = _claim(prepared)
+            self._raise_fence()
             self._map(
                 ("WithdrawDb", "WithdrawOneDb"),
                 lambda d: RetireRequest(action="withdraw", rotation=self._rotation, claim=claim, database=d),
@@ -198,6 +199,14 @@ class _HeldRun:
         )
         self._note(databases=applied)
         return applied
+
+    def _raise_fence(self) -> None:
+        """So that no branch that was given up brings the refused password back after its withdrawal."""
+        lease = self._retries.call(
+            ("RaiseFence",), lambda: self._ports.lock.raise_fence(self._rotation.lease)
+        )
+        self._rotation = self._rotation.model_copy(update={"fence": lease.fence})
+        self._note(rotation=self._rotation)
 
     def _commit_record(self, claim: Claim) -> AuditResult:
         updated = self._retries.call(

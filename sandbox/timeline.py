@@ -7,7 +7,17 @@ from typing import Any
 
 from sandbox.aws import Execution
 
-CALLS = ("Generate", "ProbeDb", "ApplyDb", "WithdrawDb", "UpdateSecrets", "RevokeDb", "Audit", "ReleaseLock")
+CALLS = (
+    "Generate",
+    "ProbeDb",
+    "ApplyDb",
+    "RaiseFence",
+    "WithdrawDb",
+    "UpdateSecrets",
+    "RevokeDb",
+    "Audit",
+    "ReleaseLock",
+)
 
 
 @dataclass(frozen=True, kw_only=True)

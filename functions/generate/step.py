@@ -107,12 +107,15 @@ def _heal(
 
 
 def _stands_on(claim: Claim, login: Login, stores: Sequence[Store]) -> bool:
-    """Whether the generation in flight can be finished, now that this is the login that works."""
+    """Whether the generation in flight can be finished, now that this is the login that works.
+
+    It can where that login is its own value, or is to be; or what it is built on.
+    """
+    staged = find_generation(stores, claim.generation)
     if claim.kind is ClaimKind.HEAL:
-        staged = find_generation(stores, claim.generation)
         return staged is None or staged.login == login
-    base = find_generation(stores, claim.base_generation)
-    return base is not None and base.login == login
+    known = (staged, find_generation(stores, claim.base_generation))
+    return any(v is not None and v.login == login for v in known)
 
 
 def _candidates(

@@ -23,12 +23,13 @@ A reply can get lost after the write was done, so every condition also lets the 
 acquires what it holds (with a new fence), a claim that stands is a success, a head that is there already too, and a
 release may find the lock free as long as nobody has raised the fence.
 
-The expressions of acquiring and releasing are also those of `statemachine.asl.json`: in AWS the state machine does
-both by itself.
+The expressions of acquiring, releasing and raising the fence are also those of `statemachine.asl.json`: in AWS the
+state machine does these by itself.
 """
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +60,10 @@ ACQUIRE_CONDITION = (
     "AND (attribute_not_exists(not_before) OR not_before <= :overlap_by)))"
 )
 """Free, expired or already ours; and half-done, or due with the last overlap over."""
+
+RAISE_UPDATE = "ADD fence :one"
+RAISE_CONDITION = "holder = :holder"
+"""Nobody else has acquired it; a holder's name is that of one run."""
 
 CLAIM_UPDATE = (
     "SET claim_kind = :kind, pending_generation = :generation, base_generation = :base, "
@@ -135,6 +140,27 @@ class DynamoDbLock:
                 return None
             fence = int(reply["Attributes"]["fence"]["N"])
         return Lease(credential_id=self._credential_id, holder=holder, fence=fence)
+
+    def raise_fence(self, lease: Lease) -> Lease:
+        """The same lock under a new fence.
+
+        Raises:
+            FenceLostError: RAISE_CONDITION does not hold.
+        """
+        with self._translated():
+            try:
+                reply = self._client.update_item(
+                    TableName=self._table,
+                    Key=self._key,
+                    UpdateExpression=RAISE_UPDATE,
+                    ConditionExpression=RAISE_CONDITION,
+                    ExpressionAttributeValues={":holder": {"S": lease.holder}, ":one": _number(1)},
+                    ReturnValues="UPDATED_NEW",
+                )
+            except self._client.exceptions.ConditionalCheckFailedException:
+                raise FenceLostError(credential=self._credential_id) from None
+            fence = int(reply["Attributes"]["fence"]["N"])
+        return replace(lease, fence=fence)
 
     def claim(self, lease: Lease, claim: Claim, *, replaces: Claim | None) -> None:
         """Name the generation in flight.

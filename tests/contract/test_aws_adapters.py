@@ -198,7 +198,7 @@ def test_a_rotation_takes_few_calls(secrets: SecretsManagerHarness) -> None:
     assert rotation == {
         "read_current": ["GetSecretValue"] * 2,
         "stage": ["PutSecretValue", "GetSecretValue", "PutSecretValue"],
-        "promote": ["DescribeSecret", "UpdateSecretVersionStage"] * 2,
+        "promote": ["DescribeSecret"] * 2 + ["UpdateSecretVersionStage"] * 2,
         "promote again": ["DescribeSecret"] * 2,
         "serves": ["GetSecretValue"] * 2,
         "version_of": [],
@@ -229,6 +229,7 @@ def test_the_state_machine_acquires_and_releases_as_the_lock_does() -> None:
         return arguments["UpdateExpression"], arguments["ConditionExpression"]
 
     assert expressions("AcquireLock") == (dynamodb_lock.ACQUIRE_UPDATE, dynamodb_lock.ACQUIRE_CONDITION)
+    assert expressions("RaiseFence") == (dynamodb_lock.RAISE_UPDATE, dynamodb_lock.RAISE_CONDITION)
     assert expressions("ReleaseLock") == (dynamodb_lock.RELEASE_DONE_UPDATE, dynamodb_lock.RELEASE_CONDITION)
     assert expressions("ReleaseLockAfterFailure") == (
         dynamodb_lock.RELEASE_UPDATE,

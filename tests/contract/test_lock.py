@@ -292,6 +292,32 @@ def test_a_zombie_can_do_nothing_once_the_fence_is_higher(lock: Lock, holder: st
     assert lock.read() == before
 
 
+@pytest.mark.parametrize("taken", [False, True])
+def test_what_acts_under_an_older_fence_has_lost_the_lock_when_its_holder_raises_it(
+    lock: Lock,
+    taken: bool,  # noqa: FBT001 - a row of the table
+) -> None:
+    older = acquired(lock)
+    claim = claim_of(older)
+    lock.claim(older, claim, replaces=None)
+    if taken:
+        acquired(lock, "oci-1", at=NOW + LEASE + timedelta(seconds=1))
+        before = lock.read()
+        with pytest.raises(FenceLostError):
+            lock.raise_fence(older)
+        assert lock.read() == before
+        return
+    newer = lock.raise_fence(older)
+    assert newer == replace(older, fence=2)
+    assert lock.require(newer, claim, now=NOW).expires_at == NOW + LEASE
+    with pytest.raises(FenceLostError):
+        lock.require(older, claim, now=NOW)
+    lock.claim(newer, replace(claim, generation=9), replaces=claim)
+    lock.release(newer, done(newer))
+    with pytest.raises(FenceLostError):
+        lock.raise_fence(newer)
+
+
 # Releasing
 
 
@@ -373,6 +399,9 @@ def test_every_write_whose_reply_was_lost_can_be_tried_again(world: LockHarness,
     with suppress(LockTableUnreachableError), world.lose_reply(1):
         acquire(lock)
     lease = acquired(lock)
+    with suppress(LockTableUnreachableError), world.lose_reply(1):
+        lock.raise_fence(lease)
+    lease = lock.raise_fence(lease)
     first, second = claim_of(lease), replace(claim_of(lease), generation=9)
     head, next_head = (ChainHead(seq=n, hash=f"{n}", rotation_id="aws-1") for n in (1, 2))
 

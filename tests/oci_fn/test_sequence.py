@@ -286,6 +286,7 @@ FAILED = ["AuditFailure", "ReleaseLockAfterFailure"]
             password_is_refused_once,
             [
                 *APPLIED,
+                "RaiseFence",
                 *["WithdrawOneDb"] * 2,
                 "Generate",
                 *["ApplyOneDb"] * 2,
@@ -297,7 +298,7 @@ FAILED = ["AuditFailure", "ReleaseLockAfterFailure"]
         ),
         (
             password_is_refused_twice,
-            [*APPLIED, *["WithdrawOneDb"] * 2, "Generate", *["ApplyOneDb"] * 2, *FAILED],
+            [*APPLIED, "RaiseFence", *["WithdrawOneDb"] * 2, "Generate", *["ApplyOneDb"] * 2, *FAILED],
             "PasswordRefusedByPolicyError",
         ),
         (stores_cannot_be_read, [*PREPARED, *FAILED], "StoreAccessDeniedError"),

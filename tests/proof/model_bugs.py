@@ -67,7 +67,8 @@ _FULL = (
     Bound(Budget(terms=1, edits=1, refusals=1, revokes=1), POSTGRESQL),
     Bound(Budget(terms=1, twins=1)),
     Bound(Budget(terms=1, twins=1), POSTGRESQL),
-    Bound(Budget(terms=1, twins=1, refusals=1), MYSQL, frozenset({"I4", "I5"})),
+    Bound(Budget(terms=1, twins=1, refusals=1)),
+    Bound(Budget(terms=1, twins=1, refusals=1), POSTGRESQL),
 )
 _DEEP = (
     Bound(Budget(terms=2, losses=1)),
@@ -87,12 +88,6 @@ KNOWN = (
         "a lost lock table is made anew at once: a run that has read what is current meets a promotion on its way",
         "I1",
         Bound(Budget(terms=2, sudden_losses=1)),
-        is_slow=True,
-    ),
-    Known(
-        "a twin of ApplyDb brings a withdrawn password back until the next one is staged",
-        "I4",
-        Bound(Budget(terms=1, twins=1, refusals=1)),
         is_slow=True,
     ),
 )
@@ -118,15 +113,10 @@ BUGS = (
         is_slow=True,
     ),
     Bug("RETAIN without a probe", "I8"),
-    Bug(
-        "primary not set to base first",
-        "I8",
-        Budget(terms=1, twins=1, refusals=1),
-        waives=frozenset({"I4", "I5"}),
-        is_slow=True,
-    ),
+    Bug("primary not set to base first", "I8", Budget(terms=1, losses=1)),
     Bug("pending not proven", "I3", Budget(terms=1, deaf=1)),
     Bug("previous not proven", "I9", Budget(terms=1, clinging=1), MARIADB),
+    Bug("fence not raised", "I4", Budget(terms=1, twins=1, refusals=1), is_slow=True),
     Bug("no withdrawal", "I4", Budget(terms=1, refusals=1)),
     Bug("blind promotion", "I5", is_slow=True),
     Bug(

@@ -100,6 +100,9 @@ class Interpreter:
             is_retryable = issubclass(end[1], RetryableError)
             return [failed, *([self.again(process)] if is_retryable else [])]
         following = process._replace(results=(*process.results, end[1]), replies=(), attempt=0)
+        before = self.step_of(process)
+        if before and before[0] == "raise_fence":
+            following = following._replace(run=process.run._replace(fence=end[1]))
         step = self.step_of(following)
         if step is None:
             return [None]

@@ -45,7 +45,7 @@ class Protocol:
     engines: tuple[str, str] = ("mysql", "mysql")
     bugs: frozenset[str] = frozenset()
 
-    def rotation(self, run: Run) -> Generator[Step, Any, None]:  # noqa: C901 - one page, as the state machine is
+    def rotation(self, run: Run) -> Generator[Step, Any, None]:  # noqa: C901, PLR0912 - one page, as the state machine is
         """The state machine, from AcquireLock on. What a step returns is sent in; its retries are the checker's."""
         databases = DATABASES if run.number % 2 else DATABASES[::-1]
         probes = replaces = None
@@ -65,6 +65,8 @@ class Protocol:
             if replaces:
                 raise errors.PasswordRefusedByPolicyError
             if "no withdrawal" not in self.bugs:
+                if "fence not raised" not in self.bugs:
+                    yield "raise_fence", ()
                 for name in databases:
                     yield "retire", ("withdraw", name, claim)
             replaces = claim
@@ -162,10 +164,10 @@ class Protocol:
         winner: Login = candidates[int(best.version)][1]
         if in_flight:
             healing = in_flight.kind is ClaimKind.HEAL
-            found = yield from _find_generation(
-                in_flight.generation if healing else in_flight.base_generation
-            )
-            if found == winner or (healing and found is None):
+            known = [(yield from _find_generation(in_flight.generation))]
+            if not healing:
+                known.append((yield from _find_generation(in_flight.base_generation)))
+            if winner in known or (healing and known == [None]):
                 yield Call(LOCK, "require", (run, in_flight))
                 login = yield from _find_generation(in_flight.generation)
                 return in_flight, login or (winner if healing else None)
@@ -290,6 +292,10 @@ class Protocol:
     def _require_dead(self, database: str, login: Login) -> Calls:
         if (yield Call(database, "accepts", (login,))):
             raise errors.PreviousCredentialAcceptedError
+
+    def raise_fence(self, run: Run) -> Calls:
+        """Shut out the invocations that were given up; the rest of the run goes under the new fence."""
+        return (yield Call(LOCK, "raise_fence", (run,)))
 
     def update_secrets(self, run: Run, claim: Claim) -> Calls:
         """Promote in every store: what is current, the fence, compare and set."""

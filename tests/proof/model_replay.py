@@ -8,6 +8,7 @@ those of the shipped drivers as well.
 import ast
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any, cast
@@ -33,7 +34,16 @@ from lockstep.messages import (
     Rotation,
     UpdateRequest,
 )
-from lockstep.model import ChainHead, Claim, CredentialValue, LockRecord, SecretStr, StoredValue, Strategy
+from lockstep.model import (
+    ChainHead,
+    Claim,
+    CredentialValue,
+    Lease,
+    LockRecord,
+    SecretStr,
+    StoredValue,
+    Strategy,
+)
 from lockstep.model import Login as RealLogin
 from lockstep.plan import Credential
 from lockstep.ports import Database, Ports, Stager, Store
@@ -198,6 +208,9 @@ class _Lock:
             return LockRecord(credential_id="", heads={"aws": head})
         return self._record(self._replay.ask(Call(LOCK, "read")))
 
+    def raise_fence(self, lease: Lease) -> Lease:
+        return replace(lease, fence=self._replay.ask(Call(LOCK, "raise_fence", (self._replay.run,))))
+
     def claim(self, _lease: Reply, claim: Claim, *, replaces: Claim | None) -> None:
         self._replay.ask(Call(LOCK, "claim", (self._replay.run, claim, replaces)))
 
@@ -342,6 +355,8 @@ def _result(replay: Replay, name: str, request: Sequence[Any]) -> Reply:
             )
         case "update_secrets":
             update_secrets.run(UpdateRequest(rotation=rotation, claim=request[0]), ports)
+        case "raise_fence":
+            return ports.lock.raise_fence(rotation.lease).fence
         case "audit":
             asked_audit = AuditRequest(rotation=rotation, claim=request[0], promoted_at=NOW)
             release = audit.run(asked_audit, ports).release

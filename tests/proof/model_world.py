@@ -155,6 +155,13 @@ def _require(lock: Lock, run: Run, claim: Claim, *, bugs: Bugs) -> Effect:
     return Effect(lock, errors.FenceLostError)
 
 
+def _raise_fence(lock: Lock, run: Run, *, bugs: Bugs) -> Effect:
+    del bugs
+    if lock.holder != run.number:
+        return Effect(lock, errors.FenceLostError)
+    return Effect(lock._replace(fence=lock.fence + 1), lock.fence + 1)
+
+
 def _claim(lock: Lock, run: Run, claim: Claim, replaces: Claim | None, *, bugs: Bugs) -> Effect:
     claimed = Effect(lock._replace(claim=claim, highest=max(lock.highest, claim.generation)))
     if "claim without a condition" in bugs:
@@ -184,6 +191,7 @@ def _holds(lock: Lock, run: Run) -> bool:
 _ON_LOCK: dict[str, Callable[..., Effect]] = {
     "read": _read_record,
     "require": _require,
+    "raise_fence": _raise_fence,
     "claim": _claim,
     "release": _release,
 }

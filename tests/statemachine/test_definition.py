@@ -164,7 +164,16 @@ def test_retries_back_off_with_jitter_and_end_in_time() -> None:
 
 
 def test_a_failed_run_records_it_and_gives_the_lock_back_whatever_else_fails() -> None:
-    for name in ("Generate", "ProbeDb", "ApplyDb", "WithdrawDb", "UpdateSecrets", "RevokeDb", "Audit"):
+    for name in (
+        "Generate",
+        "ProbeDb",
+        "ApplyDb",
+        "RaiseFence",
+        "WithdrawDb",
+        "UpdateSecrets",
+        "RevokeDb",
+        "Audit",
+    ):
         assert STATES[name]["Catch"][-1]["Next"] == "AuditFailure", name
         assert STATES[name]["Catch"][-1]["Assign"] == {"failure": "{% $states.errorOutput %}"}, name
     assert set(ways_out(STATES["AuditFailure"])) == {"ReleaseLockAfterFailure"}

@@ -74,7 +74,7 @@ def test_a_refused_password_is_withdrawn_once(refused: int, databases: int, repl
     variables = {"applied": [{"outcome": o} for o in outcomes], "replaces": replaces}
     conditions = [(evaluate(c["Condition"], variables), c["Next"]) for c in state["Choices"]]
     leads_to = next((goal for passed, goal in conditions if passed), state["Default"])
-    assert leads_to == ("UpdateSecrets" if not refused else "AuditFailure" if replaces else "WithdrawDb")
+    assert leads_to == ("UpdateSecrets" if not refused else "AuditFailure" if replaces else "RaiseFence")
 
 
 @pytest.mark.parametrize("cause", [None, "a cause"])
@@ -113,6 +113,10 @@ class Run:
         self._assign(
             "AcquireLock", input=self.input(), result={"Attributes": {"fence": {"N": str(self.fence)}}}
         )
+
+    def raise_fence(self) -> None:
+        self.fence += 1
+        self._assign("RaiseFence", result={"Attributes": {"fence": {"N": str(self.fence)}}})
 
     def input(self) -> JsonObject:
         return {"credential_id": "multi-cloud/app_user"}
@@ -244,7 +248,9 @@ def test_a_refusal_comes_back_with_the_claim_to_be_replaced() -> None:
     assert caught["ErrorEquals"] == ["PasswordRefusedByPolicyError"]
     refused = run.evaluate(caught["Output"], input={"database": "db-2"})
     run.map("ApplyDb", [{"database": "db-1", "outcome": "applied"}, refused])
+    run.raise_fence()
     withdrawn = run.map("WithdrawDb", [])
+    assert {r.rotation.fence for r in withdrawn} == {run.fence}  # type: ignore[attr-defined]  # validated as such
     assert [(r.action, r.claim) for r in withdrawn] == [("withdraw", CLAIM)] * 2  # type: ignore[attr-defined]  # validated as such
     again = run.step("Generate", "${GenerateFunction}", _generated(run))
     assert isinstance(again, GenerateRequest)
@@ -338,6 +344,13 @@ def test_acquiring_asks_the_table_the_same(force: bool, revoke_previous: bool) -
             revoke_previous=revoke_previous,
         )
     )
+
+
+def test_raising_the_fence_asks_the_table_the_same() -> None:
+    run = Run()
+    run.acquire()
+    lease = Lease(credential_id="multi-cloud/app_user", holder="second", fence=7)
+    assert run.evaluate(STATES["RaiseFence"]["Arguments"]) == _asked(lambda lock: lock.raise_fence(lease))
 
 
 @pytest.mark.parametrize("previous", [None, 1])

@@ -109,6 +109,13 @@ class MemoryLock:
             self.record = replace(r, holder=holder, expires_at=expires_at, fence=r.fence + 1)
             return Lease(credential_id=r.credential_id, holder=holder, fence=self.record.fence)
 
+    def raise_fence(self, lease: Lease) -> Lease:
+        with self.faults.around("raise_fence"):
+            if self.record.holder != lease.holder:
+                raise FenceLostError(credential=lease.credential_id)
+            self.record = replace(self.record, fence=self.record.fence + 1)
+            return replace(lease, fence=self.record.fence)
+
     def claim(self, lease: Lease, claim: Claim, *, replaces: Claim | None) -> None:
         with self.faults.around("claim"):
             r = self.record

@@ -56,6 +56,20 @@ def test_base_is_not_revoked_where_the_new_generation_does_not_log_in(strategy: 
     assert flight.lets_in(2)
 
 
+@both_strategies
+def test_a_late_twin_does_not_bring_a_withdrawn_generation_back(strategy: Strategy) -> None:
+    flight = Flight(strategy)
+    late = flight.rotation
+    flight.apply()
+    raised = flight.world.lock.raise_fence(late.lease)
+    flight.rotation = late.model_copy(update={"fence": raised.fence})
+    flight.retire("withdraw")
+    flight.rotation = late
+    with pytest.raises(FenceLostError):
+        flight.apply()
+    assert (flight.lets_in(3), flight.lets_in(2)) == (False, True)
+
+
 @pytest.mark.parametrize("action", ["withdraw", "revoke"])
 def test_a_run_that_lost_its_lock_retires_nothing(action: str) -> None:
     flight = Flight()

@@ -21,8 +21,10 @@ from tests.support.memory import MemoryWorld, make_plan
 from tests.unit.flights import PHASES, both_strategies, dies, run_generate, steady
 from tests.unit.harness import (
     INTERVAL_SECONDS,
+    Killed,
     another_login,
     assert_in_step,
+    at_every_boundary,
     edit,
     generated,
     held,
@@ -32,6 +34,7 @@ from tests.unit.harness import (
     served,
     set_password,
     shown,
+    undisturbed,
 )
 
 
@@ -248,8 +251,46 @@ def test_an_edit_in_the_middle_of_a_rotation_is_healed(phase: str, strategy: Str
     dies(world, phase)
     edit(world.stores["oci"], another_login(world))
     result = rotate(world, "taker")
-    assert_in_step(world, result.generation)
+    assert (result.generation, result.adopted) == (3, True)
+    assert_in_step(world, 3)
     assert_in_step(world, rotate_again(world, "following").generation)
+
+
+@pytest.mark.parametrize("phase", PHASES[4:6])
+@both_strategies
+def test_an_edit_in_the_middle_of_a_rotation_whose_password_is_refused_is_healed(
+    phase: str, strategy: Strategy
+) -> None:
+    world = steady(strategy)
+    dies(world, phase)
+    refused, base = login_of(world, 3).password.reveal(), login_of(world, 2)
+    world.databases["db-2"].refuses = lambda password: password == refused
+    edit(world.stores["oci"], another_login(world))
+    result = rotate(world, "taker")
+    assert (result.generation, result.adopted) == (5, False)
+    assert_in_step(world, 5)
+    assert login_of(world, 5) == base
+    assert_in_step(world, rotate_again(world, "following").generation)
+
+
+@both_strategies
+def test_a_store_that_falls_back_to_a_base_that_was_revoked_is_healed(strategy: Strategy) -> None:
+    world = steady(strategy)
+    base = login_of(world, 2)
+
+    def dies_once_base_is_dead(at: str) -> None:
+        if at == "after db-2 retire":
+            raise Killed
+
+    at_every_boundary(world, dies_once_base_is_dead)
+    with pytest.raises(Killed):
+        rotate(world, "emergency", force=True, revoke_previous=True)
+    undisturbed(world)
+    world.clock.sleep(INTERVAL_SECONDS)
+    edit(world.stores["oci"], base)
+    result = rotate(world, "taker")
+    assert (result.generation, result.adopted) == (3, True)
+    assert_in_step(world, 3)
 
 
 # A lock table that was lost, or an old copy of it.

@@ -94,12 +94,12 @@ def _down(world: MemoryWorld) -> None:
         (
             _refusing,
             False,
-            "AcquireLock Generate ApplyDb WithdrawDb Generate ApplyDb UpdateSecrets Audit ReleaseLock",
+            "AcquireLock Generate ApplyDb RaiseFence WithdrawDb Generate ApplyDb UpdateSecrets Audit ReleaseLock",
         ),
         (
             _always_refusing,
             False,
-            "AcquireLock Generate ApplyDb WithdrawDb Generate ApplyDb AuditFailure ReleaseLockAfterFailure",
+            "AcquireLock Generate ApplyDb RaiseFence WithdrawDb Generate ApplyDb AuditFailure ReleaseLockAfterFailure",
         ),
         (_down, False, "AcquireLock Generate AuditFailure ReleaseLockAfterFailure"),
     ],
