@@ -251,6 +251,38 @@ def test_a_zombie_overtaken_anywhere_in_its_promotion_changes_nothing(
         store.promote(1, nobody_else)
 
 
+def test_a_run_that_has_lost_the_fence_promotes_nothing(world: StoreHarness, store: Store) -> None:
+    world.edit("app_user", text("app", "by-hand"))
+    before = store.read_current()
+    store.stage(value(1))
+
+    def lost() -> None:
+        raise FenceLostError(generation=1)
+
+    with pytest.raises(FenceLostError):
+        store.promote(1, lost)
+    assert store.read_current() == before
+
+
+# A ring of several promotes in another slot than the one that serves; there an edit is lower, and stays where it is.
+@pytest.mark.parametrize("world", ["memory", "aws", "oci-ring-of-one"], indirect=True)
+@pytest.mark.parametrize("secret", ["app_user", "connection_blob"])
+def test_what_changes_after_the_fence_was_read_is_not_overwritten(
+    world: StoreHarness, store: Store, secret: SecretKind
+) -> None:
+    store.stage(value(1))
+    asked = []
+
+    def still_ours() -> None:
+        asked.append(secret)
+        world.edit(secret, text("app", "by-hand"))
+
+    with pytest.raises(LostCompareAndSetError):
+        store.promote(1, still_ours)
+    assert world.current_text(secret) == text("app", "by-hand")
+    assert asked == [secret]
+
+
 @pytest.mark.parametrize("call", CALLS)
 def test_an_edit_in_the_middle_of_a_promotion_is_noticed_and_not_lost_unseen(
     world: StoreHarness, store: Store, call: int

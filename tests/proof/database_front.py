@@ -86,7 +86,8 @@ class DatabaseFront:
             kind = _PostgreSql if self._behind.engine is Engine.POSTGRESQL else _MySql
             onwards = socket.create_connection(("127.0.0.1", self._behind.port), CONNECT_SECONDS)
             conversation = kind(accepted, onwards, self._as_server, self._as_client)
-            process.closers.append(conversation.close)
+            process.closers.append(conversation.cut)
+            process.sessions.append(conversation.end_session)
             username = conversation.greet()
             self._call(f"login {username}", conversation.log_in, process, conversation)
             while statement := conversation.next_statement():
@@ -133,20 +134,33 @@ class _Conversation:
         self.client, self.server = client, server
         self._as_server, self._as_client = as_server, as_client
         self._message = b""
-        self._raw = client.dup()
+        # They outlive the change to TLS, which replaces the sockets above.
+        self._to_client, self._to_server = client.dup(), server.dup()
         server.settimeout(None)
 
+    def cut(self) -> None:
+        """End both connections, from any thread.
+
+        Only the thread that serves them closes them: a number that is free again is the next connection's, and what
+        TLS has still to say would be said there.
+        """
+        _shut(self._to_client)
+        self.end_session()
+
+    def end_session(self) -> None:
+        """End the connection to the server, from any thread: it ends the session; the client does not know yet."""
+        _shut(self._to_server)
+
     def close(self) -> None:
-        """End both connections at once."""
-        for end in (self._raw, self.client, self.server):
-            with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
+        """Close both connections."""
+        self.cut()
+        for end in (self._to_client, self._to_server, self.client, self.server):
             with suppress(OSError):
                 end.close()
 
     def wait_for_hangup(self) -> None:
         """Return when the client has given up."""
-        wait_for_hangup(self._raw)
+        wait_for_hangup(self._to_client)
 
     def _start_tls(self) -> None:
         assert self._as_server
@@ -169,6 +183,11 @@ class _Conversation:
     def answer(self) -> bytes:
         """Send the statement on; its whole answer."""
         raise NotImplementedError
+
+
+def _shut(connection: socket.socket) -> None:
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 class _MySql(_Conversation):

@@ -160,11 +160,8 @@ class Enumeration:
         before_waking: list[tuple[Outcome, object]] = []
 
         def asleep() -> None:
-            process = self._estate.wire.process
-            while (
-                process.closers
-            ):  # The databases have ended its silent sessions long before its lease is over.
-                process.closers.pop()()
+            # The databases end silent sessions long before a lease is over.
+            self._estate.wire.process.fall_asleep()
             self._estate.clock.jump(INTERVAL_SECONDS)
             if case.taker_dies_after:
                 at = len(self._estate.wire.calls) + case.taker_dies_after

@@ -102,12 +102,10 @@ def of_write(
     lock = world.lock
     # A lock table that is lost takes the claim away while its holder is at work: that is nobody's zombie.
     is_lost = lock.fence < run.fence
-    # Its rotation is done and no other begun: it repeats what is on record, though over an edit that came in between.
-    is_on_record = lock.claim is None and lock.current == claim.generation
     if (
         (lock.holder, lock.fence) != (run.number, run.fence)
         and lock.claim != claim
-        and not (is_lost or is_on_record)
+        and not is_lost
         and "I5" not in waives
     ):
         return Violation(

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.proof import model
-from tests.proof.model_bugs import BOUNDS, BUGS, KNOWN, MARIADB, MYSQL, POSTGRESQL, Bound, Bug, Known
+from tests.proof.model_bugs import BOUNDS, BUGS, MARIADB, MYSQL, POSTGRESQL, Bound, Bug
 from tests.proof.model_checker import Budget, Checker
 from tests.proof.model_programs import Protocol
 from tests.proof.model_replay import shipped
@@ -23,12 +23,6 @@ def test_no_order_of_events_breaks_the_protocol(bound: Bound) -> None:
 def test_each_rule_is_needed(bug: Bug) -> None:
     result = model.check_bug(bug)
     assert model.is_caught(bug, result), result.violation
-
-
-@pytest.mark.parametrize("known", [k for k in KNOWN if not k.is_slow], ids=lambda known: known.what)
-def test_what_is_known_to_break_still_does(known: Known) -> None:
-    """Once it is mended, take it out of `KNOWN`, and its waiver out of `BOUNDS`."""
-    assert model.is_as_known(known, model.check(known.bound))
 
 
 @pytest.mark.parametrize(

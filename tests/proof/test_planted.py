@@ -5,7 +5,7 @@ import re
 import pytest
 
 from tests.proof.planted import BUGS, hunt, hunt_on_the_wire
-from tests.proof.run import BEGIN, DOCUMENT, END
+from tests.proof.report import BEGIN, DOCUMENT, END
 from tests.proof.test_faults import needs_servers
 
 SCHEDULES = 4000

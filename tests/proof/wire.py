@@ -41,12 +41,21 @@ class Process:
         name: For stories.
         run: The rotation that it belongs to.
         dead: Nothing that it sends gets through any more.
+        closers: Cut its connections.
+        sessions: End its sessions in the databases; it notices when it next says something.
     """
 
     name: str
     run: str
     dead: bool = False
     closers: list[Callable[[], None]] = field(default_factory=list, repr=False)
+
+    sessions: list[Callable[[], None]] = field(default_factory=list, repr=False)
+
+    def fall_asleep(self) -> None:
+        """Be silent for so long that the databases end its sessions."""
+        while self.sessions:
+            self.sessions.pop()()
 
     def kill(self) -> None:
         """Die: all connections end, and no new one will be answered."""

@@ -1,0 +1,202 @@
+"""What `make proof` does, each part in a process of its own."""
+
+import io
+import json
+import logging
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.proof import races
+from tests.proof.enumeration import Case, Enumeration, Failure, Tally
+from tests.proof.estate import IMPATIENT, PATIENT, estate
+from tests.proof.observer import ViolationError
+from tests.proof.planted import BUGS, hunt, hunt_on_the_wire
+from tests.proof.runners import RunnerName, Runners
+from tests.proof.soak import SoakResult, soak
+from tests.proof.wire import FaultKind
+
+ROOT = Path(__file__).resolve().parents[2]
+SOAKED = ("mysql", "alternating")
+HUNT_SCHEDULES = 6000
+
+
+@dataclass(kw_only=True)
+class FaultResult:
+    """One partition of the enumeration: a kind of credential and a runner."""
+
+    name: str
+    boundaries: int
+    planned: int
+    tally: Tally
+    leaks_searched: int = 0
+
+
+@dataclass(kw_only=True)
+class RaceResult:
+    """Races of correct code."""
+
+    interleavings: int = 0
+    failures: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Catch:
+    """What became of a planted bug."""
+
+    bug: str
+    invariant: str
+    story: str
+    seed: int | None
+    tries: int
+
+
+def enumerate_faults(kind: str, runner: RunnerName, *, hangs: bool, minutes: float, seed: int) -> FaultResult:
+    """Every fault at every call of one runner on one kind of credential, changes first, until the time is over."""
+    _be_quiet()
+    rng = random.Random(seed)  # noqa: S311 - repeatable
+    log = _Log()
+    with estate([kind], IMPATIENT if hangs else PATIENT) as world, Runners(world).ready() as runners:
+        enumeration = Enumeration(world, runners, kind)
+        calls = enumeration.undisturbed(runner)
+        cases = enumeration.cases(runner, calls=calls, rng=rng, hangs=hangs)
+        name = f"{kind}, {runner}{', hangs' if hangs else ''}"
+        result = FaultResult(name=name, boundaries=len(calls), planned=len(cases), tally=Tally())
+        until = time.monotonic() + minutes * 60
+        for case in cases:
+            # After a violation the credential is broken, and every further case would only say so.
+            if time.monotonic() > until or result.tally.failures:
+                break
+            enumeration.run(case, result.tally)
+        result.tally.logins = enumeration.observer.logins
+        result.tally.looks = enumeration.observer.looks
+        texts = {
+            "histories and answers": "".join(enumeration.texts),
+            "logs": log.text(),
+            "lock": enumeration.observer.lock_text(),
+        }
+        result.leaks_searched = sum(len(t) for t in texts.values())
+        try:
+            enumeration.observer.leaks(texts)
+        except ViolationError as violation:
+            result.tally.failures.append(_leak(violation, name))
+    return result
+
+
+def _leak(violation: ViolationError, name: str) -> Failure:
+    case = Case(kind=name, runner="aws", fault=FaultKind.FAIL, at=0, recoverer="aws")
+    return Failure(case=case, violation=str(violation), story="found in what the runs have left")
+
+
+def race(*, first_seed: int, minutes: float) -> RaceResult:
+    """Races, one seed after the other, until the time is over."""
+    until, result = time.monotonic() + minutes * 60, RaceResult()
+    while time.monotonic() < until:
+        found = races.play(races.schedule_of(first_seed + result.interleavings))
+        result.interleavings += 1
+        if found:
+            short = races.shrunk(found)
+            result.failures.append(
+                f"seed {found.schedule.seed}: {found.invariant}: {short.what}; {short.schedule.story()}"
+            )
+            if len(result.failures) >= 5:
+                break
+    return result
+
+
+def catch(name: str) -> Catch:
+    """Hunt one planted bug."""
+    _be_quiet()
+    bug = BUGS[name]
+    if bug.wire:
+        invariant, story, tries = hunt_on_the_wire(bug)
+        found_as = invariant if invariant in bug.caught_as else ""
+        return Catch(bug=name, invariant=found_as, story=story, seed=None, tries=tries)
+    found, tries = hunt(bug, schedules=HUNT_SCHEDULES)
+    if found is None:
+        return Catch(bug=name, invariant="", story="", seed=None, tries=tries)
+    return Catch(
+        bug=name,
+        invariant=found.invariant,
+        story=f"{found.schedule.story()}. Then {found.what}",
+        seed=found.schedule.seed,
+        tries=tries,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommandResult:
+    """What another command of the proof has come to.
+
+    Attributes:
+        name: Of the part.
+        holds: Whether it ended with status 0.
+        figures: Its line of JSON.
+        output: All that it said, where it does not hold.
+    """
+
+    name: str
+    holds: bool
+    figures: dict[str, Any]
+    output: str
+
+
+def model(bound: str) -> CommandResult:
+    """The explicit-state model."""
+    return _command("model", ["-m", "tests.proof.model", "--bound", bound])
+
+
+def fuzz(*, at_length: bool) -> CommandResult:
+    """The fuzzing of everything that is parsed: as in `make test`, or with twenty times the inputs, and new ones."""
+    command = ["-m", "pytest", "--quiet", "-p", "no:cacheprovider", "tests/fuzz"]
+    return _command("fuzz", command, HYPOTHESIS_PROFILE="proof" if at_length else "")
+
+
+def _command(name: str, arguments: Sequence[str], **environment: str) -> CommandResult:
+    done = subprocess.run(  # noqa: S603 - our own modules
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
+    holds = done.returncode == 0 and bool(lines)
+    figures = json.loads(lines[-1]) if lines else {}
+    return CommandResult(
+        name=name, holds=holds, figures=figures, output="" if holds else done.stdout + done.stderr
+    )
+
+
+def load(*, minutes: float, seed: int) -> SoakResult:
+    """The soak."""
+    _be_quiet()
+    return soak(SOAKED, minutes=minutes, seed=seed)
+
+
+class _Log:
+    """Everything that Lockstep and the drivers log, at the level at which a careless operator would run them."""
+
+    def __init__(self) -> None:
+        self._stream = io.StringIO()
+        handler = logging.StreamHandler(self._stream)
+        for name in ("lockstep", "urllib3", "pg8000", "pymysql", "botocore"):
+            logging.getLogger(name).addHandler(handler)
+
+    def text(self) -> str:
+        return self._stream.getvalue()
+
+
+def _be_quiet() -> None:
+    """Take away the handler that fdk gives the root logger."""
+    root = logging.getLogger()
+    for handler in root.handlers:
+        root.removeHandler(handler)
+    root.addHandler(logging.NullHandler())
