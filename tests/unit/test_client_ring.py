@@ -1,0 +1,116 @@
+"""The client reads the ring in OCI as applications do: by names, over HTTP, whatever people have done to it."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lockstep.client import ClientCredential, CredentialClient, NotBootstrappedError, Source, oci_ring_source
+from lockstep.errors import SecretNotFoundError, StoreUnreachableError
+from lockstep.identity import CONFIG_FILE_VARIABLE
+from lockstep.wiring import OCI_ENDPOINT_VARIABLE
+from tests.contract.oci_fixtures import CREDENTIAL, VaultRingHarness
+from tests.support.fence import nobody_else
+from tests.unit.ring_world import advance, emulated_ring, value
+
+SLOTS = 2
+
+
+@pytest.fixture
+def world() -> Iterator[VaultRingHarness]:
+    with emulated_ring(slots=SLOTS) as harness:
+        yield harness
+
+
+@pytest.fixture
+def source(world: VaultRingHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Source:
+    config = dict(world.sandbox.config())
+    key_file = tmp_path / "key.pem"
+    key_file.write_text(config.pop("key_content"))
+    lines = ["[DEFAULT]", *(f"{name}={text}" for name, text in config.items()), f"key_file={key_file}", ""]
+    config_file = tmp_path / "config"
+    config_file.write_text("\n".join(lines))
+    for secret_file in (key_file, config_file):
+        secret_file.chmod(0o600)
+    monkeypatch.setenv(CONFIG_FILE_VARIABLE, str(config_file))
+    monkeypatch.setenv(OCI_ENDPOINT_VARIABLE, world.sandbox.endpoint)
+    return _source_of(world)
+
+
+def _source_of(world: VaultRingHarness, *, slots: int = SLOTS) -> Source:
+    return oci_ring_source(
+        CREDENTIAL.secret_names.app_user,
+        region="eu-frankfurt-1",
+        compartment_id=world.sandbox.compartment_id,
+        vault_id=world.sandbox.vault_id,
+        slots=slots,
+        credential_id=CREDENTIAL.id,
+    )
+
+
+def _expected(generation: int) -> tuple[str, str, int]:
+    login = value(generation).login
+    return login.username, login.password.reveal(), generation
+
+
+def _seen(found: ClientCredential) -> tuple[str, str, int]:
+    return found.username, found.password.reveal(), found.generation
+
+
+def test_before_the_first_rotation_there_is_nothing_to_log_in_with(source: Source) -> None:
+    with pytest.raises(NotBootstrappedError):
+        source()
+
+
+def test_the_newest_slot_is_the_value_in_whichever_slot_it_stands(
+    world: VaultRingHarness, source: Source
+) -> None:
+    for generation in range(1, SLOTS + 2):
+        advance(world, generation)
+        assert _seen(source()) == _expected(generation)
+
+
+def test_what_is_only_pending_is_not_read(world: VaultRingHarness, source: Source) -> None:
+    advance(world, 1)
+    world.store.stage(value(2))
+    assert _seen(source()) == _expected(1)
+    world.store.promote(2, nobody_else)
+    assert _seen(source()) == _expected(2)
+
+
+def test_a_copy_by_hand_is_not_newer_whatever_its_text_says(world: VaultRingHarness, source: Source) -> None:
+    advance(world, 1, 2)
+    older = next(i for i in world.ids["app_user"] if i != world.serving("app_user")[0])
+    world.console.edit(
+        older, json.dumps({"username": "app", "password": "copied-by-hand", "generation": 999})
+    )
+    assert _seen(source()) == _expected(2)
+
+
+def test_a_slot_that_is_gone_or_was_never_made_is_passed_over(
+    world: VaultRingHarness, source: Source
+) -> None:
+    advance(world, 1, 2)
+    older = next(i for i in world.ids["app_user"] if i != world.serving("app_user")[0])
+    world.console.remove(older)
+    assert _seen(source()) == _expected(2)
+    assert _seen(_source_of(world, slots=SLOTS + 1)()) == _expected(2)
+
+
+def test_a_ring_without_any_slot_is_said_to_be_missing(world: VaultRingHarness, source: Source) -> None:
+    for secret_id in world.ids["app_user"]:
+        world.console.remove(secret_id)
+    with pytest.raises(SecretNotFoundError):
+        source()
+
+
+def test_a_vault_that_does_not_answer_sends_the_client_to_the_next_store(
+    world: VaultRingHarness, source: Source
+) -> None:
+    advance(world, 1)
+    elsewhere = source()
+    world.sandbox.stop()
+    with pytest.raises(StoreUnreachableError):
+        source()
+    assert CredentialClient([source, lambda: elsewhere]).get() == elsewhere
