@@ -8,7 +8,7 @@ from cdk import nag
 from cdk.bundle import BundleError
 from cdk.settings import NotDeployableError, Settings, read_deployment
 from cdk.stack import LockstepStack
-from lockstep.plan import PlanProblemsError
+from lockstep.plan_file import PlanProblemsError
 
 
 def make_app(settings: Settings, app: App) -> LockstepStack:

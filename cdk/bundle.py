@@ -25,7 +25,8 @@ from pathlib import Path
 from statistics import median
 from typing import Literal, TypeAlias
 
-from lockstep.plan import OciVault, Plan, PlanProblemsError, load_plan
+from lockstep.plan import OciVault, Plan
+from lockstep.plan_file import PlanProblemsError, load_plan
 
 Runner: TypeAlias = Literal["aws", "oci"]
 Architecture: TypeAlias = Literal["arm64", "x86_64"]

@@ -14,7 +14,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
 from cdk.bundle import Architecture
-from lockstep.plan import AwsSecretsManager, Plan, load_plan
+from lockstep.plan import AwsSecretsManager, Plan
+from lockstep.plan_file import load_plan
 
 ROOT = Path(__file__).resolve().parent.parent
 DEFINITION = ROOT / "statemachine.asl.json"

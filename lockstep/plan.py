@@ -1,7 +1,6 @@
-"""What to rotate: `lockstep.yaml`, parsed and checked before anything runs.
+"""What to rotate: the plan, checked before anything runs (`lockstep.plan_file` reads it).
 
-Every mistake is reported at once, each with its path in the file and what would be right. An unknown key is a
-mistake. A plan that loads can be rotated by either runner.
+An unknown key is a mistake. A plan that is valid can be rotated by either runner.
 """
 
 import re
@@ -18,29 +17,20 @@ from pydantic import (
     Field,
     PrivateAttr,
     StringConstraints,
-    ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
 )
-from pydantic_core import ErrorDetails
-from ruamel.yaml import YAML
-from ruamel.yaml.constructor import ConstructorError, SafeConstructor
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.nodes import MappingNode
 
-from lockstep.errors import InvalidPlanError
 from lockstep.model import Engine, PasswordPolicy, Schedule, Strategy
 from lockstep.oci.budget import version_budget
 from lockstep.oci.ring import oci_name, slot_name
 
 PLAINTEXT_CONSENT = "passwords may cross this network unencrypted"
 
-MAX_PLAN_CHARACTERS = 262_144
-_BASE = "base"
+BASE = "base"
+"""Of the context in which a plan is validated: the folder that its files are named from."""
 
-_KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_QUOTED = re.compile(r"""["'].*""", re.DOTALL)
 _DURATION = re.compile(r"([0-9]{1,6})\s*(s|m|h|d)")
 _VAULT_NAME = re.compile(r"[A-Za-z0-9/_.-]+")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -77,7 +67,7 @@ class Tls(_Section):
     @field_validator("ca_file")
     @classmethod
     def _beside_the_plan(cls, value: Path | None, info: ValidationInfo) -> Path | None:
-        return info.context[_BASE] / value if value and info.context else value
+        return info.context[BASE] / value if value and info.context else value
 
 
 class DatabaseServer(_Section):
@@ -364,81 +354,3 @@ def _repeated(what: str, values: list[Any]) -> Iterator[str]:
     for value, count in Counter(values).items():
         if count > 1:
             yield f"{what}: {value} stands {count} times; each must be unique"
-
-
-class PlanProblemsError(InvalidPlanError):
-    """The plan file is not valid."""
-
-    def __init__(self, problems: list[str]) -> None:
-        self.problems = problems
-        super().__init__()
-
-
-def load_plan(file: Path) -> Plan:
-    """Read and check a plan; relative CA files are taken relative to it.
-
-    Raises:
-        PlanProblemsError: With every mistake, each as `path: what would be right`.
-    """
-    try:
-        text = file.read_text(encoding="utf-8")
-    except OSError as e:
-        raise PlanProblemsError([f"{file}: cannot be read ({e.strerror})"]) from None
-    except UnicodeDecodeError:
-        raise PlanProblemsError([f"{file}: is not text in UTF-8"]) from None
-    except ValueError:
-        raise PlanProblemsError(["the path of the plan is no path"]) from None
-    return parse_plan(text, base=file.parent)
-
-
-def parse_plan(text: str, *, base: Path) -> Plan:
-    """As `load_plan`, from a text."""
-    if len(text) > MAX_PLAN_CHARACTERS:
-        raise PlanProblemsError([f"the file has more than {MAX_PLAN_CHARACTERS} characters"])
-    yaml = YAML(typ="safe", pure=True)
-    yaml.Constructor = _Constructor
-    yaml.composer.warn_double_anchors = False  # The warning quotes the file.
-    try:
-        document = yaml.load(text)
-    except MarkedYAMLError as e:
-        line = e.problem_mark.line + 1 if e.problem_mark else 0
-        # What it quotes from the file may be a password that does not belong there.
-        problem = _QUOTED.sub("…", e.problem or "")
-        raise PlanProblemsError([f"line {line}: not valid YAML ({problem})"]) from None
-    except (YAMLError, ValueError, RecursionError):
-        # What the reader and the constructors of YAML's own types raise, without a place.
-        raise PlanProblemsError(["the file is not valid YAML"]) from None
-    if not isinstance(document, dict):
-        raise PlanProblemsError(["the file is not a mapping; start with `version: 1`"])
-    try:
-        return Plan.model_validate(document, context={_BASE: base})
-    except ValidationError as e:
-        raise PlanProblemsError(
-            [_sentence(p) for p in e.errors(include_url=False, include_input=False)]
-        ) from None
-
-
-class _Constructor(SafeConstructor):
-    """Of YAML's own types only, and without merge keys: ten of them can stand for billions of keys."""
-
-    def flatten_mapping(self, node: MappingNode) -> None:
-        for key, _ in node.value:
-            if key.tag == "tag:yaml.org,2002:merge":
-                raise ConstructorError(None, None, "merge keys are not supported", key.start_mark)
-
-
-def _sentence(problem: ErrorDetails) -> str:
-    path = ""
-    for part in problem["loc"]:
-        if isinstance(part, int):
-            path += f"[{part}]"
-        else:
-            # What is no plain key may be a value that has slipped.
-            key = part if _KEY.fullmatch(part) else "?"
-            path += f".{key}" if path else key
-    message = str(problem["msg"]).removeprefix("Value error, ")
-    if problem["type"] == "extra_forbidden":
-        message = "unknown key"
-    elif problem["type"] == "union_tag_invalid":
-        message = f"kind: one of {problem['ctx']['expected_tags']}"
-    return f"{path}: {message}" if path else message

@@ -14,15 +14,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from lockstep.contents import decode_app_user
 from lockstep.errors import AdminCredentialRejectedError, InvalidPlanError, InvalidRequestError
 from lockstep.model import Login
-from lockstep.plan import (
-    AwsSecretsManager,
-    Credential,
-    DatabaseServer,
-    OciVault,
-    Plan,
-    StoreConfig,
-    load_plan,
-)
+from lockstep.plan import AwsSecretsManager, Credential, DatabaseServer, OciVault, Plan, StoreConfig
+from lockstep.plan_file import load_plan
 from lockstep.ports import AuditLog, Database, Ports, Signer, Store
 from lockstep.system import SystemClock, SystemPasswords
 

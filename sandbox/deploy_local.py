@@ -27,7 +27,8 @@ from lockstep import wiring
 from lockstep.audit.verify import verify
 from lockstep.databases.provisioning import ROTATOR
 from lockstep.model import Login, SecretStr
-from lockstep.plan import Credential, Plan, load_plan
+from lockstep.plan import Credential, Plan
+from lockstep.plan_file import load_plan
 from sandbox.aws import AwsSandbox, Execution
 from sandbox.aws.cloudformation import NOT_EMULATED
 from sandbox.aws.deployed import DeployedStack, Schedule

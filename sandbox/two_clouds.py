@@ -17,7 +17,8 @@ from lockstep import wiring
 from lockstep.audit.verify import Verification, verify
 from lockstep.model import Login, SecretStr
 from lockstep.oci.ring import generation_of
-from lockstep.plan import Credential, Plan, load_plan
+from lockstep.plan import Credential, Plan
+from lockstep.plan_file import load_plan
 from sandbox.fn import FunctionProcess, running_function
 from sandbox.oci import OciSandbox
 from sandbox.oci.resources import create_audit_bucket, create_ring, create_secret, restore_audit_objects

@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.text import Text
 
 from lockstep.errors import FenceLostError, InvalidPlanError, LockstepError
-from lockstep.plan import Credential, Plan, PlanProblemsError, load_plan
+from lockstep.plan import Credential, Plan
+from lockstep.plan_file import PlanProblemsError, load_plan
 
 out = Console()
 err = Console(stderr=True)

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lockstep.databases.provisioning import provisioning_sql
-from lockstep.plan import Plan, PlanProblemsError, load_plan, parse_plan
+from lockstep.plan import Plan
+from lockstep.plan_file import PlanProblemsError, load_plan, parse_plan
 from tests.fuzz.harness import CANARY, Json, documents, inputs, judged, mangled, mutated, nested, spelled
 from tests.support.memory import EPOCH
 

@@ -21,7 +21,7 @@ from cdk.settings import (
     read_timeouts,
 )
 from lockstep.contents import decode_app_user
-from lockstep.plan import load_plan
+from lockstep.plan_file import load_plan
 from sandbox.aws.resources import substitute
 from tests.infrastructure.cdk_case import BOTH_CLOUDS, PLAN, VPC, Synthesised, synthesised
 

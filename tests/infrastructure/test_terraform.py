@@ -9,7 +9,8 @@ import hcl2
 from ruamel.yaml import YAML
 
 from lockstep.oci.ring import oci_name, slot_name
-from lockstep.plan import OciVault, Plan, parse_plan
+from lockstep.plan import OciVault, Plan
+from lockstep.plan_file import parse_plan
 from oci_fn.sequence import LEASE
 from tests.infrastructure.terraform.stack import (
     CONFIGURATION,

@@ -15,7 +15,8 @@ from lockstep.oci.clients import OciClients
 from lockstep.oci.object_storage_audit import ObjectStorageAuditLog
 from lockstep.oci.vault_ring import VaultRingStore
 from lockstep.oci.vault_signer import VaultSigner
-from lockstep.plan import Credential, Plan, parse_plan
+from lockstep.plan import Credential, Plan
+from lockstep.plan_file import parse_plan
 from lockstep.ports import EntrySummary
 from lockstep.system import SystemClock
 from sandbox.oci import OciSandbox

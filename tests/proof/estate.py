@@ -23,7 +23,8 @@ from lockstep.databases.provisioning import ROTATOR
 from lockstep.identity import CONFIG_FILE_VARIABLE
 from lockstep.model import Login, SecretStr
 from lockstep.oci import ring
-from lockstep.plan import PLAINTEXT_CONSENT, Credential, Plan, load_plan
+from lockstep.plan import PLAINTEXT_CONSENT, Credential, Plan
+from lockstep.plan_file import load_plan
 from sandbox.aws import AwsSandbox, create_resources, create_state_machine
 from sandbox.aws.interpreter import call_the_sandbox
 from sandbox.aws.patching import Patches

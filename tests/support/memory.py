@@ -25,7 +25,8 @@ from lockstep.model import (
     SecretStr,
     Strategy,
 )
-from lockstep.plan import PLAINTEXT_CONSENT, Credential, Plan, parse_plan
+from lockstep.plan import PLAINTEXT_CONSENT, Credential, Plan
+from lockstep.plan_file import parse_plan
 from lockstep.ports import EntrySummary, Ports
 from tests.support.faults import Faults
 from tests.support.memory_database import Account, MemoryDatabase, MemoryStager

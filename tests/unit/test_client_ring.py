@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from lockstep.client import ClientCredential, CredentialClient, NotBootstrappedError, Source, oci_ring_source
-from lockstep.errors import SecretNotFoundError, StoreUnreachableError
+from lockstep.client import ClientCredential, CredentialClient, Source, oci_ring_source
+from lockstep.errors import NotBootstrappedError, SecretNotFoundError, StoreUnreachableError
 from lockstep.identity import CONFIG_FILE_VARIABLE
 from lockstep.wiring import OCI_ENDPOINT_VARIABLE
 from tests.contract.oci_fixtures import CREDENTIAL, VaultRingHarness

@@ -11,15 +11,8 @@ from hypothesis import strategies as st
 
 from lockstep.errors import InvalidPlanError
 from lockstep.model import Strategy
-from lockstep.plan import (
-    PLAINTEXT_CONSENT,
-    AwsSecretsManager,
-    OciVault,
-    Plan,
-    PlanProblemsError,
-    load_plan,
-    parse_plan,
-)
+from lockstep.plan import PLAINTEXT_CONSENT, AwsSecretsManager, OciVault, Plan
+from lockstep.plan_file import PlanProblemsError, load_plan, parse_plan
 
 VALID: dict[str, Any] = {
     "version": 1,

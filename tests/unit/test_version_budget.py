@@ -1,17 +1,21 @@
 """The version budget is what the ring really meets at the emulated Vault."""
 
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import pytest
 
 from lockstep.errors import InvalidPlanError, StoreQuotaExceededError
 from lockstep.model import CredentialValue, Login, SecretStr
 from lockstep.oci.budget import version_budget
-from lockstep.plan import Credential, PlanProblemsError
+from lockstep.plan_file import PlanProblemsError
 from sandbox.oci import OciSandbox, SandboxClock
 from tests.contract.oci_fixtures import VaultRingHarness
 from tests.support.fence import nobody_else
 from tests.support.memory import EPOCH, FakeClock, make_plan
+
+if TYPE_CHECKING:
+    from lockstep.plan import Credential
 
 HALF_A_DAY = timedelta(hours=12)
 
