@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from tests.proof import plants
 from tests.proof.enumeration import Enumeration, Tally
 from tests.proof.estate import estate
-from tests.proof.races import Failure, Plant, play, schedule_of, shrunk
+from tests.proof.races import Failure, Plant, play, shrunk
 from tests.proof.runners import Runners
+from tests.proof.schedules import schedule_of
 
 
 @dataclass(frozen=True, kw_only=True)

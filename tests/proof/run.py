@@ -19,7 +19,7 @@ from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import nullcontext
 from typing import Any
 
-from tests.proof import races, work
+from tests.proof import races, schedules, work
 from tests.proof.planted import BUGS
 from tests.proof.report import Broken, Report, say
 from tests.proof.runners import RUNNERS
@@ -78,7 +78,7 @@ def main() -> int:
 
 def _replay(seed: int, bug: str | None) -> int:
     scenarios = BUGS[bug].scenarios if bug else tuple(SCENARIOS)
-    schedule = races.schedule_of(seed, scenarios=scenarios)
+    schedule = schedules.schedule_of(seed, scenarios=scenarios)
     plant = BUGS[bug].plant if bug else nullcontext
     found = races.play(schedule, plant)
     if found is None:

@@ -3,7 +3,8 @@
 import pytest
 
 from lockstep.model import Strategy
-from tests.proof.races import Event, Failure, Schedule, play, schedule_of
+from tests.proof.races import Failure, play
+from tests.proof.schedules import Event, Schedule, schedule_of
 
 SEEDS = 250
 

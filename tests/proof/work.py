@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.proof import races
+from tests.proof import races, schedules
 from tests.proof.enumeration import Case, Enumeration, Failure, Tally
 from tests.proof.estate import IMPATIENT, PATIENT, estate
 from tests.proof.observer import ViolationError
@@ -98,7 +98,7 @@ def race(*, first_seed: int, minutes: float) -> RaceResult:
     """Races, one seed after the other, until the time is over."""
     until, result = time.monotonic() + minutes * 60, RaceResult()
     while time.monotonic() < until:
-        found = races.play(races.schedule_of(first_seed + result.interleavings))
+        found = races.play(schedules.schedule_of(first_seed + result.interleavings))
         result.interleavings += 1
         if found:
             short = races.shrunk(found)

@@ -1,0 +1,137 @@
+"""What happens in a race, and when: schedules, drawn from seeds.
+
+Most random orders are boring: the runners alternate, and the fence turns one of them away at once. What kills is one
+long sleep at the wrong moment. So a schedule has few events (K. Burckhardt et al., "A randomized scheduler with
+probabilistic guarantees of finding bugs", 2010: a bug that takes d switches is found with d-1 random switch points),
+and a sleep mostly outlasts the lease, and with it the sessions that databases end when they are idle.
+"""
+
+import random
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Literal
+
+from lockstep.errors import LockstepError
+from lockstep.model import Strategy
+from tests.proof.scenarios import SCENARIOS, world_of
+from tests.unit.harness import at_every_boundary, rotate
+
+LONGEST_STEPS = 450
+"""Of two runners, without retries; events are drawn from them."""
+What = Literal["sleep", "die", "fail", "lose"]
+WHATS: tuple[What, ...] = ("sleep", "die", "fail", "lose")
+_DECISIVE = re.compile(
+    r"before (.+ (stage|promote)( app_user| connection_blob)?|.+ retire|db-\d lock"
+    r"|lock (acquire|claim|require|move_head|release)|.+ log put)"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """Something that happens at a step of the whole race.
+
+    Attributes:
+        what: The runner sleeps and `to` goes on; it dies; its call fails before the effect; its reply is lost.
+        jump: While it sleeps its lease ends.
+        kill: While it sleeps the databases end its session, and with it the advisory lock.
+    """
+
+    step: int
+    what: What
+    to: int = 0
+    jump: bool = False
+    kill: bool = False
+
+    def __str__(self) -> str:
+        after = {"sleep": f" until after runner {self.to} ran"}.get(self.what, "")
+        more = " for longer than its lease" if self.jump else ""
+        return f"step {self.step}: {self.what}s{after}{more}{', its sessions ended' if self.kill else ''}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """All that a race depends on."""
+
+    seed: int
+    scenario: str
+    strategy: Strategy
+    runners: tuple[str, ...]
+    turns: int
+    due: tuple[bool, ...]
+    recoverer: str
+    events: tuple[Event, ...]
+
+    def story(self) -> str:
+        """For people."""
+        events = "; ".join(str(e) for e in self.events) or "nothing happens"
+        return f"{self.scenario}, {self.strategy.value}, {' and '.join(self.runners)}: {events}"
+
+
+def schedule_of(
+    seed: int, *, scenarios: Sequence[str] = tuple(SCENARIOS), runners: int | None = None
+) -> Schedule:
+    """The schedule of a seed."""
+    rng = random.Random(seed)  # noqa: S311 - it must be the same every time
+    names = tuple(rng.choice(("aws", "oci")) for _ in range(runners or rng.choice((2, 2, 2, 3))))
+    scenario, strategy = rng.choice(scenarios), rng.choice(list(Strategy))
+    events, step = [], 0
+    decisive = decisive_steps(scenario, strategy)
+    for _ in range(rng.choice((1, 2, 2, 3, 3, 4))):
+        # Mostly right at a change, counted from where the runner that was woken begins; else anywhere.
+        step = (
+            step + rng.choice(decisive) if rng.random() < 0.6 else int(rng.triangular(0, LONGEST_STEPS, 80))
+        )
+        jump = rng.random() < 0.7
+        events.append(
+            Event(
+                step=step,
+                what=rng.choices(WHATS, (7, 1, 1, 1))[0],
+                to=rng.randrange(len(names)),
+                jump=jump,
+                kill=jump and rng.random() < 0.8,
+            )
+        )
+    turns = rng.choice((1, 2, 2, 3))
+    return Schedule(
+        seed=seed,
+        scenario=scenario,
+        strategy=strategy,
+        runners=names,
+        turns=turns,
+        due=tuple(rng.random() < 0.7 for _ in range(turns * len(names))),
+        recoverer=rng.choice(("aws", "oci")),
+        events=tuple(sorted(events, key=lambda e: e.step)),
+    )
+
+
+@cache
+def decisive_steps(scenario: str, strategy: Strategy) -> tuple[int, ...]:
+    """The steps of a run that nothing disturbs at which it is about to change something, or to read the fence."""
+    world, seen = world_of(scenario, strategy), list[str]()
+    at_every_boundary(world, seen.append)
+    with suppress(LockstepError):
+        rotate(world, "alone")
+    return tuple(i for i, boundary in enumerate(seen, start=1) if _DECISIVE.fullmatch(boundary))
+
+
+def simpler(schedule: Schedule) -> list[Schedule]:
+    """The same with one thing less, or earlier, in each."""
+    events = schedule.events
+    found = [replace(schedule, events=events[:i] + events[i + 1 :]) for i in range(len(events))]
+    if len(schedule.runners) > 2:
+        found.append(replace(schedule, runners=schedule.runners[:-1]))
+    if schedule.turns > 1:
+        found.append(replace(schedule, turns=schedule.turns - 1))
+    if schedule.scenario != "steady":
+        found.append(replace(schedule, scenario="steady"))
+    for i, event in enumerate(events):
+        easier = [
+            *([replace(event, jump=False, kill=False)] if event.jump else []),
+            *([replace(event, kill=False)] if event.kill else []),
+            *(replace(event, step=event.step - back) for back in (64, 16, 4, 1) if event.step >= back),
+        ]
+        found += [replace(schedule, events=(*events[:i], e, *events[i + 1 :])) for e in easier]
+    return found
