@@ -28,8 +28,8 @@ from tests.proof.thirty_days import live
 
 ENUMERATED = ("mariadb", "mysql", "alternating")
 # Parts of the time given; the rest is for the planted bugs, the month, the model and the fuzzing, which take theirs.
-FAULT_PART, RACE_PART, SOAK_PART = 0.55, 0.08, 0.08
-SHARES = {("aws", False): 5.0, ("oci", False): 4.0, ("aws", True): 1.5, ("oci", True): 1.5}
+FAULT_PART, RACE_PART, SOAK_PART = 0.6, 0.08, 0.08
+SHARES = {("aws", False): 6.0, ("oci", False): 4.0, ("aws", True): 0.6, ("oci", True): 0.6}
 """Of the time for faults, by runner and whether they are hangs: those are few, and slow."""
 LONG_MINUTES = 20
 """From here on the model goes further, and the inputs are fuzzed at length."""
