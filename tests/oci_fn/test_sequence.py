@@ -245,6 +245,19 @@ def withdrawal_fails(world: Arranged) -> None:
     fail(world.memory.databases["db-1"].faults, "retire", DatabaseUnreachableError)
 
 
+def lock_is_lost_before_the_withdrawal(world: Arranged) -> None:
+    refused: list[str] = []
+
+    def refuses(password: str) -> bool:
+        refused.append(password)
+        if len(refused) == len(world.memory.databases):  # By now every branch has read the fence.
+            world.steal_lock()
+        return True
+
+    for database in world.memory.databases.values():
+        database.refuses = refuses
+
+
 def revocation_fails(world: Arranged) -> None:
     fail(world.memory.databases["db-1"].faults, "retire", DatabaseUnreachableError)
 
@@ -301,6 +314,7 @@ FAILED = ["AuditFailure", "ReleaseLockAfterFailure"]
             [*APPLIED, "RaiseFence", *["WithdrawOneDb"] * 2, "Generate", *["ApplyOneDb"] * 2, *FAILED],
             "PasswordRefusedByPolicyError",
         ),
+        (lock_is_lost_before_the_withdrawal, [*APPLIED, "RaiseFence", *FAILED], "FenceLostError"),
         (stores_cannot_be_read, [*PREPARED, *FAILED], "StoreAccessDeniedError"),
         (stores_do_not_answer, [*PREPARED, *FAILED], "StoreUnreachableError"),
         (no_candidate_logs_in, [*PREPARED, *["ProbeOneDb"] * 2, "Generate", *FAILED], "StoresDivergedError"),
