@@ -101,8 +101,11 @@ class Enumeration:
     def cases(
         self, runner: RunnerName, *, calls: Sequence[Call], rng: random.Random, hangs: bool
     ) -> list[Case]:
-        """All cases for the calls of an undisturbed rotation, those at changes first."""
-        found: list[tuple[bool, float, Case]] = []
+        """All cases for the calls of an undisturbed rotation.
+
+        Those at changes come first, with one runner to recover from each fault; then all once more, with the other.
+        """
+        found: list[tuple[bool, bool, float, Case]] = []
         for call in calls:
             changes = call.changes or call.target == "lambda"
             for fault in HANGS if hangs else ON_CHANGES if changes else ON_READS:
@@ -110,21 +113,18 @@ class Enumeration:
                     continue
                 if hangs and (call.process.name == STATE_MACHINE or not changes):
                     continue  # It is moto that waits there, not the shipped code.
-                for recoverer in RUNNERS if fault is FaultKind.DIE_AFTER else (rng.choice(RUNNERS),):
+                for again, recoverer in enumerate(rng.sample(RUNNERS, k=len(RUNNERS))):
+                    dies = fault is FaultKind.OVERTAKEN and rng.random() < TAKER_DIES_PART
                     case = Case(
                         kind=self.kind,
                         runner=runner,
                         fault=fault,
                         at=call.number,
                         recoverer=recoverer,
-                        taker_dies_after=(
-                            rng.randrange(1, LATEST_DEATH)
-                            if fault is FaultKind.OVERTAKEN and rng.random() < TAKER_DIES_PART
-                            else 0
-                        ),
+                        taker_dies_after=rng.randrange(1, LATEST_DEATH) if dies else 0,
                     )
-                    found.append((not changes, rng.random(), case))
-        return [case for _, _, case in sorted(found, key=lambda item: item[:2])]
+                    found.append((bool(again), not changes, rng.random(), case))
+        return [case for *_, case in sorted(found, key=lambda item: item[:3])]
 
     def run(self, case: Case, tally: Tally) -> None:
         """Run a case; what does not hold is noted in the tally."""
