@@ -20,7 +20,7 @@ from lockstep.oci.ring import generation_of
 from lockstep.plan import Credential, Plan
 from lockstep.plan_file import load_plan
 from sandbox.fn import FunctionProcess, running_function
-from sandbox.oci import OciSandbox
+from sandbox.oci import OciSandbox, write_config_file
 from sandbox.oci.resources import create_audit_bucket, create_ring, create_secret, restore_audit_objects
 from sandbox.world import AUDIT_BUCKET, PLACEHOLDER, CredentialSpec, Server, World, environment, running_world
 
@@ -132,11 +132,13 @@ def running_two_clouds(
         }
         function_environment = {
             **variables,
-            "OCI_CONFIG_FILE": _config_file(folder, "function", function_key),
+            "OCI_CONFIG_FILE": str(write_config_file(folder, "function", function_key)),
         }
         # This process is the AWS runner, and an auditor who may read everything in OCI.
         stack.enter_context(
-            environment({**variables, "OCI_CONFIG_FILE": _config_file(folder, "auditor", sandbox.config())})
+            environment(
+                {**variables, "OCI_CONFIG_FILE": str(write_config_file(folder, "auditor", sandbox.config()))}
+            )
         )
         yield TwoClouds(
             world=world,
@@ -214,13 +216,3 @@ def _plan_file(world: World, sandbox: OciSandbox, folder: Path) -> Path:
 def _oci_key_text(config: Mapping[str, str]) -> str:
     fields = {name: config[name] for name in ("tenancy", "user", "fingerprint", "region")}
     return json.dumps({**fields, "private_key": config["key_content"]})
-
-
-def _config_file(folder: Path, name: str, config: Mapping[str, str]) -> str:
-    """An SDK config file, which names the file of its key."""
-    key_file, config_file = folder / f"{name}.pem", folder / f"{name}.config"
-    key_file.touch(mode=0o600)
-    key_file.write_text(config["key_content"])
-    lines = [f"{k}={v}" for k, v in config.items() if k != "key_content"]
-    config_file.write_text("\n".join(["[DEFAULT]", *lines, f"key_file={key_file}", ""]))
-    return str(config_file)

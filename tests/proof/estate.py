@@ -30,7 +30,7 @@ from sandbox.aws.interpreter import call_the_sandbox
 from sandbox.aws.patching import Patches
 from sandbox.databases import CertificateAuthority, MariaDbServer, PostgresServer, running
 from sandbox.mysql_fake import MySqlFake
-from sandbox.oci import OciSandbox, SandboxClock
+from sandbox.oci import OciSandbox, SandboxClock, write_config_file
 from sandbox.world import (
     AUDIT_BUCKET,
     DBNAME,
@@ -171,7 +171,7 @@ def estate(kinds: Sequence[str], patience: Patience = PATIENT) -> Iterator[Estat
         for credential in direct.credentials:
             provision(direct, credential, servers, rotators)
             _hand_over(credential, servers, aws, console)
-        config_file = _oci_config_file(oci_sandbox, folder)
+        config_file = write_config_file(folder, "oci", oci_sandbox.new_api_key("administrator"))
         stack.enter_context(
             environment(
                 {
@@ -336,21 +336,6 @@ def _oci_key(sandbox: OciSandbox) -> str:
             "region": config["region"],
         }
     )
-
-
-def _oci_config_file(sandbox: OciSandbox, folder: Path) -> Path:
-    config = sandbox.new_api_key("administrator")
-    key_file, config_file = folder / "oci.pem", folder / "oci.config"
-    for file, text in (
-        (key_file, config.pop("key_content")),
-        (
-            config_file,
-            "\n".join(["[DEFAULT]", *(f"{k}={v}" for k, v in config.items()), f"key_file={key_file}", ""]),
-        ),
-    ):
-        file.touch(mode=0o600)
-        file.write_text(text)
-    return config_file
 
 
 class _OciConsole:

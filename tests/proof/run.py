@@ -20,6 +20,7 @@ from contextlib import nullcontext
 from typing import Any
 
 from tests.proof import races, schedules, work
+from tests.proof.estate import KINDS
 from tests.proof.planted import BUGS
 from tests.proof.report import Broken, Report, say
 from tests.proof.runners import RUNNERS
@@ -119,6 +120,8 @@ def _add_parts(tasks: _Tasks, minutes: float, jobs: int, first_seed: int) -> Non
                 part = total * FAULT_PART * share
                 tasks.add("faults", work.enumerate_faults, kind, runner, hangs=hangs, minutes=part, seed=7)
 
+
+assert set(ENUMERATED) <= set(KINDS)
 
 if __name__ == "__main__":
     sys.exit(main())

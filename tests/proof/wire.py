@@ -49,7 +49,6 @@ class Process:
     run: str
     dead: bool = False
     closers: list[Callable[[], None]] = field(default_factory=list, repr=False)
-
     sessions: list[Callable[[], None]] = field(default_factory=list, repr=False)
 
     def fall_asleep(self) -> None:

@@ -135,13 +135,11 @@ class CommandResult:
     """What another command of the proof has come to.
 
     Attributes:
-        name: Of the part.
         holds: Whether it ended with status 0.
         figures: Its line of JSON.
         output: All that it said, where it does not hold.
     """
 
-    name: str
     holds: bool
     figures: dict[str, Any]
     output: str
@@ -149,16 +147,16 @@ class CommandResult:
 
 def model(bound: str) -> CommandResult:
     """The explicit-state model."""
-    return _command("model", ["-m", "tests.proof.model", "--bound", bound])
+    return _command(["-m", "tests.proof.model", "--bound", bound])
 
 
 def fuzz(*, at_length: bool) -> CommandResult:
     """The fuzzing of everything that is parsed: as in `make test`, or with twenty times the inputs, and new ones."""
     command = ["-m", "pytest", "--quiet", "-p", "no:cacheprovider", "tests/fuzz"]
-    return _command("fuzz", command, HYPOTHESIS_PROFILE="proof" if at_length else "")
+    return _command(command, HYPOTHESIS_PROFILE="proof" if at_length else "")
 
 
-def _command(name: str, arguments: Sequence[str], **environment: str) -> CommandResult:
+def _command(arguments: Sequence[str], **environment: str) -> CommandResult:
     done = subprocess.run(  # noqa: S603 - our own modules
         [sys.executable, *arguments],
         cwd=ROOT,
@@ -170,9 +168,7 @@ def _command(name: str, arguments: Sequence[str], **environment: str) -> Command
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     holds = done.returncode == 0 and bool(lines)
     figures = json.loads(lines[-1]) if lines else {}
-    return CommandResult(
-        name=name, holds=holds, figures=figures, output="" if holds else done.stdout + done.stderr
-    )
+    return CommandResult(holds=holds, figures=figures, output="" if holds else done.stdout + done.stderr)
 
 
 def load(*, minutes: float, seed: int) -> SoakResult:

@@ -10,6 +10,7 @@ from lockstep.client import ClientCredential, CredentialClient, Source, oci_ring
 from lockstep.errors import NotBootstrappedError, SecretNotFoundError, StoreUnreachableError
 from lockstep.identity import CONFIG_FILE_VARIABLE
 from lockstep.wiring import OCI_ENDPOINT_VARIABLE
+from sandbox.oci import write_config_file
 from tests.contract.oci_fixtures import CREDENTIAL, VaultRingHarness
 from tests.support.fence import nobody_else
 from tests.unit.ring_world import advance, emulated_ring, value
@@ -25,14 +26,7 @@ def world() -> Iterator[VaultRingHarness]:
 
 @pytest.fixture
 def source(world: VaultRingHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Source:
-    config = dict(world.sandbox.config())
-    key_file = tmp_path / "key.pem"
-    key_file.write_text(config.pop("key_content"))
-    lines = ["[DEFAULT]", *(f"{name}={text}" for name, text in config.items()), f"key_file={key_file}", ""]
-    config_file = tmp_path / "config"
-    config_file.write_text("\n".join(lines))
-    for secret_file in (key_file, config_file):
-        secret_file.chmod(0o600)
+    config_file = write_config_file(tmp_path, "application", world.sandbox.config())
     monkeypatch.setenv(CONFIG_FILE_VARIABLE, str(config_file))
     monkeypatch.setenv(OCI_ENDPOINT_VARIABLE, world.sandbox.endpoint)
     return _source_of(world)
