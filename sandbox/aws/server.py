@@ -47,6 +47,7 @@ class AwsSandbox:
         account_id: Whose everything is.
         lambda_host: Runs the functions; they are registered there.
         guard: Holds the roles that it is told of to their policies.
+        application: Serves all requests (WSGI); a front passes requests on to it.
         on_request: Told service and operation (in S3 the method) of each request that a service gets.
     """
 
@@ -81,6 +82,7 @@ class AwsSandbox:
             region_name=region, aws_access_key_id=_ACCESS_KEY, aws_secret_access_key=_ACCESS_KEY
         )
         self._server: BaseWSGIServer | None = None
+        self.application = _Dispatcher(self)
         self.on_request: Callable[[str, str], None] | None = None
 
     def start(self) -> None:
@@ -97,7 +99,7 @@ class AwsSandbox:
         self._server = make_server(
             "127.0.0.1",
             0,
-            _Dispatcher(self),
+            self.application,
             threaded=True,
             request_handler=_QuietRequestHandler,
         )
@@ -145,6 +147,10 @@ class AwsSandbox:
         if self._server is None:
             raise RuntimeError("the AwsSandbox is not running")
         return f"http://localhost:{self._server.port}"
+
+    def route_tasks_to(self, port: int) -> None:
+        """State machines call this port of the loopback interface, such as a front's, until the sandbox stops."""
+        interpreter.call_the_sandbox(self._patches, port)
 
     def client(self, service: str, *, read_timeout_seconds: float = 30.0) -> Client:
         """Make a boto3 client with bounded time-outs and without retries.

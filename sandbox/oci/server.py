@@ -63,7 +63,7 @@ class OciSandbox:
         self.identity.principal(_ADMINISTRATOR).is_administrator = True
         self._ids = ids
         self._administrator = self.identity.new_api_key(_ADMINISTRATOR, _administrators_key())
-        self._server = HttpServer(self._respond)
+        self._server = HttpServer(self.respond)
         storage = ObjectStorageService(self.clock, ids)
         self._locks = {
             "vault": self.vault.lock,
@@ -147,7 +147,8 @@ class OciSandbox:
 
     # ---- a call's way
 
-    def _respond(self, request: Request) -> Reply | None:
+    def respond(self, request: Request) -> Reply | None:
+        """Serve one request; None: close the connection without an answer."""
         try:
             target = target_of(request)
         except ApiError as error:

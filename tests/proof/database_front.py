@@ -18,8 +18,7 @@ from threading import Thread
 
 from lockstep.model import Engine
 from sandbox.databases import Certificate
-from tests.proof.http_front import wait_for_hangup
-from tests.proof.wire import CutError, Process, Wire
+from sandbox.wire import CutError, Process, Wire, wait_for_hangup
 
 CONNECT_SECONDS = 5.0
 _MYSQL_SSL, _SSL_REQUEST_LENGTH = 0x0800, 32

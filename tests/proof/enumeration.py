@@ -5,10 +5,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from sandbox.wire import Call, Fault, FaultKind
 from tests.proof.estate import INTERVAL_SECONDS, Estate
 from tests.proof.observer import Observer, ViolationError
 from tests.proof.runners import RUNNERS, Outcome, RunnerName, Runners
-from tests.proof.wire import Call, Fault, FaultKind
 
 ON_CHANGES = (
     FaultKind.FAIL,

@@ -26,11 +26,11 @@ from lockstep.oci import ring
 from lockstep.plan import PLAINTEXT_CONSENT, Credential, Plan
 from lockstep.plan_file import load_plan
 from sandbox.aws import AwsSandbox, create_resources, create_state_machine
-from sandbox.aws.interpreter import call_the_sandbox
-from sandbox.aws.patching import Patches
 from sandbox.databases import CertificateAuthority, MariaDbServer, PostgresServer, running
+from sandbox.http_front import aws_front, oci_front
 from sandbox.mysql_fake import MySqlFake
 from sandbox.oci import OciSandbox, SandboxClock, write_config_file
+from sandbox.wire import Wire
 from sandbox.world import (
     AUDIT_BUCKET,
     DBNAME,
@@ -46,8 +46,6 @@ from sandbox.world import (
 )
 from tests.proof.clock import JumpingClock
 from tests.proof.database_front import Behind, DatabaseFront, database_fronts
-from tests.proof.http_front import aws_front, oci_front
-from tests.proof.wire import Wire
 
 INTERVAL_SECONDS = 40 * 60
 """Long enough for a ring of two (the plan checks it), and longer than any lease."""
@@ -184,9 +182,7 @@ def estate(kinds: Sequence[str], patience: Patience = PATIENT) -> Iterator[Estat
             )
         )
         # The state machine's own calls go over the wire as well.
-        patches = Patches()
-        stack.callback(patches.undo)
-        call_the_sandbox(patches, aws_port)
+        aws.route_tasks_to(aws_port)
         yield Estate(
             wire=wire,
             clock=clock,

@@ -34,10 +34,10 @@ from lockstep.oci.object_storage_audit import ObjectStorageAuditLog
 from lockstep.plan import Credential
 from lockstep.ports import AuditLog
 from sandbox.applications import log_in
+from sandbox.wire import Call
 from sandbox.world import AUDIT_BUCKET, LOCK_TABLE
 from tests.proof.estate import OCI_REGION, RING, Estate
 from tests.proof.runners import Outcome
-from tests.proof.wire import Call
 
 Untyped = Any
 STORES = ("aws", "oci")

@@ -15,8 +15,8 @@ from fdk import context  # type: ignore[import-untyped]  # fdk ships no types
 from oci_fn import func, sequence
 from sandbox.aws import InvocationContext, InvocationResult, ProcessDied
 from sandbox.aws.executions import run_execution
+from sandbox.wire import Process
 from tests.proof.estate import INTERVAL_SECONDS, Estate
-from tests.proof.wire import Process
 
 Event = Any
 """What a function is invoked with."""

@@ -19,11 +19,11 @@ from lockstep.client import ClientCredential, CredentialClient, Source, decode
 from lockstep.oci import ring
 from lockstep.plan import Credential
 from sandbox.applications import Application, Applications
+from sandbox.wire import Fault, FaultKind, Process
 from tests.proof.enumeration import ON_CHANGES
 from tests.proof.estate import INTERVAL_SECONDS, KINDS, RING, Estate, estate
 from tests.proof.function_process import FunctionProcess
 from tests.proof.runners import RUNNERS, Outcome, RunnerName, Runners
-from tests.proof.wire import Fault, FaultKind, Process
 
 FAULTS = tuple(kind for kind in ON_CHANGES if kind not in (FaultKind.OVERTAKEN, FaultKind.LATE))
 FAULTED_PART = 0.5

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 import pytest
 
 from sandbox.databases import MariaDbServer, PostgresServer, available
+from sandbox.wire import FaultKind
 from tests.proof.enumeration import Enumeration, Tally
 from tests.proof.estate import Estate, estate
 from tests.proof.runners import RunnerName, Runners
-from tests.proof.wire import FaultKind
 
 CASES = {"oci": 4, "aws": 2}
 """Of each kind of credential; `make proof` runs all."""

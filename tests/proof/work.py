@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sandbox.wire import FaultKind
 from tests.proof import races, schedules
 from tests.proof.enumeration import Case, Enumeration, Failure, Tally
 from tests.proof.estate import IMPATIENT, PATIENT, estate
@@ -20,7 +21,6 @@ from tests.proof.observer import ViolationError
 from tests.proof.planted import BUGS, hunt, hunt_on_the_wire
 from tests.proof.runners import RunnerName, Runners
 from tests.proof.soak import SoakResult, soak
-from tests.proof.wire import FaultKind
 
 ROOT = Path(__file__).resolve().parents[2]
 SOAKED = ("mysql", "alternating")

@@ -6,14 +6,19 @@ that has died cannot do anything any more, whatever its `finally` blocks say: it
 what it still sends gets through.
 """
 
+import select
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    import socket
 
 Reply = TypeVar("Reply")
+LONGEST_HANG_SECONDS = 20.0
 
 
 class FaultKind(StrEnum):
@@ -230,3 +235,10 @@ class Wire:
             return None
         fault.struck = call
         return fault.kind
+
+
+def wait_for_hangup(connection: "socket.socket") -> None:
+    """Return when the peer has closed its side."""
+    waiting = select.poll()
+    waiting.register(connection, select.POLLRDHUP | select.POLLHUP | select.POLLERR)
+    waiting.poll(LONGEST_HANG_SECONDS * 1000)

@@ -1,7 +1,6 @@
 """AWS and OCI as the code under test sees them: HTTP servers of their own in front of the sandbox's services."""
 
 import re
-import select
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -16,12 +15,11 @@ from sandbox.aws import AwsSandbox
 from sandbox.oci import OciSandbox
 from sandbox.oci.routes import target_of
 from sandbox.oci.wire import HttpServer, Reply, Request
-from tests.proof.wire import CutError, Wire
+from sandbox.wire import CutError, Wire, wait_for_hangup
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-LONGEST_HANG_SECONDS = 20.0
 OCI_HANG_SECONDS = 1.0
 _CHANGES = {
     "PutSecretValue",
@@ -46,6 +44,7 @@ class AwsFront:
         self._behind = behind
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        """Serve one request."""
         connection: socket.socket = environ["werkzeug.socket"]
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         target, operation, nested = _asked(environ)
@@ -113,9 +112,8 @@ class _Quiet(WSGIRequestHandler):
 @contextmanager
 def aws_front(wire: Wire, sandbox: AwsSandbox) -> Iterator[int]:
     """Serve on a free port; which one."""
-    behind = sandbox._server
-    assert behind
-    server = make_server("127.0.0.1", 0, AwsFront(wire, behind.app), threaded=True, request_handler=_Quiet)
+    front = AwsFront(wire, sandbox.application)
+    server = make_server("127.0.0.1", 0, front, threaded=True, request_handler=_Quiet)
     Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, name="aws-front", daemon=True).start()
     try:
         yield server.port
@@ -134,7 +132,7 @@ def oci_front(wire: Wire, sandbox: OciSandbox) -> Iterator[int]:
             return wire.exchange(
                 target.route.service,
                 target.route.operation,
-                lambda: sandbox._respond(request),
+                lambda: sandbox.respond(request),
                 changes=target.route.operation in _CHANGES,
                 # This server does not show its sockets; by then the client has given up.
                 wait_for_hangup=lambda: time.sleep(OCI_HANG_SECONDS),
@@ -148,10 +146,3 @@ def oci_front(wire: Wire, sandbox: OciSandbox) -> Iterator[int]:
         yield server.port
     finally:
         server.stop()
-
-
-def wait_for_hangup(connection: socket.socket) -> None:
-    """Return when the peer has closed its side."""
-    waiting = select.poll()
-    waiting.register(connection, select.POLLRDHUP | select.POLLHUP | select.POLLERR)
-    waiting.poll(LONGEST_HANG_SECONDS * 1000)
