@@ -9,8 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from typing import Protocol
 
-from sandbox.databases import mariadb, pgserver, postgresql
+from sandbox.databases import mariadb, mysql, pgserver, postgresql
 from sandbox.databases.mariadb import MariaDbServer
+from sandbox.databases.mysql import MySqlServer
 from sandbox.databases.pgserver import PgserverServer
 from sandbox.databases.postgresql import PostgresServer
 from sandbox.databases.server import Availability, DatabaseServer, ServerStartError
@@ -22,6 +23,7 @@ __all__ = [
     "CertificateAuthority",
     "DatabaseServer",
     "MariaDbServer",
+    "MySqlServer",
     "PgserverServer",
     "PostgresServer",
     "ServerStartError",
@@ -35,6 +37,7 @@ def available() -> dict[type[DatabaseServer], Availability]:
     """Which of the servers this machine can start, and what the others lack."""
     return {
         MariaDbServer: mariadb.available(),
+        MySqlServer: mysql.available(),
         PostgresServer: postgresql.available(),
         PgserverServer: pgserver.available(),
     }

@@ -19,23 +19,26 @@ from sandbox.databases import (
     CertificateAuthority,
     DatabaseServer,
     MariaDbServer,
+    MySqlServer,
     PgserverServer,
     PostgresServer,
     ServerStartError,
     available,
     mariadb,
+    mysql,
     pgserver,
     postgresql,
     process,
     running,
 )
+from sandbox.databases.mysql_family import MySqlFamilyServer
 from sandbox.databases.process import ProcessStartError, SupervisedProcess, poll_until
 from sandbox.databases.supervisor import processes
 
-TlsServer = MariaDbServer | PostgresServer
-Kind = type[MariaDbServer] | type[PostgresServer] | type[PgserverServer]
+TlsServer = MariaDbServer | MySqlServer | PostgresServer
+Kind = type[TlsServer] | type[PgserverServer]
 
-TLS_SERVERS: tuple[Kind, ...] = (MariaDbServer, PostgresServer)
+TLS_SERVERS: tuple[Kind, ...] = (MariaDbServer, MySqlServer, PostgresServer)
 ALL_SERVERS: tuple[Kind, ...] = (*TLS_SERVERS, PgserverServer)
 # A process that has a server, says what belongs to it, and waits for its end.
 OWNER = """
@@ -113,7 +116,7 @@ def connect(
     server: DatabaseServer, *, context: ssl.SSLContext | None, password: str | None = None, timeout: float
 ) -> "pymysql.Connection[pymysql.cursors.Cursor] | pg8000.native.Connection":
     password = server.superuser_password if password is None else password
-    if isinstance(server, MariaDbServer):
+    if isinstance(server, MySqlFamilyServer):
         return pymysql.connect(
             host=server.host,
             port=server.port,
@@ -145,7 +148,7 @@ def query(
 
 
 def sqlstate_or_code(error: Exception) -> object:
-    """What identifies an error: PostgreSQL's SQLSTATE, MariaDB's number."""
+    """What identifies an error: PostgreSQL's SQLSTATE, the number of the others."""
     return error.args[0]["C"] if isinstance(error, pg8000.native.DatabaseError) else error.args[0]
 
 
@@ -167,7 +170,7 @@ class TestLogins:
         assert server.execute_as_superuser(["SELECT 1", "SELECT 2, 3"]) == [(2, 3)]
 
     def test_the_version_is_the_running_servers(self, server: DatabaseServer) -> None:
-        question = "SELECT version()" if isinstance(server, MariaDbServer) else "SHOW server_version"
+        question = "SELECT version()" if isinstance(server, MySqlFamilyServer) else "SHOW server_version"
         assert str(ask(server, question, context=tls(server))).startswith(server.version)
 
     def test_plaintext_is_refused_where_there_is_tls(self, server: DatabaseServer) -> None:
@@ -314,7 +317,7 @@ class TestStarting:
     def test_servers_start_side_by_side(self, make: Callable[..., DatabaseServer]) -> None:
         servers = [make(kind) for kind in TLS_SERVERS]
         with running(*servers):
-            assert [server.execute_as_superuser("SELECT 1") for server in servers] == [[(1,)], [(1,)]]
+            assert [server.execute_as_superuser("SELECT 1") for server in servers] == [[(1,)]] * len(servers)
             homes = [server.home for server in servers]
         assert not any(server.is_running() for server in servers)
         assert not any(home.exists() for home in homes)
@@ -326,15 +329,16 @@ class TestStarting:
             pytest.fail("they started")
         assert not good.is_running()
 
+    @pytest.mark.parametrize("kind", [MariaDbServer, MySqlServer])
     def test_a_given_folder_is_used_and_kept(
-        self, make: Callable[..., DatabaseServer], tmp_path: Path
+        self, kind: Kind, make: Callable[..., DatabaseServer], tmp_path: Path
     ) -> None:
         # Longer than a socket's path may be.
         folder = tmp_path / ("long-" * 20)
-        with make(MariaDbServer, folder=folder) as server:
+        with make(kind, folder=folder) as server:
             server.execute_as_superuser("CREATE DATABASE kept")
         password = server.superuser_password
-        with make(MariaDbServer, folder=folder, superuser_password=password) as server:
+        with make(kind, folder=folder, superuser_password=password) as server:
             assert server.execute_as_superuser("SHOW DATABASES LIKE 'kept'") == [("kept",)]
 
     @pytest.mark.skipif(os.geteuid() != 0, reason="only root's servers run under another account")
@@ -355,8 +359,10 @@ class TestStarting:
     def test_what_is_missing_is_named(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setattr(process, "_SEARCH_PATH", str(tmp_path))
         monkeypatch.setattr(postgresql, "_DEBIAN_FOLDER", tmp_path)
+        monkeypatch.setattr(mysql, "_FOLDER", tmp_path)
         monkeypatch.setattr(pgserver, "_PACKAGE", "no_such_package")
         assert "mariadbd" in mariadb.available().missing
+        assert ".ci/mysql-server" in mysql.available().missing
         assert "initdb" in postgresql.available().missing
         assert "no-such-package" in pgserver.available().missing
         assert not any(available().values())
