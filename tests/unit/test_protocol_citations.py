@@ -1,0 +1,52 @@
+"""The clauses of docs/protocol.md and their citations, `(protocol D3)` or `(protocol D3, L9)`, in code and tests."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PROTOCOL = ROOT / "docs" / "protocol.md"
+CITING = ("lockstep", "functions", "oci_fn", "cdk", "sandbox", "tests")
+
+_CLAUSE = re.compile(r"^\*\*([A-Z][0-9]{1,2})[.,]", re.MULTILINE)
+_ID = re.compile(r"[A-Z][0-9]{1,2}")
+_CITATION = re.compile(r"\(protocol ([^)]{1,80})\)")
+
+
+def clauses() -> list[str]:
+    """The ids of all clauses, in the order of the page."""
+    return _CLAUSE.findall(PROTOCOL.read_text())
+
+
+def citations() -> Iterator[tuple[str, str]]:
+    """Each cited id with the file that cites it."""
+    for folder in CITING:
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            if path == Path(__file__).resolve():
+                continue
+            for cited in _CITATION.findall(path.read_text()):
+                for clause in cited.split(", "):
+                    yield clause, str(path.relative_to(ROOT))
+
+
+def test_each_clause_has_an_id_of_its_own() -> None:
+    """No id names two clauses, and the numbers of a section have no gap."""
+    found = clauses()
+    assert len(found) == len(set(found))
+    for letter in sorted({c[0] for c in found}):
+        numbers = [int(c[1:]) for c in found if c[0] == letter]
+        assert numbers == list(range(1, len(numbers) + 1)), letter
+
+
+def test_each_citation_names_a_clause() -> None:
+    """A citation of a clause that does not exist, or that is not written as an id, is a mistake."""
+    known = set(clauses())
+    assert [(clause, path) for clause, path in citations() if clause not in known] == []
+
+
+def test_the_page_refers_to_its_own_clauses_only() -> None:
+    """A reference from one clause to another names a clause that exists."""
+    text = PROTOCOL.read_text()
+    referred = {i for group in re.findall(r"\(([A-Z][0-9]{1,2}[^)]*)\)", text) for i in _ID.findall(group)}
+    assert referred
+    assert referred <= set(clauses())
