@@ -64,21 +64,29 @@ class GenerateRequest(Message):
     replaces: Claim | None = None
 
 
-class GenerateOutcome(StrEnum):
-    """What Generate did."""
+class Staged(Message):
+    """Output of Generate: the value of this claim is staged in every store.
 
-    STAGED = "staged"
-    PROBE = "probe"
+    Attributes:
+        databases: Every database of the credential.
+        adopted: Whether an earlier run made the claim.
+    """
 
-
-class GenerateResult(Message):
-    """Output of Generate: a claim whose value is staged everywhere, or candidates to be probed."""
-
-    outcome: GenerateOutcome
+    outcome: Literal["staged"] = "staged"
     databases: tuple[Id, ...]
-    claim: Claim | None = None
-    adopted: bool = False
-    candidates: tuple[CandidateRef, ...] = ()
+    claim: Claim
+    adopted: bool
+
+
+class ProbeNeeded(Message):
+    """Output of Generate: the stores disagree, so each database must be asked which candidate logs in."""
+
+    outcome: Literal["probe"] = "probe"
+    databases: tuple[Id, ...]
+    candidates: tuple[CandidateRef, ...]
+
+
+GenerateResult = Annotated[Staged | ProbeNeeded, Field(discriminator="outcome")]
 
 
 class ApplyRequest(Message):
@@ -176,23 +184,38 @@ class UpdateResult(Message):
     promoted_at: AwareDatetime
 
 
-class Failure(Message):
-    """Why a run failed: the error's name, never its text."""
+class RotatedRun(Message):
+    """Input of Audit after a success: what the steps reported."""
 
-    error: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._]{1,100}$")]
+    outcome: Literal["rotated"] = "rotated"
+    rotation: Rotation
+    claim: Claim
+    adopted: bool
+    databases: tuple[DatabaseResult, ...]
+    stores: tuple[StoreResult, ...]
+    promoted_at: AwareDatetime
+    revoked: tuple[RetireResult, ...]
 
 
-class AuditRequest(Message):
-    """Input of Audit: what the steps before it reported, or why they failed."""
+class FailedRun(Message):
+    """Input of Audit after a failure: what the steps before it reported.
 
+    Attributes:
+        claim: None where the run failed before it had one.
+        error: The error's name, never its text.
+    """
+
+    outcome: Literal["failed"] = "failed"
     rotation: Rotation
     claim: Claim | None = None
     adopted: bool = False
     databases: tuple[DatabaseResult, ...] = ()
     stores: tuple[StoreResult, ...] = ()
-    promoted_at: AwareDatetime | None = None
     revoked: tuple[RetireResult, ...] = ()
-    failure: Failure | None = None
+    error: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._]{1,100}$")]
+
+
+AuditRequest = Annotated[RotatedRun | FailedRun, Field(discriminator="outcome")]
 
 
 class ReleaseValues(Message):
@@ -204,10 +227,15 @@ class ReleaseValues(Message):
     not_before: int
 
 
-class AuditResult(Message):
-    """Output of Audit."""
+class Recorded(Message):
+    """Output of Audit: where the entry is."""
 
     stream: str
     seq: int
     hash: str
-    release: ReleaseValues | None = None
+
+
+class RecordedRotation(Recorded):
+    """Output of Audit after a success, with what ReleaseLock writes."""
+
+    release: ReleaseValues

@@ -25,23 +25,23 @@ from lockstep.errors import (
 )
 from lockstep.messages import (
     ApplyRequest,
-    AuditRequest,
-    AuditResult,
     CandidateRef,
     DatabaseOutcome,
     DatabaseRequest,
     DatabaseResult,
-    Failure,
-    GenerateOutcome,
+    FailedRun,
     GenerateRequest,
     GenerateResult,
+    ProbeNeeded,
     ProbeRequest,
     ProbeResult,
     Probes,
     ReleaseValues,
     RetireRequest,
     RetireResult,
+    RotatedRun,
     Rotation,
+    Staged,
     UpdateRequest,
 )
 from lockstep.model import Claim, Release
@@ -125,11 +125,12 @@ class _HeldRun:
         self._ports = ports
         self._retries = retries
         self._parallel = parallel
-        self._report = AuditRequest(rotation=rotation)
+        self._notes: dict[str, object] = {}
 
     def finish(self) -> RunResult:
         try:
-            recorded = self._prepare_apply_commit_record()
+            report = self._prepare_apply_commit()
+            recorded = self._retries.call(("Audit",), lambda: audit.run(report, self._ports))
         except LockstepError as e:
             self._fail(e)
             raise
@@ -138,26 +139,23 @@ class _HeldRun:
             unexpected = UnexpectedError(code=type(e).__name__)
             self._fail(unexpected)
             raise unexpected from None
-        release = recorded.release
-        if release is None:
-            raise UnexpectedError(code="no-release")
         self._retries.call(
             ("ReleaseLock",),
-            lambda: self._ports.lock.release(self._rotation.lease, _release(release)),
+            lambda: self._ports.lock.release(self._rotation.lease, _release(recorded.release)),
             is_owed=True,
         )
         return RunResult(
             outcome="rotated",
-            generation=release.current_generation,
-            adopted=self._report.adopted,
+            generation=recorded.release.current_generation,
+            adopted=report.adopted,
             audit_seq=recorded.seq,
         )
 
-    def _prepare_apply_commit_record(self) -> AuditResult:
+    def _prepare_apply_commit(self) -> RotatedRun:
         prepared = self._prepare(replaces=None)
         applied = self._apply(prepared)
         if any(r.outcome is DatabaseOutcome.REFUSED_BY_POLICY for r in applied):
-            claim = _claim(prepared)
+            claim = prepared.claim
             self._raise_fence()
             self._map(
                 ("WithdrawDb", "WithdrawOneDb"),
@@ -168,36 +166,36 @@ class _HeldRun:
             applied = self._apply(prepared)
             if any(r.outcome is DatabaseOutcome.REFUSED_BY_POLICY for r in applied):
                 raise PasswordRefusedByPolicyError
-        return self._commit_record(_claim(prepared))
+        return self._commit(prepared, applied)
 
-    def _prepare(self, *, replaces: Claim | None) -> GenerateResult:
+    def _prepare(self, *, replaces: Claim | None) -> Staged:
         request = GenerateRequest(rotation=self._rotation, replaces=replaces)
         result = self._generate(request)
-        if result.outcome is GenerateOutcome.PROBE:
-            candidates: tuple[CandidateRef, ...] = result.candidates
-            probed = self._map(
-                ("ProbeDb", "ProbeOneDb"),
-                lambda d: ProbeRequest(
-                    action="probe", rotation=self._rotation, database=d, candidates=candidates
-                ),
-                ProbeResult,
-            )
-            probes = Probes(candidates=candidates, databases=probed)
-            result = self._generate(request.model_copy(update={"probes": probes}))
-        self._note(claim=result.claim, adopted=result.adopted)
+        while isinstance(result, ProbeNeeded):
+            result = self._generate(request.model_copy(update={"probes": self._probe(result.candidates)}))
+        self._notes |= {"claim": result.claim, "adopted": result.adopted}
         return result
+
+    def _probe(self, candidates: tuple[CandidateRef, ...]) -> Probes:
+        probed = self._map(
+            ("ProbeDb", "ProbeOneDb"),
+            lambda d: ProbeRequest(
+                action="probe", rotation=self._rotation, database=d, candidates=candidates
+            ),
+            ProbeResult,
+        )
+        return Probes(candidates=candidates, databases=probed)
 
     def _generate(self, request: GenerateRequest) -> GenerateResult:
         return self._retries.call(("Generate",), lambda: generate.run(request, self._ports))
 
-    def _apply(self, prepared: GenerateResult) -> tuple[DatabaseResult, ...]:
-        claim = _claim(prepared)
+    def _apply(self, prepared: Staged) -> tuple[DatabaseResult, ...]:
         applied = self._map(
             ("ApplyDb", "ApplyOneDb"),
-            lambda d: ApplyRequest(rotation=self._rotation, claim=claim, database=d),
+            lambda d: ApplyRequest(rotation=self._rotation, claim=prepared.claim, database=d),
             DatabaseResult,
         )
-        self._note(databases=applied)
+        self._notes["databases"] = applied
         return applied
 
     def _raise_fence(self) -> None:
@@ -206,22 +204,31 @@ class _HeldRun:
             ("RaiseFence",), lambda: self._ports.lock.raise_fence(self._rotation.lease)
         )
         self._rotation = self._rotation.model_copy(update={"fence": lease.fence})
-        self._note(rotation=self._rotation)
 
-    def _commit_record(self, claim: Claim) -> AuditResult:
+    def _commit(self, prepared: Staged, applied: tuple[DatabaseResult, ...]) -> RotatedRun:
+        claim = prepared.claim
         updated = self._retries.call(
             ("UpdateSecrets",),
             lambda: update_secrets.run(UpdateRequest(rotation=self._rotation, claim=claim), self._ports),
         )
-        self._note(stores=updated.stores, promoted_at=updated.promoted_at)
+        self._notes["stores"] = updated.stores
+        revoked: tuple[RetireResult, ...] = ()
         if self._rotation.revoke_previous:
             revoked = self._map(
                 ("RevokeDb", "RevokeOneDb"),
                 lambda d: RetireRequest(action="revoke", rotation=self._rotation, claim=claim, database=d),
                 RetireResult,
             )
-            self._note(revoked=revoked)
-        return self._retries.call(("Audit",), lambda: audit.run(self._report, self._ports))
+            self._notes["revoked"] = revoked
+        return RotatedRun(
+            rotation=self._rotation,
+            claim=claim,
+            adopted=prepared.adopted,
+            databases=applied,
+            stores=updated.stores,
+            promoted_at=updated.promoted_at,
+            revoked=revoked,
+        )
 
     def _map(
         self, path: tuple[str, ...], request: Callable[[str], DatabaseRequest], kind: type[Result]
@@ -240,12 +247,9 @@ class _HeldRun:
         with ThreadPoolExecutor(max_workers=self._parallel) as pool:
             return tuple(pool.map(branch, self._ports.databases))
 
-    def _note(self, **news: object) -> None:
-        self._report = self._report.model_copy(update=news)
-
     def _fail(self, error: LockstepError) -> None:
-        failed = self._report.model_copy(
-            update={"failure": Failure(error=type(error).__name__), "promoted_at": None}
+        failed = FailedRun.model_validate(
+            {"rotation": self._rotation, "error": type(error).__name__, **self._notes}
         )
         with suppress(LockstepError):
             self._retries.call(("AuditFailure",), lambda: audit.run(failed, self._ports), is_owed=True)
@@ -255,12 +259,6 @@ class _HeldRun:
                 lambda: self._ports.lock.release(self._rotation.lease, None),
                 is_owed=True,
             )
-
-
-def _claim(prepared: GenerateResult) -> Claim:
-    if prepared.claim is None:
-        raise UnexpectedError(code="no-claim")
-    return prepared.claim
 
 
 def _release(values: ReleaseValues) -> Release:

@@ -7,12 +7,13 @@ moved by compare-and-set on itself, not under the fence: a run that lost its loc
 
 import math
 from contextlib import suppress
+from typing import overload
 
 from lockstep import decide
 from lockstep.audit.chain import NO_PREVIOUS, fingerprint, seal
 from lockstep.audit.event import event_of
-from lockstep.errors import AuditConflictError, InvalidRequestError, LostCompareAndSetError
-from lockstep.messages import AuditRequest, AuditResult, ReleaseValues
+from lockstep.errors import AuditConflictError, LostCompareAndSetError
+from lockstep.messages import AuditRequest, FailedRun, Recorded, RecordedRotation, ReleaseValues, RotatedRun
 from lockstep.model import ChainHead, Claim, LockRecord
 from lockstep.ports import EntrySummary, Ports
 
@@ -20,7 +21,11 @@ MAX_TRIES = 4
 """Entries of other runs that one append takes into the chain before it asks to be tried again."""
 
 
-def run(request: AuditRequest, ports: Ports) -> AuditResult:
+@overload
+def run(request: RotatedRun, ports: Ports) -> RecordedRotation: ...
+@overload
+def run(request: FailedRun, ports: Ports) -> Recorded: ...
+def run(request: AuditRequest, ports: Ports) -> Recorded:
     """Record the rotation, or its failure.
 
     Returns:
@@ -31,12 +36,10 @@ def run(request: AuditRequest, ports: Ports) -> AuditResult:
         AuditConflictError: What stands in the log does not continue the chain.
         LostCompareAndSetError: Other runs append at the same time; try again.
     """
-    if request.failure:
+    if isinstance(request, FailedRun):
         head = _append(request, ports, mark=None)
-        return AuditResult(stream=ports.audit_log.stream, seq=head.seq, hash=head.hash)
+        return Recorded(stream=ports.audit_log.stream, seq=head.seq, hash=head.hash)
     claim = request.claim
-    if claim is None or request.promoted_at is None:
-        raise InvalidRequestError(credential=request.rotation.credential_id)
     record = ports.lock.require(request.rotation.lease, claim, now=ports.clock.now())
     head = _append(request, ports, mark=_fingerprint(ports, claim))
     release = decide.release_after(
@@ -46,7 +49,7 @@ def run(request: AuditRequest, ports: Ports) -> AuditResult:
         started=request.rotation.started_at,
         promoted=request.promoted_at,
     )
-    return AuditResult(
+    return RecordedRotation(
         stream=ports.audit_log.stream,
         seq=head.seq,
         hash=head.hash,
@@ -104,7 +107,7 @@ def _taken_in(request: AuditRequest, ports: Ports, head: ChainHead) -> ChainHead
     lost the lock may have been followed by several.
     """
     log, rotation_id = ports.audit_log, request.rotation.rotation_id
-    deepest = head.seq - (MAX_TRIES if request.failure else 1)
+    deepest = head.seq - (MAX_TRIES if isinstance(request, FailedRun) else 1)
     found = (log.summary(seq) for seq in range(head.seq - 1, max(deepest - 1, 0), -1))
     own = next((s for s in found if s and s.rotation_id == rotation_id), None)
     return ChainHead(seq=own.seq, hash=own.hash, rotation_id=rotation_id) if own else None

@@ -20,7 +20,7 @@ from lockstep.errors import (
     StagedValueConflictError,
     StoresDivergedError,
 )
-from lockstep.messages import CandidateRef, GenerateOutcome, GenerateRequest, GenerateResult, Probes
+from lockstep.messages import CandidateRef, GenerateRequest, GenerateResult, ProbeNeeded, Probes, Staged
 from lockstep.model import Claim, ClaimKind, CredentialValue, Lease, LockRecord, Login, StoredValue
 from lockstep.ports import Ports, Store
 
@@ -86,9 +86,7 @@ def _heal(
         candidates = _candidates(ports.stores, record, current)
         if not candidates:
             raise StoresDivergedError
-        return GenerateResult(
-            outcome=GenerateOutcome.PROBE, databases=tuple(ports.databases), candidates=candidates
-        )
+        return ProbeNeeded(databases=tuple(ports.databases), candidates=candidates)
     if {r.database for r in request.probes.databases} != ports.databases.keys():
         raise InvalidRequestError(credential=ports.credential.id)  # A login must work on every one of them.
     login, base_generation = _winner(request.probes, ports.stores, current)
@@ -156,15 +154,14 @@ def _staged(
     ports: Ports,
     claim: Claim,
     value: CredentialValue,
-) -> GenerateResult:
+) -> Staged:
     for store in ports.stores:  # (4)
         standing = store.stage(value)
         if store is ports.stores[0]:
             value = standing
         elif standing != value:
             raise StagedValueConflictError(store=store.name, generation=claim.generation)
-    return GenerateResult(
-        outcome=GenerateOutcome.STAGED,
+    return Staged(
         databases=tuple(ports.databases),
         claim=claim,
         adopted=claim.rotation_id != request.rotation.rotation_id,

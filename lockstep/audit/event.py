@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from lockstep import __version__
-from lockstep.messages import AuditRequest
+from lockstep.messages import AuditRequest, FailedRun
 
 CLASS_UID = 3001
 ACTIVITY_PASSWORD_CHANGE = 3
@@ -27,7 +27,7 @@ def event_of(
         fingerprint: Of the value that is current now; None for a failed run.
         now: When the run ended.
     """
-    rotation, failed = request.rotation, request.failure is not None
+    rotation, failed = request.rotation, isinstance(request, FailedRun)
     started_ms, ended_ms = _milliseconds(rotation.started_at), _milliseconds(now)
     return {
         "activity_id": ACTIVITY_PASSWORD_CHANGE,
@@ -43,7 +43,7 @@ def event_of(
         "severity_id": SEVERITY_HIGH if failed else SEVERITY_INFORMATIONAL,
         "status_id": STATUS_FAILURE if failed else STATUS_SUCCESS,
         "status": "Failure" if failed else "Success",
-        **({"status_code": request.failure.error} if request.failure else {}),
+        **({"status_code": request.error} if isinstance(request, FailedRun) else {}),
         "actor": {"app_name": "lockstep", "app_uid": f"lockstep/{rotation.runner}"},
         "user": {
             "name": rotation.credential_id,

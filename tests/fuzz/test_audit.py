@@ -12,7 +12,7 @@ from lockstep.audit.event import event_of
 from lockstep.audit.verify import verify
 from lockstep.cli.audit import _line
 from lockstep.errors import AuditVerificationError
-from lockstep.messages import AuditRequest
+from lockstep.messages import RotatedRun
 from lockstep.model import ChainHead
 from lockstep.ports import EntrySummary
 from tests.fuzz.harness import CANARY, Json, documents, inputs, judged, mangled, mutated, nested, spelled
@@ -26,7 +26,7 @@ WITNESS = {"oci": ChainHead(seq=4, hash="d" * 64, rotation_id="run-0")}
 
 def sealed() -> list[tuple[bytes, EntrySummary]]:
     """A chain of three."""
-    request = AuditRequest.model_validate_json(json.dumps(EVENTS["audit"][0]))
+    request = RotatedRun.model_validate_json(json.dumps(EVENTS["audit"][0]))
     event = event_of(request, usernames=("app",), fingerprint="0123456789abcdef", now=EPOCH)
     chain: list[tuple[bytes, EntrySummary]] = []
     for n in range(3):

@@ -68,6 +68,7 @@ EVENTS: dict[str, list[Json]] = {
     "update_secrets": [{"rotation": ROTATION, "claim": CLAIM}],
     "audit": [
         {
+            "outcome": "rotated",
             "rotation": ROTATION,
             "claim": CLAIM,
             "adopted": False,
@@ -78,7 +79,7 @@ EVENTS: dict[str, list[Json]] = {
             "promoted_at": "2026-01-01T00:00:10Z",
             "revoked": [],
         },
-        {"rotation": ROTATION, "failure": {"error": "StoresDivergedError"}},
+        {"outcome": "failed", "rotation": ROTATION, "error": "StoresDivergedError"},
     ],
 }
 

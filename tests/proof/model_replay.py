@@ -23,15 +23,15 @@ from lockstep.databases.mysql import DualPassword
 from lockstep.errors import LockstepError, PasswordRefusedByPolicyError
 from lockstep.messages import (
     ApplyRequest,
-    AuditRequest,
     CandidateRef,
-    GenerateOutcome,
     GenerateRequest,
     ProbeRequest,
     ProbeResult,
     Probes,
     RetireRequest,
+    RotatedRun,
     Rotation,
+    Staged,
     UpdateRequest,
 )
 from lockstep.model import (
@@ -358,16 +358,23 @@ def _result(replay: Replay, name: str, request: Sequence[Any]) -> Reply:
         case "raise_fence":
             return ports.lock.raise_fence(rotation.lease).fence
         case "audit":
-            asked_audit = AuditRequest(rotation=rotation, claim=request[0], promoted_at=NOW)
+            asked_audit = RotatedRun(
+                rotation=rotation,
+                claim=request[0],
+                adopted=False,
+                databases=(),
+                stores=(),
+                promoted_at=NOW,
+                revoked=(),
+            )
             release = audit.run(asked_audit, ports).release
-            assert release
             replay.ask(Call(LOCK, "release", (run, release.current_generation, release.previous_generation)))
     return None
 
 
 def _generated(replay: Replay, request: GenerateRequest) -> Reply:
     result = generate.run(request, replay.ports)
-    if result.outcome is GenerateOutcome.STAGED:
+    if isinstance(result, Staged):
         return "staged", result.claim
     found = [
         (c.store, Login(int(c.version[0]), tuple(map(int, c.version.split(".")[1:]))))

@@ -14,13 +14,15 @@ from lockstep.aws import dynamodb_lock
 from lockstep.aws.dynamodb_lock import DynamoDbLock
 from lockstep.messages import (
     AuditRequest,
-    AuditResult,
     DatabaseRequest,
-    GenerateOutcome,
+    FailedRun,
     GenerateRequest,
-    GenerateResult,
+    ProbeNeeded,
     Probes,
+    Recorded,
+    RotatedRun,
     Rotation,
+    Staged,
     UpdateRequest,
 )
 from lockstep.model import Claim, ClaimKind, Lease, Release
@@ -108,6 +110,7 @@ class Run:
         self.world.clock.sleep(1200)
         self.variables: JsonObject = {}
         self.fence = 7
+        self.next = ""
 
     def acquire(self) -> None:
         self._assign(
@@ -136,17 +139,28 @@ class Run:
         assert self.evaluate(task["Output"], result={"Payload": result}) == result
         return request
 
-    def map(self, state: str, results: Sequence[object]) -> list[object]:
+    def generate(self, result: JsonObject) -> object:
+        """The payload of Generate, validated; its result is assigned, and leads on through StoresAgree."""
+        request = self.step("Generate", "${GenerateFunction}", result)
+        choice = STATES["StoresAgree"]
+        taken = next(
+            (c for c in choice["Choices"] if self.evaluate(c["Condition"], input=result) is True), choice
+        )
+        self.variables |= self.evaluate(taken.get("Assign", {}), input=result)
+        self.next = taken.get("Next", choice["Default"])
+        return request
+
+    def map(self, state: str, results: Sequence[object], *, state_input: object = None) -> list[object]:
         """The requests of a Map's branches, validated; their results are assigned."""
         outer = STATES[state]
         [(name, inner)] = [(n, s) for n, s in outer["ItemProcessor"]["States"].items() if s["Type"] == "Task"]
         requests = []
         for item in self.evaluate(outer["Items"]):
-            selected = self.evaluate(outer["ItemSelector"], item=item)
+            selected = self.evaluate(outer["ItemSelector"], item=item, input=state_input)
             payload = self.evaluate(inner["Arguments"]["Payload"], input=selected)
             requests.append(REQUESTS[inner["Arguments"]["FunctionName"]].validate_python(payload))
         assert name == outer["ItemProcessor"]["StartAt"]
-        self._assign(state, result=list(results))
+        self._assign(state, input=state_input, result=list(results))
         return requests
 
     def evaluate(self, template: object, *, item: object = None, **states: object) -> Any:  # noqa: ANN401 - any JSON
@@ -171,7 +185,7 @@ def _json(message: Any) -> Any:  # noqa: ANN401 - a message and any JSON
 
 
 def _generated(run: Run, **changes: object) -> JsonObject:
-    result = GenerateResult(outcome=GenerateOutcome.STAGED, databases=tuple(run.world.databases), claim=CLAIM)
+    result = Staged(databases=tuple(run.world.databases), claim=CLAIM, adopted=False)
     dumped: JsonObject = result.model_copy(update=changes).model_dump(mode="json")
     return dumped
 
@@ -189,10 +203,10 @@ def test_what_each_step_is_sent_is_what_it_takes(databases: int) -> None:
         started_at=datetime(2026, 1, 1, 0, 20, 0, 123000, tzinfo=UTC),
         fence=7,
     )
-    request = run.step("Generate", "${GenerateFunction}", _generated(run))
+    request = run.generate(_generated(run))
     assert request == GenerateRequest(rotation=_rotation(run))
     assert run.variables["databases"] == names
-    assert run.variables["claim"] == _json(CLAIM)
+    assert (run.next, run.variables["claim"]) == ("ApplyDb", _json(CLAIM))
 
     requests = run.map("ApplyDb", [{"database": n, "outcome": "applied"} for n in names])
     assert [(r.action, r.database, r.claim) for r in requests] == [("apply", n, CLAIM) for n in names]  # type: ignore[attr-defined]  # validated as requests
@@ -203,14 +217,13 @@ def test_what_each_step_is_sent_is_what_it_takes(databases: int) -> None:
     )
     requests = run.map("RevokeDb", [{"database": n, "retired_generation": 1} for n in names])
     assert [(r.action, r.database) for r in requests] == [("revoke", n) for n in names]  # type: ignore[attr-defined]  # as above
-    recorded = AuditResult(stream="aws", seq=2, hash="f" * 64).model_dump(mode="json")
+    recorded = Recorded(stream="aws", seq=2, hash="f" * 64).model_dump(mode="json")
     audited = run.step("Audit", "${AuditFunction}", recorded)
-    assert isinstance(audited, AuditRequest)
+    assert isinstance(audited, RotatedRun)
     assert [d.database for d in audited.databases] == names
     assert [s.version for s in audited.stores] == ["v7"]
     assert [r.retired_generation for r in audited.revoked] == [1] * databases
     assert audited.promoted_at == datetime(2026, 1, 1, 0, 20, 5, 500000, tzinfo=UTC)
-    assert audited.failure is None
 
 
 @pytest.mark.parametrize("stores", [1, 2], ids=["one candidate", "two candidates"])
@@ -224,13 +237,15 @@ def test_a_heal_asks_and_comes_back_with_the_answers(stores: int) -> None:
         edit(world.stores["oci"], another_login(world))
     world.clock.sleep(1200)
     asked = generate.run(GenerateRequest(rotation=held(world)), world.ports())
+    assert isinstance(asked, ProbeNeeded)
     assert len(asked.candidates) == stores
-    run.step("Generate", "${GenerateFunction}", asked.model_dump(mode="json"))
-    [choice] = STATES["StoresAgree"]["Choices"]
-    assert run.evaluate(choice["Condition"], input=asked.model_dump(mode="json")) is True
-    [probe] = run.map("ProbeDb", [{"database": "db-1", "accepted": [True] * stores}])
+    asked_json = asked.model_dump(mode="json")
+    run.generate(asked_json)
+    assert (run.next, run.variables["claim"]) == ("ProbeDb", None)
+    answers = [{"database": "db-1", "accepted": [True] * stores}]
+    [probe] = run.map("ProbeDb", answers, state_input=asked_json)
     assert probe.candidates == asked.candidates  # type: ignore[attr-defined]  # validated as a probe
-    again = run.step("Generate", "${GenerateFunction}", _generated(run))
+    again = run.generate(_generated(run))
     assert isinstance(again, GenerateRequest)
     assert again.probes == Probes.model_validate(
         {
@@ -243,7 +258,7 @@ def test_a_heal_asks_and_comes_back_with_the_answers(stores: int) -> None:
 def test_a_refusal_comes_back_with_the_claim_to_be_replaced() -> None:
     run = Run()
     run.acquire()
-    run.step("Generate", "${GenerateFunction}", _generated(run))
+    run.generate(_generated(run))
     [caught] = INNER["ApplyOneDb"]["Catch"]
     assert caught["ErrorEquals"] == ["PasswordRefusedByPolicyError"]
     refused = run.evaluate(caught["Output"], input={"database": "db-2"})
@@ -252,15 +267,14 @@ def test_a_refusal_comes_back_with_the_claim_to_be_replaced() -> None:
     withdrawn = run.map("WithdrawDb", [])
     assert {r.rotation.fence for r in withdrawn} == {run.fence}  # type: ignore[attr-defined]  # validated as such
     assert [(r.action, r.claim) for r in withdrawn] == [("withdraw", CLAIM)] * 2  # type: ignore[attr-defined]  # validated as such
-    again = run.step("Generate", "${GenerateFunction}", _generated(run))
+    again = run.generate(_generated(run))
     assert isinstance(again, GenerateRequest)
     assert again.replaces == CLAIM
     refused_again = STATES["EveryDatabaseAccepts"]["Choices"][1]
     run.variables |= run.evaluate(refused_again["Assign"])
     failed = run.step("AuditFailure", "${AuditFunction}", None)
-    assert isinstance(failed, AuditRequest)
-    assert failed.failure
-    assert failed.failure.error == "PasswordRefusedByPolicyError"
+    assert isinstance(failed, FailedRun)
+    assert failed.error == "PasswordRefusedByPolicyError"
     assert [d.outcome.value for d in failed.databases] == ["applied", "refused_by_policy"]
 
 
@@ -275,10 +289,8 @@ def test_a_failure_is_recorded_by_name_also_right_after_acquiring(error: str) ->
     task = STATES["AuditFailure"]
     payload = run.evaluate(task["Arguments"]["Payload"])
     assert "hunter2" not in json.dumps(payload)
-    request = AuditRequest.model_validate(payload)
-    assert request.failure
-    assert request.failure.error == error
-    assert (request.claim, request.promoted_at, request.databases) == (None, None, ())
+    request = FailedRun.model_validate(payload)
+    assert (request.error, request.claim, request.databases) == (error, None, ())
 
 
 def test_the_output_of_an_execution_tells_what_is_current_now() -> None:

@@ -9,12 +9,13 @@ from lockstep.messages import (
     CandidateRef,
     DatabaseResult,
     GenerateRequest,
-    GenerateResult,
+    ProbeNeeded,
     ProbeRequest,
     ProbeResult,
     RetireRequest,
     RetireResult,
     Rotation,
+    Staged,
 )
 from lockstep.model import Claim, Strategy
 from tests.support.memory import MemoryDatabase, MemoryWorld, make_plan
@@ -76,10 +77,19 @@ def dies(world: MemoryWorld, boundary: str, *, runner: str = "oci") -> None:
     world.clock.sleep(INTERVAL_SECONDS)
 
 
-def run_generate(world: MemoryWorld, rotation: Rotation, **more: object) -> GenerateResult:
+def run_generate(world: MemoryWorld, rotation: Rotation, **more: object) -> Staged:
     """Generate, with probes or with what a policy refused."""
     request = GenerateRequest.model_validate({"rotation": rotation, **more})
-    return generate.run(request, world.ports(rotation.runner))
+    result = generate.run(request, world.ports(rotation.runner))
+    assert isinstance(result, Staged)
+    return result
+
+
+def asked_to_probe(world: MemoryWorld, rotation: Rotation) -> ProbeNeeded:
+    """Generate, where the stores disagree."""
+    result = generate.run(GenerateRequest(rotation=rotation), world.ports(rotation.runner))
+    assert isinstance(result, ProbeNeeded)
+    return result
 
 
 class Flight:

@@ -13,8 +13,8 @@ from lockstep.audit.chain import NO_PREVIOUS, Entry, parse
 from lockstep.messages import (
     ApplyRequest,
     GenerateRequest,
-    GenerateResult,
     Rotation,
+    Staged,
     UpdateRequest,
     UpdateResult,
 )
@@ -96,10 +96,10 @@ def held(
     )
 
 
-def generated(world: MemoryWorld, rotation: Rotation) -> tuple[GenerateResult, Claim]:
+def generated(world: MemoryWorld, rotation: Rotation) -> tuple[Staged, Claim]:
     """Generate, and the claim that it made."""
     result = generate.run(GenerateRequest(rotation=rotation), world.ports(rotation.runner))
-    assert result.claim
+    assert isinstance(result, Staged)
     return result, result.claim
 
 

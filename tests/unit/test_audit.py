@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from pydantic import TypeAdapter, ValidationError
 
 from functions.audit import step as audit
 from lockstep.audit.chain import NO_PREVIOUS
@@ -14,10 +15,9 @@ from lockstep.errors import (
     AuditConflictError,
     AuditLogUnreachableError,
     FenceLostError,
-    InvalidRequestError,
     LostCompareAndSetError,
 )
-from lockstep.messages import AuditRequest, AuditResult, Failure, Rotation
+from lockstep.messages import AuditRequest, FailedRun, Recorded, RecordedRotation, RotatedRun, Rotation
 from lockstep.model import ChainHead, Claim, LockRecord
 from lockstep.ports import EntrySummary
 from tests.support.memory import MemoryWorld
@@ -54,15 +54,27 @@ class Flight:
         _, self.claim = generated(self.world, self.rotation)
         applied(self.world, self.rotation, self.claim)
         done = updated(self.world, self.rotation, self.claim)
-        self.request = AuditRequest(
-            rotation=self.rotation, claim=self.claim, stores=done.stores, promoted_at=done.promoted_at
+        self.request = RotatedRun(
+            rotation=self.rotation,
+            claim=self.claim,
+            adopted=False,
+            databases=(),
+            stores=done.stores,
+            promoted_at=done.promoted_at,
+            revoked=(),
         )
 
-    def record(self, **changes: object) -> AuditResult:
+    def record(self, **changes: object) -> RecordedRotation:
         return audit.run(self.request.model_copy(update=changes), self.world.ports())
 
-    def fail(self) -> AuditResult:
-        return self.record(failure=Failure(error="StoreUnreachableError"), promoted_at=None)
+    def fail(self) -> Recorded:
+        request = FailedRun(
+            rotation=self.rotation,
+            claim=self.claim,
+            stores=self.request.stores,
+            error="StoreUnreachableError",
+        )
+        return audit.run(request, self.world.ports())
 
     def runs(self, stream: str = "aws") -> list[tuple[str, str]]:
         return [(rotation_of(e), status_of(e)) for e in entries(self.world, stream)]
@@ -98,7 +110,6 @@ def test_an_entry_continues_the_chain_and_moves_the_head() -> None:
 def test_it_tells_what_release_lock_is_to_write() -> None:
     flight = Flight()
     release = flight.record().release
-    assert release
     assert (release.current_generation, release.previous_generation) == (2, 1)
     started, schedule = flight.rotation.started_at, flight.world.credential.schedule
     assert release.next_due_at == (started + schedule.interval - schedule.tolerance).timestamp()
@@ -108,9 +119,7 @@ def test_it_tells_what_release_lock_is_to_write() -> None:
 def test_the_overlap_is_never_shortened_by_rounding() -> None:
     flight = Flight()
     promoted = flight.request.promoted_at
-    assert promoted
     release = flight.record(promoted_at=promoted + timedelta(milliseconds=1)).release
-    assert release
     exact = promoted + timedelta(milliseconds=1) + flight.world.credential.schedule.overlap
     assert exact.timestamp() <= release.not_before < exact.timestamp() + 1
 
@@ -183,9 +192,10 @@ def test_a_run_that_was_overtaken_records_no_success() -> None:
 
 
 @pytest.mark.parametrize("missing", ["claim", "promoted_at"])
-def test_a_success_without_what_makes_it_one_is_an_invalid_request(missing: str) -> None:
-    with pytest.raises(InvalidRequestError):
-        Flight().record(**{missing: None})
+def test_a_success_needs_its_claim_and_the_time_of_its_promotion(missing: str) -> None:
+    request = Flight().request.model_dump(mode="json", exclude={missing})
+    with pytest.raises(ValidationError, match=missing):
+        TypeAdapter(AuditRequest).validate_python(request)
 
 
 # A failure.
@@ -193,8 +203,7 @@ def test_a_success_without_what_makes_it_one_is_an_invalid_request(missing: str)
 
 def test_a_failure_is_recorded_by_name_and_releases_nothing() -> None:
     flight = Flight()
-    result = flight.fail()
-    assert result.release is None
+    assert "release" not in flight.fail().model_dump()
     event = entries(flight.world, "aws")[-1].event
     assert (event["status"], event["status_id"], event["severity_id"]) == ("Failure", 2, 4)
     assert event["status_code"] == "StoreUnreachableError"
@@ -203,7 +212,7 @@ def test_a_failure_is_recorded_by_name_and_releases_nothing() -> None:
 
 def test_a_failure_is_on_record_also_where_nothing_was_claimed() -> None:
     world = MemoryWorld.create()
-    request = AuditRequest(rotation=held(world), failure=Failure(error="States.Timeout"))
+    request = FailedRun(rotation=held(world), error="States.Timeout")
     assert audit.run(request, world.ports()).seq == 1
     details = _details(world)
     assert (details["generation"], details["kind"]) == (None, None)
@@ -220,8 +229,9 @@ def test_a_run_that_was_overtaken_still_owes_its_record() -> None:
 
 @pytest.mark.parametrize("error", ["", "a b", "hunter2: no", "x" * 101, "a\n"])
 def test_the_name_of_an_error_is_only_a_name(error: str) -> None:
-    with pytest.raises(ValueError, match="pattern"):
-        Failure(error=error)
+    rotation = held(MemoryWorld.create())
+    with pytest.raises(ValidationError, match="pattern"):
+        FailedRun(rotation=rotation, error=error)
 
 
 # Once.
@@ -405,14 +415,14 @@ def test_after_a_lost_lock_table_the_chain_goes_on_where_the_log_ends(runs: int)
 def test_a_log_whose_first_entry_is_no_first_entry_is_a_conflict() -> None:
     world = MemoryWorld.create()
     _foreign(world, seq=1, previous_hash="e" * 64)
-    request = AuditRequest(rotation=held(world), failure=Failure(error="X"))
+    request = FailedRun(rotation=held(world), error="X")
     with pytest.raises(AuditConflictError):
         audit.run(request, world.ports())
 
 
 def test_the_first_entry_of_a_dead_run_is_taken_in_too() -> None:
     world = MemoryWorld.create()
-    request = AuditRequest(rotation=held(world, "dead"), failure=Failure(error="X"))
+    request = FailedRun(rotation=held(world, "dead"), error="X")
 
     def lost(operation: str) -> None:
         if operation == "put":

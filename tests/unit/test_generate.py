@@ -14,9 +14,8 @@ from lockstep.errors import (
     UnknownUsernameError,
 )
 from lockstep.messages import (
-    GenerateOutcome,
-    GenerateResult,
     Rotation,
+    Staged,
 )
 from lockstep.model import Claim, ClaimKind, CredentialValue, Login, SecretStr, Strategy
 from tests.support.memory import PLACEHOLDER_TEXT, MemoryWorld, make_plan
@@ -52,7 +51,7 @@ def test_a_new_generation_is_claimed_and_staged_in_every_store_and_known_to_no_d
     assert claim == Claim(
         kind=ClaimKind.NEW, generation=3, base_generation=2, previous_generation=1, rotation_id="third"
     )
-    assert (result.outcome, result.adopted) == (GenerateOutcome.STAGED, False)
+    assert not result.adopted
     assert result.databases == ("db-1", "db-2")
     assert world.lock.record.claim == claim
     staged = [store.read_generation(3) for store in world.stores.values()]
@@ -244,7 +243,7 @@ class _TwinAt:
 
     def __init__(self, at: int, world: MemoryWorld, rotation: Rotation) -> None:
         self.boundary = ""
-        self.result: GenerateResult | None = None
+        self.result: Staged | None = None
         self._left = at
         self._world = world
         self._rotation = rotation

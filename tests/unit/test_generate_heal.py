@@ -12,13 +12,12 @@ from lockstep.errors import (
 )
 from lockstep.messages import (
     CandidateRef,
-    GenerateOutcome,
     ProbeResult,
     Probes,
 )
 from lockstep.model import LockRecord, Login, SecretStr, Strategy
 from tests.support.memory import MemoryWorld, make_plan
-from tests.unit.flights import PHASES, both_strategies, dies, run_generate, steady
+from tests.unit.flights import PHASES, asked_to_probe, both_strategies, dies, run_generate, steady
 from tests.unit.harness import (
     INTERVAL_SECONDS,
     Killed,
@@ -51,8 +50,7 @@ def test_a_store_that_was_edited_by_hand_is_asked_about_and_loses(edited: str, s
     world = steady(strategy)
     current = login_of(world, 2)
     edit(world.stores[edited], another_login(world))
-    asked = run_generate(world, held(world, "third"))
-    assert (asked.outcome, asked.claim) == (GenerateOutcome.PROBE, None)
+    asked_to_probe(world, held(world, "third"))
     assert world.lock.record.claim is None
     world.clock.sleep(INTERVAL_SECONDS)
     result = rotate(world, "fourth")
@@ -129,7 +127,7 @@ def test_probes_must_come_from_every_database() -> None:
     world = steady()
     edit(world.stores["oci"], another_login(world))
     rotation = held(world, "third")
-    asked = run_generate(world, rotation)
+    asked = asked_to_probe(world, rotation)
     for databases in ((), ("db-1",), ("db-1", "db-2", "db-3")):
         answers = tuple(ProbeResult(database=d, accepted=(True, True)) for d in databases)
         with pytest.raises(InvalidRequestError):
@@ -214,7 +212,7 @@ def test_a_run_that_lost_the_lock_finishes_no_heal() -> None:
     edit(world.stores["oci"], another_login(world))
     dies(world, "after lock claim")
     rotation = held(world, "zombie")
-    asked = run_generate(world, rotation)
+    asked = asked_to_probe(world, rotation)
     world.clock.sleep(INTERVAL_SECONDS)
     held(world, "taker", runner="oci")
     answers = tuple(
@@ -240,7 +238,7 @@ def test_whoever_might_log_in_is_asked_about(stores: int, phase: str, expected: 
     world = steady(stores=stores)
     dies(world, phase)
     edit(list(world.stores.values())[-1], another_login(world))
-    asked = run_generate(world, held(world, "taker"))
+    asked = asked_to_probe(world, held(world, "taker"))
     assert [c.version for c in asked.candidates] == expected
 
 

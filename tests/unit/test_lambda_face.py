@@ -25,7 +25,7 @@ from lockstep.errors import (
     UnexpectedError,
     family,
 )
-from lockstep.messages import DatabaseRequest, GenerateRequest, GenerateResult
+from lockstep.messages import DatabaseRequest, GenerateRequest, Staged
 from lockstep.ports import Ports
 from tests.support.memory import MemoryWorld
 from tests.unit.harness import held, login_of
@@ -54,7 +54,7 @@ def test_a_request_is_answered_in_json_that_the_next_step_takes(caplog: pytest.L
     world = MemoryWorld.create()
     reply = _handler(generate.run, world)(_event(world))
     assert json.loads(json.dumps(reply)) == reply
-    result = GenerateResult.model_validate(reply)
+    result = Staged.model_validate(reply)
     assert result.claim == world.lock.record.claim
     logged = _logged(caplog)
     for known in ("functions.generate.step", "multi-cloud/app_user", "run-1", "ok"):
@@ -168,7 +168,7 @@ def test_a_foreign_error_is_named_and_its_text_is_withheld(
 
 def test_a_validation_error_inside_the_step_is_not_taken_for_a_bad_input() -> None:
     def step(_request: GenerateRequest, _ports: Ports) -> BaseModel:
-        return GenerateResult.model_validate({"outcome": CANARY})
+        return Staged.model_validate({"outcome": CANARY})
 
     world = MemoryWorld.create()
     with pytest.raises(UnexpectedError) as caught:
