@@ -18,8 +18,9 @@ from lockstep.databases import Timeouts, open_database
 from lockstep.databases.provisioning import ROTATOR, provisioning
 from lockstep.errors import LockstepError
 from lockstep.model import Engine, Login, SecretStr, Strategy
-from lockstep.plan import PLAINTEXT_CONSENT, Credential, DatabaseServer
+from lockstep.plan import Credential, DatabaseServer
 from lockstep.ports import Database
+from sandbox import plans
 from sandbox.databases import MariaDbServer, PgserverServer, PostgresServer
 from sandbox.mysql_fake import MySqlFake, PasswordPolicy
 from tests.support.memory import MemoryDatabase, make_plan
@@ -145,17 +146,15 @@ class SqlHarness(ABC):
 
     def planned(self, *, host: str = "localhost", ca_file: Path | None = None) -> DatabaseServer:
         """The server as a plan has it, or almost."""
-        tls = {"tls": {"ca_file": ca_file or self.sandbox.ca_file}}
         return DatabaseServer.model_validate(
-            {
-                "name": "main",
-                "engine": self.engine,
-                "host": host,
-                "port": self.sandbox.port,
-                "dbname": DATABASE,
-                "admin_secret": "contract/admin",
-                **({"plaintext": PLAINTEXT_CONSENT} if self.plaintext else tls),
-            }
+            plans.database(
+                "main",
+                self.engine,
+                host=host,
+                port=self.sandbox.port,
+                dbname=DATABASE,
+                tls=None if self.plaintext else {"ca_file": ca_file or self.sandbox.ca_file},
+            )
         )
 
     def open(

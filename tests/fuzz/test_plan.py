@@ -9,77 +9,36 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lockstep.databases.provisioning import provisioning_sql
+from lockstep.model import Engine, Strategy
 from lockstep.plan import Plan
 from lockstep.plan_file import PlanProblemsError, load_plan, parse_plan
+from sandbox import plans
 from tests.fuzz.harness import CANARY, Json, documents, inputs, judged, mangled, mutated, nested, spelled
 from tests.support.memory import EPOCH
 
-VALID: Json = {
-    "version": 1,
-    "lock": {"table": "lockstep", "region": "eu-central-1"},
-    "stores": [
-        {"kind": "aws-secrets-manager", "region": "eu-central-1"},
-        {
-            "kind": "oci-vault",
-            "region": "eu-frankfurt-1",
-            "compartment_id": "ocid1.compartment.oc1..aaaa",
-            "vault_id": "ocid1.vault.oc1.eu.aaaa",
-            "ring": 4,
-        },
+VALID: Json = plans.plan_document(
+    [
+        plans.database("orders", Engine.MARIADB, tls={"ca_file": "ca.pem"}),
+        plans.database("ledger", Engine.POSTGRESQL),
     ],
-    "audit": {
-        "aws": {
-            "bucket": "lockstep-audit",
-            "region": "eu-central-1",
-            "mac_key": "alias/lockstep",
-            "retention": "400d",
-        },
-        "oci": {
-            "bucket": "lockstep-audit",
-            "namespace": "tenant",
-            "region": "eu-frankfurt-1",
-            "mac_secret": "lockstep.mac",
-        },
-    },
-    "runners": {
-        "aws": {"oci_key_secret": "lockstep/oci-key"},
-        "oci": {"aws_key_secret": "lockstep.aws-key"},
-    },
-    "databases": [
-        {
-            "name": "orders",
-            "engine": "mariadb",
-            "host": "orders.example.com",
-            "port": 3306,
-            "dbname": "app",
-            "tls": {"ca_file": "ca.pem"},
-            "admin_secret": "lockstep/admin/orders",
-        },
-        {
-            "name": "ledger",
-            "engine": "postgresql",
-            "host": "ledger.example.com",
-            "port": 5432,
-            "dbname": "app",
-            "plaintext": "passwords may cross this network unencrypted",
-            "admin_secret": "lockstep/admin/ledger",
-        },
+    [
+        plans.credential(
+            "multi-cloud/app_user",
+            "orders",
+            "ledger",
+            strategy=Strategy.ALTERNATING_USERS,
+            username="app_user",
+            alternates=["app_user_a", "app_user_b"],
+            interval="20m",
+            tolerance="60s",
+            overlap="18m",
+            password={"length": 32, "classes": ["abcdefghijklmnopqrstuvwxyz", "0123456789"]},
+            secrets={"app_user": "multi-cloud/app_user", "connection_blob": "multi-cloud/connection_blob"},
+        )
     ],
-    "credentials": [
-        {
-            "id": "multi-cloud/app_user",
-            "strategy": "alternating_users",
-            "username": "app_user",
-            "alternates": ["app_user_a", "app_user_b"],
-            "interval": "20m",
-            "tolerance": "60s",
-            "overlap": "18m",
-            "password": {"length": 32, "classes": ["abcdefghijklmnopqrstuvwxyz", "0123456789"]},
-            "secrets": {"app_user": "multi-cloud/app_user", "connection_blob": "multi-cloud/connection_blob"},
-            "databases": ["orders", "ledger"],
-        }
-    ],
-}
+    oci=plans.OciNames(),
+)
+VALID["audit"]["aws"]["retention"] = "400d"
 YAML_TEXT = """\
 version: 1  # a comment
 lock: {table: lockstep, region: eu-central-1}

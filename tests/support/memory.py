@@ -17,6 +17,7 @@ from lockstep.errors import AuditLogAccessDeniedError, FenceLostError, LostCompa
 from lockstep.model import (
     ChainHead,
     Claim,
+    Engine,
     Lease,
     LockRecord,
     Login,
@@ -25,9 +26,10 @@ from lockstep.model import (
     SecretStr,
     Strategy,
 )
-from lockstep.plan import PLAINTEXT_CONSENT, Credential, Plan
+from lockstep.plan import Credential, Plan
 from lockstep.plan_file import parse_plan
 from lockstep.ports import EntrySummary, Ports
+from sandbox import plans
 from tests.support.faults import Faults
 from tests.support.memory_database import Account, MemoryDatabase, MemoryStager
 from tests.support.memory_store import PLACEHOLDER_TEXT, MemoryStore, SecretKind
@@ -216,7 +218,7 @@ class MemorySigner:
 
 
 def make_plan(
-    *, databases: int = 2, stores: int = 2, strategy: Strategy = Strategy.DUAL_PASSWORD, **credential: object
+    *, databases: int = 2, stores: int = 2, strategy: Strategy = Strategy.DUAL_PASSWORD, **more: object
 ) -> Plan:
     """A plan with one credential, `multi-cloud/app_user`.
 
@@ -224,52 +226,16 @@ def make_plan(
         databases: How many: `db-1`, `db-2` ….
         stores: 1 for `aws`, 2 for `aws` and `oci`.
         strategy: With dual passwords the databases are MySQL, with alternating users PostgreSQL.
-        credential: More keys of the credential, as in the file.
+        more: More keys of the credential, as in the file.
     """
-    engine = "mysql" if strategy is Strategy.DUAL_PASSWORD else "postgresql"
-    vault = {"compartment_id": "ocid1.compartment.oc1..aaaa", "vault_id": "ocid1.vault.oc1.eu.aaaa"}
-    document = {
-        "version": 1,
-        "lock": {"table": "lockstep", "region": "eu-central-1"},
-        "stores": [
-            {"kind": "aws-secrets-manager", "region": "eu-central-1"},
-            {"kind": "oci-vault", "region": "eu-frankfurt-1", **vault},
-        ][:stores],
-        "audit": {
-            "aws": {"bucket": "lockstep-audit", "region": "eu-central-1", "mac_key": "alias/lockstep"},
-            "oci": {
-                "bucket": "lockstep-audit",
-                "namespace": "tenant",
-                "region": "eu-frankfurt-1",
-                "mac_secret": "lockstep.mac",
-            },
-        },
-        "runners": {
-            "aws": {"oci_key_secret": "lockstep/oci-key"},
-            **({"oci": {"aws_key_secret": "lockstep.aws-key"}} if stores > 1 else {}),
-        },
-        "databases": [
-            {
-                "name": f"db-{n}",
-                "engine": engine,
-                "host": f"db-{n}.example.com",
-                "port": 3306 if engine == "mysql" else 5432,
-                "dbname": "app",
-                "plaintext": PLAINTEXT_CONSENT,
-                "admin_secret": f"multi-cloud/admin-{n}",
-            }
-            for n in range(1, databases + 1)
-        ],
-        "credentials": [
-            {
-                "id": "multi-cloud/app_user",
-                "strategy": strategy.value,
-                "username": "app",
-                "databases": [f"db-{n}" for n in range(1, databases + 1)],
-                **credential,
-            }
-        ],
-    }
+    engine = Engine.MYSQL if strategy is Strategy.DUAL_PASSWORD else Engine.POSTGRESQL
+    names = [f"db-{n}" for n in range(1, databases + 1)]
+    app_user = plans.credential("multi-cloud/app_user", *names, strategy=strategy)
+    document = plans.plan_document(
+        [plans.database(name, engine) for name in names],
+        [{**app_user, **more}],
+        oci=plans.OciNames() if stores > 1 else None,
+    )
     return parse_plan(json.dumps(document), base=Path())
 
 

@@ -14,31 +14,16 @@ from lockstep.cli.forecast import forecast, in_step
 from lockstep.cli.operator import Operator
 from lockstep.cli.output import say
 from lockstep.cli.reference import page, paths
-from lockstep.model import Claim, ClaimKind, LockRecord, Login, SecretStr, StoredValue
+from lockstep.model import Claim, ClaimKind, Engine, LockRecord, Login, SecretStr, StoredValue
+from sandbox import plans
 from tests.support.memory import make_plan
 
 ARN = "arn:aws:states:eu-central-1:123456789012:stateMachine:lockstep"
 CREDENTIAL = "multi-cloud/app_user"
-PLAN = {
-    "version": 1,
-    "lock": {"table": "lockstep", "region": "eu-central-1"},
-    "stores": [{"kind": "aws-secrets-manager", "region": "eu-central-1"}],
-    "audit": {"aws": {"bucket": "lockstep-audit", "region": "eu-central-1", "mac_key": "alias/lockstep"}},
-    "databases": [
-        {
-            "name": "orders",
-            "engine": "mysql",
-            "host": "orders.example.com",
-            "port": 3306,
-            "dbname": "app",
-            "tls": {},
-            "admin_secret": "lockstep/admin/orders",
-        }
-    ],
-    "credentials": [
-        {"id": CREDENTIAL, "strategy": "dual_password", "username": "app_user", "databases": ["orders"]}
-    ],
-}
+PLAN = plans.plan_document(
+    [plans.database("orders", Engine.MYSQL, tls={})],
+    [plans.credential(CREDENTIAL, "orders", username="app_user")],
+)
 
 
 @pytest.fixture

@@ -10,45 +10,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lockstep.errors import InvalidPlanError
-from lockstep.model import Strategy
+from lockstep.model import Engine, Strategy
 from lockstep.plan import PLAINTEXT_CONSENT, AwsSecretsManager, OciVault, Plan
 from lockstep.plan_file import PlanProblemsError, load_plan, parse_plan
+from sandbox import plans
 
-VALID: dict[str, Any] = {
-    "version": 1,
-    "lock": {"table": "lockstep", "region": "eu-central-1"},
-    "stores": [{"kind": "aws-secrets-manager", "region": "eu-central-1"}],
-    "audit": {"aws": {"bucket": "lockstep-audit", "region": "eu-central-1", "mac_key": "alias/lockstep"}},
-    "databases": [
-        {
-            "name": "shop",
-            "engine": "mysql",
-            "host": "shop.example.com",
-            "port": 3306,
-            "dbname": "shop",
-            "tls": {"ca_file": "ca.pem"},
-            "admin_secret": "multi-cloud/shop-admin",
-        },
-        {
-            "name": "stock",
-            "engine": "postgresql",
-            "host": "stock.example.com",
-            "port": 5432,
-            "dbname": "stock",
-            "plaintext": PLAINTEXT_CONSENT,
-            "admin_secret": "multi-cloud/stock-admin",
-        },
+VALID = plans.plan_document(
+    [
+        plans.database("shop", Engine.MYSQL, dbname="shop", tls={"ca_file": "ca.pem"}),
+        plans.database("stock", Engine.POSTGRESQL, dbname="stock"),
     ],
-    "credentials": [
-        {"id": "multi-cloud/app_user", "strategy": "dual_password", "username": "app", "databases": ["shop"]}
-    ],
-}
-OCI_STORE = {
-    "kind": "oci-vault",
-    "region": "eu-frankfurt-1",
-    "compartment_id": "ocid1.compartment.oc1..aaaa",
-    "vault_id": "ocid1.vault.oc1.eu.aaaa",
-}
+    [plans.credential("multi-cloud/app_user", "shop")],
+)
+[OCI_STORE] = plans.plan_document([], [], oci=plans.OciNames())["stores"][1:]
 
 
 def _with(path: str, value: object) -> dict[str, Any]:
@@ -149,7 +123,7 @@ def test_a_duration_is_a_number_and_a_unit(text: str, seconds: int) -> None:
             {"app_user": "multi-cloud/x", "connection_blob": "multi-cloud/x"},
             "multi-cloud.x stands 2 times",
         ),
-        ("credentials.0.id", "multi-cloud/shop-admin", "multi-cloud.shop-admin stands 2 times"),
+        ("credentials.0.id", "lockstep/admin/shop", "lockstep.admin.shop stands 2 times"),
         ("databases.0.tls", None, "databases[0]: give either `tls: {}` or `plaintext:"),
         ("databases.0.plaintext", PLAINTEXT_CONSENT, "databases[0]: give either"),
         ("databases.1.plaintext", "yes", "databases[1].plaintext"),

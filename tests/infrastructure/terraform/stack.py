@@ -11,6 +11,9 @@ from typing import Any, Self
 
 import pytest
 
+from lockstep.model import Engine
+from sandbox import plans
+
 ROOT = Path(__file__).resolve().parents[3]
 CONFIGURATION = ROOT / "oci_fn/terraform"
 TOOLS = ROOT / ".cache/terraform-tools/bin"
@@ -147,37 +150,14 @@ def _deployment(values: Document) -> Deployment:
 
 def plan_document(**changes: object) -> Document:
     """A plan with both clouds, two credentials and two databases."""
-    vault = {"compartment_id": "ocid1.compartment.oc1..aaaa", "vault_id": "ocid1.vault.oc1..not-known-yet"}
-    audit = {"namespace": "tenant", "region": "eu-frankfurt-1", "mac_secret": "lockstep/mac"}
-    return {
-        "version": 1,
-        "lock": {"table": "lockstep", "region": "eu-central-1"},
-        "stores": [
-            {"kind": "aws-secrets-manager", "region": "eu-central-1"},
-            {"kind": "oci-vault", "region": "eu-frankfurt-1", **vault},
+    names = ("orders", "reports")
+    document = plans.plan_document(
+        [plans.database(name, Engine.MYSQL, tls={}) for name in names],
+        [
+            plans.credential("multi-cloud/app_user", *names),
+            plans.credential("batch", *names, username="batch"),
         ],
-        "audit": {
-            "aws": {"bucket": "lockstep-audit-aws", "region": "eu-central-1", "mac_key": "alias/lockstep"},
-            "oci": {"bucket": "lockstep-audit", **audit},
-        },
-        "runners": {
-            "aws": {"oci_key_secret": "lockstep/oci-key"},
-            "oci": {"aws_key_secret": "lockstep/aws-key"},
-        },
-        "databases": [_database("orders"), _database("reports")],
-        "credentials": [
-            _credential("multi-cloud/app_user", username="app"),
-            _credential("batch", username="batch"),
-        ],
-        **changes,
-    }
-
-
-def _database(name: str) -> Document:
-    server = {"engine": "mysql", "host": f"{name}.example.com", "port": 3306, "dbname": "app", "tls": {}}
-    return {"name": name, **server, "admin_secret": f"lockstep/admin/{name}"}
-
-
-def _credential(credential_id: str, **more: object) -> Document:
-    databases = ["orders", "reports"]
-    return {"id": credential_id, "strategy": "dual_password", "databases": databases, **more}
+        oci=plans.OciNames(vault_id="ocid1.vault.oc1..not-known-yet"),
+    )
+    document["audit"]["aws"]["bucket"] = "lockstep-audit-aws"
+    return {**document, **changes}

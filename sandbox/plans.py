@@ -1,0 +1,163 @@
+"""Builds the content of plan files, for the sandbox and the tests.
+
+plan_document([database("orders", Engine.MYSQL)], [credential("multi-cloud/app_user", "orders")], oci=OciNames())
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from lockstep.model import Engine, Strategy
+from lockstep.plan import PLAINTEXT_CONSENT
+
+Document = dict[str, Any]
+
+AWS_REGION = "eu-central-1"
+OCI_REGION = "eu-frankfurt-1"
+DBNAME = "app"
+LOCK_TABLE = "lockstep"
+AUDIT_BUCKET = "lockstep-audit"
+MAC_KEY = "alias/lockstep"
+MAC_SECRET = "lockstep/mac"
+OCI_KEY_SECRET = "lockstep/oci-key"
+AWS_KEY_SECRET = "lockstep/aws-key"
+
+_PORTS = {Engine.POSTGRESQL: 5432}
+
+
+@dataclass(frozen=True, kw_only=True)
+class OciNames:
+    """What a plan names in OCI.
+
+    Attributes:
+        slots: Secrets in each ring.
+    """
+
+    compartment_id: str = "ocid1.compartment.oc1..aaaa"
+    vault_id: str = "ocid1.vault.oc1.eu.aaaa"
+    namespace: str = "tenant"
+    slots: int = 4
+
+
+def plan_document(
+    databases: Sequence[Document],
+    credentials: Sequence[Document],
+    *,
+    region: str = AWS_REGION,
+    mac_key: str = MAC_KEY,
+    oci: OciNames | None = None,
+) -> Document:
+    """A plan.
+
+    Args:
+        databases: See `database`.
+        credentials: See `credential`.
+        region: The AWS region of everything.
+        mac_key: The KMS key that signs the audit log.
+        oci: The second store, audit log and runner; None for a plan with AWS only.
+    """
+    document: Document = {
+        "version": 1,
+        "lock": {"table": LOCK_TABLE, "region": region},
+        "stores": [{"kind": "aws-secrets-manager", "region": region}],
+        "audit": {"aws": {"bucket": AUDIT_BUCKET, "region": region, "mac_key": mac_key}},
+        "databases": list(databases),
+        "credentials": list(credentials),
+    }
+    if oci:
+        document["stores"].append(
+            {
+                "kind": "oci-vault",
+                "region": OCI_REGION,
+                "compartment_id": oci.compartment_id,
+                "vault_id": oci.vault_id,
+                "ring": oci.slots,
+            }
+        )
+        document["audit"]["oci"] = {
+            "bucket": AUDIT_BUCKET,
+            "namespace": oci.namespace,
+            "region": OCI_REGION,
+            "mac_secret": MAC_SECRET,
+        }
+        document["runners"] = {
+            "aws": {"oci_key_secret": OCI_KEY_SECRET},
+            "oci": {"aws_key_secret": AWS_KEY_SECRET},
+        }
+    return document
+
+
+def database(
+    name: str,
+    engine: Engine,
+    *,
+    host: str | None = None,
+    port: int | None = None,
+    tls: Document | None = None,
+    **more: object,
+) -> Document:
+    """A database of the plan.
+
+    Args:
+        name: Its name in the plan.
+        engine: Its engine.
+        host: Its host; by default one that does not exist.
+        port: Its port; by default the engine's usual one.
+        tls: As in the plan file; None: the plan consents to plaintext.
+        more: Further keys, or other values, as in the plan file.
+    """
+    return {
+        "name": name,
+        "engine": engine.value,
+        "host": host or f"{name}.example.com",
+        "port": port or _PORTS.get(engine, 3306),
+        "dbname": DBNAME,
+        "admin_secret": admin_secret(name),
+        **({"plaintext": PLAINTEXT_CONSENT} if tls is None else {"tls": tls}),
+        **more,
+    }
+
+
+def credential(
+    credential_id: str,
+    *databases: str,
+    username: str = "app",
+    strategy: Strategy = Strategy.DUAL_PASSWORD,
+    **more: object,
+) -> Document:
+    """A credential of the plan.
+
+    Args:
+        credential_id: Its id.
+        databases: Names of databases of the plan.
+        username: Its username.
+        strategy: How it is rotated.
+        more: Further keys, as in the plan file.
+    """
+    return {
+        "id": credential_id,
+        "strategy": strategy.value,
+        "username": username,
+        "databases": list(databases),
+        **more,
+    }
+
+
+def own_secrets(credential_id: str) -> Document:
+    """Names of a credential's secrets that no other credential shares, whatever the ids have in common."""
+    return {"app_user": credential_id, "connection_blob": f"{credential_id}-connection_blob"}
+
+
+def admin_secret(name: str) -> str:
+    """The secret that holds the rotator login of a database."""
+    return f"lockstep/admin/{name}"
+
+
+def write_plan(file: Path, document: Document) -> Path:
+    """Write a plan file; its path."""
+    with file.open("w") as output:
+        YAML(typ="safe", pure=True).dump(document, output)
+    return file
