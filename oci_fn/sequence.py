@@ -4,12 +4,12 @@ The retries are read from that very file, so one place says for both clouds how 
 the order of the calls to its states.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from pydantic import ValidationError
 
@@ -43,6 +43,7 @@ from lockstep.messages import (
     Rotation,
     Staged,
     UpdateRequest,
+    UpdateResult,
 )
 from lockstep.model import Claim, Release
 from lockstep.ports import Ports
@@ -51,7 +52,23 @@ from oci_fn.retries import Retries
 LEASE = timedelta(seconds=900)
 """As in the state machine; a test holds the two equal."""
 
+AT_ONCE = 8
+"""How many databases are worked on at the same time (protocol M10); a test compares it with the state machine."""
+
 Result = TypeVar("Result")
+
+
+class RunMap(Protocol):
+    """How the branches of a Map state are run. The built-in `map` runs one after the other."""
+
+    def __call__(self, branch: Callable[[str], Result], databases: Iterable[str], /) -> Iterable[Result]:
+        """The result of the branch for each database, in their order."""
+
+
+def side_by_side(branch: Callable[[str], Result], databases: Iterable[str], /) -> Iterable[Result]:
+    """Run the branches in threads."""
+    with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
+        return tuple(pool.map(branch, databases))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,14 +92,16 @@ class RunResult:
     audit_seq: int | None = None
 
 
-def rotate(request: RunRequest, ports: Ports, retries: Retries, *, parallel: int = 8) -> RunResult:
+def rotate(
+    request: RunRequest, ports: Ports, retries: Retries, *, run_map: RunMap = side_by_side
+) -> RunResult:
     """Rotate the credential if it is due.
 
     Args:
         request: What is asked.
         ports: The world.
         retries: How often and how long.
-        parallel: Databases that are worked on at the same time.
+        run_map: How the databases are worked on.
 
     Raises:
         InvalidRequestError: The input is not valid; nothing was changed.
@@ -104,7 +123,7 @@ def rotate(request: RunRequest, ports: Ports, retries: Retries, *, parallel: int
     if lease is None:
         return RunResult(outcome="skipped")
     held = rotation.model_copy(update={"fence": lease.fence})
-    return _HeldRun(held, ports, retries, parallel).finish()
+    return _HeldRun(held, ports, retries, run_map).finish()
 
 
 def _rotation(request: RunRequest, credential_id: str, now: datetime) -> Rotation:
@@ -113,18 +132,18 @@ def _rotation(request: RunRequest, credential_id: str, now: datetime) -> Rotatio
             {**asdict(request), "credential_id": credential_id, "started_at": now, "fence": 0}
         )
     except ValidationError:
-        # Its text quotes the input. Nothing was acquired yet.
+        # The error's text quotes the input. Nothing was acquired yet.
         raise InvalidRequestError(credential=credential_id) from None
 
 
 class _HeldRun:
     """A run that holds the lock: the states between AcquireLock and ReleaseLock."""
 
-    def __init__(self, rotation: Rotation, ports: Ports, retries: Retries, parallel: int) -> None:
+    def __init__(self, rotation: Rotation, ports: Ports, retries: Retries, run_map: RunMap) -> None:
         self._rotation = rotation
         self._ports = ports
         self._retries = retries
-        self._parallel = parallel
+        self._run_map = run_map
         self._notes: dict[str, object] = {}
 
     def finish(self) -> RunResult:
@@ -155,14 +174,8 @@ class _HeldRun:
         prepared = self._prepare(replaces=None)
         applied = self._apply(prepared)
         if any(r.outcome is DatabaseOutcome.REFUSED_BY_POLICY for r in applied):
-            claim = prepared.claim
-            self._raise_fence()
-            self._map(
-                ("WithdrawDb", "WithdrawOneDb"),
-                lambda d: RetireRequest(action="withdraw", rotation=self._rotation, claim=claim, database=d),
-                RetireResult,
-            )
-            prepared = self._prepare(replaces=claim)
+            self._withdraw(prepared.claim)
+            prepared = self._prepare(replaces=prepared.claim)
             applied = self._apply(prepared)
             if any(r.outcome is DatabaseOutcome.REFUSED_BY_POLICY for r in applied):
                 raise PasswordRefusedByPolicyError
@@ -198,37 +211,50 @@ class _HeldRun:
         self._notes["databases"] = applied
         return applied
 
+    def _withdraw(self, claim: Claim) -> None:
+        self._raise_fence()
+        self._map(
+            ("WithdrawDb", "WithdrawOneDb"),
+            lambda d: RetireRequest(action="withdraw", rotation=self._rotation, claim=claim, database=d),
+            RetireResult,
+        )
+
     def _raise_fence(self) -> None:
-        """So that no branch that was given up brings the refused password back after its withdrawal."""
+        """Keep a branch that was given up from bringing the refused password back after its withdrawal."""
         lease = self._retries.call(
             ("RaiseFence",), lambda: self._ports.lock.raise_fence(self._rotation.lease)
         )
         self._rotation = self._rotation.model_copy(update={"fence": lease.fence})
 
     def _commit(self, prepared: Staged, applied: tuple[DatabaseResult, ...]) -> RotatedRun:
-        claim = prepared.claim
-        updated = self._retries.call(
-            ("UpdateSecrets",),
-            lambda: update_secrets.run(UpdateRequest(rotation=self._rotation, claim=claim), self._ports),
-        )
-        self._notes["stores"] = updated.stores
-        revoked: tuple[RetireResult, ...] = ()
-        if self._rotation.revoke_previous:
-            revoked = self._map(
-                ("RevokeDb", "RevokeOneDb"),
-                lambda d: RetireRequest(action="revoke", rotation=self._rotation, claim=claim, database=d),
-                RetireResult,
-            )
-            self._notes["revoked"] = revoked
+        updated = self._promote(prepared.claim)
+        revoked = self._revoke(prepared.claim) if self._rotation.revoke_previous else ()
         return RotatedRun(
             rotation=self._rotation,
-            claim=claim,
+            claim=prepared.claim,
             adopted=prepared.adopted,
             databases=applied,
             stores=updated.stores,
             promoted_at=updated.promoted_at,
             revoked=revoked,
         )
+
+    def _promote(self, claim: Claim) -> UpdateResult:
+        updated = self._retries.call(
+            ("UpdateSecrets",),
+            lambda: update_secrets.run(UpdateRequest(rotation=self._rotation, claim=claim), self._ports),
+        )
+        self._notes["stores"] = updated.stores
+        return updated
+
+    def _revoke(self, claim: Claim) -> tuple[RetireResult, ...]:
+        revoked = self._map(
+            ("RevokeDb", "RevokeOneDb"),
+            lambda d: RetireRequest(action="revoke", rotation=self._rotation, claim=claim, database=d),
+            RetireResult,
+        )
+        self._notes["revoked"] = revoked
+        return revoked
 
     def _map(
         self, path: tuple[str, ...], request: Callable[[str], DatabaseRequest], kind: type[Result]
@@ -244,8 +270,7 @@ class _HeldRun:
                 raise UnexpectedError(code=type(result).__name__)
             return result
 
-        with ThreadPoolExecutor(max_workers=self._parallel) as pool:
-            return tuple(pool.map(branch, self._ports.databases))
+        return tuple(self._run_map(branch, self._ports.databases))
 
     def _fail(self, error: LockstepError) -> None:
         failed = FailedRun.model_validate(

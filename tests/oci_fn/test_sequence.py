@@ -141,7 +141,7 @@ class Both:
         recorder = Recorder(self._clock)
         request = RunRequest(rotation_id="run-1", runner="aws", trigger="test", **more)
         try:
-            sequence.rotate(request, world.ports(), recorder, parallel=1)
+            sequence.rotate(request, world.ports(), recorder, run_map=map)
         except LockstepError as error:
             return recorder.states, type(error).__name__
         return recorder.states, None
@@ -378,7 +378,7 @@ def test_the_lease_is_the_same() -> None:
 
 def test_as_many_databases_are_worked_on_at_once() -> None:
     at_once = {s["MaxConcurrency"] for s in STATES.values() if s["Type"] == "Map"}
-    assert at_once == {inspect.signature(sequence.rotate).parameters["parallel"].default}
+    assert at_once == {sequence.AT_ONCE}
 
 
 def test_every_state_that_does_something_has_its_place_in_the_sequence() -> None:
@@ -397,7 +397,10 @@ def test_a_run_out_of_time_records_that_and_frees_the_lock(both: Both) -> None:
     recorder = Recorder(clock, seconds=300)
     with pytest.raises(DeadlineExceededError):
         sequence.rotate(
-            RunRequest(rotation_id="run-1", runner="aws", trigger="test"), world.ports(), recorder, parallel=1
+            RunRequest(rotation_id="run-1", runner="aws", trigger="test"),
+            world.ports(),
+            recorder,
+            run_map=map,
         )
     assert recorder.states[-2:] == FAILED
     assert world.lock.read().holder is None
@@ -413,7 +416,7 @@ def test_a_rotation_that_was_recorded_is_finished_even_if_the_time_is_up(both: B
         RunRequest(rotation_id="run-1", runner="aws", trigger="test"),
         world.ports(),
         Recorder(clock, seconds=300),
-        parallel=1,
+        run_map=map,
     )
     assert result.outcome == "rotated"
     assert world.lock.read().claim is None

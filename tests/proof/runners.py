@@ -58,7 +58,7 @@ class Runners:
         """Hooks in place: each invocation is a process of its own, databases one after the other."""
         host = self._estate.aws.lambda_host
         with ExitStack() as stack:
-            stack.enter_context(patch.dict(sequence.rotate.__kwdefaults__, {"parallel": 1}))
+            stack.enter_context(patch.dict(sequence.rotate.__kwdefaults__, {"run_map": map}))
             host.before_call, host.after_call = self._begin, self._end
             yield self
             host.before_call = host.after_call = None

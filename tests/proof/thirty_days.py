@@ -160,7 +160,7 @@ def _run(world: RingWorld, month: Month, runner: str, rotation_id: str) -> str:
     retries = Retries(DEFINITION, clock, deadline=clock.monotonic() + RUN_SECONDS, jitter=lambda: 0.5)
     request = RunRequest(rotation_id=rotation_id, runner=runner, trigger="schedule")
     try:
-        outcome = rotate(request, ports, retries, parallel=1).outcome
+        outcome = rotate(request, ports, retries, run_map=map).outcome
     except LockstepError as error:
         outcome = type(error).__name__
     month.outcomes[outcome] += 1

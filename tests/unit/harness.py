@@ -55,7 +55,7 @@ def rotate(
     )
     deadline = world.clock.monotonic() + RUN_SECONDS
     retries = Retries(DEFINITION, world.clock, deadline=deadline, jitter=lambda: 0.5)
-    return sequence.rotate(request, world.ports(runner), retries, parallel=1)
+    return sequence.rotate(request, world.ports(runner), retries, run_map=map)
 
 
 def rotate_again(world: MemoryWorld, rotation_id: str, *, runner: str = "aws") -> RunResult:

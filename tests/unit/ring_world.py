@@ -88,7 +88,7 @@ class RingWorld:
         clock = self.memory.clock
         request = RunRequest(rotation_id=rotation_id, runner="oci", trigger="test")
         retries = Retries(DEFINITION, clock, deadline=clock.monotonic() + RUN_SECONDS, jitter=lambda: 0.5)
-        return sequence.rotate(request, self.ports(), retries, parallel=1)
+        return sequence.rotate(request, self.ports(), retries, run_map=map)
 
     def rotate_again(self, rotation_id: str) -> RunResult:
         self.memory.clock.sleep(INTERVAL_SECONDS)

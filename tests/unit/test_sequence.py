@@ -118,7 +118,7 @@ def test_the_standby_goes_the_ways_of_this_machine(
         rotation_id="second", runner="oci", trigger="test", force=revoke, revoke_previous=revoke
     )
     try:
-        sequence.rotate(request, world.ports("oci"), followed, parallel=1)
+        sequence.rotate(request, world.ports("oci"), followed, run_map=map)
     except LockstepError:
         assert "AuditFailure" in expected
     assert followed.states == expected.split()
