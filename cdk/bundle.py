@@ -26,8 +26,9 @@ from typing import Annotated, Literal, TypeAlias
 
 import typer
 
-from lockstep.plan import OciVault, Plan
+from lockstep.plan import Plan
 from lockstep.plan_file import PlanProblemsError, load_plan
+from lockstep.store_kinds import OciVault
 
 Runner: TypeAlias = Literal["aws", "oci"]
 Architecture: TypeAlias = Literal["arm64", "x86_64"]

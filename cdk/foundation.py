@@ -10,7 +10,8 @@ from constructs import Construct
 
 from cdk.nag import acknowledge
 from cdk.settings import Deployment, Settings
-from lockstep.plan import AwsAudit, AwsSecretsManager, Plan
+from lockstep.plan import AwsAudit, Plan
+from lockstep.store_kinds import AwsSecretsManager
 
 PLACEHOLDER = secretsmanager.CfnSecret.GenerateSecretStringProperty(
     secret_string_template='{"placeholder": "lockstep"}',  # noqa: S106 - it says that there is none

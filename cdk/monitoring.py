@@ -18,7 +18,7 @@ from cdk.functions import Functions
 from cdk.nag import acknowledge
 from cdk.orchestration import StateMachine
 from cdk.settings import Deployment
-from lockstep.plan import Credential
+from lockstep.model import Credential
 
 NAMESPACE = "Lockstep"
 _SOON = Duration.minutes(5)
@@ -110,7 +110,7 @@ class Monitoring(Construct):
 
     def _stale(self, credential: Credential) -> None:
         """No rotation for two intervals, also when nothing runs at all."""
-        interval = int(credential.interval.total_seconds())
+        interval = int(credential.schedule.interval.total_seconds())
         period = Duration.seconds(min(interval, _LONGEST_PERIOD_SECONDS))
         rotations: cloudwatch.IMetric = _rotations(credential, period)
         if self._plan.runners.oci:
@@ -134,7 +134,7 @@ class Monitoring(Construct):
         alarm.add_alarm_action(actions.SnsAction(self.topic))
 
     def _skipped_too_often(self, machine: StateMachine) -> None:
-        shortest = min(int(c.interval.total_seconds()) for c in self._plan.credentials)
+        shortest = min(int(c.schedule.interval.total_seconds()) for c in self._plan.credentials)
         period = Duration.seconds(min(3 * shortest, _LONGEST_PERIOD_SECONDS))
         self._alarm(
             "SkippedTooOften",

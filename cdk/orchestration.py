@@ -104,7 +104,7 @@ class Schedules(Construct):
         acknowledge(self.dead_letters, "AwsSolutions-SQS3", dead_letter_queue)
         acknowledge(self.dead_letters, "Serverless-SQSRedrivePolicy", dead_letter_queue)
         for credential in deployment.plan.credentials:
-            interval = int(credential.interval.total_seconds())
+            interval = int(credential.schedule.interval.total_seconds())
             rule = events.Rule(
                 self,
                 f"Rule-{credential.id}",

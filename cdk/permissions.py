@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from aws_cdk import Aws
 from aws_cdk import aws_iam as iam
 
-from lockstep.plan import AwsSecretsManager, Plan
+from lockstep.plan import Plan
+from lockstep.store_kinds import AwsSecretsManager
 
 Statements = list[iam.PolicyStatement]
 

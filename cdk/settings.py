@@ -14,8 +14,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
 from cdk.bundle import Architecture
-from lockstep.plan import AwsSecretsManager, Plan
+from lockstep.plan import Plan
 from lockstep.plan_file import load_plan
+from lockstep.store_kinds import AwsSecretsManager
 
 ROOT = Path(__file__).resolve().parent.parent
 DEFINITION = ROOT / "statemachine.asl.json"
@@ -195,9 +196,9 @@ def check_deployable(plan: Plan) -> None:
     if plan.audit.aws.retention % timedelta(days=1):
         raise NotDeployableError("audit.aws.retention: whole days")
     for credential in plan.credentials:
-        if credential.interval % timedelta(minutes=1):
+        if credential.schedule.interval % timedelta(minutes=1):
             raise NotDeployableError(f"credentials.{credential.id}.interval: whole minutes")
-        if 2 * credential.interval > _LONGEST_ALARM:
+        if 2 * credential.schedule.interval > _LONGEST_ALARM:
             raise NotDeployableError(
                 f"credentials.{credential.id}.interval: half a week at most, or no alarm can tell that it is stale"
             )

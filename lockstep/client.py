@@ -96,8 +96,9 @@ def oci_ring_source(
     """
     from lockstep.identity import own_oci_identity
     from lockstep.oci.clients import OciClients
-    from lockstep.oci.ring import generation_of, slot_name
+    from lockstep.oci.ring import generation_of
     from lockstep.oci.vault import Vault
+    from lockstep.store_kinds.oci_vault import slot_name
 
     clients = OciClients(own_oci_identity, region, endpoint=os.environ.get("LOCKSTEP_OCI_ENDPOINT"))
     vault = Vault(clients, compartment_id=compartment_id, vault_id=vault_id, store="oci")

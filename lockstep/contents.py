@@ -10,8 +10,7 @@ from typing import Any, TypeGuard
 from urllib.parse import quote
 
 from lockstep.errors import SecretMalformedError
-from lockstep.model import CredentialValue, Engine, Login, SecretStr
-from lockstep.plan import Credential, DatabaseServer
+from lockstep.model import Credential, CredentialValue, DatabaseServer, Engine, Login, SecretStr
 
 PLACEHOLDER = "placeholder"
 MAX_SECRET_BYTES = 25_600
@@ -57,7 +56,7 @@ def _connection(server: DatabaseServer, username: str) -> dict[str, Any]:
         "engine": server.engine.value,
         "host": server.host,
         "port": server.port,
-        "tls": server.plaintext is None,
+        "tls": not server.plaintext,
     }
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from pathlib import Path
 from typing import NoReturn, final
 
 MASK = "**********"
@@ -193,3 +194,75 @@ class PasswordPolicy:
 
     length: int
     classes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tls:
+    """How a server's certificate is verified: by this CA, for the host name in the plan.
+
+    Attributes:
+        ca_file: A PEM file; None: the system's CAs.
+    """
+
+    ca_file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseServer:
+    """A server on which every live generation must log in.
+
+    Attributes:
+        tls: None where the plan consents to plaintext.
+        admin_secret: The secret with the rotator admin's login, by its name in the plan.
+    """
+
+    name: str
+    engine: Engine
+    host: str
+    port: int
+    dbname: str
+    tls: Tls | None
+    admin_secret: str
+
+    @property
+    def plaintext(self) -> bool:
+        """Whether passwords may cross the network unencrypted."""
+        return self.tls is None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretNames:
+    """The names of a credential's two secrets, as in the plan."""
+
+    app_user: str
+    connection_blob: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credential:
+    """One logical login: what the steps and the adapters need of the plan.
+
+    Attributes:
+        usernames: One with dual passwords, two with alternating users.
+        owner: The role that owns objects, with alternating users on PostgreSQL.
+        servers: Every server on which it must log in, the primary first.
+    """
+
+    id: str
+    strategy: Strategy
+    usernames: tuple[str, ...]
+    owner: str
+    schedule: Schedule
+    password_policy: PasswordPolicy
+    secret_names: SecretNames
+    servers: tuple[DatabaseServer, ...]
+
+    @property
+    def databases(self) -> tuple[str, ...]:
+        """The names of the servers."""
+        return tuple(server.name for server in self.servers)
+
+    @property
+    def primary(self) -> DatabaseServer:
+        """The server whose connection fields are in `app_user`."""
+        return self.servers[0]

@@ -1,63 +1,42 @@
-"""What to rotate: the plan, checked before anything runs (`lockstep.plan_file` reads it).
+"""The plan file's content, checked before anything runs (`lockstep.plan_file` reads it).
 
-An unknown key is a mistake. A plan that is valid can be rotated by either runner.
+An unknown key is a mistake. A plan that is valid can be rotated by either runner. The sections `databases` and
+`credentials` compile to the plain values of `lockstep.model`, with every default filled in.
 """
 
-import re
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self, TypeVar
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    StringConstraints,
-    ValidationInfo,
-    field_validator,
-    model_validator,
+from pydantic import Field, StringConstraints, ValidationInfo, field_validator, model_validator
+
+from lockstep.durations import format_duration
+from lockstep.model import (
+    Credential,
+    DatabaseServer,
+    Engine,
+    PasswordPolicy,
+    Schedule,
+    SecretNames,
+    Strategy,
+    Tls,
 )
-
-from lockstep.model import Engine, PasswordPolicy, Schedule, Strategy
-from lockstep.oci.budget import version_budget
-from lockstep.oci.ring import oci_name, slot_name
+from lockstep.plan_fields import Duration, Name, SecretName, Section, repeated
+from lockstep.store_kinds import OciVault, StoreConfig
+from lockstep.store_kinds.base import Demand, StoreKind
 
 PLAINTEXT_CONSENT = "passwords may cross this network unencrypted"
 
 BASE = "base"
-"""Of the context in which a plan is validated: the folder that its files are named from."""
+"""The key in pydantic's validation context that holds the folder of the plan file."""
 
-_DURATION = re.compile(r"([0-9]{1,6})\s*(s|m|h|d)")
-_VAULT_NAME = re.compile(r"[A-Za-z0-9/_.-]+")
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-
-
-def _duration(value: object) -> timedelta:
-    if isinstance(value, timedelta):
-        return value
-    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
-    if not match:
-        raise ValueError("write a duration as a number and a unit, for example 90s, 20m, 2h or 7d")
-    return timedelta(**{_UNITS[match[2]]: int(match[1])})
-
-
-Duration = Annotated[timedelta, BeforeValidator(_duration)]
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
-SecretName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9/_+=.@-]{1,200}$")]
+StoreT = TypeVar("StoreT", bound=StoreKind)
 Username = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,30}$")]
 Host = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,253}$")]
-Ocid = Annotated[str, StringConstraints(pattern=r"^ocid1\.[a-z0-9.]+[A-Za-z0-9._-]*$")]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Tls(_Section):
+class TlsSection(Section):
     """How the server's certificate is verified: by this CA, for the host name in `host`."""
 
     ca_file: Annotated[
@@ -70,7 +49,7 @@ class Tls(_Section):
         return info.context[BASE] / value if value and info.context else value
 
 
-class DatabaseServer(_Section):
+class DatabaseSection(Section):
     """A server on which every live generation must log in."""
 
     name: Name
@@ -78,7 +57,7 @@ class DatabaseServer(_Section):
     host: Host
     port: Annotated[int, Field(ge=1, le=65535)]
     dbname: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_$-]{0,62}$")]
-    tls: Tls | None = None
+    tls: TlsSection | None = None
     plaintext: Literal["passwords may cross this network unencrypted"] | None = None
     admin_secret: SecretName
 
@@ -88,37 +67,27 @@ class DatabaseServer(_Section):
             raise ValueError(f"give either `tls: {{}}` or `plaintext: {PLAINTEXT_CONSENT}`")
         return self
 
-
-class AwsSecretsManager(_Section):
-    """The AWS store."""
-
-    kind: Literal["aws-secrets-manager"]
-    name: Name = "aws"
-    region: str
-
-
-class OciVault(_Section):
-    """The OCI store: each secret is a ring of `ring` plain secrets."""
-
-    kind: Literal["oci-vault"]
-    name: Name = "oci"
-    region: str
-    compartment_id: Ocid
-    vault_id: Ocid
-    ring: Annotated[int, Field(ge=1, le=16)] = 4
+    def compile(self) -> DatabaseServer:
+        """The server as a value of the model."""
+        return DatabaseServer(
+            name=self.name,
+            engine=self.engine,
+            host=self.host,
+            port=self.port,
+            dbname=self.dbname,
+            tls=Tls(ca_file=self.tls.ca_file) if self.tls else None,
+            admin_secret=self.admin_secret,
+        )
 
 
-StoreConfig = Annotated[AwsSecretsManager | OciVault, Field(discriminator="kind")]
-
-
-class LockTable(_Section):
+class LockTable(Section):
     """The DynamoDB table that says who may rotate."""
 
     table: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{3,255}$")]
     region: str
 
 
-class AwsAudit(_Section):
+class AwsAudit(Section):
     """The AWS stream: S3 with Object Lock, signed in KMS."""
 
     bucket: Annotated[str, StringConstraints(pattern=r"^[a-z0-9.-]{3,63}$")]
@@ -128,7 +97,7 @@ class AwsAudit(_Section):
     retention: Duration = timedelta(days=400)
 
 
-class OciAudit(_Section):
+class OciAudit(Section):
     """The OCI stream: an Archive bucket, signed with a key from a Vault secret."""
 
     bucket: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,256}$")]
@@ -137,33 +106,33 @@ class OciAudit(_Section):
     mac_secret: SecretName
 
 
-class Audit(_Section):
+class Audit(Section):
     """One stream for each cloud that runs rotations."""
 
     aws: AwsAudit
     oci: OciAudit | None = None
 
 
-class AwsRunner(_Section):
+class AwsRunner(Section):
     """Step Functions; `oci_key_secret` holds the API key with which it reaches OCI."""
 
     oci_key_secret: SecretName | None = None
 
 
-class OciRunner(_Section):
+class OciRunner(Section):
     """The OCI function; `aws_key_secret` holds the access key with which it reaches AWS."""
 
     aws_key_secret: SecretName
 
 
-class Runners(_Section):
+class Runners(Section):
     """Who rotates."""
 
     aws: AwsRunner = AwsRunner()
     oci: OciRunner | None = None
 
 
-class Password(_Section):
+class Password(Section):
     """What new passwords look like."""
 
     length: Annotated[int, Field(ge=16, le=64)] = 32
@@ -175,18 +144,18 @@ class Password(_Section):
     @model_validator(mode="after")
     def _strong_enough(self) -> Self:
         if len(set("".join(self.classes))) < 26:  # noqa: PLR2004 - one alphabet
-            raise ValueError("give classes with at least 26 different characters together")
+            raise ValueError("classes: must have at least 26 different characters in all")
         return self
 
 
-class SecretNames(_Section):
+class SecretsSection(Section):
     """The names of the two secrets in AWS; in OCI a slash becomes a dot and the slot's number follows."""
 
     app_user: SecretName
     connection_blob: SecretName
 
 
-class Credential(_Section):
+class CredentialSection(Section):
     """One logical login."""
 
     id: SecretName
@@ -197,75 +166,58 @@ class Credential(_Section):
     tolerance: Duration = timedelta(seconds=60)
     overlap: Duration | None = None
     password: Password = Password()
-    secrets: SecretNames | None = None
+    secrets: SecretsSection | None = None
     databases: Annotated[tuple[Name, ...], Field(min_length=1)]
-    _servers: tuple[DatabaseServer, ...] = PrivateAttr(default=())
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.interval < timedelta(minutes=2):
-            raise ValueError("interval: two minutes at least")
+            raise ValueError("interval: must be at least 2m")
         if self.tolerance * 2 > self.interval / 2:
-            raise ValueError("tolerance: a quarter of the interval at most")
+            raise ValueError("tolerance: must be at most a quarter of the interval")
         if self.overlap is not None and self.overlap > self.interval - self.tolerance:
             raise ValueError(
-                "overlap: at most interval minus tolerance, or the next trigger always comes too early "
-                "and every second rotation is skipped"
+                f"overlap: must be at most {format_duration(self.interval - self.tolerance)}, the interval minus the "
+                "tolerance; otherwise every second trigger comes too early and its rotation is skipped"
             )
         if self.strategy is Strategy.DUAL_PASSWORD and self.alternates:
-            raise ValueError("alternates: only with strategy alternating_users")
+            raise ValueError("alternates: allowed only with the strategy alternating_users")
         if self.alternates and len(set(self.alternates)) != len(self.alternates):
-            raise ValueError("alternates: two different usernames")
+            raise ValueError("alternates: must be two different usernames")
         return self
-
-    @property
-    def usernames(self) -> tuple[str, ...]:
-        """The logins that the credential uses: one with dual passwords, two with alternating users."""
-        if self.strategy is Strategy.DUAL_PASSWORD:
-            return (self.username,)
-        return self.alternates or (f"{self.username}_a", f"{self.username}_b")
-
-    @property
-    def owner(self) -> str:
-        """The role that owns objects, with alternating users on PostgreSQL."""
-        return f"{self.username}_owner"
-
-    @property
-    def schedule(self) -> Schedule:
-        """Interval, overlap and tolerance, defaults filled in."""
-        overlap = self.interval - 2 * self.tolerance if self.overlap is None else self.overlap
-        return Schedule(interval=self.interval, overlap=overlap, tolerance=self.tolerance)
-
-    @property
-    def password_policy(self) -> PasswordPolicy:
-        """The policy for the password source."""
-        return PasswordPolicy(length=self.password.length, classes=self.password.classes)
 
     @property
     def secret_names(self) -> SecretNames:
         """Defaults filled in: the id itself, and `connection_blob` beside it."""
         if self.secrets:
-            return self.secrets
+            return SecretNames(app_user=self.secrets.app_user, connection_blob=self.secrets.connection_blob)
         parent, _, _ = self.id.rpartition("/")
         blob = f"{parent}/connection_blob" if parent else f"{self.id}.connection_blob"
         return SecretNames(app_user=self.id, connection_blob=blob)
 
-    @property
-    def servers(self) -> tuple[DatabaseServer, ...]:
-        """What `databases` names."""
-        return self._servers
+    def compile(self, servers: Mapping[str, DatabaseServer]) -> Credential:
+        """The credential as a value of the model, with every default filled in.
 
-    def bind(self, servers: Mapping[str, DatabaseServer]) -> None:
-        """Resolve `databases`; the plan does so once, when it is read."""
-        self._servers = tuple(servers[name] for name in self.databases)
+        Args:
+            servers: The plan's servers, by name.
+        """
+        usernames: tuple[str, ...] = (self.username,)
+        if self.strategy is Strategy.ALTERNATING_USERS:
+            usernames = self.alternates or (f"{self.username}_a", f"{self.username}_b")
+        overlap = self.interval - 2 * self.tolerance if self.overlap is None else self.overlap
+        return Credential(
+            id=self.id,
+            strategy=self.strategy,
+            usernames=usernames,
+            owner=f"{self.username}_owner",
+            schedule=Schedule(interval=self.interval, overlap=overlap, tolerance=self.tolerance),
+            password_policy=PasswordPolicy(length=self.password.length, classes=self.password.classes),
+            secret_names=self.secret_names,
+            servers=tuple(servers[name] for name in self.databases),
+        )
 
-    @property
-    def primary(self) -> DatabaseServer:
-        """The database whose connection fields stand in `app_user`."""
-        return self.servers[0]
 
-
-class Plan(_Section):
+class Plan(Section):
     """The whole file."""
 
     version: Literal[1]
@@ -273,84 +225,79 @@ class Plan(_Section):
     stores: Annotated[tuple[StoreConfig, ...], Field(min_length=1)]
     audit: Audit
     runners: Runners = Runners()
-    databases: Annotated[tuple[DatabaseServer, ...], Field(min_length=1)]
-    credentials: Annotated[tuple[Credential, ...], Field(min_length=1)]
+    database_sections: Annotated[tuple[DatabaseSection, ...], Field(alias="databases", min_length=1)]
+    credential_sections: Annotated[tuple[CredentialSection, ...], Field(alias="credentials", min_length=1)]
 
     @model_validator(mode="after")
     def _references(self) -> Self:
         problems = list(self._problems())
         if problems:
             raise ValueError("; ".join(problems))
-        by_name = {d.name: d for d in self.databases}
-        for credential in self.credentials:
-            credential.bind(by_name)
         return self
 
     def _problems(self) -> Iterator[str]:
-        yield from _repeated("databases: name", [d.name for d in self.databases])
-        yield from _repeated("stores: name", [s.name for s in self.stores])
-        yield from _repeated("stores: kind", [s.kind for s in self.stores])
-        names = [
-            n for c in self.credentials for n in (c.secret_names.app_user, c.secret_names.connection_blob)
-        ]
-        admins = {d.admin_secret for d in self.databases}  # one admin may serve several databases
-        # OCI's names and the audit log's folders have a dot for a slash, so `a/b` and `a.b` would meet there.
-        dotted = [_dotted(name) for name in [*names, *admins]]
-        yield from _repeated("credentials: secret name, with dots for slashes", dotted)
-        yield from _repeated(
-            "credentials: id, with dots for slashes", [_dotted(c.id) for c in self.credentials]
+        yield from repeated("databases: name", [d.name for d in self.database_sections])
+        yield from repeated("stores: name", [s.name for s in self.stores])
+        yield from repeated("stores: kind", [s.kind for s in self.stores])
+        yield from self._credential_problems()
+        demand = Demand(
+            rotated=self._rotated,
+            fixed=tuple(sorted(self._admin_secrets)),
+            intervals={c.id: c.interval for c in self.credential_sections},
         )
-        engines = {d.name: d.engine for d in self.databases}
-        for i, credential in enumerate(self.credentials):
+        for i, store in enumerate(self.stores):
+            yield from store.problems(f"stores[{i}]", demand)
+        has_oci = self.store(OciVault) is not None
+        if has_oci and not self.runners.aws.oci_key_secret:
+            yield "runners.aws.oci_key_secret: needed, because one store is in OCI"
+        if self.runners.oci and not (has_oci and self.audit.oci):
+            yield "runners.oci: needs a store of kind oci-vault, and audit.oci"
+
+    def _credential_problems(self) -> Iterator[str]:
+        # In OCI's names and in the audit log's folders a dot replaces the slash, so `a/b` and `a.b` collide there.
+        dotted = [_dotted(name) for name in [*self._rotated, *self._admin_secrets]]
+        yield from repeated("credentials: secret name, with dots for slashes", dotted)
+        ids = [_dotted(c.id) for c in self.credential_sections]
+        yield from repeated("credentials: id, with dots for slashes", ids)
+        engines = {d.name: d.engine for d in self.database_sections}
+        for i, credential in enumerate(self.credential_sections):
             path = f"credentials[{i}]"
             unknown = [n for n in credential.databases if n not in engines]
             if unknown:
-                yield f"{path}.databases: no database is called {', '.join(unknown)}; there are {', '.join(engines)}"
+                yield f"{path}.databases: the plan has no database {', '.join(unknown)}, only {', '.join(engines)}"
             used = {engines[n] for n in credential.databases if n in engines}
             if Engine.POSTGRESQL in used and credential.strategy is Strategy.DUAL_PASSWORD:
-                yield f"{path}.strategy: PostgreSQL has one password a role; use alternating_users"
-            yield from _repeated(f"{path}.databases", list(credential.databases))
-        has_oci = any(isinstance(s, OciVault) for s in self.stores)
-        for i, store in enumerate(self.stores):
-            if isinstance(store, OciVault):
-                yield from self._vault_problems(f"stores[{i}]", store)
-        if has_oci and not self.runners.aws.oci_key_secret:
-            yield "runners.aws.oci_key_secret: needed, since a store is in OCI"
-        if self.runners.oci and not (has_oci and self.audit.oci):
-            yield "runners.oci: needs a store of kind oci-vault and audit.oci"
+                yield f"{path}.strategy: a PostgreSQL role has one password; use alternating_users"
+            yield from repeated(f"{path}.databases", credential.databases)
 
-    def _vault_problems(self, path: str, vault: OciVault) -> Iterator[str]:
-        rings = [
-            n for c in self.credentials for n in (c.secret_names.app_user, c.secret_names.connection_blob)
-        ]
-        others = sorted({d.admin_secret for d in self.databases})
-        for name in rings + others:
-            if not _VAULT_NAME.fullmatch(name):
-                yield f"{path}: Vault takes no secret called {name}; use letters, digits and - _ . /"
-        in_vault = [slot_name(n, i) for n in rings for i in range(vault.ring)] + [oci_name(n) for n in others]
-        yield from _repeated(f"{path}: secret name in Vault", in_vault)
-        for credential in self.credentials:
-            budget = version_budget(credential.interval, vault.ring)
-            if budget.wedges_after is not None:
-                yield (
-                    f"{path}.ring: {vault.ring} slots at an interval of {credential.interval} ({credential.id}) "
-                    f"exhaust Vault's quota of versions after {budget.wedges_after}; {budget.advice}"
-                )
+    @property
+    def _rotated(self) -> tuple[str, ...]:
+        names = [c.secret_names for c in self.credential_sections]
+        return tuple(name for n in names for name in (n.app_user, n.connection_blob))
+
+    @property
+    def _admin_secrets(self) -> set[str]:
+        return {d.admin_secret for d in self.database_sections}  # Several databases may share one admin.
+
+    @property
+    def databases(self) -> tuple[DatabaseServer, ...]:
+        """The servers."""
+        return tuple(section.compile() for section in self.database_sections)
+
+    @property
+    def credentials(self) -> tuple[Credential, ...]:
+        """The credentials, complete."""
+        servers = {server.name: server for server in self.databases}
+        return tuple(section.compile(servers) for section in self.credential_sections)
 
     def credential(self, credential_id: str) -> Credential | None:
-        """The credential of that id."""
+        """The credential with that id."""
         return next((c for c in self.credentials if c.id == credential_id), None)
 
-    def store(self, kind: type[AwsSecretsManager] | type[OciVault]) -> AwsSecretsManager | OciVault | None:
+    def store(self, kind: type[StoreT]) -> StoreT | None:
         """The store of that kind, if the plan has one."""
         return next((s for s in self.stores if isinstance(s, kind)), None)
 
 
 def _dotted(name: str) -> str:
     return name.replace("/", ".")
-
-
-def _repeated(what: str, values: list[Any]) -> Iterator[str]:
-    for value, count in Counter(values).items():
-        if count > 1:
-            yield f"{what}: {value} stands {count} times; each must be unique"

@@ -13,6 +13,7 @@ from typing import Protocol
 from lockstep.model import (
     ChainHead,
     Claim,
+    Credential,
     CredentialValue,
     Lease,
     LockRecord,
@@ -22,7 +23,6 @@ from lockstep.model import (
     SecretStr,
     StoredValue,
 )
-from lockstep.plan import Credential
 
 
 class Clock(Protocol):

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from lockstep.contents import decode_app_user
 from lockstep.errors import AdminCredentialRejectedError, InvalidPlanError, InvalidRequestError
-from lockstep.model import Login
-from lockstep.plan import AwsSecretsManager, Credential, DatabaseServer, OciVault, Plan, StoreConfig
+from lockstep.model import Credential, DatabaseServer, Login
+from lockstep.plan import Plan
 from lockstep.plan_file import load_plan
 from lockstep.ports import AuditLog, Database, Ports, Signer, Store
+from lockstep.store_kinds import AwsSecretsManager, OciVault, StoreConfig
 from lockstep.system import SystemClock, SystemPasswords
 
 if TYPE_CHECKING:
@@ -271,7 +272,7 @@ class OciRunner(Runner):
 
     def own_secret(self, secret: str) -> str:
         """From Vault, under its name in the plan with dots for slashes."""
-        from lockstep.oci.ring import oci_name
+        from lockstep.store_kinds.oci_vault import oci_name
 
         vault, name = self.vault(self._vault), oci_name(secret)
         return vault.text(name, vault.read_named(name))

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from lockstep.plan import Credential
+from lockstep.model import Credential
 from sandbox.applications import CACHE_SECONDS
 from sandbox.aws import Execution, InvocationContext, ProcessDied
 from sandbox.timeline import duration_ms, spans

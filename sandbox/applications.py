@@ -16,8 +16,7 @@ import psycopg
 import pymysql
 
 from lockstep.client import ClientCredential, CredentialClient, is_mysql_refusal, is_postgresql_refusal
-from lockstep.model import Engine
-from lockstep.plan import DatabaseServer
+from lockstep.model import DatabaseServer, Engine
 
 TIMEOUT_SECONDS = 10
 CACHE_SECONDS = 5.0

@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from lockstep.plan import Credential
+from lockstep.model import Credential
 from sandbox.applications import TIMEOUT_SECONDS
 from sandbox.aws import InvocationContext
 from sandbox.aws.lambda_host import InvocationResult

@@ -15,7 +15,8 @@ from rich.live import Live
 
 from lockstep.audit.verify import Verification
 from lockstep.client import CredentialClient, Source, aws_source, oci_ring_source
-from lockstep.plan import Credential, OciVault
+from lockstep.model import Credential
+from lockstep.store_kinds import OciVault
 from sandbox.acts import Story, play
 from sandbox.applications import CACHE_SECONDS, Application, Applications
 from sandbox.databases import CertificateAuthority, MariaDbServer, PostgresServer, available

@@ -26,8 +26,8 @@ from cdk.bundle import HANDLERS, Bundle, build, import_milliseconds
 from lockstep import wiring
 from lockstep.audit.verify import verify
 from lockstep.databases.provisioning import ROTATOR
-from lockstep.model import Login, SecretStr
-from lockstep.plan import Credential, Plan
+from lockstep.model import Credential, Login, SecretStr
+from lockstep.plan import Plan
 from lockstep.plan_file import load_plan
 from sandbox.aws import AwsSandbox, Execution
 from sandbox.aws.cloudformation import NOT_EMULATED

@@ -15,9 +15,9 @@ from ruamel.yaml import YAML
 
 from lockstep import wiring
 from lockstep.audit.verify import Verification, verify
-from lockstep.model import Login, SecretStr
+from lockstep.model import Credential, Login, SecretStr
 from lockstep.oci.ring import generation_of
-from lockstep.plan import Credential, Plan
+from lockstep.plan import Plan
 from lockstep.plan_file import load_plan
 from sandbox.fn import FunctionProcess, running_function
 from sandbox.oci import OciSandbox, write_config_file

@@ -21,8 +21,8 @@ from ruamel.yaml import YAML
 
 from lockstep import wiring
 from lockstep.databases.provisioning import ROTATOR, provisioning
-from lockstep.model import Engine, Login, SecretStr
-from lockstep.plan import PLAINTEXT_CONSENT, Credential, Plan
+from lockstep.model import Credential, Engine, Login, SecretStr
+from lockstep.plan import PLAINTEXT_CONSENT, Plan
 from lockstep.plan_file import load_plan
 from sandbox.aws import AwsSandbox, Execution, create_resources, create_state_machine
 from sandbox.databases import (

@@ -45,8 +45,7 @@ from lockstep.errors import (
     StoreThrottledError,
     StoreUnreachableError,
 )
-from lockstep.model import CredentialValue, Login, StoredValue
-from lockstep.plan import Credential
+from lockstep.model import Credential, CredentialValue, Login, StoredValue
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient

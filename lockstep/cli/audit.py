@@ -28,7 +28,7 @@ from lockstep.cli.output import (
     say,
 )
 from lockstep.errors import AuditVerificationError, LockstepError
-from lockstep.plan import Credential
+from lockstep.model import Credential
 from lockstep.ports import AuditLog, Signer
 
 app = typer.Typer(help="Verify and show the audit log.", no_args_is_help=True)

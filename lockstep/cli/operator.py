@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from lockstep.aws.dynamodb_lock import DynamoDbLock
 from lockstep.identity import CONFIG_FILE_VARIABLE, RESOURCE_PRINCIPAL_VARIABLE, own_oci_identity
-from lockstep.plan import Credential, Plan
+from lockstep.model import Credential
+from lockstep.plan import Plan
 from lockstep.ports import AuditLog, Lock, Signer, Store
 from lockstep.wiring import AwsRunner, OciRunner
 

@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.text import Text
 
 from lockstep.errors import FenceLostError, InvalidPlanError, LockstepError
-from lockstep.plan import Credential, Plan
+from lockstep.model import Credential
+from lockstep.plan import Plan
 from lockstep.plan_file import PlanProblemsError, load_plan
 
 out = Console()

@@ -18,8 +18,9 @@ from lockstep.cli.output import (
     say,
 )
 from lockstep.databases.provisioning import provisioning_sql
-from lockstep.oci.budget import version_budget
-from lockstep.plan import OciVault, Plan
+from lockstep.plan import Plan
+from lockstep.store_kinds import OciVault
+from lockstep.store_kinds.oci_budget import version_budget
 
 app = typer.Typer(help="Check the plan file, print its SQL.", no_args_is_help=True)
 
@@ -53,7 +54,7 @@ def _row(plan: Plan, index: int) -> dict[str, str]:
     vault = plan.store(OciVault)
     peak = "no OCI store"
     if isinstance(vault, OciVault):
-        budget = version_budget(credential.interval, vault.ring)
+        budget = version_budget(credential.schedule.interval, vault.ring)
         peak = f"{budget.peak_in_use} in use, {budget.peak_pending} pending deletion, of 30 each"
     return {
         "credential": credential.id,

@@ -7,8 +7,7 @@ from typing import Any
 from lockstep.databases.base import ServerDatabase, Timeouts
 from lockstep.databases.verifiers import RandomBytes
 from lockstep.errors import UnsupportedServerError
-from lockstep.model import Engine, Login, Strategy
-from lockstep.plan import Credential, DatabaseServer
+from lockstep.model import Credential, DatabaseServer, Engine, Login, Strategy
 from lockstep.ports import Database
 
 __all__ = ["Timeouts", "open_database"]

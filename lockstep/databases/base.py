@@ -10,8 +10,7 @@ from typing import Generic, Protocol, TypeVar
 from lockstep.databases.tls import ssl_context
 from lockstep.databases.verifiers import RandomBytes
 from lockstep.errors import AccountLockedError, AdminCredentialRejectedError, UnknownUsernameError
-from lockstep.model import Login, SecretStr
-from lockstep.plan import Credential, DatabaseServer
+from lockstep.model import Credential, DatabaseServer, Login, SecretStr
 from lockstep.ports import Stager
 
 
@@ -97,7 +96,7 @@ class ServerDatabase(ABC, Generic[SessionT]):
     @property
     def plaintext(self) -> bool:
         """See `lockstep.ports.Database`."""
-        return self.server.plaintext is not None
+        return self.server.plaintext
 
     def accepts(self, login: Login) -> bool:
         """See `lockstep.ports.Database`; logs in to the plan's `dbname`, as applications do."""

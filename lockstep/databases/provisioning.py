@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from lockstep.databases.verifiers import RandomBytes, mysql_native_password, scram_sha_256
-from lockstep.model import Engine, SecretStr
-from lockstep.plan import Credential, DatabaseServer, Plan
+from lockstep.model import Credential, DatabaseServer, Engine, SecretStr
+from lockstep.plan import Plan
 
 ROTATOR = "lockstep_rotator"
 

@@ -3,7 +3,7 @@
 import ssl
 
 from lockstep.errors import TlsVerificationError
-from lockstep.plan import DatabaseServer
+from lockstep.model import DatabaseServer
 
 # The network's doing, though they are SSLErrors: the peer went away in the middle of the handshake.
 _CUT_SHORT = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)

@@ -1,9 +1,9 @@
 """The ring: one secret that changes every 20 minutes, kept in k plain OCI secrets. Pure, without I/O.
 
-A Vault secret takes about 30 versions a day (`lockstep.oci.budget`), so `multi-cloud/app_user` stands in OCI as the
-slots `multi-cloud.app_user.0` … `multi-cloud.app_user.<k-1>`, which take turns. A slot's generation is that of its
-CURRENT version, and **the ring's value is the value of the slot with the highest generation**. The promotion of one
-slot is the commit; there is no pointer that could lag behind.
+A Vault secret takes about 30 versions a day (`lockstep.store_kinds.oci_budget`), so `multi-cloud/app_user` stands in
+OCI as the slots `multi-cloud.app_user.0` … `multi-cloud.app_user.<k-1>`, which take turns. A slot's generation is that
+of its CURRENT version, and **the ring's value is the value of the slot with the highest generation**. The promotion of
+one slot is the commit; there is no pointer that could lag behind.
 
 What Lockstep wrote is known by the version's content name, never by its text:
 
@@ -22,24 +22,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-MAX_IN_USE = 30
-MAX_PENDING_DELETION = 30
-"""Of one secret (https://docs.oracle.com/iaas/Content/secret-management/Concepts/secret-versions.htm)."""
-
-KEPT_SUPERSEDED = 1
-"""DEPRECATED versions of Lockstep that stay: a repeated ApplyDb still has to show that the newest of them is dead."""
+from lockstep.store_kinds.oci_budget import KEPT_SUPERSEDED, MAX_IN_USE, MAX_PENDING_DELETION
+from lockstep.store_kinds.oci_vault import oci_name
 
 _GENERATION_DIGITS = 12
-
-
-def oci_name(name: str) -> str:
-    """A secret's name as OCI takes it: letters, digits, hyphens, underscores and periods, no slash."""
-    return name.replace("/", ".")
-
-
-def slot_name(secret: str, slot: int) -> str:
-    """The OCI secret that is a slot of a secret of the plan."""
-    return f"{oci_name(secret)}.{slot}"
 
 
 def version_name(credential_id: str, secret: str, generation: int) -> str:

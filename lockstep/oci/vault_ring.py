@@ -34,13 +34,13 @@ from lockstep.errors import (
     StoreQuotaExceededError,
     StoreRejectedError,
 )
-from lockstep.model import CredentialValue, Login, StoredValue
+from lockstep.model import Credential, CredentialValue, Login, StoredValue
 from lockstep.oci import ring
-from lockstep.oci.budget import DELETION_LEAD
 from lockstep.oci.ring import Slot, Slots, Version
 from lockstep.oci.vault import Content, Vault
-from lockstep.plan import Credential
 from lockstep.ports import Clock
+from lockstep.store_kinds import oci_vault
+from lockstep.store_kinds.oci_budget import DELETION_LEAD
 
 READ_BACK_TIMEOUT_SECONDS = 10.0
 POLL_SECONDS = 0.5
@@ -163,7 +163,7 @@ class _Ring:
         self.secret = secret
         self._vault = vault
         self._credential_id = credential_id
-        self._names = [ring.slot_name(secret, i) for i in range(slots)]
+        self._names = [oci_vault.slot_name(secret, i) for i in range(slots)]
         self._clock = clock
         # What the last promotion saw: good enough to prune by, since Vault deletes nothing that is not superseded.
         self._seen: Slots = ()

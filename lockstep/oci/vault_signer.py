@@ -12,8 +12,8 @@ from lockstep.errors import (
     LockstepError,
     RetryableError,
 )
-from lockstep.oci.ring import oci_name
 from lockstep.oci.vault import Content, Vault
+from lockstep.store_kinds.oci_vault import oci_name
 
 MIN_KEY_BYTES = 32
 

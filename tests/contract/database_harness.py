@@ -8,6 +8,7 @@ import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -17,10 +18,8 @@ import pytest
 from lockstep.databases import Timeouts, open_database
 from lockstep.databases.provisioning import ROTATOR, provisioning
 from lockstep.errors import LockstepError
-from lockstep.model import Engine, Login, SecretStr, Strategy
-from lockstep.plan import Credential, DatabaseServer
+from lockstep.model import Credential, DatabaseServer, Engine, Login, SecretStr, Strategy, Tls
 from lockstep.ports import Database
-from sandbox import plans
 from sandbox.databases import MariaDbServer, PgserverServer, PostgresServer
 from sandbox.mysql_fake import MySqlFake, PasswordPolicy
 from tests.support.memory import MemoryDatabase, make_plan
@@ -97,7 +96,9 @@ def fails(kind: type[LockstepError]) -> Iterator[None]:
 
 def make_credential(strategy: Strategy) -> Credential:
     name = f"u{next(_numbers)}"
-    return Credential(id=f"contract/{name}", strategy=strategy, username=name, databases=("main",))
+    usernames = (name,) if strategy is Strategy.DUAL_PASSWORD else (f"{name}_a", f"{name}_b")
+    planned = make_plan(strategy=strategy).credentials[0]
+    return replace(planned, id=f"contract/{name}", usernames=usernames, owner=f"{name}_owner")
 
 
 class MemoryHarness:
@@ -146,15 +147,14 @@ class SqlHarness(ABC):
 
     def planned(self, *, host: str = "localhost", ca_file: Path | None = None) -> DatabaseServer:
         """The server as a plan has it, or almost."""
-        return DatabaseServer.model_validate(
-            plans.database(
-                "main",
-                self.engine,
-                host=host,
-                port=self.sandbox.port,
-                dbname=DATABASE,
-                tls=None if self.plaintext else {"ca_file": ca_file or self.sandbox.ca_file},
-            )
+        return DatabaseServer(
+            name="main",
+            engine=self.engine,
+            host=host,
+            port=self.sandbox.port,
+            dbname=DATABASE,
+            tls=None if self.plaintext else Tls(ca_file=ca_file or self.sandbox.ca_file),
+            admin_secret="contract/admin",
         )
 
     def open(

@@ -17,6 +17,7 @@ from lockstep.oci.vault import Vault
 from lockstep.oci.vault_ring import VaultRingStore
 from lockstep.oci.vault_signer import VaultSigner
 from lockstep.ports import Clock, Store
+from lockstep.store_kinds import oci_vault
 from lockstep.system import SystemClock
 from sandbox.oci import OciSandbox
 from tests.contract.harness import (
@@ -72,7 +73,7 @@ class OciConsole:
 
     def create_ring(self, secret: str, slots: int) -> list[str]:
         """The slots of a ring with placeholders, as Terraform makes them."""
-        return [self.create_secret(ring.slot_name(secret, i), PLACEHOLDER_TEXT) for i in range(slots)]
+        return [self.create_secret(oci_vault.slot_name(secret, i), PLACEHOLDER_TEXT) for i in range(slots)]
 
     def edit(self, secret_id: str, text: str, *, stage: str = "CURRENT", name: str | None = None) -> None:
         details = oci.vault.models.UpdateSecretDetails(secret_content=_content(text, stage=stage, name=name))

@@ -37,19 +37,19 @@ MOMENTS = ["before", "after"]
 
 
 def value(world: MySqlHarness, name: str) -> Login:
-    return Login(world.credential.username, SecretStr(name))
+    return Login(world.credential.usernames[0], SecretStr(name))
 
 
 def fill(world: MySqlHarness, slots: Slots) -> None:
     primary, secondary = slots
-    account = f"ALTER USER '{world.credential.username}'@'%'"
+    account = f"ALTER USER '{world.credential.usernames[0]}'@'%'"
     world.execute(f"{account} IDENTIFIED BY '{secondary or primary}'", f"{account} DISCARD OLD PASSWORD")
     if secondary:
         world.execute(f"{account} IDENTIFIED BY '{primary}' RETAIN CURRENT PASSWORD")
 
 
 def slots_of(world: MySqlHarness) -> Slots:
-    account = world.sandbox.accounts[world.credential.username, "%"]
+    account = world.sandbox.accounts[world.credential.usernames[0], "%"]
 
     def name_of(verifier: bytes) -> str:
         names = ("current", "pending", "old", "abandoned")
@@ -153,11 +153,11 @@ def test_a_policy_that_refuses_current_is_not_cured_by_another_pending_value(wor
 
 
 def test_the_account_keeps_its_plugin(world: MySqlHarness) -> None:
-    account = world.sandbox.accounts[world.credential.username, "%"]
+    account = world.sandbox.accounts[world.credential.usernames[0], "%"]
     world.sandbox.settings.mysql_native_password = True
     try:
         world.execute(
-            f"ALTER USER '{world.credential.username}'@'%' IDENTIFIED WITH mysql_native_password BY 'current'"
+            f"ALTER USER '{world.credential.usernames[0]}'@'%' IDENTIFIED WITH mysql_native_password BY 'current'"
         )
         stage(world)
         assert slots_of(world) == ("pending", "current")

@@ -10,8 +10,7 @@ import pytest
 
 from lockstep.databases import open_database
 from lockstep.errors import DatabaseBusyError, DatabaseUnreachableError, LockstepError, TlsVerificationError
-from lockstep.model import Engine, Login, SecretStr, Strategy
-from lockstep.plan import DatabaseServer
+from lockstep.model import DatabaseServer, Engine, Login, SecretStr, Strategy, Tls
 from lockstep.ports import Database
 from sandbox.databases import CertificateAuthority, MariaDbServer, PgserverServer, PostgresServer
 from sandbox.mysql_fake import MySqlFake
@@ -40,16 +39,15 @@ LOGIN = Login("nobody", SecretStr("nothing"))
 
 
 def database_at(port: int, engine: Engine, ca_file: Path, host: str = "localhost") -> Database:
-    document = {
-        "name": "main",
-        "engine": engine,
-        "host": host,
-        "port": port,
-        "dbname": "app_db",
-        "tls": {"ca_file": ca_file},
-        "admin_secret": "admin",
-    }
-    server = DatabaseServer.model_validate(document)
+    server = DatabaseServer(
+        name="main",
+        engine=engine,
+        host=host,
+        port=port,
+        dbname="app_db",
+        tls=Tls(ca_file=ca_file),
+        admin_secret="admin",
+    )
     credential = make_credential(Strategy.ALTERNATING_USERS)
     return open_database(server, credential, lambda: ADMIN, timeouts=HASTY)
 
@@ -132,7 +130,8 @@ def test_plaintext_is_what_the_plan_says_in_as_many_words(authority: Certificate
             stager.stage(current=None, pending=login(world, 1))
         assert world.database.accepts(login(world, 1))
         assert (
-            f"{world.credential.username}@127.0.0.1 on {DATABASE} using TCP/IP" in mariadb.general_log_text()
+            f"{world.credential.usernames[0]}@127.0.0.1 on {DATABASE} using TCP/IP"
+            in mariadb.general_log_text()
         )
         mariadb.execute_as_superuser("SET GLOBAL require_secure_transport = ON")
         require_failure(world.database, TlsVerificationError)

@@ -22,6 +22,7 @@ from lockstep.oci.vault import Vault
 from lockstep.oci.vault_ring import VaultRingStore
 from lockstep.oci.vault_signer import VaultSigner
 from lockstep.ports import EntrySummary
+from lockstep.store_kinds import oci_vault
 from tests.fuzz.garbage_server import GarbageServer
 from tests.fuzz.harness import CANARY, inputs, judged
 from tests.fuzz.replies import BODIES, replies
@@ -38,14 +39,14 @@ NAME = ring.version_name(CREDENTIAL.id, SECRET, 7)
 LIST = [
     {"id": SECRET_ID, "secretName": name, "lifecycleState": "ACTIVE", "vaultId": "v", "compartmentId": "c"}
     for name in (
-        ring.slot_name(SECRET, 0),
-        ring.slot_name(CREDENTIAL.secret_names.connection_blob, 0),
+        oci_vault.slot_name(SECRET, 0),
+        oci_vault.slot_name(CREDENTIAL.secret_names.connection_blob, 0),
         "lockstep.mac",
     )
 ]
 STATE = {
     "id": SECRET_ID,
-    "secretName": ring.slot_name(SECRET, 0),
+    "secretName": oci_vault.slot_name(SECRET, 0),
     "lifecycleState": "ACTIVE",
     "currentVersionNumber": 1,
 }

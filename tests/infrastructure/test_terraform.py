@@ -8,9 +8,10 @@ from typing import Any
 import hcl2
 from ruamel.yaml import YAML
 
-from lockstep.oci.ring import oci_name, slot_name
-from lockstep.plan import OciVault, Plan
+from lockstep.plan import Plan
 from lockstep.plan_file import parse_plan
+from lockstep.store_kinds import OciVault
+from lockstep.store_kinds.oci_vault import oci_name, slot_name
 from oci_fn.sequence import LEASE
 from tests.infrastructure.terraform.stack import (
     CONFIGURATION,

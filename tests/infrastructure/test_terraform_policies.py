@@ -9,15 +9,16 @@ import pytest
 
 from lockstep.contents import encode_app_user, encode_connection_blob
 from lockstep.errors import LockstepError
-from lockstep.model import CredentialValue, Login, SecretStr
+from lockstep.model import Credential, CredentialValue, Login, SecretStr
 from lockstep.oci import ring
 from lockstep.oci.clients import OciClients
 from lockstep.oci.object_storage_audit import ObjectStorageAuditLog
 from lockstep.oci.vault_ring import VaultRingStore
 from lockstep.oci.vault_signer import VaultSigner
-from lockstep.plan import Credential, Plan
+from lockstep.plan import Plan
 from lockstep.plan_file import parse_plan
 from lockstep.ports import EntrySummary
+from lockstep.store_kinds import oci_vault
 from lockstep.system import SystemClock
 from sandbox.oci import OciSandbox
 from sandbox.oci.resources import create_audit_bucket, create_secret
@@ -82,11 +83,11 @@ def _age(console: OciConsole, credential: Credential, ids: dict[str, str]) -> No
         }
         for secret, text in texts.items():
             version = ring.version_name(credential.id, secret, generation)
-            console.edit(ids[ring.slot_name(secret, generation % SLOTS)], text, name=version)
+            console.edit(ids[oci_vault.slot_name(secret, generation % SLOTS)], text, name=version)
 
 
 def _value(credential: Credential, generation: int) -> CredentialValue:
-    return CredentialValue(generation, Login(credential.username, SecretStr(f"value-{generation}")))
+    return CredentialValue(generation, Login(credential.usernames[0], SecretStr(f"value-{generation}")))
 
 
 def of(subject: str, policy: Sequence[Statement], deployed: Deployment) -> list[Statement]:
@@ -221,7 +222,7 @@ def keep_record(world: World, clients: OciClients) -> None:
     assert runner
     VaultSigner(vault, audit.mac_secret).sign(b"digest")
     for secret in (runner.aws_key_secret, *(d.admin_secret for d in world.plan.databases)):
-        assert vault.read_named(ring.oci_name(secret)).data
+        assert vault.read_named(oci_vault.oci_name(secret)).data
     log = _log(world, clients)
     entry = EntrySummary(seq=1, hash="h1", previous_hash="h0", rotation_id="r1")
     assert log.put(b"{}", entry)

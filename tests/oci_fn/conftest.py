@@ -7,7 +7,8 @@ import pytest
 
 from lockstep import wiring
 from lockstep.audit.chain import Entry
-from lockstep.plan import Credential, Plan
+from lockstep.model import Credential
+from lockstep.plan import Plan
 from sandbox.databases import CertificateAuthority
 from sandbox.fn import FunctionProcess, running_function
 from sandbox.mysql_fake import MySqlFake

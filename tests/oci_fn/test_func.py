@@ -8,8 +8,7 @@ from typing import Any, Literal
 import pytest
 
 from lockstep import wiring
-from lockstep.model import Login, SecretStr
-from lockstep.plan import Credential
+from lockstep.model import Credential, Login, SecretStr
 from sandbox.fn import Answer, FunctionProcess, running_function
 from sandbox.two_clouds import TwoClouds
 from sandbox.world import set_password
@@ -146,7 +145,9 @@ def test_an_emergency_ends_the_previous_value_at_once(
 def test_one_credential_that_fails_does_not_stop_the_others(
     two_clouds: TwoClouds, function: FunctionProcess, credential: Credential
 ) -> None:
-    set_password(two_clouds.world.servers["crm"], Login(credential.username, SecretStr("changed-by-hand-1A")))
+    set_password(
+        two_clouds.world.servers["crm"], Login(credential.usernames[0], SecretStr("changed-by-hand-1A"))
+    )
     answer = function.call()
     assert answer.status == 502
     outcomes = {r["credential_id"]: r for r in answer.body["results"]}

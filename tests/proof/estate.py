@@ -21,10 +21,10 @@ from lockstep import wiring
 from lockstep.databases import Timeouts
 from lockstep.databases.provisioning import ROTATOR
 from lockstep.identity import CONFIG_FILE_VARIABLE
-from lockstep.model import Login, SecretStr
-from lockstep.oci import ring
-from lockstep.plan import PLAINTEXT_CONSENT, Credential, Plan
+from lockstep.model import Credential, Login, SecretStr
+from lockstep.plan import PLAINTEXT_CONSENT, Plan
 from lockstep.plan_file import load_plan
+from lockstep.store_kinds import oci_vault
 from sandbox.aws import AwsSandbox, create_resources, create_state_machine
 from sandbox.databases import CertificateAuthority, MariaDbServer, PostgresServer, running
 from sandbox.http_front import aws_front, oci_front
@@ -152,7 +152,7 @@ def estate(kinds: Sequence[str], patience: Patience = PATIENT) -> Iterator[Estat
         )
         console = _OciConsole(oci_sandbox)
         for name, text in {**admin_texts, AWS_KEY: _AWS_KEY_TEXT, OCI_MAC: secrets.token_hex(32)}.items():
-            console.create_secret(ring.oci_name(name), text)
+            console.create_secret(oci_vault.oci_name(name), text)
         console.create_bucket(AUDIT_BUCKET)
 
         def plan_of(file_name: str, ports: Mapping[str, int]) -> Plan:
@@ -310,8 +310,8 @@ def _hand_over(
     client.create_secret(Name=names.app_user, SecretString=_login_text(login))
     client.create_secret(Name=names.connection_blob, SecretString=PLACEHOLDER)
     for i in range(RING):
-        console.create_secret(ring.slot_name(names.app_user, i), _login_text(login))
-        console.create_secret(ring.slot_name(names.connection_blob, i), PLACEHOLDER)
+        console.create_secret(oci_vault.slot_name(names.app_user, i), _login_text(login))
+        console.create_secret(oci_vault.slot_name(names.connection_blob, i), PLACEHOLDER)
 
 
 def _login_text(login: Login) -> str:

@@ -37,6 +37,7 @@ from lockstep.messages import (
 from lockstep.model import (
     ChainHead,
     Claim,
+    Credential,
     CredentialValue,
     Lease,
     LockRecord,
@@ -45,7 +46,6 @@ from lockstep.model import (
     Strategy,
 )
 from lockstep.model import Login as RealLogin
-from lockstep.plan import Credential
 from lockstep.ports import Database, Ports, Stager, Store
 from tests.proof.model_process import Process
 from tests.proof.model_programs import Protocol

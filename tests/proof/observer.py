@@ -27,12 +27,12 @@ from lockstep.aws.s3_audit import S3AuditLog
 from lockstep.aws.secrets_manager import generation_of as aws_generation_of
 from lockstep.aws.secrets_manager import version_id
 from lockstep.client import ClientCredential, is_mysql_refusal, is_postgresql_refusal
-from lockstep.model import SecretStr
+from lockstep.model import Credential, SecretStr
 from lockstep.oci import ring
 from lockstep.oci.clients import OciClients, OciIdentity
 from lockstep.oci.object_storage_audit import ObjectStorageAuditLog
-from lockstep.plan import Credential
 from lockstep.ports import AuditLog
+from lockstep.store_kinds import oci_vault
 from sandbox.applications import log_in
 from sandbox.wire import Call
 from sandbox.world import AUDIT_BUCKET, LOCK_TABLE
@@ -358,7 +358,10 @@ class Observer:
     def _slots(self) -> dict[str, list[str]]:
         sandbox, names = self._estate.oci, self._credential.secret_names
         return {
-            name: [_ocid(sandbox.vault.named(ring.slot_name(name, i), sandbox.vault_id)) for i in range(RING)]
+            name: [
+                _ocid(sandbox.vault.named(oci_vault.slot_name(name, i), sandbox.vault_id))
+                for i in range(RING)
+            ]
             for name in (names.app_user, names.connection_blob)
         }
 

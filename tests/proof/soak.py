@@ -16,8 +16,9 @@ import oci  # type: ignore[import-untyped]  # the SDK ships no types
 
 from lockstep.aws.secrets_manager import read_secret
 from lockstep.client import ClientCredential, CredentialClient, Source, decode
+from lockstep.model import Credential
 from lockstep.oci import ring
-from lockstep.plan import Credential
+from lockstep.store_kinds import oci_vault
 from sandbox.applications import Application, Applications
 from sandbox.wire import Fault, FaultKind, Process
 from tests.proof.enumeration import ON_CHANGES
@@ -149,7 +150,7 @@ def _aws(world: Estate, credential: Credential) -> Source:
 def _oci(world: Estate, credential: Credential) -> Source:
     client: Any = world.oci.client(oci.secrets.SecretsClient)
     secret = credential.secret_names.app_user
-    ocids = [world.oci.vault.named(ring.slot_name(secret, i), world.oci.vault_id) for i in range(RING)]
+    ocids = [world.oci.vault.named(oci_vault.slot_name(secret, i), world.oci.vault_id) for i in range(RING)]
 
     def read() -> ClientCredential:
         bundles = [client.get_secret_bundle(ocid).data for ocid in ocids]

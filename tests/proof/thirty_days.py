@@ -24,7 +24,7 @@ from lockstep.errors import (
     StoreQuotaExceededError,
     StoreUnreachableError,
 )
-from lockstep.oci.ring import MAX_IN_USE, MAX_PENDING_DELETION
+from lockstep.store_kinds.oci_budget import MAX_IN_USE, MAX_PENDING_DELETION
 from oci_fn.retries import Retries
 from oci_fn.sequence import RunRequest, rotate
 from sandbox.oci import OciSandbox, SandboxClock

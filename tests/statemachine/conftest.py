@@ -10,8 +10,7 @@ import pytest
 from lockstep import wiring
 from lockstep.audit.chain import Entry
 from lockstep.audit.verify import verify
-from lockstep.model import Login
-from lockstep.plan import Credential
+from lockstep.model import Credential, Login
 from sandbox.aws import AwsSandbox, Execution
 from sandbox.databases import CertificateAuthority, MariaDbServer, PostgresServer
 from sandbox.mysql_fake import MySqlFake

@@ -79,7 +79,7 @@ def test_the_sql_log_does_hold_the_statements(any_kind: Case) -> None:
     for name in any_kind.credential.databases:
         server = any_kind.world.servers[name]
         word = "ALTER ROLE" if isinstance(server, PostgresServer) else "ALTER USER"
-        assert f"{any_kind.credential.username}" in server.general_log_text()
+        assert f"{any_kind.credential.usernames[0]}" in server.general_log_text()
         assert word in server.general_log_text()
 
 

@@ -209,7 +209,7 @@ def test_the_lease_is_the_same_in_both_clouds() -> None:
 
 
 def test_a_run_ends_before_the_trigger_after_the_next_one() -> None:
-    assert timedelta(seconds=MACHINE["TimeoutSeconds"]) <= make_plan().credentials[0].interval / 2
+    assert timedelta(seconds=MACHINE["TimeoutSeconds"]) <= make_plan().credentials[0].schedule.interval / 2
 
 
 # Expressions.

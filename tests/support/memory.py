@@ -17,6 +17,7 @@ from lockstep.errors import AuditLogAccessDeniedError, FenceLostError, LostCompa
 from lockstep.model import (
     ChainHead,
     Claim,
+    Credential,
     Engine,
     Lease,
     LockRecord,
@@ -26,7 +27,7 @@ from lockstep.model import (
     SecretStr,
     Strategy,
 )
-from lockstep.plan import Credential, Plan
+from lockstep.plan import Plan
 from lockstep.plan_file import parse_plan
 from lockstep.ports import EntrySummary, Ports
 from sandbox import plans

@@ -14,8 +14,7 @@ from lockstep.errors import (
     SecretNotFoundError,
     StoreRejectedError,
 )
-from lockstep.model import CredentialValue, Login, StoredValue
-from lockstep.plan import Credential
+from lockstep.model import Credential, CredentialValue, Login, StoredValue
 from tests.support.faults import Faults
 
 SecretKind = Literal["app_user", "connection_blob"]

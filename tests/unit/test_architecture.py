@@ -14,6 +14,17 @@ ROOT = Path(__file__).parents[2]
 SHIPPED = ("lockstep", "functions", "oci_fn", "cdk")
 STEPS = sorted(ROOT.glob("functions/*/step.py"))
 RULES = [ROOT / "lockstep" / f"{name}.py" for name in ("decide", "model", "errors", "messages", "ports")]
+CORE = [
+    *RULES,
+    *(
+        p
+        for name in ("plan", "plan_fields", "contents", "durations", "engines", "stores")
+        if (p := ROOT / "lockstep" / f"{name}.py").exists()
+    ),
+    *sorted((ROOT / "lockstep/store_kinds").glob("*.py")),
+    *STEPS,
+]
+ADAPTERS = {"lockstep.aws", "lockstep.oci", "lockstep.databases", "lockstep.wiring", "lockstep.system"}
 DRIVERS = {"boto3", "botocore", "oci", "pymysql", "pg8000", "fdk"}
 
 
@@ -80,6 +91,33 @@ def test_the_rules_know_no_adapter_and_do_no_io(path: Path) -> None:
     assert not _imported(
         path, DRIVERS | own_adapters | {"os", "io", "time", "socket", "subprocess", "logging"}
     )
+
+
+@cache
+def _reached(module: str) -> frozenset[str]:
+    """Every module that importing a module brings in, of those in this repository, and what each of them names."""
+    found: set[str] = set()
+    waiting = {module}
+    while waiting:
+        name = waiting.pop()
+        found.add(name)
+        path = ROOT.joinpath(*name.split("."))
+        file = path.with_suffix(".py") if path.with_suffix(".py").exists() else path / "__init__.py"
+        if file.exists():
+            waiting |= _imports(file) - found
+    return frozenset(found)
+
+
+@pytest.mark.parametrize("path", CORE, ids=_name)
+def test_the_core_reaches_no_adapter_and_no_driver_by_any_chain_of_imports(path: Path) -> None:
+    module = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    reached = _reached(module)
+    assert {m for m in reached for a in ADAPTERS | DRIVERS if m == a or m.startswith(f"{a}.")} == set()
+
+
+def test_a_chain_of_imports_is_followed() -> None:
+    assert {"lockstep.plan_fields", "lockstep.durations"} <= _reached("lockstep.plan")
+    assert "lockstep.oci.ring" in _reached("lockstep.oci.vault_ring")
 
 
 @pytest.mark.parametrize(

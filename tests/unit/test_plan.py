@@ -1,6 +1,7 @@
 """The plan file: every mistake is reported at once, and a plan that loads can be rotated."""
 
 import json
+from dataclasses import FrozenInstanceError
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ from hypothesis import strategies as st
 
 from lockstep.errors import InvalidPlanError
 from lockstep.model import Engine, Strategy
-from lockstep.plan import PLAINTEXT_CONSENT, AwsSecretsManager, OciVault, Plan
+from lockstep.plan import PLAINTEXT_CONSENT, Plan
 from lockstep.plan_file import PlanProblemsError, load_plan, parse_plan
+from lockstep.store_kinds import AwsSecretsManager, OciVault
 from sandbox import plans
 
 VALID = plans.plan_document(
@@ -52,7 +54,7 @@ def test_a_valid_plan_fills_in_what_it_does_not_say() -> None:
     plan = _parse(VALID)
     credential = plan.credential("multi-cloud/app_user")
     assert credential
-    assert credential.interval == timedelta(minutes=20)
+    assert credential.schedule.interval == timedelta(minutes=20)
     assert credential.schedule.overlap == timedelta(minutes=18)
     assert credential.schedule.tolerance == timedelta(minutes=1)
     assert credential.usernames == ("app",)
@@ -102,28 +104,32 @@ def test_a_duration_is_a_number_and_a_unit(text: str, seconds: int) -> None:
         ("audit.aws.retention", "9999999999999d", "audit.aws.retention: write a duration"),
         ("audit.aws.retention", "-5m", "audit.aws.retention: write a duration"),
         ("audit.aws.retention", "\u0665m", "audit.aws.retention: write a duration"),
-        ("credentials.0.interval", "119s", "interval: two minutes at least"),
-        ("credentials.0.tolerance", "301s", "tolerance: a quarter of the interval at most"),
-        ("credentials.0.overlap", "1141s", "overlap: at most interval minus tolerance"),
-        ("credentials.0.alternates", ["a", "b"], "alternates: only with strategy alternating_users"),
+        ("credentials.0.interval", "119s", "interval: must be at least 2m"),
+        ("credentials.0.tolerance", "301s", "tolerance: must be at most a quarter of the interval"),
+        ("credentials.0.overlap", "1141s", "overlap: must be at most 19m, the interval minus the tolerance"),
+        ("credentials.0.alternates", ["a", "b"], "alternates: allowed only with the strategy"),
         ("credentials.0.username", "app-user", "credentials[0].username"),
         ("credentials.0.username", "app'--", "credentials[0].username"),
         ("credentials.0.databases", [], "credentials[0].databases"),
-        ("credentials.0.databases", ["shop", "shop"], "credentials[0].databases: shop stands 2 times"),
-        ("credentials.0.databases", ["shop", "shpo"], "credentials[0].databases: no database is called shpo"),
-        ("credentials.0.databases", ["stock"], "credentials[0].strategy: PostgreSQL has one password a role"),
+        ("credentials.0.databases", ["shop", "shop"], "credentials[0].databases: shop appears 2 times"),
+        (
+            "credentials.0.databases",
+            ["shop", "shpo"],
+            "credentials[0].databases: the plan has no database shpo, only shop, stock",
+        ),
+        ("credentials.0.databases", ["stock"], "credentials[0].strategy: a PostgreSQL role has one password"),
         ("credentials.0.passwrd", {}, "credentials[0].passwrd: unknown key"),
         ("credentials.0.password", {"length": 15}, "credentials[0].password.length"),
         ("credentials.0.password", {"length": 65}, "credentials[0].password.length"),
         ("credentials.0.password", {"classes": ["abc", "123"]}, "at least 26 different characters"),
         ("credentials.0.password", {"classes": ["abcdefghijklmnopqrstuvwxyz "]}, "credentials[0].password"),
-        ("credentials.1", VALID["credentials"][0], "multi-cloud.app_user stands 2 times"),
+        ("credentials.1", VALID["credentials"][0], "multi-cloud.app_user appears 2 times"),
         (
             "credentials.0.secrets",
             {"app_user": "multi-cloud/x", "connection_blob": "multi-cloud/x"},
-            "multi-cloud.x stands 2 times",
+            "multi-cloud.x appears 2 times",
         ),
-        ("credentials.0.id", "lockstep/admin/shop", "lockstep.admin.shop stands 2 times"),
+        ("credentials.0.id", "lockstep/admin/shop", "lockstep.admin.shop appears 2 times"),
         ("databases.0.tls", None, "databases[0]: give either `tls: {}` or `plaintext:"),
         ("databases.0.plaintext", PLAINTEXT_CONSENT, "databases[0]: give either"),
         ("databases.1.plaintext", "yes", "databases[1].plaintext"),
@@ -131,10 +137,10 @@ def test_a_duration_is_a_number_and_a_unit(text: str, seconds: int) -> None:
         ("databases.0.host", "shop example", "databases[0].host"),
         ("databases.0.engine", "oracle", "databases[0].engine"),
         ("databases.0.name", "Shop", "databases[0].name"),
-        ("databases.1.name", "shop", "databases: name: shop stands 2 times"),
+        ("databases.1.name", "shop", "databases: name: shop appears 2 times"),
         ("stores", [], "stores"),
         ("stores.0.kind", "hashicorp-vault", "stores[0]"),
-        ("stores.1", OCI_STORE, "runners.aws.oci_key_secret: needed, since a store is in OCI"),
+        ("stores.1", OCI_STORE, "runners.aws.oci_key_secret: needed, because one store is in OCI"),
         ("stores.1", {**OCI_STORE, "ring": 0}, "ring"),
         ("stores.1", {**OCI_STORE, "vault_id": "vault"}, "vault_id"),
         ("runners", {"oci": {"aws_key_secret": "k"}}, "runners.oci: needs a store of kind oci-vault"),
@@ -182,14 +188,16 @@ def test_what_is_wrong_between_sections_is_reported_together_too() -> None:
     document = _with("credentials.0.databases", ["nope"])
     document["stores"].append(OCI_STORE)
     [problem] = _problems(document)
-    assert "no database is called nope" in problem
+    assert "the plan has no database nope" in problem
     assert "runners.aws.oci_key_secret" in problem
 
 
 def test_a_plan_is_frozen() -> None:
     plan = _parse(VALID)
     with pytest.raises(ValueError, match="frozen"):
-        plan.credentials[0].username = "other"
+        plan.lock.table = "other"
+    with pytest.raises(FrozenInstanceError):
+        plan.credentials[0].id = "other"  # type: ignore[misc]  # what mypy says as well
 
 
 @pytest.mark.parametrize(

@@ -1,31 +1,31 @@
 """The SQL that a DBA reviews says what it grants, and holds no password."""
 
+from dataclasses import replace
+
 import pytest
 
 from lockstep.databases.provisioning import ROTATOR, provisioning, provisioning_sql
-from lockstep.model import Engine, SecretStr, Strategy
-from lockstep.plan import PLAINTEXT_CONSENT, Credential, DatabaseServer, Plan
+from lockstep.model import Credential, DatabaseServer, Engine, SecretStr, Strategy, Tls
+from lockstep.plan import Plan
 from tests.support.memory import make_plan
 
 PASSWORD = SecretStr("a'b\\c")
 
 
 def server(engine: Engine, *, plaintext: bool = False, name: str = "main") -> DatabaseServer:
-    return DatabaseServer.model_validate(
-        {
-            "name": name,
-            "engine": engine,
-            "host": "db.example.com",
-            "port": 3306,
-            "dbname": "app_db",
-            "admin_secret": "lockstep/rotator",
-            **({"plaintext": PLAINTEXT_CONSENT} if plaintext else {"tls": {}}),
-        }
+    return DatabaseServer(
+        name=name,
+        engine=engine,
+        host="db.example.com",
+        port=3306,
+        dbname="app_db",
+        tls=None if plaintext else Tls(),
+        admin_secret="lockstep/rotator",
     )
 
 
 def credential(strategy: Strategy = Strategy.ALTERNATING_USERS) -> Credential:
-    return Credential(id="multi-cloud/orders", strategy=strategy, username="app", databases=("main",))
+    return replace(make_plan(strategy=strategy).credentials[0], id="multi-cloud/orders")
 
 
 @pytest.fixture

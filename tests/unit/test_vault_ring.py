@@ -19,6 +19,7 @@ from lockstep.model import CredentialValue, Login, SecretStr
 from lockstep.oci import ring
 from lockstep.oci.ring import Slot, Version
 from lockstep.ports import Clock
+from lockstep.store_kinds import oci_vault
 from sandbox.oci import OciSandbox
 from tests.contract.oci_fixtures import CREDENTIAL, VaultRingHarness
 from tests.support.fence import nobody_else
@@ -75,7 +76,7 @@ def test_a_content_name_of_somebody_else_is_generation_0(name: str | None) -> No
 
 
 def test_a_slot_is_named_after_the_secret(four: VaultRingHarness) -> None:
-    assert ring.slot_name("multi-cloud/app_user", 3) == "multi-cloud.app_user.3"
+    assert oci_vault.slot_name("multi-cloud/app_user", 3) == "multi-cloud.app_user.3"
     assert ring.version_name(CREDENTIAL.id, "multi-cloud.app_user", 7) == ring.version_name(
         CREDENTIAL.id, "multi-cloud/app_user", 7
     )

@@ -9,6 +9,7 @@ import pytest
 from lockstep.errors import SecretMalformedError, SecretNotFoundError, StagedValueConflictError
 from lockstep.model import Login, SecretStr
 from lockstep.oci import ring
+from lockstep.store_kinds import oci_vault
 from tests.contract.harness import PLACEHOLDER_TEXT
 from tests.contract.oci_fixtures import CREDENTIAL, VaultRingHarness
 from tests.unit.ring_world import (
@@ -145,7 +146,7 @@ def test_a_slot_that_was_never_made_is_named(four: VaultRingHarness) -> None:
 def test_a_ring_that_has_grown_uses_its_new_slot_first(four: VaultRingHarness) -> None:
     advance(four, 1, 2, 3, 4, 5)
     for kind, name in four.names.items():
-        four.ids[kind].append(four.console.create_secret(ring.slot_name(name, 4), PLACEHOLDER_TEXT))
+        four.ids[kind].append(four.console.create_secret(oci_vault.slot_name(name, 4), PLACEHOLDER_TEXT))
     four.slots = 5
     four.store = four.store_on(four.vault)
     assert four.store.read_current().login == value(5).login

@@ -7,15 +7,15 @@ import pytest
 
 from lockstep.errors import InvalidPlanError, StoreQuotaExceededError
 from lockstep.model import CredentialValue, Login, SecretStr
-from lockstep.oci.budget import version_budget
 from lockstep.plan_file import PlanProblemsError
+from lockstep.store_kinds.oci_budget import version_budget
 from sandbox.oci import OciSandbox, SandboxClock
 from tests.contract.oci_fixtures import VaultRingHarness
 from tests.support.fence import nobody_else
 from tests.support.memory import EPOCH, FakeClock, make_plan
 
 if TYPE_CHECKING:
-    from lockstep.plan import Credential
+    from lockstep.model import Credential
 
 HALF_A_DAY = timedelta(hours=12)
 
@@ -146,17 +146,17 @@ def problems(**credential: object) -> str:
 
 def test_a_plan_that_would_wedge_is_refused_with_when_and_what_to_change() -> None:
     told = problems(interval="10m")
-    assert "stores[1].ring: 4 slots at an interval of 0:10:00 (multi-cloud/app_user)" in told
-    assert "after 1 day, 15:20:00; ring: 8, or an interval of 19m or more" in told
+    assert "stores[1].ring: 4 slots at an interval of 10m (multi-cloud/app_user)" in told
+    assert "after 1d 15h 20m; ring: 8, or an interval of 19m or more" in told
 
 
 def test_a_plan_that_holds_is_not() -> None:
     credential: Credential = make_plan().credentials[0]
-    assert version_budget(credential.interval, 4).holds
+    assert version_budget(credential.schedule.interval, 4).holds
 
 
 def test_names_that_vault_does_not_take_or_cannot_tell_apart_are_refused() -> None:
-    assert "Vault takes no secret called a+b" in problems(id="a+b")
-    assert "multi-cloud.app_user.0 stands 2 times" in problems(
+    assert "Vault does not accept the secret name a+b" in problems(id="a+b")
+    assert "multi-cloud.app_user.0 appears 2 times" in problems(
         secrets={"app_user": "multi-cloud/app_user", "connection_blob": "multi-cloud.app_user"}
     )

@@ -15,7 +15,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from math import ceil
 
-from lockstep.oci.ring import KEPT_SUPERSEDED, MAX_IN_USE, MAX_PENDING_DELETION
+MAX_IN_USE = 30
+MAX_PENDING_DELETION = 30
+"""Of one secret (https://docs.oracle.com/iaas/Content/secret-management/Concepts/secret-versions.htm)."""
+
+KEPT_SUPERSEDED = 1
+"""DEPRECATED versions of Lockstep that stay: a repeated ApplyDb still has to show that the newest of them is dead."""
 
 DELETION_LEAD = timedelta(hours=24, minutes=10)
 """How far ahead a deletion is scheduled: a day at least (https://docs.oracle.com/iaas/api/#/en/secretmgmt/20180608/),

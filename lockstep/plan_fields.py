@@ -1,0 +1,27 @@
+"""The types of the fields in a plan, for `lockstep.plan` and for the store kinds."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from datetime import timedelta
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints
+
+from lockstep.durations import parse_duration
+
+Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
+SecretName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9/_+=.@-]{1,200}$")]
+
+
+class Section(BaseModel):
+    """A mapping in the plan file. An unknown key is a mistake."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def repeated(what: str, values: Iterable[str]) -> Iterator[str]:
+    """One sentence for each value that appears more than once."""
+    for value, count in Counter(values).items():
+        if count > 1:
+            yield f"{what}: {value} appears {count} times; each must be unique"

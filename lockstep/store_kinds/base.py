@@ -1,0 +1,44 @@
+"""What every kind of store has."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import ClassVar
+
+from lockstep.plan_fields import Section
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demand:
+    """What a plan asks of each of its stores.
+
+    Attributes:
+        rotated: Names of the credentials' secrets.
+        fixed: Names of the secrets that Lockstep only reads.
+        intervals: Each credential's interval, by its id.
+    """
+
+    rotated: tuple[str, ...]
+    fixed: tuple[str, ...]
+    intervals: Mapping[str, timedelta]
+
+
+class StoreKind(Section):
+    """A store in the plan.
+
+    Attributes:
+        adapter: The function that opens the store for a credential, as `module:function`. It is imported when a
+            runner first needs it, and called with this section, the credential and `lockstep.clouds.Clouds`.
+    """
+
+    adapter: ClassVar[str]
+
+    def problems(self, path: str, demand: Demand) -> Iterator[str]:
+        """Why a plan with this demand cannot use the store; nothing where it can.
+
+        Args:
+            path: This section's place in the file; each problem begins with it.
+            demand: What the plan asks of the store.
+        """
+        del path, demand
+        yield from ()

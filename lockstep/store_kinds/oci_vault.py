@@ -1,0 +1,55 @@
+"""The store kind `oci-vault`: each secret is a ring of plain secrets (`lockstep.oci.ring`)."""
+
+import re
+from collections.abc import Iterator
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, StringConstraints
+
+from lockstep.durations import format_duration
+from lockstep.plan_fields import Name, repeated
+from lockstep.store_kinds.base import Demand, StoreKind
+from lockstep.store_kinds.oci_budget import MAX_SLOTS, version_budget
+
+Ocid = Annotated[str, StringConstraints(pattern=r"^ocid1\.[a-z0-9.]+[A-Za-z0-9._-]*$")]
+_ALLOWED_NAME = re.compile(r"[A-Za-z0-9/_.-]+")
+
+
+def oci_name(name: str) -> str:
+    """A secret's name as OCI takes it: letters, digits, hyphens, underscores and periods, no slash."""
+    return name.replace("/", ".")
+
+
+def slot_name(secret: str, slot: int) -> str:
+    """The OCI secret that is a slot of a secret of the plan."""
+    return f"{oci_name(secret)}.{slot}"
+
+
+class OciVault(StoreKind):
+    """The OCI store: each secret is a ring of `ring` plain secrets."""
+
+    adapter: ClassVar[str] = "lockstep.oci.vault_ring:open_store"
+
+    kind: Literal["oci-vault"]
+    name: Name = "oci"
+    region: str
+    compartment_id: Ocid
+    vault_id: Ocid
+    ring: Annotated[int, Field(ge=1, le=MAX_SLOTS)] = 4
+
+    def problems(self, path: str, demand: Demand) -> Iterator[str]:
+        """Names that Vault does not accept or that collide there, and rings that run out of versions."""
+        for name in demand.rotated + demand.fixed:
+            if not _ALLOWED_NAME.fullmatch(name):
+                yield f"{path}: Vault does not accept the secret name {name}; use letters, digits and - _ . /"
+        slots = [slot_name(name, i) for name in demand.rotated for i in range(self.ring)]
+        yield from repeated(
+            f"{path}: secret name in Vault", slots + [oci_name(name) for name in demand.fixed]
+        )
+        for credential_id, interval in demand.intervals.items():
+            budget = version_budget(interval, self.ring)
+            if budget.wedges_after is not None:
+                yield (
+                    f"{path}.ring: {self.ring} slots at an interval of {format_duration(interval)} ({credential_id}) "
+                    f"exhaust Vault's quota of versions after {format_duration(budget.wedges_after)}; {budget.advice}"
+                )
