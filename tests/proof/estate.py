@@ -26,9 +26,9 @@ from lockstep.plan import PLAINTEXT_CONSENT, Plan
 from lockstep.plan_file import load_plan
 from lockstep.store_kinds import oci_vault
 from sandbox.aws import AwsSandbox, create_resources, create_state_machine
-from sandbox.databases import CertificateAuthority, MariaDbServer, PostgresServer, running
+from sandbox.databases import CertificateAuthority, MariaDbServer, MySqlServer, PostgresServer, running
+from sandbox.databases.front import DatabaseFront, TlsServer, database_fronts
 from sandbox.http_front import aws_front, oci_front
-from sandbox.mysql_fake import MySqlFake
 from sandbox.oci import OciSandbox, SandboxClock, write_config_file
 from sandbox.wire import Wire
 from sandbox.world import (
@@ -45,7 +45,6 @@ from sandbox.world import (
     set_password,
 )
 from tests.proof.clock import JumpingClock
-from tests.proof.database_front import Behind, DatabaseFront, database_fronts
 
 INTERVAL_SECONDS = 40 * 60
 """Long enough for a ring of two (the plan checks it), and longer than any lease."""
@@ -80,7 +79,7 @@ KINDS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "dual": ("dual_password", ("orders", "crm")),
     "alternating": ("alternating_users", ("orders", "ledger")),
 }
-"""Kinds of credential: strategy and databases. orders is MariaDB, ledger PostgreSQL, crm the MySQL fake."""
+"""Kinds of credential: strategy and databases. orders is MariaDB, ledger PostgreSQL, crm MySQL."""
 
 
 @dataclass(kw_only=True)
@@ -118,27 +117,21 @@ def estate(kinds: Sequence[str], patience: Patience = PATIENT) -> Iterator[Estat
         authority = CertificateAuthority(folder / "ca")
         certificate = authority.issue()
         names = sorted({name for kind in kinds for name in KINDS[kind][1]})
-        servers: dict[str, Server] = {}
+        servers: dict[str, TlsServer] = {}
         for name in names:
             if name == "orders":
                 servers[name] = MariaDbServer(authority=authority, certificate=certificate)
             elif name == "ledger":
                 servers[name] = PostgresServer(authority=authority, certificate=certificate)
             else:
-                servers[name] = MySqlFake(
-                    certificate.chain_file, certificate.key_file, ca_file=authority.ca_file
-                )
+                servers[name] = MySqlServer(authority=authority, certificate=certificate)
         clock, wire = JumpingClock(), Wire()
         stack.enter_context(clock.installed())
         stack.enter_context(_waiting(patience))
         aws = stack.enter_context(AwsSandbox(retry_sleep=clock.jump, wall_clock=clock.time))
         oci_sandbox = stack.enter_context(OciSandbox(SandboxClock(clock.now)))
         stack.enter_context(running(*servers.values()))
-        behind = [
-            Behind(name=n, engine=engine_of(s), port=s.port, certificate=certificate)
-            for n, s in servers.items()
-        ]
-        fronts = stack.enter_context(database_fronts(wire, behind, str(authority.ca_file)))
+        fronts = stack.enter_context(database_fronts(wire, servers))
         aws_port = stack.enter_context(aws_front(wire, aws))
         oci_port = stack.enter_context(oci_front(wire, oci_sandbox))
 

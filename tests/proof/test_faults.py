@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sandbox.databases import MariaDbServer, PostgresServer, available
+from sandbox.databases import MariaDbServer, MySqlServer, PostgresServer, available
 from sandbox.wire import FaultKind
 from tests.proof.enumeration import Enumeration, Tally
 from tests.proof.estate import Estate, estate
@@ -16,8 +16,8 @@ CASES = {"oci": 4, "aws": 2}
 QUICK = (FaultKind.DIE_AFTER, FaultKind.LOSE_REPLY, FaultKind.DIE_BEFORE, FaultKind.OVERTAKEN)
 
 needs_servers = pytest.mark.skipif(
-    not (available()[MariaDbServer] and available()[PostgresServer]),
-    reason="MariaDB and PostgreSQL are needed",
+    not all(available()[server] for server in (MariaDbServer, MySqlServer, PostgresServer)),
+    reason="MariaDB, MySQL and PostgreSQL are needed",
 )
 
 

@@ -1,7 +1,7 @@
 """A database server as the code under test sees it: a port that ends TLS, reads the protocol, and speaks TLS onwards.
 
-It bears the server's own certificate, so that clients verify it, and so that SCRAM's channel binding
-(`tls-server-end-point`, RFC 5929: a hash of that certificate) comes out the same on both sides.
+It has the server's own certificate, so that clients verify it, and so that SCRAM's channel binding
+(`tls-server-end-point`, RFC 5929: a hash of that certificate) is the same on both sides.
 
 Each login and each statement is one call on the wire. Where a call is cut, both connections end, as they do when the
 client's process dies: the server ends the session and frees its advisory lock.
@@ -11,13 +11,14 @@ import re
 import socket
 import ssl
 import struct
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from threading import Thread
 
-from lockstep.model import Engine
-from sandbox.databases import Certificate
+from sandbox.databases.mysql_family import MySqlFamilyServer
+from sandbox.databases.postgresql import PostgresServer
 from sandbox.wire import CutError, Process, Wire, wait_for_hangup
 
 CONNECT_SECONDS = 5.0
@@ -25,44 +26,45 @@ _MYSQL_SSL, _SSL_REQUEST_LENGTH = 0x0800, 32
 _OK, _MORE_DATA, _END, _ERROR = 0x00, 0x01, 0xFE, 0xFF
 _FAST_AUTH_OK = 0x03
 _END_LENGTH = 9
+_ENDS = 2
+"""An answer has an end after the columns, and another one after the rows."""
 _QUIT, _QUERY = 0x01, 0x03
 _PG_SSL_REQUEST = struct.pack(">II", 8, 80877103)
 _PG_FURTHER_PASSWORD = {3, 5, 10, 11}
 _CHANGES = re.compile(r"ALTER|GET_LOCK|pg_advisory_lock", re.IGNORECASE)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Behind:
-    """The server behind a front."""
-
-    name: str
-    engine: Engine
-    port: int
-    certificate: Certificate | None
+TlsServer = MySqlFamilyServer | PostgresServer
+"""A server that a front can be put before. It must have been given its certificate."""
 
 
 class DatabaseFront:
     """A port in front of one server.
 
     Attributes:
+        port: Where clients connect to.
         alters: How many statements that change an account have been carried out.
     """
 
-    def __init__(self, wire: Wire, behind: Behind, ca_file: str | None) -> None:
+    def __init__(self, wire: Wire, name: str, server: TlsServer) -> None:
+        """Listen; `start` accepts.
+
+        Args:
+            wire: Gets each login and each statement as a call.
+            name: The calls' target.
+            server: Behind the front.
+        """
         self.alters = 0
         self._wire = wire
-        self._behind = behind
+        self._name = name
+        self._server = server
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         self.port: int = self._listener.getsockname()[1]
-        self._as_server = self._as_client = None
-        if behind.certificate:
-            self._as_server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            self._as_server.load_cert_chain(behind.certificate.chain_file, behind.certificate.key_file)
-            self._as_client = ssl.create_default_context(cafile=ca_file)
+        self._tls = _Tls.of(server)
 
     def start(self) -> None:
         """Accept connections."""
-        Thread(target=self._accept, name=f"front of {self._behind.name}", daemon=True).start()
+        Thread(target=self._accept, name=f"front of {self._name}", daemon=True).start()
 
     def stop(self) -> None:
         """Accept no more."""
@@ -82,9 +84,9 @@ class DatabaseFront:
     def _serve(self, accepted: socket.socket, process: Process) -> None:
         conversation: _Conversation | None = None
         try:
-            kind = _PostgreSql if self._behind.engine is Engine.POSTGRESQL else _MySql
-            onwards = socket.create_connection(("127.0.0.1", self._behind.port), CONNECT_SECONDS)
-            conversation = kind(accepted, onwards, self._as_server, self._as_client)
+            kind = _PostgreSql if isinstance(self._server, PostgresServer) else _MySql
+            onwards = socket.create_connection(("127.0.0.1", self._server.port), CONNECT_SECONDS)
+            conversation = kind(accepted, onwards, self._tls)
             process.closers.append(conversation.cut)
             process.sessions.append(conversation.end_session)
             username = conversation.greet()
@@ -98,17 +100,17 @@ class DatabaseFront:
                 conversation.close()
             accepted.close()
 
-    def _call(self, operation: str, effect: object, process: Process, conversation: "_Conversation") -> None:
-        assert callable(effect)
-
+    def _call(
+        self, operation: str, effect: Callable[[], bytes], process: Process, conversation: "_Conversation"
+    ) -> None:
         def carry_out() -> bytes:
-            reply: bytes = effect()
+            reply = effect()
             if operation.startswith("ALTER"):
                 self.alters += 1
             return reply
 
         reply = self._wire.exchange(
-            self._behind.name,
+            self._name,
             operation,
             carry_out,
             changes=_CHANGES.search(operation) is not None,
@@ -118,20 +120,34 @@ class DatabaseFront:
         conversation.client.sendall(reply)
 
 
-class _Conversation:
+class ProtocolError(Exception):
+    """The client says something that this front does not know."""
+
+
+@dataclass(frozen=True)
+class _Tls:
+    """Both ends of TLS, in the server's place and in the client's."""
+
+    server_side: ssl.SSLContext
+    client_side: ssl.SSLContext
+
+    @classmethod
+    def of(cls, server: TlsServer) -> "_Tls":
+        if server.certificate is None:
+            raise ValueError(f"{server} was given no certificate, so a front cannot have the same")
+        server_side = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        server_side.load_cert_chain(server.certificate.chain_file, server.certificate.key_file)
+        return cls(server_side, ssl.create_default_context(cafile=server.ca_file))
+
+
+class _Conversation(ABC):
     """Two connections, and the messages that go from one to the other."""
 
-    def __init__(
-        self,
-        client: socket.socket,
-        server: socket.socket,
-        as_server: ssl.SSLContext | None,
-        as_client: ssl.SSLContext | None,
-    ) -> None:
+    def __init__(self, client: socket.socket, server: socket.socket, tls: _Tls) -> None:
         for end in (client, server):
             end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.client, self.server = client, server
-        self._as_server, self._as_client = as_server, as_client
+        self._tls = tls
         self._message = b""
         # They outlive the change to TLS, which replaces the sockets above.
         self._to_client, self._to_server = client.dup(), server.dup()
@@ -162,26 +178,24 @@ class _Conversation:
         wait_for_hangup(self._to_client)
 
     def _start_tls(self) -> None:
-        assert self._as_server
-        assert self._as_client
-        self.server = self._as_client.wrap_socket(self.server, server_hostname="localhost")
-        self.client = self._as_server.wrap_socket(self.client, server_side=True)
+        self.server = self._tls.client_side.wrap_socket(self.server, server_hostname="localhost")
+        self.client = self._tls.server_side.wrap_socket(self.client, server_side=True)
 
+    @abstractmethod
     def greet(self) -> str:
         """Up to the client's first message inside TLS; the username in it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def log_in(self) -> bytes:
         """Send that message on, and all others of the login; the last answer."""
-        raise NotImplementedError
 
+    @abstractmethod
     def next_statement(self) -> str:
         """Read a statement; how it begins. Empty: the client says goodbye."""
-        raise NotImplementedError
 
+    @abstractmethod
     def answer(self) -> bytes:
         """Send the statement on; its whole answer."""
-        raise NotImplementedError
 
 
 def _shut(connection: socket.socket) -> None:
@@ -193,13 +207,12 @@ class _MySql(_Conversation):
     def greet(self) -> str:
         self.client.sendall(_mysql_packet(self.server))
         first = _mysql_packet(self.client)
-        if self._as_server:
-            assert len(first) == _SSL_REQUEST_LENGTH + 4
-            self.server.sendall(first)
-            self._start_tls()
-            first = _mysql_packet(self.client)
-        self._message = first
-        return first[4 + 32 :].partition(b"\0")[0].decode()
+        if len(first) != _SSL_REQUEST_LENGTH + 4:
+            raise ProtocolError("the client does not ask for TLS")
+        self.server.sendall(first)
+        self._start_tls()
+        self._message = _mysql_packet(self.client)
+        return self._message[4 + 32 :].partition(b"\0")[0].decode()
 
     def log_in(self) -> bytes:
         self.server.sendall(self._message)
@@ -223,7 +236,7 @@ class _MySql(_Conversation):
         if first[4] in (_OK, _ERROR):
             return first
         answer, ends = bytearray(first), 0
-        while ends < 2:  # after the columns, and after the rows
+        while ends < _ENDS:
             packet = _mysql_packet(self.server)
             answer += packet
             if packet[4] == _ERROR:
@@ -234,11 +247,11 @@ class _MySql(_Conversation):
 
 class _PostgreSql(_Conversation):
     def greet(self) -> str:
-        if self._as_server:
-            assert _read(self.client, 8) == _PG_SSL_REQUEST
-            self.server.sendall(_PG_SSL_REQUEST)
-            self.client.sendall(_read(self.server, 1))
-            self._start_tls()
+        if _read(self.client, 8) != _PG_SSL_REQUEST:
+            raise ProtocolError("the client does not ask for TLS")
+        self.server.sendall(_PG_SSL_REQUEST)
+        self.client.sendall(_read(self.server, 1))
+        self._start_tls()
         head = _read(self.client, 4)
         rest = _read(self.client, struct.unpack(">I", head)[0] - 4)
         self._message = head + rest
@@ -264,7 +277,8 @@ class _PostgreSql(_Conversation):
         kind = self._message[:1]
         if kind == b"X":
             return ""
-        assert kind == b"Q", f"not a simple query: {kind!r}"
+        if kind != b"Q":
+            raise ProtocolError(f"not a simple query: {kind!r}")
         return shown(self._message[5:-1])
 
     def answer(self) -> bytes:
@@ -311,11 +325,9 @@ def _read(connection: socket.socket, count: int) -> bytes:
 
 
 @contextmanager
-def database_fronts(
-    wire: Wire, servers: list[Behind], ca_file: str | None
-) -> Iterator[dict[str, DatabaseFront]]:
+def database_fronts(wire: Wire, servers: Mapping[str, TlsServer]) -> Iterator[dict[str, DatabaseFront]]:
     """A front for each server, by name."""
-    fronts = {behind.name: DatabaseFront(wire, behind, ca_file) for behind in servers}
+    fronts = {name: DatabaseFront(wire, name, server) for name, server in servers.items()}
     for front in fronts.values():
         front.start()
     try:
