@@ -1,4 +1,4 @@
-# Sourced by the scripts beside it.
+# Functions for the scripts in this folder.
 
 as_root() {
   if [ "$(id -u)" -eq 0 ]; then "$@"

@@ -1,1 +1,1 @@
-"""The AWS stack, made from the plan, and what is shipped to Lambda and to OCI Functions."""
+"""The AWS stack, built from the plan, and the bundle for Lambda and OCI Functions."""

@@ -1,4 +1,4 @@
-"""`cdk synth` and `cdk deploy` start here: context, plan, stack, checks."""
+"""The entry point of `cdk synth` and `cdk deploy`: reads context and plan, makes the stack, runs the checks."""
 
 import sys
 
@@ -12,11 +12,11 @@ from lockstep.plan_file import PlanProblemsError
 
 
 def make_app(settings: Settings, app: App) -> LockstepStack:
-    """Put the stack and its checks into the app.
+    """Add the stack and its checks to the app.
 
     Raises:
         PlanProblemsError: The plan is not valid.
-        NotDeployableError: AWS cannot run it.
+        NotDeployableError: The plan is valid, but this stack cannot deploy it.
         BundleError: Packaging is zip, and there is no bundle.
     """
     stack = LockstepStack(app, read_deployment(settings))
@@ -25,7 +25,7 @@ def make_app(settings: Settings, app: App) -> LockstepStack:
 
 
 def main() -> int:
-    """Synthesise; the exit code."""
+    """Synthesise the stack and return the exit code."""
     app = App()
     try:
         make_app(Settings.from_context(app.node.try_get_context), app)

@@ -1,4 +1,4 @@
-"""What outlives a deployment: keys, lock table, secrets, audit bucket. Deleting the stack leaves all of it."""
+"""Resources that outlive the stack: keys, lock table, secrets, audit bucket. Deleting the stack keeps all of them."""
 
 from aws_cdk import Aws, Duration, RemovalPolicy
 from aws_cdk import aws_dynamodb as dynamodb
@@ -14,13 +14,13 @@ from lockstep.plan import AwsAudit, Plan
 from lockstep.store_kinds import AwsSecretsManager
 
 PLACEHOLDER = secretsmanager.CfnSecret.GenerateSecretStringProperty(
-    secret_string_template='{"placeholder": "lockstep"}',  # noqa: S106 - it says that there is none
+    secret_string_template='{"placeholder": "lockstep"}',  # noqa: S106 - a placeholder, not a password
     generate_string_key="generated",
     password_length=32,
 )
-"""The first content, made inside Secrets Manager, so that no template holds a value.
+"""The first content of a secret. Secrets Manager generates it, so no template holds a value.
 
-CloudFormation writes it again if a word of this changes, over the value that applications use: leave it as it is.
+Do not change it: if it changes, CloudFormation generates it again and overwrites the value that applications use.
 """
 
 
@@ -28,11 +28,11 @@ class Foundation(Construct):
     """Keys, lock table, secrets and audit bucket of a plan.
 
     Attributes:
-        key: Encrypts secrets, table and logs.
-        mac_key_arn: Signs audit entries.
+        key: The key that encrypts secrets, lock table and logs.
+        mac_key_arn: The ARN of the key that signs audit entries.
         table: The lock table.
-        secret_arns: The credentials' secrets, by name.
-        bucket: The audit log.
+        secret_arns: The ARNs of the credentials' secrets, by name.
+        bucket: The bucket of the audit log.
     """
 
     def __init__(self, scope: Construct, construct_id: str, deployment: Deployment) -> None:
@@ -49,7 +49,7 @@ class Foundation(Construct):
             self,
             "Key",
             alias=f"alias/{settings.stack}",
-            description="Lockstep: secrets, lock table, logs",
+            description="Lockstep: encrypts secrets, lock table and logs",
             enable_key_rotation=True,
             removal_policy=RemovalPolicy.RETAIN,
         )
@@ -86,7 +86,7 @@ class Foundation(Construct):
         return key
 
     def _mac_key(self, audit: AwsAudit) -> str:
-        """The key that the plan names: an alias is made here, with its key; anything else is there already."""
+        """The ARN of the key that the plan names. For an alias the key is created here; any other key must exist."""
         if audit.mac_key.startswith("arn:"):
             return audit.mac_key
         if not audit.mac_key.startswith("alias/"):
@@ -118,12 +118,12 @@ class Foundation(Construct):
         )
 
     def _secret(self, name: str) -> str:
-        # Not the construct with conveniences: it lets the whole account use the key through Secrets Manager.
+        # Not the L2 construct: it lets the whole account use the key through Secrets Manager.
         secret = secretsmanager.CfnSecret(
             self,
             f"Secret-{name}",
             name=name,
-            description="Rotated by Lockstep",
+            description="Lockstep rotates this secret",
             kms_key_id=self.key.key_arn,
             generate_secret_string=PLACEHOLDER,
         )
@@ -131,8 +131,8 @@ class Foundation(Construct):
         acknowledge(
             secret,
             "AwsSolutions-SMG4",
-            "Lockstep itself rotates it, every few minutes; the built-in schedule takes four hours at least and "
-            "knows one database only.",
+            "Lockstep rotates it every few minutes. The built-in rotation allows four hours at least and "
+            "supports one database only.",
         )
         return secret.ref
 
@@ -148,12 +148,16 @@ class Foundation(Construct):
             lifecycle_rules=[s3.LifecycleRule(expiration=Duration.days(settings.log_retention_days))],
             removal_policy=RemovalPolicy.RETAIN,
         )
-        acknowledge(access_log, "AwsSolutions-S1", "It is the access log; a log of its own would never end.")
+        acknowledge(
+            access_log,
+            "AwsSolutions-S1",
+            "This is the access log; a log of its own would need a log again.",
+        )
         bucket = s3.Bucket(
             self,
             "Audit",
             bucket_name=audit.bucket,
-            # Entries hold no secret, and whoever verifies them, in any cloud, needs no key of ours for reading.
+            # Entries hold no secret, and an auditor in any cloud can read them without one of our keys.
             encryption=s3.BucketEncryption.S3_MANAGED,
             block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
             enforce_ssl=True,
@@ -167,7 +171,7 @@ class Foundation(Construct):
             server_access_logs_bucket=access_log,
             removal_policy=RemovalPolicy.RETAIN,
         )
-        # Versions keep what is overwritten; this keeps it from being overwritten, by whomever
+        # Versioning keeps an overwritten entry; this policy denies the overwriting itself, to every principal
         # (https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes-enforce.html).
         bucket.add_to_resource_policy(
             iam.PolicyStatement(

@@ -1,4 +1,4 @@
-"""The four functions: one image (or one zip) with four commands, a role and a log each."""
+"""The four functions: one image (or one zip) with four commands, and a role and a log for each."""
 
 from pathlib import Path
 from typing import cast
@@ -36,8 +36,8 @@ class Functions(Construct):
     """The functions of a plan.
 
     Attributes:
-        by_step: Each function, by the name of its step.
-        logs: The log of each, by the same name.
+        by_step: The functions, by the name of their step.
+        logs: The log groups, by the same name.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Functions(Construct):
             self,
             f"{title}Role",
             assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"),
-            description=f"Lockstep: {step}",
+            description=f"Lockstep: role of the function {step}",
             inline_policies={
                 "lockstep": iam.PolicyDocument(
                     statements=[
@@ -116,7 +116,7 @@ class Functions(Construct):
             self,
             title,
             function_name=name,
-            description=f"Lockstep: {step}",
+            description=f"Lockstep: the step {step} of a rotation",
             code=code,
             handler=handler if bundle else lambda_.Handler.FROM_IMAGE,
             runtime=(
@@ -128,7 +128,7 @@ class Functions(Construct):
             environment={PLAN_VARIABLE: str(PLAN_IN_BUNDLE)},
             memory_size=self._settings.memory_mb,
             timeout=self._timeout,
-            # The role is complete as it stands: no construct may add to it.
+            # The role is complete: no construct may add statements to it.
             role=role.without_policy_updates(),
             log_group=log,
             logging_format=lambda_.LoggingFormat.JSON,
@@ -157,7 +157,7 @@ class Functions(Construct):
             cmd=[handler],
             build_args=arguments,
             platform=_PLATFORMS[self._settings.architecture],
-            # Only what the bundle is made of, so that nothing else makes a new image.
+            # Only the files of the bundle, so that no other change builds a new image.
             exclude=["*", *(f"!{path}" for path in [*copied, plan, *ca_files]), "**/__pycache__"],
         )
 
@@ -166,13 +166,15 @@ class Functions(Construct):
         files = [ROOT / self._settings.plan]
         files += [s.tls.ca_file for s in self._plan.databases if s.tls and s.tls.ca_file]
         if not all(file.resolve().is_relative_to(ROOT) for file in files):
-            raise NotDeployableError("the image is built from the repository: put plan and CA files into it")
+            raise NotDeployableError(
+                "plan and CA files must be in the repository: the image is built from it"
+            )
         return [str(file.resolve().relative_to(ROOT)) for file in files]
 
     def _vpc(self) -> ec2.IVpc:
         vpc = self._settings.vpc
         if vpc is None:
-            raise AssertionError("asked for only where there is one")
+            raise AssertionError("called without a VPC")
         return ec2.Vpc.from_vpc_attributes(
             self,
             "Vpc",
@@ -186,7 +188,7 @@ class Functions(Construct):
             self,
             "ApplyDbGroup",
             vpc=vpc,
-            description="Lockstep logs in to the databases",
+            description="Lockstep: the function that logs in to the databases",
             allow_all_outbound=False,
         )
         cidrs = self._settings.vpc.database_cidrs if self._settings.vpc else ()
@@ -197,7 +199,9 @@ class Functions(Construct):
         return group
 
     def _acknowledge(self, role: iam.Role, function: lambda_.Function, step: str) -> None:
-        reason = "X-Ray, and a VPC's network interfaces, have no resources that a policy could name."
+        reason = (
+            "The calls of X-Ray, and of network interfaces in a VPC, have no resource that a policy can name."
+        )
         acknowledge(role, "AwsSolutions-IAM5[Resource::*]", reason)
         acknowledge(role, "Serverless-LambdaStarPermissions", reason)
         if step == "audit":
@@ -205,13 +209,15 @@ class Functions(Construct):
                 acknowledge(
                     role,
                     f"AwsSolutions-IAM5[Resource::<{self._bucket_id}.Arn>/{prefix}*]",
-                    "Entries are numbered: one credential's part of the log is as narrow as it gets.",
+                    "Entries are numbered, so the prefix of one credential is the narrowest resource possible.",
                 )
-        called_by_steps = "Step Functions calls it and waits; nobody calls it asynchronously."
+        called_by_steps = "Step Functions invokes it synchronously; there are no asynchronous invocations."
         acknowledge(function, "Serverless-LambdaDLQ", called_by_steps)
         acknowledge(function, "Serverless-LambdaAsyncFailureDestination", called_by_steps)
         if self._settings.packaging == "zip":
             for rule in ("AwsSolutions-L1", "Serverless-LambdaLatestVersion"):
                 acknowledge(
-                    function, rule, "A zip holds byte code and compiled packages for the Python that made it."
+                    function,
+                    rule,
+                    "A zip holds byte code and compiled packages for the Python version that built it.",
                 )

@@ -1,7 +1,7 @@
-"""What an operator hears and sees: alarms on one topic, and a dashboard.
+"""Alarms, which all go to one topic, and a dashboard.
 
-Step Functions does not count what is skipped, nor rotations by credential. Both are counted from the logs: the state
-`Skipped` is entered; the function that promotes ends well.
+Step Functions counts neither skipped runs nor the rotations of a credential. Both are counted in the logs: a skipped
+run enters the state `Skipped`, and a rotation makes the function UpdateSecrets end successfully.
 """
 
 from aws_cdk import Duration
@@ -30,7 +30,7 @@ class Monitoring(Construct):
     """Alarms and dashboard.
 
     Attributes:
-        topic: Hears of every alarm.
+        topic: The topic that gets every alarm.
     """
 
     def __init__(
@@ -53,7 +53,9 @@ class Monitoring(Construct):
                 subscriptions.EmailSubscription(self._settings.alarm_email)
             )
             acknowledge(
-                subscription, "Serverless-SNSRedrivePolicy", "An alarm that no mail tells of still stands."
+                subscription,
+                "Serverless-SNSRedrivePolicy",
+                "If a mail cannot be delivered, the alarm still shows its state in CloudWatch.",
             )
         self._count_in_logs(functions.logs["update_secrets"], machine.log)
         self._failures(machine)
@@ -63,7 +65,7 @@ class Monitoring(Construct):
         self._alarm(
             "DeadLetters",
             dead_letters.metric_approximate_number_of_messages_visible(statistic="Maximum", period=_SOON),
-            "A schedule's trigger started no rotation; the message in the queue says why.",
+            "A trigger of a schedule did not start an execution. The message in the queue gives the reason.",
         )
         self._dashboard(functions, machine, dead_letters)
 
@@ -104,17 +106,17 @@ class Monitoring(Construct):
             self._alarm(
                 f"Executions{what}",
                 metric,
-                "A rotation did not end well. Applications notice nothing, the next run finishes it; "
-                "the execution's error says what is wrong.",
+                "A rotation failed, timed out or was aborted. Applications are not affected, and the next run finishes "
+                "it. The error of the execution names the cause; see docs/runbook.md.",
             )
 
     def _stale(self, credential: Credential) -> None:
-        """No rotation for two intervals, also when nothing runs at all."""
+        """Alarm if a credential was not rotated for two intervals, also if no run was started at all."""
         interval = int(credential.schedule.interval.total_seconds())
         period = Duration.seconds(min(interval, _LONGEST_PERIOD_SECONDS))
         rotations: cloudwatch.IMetric = _rotations(credential, period)
         if self._plan.runners.oci:
-            # Where the other cloud has rotated, the run here is skipped: that too shows that the value is fresh.
+            # If the other cloud has rotated, the run here is skipped. That also shows that the value is fresh.
             rotations = cloudwatch.MathExpression(
                 expression="FILL(rotations, 0) + FILL(skipped, 0)",
                 using_metrics={"rotations": rotations, "skipped": _skipped(period)},
@@ -129,7 +131,7 @@ class Monitoring(Construct):
             comparison_operator=cloudwatch.ComparisonOperator.LESS_THAN_THRESHOLD,
             evaluation_periods=-(-2 * interval // period.to_seconds()),
             treat_missing_data=cloudwatch.TreatMissingData.BREACHING,
-            alarm_description=f"{credential.id} has not been rotated for two intervals.",
+            alarm_description=f"{credential.id} was not rotated for two intervals, by any runner. See docs/runbook.md.",
         )
         alarm.add_alarm_action(actions.SnsAction(self.topic))
 
@@ -145,10 +147,10 @@ class Monitoring(Construct):
                     "started": machine.machine.metric_started(statistic="Sum", period=period),
                 },
                 period=period,
-                label="skipped, per cent",
+                label="skipped runs, percent",
             ),
-            "Most runs find the credential not due or locked: triggers come too early, two schedules compete, or "
-            "the other cloud has taken over. A run with force brings the schedule back.",
+            "Most runs found the credential not due or locked: triggers come too early, two schedules compete, or "
+            "the other cloud has taken over the schedule. A run with `force` brings the schedule back.",
             threshold=self._settings.skipped_percent,
             comparison=cloudwatch.ComparisonOperator.GREATER_THAN_THRESHOLD,
             periods=2,
@@ -184,10 +186,10 @@ class Monitoring(Construct):
         run = machine.machine
         dashboard.add_widgets(
             _graph(
-                "Rotations an hour", [_rotations(c, hour).with_(label=c.id) for c in self._plan.credentials]
+                "Rotations per hour", [_rotations(c, hour).with_(label=c.id) for c in self._plan.credentials]
             ),
             _graph(
-                "Runs an hour",
+                "Runs per hour",
                 [
                     run.metric_succeeded(period=hour),
                     _skipped(hour),
@@ -199,17 +201,17 @@ class Monitoring(Construct):
         )
         dashboard.add_widgets(
             _graph(
-                "A run, milliseconds", [run.metric_time(statistic="p50"), run.metric_time(statistic="p99")]
+                "Duration of a run (ms)", [run.metric_time(statistic="p50"), run.metric_time(statistic="p99")]
             ),
             _graph(
-                "Functions, milliseconds",
+                "Duration of the functions (ms)",
                 [f.metric_duration(statistic="p99") for f in functions.by_step.values()],
             ),
         )
         dashboard.add_widgets(
-            _graph("Functions, errors", [f.metric_errors() for f in functions.by_step.values()]),
+            _graph("Errors of the functions", [f.metric_errors() for f in functions.by_step.values()]),
             _graph(
-                "Triggers that started nothing",
+                "Triggers that started no execution",
                 [dead_letters.metric_approximate_number_of_messages_visible()],
             ),
         )

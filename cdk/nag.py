@@ -1,4 +1,4 @@
-"""The rules that every deployment is checked against, and the findings that are acknowledged."""
+"""The rule sets that check every deployment, and the acknowledged findings."""
 
 from aws_cdk import Acknowledgment, App, Validations
 from cdk_nag import AwsSolutionsChecks, ServerlessChecks
@@ -6,10 +6,10 @@ from constructs import IConstruct
 
 
 def check(app: App) -> None:
-    """Let synthesis fail on a finding of AwsSolutions or Serverless that nobody has acknowledged."""
+    """Let synthesis fail on each finding of AwsSolutions or Serverless that is not acknowledged."""
     Validations.of(app).add_plugins(AwsSolutionsChecks(app), ServerlessChecks(app))
 
 
 def acknowledge(construct: IConstruct, rule: str, reason: str) -> None:
-    """Say why a finding may stand; for rules with several findings, with the one in brackets."""
+    """Acknowledge a finding with a reason. For a rule with several findings, `rule` names one in brackets."""
     Validations.of(construct).acknowledge(Acknowledgment(id=rule, reason=reason))

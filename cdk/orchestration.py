@@ -1,4 +1,4 @@
-"""The state machine, and one schedule per credential that starts it."""
+"""The state machine, and for each credential a schedule that starts it."""
 
 from aws_cdk import Duration, RemovalPolicy
 from aws_cdk import aws_events as events
@@ -22,15 +22,15 @@ FUNCTION_PLACEHOLDERS = {
     "AuditFunction": "audit",
 }
 _STARTS = 5
-"""Tries to start an execution before the trigger is given up for dead."""
+"""Attempts to start an execution before the trigger goes to the dead-letter queue."""
 
 
 class StateMachine(Construct):
-    """`statemachine.asl.json`, as it stands.
+    """The state machine of `statemachine.asl.json`, unchanged.
 
     Attributes:
-        machine: Runs it.
-        log: What happened, without what was passed.
+        machine: The state machine.
+        log: Its log, without inputs and outputs.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class StateMachine(Construct):
             self,
             "Role",
             assumed_by=iam.ServicePrincipal("states.amazonaws.com"),
-            description="Lockstep: the state machine",
+            description="Lockstep: role of the state machine",
             inline_policies={"lockstep": iam.PolicyDocument(statements=grants.state_machine(arns.values()))},
         )
         self.machine = stepfunctions.StateMachine(
@@ -78,15 +78,15 @@ class StateMachine(Construct):
         acknowledge(
             role,
             "AwsSolutions-IAM5[Resource::*]",
-            "Log delivery and X-Ray have no resources that a policy could name.",
+            "The calls of log delivery and X-Ray have no resource that a policy can name.",
         )
 
 
 class Schedules(Construct):
-    """One rule per credential.
+    """One rule for each credential.
 
     Attributes:
-        dead_letters: Triggers that started nothing.
+        dead_letters: The queue of triggers that started no execution.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Schedules(Construct):
             enforce_ssl=True,
             retention_period=Duration.days(14),
         )
-        dead_letter_queue = "It is the dead-letter queue."
+        dead_letter_queue = "This is the dead-letter queue."
         acknowledge(self.dead_letters, "AwsSolutions-SQS3", dead_letter_queue)
         acknowledge(self.dead_letters, "Serverless-SQSRedrivePolicy", dead_letter_queue)
         for credential in deployment.plan.credentials:
@@ -119,7 +119,7 @@ class Schedules(Construct):
                         {"credential_id": credential.id, "trigger": "schedule"}
                     ),
                     dead_letter_queue=self.dead_letters,
-                    # Later than that, the next trigger does it.
+                    # After this time the next trigger takes over.
                     max_event_age=Duration.seconds(max(60, interval // 2)),
                     retry_attempts=_STARTS,
                 )

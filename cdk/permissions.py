@@ -1,7 +1,7 @@
-"""What each function and the state machine may do: no call more than the code makes, on no resource more than it uses.
+"""The permissions of each function and of the state machine: exactly the calls that the code makes, on what it uses.
 
-`docs/iam.md` says of every statement what for; a test holds that table to what is synthesised, another holds what is
-synthesised to the calls that a rotation is seen to make.
+`docs/iam.md` gives the purpose of every statement. One test compares that table with the synthesised template, another
+compares the template with the calls that a rotation makes.
 """
 
 from collections.abc import Iterable, Mapping
@@ -18,12 +18,12 @@ Statements = list[iam.PolicyStatement]
 
 @dataclass(frozen=True, kw_only=True)
 class Grants:
-    """Statements for a plan, on the resources of its stack.
+    """The statements for a plan, on the resources of its stack.
 
     Attributes:
-        secret_arns: The credentials' secrets, by name.
-        key_arn: Encrypts secrets, lock table and logs.
-        mac_key_arn: Signs audit entries.
+        secret_arns: The ARNs of the credentials' secrets, by name.
+        key_arn: The key that encrypts secrets, lock table and logs.
+        mac_key_arn: The key that signs audit entries.
     """
 
     plan: Plan
@@ -34,7 +34,7 @@ class Grants:
     secret_arns: Mapping[str, str]
 
     def generate(self) -> Statements:
-        """Read what is current, claim, stage."""
+        """Read the current values, claim, stage."""
         own = self._credential_secrets()
         return [
             *_secrets("Read", ["secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue"], own),
@@ -45,7 +45,7 @@ class Grants:
         ]
 
     def apply_db(self) -> Statements:
-        """Read the logins, pending and current, and the administrators'."""
+        """Read the pending and the current login, and the logins of the rotator admins."""
         read = [*self._logins(), *self._admin_secrets()]
         return [
             *_secrets("Read", ["secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue"], read),
@@ -55,7 +55,7 @@ class Grants:
         ]
 
     def update_secrets(self) -> Statements:
-        """Promote, and see that it is served."""
+        """Promote, and read back what is served."""
         own = self._credential_secrets()
         return [
             *_secrets("Read", ["secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue"], own),
@@ -66,7 +66,7 @@ class Grants:
         ]
 
     def audit(self) -> Statements:
-        """Append one entry: fingerprint from the first store, signature, object, chain head."""
+        """Append one entry: read the first store for the fingerprint, sign, write the object, move the head."""
         first_is_aws = isinstance(self.plan.stores[0], AwsSecretsManager)
         read = self._logins() if first_is_aws else []
         account = {"aws:ResourceAccount": Aws.ACCOUNT_ID}
@@ -105,11 +105,11 @@ class Grants:
         ]
 
     def state_machine(self, function_arns: Iterable[str]) -> Statements:
-        """Call the functions, take and release the lock, log."""
+        """Invoke the functions, acquire and release the lock, write the log."""
         return [
             _allow("Call", ["lambda:InvokeFunction"], function_arns),
             *self._lock(["dynamodb:UpdateItem"]),
-            # Neither has resources to name
+            # These calls have no resource to name
             # (https://docs.aws.amazon.com/step-functions/latest/dg/cw-logs.html#cloudwatch-iam-policy).
             _allow(
                 "DeliverLogs",
@@ -129,7 +129,7 @@ class Grants:
         ]
 
     def oci_runner(self) -> Statements:
-        """What the standby does in AWS: all of a rotation but the administrators' logins and the audit entry."""
+        """What the standby does in AWS: a rotation without the rotator admins' logins and without the audit entry."""
         own = self._credential_secrets()
         return [
             *_secrets("Read", ["secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue"], own),
@@ -165,7 +165,7 @@ class Grants:
         ]
 
     def _secret_keys(self, actions: list[str], secrets: list[str], *, sid: str = "SecretKeys") -> Statements:
-        """Secrets Manager uses the key in the caller's name, once for each secret."""
+        """Secrets Manager uses the key on behalf of the caller, once for each secret."""
         if not secrets:
             return []
         return [
@@ -192,7 +192,7 @@ class Grants:
         return [_arn_of_secret(name) for name in sorted(used)]
 
     def _oci_key(self) -> Statements:
-        """The API key with which the OCI store is reached."""
+        """The API key for the OCI store."""
         name = self.plan.runners.aws.oci_key_secret
         arns = [_arn_of_secret(name)] if name else []
         return [
@@ -202,24 +202,24 @@ class Grants:
 
 
 def audit_prefixes(plan: Plan) -> list[str]:
-    """Where the audit log has its entries, credential by credential."""
+    """The prefixes of the audit log, one for each credential."""
     return [f"aws/{c.id.replace('/', '.')}/" for c in plan.credentials]
 
 
 def logs(log_group_arn: str) -> iam.PolicyStatement:
-    """A function's own log."""
+    """Write to the log of the function."""
     return _allow("Log", ["logs:CreateLogStream", "logs:PutLogEvents"], [log_group_arn])
 
 
 def trace(more: Iterable[str] = ()) -> iam.PolicyStatement:
-    """Send traces; X-Ray has no resources to name."""
+    """Send traces; the calls of X-Ray have no resource to name."""
     return _allow("Trace", ["xray:PutTelemetryRecords", "xray:PutTraceSegments", *more], ["*"])
 
 
 def network(function_arn: str) -> Statements:
-    """Let Lambda attach a function to a VPC, but not the function's own code.
+    """Let Lambda attach a function to a VPC, and deny the same calls to the code of the function.
 
-    The calls name no resource, and none can be named in advance
+    The calls have no resource that could be named in advance
     (https://docs.aws.amazon.com/lambda/latest/dg/configuration-vpc.html#configuration-vpc-permissions).
     """
     actions = [
@@ -247,7 +247,7 @@ def _secrets(sid: str, actions: list[str], arns: list[str]) -> Statements:
 
 
 def _arn_of_secret(name: str) -> str:
-    """A secret that somebody else made: Secrets Manager has put six characters behind its name."""
+    """The ARN of a secret that was created by hand: Secrets Manager appends six characters to its name."""
     return f"arn:{Aws.PARTITION}:secretsmanager:{Aws.REGION}:{Aws.ACCOUNT_ID}:secret:{name}-??????"
 
 

@@ -1,7 +1,7 @@
-"""What may be set: the plan for what is rotated, `cdk.json` (or `-c name=value`) for how it is deployed.
+"""The settings: the plan says what is rotated, `cdk.json` (or `-c name=value`) how it is deployed.
 
-From the plan come interval, overlap, names, regions, the audit log's retention and storage class. Time-outs are said
-in `statemachine.asl.json`, since the lock's lease depends on them: a function may take as long as its state waits.
+The plan gives interval, overlap, names, regions, and the retention and storage class of the audit log. The time-outs
+are in `statemachine.asl.json`, because the lease depends on them: a function has the time-out of its state.
 """
 
 import json
@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DEFINITION = ROOT / "statemachine.asl.json"
 CLOCK_SKEW_SECONDS = 60
 _LONGEST_ALARM = timedelta(days=7)
-"""CloudWatch looks back a week at most (quotas of CloudWatch alarms)."""
+"""The longest period that a CloudWatch alarm can evaluate (CloudWatch quotas)."""
 
 
 class NotDeployableError(Exception):
@@ -30,14 +30,14 @@ class NotDeployableError(Exception):
 
 
 def _parsed(value: object) -> object:
-    """On the command line (`-c vpc='{…}'`) a value is always a string."""
+    """Parse a value from the command line (`-c vpc='{…}'`), which is always a string."""
     return json.loads(value) if isinstance(value, str) else value
 
 
 class Vpc(BaseModel):
-    """Where the databases are; only the function that logs in to them is placed there.
+    """The VPC of the databases. Only the function that logs in to them is placed there.
 
-    The subnets need a way to Secrets Manager and DynamoDB, and with an OCI store to OCI: a NAT, or endpoints.
+    The subnets need a route to Secrets Manager and DynamoDB, and with an OCI store to OCI: a NAT, or endpoints.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -46,18 +46,19 @@ class Vpc(BaseModel):
     availability_zones: Annotated[tuple[str, ...], Field(min_length=1)]
     subnet_ids: Annotated[tuple[str, ...], Field(min_length=1)]
     database_cidrs: Annotated[
-        tuple[str, ...], Field(min_length=1, description="where the databases' addresses are, as 10.0.0.0/16")
+        tuple[str, ...],
+        Field(min_length=1, description="the address ranges of the databases, such as 10.0.0.0/16"),
     ]
 
     @model_validator(mode="after")
     def _a_zone_each(self) -> Self:
         if len(self.availability_zones) != len(self.subnet_ids):
-            raise ValueError("availability_zones: one for each of subnet_ids, in their order")
+            raise ValueError("availability_zones: give one for each of subnet_ids, in the same order")
         return self
 
 
 class Settings(BaseModel):
-    """How the plan is deployed. Every field is a key of the context in `cdk.json`."""
+    """How the plan is deployed. Each field is a key of the context in `cdk.json`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -65,40 +66,58 @@ class Settings(BaseModel):
         "lockstep.yaml"
     )
     stack: Annotated[
-        str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,40}$"), Field(description="prefix of all names")
+        str,
+        StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,40}$"),
+        Field(description="the prefix of all names"),
     ] = "lockstep"
     packaging: Annotated[
-        Literal["image", "zip"], Field(description="one container image, or a zip of the same files")
+        Literal["image", "zip"], Field(description="a container image, or a zip of the same files")
     ] = "image"
-    bundle: Annotated[Path, Field(description="with packaging zip: what `make build` made")] = Path(
-        "build/aws"
-    )
+    bundle: Annotated[
+        Path, Field(description="with packaging zip: the folder that `make build` has written")
+    ] = Path("build/aws")
     architecture: Annotated[
-        Architecture, Field(description="with packaging image; a zip is for what it was made for")
+        Architecture,
+        Field(description="with packaging image: the processor; a zip has the one it was built for"),
     ] = "arm64"
     base_image: Annotated[
-        str | None, Field(description="with packaging image: the base, with its digest, to pin it")
+        str | None, Field(description="with packaging image: the base image, with its digest to pin it")
     ] = None
     memory_mb: Annotated[
-        int, Field(ge=128, le=10240, description="of each function; with it comes its share of a processor")
+        int,
+        Field(
+            ge=128,
+            le=10240,
+            description="the memory of each function; its share of a processor grows with it",
+        ),
     ] = 512
     log_retention_days: Annotated[
-        Literal[30, 60, 90, 180, 365, 400, 731], Field(description="of logs and of the access log")
+        Literal[30, 60, 90, 180, 365, 400, 731],
+        Field(description="the retention of the logs and of the access log"),
     ] = 400
-    alarm_email: Annotated[str | None, Field(description="gets the alarms; none: subscribe by hand")] = None
+    alarm_email: Annotated[
+        str | None, Field(description="the address that gets the alarms; null: subscribe by hand")
+    ] = None
     skipped_percent: Annotated[
-        int, Field(ge=1, le=100, description="more of the runs skipped than this, and the alarm is raised")
+        int,
+        Field(
+            ge=1,
+            le=100,
+            description="the alarm is raised if more than this percentage of the runs is skipped",
+        ),
     ] = 50
     vpc: Annotated[
-        Vpc | None, BeforeValidator(_parsed), Field(description="none: the databases are reached publicly")
+        Vpc | None,
+        BeforeValidator(_parsed),
+        Field(description="the VPC of the databases; null: their addresses are public"),
     ] = None
 
     @classmethod
     def from_context(cls, get: Callable[[str], Any]) -> Self:
-        """Read every field from the context; what it lacks has its default.
+        """Read each field from the context; a missing one has its default.
 
         Args:
-            get: Gives the value of a key, None where there is none.
+            get: Returns the value of a key, or None if the context has none.
         """
         return cls.model_validate(
             {name: value for name in cls.model_fields if (value := get(name)) not in (None, "")}
@@ -106,12 +125,12 @@ class Settings(BaseModel):
 
 
 class Timeouts(BaseModel):
-    """Seconds, as the state machine says them.
+    """The time-outs of the state machine, in seconds.
 
     Attributes:
-        execution: An execution ends after so many.
-        function: And a function that it has called, so many later.
-        lease: How long the lock is held.
+        execution: The time-out of an execution.
+        function: The time-out of a function.
+        lease: The length of the lease.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -134,8 +153,8 @@ class Deployment:
     Attributes:
         plan: What is rotated.
         settings: How it is deployed.
-        definition: The state machine.
-        timeouts: What the state machine says of time.
+        definition: The text of the state machine.
+        timeouts: The time-outs in it.
     """
 
     plan: Plan
@@ -149,7 +168,7 @@ def read_deployment(settings: Settings) -> Deployment:
 
     Raises:
         PlanProblemsError: The plan is not valid.
-        NotDeployableError: AWS cannot run it.
+        NotDeployableError: The plan is valid, but this stack cannot deploy it.
     """
     plan = load_plan(ROOT / settings.plan)
     check_deployable(plan)
@@ -158,7 +177,7 @@ def read_deployment(settings: Settings) -> Deployment:
 
 
 def read_timeouts(definition: str) -> Timeouts:
-    """The time-outs of a state machine, with what they imply for its lock.
+    """The time-outs of a state machine (protocol L12).
 
     Raises:
         ValueError: A holder could outlive its lease.
@@ -181,24 +200,24 @@ def _lambda_timeouts(states: dict[str, Any]) -> list[int]:
 
 
 def check_deployable(plan: Plan) -> None:
-    """Refuse a plan that AWS cannot run as it says.
+    """Refuse a plan that this stack cannot deploy.
 
     Raises:
-        NotDeployableError: With the first thing to change.
+        NotDeployableError: Names the first thing to change.
     """
     regions = {plan.lock.region, plan.audit.aws.region} | {
         s.region for s in plan.stores if isinstance(s, AwsSecretsManager)
     }
     if len(regions) > 1:
         raise NotDeployableError(
-            f"one region for lock, store and audit; the plan has {', '.join(sorted(regions))}"
+            f"lock, store and audit must be in one region; the plan has {', '.join(sorted(regions))}"
         )
     if plan.audit.aws.retention % timedelta(days=1):
-        raise NotDeployableError("audit.aws.retention: whole days")
+        raise NotDeployableError("audit.aws.retention: must be whole days")
     for credential in plan.credentials:
         if credential.schedule.interval % timedelta(minutes=1):
-            raise NotDeployableError(f"credentials.{credential.id}.interval: whole minutes")
+            raise NotDeployableError(f"credentials.{credential.id}.interval: must be whole minutes")
         if 2 * credential.schedule.interval > _LONGEST_ALARM:
             raise NotDeployableError(
-                f"credentials.{credential.id}.interval: half a week at most, or no alarm can tell that it is stale"
+                f"credentials.{credential.id}.interval: must be half a week at most, or no alarm sees that it is stale"
             )

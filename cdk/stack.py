@@ -1,4 +1,4 @@
-"""The whole stack, from a plan."""
+"""The whole stack."""
 
 from aws_cdk import CfnOutput, Environment, Stack
 from aws_cdk import aws_iam as iam
@@ -13,14 +13,14 @@ from cdk.settings import Deployment
 
 
 class LockstepStack(Stack):
-    """Everything that AWS runs for a plan. Nothing is asked of AWS while it is synthesised."""
+    """Everything that AWS runs for a plan. Synthesis makes no call to AWS."""
 
     def __init__(self, scope: Construct, deployment: Deployment) -> None:
         plan, settings = deployment.plan, deployment.settings
         super().__init__(
             scope,
             settings.stack,
-            description="Lockstep: rotates database credentials, in step in AWS and OCI",
+            description="Lockstep: rotates database credentials and keeps them the same in AWS and OCI",
             env=Environment(region=plan.lock.region),
         )
         foundation = Foundation(self, "Foundation", deployment)
@@ -62,7 +62,7 @@ class LockstepStack(Stack):
                 self,
                 "OciRunner",
                 managed_policy_name=f"{settings.stack}-oci-runner",
-                description="Lockstep: attach it to whomever the OCI function is in AWS",
+                description="Lockstep: permissions of the OCI runner, for the user or role of the OCI function",
                 statements=grants.oci_runner(),
             )
             CfnOutput(self, "OciRunnerPolicyArn", value=policy.managed_policy_arn)

@@ -1,4 +1,4 @@
-# The audit log: written once, archived at once, encrypted with a key of its own.
+# The audit log: a bucket of the Archive tier whose objects are written once, encrypted with a separate key.
 
 resource "oci_kms_key" "audit" {
   count = local.audit == null ? 0 : 1
@@ -14,7 +14,7 @@ resource "oci_kms_key" "audit" {
   }
 
   lifecycle {
-    # Without it nobody can read the log any more.
+    # Without this key the log cannot be read.
     prevent_destroy = true
   }
 }
@@ -25,7 +25,7 @@ resource "oci_identity_policy" "audit_key" {
 
   compartment_id = local.vault.compartment_id
   name           = "${var.name}-audit-key"
-  description    = "Object Storage encrypts the audit log with its key."
+  description    = "Lets Object Storage encrypt the audit log with the key of the log."
   statements = [
     "Allow service objectstorage-${local.vault.region} to use keys in compartment id ${local.vault.compartment_id} where target.key.id = '${oci_kms_key.audit[0].id}'",
   ]
@@ -50,7 +50,7 @@ resource "oci_objectstorage_bucket" "audit" {
 
     precondition {
       condition     = local.audit.region == local.vault.region
-      error_message = "audit.oci.region in the plan: ${local.vault.region}, since a bucket's key is in the bucket's region."
+      error_message = "audit.oci.region in the plan must be ${local.vault.region}: a bucket's key must be in the region of the bucket."
     }
   }
 }

@@ -1,11 +1,11 @@
-# Who AWS's runner is in OCI: a user that can do nothing but sign with an API key, whose private half lives in AWS.
+# The identity of the AWS runner in OCI: a user that can only sign with an API key. The private key is stored in AWS.
 
 resource "oci_identity_user" "aws_runner" {
   provider = oci.home
 
   compartment_id = var.tenancy_ocid
   name           = "${var.name}-aws-runner"
-  description    = "Lockstep's state machine in AWS."
+  description    = "Lockstep: the AWS runner (the state machine in AWS)."
   email          = var.aws_runner_email
 }
 
@@ -33,7 +33,7 @@ resource "oci_identity_group" "aws_runner" {
 
   compartment_id = var.tenancy_ocid
   name           = "${var.name}-aws-runner"
-  description    = "Lockstep's state machine in AWS."
+  description    = "Lockstep: the AWS runner (the state machine in AWS)."
 }
 
 resource "oci_identity_user_group_membership" "aws_runner" {
@@ -48,6 +48,6 @@ resource "oci_identity_policy" "aws_runner" {
 
   compartment_id = local.vault.compartment_id
   name           = "${var.name}-aws-runner"
-  description    = "AWS's runner rotates the rings; nothing else."
+  description    = "Lets the AWS runner rotate the secrets of the rings, and do nothing else."
   statements     = [for grant in local.ring_grants : "Allow group id ${oci_identity_group.aws_runner.id} ${grant}"]
 }

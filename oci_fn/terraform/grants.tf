@@ -1,4 +1,4 @@
-# What a rotation does in Vault, as docs/iam-oci.md explains it; both runners may do it.
+# The permissions that a rotation needs in Vault. docs/iam-oci.md explains each. Both runners have them.
 
 locals {
   in_compartment = "in compartment id ${local.vault.compartment_id}"
@@ -12,9 +12,9 @@ locals {
   ])
 
   ring_grants = concat(
-    # A list names no secret, and a condition on what a request lacks is false. It shows names, never contents.
+    # A list request names no secret, so a condition on the secret would be false. A list shows names, never contents.
     ["to {SECRET_INSPECT} ${local.in_compartment}"],
-    # One statement a credential keeps each within the length that a statement may have.
+    # One statement for each credential, because the length of a statement is limited.
     [
       for names in values(local.slots) : format(
         "to {%s} %s where any {%s}",
@@ -25,6 +25,6 @@ locals {
     ],
   )
 
-  # By a list of secrets that the runner in OCI only reads.
+  # The secrets that the OCI runner only reads.
   read_ids = [for secret in concat(values(oci_vault_secret.by_hand), values(oci_vault_secret.mac)) : secret.id]
 }

@@ -1,20 +1,20 @@
 output "vault_id" {
-  description = "Goes into the plan: vault_id of the store of kind oci-vault."
+  description = "Write this OCID into the plan, as vault_id of the store of kind oci-vault."
   value       = oci_kms_vault.lockstep.id
 }
 
 output "secrets_to_fill_in" {
-  description = "Hold placeholders until an administrator replaces them."
+  description = "Secrets that hold a placeholder. An administrator fills them in."
   value       = { for name, secret in oci_vault_secret.by_hand : name => secret.id }
 }
 
 output "slots" {
-  description = "The secrets that applications read, by name; the ring's value is the one with the highest generation."
+  description = "The secrets that applications read, by name. The slot with the highest generation holds the current value."
   value       = { for name, secret in oci_vault_secret.slot : name => secret.id }
 }
 
 output "application_grants" {
-  description = "What an application that reads a credential may be given, after `Allow dynamic-group id …`."
+  description = "The policy statements that an application needs to read a credential, without `Allow dynamic-group id …`."
   value = {
     for credential, names in local.slots : credential => [
       "to {SECRET_INSPECT} ${local.in_compartment}",
@@ -28,7 +28,7 @@ output "application_grants" {
 }
 
 output "aws_runner" {
-  description = "Goes, with the private key, into the secret oci_key_secret in AWS; no fingerprint: the key is uploaded by hand."
+  description = "Store this with the private key in the AWS secret oci_key_secret. Without a fingerprint: upload the public key by hand."
   value = {
     tenancy     = var.tenancy_ocid
     user        = oci_identity_user.aws_runner.id
@@ -38,11 +38,11 @@ output "aws_runner" {
 }
 
 output "function_id" {
-  description = "The standby; none without an image."
+  description = "The function of the standby. Empty until an image is set."
   value       = one(module.runner[*].function_id)
 }
 
 output "schedules" {
-  description = "When the standby is triggered, UTC."
+  description = "Cron expressions of the standby's schedules, in UTC."
   value       = one(module.runner[*].schedules)
 }

@@ -1,4 +1,4 @@
-# What follows from lockstep.yaml, with the defaults of lockstep/plan.py. Tests hold the two to the same names.
+# Values from lockstep.yaml, with the defaults of lockstep/plan.py. Tests check that both give the same names.
 locals {
   plan  = yamldecode(file(var.plan_file))
   vault = one([for store in local.plan.stores : store if store.kind == "oci-vault"])
@@ -25,7 +25,7 @@ locals {
     ]
   }
 
-  # Only the runner in OCI signs an audit log, reaches AWS and logs in as an admin with what stands in Vault.
+  # Only the OCI runner signs an audit log, calls AWS and logs in as a rotator admin with secrets from Vault.
   audit       = try(local.plan.audit.oci, null)
   mac_secrets = toset([for name in local.audit[*].mac_secret : replace(name, "/", ".")])
   by_hand = toset([
@@ -34,7 +34,7 @@ locals {
     ]) : replace(name, "/", ".")
   ])
 
-  # A duration is a number and a unit, as 20m.
+  # A duration is a number and a unit, such as 20m.
   durations = [for credential in local.plan.credentials : regex("^([0-9]+)\\s*([smhd])$", try(credential.interval, "20m"))]
   intervals = [for duration in local.durations : duration[0] * { s = 1 / 60, m = 1, h = 60, d = 1440 }[duration[1]]]
 }

@@ -1,4 +1,4 @@
-# The runner in OCI, where the plan asks for one; it begins to stand once there is an image.
+# The OCI runner. It is created if the plan has runners.oci and an image is set.
 
 module "runner" {
   source = "./runner"

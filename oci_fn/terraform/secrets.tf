@@ -1,4 +1,4 @@
-# Secrets begin as placeholders: the state holds no credential. What stands in them later is not Terraform's to change.
+# Secrets are created with placeholders, so that the state holds no credential. Terraform never changes their later content.
 
 locals {
   placeholder = base64encode(jsonencode({ placeholder = "the first rotation replaces this" }))
@@ -12,7 +12,7 @@ resource "oci_vault_secret" "slot" {
   vault_id       = oci_kms_vault.lockstep.id
   key_id         = oci_kms_key.secrets.id
   secret_name    = each.key
-  description    = "A slot of a ring; Lockstep rotates it."
+  description    = "A slot of a ring. Lockstep rotates it."
 
   secret_content {
     content_type = "BASE64"
@@ -32,7 +32,7 @@ resource "oci_vault_secret" "by_hand" {
   vault_id       = oci_kms_vault.lockstep.id
   key_id         = oci_kms_key.secrets.id
   secret_name    = each.key
-  description    = "An administrator fills it in; Lockstep only reads it."
+  description    = "An administrator fills it in. Lockstep only reads it."
 
   secret_content {
     content_type = "BASE64"
@@ -45,7 +45,7 @@ resource "oci_vault_secret" "by_hand" {
   }
 }
 
-# The key that signs the audit log: random bytes that OCI makes, so that nobody has seen them.
+# The key that signs the audit log. OCI generates it, so no person has seen it.
 resource "oci_vault_secret" "mac" {
   for_each = local.mac_secrets
 
@@ -53,7 +53,7 @@ resource "oci_vault_secret" "mac" {
   vault_id               = oci_kms_vault.lockstep.id
   key_id                 = oci_kms_key.secrets.id
   secret_name            = each.key
-  description            = "The key that signs Lockstep's audit log in OCI."
+  description            = "The key that signs the audit log of Lockstep in OCI."
   enable_auto_generation = true
 
   secret_generation_context {

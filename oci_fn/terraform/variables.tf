@@ -1,126 +1,126 @@
 variable "tenancy_ocid" {
-  description = "The tenancy; Resource Manager fills it in."
+  description = "The OCID of the tenancy. Resource Manager fills it in."
   type        = string
 
   validation {
     condition     = startswith(var.tenancy_ocid, "ocid1.tenancy.")
-    error_message = "tenancy_ocid: the OCID of a tenancy, as ocid1.tenancy.oc1..…"
+    error_message = "tenancy_ocid must be the OCID of a tenancy, such as ocid1.tenancy.oc1..…"
   }
 }
 
 variable "home_region" {
-  description = "The tenancy's home region, where identities are written; none: the plan's region."
+  description = "The home region of the tenancy, where users, groups and policies are created. Default: the region in the plan."
   type        = string
   default     = null
 }
 
 variable "plan_file" {
-  description = "What to rotate: lockstep.yaml, relative to the folder of these files."
+  description = "The plan file lockstep.yaml, relative to the folder of these files."
   type        = string
   default     = "../../lockstep.yaml"
 
   validation {
     condition     = can(yamldecode(file(var.plan_file)))
-    error_message = "plan_file: no such file, or no YAML; `lockstep plan check` says more."
+    error_message = "plan_file does not exist or is not valid YAML. Run `lockstep plan check` for details."
   }
 }
 
 variable "name" {
-  description = "Prefix of all names."
+  description = "The prefix of all names."
   type        = string
   default     = "lockstep"
 
   validation {
     condition     = can(regex("^[a-z][a-z0-9-]{0,40}$", var.name))
-    error_message = "name: a lower-case letter, then up to 40 lower-case letters, digits and hyphens."
+    error_message = "name must be a lower-case letter, followed by up to 40 lower-case letters, digits and hyphens."
   }
 }
 
 variable "key_protection" {
-  description = "Where the encryption keys live: HSM, or SOFTWARE, which costs nothing."
+  description = "The protection mode of the encryption keys: HSM, or SOFTWARE, which is free of charge."
   type        = string
   default     = "HSM"
 
   validation {
     condition     = contains(["HSM", "SOFTWARE"], var.key_protection)
-    error_message = "key_protection: HSM or SOFTWARE."
+    error_message = "key_protection must be HSM or SOFTWARE."
   }
 }
 
 variable "aws_runner_public_key" {
-  description = "PEM of the public half of the API key with which AWS's runner signs; none: upload it by hand."
+  description = "The public key (PEM) of the API key with which the AWS runner signs. If it is not set, upload the key by hand."
   type        = string
   default     = null
 
   validation {
     condition     = var.aws_runner_public_key == null || can(regex("^-----BEGIN PUBLIC KEY-----", var.aws_runner_public_key))
-    error_message = "aws_runner_public_key: PEM that begins with -----BEGIN PUBLIC KEY-----; never the private half."
+    error_message = "aws_runner_public_key must be PEM that begins with -----BEGIN PUBLIC KEY-----. Never enter the private key."
   }
 }
 
 variable "aws_runner_email" {
-  description = "Mail address of that user, where the identity domain asks for one."
+  description = "The e-mail address of the AWS runner's user, if the identity domain requires one."
   type        = string
   default     = null
 }
 
 variable "image" {
-  description = "The function's image in the region's registry; empty: no runner in OCI, everything else stands."
+  description = "The image of the function in the registry of the region. If it is empty, everything but the OCI runner is created."
   type        = string
   default     = ""
 
   validation {
     condition     = can(regex("^$|^[a-z0-9.-]+\\.ocir\\.io/[^@ ]+:[A-Za-z0-9_.-]+$", var.image))
-    error_message = "image: as fra.ocir.io/<namespace>/lockstep:1.0.0, with a tag; the digest goes into image_digest."
+    error_message = "image must have a tag, such as fra.ocir.io/<namespace>/lockstep:1.0.0. Put the digest into image_digest."
   }
 }
 
 variable "image_digest" {
-  description = "Pins the image, so that a tag that moves changes nothing; none: what the tag names at deployment."
+  description = "The digest of the image, which pins it. Default: the image that the tag names at deployment."
   type        = string
   default     = null
 
   validation {
     condition     = can(regex("^sha256:[0-9a-f]{64}$", coalesce(var.image_digest, "sha256:${sha256("")}")))
-    error_message = "image_digest: sha256: and 64 hexadecimal digits."
+    error_message = "image_digest must be sha256: followed by 64 hexadecimal digits."
   }
 }
 
 variable "subnet_ids" {
-  description = "Where the function runs: a way to the databases, to OCI's services and to AWS."
+  description = "The subnets of the function. It must be able to reach the databases, the services of OCI, and AWS."
   type        = list(string)
   default     = []
 
   validation {
     condition     = alltrue([for id in var.subnet_ids : startswith(id, "ocid1.subnet.")])
-    error_message = "subnet_ids: OCIDs of subnets, as ocid1.subnet.oc1.…"
+    error_message = "subnet_ids must be OCIDs of subnets, such as ocid1.subnet.oc1.…"
   }
 }
 
 variable "network_security_group_ids" {
-  description = "Of the function's network interface."
+  description = "The network security groups of the function."
   type        = list(string)
   default     = []
 
   validation {
     condition     = alltrue([for id in var.network_security_group_ids : startswith(id, "ocid1.networksecuritygroup.")])
-    error_message = "network_security_group_ids: OCIDs, as ocid1.networksecuritygroup.oc1.…"
+    error_message = "network_security_group_ids must be OCIDs, such as ocid1.networksecuritygroup.oc1.…"
   }
 }
 
 variable "memory_in_mbs" {
-  description = "Of the function; with it comes its share of a processor."
+  description = "The memory of the function in MB. The share of a processor grows with it."
   type        = number
   default     = 512
 
   validation {
     condition     = contains([256, 512, 1024, 2048, 3072], var.memory_in_mbs)
-    error_message = "memory_in_mbs: 256, 512, 1024, 2048 or 3072."
+    error_message = "memory_in_mbs must be 256, 512, 1024, 2048 or 3072."
   }
 }
 
 variable "standby_offset_minutes" {
-  description = "How long after midnight UTC the standby's first trigger comes; none: half an interval."
+  description = "The minutes from midnight UTC to the first trigger of the standby. Default: half an interval."
   type        = number
   default     = null
 
@@ -128,29 +128,29 @@ variable "standby_offset_minutes" {
     condition = alltrue([
       for minutes in var.standby_offset_minutes[*] : minutes >= 0 && minutes < 1440 && floor(minutes) == minutes
     ])
-    error_message = "standby_offset_minutes: a whole number from 0 to 1439."
+    error_message = "standby_offset_minutes must be a whole number from 0 to 1439."
   }
 }
 
 variable "paused" {
-  description = "Whether the standby's schedules rest, for maintenance."
+  description = "Whether the schedules of the standby are inactive, for maintenance."
   type        = bool
   default     = false
 }
 
 variable "log_retention_days" {
-  description = "How long the function's log is kept."
+  description = "The number of days for which the log of the function is kept."
   type        = number
   default     = 90
 
   validation {
     condition     = contains([30, 60, 90, 120, 150, 180], var.log_retention_days)
-    error_message = "log_retention_days: 30, 60, 90, 120, 150 or 180."
+    error_message = "log_retention_days must be 30, 60, 90, 120, 150 or 180."
   }
 }
 
 variable "alarm_email" {
-  description = "Who hears of alarms and of failed runs; none: subscribe to the topic by hand."
+  description = "The e-mail address that gets alarms and failed runs. If it is not set, subscribe to the topic by hand."
   type        = string
   default     = null
 }

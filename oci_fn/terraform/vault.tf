@@ -1,4 +1,4 @@
-# The vault, and the key that encrypts the secrets in it.
+# The vault and the key that encrypts its secrets.
 
 resource "oci_kms_vault" "lockstep" {
   compartment_id = local.vault.compartment_id

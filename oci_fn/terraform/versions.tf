@@ -1,11 +1,11 @@
 terraform {
-  # Resource Manager runs Terraform 1.5, so nothing here needs more.
+  # Resource Manager runs Terraform 1.5.
   required_version = ">= 1.5.0, < 2.0.0"
 
   required_providers {
     oci = {
       source = "oracle/oci"
-      # Time-outs and destinations of detached calls.
+      # The first version with time-outs and failure destinations of detached calls.
       version = "~> 7.23"
     }
   }
@@ -15,7 +15,7 @@ provider "oci" {
   region = local.vault.region
 }
 
-# Identities are written in the tenancy's home region only.
+# Users, groups and policies can only be created in the home region of the tenancy.
 provider "oci" {
   alias  = "home"
   region = coalesce(var.home_region, local.vault.region)

@@ -250,13 +250,13 @@ def test_wrong_variables_are_refused_in_words(stack: Stack, deployed: Deployment
     # Terraform breaks the lines.
     said = " ".join("\n".join(messages([result])).split())
     for complaint in (
-        "tenancy_ocid: the OCID of a tenancy",
-        "plan_file: no such file",
-        "image: as fra.ocir.io",
-        "image_digest: sha256",
-        "standby_offset_minutes: a whole number",
-        "subnet_ids: OCIDs of subnets",
-        "never the private half",
+        "tenancy_ocid must be the OCID of a tenancy",
+        "plan_file does not exist",
+        "image must have a tag, such as fra.ocir.io",
+        "image_digest must be sha256",
+        "standby_offset_minutes must be a whole number",
+        "subnet_ids must be OCIDs of subnets",
+        "Never enter the private key",
     ):
         assert complaint in said
 

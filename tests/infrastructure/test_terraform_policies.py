@@ -188,7 +188,10 @@ def test_aws_runner_signs_with_an_api_key_and_nothing_else(deployed: Deployment)
 
 def test_the_documentation_lists_exactly_these(policy: list[Statement], deployed: Deployment) -> None:
     text = (ROOT / "docs/iam-oci.md").read_text()
-    for heading, group in (("AWS's runner", "lockstep-aws-runner"), ("OCI's runner", "lockstep-oci-runner")):
+    for heading, group in (
+        ("The AWS runner", "lockstep-aws-runner"),
+        ("The OCI runner", "lockstep-oci-runner"),
+    ):
         section = text.partition(f"## {heading}\n")[2].partition("\n## ")[0]
         rows = [line for line in section.splitlines() if line.startswith("| `")]
         listed = [name for row in rows for name in re.findall(r"`([A-Z_]+)`", row.split("|")[1])]

@@ -1,4 +1,4 @@
-# The standby: the state machine's four steps in one function, called detached.
+# The standby: the four steps of a rotation in one function, which is invoked detached.
 
 resource "oci_functions_application" "lockstep" {
   compartment_id             = var.compartment_id
@@ -9,7 +9,7 @@ resource "oci_functions_application" "lockstep" {
   lifecycle {
     precondition {
       condition     = length(var.subnet_ids) > 0
-      error_message = "subnet_ids: one at least; the function needs a way to the databases and to AWS."
+      error_message = "subnet_ids must name at least one subnet: the function must be able to reach the databases and AWS."
     }
   }
 }
@@ -21,9 +21,9 @@ resource "oci_functions_function" "rotate" {
   image_digest   = var.image_digest
   memory_in_mbs  = var.memory_in_mbs
 
-  # A synchronous call, by hand, may take no longer.
+  # The maximum for a synchronous call, which is how an operator calls it.
   timeout_in_seconds = 300
-  # As the state machine's TimeoutSeconds, and well below the lock's lease: a run is dead before its lease ends.
+  # The same as TimeoutSeconds of the state machine, and well below the lease: a run is dead before its lease ends.
   detached_mode_timeout_in_seconds = 600
 
   failure_destination {
@@ -34,7 +34,7 @@ resource "oci_functions_function" "rotate" {
   lifecycle {
     precondition {
       condition     = var.vault_id == var.vault_id_in_plan
-      error_message = "vault_id in the plan: ${var.vault_id}; then build the image again, since the plan is in it."
+      error_message = "vault_id in the plan: ${var.vault_id} is expected. Correct the plan and build the image again, since it contains the plan."
     }
   }
 }

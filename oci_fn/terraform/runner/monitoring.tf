@@ -1,7 +1,7 @@
-# What an operator hears and sees.
+# Topic, alarms and log.
 
 locals {
-  # Three triggers missed. Up to an hour an alarm counts in minutes, then in hours, up to a day.
+  # Three missed triggers. An alarm takes up to 60 minutes, or whole hours up to a day.
   silence_minutes  = min(3 * local.period, 1440)
   silence_interval = local.silence_minutes <= 60 ? "${local.silence_minutes}m" : "${ceil(local.silence_minutes / 60)}h"
 }
@@ -9,7 +9,7 @@ locals {
 resource "oci_ons_notification_topic" "alarms" {
   compartment_id = var.compartment_id
   name           = "${var.name}-alarms"
-  description    = "Lockstep's alarms in OCI, and runs that failed."
+  description    = "Alarms of Lockstep in OCI, and failed runs."
 }
 
 resource "oci_ons_subscription" "email" {
@@ -24,10 +24,10 @@ resource "oci_ons_subscription" "email" {
 resource "oci_monitoring_alarm" "absent" {
   compartment_id        = var.compartment_id
   metric_compartment_id = var.compartment_id
-  display_name          = "${var.name}: the standby is not called"
-  body                  = "Resource Scheduler has missed three triggers. AWS goes on rotating; the standby would not take over."
+  display_name          = "${var.name}: the standby was not called"
+  body                  = "Resource Scheduler has missed three triggers. AWS goes on rotating, but the standby would not take over."
   namespace             = "oci_faas"
-  # Goes on firing for three days of silence.
+  # The alarm stays for three days without a call.
   query            = "FunctionInvocationCount[${local.silence_interval}]{resourceId = \"${oci_functions_function.rotate.id}\"}.groupBy(resourceId).absent(3d)"
   severity         = "WARNING"
   pending_duration = "PT1M"
@@ -38,8 +38,8 @@ resource "oci_monitoring_alarm" "absent" {
 resource "oci_monitoring_alarm" "failed" {
   compartment_id        = var.compartment_id
   metric_compartment_id = var.compartment_id
-  display_name          = "${var.name}: the standby fails"
-  body                  = "A run failed or was throttled. Its log names the error; the current login still works, and the next run goes on from here."
+  display_name          = "${var.name}: a run of the standby failed"
+  body                  = "A run failed or was throttled. The log names the error. The current password still works, and the next run finishes the rotation."
   namespace             = "oci_faas"
   query                 = "FunctionResponseCount[5m]{resourceId = \"${oci_functions_function.rotate.id}\", responseType =~ \"Error|Throttled\"}.groupBy(resourceId).sum() > 0"
   severity              = "CRITICAL"
@@ -51,7 +51,7 @@ resource "oci_monitoring_alarm" "failed" {
 resource "oci_logging_log_group" "lockstep" {
   compartment_id = var.compartment_id
   display_name   = var.name
-  description    = "Lockstep's function in OCI."
+  description    = "The function of Lockstep in OCI."
 }
 
 resource "oci_logging_log" "function" {

@@ -1,9 +1,9 @@
 output "function_id" {
-  description = "The function."
+  description = "The OCID of the function."
   value       = oci_functions_function.rotate.id
 }
 
 output "schedules" {
-  description = "Cron expressions, UTC."
+  description = "Cron expressions, in UTC."
   value       = [for schedule in values(oci_resource_scheduler_schedule.standby) : schedule.recurrence_details]
 }

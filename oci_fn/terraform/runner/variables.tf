@@ -1,43 +1,43 @@
-# As the variables of the same name in ../variables.tf, where they are checked.
+# Variables with the same name as in ../variables.tf are checked there.
 
 variable "name" {
   type        = string
-  description = "Prefix of all names."
+  description = "The prefix of all names."
 }
 
 variable "tenancy_ocid" {
   type        = string
-  description = "Where dynamic groups stand."
+  description = "The OCID of the tenancy, for dynamic groups."
 }
 
 variable "compartment_id" {
   type        = string
-  description = "Where everything else stands."
+  description = "The OCID of the compartment for everything else."
 }
 
 variable "image" {
   type        = string
-  description = "The function's image, with its tag."
+  description = "The image of the function, with its tag."
 }
 
 variable "image_digest" {
   type        = string
-  description = "Its digest, or none."
+  description = "The digest of the image, or null."
 }
 
 variable "memory_in_mbs" {
   type        = number
-  description = "Of the function."
+  description = "The memory of the function in MB."
 }
 
 variable "subnet_ids" {
   type        = list(string)
-  description = "Where the function runs."
+  description = "The subnets of the function."
 }
 
 variable "network_security_group_ids" {
   type        = list(string)
-  description = "Of its network interface."
+  description = "The network security groups of the function."
 }
 
 variable "interval_minutes" {
@@ -47,35 +47,35 @@ variable "interval_minutes" {
 
 variable "offset_minutes" {
   type        = number
-  description = "From midnight UTC to the first trigger; none: half an interval."
+  description = "The minutes from midnight UTC to the first trigger; null: half an interval."
 }
 
 variable "paused" {
   type        = bool
-  description = "Whether the schedules rest."
+  description = "Whether the schedules are inactive."
 }
 
 variable "log_retention_days" {
   type        = number
-  description = "Of the function's log."
+  description = "The number of days for which the log of the function is kept."
 }
 
 variable "alarm_email" {
   type        = string
-  description = "Who hears of alarms, or none."
+  description = "The e-mail address that gets alarms, or null."
 }
 
 variable "vault_id" {
   type        = string
-  description = "The vault that there is."
+  description = "The OCID of the vault that Terraform created."
 }
 
 variable "vault_id_in_plan" {
   type        = string
-  description = "The vault that the plan in the image names."
+  description = "The OCID of the vault that the plan names."
 }
 
 variable "grants" {
   type        = list(string)
-  description = "What the function may do: statements of a policy from `to` on."
+  description = "The permissions of the function: policy statements from `to` on."
 }
