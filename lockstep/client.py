@@ -96,12 +96,13 @@ def oci_ring_source(
     """
     from lockstep.identity import own_oci_identity
     from lockstep.oci.clients import OciClients
-    from lockstep.oci.ring import generation_of
     from lockstep.oci.vault import Vault
     from lockstep.store_kinds.oci_vault import slot_name
+    from lockstep.version_names import VersionNames
 
     clients = OciClients(own_oci_identity, region, endpoint=os.environ.get("LOCKSTEP_OCI_ENDPOINT"))
     vault = Vault(clients, compartment_id=compartment_id, vault_id=vault_id, store="oci")
+    versions = VersionNames(credential_id=credential_id or secret, secret=secret)
     names = [slot_name(secret, slot) for slot in range(slots)]
 
     def read() -> ClientCredential:
@@ -111,7 +112,7 @@ def oci_ring_source(
                 content = vault.read_named(name)
             except SecretNotFoundError:
                 continue
-            found.append((generation_of(content.name, credential_id or secret, secret), name, content))
+            found.append((versions.generation_of(content.name), name, content))
         if not found:
             raise SecretNotFoundError(store="oci", secret=secret)
         _, name, newest = max(found, key=lambda item: item[0])

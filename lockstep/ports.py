@@ -4,11 +4,11 @@ Foreign exceptions never cross a port: each adapter turns them into one of `lock
 retries are said once, in `statemachine.asl.json`, for both clouds. Every call has a time-out.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from lockstep.model import (
     ChainHead,
@@ -23,6 +23,9 @@ from lockstep.model import (
     SecretStr,
     StoredValue,
 )
+
+if TYPE_CHECKING:
+    from lockstep.stores import Stores
 
 
 class Clock(Protocol):
@@ -45,10 +48,95 @@ class PasswordSource(Protocol):
         """A fresh password that satisfies the policy."""
 
 
-class Store(Protocol):
-    """A secrets manager, for one credential's two secrets.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretVersion:
+    """One version of a secret, as it was read.
+
+    Attributes:
+        id: The store's own id of the version.
+        generation: The generation in the version's name; 0 if Lockstep did not write the version.
+        text: Its content; None if that is not text.
+    """
+
+    id: str
+    generation: int
+    text: str | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Staged:
+    """What `VersionedSecret.stage` did.
+
+    Attributes:
+        is_new: Whether this call wrote the version; False if the secret already held the generation.
+        read_back: Reads the version that the secret holds under the generation now. Raises ReadSideLaggingError if
+            the read side does not have it yet.
+    """
+
+    is_new: bool
+    read_back: Callable[[], SecretVersion]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """What `VersionedSecret.observe` saw.
+
+    Attributes:
+        generation: The generation that was current.
+        commit: Makes the wanted generation current if what was observed still is; else LostCompareAndSetError. None
+            if the generation that was current is not lower than the wanted one.
+    """
+
+    generation: int
+    commit: Callable[[], None] | None
+
+
+class VersionedSecret(Protocol):
+    """One secret of a secrets manager, whose versions are named by generation (`lockstep.version_names`).
+
+    The whole of what an adapter of a store implements; `lockstep.stores.CredentialStore` has the rules.
 
     Errors of every method: the Store* families, SecretNotFoundError, SecretMalformedError.
+    """
+
+    def read_current(self) -> SecretVersion:
+        """The version that applications read now, from the read side."""
+
+    def read_version(self, version: str) -> SecretVersion | None:
+        """A version by the store's own id; None if there is none."""
+
+    def read_generation(self, generation: int) -> SecretVersion | None:
+        """The version that holds a generation, whether current or not; None if there is none.
+
+        For generation 0: the current version if Lockstep did not write it, else the previous one if Lockstep did not
+        write that.
+        """
+
+    def version_of(self, generation: int) -> str:
+        """The store's own id of the version that `read_generation` reads; empty if there is none."""
+
+    def stage(self, generation: int, text: str) -> Staged:
+        """Write a pending version, unless the secret already holds that generation. What is current stays.
+
+        Raises:
+            StoreQuotaExceededError: The secret has no room for another version.
+        """
+
+    def observe(self, generation: int) -> Observed:
+        """Look at what is current, for a compare-and-set that makes a generation current.
+
+        Raises:
+            StoreRejectedError: The secret does not hold that generation. An adapter may leave this to `commit`.
+        """
+
+    def prune(self) -> int:
+        """Remove superseded versions if the store does not do so by itself; return how many."""
+
+
+class Store(Protocol):
+    """A credential's two secrets in one secrets manager: what steps need of `lockstep.stores.CredentialStore`.
+
+    Errors of every method: as `VersionedSecret`.
     """
 
     @property
@@ -56,43 +144,42 @@ class Store(Protocol):
         """The store's name in the plan."""
 
     def read_current(self) -> StoredValue:
-        """What applications get now."""
+        """The value that applications read now."""
 
     def read_version(self, version: str) -> Login | None:
-        """The login in a version that `read_current` has named; None where it is gone or a placeholder."""
+        """The login in a version that `read_current` has named; None if it is gone or a placeholder."""
 
     def read_generation(self, generation: int) -> CredentialValue | None:
-        """The value of a generation, current or not; None where the store holds none under that name."""
+        """The value of a generation, whether current or not; None if the store does not hold it."""
 
     def stage(self, value: CredentialValue) -> CredentialValue:
-        """Make the value pending in both secrets, if nothing stands under its generation's name yet.
+        """Make the value pending in both secrets, unless the store already holds a value of that generation.
 
-        Returns what stands there afterwards, read back: the caller compares.
+        Returns the value that the store holds now, read back: the caller compares.
         """
 
     def promote(self, generation: int, still_ours: Callable[[], object]) -> None:
-        """Make the staged generation current in both secrets, by compare-and-set on what is current.
-
-        Done already is success.
+        """Make a staged generation current in both secrets, by compare-and-set. If it is current, that is success.
 
         Args:
-            generation: What to promote.
-            still_ours: Reads the fence, and raises where it is lost. Called once, when it has been read what is
-                current and nothing was changed yet: whatever a newer run changes after that loses the compare-and-set.
+            generation: The generation to promote.
+            still_ours: Reads the fence and raises if it is lost. Called once, after what is current was looked at in
+                both secrets and before anything is changed: if a newer run changes it later, the compare-and-set
+                fails.
 
         Raises:
-            FenceLostError: A higher generation is current, or `still_ours` says so.
+            FenceLostError: A higher generation is current, or `still_ours` raises it.
             LostCompareAndSetError: The current version changed in between.
         """
 
     def serves(self, generation: int) -> bool:
-        """Whether the read side answers with this generation in both secrets."""
+        """Whether the read side shows the generation as current in both secrets."""
 
     def version_of(self, generation: int) -> str:
-        """The store's own name of the version that holds a generation, for the audit entry."""
+        """The store's own id of the version that holds a generation, for the audit entry."""
 
     def prune(self) -> int:
-        """Get rid of superseded versions where the store does not do so by itself; how many."""
+        """Remove superseded versions if the store does not do so by itself; return how many."""
 
 
 class Stager(Protocol):
@@ -224,7 +311,7 @@ class Ports:
 
     runner: str
     credential: Credential
-    stores: Sequence[Store]
+    stores: "Stores"
     databases: Mapping[str, Database]
     lock: Lock
     audit_log: AuditLog

@@ -7,7 +7,7 @@ again; adapters are imported when they are needed, so that a function loads only
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -18,6 +18,7 @@ from lockstep.plan import Plan
 from lockstep.plan_file import load_plan
 from lockstep.ports import AuditLog, Database, Ports, Signer, Store
 from lockstep.store_kinds import AwsSecretsManager, OciVault, StoreConfig
+from lockstep.stores import CredentialStore, Stores
 from lockstep.system import SystemClock, SystemPasswords
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ class Runner(ABC):
         return Ports(
             runner=self.name,
             credential=credential,
-            stores=[self._store(config, credential) for config in self.plan.stores],
+            stores=Stores([self._store(config, credential) for config in self.plan.stores]),
             databases={s.name: self._database(s, credential) for s in credential.servers},
             lock=DynamoDbLock(self.aws("dynamodb", table.region), table.table, credential.id),
             audit_log=self.audit_log(credential),
@@ -171,12 +172,14 @@ class Runner(ABC):
 
     def _store(self, config: StoreConfig, credential: Credential) -> Store:
         if isinstance(config, OciVault):
-            from lockstep.oci.vault_ring import VaultRingStore
+            from lockstep.oci.vault_ring import VaultRing
 
-            return VaultRingStore(self.vault(config), credential, slots=config.ring, clock=SystemClock())
-        from lockstep.aws.secrets_manager import SecretsManagerStore
+            open_ring = partial(VaultRing, self.vault(config), slots=config.ring, clock=SystemClock())
+            return CredentialStore(config.name, credential, open_ring)
+        from lockstep.aws.secrets_manager import SecretsManagerSecret
 
-        return SecretsManagerStore(self.aws("secretsmanager", config.region), config.name, credential)
+        open_secret = partial(SecretsManagerSecret, self.aws("secretsmanager", config.region), config.name)
+        return CredentialStore(config.name, credential, open_secret)
 
     def _database(self, server: DatabaseServer, credential: Credential) -> Database:
         from lockstep.databases import open_database

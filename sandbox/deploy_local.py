@@ -199,7 +199,7 @@ def check_credential(world: DeployedWorld, credential: Credential, generation: i
     ]
     with environment(world.aws.environment()):
         ports = wiring.build_aws_ports(world.plan, credential.id)
-        login = ports.stores[0].read_current().login
+        login = ports.stores.first.read_current().login
         for name, database in ports.databases.items():
             if login is None or not database.accepts(login):
                 problems.append(f"{name} refuses the current login of {credential.id}")

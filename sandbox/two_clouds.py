@@ -16,9 +16,9 @@ from ruamel.yaml import YAML
 from lockstep import wiring
 from lockstep.audit.verify import Verification, verify
 from lockstep.model import Credential, Login, SecretStr
-from lockstep.oci.ring import generation_of
 from lockstep.plan import Plan
 from lockstep.plan_file import load_plan
+from lockstep.version_names import VersionNames
 from sandbox.fn import FunctionProcess, running_function
 from sandbox.oci import OciSandbox, write_config_file
 from sandbox.oci.resources import create_audit_bucket, create_ring, create_secret, restore_audit_objects
@@ -68,7 +68,8 @@ class TwoClouds:
         secret = credential.secret_names.app_user
         secrets: Any = self.sandbox.client(oci.secrets.SecretsClient)
         bundles = [secrets.get_secret_bundle(secret_id).data for secret_id in self.rings[secret]]
-        newest = max(bundles, key=lambda b: generation_of(b.version_name, credential.id, secret))
+        versions = VersionNames(credential_id=credential.id, secret=secret)
+        newest = max(bundles, key=lambda b: versions.generation_of(b.version_name))
         document = json.loads(base64.b64decode(newest.secret_bundle_content.content))
         return (
             Login(document["username"], SecretStr(document["password"])) if "username" in document else None

@@ -8,7 +8,6 @@ The same function probes candidates where the stores disagree, withdraws a pendi
 by policy, and revokes base when an emergency asks for it: whatever needs a database happens here.
 """
 
-from functions.generate.step import find_generation
 from lockstep.errors import (
     AccountLockedError,
     CurrentCredentialRejectedError,
@@ -112,12 +111,9 @@ def _prove_previous_dead(
 
 
 def _probe(request: ProbeRequest, ports: Ports, database: Database) -> ProbeResult:
-    stores = {s.name: s for s in ports.stores}
     accepted = []
     for candidate in request.candidates:
-        if candidate.store not in stores:
-            raise InvalidRequestError(store=candidate.store)
-        login = stores[candidate.store].read_version(candidate.version)
+        login = ports.stores.read_version(store=candidate.store, version=candidate.version)
         accepted.append(bool(login and database.accepts(login)))
     return ProbeResult(database=database.name, accepted=tuple(accepted))
 
@@ -149,5 +145,5 @@ def _require_dead(database: Database, login: Login, generation: int) -> None:
 
 
 def _login(ports: Ports, generation: int) -> Login | None:
-    value = find_generation(ports.stores, generation)
+    value = ports.stores.find_generation(generation)
     return value.login if value else None

@@ -63,7 +63,7 @@ def run(request: AuditRequest, ports: Ports) -> Recorded:
 
 
 def _fingerprint(ports: Ports, claim: Claim) -> str | None:
-    value = ports.stores[0].read_generation(claim.generation)
+    value = ports.stores.first.read_generation(claim.generation)
     if value is None:
         return None
     return fingerprint(

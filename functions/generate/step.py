@@ -3,26 +3,21 @@
 1. Read what every store serves. A store cannot be read: stop; nothing was changed.
 2. Read the lock record and decide: adopt, begin, or heal.
 3. Claim, under the fence: from here on the lock record names the generation.
-4. Stage the value in every store, in the plan's order. The first store decides what the value is; what stands
-   there is copied to the others.
+4. Stage the value in every store, in the plan's order. The first store decides what the value is.
 
 No database accepts the value yet (invariant I2), and this step needs no database: where the stores disagree it
 asks for the candidates to be probed and is called again.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 from lockstep import decide
-from lockstep.errors import (
-    InvalidRequestError,
-    LostCompareAndSetError,
-    StagedValueConflictError,
-    StoresDivergedError,
-)
+from lockstep.errors import InvalidRequestError, LostCompareAndSetError, StoresDivergedError
 from lockstep.messages import CandidateRef, GenerateRequest, GenerateResult, ProbeNeeded, Probes, Staged
 from lockstep.model import Claim, ClaimKind, CredentialValue, Lease, LockRecord, Login, StoredValue
-from lockstep.ports import Ports, Store
+from lockstep.ports import Ports
+from lockstep.stores import Stores
 
 
 def run(request: GenerateRequest, ports: Ports) -> GenerateResult:
@@ -37,7 +32,7 @@ def run(request: GenerateRequest, ports: Ports) -> GenerateResult:
         StagedValueConflictError: Another value stands under this generation's name.
     """
     lease = request.rotation.lease
-    current = {store.name: store.read_current() for store in ports.stores}  # (1)
+    current = ports.stores.served()  # (1)
     record = ports.lock.read()
     decision = decide.decide(record, current)  # (2)
 
@@ -50,7 +45,7 @@ def run(request: GenerateRequest, ports: Ports) -> GenerateResult:
             claim = _claimed(ports, lease, record, claim)
         case decide.Adopt(claim=claim):
             ports.lock.require(lease, claim, now=ports.clock.now())
-            value = find_generation(ports.stores, claim.generation)
+            value = ports.stores.find_generation(claim.generation)
         case decide.Begin(base_generation=base_generation):
             claim = decide.next_claim(ClaimKind.NEW, lease, record, current, base_generation=base_generation)
             claim = _claimed(ports, lease, record, claim)
@@ -66,7 +61,7 @@ def _claimed(ports: Ports, lease: Lease, record: LockRecord, claim: Claim) -> Cl
     What stands under a name that nobody has claimed was staged before the lock table was lost. It must not come
     back as the new value: by now its username may be the one that is current, and that account would be changed.
     """
-    while find_generation(ports.stores, claim.generation):
+    while ports.stores.find_generation(claim.generation):
         if ports.lock.read().claim != record.claim:
             # It was claimed since: this step runs twice at once.
             raise LostCompareAndSetError(credential=ports.credential.id, generation=claim.generation)
@@ -98,51 +93,51 @@ def _heal(
     else:
         claim = decide.next_claim(ClaimKind.HEAL, lease, record, current, base_generation=base_generation)
         claim = _claimed(ports, lease, record, claim)
-    value = find_generation(ports.stores, claim.generation)
+    value = ports.stores.find_generation(claim.generation)
     if value is None and claim.kind is ClaimKind.HEAL:
         value = CredentialValue(claim.generation, login)
     return _staged(request, ports, claim, value or _new_value(ports, claim))
 
 
-def _stands_on(claim: Claim, login: Login, stores: Sequence[Store]) -> bool:
+def _stands_on(claim: Claim, login: Login, stores: Stores) -> bool:
     """Whether the generation in flight can be finished, now that this is the login that works.
 
     It can where that login is its own value, or is to be; or what it is built on.
     """
-    staged = find_generation(stores, claim.generation)
+    staged = stores.find_generation(claim.generation)
     if claim.kind is ClaimKind.HEAL:
         return staged is None or staged.login == login
-    known = (staged, find_generation(stores, claim.base_generation))
+    known = (staged, stores.find_generation(claim.base_generation))
     return any(v is not None and v.login == login for v in known)
 
 
 def _candidates(
-    stores: Sequence[Store], record: LockRecord, current: Mapping[str, StoredValue]
+    stores: Stores, record: LockRecord, current: Mapping[str, StoredValue]
 ) -> tuple[CandidateRef, ...]:
     found = [CandidateRef(store=c.store, version=c.version) for c in decide.candidates(record, current)]
     known = [record.current_generation, record.claim.generation if record.claim else None]
     for generation in reversed(known):
-        if generation is not None and all(v.generation != generation for v in current.values()):
-            # No store serves it; it may still stand as a version that is pending or superseded.
-            holders = [s for s in stores if s.read_generation(generation)]
-            found[:0] = [CandidateRef(store=s.name, version=s.version_of(generation)) for s in holders[:1]]
+        if generation is None or any(v.generation == generation for v in current.values()):
+            continue
+        # No store serves it; a store may still hold it as a version that is pending or superseded.
+        if version := stores.find_version(generation):
+            found.insert(0, CandidateRef(store=version[0], version=version[1]))
     return tuple(found)
 
 
-def _winner(probes: Probes, stores: Sequence[Store], current: Mapping[str, StoredValue]) -> tuple[Login, int]:
+def _winner(probes: Probes, stores: Stores, current: Mapping[str, StoredValue]) -> tuple[Login, int]:
     accepted = {r.database: r.accepted for r in probes.databases}
     best = decide.winner(
         [decide.Candidate(store=c.store, version=c.version) for c in probes.candidates], accepted
     )
-    store = next(s for s in stores if s.name == best.store)
-    login = store.read_version(best.version)
+    login = stores.read_version(store=best.store, version=best.version)
     if login is None:
-        raise LostCompareAndSetError(store=store.name)
-    return login, current[store.name].generation
+        raise LostCompareAndSetError(store=best.store)
+    return login, current[best.store].generation
 
 
 def _new_value(ports: Ports, claim: Claim) -> CredentialValue:
-    base = find_generation(ports.stores, claim.base_generation)
+    base = ports.stores.find_generation(claim.base_generation)
     username = decide.next_username(ports.credential.usernames, base.login if base else None)
     return CredentialValue(
         claim.generation, Login(username, ports.passwords.new_password(ports.credential.password_policy))
@@ -155,19 +150,9 @@ def _staged(
     claim: Claim,
     value: CredentialValue,
 ) -> Staged:
-    for store in ports.stores:  # (4)
-        standing = store.stage(value)
-        if store is ports.stores[0]:
-            value = standing
-        elif standing != value:
-            raise StagedValueConflictError(store=store.name, generation=claim.generation)
+    ports.stores.stage(value)  # (4)
     return Staged(
         databases=tuple(ports.databases),
         claim=claim,
         adopted=claim.rotation_id != request.rotation.rotation_id,
     )
-
-
-def find_generation(stores: Sequence[Store], generation: int) -> CredentialValue | None:
-    """The value of a generation, from the first store in the plan's order that holds it."""
-    return next((v for s in stores if (v := s.read_generation(generation))), None)

@@ -55,6 +55,14 @@ class Content:
     name: str | None
     data: bytes = field(repr=False)
 
+    @property
+    def text(self) -> str | None:
+        """The content as text; None if it is binary."""
+        try:
+            return self.data.decode()
+        except UnicodeDecodeError:
+            return None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
@@ -143,10 +151,9 @@ class Vault:
         Raises:
             SecretMalformedError: It is binary.
         """
-        try:
-            return content.data.decode()
-        except UnicodeDecodeError:
-            raise SecretMalformedError(store=self.store, secret=secret) from None
+        if content.text is None:
+            raise SecretMalformedError(store=self.store, secret=secret)
+        return content.text
 
     def state(self, secret: str, secret_id: str) -> State:
         """The secret's entity tag and current version.

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from botocore.exceptions import ConnectionClosedError
@@ -11,9 +12,10 @@ from lockstep.aws.clients import AwsKeys, aws_client
 from lockstep.aws.dynamodb_lock import DynamoDbLock
 from lockstep.aws.kms import KmsSigner
 from lockstep.aws.s3_audit import S3AuditLog
-from lockstep.aws.secrets_manager import SecretsManagerStore
+from lockstep.aws.secrets_manager import SecretsManagerSecret
 from lockstep.model import SecretStr
 from lockstep.ports import Store
+from lockstep.stores import CredentialStore
 from sandbox.aws.resources import create_audit_bucket, create_lock_table, create_mac_key, create_secret
 from sandbox.aws.server import AwsSandbox
 from tests.contract.harness import (
@@ -63,8 +65,12 @@ class _Disturbed:
         raise ConnectionClosedError(endpoint_url=self.sandbox.url)
 
 
+def _store(client: Any) -> CredentialStore:  # noqa: ANN401 - as `aws_client`
+    return CredentialStore("aws", CREDENTIAL, partial(SecretsManagerSecret, client, "aws"))
+
+
 class SecretsManagerHarness(_Disturbed):
-    """The adapter `SecretsManagerStore`."""
+    """The adapter `SecretsManagerSecret` under a `CredentialStore`."""
 
     def __init__(self, sandbox: AwsSandbox) -> None:
         super().__init__(sandbox, "secretsmanager")
@@ -76,10 +82,10 @@ class SecretsManagerHarness(_Disturbed):
         self.console = sandbox.client("secretsmanager")
         for name in self.names.values():
             create_secret(self.console, name, PLACEHOLDER_TEXT)
-        self.store = SecretsManagerStore(self.client, "aws", CREDENTIAL)
+        self.store = _store(self.client)
 
     def rival(self) -> Store:
-        return SecretsManagerStore(sandbox_client(self.sandbox, "secretsmanager"), "aws", CREDENTIAL)
+        return _store(sandbox_client(self.sandbox, "secretsmanager"))
 
     def edit(self, secret: SecretKind, text: str) -> None:
         self.console.put_secret_value(SecretId=self.names[secret], SecretString=text)

@@ -5,20 +5,22 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 from unittest.mock import patch
 
 import oci  # type: ignore[import-untyped]  # the SDK ships no types
 
-from lockstep.oci import ring
 from lockstep.oci.clients import OciClients, OciIdentity
 from lockstep.oci.object_storage_audit import ObjectStorageAuditLog
 from lockstep.oci.vault import Vault
-from lockstep.oci.vault_ring import VaultRingStore
+from lockstep.oci.vault_ring import VaultRing
 from lockstep.oci.vault_signer import VaultSigner
 from lockstep.ports import Clock, Store
 from lockstep.store_kinds import oci_vault
+from lockstep.stores import CredentialStore
 from lockstep.system import SystemClock
+from lockstep.version_names import VersionNames
 from sandbox.oci import OciSandbox
 from tests.contract.harness import (
     PLACEHOLDER_TEXT,
@@ -160,7 +162,7 @@ def _close_connection() -> None:
 
 
 class VaultRingHarness(_Disturbed):
-    """The adapter `VaultRingStore`, with its OCIDs looked up already.
+    """The adapter `VaultRing` under a `CredentialStore`, with its OCIDs looked up already.
 
     A person edits the slot that applications read.
     """
@@ -181,9 +183,10 @@ class VaultRingHarness(_Disturbed):
         self.store = self.store_on(self.vault)
         self.store.read_current()
 
-    def store_on(self, vault: Vault) -> VaultRingStore:
+    def store_on(self, vault: Vault) -> CredentialStore:
         """A store as each run has it; a process keeps its vault."""
-        return VaultRingStore(vault, CREDENTIAL, slots=self.slots, clock=self.clock)
+        open_ring = partial(VaultRing, vault, slots=self.slots, clock=self.clock)
+        return CredentialStore("oci", CREDENTIAL, open_ring)
 
     def rival(self) -> Store:
         return self.store_on(sandbox_vault(self.sandbox))
@@ -191,8 +194,9 @@ class VaultRingHarness(_Disturbed):
     def serving(self, secret: SecretKind) -> tuple[str, int, str]:
         """The slot that applications read: its OCID, the generation, the text."""
         found = [(secret_id, *self.console.current(secret_id)) for secret_id in self.ids[secret]]
+        versions = VersionNames(credential_id=CREDENTIAL.id, secret=self.names[secret])
         ranked = [
-            (ring.generation_of(name, CREDENTIAL.id, self.names[secret]), -i, secret_id, text)
+            (versions.generation_of(name), -i, secret_id, text)
             for i, (secret_id, name, text) in enumerate(found)
         ]
         generation, _, secret_id, text = max(ranked)

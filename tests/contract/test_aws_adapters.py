@@ -5,7 +5,6 @@ import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
-from uuid import RFC_4122, UUID
 
 import pytest
 from botocore.client import BaseClient
@@ -14,7 +13,7 @@ from botocore.model import OperationModel
 from lockstep.aws import dynamodb_lock, s3_audit
 from lockstep.aws.kms import KmsSigner
 from lockstep.aws.s3_audit import S3AuditLog
-from lockstep.aws.secrets_manager import generation_of, read_secret, version_id
+from lockstep.aws.secrets_manager import read_secret
 from lockstep.errors import (
     AuditConflictError,
     AuditLogAccessDeniedError,
@@ -26,6 +25,7 @@ from lockstep.errors import (
 )
 from lockstep.model import CredentialValue, Login, SecretStr
 from lockstep.ports import EntrySummary
+from lockstep.version_names import VersionNames
 from sandbox.aws.server import AwsSandbox
 from tests.contract.aws_fixtures import (
     BUCKET,
@@ -40,6 +40,7 @@ from tests.support.fence import nobody_else
 
 STATE_MACHINE = Path(__file__).parents[2] / "statemachine.asl.json"
 APP_USER = CREDENTIAL.secret_names.app_user
+APP_USER_VERSIONS = VersionNames(credential_id=CREDENTIAL.id, secret=APP_USER)
 FOLDER = "aws/multi-cloud.app_user"
 
 
@@ -80,32 +81,7 @@ def calls(client: BaseClient, operation: Callable[[], object]) -> list[str]:
     return made
 
 
-# Version ids
-
-
-@pytest.mark.parametrize("generation", [1, 42, 999_999_999_999])
-def test_a_version_id_is_a_uuid_that_spells_its_generation(generation: int) -> None:
-    version = version_id("multi-cloud/app_user", APP_USER, generation)
-    assert len(version) == 36
-    assert (UUID(version).version, UUID(version).variant) == (8, RFC_4122)
-    assert version.endswith(f"-{generation:012d}")
-    assert generation_of(version, "multi-cloud/app_user", APP_USER) == generation
-
-
-@pytest.mark.parametrize(
-    "version",
-    [
-        version_id("another/credential", APP_USER, 7),
-        version_id(CREDENTIAL.id, "another/secret", 7),
-        version_id(CREDENTIAL.id, APP_USER, 7)[:-12] + "00000000000a",
-        version_id(CREDENTIAL.id, APP_USER, 7) + "0",
-        version_id(CREDENTIAL.id, APP_USER, 7)[:-1] + "\N{ARABIC-INDIC DIGIT SEVEN}",
-        "7f1d9a52-3f63-4d7a-8f0c-000000000007",
-        "",
-    ],
-)
-def test_a_version_id_of_somebody_else_is_generation_0(version: str) -> None:
-    assert generation_of(version, CREDENTIAL.id, APP_USER) == 0
+# Versions
 
 
 def test_the_list_of_versions_reads_by_itself(secrets: SecretsManagerHarness) -> None:
@@ -113,7 +89,7 @@ def test_the_list_of_versions_reads_by_itself(secrets: SecretsManagerHarness) ->
         secrets.store.stage(value(generation))
         secrets.store.promote(generation, nobody_else)
     listed = secrets.console.list_secret_version_ids(SecretId=APP_USER)["Versions"]
-    labels = {generation_of(v["VersionId"], CREDENTIAL.id, APP_USER): set(v["VersionStages"]) for v in listed}
+    labels = {APP_USER_VERSIONS.generation_of(v["VersionId"]): set(v["VersionStages"]) for v in listed}
     # AWSPENDING stays with AWSCURRENT: anywhere else it would tell AWS that a rotation is under way.
     assert labels == {1: {"AWSPREVIOUS"}, 2: {"AWSCURRENT", "AWSPENDING"}}
 
@@ -123,7 +99,7 @@ def test_the_list_of_versions_reads_by_itself(secrets: SecretsManagerHarness) ->
 
 def test_an_id_of_ours_with_a_text_of_another_generation_is_a_forgery(secrets: SecretsManagerHarness) -> None:
     forged = json.dumps({"username": "app", "password": "hunter2", "generation": 5})
-    token = version_id(CREDENTIAL.id, APP_USER, 3)
+    token = APP_USER_VERSIONS.name_of(3)
     secrets.console.put_secret_value(SecretId=APP_USER, SecretString=forged, ClientRequestToken=token)
     with pytest.raises(SecretMalformedError) as error:
         secrets.store.read_current()
@@ -135,7 +111,7 @@ def test_a_forged_connection_blob_is_not_promoted(secrets: SecretsManagerHarness
     secrets.console.put_secret_value(
         SecretId=blob,
         SecretString='{"generation": 5}',
-        ClientRequestToken=version_id(CREDENTIAL.id, blob, 1),
+        ClientRequestToken=VersionNames(credential_id=CREDENTIAL.id, secret=blob).name_of(1),
         VersionStages=["AWSPENDING"],
     )
     with pytest.raises(SecretMalformedError):

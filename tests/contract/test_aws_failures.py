@@ -7,8 +7,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
+from typing import Any
 
 import pytest
 import trustme
@@ -19,24 +21,29 @@ from lockstep.aws.clients import aws_client
 from lockstep.aws.dynamodb_lock import DynamoDbLock
 from lockstep.aws.kms import KmsSigner
 from lockstep.aws.s3_audit import S3AuditLog
-from lockstep.aws.secrets_manager import SecretsManagerStore
+from lockstep.aws.secrets_manager import SecretsManagerSecret
 from lockstep.errors import LockstepError
 from lockstep.model import CredentialValue, Login, SecretStr
 from lockstep.ports import EntrySummary
+from lockstep.stores import CredentialStore
 from tests.contract.aws_fixtures import CREDENTIAL, KEYS
 
 LEAK = "hunter2"
 REGION = "eu-central-1"
 
 
+def open_store(client: Any) -> CredentialStore:  # noqa: ANN401 - as `aws_client`
+    return CredentialStore("aws", CREDENTIAL, partial(SecretsManagerSecret, client, "aws"))
+
+
 def call_store(endpoint: str) -> None:
     client = aws_client("secretsmanager", REGION, keys=KEYS, endpoint=endpoint)
-    SecretsManagerStore(client, "aws", CREDENTIAL).read_current()
+    open_store(client).read_current()
 
 
 def call_store_write(endpoint: str) -> None:
     client = aws_client("secretsmanager", REGION, keys=KEYS, endpoint=endpoint)
-    SecretsManagerStore(client, "aws", CREDENTIAL).stage(CredentialValue(1, Login("app", SecretStr(LEAK))))
+    open_store(client).stage(CredentialValue(1, Login("app", SecretStr(LEAK))))
 
 
 def call_lock(endpoint: str) -> None:
@@ -246,5 +253,5 @@ def test_without_credentials_the_store_is_denied(monkeypatch: pytest.MonkeyPatch
     client = aws_client("secretsmanager", REGION, endpoint="http://127.0.0.1:9")
     clients._session.cache_clear()
     with pytest.raises(errors.StoreAccessDeniedError) as error:
-        SecretsManagerStore(client, "aws", CREDENTIAL).read_current()
+        open_store(client).read_current()
     assert error.value.where["code"] == "NoCredentialsError"

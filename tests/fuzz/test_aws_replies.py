@@ -4,6 +4,7 @@ import base64
 import json
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,7 @@ from lockstep.aws.clients import AwsKeys, aws_client
 from lockstep.aws.dynamodb_lock import DynamoDbLock
 from lockstep.aws.kms import KmsSigner
 from lockstep.aws.s3_audit import S3AuditLog
-from lockstep.aws.secrets_manager import SecretsManagerStore, read_secret, version_id
+from lockstep.aws.secrets_manager import SecretsManagerSecret, read_secret
 from lockstep.model import (
     ChainHead,
     Claim,
@@ -25,6 +26,8 @@ from lockstep.model import (
     SecretStr,
 )
 from lockstep.ports import EntrySummary
+from lockstep.stores import CredentialStore
+from lockstep.version_names import VersionNames
 from tests.fuzz.garbage_server import GarbageServer
 from tests.fuzz.harness import CANARY, inputs, judged
 from tests.fuzz.replies import BODIES, replies
@@ -33,7 +36,7 @@ from tests.support.memory import EPOCH, make_plan
 
 REGION = "eu-central-1"
 CREDENTIAL = make_plan().credentials[0]
-VERSION = version_id(CREDENTIAL.id, CREDENTIAL.secret_names.app_user, 7)
+VERSION = VersionNames(credential_id=CREDENTIAL.id, secret=CREDENTIAL.secret_names.app_user).name_of(7)
 LEASE = Lease(credential_id=CREDENTIAL.id, holder="run-1", fence=7)
 CLAIM = Claim(kind=ClaimKind.NEW, generation=7, base_generation=6, previous_generation=5, rotation_id="run-1")
 HEAD = ChainHead(seq=3, hash="d" * 64, rotation_id="run-1")
@@ -92,7 +95,7 @@ def operations(server: GarbageServer) -> dict[str, list[Operation]]:
         aws_client(service, REGION, keys=keys, endpoint=server.endpoint)
         for service in ("secretsmanager", "dynamodb", "kms", "s3")
     )
-    store = SecretsManagerStore(secrets, "aws", CREDENTIAL)
+    store = CredentialStore("aws", CREDENTIAL, partial(SecretsManagerSecret, secrets, "aws"))
     lock = DynamoDbLock(dynamodb, "lockstep", CREDENTIAL.id)
     signer = KmsSigner(kms, "alias/lockstep")
     log = S3AuditLog(s3, "lockstep-audit", "aws", CREDENTIAL.id)

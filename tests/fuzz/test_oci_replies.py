@@ -6,6 +6,7 @@ Each input makes one kind of call go wrong, while the others get the right reply
 import base64
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -15,14 +16,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lockstep.model import CredentialValue, Login, SecretStr
-from lockstep.oci import ring
 from lockstep.oci.clients import OciClients, OciIdentity
 from lockstep.oci.object_storage_audit import ObjectStorageAuditLog
 from lockstep.oci.vault import Vault
-from lockstep.oci.vault_ring import VaultRingStore
+from lockstep.oci.vault_ring import VaultRing
 from lockstep.oci.vault_signer import VaultSigner
 from lockstep.ports import EntrySummary
 from lockstep.store_kinds import oci_vault
+from lockstep.stores import CredentialStore
+from lockstep.version_names import VersionNames
 from tests.fuzz.garbage_server import GarbageServer
 from tests.fuzz.harness import CANARY, inputs, judged
 from tests.fuzz.replies import BODIES, replies
@@ -34,7 +36,7 @@ SECRET = CREDENTIAL.secret_names.app_user
 SECRET_ID = "ocid1.vaultsecret.oc1.eu.aaaa"
 ENTRY = EntrySummary(seq=4, hash="e" * 64, previous_hash="d" * 64, rotation_id="run-1")
 VALUE = CredentialValue(7, Login("app", SecretStr(CANARY)))
-NAME = ring.version_name(CREDENTIAL.id, SECRET, 7)
+NAME = VersionNames(credential_id=CREDENTIAL.id, secret=SECRET).name_of(7)
 
 LIST = [
     {"id": SECRET_ID, "secretName": name, "lifecycleState": "ACTIVE", "vaultId": "v", "compartmentId": "c"}
@@ -114,7 +116,7 @@ def operations(clients: OciClients) -> dict[str, Operation]:
     vault = Vault(
         clients, compartment_id="ocid1.compartment.oc1..a", vault_id="ocid1.vault.oc1..a", store="oci"
     )
-    store = VaultRingStore(vault, CREDENTIAL, slots=1, clock=FakeClock())
+    store = CredentialStore("oci", CREDENTIAL, partial(VaultRing, vault, slots=1, clock=FakeClock()))
     signer = VaultSigner(vault, "lockstep.mac")
     log = ObjectStorageAuditLog(
         clients, namespace="tenant", bucket="lockstep-audit", stream="oci", credential_id=CREDENTIAL.id

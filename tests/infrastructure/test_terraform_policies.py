@@ -2,6 +2,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import oci  # type: ignore[import-untyped]  # the SDK ships no types
@@ -10,16 +11,17 @@ import pytest
 from lockstep.contents import encode_app_user, encode_connection_blob
 from lockstep.errors import LockstepError
 from lockstep.model import Credential, CredentialValue, Login, SecretStr
-from lockstep.oci import ring
 from lockstep.oci.clients import OciClients
 from lockstep.oci.object_storage_audit import ObjectStorageAuditLog
-from lockstep.oci.vault_ring import VaultRingStore
+from lockstep.oci.vault_ring import VaultRing
 from lockstep.oci.vault_signer import VaultSigner
 from lockstep.plan import Plan
 from lockstep.plan_file import parse_plan
 from lockstep.ports import EntrySummary
 from lockstep.store_kinds import oci_vault
+from lockstep.stores import CredentialStore
 from lockstep.system import SystemClock
+from lockstep.version_names import VersionNames
 from sandbox.oci import OciSandbox
 from sandbox.oci.resources import create_audit_bucket, create_secret
 from sandbox.two_clouds import AWS_RUNNER_MAY, FUNCTION_MAY
@@ -82,7 +84,7 @@ def _age(console: OciConsole, credential: Credential, ids: dict[str, str]) -> No
             names.connection_blob: encode_connection_blob(value, credential),
         }
         for secret, text in texts.items():
-            version = ring.version_name(credential.id, secret, generation)
+            version = VersionNames(credential_id=credential.id, secret=secret).name_of(generation)
             console.edit(ids[oci_vault.slot_name(secret, generation % SLOTS)], text, name=version)
 
 
@@ -204,8 +206,9 @@ def test_the_documentation_lists_exactly_these(policy: list[Statement], deployed
 def rotate_rings(world: World, clients: OciClients) -> None:
     """A rotation's calls on a ring, as either runner makes them."""
     for credential in world.plan.credentials:
-        store = VaultRingStore(
-            sandbox_vault(world.sandbox, clients), credential, slots=SLOTS, clock=SystemClock()
+        vault = sandbox_vault(world.sandbox, clients)
+        store = CredentialStore(
+            "oci", credential, partial(VaultRing, vault, slots=SLOTS, clock=SystemClock())
         )
         base = store.read_current()
         value = _value(credential, base.generation + 1)

@@ -339,12 +339,11 @@ def _candidates(
     known = [record.current, record.claim.generation if record.claim else None]
     for generation in reversed(known):
         if generation is not None and all(v.generation != generation for v in current.values()):
-            holders = []
             for name in STORES:
                 login = yield Call(name, "read_generation", (generation,))
                 if login:
-                    holders.append((name, login))
-            found[:0] = holders[:1]
+                    found.insert(0, (name, login))
+                    break
     return tuple(found)
 
 

@@ -47,6 +47,7 @@ from lockstep.model import (
 )
 from lockstep.model import Login as RealLogin
 from lockstep.ports import Database, Ports, Stager, Store
+from lockstep.stores import Stores
 from tests.proof.model_process import Process
 from tests.proof.model_programs import Protocol
 from tests.proof.model_world import DATABASES, LOCK, NOBODY_KNOWS, STORES, Call, Login, Reply, Run, Value
@@ -87,7 +88,7 @@ class Replay:
         self.ports = Ports(
             runner="aws",
             credential=credential,
-            stores=[cast("Store", _Store(self, name)) for name in STORES],
+            stores=Stores([cast("Store", _Store(self, name)) for name in STORES]),
             databases=cast("dict[str, Database]", databases),
             lock=cast("Any", _Lock(self)),
             audit_log=cast("Any", _AuditLog()),

@@ -24,15 +24,13 @@ from typing import Any, NamedTuple
 import oci  # type: ignore[import-untyped]  # the SDK ships no types
 
 from lockstep.aws.s3_audit import S3AuditLog
-from lockstep.aws.secrets_manager import generation_of as aws_generation_of
-from lockstep.aws.secrets_manager import version_id
 from lockstep.client import ClientCredential, is_mysql_refusal, is_postgresql_refusal
 from lockstep.model import Credential, SecretStr
-from lockstep.oci import ring
 from lockstep.oci.clients import OciClients, OciIdentity
 from lockstep.oci.object_storage_audit import ObjectStorageAuditLog
 from lockstep.ports import AuditLog
 from lockstep.store_kinds import oci_vault
+from lockstep.version_names import VersionNames
 from sandbox.applications import log_in
 from sandbox.wire import Call
 from sandbox.world import AUDIT_BUCKET, LOCK_TABLE
@@ -280,7 +278,7 @@ class Observer:
         names, found = self._credential.secret_names, []
         for name in (names.app_user, names.connection_blob):
             reply = self._secretsmanager.get_secret_value(SecretId=name, VersionStage="AWSCURRENT")
-            generation = aws_generation_of(reply["VersionId"], self._credential.id, name)
+            generation = self._versions(name).generation_of(reply["VersionId"])
             found.append((generation, reply["SecretString"]))
         return Served(found[0][0], found[1][0], _value(found[0][1]))
 
@@ -290,7 +288,7 @@ class Observer:
             slots = []
             for i, ocid in enumerate(ocids):
                 bundle = self._secrets.get_secret_bundle(ocid).data
-                generation = ring.generation_of(bundle.version_name, self._credential.id, name)
+                generation = self._versions(name).generation_of(bundle.version_name)
                 slots.append((generation, -i, _content(bundle)))
             found.append(max(slots))
         return Served(found[0][0], found[1][0], _value(found[0][2]))
@@ -303,11 +301,14 @@ class Observer:
             self._all_staged.add((store, generation))
         return found
 
+    def _versions(self, secret: str) -> VersionNames:
+        return VersionNames(credential_id=self._credential.id, secret=secret)
+
     def _staged_aws(self, generation: int) -> Value | None:
         name = self._credential.secret_names.app_user
         try:
             reply = self._secretsmanager.get_secret_value(
-                SecretId=name, VersionId=version_id(self._credential.id, name, generation)
+                SecretId=name, VersionId=self._versions(name).name_of(generation)
             )
         except self._secretsmanager.exceptions.ResourceNotFoundException:
             return None
@@ -315,7 +316,7 @@ class Observer:
 
     def _staged_oci(self, generation: int) -> Value | None:
         name = self._credential.secret_names.app_user
-        version = ring.version_name(self._credential.id, name, generation)
+        version = self._versions(name).name_of(generation)
         for ocid in self._ocids[name]:
             try:
                 bundle = self._secrets.get_secret_bundle(ocid, secret_version_name=version).data

@@ -18,6 +18,7 @@ from lockstep.errors import DatabaseUnreachableError, FenceLostError, StagedValu
 from lockstep.messages import ApplyRequest, DatabaseOutcome, DatabaseResult, PreviousProof
 from lockstep.model import ChainHead, Claim, ClaimKind, Lease, LockRecord, Login, Release
 from lockstep.ports import Ports
+from lockstep.stores import Stores
 from oci_fn import sequence
 from tests.support.memory import MemoryLock
 from tests.support.memory_database import MemoryDatabase
@@ -44,7 +45,7 @@ def adopt_by_label() -> AbstractContextManager[None]:
 
     def labelled(ports: Ports) -> LockRecord:
         record = ports.lock.read()
-        newest = _staged(ports.stores[0])[-1:]
+        newest = _staged(ports.stores.first)[-1:]
         if not newest or newest[0] <= (record.current_generation or 0):
             return replace(record, claim=None)
         claim = Claim(
@@ -341,7 +342,7 @@ def own_store_first() -> AbstractContextManager[None]:
 
     def run(request: Foreign, ports: Ports) -> Foreign:
         return original(
-            request, replace(ports, stores=sorted(ports.stores, key=lambda s: s.name != ports.runner))
+            request, replace(ports, stores=Stores(sorted(ports.stores, key=lambda s: s.name != ports.runner)))
         )
 
     return _patched(patch.object(generate, "run", run))
@@ -351,7 +352,7 @@ def blind_promote() -> AbstractContextManager[None]:
     def promote(self: MemoryStore, generation: int, _still_ours: Foreign) -> None:
         for kind in KINDS:
             with self.faults.around(f"promote {kind}"):
-                self._secret(kind).make_current(f"generation-{generation}")
+                self._secrets[kind].make_current(f"generation-{generation}")
 
     return _patched(patch.object(MemoryStore, "promote", promote))
 
@@ -361,7 +362,7 @@ def promote_below_a_newer_one() -> AbstractContextManager[None]:
 
     def promote(self: MemoryStore, generation: int, _still_ours: Foreign) -> None:
         for kind in KINDS:
-            secret = self._secret(kind)
+            secret = self._secrets[kind]
             seen = secret.current
             with self.faults.around(f"promote {kind}"):
                 if secret.current == seen:
@@ -375,11 +376,11 @@ def databases_before_write_ahead() -> AbstractContextManager[None]:
     staged, updated = generate._staged, update_secrets.run
 
     def first_alone(request: Foreign, ports: Ports, *more: Foreign) -> Foreign:
-        return staged(request, replace(ports, stores=ports.stores[:1]), *more)
+        return staged(request, replace(ports, stores=Stores(list(ports.stores)[:1])), *more)
 
     def stages_and_promotes(request: Foreign, ports: Ports) -> Foreign:
-        value = generate.find_generation(ports.stores, request.claim.generation)
-        for store in ports.stores[1:] if value else ():
+        value = ports.stores.find_generation(request.claim.generation)
+        for store in list(ports.stores)[1:] if value else ():
             store.stage(value)  # type: ignore[arg-type]  # it is there
         return updated(request, ports)
 

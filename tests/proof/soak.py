@@ -17,8 +17,8 @@ import oci  # type: ignore[import-untyped]  # the SDK ships no types
 from lockstep.aws.secrets_manager import read_secret
 from lockstep.client import ClientCredential, CredentialClient, Source, decode
 from lockstep.model import Credential
-from lockstep.oci import ring
 from lockstep.store_kinds import oci_vault
+from lockstep.version_names import VersionNames
 from sandbox.applications import Application, Applications
 from sandbox.wire import Fault, FaultKind, Process
 from tests.proof.enumeration import ON_CHANGES
@@ -150,13 +150,12 @@ def _aws(world: Estate, credential: Credential) -> Source:
 def _oci(world: Estate, credential: Credential) -> Source:
     client: Any = world.oci.client(oci.secrets.SecretsClient)
     secret = credential.secret_names.app_user
+    versions = VersionNames(credential_id=credential.id, secret=secret)
     ocids = [world.oci.vault.named(oci_vault.slot_name(secret, i), world.oci.vault_id) for i in range(RING)]
 
     def read() -> ClientCredential:
         bundles = [client.get_secret_bundle(ocid).data for ocid in ocids]
-        ranked = [
-            (ring.generation_of(b.version_name, credential.id, secret), -i) for i, b in enumerate(bundles)
-        ]
+        ranked = [(versions.generation_of(b.version_name), -i) for i, b in enumerate(bundles)]
         _, place = max(ranked)
         text = base64.b64decode(bundles[-place].secret_bundle_content.content).decode()
         return decode(text, store="oci", secret=secret)

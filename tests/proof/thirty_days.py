@@ -25,6 +25,7 @@ from lockstep.errors import (
     StoreUnreachableError,
 )
 from lockstep.store_kinds.oci_budget import MAX_IN_USE, MAX_PENDING_DELETION
+from lockstep.stores import Stores
 from oci_fn.retries import Retries
 from oci_fn.sequence import RunRequest, rotate
 from sandbox.oci import OciSandbox, SandboxClock
@@ -155,7 +156,7 @@ def _run(world: RingWorld, month: Month, runner: str, rotation_id: str) -> str:
     clock = world.memory.clock
     ports = replace(
         world.memory.ports(runner),
-        stores=[world.memory.stores["aws"], world.ring.store_on(world.ring.vault)],
+        stores=Stores([world.memory.stores["aws"], world.ring.store_on(world.ring.vault)]),
     )
     retries = Retries(DEFINITION, clock, deadline=clock.monotonic() + RUN_SECONDS, jitter=lambda: 0.5)
     request = RunRequest(rotation_id=rotation_id, runner=runner, trigger="schedule")

@@ -30,6 +30,7 @@ from lockstep.model import (
 from lockstep.plan import Plan
 from lockstep.plan_file import parse_plan
 from lockstep.ports import EntrySummary, Ports
+from lockstep.stores import Stores
 from sandbox import plans
 from tests.support.faults import Faults
 from tests.support.memory_database import Account, MemoryDatabase, MemoryStager
@@ -294,7 +295,7 @@ class MemoryWorld:
         return Ports(
             runner=runner,
             credential=self.credential,
-            stores=list(self.stores.values()),
+            stores=Stores(list(self.stores.values())),
             databases=self.databases,
             lock=self.lock,
             audit_log=self.audit_logs[runner],

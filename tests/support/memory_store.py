@@ -1,30 +1,26 @@
 """A secrets manager in memory."""
 
-import copy
 import itertools
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
-from lockstep.contents import decode_app_user, decode_blob_generation, encode_app_user, encode_connection_blob
-from lockstep.errors import (
-    FenceLostError,
-    LostCompareAndSetError,
-    SecretMalformedError,
-    SecretNotFoundError,
-    StoreRejectedError,
-)
+from lockstep.errors import LostCompareAndSetError, SecretNotFoundError, StoreRejectedError
 from lockstep.model import Credential, CredentialValue, Login, StoredValue
+from lockstep.ports import Observed, SecretVersion, Staged
+from lockstep.stores import CredentialStore
+from lockstep.version_names import VersionNames
 from tests.support.faults import Faults
 
 SecretKind = Literal["app_user", "connection_blob"]
 KINDS: tuple[SecretKind, ...] = ("app_user", "connection_blob")
 PLACEHOLDER_TEXT = '{"placeholder":true}'
+_WRITTEN = "generation-"
 
 
 @dataclass
-class _Secret:
-    """Versions by name and the labels on them, as a secrets manager keeps them."""
+class _Versions:
+    """Versions by id and the labels on them, as a secrets manager keeps them."""
 
     versions: dict[str, str] = field(default_factory=dict)
     current: str = ""
@@ -35,38 +31,100 @@ class _Secret:
             self.current, self.previous = version, self.current
 
 
-_WRITTEN = "generation-"
+class MemorySecret:
+    """The port `VersionedSecret` on one secret of a `MemoryStore`. Version ids are `generation-2` or `edit-2`."""
+
+    def __init__(
+        self, kept: dict[SecretKind, _Versions], kind: SecretKind, faults: Faults, *, store: str, secret: str
+    ) -> None:
+        self._kept = kept
+        self._kind = kind
+        self._faults = faults
+        self._where = {"store": store, "secret": secret}
+
+    def read_current(self) -> SecretVersion:
+        return self._read(self._secret().current)
+
+    def read_version(self, version: str) -> SecretVersion | None:
+        return self._read(version) if version in self._secret().versions else None
+
+    def read_generation(self, generation: int) -> SecretVersion | None:
+        version = self.version_of(generation)
+        return self._read(version) if version else None
+
+    def version_of(self, generation: int) -> str:
+        secret = self._secret()
+        candidates = secret.versions if generation else (secret.current, secret.previous)
+        return next((v for v in candidates if v and _generation(v) == generation), "")
+
+    def stage(self, generation: int, text: str) -> Staged:
+        version = f"{_WRITTEN}{generation}"
+        with self._faults.around(f"stage {self._kind}"):
+            versions = self._secret().versions
+            is_new = version not in versions
+            versions.setdefault(version, text)
+        return Staged(is_new=is_new, read_back=lambda: self._read(version))
+
+    def observe(self, generation: int) -> Observed:
+        with self._faults.around(f"describe {self._kind}"):
+            seen = self._secret().current
+            return Observed(generation=_generation(seen), commit=partial(self._commit, seen, generation))
+
+    def prune(self) -> int:
+        return 0
+
+    def _commit(self, seen: str, generation: int) -> None:
+        with self._faults.around(f"promote {self._kind}"):
+            secret, version = self._secret(), f"{_WRITTEN}{generation}"
+            if version not in secret.versions:
+                raise StoreRejectedError(**self._where, generation=generation)
+            if secret.current != seen:
+                raise LostCompareAndSetError(**self._where)
+            secret.make_current(version)
+
+    def _read(self, version: str) -> SecretVersion:
+        text = self._secret().versions[version]
+        return SecretVersion(id=version, generation=_generation(version), text=text)
+
+    def _secret(self) -> _Versions:
+        if self._kind not in self._kept:
+            raise SecretNotFoundError(**self._where)
+        return self._kept[self._kind]
 
 
-def _written_generation(version: str) -> int:
+def _generation(version: str) -> int:
     return int(version.removeprefix(_WRITTEN)) if version.startswith(_WRITTEN) else 0
 
 
-class MemoryStore:
-    """A secrets manager with both secrets of one credential.
+class MemoryStore(CredentialStore):
+    """The shipped rules on two secrets in memory, with faults around each operation and each write.
 
     Attributes:
         lagging_reads: How many more calls of `serves` answer that nothing has arrived yet.
     """
 
-    def __init__(self, name: str, credential: Credential) -> None:
+    def __init__(
+        self, name: str, credential: Credential, kept: dict[SecretKind, _Versions] | None = None
+    ) -> None:
         self.faults = Faults()
         self.lagging_reads = 0
-        self._name = name
-        self._credential = credential
-        self._secrets: dict[SecretKind, _Secret] = {"app_user": _Secret(), "connection_blob": _Secret()}
+        self._secrets = {kind: _Versions() for kind in KINDS} if kept is None else kept
         self._edits = itertools.count(1)
-        self.edit("app_user", PLACEHOLDER_TEXT)
-        self.edit("connection_blob", PLACEHOLDER_TEXT)
 
-    @property
-    def name(self) -> str:
-        return self._name
+        def open_secret(names: VersionNames) -> MemorySecret:
+            is_user = names.secret == credential.secret_names.app_user
+            kind: SecretKind = "app_user" if is_user else "connection_blob"
+            return MemorySecret(self._secrets, kind, self.faults, store=name, secret=names.secret)
+
+        super().__init__(name, credential, open_secret)
+        if kept is None:
+            for kind in KINDS:
+                self.edit(kind, PLACEHOLDER_TEXT)
 
     def another_client(self) -> "MemoryStore":
         """The same secrets as another runner sees them, with faults of its own."""
-        other = copy.copy(self)
-        other.faults = Faults()
+        other = MemoryStore(self.name, self._credential, self._secrets)
+        other._edits = self._edits
         return other
 
     def edit(self, secret: SecretKind, text: str) -> None:
@@ -81,113 +139,28 @@ class MemoryStore:
 
     def current_text(self, secret: SecretKind) -> str:
         """What an application reads."""
-        found = self._secret(secret)
+        found = self._secrets[secret]
         return found.versions[found.current]
 
     def current_login(self) -> Login | None:
         """What an application logs in with, read without any fault."""
-        return self._decode_user(self._secret("app_user").current)[0]
+        return self._user.login(self._user.versions.read_current())
 
     def read_current(self) -> StoredValue:
         with self.faults.around("read_current"):
-            user, blob = self._secret("app_user"), self._secret("connection_blob")
-            login, generation = self._decode_user(user.current)
-            return StoredValue(
-                login=login,
-                generation=generation,
-                blob_generation=self._decode_blob(blob.current),
-                version=user.current,
-            )
+            return super().read_current()
 
     def read_version(self, version: str) -> Login | None:
         with self.faults.around("read_version"):
-            known = version in self._secret("app_user").versions
-            return self._decode_user(version)[0] if known else None
+            return super().read_version(version)
 
     def read_generation(self, generation: int) -> CredentialValue | None:
         with self.faults.around("read_generation"):
-            version = self._version_of(generation)
-            login = self._decode_user(version)[0] if version else None
-            return CredentialValue(generation, login) if login else None
-
-    def stage(self, value: CredentialValue) -> CredentialValue:
-        version = f"{_WRITTEN}{value.generation}"
-        with self.faults.around("stage app_user"):
-            user = self._secret("app_user")
-            user.versions.setdefault(version, encode_app_user(value, self._credential))
-            login, _ = self._decode_user(version)
-        if login is None:
-            raise SecretMalformedError(store=self.name, secret=self._name_of("app_user"))
-        standing = CredentialValue(value.generation, login)
-        with self.faults.around("stage connection_blob"):
-            blob = self._secret("connection_blob")
-            blob.versions.setdefault(version, encode_connection_blob(standing, self._credential))
-        return standing
-
-    def promote(self, generation: int, still_ours: Callable[[], object]) -> None:
-        seen = {kind: self._current_below(kind, generation) for kind in KINDS}
-        still_ours()
-        for kind, current in seen.items():
-            if current:
-                self._promote(kind, current, generation)
-
-    def _current_below(self, kind: SecretKind, generation: int) -> str | None:
-        with self.faults.around(f"describe {kind}"):
-            seen = self._secret(kind).current
-            if _written_generation(seen) > generation:
-                raise FenceLostError(store=self.name, secret=self._name_of(kind), generation=generation)
-            return None if _written_generation(seen) == generation else seen
-
-    def _promote(self, kind: SecretKind, seen: str, generation: int) -> None:
-        with self.faults.around(f"promote {kind}"):
-            secret, version = self._secret(kind), f"{_WRITTEN}{generation}"
-            if version not in secret.versions:
-                raise StoreRejectedError(store=self.name, secret=self._name_of(kind), generation=generation)
-            if secret.current != seen:
-                raise LostCompareAndSetError(store=self.name, secret=self._name_of(kind))
-            secret.make_current(version)
+            return super().read_generation(generation)
 
     def serves(self, generation: int) -> bool:
         with self.faults.around("serves"):
             if self.lagging_reads:
                 self.lagging_reads -= 1
                 return False
-            currents = {self._secret("app_user").current, self._secret("connection_blob").current}
-            return {_written_generation(c) for c in currents} == {generation}
-
-    def version_of(self, generation: int) -> str:
-        return self._version_of(generation) or ""
-
-    def prune(self) -> int:
-        return 0
-
-    def _version_of(self, generation: int) -> str | None:
-        user = self._secret("app_user")
-        candidates = (user.current, user.previous) if generation == 0 else user.versions
-        return next((v for v in candidates if v and _written_generation(v) == generation), None)
-
-    def _decode_user(self, version: str) -> tuple[Login | None, int]:
-        text = self._secret("app_user").versions[version]
-        name = self._name_of("app_user")
-        login, claimed = decode_app_user(text, store=self.name, secret=name)
-        written = _written_generation(version)
-        if written not in (0, claimed):
-            raise SecretMalformedError(store=self.name, secret=name)
-        return login, written
-
-    def _decode_blob(self, version: str) -> int:
-        written = _written_generation(version)
-        text = self._secret("connection_blob").versions[version]
-        name = self._name_of("connection_blob")
-        if written and decode_blob_generation(text, store=self.name, secret=name) != written:
-            raise SecretMalformedError(store=self.name, secret=name)
-        return written
-
-    def _name_of(self, kind: SecretKind) -> str:
-        names = self._credential.secret_names
-        return names.app_user if kind == "app_user" else names.connection_blob
-
-    def _secret(self, kind: SecretKind) -> _Secret:
-        if kind not in self._secrets:
-            raise SecretNotFoundError(store=self.name, secret=self._name_of(kind))
-        return self._secrets[kind]
+            return super().serves(generation)

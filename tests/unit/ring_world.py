@@ -8,9 +8,9 @@ from typing import Literal
 
 from lockstep.errors import LockstepError
 from lockstep.model import CredentialValue, Login, SecretStr
-from lockstep.oci import ring
-from lockstep.oci.vault_ring import VaultRingStore
 from lockstep.ports import Ports
+from lockstep.stores import CredentialStore, Stores
+from lockstep.version_names import VersionNames
 from oci_fn import sequence
 from oci_fn.retries import Retries
 from oci_fn.sequence import RunRequest, RunResult
@@ -23,6 +23,7 @@ from tests.unit.harness import DEFINITION, INTERVAL_SECONDS, RUN_SECONDS
 
 TAKEN_OVER = Login("app", SecretStr("before-lockstep"))
 APP_USER = CREDENTIAL.secret_names.app_user
+VERSIONS = VersionNames(credential_id=CREDENTIAL.id, secret=APP_USER)
 
 
 @contextmanager
@@ -49,8 +50,7 @@ def advance(world: VaultRingHarness, *generations: int) -> None:
 def slot_generations(world: VaultRingHarness) -> list[int]:
     """What each slot of `app_user` serves."""
     return [
-        ring.generation_of(world.console.current(secret_id)[0], CREDENTIAL.id, APP_USER)
-        for secret_id in world.ids["app_user"]
+        VERSIONS.generation_of(world.console.current(secret_id)[0]) for secret_id in world.ids["app_user"]
     ]
 
 
@@ -75,14 +75,14 @@ class RingWorld:
         sandbox.on_call = self._look
 
     @property
-    def store(self) -> VaultRingStore:
+    def store(self) -> CredentialStore:
         return self.ring.store
 
     def ports(self) -> Ports:
         """With a store object of its own, as every run has."""
         ports = self.memory.ports("oci")
         others = [] if self._alone else [self.memory.stores["aws"]]
-        return replace(ports, stores=[*others, self.ring.store_on(self.ring.vault)])
+        return replace(ports, stores=Stores([*others, self.ring.store_on(self.ring.vault)]))
 
     def rotate(self, rotation_id: str) -> RunResult:
         clock = self.memory.clock

@@ -13,12 +13,15 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SHIPPED = ("lockstep", "functions", "oci_fn", "cdk")
 STEPS = sorted(ROOT.glob("functions/*/step.py"))
-RULES = [ROOT / "lockstep" / f"{name}.py" for name in ("decide", "model", "errors", "messages", "ports")]
+RULES = [
+    ROOT / "lockstep" / f"{name}.py"
+    for name in ("decide", "model", "errors", "messages", "ports", "stores", "version_names")
+]
 CORE = [
     *RULES,
     *(
         p
-        for name in ("plan", "plan_fields", "contents", "durations", "engines", "stores")
+        for name in ("plan", "plan_fields", "contents", "durations", "engines")
         if (p := ROOT / "lockstep" / f"{name}.py").exists()
     ),
     *sorted((ROOT / "lockstep/store_kinds").glob("*.py")),
@@ -77,6 +80,11 @@ def test_a_step_asks_the_world_through_ports_only(path: Path) -> None:
         path, DRIVERS | {"lockstep.aws", "lockstep.oci", "lockstep.databases", "lockstep.wiring"}
     )
     assert not _imported(path, {"lockstep.system", "os", "time", "socket", "logging", "threading", "random"})
+
+
+@pytest.mark.parametrize("path", STEPS, ids=_name)
+def test_steps_do_not_import_each_other(path: Path) -> None:
+    assert not _imported(path, {"functions"})
 
 
 @pytest.mark.parametrize("path", RULES, ids=_name)

@@ -5,7 +5,6 @@ from datetime import timedelta
 
 import pytest
 
-from functions.update_secrets.step import READ_SIDE_TIMEOUT_SECONDS
 from lockstep.errors import (
     FenceLostError,
     LostCompareAndSetError,
@@ -15,6 +14,7 @@ from lockstep.errors import (
 )
 from lockstep.messages import StoreResult, UpdateResult
 from lockstep.model import Strategy
+from lockstep.stores import READ_SIDE_TIMEOUT_SECONDS
 from tests.support.memory import MemoryWorld, make_plan
 from tests.unit.harness import (
     INTERVAL_SECONDS,

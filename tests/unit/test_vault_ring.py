@@ -21,9 +21,9 @@ from lockstep.oci.ring import Slot, Version
 from lockstep.ports import Clock
 from lockstep.store_kinds import oci_vault
 from sandbox.oci import OciSandbox
-from tests.contract.oci_fixtures import CREDENTIAL, VaultRingHarness
+from tests.contract.oci_fixtures import VaultRingHarness
 from tests.support.fence import nobody_else
-from tests.unit.ring_world import APP_USER, TAKEN_OVER, advance, emulated_ring, ring_world, value
+from tests.unit.ring_world import TAKEN_OVER, advance, emulated_ring, ring_world, value
 
 
 @pytest.fixture
@@ -52,34 +52,8 @@ def operations(sandbox: OciSandbox, operation: Callable[[], object]) -> dict[str
 # Names
 
 
-@pytest.mark.parametrize("generation", [1, 42, 999_999_999_999])
-def test_a_content_name_spells_its_generation(generation: int) -> None:
-    name = ring.version_name(CREDENTIAL.id, APP_USER, generation)
-    assert name.endswith(f".{generation:012d}")
-    assert ring.generation_of(name, CREDENTIAL.id, APP_USER) == generation
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        None,
-        "",
-        "42",
-        ring.version_name("another/credential", APP_USER, 7),
-        ring.version_name(CREDENTIAL.id, "another/secret", 7),
-        ring.version_name(CREDENTIAL.id, APP_USER, 7) + "0",
-        ring.version_name(CREDENTIAL.id, APP_USER, 7)[:-1] + "\N{ARABIC-INDIC DIGIT SEVEN}",
-    ],
-)
-def test_a_content_name_of_somebody_else_is_generation_0(name: str | None) -> None:
-    assert ring.generation_of(name, CREDENTIAL.id, APP_USER) == 0
-
-
 def test_a_slot_is_named_after_the_secret(four: VaultRingHarness) -> None:
     assert oci_vault.slot_name("multi-cloud/app_user", 3) == "multi-cloud.app_user.3"
-    assert ring.version_name(CREDENTIAL.id, "multi-cloud.app_user", 7) == ring.version_name(
-        CREDENTIAL.id, "multi-cloud/app_user", 7
-    )
     assert four.store.read_current().version == "0:1"
 
 

@@ -8,12 +8,11 @@ import pytest
 
 from lockstep.errors import SecretMalformedError, SecretNotFoundError, StagedValueConflictError
 from lockstep.model import Login, SecretStr
-from lockstep.oci import ring
 from lockstep.store_kinds import oci_vault
 from tests.contract.harness import PLACEHOLDER_TEXT
-from tests.contract.oci_fixtures import CREDENTIAL, VaultRingHarness
+from tests.contract.oci_fixtures import VaultRingHarness
 from tests.unit.ring_world import (
-    APP_USER,
+    VERSIONS,
     advance,
     attempt,
     emulated_ring,
@@ -87,7 +86,7 @@ def test_a_promotion_of_an_old_version_by_hand_is_healed() -> None:
 def test_a_forged_name_is_told(four: VaultRingHarness) -> None:
     advance(four, 1)
     forged = json.dumps({"username": "app", "password": "hunter2", "generation": 5})
-    name = ring.version_name(CREDENTIAL.id, APP_USER, 7)
+    name = VERSIONS.name_of(7)
     four.console.edit(four.ids["app_user"][0], forged, name=name)
     with pytest.raises(SecretMalformedError) as error:
         four.store.read_current()

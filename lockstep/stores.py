@@ -1,0 +1,250 @@
+"""The rules of a credential's stores, the same for every secrets manager.
+
+`CredentialStore` keeps one credential in the two secrets of one store, `app_user` and `connection_blob`. It owns:
+
+1. `app_user` decides what a generation's value is. `connection_blob` is derived from what `app_user` holds.
+2. A version's generation comes from its name (`lockstep.version_names`). Generation 0 is what Lockstep did not write.
+3. A version with a name of ours whose text claims another generation is forged: the secret is malformed.
+4. A promotion looks at what is current in both secrets, then has the caller check the fence, then compares and sets,
+   `app_user` first. A higher generation that is current means that the fence is lost.
+
+`Stores` is the collection of a credential's stores, in the plan's order. The first store decides what a generation's
+value is; the others hold copies.
+
+Adapters implement `lockstep.ports.VersionedSecret` only.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+
+from lockstep.contents import decode_app_user, decode_blob_generation, encode_app_user, encode_connection_blob
+from lockstep.errors import (
+    FenceLostError,
+    InvalidRequestError,
+    ReadSideLaggingError,
+    SecretMalformedError,
+    StagedValueConflictError,
+)
+from lockstep.model import Credential, CredentialValue, Login, StoredValue
+from lockstep.ports import Clock, SecretVersion, Store, VersionedSecret
+from lockstep.version_names import VersionNames
+
+READ_SIDE_TIMEOUT_SECONDS = 20.0
+"""How long a promotion waits for each store's read side."""
+POLL_SECONDS = 0.5
+
+
+class CredentialStore:
+    """The port `Store` on two versioned secrets.
+
+    Args:
+        name: The store's name in the plan.
+        credential: The credential that is kept.
+        open_secret: Makes the adapter for one secret, from its name and the names of its versions.
+    """
+
+    def __init__(
+        self, name: str, credential: Credential, open_secret: Callable[[VersionNames], VersionedSecret]
+    ) -> None:
+        self._name = name
+        self._credential = credential
+        names = credential.secret_names
+        self._user, self._blob = (
+            _Secret(open_secret(VersionNames(credential_id=credential.id, secret=secret)), name, secret)
+            for secret in (names.app_user, names.connection_blob)
+        )
+
+    @property
+    def name(self) -> str:
+        """The store's name in the plan."""
+        return self._name
+
+    def read_current(self) -> StoredValue:
+        """The value that applications read now."""
+        user, blob = self._user.versions.read_current(), self._blob.versions.read_current()
+        return StoredValue(
+            login=self._user.login(user),
+            generation=user.generation,
+            blob_generation=self._blob.blob_generation(blob),
+            version=user.id,
+        )
+
+    def read_version(self, version: str) -> Login | None:
+        """The login in a version of `app_user`; None if the version is gone or holds a placeholder."""
+        found = self._user.versions.read_version(version)
+        return self._user.login(found) if found else None
+
+    def read_generation(self, generation: int) -> CredentialValue | None:
+        """The value of a generation, whether current or not; None if `app_user` does not hold it."""
+        found = self._user.versions.read_generation(generation)
+        login = self._user.login(found) if found else None
+        return CredentialValue(generation, login) if login else None
+
+    def stage(self, value: CredentialValue) -> CredentialValue:
+        """Make the value pending in both secrets; return the value that is there now."""
+        text = encode_app_user(value, self._credential)
+        login = self._user.login(self._user.versions.stage(value.generation, text).read_back())
+        if login is None:
+            raise self._user.malformed()
+        # `app_user` may hold the value of another run, so connection_blob is derived from what was read back.
+        standing = CredentialValue(value.generation, login)
+        blob_text = encode_connection_blob(standing, self._credential)
+        blob = self._blob.versions.stage(value.generation, blob_text)
+        if not blob.is_new:
+            # It may have been written from an older plan, and may differ; but it may not be forged.
+            self._blob.blob_generation(blob.read_back())
+        return standing
+
+    def promote(self, generation: int, still_ours: Callable[[], object]) -> None:
+        """Make a staged generation current in both secrets, by compare-and-set."""
+        commits = [secret.commit_of(generation) for secret in (self._user, self._blob)]
+        still_ours()
+        for commit in filter(None, commits):
+            commit()
+
+    def serves(self, generation: int) -> bool:
+        """Whether the read side shows the generation as current in both secrets."""
+        return all(s.versions.read_current().generation == generation for s in (self._user, self._blob))
+
+    def version_of(self, generation: int) -> str:
+        """The store's own id of the version of `app_user` that holds a generation; empty if none does."""
+        return self._user.versions.version_of(generation)
+
+    def prune(self) -> int:
+        """Remove superseded versions if the store does not do so by itself; return how many."""
+        return self._user.versions.prune() + self._blob.versions.prune()
+
+
+class _Secret:
+    """One of the two secrets, with what its texts mean."""
+
+    def __init__(self, versions: VersionedSecret, store: str, name: str) -> None:
+        self.versions = versions
+        self._where = {"store": store, "secret": name}
+
+    def login(self, version: SecretVersion) -> Login | None:
+        """The login in a version of `app_user`; None for a placeholder."""
+        login, claimed = decode_app_user(self._text(version), **self._where)
+        self._check(version, claimed)
+        return login
+
+    def blob_generation(self, version: SecretVersion) -> int:
+        """The generation of a version of `connection_blob`.
+
+        A text that Lockstep did not write need not make sense: the next rotation replaces it.
+        """
+        if version.generation:
+            self._check(version, decode_blob_generation(self._text(version), **self._where))
+        return version.generation
+
+    def commit_of(self, generation: int) -> Callable[[], None] | None:
+        """The compare-and-set that makes a generation current; None if it is current already."""
+        seen = self.versions.observe(generation)
+        if seen.generation > generation:
+            raise FenceLostError(**self._where, generation=generation)
+        return seen.commit if seen.generation < generation else None
+
+    def malformed(self) -> SecretMalformedError:
+        return SecretMalformedError(**self._where)
+
+    def _text(self, version: SecretVersion) -> str:
+        if version.text is None:
+            raise self.malformed()
+        return version.text
+
+    def _check(self, version: SecretVersion, claimed: int) -> None:
+        if version.generation not in (0, claimed):
+            raise self.malformed()
+
+
+class Stores:
+    """A credential's stores, in the plan's order. The first one decides what a generation's value is."""
+
+    def __init__(self, stores: Sequence[Store]) -> None:
+        self._stores = tuple(stores)
+
+    def __iter__(self) -> Iterator[Store]:
+        return iter(self._stores)
+
+    @property
+    def first(self) -> Store:
+        """The store that decides what a generation's value is."""
+        return self._stores[0]
+
+    def served(self) -> dict[str, StoredValue]:
+        """What each store serves as current, by the store's name.
+
+        Raises:
+            StoreUnreachableError: A store cannot be read; likewise the other errors of `Store`.
+        """
+        return {store.name: store.read_current() for store in self._stores}
+
+    def find_generation(self, generation: int) -> CredentialValue | None:
+        """The value of a generation, from the first store that holds it; None if no store does."""
+        return next((v for s in self._stores if (v := s.read_generation(generation))), None)
+
+    def find_version(self, generation: int) -> tuple[str, str] | None:
+        """Store and version of a generation, from the first store that holds it; None if no store does."""
+        holders = (s for s in self._stores if s.read_generation(generation))
+        return next(((s.name, s.version_of(generation)) for s in holders), None)
+
+    def read_version(self, *, store: str, version: str) -> Login | None:
+        """The login in one version of one store; None if the version is gone or holds a placeholder.
+
+        Raises:
+            InvalidRequestError: There is no store of that name.
+        """
+        found = next((s for s in self._stores if s.name == store), None)
+        if found is None:
+            raise InvalidRequestError(store=store)
+        return found.read_version(version)
+
+    def versions_of(self, generation: int) -> dict[str, str]:
+        """Each store's own id of the version that holds a generation, by the store's name."""
+        return {store.name: store.version_of(generation) for store in self._stores}
+
+    def stage(self, value: CredentialValue) -> CredentialValue:
+        """Make a value pending in every store, and return what all of them hold now.
+
+        The first store keeps a value that it already has under this generation. The others get a copy of what the
+        first store holds.
+
+        Raises:
+            StagedValueConflictError: Another store already holds another value under this generation.
+        """
+        standing = self.first.stage(value)
+        for store in self._stores[1:]:
+            if store.stage(standing) != standing:
+                raise StagedValueConflictError(store=store.name, generation=value.generation)
+        return standing
+
+    def promote(self, generation: int, still_ours: Callable[[], object]) -> None:
+        """Make a staged generation current in every store.
+
+        Args:
+            generation: The generation to promote.
+            still_ours: As `Store.promote` calls it, once for each store.
+
+        Raises:
+            FenceLostError: A store serves a higher generation, or `still_ours` raises it.
+            LostCompareAndSetError: A current version changed in between.
+        """
+        for store in self._stores:
+            store.promote(generation, still_ours)
+
+    def wait_until_served(self, generation: int, clock: Clock) -> None:
+        """Wait until every store's read side shows a generation in both secrets.
+
+        Raises:
+            ReadSideLaggingError: A store does not show it within 20 seconds.
+        """
+        for store in self._stores:
+            deadline = clock.monotonic() + READ_SIDE_TIMEOUT_SECONDS
+            while not store.serves(generation):
+                if clock.monotonic() >= deadline:
+                    raise ReadSideLaggingError(store=store.name, generation=generation)
+                clock.sleep(POLL_SECONDS)
+
+    def prune(self) -> None:
+        """Remove superseded versions from every store that does not do so by itself."""
+        for store in self._stores:
+            store.prune()
