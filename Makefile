@@ -4,7 +4,7 @@ TERRAFORM ?= $(or $(shell command -v terraform),$(shell command -v tofu),terrafo
 
 PLAN ?= lockstep.yaml
 
-.PHONY: help setup demo proof bench test lint format locks terraform-tools cdk-cli build deploy-local deploy-aws destroy-aws destroy deploy-oci destroy-oci
+.PHONY: help setup demo proof bench test asl lint format locks terraform-tools cdk-cli build deploy-local deploy-aws destroy-aws destroy deploy-oci destroy-oci
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 18
@@ -24,10 +24,14 @@ bench: setup ## Measure a rotation: seconds, calls per step, calls across the cl
 test: setup terraform-tools cdk-cli ## Run the tests
 	$(PYTHON) -m pytest --numprocesses 2 --dist loadfile
 
-lint: setup ## Check style, types and the lock files
+asl: setup ## Write statemachine.asl.json from its source, cdk/statemachine.py
+	@$(PYTHON) -m cdk.statemachine
+
+lint: setup ## Check style, types and that statemachine.asl.json is what its source makes
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m ruff format --check
 	$(PYTHON) -m mypy
+	$(PYTHON) -m cdk.statemachine --check
 
 format: setup ## Format the code
 	$(PYTHON) -m ruff format

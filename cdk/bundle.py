@@ -230,9 +230,6 @@ def _copy_sources(content: Path, runner: Runner) -> None:
             relative = source.relative_to(ROOT)
             if not any(relative.is_relative_to(left_out) for left_out in _NOT_SHIPPED):
                 _copy(source, content / relative)
-    if runner == "oci":
-        # The function reads the retry rules from it.
-        _copy(ROOT / "statemachine.asl.json", content / "statemachine.asl.json")
 
 
 def _copy_plan(content: Path, plan_file: Path, plan: Plan) -> None:

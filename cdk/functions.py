@@ -17,6 +17,7 @@ from cdk.bundle import PLAN_IN_BUNDLE, Bundle, read_bundle
 from cdk.foundation import Foundation
 from cdk.nag import acknowledge
 from cdk.settings import ROOT, Deployment, NotDeployableError
+from lockstep.timing import STEP
 from lockstep.wiring import PLAN_VARIABLE
 
 RETENTION = {
@@ -55,7 +56,7 @@ class Functions(Construct):
             cast("CfnElement", foundation.bucket.node.default_child)
         )
         self._settings = deployment.settings
-        self._timeout = Duration.seconds(deployment.timeouts.function)
+        self._timeout = Duration.seconds(STEP.total_seconds())
         self.logs: dict[str, logs.LogGroup] = {}
         self.by_step = {
             step: self._function(step, statements, foundation.key)

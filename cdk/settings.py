@@ -1,7 +1,7 @@
 """The settings: the plan says what is rotated, `cdk.json` (or `-c name=value`) how it is deployed.
 
 The plan gives interval, overlap, names, regions, and the retention and storage class of the audit log. The time-outs
-are in `statemachine.asl.json`, because the lease depends on them: a function has the time-out of its state.
+are in `lockstep.timing`, because the lease depends on them: a function has the time-out of its state.
 """
 
 import json
@@ -20,7 +20,6 @@ from lockstep.store_kinds import AwsSecretsManager
 
 ROOT = Path(__file__).resolve().parent.parent
 DEFINITION = ROOT / "statemachine.asl.json"
-CLOCK_SKEW_SECONDS = 60
 _LONGEST_ALARM = timedelta(days=7)
 """The longest period that a CloudWatch alarm can evaluate (CloudWatch quotas)."""
 
@@ -124,28 +123,6 @@ class Settings(BaseModel):
         )
 
 
-class Timeouts(BaseModel):
-    """The time-outs of the state machine, in seconds.
-
-    Attributes:
-        execution: The time-out of an execution.
-        function: The time-out of a function.
-        lease: The length of the lease.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    execution: int
-    function: int
-    lease: int
-
-    @model_validator(mode="after")
-    def _the_holder_is_dead_before_its_lease_ends(self) -> Self:
-        if self.lease <= self.execution + self.function + CLOCK_SKEW_SECONDS:
-            raise ValueError("the lease must outlast the execution, a function and clock skew together")
-        return self
-
-
 @dataclass(frozen=True, kw_only=True)
 class Deployment:
     """What is deployed, and how.
@@ -154,13 +131,11 @@ class Deployment:
         plan: What is rotated.
         settings: How it is deployed.
         definition: The text of the state machine.
-        timeouts: The time-outs in it.
     """
 
     plan: Plan
     settings: Settings
     definition: str
-    timeouts: Timeouts
 
 
 def read_deployment(settings: Settings) -> Deployment:
@@ -172,31 +147,7 @@ def read_deployment(settings: Settings) -> Deployment:
     """
     plan = load_plan(ROOT / settings.plan)
     check_deployable(plan)
-    definition = DEFINITION.read_text()
-    return Deployment(plan=plan, settings=settings, definition=definition, timeouts=read_timeouts(definition))
-
-
-def read_timeouts(definition: str) -> Timeouts:
-    """The time-outs of a state machine (protocol L12).
-
-    Raises:
-        ValueError: A holder could outlive its lease.
-    """
-    machine = json.loads(definition)
-    expiry = machine["States"]["AcquireLock"]["Arguments"]["ExpressionAttributeValues"][":expires_at"]["N"]
-    lease = int(expiry.rpartition("+")[2].strip(" )%}"))
-    return Timeouts(
-        execution=machine["TimeoutSeconds"], function=max(_lambda_timeouts(machine["States"])), lease=lease
-    )
-
-
-def _lambda_timeouts(states: dict[str, Any]) -> list[int]:
-    found = []
-    for state in states.values():
-        if state.get("Resource", "").endswith(":lambda:invoke"):
-            found.append(state["TimeoutSeconds"])
-        found += _lambda_timeouts(state.get("ItemProcessor", {}).get("States", {}))
-    return found
+    return Deployment(plan=plan, settings=settings, definition=DEFINITION.read_text(encoding="utf-8"))
 
 
 def check_deployable(plan: Plan) -> None:

@@ -15,9 +15,7 @@ import logging
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from functools import cache
 from io import BytesIO
-from pathlib import Path
 from typing import Any, Self
 
 from fdk import context, response  # type: ignore[import-untyped]  # fdk ships no types
@@ -31,7 +29,6 @@ from lockstep.system import SystemClock
 from oci_fn.retries import Retries
 from oci_fn.sequence import RunRequest, rotate
 
-STATE_MACHINE = Path(__file__).resolve().parents[1] / "statemachine.asl.json"
 MARGIN_SECONDS = 25.0
 """Before the platform's deadline no new call is begun: the longest step ends and the answer is sent in this time."""
 
@@ -84,7 +81,7 @@ def _run(credential_id: str, ask: Ask, rotation_id: str, clock: Clock, *, deadli
         revoke_previous=ask.revoke_previous,
     )
     try:
-        done = rotate(request, _ports(credential_id), Retries(_definition(), clock, deadline=deadline))
+        done = rotate(request, _ports(credential_id), Retries(clock, deadline=deadline))
         result = {
             "outcome": done.outcome,
             "generation": done.generation,
@@ -139,12 +136,6 @@ def _seconds_left(ctx: context.InvokeContext, clock: Clock) -> float:
     if deadline.tzinfo is None:
         deadline = deadline.replace(tzinfo=UTC)
     return (deadline - clock.now()).total_seconds() - MARGIN_SECONDS
-
-
-@cache
-def _definition() -> Mapping[str, Any]:
-    definition: Mapping[str, Any] = json.loads(STATE_MACHINE.read_text(encoding="utf-8"))
-    return definition
 
 
 def _shown(error: LockstepError) -> dict[str, str]:

@@ -1,88 +1,60 @@
-"""The retries of `statemachine.asl.json`, for a runner without Step Functions."""
+"""The retry policies of `lockstep.timing`, carried out for a runner without Step Functions."""
 
 import random
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import TypeVar
 
-from lockstep.errors import (
-    DeadlineExceededError,
-    LockstepError,
-    LockTableUnreachableError,
-    UnexpectedError,
-)
+from lockstep.errors import DeadlineExceededError, LockstepError, UnexpectedError
 from lockstep.ports import Clock
+from lockstep.timing import STEP_POLICY, RetryPolicy
 
 Result = TypeVar("Result")
 
 
 class Retries:
-    """Calls work with the Retry block of a state.
+    """Calls work, and calls it again as its policy says.
 
     Args:
-        definition: The parsed state machine.
         clock: Waits between tries.
-        deadline: On the clock's monotonic seconds; no call is begun after it, but for what a failed run owes.
+        deadline: On the clock's monotonic seconds; after it no call begins, except those that a failed run owes.
         jitter: Draws the part of a delay that is waited, 0 to 1.
     """
 
-    def __init__(
-        self,
-        definition: Mapping[str, Any],
-        clock: Clock,
-        *,
-        deadline: float,
-        jitter: Callable[[], float] = random.random,
-    ) -> None:
-        self._states = definition["States"]
+    def __init__(self, clock: Clock, *, deadline: float, jitter: Callable[[], float] = random.random) -> None:
         self._clock = clock
         self._deadline = deadline
         self._jitter = jitter
 
-    def call(self, path: tuple[str, ...], work: Callable[[], Result], *, is_owed: bool = False) -> Result:
-        """Do the work, again where the state says so.
+    def call(
+        self,
+        path: tuple[str, ...],
+        work: Callable[[], Result],
+        *,
+        policy: RetryPolicy = STEP_POLICY,
+        is_owed: bool = False,
+    ) -> Result:
+        """Do the work.
 
         Args:
-            path: The state's name, after the names of the Maps around it.
-            work: Raises one of our errors, or returns.
-            is_owed: Begun also when the time is up, though not again then.
+            path: The state that does this work in the state machine, after the Map around it.
+            work: Raises one of Lockstep's errors, or returns.
+            policy: When to try again.
+            is_owed: The first try begins even after the deadline.
 
         Raises:
-            LockstepError: What the work raised at last.
-            DeadlineExceededError: The time is up.
+            LockstepError: The work's last error.
+            DeadlineExceededError: The deadline has passed; `code` is the state.
         """
-        rules = _retry_rules(self._states, path)
-        tries = [0] * len(rules)
+        retries = 0
         while True:
-            if self._clock.monotonic() >= self._deadline and (any(tries) or not is_owed):
-                raise DeadlineExceededError
+            if self._clock.monotonic() >= self._deadline and (retries or not is_owed):
+                raise DeadlineExceededError(code=path[-1])
             try:
                 return work()
             except LockstepError as e:
-                number = next((i for i, rule in enumerate(rules) if _matches(rule, e)), None)
-                if number is None or tries[number] >= rules[number]["MaxAttempts"]:
+                if not isinstance(e, policy.errors) or retries == policy.attempts:
                     raise
-                self._clock.sleep(_delay(rules[number], tries[number]) * self._jitter())
-                tries[number] += 1
+                self._clock.sleep(policy.delay_seconds(retries) * self._jitter())
+                retries += 1
             except Exception as e:  # noqa: BLE001 - as the Lambda face does: its text may hold a secret
                 raise UnexpectedError(code=type(e).__name__) from None
-
-
-def _delay(rule: Mapping[str, Any], tries: int) -> float:
-    return float(min(rule["IntervalSeconds"] * rule["BackoffRate"] ** tries, rule["MaxDelaySeconds"]))
-
-
-def _retry_rules(states: Mapping[str, Any], path: tuple[str, ...]) -> list[Any]:
-    state = states[path[0]]
-    for name in path[1:]:
-        state = state["ItemProcessor"]["States"][name]
-    rules: list[Any] = state["Retry"]
-    return rules
-
-
-def _matches(rule: Mapping[str, Any], error: LockstepError) -> bool:
-    names = rule["ErrorEquals"]
-    # Where the state machine calls DynamoDB itself, its errors have DynamoDB's names.
-    from_dynamodb = isinstance(error, LockTableUnreachableError) and any(
-        n.startswith("DynamoDB.") for n in names
-    )
-    return type(error).__name__ in names or from_dynamodb

@@ -1,14 +1,14 @@
 """The rotation as a sequence of step calls: what `statemachine.asl.json` says, for a runner without Step Functions.
 
-The retries are read from that very file, so one place says for both clouds how the steps are retried; a test holds
-the order of the calls to its states.
+`lockstep.timing` says for both clouds how the calls are retried. A test compares the order of the calls with the
+order of the states.
 """
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
 
 from pydantic import ValidationError
@@ -47,13 +47,8 @@ from lockstep.messages import (
 )
 from lockstep.model import Claim, Release
 from lockstep.ports import Ports
+from lockstep.timing import DATABASES_AT_ONCE, LEASE, LOCK_POLICY
 from oci_fn.retries import Retries
-
-LEASE = timedelta(seconds=900)
-"""As in the state machine; a test holds the two equal."""
-
-AT_ONCE = 8
-"""How many databases are worked on at the same time (protocol M10); a test compares it with the state machine."""
 
 Result = TypeVar("Result")
 
@@ -67,7 +62,7 @@ class RunMap(Protocol):
 
 def side_by_side(branch: Callable[[str], Result], databases: Iterable[str], /) -> Iterable[Result]:
     """Run the branches in threads."""
-    with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
+    with ThreadPoolExecutor(max_workers=DATABASES_AT_ONCE) as pool:
         return tuple(pool.map(branch, databases))
 
 
@@ -119,6 +114,7 @@ def rotate(
             force=rotation.force,
             revoke_previous=rotation.revoke_previous,
         ),
+        policy=LOCK_POLICY,
     )
     if lease is None:
         return RunResult(outcome="skipped")
@@ -161,6 +157,7 @@ class _HeldRun:
         self._retries.call(
             ("ReleaseLock",),
             lambda: self._ports.lock.release(self._rotation.lease, _release(recorded.release)),
+            policy=LOCK_POLICY,
             is_owed=True,
         )
         return RunResult(
@@ -222,7 +219,9 @@ class _HeldRun:
     def _raise_fence(self) -> None:
         """Keep a branch that was given up from bringing the refused password back after its withdrawal."""
         lease = self._retries.call(
-            ("RaiseFence",), lambda: self._ports.lock.raise_fence(self._rotation.lease)
+            ("RaiseFence",),
+            lambda: self._ports.lock.raise_fence(self._rotation.lease),
+            policy=LOCK_POLICY,
         )
         self._rotation = self._rotation.model_copy(update={"fence": lease.fence})
 
@@ -282,6 +281,7 @@ class _HeldRun:
             self._retries.call(
                 ("ReleaseLockAfterFailure",),
                 lambda: self._ports.lock.release(self._rotation.lease, None),
+                policy=LOCK_POLICY,
                 is_owed=True,
             )
 

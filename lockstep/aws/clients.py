@@ -1,6 +1,6 @@
 """AWS clients with time-outs and without retries, and what their failures mean.
 
-Retries are said once, in `statemachine.asl.json`. So a client here tries once and gives up within seconds, and each
+Retries are said once, in `lockstep.timing`. So a client here tries once and gives up within seconds, and each
 failure becomes one of our errors, without the foreign error's text: that may quote the request.
 """
 

@@ -23,8 +23,8 @@ A reply can get lost after the write was done, so every condition also lets the 
 acquires what it holds (with a new fence), a claim that stands is a success, a head that is there already too, and a
 release may find the lock free as long as nobody has raised the fence.
 
-The expressions of acquiring, releasing and raising the fence are also those of `statemachine.asl.json`: in AWS the
-state machine does these by itself.
+In AWS the state machine acquires, releases and raises the fence itself. `cdk/statemachine.py` takes the expressions for
+`statemachine.asl.json` from here.
 """
 
 from collections.abc import Iterator, Mapping

@@ -1,6 +1,6 @@
 """OCI clients with time-outs and without retries, and what their failures mean.
 
-Retries are said once, in `statemachine.asl.json`, so the SDK's own (eight attempts, up to ten minutes) and its circuit
+Retries are said once, in `lockstep.timing`, so the SDK's own (eight attempts, up to ten minutes) and its circuit
 breaker (which counts a busy secret as a failure) are switched off. Each failure becomes one of our errors, without the
 foreign error's text: that may quote the request.
 """

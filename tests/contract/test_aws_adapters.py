@@ -3,14 +3,13 @@
 import json
 import logging
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 from botocore.client import BaseClient
 from botocore.model import OperationModel
 
-from lockstep.aws import dynamodb_lock, s3_audit
+from lockstep.aws import s3_audit
 from lockstep.aws.kms import KmsSigner
 from lockstep.aws.s3_audit import S3AuditLog
 from lockstep.aws.secrets_manager import read_secret
@@ -38,7 +37,6 @@ from tests.contract.aws_fixtures import (
 )
 from tests.support.fence import nobody_else
 
-STATE_MACHINE = Path(__file__).parents[2] / "statemachine.asl.json"
 APP_USER = CREDENTIAL.secret_names.app_user
 APP_USER_VERSIONS = VersionNames(credential_id=CREDENTIAL.id, secret=APP_USER)
 FOLDER = "aws/multi-cloud.app_user"
@@ -195,22 +193,6 @@ def test_nothing_secret_is_logged_even_at_debug(
 
 
 # The lock's item
-
-
-def test_the_state_machine_acquires_and_releases_as_the_lock_does() -> None:
-    states = json.loads(STATE_MACHINE.read_text())["States"]
-
-    def expressions(state: str) -> tuple[str, str]:
-        arguments = states[state]["Arguments"]
-        return arguments["UpdateExpression"], arguments["ConditionExpression"]
-
-    assert expressions("AcquireLock") == (dynamodb_lock.ACQUIRE_UPDATE, dynamodb_lock.ACQUIRE_CONDITION)
-    assert expressions("RaiseFence") == (dynamodb_lock.RAISE_UPDATE, dynamodb_lock.RAISE_CONDITION)
-    assert expressions("ReleaseLock") == (dynamodb_lock.RELEASE_DONE_UPDATE, dynamodb_lock.RELEASE_CONDITION)
-    assert expressions("ReleaseLockAfterFailure") == (
-        dynamodb_lock.RELEASE_UPDATE,
-        dynamodb_lock.RELEASE_CONDITION,
-    )
 
 
 def test_the_lock_is_read_consistently(lock: DynamoDbHarness) -> None:

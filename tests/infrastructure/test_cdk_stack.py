@@ -9,19 +9,16 @@ from typing import Any
 import pytest
 from cfnlint import api as cfnlint  # type: ignore[import-untyped]  # it ships no types
 from cfnlint.core import get_rules  # type: ignore[import-untyped]  # likewise
-from pydantic import ValidationError
 
 from cdk.bundle import ROOT
 from cdk.settings import (
-    CLOCK_SKEW_SECONDS,
     NotDeployableError,
     Settings,
-    Timeouts,
     check_deployable,
-    read_timeouts,
 )
 from lockstep.contents import decode_app_user
 from lockstep.plan_file import load_plan
+from lockstep.timing import STEP
 from sandbox.aws.resources import substitute
 from tests.infrastructure.cdk_case import BOTH_CLOUDS, PLAN, VPC, Synthesised, synthesised
 
@@ -194,13 +191,9 @@ def test_only_the_function_that_logs_in_to_databases_is_in_the_vpc(both: Synthes
     }
 
 
-def test_a_holder_is_dead_before_its_lease_ends(aws: Synthesised) -> None:
-    timeouts = read_timeouts(DEFINITION)
+def test_a_function_may_take_as_long_as_its_state_waits(aws: Synthesised) -> None:
     deployed = {f["Properties"]["Timeout"] for f in aws.resources("AWS::Lambda::Function").values()}
-    assert deployed == {timeouts.function}
-    assert timeouts.lease > timeouts.execution + timeouts.function + CLOCK_SKEW_SECONDS
-    with pytest.raises(ValidationError, match="must outlast"):
-        Timeouts(execution=600, function=240, lease=900)
+    assert deployed == {STEP.total_seconds()}
 
 
 def test_each_credential_has_its_rule(aws: Synthesised) -> None:

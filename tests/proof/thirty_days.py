@@ -30,7 +30,7 @@ from oci_fn.retries import Retries
 from oci_fn.sequence import RunRequest, rotate
 from sandbox.oci import OciSandbox, SandboxClock
 from tests.support.memory import EPOCH, FakeClock
-from tests.unit.harness import DEFINITION, RUN_SECONDS
+from tests.unit.harness import RUN_SECONDS
 from tests.unit.ring_world import RingWorld
 
 HALF_INTERVAL = timedelta(minutes=10)
@@ -158,7 +158,7 @@ def _run(world: RingWorld, month: Month, runner: str, rotation_id: str) -> str:
         world.memory.ports(runner),
         stores=Stores([world.memory.stores["aws"], world.ring.store_on(world.ring.vault)]),
     )
-    retries = Retries(DEFINITION, clock, deadline=clock.monotonic() + RUN_SECONDS, jitter=lambda: 0.5)
+    retries = Retries(clock, deadline=clock.monotonic() + RUN_SECONDS, jitter=lambda: 0.5)
     request = RunRequest(rotation_id=rotation_id, runner=runner, trigger="schedule")
     try:
         outcome = rotate(request, ports, retries, run_map=map).outcome

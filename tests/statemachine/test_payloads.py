@@ -10,7 +10,6 @@ import pytest
 from pydantic import TypeAdapter
 
 from functions.generate import step as generate
-from lockstep.aws import dynamodb_lock
 from lockstep.aws.dynamodb_lock import DynamoDbLock
 from lockstep.messages import (
     AuditRequest,
@@ -26,7 +25,7 @@ from lockstep.messages import (
     UpdateRequest,
 )
 from lockstep.model import Claim, ClaimKind, Lease, Release
-from oci_fn import sequence
+from lockstep.timing import LEASE
 from tests.statemachine.definition import ALL, INNER, MACHINE, STATES, JsonObject, evaluate, walk
 from tests.support.memory import EPOCH, MemoryWorld, make_plan
 from tests.unit.harness import another_login, edit, held, rotate
@@ -330,17 +329,6 @@ def _asked(call: Callable[[DynamoDbLock], object]) -> JsonObject:
     return asked
 
 
-def test_the_expressions_are_those_of_the_library() -> None:
-    acquire, done, failed = (
-        STATES[name]["Arguments"] for name in ("AcquireLock", "ReleaseLock", "ReleaseLockAfterFailure")
-    )
-    assert acquire["UpdateExpression"] == dynamodb_lock.ACQUIRE_UPDATE
-    assert acquire["ConditionExpression"] == dynamodb_lock.ACQUIRE_CONDITION
-    assert done["UpdateExpression"] == dynamodb_lock.RELEASE_DONE_UPDATE
-    assert failed["UpdateExpression"] == dynamodb_lock.RELEASE_UPDATE
-    assert done["ConditionExpression"] == failed["ConditionExpression"] == dynamodb_lock.RELEASE_CONDITION
-
-
 @pytest.mark.parametrize("revoke_previous", [False, True])
 @pytest.mark.parametrize("force", [False, True])
 def test_acquiring_asks_the_table_the_same(force: bool, revoke_previous: bool) -> None:  # noqa: FBT001 - a table
@@ -351,7 +339,7 @@ def test_acquiring_asks_the_table_the_same(force: bool, revoke_previous: bool) -
         lambda lock: lock.acquire(
             holder="second",
             now=now,
-            expires_at=now + sequence.LEASE,
+            expires_at=now + LEASE,
             force=force,
             revoke_previous=revoke_previous,
         )

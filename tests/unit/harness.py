@@ -1,9 +1,8 @@
 """Runs of a rotation in a `MemoryWorld`, and what must hold while and after they run."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from functions.apply_db import step as apply_db
@@ -19,18 +18,16 @@ from lockstep.messages import (
     UpdateResult,
 )
 from lockstep.model import Claim, ClaimKind, Login, SecretStr
+from lockstep.timing import LEASE, RUN
 from oci_fn import sequence
 from oci_fn.retries import Retries
 from oci_fn.sequence import RunRequest, RunResult
 from tests.support.memory import MemoryWorld
 from tests.support.memory_store import MemoryStore, SecretKind
 
-DEFINITION: Mapping[str, Any] = json.loads(
-    (Path(__file__).parents[2] / "statemachine.asl.json").read_text(encoding="utf-8")
-)
 INTERVAL_SECONDS = 1200.0
 """Longer than the lease, too: whoever died has lost the lock by the next trigger."""
-RUN_SECONDS = 600.0
+RUN_SECONDS = RUN.total_seconds()
 
 
 class Killed(BaseException):
@@ -54,7 +51,7 @@ def rotate(
         revoke_previous=revoke_previous,
     )
     deadline = world.clock.monotonic() + RUN_SECONDS
-    retries = Retries(DEFINITION, world.clock, deadline=deadline, jitter=lambda: 0.5)
+    retries = Retries(world.clock, deadline=deadline, jitter=lambda: 0.5)
     return sequence.rotate(request, world.ports(runner), retries, run_map=map)
 
 
@@ -77,7 +74,7 @@ def held(
     lease = world.lock.acquire(
         holder=rotation_id,
         now=now,
-        expires_at=now + sequence.LEASE,
+        expires_at=now + LEASE,
         force=force,
         revoke_previous=revoke_previous,
     )

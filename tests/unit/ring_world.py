@@ -19,7 +19,7 @@ from tests.contract.harness import SecretKind
 from tests.contract.oci_fixtures import CREDENTIAL, VaultRingHarness
 from tests.support.fence import nobody_else
 from tests.support.memory import EPOCH, FakeClock, MemoryWorld, make_plan
-from tests.unit.harness import DEFINITION, INTERVAL_SECONDS, RUN_SECONDS
+from tests.unit.harness import INTERVAL_SECONDS, RUN_SECONDS
 
 TAKEN_OVER = Login("app", SecretStr("before-lockstep"))
 APP_USER = CREDENTIAL.secret_names.app_user
@@ -87,7 +87,7 @@ class RingWorld:
     def rotate(self, rotation_id: str) -> RunResult:
         clock = self.memory.clock
         request = RunRequest(rotation_id=rotation_id, runner="oci", trigger="test")
-        retries = Retries(DEFINITION, clock, deadline=clock.monotonic() + RUN_SECONDS, jitter=lambda: 0.5)
+        retries = Retries(clock, deadline=clock.monotonic() + RUN_SECONDS, jitter=lambda: 0.5)
         return sequence.rotate(request, self.ports(), retries, run_map=map)
 
     def rotate_again(self, rotation_id: str) -> RunResult:

@@ -18,7 +18,7 @@ from lockstep.errors import (
 from oci_fn import sequence
 from oci_fn.retries import Retries
 from oci_fn.sequence import RunRequest
-from tests.statemachine.definition import MACHINE, STATES, TASKS, ways_out
+from tests.statemachine.definition import STATES, TASKS, ways_out
 from tests.support.memory import CountingPasswords, MemoryWorld
 from tests.unit.harness import (
     another_login,
@@ -37,7 +37,7 @@ class _Followed(Retries):
     """Keeps the states that a run of the sequence went through."""
 
     def __init__(self, world: MemoryWorld) -> None:
-        super().__init__(MACHINE, world.clock, deadline=world.clock.monotonic() + 600, jitter=lambda: 0.5)
+        super().__init__(world.clock, deadline=world.clock.monotonic() + 600, jitter=lambda: 0.5)
         self.states: list[str] = []
 
     def call(self, path: tuple[str, ...], *rest: Any, **more: Any) -> Any:  # noqa: ANN401 - as Retries

@@ -1,0 +1,171 @@
+"""The kinds of states in `statemachine.asl.json`, and the layout of its text."""
+
+import json
+import textwrap
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from lockstep import timing
+from lockstep.timing import RetryPolicy
+
+State = dict[str, Any]
+
+_LAMBDA_ERRORS = (
+    "Lambda.ClientExecutionTimeoutException",
+    "Lambda.ServiceException",
+    "Lambda.AWSLambdaException",
+    "Lambda.SdkClientException",
+    "Lambda.TooManyRequestsException",
+    "Lambda.Unknown",
+    "Runtime.ExitError",
+    "Sandbox.Timedout",
+    "States.Timeout",
+)
+"""Failures of Lambda itself that may pass, not of a step.
+
+https://docs.aws.amazon.com/step-functions/latest/dg/concepts-error-handling.html
+"""
+_DYNAMODB_ERRORS = (
+    "DynamoDB.ProvisionedThroughputExceededException",
+    "DynamoDB.RequestLimitExceeded",
+    "DynamoDB.ThrottlingException",
+    "DynamoDB.InternalServerError",
+    "DynamoDB.InternalServerErrorException",
+    "DynamoDB.SdkClientException",
+    "States.Timeout",
+)
+"""The names of LOCK_POLICY's error where the state machine calls DynamoDB itself."""
+_LAMBDA_POLICY = RetryPolicy(errors=(), attempts=3, interval_seconds=1, max_delay_seconds=10)
+"""For _LAMBDA_ERRORS, which occur only outside the function."""
+
+_FAILED = {"failure": "{% $states.errorOutput %}"}
+_WIDTH = 120
+
+
+def step(function: str, payload: object) -> State:
+    """A task that calls a step.
+
+    Args:
+        function: The step's placeholder, without its end `Function`.
+        payload: The step's request.
+    """
+    return {
+        "Type": "Task",
+        "Resource": "arn:aws:states:::lambda:invoke",
+        "Arguments": {"FunctionName": f"${{{function}Function}}", "Payload": payload},
+        "Output": "{% $states.result.Payload %}",
+        "TimeoutSeconds": seconds(timing.STEP),
+        "Retry": [
+            _retry(timing.STEP_POLICY, [error.__name__ for error in timing.STEP_POLICY.errors]),
+            _retry(_LAMBDA_POLICY, _LAMBDA_ERRORS),
+        ],
+    }
+
+
+def each_database(
+    item: State, name: str, comment: str, *, catch: State | None = None, more: dict[str, State] | None = None
+) -> State:
+    """A Map that calls ApplyDb's function once for each database.
+
+    Args:
+        item: What the request holds beside the rotation and the database.
+        name: Of the task in the Map.
+        comment: Of the task in the Map.
+        catch: The task's catcher.
+        more: More states in the Map.
+    """
+    branch = {"Comment": comment, **step("ApplyDb", "{% $states.input %}")}
+    if catch:
+        branch["Catch"] = [catch]
+    return {
+        "Type": "Map",
+        "Items": "{% $databases %}",
+        "ItemSelector": {
+            **item,
+            "rotation": "{% $rotation %}",
+            "database": "{% $states.context.Map.Item.Value %}",
+        },
+        "MaxConcurrency": timing.DATABASES_AT_ONCE,
+        "ItemProcessor": {
+            "ProcessorConfig": {"Mode": "INLINE"},
+            "StartAt": name,
+            "States": {name: {**branch, "End": True}, **(more or {})},
+        },
+    }
+
+
+def lock_call(
+    credential_id: str, *, update: str, condition: str, values: State, returns: str | None = None
+) -> State:
+    """A task that updates the credential's item in the lock table.
+
+    Args:
+        credential_id: A JSONata expression.
+        update: One of the update expressions of `lockstep.aws.dynamodb_lock`.
+        condition: The condition that belongs to it.
+        values: What both expressions name.
+        returns: Which attributes the call returns.
+    """
+    return {
+        "Type": "Task",
+        "Resource": "arn:aws:states:::dynamodb:updateItem",
+        "Arguments": {
+            "TableName": "${LockTable}",
+            "Key": {"credential_id": {"S": jsonata(credential_id)}},
+            "UpdateExpression": update,
+            "ConditionExpression": condition,
+            "ExpressionAttributeValues": values,
+            **({"ReturnValues": returns} if returns else {}),
+        },
+        "TimeoutSeconds": seconds(timing.LOCK_CALL),
+        "Retry": [_retry(timing.LOCK_POLICY, _DYNAMODB_ERRORS)],
+    }
+
+
+def _retry(policy: RetryPolicy, errors: Sequence[str]) -> State:
+    return {
+        "ErrorEquals": list(errors),
+        "IntervalSeconds": policy.interval_seconds,
+        "BackoffRate": policy.backoff_rate,
+        "MaxAttempts": policy.attempts,
+        "MaxDelaySeconds": policy.max_delay_seconds,
+        "JitterStrategy": "FULL",
+    }
+
+
+def catch(leads_to: str) -> State:
+    """A catcher of every error, which keeps it as the failure."""
+    return {"ErrorEquals": ["States.ALL"], "Assign": _FAILED, "Next": leads_to}
+
+
+def jsonata(expression: str) -> str:
+    """A value that Step Functions evaluates."""
+    return f"{{% {expression} %}}"
+
+
+def number(expression: str) -> State:
+    """The number of a JSONata expression as DynamoDB takes it: as text."""
+    return {"N": jsonata(f"$string({expression})")}
+
+
+def seconds(duration: timedelta) -> int:
+    """The whole seconds of a duration."""
+    return round(duration.total_seconds())
+
+
+def formatted(node: object, indent: str = "") -> str:
+    """JSON in which a list or an object is on one line where it fits, and a list of names is filled up."""
+    flat = json.dumps(node, ensure_ascii=False)
+    if len(indent) + len(flat) <= _WIDTH or not isinstance(node, dict | list):
+        return flat
+    deeper = f"{indent}  "
+    if isinstance(node, dict):
+        items = [f"{json.dumps(key)}: {formatted(value, deeper)}" for key, value in node.items()]
+        return f"{{\n{deeper}" + f",\n{deeper}".join(items) + f"\n{indent}}}"
+    if all(isinstance(value, str) for value in node):
+        lines = textwrap.wrap(
+            flat[1:-1], _WIDTH - len(deeper), break_long_words=False, break_on_hyphens=False
+        )
+        return f"[\n{deeper}" + f"\n{deeper}".join(lines) + f"\n{indent}]"
+    return f"[\n{deeper}" + f",\n{deeper}".join(formatted(v, deeper) for v in node) + f"\n{indent}]"

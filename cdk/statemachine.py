@@ -1,0 +1,357 @@
+# ruff: noqa: E501 - a comment of the state machine is one line in its file, and here
+"""The source of `statemachine.asl.json`.
+
+`make asl` writes the file; `make lint` fails where the committed file is not what this source makes. The file is
+committed whole, so that it can be read in the repository as in the Step Functions console.
+"""
+
+import sys
+from pathlib import Path
+
+from cdk.asl import State, catch, each_database, formatted, jsonata, lock_call, number, seconds, step
+from lockstep import timing
+from lockstep.aws import dynamodb_lock as lock
+
+PATH = Path(__file__).resolve().parents[1] / "statemachine.asl.json"
+
+_NOW = "$floor($toMillis($states.context.State.EnteredTime) / 1000)"
+
+
+def machine() -> State:
+    """The state machine."""
+    return {
+        "Comment": "Lockstep: one rotation of one credential. Prepare (Generate), apply (ApplyDb), commit (UpdateSecrets) and record (Audit), under one lock. Input, output and history never hold a secret value.",
+        "QueryLanguage": "JSONata",
+        "StartAt": "CheckInput",
+        "TimeoutSeconds": seconds(timing.RUN),
+        "States": {**_begin(), **_prepare(), **_apply(), **_commit(), **_fail()},
+    }
+
+
+def _begin() -> dict[str, State]:
+    return {
+        "CheckInput": {
+            "Comment": 'The schedule or an operator starts an execution with {"credential_id": …}. `force` rotates before the credential is due. `revoke_previous` also ends the overlap, for emergencies.',
+            "Type": "Choice",
+            "Choices": [
+                {
+                    "Condition": jsonata(
+                        "$type($states.input.credential_id) = 'string' "
+                        "and ($exists($states.input.force) ? $type($states.input.force) = 'boolean' : true) "
+                        "and ($exists($states.input.revoke_previous) "
+                        "? $type($states.input.revoke_previous) = 'boolean' : true)"
+                    ),
+                    "Next": "AcquireLock",
+                }
+            ],
+            "Default": "InvalidInput",
+        },
+        "InvalidInput": {
+            "Comment": "The input is not valid. Nothing was read or changed.",
+            "Type": "Fail",
+            "Error": "InvalidRequestError",
+            "Cause": 'Start with {"credential_id": "<id in the plan>"}; optional: trigger (text), force and revoke_previous (true or false).',
+        },
+        "AcquireLock": {
+            "Comment": f"One conditional write decides which run rotates. The lock must be free, expired or already held by this run; and the credential must be due, forced, or have a generation in flight. The write adds 1 to the fence. The lease ({seconds(timing.LEASE)} s) is longer than an execution ({seconds(timing.RUN)} s), a function ({seconds(timing.STEP)} s) and clock skew together, so the holder has stopped before its lease ends.",
+            **lock_call(
+                "$states.input.credential_id",
+                update=lock.ACQUIRE_UPDATE,
+                condition=lock.ACQUIRE_CONDITION,
+                values={
+                    ":holder": {"S": "{% $states.context.Execution.Name %}"},
+                    ":now": number(_NOW),
+                    ":expires_at": number(f"{_NOW} + {seconds(timing.LEASE)}"),
+                    ":due_by": {
+                        "N": jsonata(f"$states.input.force = true ? '{lock.FAR_FUTURE}' : $string({_NOW})")
+                    },
+                    ":overlap_by": {
+                        "N": jsonata(
+                            f"$states.input.force = true and $states.input.revoke_previous = true ? '{lock.FAR_FUTURE}' : $string({_NOW})"
+                        )
+                    },
+                    ":one": {"N": "1"},
+                },
+                returns="UPDATED_NEW",
+            ),
+            "Assign": {
+                "rotation": {
+                    "credential_id": "{% $states.input.credential_id %}",
+                    "rotation_id": "{% $states.context.Execution.Name %}",
+                    "runner": "aws",
+                    "trigger": "{% $exists($states.input.trigger) ? $states.input.trigger : 'manual' %}",
+                    "started_at": "{% $states.context.Execution.StartTime %}",
+                    "fence": "{% $number($states.result.Attributes.fence.N) %}",
+                    "force": "{% $states.input.force = true %}",
+                    "revoke_previous": "{% $states.input.revoke_previous = true %}",
+                },
+                "probes": None,
+                "replaces": None,
+                "claim": None,
+                "adopted": False,
+                "databases": [],
+                "applied": [],
+                "stores": [],
+                "revoked": [],
+                "failure": None,
+            },
+            "Next": "Generate",
+            "Catch": [
+                {"ErrorEquals": ["DynamoDB.ConditionalCheckFailedException"], "Next": "Skipped"},
+                catch("RotationFailed"),
+            ],
+        },
+        "Skipped": {
+            "Comment": "Another run holds the lock, or the credential is not due. Nothing was changed. This is a success.",
+            "Type": "Succeed",
+            "Output": {"outcome": "skipped"},
+        },
+    }
+
+
+def _prepare() -> dict[str, State]:
+    return {
+        "Generate": {
+            "Comment": "Prepare. Reads what every store serves, claims the one generation in flight under the fence, and stages its value as pending in every store. A generation in flight is adopted, never replaced. No database accepts the new value yet.",
+            **step(
+                "Generate",
+                {"rotation": "{% $rotation %}", "probes": "{% $probes %}", "replaces": "{% $replaces %}"},
+            ),
+            "Assign": {"databases": "{% $states.result.Payload.databases %}"},
+            "Next": "StoresAgree",
+            "Catch": [catch("AuditFailure")],
+        },
+        "StoresAgree": {
+            "Comment": "Where the stores disagree, or one was edited by hand, the databases show which value logs in.",
+            "Type": "Choice",
+            "Choices": [
+                {
+                    "Condition": "{% $states.input.outcome = 'staged' %}",
+                    "Assign": {
+                        "claim": "{% $states.input.claim %}",
+                        "adopted": "{% $states.input.adopted %}",
+                    },
+                    "Next": "ApplyDb",
+                }
+            ],
+            "Default": "ProbeDb",
+        },
+        "ProbeDb": {
+            "Comment": "Ask every database which of the stores' values logs in. Changes nothing.",
+            **each_database(
+                {"action": "probe", "candidates": "{% $states.input.candidates %}"},
+                "ProbeOneDb",
+                "Log in with each candidate.",
+            ),
+            "Assign": {
+                "probes": {
+                    "candidates": "{% $states.input.candidates %}",
+                    "databases": "{% $states.result %}",
+                }
+            },
+            "Next": "Generate",
+            "Catch": [catch("AuditFailure")],
+        },
+    }
+
+
+def _apply() -> dict[str, State]:
+    return {
+        "ApplyDb": {
+            "Comment": "Apply, one branch per database. Under the database's advisory lock: base must log in and the fence must still be this run's; make the database accept pending beside base; then prove by real logins that pending and base log in and that the generation before base is refused.",
+            **each_database(
+                {"action": "apply", "claim": "{% $claim %}"},
+                "ApplyOneDb",
+                "Idempotent: where a database accepts pending already, the logins are only proven.",
+                catch={
+                    "ErrorEquals": ["PasswordRefusedByPolicyError"],
+                    "Output": {"database": "{% $states.input.database %}", "outcome": "refused_by_policy"},
+                    "Next": "RefusedByPolicy",
+                },
+                more={
+                    "RefusedByPolicy": {
+                        "Comment": "A refusal is a result: the other branches finish, then the password is withdrawn everywhere.",
+                        "Type": "Succeed",
+                    }
+                },
+            ),
+            "Assign": {"applied": "{% $states.result %}"},
+            "Next": "EveryDatabaseAccepts",
+            "Catch": [catch("AuditFailure")],
+        },
+        "EveryDatabaseAccepts": {
+            "Comment": "A value is promoted only after every database was seen to accept it. A password that a server's policy refused is withdrawn and replaced, once in a run.",
+            "Type": "Choice",
+            "Choices": [
+                {
+                    "Condition": "{% 'refused_by_policy' in $applied.outcome and $replaces = null %}",
+                    "Next": "RaiseFence",
+                },
+                {
+                    "Condition": "{% 'refused_by_policy' in $applied.outcome %}",
+                    "Assign": {
+                        "failure": {
+                            "Error": "PasswordRefusedByPolicyError",
+                            "Cause": "The server's password policy refuses the generated password. Align `password` in the plan with the server's policy.",
+                        }
+                    },
+                    "Next": "AuditFailure",
+                },
+            ],
+            "Default": "UpdateSecrets",
+        },
+        "RaiseFence": {
+            "Comment": "An invocation of ApplyDb that was given up may still run. Under a new fence it finds that it lost the lock, and cannot bring the refused generation back after its withdrawal.",
+            **lock_call(
+                "$rotation.credential_id",
+                update=lock.RAISE_UPDATE,
+                condition=lock.RAISE_CONDITION,
+                values={":holder": {"S": "{% $rotation.rotation_id %}"}, ":one": {"N": "1"}},
+                returns="UPDATED_NEW",
+            ),
+            "Assign": {
+                "rotation": "{% $merge([$rotation, {'fence': $number($states.result.Attributes.fence.N)}]) %}"
+            },
+            "Next": "WithdrawDb",
+            "Catch": [
+                {
+                    "ErrorEquals": ["DynamoDB.ConditionalCheckFailedException"],
+                    "Assign": {
+                        "failure": {"Error": "FenceLostError", "Cause": "Another run holds the lock."}
+                    },
+                    "Next": "AuditFailure",
+                },
+                catch("AuditFailure"),
+            ],
+        },
+        "WithdrawDb": {
+            "Comment": "Withdraw the refused generation from the databases that accepted it. Base logs in throughout.",
+            **each_database({"action": "withdraw", "claim": "{% $claim %}"}, "WithdrawOneDb", "Idempotent."),
+            "Assign": {"replaces": "{% $claim %}"},
+            "Next": "Generate",
+            "Catch": [catch("AuditFailure")],
+        },
+    }
+
+
+def _commit() -> dict[str, State]:
+    return {
+        "UpdateSecrets": {
+            "Comment": "Commit. Promotes pending to current in every store, by compare-and-set, then waits until every store serves it in both secrets.",
+            **step("UpdateSecrets", {"rotation": "{% $rotation %}", "claim": "{% $claim %}"}),
+            "Assign": {
+                "stores": "{% $states.result.Payload.stores %}",
+                "promoted_at": "{% $states.result.Payload.promoted_at %}",
+            },
+            "Next": "RevokeAsked",
+            "Catch": [catch("AuditFailure")],
+        },
+        "RevokeAsked": {
+            "Comment": "Normally the previous value logs in until the overlap ends. In an emergency it is revoked at once, and the audit entry says so.",
+            "Type": "Choice",
+            "Choices": [{"Condition": "{% $rotation.revoke_previous %}", "Next": "RevokeDb"}],
+            "Default": "Audit",
+        },
+        "RevokeDb": {
+            "Comment": "Revoke the previous value on every database; a refused login proves it.",
+            **each_database({"action": "revoke", "claim": "{% $claim %}"}, "RevokeOneDb", "Idempotent."),
+            "Assign": {"revoked": "{% $states.result %}"},
+            "Next": "Audit",
+            "Catch": [catch("AuditFailure")],
+        },
+        "Audit": {
+            "Comment": "Record. Appends one signed entry that is chained to the entry before it and names the newest entry of the other cloud.",
+            **step("Audit", _report("rotated", promoted_at="{% $promoted_at %}")),
+            "Assign": {"audit": "{% $states.result.Payload %}"},
+            "Next": "ReleaseLock",
+            "Catch": [catch("AuditFailure")],
+        },
+        "ReleaseLock": {
+            "Comment": "Release the lock: clear the claim, write which generation is current, and when the next rotation is due and allowed.",
+            **lock_call(
+                "$rotation.credential_id",
+                update=lock.RELEASE_DONE_UPDATE,
+                condition=lock.RELEASE_CONDITION,
+                values={
+                    ":fence": number("$rotation.fence"),
+                    ":holder": {"S": "{% $rotation.rotation_id %}"},
+                    ":current": number("$audit.release.current_generation"),
+                    ":previous": jsonata(
+                        "$audit.release.previous_generation = null "
+                        "? {'NULL': true} : {'N': $string($audit.release.previous_generation)}"
+                    ),
+                    ":next_due_at": number("$audit.release.next_due_at"),
+                    ":not_before": number("$audit.release.not_before"),
+                },
+            ),
+            "Output": {
+                "outcome": "rotated",
+                "generation": "{% $claim.generation %}",
+                "kind": "{% $claim.kind %}",
+                "adopted": "{% $adopted %}",
+                "audit": {"stream": "{% $audit.stream %}", "seq": "{% $audit.seq %}"},
+            },
+            "Next": "Rotated",
+            "Catch": [catch("RotationFailed")],
+        },
+        "Rotated": {
+            "Comment": "Every store serves the new generation. Every database accepts it and the one before it.",
+            "Type": "Succeed",
+        },
+    }
+
+
+def _fail() -> dict[str, State]:
+    return {
+        "AuditFailure": {
+            "Comment": "Record the failure by the error's name, never by its text. Nothing is rolled back: the current value works everywhere, and the next run, in either cloud, rolls forward.",
+            **step("Audit", _report("failed", error="{% $failure.Error %}")),
+            "Next": "ReleaseLockAfterFailure",
+            "Catch": [{"ErrorEquals": ["States.ALL"], "Next": "ReleaseLockAfterFailure"}],
+        },
+        "ReleaseLockAfterFailure": {
+            "Comment": "Release the lock, but keep the claim and the schedule: the next run is due at once and finishes what this one began.",
+            **lock_call(
+                "$rotation.credential_id",
+                update=lock.RELEASE_UPDATE,
+                condition=lock.RELEASE_CONDITION,
+                values={
+                    ":fence": number("$rotation.fence"),
+                    ":holder": {"S": "{% $rotation.rotation_id %}"},
+                },
+            ),
+            "Next": "RotationFailed",
+            "Catch": [{"ErrorEquals": ["States.ALL"], "Next": "RotationFailed"}],
+        },
+        "RotationFailed": {
+            "Comment": "The alarm fires. Applications are not affected: the current value still works.",
+            "Type": "Fail",
+            "Error": "{% $failure.Error %}",
+            "Cause": "{% $exists($failure.Cause) ? $failure.Cause : 'no cause was given' %}",
+        },
+    }
+
+
+def _report(outcome: str, **more: str) -> State:
+    return {
+        "outcome": outcome,
+        "rotation": "{% $rotation %}",
+        "claim": "{% $claim %}",
+        "adopted": "{% $adopted %}",
+        "databases": "{% $applied %}",
+        "stores": "{% $stores %}",
+        "revoked": "{% $revoked %}",
+        **more,
+    }
+
+
+def text() -> str:
+    """The state machine as the file holds it."""
+    return f"{formatted(machine())}\n"
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] != ["--check"]:
+        PATH.write_text(text(), encoding="utf-8")
+    elif PATH.read_text(encoding="utf-8") != text():
+        sys.exit(f"{PATH.name} differs from what cdk/statemachine.py makes: run `make asl`")

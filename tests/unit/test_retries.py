@@ -1,0 +1,105 @@
+"""How the OCI function carries out the retry policies."""
+
+from collections.abc import Callable
+
+import pytest
+
+from lockstep.errors import (
+    DeadlineExceededError,
+    FenceLostError,
+    LockstepError,
+    LockTableUnreachableError,
+    StoreUnreachableError,
+    UnexpectedError,
+)
+from lockstep.timing import LOCK_POLICY, STEP_POLICY, RetryPolicy
+from oci_fn.retries import Retries
+
+
+class _Clock:
+    """Keeps the delays, and makes them pass."""
+
+    def __init__(self) -> None:
+        self.delays: list[float] = []
+
+    def monotonic(self) -> float:
+        return sum(self.delays)
+
+    def sleep(self, seconds: float) -> None:
+        self.delays.append(seconds)
+
+
+def _failing(*raised: type[Exception]) -> tuple[list[str], Callable[[], str]]:
+    """Work that raises these errors one after the other, then returns; and what it did."""
+    left, done = list(raised), []
+
+    def work() -> str:
+        done.append("tried")
+        if left:
+            raise left.pop(0)
+        return "result"
+
+    return done, work
+
+
+def _retries(clock: _Clock, *, deadline: float = 600) -> Retries:
+    return Retries(clock, deadline=deadline, jitter=lambda: 0.5)  # type: ignore[arg-type]  # the part of a Clock it uses
+
+
+@pytest.mark.parametrize(
+    ("policy", "error", "delays"),
+    [
+        (STEP_POLICY, StoreUnreachableError, [1, 2, 4, 8]),
+        (LOCK_POLICY, LockTableUnreachableError, [0.5, 1, 2, 4, 5]),
+    ],
+)
+def test_a_call_is_retried_with_growing_delays(
+    policy: RetryPolicy, error: type[LockstepError], delays: list[float]
+) -> None:
+    clock = _Clock()
+    _, work = _failing(*[error] * policy.attempts)
+    assert _retries(clock).call(("State",), work, policy=policy) == "result"
+    assert clock.delays == delays
+
+
+@pytest.mark.parametrize("policy", [STEP_POLICY, LOCK_POLICY])
+def test_the_last_error_is_raised_when_the_retries_are_used_up(policy: RetryPolicy) -> None:
+    done, work = _failing(*[LockTableUnreachableError] * (policy.attempts + 1))
+    with pytest.raises(LockTableUnreachableError):
+        _retries(_Clock()).call(("State",), work, policy=policy)
+    assert len(done) == policy.attempts + 1
+
+
+@pytest.mark.parametrize(
+    ("policy", "error"),
+    [(STEP_POLICY, FenceLostError), (LOCK_POLICY, FenceLostError), (LOCK_POLICY, StoreUnreachableError)],
+)
+def test_an_error_that_the_policy_does_not_name_is_raised_at_once(
+    policy: RetryPolicy, error: type[LockstepError]
+) -> None:
+    done, work = _failing(error)
+    with pytest.raises(error):
+        _retries(_Clock()).call(("State",), work, policy=policy)
+    assert done == ["tried"]
+
+
+def test_the_text_of_a_foreign_error_is_withheld() -> None:
+    _, work = _failing(ValueError)
+    with pytest.raises(UnexpectedError) as caught:
+        _retries(_Clock()).call(("State",), work)
+    assert caught.value.where == {"code": "ValueError"}
+
+
+def test_no_try_begins_after_the_deadline() -> None:
+    done, work = _failing(*[StoreUnreachableError] * 4)
+    with pytest.raises(DeadlineExceededError) as caught:
+        _retries(_Clock(), deadline=3.5).call(("Map", "State"), work)
+    assert len(done) == 3
+    assert caught.value.where == {"code": "State"}
+
+
+def test_what_a_failed_run_owes_is_tried_once_after_the_deadline() -> None:
+    done, work = _failing(StoreUnreachableError)
+    with pytest.raises(DeadlineExceededError):
+        _retries(_Clock(), deadline=0).call(("State",), work, is_owed=True)
+    assert done == ["tried"]
