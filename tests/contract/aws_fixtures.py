@@ -14,8 +14,9 @@ from lockstep.aws.kms import KmsSigner
 from lockstep.aws.s3_audit import S3AuditLog
 from lockstep.aws.secrets_manager import SecretsManagerSecret
 from lockstep.model import SecretStr
-from lockstep.ports import Store
+from lockstep.ports import Store, VersionedSecret
 from lockstep.stores import CredentialStore
+from lockstep.version_names import VersionNames
 from sandbox.aws.resources import create_audit_bucket, create_lock_table, create_mac_key, create_secret
 from sandbox.aws.server import AwsSandbox
 from tests.contract.harness import (
@@ -31,6 +32,7 @@ from tests.support.memory import make_plan
 
 KEYS = AwsKeys(access_key_id="sandbox", secret_access_key=SecretStr("sandbox"))
 CREDENTIAL = make_plan().credentials[0]
+APP_USER_VERSIONS = VersionNames(credential_id=CREDENTIAL.id, secret=CREDENTIAL.secret_names.app_user)
 TABLE = "lockstep-lock"
 BUCKET = "lockstep-audit"
 
@@ -83,9 +85,14 @@ class SecretsManagerHarness(_Disturbed):
         for name in self.names.values():
             create_secret(self.console, name, PLACEHOLDER_TEXT)
         self.store = _store(self.client)
+        self.secret = SecretsManagerSecret(self.client, "aws", APP_USER_VERSIONS)
 
     def rival(self) -> Store:
         return _store(sandbox_client(self.sandbox, "secretsmanager"))
+
+    def rival_secret(self) -> VersionedSecret:
+        client = sandbox_client(self.sandbox, "secretsmanager")
+        return SecretsManagerSecret(client, "aws", APP_USER_VERSIONS)
 
     def edit(self, secret: SecretKind, text: str) -> None:
         self.console.put_secret_value(SecretId=self.names[secret], SecretString=text)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Literal, Protocol
 
-from lockstep.ports import AuditLog, Lock, Signer, Store
+from lockstep.ports import AuditLog, Lock, Signer, Store, VersionedSecret
 
 SecretKind = Literal["app_user", "connection_blob"]
 PLACEHOLDER_TEXT = '{"placeholder":true}'
@@ -38,11 +38,18 @@ class Disturbable(Protocol):
 
 
 class StoreHarness(Disturbable, Protocol):
-    """A store whose two secrets hold placeholders."""
+    """A `CredentialStore` over an adapter. Its two secrets hold placeholders."""
 
     @property
     def store(self) -> Store:
-        """The adapter; the only one that is disturbed."""
+        """The store; only its calls and those of `secret` are disturbed."""
+
+    @property
+    def secret(self) -> VersionedSecret:
+        """The adapter for `app_user`, through the client of `store`."""
+
+    def rival_secret(self) -> VersionedSecret:
+        """The adapter for `app_user`, through another client."""
 
     def rival(self) -> Store:
         """The same secrets through another client."""

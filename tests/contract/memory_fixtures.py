@@ -10,7 +10,7 @@ from lockstep.errors import (
     LockTableUnreachableError,
     StoreUnreachableError,
 )
-from lockstep.ports import Store
+from lockstep.ports import Store, VersionedSecret
 from tests.contract.harness import (
     AuditLogHarness,
     Disturbance,
@@ -51,7 +51,7 @@ class _Disturbed:
 
 
 class MemoryStoreHarness(_Disturbed):
-    """The double `MemoryStore`."""
+    """The double `MemoryStore`, whose secrets are `MemorySecret`."""
 
     def __init__(self) -> None:
         self.store = MemoryStore("memory", make_plan().credentials[0])
@@ -59,6 +59,13 @@ class MemoryStoreHarness(_Disturbed):
 
     def rival(self) -> Store:
         return self.store.another_client()
+
+    @property
+    def secret(self) -> VersionedSecret:
+        return self.store.secret("app_user")
+
+    def rival_secret(self) -> VersionedSecret:
+        return self.store.another_client().secret("app_user")
 
     def edit(self, secret: SecretKind, text: str) -> None:
         self.store.edit(secret, text)

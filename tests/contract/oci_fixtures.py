@@ -16,7 +16,7 @@ from lockstep.oci.object_storage_audit import ObjectStorageAuditLog
 from lockstep.oci.vault import Vault
 from lockstep.oci.vault_ring import VaultRing
 from lockstep.oci.vault_signer import VaultSigner
-from lockstep.ports import Clock, Store
+from lockstep.ports import Clock, Store, VersionedSecret
 from lockstep.store_kinds import oci_vault
 from lockstep.stores import CredentialStore
 from lockstep.system import SystemClock
@@ -33,6 +33,7 @@ from tests.contract.harness import (
 from tests.support.memory import make_plan
 
 CREDENTIAL = make_plan().credentials[0]
+APP_USER_VERSIONS = VersionNames(credential_id=CREDENTIAL.id, secret=CREDENTIAL.secret_names.app_user)
 BUCKET = "lockstep-audit"
 Untyped = Any
 """What the SDK, which ships no types, takes and gives."""
@@ -181,15 +182,21 @@ class VaultRingHarness(_Disturbed):
         super().__init__(self.clients)
         self.vault = sandbox_vault(sandbox, self.clients)
         self.store = self.store_on(self.vault)
+        self.secret = self._open_ring(self.vault, APP_USER_VERSIONS)
         self.store.read_current()
 
     def store_on(self, vault: Vault) -> CredentialStore:
         """A store as each run has it; a process keeps its vault."""
-        open_ring = partial(VaultRing, vault, slots=self.slots, clock=self.clock)
-        return CredentialStore("oci", CREDENTIAL, open_ring)
+        return CredentialStore("oci", CREDENTIAL, partial(self._open_ring, vault))
+
+    def _open_ring(self, vault: Vault, names: VersionNames) -> VaultRing:
+        return VaultRing(vault, names, slots=self.slots, clock=self.clock)
 
     def rival(self) -> Store:
         return self.store_on(sandbox_vault(self.sandbox))
+
+    def rival_secret(self) -> VersionedSecret:
+        return self._open_ring(sandbox_vault(self.sandbox), APP_USER_VERSIONS)
 
     def serving(self, secret: SecretKind) -> tuple[str, int, str]:
         """The slot that applications read: its OCID, the generation, the text."""

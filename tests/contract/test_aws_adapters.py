@@ -27,6 +27,7 @@ from lockstep.ports import EntrySummary
 from lockstep.version_names import VersionNames
 from sandbox.aws.server import AwsSandbox
 from tests.contract.aws_fixtures import (
+    APP_USER_VERSIONS,
     BUCKET,
     CREDENTIAL,
     TABLE,
@@ -38,7 +39,6 @@ from tests.contract.aws_fixtures import (
 from tests.support.fence import nobody_else
 
 APP_USER = CREDENTIAL.secret_names.app_user
-APP_USER_VERSIONS = VersionNames(credential_id=CREDENTIAL.id, secret=APP_USER)
 FOLDER = "aws/multi-cloud.app_user"
 
 
@@ -120,6 +120,14 @@ def test_a_binary_secret_is_malformed(secrets: SecretsManagerHarness) -> None:
     secrets.console.put_secret_value(SecretId=APP_USER, SecretBinary=b"hunter2")
     with pytest.raises(SecretMalformedError):
         secrets.store.read_current()
+
+
+def test_a_binary_connection_blob_is_generation_0_and_is_replaced(secrets: SecretsManagerHarness) -> None:
+    secrets.console.put_secret_value(SecretId=secrets.names["connection_blob"], SecretBinary=b"by hand")
+    assert secrets.store.read_current().blob_generation == 0
+    secrets.store.stage(value(1))
+    secrets.store.promote(1, nobody_else)
+    assert secrets.store.serves(1)
 
 
 def test_a_secret_without_any_value_is_malformed_not_missing(secrets: SecretsManagerHarness) -> None:

@@ -1,9 +1,13 @@
-"""Every store keeps two secrets in step, whoever writes at the same time and whatever gets lost."""
+"""A credential's two secrets stay in step, whoever writes at the same time and whatever gets lost.
+
+The rules are `CredentialStore`'s and are tested once, in memory. What depends on the calls that an adapter makes is
+tested on every adapter, at each of its calls.
+"""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from threading import Barrier
 
 import pytest
@@ -18,21 +22,14 @@ from lockstep.errors import (
 )
 from lockstep.model import CredentialValue, Login, SecretStr
 from lockstep.ports import Store
-from tests.contract.aws_fixtures import aws_store
 from tests.contract.harness import SecretKind, StoreHarness
-from tests.contract.memory_fixtures import memory_store
-from tests.contract.oci_fixtures import oci_store
+from tests.contract.test_versioned_secret import ADAPTERS, ONE_PLACE
 from tests.support.fence import nobody_else
 
-FACTORIES: Mapping[str, Callable[[], AbstractContextManager[StoreHarness]]] = {
-    "memory": memory_store,
-    "aws": aws_store,
-    "oci": lambda: oci_store(2),
-    "oci-ring-of-one": lambda: oci_store(1),
-}
-
-# More calls than any adapter makes for one operation, so that each boundary is met.
 CALLS = range(1, 9)
+"""More calls than any adapter makes for one operation, so that each boundary is met."""
+
+on_every_adapter = pytest.mark.parametrize("world", ADAPTERS, indirect=True)
 
 
 class CrashError(BaseException):
@@ -43,9 +40,9 @@ def crash() -> None:
     raise CrashError
 
 
-@pytest.fixture(params=FACTORIES)
+@pytest.fixture(params=["memory"])
 def world(request: pytest.FixtureRequest) -> Iterator[StoreHarness]:
-    with FACTORIES[request.param]() as harness:
+    with ADAPTERS[request.param]() as harness:
         yield harness
 
 
@@ -67,9 +64,10 @@ def stage_and_promote(store: Store, generation: int) -> None:
     store.promote(generation, nobody_else)
 
 
-# What stood there before
+# What was there before
 
 
+@on_every_adapter
 def test_a_placeholder_is_generation_0_without_a_login(store: Store) -> None:
     current = store.read_current()
     assert (current.login, current.generation, current.blob_generation) == (None, 0, 0)
@@ -87,6 +85,7 @@ def test_a_login_that_people_put_there_is_generation_0_whatever_its_text_says(
     assert store.read_generation(7) is None
 
 
+@on_every_adapter
 def test_generation_0_is_found_before_and_after_it_is_superseded(world: StoreHarness, store: Store) -> None:
     world.edit("app_user", text("app", "by-hand"))
     taken_over = CredentialValue(0, Login("app", SecretStr("by-hand")))
@@ -124,10 +123,9 @@ def test_the_first_value_under_a_generation_stays(world: StoreHarness, store: St
     assert store.read_generation(1) == value(1, by="first")
 
 
+@on_every_adapter
 @pytest.mark.parametrize("call", CALLS)
-def test_connection_blob_follows_the_value_that_stands_in_app_user(
-    world: StoreHarness, store: Store, call: int
-) -> None:
+def test_connection_blob_follows_the_value_in_app_user(world: StoreHarness, store: Store, call: int) -> None:
     with suppress(CrashError), world.before_call(call, crash):
         store.stage(value(1, username="app_a"))
     standing = world.rival().stage(value(1, username="app_b"))
@@ -135,6 +133,7 @@ def test_connection_blob_follows_the_value_that_stands_in_app_user(
     assert json.loads(world.current_text("connection_blob"))["username"] == standing.login.username
 
 
+@on_every_adapter
 def test_of_two_that_stage_at_once_both_go_on_with_the_same_value(world: StoreHarness) -> None:
     barrier = Barrier(2, timeout=10)
 
@@ -157,6 +156,7 @@ def test_staging_a_promoted_generation_again_changes_nothing(store: Store) -> No
     assert store.serves(2)
 
 
+@on_every_adapter
 @pytest.mark.parametrize("call", CALLS)
 def test_staging_that_crashed_anywhere_is_finished_by_another(
     world: StoreHarness, store: Store, call: int
@@ -170,6 +170,7 @@ def test_staging_that_crashed_anywhere_is_finished_by_another(
     assert world.rival().serves(1)
 
 
+@on_every_adapter
 @pytest.mark.parametrize("call", CALLS)
 def test_staging_whose_reply_was_lost_can_be_tried_again(
     world: StoreHarness, store: Store, call: int
@@ -184,6 +185,7 @@ def test_staging_whose_reply_was_lost_can_be_tried_again(
 # Promotion
 
 
+@on_every_adapter
 def test_a_promoted_value_is_what_applications_read(world: StoreHarness, store: Store) -> None:
     stage_and_promote(store, 1)
     current = store.read_current()
@@ -233,6 +235,7 @@ def test_a_value_put_in_by_hand_after_staging_is_replaced(world: StoreHarness, s
     assert store.serves(1)
 
 
+@on_every_adapter
 @pytest.mark.parametrize("call", CALLS)
 def test_a_zombie_overtaken_anywhere_in_its_promotion_changes_nothing(
     world: StoreHarness, store: Store, call: int
@@ -264,8 +267,7 @@ def test_a_run_that_has_lost_the_fence_promotes_nothing(world: StoreHarness, sto
     assert store.read_current() == before
 
 
-# A ring of several promotes in another slot than the one that serves; there an edit is lower, and stays where it is.
-@pytest.mark.parametrize("world", ["memory", "aws", "oci-ring-of-one"], indirect=True)
+@pytest.mark.parametrize("world", ONE_PLACE, indirect=True)
 @pytest.mark.parametrize("secret", ["app_user", "connection_blob"])
 def test_what_changes_after_the_fence_was_read_is_not_overwritten(
     world: StoreHarness, store: Store, secret: SecretKind
@@ -283,6 +285,7 @@ def test_what_changes_after_the_fence_was_read_is_not_overwritten(
     assert asked == [secret]
 
 
+@on_every_adapter
 @pytest.mark.parametrize("call", CALLS)
 def test_an_edit_in_the_middle_of_a_promotion_is_noticed_and_not_lost_unseen(
     world: StoreHarness, store: Store, call: int
@@ -297,6 +300,7 @@ def test_an_edit_in_the_middle_of_a_promotion_is_noticed_and_not_lost_unseen(
     assert store.serves(1)
 
 
+@on_every_adapter
 @pytest.mark.parametrize("call", CALLS)
 def test_a_promotion_that_crashed_anywhere_is_finished_by_another(
     world: StoreHarness, store: Store, call: int
@@ -310,6 +314,7 @@ def test_a_promotion_that_crashed_anywhere_is_finished_by_another(
     assert world.rival().serves(2)
 
 
+@on_every_adapter
 @pytest.mark.parametrize("call", CALLS)
 def test_a_promotion_whose_reply_was_lost_can_be_tried_again(
     world: StoreHarness, store: Store, call: int
@@ -401,6 +406,7 @@ def test_a_missing_secret_is_no_missing_generation(
         store.read_generation(generation)
 
 
+@on_every_adapter
 @pytest.mark.parametrize("call", [1, 2, 3, 4])
 def test_no_error_names_a_password(world: StoreHarness, store: Store, call: int) -> None:
     with pytest.raises(StoreUnreachableError) as error, world.lose_reply(call):

@@ -110,16 +110,21 @@ class MemoryStore(CredentialStore):
         self.lagging_reads = 0
         self._secrets = {kind: _Versions() for kind in KINDS} if kept is None else kept
         self._edits = itertools.count(1)
-
-        def open_secret(names: VersionNames) -> MemorySecret:
-            is_user = names.secret == credential.secret_names.app_user
-            kind: SecretKind = "app_user" if is_user else "connection_blob"
-            return MemorySecret(self._secrets, kind, self.faults, store=name, secret=names.secret)
-
-        super().__init__(name, credential, open_secret)
+        super().__init__(name, credential, self._open_secret)
         if kept is None:
             for kind in KINDS:
                 self.edit(kind, PLACEHOLDER_TEXT)
+
+    def _open_secret(self, names: VersionNames) -> MemorySecret:
+        is_user = names.secret == self._credential.secret_names.app_user
+        kind: SecretKind = "app_user" if is_user else "connection_blob"
+        return MemorySecret(self._secrets, kind, self.faults, store=self.name, secret=names.secret)
+
+    def secret(self, kind: SecretKind) -> MemorySecret:
+        """One of the two secrets."""
+        names = self._credential.secret_names
+        secret = names.app_user if kind == "app_user" else names.connection_blob
+        return self._open_secret(VersionNames(credential_id=self._credential.id, secret=secret))
 
     def another_client(self) -> "MemoryStore":
         """The same secrets as another runner sees them, with faults of its own."""
@@ -130,6 +135,12 @@ class MemoryStore(CredentialStore):
     def edit(self, secret: SecretKind, text: str) -> None:
         """Make a text current, as a person would in the console."""
         version = f"edit-{next(self._edits)}"
+        self._secrets[secret].versions[version] = text
+        self._secrets[secret].make_current(version)
+
+    def forge(self, secret: SecretKind, generation: int, text: str) -> None:
+        """Make a text current under the name of a generation, as an attacker would."""
+        version = f"{_WRITTEN}{generation}"
         self._secrets[secret].versions[version] = text
         self._secrets[secret].make_current(version)
 

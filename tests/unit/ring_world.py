@@ -10,20 +10,17 @@ from lockstep.errors import LockstepError
 from lockstep.model import CredentialValue, Login, SecretStr
 from lockstep.ports import Ports
 from lockstep.stores import CredentialStore, Stores
-from lockstep.version_names import VersionNames
 from oci_fn import sequence
 from oci_fn.retries import Retries
 from oci_fn.sequence import RunRequest, RunResult
 from sandbox.oci import OciSandbox, SandboxClock
 from tests.contract.harness import SecretKind
-from tests.contract.oci_fixtures import CREDENTIAL, VaultRingHarness
+from tests.contract.oci_fixtures import APP_USER_VERSIONS, VaultRingHarness
 from tests.support.fence import nobody_else
 from tests.support.memory import EPOCH, FakeClock, MemoryWorld, make_plan
 from tests.unit.harness import INTERVAL_SECONDS, RUN_SECONDS
 
 TAKEN_OVER = Login("app", SecretStr("before-lockstep"))
-APP_USER = CREDENTIAL.secret_names.app_user
-VERSIONS = VersionNames(credential_id=CREDENTIAL.id, secret=APP_USER)
 
 
 @contextmanager
@@ -50,7 +47,8 @@ def advance(world: VaultRingHarness, *generations: int) -> None:
 def slot_generations(world: VaultRingHarness) -> list[int]:
     """What each slot of `app_user` serves."""
     return [
-        VERSIONS.generation_of(world.console.current(secret_id)[0]) for secret_id in world.ids["app_user"]
+        APP_USER_VERSIONS.generation_of(world.console.current(secret_id)[0])
+        for secret_id in world.ids["app_user"]
     ]
 
 

@@ -10,9 +10,8 @@ from lockstep.errors import SecretMalformedError, SecretNotFoundError, StagedVal
 from lockstep.model import Login, SecretStr
 from lockstep.store_kinds import oci_vault
 from tests.contract.harness import PLACEHOLDER_TEXT
-from tests.contract.oci_fixtures import VaultRingHarness
+from tests.contract.oci_fixtures import APP_USER_VERSIONS, VaultRingHarness
 from tests.unit.ring_world import (
-    VERSIONS,
     advance,
     attempt,
     emulated_ring,
@@ -86,7 +85,7 @@ def test_a_promotion_of_an_old_version_by_hand_is_healed() -> None:
 def test_a_forged_name_is_told(four: VaultRingHarness) -> None:
     advance(four, 1)
     forged = json.dumps({"username": "app", "password": "hunter2", "generation": 5})
-    name = VERSIONS.name_of(7)
+    name = APP_USER_VERSIONS.name_of(7)
     four.console.edit(four.ids["app_user"][0], forged, name=name)
     with pytest.raises(SecretMalformedError) as error:
         four.store.read_current()
