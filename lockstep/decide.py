@@ -1,7 +1,7 @@
-"""The decisions of the protocol, as pure functions over what was read.
+"""The decisions of the protocol, as pure functions over what was read (protocol C1).
 
-The lock record alone says which generation is in flight. Stage labels and "the highest version" never decide: a
-paused runner can stage late, move a label, or add a higher version over an applied lower one.
+The lock record alone says which generation is in flight (protocol L1). Stage labels and "the highest version" never
+decide: a paused runner can stage late, move a label, or add a higher version over an applied lower one.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -14,7 +14,7 @@ from lockstep.model import Claim, ClaimKind, Lease, LockRecord, Login, Release, 
 
 @dataclass(frozen=True, slots=True)
 class Adopt:
-    """A generation is in flight: finish it, whoever began it."""
+    """A generation is in flight: finish it, whichever run began it (protocol C2, R3)."""
 
     claim: Claim
 
@@ -28,11 +28,11 @@ class Begin:
 
 @dataclass(frozen=True, slots=True)
 class Heal:
-    """The stores disagree, or one was edited by hand: the login that works on every database wins.
+    """The stores disagree, or one was edited by hand: the login that works on every database wins (protocol C5).
 
     Attributes:
-        standing: The generation in flight, where an edit came in the middle of a rotation or a heal was begun. It is
-            finished if what it stands on is what works, else replaced.
+        standing: The generation in flight, if an edit came in the middle of a rotation, or if a heal was begun. It is
+            finished if its own value or its base is what works, else replaced.
     """
 
     standing: Claim | None = None
@@ -40,7 +40,7 @@ class Heal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """A version in a store whose login may be the one that works."""
+    """A version in a store. Its login may be the one that works."""
 
     store: str
     version: str
@@ -50,7 +50,7 @@ Decision = Adopt | Begin | Heal
 
 
 def decide(record: LockRecord, current: Mapping[str, StoredValue]) -> Decision:
-    """What this run has to do.
+    """What this run must do.
 
     Args:
         record: The lock record.
@@ -58,7 +58,7 @@ def decide(record: LockRecord, current: Mapping[str, StoredValue]) -> Decision:
     """
     if record.claim:
         if any(_newest(v) > record.claim.generation for v in current.values()):
-            return Heal()  # An old copy of the lock table has come back: this claim can never be promoted.
+            return Heal()  # The lock table was restored from an old copy: this claim can never be promoted.
         if record.claim.kind is ClaimKind.HEAL or _edited_in_flight(record.claim, current.values()):
             return Heal(record.claim)
         return Adopt(record.claim)
@@ -70,7 +70,7 @@ def decide(record: LockRecord, current: Mapping[str, StoredValue]) -> Decision:
 def _edited_in_flight(claim: Claim, current: Collection[StoredValue]) -> bool:
     at_base = [v for v in current if v.generation == claim.base_generation]
     return any(v.generation not in {claim.generation, claim.base_generation} for v in current) or any(
-        # Of generation 0, which is any value that Lockstep did not write, there may be two.
+        # Generation 0 is any value that Lockstep did not write, so two stores may hold different ones.
         v.login != at_base[0].login
         for v in at_base
     )
@@ -81,7 +81,7 @@ def _newest(value: StoredValue) -> int:
 
 
 def agree(values: Iterable[StoredValue]) -> bool:
-    """Whether all stores serve the same login under the same generation, in both secrets."""
+    """Whether all stores serve the same login under the same generation, in both secrets (protocol V9)."""
     first, *others = values
     return first.generation == first.blob_generation and all(
         (v.generation, v.blob_generation, v.login) == (first.generation, first.blob_generation, first.login)
@@ -90,14 +90,14 @@ def agree(values: Iterable[StoredValue]) -> bool:
 
 
 def _as_recorded(record: LockRecord, value: StoredValue) -> bool:
-    # Without a recorded generation the record is new, or the lock table was lost: the stores are believed.
+    # If no generation is recorded, the record is new or the lock table was lost, and the stores are believed.
     return record.current_generation in {None, value.generation}
 
 
 def candidates(record: LockRecord, current: Mapping[str, StoredValue]) -> Sequence[Candidate]:
-    """Where each distinct login stands, for a heal; empty where there are only placeholders.
+    """One version of each distinct login, for a heal; empty if there are only placeholders.
 
-    What the record knows to be current comes first, then the newest: where two logins work, the first wins.
+    The recorded current generation comes first, then the newest. If two logins work, the first wins (protocol C5).
     """
     ranked = sorted(
         ((name, v) for name, v in current.items() if v.login),
@@ -114,7 +114,7 @@ def candidates(record: LockRecord, current: Mapping[str, StoredValue]) -> Sequen
 
 
 def winner(ranked: Sequence[Candidate], accepted: Mapping[str, Sequence[bool]]) -> Candidate:
-    """The first candidate that logs in on every database.
+    """The first candidate that logs in on every database (protocol C5, C6).
 
     Args:
         ranked: As `candidates` gave them.
@@ -130,7 +130,7 @@ def winner(ranked: Sequence[Candidate], accepted: Mapping[str, Sequence[bool]]) 
 
 
 def next_generation(lease: Lease, record: LockRecord, current: Iterable[StoredValue]) -> int:
-    """The fence, or one more than every generation seen: it only grows, also when the lock table was lost."""
+    """The fence, or one more than every generation seen; it grows even if the lock table was lost (protocol C3)."""
     highest = max((_newest(v) for v in current), default=0)
     return max(lease.fence, record.highest_generation + 1, highest + 1)
 
@@ -143,9 +143,9 @@ def next_claim(
     *,
     base_generation: int,
 ) -> Claim:
-    """The claim for a new or healed value.
+    """The claim for a new or healed value (protocol C9).
 
-    A heal gives the login that works a new name, so nothing dies and there is no generation to prove dead.
+    A heal gives a login that works a new generation, so nothing dies and there is no generation to prove dead.
     """
     previous = record.previous_generation if kind is ClaimKind.NEW else None
     return Claim(
@@ -158,10 +158,10 @@ def next_claim(
 
 
 def next_username(usernames: Sequence[str], base: Login | None) -> str:
-    """The login that gets the new password: the only one, or with alternating users the other one.
+    """The username that gets the new password: the only one, or with alternating users the other one (protocol C8).
 
     Raises:
-        UnknownUsernameError: Base is a login that the plan does not name.
+        UnknownUsernameError: The plan does not name the username of base.
     """
     if base is None:
         return usernames[0]
@@ -173,10 +173,10 @@ def next_username(usernames: Sequence[str], base: Login | None) -> str:
 def release_after(
     claim: Claim, record: LockRecord, schedule: Schedule, *, started: datetime, promoted: datetime
 ) -> Release:
-    """What the lock record says once the rotation is recorded.
+    """What ReleaseLock writes after the rotation was recorded (protocol C10).
 
-    The next rotation is due an interval after this one *started*, so that the schedule does not drift, less the
-    tolerance for early triggers. It may not start before the overlap has passed since promotion.
+    The next rotation is due an interval after this one *started*, so that the schedule does not drift, minus the
+    tolerance for early triggers. It may not start before the overlap has passed since the promotion.
     """
     healed = claim.kind is ClaimKind.HEAL
     return Release(

@@ -1,8 +1,9 @@
 """Audit: append one signed entry for this run to the runner's own stream.
 
-The object is written only if nothing stands at its number. A retry that meets its own rotation goes on; the entry
-of a run that died between its write and the move of the chain's head is taken into the chain first. The head is
-moved by compare-and-set on itself, not under the fence: a run that lost its lock still owes its record.
+The object is written only if its number is free (protocol E6). A retry that finds its own entry goes on (protocol E9).
+The entry of a run that died between its write and the move of the head is taken into the chain first (protocol E7). The
+head is moved by compare-and-set on itself, not under the fence, because a run that lost its lock still owes its record
+(protocol L8).
 """
 
 import math
@@ -18,7 +19,7 @@ from lockstep.model import ChainHead, Claim, LockRecord
 from lockstep.ports import EntrySummary, Ports
 
 MAX_TRIES = 4
-"""Entries of other runs that one append takes into the chain before it asks to be tried again."""
+"""Entries of other runs that one append takes into the chain before it gives up with a retryable error."""
 
 
 @overload
@@ -29,15 +30,15 @@ def run(request: AuditRequest, ports: Ports) -> Recorded:
     """Record the rotation, or its failure.
 
     Returns:
-        Where the entry stands and, after a success, what ReleaseLock is to write.
+        The place of the entry and, after a success, what ReleaseLock writes.
 
     Raises:
-        FenceLostError: A success is to be recorded, but another run holds the lock.
-        AuditConflictError: What stands in the log does not continue the chain.
+        FenceLostError: The run succeeded, but another run holds the lock (protocol E4).
+        AuditConflictError: The log holds an entry that does not continue the chain (protocol E8).
         LostCompareAndSetError: Other runs append at the same time; try again.
     """
     if isinstance(request, FailedRun):
-        head = _append(request, ports, mark=None)
+        head = _append(request, ports, mark=None)  # Without the lock (protocol E5).
         return Recorded(stream=ports.audit_log.stream, seq=head.seq, hash=head.hash)
     claim = request.claim
     record = ports.lock.require(request.rotation.lease, claim, now=ports.clock.now())
@@ -93,7 +94,7 @@ def _append(request: AuditRequest, ports: Ports, *, mark: str | None) -> ChainHe
         standing = summary if ports.audit_log.put(body, summary) else _standing(ports, record, summary)
         moved = ChainHead(seq=standing.seq, hash=standing.hash, rotation_id=standing.rotation_id)
         with suppress(LostCompareAndSetError):
-            # Lost, another run has moved the head over what stands here: the chain has no other way on.
+            # If this is lost, another run has moved the head to the same entry: the chain has no other continuation.
             ports.lock.move_head(stream, moved, after=head)
         if moved.rotation_id == rotation_id:
             return moved
@@ -101,10 +102,10 @@ def _append(request: AuditRequest, ports: Ports, *, mark: str | None) -> ChainHe
 
 
 def _taken_in(request: AuditRequest, ports: Ports, head: ChainHead) -> ChainHead | None:
-    """The entry of this very run below the head: its reply got lost, and another run has taken it into the chain.
+    """The entry of this run below the head: the reply was lost, and another run took it into the chain (protocol E9).
 
-    While the lock is held only a run that was overtaken can have done so, to record that it failed. A run that has
-    lost the lock may have been followed by several.
+    While the lock is held, only an overtaken run can have done so, to record its failure. A run that has lost the lock
+    may have been followed by several runs.
     """
     log, rotation_id = ports.audit_log, request.rotation.rotation_id
     deepest = head.seq - (MAX_TRIES if isinstance(request, FailedRun) else 1)
@@ -114,9 +115,9 @@ def _taken_in(request: AuditRequest, ports: Ports, head: ChainHead) -> ChainHead
 
 
 def _standing(ports: Ports, record: LockRecord, refused: EntrySummary) -> EntrySummary:
-    """The entry that stands where ours was refused, if it continues the chain."""
+    """The entry whose number ours wanted, if it continues the chain (protocol E7, E8)."""
     log = ports.audit_log
-    # A record without a head beside a log with entries: the lock table was lost. The log's end is the head.
+    # No head in the record, but entries in the log: the lock table was lost. The log's end is the head (protocol E10).
     lost_record = log.stream not in record.heads
     standing = log.summary(log.last_seq() if lost_record else refused.seq)
     if standing is None:

@@ -1,12 +1,12 @@
 """Generate: claim the one generation in flight and stage its value in every store.
 
-1. Read what every store serves. A store cannot be read: stop; nothing was changed.
+1. Read what every store serves. If a store cannot be read, stop: nothing was changed (protocol C1).
 2. Read the lock record and decide: adopt, begin, or heal.
-3. Claim, under the fence: from here on the lock record names the generation.
-4. Stage the value in every store, in the plan's order. The first store decides what the value is.
+3. Claim, under the fence: from here on the lock record names the generation (protocol C4).
+4. Stage the value in every store, in the plan's order. The first store decides what the value is (protocol V1, V2).
 
-No database accepts the value yet (invariant I2), and this step needs no database: where the stores disagree it
-asks for the candidates to be probed and is called again.
+No database accepts the value yet (protocol I2, M2), and this step has no access to a database: if the stores disagree,
+it asks for a probe of the candidates and is called again.
 """
 
 from collections.abc import Mapping
@@ -24,12 +24,12 @@ def run(request: GenerateRequest, ports: Ports) -> GenerateResult:
     """Prepare the rotation.
 
     Returns:
-        The claim, staged everywhere; or, where the stores disagree, the candidates to probe.
+        The claim, staged in every store; or the candidates to probe, if the stores disagree.
 
     Raises:
         FenceLostError: Another run holds the lock.
         StoresDivergedError: No candidate logs in on every database.
-        StagedValueConflictError: Another value stands under this generation's name.
+        StagedValueConflictError: A store holds another value under this generation's name.
     """
     lease = request.rotation.lease
     current = ports.stores.served()  # (1)
@@ -56,14 +56,14 @@ def run(request: GenerateRequest, ports: Ports) -> GenerateResult:
 
 
 def _claimed(ports: Ports, lease: Lease, record: LockRecord, claim: Claim) -> Claim:
-    """(3) Claim, under a name that no store knows yet.
+    """(3) Claim a generation whose name no store holds yet (protocol C3).
 
-    What stands under a name that nobody has claimed was staged before the lock table was lost. It must not come
-    back as the new value: by now its username may be the one that is current, and that account would be changed.
+    A value under a name that was never claimed was staged before the lock table was lost. It must not come back as the
+    new value: by now its username may be the one that is current, and that account would be changed.
     """
     while ports.stores.find_generation(claim.generation):
         if ports.lock.read().claim != record.claim:
-            # It was claimed since: this step runs twice at once.
+            # Claimed in the meantime: a twin of this step is running (protocol F4).
             raise LostCompareAndSetError(credential=ports.credential.id, generation=claim.generation)
         claim = replace(claim, generation=claim.generation + 1)
     ports.lock.claim(lease, claim, replaces=record.claim)
@@ -83,10 +83,10 @@ def _heal(
             raise StoresDivergedError
         return ProbeNeeded(databases=tuple(ports.databases), candidates=candidates)
     if {r.database for r in request.probes.databases} != ports.databases.keys():
-        raise InvalidRequestError(credential=ports.credential.id)  # A login must work on every one of them.
+        raise InvalidRequestError(credential=ports.credential.id)  # A login must work on every database.
     login, base_generation = _winner(request.probes, ports.stores, current)
     lease = request.rotation.lease
-    # A password that was refused by policy is refused again, so its claim is not finished here either.
+    # A password that was refused by policy is refused again, so its claim is not finished (protocol C7).
     if in_flight and in_flight != request.replaces and _stands_on(in_flight, login, ports.stores):
         claim = in_flight
         ports.lock.require(lease, claim, now=ports.clock.now())
@@ -100,9 +100,9 @@ def _heal(
 
 
 def _stands_on(claim: Claim, login: Login, stores: Stores) -> bool:
-    """Whether the generation in flight can be finished, now that this is the login that works.
+    """Whether the generation in flight can be finished, given the login that works.
 
-    It can where that login is its own value, or is to be; or what it is built on.
+    It can if that login is the generation's own value (or will be, for a heal that is not staged yet), or its base.
     """
     staged = stores.find_generation(claim.generation)
     if claim.kind is ClaimKind.HEAL:

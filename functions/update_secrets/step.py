@@ -1,8 +1,9 @@
-"""UpdateSecrets: promote the pending value in every store, once every database has been seen to accept it.
+"""UpdateSecrets: promote the pending value in every store, after every database was seen to accept it (protocol M3).
 
 Each store's promotion reads what is current, then the fence, then compares and sets: a run that was overtaken before
 it read the fence finds that out, and one that is overtaken later loses the comparison. Then the step waits until the
-read side of every store serves the new generation in both secrets. If a store serves it already, that is success.
+read side of every store serves the new generation in both secrets. If a store serves it already, that is success
+(protocol U1, U2, U4, U5).
 """
 
 from lockstep.messages import StoreResult, UpdateRequest, UpdateResult
@@ -24,7 +25,7 @@ def run(request: UpdateRequest, ports: Ports) -> UpdateResult:
         return ports.lock.require(request.rotation.lease, request.claim, now=ports.clock.now())
 
     ports.stores.promote(generation, still_ours)
-    promoted_at = ports.clock.now()
+    promoted_at = ports.clock.now()  # The overlap counts from here (protocol U3).
     ports.stores.wait_until_served(generation, ports.clock)
     ports.stores.prune()
     versions = ports.stores.versions_of(generation)

@@ -4,11 +4,11 @@ An entry is one JSON object in its canonical form (RFC 8785):
 
     {"chain": {credential, stream, seq, previous_hash, witness}, "event": {…}, "mac": {algorithm, key_id, value}}
 
-Each credential has a chain of its own in each stream, since its heads stand in its own lock record.
+Each credential has its own chain in each stream, because its heads are in its own lock record (protocol E1, E2, E3).
 `previous_hash` is the SHA-256 of the previous entry's bytes, so entries cannot be changed, swapped or left out.
-`witness` is the newest entry of every *other* stream: whoever cuts one cloud's log short is contradicted by the
-other's. The MAC is HMAC-SHA-256 over the SHA-256 of the canonical form of event and chain; the digest, because
-KMS takes messages of at most 4,096 bytes (https://docs.aws.amazon.com/kms/latest/APIReference/API_GenerateMac.html).
+`witness` is the newest entry of every *other* stream: if one cloud's log is cut short, the other's contradicts it.
+The MAC is HMAC-SHA-256 over the SHA-256 of the canonical form of event and chain. It covers the digest, because KMS
+takes messages of at most 4,096 bytes (https://docs.aws.amazon.com/kms/latest/APIReference/API_GenerateMac.html).
 """
 
 import base64
@@ -31,7 +31,7 @@ MAX_ENTRY_BYTES = 262_144
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """A parsed entry. `digest` is what the MAC is over, `hash` what the next entry names."""
+    """A parsed entry. The MAC covers `digest`; the next entry names `hash`."""
 
     event: Mapping[str, Any]
     credential: str
@@ -59,8 +59,8 @@ def seal(
 
     Args:
         event: The OCSF event.
-        credential_id: Whose chain it is.
-        stream: The stream that it is appended to.
+        credential_id: The credential whose chain it is.
+        stream: The stream to which it is appended.
         after: The stream's head; None for the first entry.
         others: The heads of the other streams, for the witness.
         signer: The key.
@@ -91,10 +91,10 @@ def seal(
 
 
 def parse(body: bytes, *, credential_id: str, stream: str, seq: int) -> Entry:
-    """Read an entry back; it must stand where it says it stands.
+    """Parse an entry, and check that its place in the log is the one that it names.
 
     Raises:
-        AuditVerificationError: It is no entry, or not this one. The code says what is wrong with it.
+        AuditVerificationError: It is not an entry, or not this one. The code says what is wrong.
     """
     try:
         document: Any = json.loads(body[: MAX_ENTRY_BYTES + 1])
@@ -123,14 +123,14 @@ def parse(body: bytes, *, credential_id: str, stream: str, seq: int) -> Entry:
 
 
 def _whole(value: object) -> int:
-    # No boolean, no fraction, no infinity: to JSON they are all the same type.
+    # Not a boolean, a fraction or infinity, which Python's JSON parser also returns as numbers.
     if type(value) is not int:
         raise TypeError
     return value
 
 
 def fingerprint(login: Login, *, credential_id: str, generation: int, signer: Signer) -> str:
-    """A keyed, truncated fingerprint of a value: tells values apart, tells nothing about a password."""
+    """A keyed, truncated fingerprint of a value: it distinguishes values and reveals nothing about a password."""
     message = "\0".join(
         ("lockstep fingerprint", credential_id, str(generation), login.username, login.password.reveal())
     )

@@ -1,7 +1,8 @@
-"""The event of an audit entry, as OCSF 1.5 has it, so that security lakes and SIEMs take it as it is.
+"""The event of an audit entry, in the form of OCSF 1.5, which security lakes and SIEMs read without conversion.
 
 Class Account Change (3001), activity Password Change (3); https://schema.ocsf.io/1.5.0/classes/account_change.
-What OCSF has no attribute for stands in `unmapped.lockstep`. Names, numbers and outcomes, never a value.
+Fields without an OCSF attribute are in `unmapped.lockstep`. The event holds names, numbers and outcomes, and no secret
+value (protocol I6).
 """
 
 from datetime import datetime
@@ -24,8 +25,8 @@ def event_of(
     Args:
         request: What the steps reported.
         usernames: The logins that the credential uses in databases.
-        fingerprint: Of the value that is current now; None for a failed run.
-        now: When the run ended.
+        fingerprint: The fingerprint of the value that is current now; None for a failed run.
+        now: The time at which the run ended.
     """
     rotation, failed = request.rotation, isinstance(request, FailedRun)
     started_ms, ended_ms = _milliseconds(rotation.started_at), _milliseconds(now)

@@ -1,7 +1,8 @@
-"""How an entry stands in an object store, the same in both clouds: its name, and what its metadata tells of it.
+"""An entry as an object, the same in both clouds: its name and its metadata.
 
-`<stream>/<credential>/<seq, 12 digits>.json`, with a dot for a slash in the credential's id. What a chain needs of an
-entry also stands in the object's metadata, so that a HEAD tells it: an archived object's body cannot be read at once.
+The name is `<stream>/<credential>/<seq, 12 digits>.json`, with a dot for each slash in the credential's id. The
+metadata repeats what the chain needs of an entry, so that a HEAD returns it: the body of an archived object cannot be
+read at once.
 """
 
 import re
@@ -25,12 +26,12 @@ class EntryObjects:
         return f"{self.prefix}{seq:012d}.json"
 
     def seq_of(self, key: str) -> int:
-        """The seq that a name spells; 0 for an object that is no entry of this chain."""
+        """The seq in a name; 0 for an object that is not an entry of this chain."""
         match = _NAME.fullmatch(key.removeprefix(self.prefix)) if key.startswith(self.prefix) else None
         return int(match[1]) if match else 0
 
     def metadata(self, summary: EntrySummary) -> dict[str, str]:
-        """What stands beside the body."""
+        """The metadata of an entry."""
         return {
             "seq": str(summary.seq),
             "hash": summary.hash,
@@ -39,12 +40,12 @@ class EntryObjects:
         }
 
     def summary(self, seq: int, metadata: Mapping[str, str], *, prefix: str = "") -> EntrySummary:
-        """What the metadata tells.
+        """Read the metadata of an entry.
 
         Args:
-            seq: Where the object stands, for the error.
-            metadata: As the service gives it back.
-            prefix: What the service puts before each name.
+            seq: The seq in the object's name, for the error.
+            metadata: The metadata, as the service returns it.
+            prefix: The prefix that the service adds to each name.
 
         Raises:
             AuditConflictError: Lockstep did not write this object.

@@ -1,11 +1,11 @@
-"""Verification of the audit log, as an auditor does it: trusting no entry until it has shown itself.
+"""Verification of the audit log (protocol E11). No entry is trusted before it was checked.
 
 1. Every stream holds at least one entry: an empty log is not a verified log.
 2. Its entries are numbered 1 … n without a gap, and each names the hash of the one before it.
-3. Each MAC is that of the plan's key, or of an older version of it.
-4. The lock record's head is the stream's last entry: nothing was cut off, nothing was put on top.
-5. Each witness names an entry that stands in the other stream, with that very hash: whoever cuts one cloud's log
-   short, lock record and all, is contradicted by the other's.
+3. Each MAC was made with the plan's key, or with an older version of it.
+4. The lock record's head is the stream's last entry: nothing was cut off or added.
+5. Each witness names an entry of the other stream with the same hash: if one cloud's log was cut short together with
+   the lock record, the other's contradicts it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,17 +17,17 @@ from lockstep.model import ChainHead
 from lockstep.ports import AuditLog, Signer
 
 MAX_PROBLEMS = 100
-"""Of one stream. Whoever can write into the bucket can claim any number of entries, and each one missing is a call."""
+"""Problems reported for one stream. A writer of the bucket can claim any number of entries, and each costs a call."""
 
 
 @dataclass(kw_only=True)
 class Verification:
-    """What was found in one stream.
+    """The result for one stream.
 
     Attributes:
-        entries: Parsed entries, in order, as far as they could be read.
-        problems: One sentence each; empty means verified.
-        witnessed: How many witnesses were checked against the other stream.
+        entries: The parsed entries, in order, as far as they could be read.
+        problems: One sentence for each problem; empty if the stream is verified.
+        witnessed: The number of witnesses that were checked against the other stream.
     """
 
     stream: str
@@ -37,7 +37,7 @@ class Verification:
 
     @property
     def verified(self) -> bool:
-        """Whether the stream is whole."""
+        """Whether no problem was found."""
         return not self.problems
 
 
@@ -51,13 +51,13 @@ def verify(
     """Verify a credential's chains against themselves, its lock record and each other.
 
     Args:
-        credential_id: Whose chains.
+        credential_id: The credential.
         logs: Each stream with its key.
         heads: The chain heads in the lock record.
-        progress: Told the stream and seq after each entry.
+        progress: Called with stream and seq after each entry.
 
     Raises:
-        AuditLogUnreachableError: A log or key did not answer, so nothing can be said.
+        AuditLogUnreachableError: A log or key did not answer, so there is no result (protocol E12).
     """
     found = [_verify_stream(credential_id, log, signer, progress) for log, signer in logs]
     for verification in found:
@@ -78,7 +78,7 @@ def _verify_stream(
     previous_hash = NO_PREVIOUS
     for seq in range(1, last_seq + 1):
         if len(found.problems) >= MAX_PROBLEMS:
-            found.problems.append(f"not looked at: entries {seq} to {last_seq}")
+            found.problems.append(f"entries {seq} to {last_seq} were not checked")
             break
         body = log.read(seq)
         if body is None:
@@ -105,8 +105,8 @@ def _mac_problem(signer: Signer, entry: Entry) -> str:
     try:
         key = signer if entry.key_id == signer.key_id else signer.of(entry.key_id)
     except AuditLogAccessDeniedError:
-        return "is signed with another key than the plan's"
-    return "" if key.verify(entry.digest, entry.mac) else "has a MAC that is not the key's"
+        return "is signed with a key that is not the plan's"
+    return "" if key.verify(entry.digest, entry.mac) else "has a MAC that does not match"
 
 
 def _verify_head(found: Verification, head: ChainHead | None) -> None:
@@ -128,5 +128,5 @@ def _verify_witnesses(found: Verification, by_stream: Mapping[str, Verification]
             found.witnessed += 1
             if standing[stream].get(seq) != entry_hash:  # (5)
                 found.problems.append(
-                    f"entry {entry.seq} has seen entry {seq} of {stream}, which is not there as it was then"
+                    f"entry {entry.seq} witnesses entry {seq} of {stream}, which is missing or different now"
                 )
