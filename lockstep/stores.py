@@ -1,17 +1,7 @@
-"""The rules of a credential's stores, the same for every secrets manager.
+"""The rules of a credential's stores, the same for every secrets manager (protocol V1, V2, V5, V6, V8, V9).
 
-`CredentialStore` keeps one credential in the two secrets of one store, `app_user` and `connection_blob`. It owns:
-
-1. `app_user` decides what a generation's value is. `connection_blob` is derived from what `app_user` holds.
-2. A version's generation comes from its name (`lockstep.version_names`). Generation 0 is what Lockstep did not write.
-3. A version with a name of ours whose text claims another generation is forged: the secret is malformed.
-4. A promotion looks at what is current in both secrets, then has the caller check the fence, then compares and sets,
-   `app_user` first. A higher generation that is current means that the fence is lost.
-
-`Stores` is the collection of a credential's stores, in the plan's order. The first store decides what a generation's
-value is; the others hold copies.
-
-Adapters implement `lockstep.ports.VersionedSecret` only.
+`CredentialStore` keeps one credential in the two secrets of one store, `app_user` and `connection_blob`. `Stores` is
+the collection of a credential's stores, in the plan's order. Adapters implement `lockstep.ports.VersionedSecret` only.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -85,17 +75,18 @@ class CredentialStore:
         login = self._user.login(self._user.versions.stage(value.generation, text).read_back())
         if login is None:
             raise self._user.malformed()
-        # `app_user` may hold the value of another run, so connection_blob is derived from what was read back.
+        # `app_user` may hold the value of another run, so connection_blob is derived from what was read back
+        # (protocol V5, V6).
         standing = CredentialValue(value.generation, login)
         blob_text = encode_connection_blob(standing, self._credential)
         blob = self._blob.versions.stage(value.generation, blob_text)
         if not blob.is_new:
-            # It may have been written from an older plan, and may differ; but it may not be forged.
+            # It may have been written from an older plan, and may differ; but it may not be forged (protocol V7).
             self._blob.blob_generation(blob.read_back())
         return standing
 
     def promote(self, generation: int, still_ours: Callable[[], object]) -> None:
-        """Make a staged generation current in both secrets, by compare-and-set."""
+        """Make a staged generation current in both secrets: look, check the fence, compare and set (protocol V10)."""
         commits = [secret.commit_of(generation) for secret in (self._user, self._blob)]
         still_ours()
         for commit in filter(None, commits):
@@ -130,14 +121,14 @@ class _Secret:
     def blob_generation(self, version: SecretVersion) -> int:
         """The generation of a version of `connection_blob`.
 
-        A text that Lockstep did not write need not make sense: the next rotation replaces it.
+        A text that Lockstep did not write need not make sense: the next rotation replaces it (protocol V7).
         """
         if version.generation:
             self._check(version, decode_blob_generation(self._text(version), **self._where))
         return version.generation
 
     def commit_of(self, generation: int) -> Callable[[], None] | None:
-        """The compare-and-set that makes a generation current; None if it is current already."""
+        """The compare-and-set that makes a generation current; None if it is current (protocol V10, V11)."""
         seen = self.versions.observe(generation)
         if seen.generation > generation:
             raise FenceLostError(**self._where, generation=generation)
@@ -152,6 +143,7 @@ class _Secret:
         return version.text
 
     def _check(self, version: SecretVersion, claimed: int) -> None:
+        """Refuse a version of ours whose text claims another generation: it is forged (protocol V7)."""
         if version.generation not in (0, claimed):
             raise self.malformed()
 
@@ -206,7 +198,7 @@ class Stores:
         """Make a value pending in every store, and return what all of them hold now.
 
         The first store keeps a value that it already has under this generation. The others get a copy of what the
-        first store holds.
+        first store holds (protocol V2).
 
         Raises:
             StagedValueConflictError: Another store already holds another value under this generation.

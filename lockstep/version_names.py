@@ -1,14 +1,14 @@
 """The name under which Lockstep writes a generation into a secret: the same rule for every store.
 
 The name is known before the version exists, is the same for every runner, and contains the generation in plain
-digits, so that a list of versions can be read without reading any value:
+digits, so that a list of versions can be read without reading any value (protocol V3, V4):
 
     7c9f3d1e-60b4-8a2f-9c11-000000000042
     └──────── owner ───────┘ generation, 12 decimal digits
     SHA-256 of credential id and secret name
 
-A deterministic name makes staging idempotent, since no store accepts two versions under one name. A version under
-any other name was not written by Lockstep and is generation 0, whatever its text says (ADR 3).
+A deterministic name makes staging idempotent, since no store accepts two contents under one name. A version under any
+other name was not written by Lockstep and is generation 0, whatever its text says (ADR 3).
 
 The name is a version 8 UUID (RFC 9562, section 5.8). AWS recommends UUIDs as the token that becomes a version id, of
 32 to 64 characters

@@ -162,7 +162,9 @@ class SecretsManagerSecret:
             try:
                 reply = self._client.get_secret_value(SecretId=self._names.secret, **which)
             except self._client.exceptions.ResourceNotFoundException:
-                self._client.describe_secret(SecretId=self._names.secret)  # Is it the secret that is missing?
+                self._client.describe_secret(
+                    SecretId=self._names.secret
+                )  # Raises if the secret itself is missing.
                 return None
             version, text = str(reply["VersionId"]), reply.get("SecretString")
             return SecretVersion(

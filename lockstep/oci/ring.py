@@ -1,4 +1,6 @@
-"""The ring: one secret that changes every 20 minutes, kept in k plain OCI secrets. Pure, without I/O.
+"""The ring: one secret that changes every 20 minutes, kept in k plain OCI secrets (protocol V13, V14).
+
+Pure, without I/O.
 
 A Vault secret takes about 30 versions a day (`lockstep.store_kinds.oci_budget`), so `multi-cloud/app_user` is kept in
 OCI as the slots `multi-cloud.app_user.0` … `multi-cloud.app_user.<k-1>`, which take turns. A slot's generation is that

@@ -1,7 +1,7 @@
 """OCI Vault: the calls on one vault's secrets, and what their failures mean.
 
-Management and reading are two services. Management says which versions there are and which one is current; only the
-read side gives contents, and it is behind management by a time that nobody documents.
+Management and reading are two services. Management lists the versions and says which one is current. Only the read
+side returns contents, and it lags behind management by a time that Oracle does not document.
 """
 
 import base64
@@ -66,7 +66,7 @@ class Content:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """A secret as management shows it."""
+    """What management says about a secret."""
 
     etag: str
     current_number: int | None
@@ -75,7 +75,8 @@ class State:
 class Vault:
     """The secrets of one vault in one compartment.
 
-    OCIDs are looked up by name once, and again after a secret was not found or busy: it may have been deleted.
+    The OCID of a secret is looked up by name once, and again after the secret was not found or was busy: it may have
+    been deleted.
 
     Args:
         clients: Of the vault's region.
@@ -92,10 +93,10 @@ class Vault:
         self._ids: dict[str, str] = {}
 
     def secret_id(self, secret: str) -> str | None:
-        """The OCID of a secret; None where it is deleted or about to be.
+        """The OCID of a secret; None if it is deleted or scheduled for deletion.
 
         Raises:
-            SecretNotFoundError: There is none of that name.
+            SecretNotFoundError: The vault has no secret of that name.
         """
         if secret not in self._ids:
             found = self._find(secret)
@@ -109,17 +110,17 @@ class Vault:
         return self._ids[secret]
 
     def forget(self, *secrets: str) -> None:
-        """Look the OCIDs of these secrets up again."""
+        """Look up the OCIDs of these secrets again."""
         for secret in secrets:
             self._ids.pop(secret, None)
 
     def read(self, secret: str, secret_id: str, **which: str | int) -> Content | None:
-        """A version, from the read side: current, or by `version_number` or `secret_version_name`.
+        """A version, from the read side: the current one, or by `version_number` or `secret_version_name`.
 
-        None where the read side has no such version, or not yet.
+        Returns None if the read side does not have that version, or does not have it yet.
 
         Raises:
-            SecretNotFoundError: It is the secret that is missing.
+            SecretNotFoundError: The secret itself is missing.
         """
         with self._translated(secret):
             try:
@@ -129,12 +130,12 @@ class Vault:
                     raise
                 bundle = None
         if bundle is None:
-            self.state(secret, secret_id)  # Is it the secret that is missing?
+            self.state(secret, secret_id)  # Raises if the secret itself is missing.
             return None
         return self._content(secret, bundle)
 
     def read_named(self, secret: str, **which: str | int) -> Content:
-        """As `read`, of any secret by its name.
+        """As `read`, for any secret by its name.
 
         Raises:
             SecretNotFoundError: The secret or the version is missing.
@@ -159,7 +160,7 @@ class Vault:
         """The secret's entity tag and current version.
 
         Raises:
-            SecretNotFoundError: It is missing, deleted or about to be.
+            SecretNotFoundError: It is missing, deleted or scheduled for deletion.
         """
         with self._translated(secret):
             reply = self._clients.vaults.get_secret(secret_id)
@@ -187,10 +188,10 @@ class Vault:
                     return found
 
     def stage(self, secret: str, secret_id: str, *, name: str, text: str) -> bool:
-        """Add a PENDING version; False where the secret has a version of that name, or takes it for another reason.
+        """Add a PENDING version; False if the secret already has a version of that name, or refuses it.
 
-        No entity tag is needed: a name is unique within a secret, so what was staged first stays, and a PENDING
-        version changes nothing for readers.
+        No entity tag is sent: a name is unique within a secret, so the version that was staged first stays, and a
+        PENDING version changes nothing for readers.
         """
         content = oci.vault.models.Base64SecretContentDetails(
             content=base64.b64encode(text.encode()).decode("ascii"), name=name, stage="PENDING"
@@ -201,21 +202,21 @@ class Vault:
                     secret_id, oci.vault.models.UpdateSecretDetails(secret_content=content)
                 )
             except ServiceError as error:
-                # Vault has no code of its own for a name that is taken.
+                # Vault uses the same error code for a name that is taken and for any other invalid parameter.
                 if (error.status, error.code) == (_BAD_REQUEST, "InvalidParameter"):
                     return False
                 raise
         return True
 
     def promote(self, secret: str, secret_id: str, number: int, *, etag: str) -> None:
-        """Make a version current if the secret is still the one with this entity tag."""
+        """Make a version current if the secret still has this entity tag."""
         with self._translated(secret):
             self._clients.vaults.update_secret(
                 secret_id, oci.vault.models.UpdateSecretDetails(current_version_number=number), if_match=etag
             )
 
     def schedule_deletion(self, secret: str, secret_id: str, number: int, *, at: datetime) -> None:
-        """Have a DEPRECATED version deleted, a day from now at the earliest."""
+        """Schedule the deletion of a DEPRECATED version, at least a day ahead."""
         details = oci.vault.models.ScheduleSecretVersionDeletionDetails(time_of_deletion=at)
         with self._translated(secret):
             self._clients.vaults.schedule_secret_version_deletion(secret_id, number, details)

@@ -40,7 +40,7 @@ from lockstep.version_names import VersionNames
 READ_BACK_TIMEOUT_SECONDS = 10.0
 POLL_SECONDS = 0.5
 PRUNED_AT_ONCE = 5
-"""Of one slot; a rotation supersedes one version, so what an outage left over is gone after a few."""
+"""Per slot. A rotation supersedes one version, so a few rotations remove what an outage left over."""
 
 logger = logging.getLogger("lockstep")
 
@@ -92,7 +92,7 @@ class VaultRing:
         slots = self._look()
         found = ring.holder(slots, generation)
         if found is None:
-            # Management lists the versions of a deleted secret, too: ask whether it is the secret that is missing.
+            # Management lists the versions of a deleted secret, too. This raises if the secret itself is missing.
             self._vault.state(self._slot_names[slots[0].index], slots[0].secret_id)
             return None
         slot, version = found

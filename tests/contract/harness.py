@@ -1,4 +1,4 @@
-"""What a contract suite needs of an adapter besides its port: a world to set up, and a way to disturb calls.
+"""What a contract suite needs of an adapter besides its port: a world to set up, and a way to disturb its calls.
 
 An adapter joins a suite by one more entry in the suite's list of factories. A factory is a context manager that
 gives a harness over a fresh world.
@@ -34,7 +34,7 @@ class Disturbable(Protocol):
         """Do something right before the n-th call made inside."""
 
     def lose_reply(self, call: int) -> AbstractContextManager[None]:
-        """Let the n-th call made inside do its work, and the adapter never hear of it."""
+        """Let the n-th call made inside take effect, but lose its reply."""
 
 
 class StoreHarness(Disturbable, Protocol):

@@ -100,7 +100,7 @@ def test_generation_0_is_found_before_and_after_it_is_superseded(world: StoreHar
     assert store.read_version(version) == taken_over.login
 
 
-def test_a_generation_that_was_never_staged_is_not_there(store: Store) -> None:
+def test_a_generation_that_was_never_staged_is_not_found(store: Store) -> None:
     assert store.read_generation(5) is None
     assert not store.serves(5)
 
@@ -134,7 +134,7 @@ def test_connection_blob_follows_the_value_in_app_user(world: StoreHarness, stor
 
 
 @on_every_adapter
-def test_of_two_that_stage_at_once_both_go_on_with_the_same_value(world: StoreHarness) -> None:
+def test_two_that_stage_at_once_go_on_with_the_same_value(world: StoreHarness) -> None:
     barrier = Barrier(2, timeout=10)
 
     def stage(store: Store, by: str) -> CredentialValue:
@@ -237,7 +237,7 @@ def test_a_value_put_in_by_hand_after_staging_is_replaced(world: StoreHarness, s
 
 @on_every_adapter
 @pytest.mark.parametrize("call", CALLS)
-def test_a_zombie_overtaken_anywhere_in_its_promotion_changes_nothing(
+def test_a_run_that_is_overtaken_anywhere_in_its_promotion_changes_nothing(
     world: StoreHarness, store: Store, call: int
 ) -> None:
     store.stage(value(1))
@@ -287,9 +287,7 @@ def test_what_changes_after_the_fence_was_read_is_not_overwritten(
 
 @on_every_adapter
 @pytest.mark.parametrize("call", CALLS)
-def test_an_edit_in_the_middle_of_a_promotion_is_noticed_and_not_lost_unseen(
-    world: StoreHarness, store: Store, call: int
-) -> None:
+def test_an_edit_during_a_promotion_is_noticed(world: StoreHarness, store: Store, call: int) -> None:
     store.stage(value(1))
     with (
         suppress(LostCompareAndSetError),
@@ -338,7 +336,7 @@ def test_superseded_generations_stay_readable_by_name(store: Store) -> None:
     assert store.read_current().login == value(3).login
 
 
-# Secrets that are not as they should be
+# Malformed and missing secrets
 
 
 @pytest.mark.parametrize(
@@ -353,7 +351,7 @@ def test_superseded_generations_stay_readable_by_name(store: Store) -> None:
         '{"username": "app", "password": "hunter2"',
     ],
 )
-def test_a_secret_that_is_neither_credential_nor_placeholder_is_told_and_not_quoted(
+def test_a_secret_that_is_neither_login_nor_placeholder_is_an_error_that_does_not_quote_it(
     world: StoreHarness, store: Store, broken: str
 ) -> None:
     world.edit("app_user", broken)
@@ -363,7 +361,7 @@ def test_a_secret_that_is_neither_credential_nor_placeholder_is_told_and_not_quo
     assert "hunter2" not in repr(error.value)
 
 
-def test_a_connection_blob_of_somebody_else_is_generation_0_and_is_replaced(
+def test_a_connection_blob_put_in_by_hand_is_generation_0_and_is_replaced(
     world: StoreHarness, store: Store
 ) -> None:
     stage_and_promote(store, 1)
@@ -397,7 +395,7 @@ def test_a_missing_secret_is_its_own_error(
 
 
 @pytest.mark.parametrize("generation", [0, 1, 9])
-def test_a_missing_secret_is_no_missing_generation(
+def test_a_missing_secret_is_not_reported_as_a_missing_generation(
     world: StoreHarness, store: Store, generation: int
 ) -> None:
     stage_and_promote(store, 1)

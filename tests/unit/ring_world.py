@@ -25,7 +25,7 @@ TAKEN_OVER = Login("app", SecretStr("before-lockstep"))
 
 @contextmanager
 def emulated_ring(*, slots: int = 4) -> Iterator[VaultRingHarness]:
-    """Two rings with placeholders, in a time that stands still; nothing else."""
+    """Two rings with placeholders, on a clock that only moves when told to."""
     clock = FakeClock(EPOCH)
     with OciSandbox(SandboxClock(clock.now)) as sandbox:
         yield VaultRingHarness(sandbox, slots=slots, clock=clock)
@@ -53,12 +53,12 @@ def slot_generations(world: VaultRingHarness) -> list[int]:
 
 
 class RingWorld:
-    """Memory, but for the vault.
+    """A world in memory whose store `oci` is the shipped adapter on the OCI sandbox.
 
     Attributes:
-        memory: Everything else; its store `oci` is not used.
+        memory: Everything but the vault; its own store `oci` is not used.
         ring: The vault's two rings, and the console.
-        lockouts: When an application that reads the ring could not log in.
+        lockouts: The calls after which an application that reads the ring could not log in.
     """
 
     def __init__(self, sandbox: OciSandbox, clock: FakeClock, *, slots: int, alone: bool) -> None:
@@ -77,7 +77,7 @@ class RingWorld:
         return self.ring.store
 
     def ports(self) -> Ports:
-        """With a store object of its own, as every run has."""
+        """The ports of one run, with a store object of its own."""
         ports = self.memory.ports("oci")
         others = [] if self._alone else [self.memory.stores["aws"]]
         return replace(ports, stores=Stores([*others, self.ring.store_on(self.ring.vault)]))
@@ -93,7 +93,7 @@ class RingWorld:
         return self.rotate(rotation_id)
 
     def edit(self, slot: int, login: Login, **more: object) -> None:
-        """Put a login into a slot of `app_user`, as people do."""
+        """Put a login into a slot of `app_user`, as a person does in the console."""
         text = {"username": login.username, "password": login.password.reveal(), **more}
         self.ring.console.edit(self.ring.ids["app_user"][slot], json.dumps(text))
 
@@ -107,7 +107,7 @@ class RingWorld:
         return Login(document["username"], SecretStr(document["password"]))
 
     def in_step(self) -> bool:
-        """Whether everything shows the recorded generation, and nothing is left over."""
+        """Whether both rings serve the recorded generation, no claim is open and the lock is free."""
         record = self.memory.lock.record
         generations = {self.ring.serving(kind)[1] for kind in self.ring.ids}
         return (
@@ -138,7 +138,7 @@ def ring_world(*, slots: int = 4, alone: bool = False) -> Iterator[RingWorld]:
 
     Args:
         slots: Of each ring.
-        alone: The vault is the only store.
+        alone: Whether the vault is the only store.
     """
     clock = FakeClock(EPOCH)
     with OciSandbox(SandboxClock(clock.now)) as sandbox:
@@ -146,7 +146,7 @@ def ring_world(*, slots: int = 4, alone: bool = False) -> Iterator[RingWorld]:
 
 
 def attempt(world: RingWorld, rotation_id: str) -> str:
-    """A run of the next trigger: its outcome, or its error's name."""
+    """Run at the next trigger; the outcome, or the name of the error."""
     try:
         return world.rotate_again(rotation_id).outcome
     except LockstepError as error:

@@ -1,4 +1,4 @@
-"""What only the ring of Vault secrets promises: slots, content names, calls, quota, and people at the console."""
+"""What only the ring of Vault secrets promises: the order of the slots, the calls, the quota."""
 
 import json
 import logging
@@ -57,10 +57,10 @@ def test_a_slot_is_named_after_the_secret(four: VaultRingHarness) -> None:
     assert four.store.read_current().version == "0:1"
 
 
-# Turns
+# The order of the slots
 
 
-def test_slots_take_turns_and_the_serving_one_is_never_touched(four: VaultRingHarness) -> None:
+def test_slots_take_turns_and_the_serving_slot_is_never_written(four: VaultRingHarness) -> None:
     seen = []
     for generation in range(1, 10):
         serving = four.serving("app_user")[0]
@@ -72,7 +72,7 @@ def test_slots_take_turns_and_the_serving_one_is_never_touched(four: VaultRingHa
     assert seen == [3, 2, 1, 0, 3, 2, 1, 0, 3]
 
 
-def test_a_login_taken_over_in_the_first_slot_is_read_until_the_ring_has_gone_round(
+def test_a_login_taken_over_stays_readable_until_every_slot_was_used(
     four: VaultRingHarness,
 ) -> None:
     four.edit("app_user", json.dumps({"username": "app", "password": "before"}))
@@ -89,7 +89,7 @@ def test_a_ring_of_one_is_an_ordinary_secret() -> None:
     assert stages == {1: ["DEPRECATED"], 2: ["DEPRECATED"], 3: ["PREVIOUS"], 4: ["CURRENT", "LATEST"]}
 
 
-def test_the_two_secrets_may_be_in_different_slots(four: VaultRingHarness) -> None:
+def test_the_two_secrets_may_be_served_from_different_slots(four: VaultRingHarness) -> None:
     four.console.edit(four.ids["app_user"][2], "by hand")
     advance(four, 1)
     four.console.edit(four.ids["connection_blob"][1], "by hand")
@@ -165,13 +165,13 @@ def test_staging_waits_until_the_read_side_has_the_value(
     assert 3 <= clock.monotonic() - began <= 4
 
 
-def test_a_read_side_that_stays_behind_is_told_and_staged_values_are_not_lost(
+def test_a_read_side_that_stays_behind_is_an_error_and_loses_no_staged_value(
     sandbox: OciSandbox, four: VaultRingHarness, clock: Clock
 ) -> None:
     sandbox.vault.behaviour.read_lag = timedelta(seconds=30)
     with pytest.raises(ReadSideLaggingError):
         four.store.stage(value(1))
-    with pytest.raises(ReadSideLaggingError):  # It is there, so it is never taken for absent.
+    with pytest.raises(ReadSideLaggingError):  # Management lists it, so it is not reported as absent.
         four.store.read_generation(1)
     clock.sleep(30)
     assert four.store.stage(value(1)) == value(1)
@@ -181,7 +181,7 @@ def test_a_read_side_that_stays_behind_is_told_and_staged_values_are_not_lost(
     assert four.store.serves(1)
 
 
-def test_a_promotion_decides_by_management_not_by_what_the_read_side_shows(
+def test_a_promotion_compares_with_management_and_not_with_the_read_side(
     sandbox: OciSandbox, four: VaultRingHarness
 ) -> None:
     advance(four, 1)
@@ -195,7 +195,7 @@ def test_a_promotion_decides_by_management_not_by_what_the_read_side_shows(
         four.store.promote(1, nobody_else)
 
 
-def test_a_slot_that_is_edited_while_it_is_being_promoted_is_noticed(four: VaultRingHarness) -> None:
+def test_an_edit_of_a_slot_during_its_promotion_is_noticed(four: VaultRingHarness) -> None:
     four.store.stage(value(1))
     slot = four.ids["app_user"][3]
     with (
@@ -211,7 +211,7 @@ def test_a_slot_that_is_edited_while_it_is_being_promoted_is_noticed(four: Vault
 
 
 @pytest.mark.parametrize("replaced", ["DEPRECATED", "PENDING"])
-def test_an_abandoned_version_is_never_served_whatever_becomes_of_it(
+def test_an_abandoned_version_is_never_served_in_whatever_stage_it_ends(
     sandbox: OciSandbox, four: VaultRingHarness, replaced: Literal["DEPRECATED", "PENDING"]
 ) -> None:
     sandbox.vault.behaviour.replaced_pending = replaced
@@ -223,7 +223,7 @@ def test_an_abandoned_version_is_never_served_whatever_becomes_of_it(
     assert four.store.read_generation(2) in (None, value(2))
 
 
-def test_superseded_versions_are_deleted_a_day_ahead_oldest_first_but_for_the_newest(
+def test_superseded_versions_are_scheduled_for_deletion_oldest_first_except_the_newest(
     four: VaultRingHarness, clock: Clock
 ) -> None:
     four.slots = 1
@@ -237,7 +237,7 @@ def test_superseded_versions_are_deleted_a_day_ahead_oldest_first_but_for_the_ne
     assert four.rival().prune() == 2 * 3
     versions = four.console.versions(four.ids["app_user"][0])
     scheduled = {v.version_number: v.time_of_deletion for v in versions if v.time_of_deletion}
-    # 1 is the placeholder: not Lockstep's to delete. 7 is current, 6 previous, 5 the newest that is dead.
+    # Lockstep did not write 1, the placeholder. 7 is current, 6 previous, 5 the newest superseded one.
     assert list(scheduled) == [2, 3, 4]
     assert set(scheduled.values()) == {clock.now() + timedelta(hours=24, minutes=10)}
     assert four.rival().prune() == 0
@@ -252,15 +252,15 @@ def test_pruning_that_fails_is_a_warning(
     ):
         advance(four, 17, 18, 19, 20)
     assert [json.loads(r.message)["error"] for r in caplog.records][:1] == ["StoreThrottledError"]
-    assert four.rival().prune() == 2 * 5  # The four that were missed, and what the last rotation left.
+    assert four.rival().prune() == 2 * 5  # The four that failed, and one of the last rotation.
     with sandbox.faults.refuse(
         "list_secret_versions", status=404, code="NotAuthorizedOrNotFound", times=None
     ):
         assert four.rival().prune() == 0
 
 
-def test_generations_that_no_database_ever_accepted_do_not_fill_the_ring(four: VaultRingHarness) -> None:
-    # Every run of an evening is refused by a server's policy, and stages another password.
+def test_generations_that_no_database_accepted_do_not_fill_the_ring(four: VaultRingHarness) -> None:
+    # A server's policy refuses the password of every run of an evening, and each run stages another one.
     advance(four, *range(1, 5))
     for generation in range(5, 95):
         four.store.stage(value(generation))
@@ -269,8 +269,10 @@ def test_generations_that_no_database_ever_accepted_do_not_fill_the_ring(four: V
     assert four.store.serves(95)
 
 
-def test_a_ring_without_room_says_so_and_changes_nothing(sandbox: OciSandbox, four: VaultRingHarness) -> None:
-    sandbox.vault.behaviour.replaced_pending = "PENDING"  # Then nobody can delete them.
+def test_a_ring_without_room_is_an_error_and_changes_nothing(
+    sandbox: OciSandbox, four: VaultRingHarness
+) -> None:
+    sandbox.vault.behaviour.replaced_pending = "PENDING"  # Vault deletes no PENDING version.
     advance(four, 1)
 
     def stage_many() -> None:
@@ -295,7 +297,7 @@ def version(number: int, generation: int, *stages: str, deleted: bool = False) -
     )
 
 
-def test_the_last_slot_left_is_both_read_and_written() -> None:
+def test_a_ring_with_one_slot_left_stages_in_the_slot_that_serves() -> None:
     last = slot(2, version(1, 9, "CURRENT"))
     assert ring.staging_slot([last], 10) is last
 
@@ -308,7 +310,7 @@ def test_a_full_slot_is_passed_over_for_the_next_lowest() -> None:
     assert ring.staging_slot([full, serving], 200) is None
 
 
-def test_what_may_be_in_flight_is_not_superseded() -> None:
+def test_a_version_that_may_be_in_flight_is_not_disposable() -> None:
     dead = [version(n, n, "DEPRECATED") for n in (1, 2, 3)]
     others = [
         version(4, 0, "DEPRECATED"),
@@ -320,7 +322,7 @@ def test_what_may_be_in_flight_is_not_superseded() -> None:
     ]
     one = slot(0, *dead, *others)
     assert ring.disposable(one, below=10) == dead[:2]
-    # Once generation 13 is claimed, 11 was abandoned; it is the newest that is dead, and stays.
+    # Once generation 13 is claimed, 11 was abandoned. It is the newest superseded one, and stays.
     assert ring.disposable(one, below=13) == dead
 
 
@@ -331,7 +333,7 @@ def test_no_more_deletions_are_scheduled_than_vault_takes() -> None:
     assert ring.disposable(one, below=99) == dead[:2]
 
 
-def test_a_version_that_is_about_to_be_deleted_holds_nothing() -> None:
+def test_a_version_scheduled_for_deletion_does_not_hold_its_generation() -> None:
     one = slot(0, version(1, 4, "DEPRECATED", deleted=True), version(2, 5, "CURRENT"))
     assert ring.holder([one], 4) is None
 
@@ -349,7 +351,7 @@ def test_nothing_secret_is_logged_even_at_debug(
     assert "password-1" not in caplog.text
 
 
-def test_the_whole_life_of_a_ring_locks_nobody_out() -> None:
+def test_the_whole_life_of_a_ring_locks_no_application_out() -> None:
     with ring_world() as world:
         assert world.read() == TAKEN_OVER
         for n in range(1, 12):

@@ -1,4 +1,4 @@
-"""The ring when people are at the console: edits, forgeries, slots that come and go."""
+"""The ring while people use the console: edits, forgeries, slots that are removed, restored and added."""
 
 import json
 from collections.abc import Iterator
@@ -27,7 +27,9 @@ def four() -> Iterator[VaultRingHarness]:
         yield world
 
 
-def test_a_hand_edit_of_an_idle_slot_changes_nothing_and_is_overwritten_next(four: VaultRingHarness) -> None:
+def test_a_hand_edit_of_an_idle_slot_changes_nothing_and_its_slot_is_used_next(
+    four: VaultRingHarness,
+) -> None:
     advance(four, 1, 2, 3, 4)
     copied = json.dumps({"username": "app", "password": "by-hand", "generation": 9})
     four.console.edit(four.ids["app_user"][2], copied)
@@ -46,7 +48,7 @@ def test_a_hand_edit_of_the_serving_slot_is_healed(*, slots: int, alone: bool) -
         copied = json.loads(world.ring.current_text("app_user")) | {"password": "by-hand"}
         world.ring.edit("app_user", json.dumps(copied))
         if slots == 1:
-            world.lockouts.clear()  # What a person has put there is read until the next run.
+            world.lockouts.clear()  # Applications read the edit until the next run.
         healed = world.rotate_again("oci-4")
         assert (healed.outcome, world.in_step()) == ("rotated", True)
         if slots > 1:
@@ -55,7 +57,7 @@ def test_a_hand_edit_of_the_serving_slot_is_healed(*, slots: int, alone: bool) -
         assert world.in_step()
 
 
-def test_a_login_put_into_every_slot_by_hand_is_the_rings() -> None:
+def test_a_login_put_into_every_slot_by_hand_is_taken_over() -> None:
     with ring_world(alone=True) as world:
         world.rotate_again("oci-1")
         world.rotate_again("oci-2")
@@ -82,7 +84,7 @@ def test_a_promotion_of_an_old_version_by_hand_is_healed() -> None:
         assert world.lockouts == []
 
 
-def test_a_forged_name_is_told(four: VaultRingHarness) -> None:
+def test_a_forged_content_name_is_an_error(four: VaultRingHarness) -> None:
     advance(four, 1)
     forged = json.dumps({"username": "app", "password": "hunter2", "generation": 5})
     name = APP_USER_VERSIONS.name_of(7)
@@ -92,13 +94,13 @@ def test_a_forged_name_is_told(four: VaultRingHarness) -> None:
     assert "hunter2" not in str(error.value)
 
 
-def test_what_is_in_slots_that_nobody_reads_need_not_make_sense(four: VaultRingHarness) -> None:
+def test_an_idle_slot_may_hold_any_text(four: VaultRingHarness) -> None:
     advance(four, 1)
     four.console.edit(four.ids["app_user"][0], "no JSON at all")
     assert four.store.read_current().login == value(1).login
 
 
-def test_a_name_whose_version_is_about_to_be_deleted_is_a_conflict(four: VaultRingHarness) -> None:
+def test_staging_a_generation_that_is_scheduled_for_deletion_is_a_conflict(four: VaultRingHarness) -> None:
     advance(four, 1)
     four.store.stage(value(2))
     four.console.edit(four.ids["app_user"][2], "displaces it", stage="PENDING")
@@ -108,20 +110,20 @@ def test_a_name_whose_version_is_about_to_be_deleted_is_a_conflict(four: VaultRi
         four.store.stage(value(2))
 
 
-# Slots that come and go
+# Slots that are removed, restored and added
 
 
 @pytest.mark.parametrize("serves", [True, False])
-def test_a_ring_goes_on_without_a_deleted_slot_and_takes_it_back(
+def test_a_ring_goes_on_without_a_deleted_slot_and_uses_it_again_when_restored(
     *, serves: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     with ring_world() as world:
         for n in range(1, 5):
             world.rotate_again(f"oci-{n}")
         slot = world.ring.ids["app_user"][world.slot() if serves else (world.slot() + 1) % 4]
-        world.ring.ids["app_user"].remove(slot)  # Applications pass it over, too.
+        world.ring.ids["app_user"].remove(slot)  # Applications pass over a deleted slot, too.
         world.ring.console.remove(slot)
-        # The process that knew its OCID fails once, without having changed anything.
+        # The process that remembers its OCID fails once, before it changes anything.
         assert attempt(world, "oci-5") == "SecretNotFoundError"
         outcomes = [attempt(world, f"oci-{n}") for n in (6, 7, 8)]
         assert outcomes == ["rotated"] * 3
@@ -134,7 +136,7 @@ def test_a_ring_goes_on_without_a_deleted_slot_and_takes_it_back(
         assert world.lockouts == []
 
 
-def test_a_slot_that_was_never_made_is_named(four: VaultRingHarness) -> None:
+def test_a_slot_that_was_never_created_is_named_in_the_error(four: VaultRingHarness) -> None:
     four.slots = 5
     with pytest.raises(SecretNotFoundError) as error:
         four.rival().read_current()
