@@ -1,17 +1,21 @@
 """An exhaustive check of the protocol on a small model: `python -m tests.proof.model [--bound quick|full|deep]`.
 
-The model is read in this order:
+The model runs the shipped code: the four steps, the sequence that calls them, the decisions, the stagers of the
+database drivers. Only the world around it is a model. How to read it:
 
-    model_world       the lock record, the stores, the databases, and what a call does to them
-    model_programs    the steps, one outside call after the other, and the state machine
-    model_process     how a program is run
+    model_world       the lock record, two stores, two databases as plain values, and what each call does to them
+    model_ports       the ports over which a shipped step runs: they answer what was answered before, and stop it there
+    model_process     a process: where in the sequence a run is, and what its step was answered so far
+    model_checker     every order in which runs, faults and people can act, breadth first
     model_invariants  what must hold
-    model_checker     every order in which runs, faults and people can act
-    model_bugs        what is explored, and the rules of the protocol, each left out once
-    model_replay      the programs are those of `functions/*/step.py`: call by call
+    model_bounds      how much may happen, and what is known not to hold
+    catalogue         the rules of the protocol, each left out once, and what must be found then
 
-Ends non-zero if anything is found that was not expected, or not found that was, and prints its figures as one line of
-JSON at the end.
+A state is the world and the processes. A step of the exploration is one call of one process: the world changes, the
+process is told the answer, and the shipped step runs again from its start until it makes the next call.
+
+The command ends non-zero if it finds anything that was not expected, or does not find what was. It prints its figures
+as one line of JSON at the end.
 """
 
 import argparse
@@ -24,24 +28,31 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 
-from tests.proof.model_bugs import BOUNDS, BUGS, KNOWN, Bound, Bug
+from tests.proof.catalogue import CATALOGUE, Bug, Model, StandIn
+from tests.proof.model_bounds import BOUNDS, KNOWN, Bound
 from tests.proof.model_checker import Budget, Checker, Result
-from tests.proof.model_programs import Protocol
 
 
 def check(bound: Bound) -> Result:
     """Explore the protocol as it is."""
-    return Checker(Protocol(bound.engines), bound.budget, waives=bound.waives).explore()
+    return Checker(bound.engines, bound.budget, waives=bound.waives).explore()
 
 
-def check_bug(bug: Bug) -> Result:
+def check_bug(bug: Bug, within: Model | StandIn) -> Result:
     """Explore the protocol without one of its rules."""
-    return Checker(Protocol(bug.engines, frozenset({bug.name})), bug.budget, waives=bug.waives).explore()
+    with bug.plant():
+        return Checker(within.engines, within.budget).explore()
 
 
-def is_caught(bug: Bug, result: Result) -> bool:
-    """Whether the invariant that rests on the rule was seen to fall; nothing may fall where another rule stands in."""
-    return (result.violation.invariant if result.violation else None) == bug.invariant
+def expected(within: Model | StandIn) -> str | None:
+    """The invariant that breaks without the rule; None where another rule stands in."""
+    return within.invariant if isinstance(within, Model) else None
+
+
+def left_out(*, quick: bool) -> list[tuple[Bug, Model | StandIn]]:
+    """The rules that the model leaves out; with `quick` those that take few states."""
+    found = [(bug, bug.model) for bug in CATALOGUE.values() if bug.model]
+    return [(b, m) for b, m in found if not (quick and (isinstance(m, StandIn) or m.is_slow))]
 
 
 def spoken(budget: Budget) -> str:
@@ -77,17 +88,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         table.head("what it is known not to keep", "within")
         for known in KNOWN:
             table.row(known.what, known.bound.budget, partial(check, known.bound), expected=known.invariant)
-    planted = [] if chosen.no_bugs else [b for b in BUGS if not (b.is_slow and is_quick)]
+    planted = [] if chosen.no_bugs else left_out(quick=is_quick)
     if planted:
         table.head("a rule left out", "within")
-    for bug in planted:
-        table.row(bug.name, bug.budget, partial(check_bug, bug), expected=bug.invariant, why=bug.why)
+    for bug, within in planted:
+        why = f"instead: {within.rule}" if isinstance(within, StandIn) else ""
+        table.row(
+            bug.name, within.budget, partial(check_bug, bug, within), expected=expected(within), why=why
+        )
     figures = {
         "proof": "model",
         "bound": chosen.bound,
         "states": explored[0],
         "transitions": explored[1],
-        "planted": sum(b.invariant is not None for b in planted),
+        "planted": sum(isinstance(within, Model) for _, within in planted),
         "unexpected": table.unexpected,
         "seconds": round(time.perf_counter() - started, 1),
         "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
@@ -134,15 +148,15 @@ class _Table:
 
 
 def _tell(name: str) -> int:
-    for bug in BUGS:
+    for bug, within in left_out(quick=False):
         if name in bug.name:
-            _tell_story(check_bug(bug))
+            _tell_story(check_bug(bug, within))
             return 0
     for known in KNOWN:
         if name in known.what:
             _tell_story(check(known.bound))
             return 0
-    _say("\n  ".join(["one of:", *(b.name for b in BUGS), *(k.what for k in KNOWN)]))
+    _say("\n  ".join(["one of:", *(bug.name for bug, _ in left_out(quick=False)), *(k.what for k in KNOWN)]))
     return 2
 
 

@@ -10,11 +10,10 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from lockstep.model import Claim
+from lockstep.model import Lease
 from tests.proof import model_invariants as invariants
 from tests.proof.model_invariants import Violation
 from tests.proof.model_process import Interpreter, Process
-from tests.proof.model_programs import Protocol
 from tests.proof.model_story import short, told
 from tests.proof.model_world import (
     DATABASES,
@@ -30,6 +29,7 @@ from tests.proof.model_world import (
     Run,
     Store,
     Value,
+    acquired,
     effects,
 )
 
@@ -96,11 +96,13 @@ class Result:
 
 
 class Checker:
-    """Explores one protocol within one budget."""
+    """Explores the shipped code on two engines within one budget."""
 
-    def __init__(self, protocol: Protocol, budget: Budget, *, waives: frozenset[str] = frozenset()) -> None:
-        self.protocol = protocol
-        self.interpreter = Interpreter(protocol)
+    def __init__(
+        self, engines: tuple[str, str], budget: Budget, *, waives: frozenset[str] = frozenset()
+    ) -> None:
+        self.engines = engines
+        self.interpreter = Interpreter(engines)
         self.waives = waives
         self.budget = budget
         self._values: list[Any] = [None]
@@ -120,7 +122,7 @@ class Checker:
 
     def start(self) -> State:
         """Generation 2 is served, 1 was before it, both log in, and the next rotation is due."""
-        users = (0, 1) if "postgresql" in self.protocol.engines else (0, 0)
+        users = (0, 1) if "postgresql" in self.engines else (0, 0)
         old, now = Login(users[0], (1,)), Login(users[1], (2,))
         versions = ((1, old, self.budget.slots - 2), (2, now, self.budget.slots - 1))
         ring = Store(
@@ -132,10 +134,7 @@ class Checker:
             Lock(0, 2, False, None, 2, 1, 2, True),
             aws,
             ring,
-            *(
-                Database(e, tuple(sorted(passwords)) if e == "mariadb" else passwords)
-                for e in self.protocol.engines
-            ),
+            *(Database(e, tuple(sorted(passwords)) if e == "mariadb" else passwords) for e in self.engines),
             tuple(getattr(self.budget, name) for name in SPENDABLE),
         ]
         return (*map(self._id, parts), *[NOBODY] * (1 + self.budget.alive))
@@ -158,7 +157,7 @@ class Checker:
 
     def _process_moves(self, state: State, i: int) -> Iterator[Step]:
         process: Process = self._values[state[i]]
-        call: Call = self.interpreter.call(process)
+        call = self.interpreter.pending(process)
         part = PART[call.to]
         for n, (part_after, effect, afterwards) in enumerate(
             self._moves_of(state[i], process, call, state[part])
@@ -192,7 +191,7 @@ class Checker:
     ) -> list[tuple[int, Effect, tuple[int, ...]]]:
         moves = self._moves.get((i, part))
         if moves is None:
-            found = effects(self._values[part], call, process.session, self.protocol.bugs)
+            found = effects(self._values[part], call, process.session)
             moves = self._moves[i, part] = [
                 (self._id(e.part), e, tuple(map(self._id, self.interpreter.advanced(process, e.reply))))
                 for e in found
@@ -246,17 +245,15 @@ class Checker:
 
     def _acquisitions(self, state: State, lock: Lock) -> Iterator[Step]:
         budget = self._spend(state[S_BUDGET], "terms")
-        free = not (lock.holder and lock.live)
-        if not (budget and free):
+        if not budget:
             return
         number = self.budget.terms - self._values[state[S_BUDGET]][0] + 1
-        may_begin = lock.claim or lock.due or "standby ignores what is due" in self.protocol.bugs
         for revokes in (False, True):
             paid = self._spend(budget, "revokes") if revokes else budget
-            if not paid or not (may_begin or revokes):
+            held = acquired(lock, number, revokes=revokes) if paid else None
+            if held is None:
                 continue
-            run = Run(number, lock.fence + 1, revokes)
-            held = lock._replace(holder=number, fence=lock.fence + 1, live=True)
+            run = Run(number, held.fence, revokes)
             if revokes:
                 held = held._replace(due=True)  # It does not wait for the overlap, and promises none.
             empty = [i for i in range(S_RUNS, len(state)) if not state[i]]
@@ -264,7 +261,11 @@ class Checker:
                 new = list(state)
                 if new[i]:
                     self._hung_up(new, self._values[new[i]])
-                new[S_LOCK], new[S_BUDGET], new[i] = self._id(held), paid, self._id(Process(run))
+                new[S_LOCK], new[S_BUDGET], new[i] = (
+                    self._id(held),
+                    paid,
+                    self._id(self.interpreter.start(run)),
+                )
                 yield Step(("acquire", number, revokes, state[i]), self._sorted(new))
 
     def _edits(self, state: State, i: int) -> list[Login]:
@@ -306,13 +307,13 @@ class Checker:
         is_release = call.op == "release" and call.args[1] is not None and effect.reply is None
         if not (effect.wrote or is_release):
             return None
-        step = self.interpreter.step_of(process)
-        claim = next((a for a in step[1] if isinstance(a, Claim)), None) if step else None
-        if claim is None:
+        place = self.interpreter.place(process)
+        if place.claim is None:
             return None
         if is_release:
-            return invariants.at_release(self._world(state), claim)
-        return invariants.of_write(self._world(state), process.run, claim, call, effect, self.waives)
+            return invariants.at_release(self._world(state), place.claim)
+        run = process.run._replace(fence=place.fence)
+        return invariants.of_write(self._world(state), run, place.claim, call, effect, self.waives)
 
     def broken(self, state: State) -> Violation | None:
         """The first invariant that a state breaks, among them that the next run of its own puts all in step."""
@@ -326,13 +327,14 @@ class Checker:
     def _diverges(self, world: State) -> Violation | None:
         """Whether faults stop here, whoever acts is dead, and the next run does not bring everything in step."""
         lock = self._values[world[S_LOCK]]
-        run = Run(RECOVERY, lock.fence + 1)
         lock = lock._replace(holder=0, live=False, due=True)
         databases = [self._id(self._values[i]._replace(session=None)) for i in world[S_DATABASES:S_BUDGET]]
         rest = (self._id(lock), *world[S_STORES:S_DATABASES], *databases)
         if rest not in self._recovered:
-            held = self._id(lock._replace(holder=RECOVERY, fence=run.fence, live=True))
-            self._recovered[rest] = self._alone([held, *rest[1:]], Process(run))
+            held = acquired(lock, RECOVERY, revokes=False)
+            assert held
+            process = self.interpreter.start(Run(RECOVERY, held.fence))
+            self._recovered[rest] = self._alone([self._id(held), *rest[1:]], process)
         return self._recovered[rest]
 
     def _alone(self, state: list[int], process: Process) -> Violation | None:
@@ -340,15 +342,15 @@ class Checker:
         i = self._id(process)
         while True:
             process = self._values[i]
-            call: Call = self.interpreter.call(process)
-            part, effect, afterwards = self._moves_of(i, process, call, state[PART[call.to]])[0]
+            call = self.interpreter.pending(process)
+            part, _, afterwards = self._moves_of(i, process, call, state[PART[call.to]])[0]
             state[PART[call.to]] = part
             if afterwards[0] == NOBODY:
                 return invariants.when_at_rest(self._world(tuple(state)))
             i = afterwards[-1]
             if not self._values[i].replies:
                 self._hung_up(state, process)
-                if effect.reply is not None and self._values[i].results[-1:] == (("failed",),):
+                if self.interpreter.place(self._values[i]).step == "ReleaseLockAfterFailure":
                     return Violation("I8", f"an undisturbed run fails at {call.op} of {call.to}")
 
     # ---- Exploration
@@ -397,15 +399,15 @@ class Checker:
             dies = f"run {self._values[dead].run.number} is dead; " if dead else ""
             return f"{dies}run {number} gets the lock" + (", to end the previous value" if revokes else "")
         process: Process = self._values[state[details[0]]]
-        name, _ = self.interpreter.step_of(process) or ("", ())
-        who = f"run {process.run.number}{chr(39) * process.twin}, {name}: "
+        state_name = self.interpreter.place(process).step
+        who = f"run {process.run.number}{chr(39) * process.twin}, {state_name}: "
         if kind in ("again", "twin"):
             return who + (
                 "it is tried again" if kind == "again" else "it is tried again, and goes on running"
             )
-        call: Call = self.interpreter.call(process)
+        call = self.interpreter.pending(process)
         n = details[1]
         _, effect, _ = self._moves_of(state[details[0]], process, call, state[PART[call.to]])[n]
         reply = effect.note or short(effect.reply)
-        arguments = ", ".join(short(a) for a in call.args if not isinstance(a, Run))
+        arguments = ", ".join(short(a) for a in call.args if not isinstance(a, Lease))
         return f"{who}{call.to}.{call.op}({arguments})" + (f" → {reply}" if reply else "")

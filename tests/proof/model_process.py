@@ -1,9 +1,20 @@
-"""Processes: a program, and what it was told so far. A program is run again from its start to see what it does next."""
+"""Processes: invocations of the shipped steps, in the order of the shipped sequence.
 
-from typing import Any, NamedTuple
+A process is what it was told so far. To see what it does next, its step is run again from the start, over ports that
+give the same answers (`tests.proof.model_ports`). Which step that is, `oci_fn.sequence` decides: it is run again in the
+same way, over retries that return what the steps before have returned. Both results are kept.
+"""
 
-from lockstep.errors import LockstepError, RetryableError
-from tests.proof.model_programs import Protocol
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, cast
+
+from lockstep.errors import LockstepError, PasswordRefusedByPolicyError, RetryableError
+from lockstep.messages import DatabaseOutcome, DatabaseResult, PreviousProof, RetireResult, Staged
+from lockstep.model import Claim, Lease
+from oci_fn import sequence
+from oci_fn.sequence import RunRequest
+from tests.proof.model_ports import Invocation, Replay, Suspended
 from tests.proof.model_world import Call, Reply, Run
 
 
@@ -12,7 +23,7 @@ class Process(NamedTuple):
 
     Attributes:
         run: The rotation.
-        results: What its finished steps have returned.
+        place: Where in the sequence; see `Interpreter.place`.
         replies: What the calls of this step have answered.
         twin: How many invocations were left running behind this one.
         attempt: Of Generate, so that no two passwords are taken for one.
@@ -20,7 +31,7 @@ class Process(NamedTuple):
     """
 
     run: Run
-    results: tuple[Any, ...] = ()
+    place: int
     replies: tuple[Any, ...] = ()
     twin: int = 0
     attempt: int = 0
@@ -32,83 +43,183 @@ class Process(NamedTuple):
         return self.run.number, self.twin
 
 
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """A place in the sequence.
+
+    Attributes:
+        results: What the finished steps have returned, or raised.
+        claim: What the run has claimed or adopted.
+        fence: Under which the run goes: the one that it got with the lock, or has raised since.
+        step: The state of the state machine; empty where the run is over.
+        work: The step, as the sequence calls it.
+    """
+
+    results: tuple[Any, ...]
+    claim: Claim | None
+    fence: int
+    step: str
+    work: Callable[[], Any]
+
+
+class Returned(NamedTuple):
+    """A step has come to its end."""
+
+    result: Any
+
+
+class Raised(NamedTuple):
+    """A step has failed."""
+
+    error: type[LockstepError]
+
+
 class Interpreter:
-    """Runs the programs of a protocol; what it has worked out once it remembers."""
+    """Runs the shipped code.
 
-    def __init__(self, protocol: Protocol) -> None:
-        self.protocol = protocol
-        self._calls: dict[tuple[Run, tuple[Any, ...], tuple[Any, ...], int, int], Any] = {}
+    Args:
+        engines: Of the two databases.
+    """
 
-    def call(self, process: Process) -> Reply:
-        """What a process does next: a Call; where its step is over, ("returns", value) or ("raises", class)."""
-        key = (process.run, process.results, process.replies, process.twin, process.attempt)
-        found = self._calls.get(key)
+    def __init__(self, engines: tuple[str, str]) -> None:
+        self._replays = (Replay(engines, "oci"), Replay(engines, "aws"))
+        self._places: list[Place] = []
+        self._place_ids: dict[tuple[Run, tuple[Any, ...]], int] = {}
+        self._calls: dict[Process, Call | Returned | Raised] = {}
+
+    def start(self, run: Run) -> Process:
+        """A run that has just got the lock."""
+        return Process(run, self._place_id(run, ()))
+
+    def place(self, process: Process) -> Place:
+        """Where in the sequence a process is."""
+        return self._places[process.place]
+
+    def call(self, process: Process) -> Call | Returned | Raised:
+        """What a process does next."""
+        if process.orphaned:
+            process = process._replace(orphaned=False)
+        found = self._calls.get(process)
         if found is None:
-            found = self._calls[key] = self._replay(process)
+            found = self._calls[process] = self._replayed(process)
         return found
 
-    def processes(self) -> list[Process]:
-        """Every place in a program at which the exploration has been."""
-        return [Process(*key) for key in self._calls]
-
-    def step_of(self, process: Process) -> tuple[str, tuple[Any, ...]] | None:
-        """The step that a process is in, and its request; None where the run is over."""
-        if process.results[-1:] == (("failed",),):
-            return "give_up", ()
-        rotation = self.protocol.rotation(process.run)
-        try:
-            step = next(rotation)
-            for result in process.results:
-                step = rotation.send(result)
-        except StopIteration:
-            return None
-        except LockstepError:
-            return "give_up", ()
-        return step
-
-    def _replay(self, process: Process) -> Reply:
-        step = self.step_of(process)
-        if step is None:
-            return ("over", None)
-        name, request = step
-        extra = ((process.twin, process.attempt),) if name == "generate" else ()
-        program = getattr(self.protocol, name)(process.run, *request, *extra)
-        try:
-            call = next(program)
-            for reply in process.replies:
-                failed = isinstance(reply, type) and issubclass(reply, LockstepError)
-                call = program.throw(reply()) if failed else program.send(reply)
-        except StopIteration as end:
-            return ("returns", end.value)
-        except LockstepError as error:
-            return ("raises", type(error))
+    def pending(self, process: Process) -> Call:
+        """The call that a process waits for."""
+        call = self.call(process)
+        assert isinstance(call, Call)
         return call
 
     def advanced(self, process: Process, reply: Reply) -> list[Process | None]:
-        """Where a process stands once its call is answered; a failed step may be tried again or given up."""
-        told = process._replace(replies=(*process.replies, reply))
-        end = self.call(told)
-        if isinstance(end, Call):
-            return [told]
-        if process.orphaned:
-            return [None]
-        giving_up = process.results[-1:] == (("failed",),)
-        if giving_up:
-            return [None]
-        failed = process._replace(results=(*process.results, ("failed",)), replies=(), attempt=0)
-        if end[0] == "raises":
-            is_retryable = issubclass(end[1], RetryableError)
-            return [failed, *([self.again(process)] if is_retryable else [])]
-        following = process._replace(results=(*process.results, end[1]), replies=(), attempt=0)
-        before = self.step_of(process)
-        if before and before[0] == "raise_fence":
-            following = following._replace(run=process.run._replace(fence=end[1]))
-        step = self.step_of(following)
-        if step is None:
-            return [None]
-        return [following if step[0] != "give_up" else failed]
+        """Where a process can be once its call is answered; None where that was its last.
+
+        A step that has failed may be tried again or given up.
+        """
+        return self._waiting(process._replace(replies=(*process.replies, reply)))
 
     def again(self, process: Process) -> Process:
-        step = self.step_of(process)
-        is_generate = step is not None and step[0] == "generate"
+        """The step from its start."""
+        is_generate = self.place(process).step == "Generate"
         return process._replace(replies=(), attempt=(process.attempt + 1) % 3 if is_generate else 0)
+
+    def _waiting(self, process: Process) -> list[Process | None]:
+        """Where a process waits for an answer, or has come to its end."""
+        end = self.call(process)
+        if isinstance(end, Call):
+            return [process]
+        if process.orphaned:
+            return [None]
+        if isinstance(end, Returned):
+            return self._following(process, _abstract(end.result))
+        given_up = self._following(process, end.error)
+        return [*given_up, self.again(process)] if issubclass(end.error, RetryableError) else given_up
+
+    def _following(self, process: Process, outcome: Any) -> list[Process | None]:  # noqa: ANN401 - whatever a step returns
+        results = self.place(process).results
+        place = self._place_id(process.run, (*results, outcome))
+        if self._places[place].step == "AuditFailure":
+            # Why a run gives up is told to the audit log alone.
+            place = self._place_id(process.run, (*results, LockstepError))
+        if not self._places[place].step:
+            return [None]
+        return self._waiting(process._replace(place=place, replies=(), attempt=0))
+
+    def _place_id(self, run: Run, results: tuple[Any, ...]) -> int:
+        found = self._place_ids.get((run, results))
+        if found is None:
+            found = self._place_ids[run, results] = len(self._places)
+            self._places.append(self._reached(run, results))
+        return found
+
+    def _reached(self, run: Run, results: tuple[Any, ...]) -> Place:
+        replay = self._replays[run.number % 2]
+        request = RunRequest(
+            rotation_id=str(run.number),
+            runner=replay.runner,
+            trigger="model",
+            force=run.revokes,
+            revoke_previous=run.revokes,
+        )
+        lease = Lease(credential_id="", holder=request.rotation_id, fence=run.fence)
+        step, work = "", lambda: None
+        try:
+            sequence.rotate(request, replay.ports, cast("Any", _Told([lease, *results])), run_map=map)
+        except _ReachedError as reached:
+            step, work = reached.step, reached.work
+        except LockstepError:
+            pass
+        claims = [r.claim for r in results if isinstance(r, Staged)]
+        return Place(
+            results=results,
+            claim=claims[-1] if claims else None,
+            fence=max(lease.fence, *(r.fence for r in results if isinstance(r, Lease)), 0),
+            step=step,
+            work=work,
+        )
+
+    def _replayed(self, process: Process) -> Call | Returned | Raised:
+        place, replay = self.place(process), self._replays[process.run.number % 2]
+        maker = (process.run.number, process.twin, process.attempt)
+        replay.begin(Invocation(step=place.step, claim=place.claim, maker=maker, replies=process.replies))
+        try:
+            return Returned(place.work())
+        except Suspended as suspended:
+            return suspended.call
+        except LockstepError as error:
+            return Raised(type(error))
+
+
+class _ReachedError(BaseException):
+    """The sequence has come to a step that has not returned yet."""
+
+    def __init__(self, step: str, work: Callable[[], Any]) -> None:
+        super().__init__()
+        self.step = step
+        self.work = work
+
+
+class _Told:
+    """Retries that know what the first steps have returned. Whether a step is tried again, the checker decides."""
+
+    def __init__(self, results: list[Any]) -> None:
+        self._left = results
+
+    def call(self, path: tuple[str, ...], work: Callable[[], Any], *, is_owed: bool = False) -> Any:  # noqa: ANN401 - as Retries
+        del is_owed
+        if not self._left:
+            raise _ReachedError(path[0], work)
+        result = self._left.pop(0)
+        if isinstance(result, type):
+            raise result(**({"code": 1} if result is PasswordRefusedByPolicyError else {}))
+        return result
+
+
+def _abstract(result: Any) -> Any:  # noqa: ANN401 - whatever a step returns
+    """A result without what only the audit entry says of it."""
+    match result:
+        case DatabaseResult():
+            unproven = {"outcome": DatabaseOutcome.APPLIED, "previous": PreviousProof.NONE}
+            return result.model_copy(update=unproven)
+        case RetireResult():
+            return result.model_copy(update={"retired_generation": None})
+    return result

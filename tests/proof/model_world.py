@@ -4,14 +4,20 @@ A call goes to one part of the world and is atomic there; `effects` lists what c
 """
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from lockstep import errors
-from lockstep.model import Claim
+from lockstep.errors import LockstepError
+from lockstep.model import Claim, LockRecord
+from tests.support.memory import MemoryLock
 
 STORES = ("aws", "oci")
 DATABASES = ("db-1", "db-2")
 LOCK = "lock"
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
+LATER = timedelta(hours=1)
+"""Time does not pass in the model: a lease is live or over, a rotation is due or not."""
 
 # ---- The world
 
@@ -90,7 +96,6 @@ class Database(NamedTuple):
 Part = Lock | Store | Database
 Reply = Any
 """Whatever calls take and answer; an exception class is raised."""
-ADOPT_BY_SIGHT = frozenset({"adopt by label", "adopt the highest version"})
 JUNK = Login(0, (0,))
 NOBODY_KNOWS: tuple[int, ...] = ()
 
@@ -132,79 +137,90 @@ class Effect(NamedTuple):
     note: str = ""
 
 
-def effects(part: Part, call: Call, session: tuple[int, int], bugs: frozenset[str]) -> list[Effect]:
+def effects(part: Part, call: Call, session: tuple[int, int]) -> list[Effect]:
     """All ways in which a call can end, the ordinary one first."""
     if isinstance(part, Lock):
-        return [_ON_LOCK[call.op](part, *call.args, bugs=bugs)]
+        return [_on_lock(part, call)]
     if isinstance(part, Store):
-        return [_ON_STORE[call.op](part, *call.args, bugs=bugs)]
-    return list(_on_database(part, call, session, bugs))
+        return [_ON_STORE[call.op](part, *call.args)]
+    return list(_on_database(part, call, session))
 
 
-Bugs = frozenset[str]
+# ---- The lock record: the double in memory decides, which a contract suite holds to DynamoDB's conditions.
 
 
-def _read_record(lock: Lock, *, bugs: Bugs) -> Effect:
-    del bugs
-    return Effect(lock, (lock.claim, lock.current, lock.previous, lock.highest))
+def acquired(lock: Lock, holder: int, *, revokes: bool) -> Lock | None:
+    """The record once a run has the lock; None where it does not get it."""
+    double = _double(lock)
+    lease = double.acquire(
+        holder=str(holder), now=NOW, expires_at=NOW + LATER, force=revokes, revoke_previous=revokes
+    )
+    return _value(double.record) if lease else None
 
 
-def _require(lock: Lock, run: Run, claim: Claim, *, bugs: Bugs) -> Effect:
-    if _holds(lock, run) and lock.live and lock.claim == claim:
-        return _read_record(lock, bugs=bugs)
-    return Effect(lock, errors.FenceLostError)
+def _on_lock(lock: Lock, call: Call) -> Effect:
+    double, reply = _double(lock), None
+    try:
+        reply = _ON_LOCK[call.op](double, *call.args)
+    except LockstepError as e:
+        reply = type(e)
+    return Effect(_value(double.record), reply)
 
 
-def _raise_fence(lock: Lock, run: Run, *, bugs: Bugs) -> Effect:
-    del bugs
-    if lock.holder != run.number:
-        return Effect(lock, errors.FenceLostError)
-    return Effect(lock._replace(fence=lock.fence + 1), lock.fence + 1)
-
-
-def _claim(lock: Lock, run: Run, claim: Claim, replaces: Claim | None, *, bugs: Bugs) -> Effect:
-    claimed = Effect(lock._replace(claim=claim, highest=max(lock.highest, claim.generation)))
-    if "claim without a condition" in bugs:
-        return claimed
-    if not _holds(lock, run):
-        return Effect(lock, errors.FenceLostError)
-    stands, replaced = (c and c.generation for c in (lock.claim, replaces))
-    if (stands == replaced and lock.highest < claim.generation) or bugs & ADOPT_BY_SIGHT:
-        return claimed
-    return Effect(lock, None if lock.claim == claim else errors.FenceLostError)
-
-
-def _release(lock: Lock, run: Run, current: int | None, previous: int | None, *, bugs: Bugs) -> Effect:
-    is_ours = lock.fence == run.fence and lock.holder in (run.number, 0)
-    if not (is_ours or "release without a condition" in bugs):
-        return Effect(lock, errors.FenceLostError)
-    free = lock._replace(holder=0, live=False)
-    if current is None:
-        return Effect(free._replace(claim=None) if "claim dropped on failure" in bugs else free)
-    return Effect(free._replace(claim=None, current=current, previous=previous, due=False))
-
-
-def _holds(lock: Lock, run: Run) -> bool:
-    return (lock.holder, lock.fence) == (run.number, run.fence)
-
-
-_ON_LOCK: dict[str, Callable[..., Effect]] = {
-    "read": _read_record,
-    "require": _require,
-    "raise_fence": _raise_fence,
-    "claim": _claim,
-    "release": _release,
+_ON_LOCK: dict[str, Callable[..., Reply]] = {
+    "read": lambda lock: _told(lock.read()),
+    "require": lambda lock, lease, claim: _told(lock.require(lease, claim, now=NOW)),
+    "raise_fence": lambda lock, lease: lock.raise_fence(lease),
+    "claim": lambda lock, lease, claim, replaces: lock.claim(lease, claim, replaces=replaces),
+    "release": lambda lock, lease, done: lock.release(lease, done),
 }
 
 
-def _logins(store: Store, *generations: int | None, bugs: Bugs) -> Effect:
-    del bugs
+def _told(record: LockRecord) -> Reply:
+    """What a step uses of a record that it has read."""
+    return record.claim, record.current_generation, record.previous_generation, record.highest_generation
+
+
+def _double(lock: Lock) -> MemoryLock:
+    double = MemoryLock("")
+    due_at = NOW if lock.due else NOW + LATER
+    double.record = LockRecord(
+        credential_id="",
+        holder=str(lock.holder) if lock.holder else None,
+        expires_at=(NOW + LATER if lock.live else NOW - LATER) if lock.holder else None,
+        fence=lock.fence,
+        claim=lock.claim,
+        current_generation=lock.current,
+        previous_generation=lock.previous,
+        highest_generation=lock.highest,
+        next_due_at=due_at,
+        not_before=due_at,
+    )
+    return double
+
+
+def _value(record: LockRecord) -> Lock:
+    return Lock(
+        holder=int(record.holder or 0),
+        fence=record.fence,
+        live=record.expires_at is not None and record.expires_at > NOW,
+        claim=record.claim,
+        current=record.current_generation,
+        previous=record.previous_generation,
+        highest=record.highest_generation,
+        due=max(record.next_due_at or NOW, record.not_before or NOW) <= NOW,
+    )
+
+
+# ---- The stores
+
+
+def _logins(store: Store, *generations: int | None) -> Effect:
     return Effect(store, tuple(None if g is None else store.find(g) for g in generations))
 
 
-def _describe(store: Store, generation: int, *, bugs: Bugs) -> Effect:
+def _describe(store: Store, generation: int) -> Effect:
     """What a promotion looks at first: what it is going to replace; nothing where it is done."""
-    del bugs
     slot, serving = store.slot_of(generation), store.serving()
     if serving.generation == generation:
         return Effect(store)
@@ -213,35 +229,35 @@ def _describe(store: Store, generation: int, *, bugs: Bugs) -> Effect:
     return Effect(store, errors.StoreRejectedError if slot is None else store.slots[slot])
 
 
-def _promote(store: Store, generation: int, seen: Value | None = None, *, bugs: Bugs) -> Effect:
+def _promote(store: Store, generation: int, *seen: Value) -> Effect:
+    """Compare and set; without `seen`, set."""
     slot, login = store.slot_of(generation), store.find(generation)
     if slot is None or login is None:
         return Effect(store, errors.StoreRejectedError)
-    if store.slots[slot] != seen and "blind promotion" not in bugs:
+    if seen and store.slots[slot] != seen[0]:
         return Effect(store, errors.LostCompareAndSetError)
     slots = list(store.slots)
     slots[slot] = Value(generation, login)
     return Effect(store._replace(slots=tuple(slots), edited=False), wrote=True)
 
 
-def _stage(store: Store, generation: int, login: Login, *, bugs: Bugs) -> Effect:
+def _stage(store: Store, generation: int, login: Login) -> Effect:
     """Create if absent, in the slot that serves the lowest; what stands there is the answer."""
     standing = store.find(generation)
-    if standing and "new password on retry" not in bugs:
+    if standing:
         return Effect(store, standing)
     serving = store.slots.index(store.serving())
     idle = [i for i in range(len(store.slots)) if len(store.slots) == 1 or i != serving]
     slot = min(idle, key=lambda i: store.slots[i].generation)
-    others = tuple(v for v in store.versions if v[0] != generation)
-    versions = tuple(sorted((*others, (generation, login, slot))))
+    versions = tuple(sorted((*store.versions, (generation, login, slot))))
     return Effect(store._replace(versions=versions, label=generation), login)
 
 
 _ON_STORE: dict[str, Callable[..., Effect]] = {
-    "read_current": lambda store, bugs: Effect(store, store.serving()),  # noqa: ARG005 - one shape for all
-    "read_label": lambda store, bugs: Effect(store, store.label),  # noqa: ARG005 - as above
-    "read_highest": lambda store, bugs: Effect(store, max(g for g, _, _ in store.versions)),  # noqa: ARG005 - as above
-    "read_generation": lambda store, generation, bugs: Effect(store, store.find(generation)),  # noqa: ARG005 - as above
+    "read_current": lambda store: Effect(store, store.serving()),
+    "read_label": lambda store: Effect(store, store.label),
+    "read_highest": lambda store: Effect(store, max(g for g, _, _ in store.versions)),
+    "read_generation": lambda store, generation: Effect(store, store.find(generation)),
     "logins": _logins,
     "stage": _stage,
     "describe": _describe,
@@ -249,9 +265,15 @@ _ON_STORE: dict[str, Callable[..., Effect]] = {
 }
 
 
-def _on_database(
-    database: Database, call: Call, session: tuple[int, int], bugs: frozenset[str]
-) -> Iterator[Effect]:
+# ---- The databases
+
+
+def holds_advisory_lock(database: Database, session: tuple[int, int]) -> bool:
+    """Whether a session may change accounts."""
+    return database.session == session
+
+
+def _on_database(database: Database, call: Call, session: tuple[int, int]) -> Iterator[Effect]:
     if call.op == "accepts":
         yield Effect(database, database.accepts(call.args[0]))
         return
@@ -261,7 +283,7 @@ def _on_database(
         else:
             yield Effect(database, errors.AdvisoryLockBusyError)
         return
-    if database.session != session and "no advisory lock" not in bugs:
+    if not holds_advisory_lock(database, session):
         yield Effect(database, errors.DatabaseUnreachableError)
         return
     before, asked = database.passwords, call.args[0].password

@@ -9,7 +9,7 @@ Schedules are those of `tests.proof.schedules`.
 
 import threading
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from unittest.mock import patch
 
@@ -23,6 +23,7 @@ from lockstep.errors import (
 )
 from lockstep.model import Login
 from tests.proof.memory_observer import RaceObserver, ViolationError
+from tests.proof.patching import Plant
 from tests.proof.scenarios import world_of
 from tests.proof.schedules import Event, Schedule, simpler
 from tests.support.memory import MemoryWorld
@@ -55,7 +56,6 @@ class Failure:
     what: str
 
 
-Plant = Callable[[], AbstractContextManager[None]]
 Accepts = Callable[[MemoryDatabase, Login], bool]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tests.proof.planted import BUGS
+from tests.proof.catalogue import CATALOGUE, HUNTED, Bug, Model, StandIn
 from tests.proof.soak import SoakResult
 from tests.proof.thirty_days import Month
 from tests.proof.work import ROOT, Catch, CommandResult, FaultResult, RaceResult
@@ -74,8 +74,8 @@ class Report:
     def end(self, *, minutes: float, table_only: bool) -> int:
         """Print the figures; the exit status."""
         caught = sum(bool(c.invariant) for c in self._catches)
-        holds = caught == len(BUGS) and not self._broken
-        figures: dict[str, Any] = {"planted": len(BUGS), "caught": caught, "minutes": round(minutes, 1)}
+        holds = caught == len(HUNTED) and not self._broken
+        figures: dict[str, Any] = {"planted": len(HUNTED), "caught": caught, "minutes": round(minutes, 1)}
         if not table_only:
             figures = {**self._figures(), **figures}
             holds = holds and figures["violations"] == 0 and self._parts_hold()
@@ -135,17 +135,33 @@ def _say_faults(result: FaultResult) -> None:
 
 
 def table(catches: Iterable[Catch]) -> str:
-    """The table of planted bugs, in the order of the code."""
+    """The table of the catalogue, in the order of the code."""
     by_name = {c.bug: c for c in catches}
-    rows = ["| planted bug | caught as | after | the shortest story |", "|---|---|---|---|"]
-    for name, bug in BUGS.items():
-        found = by_name[name]
-        tries = f"{found.tries} {'faults' if bug.wire else 'schedules'}"
-        seed = f" (seed {found.seed})" if found.seed is not None else ""
-        rows.append(
-            f"| **{name}**: {bug.what} | {found.invariant or 'not caught'} | {tries} | {found.story}{seed} |"
-        )
+    rows = [
+        "| rule left out | clause | the model | races, faults | after | the shortest story |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, bug in CATALOGUE.items():
+        found = by_name.get(name)
+        hunted = _hunted(bug, found) if found else "| |"
+        rows.append(f"| **{name}**: {bug.what} | {bug.clause} | {in_the_model(bug)} | {hunted} |")
     return "\n".join(rows) + "\n"
+
+
+def _hunted(bug: Bug, found: Catch) -> str:
+    tries = f"{found.tries} {'faults' if bug.faults else 'schedules'}"
+    seed = f" (seed {found.seed})" if found.seed is not None else ""
+    return f"{found.invariant or 'not caught'} | {tries} | {found.story}{seed}"
+
+
+def in_the_model(bug: Bug) -> str:
+    """What the model says of a bug."""
+    match bug.model:
+        case Model(invariant=invariant):
+            return invariant
+        case StandIn(rule=rule):
+            return f"nothing: {rule}"
+    return ""
 
 
 def say(text: str) -> None:

@@ -20,8 +20,8 @@ from contextlib import nullcontext
 from typing import Any
 
 from tests.proof import races, schedules, work
+from tests.proof.catalogue import CATALOGUE, HUNTED
 from tests.proof.estate import KINDS
-from tests.proof.planted import BUGS
 from tests.proof.report import Broken, Report, say
 from tests.proof.runners import RUNNERS
 from tests.proof.scenarios import SCENARIOS
@@ -65,7 +65,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=max(1, min(2, os.cpu_count() or 1)))
     parser.add_argument("--seed", type=int, help="replay one race")
     parser.add_argument(
-        "--bug", choices=[b.name for b in BUGS.values() if not b.wire], help="with this bug planted"
+        "--bug", choices=[b.name for b in CATALOGUE.values() if b.races], help="with this bug planted"
     )
     parser.add_argument("--first-seed", type=int, default=1_000_000, help="of the races")
     parser.add_argument(
@@ -78,9 +78,9 @@ def main() -> int:
 
 
 def _replay(seed: int, bug: str | None) -> int:
-    scenarios = BUGS[bug].scenarios if bug else tuple(SCENARIOS)
-    schedule = schedules.schedule_of(seed, scenarios=scenarios)
-    plant = BUGS[bug].plant if bug else nullcontext
+    asked = CATALOGUE[bug].races if bug else None
+    schedule = schedules.schedule_of(seed, scenarios=asked.scenarios if asked else tuple(SCENARIOS))
+    plant = CATALOGUE[bug].plant if bug else nullcontext
     found = races.play(schedule, plant)
     if found is None:
         say(f"seed {seed}: every invariant holds. {schedule.story()}")
@@ -94,7 +94,7 @@ def _replay(seed: int, bug: str | None) -> int:
 def _prove(minutes: float, jobs: int, first_seed: int, *, table: bool) -> int:
     began = time.monotonic()
     tasks = _Tasks(jobs)
-    for name in BUGS:
+    for name in HUNTED:
         tasks.add("planted", work.catch, name)
     if not table:
         _add_parts(tasks, minutes, jobs, first_seed)

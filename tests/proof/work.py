@@ -15,10 +15,11 @@ from typing import Any
 
 from sandbox.wire import FaultKind
 from tests.proof import races, schedules
+from tests.proof.catalogue import CATALOGUE
 from tests.proof.enumeration import Case, Enumeration, Failure, Tally
 from tests.proof.estate import IMPATIENT, PATIENT, estate
 from tests.proof.observer import ViolationError
-from tests.proof.planted import BUGS, hunt, hunt_on_the_wire
+from tests.proof.planted import hunt, hunt_on_the_wire
 from tests.proof.runners import RunnerName, Runners
 from tests.proof.soak import SoakResult, soak
 
@@ -113,12 +114,13 @@ def race(*, first_seed: int, minutes: float) -> RaceResult:
 def catch(name: str) -> Catch:
     """Hunt one planted bug."""
     _be_quiet()
-    bug = BUGS[name]
-    if bug.wire:
-        invariant, story, tries = hunt_on_the_wire(bug)
-        found_as = invariant if invariant in bug.caught_as else ""
+    bug = CATALOGUE[name]
+    if bug.faults:
+        invariant, story, tries = hunt_on_the_wire(bug, bug.faults)
+        found_as = invariant if invariant in bug.faults.caught_as else ""
         return Catch(bug=name, invariant=found_as, story=story, seed=None, tries=tries)
-    found, tries = hunt(bug, schedules=HUNT_SCHEDULES)
+    assert bug.races
+    found, tries = hunt(bug, bug.races, schedules=HUNT_SCHEDULES)
     if found is None:
         return Catch(bug=name, invariant="", story="", seed=None, tries=tries)
     return Catch(

@@ -1,0 +1,347 @@
+"""The ports of the model: they answer a shipped step from a record, and stop it at the first call without an answer."""
+
+import ast
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cache
+from typing import Any, cast
+
+from lockstep.databases.base import AlternatingUsers
+from lockstep.databases.mariadb import _DualPassword as MariaDbDualPassword
+from lockstep.databases.mysql import DualPassword
+from lockstep.errors import LockstepError, PasswordRefusedByPolicyError
+from lockstep.model import (
+    ChainHead,
+    Claim,
+    Credential,
+    CredentialValue,
+    Lease,
+    LockRecord,
+    Release,
+    SecretStr,
+    StoredValue,
+    Strategy,
+)
+from lockstep.model import Login as RealLogin
+from lockstep.ports import Ports, Stager
+from lockstep.stores import Stores
+from tests.proof.model_world import DATABASES, LOCK, NOBODY_KNOWS, NOW, STORES, Call, Login, Reply, Value
+from tests.support.memory import make_plan
+
+
+class Suspended(BaseException):
+    """The step has made a call that has no answer yet; nothing in the code under test may catch this."""
+
+    def __init__(self, call: Call) -> None:
+        super().__init__()
+        self.call = call
+
+
+@dataclass(frozen=True, kw_only=True)
+class Invocation:
+    """What an invocation of a step is told.
+
+    Attributes:
+        step: The state of the state machine.
+        claim: What the run has claimed or adopted before.
+        maker: Who a new password is known by: the run, its twin, its attempt.
+        replies: What its calls have answered so far.
+    """
+
+    step: str
+    claim: Claim | None
+    maker: tuple[int, int, int]
+    replies: tuple[Reply, ...]
+
+
+@dataclass
+class Replay:
+    """The ports of one runner.
+
+    Args:
+        engines: Of the two databases.
+        runner: `aws`, or `oci`, which goes through the databases the other way round.
+    """
+
+    engines: tuple[str, str]
+    runner: str
+    ports: Ports = field(init=False)
+    invocation: Invocation = field(init=False)
+    claim: Claim | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        alternating = "postgresql" in self.engines
+        databases = [ModelDatabase(self, n, e) for n, e in zip(DATABASES, self.engines, strict=True)]
+        if self.runner == "oci":
+            databases.reverse()
+        self.ports = Ports(
+            runner=self.runner,
+            credential=_credential(Strategy.ALTERNATING_USERS if alternating else Strategy.DUAL_PASSWORD),
+            stores=Stores([ModelStore(self, name) for name in STORES]),
+            databases={d.name: d for d in databases},
+            lock=_Lock(self),
+            audit_log=cast("Any", _AuditLog()),
+            signer=cast("Any", _Signer()),
+            clock=_Clock(),
+            passwords=_Passwords(self),
+        )
+
+    def begin(self, invocation: Invocation) -> None:
+        """Answer the calls of this invocation from now on."""
+        self.invocation = invocation
+        self.claim = invocation.claim
+        self._left = list(invocation.replies)
+        self._staged: dict[int, Login | None] = {}
+        self.found: dict[tuple[str, int], Login | None] = {}
+
+    def ask(self, to: str, op: str, *args: Reply) -> Reply:
+        """The next answer; the step stops where there is none."""
+        if not self._left:
+            raise Suspended(Call(to, op, args))
+        reply = self._left.pop(0)
+        if isinstance(reply, type) and issubclass(reply, LockstepError):
+            raise reply(**({"code": 1} if reply is PasswordRefusedByPolicyError else {}))
+        return reply
+
+    def staged(self, generation: int) -> Login | None:
+        """What ApplyDb reads first. Staged values never change, so the model reads all of them in one call."""
+        claim = self.claim
+        assert claim
+        if not self._staged:
+            previous = claim.previous_generation if self.invocation.step == "ApplyDb" else None
+            asked = (claim.generation, claim.base_generation, previous)
+            found = self.ask(STORES[0], "logins", *asked)
+            self._staged = {g: value for g, value in zip(asked, found, strict=True) if g is not None}
+        return self._staged[generation]
+
+    def real(self, login: Login | None) -> RealLogin | None:
+        """As the shipped code knows it."""
+        return login and RealLogin(self._usernames[login.user], SecretStr(repr(login.password)))
+
+    def modelled(self, login: RealLogin) -> Login:
+        """As the model knows it."""
+        return Login(self._usernames.index(login.username), _password(login.password.reveal()))
+
+    @property
+    def _usernames(self) -> tuple[str, ...]:
+        return self.ports.credential.usernames
+
+
+@cache
+def _credential(strategy: Strategy) -> Credential:
+    return make_plan(strategy=strategy).credentials[0]
+
+
+@cache
+def _password(text: str) -> tuple[int, ...]:
+    return ast.literal_eval(text) if text else NOBODY_KNOWS
+
+
+def _version(login: Login) -> str:
+    """A version's name that says what is in it."""
+    return ".".join(map(str, (login.user, *login.password)))
+
+
+class ModelStore:
+    """A `lockstep.ports.Store` of the model."""
+
+    def __init__(self, replay: Replay, name: str) -> None:
+        self._replay = replay
+        self._name = name
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    def ask(self, op: str, *args: Reply) -> Reply:
+        return self._replay.ask(self._name, op, *args)
+
+    def read_current(self) -> StoredValue:
+        value: Value = self.ask("read_current")
+        return StoredValue(
+            login=self._replay.real(value.login),
+            generation=value.generation,
+            blob_generation=value.generation,
+            version=_version(value.login),
+        )
+
+    def read_version(self, version: str) -> RealLogin | None:
+        user, *password = map(int, version.split("."))
+        return self._replay.real(Login(user, tuple(password)))
+
+    def read_generation(self, generation: int) -> CredentialValue | None:
+        match self._replay.invocation.step:
+            case "Generate":
+                found = self.ask("read_generation", generation)
+            case "Audit":
+                return None
+            case _:
+                found = self._replay.staged(generation)
+        self._replay.found[self._name, generation] = found
+        login = self._replay.real(found)
+        return CredentialValue(generation, login) if login else None
+
+    def version_of(self, generation: int) -> str:
+        """Of what was read by its generation just now."""
+        found = self._replay.found.get((self._name, generation))
+        return _version(found) if found else "v"
+
+    def stage(self, value: CredentialValue) -> CredentialValue:
+        standing = self.ask("stage", value.generation, self._replay.modelled(value.login))
+        login = self._replay.real(standing)
+        assert login
+        return CredentialValue(value.generation, login)
+
+    def promote(self, generation: int, still_ours: Callable[[], object]) -> None:
+        seen = self.ask("describe", generation)
+        still_ours()
+        if seen:
+            self.ask("promote", generation, seen)
+
+    def serves(self, generation: int) -> bool:
+        del generation
+        return True
+
+    def prune(self) -> int:
+        return 0
+
+
+class _Lock:
+    def __init__(self, replay: Replay) -> None:
+        self._replay = replay
+
+    def read(self) -> LockRecord:
+        if self._replay.invocation.step.startswith("Audit"):
+            # The model has no audit log: the entry of this run is there already.
+            head = ChainHead(seq=1, hash="", rotation_id=str(self._replay.invocation.maker[0]))
+            return LockRecord(credential_id="", heads={_AuditLog.stream: head})
+        return _record(self._replay.ask(LOCK, "read"))
+
+    def acquire(
+        self, *, holder: str, now: datetime, expires_at: datetime, force: bool, revoke_previous: bool
+    ) -> Lease | None:
+        raise NotImplementedError  # A run of the model begins with the lock.
+
+    def raise_fence(self, lease: Lease) -> Lease:
+        raised: Lease = self._replay.ask(LOCK, "raise_fence", lease)
+        return raised
+
+    def claim(self, lease: Lease, claim: Claim, *, replaces: Claim | None) -> None:
+        self._replay.claim = claim
+        self._replay.ask(LOCK, "claim", lease, claim, replaces)
+
+    def require(self, lease: Lease, claim: Claim, *, now: datetime) -> LockRecord:
+        assert now
+        self._replay.claim = claim
+        return _record(self._replay.ask(LOCK, "require", lease, claim))
+
+    def move_head(self, stream: str, head: ChainHead, *, after: ChainHead | None) -> None:
+        raise NotImplementedError  # See `read`.
+
+    def release(self, lease: Lease, done: Release | None) -> None:
+        self._replay.ask(LOCK, "release", lease, done)
+
+
+def _record(told: tuple[Any, ...]) -> LockRecord:
+    claim, current, previous, highest = told
+    return LockRecord(
+        credential_id="",
+        claim=claim,
+        current_generation=current,
+        previous_generation=previous,
+        highest_generation=highest,
+    )
+
+
+class ModelDatabase:
+    """A `lockstep.ports.Database` of the model, with the shipped stagers."""
+
+    plaintext = False
+
+    def __init__(self, replay: Replay, name: str, engine: str) -> None:
+        self._replay = replay
+        self._engine = engine
+        self._name = name
+        self._altered = Login(0, NOBODY_KNOWS)
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    def ask(self, op: str, *args: Reply) -> Reply:
+        return self._replay.ask(self._name, op, *args)
+
+    def accepts(self, login: RealLogin) -> bool:
+        return bool(self.ask("accepts", self._replay.modelled(login)))
+
+    @contextmanager
+    def exclusive(self) -> Iterator[Stager]:
+        self.lock()
+        yield self._stager()
+
+    def lock(self) -> None:
+        """Take the advisory lock."""
+        self.ask("exclusive")
+
+    def _stager(self) -> Stager:
+        """The shipped stager of the engine, on a session of the model."""
+        match self._engine:
+            case "mysql":
+                return DualPassword(self._name, cast("Any", self), self.accepts)
+            case "mariadb":
+                return MariaDbDualPassword(cast("Any", self))
+        credential = self._replay.ports.credential
+        return AlternatingUsers(credential, self._name, self._set_only_password, lambda _n: b"")
+
+    def _set_only_password(self, login: RealLogin) -> None:
+        self.ask("set_only_password", self._replay.modelled(login))
+
+    # A MySQL session.
+
+    def run(self, sql: str, username: str, *passwords: str) -> None:
+        if "DISCARD OLD PASSWORD" in sql:
+            self.ask("discard", self._altered)
+            return
+        assert "IDENTIFIED BY" in sql
+        (password,) = passwords
+        self._altered = self._replay.modelled(RealLogin(username, SecretStr(password)))
+        self.ask("alter", self._altered, "RETAIN CURRENT PASSWORD" in sql)
+
+    # A MariaDB account.
+
+    def set_passwords(self, username: str, *passwords: SecretStr) -> None:
+        self.ask("set_passwords", *(self._replay.modelled(RealLogin(username, p)) for p in passwords))
+
+    def set_only_password(self, login: RealLogin) -> None:
+        self.set_passwords(login.username, login.password)
+
+
+class _AuditLog:
+    stream = "aws"
+
+
+class _Signer:
+    key_id = ""
+
+
+class _Clock:
+    def now(self) -> datetime:
+        return NOW
+
+    def monotonic(self) -> float:
+        return 0.0
+
+    def sleep(self, seconds: float) -> None:
+        del seconds
+
+
+class _Passwords:
+    def __init__(self, replay: Replay) -> None:
+        self._replay = replay
+
+    def new_password(self, _policy: object) -> SecretStr:
+        """The password that the model knows by who makes it."""
+        assert self._replay.claim
+        return SecretStr(repr((self._replay.claim.generation, *self._replay.invocation.maker)))

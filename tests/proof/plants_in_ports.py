@@ -1,0 +1,201 @@
+"""Rules of the lock, the databases and the stores, each left out for the length of a block; see `catalogue`.
+
+The patches are on the shipped drivers, or on the doubles in memory and in the model where an adapter keeps the rule.
+"""
+
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from unittest.mock import patch
+
+from functions.apply_db import step as apply_db
+from lockstep import decide
+from lockstep.databases.base import AlternatingUsers
+from lockstep.databases.mariadb import _DualPassword as MariaDbDualPassword
+from lockstep.databases.mysql import DualPassword
+from lockstep.errors import DatabaseUnreachableError
+from lockstep.messages import DatabaseOutcome
+from lockstep.model import ChainHead, Claim, Lease, Login, Release
+from lockstep.ports import Ports
+from tests.proof import model_world
+from tests.proof.model_ports import ModelDatabase, ModelStore
+from tests.proof.patching import Foreign, patched
+from tests.support.memory import MemoryLock
+from tests.support.memory_database import MemoryDatabase
+from tests.support.memory_store import KINDS, MemoryStore
+
+# The lock record.
+
+
+def claim_without_condition() -> AbstractContextManager[None]:
+    def claim(self: MemoryLock, lease: Lease, claim: Claim, *, replaces: Claim | None) -> None:
+        del lease, replaces
+        with self.faults.around("claim"):
+            self.record = replace(self.record, claim=claim, highest_generation=claim.generation)
+
+    return patched(patch.object(MemoryLock, "claim", claim))
+
+
+def release_without_condition() -> AbstractContextManager[None]:
+    def release(self: MemoryLock, lease: Lease, done: Release | None) -> None:
+        del lease
+        with self.faults.around("release"):
+            self.record = replace(self.record, holder=None, expires_at=None)
+            if done:
+                self.record = replace(
+                    self.record,
+                    claim=None,
+                    current_generation=done.current_generation,
+                    previous_generation=done.previous_generation,
+                    next_due_at=done.next_due_at,
+                    not_before=done.not_before,
+                )
+
+    return patched(patch.object(MemoryLock, "release", release))
+
+
+def claim_dropped_on_failure() -> AbstractContextManager[None]:
+    original = MemoryLock.release
+
+    def release(self: MemoryLock, lease: Lease, done: Release | None) -> None:
+        original(self, lease, done)
+        if done is None:
+            self.record = replace(self.record, claim=None)
+
+    return patched(patch.object(MemoryLock, "release", release))
+
+
+def standby_ignores_due() -> AbstractContextManager[None]:
+    original = MemoryLock.acquire
+
+    def acquire(self: MemoryLock, **asked: Foreign) -> Foreign:
+        return original(self, **{**asked, "force": True, "revoke_previous": True})
+
+    return patched(patch.object(MemoryLock, "acquire", acquire))
+
+
+def head_not_compared() -> AbstractContextManager[None]:
+    def move_head(self: MemoryLock, stream: str, head: ChainHead, *, after: ChainHead | None) -> None:
+        del after
+        with self.faults.around("move_head"):
+            self.record = replace(self.record, heads={**self.record.heads, stream: head})
+
+    return patched(patch.object(MemoryLock, "move_head", move_head))
+
+
+# Databases.
+
+
+def no_advisory_lock() -> AbstractContextManager[None]:
+    def opened(self: MemoryDatabase, session: Foreign) -> None:
+        self.require_reachable()
+        del session
+
+    def reachable(self: MemoryDatabase, session: Foreign = None) -> None:
+        del session
+        if self.unreachable:
+            raise DatabaseUnreachableError(database=self.name)
+
+    return patched(
+        patch.object(MemoryDatabase, "_open", opened),
+        patch.object(MemoryDatabase, "require_reachable", reachable),
+        patch.object(ModelDatabase, "lock", lambda _database: None),
+        patch.object(model_world, "holds_advisory_lock", lambda *_: True),
+    )
+
+
+def base_not_kept() -> AbstractContextManager[None]:
+    original = MemoryDatabase.set_passwords
+
+    def set_passwords(self: MemoryDatabase, username: str, *passwords: str) -> None:
+        original(self, username, *passwords[:1])
+
+    return patched(patch.object(MemoryDatabase, "set_passwords", set_passwords))
+
+
+def retain_without_probe() -> AbstractContextManager[None]:
+    """RETAIN keeps whatever is primary: twice, it throws current away."""
+
+    def stage(self: DualPassword, *, current: Login | None, pending: Login) -> None:
+        del current
+        self._identify(pending, retain=True)
+
+    def accept(
+        request: Foreign,
+        ports: Ports,
+        database: Foreign,
+        stager: Foreign,
+        *,
+        base: Login | None,
+        pending: Login,
+    ) -> DatabaseOutcome:
+        del database
+        ports.lock.require(request.rotation.lease, request.claim, now=ports.clock.now())
+        stager.stage(current=base, pending=pending)
+        return DatabaseOutcome.APPLIED
+
+    return patched(patch.object(DualPassword, "stage", stage), patch.object(apply_db, "_accept", accept))
+
+
+def primary_not_set_to_base() -> AbstractContextManager[None]:
+    """RETAIN keeps whatever is primary, and nobody has made that base."""
+    original = DualPassword._make_primary
+
+    def make_primary(self: DualPassword, login: Login, *, retain: bool) -> None:
+        if not retain:
+            original(self, login, retain=retain)
+
+    return patched(patch.object(DualPassword, "_make_primary", make_primary))
+
+
+def verifier_of_base_left_out() -> AbstractContextManager[None]:
+    """MariaDB's statement names pending alone."""
+
+    def stage(self: MariaDbDualPassword, *, current: Login | None, pending: Login) -> None:
+        del current
+        self._account.set_passwords(pending.username, pending.password)
+
+    return patched(patch.object(MariaDbDualPassword, "stage", stage))
+
+
+def same_user_again() -> AbstractContextManager[None]:
+    """Alternating users that do not alternate, and a driver that does not mind."""
+
+    def stage(self: AlternatingUsers, *, current: Login | None, pending: Login) -> None:
+        del current
+        self._set_password(pending)
+
+    return patched(
+        patch.object(decide, "next_username", lambda usernames, _base: usernames[0]),
+        patch.object(AlternatingUsers, "stage", stage),
+    )
+
+
+# Stores.
+
+
+def blind_promote() -> AbstractContextManager[None]:
+    def promote(self: MemoryStore, generation: int, _still_ours: Foreign) -> None:
+        for kind in KINDS:
+            with self.faults.around(f"promote {kind}"):
+                self._secrets[kind].make_current(f"generation-{generation}")
+
+    def set_current(self: ModelStore, generation: int, _still_ours: Foreign) -> None:
+        self.ask("promote", generation)
+
+    return patched(
+        patch.object(MemoryStore, "promote", promote), patch.object(ModelStore, "promote", set_current)
+    )
+
+
+def promote_below_a_newer_one() -> AbstractContextManager[None]:
+    """Compare-and-set on what was read, but nobody asks whether that is newer."""
+
+    def promote(self: MemoryStore, generation: int, _still_ours: Foreign) -> None:
+        for kind in KINDS:
+            secret = self._secrets[kind]
+            seen = secret.current
+            with self.faults.around(f"promote {kind}"):
+                if secret.current == seen:
+                    secret.make_current(f"generation-{generation}")
+
+    return patched(patch.object(MemoryStore, "promote", promote))
