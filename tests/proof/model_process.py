@@ -204,8 +204,7 @@ class _Told:
     def __init__(self, results: list[Any]) -> None:
         self._left = results
 
-    def call(self, path: tuple[str, ...], work: Callable[[], Any], *, is_owed: bool = False) -> Any:  # noqa: ANN401 - as Retries
-        del is_owed
+    def call(self, path: tuple[str, ...], work: Callable[[], Any], **_how: object) -> Any:  # noqa: ANN401 - as Retries
         if not self._left:
             raise _ReachedError(path[0], work)
         result = self._left.pop(0)
