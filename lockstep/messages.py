@@ -1,6 +1,6 @@
-"""What goes in and out of the four steps, as JSON through the state machine and its history.
+"""Inputs and outputs of the four steps. On AWS they pass through the state machine and its history as JSON.
 
-Names, numbers and outcomes only: every step reads secret values from the stores itself (invariant I6).
+They hold only names, numbers and outcomes: every step reads secret values from the stores itself (invariant I6).
 """
 
 from enum import StrEnum
@@ -14,13 +14,13 @@ Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9/_+=.@:-]{1,200}$")]
 
 
 class Message(BaseModel):
-    """A payload; unknown fields are refused."""
+    """A payload. An unknown field makes it invalid."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Rotation(Message):
-    """One run: who, why, and under which fence. Every request carries it."""
+    """One run: its runner, its trigger and its fence. Every request carries it."""
 
     credential_id: Id
     rotation_id: Id
@@ -33,7 +33,7 @@ class Rotation(Message):
 
     @property
     def lease(self) -> Lease:
-        """What this run's writes are conditional on."""
+        """The lease that this run's writes depend on."""
         return Lease(credential_id=self.credential_id, holder=self.rotation_id, fence=self.fence)
 
 
@@ -45,7 +45,7 @@ class CandidateRef(Message):
 
 
 class Probes(Message):
-    """For each database, whether each candidate logs in."""
+    """For each database, which candidates log in."""
 
     candidates: tuple[CandidateRef, ...]
     databases: tuple["ProbeResult", ...]
@@ -56,7 +56,7 @@ class GenerateRequest(Message):
 
     Attributes:
         probes: Which candidates log in, on the second call of a heal.
-        replaces: A claim whose password a database refused by policy and that every database has withdrawn.
+        replaces: A claim to replace: a database's policy refused its password, and every database has withdrawn it.
     """
 
     rotation: Rotation
@@ -99,7 +99,7 @@ class ApplyRequest(Message):
 
 
 class PreviousProof(StrEnum):
-    """What was seen of the generation before base."""
+    """What a login with the generation before base showed."""
 
     REFUSED = "refused"
     NONE = "none"
@@ -140,7 +140,7 @@ class ProbeResult(Message):
 
 
 class RetireRequest(Message):
-    """Input of ApplyDb to make a value dead: pending (`withdraw`) or base (`revoke`)."""
+    """Input of ApplyDb to end a value: pending (`withdraw`) or base (`revoke`)."""
 
     action: Literal["withdraw", "revoke"]
     rotation: Rotation
@@ -152,8 +152,8 @@ class RetireResult(Message):
     """Output of withdraw and revoke.
 
     Attributes:
-        retired_generation: Dead on this database now, seen by a refused login. None where there was nothing to
-            retire: the value has no login, or the one that is kept has the same.
+        retired_generation: The generation whose login this database now refuses. None where there was nothing to
+            retire: the value has no login, or the value that is kept has the same login.
     """
 
     database: Id
@@ -228,7 +228,7 @@ class ReleaseValues(Message):
 
 
 class Recorded(Message):
-    """Output of Audit: where the entry is."""
+    """Output of Audit: the entry's place in the chain, and its hash."""
 
     stream: str
     seq: int

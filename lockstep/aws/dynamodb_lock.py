@@ -1,6 +1,6 @@
-"""The lock: one DynamoDB item per credential, the only authority on who rotates and on what is pending.
+"""The lock: one DynamoDB item per credential. It alone decides which run rotates and which generation is pending.
 
-Who may do what, when (`aws` and `oci` are runners; a name stands where the condition of that name lets it write):
+What each runner may do over time. A name is a write whose condition holds; a name with ✗ is one whose condition fails:
 
     time ──────────────────────────────────────────────────────────────────────────────────────────▶
     aws   ACQUIRE (free, due)      CLAIM 7    RELEASE_DONE
@@ -16,12 +16,13 @@ Who may do what, when (`aws` and `oci` are runners; a name stands where the cond
     aws   ACQUIRE fence 11  CLAIM 11  fails  RELEASE       the claim stays: due at once, for either runner
                                                            ACQUIRE (free, 11 is pending) fence 12
 
-A lease ends by its `expires_at` alone, compared with the runner's clock; DynamoDB's TTL deletes days late. The lease
-is longer than an execution, a function and clock skew together, so whoever holds it is dead before it ends.
+A lease ends at its `expires_at`, compared with the runner's clock; DynamoDB's TTL deletes days late. The lease is
+longer than an execution, a function and clock skew together (`lockstep.timing`), so its holder has stopped before it
+ends.
 
-A reply can get lost after the write was done, so every condition also lets the same write through again: a holder
-acquires what it holds (with a new fence), a claim that stands is a success, a head that is there already too, and a
-release may find the lock free as long as nobody has raised the fence.
+The reply of a write can get lost, so every condition also accepts a repeated write: a holder acquires its own lock
+again (with a new fence), a claim or a head that is already there is a success, and a release may find the lock free as
+long as the fence is unchanged.
 
 In AWS the state machine acquires, releases and raises the fence itself. `cdk/statemachine.py` takes the expressions for
 `statemachine.asl.json` from here.
@@ -50,7 +51,7 @@ Item = Mapping[str, Any]
 """An item, or a map in it: names to typed values."""
 
 FAR_FUTURE = 253402300799
-"""9999-12-31T23:59:59Z, in epoch seconds: after every due time."""
+"""9999-12-31T23:59:59Z, in epoch seconds: later than every due time."""
 
 ACQUIRE_UPDATE = "SET holder = :holder, expires_at = :expires_at, acquired_at = :now ADD fence :one"
 ACQUIRE_CONDITION = (
@@ -59,11 +60,11 @@ ACQUIRE_CONDITION = (
     "OR ((attribute_not_exists(next_due_at) OR next_due_at <= :due_by) "
     "AND (attribute_not_exists(not_before) OR not_before <= :overlap_by)))"
 )
-"""Free, expired or already ours; and half-done, or due with the last overlap over."""
+"""Free, expired or already held by this run; and a generation is in flight, or it is due and the overlap has ended."""
 
 RAISE_UPDATE = "ADD fence :one"
 RAISE_CONDITION = "holder = :holder"
-"""Nobody else has acquired it; a holder's name is that of one run."""
+"""No other run has acquired the lock; each run has its own holder name."""
 
 CLAIM_UPDATE = (
     "SET claim_kind = :kind, pending_generation = :generation, base_generation = :base, "
@@ -72,14 +73,14 @@ CLAIM_UPDATE = (
 _HELD = "holder = :holder AND fence = :fence"
 _NEWEST = "(attribute_not_exists(highest_generation) OR highest_generation < :generation)"
 CLAIM_CONDITION = f"{_HELD} AND attribute_not_exists(pending_generation) AND {_NEWEST}"
-"""Still ours, nothing in flight, and a generation that was never used."""
+"""Still held by this run, nothing in flight, and a generation that was never used."""
 REPLACE_CONDITION = f"{_HELD} AND pending_generation = :replaced AND {_NEWEST}"
-"""Still ours, and in flight is what was refused."""
+"""Still held by this run, and the refused generation is in flight."""
 
 HEAD_UPDATE = "SET #head = :head"
 FIRST_HEAD_CONDITION = "attribute_not_exists(#head) OR #head = :head"
 HEAD_CONDITION = "#head = :after OR #head = :head"
-"""The chain stands where we saw it. Not under the fence: a failed run records that it lost the fence."""
+"""The head is the one that was read. Not under the fence: a run that lost the fence records its failure."""
 
 RELEASE_DONE_UPDATE = (
     "SET current_generation = :current, previous_generation = :previous, "
@@ -89,7 +90,7 @@ RELEASE_DONE_UPDATE = (
 )
 RELEASE_UPDATE = "REMOVE holder, expires_at, acquired_at"
 RELEASE_CONDITION = "fence = :fence AND (holder = :holder OR attribute_not_exists(holder))"
-"""Nobody has acquired the lock after us."""
+"""No other run has acquired the lock since."""
 
 _HEAD = "head_"
 _ERRORS = {
@@ -110,7 +111,7 @@ class DynamoDbLock:
         self._key: dict[str, AttributeValueTypeDef] = {"credential_id": {"S": credential_id}}
 
     def read(self) -> LockRecord:
-        """The record, by a consistent read; an empty one where there is no item yet."""
+        """The record, by a consistent read; an empty record where there is no item yet."""
         with self._translated():
             reply = self._client.get_item(TableName=self._table, Key=self._key, ConsistentRead=True)
         return _record(self._credential_id, reply.get("Item", {}))
@@ -118,7 +119,7 @@ class DynamoDbLock:
     def acquire(
         self, *, holder: str, now: datetime, expires_at: datetime, force: bool, revoke_previous: bool
     ) -> Lease | None:
-        """Take the lock, with a fence of its own; None where ACQUIRE_CONDITION does not hold."""
+        """Take the lock under a new fence; None where ACQUIRE_CONDITION does not hold."""
         with self._translated():
             try:
                 reply = self._client.update_item(
@@ -166,7 +167,7 @@ class DynamoDbLock:
         """Name the generation in flight.
 
         Raises:
-            FenceLostError: CLAIM_CONDITION (or REPLACE_CONDITION) does not hold, nor does this claim stand.
+            FenceLostError: CLAIM_CONDITION (or REPLACE_CONDITION) does not hold, and the record has another claim.
         """
         values: dict[str, AttributeValueTypeDef] = {
             ":holder": {"S": lease.holder},
@@ -190,18 +191,18 @@ class DynamoDbLock:
                     ReturnValuesOnConditionCheckFailure="ALL_OLD",
                 )
             except self._client.exceptions.ConditionalCheckFailedException as error:
-                reply: Item = error.response  # The stubs do not know that the item comes with it.
-                standing = _record(self._credential_id, reply.get("Item", {}))
-                if not (_holds(standing, lease) and standing.claim == claim):
+                reply: Item = error.response  # The stubs lack the item in this response.
+                found = _record(self._credential_id, reply.get("Item", {}))
+                if not (_holds(found, lease) and found.claim == claim):
                     raise FenceLostError(
                         credential=self._credential_id, generation=claim.generation
                     ) from None
 
     def require(self, lease: Lease, claim: Claim, *, now: datetime) -> LockRecord:
-        """A consistent read that shows lease and claim.
+        """Read the record consistently, and check that it has this lease and this claim.
 
         Raises:
-            FenceLostError: The lease is another's or has ended, or another claim stands.
+            FenceLostError: Another run holds the lock, the lease has ended, or the record has another claim.
         """
         record = self.read()
         in_time = record.expires_at is not None and now < record.expires_at
@@ -210,10 +211,10 @@ class DynamoDbLock:
         return record
 
     def move_head(self, stream: str, head: ChainHead, *, after: ChainHead | None) -> None:
-        """Move a stream's head on.
+        """Move a stream's head.
 
         Raises:
-            LostCompareAndSetError: It is no longer `after`.
+            LostCompareAndSetError: The head is no longer `after`.
         """
         values = {":head": _head(head)}
         if after:
@@ -234,10 +235,10 @@ class DynamoDbLock:
                 ) from None
 
     def release(self, lease: Lease, done: Release | None) -> None:
-        """Give the lock back, with the claim cleared and the schedule moved where the rotation is done.
+        """Release the lock. Where the rotation is done, also clear the claim and move the schedule.
 
         Raises:
-            FenceLostError: Somebody has acquired it since.
+            FenceLostError: Another run has acquired the lock since.
         """
         values = {":fence": _number(lease.fence), ":holder": {"S": lease.holder}, **_schedule(done)}
         with self._translated():
@@ -293,7 +294,7 @@ def _record(credential_id: str, item: Item) -> LockRecord:
     """The item as a record.
 
     Raises:
-        LockTableAccessDeniedError: Somebody wrote something else into the table.
+        LockTableAccessDeniedError: The item is not a record of Lockstep.
     """
     try:
         return LockRecord(

@@ -1,6 +1,6 @@
-"""The AWS signing key: an HMAC key in KMS, which it never leaves.
+"""The AWS signing key: an HMAC key that never leaves KMS.
 
-One call a method (https://docs.aws.amazon.com/kms/latest/developerguide/hmac.html).
+Every method makes one call (https://docs.aws.amazon.com/kms/latest/developerguide/hmac.html).
 """
 
 from collections.abc import Iterator
@@ -37,7 +37,7 @@ class KmsSigner:
             return reply["Mac"]
 
     def verify(self, digest: bytes, mac: bytes) -> bool:
-        """Whether the MAC is this key's; KMS compares."""
+        """Whether this key made the MAC; KMS compares."""
         with self._translated():
             try:
                 reply = self._client.verify_mac(
@@ -48,10 +48,10 @@ class KmsSigner:
             return reply["MacValid"] is True
 
     def of(self, key_id: str) -> "KmsSigner":
-        """This key: a KMS key for MACs has no versions.
+        """This key, since a KMS key for MACs has no versions.
 
         Raises:
-            AuditLogAccessDeniedError: The entry names another one.
+            AuditLogAccessDeniedError: The entry names another key.
         """
         if key_id != self._key_id:
             raise AuditLogAccessDeniedError(code="another-key")

@@ -1,7 +1,7 @@
-"""The AWS audit stream: one S3 object an entry, in a bucket with Object Lock.
+"""The AWS audit stream: one S3 object for each entry, in a bucket with Object Lock.
 
-An entry is written if nothing stands under its name (`lockstep.audit.objects`). Every method makes one call but
-`last_seq`, which makes a few.
+An entry is written only if no object has its name (`lockstep.audit.objects`). Every method makes one call, except
+`last_seq`, which makes several.
 """
 
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ AUDIT_ERRORS = {
     Trouble.REJECTED: AuditLogAccessDeniedError,
 }
 _PAGE = 1000
-"""As many keys as S3 lists in one call."""
+"""S3 lists at most this many keys in one call."""
 
 
 class S3AuditLog:
@@ -50,11 +50,11 @@ class S3AuditLog:
         return self._objects.stream
 
     def put(self, body: bytes, summary: EntrySummary) -> bool:
-        """Write an entry if nothing stands at its seq; False where something does.
+        """Write an entry if its seq is free; False where it is taken.
 
-        S3 takes a conditional write since 2024: 412 where the key exists, 409 where another write to it was under
-        way (https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html). After a 409 it is not
-        known who won, so that is for a retry.
+        S3 answers a conditional write with 412 where the key exists, and with 409 where another write to it was
+        under way (https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html). A 409 does not
+        tell which write won, so the call must be retried.
         """
         with self._translated(summary.seq):
             try:
@@ -63,7 +63,7 @@ class S3AuditLog:
                     Key=self._objects.key(summary.seq),
                     Body=body,
                     IfNoneMatch="*",
-                    ChecksumAlgorithm="SHA256",  # Object Lock asks for a checksum; S3 compares it.
+                    ChecksumAlgorithm="SHA256",  # Object Lock requires a checksum; S3 compares it.
                     ContentType="application/json",
                     StorageClass=self._storage_class,
                     Metadata=self._objects.metadata(summary),
@@ -79,10 +79,10 @@ class S3AuditLog:
         return True
 
     def summary(self, seq: int) -> EntrySummary | None:
-        """What stands at seq, by a HEAD.
+        """The summary of the entry at seq, by a HEAD; None where there is no entry.
 
         Raises:
-            AuditConflictError: An object that Lockstep did not write.
+            AuditConflictError: Lockstep did not write this object.
         """
         with self._translated(seq):
             try:
@@ -97,7 +97,7 @@ class S3AuditLog:
         return self._objects.summary(seq, metadata)
 
     def read(self, seq: int) -> bytes | None:
-        """The body; None where there is none."""
+        """The body of the entry at seq; None where there is no entry."""
         with self._translated(seq):
             try:
                 reply = self._client.get_object(Bucket=self._bucket, Key=self._objects.key(seq))
@@ -108,23 +108,23 @@ class S3AuditLog:
     def last_seq(self) -> int:
         """The highest seq in the log; 0 where it is empty.
 
-        S3 lists upwards only, so this leaps ahead from page to page, further each time, and comes back in smaller
-        leaps when it has leapt over the end: 10 to 20 calls, after a year as after five.
+        S3 lists in ascending order only. So this skips ahead between pages, by a distance that doubles, and by a
+        quarter of it where it went past the end: 10 to 20 calls for a log of one year or of five.
         """
-        last, leap = 0, 0
+        last, skip = 0, 0
         while True:
-            found, more = self._page(after=last + leap)
+            found, more = self._page(after=last + skip)
             if found:
-                last, leap = found, max(2 * leap, _PAGE)
+                last, skip = found, max(2 * skip, _PAGE)
                 if not more:
                     return last
-            elif leap:
-                leap //= 4
+            elif skip:
+                skip //= 4
             else:
                 return last
 
     def _page(self, *, after: int) -> tuple[int, bool]:
-        """The highest seq among the next keys (0: there are none), and whether there are keys beyond."""
+        """The highest seq in the next page (0 where the page is empty), and whether more pages follow."""
         with self._translated(after):
             reply = self._client.list_objects_v2(
                 Bucket=self._bucket,
@@ -133,7 +133,7 @@ class S3AuditLog:
                 MaxKeys=_PAGE,
             )
             seqs = [self._objects.seq_of(o["Key"]) for o in reply.get("Contents", [])]
-            # What is not beyond was not asked for; it must not be found for ever.
+            # A seq at or below `after` was not asked for. Counting it would let `last_seq` loop without end.
             return max((s for s in seqs if s > after), default=0), reply["IsTruncated"]
 
     @contextmanager

@@ -1,7 +1,7 @@
-"""CloudFormation as AWS has it, where moto's leaves something out without a word.
+"""CloudFormation as on AWS, where moto ignores something silently.
 
-Each function mends one thing. What stays out is listed in `NOT_EMULATED`; a type that is neither there nor in moto
-fails the deployment, as an unknown type does on AWS.
+Each function corrects one thing. `NOT_EMULATED` lists the types that stay ignored. A type that is neither there nor in
+moto fails the deployment, as an unknown type does on AWS.
 """
 
 import json
@@ -32,14 +32,14 @@ NOT_EMULATED = frozenset(
         "AWS::SQS::QueuePolicy",
     }
 )
-"""Types that are accepted and come to nothing: no call of a rotation meets them."""
+"""Types that are accepted and have no effect. No call of a rotation depends on them."""
 
 _PARSING = "moto.cloudformation.parsing"
 _SUBSTITUTION = re.compile(r"\$\{(\w+)\}")
 
 
 def apply(patches: Patches) -> None:
-    """Make moto's CloudFormation deploy what the stack says."""
+    """Make moto's CloudFormation deploy the whole stack."""
     make_what_moto_lacks(patches)
     make_keys_of_their_spec(patches)
     substitute_definitions(patches)
@@ -48,7 +48,7 @@ def apply(patches: Patches) -> None:
 
 
 class Secret(CloudFormationModel):
-    """`AWS::SecretsManager::Secret`: its value is generated, and generated anew when a word about that changes."""
+    """`AWS::SecretsManager::Secret`: its value is generated, again when the settings of the generation change."""
 
     def __init__(self, arn: str, name: str) -> None:
         self.arn = arn
@@ -56,7 +56,7 @@ class Secret(CloudFormationModel):
 
     @property
     def physical_resource_id(self) -> str:
-        """What `Ref` gives."""
+        """The result of `Ref`."""
         return self.arn
 
     @staticmethod
@@ -129,7 +129,7 @@ class Secret(CloudFormationModel):
     def delete_from_cloudformation_json(
         cls, resource_name: str, cloudformation_json: Mapping[str, Any], account_id: str, region_name: str
     ) -> None:
-        """Keep it: moto knows no DeletionPolicy, and the stack's secrets are retained."""
+        """Keep the secret: the stack retains it, and moto ignores DeletionPolicy."""
 
 
 class BucketPolicy(CloudFormationModel):
@@ -139,7 +139,7 @@ class BucketPolicy(CloudFormationModel):
 
     @staticmethod
     def cloudformation_name_type() -> str:
-        """It has no name."""
+        """None: the resource has no name."""
         return ""
 
     @staticmethod
@@ -181,9 +181,9 @@ _LACKING: Mapping[str, type[CloudFormationModel]] = {
 
 
 def make_what_moto_lacks(patches: Patches) -> None:
-    """Secrets and bucket policies are made; types that nobody knows fail.
+    """Secrets and bucket policies are created; unknown types fail.
 
-    What is left out stands in `NOT_EMULATED`, so moto need not warn of it.
+    `NOT_EMULATED` lists the ignored types, so moto need not warn about them.
     """
 
     def class_wrapper(original: Foreign) -> object:
@@ -210,7 +210,7 @@ def make_what_moto_lacks(patches: Patches) -> None:
 
 
 def make_keys_of_their_spec(patches: Patches) -> None:
-    """A key has the KeySpec and KeyUsage of its template; moto makes each a symmetric key for encryption."""
+    """A key has the KeySpec and KeyUsage of its template; moto creates every key for symmetric encryption."""
 
     def create(
         _cls: Foreign,
@@ -236,9 +236,9 @@ def make_keys_of_their_spec(patches: Patches) -> None:
 
 
 def substitute_definitions(patches: Patches) -> None:
-    """`DefinitionSubstitutions` are put into the definition; moto ignores them.
+    """`DefinitionSubstitutions` are replaced in the definition; moto ignores them.
 
-    A `${Name}` without a substitution stays as it is, on AWS too.
+    A `${Name}` without a substitution stays unchanged, as on AWS.
     """
 
     def wrapper(original: Foreign) -> object:
@@ -265,7 +265,7 @@ def substitute_definitions(patches: Patches) -> None:
 
 
 def make_buckets_whole(patches: Patches) -> None:
-    """A bucket gets its versioning, Object Lock and block of public access; moto knows encryption and tags."""
+    """A bucket gets versioning, Object Lock and the block of public access; moto applies encryption and tags only."""
 
     def wrapper(original: Foreign) -> object:
         def create(
@@ -306,7 +306,7 @@ def make_buckets_whole(patches: Patches) -> None:
 
 
 def leave_bucket_policies_to_the_guard(patches: Patches) -> None:
-    """Bucket policies are read with their conditions; moto leaves them out, and one against HTTP refuses all."""
+    """Bucket policies are evaluated with their conditions. moto ignores them, so a policy against HTTP refuses all."""
 
     def get_permission(_bucket: Foreign, _action: str, _resource: str) -> object:
         return PermissionResult.NEUTRAL

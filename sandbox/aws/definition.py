@@ -1,8 +1,7 @@
-"""What makes Step Functions refuse a state machine when it is created.
+"""The problems for which Step Functions refuses to create a state machine.
 
-These are the rules of the States language (states-language.net) and of the developer guide that the grammar of
-moto's interpreter does not cover. The interpreter still has the first word: unknown fields, wrong types and
-out-of-range numbers never get this far.
+These are the rules of the States language (states-language.net) and of the developer guide that the grammar of moto's
+interpreter does not cover. The interpreter checks first, for unknown fields, wrong types and out-of-range numbers.
 """
 
 import json
@@ -77,10 +76,10 @@ class _Scope:
 
 
 def problems(definition: str) -> list[str]:
-    """List what is wrong with a definition, in the order of its text; empty if Step Functions takes it.
+    """List the problems of a definition, in the order of its text; empty if Step Functions accepts it.
 
     Args:
-        definition: Amazon States Language, already known to be JSON with `StartAt` and `States`.
+        definition: Amazon States Language; JSON with `StartAt` and `States`.
     """
     scopes = list(_scopes("", json.loads(definition), "JSONPath"))
     names = Counter(name for scope in scopes for name in scope.states)
@@ -153,7 +152,7 @@ def _state_problems(path: str, state: State, language: str) -> Iterator[str]:
 
 
 def _wildcard_problems(path: str, rules: Sequence[State]) -> Iterator[str]:
-    """`States.ALL` must stand alone and in the last retrier or catcher."""
+    """`States.ALL` must be the only error of the last retrier or catcher."""
     for index, rule in enumerate(rules):
         errors = rule["ErrorEquals"]
         if "States.ALL" in errors and (len(errors) > 1 or index < len(rules) - 1):
@@ -177,7 +176,7 @@ def _expression_problems(path: str, value: object) -> Iterator[str]:
 
 
 def _argument_problems(path: str, state: State) -> Iterator[str]:
-    """Step Functions refuses arguments that an optimized integration does not take; moto leaves them out."""
+    """Step Functions refuses arguments that an optimized integration does not take; moto drops them."""
     match state.get("Resource", "").split(":"):
         case ["arn", _, "states", "", "", "dynamodb" | "lambda" as service, action]:
             supported = import_module(f"{_INTEGRATIONS}.state_task_service_{service}")

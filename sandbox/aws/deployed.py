@@ -1,7 +1,7 @@
-"""A stack that CloudFormation has deployed, brought to life: its functions run, its roles are held to their policies.
+"""Runs a stack that CloudFormation has deployed: its functions run, and its policies limit its roles.
 
-Everything is read from AWS's side: the package from the bucket that it was uploaded to, a function's settings from
-Lambda, what a schedule starts from EventBridge. Nothing is taken from the repository.
+Everything is read from the sandbox's AWS: the package from the bucket to which it was uploaded, a function's settings
+from Lambda, the target of a schedule from EventBridge. Nothing is read from the repository.
 """
 
 import io
@@ -18,13 +18,13 @@ from sandbox.aws.executions import Client, Execution
 from sandbox.aws.lambda_process import DeployedFunction, FunctionProcesses, copy_runtime
 from sandbox.aws.server import AwsSandbox
 
-# moto's interpreter signs with it what the state machine calls.
+# moto's interpreter signs the state machine's calls with it.
 _INTERPRETER_ACCESS_KEY = "ak"
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """What a rule starts, and with what input."""
+    """The target that a rule starts, and its input."""
 
     rule: str
     target_arn: str
@@ -36,7 +36,7 @@ class DeployedStack:
     """A stack in the sandbox.
 
     Attributes:
-        aws: Where it was deployed.
+        aws: The sandbox to which it was deployed.
         name: The stack's name.
         folder: For packages and logs.
     """
@@ -77,7 +77,7 @@ class DeployedStack:
 
     @property
     def schedules(self) -> Sequence[Schedule]:
-        """What each rule starts."""
+        """The target of each rule."""
         events = self._client("events")
         return [
             Schedule(rule, target["Arn"], json.loads(target["Input"]))
@@ -86,12 +86,12 @@ class DeployedStack:
         ]
 
     def fire(self, schedule: Schedule, *, timeout_seconds: float = 120.0) -> Execution:
-        """Do what the rule does when its time has come, and wait for the end."""
+        """Start what the rule starts on schedule, and wait for the end."""
         return self.aws.run_execution(schedule.target_arn, schedule.input, timeout_seconds=timeout_seconds)
 
     @contextmanager
     def running(self) -> Iterator[Mapping[str, FunctionProcesses]]:
-        """Run the functions' packages under their roles; each function's processes, by its name."""
+        """Run the functions' packages under their roles. Returns each function's processes, by its name."""
         runtime = copy_runtime(self.folder / "runtime")
         found: dict[str, FunctionProcesses] = {}
         try:
@@ -109,7 +109,7 @@ class DeployedStack:
                 processes.stop()
 
     def log_of(self, function: str) -> str:
-        """What a function has written."""
+        """The output of a function."""
         return self._log_file(function).read_text()
 
     def role_of(self, function: str) -> str:
@@ -123,7 +123,7 @@ class DeployedStack:
         return [arn.rpartition("/")[2] for arn in self.of_type("AWS::Events::Rule")]
 
     def _packages(self) -> Mapping[str, Path]:
-        """Each function's unpacked package; one that several share is unpacked once."""
+        """Each function's unpacked package. A package that several functions share is unpacked once."""
         found: dict[str, Path] = {}
         s3 = self._client("s3")
         for name, resource in self.template["Resources"].items():

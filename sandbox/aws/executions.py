@@ -1,4 +1,4 @@
-"""Runs a state machine to its end and keeps what it did."""
+"""Runs a state machine to its end and keeps its history."""
 
 import json
 import time
@@ -14,7 +14,7 @@ Event = Mapping[str, Any]
 
 
 class ExecutionStillRunningError(Exception):
-    """The execution did not end in the time given to it, and was stopped."""
+    """The execution exceeded its time and was stopped."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +48,7 @@ class Execution:
 
     @property
     def text(self) -> str:
-        """Everything the execution shows to a reader of its record, to be searched for what must not be there."""
+        """Everything that a reader of the execution's record sees, for tests that search it for secrets."""
         return json.dumps(
             [self.output, self.error, self.cause, self.history], default=str, ensure_ascii=False
         )
@@ -67,12 +67,12 @@ def run_execution(
     Args:
         stepfunctions: A boto3 client.
         state_machine_arn: What to run.
-        execution_input: Its input, anything that JSON can hold.
+        execution_input: Any JSON value.
         timeout_seconds: How long it may run.
         name: The execution's name; made by the client if None.
 
     Raises:
-        ExecutionStillRunningError: It had not ended in time.
+        ExecutionStillRunningError: It exceeded its time.
     """
     given_name = {"name": name} if name else {}
     arn = stepfunctions.start_execution(

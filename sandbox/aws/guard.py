@@ -1,12 +1,12 @@
-"""IAM in the sandbox: who calls with a role's credentials may do what the deployed policies say, and nothing else.
+"""IAM in the sandbox: a caller with a role's credentials may do only what the deployed policies allow.
 
-moto lets everybody do everything. The guard stands before it: it reads who calls from the request's signature, what
-is asked from the request, and the policies from what was deployed. Callers that it does not know (the test, the CDK
-CLI) are administrators. It also asks what AWS asks on the way: whoever reads a secret must be allowed to use the
-secret's key through Secrets Manager, and the lock table's key through DynamoDB.
+moto allows every call. The guard checks each request first: it takes the caller from the request's signature, the
+action from the request, and the policies from the deployment. Callers that it does not know (the test, the CDK CLI)
+are administrators. Like AWS, it also checks the use of keys: a reader of a secret must be allowed to use the secret's
+key through Secrets Manager, and a user of the lock table its key through DynamoDB.
 
-It speaks the services that Lockstep's functions and state machine call; a known role that calls another is refused.
-The sandbox's plain HTTP on loopback counts as TLS.
+It knows the services that Lockstep's functions and state machine call. It refuses a known role that calls another
+service. The sandbox's plain HTTP on loopback counts as TLS.
 """
 
 import io
@@ -39,7 +39,7 @@ _S3_OBJECT_ACTIONS = {"PUT": "s3:PutObject", "GET": "s3:GetObject", "HEAD": "s3:
 
 @dataclass(frozen=True)
 class Record:
-    """A call that a role made, and what its policies said."""
+    """A call that a role made, and the decision of its policies."""
 
     role: str
     call: Call
@@ -48,11 +48,11 @@ class Record:
 
 @dataclass
 class Guard:
-    """Knows callers by their access key, and what they have asked for.
+    """Knows callers by their access key, and records their calls.
 
     Attributes:
-        region: Where everything is.
-        account_id: Whose everything is.
+        region: The region of everything in it.
+        account_id: The account of everything in it.
         records: Every call of a known role, in order.
     """
 
@@ -63,7 +63,7 @@ class Guard:
     _lock: Lock = field(default_factory=Lock, repr=False)
 
     def know(self, access_key: str, role: str) -> None:
-        """From now on, whoever signs with that key has that role's permissions.
+        """From now on, requests that this key signs have the permissions of the role.
 
         Args:
             access_key: As in the request's signature.
@@ -72,7 +72,7 @@ class Guard:
         self._roles[access_key] = role
 
     def __call__(self, environ: "WSGIEnvironment") -> Response | None:
-        """The refusal of a request, or None where it may pass."""
+        """The refusal of a request; None where it is allowed."""
         signature = _CREDENTIAL.search(environ.get("HTTP_AUTHORIZATION", ""))
         role = self._roles.get(signature[1]) if signature else None
         if role is None:

@@ -1,4 +1,4 @@
-"""moto's Step Functions interpreter, wired to the sandbox: its address, its clocks, its deployments."""
+"""Connects moto's Step Functions interpreter to the sandbox: its address, its clocks, its deployments."""
 
 import json
 from collections.abc import Callable
@@ -37,8 +37,8 @@ def apply(
 def call_the_sandbox(patches: Patches, port: int) -> None:
     """Tasks call this sandbox's port through clients of their own session.
 
-    moto calls the port that an environment variable names, and makes its clients from boto3's default session,
-    in which two threads must not make clients at once.
+    moto calls the port that an environment variable names. It creates its clients in boto3's default session, in which
+    two threads must not create clients at once.
     """
     module = f"{_PARSER}.asl.utils.boto_client"
     patches.replace(f"{module}:moto_server_port", lambda: str(port))
@@ -46,13 +46,13 @@ def call_the_sandbox(patches: Patches, port: int) -> None:
 
 
 def sleep_between_attempts(patches: Patches, retry_sleep: Callable[[float], None]) -> None:
-    """Retriers sleep by `retry_sleep`; nobody else's sleep changes."""
+    """Retriers sleep by `retry_sleep`; every other sleep is unchanged."""
     module = f"{_PARSER}.asl.component.common.retry.retrier_decl"
     patches.replace(f"{module}:time", SimpleNamespace(sleep=retry_sleep))
 
 
 def tell_the_time(patches: Patches, wall_clock: Callable[[], float]) -> None:
-    """`StartTime` and `EnteredTime` of the context object are the sandbox's time, spelled as AWS spells it."""
+    """`StartTime` and `EnteredTime` of the context object are the sandbox's time, in AWS's format."""
 
     def now() -> str:
         moment = datetime.fromtimestamp(wall_clock(), UTC)
@@ -69,7 +69,7 @@ def tell_the_time(patches: Patches, wall_clock: Callable[[], float]) -> None:
 
 
 def run_what_cloudformation_deploys(patches: Patches) -> None:
-    """A state machine made by CloudFormation can be executed; moto puts it where only its stub looks."""
+    """A state machine from CloudFormation can be executed; moto stores it where only its stub looks."""
     patches.replace("moto.stepfunctions.models:stepfunctions_backends", stepfunctions_parser_backends)
 
 
@@ -96,10 +96,10 @@ def read_strings_as_json(patches: Patches) -> None:
 
 
 def end_executions_at_once(patches: Patches) -> None:
-    """An execution ends with all its results in place, and nothing is recorded after that.
+    """An execution ends with all its results present, and nothing is recorded afterwards.
 
-    moto shows SUCCEEDED a moment before there is an output, gives an output that is a string or null as something
-    else than JSON, and lets what a timed-out execution leaves behind write on in its history.
+    moto shows SUCCEEDED a moment before there is an output, returns an output that is a string or null as invalid JSON,
+    and lets the remains of a timed-out execution write to its history.
     """
 
     def reflect_execution_status(self: Foreign) -> None:
@@ -134,7 +134,7 @@ def end_executions_at_once(patches: Patches) -> None:
 
 
 def abort_running_executions() -> None:
-    """Stop every execution that still runs, so that none goes on behind a stopped sandbox."""
+    """Stop every running execution, so that none continues after the sandbox has stopped."""
     for regions in stepfunctions_parser_backends.values():
         for backend in regions.values():
             for machine in backend.state_machines:
@@ -144,7 +144,7 @@ def abort_running_executions() -> None:
 
 
 class _Clients:
-    """Stands in for the module boto3: one thread-safe client per service and region."""
+    """Replaces the module boto3: one thread-safe client per service and region."""
 
     def __init__(self) -> None:
         self._session: Any = boto3.Session()
@@ -155,7 +155,7 @@ class _Clients:
         bounded = config.merge(
             Config(
                 connect_timeout=2,
-                # Longer than any Lambda may take, so that the function's own timeout ends the call.
+                # Longer than any function's time-out, so that the latter ends the call.
                 read_timeout=_LONGEST_LAMBDA_SECONDS + 10,
                 max_pool_connections=_PARALLEL_CALLS,
             )

@@ -1,9 +1,8 @@
 """JSONata for moto's state machines.
 
-moto's interpreter knows the JSONata states but comes without an evaluator: an empty function pointer. The
-package `jsonata-python`, a port of the evaluator that Step Functions itself builds on, takes its place. The
-interpreter hands over one self-contained expression in which `$states` and the assigned variables are
-declared first.
+moto's interpreter knows the JSONata states but has no evaluator, only an empty function pointer. The package
+`jsonata-python` replaces it; it is a port of the evaluator that Step Functions builds on. The interpreter passes
+one self-contained expression that first declares `$states` and the assigned variables.
 """
 
 import hashlib
@@ -36,10 +35,10 @@ def evaluate(expression: str) -> object:
     """Evaluate one self-contained JSONata expression.
 
     Returns:
-        Plain JSON: null and undefined both as None, a whole number always as an int.
+        Plain JSON: null and undefined as None, a whole number as an int.
 
     Raises:
-        JSONataException: The expression is no JSONata, fails, or gives something that JSON cannot hold.
+        JSONataException: The expression is not JSONata, fails, or has a result that JSON cannot hold.
     """
     try:
         compiled = Jsonata(expression)
@@ -50,7 +49,7 @@ def evaluate(expression: str) -> object:
     except JException as error:
         raise JSONataException(str(error.error), str(error)) from error
     except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as error:
-        # The port lets Python's own errors through where the original has an error code, as in `1/0`.
+        # The port raises Python's own errors where the original has an error code, as for `1/0`.
         raise JSONataException("UNKNOWN", str(error)) from error
 
 
@@ -71,7 +70,7 @@ def quote_strings(patches: Patches) -> None:
 
 
 def offer_step_functions_own_functions(patches: Patches) -> None:
-    """`$uuid`, `$hash` and `$parse` work; moto declares the first two as functions that return an apology."""
+    """`$uuid`, `$hash` and `$parse` work; moto declares the first two as functions that return an error text."""
 
     def wrapper(declarations: Mapping[str, str]) -> object:
         return {name: text for name, text in declarations.items() if name not in {"$uuid", "$hash", "$parse"}}
@@ -80,9 +79,9 @@ def offer_step_functions_own_functions(patches: Patches) -> None:
 
 
 def report_failed_expressions(patches: Patches) -> None:
-    """An expression that fails is `States.QueryEvaluationError`, which a state may catch.
+    """An expression that fails raises `States.QueryEvaluationError`, which a state can catch.
 
-    moto reports `States.Runtime`, which nothing may catch.
+    moto reports `States.Runtime`, which no state can catch.
     """
 
     def wrapper(original: Foreign) -> object:

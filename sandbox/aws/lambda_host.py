@@ -1,9 +1,9 @@
-"""Lambda: runs registered functions behind the HTTP face of the Invoke API.
+"""Lambda: runs registered functions behind the HTTP interface of the Invoke API.
 
-A function is anything that takes the event's bytes and an `InvocationContext` and gives an `InvocationResult`.
-`python_handler` makes one of a Python handler that runs in this process, one thread a call.
+A function takes the event's bytes and an `InvocationContext`, and returns an `InvocationResult`. `python_handler` makes
+one of a Python handler that runs in this process, with one thread for each call.
 
-What a caller sees follows the developer guide's pages on invoking functions, on errors, on the Python context
+Replies follow the developer guide's pages on invoking functions, on errors, on the Python context
 object and on quotas.
 """
 
@@ -34,17 +34,17 @@ _INVOKE_PATH = re.compile(r"/2015-03-31/functions/(?P<function>.+)/invocations")
 
 
 class ProcessDied(BaseException):
-    """The process that ran the function is gone, as after a crash or a lack of memory.
+    """The process that ran the function ended, as after a crash or a lack of memory.
 
-    Raise it from a hook, or from inside a handler, to kill a call at that point. No handler's `except Exception`
-    sees it.
+    Raise it from a hook or inside a handler to kill a call at that point. `except Exception` in a handler does not
+    catch it.
     """
 
 
 class LambdaServiceError(Exception):
-    """The Lambda service refuses a call: the function was not run.
+    """The Lambda service refused a call, and the function did not run.
 
-    Raise it from a `before_call` hook to be refused, as in `LambdaServiceError(429, "TooManyRequestsException")`.
+    Raise it from a `before_call` hook to refuse a call, as in `LambdaServiceError(429, "TooManyRequestsException")`.
     """
 
     def __init__(self, status: int, code: str, message: str = "") -> None:
@@ -55,14 +55,14 @@ class LambdaServiceError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class InvocationContext:
-    """What is known about one call.
+    """One call.
 
     Attributes:
         function_name: The name under which the function is registered.
-        function_arn: The ARN as Lambda would spell it.
-        request_id: Names this call.
+        function_arn: The ARN in Lambda's format.
+        request_id: The id of the call.
         timeout_seconds: How long the function may run.
-        deadline: When it must have ended, on the clock of `time.monotonic`.
+        deadline: The end of its time, on the clock of `time.monotonic`.
     """
 
     function_name: str
@@ -72,13 +72,13 @@ class InvocationContext:
     deadline: float
 
     def remaining_seconds(self) -> float:
-        """Tell how much time is left, never less than 0."""
+        """The time that is left, at least 0."""
         return max(0.0, self.deadline - monotonic())
 
 
 @dataclass(frozen=True)
 class InvocationResult:
-    """What a call came to.
+    """The result of a call.
 
     Attributes:
         payload: JSON: what the function returned, or the error object.
@@ -101,7 +101,7 @@ class _Function:
 
 
 class LambdaContext:
-    """The context object that a Python handler gets."""
+    """The context object of a Python handler."""
 
     function_version = "$LATEST"
     memory_limit_in_mb = "512"
@@ -117,7 +117,7 @@ class LambdaContext:
         self.log_stream_name = f"[$LATEST]{call.request_id.replace('-', '')}"
 
     def get_remaining_time_in_millis(self) -> int:
-        """Tell how many milliseconds are left before Lambda ends the call."""
+        """The milliseconds until Lambda ends the call."""
         return int(self._call.remaining_seconds() * 1000)
 
 
@@ -125,17 +125,17 @@ class LambdaContext:
 class LambdaHost:
     """A WSGI application that answers Invoke for the functions registered with it.
 
-    A call that outlives its function's timeout is answered as timed out. The thread of an in-process handler
-    cannot be stopped and runs on, where Lambda would freeze it: a sandbox zombie does more harm than a real one.
+    A call that exceeds its function's timeout is answered as timed out. The thread of an in-process handler cannot be
+    stopped and continues, where Lambda would freeze it: a zombie in the sandbox can do more harm than a real one.
 
     Attributes:
-        region: Where the functions are, for their ARNs.
-        account_id: Whose they are, for their ARNs.
+        region: The functions' region, for their ARNs.
+        account_id: Their account, for their ARNs.
         before_call: Called in the call's thread before the function, with the parsed event. May block, or raise
             `ProcessDied` or `LambdaServiceError`. May be set at any time.
-        after_call: The same after the function has run, with its result: what it did is done, but the caller does
-            not hear of it when this raises `ProcessDied`.
-        new_id: Makes request ids.
+        after_call: The same after the function has run, with its result. If it raises `ProcessDied`, the function's
+            effects remain, but the caller gets no reply.
+        new_id: Creates request ids.
     """
 
     region: str
@@ -148,7 +148,7 @@ class LambdaHost:
     def register(
         self, name: str, invoke: Invoke, *, timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
     ) -> None:
-        """Answer calls of `name` with `invoke`, in place of what was registered before.
+        """Answer calls of `name` with `invoke`, which replaces an earlier registration.
 
         Args:
             name: The function's name, without path, version or alias.
@@ -176,11 +176,11 @@ class LambdaHost:
         del self._functions[name]
 
     def arn(self, name: str) -> str:
-        """Spell a function's ARN."""
+        """A function's ARN."""
         return f"arn:aws:lambda:{self.region}:{self.account_id}:function:{name}"
 
     def invoke(self, function: str, payload: bytes) -> InvocationResult:
-        """Call a function and wait for its answer, no longer than its timeout.
+        """Call a function and wait for its reply, at most for its timeout.
 
         Args:
             function: Its name, partial ARN or ARN, with or without a version or alias.
@@ -192,7 +192,7 @@ class LambdaHost:
         return self._invoke(function, payload, self.new_id())
 
     def answers(self, method: str, path: str) -> bool:
-        """Tell whether a request is a call of a function."""
+        """Whether a request calls a function."""
         return method == "POST" and _INVOKE_PATH.fullmatch(path) is not None
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
@@ -283,7 +283,7 @@ class LambdaHost:
                 self.after_call(call, event, result)
         except ProcessDied:
             answer.set_result(_died(call, "Runtime.ExitError", "Runtime exited with error: signal: killed"))
-        except BaseException as error:  # noqa: BLE001  nothing may be lost in this thread; the waiting one raises it
+        except BaseException as error:  # noqa: BLE001  no error may be lost in this thread; the waiting thread raises it
             answer.set_exception(error)
         else:
             answer.set_result(result)
@@ -292,8 +292,8 @@ class LambdaHost:
 def python_handler(handler: Callable[[Any, Any], object]) -> Invoke:
     """Make a function of a Python handler `(event, context) -> result`, as the Python runtime does.
 
-    The handler gets its event through JSON and gives its result through JSON. An exception becomes an error object
-    with the exception's class name, text and stack trace; leaving the process is a crash.
+    The event and the result pass through JSON. An exception becomes an error object with the exception's class name,
+    text and stack trace; `SystemExit` is a crash.
     """
 
     def invoke(payload: bytes, call: InvocationContext) -> InvocationResult:
@@ -339,6 +339,6 @@ def _unhandled(**body: object) -> InvocationResult:
 
 
 def _plain_name(function: str) -> str:
-    """Take the name out of `name`, `name:alias`, `account:function:name` or an ARN."""
+    """The name in `name`, `name:alias`, `account:function:name` or an ARN."""
     spelled = _FUNCTION_NAME.fullmatch(function)
     return spelled["name"] if spelled else function

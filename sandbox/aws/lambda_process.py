@@ -1,9 +1,9 @@
-"""Runs a deployed function as Lambda does: its package, in a process of its own, under AWS's runtime client.
+"""Runs a deployed function as Lambda does: its package, in its own process, under AWS's runtime client.
 
-The process is this machine's Python without its site packages: it sees the standard library, the package and the
-runtime client, as in `/var/runtime` on Lambda; from its environment it has what the deployment set and what Lambda
-sets (https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html). It gets its calls over the Lambda
-Runtime API (https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html), one at a time, and stays for the next.
+The process is this machine's Python without its site packages. It sees the standard library, the package and the
+runtime client, which on Lambda is in `/var/runtime`. Its environment holds the variables of the deployment and those
+of Lambda (https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html). It gets its calls over the Lambda
+Runtime API (https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html), one at a time, and waits for the next.
 """
 
 import json
@@ -33,14 +33,14 @@ _POLL_SECONDS = 0.2
 
 @dataclass(frozen=True, kw_only=True)
 class DeployedFunction:
-    """A function as it was deployed.
+    """A deployed function.
 
     Attributes:
         name: Its name.
         handler: Such as `functions.generate.handler.handler`.
-        environment: What the deployment set.
+        environment: The variables of the deployment.
         task_root: The unpacked package.
-        memory_mb: What it was given; told to the function, not enforced.
+        memory_mb: Its memory; passed to the function, not enforced.
     """
 
     name: str
@@ -51,7 +51,7 @@ class DeployedFunction:
 
 
 def copy_runtime(folder: Path) -> Path:
-    """Put AWS's runtime client, and what it imports, into a folder of its own; that folder."""
+    """Copy AWS's runtime client and its imports into a folder. Returns the folder."""
     for package in RUNTIME_PACKAGES:
         spec = find_spec(package)
         if spec is None or spec.origin is None:
@@ -66,7 +66,7 @@ def copy_runtime(folder: Path) -> Path:
 
 
 class FunctionProcesses:
-    """The processes of one function: as many as calls are under way at once, kept for later calls.
+    """The processes of one function: one for each concurrent call, kept for later calls.
 
     An `Invoke` for `LambdaHost.register`.
     """
@@ -79,13 +79,13 @@ class FunctionProcesses:
         sandbox_environment: Mapping[str, str],
         log_file: Path,
     ) -> None:
-        """Describe them; none is started before it is needed.
+        """Configure the processes. Each starts when it is needed.
 
         Args:
-            function: What to run.
-            runtime: Made by `copy_runtime`.
-            sandbox_environment: How the function's SDK finds the sandbox, and as whom it signs.
-            log_file: Gets what the function writes.
+            function: The function to run.
+            runtime: The folder of `copy_runtime`.
+            sandbox_environment: The sandbox's address and the credentials, for the function's SDK.
+            log_file: For the output of the function.
         """
         self._function = function
         self._runtime = runtime
@@ -97,14 +97,14 @@ class FunctionProcesses:
 
     @property
     def starts(self) -> int:
-        """How many processes were started."""
+        """The number of processes that were started."""
         return len(self._all)
 
     def __call__(self, payload: bytes, call: InvocationContext) -> InvocationResult:
         """Run one call.
 
         Raises:
-            ProcessDied: The process ended, or did not answer in time and was ended.
+            ProcessDied: The process ended, or it did not reply in time and was killed.
         """
         with self._lock:
             process = self._idle.pop() if self._idle else self._start(call)
@@ -158,11 +158,11 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, _request: object, _client_address: object) -> None:
-        """Say nothing: a process that is killed leaves its connection behind."""
+        """Log nothing: a killed process leaves a broken connection."""
 
 
 class _Process:
-    """One process and the Runtime API that it asks for work."""
+    """One process, and the Runtime API from which it takes calls."""
 
     def __init__(self, command: list[str], environment: Mapping[str, str], *, cwd: Path, log: object) -> None:
         self._work: Queue[_Work] = Queue()

@@ -1,4 +1,4 @@
-"""Named replacements in a library, applied together and undone together."""
+"""Named replacements in a library, which are applied and undone together."""
 
 import inspect
 from collections.abc import Callable
@@ -10,7 +10,7 @@ Foreign: TypeAlias = Any
 
 
 class Patches:
-    """Replacements made in somebody else's modules, each undone by `undo`.
+    """Replacements in a library's modules; `undo` undoes them.
 
     A target is written `package.module:Name` or `package.module:Class.attribute`. It must stand in that very
     module or class: if an update of the library moves it, the replacement fails instead of changing nothing.
@@ -20,19 +20,19 @@ class Patches:
         self._undo: list[Callable[[], None]] = []
 
     def replace(self, target: str, replacement: object) -> None:
-        """Put `replacement` in the place of `target`.
+        """Replace `target` by `replacement`.
 
         Raises:
-            LookupError: `target` does not stand where it is expected.
+            LookupError: `target` is not where it is expected.
         """
         owner, name = _locate(target)
         self._set(owner, name, replacement)
 
     def wrap(self, target: str, wrapper: Callable[[Foreign], object]) -> None:
-        """Put `wrapper(original)` in the place of the function `target`; a static method stays one.
+        """Replace the function `target` by `wrapper(original)`; a static method stays one.
 
         Raises:
-            LookupError: `target` does not stand where it is expected.
+            LookupError: `target` is not where it is expected.
         """
         owner, name = _locate(target)
         wrapped = wrapper(getattr(owner, name))
@@ -51,7 +51,7 @@ class Patches:
         self._undo.append(lambda: delattr(owner, name))
 
     def undo(self) -> None:
-        """Take every replacement back, the newest first. May be called again."""
+        """Undo every replacement, the newest first. May be called again."""
         while self._undo:
             self._undo.pop()()
 

@@ -1,6 +1,6 @@
-"""IAM policies: what a statement says about a call.
+"""IAM policies: whether a statement allows or refuses a call.
 
-As much of the policy language as Lockstep's policies use; anything else is an error rather than a guess
+This is the part of the policy language that Lockstep's policies use; everything else is an error
 (https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic.html).
 """
 
@@ -20,12 +20,12 @@ class UnknownConditionError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """One thing that somebody asks to be allowed.
+    """One call that needs a permission.
 
     Attributes:
         action: Such as `dynamodb:GetItem`.
-        resource: The ARN that it is about.
-        context: The condition keys that come with it; a key that is absent is not here.
+        resource: The ARN of its resource.
+        context: Its condition keys; an absent key is left out.
     """
 
     action: str
@@ -35,14 +35,14 @@ class Call:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a call is allowed, and by which statement, or by which it is refused; None: by none."""
+    """Whether a call is allowed, and the statement that decided it; None where no statement matched."""
 
     allowed: bool
     statement: Statement | None
 
 
 def decide(call: Call, statements: Iterable[Statement]) -> Verdict:
-    """A refusal goes before every permission, and what nothing permits is refused."""
+    """A refusal takes precedence over every permission. A call without a permission is refused."""
     matching = [s for s in statements if matches(s, call)]
     for statement in matching:
         if statement["Effect"] == "Deny":
@@ -51,7 +51,7 @@ def decide(call: Call, statements: Iterable[Statement]) -> Verdict:
 
 
 def matches(statement: Statement, call: Call) -> bool:
-    """Whether a statement speaks of the call."""
+    """Whether a statement covers the call."""
     return (
         any(_like(pattern, call.action, ignore_case=True) for pattern in as_list(statement["Action"]))
         and any(_like(pattern, call.resource) for pattern in as_list(statement["Resource"]))
@@ -64,7 +64,7 @@ def matches(statement: Statement, call: Call) -> bool:
 
 
 def as_list(value: object) -> list[Any]:
-    """A policy may write a list of one without its brackets."""
+    """A policy may write a list of one item without brackets."""
     return value if isinstance(value, list) else [value]
 
 
@@ -76,7 +76,7 @@ def _holds(operator: str, key: str, wanted: tuple[str, ...], context: Context) -
         return all(value in wanted for value in there or ())
     if operator not in _COMPARISONS:
         raise UnknownConditionError(operator)
-    # A key that is not there meets no condition but the two above.
+    # An absent key meets only the two conditions above.
     return any(_COMPARISONS[operator](one, value) for value in there or () for one in wanted)
 
 

@@ -1,4 +1,4 @@
-"""Makes in the sandbox what the infrastructure stack makes in an account."""
+"""Creates in the sandbox the resources that the infrastructure stack creates in an account."""
 
 import json
 import re
@@ -12,12 +12,12 @@ _PLACEHOLDER = re.compile(r"\$\{([A-Za-z0-9_.]+)\}")
 
 
 class LeftOverPlaceholderError(Exception):
-    """The definition names a substitution that was not given."""
+    """A placeholder of the definition has no substitution."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AwsResources:
-    """What was made, by the names and ARNs that the steps and the state machine are configured with."""
+    """The names and ARNs of the resources, for the configuration of the steps and the state machine."""
 
     lock_table: str
     audit_bucket: str
@@ -28,10 +28,10 @@ class AwsResources:
 def create_resources(
     sandbox: AwsSandbox, *, lock_table: str, audit_bucket: str, secrets: Mapping[str, str]
 ) -> AwsResources:
-    """Make the lock table, the MAC key, the audit bucket and the secrets.
+    """Create the lock table, the MAC key, the audit bucket and the secrets.
 
     Args:
-        sandbox: Runs already.
+        sandbox: A running sandbox.
         lock_table: The table's name.
         audit_bucket: The bucket's name.
         secrets: The first value of each secret, by its name.
@@ -48,7 +48,7 @@ def create_resources(
 
 
 def create_lock_table(dynamodb: Client, name: str) -> str:
-    """Make an on-demand table with the partition key `credential_id`, and give its ARN."""
+    """Create an on-demand table with the partition key `credential_id`. Returns its ARN."""
     table = dynamodb.create_table(
         TableName=name,
         AttributeDefinitions=[{"AttributeName": "credential_id", "AttributeType": "S"}],
@@ -60,21 +60,21 @@ def create_lock_table(dynamodb: Client, name: str) -> str:
 
 
 def create_mac_key(kms: Client) -> str:
-    """Make a KMS key for HMAC-SHA-256 that never leaves KMS, and give its ARN."""
+    """Create a KMS key for HMAC-SHA-256. Returns its ARN."""
     key = kms.create_key(KeySpec="HMAC_256", KeyUsage="GENERATE_VERIFY_MAC")
     arn: str = key["KeyMetadata"]["Arn"]
     return arn
 
 
 def create_audit_bucket(s3: Client, name: str, *, region: str) -> None:
-    """Make a bucket whose objects can be locked; it keeps every version."""
+    """Create a bucket whose objects can be locked; it keeps every version."""
     place = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
-    # Object Lock brings versioning with it.
+    # Object Lock turns versioning on.
     s3.create_bucket(Bucket=name, ObjectLockEnabledForBucket=True, **place)
 
 
 def create_secret(secretsmanager: Client, name: str, value: str) -> str:
-    """Make a secret with a first value, and give its ARN."""
+    """Create a secret with a first value. Returns its ARN."""
     arn: str = secretsmanager.create_secret(Name=name, SecretString=value)["ARN"]
     return arn
 
@@ -82,14 +82,14 @@ def create_secret(secretsmanager: Client, name: str, value: str) -> str:
 def create_state_machine(
     stepfunctions: Client, name: str, definition: str, substitutions: Mapping[str, str], *, role_arn: str
 ) -> str:
-    """Make a standard state machine, and give its ARN.
+    """Create a standard state machine. Returns its ARN.
 
     Args:
         stepfunctions: A boto3 client.
         name: The machine's name.
-        definition: Amazon States Language with `${Name}` where the account's own names go.
-        substitutions: What to put there, by name.
-        role_arn: The role it runs under; the sandbox does not enforce it.
+        definition: Amazon States Language with `${Name}` for the names of the account.
+        substitutions: The value of each placeholder, by its name.
+        role_arn: The role; the sandbox does not enforce it.
 
     Raises:
         LeftOverPlaceholderError: The definition has a placeholder that `substitutions` lacks.

@@ -33,22 +33,21 @@ _ACCESS_KEY = "sandbox"
 
 
 class AwsSandbox:
-    """AWS for one process: S3, DynamoDB, Secrets Manager, KMS, Step Functions, Lambda and what else moto has.
+    """AWS for one process: S3, DynamoDB, Secrets Manager, KMS, Step Functions, Lambda and the other services of moto.
 
-    moto keeps its state in module globals, so one sandbox may run in a process at a time. Starting and stopping
-    one forgets everything. While it runs, moto is patched to be as strict as AWS (see the `strict_` modules);
-    stopping takes the patches back.
+    moto keeps its state in module globals, so only one sandbox may run in a process at a time. Starting and stopping
+    one clears the state. While it runs, moto is patched to be as strict as AWS (see the `strict_` modules); stopping
+    undoes the patches.
 
-    Requests to one service are served one at a time: moto's conditional writes are not atomic by themselves,
-    those of AWS are.
+    Requests to one service are served one at a time, because moto's conditional writes are not atomic as those of AWS.
 
     Attributes:
-        region: Where everything is.
-        account_id: Whose everything is.
+        region: The region of everything in it.
+        account_id: The account of everything in it.
         lambda_host: Runs the functions; they are registered there.
-        guard: Holds the roles that it is told of to their policies.
-        application: Serves all requests (WSGI); a front passes requests on to it.
-        on_request: Told service and operation (in S3 the method) of each request that a service gets.
+        guard: Limits the roles that it knows to their policies.
+        application: Serves all requests (WSGI); a front forwards requests to it.
+        on_request: Called with service and operation (for S3 the method) of each request.
     """
 
     _running: ClassVar[Lock] = Lock()
@@ -61,12 +60,12 @@ class AwsSandbox:
         wall_clock: Callable[[], float] = time.time,
         crash_name: strict_states.CrashName = "Lambda.Unknown",
     ) -> None:
-        """Describe a sandbox; `start` starts it.
+        """Configure a sandbox; `start` starts it.
 
         Args:
             region: An AWS region.
             retry_sleep: Waits the given seconds between the attempts of a state machine's Retry.
-            wall_clock: Seconds since the epoch: dates secret versions, and is the time that state machines see.
+            wall_clock: Seconds since the epoch, for the dates of secret versions and the time in state machines.
             crash_name: How Step Functions names a Lambda that crashed or timed out.
         """
         self.region = region
@@ -89,11 +88,11 @@ class AwsSandbox:
         """Listen on a free port of the loopback interface.
 
         Raises:
-            RuntimeError: A sandbox runs already in this process.
+            RuntimeError: Another sandbox is running in this process.
         """
         if not self._running.acquire(blocking=False):
             raise RuntimeError("one AwsSandbox at a time: moto keeps its state in this process")
-        # The interpreter logs every failed state as an error; without any handler that would go to stderr.
+        # The interpreter logs every failed state as an error, which without a handler goes to stderr.
         logging.getLogger("moto").addHandler(logging.NullHandler())
         moto_api_backend.reset()
         self._server = make_server(
@@ -117,7 +116,7 @@ class AwsSandbox:
         ).start()
 
     def stop(self) -> None:
-        """Abort what runs, stop listening, forget everything. May be called again."""
+        """Abort all executions, stop listening and clear the state. May be called again."""
         if self._server is None:
             return
         interpreter.abort_running_executions()
@@ -139,30 +138,30 @@ class AwsSandbox:
 
     @property
     def url(self) -> str:
-        """The address of every service. It says `localhost`, not 127.0.0.1: the CDK CLI misreads the latter.
+        """The address of every service. It has `localhost`, because the CDK CLI misreads 127.0.0.1.
 
         Raises:
-            RuntimeError: The sandbox does not run.
+            RuntimeError: The sandbox is not running.
         """
         if self._server is None:
             raise RuntimeError("the AwsSandbox is not running")
         return f"http://localhost:{self._server.port}"
 
     def route_tasks_to(self, port: int) -> None:
-        """State machines call this port of the loopback interface, such as a front's, until the sandbox stops."""
+        """Let state machines call this loopback port, such as a front's, until the sandbox stops."""
         interpreter.call_the_sandbox(self._patches, port)
 
     def client(self, service: str, *, read_timeout_seconds: float = 30.0) -> Client:
-        """Make a boto3 client with bounded time-outs and without retries.
+        """Create a boto3 client with bounded time-outs and without retries.
 
         Args:
             service: boto3's name of the service.
-            read_timeout_seconds: How long to wait for an answer; longer than a function's timeout for `lambda`.
+            read_timeout_seconds: The wait for a reply; for `lambda` longer than a function's timeout.
         """
         return self._client(service, read_timeout_seconds)
 
     def client_as(self, access_key: str, service: str) -> Client:
-        """Make a client that signs with an access key that the guard knows."""
+        """Create a client that signs with an access key that the guard knows."""
         return self._client(service, 30.0, aws_access_key_id=access_key, aws_secret_access_key=_ACCESS_KEY)
 
     def _client(self, service: str, read_timeout_seconds: float, **identity: str) -> Client:
@@ -177,7 +176,7 @@ class AwsSandbox:
             )
 
     def environment(self) -> Mapping[str, str]:
-        """The variables by which another process, its SDK and the CDK CLI find this sandbox and no real account."""
+        """The environment in which another process, its SDK and the CDK CLI use this sandbox and no real account."""
         return {
             "AWS_ENDPOINT_URL": self.url,
             "AWS_REGION": self.region,
@@ -199,7 +198,7 @@ class AwsSandbox:
 
 
 class _Dispatcher:
-    """Sends what the guard lets pass: calls of functions to the Lambda host, everything else to moto."""
+    """Forwards the requests that the guard allows: calls of functions to the Lambda host, all others to moto."""
 
     def __init__(self, sandbox: AwsSandbox) -> None:
         self._sandbox = sandbox
@@ -215,7 +214,7 @@ class _Dispatcher:
         app = self._moto.get_application(environ)
         service: str = app.service  # type: ignore[attr-defined]  # moto adds it to its Flask applications
         if service == "stepfunctions":
-            # A synchronous execution calls other services, and may call this one, while it is being served.
+            # A synchronous execution calls other services, perhaps this one, while it is being served.
             return app(environ, start_response)
         if self._sandbox.on_request:
             target = str(environ.get("HTTP_X_AMZ_TARGET", environ["REQUEST_METHOD"]))
@@ -228,4 +227,4 @@ class _QuietRequestHandler(MotoRequestHandler):
     """Writes no access log."""
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        """Say nothing; errors are still logged."""
+        """Log no access; errors are still logged."""

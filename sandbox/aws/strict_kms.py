@@ -1,4 +1,4 @@
-"""KMS as AWS documents it, where moto is kinder."""
+"""KMS as AWS documents it, where moto is more lenient."""
 
 from moto.kms.exceptions import InvalidKeyUsageException, ValidationException
 
@@ -13,10 +13,10 @@ def apply(patches: Patches) -> None:
 
 
 def limit_mac_messages(patches: Patches) -> None:
-    """GenerateMac and VerifyMac take at most 4,096 bytes, and only the algorithm of the key's own size.
+    """GenerateMac and VerifyMac take at most 4,096 bytes, and only the algorithm of the key's size.
 
-    moto takes any length and any algorithm, and names the key by its id where KMS answers with its ARN (API
-    reference of `GenerateMac`). moto's VerifyMac goes through its GenerateMac.
+    moto takes any length and any algorithm, and returns the key's id where KMS returns its ARN (API reference of
+    `GenerateMac`). moto's VerifyMac calls its GenerateMac.
     """
 
     def wrapper(original: Foreign) -> object:

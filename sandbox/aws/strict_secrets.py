@@ -1,6 +1,6 @@
-"""Secrets Manager as AWS documents it, where moto is kinder or wrong.
+"""Secrets Manager as AWS documents it, where moto is more lenient or wrong.
 
-Each function mends one thing and says which fact it follows; the facts are those of the API reference of
+Each function corrects one thing and states the fact that it follows. The facts are in the API reference of
 `PutSecretValue`, `UpdateSecretVersionStage` and `ListSecretVersionIds` and of the page on quotas.
 """
 
@@ -40,15 +40,15 @@ def apply(patches: Patches, wall_clock: Clock) -> None:
 
 
 def tell_the_time(patches: Patches, wall_clock: Clock) -> None:
-    """Date secrets and versions by the sandbox's clock."""
+    """Secrets and versions are dated by the sandbox's clock."""
     patches.replace(f"{_MODELS}:time", SimpleNamespace(time=wall_clock))
 
 
 def keep_the_content_of_a_used_token(patches: Patches) -> None:
-    """A used ClientRequestToken takes the same content again, and refuses any other.
+    """A used ClientRequestToken accepts the same content again, and refuses any other content.
 
-    moto lets other content through as long as the version bears AWSPENDING, and overwrites it. It also writes
-    to a secret that is scheduled for deletion.
+    moto accepts other content while the version has AWSPENDING, and overwrites it. It also writes to a secret that is
+    scheduled for deletion.
     """
 
     def wrapper(original: Foreign) -> object:
@@ -80,10 +80,10 @@ def keep_the_content_of_a_used_token(patches: Patches) -> None:
 
 
 def move_labels_one_by_one(patches: Patches) -> None:
-    """Putting a version as AWSCURRENT moves AWSCURRENT and AWSPREVIOUS, and leaves other labels alone.
+    """Putting a version as AWSCURRENT moves AWSCURRENT and AWSPREVIOUS, and keeps other labels.
 
-    moto wipes every label of the version it believes current, and believes that by a note of its own instead
-    of by the label.
+    moto removes every label of the current version, and takes that version from an attribute of its own instead of from
+    the label.
     """
 
     def reset_default_version(self: Foreign, secret_version: dict[str, Any], version_id: str) -> None:
@@ -101,13 +101,13 @@ def move_labels_one_by_one(patches: Patches) -> None:
 
 
 def compare_and_set_labels(patches: Patches) -> None:
-    """UpdateSecretVersionStage checks everything before it moves anything, and moves it for every reader.
+    """UpdateSecretVersionStage checks everything before it moves a label, and moves it for every reader.
 
-    - A label that stands on one version is moved only by naming that version in RemoveFromVersionId; moto asks
-      for it with AWSCURRENT alone and else leaves the label on both versions.
-    - AWSCURRENT can be moved, never taken away.
-    - An unknown MoveToVersionId changes nothing; moto has taken the label off by then.
-    - GetSecretValue without a stage answers what bears AWSCURRENT now; moto answers what bore it before.
+    - A label on one version moves only if RemoveFromVersionId names that version; moto requires this for AWSCURRENT
+      alone, and otherwise leaves the label on both versions.
+    - AWSCURRENT can be moved, but not removed.
+    - An unknown MoveToVersionId changes nothing; moto removes the label first.
+    - GetSecretValue without a stage returns the version that has AWSCURRENT now; moto returns the one before.
     """
 
     def wrapper(original: Foreign) -> object:
@@ -147,9 +147,9 @@ def compare_and_set_labels(patches: Patches) -> None:
 
 
 def limit_versions(patches: Patches, wall_clock: Clock) -> None:
-    """A secret keeps about 100 versions, and loses none that bears a label or is younger than 24 hours.
+    """A secret keeps about 100 versions. None that has a label or is younger than 24 hours is removed.
 
-    moto keeps any number. So a writer that makes too many a day works for ever there, and stops on AWS.
+    moto keeps any number. So a writer that makes too many versions a day always works there, and fails on AWS.
     """
 
     def wrapper(original: Foreign) -> object:
@@ -166,9 +166,9 @@ def limit_versions(patches: Patches, wall_clock: Clock) -> None:
 
 
 def list_versions_as_they_are(patches: Patches) -> None:
-    """ListSecretVersionIds shows labelled versions, the others only on request, in pages, with their real dates.
+    """ListSecretVersionIds lists labelled versions, and all others only on request, in pages, with their real dates.
 
-    moto shows all of them always, in one page, each created just now.
+    moto always lists all versions, in one page, each with the present time as its date.
     """
 
     def list_secret_version_ids(self: Foreign) -> str:

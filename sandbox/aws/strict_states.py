@@ -1,7 +1,7 @@
-"""Step Functions as AWS documents it, where moto's interpreter is kinder or wrong.
+"""Step Functions as AWS documents it, where moto's interpreter is more lenient or wrong.
 
-Each function mends one thing and says which fact it follows. Unless said otherwise the facts are those of the
-developer guide's pages on error handling, on quotas and on the optimized integrations.
+Each function corrects one thing and states the fact that it follows. Unless another source is named, the facts are in
+the developer guide's pages on error handling, on quotas and on the optimized integrations.
 """
 
 import json
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from moto.stepfunctions.parser.asl.eval.event.event_detail import EventDetails
 
 CrashName = Literal["Lambda.Unknown", "errorType"]
-"""How a crashed or timed-out Lambda is named, see `name_crashes`."""
+"""The error name of a Lambda that crashed or timed out, see `name_crashes`."""
 
 PAYLOAD_LIMIT_BYTES = 256 * 1024
 _ASL = "moto.stepfunctions.parser.asl"
@@ -57,17 +57,17 @@ def apply(patches: Patches, crash_name: CrashName) -> None:
 
 
 def send_error_codes(patches: Patches) -> None:
-    """An error answer carries its code; moto sends `InvalidDefinition` and its like without."""
+    """An error reply has a code; moto sends `InvalidDefinition` and similar errors without one."""
     for error in vars(api).values():
         if isinstance(error, type) and issubclass(error, AWSError) and "code" in vars(error):
             patches.define(error, "TYPE", vars(error)["code"])
 
 
 def check_definitions(patches: Patches) -> None:
-    """A definition that cannot run is refused when it is created.
+    """A definition that cannot run is refused when the state machine is created.
 
-    moto accepts a dangling Next, a state that nothing leads to, a States.ALL that is not last, JSONata that is
-    none, and arguments that the integration does not take.
+    moto accepts a dangling Next, an unreachable state, a States.ALL that is not last, invalid JSONata, and arguments
+    that the integration does not take.
     """
 
     def wrapper(original: Foreign) -> object:
@@ -83,9 +83,9 @@ def check_definitions(patches: Patches) -> None:
 
 
 def check_new_executions(patches: Patches) -> None:
-    """StartExecution takes at most 256 KiB, checks the name, and makes one up if there is none.
+    """StartExecution takes at most 256 KiB, checks the name, and generates one if there is none.
 
-    moto takes any input and any name, and calls every unnamed execution `None`.
+    moto takes any input and any name, and names every unnamed execution `None`.
     """
 
     def wrapper(original: Foreign) -> object:
@@ -111,7 +111,7 @@ def check_new_executions(patches: Patches) -> None:
 
 
 def limit_arguments(patches: Patches) -> None:
-    """What a task is called with is limited to 256 KiB, as is what it returns; moto looks at the latter only."""
+    """The input and the output of a task are limited to 256 KiB each; moto checks the output only."""
 
     def wrapper(original: Foreign) -> object:
         def eval_parameters(self: Foreign, env: Foreign) -> object:
@@ -131,9 +131,9 @@ def limit_arguments(patches: Patches) -> None:
 
 
 def let_nothing_catch_terminal_errors(patches: Patches) -> None:
-    """`States.Runtime` and `States.DataLimitExceeded` end the execution, whatever Retry and Catch say.
+    """`States.Runtime` and `States.DataLimitExceeded` end the execution regardless of Retry and Catch.
 
-    In the guide's words States.ALL cannot catch either, the former "will always cause the execution to fail",
+    According to the guide, States.ALL catches neither, the former "will always cause the execution to fail",
     and the latter is terminal. moto's States.ALL catches both.
     """
 
@@ -151,10 +151,10 @@ def let_nothing_catch_terminal_errors(patches: Patches) -> None:
 
 
 def keep_the_names_of_inner_errors(patches: Patches) -> None:
-    """A Map or Parallel state fails with the name of the error inside it; a Fail state with the name it is given.
+    """A Map or Parallel state fails with the name of the error inside it, a Fail state with its own error name.
 
-    moto takes every such name for a custom one, where names that begin with `States.` are illegal, and so
-    reports a time-out inside a Map as States.Runtime.
+    moto treats every such name as a custom one, which may not begin with `States.`, and so reports a time-out inside a
+    Map as States.Runtime.
     """
     for module in (
         "exec.state_map.iteration.iteration_worker",
@@ -167,10 +167,10 @@ def keep_the_names_of_inner_errors(patches: Patches) -> None:
 def name_crashes(patches: Patches, crash_name: CrashName) -> None:
     """A Lambda that crashes or times out fails its task with the error `Lambda.Unknown`.
 
-    So says the guide ("Unhandled errors in Lambda are reported as Lambda.Unknown", which "include out-of-memory
-    errors and function timeouts"). State machines in the field retry on `Runtime.ExitError`, which suggests
-    that the payload's errorType is reported instead where there is one. Nobody has confirmed either for every
-    case, so both can be chosen, and a state machine must stand both.
+    The guide says so ("Unhandled errors in Lambda are reported as Lambda.Unknown", which "include out-of-memory errors
+    and function timeouts"). Published state machines retry on `Runtime.ExitError`, which suggests that the payload's
+    errorType is reported where there is one. Neither is confirmed for every case, so the sandbox offers both, and a
+    state machine must handle both.
     """
 
     def wrapper(original: Foreign) -> object:
@@ -191,7 +191,7 @@ def name_crashes(patches: Patches, crash_name: CrashName) -> None:
 
 
 def take_dynamodb_numbers_as_strings(patches: Patches) -> None:
-    """The DynamoDB integration wants `{"N": "5"}`; with `{"N": 5}` the task cannot start (States.Runtime)."""
+    """The DynamoDB integration takes `{"N": "5"}`; with `{"N": 5}` the task cannot start (States.Runtime)."""
 
     def wrapper(original: Foreign) -> object:
         def eval_service_task(
@@ -215,12 +215,12 @@ def take_dynamodb_numbers_as_strings(patches: Patches) -> None:
 
     module = f"{_STATE}.exec.state_task.service.state_task_service_dynamodb"
     patches.wrap(f"{module}:StateTaskServiceDynamoDB._eval_service_task", wrapper)
-    # moto's own handler would rename every failure that is no ClientError.
+    # moto's own handler would rename every failure that is not a ClientError.
     patches.wrap(f"{module}:StateTaskServiceDynamoDB._from_error", _pass_failures_through)
 
 
 def failure(env: Foreign, error: str, cause: str, *, evaluation: bool = False) -> FailureEventException:
-    """Make the exception by which moto's interpreter reports an error of the States language."""
+    """The exception by which moto's interpreter reports an error of the States language."""
     event_type = HistoryEventType.EvaluationFailed if evaluation else HistoryEventType.TaskFailed
     kind = "evaluationFailedEventDetails" if evaluation else "taskFailedEventDetails"
     details = cast("EventDetails", {kind: {"error": error, "cause": cause}})
