@@ -17,7 +17,7 @@ from sandbox.mysql_fake import MySqlFake
 from sandbox.world import CredentialSpec, Server, World, running_world
 
 EACH = 16
-"""Credentials of each kind that the plan holds for tests to take."""
+"""The number of credentials of each kind in the plan."""
 
 
 @dataclass
@@ -43,7 +43,7 @@ class Case:
         return [name for name, database in databases.items() if login and not database.accepts(login)]
 
     def stored_login(self) -> Login:
-        """What the store serves."""
+        """The login that the store serves."""
         login = self.world.stored_login(self.credential)
         assert login is not None
         return login
@@ -63,7 +63,7 @@ class Case:
 
     @property
     def lock(self) -> dict[str, object]:
-        """The lock item, its types taken off."""
+        """The lock item without the types of its values."""
         item = self.world.lock_item(self.credential.id)
         return {name: next(iter(value.values())) for name, value in item.items()}
 
@@ -74,13 +74,13 @@ def failure_names(entries: list[Entry]) -> list[str | None]:
 
 
 def login_text(login: Login, **more: object) -> str:
-    """A secret's text, as somebody writes it by hand."""
+    """A secret's text as an operator writes it by hand."""
     return json.dumps({"username": login.username, "password": login.password.reveal(), **more})
 
 
 @pytest.fixture(scope="package")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> CertificateAuthority:
-    """Whom the plan trusts."""
+    """The certificate authority of the plan."""
     return CertificateAuthority(tmp_path_factory.mktemp("ca"))
 
 
@@ -114,7 +114,7 @@ def world(authority: CertificateAuthority, tmp_path_factory: pytest.TempPathFact
         for n in range(EACH)
     ]
     folder = tmp_path_factory.mktemp("world")
-    # Backoff is AWS's to wait; here the tries follow each other at once.
+    # The backoff is not under test, so a retry follows at once.
     with running_world(
         credentials, servers, folder=folder, aws=AwsSandbox(retry_sleep=lambda _seconds: None)
     ) as running:

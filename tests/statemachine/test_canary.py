@@ -1,4 +1,4 @@
-"""Invariant I6: nothing leaks. Every password that ever was is looked for in everything that anybody can read."""
+"""Invariant I6: nothing leaks. No password of any time is in anything that can be read."""
 
 import io
 import json
@@ -15,7 +15,7 @@ from tests.statemachine.conftest import Case, login_text
 
 @pytest.fixture
 def everything_logged() -> Iterator[io.StringIO]:
-    """All that Python logs, at DEBUG, as a careless operator would set it."""
+    """Everything that Python logs at DEBUG, the most careless setting."""
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
     handler.format = lambda record: f"{record.getMessage()} {vars(record)}"  # type: ignore[method-assign]  # all fields
@@ -40,7 +40,7 @@ def test_no_password_appears_anywhere(any_kind: Case, everything_logged: io.Stri
         seen.append(any_kind.rotate(**more).text)
         seen.append(command_lines())
         passwords.append(any_kind.stored_login().password.reveal())
-    # A failure on the way, and a heal: their texts count too.
+    # A failure and a heal, for their texts.
     orders = world.servers[credential.databases[0]]
     orders.kill()
     try:
@@ -69,12 +69,14 @@ def test_no_password_appears_anywhere(any_kind: Case, everything_logged: io.Stri
     assert len(set(passwords)) == 5
     assert places["logs"].count("step ended") > 4 * len(passwords)
     for name, text in places.items():
-        for password in passwords[1:]:  # The first was set by hand, by an administrator's own statement.
+        for password in passwords[
+            1:
+        ]:  # An administrator set the first one by hand, in a statement of their own.
             assert password not in text, f"a password stands in the {name}"
 
 
 def test_the_sql_log_does_hold_the_statements(any_kind: Case) -> None:
-    """So that the search above searches something."""
+    """Otherwise the search above would search nothing."""
     any_kind.rotate()
     for name in any_kind.credential.databases:
         server = any_kind.world.servers[name]
@@ -84,7 +86,7 @@ def test_the_sql_log_does_hold_the_statements(any_kind: Case) -> None:
 
 
 def command_lines() -> str:
-    """Those of all processes of this machine."""
+    """The command lines of all processes of this machine."""
     return subprocess.run(
         ["/bin/ps", "-eww", "-o", "args"], capture_output=True, text=True, check=True
     ).stdout

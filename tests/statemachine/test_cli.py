@@ -1,4 +1,4 @@
-"""The command line against a running world, after real rotations: what an operator sees, and the exit codes."""
+"""The command line on a running world, after real rotations: its output and its exit codes."""
 
 import json
 from typing import Any
@@ -13,7 +13,7 @@ DEAD = "run-that-died"
 
 
 def run(case: Case, *words: str, **more: str) -> Result:
-    """Run a command about the case's credential; the world has put its plan into the environment."""
+    """Run a command for the case's credential; the plan is in the environment."""
     return CliRunner().invoke(app, [*words, "-c", case.credential.id], **more)  # type: ignore[arg-type]  # input only
 
 
@@ -23,7 +23,7 @@ def document(shown: Result) -> dict[str, Any]:
 
 
 def hold(case: Case, *, expires_at: int = 253402300799) -> None:
-    """Somebody has acquired the lock and died."""
+    """A run acquired the lock and died."""
     case.world.aws.client("dynamodb").update_item(
         TableName=LOCK_TABLE,
         Key={"credential_id": {"S": case.credential.id}},
@@ -74,14 +74,14 @@ def test_status_of_a_secret_that_was_edited_by_hand(plain: Case) -> None:
         assert login.password.reveal() not in result.output
 
 
-def test_an_empty_log_is_not_verified(plain: Case) -> None:
+def test_an_empty_log_does_not_verify(plain: Case) -> None:
     shown = run(plain, "audit", "verify")
     assert shown.exit_code == 1
     assert "the log is empty" in shown.stdout
     assert run(plain, "audit", "show").stdout == "no entries\n"
 
 
-def test_the_audit_log_is_verified_until_somebody_touches_it(plain: Case) -> None:
+def test_the_audit_log_verifies_until_it_is_changed(plain: Case) -> None:
     plain.rotate()
     plain.again()
     plain.again()
@@ -106,10 +106,10 @@ def test_the_audit_log_is_verified_until_somebody_touches_it(plain: Case) -> Non
     assert "entry 3 does not name the hash of entry 2" in shown.stdout
 
 
-def test_an_audit_log_that_was_cut_short_is_not_verified(plain: Case) -> None:
+def test_an_audit_log_that_was_cut_short_does_not_verify(plain: Case) -> None:
     plain.rotate()
     plain.again()
-    # Object Lock keeps the version, but anybody who may can hide it behind a delete marker.
+    # Object Lock keeps the version, but a delete marker can hide it.
     plain.world.aws.client("s3").delete_object(Bucket=AUDIT_BUCKET, Key=key_of(plain, 2))
     shown = run(plain, "audit", "verify")
     assert shown.exit_code == 1
@@ -118,7 +118,7 @@ def test_an_audit_log_that_was_cut_short_is_not_verified(plain: Case) -> None:
     assert (stream["verified"], stream["entries"], len(stream["problems"])) == (False, 1, 1)
 
 
-def test_a_log_that_claims_endless_entries_is_given_up(plain: Case) -> None:
+def test_verification_stops_in_a_log_that_claims_endless_entries(plain: Case) -> None:
     plain.rotate()
     s3 = plain.world.aws.client("s3")
     s3.put_object(Bucket=AUDIT_BUCKET, Key=key_of(plain, 999_999_999), Body=b"{}", ChecksumAlgorithm="SHA256")
@@ -127,7 +127,7 @@ def test_a_log_that_claims_endless_entries_is_given_up(plain: Case) -> None:
     assert "entries 102 to 999999999 were not checked" in shown.stdout
 
 
-def test_the_lock_of_a_dead_run_is_freed_and_its_claim_stays(mysql: Case) -> None:
+def test_the_lock_of_a_dead_run_is_released_and_its_claim_stays(mysql: Case) -> None:
     fake = mysql.world.servers[mysql.credential.databases[0]]
     fake.stop()
     try:
@@ -149,7 +149,9 @@ def test_the_lock_of_a_dead_run_is_freed_and_its_claim_stays(mysql: Case) -> Non
     dry = run(mysql, "lock", "release", "--holder", DEAD, "--dry-run")
     assert (dry.exit_code, "nothing was changed" in dry.stdout) == (0, True)
     assert run(mysql, "lock", "release", "--holder", DEAD, input="n\n").exit_code == 1
-    assert run(mysql, "lock", "release", "--holder", DEAD).exit_code == 1  # Nobody is there to be asked.
+    assert (
+        run(mysql, "lock", "release", "--holder", DEAD).exit_code == 1
+    )  # There is no terminal on which to confirm.
     assert mysql.lock == before
 
     freed = run(mysql, "lock", "release", "--holder", DEAD, input="y\n")
@@ -180,6 +182,6 @@ def test_rotate_says_why_a_rotation_failed(plain: Case) -> None:
     assert "SecretMalformedError: The secret holds neither" in shown.stderr
 
 
-def test_a_state_machine_that_is_not_there_ends_with_3(plain: Case) -> None:
+def test_a_missing_state_machine_ends_with_3(plain: Case) -> None:
     shown = run(plain, "rotate", "--state-machine-arn", f"{plain.world.machine_arn}-elsewhere")
     assert (shown.exit_code, "StateMachineDoesNotExist" in shown.stderr) == (3, True)

@@ -1,4 +1,4 @@
-"""The client with real drivers on real databases: a value that has died in the cache is read again, nobody notices."""
+"""The client with real drivers on real databases: it reads a cached value again once the value is dead."""
 
 from collections.abc import Callable
 from typing import Any
@@ -81,7 +81,7 @@ def ca_file(of: DatabaseServer) -> str:
 
 
 def postgresql(case: Case) -> dict[str, Any]:
-    # The secret says where the credential's first database is, and this is the second.
+    # The secret names the credential's first database; this is the second.
     ledger = server(case, "ledger")
     tls = {"sslmode": "verify-full", "sslrootcert": ca_file(ledger)}
     return {"host": ledger.host, "port": ledger.port, "connect_timeout": 10, **tls}
@@ -92,7 +92,7 @@ def client_of(case: Case) -> CredentialClient:
     return CredentialClient([source], max_age_seconds=1e9)
 
 
-def test_every_driver_logs_in_before_and_after_what_it_has_cached_is_dead(spanning: Case) -> None:
+def test_every_driver_logs_in_before_and_after_its_cached_value_is_dead(spanning: Case) -> None:
     spanning.rotate()
     drivers = [
         with_pymysql(spanning),
@@ -104,7 +104,7 @@ def test_every_driver_logs_in_before_and_after_what_it_has_cached_is_dead(spanni
     first = spanning.stored_login().username
     assert [who(client) for who, client in zip(drivers, clients, strict=True)] == [first] * 4
     spanning.again()
-    # The overlap: what is cached goes on working.
+    # During the overlap the cached value still works.
     assert [who(client) for who, client in zip(drivers, clients, strict=True)] == [first] * 4
     assert {client.get().generation for client in clients} == {1}
     spanning.again()
@@ -113,7 +113,7 @@ def test_every_driver_logs_in_before_and_after_what_it_has_cached_is_dead(spanni
     assert {client.get().generation for client in clients} == {3}
 
 
-def test_a_password_that_the_store_does_not_know_is_refused_for_good(mysql: Case) -> None:
+def test_a_password_that_the_store_does_not_hold_stays_refused(mysql: Case) -> None:
     mysql.rotate()
     right = mysql.stored_login()
     client = client_of(mysql)

@@ -1,4 +1,4 @@
-"""The deployed state machine when something is wrong: each trouble has its own name, and current goes on working."""
+"""The deployed state machine under faults: each fault has its own error, and the current value still works."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ FAILED_RUN = ["AuditFailure", "ReleaseLockAfterFailure", "RotationFailed"]
 
 
 def assert_failed_safely(case: Case, execution: Execution, error: str, before: Login) -> None:
-    """It failed under its name, is on record, has freed the lock, and current is what it was."""
+    """The run failed with this error, recorded it, released the lock, and left current unchanged."""
     assert (execution.status, execution.error) == ("FAILED", error)
     assert execution.states_entered[-3:] == FAILED_RUN
     assert failure_names(case.entries())[-1] == error
@@ -27,7 +27,7 @@ def assert_failed_safely(case: Case, execution: Execution, error: str, before: L
 
 
 def assert_next_run_finishes(case: Case, *, adopted: bool) -> None:
-    """Once the trouble is over the next run is due at once and brings everything in step."""
+    """After the fault, the next run is due at once and brings everything in step."""
     execution = case.rotate()
     assert execution.status == "SUCCEEDED", execution.cause
     assert (execution.output["outcome"], execution.output["adopted"]) == ("rotated", adopted)
@@ -95,7 +95,7 @@ def restarted_with(
 ) -> Iterator[None]:
     server.stop()
     server.certificate = authority.issue_expired() if expired else authority.issue()
-    # The sandbox itself asks over TLS whether the server is up, by its handshake only.
+    # The sandbox checks over TLS whether the server is up, with a handshake only.
     server.start()
     try:
         yield
@@ -148,7 +148,7 @@ def test_a_password_that_one_database_refuses_is_withdrawn_and_replaced(plain: C
 
 @contextmanager
 def crm_policy(world: World) -> Iterator[MySqlFake]:
-    """A policy that current satisfies, but no password of small letters and digits."""
+    """A policy that current satisfies, but no password of lower-case letters and digits."""
     fake = world.servers["crm"]
     assert isinstance(fake, MySqlFake)
     fake.settings.password_policy = PasswordPolicy()
@@ -181,7 +181,7 @@ def test_no_value_in_any_store_logs_in(mariadb: Case) -> None:
     execution = mariadb.again()
     assert execution.error == "CurrentCredentialRejectedError"
     assert mariadb.stored_login() == current
-    # Whoever changed the account puts its password into the secret: the next run builds on that.
+    # The operator who changed the account puts its password into the secret; the next run builds on it.
     mariadb.edit_secret(login_text(Login(current.username, SecretStr("changed outside"))))
     assert mariadb.rotate().output["kind"] == "heal"
     assert mariadb.again().output["kind"] == "new"

@@ -1,4 +1,4 @@
-"""What the definition's expressions make of an execution: choices, payloads, and the calls of the lock table."""
+"""The definition's expressions: choices, payloads, and calls of the lock table."""
 
 import json
 import re
@@ -58,7 +58,7 @@ REQUESTS: Mapping[str, TypeAdapter[Any]] = {
         ({"credential_id": "a", "revoke_previous": "yes"}, "InvalidInput"),
     ],
 )
-def test_only_an_input_that_makes_sense_reaches_the_lock(given: JsonObject, leads_to: str) -> None:
+def test_only_a_valid_input_reaches_the_lock(given: JsonObject, leads_to: str) -> None:
     state = STATES["CheckInput"]
     [choice] = state["Choices"]
     passed = evaluate(choice["Condition"], {"states": {"input": given}})
@@ -79,7 +79,7 @@ def test_a_refused_password_is_withdrawn_once(refused: int, databases: int, repl
 
 
 @pytest.mark.parametrize("cause", [None, "a cause"])
-def test_the_execution_fails_under_the_name_of_what_failed(cause: str | None) -> None:
+def test_the_execution_fails_with_the_name_of_the_error(cause: str | None) -> None:
     failure = {"Error": "StoreUnreachableError", **({"Cause": cause} if cause else {})}
     end = evaluate(STATES["RotationFailed"], {"failure": failure})
     assert end["Error"] == "StoreUnreachableError"
@@ -91,7 +91,7 @@ def test_the_execution_fails_under_the_name_of_what_failed(cause: str | None) ->
 SECRET_LOOKING = re.compile(r"passw|secret|pwd|token|verifier|private|credential(?!_id)", re.IGNORECASE)
 
 
-def test_no_field_looks_as_if_it_held_a_secret() -> None:
+def test_no_field_has_a_name_for_a_secret() -> None:
     keys = {key for path, _ in walk(MACHINE) for key in path}
     looking = {key for key in keys if SECRET_LOOKING.search(key)}
     assert looking <= {"UpdateSecrets", "Cause"}
@@ -139,7 +139,7 @@ class Run:
         return request
 
     def generate(self, result: JsonObject) -> object:
-        """The payload of Generate, validated; its result is assigned, and leads on through StoresAgree."""
+        """The payload of Generate, validated; its result is assigned and passes StoresAgree."""
         request = self.step("Generate", "${GenerateFunction}", result)
         choice = STATES["StoresAgree"]
         taken = next(
@@ -190,7 +190,7 @@ def _generated(run: Run, **changes: object) -> JsonObject:
 
 
 @pytest.mark.parametrize("databases", [1, 2])
-def test_what_each_step_is_sent_is_what_it_takes(databases: int) -> None:
+def test_each_step_is_sent_a_valid_request(databases: int) -> None:
     run = Run(databases=databases)
     names = [f"db-{n}" for n in range(1, databases + 1)]
     run.acquire()
@@ -226,7 +226,7 @@ def test_what_each_step_is_sent_is_what_it_takes(databases: int) -> None:
 
 
 @pytest.mark.parametrize("stores", [1, 2], ids=["one candidate", "two candidates"])
-def test_a_heal_asks_and_comes_back_with_the_answers(stores: int) -> None:
+def test_a_heal_asks_for_probes_and_gets_their_results(stores: int) -> None:
     run = Run(databases=1)
     run.acquire()
     world, name = run.world, "aws"
@@ -254,7 +254,7 @@ def test_a_heal_asks_and_comes_back_with_the_answers(stores: int) -> None:
     )
 
 
-def test_a_refusal_comes_back_with_the_claim_to_be_replaced() -> None:
+def test_a_refusal_leads_to_generate_with_the_claim_to_replace() -> None:
     run = Run()
     run.acquire()
     run.generate(_generated(run))
@@ -280,7 +280,7 @@ def test_a_refusal_comes_back_with_the_claim_to_be_replaced() -> None:
 @pytest.mark.parametrize(
     "error", ["States.Timeout", "StoreUnreachableError", "Lambda.Unknown", "Runtime.ExitError"]
 )
-def test_a_failure_is_recorded_by_name_also_right_after_acquiring(error: str) -> None:
+def test_a_failure_is_recorded_by_name_even_right_after_acquiring(error: str) -> None:
     run = Run()
     run.acquire()
     caught = STATES["Generate"]["Catch"][0]
@@ -292,7 +292,7 @@ def test_a_failure_is_recorded_by_name_also_right_after_acquiring(error: str) ->
     assert (request.error, request.claim, request.databases) == (error, None, ())
 
 
-def test_the_output_of_an_execution_tells_what_is_current_now() -> None:
+def test_the_output_of_an_execution_names_the_current_generation() -> None:
     run = Run()
     run.acquire()
     run.variables |= {"claim": _json(CLAIM), "audit": {"stream": "aws", "seq": 9}}
@@ -305,11 +305,11 @@ def test_the_output_of_an_execution_tells_what_is_current_now() -> None:
     }
 
 
-# The lock table: the state machine and the library write the same.
+# The lock table: the state machine and the library make the same calls.
 
 
 class _Recorder:
-    """A DynamoDB client that keeps what it was asked."""
+    """A DynamoDB client that keeps the arguments of its call."""
 
     class exceptions:  # noqa: N801 - botocore's name
         ConditionalCheckFailedException = KeyError
@@ -331,7 +331,7 @@ def _asked(call: Callable[[DynamoDbLock], object]) -> JsonObject:
 
 @pytest.mark.parametrize("revoke_previous", [False, True])
 @pytest.mark.parametrize("force", [False, True])
-def test_acquiring_asks_the_table_the_same(force: bool, revoke_previous: bool) -> None:  # noqa: FBT001 - a table
+def test_acquiring_makes_the_same_call(force: bool, revoke_previous: bool) -> None:  # noqa: FBT001 - a table
     run = Run()
     states = {"input": {**run.input(), "force": force, "revoke_previous": revoke_previous}}
     now = datetime(2026, 1, 1, 0, 20, tzinfo=UTC)
@@ -346,7 +346,7 @@ def test_acquiring_asks_the_table_the_same(force: bool, revoke_previous: bool) -
     )
 
 
-def test_raising_the_fence_asks_the_table_the_same() -> None:
+def test_raising_the_fence_makes_the_same_call() -> None:
     run = Run()
     run.acquire()
     lease = Lease(credential_id="multi-cloud/app_user", holder="second", fence=7)
@@ -354,7 +354,7 @@ def test_raising_the_fence_asks_the_table_the_same() -> None:
 
 
 @pytest.mark.parametrize("previous", [None, 1])
-def test_releasing_asks_the_table_the_same(previous: int | None) -> None:
+def test_releasing_makes_the_same_call(previous: int | None) -> None:
     run = Run()
     run.acquire()
     done = Release(

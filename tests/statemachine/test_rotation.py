@@ -1,4 +1,4 @@
-"""The deployed state machine with the real handlers, on real databases: what goes well."""
+"""The deployed state machine with the real handlers, on real databases, without faults."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -19,7 +19,7 @@ NORMAL = [
 ]
 
 
-def test_every_kind_of_credential_rotates_and_the_past_dies(any_kind: Case) -> None:
+def test_every_kind_of_credential_rotates_and_older_values_die(any_kind: Case) -> None:
     logins = [any_kind.stored_login()]
     for generation in (1, 2, 3):
         execution = any_kind.again() if generation > 1 else any_kind.rotate()
@@ -59,7 +59,7 @@ def test_force_rotates_before_it_is_due_but_not_before_the_overlap_is_over(maria
     assert execution.output["outcome"] == "rotated"
     assert "RevokeDb" in execution.states_entered
     assert mariadb.entries()[-1].event["unmapped"]["lockstep"]["revoked_on_purpose"] == [1]
-    # The revoked value, put back by hand, is healed away: it no longer logs in.
+    # The revoked value, put back by hand, is healed, since it no longer logs in.
     mariadb.edit_secret(login_text(revoked))
     assert mariadb.again().output["kind"] == "heal"
     assert mariadb.locked_out() == []
@@ -74,7 +74,7 @@ def test_two_executions_at_the_same_moment_rotate_once(spanning: Case) -> None:
     assert spanning.locked_out() == []
 
 
-def test_a_dead_holder_is_waited_for_and_then_taken_over(mariadb: Case) -> None:
+def test_a_run_takes_over_after_the_lease_of_a_dead_holder(mariadb: Case) -> None:
     table = mariadb.world.aws.client("dynamodb")
 
     def hold(expires_at: int) -> None:
@@ -115,7 +115,7 @@ def test_a_placeholder_is_bootstrapped(mariadb: Case) -> None:
     assert mariadb.locked_out() == []
 
 
-def test_bad_input_is_refused_before_anything_is_touched(mariadb: Case) -> None:
+def test_invalid_input_is_refused_before_anything_changes(mariadb: Case) -> None:
     world = mariadb.world
     for bad in ({}, {"credential_id": 7}, {"credential_id": mariadb.credential.id, "force": "yes"}):
         execution = world.aws.run_execution(world.machine_arn, bad)
@@ -123,6 +123,6 @@ def test_bad_input_is_refused_before_anything_is_touched(mariadb: Case) -> None:
         assert execution.states_entered == ["CheckInput", "InvalidInput"]
 
 
-def test_an_unknown_credential_ends_in_its_own_error(mariadb: Case) -> None:
+def test_an_unknown_credential_has_its_own_error(mariadb: Case) -> None:
     execution = mariadb.world.rotate("multi-cloud/nobody")
     assert (execution.status, execution.error) == ("FAILED", "InvalidRequestError")

@@ -16,7 +16,7 @@ NOW = 1_732_458_000.25
 
 @dataclass
 class Clock:
-    """A wall clock that stands still until it is told otherwise."""
+    """A wall clock that moves only when it is told to."""
 
     now: float = NOW
 
@@ -26,7 +26,7 @@ class Clock:
 
 @dataclass
 class Naps:
-    """Records how long the retriers would have slept."""
+    """Records the delays of the retriers."""
 
     taken: list[float] = field(default_factory=list)
 
@@ -36,7 +36,7 @@ class Naps:
 
 @dataclass
 class Runner:
-    """Makes a JSONata state machine of the given states and runs it."""
+    """Creates a JSONata state machine of the given states and runs it."""
 
     aws: AwsSandbox
     numbers: Iterator[int] = field(default_factory=count)
@@ -75,7 +75,7 @@ def run(aws: AwsSandbox) -> Runner:
 
 
 def invoke(function: str, payload: object = "{% $states.input %}", **fields: object) -> dict[str, Any]:
-    """A task that calls a function and ends the machine unless told otherwise."""
+    """A task that calls a function and by default ends the machine."""
     task = {
         "Type": "Task",
         "Resource": "arn:aws:states:::lambda:invoke",

@@ -1,4 +1,4 @@
-"""What a template asks for is made, or the deployment fails."""
+"""Every resource of a template is created, or the deployment fails."""
 
 import json
 
@@ -48,7 +48,7 @@ def test_a_value_is_overwritten_only_when_its_rules_change(
     assert (secrets.get_secret_value(SecretId="secret")["SecretString"] != "in use") is overwritten
 
 
-def test_a_key_is_of_the_kind_that_is_asked_for(aws: AwsSandbox) -> None:
+def test_a_key_has_the_spec_of_its_template(aws: AwsSandbox) -> None:
     key = deploy(aws, "AWS::KMS::Key", KeyPolicy={}, KeySpec="HMAC_256", KeyUsage="GENERATE_VERIFY_MAC")
     mac = aws.client("kms").generate_mac(KeyId=key, Message=b"digest", MacAlgorithm="HMAC_SHA_256")
     assert len(mac["Mac"]) == 32
@@ -81,6 +81,6 @@ def test_a_definition_gets_its_substitutions(aws: AwsSandbox) -> None:
     assert json.loads(deployed)["States"]["End"]["Comment"] == "table ${Unnamed}"
 
 
-def test_a_type_that_nobody_knows_fails(aws: AwsSandbox) -> None:
+def test_an_unknown_type_fails(aws: AwsSandbox) -> None:
     with pytest.raises(ClientError, match="AWS::Nobody::KnowsThis"):
         deploy(aws, "AWS::Nobody::KnowsThis")

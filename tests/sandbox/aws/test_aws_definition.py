@@ -1,4 +1,4 @@
-"""What Step Functions refuses when a state machine is created."""
+"""The definitions that Step Functions refuses when a state machine is created."""
 
 import json
 from typing import Any
@@ -146,7 +146,7 @@ def test_an_update_is_checked_too(aws: AwsSandbox) -> None:
         )
 
 
-def test_a_sound_definition_is_taken(aws: AwsSandbox) -> None:
+def test_a_valid_definition_is_accepted(aws: AwsSandbox) -> None:
     caught = {
         "ErrorEquals": ["States.ALL"],
         "Assign": {"error": "{% $states.errorOutput %}"},

@@ -1,4 +1,4 @@
-"""JSONata: the evaluator by itself, and in every place where a state machine may use it."""
+"""JSONata: the evaluator alone, and in every place where a state machine may use it."""
 
 import json
 from typing import Any
@@ -44,14 +44,14 @@ from tests.sandbox.aws.conftest import NOW, Naps, Runner, invoke
         ("$length($uuid())", 36),
     ],
 )
-def test_an_expression_gives_plain_json(expression: str, value: object) -> None:
+def test_an_expression_results_in_plain_json(expression: str, value: object) -> None:
     result = evaluate(f"({expression})")
     assert result == value
     assert type(result) is type(value)
 
 
 @pytest.mark.parametrize("expression", ["1 +", "1 + 'a'", "1 / 0", "$number('x')", "$sum", "$nobody()"])
-def test_what_is_no_json_is_an_error(expression: str) -> None:
+def test_a_result_that_is_not_json_is_an_error(expression: str) -> None:
     with pytest.raises(JSONataException):
         evaluate(f"({expression})")
 
@@ -77,7 +77,7 @@ def test_a_string_variable_is_never_part_of_the_expression(value: str) -> None:
     assert evaluate(f"({_declare({'$x': value})}$x)") == value
 
 
-def test_times_are_the_sandboxs_and_spelled_as_aws_spells_them(run: Runner) -> None:
+def test_times_are_the_sandboxs_in_the_format_of_aws(run: Runner) -> None:
     output = {
         "start": "{% $states.context.Execution.StartTime %}",
         "entered": "{% $states.context.State.EnteredTime %}",
@@ -96,7 +96,7 @@ def test_times_are_the_sandboxs_and_spelled_as_aws_spells_them(run: Runner) -> N
     }
 
 
-def test_step_functions_own_functions(run: Runner) -> None:
+def test_the_functions_that_step_functions_adds(run: Runner) -> None:
     output = {
         "id": "{% $length($uuid()) %}",
         "hash": "{% $hash('abc', 'MD5') %}",

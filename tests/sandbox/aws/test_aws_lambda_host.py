@@ -69,7 +69,7 @@ def test_an_exception_becomes_lambdas_error_object(aws: AwsSandbox) -> None:
 
 
 @pytest.mark.parametrize("result", [{1, 2}, float("nan"), object()], ids=["set", "nan", "object"])
-def test_a_result_that_is_no_json_cannot_be_marshalled(aws: AwsSandbox, result: object) -> None:
+def test_a_result_that_is_not_json_cannot_be_marshalled(aws: AwsSandbox, result: object) -> None:
     aws.lambda_host.register_handler("odd", lambda _event, _context: result)
     body, function_error = _call(aws, "odd")
     assert (body["errorType"], function_error) == ("Runtime.MarshalError", "Unhandled")
@@ -92,7 +92,7 @@ def test_only_synchronous_calls_are_answered(aws: AwsSandbox) -> None:
         aws.client("lambda").invoke(FunctionName="echo", InvocationType="Event")
 
 
-def test_a_body_that_is_no_json_never_reaches_the_function(aws: AwsSandbox) -> None:
+def test_a_body_that_is_not_json_never_reaches_the_function(aws: AwsSandbox) -> None:
     aws.lambda_host.register_handler("echo", lambda event, _: event)
     with pytest.raises(ClientError) as refused:
         aws.client("lambda").invoke(FunctionName="echo", Payload=b"{")
@@ -152,7 +152,7 @@ def _die(_event: object, _context: object) -> None:
 
 
 @pytest.mark.parametrize("handler", [_leave, _die])
-def test_a_process_that_leaves_or_dies_is_an_exit_error(
+def test_a_process_that_exits_or_dies_is_an_exit_error(
     aws: AwsSandbox, handler: Callable[[Any, Any], None]
 ) -> None:
     aws.lambda_host.register_handler("gone", handler)

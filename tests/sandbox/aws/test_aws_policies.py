@@ -1,4 +1,4 @@
-"""What a policy says of a call, as the evaluation logic of IAM has it."""
+"""The decision of policies about a call, by the evaluation logic of IAM."""
 
 from typing import Any
 
@@ -18,14 +18,14 @@ def statement(**fields: object) -> dict[str, Any]:
     return {"Effect": "Allow", "Action": READ.action, "Resource": SECRET, **fields}
 
 
-def test_nothing_is_allowed_that_no_statement_allows() -> None:
+def test_a_call_without_a_matching_statement_is_refused() -> None:
     assert not decide(READ, []).allowed
     assert not decide(READ, [statement(Action="secretsmanager:PutSecretValue")]).allowed
     assert not decide(READ, [statement(Resource=SECRET[:-1])]).allowed
 
 
 @pytest.mark.parametrize("action", ["secretsmanager:getsecretvalue", "secretsmanager:Get*", ["a:b", "*"]])
-def test_an_action_has_wildcards_and_no_case(action: object) -> None:
+def test_an_action_has_wildcards_and_ignores_case(action: object) -> None:
     assert decide(READ, [statement(Action=action)]).allowed
 
 
@@ -36,7 +36,7 @@ def test_a_resource_has_wildcards(resource: str, *, allowed: bool) -> None:
     assert decide(READ, [statement(Resource=resource)]).allowed is allowed
 
 
-def test_a_refusal_goes_before_every_permission() -> None:
+def test_a_refusal_takes_precedence_over_every_permission() -> None:
     refused = decide(READ, [statement(), statement(Effect="Deny")])
     assert (refused.allowed, refused.statement) == (False, statement(Effect="Deny"))
 
@@ -68,6 +68,6 @@ def test_every_condition_must_hold() -> None:
     assert not decide(READ, [statement(Condition=both)]).allowed
 
 
-def test_an_operator_that_is_not_known_is_no_guess() -> None:
+def test_an_unknown_operator_is_an_error() -> None:
     with pytest.raises(UnknownConditionError):
         decide(READ, [statement(Condition={"DateLessThan": {"aws:CurrentTime": "2030-01-01"}})])

@@ -7,7 +7,7 @@ from sandbox.aws.resources import LeftOverPlaceholderError, substitute
 from tests.sandbox.aws.conftest import ROLE, invoke
 
 
-def test_resources_are_made_as_the_stack_makes_them(aws: AwsSandbox) -> None:
+def test_resources_are_created_as_in_the_stack(aws: AwsSandbox) -> None:
     made = create_resources(
         aws, lock_table="locks", audit_bucket="audit", secrets={"app_user": "first", "blob": "{}"}
     )
@@ -22,14 +22,14 @@ def test_resources_are_made_as_the_stack_makes_them(aws: AwsSandbox) -> None:
 
 
 @pytest.mark.parametrize("region", ["us-east-1", "eu-west-1"])
-def test_a_bucket_is_made_in_any_region(region: str) -> None:
+def test_a_bucket_is_created_in_any_region(region: str) -> None:
     with AwsSandbox(region=region) as aws:
         made = create_resources(aws, lock_table="locks", audit_bucket="audit", secrets={})
         assert region in made.mac_key_arn
         assert aws.client("s3").head_bucket(Bucket="audit")["BucketRegion"] == region
 
 
-def test_a_state_machine_is_made_from_its_text(aws: AwsSandbox) -> None:
+def test_a_state_machine_is_created_from_its_text(aws: AwsSandbox) -> None:
     aws.lambda_host.register_handler("echo", lambda event, _: event)
     text = json.dumps(
         {

@@ -55,7 +55,7 @@ def test_a_stopped_sandbox_has_no_address_and_can_start_again_empty() -> None:
         assert sandbox.client("s3").list_buckets()["Buckets"] == []
 
 
-def test_stopping_takes_every_patch_back() -> None:
+def test_stopping_undoes_every_patch() -> None:
     before = _patched_things()
     with AwsSandbox():
         during = _patched_things()
@@ -83,7 +83,7 @@ def _patched_things() -> dict[str, object]:
     return things
 
 
-def test_stopping_aborts_what_still_runs() -> None:
+def test_stopping_aborts_running_executions() -> None:
     with AwsSandbox() as sandbox:
         stepfunctions = sandbox.client("stepfunctions")
         states = {"Wait": {"Type": "Wait", "Seconds": 3600, "End": True}}
@@ -101,7 +101,7 @@ def test_stopping_aborts_what_still_runs() -> None:
 
 
 def _losers(attempt: Callable[[int], object]) -> list[str]:
-    """Race 24 attempts, and give the error codes of those that lost."""
+    """Race 24 attempts. Returns the error codes of those that lost."""
 
     def lost_by(number: int) -> str | None:
         try:
@@ -114,7 +114,7 @@ def _losers(attempt: Callable[[int], object]) -> list[str]:
         return [code for code in pool.map(lost_by, range(24)) if code]
 
 
-def test_two_requests_to_one_service_never_meet(aws: AwsSandbox) -> None:
+def test_requests_to_one_service_are_served_one_at_a_time(aws: AwsSandbox) -> None:
     create_resources(aws, lock_table="locks", audit_bucket="audit", secrets={})
     dynamodb = aws.client("dynamodb")
     meeting = threading.Barrier(2)

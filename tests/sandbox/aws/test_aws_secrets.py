@@ -1,4 +1,4 @@
-"""Where Secrets Manager must be no kinder than the real one."""
+"""The sandbox's Secrets Manager is as strict as the real one."""
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -98,7 +98,7 @@ def test_a_token_has_32_to_64_characters(
     assert labels(secrets) == {token(0): {"AWSCURRENT"}}
 
 
-def test_every_reader_sees_what_was_promoted(secrets: "SecretsManagerClient") -> None:
+def test_every_reader_sees_the_promoted_version(secrets: "SecretsManagerClient") -> None:
     stage(secrets, 1)
     assert secrets.get_secret_value(SecretId=NAME)["SecretString"] == "value 0"
     promote(secrets, 1, base=0)
@@ -138,7 +138,7 @@ def test_a_promotion_that_names_the_wrong_base_changes_nothing(secrets: "Secrets
     assert labels(secrets) == before
 
 
-def test_any_label_is_moved_only_from_where_it_is_said_to_be(secrets: "SecretsManagerClient") -> None:
+def test_a_label_is_moved_only_from_the_version_that_is_named(secrets: "SecretsManagerClient") -> None:
     stage(secrets, 1)
     with pytest.raises(ClientError):
         secrets.update_secret_version_stage(
@@ -200,7 +200,7 @@ def _rotate(secrets: "SecretsManagerClient", clock: Clock, *, runs: int, every_s
         promote(secrets, generation, base=generation - 1)
 
 
-def test_72_versions_a_day_fit_for_ever(secrets: "SecretsManagerClient", clock: Clock) -> None:
+def test_72_versions_a_day_always_fit(secrets: "SecretsManagerClient", clock: Clock) -> None:
     _rotate(secrets, clock, runs=250, every_seconds=20 * 60)
     listed = secrets.list_secret_version_ids(SecretId=NAME, IncludeDeprecated=True)["Versions"]
     assert 72 < len(listed) <= 100

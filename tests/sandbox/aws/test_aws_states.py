@@ -1,4 +1,4 @@
-"""Where the interpreter must be no kinder than Step Functions."""
+"""The sandbox's interpreter is as strict as Step Functions."""
 
 import threading
 from typing import Any
@@ -23,7 +23,7 @@ def _busy(_event: object, _context: object) -> None:
     raise AdvisoryLockBusyError
 
 
-def test_states_all_catches_what_a_function_raises(aws: AwsSandbox, run: Runner, naps: Naps) -> None:
+def test_states_all_catches_an_error_of_a_function(aws: AwsSandbox, run: Runner, naps: Naps) -> None:
     aws.lambda_host.register_handler("busy", _busy)
     execution = run(
         {"Try": invoke("busy", Retry=_RETRY_ALL, Catch=_CATCH_ALL), "Caught": {"Type": "Succeed"}}

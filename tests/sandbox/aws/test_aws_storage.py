@@ -1,4 +1,4 @@
-"""KMS and S3: what the audit log relies on."""
+"""The properties of KMS and S3 that the audit log relies on."""
 
 from typing import TYPE_CHECKING
 
