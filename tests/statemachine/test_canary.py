@@ -72,7 +72,7 @@ def test_no_password_appears_anywhere(any_kind: Case, everything_logged: io.Stri
         for password in passwords[
             1:
         ]:  # An administrator set the first one by hand, in a statement of their own.
-            assert password not in text, f"a password stands in the {name}"
+            assert password not in text, f"the {name} holds a password"
 
 
 def test_the_sql_log_does_hold_the_statements(any_kind: Case) -> None:
