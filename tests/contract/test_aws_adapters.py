@@ -36,7 +36,7 @@ from tests.contract.aws_fixtures import (
     SecretsManagerHarness,
     sandbox_client,
 )
-from tests.support.fence import nobody_else
+from tests.support.fence import fence_held
 
 APP_USER = CREDENTIAL.secret_names.app_user
 FOLDER = "aws/multi-cloud.app_user"
@@ -85,7 +85,7 @@ def calls(client: BaseClient, operation: Callable[[], object]) -> list[str]:
 def test_the_list_of_versions_reads_by_itself(secrets: SecretsManagerHarness) -> None:
     for generation in (1, 2):
         secrets.store.stage(value(generation))
-        secrets.store.promote(generation, nobody_else)
+        secrets.store.promote(generation, fence_held)
     listed = secrets.console.list_secret_version_ids(SecretId=APP_USER)["Versions"]
     labels = {APP_USER_VERSIONS.generation_of(v["VersionId"]): set(v["VersionStages"]) for v in listed}
     # AWSPENDING stays with AWSCURRENT: anywhere else it would tell AWS that a rotation is under way.
@@ -126,7 +126,7 @@ def test_a_binary_connection_blob_is_generation_0_and_is_replaced(secrets: Secre
     secrets.console.put_secret_value(SecretId=secrets.names["connection_blob"], SecretBinary=b"by hand")
     assert secrets.store.read_current().blob_generation == 0
     secrets.store.stage(value(1))
-    secrets.store.promote(1, nobody_else)
+    secrets.store.promote(1, fence_held)
     assert secrets.store.serves(1)
 
 
@@ -136,7 +136,7 @@ def test_a_secret_without_any_value_is_malformed_not_missing(secrets: SecretsMan
     with pytest.raises(SecretMalformedError):
         secrets.store.read_current()
     with pytest.raises(SecretMalformedError):
-        secrets.store.promote(1, nobody_else)
+        secrets.store.promote(1, fence_held)
 
 
 def test_a_secret_scheduled_for_deletion_is_rejected_with_awss_code(secrets: SecretsManagerHarness) -> None:
@@ -171,8 +171,8 @@ def test_a_rotation_takes_few_calls(secrets: SecretsManagerHarness) -> None:
     rotation = {
         "read_current": calls(secrets.client, store.read_current),
         "stage": calls(secrets.client, lambda: store.stage(value(1))),
-        "promote": calls(secrets.client, lambda: store.promote(1, nobody_else)),
-        "promote again": calls(secrets.client, lambda: store.promote(1, nobody_else)),
+        "promote": calls(secrets.client, lambda: store.promote(1, fence_held)),
+        "promote again": calls(secrets.client, lambda: store.promote(1, fence_held)),
         "serves": calls(secrets.client, lambda: store.serves(1)),
         "version_of": calls(secrets.client, lambda: store.version_of(1)),
         "prune": calls(secrets.client, store.prune),
@@ -193,7 +193,7 @@ def test_nothing_secret_is_logged_even_at_debug(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     secrets.store.stage(value(1))
-    secrets.store.promote(1, nobody_else)
+    secrets.store.promote(1, fence_held)
     secrets.store.read_current()
     sandbox_client(sandbox, "secretsmanager").get_secret_value(SecretId=APP_USER)
     assert caplog.records

@@ -24,7 +24,7 @@ from lockstep.model import CredentialValue, Login, SecretStr
 from lockstep.ports import Store
 from tests.contract.harness import SecretKind, StoreHarness
 from tests.contract.test_versioned_secret import ADAPTERS, ONE_PLACE
-from tests.support.fence import nobody_else
+from tests.support.fence import fence_held
 
 CALLS = range(1, 9)
 """More calls than any adapter makes for one operation, so that each boundary is met."""
@@ -61,7 +61,7 @@ def text(username: str, password: str, **more: object) -> str:
 
 def stage_and_promote(store: Store, generation: int) -> None:
     store.stage(value(generation))
-    store.promote(generation, nobody_else)
+    store.promote(generation, fence_held)
 
 
 # What was there before
@@ -129,7 +129,7 @@ def test_connection_blob_follows_the_value_in_app_user(world: StoreHarness, stor
     with suppress(CrashError), world.before_call(call, crash):
         store.stage(value(1, username="app_a"))
     standing = world.rival().stage(value(1, username="app_b"))
-    store.promote(1, nobody_else)
+    store.promote(1, fence_held)
     assert json.loads(world.current_text("connection_blob"))["username"] == standing.login.username
 
 
@@ -165,7 +165,7 @@ def test_staging_that_crashed_anywhere_is_finished_by_another(
         store.stage(value(1, by="crashed"))
     standing = world.rival().stage(value(1, by="other"))
     assert standing in (value(1, by="crashed"), value(1, by="other"))
-    world.rival().promote(1, nobody_else)
+    world.rival().promote(1, fence_held)
     assert world.rival().read_current().login == standing.login
     assert world.rival().serves(1)
 
@@ -178,7 +178,7 @@ def test_staging_whose_reply_was_lost_can_be_tried_again(
     with suppress(StoreUnreachableError), world.lose_reply(call):
         store.stage(value(1))
     assert store.stage(value(1)) == value(1)
-    store.promote(1, nobody_else)
+    store.promote(1, fence_held)
     assert store.serves(1)
 
 
@@ -205,8 +205,8 @@ def test_promoting_twice_is_promoting_once(world: StoreHarness, store: Store) ->
     world.edit("app_user", text("app", "by-hand"))
     before = store.read_current()
     stage_and_promote(store, 1)
-    store.promote(1, nobody_else)
-    world.rival().promote(1, nobody_else)
+    store.promote(1, fence_held)
+    world.rival().promote(1, fence_held)
     assert store.serves(1)
     assert store.version_of(0) == before.version
 
@@ -215,14 +215,14 @@ def test_a_lower_generation_never_replaces_a_higher_one(world: StoreHarness, sto
     store.stage(value(1))
     stage_and_promote(world.rival(), 2)
     with pytest.raises(FenceLostError):
-        store.promote(1, nobody_else)
+        store.promote(1, fence_held)
     assert store.serves(2)
 
 
 def test_what_was_never_staged_is_not_promoted(store: Store) -> None:
     stage_and_promote(store, 1)
     with pytest.raises(StoreRejectedError):
-        store.promote(2, nobody_else)
+        store.promote(2, fence_held)
     assert store.serves(1)
     assert store.read_generation(0) is None
 
@@ -231,7 +231,7 @@ def test_a_value_put_in_by_hand_after_staging_is_replaced(world: StoreHarness, s
     store.stage(value(1))
     world.edit("app_user", text("app", "by-hand"))
     world.edit("connection_blob", "by hand")
-    store.promote(1, nobody_else)
+    store.promote(1, fence_held)
     assert store.serves(1)
 
 
@@ -245,13 +245,13 @@ def test_a_run_that_is_overtaken_anywhere_in_its_promotion_changes_nothing(
     rival.stage(value(2))
     with (
         suppress(FenceLostError, LostCompareAndSetError),
-        world.before_call(call, lambda: rival.promote(2, nobody_else)),
+        world.before_call(call, lambda: rival.promote(2, fence_held)),
     ):
-        store.promote(1, nobody_else)
-    rival.promote(2, nobody_else)
+        store.promote(1, fence_held)
+    rival.promote(2, fence_held)
     assert store.serves(2)
     with pytest.raises(FenceLostError):
-        store.promote(1, nobody_else)
+        store.promote(1, fence_held)
 
 
 def test_a_run_that_has_lost_the_fence_promotes_nothing(world: StoreHarness, store: Store) -> None:
@@ -293,8 +293,8 @@ def test_an_edit_during_a_promotion_is_noticed(world: StoreHarness, store: Store
         suppress(LostCompareAndSetError),
         world.before_call(call, lambda: world.edit("app_user", text("app", "by-hand"))),
     ):
-        store.promote(1, nobody_else)
-    store.promote(1, nobody_else)
+        store.promote(1, fence_held)
+    store.promote(1, fence_held)
     assert store.serves(1)
 
 
@@ -306,9 +306,9 @@ def test_a_promotion_that_crashed_anywhere_is_finished_by_another(
     stage_and_promote(store, 1)
     store.stage(value(2))
     with suppress(CrashError), world.before_call(call, crash):
-        store.promote(2, nobody_else)
+        store.promote(2, fence_held)
     assert world.rival().read_current().login in (value(1).login, value(2).login)
-    world.rival().promote(2, nobody_else)
+    world.rival().promote(2, fence_held)
     assert world.rival().serves(2)
 
 
@@ -319,8 +319,8 @@ def test_a_promotion_whose_reply_was_lost_can_be_tried_again(
 ) -> None:
     store.stage(value(1))
     with suppress(StoreUnreachableError), world.lose_reply(call):
-        store.promote(1, nobody_else)
-    store.promote(1, nobody_else)
+        store.promote(1, fence_held)
+    store.promote(1, fence_held)
     assert store.serves(1)
 
 
@@ -379,7 +379,7 @@ def test_a_connection_blob_put_in_by_hand_is_generation_0_and_is_replaced(
     [
         lambda store: store.read_current(),
         lambda store: store.stage(value(2)),
-        lambda store: store.promote(2, nobody_else),
+        lambda store: store.promote(2, fence_held),
         lambda store: store.serves(1),
     ],
     ids=["read_current", "stage", "promote", "serves"],

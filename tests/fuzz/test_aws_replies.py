@@ -31,7 +31,7 @@ from lockstep.version_names import VersionNames
 from tests.fuzz.garbage_server import GarbageServer
 from tests.fuzz.harness import CANARY, inputs, judged
 from tests.fuzz.replies import BODIES, replies
-from tests.support.fence import nobody_else
+from tests.support.fence import fence_held
 from tests.support.memory import EPOCH, make_plan
 
 REGION = "eu-central-1"
@@ -111,8 +111,8 @@ def operations(server: GarbageServer) -> dict[str, list[Operation]]:
             lambda: read_secret(secrets, "aws", "lockstep/admin/orders"),
         ],
         "secretsmanager labels": [
-            lambda: store.promote(7, nobody_else),
-            lambda: store.promote(8, nobody_else),
+            lambda: store.promote(7, fence_held),
+            lambda: store.promote(8, fence_held),
         ],
         "dynamodb": [
             lock.read,

@@ -28,7 +28,7 @@ from lockstep.version_names import VersionNames
 from tests.fuzz.garbage_server import GarbageServer
 from tests.fuzz.harness import CANARY, inputs, judged
 from tests.fuzz.replies import BODIES, replies
-from tests.support.fence import nobody_else
+from tests.support.fence import fence_held
 from tests.support.memory import FakeClock, make_plan
 
 CREDENTIAL = make_plan().credentials[0]
@@ -127,7 +127,7 @@ def operations(clients: OciClients) -> dict[str, Operation]:
         "read_generation": lambda: store.read_generation(7),
         "read_found": lambda: store.read_generation(0),
         "stage": lambda: store.stage(VALUE),
-        "promote": lambda: store.promote(7, nobody_else),
+        "promote": lambda: store.promote(7, fence_held),
         "serves": lambda: store.serves(7),
         "version_of": lambda: store.version_of(7),
         "prune": store.prune,

@@ -28,7 +28,7 @@ from sandbox.two_clouds import AWS_RUNNER_MAY, FUNCTION_MAY
 from tests.contract.oci_fixtures import OciConsole, sandbox_clients, sandbox_vault
 from tests.infrastructure.terraform.policies import Statement, matching_rules, statements
 from tests.infrastructure.terraform.stack import ROOT, Deployment, Stack, needs_tools
-from tests.support.fence import nobody_else
+from tests.support.fence import fence_held
 
 pytestmark = needs_tools
 
@@ -213,7 +213,7 @@ def rotate_rings(world: World, clients: OciClients) -> None:
         base = store.read_current()
         value = _value(credential, base.generation + 1)
         assert store.stage(value) == value
-        store.promote(value.generation, nobody_else)
+        store.promote(value.generation, fence_held)
         assert store.serves(value.generation)
         assert store.read_version(base.version)
         assert store.read_generation(value.generation)

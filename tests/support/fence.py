@@ -1,5 +1,5 @@
-"""The fence where nobody else is about."""
+"""The fence check of tests that run without a lock."""
 
 
-def nobody_else() -> None:
-    """What `Store.promote` asks, in tests that run without a lock: the answer is always yes."""
+def fence_held() -> None:
+    """The `still_ours` of a promotion by a run that holds the lock."""

@@ -16,7 +16,7 @@ from oci_fn.sequence import RunRequest, RunResult
 from sandbox.oci import OciSandbox, SandboxClock
 from tests.contract.harness import SecretKind
 from tests.contract.oci_fixtures import APP_USER_VERSIONS, VaultRingHarness
-from tests.support.fence import nobody_else
+from tests.support.fence import fence_held
 from tests.support.memory import EPOCH, FakeClock, MemoryWorld, make_plan
 from tests.unit.harness import INTERVAL_SECONDS, RUN_SECONDS
 
@@ -40,7 +40,7 @@ def advance(world: VaultRingHarness, *generations: int) -> None:
     """Stage, promote and prune, as rotations do."""
     for generation in generations:
         world.store.stage(value(generation))
-        world.store.promote(generation, nobody_else)
+        world.store.promote(generation, fence_held)
         world.store.prune()
 
 

@@ -12,7 +12,7 @@ from lockstep.identity import CONFIG_FILE_VARIABLE
 from lockstep.wiring import OCI_ENDPOINT_VARIABLE
 from sandbox.oci import write_config_file
 from tests.contract.oci_fixtures import CREDENTIAL, VaultRingHarness
-from tests.support.fence import nobody_else
+from tests.support.fence import fence_held
 from tests.unit.ring_world import advance, emulated_ring, value
 
 SLOTS = 2
@@ -69,7 +69,7 @@ def test_what_is_only_pending_is_not_read(world: VaultRingHarness, source: Sourc
     advance(world, 1)
     world.store.stage(value(2))
     assert _seen(source()) == _expected(1)
-    world.store.promote(2, nobody_else)
+    world.store.promote(2, fence_held)
     assert _seen(source()) == _expected(2)
 
 

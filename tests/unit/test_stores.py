@@ -15,7 +15,7 @@ from lockstep.errors import (
 )
 from lockstep.model import CredentialValue, Login, SecretStr
 from lockstep.stores import READ_SIDE_TIMEOUT_SECONDS, Stores
-from tests.support.fence import nobody_else
+from tests.support.fence import fence_held
 from tests.support.memory import FakeClock, MemoryStore, make_plan
 
 CREDENTIAL = make_plan().credentials[0]
@@ -106,7 +106,7 @@ def test_the_fence_is_read_once_between_the_last_look_and_the_first_change(store
 
 def test_a_secret_that_serves_the_generation_is_left_alone(store: MemoryStore) -> None:
     store.stage(value(1))
-    store.promote(1, nobody_else)
+    store.promote(1, fence_held)
     store.edit("connection_blob", "by hand")
     done: list[str] = []
     store.faults.before = done.append
@@ -166,7 +166,7 @@ def test_a_version_is_read_from_the_store_that_is_named(pair: Pair) -> None:
 
 def test_what_is_served_is_told_for_each_store_in_order(pair: Pair) -> None:
     pair.both.stage(value(1))
-    pair.second.promote(1, nobody_else)
+    pair.second.promote(1, fence_held)
     assert [(name, v.generation) for name, v in pair.both.served().items()] == [("first", 0), ("second", 1)]
     assert pair.both.versions_of(1) == {"first": "generation-1", "second": "generation-1"}
     pair.first.faults.before = _unreachable
@@ -189,7 +189,7 @@ def test_every_store_promotes_and_each_reads_the_fence(pair: Pair) -> None:
 def test_waiting_ends_when_every_store_serves_or_the_time_is_over(pair: Pair) -> None:
     clock = FakeClock()
     pair.both.stage(value(1))
-    pair.both.promote(1, nobody_else)
+    pair.both.promote(1, fence_held)
     pair.first.lagging_reads, pair.second.lagging_reads = 2, 4
     pair.both.wait_until_served(1, clock)
     assert (pair.first.lagging_reads, pair.second.lagging_reads) == (0, 0)

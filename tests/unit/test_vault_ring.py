@@ -22,7 +22,7 @@ from lockstep.ports import Clock
 from lockstep.store_kinds import oci_vault
 from sandbox.oci import OciSandbox
 from tests.contract.oci_fixtures import VaultRingHarness
-from tests.support.fence import nobody_else
+from tests.support.fence import fence_held
 from tests.unit.ring_world import TAKEN_OVER, advance, emulated_ring, ring_world, value
 
 
@@ -67,7 +67,7 @@ def test_slots_take_turns_and_the_serving_slot_is_never_written(four: VaultRingH
         before = [v.version_number for v in four.console.versions(serving)]
         four.store.stage(value(generation))
         assert [v.version_number for v in four.console.versions(serving)] == before
-        four.store.promote(generation, nobody_else)
+        four.store.promote(generation, fence_held)
         seen.append(four.ids["app_user"].index(four.serving("app_user")[0]))
     assert seen == [3, 2, 1, 0, 3, 2, 1, 0, 3]
 
@@ -108,10 +108,10 @@ def test_calls_of_a_rotation(sandbox: OciSandbox, four: VaultRingHarness) -> Non
         "read_generation, a new one": operations(sandbox, lambda: store.read_generation(21)),
         "stage": operations(sandbox, lambda: store.stage(value(21))),
         "stage again": operations(sandbox, lambda: store.stage(value(21))),
-        "promote": operations(sandbox, lambda: store.promote(21, nobody_else)),
+        "promote": operations(sandbox, lambda: store.promote(21, fence_held)),
         "serves": operations(sandbox, lambda: store.serves(21)),
         "prune": operations(sandbox, store.prune),
-        "promote again": operations(sandbox, lambda: store.promote(21, nobody_else)),
+        "promote again": operations(sandbox, lambda: store.promote(21, fence_held)),
         "version_of": operations(sandbox, lambda: store.version_of(21)),
         "read_generation": operations(sandbox, lambda: store.read_generation(21)),
         "read_version": operations(sandbox, lambda: store.read_version("0:1")),
@@ -148,10 +148,10 @@ def test_a_secret_that_is_being_updated_is_busy(
     sandbox.vault.behaviour.busy_code = code
     four.store.stage(value(1))
     with pytest.raises(StoreBusyError) as error:
-        four.store.promote(1, nobody_else)
+        four.store.promote(1, fence_held)
     assert error.value.where["code"] == code
     clock.sleep(5)
-    four.store.promote(1, nobody_else)
+    four.store.promote(1, fence_held)
     four.store.stage(value(2))  # Another slot's turn.
     assert four.store.serves(1)
 
@@ -175,7 +175,7 @@ def test_a_read_side_that_stays_behind_is_an_error_and_loses_no_staged_value(
         four.store.read_generation(1)
     clock.sleep(30)
     assert four.store.stage(value(1)) == value(1)
-    four.store.promote(1, nobody_else)
+    four.store.promote(1, fence_held)
     assert not four.store.serves(1)
     clock.sleep(30)
     assert four.store.serves(1)
@@ -187,12 +187,12 @@ def test_a_promotion_compares_with_management_and_not_with_the_read_side(
     advance(four, 1)
     four.store.stage(value(2))
     sandbox.vault.behaviour.read_lag = timedelta(minutes=1)
-    four.rival().promote(2, nobody_else)
-    four.store.promote(2, nobody_else)
+    four.rival().promote(2, fence_held)
+    four.store.promote(2, fence_held)
     assert four.store.read_current().generation == 1
     assert not four.store.serves(2)
     with pytest.raises(FenceLostError):
-        four.store.promote(1, nobody_else)
+        four.store.promote(1, fence_held)
 
 
 def test_an_edit_of_a_slot_during_its_promotion_is_noticed(four: VaultRingHarness) -> None:
@@ -202,8 +202,8 @@ def test_an_edit_of_a_slot_during_its_promotion_is_noticed(four: VaultRingHarnes
         pytest.raises(LostCompareAndSetError),
         four.before_call(6, lambda: four.console.edit(slot, "by hand")),
     ):
-        four.store.promote(1, nobody_else)
-    four.store.promote(1, nobody_else)
+        four.store.promote(1, fence_held)
+    four.store.promote(1, fence_held)
     assert four.store.serves(1)
 
 
@@ -229,11 +229,11 @@ def test_superseded_versions_are_scheduled_for_deletion_oldest_first_except_the_
     four.slots = 1
     four.store = four.store_on(four.vault)
     four.store.stage(value(1))
-    four.store.promote(1, nobody_else)
+    four.store.promote(1, fence_held)
     assert four.store.prune() == 0
     for generation in (2, 3, 4, 5, 6):
         four.store.stage(value(generation))
-        four.store.promote(generation, nobody_else)
+        four.store.promote(generation, fence_held)
     assert four.rival().prune() == 2 * 3
     versions = four.console.versions(four.ids["app_user"][0])
     scheduled = {v.version_number: v.time_of_deletion for v in versions if v.time_of_deletion}
@@ -264,7 +264,7 @@ def test_generations_that_no_database_accepted_do_not_fill_the_ring(four: VaultR
     advance(four, *range(1, 5))
     for generation in range(5, 95):
         four.store.stage(value(generation))
-    four.store.promote(94, nobody_else)
+    four.store.promote(94, fence_held)
     advance(four, 95)
     assert four.store.serves(95)
 

@@ -11,7 +11,7 @@ from lockstep.plan_file import PlanProblemsError
 from lockstep.store_kinds.oci_budget import version_budget
 from sandbox.oci import OciSandbox, SandboxClock
 from tests.contract.oci_fixtures import VaultRingHarness
-from tests.support.fence import nobody_else
+from tests.support.fence import fence_held
 from tests.support.memory import EPOCH, FakeClock, make_plan
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class Simulation:
             except StoreQuotaExceededError:
                 return elapsed
             self._observe()
-            self._world.store.promote(generation, nobody_else)
+            self._world.store.promote(generation, fence_held)
             self._world.store.prune()
             self._clock.sleep(interval.total_seconds())
         return None
