@@ -94,13 +94,13 @@ def oci_ring_source(
         slots: `ring` in the plan.
         credential_id: The credential's id, where the plan gives its secret another name.
     """
-    from lockstep.identity import own_oci_identity
+    from lockstep.identity import OCI_ENDPOINT_VARIABLE, own_oci_identity
     from lockstep.oci.clients import OciClients
     from lockstep.oci.vault import Vault
     from lockstep.store_kinds.oci_vault import slot_name
     from lockstep.version_names import VersionNames
 
-    clients = OciClients(own_oci_identity, region, endpoint=os.environ.get("LOCKSTEP_OCI_ENDPOINT"))
+    clients = OciClients(own_oci_identity, region, endpoint=os.environ.get(OCI_ENDPOINT_VARIABLE))
     vault = Vault(clients, compartment_id=compartment_id, vault_id=vault_id, store="oci")
     versions = VersionNames(credential_id=credential_id or secret, secret=secret)
     names = [slot_name(secret, slot) for slot in range(slots)]

@@ -1,23 +1,26 @@
-"""Who a runner is, in its own cloud and in the other one.
+"""Who a process is, in its own cloud and in the other one.
 
-    runner   in AWS                                    in OCI
-    aws      what the environment gives: a role        an API key, kept in AWS Secrets Manager
-    oci      an access key, kept in OCI Vault          its resource principal
+    identity      in AWS                                in OCI
+    AWS_RUNNER    what the environment gives: a role    an API key, kept in AWS Secrets Manager
+    OCI_RUNNER    an access key, kept in OCI Vault      its resource principal
+    OPERATOR      what the environment gives            what the environment names; else the AWS runner's API key
 
 A key of the other cloud is a JSON object with the field names that this cloud's own tools give it. Everything about
-identities is said here, so that a federation between the clouds needs changes nowhere else.
+identities is here, so that a federation between the clouds needs no change elsewhere.
 """
 
-# Imported here so that neither cloud's runner loads the other's SDK before it needs it.
+# Imported late so that neither cloud's runner loads the other's SDK before it needs it.
 # ruff: noqa: PLC0415
 
 import json
 import os
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
-from lockstep.errors import StoreAccessDeniedError
+from lockstep.errors import InvalidPlanError, StoreAccessDeniedError
 from lockstep.model import SecretStr
+from lockstep.plan import Plan
 
 if TYPE_CHECKING:
     from lockstep.aws.clients import AwsKeys
@@ -27,8 +30,62 @@ RESOURCE_PRINCIPAL_VARIABLE = "OCI_RESOURCE_PRINCIPAL_VERSION"
 """Set by OCI where there is a resource principal, as in every function."""
 
 CONFIG_FILE_VARIABLE = "OCI_CONFIG_FILE"
-"""Names a config file of the SDK with an API key, where there is no resource principal: on a workstation, in the
-sandbox. Never looked for where nobody has named it."""
+"""Names a config file of the SDK with an API key, for a process without a resource principal: on a workstation, in the
+sandbox. There is no default file."""
+
+OCI_ENDPOINT_VARIABLE = "LOCKSTEP_OCI_ENDPOINT"
+"""Where OCI is, if not at Oracle's own address. The counterpart of AWS_ENDPOINT_URL; OCI's SDK has no such variable."""
+
+Cloud = Literal["aws", "oci"]
+ReadSecret = Callable[[str], str]
+"""Gives the text of a secret in the identity's home, by its name in the plan."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Who a process is.
+
+    Attributes:
+        home: The cloud that keeps its secrets: the administrators' logins and the key of the other cloud.
+        aws: Gives its keys for AWS; None: what the environment gives.
+        oci: Gives its identity in OCI.
+    """
+
+    home: Cloud
+    aws: Callable[[Plan, ReadSecret], "AwsKeys | None"]
+    oci: Callable[[Plan, ReadSecret], "OciIdentity"]
+
+
+def _environments_keys(_plan: Plan, _read: ReadSecret) -> None:
+    return None
+
+
+def _kept_access_key(plan: Plan, read: ReadSecret) -> "AwsKeys":
+    if plan.runners.oci is None:
+        raise InvalidPlanError
+    secret = plan.runners.oci.aws_key_secret
+    return aws_access_key(read(secret), store="oci", secret=secret)
+
+
+def _kept_api_key(plan: Plan, read: ReadSecret) -> "OciIdentity":
+    secret = plan.runners.aws.oci_key_secret
+    if secret is None:
+        raise InvalidPlanError
+    return oci_api_key(read(secret), store="aws", secret=secret)
+
+
+def _named_identity(plan: Plan, read: ReadSecret) -> "OciIdentity":
+    if os.environ.keys() & {CONFIG_FILE_VARIABLE, RESOURCE_PRINCIPAL_VARIABLE}:
+        return own_oci_identity()
+    return _kept_api_key(plan, read)
+
+
+AWS_RUNNER = Identity(home="aws", aws=_environments_keys, oci=_kept_api_key)
+"""The Lambda functions."""
+OCI_RUNNER = Identity(home="oci", aws=_kept_access_key, oci=lambda _plan, _read: own_oci_identity())
+"""The OCI function."""
+OPERATOR = Identity(home="aws", aws=_environments_keys, oci=_named_identity)
+"""A person at a command line. The AWS runner's key serves only those who may read it."""
 
 
 def own_oci_identity() -> "OciIdentity":

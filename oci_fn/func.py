@@ -13,21 +13,23 @@ nothing, and a `failed` among the results for a rotation.
 import json
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from io import BytesIO
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from fdk import context, response  # type: ignore[import-untyped]  # fdk ships no types
 from pydantic import StrictBool, ValidationError, model_validator
 
-from lockstep import wiring
 from lockstep.errors import InvalidRequestError, LockstepError, UnexpectedError
+from lockstep.identity import OCI_RUNNER
 from lockstep.messages import Id, Message
+from lockstep.plan import Plan
 from lockstep.ports import Clock, Ports
 from lockstep.system import SystemClock
+from lockstep.wiring import forget, hosted_runner
 from oci_fn.retries import Retries
-from oci_fn.sequence import RunRequest, rotate
+from oci_fn.sequence import RunMap, RunRequest, rotate, side_by_side
 
 MARGIN_SECONDS = 25.0
 """Before the platform's deadline no new call is begun: the longest step ends and the answer is sent in this time."""
@@ -53,64 +55,93 @@ class Ask(Message):
         return self
 
 
-def handler(ctx: context.InvokeContext, data: BytesIO | None = None) -> response.Response:
-    """Answer one call of the function."""
-    try:
-        ask = _parse(data.getvalue() if data else b"")
-        call_id = _call_id(ctx)
-        clock = SystemClock()
-        deadline = clock.monotonic() + _seconds_left(ctx, clock)
-        results = [
-            _run(credential_id, ask, f"{call_id}.{number}", clock, deadline=deadline)
-            for number, credential_id in enumerate(_credentials(ask), start=1)
-        ]
-    except LockstepError as error:
-        return _answer(ctx, _shown(error), succeeded=False)
-    except Exception as error:  # noqa: BLE001 - the last line of defence before fdk prints it
-        return _answer(ctx, _shown(UnexpectedError(code=type(error).__name__)), succeeded=False)
-    return _answer(ctx, {"results": results}, succeeded=all(r["outcome"] != "failed" for r in results))
+class RunnerLike(Protocol):
+    """What the function needs of `lockstep.wiring.Runner`."""
+
+    @property
+    def plan(self) -> Plan:
+        """The plan."""
+
+    def ports(self, credential_id: str) -> Ports:
+        """The ports of a credential."""
 
 
-def _run(credential_id: str, ask: Ask, rotation_id: str, clock: Clock, *, deadline: float) -> dict[str, Any]:
-    began = clock.monotonic()
-    request = RunRequest(
-        rotation_id=rotation_id,
-        runner="oci",
-        trigger=ask.trigger or ("manual" if ask.credential_id else "schedule"),
-        force=ask.force,
-        revoke_previous=ask.revoke_previous,
-    )
-    try:
-        done = rotate(request, _ports(credential_id), Retries(clock, deadline=deadline))
-        result = {
-            "outcome": done.outcome,
-            "generation": done.generation,
-            "adopted": done.adopted,
-            "audit_seq": done.audit_seq,
-        }
-    except LockstepError as error:
-        result = {"outcome": "failed", **_shown(error)}
-    except Exception as error:  # noqa: BLE001 - a bug in building the ports, or a foreign error that crossed a port
-        result = {"outcome": "failed", **_shown(UnexpectedError(code=type(error).__name__))}
-    if str(result.get("error", "")).endswith("AccessDeniedError"):
-        # The key of the other cloud may have been replaced: the next call reads it anew.
-        wiring.forget()
-    result = {"credential_id": credential_id, "rotation_id": rotation_id, **result}
-    logger.info(json.dumps({**result, "milliseconds": round((clock.monotonic() - began) * 1000)}))
-    return result
+class Function:
+    """What fdk calls.
 
+    Args:
+        runner: Gives the runner; by default that of the plan that the environment names.
+        forget: Called when an identity was refused, so that `runner` reads it anew.
+        run_map: How the databases of a credential are worked on.
+    """
 
-def _ports(credential_id: str) -> Ports:
-    return wiring.oci_ports(credential_id)
+    def __init__(
+        self,
+        runner: Callable[[], RunnerLike] = lambda: hosted_runner(OCI_RUNNER),
+        *,
+        forget: Callable[[], None] = forget,
+        run_map: RunMap = side_by_side,
+    ) -> None:
+        self._runner = runner
+        self._forget = forget
+        self._run_map = run_map
 
+    def __call__(self, ctx: context.InvokeContext, data: BytesIO | None = None) -> response.Response:
+        """Answer one call of the function."""
+        try:
+            ask = _parse(data.getvalue() if data else b"")
+            call_id = _call_id(ctx)
+            clock = SystemClock()
+            deadline = clock.monotonic() + _seconds_left(ctx, clock)
+            results = [
+                self._run(credential_id, ask, f"{call_id}.{number}", clock, deadline=deadline)
+                for number, credential_id in enumerate(self._credentials(ask), start=1)
+            ]
+        except LockstepError as error:
+            return _answer(ctx, _shown(error), succeeded=False)
+        except Exception as error:  # noqa: BLE001 - the last line of defence before fdk prints it
+            return _answer(ctx, _shown(UnexpectedError(code=type(error).__name__)), succeeded=False)
+        return _answer(ctx, {"results": results}, succeeded=all(r["outcome"] != "failed" for r in results))
 
-def _credentials(ask: Ask) -> list[str]:
-    plan = wiring.plan_from_environment()
-    if ask.credential_id is None:
-        return [c.id for c in plan.credentials]
-    if plan.credential(ask.credential_id) is None:
-        raise InvalidRequestError(credential=ask.credential_id)
-    return [ask.credential_id]
+    def _run(
+        self, credential_id: str, ask: Ask, rotation_id: str, clock: Clock, *, deadline: float
+    ) -> dict[str, Any]:
+        began = clock.monotonic()
+        request = RunRequest(
+            rotation_id=rotation_id,
+            runner="oci",
+            trigger=ask.trigger or ("manual" if ask.credential_id else "schedule"),
+            force=ask.force,
+            revoke_previous=ask.revoke_previous,
+        )
+        try:
+            ports = self._runner().ports(credential_id)
+            retries = Retries(clock, deadline=deadline)
+            done = rotate(request, ports, retries, run_map=self._run_map)
+            result = {
+                "outcome": done.outcome,
+                "generation": done.generation,
+                "adopted": done.adopted,
+                "audit_seq": done.audit_seq,
+            }
+        except LockstepError as error:
+            result = {"outcome": "failed", **_shown(error)}
+        except Exception as error:  # noqa: BLE001 - a bug, or a foreign error that crossed a port
+            result = {"outcome": "failed", **_shown(UnexpectedError(code=type(error).__name__))}
+        if str(result.get("error", "")).endswith("AccessDeniedError"):
+            # The key of the other cloud may have been replaced: the next call reads it anew.
+            self._forget()
+        result = {"credential_id": credential_id, "rotation_id": rotation_id, **result}
+        logger.info(json.dumps({**result, "milliseconds": round((clock.monotonic() - began) * 1000)}))
+        return result
+
+    def _credentials(self, ask: Ask) -> list[str]:
+        plan = self._runner().plan
+        if ask.credential_id is None:
+            return [c.id for c in plan.credentials]
+        if plan.credential(ask.credential_id) is None:
+            raise InvalidRequestError(credential=ask.credential_id)
+        return [ask.credential_id]
 
 
 def _parse(body: bytes) -> Ask:
@@ -149,3 +180,6 @@ def _answer(ctx: context.InvokeContext, body: Mapping[str, Any], *, succeeded: b
         headers={"content-type": "application/json"},
         status_code=200 if succeeded else 502,
     )
+
+
+handler = Function()

@@ -23,12 +23,13 @@ from pathlib import Path
 from ruamel.yaml import YAML
 
 from cdk.bundle import HANDLERS, Bundle, build, import_milliseconds
-from lockstep import wiring
 from lockstep.audit.verify import verify
 from lockstep.databases.provisioning import ROTATOR
+from lockstep.identity import AWS_RUNNER
 from lockstep.model import Credential, Login, SecretStr
 from lockstep.plan import Plan
 from lockstep.plan_file import load_plan
+from lockstep.wiring import Runner, endpoints_from_environment
 from sandbox.aws import AwsSandbox, Execution
 from sandbox.aws.cloudformation import NOT_EMULATED
 from sandbox.aws.deployed import DeployedStack, Schedule
@@ -198,7 +199,7 @@ def check_credential(world: DeployedWorld, credential: Credential, generation: i
         if world.current(name).get("generation") != generation
     ]
     with environment(world.aws.environment()):
-        ports = wiring.build_aws_ports(world.plan, credential.id)
+        ports = Runner(world.plan, AWS_RUNNER, endpoints=endpoints_from_environment()).ports(credential.id)
         login = ports.stores.first.read_current().login
         for name, database in ports.databases.items():
             if login is None or not database.accepts(login):

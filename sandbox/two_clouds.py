@@ -15,10 +15,12 @@ from ruamel.yaml import YAML
 
 from lockstep import wiring
 from lockstep.audit.verify import Verification, verify
+from lockstep.identity import AWS_RUNNER, OCI_ENDPOINT_VARIABLE, OCI_RUNNER
 from lockstep.model import Credential, Login, SecretStr
 from lockstep.plan import Plan
 from lockstep.plan_file import load_plan
 from lockstep.version_names import VersionNames
+from lockstep.wiring import Runner, endpoints_from_environment
 from sandbox.fn import FunctionProcess, running_function
 from sandbox.oci import OciSandbox, write_config_file
 from sandbox.oci.resources import create_audit_bucket, create_ring, create_secret, restore_audit_objects
@@ -77,7 +79,11 @@ class TwoClouds:
 
     def locked_out(self, credential: Credential) -> list[str]:
         """Where what a store serves does not log in: empty, or invariant I1 is broken."""
-        databases = wiring.build_aws_ports(self.plan, credential.id).databases
+        databases = (
+            Runner(self.plan, AWS_RUNNER, endpoints=endpoints_from_environment())
+            .ports(credential.id)
+            .databases
+        )
         logins = {"aws": self.world.stored_login(credential), "oci": self.ring_login(credential)}
         return [
             f"{store} at {name}"
@@ -94,8 +100,8 @@ class TwoClouds:
 
     def verify_now(self, credential: Credential) -> list[Verification]:
         """Verify one credential's chains; in OCI only what is not archived can be read."""
-        aws = wiring.build_aws_ports(self.plan, credential.id)
-        own = wiring.build_oci_ports(self.plan, credential.id)
+        aws = Runner(self.plan, AWS_RUNNER, endpoints=endpoints_from_environment()).ports(credential.id)
+        own = Runner(self.plan, OCI_RUNNER, endpoints=endpoints_from_environment()).ports(credential.id)
         logs = [(p.audit_log, p.signer) for p in (aws, own)]
         return verify(credential.id, logs, aws.lock.read().heads)
 
@@ -127,7 +133,7 @@ def running_two_clouds(
         confidential = _fill_secrets(world, sandbox, plan, aws_runner_key)
         variables = {
             wiring.PLAN_VARIABLE: str(plan_file),
-            wiring.OCI_ENDPOINT_VARIABLE: sandbox.endpoint,
+            OCI_ENDPOINT_VARIABLE: sandbox.endpoint,
             "AWS_ENDPOINT_URL": world.aws.url,
             "AWS_EC2_METADATA_DISABLED": "true",
         }

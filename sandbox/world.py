@@ -19,6 +19,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from functions.face import PortsOf, hosted_ports
 from lockstep import wiring
 from lockstep.databases.provisioning import ROTATOR, provisioning
 from lockstep.model import Credential, Engine, Login, SecretStr
@@ -171,11 +172,13 @@ def running_world(
         )
 
 
-def deploy_state_machine(aws: AwsSandbox) -> str:
+def deploy_state_machine(aws: AwsSandbox, ports: PortsOf = hosted_ports) -> str:
     """Register the real handlers, and make the state machine from the file that is deployed to AWS; its ARN."""
     for function in FUNCTIONS.values():
         module = importlib.import_module(f"functions.{function}.handler")
-        aws.lambda_host.register_handler(function, module.handler, timeout_seconds=FUNCTION_TIMEOUT_SECONDS)
+        aws.lambda_host.register_handler(
+            function, module.handler.over(ports), timeout_seconds=FUNCTION_TIMEOUT_SECONDS
+        )
     arns = {placeholder: aws.lambda_host.arn(function) for placeholder, function in FUNCTIONS.items()}
     return create_state_machine(
         aws.client("stepfunctions"),

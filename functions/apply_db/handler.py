@@ -1,7 +1,7 @@
 """The Lambda face of `functions.apply_db.step`."""
 
 from functions.apply_db import step
-from lockstep.aws.lambda_face import lambda_face
+from functions.face import LambdaFace
 from lockstep.messages import DatabaseRequest
 
-handler = lambda_face(step.run, DatabaseRequest)
+handler = LambdaFace(step.run, DatabaseRequest)

@@ -1,7 +1,7 @@
 """The Lambda face of `functions.audit.step`."""
 
 from functions.audit import step
-from lockstep.aws.lambda_face import lambda_face
+from functions.face import LambdaFace
 from lockstep.messages import AuditRequest
 
-handler = lambda_face(step.run, AuditRequest)
+handler = LambdaFace(step.run, AuditRequest)

@@ -1,7 +1,7 @@
 """The Lambda face of `functions.generate.step`."""
 
+from functions.face import LambdaFace
 from functions.generate import step
-from lockstep.aws.lambda_face import lambda_face
 from lockstep.messages import GenerateRequest
 
-handler = lambda_face(step.run, GenerateRequest)
+handler = LambdaFace(step.run, GenerateRequest)

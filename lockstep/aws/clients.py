@@ -31,9 +31,9 @@ from urllib3.exceptions import HTTPError as UrllibError
 
 from lockstep.errors import LockstepError
 from lockstep.model import SecretStr
+from lockstep.timeouts import CloudTimeouts
 
-CONNECT_TIMEOUT_SECONDS = 3
-READ_TIMEOUT_SECONDS = 5
+_DEFAULT_TIMEOUTS = CloudTimeouts()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +45,14 @@ class AwsKeys:
     session_token: SecretStr | None = None
 
 
-def aws_client(service: str, region: str, *, keys: AwsKeys | None = None, endpoint: str | None = None) -> Any:  # noqa: ANN401 - botocore makes its clients' types at run time
+def aws_client(
+    service: str,
+    region: str,
+    *,
+    keys: AwsKeys | None = None,
+    endpoint: str | None = None,
+    timeouts: CloudTimeouts = _DEFAULT_TIMEOUTS,
+) -> Any:  # noqa: ANN401 - botocore makes its clients' types at run time
     """A client that tries once and answers within seconds.
 
     Args:
@@ -53,6 +60,7 @@ def aws_client(service: str, region: str, *, keys: AwsKeys | None = None, endpoi
         region: As in the plan.
         keys: The identity; by default what the environment gives, in a Lambda its role.
         endpoint: By default what the environment says, else AWS.
+        timeouts: Bounds of every wait.
     """
     token = keys.session_token if keys else None
     return _session().create_client(
@@ -63,8 +71,8 @@ def aws_client(service: str, region: str, *, keys: AwsKeys | None = None, endpoi
         aws_secret_access_key=keys.secret_access_key.reveal() if keys else None,
         aws_session_token=token.reveal() if token else None,
         config=Config(
-            connect_timeout=CONNECT_TIMEOUT_SECONDS,
-            read_timeout=READ_TIMEOUT_SECONDS,
+            connect_timeout=timeouts.connect_seconds,
+            read_timeout=timeouts.read_seconds,
             retries={"total_max_attempts": 1},
             tcp_keepalive=True,
         ),

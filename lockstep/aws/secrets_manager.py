@@ -33,10 +33,13 @@ from lockstep.errors import (
     StoreUnreachableError,
 )
 from lockstep.ports import Observed, SecretVersion, Staged
+from lockstep.store_kinds import AwsSecretsManager
 from lockstep.version_names import VersionNames
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
+
+    from lockstep.clouds import Clouds
 
 CURRENT, PENDING, PREVIOUS = "AWSCURRENT", "AWSPENDING", "AWSPREVIOUS"
 _ERRORS = {
@@ -45,6 +48,11 @@ _ERRORS = {
     Trouble.DENIED: StoreAccessDeniedError,
     Trouble.REJECTED: StoreRejectedError,
 }
+
+
+def open_secret(config: AwsSecretsManager, clouds: "Clouds", names: VersionNames) -> "SecretsManagerSecret":
+    """One secret of the plan's store: the adapter of the store kind."""
+    return SecretsManagerSecret(clouds.aws("secretsmanager", config.region), config.name, names)
 
 
 def read_secret(client: "SecretsManagerClient", store: str, secret: str) -> str:

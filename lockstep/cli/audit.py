@@ -12,7 +12,7 @@ from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainin
 from lockstep.audit.chain import Entry, parse
 from lockstep.audit.verify import verify as verify_chains
 from lockstep.cli.forecast import moment
-from lockstep.cli.operator import Operator
+from lockstep.cli.operator import operator, streams
 from lockstep.cli.output import (
     DEFAULT_PLAN,
     AsJson,
@@ -27,8 +27,10 @@ from lockstep.cli.output import (
     print_json,
     say,
 )
+from lockstep.clouds import Clouds
 from lockstep.errors import AuditVerificationError, LockstepError
 from lockstep.model import Credential
+from lockstep.plan import Plan
 from lockstep.ports import AuditLog, Signer
 
 app = typer.Typer(help="Verify and show the audit log.", no_args_is_help=True)
@@ -75,11 +77,11 @@ def verify(
     Exit code: 0 verified, 1 not verified, 3 a log, a key or the lock table could not be asked.
     """
     plan = plan_or_exit(file)
-    operator = Operator(plan)
+    clouds = operator(plan)
     verdicts: list[Verdict] = []
     with failures_explained(), _progress() as progress:
         for credential in chosen(plan, credential_id):
-            verdicts += _verdicts(operator, credential, stream, progress)
+            verdicts += _verdicts(plan, clouds, credential, stream, progress)
     if as_json:
         print_json(
             {
@@ -98,10 +100,10 @@ def verify(
 
 
 def _verdicts(
-    operator: Operator, credential: Credential, stream: str | None, progress: Progress
+    plan: Plan, clouds: Clouds, credential: Credential, stream: str | None, progress: Progress
 ) -> list[Verdict]:
     logs, verdicts = [], []
-    for log, signer in _streams(operator, credential, stream):
+    for log, signer in _streams(plan, clouds, credential, stream):
         try:
             total = log.last_seq()
             if total:
@@ -122,7 +124,7 @@ def _verdicts(
     found = verify_chains(
         credential.id,
         [(log, signer) for log, signer, _ in logs],
-        operator.lock(credential).read().heads,
+        clouds.lock(credential).read().heads,
         progress=lambda name, seq: progress.update(tasks[name], completed=seq),
     )
     return verdicts + [
@@ -138,8 +140,12 @@ def _verdicts(
     ]
 
 
-def _streams(operator: Operator, credential: Credential, stream: str | None) -> list[tuple[AuditLog, Signer]]:
-    found = [(log, signer) for log, signer in operator.streams(credential) if stream in {None, log.stream}]
+def _streams(
+    plan: Plan, clouds: Clouds, credential: Credential, stream: str | None
+) -> list[tuple[AuditLog, Signer]]:
+    found = [
+        (log, signer) for log, signer in streams(plan, clouds, credential) if stream in {None, log.stream}
+    ]
     if not found:
         complain(f"the plan has no runner, and so no stream, in {stream}")
         raise typer.Exit(Exit.USAGE)
@@ -187,11 +193,11 @@ def show(
     Exit code: 0 shown, 3 a log could not be asked.
     """
     plan = plan_or_exit(file)
-    operator = Operator(plan)
+    clouds = operator(plan)
     found: list[tuple[Credential, AuditLog, int, Entry | None]] = []
     with failures_explained():
         for credential in chosen(plan, credential_id):
-            for log, _ in _streams(operator, credential, stream):
+            for log, _ in _streams(plan, clouds, credential, stream):
                 last = log.last_seq()
                 found += [
                     (credential, log, seq, _read(log, credential, seq))

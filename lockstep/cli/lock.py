@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from lockstep.cli.forecast import moment
-from lockstep.cli.operator import Operator
+from lockstep.cli.operator import operator
 from lockstep.cli.output import (
     DEFAULT_PLAN,
     AsJson,
@@ -37,7 +37,7 @@ def show(
     """
     plan = plan_or_exit(file)
     with failures_explained():
-        records = [Operator(plan).lock(c).read() for c in chosen(plan, credential_id)]
+        records = [operator(plan).lock(c).read() for c in chosen(plan, credential_id)]
     if as_json:
         print_json({"locks": [record_document(r) for r in records]})
         return
@@ -75,7 +75,7 @@ def release(
     """
     plan = plan_or_exit(file)
     credential = one(plan, credential_id)
-    lock = Operator(plan).lock(credential)
+    lock = operator(plan).lock(credential)
     with failures_explained():
         record = lock.read()
         if record.holder != holder:

@@ -7,7 +7,7 @@ from typing import Any
 import typer
 
 from lockstep.cli.forecast import Forecast, forecast, in_step, moment
-from lockstep.cli.operator import Operator
+from lockstep.cli.operator import operator
 from lockstep.cli.output import (
     DEFAULT_PLAN,
     AsJson,
@@ -55,12 +55,12 @@ def status(
     Exit code: 0 in step, 1 not in step, 3 a store or the lock table could not be asked.
     """
     plan = plan_or_exit(file)
-    operator, now = Operator(plan), SystemClock().now()
+    clouds, now = operator(plan), SystemClock().now()
     states = []
     with failures_explained():
         for credential in chosen(plan, credential_id):
-            record = operator.lock(credential).read()
-            states.append(_state(record, {s.name: _asked(s) for s in operator.stores(credential)}, now))
+            record = clouds.lock(credential).read()
+            states.append(_state(record, {s.name: _asked(s) for s in clouds.stores(credential)}, now))
     answers = [s.is_in_step for s in states]
     if as_json:
         print_json({"in_step": all(answers), "credentials": [_document(s) for s in states]})

@@ -2,13 +2,16 @@
 
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lockstep.databases.base import ServerDatabase, Timeouts
 from lockstep.databases.verifiers import RandomBytes
 from lockstep.errors import UnsupportedServerError
 from lockstep.model import Credential, DatabaseServer, Engine, Login, Strategy
 from lockstep.ports import Database
+from lockstep.timeouts import DatabaseTimeouts as Timeouts
+
+if TYPE_CHECKING:
+    from lockstep.databases.base import ServerDatabase
 
 __all__ = ["Timeouts", "open_database"]
 

@@ -3,7 +3,6 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import Generic, Protocol, TypeVar
 
@@ -12,35 +11,11 @@ from lockstep.databases.verifiers import RandomBytes
 from lockstep.errors import AccountLockedError, AdminCredentialRejectedError, UnknownUsernameError
 from lockstep.model import Credential, DatabaseServer, Login, SecretStr
 from lockstep.ports import Stager
+from lockstep.timeouts import DatabaseTimeouts as Timeouts
 
 
 class LoginRefusedError(Exception):
     """The server says: wrong password or unknown user. Never leaves this package."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timeouts:
-    """Bounds of every wait for a server.
-
-    Attributes:
-        connect_seconds: For each address of the host.
-        io_seconds: For each read or write, TLS included.
-        lock_seconds: For the advisory lock, and for any lock inside the server that a statement needs; at
-            least 1, since 0 may stand for ever, and less than `io_seconds`, so that the server gives up first
-            and nothing happens after we have left.
-        idle_seconds: After which the server ends a silent admin session, and with it the advisory lock: a
-            runner that was frozen or cut off blocks nobody for longer. Must outlast what the caller does
-            between entering `exclusive` and its last statement.
-    """
-
-    connect_seconds: float = 5.0
-    io_seconds: float = 10.0
-    lock_seconds: int = 5
-    idle_seconds: int = 120
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.lock_seconds < self.io_seconds:
-            raise ValueError("lock_seconds: at least 1, and less than io_seconds")
 
 
 class Session(Protocol):

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import pymysql.err
 from pymysql.connections import Connection
 
-from lockstep.databases.base import LoginRefusedError, ServerDatabase, Timeouts
+from lockstep.databases.base import LoginRefusedError, ServerDatabase
 from lockstep.databases.tls import is_tls_failure
 from lockstep.errors import (
     AccountLockedError,
@@ -22,6 +22,7 @@ from lockstep.errors import (
     UnsupportedServerError,
 )
 from lockstep.model import Login
+from lockstep.timeouts import DatabaseTimeouts as Timeouts
 
 # Access denied, with and without a password having been asked for. An unknown user looks the same.
 _LOGIN_REFUSED = frozenset({1045, 1698})

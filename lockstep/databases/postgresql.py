@@ -9,7 +9,7 @@ from pg8000.exceptions import DatabaseError, InterfaceError  # type: ignore[impo
 from pg8000.native import Connection, identifier, literal  # type: ignore[import-untyped]  # as above
 from scramp import ScramException  # type: ignore[import-untyped]  # as above
 
-from lockstep.databases.base import AlternatingUsers, LoginRefusedError, ServerDatabase, Timeouts
+from lockstep.databases.base import AlternatingUsers, LoginRefusedError, ServerDatabase
 from lockstep.databases.tls import is_tls_failure
 from lockstep.databases.verifiers import scram_sha_256
 from lockstep.errors import (
@@ -26,6 +26,7 @@ from lockstep.errors import (
 )
 from lockstep.model import Login
 from lockstep.ports import Stager
+from lockstep.timeouts import DatabaseTimeouts as Timeouts
 
 # https://www.postgresql.org/docs/current/protocol-message-formats.html: SSLRequest, and what answers it.
 _SSL_REQUEST = (8).to_bytes(4, "big") + (80877103).to_bytes(4, "big")

@@ -19,9 +19,9 @@ from oci.exceptions import (  # type: ignore[import-untyped]  # likewise
 )
 
 from lockstep.errors import LockstepError
+from lockstep.timeouts import CloudTimeouts
 
-CONNECT_TIMEOUT_SECONDS = 3
-READ_TIMEOUT_SECONDS = 5
+_DEFAULT_TIMEOUTS = CloudTimeouts()
 
 Untyped = Any
 """What the SDK, which ships no types, takes and gives."""
@@ -78,14 +78,21 @@ class OciClients:
         identity: Reads the identity; called again after a refusal.
         region: As in the plan.
         endpoint: By default OCI's own for the region.
+        timeouts: Bounds of every wait.
     """
 
     def __init__(
-        self, identity: Callable[[], OciIdentity], region: str, *, endpoint: str | None = None
+        self,
+        identity: Callable[[], OciIdentity],
+        region: str,
+        *,
+        endpoint: str | None = None,
+        timeouts: CloudTimeouts = _DEFAULT_TIMEOUTS,
     ) -> None:
         self._identity = identity
         self._region = region
         self._endpoint = endpoint
+        self._timeouts = timeouts
         self._made: dict[str, Untyped] = {}
         self._signed_in: OciIdentity | None = None
         self._has_worked = False
@@ -128,12 +135,23 @@ class OciClients:
     def _client(self, name: str, kind: Callable[[], Callable[..., Untyped]]) -> Untyped:
         if name not in self._made:
             identity = self._signed_in = self._signed_in or self._identity()
-            self._made[name] = make_client(kind(), identity, region=self._region, endpoint=self._endpoint)
+            self._made[name] = make_client(
+                kind(),
+                identity,
+                region=self._region,
+                endpoint=self._endpoint,
+                timeouts=self._timeouts,
+            )
         return self._made[name]
 
 
 def make_client(
-    kind: Callable[..., Untyped], identity: OciIdentity, *, region: str, endpoint: str | None = None
+    kind: Callable[..., Untyped],
+    identity: OciIdentity,
+    *,
+    region: str,
+    endpoint: str | None = None,
+    timeouts: CloudTimeouts = _DEFAULT_TIMEOUTS,
 ) -> Untyped:
     """A client that tries once and answers within seconds.
 
@@ -142,12 +160,13 @@ def make_client(
         identity: Who signs.
         region: As in the plan, whatever the identity's config says.
         endpoint: By default OCI's own for the region.
+        timeouts: Bounds of every wait.
     """
     return kind(
         {**identity.config, "region": region},
         **({"signer": identity.signer} if identity.signer else {}),
         service_endpoint=endpoint,
-        timeout=(CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS),
+        timeout=(timeouts.connect_seconds, timeouts.read_seconds),
         retry_strategy=oci.retry.NoneRetryStrategy(),
         circuit_breaker_strategy=oci.circuit_breaker.NoCircuitBreakerStrategy(),
     )

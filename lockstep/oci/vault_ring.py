@@ -19,6 +19,7 @@ import json
 import logging
 from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 from lockstep.errors import (
     LockstepError,
@@ -33,6 +34,7 @@ from lockstep.oci import ring
 from lockstep.oci.ring import Slot, Slots, Version
 from lockstep.oci.vault import Content, Vault
 from lockstep.ports import Clock, Observed, SecretVersion, Staged
+from lockstep.store_kinds import OciVault
 from lockstep.store_kinds.oci_budget import DELETION_LEAD
 from lockstep.store_kinds.oci_vault import slot_name
 from lockstep.version_names import VersionNames
@@ -43,6 +45,14 @@ PRUNED_AT_ONCE = 5
 """Per slot. A rotation supersedes one version, so a few rotations remove what an outage left over."""
 
 logger = logging.getLogger("lockstep")
+
+if TYPE_CHECKING:
+    from lockstep.clouds import Clouds
+
+
+def open_secret(config: OciVault, clouds: "Clouds", names: VersionNames) -> "VaultRing":
+    """One secret of the plan's store: the adapter of the store kind."""
+    return VaultRing(clouds.vault(config), names, slots=config.ring, clock=clouds.clock)
 
 
 class VaultRing:

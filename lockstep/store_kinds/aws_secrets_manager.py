@@ -9,7 +9,7 @@ from lockstep.store_kinds.base import StoreKind
 class AwsSecretsManager(StoreKind):
     """The AWS store."""
 
-    adapter: ClassVar[str] = "lockstep.aws.secrets_manager:open_store"
+    adapter: ClassVar[str] = "lockstep.aws.secrets_manager:open_secret"
 
     kind: Literal["aws-secrets-manager"]
     name: Name = "aws"

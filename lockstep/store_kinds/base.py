@@ -27,8 +27,8 @@ class StoreKind(Section):
     """A store in the plan.
 
     Attributes:
-        adapter: The function that opens the store for a credential, as `module:function`. It is imported when a
-            runner first needs it, and called with this section, the credential and `lockstep.clouds.Clouds`.
+        adapter: The function that opens one secret of the store, as `module:function`: a
+            `lockstep.clouds.OpenSecret`. It is imported when a runner first needs it.
     """
 
     adapter: ClassVar[str]

@@ -28,7 +28,7 @@ def slot_name(secret: str, slot: int) -> str:
 class OciVault(StoreKind):
     """The OCI store: each secret is a ring of `ring` plain secrets."""
 
-    adapter: ClassVar[str] = "lockstep.oci.vault_ring:open_store"
+    adapter: ClassVar[str] = "lockstep.oci.vault_ring:open_secret"
 
     kind: Literal["oci-vault"]
     name: Name = "oci"

@@ -20,6 +20,7 @@ from lockstep.ports import Clock, Store, VersionedSecret
 from lockstep.store_kinds import oci_vault
 from lockstep.stores import CredentialStore
 from lockstep.system import SystemClock
+from lockstep.timeouts import CloudTimeouts
 from lockstep.version_names import VersionNames
 from sandbox.oci import OciSandbox
 from tests.contract.harness import (
@@ -39,10 +40,15 @@ Untyped = Any
 """What the SDK, which ships no types, takes and gives."""
 
 
-def sandbox_clients(sandbox: OciSandbox, config: dict[str, str] | None = None) -> OciClients:
+def sandbox_clients(
+    sandbox: OciSandbox,
+    config: dict[str, str] | None = None,
+    *,
+    timeouts: CloudTimeouts = CloudTimeouts(),  # noqa: B008  immutable
+) -> OciClients:
     """Clients made as production makes them."""
     identity = OciIdentity(config=config or sandbox.config())
-    return OciClients(lambda: identity, "eu-frankfurt-1", endpoint=sandbox.endpoint)
+    return OciClients(lambda: identity, "eu-frankfurt-1", endpoint=sandbox.endpoint, timeouts=timeouts)
 
 
 def sandbox_vault(sandbox: OciSandbox, clients: OciClients | None = None) -> Vault:

@@ -26,54 +26,57 @@ from lockstep.errors import LockstepError
 from lockstep.model import CredentialValue, Login, SecretStr
 from lockstep.ports import EntrySummary
 from lockstep.stores import CredentialStore
+from lockstep.timeouts import CloudTimeouts
 from tests.contract.aws_fixtures import CREDENTIAL, KEYS
 
 LEAK = "hunter2"
 REGION = "eu-central-1"
+SHIPPED = CloudTimeouts()
 
 
 def open_store(client: Any) -> CredentialStore:  # noqa: ANN401 - as `aws_client`
     return CredentialStore("aws", CREDENTIAL, partial(SecretsManagerSecret, client, "aws"))
 
 
-def call_store(endpoint: str) -> None:
-    client = aws_client("secretsmanager", REGION, keys=KEYS, endpoint=endpoint)
+def call_store(endpoint: str, timeouts: CloudTimeouts = SHIPPED) -> None:
+    client = aws_client("secretsmanager", REGION, keys=KEYS, endpoint=endpoint, timeouts=timeouts)
     open_store(client).read_current()
 
 
-def call_store_write(endpoint: str) -> None:
-    client = aws_client("secretsmanager", REGION, keys=KEYS, endpoint=endpoint)
+def call_store_write(endpoint: str, timeouts: CloudTimeouts = SHIPPED) -> None:
+    client = aws_client("secretsmanager", REGION, keys=KEYS, endpoint=endpoint, timeouts=timeouts)
     open_store(client).stage(CredentialValue(1, Login("app", SecretStr(LEAK))))
 
 
-def call_lock(endpoint: str) -> None:
-    client = aws_client("dynamodb", REGION, keys=KEYS, endpoint=endpoint)
+def call_lock(endpoint: str, timeouts: CloudTimeouts = SHIPPED) -> None:
+    client = aws_client("dynamodb", REGION, keys=KEYS, endpoint=endpoint, timeouts=timeouts)
     DynamoDbLock(client, "table", "id").read()
 
 
-def call_log(endpoint: str) -> None:
-    client = aws_client("s3", REGION, keys=KEYS, endpoint=endpoint)
+def call_log(endpoint: str, timeouts: CloudTimeouts = SHIPPED) -> None:
+    client = aws_client("s3", REGION, keys=KEYS, endpoint=endpoint, timeouts=timeouts)
     S3AuditLog(client, "bucket", "aws", CREDENTIAL.id).put(
         b"{}", EntrySummary(seq=1, hash="", previous_hash="", rotation_id="")
     )
 
 
-def call_log_head(endpoint: str) -> None:
-    client = aws_client("s3", REGION, keys=KEYS, endpoint=endpoint)
+def call_log_head(endpoint: str, timeouts: CloudTimeouts = SHIPPED) -> None:
+    client = aws_client("s3", REGION, keys=KEYS, endpoint=endpoint, timeouts=timeouts)
     S3AuditLog(client, "bucket", "aws", CREDENTIAL.id).summary(1)
 
 
-def call_log_list(endpoint: str) -> None:
-    client = aws_client("s3", REGION, keys=KEYS, endpoint=endpoint)
+def call_log_list(endpoint: str, timeouts: CloudTimeouts = SHIPPED) -> None:
+    client = aws_client("s3", REGION, keys=KEYS, endpoint=endpoint, timeouts=timeouts)
     S3AuditLog(client, "bucket", "aws", CREDENTIAL.id).last_seq()
 
 
-def call_signer(endpoint: str) -> None:
-    client = aws_client("kms", REGION, keys=KEYS, endpoint=endpoint)
+def call_signer(endpoint: str, timeouts: CloudTimeouts = SHIPPED) -> None:
+    client = aws_client("kms", REGION, keys=KEYS, endpoint=endpoint, timeouts=timeouts)
     KmsSigner(client, "key").sign(bytes(32))
 
 
-Call = Callable[[str], None]
+Call = Callable[..., None]
+"""Of an endpoint, with time-outs or without."""
 UNREACHABLE: list[tuple[Call, type[LockstepError]]] = [
     (call_store, errors.StoreUnreachableError),
     (call_store_write, errors.StoreUnreachableError),
@@ -139,14 +142,12 @@ def test_a_refused_connection_is_an_outage(call: Call, expected: type[LockstepEr
 
 
 @pytest.mark.parametrize(("call", "expected"), UNREACHABLE)
-def test_silence_is_an_outage_within_the_time_out(
-    monkeypatch: pytest.MonkeyPatch, call: Call, expected: type[LockstepError]
-) -> None:
-    monkeypatch.setattr(clients, "READ_TIMEOUT_SECONDS", 0.2)
+def test_silence_is_an_outage_within_the_time_out(call: Call, expected: type[LockstepError]) -> None:
+    hasty = CloudTimeouts(read_seconds=0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         began = time.monotonic()
         with pytest.raises(expected) as error:
-            call(f"http://127.0.0.1:{silent.getsockname()[1]}")
+            call(f"http://127.0.0.1:{silent.getsockname()[1]}", hasty)
         assert time.monotonic() - began < 3
     assert error.value.where["code"] == "ReadTimeoutError"
 

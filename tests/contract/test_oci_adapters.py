@@ -23,9 +23,9 @@ from lockstep.errors import (
     StoreUnreachableError,
 )
 from lockstep.identity import aws_access_key, oci_api_key, own_oci_identity
-from lockstep.oci import clients
 from lockstep.oci.clients import OciClients, OciIdentity, Trouble, diagnose
 from lockstep.oci.vault import Vault
+from lockstep.timeouts import CloudTimeouts
 from sandbox.oci import OciSandbox
 from tests.contract.oci_fixtures import OciConsole, sandbox_clients, sandbox_vault
 
@@ -94,13 +94,11 @@ def test_a_lost_connection_is_no_answer(sandbox: OciSandbox, console: OciConsole
         sandbox_vault(sandbox).state("secret", secret_id)
 
 
-def test_silence_is_no_answer(
-    sandbox: OciSandbox, console: OciConsole, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(clients, "READ_TIMEOUT_SECONDS", 0.2)
+def test_silence_is_no_answer(sandbox: OciSandbox, console: OciConsole) -> None:
+    hasty = sandbox_clients(sandbox, timeouts=CloudTimeouts(read_seconds=0.2))
     secret_id = console.create_secret("secret", "text")
     with sandbox.faults.hang("get_secret"), pytest.raises(StoreUnreachableError) as error:
-        sandbox_vault(sandbox).state("secret", secret_id)
+        sandbox_vault(sandbox, hasty).state("secret", secret_id)
     assert error.value.where["code"] == "ReadTimeout"
 
 

@@ -14,10 +14,10 @@ from pydantic import BaseModel
 
 from functions.apply_db import step as apply_db
 from functions.audit import step as audit
+from functions.face import LambdaFace
 from functions.generate import step as generate
 from functions.update_secrets import step as update_secrets
 from lockstep import wiring
-from lockstep.aws.lambda_face import lambda_face
 from lockstep.errors import InvalidRequestError
 from lockstep.messages import AuditRequest, DatabaseRequest, GenerateRequest, UpdateRequest
 from lockstep.ports import Ports
@@ -106,7 +106,7 @@ def ports(credential_id: str) -> Ports:
 
 def in_lambda(step: str, event: Json) -> None:
     run, kind = STEPS[step]
-    handler = lambda_face(run, kind, ports=ports)
+    handler = LambdaFace(run, kind, ports=ports)
     with judged(f"lambda {step}"):
         answer = json.dumps(handler(event, None))
         assert CANARY not in answer
@@ -122,7 +122,7 @@ def test_the_valid_inputs_are_valid(step: str) -> None:
             reached.append(step)
             return GenerateRequest.model_validate({"rotation": ROTATION})
 
-        lambda_face(see, kind, ports=ports)(event, None)
+        LambdaFace(see, kind, ports=ports)(event, None)
         assert reached == [step]
 
 

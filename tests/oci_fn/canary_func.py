@@ -2,14 +2,21 @@
 
 import os
 
+from lockstep.identity import OCI_RUNNER
+from lockstep.plan import Plan
 from lockstep.ports import Ports
+from lockstep.wiring import hosted_runner
 from oci_fn import func
 
 
-def _ports(_credential_id: str) -> Ports:
-    secret = os.environ["CANARY"]
-    raise RuntimeError(f"login failed for {secret}", {"password": secret}) from ValueError(secret)
+class Buggy:
+    @property
+    def plan(self) -> Plan:
+        return hosted_runner(OCI_RUNNER).plan
+
+    def ports(self, credential_id: str) -> Ports:  # noqa: ARG002 - as the real one
+        secret = os.environ["CANARY"]
+        raise RuntimeError(f"login failed for {secret}", {"password": secret}) from ValueError(secret)
 
 
-func._ports = _ports  # type: ignore[assignment]  # its parameter has another name
-handler = func.handler
+handler = func.Function(Buggy)

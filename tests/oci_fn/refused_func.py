@@ -1,19 +1,20 @@
-"""The function with a key of the other cloud that is refused; says so when it forgets what it has read."""
+"""The function with a key of the other cloud that is refused; it logs when it forgets what it has read."""
 
-from lockstep import wiring
 from lockstep.errors import LockTableAccessDeniedError
+from lockstep.identity import OCI_RUNNER
+from lockstep.plan import Plan
 from lockstep.ports import Ports
+from lockstep.wiring import hosted_runner
 from oci_fn import func
 
 
-def _ports(_credential_id: str) -> Ports:
-    raise LockTableAccessDeniedError
+class Refused:
+    @property
+    def plan(self) -> Plan:
+        return hosted_runner(OCI_RUNNER).plan
+
+    def ports(self, credential_id: str) -> Ports:  # noqa: ARG002 - as the real one
+        raise LockTableAccessDeniedError
 
 
-def _forget() -> None:
-    func.logger.info("forgotten")
-
-
-func._ports = _ports  # type: ignore[assignment]  # its parameter has another name
-wiring.forget = _forget
-handler = func.handler
+handler = func.Function(Refused, forget=lambda: func.logger.info("forgotten"))

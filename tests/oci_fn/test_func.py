@@ -7,8 +7,9 @@ from typing import Any, Literal
 
 import pytest
 
-from lockstep import wiring
+from lockstep.identity import AWS_RUNNER
 from lockstep.model import Credential, Login, SecretStr
+from lockstep.wiring import Runner, endpoints_from_environment
 from sandbox.fn import Answer, FunctionProcess, running_function
 from sandbox.two_clouds import TwoClouds
 from sandbox.world import set_password
@@ -138,7 +139,11 @@ def test_an_emergency_ends_the_previous_value_at_once(
     event = entries(two_clouds, credential)["oci"][-1].event["unmapped"]["lockstep"]
     assert (event["trigger"], event["forced"]) == ("incident-7", True)
     assert event["revoked_on_purpose"] == [event["base_generation"]]
-    databases = wiring.build_aws_ports(two_clouds.plan, credential.id).databases
+    databases = (
+        Runner(two_clouds.plan, AWS_RUNNER, endpoints=endpoints_from_environment())
+        .ports(credential.id)
+        .databases
+    )
     assert not any(d.accepts(before) for d in databases.values())
 
 

@@ -16,10 +16,10 @@ import pytest
 
 from functions.apply_db import step as apply_db
 from functions.audit import step as audit
+from functions.face import LambdaFace
 from functions.generate import step as generate
 from functions.update_secrets import step as update_secrets
 from lockstep.aws.dynamodb_lock import DynamoDbLock
-from lockstep.aws.lambda_face import lambda_face
 from lockstep.errors import (
     AuditConflictError,
     CurrentCredentialRejectedError,
@@ -93,7 +93,7 @@ class Both:
             "AuditFunction": (audit.run, AuditRequest),
         }
         for name, (step, request) in faces.items():
-            face = lambda_face(step, request, ports=lambda _id: self._world.ports())  # type: ignore[arg-type]
+            face: LambdaFace[Any] = LambdaFace(step, request, ports=lambda _id: self._world.ports())  # type: ignore[arg-type]  # each step with its own request
             aws.lambda_host.register_handler(name, face, timeout_seconds=60)
 
     def world(self) -> Arranged:

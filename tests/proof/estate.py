@@ -9,22 +9,18 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import oci  # type: ignore[import-untyped]  # the SDK ships no types
 from ruamel.yaml import YAML
 
-import lockstep.aws.clients
-import lockstep.databases
-import lockstep.oci.clients
-from lockstep import wiring
-from lockstep.databases import Timeouts
 from lockstep.databases.provisioning import ROTATOR
-from lockstep.identity import CONFIG_FILE_VARIABLE
+from lockstep.identity import AWS_RUNNER, CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
 from lockstep.model import Credential, Login, SecretStr
 from lockstep.plan import PLAINTEXT_CONSENT, Plan
 from lockstep.plan_file import load_plan
 from lockstep.store_kinds import oci_vault
+from lockstep.timeouts import CloudTimeouts, DatabaseTimeouts, Timeouts
+from lockstep.wiring import PLAN_VARIABLE, hosted_runner
 from sandbox.aws import AwsSandbox, create_resources, create_state_machine
 from sandbox.databases import CertificateAuthority, MariaDbServer, MySqlServer, PostgresServer, running
 from sandbox.databases.front import DatabaseFront, TlsServer, database_fronts
@@ -53,24 +49,15 @@ OCI_REGION = "eu-frankfurt-1"
 OCI_KEY, AWS_KEY, OCI_MAC = "lockstep/oci-key", "lockstep/aws-key", "lockstep/mac"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Patience:
-    """How long the shipped code waits for an answer: its time-outs, set from outside.
-
-    Attributes:
-        http_seconds: For an answer of a cloud.
-        database: For databases.
-    """
-
-    http_seconds: float
-    database: Timeouts
-
-
-PATIENT = Patience(
-    http_seconds=60.0, database=Timeouts(connect_seconds=10.0, io_seconds=60.0, lock_seconds=1)
+PATIENT = Timeouts(
+    cloud=CloudTimeouts(read_seconds=60.0),
+    database=DatabaseTimeouts(connect_seconds=10.0, io_seconds=60.0, lock_seconds=1),
 )
 """So that a runner that is put to sleep in the middle of a call does not wake up by itself."""
-IMPATIENT = Patience(http_seconds=0.6, database=Timeouts(connect_seconds=2.0, io_seconds=1.2, lock_seconds=1))
+IMPATIENT = Timeouts(
+    cloud=CloudTimeouts(read_seconds=0.6),
+    database=DatabaseTimeouts(connect_seconds=2.0, io_seconds=1.2, lock_seconds=1),
+)
 """So that a hang costs a second; the shipped time-outs are 5 and 10."""
 
 KINDS: Mapping[str, tuple[str, tuple[str, ...]]] = {
@@ -90,6 +77,7 @@ class Estate:
         plan: As the shipped code reads it: with the fronts' ports.
         direct: The same with the servers' own ports, for whoever only looks.
         machine_arn: The state machine of `statemachine.asl.json`.
+        timeouts: Those of both runners.
     """
 
     wire: Wire
@@ -101,6 +89,7 @@ class Estate:
     servers: Mapping[str, Server]
     fronts: Mapping[str, DatabaseFront]
     machine_arn: str
+    timeouts: Timeouts
 
     def credential(self, kind: str) -> Credential:
         """The credential of a kind, as whoever only looks has it."""
@@ -110,7 +99,7 @@ class Estate:
 
 
 @contextmanager
-def estate(kinds: Sequence[str], patience: Patience = PATIENT) -> Iterator[Estate]:
+def estate(kinds: Sequence[str], timeouts: Timeouts = PATIENT) -> Iterator[Estate]:
     """Start it all; the credentials hold a login that is taken over in both stores."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(_temporary_folder()))
@@ -127,7 +116,6 @@ def estate(kinds: Sequence[str], patience: Patience = PATIENT) -> Iterator[Estat
                 servers[name] = MySqlServer(authority=authority, certificate=certificate)
         clock, wire = JumpingClock(), Wire()
         stack.enter_context(clock.installed())
-        stack.enter_context(_waiting(patience))
         aws = stack.enter_context(AwsSandbox(retry_sleep=clock.jump, wall_clock=clock.time))
         oci_sandbox = stack.enter_context(OciSandbox(SandboxClock(clock.now)))
         stack.enter_context(running(*servers.values()))
@@ -168,8 +156,8 @@ def estate(kinds: Sequence[str], patience: Patience = PATIENT) -> Iterator[Estat
                 {
                     **aws.environment(),
                     "AWS_ENDPOINT_URL": f"http://localhost:{aws_port}",
-                    wiring.PLAN_VARIABLE: str(folder / "lockstep.yaml"),
-                    wiring.OCI_ENDPOINT_VARIABLE: f"http://127.0.0.1:{oci_port}",
+                    PLAN_VARIABLE: str(folder / "lockstep.yaml"),
+                    OCI_ENDPOINT_VARIABLE: f"http://127.0.0.1:{oci_port}",
                     CONFIG_FILE_VARIABLE: str(config_file),
                 }
             )
@@ -185,7 +173,8 @@ def estate(kinds: Sequence[str], patience: Patience = PATIENT) -> Iterator[Estat
             oci=oci_sandbox,
             servers=servers,
             fronts=fronts,
-            machine_arn=_deploy(aws),
+            machine_arn=_deploy(aws, timeouts),
+            timeouts=timeouts,
         )
 
 
@@ -196,20 +185,9 @@ def _temporary_folder() -> Iterator[str]:
         yield folder
 
 
-@contextmanager
-def _waiting(patience: Patience) -> Iterator[None]:
-    defaults = lockstep.databases.open_database.__kwdefaults__
-    with (
-        patch.object(lockstep.aws.clients, "READ_TIMEOUT_SECONDS", patience.http_seconds),
-        patch.object(lockstep.oci.clients, "READ_TIMEOUT_SECONDS", patience.http_seconds),
-        patch.dict(defaults, {"timeouts": patience.database}),
-    ):
-        yield
-
-
-def _deploy(aws: AwsSandbox) -> str:
+def _deploy(aws: AwsSandbox, timeouts: Timeouts) -> str:
     """As deployed, but one branch of a Map after the other, so that calls come in the same order every time."""
-    deploy_state_machine(aws)
+    deploy_state_machine(aws, lambda credential_id: hosted_runner(AWS_RUNNER, timeouts).ports(credential_id))
     definition = (
         (ROOT / "statemachine.asl.json").read_text().replace('"MaxConcurrency": 8', '"MaxConcurrency": 1')
     )

@@ -13,11 +13,10 @@ from datetime import timedelta
 from io import BytesIO
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 from fdk import context  # type: ignore[import-untyped]  # fdk ships no types
 
-from oci_fn import func, sequence
+from oci_fn import func
 from tests.proof.clock import JumpingClock
 
 DEADLINE_SECONDS = 300
@@ -86,7 +85,8 @@ def memory_kilobytes() -> int:
 def main() -> None:
     """Answer calls until there are no more."""
     clock, ahead = JumpingClock(), 0.0
-    with clock.installed(), patch.dict(sequence.rotate.__kwdefaults__, {"run_map": map}):
+    function = func.Function(run_map=map)
+    with clock.installed():
         for line in sys.stdin:
             asked = json.loads(line)
             clock.jump(asked["ahead_seconds"] - ahead)
@@ -94,7 +94,7 @@ def main() -> None:
             deadline = (clock.now() + timedelta(seconds=DEADLINE_SECONDS)).isoformat()
             ctx = context.InvokeContext("app", "app", "fn", "fn", asked["call_id"], deadline=deadline)
             body = json.dumps({"credential_id": asked["credential_id"]}).encode()
-            answer = func.handler(ctx, BytesIO(body))
+            answer = function(ctx, BytesIO(body))
             reply = {"answer": json.loads(answer.body()), "memory_kilobytes": memory_kilobytes()}
             sys.stdout.write(json.dumps(reply) + "\n")
             sys.stdout.flush()

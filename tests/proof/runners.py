@@ -2,17 +2,18 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from io import BytesIO
 from itertools import count
 from typing import Any, Literal
-from unittest.mock import patch
 
 from fdk import context  # type: ignore[import-untyped]  # fdk ships no types
 
-from oci_fn import func, sequence
+from lockstep.identity import OCI_RUNNER
+from lockstep.wiring import hosted_runner
+from oci_fn import func
 from sandbox.aws import InvocationContext, InvocationResult, ProcessDied
 from sandbox.aws.executions import run_execution
 from sandbox.wire import Process
@@ -51,17 +52,16 @@ class Runners:
 
     def __init__(self, estate: Estate) -> None:
         self._estate = estate
+        self._function = func.Function(lambda: hosted_runner(OCI_RUNNER, estate.timeouts), run_map=map)
         self._processes: dict[str, tuple[Process, Any]] = {}
 
     @contextmanager
     def ready(self) -> Iterator["Runners"]:
         """Hooks in place: each invocation is a process of its own, databases one after the other."""
         host = self._estate.aws.lambda_host
-        with ExitStack() as stack:
-            stack.enter_context(patch.dict(sequence.rotate.__kwdefaults__, {"run_map": map}))
-            host.before_call, host.after_call = self._begin, self._end
-            yield self
-            host.before_call = host.after_call = None
+        host.before_call, host.after_call = self._begin, self._end
+        yield self
+        host.before_call = host.after_call = None
 
     def rotate(self, runner: RunnerName, credential_id: str, **more: object) -> Outcome:
         """One run, from its trigger to its end."""
@@ -95,7 +95,7 @@ class Runners:
         asked = context.InvokeContext("app", "app", "fn", "fn", rotation_id, deadline=deadline)
         body = json.dumps({"credential_id": credential_id, **more}).encode()
         with estate.wire.by(process):
-            answer = func.handler(asked, BytesIO(body))
+            answer = self._function(asked, BytesIO(body))
         if process.dead:
             return Outcome(rotation_id=process.run, outcome="died")
         result = json.loads(answer.body())["results"][0]

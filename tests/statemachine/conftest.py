@@ -7,10 +7,11 @@ from string import ascii_lowercase, digits
 
 import pytest
 
-from lockstep import wiring
 from lockstep.audit.chain import Entry
 from lockstep.audit.verify import verify
+from lockstep.identity import AWS_RUNNER
 from lockstep.model import Credential, Login
+from lockstep.wiring import Runner, endpoints_from_environment
 from sandbox.aws import AwsSandbox, Execution
 from sandbox.databases import CertificateAuthority, MariaDbServer, PostgresServer
 from sandbox.mysql_fake import MySqlFake
@@ -39,7 +40,11 @@ class Case:
     def locked_out(self) -> list[str]:
         """The databases on which the store's current value does not log in."""
         login = self.world.stored_login(self.credential)
-        databases = wiring.build_aws_ports(self.world.plan, self.credential.id).databases
+        databases = (
+            Runner(self.world.plan, AWS_RUNNER, endpoints=endpoints_from_environment())
+            .ports(self.credential.id)
+            .databases
+        )
         return [name for name, database in databases.items() if login and not database.accepts(login)]
 
     def stored_login(self) -> Login:
@@ -50,7 +55,9 @@ class Case:
 
     def entries(self) -> list[Entry]:
         """The verified audit chain."""
-        ports = wiring.build_aws_ports(self.world.plan, self.credential.id)
+        ports = Runner(self.world.plan, AWS_RUNNER, endpoints=endpoints_from_environment()).ports(
+            self.credential.id
+        )
         [found] = verify(self.credential.id, [(ports.audit_log, ports.signer)], ports.lock.read().heads)
         assert found.problems == []
         return found.entries

@@ -27,7 +27,14 @@ CORE = [
     *sorted((ROOT / "lockstep/store_kinds").glob("*.py")),
     *STEPS,
 ]
-ADAPTERS = {"lockstep.aws", "lockstep.oci", "lockstep.databases", "lockstep.wiring", "lockstep.system"}
+ADAPTERS = {
+    "lockstep.aws",
+    "lockstep.oci",
+    "lockstep.databases",
+    "lockstep.clouds",
+    "lockstep.wiring",
+    "lockstep.system",
+}
 DRIVERS = {"boto3", "botocore", "oci", "pymysql", "pg8000", "fdk"}
 
 

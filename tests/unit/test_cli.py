@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from lockstep.cli import app
 from lockstep.cli.forecast import forecast, in_step
-from lockstep.cli.operator import Operator
+from lockstep.cli.operator import operator, streams
 from lockstep.cli.output import say
 from lockstep.cli.reference import page, paths
 from lockstep.model import Claim, ClaimKind, Engine, LockRecord, Login, SecretStr, StoredValue
@@ -217,6 +217,7 @@ def test_an_operator_sees_both_streams_where_both_clouds_run(monkeypatch: pytest
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a-key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a-secret")
     both, alone = make_plan(stores=2), make_plan(stores=1)
-    assert [log.stream for log, _ in Operator(both).streams(both.credentials[0])] == ["aws", "oci"]
-    assert [log.stream for log, _ in Operator(alone).streams(alone.credentials[0])] == ["aws"]
-    assert [s.name for s in Operator(both).stores(both.credentials[0])] == ["aws", "oci"]
+    for plan, expected in ((both, ["aws", "oci"]), (alone, ["aws"])):
+        clouds, credential = operator(plan), plan.credentials[0]
+        assert [log.stream for log, _ in streams(plan, clouds, credential)] == expected
+        assert [store.name for store in clouds.stores(credential)] == expected

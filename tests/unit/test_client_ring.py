@@ -8,8 +8,7 @@ import pytest
 
 from lockstep.client import ClientCredential, CredentialClient, Source, oci_ring_source
 from lockstep.errors import NotBootstrappedError, SecretNotFoundError, StoreUnreachableError
-from lockstep.identity import CONFIG_FILE_VARIABLE
-from lockstep.wiring import OCI_ENDPOINT_VARIABLE
+from lockstep.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
 from sandbox.oci import write_config_file
 from tests.contract.oci_fixtures import CREDENTIAL, VaultRingHarness
 from tests.support.fence import fence_held

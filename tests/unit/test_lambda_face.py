@@ -12,10 +12,10 @@ from pydantic import BaseModel
 from functions.apply_db import step as apply_db
 from functions.apply_db.handler import handler as apply_db_handler
 from functions.audit.handler import handler as audit_handler
+from functions.face import LambdaFace
 from functions.generate import step as generate
 from functions.generate.handler import handler as generate_handler
 from functions.update_secrets.handler import handler as update_secrets_handler
-from lockstep.aws.lambda_face import lambda_face
 from lockstep.errors import (
     FenceLostError,
     InvalidRequestError,
@@ -40,7 +40,7 @@ def _event(world: MemoryWorld) -> dict[str, Any]:
 
 
 def _handler(step: Step, world: MemoryWorld) -> Callable[[Any], Mapping[str, Any]]:
-    face = lambda_face(step, GenerateRequest, ports=lambda _credential_id: world.ports())
+    face = LambdaFace(step, GenerateRequest, ports=lambda _credential_id: world.ports())
     return lambda event: face(event, None)
 
 
@@ -64,7 +64,7 @@ def test_a_request_is_answered_in_json_that_the_next_step_takes(caplog: pytest.L
 
 def test_a_request_of_several_kinds_is_told_apart() -> None:
     world = MemoryWorld.create()
-    face = lambda_face(apply_db.run, DatabaseRequest, ports=lambda _credential_id: world.ports())
+    face = LambdaFace(apply_db.run, DatabaseRequest, ports=lambda _credential_id: world.ports())
     rotation = held(world).model_dump(mode="json")
     candidates = [{"store": "aws", "version": "gone"}]
     event = {"action": "probe", "rotation": rotation, "database": "db-1", "candidates": candidates}
@@ -182,7 +182,7 @@ def test_a_foreign_error_while_the_ports_are_built_is_withheld_too() -> None:
 
     world = MemoryWorld.create()
     with pytest.raises(UnexpectedError) as caught:
-        lambda_face(generate.run, GenerateRequest, ports=ports)(_event(world), None)
+        LambdaFace(generate.run, GenerateRequest, ports=ports)(_event(world), None)
     assert CANARY not in _shown(caught.value)
 
 

@@ -1,0 +1,99 @@
+"""The Lambda face of a step: JSON in, JSON out, and no foreign error text.
+
+The state machine matches on the class name of what is raised here; its text ends up in the history.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from copy import copy
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from lockstep.errors import InvalidRequestError, LockstepError, UnexpectedError
+from lockstep.identity import AWS_RUNNER
+from lockstep.ports import Ports
+from lockstep.wiring import hosted_runner
+
+logger = logging.getLogger("lockstep")
+logger.setLevel(logging.INFO)
+
+PortsOf = Callable[[str], Ports]
+"""Gives the ports for a credential id."""
+RequestT = TypeVar("RequestT")
+
+
+def hosted_ports(credential_id: str) -> Ports:
+    """The ports of the AWS runner, for the plan that the environment names."""
+    return hosted_runner(AWS_RUNNER).ports(credential_id)
+
+
+class LambdaFace(Generic[RequestT]):
+    """The Lambda handler of a step.
+
+    Args:
+        step: `run` of the step.
+        request_type: The type of its request; anything that pydantic validates.
+        ports: Gives the ports for a credential id; by default those of the plan that the environment names.
+    """
+
+    def __init__(
+        self,
+        step: Callable[[RequestT, Ports], BaseModel],
+        request_type: Any,  # noqa: ANN401 - a class or a union of classes; pydantic takes both
+        *,
+        ports: PortsOf = hosted_ports,
+    ) -> None:
+        self._step = step
+        self._requests: TypeAdapter[Any] = TypeAdapter(request_type)
+        self._ports = ports
+
+    def over(self, ports: PortsOf) -> "LambdaFace[RequestT]":
+        """The same step over other ports."""
+        changed = copy(self)
+        changed._ports = ports  # noqa: SLF001 - of the same class
+        return changed
+
+    def __call__(self, event: dict[str, Any], _context: object) -> dict[str, Any]:
+        """Answer one invocation."""
+        began = time.monotonic()
+        outcome, request = "ok", None
+        try:
+            request = _validated(self._requests, event)
+            result = self._step(request, self._ports(request.rotation.credential_id))
+            return result.model_dump(mode="json")
+        except LockstepError as e:
+            outcome = type(e).__name__
+            raise
+        except Exception as e:  # noqa: BLE001 - the last line of defence before Lambda prints it
+            # A bug or a foreign error that crossed a port: its text may hold a secret.
+            outcome = type(e).__name__
+            raise UnexpectedError(code=outcome) from None
+        finally:
+            _log(request, self._step.__module__, outcome, time.monotonic() - began)
+
+
+def _validated(requests: TypeAdapter[Any], event: object) -> Any:  # noqa: ANN401 - see request_type
+    try:
+        return requests.validate_python(event)
+    except ValidationError:
+        # Its text quotes the input.
+        raise InvalidRequestError from None
+
+
+def _log(request: Any, step: str, outcome: str, seconds: float) -> None:  # noqa: ANN401 - see request_type
+    # An input that is not valid is not logged: any part of it may be a secret.
+    rotation = request.rotation if request else None
+    # Lambda writes these fields as JSON; the alarms count rotations by `step`, `outcome` and `credential`.
+    logger.info(
+        "step ended",
+        extra={
+            "step": step,
+            "credential": rotation.credential_id if rotation else None,
+            "rotation": rotation.rotation_id if rotation else None,
+            "database": getattr(request, "database", None),
+            "outcome": outcome,
+            "milliseconds": round(seconds * 1000),
+        },
+    )

@@ -1,0 +1,196 @@
+"""Both clouds as one identity reaches them.
+
+The only place that knows which adapter serves which port. Clients are made when they are first needed, and used again;
+adapters are imported when they are needed, so that a function loads only what it uses.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, cast
+
+from lockstep.contents import decode_app_user
+from lockstep.errors import AdminCredentialRejectedError, InvalidPlanError
+from lockstep.identity import Cloud, Identity
+from lockstep.model import Credential, DatabaseServer, Login
+from lockstep.plan import Plan
+from lockstep.ports import AuditLog, Clock, Database, Lock, Signer, Store, VersionedSecret
+from lockstep.store_kinds import AwsSecretsManager, OciVault, StoreConfig
+from lockstep.store_kinds.oci_vault import oci_name
+from lockstep.stores import CredentialStore, Stores
+from lockstep.system import SystemClock
+from lockstep.timeouts import Timeouts
+from lockstep.version_names import VersionNames
+
+if TYPE_CHECKING:
+    from lockstep.oci.clients import OciClients
+    from lockstep.oci.vault import Vault
+
+OpenSecret = Callable[[StoreConfig, "Clouds", VersionNames], VersionedSecret]
+"""What `adapter` of a store kind names."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoints:
+    """Where the clouds are.
+
+    Attributes:
+        aws: None: what botocore finds in its own environment variables, else AWS.
+        oci: None: Oracle's own for the region.
+    """
+
+    aws: str | None = None
+    oci: str | None = None
+
+
+class Clouds:
+    """What a plan names in both clouds, opened as one identity.
+
+    Args:
+        plan: The plan.
+        identity: Who opens it.
+        endpoints: Where the clouds are.
+        timeouts: Bounds of every wait.
+    """
+
+    def __init__(self, plan: Plan, identity: Identity, *, endpoints: Endpoints, timeouts: Timeouts) -> None:
+        self._plan = plan
+        self._identity = identity
+        self._endpoints = endpoints
+        self._timeouts = timeouts
+        self._aws: dict[tuple[str, str], Any] = {}
+        self._oci: dict[str, OciClients] = {}
+        self._vaults: dict[str, Vault] = {}
+        self.clock: Clock = SystemClock()
+
+    # Clients
+
+    def aws(self, service: str, region: str) -> Any:  # noqa: ANN401 - botocore makes its clients' types at run time
+        """A client of an AWS service."""
+        from lockstep.aws.clients import aws_client
+
+        if (service, region) not in self._aws:
+            self._aws[service, region] = aws_client(
+                service,
+                region,
+                keys=self._identity.aws(self._plan, self.secret),
+                endpoint=self._endpoints.aws,
+                timeouts=self._timeouts.cloud,
+            )
+        return self._aws[service, region]
+
+    def oci(self, region: str) -> "OciClients":
+        """The OCI clients of a region."""
+        from lockstep.oci.clients import OciClients
+
+        if region not in self._oci:
+            self._oci[region] = OciClients(
+                lambda: self._identity.oci(self._plan, self.secret),
+                region,
+                endpoint=self._endpoints.oci,
+                timeouts=self._timeouts.cloud,
+            )
+        return self._oci[region]
+
+    def vault(self, config: OciVault) -> "Vault":
+        """A vault of the plan."""
+        from lockstep.oci.vault import Vault
+
+        if config.name not in self._vaults:
+            self._vaults[config.name] = Vault(
+                self.oci(config.region),
+                compartment_id=config.compartment_id,
+                vault_id=config.vault_id,
+                store=config.name,
+            )
+        return self._vaults[config.name]
+
+    def secret(self, name: str) -> str:
+        """The text of a secret in the identity's home, by its name in the plan.
+
+        Raises:
+            InvalidPlanError: The home is OCI and the plan has no store there.
+        """
+        if self._identity.home == "oci":
+            vault, secret = self.vault(self._own_vault()), oci_name(name)
+            return vault.text(secret, vault.read_named(secret))
+        from lockstep.aws.secrets_manager import read_secret
+
+        store = self._plan.store(AwsSecretsManager)
+        region = store.region if store else self._plan.lock.region
+        return read_secret(self.aws("secretsmanager", region), "aws", name)
+
+    # Ports
+
+    def lock(self, credential: Credential) -> Lock:
+        """A credential's lock record."""
+        from lockstep.aws.dynamodb_lock import DynamoDbLock
+
+        table = self._plan.lock
+        return DynamoDbLock(self.aws("dynamodb", table.region), table.table, credential.id)
+
+    def stores(self, credential: Credential) -> Stores:
+        """A credential's stores, in the plan's order."""
+        return Stores([self._store(config, credential) for config in self._plan.stores])
+
+    def database(self, server: DatabaseServer, credential: Credential) -> Database:
+        """A server, for one credential."""
+        from lockstep.databases import open_database
+
+        return open_database(server, credential, self._admin(server), timeouts=self._timeouts.database)
+
+    def stream(self, cloud: Cloud, credential: Credential) -> tuple[AuditLog, Signer]:
+        """A credential's audit stream in a cloud, with its key.
+
+        Raises:
+            InvalidPlanError: The plan has no audit stream in that cloud.
+        """
+        return self._oci_stream(credential) if cloud == "oci" else self._aws_stream(credential)
+
+    def _aws_stream(self, credential: Credential) -> tuple[AuditLog, Signer]:
+        from lockstep.aws.kms import KmsSigner
+        from lockstep.aws.s3_audit import S3AuditLog
+
+        audit = self._plan.audit.aws
+        log = S3AuditLog(
+            self.aws("s3", audit.region), audit.bucket, "aws", credential.id, audit.storage_class
+        )
+        return log, KmsSigner(self.aws("kms", audit.region), audit.mac_key)
+
+    def _oci_stream(self, credential: Credential) -> tuple[AuditLog, Signer]:
+        from lockstep.oci.object_storage_audit import ObjectStorageAuditLog
+        from lockstep.oci.vault_signer import VaultSigner
+
+        audit = self._plan.audit.oci
+        if audit is None:
+            raise InvalidPlanError
+        log = ObjectStorageAuditLog(
+            self.oci(audit.region),
+            namespace=audit.namespace,
+            bucket=audit.bucket,
+            stream="oci",
+            credential_id=credential.id,
+        )
+        return log, VaultSigner(self.vault(self._own_vault()), audit.mac_secret)
+
+    def _own_vault(self) -> OciVault:
+        vault = self._plan.store(OciVault)
+        if vault is None:
+            raise InvalidPlanError
+        return vault
+
+    def _store(self, config: StoreConfig, credential: Credential) -> Store:
+        module, _, name = config.adapter.partition(":")
+        open_secret = cast("OpenSecret", getattr(import_module(module), name))
+        return CredentialStore(config.name, credential, partial(open_secret, config, self))
+
+    def _admin(self, server: DatabaseServer) -> Callable[[], Login]:
+        def read() -> Login:
+            text = self.secret(server.admin_secret)
+            login, _ = decode_app_user(text, store=self._identity.home, secret=server.admin_secret)
+            if login is None:
+                raise AdminCredentialRejectedError(database=server.name)
+            return login
+
+        return read

@@ -1,0 +1,113 @@
+"""Runners are composed of a plan, an identity, endpoints and time-outs."""
+
+import socket
+import time
+from importlib import import_module
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from lockstep import identity
+from lockstep.clouds import Endpoints
+from lockstep.errors import InvalidPlanError, InvalidRequestError, LockTableUnreachableError
+from lockstep.identity import AWS_RUNNER, OCI_RUNNER, OPERATOR
+from lockstep.store_kinds import StoreConfig
+from lockstep.store_kinds.base import StoreKind
+from lockstep.timeouts import CloudTimeouts, Timeouts
+from lockstep.wiring import PLAN_VARIABLE, Runner, forget, hosted_runner
+from sandbox.oci import OciSandbox, write_config_file
+from tests.support.memory import make_plan
+
+CREDENTIAL = "multi-cloud/app_user"
+KINDS: list[type[StoreKind]] = list(get_args(get_args(StoreConfig)[0]))
+
+
+@pytest.fixture(autouse=True)
+def role(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a-key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a-secret")
+    for name in ("OCI_RESOURCE_PRINCIPAL_VERSION", "OCI_CONFIG_FILE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def _no_secret(name: str) -> str:
+    raise AssertionError(f"{name} was read")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_adapter_of_a_store_kind_can_be_imported(kind: type[StoreKind]) -> None:
+    module, _, name = kind.adapter.partition(":")
+    assert callable(getattr(import_module(module), name))
+
+
+def test_a_runner_has_the_stores_of_the_plan_and_the_stream_of_its_own_cloud() -> None:
+    ports = Runner(make_plan(), AWS_RUNNER).ports(CREDENTIAL)
+    assert ports.runner == ports.audit_log.stream == "aws"
+    assert [store.name for store in ports.stores] == ["aws", "oci"]
+    assert list(ports.databases) == ["db-1", "db-2"]
+
+
+def test_a_credential_that_the_plan_lacks_is_an_invalid_request() -> None:
+    with pytest.raises(InvalidRequestError):
+        Runner(make_plan(), AWS_RUNNER).ports("multi-cloud/other")
+
+
+def test_a_plan_without_an_oci_runner_gives_that_runner_no_ports() -> None:
+    with pytest.raises(InvalidPlanError):
+        Runner(make_plan(stores=1), OCI_RUNNER).ports(CREDENTIAL)
+
+
+def test_endpoints_and_time_outs_reach_the_clients() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        runner = Runner(
+            make_plan(),
+            AWS_RUNNER,
+            endpoints=Endpoints(aws=f"http://127.0.0.1:{silent.getsockname()[1]}"),
+            timeouts=Timeouts(cloud=CloudTimeouts(read_seconds=0.2)),
+        )
+        began = time.monotonic()
+        with pytest.raises(LockTableUnreachableError) as error:
+            runner.ports(CREDENTIAL).lock.read()
+        assert time.monotonic() - began < 3
+    assert error.value.where["code"] == "ReadTimeoutError"
+
+
+def test_an_operator_is_in_oci_whoever_the_environment_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with OciSandbox() as sandbox:
+        config = sandbox.config()
+        monkeypatch.setenv(
+            identity.CONFIG_FILE_VARIABLE, str(write_config_file(tmp_path, "operator", config))
+        )
+    found = OPERATOR.oci(make_plan(), _no_secret)
+    assert found.config["user"] == config["user"]
+
+
+def test_an_operator_whom_the_environment_does_not_name_borrows_the_aws_runners_key() -> None:
+    asked = []
+
+    def read(name: str) -> str:
+        asked.append(name)
+        return '{"tenancy": "t", "user": "u", "fingerprint": "f", "private_key": "k", "region": "eu-frankfurt-1"}'
+
+    assert OPERATOR.oci(make_plan(), read).config["user"] == "u"
+    assert asked == ["lockstep/oci-key"]
+
+
+def test_a_hosted_runner_is_made_once_and_anew_after_forgetting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "lockstep.yaml"
+    file.write_text("version: 2", encoding="utf-8")
+    monkeypatch.setenv(PLAN_VARIABLE, str(file))
+    forget()
+    with pytest.raises(InvalidPlanError):
+        hosted_runner(AWS_RUNNER)
+    monkeypatch.setenv(PLAN_VARIABLE, str(Path(__file__).parents[1] / "infrastructure/plan/lockstep.yaml"))
+    first = hosted_runner(AWS_RUNNER)
+    assert hosted_runner(AWS_RUNNER) is first
+    forget()
+    assert hosted_runner(AWS_RUNNER) is not first
+    forget()
