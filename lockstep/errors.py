@@ -175,6 +175,15 @@ class AccountLockedError(TerminalError):
     """The account is locked, expired or barred from logging in."""
 
 
+class AccountPluginError(TerminalError):
+    """The account uses another authentication plugin than caching_sha2_password, so a second password is refused."""
+
+    advice = (
+        "Change the plugin once, with the present password: ALTER USER <account> IDENTIFIED WITH "
+        "caching_sha2_password BY <present password>."
+    )
+
+
 class AdminCredentialRejectedError(TerminalError):
     """The rotator admin's own login is refused."""
 

@@ -185,13 +185,13 @@ class Store(Protocol):
 class Stager(Protocol):
     """A database under its advisory lock, on the very connection that makes the changes."""
 
-    def stage(self, *, current: Login | None, pending: Login) -> None:
+    def stage(self, *, current: CredentialValue | None, pending: CredentialValue) -> None:
         """Make the database accept pending beside current; idempotent, current logs in throughout.
 
         With current None there is nothing to keep alive.
         """
 
-    def retire(self, *, drop: Login, keep: Login) -> None:
+    def retire(self, *, drop: CredentialValue, keep: CredentialValue) -> None:
         """Make `drop` dead; idempotent, `keep` logs in throughout."""
 
 

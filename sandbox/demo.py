@@ -19,10 +19,17 @@ from lockstep.model import Credential
 from lockstep.store_kinds import OciVault
 from sandbox.acts import Story, play
 from sandbox.applications import CACHE_SECONDS, Application, Applications
-from sandbox.databases import CertificateAuthority, MariaDbServer, PostgresServer, available
+from sandbox.databases import (
+    CertificateAuthority,
+    DatabaseServer,
+    MariaDbServer,
+    MySqlServer,
+    PostgresServer,
+    available,
+)
 from sandbox.screen import screen
 from sandbox.two_clouds import TwoClouds, running_two_clouds
-from sandbox.world import CredentialSpec, Server, default_servers
+from sandbox.world import CredentialSpec, default_servers
 
 OVERLAP = "7s"
 """Longer than the applications keep a value, as the plan of a real credential must have it."""
@@ -61,9 +68,9 @@ def _say(line: str) -> None:
         console.print(line, highlight=False, soft_wrap=True)
 
 
-def _say_what_is_missing(servers: dict[str, Server]) -> None:
+def _say_what_is_missing(servers: dict[str, DatabaseServer]) -> None:
     there = available()
-    for kind in (MariaDbServer, PostgresServer):
+    for kind in (MariaDbServer, MySqlServer, PostgresServer):
         if not there[kind]:
             console.print(f"[yellow]{there[kind].missing}[/]", highlight=False)
     if "ledger" in servers and servers["ledger"].ca_file is None:
@@ -76,15 +83,16 @@ def _say_what_is_missing(servers: dict[str, Server]) -> None:
         sys.exit(2)
 
 
-def _credentials(servers: dict[str, Server]) -> list[CredentialSpec]:
+def _credentials(servers: dict[str, DatabaseServer]) -> list[CredentialSpec]:
     found = []
-    if "orders" in servers:
+    dual = tuple(name for name in ("orders", "crm") if name in servers)
+    if dual:
         found.append(
             CredentialSpec(
                 id="multi-cloud/app_user",
                 username="app_user",
                 strategy="dual_password",
-                databases=("orders",),
+                databases=dual,
                 taken_over=True,
                 more={"overlap": OVERLAP},
             )
@@ -94,7 +102,7 @@ def _credentials(servers: dict[str, Server]) -> list[CredentialSpec]:
             id="multi-cloud/ledger_user",
             username="ledger",
             strategy="alternating_users",
-            databases=tuple(servers),
+            databases=tuple(name for name in ("orders", "ledger") if name in servers) or dual,
             taken_over=True,
             more={"overlap": OVERLAP},
         )

@@ -35,11 +35,10 @@ from sandbox.aws.cloudformation import NOT_EMULATED
 from sandbox.aws.deployed import DeployedStack, Schedule
 from sandbox.aws.lambda_process import FunctionProcesses
 from sandbox.cdk_cli import CdkCli
-from sandbox.databases import CertificateAuthority, running
+from sandbox.databases import CertificateAuthority, DatabaseServer, running
 from sandbox.world import (
     LOCK_TABLE,
     CredentialSpec,
-    Server,
     admin_secret,
     default_servers,
     environment,
@@ -69,7 +68,7 @@ class DeployedWorld:
     folder: Path
     aws: AwsSandbox
     stack: DeployedStack
-    servers: Mapping[str, Server]
+    servers: Mapping[str, DatabaseServer]
     bundle: Bundle
     functions: Mapping[str, FunctionProcesses]
     seconds: dict[str, float] = field(default_factory=dict)
@@ -139,7 +138,7 @@ def _timed(seconds: dict[str, float], what: str) -> Iterator[None]:
     seconds[what] = round(time.monotonic() - began, 1)
 
 
-def _write_plan(folder: Path, servers: Mapping[str, Server], region: str) -> Path:
+def _write_plan(folder: Path, servers: Mapping[str, DatabaseServer], region: str) -> Path:
     document = plan_document(_credentials(servers), servers, region=region, mac_key=MAC_KEY)
     for database in document["databases"]:
         if "tls" in database:
@@ -151,7 +150,7 @@ def _write_plan(folder: Path, servers: Mapping[str, Server], region: str) -> Pat
     return plan_file
 
 
-def _credentials(servers: Mapping[str, Server]) -> list[CredentialSpec]:
+def _credentials(servers: Mapping[str, DatabaseServer]) -> list[CredentialSpec]:
     found = [
         CredentialSpec(
             id="multi-cloud/ledger_user",
@@ -172,7 +171,7 @@ def _credentials(servers: Mapping[str, Server]) -> list[CredentialSpec]:
     return found
 
 
-def _provision(plan: Plan, servers: Mapping[str, Server], aws: AwsSandbox) -> None:
+def _provision(plan: Plan, servers: Mapping[str, DatabaseServer], aws: AwsSandbox) -> None:
     rotators = {name: Login(ROTATOR, SecretStr(secrets.token_urlsafe(24))) for name in servers}
     client = aws.client("secretsmanager")
     for name, login in rotators.items():

@@ -21,10 +21,11 @@ from lockstep.plan import Plan
 from lockstep.plan_file import load_plan
 from lockstep.version_names import VersionNames
 from lockstep.wiring import Runner, endpoints_from_environment
+from sandbox.databases import DatabaseServer
 from sandbox.fn import FunctionProcess, running_function
 from sandbox.oci import OciSandbox, write_config_file
 from sandbox.oci.resources import create_audit_bucket, create_ring, create_secret, restore_audit_objects
-from sandbox.world import AUDIT_BUCKET, PLACEHOLDER, CredentialSpec, Server, World, environment, running_world
+from sandbox.world import AUDIT_BUCKET, PLACEHOLDER, CredentialSpec, World, environment, running_world
 
 SLOTS = 4
 MAC_SECRET = "lockstep/mac"
@@ -109,7 +110,7 @@ class TwoClouds:
 @contextmanager
 def running_two_clouds(
     credentials: Sequence[CredentialSpec],
-    servers: Mapping[str, Server],
+    servers: Mapping[str, DatabaseServer],
     *,
     folder: Path,
     audit_tier: str = "Archive",

@@ -30,12 +30,12 @@ from sandbox.databases import (
     CertificateAuthority,
     DatabaseServer,
     MariaDbServer,
+    MySqlServer,
     PgserverServer,
     PostgresServer,
     available,
     running,
 )
-from sandbox.mysql_fake import MySqlFake
 
 ROOT = Path(__file__).resolve().parent.parent
 DBNAME = "app"
@@ -49,8 +49,6 @@ FUNCTIONS = {
 }
 FUNCTION_TIMEOUT_SECONDS = 60.0
 PLACEHOLDER = json.dumps({"placeholder": True})
-
-Server = DatabaseServer | MySqlFake
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +81,7 @@ class World:
     plan: Plan
     plan_file: Path
     aws: AwsSandbox
-    servers: Mapping[str, Server]
+    servers: Mapping[str, DatabaseServer]
     machine_arn: str
     mac_key_arn: str
 
@@ -124,7 +122,7 @@ class World:
 @contextmanager
 def running_world(
     credentials: Sequence[CredentialSpec],
-    servers: Mapping[str, Server],
+    servers: Mapping[str, DatabaseServer],
     *,
     folder: Path | None = None,
     aws: AwsSandbox | None = None,
@@ -208,7 +206,7 @@ def environment(variables: Mapping[str, str]) -> Iterator[None]:
 def provision(
     plan: Plan,
     credential: Credential,
-    servers: Mapping[str, Server],
+    servers: Mapping[str, DatabaseServer],
     rotators: Mapping[str, Login],
 ) -> None:
     """Run what `lockstep plan sql` prints, on every database of the credential."""
@@ -220,7 +218,7 @@ def provision(
 
 
 def plan_document(
-    credentials: Sequence[CredentialSpec], servers: Mapping[str, Server], *, region: str, mac_key: str
+    credentials: Sequence[CredentialSpec], servers: Mapping[str, DatabaseServer], *, region: str, mac_key: str
 ) -> dict[str, Any]:
     """The plan file's content."""
     return {
@@ -243,7 +241,7 @@ def plan_document(
     }
 
 
-def _database(name: str, server: Server) -> dict[str, Any]:
+def _database(name: str, server: DatabaseServer) -> dict[str, Any]:
     how = {"tls": {"ca_file": str(server.ca_file)}} if server.ca_file else {"plaintext": PLAINTEXT_CONSENT}
     return {
         "name": name,
@@ -256,12 +254,12 @@ def _database(name: str, server: Server) -> dict[str, Any]:
     }
 
 
-def engine_of(server: Server) -> Engine:
+def engine_of(server: DatabaseServer) -> Engine:
     """How the plan calls a server."""
     return Engine(server.product.lower())
 
 
-def make_database(server: Server) -> None:
+def make_database(server: DatabaseServer) -> None:
     """Make the database that the plan names."""
     server.execute_as_superuser(f"CREATE DATABASE {DBNAME}")
 
@@ -277,7 +275,7 @@ def secret_text(login: Login) -> str:
 
 
 def _make_secrets(
-    aws: AwsSandbox, credential: Credential, servers: Mapping[str, Server], *, taken_over: bool
+    aws: AwsSandbox, credential: Credential, servers: Mapping[str, DatabaseServer], *, taken_over: bool
 ) -> None:
     names = credential.secret_names
     text = PLACEHOLDER
@@ -292,7 +290,7 @@ def _make_secrets(
     client.create_secret(Name=names.connection_blob, SecretString=PLACEHOLDER)
 
 
-def set_password(server: Server, login: Login) -> None:
+def set_password(server: DatabaseServer, login: Login) -> None:
     """Set an account's password by hand, as an administrator would."""
     password = login.password.reveal()
     if engine_of(server) is Engine.POSTGRESQL:
@@ -301,14 +299,16 @@ def set_password(server: Server, login: Login) -> None:
         server.execute_as_superuser(f"ALTER USER '{login.username}'@'%' IDENTIFIED BY '{password}'")
 
 
-def default_servers(authority: CertificateAuthority) -> dict[str, Server]:
-    """The servers that this machine can start: MariaDB as `orders`, PostgreSQL as `ledger`."""
+def default_servers(authority: CertificateAuthority) -> dict[str, DatabaseServer]:
+    """The servers that this machine can start: MariaDB as `orders`, PostgreSQL as `ledger`, MySQL as `crm`."""
     there = available()
-    servers: dict[str, Server] = {}
+    servers: dict[str, DatabaseServer] = {}
     if there[MariaDbServer]:
         servers["orders"] = MariaDbServer(authority=authority)
     if there[PostgresServer]:
         servers["ledger"] = PostgresServer(authority=authority)
     elif there[PgserverServer]:
         servers["ledger"] = PgserverServer()
+    if there[MySqlServer]:
+        servers["crm"] = MySqlServer(authority=authority)
     return servers

@@ -27,7 +27,7 @@ from lockstep.messages import (
     RetireRequest,
     RetireResult,
 )
-from lockstep.model import Claim, ClaimKind, Login
+from lockstep.model import Claim, ClaimKind, CredentialValue, Login
 from lockstep.ports import Database, Ports, Stager
 
 
@@ -92,7 +92,10 @@ def _accept(
     if not base_logs_in:
         raise CurrentCredentialRejectedError(database=database.name, generation=base_generation)
     ports.lock.require(request.rotation.lease, request.claim, now=ports.clock.now())
-    stager.stage(current=base, pending=pending)
+    stager.stage(
+        current=CredentialValue(base_generation, base) if base else None,
+        pending=CredentialValue(request.claim.generation, pending),
+    )
     return DatabaseOutcome.APPLIED
 
 
@@ -130,7 +133,7 @@ def _retire(request: RetireRequest, ports: Ports, database: Database) -> RetireR
         if not database.accepts(keep):
             raise CurrentCredentialRejectedError(database=database.name, generation=kept)
         ports.lock.require(request.rotation.lease, claim, now=ports.clock.now())
-        stager.retire(drop=drop, keep=keep)
+        stager.retire(drop=CredentialValue(doomed, drop), keep=CredentialValue(kept, keep))
         _require_dead(database, drop, doomed)
     return RetireResult(database=database.name, retired_generation=doomed)
 

@@ -9,7 +9,7 @@ from typing import Generic, Protocol, TypeVar
 from lockstep.databases.tls import ssl_context
 from lockstep.databases.verifiers import RandomBytes
 from lockstep.errors import AccountLockedError, AdminCredentialRejectedError, UnknownUsernameError
-from lockstep.model import Credential, DatabaseServer, Login, SecretStr
+from lockstep.model import Credential, CredentialValue, DatabaseServer, Login, SecretStr
 from lockstep.ports import Stager
 from lockstep.timeouts import DatabaseTimeouts as Timeouts
 
@@ -120,18 +120,18 @@ class KnownUsernames:
         self._database = database
         self._stager = stager
 
-    def stage(self, *, current: Login | None, pending: Login) -> None:
+    def stage(self, *, current: CredentialValue | None, pending: CredentialValue) -> None:
         """See `lockstep.ports.Stager`; raises UnknownUsernameError."""
         self._require(pending, *([current] if current else []))
         self._stager.stage(current=current, pending=pending)
 
-    def retire(self, *, drop: Login, keep: Login) -> None:
+    def retire(self, *, drop: CredentialValue, keep: CredentialValue) -> None:
         """See `lockstep.ports.Stager`; raises UnknownUsernameError."""
         self._require(drop, keep)
         self._stager.retire(drop=drop, keep=keep)
 
-    def _require(self, *logins: Login) -> None:
-        if not {login.username for login in logins} <= set(self._credential.usernames):
+    def _require(self, *values: CredentialValue) -> None:
+        if not {value.login.username for value in values} <= set(self._credential.usernames):
             raise UnknownUsernameError(credential=self._credential.id, database=self._database)
 
 
@@ -157,18 +157,18 @@ class AlternatingUsers:
         self._set_password = set_password
         self._random_bytes = random_bytes
 
-    def stage(self, *, current: Login | None, pending: Login) -> None:
+    def stage(self, *, current: CredentialValue | None, pending: CredentialValue) -> None:
         """Set the idle account's password; current's account is never touched."""
-        if current == pending:
+        if current and current.login == pending.login:
             return
-        if current and current.username == pending.username:
+        if current and current.login.username == pending.login.username:
             raise UnknownUsernameError(credential=self._credential.id, database=self._database)
-        self._set_password(pending)
+        self._set_password(pending.login)
 
-    def retire(self, *, drop: Login, keep: Login) -> None:
+    def retire(self, *, drop: CredentialValue, keep: CredentialValue) -> None:
         """Give the dropped account a password that nobody knows.
 
         Where both logins are one account's, the one password it has is `keep`'s and `drop` is dead already.
         """
-        if drop.username != keep.username:
-            self._set_password(Login(drop.username, SecretStr(self._random_bytes(32).hex())))
+        if drop.login.username != keep.login.username:
+            self._set_password(Login(drop.login.username, SecretStr(self._random_bytes(32).hex())))

@@ -5,7 +5,7 @@ from typing import ClassVar
 from lockstep.databases.base import AlternatingUsers
 from lockstep.databases.mysql_family import MySqlFamilyDatabase, MySqlSession
 from lockstep.databases.verifiers import mysql_native_password
-from lockstep.model import Login, SecretStr, Strategy
+from lockstep.model import CredentialValue, Login, SecretStr, Strategy
 from lockstep.ports import Stager
 
 
@@ -51,10 +51,10 @@ class _DualPassword:
     def __init__(self, account: _Account) -> None:
         self._account = account
 
-    def stage(self, *, current: Login | None, pending: Login) -> None:
-        beside = [current.password] if current else []
-        self._account.set_passwords(pending.username, pending.password, *beside)
+    def stage(self, *, current: CredentialValue | None, pending: CredentialValue) -> None:
+        beside = [current.login.password] if current else []
+        self._account.set_passwords(pending.login.username, pending.login.password, *beside)
 
-    def retire(self, *, drop: Login, keep: Login) -> None:
+    def retire(self, *, drop: CredentialValue, keep: CredentialValue) -> None:
         del drop  # whatever is not named is dead
-        self._account.set_only_password(keep)
+        self._account.set_only_password(keep.login)

@@ -1,31 +1,132 @@
 """MySQL: one account with a primary and a secondary password."""
 
+import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import ClassVar
 
 from lockstep.databases.base import AlternatingUsers
 from lockstep.databases.mysql_family import MySqlFamilyDatabase, MySqlSession
 from lockstep.databases.verifiers import RandomBytes, caching_sha2_password
 from lockstep.errors import DatabaseRejectedError, PasswordRefusedByPolicyError
-from lockstep.model import Login, Strategy
+from lockstep.model import CredentialValue, Login, Strategy
 from lockstep.ports import Stager
+
+_SYNTAX_ERROR = "1064"
+_UNKNOWN_TABLE = "1109"
 
 
 class MySqlDatabase(MySqlFamilyDatabase):
     """MySQL since 8.0.14.
 
-    Dual passwords travel as text, inside TLS: the documented grammar takes no verifier beside RETAIN, and only
-    so does the account keep its plugin. The server puts `<secret>` or a verifier for it in all of its logs.
+    Passwords travel as verifiers of `caching_sha2_password`, which every client of these servers knows. An account
+    with another plugin cannot keep its password beside such a verifier: AccountPluginError.
     """
 
     is_mariadb: ClassVar[bool] = False
     minimum_version: ClassVar[tuple[int, ...]] = (8, 0, 14)
 
     def _stager(self, session: MySqlSession) -> Stager:
+        account = MySqlAccount(session, self.random_bytes)
         if self.credential.strategy is Strategy.DUAL_PASSWORD:
-            return DualPassword(self.name, session, self.accepts)
-        idle = _IdleAccount(session, self.random_bytes)
-        return AlternatingUsers(self.credential, self.name, idle.set_only_password, self.random_bytes)
+            return DualPassword(account, self.accepts)
+        return AlternatingUsers(self.credential, self.name, account.set_only_password, self.random_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Slots:
+    """Which generations an account's two passwords are, as recorded with the account.
+
+    None: unknown, or no password. The record holds Lockstep's own changes. Others may have replaced a password
+    since, but only Lockstep's statements put a staged value into a slot, and each of them updates the record.
+    """
+
+    primary: int | None = None
+    secondary: int | None = None
+
+    def rule_out(self, generation: int) -> bool:
+        """Whether both slots are known to be of other generations."""
+        return None not in (self.primary, self.secondary) and generation not in (self.primary, self.secondary)
+
+
+class MySqlAccount:
+    """`ALTER USER` for an account `'username'@'%'`, with verifiers instead of passwords.
+
+    Each change is one statement that also records, in the account's ATTRIBUTE, which generation each slot holds;
+    what others keep there stays (https://dev.mysql.com/doc/refman/8.4/en/create-user.html#create-user-comments-attributes).
+    The manual's grammar shows no verifier beside RETAIN; the server's has it since dual passwords exist. Where it
+    or ATTRIBUTE (8.0.21) is unknown the server answers 1064, and the password travels as text, inside TLS.
+    """
+
+    def __init__(self, session: MySqlSession, random_bytes: RandomBytes) -> None:
+        self._session = session
+        self._random_bytes = random_bytes
+
+    def recorded(self, username: str) -> Slots:
+        """The recorded slots; readable with the privilege CREATE USER."""
+        try:
+            row = self._session.run(
+                "SELECT attribute FROM information_schema.user_attributes WHERE user = %s AND host = '%%'",
+                username,
+            )
+        except DatabaseRejectedError as e:
+            if e.where["code"] != _UNKNOWN_TABLE:
+                raise
+            return Slots()
+        return _slots_in(json.loads(row[0])) if row and row[0] else Slots()
+
+    def set_primary(self, value: CredentialValue, *, retain: bool, before: Slots) -> Slots:
+        """Make a value the primary password; the record after it.
+
+        Args:
+            value: The value.
+            retain: The secondary password becomes what was primary; else it stays.
+            before: The record.
+
+        Raises:
+            AccountPluginError: The account has another plugin.
+            PasswordRefusedByPolicyError: It travelled as text, and the server's policy refuses it.
+        """
+        after = Slots(value.generation, before.primary if retain else before.secondary)
+        clause = " RETAIN CURRENT PASSWORD" if retain else ""
+        try:
+            self._session.run(
+                f"ALTER USER %s@'%%' IDENTIFIED WITH caching_sha2_password AS %s{clause} ATTRIBUTE %s",
+                value.login.username,
+                self._verifier(value.login),
+                _record(after),
+            )
+        except DatabaseRejectedError as e:
+            if e.where["code"] != _SYNTAX_ERROR:
+                raise
+            self._session.run(
+                f"ALTER USER %s@'%%' IDENTIFIED BY %s{clause}",
+                value.login.username,
+                value.login.password.reveal(),
+            )
+            return Slots()
+        return after
+
+    def discard_secondary(self, username: str, *, before: Slots) -> None:
+        """Leave the account with its primary password."""
+        if before == Slots():
+            self._session.run("ALTER USER %s@'%%' DISCARD OLD PASSWORD", username)
+        else:
+            after = _record(Slots(before.primary))
+            self._session.run("ALTER USER %s@'%%' DISCARD OLD PASSWORD ATTRIBUTE %s", username, after)
+
+    def set_only_password(self, login: Login) -> None:
+        """Take all other passwords, and another plugin, from an account that nobody uses."""
+        self._session.run(
+            "ALTER USER %s@'%%' IDENTIFIED WITH caching_sha2_password AS %s",
+            login.username,
+            self._verifier(login),
+        )
+        # A secondary password outlives the change of the primary.
+        self._session.run("ALTER USER %s@'%%' DISCARD OLD PASSWORD", login.username)
+
+    def _verifier(self, login: Login) -> str:
+        return caching_sha2_password(login.password, self._random_bytes).reveal()
 
 
 class DualPassword:
@@ -33,66 +134,63 @@ class DualPassword:
 
     What the statements do (https://dev.mysql.com/doc/refman/8.4/en/password-management.html#dual-passwords):
 
-    - BY x RETAIN:  (p, s) becomes (x, p), whatever p is at that moment
-    - BY x:         (p, s) becomes (x, s)
-    - DISCARD:      (p, s) becomes (p, -)
+    - x RETAIN:  (p, s) becomes (x, p), whatever p is at that moment
+    - x:         (p, s) becomes (x, s)
+    - DISCARD:   (p, s) becomes (p, -)
 
-    Who logs in can be asked, which slot a password is in cannot, with the rotator admin's rights. So each
-    operation first makes primary what must live, and so loses nothing that must, wherever it stood before.
+    Somebody may have changed the account by hand, which the record does not show. So each operation first makes
+    primary what must live, and loses nothing that must, whichever slot it was in. What the record shows for
+    certain is that pending is in no slot: then no login has to be refused to find that out.
     """
 
-    def __init__(self, database: str, session: MySqlSession, accepts: Callable[[Login], bool]) -> None:
-        self._database = database
-        self._session = session
+    def __init__(self, account: MySqlAccount, accepts: Callable[[Login], bool]) -> None:
+        self._account = account
         self._accepts = accepts
 
-    def stage(self, *, current: Login | None, pending: Login) -> None:
+    def stage(self, *, current: CredentialValue | None, pending: CredentialValue) -> None:
         """End with (pending, current), or leave these two in either order.
 
-        Repeated without asking first, it would pass through (current, current) and shut out a pending value
+        Repeated without a look at the slots, it would pass through (current, current) and shut out a pending value
         that may be promoted by then.
         """
+        slots = self._account.recorded(pending.login.username)
         if current is None:
-            self._identify(pending, retain=False)
-            self._discard(pending)
-        elif not (self._accepts(current) and self._accepts(pending)):
-            self._make_primary(current, retain=True)
-            self._identify(pending, retain=True)
+            slots = self._account.set_primary(pending, retain=False, before=slots)
+            self._account.discard_secondary(pending.login.username, before=slots)
+        elif not self._are_staged(slots, current, pending):
+            slots = self._make_primary(current, retain=True, before=slots)
+            self._account.set_primary(pending, retain=True, before=slots)
 
-    def retire(self, *, drop: Login, keep: Login) -> None:
+    def retire(self, *, drop: CredentialValue, keep: CredentialValue) -> None:
         """End with (keep, -)."""
         del drop  # whatever is not kept is dead
-        self._make_primary(keep, retain=False)
-        self._discard(keep)
+        slots = self._account.recorded(keep.login.username)
+        slots = self._make_primary(keep, retain=False, before=slots)
+        self._account.discard_secondary(keep.login.username, before=slots)
 
-    def _make_primary(self, login: Login, *, retain: bool) -> None:
+    def _are_staged(self, slots: Slots, current: CredentialValue, pending: CredentialValue) -> bool:
+        if current.login != pending.login and slots.rule_out(pending.generation):
+            return False
+        return self._accepts(current.login) and self._accepts(pending.login)
+
+    def _make_primary(self, value: CredentialValue, *, retain: bool, before: Slots) -> Slots:
         try:
-            self._identify(login, retain=retain)
+            return self._account.set_primary(value, retain=retain, before=before)
         except PasswordRefusedByPolicyError as e:
-            # The policy speaks of a password that is in use already: not of pending, which a new one could cure.
-            raise DatabaseRejectedError(database=self._database, code=e.where["code"]) from None
-
-    def _identify(self, login: Login, *, retain: bool) -> None:
-        clause = " RETAIN CURRENT PASSWORD" if retain else ""
-        self._session.run(
-            f"ALTER USER %s@'%%' IDENTIFIED BY %s{clause}", login.username, login.password.reveal()
-        )
-
-    def _discard(self, login: Login) -> None:
-        self._session.run("ALTER USER %s@'%%' DISCARD OLD PASSWORD", login.username)
+            # The password is in use already; another pending password would not change the policy's answer.
+            raise DatabaseRejectedError(**e.where) from None
 
 
-class _IdleAccount:
-    """The account of two that nobody uses: it gets `caching_sha2_password` and one verifier."""
+def _record(slots: Slots) -> str:
+    """The record as a merge patch (RFC 7396), which is how the server takes ATTRIBUTE: null removes a key."""
+    return json.dumps({"lockstep": {"primary": slots.primary, "secondary": slots.secondary}})
 
-    def __init__(self, session: MySqlSession, random_bytes: RandomBytes) -> None:
-        self._session = session
-        self._random_bytes = random_bytes
 
-    def set_only_password(self, login: Login) -> None:
-        verifier = caching_sha2_password(login.password, self._random_bytes).reveal()
-        self._session.run(
-            "ALTER USER %s@'%%' IDENTIFIED WITH caching_sha2_password AS %s", login.username, verifier
-        )
-        # A secondary password outlives the change of the primary.
-        self._session.run("ALTER USER %s@'%%' DISCARD OLD PASSWORD", login.username)
+def _slots_in(attribute: object) -> Slots:
+    record = attribute.get("lockstep") if isinstance(attribute, dict) else None
+    if not isinstance(record, dict):
+        return Slots()
+    primary, secondary = (record.get(name) for name in ("primary", "secondary"))
+    return Slots(
+        primary if isinstance(primary, int) else None, secondary if isinstance(secondary, int) else None
+    )

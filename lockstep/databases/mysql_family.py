@@ -11,6 +11,7 @@ from lockstep.databases.base import LoginRefusedError, ServerDatabase
 from lockstep.databases.tls import is_tls_failure
 from lockstep.errors import (
     AccountLockedError,
+    AccountPluginError,
     AdvisoryLockBusyError,
     DatabaseBusyError,
     DatabaseRejectedError,
@@ -64,7 +65,7 @@ _ERRORS: dict[int, type[LockstepError]] = {
     3118: AccountLockedError,  # account locked (MySQL)
     3159: TlsVerificationError,  # require_secure_transport, met by a plan that says plaintext
     3638: PasswordRefusedByPolicyError,  # password_history, password_reuse_interval
-    3894: UnsupportedServerError,  # RETAIN would change the account's plugin
+    3894: AccountPluginError,  # RETAIN would change the account's plugin
     3955: AccountLockedError,  # too many wrong passwords (MySQL)
     4031: DatabaseUnreachableError,  # silent for longer than wait_timeout (MySQL)
     4150: AccountLockedError,  # too many wrong passwords (MariaDB)

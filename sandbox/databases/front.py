@@ -16,10 +16,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from threading import Thread
+from typing import Protocol
 
 from sandbox.databases.mysql_family import MySqlFamilyServer
 from sandbox.databases.postgresql import PostgresServer
-from sandbox.wire import CutError, Process, Wire, wait_for_hangup
+from sandbox.wire import CutError, Process, wait_for_hangup
 
 CONNECT_SECONDS = 5.0
 _MYSQL_SSL, _SSL_REQUEST_LENGTH = 0x0800, 32
@@ -38,6 +39,26 @@ TlsServer = MySqlFamilyServer | PostgresServer
 """A server that a front can be put before. It must have been given its certificate."""
 
 
+class Exchange(Protocol):
+    """Carries calls out, or does to them what a test wants; `sandbox.wire.Wire` is one."""
+
+    @property
+    def process(self) -> Process:
+        """Whose a new connection is."""
+
+    def exchange(
+        self,
+        target: str,
+        operation: str,
+        effect: Callable[[], bytes],
+        *,
+        changes: bool,
+        process: Process | None = None,
+        wait_for_hangup: Callable[[], None] = ...,
+    ) -> bytes:
+        """See `sandbox.wire.Wire.exchange`."""
+
+
 class DatabaseFront:
     """A port in front of one server.
 
@@ -46,19 +67,20 @@ class DatabaseFront:
         alters: How many statements that change an account have been carried out.
     """
 
-    def __init__(self, wire: Wire, name: str, server: TlsServer) -> None:
+    def __init__(self, wire: Exchange, name: str, server: TlsServer, *, port: int = 0) -> None:
         """Listen; `start` accepts.
 
         Args:
             wire: Gets each login and each statement as a call.
             name: The calls' target.
             server: Behind the front.
+            port: To listen on; 0: any free one.
         """
         self.alters = 0
         self._wire = wire
         self._name = name
         self._server = server
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self._listener = socket.create_server(("127.0.0.1", port), backlog=64)
         self.port: int = self._listener.getsockname()[1]
         self._tls = _Tls.of(server)
 
@@ -85,7 +107,7 @@ class DatabaseFront:
         conversation: _Conversation | None = None
         try:
             kind = _PostgreSql if isinstance(self._server, PostgresServer) else _MySql
-            onwards = socket.create_connection(("127.0.0.1", self._server.port), CONNECT_SECONDS)
+            onwards = socket.create_connection(("127.0.0.1", self._server.listening_port), CONNECT_SECONDS)
             conversation = kind(accepted, onwards, self._tls)
             process.closers.append(conversation.cut)
             process.sessions.append(conversation.end_session)
@@ -325,7 +347,7 @@ def _read(connection: socket.socket, count: int) -> bytes:
 
 
 @contextmanager
-def database_fronts(wire: Wire, servers: Mapping[str, TlsServer]) -> Iterator[dict[str, DatabaseFront]]:
+def database_fronts(wire: Exchange, servers: Mapping[str, TlsServer]) -> Iterator[dict[str, DatabaseFront]]:
     """A front for each server, by name."""
     fronts = {name: DatabaseFront(wire, name, server) for name, server in servers.items()}
     for front in fronts.values():

@@ -10,8 +10,8 @@ from sandbox.databases.mysql_family import MySqlFamilyServer
 from sandbox.databases.process import write_private_file
 from sandbox.databases.server import Availability
 
-_FOLDER = Path(__file__).resolve().parents[2] / ".cache" / "mysql-server"
-_ROOT = _FOLDER / "root"
+_FOLDER = Path(__file__).resolve().parents[2] / ".cache" / "mysql"
+_ROOT = _FOLDER / "server"
 
 # Small files and buffers, and nothing forced to disk: data outlive the server's process, not the machine.
 _SMALL_AND_FAST = {

@@ -55,7 +55,7 @@ class MySqlFamilyServer(DatabaseServer):
         """See `DatabaseServer`; raises PyMySQL's errors."""
         connection = pymysql.connect(
             host=self.host,
-            port=self.port,
+            port=self.listening_port,
             user=self.superuser,
             password=self.superuser_password,
             database=database,
@@ -84,7 +84,7 @@ class MySqlFamilyServer(DatabaseServer):
             "general_log": "ON" if self.general_log else "OFF",
             "general_log_file": "general.log",
             "pid_file": "server.pid",
-            "port": str(self.port),
+            "port": str(self.listening_port),
             "require_secure_transport": "ON",
             "skip_name_resolve": "ON",
             # Relative to the data folder: a socket's path must not exceed 107 bytes, a folder's may.
@@ -98,7 +98,9 @@ class MySqlFamilyServer(DatabaseServer):
 
     def _is_ready(self) -> bool:
         try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=_PROBE_SECONDS) as connection:
+            with socket.create_connection(
+                ("127.0.0.1", self.listening_port), timeout=_PROBE_SECONDS
+            ) as connection:
                 packet = connection.recv(5)
         except OSError:
             return False

@@ -129,6 +129,11 @@ class DatabaseServer(ABC):
         """The system account that the server runs under and its data belong to; None: the present one."""
         return None
 
+    @property
+    def listening_port(self) -> int:
+        """The server's own port: `port`, unless a subclass puts something in front of the server."""
+        return self.port
+
     # What they share.
 
     @property

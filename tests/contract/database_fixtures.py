@@ -8,8 +8,13 @@ from typing import Any
 
 import pytest
 
-from sandbox.databases import CertificateAuthority, MariaDbServer, PgserverServer, PostgresServer, available
-from sandbox.mysql_fake import MySqlFake
+from sandbox.databases import (
+    CertificateAuthority,
+    MariaDbServer,
+    MySqlServer,
+    PgserverServer,
+    PostgresServer,
+)
 from tests.contract.database_harness import (
     DATABASE,
     MEMORY_WORLDS,
@@ -17,6 +22,8 @@ from tests.contract.database_harness import (
     DatabaseHarness,
     MemoryHarness,
 )
+from tests.support.servers import require
+from tests.support.statement_faults import FrontedMySqlServer
 
 
 @pytest.fixture
@@ -62,9 +69,10 @@ def pgserver_server() -> Iterator[PgserverServer]:
 
 
 @pytest.fixture(scope="session")
-def mysql_server(authority: CertificateAuthority) -> Iterator[MySqlFake]:
+def mysql_server(authority: CertificateAuthority) -> Iterator[FrontedMySqlServer]:
+    require(MySqlServer)
     certificate = authority.issue("localhost")
-    with MySqlFake(certificate.chain_file, certificate.key_file, ca_file=authority.ca_file) as server:
+    with FrontedMySqlServer(authority=authority, certificate=certificate, general_log=True) as server:
         server.execute_as_superuser(f"CREATE DATABASE {DATABASE}")
         yield server
 
@@ -74,10 +82,3 @@ def make_database(server: PostgresServer | PgserverServer) -> None:
     server.execute_as_superuser(
         [f"CREATE DATABASE {DATABASE}", f"REVOKE CONNECT ON DATABASE {DATABASE} FROM PUBLIC"]
     )
-
-
-def require(server: type[Any]) -> None:
-    """Skip where the machine cannot start a server."""
-    availability = available()[server]
-    if not availability:
-        pytest.skip(availability.missing)

@@ -18,11 +18,20 @@ import pytest
 from lockstep.databases import Timeouts, open_database
 from lockstep.databases.provisioning import ROTATOR, provisioning
 from lockstep.errors import LockstepError
-from lockstep.model import Credential, DatabaseServer, Engine, Login, SecretStr, Strategy, Tls
+from lockstep.model import (
+    Credential,
+    CredentialValue,
+    DatabaseServer,
+    Engine,
+    Login,
+    SecretStr,
+    Strategy,
+    Tls,
+)
 from lockstep.ports import Database
 from sandbox.databases import MariaDbServer, PgserverServer, PostgresServer
-from sandbox.mysql_fake import MySqlFake, PasswordPolicy
 from tests.support.memory import MemoryDatabase, make_plan
+from tests.support.statement_faults import OLD_GRAMMAR, FrontedMySqlServer, StatementFaults
 
 DATABASE = "app_db"
 ADMIN = Login(ROTATOR, SecretStr("Rotator's-\\pass-1"))
@@ -74,11 +83,12 @@ class DatabaseHarness(Protocol):
         """Cut the connections of the rotator admin."""
 
 
-def login(harness: DatabaseHarness, generation: int, *, username: str | None = None) -> Login:
+def value_of(harness: DatabaseHarness, generation: int, *, username: str | None = None) -> CredentialValue:
     """The value of a generation, with a password that must be escaped in any SQL."""
     usernames = harness.credential.usernames
     password = f"Gen{generation}{NEEDLE}{harness.credential.id}"
-    return Login(username or usernames[generation % len(usernames)], SecretStr(password))
+    login = Login(username or usernames[generation % len(usernames)], SecretStr(password))
+    return CredentialValue(generation, login)
 
 
 @contextmanager
@@ -126,9 +136,9 @@ class MemoryHarness:
         self.database.kill_connections()
 
     @contextmanager
-    def policy(self) -> Iterator[Login]:
-        refused = login(self, 3)
-        self.database.refuses = lambda password: password == refused.password.reveal()
+    def policy(self) -> Iterator[CredentialValue]:
+        refused = value_of(self, 3)
+        self.database.refuses = lambda password: password == refused.login.password.reveal()
         yield refused
 
 
@@ -220,7 +230,7 @@ class SqlHarness(ABC):
 
 
 class MySqlFamilyHarness(SqlHarness):
-    sandbox: MariaDbServer | MySqlFake
+    sandbox: MariaDbServer | FrontedMySqlServer
 
     def lock_account(self, username: str) -> None:
         self.execute(f"ALTER USER '{username}'@'%' ACCOUNT LOCK")
@@ -239,11 +249,6 @@ class MySqlFamilyHarness(SqlHarness):
         self.execute(f"CREATE USER {weak.username}@'%' IDENTIFIED BY 'weak'")
         return weak
 
-
-class MariaDbHarness(MySqlFamilyHarness):
-    engine = Engine.MARIADB
-    sandbox: MariaDbServer
-
     def verifier_of(self, username: str) -> str:
         rows = self.execute(f"SELECT authentication_string FROM mysql.user WHERE user = '{username}'")  # noqa: S608
         return str(rows[0][0])
@@ -256,34 +261,45 @@ class MariaDbHarness(MySqlFamilyHarness):
     def exhausted(self, username: str) -> Iterator[None]:
         """An account that has no connections left."""
         self.execute(f"ALTER USER '{username}'@'%' WITH MAX_CONNECTIONS_PER_HOUR 1")
-        assert self.database.accepts(login(self, 1))
+        assert self.database.accepts(value_of(self, 1).login)
         yield
+
+
+class MariaDbHarness(MySqlFamilyHarness):
+    engine = Engine.MARIADB
+    sandbox: MariaDbServer
 
 
 class MySqlHarness(MySqlFamilyHarness):
+    """The adapter goes through the server's front, the superuser does not."""
+
     engine = Engine.MYSQL
-    sandbox: MySqlFake
+    sandbox: FrontedMySqlServer
 
-    def verifier_of(self, username: str) -> str:
-        return self.sandbox.accounts[username, "%"].primary.hex()
-
-    def end_admin_sessions(self) -> None:
-        self.sandbox.cut_connections()
+    @property
+    def faults(self) -> StatementFaults:
+        return self.sandbox.faults
 
     @contextmanager
-    def exhausted(self, _username: str) -> Iterator[None]:
-        """A server that has no connections left."""
-        settings = self.sandbox.settings
-        usual, settings.max_connections = settings.max_connections, 0
+    def strict_policy(self) -> Iterator[None]:
+        """See `FrontedMySqlServer.set_strict_policy`."""
+        self.sandbox.set_strict_policy(on=True)
         yield
-        settings.max_connections = usual
+        self.sandbox.set_strict_policy(on=False)
 
     @contextmanager
-    def policy(self) -> Iterator[Login]:
-        """A server whose password policy refuses this value."""
-        self.sandbox.settings.password_policy = PasswordPolicy()
-        yield Login(login(self, 3).username, SecretStr("only-lower-case"))
-        self.sandbox.settings.password_policy = None
+    def old_grammar(self) -> Iterator[None]:
+        """See `OLD_GRAMMAR`."""
+        self.faults.refused = OLD_GRAMMAR
+        yield
+        self.faults.clear()
+
+    @contextmanager
+    def policy(self) -> Iterator[CredentialValue]:
+        """Of a verifier no policy can say anything; of text it can."""
+        refused = Login(value_of(self, 3).login.username, SecretStr("only-lower-case"))
+        with self.strict_policy(), self.old_grammar():
+            yield CredentialValue(3, refused)
 
 
 class PostgresHarness(SqlHarness):
@@ -321,11 +337,11 @@ class PostgresHarness(SqlHarness):
         yield
 
     @contextmanager
-    def policy(self) -> Iterator[Login]:
+    def policy(self) -> Iterator[CredentialValue]:
         """A server with the module passwordcheck: of a verifier it can tell only that it is the username's."""
         self.execute(f"ALTER ROLE {ROTATOR} SET session_preload_libraries = 'passwordcheck'")
-        idle = login(self, 3).username
-        yield Login(idle, SecretStr(idle))
+        idle = value_of(self, 3).login.username
+        yield CredentialValue(3, Login(idle, SecretStr(idle)))
         self.execute(f"ALTER ROLE {ROTATOR} RESET session_preload_libraries")
 
 

@@ -13,9 +13,9 @@ from lockstep.errors import (
     DatabaseUnreachableError,
     PasswordRefusedByPolicyError,
 )
-from lockstep.model import Login, SecretStr
+from lockstep.model import CredentialValue, Login, SecretStr
 from lockstep.ports import Database
-from tests.contract.database_harness import MEMORY_WORLDS, SQL_WORLDS, DatabaseHarness, fails, login
+from tests.contract.database_harness import MEMORY_WORLDS, SQL_WORLDS, DatabaseHarness, fails, value_of
 
 pytest_plugins = ["tests.contract.database_fixtures"]
 
@@ -31,18 +31,18 @@ def database(world: DatabaseHarness) -> Database:
     return world.database
 
 
-def stage(database: Database, *, current: Login | None, pending: Login) -> None:
+def stage(database: Database, *, current: CredentialValue | None, pending: CredentialValue) -> None:
     with database.exclusive() as stager:
         stager.stage(current=current, pending=pending)
 
 
-def retire(database: Database, *, drop: Login, keep: Login) -> None:
+def retire(database: Database, *, drop: CredentialValue, keep: CredentialValue) -> None:
     with database.exclusive() as stager:
         stager.retire(drop=drop, keep=keep)
 
 
-def accepted(database: Database, *logins: Login) -> list[bool]:
-    return [database.accepts(login) for login in logins]
+def accepted(database: Database, *values: CredentialValue) -> list[bool]:
+    return [database.accepts(value.login) for value in values]
 
 
 def enter(database: Database) -> None:
@@ -57,18 +57,18 @@ def enter(database: Database) -> None:
 def test_a_wrong_password_and_an_unknown_user_are_no_errors(
     world: DatabaseHarness, database: Database
 ) -> None:
-    value = login(world, 1)
+    value = value_of(world, 1)
     stage(database, current=None, pending=value)
-    assert database.accepts(value)
-    assert not database.accepts(Login(value.username, SecretStr("wrong")))
-    assert not database.accepts(Login(value.username, SecretStr("")))
-    assert not database.accepts(Login("nobody", value.password))
+    assert database.accepts(value.login)
+    assert not database.accepts(Login(value.login.username, SecretStr("wrong")))
+    assert not database.accepts(Login(value.login.username, SecretStr("")))
+    assert not database.accepts(Login("nobody", value.login.password))
 
 
 @every_database
 def test_a_fresh_account_lets_nobody_in(world: DatabaseHarness, database: Database) -> None:
     for username in world.credential.usernames:
-        assert not database.accepts(login(world, 1, username=username))
+        assert not database.accepts(value_of(world, 1, username=username).login)
         assert not database.accepts(Login(username, SecretStr("")))
 
 
@@ -77,14 +77,14 @@ def test_a_fresh_account_lets_nobody_in(world: DatabaseHarness, database: Databa
 
 @every_database
 def test_the_first_value_is_staged_beside_nothing(world: DatabaseHarness, database: Database) -> None:
-    stage(database, current=None, pending=login(world, 1))
-    stage(database, current=None, pending=login(world, 1))
-    assert database.accepts(login(world, 1))
+    stage(database, current=None, pending=value_of(world, 1))
+    stage(database, current=None, pending=value_of(world, 1))
+    assert database.accepts(value_of(world, 1).login)
 
 
 @every_database
 def test_pending_is_accepted_beside_current(world: DatabaseHarness, database: Database) -> None:
-    current, pending = login(world, 1), login(world, 2)
+    current, pending = value_of(world, 1), value_of(world, 2)
     stage(database, current=None, pending=current)
     stage(database, current=current, pending=pending)
     assert accepted(database, current, pending) == [True, True]
@@ -92,7 +92,7 @@ def test_pending_is_accepted_beside_current(world: DatabaseHarness, database: Da
 
 @every_database
 def test_staging_may_be_repeated_by_anybody(world: DatabaseHarness, database: Database) -> None:
-    current, pending = login(world, 1), login(world, 2)
+    current, pending = value_of(world, 1), value_of(world, 2)
     stage(database, current=None, pending=current)
     for runner in (database, database, world.rival()):
         stage(runner, current=current, pending=pending)
@@ -104,7 +104,7 @@ def test_staging_may_be_repeated_by_anybody(world: DatabaseHarness, database: Da
 
 @every_database
 def test_an_abandoned_pending_value_gives_way_to_another(world: DatabaseHarness, database: Database) -> None:
-    current, abandoned, pending = login(world, 1), login(world, 2), login(world, 4)
+    current, abandoned, pending = value_of(world, 1), value_of(world, 2), value_of(world, 4)
     stage(database, current=None, pending=current)
     stage(database, current=current, pending=abandoned)
     stage(database, current=current, pending=pending)
@@ -115,10 +115,10 @@ def test_an_abandoned_pending_value_gives_way_to_another(world: DatabaseHarness,
 def test_staging_the_next_generation_ends_the_one_before_current(
     world: DatabaseHarness, database: Database
 ) -> None:
-    stage(database, current=None, pending=login(world, 1))
+    stage(database, current=None, pending=value_of(world, 1))
     for generation in range(2, 6):
-        stage(database, current=login(world, generation - 1), pending=login(world, generation))
-        logins = [login(world, g) for g in range(1, generation + 1)]
+        stage(database, current=value_of(world, generation - 1), pending=value_of(world, generation))
+        logins = [value_of(world, g) for g in range(1, generation + 1)]
         assert accepted(database, *logins) == [False] * (generation - 2) + [True, True]
 
 
@@ -127,18 +127,18 @@ def test_current_logs_in_at_every_instant_of_many_rotations(
     world: DatabaseHarness, database: Database
 ) -> None:
     """An application that holds the value which is current during a step is never refused within it."""
-    stage(database, current=None, pending=login(world, 1))
+    stage(database, current=None, pending=value_of(world, 1))
 
-    def refusals_of(value: Login, until: Event, started: Event) -> int:
+    def refusals_of(value: CredentialValue, until: Event, started: Event) -> int:
         refused = 0
         while not until.is_set():
-            refused += not world.rival().accepts(value)
+            refused += not world.rival().accepts(value.login)
             started.set()
         return refused
 
     with ThreadPoolExecutor(1) as pool:
         for generation in range(2, 7):
-            current, pending = login(world, generation - 1), login(world, generation)
+            current, pending = value_of(world, generation - 1), value_of(world, generation)
             done, started = Event(), Event()
             refused = pool.submit(refusals_of, current, done, started)
             assert started.wait(30)
@@ -154,7 +154,7 @@ def test_current_logs_in_at_every_instant_of_many_rotations(
 
 @every_database
 def test_two_runners_stage_one_after_the_other(world: DatabaseHarness, database: Database) -> None:
-    current, pending = login(world, 1), login(world, 2)
+    current, pending = value_of(world, 1), value_of(world, 2)
     stage(database, current=None, pending=current)
     inside: list[str] = []
     most_inside: list[int] = []
@@ -195,7 +195,7 @@ def patiently(attempt: Callable[[], None]) -> None:
 
 @every_database
 def test_a_value_is_retired_and_the_kept_one_stays(world: DatabaseHarness, database: Database) -> None:
-    kept, dropped = login(world, 2), login(world, 1)
+    kept, dropped = value_of(world, 2), value_of(world, 1)
     stage(database, current=None, pending=dropped)
     stage(database, current=dropped, pending=kept)
     for _ in range(2):
@@ -205,7 +205,7 @@ def test_a_value_is_retired_and_the_kept_one_stays(world: DatabaseHarness, datab
 
 @every_database
 def test_a_pending_value_is_withdrawn_and_another_staged(world: DatabaseHarness, database: Database) -> None:
-    current, withdrawn, pending = login(world, 1), login(world, 2), login(world, 4)
+    current, withdrawn, pending = value_of(world, 1), value_of(world, 2), value_of(world, 4)
     stage(database, current=None, pending=current)
     stage(database, current=current, pending=withdrawn)
     retire(database, drop=withdrawn, keep=current)
@@ -216,9 +216,9 @@ def test_a_pending_value_is_withdrawn_and_another_staged(world: DatabaseHarness,
 
 @every_database
 def test_a_value_that_is_also_kept_is_not_retired(world: DatabaseHarness, database: Database) -> None:
-    stage(database, current=None, pending=login(world, 1))
-    retire(database, drop=login(world, 1), keep=login(world, 1))
-    assert database.accepts(login(world, 1))
+    stage(database, current=None, pending=value_of(world, 1))
+    retire(database, drop=value_of(world, 1), keep=value_of(world, 1))
+    assert database.accepts(value_of(world, 1).login)
 
 
 # The advisory lock
@@ -242,7 +242,7 @@ def test_a_run_that_fails_gives_the_lock_back(world: DatabaseHarness, database: 
 def test_a_run_that_is_cut_off_changes_nothing_and_loses_the_lock(
     world: DatabaseHarness, database: Database
 ) -> None:
-    current, pending = login(world, 1), login(world, 2)
+    current, pending = value_of(world, 1), value_of(world, 2)
     stage(database, current=None, pending=current)
     with fails(DatabaseUnreachableError), database.exclusive() as stager:
         world.end_admin_sessions()
@@ -257,11 +257,11 @@ def test_a_run_that_is_cut_off_changes_nothing_and_loses_the_lock(
 
 @every_database
 def test_a_locked_account_is_no_wrong_password(world: DatabaseHarness, database: Database) -> None:
-    value = login(world, 1)
+    value = value_of(world, 1)
     stage(database, current=None, pending=value)
-    world.lock_account(value.username)
+    world.lock_account(value.login.username)
     with fails(AccountLockedError):
-        database.accepts(value)
+        database.accepts(value.login)
 
 
 @every_database
@@ -274,21 +274,21 @@ def test_a_refused_admin_is_no_refused_application(world: DatabaseHarness) -> No
 def test_a_server_that_does_not_answer_is_no_wrong_password(
     world: DatabaseHarness, database: Database
 ) -> None:
-    value = login(world, 1)
+    value = value_of(world, 1)
     stage(database, current=None, pending=value)
     with world.unreachable() as hanging:
         with fails(DatabaseUnreachableError):
-            hanging.accepts(value)
+            hanging.accepts(value.login)
         with fails(DatabaseUnreachableError):
             enter(hanging)
-    assert database.accepts(value)
+    assert database.accepts(value.login)
 
 
 @pytest.mark.parametrize("world", [*MEMORY_WORLDS, "mysql-dual", "postgresql"], indirect=True)
 def test_a_password_that_the_policy_refuses_leaves_current_alone(
     world: DatabaseHarness, database: Database
 ) -> None:
-    current = login(world, 2)
+    current = value_of(world, 2)
     stage(database, current=None, pending=current)
     with world.policy() as refused:  # type: ignore[attr-defined]  # these worlds have one
         with fails(PasswordRefusedByPolicyError), database.exclusive() as stager:

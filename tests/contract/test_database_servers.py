@@ -3,6 +3,7 @@
 import re
 from contextlib import closing
 from dataclasses import replace
+from threading import Event
 
 import pg8000.native  # type: ignore[import-untyped]  # it ships no types
 import pymysql
@@ -20,7 +21,7 @@ from lockstep.errors import (
     UnknownUsernameError,
     UnsupportedServerError,
 )
-from lockstep.model import Engine, Login
+from lockstep.model import CredentialValue, Engine, Login
 from tests.contract.database_harness import (
     ADMIN,
     DATABASE,
@@ -32,8 +33,9 @@ from tests.contract.database_harness import (
     PostgresHarness,
     SqlHarness,
     fails,
-    login,
+    value_of,
 )
+from tests.support.mysql_relay import Greeting, relay
 
 pytest_plugins = ["tests.contract.database_fixtures"]
 
@@ -47,7 +49,7 @@ each_engine = worlds("mariadb-dual", "mysql-dual", "postgresql")
 alternating = worlds("mariadb-alternating", "mysql-alternating", "postgresql", "postgresql-18-plaintext")
 
 
-def rotate(world: SqlHarness, current: Login | None, pending: Login) -> None:
+def rotate(world: SqlHarness, current: CredentialValue | None, pending: CredentialValue) -> None:
     with world.database.exclusive() as stager:
         stager.stage(current=current, pending=pending)
 
@@ -57,37 +59,37 @@ def rotate(world: SqlHarness, current: Login | None, pending: Login) -> None:
 
 @each_engine
 def test_too_many_connections(world: SqlHarness) -> None:
-    value = login(world, 1)
+    value = value_of(world, 1)
     rotate(world, None, value)
-    with world.exhausted(value.username), fails(DatabaseBusyError):
-        world.database.accepts(value)
+    with world.exhausted(value.login.username), fails(DatabaseBusyError):
+        world.database.accepts(value.login)
 
 
 @worlds("mariadb-dual", "mysql-dual")
 def test_an_expired_password(world: MySqlFamilyHarness) -> None:
-    value = login(world, 1)
+    value = value_of(world, 1)
     rotate(world, None, value)
-    world.expire_password(value.username)
+    world.expire_password(value.login.username)
     with fails(AccountLockedError):
-        world.database.accepts(value)
+        world.database.accepts(value.login)
 
 
 @each_engine
 def test_an_account_that_may_not_use_the_database(
     world: SqlHarness,
 ) -> None:
-    value = login(world, 1)
+    value = value_of(world, 1)
     rotate(world, None, value)
-    world.revoke_rights(value.username)
+    world.revoke_rights(value.login.username)
     with fails(AccountLockedError):
-        world.database.accepts(value)
+        world.database.accepts(value.login)
 
 
 @every_server
 def test_an_admin_without_rights(world: SqlHarness) -> None:
     weak = world.powerless_admin()
     with fails(PrivilegeMissingError), world.open(admin=lambda: weak).exclusive() as stager:
-        stager.stage(current=None, pending=login(world, 1))
+        stager.stage(current=None, pending=value_of(world, 1))
 
 
 @each_engine
@@ -100,9 +102,9 @@ def test_an_admin_that_is_locked(world: SqlHarness) -> None:
 
 @each_engine
 def test_an_account_that_was_never_made(world: SqlHarness) -> None:
-    world.drop_account(login(world, 1).username)
+    world.drop_account(value_of(world, 1).login.username)
     with fails(DatabaseRejectedError), world.database.exclusive() as stager:
-        stager.stage(current=None, pending=login(world, 1))
+        stager.stage(current=None, pending=value_of(world, 1))
 
 
 @worlds("mariadb-dual")
@@ -110,7 +112,7 @@ def test_a_read_only_mariadb(world: MariaDbHarness) -> None:
     world.execute("SET GLOBAL read_only = ON")
     try:
         with fails(UnsupportedServerError), world.database.exclusive() as stager:
-            stager.stage(current=None, pending=login(world, 1))
+            stager.stage(current=None, pending=value_of(world, 1))
     finally:
         world.execute("SET GLOBAL read_only = OFF")
 
@@ -121,7 +123,7 @@ def test_a_read_only_postgresql(world: PostgresHarness) -> None:
     world.execute(f"ALTER ROLE {weak.username} SUPERUSER")
     world.execute(f"ALTER ROLE {weak.username} SET default_transaction_read_only = on")
     with fails(UnsupportedServerError), world.open(admin=lambda: weak).exclusive() as stager:
-        stager.stage(current=None, pending=login(world, 1))
+        stager.stage(current=None, pending=value_of(world, 1))
 
 
 @worlds("mariadb-dual", "mariadb-alternating")
@@ -130,25 +132,25 @@ def test_a_mariadb_that_takes_no_verifiers(world: MariaDbHarness) -> None:
     world.execute("INSTALL SONAME 'simple_password_check'")
     try:
         with fails(UnsupportedServerError), world.database.exclusive() as stager:
-            stager.stage(current=None, pending=login(world, 1))
+            stager.stage(current=None, pending=value_of(world, 1))
     finally:
         world.execute("UNINSTALL SONAME 'simple_password_check'")
 
 
 @worlds("mariadb-dual")
 def test_an_account_with_a_plugin_that_the_client_lacks(world: MariaDbHarness) -> None:
-    username = login(world, 1).username
+    username = value_of(world, 1).login.username
     world.execute(
         "INSTALL SONAME 'auth_ed25519'",
         f"ALTER USER {username}@'%' IDENTIFIED VIA ed25519 USING PASSWORD('x')",
     )
     try:
         with fails(UnsupportedServerError):
-            world.database.accepts(login(world, 1))
+            world.database.accepts(value_of(world, 1).login)
     finally:
         world.execute("UNINSTALL SONAME 'auth_ed25519'")
-    rotate(world, None, login(world, 1))
-    assert world.database.accepts(login(world, 1))
+    rotate(world, None, value_of(world, 1))
+    assert world.database.accepts(value_of(world, 1).login)
 
 
 @worlds("mariadb-dual", "mysql-dual")
@@ -161,13 +163,13 @@ def test_a_plan_that_names_the_wrong_engine(world: SqlHarness) -> None:
 
 @worlds("mysql-dual")
 def test_a_mysql_that_is_too_old(world: MySqlHarness) -> None:
-    settings = world.sandbox.settings
-    usual, settings.version = settings.version, "8.0.13"
-    try:
-        with fails(UnsupportedServerError), world.database.exclusive():
+    def age(greeting: Greeting) -> Greeting:
+        return replace(greeting, version=b"8.0.13")
+
+    with relay(world.sandbox.port, age) as port, fails(UnsupportedServerError):
+        old = replace(world.server, port=port)
+        with world.open(server=old).exclusive():
             pass
-    finally:
-        settings.version = usual
 
 
 # Whose accounts are touched
@@ -175,8 +177,8 @@ def test_a_mysql_that_is_too_old(world: MySqlHarness) -> None:
 
 @every_server
 def test_no_account_but_the_credentials_own(world: SqlHarness) -> None:
-    mine = login(world, 1)
-    stranger = Login(ADMIN.username, mine.password)
+    mine = value_of(world, 1)
+    stranger = CredentialValue(2, Login(ADMIN.username, mine.login.password))
     with world.database.exclusive() as stager:
         for current, pending in ((None, stranger), (stranger, mine)):
             with fails(UnknownUsernameError):
@@ -190,31 +192,30 @@ def test_no_account_but_the_credentials_own(world: SqlHarness) -> None:
 def test_the_account_of_current_is_never_touched(
     world: SqlHarness,
 ) -> None:
-    current, pending = login(world, 1), login(world, 2)
+    current, pending = value_of(world, 1), value_of(world, 2)
     rotate(world, None, current)
-    before = world.verifier_of(current.username)
+    before = world.verifier_of(current.login.username)
     with world.database.exclusive() as stager:
         stager.stage(current=current, pending=pending)
         with fails(UnknownUsernameError):
-            stager.stage(current=current, pending=login(world, 3))
+            stager.stage(current=current, pending=value_of(world, 3))
         stager.stage(current=current, pending=current)
         stager.retire(drop=pending, keep=current)
-        stager.retire(drop=login(world, 3), keep=current)
-    assert world.verifier_of(current.username) == before
+        stager.retire(drop=value_of(world, 3), keep=current)
+    assert world.verifier_of(current.login.username) == before
 
 
 @every_server
 def test_provisioning_again_changes_no_password(world: SqlHarness) -> None:
-    rotate(world, None, login(world, 1))
+    rotate(world, None, value_of(world, 1))
     world.provision()
-    assert world.database.accepts(login(world, 1))
-    rotate(world, login(world, 1), login(world, 2))
+    assert world.database.accepts(value_of(world, 1).login)
+    rotate(world, value_of(world, 1), value_of(world, 2))
 
 
 @worlds("mariadb-dual", "mariadb-alternating", "mysql-dual", "mysql-alternating")
 def test_the_admin_cannot_read_the_applications_data(world: MySqlFamilyHarness) -> None:
-    if isinstance(world, MariaDbHarness):
-        world.execute(f"CREATE TABLE IF NOT EXISTS {DATABASE}.orders (id INT)")
+    world.execute(f"CREATE TABLE IF NOT EXISTS {DATABASE}.orders (id INT)")
     connection = pymysql.connect(
         host="localhost",
         port=world.sandbox.port,
@@ -255,13 +256,13 @@ def postgres_session(world: PostgresHarness, who: Login) -> pg8000.native.Connec
 @worlds("postgresql", "postgresql-18-plaintext")
 def test_what_one_login_makes_the_other_may_alter(world: PostgresHarness) -> None:
     """The breakage of alternating users: objects that belong to the login which made them."""
-    first, second = login(world, 1), login(world, 2)
+    first, second = value_of(world, 1), value_of(world, 2)
     table = f"orders_{world.credential.usernames[0]}"
     rotate(world, None, first)
-    with postgres_session(world, first) as session:
+    with postgres_session(world, first.login) as session:
         session.run(f"CREATE TABLE {table} (id int)")
     rotate(world, first, second)
-    with postgres_session(world, second) as session:
+    with postgres_session(world, second.login) as session:
         session.run(f"ALTER TABLE {table} ADD COLUMN amount numeric")
         session.run(f"INSERT INTO {table} VALUES (1, 2)")  # noqa: S608
         owner = session.run(f"SELECT tableowner FROM pg_tables WHERE tablename = '{table}'")  # noqa: S608
@@ -271,10 +272,10 @@ def test_what_one_login_makes_the_other_may_alter(world: PostgresHarness) -> Non
 
 @worlds("mariadb-dual", "mariadb-alternating")
 def test_a_mariadb_account_keeps_its_other_options(world: MariaDbHarness) -> None:
-    username = login(world, 2).username
+    username = value_of(world, 2).login.username
     world.execute(f"ALTER USER {username}@'%' WITH MAX_USER_CONNECTIONS 7")
-    rotate(world, None, login(world, 1))
-    rotate(world, login(world, 1), login(world, 2))
+    rotate(world, None, value_of(world, 1))
+    rotate(world, value_of(world, 1), value_of(world, 2))
     ((made,),) = world.execute(f"SHOW CREATE USER {username}@'%'")
     assert "REQUIRE SSL" in made
     assert "MAX_USER_CONNECTIONS 7" in made
@@ -286,9 +287,11 @@ def test_a_mariadb_account_keeps_its_other_options(world: MariaDbHarness) -> Non
 @worlds("mariadb-dual", "mariadb-alternating", "mysql-dual", "mysql-alternating", "postgresql")
 def test_no_log_of_the_server_holds_a_password(world: SqlHarness) -> None:
     for generation in range(1, 5):
-        rotate(world, login(world, generation - 1) if generation > 1 else None, login(world, generation))
+        rotate(
+            world, value_of(world, generation - 1) if generation > 1 else None, value_of(world, generation)
+        )
     with world.database.exclusive() as stager:
-        stager.retire(drop=login(world, 3), keep=login(world, 4))
+        stager.retire(drop=value_of(world, 3), keep=value_of(world, 4))
     log = world.sandbox.general_log_text()
     assert (
         len(re.findall(rf"ALTER (?:USER|ROLE) ['\"]{world.credential.owner.removesuffix('_owner')}", log))
@@ -304,7 +307,7 @@ def test_no_log_of_the_server_holds_a_password(world: SqlHarness) -> None:
 @each_engine
 def test_a_runner_that_falls_silent_loses_the_lock(world: SqlHarness) -> None:
     frozen = world.open(timeouts=Timeouts(lock_seconds=1, idle_seconds=1))
-    current, pending = login(world, 1), login(world, 2)
+    current, pending = value_of(world, 1), value_of(world, 2)
     rotate(world, None, current)
     with fails(DatabaseUnreachableError), frozen.exclusive() as stager:
         for _ in range(30):
@@ -313,23 +316,24 @@ def test_a_runner_that_falls_silent_loses_the_lock(world: SqlHarness) -> None:
                 break
             except AdvisoryLockBusyError:
                 continue
-        stager.stage(current=current, pending=login(world, 4))
-    assert [world.database.accepts(login(world, g)) for g in (1, 2, 4)] == [True, True, False]
+        stager.stage(current=current, pending=value_of(world, 4))
+    assert [world.database.accepts(value_of(world, g).login) for g in (1, 2, 4)] == [True, True, False]
 
 
 @worlds("mysql-dual")
 def test_a_statement_that_takes_effect_late_keeps_the_lock_until_then(world: MySqlHarness) -> None:
-    current, late, pending = login(world, 1), login(world, 2), login(world, 4)
+    current, late, pending = value_of(world, 1), value_of(world, 2), value_of(world, 4)
     rotate(world, None, current)
     hasty = world.open(timeouts=Timeouts(io_seconds=1.1, lock_seconds=1))
-    hold = world.sandbox.hold("ALTER USER")
+    world.faults.held = Event()
     with fails(DatabaseUnreachableError), hasty.exclusive() as stager:
         stager.stage(current=current, pending=late)
     with fails(AdvisoryLockBusyError):
         rotate(world, current, pending)
-    hold.release()
+    world.faults.held.set()
+    world.faults.held = None
     rotate(world, current, pending)
-    assert [world.database.accepts(login(world, g)) for g in (1, 2, 4)] == [True, False, True]
+    assert [world.database.accepts(value_of(world, g).login) for g in (1, 2, 4)] == [True, False, True]
 
 
 def test_bounds_must_let_the_server_give_up_first() -> None:

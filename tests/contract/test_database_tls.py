@@ -3,6 +3,7 @@
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 
@@ -12,8 +13,7 @@ from lockstep.databases import open_database
 from lockstep.errors import DatabaseBusyError, DatabaseUnreachableError, LockstepError, TlsVerificationError
 from lockstep.model import DatabaseServer, Engine, Login, SecretStr, Strategy, Tls
 from lockstep.ports import Database
-from sandbox.databases import CertificateAuthority, MariaDbServer, PgserverServer, PostgresServer
-from sandbox.mysql_fake import MySqlFake
+from sandbox.databases import CertificateAuthority, MariaDbServer, MySqlServer, PgserverServer, PostgresServer
 from tests.contract.database_harness import (
     ADMIN,
     DATABASE,
@@ -22,9 +22,12 @@ from tests.contract.database_harness import (
     MySqlHarness,
     SqlHarness,
     fails,
-    login,
     make_credential,
+    value_of,
 )
+from tests.support.mysql_relay import CLIENT_SSL, Greeting, relay
+from tests.support.servers import require
+from tests.support.statement_faults import mysql_error
 
 pytest_plugins = ["tests.contract.database_fixtures"]
 
@@ -83,11 +86,13 @@ def test_a_ca_file_that_is_none_is_told_at_once(world: SqlHarness, tmp_path: Pat
 
 
 def test_an_expired_certificate_is_refused(authority: CertificateAuthority) -> None:
+    for kind in (MariaDbServer, PostgresServer, MySqlServer):
+        require(kind)
     expired = authority.issue_expired("localhost")
     with (
         MariaDbServer(authority=authority, certificate=expired) as mariadb,
         PostgresServer(authority=authority, certificate=expired) as postgres,
-        MySqlFake(expired.chain_file, expired.key_file, ca_file=authority.ca_file) as mysql,
+        MySqlServer(authority=authority, certificate=expired) as mysql,
     ):
         for server, engine in (
             (mariadb, Engine.MARIADB),
@@ -111,13 +116,13 @@ def test_a_server_without_tls_gets_no_password(
 
 @pytest.mark.parametrize("world", ["mysql-dual"], indirect=True)
 def test_a_hidden_tls_offer_is_no_reason_to_do_without(world: MySqlHarness) -> None:
-    world.sandbox.settings.offers_tls = False
-    before = world.sandbox.general_log_text()
-    try:
-        require_failure(world.database, TlsVerificationError)
-    finally:
-        world.sandbox.settings.offers_tls = True
-    assert "Connect" not in world.sandbox.general_log_text().removeprefix(before)
+    def hide_tls(greeting: Greeting) -> Greeting:
+        return replace(greeting, capabilities=greeting.capabilities & ~CLIENT_SSL)
+
+    said: list[bytes] = []
+    with relay(world.sandbox.port, hide_tls, said) as port:
+        require_failure(world.open(server=replace(world.server, port=port)), TlsVerificationError)
+    assert b"".join(said) == b""
 
 
 def test_plaintext_is_what_the_plan_says_in_as_many_words(authority: CertificateAuthority) -> None:
@@ -127,8 +132,8 @@ def test_plaintext_is_what_the_plan_says_in_as_many_words(authority: Certificate
         world = PlaintextMariaDbHarness(mariadb, Strategy.DUAL_PASSWORD)
         assert world.database.plaintext
         with world.database.exclusive() as stager:
-            stager.stage(current=None, pending=login(world, 1))
-        assert world.database.accepts(login(world, 1))
+            stager.stage(current=None, pending=value_of(world, 1))
+        assert world.database.accepts(value_of(world, 1).login)
         assert (
             f"{world.credential.usernames[0]}@127.0.0.1 on {DATABASE} using TCP/IP"
             in mariadb.general_log_text()
@@ -163,18 +168,13 @@ def peer(answer: Callable[[socket.socket], None]) -> Iterator[int]:
         thread.join(10)
 
 
-def mysql_error(number: int) -> bytes:
-    payload = b"\xff" + number.to_bytes(2, "little") + b"#HY000made up"
-    return len(payload).to_bytes(3, "little") + b"\0" + payload
-
-
 @pytest.mark.parametrize(
     ("first_packet", "kind"),
     [
         # Anybody on the way could say so, and a password would count as dead.
-        (mysql_error(1045), TlsVerificationError),
-        (mysql_error(1040), DatabaseBusyError),
-        (mysql_error(1053), DatabaseUnreachableError),
+        (mysql_error(1045, sequence=0), TlsVerificationError),
+        (mysql_error(1040, sequence=0), DatabaseBusyError),
+        (mysql_error(1053, sequence=0), DatabaseUnreachableError),
         (b"", DatabaseUnreachableError),
         (b"\x4a\0\0", DatabaseUnreachableError),
     ],

@@ -9,22 +9,18 @@ from lockstep import wiring
 from lockstep.audit.chain import Entry
 from lockstep.model import Credential
 from lockstep.plan import Plan
-from sandbox.databases import CertificateAuthority
+from sandbox.databases import CertificateAuthority, MySqlServer
 from sandbox.fn import FunctionProcess, running_function
-from sandbox.mysql_fake import MySqlFake
 from sandbox.two_clouds import TwoClouds, running_two_clouds
-from sandbox.world import CredentialSpec, Server, default_servers
+from sandbox.world import CredentialSpec, default_servers
+from tests.support.servers import require
 
 
 @pytest.fixture(scope="module")
 def two_clouds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwoClouds]:
-    """MariaDB and PostgreSQL where there are any, and the MySQL fake; a dozen credentials, each for one test."""
-    authority = CertificateAuthority(tmp_path_factory.mktemp("ca"))
-    certificate = authority.issue()
-    servers: dict[str, Server] = {
-        "crm": MySqlFake(certificate.chain_file, certificate.key_file, ca_file=authority.ca_file),
-        **default_servers(authority),
-    }
+    """MySQL, and MariaDB and PostgreSQL where there are any; a dozen credentials, each for one test."""
+    require(MySqlServer)
+    servers = default_servers(CertificateAuthority(tmp_path_factory.mktemp("ca")))
     everywhere = ("alternating_users", tuple(servers))
     credentials = [
         CredentialSpec(

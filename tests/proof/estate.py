@@ -22,7 +22,14 @@ from lockstep.store_kinds import oci_vault
 from lockstep.timeouts import CloudTimeouts, DatabaseTimeouts, Timeouts
 from lockstep.wiring import PLAN_VARIABLE, hosted_runner
 from sandbox.aws import AwsSandbox, create_resources, create_state_machine
-from sandbox.databases import CertificateAuthority, MariaDbServer, MySqlServer, PostgresServer, running
+from sandbox.databases import (
+    CertificateAuthority,
+    DatabaseServer,
+    MariaDbServer,
+    MySqlServer,
+    PostgresServer,
+    running,
+)
 from sandbox.databases.front import DatabaseFront, TlsServer, database_fronts
 from sandbox.http_front import aws_front, oci_front
 from sandbox.oci import OciSandbox, SandboxClock, write_config_file
@@ -33,7 +40,6 @@ from sandbox.world import (
     LOCK_TABLE,
     PLACEHOLDER,
     ROOT,
-    Server,
     deploy_state_machine,
     engine_of,
     environment,
@@ -86,7 +92,7 @@ class Estate:
     direct: Plan
     aws: AwsSandbox
     oci: OciSandbox
-    servers: Mapping[str, Server]
+    servers: Mapping[str, DatabaseServer]
     fronts: Mapping[str, DatabaseFront]
     machine_arn: str
     timeouts: Timeouts
@@ -211,7 +217,7 @@ def _deploy(aws: AwsSandbox, timeouts: Timeouts) -> str:
 
 def _document(
     kinds: Sequence[str],
-    servers: Mapping[str, Server],
+    servers: Mapping[str, DatabaseServer],
     ports: Mapping[str, int],
     aws: AwsSandbox,
     oci_sandbox: OciSandbox,
@@ -271,7 +277,7 @@ def _document(
 
 
 def _hand_over(
-    credential: Credential, servers: Mapping[str, Server], aws: AwsSandbox, console: "_OciConsole"
+    credential: Credential, servers: Mapping[str, DatabaseServer], aws: AwsSandbox, console: "_OciConsole"
 ) -> None:
     login = Login(credential.usernames[0], SecretStr(secrets.token_urlsafe(24)))
     for server in credential.servers:

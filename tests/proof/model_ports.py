@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from lockstep.databases.base import AlternatingUsers
 from lockstep.databases.mariadb import _DualPassword as MariaDbDualPassword
-from lockstep.databases.mysql import DualPassword
+from lockstep.databases.mysql import DualPassword, Slots
 from lockstep.errors import LockstepError, PasswordRefusedByPolicyError
 from lockstep.model import (
     ChainHead,
@@ -289,7 +289,7 @@ class ModelDatabase:
         """The shipped stager of the engine, on a session of the model."""
         match self._engine:
             case "mysql":
-                return DualPassword(self._name, cast("Any", self), self.accepts)
+                return DualPassword(cast("Any", self), self.accepts)
             case "mariadb":
                 return MariaDbDualPassword(cast("Any", self))
         credential = self._replay.ports.credential
@@ -298,16 +298,19 @@ class ModelDatabase:
     def _set_only_password(self, login: RealLogin) -> None:
         self.ask("set_only_password", self._replay.modelled(login))
 
-    # A MySQL session.
+    # A MySQL account without a record, so that the driver asks who logs in.
 
-    def run(self, sql: str, username: str, *passwords: str) -> None:
-        if "DISCARD OLD PASSWORD" in sql:
-            self.ask("discard", self._altered)
-            return
-        assert "IDENTIFIED BY" in sql
-        (password,) = passwords
-        self._altered = self._replay.modelled(RealLogin(username, SecretStr(password)))
-        self.ask("alter", self._altered, "RETAIN CURRENT PASSWORD" in sql)
+    def recorded(self, _username: str) -> Slots:
+        return Slots()
+
+    def set_primary(self, value: CredentialValue, *, retain: bool, before: Slots) -> Slots:
+        self._altered = self._replay.modelled(value.login)
+        self.ask("alter", self._altered, retain)
+        return before
+
+    def discard_secondary(self, _username: str, *, before: Slots) -> None:
+        del before
+        self.ask("discard", self._altered)
 
     # A MariaDB account.
 

@@ -15,7 +15,7 @@ from functions.update_secrets import step as update_secrets
 from lockstep import decide
 from lockstep.errors import FenceLostError, StagedValueConflictError
 from lockstep.messages import ApplyRequest, DatabaseOutcome, DatabaseResult, PreviousProof
-from lockstep.model import Claim, ClaimKind, Lease, LockRecord, Login
+from lockstep.model import Claim, ClaimKind, CredentialValue, Lease, LockRecord, Login
 from lockstep.ports import Ports
 from lockstep.stores import Stores
 from oci_fn import sequence
@@ -226,6 +226,14 @@ def fence_read_before_advisory_lock() -> AbstractContextManager[None]:
     return patched(patch.object(apply_db, "run", run))
 
 
+def stage_as_claimed(request: Foreign, stager: Foreign, base: Login | None, pending: Login) -> None:
+    """Stage as `apply_db` does."""
+    stager.stage(
+        current=CredentialValue(request.claim.base_generation, base) if base else None,
+        pending=CredentialValue(request.claim.generation, pending),
+    )
+
+
 def base_not_probed() -> AbstractContextManager[None]:
     def accept(
         request: Foreign,
@@ -239,7 +247,7 @@ def base_not_probed() -> AbstractContextManager[None]:
         if database.accepts(pending):
             return DatabaseOutcome.ALREADY_APPLIED
         ports.lock.require(request.rotation.lease, request.claim, now=ports.clock.now())
-        stager.stage(current=base, pending=pending)
+        stage_as_claimed(request, stager, base, pending)
         return DatabaseOutcome.APPLIED
 
     return patched(patch.object(apply_db, "_accept", accept))

@@ -11,14 +11,15 @@ from functions.apply_db import step as apply_db
 from lockstep import decide
 from lockstep.databases.base import AlternatingUsers
 from lockstep.databases.mariadb import _DualPassword as MariaDbDualPassword
-from lockstep.databases.mysql import DualPassword
+from lockstep.databases.mysql import DualPassword, Slots
 from lockstep.errors import DatabaseUnreachableError
 from lockstep.messages import DatabaseOutcome
-from lockstep.model import ChainHead, Claim, Lease, Login, Release
+from lockstep.model import ChainHead, Claim, CredentialValue, Lease, Login, Release
 from lockstep.ports import Ports
 from tests.proof import model_world
 from tests.proof.model_ports import ModelDatabase, ModelStore
 from tests.proof.patching import Foreign, patched
+from tests.proof.plants import stage_as_claimed
 from tests.support.memory import MemoryLock
 from tests.support.memory_database import MemoryDatabase
 from tests.support.memory_store import KINDS, MemoryStore
@@ -115,9 +116,9 @@ def base_not_kept() -> AbstractContextManager[None]:
 def retain_without_probe() -> AbstractContextManager[None]:
     """RETAIN keeps whatever is primary: twice, it throws current away."""
 
-    def stage(self: DualPassword, *, current: Login | None, pending: Login) -> None:
+    def stage(self: DualPassword, *, current: CredentialValue | None, pending: CredentialValue) -> None:
         del current
-        self._identify(pending, retain=True)
+        self._account.set_primary(pending, retain=True, before=Slots())
 
     def accept(
         request: Foreign,
@@ -130,7 +131,7 @@ def retain_without_probe() -> AbstractContextManager[None]:
     ) -> DatabaseOutcome:
         del database
         ports.lock.require(request.rotation.lease, request.claim, now=ports.clock.now())
-        stager.stage(current=base, pending=pending)
+        stage_as_claimed(request, stager, base, pending)
         return DatabaseOutcome.APPLIED
 
     return patched(patch.object(DualPassword, "stage", stage), patch.object(apply_db, "_accept", accept))
@@ -140,9 +141,8 @@ def primary_not_set_to_base() -> AbstractContextManager[None]:
     """RETAIN keeps whatever is primary, and nobody has made that base."""
     original = DualPassword._make_primary
 
-    def make_primary(self: DualPassword, login: Login, *, retain: bool) -> None:
-        if not retain:
-            original(self, login, retain=retain)
+    def make_primary(self: DualPassword, value: CredentialValue, *, retain: bool, before: Slots) -> Slots:
+        return before if retain else original(self, value, retain=retain, before=before)
 
     return patched(patch.object(DualPassword, "_make_primary", make_primary))
 
@@ -150,9 +150,11 @@ def primary_not_set_to_base() -> AbstractContextManager[None]:
 def verifier_of_base_left_out() -> AbstractContextManager[None]:
     """MariaDB's statement names pending alone."""
 
-    def stage(self: MariaDbDualPassword, *, current: Login | None, pending: Login) -> None:
+    def stage(
+        self: MariaDbDualPassword, *, current: CredentialValue | None, pending: CredentialValue
+    ) -> None:
         del current
-        self._account.set_passwords(pending.username, pending.password)
+        self._account.set_passwords(pending.login.username, pending.login.password)
 
     return patched(patch.object(MariaDbDualPassword, "stage", stage))
 
@@ -160,9 +162,9 @@ def verifier_of_base_left_out() -> AbstractContextManager[None]:
 def same_user_again() -> AbstractContextManager[None]:
     """Alternating users that do not alternate, and a driver that does not mind."""
 
-    def stage(self: AlternatingUsers, *, current: Login | None, pending: Login) -> None:
+    def stage(self: AlternatingUsers, *, current: CredentialValue | None, pending: CredentialValue) -> None:
         del current
-        self._set_password(pending)
+        self._set_password(pending.login)
 
     return patched(
         patch.object(decide, "next_username", lambda usernames, _base: usernames[0]),

@@ -13,9 +13,10 @@ from lockstep.identity import AWS_RUNNER
 from lockstep.model import Credential, Login
 from lockstep.wiring import Runner, endpoints_from_environment
 from sandbox.aws import AwsSandbox, Execution
-from sandbox.databases import CertificateAuthority, MariaDbServer, PostgresServer
-from sandbox.mysql_fake import MySqlFake
-from sandbox.world import CredentialSpec, Server, World, running_world
+from sandbox.databases import CertificateAuthority, DatabaseServer, MariaDbServer, MySqlServer, PostgresServer
+from sandbox.world import CredentialSpec, World, running_world
+from tests.support.servers import require
+from tests.support.statement_faults import FrontedMySqlServer
 
 EACH = 16
 """The number of credentials of each kind in the plan."""
@@ -93,10 +94,10 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> CertificateAuthority:
 
 @pytest.fixture(scope="package")
 def world(authority: CertificateAuthority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """MariaDB, PostgreSQL and the MySQL fake, all over verified TLS, their statements logged."""
-    certificate = authority.issue()
-    mysql = MySqlFake(certificate.chain_file, certificate.key_file, ca_file=authority.ca_file)
-    servers: dict[str, Server] = {
+    """MariaDB, PostgreSQL and MySQL, all over verified TLS, their statements logged."""
+    require(MySqlServer)
+    mysql = FrontedMySqlServer(authority=authority, certificate=authority.issue(), general_log=True)
+    servers: dict[str, DatabaseServer] = {
         "orders": MariaDbServer(authority=authority, general_log=True),
         "ledger": PostgresServer(authority=authority, general_log=True),
         "crm": mysql,
@@ -152,7 +153,7 @@ def mariadb(supply: _Supply) -> Case:
 
 @pytest.fixture
 def mysql(supply: _Supply) -> Case:
-    """A credential with dual passwords on the MySQL fake."""
+    """A credential with dual passwords on MySQL."""
     return supply.take("mysql")
 
 

@@ -128,12 +128,12 @@ def test_verification_stops_in_a_log_that_claims_endless_entries(plain: Case) ->
 
 
 def test_the_lock_of_a_dead_run_is_released_and_its_claim_stays(mysql: Case) -> None:
-    fake = mysql.world.servers[mysql.credential.databases[0]]
-    fake.stop()
+    crm = mysql.world.servers[mysql.credential.databases[0]]
+    crm.stop()
     try:
         assert mysql.rotate().error == "DatabaseUnreachableError"
     finally:
-        fake.start()
+        crm.start()
     assert "finish generation 1, begun by" in run(mysql, "status").stdout
     hold(mysql)
     before = mysql.lock

@@ -119,8 +119,8 @@ def test_a_password_that_the_store_does_not_hold_stays_refused(mysql: Case) -> N
     client = client_of(mysql)
     options = {"ssl": {"ca": ca_file(server(mysql, "crm"))}, "connect_timeout": 10}
     connect_pymysql(client, **options).close()
-    fake = mysql.world.servers["crm"]
-    fake.execute_as_superuser(f"ALTER USER '{right.username}'@'%' IDENTIFIED BY 'changed outside'")
+    crm = mysql.world.servers["crm"]
+    crm.execute_as_superuser(f"ALTER USER '{right.username}'@'%' IDENTIFIED BY 'changed outside'")
     with pytest.raises(pymysql.OperationalError) as caught:
         connect_pymysql(client, **options)
     assert caught.value.args[0] == 1045

@@ -9,10 +9,9 @@ from lockstep.databases.provisioning import ROTATOR
 from lockstep.model import Login, SecretStr
 from sandbox.aws import Execution, InvocationContext, InvocationResult, ProcessDied
 from sandbox.databases import CertificateAuthority, MariaDbServer
-from sandbox.mysql_fake import MySqlFake
-from sandbox.mysql_fake.settings import PasswordPolicy
 from sandbox.world import World
 from tests.statemachine.conftest import Case, failure_names, login_text
+from tests.support.statement_faults import OLD_GRAMMAR, FrontedMySqlServer
 
 FAILED_RUN = ["AuditFailure", "ReleaseLockAfterFailure", "RotationFailed"]
 
@@ -131,11 +130,11 @@ def test_the_servers_policy_refuses_every_generated_password(plain: Case) -> Non
 
 def test_a_password_that_one_database_refuses_is_withdrawn_and_replaced(plain: Case) -> None:
     host = plain.world.aws.lambda_host
-    with crm_policy(plain.world) as fake:
+    with crm_policy(plain.world) as server:
 
         def relax(_call: object, event: object) -> None:
             if isinstance(event, dict) and event.get("action") == "withdraw":
-                fake.settings.password_policy = None
+                server.set_strict_policy(on=False)
 
         host.before_call = relax
         try:
@@ -147,15 +146,20 @@ def test_a_password_that_one_database_refuses_is_withdrawn_and_replaced(plain: C
 
 
 @contextmanager
-def crm_policy(world: World) -> Iterator[MySqlFake]:
-    """A policy that current satisfies, but no password of lower-case letters and digits."""
-    fake = world.servers["crm"]
-    assert isinstance(fake, MySqlFake)
-    fake.settings.password_policy = PasswordPolicy()
+def crm_policy(world: World) -> Iterator[FrontedMySqlServer]:
+    """A policy that current satisfies, but no password of lower-case letters and digits, on a server that is told them.
+
+    Of a verifier a policy can say nothing.
+    """
+    server = world.servers["crm"]
+    assert isinstance(server, FrontedMySqlServer)
+    server.faults.refused = OLD_GRAMMAR
+    server.set_strict_policy(on=True)
     try:
-        yield fake
+        yield server
     finally:
-        fake.settings.password_policy = None
+        server.set_strict_policy(on=False)
+        server.faults.clear()
 
 
 def test_a_secret_is_not_json(mariadb: Case) -> None:

@@ -12,7 +12,7 @@ from lockstep.errors import (
     DatabaseUnreachableError,
     PasswordRefusedByPolicyError,
 )
-from lockstep.model import Login, Strategy
+from lockstep.model import CredentialValue, Login, Strategy
 from tests.support.faults import Faults
 
 
@@ -103,24 +103,24 @@ class MemoryStager:
     def __init__(self, database: MemoryDatabase) -> None:
         self._database = database
 
-    def stage(self, *, current: Login | None, pending: Login) -> None:
+    def stage(self, *, current: CredentialValue | None, pending: CredentialValue) -> None:
         database = self._database
         with database.faults.around("stage"):
             database.require_reachable(self)
+            kept, login = current.login if current else None, pending.login
             beside = (
-                [current.password.reveal()]
-                if current and current.username == pending.username and current != pending
-                else []
+                [kept.password.reveal()] if kept and kept.username == login.username and kept != login else []
             )
-            database.set_passwords(pending.username, pending.password.reveal(), *beside)
+            database.set_passwords(login.username, login.password.reveal(), *beside)
 
-    def retire(self, *, drop: Login, keep: Login) -> None:
+    def retire(self, *, drop: CredentialValue, keep: CredentialValue) -> None:
         database = self._database
         with database.faults.around("retire"):
             database.require_reachable(self)
-            if drop == keep:
+            doomed, kept = drop.login, keep.login
+            if doomed == kept:
                 return
-            left = [keep.password.reveal()] if drop.username == keep.username else []
-            account = database.accounts[drop.username]
+            left = [kept.password.reveal()] if doomed.username == kept.username else []
+            account = database.accounts[doomed.username]
             # What is kept is accepted already, so no policy looks at it again.
-            database.accounts[drop.username] = replace(account, passwords=tuple(left))
+            database.accounts[doomed.username] = replace(account, passwords=tuple(left))

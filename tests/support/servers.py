@@ -1,0 +1,12 @@
+"""Which servers a test needs."""
+
+import pytest
+
+from sandbox.databases import DatabaseServer, available
+
+
+def require(server: type[DatabaseServer]) -> None:
+    """Skip where the machine cannot start a server."""
+    availability = available()[server]
+    if not availability:
+        pytest.skip(availability.missing)
