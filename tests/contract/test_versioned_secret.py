@@ -11,7 +11,6 @@ from lockstep.errors import (
     LostCompareAndSetError,
     SecretNotFoundError,
     StoreRejectedError,
-    StoreUnreachableError,
 )
 from lockstep.ports import VersionedSecret
 from tests.contract.aws_fixtures import aws_store
@@ -27,9 +26,6 @@ ADAPTERS: Mapping[str, Callable[[], AbstractContextManager[StoreHarness]]] = {
 }
 ONE_PLACE = ["memory", "aws", "oci-ring-of-one"]
 """The adapters that compare and set on what is served. A ring of several does so on the slot that comes next."""
-
-CALLS = range(1, 6)
-"""More calls than any adapter makes for one operation, so that each boundary is met."""
 
 
 @pytest.fixture(params=ADAPTERS)
@@ -141,17 +137,6 @@ def test_staging_a_generation_that_was_promoted_changes_nothing(secret: Versione
     assert secret.read_current().text == text(2)
 
 
-@pytest.mark.parametrize("call", CALLS)
-def test_staging_whose_reply_was_lost_is_found_by_the_next(
-    world: StoreHarness, secret: VersionedSecret, call: int
-) -> None:
-    with suppress(StoreUnreachableError), world.lose_reply(call):
-        secret.stage(1, text(1, "lost"))
-    standing = world.rival_secret().stage(1, text(1, "next")).read_back().text
-    assert standing in (text(1, "lost"), text(1, "next"))
-    assert secret.stage(1, text(1)).read_back().text == standing
-
-
 # Promotion
 
 
@@ -210,17 +195,6 @@ def test_an_edit_after_the_observation_is_not_overwritten(
     with pytest.raises(LostCompareAndSetError):
         seen.commit()
     assert world.current_text("app_user") == text(9, "hand")
-    promote(secret, 1)
-    assert secret.read_current().generation == 1
-
-
-@pytest.mark.parametrize("call", CALLS)
-def test_a_promotion_whose_reply_was_lost_can_be_tried_again(
-    world: StoreHarness, secret: VersionedSecret, call: int
-) -> None:
-    secret.stage(1, text(1))
-    with suppress(StoreUnreachableError), world.lose_reply(call):
-        promote(secret, 1)
     promote(secret, 1)
     assert secret.read_current().generation == 1
 
