@@ -83,7 +83,7 @@ class StateMachine(Construct):
 
 
 class Schedules(Construct):
-    """One rule for each credential.
+    """One rule for each credential: the AWS runner is triggered every interval (protocol R2).
 
     Attributes:
         dead_letters: The queue of triggers that started no execution.

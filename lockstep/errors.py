@@ -1,4 +1,4 @@
-"""Every way in which a rotation can fail, in two families.
+"""Every way in which a rotation can fail, in two families (protocol F1, F2).
 
 The state machine matches on these class names, so they are part of the interface: the *retryable* ones stand
 in its `Retry` lists, the *terminal* ones end the run. A run that is skipped has not failed: it is an outcome.

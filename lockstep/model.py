@@ -54,7 +54,7 @@ def _bytes(value: str) -> bytes:
 
 
 class Strategy(StrEnum):
-    """How a database accepts the pending value beside the current one."""
+    """How a database accepts the pending value beside the current one (protocol D12, D13)."""
 
     DUAL_PASSWORD = "dual_password"  # noqa: S105 - the name of a strategy
     ALTERNATING_USERS = "alternating_users"
@@ -243,7 +243,7 @@ class Credential:
     """One logical login: what the steps and the adapters need of the plan.
 
     Attributes:
-        usernames: One with dual passwords, two with alternating users.
+        usernames: One with dual passwords, two with alternating users. No other account is touched (protocol D11).
         owner: The role that owns objects, with alternating users on PostgreSQL.
         servers: Every server on which it must log in, the primary first.
     """

@@ -1,7 +1,7 @@
 """What the steps may ask of the world.
 
 Foreign exceptions never cross a port: each adapter turns them into one of `lockstep.errors`. No adapter retries;
-retries are said once, in `lockstep.timing`, for both clouds. Every call has a time-out.
+retries are said once, in `lockstep.timing`, for both clouds. Every call has a time-out (protocol F1, F3, F5).
 """
 
 from collections.abc import Callable, Mapping

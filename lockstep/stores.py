@@ -128,7 +128,7 @@ class _Secret:
         return version.generation
 
     def commit_of(self, generation: int) -> Callable[[], None] | None:
-        """The compare-and-set that makes a generation current; None if it is current (protocol V10, V11)."""
+        """The compare-and-set that makes a generation current; None if it is current (protocol V10, V11, V12)."""
         seen = self.versions.observe(generation)
         if seen.generation > generation:
             raise FenceLostError(**self._where, generation=generation)

@@ -1,4 +1,4 @@
-"""The real clock and the real randomness. Nothing else in Lockstep asks the machine for either."""
+"""The real clock and the real randomness. No other module uses those of the machine (protocol F9)."""
 
 import secrets
 import time

@@ -1,4 +1,4 @@
-"""How long a run may take, and how its calls are retried: said once, for both runners.
+"""Time-outs, lease and retry policies, for both runners (protocol F3).
 
 `cdk/statemachine.py` writes these into `statemachine.asl.json`; the OCI function uses them as they are. An adapter
 tries once, so nothing is retried at two layers (ADR 10).
@@ -15,12 +15,12 @@ STEP = timedelta(seconds=60)
 """A step that the state machine called may run this much longer."""
 LOCK_CALL = timedelta(seconds=10)
 CLOCK_SKEW = timedelta(seconds=60)
-"""At most this much lies between the clocks of two runners."""
+"""The largest difference between the clocks of two runners."""
 LEASE = timedelta(seconds=900)
-"""How long the lock is held: longer than RUN, STEP and CLOCK_SKEW together, so a holder is dead before it ends."""
+"""Longer than RUN, STEP and CLOCK_SKEW together, so a holder is dead before its lease ends (protocol L12)."""
 
 DATABASES_AT_ONCE = 8
-"""So many databases of a credential are worked on at the same time."""
+"""The number of databases of a credential that are worked on at the same time (protocol M10)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,10 +4,10 @@
              {"credential_id": …, "trigger": …, "force": …, "revoke_previous": …}      one credential
     output   {"results": [{"credential_id": …, "outcome": "rotated" | "skipped" | "failed", …}, …]}
 
-One credential that fails does not stop the others. fdk sends the text of an uncaught exception to the caller and to
-the log, and turns every status but 200, 502 and 504 into 200; so nothing is left uncaught here, and whatever did not
-succeed is a 502 whose body says what it was: `{"error": "InvalidRequestError", …}` for a bad input, which changes
-nothing, and a `failed` among the results for a rotation.
+One credential that fails does not stop the others (protocol R5). fdk sends the text of an uncaught exception to the
+caller and to the log, and turns every status but 200, 502 and 504 into 200. So every exception is caught here, and a
+call that did not succeed is answered with 502. Its body names the error: `{"error": "InvalidRequestError", …}` for a
+bad input, which changes nothing, or `failed` among the results for a rotation.
 """
 
 import json
@@ -32,7 +32,7 @@ from oci_fn.retries import Retries
 from oci_fn.sequence import RunMap, RunRequest, rotate, side_by_side
 
 MARGIN_SECONDS = 25.0
-"""Before the platform's deadline no new call is begun: the longest step ends and the answer is sent in this time."""
+"""Time before the platform's deadline in which no call begins, so that the longest step ends (protocol F8)."""
 
 # fdk sets the root logger to DEBUG; what libraries say at that level shows what requests and replies carry.
 logging.getLogger().setLevel(logging.WARNING)

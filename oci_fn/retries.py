@@ -1,4 +1,4 @@
-"""The retry policies of `lockstep.timing`, carried out for a runner without Step Functions."""
+"""The retry policies of `lockstep.timing`, for a runner without Step Functions (protocol F3)."""
 
 import random
 from collections.abc import Callable
@@ -16,7 +16,8 @@ class Retries:
 
     Args:
         clock: Waits between tries.
-        deadline: On the clock's monotonic seconds; after it no call begins, except those that a failed run owes.
+        deadline: In the clock's monotonic seconds. After it no call begins, except those that a failed run owes
+            (protocol F8).
         jitter: Draws the part of a delay that is waited, 0 to 1.
     """
 
@@ -56,5 +57,5 @@ class Retries:
                     raise
                 self._clock.sleep(policy.delay_seconds(retries) * self._jitter())
                 retries += 1
-            except Exception as e:  # noqa: BLE001 - as the Lambda face does: its text may hold a secret
+            except Exception as e:  # noqa: BLE001 - its text may hold a secret (protocol F6)
                 raise UnexpectedError(code=type(e).__name__) from None

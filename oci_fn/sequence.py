@@ -1,4 +1,4 @@
-"""The rotation as a sequence of step calls: what `statemachine.asl.json` says, for a runner without Step Functions.
+"""The rotation as a sequence of step calls: `statemachine.asl.json` for a runner without Step Functions (protocol R1).
 
 `lockstep.timing` says for both clouds how the calls are retried. A test compares the order of the calls with the
 order of the states.
@@ -54,21 +54,21 @@ Result = TypeVar("Result")
 
 
 class RunMap(Protocol):
-    """How the branches of a Map state are run. The built-in `map` runs one after the other."""
+    """How the branches of a Map state run. The built-in `map` runs them one after the other."""
 
     def __call__(self, branch: Callable[[str], Result], databases: Iterable[str], /) -> Iterable[Result]:
         """The result of the branch for each database, in their order."""
 
 
 def side_by_side(branch: Callable[[str], Result], databases: Iterable[str], /) -> Iterable[Result]:
-    """Run the branches in threads."""
+    """Run the branches in threads (protocol M10)."""
     with ThreadPoolExecutor(max_workers=DATABASES_AT_ONCE) as pool:
         return tuple(pool.map(branch, databases))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRequest:
-    """What a run is asked to do; as the state machine's input, with who asks."""
+    """The request for a run: the input of the state machine, with the runner and the rotation id."""
 
     rotation_id: str
     runner: str
@@ -79,7 +79,7 @@ class RunRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunResult:
-    """`rotated` with the generation that is current now, or `skipped`."""
+    """The outcome `rotated`, with the generation that is current now, or `skipped`."""
 
     outcome: str
     generation: int | None = None
@@ -93,15 +93,15 @@ def rotate(
     """Rotate the credential if it is due.
 
     Args:
-        request: What is asked.
-        ports: The world.
-        retries: How often and how long.
-        run_map: How the databases are worked on.
+        request: The request.
+        ports: The ports.
+        retries: Retries the calls until its deadline.
+        run_map: Runs the branches for the databases.
 
     Raises:
         InvalidRequestError: The input is not valid; nothing was changed.
-        LockstepError: The run failed; where the audit log and the lock table answer, the failure is on record and the
-            lock is free again.
+        LockstepError: The run failed. If the audit log and the lock table answer, the failure is on record and the lock
+            is free again (protocol M8).
     """
     now = ports.clock.now().replace(microsecond=0)
     rotation = _rotation(request, ports.credential.id, now)
@@ -133,7 +133,7 @@ def _rotation(request: RunRequest, credential_id: str, now: datetime) -> Rotatio
 
 
 class _HeldRun:
-    """A run that holds the lock: the states between AcquireLock and ReleaseLock."""
+    """A run that holds the lock: the states between AcquireLock and ReleaseLock (protocol M1)."""
 
     def __init__(self, rotation: Rotation, ports: Ports, retries: Retries, run_map: RunMap) -> None:
         self._rotation = rotation
@@ -145,6 +145,7 @@ class _HeldRun:
     def finish(self) -> RunResult:
         try:
             report = self._prepare_apply_commit()
+            # Before the release (protocol M7).
             recorded = self._retries.call(("Audit",), lambda: audit.run(report, self._ports))
         except LockstepError as e:
             self._fail(e)
@@ -171,7 +172,7 @@ class _HeldRun:
         prepared = self._prepare(replaces=None)
         applied = self._apply(prepared)
         if any(r.outcome is DatabaseOutcome.REFUSED_BY_POLICY for r in applied):
-            self._withdraw(prepared.claim)
+            self._withdraw(prepared.claim)  # Once in a run (protocol M5).
             prepared = self._prepare(replaces=prepared.claim)
             applied = self._apply(prepared)
             if any(r.outcome is DatabaseOutcome.REFUSED_BY_POLICY for r in applied):
@@ -226,7 +227,7 @@ class _HeldRun:
         self._rotation = self._rotation.model_copy(update={"fence": lease.fence})
 
     def _commit(self, prepared: Staged, applied: tuple[DatabaseResult, ...]) -> RotatedRun:
-        updated = self._promote(prepared.claim)
+        updated = self._promote(prepared.claim)  # Before any revocation (protocol M6).
         revoked = self._revoke(prepared.claim) if self._rotation.revoke_previous else ()
         return RotatedRun(
             rotation=self._rotation,
@@ -261,7 +262,7 @@ class _HeldRun:
         def branch(database: str) -> Result:
             try:
                 result: Any = self._retries.call(path, lambda: apply_db.run(request(database), self._ports))
-            except PasswordRefusedByPolicyError:
+            except PasswordRefusedByPolicyError:  # An answer, so the other branches finish (protocol M4).
                 if kind is not DatabaseResult:
                     raise
                 result = DatabaseResult(database=database, outcome=DatabaseOutcome.REFUSED_BY_POLICY)

@@ -1,11 +1,11 @@
 """ApplyDb: make one database accept the pending value beside base, and prove it by real logins.
 
-All of it under the database's advisory lock, held by the very connection that makes the change. An `ALTER USER`
-cannot check our fence, so the fence is read while that lock is held: a newer runner needs the same lock and cannot
-come between our check and our change, and a runner whose connection died has lost both.
+All of it happens under the database's advisory lock, held by the connection that makes the change (protocol D1). An
+`ALTER USER` cannot check our fence, so the fence is read while that lock is held (protocol D4): a newer run needs the
+same lock and cannot act between our check and our change, and a run whose connection died has lost both.
 
-The same function probes candidates where the stores disagree, withdraws a pending value that some database refused
-by policy, and revokes base when an emergency asks for it: whatever needs a database happens here.
+The same function probes candidates if the stores disagree, withdraws a pending value that a database refused by policy,
+and revokes base in an emergency: everything that needs a database happens here.
 """
 
 from lockstep.errors import (
@@ -32,7 +32,7 @@ from lockstep.ports import Database, Ports, Stager
 
 
 def run(request: DatabaseRequest, ports: Ports) -> DatabaseResult | ProbeResult | RetireResult:
-    """Do what the request's action says, on its one database.
+    """Carry out the request's action on its database.
 
     Raises:
         FenceLostError: Another run holds the lock; nothing was changed.
@@ -56,16 +56,16 @@ def run(request: DatabaseRequest, ports: Ports) -> DatabaseResult | ProbeResult 
 def _apply(request: ApplyRequest, ports: Ports, database: Database) -> DatabaseResult:
     claim = request.claim
     pending = _login(ports, claim.generation)
-    if pending is None:
+    if pending is None:  # (protocol D6)
         raise StagedValueConflictError(generation=claim.generation, database=database.name)
     base = pending if claim.kind is ClaimKind.HEAL else _login(ports, claim.base_generation)
 
     with database.exclusive() as stager:
         outcome = _accept(request, ports, database, stager, base=base, pending=pending)
-        if not database.accepts(pending):
+        if not database.accepts(pending):  # In every run (protocol D7).
             raise PendingCredentialRejectedError(database=database.name, generation=claim.generation)
-        # What an earlier invocation applied goes on to be promoted whatever has become of base since: where base is
-        # dead, on purpose or not, it is the promotion that lets everybody in again.
+        # Base is proven after our own change (protocol D8). What an earlier invocation applied is promoted in any case:
+        # if base is dead, the promotion lets applications in again (protocol D2).
         if base and outcome is DatabaseOutcome.APPLIED and not database.accepts(base):
             raise CurrentCredentialRejectedError(database=database.name, generation=claim.base_generation)
         previous = _prove_previous_dead(ports, database, claim, live=(pending, base))
@@ -86,8 +86,8 @@ def _accept(
     if database.accepts(pending):
         return DatabaseOutcome.ALREADY_APPLIED
     base_generation = request.claim.base_generation
-    # Under the advisory lock this is a fence of its own: the base of a run that was overtaken is dead. Only generation
-    # 0 may have no login; any other that no store holds any more could not be kept alive.
+    # Under the advisory lock this is a second fence: the base of an overtaken run is dead. Only generation 0 may have
+    # no login; another base that no store holds could not be kept alive (protocol D3).
     base_logs_in = database.accepts(base) if base else base_generation == 0
     if not base_logs_in:
         raise CurrentCredentialRejectedError(database=database.name, generation=base_generation)
@@ -102,6 +102,7 @@ def _accept(
 def _prove_previous_dead(
     ports: Ports, database: Database, claim: Claim, *, live: tuple[Login, Login | None]
 ) -> PreviousProof:
+    """See that the generation before base is refused (protocol D9, I9)."""
     if claim.previous_generation is None:
         return PreviousProof.NONE
     previous = _login(ports, claim.previous_generation)
@@ -122,6 +123,7 @@ def _probe(request: ProbeRequest, ports: Ports, database: Database) -> ProbeResu
 
 
 def _retire(request: RetireRequest, ports: Ports, database: Database) -> RetireResult:
+    """Make pending (withdraw) or base (revoke) dead on this database (protocol D10)."""
     claim = request.claim
     doomed, kept = (claim.generation, claim.base_generation)
     if request.action == "revoke":

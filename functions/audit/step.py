@@ -1,4 +1,4 @@
-"""Audit: append one signed entry for this run to the runner's own stream.
+"""Audit: append one signed entry for this run to the runner's own stream (protocol I7, R4).
 
 The object is written only if its number is free (protocol E6). A retry that finds its own entry goes on (protocol E9).
 The entry of a run that died between its write and the move of the head is taken into the chain first (protocol E7). The

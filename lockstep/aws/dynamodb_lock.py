@@ -1,5 +1,7 @@
 """The lock: one DynamoDB item per credential. It alone decides which run rotates and which generation is pending.
 
+It is the lock record of the protocol (protocol L1, L3).
+
 What each runner may do over time. A name is a write whose condition holds; a name with ✗ is one whose condition fails:
 
     time ──────────────────────────────────────────────────────────────────────────────────────────▶
@@ -17,12 +19,11 @@ What each runner may do over time. A name is a write whose condition holds; a na
                                                            ACQUIRE (free, 11 is pending) fence 12
 
 A lease ends at its `expires_at`, compared with the runner's clock; DynamoDB's TTL deletes days late. The lease is
-longer than an execution, a function and clock skew together (`lockstep.timing`), so its holder has stopped before it
-ends.
+longer than an execution, a function and clock skew together (protocol L12), so its holder has stopped before it ends.
 
-The reply of a write can get lost, so every condition also accepts a repeated write: a holder acquires its own lock
-again (with a new fence), a claim or a head that is already there is a success, and a release may find the lock free as
-long as the fence is unchanged.
+The reply of a write can get lost, so every condition also accepts a repeated write (protocol L11): a holder acquires
+its own lock again (with a new fence), a claim or a head that is already there is a success, and a release may find the
+lock free as long as the fence is unchanged.
 
 In AWS the state machine acquires, releases and raises the fence itself. `cdk/statemachine.py` takes the expressions for
 `statemachine.asl.json` from here.
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
 
 Item = Mapping[str, Any]
-"""An item, or a map in it: names to typed values."""
+"""An item, or a map inside an item: names to typed values."""
 
 FAR_FUTURE = 253402300799
 """9999-12-31T23:59:59Z, in epoch seconds: later than every due time."""
@@ -60,11 +61,14 @@ ACQUIRE_CONDITION = (
     "OR ((attribute_not_exists(next_due_at) OR next_due_at <= :due_by) "
     "AND (attribute_not_exists(not_before) OR not_before <= :overlap_by)))"
 )
-"""Free, expired or already held by this run; and a generation is in flight, or it is due and the overlap has ended."""
+"""Free, expired or already held by this run; and a generation is in flight, or it is due and the overlap has ended.
+
+ACQUIRE (protocol L4).
+"""
 
 RAISE_UPDATE = "ADD fence :one"
 RAISE_CONDITION = "holder = :holder"
-"""No other run has acquired the lock; each run has its own holder name."""
+"""No other run has acquired the lock; each run has its own holder name (protocol L5)."""
 
 CLAIM_UPDATE = (
     "SET claim_kind = :kind, pending_generation = :generation, base_generation = :base, "
@@ -73,14 +77,14 @@ CLAIM_UPDATE = (
 _HELD = "holder = :holder AND fence = :fence"
 _NEWEST = "(attribute_not_exists(highest_generation) OR highest_generation < :generation)"
 CLAIM_CONDITION = f"{_HELD} AND attribute_not_exists(pending_generation) AND {_NEWEST}"
-"""Still held by this run, nothing in flight, and a generation that was never used."""
+"""Still held by this run, nothing in flight, and a generation that was never used (protocol L6)."""
 REPLACE_CONDITION = f"{_HELD} AND pending_generation = :replaced AND {_NEWEST}"
-"""Still held by this run, and the refused generation is in flight."""
+"""Still held by this run, and the refused generation is in flight (protocol L7)."""
 
 HEAD_UPDATE = "SET #head = :head"
 FIRST_HEAD_CONDITION = "attribute_not_exists(#head) OR #head = :head"
 HEAD_CONDITION = "#head = :after OR #head = :head"
-"""The head is the one that was read. Not under the fence: a run that lost the fence records its failure."""
+"""The head is the one that was read. Not under the fence: a run without it records its failure (protocol L8)."""
 
 RELEASE_DONE_UPDATE = (
     "SET current_generation = :current, previous_generation = :previous, "
@@ -90,7 +94,7 @@ RELEASE_DONE_UPDATE = (
 )
 RELEASE_UPDATE = "REMOVE holder, expires_at, acquired_at"
 RELEASE_CONDITION = "fence = :fence AND (holder = :holder OR attribute_not_exists(holder))"
-"""No other run has acquired the lock since."""
+"""No other run has acquired the lock since (protocol L10)."""
 
 _HEAD = "head_"
 _ERRORS = {
@@ -102,7 +106,7 @@ _ERRORS = {
 
 
 class DynamoDbLock:
-    """The port `Lock` on one item. Every method makes one call."""
+    """The port `Lock` on one item. Every method makes one call (protocol L2)."""
 
     def __init__(self, client: "DynamoDBClient", table: str, credential_id: str) -> None:
         self._client = client
@@ -199,7 +203,7 @@ class DynamoDbLock:
                     ) from None
 
     def require(self, lease: Lease, claim: Claim, *, now: datetime) -> LockRecord:
-        """Read the record consistently, and check that it has this lease and this claim.
+        """Read the record consistently, and check that it has this lease and this claim (protocol L9).
 
         Raises:
             FenceLostError: Another run holds the lock, the lease has ended, or the record has another claim.

@@ -1,4 +1,4 @@
-"""TLS as every driver uses it: the certificate and the host name verified, or no connection."""
+"""TLS for every driver: without a verified certificate and host name there is no connection (protocol D14)."""
 
 import ssl
 

@@ -1,4 +1,4 @@
-"""What must hold in every state of the model, or of every write, in the words of the design's invariants."""
+"""What must hold in every state of the model, or at every write (protocol I1, I2, I3, I4, I5, I8, I9)."""
 
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet

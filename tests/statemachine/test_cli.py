@@ -128,6 +128,7 @@ def test_verification_stops_in_a_log_that_claims_endless_entries(plain: Case) ->
 
 
 def test_the_lock_of_a_dead_run_is_released_and_its_claim_stays(mysql: Case) -> None:
+    """A release by hand keeps the claim (protocol L13)."""
     crm = mysql.world.servers[mysql.credential.databases[0]]
     crm.stop()
     try:

@@ -1,6 +1,8 @@
 """A run dies before or after any operation; the next one, of either cloud, puts everything in step.
 
 Every operation of every port is a boundary: before it, the operation does not happen; after it, its reply is lost.
+
+Staging is repeated from every state that a crash leaves (protocol D5).
 """
 
 from collections.abc import Callable

@@ -1,6 +1,7 @@
-"""One call of a run fails, at any boundary: what may work when tried again is tried, everything else ends the run.
+"""One call of a run fails, at any boundary: a retryable error is tried again, any other error ends the run.
 
-In both cases nobody is locked out, and what the failed run leaves behind the next one finishes.
+In both cases no application is locked out (protocol I1, F7), and the next run finishes what the failed one began
+(protocol I8, M8).
 """
 
 from collections.abc import Mapping

@@ -50,3 +50,11 @@ def test_the_page_refers_to_its_own_clauses_only() -> None:
     referred = {i for group in re.findall(r"\(([A-Z][0-9]{1,2}[^)]*)\)", text) for i in _ID.findall(group)}
     assert referred
     assert referred <= set(clauses())
+
+
+def test_each_rule_is_cited_by_code_or_a_test() -> None:
+    """A rule that nothing cites may have no implementation. Invariants are promises; two of them are not kept yet."""
+    cited = {clause for clause, _ in citations()}
+    not_kept_yet = {"I10", "I11"}
+    assert [clause for clause in clauses() if clause not in cited | not_kept_yet] == []
+    assert not cited & not_kept_yet
