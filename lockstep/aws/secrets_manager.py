@@ -170,9 +170,8 @@ class SecretsManagerSecret:
             try:
                 reply = self._client.get_secret_value(SecretId=self._names.secret, **which)
             except self._client.exceptions.ResourceNotFoundException:
-                self._client.describe_secret(
-                    SecretId=self._names.secret
-                )  # Raises if the secret itself is missing.
+                # Raises if the secret itself is missing.
+                self._client.describe_secret(SecretId=self._names.secret)
                 return None
             version, text = str(reply["VersionId"]), reply.get("SecretString")
             return SecretVersion(
