@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from lockstep.model import Credential
 from sandbox.applications import CACHE_SECONDS
 from sandbox.aws import Execution, InvocationContext, ProcessDied
+from sandbox.estate import Estate
+from sandbox.fn import FunctionProcess
 from sandbox.timeline import duration_ms, spans
-from sandbox.two_clouds import TwoClouds
 
 if TYPE_CHECKING:
     from sandbox.oci import Fault
@@ -38,10 +39,12 @@ class Story:
     """What has happened so far, and what did not go as it should.
 
     Attributes:
+        function: The OCI function.
         say: Told a line about each run.
         act: What is going on now.
     """
 
+    function: FunctionProcess
     say: Callable[[str], None]
     act: str = ""
     runs: list[Run] = field(default_factory=list)
@@ -58,47 +61,47 @@ class Story:
             self.problems.append(f"{run.act}: {run.credential_id}: {run.outcome} instead of {expected}")
 
 
-def play(story: Story, clouds: TwoClouds) -> None:
+def play(story: Story, estate: Estate) -> None:
     """All acts, for every credential."""
     for act in (_aws_rotates, _oci_rotates, _aws_begins_oci_finishes, _oci_is_down_and_heals, _aws_rotates):
-        for credential in clouds.plan.credentials:
-            act(story, clouds, credential)
+        for credential in estate.plan.credentials:
+            act(story, estate, credential)
 
 
-def _aws_rotates(story: Story, clouds: TwoClouds, credential: Credential) -> None:
+def _aws_rotates(story: Story, estate: Estate, credential: Credential) -> None:
     story.act = "AWS rotates"
-    story.add(_by_aws(story, clouds, credential), expected="rotated")
+    story.add(_by_aws(story, estate, credential), expected="rotated")
 
 
-def _oci_rotates(story: Story, clouds: TwoClouds, credential: Credential) -> None:
+def _oci_rotates(story: Story, _estate: Estate, credential: Credential) -> None:
     story.act = "OCI rotates"
-    story.add(_by_oci(story, clouds, credential), expected="rotated")
+    story.add(_by_oci(story, credential), expected="rotated")
 
 
-def _aws_begins_oci_finishes(story: Story, clouds: TwoClouds, credential: Credential) -> None:
+def _aws_begins_oci_finishes(story: Story, estate: Estate, credential: Credential) -> None:
     """AWS dies between apply and commit: the databases accept the new value, no store serves it."""
     story.act = "AWS dies before commit"
-    with _before(clouds, "update_secrets", _die):
-        story.add(_by_aws(story, clouds, credential), expected="Lambda.Unknown")
+    with _before(estate, "update_secrets", _die):
+        story.add(_by_aws(story, estate, credential), expected="Lambda.Unknown")
     story.act = "OCI finishes it"
-    story.add(_by_oci(story, clouds, credential), expected="rotated", adopted=True)
+    story.add(_by_oci(story, credential), expected="rotated", adopted=True)
 
 
-def _oci_is_down_and_heals(story: Story, clouds: TwoClouds, credential: Credential) -> None:
+def _oci_is_down_and_heals(story: Story, estate: Estate, credential: Credential) -> None:
     """OCI Vault goes down as the commit begins: AWS serves the new value, OCI the one before, and both log in."""
     story.act = "OCI Vault down at commit"
     outages: list[Fault] = []
 
     def begin_outage() -> None:
         if not outages:
-            outages.extend(clouds.sandbox.faults.outage(service) for service in ("vault", "secrets"))
+            outages.extend(estate.oci.faults.outage(service) for service in ("vault", "secrets"))
 
-    with _before(clouds, "update_secrets", begin_outage):
-        story.add(_by_aws(story, clouds, credential), expected="StoreUnreachableError")
+    with _before(estate, "update_secrets", begin_outage):
+        story.add(_by_aws(story, estate, credential), expected="StoreUnreachableError")
     for outage in outages:
         outage.lift()
     story.act = "OCI Vault is back"
-    story.add(_by_aws(story, clouds, credential), expected="rotated", adopted=True)
+    story.add(_by_aws(story, estate, credential), expected="rotated", adopted=True)
     # Who reads from one store only, and is kept from it for longer than the overlap, holds a value that dies. So every
     # application reads once more before the next outage begins.
     time.sleep(2 * CACHE_SECONDS)
@@ -109,12 +112,12 @@ def _die() -> None:
 
 
 @contextmanager
-def _before(clouds: TwoClouds, function: str, act: Callable[[], None]) -> Iterator[None]:
+def _before(estate: Estate, function: str, act: Callable[[], None]) -> Iterator[None]:
     def hook(call: InvocationContext, _event: object) -> None:
         if call.function_name == function:
             act()
 
-    host = clouds.world.aws.lambda_host
+    host = estate.aws.lambda_host
     host.before_call = hook
     try:
         yield
@@ -122,9 +125,9 @@ def _before(clouds: TwoClouds, function: str, act: Callable[[], None]) -> Iterat
         host.before_call = None
 
 
-def _by_aws(story: Story, clouds: TwoClouds, credential: Credential) -> Run:
+def _by_aws(story: Story, estate: Estate, credential: Credential) -> Run:
     def once() -> Run:
-        execution = clouds.world.rotate(credential.id, force=True, trigger="demo", timeout_seconds=120)
+        execution = estate.rotate(credential.id, force=True, trigger="demo", timeout_seconds=120)
         output = execution.output or {"outcome": execution.error}
         return Run(
             act=story.act,
@@ -140,10 +143,10 @@ def _by_aws(story: Story, clouds: TwoClouds, credential: Credential) -> Run:
     return _when_the_overlap_is_over(once)
 
 
-def _by_oci(story: Story, clouds: TwoClouds, credential: Credential) -> Run:
+def _by_oci(story: Story, credential: Credential) -> Run:
     def once() -> Run:
         began = time.monotonic()
-        answer = clouds.function.call({"credential_id": credential.id, "force": True, "trigger": "demo"})
+        answer = story.function.call({"credential_id": credential.id, "force": True, "trigger": "demo"})
         [result] = answer.body.get("results", [answer.body])
         return Run(
             act=story.act,

@@ -17,15 +17,16 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from lockstep.model import Credential
+from lockstep.model import Credential, Strategy
+from sandbox import plans
 from sandbox.applications import TIMEOUT_SECONDS
 from sandbox.aws import InvocationContext
 from sandbox.aws.lambda_host import InvocationResult
 from sandbox.databases import CertificateAuthority
-from sandbox.fn import running_function
+from sandbox.estate import FUNCTIONS, Estate, running_estate
+from sandbox.fn import FunctionProcess, running_function
+from sandbox.servers import default_servers
 from sandbox.timeline import duration_ms
-from sandbox.two_clouds import TwoClouds, running_two_clouds
-from sandbox.world import FUNCTIONS, CredentialSpec, default_servers
 
 WARM_UP = 2
 ROTATIONS = 10
@@ -44,36 +45,38 @@ def main() -> int:
     """Measure and print."""
     with tempfile.TemporaryDirectory(prefix="lockstep-bench-") as folder:
         servers = default_servers(CertificateAuthority(Path(folder)))
-        servers.pop("crm", None)  # so that figures compare with those of earlier versions
-        spec = CredentialSpec(
-            id="multi-cloud/app_user",
+        servers.pop("crm", None)  # Figures stay comparable with those from before MySQL was there.
+        app_user = plans.credential(
+            "multi-cloud/app_user",
+            *servers,
             username="app_user",
-            strategy="alternating_users",
-            databases=tuple(servers),
-            taken_over=True,
+            strategy=Strategy.ALTERNATING_USERS,
         )
-        with running_two_clouds([spec], servers, folder=Path(folder)) as clouds:
-            [credential] = clouds.plan.credentials
+        with (
+            running_estate([app_user], servers, folder=Path(folder)) as estate,
+            running_function(estate.function_environment) as function,
+        ):
+            [credential] = estate.plan.credentials
             figures = {
                 "databases": [f"{s.product} {s.version}" for s in servers.values()],
-                "aws": _by_aws(clouds, credential),
-                "oci": _by_oci(clouds, credential),
-                "oci_cold_start_ms": _cold_start_ms(clouds, credential),
+                "aws": _by_aws(estate, credential),
+                "oci": _by_oci(estate, function, credential),
+                "oci_cold_start_ms": _cold_start_ms(estate, credential),
             }
     figures["handler_import_ms"] = {name: _import_ms(name) for name in FUNCTIONS.values()}
     print(json.dumps(figures))  # noqa: T201 - for other programs
     return 0
 
 
-def _by_aws(clouds: TwoClouds, credential: Credential) -> dict[str, Any]:
+def _by_aws(estate: Estate, credential: Credential) -> dict[str, Any]:
     took, calls = [], Calls()
     for n in range(WARM_UP + ROTATIONS):
-        clouds.world.expire_schedule(credential.id)
-        clouds.sandbox.calls.clear()
-        with _counting(clouds, calls) if n == WARM_UP else _not_counting():
-            execution = clouds.world.rotate(credential.id)
+        estate.outside.expire_schedule(credential.id)
+        estate.oci.calls.clear()
+        with _counting(estate, calls) if n == WARM_UP else _not_counting():
+            execution = estate.rotate(credential.id)
         if n == WARM_UP:
-            oci = Counter(r.service for r in clouds.sandbox.calls.records)
+            oci = Counter(r.service for r in estate.oci.calls.records)
         if n >= WARM_UP:
             took.append(duration_ms(execution))
     by_step: dict[str, Counter[str]] = {}
@@ -89,18 +92,18 @@ def _by_aws(clouds: TwoClouds, credential: Credential) -> dict[str, Any]:
     }
 
 
-def _by_oci(clouds: TwoClouds, credential: Credential) -> dict[str, Any]:
+def _by_oci(estate: Estate, function: FunctionProcess, credential: Credential) -> dict[str, Any]:
     took = []
     for n in range(WARM_UP + ROTATIONS):
-        clouds.world.expire_schedule(credential.id)
-        clouds.sandbox.calls.clear()
+        estate.outside.expire_schedule(credential.id)
+        estate.oci.calls.clear()
         calls = Calls(step="function")
-        with _counting(clouds, calls) if n == WARM_UP else _not_counting():
+        with _counting(estate, calls) if n == WARM_UP else _not_counting():
             began = time.monotonic()
-            clouds.function.call({"credential_id": credential.id})
+            function.call({"credential_id": credential.id})
             seconds = time.monotonic() - began
         if n == WARM_UP:
-            oci, aws = Counter(r.service for r in clouds.sandbox.calls.records), calls.seen
+            oci, aws = Counter(r.service for r in estate.oci.calls.records), calls.seen
         if n >= WARM_UP:
             took.append(seconds * 1000)
     return {
@@ -112,9 +115,9 @@ def _by_oci(clouds: TwoClouds, credential: Credential) -> dict[str, Any]:
 
 
 @contextmanager
-def _counting(clouds: TwoClouds, calls: Calls) -> Iterator[None]:
+def _counting(estate: Estate, calls: Calls) -> Iterator[None]:
     """Count the AWS calls of what runs inside, by step."""
-    host = clouds.world.aws.lambda_host
+    host = estate.aws.lambda_host
 
     def enter(call: InvocationContext, _event: object) -> None:
         calls.step = call.function_name
@@ -129,12 +132,12 @@ def _counting(clouds: TwoClouds, calls: Calls) -> Iterator[None]:
         calls.seen[f"{calls.step}: {service} {operation}"] += 1
 
     host.before_call, host.after_call = enter, leave
-    clouds.world.aws.on_request = see
+    estate.aws.on_request = see
     try:
         yield
     finally:
         host.before_call = host.after_call = None
-        clouds.world.aws.on_request = None
+        estate.aws.on_request = None
 
 
 @contextmanager
@@ -142,10 +145,10 @@ def _not_counting() -> Iterator[None]:
     yield
 
 
-def _cold_start_ms(clouds: TwoClouds, credential: Credential) -> int:
+def _cold_start_ms(estate: Estate, credential: Credential) -> int:
     """From the start of the process to the answer of a first call that finds nothing due."""
     began = time.monotonic()
-    with running_function(clouds.function_environment) as function:
+    with running_function(estate.function_environment) as function:
         function.call({"credential_id": credential.id}, seconds=TIMEOUT_SECONDS * 6)
         return round((time.monotonic() - began) * 1000)
 

@@ -1,7 +1,7 @@
-"""`make demo`: real rotations in both clouds on this machine, under applications that log in all the while.
+"""`make demo`: real rotations in both clouds on this machine, while applications log in without a pause.
 
-Ends with one line of JSON, and with status 1 if any claim of it does not hold: a login was refused, a rotation did
-not end as it should, an audit chain does not verify.
+Ends with one line of JSON. The status is 1 if a login was refused, a rotation did not end as expected, or an audit
+chain does not verify.
 """
 
 import json
@@ -27,9 +27,10 @@ from sandbox.databases import (
     PostgresServer,
     available,
 )
+from sandbox.estate import Estate, running_estate
+from sandbox.fn import running_function
 from sandbox.screen import screen
-from sandbox.two_clouds import TwoClouds, running_two_clouds
-from sandbox.world import CredentialSpec, default_servers
+from sandbox.servers import default_credentials, default_servers
 
 OVERLAP = "7s"
 """Longer than the applications keep a value, as the plan of a real credential must have it."""
@@ -45,26 +46,28 @@ def main() -> int:
         _say_what_is_missing(servers)
         products = ", ".join(f"{s.product} {s.version}" for s in servers.values())
         console.print(f"Starting AWS (moto), OCI (emulator), {products} …", highlight=False)
-        with running_two_clouds(_credentials(servers), servers, folder=Path(folder)) as clouds:
-            story = Story(
-                say=lambda line: None if console.is_terminal else console.print(line, highlight=False)
-            )
-            applications = Applications(_applications(clouds))
+        credentials = default_credentials(servers, overlap=OVERLAP)
+        with (
+            running_estate(credentials, servers, folder=Path(folder)) as estate,
+            running_function(estate.function_environment) as function,
+        ):
+            story = Story(function=function, say=_say)
+            applications = Applications(_applications(estate))
             with (
                 Live(
                     console=console, refresh_per_second=8, get_renderable=lambda: screen(story, applications)
                 ),
                 applications,
             ):
-                play(story, clouds)
+                play(story, estate)
                 # The applications go on for longer than they keep a value.
                 time.sleep(CACHE_SECONDS + 1)
-            chains = clouds.verify()
+            chains = estate.verify()
     return _report(story, applications, chains, seconds=time.monotonic() - began)
 
 
 def _say(line: str) -> None:
-    if not console.is_terminal:  # Where nobody sees the live screen, lines tell of the progress.
+    if not console.is_terminal:  # Without a live screen, lines show the progress.
         console.print(line, highlight=False, soft_wrap=True)
 
 
@@ -75,42 +78,15 @@ def _say_what_is_missing(servers: dict[str, DatabaseServer]) -> None:
             console.print(f"[yellow]{there[kind].missing}[/]", highlight=False)
     if "ledger" in servers and servers["ledger"].ca_file is None:
         console.print(
-            "[yellow]Using the PostgreSQL that comes from PyPI: it speaks no TLS, "
-            "so the plan says plaintext, on loopback only.[/]"
+            "[yellow]Using the PostgreSQL from PyPI, which has no TLS: "
+            "the plan consents to plaintext, on loopback only.[/]"
         )
     if not servers:
         console.print("[red]No database server can be started here.[/]")
         sys.exit(2)
 
 
-def _credentials(servers: dict[str, DatabaseServer]) -> list[CredentialSpec]:
-    found = []
-    dual = tuple(name for name in ("orders", "crm") if name in servers)
-    if dual:
-        found.append(
-            CredentialSpec(
-                id="multi-cloud/app_user",
-                username="app_user",
-                strategy="dual_password",
-                databases=dual,
-                taken_over=True,
-                more={"overlap": OVERLAP},
-            )
-        )
-    found.append(
-        CredentialSpec(
-            id="multi-cloud/ledger_user",
-            username="ledger",
-            strategy="alternating_users",
-            databases=tuple(name for name in ("orders", "ledger") if name in servers) or dual,
-            taken_over=True,
-            more={"overlap": OVERLAP},
-        )
-    )
-    return found
-
-
-def _applications(clouds: TwoClouds) -> list[Application]:
+def _applications(estate: Estate) -> list[Application]:
     """For each credential one application per store and database, so that each store's value is tried everywhere."""
     return [
         Application(
@@ -118,19 +94,19 @@ def _applications(clouds: TwoClouds) -> list[Application]:
             client=CredentialClient([source], max_age_seconds=CACHE_SECONDS),
             server=server,
         )
-        for credential in clouds.plan.credentials
-        for store, source in _sources(clouds, credential).items()
+        for credential in estate.plan.credentials
+        for store, source in _sources(estate, credential).items()
         for server in credential.servers
     ]
 
 
-def _sources(clouds: TwoClouds, credential: Credential) -> dict[str, Source]:
+def _sources(estate: Estate, credential: Credential) -> dict[str, Source]:
     secret = credential.secret_names.app_user
-    vault = clouds.plan.store(OciVault)
+    vault = estate.plan.store(OciVault)
     if not isinstance(vault, OciVault):
         raise TypeError("the plan of both clouds has an OCI store")
     return {
-        "aws": aws_source(secret, region=clouds.world.aws.region),
+        "aws": aws_source(secret, region=estate.aws.region),
         "oci": oci_ring_source(
             secret,
             region=vault.region,

@@ -20,8 +20,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ruamel.yaml import YAML
-
 from cdk.bundle import HANDLERS, Bundle, build, import_milliseconds
 from lockstep.audit.verify import verify
 from lockstep.databases.provisioning import ROTATOR
@@ -30,22 +28,22 @@ from lockstep.model import Credential, Login, SecretStr
 from lockstep.plan import Plan
 from lockstep.plan_file import load_plan
 from lockstep.wiring import Runner, endpoints_from_environment
+from sandbox import plans
 from sandbox.aws import AwsSandbox, Execution
 from sandbox.aws.cloudformation import NOT_EMULATED
 from sandbox.aws.deployed import DeployedStack, Schedule
 from sandbox.aws.lambda_process import FunctionProcesses
 from sandbox.cdk_cli import CdkCli
 from sandbox.databases import CertificateAuthority, DatabaseServer, running
-from sandbox.world import (
-    LOCK_TABLE,
-    CredentialSpec,
-    admin_secret,
+from sandbox.estate import environment
+from sandbox.plans import LOCK_TABLE
+from sandbox.servers import (
+    default_credentials,
     default_servers,
-    environment,
+    login_text,
     make_database,
-    plan_document,
+    planned,
     provision,
-    secret_text,
 )
 
 STACK = "lockstep"
@@ -139,36 +137,16 @@ def _timed(seconds: dict[str, float], what: str) -> Iterator[None]:
 
 
 def _write_plan(folder: Path, servers: Mapping[str, DatabaseServer], region: str) -> Path:
-    document = plan_document(_credentials(servers), servers, region=region, mac_key=MAC_KEY)
-    for database in document["databases"]:
+    databases = [planned(name, server) for name, server in servers.items()]
+    for database in databases:
         if "tls" in database:
             # As in a plan that is shipped: relative to the plan, so that it is found wherever both are.
             database["tls"]["ca_file"] = str(Path(database["tls"]["ca_file"]).relative_to(folder))
-    plan_file = folder / "lockstep.yaml"
-    with plan_file.open("w") as file:
-        YAML(typ="safe", pure=True).dump(document, file)
-    return plan_file
-
-
-def _credentials(servers: Mapping[str, DatabaseServer]) -> list[CredentialSpec]:
-    found = [
-        CredentialSpec(
-            id="multi-cloud/ledger_user",
-            username="ledger",
-            strategy="alternating_users",
-            databases=tuple(servers),
-        )
-    ]
-    if "orders" in servers:
-        found.append(
-            CredentialSpec(
-                id="multi-cloud/app_user",
-                username="app_user",
-                strategy="dual_password",
-                databases=("orders",),
-            )
-        )
-    return found
+    credentials = [{"secrets": plans.own_secrets(c["id"]), **c} for c in default_credentials(servers)]
+    return plans.write_plan(
+        folder / "lockstep.yaml",
+        plans.plan_document(databases, credentials, region=region, mac_key=MAC_KEY),
+    )
 
 
 def _provision(plan: Plan, servers: Mapping[str, DatabaseServer], aws: AwsSandbox) -> None:
@@ -177,7 +155,7 @@ def _provision(plan: Plan, servers: Mapping[str, DatabaseServer], aws: AwsSandbo
     for name, login in rotators.items():
         make_database(servers[name])
         client.create_secret(
-            Name=admin_secret(name), SecretString=secret_text(login), KmsKeyId=_encryption_key(aws)
+            Name=plans.admin_secret(name), SecretString=login_text(login), KmsKeyId=_encryption_key(aws)
         )
     for credential in plan.credentials:
         provision(plan, credential, servers, rotators)

@@ -16,7 +16,7 @@ from sandbox.deploy_local import (
     check_roles,
     deployed_world,
 )
-from sandbox.world import AUDIT_BUCKET, LOCK_TABLE
+from sandbox.plans import AUDIT_BUCKET, LOCK_TABLE
 
 ROUNDS = 3
 NEVER_SEEN_HERE = {"logs", "xray"}

@@ -22,9 +22,9 @@ from lockstep.store_kinds import oci_vault
 from lockstep.stores import CredentialStore
 from lockstep.system import SystemClock
 from lockstep.version_names import VersionNames
+from sandbox.estate import AWS_RUNNER_MAY, FUNCTION_MAY
 from sandbox.oci import OciSandbox
 from sandbox.oci.resources import create_audit_bucket, create_secret
-from sandbox.two_clouds import AWS_RUNNER_MAY, FUNCTION_MAY
 from tests.contract.oci_fixtures import OciConsole, sandbox_clients, sandbox_vault
 from tests.infrastructure.terraform.policies import Statement, matching_rules, statements
 from tests.infrastructure.terraform.stack import ROOT, Deployment, Stack, needs_tools

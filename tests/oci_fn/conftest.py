@@ -7,39 +7,37 @@ import pytest
 
 from lockstep import wiring
 from lockstep.audit.chain import Entry
-from lockstep.model import Credential
+from lockstep.model import Credential, Strategy
 from lockstep.plan import Plan
+from sandbox import plans
 from sandbox.databases import CertificateAuthority, MySqlServer
+from sandbox.estate import Estate, Settings, running_estate
 from sandbox.fn import FunctionProcess, running_function
-from sandbox.two_clouds import TwoClouds, running_two_clouds
-from sandbox.world import CredentialSpec, default_servers
+from sandbox.servers import default_servers
 from tests.support.servers import require
 
 
 @pytest.fixture(scope="module")
-def two_clouds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwoClouds]:
-    """MySQL, and MariaDB and PostgreSQL where there are any; a dozen credentials, each for one test."""
+def estate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Estate]:
+    """Every server that this machine can start; ten credentials, each for one test."""
     require(MySqlServer)
     servers = default_servers(CertificateAuthority(tmp_path_factory.mktemp("ca")))
-    everywhere = ("alternating_users", tuple(servers))
     credentials = [
-        CredentialSpec(
-            id=f"multi-cloud/app-{n}",
-            username=f"app_{n}",
-            strategy=strategy,
-            databases=databases,
-            taken_over=True,
-        )
-        for n, (strategy, databases) in enumerate([everywhere] + [("dual_password", ("crm",))] * 9)
+        plans.credential(
+            "multi-cloud/app-0", *servers, username="app_0", strategy=Strategy.ALTERNATING_USERS
+        ),
+        *(plans.credential(f"multi-cloud/app-{n}", "crm", username=f"app_{n}") for n in range(1, 10)),
     ]
-    folder = tmp_path_factory.mktemp("two-clouds")
-    with running_two_clouds(credentials, servers, folder=folder, audit_tier="Standard") as clouds:
-        yield clouds
+    folder = tmp_path_factory.mktemp("estate")
+    with running_estate(
+        credentials, servers, folder=folder, settings=Settings(audit_tier="Standard")
+    ) as running:
+        yield running
 
 
-def entries(clouds: TwoClouds, credential: Credential) -> dict[str, list[Entry]]:
+def entries(estate: Estate, credential: Credential) -> dict[str, list[Entry]]:
     """The verified chains of the streams that have one."""
-    found = clouds.verify_now(credential)
+    found = estate.verify_now(credential)
     begun = [v for v in found if v.entries or v.problems != ["the log is empty", NO_HEAD]]
     assert [v.problems for v in begun] == [[] for _ in begun]
     return {v.stream: v.entries for v in begun}
@@ -49,17 +47,18 @@ NO_HEAD = "the lock record names no head of this stream"
 
 
 @pytest.fixture(scope="module")
-def function(two_clouds: TwoClouds) -> FunctionProcess:
+def function(estate: Estate) -> Iterator[FunctionProcess]:
     """The function, running."""
-    return two_clouds.function
+    with running_function(estate.function_environment) as running:
+        yield running
 
 
 @contextmanager
-def broken_plan(two_clouds: TwoClouds, text: str) -> Iterator[FunctionProcess]:
+def broken_plan(estate: Estate, text: str) -> Iterator[FunctionProcess]:
     """The function with another plan file."""
-    file = two_clouds.plan_file.with_name("broken.yaml")
+    file = estate.plan_file.with_name("broken.yaml")
     file.write_text(text)
-    with running_function({**two_clouds.function_environment, wiring.PLAN_VARIABLE: str(file)}) as running:
+    with running_function({**estate.function_environment, wiring.PLAN_VARIABLE: str(file)}) as running:
         yield running
 
 
@@ -72,9 +71,9 @@ class _Supply:
 
 
 @pytest.fixture(scope="module")
-def supply(two_clouds: TwoClouds) -> _Supply:
+def supply(estate: Estate) -> _Supply:
     """Hands out each credential once."""
-    return _Supply(two_clouds.plan)
+    return _Supply(estate.plan)
 
 
 @pytest.fixture

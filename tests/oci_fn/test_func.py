@@ -7,12 +7,11 @@ from typing import Any, Literal
 
 import pytest
 
-from lockstep.identity import AWS_RUNNER
 from lockstep.model import Credential, Login, SecretStr
-from lockstep.wiring import Runner, endpoints_from_environment
+from sandbox.estate import Estate
 from sandbox.fn import Answer, FunctionProcess, running_function
-from sandbox.two_clouds import TwoClouds
-from sandbox.world import set_password
+from sandbox.outside import Value, lets_in
+from sandbox.servers import set_password
 from tests.oci_fn.conftest import broken_plan, entries
 
 CANARY = "canary-7f3a9"
@@ -29,35 +28,35 @@ def rotate(function: FunctionProcess, credential: Credential, **more: object) ->
     return function.call({"credential_id": credential.id, **more})
 
 
-def both_serve(two_clouds: TwoClouds, credential: Credential) -> Login:
-    in_aws, in_oci = two_clouds.world.stored_login(credential), two_clouds.ring_login(credential)
+def both_serve(estate: Estate, credential: Credential) -> Login:
+    in_aws, in_oci = estate.stored_login(credential, "aws"), estate.stored_login(credential, "oci")
     assert in_aws == in_oci
     assert in_aws is not None
     return in_aws
 
 
 @pytest.fixture
-def everywhere(two_clouds: TwoClouds) -> Credential:
+def everywhere(estate: Estate) -> Credential:
     """The credential that spans all the engines there are."""
-    return two_clouds.plan.credentials[0]
+    return estate.plan.credentials[0]
 
 
 def test_rotations_end_to_end_on_every_engine(
-    two_clouds: TwoClouds, function: FunctionProcess, everywhere: Credential
+    estate: Estate, function: FunctionProcess, everywhere: Credential
 ) -> None:
-    before = both_serve(two_clouds, everywhere)
+    before = both_serve(estate, everywhere)
     runs = []
     for generation in (1, 2, 3):
         answer = rotate(function, everywhere)
         assert answer.status == 200, answer.text
         assert (result(answer)["outcome"], result(answer)["generation"]) == ("rotated", generation)
         runs.append(result(answer)["rotation_id"])
-        after = both_serve(two_clouds, everywhere)
+        after = both_serve(estate, everywhere)
         assert after != before
-        assert two_clouds.locked_out(everywhere) == []
+        assert estate.locked_out(everywhere) == []
         before = after
-        two_clouds.world.expire_schedule(everywhere.id)
-    events = [e.event for e in entries(two_clouds, everywhere)["oci"]]
+        estate.outside.expire_schedule(everywhere.id)
+    events = [e.event for e in entries(estate, everywhere)["oci"]]
     details = [e["unmapped"]["lockstep"] for e in events]
     assert [d["generation"] for d in details] == [1, 2, 3]
     assert {d["previous"] for event in details[1:] for d in event["databases"].values()} == {"refused"}
@@ -65,43 +64,43 @@ def test_rotations_end_to_end_on_every_engine(
 
 
 def test_a_schedule_rotates_what_is_due_and_skips_the_rest(
-    two_clouds: TwoClouds, function: FunctionProcess, credential: Credential
+    estate: Estate, function: FunctionProcess, credential: Credential
 ) -> None:
     rotate(function, credential)
-    two_clouds.world.expire_schedule(credential.id)
+    estate.outside.expire_schedule(credential.id)
     first = function.call()
     assert {r["outcome"] for r in first.body["results"]} == {"rotated"}
-    assert [r["credential_id"] for r in first.body["results"]] == [c.id for c in two_clouds.plan.credentials]
-    assert len({r["rotation_id"] for r in first.body["results"]}) == len(two_clouds.plan.credentials)
+    assert [r["credential_id"] for r in first.body["results"]] == [c.id for c in estate.plan.credentials]
+    assert len({r["rotation_id"] for r in first.body["results"]}) == len(estate.plan.credentials)
     second = function.call(b"  \n")
     assert {r["outcome"] for r in second.body["results"]} == {"skipped"}
-    for each in two_clouds.plan.credentials:
-        assert two_clouds.locked_out(each) == []
+    for each in estate.plan.credentials:
+        assert estate.locked_out(each) == []
     # Whoever comes later finds it as it was.
-    for each in two_clouds.plan.credentials:
-        two_clouds.world.expire_schedule(each.id)
+    for each in estate.plan.credentials:
+        estate.outside.expire_schedule(each.id)
 
 
 def test_it_stands_by_while_aws_rotates_and_takes_over_when_it_does_not(
-    two_clouds: TwoClouds, function: FunctionProcess, credential: Credential
+    estate: Estate, function: FunctionProcess, credential: Credential
 ) -> None:
-    by_aws = two_clouds.world.rotate(credential.id)
+    by_aws = estate.rotate(credential.id)
     assert by_aws.status == "SUCCEEDED", by_aws.cause
     assert result(rotate(function, credential))["outcome"] == "skipped"
-    two_clouds.world.expire_schedule(credential.id)
+    estate.outside.expire_schedule(credential.id)
     by_oci = result(rotate(function, credential))
     assert (by_oci["outcome"], by_oci["generation"]) == ("rotated", by_aws.output["generation"] + 1)
-    two_clouds.world.expire_schedule(credential.id)
-    assert two_clouds.world.rotate(credential.id).output["generation"] == by_oci["generation"] + 1
-    both_serve(two_clouds, credential)
-    chains = entries(two_clouds, credential)
+    estate.outside.expire_schedule(credential.id)
+    assert estate.rotate(credential.id).output["generation"] == by_oci["generation"] + 1
+    both_serve(estate, credential)
+    chains = entries(estate, credential)
     assert chains["oci"][-1].witness["aws"][0] == chains["aws"][-2].seq
     assert chains["aws"][-1].witness["oci"][0] == chains["oci"][-1].seq
-    assert two_clouds.locked_out(credential) == []
+    assert estate.locked_out(credential) == []
 
 
 def test_it_finishes_what_aws_left_half_done(
-    two_clouds: TwoClouds, function: FunctionProcess, credential: Credential
+    estate: Estate, function: FunctionProcess, credential: Credential
 ) -> None:
     updates = 0
 
@@ -109,49 +108,46 @@ def test_it_finishes_what_aws_left_half_done(
         nonlocal updates
         updates += (when, operation) == ("before", "update_secret")
         if updates == 3:  # Two versions are staged.
-            two_clouds.sandbox.faults.refuse("update_secret", status=400, code="InvalidParameter", times=None)
+            estate.oci.faults.refuse("update_secret", status=400, code="InvalidParameter", times=None)
 
-    two_clouds.sandbox.on_call = refuse_promotion
-    failed = two_clouds.world.rotate(credential.id)
-    two_clouds.sandbox.on_call = None
-    two_clouds.sandbox.faults.clear()
+    estate.oci.on_call = refuse_promotion
+    failed = estate.rotate(credential.id)
+    estate.oci.on_call = None
+    estate.oci.faults.clear()
     assert failed.error == "StoreRejectedError"
-    assert two_clouds.locked_out(credential) == []
+    assert estate.locked_out(credential) == []
 
     done = result(rotate(function, credential))
     assert (done["outcome"], done["adopted"]) == ("rotated", True)
-    both_serve(two_clouds, credential)
-    assert two_clouds.locked_out(credential) == []
-    statuses = {s: [e.event["status"] for e in es] for s, es in entries(two_clouds, credential).items()}
+    both_serve(estate, credential)
+    assert estate.locked_out(credential) == []
+    statuses = {s: [e.event["status"] for e in es] for s, es in entries(estate, credential).items()}
     assert statuses["aws"][-1] == "Failure"
     assert statuses["oci"][-1] == "Success"
 
 
 def test_an_emergency_ends_the_previous_value_at_once(
-    two_clouds: TwoClouds, function: FunctionProcess, credential: Credential
+    estate: Estate, function: FunctionProcess, credential: Credential
 ) -> None:
     rotate(function, credential)
-    before = both_serve(two_clouds, credential)
+    before = both_serve(estate, credential)
     assert result(rotate(function, credential, force=True))["outcome"] == "skipped"  # The overlap is kept.
     revoked = rotate(function, credential, force=True, revoke_previous=True, trigger="incident-7")
     assert result(revoked)["outcome"] == "rotated"
-    assert two_clouds.locked_out(credential) == []
-    event = entries(two_clouds, credential)["oci"][-1].event["unmapped"]["lockstep"]
+    assert estate.locked_out(credential) == []
+    event = entries(estate, credential)["oci"][-1].event["unmapped"]["lockstep"]
     assert (event["trigger"], event["forced"]) == ("incident-7", True)
     assert event["revoked_on_purpose"] == [event["base_generation"]]
-    databases = (
-        Runner(two_clouds.plan, AWS_RUNNER, endpoints=endpoints_from_environment())
-        .ports(credential.id)
-        .databases
-    )
-    assert not any(d.accepts(before) for d in databases.values())
+    value = Value(before.username, before.password.reveal())
+    assert not any(lets_in(server, value) for server in credential.servers)
 
 
 def test_one_credential_that_fails_does_not_stop_the_others(
-    two_clouds: TwoClouds, function: FunctionProcess, credential: Credential
+    estate: Estate, function: FunctionProcess, credential: Credential
 ) -> None:
     set_password(
-        two_clouds.world.servers["crm"], Login(credential.usernames[0], SecretStr("changed-by-hand-1A"))
+        estate.servers["crm"],
+        Login(credential.usernames[0], SecretStr("changed-by-hand-1A")),
     )
     answer = function.call()
     assert answer.status == 502
@@ -160,18 +156,18 @@ def test_one_credential_that_fails_does_not_stop_the_others(
     others = {r["outcome"] for name, r in outcomes.items() if name != credential.id}
     assert others <= {"rotated", "skipped"}
     # Mended by hand, the next call finishes it.
-    login = two_clouds.ring_login(credential)
+    login = estate.stored_login(credential, "oci")
     assert login
-    set_password(two_clouds.world.servers["crm"], login)
+    set_password(estate.servers["crm"], login)
     assert result(rotate(function, credential))["outcome"] == "rotated"
-    for each in two_clouds.plan.credentials:
-        two_clouds.world.expire_schedule(each.id)
+    for each in estate.plan.credentials:
+        estate.outside.expire_schedule(each.id)
 
 
-def test_after_a_refusal_identities_are_read_anew(two_clouds: TwoClouds) -> None:
+def test_after_a_refusal_identities_are_read_anew(estate: Estate) -> None:
     module = Path(__file__).with_name("refused_func.py")
-    with running_function(two_clouds.function_environment, module=module) as function:
-        answer = rotate(function, two_clouds.plan.credentials[0])
+    with running_function(estate.function_environment, module=module) as function:
+        answer = rotate(function, estate.plan.credentials[0])
         assert result(answer)["error"] == "LockTableAccessDeniedError"
         assert function.log.count("forgotten") == 1
 
@@ -197,15 +193,15 @@ def test_after_a_refusal_identities_are_read_anew(two_clouds: TwoClouds) -> None
     ids=repr,
 )
 def test_a_bad_input_changes_nothing_and_is_not_repeated(
-    two_clouds: TwoClouds, function: FunctionProcess, body: object
+    estate: Estate, function: FunctionProcess, body: object
 ) -> None:
-    items = [two_clouds.world.lock_item(c.id) for c in two_clouds.plan.credentials]
-    two_clouds.sandbox.calls.clear()
+    items = [estate.outside.lock_item(c.id) for c in estate.plan.credentials]
+    estate.oci.calls.clear()
     answer = function.call(body)
     assert (answer.status, answer.body["error"]) == (502, "InvalidRequestError")
     assert "nothing was changed" in answer.body["message"]
-    assert two_clouds.sandbox.calls.records == ()
-    assert [two_clouds.world.lock_item(c.id) for c in two_clouds.plan.credentials] == items
+    assert estate.oci.calls.records == ()
+    assert [estate.outside.lock_item(c.id) for c in estate.plan.credentials] == items
     assert CANARY not in answer.text + function.log
 
 
@@ -218,17 +214,17 @@ def test_a_call_that_fn_would_not_make_is_refused(
 
 
 def test_a_call_without_time_changes_nothing(
-    two_clouds: TwoClouds, function: FunctionProcess, credential: Credential
+    estate: Estate, function: FunctionProcess, credential: Credential
 ) -> None:
-    item = two_clouds.world.lock_item(credential.id)
+    item = estate.outside.lock_item(credential.id)
     answer = function.call({"credential_id": credential.id}, seconds=20)
     assert (answer.status, result(answer)["error"]) == (502, "DeadlineExceededError")
-    assert two_clouds.world.lock_item(credential.id) == item
+    assert estate.outside.lock_item(credential.id) == item
 
 
 @pytest.mark.parametrize("text", ["version: 1", "{", f"version: 1\n{CANARY}: 1"])
-def test_a_plan_that_is_not_valid_is_told(two_clouds: TwoClouds, text: str) -> None:
-    with broken_plan(two_clouds, text) as function:
+def test_a_plan_that_is_not_valid_is_told(estate: Estate, text: str) -> None:
+    with broken_plan(estate, text) as function:
         answer = function.call()
         assert answer.status == 502
         assert answer.body["error"] in {"PlanProblemsError", "InvalidPlanError"}
@@ -237,8 +233,8 @@ def test_a_plan_that_is_not_valid_is_told(two_clouds: TwoClouds, text: str) -> N
 # Nothing leaks
 
 
-def test_an_error_of_somebody_else_shows_its_kind_and_nothing_more(two_clouds: TwoClouds) -> None:
-    environment = {**two_clouds.function_environment, "CANARY": CANARY}
+def test_an_error_of_somebody_else_shows_its_kind_and_nothing_more(estate: Estate) -> None:
+    environment = {**estate.function_environment, "CANARY": CANARY}
     module = Path(__file__).with_name("canary_func.py")
     with running_function(environment, module=module) as function:
         answer = function.call()
@@ -248,41 +244,41 @@ def test_an_error_of_somebody_else_shows_its_kind_and_nothing_more(two_clouds: T
         assert CANARY not in answer.text + function.log
 
 
-def test_an_unreachable_cloud_is_told_by_name(two_clouds: TwoClouds) -> None:
-    environment = {**two_clouds.function_environment, "LOCKSTEP_OCI_ENDPOINT": "http://127.0.0.1:9"}
+def test_an_unreachable_cloud_is_told_by_name(estate: Estate) -> None:
+    environment = {**estate.function_environment, "LOCKSTEP_OCI_ENDPOINT": "http://127.0.0.1:9"}
     with running_function(environment) as function:
-        answer = function.call({"credential_id": two_clouds.plan.credentials[1].id}, seconds=40)
+        answer = function.call({"credential_id": estate.plan.credentials[1].id}, seconds=40)
         assert result(answer)["error"] in {"StoreUnreachableError", "DeadlineExceededError"}
 
 
 @pytest.fixture
-def verbose_function(two_clouds: TwoClouds) -> Iterator[FunctionProcess]:
+def verbose_function(estate: Estate) -> Iterator[FunctionProcess]:
     """As somebody runs it who looks for a mistake."""
-    with running_function({**two_clouds.function_environment, "FDK_DEBUG": "true"}) as running:
+    with running_function({**estate.function_environment, "FDK_DEBUG": "true"}) as running:
         yield running
 
 
 def test_no_secret_is_in_any_answer_or_log(
-    two_clouds: TwoClouds, verbose_function: FunctionProcess, credential: Credential
+    estate: Estate, verbose_function: FunctionProcess, credential: Credential
 ) -> None:
     shown = ""
     passwords = []
     for _ in range(2):
         shown += rotate(verbose_function, credential).text
-        passwords.append(both_serve(two_clouds, credential).password.reveal())
-        two_clouds.world.expire_schedule(credential.id)
+        passwords.append(both_serve(estate, credential).password.reveal())
+        estate.outside.expire_schedule(credential.id)
     shown += verbose_function.log
     assert '"outcome": "rotated"' in shown
-    leaked = [s for s in [*two_clouds.confidential, *passwords] if s in shown]
+    leaked = [s for s in [*estate.confidential, *passwords] if s in shown]
     assert leaked == []
 
 
 # Cold start
 
 
-def test_a_cold_start_takes_seconds(two_clouds: TwoClouds) -> None:
-    skipped = two_clouds.plan.credentials[1]
-    with running_function(two_clouds.function_environment) as function:
+def test_a_cold_start_takes_seconds(estate: Estate) -> None:
+    skipped = estate.plan.credentials[1]
+    with running_function(estate.function_environment) as function:
         rotate(function, skipped)
         cold_seconds = time.monotonic() - function.started_at
         began = time.monotonic()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sandbox.wire import Call, Fault, FaultKind
-from tests.proof.estate import INTERVAL_SECONDS, Estate
+from tests.proof.estate import INTERVAL_SECONDS, WiredEstate
 from tests.proof.observer import Observer, ViolationError
 from tests.proof.runners import RUNNERS, Outcome, RunnerName, Runners
 
@@ -74,7 +74,7 @@ class Tally:
 class Enumeration:
     """Cases on one credential, one after the other: each begins in the steady state that the one before ended in."""
 
-    def __init__(self, estate: Estate, runners: Runners, kind: str) -> None:
+    def __init__(self, estate: WiredEstate, runners: Runners, kind: str) -> None:
         self.kind = kind
         self._estate = estate
         self._runners = runners

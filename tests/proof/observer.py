@@ -1,7 +1,6 @@
 """Looks at the world from outside: what applications read, whether it logs in, and what must hold (invariants).
 
-It shares no code with the runners but the names of versions: stores are read through the services' own APIs past the
-wire, logins are made with the drivers that applications use.
+See `sandbox.outside` for how it looks.
 
     invariant                    checked
     I1 no lockout                after every call that changes something: each store's current value, each database
@@ -16,36 +15,22 @@ wire, logins are made with the drivers that applications use.
 """
 
 import json
-from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
-
-import oci  # type: ignore[import-untyped]  # the SDK ships no types
+from typing import NamedTuple
 
 from lockstep.aws.s3_audit import S3AuditLog
-from lockstep.client import ClientCredential, is_mysql_refusal, is_postgresql_refusal
-from lockstep.model import Credential, SecretStr
+from lockstep.model import Credential
 from lockstep.oci.clients import OciClients, OciIdentity
 from lockstep.oci.object_storage_audit import ObjectStorageAuditLog
 from lockstep.ports import AuditLog
-from lockstep.store_kinds import oci_vault
-from lockstep.version_names import VersionNames
-from sandbox.applications import log_in
+from sandbox.outside import StoreName, Value, lets_in, value_of
+from sandbox.plans import AUDIT_BUCKET, OCI_REGION
 from sandbox.wire import Call
-from sandbox.world import AUDIT_BUCKET, LOCK_TABLE
-from tests.proof.estate import OCI_REGION, RING, Estate
+from tests.proof.estate import WiredEstate
 from tests.proof.runners import Outcome
 
-Untyped = Any
-STORES = ("aws", "oci")
-
-
-class Value(NamedTuple):
-    """A login as it can be compared; never shown."""
-
-    username: str
-    password: str
+STORES: tuple[StoreName, ...] = ("aws", "oci")
 
 
 class Served(NamedTuple):
@@ -83,22 +68,19 @@ class Record:
 class Observer:
     """Watches one credential."""
 
-    def __init__(self, estate: Estate, credential: Credential) -> None:
+    def __init__(self, estate: WiredEstate, credential: Credential) -> None:
         self._estate = estate
         self._credential = credential
-        self._secretsmanager: Untyped = estate.aws.client("secretsmanager")
-        self._dynamodb: Untyped = estate.aws.client("dynamodb")
-        self._secrets: Untyped = estate.oci.client(oci.secrets.SecretsClient)
+        self._outside = estate.running.outside
         self._servers = {s.name: s for s in credential.servers}
-        self._ocids = self._slots()
         self._logs = self._audit_logs()
         self._all_staged: set[tuple[str, int]] = set()
         self._logins: dict[tuple[str, Value], bool] = {}
-        self._served: dict[str, Served] = {}
+        self._served: dict[StoreName, Served] = {}
         self._record: Record | None = None
         self._proven: set[Value] = set()
-        self._audited = dict.fromkeys(STORES, 0)
-        self._hashes = dict.fromkeys(STORES, "0" * 64)
+        self._audited: dict[str, int] = dict.fromkeys(STORES, 0)
+        self._hashes: dict[str, str] = dict.fromkeys(STORES, "0" * 64)
         self._entries: dict[str, int] = {}
         self.values: dict[int, Value] = {}
         self.logins = 0
@@ -140,7 +122,7 @@ class Observer:
                         "I1", f"{store} serves {served.generation}, {database} refuses it, {when}"
                     )
 
-    def _reread(self, store: str) -> None:
+    def _reread(self, store: StoreName) -> None:
         before, now = self._served[store], self._read(store)
         if now.value != before.value and now.value not in self._proven:
             # The very look at I1 would see a refusal; this sees a promotion that nobody had a right to make.
@@ -256,85 +238,32 @@ class Observer:
         key = (database, value)
         if key not in self._logins:
             self.logins += 1
-            self._logins[key] = self._log_in(database, value)
+            self._logins[key] = lets_in(self._servers[database], value)
         return self._logins[key]
 
-    def _log_in(self, database: str, value: Value) -> bool:
-        credential = ClientCredential(
-            username=value.username, password=SecretStr(value.password), generation=0
-        )
-        try:
-            log_in(self._servers[database], credential)
-        except Exception as e:
-            if is_mysql_refusal(e) or is_postgresql_refusal(e):
-                return False
-            raise
-        return True
+    def _read(self, store: StoreName) -> Served:
+        names = self._credential.secret_names
+        app_user = self._outside.serves(store, self._credential, names.app_user)
+        blob = self._outside.serves(store, self._credential, names.connection_blob)
+        value = value_of(app_user.text)
+        assert value
+        return Served(app_user.generation, blob.generation, value)
 
-    def _read(self, store: str) -> Served:
-        return self._read_aws() if store == "aws" else self._read_oci()
-
-    def _read_aws(self) -> Served:
-        names, found = self._credential.secret_names, []
-        for name in (names.app_user, names.connection_blob):
-            reply = self._secretsmanager.get_secret_value(SecretId=name, VersionStage="AWSCURRENT")
-            generation = self._versions(name).generation_of(reply["VersionId"])
-            found.append((generation, reply["SecretString"]))
-        return Served(found[0][0], found[1][0], _value(found[0][1]))
-
-    def _read_oci(self) -> Served:
-        found = []
-        for name, ocids in self._ocids.items():
-            slots = []
-            for i, ocid in enumerate(ocids):
-                bundle = self._secrets.get_secret_bundle(ocid).data
-                generation = self._versions(name).generation_of(bundle.version_name)
-                slots.append((generation, -i, _content(bundle)))
-            found.append(max(slots))
-        return Served(found[0][0], found[1][0], _value(found[0][2]))
-
-    def _staged(self, store: str, generation: int) -> Value | None:
+    def _staged(self, store: StoreName, generation: int) -> Value | None:
         if generation in self.values and (store, generation) in self._all_staged:
             return self.values[generation]
-        found = self._staged_aws(generation) if store == "aws" else self._staged_oci(generation)
-        if found:
-            self._all_staged.add((store, generation))
-        return found
-
-    def _versions(self, secret: str) -> VersionNames:
-        return VersionNames(credential_id=self._credential.id, secret=secret)
-
-    def _staged_aws(self, generation: int) -> Value | None:
-        name = self._credential.secret_names.app_user
-        try:
-            reply = self._secretsmanager.get_secret_value(
-                SecretId=name, VersionId=self._versions(name).name_of(generation)
-            )
-        except self._secretsmanager.exceptions.ResourceNotFoundException:
+        text = self._outside.holds(store, self._credential, generation)
+        if text is None:
             return None
-        return _value(reply["SecretString"])
-
-    def _staged_oci(self, generation: int) -> Value | None:
-        name = self._credential.secret_names.app_user
-        version = self._versions(name).name_of(generation)
-        for ocid in self._ocids[name]:
-            try:
-                bundle = self._secrets.get_secret_bundle(ocid, secret_version_name=version).data
-            except oci.exceptions.ServiceError as e:
-                if e.status != 404:
-                    raise
-                continue
-            return _value(_content(bundle))
-        return None
+        self._all_staged.add((store, generation))
+        return value_of(text)
 
     def read_record(self) -> Record:
         """The lock's item."""
         return self._read_record()
 
     def _read_record(self) -> Record:
-        item = self._dynamodb.get_item(
-            TableName=LOCK_TABLE, Key={"credential_id": {"S": self._credential.id}}, ConsistentRead=True
-        ).get("Item", {})
+        item = self._outside.lock_item(self._credential.id)
 
         def number(name: str) -> int | None:
             return int(item[name]["N"]) if "N" in item.get(name, {}) else None
@@ -351,27 +280,16 @@ class Observer:
 
     def lock_text(self) -> str:
         """All of the lock's item."""
-        item = self._dynamodb.get_item(
-            TableName=LOCK_TABLE, Key={"credential_id": {"S": self._credential.id}}
-        )
-        return json.dumps(item.get("Item", {}))
-
-    def _slots(self) -> dict[str, list[str]]:
-        sandbox, names = self._estate.oci, self._credential.secret_names
-        return {
-            name: [
-                _ocid(sandbox.vault.named(oci_vault.slot_name(name, i), sandbox.vault_id))
-                for i in range(RING)
-            ]
-            for name in (names.app_user, names.connection_blob)
-        }
+        return json.dumps(self._outside.lock_item(self._credential.id))
 
     def _audit_logs(self) -> dict[str, AuditLog]:
-        sandbox = self._estate.oci
+        sandbox = self._estate.running.oci
         identity = OciIdentity(config=sandbox.config())
         clients = OciClients(lambda: identity, OCI_REGION, endpoint=sandbox.endpoint)
         return {
-            "aws": S3AuditLog(self._estate.aws.client("s3"), AUDIT_BUCKET, "aws", self._credential.id),
+            "aws": S3AuditLog(
+                self._estate.running.aws.client("s3"), AUDIT_BUCKET, "aws", self._credential.id
+            ),
             "oci": ObjectStorageAuditLog(
                 clients,
                 namespace=sandbox.namespace,
@@ -380,17 +298,3 @@ class Observer:
                 credential_id=self._credential.id,
             ),
         }
-
-
-def _value(text: str) -> Value:
-    document = json.loads(text)
-    return Value(document["username"], document["password"])
-
-
-def _content(bundle: Untyped) -> str:
-    return b64decode(bundle.secret_bundle_content.content).decode()
-
-
-def _ocid(found: str | None) -> str:
-    assert found
-    return found

@@ -17,7 +17,7 @@ from oci_fn import func
 from sandbox.aws import InvocationContext, InvocationResult, ProcessDied
 from sandbox.aws.executions import run_execution
 from sandbox.wire import Process
-from tests.proof.estate import INTERVAL_SECONDS, Estate
+from tests.proof.estate import INTERVAL_SECONDS, WiredEstate
 
 Event = Any
 """What a function is invoked with."""
@@ -50,15 +50,17 @@ class Outcome:
 class Runners:
     """Starts runs and waits for their end."""
 
-    def __init__(self, estate: Estate) -> None:
+    def __init__(self, estate: WiredEstate) -> None:
         self._estate = estate
-        self._function = func.Function(lambda: hosted_runner(OCI_RUNNER, estate.timeouts), run_map=map)
+        self._function = func.Function(
+            lambda: hosted_runner(OCI_RUNNER, estate.running.settings.timeouts), run_map=map
+        )
         self._processes: dict[str, tuple[Process, Any]] = {}
 
     @contextmanager
     def ready(self) -> Iterator["Runners"]:
         """Hooks in place: each invocation is a process of its own, databases one after the other."""
-        host = self._estate.aws.lambda_host
+        host = self._estate.running.aws.lambda_host
         host.before_call, host.after_call = self._begin, self._end
         yield self
         host.before_call = host.after_call = None
@@ -73,8 +75,8 @@ class Runners:
         estate = self._estate
         with estate.wire.by(Process("state machine", rotation_id)):
             execution = run_execution(
-                estate.aws.client("stepfunctions"),
-                estate.machine_arn,
+                estate.running.aws.client("stepfunctions"),
+                estate.running.machine_arn,
                 {"credential_id": credential_id, **more},
                 timeout_seconds=RUN_SECONDS,
                 name=rotation_id,

@@ -5,25 +5,21 @@ in an instant, but never before each application has logged in with what it read
 login.
 """
 
-import base64
 import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import oci  # type: ignore[import-untyped]  # the SDK ships no types
-
-from lockstep.aws.secrets_manager import read_secret
-from lockstep.client import ClientCredential, CredentialClient, Source, decode
+from lockstep.client import CredentialClient, Source, decode
 from lockstep.model import Credential
-from lockstep.store_kinds import oci_vault
-from lockstep.version_names import VersionNames
 from sandbox.applications import Application, Applications
+from sandbox.outside import StoreName
 from sandbox.wire import Fault, FaultKind, Process
 from tests.proof.enumeration import ON_CHANGES
-from tests.proof.estate import INTERVAL_SECONDS, KINDS, RING, Estate, estate
+from tests.proof.estate import INTERVAL_SECONDS, KINDS, WiredEstate, estate
 from tests.proof.function_process import FunctionProcess
+from tests.proof.observer import STORES
 from tests.proof.runners import RUNNERS, Outcome, RunnerName, Runners
 
 FAULTS = tuple(kind for kind in ON_CHANGES if kind not in (FaultKind.OVERTAKEN, FaultKind.LATE))
@@ -87,7 +83,7 @@ def soak(kinds: Sequence[str], *, minutes: float, seed: int) -> SoakResult:
     return result
 
 
-def _interval(world: Estate, applications: Applications) -> None:
+def _interval(world: WiredEstate, applications: Applications) -> None:
     """Let an interval pass, once everybody has logged in with what was served before."""
     seen = {a.name: a.logins + len(a.refusals) for a in applications.all}
     deadline = time.monotonic() + LOGIN_SECONDS
@@ -100,7 +96,7 @@ def _interval(world: Estate, applications: Applications) -> None:
 
 
 def _rotate(
-    world: Estate,
+    world: WiredEstate,
     runners: Runners,
     function: FunctionProcess,
     kind: str,
@@ -113,7 +109,7 @@ def _rotate(
         return _in_its_process(world, function, kind)
 
 
-def _in_its_process(world: Estate, function: FunctionProcess, kind: str) -> Outcome:
+def _in_its_process(world: WiredEstate, function: FunctionProcess, kind: str) -> Outcome:
     call_id = f"soak-{world.clock.time():.3f}".replace(".", "-")
     process = Process("function process", f"{call_id}.1")
     process.closers.append(function.kill)
@@ -130,37 +126,21 @@ def _in_its_process(world: Estate, function: FunctionProcess, kind: str) -> Outc
     )
 
 
-def _applications(world: Estate, kinds: Sequence[str]) -> list[Application]:
+def _applications(world: WiredEstate, kinds: Sequence[str]) -> list[Application]:
     found = []
     for kind in kinds:
         credential = world.credential(kind)
-        for store, source in (("aws", _aws(world, credential)), ("oci", _oci(world, credential))):
+        for store in STORES:
             for server in credential.servers:
-                client = CredentialClient([source], max_age_seconds=0.0)
+                client = CredentialClient([_source(world, store, credential)], max_age_seconds=0.0)
                 found.append(Application(name=f"{kind} {store} {server.name}", client=client, server=server))
     assert len(found) == 2 * sum(len(KINDS[kind][1]) for kind in kinds)
     return found
 
 
-def _aws(world: Estate, credential: Credential) -> Source:
-    client, secret = world.aws.client("secretsmanager"), credential.secret_names.app_user
-    return lambda: decode(read_secret(client, "aws", secret), store="aws", secret=secret)
-
-
-def _oci(world: Estate, credential: Credential) -> Source:
-    client: Any = world.oci.client(oci.secrets.SecretsClient)
-    secret = credential.secret_names.app_user
-    versions = VersionNames(credential_id=credential.id, secret=secret)
-    ocids = [world.oci.vault.named(oci_vault.slot_name(secret, i), world.oci.vault_id) for i in range(RING)]
-
-    def read() -> ClientCredential:
-        bundles = [client.get_secret_bundle(ocid).data for ocid in ocids]
-        ranked = [(versions.generation_of(b.version_name), -i) for i, b in enumerate(bundles)]
-        _, place = max(ranked)
-        text = base64.b64decode(bundles[-place].secret_bundle_content.content).decode()
-        return decode(text, store="oci", secret=secret)
-
-    return read
+def _source(world: WiredEstate, store: StoreName, credential: Credential) -> Source:
+    outside, secret = world.running.outside, credential.secret_names.app_user
+    return lambda: decode(outside.serves(store, credential, secret).text, store=store, secret=secret)
 
 
 def _judge_memory(result: SoakResult, kilobytes: Sequence[int]) -> None:

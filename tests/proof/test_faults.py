@@ -8,7 +8,7 @@ import pytest
 from sandbox.databases import MariaDbServer, MySqlServer, PostgresServer, available
 from sandbox.wire import FaultKind
 from tests.proof.enumeration import Enumeration, Tally
-from tests.proof.estate import Estate, estate
+from tests.proof.estate import WiredEstate, estate
 from tests.proof.runners import RunnerName, Runners
 
 CASES = {"oci": 4, "aws": 2}
@@ -22,13 +22,13 @@ needs_servers = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def world() -> Iterator[tuple[Estate, Runners]]:
+def world() -> Iterator[tuple[WiredEstate, Runners]]:
     with estate(["mysql", "alternating"]) as made, Runners(made).ready() as runners:
         yield made, runners
 
 
 @pytest.fixture(scope="module", params=["mysql", "alternating"])
-def enumeration(request: pytest.FixtureRequest, world: tuple[Estate, Runners]) -> Enumeration:
+def enumeration(request: pytest.FixtureRequest, world: tuple[WiredEstate, Runners]) -> Enumeration:
     kind: str = request.param
     return Enumeration(*world, kind)
 

@@ -8,13 +8,11 @@ from string import ascii_lowercase, digits
 import pytest
 
 from lockstep.audit.chain import Entry
-from lockstep.audit.verify import verify
-from lockstep.identity import AWS_RUNNER
-from lockstep.model import Credential, Login
-from lockstep.wiring import Runner, endpoints_from_environment
+from lockstep.model import Credential, Login, Strategy
+from sandbox import plans
 from sandbox.aws import AwsSandbox, Execution
 from sandbox.databases import CertificateAuthority, DatabaseServer, MariaDbServer, MySqlServer, PostgresServer
-from sandbox.world import CredentialSpec, World, running_world
+from sandbox.estate import Estate, Settings, running_estate
 from tests.support.servers import require
 from tests.support.statement_faults import FrontedMySqlServer
 
@@ -26,7 +24,7 @@ EACH = 16
 class Case:
     """A credential of the world, for one test."""
 
-    world: World
+    world: Estate
     credential: Credential
 
     def rotate(self, **more: bool) -> Execution:
@@ -35,18 +33,12 @@ class Case:
 
     def again(self, **more: bool) -> Execution:
         """Run an execution as if the interval had passed."""
-        self.world.expire_schedule(self.credential.id)
+        self.world.outside.expire_schedule(self.credential.id)
         return self.rotate(**more)
 
     def locked_out(self) -> list[str]:
         """The databases on which the store's current value does not log in."""
-        login = self.world.stored_login(self.credential)
-        databases = (
-            Runner(self.world.plan, AWS_RUNNER, endpoints=endpoints_from_environment())
-            .ports(self.credential.id)
-            .databases
-        )
-        return [name for name, database in databases.items() if login and not database.accepts(login)]
+        return [place.removeprefix("aws at ") for place in self.world.locked_out(self.credential)]
 
     def stored_login(self) -> Login:
         """The login that the store serves."""
@@ -56,10 +48,7 @@ class Case:
 
     def entries(self) -> list[Entry]:
         """The verified audit chain."""
-        ports = Runner(self.world.plan, AWS_RUNNER, endpoints=endpoints_from_environment()).ports(
-            self.credential.id
-        )
-        [found] = verify(self.credential.id, [(ports.audit_log, ports.signer)], ports.lock.read().heads)
+        [found] = self.world.verify_now(self.credential)
         assert found.problems == []
         return found.entries
 
@@ -72,7 +61,7 @@ class Case:
     @property
     def lock(self) -> dict[str, object]:
         """The lock item without the types of its values."""
-        item = self.world.lock_item(self.credential.id)
+        item = self.world.outside.lock_item(self.credential.id)
         return {name: next(iter(value.values())) for name, value in item.items()}
 
 
@@ -93,7 +82,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> CertificateAuthority:
 
 
 @pytest.fixture(scope="package")
-def world(authority: CertificateAuthority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def world(authority: CertificateAuthority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Estate]:
     """MariaDB, PostgreSQL and MySQL, all over verified TLS, their statements logged."""
     require(MySqlServer)
     mysql = FrontedMySqlServer(authority=authority, certificate=authority.issue(), general_log=True)
@@ -103,34 +92,37 @@ def world(authority: CertificateAuthority, tmp_path_factory: pytest.TempPathFact
         "crm": mysql,
     }
     kinds = {
-        "mariadb": ("dual_password", ("orders",)),
-        "mysql": ("dual_password", ("crm",)),
-        "spanning": ("alternating_users", ("orders", "ledger")),
-        "plain": ("dual_password", ("crm",)),
-        "everywhere": ("alternating_users", ("orders", "ledger", "crm")),
+        "mariadb": (Strategy.DUAL_PASSWORD, ("orders",)),
+        "mysql": (Strategy.DUAL_PASSWORD, ("crm",)),
+        "spanning": (Strategy.ALTERNATING_USERS, ("orders", "ledger")),
+        "plain": (Strategy.DUAL_PASSWORD, ("crm",)),
+        "everywhere": (Strategy.ALTERNATING_USERS, ("orders", "ledger", "crm")),
     }
     credentials = [
-        CredentialSpec(
-            id=f"multi-cloud/{kind}-{n}",
+        plans.credential(
+            f"multi-cloud/{kind}-{n}",
+            *databases,
             username=f"{kind}_{n}",
             strategy=strategy,
-            databases=databases,
-            taken_over=True,
-            more={"password": {"classes": [ascii_lowercase, digits]}} if kind == "plain" else {},
+            **({"password": {"classes": [ascii_lowercase, digits]}} if kind == "plain" else {}),
         )
         for kind, (strategy, databases) in kinds.items()
         for n in range(EACH)
     ]
     folder = tmp_path_factory.mktemp("world")
     # The backoff is not under test, so a retry follows at once.
-    with running_world(
-        credentials, servers, folder=folder, aws=AwsSandbox(retry_sleep=lambda _seconds: None)
+    with running_estate(
+        credentials,
+        servers,
+        settings=Settings(clouds=("aws",)),
+        folder=folder,
+        aws=AwsSandbox(retry_sleep=lambda _seconds: None),
     ) as running:
         yield running
 
 
 class _Supply:
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: Estate) -> None:
         self._world = world
         self._left = {c.id: c for c in world.plan.credentials}
 
@@ -140,7 +132,7 @@ class _Supply:
 
 
 @pytest.fixture(scope="package")
-def supply(world: World) -> _Supply:
+def supply(world: Estate) -> _Supply:
     """Hands out each credential once."""
     return _Supply(world)
 

@@ -36,7 +36,7 @@ def test_no_password_appears_anywhere(any_kind: Case, everything_logged: io.Stri
     passwords = [any_kind.stored_login().password.reveal()]
     seen = []
     for more in ({}, {}, {"force": True, "revoke_previous": True}):
-        world.expire_schedule(credential.id)
+        world.outside.expire_schedule(credential.id)
         seen.append(any_kind.rotate(**more).text)
         seen.append(command_lines())
         passwords.append(any_kind.stored_login().password.reveal())
@@ -44,7 +44,7 @@ def test_no_password_appears_anywhere(any_kind: Case, everything_logged: io.Stri
     orders = world.servers[credential.databases[0]]
     orders.kill()
     try:
-        world.expire_schedule(credential.id)
+        world.outside.expire_schedule(credential.id)
         seen.append(any_kind.rotate().text)
     finally:
         orders.start()

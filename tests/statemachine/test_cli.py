@@ -6,7 +6,7 @@ from typing import Any
 from typer.testing import CliRunner, Result
 
 from lockstep.cli import app
-from sandbox.world import AUDIT_BUCKET, LOCK_TABLE
+from sandbox.plans import AUDIT_BUCKET, LOCK_TABLE
 from tests.statemachine.conftest import Case, login_text
 
 DEAD = "run-that-died"

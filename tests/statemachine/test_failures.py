@@ -9,7 +9,7 @@ from lockstep.databases.provisioning import ROTATOR
 from lockstep.model import Login, SecretStr
 from sandbox.aws import Execution, InvocationContext, InvocationResult, ProcessDied
 from sandbox.databases import CertificateAuthority, MariaDbServer
-from sandbox.world import World
+from sandbox.estate import Estate
 from tests.statemachine.conftest import Case, failure_names, login_text
 from tests.support.statement_faults import OLD_GRAMMAR, FrontedMySqlServer
 
@@ -35,7 +35,7 @@ def assert_next_run_finishes(case: Case, *, adopted: bool) -> None:
     assert failure_names(case.entries())[-1] is None
 
 
-def mariadb_of(world: World) -> MariaDbServer:
+def mariadb_of(world: Estate) -> MariaDbServer:
     server = world.servers["orders"]
     assert isinstance(server, MariaDbServer)
     return server
@@ -45,7 +45,7 @@ def mariadb_of(world: World) -> MariaDbServer:
 def started(spanning: Case) -> Case:
     """A credential on MariaDB and PostgreSQL after its first rotation, due again."""
     assert spanning.rotate().status == "SUCCEEDED"
-    spanning.world.expire_schedule(spanning.credential.id)
+    spanning.world.outside.expire_schedule(spanning.credential.id)
     return spanning
 
 
@@ -106,7 +106,7 @@ def restarted_with(
 
 def test_the_account_is_locked(mariadb: Case) -> None:
     mariadb.rotate()
-    mariadb.world.expire_schedule(mariadb.credential.id)
+    mariadb.world.outside.expire_schedule(mariadb.credential.id)
     before = mariadb.stored_login()
     server = mariadb_of(mariadb.world)
     server.execute_as_superuser(f"ALTER USER '{before.username}'@'%' ACCOUNT LOCK")
@@ -146,7 +146,7 @@ def test_a_password_that_one_database_refuses_is_withdrawn_and_replaced(plain: C
 
 
 @contextmanager
-def crm_policy(world: World) -> Iterator[FrontedMySqlServer]:
+def crm_policy(world: Estate) -> Iterator[FrontedMySqlServer]:
     """A policy that current satisfies, but no password of lower-case letters and digits, on a server that is told them.
 
     Of a verifier a policy can say nothing.
@@ -164,7 +164,7 @@ def crm_policy(world: World) -> Iterator[FrontedMySqlServer]:
 
 def test_a_secret_is_not_json(mariadb: Case) -> None:
     mariadb.rotate()
-    mariadb.world.expire_schedule(mariadb.credential.id)
+    mariadb.world.outside.expire_schedule(mariadb.credential.id)
     before = mariadb.stored_login()
     mariadb.edit_secret("hunter2, not JSON")
     execution = mariadb.rotate()

@@ -1,0 +1,378 @@
+"""Everything that a rotation touches, on this machine: both clouds, databases, plan and the deployed state machine.
+
+    with running_estate([credential("multi-cloud/app_user", "orders")], servers) as estate:
+        execution = estate.rotate("multi-cloud/app_user")
+
+The functions are the real handlers. They find the sandbox through environment variables, as they find the clouds.
+With a wire, everything that the shipped code calls goes over it: the variables and the plan name the fronts.
+"""
+
+import base64
+import importlib
+import json
+import os
+import secrets
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+from lockstep import wiring
+from lockstep.audit.verify import Verification, verify
+from lockstep.databases.provisioning import ROTATOR
+from lockstep.identity import AWS_RUNNER, CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE, OCI_RUNNER
+from lockstep.model import Credential, Login, SecretStr
+from lockstep.plan import Plan
+from lockstep.plan_file import load_plan
+from lockstep.ports import Ports
+from lockstep.timeouts import Timeouts
+from sandbox import plans
+from sandbox.aws import AwsSandbox, Execution, create_resources, create_state_machine
+from sandbox.databases import DatabaseServer, running
+from sandbox.databases.front import DatabaseFront, TlsServer, database_fronts
+from sandbox.http_front import aws_front, oci_front
+from sandbox.oci import OciSandbox, write_config_file
+from sandbox.oci.resources import create_audit_bucket, create_ring, create_secret, restore_audit_objects
+from sandbox.outside import Outside, StoreName, lets_in
+from sandbox.plans import AUDIT_BUCKET, AWS_KEY_SECRET, LOCK_TABLE, MAC_SECRET, OCI_KEY_SECRET, Document
+from sandbox.servers import login_text, make_database, planned, provision, set_password
+from sandbox.wire import Wire
+
+ROOT = Path(__file__).resolve().parent.parent
+FUNCTIONS = {
+    "GenerateFunction": "generate",
+    "ApplyDbFunction": "apply_db",
+    "UpdateSecretsFunction": "update_secrets",
+    "AuditFunction": "audit",
+}
+FUNCTION_TIMEOUT_SECONDS = 60.0
+PLACEHOLDER = json.dumps({"placeholder": True})
+FUNCTION_MAY = (
+    "SECRET_INSPECT",
+    "SECRET_READ",
+    "SECRET_UPDATE",
+    "SECRET_VERSION_INSPECT",
+    "SECRET_VERSION_DELETE",
+    "SECRET_BUNDLE_READ",
+    "OBJECT_CREATE",
+    "OBJECT_INSPECT",
+)
+"""All that the OCI function's policy gives it."""
+AWS_RUNNER_MAY = tuple(p for p in FUNCTION_MAY if not p.startswith("OBJECT_"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How an estate differs from others.
+
+    Attributes:
+        clouds: Those that the plan has a store, an audit log and a runner in.
+        slots: Of each ring in OCI.
+        audit_tier: Of the OCI audit bucket; in `Standard` entries can be read at once.
+        timeouts: Of the AWS runner.
+    """
+
+    clouds: tuple[StoreName, ...] = ("aws", "oci")
+    slots: int = 4
+    audit_tier: str = "Archive"
+    timeouts: Timeouts = field(default_factory=Timeouts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Addresses:
+    """Where the shipped code finds the services: at the services' own addresses, or at those of fronts.
+
+    Attributes:
+        ports: Of each database server, by its name in the plan.
+    """
+
+    aws: str
+    oci: str
+    ports: Mapping[str, int]
+
+
+@dataclass(kw_only=True)
+class Estate:
+    """What runs.
+
+    Attributes:
+        folder: Holds the plan file.
+        settings: As asked for.
+        plan: As the shipped code reads it.
+        direct: The same plan, past a wire.
+        servers: The database servers, by their name in the plan.
+        fronts: Those in front of the servers, where there is a wire.
+        outside: Reads the stores and the lock table.
+        machine_arn: The state machine, made from `statemachine.asl.json`.
+        function_environment: What the OCI function is started with.
+        confidential: What must never be shown anywhere, besides the values of the credentials.
+    """
+
+    folder: Path
+    settings: Settings
+    plan: Plan
+    plan_file: Path
+    direct: Plan
+    aws: AwsSandbox
+    oci: OciSandbox
+    servers: Mapping[str, DatabaseServer]
+    fronts: Mapping[str, DatabaseFront]
+    outside: Outside
+    machine_arn: str
+    function_environment: Mapping[str, str]
+    confidential: Sequence[str] = field(repr=False)
+
+    def rotate(self, credential_id: str, *, timeout_seconds: float = 60.0, **more: object) -> Execution:
+        """Start an execution, as the rule does, and wait for its end."""
+        return self.aws.run_execution(
+            self.machine_arn, {"credential_id": credential_id, **more}, timeout_seconds=timeout_seconds
+        )
+
+    def stored_login(self, credential: Credential, store: StoreName = "aws") -> Login | None:
+        """What an application gets from a store at this moment; None for a placeholder."""
+        found = self.outside.login(store, credential)
+        return Login(found.username, SecretStr(found.password)) if found else None
+
+    def locked_out(self, credential: Credential) -> list[str]:
+        """Where what a store serves does not log in: empty, or I1 is broken."""
+        logins = {store: self.outside.login(store, credential) for store in self.settings.clouds}
+        return [
+            f"{store} at {server.name}"
+            for store, login in logins.items()
+            for server in credential.servers
+            if login and not lets_in(server, login)
+        ]
+
+    def verify(self) -> dict[str, list[Verification]]:
+        """Verify every credential's chains, as an auditor does: archived objects are restored first."""
+        restore_audit_objects(self.oci, AUDIT_BUCKET)
+        self.oci.clock.advance(timedelta(hours=1, minutes=1))
+        return {c.id: self.verify_now(c) for c in self.plan.credentials}
+
+    def verify_now(self, credential: Credential) -> list[Verification]:
+        """Verify one credential's chains; in OCI only what is not archived can be read."""
+        endpoints = wiring.endpoints_from_environment()
+        identities = {"aws": AWS_RUNNER, "oci": OCI_RUNNER}
+        ports = [
+            wiring.Runner(self.plan, identities[cloud], endpoints=endpoints).ports(credential.id)
+            for cloud in self.settings.clouds
+        ]
+        return verify(credential.id, [(p.audit_log, p.signer) for p in ports], ports[0].lock.read().heads)
+
+
+@contextmanager
+def running_estate(
+    credentials: Sequence[Document],
+    servers: Mapping[str, DatabaseServer],
+    *,
+    settings: Settings = Settings(),
+    folder: Path | None = None,
+    aws: AwsSandbox | None = None,
+    oci: OciSandbox | None = None,
+    wire: Wire | None = None,
+) -> Iterator[Estate]:
+    """Start everything, provision the databases with the plan's own SQL, and stop everything afterwards.
+
+    Each credential has a login already, in the stores and in its databases, as before Lockstep.
+
+    Args:
+        credentials: Of the plan; see `sandbox.plans.credential`.
+        servers: Database servers by their name in the plan, not started yet.
+        settings: How this estate differs from others.
+        folder: For the plan; a temporary one by default.
+        aws: With settings of one's own.
+        oci: With settings of one's own.
+        wire: In front of everything that the shipped code calls. Then the branches of a Map run one after another,
+            so that calls come in the same order every time.
+    """
+    with ExitStack() as stack:
+        folder = folder or Path(stack.enter_context(_temporary_folder()))
+        aws = stack.enter_context(aws or AwsSandbox())
+        oci = stack.enter_context(oci or OciSandbox())
+        stack.enter_context(running(*servers.values()))
+        fronts = stack.enter_context(database_fronts(wire, _with_tls(servers))) if wire else {}
+        addresses = _own_addresses(aws, oci, servers)
+        if wire:
+            aws_port = stack.enter_context(aws_front(wire, aws))
+            aws.route_tasks_to(aws_port)
+            addresses = Addresses(
+                aws=f"http://localhost:{aws_port}",
+                oci=f"http://127.0.0.1:{stack.enter_context(oci_front(wire, oci))}",
+                ports={name: front.port for name, front in fronts.items()},
+            )
+        function_key = oci.new_api_key("lockstep-function", *FUNCTION_MAY)
+        runner_key = oci.new_api_key("lockstep-aws", *AWS_RUNNER_MAY)
+        rotators = {name: Login(ROTATOR, SecretStr(secrets.token_urlsafe(24))) for name in servers}
+        mac_key = _fill_aws(aws, rotators, runner_key)
+        confidential = _fill_oci(oci, rotators, settings.audit_tier)
+
+        def write(file_name: str, ports: Mapping[str, int]) -> Path:
+            names = plans.OciNames(
+                compartment_id=oci.compartment_id,
+                vault_id=oci.vault_id,
+                namespace=oci.namespace,
+                slots=settings.slots,
+            )
+            document = plans.plan_document(
+                [planned(name, server, port=ports[name]) for name, server in servers.items()],
+                [{"secrets": plans.own_secrets(c["id"]), **c} for c in credentials],
+                region=aws.region,
+                mac_key=mac_key,
+                oci=names if "oci" in settings.clouds else None,
+            )
+            return plans.write_plan(folder / file_name, document)
+
+        plan_file = write("lockstep.yaml", addresses.ports)
+        direct = load_plan(write("direct.yaml", _own_addresses(aws, oci, servers).ports))
+        for server in servers.values():
+            make_database(server)
+        for credential in direct.credentials:
+            provision(direct, credential, servers, rotators)
+            _hand_over(credential, servers, aws, oci, slots=settings.slots)
+        variables = {
+            **aws.environment(),
+            "AWS_ENDPOINT_URL": addresses.aws,
+            OCI_ENDPOINT_VARIABLE: addresses.oci,
+            wiring.PLAN_VARIABLE: str(plan_file),
+        }
+        # This process is the AWS runner, and an auditor who may read everything in OCI.
+        auditor = str(write_config_file(folder, "auditor", oci.config()))
+        stack.enter_context(environment({**variables, CONFIG_FILE_VARIABLE: auditor}))
+        yield Estate(
+            folder=folder,
+            settings=settings,
+            plan=load_plan(plan_file),
+            plan_file=plan_file,
+            direct=direct,
+            aws=aws,
+            oci=oci,
+            servers=servers,
+            fronts=fronts,
+            outside=Outside(aws, oci, slots=settings.slots),
+            machine_arn=_deploy_state_machine(aws, settings.timeouts, one_by_one=wire is not None),
+            function_environment={
+                "AWS_ENDPOINT_URL": addresses.aws,
+                "AWS_EC2_METADATA_DISABLED": "true",
+                OCI_ENDPOINT_VARIABLE: addresses.oci,
+                wiring.PLAN_VARIABLE: str(plan_file),
+                CONFIG_FILE_VARIABLE: str(write_config_file(folder, "function", function_key)),
+            },
+            confidential=[
+                *confidential,
+                *(login.password.reveal() for login in rotators.values()),
+                *(key["key_content"].splitlines()[5] for key in (function_key, runner_key)),
+            ],
+        )
+
+
+@contextmanager
+def _temporary_folder() -> Iterator[str]:
+    with tempfile.TemporaryDirectory(prefix="lockstep-") as folder:
+        Path(folder).chmod(0o711)  # A server that drops root's rights must be able to enter.
+        yield folder
+
+
+def _own_addresses(aws: AwsSandbox, oci: OciSandbox, servers: Mapping[str, DatabaseServer]) -> Addresses:
+    ports = {name: server.port for name, server in servers.items()}
+    return Addresses(aws=aws.url, oci=oci.endpoint, ports=ports)
+
+
+def _with_tls(servers: Mapping[str, DatabaseServer]) -> dict[str, TlsServer]:
+    found = {name: server for name, server in servers.items() if isinstance(server, TlsServer)}
+    if found.keys() != servers.keys():
+        raise ValueError(
+            f"no TLS on {sorted(servers.keys() - found.keys())}, so a front cannot stand before it"
+        )
+    return found
+
+
+def _fill_aws(aws: AwsSandbox, rotators: Mapping[str, Login], oci_key: Mapping[str, str]) -> str:
+    """Make what the stack makes, and the secrets that people make for the AWS runner; the MAC key's ARN."""
+    fields = {name: oci_key[name] for name in ("tenancy", "user", "fingerprint", "region")}
+    resources = create_resources(
+        aws,
+        lock_table=LOCK_TABLE,
+        audit_bucket=AUDIT_BUCKET,
+        secrets={
+            **{plans.admin_secret(name): login_text(login) for name, login in rotators.items()},
+            OCI_KEY_SECRET: json.dumps({**fields, "private_key": oci_key["key_content"]}),
+        },
+    )
+    return resources.mac_key_arn
+
+
+def _fill_oci(oci: OciSandbox, rotators: Mapping[str, Login], audit_tier: str) -> list[str]:
+    """Make what Terraform makes, and the secrets that people make for the OCI runner; what is confidential in them."""
+    create_audit_bucket(oci, AUDIT_BUCKET, tier=audit_tier)
+    secret_access_key = secrets.token_urlsafe(30)
+    mac_key = base64.b64encode(secrets.token_bytes(48)).decode()
+    access_key = {"access_key_id": "AKIALOCKSTEP", "secret_access_key": secret_access_key}
+    texts = {
+        AWS_KEY_SECRET: json.dumps(access_key),
+        MAC_SECRET: mac_key,
+        **{plans.admin_secret(name): login_text(login) for name, login in rotators.items()},
+    }
+    for name, text in texts.items():
+        create_secret(oci, name, text.encode())
+    return [secret_access_key, mac_key]
+
+
+def _hand_over(
+    credential: Credential,
+    servers: Mapping[str, DatabaseServer],
+    aws: AwsSandbox,
+    oci: OciSandbox,
+    *,
+    slots: int,
+) -> None:
+    """Give a credential a login, in its databases and in both stores."""
+    # Somebody's own password: it meets any server's usual policy.
+    login = Login(credential.usernames[0], SecretStr(secrets.token_urlsafe(24) + "-aA1"))
+    for server in credential.servers:
+        set_password(servers[server.name], login)
+    names, client = credential.secret_names, aws.client("secretsmanager")
+    for name, text in {names.app_user: login_text(login), names.connection_blob: PLACEHOLDER}.items():
+        client.create_secret(Name=name, SecretString=text)
+        create_ring(oci, name, text, slots=slots)
+
+
+def _deploy_state_machine(aws: AwsSandbox, timeouts: Timeouts, *, one_by_one: bool) -> str:
+    """Register the real handlers, and make the state machine from the file that is deployed to AWS; its ARN."""
+
+    def ports(credential_id: str) -> Ports:
+        return wiring.hosted_runner(AWS_RUNNER, timeouts).ports(credential_id)
+
+    for function in FUNCTIONS.values():
+        module = importlib.import_module(f"functions.{function}.handler")
+        aws.lambda_host.register_handler(
+            function, module.handler.over(ports), timeout_seconds=FUNCTION_TIMEOUT_SECONDS
+        )
+    definition = (ROOT / "statemachine.asl.json").read_text()
+    if one_by_one:
+        definition = definition.replace('"MaxConcurrency": 8', '"MaxConcurrency": 1')
+    arns = {placeholder: aws.lambda_host.arn(function) for placeholder, function in FUNCTIONS.items()}
+    return create_state_machine(
+        aws.client("stepfunctions"),
+        "lockstep",
+        definition,
+        {**arns, "LockTable": LOCK_TABLE},
+        role_arn=f"arn:aws:iam::{aws.account_id}:role/lockstep",
+    )
+
+
+@contextmanager
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables, and forget what was read from them before and after."""
+    before = {name: os.environ.get(name) for name in variables}
+    wiring.forget()
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+        wiring.forget()

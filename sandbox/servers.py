@@ -1,0 +1,97 @@
+"""The database servers of an estate, and what a DBA does on them."""
+
+import json
+import os
+from collections.abc import Mapping
+
+from lockstep.databases.provisioning import ROTATOR, provisioning
+from lockstep.model import Credential, Engine, Login, Strategy
+from lockstep.plan import Plan
+from sandbox import plans
+from sandbox.databases import (
+    CertificateAuthority,
+    DatabaseServer,
+    MariaDbServer,
+    MySqlServer,
+    PgserverServer,
+    PostgresServer,
+    available,
+)
+from sandbox.plans import DBNAME, Document
+
+
+def default_servers(authority: CertificateAuthority) -> dict[str, DatabaseServer]:
+    """The servers that this machine can start: MariaDB as `orders`, PostgreSQL as `ledger`, MySQL as `crm`."""
+    there = available()
+    servers: dict[str, DatabaseServer] = {}
+    if there[MariaDbServer]:
+        servers["orders"] = MariaDbServer(authority=authority)
+    if there[PostgresServer]:
+        servers["ledger"] = PostgresServer(authority=authority)
+    elif there[PgserverServer]:
+        servers["ledger"] = PgserverServer()
+    if there[MySqlServer]:
+        servers["crm"] = MySqlServer(authority=authority)
+    return servers
+
+
+def default_credentials(servers: Mapping[str, DatabaseServer], **more: str) -> list[Document]:
+    """A credential of each strategy, on every server that can have it.
+
+    Args:
+        servers: As `default_servers` gives them.
+        more: Further keys of both credentials, as in the plan file.
+    """
+    with_two_passwords = [n for n, server in servers.items() if engine_of(server) is not Engine.POSTGRESQL]
+    ledger_user = plans.credential(
+        "multi-cloud/ledger_user", *servers, username="ledger", strategy=Strategy.ALTERNATING_USERS
+    )
+    app_user = plans.credential("multi-cloud/app_user", *with_two_passwords, username="app_user")
+    return [{**c, **more} for c in (app_user, ledger_user) if c["databases"]]
+
+
+def planned(name: str, server: DatabaseServer, *, port: int | None = None) -> Document:
+    """A server as a plan names it.
+
+    Args:
+        name: Its name in the plan.
+        server: Has a port already, even if it does not run yet.
+        port: Another port, such as a front's.
+    """
+    tls = {"ca_file": str(server.ca_file)} if server.ca_file else None
+    return plans.database(name, engine_of(server), host=server.host, port=port or server.port, tls=tls)
+
+
+def engine_of(server: DatabaseServer) -> Engine:
+    """How the plan calls a server."""
+    return Engine(server.product.lower())
+
+
+def make_database(server: DatabaseServer) -> None:
+    """Make the database that the plan names."""
+    server.execute_as_superuser(f"CREATE DATABASE {DBNAME}")
+
+
+def provision(
+    plan: Plan, credential: Credential, servers: Mapping[str, DatabaseServer], rotators: Mapping[str, Login]
+) -> None:
+    """Run what `lockstep plan sql` prints, on every database of the credential."""
+    for server in credential.servers:
+        sql = provisioning(plan, credential, server).render_for(
+            {ROTATOR: rotators[server.name].password}, os.urandom
+        )
+        servers[server.name].execute_as_superuser([s.reveal() for s in sql], database=DBNAME)
+
+
+def set_password(server: DatabaseServer, login: Login) -> None:
+    """Set an account's password by hand, as an administrator does."""
+    password = login.password.reveal()
+    if engine_of(server) is Engine.POSTGRESQL:
+        server.execute_as_superuser(f"ALTER ROLE {login.username} PASSWORD '{password}'")
+    else:
+        server.execute_as_superuser(f"ALTER USER '{login.username}'@'%' IDENTIFIED BY '{password}'")
+
+
+def login_text(login: Login) -> str:
+    """A login as the text of a secret."""
+    return json.dumps({"username": login.username, "password": login.password.reveal()})
