@@ -1,4 +1,4 @@
-"""What the steps may ask of the world.
+"""The ports: what the steps may ask of the clouds, the databases and the clock.
 
 Foreign exceptions never cross a port: each adapter turns them into one of `lockstep.errors`. No adapter retries;
 retries are said once, in `lockstep.timing`, for both clouds. Every call has a time-out (protocol F1, F3, F5).
@@ -233,30 +233,31 @@ class Lock(Protocol):
         """Take the lock if it is free, expired or already ours, and the credential is due; else None."""
 
     def raise_fence(self, lease: Lease) -> Lease:
-        """The same lock under a new fence, for as long as before: whatever still acts under the old one has lost it.
+        """Keep the lock under a new fence, until the same time; every call under the old fence then fails.
 
-        Raises FenceLostError where the lock is no longer the holder's.
+        Raises:
+            FenceLostError: The lock is no longer the holder's.
         """
 
     def claim(self, lease: Lease, claim: Claim, *, replaces: Claim | None) -> None:
         """Name the generation in flight, if none is (or exactly `replaces` is) and the lease holds.
 
-        The same claim standing already is success.
+        If the record names the same claim already, that is success.
         """
 
     def require(self, lease: Lease, claim: Claim, *, now: datetime) -> LockRecord:
-        """A consistent read that shows the lease held, not expired, and the claim standing; else FenceLostError."""
+        """The record by a consistent read, if it shows the lease held and the claim in flight; else FenceLostError."""
 
     def move_head(self, stream: str, head: ChainHead, *, after: ChainHead | None) -> None:
         """Move an audit chain's head on, if it is still `after`; else LostCompareAndSetError."""
 
     def release(self, lease: Lease, done: Release | None) -> None:
-        """Give the lock back. With `done` the claim is cleared and the schedule moves; without, both stay."""
+        """Give the lock back. With `done`, clear the claim and move the schedule on; without it, leave both."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EntrySummary:
-    """What an audit log tells of an entry without its body being read."""
+    """What an audit log says about an entry without reading its body."""
 
     seq: int
     hash: str
@@ -272,16 +273,16 @@ class AuditLog(Protocol):
         """`aws` or `oci`."""
 
     def put(self, body: bytes, summary: EntrySummary) -> bool:
-        """Write an entry if nothing stands at its seq; False where something does."""
+        """Write an entry if there is none at its seq; False if there is one."""
 
     def summary(self, seq: int) -> EntrySummary | None:
-        """What stands at seq, from the object's metadata."""
+        """The entry at seq, from the object's metadata; None if there is none."""
 
     def read(self, seq: int) -> bytes | None:
-        """The body; None where there is none."""
+        """The body of the entry at seq; None if there is none."""
 
     def last_seq(self) -> int:
-        """The highest seq in the log; 0 where it is empty."""
+        """The highest seq in the log; 0 if it is empty."""
 
 
 class Signer(Protocol):
@@ -289,7 +290,7 @@ class Signer(Protocol):
 
     @property
     def key_id(self) -> str:
-        """Which key, for whoever verifies."""
+        """The id of the key, for the verifier."""
 
     def sign(self, digest: bytes) -> bytes:
         """The MAC over 32 bytes."""
@@ -301,7 +302,7 @@ class Signer(Protocol):
         """The key that an entry names, if it is an older version of this one.
 
         Raises:
-            AuditLogAccessDeniedError: It is another key, which nobody has vouched for.
+            AuditLogAccessDeniedError: It is another key.
         """
 
 

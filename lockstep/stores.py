@@ -77,13 +77,13 @@ class CredentialStore:
             raise self._user.malformed()
         # `app_user` may hold the value of another run, so connection_blob is derived from what was read back
         # (protocol V5, V6).
-        standing = CredentialValue(value.generation, login)
-        blob_text = encode_connection_blob(standing, self._credential)
+        held = CredentialValue(value.generation, login)
+        blob_text = encode_connection_blob(held, self._credential)
         blob = self._blob.versions.stage(value.generation, blob_text)
         if not blob.is_new:
             # It may have been written from an older plan, and may differ; but it may not be forged (protocol V7).
             self._blob.blob_generation(blob.read_back())
-        return standing
+        return held
 
     def promote(self, generation: int, still_ours: Callable[[], object]) -> None:
         """Make a staged generation current in both secrets: look, check the fence, compare and set (protocol V10)."""
@@ -203,11 +203,11 @@ class Stores:
         Raises:
             StagedValueConflictError: Another store already holds another value under this generation.
         """
-        standing = self.first.stage(value)
+        held = self.first.stage(value)
         for store in self._stores[1:]:
-            if store.stage(standing) != standing:
+            if store.stage(held) != held:
                 raise StagedValueConflictError(store=store.name, generation=value.generation)
-        return standing
+        return held
 
     def promote(self, generation: int, still_ours: Callable[[], object]) -> None:
         """Make a staged generation current in every store.

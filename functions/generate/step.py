@@ -87,7 +87,7 @@ def _heal(
     login, base_generation = _winner(request.probes, ports.stores, current)
     lease = request.rotation.lease
     # A password that was refused by policy is refused again, so its claim is not finished (protocol C7).
-    if in_flight and in_flight != request.replaces and _stands_on(in_flight, login, ports.stores):
+    if in_flight and in_flight != request.replaces and _can_finish(in_flight, login, ports.stores):
         claim = in_flight
         ports.lock.require(lease, claim, now=ports.clock.now())
     else:
@@ -99,7 +99,7 @@ def _heal(
     return _staged(request, ports, claim, value or _new_value(ports, claim))
 
 
-def _stands_on(claim: Claim, login: Login, stores: Stores) -> bool:
+def _can_finish(claim: Claim, login: Login, stores: Stores) -> bool:
     """Whether the generation in flight can be finished, given the login that works.
 
     It can if that login is the generation's own value (or will be, for a heal that is not staged yet), or its base.

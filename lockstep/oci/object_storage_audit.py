@@ -1,7 +1,7 @@
 """The OCI audit stream: one Object Storage object an entry, in a bucket of the Archive tier with versioning.
 
-An entry is written if nothing stands under its name (`lockstep.audit.objects`). Every method makes one call but
-`last_seq`, which makes one a thousand entries.
+An entry is written only if its name is free (`lockstep.audit.objects`). Every method makes one call, except
+`last_seq`, which makes one for each thousand entries.
 
 The writer needs OBJECT_CREATE, and OBJECT_INSPECT for HEAD and list: without the latter a retry that meets its own
 entry could not tell it from another's. It needs neither OBJECT_OVERWRITE nor OBJECT_READ.
@@ -65,7 +65,7 @@ class ObjectStorageAuditLog:
         return self._objects.stream
 
     def put(self, body: bytes, summary: EntrySummary) -> bool:
-        """Write an entry if nothing stands at its seq; False where something does.
+        """Write an entry if there is none at its seq; False if there is one.
 
         The signature of a PUT does not cover its body, so a digest goes along: the service compares it.
         """
@@ -87,7 +87,7 @@ class ObjectStorageAuditLog:
         return True
 
     def summary(self, seq: int) -> EntrySummary | None:
-        """What stands at seq, by a HEAD.
+        """The entry at seq, by a HEAD; None if there is none.
 
         Raises:
             AuditConflictError: An object that Lockstep did not write.
@@ -103,7 +103,7 @@ class ObjectStorageAuditLog:
         return self._objects.summary(seq, headers, prefix="opc-meta-")
 
     def read(self, seq: int) -> bytes | None:
-        """The body; None where there is none.
+        """The body of the entry at seq; None if there is none.
 
         Raises:
             AuditLogUnreachableError: With code `NotRestored`: the object is archived; restore it first, which takes
