@@ -1,31 +1,32 @@
-"""Durations as people write them: `90s`, `20m`, `2h`, `7d`."""
+"""Durations as people write them: `90s`, `20m`, `1h30m`, `7d`."""
 
 import re
 from datetime import timedelta
 
-_DURATION = re.compile(r"([0-9]{1,6})\s*(s|m|h|d)")
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+import durationpy
+
+# durationpy also takes signs, text between the parts, and other units: months as `mm`, nanoseconds.
+_SHAPE = re.compile(r"([0-9]{1,6} ?[dhms] ?)+")
+_LONGEST_IN_DAYS = timedelta(days=30)
+"""From here on durationpy would write months, which the plan does not take."""
 
 
 def parse_duration(value: object) -> timedelta:
-    """The duration that a text in the plan means.
+    """The duration that a text in the plan means; always longer than zero.
 
     Raises:
         ValueError: It is not a duration; the text says how to write one.
     """
     if isinstance(value, timedelta):
         return value
-    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
-    if not match:
-        raise ValueError("write a duration as a number and a unit, for example 90s, 20m, 2h or 7d")
-    return timedelta(**{_UNITS[match[2]]: int(match[1])})
+    if isinstance(value, str) and _SHAPE.fullmatch(value):
+        duration: timedelta = durationpy.from_str(value.replace(" ", ""))
+        if duration:
+            return duration
+    raise ValueError("write a duration, longer than zero, as numbers with units: 90s, 20m, 1h30m or 7d")
 
 
 def format_duration(duration: timedelta) -> str:
-    """The shortest text that `parse_duration` reads back as this duration, in whole seconds: `20m`, `1h 30m`."""
-    left, parts = int(duration.total_seconds()), []
-    for unit, name in (("d", "days"), ("h", "hours"), ("m", "minutes"), ("s", "seconds")):
-        count, left = divmod(left, int(timedelta(**{name: 1}).total_seconds()))
-        if count:
-            parts.append(f"{count}{unit}")
-    return " ".join(parts) or "0s"
+    """The duration as people write it, in whole seconds: `20m` for 1,200 seconds."""
+    whole = timedelta(seconds=int(duration.total_seconds()))
+    return str(durationpy.to_str(whole, extended=whole < _LONGEST_IN_DAYS))

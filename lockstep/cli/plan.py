@@ -18,6 +18,7 @@ from lockstep.cli.output import (
     say,
 )
 from lockstep.databases.provisioning import provisioning_sql
+from lockstep.durations import format_duration
 from lockstep.plan import Plan
 from lockstep.store_kinds import OciVault
 from lockstep.store_kinds.oci_budget import version_budget
@@ -61,8 +62,8 @@ def _row(plan: Plan, index: int) -> dict[str, str]:
         "strategy": credential.strategy.value,
         "logins": ", ".join(credential.usernames),
         "databases": ", ".join(credential.databases),
-        "every": str(credential.schedule.interval),
-        "overlap": str(credential.schedule.overlap),
+        "every": format_duration(credential.schedule.interval),
+        "overlap": format_duration(credential.schedule.overlap),
         "oci_versions": peak,
     }
 

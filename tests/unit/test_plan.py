@@ -88,9 +88,18 @@ def test_the_second_secret_stands_beside_the_first() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("90s", 90), ("20m", 1200), ("20 m", 1200), ("2h", 7200), ("7d", 604800)]
+    ("text", "seconds"),
+    [
+        ("90s", 90),
+        ("20m", 1200),
+        ("20 m", 1200),
+        ("2h", 7200),
+        ("1h30m", 5400),
+        ("1h 30m", 5400),
+        ("7d", 604800),
+    ],
 )
-def test_a_duration_is_a_number_and_a_unit(text: str, seconds: int) -> None:
+def test_a_duration_is_numbers_with_units(text: str, seconds: int) -> None:
     document = _with("audit.aws.retention", text)
     assert _parse(document).audit.aws.retention == timedelta(seconds=seconds)
 
@@ -104,6 +113,10 @@ def test_a_duration_is_a_number_and_a_unit(text: str, seconds: int) -> None:
         ("audit.aws.retention", "9999999999999d", "audit.aws.retention: write a duration"),
         ("audit.aws.retention", "-5m", "audit.aws.retention: write a duration"),
         ("audit.aws.retention", "\u0665m", "audit.aws.retention: write a duration"),
+        ("audit.aws.retention", "0s", "audit.aws.retention: write a duration, longer than zero"),
+        ("audit.aws.retention", "1h-5m", "audit.aws.retention: write a duration"),
+        ("audit.aws.retention", "5ms", "audit.aws.retention: write a duration"),
+        ("audit.aws.retention", "", "audit.aws.retention: write a duration"),
         ("credentials.0.interval", "119s", "interval: must be at least 2m"),
         ("credentials.0.tolerance", "301s", "tolerance: must be at most a quarter of the interval"),
         ("credentials.0.overlap", "1141s", "overlap: must be at most 19m, the interval minus the tolerance"),

@@ -147,7 +147,7 @@ def problems(**credential: object) -> str:
 def test_a_plan_that_would_wedge_is_refused_with_when_and_what_to_change() -> None:
     told = problems(interval="10m")
     assert "stores[1].ring: 4 slots at an interval of 10m (multi-cloud/app_user)" in told
-    assert "after 1d 15h 20m; ring: 8, or an interval of 19m or more" in told
+    assert "after 1d15h20m; ring: 8, or an interval of 19m or more" in told
 
 
 def test_a_plan_that_holds_is_not() -> None:

@@ -1,0 +1,29 @@
+"""Durations are read and written as people write them."""
+
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lockstep.durations import format_duration, parse_duration
+
+
+@pytest.mark.parametrize(
+    ("duration", "text"),
+    [
+        (timedelta(minutes=20), "20m"),
+        (timedelta(minutes=90), "1h30m"),
+        (timedelta(seconds=90), "1m30s"),
+        (timedelta(days=7), "7d"),
+        (timedelta(days=400), "9600h"),
+    ],
+)
+def test_a_duration_is_written_with_units(duration: timedelta, text: str) -> None:
+    assert format_duration(duration) == text
+
+
+@given(st.integers(1, 3_000_000_000))
+def test_what_is_written_can_be_read(seconds: int) -> None:
+    duration = timedelta(seconds=seconds)
+    assert parse_duration(format_duration(duration)) == duration
