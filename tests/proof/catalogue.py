@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from tests.proof import plants, plants_in_ports
-from tests.proof.model_bounds import MARIADB, MYSQL, POSTGRESQL
-from tests.proof.model_checker import Budget
+from tests.proof.model_bounds import MARIADB, MYSQL, POSTGRESQL, Budget
 from tests.proof.patching import Plant
 
 

@@ -29,8 +29,8 @@ from dataclasses import asdict
 from functools import partial
 
 from tests.proof.catalogue import CATALOGUE, Bug, Model, StandIn
-from tests.proof.model_bounds import BOUNDS, KNOWN, Bound
-from tests.proof.model_checker import Budget, Checker, Result
+from tests.proof.model_bounds import BOUNDS, KNOWN, Bound, Budget
+from tests.proof.model_checker import Checker, Result
 
 
 def check(bound: Bound) -> Result:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from lockstep.model import Lease
 from tests.proof import model_invariants as invariants
+from tests.proof.model_bounds import SPENDABLE, Budget
 from tests.proof.model_invariants import Violation
 from tests.proof.model_process import Interpreter, Process
 from tests.proof.model_story import short, told
@@ -32,40 +33,6 @@ from tests.proof.model_world import (
     acquired,
     effects,
 )
-
-
-@dataclass(frozen=True)
-class Budget:
-    """How much may happen.
-
-    Attributes:
-        terms: Runs that get the lock, one after the other.
-        alive: Runs that can be alive at once, all but one of them without the lock.
-        twins: Invocations that go on running after their step was tried again.
-        edits: Times that a person writes into a store.
-        refusals: Passwords that a database refuses by policy.
-        revokes: Runs that are told to end the previous value at once.
-        losses: Times that the lock table is lost, and made anew when whoever was at work has come to an end.
-        sudden_losses: Times that it is made anew at once.
-        deaf: Times that a database acknowledges a change that it does not make.
-        clinging: Times that a database goes on accepting what a change should have ended.
-        slots: Slots of the ring.
-    """
-
-    terms: int = 2
-    alive: int = 2
-    twins: int = 0
-    edits: int = 0
-    refusals: int = 0
-    revokes: int = 0
-    losses: int = 0
-    sudden_losses: int = 0
-    deaf: int = 0
-    clinging: int = 0
-    slots: int = 2
-
-
-SPENDABLE = ("terms", "twins", "edits", "refusals", "revokes", "losses", "sudden_losses", "deaf", "clinging")
 
 State = tuple[int, ...]
 """Ids: lock, stores, databases, budget, the orphan, the runs."""
