@@ -227,7 +227,8 @@ def _apply() -> dict[str, State]:
         "WithdrawDb": {
             "Comment": "Withdraw the refused generation from the databases that accepted it. Base logs in throughout.",
             **each_database({"action": "withdraw", "claim": "{% $claim %}"}, "WithdrawOneDb", "Idempotent."),
-            "Assign": {"replaces": "{% $claim %}"},
+            # Which candidates log in was asked before the withdrawal, so Generate has to ask again.
+            "Assign": {"replaces": "{% $claim %}", "probes": None},
             "Next": "Generate",
             "Catch": [catch("AuditFailure")],
         },

@@ -42,6 +42,7 @@ from sandbox.aws.resources import create_lock_table
 from tests.contract.aws_fixtures import sandbox_client
 from tests.support.faults import Faults
 from tests.support.memory import FakeClock, MemoryWorld
+from tests.unit.harness import held
 
 DEFINITION = (Path(__file__).parents[2] / "statemachine.asl.json").read_text(encoding="utf-8")
 STATES: Mapping[str, Any] = json.loads(DEFINITION)["States"]
@@ -239,6 +240,23 @@ def password_is_refused_twice(world: Arranged) -> None:
     refuse(world, how_often=2)
 
 
+def password_is_refused_while_the_stores_disagree(world: Arranged) -> None:
+    """A run left a generation in flight, and an edit came on top of it."""
+    rotation = held(world.memory, "earlier")
+    generate.run(GenerateRequest(rotation=rotation), world.memory.ports())
+    claim = world.memory.lock.record.claim
+    assert claim
+    now = world.memory.clock.now()
+    lease = world.lock.acquire(
+        holder="earlier", now=now, expires_at=now + LEASE, force=False, revoke_previous=False
+    )
+    assert lease
+    world.lock.claim(lease, claim, replaces=None)
+    world.lock.release(lease, None)
+    edit(world)
+    refuse(world, how_often=1)
+
+
 def withdrawal_fails(world: Arranged) -> None:
     refuse(world, how_often=1)
     fail(world.memory.databases["db-1"].faults, "retire", DatabaseUnreachableError)
@@ -312,6 +330,25 @@ FAILED = ["AuditFailure", "ReleaseLockAfterFailure"]
             password_is_refused_twice,
             [*APPLIED, "RaiseFence", *["WithdrawOneDb"] * 2, "Generate", *["ApplyOneDb"] * 2, *FAILED],
             "PasswordRefusedByPolicyError",
+        ),
+        (
+            password_is_refused_while_the_stores_disagree,
+            [
+                *PREPARED,
+                *["ProbeOneDb"] * 2,
+                "Generate",
+                *["ApplyOneDb"] * 2,
+                "RaiseFence",
+                *["WithdrawOneDb"] * 2,
+                "Generate",
+                *["ProbeOneDb"] * 2,
+                "Generate",
+                *["ApplyOneDb"] * 2,
+                "UpdateSecrets",
+                "Audit",
+                "ReleaseLock",
+            ],
+            None,
         ),
         (lock_is_lost_before_the_withdrawal, [*APPLIED, "RaiseFence", *FAILED], "FenceLostError"),
         (stores_cannot_be_read, [*PREPARED, *FAILED], "StoreAccessDeniedError"),
