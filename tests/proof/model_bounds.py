@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 MYSQL = ("mysql", "mysql")
+MYSQL_TEXT = ("mysql-text", "mysql-text")
+"""Servers before 8.0.21: no ATTRIBUTE, and passwords travel as text."""
 MARIADB = ("mariadb", "mariadb")
 MIXED = ("mysql", "mariadb")
 POSTGRESQL = ("postgresql", "postgresql")
@@ -72,6 +74,8 @@ _QUICK = (
 _FULL = (
     Bound(Budget(terms=2), MIXED),
     Bound(Budget(terms=2), MARIADB),
+    Bound(Budget(terms=2), MYSQL_TEXT),
+    Bound(Budget(terms=1, edits=1, refusals=1, revokes=1), MYSQL_TEXT),
     Bound(Budget(terms=2, revokes=1)),
     Bound(Budget(terms=1, edits=1, refusals=1, revokes=1)),
     Bound(Budget(terms=1, edits=1, refusals=1, revokes=1), POSTGRESQL),

@@ -51,6 +51,15 @@ class Step(NamedTuple):
     violation: Violation | None = None
 
 
+def _at_first(engine: str, passwords: tuple[tuple[int, ...], ...]) -> Database:
+    match engine:
+        case "mysql":
+            return Database(engine, passwords, record=(2, 1))
+        case "mariadb":
+            return Database(engine, tuple(sorted(passwords)))
+    return Database(engine, passwords)
+
+
 @dataclass
 class Result:
     """What an exploration has found."""
@@ -101,7 +110,7 @@ class Checker:
             Lock(0, 2, False, None, 2, 1, 2, True),
             aws,
             ring,
-            *(Database(e, tuple(sorted(passwords)) if e == "mariadb" else passwords) for e in self.engines),
+            *(_at_first(engine, passwords) for engine in self.engines),
             tuple(getattr(self.budget, name) for name in SPENDABLE),
         ]
         return (*map(self._id, parts), *[NOBODY] * (1 + self.budget.alive))

@@ -1,6 +1,7 @@
 """The ports of the model: they answer a shipped step from a record, and stop it at the first call without an answer."""
 
 import ast
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -10,8 +11,8 @@ from typing import Any, cast
 
 from lockstep.databases.base import AlternatingUsers
 from lockstep.databases.mariadb import _DualPassword as MariaDbDualPassword
-from lockstep.databases.mysql import DualPassword, Slots
-from lockstep.errors import LockstepError, PasswordRefusedByPolicyError
+from lockstep.databases.mysql import DualPassword, MySqlAccount
+from lockstep.errors import DatabaseRejectedError, LockstepError, PasswordRefusedByPolicyError
 from lockstep.model import (
     ChainHead,
     Claim,
@@ -29,6 +30,8 @@ from lockstep.ports import Ports, Stager
 from lockstep.stores import Stores
 from tests.proof.model_world import DATABASES, LOCK, NOBODY_KNOWS, NOW, STORES, Call, Login, Reply, Value
 from tests.support.memory import make_plan
+
+_SLOTS = ("primary", "secondary")
 
 
 class Suspended(BaseException):
@@ -288,8 +291,8 @@ class ModelDatabase:
     def _stager(self) -> Stager:
         """The shipped stager of the engine, on a session of the model."""
         match self._engine:
-            case "mysql":
-                return DualPassword(cast("Any", self), self.accepts)
+            case "mysql" | "mysql-text":
+                return DualPassword(_MySqlAccount(cast("Any", self), lambda _n: b""), self.accepts)
             case "mariadb":
                 return MariaDbDualPassword(cast("Any", self))
         credential = self._replay.ports.credential
@@ -298,19 +301,26 @@ class ModelDatabase:
     def _set_only_password(self, login: RealLogin) -> None:
         self.ask("set_only_password", self._replay.modelled(login))
 
-    # A MySQL account without a record, so that the driver asks who logs in.
+    # A MySQL session. A server of `mysql-text` knows no ATTRIBUTE and takes no verifier beside RETAIN.
 
-    def recorded(self, _username: str) -> Slots:
-        return Slots()
-
-    def set_primary(self, value: CredentialValue, *, retain: bool, before: Slots) -> Slots:
-        self._altered = self._replay.modelled(value.login)
-        self.ask("alter", self._altered, retain)
-        return before
-
-    def discard_secondary(self, _username: str, *, before: Slots) -> None:
-        del before
-        self.ask("discard", self._altered)
+    def run(self, sql: str, username: str, *values: str) -> tuple[str] | None:
+        is_text = self._engine == "mysql-text"
+        if sql.startswith("SELECT"):
+            if is_text:
+                raise DatabaseRejectedError(database=self._name, code=1109)
+            return (json.dumps({"lockstep": dict(zip(_SLOTS, self.ask("recorded"), strict=True))}),)
+        record = None
+        if sql.endswith("ATTRIBUTE %s"):
+            if is_text:
+                raise DatabaseRejectedError(database=self._name, code=1064)
+            kept = json.loads(values[-1])["lockstep"]
+            record = tuple(kept[slot] for slot in _SLOTS)
+        if "DISCARD OLD PASSWORD" in sql:
+            self.ask("discard", self._altered, record)
+        else:
+            self._altered = self._replay.modelled(RealLogin(username, SecretStr(values[0])))
+            self.ask("alter", self._altered, "RETAIN CURRENT PASSWORD" in sql, record)
+        return None
 
     # A MariaDB account.
 
@@ -319,6 +329,13 @@ class ModelDatabase:
 
     def set_only_password(self, login: RealLogin) -> None:
         self.set_passwords(login.username, login.password)
+
+
+class _MySqlAccount(MySqlAccount):
+    """The shipped account, with verifiers that say what they verify."""
+
+    def _verifier(self, login: RealLogin) -> str:
+        return login.password.reveal()
 
 
 class _AuditLog:

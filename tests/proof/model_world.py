@@ -78,13 +78,15 @@ class Store(NamedTuple):
 class Database(NamedTuple):
     """`passwords` is (primary, secondary) on MySQL, what logs in on MariaDB, one per user where two users alternate.
 
-    `session` is the connection that holds the advisory lock; `refuses` is what its policy has once refused.
+    `session` is the connection that holds the advisory lock; `refuses` is what its policy has once refused; `record` is
+    what MySQL's ATTRIBUTE says of the generations of primary and secondary.
     """
 
     engine: str
     passwords: tuple[tuple[int, ...], ...]
     session: tuple[int, int] | None = None
     refuses: tuple[tuple[int, ...], ...] = ()
+    record: tuple[int | None, int | None] = (None, None)
 
     def accepts(self, login: Login) -> bool:
         """A real login."""
@@ -286,13 +288,17 @@ def _on_database(database: Database, call: Call, session: tuple[int, int]) -> It
     if not holds_advisory_lock(database, session):
         yield Effect(database, errors.DatabaseUnreachableError)
         return
+    if call.op == "recorded":
+        yield Effect(database, database.record)
+        return
     before, asked = database.passwords, call.args[0].password
     refused = database._replace(refuses=(*database.refuses, asked))
     if asked in database.refuses and asked not in before:
         yield Effect(database, errors.PasswordRefusedByPolicyError)
         return
     after = _ALTERATIONS[call.op](database, *call.args)
-    yield Effect(database._replace(passwords=after), wrote=after != before)
+    record = call.args[-1] if call.op in ("alter", "discard") and call.args[-1] else database.record
+    yield Effect(database._replace(passwords=after, record=record), wrote=after != before)
     if after != before:
         yield Effect(database, spends="deaf", note="it says so, but nothing has changed")
     if call.op == "set_passwords":
@@ -306,12 +312,17 @@ def _on_database(database: Database, call: Call, session: tuple[int, int]) -> It
         yield Effect(refused, errors.PasswordRefusedByPolicyError, spends="refusals")
 
 
-def _alter(database: Database, login: Login, retains: bool) -> tuple[tuple[int, ...], ...]:  # noqa: FBT001 - as in SQL
+def _alter(
+    database: Database,
+    login: Login,
+    retains: bool,  # noqa: FBT001 - as in SQL
+    _record: object,
+) -> tuple[tuple[int, ...], ...]:
     primary, secondary = database.passwords
     return login.password, (primary if retains else secondary)
 
 
-def _discard(database: Database, _login: Login) -> tuple[tuple[int, ...], ...]:
+def _discard(database: Database, _login: Login, _record: object) -> tuple[tuple[int, ...], ...]:
     return database.passwords[0], NOBODY_KNOWS
 
 
