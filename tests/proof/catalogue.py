@@ -232,7 +232,7 @@ _BUGS = (
         plants.neither_fence_nor_base,
         (
             Races(("I1", "I5", "I9")),
-            Model("I1", is_slow=True),
+            Model("I5", Budget(terms=2, refusals=1), is_slow=True),
         ),
     ),
     Bug(
