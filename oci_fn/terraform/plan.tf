@@ -34,7 +34,11 @@ locals {
     ]) : replace(name, "/", ".")
   ])
 
-  # A duration is a number and a unit, such as 20m.
-  durations = [for credential in local.plan.credentials : regex("^([0-9]+)\\s*([smhd])$", try(credential.interval, "20m"))]
-  intervals = [for duration in local.durations : duration[0] * { s = 1 / 60, m = 1, h = 60, d = 1440 }[duration[1]]]
+  # A duration is one or more numbers with units, such as 20m or 1h30m.
+  unit_minutes = { s = 1 / 60, m = 1, h = 60, d = 1440 }
+  intervals = [
+    for credential in local.plan.credentials : sum([
+      for part in regexall("([0-9]+) ?([smhd])", try(credential.interval, "20m")) : part[0] * local.unit_minutes[part[1]]
+    ])
+  ]
 }

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import hcl2
+import pytest
 from ruamel.yaml import YAML
 
 from lockstep.plan import Plan
@@ -223,15 +224,17 @@ def test_a_runner_whose_plan_names_another_vault_is_refused(
 
 
 @needs_tools
+@pytest.mark.parametrize(("interval", "is_refused"), [("25m", True), ("1h 15m", True), ("1h30m", False)])
 def test_an_interval_that_no_cron_expression_can_follow_is_refused(
-    stack: Stack, deployed: Deployment, tmp_path: Path
+    stack: Stack, deployed: Deployment, tmp_path: Path, interval: str, *, is_refused: bool
 ) -> None:
     assert deployed.resources
     copy = stack.copy(tmp_path)
     for credential in copy.plan["credentials"]:
-        credential["interval"] = "25m"
+        credential["interval"] = interval
     (result,) = copy.run(("plan", None), **with_image())
-    assert "whole minutes that divide a day" in "\n".join(messages([result]))
+    assert ("whole minutes that divide a day" in "\n".join(messages([result]))) is is_refused
+    assert (result["code"] == 1) is is_refused
 
 
 @needs_tools
