@@ -1,10 +1,10 @@
 """Every way in which a rotation can fail, in two families (protocol F1, F2).
 
-The state machine matches on these class names, so they are part of the interface: the *retryable* ones stand
-in its `Retry` lists, the *terminal* ones end the run. A run that is skipped has not failed: it is an outcome.
+The state machine matches on these class names, so they are part of the interface: its `Retry` lists
+name the *retryable* ones, and the *terminal* ones end the run. A skipped run has not failed; skipping is an outcome.
 
 The text of each error is its docstring plus a few checked fields (names, numbers, codes). No constructor takes
-free text, so no foreign message, and with it no password, can slip into a log line or a state machine history.
+free text, so a foreign message, which may hold a password, cannot get into a log line or a state machine history.
 """
 
 import re
@@ -26,7 +26,7 @@ class LockstepError(Exception):
 
         Args:
             where: Any of credential, store, secret, database, generation, stream, seq, code, path. A value that
-                is not plainly a name, a number or a code is shown as `?`.
+                does not look like a name, a number or a code is shown as `?`.
         """
         unknown = where.keys() - _FIELDS
         if unknown:
@@ -46,11 +46,11 @@ def _printable(value: str | int) -> str:
 
 
 class RetryableError(LockstepError):
-    """It may work when tried again."""
+    """A later try may succeed."""
 
 
 class TerminalError(LockstepError):
-    """It will not work until somebody or something changes."""
+    """Trying again does not help until something has changed."""
 
 
 # Retryable: the state machine's Retry lists name exactly these.
@@ -61,7 +61,7 @@ class StoreUnreachableError(RetryableError):
 
 
 class StoreThrottledError(RetryableError):
-    """The secrets manager asks to be called less often."""
+    """The secrets manager throttles the calls."""
 
 
 class StoreBusyError(RetryableError):
@@ -69,11 +69,11 @@ class StoreBusyError(RetryableError):
 
 
 class LostCompareAndSetError(RetryableError):
-    """Somebody else changed the same thing between our read and our write."""
+    """Another writer changed the same thing between the read and the write."""
 
 
 class ReadSideLaggingError(RetryableError):
-    """The store does not yet serve what was promoted."""
+    """The store does not serve the promoted version yet."""
 
 
 class DatabaseUnreachableError(RetryableError):
@@ -81,7 +81,7 @@ class DatabaseUnreachableError(RetryableError):
 
 
 class DatabaseBusyError(RetryableError):
-    """The database takes no more connections at the moment."""
+    """The database accepts no more connections at the moment."""
 
 
 class AdvisoryLockBusyError(RetryableError):
@@ -106,23 +106,23 @@ class InvalidPlanError(TerminalError):
 
 
 class InvalidRequestError(TerminalError):
-    """The input of this run is not valid; nothing was changed."""
+    """The input of this run is not valid. Nothing was changed."""
 
 
 class FenceLostError(TerminalError):
-    """This run no longer holds the lock or its claim; it must not change anything any more."""
+    """This run has lost the lock or its claim, so it must not change anything."""
 
 
 class StoresDivergedError(TerminalError):
-    """The stores disagree and no value in them logs in on every database."""
+    """The stores hold different values, and none of these logs in on every database."""
 
     advice = "See `Stores diverged` in docs/runbook.md."
 
 
 class StagedValueConflictError(TerminalError):
-    """Another value already stands under the name of this generation."""
+    """The store already holds another value under this generation."""
 
-    advice = "Somebody staged by hand, or two lock tables are in use."
+    advice = "Either a value was staged by hand, or two lock tables are in use."
 
 
 class SecretNotFoundError(TerminalError):
@@ -130,39 +130,39 @@ class SecretNotFoundError(TerminalError):
 
 
 class SecretMalformedError(TerminalError):
-    """The secret holds neither a credential nor a placeholder."""
+    """The content of the secret is neither a credential nor a placeholder."""
 
     advice = "Restore its previous version; it must be a JSON object with `username` and `password`."
 
 
 class NotBootstrappedError(TerminalError):
-    """The secret still holds a placeholder; the first rotation has not run."""
+    """The secret still holds a placeholder because the first rotation has not run."""
 
 
 class StoreAccessDeniedError(TerminalError):
-    """The secrets manager refuses this runner's identity."""
+    """The secrets manager denies access to this identity."""
 
 
 class StoreQuotaExceededError(TerminalError):
-    """The secret has reached its quota of versions."""
+    """The secret has reached its limit of versions."""
 
 
 class StoreRejectedError(TerminalError):
-    """The secrets manager rejects the call."""
+    """The secrets manager rejected the call."""
 
 
 class CurrentCredentialRejectedError(TerminalError):
-    """The current value does not log in, so this account is not touched."""
+    """The database refuses the current value, so this account was left unchanged."""
 
     advice = "The account was changed outside of Lockstep; see `Current value rejected` in docs/runbook.md."
 
 
 class PendingCredentialRejectedError(TerminalError):
-    """The database took the pending value but does not let it log in."""
+    """The database accepted the pending value but refuses its login."""
 
 
 class PreviousCredentialAcceptedError(TerminalError):
-    """A value that should be dead still logs in."""
+    """A retired value still logs in."""
 
 
 class PasswordRefusedByPolicyError(TerminalError):
@@ -172,7 +172,7 @@ class PasswordRefusedByPolicyError(TerminalError):
 
 
 class AccountLockedError(TerminalError):
-    """The account is locked, expired or barred from logging in."""
+    """The account is locked, expired or not allowed to log in."""
 
 
 class AccountPluginError(TerminalError):
@@ -185,7 +185,7 @@ class AccountPluginError(TerminalError):
 
 
 class AdminCredentialRejectedError(TerminalError):
-    """The rotator admin's own login is refused."""
+    """The database refuses the login of the rotator admin."""
 
 
 class PrivilegeMissingError(TerminalError):
@@ -199,11 +199,11 @@ class TlsVerificationError(TerminalError):
 
 
 class UnsupportedServerError(TerminalError):
-    """The server lacks what the chosen strategy needs."""
+    """The server does not support the chosen strategy."""
 
 
 class DatabaseRejectedError(TerminalError):
-    """The database rejects the statement."""
+    """The database rejected the statement."""
 
 
 class UnknownUsernameError(TerminalError):
@@ -211,27 +211,27 @@ class UnknownUsernameError(TerminalError):
 
 
 class LockTableAccessDeniedError(TerminalError):
-    """The lock table refuses this runner's identity or does not exist."""
+    """The lock table does not exist or denies access to this identity."""
 
 
 class AuditLogAccessDeniedError(TerminalError):
-    """The audit log or its signing key refuses this runner's identity or does not exist."""
+    """The audit log or its signing key does not exist or denies access to this identity."""
 
 
 class AuditConflictError(TerminalError):
-    """The audit log holds an entry that does not continue the chain."""
+    """The audit log has an entry that does not continue the chain."""
 
 
 class AuditVerificationError(TerminalError):
-    """The audit log does not verify."""
+    """The audit log cannot be verified."""
 
 
 class DeadlineExceededError(TerminalError):
-    """The run ran out of time; the next one goes on from here."""
+    """The run exceeded its deadline. The next run continues from here."""
 
 
 class UnexpectedError(TerminalError):
-    """An error that Lockstep has no name for; its text is withheld since it may hold a secret."""
+    """An unexpected error. Its text is withheld because it may hold a secret."""
 
 
 def family(kind: type[LockstepError]) -> list[type[LockstepError]]:

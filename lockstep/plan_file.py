@@ -1,4 +1,4 @@
-"""Reads `lockstep.yaml`. Every mistake is reported at once, each with its path in the file and what would be right."""
+"""Reads `lockstep.yaml`. All mistakes are reported at once, each with its path in the file and how to correct it."""
 
 import re
 from pathlib import Path
@@ -30,16 +30,16 @@ def load_plan(file: Path) -> Plan:
     """Read and check a plan; relative CA files are taken relative to it.
 
     Raises:
-        PlanProblemsError: With every mistake, each as `path: what would be right`.
+        PlanProblemsError: With every mistake, each as `path: how to correct it`.
     """
     try:
         text = file.read_text(encoding="utf-8")
     except OSError as e:
-        raise PlanProblemsError([f"{file}: cannot be read ({e.strerror})"]) from None
+        raise PlanProblemsError([f"{file}: cannot be read: {e.strerror}"]) from None
     except UnicodeDecodeError:
-        raise PlanProblemsError([f"{file}: is not text in UTF-8"]) from None
+        raise PlanProblemsError([f"{file}: not UTF-8 text"]) from None
     except ValueError:
-        raise PlanProblemsError(["the path of the plan is no path"]) from None
+        raise PlanProblemsError(["the plan path is not a valid path"]) from None
     return parse_plan(text, base=file.parent)
 
 
@@ -54,11 +54,11 @@ def parse_plan(text: str, *, base: Path) -> Plan:
         document = yaml.load(text)
     except MarkedYAMLError as e:
         line = e.problem_mark.line + 1 if e.problem_mark else 0
-        # What it quotes from the file may be a password that does not belong there.
+        # The message quotes the file, which may hold a misplaced password.
         problem = _QUOTED.sub("…", e.problem or "")
         raise PlanProblemsError([f"line {line}: not valid YAML ({problem})"]) from None
     except (YAMLError, ValueError, RecursionError):
-        # What the reader and the constructors of YAML's own types raise, without a place.
+        # Errors of the reader and of YAML's own types have no line number.
         raise PlanProblemsError(["the file is not valid YAML"]) from None
     if not isinstance(document, dict):
         raise PlanProblemsError(["the file is not a mapping; start with `version: 1`"])
@@ -71,7 +71,7 @@ def parse_plan(text: str, *, base: Path) -> Plan:
 
 
 class _Constructor(SafeConstructor):
-    """Of YAML's own types only, and without merge keys: ten of them can stand for billions of keys."""
+    """Constructs YAML's own types only, and no merge keys: ten of those can expand to billions of keys."""
 
     def flatten_mapping(self, node: MappingNode) -> None:
         for key, _ in node.value:
@@ -85,12 +85,12 @@ def _sentence(problem: ErrorDetails) -> str:
         if isinstance(part, int):
             path += f"[{part}]"
         else:
-            # What is no plain key may be a value that has slipped.
+            # A key with other characters may be a misplaced value.
             key = part if _KEY.fullmatch(part) else "?"
             path += f".{key}" if path else key
     message = str(problem["msg"]).removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":
         message = "unknown key"
     elif problem["type"] == "union_tag_invalid":
-        message = f"kind: one of {problem['ctx']['expected_tags']}"
+        message = f"kind: must be one of {problem['ctx']['expected_tags']}"
     return f"{path}: {message}" if path else message

@@ -10,7 +10,7 @@ from lockstep.cli.output import say
 
 app = typer.Typer(
     help="Rotates database credentials every 20 minutes across AWS and Oracle Cloud, in step, without a lockout.",
-    epilog="Exit codes: 0 done, 1 the answer is no, 2 wrong use or an invalid plan, 3 somebody could not be asked.",
+    epilog="Exit codes: 0 done, 1 the answer is no, 2 wrong use or an invalid plan, 3 a service was unreachable.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -46,9 +46,9 @@ class Verdict:
     """What is known of one stream of one credential.
 
     Attributes:
-        verified: None where the stream could not be asked.
+        verified: None if the stream was unreachable.
         witnessed: Entries that name an entry of the other stream, checked against it.
-        error: Why it could not be asked.
+        error: Why it was unreachable.
     """
 
     credential: str
@@ -68,13 +68,14 @@ def verify(
     stream: Stream = None,
     as_json: AsJson = False,
 ) -> None:
-    """Verify every chain, and each cloud's against the other's.
+    """Verify every chain, and compare the chains of both clouds.
 
-    That no entry is missing, changed or swapped; that every signature is the key's; that the log ends where the lock
-    record says; and that each entry of the other stream that an entry has witnessed still stands there. An empty log
-    is not a verified log. Entries in OCI are archived: restore them first, or verify only the other stream.
+    Checks that no entry is missing, changed or swapped, that every signature is valid, that the log ends where the
+    lock record says, and that each witnessed entry of the other stream is still there. An empty log is not a verified
+    log. Entries in OCI are archived: restore them first, or verify only the other stream.
 
-    Exit code: 0 verified, 1 not verified, 3 a log, a key or the lock table could not be asked.
+    Exit code: 0 verified, 1 not verified, 3 a log, a key or the lock table was
+    unreachable.
     """
     plan = plan_or_exit(file)
     clouds = operator(plan)
@@ -147,7 +148,7 @@ def _streams(
         (log, signer) for log, signer in streams(plan, clouds, credential) if stream in {None, log.stream}
     ]
     if not found:
-        complain(f"the plan has no runner, and so no stream, in {stream}")
+        complain(f"the plan has no runner in {stream}, so there is no stream {stream}")
         raise typer.Exit(Exit.USAGE)
     return found
 
@@ -169,7 +170,7 @@ def _show_verdict(verdict: Verdict) -> None:
     what, style = {
         True: ("verified", "green"),
         False: ("NOT VERIFIED", "bold red"),
-        None: ("NOT ASKED", "bold yellow"),
+        None: ("UNREACHABLE", "bold yellow"),
     }[verdict.verified]
     counts = f"{verdict.entries} entries, {verdict.witnessed} witnesses checked"
     say(f"{verdict.credential} {verdict.stream}: {what} ({verdict.error or counts})", style=style)
@@ -188,9 +189,9 @@ def show(
 ) -> None:
     """Show the newest entries.
 
-    They are not verified: `audit verify` does that.
+    This does not verify them; `audit verify` does.
 
-    Exit code: 0 shown, 3 a log could not be asked.
+    Exit code: 0 shown, 3 a log was unreachable.
     """
     plan = plan_or_exit(file)
     clouds = operator(plan)
@@ -255,7 +256,7 @@ def _when(milliseconds: object) -> str:
     try:
         return moment(datetime.fromtimestamp(int(str(milliseconds)) / 1000, UTC))
     except (ValueError, OverflowError, OSError):
-        return "?"  # Whoever forged an entry may have put anything here.
+        return "?"  # A forged entry may hold anything here.
 
 
 def _part(whole: Mapping[str, Any], name: str) -> Mapping[str, Any]:

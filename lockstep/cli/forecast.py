@@ -1,4 +1,4 @@
-"""What a run that started now would do, as a pure function over what was read. Nothing is probed, nothing changed."""
+"""What a run that started now would do, as a pure function over what was read. It probes and changes nothing."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

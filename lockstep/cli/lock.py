@@ -1,4 +1,4 @@
-"""`lockstep lock`: show who holds the lock; free it where the holder is dead and nobody wants to wait."""
+"""`lockstep lock`: show who holds the lock; free it after its holder has died."""
 
 from typing import Annotated
 
@@ -24,16 +24,16 @@ from lockstep.cli.output import (
 from lockstep.cli.status import record_document
 from lockstep.model import Lease, LockRecord
 
-app = typer.Typer(help="Show and free the lock: who may rotate.", no_args_is_help=True)
+app = typer.Typer(help="Show or free the lock, which says who may rotate.", no_args_is_help=True)
 
 
 @app.command()
 def show(
     *, file: PlanFile = DEFAULT_PLAN, credential_id: CredentialId = None, as_json: AsJson = False
 ) -> None:
-    """Show who holds the lock, and what is in flight.
+    """Show who holds the lock and what is in flight.
 
-    Exit code: 0 shown, 3 the lock table could not be asked.
+    Exit code: 0 shown, 3 the lock table was unreachable.
     """
     plan = plan_or_exit(file)
     with failures_explained():
@@ -60,18 +60,20 @@ def _shown(value: object) -> str:
 def release(
     *,
     credential_id: OneCredentialId,
-    holder: Annotated[str, typer.Option("--holder", help="Who holds it, exactly as `lock show` says.")],
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do not.")] = False,
+    holder: Annotated[str, typer.Option("--holder", help="The holder, exactly as `lock show` prints it.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be done, without doing it.")
+    ] = False,
     file: PlanFile = DEFAULT_PLAN,
 ) -> None:
-    """Break glass: free the lock of a run that is dead.
+    """Break glass: free the lock of a dead run.
 
-    A lease ends by itself within a quarter of an hour, so this is seldom needed. The lock is freed only if exactly
-    this holder still has it. Its claim stays: the next run finishes the generation in flight. A holder that lives
-    after all can change nothing any more.
+    A lease ends by itself within 15 minutes, so this is seldom needed. The lock is freed only if this holder still
+    has it. Its claim stays: the next run finishes the generation in flight. If the holder is still alive, it can
+    change nothing from then on.
 
-    Exit code: 0 freed, 1 not freed, 3 the lock table could not be asked.
+    Exit code: 0 freed, 1 not freed, 3 the lock table was unreachable.
     """
     plan = plan_or_exit(file)
     credential = one(plan, credential_id)
@@ -79,7 +81,8 @@ def release(
     with failures_explained():
         record = lock.read()
         if record.holder != holder:
-            complain(f"not freed: {f'{record.holder} holds it' if record.holder else 'nobody holds it'}")
+            found = f"the holder is {record.holder}" if record.holder else "the lock is free already"
+            complain(f"not freed: {found}")
             raise typer.Exit(Exit.NO)
         _explain(record)
         if dry_run:
@@ -95,8 +98,12 @@ def release(
 def _explain(record: LockRecord) -> None:
     lease = f" until {moment(record.expires_at)}" if record.expires_at else ""
     say(f"{record.holder} holds the lock of {record.credential_id} under fence {record.fence}{lease}.")
-    say("It will be freed now. Make sure that this run is dead; if it lives, it ends with FenceLostError.")
+    say(
+        "The lock will be freed now. Make sure that this run is dead: a live run would end with FenceLostError."
+    )
     if record.claim:
-        say(f"Generation {record.claim.generation} stays in flight: the next run, due at once, finishes it.")
+        say(
+            f"Generation {record.claim.generation} stays in flight: the next run is due at once and finishes it."
+        )
     else:
-        say("Nothing is in flight: the schedule stays as it is.")
+        say("Nothing is in flight: the schedule does not change.")

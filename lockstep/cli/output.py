@@ -55,7 +55,7 @@ def print_json(document: object) -> None:
 
 
 def _plain(text: str, style: str) -> Text:
-    # Names come from clouds; one that somebody forged must not steer the terminal.
+    # Names come from clouds; a forged one must not control the terminal.
     return Text("".join(c if c.isprintable() else "?" for c in text), style=style)
 
 
@@ -80,7 +80,7 @@ def one(plan: Plan, credential_id: str) -> Credential:
     credential = plan.credential(credential_id)
     if credential is None:
         known = ", ".join(c.id for c in plan.credentials)
-        complain(f"no credential {credential_id!r} in the plan; there are: {known}")
+        complain(f"the plan has no credential {credential_id!r}; it has: {known}")
         raise typer.Exit(Exit.USAGE)
     return credential
 
@@ -89,8 +89,8 @@ def one(plan: Plan, credential_id: str) -> Credential:
 def failures_explained() -> Iterator[None]:
     """Turn one of our errors into its text and an exit code.
 
-    What a command answers with no is no error, so an error means that somebody could not be asked; but for a lost
-    fence, which is the answer to a write.
+    A negative answer of a command is not an error, so an error means that a service was unreachable. The exception is
+    a lost fence, which is a negative answer to a write.
     """
     try:
         yield

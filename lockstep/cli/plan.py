@@ -28,11 +28,11 @@ app = typer.Typer(help="Check the plan file, print its SQL.", no_args_is_help=Tr
 
 @app.command()
 def check(*, file: PlanFile = DEFAULT_PLAN, as_json: AsJson = False) -> None:
-    """Check the plan and say what it means.
+    """Check the plan and show what it means.
 
-    No cloud or database is asked.
+    This calls no cloud and no database.
 
-    Exit code: 0 valid, 2 not valid, with every mistake.
+    Exit code: 0 valid, 2 not valid; every mistake is listed.
     """
     plan = plan_or_exit(file)
     rows = [_row(plan, i) for i in range(len(plan.credentials))]
@@ -77,8 +77,8 @@ def sql(
 ) -> None:
     """Print the one-time SQL of each database.
 
-    It makes logins with equal rights, and a rotator that can do no more than rotate. Review it, put passwords in, run
-    it as an administrator. Rotation itself never creates users or grants.
+    It creates logins with equal rights, and a rotator that can only rotate. Review it, put in passwords, and run it as
+    an administrator. Rotation itself never creates users or grants.
 
     Exit code: 0 printed, 2 the plan is not valid or has no such credential or database.
     """
@@ -93,5 +93,5 @@ def sql(
                 printed = True
     if not printed:
         known = ", ".join(d.name for d in plan.databases)
-        complain(f"no database {database!r} for this; there are: {known}")
+        complain(f"no database {database!r} for these credentials; the plan has: {known}")
         raise typer.Exit(Exit.USAGE)

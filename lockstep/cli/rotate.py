@@ -37,31 +37,32 @@ def rotate(
         typer.Option(
             "--state-machine-arn",
             envvar="LOCKSTEP_STATE_MACHINE_ARN",
-            help="Which one to start; an output of the stack.",
+            help="The state machine to start; an output of the stack.",
         ),
     ],
     force: Annotated[
-        bool, typer.Option("--force", help="Also if it is not due; not while the overlap lasts.")
+        bool, typer.Option("--force", help="Rotate even if it is not due, but not during the overlap.")
     ] = False,
     revoke_previous: Annotated[
         bool,
         typer.Option(
             "--revoke-previous",
-            help="Emergency: discard the previous value at once. With --force also while the overlap lasts.",
+            help="Emergency: discard the previous value at once. With --force also during the overlap.",
         ),
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be started, and do not.")
+        bool, typer.Option("--dry-run", help="Show what would be started, without starting it.")
     ] = False,
     file: PlanFile = DEFAULT_PLAN,
     as_json: AsJson = False,
 ) -> None:
     """Start a rotation in AWS and follow it to its end.
 
-    A credential that is not due, or whose lock is held, is skipped, which is a success. Ctrl-C ends the following,
-    not the rotation.
+    A credential that is not due, or whose lock is held, is skipped, which is a success. Ctrl-C stops following it;
+    the rotation goes on.
 
-    Exit code: 0 rotated or skipped, 1 the rotation failed, 3 AWS could not be asked or it has not ended in time.
+    Exit code: 0 rotated or skipped, 1 the rotation failed, 3 AWS was unreachable or the rotation did not
+    end in time.
     """
     credential = one(plan_or_exit(file), credential_id)
     asked = {
@@ -80,7 +81,7 @@ def rotate(
         ]
         ended = _followed(client, arn, SystemClock())
     except (ClientError, BotoCoreError) as e:
-        complain(f"Step Functions could not be asked: {diagnose(e)[1]}")
+        complain(f"Step Functions was unreachable or refused the call: {diagnose(e)[1]}")
         raise typer.Exit(Exit.UNREACHABLE) from None
     if ended is None:
         complain(f"still running: {arn}")
@@ -132,7 +133,7 @@ def _report(arn: str, ended: dict[str, Any], *, as_json: bool) -> None:
 
 
 def _message(cause: str) -> str:
-    """What a function has to say for itself: the text of one of our errors, without Lambda's wrapping."""
+    """The text of a function's error, without Lambda's wrapping."""
     try:
         return str(json.loads(cause)["errorMessage"])
     except (ValueError, TypeError, KeyError):

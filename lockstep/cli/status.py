@@ -25,17 +25,17 @@ from lockstep.model import LockRecord, StoredValue
 from lockstep.ports import Store
 from lockstep.system import SystemClock
 
-_NO_ANSWER = "cannot be said, since not every store answers with a credential"
+_NO_ANSWER = "not known, because not every store returned a credential"
 
 
 @dataclass(frozen=True, kw_only=True)
 class State:
-    """One credential, as it stands.
+    """The state of one credential.
 
     Attributes:
-        stores: What each serves, or why that cannot be said.
-        is_in_step: None where a store could not be asked.
-        next_run: None where a store does not answer with a credential.
+        stores: What each serves, or why that is not known.
+        is_in_step: None if a store was unreachable.
+        next_run: None unless every store answered with a credential.
     """
 
     record: LockRecord
@@ -49,10 +49,10 @@ def status(
 ) -> None:
     """Show whether the stores are in step.
 
-    What every store serves, who holds the lock, and what the next run would do. Nothing is changed, and no database
-    is asked.
+    Shows what every store serves, who holds the lock, and what the next run would do. This changes nothing and calls
+    no database.
 
-    Exit code: 0 in step, 1 not in step, 3 a store or the lock table could not be asked.
+    Exit code: 0 in step, 1 not in step, 3 a store or the lock table was unreachable.
     """
     plan = plan_or_exit(file)
     clouds, now = operator(plan), SystemClock().now()
@@ -121,7 +121,7 @@ def _value(value: StoredValue | LockstepError) -> str:
     if isinstance(value, LockstepError):
         return f"{type(value).__name__}: {value}"
     if value.login is None:
-        return "a placeholder; the first rotation puts a credential in its place"
+        return "a placeholder; the first rotation replaces it"
     if value.generation != value.blob_generation:
         return f"generation {value.generation}, but connection_blob has {value.blob_generation}"
     return f"generation {value.generation}" if value.generation else "a value that Lockstep did not write"

@@ -1,4 +1,4 @@
-"""Whether a ring can be rotated for ever within Vault's quota of versions.
+"""Whether a ring can be rotated indefinitely within Vault's quota of versions.
 
 Each rotation of a ring adds a version to one slot; a slot's turn comes every `slots` intervals. What is superseded is
 scheduled for deletion, a day ahead at least, and is gone when Vault purges it, which may be half a day later. Until
@@ -43,7 +43,7 @@ class Budget:
     """What a ring needs of each slot's quota.
 
     Attributes:
-        holds: Whether it can be rotated for ever.
+        holds: Whether it can be rotated indefinitely.
         versions_per_day_per_slot: How many versions a slot gains.
         peak_in_use: The most versions in use at once, of `MAX_IN_USE`.
         peak_pending: The most versions pending deletion at once, of `MAX_PENDING_DELETION`.

@@ -44,8 +44,8 @@ def test_each_error_has_a_name_that_says_so_and_one_line_of_meaning(error: type[
 def test_the_text_tells_where_and_what_to_do() -> None:
     error = StagedValueConflictError(store="aws", generation=7)
     assert str(error) == (
-        "Another value already stands under the name of this generation. [store=aws, generation=7] "
-        "Somebody staged by hand, or two lock tables are in use."
+        "The store already holds another value under this generation. [store=aws, generation=7] "
+        "Either a value was staged by hand, or two lock tables are in use."
     )
     assert error.where == {"store": "aws", "generation": "7"}
 
