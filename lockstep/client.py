@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lockstep.contents import decode_app_user, decode_connection
+from lockstep.engines import is_mysql_refusal, is_postgresql_refusal
 from lockstep.errors import (
     LockstepError,
     NotBootstrappedError,
@@ -269,17 +270,3 @@ def sqlalchemy_creator(
     Let the pool drop connections before a revoked login matters to you: `pool_recycle` in seconds.
     """
     return lambda: connect(client, **options)
-
-
-def is_mysql_refusal(error: Exception) -> bool:
-    """Whether a PyMySQL error is 1045, access denied."""
-    return bool(error.args) and error.args[0] == 1045  # noqa: PLR2004 - ER_ACCESS_DENIED_ERROR
-
-
-def is_postgresql_refusal(error: Exception) -> bool:
-    """Whether a psycopg error is a refused password.
-
-    libpq gives no SQLSTATE for a failed connection (https://www.psycopg.org/psycopg3/docs/api/errors.html), so the
-    server's message is read.
-    """
-    return getattr(error, "sqlstate", None) == "28P01" or "password authentication failed" in str(error)

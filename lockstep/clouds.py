@@ -7,12 +7,12 @@ adapters are imported when they are needed, so that a function loads only what i
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from lockstep.contents import decode_app_user
 from lockstep.errors import AdminCredentialRejectedError, InvalidPlanError
 from lockstep.identity import Cloud, Identity
+from lockstep.loading import load
 from lockstep.model import Credential, DatabaseServer, Login
 from lockstep.plan import Plan
 from lockstep.ports import AuditLog, Clock, Database, Lock, Signer, Store, VersionedSecret
@@ -181,8 +181,7 @@ class Clouds:
         return vault
 
     def _store(self, config: StoreConfig, credential: Credential) -> Store:
-        module, _, name = config.adapter.partition(":")
-        open_secret = cast("OpenSecret", getattr(import_module(module), name))
+        open_secret: OpenSecret = load(config.adapter)
         return CredentialStore(config.name, credential, partial(open_secret, config, self))
 
     def _admin(self, server: DatabaseServer) -> Callable[[], Login]:

@@ -9,14 +9,13 @@ import json
 from typing import Any, TypeGuard
 from urllib.parse import quote
 
+from lockstep.engines import ENGINES
 from lockstep.errors import SecretMalformedError
-from lockstep.model import Credential, CredentialValue, DatabaseServer, Engine, Login, SecretStr
+from lockstep.model import Credential, CredentialValue, DatabaseServer, Login, SecretStr
 
 PLACEHOLDER = "placeholder"
 MAX_SECRET_BYTES = 25_600
 """What OCI Vault takes; AWS takes 65,536."""
-
-_DSN_SCHEMES = {Engine.MYSQL: "mysql", Engine.MARIADB: "mariadb", Engine.POSTGRESQL: "postgresql"}
 
 
 def encode_app_user(value: CredentialValue, credential: Credential) -> str:
@@ -49,7 +48,7 @@ def encode_connection_blob(value: CredentialValue, credential: Credential) -> st
 
 def _connection(server: DatabaseServer, username: str) -> dict[str, Any]:
     # The username may be one that was typed by hand; a colon in it would begin a password.
-    who = f"{_DSN_SCHEMES[server.engine]}://{quote(username, safe='')}"
+    who = f"{ENGINES[server.engine].dsn_scheme}://{quote(username, safe='')}"
     return {
         "dbname": server.dbname,
         "dsn": f"{who}@{server.host}:{server.port}/{server.dbname}",

@@ -12,6 +12,7 @@ from typing import Annotated, Literal, Self, TypeVar
 from pydantic import Field, StringConstraints, ValidationInfo, field_validator, model_validator
 
 from lockstep.durations import format_duration
+from lockstep.engines import ENGINES
 from lockstep.model import (
     Credential,
     DatabaseServer,
@@ -265,9 +266,10 @@ class Plan(Section):
             unknown = [n for n in credential.databases if n not in engines]
             if unknown:
                 yield f"{path}.databases: the plan has no database {', '.join(unknown)}, only {', '.join(engines)}"
-            used = {engines[n] for n in credential.databases if n in engines}
-            if Engine.POSTGRESQL in used and credential.strategy is Strategy.DUAL_PASSWORD:
-                yield f"{path}.strategy: a PostgreSQL role has one password; use alternating_users"
+            for engine in sorted({engines[n] for n in credential.databases if n in engines}):
+                allowed = ENGINES[engine].strategies
+                if credential.strategy not in allowed:
+                    yield f"{path}.strategy: {engine} does not allow it; use {' or '.join(sorted(allowed))}"
             yield from repeated(f"{path}.databases", credential.databases)
 
     @property

@@ -15,7 +15,8 @@ from typing import Self
 import psycopg
 import pymysql
 
-from lockstep.client import ClientCredential, CredentialClient, is_mysql_refusal, is_postgresql_refusal
+from lockstep.client import ClientCredential, CredentialClient
+from lockstep.engines import ENGINES
 from lockstep.model import DatabaseServer, Engine
 
 TIMEOUT_SECONDS = 10
@@ -66,7 +67,7 @@ class Application:
         try:
             log_in(self.server, credential)
         except Exception as e:  # noqa: BLE001 - counted, and shown by name
-            if is_mysql_refusal(e) or is_postgresql_refusal(e):
+            if ENGINES[self.server.engine].is_refusal(e):
                 self.refusals.append(
                     Refusal(application=self.name, generation=credential.generation, at=began)
                 )

@@ -11,7 +11,8 @@ from typing import Any, Literal, NamedTuple
 
 import oci  # type: ignore[import-untyped]  # the SDK ships no types
 
-from lockstep.client import ClientCredential, is_mysql_refusal, is_postgresql_refusal
+from lockstep.client import ClientCredential
+from lockstep.engines import ENGINES
 from lockstep.model import Credential, DatabaseServer, SecretStr
 from lockstep.store_kinds.oci_vault import slot_name
 from lockstep.version_names import VersionNames
@@ -135,7 +136,7 @@ def lets_in(server: DatabaseServer, value: Value) -> bool:
     try:
         log_in(server, credential)
     except Exception as error:
-        if is_mysql_refusal(error) or is_postgresql_refusal(error):
+        if ENGINES[server.engine].is_refusal(error):
             return False
         raise
     return True

@@ -5,8 +5,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from lockstep.databases.verifiers import RandomBytes
+from lockstep.engines import ENGINES
 from lockstep.errors import UnsupportedServerError
-from lockstep.model import Credential, DatabaseServer, Engine, Login, Strategy
+from lockstep.loading import load
+from lockstep.model import Credential, DatabaseServer, Login
 from lockstep.ports import Database
 from lockstep.timeouts import DatabaseTimeouts as Timeouts
 
@@ -38,23 +40,10 @@ def open_database(
 
     Raises:
         TlsVerificationError: The CA file cannot be read.
-        UnsupportedServerError: PostgreSQL with dual passwords.
+        UnsupportedServerError: The engine does not allow the credential's strategy.
     """
-    driver: type[ServerDatabase[Any]]
-    # Imported here so that a runner loads, and a package carries, only the drivers that its plan needs.
-    # ruff: noqa: PLC0415
-    if server.engine is Engine.POSTGRESQL:
-        if credential.strategy is Strategy.DUAL_PASSWORD:
-            raise UnsupportedServerError(database=server.name)
-        from lockstep.databases.postgresql import PostgreSqlDatabase
-
-        driver = PostgreSqlDatabase
-    elif server.engine is Engine.MARIADB:
-        from lockstep.databases.mariadb import MariaDbDatabase
-
-        driver = MariaDbDatabase
-    else:
-        from lockstep.databases.mysql import MySqlDatabase
-
-        driver = MySqlDatabase
+    spec = ENGINES[server.engine]
+    if credential.strategy not in spec.strategies:
+        raise UnsupportedServerError(database=server.name)
+    driver: type[ServerDatabase[Any]] = load(spec.driver)
     return driver(server, credential, admin, timeouts=timeouts, random_bytes=random_bytes)

@@ -8,7 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from lockstep.databases.verifiers import RandomBytes, mysql_native_password, scram_sha_256
-from lockstep.model import Credential, DatabaseServer, Engine, SecretStr
+from lockstep.engines import ENGINES
+from lockstep.loading import load
+from lockstep.model import Credential, DatabaseServer, SecretStr
 from lockstep.plan import Plan
 
 ROTATOR = "lockstep_rotator"
@@ -21,6 +23,20 @@ _APPLICATION_RIGHTS = (
 
 _Parts = tuple[list[str], list[str]]  # notes for the DBA, and statements
 
+
+@dataclass(frozen=True)
+class Dialect:
+    """How an engine is provisioned.
+
+    Attributes:
+        parts: Notes for the DBA, and the statements, for a credential on a server.
+        literal: What replaces a password's placeholder in a statement; a verifier where the engine takes one.
+    """
+
+    parts: Callable[[Credential, DatabaseServer], _Parts]
+    literal: Callable[[SecretStr, RandomBytes], str]
+
+
 # Verifiers that no password has: nobody knows what hashes to zeros.
 _DEAD_MARIADB = "mysql_native_password USING '*" + 40 * "0" + "'"
 _DEAD_MYSQL = "caching_sha2_password AS '$A$005$" + 20 * "." + 43 * "." + "'"
@@ -31,12 +47,12 @@ class Provisioning:
     """The SQL for one credential on one server.
 
     Attributes:
-        engine: Whose SQL it is.
+        dialect: Whose SQL it is.
         preface: What the DBA must know, as comment lines.
         statements: One after the other, by a superuser who is connected to the plan's `dbname`.
     """
 
-    engine: Engine
+    dialect: Dialect
     preface: tuple[str, ...]
     statements: tuple[str, ...]
 
@@ -56,17 +72,11 @@ class Provisioning:
         for statement in self.statements:
             text = statement
             for username, password in passwords.items():
-                text = text.replace(_quoted(_placeholder(username)), self._literal(password, random_bytes))
+                text = text.replace(
+                    _quoted(_placeholder(username)), self.dialect.literal(password, random_bytes)
+                )
             rendered.append(SecretStr(text))
         return rendered
-
-    def _literal(self, password: SecretStr, random_bytes: RandomBytes) -> str:
-        if self.engine is Engine.POSTGRESQL:
-            return _quoted(scram_sha_256(password, random_bytes).reveal())
-        if self.engine is Engine.MARIADB:
-            return f"PASSWORD {_quoted(mysql_native_password(password).reveal())}"
-        # MySQL takes none after BY, and writes <secret> into its logs.
-        return _quoted(password.reveal().replace("\\", "\\\\"))
 
 
 def provisioning_sql(plan: Plan, credential: Credential, server: DatabaseServer) -> str:
@@ -76,7 +86,8 @@ def provisioning_sql(plan: Plan, credential: Credential, server: DatabaseServer)
 
 def provisioning(plan: Plan, credential: Credential, server: DatabaseServer) -> Provisioning:
     """The SQL for one credential on one of its servers."""
-    notes, statements = _MAKERS[server.engine](credential, server)
+    dialect: Dialect = load(ENGINES[server.engine].provisioning)
+    notes, statements = dialect.parts(credential, server)
     preface = [
         f"Lockstep: credential {credential.id} on database server {server.name} ({server.engine}).",
         f"Run it once, as a superuser who is connected to {server.dbname}. Run again, it changes nothing.",
@@ -86,7 +97,7 @@ def provisioning(plan: Plan, credential: Credential, server: DatabaseServer) -> 
     others = [c.id for c in plan.credentials if server.name in c.databases and c.id != credential.id]
     if others:
         preface.append(f"{ROTATOR} and its password are the same for {', '.join(others)}.")
-    return Provisioning(server.engine, (*preface, "", *notes), tuple(statements))
+    return Provisioning(dialect, (*preface, "", *notes), tuple(statements))
 
 
 def _postgresql(credential: Credential, server: DatabaseServer) -> _Parts:
@@ -169,13 +180,6 @@ def _accounts(
     ]
 
 
-_MAKERS: dict[Engine, Callable[[Credential, DatabaseServer], _Parts]] = {
-    Engine.POSTGRESQL: _postgresql,
-    Engine.MARIADB: _mariadb,
-    Engine.MYSQL: _mysql,
-}
-
-
 def _placeholder(username: str) -> str:
     return f"<password of {username}>"
 
@@ -187,3 +191,21 @@ def _identifier(name: str) -> str:
 
 def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
+
+
+def _postgresql_literal(password: SecretStr, random_bytes: RandomBytes) -> str:
+    return _quoted(scram_sha_256(password, random_bytes).reveal())
+
+
+def _mariadb_literal(password: SecretStr, _random_bytes: RandomBytes) -> str:
+    return f"PASSWORD {_quoted(mysql_native_password(password).reveal())}"
+
+
+def _mysql_literal(password: SecretStr, _random_bytes: RandomBytes) -> str:
+    # MySQL takes no verifier after BY, and writes <secret> into its logs.
+    return _quoted(password.reveal().replace("\\", "\\\\"))
+
+
+POSTGRESQL = Dialect(_postgresql, _postgresql_literal)
+MARIADB = Dialect(_mariadb, _mariadb_literal)
+MYSQL = Dialect(_mysql, _mysql_literal)

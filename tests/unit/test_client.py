@@ -17,10 +17,9 @@ from lockstep.client import (
     ClientCredential,
     CredentialClient,
     decode,
-    is_mysql_refusal,
-    is_postgresql_refusal,
     sqlalchemy_creator,
 )
+from lockstep.engines import is_mysql_refusal, is_postgresql_refusal
 from lockstep.errors import (
     LockstepError,
     NotBootstrappedError,

@@ -130,7 +130,11 @@ def test_a_duration_is_numbers_with_units(text: str, seconds: int) -> None:
             ["shop", "shpo"],
             "credentials[0].databases: the plan has no database shpo, only shop, stock",
         ),
-        ("credentials.0.databases", ["stock"], "credentials[0].strategy: a PostgreSQL role has one password"),
+        (
+            "credentials.0.databases",
+            ["stock"],
+            "credentials[0].strategy: postgresql does not allow it; use alternating",
+        ),
         ("credentials.0.passwrd", {}, "credentials[0].passwrd: unknown key"),
         ("credentials.0.password", {"length": 15}, "credentials[0].password.length"),
         ("credentials.0.password", {"length": 65}, "credentials[0].password.length"),

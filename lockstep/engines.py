@@ -1,0 +1,68 @@
+"""The engines that a plan can name: one row each.
+
+To add an engine, add a member to `lockstep.model.Engine` and a row here, and write its driver and its provisioning.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from lockstep.model import Engine, Strategy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSpec:
+    """What Lockstep has to know about an engine.
+
+    Attributes:
+        driver: A `lockstep.databases.base.ServerDatabase`, as `module:class`. It is imported when a runner first needs
+            it, so that a runner loads, and a package carries, only the drivers that its plan needs.
+        provisioning: A `lockstep.databases.provisioning.Dialect`, as `module:name`.
+        dsn_scheme: The scheme of the URLs in `connection_blob`.
+        strategies: Those that its accounts allow.
+        is_refusal: Whether an error of an application's driver means that the server refuses the login.
+    """
+
+    driver: str
+    provisioning: str
+    dsn_scheme: str
+    strategies: frozenset[Strategy]
+    is_refusal: Callable[[Exception], bool]
+
+
+def is_mysql_refusal(error: Exception) -> bool:
+    """Whether a PyMySQL error is 1045, access denied."""
+    return bool(error.args) and error.args[0] == 1045  # noqa: PLR2004 - ER_ACCESS_DENIED_ERROR
+
+
+def is_postgresql_refusal(error: Exception) -> bool:
+    """Whether a psycopg error is a refused password.
+
+    libpq gives no SQLSTATE for a failed connection (https://www.psycopg.org/psycopg3/docs/api/errors.html), so the
+    server's message is read.
+    """
+    return getattr(error, "sqlstate", None) == "28P01" or "password authentication failed" in str(error)
+
+
+ENGINES: Mapping[Engine, EngineSpec] = {
+    Engine.MYSQL: EngineSpec(
+        driver="lockstep.databases.mysql:MySqlDatabase",
+        provisioning="lockstep.databases.provisioning:MYSQL",
+        dsn_scheme="mysql",
+        strategies=frozenset(Strategy),
+        is_refusal=is_mysql_refusal,
+    ),
+    Engine.MARIADB: EngineSpec(
+        driver="lockstep.databases.mariadb:MariaDbDatabase",
+        provisioning="lockstep.databases.provisioning:MARIADB",
+        dsn_scheme="mariadb",
+        strategies=frozenset(Strategy),
+        is_refusal=is_mysql_refusal,
+    ),
+    Engine.POSTGRESQL: EngineSpec(
+        driver="lockstep.databases.postgresql:PostgreSqlDatabase",
+        provisioning="lockstep.databases.provisioning:POSTGRESQL",
+        dsn_scheme="postgresql",
+        strategies=frozenset({Strategy.ALTERNATING_USERS}),  # a role has one password
+        is_refusal=is_postgresql_refusal,
+    ),
+}
