@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from sandbox.wire import Call, Fault, FaultKind
 from tests.proof.estate import INTERVAL_SECONDS, WiredEstate
-from tests.proof.observer import Observer, ViolationError
+from tests.proof.invariants import ViolationError
+from tests.proof.observer import Observer
 from tests.proof.runners import RUNNERS, Outcome, RunnerName, Runners
 
 ON_CHANGES = (

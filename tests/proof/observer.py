@@ -27,7 +27,9 @@ from lockstep.ports import AuditLog
 from sandbox.outside import StoreName, Value, lets_in, value_of
 from sandbox.plans import AUDIT_BUCKET, OCI_REGION
 from sandbox.wire import Call
+from tests.proof import invariants
 from tests.proof.estate import WiredEstate
+from tests.proof.invariants import InFlight, Snapshot, ViolationError
 from tests.proof.runners import Outcome
 
 STORES: tuple[StoreName, ...] = ("aws", "oci")
@@ -39,17 +41,6 @@ class Served(NamedTuple):
     generation: int
     blob_generation: int
     value: Value
-
-
-@dataclass(frozen=True)
-class ViolationError(Exception):
-    """An invariant does not hold."""
-
-    invariant: str
-    what: str
-
-    def __str__(self) -> str:
-        return f"{self.invariant}: {self.what}"
 
 
 @dataclass(frozen=True)
@@ -89,6 +80,7 @@ class Observer:
         for store in STORES:
             self._served[store] = self._read(store)
         self.values[0] = self._served["aws"].value
+        self._last = self._snapshot()
 
     # What is looked at, and when.
 
@@ -103,78 +95,60 @@ class Observer:
             for key in [k for k in self._logins if k[0] == call.target]:
                 del self._logins[key]
             self._proven.clear()
-        elif call.target == "secretsmanager":
-            self._reread("aws")
-        elif call.target == "vault":
-            self._reread("oci")
+        before, when = self._last, f"after {call}"
+        if call.target in {"secretsmanager", "vault"}:
+            store: StoreName = "aws" if call.target == "secretsmanager" else "oci"
+            self._served[store] = self._read(store)
         elif call.target == "dynamodb":
-            self._follow(self._read_record())
-        self.no_lockout(f"after {call}")
-        self._write_ahead(call)
-        self._no_zombie(call)
+            self._record = self._read_record()
+        now = self._last = self._snapshot()
+        invariants.promoted_is_proven(before, now, when, is_proven=self._is_proven)
+        if not self.allowed_to_replace:
+            invariants.one_in_flight(before, now, when)
+        invariants.no_lockout(now, when)
+        invariants.write_ahead(now, when)
+        self._note(now, when)
+        if self._by_overtaken(call):
+            invariants.serves_only(now, self._of_the_record(), when)
 
-    def no_lockout(self, when: str) -> None:
-        """I1, and base and pending while a rotation is under way."""
-        for store, served in self._served.items():
-            for database in self._servers:
-                if not self.lets_in(database, served.value):
-                    raise ViolationError(
-                        "I1", f"{store} serves {served.generation}, {database} refuses it, {when}"
-                    )
-
-    def _reread(self, store: StoreName) -> None:
-        before, now = self._served[store], self._read(store)
-        if now.value != before.value and now.value not in self._proven:
-            # The very look at I1 would see a refusal; this sees a promotion that nobody had a right to make.
-            refusing = [d for d in self._servers if not self.lets_in(d, now.value)]
-            if refusing:
-                raise ViolationError(
-                    "I3", f"{store} serves {now.generation}, which {refusing} had not accepted"
-                )
-        self._served[store] = now
-
-    def _write_ahead(self, call: Call) -> None:
+    def _snapshot(self) -> Snapshot[Value]:
         record = self._record
-        if record is None or record.pending is None:
-            return
-        staged = {store: self._staged(store, record.pending) for store in STORES}
-        values = {v for v in staged.values() if v}
-        if len(values) > 1:
-            raise ViolationError("I4", f"two values under generation {record.pending}, after {call}")
-        for value in values:
-            known = self.values.setdefault(record.pending, value)
-            if known != value:
-                raise ViolationError("I4", f"generation {record.pending} has changed its value, after {call}")
-            accepting = [d for d in self._servers if self.lets_in(d, value)]
-            if accepting and record.kind == "new" and not all(staged.values()):
-                raise ViolationError("I2", f"{accepting} accepts what is not staged everywhere, after {call}")
-            if len(accepting) == len(self._servers):
+        pending = record.pending if record else None
+        return Snapshot(
+            databases=self._servers,
+            serves={store: served.value for store, served in self._served.items()},
+            holds={} if pending is None else {store: self._staged(store, pending) for store in STORES},
+            lets_in=self.lets_in,
+            in_flight=InFlight(generation=pending, is_heal=record.kind != "new")
+            if record and pending is not None
+            else None,
+            current=record.current if record else None,
+        )
+
+    def _is_proven(self, database: str, value: Value) -> bool:
+        # The very look at I1 would see a refusal; this sees a promotion that nobody had a right to make.
+        return value in self._proven or self.lets_in(database, value)
+
+    def _note(self, now: Snapshot[Value], when: str) -> None:
+        for value in now.holds.values():
+            if value is None or now.in_flight is None:
+                continue
+            generation = now.in_flight.generation
+            if self.values.setdefault(generation, value) != value:
+                raise ViolationError("I4", f"generation {generation} has changed its value, {when}")
+            if len(now.accepting(value)) == len(self._servers):
                 self._proven.add(value)
 
-    def _follow(self, now: Record) -> None:
-        before, self._record = self._record, now
-        if before is None or before.pending in (None, now.pending):
-            return
-        is_done = now.current == before.pending
-        if not is_done and not self.allowed_to_replace:
-            raise ViolationError(
-                "I4", f"generation {before.pending} was in flight and {now.pending} replaced it"
-            )
+    def _by_overtaken(self, call: Call) -> bool:
+        promotes = call.operation in {"UpdateSecretVersionStage", "update_secret"}
+        moves = call.target in self._servers or promotes
+        holder = self._record.holder if self._record else None
+        return moves and holder is not None and call.process.run != holder
 
-    def _no_zombie(self, call: Call) -> None:
+    def _of_the_record(self) -> list[Value]:
         record = self._record
-        moved = call.target in self._servers or call.operation in {
-            "UpdateSecretVersionStage",
-            "update_secret",
-        }
-        if not (record and moved and record.holder and call.process.run != record.holder):
-            return
-        inside = [v for g, v in self.values.items() if g in (record.pending, record.base, record.current)]
-        for store, served in self._served.items():
-            if served.value not in inside:
-                raise ViolationError(
-                    "I5", f"{store} serves {served.generation}, written by an overtaken run: {call}"
-                )
+        named = (record.pending, record.base, record.current) if record else ()
+        return [value for generation, value in self.values.items() if generation in named]
 
     # After runs.
 
@@ -214,15 +188,16 @@ class Observer:
                     "I8", f"{store} serves {served.generation}, {served.blob_generation} not {current}"
                 )
         self._logins.clear()
-        self.no_lockout("after the recovery")
-        live = {self.values[g] for g in (current, record.previous) if g in self.values}
-        for generation, value in list(self.values.items())[-5:]:
-            for database in self._servers:
-                if self.lets_in(database, value) != (value in live):
-                    state = "alive" if value not in live else "dead"
-                    raise ViolationError(
-                        "I9", f"generation {generation} is {state} on {database}; current is {current}"
-                    )
+        invariants.no_lockout(self._snapshot(), "after the recovery")
+        self._last = now = self._snapshot()
+        recent = dict(list(self.values.items())[-5:])
+        live = [self.values[g] for g in (current, record.previous) if g in self.values]
+        for generation, value in recent.items():
+            when = f"generation {generation}; current is {current}"
+            if value not in live:
+                invariants.past_is_dead(now, [value], when)
+            elif len(now.accepting(value)) < len(self._servers):
+                raise ViolationError("I9", f"a live value is dead, {when}")
 
     def leaks(self, texts: Mapping[str, str]) -> None:
         """I6, in any texts."""

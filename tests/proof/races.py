@@ -22,7 +22,8 @@ from lockstep.errors import (
     StoreUnreachableError,
 )
 from lockstep.model import Login
-from tests.proof.memory_observer import RaceObserver, ViolationError
+from tests.proof.invariants import ViolationError
+from tests.proof.memory_observer import RaceObserver
 from tests.proof.patching import Plant
 from tests.proof.scenarios import world_of
 from tests.proof.schedules import Event, Schedule, simpler

@@ -18,7 +18,7 @@ from tests.proof import races, schedules
 from tests.proof.catalogue import CATALOGUE
 from tests.proof.enumeration import Case, Enumeration, Failure, Tally
 from tests.proof.estate import IMPATIENT, PATIENT, estate
-from tests.proof.observer import ViolationError
+from tests.proof.invariants import ViolationError
 from tests.proof.planted import hunt, hunt_on_the_wire
 from tests.proof.runners import RunnerName, Runners
 from tests.proof.soak import SoakResult, soak
