@@ -146,7 +146,7 @@ def test_the_lock_of_a_dead_run_is_released_and_its_claim_stays(mysql: Case) -> 
     assert f"skipped now ({DEAD} holds the lock until" in run(mysql, "status").stdout
 
     another = run(mysql, "lock", "release", "--holder", "another-run", "--yes")
-    assert (another.exit_code, f"not freed: {DEAD} holds it" in another.stderr) == (1, True)
+    assert (another.exit_code, f"not freed: the holder is {DEAD}" in another.stderr) == (1, True)
     dry = run(mysql, "lock", "release", "--holder", DEAD, "--dry-run")
     assert (dry.exit_code, "nothing was changed" in dry.stdout) == (0, True)
     assert run(mysql, "lock", "release", "--holder", DEAD, input="n\n").exit_code == 1
@@ -180,7 +180,7 @@ def test_rotate_says_why_a_rotation_failed(plain: Case) -> None:
     plain.edit_secret("not JSON")
     shown = run(plain, "rotate", "--state-machine-arn", plain.world.machine_arn)
     assert (shown.exit_code, shown.stdout) == (1, "")
-    assert "SecretMalformedError: The secret holds neither" in shown.stderr
+    assert "SecretMalformedError: The content of the secret is neither" in shown.stderr
 
 
 def test_a_missing_state_machine_ends_with_3(plain: Case) -> None:
