@@ -20,9 +20,8 @@ RULES = [
 CORE = [
     *RULES,
     *(
-        p
-        for name in ("plan", "plan_fields", "contents", "durations", "engines")
-        if (p := ROOT / "lockstep" / f"{name}.py").exists()
+        ROOT / "lockstep" / f"{name}.py"
+        for name in ("plan", "plan_fields", "contents", "durations", "engines", "stores", "timeouts")
     ),
     *sorted((ROOT / "lockstep/store_kinds").glob("*.py")),
     *STEPS,
