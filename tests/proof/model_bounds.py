@@ -18,11 +18,11 @@ class Budget:
     Attributes:
         terms: Runs that get the lock, one after the other.
         alive: Runs that can be alive at once, all but one of them without the lock.
-        twins: Invocations that go on running after their step was tried again.
+        twins: Invocations that go on after their step was tried again.
         edits: Times that a person writes into a store.
         refusals: Passwords that a database refuses by policy.
         revokes: Runs that are told to end the previous value at once.
-        losses: Times that the lock table is lost, and made anew when whoever was at work has come to an end.
+        losses: Times that the lock table is lost, and made anew after all runs have ended.
         sudden_losses: Times that it is made anew at once.
         deaf: Times that a database acknowledges a change that it does not make.
         clinging: Times that a database goes on accepting what a change should have ended.

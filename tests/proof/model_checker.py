@@ -1,6 +1,6 @@
 """The checker: every state that runs, faults and people can lead to, breadth first, so that a story is the shortest.
 
-A state is a tuple of small numbers, one for each part of the world; each number stands for a value that is kept once.
+A state is a tuple of small numbers, one for each part of the world; each number is the index of a value.
 A call goes to one part, so what it does is worked out once for each pair of a process and a part, and remembered.
 Nothing is hashed down: two states are the same if all their parts are equal.
 """
@@ -38,7 +38,9 @@ State = tuple[int, ...]
 """Ids: lock, stores, databases, budget, the orphan, the runs."""
 S_LOCK, S_STORES, S_DATABASES, S_BUDGET, S_ORPHAN, S_RUNS = 0, 1, 3, 5, 6, 7
 PART = {LOCK: 0, STORES[0]: 1, STORES[1]: 2, DATABASES[0]: 3, DATABASES[1]: 4}
-NOBODY = 0
+NONE = 0
+LONE_WRITES = ("raise_fence", "release")
+"""Steps that are one call. A call that was left running may be done later."""
 RECOVERY = 99
 """The run that comes when all faults are over."""
 
@@ -62,7 +64,7 @@ def _at_first(engine: str, passwords: tuple[tuple[int, ...], ...]) -> Database:
 
 @dataclass
 class Result:
-    """What an exploration has found."""
+    """The result of an exploration."""
 
     states: int
     transitions: int
@@ -82,7 +84,7 @@ class Checker:
         self.waives = waives
         self.budget = budget
         self._values: list[Any] = [None]
-        self._ids: dict[Any, int] = {None: NOBODY}
+        self._ids: dict[Any, int] = {None: NONE}
         self._moves: dict[tuple[int, int], list[tuple[int, Effect, tuple[int, ...]]]] = {}
         self._broken: dict[State, Violation | None] = {}
         self._recovered: dict[State, Violation | None] = {}
@@ -113,7 +115,7 @@ class Checker:
             *(_at_first(engine, passwords) for engine in self.engines),
             tuple(getattr(self.budget, name) for name in SPENDABLE),
         ]
-        return (*map(self._id, parts), *[NOBODY] * (1 + self.budget.alive))
+        return (*map(self._id, parts), *[NONE] * (1 + self.budget.alive))
 
     # ---- Transitions
 
@@ -144,15 +146,18 @@ class Checker:
             for k, after in enumerate(afterwards):
                 new = list(state)
                 new[part], new[S_BUDGET], new[i] = part_after, budget, after
-                if after == NOBODY or not self._values[after].replies:
+                if after == NONE or not self._values[after].replies:
                     self._hung_up(new, process)
                 violation = self._unlawful(state, process, call, effect)
                 yield Step(("call", i, n, k), self._sorted(new), violation)
-        if process.replies and i != S_ORPHAN:
+        if i == S_ORPHAN:
+            return
+        if process.replies:
             new = list(state)
             new[i] = self._id(self.interpreter.again(process))
             self._hung_up(new, process)
             yield Step(("again", i), self._sorted(new))
+        if process.replies or call.op in LONE_WRITES:
             budget = self._spend(state[S_BUDGET], "twins")
             if budget:
                 new = list(state)
@@ -196,7 +201,7 @@ class Checker:
                 for login in self._edits(state, i):
                     edited = self._edited(self._values[state[S_STORES + i]], login)
                     yield self._changed(
-                        state, f"somebody writes {told(login)} into {name}", {S_STORES + i: edited}, budget
+                        state, f"a person writes {told(login)} into {name}", {S_STORES + i: edited}, budget
                     )
         yield from self._losses(state)
 
@@ -211,10 +216,10 @@ class Checker:
             for i in range(S_ORPHAN, len(state)):
                 if state[i]:
                     self._hung_up(rest, self._values[state[i]])
-                    rest[i] = NOBODY
+                    rest[i] = NONE
             yield self._changed(
                 tuple(rest),
-                "the lock table is lost; all runs come to an end, and it is made anew",
+                "the lock table is lost; all runs end, and it is made anew",
                 empty,
                 budget,
             )
@@ -292,7 +297,7 @@ class Checker:
         return invariants.of_write(self._world(state), run, place.claim, call, effect, self.waives)
 
     def broken(self, state: State) -> Violation | None:
-        """The first invariant that a state breaks, among them that the next run of its own puts all in step."""
+        """The first invariant that a state breaks; I8 is checked by running the next run from there."""
         world = state[:S_BUDGET]
         if world not in self._broken:
             waives = self.waives | ({"overlap"} if self.budget.revokes else set())
@@ -301,7 +306,7 @@ class Checker:
         return self._broken[world]
 
     def _diverges(self, world: State) -> Violation | None:
-        """Whether faults stop here, whoever acts is dead, and the next run does not bring everything in step."""
+        """I8: every process dies here, faults stop, and the next run must bring everything in step."""
         lock = self._values[world[S_LOCK]]
         lock = lock._replace(holder=0, live=False, due=True)
         databases = [self._id(self._values[i]._replace(session=None)) for i in world[S_DATABASES:S_BUDGET]]
@@ -321,7 +326,7 @@ class Checker:
             call = self.interpreter.pending(process)
             part, _, afterwards = self._moves_of(i, process, call, state[PART[call.to]])[0]
             state[PART[call.to]] = part
-            if afterwards[0] == NOBODY:
+            if afterwards[0] == NONE:
                 return invariants.when_at_rest(self._world(tuple(state)))
             i = afterwards[-1]
             if not self._values[i].replies:
@@ -379,7 +384,7 @@ class Checker:
         who = f"run {process.run.number}{chr(39) * process.twin}, {state_name}: "
         if kind in ("again", "twin"):
             return who + (
-                "it is tried again" if kind == "again" else "it is tried again, and goes on running"
+                "it is tried again" if kind == "again" else "it is tried again, and the first try goes on"
             )
         call = self.interpreter.pending(process)
         n = details[1]

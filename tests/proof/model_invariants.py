@@ -10,14 +10,14 @@ from tests.proof.model_world import DATABASES, STORES, Call, Database, Effect, L
 
 
 class Violation(NamedTuple):
-    """What must not be, and how it shows."""
+    """An invariant that does not hold, and how it shows."""
 
     invariant: str
     text: str
 
 
 class World(NamedTuple):
-    """The parts, without who acts on them."""
+    """The parts of the world, without the processes."""
 
     lock: Lock
     stores: tuple[Store, Store]
@@ -34,7 +34,7 @@ def in_state(world: World, waives: AbstractSet[str]) -> Violation | None:
 
 
 def _let_in(database: Database) -> Iterator[Login]:
-    """Every login that works, but for those that were there at the start or that nobody knows."""
+    """Every login that works and that a run has made."""
     for i, password in enumerate(database.passwords):
         if len(password) > 1:
             yield Login(i if database.engine == "postgresql" else 0, password)
@@ -44,10 +44,8 @@ def _write_ahead(world: World) -> Violation | None:
     for name, database in zip(DATABASES, world.databases, strict=True):
         for login in _let_in(database):
             for store_name, store in zip(STORES, world.stores, strict=True):
-                if all(standing != login for _, standing, _ in store.versions):
-                    return Violation(
-                        "I2", f"{name} lets {told(login)} in, which does not stand in {store_name}"
-                    )
+                if all(held != login for _, held, _ in store.versions):
+                    return Violation("I2", f"{name} lets {told(login)} in, which {store_name} does not hold")
     return None
 
 
@@ -61,7 +59,7 @@ def _one_in_flight(world: World) -> Violation | None:
             )
     current, claim = world.lock.current, world.lock.claim
     if current is None or (claim and claim.kind is ClaimKind.HEAL):
-        # Nothing is known after the lock table was lost; a heal chooses, and what it leaves goes next time.
+        # After the lock table was lost nothing is known. A heal chooses; the next rotation ends what it leaves.
         return None
     pending = first.find(claim.generation) if claim else None
     for name, database in zip(DATABASES, world.databases, strict=True):
@@ -87,7 +85,7 @@ def _overlap(world: World) -> Violation | None:
         return None
     previous, current = store.find(lock.previous), store.find(lock.current or 0)
     if previous is None or (current and current.password[0] != lock.current):
-        return None  # A heal names what worked already; it promises no overlap anew.
+        return None  # A heal renames a login that works; it promises no new overlap.
     for name, database in zip(DATABASES, world.databases, strict=True):
         if not database.accepts(previous):
             return Violation("overlap", f"{name} refuses {told(previous)}, whose overlap is not over")
@@ -97,10 +95,10 @@ def _overlap(world: World) -> Violation | None:
 def of_write(
     world: World, run: Run, claim: Claim, call: Call, effect: Effect, waives: AbstractSet[str]
 ) -> Violation | None:
-    """What a write breaks that is seen by nobody but its writer."""
+    """What a write breaks: I5 and I3, which depend on who writes."""
     what = f"run {run.number} writes to {call.to}"
     lock = world.lock
-    # A lock table that is lost takes the claim away while its holder is at work: that is nobody's zombie.
+    # A lost lock table takes the claim away while its holder is at work. That is no zombie write.
     is_lost = lock.fence < run.fence
     if (
         (lock.holder, lock.fence) != (run.number, run.fence)
@@ -124,7 +122,7 @@ def of_write(
 
 
 def at_release(world: World, claim: Claim) -> Violation | None:
-    """Whether the past is dead when a rotation is done."""
+    """I9: the generation before base is dead when a rotation is done."""
     if claim.kind is ClaimKind.HEAL or claim.previous_generation is None:
         return None
     live = [world.stores[0].find(g) for g in (claim.generation, claim.base_generation)]
@@ -138,7 +136,7 @@ def at_release(world: World, claim: Claim) -> Violation | None:
 
 
 def when_at_rest(world: World) -> Violation | None:
-    """Whether a run that nothing disturbs has brought everything in step."""
+    """I8: a run without any disturbance has brought everything in step."""
     served = [store.serving() for store in world.stores]
     if world.lock.holder or world.lock.claim:
         return Violation("I8", "an undisturbed run does not free the lock")

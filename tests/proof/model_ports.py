@@ -28,7 +28,7 @@ from lockstep.model import (
 from lockstep.model import Login as RealLogin
 from lockstep.ports import Ports, Stager
 from lockstep.stores import Stores
-from tests.proof.model_world import DATABASES, LOCK, NOBODY_KNOWS, NOW, STORES, Call, Login, Reply, Value
+from tests.proof.model_world import DATABASES, LOCK, NOW, STORES, UNKNOWN, Call, Login, Reply, Value
 from tests.support.memory import make_plan
 
 _SLOTS = ("primary", "secondary")
@@ -49,7 +49,7 @@ class Invocation:
     Attributes:
         step: The state of the state machine.
         claim: What the run has claimed or adopted before.
-        maker: Who a new password is known by: the run, its twin, its attempt.
+        maker: What names a new password: the run, its twin, its attempt.
         replies: What its calls have answered so far.
     """
 
@@ -120,11 +120,11 @@ class Replay:
         return self._staged[generation]
 
     def real(self, login: Login | None) -> RealLogin | None:
-        """As the shipped code knows it."""
+        """The login as the shipped code has it."""
         return login and RealLogin(self._usernames[login.user], SecretStr(repr(login.password)))
 
     def modelled(self, login: RealLogin) -> Login:
-        """As the model knows it."""
+        """The login as the model has it."""
         return Login(self._usernames.index(login.username), _password(login.password.reveal()))
 
     @property
@@ -139,11 +139,11 @@ def _credential(strategy: Strategy) -> Credential:
 
 @cache
 def _password(text: str) -> tuple[int, ...]:
-    return ast.literal_eval(text) if text else NOBODY_KNOWS
+    return ast.literal_eval(text) if text else UNKNOWN
 
 
 def _version(login: Login) -> str:
-    """A version's name that says what is in it."""
+    """A version id that contains the login."""
     return ".".join(map(str, (login.user, *login.password)))
 
 
@@ -187,7 +187,7 @@ class ModelStore:
         return CredentialValue(generation, login) if login else None
 
     def version_of(self, generation: int) -> str:
-        """Of what was read by its generation just now."""
+        """Of a generation that this invocation has read."""
         found = self._replay.found.get((self._name, generation))
         return _version(found) if found else "v"
 
@@ -267,7 +267,7 @@ class ModelDatabase:
         self._replay = replay
         self._engine = engine
         self._name = name
-        self._altered = Login(0, NOBODY_KNOWS)
+        self._altered = Login(0, UNKNOWN)
 
     @property
     def name(self) -> str:
@@ -332,7 +332,7 @@ class ModelDatabase:
 
 
 class _MySqlAccount(MySqlAccount):
-    """The shipped account, with verifiers that say what they verify."""
+    """The shipped account, with the password in place of its verifier."""
 
     def _verifier(self, login: RealLogin) -> str:
         return login.password.reveal()
@@ -362,6 +362,6 @@ class _Passwords:
         self._replay = replay
 
     def new_password(self, _policy: object) -> SecretStr:
-        """The password that the model knows by who makes it."""
+        """The password, named by its maker."""
         assert self._replay.claim
         return SecretStr(repr((self._replay.claim.generation, *self._replay.invocation.maker)))

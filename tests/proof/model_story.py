@@ -1,21 +1,21 @@
-"""How what happens in the model is told to people."""
+"""Texts for what happens in the model."""
 
 from lockstep.model import Claim
 from tests.proof.model_world import Login, Reply, Value
 
 
 def told(login: Login) -> str:
-    """A login, by who made it: a run, an invocation that was tried again has a stroke."""
+    """A login, by the run that made it, with a prime for each earlier try."""
     if len(login.password) == 1:
-        return f"the login of generation {login.password[0]}" if login.password[0] else "a typing error"
+        return f"the login of generation {login.password[0]}" if login.password[0] else "a mistyped password"
     if not login.password:
-        return "a login that nobody knows"
+        return "a random password"
     generation, run, twin, attempt = login.password
     return f"login {generation} of run {run}" + "'" * (twin + attempt)
 
 
 def short(value: Reply) -> str:
-    """What a call takes or answers."""
+    """An argument or an answer of a call."""
     match value:
         case None:
             return ""

@@ -23,21 +23,21 @@ LATER = timedelta(hours=1)
 
 
 class Login(NamedTuple):
-    """An account, and a password that is known by who made it."""
+    """A username and a password. The password is named by generation, run, twin and attempt of its maker."""
 
     user: int
     password: tuple[int, ...]
 
 
 class Value(NamedTuple):
-    """What a slot serves: generation 0 was not written by Lockstep."""
+    """The value of a slot. Generation 0 was not written by Lockstep."""
 
     generation: int
     login: Login
 
 
 class Lock(NamedTuple):
-    """The lock record. `holder` is a run; `live` ends with the lease; `due` stands for the whole schedule."""
+    """The lock record. `holder` is a run, 0 for none; `live` ends with the lease; `due` replaces the schedule."""
 
     holder: int
     fence: int
@@ -50,9 +50,9 @@ class Lock(NamedTuple):
 
 
 class Store(NamedTuple):
-    """One slot: AWS. Several, of which the highest generation wins: the ring.
+    """AWS has one slot. The ring has several; it serves the one with the highest generation.
 
-    `label` is the generation that PENDING names, `edited` whether what is served is a person's doing.
+    `label` is the generation that is marked as pending. `edited`: a person wrote the value that is served.
     """
 
     slots: tuple[Value, ...]
@@ -97,9 +97,9 @@ class Database(NamedTuple):
 
 Part = Lock | Store | Database
 Reply = Any
-"""Whatever calls take and answer; an exception class is raised."""
+"""What calls take and answer. An exception class is raised."""
 JUNK = Login(0, (0,))
-NOBODY_KNOWS: tuple[int, ...] = ()
+UNKNOWN: tuple[int, ...] = ()
 
 
 # ---- Calls
@@ -127,8 +127,8 @@ class Effect(NamedTuple):
     Attributes:
         part: What it went to, afterwards.
         reply: What the caller gets; an exception class is raised.
-        wrote: Whether applications or databases notice: what is served, or what logs in, has been written.
-        spends: The fault that this way takes out of the budget.
+        wrote: Whether what a store serves, or what logs in, has changed.
+        spends: The fault that this effect takes from the budget.
         note: For the story.
     """
 
@@ -148,7 +148,7 @@ def effects(part: Part, call: Call, session: tuple[int, int]) -> list[Effect]:
     return list(_on_database(part, call, session))
 
 
-# ---- The lock record: the double in memory decides, which a contract suite holds to DynamoDB's conditions.
+# ---- The lock record: the double in memory decides. It passes the same contract tests as the DynamoDB adapter.
 
 
 def acquired(lock: Lock, holder: int, *, revokes: bool) -> Lock | None:
@@ -222,7 +222,7 @@ def _logins(store: Store, *generations: int | None) -> Effect:
 
 
 def _describe(store: Store, generation: int) -> Effect:
-    """What a promotion looks at first: what it is going to replace; nothing where it is done."""
+    """What a promotion is going to replace; None if it is done already."""
     slot, serving = store.slot_of(generation), store.serving()
     if serving.generation == generation:
         return Effect(store)
@@ -244,7 +244,7 @@ def _promote(store: Store, generation: int, *seen: Value) -> Effect:
 
 
 def _stage(store: Store, generation: int, login: Login) -> Effect:
-    """Create if absent, in the slot that serves the lowest; what stands there is the answer."""
+    """Create if absent, in the slot with the lowest generation; answer what is there afterwards."""
     standing = store.find(generation)
     if standing:
         return Effect(store, standing)
@@ -300,15 +300,15 @@ def _on_database(database: Database, call: Call, session: tuple[int, int]) -> It
     record = call.args[-1] if call.op in ("alter", "discard") and call.args[-1] else database.record
     yield Effect(database._replace(passwords=after, record=record), wrote=after != before)
     if after != before:
-        yield Effect(database, spends="deaf", note="it says so, but nothing has changed")
+        yield Effect(database, spends="deaf", note="it acknowledges the change, but does not make it")
     if call.op == "set_passwords":
         yield Effect(
             database._replace(passwords=tuple(sorted({*after, *before}))),
             wrote=True,
             spends="clinging",
-            note="what was there goes on logging in",
+            note="the old passwords go on logging in",
         )
-    if asked not in (*before, NOBODY_KNOWS):
+    if asked not in (*before, UNKNOWN):
         yield Effect(refused, errors.PasswordRefusedByPolicyError, spends="refusals")
 
 
@@ -323,7 +323,7 @@ def _alter(
 
 
 def _discard(database: Database, _login: Login, _record: object) -> tuple[tuple[int, ...], ...]:
-    return database.passwords[0], NOBODY_KNOWS
+    return database.passwords[0], UNKNOWN
 
 
 def _set_passwords(_database: Database, *logins: Login) -> tuple[tuple[int, ...], ...]:

@@ -138,7 +138,7 @@ def retain_without_probe() -> AbstractContextManager[None]:
 
 
 def primary_not_set_to_base() -> AbstractContextManager[None]:
-    """RETAIN keeps whatever is primary, and nobody has made that base."""
+    """RETAIN keeps whatever is primary, which need not be base."""
     original = DualPassword._make_primary
 
     def make_primary(self: DualPassword, value: CredentialValue, *, retain: bool, before: Slots) -> Slots:
@@ -190,7 +190,7 @@ def blind_promote() -> AbstractContextManager[None]:
 
 
 def promote_below_a_newer_one() -> AbstractContextManager[None]:
-    """Compare-and-set on what was read, but nobody asks whether that is newer."""
+    """Compare-and-set on what was read, even if that is newer."""
 
     def promote(self: MemoryStore, generation: int, _still_ours: Foreign) -> None:
         for kind in KINDS:

@@ -1,8 +1,8 @@
-"""Two or three runners at once, in memory, in every order that a seed can think of: one call at a time.
+"""Two or three runners at once, in memory, one call at a time, in the order of a seeded schedule.
 
-Each runner has a thread of its own, and exactly one of them runs: at each call of a port it goes on, or the schedule
-puts it to sleep and wakes another. A schedule is a list of events, so what went wrong once goes wrong again, and can
-be cut down to the events that it takes.
+Each runner has a thread, and exactly one thread runs at a time. At each call of a port the runner goes on, or the
+schedule puts it to sleep and wakes another one. A schedule is a list of events, so each failure can be repeated, and
+cut down to the events that it needs.
 
 Schedules are those of `tests.proof.schedules`.
 """
@@ -320,7 +320,7 @@ class Race:
 
 
 def _unstick(world: MemoryWorld) -> None:
-    """Somebody has read the alarm and made the old value dead."""
+    """An operator has read the alarm and ended the old value."""
     claim = world.lock.record.claim
     assert claim
     live = {shown(login_of(world, g)) for g in (claim.generation, claim.base_generation)}

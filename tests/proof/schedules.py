@@ -1,7 +1,7 @@
-"""What happens in a race, and when: schedules, drawn from seeds.
+"""Schedules of races, drawn from seeds: what happens, and when.
 
-Most random orders are boring: the runners alternate, and the fence turns one of them away at once. What kills is one
-long sleep at the wrong moment. So a schedule has few events (K. Burckhardt et al., "A randomized scheduler with
+Most random orders find nothing: the runners alternate, and the fence stops one of them at once. One long sleep at the
+wrong moment finds more. So a schedule has few events (K. Burckhardt et al., "A randomized scheduler with
 probabilistic guarantees of finding bugs", 2010: a bug that takes d switches is found with d-1 random switch points),
 and a sleep mostly outlasts the lease, and with it the sessions that databases end when they are idle.
 """
