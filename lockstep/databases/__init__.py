@@ -36,7 +36,7 @@ def open_database(
         admin: Fetches the rotator admin's login; called whenever `exclusive` is entered, so that a rotated
             admin password is always the newest.
         timeouts: Bounds of every wait.
-        random_bytes: For the salts of verifiers, and for passwords that nobody shall know.
+        random_bytes: For the salts of verifiers, and for random passwords that are not kept.
 
     Raises:
         TlsVerificationError: The CA file cannot be read.

@@ -44,7 +44,7 @@ class ServerDatabase(ABC, Generic[SessionT]):
         credential: Whose logins may be changed; it names the advisory lock.
         admin: Fetches the rotator admin's login; called by each `exclusive`.
         timeouts: Bounds of every wait.
-        random_bytes: For salts and for passwords that nobody shall know.
+        random_bytes: For salts and for random passwords that are not kept.
     """
 
     def __init__(
@@ -166,7 +166,7 @@ class AlternatingUsers:
         self._set_password(pending.login)
 
     def retire(self, *, drop: CredentialValue, keep: CredentialValue) -> None:
-        """Give the dropped account a password that nobody knows.
+        """Give the dropped account a random password that is not kept.
 
         Where both logins are one account's, the one password it has is `keep`'s and `drop` is dead already.
         """

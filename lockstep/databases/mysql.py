@@ -116,7 +116,7 @@ class MySqlAccount:
             self._session.run("ALTER USER %s@'%%' DISCARD OLD PASSWORD ATTRIBUTE %s", username, after)
 
     def set_only_password(self, login: Login) -> None:
-        """Take all other passwords, and another plugin, from an account that nobody uses."""
+        """Take all other passwords, and another plugin, from an idle account."""
         self._session.run(
             "ALTER USER %s@'%%' IDENTIFIED WITH caching_sha2_password AS %s",
             login.username,

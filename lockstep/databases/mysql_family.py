@@ -199,6 +199,6 @@ class MySqlFamilyDatabase(ServerDatabase[MySqlSession]):
 
 
 def _number(error: pymysql.err.Error) -> int:
-    # Where PyMySQL finds the protocol violated, a text stands in the number's place.
+    # Where the server violates the protocol, PyMySQL gives a text instead of a number.
     number = error.args[0] if error.args else -1
     return number if isinstance(number, int) else -1

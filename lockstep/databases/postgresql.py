@@ -221,6 +221,6 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _close(connection: Connection) -> None:
-    # It is gone either way: pg8000 says goodbye first, and fails where nobody listens.
+    # The connection ends either way: pg8000 sends a farewell first, which fails if the server is gone.
     with suppress(InterfaceError, OSError):
         connection.close()

@@ -1,6 +1,6 @@
 """The one-time SQL that a DBA reviews and runs, before the first rotation.
 
-It makes the application's login or logins, which nobody can use until the first rotation gives them a
+It makes the application's login or logins, which cannot be used until the first rotation gives them a
 password, and the rotator admin with what staging needs and nothing else.
 """
 
@@ -37,7 +37,7 @@ class Dialect:
     literal: Callable[[SecretStr, RandomBytes], str]
 
 
-# Verifiers that no password has: nobody knows what hashes to zeros.
+# Verifiers that no known password has.
 _DEAD_MARIADB = "mysql_native_password USING '*" + 40 * "0" + "'"
 _DEAD_MYSQL = "caching_sha2_password AS '$A$005$" + 20 * "." + 43 * "." + "'"
 
@@ -142,7 +142,7 @@ def _when(condition: str, statement: str) -> str:
 
 def _mariadb(credential: Credential, server: DatabaseServer) -> _Parts:
     notes = [f"CREATE USER lets {ROTATOR} change every account of the server: MariaDB has nothing less."]
-    # An underscore would stand for any character.
+    # An underscore would match any character.
     database = server.dbname.replace("_", "\\_")
     return notes, _accounts(credential, server, database, f"IDENTIFIED VIA {_DEAD_MARIADB}", "")
 

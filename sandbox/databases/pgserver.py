@@ -41,7 +41,7 @@ class PgserverServer(PostgresBase):
         install = max(package.glob("pginstall*"), key=_major_version)
         if self._may_execute(install / "bin" / "postgres"):
             return install / "bin"
-        # The virtual environment stands in a folder that is closed to the server's account, such as root's.
+        # The virtual environment is in a folder that is closed to the server's account, such as root's.
         return Path(_open_copy(install).name, *install.parts[-2:], "bin")
 
     def _access_rules(self) -> str:

@@ -55,7 +55,7 @@ def poll_until(
 
 
 def write_private_file(path: Path, content: bytes) -> None:
-    """Writes a file that nobody but this process's user could read at any time, replacing an older one."""
+    """Writes a file that only this process's user can read at any time, replacing an older one."""
     path.unlink(missing_ok=True)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(content)
@@ -144,7 +144,7 @@ class SupervisedProcess:
 
     def pause(self) -> None:
         """Freezes the command and its descendants; on return none of them runs."""
-        # The command first: once it stands still there are no new children to miss.
+        # The command first: once it is stopped there are no new children to miss.
         self._freeze({self.pid})
         self._freeze(self.tree() - {self._supervisor.pid})
 

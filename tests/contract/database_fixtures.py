@@ -78,7 +78,7 @@ def mysql_server(authority: CertificateAuthority) -> Iterator[FrontedMySqlServer
 
 
 def make_database(server: PostgresServer | PgserverServer) -> None:
-    """The application's database, into which nobody may connect who has not been told so."""
+    """The application's database, to which only accounts with an explicit grant may connect."""
     server.execute_as_superuser(
         [f"CREATE DATABASE {DATABASE}", f"REVOKE CONNECT ON DATABASE {DATABASE} FROM PUBLIC"]
     )

@@ -59,7 +59,7 @@ class SandboxServer(Protocol):
 
 
 class DatabaseHarness(Protocol):
-    """A server with a credential's accounts, which nobody can use yet."""
+    """A server with a credential's accounts, which no password opens yet."""
 
     credential: Credential
 

@@ -66,7 +66,7 @@ def test_a_wrong_password_and_an_unknown_user_are_no_errors(
 
 
 @every_database
-def test_a_fresh_account_lets_nobody_in(world: DatabaseHarness, database: Database) -> None:
+def test_no_password_opens_a_fresh_account(world: DatabaseHarness, database: Database) -> None:
     for username in world.credential.usernames:
         assert not database.accepts(value_of(world, 1, username=username).login)
         assert not database.accepts(Login(username, SecretStr("")))

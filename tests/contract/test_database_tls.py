@@ -1,4 +1,4 @@
-"""A password goes to nobody but the server that the plan names, and an outage is never taken for an attack."""
+"""A password goes only to the server that the plan names, and an outage is never taken for an attack."""
 
 import socket
 from collections.abc import Callable, Iterator
@@ -224,7 +224,7 @@ def test_a_mysql_handshake_that_is_cut_short_is_an_outage(
 
 
 @pytest.mark.parametrize("engine", Engine)
-def test_nobody_is_there(authority: CertificateAuthority, engine: Engine) -> None:
+def test_a_port_without_a_server_is_unreachable(authority: CertificateAuthority, engine: Engine) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     require_failure(database_at(port, engine, authority.ca_file), DatabaseUnreachableError)
