@@ -1,4 +1,4 @@
-"""What happens in the demo: each act is a rotation that goes another way."""
+"""What happens in the demo: each act is a rotation that takes a different course."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -36,7 +36,7 @@ class Run:
 
 @dataclass
 class Story:
-    """What has happened so far, and what did not go as it should.
+    """What has happened so far, and what went wrong.
 
     Attributes:
         function: The OCI function.
@@ -51,7 +51,7 @@ class Story:
     problems: list[str] = field(default_factory=list)
 
     def add(self, run: Run, *, expected: str, adopted: bool = False) -> None:
-        """Note a run, and whether it ended as it should."""
+        """Note a run, and a problem if it did not end as expected."""
         self.runs.append(run)
         self.say(
             f"{run.act}: {run.credential_id} by {run.runner}: {run.outcome} {run.generation or ''} "
@@ -102,7 +102,7 @@ def _oci_is_down_and_heals(story: Story, estate: Estate, credential: Credential)
         outage.lift()
     story.act = "OCI Vault is back"
     story.add(_by_aws(story, estate, credential), expected="rotated", adopted=True)
-    # Who reads from one store only, and is kept from it for longer than the overlap, holds a value that dies. So every
+    # An application that cannot read its only store for longer than the overlap holds a dead value. So every
     # application reads once more before the next outage begins.
     time.sleep(2 * CACHE_SECONDS)
 
@@ -162,7 +162,7 @@ def _by_oci(story: Story, credential: Credential) -> Run:
 
 
 def _when_the_overlap_is_over(once: Callable[[], Run]) -> Run:
-    """Rotate before it is due, but never before the overlap is over: until then either runner skips."""
+    """Force a rotation as soon as the overlap is over; until then both runners skip."""
     deadline = time.monotonic() + OVERLAP_PATIENCE_SECONDS
     while (run := once()).outcome == "skipped" and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS)

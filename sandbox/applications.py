@@ -1,4 +1,4 @@
-"""Applications that log in all the while, as fast as they can, with what they read from the store.
+"""Applications that log in without a pause, with the value that they read from a store.
 
 Each reads the credential through `lockstep.client`, keeps it for some seconds, and opens a new database connection
 again and again. A refused login is counted and never tried again with a fresh value: an application without

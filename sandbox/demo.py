@@ -60,7 +60,7 @@ def main() -> int:
                 applications,
             ):
                 play(story, estate)
-                # The applications go on for longer than they keep a value.
+                # Each application reads its store once more.
                 time.sleep(CACHE_SECONDS + 1)
             chains = estate.verify()
     return _report(story, applications, chains, seconds=time.monotonic() - began)
@@ -149,7 +149,7 @@ def _report(
         "seconds": round(seconds, 1),
     }
     sys.stdout.flush()
-    print(json.dumps(figures))  # noqa: T201 - for other programs, so never wrapped or coloured
+    print(json.dumps(figures))  # noqa: T201 - for other programs, so not wrapped or coloured
     nothing_refused = not applications.refusals and not applications.troubles
     every_application_worked = all(a.logins for a in applications.all)
     holds = not story.problems and nothing_refused and every_application_worked and figures["audit_verified"]

@@ -140,7 +140,7 @@ def _write_plan(folder: Path, servers: Mapping[str, DatabaseServer], region: str
     databases = [planned(name, server) for name, server in servers.items()]
     for database in databases:
         if "tls" in database:
-            # As in a plan that is shipped: relative to the plan, so that it is found wherever both are.
+            # Relative to the plan, as in a plan that is shipped.
             database["tls"]["ca_file"] = str(Path(database["tls"]["ca_file"]).relative_to(folder))
     credentials = [{"secrets": plans.own_secrets(c["id"]), **c} for c in default_credentials(servers)]
     return plans.write_plan(

@@ -107,7 +107,7 @@ class Estate:
         outside: Reads the stores and the lock table.
         machine_arn: The state machine, made from `statemachine.asl.json`.
         function_environment: What the OCI function is started with.
-        confidential: What must never be shown anywhere, besides the values of the credentials.
+        confidential: Texts that must not be shown, besides the values of the credentials.
     """
 
     folder: Path
@@ -182,8 +182,8 @@ def running_estate(
         servers: Database servers by their name in the plan, not started yet.
         settings: How this estate differs from others.
         folder: For the plan; a temporary one by default.
-        aws: With settings of one's own.
-        oci: With settings of one's own.
+        aws: One with other arguments than the default.
+        oci: One with other arguments than the default.
         wire: In front of everything that the shipped code calls. Then the branches of a Map run one after another,
             so that calls come in the same order every time.
     """
@@ -283,7 +283,7 @@ def _with_tls(servers: Mapping[str, DatabaseServer]) -> dict[str, TlsServer]:
     found = {name: server for name, server in servers.items() if isinstance(server, TlsServer)}
     if found.keys() != servers.keys():
         raise ValueError(
-            f"no TLS on {sorted(servers.keys() - found.keys())}, so a front cannot stand before it"
+            f"no TLS on {sorted(servers.keys() - found.keys())}, so no front can be put before it"
         )
     return found
 

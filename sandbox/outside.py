@@ -1,4 +1,4 @@
-"""Reads an estate from outside: what applications read, whom databases let in, what the lock table holds.
+"""Reads an estate from outside: what applications read, which logins databases accept, what the lock table holds.
 
 Shares no code with the runners except the names of versions: stores are read with the services' own APIs, past any
 wire; logins are made with the drivers that applications use.
@@ -26,7 +26,7 @@ StoreName = Literal["aws", "oci"]
 
 
 class Value(NamedTuple):
-    """A login that can be compared and hashed, which a `SecretStr` cannot. Never show it."""
+    """A login that can be compared and hashed, which a `SecretStr` cannot. Do not show it."""
 
     username: str
     password: str
@@ -60,7 +60,7 @@ class Outside:
         self._oci, self._slots = oci_sandbox, slots
 
     def serves(self, store: StoreName, credential: Credential, secret: str) -> Held:
-        """What a store gives to whoever asks for the current value of a secret."""
+        """The current value of a secret, as a store gives it."""
         names = VersionNames(credential_id=credential.id, secret=secret)
         if store == "aws":
             reply = self._secretsmanager.get_secret_value(SecretId=secret, VersionStage="AWSCURRENT")

@@ -147,7 +147,7 @@ def credential(
 
 
 def own_secrets(credential_id: str) -> Document:
-    """Names of a credential's secrets that no other credential shares, whatever the ids have in common."""
+    """Names of a credential's secrets that are unique even where ids share a prefix."""
     return {"app_user": credential_id, "connection_blob": f"{credential_id}-connection_blob"}
 
 

@@ -10,7 +10,7 @@ from sandbox.timeline import CALLS
 
 
 def screen(story: Story, applications: Applications) -> Group:
-    """Everything, as it stands now."""
+    """The whole screen at this moment."""
     return Group(_logins(applications), _rotations(story), Text(f"now: {story.act}", style="dim"))
 
 

@@ -1,9 +1,8 @@
 """The wire between the shipped code and the world: numbers every call, and lets a fault strike any one of them.
 
-Fronts (`http_front`, `database_front`) stand on the network where services and servers would; they hand each call to
-`Wire.exchange` before it has had its effect. So nothing in the code under test knows of the harness, and a process
-that has died cannot do anything any more, whatever its `finally` blocks say: its connections are cut and nothing of
-what it still sends gets through.
+Fronts (`http_front`, `databases.front`) listen in place of the services and servers, and pass each call to
+`Wire.exchange` before it has its effect. So the code under test does not know of the harness. A process that has died
+has no effect any more, not even by its `finally` blocks: its connections are cut, and nothing that it sends arrives.
 """
 
 import select
@@ -111,14 +110,14 @@ class Wire:
     """All calls of the code under test, one at a time.
 
     Attributes:
-        process: Who makes the calls that come over connections without an owner of their own.
+        process: The owner of calls that come over connections without an owner.
         calls: Of the present run, in order.
         look: See `Look`.
         asleep: Called in the thread of a process that sleeps; returns when it is to go on.
     """
 
     def __init__(self) -> None:
-        self.idle = Process("nobody", "none")
+        self.idle = Process("no process", "none")
         self.process = self.idle
         self.calls: list[Call] = []
         self.look: Look = lambda _call: None
@@ -175,7 +174,7 @@ class Wire:
             operation: See `Call`.
             effect: Carries the call out and gives the reply.
             changes: See `Call`.
-            process: Whose connection it is; by default whoever runs.
+            process: The connection's owner; by default the process that runs.
             nested: The call makes calls itself (the invocation of a function).
             wait_for_hangup: Returns when the client has given up.
 

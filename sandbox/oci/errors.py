@@ -5,7 +5,7 @@ Codes are those of Oracle's page "API Errors" (common to all services) and, for 
 
 
 class ApiError(Exception):
-    """A refusal. The message never holds a secret's content or an object's bytes."""
+    """A refusal. The message does not hold a secret's content or an object's bytes."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         """Make the refusal that the service would answer with."""
@@ -21,7 +21,7 @@ def not_authenticated(message: str) -> ApiError:
 
 
 def not_found() -> ApiError:
-    """OCI tells a missing resource from a missing permission to nobody."""
+    """OCI gives one answer for a missing resource and for a missing permission."""
     return ApiError(404, "NotAuthorizedOrNotFound", "Authorization failed or requested resource not found.")
 
 

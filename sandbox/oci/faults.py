@@ -18,7 +18,7 @@ class Effect(Enum):
     """What a fault does to a call."""
 
     REFUSE = "answer with an error, without effect"
-    DROP_REQUEST = "close the connection; the service never saw the request"
+    DROP_REQUEST = "close the connection; the service does not see the request"
     DROP_REPLY = "let the request take effect, then close the connection"
     HANG = "hold the request until the fault is lifted, then close the connection; it has no effect"
     DELAY = "hold the request until the fault is lifted, then let it take effect, as a late packet does"
@@ -55,7 +55,7 @@ class Fault:
 
     @property
     def is_spent(self) -> bool:
-        """Whether it will strike no more and holds nobody."""
+        """Whether it strikes no more calls and holds none."""
         holds = self.effect in {Effect.HANG, Effect.DELAY}
         return self._released.is_set() or (self.remaining == 0 and not holds)
 
@@ -117,7 +117,7 @@ class Faults:
         return self._arm(Effect.DROP_REPLY, operation, where)
 
     def hang(self, operation: str | None = None, **where: Unpack[Where]) -> Fault:
-        """Answer nothing until lifted; the call never has an effect."""
+        """Answer nothing until lifted; the call has no effect."""
         return self._arm(Effect.HANG, operation, where)
 
     def delay(self, operation: str | None = None, **where: Unpack[Where]) -> Fault:

@@ -1,4 +1,4 @@
-"""Who may call: principals with API keys, and the permissions that policies have given them.
+"""The callers: principals with API keys, and the permissions that policies have given them.
 
 Permissions bear OCI's names; which operation asks for which is in Oracle's policy references ("Details for the
 Vault Service", "Details for Object Storage and Archive Storage").
@@ -63,7 +63,7 @@ class Identity:
     """The tenancy's principals and keys."""
 
     def __init__(self) -> None:
-        """Begin with nobody."""
+        """Begin without principals."""
         self._lock = threading.Lock()
         self._principals: dict[str, Principal] = {}
         self._keys: dict[str, ApiKey] = {}

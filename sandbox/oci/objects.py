@@ -33,7 +33,7 @@ class StoredObject:
     is_delete_marker: bool = False
 
     def archival_state(self, now: datetime) -> ArchivalState | None:
-        """Where an object of the Archive tier stands; None for another tier's."""
+        """The state of an object of the Archive tier; None in another tier."""
         if self.tier != "Archive":
             return None
         if self.restore_asked is None or now >= self.time_of_archival:
@@ -82,7 +82,7 @@ class Bucket:
     _objects: dict[str, list[StoredObject]] = field(default_factory=dict, repr=False)
 
     def newest(self, name: str) -> StoredObject | None:
-        """The object that a name stands for now; None where there is none, or it was deleted."""
+        """The current object of a name; None if there is none or it was deleted."""
         versions = self._objects.get(name)
         return versions[-1] if versions and not versions[-1].is_delete_marker else None
 

@@ -27,7 +27,7 @@ _ON_PROMOTION: Final[Mapping[Stage, Stage]] = {"CURRENT": "PREVIOUS", "PREVIOUS"
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """One version. `content` is base64, as it was uploaded, and is never shown."""
+    """One version. `content` is base64, as it was uploaded, and is not shown."""
 
     number: int
     name: str | None
@@ -58,7 +58,7 @@ class SecretState:
 
     Attributes:
         etag: Another one after each change.
-        lifecycle: Where it stands once `busy_until` has passed.
+        lifecycle: Its state once `busy_until` has passed.
         busy_as: CREATING or UPDATING, until `busy_until`.
         versions: By number, ascending; those that were purged are gone.
     """
@@ -80,7 +80,7 @@ class SecretState:
 
 @dataclass(slots=True)
 class Secret:
-    """A secret: what never changes, and what has been published of what does."""
+    """A secret: its fixed properties, and the published state of those that change."""
 
     ocid: str
     name: str

@@ -132,7 +132,7 @@ class OciSandbox:
 
         Args:
             kind: `oci.vault.VaultsClient`, `oci.secrets.SecretsClient` or `oci.object_storage.ObjectStorageClient`.
-            config: Who signs; by default the administrator.
+            config: The signer; by default the administrator.
             timeout_seconds: To connect, and to wait for an answer.
         """
         config = config or self.config()

@@ -31,7 +31,7 @@ _INCOMPLETE: Final = "The required information to complete authentication was no
 
 
 def signer_of(request: Request, identity: Identity, *, now: datetime, covers_body: bool) -> Principal:
-    """Who signed the request, proven.
+    """The principal that signed the request, after its proof.
 
     Args:
         request: What came.

@@ -34,7 +34,7 @@ _CREATE_PERMISSIONS: Final = ("SECRET_CREATE", "VAULT_CREATE_SECRET", "KEY_ENCRY
 
 @dataclass(slots=True)
 class VaultBehaviour:
-    """What nobody has confirmed of the service, to be tried both ways, and how slow it is.
+    """Unconfirmed behaviour of the service, to be tried both ways, and its delays.
 
     Attributes:
         updating_for: How long after each change the secret is UPDATING (CREATING) and refuses others.
@@ -238,8 +238,8 @@ class VaultService:
         secret = self._secret(call, now, *permissions)
         if call.headers.get("if-match", secret.state.etag) != secret.state.etag:
             raise ApiError(412, "NoEtagMatch", "The etag does not match the current etag of the secret.")
-        if (stands := secret.state.lifecycle_at(now)) != lifecycle:
-            raise ApiError(409, self.behaviour.busy_code, f"The secret is {stands}, not {lifecycle}.")
+        if (state := secret.state.lifecycle_at(now)) != lifecycle:
+            raise ApiError(409, self.behaviour.busy_code, f"The secret is {state}, not {lifecycle}.")
         return secret
 
     def _publish(
@@ -291,7 +291,7 @@ def _number(call: Call) -> int:
 
 
 def _is_state(asked_for: str | None, state: str) -> bool:
-    # The service takes the states without underscores, whatever the SDK documents (oracle/oci-cli issue 337).
+    # The service takes the states without underscores, against what the SDK documents (oracle/oci-cli issue 337).
     if asked_for is None:
         return True
     if "_" in asked_for:

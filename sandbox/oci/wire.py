@@ -105,7 +105,7 @@ class HttpServer:
 
     def _serve(self, connection: socket.socket) -> None:
         try:
-            # The client may go away at any byte; nobody is left to be told.
+            # The client may disconnect at any byte.
             with contextlib.suppress(OSError), connection, connection.makefile("rb") as reader:
                 self._converse(connection, reader)
         finally:

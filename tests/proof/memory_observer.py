@@ -98,12 +98,10 @@ class RaceObserver:
     def untouched(self, database: str) -> None:
         """An account that is not as we think is not touched."""
         if accounts(self._world.databases[database]) != self._accounts[database]:
-            raise ViolationError(
-                "I1", f"{database} was changed by somebody else, and Lockstep changed it again"
-            )
+            raise ViolationError("I1", f"{database} was changed by a DBA, and Lockstep changed it again")
 
     def _one_half_done(self, now: Snapshot[Shown], boundary: str) -> None:
-        """Of the values that no store has ever served, databases let in one at most."""
+        """Databases accept at most one of the values that no store has served."""
         stores = self._world.stores.values()
         with quiet(self._world):
             newest = max(s.read_current().generation for s in stores)

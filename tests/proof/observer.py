@@ -126,7 +126,7 @@ class Observer:
         )
 
     def _is_proven(self, database: str, value: Value) -> bool:
-        # The very look at I1 would see a refusal; this sees a promotion that nobody had a right to make.
+        # I1 would report a refusal; this reports a promotion without a proof.
         return value in self._proven or self.lets_in(database, value)
 
     def _note(self, now: Snapshot[Value], when: str) -> None:
@@ -204,7 +204,7 @@ class Observer:
         for place, text in texts.items():
             for generation, value in self.values.items():
                 if generation and value.password in text:
-                    raise ViolationError("I6", f"the password of generation {generation} stands in {place}")
+                    raise ViolationError("I6", f"the password of generation {generation} appears in {place}")
 
     # Reading the world.
 

@@ -37,7 +37,7 @@ def _refused(world: MemoryWorld) -> None:
 
 
 def _edited(world: MemoryWorld) -> None:
-    """Somebody typed a value that logs in nowhere into one store."""
+    """An operator typed a value that no database accepts into one store."""
     edit(world.stores["aws"], another_login(world))
 
 
@@ -55,7 +55,7 @@ def _forgetful(world: MemoryWorld) -> None:
 
 
 def _sticky(world: MemoryWorld) -> None:
-    """The first database keeps what it should drop, once: somebody restored an account from a backup meanwhile."""
+    """The first database keeps what it should drop, once: a DBA restored an account from a backup meanwhile."""
     database = world.databases["db-1"]
     change, left = database.set_passwords, [1]
 
@@ -96,5 +96,5 @@ REPLACING = frozenset({"refused", "edited"})
 
 
 def accounts(database: MemoryDatabase) -> dict[str, tuple[str, ...]]:
-    """Who is let in."""
+    """The accepted passwords, by account."""
     return {name: account.passwords for name, account in database.accounts.items()}

@@ -1,8 +1,8 @@
 """Load: applications log in as fast as they can, from both stores, while rotations go wrong in every way.
 
 The OCI function runs in a process of its own, whose memory is measured, and which dies by SIGKILL. An interval passes
-in an instant, but never before each application has logged in with what it read before: an overlap is longer than a
-login.
+in an instant, but only after each application has logged in with the value that it read before: an overlap is longer
+than a login.
 """
 
 import random

@@ -61,7 +61,7 @@ class Month:
 
     @property
     def holds(self) -> bool:
-        """Whether no quota was hit, nobody was locked out, and every healthy run left all in step."""
+        """Whether no quota was hit, no login was refused, and every healthy run left everything in step."""
         return (
             self.lockouts == 0
             and self.out_of_step == 0

@@ -59,7 +59,7 @@ EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class FakeClock:
-    """A clock that moves only when somebody sleeps or moves it."""
+    """A clock that moves only by `sleep`."""
 
     def __init__(self, now: datetime = EPOCH) -> None:
         self._now = now
@@ -264,7 +264,7 @@ class MemoryWorld:
 
         Args:
             plan: As `make_plan` makes it; only its first credential counts.
-            placeholder: The secrets hold a placeholder and nobody logs in. Otherwise they hold a login that
+            placeholder: The secrets hold a placeholder and no login works. Otherwise they hold a login that
                 every database accepts, to be taken over.
         """
         plan = plan or make_plan()
@@ -323,6 +323,6 @@ def make_ports(
     strategy: Strategy = Strategy.DUAL_PASSWORD,
     placeholder: bool = False,
 ) -> Ports:
-    """The ports of a world that nobody else looks at; see `make_plan` and `MemoryWorld.create`."""
+    """The ports of a new world; see `make_plan` and `MemoryWorld.create`."""
     plan = make_plan(databases=databases, stores=stores, strategy=strategy)
     return MemoryWorld.create(plan, placeholder=placeholder).ports(runner)
