@@ -109,10 +109,7 @@ _BUGS = (
         "L1",
         "what is pending is what a store's label says, not what the lock record names",
         plants.adopt_by_label,
-        (
-            Races(("I1", "I2", "I3", "I4", "I5"), ("steady", "refused")),
-            Model("I4"),
-        ),
+        (Races(("I1", "I2", "I3", "I4", "I5"), ("steady", "refused")), Model("I4")),
     ),
     Bug(
         "adopt-the-highest-version",
@@ -126,40 +123,28 @@ _BUGS = (
         "L6",
         "the claim is written without asking whether the lock is still held and nothing is in flight",
         plants_in_ports.claim_without_condition,
-        (
-            Races(("I1", "I4")),
-            Model("I4"),
-        ),
+        (Races(("I1", "I4")), Model("I4")),
     ),
     Bug(
         "release-without-condition",
         "L10",
         "the lock is released without asking whether it is still held",
         plants_in_ports.release_without_condition,
-        (
-            Races(("I1", "I4")),
-            Model("overlap", Budget(terms=3), is_slow=True),
-        ),
+        (Races(("I1", "I4")), Model("overlap", Budget(terms=3), is_slow=True)),
     ),
     Bug(
         "claim-dropped-on-failure",
         "M8",
         "a failed run clears the claim as it gives the lock back",
         plants_in_ports.claim_dropped_on_failure,
-        (
-            Races(("I4",)),
-            Model("I5"),
-        ),
+        (Races(("I4",)), Model("I5")),
     ),
     Bug(
         "new-password-on-retry",
         "C2",
         "a half-done generation is replaced by a new password instead of being finished",
         plants.new_password_on_retry,
-        (
-            Races(("I4",)),
-            Model("I5"),
-        ),
+        (Races(("I4",)), Model("I5")),
     ),
     Bug(
         "generation-reused",
@@ -180,40 +165,28 @@ _BUGS = (
         "L4",
         "a runner rotates although it is not due, also within the overlap",
         plants_in_ports.standby_ignores_due,
-        (
-            Races(("I1",)),
-            Model("overlap", is_slow=True),
-        ),
+        (Races(("I1",)), Model("overlap", is_slow=True)),
     ),
     Bug(
         "no-advisory-lock",
         "D1",
         "the databases are changed without their advisory lock",
         plants_in_ports.no_advisory_lock,
-        (
-            Races(("I1", "I5", "I9"), ("steady", "refused")),
-            Model("I1", is_slow=True),
-        ),
+        (Races(("I1", "I5", "I9"), ("steady", "refused")), Model("I1", is_slow=True)),
     ),
     Bug(
         "fence-not-read",
         "D4",
         "the lock record is not read before an account is changed",
         plants.fence_not_read,
-        (
-            Races(("I1", "I5", "I9"), ("refused",)),
-            Model("I5", Budget(terms=2, refusals=1), is_slow=True),
-        ),
+        (Races(("I1", "I5", "I9"), ("refused",)), Model("I5", Budget(terms=2, refusals=1), is_slow=True)),
     ),
     Bug(
         "fence-read-before-advisory-lock",
         "D4",
         "the lock record is read, but before the advisory lock is taken",
         plants.fence_read_before_advisory_lock,
-        (
-            Races(("I1", "I5", "I9"), ("refused",)),
-            Model("I5", Budget(terms=2, refusals=1), is_slow=True),
-        ),
+        (Races(("I1", "I5", "I9"), ("refused",)), Model("I5", Budget(terms=2, refusals=1), is_slow=True)),
     ),
     Bug(
         "base-not-probed",
@@ -230,30 +203,21 @@ _BUGS = (
         "D3, D4",
         "neither the lock record is read nor base asked for before an account is changed",
         plants.neither_fence_nor_base,
-        (
-            Races(("I1", "I5", "I9")),
-            Model("I5", Budget(terms=2, refusals=1), is_slow=True),
-        ),
+        (Races(("I1", "I5", "I9")), Model("I5", Budget(terms=2, refusals=1), is_slow=True)),
     ),
     Bug(
         "proof-skipped",
         "D7",
         "a database that acknowledged the change is believed without a login",
         plants.proof_skipped,
-        (
-            Races(("I1", "I3"), ("steady", "forgetful")),
-            Model("I3", Budget(terms=1, deaf=1)),
-        ),
+        (Races(("I1", "I3"), ("steady", "forgetful")), Model("I3", Budget(terms=1, deaf=1))),
     ),
     Bug(
         "previous-not-proven-dead",
         "D9",
         "the generation before base is said to be dead without a login",
         plants.previous_not_proven_dead,
-        (
-            Races(("I9",), ("sticky",)),
-            Model("I9", Budget(terms=1, clinging=1), MARIADB),
-        ),
+        (Races(("I9",), ("sticky",)), Model("I9", Budget(terms=1, clinging=1), MARIADB)),
     ),
     Bug(
         "base-not-kept",
@@ -267,10 +231,7 @@ _BUGS = (
         "M3",
         "the value is promoted when one database has accepted it",
         plants.one_database_is_enough,
-        (
-            Races(("I1", "I3")),
-            Model("I1", Budget(terms=1)),
-        ),
+        (Races(("I1", "I3")), Model("I1", Budget(terms=1))),
     ),
     Bug(
         "fence-not-raised",
@@ -291,20 +252,14 @@ _BUGS = (
         "V1",
         "each runner stages in the store of its own cloud first",
         plants.own_store_first,
-        (
-            Races(("I4", "I8")),
-            Model("I4"),
-        ),
+        (Races(("I4", "I8")), Model("I4")),
     ),
     Bug(
         "blind-promote",
         "V10",
         "a store is made to serve a generation without a look at what it serves",
         plants_in_ports.blind_promote,
-        (
-            Races(("I1", "I5")),
-            Model("I5", is_slow=True),
-        ),
+        (Races(("I1", "I5")), Model("I5", is_slow=True)),
     ),
     Bug(
         "promote-below-newer",
@@ -325,20 +280,14 @@ _BUGS = (
         "M2",
         "databases accept the value before every store holds it",
         plants.databases_before_write_ahead,
-        (
-            Races(("I2",)),
-            Model("I2"),
-        ),
+        (Races(("I2",)), Model("I2")),
     ),
     Bug(
         "heal-skipped",
         "C5",
         "stores that disagree are not healed; the first one is believed",
         plants.heal_skipped,
-        (
-            Races(("I1", "I8"), ("edited",)),
-            Model("I8", Budget(terms=1, edits=1)),
-        ),
+        (Races(("I1", "I8"), ("edited",)), Model("I8", Budget(terms=1, edits=1))),
     ),
     Bug(
         "revoked-before-promotion",
@@ -359,10 +308,7 @@ _BUGS = (
         "D2",
         "MySQL's RETAIN is run without asking who logs in already",
         plants_in_ports.retain_without_probe,
-        (
-            Faults("mysql", ("I1",)),
-            Model("I8"),
-        ),
+        (Faults("mysql", ("I1",)), Model("I8")),
     ),
     Bug(
         "primary-not-set-to-base",
@@ -376,20 +322,14 @@ _BUGS = (
         "D12",
         "MariaDB's ALTER USER names the pending verifier alone",
         plants_in_ports.verifier_of_base_left_out,
-        (
-            Faults("mariadb", ("I1",)),
-            Model("I8", engines=MARIADB),
-        ),
+        (Faults("mariadb", ("I1",)), Model("I8", engines=MARIADB)),
     ),
     Bug(
         "same-user-again",
         "D13",
         "the alternating users do not alternate",
         plants_in_ports.same_user_again,
-        (
-            Faults("alternating", ("I1",)),
-            Model("I8", engines=POSTGRESQL),
-        ),
+        (Faults("alternating", ("I1",)), Model("I8", engines=POSTGRESQL)),
     ),
 )
 CATALOGUE: Mapping[str, Bug] = {bug.name: bug for bug in _BUGS}
