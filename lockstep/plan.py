@@ -97,6 +97,13 @@ class AwsAudit(Section):
     storage_class: Literal["GLACIER_IR", "STANDARD", "STANDARD_IA"] = "GLACIER_IR"
     retention: Duration = timedelta(days=400)
 
+    @field_validator("retention")
+    @classmethod
+    def _is_kept(cls, value: timedelta) -> timedelta:
+        if not value:
+            raise ValueError("must be longer than zero")
+        return value
+
 
 class OciAudit(Section):
     """The OCI stream: an Archive bucket, signed with a key from a Vault secret."""

@@ -104,6 +104,12 @@ def test_a_duration_is_numbers_with_units(text: str, seconds: int) -> None:
     assert _parse(document).audit.aws.retention == timedelta(seconds=seconds)
 
 
+@pytest.mark.parametrize("key", ["tolerance", "overlap"])
+def test_a_tolerance_or_an_overlap_may_be_zero(key: str) -> None:
+    credential = _parse(_with(f"credentials.0.{key}", "0s")).credentials[0]
+    assert getattr(credential.schedule, key) == timedelta()
+
+
 @pytest.mark.parametrize(
     ("path", "value", "expected"),
     [
@@ -113,7 +119,10 @@ def test_a_duration_is_numbers_with_units(text: str, seconds: int) -> None:
         ("audit.aws.retention", "9999999999999d", "audit.aws.retention: write a duration"),
         ("audit.aws.retention", "-5m", "audit.aws.retention: write a duration"),
         ("audit.aws.retention", "\u0665m", "audit.aws.retention: write a duration"),
-        ("audit.aws.retention", "0s", "audit.aws.retention: write a duration, longer than zero"),
+        ("audit.aws.retention", "0s", "audit.aws.retention: must be longer than zero"),
+        ("audit.aws.retention", "999999d1s", "audit.aws.retention: write a duration"),
+        ("credentials.0.tolerance", "999999d" * 900, "credentials[0].tolerance: write a duration"),
+        ("credentials.0.interval", "999999d" * 1001, "credentials[0].interval: write a duration"),
         ("audit.aws.retention", "1h-5m", "audit.aws.retention: write a duration"),
         ("audit.aws.retention", "5ms", "audit.aws.retention: write a duration"),
         ("audit.aws.retention", "", "audit.aws.retention: write a duration"),
