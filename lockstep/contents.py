@@ -2,12 +2,11 @@
 
 `app_user` has the field names of AWS's RDS secrets, so that tools which read those read it too
 (https://docs.aws.amazon.com/secretsmanager/latest/userguide/reference_secret_json_structure.html).
-`connection_blob` has connection metadata and DSNs without any password.
+`connection_blob` has connection metadata and DSNs, without any password or username.
 """
 
 import json
 from typing import Any, TypeGuard
-from urllib.parse import quote
 
 from lockstep.engines import ENGINES
 from lockstep.errors import SecretMalformedError
@@ -34,24 +33,25 @@ def encode_app_user(value: CredentialValue, credential: Credential) -> str:
     )
 
 
-def encode_connection_blob(value: CredentialValue, credential: Credential) -> str:
-    """The text of `connection_blob`: every database of the credential, no password."""
+def encode_connection_blob(generation: int, credential: Credential) -> str:
+    """The text of `connection_blob`: every database of the credential.
+
+    It has no password and no username. With alternating users the username changes with each generation, and a reader
+    that reads the two secrets around a promotion would pair the user of one with the password of the other.
+    """
     return _text(
         {
             "credential": credential.id,
-            "databases": {s.name: _connection(s, value.login.username) for s in credential.servers},
-            "generation": value.generation,
-            "username": value.login.username,
+            "databases": {server.name: _connection(server) for server in credential.servers},
+            "generation": generation,
         }
     )
 
 
-def _connection(server: DatabaseServer, username: str) -> dict[str, Any]:
-    # The username may be one that was typed by hand; a colon in it would begin a password.
-    who = f"{ENGINES[server.engine].dsn_scheme}://{quote(username, safe='')}"
+def _connection(server: DatabaseServer) -> dict[str, Any]:
     return {
         "dbname": server.dbname,
-        "dsn": f"{who}@{server.host}:{server.port}/{server.dbname}",
+        "dsn": f"{ENGINES[server.engine].dsn_scheme}://{server.host}:{server.port}/{server.dbname}",
         "engine": server.engine.value,
         "host": server.host,
         "port": server.port,

@@ -75,15 +75,13 @@ class CredentialStore:
         login = self._user.login(self._user.versions.stage(value.generation, text).read_back())
         if login is None:
             raise self._user.malformed()
-        # `app_user` may hold the value of another run, so connection_blob is derived from what was read back
-        # (protocol V5, V6).
-        held = CredentialValue(value.generation, login)
-        blob_text = encode_connection_blob(held, self._credential)
+        blob_text = encode_connection_blob(value.generation, self._credential)
         blob = self._blob.versions.stage(value.generation, blob_text)
         if not blob.is_new:
             # It may have been written from an older plan, and may differ; but it may not be forged (protocol V7).
             self._blob.blob_generation(blob.read_back())
-        return held
+        # `app_user` may hold the value of another run (protocol V6).
+        return CredentialValue(value.generation, login)
 
     def promote(self, generation: int, still_ours: Callable[[], object]) -> None:
         """Make a staged generation current in both secrets: look, check the fence, compare and set (protocol V10)."""

@@ -103,12 +103,17 @@ def test_a_staged_value_can_be_read_and_is_not_served(world: StoreHarness, store
 
 @on_every_adapter
 @pytest.mark.parametrize("call", CALLS)
-def test_connection_blob_follows_the_value_in_app_user(world: StoreHarness, store: Store, call: int) -> None:
+def test_connection_blob_does_not_say_which_user_app_user_holds(
+    world: StoreHarness, store: Store, call: int
+) -> None:
     with suppress(CrashError), world.before_call(call, crash):
-        store.stage(value(1, username="app_a"))
-    standing = world.rival().stage(value(1, username="app_b"))
+        store.stage(value(1, username="login_a"))
+    world.rival().stage(value(1, username="login_b"))
     store.promote(1, fence_held)
-    assert json.loads(world.current_text("connection_blob"))["username"] == standing.login.username
+    blob = world.current_text("connection_blob")
+    assert "login_" in world.current_text("app_user")
+    assert "login_" not in blob
+    assert json.loads(blob)["generation"] == 1
 
 
 @on_every_adapter

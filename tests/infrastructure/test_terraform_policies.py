@@ -81,7 +81,7 @@ def _age(console: OciConsole, credential: Credential, ids: dict[str, str]) -> No
         value = _value(credential, generation)
         texts = {
             names.app_user: encode_app_user(value, credential),
-            names.connection_blob: encode_connection_blob(value, credential),
+            names.connection_blob: encode_connection_blob(generation, credential),
         }
         for secret, text in texts.items():
             version = VersionNames(credential_id=credential.id, secret=secret).name_of(generation)
