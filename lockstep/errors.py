@@ -176,7 +176,7 @@ class AccountLockedError(TerminalError):
 
 
 class AccountPluginError(TerminalError):
-    """The account uses another authentication plugin than caching_sha2_password, so a second password is refused."""
+    """The account uses an authentication plugin that has no verifier here, so it takes no second password."""
 
     advice = (
         "Change the plugin once, with the present password: ALTER USER <account> IDENTIFIED WITH "

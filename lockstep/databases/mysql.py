@@ -1,26 +1,45 @@
 """MySQL: one account with a primary and a secondary password."""
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from lockstep.databases.base import AlternatingUsers
 from lockstep.databases.mysql_family import MySqlFamilyDatabase, MySqlSession
-from lockstep.databases.verifiers import RandomBytes, caching_sha2_password
-from lockstep.errors import DatabaseRejectedError, PasswordRefusedByPolicyError
-from lockstep.model import CredentialValue, Login, Strategy
+from lockstep.databases.verifiers import (
+    RandomBytes,
+    caching_sha2_password,
+    mysql_native_password,
+    sha256_password,
+)
+from lockstep.errors import (
+    AccountPluginError,
+    DatabaseRejectedError,
+    PasswordRefusedByPolicyError,
+    UnsupportedServerError,
+)
+from lockstep.model import CredentialValue, Login, SecretStr, Strategy
 from lockstep.ports import Stager
 
 _SYNTAX_ERROR = "1064"
 _UNKNOWN_TABLE = "1109"
 
+_VERIFIERS: Mapping[str, Callable[[SecretStr, RandomBytes], SecretStr]] = {
+    "caching_sha2_password": caching_sha2_password,
+    "mysql_native_password": lambda password, _: mysql_native_password(password),
+    "sha256_password": sha256_password,
+}
+"""Per authentication plugin. The default comes first; 9.x has no `mysql_native_password`."""
+_DEFAULT_PLUGIN = next(iter(_VERIFIERS))
+
 
 class MySqlDatabase(MySqlFamilyDatabase):
     """MySQL since 8.0.14.
 
-    Passwords travel as verifiers of `caching_sha2_password`, which every client of these servers knows. An account
-    with another plugin cannot keep its password beside such a verifier: AccountPluginError.
+    Passwords travel as verifiers. An account keeps its authentication plugin, since its clients may know no other and
+    the server lets two passwords live side by side only under one plugin.
     """
 
     is_mariadb: ClassVar[bool] = False
@@ -35,7 +54,7 @@ class MySqlDatabase(MySqlFamilyDatabase):
 
 @dataclass(frozen=True, slots=True)
 class Slots:
-    """Which generations an account's two passwords are, as recorded with the account.
+    """Which generations an account's two passwords are, and under which plugin, as recorded with the account.
 
     None: unknown, or no password. The record holds Lockstep's own changes. Others may have replaced a password
     since, but only Lockstep's statements put a staged value into a slot, and each of them updates the record.
@@ -43,6 +62,7 @@ class Slots:
 
     primary: int | None = None
     secondary: int | None = None
+    plugin: str = _DEFAULT_PLUGIN
 
     def rule_out(self, generation: int) -> bool:
         """Whether both slots are known to be of other generations."""
@@ -84,18 +104,15 @@ class MySqlAccount:
             before: The record.
 
         Raises:
-            AccountPluginError: The account has another plugin.
+            AccountPluginError: The account has a plugin that Lockstep makes no verifiers for.
             PasswordRefusedByPolicyError: It travelled as text, and the server's policy refuses it.
         """
-        after = Slots(value.generation, before.primary if retain else before.secondary)
+        after = Slots(value.generation, before.primary if retain else before.secondary, before.plugin)
         clause = " RETAIN CURRENT PASSWORD" if retain else ""
         try:
-            self._session.run(
-                f"ALTER USER %s@'%%' IDENTIFIED WITH caching_sha2_password AS %s{clause} ATTRIBUTE %s",
-                value.login.username,
-                self._verifier(value.login),
-                _record(after),
-            )
+            return self._set_verifier(value.login, clause, after)
+        except AccountPluginError as e:
+            return self._try_other_plugins(value.login, clause, after, refusal=e)
         except DatabaseRejectedError as e:
             if e.where["code"] != _SYNTAX_ERROR:
                 raise
@@ -105,28 +122,46 @@ class MySqlAccount:
                 value.login.password.reveal(),
             )
             return Slots()
+
+    def _set_verifier(self, login: Login, clause: str, after: Slots) -> Slots:
+        self._session.run(
+            f"ALTER USER %s@'%%' IDENTIFIED WITH {after.plugin} AS %s{clause} ATTRIBUTE %s",
+            login.username,
+            self._verifier(login, after.plugin),
+            _record(after),
+        )
         return after
+
+    def _try_other_plugins(
+        self, login: Login, clause: str, after: Slots, *, refusal: AccountPluginError
+    ) -> Slots:
+        """Set the verifier of the account's own plugin, which only an administrator of `mysql.user` could read."""
+        for plugin in (p for p in _VERIFIERS if p != after.plugin):
+            # The server lacks that plugin, or the account has yet another one: nothing was changed.
+            with suppress(AccountPluginError, UnsupportedServerError):
+                return self._set_verifier(login, clause, replace(after, plugin=plugin))
+        raise refusal
 
     def discard_secondary(self, username: str, *, before: Slots) -> None:
         """Leave the account with its primary password."""
         if before == Slots():
             self._session.run("ALTER USER %s@'%%' DISCARD OLD PASSWORD", username)
         else:
-            after = _record(Slots(before.primary))
+            after = _record(Slots(before.primary, plugin=before.plugin))
             self._session.run("ALTER USER %s@'%%' DISCARD OLD PASSWORD ATTRIBUTE %s", username, after)
 
     def set_only_password(self, login: Login) -> None:
         """Take all other passwords, and another plugin, from an idle account."""
         self._session.run(
-            "ALTER USER %s@'%%' IDENTIFIED WITH caching_sha2_password AS %s",
+            f"ALTER USER %s@'%%' IDENTIFIED WITH {_DEFAULT_PLUGIN} AS %s",
             login.username,
-            self._verifier(login),
+            self._verifier(login, _DEFAULT_PLUGIN),
         )
         # A secondary password outlives the change of the primary.
         self._session.run("ALTER USER %s@'%%' DISCARD OLD PASSWORD", login.username)
 
-    def _verifier(self, login: Login) -> str:
-        return caching_sha2_password(login.password, self._random_bytes).reveal()
+    def _verifier(self, login: Login, plugin: str) -> str:
+        return _VERIFIERS[plugin](login.password, self._random_bytes).reveal()
 
 
 class DualPassword:
@@ -183,14 +218,20 @@ class DualPassword:
 
 def _record(slots: Slots) -> str:
     """The record as a merge patch (RFC 7396), which is how the server takes ATTRIBUTE: null removes a key."""
-    return json.dumps({"lockstep": {"primary": slots.primary, "secondary": slots.secondary}})
+    plugin = None if slots.plugin == _DEFAULT_PLUGIN else slots.plugin
+    return json.dumps(
+        {"lockstep": {"primary": slots.primary, "secondary": slots.secondary, "plugin": plugin}}
+    )
 
 
 def _slots_in(attribute: object) -> Slots:
     record = attribute.get("lockstep") if isinstance(attribute, dict) else None
     if not isinstance(record, dict):
         return Slots()
-    primary, secondary = (record.get(name) for name in ("primary", "secondary"))
+    primary, secondary, plugin = (record.get(name) for name in ("primary", "secondary", "plugin"))
     return Slots(
-        primary if isinstance(primary, int) else None, secondary if isinstance(secondary, int) else None
+        primary if isinstance(primary, int) else None,
+        secondary if isinstance(secondary, int) else None,
+        # The plugin goes into a statement as it is, so only a known one is believed.
+        plugin if plugin in _VERIFIERS else _DEFAULT_PLUGIN,
     )

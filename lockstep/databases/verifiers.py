@@ -46,9 +46,19 @@ def mysql_native_password(password: SecretStr) -> SecretStr:
 
 def caching_sha2_password(password: SecretStr, random_bytes: RandomBytes) -> SecretStr:
     """The verifier of MySQL's plugin `caching_sha2_password`: SHA-crypt with a salt of twenty characters."""
-    salt = "".join(_CRYPT_ALPHABET[byte & 0x3F] for byte in random_bytes(_SHA2_SALT_LENGTH))
-    digest = sha256_crypt(password.reveal().encode(), salt.encode(), _SHA2_ROUNDS)
+    salt, digest = _sha2(password, random_bytes)
     return SecretStr(f"$A${_SHA2_ROUNDS // 1000:03X}${salt}{digest}")
+
+
+def sha256_password(password: SecretStr, random_bytes: RandomBytes) -> SecretStr:
+    """The verifier of MySQL's plugin `sha256_password`: the same digest, written as crypt(3) does."""
+    salt, digest = _sha2(password, random_bytes)
+    return SecretStr(f"$5${salt}${digest}")
+
+
+def _sha2(password: SecretStr, random_bytes: RandomBytes) -> tuple[str, str]:
+    salt = "".join(_CRYPT_ALPHABET[byte & 0x3F] for byte in random_bytes(_SHA2_SALT_LENGTH))
+    return salt, sha256_crypt(password.reveal().encode(), salt.encode(), _SHA2_ROUNDS)
 
 
 def sha256_crypt(password: bytes, salt: bytes, rounds: int) -> str:
