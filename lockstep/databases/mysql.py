@@ -233,5 +233,5 @@ def _slots_in(attribute: object) -> Slots:
         primary if isinstance(primary, int) else None,
         secondary if isinstance(secondary, int) else None,
         # The plugin goes into a statement as it is, so only a known one is believed.
-        plugin if plugin in _VERIFIERS else _DEFAULT_PLUGIN,
+        plugin if isinstance(plugin, str) and plugin in _VERIFIERS else _DEFAULT_PLUGIN,
     )

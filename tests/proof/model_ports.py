@@ -334,7 +334,7 @@ class ModelDatabase:
 class _MySqlAccount(MySqlAccount):
     """The shipped account, with the password in place of its verifier."""
 
-    def _verifier(self, login: RealLogin) -> str:
+    def _verifier(self, login: RealLogin, _plugin: str) -> str:
         return login.password.reveal()
 
 
