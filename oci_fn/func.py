@@ -32,9 +32,9 @@ from oci_fn.retries import Retries
 from oci_fn.sequence import RunMap, RunRequest, rotate, side_by_side
 
 MARGIN_SECONDS = 25.0
-"""Time before the platform's deadline in which no call begins, so that the longest step ends (protocol F8)."""
+"""Time before the platform's deadline in which no call begins, so that the longest step can end (protocol F8)."""
 
-# fdk sets the root logger to DEBUG; what libraries say at that level shows what requests and replies carry.
+# fdk sets the root logger to DEBUG. At that level libraries log the contents of requests and replies.
 logging.getLogger().setLevel(logging.WARNING)
 logger = logging.getLogger("lockstep")
 logger.setLevel(logging.INFO)
@@ -56,7 +56,7 @@ class Ask(Message):
 
 
 class RunnerLike(Protocol):
-    """What the function needs of `lockstep.wiring.Runner`."""
+    """The part of `lockstep.wiring.Runner` that the function uses."""
 
     @property
     def plan(self) -> Plan:
@@ -67,12 +67,12 @@ class RunnerLike(Protocol):
 
 
 class Function:
-    """What fdk calls.
+    """The handler that fdk calls.
 
     Args:
-        runner: Gives the runner; by default that of the plan that the environment names.
-        forget: Called when an identity was refused, so that `runner` reads it anew.
-        run_map: How the databases of a credential are worked on.
+        runner: Returns the runner; by default that of the plan that the environment names.
+        forget: Called after an identity was refused, so that `runner` reads it again.
+        run_map: Runs the branches for the databases of a credential.
     """
 
     def __init__(

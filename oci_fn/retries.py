@@ -12,13 +12,13 @@ Result = TypeVar("Result")
 
 
 class Retries:
-    """Calls work, and calls it again as its policy says.
+    """Calls a function, and calls it again as the policy says.
 
     Args:
         clock: Waits between tries.
-        deadline: In the clock's monotonic seconds. After it no call begins, except those that a failed run owes
+        deadline: In the clock's monotonic seconds. After it no call begins, except the owed ones of a failed run
             (protocol F8).
-        jitter: Draws the part of a delay that is waited, 0 to 1.
+        jitter: Returns the factor of a delay, 0 to 1.
     """
 
     def __init__(self, clock: Clock, *, deadline: float, jitter: Callable[[], float] = random.random) -> None:
@@ -38,7 +38,7 @@ class Retries:
 
         Args:
             path: The state that does this work in the state machine, after the Map around it.
-            work: Raises one of Lockstep's errors, or returns.
+            work: Returns, or raises one of Lockstep's errors.
             policy: When to try again.
             is_owed: The first try begins even after the deadline.
 

@@ -1,7 +1,7 @@
 """The rotation as a sequence of step calls: `statemachine.asl.json` for a runner without Step Functions (protocol R1).
 
-`lockstep.timing` says for both clouds how the calls are retried. A test compares the order of the calls with the
-order of the states.
+`lockstep.timing` has the retry policies of both clouds. A test compares the order of the calls with the order of the
+states.
 """
 
 from collections.abc import Callable, Iterable
@@ -151,7 +151,7 @@ class _HeldRun:
             self._fail(e)
             raise
         except Exception as e:  # noqa: BLE001 - the last line of defence before fdk prints it
-            # A bug between the calls: its text may hold a secret.
+            # A bug between the calls. Its text may contain a secret.
             unexpected = UnexpectedError(code=type(e).__name__)
             self._fail(unexpected)
             raise unexpected from None
@@ -218,7 +218,7 @@ class _HeldRun:
         )
 
     def _raise_fence(self) -> None:
-        """Keep a branch that was given up from bringing the refused password back after its withdrawal."""
+        """Stop abandoned branches from bringing the refused password back after its withdrawal (protocol L5)."""
         lease = self._retries.call(
             ("RaiseFence",),
             lambda: self._ports.lock.raise_fence(self._rotation.lease),

@@ -120,13 +120,13 @@ def _verify_head(found: Verification, head: ChainHead | None) -> None:
 
 
 def _verify_witnesses(found: Verification, by_stream: Mapping[str, Verification]) -> None:
-    standing = {name: {e.seq: e.hash for e in v.entries} for name, v in by_stream.items()}
+    hashes = {name: {e.seq: e.hash for e in v.entries} for name, v in by_stream.items()}
     for entry in found.entries:
         for stream, (seq, entry_hash) in entry.witness.items():
-            if stream not in standing:
+            if stream not in hashes:
                 continue
             found.witnessed += 1
-            if standing[stream].get(seq) != entry_hash:  # (5)
+            if hashes[stream].get(seq) != entry_hash:  # (5)
                 found.problems.append(
                     f"entry {entry.seq} witnesses entry {seq} of {stream}, which is missing or different now"
                 )

@@ -1,7 +1,7 @@
-"""AWS clients with time-outs and without retries, and what their failures mean.
+"""AWS clients with time-outs and without retries, and the meaning of their failures.
 
-Retries are said once, in `lockstep.timing`. So a client here tries once and gives up within seconds, and each
-failure becomes one of our errors, without the foreign error's text: that may quote the request.
+`lockstep.timing` has the retry policies, so a client here tries once and gives up within seconds. Each failure becomes
+one of our errors, without the text of the foreign error, which may quote the request.
 """
 
 import logging
@@ -38,7 +38,7 @@ _DEFAULT_TIMEOUTS = CloudTimeouts()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AwsKeys:
-    """An identity for a runner that is not inside AWS."""
+    """An identity for a runner outside AWS."""
 
     access_key_id: str
     secret_access_key: SecretStr
@@ -56,11 +56,11 @@ def aws_client(
     """A client that tries once and answers within seconds.
 
     Args:
-        service: botocore's name of it.
+        service: Its name in botocore.
         region: As in the plan.
-        keys: The identity; by default what the environment gives, in a Lambda its role.
-        endpoint: By default what the environment says, else AWS.
-        timeouts: Bounds of every wait.
+        keys: The identity; by default the environment's, in a Lambda its role.
+        endpoint: By default the environment's, else AWS.
+        timeouts: Limits of every wait.
     """
     token = keys.session_token if keys else None
     return _session().create_client(
@@ -81,13 +81,13 @@ def aws_client(
 
 @cache
 def _session() -> Session:
-    # At DEBUG, botocore logs every request and every reply, secrets included.
+    # At DEBUG botocore logs every request and reply, including secrets.
     logging.getLogger("botocore").setLevel(logging.INFO)
     return Session()
 
 
 class Trouble(Enum):
-    """What a failed call means, whichever service it was."""
+    """The meaning of a failed call, the same for every service."""
 
     UNREACHABLE = auto()
     THROTTLED = auto()
@@ -96,7 +96,7 @@ class Trouble(Enum):
 
 
 # The codes of https://docs.aws.amazon.com/secretsmanager/latest/apireference/CommonErrors.html and of the same page
-# of DynamoDB, KMS and S3; for throttling and for what is transient, those that botocore's own retries know.
+# of DynamoDB, KMS and S3; for throttling and transient errors, the codes that botocore's own retries know.
 _CODES = {
     Trouble.UNREACHABLE: frozenset(
         {
@@ -150,11 +150,11 @@ _UNREACHABLE = (
     IncompleteReadError,
     MetadataRetrievalError,
     OSError,
-    UrllibError,  # Botocore lets it pass where the body of an error is cut.
+    UrllibError,  # Botocore does not translate it if the body of an error is cut.
 )
 _DENIED = (NoCredentialsError, PartialCredentialsError)
 _MALFORMED = (ResponseParserError, ValueError, TypeError, LookupError, AttributeError, RecursionError)
-"""What botocore, and whoever reads its reply, raises when that is not AWS's: a proxy's page, half a document."""
+"""What botocore or a reader of its reply raises for a reply that is not from AWS: a proxy's page, half a document."""
 
 
 def error_code(error: ClientError) -> str:
@@ -163,7 +163,7 @@ def error_code(error: ClientError) -> str:
 
 
 def diagnose(error: Exception) -> tuple[Trouble, str]:
-    """What went wrong, and a code to show."""
+    """The meaning of a failure, and a code to show."""
     if not isinstance(error, ClientError):
         return _local_trouble(error), type(error).__name__
     code = error_code(error)
@@ -176,7 +176,7 @@ def diagnose(error: Exception) -> tuple[Trouble, str]:
 
 def _local_trouble(error: Exception) -> Trouble:
     if isinstance(error, SSLError):
-        # botocore counts it among the connection errors, but waiting does not mend a certificate.
+        # For botocore it is a connection error, but a retry does not help.
         return Trouble.REJECTED
     if isinstance(error, _UNREACHABLE + _MALFORMED):
         return Trouble.UNREACHABLE
@@ -185,9 +185,9 @@ def _local_trouble(error: Exception) -> Trouble:
 
 @contextmanager
 def translated(errors: Mapping[Trouble, type[LockstepError]], **where: str | int) -> Iterator[None]:
-    """Turn whatever botocore raises inside into one of `errors`, with `where` and the code.
+    """Turn every exception of botocore inside into one of `errors`, with `where` and the code.
 
-    Likewise what reading a reply inside raises where the reply is malformed.
+    This includes exceptions from reading a malformed reply inside the block.
     """
     try:
         yield

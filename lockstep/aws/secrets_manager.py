@@ -68,7 +68,7 @@ class SecretsManagerSecret:
     """The port `VersionedSecret` on one secret of one region.
 
     Args:
-        client: Of the region.
+        client: The client of the region.
         store: The store's name in the plan, for errors.
         names: The secret's name, and the ids of its versions.
     """

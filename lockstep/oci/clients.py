@@ -1,8 +1,8 @@
-"""OCI clients with time-outs and without retries, and what their failures mean.
+"""OCI clients with time-outs and without retries, and the meaning of their failures.
 
-Retries are said once, in `lockstep.timing`, so the SDK's own (eight attempts, up to ten minutes) and its circuit
-breaker (which counts a busy secret as a failure) are switched off. Each failure becomes one of our errors, without the
-foreign error's text: that may quote the request.
+`lockstep.timing` has the retry policies, so the SDK's own retries (eight attempts, up to ten minutes) and its circuit
+breaker (which counts a busy secret as a failure) are off. Each failure becomes one of our errors, without the text of
+the foreign error, which may quote the request.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -24,19 +24,19 @@ from lockstep.timeouts import CloudTimeouts
 _DEFAULT_TIMEOUTS = CloudTimeouts()
 
 Untyped = Any
-"""What the SDK, which ships no types, takes and gives."""
+"""A value of the SDK, which ships no types."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OciIdentity:
-    """Who signs: a config with an API key, or a signer with a config that need not name one."""
+    """The identity that signs: a config with an API key, or a signer with a config that may lack one."""
 
     config: Mapping[str, Untyped] = field(repr=False)
     signer: Untyped = field(default=None, repr=False)
 
 
 class Trouble(Enum):
-    """What a failed call means, whichever service it was."""
+    """The meaning of a failed call, the same for every service."""
 
     UNREACHABLE = auto()
     THROTTLED = auto()
@@ -48,8 +48,8 @@ class Trouble(Enum):
     REJECTED = auto()
 
 
-# https://docs.oracle.com/iaas/Content/API/References/apierrors.htm. For a missing resource and for a missing permission
-# OCI has one answer, 404 NotAuthorizedOrNotFound.
+# https://docs.oracle.com/iaas/Content/API/References/apierrors.htm. OCI gives the same answer for a missing resource
+# and for a missing permission: 404 NotAuthorizedOrNotFound.
 _STATUSES = {
     401: Trouble.DENIED,
     403: Trouble.DENIED,
@@ -68,17 +68,16 @@ _NOT_AUTHENTICATED = 401
 
 
 class OciClients:
-    """The clients of one region, made when first used and used again.
+    """The clients of one region, each made at its first use and then kept.
 
-    An identity that has worked before and is refused now may have been replaced: it is dropped, the call counts as
-    unanswered, and the retry that the state machine asks for reads the identity anew. One that has never worked is
-    refused for good.
+    If an identity that has worked is refused, it may have been replaced. It is dropped and the call counts as
+    unreachable, so that the retry reads the identity again. An identity that has never worked is refused for good.
 
     Args:
         identity: Reads the identity; called again after a refusal.
         region: As in the plan.
         endpoint: By default OCI's own for the region.
-        timeouts: Bounds of every wait.
+        timeouts: Limits of every wait.
     """
 
     def __init__(
@@ -114,12 +113,12 @@ class OciClients:
 
     @contextmanager
     def translated(self, errors: Mapping[Trouble, type[LockstepError]], **where: str | int) -> Iterator[None]:
-        """Turn whatever the SDK raises inside into one of `errors`, with `where` and the code."""
+        """Turn every exception inside into one of `errors`, with `where` and the code."""
         try:
             yield
         except LockstepError:
             raise
-        except Exception as error:  # noqa: BLE001 - for a date that is none, the SDK itself raises no more than that
+        except Exception as error:  # noqa: BLE001 - the SDK raises a plain Exception for an invalid date
             trouble, code = diagnose(error)
             if isinstance(error, ServiceError) and error.status == _NOT_AUTHENTICATED and self._has_worked:
                 trouble = Trouble.UNREACHABLE
@@ -157,10 +156,10 @@ def make_client(
 
     Args:
         kind: A client class of the SDK.
-        identity: Who signs.
-        region: As in the plan, whatever the identity's config says.
+        identity: The identity that signs.
+        region: As in the plan; the region in the identity's config is not used.
         endpoint: By default OCI's own for the region.
-        timeouts: Bounds of every wait.
+        timeouts: Limits of every wait.
     """
     return kind(
         {**identity.config, "region": region},
@@ -173,7 +172,7 @@ def make_client(
 
 
 def diagnose(error: Exception) -> tuple[Trouble, str]:
-    """What went wrong, and a code to show."""
+    """The meaning of a failure, and a code to show."""
     if isinstance(error, ServiceError):
         if error.code in _QUOTA_CODES:
             return Trouble.QUOTA, error.code
@@ -181,7 +180,7 @@ def diagnose(error: Exception) -> tuple[Trouble, str]:
     if isinstance(error, ClientError):
         return Trouble.DENIED, type(error).__name__
     if isinstance(error, BaseRequestException):
-        # The SDK hands on what `requests` raised as an argument of its own exception.
+        # The exception of `requests` is an argument of the SDK's own exception.
         cause = next((a for a in error.args if isinstance(a, BaseRequestException)), error)
         is_certificate = type(cause).__name__ == "SSLError"
         return Trouble.REJECTED if is_certificate else Trouble.UNREACHABLE, type(cause).__name__

@@ -1,10 +1,10 @@
-"""The OCI audit stream: one Object Storage object an entry, in a bucket of the Archive tier with versioning.
+"""The OCI audit stream: one Object Storage object for each entry, in a bucket of the Archive tier with versioning.
 
 An entry is written only if its name is free (`lockstep.audit.objects`). Every method makes one call, except
 `last_seq`, which makes one for each thousand entries.
 
-The writer needs OBJECT_CREATE, and OBJECT_INSPECT for HEAD and list: without the latter a retry that meets its own
-entry could not tell it from another's. It needs neither OBJECT_OVERWRITE nor OBJECT_READ.
+The writer needs OBJECT_CREATE, and OBJECT_INSPECT for HEAD and list: with a HEAD a retry recognises its own entry. It
+needs neither OBJECT_OVERWRITE nor OBJECT_READ.
 """
 
 import base64
@@ -24,9 +24,9 @@ from lockstep.errors import (
 from lockstep.oci.clients import OciClients, Trouble
 from lockstep.ports import EntrySummary
 
-# 404 BucketNotFound has been seen for buckets that exist, so it is worth a retry; the code stays in the error for the
-# case that the bucket, or the permission, is really missing. 409 is the answer for an object that is not restored, and
-# to a write that met another one: both pass.
+# OCI sometimes answers 404 BucketNotFound for buckets that exist, so it is retried; the error keeps the code in case
+# the bucket or the permission is really missing. OCI answers 409 for an object that is not restored, and to a write
+# that collides with another one: both are transient.
 AUDIT_ERRORS: Mapping[Trouble, type[LockstepError]] = {
     Trouble.UNREACHABLE: AuditLogUnreachableError,
     Trouble.THROTTLED: AuditLogUnreachableError,
@@ -45,11 +45,11 @@ class ObjectStorageAuditLog:
     """The port `AuditLog` on one prefix of a bucket.
 
     Args:
-        clients: Of the bucket's region.
+        clients: The clients of the bucket's region.
         namespace: The tenancy's Object Storage namespace.
-        bucket: Its name.
+        bucket: The bucket's name.
         stream: The stream's name.
-        credential_id: Whose chain.
+        credential_id: The credential whose chain it is.
     """
 
     def __init__(
@@ -65,9 +65,9 @@ class ObjectStorageAuditLog:
         return self._objects.stream
 
     def put(self, body: bytes, summary: EntrySummary) -> bool:
-        """Write an entry if there is none at its seq; False if there is one.
+        """Write an entry if its seq is free; False if it is taken.
 
-        The signature of a PUT does not cover its body, so a digest goes along: the service compares it.
+        The signature of a PUT does not cover its body, so a digest is sent, which the service compares.
         """
         with self._translated(summary.seq):
             try:
@@ -90,13 +90,13 @@ class ObjectStorageAuditLog:
         """The entry at seq, by a HEAD; None if there is none.
 
         Raises:
-            AuditConflictError: An object that Lockstep did not write.
+            AuditConflictError: Lockstep did not write this object.
         """
         with self._translated(seq):
             try:
                 headers = self._clients.objects.head_object(*self._bucket, self._objects.key(seq)).headers
             except ServiceError as error:
-                # A reply to a HEAD has no body, so a missing bucket looks like a missing object; `last_seq` tells.
+                # A reply to a HEAD has no body, so a missing bucket looks like a missing object here.
                 if error.status == _NOT_FOUND:
                     return None
                 raise
@@ -106,8 +106,8 @@ class ObjectStorageAuditLog:
         """The body of the entry at seq; None if there is none.
 
         Raises:
-            AuditLogUnreachableError: With code `NotRestored`: the object is archived; restore it first, which takes
-                up to an hour.
+            AuditLogUnreachableError: With code `NotRestored` if the object is archived. Restoring it takes up to an
+                hour.
         """
         with self._translated(seq):
             try:
@@ -130,7 +130,7 @@ class ObjectStorageAuditLog:
                 seqs = [self._objects.seq_of(o.name) for o in listed.objects]
                 following = listed.next_start_with
             last = max([last, *seqs])
-            # A list that does not go on would go on for ever.
+            # A start that does not advance would loop forever.
             start = following if following and following > start else ""
         return last
 

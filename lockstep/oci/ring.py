@@ -7,9 +7,9 @@ OCI as the slots `multi-cloud.app_user.0` … `multi-cloud.app_user.<k-1>`, whic
 of its CURRENT version, and **the ring's value is the value of the slot with the highest generation**. The promotion of
 one slot is the commit; there is no pointer that could lag behind.
 
-A version's generation comes from its content name (`lockstep.version_names`), never from its text. Applications have
-to read the ring in the same way: the highest generation by *version name*; a slot that does not exist is passed over,
-so that a ring can grow.
+A version's generation comes from its content name (`lockstep.version_names`), never from its text. Applications must
+read the ring in the same way: the highest generation by *version name*. They pass over a slot that does not exist, so
+that a ring can grow.
 """
 
 from collections.abc import Sequence

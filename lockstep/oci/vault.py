@@ -1,4 +1,4 @@
-"""OCI Vault: the calls on one vault's secrets, and what their failures mean.
+"""OCI Vault: the calls on one vault's secrets, and the meaning of their failures.
 
 Management and reading are two services. Management lists the versions and says which one is current. Only the read
 side returns contents, and it lags behind management by a time that Oracle does not document.
@@ -66,7 +66,7 @@ class Content:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """What management says about a secret."""
+    """The state of a secret, from management."""
 
     etag: str
     current_number: int | None
@@ -79,7 +79,7 @@ class Vault:
     been deleted.
 
     Args:
-        clients: Of the vault's region.
+        clients: The clients of the vault's region.
         compartment_id: OCID.
         vault_id: OCID.
         store: The store's name, for errors.

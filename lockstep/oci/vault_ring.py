@@ -11,8 +11,8 @@ Management's list of versions decides which version is where; contents come from
     observe            k + 1    list_secret_versions, each slot; get_secret; update_secret to commit
     prune              1        schedule_secret_version_deletion; else k more, as version_of
 
-and one list_secrets for each slot whose OCID the process does not know yet. A slot that is deleted, or about to be,
-is passed over: the ring goes on with the others, and a warning is logged.
+and one list_secrets for each slot whose OCID the process does not know yet. A slot that is deleted or scheduled for
+deletion is passed over: the ring uses the other slots, and a warning is logged.
 """
 
 import json
@@ -115,7 +115,7 @@ class VaultRing:
         return _version_id(found[0].index, found[1].number) if found else ""
 
     def stage(self, generation: int, text: str) -> Staged:
-        """Write a PENDING version, unless a slot holds the generation in whatever stage.
+        """Write a PENDING version, unless a slot holds the generation in any stage.
 
         Raises:
             StoreQuotaExceededError: No slot has room.
@@ -163,8 +163,8 @@ class VaultRing:
     def prune(self) -> int:
         """Schedule the deletion of superseded versions, as far as Vault allows; return how many.
 
-        Never raises a store's error: the rotation is done when this is called, and what stays now goes next time.
-        Each failure is a warning in the log; one that lasts ends in StoreQuotaExceededError, before any change.
+        Never raises a store's error: the rotation is done when this is called, and the next rotation prunes again.
+        Each failure is a warning in the log. One that lasts ends in StoreQuotaExceededError, before any change.
         """
         count = 0
         try:

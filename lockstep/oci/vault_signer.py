@@ -1,7 +1,7 @@
 """The OCI signing key: a secret in Vault whose content, 32 bytes or more, is the key of an HMAC-SHA-256.
 
-Vault has no HMAC operation, so the key is read into this process once. Its id names the version, so that entries
-signed before the key was replaced go on verifying.
+Vault has no HMAC operation, so the process reads the key once. The key's id names the version, so that entries signed
+before the key was replaced still verify.
 """
 
 import hmac
@@ -22,9 +22,9 @@ class VaultSigner:
     """The port `Signer` on one secret.
 
     Args:
-        vault: Where the secret is.
-        secret: Its name in the plan.
-        version: The number of the version that signs; by default the one that is current when it is first needed.
+        vault: The vault that has the secret.
+        secret: The secret's name in the plan.
+        version: The number of the version that signs; by default the one that is current at the first use.
     """
 
     def __init__(self, vault: Vault, secret: str, *, version: int | None = None) -> None:
@@ -50,7 +50,7 @@ class VaultSigner:
         """The signer with the key that an entry names.
 
         Raises:
-            AuditLogAccessDeniedError: It is no version of this secret.
+            AuditLogAccessDeniedError: The id does not name a version of this secret.
         """
         secret, _, number = key_id.rpartition(":")
         if secret != self._secret or not number.isdecimal():
