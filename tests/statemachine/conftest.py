@@ -77,7 +77,7 @@ def login_text(login: Login, **more: object) -> str:
 
 @pytest.fixture(scope="package")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> CertificateAuthority:
-    """The certificate authority of the plan."""
+    """The plan's certificate authority."""
     return CertificateAuthority(tmp_path_factory.mktemp("ca"))
 
 

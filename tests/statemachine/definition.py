@@ -50,7 +50,7 @@ def ways_out(state: JsonObject) -> list[str]:
 
 
 def evaluate(template: object, variables: Mapping[str, object]) -> Any:  # noqa: ANN401 - any JSON
-    """A template with all its expressions evaluated, as in Step Functions."""
+    """A template with its expressions evaluated as in Step Functions."""
     if isinstance(template, dict):
         return {key: evaluate(value, variables) for key, value in template.items()}
     if isinstance(template, list):

@@ -1,4 +1,4 @@
-"""Invariant I6: nothing leaks. No password of any time is in anything that can be read."""
+"""Invariant I6: no password, current or old, is in anything that can be read."""
 
 import io
 import json
@@ -15,7 +15,7 @@ from tests.statemachine.conftest import Case, login_text
 
 @pytest.fixture
 def everything_logged() -> Iterator[io.StringIO]:
-    """Everything that Python logs at DEBUG, the most careless setting."""
+    """Everything that Python logs at DEBUG."""
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
     handler.format = lambda record: f"{record.getMessage()} {vars(record)}"  # type: ignore[method-assign]  # all fields
@@ -69,14 +69,12 @@ def test_no_password_appears_anywhere(any_kind: Case, everything_logged: io.Stri
     assert len(set(passwords)) == 5
     assert places["logs"].count("step ended") > 4 * len(passwords)
     for name, text in places.items():
-        for password in passwords[
-            1:
-        ]:  # An administrator set the first one by hand, in a statement of their own.
+        for password in passwords[1:]:  # An administrator set the first one by hand, in SQL.
             assert password not in text, f"the {name} holds a password"
 
 
-def test_the_sql_log_does_hold_the_statements(any_kind: Case) -> None:
-    """Otherwise the search above would search nothing."""
+def test_the_sql_log_holds_the_statements(any_kind: Case) -> None:
+    """Without them the search above proves nothing."""
     any_kind.rotate()
     for name in any_kind.credential.databases:
         server = any_kind.world.servers[name]

@@ -23,7 +23,7 @@ def document(shown: Result) -> dict[str, Any]:
 
 
 def hold(case: Case, *, expires_at: int = 253402300799) -> None:
-    """A run acquired the lock and died."""
+    """Let a run acquire the lock and die."""
     case.world.aws.client("dynamodb").update_item(
         TableName=LOCK_TABLE,
         Key={"credential_id": {"S": case.credential.id}},
@@ -118,7 +118,7 @@ def test_an_audit_log_that_was_cut_short_does_not_verify(plain: Case) -> None:
     assert (stream["verified"], stream["entries"], len(stream["problems"])) == (False, 1, 1)
 
 
-def test_verification_stops_in_a_log_that_claims_endless_entries(plain: Case) -> None:
+def test_verification_stops_after_too_many_problems(plain: Case) -> None:
     plain.rotate()
     s3 = plain.world.aws.client("s3")
     s3.put_object(Bucket=AUDIT_BUCKET, Key=key_of(plain, 999_999_999), Body=b"{}", ChecksumAlgorithm="SHA256")
@@ -150,9 +150,8 @@ def test_the_lock_of_a_dead_run_is_released_and_its_claim_stays(mysql: Case) -> 
     dry = run(mysql, "lock", "release", "--holder", DEAD, "--dry-run")
     assert (dry.exit_code, "nothing was changed" in dry.stdout) == (0, True)
     assert run(mysql, "lock", "release", "--holder", DEAD, input="n\n").exit_code == 1
-    assert (
-        run(mysql, "lock", "release", "--holder", DEAD).exit_code == 1
-    )  # There is no terminal on which to confirm.
+    # Without a terminal there is no confirmation.
+    assert run(mysql, "lock", "release", "--holder", DEAD).exit_code == 1
     assert mysql.lock == before
 
     freed = run(mysql, "lock", "release", "--holder", DEAD, input="y\n")
@@ -183,6 +182,6 @@ def test_rotate_says_why_a_rotation_failed(plain: Case) -> None:
     assert "SecretMalformedError: The content of the secret is neither" in shown.stderr
 
 
-def test_a_missing_state_machine_ends_with_3(plain: Case) -> None:
+def test_a_missing_state_machine_gives_exit_code_3(plain: Case) -> None:
     shown = run(plain, "rotate", "--state-machine-arn", f"{plain.world.machine_arn}-elsewhere")
     assert (shown.exit_code, "StateMachineDoesNotExist" in shown.stderr) == (3, True)

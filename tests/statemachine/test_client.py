@@ -113,7 +113,7 @@ def test_every_driver_logs_in_before_and_after_its_cached_value_is_dead(spanning
     assert {client.get().generation for client in clients} == {3}
 
 
-def test_a_password_that_the_store_does_not_hold_stays_refused(mysql: Case) -> None:
+def test_a_password_that_is_not_in_the_store_is_refused(mysql: Case) -> None:
     mysql.rotate()
     right = mysql.stored_login()
     client = client_of(mysql)

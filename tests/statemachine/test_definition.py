@@ -1,4 +1,4 @@
-"""The definition, read without running it: what no validator of Amazon States Language checks."""
+"""The definition, checked without running it, for rules that no validator of Amazon States Language knows."""
 
 import json
 import re
@@ -34,12 +34,12 @@ LAMBDA_ERRORS = {
 }
 
 
-def test_the_file_is_what_its_source_makes() -> None:
+def test_the_file_is_generated_from_its_source() -> None:
     assert statemachine.PATH.read_text(encoding="utf-8") == statemachine.text(), "run `make asl`"
     assert json.loads(statemachine.text()) == statemachine.machine()
 
 
-def test_step_functions_would_take_it() -> None:
+def test_step_functions_would_accept_it() -> None:
     assert problems(statemachine.text()) == []
 
 
@@ -48,11 +48,11 @@ def test_every_state_has_a_comment() -> None:
     assert [name for name, state in ALL.items() if not state.get("Comment")] == []
 
 
-# Errors.
+# Errors
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_every_task_has_a_time_out_retries_and_a_catcher_of_everything(name: str) -> None:
+def test_every_task_has_a_time_out_retries_and_a_catch_for_all_errors(name: str) -> None:
     task = TASKS[name]
     assert 0 < task["TimeoutSeconds"] <= 60
     assert task["Retry"]
@@ -74,20 +74,20 @@ def test_every_error_that_is_matched_or_raised_exists() -> None:
 
 
 @pytest.mark.parametrize("name", LAMBDAS)
-def test_a_step_is_retried_for_what_lambda_itself_fails_with(name: str) -> None:
+def test_a_step_is_retried_for_the_errors_of_lambda_itself(name: str) -> None:
     matched = {error for retry in LAMBDAS[name]["Retry"] for error in retry["ErrorEquals"]}
     assert matched >= LAMBDA_ERRORS | {"States.Timeout"}
 
 
 @pytest.mark.parametrize("name", TABLE_CALLS)
-def test_a_call_of_the_table_is_retried_for_what_may_pass_and_never_for_a_condition(name: str) -> None:
+def test_a_table_call_is_retried_for_transient_errors_and_never_for_a_failed_condition(name: str) -> None:
     [retry] = TABLE_CALLS[name]["Retry"]
     assert "States.Timeout" in retry["ErrorEquals"]
     assert all(e.startswith(("DynamoDB.", "States.")) for e in retry["ErrorEquals"])
     assert "DynamoDB.ConditionalCheckFailedException" not in retry["ErrorEquals"]
 
 
-def test_a_failed_run_records_the_failure_and_releases_the_lock_whatever_else_fails() -> None:
+def test_a_failed_run_records_the_failure_and_releases_the_lock() -> None:
     for name in (
         "Generate",
         "ProbeDb",
@@ -112,7 +112,7 @@ def test_a_run_that_does_not_get_the_lock_succeeds() -> None:
     assert STATES["Skipped"]["Type"] == "Succeed"
 
 
-# Time.
+# Time
 
 
 def test_a_holder_has_stopped_before_its_lease_ends() -> None:
@@ -123,7 +123,7 @@ def test_a_run_ends_before_the_trigger_after_the_next_one() -> None:
     assert make_plan().credentials[0].schedule.interval / 2 >= timing.RUN
 
 
-# Variables.
+# Variables
 
 
 def _variables(node: object) -> set[str]:

@@ -17,7 +17,7 @@ FAILED_RUN = ["AuditFailure", "ReleaseLockAfterFailure", "RotationFailed"]
 
 
 def assert_failed_safely(case: Case, execution: Execution, error: str, before: Login) -> None:
-    """The run failed with this error, recorded it, released the lock, and left current unchanged."""
+    """Check that the run failed with this error, recorded it, released the lock and left current unchanged."""
     assert (execution.status, execution.error) == ("FAILED", error)
     assert execution.states_entered[-3:] == FAILED_RUN
     assert failure_names(case.entries())[-1] == error
@@ -26,7 +26,7 @@ def assert_failed_safely(case: Case, execution: Execution, error: str, before: L
 
 
 def assert_next_run_finishes(case: Case, *, adopted: bool) -> None:
-    """After the fault, the next run is due at once and brings everything in step."""
+    """Check that the next run is due at once and finishes the rotation."""
     execution = case.rotate()
     assert execution.status == "SUCCEEDED", execution.cause
     assert (execution.output["outcome"], execution.output["adopted"]) == ("rotated", adopted)
@@ -94,7 +94,7 @@ def restarted_with(
 ) -> Iterator[None]:
     server.stop()
     server.certificate = authority.issue_expired() if expired else authority.issue()
-    # The sandbox checks over TLS whether the server is up, with a handshake only.
+    # The sandbox's check that the server is up is only a TLS handshake.
     server.start()
     try:
         yield
@@ -147,9 +147,9 @@ def test_a_password_that_one_database_refuses_is_withdrawn_and_replaced(plain: C
 
 @contextmanager
 def crm_policy(world: Estate) -> Iterator[FrontedMySqlServer]:
-    """A policy that current satisfies, but no password of lower-case letters and digits, on a server that is told them.
+    """A policy on crm that refuses passwords of lower-case letters and digits only. Current satisfies it.
 
-    Of a verifier a policy can say nothing.
+    The server refuses verifiers, so that it gets the password: a policy cannot check a verifier.
     """
     server = world.servers["crm"]
     assert isinstance(server, FrontedMySqlServer)

@@ -38,7 +38,7 @@ REQUESTS: Mapping[str, TypeAdapter[Any]] = {
 }
 
 
-# Choices.
+# Choices
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_the_execution_fails_with_the_name_of_the_error(cause: str | None) -> No
     assert end["Cause"] == (cause or "no cause was given")
 
 
-# Payloads.
+# Payloads
 
 SECRET_LOOKING = re.compile(r"passw|secret|pwd|token|verifier|private|credential(?!_id)", re.IGNORECASE)
 
@@ -101,7 +101,7 @@ def test_no_field_has_a_name_for_a_secret() -> None:
 
 
 class Run:
-    """The variables of an execution, filled in by the steps themselves, over a world in memory."""
+    """The variables of an execution, assigned by the steps, on a world in memory."""
 
     def __init__(self, *, databases: int = 2) -> None:
         self.world = MemoryWorld.create(make_plan(databases=databases))
@@ -129,7 +129,7 @@ class Run:
         return {"Execution": execution, "State": {"EnteredTime": time}}
 
     def step(self, state: str, function: str, result: object, *, state_input: object = None) -> object:
-        """The payload of a step, validated; its result is assigned."""
+        """Evaluate and validate the payload of a step; assign its result."""
         task = ALL[state]
         payload = self.evaluate(task["Arguments"]["Payload"], input=state_input)
         assert task["Arguments"]["FunctionName"] == function
@@ -139,7 +139,7 @@ class Run:
         return request
 
     def generate(self, result: JsonObject) -> object:
-        """The payload of Generate, validated; its result is assigned and passes StoresAgree."""
+        """Evaluate and validate the payload of Generate; assign its result and pass StoresAgree."""
         request = self.step("Generate", "${GenerateFunction}", result)
         choice = STATES["StoresAgree"]
         taken = next(
@@ -150,7 +150,7 @@ class Run:
         return request
 
     def map(self, state: str, results: Sequence[object], *, state_input: object = None) -> list[object]:
-        """The requests of a Map's branches, validated; their results are assigned."""
+        """Evaluate and validate the payloads of a Map's branches; assign their results."""
         outer = STATES[state]
         [(name, inner)] = [(n, s) for n, s in outer["ItemProcessor"]["States"].items() if s["Type"] == "Task"]
         requests = []
@@ -305,11 +305,11 @@ def test_the_output_of_an_execution_names_the_current_generation() -> None:
     }
 
 
-# The lock table: the state machine and the library make the same calls.
+# The lock table: the state machine and the library make the same calls
 
 
 class _Recorder:
-    """A DynamoDB client that keeps the arguments of its call."""
+    """A DynamoDB client that records the arguments of its call."""
 
     class exceptions:  # noqa: N801 - botocore's name
         ConditionalCheckFailedException = KeyError

@@ -19,7 +19,7 @@ NORMAL = [
 ]
 
 
-def test_every_kind_of_credential_rotates_and_older_values_die(any_kind: Case) -> None:
+def test_every_kind_of_credential_rotates_and_older_values_are_dead(any_kind: Case) -> None:
     logins = [any_kind.stored_login()]
     for generation in (1, 2, 3):
         execution = any_kind.again() if generation > 1 else any_kind.rotate()
@@ -51,7 +51,7 @@ def test_a_run_that_is_not_due_is_skipped_and_changes_nothing(mariadb: Case) -> 
     assert len(mariadb.entries()) == 1
 
 
-def test_force_rotates_before_it_is_due_but_not_before_the_overlap_is_over(mariadb: Case) -> None:
+def test_force_rotates_before_the_due_time_and_only_with_revocation_within_the_overlap(mariadb: Case) -> None:
     mariadb.rotate()
     assert mariadb.rotate(force=True).output == {"outcome": "skipped"}
     revoked = mariadb.stored_login()
@@ -59,7 +59,7 @@ def test_force_rotates_before_it_is_due_but_not_before_the_overlap_is_over(maria
     assert execution.output["outcome"] == "rotated"
     assert "RevokeDb" in execution.states_entered
     assert mariadb.entries()[-1].event["unmapped"]["lockstep"]["revoked_on_purpose"] == [1]
-    # The revoked value, put back by hand, is healed, since it no longer logs in.
+    # The revoked value is put back by hand. It no longer logs in, so it is healed.
     mariadb.edit_secret(login_text(revoked))
     assert mariadb.again().output["kind"] == "heal"
     assert mariadb.locked_out() == []
@@ -96,7 +96,7 @@ def test_a_run_takes_over_after_the_lease_of_a_dead_holder(mariadb: Case) -> Non
     assert mariadb.lock["fence"] == "3"
 
 
-def test_a_secret_that_was_edited_by_hand_is_healed_with_the_login_that_works(spanning: Case) -> None:
+def test_an_edited_secret_is_healed_with_the_login_that_works(spanning: Case) -> None:
     spanning.rotate()
     works = spanning.stored_login()
     spanning.edit_secret(login_text(works).replace(works.password.reveal(), "not the password"))
@@ -123,6 +123,6 @@ def test_invalid_input_is_refused_before_anything_changes(mariadb: Case) -> None
         assert execution.states_entered == ["CheckInput", "InvalidInput"]
 
 
-def test_an_unknown_credential_has_its_own_error(mariadb: Case) -> None:
-    execution = mariadb.world.rotate("multi-cloud/nobody")
+def test_an_unknown_credential_is_an_invalid_request(mariadb: Case) -> None:
+    execution = mariadb.world.rotate("multi-cloud/unknown")
     assert (execution.status, execution.error) == ("FAILED", "InvalidRequestError")
