@@ -1,4 +1,4 @@
-"""The synthesised stack of an example plan, and its policies in words. Each variant is synthesised once."""
+"""The synthesised stack of an example plan, and its policies as rows of text. Each variant is synthesised once."""
 
 import json
 import tempfile
@@ -49,7 +49,7 @@ _folders: list[tempfile.TemporaryDirectory[str]] = []
 
 @dataclass(frozen=True)
 class Synthesised:
-    """What `cdk synth` has written.
+    """The output of `cdk synth`.
 
     Attributes:
         folder: The cloud assembly.
@@ -60,7 +60,7 @@ class Synthesised:
     template: Mapping[str, Any]
 
     def resources(self, resource_type: str) -> Mapping[str, Mapping[str, Any]]:
-        """The resources of a type, by their names in the template."""
+        """The resources of a type, by logical id."""
         return {
             name: resource
             for name, resource in self.template["Resources"].items()
@@ -68,7 +68,7 @@ class Synthesised:
         }
 
     def properties(self, resource_type: str, **having: object) -> Mapping[str, Any]:
-        """The properties of the one resource of a type that has these."""
+        """The properties of the only resource of a type with these properties."""
         found = [
             r["Properties"]
             for r in self.resources(resource_type).values()
@@ -96,7 +96,7 @@ class Synthesised:
                     yield title, statement
 
     def words(self, value: object) -> str:
-        """An ARN, or what else stands in a policy, as a person would say it."""
+        """An ARN or another value of a policy, as text."""
         match value:
             case {"Ref": name} if name in ACCOUNT:
                 return ACCOUNT[name]
@@ -144,7 +144,7 @@ def _shortened(arn: str) -> str:
 
 @cache
 def synthesised(**settings: object) -> Synthesised:
-    """Synthesise the stack, with the checks that stop a deployment."""
+    """Synthesise the stack, with the checks that can stop a deployment."""
     _folders.append(tempfile.TemporaryDirectory(prefix="lockstep-cdk-"))
     folder = Path(_folders[-1].name)
     context = json.loads((ROOT / "cdk.json").read_text())["context"]

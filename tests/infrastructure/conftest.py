@@ -1,4 +1,4 @@
-"""What the tests of one stack share; making it takes seconds."""
+"""The stack that the tests share, because making one takes seconds."""
 
 import pytest
 
@@ -7,11 +7,11 @@ from tests.infrastructure.terraform.stack import Deployment, Stack, plan_documen
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Stack:
-    """The Terraform configuration beside a plan; see `deployed`."""
+    """The Terraform configuration with a plan; see `deployed`."""
     return Stack.new(tmp_path_factory.mktemp("terraform"), plan_document())
 
 
 @pytest.fixture(scope="session")
 def deployed(stack: Stack) -> Deployment:
-    """What stands when it has been applied, with its runner. Tests change copies of the stack."""
+    """The stack after it was applied, with its runner. A test that changes the stack changes a copy."""
     return stack.deploy()

@@ -1,4 +1,4 @@
-"""What is shipped: made from what the image is made of, complete for every handler, and nothing more than that."""
+"""The bundle: built from the image's sources, complete for every handler, and without anything else."""
 
 import json
 import os
@@ -23,7 +23,7 @@ BAD_REQUEST = b'{"rotation": {}}'
 
 @pytest.fixture(scope="module", name="out")
 def _out(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle as the Dockerfile makes it: from nothing but what is sent to the builder."""
+    """A bundle as the Dockerfile makes it, from the image's build context only."""
     assembly = synthesised()
     (image,) = json.loads((assembly.folder / "lockstep.assets.json").read_text())["dockerImages"].values()
     out = tmp_path_factory.mktemp("bundle") / "aws"
@@ -68,13 +68,13 @@ def _invoke(content: Path, scratch: Path, handler: str) -> InvocationResult:
 def test_a_handler_answers_under_the_runtime_client(content: Path, tmp_path: Path, step: str) -> None:
     result = _invoke(content, tmp_path, f"functions.{step}.handler.handler")
     assert json.loads(result.payload)["errorType"] == "InvalidRequestError"
-    # What the alarms count by stands in fields of its own.
+    # The metric filters count by these fields.
     line = json.loads((tmp_path / "log").read_text().splitlines()[0])
     assert (line["step"], line["outcome"]) == (f"functions.{step}.step", "InvalidRequestError")
 
 
 @pytest.mark.parametrize("missing", ["pydantic_core", "ruamel", "lockstep"])
-def test_a_package_that_misses_a_dependency_fails(content: Path, tmp_path: Path, missing: str) -> None:
+def test_a_bundle_without_a_dependency_fails(content: Path, tmp_path: Path, missing: str) -> None:
     copy = tmp_path / "content"
     shutil.copytree(content, copy, ignore=lambda _folder, names: [n for n in names if n == missing])
     result = _invoke(copy, tmp_path, "functions.generate.handler.handler")
@@ -82,13 +82,13 @@ def test_a_package_that_misses_a_dependency_fails(content: Path, tmp_path: Path,
     assert json.loads(result.payload)["errorType"] == "Runtime.ImportModuleError"
 
 
-def test_every_module_of_ours_can_be_imported_from_it(content: Path) -> None:
+def test_every_module_can_be_imported_from_the_bundle(content: Path) -> None:
     modules = [
         ".".join(f.relative_to(content).with_suffix("").parts)
         for package in ("lockstep", "functions")
         for f in (content / package).rglob("*.py")
-        # With a store in OCI its SDK is shipped too.
-        if "lockstep/oci" not in str(f) or f.name in {"ring.py", "budget.py"}
+        # The OCI SDK is bundled only if the plan has a store in OCI.
+        if "lockstep/oci" not in str(f) or f.name == "ring.py"
     ]
     assert len(modules) > 30
     program = (
@@ -99,22 +99,22 @@ def test_every_module_of_ours_can_be_imported_from_it(content: Path) -> None:
     )
 
 
-def test_it_holds_what_a_function_needs_and_no_more(content: Path) -> None:
-    there = {entry.name for entry in content.iterdir()}
-    assert {"botocore", "functions", "lockstep", "pg8000", "plan", "pydantic", "pymysql"} <= there
-    assert not there & {"boto3", "oci", "oci_fn", "fdk", "pytest", "sandbox", "tests", "cdk", "bin"}
+def test_it_holds_only_what_a_function_needs(content: Path) -> None:
+    names = {entry.name for entry in content.iterdir()}
+    assert {"botocore", "functions", "lockstep", "pg8000", "plan", "pydantic", "pymysql"} <= names
+    assert not names & {"boto3", "oci", "oci_fn", "fdk", "pytest", "sandbox", "tests", "cdk", "bin"}
     assert not (content / "lockstep" / "cli").exists()
     services = {f.name for f in (content / "botocore" / "data").iterdir() if f.is_dir()}
     assert services == {"dynamodb", "kms", "s3", "secretsmanager", "sts"}
     assert sum(f.stat().st_size for f in content.rglob("*") if f.is_file()) < 30_000_000
 
 
-def test_plan_and_ca_files_are_found_where_it_runs(content: Path) -> None:
+def test_it_holds_the_plan_and_its_ca_files(content: Path) -> None:
     assert (content / "plan" / "lockstep.yaml").read_text() == (ROOT / PLAN).read_text()
     assert (content / "plan" / "ca" / "example.pem").read_text().startswith("-----BEGIN CERTIFICATE-----")
 
 
-def test_everything_is_compiled_and_stays_valid_when_unpacked(content: Path) -> None:
+def test_every_module_is_compiled_with_an_unchecked_hash(content: Path) -> None:
     sources = [f for f in content.rglob("*.py") if "plan" not in f.parts]
     for source in sources:
         (compiled,) = source.parent.glob(f"__pycache__/{source.stem}.cpython-*.pyc")
@@ -129,12 +129,14 @@ def test_the_same_content_makes_the_same_archive(out: Path, tmp_path: Path) -> N
     assert read_bundle(out).zip_bytes == (out / "bundle.zip").stat().st_size < 10_000_000
 
 
-def test_a_handler_is_imported_in_no_time(content: Path) -> None:
-    # Measured at 0.2 s; the bound is for a machine that is busy elsewhere.
+def test_a_handler_is_imported_fast(content: Path) -> None:
+    # Measured at 0.2 s; the bound allows for a busy machine.
     assert import_milliseconds(content, "functions.generate.handler", tries=1) < 5000
 
 
-def test_a_ca_file_that_would_stay_behind_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_ca_file_outside_the_plans_folder_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "plan").mkdir()
     shutil.copy(ROOT / PLAN.parent / "ca" / "example.pem", tmp_path / "example.pem")
     plan = tmp_path / "plan" / "lockstep.yaml"
@@ -145,7 +147,7 @@ def test_a_ca_file_that_would_stay_behind_is_refused(tmp_path: Path, monkeypatch
         build("aws", plan_file=plan, out=tmp_path / "out")
 
 
-def test_without_a_bundle_it_says_how_to_make_one(tmp_path: Path) -> None:
+def test_the_error_for_a_missing_bundle_names_the_command(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="make build"):
         read_bundle(tmp_path)
 
@@ -159,13 +161,13 @@ def _pins(lock: str) -> Iterator[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("lock", ["aws.txt", "oci.txt"])
-def test_what_is_shipped_is_what_is_tested(lock: str) -> None:
+def test_shipped_versions_are_the_tested_ones(lock: str) -> None:
     shipped, tested = dict(_pins(lock)), dict(_pins("dev.txt"))
     assert len(shipped) > 15
     assert shipped.items() <= tested.items()
 
 
-def test_the_builder_of_the_image_has_what_the_command_imports() -> None:
+def test_the_image_builder_has_what_the_bundle_command_imports() -> None:
     builder = {pin.partition("==")[0]: hashes for pin, hashes in _pins("bootstrap.txt")}
     assert {"typer", "uv"} <= builder.keys()
     tested = {pin.partition("==")[0]: hashes for pin, hashes in _pins("dev.txt")}
@@ -174,7 +176,7 @@ def test_the_builder_of_the_image_has_what_the_command_imports() -> None:
     }
 
 
-def test_the_image_runs_as_nobody_and_names_its_base_once() -> None:
+def test_the_image_runs_without_privileges_and_names_its_base_once() -> None:
     lines = (ROOT / "functions" / "Dockerfile").read_text().splitlines()
     instructions = [line.split(maxsplit=1) for line in lines if line and not line.startswith(("#", " "))]
     assert [rest for name, rest in instructions if name == "USER"] == ["65534:65534"]

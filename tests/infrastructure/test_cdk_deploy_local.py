@@ -1,4 +1,4 @@
-"""The deployed thing: put there by the real CDK CLI, run from the uploaded package, under the deployed policies."""
+"""The deployed stack: deployed by the real CDK CLI, run from the uploaded package, under the deployed policies."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -19,10 +19,10 @@ from sandbox.deploy_local import (
 from sandbox.plans import AUDIT_BUCKET, LOCK_TABLE
 
 ROUNDS = 3
-NEVER_SEEN_HERE = {"logs", "xray"}
-"""What Lambda and Step Functions call themselves, outside any request that could be seen."""
-FOR_WHEN_SOMETHING_IS_GONE = {("audit", "secretsmanager:DescribeSecret")}
-"""The audit step describes a secret only if the version that was just promoted is not there any more."""
+UNSEEN_SERVICES = {"logs", "xray"}
+"""Lambda and Step Functions call these themselves, so the sandbox sees no request."""
+UNUSED = {("audit", "secretsmanager:DescribeSecret")}
+"""The audit step describes a secret only if the version that was just promoted is missing."""
 
 
 @pytest.fixture(scope="module", name="world")
@@ -33,7 +33,7 @@ def _world() -> Iterator[DeployedWorld]:
 
 @pytest.fixture(scope="module", name="rotated")
 def _rotated(world: DeployedWorld) -> DeployedWorld:
-    """Every credential, from its placeholder on, three times; once after the lock table lost its chain's head."""
+    """The world after three rotations of every credential; before the last one the lock table lost the chain's head."""
     for number in range(ROUNDS):
         for schedule in world.stack.schedules:
             credential = world.plan.credential(schedule.input["credential_id"])
@@ -63,7 +63,7 @@ def test_the_deployed_rules_start_the_deployed_machine(world: DeployedWorld) -> 
     )
 
 
-def test_every_entry_is_locked_in_its_class(rotated: DeployedWorld) -> None:
+def test_every_entry_is_locked_and_in_its_storage_class(rotated: DeployedWorld) -> None:
     count, problems = check_audit_objects(rotated)
     assert (count, problems) == (ROUNDS * len(rotated.plan.credentials), [])
 
@@ -73,7 +73,7 @@ def test_no_call_is_refused(rotated: DeployedWorld) -> None:
     assert check_roles(rotated) == []
 
 
-def test_a_version_that_is_gone_is_told_from_a_secret_that_is(rotated: DeployedWorld) -> None:
+def test_a_probe_of_a_missing_version_is_answered_and_not_refused(rotated: DeployedWorld) -> None:
     credential = rotated.plan.credentials[0]
     event = {
         "action": "probe",
@@ -102,13 +102,13 @@ def test_every_permission_is_used(rotated: DeployedWorld) -> None:
         for role, title in titles.items()
         for statement in rotated.aws.guard.statements(role)
         for action in as_list(statement["Action"])
-        if action.partition(":")[0] not in NEVER_SEEN_HERE and (role, action) not in used
+        if action.partition(":")[0] not in UNSEEN_SERVICES and (role, action) not in used
     }
-    assert unused == FOR_WHEN_SOMETHING_IS_GONE
+    assert unused == UNUSED
 
 
 def _roles(world: DeployedWorld) -> Mapping[str, str]:
-    """Each role that calls something, with the name of its step."""
+    """Each role that made a call, with the name of its step."""
     titles = {world.stack.role_of(f): f.removeprefix("lockstep-").replace("-", "_") for f in world.functions}
     others = {r.role for r in world.aws.guard.records} - titles.keys()
     return {**titles, **dict.fromkeys(others, "state machine")}
@@ -118,7 +118,7 @@ def test_nothing_secret_is_logged(rotated: DeployedWorld) -> None:
     assert check_logs(rotated) == []
 
 
-def test_rotations_are_counted_from_what_is_really_logged(rotated: DeployedWorld) -> None:
+def test_the_metric_filter_matches_the_logged_lines(rotated: DeployedWorld) -> None:
     (pattern,) = (
         f["Properties"]["FilterPattern"]
         for name, f in rotated.stack.template["Resources"].items()
@@ -135,7 +135,7 @@ def test_rotations_are_counted_from_what_is_really_logged(rotated: DeployedWorld
 
 
 def _as(world: DeployedWorld, step: str, service: str) -> Client:
-    """A client with the rights of a step's role."""
+    """A client with the permissions of a step's role."""
     role = world.stack.role_of(f"lockstep-{step}")
     identity = world.aws.client("sts").assume_role(
         RoleArn=f"arn:aws:iam::{world.aws.account_id}:role/{role}", RoleSessionName="test"
@@ -144,7 +144,7 @@ def _as(world: DeployedWorld, step: str, service: str) -> Client:
     return world.aws.client_as(identity["AccessKeyId"], service)
 
 
-def test_no_step_can_do_anothers_work(rotated: DeployedWorld) -> None:
+def test_no_step_can_do_the_work_of_another(rotated: DeployedWorld) -> None:
     app_user = rotated.plan.credentials[0].secret_names.app_user
     key = {"credential_id": {"S": rotated.plan.credentials[0].id}}
     attempts = [
@@ -168,7 +168,7 @@ def test_no_step_can_do_anothers_work(rotated: DeployedWorld) -> None:
         _assert_refused(attempt)
 
 
-def test_an_audit_entry_is_never_written_over_moved_or_removed(rotated: DeployedWorld) -> None:
+def test_an_audit_entry_cannot_be_overwritten_or_deleted(rotated: DeployedWorld) -> None:
     s3 = _as(rotated, "audit", "s3")
     (first, *_) = (
         o["Key"] for o in rotated.aws.client("s3").list_objects_v2(Bucket=AUDIT_BUCKET)["Contents"]

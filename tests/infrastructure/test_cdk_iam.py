@@ -1,4 +1,4 @@
-"""`docs/iam.md` says what is synthesised, and what is synthesised is no more than it says."""
+"""`docs/iam.md` lists exactly the synthesised permissions."""
 
 import re
 
@@ -27,17 +27,17 @@ def _rows(**settings: object) -> set[tuple[str, ...]]:
     return {stack.row(title, statement) for title, statement in stack.policies()}
 
 
-def test_the_page_says_what_every_role_may_do() -> None:
+def test_the_page_lists_the_permissions_of_every_role() -> None:
     assert _documented("The roles") == _rows()
 
 
-def test_the_page_says_what_a_store_in_oci_and_a_vpc_add() -> None:
+def test_the_page_lists_what_a_store_in_oci_and_a_vpc_add() -> None:
     more = _rows(plan=BOTH_CLOUDS, vpc=VPC)
     assert _rows() <= more
     assert _documented("With a store in OCI") == more - _rows()
 
 
-def test_what_is_about_everything_has_no_resources_to_name() -> None:
+def test_only_actions_without_resource_types_are_allowed_on_everything() -> None:
     everything = {
         action
         for _, statement in synthesised(plan=BOTH_CLOUDS, vpc=VPC).policies()
@@ -48,11 +48,11 @@ def test_what_is_about_everything_has_no_resources_to_name() -> None:
     assert not any("*" in action for action in everything)
 
 
-def test_only_services_take_the_roles() -> None:
+def test_only_services_assume_the_roles() -> None:
     roles = synthesised().resources("AWS::IAM::Role")
-    takers = {
+    services = {
         statement["Principal"]["Service"]
         for role in roles.values()
         for statement in role["Properties"]["AssumeRolePolicyDocument"]["Statement"]
     }
-    assert takers == {"events.amazonaws.com", "lambda.amazonaws.com", "states.amazonaws.com"}
+    assert services == {"events.amazonaws.com", "lambda.amazonaws.com", "states.amazonaws.com"}

@@ -1,4 +1,4 @@
-"""The synthesised stack: what the plan asks for, and what nobody may take away."""
+"""The synthesised stack: what the plan asks for, and the protections that must stay."""
 
 import json
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ DEFINITION = (ROOT / "statemachine.asl.json").read_text()
 
 @pytest.fixture(scope="module", name="aws")
 def _aws() -> Synthesised:
-    """As `cdk synth` makes it: had cdk-nag found anything, it would have stopped."""
+    """The stack for one cloud. A finding of cdk-nag would have stopped the synthesis."""
     return synthesised()
 
 
@@ -37,7 +37,7 @@ def _both() -> Synthesised:
 
 
 def test_cfn_lint_finds_nothing(aws: Synthesised, both: Synthesised) -> None:
-    # W3005: CDK writes DependsOn beside a reference that says the same.
+    # W3005: CDK writes a DependsOn that a reference already implies.
     rules = get_rules([], ["W3005"], [])
     for stack in (aws, both):
         text = (stack.folder / "lockstep.template.json").read_text()
@@ -56,7 +56,7 @@ def test_every_acknowledged_finding_says_why(both: Synthesised) -> None:
     assert all(len(reason) > 20 for rules in found for reason in rules.values())
 
 
-def test_the_definition_is_the_file_as_it_stands(aws: Synthesised) -> None:
+def test_the_definition_is_the_unchanged_file(aws: Synthesised) -> None:
     machine = aws.properties("AWS::StepFunctions::StateMachine")
     assert machine["DefinitionString"] == DEFINITION
     named = dict.fromkeys(machine["DefinitionSubstitutions"], "x")
@@ -78,7 +78,7 @@ def test_the_history_is_logged_without_data_and_traced(aws: Synthesised) -> None
     assert machine["TracingConfiguration"] == {"Enabled": True}
 
 
-def test_both_secrets_of_each_credential_hold_a_placeholder_that_is_no_credential(aws: Synthesised) -> None:
+def test_both_secrets_of_each_credential_hold_a_placeholder_without_a_login(aws: Synthesised) -> None:
     secrets = aws.resources("AWS::SecretsManager::Secret")
     assert {s["Properties"]["Name"] for s in secrets.values()} == {
         "multi-cloud/app_user",
@@ -87,7 +87,7 @@ def test_both_secrets_of_each_credential_hold_a_placeholder_that_is_no_credentia
         "multi-cloud/ledger_blob",
     }
     for secret in secrets.values():
-        # CloudFormation generates anew, over what applications use, when a word of this changes. It must not.
+        # Must not change: with any change CloudFormation generates again, and overwrites what applications use.
         assert secret["Properties"]["GenerateSecretString"] == {
             "SecretStringTemplate": '{"placeholder": "lockstep"}',
             "GenerateStringKey": "generated",
@@ -109,14 +109,14 @@ def test_both_secrets_of_each_credential_hold_a_placeholder_that_is_no_credentia
         "AWS::SecretsManager::Secret",
     ],
 )
-def test_what_must_outlive_the_stack_is_retained(aws: Synthesised, resource_type: str) -> None:
+def test_resources_with_data_are_retained_after_the_stack(aws: Synthesised, resource_type: str) -> None:
     found = aws.resources(resource_type)
     assert found
     for resource in found.values():
         assert (resource["DeletionPolicy"], resource["UpdateReplacePolicy"]) == ("Retain", "Retain")
 
 
-def test_the_lock_table_can_be_restored_and_not_be_deleted(aws: Synthesised) -> None:
+def test_the_lock_table_can_be_restored_and_cannot_be_deleted(aws: Synthesised) -> None:
     table = aws.properties("AWS::DynamoDB::Table", TableName="lockstep")
     assert table["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
     assert table["DeletionProtectionEnabled"] is True
@@ -124,7 +124,7 @@ def test_the_lock_table_can_be_restored_and_not_be_deleted(aws: Synthesised) -> 
     assert table["KeySchema"] == [{"AttributeName": "credential_id", "KeyType": "HASH"}]
 
 
-def test_one_key_encrypts_and_is_rotated_the_other_signs(aws: Synthesised) -> None:
+def test_one_key_encrypts_and_is_rotated_and_the_other_signs(aws: Synthesised) -> None:
     keys = [k["Properties"] for k in aws.resources("AWS::KMS::Key").values()]
     assert [k.get("EnableKeyRotation") for k in keys if "KeySpec" not in k] == [True]
     assert [k["KeyUsage"] for k in keys if k.get("KeySpec") == "HMAC_256"] == ["GENERATE_VERIFY_MAC"]
@@ -143,7 +143,7 @@ def test_audit_entries_are_locked_for_the_plans_retention(aws: Synthesised) -> N
     assert "LifecycleConfiguration" not in bucket
 
 
-def test_no_bucket_is_public_and_none_speaks_plain_http(aws: Synthesised) -> None:
+def test_no_bucket_is_public_or_answers_plain_http(aws: Synthesised) -> None:
     buckets, policies = aws.resources("AWS::S3::Bucket"), aws.resources("AWS::S3::BucketPolicy")
     assert len(buckets) == len(policies) == 2
     for bucket in buckets.values():
@@ -152,7 +152,7 @@ def test_no_bucket_is_public_and_none_speaks_plain_http(aws: Synthesised) -> Non
         assert {"Bool": {"aws:SecureTransport": "false"}} in _denied(policy)
 
 
-def test_no_audit_entry_is_ever_written_over(aws: Synthesised) -> None:
+def test_the_audit_bucket_denies_unconditional_writes(aws: Synthesised) -> None:
     policies = aws.resources("AWS::S3::BucketPolicy").values()
     audit = next(p for p in policies if aws.words(p["Properties"]["Bucket"]).startswith("bucket example"))
     assert {"Null": {"s3:if-none-match": "true"}} in _denied(audit)
@@ -191,7 +191,7 @@ def test_only_the_function_that_logs_in_to_databases_is_in_the_vpc(both: Synthes
     }
 
 
-def test_a_function_may_take_as_long_as_its_state_waits(aws: Synthesised) -> None:
+def test_a_function_times_out_when_its_state_does(aws: Synthesised) -> None:
     deployed = {f["Properties"]["Timeout"] for f in aws.resources("AWS::Lambda::Function").values()}
     assert deployed == {STEP.total_seconds()}
 
@@ -219,14 +219,14 @@ def test_every_alarm_reaches_the_topic(aws: Synthesised) -> None:
 
 
 @pytest.mark.parametrize("metric", ["ExecutionsFailed", "ExecutionsTimedOut", "ExecutionsAborted"])
-def test_one_execution_that_ends_badly_is_an_alarm(aws: Synthesised, metric: str) -> None:
+def test_one_unsuccessful_execution_raises_an_alarm(aws: Synthesised, metric: str) -> None:
     alarm = aws.properties("AWS::CloudWatch::Alarm", MetricName=metric)
     assert (alarm["Threshold"], alarm["EvaluationPeriods"]) == (1, 1)
     assert alarm["ComparisonOperator"] == "GreaterThanOrEqualToThreshold"
 
 
 @pytest.mark.parametrize(("credential", "interval"), [("app_user", 1200), ("ledger_user", 3600)])
-def test_two_intervals_without_a_rotation_are_an_alarm_also_when_nothing_runs(
+def test_two_intervals_without_a_rotation_raise_an_alarm_even_if_nothing_runs(
     aws: Synthesised, credential: str, interval: int
 ) -> None:
     alarm = aws.properties(
@@ -248,7 +248,7 @@ def test_a_rotation_by_the_other_cloud_counts_as_fresh(both: Synthesised) -> Non
         assert expression == "FILL(rotations, 0) + FILL(skipped, 0)"
 
 
-def test_what_step_functions_does_not_count_is_counted_from_logs(aws: Synthesised) -> None:
+def test_rotations_and_skips_are_counted_from_logs(aws: Synthesised) -> None:
     filters = {
         f["Properties"]["MetricTransformations"][0]["MetricName"]: f["Properties"]
         for f in aws.resources("AWS::Logs::MetricFilter").values()
@@ -261,7 +261,7 @@ def test_what_step_functions_does_not_count_is_counted_from_logs(aws: Synthesise
     assert "Skipped" in json.loads(DEFINITION)["States"]
 
 
-def test_dead_letters_are_kept_and_told(aws: Synthesised) -> None:
+def test_dead_letters_are_kept_and_raise_an_alarm(aws: Synthesised) -> None:
     alarm = aws.properties("AWS::CloudWatch::Alarm", MetricName="ApproximateNumberOfMessagesVisible")
     assert alarm["Threshold"] == 1
     assert aws.properties("AWS::SQS::Queue")["MessageRetentionPeriod"] == timedelta(days=14).total_seconds()
@@ -271,7 +271,7 @@ def test_there_is_a_dashboard(aws: Synthesised) -> None:
     assert aws.properties("AWS::CloudWatch::Dashboard")["DashboardName"] == "lockstep"
 
 
-def test_every_setting_stands_in_cdk_json_with_its_default() -> None:
+def test_cdk_json_holds_every_setting_with_its_default() -> None:
     context = json.loads((ROOT / "cdk.json").read_text())["context"]
     own = {name: value for name, value in context.items() if not name.startswith("@")}
     defaults = Settings().model_dump(mode="json")
@@ -279,7 +279,7 @@ def test_every_setting_stands_in_cdk_json_with_its_default() -> None:
     assert all(field.description for name, field in Settings.model_fields.items() if name != "vpc")
 
 
-def test_settings_come_from_the_command_line_too() -> None:
+def test_settings_can_come_from_the_command_line() -> None:
     given = {"packaging": "zip", "memory_mb": "1024", "vpc": VPC, "alarm_email": ""}
     settings = Settings.from_context(given.get)
     assert (settings.packaging, settings.memory_mb, settings.alarm_email) == ("zip", 1024, None)
@@ -288,7 +288,7 @@ def test_settings_come_from_the_command_line_too() -> None:
 
 
 @pytest.mark.parametrize(
-    ("was", "becomes", "told"),
+    ("was", "becomes", "message"),
     [
         ("interval: 1h", "interval: 150s, tolerance: 30s", "whole minutes"),
         ("interval: 1h", "interval: 4d", "half a week"),
@@ -296,9 +296,9 @@ def test_settings_come_from_the_command_line_too() -> None:
         ("table: lockstep, region: eu-central-1", "table: lockstep, region: eu-west-1", "one region"),
     ],
 )
-def test_a_plan_that_aws_cannot_run_is_refused(tmp_path: Path, was: str, becomes: str, told: str) -> None:
+def test_a_plan_that_aws_cannot_run_is_refused(tmp_path: Path, was: str, becomes: str, message: str) -> None:
     text = (ROOT / PLAN).read_text()
     assert was in text
     (tmp_path / "lockstep.yaml").write_text(text.replace(was, becomes))
-    with pytest.raises(NotDeployableError, match=told):
+    with pytest.raises(NotDeployableError, match=message):
         check_deployable(load_plan(tmp_path / "lockstep.yaml"))

@@ -29,7 +29,7 @@ from tests.infrastructure.terraform.stack import (
 )
 
 KEPT = {"oci_kms_vault", "oci_kms_key", "oci_vault_secret", "oci_objectstorage_bucket"}
-"""Holds credentials, or the audit log, or what makes them readable."""
+"""Types that hold credentials or the audit log, or the keys to them."""
 AWS_ONLY = {"aws": {"oci_key_secret": "lockstep/oci-key"}}
 
 
@@ -54,11 +54,11 @@ def secret_names(deployment: Deployment) -> list[str]:
     return sorted(s["secret_name"] for s in deployment.all("oci_vault_secret").values())
 
 
-# ---- Terraform's own judgement
+# ---- Terraform's own checks
 
 
 @needs_tools
-def test_terraform_finds_nothing_wrong(stack: Stack, deployed: Deployment) -> None:
+def test_the_configuration_is_formatted_and_valid(stack: Stack, deployed: Deployment) -> None:
     assert deployed.resources
     formatted, valid = stack.run(("fmt", None), ("validate", None))
     assert formatted["code"] == 0, formatted["value"]
@@ -72,11 +72,11 @@ def test_a_second_apply_changes_nothing(stack: Stack, deployed: Deployment) -> N
     assert planned["code"] == 0, messages([planned])
 
 
-# ---- what follows from the plan
+# ---- the plan decides
 
 
 @needs_tools
-def test_secrets_are_those_that_the_code_reads(stack: Stack, deployed: Deployment) -> None:
+def test_the_secrets_are_those_that_the_code_reads(stack: Stack, deployed: Deployment) -> None:
     assert secret_names(deployed) == sorted(names_in_vault(parsed(stack.plan)))
     assert set(deployed.outputs["slots"]) >= {"multi-cloud.app_user.0", "multi-cloud.connection_blob.3"}
     assert set(deployed.outputs["secrets_to_fill_in"]) == {
@@ -101,7 +101,7 @@ def test_names_and_defaults_follow_the_plan_as_the_code_does(tmp_path: Path) -> 
 
 
 @needs_tools
-def test_there_is_a_runner_only_where_the_plan_asks_for_one(tmp_path: Path) -> None:
+def test_there_is_a_runner_only_if_the_plan_has_one(tmp_path: Path) -> None:
     stack = Stack.new(tmp_path, plan_document(runners=AWS_ONLY))
     deployment = stack.apply(**with_image())
     assert not deployment.all("oci_functions_function")
@@ -109,7 +109,7 @@ def test_there_is_a_runner_only_where_the_plan_asks_for_one(tmp_path: Path) -> N
 
 
 @needs_tools
-def test_the_standby_is_called_half_an_interval_after_midnight_and_so_on(tmp_path: Path) -> None:
+def test_the_standby_is_called_half_an_interval_after_each_rotation(tmp_path: Path) -> None:
     cases = [
         (20, None, ["10 * * * *", "30 * * * *", "50 * * * *"]),
         (20, 3, ["3 * * * *", "23 * * * *", "43 * * * *"]),
@@ -169,13 +169,13 @@ def test_the_state_holds_no_credential(deployed: Deployment) -> None:
     generated = [s for s in secrets if s["enable_auto_generation"]]
     assert [s["secret_name"] for s in generated] == ["lockstep.mac"]
     given = {c["content"] for s in secrets for c in s["secret_content"]}
-    # Two placeholders, the same wherever they stand.
+    # Two placeholders: one for all rings, one for the secrets to fill in.
     assert len(given) == 2
     assert sum(len(s["secret_content"]) for s in secrets) == len(secrets) - len(generated)
 
 
 @needs_tools
-def test_what_was_rotated_is_not_changed_back(stack: Stack, deployed: Deployment) -> None:
+def test_a_plan_after_rotations_changes_nothing(stack: Stack, deployed: Deployment) -> None:
     assert deployed.resources
     state = stack.folder / "terraform.tfstate"
     before = state.read_text()
@@ -190,9 +190,7 @@ def test_what_was_rotated_is_not_changed_back(stack: Stack, deployed: Deployment
 
 
 @needs_tools
-def test_nothing_can_be_destroyed_that_holds_credentials_or_the_audit_log(
-    stack: Stack, deployed: Deployment
-) -> None:
+def test_credentials_and_the_audit_log_cannot_be_destroyed(stack: Stack, deployed: Deployment) -> None:
     assert deployed.resources
     (result,) = stack.run(("destroy", None), **with_image())
     assert result["code"] == 1
@@ -203,7 +201,7 @@ def test_nothing_can_be_destroyed_that_holds_credentials_or_the_audit_log(
 
 
 @needs_tools
-def test_without_the_image_the_runner_goes_and_the_rest_stays(
+def test_without_an_image_only_the_runner_is_removed(
     stack: Stack, deployed: Deployment, tmp_path: Path
 ) -> None:
     left = {r["address"] for r in stack.copy(tmp_path).apply().resources}
@@ -225,7 +223,7 @@ def test_a_runner_whose_plan_names_another_vault_is_refused(
 
 @needs_tools
 @pytest.mark.parametrize(("interval", "is_refused"), [("25m", True), ("1h 15m", True), ("1h30m", False)])
-def test_an_interval_that_no_cron_expression_can_follow_is_refused(
+def test_an_interval_needs_a_cron_expression(
     stack: Stack, deployed: Deployment, tmp_path: Path, interval: str, *, is_refused: bool
 ) -> None:
     assert deployed.resources
@@ -238,7 +236,7 @@ def test_an_interval_that_no_cron_expression_can_follow_is_refused(
 
 
 @needs_tools
-def test_wrong_variables_are_refused_in_words(stack: Stack, deployed: Deployment) -> None:
+def test_wrong_variables_are_refused_with_a_reason(stack: Stack, deployed: Deployment) -> None:
     assert deployed.resources
     (result,) = stack.run(
         ("plan", None),
@@ -250,8 +248,8 @@ def test_wrong_variables_are_refused_in_words(stack: Stack, deployed: Deployment
         subnet_ids=["subnet-1"],
         aws_runner_public_key="-----BEGIN PRIVATE KEY-----",
     )
-    # Terraform breaks the lines.
-    said = " ".join("\n".join(messages([result])).split())
+    # Terraform wraps lines.
+    text = " ".join("\n".join(messages([result])).split())
     for complaint in (
         "tenancy_ocid must be the OCID of a tenancy",
         "plan_file does not exist",
@@ -261,7 +259,7 @@ def test_wrong_variables_are_refused_in_words(stack: Stack, deployed: Deployment
         "subnet_ids must be OCIDs of subnets",
         "Never enter the private key",
     ):
-        assert complaint in said
+        assert complaint in text
 
 
 # ---- the function and its surroundings
@@ -277,7 +275,7 @@ def test_a_run_is_dead_before_its_lease_ends(deployed: Deployment) -> None:
 
 
 @needs_tools
-def test_a_failed_run_and_a_silent_schedule_are_heard_of(deployed: Deployment) -> None:
+def test_failed_runs_and_missing_calls_raise_alarms(deployed: Deployment) -> None:
     topic, function = deployed.one("oci_ons_notification_topic"), deployed.one("oci_functions_function")
     (destination,) = function["failure_destination"]
     assert (destination["kind"], destination["topic_id"]) == ("NOTIFICATION", topic["id"])
@@ -319,7 +317,7 @@ def declared(block: str) -> Iterator[tuple[str, str, Document]]:
                     yield block, label.strip('"'), inner
 
 
-def test_the_stack_asks_for_every_variable_and_no_other() -> None:
+def test_the_schema_lists_exactly_the_variables() -> None:
     schema = YAML(typ="safe").load(CONFIGURATION / "schema.yaml")
     grouped = [name for group in schema["variableGroups"] for name in group["variables"]]
     variables = {name: body for _, name, body in declared("variable")}
@@ -328,7 +326,7 @@ def test_the_stack_asks_for_every_variable_and_no_other() -> None:
         assert schema["variables"][name]["required"] == ("default" not in body), name
 
 
-def test_the_stack_shows_outputs_that_there_are() -> None:
+def test_the_schema_lists_only_existing_outputs() -> None:
     schema = YAML(typ="safe").load(CONFIGURATION / "schema.yaml")
     shown = {name for group in schema["outputGroups"] for name in group["outputs"]}
     assert shown == set(schema["outputs"])

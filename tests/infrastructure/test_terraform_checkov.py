@@ -12,7 +12,7 @@ ON_THE_BUCKET = {
 
 
 @needs_tools
-def test_checkov_finds_nothing_and_is_told_to_skip_nothing() -> None:
+def test_checkov_finds_nothing_without_skips() -> None:
     options = ["--framework", "terraform", "secrets", "--output", "json", "--skip-download"]
     done = subprocess.run(  # noqa: S603 - the tool of our own venv
         [str(TOOLS / "checkov"), "--directory", str(CONFIGURATION), *options],
@@ -23,7 +23,7 @@ def test_checkov_finds_nothing_and_is_told_to_skip_nothing() -> None:
         timeout=240,
     )
     reports = json.loads(done.stdout)
-    # One framework with something to say is an object, several are a list.
+    # The output is an object for one framework and a list for several.
     for report in reports if isinstance(reports, list) else [reports]:
         results = report["results"]
         failed = [f"{c['check_id']} {c['resource']}: {c['check_name']}" for c in results["failed_checks"]]

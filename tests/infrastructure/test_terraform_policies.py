@@ -34,7 +34,7 @@ pytestmark = needs_tools
 
 SLOTS = 4
 ROUNDS = 5
-"""Generations that each slot has seen: some are superseded, so that there is something to delete."""
+"""Generations that each slot has held, so that it has superseded versions to delete."""
 
 
 @pytest.fixture(scope="module")
@@ -44,15 +44,15 @@ def policy(stack: Stack, deployed: Deployment) -> list[Statement]:
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """The sandbox with what Terraform makes in a tenancy, after some rotations."""
+    """The sandbox with the secrets and the bucket that Terraform makes, after some rotations."""
 
     sandbox: OciSandbox
     plan: Plan
     ids: dict[str, str]
-    """The sandbox's OCIDs, by Terraform's."""
+    """From Terraform's OCIDs to the sandbox's."""
 
     def permit(self, principal: str, granted: Sequence[Statement], *, without: str = "") -> OciClients:
-        """Clients of a principal that may do what the statements say, but for one permission."""
+        """Clients of a principal with the statements' permissions, except one."""
         config = self.sandbox.new_api_key(principal)
         grants = set().union(*(s.grants(self.ids) for s in granted))
         self.sandbox.identity.principal(principal).grants = {g for g in grants if g.permission != without}
@@ -66,7 +66,7 @@ def world(stack: Stack, deployed: Deployment) -> Iterator[World]:
     with OciSandbox() as sandbox:
         create_audit_bucket(sandbox, plan.audit.oci.bucket)
         names = {s["id"]: s["secret_name"] for s in deployed.all("oci_vault_secret").values()}
-        # Longer than a signing key has to be.
+        # Long enough for a signing key.
         content = json.dumps({"placeholder": "x" * 64}).encode()
         ids = {ocid: create_secret(sandbox, name, content) for ocid, name in names.items()}
         by_name = {names[ocid]: own for ocid, own in ids.items()}
@@ -103,7 +103,7 @@ def permissions(granted: Sequence[Statement]) -> set[str]:
     return set().union(*(s.permissions for s in granted))
 
 
-# ---- what is granted, and to whom
+# ---- what the policies grant
 
 
 def test_everything_is_granted_in_the_plans_compartment(policy: list[Statement], stack: Stack) -> None:
@@ -111,13 +111,15 @@ def test_everything_is_granted_in_the_plans_compartment(policy: list[Statement],
     assert {s.compartment for s in policy} == {vault["compartment_id"]}
 
 
-def test_runners_get_what_the_sandbox_gives_them(policy: list[Statement], deployed: Deployment) -> None:
+def test_the_runners_have_the_same_permissions_as_in_the_sandbox(
+    policy: list[Statement], deployed: Deployment
+) -> None:
     function = permissions(of("lockstep-oci-runner", policy, deployed))
     assert function == {*FUNCTION_MAY, "ONS_TOPIC_PUBLISH"}
     assert permissions(of("lockstep-aws-runner", policy, deployed)) == set(AWS_RUNNER_MAY)
 
 
-def test_nothing_but_listing_is_granted_without_naming_its_target(
+def test_only_listing_and_publishing_are_granted_without_a_target(
     policy: list[Statement], deployed: Deployment
 ) -> None:
     runners = of("lockstep-oci-runner", policy, deployed) + of("lockstep-aws-runner", policy, deployed)
@@ -125,7 +127,7 @@ def test_nothing_but_listing_is_granted_without_naming_its_target(
     assert not any(s.verb for s in runners)
 
 
-def test_each_statement_about_a_ring_names_that_credentials_slots(
+def test_each_statement_about_a_ring_names_the_credentials_slots(
     policy: list[Statement], deployed: Deployment
 ) -> None:
     slots = set(deployed.outputs["slots"].values())
@@ -135,7 +137,7 @@ def test_each_statement_about_a_ring_names_that_credentials_slots(
         assert frozenset().union(*(s.targets["target.secret.id"] for s in rings)) == slots
 
 
-def test_the_audit_log_can_be_added_to_and_nothing_else(
+def test_only_creating_and_listing_entries_is_granted_on_the_audit_log(
     policy: list[Statement], deployed: Deployment
 ) -> None:
     (granted,) = [s for s in policy if any(p.startswith("OBJECT") for p in s.permissions)]
@@ -144,7 +146,7 @@ def test_the_audit_log_can_be_added_to_and_nothing_else(
     assert granted.targets == {"target.bucket.name": {"lockstep-audit"}}
 
 
-def test_object_storage_uses_one_key(policy: list[Statement], deployed: Deployment) -> None:
+def test_object_storage_may_use_only_the_audit_key(policy: list[Statement], deployed: Deployment) -> None:
     (granted,) = [s for s in policy if s.subject == "objectstorage-eu-frankfurt-1"]
     assert (granted.verb, granted.resource_type) == ("use", "keys")
     assert granted.targets == {"target.key.id": {deployed.all("oci_kms_key")["audit[0]"]["id"]}}
@@ -161,7 +163,7 @@ def test_schedules_find_the_function_and_call_it(policy: list[Statement], deploy
     assert calls.targets == {"target.function.id": {deployed.one("oci_functions_function")["id"]}}
 
 
-def test_dynamic_groups_hold_the_function_and_the_schedules_by_ocid(
+def test_dynamic_groups_name_the_function_and_the_schedules_by_ocid(
     stack: Stack, deployed: Deployment
 ) -> None:
     groups = deployed.all("oci_identity_dynamic_group")
@@ -182,13 +184,15 @@ def _clauses(rule: dict[str, list[dict[str, dict[str, dict[str, str]]]]]) -> lis
     return [(str(node["lhs"]), node["rhs"]["value"]) for node in nodes]
 
 
-def test_aws_runner_signs_with_an_api_key_and_nothing_else(deployed: Deployment) -> None:
+def test_the_aws_runner_can_only_use_api_keys(deployed: Deployment) -> None:
     capabilities = deployed.one("oci_identity_user_capabilities_management")
     allowed = [name for name, value in capabilities.items() if name.startswith("can_use_") and value]
     assert allowed == ["can_use_api_keys"]
 
 
-def test_the_documentation_lists_exactly_these(policy: list[Statement], deployed: Deployment) -> None:
+def test_the_documentation_lists_exactly_the_granted_permissions(
+    policy: list[Statement], deployed: Deployment
+) -> None:
     text = (ROOT / "docs/iam-oci.md").read_text()
     for heading, group in (
         ("The AWS runner", "lockstep-aws-runner"),
@@ -200,11 +204,11 @@ def test_the_documentation_lists_exactly_these(policy: list[Statement], deployed
         assert sorted(listed) == sorted(permissions(of(group, policy, deployed))), heading
 
 
-# ---- whether it is enough, and no more than that
+# ---- the permissions are enough, and each is needed
 
 
 def rotate_rings(world: World, clients: OciClients) -> None:
-    """A rotation's calls on a ring, as either runner makes them."""
+    """Make the calls on the rings that a rotation makes."""
     for credential in world.plan.credentials:
         vault = sandbox_vault(world.sandbox, clients)
         store = CredentialStore(
@@ -217,12 +221,12 @@ def rotate_rings(world: World, clients: OciClients) -> None:
         assert store.serves(value.generation)
         assert store.read_version(base.version)
         assert store.read_generation(value.generation)
-        # A superseded version of each of the slots of both secrets.
+        # At least one superseded version of each secret.
         assert store.prune() >= 2
 
 
 def keep_record(world: World, clients: OciClients) -> None:
-    """The calls of OCI's runner besides."""
+    """Make the other calls of the OCI runner."""
     vault, audit, runner = sandbox_vault(world.sandbox, clients), world.plan.audit.oci, world.plan.runners.oci
     assert audit
     assert runner
@@ -277,7 +281,7 @@ def test_a_runner_needs_each_of_its_permissions(
         work_of(runner, world, clients)
 
 
-def test_aws_runner_reads_no_secret_but_the_rings(
+def test_the_aws_runner_reads_only_the_rings(
     world: World, policy: list[Statement], deployed: Deployment
 ) -> None:
     clients = world.permit("lockstep-aws-runner", of("lockstep-aws-runner", policy, deployed))
@@ -287,7 +291,7 @@ def test_aws_runner_reads_no_secret_but_the_rings(
             vault.read_named(name)
 
 
-def test_oci_runner_changes_nothing_that_stands_in_the_audit_log(
+def test_the_oci_runner_cannot_change_or_read_an_entry(
     world: World, policy: list[Statement], deployed: Deployment
 ) -> None:
     clients = world.permit("lockstep-oci-runner", of("lockstep-oci-runner", policy, deployed))
@@ -309,7 +313,7 @@ def test_oci_runner_changes_nothing_that_stands_in_the_audit_log(
         assert refused.value.status == 404
 
 
-def test_oci_runner_reads_its_keys_and_cannot_replace_them(
+def test_the_oci_runner_cannot_replace_its_keys(
     world: World, policy: list[Statement], deployed: Deployment
 ) -> None:
     clients = world.permit("lockstep-oci-runner", of("lockstep-oci-runner", policy, deployed))
@@ -320,7 +324,7 @@ def test_oci_runner_reads_its_keys_and_cannot_replace_them(
         vault.stage("lockstep.mac", secret_id, name="forged", text="x" * 64)
 
 
-def test_an_application_reads_its_credential_and_no_more(
+def test_an_application_reads_only_its_own_credential(
     world: World, stack: Stack, deployed: Deployment
 ) -> None:
     grants = deployed.outputs["application_grants"]["multi-cloud/app_user"]

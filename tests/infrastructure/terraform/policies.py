@@ -1,4 +1,4 @@
-"""The policies of a deployment, as statements that can be asked what they give to whom."""
+"""The policies of a deployment as parsed statements."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from tests.infrastructure.terraform.stack import Deployment, Document, Stack, ru
 
 @dataclass(frozen=True, kw_only=True)
 class Statement:
-    """One statement: a subject, what it may do, and the targets to which that is limited."""
+    """One statement: a subject, its permissions, and the targets to which they are limited."""
 
     text: str
     subject: str
@@ -18,16 +18,16 @@ class Statement:
     resource_type: str | None
     compartment: str
     targets: Mapping[str, frozenset[str]]
-    """By variable: `target.secret.id`. Empty where there is no condition."""
+    """By variable, such as `target.secret.id`. Empty if there is no condition."""
 
     def grants(self, resources: Mapping[str, str]) -> set[Grant]:
-        """As the sandbox has them; `resources` gives its own ids for those in the statement."""
+        """The statement as the sandbox's grants; `resources` maps the statement's ids to the sandbox's."""
         limits: list[str | None] = [resources.get(t, t) for ids in self.targets.values() for t in ids]
         return {Grant(p, limit) for p in self.permissions for limit in limits or [None]}
 
 
 def statements(stack: Stack, deployment: Deployment) -> list[Statement]:
-    """Every statement of every policy, parsed; one that OCI would not understand fails."""
+    """Every statement of every policy, parsed; invalid syntax fails."""
     texts = [s for policy in deployment.all("oci_identity_policy").values() for s in policy["statements"]]
     (parsed,) = run_tool(stack.folder, ("policies", texts))
     return [_statement(text, document) for text, document in zip(texts, parsed, strict=True)]

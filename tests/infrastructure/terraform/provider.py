@@ -1,6 +1,6 @@
-"""A provider `oracle/oci` that checks arguments as the real one's schema does, and creates nothing.
+"""A provider `oracle/oci` that checks arguments as the schema of the real one does, and creates nothing.
 
-Terraform starts it as it starts any provider; it runs in the venv of `.ci/terraform-tools`.
+Terraform starts it like any provider. It runs in the venv of `.ci/terraform-tools`.
 """
 
 import hashlib
@@ -8,7 +8,7 @@ import re
 import sys
 from typing import Any
 
-# None of these is in the venv that is type-checked.
+# The type-checked venv has none of these packages.
 from tf.blocks import SetNestedBlock  # type: ignore[import-not-found]
 from tf.gen import tfplugin_pb2 as protocol  # type: ignore[import-not-found]
 from tf.iface import Resource as AbstractResource  # type: ignore[import-not-found]
@@ -30,7 +30,7 @@ _KINDS = {
 
 
 class ListBlock(SetNestedBlock):  # type: ignore[misc]  # the base is untyped
-    """A block that may stand several times, in order; the package has only sets."""
+    """A list of blocks; the package has only sets."""
 
     _mode_map = {NestMode.Set: protocol.Schema.NestedBlock.NestingMode.LIST}  # noqa: RUF012 - the base's own field
 
@@ -55,15 +55,15 @@ class Recorded(AbstractResource):  # type: ignore[misc]  # the base is untyped
     """A resource that is created by writing it into the state.
 
     Attributes:
-        type_name: Without the provider's prefix.
-        resource: Its row in the table.
+        type_name: The type without the provider's prefix.
+        resource: The type's row in the table.
     """
 
     type_name: str
     resource: Resource
 
     def __init__(self, provider: object) -> None:
-        """As the package calls it."""
+        """Keep the package's signature."""
 
     @classmethod
     def get_name(cls) -> str:
@@ -77,7 +77,7 @@ class Recorded(AbstractResource):  # type: ignore[misc]  # the base is untyped
     def validate(self, diags: Any, type_name: str, config: State) -> None:  # noqa: ANN401 - the package's type
         for name, pattern in self.resource.values.items():
             value = config.get(name)
-            # What is not known yet is checked when it is created.
+            # A value that is not known yet is checked in `create`.
             if isinstance(value, str | int | float) and not re.fullmatch(pattern, str(value)):
                 diags.add_error(f"{type_name}.{name}", f"OCI does not take {value}", path=[name])
         if type_name == "oci_vault_secret" and bool(config["enable_auto_generation"]) == bool(
@@ -109,7 +109,7 @@ class Recorded(AbstractResource):  # type: ignore[misc]  # the base is untyped
 
 
 class Provider:
-    """The provider's face."""
+    """The provider, as the package calls it."""
 
     def get_model_prefix(self) -> str:
         return "oci_"

