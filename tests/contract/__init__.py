@@ -1,1 +1,1 @@
-"""One suite a port, run over every adapter."""
+"""One test suite for each port, run on every adapter."""

@@ -1,4 +1,4 @@
-"""The AWS adapters on the sandbox, as the contract suites set them up."""
+"""The AWS adapters on the sandbox, for the contract suites."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -38,7 +38,7 @@ BUCKET = "lockstep-audit"
 
 
 def sandbox_client(sandbox: AwsSandbox, service: str) -> Any:  # noqa: ANN401 - as `aws_client`
-    """A client made as production makes it."""
+    """A client as production makes it."""
     return aws_client(service, sandbox.region, keys=KEYS, endpoint=sandbox.url)
 
 

@@ -1,7 +1,7 @@
-"""What a contract suite needs of an adapter besides its port: a world to set up, and a way to disturb its calls.
+"""What a contract suite needs of an adapter besides its port: a world, and a way to disturb its calls.
 
-An adapter joins a suite by one more entry in the suite's list of factories. A factory is a context manager that
-gives a harness over a fresh world.
+To add an adapter to a suite, add a factory to the suite's list. A factory is a context manager that gives a harness
+on a new world.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ PLACEHOLDER_TEXT = '{"placeholder":true}'
 
 
 class Disturbance:
-    """Something that happens once, at the n-th call."""
+    """An action that runs once, at the n-th call."""
 
     def __init__(self, call: int, act: Callable[[], None]) -> None:
         self._calls_left = call
@@ -28,13 +28,13 @@ class Disturbance:
 
 
 class Disturbable(Protocol):
-    """An adapter whose calls to its service can be disturbed, one by one."""
+    """An adapter whose calls to its service can be disturbed."""
 
     def before_call(self, call: int, act: Callable[[], None]) -> AbstractContextManager[None]:
-        """Do something right before the n-th call made inside."""
+        """Run `act` right before the n-th call inside the block."""
 
     def lose_reply(self, call: int) -> AbstractContextManager[None]:
-        """Let the n-th call made inside take effect, but lose its reply."""
+        """Let the n-th call inside the block take effect, but lose its reply."""
 
 
 class StoreHarness(Disturbable, Protocol):
@@ -55,13 +55,13 @@ class StoreHarness(Disturbable, Protocol):
         """The same secrets through another client."""
 
     def edit(self, secret: SecretKind, text: str) -> None:
-        """Make a text current, as a person does in the console."""
+        """Make a text current, as an operator does in the console."""
 
     def remove(self, secret: SecretKind) -> None:
         """Delete a secret."""
 
     def current_text(self, secret: SecretKind) -> str:
-        """What an application reads."""
+        """The text that an application reads."""
 
 
 class LockHarness(Disturbable, Protocol):
@@ -69,7 +69,7 @@ class LockHarness(Disturbable, Protocol):
 
     @property
     def lock(self) -> Lock:
-        """The adapter; the only one that is disturbed."""
+        """The adapter, whose calls are disturbed."""
 
 
 class AuditLogHarness(Disturbable, Protocol):
@@ -77,7 +77,7 @@ class AuditLogHarness(Disturbable, Protocol):
 
     @property
     def log(self) -> AuditLog:
-        """The adapter; the only one that is disturbed."""
+        """The adapter, whose calls are disturbed."""
 
 
 class SignerHarness(Protocol):
@@ -85,8 +85,8 @@ class SignerHarness(Protocol):
 
     @property
     def signer(self) -> Signer:
-        """The adapter, with one of them."""
+        """The adapter with the first key."""
 
     @property
     def other(self) -> Signer:
-        """The adapter, with the other."""
+        """The adapter with the second key."""

@@ -1,4 +1,4 @@
-"""The doubles in memory, as the contract suites set them up."""
+"""The doubles in memory, for the contract suites."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

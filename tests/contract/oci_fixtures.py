@@ -1,4 +1,4 @@
-"""The OCI adapters on the sandbox, as the contract suites set them up."""
+"""The OCI adapters on the sandbox, for the contract suites."""
 
 import base64
 from collections.abc import Callable, Iterator
@@ -37,7 +37,7 @@ CREDENTIAL = make_plan().credentials[0]
 APP_USER_VERSIONS = VersionNames(credential_id=CREDENTIAL.id, secret=CREDENTIAL.secret_names.app_user)
 BUCKET = "lockstep-audit"
 Untyped = Any
-"""What the SDK, which ships no types, takes and gives."""
+"""A value of the SDK, which ships no types."""
 
 
 def sandbox_clients(
@@ -46,7 +46,7 @@ def sandbox_clients(
     *,
     timeouts: CloudTimeouts = CloudTimeouts(),  # noqa: B008  immutable
 ) -> OciClients:
-    """Clients made as production makes them."""
+    """Clients as production makes them."""
     identity = OciIdentity(config=config or sandbox.config())
     return OciClients(lambda: identity, "eu-frankfurt-1", endpoint=sandbox.endpoint, timeouts=timeouts)
 
@@ -62,7 +62,7 @@ def sandbox_vault(sandbox: OciSandbox, clients: OciClients | None = None) -> Vau
 
 
 class OciConsole:
-    """What a person does in the console."""
+    """What an operator does in the console."""
 
     def __init__(self, sandbox: OciSandbox) -> None:
         self._sandbox = sandbox
@@ -103,12 +103,12 @@ class OciConsole:
         self.vaults.cancel_secret_deletion(secret_id)
 
     def versions(self, secret_id: str) -> list[Untyped]:
-        """By number, ascending."""
+        """All versions, in the order of their numbers."""
         pages = oci.pagination.list_call_get_all_results(self.vaults.list_secret_versions, secret_id)
         return sorted(pages.data, key=lambda v: v.version_number)
 
     def current(self, secret_id: str) -> tuple[str | None, str]:
-        """Content name and text of what is current, as an application reads it."""
+        """Content name and text of the current version, as an application reads it."""
         bundle = self.secrets.get_secret_bundle(secret_id).data
         return bundle.version_name, base64.b64decode(bundle.secret_bundle_content.content).decode()
 
@@ -130,7 +130,7 @@ def _content(text: str, *, stage: str | None = None, name: str | None = None) ->
 
 
 class _Disturbed:
-    """Disturbs clients where the SDK sends a request."""
+    """Disturbs clients when the SDK sends a request."""
 
     def __init__(self, clients: OciClients) -> None:
         self._bases = [c.base_client for c in (clients.vaults, clients.secrets, clients.objects)]
@@ -169,9 +169,9 @@ def _close_connection() -> None:
 
 
 class VaultRingHarness(_Disturbed):
-    """The adapter `VaultRing` under a `CredentialStore`, with its OCIDs looked up already.
+    """The adapter `VaultRing` under a `CredentialStore`. Its OCIDs are looked up before the test.
 
-    A person edits the slot that applications read.
+    `edit` changes the slot that applications read.
     """
 
     def __init__(self, sandbox: OciSandbox, *, slots: int, clock: Clock | None = None) -> None:
@@ -192,7 +192,7 @@ class VaultRingHarness(_Disturbed):
         self.store.read_current()
 
     def store_on(self, vault: Vault) -> CredentialStore:
-        """A store as each run has it; a process keeps its vault."""
+        """A new store on a vault, as each run of a process makes it."""
         return CredentialStore("oci", CREDENTIAL, partial(self._open_ring, vault))
 
     def _open_ring(self, vault: Vault, names: VersionNames) -> VaultRing:

@@ -1,4 +1,4 @@
-"""Every audit log takes each entry once, and every signer vouches for what it has signed alone."""
+"""Every audit log takes each entry once (protocol E6), and every signer verifies only its own MACs."""
 
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -72,14 +72,14 @@ def test_an_entry_is_read_back_as_it_was_put(log: AuditLog) -> None:
     assert log.last_seq() == 2
 
 
-def test_what_stands_is_never_overwritten(log: AuditLog) -> None:
+def test_an_entry_is_never_overwritten(log: AuditLog) -> None:
     log.put(body(1), summary(1))
     assert not log.put(body(1, by="oci-1"), summary(1, by="oci-1"))
     assert not log.put(body(1), summary(1))
     assert (log.read(1), log.summary(1)) == (body(1), summary(1))
 
 
-def test_of_two_that_put_at_once_one_does(log: AuditLog) -> None:
+def test_only_one_of_two_concurrent_puts_succeeds(log: AuditLog) -> None:
     barrier = Barrier(2, timeout=10)
 
     def race(by: str) -> bool:
@@ -94,7 +94,7 @@ def test_of_two_that_put_at_once_one_does(log: AuditLog) -> None:
     assert (log.read(1), log.summary(1)) == (body(1, by=winner), summary(1, by=winner))
 
 
-def test_a_put_whose_reply_was_lost_meets_itself(world: AuditLogHarness, log: AuditLog) -> None:
+def test_a_put_after_a_lost_reply_finds_its_own_entry(world: AuditLogHarness, log: AuditLog) -> None:
     with pytest.raises(AuditLogUnreachableError), world.lose_reply(1):
         log.put(body(1), summary(1))
     assert not log.put(body(1), summary(1))
@@ -102,16 +102,14 @@ def test_a_put_whose_reply_was_lost_meets_itself(world: AuditLogHarness, log: Au
 
 
 @pytest.mark.parametrize("gap", [(), (1,), (1, 2, 5)])
-def test_the_last_seq_is_the_highest_even_where_entries_are_missing(
-    log: AuditLog, gap: tuple[int, ...]
-) -> None:
+def test_the_last_seq_is_the_highest_even_if_entries_are_missing(log: AuditLog, gap: tuple[int, ...]) -> None:
     for seq in range(1, 8):
         if seq not in gap:
             log.put(body(seq), summary(seq))
     assert log.last_seq() == 7
 
 
-def test_a_mac_is_the_keys_own(signers: SignerHarness) -> None:
+def test_each_key_makes_its_own_mac(signers: SignerHarness) -> None:
     digest = sha256(b"entry").digest()
     mac = signers.signer.sign(digest)
     assert len(mac) == 32
@@ -123,7 +121,7 @@ def test_a_mac_is_the_keys_own(signers: SignerHarness) -> None:
 
 
 @pytest.mark.parametrize("at", [0, 31])
-def test_a_mac_of_something_else_does_not_verify(signers: SignerHarness, at: int) -> None:
+def test_a_changed_mac_or_digest_does_not_verify(signers: SignerHarness, at: int) -> None:
     digest = sha256(b"entry").digest()
     mac = bytearray(signers.signer.sign(digest))
     mac[at] ^= 1
@@ -136,8 +134,8 @@ def test_a_mac_of_another_length_does_not_verify(signers: SignerHarness) -> None
     assert not signers.signer.verify(digest, signers.signer.sign(digest)[:16])
 
 
-def test_a_signer_knows_its_own_key_and_no_stranger(signers: SignerHarness) -> None:
+def test_a_signer_finds_its_own_key_and_no_other(signers: SignerHarness) -> None:
     signer, digest = signers.signer, sha256(b"entry").digest()
     assert signer.of(signer.key_id).verify(digest, signer.sign(digest))
     with pytest.raises(AuditLogAccessDeniedError):
-        signer.of("somebody-elses-key")
+        signer.of("another-key")

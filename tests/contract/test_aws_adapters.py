@@ -1,4 +1,4 @@
-"""What only the AWS adapters promise: version ids, labels, calls, objects, items."""
+"""Behaviour that only the AWS adapters have: version ids, labels, calls, objects, items."""
 
 import json
 import logging
@@ -82,20 +82,22 @@ def calls(client: BaseClient, operation: Callable[[], object]) -> list[str]:
 # Versions
 
 
-def test_the_list_of_versions_reads_by_itself(secrets: SecretsManagerHarness) -> None:
+def test_the_labels_name_the_current_and_the_previous_version(secrets: SecretsManagerHarness) -> None:
     for generation in (1, 2):
         secrets.store.stage(value(generation))
         secrets.store.promote(generation, fence_held)
     listed = secrets.console.list_secret_version_ids(SecretId=APP_USER)["Versions"]
     labels = {APP_USER_VERSIONS.generation_of(v["VersionId"]): set(v["VersionStages"]) for v in listed}
-    # AWSPENDING stays with AWSCURRENT: anywhere else it would tell AWS that a rotation is under way.
+    # AWSPENDING stays on the version with AWSCURRENT; on any other it would tell AWS that a rotation is under way.
     assert labels == {1: {"AWSPREVIOUS"}, 2: {"AWSCURRENT", "AWSPENDING"}}
 
 
-# Secrets that are not as they should be
+# Malformed secrets
 
 
-def test_an_id_of_ours_with_a_text_of_another_generation_is_a_forgery(secrets: SecretsManagerHarness) -> None:
+def test_a_text_that_claims_another_generation_than_its_id_is_malformed(
+    secrets: SecretsManagerHarness,
+) -> None:
     forged = json.dumps({"username": "app", "password": "hunter2", "generation": 5})
     token = APP_USER_VERSIONS.name_of(3)
     secrets.console.put_secret_value(SecretId=APP_USER, SecretString=forged, ClientRequestToken=token)
@@ -130,7 +132,7 @@ def test_a_binary_connection_blob_is_generation_0_and_is_replaced(secrets: Secre
     assert secrets.store.serves(1)
 
 
-def test_a_secret_without_any_value_is_malformed_not_missing(secrets: SecretsManagerHarness) -> None:
+def test_a_secret_without_a_value_is_malformed_and_not_missing(secrets: SecretsManagerHarness) -> None:
     secrets.remove("app_user")
     secrets.console.create_secret(Name=APP_USER)
     with pytest.raises(SecretMalformedError):
@@ -139,7 +141,9 @@ def test_a_secret_without_any_value_is_malformed_not_missing(secrets: SecretsMan
         secrets.store.promote(1, fence_held)
 
 
-def test_a_secret_scheduled_for_deletion_is_rejected_with_awss_code(secrets: SecretsManagerHarness) -> None:
+def test_a_secret_scheduled_for_deletion_is_rejected_with_the_code_of_aws(
+    secrets: SecretsManagerHarness,
+) -> None:
     secrets.console.delete_secret(SecretId=APP_USER)
     for operation in (secrets.store.read_current, lambda: secrets.store.stage(value(1))):
         with pytest.raises(StoreRejectedError) as error:
@@ -147,7 +151,7 @@ def test_a_secret_scheduled_for_deletion_is_rejected_with_awss_code(secrets: Sec
         assert error.value.where["code"] == "InvalidRequestException"
 
 
-def test_too_many_versions_a_day_are_a_quota(secrets: SecretsManagerHarness) -> None:
+def test_too_many_versions_a_day_exceed_the_quota(secrets: SecretsManagerHarness) -> None:
     def stage_a_day_of_minutes() -> None:
         for generation in range(1, 24 * 60):
             secrets.store.stage(value(generation))
@@ -223,7 +227,7 @@ def test_the_lock_is_read_consistently(lock: DynamoDbHarness) -> None:
         {"head_aws": {"S": "aa"}},
     ],
 )
-def test_an_item_of_somebody_else_is_not_guessed_at(
+def test_a_malformed_item_is_an_error(
     sandbox: AwsSandbox, lock: DynamoDbHarness, change: dict[str, Any]
 ) -> None:
     item = {"credential_id": {"S": CREDENTIAL.id}, **change}
@@ -248,7 +252,7 @@ def summary(seq: int) -> EntrySummary:
 
 
 @pytest.mark.parametrize("storage_class", ["GLACIER_IR", "STANDARD_IA"])
-def test_an_entry_is_an_object_with_its_checksum(
+def test_an_entry_is_an_object_with_checksum_class_and_metadata(
     sandbox: AwsSandbox, log: S3Harness, storage_class: Literal["GLACIER_IR", "STANDARD_IA"]
 ) -> None:
     S3AuditLog(log.client, BUCKET, "oci", CREDENTIAL.id, storage_class).put(b"{}", summary(42))
@@ -261,7 +265,7 @@ def test_an_entry_is_an_object_with_its_checksum(
     assert head["Metadata"] == {"seq": "42", "hash": "aa", "previous-hash": "bb", "rotation-id": "aws-1"}
 
 
-def test_an_object_of_somebody_else_is_a_conflict(sandbox: AwsSandbox, log: S3Harness) -> None:
+def test_a_foreign_object_is_a_conflict(sandbox: AwsSandbox, log: S3Harness) -> None:
     sandbox.client("s3").put_object(Bucket=BUCKET, Key=f"{FOLDER}/000000000001.json", Body=b"{}")
     assert not log.log.put(b"{}", summary(1))
     with pytest.raises(AuditConflictError):
@@ -269,7 +273,7 @@ def test_an_object_of_somebody_else_is_a_conflict(sandbox: AwsSandbox, log: S3Ha
 
 
 @pytest.mark.parametrize("last", [0, 1, 2, 3, 4, 30])
-def test_the_end_of_a_long_log_is_found_in_leaps(
+def test_the_end_of_a_long_log_takes_few_calls(
     log: S3Harness, monkeypatch: pytest.MonkeyPatch, last: int
 ) -> None:
     monkeypatch.setattr(s3_audit, "_PAGE", 2)
@@ -292,13 +296,15 @@ def test_the_end_of_a_long_log_is_found_in_leaps(
         "oci/multi-cloud.app_user/000000000009.json",
     ],
 )
-def test_other_objects_and_other_chains_do_not_count(sandbox: AwsSandbox, log: S3Harness, key: str) -> None:
+def test_other_objects_and_other_chains_are_not_counted(
+    sandbox: AwsSandbox, log: S3Harness, key: str
+) -> None:
     log.log.put(b"{}", summary(3))
     sandbox.client("s3").put_object(Bucket=BUCKET, Key=key, Body=b"{}")
     assert log.log.last_seq() == 3
 
 
-def test_a_missing_bucket_is_no_empty_log(log: S3Harness) -> None:
+def test_a_missing_bucket_is_an_error_and_not_an_empty_log(log: S3Harness) -> None:
     missing = S3AuditLog(log.client, "no-such-bucket", "aws", CREDENTIAL.id)
     for operation in (missing.last_seq, lambda: missing.read(1), lambda: missing.put(b"{}", summary(1))):
         with pytest.raises(AuditLogAccessDeniedError) as error:

@@ -1,4 +1,4 @@
-"""What a failing AWS looks like through the adapters: one try, a bounded wait, the right error, no foreign text."""
+"""Failures of AWS through the adapters: one try, a bounded wait, the right error (protocol F1, F2, F3, F5)."""
 
 import json
 import socket
@@ -76,7 +76,7 @@ def call_signer(endpoint: str, timeouts: CloudTimeouts = SHIPPED) -> None:
 
 
 Call = Callable[..., None]
-"""Of an endpoint, with time-outs or without."""
+"""Takes an endpoint and, if wanted, time-outs."""
 UNREACHABLE: list[tuple[Call, type[LockstepError]]] = [
     (call_store, errors.StoreUnreachableError),
     (call_store_write, errors.StoreUnreachableError),
@@ -95,7 +95,7 @@ class Reply:
 
 @contextmanager
 def replying(reply: Reply, tls: ssl.SSLContext | None = None) -> Iterator[str]:
-    """A server that answers every request alike."""
+    """A server that gives every request the same reply."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"  # S3 uploads wait for a 100 Continue.
@@ -142,7 +142,7 @@ def test_a_refused_connection_is_an_outage(call: Call, expected: type[LockstepEr
 
 
 @pytest.mark.parametrize(("call", "expected"), UNREACHABLE)
-def test_silence_is_an_outage_within_the_time_out(call: Call, expected: type[LockstepError]) -> None:
+def test_no_answer_is_an_outage_within_the_time_out(call: Call, expected: type[LockstepError]) -> None:
     hasty = CloudTimeouts(read_seconds=0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         began = time.monotonic()
@@ -153,9 +153,7 @@ def test_silence_is_an_outage_within_the_time_out(call: Call, expected: type[Loc
 
 
 @pytest.mark.parametrize(("call", "expected"), UNREACHABLE)
-def test_a_connection_that_closes_without_a_reply_is_an_outage(
-    call: Call, expected: type[LockstepError]
-) -> None:
+def test_a_connection_closed_without_a_reply_is_an_outage(call: Call, expected: type[LockstepError]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def hang_up() -> None:
@@ -168,7 +166,7 @@ def test_a_connection_that_closes_without_a_reply_is_an_outage(
             call(f"http://127.0.0.1:{server.getsockname()[1]}")
 
 
-def test_production_waits_seconds_not_minutes() -> None:
+def test_the_shipped_time_outs_are_seconds() -> None:
     config = aws_client("s3", REGION, keys=KEYS).meta.config
     assert (config.connect_timeout, config.read_timeout) == (3, 5)
     assert config.retries["total_max_attempts"] == 1
@@ -216,7 +214,7 @@ def test_production_waits_seconds_not_minutes() -> None:
         (call_signer, 500, as_json("DependencyTimeoutException"), errors.AuditLogUnreachableError, None),
     ],
 )
-def test_each_refusal_has_its_error_after_a_single_try(
+def test_each_refusal_is_its_error_after_one_try(
     call: Call, status: int, body: bytes, expected: type[LockstepError], code: str | None
 ) -> None:
     reply = Reply(status, body)
@@ -233,7 +231,7 @@ def error_code_in(body: bytes) -> str:
     return text.partition("<Code>")[2].partition("</Code>")[0] or str(json.loads(text)["__type"])
 
 
-def test_an_untrusted_certificate_is_no_outage() -> None:
+def test_an_untrusted_certificate_is_rejected_and_not_an_outage() -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert("localhost").configure_cert(context)
     with (
@@ -244,7 +242,7 @@ def test_an_untrusted_certificate_is_no_outage() -> None:
     assert error.value.where["code"] == "SSLError"
 
 
-def test_without_credentials_the_store_is_denied(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_credentials_are_access_denied(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")

