@@ -1,1 +1,1 @@
-"""Whatever is parsed, fuzzed: one of our errors or an answer, no secret in any message, and in bounded time."""
+"""Fuzzing of every parser: each input gives a value or one of our errors, shows no secret, and takes bounded time."""

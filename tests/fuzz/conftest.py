@@ -1,4 +1,4 @@
-"""Prints how many inputs were judged: the figure that a proof needs."""
+"""Prints how many inputs were judged."""
 
 import json
 import sys
@@ -10,7 +10,7 @@ from tests.fuzz.harness import counted
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """One JSON line."""
+    """Print the figures as one JSON line."""
     if counted:
         figures = {"fuzz_inputs": sum(counted.values()), "by_kind": dict(sorted(counted.items()))}
         terminalreporter.write_line(json.dumps(figures))
@@ -18,7 +18,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(autouse=True, scope="module")
 def python_as_in_production() -> Iterator[None]:
-    """The interpreter's own recursion limit: the sandbox's JSONata raises it for the whole process."""
+    """Set the interpreter's default recursion limit: the sandbox's JSONata raises it for the whole process."""
     before = sys.getrecursionlimit()
     sys.setrecursionlimit(1000)
     yield

@@ -1,4 +1,4 @@
-"""An HTTP server on loopback that answers every request with the bytes it is given, and hangs up."""
+"""An HTTP server on loopback that answers every request with given bytes and closes the connection."""
 
 import socket
 from contextlib import suppress
@@ -13,8 +13,8 @@ class GarbageServer:
     """Answers until its `with` block ends.
 
     Attributes:
-        reply: To every request whose path has no other; may be changed between requests.
-        replies: By method and the end of the path, such as `GET /versions`.
+        reply: The reply to requests that have none in `replies`; may be changed between requests.
+        replies: Replies by method and end of the path, such as `GET /versions`.
     """
 
     def __init__(self) -> None:
@@ -70,7 +70,7 @@ class GarbageServer:
         asked = method, target.partition("?")[0]
         lines = head.lower().split(b"\r\n")
         if b"expect: 100-continue" in lines:
-            return asked  # The reply comes instead of the permission to send the body.
+            return asked  # The client has not sent the body yet: it gets the reply at once.
         length = next((int(line[15:]) for line in lines if line.startswith(b"content-length:")), 0)
         while len(body) < length:
             more = connection.recv(ENOUGH_FOR_A_REQUEST)

@@ -1,4 +1,4 @@
-"""What all fuzzing shares: how many inputs, what is thrown at the code, and what must hold whatever comes back."""
+"""Shared by all fuzz tests: the number of inputs, the strategies that make them, and the checks on every result."""
 
 import copy
 import json
@@ -20,32 +20,32 @@ from lockstep.errors import LockstepError
 PROOF = os.environ.get("HYPOTHESIS_PROFILE") == "proof"
 MORE_FOR_PROOF = 20
 CPU_SECONDS = 10.0
-"""What one input may cost, on a slow machine: what grows beyond bounds takes minutes."""
+"""Limit for one input on a slow machine. Unbounded growth takes minutes."""
 
 CANARY = "Canary!hunter2"
-"""Stands in the fuzzed texts where a secret could be, and must stand in no message."""
+"""Takes the place of a secret in the fuzzed texts; no message may contain it."""
 
 counted: Counter[str] = Counter()
-"""Inputs judged, by what was fuzzed."""
+"""Number of inputs judged, by kind."""
 
 Json = Any
-"""Anything that JSON can hold, and some things that only Python can."""
+"""A JSON document, or one with values that only Python's JSON has, such as NaN."""
 
 
 def inputs(count: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """So many inputs: the same ones each time, or many times more and new ones where HYPOTHESIS_PROFILE is `proof`."""
+    """Run a test on `count` inputs, the same ones each time; with HYPOTHESIS_PROFILE=proof on many more, new ones."""
     return settings(
         max_examples=count * MORE_FOR_PROOF if PROOF else count,
         derandomize=not PROOF,
         database=None,
         deadline=None,
-        # What is fuzzed has no state that an input could leave behind.
+        # The code under test keeps no state between inputs.
         suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     )
 
 
 class _Everything(logging.Handler):
-    """All that is logged, with every field of every record."""
+    """Collects every log record with all its fields."""
 
     def __init__(self) -> None:
         super().__init__(logging.DEBUG)
@@ -57,11 +57,11 @@ class _Everything(logging.Handler):
 
 @contextmanager
 def judged(what: str, allowed: type[LockstepError] = LockstepError) -> Iterator[None]:
-    """One input: it ends well or with one of our errors, soon, and nobody reads the canary anywhere.
+    """Judge one input: it succeeds or raises `allowed`, in bounded time, and the canary is in no error or log line.
 
     Args:
-        what: Under which it is counted.
-        allowed: What it may raise.
+        what: The kind under which the input is counted.
+        allowed: The error that it may raise.
     """
     counted[what] += 1
     logged = _Everything()
@@ -71,7 +71,7 @@ def judged(what: str, allowed: type[LockstepError] = LockstepError) -> Iterator[
     shown = ""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error")  # A warning may quote what it warns of.
+            warnings.simplefilter("error")  # A warning may quote the input.
             yield
     except allowed as e:
         shown = "".join(traceback.format_exception(e)) + repr(e) + repr(vars(e))
@@ -83,10 +83,10 @@ def judged(what: str, allowed: type[LockstepError] = LockstepError) -> Iterator[
     assert spent < CPU_SECONDS, f"{what} took {spent:.1f} s"
 
 
-# What is thrown at the code.
+# Strategies
 
 characters = st.characters(codec=None)
-"""All of them: also the lone surrogates that JSON can spell and nothing can encode."""
+"""All characters, including lone surrogates, which JSON can spell and no encoding can encode."""
 
 texts = st.one_of(
     st.text(characters, max_size=12),
@@ -125,7 +125,7 @@ documents = st.recursive(
 
 
 def nested(depth: int) -> Json:
-    """A list in a list, and so on."""
+    """Lists nested to a depth."""
     document: Json = CANARY
     for _ in range(depth):
         document = [document]
@@ -134,7 +134,7 @@ def nested(depth: int) -> Json:
 
 @st.composite
 def mutated(draw: st.DrawFn, valid: Json) -> Json:
-    """A valid document with one to three wounds: a part replaced, left out, added, or put somewhere else."""
+    """A valid document with one to three mutations: a part replaced, removed, added, moved or nested."""
     document = copy.deepcopy(valid)
     for _ in range(draw(st.integers(1, 3))):
         places = list(_places(document))
@@ -171,7 +171,7 @@ def _places(document: Json) -> Iterator[tuple[Any, Any]]:
 
 @st.composite
 def mangled(draw: st.DrawFn, valid: bytes) -> bytes:
-    """A valid text with one to three wounds: cut, doubled, or with something put in between."""
+    """A valid text with one to three mutations: cut, doubled, removed, replaced or with bytes inserted."""
     text = valid
     for _ in range(draw(st.integers(1, 3))):
         at = draw(st.integers(0, len(text)))
@@ -218,5 +218,5 @@ _JUNK = [
 
 
 def spelled(document: Json) -> str:
-    """A document as JSON, with what only Python's dialect of it can say."""
+    """A document as JSON, also with values that only Python's JSON has, such as NaN."""
     return json.dumps(document)

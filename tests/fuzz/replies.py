@@ -1,4 +1,4 @@
-"""Replies over HTTP that a cloud never gives: cut, wrong, huge, or somebody else's."""
+"""HTTP replies that a cloud does not send: cut, wrong, huge, or from a proxy."""
 
 import json
 
@@ -33,7 +33,7 @@ XML_BOMB = (
     b'<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;&a;&a;">'
     b'<!ENTITY c "&b;&b;&b;&b;&b;&b;&b;&b;&b;&b;"><!ENTITY d "&c;&c;&c;&c;&c;&c;&c;&c;&c;&c;">]><x>&d;</x>'
 )
-# Of what is not JSON, OCI's SDK guesses the character set, which costs it seconds a megabyte.
+# Valid JSON, because OCI's SDK guesses the character set of anything else, which takes seconds for each megabyte.
 HUGE = b'{"x":"' + b"x" * 300_000 + b'"}'
 BODIES = [
     b"",
@@ -92,17 +92,17 @@ def replies(draw: st.DrawFn, valid: Json) -> bytes:
     """A reply whose status, headers, body and length may each be wrong.
 
     Args:
-        draw: Given by Hypothesis.
-        valid: The body of the right reply: a document, or bytes where it is no JSON.
+        draw: Hypothesis's.
+        valid: The body of a valid reply: a document, or bytes if it is not JSON.
     """
     right = valid if isinstance(valid, bytes) else json.dumps(valid).encode()
-    wounded = (
+    mutation = (
         mangled(valid) if isinstance(valid, bytes) else mutated(valid).map(lambda d: spelled(d).encode())
     )
     body = draw(
         st.one_of(
-            wounded,
-            wounded,
+            mutation,
+            mutation,
             st.sampled_from(BODIES),
             documents.map(lambda d: spelled(d).encode()),
             st.just(right),
@@ -113,7 +113,7 @@ def replies(draw: st.DrawFn, valid: Json) -> bytes:
 
 @st.composite
 def framed(draw: st.DrawFn, body: bytes) -> bytes:
-    """A body in a reply, whole or cut."""
+    """A body as a reply, whole or cut."""
     status = draw(st.sampled_from(STATUSES))
     headers = b"".join(draw(st.lists(st.sampled_from(HEADERS), max_size=2)))
     length = draw(st.sampled_from([len(body)] * 5 + [0, len(body) + 7, len(body) // 2, None]))

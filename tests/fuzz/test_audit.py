@@ -1,4 +1,4 @@
-"""Audit entries: whatever stands in the log, it is verified only if not a byte of it was changed."""
+"""Fuzzed audit entries: a log is verified only if no byte of it was changed."""
 
 import json
 
@@ -25,7 +25,7 @@ WITNESS = {"oci": ChainHead(seq=4, hash="d" * 64, rotation_id="run-0")}
 
 
 def sealed() -> list[tuple[bytes, EntrySummary]]:
-    """A chain of three."""
+    """A chain of three entries."""
     request = RotatedRun.model_validate_json(json.dumps(EVENTS["audit"][0]))
     event = event_of(request, usernames=("app",), fingerprint="0123456789abcdef", now=EPOCH)
     chain: list[tuple[bytes, EntrySummary]] = []
@@ -59,7 +59,7 @@ HEADS = {
 
 
 def judge(body: bytes) -> None:
-    """Parse it alone, then verify a log in whose middle it stands."""
+    """Parse the entry alone, then verify a log with it as entry 2."""
     with judged("audit entry", AuditVerificationError):
         entry = parse(body, credential_id=CREDENTIAL, stream="aws", seq=2)
         _line(entry)
@@ -72,19 +72,19 @@ def judge(body: bytes) -> None:
         assert CANARY not in " ".join(found.problems)
 
 
-def test_the_chain_is_whole() -> None:
+def test_the_unchanged_chain_is_verified() -> None:
     judge(BODY)
 
 
 @inputs(150)
 @given(mutated(json.loads(BODY)))
-def test_an_entry_with_wounds(document: Json) -> None:
+def test_a_mutated_entry(document: Json) -> None:
     judge(spelled(document).encode())
 
 
 @inputs(80)
 @given(mutated(json.loads(BODY)))
-def test_an_entry_with_wounds_in_canonical_form(document: Json) -> None:
+def test_a_mutated_entry_in_canonical_form(document: Json) -> None:
     try:
         body = rfc8785.dumps(document)
     except (ValueError, RecursionError):
@@ -106,7 +106,7 @@ def test_any_document(document: Json) -> None:
 
 @inputs(60)
 @given(st.integers(0, len(BODY) - 1), st.integers(0, 7))
-def test_a_single_bit(at: int, bit: int) -> None:
+def test_a_flipped_bit(at: int, bit: int) -> None:
     judge(BODY[:at] + bytes([BODY[at] ^ 1 << bit]) + BODY[at + 1 :])
 
 
@@ -118,7 +118,7 @@ SPECIAL = {
     "a huge entry": BODY.replace(
         b'"activity_id":3', b'"activity_id":"' + b"x" * (2 * MAX_ENTRY_BYTES) + b'"'
     ),
-    "more behind it": BODY + b" " * MAX_ENTRY_BYTES,
+    "trailing spaces": BODY + b" " * MAX_ENTRY_BYTES,
     "a huge seq": BODY.replace(b'"seq":2', b'"seq":' + b"9" * 5000),
     "an infinite seq": BODY.replace(b'"seq":2', b'"seq":1e999'),
     "a seq that is true": BODY.replace(b'"seq":2', b'"seq":true'),
@@ -128,12 +128,12 @@ SPECIAL = {
     "not UTF-8": BODY.replace(b"Password Change", b"\xff\xfe"),
     "a byte order mark": b"\xef\xbb\xbf" + BODY,
     "UTF-16": BODY.decode().encode("utf-16"),
-    "the MAC is no text": BODY.replace(b'"value":"', b'"value":["').replace(b'"}}', b'"]}}'),
-    "a list for a chain": BODY.replace(b'"chain":{', b'"chain":[{').replace(b'},"event"', b'}],"event"'),
+    "a MAC that is a list": BODY.replace(b'"value":"', b'"value":["').replace(b'"}}', b'"]}}'),
+    "a chain that is a list": BODY.replace(b'"chain":{', b'"chain":[{').replace(b'},"event"', b'}],"event"'),
     "a secret": BODY.replace(b'"aws"', f'"{CANARY}"'.encode()),
 }
 
 
 @pytest.mark.parametrize("body", SPECIAL.values(), ids=SPECIAL)
-def test_known_troublemakers(body: bytes) -> None:
+def test_special_entries(body: bytes) -> None:
     judge(body)

@@ -1,4 +1,4 @@
-"""Whatever answers in the name of AWS, real boto3 clients and our adapters end with a value or one of our errors."""
+"""Fuzzed replies of AWS: on real botocore clients, our adapters return a value or raise one of our errors."""
 
 import base64
 import json
@@ -89,7 +89,7 @@ def server() -> Iterator[GarbageServer]:
 
 
 def operations(server: GarbageServer) -> dict[str, list[Operation]]:
-    """Every operation of every AWS adapter, each on a client of its own kind."""
+    """Every operation of every AWS adapter, by the service that it calls."""
     keys = AwsKeys(access_key_id="AKIA", secret_access_key=SecretStr("a-secret"))
     secrets, dynamodb, kms, s3 = (
         aws_client(service, REGION, keys=keys, endpoint=server.endpoint)
@@ -163,7 +163,7 @@ def whole(body: bytes) -> bytes:
     return b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%s" % (len(body), body)
 
 
-def test_the_right_replies_are_right(server: GarbageServer, prepared: dict[str, list[Operation]]) -> None:
+def test_valid_replies_give_values(server: GarbageServer, prepared: dict[str, list[Operation]]) -> None:
     for service in ("secretsmanager", "dynamodb", "kms", "s3 list"):
         valid = VALID[service]
         server.reply = whole(valid if isinstance(valid, bytes) else json.dumps(valid).encode())
@@ -181,16 +181,14 @@ def test_any_reply(
 
 
 @pytest.mark.parametrize("service", VALID)
-def test_known_troublemakers(
-    server: GarbageServer, prepared: dict[str, list[Operation]], service: str
-) -> None:
+def test_special_replies(server: GarbageServer, prepared: dict[str, list[Operation]], service: str) -> None:
     for body in BODIES:
         server.reply = whole(body)
         for operation in prepared[service]:
             judge(service, operation)
 
 
-def test_nothing_at_all(server: GarbageServer, prepared: dict[str, list[Operation]]) -> None:
+def test_an_empty_reply(server: GarbageServer, prepared: dict[str, list[Operation]]) -> None:
     server.reply = b""
     for service, some in prepared.items():
         for operation in some:

@@ -1,4 +1,4 @@
-"""The contents of secrets: whatever somebody typed there, it is a credential or one of our errors."""
+"""Fuzzed contents of secrets: each gives a credential or one of our errors."""
 
 import json
 from collections.abc import Callable
@@ -50,7 +50,7 @@ def app_user(text: str) -> None:
         assert generation >= 0
         if login is None:
             return
-        # What the drivers and the next version need.
+        # Drivers and the next version need to encode both.
         assert login.username.encode()
         assert login.password.reveal().encode()
         assert login.password == SecretStr(login.password.reveal())
@@ -90,20 +90,20 @@ READERS: list[Callable[[str], None]] = [app_user, connection, blob, for_an_appli
 
 @inputs(200)
 @given(mutated(APP_USER))
-def test_an_app_user_with_wounds(document: Json) -> None:
+def test_a_mutated_app_user(document: Json) -> None:
     for read in READERS:
         read(spelled(document))
 
 
 @inputs(60)
 @given(mutated(BLOB))
-def test_a_connection_blob_with_wounds(document: Json) -> None:
+def test_a_mutated_connection_blob(document: Json) -> None:
     blob(spelled(document))
 
 
 @inputs(60)
 @given(mutated(OCI_KEY) | mutated(AWS_KEY))
-def test_keys_with_wounds(document: Json) -> None:
+def test_mutated_keys(document: Json) -> None:
     identities(spelled(document))
 
 
@@ -147,6 +147,6 @@ SPECIAL = {
 
 
 @pytest.mark.parametrize("text", SPECIAL.values(), ids=SPECIAL)
-def test_known_troublemakers(text: str) -> None:
+def test_special_contents(text: str) -> None:
     for read in READERS:
         read(text)

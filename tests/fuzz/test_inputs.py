@@ -1,4 +1,4 @@
-"""The inputs of functions: whatever comes, it ends in an answer or in one of our errors, and in JSON."""
+"""Fuzzed inputs of the functions: each gives an answer that is JSON, or one of our errors."""
 
 import json
 import logging
@@ -85,7 +85,7 @@ EVENTS: dict[str, list[Json]] = {
 
 
 def held_world() -> MemoryWorld:
-    """A world in which run-1 holds the lock under fence 1, so that a valid input has something to do."""
+    """A world in which run-1 holds the lock under fence 1, as the valid inputs say."""
     world = MemoryWorld.create(PLAN)
     world.lock.acquire(
         holder="run-1",
@@ -98,7 +98,7 @@ def held_world() -> MemoryWorld:
 
 
 def ports(credential_id: str) -> Ports:
-    """As the wiring does: of a credential that the plan has."""
+    """Ports for a credential of the plan, as the wiring makes them."""
     if PLAN.credential(credential_id) is None:
         raise InvalidRequestError(credential=credential_id)
     return held_world().ports()
@@ -113,7 +113,7 @@ def in_lambda(step: str, event: Json) -> None:
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_the_valid_inputs_are_valid(step: str) -> None:
+def test_valid_inputs_reach_the_step(step: str) -> None:
     for event in EVENTS[step]:
         _, kind = STEPS[step]
         reached: list[str] = []
@@ -129,7 +129,7 @@ def test_the_valid_inputs_are_valid(step: str) -> None:
 @pytest.mark.parametrize("step", STEPS)
 @inputs(80)
 @given(st.data())
-def test_an_event_with_wounds(step: str, data: st.DataObject) -> None:
+def test_a_mutated_event(step: str, data: st.DataObject) -> None:
     in_lambda(step, data.draw(st.sampled_from(EVENTS[step]).flatmap(mutated)))
 
 
@@ -150,14 +150,14 @@ def test_deep_events(step: str) -> None:
     in_lambda(step, {**EVENTS[step][0], "rotation": {**ROTATION, "started_at": "0001-01-01T00:00:00+14:00"}})
 
 
-# The OCI function.
+# The OCI function
 
 ASK = {"credential_id": "multi-cloud/app_user", "trigger": "schedule", "force": False}
 
 
 @pytest.fixture(autouse=True)
-def nobody_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A plan, but no identity: a valid input fails before any cloud is asked."""
+def plan_without_an_identity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plan but no identity: a valid input fails before any cloud is called."""
     file = tmp_path / "lockstep.yaml"
     file.write_text(json.dumps({**VALID, "databases": [VALID["databases"][1]], **_one_database()}))
     monkeypatch.setenv(wiring.PLAN_VARIABLE, str(file))
@@ -177,7 +177,7 @@ def in_oci(
     with judged("oci function"):
         answer = func.handler(ctx, None if data is None else BytesIO(data))
         body = json.loads(answer.body())
-        # Nobody has an identity here, so nothing can go well.
+        # There is no identity, so every call fails.
         assert answer.status() == 502
         assert body.get("error") or [r["outcome"] for r in body["results"]] == ["failed"]
         assert CANARY not in answer.body()
@@ -191,7 +191,7 @@ def test_a_valid_ask_reaches_the_rotation() -> None:
 
 @inputs(60)
 @given(mutated(ASK) | documents)
-def test_an_ask_with_wounds(document: Json) -> None:
+def test_a_mutated_ask(document: Json) -> None:
     in_oci(spelled(document).encode(errors="surrogatepass"))
 
 
@@ -210,6 +210,6 @@ def test_any_context(call_id: object, deadline: object) -> None:
         in_oci(data, call_id=call_id, deadline=deadline)
 
 
-def test_the_canary_would_be_seen_in_the_logs() -> None:
+def test_judged_finds_a_canary_in_the_logs() -> None:
     with pytest.raises(AssertionError, match="a log line shows a secret"), judged("nothing"):
         logging.getLogger("lockstep").warning("ended", extra={"password": CANARY})

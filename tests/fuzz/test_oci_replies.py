@@ -1,6 +1,6 @@
-"""Whatever answers in the name of OCI, the real SDK and our adapters end with a value or one of our errors.
+"""Fuzzed replies of OCI: on the real SDK, our adapters return a value or raise one of our errors.
 
-Each input makes one kind of call go wrong, while the others get the right reply, so that every depth is reached.
+Each input changes the reply of one kind of call. The other calls get valid replies, so every call is reached.
 """
 
 import base64
@@ -112,7 +112,7 @@ def clients(server: GarbageServer, identity: OciIdentity) -> OciClients:
 
 
 def operations(clients: OciClients) -> dict[str, Operation]:
-    """Every operation of every OCI adapter, on objects that remember nothing."""
+    """Every operation of every OCI adapter, on new objects without state."""
     vault = Vault(
         clients, compartment_id="ocid1.compartment.oc1..a", vault_id="ocid1.vault.oc1..a", store="oci"
     )
@@ -170,7 +170,7 @@ REACHES: dict[Call, tuple[str, ...]] = {
 """Which operations make which call."""
 
 
-def test_the_right_replies_are_right(server: GarbageServer, clients: OciClients) -> None:
+def test_valid_replies_give_values(server: GarbageServer, clients: OciClients) -> None:
     server.replies = RIGHT
     named = operations(clients)
     for name in ("read_version", "read_generation", "sign", "put", "read", "last_seq"):
@@ -186,13 +186,13 @@ def test_any_reply(server: GarbageServer, clients: OciClients, call: Call, data:
 
 
 @pytest.mark.parametrize("call", CALLS, ids=" ".join)
-def test_known_troublemakers(server: GarbageServer, clients: OciClients, call: Call) -> None:
+def test_special_replies(server: GarbageServer, clients: OciClients, call: Call) -> None:
     for body in BODIES:
         server.replies = {**RIGHT, call: whole(body)}
         judge(operations(clients)[REACHES[call][0]])
 
 
-def test_nothing_at_all(server: GarbageServer, clients: OciClients) -> None:
+def test_an_empty_reply(server: GarbageServer, clients: OciClients) -> None:
     server.replies = {}
     for operation in operations(clients).values():
         judge(operation)

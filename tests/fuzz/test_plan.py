@@ -1,4 +1,4 @@
-"""The plan file: whatever stands in it, it loads and can be rotated, or every mistake is named."""
+"""Fuzzed plan files: each loads and can be rotated, or its mistakes are named."""
 
 import copy
 import json
@@ -66,13 +66,13 @@ credentials:
 
 
 def judge(text: str) -> None:
-    """It loads and can be rotated, or its problems are named without quoting a secret."""
+    """The plan loads and can be rotated, or its problems are named and no secret is quoted."""
     with judged("plan", PlanProblemsError):
         usable(parse_plan(text, base=Path()))
 
 
 def usable(plan: Plan) -> None:
-    """What a rotation asks of a plan, it can say."""
+    """Read from the plan everything that a rotation needs."""
     for credential in plan.credentials:
         schedule = credential.schedule
         assert EPOCH + schedule.interval + schedule.overlap > EPOCH
@@ -83,14 +83,14 @@ def usable(plan: Plan) -> None:
             assert provisioning_sql(plan, credential, server)
 
 
-def test_the_valid_plans_are_valid() -> None:
+def test_valid_plans_load() -> None:
     usable(parse_plan(json.dumps(VALID), base=Path()))
     usable(parse_plan(YAML_TEXT, base=Path()))
 
 
 @inputs(150)
 @given(mutated(VALID))
-def test_a_plan_with_wounds(document: Json) -> None:
+def test_a_mutated_plan(document: Json) -> None:
     judge(spelled(document))
 
 
@@ -164,13 +164,13 @@ SPECIAL = {
 
 
 @pytest.mark.parametrize("text", SPECIAL.values(), ids=SPECIAL)
-def test_known_troublemakers(text: str) -> None:
+def test_special_plans(text: str) -> None:
     judge(text)
 
 
 @pytest.mark.parametrize("key", ["interval", "tolerance", "overlap"])
 @pytest.mark.parametrize("duration", DURATIONS.values(), ids=DURATIONS)
-def test_durations_that_no_clock_shows(duration: str, key: str) -> None:
+def test_special_durations(duration: str, key: str) -> None:
     document = copy.deepcopy(VALID)
     document["credentials"][0][key] = duration
     judge(spelled(document))
@@ -186,7 +186,7 @@ def test_files_that_are_not_utf8(tmp_path: Path, data: bytes) -> None:
         load_plan(file)
 
 
-def test_files_that_are_no_files(tmp_path: Path) -> None:
+def test_paths_that_are_not_plan_files(tmp_path: Path) -> None:
     for file in (tmp_path, tmp_path / "nowhere", Path("/dev/null"), tmp_path / ("x" * 5000), Path("a\0b")):
         with judged("plan file"), pytest.raises(PlanProblemsError):
             load_plan(file)
@@ -194,5 +194,5 @@ def test_files_that_are_no_files(tmp_path: Path) -> None:
 
 @inputs(60)
 @given(st.text(alphabet="*&!<>%@-?:,[]{}#|'\"\n \tax1", max_size=60))
-def test_what_only_yaml_means_something_by(text: str) -> None:
+def test_texts_of_yaml_syntax(text: str) -> None:
     judge(text)
