@@ -1,4 +1,4 @@
-"""An OCI sandbox whose time stands still, the SDK's clients on it, and the calls that its tests make most."""
+"""An OCI sandbox with a fixed clock, the SDK's clients on it, and the calls that its tests make most often."""
 
 import base64
 import contextlib
@@ -12,7 +12,7 @@ import pytest
 
 from sandbox.oci import OciSandbox, SandboxClock
 
-# What the SDK, which ships no types, takes and gives.
+# A value of the SDK, which ships no types.
 Untyped: TypeAlias = Any
 
 START: Final = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -20,7 +20,7 @@ START: Final = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 @contextlib.contextmanager
 def refused(status: int, code: str | None) -> Iterator[None]:
-    """The service refuses what is inside, with this status and code."""
+    """Check that the service refuses the call inside with this status and code."""
     with pytest.raises(oci.exceptions.ServiceError) as caught:
         yield
     assert (caught.value.status, caught.value.code) == (status, code)
@@ -28,7 +28,7 @@ def refused(status: int, code: str | None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def lost() -> Iterator[None]:
-    """The connection of what is inside is lost, or times out."""
+    """Check that the call inside loses its connection or times out."""
     with pytest.raises(oci.exceptions.RequestException):
         yield
 
@@ -112,6 +112,6 @@ class OciCase:
 
 
 def content_of(name: str, stage: str | None = None) -> Untyped:
-    """Content that says its own name."""
+    """Content whose text contains its name."""
     content = base64.b64encode(f"value {name}".encode()).decode("ascii")
     return oci.vault.models.Base64SecretContentDetails(content=content, name=name, stage=stage)

@@ -17,7 +17,7 @@ def case() -> Iterator[OciCase]:
         yield case
 
 
-def test_a_refusal_strikes_as_often_as_asked(case: OciCase) -> None:
+def test_a_refusal_repeats_as_often_as_asked(case: OciCase) -> None:
     secret = case.create()
     fault = case.sandbox.faults.refuse("get_secret", status=429, code="TooManyRequests", times=2)
     for _ in range(2):
@@ -27,7 +27,7 @@ def test_a_refusal_strikes_as_often_as_asked(case: OciCase) -> None:
     assert fault.hits == 2
 
 
-def test_a_fault_strikes_only_what_it_matches(case: OciCase) -> None:
+def test_a_fault_affects_only_the_calls_that_it_matches(case: OciCase) -> None:
     one, two = case.create("one"), case.create("two")
     with case.sandbox.faults.refuse(service="secrets", resource=two, status=500, code="Oops", times=None):
         assert case.content(one) == "value g1"
@@ -56,7 +56,7 @@ def test_a_dropped_reply_hides_an_effect(case: OciCase) -> None:
         case.upload(secret, "g2", "PENDING")
 
 
-def test_a_put_that_is_sent_again_meets_itself(case: OciCase) -> None:
+def test_a_repeated_put_after_a_lost_reply_finds_its_own_object(case: OciCase) -> None:
     case.create_bucket()
     case.sandbox.faults.drop_reply("put_object", resource="audit/name")
     with lost():
@@ -92,7 +92,7 @@ def test_a_delayed_call_takes_effect_after_its_client_gave_up(case: OciCase) -> 
     assert case.vaults.get_secret(secret).data.description == "late"
 
 
-def test_an_outage_takes_one_service(case: OciCase) -> None:
+def test_an_outage_affects_one_service(case: OciCase) -> None:
     secret = case.create()
     with case.sandbox.faults.outage("vault"):
         for _ in range(3):
@@ -110,14 +110,14 @@ def test_spurious_bucket_not_found(case: OciCase) -> None:
     case.put("name")
 
 
-def test_clear_lifts_everything(case: OciCase) -> None:
+def test_clear_lifts_every_fault(case: OciCase) -> None:
     case.sandbox.faults.outage("vault")
     case.sandbox.faults.outage("secrets")
     case.sandbox.faults.clear()
     assert case.content(case.create()) == "value g1"
 
 
-def test_the_calls_are_counted_without_what_they_carried(case: OciCase) -> None:
+def test_calls_are_recorded_without_their_contents(case: OciCase) -> None:
     secret = case.create("ring.0")
     reader = case.clients(case.sandbox.new_api_key("reader", "SECRET_BUNDLE_READ"))[1]
     reader.get_secret_bundle(secret)
@@ -142,7 +142,7 @@ def test_the_calls_are_counted_without_what_they_carried(case: OciCase) -> None:
     assert case.sandbox.calls.count() == 0
 
 
-def test_the_hook_is_told_before_and_after_the_effect(case: OciCase) -> None:
+def test_the_hook_is_called_before_and_after_the_effect(case: OciCase) -> None:
     secret = case.create()
     told: list[tuple[str, str, int]] = []
     peer, _, _ = case.clients()
@@ -156,7 +156,7 @@ def test_the_hook_is_told_before_and_after_the_effect(case: OciCase) -> None:
     assert told == [("before", "update_secret", 1), ("after", "update_secret", 2)]
 
 
-def test_a_stopped_sandbox_comes_back_on_the_same_port_as_it_was(case: OciCase) -> None:
+def test_a_restarted_sandbox_has_the_same_port_and_contents(case: OciCase) -> None:
     secret = case.create()
     case.sandbox.stop()
     with lost():
@@ -165,7 +165,7 @@ def test_a_stopped_sandbox_comes_back_on_the_same_port_as_it_was(case: OciCase) 
     assert case.content(secret) == "value g1"
 
 
-def test_stopping_lets_go_of_what_hangs(case: OciCase) -> None:
+def test_stopping_ends_hanging_calls(case: OciCase) -> None:
     fault = case.sandbox.faults.hang("list_secrets")
     with ThreadPoolExecutor(1) as pool:
         hanging = pool.submit(case.vaults.list_secrets, case.sandbox.compartment_id)
@@ -175,7 +175,7 @@ def test_stopping_lets_go_of_what_hangs(case: OciCase) -> None:
             hanging.result(PATIENCE_SECONDS)
 
 
-def test_a_request_id_comes_back(case: OciCase) -> None:
+def test_a_request_id_is_returned(case: OciCase) -> None:
     reply = case.vaults.get_secret(case.create(), opc_request_id="MINE")
     assert reply.headers["opc-request-id"].startswith("MINE/")
     with pytest.raises(oci.exceptions.ServiceError) as caught:

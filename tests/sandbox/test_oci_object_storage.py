@@ -66,7 +66,7 @@ class TestBuckets:
         with refused(409, "BucketAlreadyExists"):
             standard.create_bucket()
 
-    def test_what_does_not_exist(self, standard: OciCase) -> None:
+    def test_missing_namespaces_buckets_and_objects(self, standard: OciCase) -> None:
         with refused(404, "NamespaceNotFound"):
             standard.storage.put_object("other", "audit", "name", b"")
         with refused(404, "BucketNotFound"):
@@ -78,7 +78,7 @@ class TestBuckets:
 
 
 class TestPut:
-    def test_an_object_comes_back_as_it_went(self, standard: OciCase) -> None:
+    def test_an_object_is_read_back_unchanged(self, standard: OciCase) -> None:
         reply = standard.put(
             "aws/000000000001.json",
             b'{"event": 1}',
@@ -96,7 +96,7 @@ class TestPut:
         assert shown["last-modified"] == "Sun, 01 Mar 2026 12:00:00 GMT"
         assert shown["content-md5"] == reply.headers["opc-content-md5"]
 
-    def test_a_name_may_hold_anything(self, standard: OciCase) -> None:
+    def test_a_name_may_contain_any_character(self, standard: OciCase) -> None:
         for name in ("a b/c?d=e&f#g", "..", "ä/%2F"):
             standard.put(name, name.encode())
             assert get(standard, name).data.content == name.encode()
@@ -105,7 +105,7 @@ class TestPut:
         standard.put("stream", io.BytesIO(b"a" * 100_000))  # type: ignore[arg-type]  # the SDK takes streams too
         assert head(standard, "stream").headers["content-length"] == "100000"
 
-    def test_only_if_there_is_none(self, standard: OciCase) -> None:
+    def test_if_none_match_writes_only_a_free_name(self, standard: OciCase) -> None:
         standard.put("name", b"first", if_none_match="*")
         with refused(412, "IfNoneMatchFailed"):
             standard.put("name", b"second", if_none_match="*")
@@ -113,7 +113,7 @@ class TestPut:
         with refused(400, "IfNoneMatchDisallowed"):
             standard.put("name", if_none_match="etag")
 
-    def test_only_over_a_known_etag(self, standard: OciCase) -> None:
+    def test_if_match_writes_only_over_that_etag(self, standard: OciCase) -> None:
         first = standard.put("name", b"first").headers["etag"]
         standard.put("name", b"second", if_match=first)
         with refused(412, "IfMatchFailed"):
@@ -154,8 +154,8 @@ class TestPut:
             standard.put("name", b"body", **{header: base64_of(digest)})
 
 
-def test_of_racing_writers_one_wins() -> None:
-    # A write asks for the time between its check and its act: there the first waits for another to come as far.
+def test_only_one_of_racing_writers_wins() -> None:
+    # A write reads the clock between its check and its effect. There the first writer waits for another one.
     meeting, racing = threading.Barrier(2), threading.Event()
 
     def now() -> datetime:
@@ -188,21 +188,21 @@ def test_of_racing_writers_one_wins() -> None:
 class TestPermissions:
     @pytest.fixture
     def writer(self, standard: OciCase) -> Untyped:
-        """Append-only: may create, not overwrite."""
+        """A writer that may create objects and not overwrite them."""
         config = standard.sandbox.new_api_key("writer", "OBJECT_CREATE", resource="audit")
         return standard.clients(config)[2]
 
-    def test_a_new_name_takes_only_create(self, standard: OciCase, writer: Untyped) -> None:
+    def test_a_new_name_needs_only_create(self, standard: OciCase, writer: Untyped) -> None:
         namespace = standard.sandbox.namespace
         writer.put_object(namespace, "audit", "name", b"first")
         with refused(404, "BucketNotFound"):
             writer.put_object(namespace, "audit", "name", b"second")
-        # A conditional write tells a creator of what is there.
+        # A conditional write shows a writer without OVERWRITE that the name is taken.
         with refused(412, "IfNoneMatchFailed"):
             writer.put_object(namespace, "audit", "name", b"second", if_none_match="*")
         assert get(standard, "name").data.content == b"first"
 
-    def test_and_neither_reads_nor_deletes(self, standard: OciCase, writer: Untyped) -> None:
+    def test_create_allows_neither_reading_nor_deleting(self, standard: OciCase, writer: Untyped) -> None:
         standard.put("name")
         namespace = standard.sandbox.namespace
         for forbidden in (writer.get_object, writer.delete_object):
@@ -226,7 +226,7 @@ class TestPermissions:
 
 
 class TestArchive:
-    def test_an_archived_object_shows_its_metadata_only(self, archive: OciCase) -> None:
+    def test_only_the_metadata_of_an_archived_object_can_be_read(self, archive: OciCase) -> None:
         archive.put("name", b"body", opc_meta={"hash": "abc"})
         shown = head(archive, "name").headers
         assert (shown["archival-state"], shown["opc-meta-hash"]) == ("Archived", "abc")
@@ -234,7 +234,7 @@ class TestArchive:
         with refused(409, "NotRestored"):
             get(archive, "name")
 
-    def test_a_restore_takes_an_hour_and_does_not_last(self, archive: OciCase) -> None:
+    def test_a_restore_takes_an_hour_and_ends(self, archive: OciCase) -> None:
         archive.put("name", b"body")
         assert restore(archive, "name", hours=2).status == 202
         archive.sandbox.clock.advance(HOUR - timedelta(seconds=1))
@@ -261,14 +261,14 @@ class TestArchive:
         with refused(400, "InvalidRestoreHours"):
             restore(archive, "name", hours=hours)
 
-    def test_what_cannot_be_restored(self, standard: OciCase) -> None:
+    def test_only_archived_objects_can_be_restored(self, standard: OciCase) -> None:
         standard.put("name")
         with refused(400, "NotArchivedObject"):
             restore(standard, "name")
         with refused(404, "ObjectNotFound"):
             restore(standard, "other")
 
-    def test_an_archive_bucket_holds_nothing_else(self, archive: OciCase) -> None:
+    def test_an_archive_bucket_holds_only_archived_objects(self, archive: OciCase) -> None:
         with refused(400, "InvalidStorageTier"):
             archive.put("name", storage_tier="Standard")
 

@@ -14,7 +14,7 @@ def case() -> Iterator[OciCase]:
 
 @pytest.fixture
 def secret(case: OciCase) -> str:
-    """Versions 1 deprecated, 2 deprecated, 3 previous, 4 current, 5 pending."""
+    """A secret whose versions are: 1 deprecated, 2 deprecated, 3 previous, 4 current, 5 pending."""
     secret = case.create("ring.0")
     for name, stage in (("g2", "CURRENT"), ("g3", "CURRENT"), ("g4", "CURRENT"), ("g5", "PENDING")):
         case.upload(secret, name, stage)
@@ -40,7 +40,7 @@ def test_a_bundle_by_stage_number_or_name(
     assert case.content(secret, **choice) == content
 
 
-def test_a_bundle_says_what_it_is(case: OciCase, secret: str) -> None:
+def test_a_bundle_holds_its_version_and_stages(case: OciCase, secret: str) -> None:
     reply = case.secrets.get_secret_bundle(secret, stage="PENDING")
     assert (reply.data.version_number, reply.data.version_name) == (5, "g5")
     assert (reply.data.stages, reply.data.secret_id) == (["PENDING", "LATEST"], secret)

@@ -29,7 +29,7 @@ def signer_of(config: dict[str, str], **changes: str) -> Untyped:
 def send(
     case: OciCase, sign: Callable[[Untyped], Untyped] | None, change: Callable[[Untyped], None] | None = None
 ) -> str:
-    """Send a signed UpdateSecret, changed on its way; what the service answers."""
+    """Send a signed UpdateSecret that `change` alters after the signature; return the service's answer."""
     secret = case.create()
     body = b'{"description": "mine"}'
     request = requests.Request(
@@ -57,7 +57,7 @@ def test_a_signature_by_another_key(case: OciCase) -> None:
     assert send(case, sign) == "401 NotAuthenticated"
 
 
-def test_a_key_that_is_not_registered_any_more(case: OciCase) -> None:
+def test_a_signature_by_a_deleted_key(case: OciCase) -> None:
     config = case.sandbox.new_api_key("leaver", "SECRET_UPDATE")
     case.sandbox.identity.delete_api_key(config)
     assert send(case, signer_of(config)) == "401 NotAuthenticated"
@@ -76,7 +76,9 @@ def other_algorithm(request: Untyped) -> None:
 
 
 @pytest.mark.parametrize("change", [other_body, other_path, other_algorithm])
-def test_what_was_changed_on_its_way(case: OciCase, change: Callable[[Untyped], None]) -> None:
+def test_a_request_that_was_changed_after_its_signature(
+    case: OciCase, change: Callable[[Untyped], None]
+) -> None:
     assert send(case, signer_of(case.sandbox.config()), change) == "401 NotAuthenticated"
 
 
@@ -107,7 +109,7 @@ def test_a_date_may_be_five_minutes_off(case: OciCase, minutes: int, answer: str
     assert send(case, sign) == answer
 
 
-def test_the_emulators_time_has_no_say_in_signatures(case: OciCase) -> None:
+def test_signatures_use_real_time_and_not_the_sandboxs(case: OciCase) -> None:
     case.sandbox.clock.advance(timedelta(days=400))
     assert send(case, signer_of(case.sandbox.config())) == "accepted"
 
@@ -137,7 +139,7 @@ def test_a_permission_can_be_limited_to_a_secret(case: OciCase) -> None:
         vaults.get_secret(mine)
 
 
-def test_scheduling_a_version_deletion_takes_two_permissions(case: OciCase) -> None:
+def test_scheduling_a_version_deletion_needs_two_permissions(case: OciCase) -> None:
     secret = case.create()
     for name in ("g2", "g3"):
         case.upload(secret, name)
@@ -149,6 +151,6 @@ def test_scheduling_a_version_deletion_takes_two_permissions(case: OciCase) -> N
     assert vaults.schedule_secret_version_deletion(secret, 1, details).status == 200
 
 
-def test_an_operation_that_is_not_emulated_says_so(case: OciCase) -> None:
+def test_an_operation_that_is_not_emulated_is_not_implemented(case: OciCase) -> None:
     with refused(501, "NotImplemented"):
         case.vaults.rotate_secret(case.create())

@@ -38,7 +38,7 @@ class TestCreate:
         assert case.stages(secret) == {1: ["CURRENT", "LATEST"]}
         assert case.content(secret) == "value g1"
 
-    def test_the_service_can_make_the_content_up(self, case: OciCase) -> None:
+    def test_the_service_can_generate_the_content(self, case: OciCase) -> None:
         context = models.PassphraseGenerationContext(
             generation_template="SECRETS_DEFAULT_PASSWORD",
             passphrase_length=24,
@@ -54,7 +54,9 @@ class TestCreate:
         assert len(case.content(created.id)) == len('{"password": ""}') + 24
 
     @pytest.mark.parametrize("name", ["multi-cloud/app_user", "app user", "a" * 256])
-    def test_names_hold_no_slash(self, case: OciCase, name: str) -> None:
+    def test_names_with_slashes_or_spaces_or_over_255_characters_are_refused(
+        self, case: OciCase, name: str
+    ) -> None:
         with refused(400, "InvalidParameter"):
             case.create(name)
 
@@ -80,7 +82,7 @@ class TestCreate:
             ({"enable_auto_generation": True}, "InvalidParameter"),
         ],
     )
-    def test_what_it_refuses(self, case: OciCase, changes: dict[str, Untyped], code: str) -> None:
+    def test_invalid_details_are_refused(self, case: OciCase, changes: dict[str, Untyped], code: str) -> None:
         with refused(400, code):
             case.vaults.create_secret(details_of(case, **changes))
 
@@ -100,7 +102,7 @@ class TestStages:
         assert case.content(secret) == "value g2"
         assert case.vaults.get_secret(secret).data.current_version_number == 2
 
-    def test_what_was_previous_becomes_deprecated(self, case: OciCase) -> None:
+    def test_a_previous_version_becomes_deprecated(self, case: OciCase) -> None:
         secret = case.create()
         for number in (2, 3, 4):
             case.upload(secret, f"g{number}", "PENDING")
@@ -163,7 +165,7 @@ class TestUpdate:
             case.upload(secret, "g1", "PENDING")
         assert case.stages(secret) == {1: ["CURRENT", "LATEST"]}
 
-    def test_content_names_are_free_again_once_their_version_is_gone(self, case: OciCase) -> None:
+    def test_a_content_name_is_free_again_once_its_version_is_deleted(self, case: OciCase) -> None:
         secret = case.create()
         for name in ("g2", "g3"):
             case.upload(secret, name)
@@ -173,7 +175,7 @@ class TestUpdate:
         case.sandbox.clock.advance(DAY)
         assert case.upload(secret, "g1").data.current_version_number == 4
 
-    def test_etags_guard_every_change(self, case: OciCase) -> None:
+    def test_a_change_with_a_stale_etag_is_refused(self, case: OciCase) -> None:
         secret = case.create()
         first = case.vaults.get_secret(secret).headers["etag"]
         second = case.upload(secret, "g2", "PENDING", if_match=first).headers["etag"]
@@ -225,7 +227,7 @@ class TestUpdate:
 class TestVersionDeletion:
     @pytest.fixture
     def secret(self, case: OciCase) -> str:
-        """Versions 1 deprecated, 2 previous, 3 current, 4 pending."""
+        """A secret whose versions are: 1 deprecated, 2 previous, 3 current, 4 pending."""
         secret = case.create()
         for name, stage in (("g2", "CURRENT"), ("g3", "CURRENT"), ("g4", "PENDING")):
             case.upload(secret, name, stage)
@@ -244,7 +246,7 @@ class TestVersionDeletion:
             case.schedule(secret, 1, at)
 
     @pytest.mark.parametrize("asked", [START + DAY, START + 30 * DAY, None])
-    def test_it_is_gone_when_its_time_has_come(
+    def test_a_version_is_deleted_at_its_time(
         self, case: OciCase, secret: str, asked: datetime | None
     ) -> None:
         case.schedule(secret, 1, asked)
@@ -265,11 +267,11 @@ class TestVersionDeletion:
         case.sandbox.clock.advance(timedelta(hours=1))
         assert 1 not in case.stages(secret)
 
-    def test_nothing_goes_by_itself(self, case: OciCase, secret: str) -> None:
+    def test_versions_are_not_deleted_by_themselves(self, case: OciCase, secret: str) -> None:
         case.sandbox.clock.advance(400 * DAY)
         assert sorted(case.stages(secret)) == [1, 2, 3, 4]
 
-    def test_it_can_be_called_off(self, case: OciCase, secret: str) -> None:
+    def test_a_deletion_can_be_cancelled(self, case: OciCase, secret: str) -> None:
         case.schedule(secret, 1, START + DAY)
         with refused(409, "IncorrectState"):
             case.schedule(secret, 1, START + DAY)
@@ -283,7 +285,7 @@ class TestVersionDeletion:
 
 
 class TestSecretDeletion:
-    def test_a_secret_that_is_pending_deletion_can_be_neither_read_nor_changed(self, case: OciCase) -> None:
+    def test_a_secret_pending_deletion_can_be_neither_read_nor_changed(self, case: OciCase) -> None:
         secret = case.create()
         case.vaults.schedule_secret_deletion(
             secret, models.ScheduleSecretDeletionDetails(time_of_deletion=START + DAY)
@@ -298,7 +300,7 @@ class TestSecretDeletion:
         case.sandbox.clock.advance(2 * DAY)
         assert case.vaults.get_secret(secret).data.lifecycle_state == "ACTIVE"
 
-    def test_a_deleted_secret_holds_nothing(self, case: OciCase) -> None:
+    def test_a_deleted_secret_has_no_versions(self, case: OciCase) -> None:
         secret = case.create()
         case.vaults.schedule_secret_deletion(secret, models.ScheduleSecretDeletionDetails())
         case.sandbox.clock.advance(30 * DAY)
@@ -337,7 +339,7 @@ class TestLists:
         assert [version.name for version in ascending] == ["g1", "g2"]
 
 
-def test_content_shows_up_nowhere_but_in_bundles(case: OciCase) -> None:
+def test_only_bundles_show_content(case: OciCase) -> None:
     secret = case.create()
     content = base64.b64encode(b"value g1").decode("ascii")
     replies = [
