@@ -58,7 +58,7 @@ def app_user(text: str) -> None:
         written = encode_app_user(value, CREDENTIAL)
         assert decode_app_user(written, store="aws", secret="s")[0] == login
         shown = f"{value!r} {login}"
-        # A username is no secret, even where somebody has put the password there too.
+        # A username is shown, so only there the canary is allowed.
         assert CANARY in login.username or CANARY not in shown
 
 

@@ -1,4 +1,4 @@
-"""The function with a bug: what builds its ports raises an error whose text and cause hold a secret."""
+"""The function with a bug: building the ports raises an error whose text and cause contain a secret."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Both clouds and the databases on this machine, for tests of the function."""
+"""Both clouds and the databases on this machine, for the tests of the function."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ from tests.support.servers import require
 
 @pytest.fixture(scope="module")
 def estate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Estate]:
-    """Every server that this machine can start; ten credentials, each for one test."""
+    """Every server that this machine can start, and ten credentials, one for each test."""
     require(MySqlServer)
     servers = default_servers(CertificateAuthority(tmp_path_factory.mktemp("ca")))
     credentials = [
@@ -36,7 +36,7 @@ def estate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Estate]:
 
 
 def entries(estate: Estate, credential: Credential) -> dict[str, list[Entry]]:
-    """The verified chains of the streams that have one."""
+    """The verified chains of the streams that have entries."""
     found = estate.verify_now(credential)
     begun = [v for v in found if v.entries or v.problems != ["the log is empty", NO_HEAD]]
     assert [v.problems for v in begun] == [[] for _ in begun]
@@ -78,5 +78,5 @@ def supply(estate: Estate) -> _Supply:
 
 @pytest.fixture
 def credential(supply: _Supply) -> Credential:
-    """One that no other test has touched."""
+    """A credential that no other test has used."""
     return supply.take()

@@ -1,4 +1,4 @@
-"""The function with a key of the other cloud that is refused; it logs when it forgets what it has read."""
+"""The function with a refused key of the other cloud; it logs when it forgets its identities."""
 
 from lockstep.errors import LockTableAccessDeniedError
 from lockstep.identity import OCI_RUNNER

@@ -37,7 +37,7 @@ def both_serve(estate: Estate, credential: Credential) -> Login:
 
 @pytest.fixture
 def everywhere(estate: Estate) -> Credential:
-    """The credential that spans all the engines there are."""
+    """The credential with a database on every engine."""
     return estate.plan.credentials[0]
 
 
@@ -76,12 +76,12 @@ def test_a_schedule_rotates_what_is_due_and_skips_the_rest(
     assert {r["outcome"] for r in second.body["results"]} == {"skipped"}
     for each in estate.plan.credentials:
         assert estate.locked_out(each) == []
-    # Whoever comes later finds it as it was.
+    # Other tests need every credential to be due.
     for each in estate.plan.credentials:
         estate.outside.expire_schedule(each.id)
 
 
-def test_it_stands_by_while_aws_rotates_and_takes_over_when_it_does_not(
+def test_it_skips_while_aws_rotates_and_rotates_when_aws_does_not(
     estate: Estate, function: FunctionProcess, credential: Credential
 ) -> None:
     by_aws = estate.rotate(credential.id)
@@ -155,7 +155,7 @@ def test_one_credential_that_fails_does_not_stop_the_others(
     assert outcomes[credential.id]["error"] == "CurrentCredentialRejectedError"
     others = {r["outcome"] for name, r in outcomes.items() if name != credential.id}
     assert others <= {"rotated", "skipped"}
-    # Mended by hand, the next call finishes it.
+    # After a repair by hand the next call finishes the rotation.
     login = estate.stored_login(credential, "oci")
     assert login
     set_password(estate.servers["crm"], login)
@@ -164,7 +164,7 @@ def test_one_credential_that_fails_does_not_stop_the_others(
         estate.outside.expire_schedule(each.id)
 
 
-def test_after_a_refusal_identities_are_read_anew(estate: Estate) -> None:
+def test_identities_are_read_again_after_a_refusal(estate: Estate) -> None:
     module = Path(__file__).with_name("refused_func.py")
     with running_function(estate.function_environment, module=module) as function:
         answer = rotate(function, estate.plan.credentials[0])
@@ -192,7 +192,7 @@ def test_after_a_refusal_identities_are_read_anew(estate: Estate) -> None:
     ],
     ids=repr,
 )
-def test_a_bad_input_changes_nothing_and_is_not_repeated(
+def test_a_bad_input_changes_nothing_and_is_not_quoted(
     estate: Estate, function: FunctionProcess, body: object
 ) -> None:
     items = [estate.outside.lock_item(c.id) for c in estate.plan.credentials]
@@ -206,14 +206,14 @@ def test_a_bad_input_changes_nothing_and_is_not_repeated(
 
 
 @pytest.mark.parametrize("headers", [{"Fn-Call-Id": "not a call id"}, {"Fn-Deadline": "soon"}])
-def test_a_call_that_fn_would_not_make_is_refused(
+def test_a_bad_call_id_or_deadline_is_refused(
     function: FunctionProcess, credential: Credential, headers: dict[str, str]
 ) -> None:
     answer = function.call({"credential_id": credential.id}, headers=headers)
     assert (answer.status, answer.body["error"]) == (502, "InvalidRequestError")
 
 
-def test_a_call_without_time_changes_nothing(
+def test_a_call_with_too_little_time_changes_nothing(
     estate: Estate, function: FunctionProcess, credential: Credential
 ) -> None:
     item = estate.outside.lock_item(credential.id)
@@ -223,7 +223,7 @@ def test_a_call_without_time_changes_nothing(
 
 
 @pytest.mark.parametrize("text", ["version: 1", "{", f"version: 1\n{CANARY}: 1"])
-def test_a_plan_that_is_not_valid_is_told(estate: Estate, text: str) -> None:
+def test_an_invalid_plan_is_reported(estate: Estate, text: str) -> None:
     with broken_plan(estate, text) as function:
         answer = function.call()
         assert answer.status == 502
@@ -233,7 +233,7 @@ def test_a_plan_that_is_not_valid_is_told(estate: Estate, text: str) -> None:
 # Nothing leaks
 
 
-def test_an_error_of_somebody_else_shows_its_kind_and_nothing_more(estate: Estate) -> None:
+def test_a_foreign_error_shows_only_its_class(estate: Estate) -> None:
     environment = {**estate.function_environment, "CANARY": CANARY}
     module = Path(__file__).with_name("canary_func.py")
     with running_function(environment, module=module) as function:
@@ -244,7 +244,7 @@ def test_an_error_of_somebody_else_shows_its_kind_and_nothing_more(estate: Estat
         assert CANARY not in answer.text + function.log
 
 
-def test_an_unreachable_cloud_is_told_by_name(estate: Estate) -> None:
+def test_an_unreachable_cloud_is_reported(estate: Estate) -> None:
     environment = {**estate.function_environment, "LOCKSTEP_OCI_ENDPOINT": "http://127.0.0.1:9"}
     with running_function(environment) as function:
         answer = function.call({"credential_id": estate.plan.credentials[1].id}, seconds=40)
@@ -253,7 +253,7 @@ def test_an_unreachable_cloud_is_told_by_name(estate: Estate) -> None:
 
 @pytest.fixture
 def verbose_function(estate: Estate) -> Iterator[FunctionProcess]:
-    """As somebody runs it who looks for a mistake."""
+    """The function with fdk's debug log on."""
     with running_function({**estate.function_environment, "FDK_DEBUG": "true"}) as running:
         yield running
 

@@ -1,7 +1,7 @@
-"""The standby's sequence is the state machine: the same states in the same order, whatever happens.
+"""The standby's sequence makes the calls of the state machine, in the same order (protocol R1).
 
-Each scenario runs twice on worlds that are alike: through the real definition in Step Functions, and through
-`oci_fn.sequence`. What both did is compared by the names of the states that do something.
+Each scenario runs twice, on equal worlds: through the real definition in Step Functions, and through
+`oci_fn.sequence`. The names of the Task states that each entered are compared.
 """
 
 import inspect
@@ -24,7 +24,6 @@ from lockstep.errors import (
     AuditConflictError,
     CurrentCredentialRejectedError,
     DatabaseUnreachableError,
-    DeadlineExceededError,
     FenceLostError,
     LockstepError,
     StoreAccessDeniedError,
@@ -56,7 +55,7 @@ def _tasks(states: Mapping[str, Any]) -> set[str]:
 
 @dataclass
 class Arranged:
-    """A world that both ways of running a rotation can be tried on."""
+    """A world on which either runner can rotate."""
 
     memory: MemoryWorld
     lock: DynamoDbLock
@@ -67,7 +66,7 @@ class Arranged:
 
 
 class Recorder(Retries):
-    """Notes the state of each call."""
+    """Records the state of each call."""
 
     def __init__(self, clock: FakeClock, *, seconds: float = RUN_SECONDS) -> None:
         self.states: list[str] = []
@@ -80,7 +79,7 @@ class Recorder(Retries):
 
 
 class Both:
-    """Runs one scenario after the other on fresh worlds."""
+    """Runs each scenario on new worlds."""
 
     def __init__(self, aws: AwsSandbox, clock: FakeClock) -> None:
         self._aws = aws
@@ -117,7 +116,7 @@ class Both:
         return Arranged(memory, lock, steal_lock)
 
     def machine(self, arrange: Callable[[Arranged], None], **more: bool) -> tuple[list[str], str | None]:
-        """What the state machine does: states, and the error it ends with."""
+        """Run the state machine; return its Task states and its error."""
         self._world = self.world()
         arrange(self._world)
         arns = {
@@ -137,7 +136,7 @@ class Both:
         return [s for s in execution.states_entered if s in tasks], execution.error
 
     def sequence(self, arrange: Callable[[Arranged], None], **more: bool) -> tuple[list[str], str | None]:
-        """What the sequence does."""
+        """Run the sequence; return its states and its error."""
         world = self.world()
         arrange(world)
         recorder = Recorder(self._clock)
@@ -158,7 +157,7 @@ def both() -> Iterator[Both]:
 
 
 def fail(faults: Faults, operation: str, error: type[LockstepError], *, from_nth: int = 1) -> None:
-    """Fail an operation from its n-th time on."""
+    """Let an operation fail from its n-th call on."""
     times = 0
 
     def before(name: str) -> None:
@@ -172,7 +171,7 @@ def fail(faults: Faults, operation: str, error: type[LockstepError], *, from_nth
 
 
 def refuse(world: Arranged, *, how_often: int) -> None:
-    """Let a database's policy refuse so many passwords."""
+    """Let a database's policy refuse the first `how_often` passwords."""
     refused: set[str] = set()
 
     def refuses(password: str) -> bool:
@@ -185,7 +184,7 @@ def refuse(world: Arranged, *, how_often: int) -> None:
 
 
 def edit(world: Arranged) -> None:
-    """Let the stores disagree."""
+    """Make the stores disagree."""
     world.memory.stores["oci"].edit("app_user", '{"username":"app","password":"by-hand"}')
 
 
@@ -386,14 +385,14 @@ def test_an_emergency_revokes_between_promotion_and_record(both: Both) -> None:
 def test_a_branch_that_fails_ends_both_in_the_same_way(
     both: Both, arrange: Callable[[Arranged], None], more: Mapping[str, bool], error: str
 ) -> None:
-    # A Map stops its other branches where it can, so that only which states there are is the same.
+    # A Map stops its other branches if it can, so only the set of states is the same.
     machine, sequence_ = both.machine(arrange, **more), both.sequence(arrange, **more)
     assert machine[1] == sequence_[1] == error
     assert list(dict.fromkeys(machine[0])) == list(dict.fromkeys(sequence_[0]))
     assert machine[0][-2:] == sequence_[0][-2:] == FAILED
 
 
-def test_a_lock_lost_at_the_very_end_leaves_the_rest_to_its_holder(both: Both) -> None:
+def test_a_lock_lost_before_the_release_fails_the_run(both: Both) -> None:
     expected = [*APPLIED, "UpdateSecrets", "Audit", "ReleaseLock"]
     machine, sequence_ = (
         both.machine(lock_is_lost_after_the_record),
@@ -404,37 +403,16 @@ def test_a_lock_lost_at_the_very_end_leaves_the_rest_to_its_holder(both: Both) -
     assert (machine[1], sequence_[1]) == ("DynamoDB.ConditionalCheckFailedException", FenceLostError.__name__)
 
 
-# What the sequence and the definition say twice
-
-
-def test_every_state_that_does_something_has_its_place_in_the_sequence() -> None:
+def test_the_sequence_names_every_task_and_map_state() -> None:
     named = set(re.findall(r'"(\w+)"', inspect.getsource(sequence)))
     assert _tasks(STATES) <= named
     assert {name for name, state in STATES.items() if state["Type"] == "Map"} <= named
 
 
-# The deadline, which only the function has
+# The deadline, which only the sequence has
 
 
-def test_a_run_out_of_time_records_that_and_frees_the_lock(both: Both) -> None:
-    world = both.world()
-    clock = world.memory.clock
-    world.memory.databases["db-1"].faults.before = lambda op: clock.sleep(400) if op == "lock" else None
-    recorder = Recorder(clock, seconds=300)
-    with pytest.raises(DeadlineExceededError):
-        sequence.rotate(
-            RunRequest(rotation_id="run-1", runner="aws", trigger="test"),
-            world.ports(),
-            recorder,
-            run_map=map,
-        )
-    assert recorder.states[-2:] == FAILED
-    assert world.lock.read().holder is None
-    body, _ = world.memory.audit_logs["aws"].entries[1]
-    assert json.loads(body)["event"]["status_code"] == "DeadlineExceededError"
-
-
-def test_a_rotation_that_was_recorded_is_finished_even_if_the_time_is_up(both: Both) -> None:
+def test_a_recorded_rotation_is_released_after_the_deadline(both: Both) -> None:
     world = both.world()
     clock = world.memory.clock
     world.memory.audit_logs["aws"].faults.after = lambda _operation: clock.sleep(400)

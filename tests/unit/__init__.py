@@ -1,1 +1,1 @@
-"""The rules and the steps, over a world in memory."""
+"""The rules and the steps, on a world in memory."""

@@ -1,4 +1,4 @@
-"""Rotations that are somewhere in the middle, for the tests of the steps."""
+"""Rotations in flight, for the tests of the steps."""
 
 import pytest
 
@@ -51,11 +51,11 @@ PHASES = [
     "after lock move_head",
     "before lock release",
 ]
-"""Boundaries of a rotation, from its claim to its end, between which it is in different states."""
+"""Boundaries of a rotation from its claim to its end; at each of them it is in another state."""
 
 
 def steady(strategy: Strategy = Strategy.DUAL_PASSWORD, *, stores: int = 2) -> MemoryWorld:
-    """Two rotations after the take-over, and the next one is due."""
+    """A world after two rotations; the next one is due."""
     world = MemoryWorld.create(make_plan(strategy=strategy, stores=stores))
     rotate(world, "first")
     rotate_again(world, "second")
@@ -64,7 +64,7 @@ def steady(strategy: Strategy = Strategy.DUAL_PASSWORD, *, stores: int = 2) -> M
 
 
 def dies(world: MemoryWorld, boundary: str, *, runner: str = "oci") -> None:
-    """A run dies there, and the next trigger comes."""
+    """Let a run die at a boundary, and advance the clock to the next trigger."""
 
     def hook(at: str) -> None:
         if at == boundary:
@@ -78,7 +78,7 @@ def dies(world: MemoryWorld, boundary: str, *, runner: str = "oci") -> None:
 
 
 def run_generate(world: MemoryWorld, rotation: Rotation, **more: object) -> Staged:
-    """Generate, with probes or with what a policy refused."""
+    """Run Generate where it stages; `more` holds probes or the claim to replace."""
     request = GenerateRequest.model_validate({"rotation": rotation, **more})
     result = generate.run(request, world.ports(rotation.runner))
     assert isinstance(result, Staged)
@@ -86,14 +86,14 @@ def run_generate(world: MemoryWorld, rotation: Rotation, **more: object) -> Stag
 
 
 def asked_to_probe(world: MemoryWorld, rotation: Rotation) -> ProbeNeeded:
-    """Generate, where the stores disagree."""
+    """Run Generate where it asks for probes."""
     result = generate.run(GenerateRequest(rotation=rotation), world.ports(rotation.runner))
     assert isinstance(result, ProbeNeeded)
     return result
 
 
 class Flight:
-    """A world with generation 3 claimed and staged on base 2; 1 was before that."""
+    """A world with generation 3 claimed and staged, base 2 and previous 1."""
 
     def __init__(self, strategy: Strategy = Strategy.DUAL_PASSWORD, *, revoke_previous: bool = False) -> None:
         self.world = steady(strategy)
@@ -114,7 +114,7 @@ class Flight:
         return result
 
     def overtaken(self) -> None:
-        """Another run takes the lock."""
+        """Let another run take the lock."""
         self.world.clock.sleep(INTERVAL_SECONDS)
         held(self.world, "taker", runner="oci")
 

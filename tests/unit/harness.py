@@ -1,4 +1,4 @@
-"""Runs of a rotation in a `MemoryWorld`, and what must hold while and after they run."""
+"""Runs of a rotation in a `MemoryWorld`, and the checks during and after them."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -23,15 +23,15 @@ from oci_fn import sequence
 from oci_fn.retries import Retries
 from oci_fn.sequence import RunRequest, RunResult
 from tests.support.memory import MemoryWorld
-from tests.support.memory_store import MemoryStore, SecretKind
+from tests.support.memory_store import MemoryStore
 
 INTERVAL_SECONDS = 1200.0
-"""Longer than the lease, too: whoever died has lost the lock by the next trigger."""
+"""Longer than the lease: a dead run has lost the lock by the next trigger."""
 RUN_SECONDS = RUN.total_seconds()
 
 
 class Killed(BaseException):
-    """The process dies; nothing in the code under test may catch this."""
+    """The process dies. The code under test must not catch this."""
 
 
 def rotate(
@@ -42,7 +42,7 @@ def rotate(
     force: bool = False,
     revoke_previous: bool = False,
 ) -> RunResult:
-    """One run, from acquiring the lock to giving it back, one database after the other."""
+    """One run, from acquiring to releasing the lock, one database after the other."""
     request = RunRequest(
         rotation_id=rotation_id,
         runner=runner,
@@ -69,7 +69,7 @@ def held(
     force: bool = False,
     revoke_previous: bool = False,
 ) -> Rotation:
-    """A run that has just acquired the lock; its steps are called one by one."""
+    """A run that has just acquired the lock, for tests that call its steps themselves."""
     now = world.clock.now()
     lease = world.lock.acquire(
         holder=rotation_id,
@@ -94,21 +94,21 @@ def held(
 
 
 def generated(world: MemoryWorld, rotation: Rotation) -> tuple[Staged, Claim]:
-    """Generate, and the claim that it made."""
+    """Run Generate; return its result and its claim."""
     result = generate.run(GenerateRequest(rotation=rotation), world.ports(rotation.runner))
     assert isinstance(result, Staged)
     return result, result.claim
 
 
 def applied(world: MemoryWorld, rotation: Rotation, claim: Claim) -> None:
-    """ApplyDb on every database."""
+    """Run ApplyDb on every database."""
     for database in world.databases:
         request = ApplyRequest(rotation=rotation, claim=claim, database=database)
         apply_db.run(request, world.ports(rotation.runner))
 
 
 def updated(world: MemoryWorld, rotation: Rotation, claim: Claim) -> UpdateResult:
-    """UpdateSecrets."""
+    """Run UpdateSecrets."""
     return update_secrets.run(UpdateRequest(rotation=rotation, claim=claim), world.ports(rotation.runner))
 
 
@@ -117,19 +117,14 @@ def edit(store: MemoryStore, login: Login) -> None:
     store.edit("app_user", json.dumps({"username": login.username, "password": login.password.reveal()}))
 
 
-def copy_by_hand(store: MemoryStore, secret: SecretKind, text: str) -> None:
-    """Put a text that Lockstep once wrote back into a store, as people do."""
-    store.edit(secret, text)
-
-
 def set_password(world: MemoryWorld, login: Login) -> None:
-    """Change a password in every database, as a DBA does who knows nothing of Lockstep."""
+    """Change a password in every database by hand."""
     for database in world.databases.values():
         database.accounts[login.username].passwords = (login.password.reveal(),)
 
 
 def known_logins(world: MemoryWorld) -> dict[str, set[tuple[str, str]]]:
-    """What each database lets in, as username and password."""
+    """The logins that each database accepts, as username and password."""
     return {
         name: {(username, p) for username, account in database.accounts.items() for p in account.passwords}
         for name, database in world.databases.items()
@@ -137,7 +132,7 @@ def known_logins(world: MemoryWorld) -> dict[str, set[tuple[str, str]]]:
 
 
 def served(world: MemoryWorld) -> dict[str, tuple[int, int, tuple[str, str] | None]]:
-    """What each store serves: generations of both secrets, and the login."""
+    """What each store serves: the generations of both secrets, and the login."""
     with quiet(world):
         currents = {name: store.read_current() for name, store in world.stores.items()}
     return {
@@ -147,7 +142,7 @@ def served(world: MemoryWorld) -> dict[str, tuple[int, int, tuple[str, str] | No
 
 
 def shown(login: Login) -> tuple[str, str]:
-    """A login that can be compared in a set and shown by a failing test."""
+    """A login as a tuple that a set can hold and a failing test can show."""
     return login.username, login.password.reveal()
 
 
@@ -160,11 +155,11 @@ def login_of(world: MemoryWorld, generation: int) -> Login:
 
 
 def another_login(world: MemoryWorld, password: str = "typed-by-hand") -> Login:
-    """A login that no run has made, with the first of the credential's usernames."""
+    """A login with the credential's first username and a password that no run has made."""
     return Login(world.credential.usernames[0], SecretStr(password))
 
 
-# The seams.
+# Hooks
 
 
 def seams(world: MemoryWorld) -> list[tuple[str, Any]]:
@@ -179,21 +174,21 @@ def seams(world: MemoryWorld) -> list[tuple[str, Any]]:
 
 
 def at_every_boundary(world: MemoryWorld, act: Callable[[str], None]) -> None:
-    """Act before and after every operation of every double, until `undisturbed`."""
+    """Call `act` before and after every operation of every double, until `undisturbed`."""
     for name, double in seams(world):
         double.faults.before = lambda operation, name=name: act(f"before {name} {operation}")
         double.faults.after = lambda operation, name=name: act(f"after {name} {operation}")
 
 
 def undisturbed(world: MemoryWorld) -> None:
-    """No more hooks."""
+    """Remove all hooks."""
     for _, double in seams(world):
         double.faults.before = double.faults.after = lambda _operation: None
 
 
 @contextmanager
 def quiet(world: MemoryWorld) -> Iterator[None]:
-    """Look at the world without any hook being called."""
+    """Switch the hooks off inside the block."""
     doubles = [double for _, double in seams(world)]
     hooks = [(d.faults.before, d.faults.after) for d in doubles]
     undisturbed(world)
@@ -204,14 +199,14 @@ def quiet(world: MemoryWorld) -> Iterator[None]:
             double.faults.before, double.faults.after = before, after
 
 
-# What must hold.
+# Checks
 
 
 class Observer:
-    """Checks at every boundary what must hold at every instant.
+    """Checks the invariants of every instant, at every boundary.
 
     Args:
-        world: Is looked at, never changed. A lockout that is there from the start was made by somebody else.
+        world: The world to check; it is not changed. Lockouts that exist from the start are ignored.
     """
 
     def __init__(self, world: MemoryWorld) -> None:
@@ -220,7 +215,7 @@ class Observer:
         self._seen: object = None
 
     def look(self, boundary: str) -> None:
-        """Raise AssertionError where invariant I1, I2 or I4 is broken."""
+        """Raise AssertionError if invariant I1, I2 or I4 is broken."""
         now = self._state()
         if now == self._seen:
             return
@@ -229,7 +224,7 @@ class Observer:
         assert not locked_out, f"I1 broken {boundary}: {locked_out}"
         claim = self._world.lock.record.claim
         if claim is None or claim.kind is ClaimKind.HEAL:
-            return  # What is healed logs in before it is staged.
+            return  # A healed login is accepted before it is staged.
         with quiet(self._world):
             staged = [s.read_generation(claim.generation) for s in self._world.stores.values()]
         values = {shown(v.login) for v in staged if v}
@@ -252,7 +247,7 @@ class Observer:
 
 
 def entries(world: MemoryWorld, stream: str) -> list[Entry]:
-    """A stream's entries, each parsed and verified: gapless, chained and signed (invariant I7)."""
+    """A stream's entries, after a check that they are gapless, chained and signed (invariant I7)."""
     log, signer = world.audit_logs[stream], world.signers[stream]
     found, previous_hash = [], NO_PREVIOUS
     with quiet(world):
@@ -268,7 +263,7 @@ def entries(world: MemoryWorld, stream: str) -> list[Entry]:
 
 
 def rotation_of(entry: Entry) -> str:
-    """Which run an entry records."""
+    """The run that an entry records."""
     rotation_id: str = entry.event["metadata"]["uid"]
     return rotation_id
 
@@ -280,7 +275,7 @@ def status_of(entry: Entry) -> str:
 
 
 def assert_in_step(world: MemoryWorld, generation: int | None = None) -> None:
-    """Everything agrees and nothing is left over (invariants I1 and I8)."""
+    """Check that stores, databases and record agree and the lock is free (invariants I1 and I8)."""
     record = world.lock.record
     if generation is not None:
         assert record.current_generation == generation
@@ -292,13 +287,13 @@ def assert_in_step(world: MemoryWorld, generation: int | None = None) -> None:
 
 
 def assert_on_record(world: MemoryWorld) -> None:
-    """Both chains are whole, no run has two entries, and the heads are where the logs end (invariant I7)."""
+    """Check that both chains are whole, no run has two entries, and the heads name the last entries (invariant I7)."""
     for stream in world.audit_logs:
         found = entries(world, stream)
         recorded = [rotation_of(e) for e in found]
         assert len(recorded) == len(set(recorded)), f"a run has two entries: {recorded}"
         head = world.lock.record.heads.get(stream)
-        # The entry of a run that died before it moved the head is taken in by the stream's next run.
+        # The stream's next run takes in the entry of a run that died before it moved the head.
         assert (head.seq if head else 0) >= len(recorded) - 1
         if head:
             assert (head.hash, head.rotation_id) == (found[head.seq - 1].hash, recorded[head.seq - 1])

@@ -1,4 +1,4 @@
-"""A `MemoryWorld` whose OCI store is the real adapter on the OCI sandbox, watched at every call."""
+"""A `MemoryWorld` whose OCI store is the real adapter on the OCI sandbox, checked at every call."""
 
 import json
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ TAKEN_OVER = Login("app", SecretStr("before-lockstep"))
 
 @contextmanager
 def emulated_ring(*, slots: int = 4) -> Iterator[VaultRingHarness]:
-    """Two rings with placeholders, on a clock that only moves when told to."""
+    """Two rings with placeholders, on a fake clock."""
     clock = FakeClock(EPOCH)
     with OciSandbox(SandboxClock(clock.now)) as sandbox:
         yield VaultRingHarness(sandbox, slots=slots, clock=clock)
@@ -45,7 +45,7 @@ def advance(world: VaultRingHarness, *generations: int) -> None:
 
 
 def slot_generations(world: VaultRingHarness) -> list[int]:
-    """What each slot of `app_user` serves."""
+    """The generation that each slot of `app_user` serves."""
     return [
         APP_USER_VERSIONS.generation_of(world.console.current(secret_id)[0])
         for secret_id in world.ids["app_user"]
@@ -56,7 +56,7 @@ class RingWorld:
     """A world in memory whose store `oci` is the shipped adapter on the OCI sandbox.
 
     Attributes:
-        memory: Everything but the vault; its own store `oci` is not used.
+        memory: Everything except the vault; its own store `oci` is not used.
         ring: The vault's two rings, and the console.
         lockouts: The calls after which an application that reads the ring could not log in.
     """
@@ -77,7 +77,7 @@ class RingWorld:
         return self.ring.store
 
     def ports(self) -> Ports:
-        """The ports of one run, with a store object of its own."""
+        """The ports of one run, with a new store object."""
         ports = self.memory.ports("oci")
         others = [] if self._alone else [self.memory.stores["aws"]]
         return replace(ports, stores=Stores([*others, self.ring.store_on(self.ring.vault)]))
@@ -93,7 +93,7 @@ class RingWorld:
         return self.rotate(rotation_id)
 
     def edit(self, slot: int, login: Login, **more: object) -> None:
-        """Put a login into a slot of `app_user`, as a person does in the console."""
+        """Put a login into a slot of `app_user`, as an operator does in the console."""
         text = {"username": login.username, "password": login.password.reveal(), **more}
         self.ring.console.edit(self.ring.ids["app_user"][slot], json.dumps(text))
 
@@ -102,7 +102,7 @@ class RingWorld:
         return self.ring.ids[kind].index(self.ring.serving(kind)[0])
 
     def read(self) -> Login:
-        """What an application reads from the ring."""
+        """The login that an application reads from the ring."""
         document = json.loads(self.ring.current_text("app_user"))
         return Login(document["username"], SecretStr(document["password"]))
 
@@ -134,10 +134,10 @@ class RingWorld:
 
 @contextmanager
 def ring_world(*, slots: int = 4, alone: bool = False) -> Iterator[RingWorld]:
-    """A world with a login that is taken over.
+    """A world with an existing login to take over.
 
     Args:
-        slots: Of each ring.
+        slots: Slots of each ring.
         alone: Whether the vault is the only store.
     """
     clock = FakeClock(EPOCH)
@@ -146,7 +146,7 @@ def ring_world(*, slots: int = 4, alone: bool = False) -> Iterator[RingWorld]:
 
 
 def attempt(world: RingWorld, rotation_id: str) -> str:
-    """Run at the next trigger; the outcome, or the name of the error."""
+    """Run at the next trigger; return the outcome or the name of the error."""
     try:
         return world.rotate_again(rotation_id).outcome
     except LockstepError as error:

@@ -1,4 +1,4 @@
-"""ApplyDb: a database accepts pending beside base, and shows it by real logins, or is not touched."""
+"""ApplyDb: a database accepts pending beside base, proven by logins, or is not changed (protocol D2, D3, D7)."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -43,11 +43,11 @@ from tests.unit.harness import (
     undisturbed,
 )
 
-# Applying.
+# Applying
 
 
 @both_strategies
-def test_pending_and_base_log_in_afterwards_and_the_one_before_does_not(strategy: Strategy) -> None:
+def test_pending_and_base_log_in_afterwards_and_previous_does_not(strategy: Strategy) -> None:
     flight = Flight(strategy)
     assert flight.lets_in(1)
     assert flight.apply() == DatabaseResult(
@@ -83,7 +83,7 @@ def test_the_change_is_made_under_the_advisory_lock_after_the_fence_was_read(str
 
 
 @both_strategies
-def test_twice_is_as_good_as_once(strategy: Strategy) -> None:
+def test_a_repeated_step_changes_nothing(strategy: Strategy) -> None:
     flight = Flight(strategy)
     flight.apply()
     before = known_logins(flight.world)
@@ -94,7 +94,7 @@ def test_twice_is_as_good_as_once(strategy: Strategy) -> None:
 
 
 @both_strategies
-def test_twice_at_once_is_as_good_as_once(strategy: Strategy) -> None:
+def test_a_twin_at_any_boundary_does_no_harm(strategy: Strategy) -> None:
     at = 0
     outcomes: list[str] = []
     while True:
@@ -108,12 +108,12 @@ def test_twice_at_once_is_as_good_as_once(strategy: Strategy) -> None:
         assert flight.apply().outcome is DatabaseOutcome.ALREADY_APPLIED
         assert (flight.lets_in(3), flight.lets_in(2), flight.lets_in(1)) == (True, True, False)
         at += 1
-    # Where the first holds the advisory lock, the second is told so and tries again later.
+    # While the first invocation holds the advisory lock, the twin fails with a retryable error.
     assert set(outcomes) == {"applied", "AdvisoryLockBusyError"}
 
 
 class _TwinAt:
-    """The hook that runs the whole step once more at the n-th boundary of the first."""
+    """A hook that runs the whole step again at the n-th boundary of the first invocation."""
 
     def __init__(self, at: int, flight: Flight, outcomes: list[str]) -> None:
         self.ran = False
@@ -133,7 +133,7 @@ class _TwinAt:
 
 
 @both_strategies
-def test_where_nothing_is_to_be_kept_alive_the_first_generation_is_just_set(strategy: Strategy) -> None:
+def test_after_a_placeholder_only_the_first_generation_logs_in(strategy: Strategy) -> None:
     world = MemoryWorld.create(make_plan(strategy=strategy), placeholder=True)
     world.databases["db-1"].accounts[world.credential.usernames[0]].passwords = ("of-old",)
     rotation = held(world)
@@ -143,7 +143,7 @@ def test_where_nothing_is_to_be_kept_alive_the_first_generation_is_just_set(stra
 
 
 @both_strategies
-def test_a_healed_value_is_only_proven(strategy: Strategy) -> None:
+def test_a_healed_value_is_proven_and_nothing_is_changed(strategy: Strategy) -> None:
     flight = Flight(strategy)
     flight.apply()
     healed = replace(flight.claim, kind=ClaimKind.HEAL, previous_generation=None)
@@ -153,7 +153,7 @@ def test_a_healed_value_is_only_proven(strategy: Strategy) -> None:
     assert known_logins(flight.world) == before
 
 
-def test_a_healed_value_that_no_longer_logs_in_is_not_made_to() -> None:
+def test_a_healed_value_that_no_longer_logs_in_is_an_error() -> None:
     flight = Flight()
     healed = replace(flight.claim, kind=ClaimKind.HEAL)
     before = known_logins(flight.world)
@@ -162,7 +162,7 @@ def test_a_healed_value_that_no_longer_logs_in_is_not_made_to() -> None:
     assert known_logins(flight.world) == before
 
 
-# What stops it, and that the database was not touched then.
+# Errors that change nothing
 
 
 def _base_was_changed(flight: Flight) -> None:
@@ -173,7 +173,7 @@ def _lease_ended(flight: Flight) -> None:
     flight.world.clock.sleep(900)
 
 
-def _another_claim_stands(flight: Flight) -> None:
+def _claim_was_replaced(flight: Flight) -> None:
     record = flight.world.lock.record
     flight.world.lock.record = replace(record, claim=replace(flight.claim, generation=4))
 
@@ -209,7 +209,7 @@ def _base_is_gone(flight: Flight) -> None:
         (_base_was_changed, CurrentCredentialRejectedError),
         (Flight.overtaken, FenceLostError),
         (_lease_ended, FenceLostError),
-        (_another_claim_stands, FenceLostError),
+        (_claim_was_replaced, FenceLostError),
         (_unreachable, DatabaseUnreachableError),
         (_admin_refused, AdminCredentialRejectedError),
         (_policy_refuses, PasswordRefusedByPolicyError),
@@ -217,7 +217,7 @@ def _base_is_gone(flight: Flight) -> None:
         (_base_is_gone, CurrentCredentialRejectedError),
     ],
 )
-def test_where_something_is_not_as_it_should_be_the_database_is_not_touched(
+def test_an_error_before_the_change_leaves_the_database_as_it_was(
     trouble: Callable[[Flight], None], error: type[Exception]
 ) -> None:
     flight = Flight()
@@ -228,7 +228,7 @@ def test_where_something_is_not_as_it_should_be_the_database_is_not_touched(
     assert known_logins(flight.world) == before
 
 
-def test_a_busy_advisory_lock_is_said_to_be_busy_and_is_free_after_every_outcome() -> None:
+def test_a_busy_advisory_lock_is_an_error_and_is_free_after_a_failure() -> None:
     flight = Flight()
     with flight.database.exclusive(), pytest.raises(AdvisoryLockBusyError):
         flight.apply()
@@ -239,14 +239,14 @@ def test_a_busy_advisory_lock_is_said_to_be_busy_and_is_free_after_every_outcome
         pass
 
 
-def test_a_database_that_the_plan_does_not_have_is_an_invalid_request() -> None:
+def test_a_database_that_is_not_in_the_plan_is_an_invalid_request() -> None:
     flight = Flight()
     request = ApplyRequest(rotation=flight.rotation, claim=flight.claim, database="db-9")
     with pytest.raises(InvalidRequestError):
         apply_db.run(request, flight.world.ports())
 
 
-# The proofs.
+# The proofs
 
 
 def _after_staging(flight: Flight, change: Callable[[], None]) -> None:
@@ -257,7 +257,7 @@ def _after_staging(flight: Flight, change: Callable[[], None]) -> None:
     flight.database.faults.after = hook
 
 
-def test_a_server_that_takes_pending_and_does_not_let_it_in_is_found_out() -> None:
+def test_a_pending_value_that_does_not_log_in_after_staging_is_an_error() -> None:
     flight = Flight()
     base = login_of(flight.world, 2).password.reveal()
     _after_staging(flight, lambda: flight.database.set_passwords("app", base))
@@ -265,7 +265,7 @@ def test_a_server_that_takes_pending_and_does_not_let_it_in_is_found_out() -> No
         flight.apply()
 
 
-def test_a_server_that_loses_base_is_found_out() -> None:
+def test_a_base_that_does_not_log_in_after_staging_is_an_error() -> None:
     flight = Flight()
     pending = login_of(flight.world, 3).password.reveal()
     _after_staging(flight, lambda: flight.database.set_passwords("app", pending))
@@ -273,14 +273,14 @@ def test_a_server_that_loses_base_is_found_out() -> None:
         flight.apply()
 
 
-def test_what_was_applied_before_goes_on_whatever_has_become_of_base() -> None:
+def test_a_repeated_step_does_not_need_base() -> None:
     flight = Flight()
     flight.apply()
     flight.database.set_passwords("app", login_of(flight.world, 3).password.reveal())
     assert flight.apply().outcome is DatabaseOutcome.ALREADY_APPLIED
 
 
-def test_a_server_that_keeps_the_previous_one_alive_is_found_out() -> None:
+def test_a_previous_value_that_still_logs_in_is_an_error() -> None:
     flight = Flight()
     passwords = [login_of(flight.world, g).password.reveal() for g in (3, 2, 1)]
     _after_staging(flight, lambda: flight.database.set_passwords("app", *passwords))
@@ -288,28 +288,28 @@ def test_a_server_that_keeps_the_previous_one_alive_is_found_out() -> None:
         flight.apply()
 
 
-def test_a_previous_one_that_no_store_holds_any_more_is_reported_as_that() -> None:
+def test_a_previous_value_that_no_store_holds_is_unreadable() -> None:
     flight = Flight()
     for store in flight.world.stores.values():
         del store._secrets["app_user"].versions["generation-1"]
     assert flight.apply().previous is PreviousProof.UNREADABLE
 
 
-def test_a_previous_one_with_the_login_of_base_needs_no_proof() -> None:
+def test_a_previous_value_equal_to_base_needs_no_proof() -> None:
     flight = Flight()
-    assert flight.apply(claim=_standing(flight, previous_generation=2)).previous is PreviousProof.NONE
+    assert flight.apply(claim=_with_claim(flight, previous_generation=2)).previous is PreviousProof.NONE
 
 
-def _standing(flight: Flight, **changes: int | None) -> Claim:
+def _with_claim(flight: Flight, **changes: int | None) -> Claim:
     claim = replace(flight.claim, **changes)  # type: ignore[arg-type]  # the test names an int field
     flight.world.lock.record = replace(flight.world.lock.record, claim=claim)
     return claim
 
 
-# Probing.
+# Probing
 
 
-def test_a_probe_says_of_each_candidate_whether_it_logs_in_and_changes_nothing() -> None:
+def test_a_probe_reports_whether_each_candidate_logs_in_and_changes_nothing() -> None:
     flight = Flight()
     world = flight.world
     edit(world.stores["oci"], another_login(world))
@@ -324,13 +324,13 @@ def test_a_probe_says_of_each_candidate_whether_it_logs_in_and_changes_nothing()
     assert (known_logins(world), world.lock.record) == before
 
 
-def test_a_probe_of_an_unreachable_database_is_no_verdict() -> None:
+def test_a_probe_of_an_unreachable_database_is_an_error() -> None:
     flight = Flight()
     flight.database.unreachable = True
     with pytest.raises(DatabaseUnreachableError):
         flight.probe(CandidateRef(store="aws", version=flight.world.stores["aws"].version_of(2)))
 
 
-def test_a_probe_of_a_store_that_the_plan_does_not_have_is_an_invalid_request() -> None:
+def test_a_probe_of_a_store_that_is_not_in_the_plan_is_an_invalid_request() -> None:
     with pytest.raises(InvalidRequestError):
         Flight().probe(CandidateRef(store="gcp", version="1"))

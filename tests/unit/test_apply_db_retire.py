@@ -1,4 +1,4 @@
-"""ApplyDb, where a value is to be dead: withdrawn because a policy refuses it, revoked because it leaked."""
+"""ApplyDb makes a value dead: a withdrawal after a policy's refusal, or a revocation (protocol D10)."""
 
 import pytest
 
@@ -27,11 +27,11 @@ from tests.unit.harness import (
     shown,
 )
 
-# Withdrawing and revoking.
+# Withdrawing and revoking
 
 
 @both_strategies
-def test_a_withdrawn_generation_is_dead_and_base_lives(strategy: Strategy) -> None:
+def test_a_withdrawn_generation_is_dead_and_base_logs_in(strategy: Strategy) -> None:
     flight = Flight(strategy)
     flight.apply()
     assert flight.retire("withdraw") == RetireResult(database="db-1", retired_generation=3)
@@ -40,7 +40,7 @@ def test_a_withdrawn_generation_is_dead_and_base_lives(strategy: Strategy) -> No
 
 
 @both_strategies
-def test_a_revoked_base_is_dead_and_the_new_generation_lives(strategy: Strategy) -> None:
+def test_a_revoked_base_is_dead_and_pending_logs_in(strategy: Strategy) -> None:
     flight = Flight(strategy)
     flight.apply()
     assert flight.retire("revoke") == RetireResult(database="db-1", retired_generation=2)
@@ -49,7 +49,7 @@ def test_a_revoked_base_is_dead_and_the_new_generation_lives(strategy: Strategy)
 
 
 @both_strategies
-def test_base_is_not_revoked_where_the_new_generation_does_not_log_in(strategy: Strategy) -> None:
+def test_base_is_not_revoked_if_pending_does_not_log_in(strategy: Strategy) -> None:
     flight = Flight(strategy)
     with pytest.raises(CurrentCredentialRejectedError):
         flight.retire("revoke")
@@ -80,7 +80,7 @@ def test_a_run_that_lost_its_lock_retires_nothing(action: str) -> None:
     assert (flight.lets_in(3), flight.lets_in(2)) == (True, True)
 
 
-def test_a_server_that_keeps_a_retired_value_alive_is_found_out() -> None:
+def test_a_retired_value_that_still_logs_in_is_an_error() -> None:
     flight = Flight()
     flight.apply()
     passwords = [login_of(flight.world, g).password.reveal() for g in (3, 2)]
@@ -94,7 +94,7 @@ def test_a_server_that_keeps_a_retired_value_alive_is_found_out() -> None:
         flight.retire("revoke")
 
 
-def test_an_account_that_was_locked_instead_counts_as_dead() -> None:
+def test_a_locked_account_counts_as_dead() -> None:
     flight = Flight(Strategy.ALTERNATING_USERS)
     flight.apply()
     base = login_of(flight.world, 2)
@@ -109,7 +109,7 @@ def test_an_account_that_was_locked_instead_counts_as_dead() -> None:
 
 
 @both_strategies
-def test_nothing_is_said_to_be_dead_that_a_heal_keeps_alive(strategy: Strategy) -> None:
+def test_a_heal_to_the_same_login_revokes_nothing(strategy: Strategy) -> None:
     world = MemoryWorld.create(make_plan(strategy=strategy))
     rotate(world, "first")
     current = login_of(world, 1)
@@ -120,18 +120,18 @@ def test_nothing_is_said_to_be_dead_that_a_heal_keeps_alive(strategy: Strategy) 
     assert entries(world, "aws")[-1].event["unmapped"]["lockstep"]["revoked_on_purpose"] == []
 
 
-def test_a_first_generation_has_nothing_to_revoke() -> None:
+def test_the_first_generation_revokes_nothing() -> None:
     world = MemoryWorld.create(placeholder=True)
     result = rotate(world, "first", force=True, revoke_previous=True)
     assert_in_step(world, result.generation)
     assert entries(world, "aws")[-1].event["unmapped"]["lockstep"]["revoked_on_purpose"] == []
 
 
-# Whole runs: a policy refuses, an emergency revokes.
+# Whole runs
 
 
 def _refusing(world: MemoryWorld, *, how_many: int) -> None:
-    """The policy of db-2 refuses the next passwords."""
+    """Let the policy of db-2 refuse the next passwords."""
     foretold = CountingPasswords()
     foretold.count = world.passwords.count
     refused = {foretold.new_password(world.credential.password_policy).reveal() for _ in range(how_many)}
@@ -158,7 +158,7 @@ def test_a_refused_password_is_withdrawn_and_replaced_within_the_run(strategy: S
 
 
 @both_strategies
-def test_refused_twice_the_run_fails_and_the_next_one_goes_on(strategy: Strategy) -> None:
+def test_a_second_refusal_ends_the_run_and_the_next_run_rotates(strategy: Strategy) -> None:
     world = _steady(strategy)
     base = login_of(world, 1)
     _refusing(world, how_many=2)
@@ -173,12 +173,12 @@ def test_refused_twice_the_run_fails_and_the_next_one_goes_on(strategy: Strategy
 
 
 @both_strategies
-def test_an_emergency_ends_the_overlap_at_once_and_on_record(strategy: Strategy) -> None:
+def test_a_revocation_ends_the_overlap_at_once_and_is_recorded(strategy: Strategy) -> None:
     world = _steady(strategy)
     leaked = login_of(world, 1)
     rotate(world, "second")
     also_leaked = login_of(world, 2)
-    # Within the overlap: a forced run alone is not allowed to start, one that revokes is.
+    # Within the overlap a forced run may start only if it revokes.
     assert rotate(world, "too-early", force=True).outcome == "skipped"
     result = rotate(world, "emergency", force=True, revoke_previous=True)
     assert_in_step(world, result.generation)

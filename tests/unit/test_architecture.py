@@ -1,4 +1,4 @@
-"""The rooms of the code base and what must never be in them, checked by reading the code."""
+"""The packages of the code base: what each may import, and what may be in none of them."""
 
 import ast
 import re
@@ -56,7 +56,7 @@ def _name(path: Path) -> str:
 
 
 def _imports(path: Path) -> set[str]:
-    """Every module that a file imports, wherever in it, also for type checking only."""
+    """Every module that a file imports, anywhere in it, including for type checking only."""
     found = set()
     for node in ast.walk(_tree(path)):
         if isinstance(node, ast.Import):
@@ -68,11 +68,11 @@ def _imports(path: Path) -> set[str]:
     return found
 
 
-def _imported(path: Path, rooms: set[str]) -> set[str]:
-    return {m for m in _imports(path) if any(m == room or m.startswith(f"{room}.") for room in rooms)}
+def _imported(path: Path, packages: set[str]) -> set[str]:
+    return {m for m in _imports(path) if any(m == p or m.startswith(f"{p}.") for p in packages)}
 
 
-# Imports run one way.
+# Imports
 
 
 @pytest.mark.parametrize("path", _python("lockstep"), ids=_name)
@@ -81,12 +81,12 @@ def test_the_library_imports_none_of_its_users(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", _python("functions", "oci_fn", "cdk"), ids=_name)
-def test_what_is_shipped_imports_neither_the_sandbox_nor_the_tests(path: Path) -> None:
+def test_shipped_code_imports_neither_the_sandbox_nor_the_tests(path: Path) -> None:
     assert not _imported(path, {"sandbox", "tests"})
 
 
 @pytest.mark.parametrize("path", STEPS, ids=_name)
-def test_a_step_asks_the_world_through_ports_only(path: Path) -> None:
+def test_a_step_does_io_through_ports_only(path: Path) -> None:
     assert not _imported(
         path, DRIVERS | {"lockstep.aws", "lockstep.oci", "lockstep.databases", "lockstep.wiring"}
     )
@@ -99,7 +99,7 @@ def test_steps_do_not_import_each_other(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", RULES, ids=_name)
-def test_the_rules_know_no_adapter_and_do_no_io(path: Path) -> None:
+def test_the_rules_import_no_adapter_and_do_no_io(path: Path) -> None:
     own_adapters = {
         "lockstep.aws",
         "lockstep.oci",
@@ -146,21 +146,21 @@ def test_a_chain_of_imports_is_followed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("drivers", "rooms"),
+    ("drivers", "packages"),
     [
-        # Starting an execution is no port: only the command does it.
+        # Only the command starts an execution, so there is no port for it.
         ({"boto3", "botocore"}, ("lockstep/aws/", "lockstep/cli/rotate.py")),
         ({"oci"}, ("lockstep/oci/", "lockstep/identity.py")),
-        # The client is for applications, which bring their driver.
+        # The client runs in applications, which bring their own driver.
         ({"pymysql", "pg8000"}, ("lockstep/databases/", "lockstep/client.py")),
         ({"fdk"}, ("oci_fn/",)),
     ],
     ids=lambda value: "+".join(sorted(value)) if isinstance(value, set) else "",
 )
-def test_a_driver_is_imported_in_its_own_room(drivers: set[str], rooms: tuple[str, ...]) -> None:
+def test_a_driver_is_imported_in_its_own_package(drivers: set[str], packages: tuple[str, ...]) -> None:
     users = {_name(p) for p in _python(*SHIPPED) if _imported(p, drivers)}
     assert users
-    assert {u for u in users if not u.startswith(rooms)} == set()
+    assert {u for u in users if not u.startswith(packages)} == set()
 
 
 def test_loading_the_steps_loads_no_driver() -> None:
@@ -173,16 +173,16 @@ def test_loading_the_steps_loads_no_driver() -> None:
     assert loaded.stdout.split() == []
 
 
-def test_there_are_the_four_steps() -> None:
+def test_there_are_four_steps_with_handlers() -> None:
     assert [p.parent.name for p in STEPS] == ["apply_db", "audit", "generate", "update_secrets"]
     assert all((p.parent / "handler.py").exists() for p in STEPS)
 
 
-# What must never be there.
+# What may be nowhere
 
 
 def _forbidden(path: Path) -> Iterator[str]:
-    """Clocks, ids and randomness that no test could replace."""
+    """Uses of clocks, ids and randomness that a test could not replace (protocol F9)."""
     for node in ast.walk(_tree(path)):
         match node:
             case ast.Import(names=names):
@@ -209,12 +209,12 @@ def test_time_ids_and_randomness_come_from_one_file() -> None:
     assert found == []
 
 
-def test_that_file_is_where_they_come_from() -> None:
+def test_the_search_finds_them_in_that_file() -> None:
     found = {f.split(": ")[1] for f in _forbidden(ROOT / "lockstep/system.py")}
     assert {"time.sleep", "datetime.now", "secrets", "secrets.choice"} <= found
 
 
-def test_randomness_that_is_no_secret_is_jitter() -> None:
+def test_only_the_jitter_of_retries_uses_random() -> None:
     users = {_name(p) for p in _python(*SHIPPED) if _imported(p, {"random"})}
     assert users <= {"oci_fn/retries.py"}
 
@@ -227,7 +227,7 @@ def test_no_except_is_bare(folder: str) -> None:
                 assert node.type is not None, f"{_name(path)}:{node.lineno}"
 
 
-def test_no_error_is_swallowed_where_a_rotation_runs() -> None:
+def test_no_shipped_code_swallows_every_error() -> None:
     for path in _python("lockstep", "functions", "oci_fn"):
         for node in ast.walk(_tree(path)):
             if isinstance(node, ast.ExceptHandler) and isinstance(node.type, ast.Name):
@@ -240,7 +240,7 @@ def test_no_error_is_swallowed_where_a_rotation_runs() -> None:
 @cache
 def _committed() -> list[Path]:
     listed = subprocess.run(
-        ["git", "ls-files", "-z"],  # noqa: S607 - the git of whoever runs the tests
+        ["git", "ls-files", "-z"],  # noqa: S607 - the git on the path
         cwd=ROOT,
         capture_output=True,
         check=False,
@@ -251,7 +251,7 @@ def _committed() -> list[Path]:
     return [p for name in listed.stdout.decode().split("\0") if name and (p := ROOT / name).is_file()]
 
 
-# Written in pieces, so that this file is no exception to its own rule.
+# Written in pieces, so that this file does not break its own rule.
 REGISTRIES = [
     *(
         rf"{name}\.{end}"
@@ -259,7 +259,7 @@ REGISTRIES = [
     ),
     *(rf"{name}\.{end}" for name, end in [("yarnpkg", "com"), ("rubygems", "org"), ("crates", "io")]),
 ]
-# A folder of that name inside another one is not such a place.
+# A folder of that name inside another folder is allowed.
 PLACES = [rf"(?<!\w)/{name}/" for name in ("work", "root", "tmp/bash_jobs")]
 
 
@@ -267,7 +267,7 @@ INDEX = re.compile(r"(index-url|registry)[ =\"':]+https?:")
 
 
 @pytest.mark.parametrize("words", [REGISTRIES, PLACES], ids=["registry", "place"])
-def test_no_committed_file_names_a_package_registry_or_a_folder_of_somebodys_machine(
+def test_no_committed_file_names_a_package_registry_or_a_folder_of_one_machine(
     words: list[str],
 ) -> None:
     found = []
@@ -293,13 +293,13 @@ def test_the_lock_files_hold_names_versions_and_hashes() -> None:
 SUPPRESSION = re.compile(r"#\s*(noqa|type:\s*ignore)(?P<what>[^#]*)(?P<more>#.*)?$")
 
 
-def test_what_is_suppressed_says_what_and_why() -> None:
+def test_each_suppression_names_its_rule_and_reason() -> None:
     unexplained = []
     for path in _python(*SHIPPED):
         explained = 0
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
             if line.lstrip().startswith("#"):
-                explained = number + 2  # A reason may also stand above, for two lines.
+                explained = number + 2  # A comment explains the next two lines too.
             if match := SUPPRESSION.search(line):
                 what, more = match["what"], match["more"] or ""
                 named = re.match(r":?\s*[A-Z]+[0-9]+|\[[a-z-]+", what.strip())
@@ -310,7 +310,7 @@ def test_what_is_suppressed_says_what_and_why() -> None:
 
 
 @pytest.mark.parametrize("word", ["TO" + "DO", "FIX" + "ME", "X" + "XX"])
-def test_nothing_is_left_for_later(word: str) -> None:
+def test_no_open_task_is_left_in_the_code(word: str) -> None:
     found = [_name(p) for p in _python(*SHIPPED, "sandbox", "tests") if word in p.read_text(encoding="utf-8")]
     assert found == []
 

@@ -1,4 +1,4 @@
-"""Audit: exactly one terminal entry a run, in a gapless signed chain, whoever dies in between."""
+"""Audit: exactly one entry for each run, in a gapless signed chain, also after crashes (protocol E1, E6, E9)."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -44,7 +44,7 @@ from tests.unit.harness import (
 
 
 class Flight:
-    """A world whose second generation is promoted everywhere, and not on record yet."""
+    """A world whose second generation is promoted everywhere and not yet recorded."""
 
     def __init__(self) -> None:
         self.world = MemoryWorld.create()
@@ -95,7 +95,7 @@ def _details(world: MemoryWorld, stream: str = "aws") -> Mapping[str, Any]:
     return details
 
 
-# A success.
+# A success
 
 
 def test_an_entry_continues_the_chain_and_moves_the_head() -> None:
@@ -107,7 +107,7 @@ def test_an_entry_continues_the_chain_and_moves_the_head() -> None:
     assert flight.runs() == [("first", "Success"), ("second", "Success")]
 
 
-def test_it_tells_what_release_lock_is_to_write() -> None:
+def test_the_result_holds_the_values_for_the_release() -> None:
     flight = Flight()
     release = flight.record().release
     assert (release.current_generation, release.previous_generation) == (2, 1)
@@ -116,7 +116,7 @@ def test_it_tells_what_release_lock_is_to_write() -> None:
     assert release.not_before == (started + schedule.overlap).timestamp()
 
 
-def test_the_overlap_is_never_shortened_by_rounding() -> None:
+def test_rounding_does_not_shorten_the_overlap() -> None:
     flight = Flight()
     promoted = flight.request.promoted_at
     release = flight.record(promoted_at=promoted + timedelta(milliseconds=1)).release
@@ -124,7 +124,7 @@ def test_the_overlap_is_never_shortened_by_rounding() -> None:
     assert exact.timestamp() <= release.not_before < exact.timestamp() + 1
 
 
-def test_an_entry_tells_what_was_done_and_no_secret() -> None:
+def test_an_entry_says_what_was_done_and_holds_no_secret() -> None:
     flight = Flight()
     flight.record()
     event = entries(flight.world, "aws")[-1].event
@@ -150,7 +150,7 @@ def test_an_entry_tells_what_was_done_and_no_secret() -> None:
     assert "before-lockstep" not in body
 
 
-def test_a_whole_run_says_what_each_database_showed() -> None:
+def test_an_entry_holds_the_result_of_each_database() -> None:
     world = MemoryWorld.create()
     world.databases["db-2"].plaintext = True
     rotate(world, "first")
@@ -168,7 +168,7 @@ def test_an_adopted_generation_names_the_run_that_began_it() -> None:
     assert _details(flight.world, "oci")["adopted_from"] == "second"
 
 
-def test_each_entry_has_seen_the_other_streams_newest() -> None:
+def test_each_entry_witnesses_the_newest_entry_of_the_other_stream() -> None:
     world = MemoryWorld.create()
     for number, runner in enumerate(("aws", "oci", "aws", "oci")):
         rotate_again(world, f"run-{number}", runner=runner)
@@ -198,10 +198,10 @@ def test_a_success_needs_its_claim_and_the_time_of_its_promotion(missing: str) -
         TypeAdapter(AuditRequest).validate_python(request)
 
 
-# A failure.
+# A failure
 
 
-def test_a_failure_is_recorded_by_name_and_releases_nothing() -> None:
+def test_a_failure_is_recorded_by_name_and_has_no_release_values() -> None:
     flight = Flight()
     assert "release" not in flight.fail().model_dump()
     event = entries(flight.world, "aws")[-1].event
@@ -210,7 +210,7 @@ def test_a_failure_is_recorded_by_name_and_releases_nothing() -> None:
     assert _details(flight.world)["fingerprint"] is None
 
 
-def test_a_failure_is_on_record_also_where_nothing_was_claimed() -> None:
+def test_a_failure_before_the_claim_is_recorded() -> None:
     world = MemoryWorld.create()
     request = FailedRun(rotation=held(world), error="States.Timeout")
     assert audit.run(request, world.ports()).seq == 1
@@ -218,7 +218,7 @@ def test_a_failure_is_on_record_also_where_nothing_was_claimed() -> None:
     assert (details["generation"], details["kind"]) == (None, None)
 
 
-def test_a_run_that_was_overtaken_still_owes_its_record() -> None:
+def test_a_run_that_was_overtaken_records_its_failure() -> None:
     flight = Flight()
     flight.world.clock.sleep(INTERVAL_SECONDS)
     rotate(flight.world, "taker", runner="aws")
@@ -228,16 +228,16 @@ def test_a_run_that_was_overtaken_still_owes_its_record() -> None:
 
 
 @pytest.mark.parametrize("error", ["", "a b", "hunter2: no", "x" * 101, "a\n"])
-def test_the_name_of_an_error_is_only_a_name(error: str) -> None:
+def test_an_error_is_recorded_only_if_it_is_a_name(error: str) -> None:
     rotation = held(MemoryWorld.create())
     with pytest.raises(ValidationError, match="pattern"):
         FailedRun(rotation=rotation, error=error)
 
 
-# Once.
+# Repetition
 
 
-def test_twice_is_as_good_as_once() -> None:
+def test_a_repeated_record_writes_nothing() -> None:
     flight = Flight()
     assert flight.record() == flight.record()
     assert flight.runs() == [("first", "Success"), ("second", "Success")]
@@ -252,7 +252,7 @@ def test_a_success_is_not_followed_by_a_failure_of_the_same_run() -> None:
 
 
 @pytest.mark.parametrize("boundary", ["after aws log put", "before lock move_head", "after lock move_head"])
-def test_a_retry_that_meets_its_own_entry_goes_on(boundary: str) -> None:
+def test_a_retry_that_finds_its_own_entry_succeeds(boundary: str) -> None:
     flight = Flight()
     flight.dies(boundary)
     assert flight.record().seq == 2
@@ -260,7 +260,7 @@ def test_a_retry_that_meets_its_own_entry_goes_on(boundary: str) -> None:
     assert_on_record(flight.world)
 
 
-def test_twice_at_once_is_as_good_as_once() -> None:
+def test_a_twin_at_any_boundary_writes_no_second_entry() -> None:
     at = 0
     while True:
         flight = Flight()
@@ -278,7 +278,7 @@ def test_twice_at_once_is_as_good_as_once() -> None:
 
 
 class _MeanwhileAt:
-    """The hook that lets something else happen at the n-th boundary."""
+    """A hook that runs something else at the n-th boundary."""
 
     def __init__(self, at: int, flight: Flight, meanwhile: Any) -> None:  # noqa: ANN401 - a lambda over Flight
         self.ran = False
@@ -300,7 +300,7 @@ def _another_run_in_between(flight: Flight) -> None:
     rotate(flight.world, "taker", runner="aws")
 
 
-def test_a_failure_is_recorded_once_also_when_another_run_records_in_between() -> None:
+def test_a_failure_is_recorded_once_even_if_another_run_records_in_between() -> None:
     at = 0
     while True:
         flight = Flight()
@@ -321,7 +321,7 @@ def test_a_failure_is_recorded_once_also_when_another_run_records_in_between() -
     assert at >= 8
 
 
-# What others left behind.
+# Entries and losses of others
 
 
 @pytest.mark.parametrize("boundary", ["after aws log put", "before lock move_head"])
@@ -348,7 +348,7 @@ def test_an_entry_that_does_not_continue_the_chain_is_a_conflict(rotation_id: st
     assert flight.world.lock.record.heads["aws"].seq == 1
 
 
-def test_a_conflict_leaves_applications_alone_and_the_lock_free() -> None:
+def test_a_conflict_locks_no_application_out_and_releases_the_lock() -> None:
     world = MemoryWorld.create()
     rotate(world, "first")
     _foreign(world, seq=2, previous_hash="e" * 64)
@@ -360,7 +360,7 @@ def test_a_conflict_leaves_applications_alone_and_the_lock_free() -> None:
     assert_in_step(world, rotate_again(world, "third", runner="oci").generation)
 
 
-def test_an_entry_that_is_there_and_gone_again_is_tried_again() -> None:
+def test_an_entry_that_disappears_is_a_retryable_error() -> None:
     flight = Flight()
     log = flight.world.audit_logs["aws"]
     _foreign(flight.world, seq=2, previous_hash=flight.world.lock.record.heads["aws"].hash)
@@ -376,7 +376,7 @@ def test_an_entry_that_is_there_and_gone_again_is_tried_again() -> None:
     assert flight.record().seq == 2
 
 
-def test_where_others_append_all_the_time_it_asks_to_be_tried_again() -> None:
+def test_constant_appends_by_others_are_a_retryable_error() -> None:
     flight = Flight()
     log, heads = flight.world.audit_logs["aws"], flight.world.lock
 
@@ -401,7 +401,7 @@ def test_a_value_that_the_first_store_no_longer_holds_has_no_fingerprint() -> No
 
 
 @pytest.mark.parametrize("runs", [1, 5])
-def test_after_a_lost_lock_table_the_chain_goes_on_where_the_log_ends(runs: int) -> None:
+def test_after_a_lost_lock_table_the_chain_continues_at_the_end_of_the_log(runs: int) -> None:
     world = MemoryWorld.create()
     for run in range(runs):
         rotate_again(world, f"before-{run}")
@@ -412,7 +412,7 @@ def test_after_a_lost_lock_table_the_chain_goes_on_where_the_log_ends(runs: int)
     assert_on_record(world)
 
 
-def test_a_log_whose_first_entry_is_no_first_entry_is_a_conflict() -> None:
+def test_a_first_entry_that_names_a_predecessor_is_a_conflict() -> None:
     world = MemoryWorld.create()
     _foreign(world, seq=1, previous_hash="e" * 64)
     request = FailedRun(rotation=held(world), error="X")
@@ -420,7 +420,7 @@ def test_a_log_whose_first_entry_is_no_first_entry_is_a_conflict() -> None:
         audit.run(request, world.ports())
 
 
-def test_the_first_entry_of_a_dead_run_is_taken_in_too() -> None:
+def test_the_first_entry_of_the_log_is_taken_in_if_its_run_died() -> None:
     world = MemoryWorld.create()
     request = FailedRun(rotation=held(world, "dead"), error="X")
 
@@ -438,7 +438,7 @@ def test_the_first_entry_of_a_dead_run_is_taken_in_too() -> None:
     assert_on_record(world)
 
 
-def test_a_log_that_is_down_leaves_the_generation_in_flight_and_the_next_run_records_it() -> None:
+def test_if_the_log_is_down_the_next_run_records_the_generation() -> None:
     world = MemoryWorld.create()
     rotate(world, "first")
     world.clock.sleep(INTERVAL_SECONDS)
@@ -464,7 +464,7 @@ def _claim(world: MemoryWorld) -> Claim:
     return claim
 
 
-def test_a_heal_is_recorded_as_one() -> None:
+def test_a_heal_is_recorded_with_its_kind() -> None:
     world = MemoryWorld.create()
     rotate(world, "first")
     edit(world.stores["oci"], login_of(world, 1))

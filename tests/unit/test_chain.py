@@ -1,4 +1,4 @@
-"""The audit chain: sealed once, readable by everybody, changed by nobody unnoticed."""
+"""The audit chain: how entries are sealed and parsed, and that every change is found (protocol E2, E3)."""
 
 import base64
 import hashlib
@@ -39,7 +39,7 @@ def _parsed(body: bytes, seq: int = 1, *, stream: str = "aws", credential_id: st
     return parse(body, credential_id=credential_id, stream=stream, seq=seq)
 
 
-def test_the_first_entry_has_no_predecessor_and_sees_the_other_stream() -> None:
+def test_the_first_entry_has_no_predecessor_and_a_witness() -> None:
     body, summary = _sealed()
     entry = _parsed(body)
     assert (entry.seq, entry.previous_hash) == (1, "0" * 64)
@@ -49,7 +49,7 @@ def test_the_first_entry_has_no_predecessor_and_sees_the_other_stream() -> None:
     assert summary == EntrySummary(seq=1, hash=entry.hash, previous_hash=NO_PREVIOUS, rotation_id="run-1")
 
 
-def test_the_next_entry_names_the_hash_of_the_one_before_it() -> None:
+def test_an_entry_names_the_hash_of_its_predecessor() -> None:
     first, summary = _sealed()
     after = ChainHead(seq=summary.seq, hash=summary.hash, rotation_id=summary.rotation_id)
     second, _ = _sealed(after)
@@ -57,7 +57,7 @@ def test_the_next_entry_names_the_hash_of_the_one_before_it() -> None:
     assert entry.previous_hash == hashlib.sha256(first).hexdigest()
 
 
-def test_an_auditor_can_check_it_with_standard_tools() -> None:
+def test_the_mac_can_be_checked_without_lockstep() -> None:
     body, _ = _sealed()
     document = json.loads(body)
     signed = rfc8785.dumps({"chain": document["chain"], "event": document["event"]})
@@ -77,7 +77,7 @@ json_values = st.recursive(
 
 
 @given(st.dictionaries(st.text(max_size=8), json_values, max_size=4))
-def test_any_event_comes_back_as_it_went_in_and_its_mac_holds(event: dict[str, Any]) -> None:
+def test_any_event_is_read_back_unchanged_and_its_mac_verifies(event: dict[str, Any]) -> None:
     body, _ = _sealed(event=event)
     entry = _parsed(body)
     assert entry.event == event
@@ -85,7 +85,7 @@ def test_any_event_comes_back_as_it_went_in_and_its_mac_holds(event: dict[str, A
 
 
 @given(st.data())
-def test_no_byte_can_be_changed(data: st.DataObject) -> None:
+def test_a_change_of_any_byte_is_found(data: st.DataObject) -> None:
     body, summary = _sealed()
     at = data.draw(st.integers(0, len(body) - 1))
     other = data.draw(st.integers(0, 255).filter(lambda byte: byte != body[at]))
@@ -132,7 +132,7 @@ def _changed(**paths: Any) -> bytes:  # noqa: ANN401 - any JSON
         b'{"chain":' + b"x" * MAX_ENTRY_BYTES,
     ],
 )
-def test_what_is_no_entry_is_said_to_be_malformed(body: bytes) -> None:
+def test_a_text_that_is_not_an_entry_is_malformed(body: bytes) -> None:
     with pytest.raises(AuditVerificationError) as caught:
         _parsed(body)
     assert caught.value.where == {"stream": "aws", "seq": "1", "code": "malformed"}
@@ -148,7 +148,7 @@ def test_what_is_no_entry_is_said_to_be_malformed(body: bytes) -> None:
         _sealed()[0][:-1] + b',"more":1}',
     ],
 )
-def test_there_is_one_way_to_write_an_entry(body: bytes) -> None:
+def test_an_entry_must_be_in_canonical_form(body: bytes) -> None:
     with pytest.raises(AuditVerificationError) as caught:
         _parsed(body)
     assert caught.value.where["code"] == "not-canonical"
@@ -159,13 +159,13 @@ def test_there_is_one_way_to_write_an_entry(body: bytes) -> None:
     [{"seq": 2}, {"stream": "oci"}, {"credential_id": "multi-cloud/other"}],
     ids=lambda w: next(iter(w)),
 )
-def test_an_entry_stands_where_it_says(where: Any) -> None:  # noqa: ANN401 - keywords of different types
+def test_an_entry_at_another_place_is_misplaced(where: Any) -> None:  # noqa: ANN401 - keywords of different types
     with pytest.raises(AuditVerificationError) as caught:
         _parsed(_sealed()[0], **where)
     assert caught.value.where["code"] == "misplaced"
 
 
-def test_a_fingerprint_tells_values_apart_and_is_short() -> None:
+def test_fingerprints_differ_for_different_values_and_are_short() -> None:
     def mark(password: str, *, generation: int = 1, username: str = "app", key: str = "aws-key") -> str:
         login = Login(username, SecretStr(password))
         return fingerprint(login, credential_id=CREDENTIAL, generation=generation, signer=MemorySigner(key))

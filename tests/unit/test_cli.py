@@ -1,4 +1,4 @@
-"""The command line, as far as no cloud is needed: help, wrong use, and clouds that do not answer."""
+"""The command line without a cloud: help, wrong use, and clouds that do not answer."""
 
 import json
 import socket
@@ -35,9 +35,9 @@ def plan(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def nobody_answers() -> Iterator[Mapping[str, str]]:
-    """An environment whose AWS is a port on which nobody listens."""
+    """An environment whose AWS endpoint refuses connections."""
     with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))  # Bound but not listening: connections are refused.
+        held.bind(("127.0.0.1", 0))  # Bound and not listening.
         yield {
             "AWS_ENDPOINT_URL": f"http://127.0.0.1:{held.getsockname()[1]}",
             "AWS_ACCESS_KEY_ID": "a-key",
@@ -51,21 +51,21 @@ def run(*words: str, **more: Mapping[str, str]) -> Result:
 
 
 @pytest.mark.parametrize("words", list(paths()), ids=" ".join)
-def test_every_command_explains_itself(words: tuple[str, ...]) -> None:
+def test_every_command_has_help(words: tuple[str, ...]) -> None:
     shown = run(*words, "--help")
     assert (shown.exit_code, shown.stderr) == (0, "")
     assert "Usage: " in shown.stdout
     assert len(shown.stdout.splitlines()) > 5
 
 
-def test_every_command_that_answers_says_its_exit_codes() -> None:
+def test_the_help_of_every_command_lists_its_exit_codes() -> None:
     for words in paths():
         is_group = any(other[: len(words)] == words and other != words for other in paths())
         if not is_group:
             assert "Exit code: 0" in run(*words, "--help").stdout, words
 
 
-def test_the_page_of_commands_is_what_the_program_says() -> None:
+def test_the_page_of_commands_matches_the_help() -> None:
     written = Path(__file__).parents[2] / "docs" / "commands.md"
     assert written.read_text() == page(), "run: python -m lockstep.cli.reference > docs/commands.md"
 
@@ -81,19 +81,25 @@ WRONG_USE = {
     "plan sql: no such credential": ["plan", "sql", "-c", "nobody"],
     "status: no such credential": ["status", "-c", "nobody"],
     "audit verify: no such stream": ["audit", "verify", "--stream", "azure"],
-    "audit verify: a stream that the plan has not": ["audit", "verify", "--stream", "oci"],
-    "audit show: no entries asked": ["audit", "show", "-n", "0"],
+    "audit verify: a stream that is not in the plan": ["audit", "verify", "--stream", "oci"],
+    "audit show: zero entries": ["audit", "show", "-n", "0"],
     "lock show: no such credential": ["lock", "show", "-c", "nobody"],
     "lock release: no holder": ["lock", "release", "-c", CREDENTIAL],
     "lock release: no credential": ["lock", "release", "--holder", "run-1"],
     "rotate: no state machine": ["rotate", "-c", CREDENTIAL],
-    "rotate: not its ARN": ["rotate", "-c", CREDENTIAL, "--state-machine-arn", "arn:aws:lambda:eu:1:f"],
+    "rotate: not an ARN of a state machine": [
+        "rotate",
+        "-c",
+        CREDENTIAL,
+        "--state-machine-arn",
+        "arn:aws:lambda:eu:1:f",
+    ],
     "rotate: no such credential": ["rotate", "-c", "nobody", "--state-machine-arn", ARN],
 }
 
 
 @pytest.mark.parametrize("words", WRONG_USE.values(), ids=WRONG_USE)
-def test_wrong_use_is_explained_on_stderr_and_ends_with_2(words: list[str], plan: Path) -> None:
+def test_wrong_use_is_explained_on_stderr_with_exit_code_2(words: list[str], plan: Path) -> None:
     shown = run(*words, env={"LOCKSTEP_PLAN": str(plan)})
     assert (shown.exit_code, shown.stdout) == (2, "")
     assert len(shown.stderr) > 20
@@ -111,7 +117,7 @@ CLOUD_COMMANDS = {
 
 
 @pytest.mark.parametrize("words", CLOUD_COMMANDS.values(), ids=CLOUD_COMMANDS)
-def test_a_cloud_that_does_not_answer_ends_with_3(
+def test_a_cloud_that_does_not_answer_gives_exit_code_3(
     words: list[str], plan: Path, nobody_answers: Mapping[str, str]
 ) -> None:
     shown = run(*words, env={"LOCKSTEP_PLAN": str(plan), **nobody_answers})
@@ -121,7 +127,7 @@ def test_a_cloud_that_does_not_answer_ends_with_3(
 
 
 @pytest.mark.parametrize("words", CLOUD_COMMANDS.values(), ids=CLOUD_COMMANDS)
-def test_an_invalid_plan_ends_with_2_before_anything_is_asked(words: list[str], tmp_path: Path) -> None:
+def test_an_invalid_plan_gives_exit_code_2_before_any_call(words: list[str], tmp_path: Path) -> None:
     file = tmp_path / "lockstep.yaml"
     file.write_text(json.dumps({**PLAN, "credentials": []}))
     shown = run(*words, "--plan", str(file))
@@ -157,12 +163,12 @@ def test_a_dry_run_of_rotate_starts_nothing(plan: Path, nobody_answers: Mapping[
     assert '"force": true' in shown.stdout
 
 
-def test_a_forged_name_does_not_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+def test_control_characters_in_names_are_masked(capsys: pytest.CaptureFixture[str]) -> None:
     say("\x1b[2Jrun-1 [red]x[/]")
     assert capsys.readouterr().out == "?[2Jrun-1 [red]x[/]\n"
 
 
-# What the next run would do.
+# The forecast of the next run
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 SOON, BEFORE = NOW + timedelta(minutes=5), NOW - timedelta(minutes=5)
@@ -201,7 +207,7 @@ FORECASTS = {
 
 
 @pytest.mark.parametrize("case", FORECASTS.values(), ids=FORECASTS)
-def test_the_forecast_is_what_acquire_and_generate_decide(
+def test_the_forecast_follows_the_rules_of_acquire_and_generate(
     case: tuple[LockRecord, list[StoredValue], bool, str, str | None],
 ) -> None:
     lock_record, values, expected_in_step, action, waits_for = case
@@ -213,7 +219,7 @@ def test_the_forecast_is_what_acquire_and_generate_decide(
     assert (waits_for or "") in (found.waits_for or "")
 
 
-def test_an_operator_sees_both_streams_where_both_clouds_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_operator_sees_the_streams_of_all_runners(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a-key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a-secret")
     both, alone = make_plan(stores=2), make_plan(stores=1)

@@ -1,4 +1,4 @@
-"""The client of applications: what it keeps, whom it asks, and what it does when a login is refused."""
+"""The client for applications: its cache, its sources, and what it does when a login is refused."""
 
 import ast
 import re
@@ -54,7 +54,7 @@ class RefusedError(Exception):
 
 
 class Database:
-    """A database that lets some generations in."""
+    """A database that accepts some generations."""
 
     def __init__(self, *accepted: int) -> None:
         self.accepted = set(accepted)
@@ -82,10 +82,10 @@ def client_of(*stores: Store, clock: FakeClock | None = None) -> CredentialClien
     return CredentialClient(stores, max_age_seconds=MAX_AGE_SECONDS, monotonic=monotonic)
 
 
-# What is kept, and for how long.
+# The cache
 
 
-def test_a_value_is_kept_until_it_is_too_old() -> None:
+def test_a_value_is_cached_until_its_maximum_age() -> None:
     store, clock = Store(), FakeClock()
     client = client_of(store, clock=clock)
     assert client.get().generation == 1
@@ -97,38 +97,38 @@ def test_a_value_is_kept_until_it_is_too_old() -> None:
     assert (client.get().generation, store.reads) == (2, 2)
 
 
-def test_a_value_that_is_never_kept_is_read_each_time() -> None:
+def test_a_maximum_age_of_zero_reads_each_time() -> None:
     store = Store()
     client = CredentialClient([store], max_age_seconds=0)
     assert [client.get().generation for _ in range(3)] == [1, 1, 1]
     assert store.reads == 3
 
 
-def test_there_has_to_be_a_source() -> None:
+def test_a_client_needs_a_source() -> None:
     with pytest.raises(ValueError, match="at least one"):
         CredentialClient([])
 
 
-# Whom it asks.
+# The sources
 
 
 @pytest.mark.parametrize(
     "trouble", [StoreUnreachableError(), StoreAccessDeniedError(), SecretMalformedError()]
 )
-def test_the_second_source_is_asked_when_the_first_gives_no_credential(trouble: LockstepError) -> None:
+def test_the_second_source_is_read_if_the_first_fails(trouble: LockstepError) -> None:
     near, far = Store(1), Store(2)
     near.trouble = trouble
     assert client_of(near, far).get().generation == 2
     assert (near.reads, far.reads) == (1, 1)
 
 
-def test_the_second_source_is_left_alone_while_the_first_answers() -> None:
+def test_the_second_source_is_not_read_while_the_first_answers() -> None:
     near, far = Store(1), Store(2)
     assert client_of(near, far).get().generation == 1
     assert far.reads == 0
 
 
-def test_the_nearest_source_is_asked_again_once_the_value_is_old() -> None:
+def test_the_first_source_is_read_again_once_the_value_is_old() -> None:
     near, far, clock = Store(1), Store(2), FakeClock()
     client = client_of(near, far, clock=clock)
     near.trouble = StoreUnreachableError()
@@ -139,7 +139,7 @@ def test_the_nearest_source_is_asked_again_once_the_value_is_old() -> None:
 
 
 @pytest.mark.parametrize("trouble", [StoreThrottledError(), StoreAccessDeniedError(), SecretMalformedError()])
-def test_an_old_value_is_used_when_no_store_gives_one(trouble: LockstepError) -> None:
+def test_an_old_value_is_used_if_every_source_fails(trouble: LockstepError) -> None:
     store, clock = Store(), FakeClock()
     client = client_of(store, clock=clock)
     client.get()
@@ -148,7 +148,7 @@ def test_an_old_value_is_used_when_no_store_gives_one(trouble: LockstepError) ->
     assert client.get().generation == 1
 
 
-def test_while_no_store_answers_not_every_caller_waits_for_it() -> None:
+def test_failing_sources_are_not_read_on_every_call() -> None:
     store, clock = Store(), FakeClock()
     client = client_of(store, clock=clock)
     client.get()
@@ -162,7 +162,7 @@ def test_while_no_store_answers_not_every_caller_waits_for_it() -> None:
     assert client.get().generation == 2
 
 
-def test_with_nothing_ever_read_the_last_sources_error_is_the_answer() -> None:
+def test_without_a_cached_value_the_last_sources_error_is_raised() -> None:
     near, far = Store(), Store()
     near.trouble, far.trouble = StoreUnreachableError(), StoreAccessDeniedError()
     client = client_of(near, far)
@@ -172,10 +172,10 @@ def test_with_nothing_ever_read_the_last_sources_error_is_the_answer() -> None:
     assert client.get().generation == 1
 
 
-# When a login is refused.
+# Refused logins
 
 
-def test_a_refused_login_is_tried_once_more_with_a_fresh_value() -> None:
+def test_a_refused_login_is_retried_once_with_a_fresh_value() -> None:
     store, database = Store(1), Database(2)
     client = client_of(store)
     client.get()
@@ -186,7 +186,7 @@ def test_a_refused_login_is_tried_once_more_with_a_fresh_value() -> None:
     assert (database.tried, store.reads) == ([1, 2, 2], 2)
 
 
-def test_a_second_refusal_is_the_databases_answer() -> None:
+def test_a_second_refusal_is_raised() -> None:
     store, database = Store(1), Database(3)
     client = client_of(store)
     client.get()
@@ -196,14 +196,14 @@ def test_a_second_refusal_is_the_databases_answer() -> None:
     assert (database.tried, store.reads) == ([1, 2], 2)
 
 
-def test_the_same_value_is_not_tried_twice() -> None:
+def test_an_unchanged_value_is_not_tried_again() -> None:
     store, database = Store(1), Database()
     with pytest.raises(RefusedError):
         client_of(store).login(database.connect, is_refusal)
     assert (database.tried, store.reads) == ([1], 2)
 
 
-def test_another_failure_than_a_refusal_reads_nothing() -> None:
+def test_a_failure_that_is_not_a_refusal_reads_nothing() -> None:
     store = Store()
 
     def broken(_credential: ClientCredential) -> str:
@@ -214,7 +214,7 @@ def test_another_failure_than_a_refusal_reads_nothing() -> None:
     assert store.reads == 1
 
 
-def test_a_refusal_stays_a_refusal_when_no_store_answers_afterwards() -> None:
+def test_a_refusal_is_raised_if_no_source_answers_afterwards() -> None:
     store, database = Store(1), Database(2)
     client = client_of(store)
     client.get()
@@ -224,7 +224,7 @@ def test_a_refusal_stays_a_refusal_when_no_store_answers_afterwards() -> None:
     assert caught.value.__cause__ is store.trouble
 
 
-def test_sqlalchemys_creator_asks_the_client_for_each_connection() -> None:
+def test_sqlalchemys_creator_uses_the_client_for_each_connection() -> None:
     store, database = Store(1), Database(1, 2)
     client = client_of(store)
 
@@ -238,7 +238,7 @@ def test_sqlalchemys_creator_asks_the_client_for_each_connection() -> None:
     assert [first, creator()] == [f"connection with generation {n}" for n in (1, 2)]
 
 
-# Threads.
+# Threads
 
 
 def at_once(work: Callable[[], str], *, threads: int = 16) -> Sequence[str]:
@@ -259,7 +259,7 @@ def test_many_threads_read_once() -> None:
     assert store.reads == 1
 
 
-def test_many_refused_threads_read_afresh_once() -> None:
+def test_many_refused_threads_read_a_fresh_value_once() -> None:
     store, database = Store(1), Database(2)
     client = client_of(store)
     client.get()
@@ -269,7 +269,7 @@ def test_many_refused_threads_read_afresh_once() -> None:
     assert store.reads == 2
 
 
-# What a refusal is.
+# Which errors are refusals
 
 REFUSALS = {
     "1045": (pymysql.OperationalError(1045, "Access denied for user 'app'@'h' (using password: YES)"), True),
@@ -304,10 +304,10 @@ def test_postgresqls_refusals(error: Exception, *, expected: bool) -> None:
     assert is_postgresql_refusal(error) is expected
 
 
-# What is in a secret.
+# The text of a secret
 
 
-def test_the_text_of_a_secret() -> None:
+def test_a_secret_is_decoded() -> None:
     text = '{"username":"app","password":"p","generation":7,"host":"h","port":3306,"dbname":"d","engine":"mysql"}'
     found = decode(text, store="aws", secret="s")
     assert (found.username, found.password.reveal(), found.generation) == ("app", "p", 7)
@@ -315,12 +315,12 @@ def test_the_text_of_a_secret() -> None:
     assert "'p'" not in repr(found)
 
 
-def test_a_placeholder_is_no_credential() -> None:
+def test_a_placeholder_is_an_error() -> None:
     with pytest.raises(NotBootstrappedError):
         decode('{"placeholder": true}', store="aws", secret="s")
 
 
-def test_the_examples_are_python_and_name_what_there_is() -> None:
+def test_the_examples_are_python_and_import_existing_names() -> None:
     page = Path(__file__).parents[2] / "docs" / "client.md"
     examples = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
     assert len(examples) >= 6

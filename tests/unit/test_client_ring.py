@@ -1,4 +1,4 @@
-"""The client reads the ring in OCI as applications do: by names, over HTTP, whatever people have done to it."""
+"""The client reads the ring in OCI: by version names, over HTTP, also after edits and deletions."""
 
 import json
 from collections.abc import Iterator
@@ -51,20 +51,18 @@ def _seen(found: ClientCredential) -> tuple[str, str, int]:
     return found.username, found.password.reveal(), found.generation
 
 
-def test_before_the_first_rotation_there_is_nothing_to_log_in_with(source: Source) -> None:
+def test_before_the_first_rotation_there_is_no_login(source: Source) -> None:
     with pytest.raises(NotBootstrappedError):
         source()
 
 
-def test_the_newest_slot_is_the_value_in_whichever_slot_it_stands(
-    world: VaultRingHarness, source: Source
-) -> None:
+def test_the_slot_with_the_highest_generation_is_read(world: VaultRingHarness, source: Source) -> None:
     for generation in range(1, SLOTS + 2):
         advance(world, generation)
         assert _seen(source()) == _expected(generation)
 
 
-def test_what_is_only_pending_is_not_read(world: VaultRingHarness, source: Source) -> None:
+def test_a_pending_version_is_not_read(world: VaultRingHarness, source: Source) -> None:
     advance(world, 1)
     world.store.stage(value(2))
     assert _seen(source()) == _expected(1)
@@ -72,7 +70,9 @@ def test_what_is_only_pending_is_not_read(world: VaultRingHarness, source: Sourc
     assert _seen(source()) == _expected(2)
 
 
-def test_a_copy_by_hand_is_not_newer_whatever_its_text_says(world: VaultRingHarness, source: Source) -> None:
+def test_a_copy_by_hand_is_not_newer_whatever_its_text_claims(
+    world: VaultRingHarness, source: Source
+) -> None:
     advance(world, 1, 2)
     older = next(i for i in world.ids["app_user"] if i != world.serving("app_user")[0])
     world.console.edit(
@@ -81,9 +81,7 @@ def test_a_copy_by_hand_is_not_newer_whatever_its_text_says(world: VaultRingHarn
     assert _seen(source()) == _expected(2)
 
 
-def test_a_slot_that_is_gone_or_was_never_made_is_passed_over(
-    world: VaultRingHarness, source: Source
-) -> None:
+def test_a_deleted_or_missing_slot_is_passed_over(world: VaultRingHarness, source: Source) -> None:
     advance(world, 1, 2)
     older = next(i for i in world.ids["app_user"] if i != world.serving("app_user")[0])
     world.console.remove(older)
@@ -91,14 +89,14 @@ def test_a_slot_that_is_gone_or_was_never_made_is_passed_over(
     assert _seen(_source_of(world, slots=SLOTS + 1)()) == _expected(2)
 
 
-def test_a_ring_without_any_slot_is_said_to_be_missing(world: VaultRingHarness, source: Source) -> None:
+def test_a_ring_without_slots_is_a_missing_secret(world: VaultRingHarness, source: Source) -> None:
     for secret_id in world.ids["app_user"]:
         world.console.remove(secret_id)
     with pytest.raises(SecretNotFoundError):
         source()
 
 
-def test_a_vault_that_does_not_answer_sends_the_client_to_the_next_store(
+def test_the_next_source_is_read_if_the_vault_does_not_answer(
     world: VaultRingHarness, source: Source
 ) -> None:
     advance(world, 1)

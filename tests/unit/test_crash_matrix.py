@@ -1,6 +1,6 @@
-"""A run dies before or after any operation; the next one, of either cloud, puts everything in step.
+"""A run dies before or after any operation; the next run, of either cloud, finishes the rotation (protocol I8, R3).
 
-Every operation of every port is a boundary: before it, the operation does not happen; after it, its reply is lost.
+Every operation of every port has two boundaries: before it the operation does not happen; after it its reply is lost.
 
 Staging is repeated from every state that a crash leaves (protocol D5).
 """
@@ -37,10 +37,10 @@ from tests.unit.harness import (
 
 @dataclass(frozen=True, kw_only=True)
 class Story:
-    """What came before the run that dies, and what it was asked.
+    """What happened before the run that dies, and its request.
 
     Attributes:
-        boundaries: How many there are at least with two stores; fewer would mean that the seam has holes.
+        boundaries: The least number of boundaries with two stores. Fewer mean that the hooks miss some.
     """
 
     name: str
@@ -98,7 +98,7 @@ def _plan(strategy: Strategy, stores: int) -> Plan:
 
 
 class Death:
-    """The hook that lets a process die at its n-th boundary, and do nothing any more."""
+    """A hook that kills the process at its n-th boundary and at every later one."""
 
     def __init__(self, at: int, observer: Observer) -> None:
         self.boundary = ""
@@ -122,7 +122,7 @@ def _world(story: Story, strategy: Strategy, stores: int) -> MemoryWorld:
 def _dies(
     world: MemoryWorld, run: str, *, at: int, runner: str = "aws", revoke_previous: bool = False
 ) -> str:
-    """Where the run died; empty where it had fewer boundaries."""
+    """Let a run die; return the boundary, or an empty text if it had fewer."""
     death = Death(at, Observer(world))
     at_every_boundary(world, death)
     try:
@@ -150,9 +150,7 @@ def _goes_on(world: MemoryWorld) -> None:
     assert_in_step(world, following.generation)
     live = {shown(base), shown(login_of(world, following.generation or 0))}
     for database, let_in in known_logins(world).items():
-        assert let_in == live, (
-            f"I9: {database} lets in what should be dead, or does not let in what should live"
-        )
+        assert let_in == live, f"I9: {database} accepts a dead login, or refuses a live one"
     assert_on_record(world)
     recorded = [rotation_of(e) for stream in world.audit_logs for e in entries(world, stream)]
     assert recorded.count("recovery") == recorded.count("following") == 1
@@ -180,7 +178,7 @@ def _survives_death_at_every_boundary(story: Story, strategy: Strategy, stores: 
 @pytest.mark.parametrize("recoverer", ["aws", "oci"])
 @pytest.mark.parametrize("stores", [1, 2])
 @pytest.mark.parametrize("strategy", list(Strategy))
-def test_a_run_that_dies_anywhere_is_finished_by_the_next_one(
+def test_a_run_that_dies_at_any_boundary_is_finished_by_the_next_run(
     strategy: Strategy, stores: int, recoverer: str
 ) -> None:
     boundaries = _survives_death_at_every_boundary(STEADY, strategy, stores, recoverer)
@@ -189,13 +187,15 @@ def test_a_run_that_dies_anywhere_is_finished_by_the_next_one(
 
 @pytest.mark.parametrize("strategy", list(Strategy))
 @pytest.mark.parametrize("story", STORIES[1:], ids=lambda story: story.name)
-def test_so_is_one_that_dies_in_an_unusual_rotation(story: Story, strategy: Strategy) -> None:
+def test_an_unusual_rotation_that_dies_at_any_boundary_is_finished_by_the_next_run(
+    story: Story, strategy: Strategy
+) -> None:
     assert _survives_death_at_every_boundary(story, strategy, 2, "oci") >= story.boundaries
 
 
 @pytest.mark.parametrize("strategy", list(Strategy))
-def test_so_are_two_that_die_one_after_the_other(strategy: Strategy) -> None:
-    # Strides that share no factor with each other meet every kind of boundary, in each run, with many of the other.
+def test_two_runs_that_die_in_a_row_are_finished_by_the_next_run(strategy: Strategy) -> None:
+    # The strides have no common factor, so every kind of boundary of one run meets many of the other.
     for first in range(0, STEADY.boundaries, 7):
         for second in range(first % 9, STEADY.boundaries, 9):
             world = _world(STEADY, strategy, 2)

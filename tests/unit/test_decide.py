@@ -32,7 +32,7 @@ def _login(password: str, username: str = "app") -> Login:
 
 
 def _stored(generation: int, password: str | None = None, *, blob: int | None = None) -> StoredValue:
-    """What a store serves; a generation's password is named after it unless said otherwise."""
+    """A stored value. By default the password is named after the generation."""
     password = password or (f"password-{generation}" if generation else None)
     return StoredValue(
         login=_login(password) if password else None,
@@ -60,7 +60,7 @@ FIRST, SEVENTH, HEALED = _claim(1, 0), _claim(7, 5), _claim(7, 5, ClaimKind.HEAL
 @pytest.mark.parametrize(
     ("record", "aws", "oci", "expected"),
     [
-        # Nothing in flight.
+        # Nothing in flight
         pytest.param(_record(), TAKEN_OVER, TAKEN_OVER, Begin(0), id="take over"),
         pytest.param(_record(), PLACEHOLDER, PLACEHOLDER, Begin(0), id="bootstrap"),
         pytest.param(_record(5), _stored(5), _stored(5), Begin(5), id="all agree"),
@@ -78,7 +78,7 @@ FIRST, SEVENTH, HEALED = _claim(1, 0), _claim(7, 5), _claim(7, 5, ClaimKind.HEAL
         pytest.param(_record(), _stored(57), _stored(58), Heal(), id="lock table lost in a promotion"),
         pytest.param(_record(5), _stored(5, "a"), _stored(5, "b"), Heal(), id="two lock tables"),
         pytest.param(_record(5), _stored(9), _stored(9), Heal(), id="old copy of the lock table"),
-        # A generation in flight.
+        # A generation in flight
         pytest.param(_record(5, SEVENTH), _stored(5), _stored(5), Adopt(SEVENTH), id="nothing promoted"),
         pytest.param(_record(5, SEVENTH), _stored(7), _stored(5), Adopt(SEVENTH), id="one promoted"),
         pytest.param(_record(5, SEVENTH), _stored(7), _stored(7), Adopt(SEVENTH), id="all promoted"),
@@ -102,7 +102,7 @@ FIRST, SEVENTH, HEALED = _claim(1, 0), _claim(7, 5), _claim(7, 5, ClaimKind.HEAL
         ),
     ],
 )
-def test_what_a_run_has_to_do(
+def test_the_decision_with_two_stores(
     record: LockRecord, aws: StoredValue, oci: StoredValue, expected: Decision
 ) -> None:
     assert decide.decide(record, {"aws": aws, "oci": oci}) == expected
@@ -118,9 +118,7 @@ def test_what_a_run_has_to_do(
         pytest.param(_record(5, SEVENTH), _stored(5), Adopt(SEVENTH), id="in flight"),
     ],
 )
-def test_what_a_run_has_to_do_with_one_store(
-    record: LockRecord, only: StoredValue, expected: Decision
-) -> None:
+def test_the_decision_with_one_store(record: LockRecord, only: StoredValue, expected: Decision) -> None:
     assert decide.decide(record, {"aws": only}) == expected
 
 
@@ -175,7 +173,7 @@ A, B = Candidate(store="aws", version="a"), Candidate(store="oci", version="b")
         ({"db-1": [True, False], "db-2": [True, True]}, A),
     ],
 )
-def test_the_first_that_logs_in_everywhere_wins(
+def test_the_first_candidate_that_logs_in_everywhere_wins(
     accepted: Mapping[str, list[bool]], expected: Candidate
 ) -> None:
     assert decide.winner([A, B], accepted) == expected
@@ -185,12 +183,12 @@ def test_the_first_that_logs_in_everywhere_wins(
     "accepted",
     [{"db-1": [True, False], "db-2": [False, True]}, {"db-1": [False, False], "db-2": [True, True]}],
 )
-def test_where_none_does_the_stores_have_diverged(accepted: Mapping[str, list[bool]]) -> None:
+def test_without_a_winner_the_stores_have_diverged(accepted: Mapping[str, list[bool]]) -> None:
     with pytest.raises(StoresDivergedError):
         decide.winner([A, B], accepted)
 
 
-def test_no_candidate_never_wins() -> None:
+def test_without_candidates_the_stores_have_diverged() -> None:
     with pytest.raises(StoresDivergedError):
         decide.winner([], {"db-1": [], "db-2": []})
 
@@ -200,7 +198,7 @@ def test_no_candidate_never_wins() -> None:
     highest=st.integers(0, 100),
     stores=st.lists(st.tuples(st.integers(0, 100), st.integers(0, 100)), min_size=1, max_size=3),
 )
-def test_a_generation_is_new_whatever_was_seen(
+def test_a_new_generation_is_higher_than_any_seen(
     fence: int, highest: int, stores: list[tuple[int, int]]
 ) -> None:
     lease = Lease(credential_id=CREDENTIAL, holder="run-1", fence=fence)
@@ -213,7 +211,7 @@ def test_a_generation_is_new_whatever_was_seen(
     assert generation in {fence, seen + 1}
 
 
-def test_the_generation_is_the_fence_when_all_is_normal() -> None:
+def test_the_generation_is_normally_the_fence() -> None:
     lease = Lease(credential_id=CREDENTIAL, holder="run-1", fence=8)
     assert decide.next_generation(lease, replace(EMPTY, highest_generation=7), [_stored(7)]) == 8
 
@@ -221,7 +219,7 @@ def test_the_generation_is_the_fence_when_all_is_normal() -> None:
 @pytest.mark.parametrize(
     ("kind", "previous"), [(ClaimKind.NEW, 4), (ClaimKind.HEAL, None)], ids=["new", "heal: nothing dies"]
 )
-def test_a_claim_names_what_must_be_dead(kind: ClaimKind, previous: int | None) -> None:
+def test_a_claim_names_the_generation_that_must_be_dead(kind: ClaimKind, previous: int | None) -> None:
     lease = Lease(credential_id=CREDENTIAL, holder="run-6", fence=6)
     record = replace(EMPTY, current_generation=5, previous_generation=4, highest_generation=5)
     assert decide.next_claim(kind, lease, record, {"aws": _stored(5)}, base_generation=5) == Claim(
@@ -239,13 +237,15 @@ def test_a_claim_names_what_must_be_dead(kind: ClaimKind, previous: int | None) 
         (("app_a", "app_b"), "app_b", "app_a"),
     ],
 )
-def test_who_gets_the_new_password(usernames: tuple[str, ...], base: str | None, expected: str) -> None:
+def test_the_username_that_gets_the_new_password(
+    usernames: tuple[str, ...], base: str | None, expected: str
+) -> None:
     login = _login("x", base) if base else None
     assert decide.next_username(usernames, login) == expected
 
 
 @pytest.mark.parametrize("usernames", [("app",), ("app_a", "app_b")])
-def test_a_login_that_the_plan_does_not_name_gets_none(usernames: tuple[str, ...]) -> None:
+def test_a_username_that_is_not_in_the_plan_is_an_error(usernames: tuple[str, ...]) -> None:
     with pytest.raises(UnknownUsernameError):
         decide.next_username(usernames, _login("x", "root"))
 
@@ -264,7 +264,7 @@ def test_the_schedule_counts_from_the_start_and_the_overlap_from_the_promotion()
     assert (release.current_generation, release.previous_generation) == (7, 5)
 
 
-def test_after_a_heal_the_same_value_is_still_the_previous_one() -> None:
+def test_after_a_heal_previous_stays_the_same() -> None:
     record = replace(_record(5), previous_generation=4)
     release = decide.release_after(HEALED, record, SCHEDULE, started=NOW, promoted=NOW)
     assert (release.current_generation, release.previous_generation) == (7, 4)
@@ -272,7 +272,7 @@ def test_after_a_heal_the_same_value_is_still_the_previous_one() -> None:
 
 @given(late=st.integers(0, 60), early=st.integers(0, 60))
 def test_a_trigger_within_the_tolerance_is_never_lost(late: int, early: int) -> None:
-    # Promoted within a minute of its start, a rotation does not make the next trigger come too early.
+    # A rotation that promotes within a minute of its start is finished before the next trigger counts as early.
     promoted = NOW + timedelta(seconds=late)
     release = decide.release_after(SEVENTH, _record(5), SCHEDULE, started=NOW, promoted=promoted)
     trigger = NOW + SCHEDULE.interval - timedelta(seconds=early)

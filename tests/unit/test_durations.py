@@ -1,4 +1,4 @@
-"""Durations are read and written as people write them."""
+"""Durations are read and written with units, such as `1h30m`."""
 
 from datetime import timedelta
 
@@ -25,6 +25,6 @@ def test_a_duration_is_written_with_units(duration: timedelta, text: str) -> Non
 
 
 @given(st.integers(0, 3_000_000_000))
-def test_what_is_written_can_be_read(seconds: int) -> None:
+def test_a_written_duration_is_read_back(seconds: int) -> None:
     duration = timedelta(seconds=seconds)
     assert parse_duration(format_duration(duration)) == duration

@@ -33,7 +33,7 @@ def test_each_error_belongs_to_exactly_one_family() -> None:
 
 
 @pytest.mark.parametrize("error", CLASSES, ids=lambda error: error.__name__)
-def test_each_error_has_a_name_that_says_so_and_one_line_of_meaning(error: type[LockstepError]) -> None:
+def test_each_error_has_a_name_in_error_and_one_line_of_meaning(error: type[LockstepError]) -> None:
     assert error.__name__.endswith("Error")
     meaning = error.__doc__ or ""
     assert meaning.strip().endswith(".")
@@ -41,7 +41,7 @@ def test_each_error_has_a_name_that_says_so_and_one_line_of_meaning(error: type[
     assert str(error()).startswith(meaning)
 
 
-def test_the_text_tells_where_and_what_to_do() -> None:
+def test_the_text_says_where_and_what_to_do() -> None:
     error = StagedValueConflictError(store="aws", generation=7)
     assert str(error) == (
         "The store already holds another value under this generation. [store=aws, generation=7] "
@@ -51,7 +51,7 @@ def test_the_text_tells_where_and_what_to_do() -> None:
 
 
 @given(st.text(min_size=1))
-def test_a_field_that_is_not_plainly_a_name_or_a_number_is_not_shown(value: str) -> None:
+def test_only_names_and_numbers_are_shown_in_fields(value: str) -> None:
     shown = FenceLostError(credential=value).where["credential"]
     assert (
         shown == value if value.isascii() and value.isalnum() and len(value) <= 120 else shown in {"?", value}
@@ -60,11 +60,11 @@ def test_a_field_that_is_not_plainly_a_name_or_a_number_is_not_shown(value: str)
 
 
 @pytest.mark.parametrize("value", ["", "x" * 121, "a\nb", "a=b", "pässword", '{"password": 1}', "a'b", "a;b"])
-def test_such_as(value: str) -> None:
+def test_other_field_values_are_masked(value: str) -> None:
     assert FenceLostError(credential=value).where["credential"] == "?"
 
 
-def test_there_is_no_way_to_put_free_text_in() -> None:
+def test_no_constructor_takes_free_text() -> None:
     with pytest.raises(TypeError):
         FenceLostError("free text")  # type: ignore[call-arg]  # that is the point
     with pytest.raises(TypeError):
@@ -77,7 +77,7 @@ def test_a_family_lists_its_leaves() -> None:
     assert FenceLostError not in family(RetryableError)
 
 
-def test_every_error_that_ends_a_run_or_a_try_is_used_somewhere() -> None:
+def test_every_error_is_used() -> None:
     used = {
         node.id
         for folder in ("lockstep", "functions", "oci_fn")

@@ -57,7 +57,7 @@ MANY = 500
 
 
 class Failure:
-    """The hook that lets the n-th boundary fail, once or from then on."""
+    """A hook that fails once, at the n-th boundary."""
 
     def __init__(self, at: int, errors: Mapping[str, type[LockstepError]], observer: Observer) -> None:
         self.boundary = ""
@@ -79,7 +79,7 @@ class Failure:
 
 
 @pytest.mark.parametrize("strategy", list(Strategy))
-def test_a_call_that_fails_once_or_loses_its_reply_is_tried_again_within_the_run(strategy: Strategy) -> None:
+def test_a_call_that_fails_once_is_retried_within_the_run(strategy: Strategy) -> None:
     for at in range(MANY):
         world = steady(strategy)
         failure = Failure(at, RETRYABLE, Observer(world))
@@ -96,7 +96,7 @@ def test_a_call_that_fails_once_or_loses_its_reply_is_tried_again_within_the_run
 
 
 @pytest.mark.parametrize("strategy", list(Strategy))
-def test_a_call_that_is_refused_ends_the_run_and_the_next_one_finishes_it(strategy: Strategy) -> None:
+def test_a_refused_call_ends_the_run_and_the_next_run_finishes_it(strategy: Strategy) -> None:
     for at in range(MANY):
         world = steady(strategy)
         failure = Failure(at, TERMINAL, Observer(world))
@@ -120,11 +120,11 @@ def test_a_call_that_is_refused_ends_the_run_and_the_next_one_finishes_it(strate
 
 
 def _left_in_order(world: MemoryWorld, boundary: str) -> None:
-    """A failed run has given the lock back and is on record, unless it never had the lock or had ended."""
+    """A failed run has released the lock and is on record, unless it never held the lock or was done with it."""
     assert world.locked_out() == []
     if boundary.endswith(("lock acquire", "before lock release")):
         return
     assert world.lock.record.holder is None, boundary
     recorded = {rotation_of(e): status_of(e) for e in entries(world, "aws")}
-    entry_stands = boundary in {"after aws log put", "before lock move_head", "after lock move_head"}
-    assert recorded["third"] == ("Success" if entry_stands or "release" in boundary else "Failure"), boundary
+    is_recorded = boundary in {"after aws log put", "before lock move_head", "after lock move_head"}
+    assert recorded["third"] == ("Success" if is_recorded or "release" in boundary else "Failure"), boundary

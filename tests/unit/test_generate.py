@@ -1,4 +1,4 @@
-"""Generate: one generation in flight, staged everywhere before any database hears of it."""
+"""Generate: one generation in flight, staged in every store before any database is changed (protocol I2, I4)."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -38,11 +38,11 @@ from tests.unit.harness import (
     undisturbed,
 )
 
-# A new generation.
+# A new generation
 
 
 @both_strategies
-def test_a_new_generation_is_claimed_and_staged_in_every_store_and_known_to_no_database(
+def test_a_new_generation_is_claimed_and_staged_in_every_store_and_in_no_database(
     strategy: Strategy,
 ) -> None:
     world = steady(strategy)
@@ -60,7 +60,7 @@ def test_a_new_generation_is_claimed_and_staged_in_every_store_and_known_to_no_d
     assert (known_logins(world), served(world)) == before
 
 
-def test_with_alternating_users_the_other_one_gets_the_new_password() -> None:
+def test_with_alternating_users_the_other_user_gets_the_new_password() -> None:
     world = steady(Strategy.ALTERNATING_USERS)
     current = login_of(world, 2).username
     generated(world, held(world, "third"))
@@ -91,14 +91,14 @@ def test_the_output_holds_no_secret() -> None:
     assert login_of(world, 2).password.reveal() not in text
 
 
-def test_a_login_without_a_generation_is_taken_over_as_generation_0() -> None:
+def test_an_existing_login_is_taken_over_as_generation_0() -> None:
     world = MemoryWorld.create()
     _, claim = generated(world, held(world))
     assert (claim.generation, claim.base_generation, claim.previous_generation) == (1, 0, None)
     assert login_of(world, 1).username == login_of(world, 0).username
 
 
-def test_a_taken_over_login_must_be_one_of_the_plan() -> None:
+def test_an_existing_login_must_have_a_username_of_the_plan() -> None:
     world = MemoryWorld.create()
     for store in world.stores.values():
         edit(store, Login("root", SecretStr("before-lockstep")))
@@ -117,7 +117,7 @@ def test_placeholders_are_replaced_by_the_first_generation(strategy: Strategy) -
 
 @pytest.mark.parametrize("empty", ["aws", "oci"])
 @both_strategies
-def test_where_only_one_store_holds_a_placeholder_the_other_ones_login_is_taken_over(
+def test_if_one_store_holds_a_placeholder_the_login_of_the_other_is_taken_over(
     empty: str, strategy: Strategy
 ) -> None:
     world = MemoryWorld.create(make_plan(strategy=strategy))
@@ -128,11 +128,11 @@ def test_where_only_one_store_holds_a_placeholder_the_other_ones_login_is_taken_
     assert login_of(world, 1) == login
 
 
-# What stops it, and that nothing was changed then.
+# Errors that change nothing
 
 
 @pytest.mark.parametrize("store", ["aws", "oci"])
-def test_a_store_that_cannot_be_read_stops_it_before_anything_is_claimed(store: str) -> None:
+def test_an_unreachable_store_ends_the_step_before_anything_is_claimed(store: str) -> None:
     world = steady()
     rotation = held(world, "third")
     world.stores[store].faults.before = _fails_at("read_current", StoreUnreachableError(store=store))
@@ -143,7 +143,7 @@ def test_a_store_that_cannot_be_read_stops_it_before_anything_is_claimed(store: 
     assert all(s.read_generation(3) is None for s in world.stores.values())
 
 
-def test_so_does_a_secret_that_makes_no_sense() -> None:
+def test_a_malformed_secret_ends_the_step_before_anything_is_claimed() -> None:
     world = steady()
     world.stores["oci"].edit("app_user", "hunter2")
     with pytest.raises(SecretMalformedError):
@@ -170,7 +170,7 @@ def test_a_run_that_lost_the_lock_adopts_nothing() -> None:
         run_generate(world, rotation)
 
 
-def test_other_content_under_the_generations_name_is_an_error_and_stays() -> None:
+def test_another_value_under_the_generation_is_an_error_and_stays() -> None:
     world = steady()
     rotation, stores = held(world, "third"), list(world.stores.values())
     forged = another_login(world)
@@ -202,11 +202,11 @@ def _fails_at(operation: str, error: Exception) -> Callable[[str], None]:
     return hook
 
 
-# Twice.
+# Repetition
 
 
 @both_strategies
-def test_twice_is_as_good_as_once(strategy: Strategy) -> None:
+def test_a_repeated_step_changes_nothing(strategy: Strategy) -> None:
     world = steady(strategy)
     rotation = held(world, "third")
     first = run_generate(world, rotation)
@@ -217,7 +217,7 @@ def test_twice_is_as_good_as_once(strategy: Strategy) -> None:
 
 
 @both_strategies
-def test_twice_at_once_is_as_good_as_once(strategy: Strategy) -> None:
+def test_a_twin_at_any_boundary_stages_the_same_value(strategy: Strategy) -> None:
     at = 0
     while True:
         world = steady(strategy)
@@ -226,7 +226,7 @@ def test_twice_at_once_is_as_good_as_once(strategy: Strategy) -> None:
         at_every_boundary(world, twin)
         try:
             result = run_generate(world, rotation)
-        except LostCompareAndSetError:  # The state machine tries again.
+        except LostCompareAndSetError:  # Retryable.
             undisturbed(world)
             result = run_generate(world, rotation)
         undisturbed(world)
@@ -239,7 +239,7 @@ def test_twice_at_once_is_as_good_as_once(strategy: Strategy) -> None:
 
 
 class _TwinAt:
-    """The hook that runs the whole step once more at the n-th boundary of the first."""
+    """A hook that runs the whole step again at the n-th boundary of the first invocation."""
 
     def __init__(self, at: int, world: MemoryWorld, rotation: Rotation) -> None:
         self.boundary = ""
@@ -262,7 +262,7 @@ def _value_in(world: MemoryWorld, store: str) -> Login:
     return found.login
 
 
-# Adopting.
+# Adopting
 
 
 @pytest.mark.parametrize("phase", PHASES)
@@ -281,7 +281,7 @@ def test_a_generation_in_flight_is_adopted_in_every_phase(phase: str, strategy: 
 
 
 @both_strategies
-def test_a_higher_version_that_nobody_claimed_is_never_adopted(strategy: Strategy) -> None:
+def test_a_higher_generation_without_a_claim_is_not_adopted(strategy: Strategy) -> None:
     world = steady(strategy)
     for store in world.stores.values():
         store.stage(replace(_value(world, 2), generation=9, login=another_login(world)))
@@ -289,7 +289,7 @@ def test_a_higher_version_that_nobody_claimed_is_never_adopted(strategy: Strateg
     assert claim.generation == 3
 
 
-# A password that was refused by policy.
+# A password that was refused by policy
 
 
 @both_strategies
@@ -306,7 +306,7 @@ def test_a_refused_generation_is_replaced_by_a_new_one_on_the_same_base(strategy
     assert login_of(world, 4).username == login_of(world, 3).username
 
 
-def test_it_is_replaced_once_also_when_the_step_runs_twice() -> None:
+def test_a_repeated_step_replaces_a_refused_generation_once() -> None:
     world = steady()
     rotation = held(world, "third")
     _, refused = generated(world, rotation)
@@ -314,7 +314,7 @@ def test_it_is_replaced_once_also_when_the_step_runs_twice() -> None:
     assert run_generate(world, rotation, replaces=refused) == first
 
 
-def test_only_the_claim_that_stands_can_be_replaced() -> None:
+def test_only_the_claim_in_the_record_is_replaced() -> None:
     world = steady()
     rotation = held(world, "third")
     _, claim = generated(world, rotation)

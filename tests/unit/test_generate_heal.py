@@ -1,4 +1,4 @@
-"""Generate, where somebody else was at work: a secret was edited by hand, the lock table is not the one it was."""
+"""Generate after a change from outside: an edited secret, a lost lock table or an old copy of it."""
 
 from dataclasses import replace
 
@@ -17,6 +17,7 @@ from lockstep.messages import (
 )
 from lockstep.model import LockRecord, Login, SecretStr, Strategy
 from tests.support.memory import MemoryWorld, make_plan
+from tests.support.memory_store import SecretKind
 from tests.unit.flights import PHASES, asked_to_probe, both_strategies, dies, run_generate, steady
 from tests.unit.harness import (
     INTERVAL_SECONDS,
@@ -41,12 +42,12 @@ def _loses_its_lock_table(world: MemoryWorld) -> None:
     world.lock.record = LockRecord(credential_id=world.credential.id)
 
 
-# Healing.
+# Healing
 
 
 @pytest.mark.parametrize("edited", ["aws", "oci"])
 @both_strategies
-def test_a_store_that_was_edited_by_hand_is_asked_about_and_loses(edited: str, strategy: Strategy) -> None:
+def test_an_edit_that_does_not_log_in_is_probed_and_replaced(edited: str, strategy: Strategy) -> None:
     world = steady(strategy)
     current = login_of(world, 2)
     edit(world.stores[edited], another_login(world))
@@ -60,7 +61,7 @@ def test_a_store_that_was_edited_by_hand_is_asked_about_and_loses(edited: str, s
 
 
 @both_strategies
-def test_the_only_store_that_was_edited_by_hand_gets_the_last_value_back(strategy: Strategy) -> None:
+def test_an_edit_of_the_only_store_is_replaced_by_the_last_value(strategy: Strategy) -> None:
     world = steady(strategy, stores=1)
     current = login_of(world, 2)
     edit(world.stores["aws"], another_login(world))
@@ -70,7 +71,7 @@ def test_the_only_store_that_was_edited_by_hand_gets_the_last_value_back(strateg
 
 
 @both_strategies
-def test_a_password_that_was_changed_everywhere_by_hand_wins(strategy: Strategy) -> None:
+def test_a_password_changed_by_hand_in_every_database_wins(strategy: Strategy) -> None:
     world = steady(strategy)
     changed = Login(login_of(world, 2).username, SecretStr("changed-by-hand"))
     set_password(world, changed)
@@ -81,25 +82,21 @@ def test_a_password_that_was_changed_everywhere_by_hand_wins(strategy: Strategy)
 
 
 @pytest.mark.parametrize("secret", ["app_user", "connection_blob"])
-def test_a_text_that_was_copied_by_hand_is_no_generation(secret: str) -> None:
+def test_a_text_copied_by_hand_is_generation_0(secret: SecretKind) -> None:
     world = steady()
     current = login_of(world, 2)
     store = world.stores["oci"]
-    assert secret in ("app_user", "connection_blob")
-    if secret == "app_user":
-        store.edit("app_user", store.current_text("app_user"))
-    else:
-        store.edit("connection_blob", store.current_text("connection_blob"))
+    store.edit(secret, store.current_text(secret))
     result = rotate(world, "third")
     assert result.generation == 3
     assert_in_step(world, 3)
     assert login_of(world, 3) == current
 
 
-def test_where_nobody_wins_nothing_is_changed() -> None:
+def test_without_a_winner_nothing_is_changed() -> None:
     world = steady()
     before = served(world)
-    set_password(world, another_login(world, "nobody-knows"))
+    set_password(world, another_login(world, "in-no-store"))
     edit(world.stores["oci"], another_login(world))
     with pytest.raises(StoresDivergedError):
         rotate(world, "third")
@@ -107,7 +104,7 @@ def test_where_nobody_wins_nothing_is_changed() -> None:
     assert served(world)["aws"] == before["aws"]
 
 
-def test_what_logs_in_only_on_one_database_does_not_win() -> None:
+def test_a_login_that_only_one_database_accepts_does_not_win() -> None:
     world = steady()
     typed = another_login(world)
     world.databases["db-2"].accounts["app"].passwords = (typed.password.reveal(),)
@@ -116,7 +113,7 @@ def test_what_logs_in_only_on_one_database_does_not_win() -> None:
         rotate(world, "third")
 
 
-def test_where_only_placeholders_are_left_there_is_nobody_to_ask() -> None:
+def test_placeholders_beside_a_recorded_generation_have_diverged() -> None:
     world = MemoryWorld.create(placeholder=True)
     world.lock.record = replace(world.lock.record, current_generation=5)
     with pytest.raises(StoresDivergedError):
@@ -135,7 +132,7 @@ def test_probes_must_come_from_every_database() -> None:
     assert world.lock.record.claim is None
 
 
-def test_a_winner_that_is_gone_is_asked_about_again() -> None:
+def test_a_winner_that_is_no_longer_stored_is_a_retryable_error() -> None:
     world = steady()
     edit(world.stores["oci"], another_login(world))
     rotation = held(world, "third")
@@ -149,9 +146,7 @@ def test_a_winner_that_is_gone_is_asked_about_again() -> None:
     "phase", ["after lock claim", "after aws stage app_user", "after aws promote app_user"]
 )
 @both_strategies
-def test_a_heal_in_flight_is_finished_or_gives_way_to_what_works_by_now(
-    phase: str, strategy: Strategy
-) -> None:
+def test_a_heal_in_flight_gives_way_to_a_login_that_works_now(phase: str, strategy: Strategy) -> None:
     world = steady(strategy)
     edit(world.stores["oci"], another_login(world))
     dies(world, phase)
@@ -182,7 +177,7 @@ def test_a_heal_in_flight_whose_login_still_works_is_finished_under_its_own_gene
 
 @pytest.mark.parametrize("phase", PHASES[:6])
 @both_strategies
-def test_an_edit_that_changes_nothing_that_works_lets_the_rotation_be_finished(
+def test_a_rotation_in_flight_is_finished_after_an_edit_that_does_not_log_in(
     phase: str, strategy: Strategy
 ) -> None:
     world = steady(strategy)
@@ -195,7 +190,7 @@ def test_an_edit_that_changes_nothing_that_works_lets_the_rotation_be_finished(
 
 
 @both_strategies
-def test_where_base_is_dead_and_the_edit_works_the_generation_in_flight_gives_way(strategy: Strategy) -> None:
+def test_a_generation_in_flight_gives_way_if_base_is_dead_and_the_edit_logs_in(strategy: Strategy) -> None:
     world = steady(strategy)
     dies(world, "after oci stage connection_blob")
     changed = Login(login_of(world, 2).username, SecretStr("changed-by-hand"))
@@ -226,15 +221,15 @@ def test_a_run_that_lost_the_lock_finishes_no_heal() -> None:
 @pytest.mark.parametrize(
     ("stores", "phase", "expected"),
     [
-        # What the record knows to be current first, though no store serves it; then what is in flight.
+        # No store serves the current generation: first that, then the one in flight, then what stores serve.
         (1, "after aws stage connection_blob", ["generation-2", "generation-3", "edit-4"]),
-        # What is in flight, as long as no store serves it; then what stores serve.
+        # No store serves the generation in flight: first that, then what stores serve.
         (2, "after oci stage connection_blob", ["generation-3", "generation-2", "edit-4"]),
         (2, "after aws promote connection_blob", ["generation-2", "generation-3", "edit-4"]),
         (2, "after lock claim", ["generation-2", "edit-4"]),
     ],
 )
-def test_whoever_might_log_in_is_asked_about(stores: int, phase: str, expected: list[str]) -> None:
+def test_every_login_that_may_work_is_a_candidate(stores: int, phase: str, expected: list[str]) -> None:
     world = steady(stores=stores)
     dies(world, phase)
     edit(list(world.stores.values())[-1], another_login(world))
@@ -244,7 +239,7 @@ def test_whoever_might_log_in_is_asked_about(stores: int, phase: str, expected: 
 
 @pytest.mark.parametrize("phase", PHASES[:-5])
 @both_strategies
-def test_an_edit_in_the_middle_of_a_rotation_is_healed(phase: str, strategy: Strategy) -> None:
+def test_an_edit_during_a_rotation_is_healed(phase: str, strategy: Strategy) -> None:
     world = steady(strategy)
     dies(world, phase)
     edit(world.stores["oci"], another_login(world))
@@ -256,7 +251,7 @@ def test_an_edit_in_the_middle_of_a_rotation_is_healed(phase: str, strategy: Str
 
 @pytest.mark.parametrize("phase", PHASES[4:6])
 @both_strategies
-def test_an_edit_in_the_middle_of_a_rotation_whose_password_is_refused_is_healed(
+def test_an_edit_during_a_rotation_whose_password_is_refused_is_healed(
     phase: str, strategy: Strategy
 ) -> None:
     world = steady(strategy)
@@ -272,7 +267,7 @@ def test_an_edit_in_the_middle_of_a_rotation_whose_password_is_refused_is_healed
 
 
 @both_strategies
-def test_a_store_that_falls_back_to_a_base_that_was_revoked_is_healed(strategy: Strategy) -> None:
+def test_an_edit_back_to_a_revoked_base_is_healed(strategy: Strategy) -> None:
     world = steady(strategy)
     base = login_of(world, 2)
 
@@ -291,7 +286,7 @@ def test_a_store_that_falls_back_to_a_base_that_was_revoked_is_healed(strategy: 
     assert_in_step(world, 3)
 
 
-# A lock table that was lost, or an old copy of it.
+# A lost lock table, or an old copy of it
 
 
 def _long_lived(strategy: Strategy) -> MemoryWorld:
@@ -303,7 +298,7 @@ def _long_lived(strategy: Strategy) -> MemoryWorld:
 
 
 @both_strategies
-def test_a_lost_lock_table_lets_generations_go_on_where_the_stores_stand(strategy: Strategy) -> None:
+def test_after_a_lost_lock_table_generations_continue_above_the_stores(strategy: Strategy) -> None:
     world = _long_lived(strategy)
     _loses_its_lock_table(world)
     _, claim = generated(world, held(world, "first-again"))
@@ -313,10 +308,8 @@ def test_a_lost_lock_table_lets_generations_go_on_where_the_stores_stand(strateg
 
 @pytest.mark.parametrize("failed_runs", [0, 1, 2])
 @both_strategies
-def test_what_was_staged_before_the_table_was_lost_never_comes_back(
-    strategy: Strategy, failed_runs: int
-) -> None:
-    # The number of failed runs before decides whose turn it would be: the current user's, with alternating users.
+def test_a_value_staged_before_the_table_was_lost_is_never_used(strategy: Strategy, failed_runs: int) -> None:
+    # With alternating users the number of failed runs before decides which user the lost generation belongs to.
     world = steady(strategy)
     world.lock.record = replace(world.lock.record, fence=world.lock.record.fence + failed_runs)
     dies(world, "after db-1 stage")
@@ -330,7 +323,7 @@ def test_what_was_staged_before_the_table_was_lost_never_comes_back(
 
 
 @both_strategies
-def test_a_heal_does_not_take_a_forgotten_value_for_its_own(strategy: Strategy) -> None:
+def test_a_heal_does_not_use_a_forgotten_value(strategy: Strategy) -> None:
     world = steady(strategy)
     dies(world, "after db-1 stage")
     current = login_of(world, 2)
@@ -343,7 +336,9 @@ def test_a_heal_does_not_take_a_forgotten_value_for_its_own(strategy: Strategy) 
 
 
 @both_strategies
-def test_a_lost_lock_table_and_an_edit_go_on_above_what_the_other_secret_serves(strategy: Strategy) -> None:
+def test_after_a_lost_lock_table_and_an_edit_generations_continue_above_connection_blob(
+    strategy: Strategy,
+) -> None:
     world = _long_lived(strategy)
     _loses_its_lock_table(world)
     current = login_of(world, 57)

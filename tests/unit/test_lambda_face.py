@@ -1,4 +1,4 @@
-"""The Lambda face: JSON in, JSON out, errors by name, and nothing of a foreign error or a bad input."""
+"""The Lambda face: JSON in, JSON out, errors by name, and no text of a foreign error or a bad input."""
 
 import json
 import logging
@@ -45,11 +45,11 @@ def _handler(step: Step, world: MemoryWorld) -> Callable[[Any], Mapping[str, Any
 
 
 def _logged(caplog: pytest.LogCaptureFixture) -> str:
-    """Everything of every record, also what a formatter would leave out."""
+    """Every record with all its fields, including those that a formatter omits."""
     return " ".join(repr(vars(record)) + record.getMessage() for record in caplog.records)
 
 
-def test_a_request_is_answered_in_json_that_the_next_step_takes(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_reply_is_json_that_the_next_step_accepts(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="lockstep")
     world = MemoryWorld.create()
     reply = _handler(generate.run, world)(_event(world))
@@ -62,7 +62,7 @@ def test_a_request_is_answered_in_json_that_the_next_step_takes(caplog: pytest.L
     assert login_of(world, 1).password.reveal() not in logged + json.dumps(reply)
 
 
-def test_a_request_of_several_kinds_is_told_apart() -> None:
+def test_the_kind_of_a_request_is_recognised() -> None:
     world = MemoryWorld.create()
     face = LambdaFace(apply_db.run, DatabaseRequest, ports=lambda _credential_id: world.ports())
     rotation = held(world).model_dump(mode="json")
@@ -88,7 +88,7 @@ def test_a_request_of_several_kinds_is_told_apart() -> None:
         {"password": CANARY},
     ],
 )
-def test_a_bad_input_is_refused_before_anything_is_built_and_nothing_of_it_is_logged(
+def test_a_bad_input_is_refused_before_the_ports_are_built_and_is_not_logged(
     event: object, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -136,7 +136,7 @@ def _raising(error: Exception) -> Step:
 
 
 @pytest.mark.parametrize("error", family(RetryableError), ids=lambda e: e.__name__)
-def test_our_errors_keep_their_names(error: type[LockstepError]) -> None:
+def test_an_error_of_lockstep_keeps_its_name(error: type[LockstepError]) -> None:
     world = MemoryWorld.create()
     with pytest.raises(error) as caught:
         _handler(_raising(error(store="aws")), world)(_event(world))
@@ -154,9 +154,7 @@ def test_our_errors_keep_their_names(error: type[LockstepError]) -> None:
     ],
     ids=lambda e: type(e).__name__,
 )
-def test_a_foreign_error_is_named_and_its_text_is_withheld(
-    foreign: Exception, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_foreign_error_shows_only_its_class(foreign: Exception, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     world = MemoryWorld.create()
     with pytest.raises(UnexpectedError) as caught:
@@ -166,7 +164,7 @@ def test_a_foreign_error_is_named_and_its_text_is_withheld(
     assert type(foreign).__name__ in _logged(caplog)
 
 
-def test_a_validation_error_inside_the_step_is_not_taken_for_a_bad_input() -> None:
+def test_a_validation_error_inside_the_step_is_unexpected() -> None:
     def step(_request: GenerateRequest, _ports: Ports) -> BaseModel:
         return Staged.model_validate({"outcome": CANARY})
 
@@ -176,7 +174,7 @@ def test_a_validation_error_inside_the_step_is_not_taken_for_a_bad_input() -> No
     assert CANARY not in _shown(caught.value)
 
 
-def test_a_foreign_error_while_the_ports_are_built_is_withheld_too() -> None:
+def test_a_foreign_error_while_the_ports_are_built_shows_only_its_class() -> None:
     def ports(_credential_id: str) -> Ports:
         raise ValueError(CANARY)
 
@@ -187,11 +185,11 @@ def test_a_foreign_error_while_the_ports_are_built_is_withheld_too() -> None:
 
 
 def _shown(error: BaseException) -> str:
-    """What Lambda shows of an error: type, text and stack, with what it was raised from."""
+    """Everything that Lambda shows of an error: type, text, stack and cause."""
     return "".join(traceback.format_exception(error)) + str(error) + repr(error)
 
 
-def test_the_outcome_that_is_logged_is_the_errors_name(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_logged_outcome_is_the_name_of_the_error(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="lockstep")
     world = MemoryWorld.create()
     for error in (FenceLostError(), StoreUnreachableError(store="aws")):
@@ -204,6 +202,6 @@ def test_the_outcome_that_is_logged_is_the_errors_name(caplog: pytest.LogCapture
 @pytest.mark.parametrize(
     "handler", [generate_handler, apply_db_handler, update_secrets_handler, audit_handler]
 )
-def test_every_function_has_such_a_face(handler: Callable[[Any, object], Any]) -> None:
+def test_every_function_refuses_a_bad_input(handler: Callable[[Any, object], Any]) -> None:
     with pytest.raises(InvalidRequestError):
         handler({"password": CANARY}, None)

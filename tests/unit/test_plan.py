@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from lockstep.errors import InvalidPlanError
 from lockstep.model import Engine, Strategy
@@ -50,7 +48,7 @@ def _problems(document: object) -> list[str]:
     return caught.value.problems
 
 
-def test_a_valid_plan_fills_in_what_it_does_not_say() -> None:
+def test_a_valid_plan_gets_defaults() -> None:
     plan = _parse(VALID)
     credential = plan.credential("multi-cloud/app_user")
     assert credential
@@ -67,7 +65,7 @@ def test_a_valid_plan_fills_in_what_it_does_not_say() -> None:
     assert plan.credential("multi-cloud/other") is None
 
 
-def test_ca_files_are_taken_relative_to_the_plan_also_in_the_credentials() -> None:
+def test_ca_files_are_relative_to_the_plan() -> None:
     plan = _parse(VALID)
     for server in (plan.databases[0], plan.credentials[0].servers[0]):
         assert server.tls
@@ -82,7 +80,7 @@ def test_alternating_users_have_two_names_and_an_owner() -> None:
     assert _parse(document).credentials[0].usernames == ("app", "app2")
 
 
-def test_the_second_secret_stands_beside_the_first() -> None:
+def test_the_default_name_of_the_second_secret_follows_the_first() -> None:
     document = _with("credentials.0.id", "app_user")
     assert _parse(document).credentials[0].secret_names.connection_blob == "app_user.connection_blob"
 
@@ -174,9 +172,7 @@ def test_a_tolerance_or_an_overlap_may_be_zero(key: str) -> None:
         ("audit.aws.storage_class", "GLACIER", "audit.aws.storage_class"),
     ],
 )
-def test_a_mistake_is_named_with_its_place_and_what_would_be_right(
-    path: str, value: object, expected: str
-) -> None:
+def test_a_mistake_is_reported_with_its_place_and_the_rule(path: str, value: object, expected: str) -> None:
     problems = _problems(_with(path, value))
     assert any(expected in problem for problem in problems), problems
 
@@ -189,11 +185,11 @@ def test_a_mistake_is_named_with_its_place_and_what_would_be_right(
         ("credentials.0.overlap", "1140s"),
     ],
 )
-def test_the_edge_of_what_is_allowed_is_allowed(path: str, value: str) -> None:
+def test_limits_are_allowed(path: str, value: str) -> None:
     assert _parse(_with(path, value))
 
 
-def test_the_overlap_never_makes_the_next_trigger_come_too_early() -> None:
+def test_the_default_overlap_ends_before_the_next_trigger() -> None:
     for interval in range(240, 7200, 60):
         document = _with("credentials.0.interval", f"{interval}s")
         schedule = _parse(document).credentials[0].schedule
@@ -210,7 +206,7 @@ def test_all_mistakes_are_reported_at_once() -> None:
         assert any(problem.startswith(place) for problem in problems)
 
 
-def test_what_is_wrong_between_sections_is_reported_together_too() -> None:
+def test_mistakes_across_sections_are_reported_together() -> None:
     document = _with("credentials.0.databases", ["nope"])
     document["stores"].append(OCI_STORE)
     [problem] = _problems(document)
@@ -223,7 +219,7 @@ def test_a_plan_is_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         plan.lock.table = "other"
     with pytest.raises(FrozenInstanceError):
-        plan.credentials[0].id = "other"  # type: ignore[misc]  # what mypy says as well
+        plan.credentials[0].id = "other"  # type: ignore[misc]  # the point of the test
 
 
 @pytest.mark.parametrize(
@@ -243,20 +239,13 @@ def test_a_plan_is_frozen() -> None:
         "%YAML 9.9\n---\na: 1",
     ],
 )
-def test_what_is_no_plan_at_all_is_a_problem_and_nothing_else(text: str) -> None:
+def test_a_text_that_is_not_a_plan_is_a_problem(text: str) -> None:
     with pytest.raises(PlanProblemsError) as caught:
         parse_plan(text, base=Path())
     assert caught.value.problems
 
 
-@settings(deadline=None, max_examples=200)
-@given(st.text(max_size=60) | st.text("{}[]:-&*!|>%@`#,?\n ab1'\"", max_size=40))
-def test_no_text_brings_out_anything_but_problems(text: str) -> None:
-    with pytest.raises(PlanProblemsError):
-        parse_plan(text, base=Path())
-
-
-def test_a_yaml_mistake_tells_its_line() -> None:
+def test_a_yaml_mistake_is_reported_with_its_line() -> None:
     with pytest.raises(PlanProblemsError) as caught:
         parse_plan("version: 1\nlock: [", base=Path())
     assert caught.value.problems[0].startswith("line 2: not valid YAML")
@@ -281,14 +270,14 @@ def test_a_file_that_cannot_be_read_is_a_problem(tmp_path: Path) -> None:
     assert "UTF-8" in caught.value.problems[0]
 
 
-def test_the_text_of_the_error_quotes_nothing() -> None:
+def test_the_error_does_not_quote_the_plan() -> None:
     with pytest.raises(PlanProblemsError) as caught:
         _parse(_with("credentials.0.username", "hunter2-hunter2"))
     assert isinstance(caught.value, InvalidPlanError)
     assert "hunter2" not in str(caught.value) + "".join(caught.value.problems)
 
 
-def test_every_strategy_has_its_usernames() -> None:
+def test_each_strategy_has_one_or_two_usernames() -> None:
     for strategy in Strategy:
         document = _with("credentials.0.strategy", strategy.value)
         assert len(_parse(document).credentials[0].usernames) == (
@@ -296,7 +285,7 @@ def test_every_strategy_has_its_usernames() -> None:
         )
 
 
-def test_servers_are_resolved_by_the_plan_and_not_a_key_of_it() -> None:
+def test_servers_are_resolved_and_not_a_key_of_the_file() -> None:
     assert [s.name for s in _parse(VALID).credentials[0].servers] == list(
         _parse(VALID).credentials[0].databases
     )

@@ -1,4 +1,4 @@
-"""The SQL that a DBA reviews says what it grants, and holds no password."""
+"""The SQL of `lockstep plan sql`: it grants what is needed, and holds no password."""
 
 from dataclasses import replace
 
@@ -39,7 +39,7 @@ def statements(plan: Plan, engine: Engine, *, plaintext: bool = False) -> list[s
 
 
 @pytest.mark.parametrize("engine", Engine)
-def test_the_script_has_a_placeholder_where_the_password_goes(plan: Plan, engine: Engine) -> None:
+def test_the_script_has_a_placeholder_for_the_password(plan: Plan, engine: Engine) -> None:
     script = provisioning_sql(plan, credential(), server(engine))
     code = [line for line in script.splitlines() if not line.startswith("--")]
     assert sum("'<password of lockstep_rotator>'" in line for line in code) == 1
@@ -53,7 +53,7 @@ def test_rendered_statements_have_no_placeholder(plan: Plan, engine: Engine) -> 
 
 
 @pytest.mark.parametrize("engine", [Engine.POSTGRESQL, Engine.MARIADB])
-def test_an_engine_that_takes_a_verifier_never_sees_the_password(plan: Plan, engine: Engine) -> None:
+def test_an_engine_that_takes_a_verifier_does_not_get_the_password(plan: Plan, engine: Engine) -> None:
     assert not any("a'b" in s or "a''b" in s for s in statements(plan, engine))
 
 
@@ -83,7 +83,7 @@ def test_postgresql_logins_share_an_owner(plan: Plan) -> None:
     assert 'ALTER ROLE "app_b" SET role TO "app_owner"' in made
 
 
-def test_an_underscore_in_a_mariadb_name_is_no_wildcard(plan: Plan) -> None:
+def test_an_underscore_in_a_mariadb_name_is_escaped(plan: Plan) -> None:
     assert any(r"ON `app\_db`.*" in s for s in statements(plan, Engine.MARIADB))
 
 

@@ -1,4 +1,4 @@
-"""How the OCI function carries out the retry policies."""
+"""The OCI function follows the retry policies (protocol F3, F8)."""
 
 from collections.abc import Callable
 
@@ -18,7 +18,7 @@ from tests.support.memory import FakeClock
 
 
 class _Clock(FakeClock):
-    """Keeps the delays."""
+    """Records the delays."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class _Clock(FakeClock):
 
 
 def _failing(*raised: type[Exception]) -> tuple[list[str], Callable[[], str]]:
-    """Work that raises these errors one after the other, then returns; and what it did."""
+    """A list with one item for each try, and work that raises these errors in order and then returns."""
     left, done = list(raised), []
 
     def work() -> str:
@@ -98,7 +98,7 @@ def test_no_try_begins_after_the_deadline() -> None:
     assert caught.value.where == {"code": "State"}
 
 
-def test_what_a_failed_run_owes_is_tried_once_after_the_deadline() -> None:
+def test_an_owed_call_is_tried_once_after_the_deadline() -> None:
     done, work = _failing(StoreUnreachableError)
     with pytest.raises(DeadlineExceededError):
         _retries(_Clock(), deadline=0).call(("State",), work, is_owed=True)

@@ -1,4 +1,4 @@
-"""The rules of one store, where an adapter has no say, and those of a credential's stores together."""
+"""The rules of `CredentialStore` and of `Stores` that do not depend on an adapter."""
 
 import json
 from collections.abc import Callable
@@ -22,7 +22,7 @@ CREDENTIAL = make_plan().credentials[0]
 
 
 class Pair:
-    """Two stores, and their collection."""
+    """Two stores and their collection."""
 
     def __init__(self) -> None:
         self.first, self.second = (MemoryStore(name, CREDENTIAL) for name in ("first", "second"))
@@ -61,7 +61,7 @@ def app_user(generation: int) -> str:
     ids=["read_current", "read_version", "read_generation", "stage"],
 )
 @pytest.mark.parametrize("text", [app_user(5), '{"placeholder":true}'], ids=["another", "placeholder"])
-def test_a_version_of_ours_that_claims_another_generation_is_malformed(
+def test_a_text_that_claims_another_generation_than_its_name_is_malformed(
     store: MemoryStore, read: Callable[[MemoryStore], object], text: str
 ) -> None:
     store.forge("app_user", 7, text)
@@ -72,7 +72,7 @@ def test_a_version_of_ours_that_claims_another_generation_is_malformed(
 
 
 @pytest.mark.parametrize("read", [MemoryStore.read_current, lambda store: store.stage(value(7))])
-def test_a_connection_blob_of_ours_that_claims_another_generation_is_malformed(
+def test_a_connection_blob_that_claims_another_generation_than_its_name_is_malformed(
     store: MemoryStore, read: Callable[[MemoryStore], object]
 ) -> None:
     store.forge("connection_blob", 7, '{"generation":5}')
@@ -90,7 +90,7 @@ def test_a_connection_blob_from_an_older_plan_is_kept(store: MemoryStore) -> Non
 # The order of a promotion
 
 
-def test_the_fence_is_read_once_between_the_last_look_and_the_first_change(store: MemoryStore) -> None:
+def test_the_fence_is_read_between_the_observations_and_the_first_change(store: MemoryStore) -> None:
     store.stage(value(1))
     done: list[str] = []
     store.faults.before = done.append
@@ -104,7 +104,7 @@ def test_the_fence_is_read_once_between_the_last_look_and_the_first_change(store
     ]
 
 
-def test_a_secret_that_serves_the_generation_is_left_alone(store: MemoryStore) -> None:
+def test_a_secret_that_serves_the_generation_is_not_changed(store: MemoryStore) -> None:
     store.stage(value(1))
     store.promote(1, fence_held)
     store.edit("connection_blob", "by hand")
@@ -115,9 +115,7 @@ def test_a_secret_that_serves_the_generation_is_left_alone(store: MemoryStore) -
 
 
 @pytest.mark.parametrize("newer", ["app_user", "connection_blob"])
-def test_a_higher_generation_in_either_secret_means_that_the_fence_is_lost(
-    store: MemoryStore, newer: str
-) -> None:
+def test_a_higher_generation_in_either_secret_is_a_lost_fence(store: MemoryStore, newer: str) -> None:
     store.stage(value(1))
     store.stage(value(2))
     store._secrets[newer].make_current("generation-2")  # type: ignore[index]  # one of the two kinds
@@ -138,7 +136,7 @@ def test_the_first_store_decides_and_the_others_get_a_copy(pair: Pair) -> None:
 
 
 def test_another_value_in_another_store_is_a_conflict(pair: Pair) -> None:
-    pair.second.stage(value(1, by="somebody"))
+    pair.second.stage(value(1, by="another"))
     with pytest.raises(StagedValueConflictError) as error:
         pair.both.stage(value(1))
     assert error.value.where == {"store": "second", "generation": "1"}
@@ -164,7 +162,7 @@ def test_a_version_is_read_from_the_store_that_is_named(pair: Pair) -> None:
     assert error.value.where == {"store": "third"}
 
 
-def test_what_is_served_is_told_for_each_store_in_order(pair: Pair) -> None:
+def test_served_lists_every_store_in_order(pair: Pair) -> None:
     pair.both.stage(value(1))
     pair.second.promote(1, fence_held)
     assert [(name, v.generation) for name, v in pair.both.served().items()] == [("first", 0), ("second", 1)]

@@ -1,4 +1,4 @@
-"""The real clock and the real randomness keep their promises."""
+"""The real clock and the real randomness."""
 
 import string
 from datetime import UTC, timedelta
@@ -27,7 +27,7 @@ policies = st.builds(
 
 
 @given(policies)
-def test_a_password_has_the_length_and_something_of_each_class_and_nothing_else(
+def test_a_password_follows_its_policy(
     policy: PasswordPolicy,
 ) -> None:
     password = SystemPasswords().new_password(policy).reveal()
@@ -36,7 +36,7 @@ def test_a_password_has_the_length_and_something_of_each_class_and_nothing_else(
     assert all(set(password) & set(wanted) for wanted in policy.classes)
 
 
-def test_two_passwords_are_never_the_same_and_use_the_whole_alphabet() -> None:
+def test_passwords_differ_and_use_the_whole_alphabet() -> None:
     policy = PasswordPolicy(length=DEFAULT.length, classes=DEFAULT.classes)
     passwords = [SystemPasswords().new_password(policy).reveal() for _ in range(300)]
     assert len(set(passwords)) == len(passwords)
@@ -47,7 +47,7 @@ def test_the_default_alphabet_needs_no_quoting_in_a_url_or_a_shell() -> None:
     assert set("".join(DEFAULT.classes)) <= set(string.ascii_letters + string.digits + "-_.~")
 
 
-def test_the_wall_clock_is_aware_and_the_other_one_only_grows() -> None:
+def test_the_wall_clock_is_in_utc_and_the_monotonic_clock_grows() -> None:
     clock = SystemClock()
     assert clock.now().utcoffset() == timedelta(0)
     assert clock.now().tzinfo is UTC

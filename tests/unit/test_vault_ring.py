@@ -1,4 +1,4 @@
-"""What only the ring of Vault secrets promises: the order of the slots, the calls, the quota."""
+"""Behaviour that only the ring of Vault secrets has: the order of the slots, the calls, the quota."""
 
 import json
 import logging
@@ -72,7 +72,7 @@ def test_slots_take_turns_and_the_serving_slot_is_never_written(four: VaultRingH
     assert seen == [3, 2, 1, 0, 3, 2, 1, 0, 3]
 
 
-def test_a_login_taken_over_stays_readable_until_every_slot_was_used(
+def test_an_existing_login_stays_readable_until_every_slot_was_used(
     four: VaultRingHarness,
 ) -> None:
     four.edit("app_user", json.dumps({"username": "app", "password": "before"}))
@@ -82,7 +82,7 @@ def test_a_login_taken_over_stays_readable_until_every_slot_was_used(
     assert four.store.read_generation(0) is None
 
 
-def test_a_ring_of_one_is_an_ordinary_secret() -> None:
+def test_a_ring_of_one_slot_behaves_like_one_secret() -> None:
     with emulated_ring(slots=1) as one:
         advance(one, 1, 2, 3)
         stages = {v.version_number: v.stages for v in one.console.versions(one.ids["app_user"][0])}
@@ -152,7 +152,7 @@ def test_a_secret_that_is_being_updated_is_busy(
     assert error.value.where["code"] == code
     clock.sleep(5)
     four.store.promote(1, fence_held)
-    four.store.stage(value(2))  # Another slot's turn.
+    four.store.stage(value(2))  # In another slot.
     assert four.store.serves(1)
 
 
@@ -165,7 +165,7 @@ def test_staging_waits_until_the_read_side_has_the_value(
     assert 3 <= clock.monotonic() - began <= 4
 
 
-def test_a_read_side_that_stays_behind_is_an_error_and_loses_no_staged_value(
+def test_a_read_side_that_stays_behind_is_an_error_and_keeps_the_staged_value(
     sandbox: OciSandbox, four: VaultRingHarness, clock: Clock
 ) -> None:
     sandbox.vault.behaviour.read_lag = timedelta(seconds=30)
@@ -195,7 +195,7 @@ def test_a_promotion_compares_with_management_and_not_with_the_read_side(
         four.store.promote(1, fence_held)
 
 
-def test_an_edit_of_a_slot_during_its_promotion_is_noticed(four: VaultRingHarness) -> None:
+def test_an_edit_of_a_slot_during_its_promotion_is_a_lost_compare_and_set(four: VaultRingHarness) -> None:
     four.store.stage(value(1))
     slot = four.ids["app_user"][3]
     with (
@@ -211,7 +211,7 @@ def test_an_edit_of_a_slot_during_its_promotion_is_noticed(four: VaultRingHarnes
 
 
 @pytest.mark.parametrize("replaced", ["DEPRECATED", "PENDING"])
-def test_an_abandoned_version_is_never_served_in_whatever_stage_it_ends(
+def test_an_abandoned_version_is_never_served(
     sandbox: OciSandbox, four: VaultRingHarness, replaced: Literal["DEPRECATED", "PENDING"]
 ) -> None:
     sandbox.vault.behaviour.replaced_pending = replaced
@@ -223,7 +223,7 @@ def test_an_abandoned_version_is_never_served_in_whatever_stage_it_ends(
     assert four.store.read_generation(2) in (None, value(2))
 
 
-def test_superseded_versions_are_scheduled_for_deletion_oldest_first_except_the_newest(
+def test_superseded_versions_are_scheduled_for_deletion_except_the_newest(
     four: VaultRingHarness, clock: Clock
 ) -> None:
     four.slots = 1
@@ -259,8 +259,8 @@ def test_pruning_that_fails_is_a_warning(
         assert four.rival().prune() == 0
 
 
-def test_generations_that_no_database_accepted_do_not_fill_the_ring(four: VaultRingHarness) -> None:
-    # A server's policy refuses the password of every run of an evening, and each run stages another one.
+def test_refused_generations_do_not_fill_the_ring(four: VaultRingHarness) -> None:
+    # A server's policy refuses the password of many runs, and each run stages a new one.
     advance(four, *range(1, 5))
     for generation in range(5, 95):
         four.store.stage(value(generation))
@@ -272,7 +272,7 @@ def test_generations_that_no_database_accepted_do_not_fill_the_ring(four: VaultR
 def test_a_ring_without_room_is_an_error_and_changes_nothing(
     sandbox: OciSandbox, four: VaultRingHarness
 ) -> None:
-    sandbox.vault.behaviour.replaced_pending = "PENDING"  # Vault deletes no PENDING version.
+    sandbox.vault.behaviour.replaced_pending = "PENDING"  # Vault does not delete PENDING versions.
     advance(four, 1)
 
     def stage_many() -> None:
@@ -284,7 +284,7 @@ def test_a_ring_without_room_is_an_error_and_changes_nothing(
     assert four.store.read_current().login == value(1).login
 
 
-# The pure part
+# The rules of `lockstep.oci.ring`
 
 
 def slot(index: int, *versions: Version) -> Slot:
@@ -297,12 +297,12 @@ def version(number: int, generation: int, *stages: str, deleted: bool = False) -
     )
 
 
-def test_a_ring_with_one_slot_left_stages_in_the_slot_that_serves() -> None:
+def test_the_only_slot_left_is_used_although_it_serves() -> None:
     last = slot(2, version(1, 9, "CURRENT"))
     assert ring.staging_slot([last], 10) is last
 
 
-def test_a_full_slot_is_passed_over_for_the_next_lowest() -> None:
+def test_a_full_slot_is_passed_over() -> None:
     full = slot(0, version(1, 1, "CURRENT"), *(version(n, 100 + n, "PENDING") for n in range(2, 31)))
     next_lowest = slot(1, version(1, 2, "CURRENT"))
     serving = slot(2, version(1, 3, "CURRENT"))
@@ -322,11 +322,11 @@ def test_a_version_that_may_be_in_flight_is_not_disposable() -> None:
     ]
     one = slot(0, *dead, *others)
     assert ring.disposable(one, below=10) == dead[:2]
-    # Once generation 13 is claimed, 11 was abandoned. It is the newest superseded one, and stays.
+    # Once generation 13 is claimed, 11 is abandoned. It stays because it is the newest superseded version.
     assert ring.disposable(one, below=13) == dead
 
 
-def test_no_more_deletions_are_scheduled_than_vault_takes() -> None:
+def test_no_more_deletions_are_scheduled_than_vault_allows() -> None:
     dead = [version(n, n, "DEPRECATED") for n in range(1, 6)]
     leaving = [version(n, n, "DEPRECATED", deleted=True) for n in range(6, 34)]
     one = slot(0, *dead, *leaving, version(99, 99, "CURRENT"))
@@ -351,7 +351,7 @@ def test_nothing_secret_is_logged_even_at_debug(
     assert "password-1" not in caplog.text
 
 
-def test_the_whole_life_of_a_ring_locks_no_application_out() -> None:
+def test_rotations_through_all_slots_lock_no_application_out() -> None:
     with ring_world() as world:
         assert world.read() == TAKEN_OVER
         for n in range(1, 12):

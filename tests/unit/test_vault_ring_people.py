@@ -1,4 +1,4 @@
-"""The ring while people use the console: edits, forgeries, slots that are removed, restored and added."""
+"""The ring under changes by hand: edits, forgeries, slots that are deleted, restored and added."""
 
 import json
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ def four() -> Iterator[VaultRingHarness]:
         yield world
 
 
-def test_a_hand_edit_of_an_idle_slot_changes_nothing_and_its_slot_is_used_next(
+def test_an_edited_idle_slot_is_not_served_and_is_used_next(
     four: VaultRingHarness,
 ) -> None:
     advance(four, 1, 2, 3, 4)
@@ -41,7 +41,7 @@ def test_a_hand_edit_of_an_idle_slot_changes_nothing_and_its_slot_is_used_next(
 
 @pytest.mark.parametrize("slots", [1, 4])
 @pytest.mark.parametrize("alone", [False, True])
-def test_a_hand_edit_of_the_serving_slot_is_healed(*, slots: int, alone: bool) -> None:
+def test_an_edit_of_the_serving_slot_is_healed(*, slots: int, alone: bool) -> None:
     with ring_world(slots=slots, alone=alone) as world:
         for n in range(1, 4):
             assert world.rotate_again(f"oci-{n}").outcome == "rotated"
@@ -52,12 +52,12 @@ def test_a_hand_edit_of_the_serving_slot_is_healed(*, slots: int, alone: bool) -
         healed = world.rotate_again("oci-4")
         assert (healed.outcome, world.in_step()) == ("rotated", True)
         if slots > 1:
-            assert world.lockouts == []  # The generation before it is served meanwhile, and logs in.
+            assert world.lockouts == []  # Until then the generation before it is served, and logs in.
         assert world.rotate_again("oci-5").outcome == "rotated"
         assert world.in_step()
 
 
-def test_a_login_put_into_every_slot_by_hand_is_taken_over() -> None:
+def test_a_login_written_into_every_slot_by_hand_is_taken_over() -> None:
     with ring_world(alone=True) as world:
         world.rotate_again("oci-1")
         world.rotate_again("oci-2")
@@ -96,7 +96,7 @@ def test_a_forged_content_name_is_an_error(four: VaultRingHarness) -> None:
 
 def test_an_idle_slot_may_hold_any_text(four: VaultRingHarness) -> None:
     advance(four, 1)
-    four.console.edit(four.ids["app_user"][0], "no JSON at all")
+    four.console.edit(four.ids["app_user"][0], "not JSON")
     assert four.store.read_current().login == value(1).login
 
 
@@ -110,20 +110,20 @@ def test_staging_a_generation_that_is_scheduled_for_deletion_is_a_conflict(four:
         four.store.stage(value(2))
 
 
-# Slots that are removed, restored and added
+# Slots that are deleted, restored and added
 
 
 @pytest.mark.parametrize("serves", [True, False])
-def test_a_ring_goes_on_without_a_deleted_slot_and_uses_it_again_when_restored(
+def test_a_ring_works_without_a_deleted_slot_and_uses_it_again_when_restored(
     *, serves: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     with ring_world() as world:
         for n in range(1, 5):
             world.rotate_again(f"oci-{n}")
         slot = world.ring.ids["app_user"][world.slot() if serves else (world.slot() + 1) % 4]
-        world.ring.ids["app_user"].remove(slot)  # Applications pass over a deleted slot, too.
+        world.ring.ids["app_user"].remove(slot)  # Applications pass over a deleted slot too.
         world.ring.console.remove(slot)
-        # The process that remembers its OCID fails once, before it changes anything.
+        # The process has cached the slot's OCID. It fails once, before it changes anything.
         assert attempt(world, "oci-5") == "SecretNotFoundError"
         outcomes = [attempt(world, f"oci-{n}") for n in (6, 7, 8)]
         assert outcomes == ["rotated"] * 3
@@ -136,7 +136,7 @@ def test_a_ring_goes_on_without_a_deleted_slot_and_uses_it_again_when_restored(
         assert world.lockouts == []
 
 
-def test_a_slot_that_was_never_created_is_named_in_the_error(four: VaultRingHarness) -> None:
+def test_the_error_names_a_slot_that_does_not_exist(four: VaultRingHarness) -> None:
     four.slots = 5
     with pytest.raises(SecretNotFoundError) as error:
         four.rival().read_current()

@@ -1,4 +1,4 @@
-"""Verifiers made on the client are those that the servers would make."""
+"""Verifiers made on the client equal those that the servers make."""
 
 import base64
 import string
@@ -23,13 +23,13 @@ def test_scram_sha_256_has_the_keys_of_rfc_7677() -> None:
     )
 
 
-def test_mysql_native_password_is_what_mariadb_shows() -> None:
-    # SELECT PASSWORD('password'), a value that decades of tutorials show.
+def test_mysql_native_password_equals_mariadbs() -> None:
+    # The result of SELECT PASSWORD('password').
     verifier = mysql_native_password(SecretStr("password"))
     assert verifier.reveal() == "*2470C0C06DEE42FD1618BB99005ADCA2EC9D1E19"
 
 
-def test_caching_sha2_password_carries_salt_rounds_and_digest() -> None:
+def test_caching_sha2_password_holds_rounds_salt_and_digest() -> None:
     verifier = caching_sha2_password(SecretStr("hashcat"), lambda size: bytes(range(size))).reveal()
     salt = "./0123456789ABCDEFGH"
     assert verifier == f"$A$005${salt}{sha256_crypt(b'hashcat', salt.encode(), 5000)}"
@@ -54,7 +54,7 @@ def test_the_salt_of_caching_sha2_password_needs_no_escaping() -> None:
             5000,
             "bTy95Y99eAME1dwEkHOA1ndHGBWz.1bxSSRkuTXFGV/",
         ),
-        # What glibc's crypt(3) gives for `$5$`.
+        # Results of glibc's crypt(3) for `$5$`.
         (b"x", b"abc", 5000, "sCOGUciM.GdmYMCUvmUcgu03oRH87O0clF96.9mwWGB"),
         (b"a" * 64, b"0123456789abcdef", 5000, "syekyCzp6hvow/WAUMJORMM0QQUnWDT71nqHVDZ7b0D"),
         ("é".encode() * 20, b"zz", 5000, "Ir9neAhZ4HlFf/cLK/KCkt6zdyFoUifN4ROltRBUqG2"),
@@ -67,7 +67,7 @@ def test_sha256_crypt_has_known_digests(password: bytes, salt: bytes, rounds: in
     assert sha256_crypt(password, salt, rounds) == digest
 
 
-def test_verifiers_do_not_print() -> None:
+def test_verifiers_are_masked_when_printed() -> None:
     password = SecretStr("correct horse")
     made = [
         scram_sha_256(password, bytes),

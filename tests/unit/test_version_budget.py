@@ -1,4 +1,4 @@
-"""The version budget is what the ring really meets at the emulated Vault."""
+"""The version budget agrees with what happens to a ring in the emulated Vault."""
 
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -38,7 +38,7 @@ def minutes(count: int) -> timedelta:
         (minutes(73), 1, HALF_A_DAY, True),
     ],
 )
-def test_which_rings_can_be_rotated_for_ever(
+def test_the_budget_says_whether_a_ring_can_be_rotated_forever(
     interval: timedelta, slots: int, lateness: timedelta, *, holds: bool
 ) -> None:
     budget = version_budget(interval, slots, purge_lateness=lateness)
@@ -47,7 +47,7 @@ def test_which_rings_can_be_rotated_for_ever(
     assert (budget.advice == "") is holds
 
 
-def test_a_budget_says_when_it_wedges_and_what_to_change() -> None:
+def test_a_budget_says_when_the_ring_is_full_and_what_to_change() -> None:
     budget = version_budget(minutes(20), 1, purge_lateness=timedelta())
     assert budget.versions_per_day_per_slot == 72
     assert budget.wedges_after is not None
@@ -56,7 +56,7 @@ def test_a_budget_says_when_it_wedges_and_what_to_change() -> None:
 
 
 @pytest.mark.parametrize(("interval", "slots"), [(20, 1), (7, 2), (2, 4), (4, 15), (72, 1)])
-def test_advice_holds(interval: int, slots: int) -> None:
+def test_the_advice_is_enough_and_not_more(interval: int, slots: int) -> None:
     advice = version_budget(minutes(interval), slots).advice
     ring, _, longer = advice.rpartition("an interval of ")
     assert version_budget(minutes(int(longer.split("m")[0])), slots).holds
@@ -68,7 +68,7 @@ def test_advice_holds(interval: int, slots: int) -> None:
 
 
 class Simulation:
-    """A ring that is rotated at the emulated Vault, in emulated time."""
+    """Rotations of a ring in the emulated Vault, in emulated time."""
 
     def __init__(self, sandbox: OciSandbox, clock: FakeClock, *, slots: int) -> None:
         self._world = VaultRingHarness(sandbox, slots=slots, clock=clock)
@@ -77,7 +77,7 @@ class Simulation:
         self.peak_pending = 0
 
     def rotate(self, interval: timedelta, *, until: timedelta) -> timedelta | None:
-        """Rotate until some time has passed; when it wedged, or None."""
+        """Rotate until some time has passed; return when the ring was full, or None."""
         generation = 0
         while (elapsed := self._clock.now() - EPOCH) <= until:
             generation += 1
@@ -104,7 +104,7 @@ class Simulation:
     ("interval", "slots", "lateness"),
     [(minutes(20), 1, timedelta()), (minutes(20), 1, HALF_A_DAY), (minutes(30), 1, HALF_A_DAY)],
 )
-def test_a_ring_that_does_not_hold_wedges_when_the_budget_says(
+def test_a_ring_that_is_too_small_is_full_when_the_budget_says(
     interval: timedelta, slots: int, lateness: timedelta
 ) -> None:
     expected = version_budget(interval, slots, purge_lateness=lateness).wedges_after
@@ -119,11 +119,11 @@ def test_a_ring_that_does_not_hold_wedges_when_the_budget_says(
 
 
 @pytest.mark.parametrize(
-    # The second has the turns of the default plan, 80 minutes, with less work for the test.
+    # In the second row a slot's turn comes every 80 minutes, as in the default plan, with fewer slots to simulate.
     ("interval", "slots"),
     [(minutes(73), 1), (minutes(40), 2)],
 )
-def test_a_ring_that_holds_stays_within_its_budget(interval: timedelta, slots: int) -> None:
+def test_a_ring_that_is_large_enough_stays_within_its_budget(interval: timedelta, slots: int) -> None:
     budget = version_budget(interval, slots, purge_lateness=HALF_A_DAY)
     clock = FakeClock(EPOCH)
     with OciSandbox(SandboxClock(clock.now)) as sandbox:
@@ -144,18 +144,18 @@ def problems(**credential: object) -> str:
     return " ".join(error.value.problems)
 
 
-def test_a_plan_that_would_wedge_is_refused_with_when_and_what_to_change() -> None:
+def test_a_plan_whose_ring_is_too_small_is_refused_with_advice() -> None:
     told = problems(interval="10m")
     assert "stores[1].ring: 4 slots at an interval of 10m (multi-cloud/app_user)" in told
     assert "after 1d15h20m; ring: 8, or an interval of 19m or more" in told
 
 
-def test_a_plan_that_holds_is_not() -> None:
+def test_the_default_plan_has_a_ring_that_is_large_enough() -> None:
     credential: Credential = make_plan().credentials[0]
     assert version_budget(credential.schedule.interval, 4).holds
 
 
-def test_names_that_vault_does_not_take_or_cannot_tell_apart_are_refused() -> None:
+def test_names_that_vault_refuses_or_that_clash_in_vault_are_refused() -> None:
     assert "Vault does not accept the secret name a+b" in problems(id="a+b")
     assert "multi-cloud.app_user.0 appears 2 times" in problems(
         secrets={"app_user": "multi-cloud/app_user", "connection_blob": "multi-cloud.app_user"}

@@ -1,4 +1,4 @@
-"""One rule names the versions of every store."""
+"""The names of versions, the same in every store (protocol V3, V4)."""
 
 from uuid import RFC_4122, UUID
 
@@ -40,6 +40,6 @@ def test_any_other_name_is_generation_0(name: str | None) -> None:
     assert OURS.generation_of(name) == 0
 
 
-def test_the_name_that_oci_takes_for_a_secret_gives_the_same_names() -> None:
+def test_the_oci_name_of_a_secret_gives_the_same_names() -> None:
     dotted = VersionNames(credential_id=OURS.credential_id, secret="multi-cloud.app_user")
     assert dotted.name_of(7) == OURS.name_of(7)

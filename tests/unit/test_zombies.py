@@ -1,6 +1,6 @@
 """A run sleeps at any boundary until another has taken over, then wakes up (invariant I5).
 
-It must change no store's current value and no database any more, and what it still records is true.
+It must not change any store's current value or any database, and what it records must be true.
 """
 
 from collections.abc import Callable
@@ -31,7 +31,7 @@ MANY = 500
 
 
 class Sleep:
-    """The hook that lets a run sleep at its n-th boundary while others act."""
+    """A hook that lets a run sleep at its n-th boundary while others act."""
 
     def __init__(self, at: int, world: MemoryWorld, meanwhile: Callable[[MemoryWorld], None]) -> None:
         self.boundary = ""
@@ -52,7 +52,7 @@ class Sleep:
 
 
 def outside(world: MemoryWorld) -> object:
-    """Everything that I5 forbids a zombie to change."""
+    """Everything that a zombie must not change (invariant I5)."""
     return served(world), known_logins(world)
 
 
@@ -72,7 +72,7 @@ def _taken_over_twice(world: MemoryWorld) -> None:
 
 
 def _taken_over_and_half_done(world: MemoryWorld) -> None:
-    """The taker fails in its second database, so that its claim stands when the zombie wakes up."""
+    """The taker fails in its second database, so its claim is in the record when the zombie wakes up."""
     _taken_over_once(world)
     world.databases["db-2"].unreachable = True
     with suppress(LockstepError):
@@ -95,7 +95,7 @@ def test_a_run_that_was_taken_over_changes_nothing(
         if not sleep.boundary:
             assert at >= 90
             return
-        if sleep.boundary != "before lock acquire":  # There it was no zombie: it came late.
+        if sleep.boundary != "before lock acquire":  # It had no lock to lose yet.
             assert outside(world) == sleep.before_waking, sleep.boundary
         assert world.locked_out() == [], sleep.boundary
         result = rotate_again(world, "following", runner="oci")
@@ -105,7 +105,7 @@ def test_a_run_that_was_taken_over_changes_nothing(
 
 
 @pytest.mark.parametrize("strategy", list(Strategy))
-def test_a_zombie_that_still_holds_an_advisory_lock_keeps_the_taker_out_of_that_database(
+def test_a_zombie_with_an_advisory_lock_blocks_the_taker_in_that_database(
     strategy: Strategy,
 ) -> None:
     met = set()
