@@ -110,7 +110,7 @@ def disposable(slot: Slot, *, below: int) -> list[Version]:
     Args:
         slot: The slot.
         below: The ring's generation, or the one that is about to be staged. A lower one that is neither current nor
-            previous is dead or was abandoned. A higher one may be in flight, whatever its stage.
+            previous is dead or was abandoned. A higher one may be in flight in any stage.
     """
     dead = sorted(
         (

@@ -206,7 +206,7 @@ _JUNK = [
     b"!!binary ###",
     b"!!timestamp 2026-13-45",
     b"&a [*a]",
-    b"*nobody",
+    b"*unknown",
     b"<<: *a",
     b"\t",
     b"---\n",

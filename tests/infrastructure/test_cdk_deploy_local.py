@@ -157,7 +157,7 @@ def test_no_step_can_do_the_work_of_another(rotated: DeployedWorld) -> None:
         ),
         lambda: _as(rotated, "update-secrets", "dynamodb").update_item(TableName=LOCK_TABLE, Key=key),
         lambda: _as(rotated, "update-secrets", "dynamodb").get_item(
-            TableName=LOCK_TABLE, Key={"credential_id": {"S": "somebody-else"}}
+            TableName=LOCK_TABLE, Key={"credential_id": {"S": "another"}}
         ),
         lambda: _as(rotated, "apply-db", "kms").generate_mac(
             KeyId="alias/lockstep-audit", Message=b"digest", MacAlgorithm="HMAC_SHA_256"

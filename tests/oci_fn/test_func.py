@@ -187,7 +187,7 @@ def test_identities_are_read_again_after_a_refusal(estate: Estate) -> None:
         {"credential_id": "multi-cloud/app-1", "force": "yes"},
         {"credential_id": "multi-cloud/app-1", "revoke_previous": 1},
         {"credential_id": "multi-cloud/app-1", CANARY: True},
-        {"credential_id": "multi-cloud/nobody"},
+        {"credential_id": "multi-cloud/unknown"},
         {"force": True},
     ],
     ids=repr,

@@ -34,7 +34,7 @@ def plan(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def nobody_answers() -> Iterator[Mapping[str, str]]:
+def unreachable_aws() -> Iterator[Mapping[str, str]]:
     """An environment whose AWS endpoint refuses connections."""
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))  # Bound and not listening.
@@ -78,12 +78,12 @@ WRONG_USE = {
     "no such command": ["rollback"],
     "plan check: no such file": ["plan", "check", "-p", "nowhere.yaml"],
     "plan sql: no such database": ["plan", "sql", "-d", "nowhere"],
-    "plan sql: no such credential": ["plan", "sql", "-c", "nobody"],
-    "status: no such credential": ["status", "-c", "nobody"],
+    "plan sql: no such credential": ["plan", "sql", "-c", "unknown"],
+    "status: no such credential": ["status", "-c", "unknown"],
     "audit verify: no such stream": ["audit", "verify", "--stream", "azure"],
     "audit verify: a stream that is not in the plan": ["audit", "verify", "--stream", "oci"],
     "audit show: zero entries": ["audit", "show", "-n", "0"],
-    "lock show: no such credential": ["lock", "show", "-c", "nobody"],
+    "lock show: no such credential": ["lock", "show", "-c", "unknown"],
     "lock release: no holder": ["lock", "release", "-c", CREDENTIAL],
     "lock release: no credential": ["lock", "release", "--holder", "run-1"],
     "rotate: no state machine": ["rotate", "-c", CREDENTIAL],
@@ -94,7 +94,7 @@ WRONG_USE = {
         "--state-machine-arn",
         "arn:aws:lambda:eu:1:f",
     ],
-    "rotate: no such credential": ["rotate", "-c", "nobody", "--state-machine-arn", ARN],
+    "rotate: no such credential": ["rotate", "-c", "unknown", "--state-machine-arn", ARN],
 }
 
 
@@ -118,9 +118,9 @@ CLOUD_COMMANDS = {
 
 @pytest.mark.parametrize("words", CLOUD_COMMANDS.values(), ids=CLOUD_COMMANDS)
 def test_a_cloud_that_does_not_answer_gives_exit_code_3(
-    words: list[str], plan: Path, nobody_answers: Mapping[str, str]
+    words: list[str], plan: Path, unreachable_aws: Mapping[str, str]
 ) -> None:
-    shown = run(*words, env={"LOCKSTEP_PLAN": str(plan), **nobody_answers})
+    shown = run(*words, env={"LOCKSTEP_PLAN": str(plan), **unreachable_aws})
     assert (shown.exit_code, shown.stdout) == (3, "")
     assert "EndpointConnectionError" in shown.stderr
     assert "a-secret" not in shown.output
@@ -156,9 +156,9 @@ def test_plan_sql(plan: Path) -> None:
     assert "CREATE USER" in shown.stdout
 
 
-def test_a_dry_run_of_rotate_starts_nothing(plan: Path, nobody_answers: Mapping[str, str]) -> None:
+def test_a_dry_run_of_rotate_starts_nothing(plan: Path, unreachable_aws: Mapping[str, str]) -> None:
     words = ["rotate", "-c", CREDENTIAL, "--state-machine-arn", ARN, "--force", "--dry-run"]
-    shown = run(*words, env={"LOCKSTEP_PLAN": str(plan), **nobody_answers})
+    shown = run(*words, env={"LOCKSTEP_PLAN": str(plan), **unreachable_aws})
     assert shown.exit_code == 0
     assert '"force": true' in shown.stdout
 

@@ -48,12 +48,12 @@ def test_a_runner_has_the_stores_of_the_plan_and_the_stream_of_its_own_cloud() -
     assert list(ports.databases) == ["db-1", "db-2"]
 
 
-def test_a_credential_that_the_plan_lacks_is_an_invalid_request() -> None:
+def test_a_credential_that_is_not_in_the_plan_is_an_invalid_request() -> None:
     with pytest.raises(InvalidRequestError):
         Runner(make_plan(), AWS_RUNNER).ports("multi-cloud/other")
 
 
-def test_a_plan_without_an_oci_runner_gives_that_runner_no_ports() -> None:
+def test_the_oci_runner_needs_a_plan_that_has_one() -> None:
     with pytest.raises(InvalidPlanError):
         Runner(make_plan(stores=1), OCI_RUNNER).ports(CREDENTIAL)
 
@@ -73,7 +73,7 @@ def test_endpoints_and_time_outs_reach_the_clients() -> None:
     assert error.value.where["code"] == "ReadTimeoutError"
 
 
-def test_an_operator_is_in_oci_whoever_the_environment_names(
+def test_an_operator_uses_the_oci_identity_of_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with OciSandbox() as sandbox:
@@ -85,7 +85,7 @@ def test_an_operator_is_in_oci_whoever_the_environment_names(
     assert found.config["user"] == config["user"]
 
 
-def test_an_operator_whom_the_environment_does_not_name_borrows_the_aws_runners_key() -> None:
+def test_an_operator_without_an_oci_identity_uses_the_aws_runners_key() -> None:
     asked = []
 
     def read(name: str) -> str:
@@ -96,7 +96,7 @@ def test_an_operator_whom_the_environment_does_not_name_borrows_the_aws_runners_
     assert asked == ["lockstep/oci-key"]
 
 
-def test_a_hosted_runner_is_made_once_and_anew_after_forgetting(
+def test_a_hosted_runner_is_made_once_until_it_is_forgotten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "lockstep.yaml"
