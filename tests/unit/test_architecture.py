@@ -17,8 +17,8 @@ RULES = [
     ROOT / "lockstep" / f"{name}.py"
     for name in ("decide", "model", "errors", "messages", "ports", "stores", "version_names")
 ]
-# Everything else in the library is the core.
-OUTER_ROOMS = {
+# The rest of the library is the core.
+NOT_CORE = {
     *("aws", "oci", "databases", "cli"),
     *("clouds.py", "client.py", "identity.py", "system.py", "wiring.py"),
 }
@@ -26,7 +26,7 @@ CORE = [
     *(
         p
         for p in sorted((ROOT / "lockstep").rglob("*.py"))
-        if p.relative_to(ROOT / "lockstep").parts[0] not in OUTER_ROOMS
+        if p.relative_to(ROOT / "lockstep").parts[0] not in NOT_CORE
     ),
     *STEPS,
     *(ROOT / "oci_fn" / f"{name}.py" for name in ("sequence", "retries")),
@@ -114,10 +114,7 @@ def test_the_rules_import_no_adapter_and_do_no_io(path: Path) -> None:
 
 @cache
 def _reached(module: str) -> frozenset[str]:
-    """Every module that importing a module brings in, of those in this repository, and what each of them names.
-
-    Importing a module imports its packages first.
-    """
+    """Every module that a module imports, directly or through modules of this repository, and their packages."""
     found: set[str] = set()
     waiting = {module}
     while waiting:
