@@ -199,7 +199,7 @@ def test_a_bad_input_changes_nothing_and_is_not_quoted(
     estate.oci.calls.clear()
     answer = function.call(body)
     assert (answer.status, answer.body["error"]) == (502, "InvalidRequestError")
-    assert "nothing was changed" in answer.body["message"]
+    assert "Nothing was changed" in answer.body["message"]
     assert estate.oci.calls.records == ()
     assert [estate.outside.lock_item(c.id) for c in estate.plan.credentials] == items
     assert CANARY not in answer.text + function.log
