@@ -143,10 +143,10 @@ def build(
     content = out / "content"
     shutil.rmtree(out, ignore_errors=True)
     content.mkdir(parents=True)
+    _copy_plan(content, plan_file, plan)
     _install_packages(content, ROOT / "locks" / ("oci.txt" if needs_oci else "aws.txt"), python, architecture)
     _leave_out(content, _UNUSED | (frozenset() if runner == "oci" else _FOR_OCI_FUNCTIONS))
     _copy_sources(content, runner)
-    _copy_plan(content, plan_file, plan)
     _compile(content, python, task_root=_TASK_ROOT[runner])
     archive = out / "bundle.zip"
     _zip(content, archive)

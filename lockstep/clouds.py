@@ -19,7 +19,6 @@ from lockstep.ports import AuditLog, Clock, Database, Lock, Signer, Store, Versi
 from lockstep.store_kinds import AwsSecretsManager, OciVault, StoreConfig
 from lockstep.store_kinds.oci_vault import oci_name
 from lockstep.stores import CredentialStore, Stores
-from lockstep.system import SystemClock
 from lockstep.timeouts import Timeouts
 from lockstep.version_names import VersionNames
 
@@ -52,17 +51,26 @@ class Clouds:
         identity: Who opens it.
         endpoints: Where the clouds are.
         timeouts: Bounds of every wait.
+        clock: The time that every port goes by.
     """
 
-    def __init__(self, plan: Plan, identity: Identity, *, endpoints: Endpoints, timeouts: Timeouts) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        identity: Identity,
+        *,
+        endpoints: Endpoints,
+        timeouts: Timeouts,
+        clock: Clock,
+    ) -> None:
         self._plan = plan
         self._identity = identity
         self._endpoints = endpoints
         self._timeouts = timeouts
+        self.clock = clock
         self._aws: dict[tuple[str, str], Any] = {}
         self._oci: dict[str, OciClients] = {}
         self._vaults: dict[str, Vault] = {}
-        self.clock: Clock = SystemClock()
 
     # Clients
 

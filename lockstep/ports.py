@@ -4,7 +4,7 @@ Foreign exceptions never cross a port: each adapter turns them into one of `lock
 retries are said once, in `lockstep.timing`, for both clouds. Every call has a time-out (protocol F1, F3, F5).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from lockstep.stores import Stores
 
 
-class Clock(Protocol):
-    """Time, as the code under test sees it."""
+class Clock(Hashable, Protocol):
+    """Time, as the code under test sees it; equal to itself only."""
 
     def now(self) -> datetime:
         """The wall clock, aware, UTC."""

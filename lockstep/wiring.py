@@ -1,4 +1,4 @@
-"""The composition root: the ports of one rotation, from a plan, an identity, endpoints and time-outs."""
+"""The composition root: the ports of one rotation, from a plan, an identity, endpoints, time-outs and a clock."""
 
 import os
 from functools import cache
@@ -9,14 +9,14 @@ from lockstep.errors import InvalidRequestError
 from lockstep.identity import OCI_ENDPOINT_VARIABLE, Identity
 from lockstep.plan import Plan
 from lockstep.plan_file import load_plan
-from lockstep.ports import Ports
-from lockstep.system import SystemPasswords
+from lockstep.ports import Clock, Ports
+from lockstep.system import SystemClock, SystemPasswords
 from lockstep.timeouts import Timeouts
 
 PLAN_VARIABLE = "LOCKSTEP_PLAN"
 """The environment variable that holds the path of the plan file."""
 
-_DEFAULT_ENDPOINTS, _DEFAULT_TIMEOUTS = Endpoints(), Timeouts()
+_DEFAULT_ENDPOINTS, _DEFAULT_TIMEOUTS, _DEFAULT_CLOCK = Endpoints(), Timeouts(), SystemClock()
 
 
 class Runner:
@@ -27,6 +27,7 @@ class Runner:
         identity: `lockstep.identity.AWS_RUNNER` or `OCI_RUNNER`.
         endpoints: Where the clouds are.
         timeouts: Bounds of every wait.
+        clock: The time that every port goes by.
     """
 
     def __init__(
@@ -36,10 +37,11 @@ class Runner:
         *,
         endpoints: Endpoints = _DEFAULT_ENDPOINTS,
         timeouts: Timeouts = _DEFAULT_TIMEOUTS,
+        clock: Clock = _DEFAULT_CLOCK,
     ) -> None:
         self.plan = plan
         self._cloud = identity.home
-        self._clouds = Clouds(plan, identity, endpoints=endpoints, timeouts=timeouts)
+        self._clouds = Clouds(plan, identity, endpoints=endpoints, timeouts=timeouts, clock=clock)
 
     def ports(self, credential_id: str) -> Ports:
         """The ports of a credential.
@@ -72,14 +74,16 @@ def endpoints_from_environment() -> Endpoints:
 
 
 @cache
-def hosted_runner(identity: Identity, timeouts: Timeouts = _DEFAULT_TIMEOUTS) -> Runner:
+def hosted_runner(
+    identity: Identity, timeouts: Timeouts = _DEFAULT_TIMEOUTS, clock: Clock = _DEFAULT_CLOCK
+) -> Runner:
     """The runner of a function: its plan and its endpoints are those that the environment names. Made once.
 
     Raises:
         PlanProblemsError: The plan file is not valid.
     """
     plan = load_plan(Path(os.environ.get(PLAN_VARIABLE, "lockstep.yaml")))
-    return Runner(plan, identity, endpoints=endpoints_from_environment(), timeouts=timeouts)
+    return Runner(plan, identity, endpoints=endpoints_from_environment(), timeouts=timeouts, clock=clock)
 
 
 def forget() -> None:

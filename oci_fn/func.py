@@ -73,6 +73,7 @@ class Function:
         runner: Returns the runner; by default that of the plan that the environment names.
         forget: Called after an identity was refused, so that `runner` reads it again.
         run_map: Runs the branches for the databases of a credential.
+        clock: Measures the time left. It must be the one that the runner's ports go by.
     """
 
     def __init__(
@@ -81,20 +82,21 @@ class Function:
         *,
         forget: Callable[[], None] = forget,
         run_map: RunMap = side_by_side,
+        clock: Clock = SystemClock(),  # noqa: B008 - it has no state
     ) -> None:
         self._runner = runner
         self._forget = forget
         self._run_map = run_map
+        self._clock = clock
 
     def __call__(self, ctx: context.InvokeContext, data: BytesIO | None = None) -> response.Response:
         """Answer one call of the function."""
         try:
             ask = _parse(data.getvalue() if data else b"")
             call_id = _call_id(ctx)
-            clock = SystemClock()
-            deadline = clock.monotonic() + _seconds_left(ctx, clock)
+            deadline = self._clock.monotonic() + _seconds_left(ctx, self._clock)
             results = [
-                self._run(credential_id, ask, f"{call_id}.{number}", clock, deadline=deadline)
+                self._run(credential_id, ask, f"{call_id}.{number}", deadline=deadline)
                 for number, credential_id in enumerate(self._credentials(ask), start=1)
             ]
         except LockstepError as error:
@@ -103,10 +105,8 @@ class Function:
             return _answer(ctx, _shown(UnexpectedError(code=type(error).__name__)), succeeded=False)
         return _answer(ctx, {"results": results}, succeeded=all(r["outcome"] != "failed" for r in results))
 
-    def _run(
-        self, credential_id: str, ask: Ask, rotation_id: str, clock: Clock, *, deadline: float
-    ) -> dict[str, Any]:
-        began = clock.monotonic()
+    def _run(self, credential_id: str, ask: Ask, rotation_id: str, *, deadline: float) -> dict[str, Any]:
+        began = self._clock.monotonic()
         request = RunRequest(
             rotation_id=rotation_id,
             runner="oci",
@@ -116,7 +116,7 @@ class Function:
         )
         try:
             ports = self._runner().ports(credential_id)
-            retries = Retries(clock, deadline=deadline)
+            retries = Retries(self._clock, deadline=deadline)
             done = rotate(request, ports, retries, run_map=self._run_map)
             result = {
                 "outcome": done.outcome,
@@ -132,7 +132,7 @@ class Function:
             # The key of the other cloud may have been replaced: the next call reads it anew.
             self._forget()
         result = {"credential_id": credential_id, "rotation_id": rotation_id, **result}
-        logger.info(json.dumps({**result, "milliseconds": round((clock.monotonic() - began) * 1000)}))
+        logger.info(json.dumps({**result, "milliseconds": round((self._clock.monotonic() - began) * 1000)}))
         return result
 
     def _credentials(self, ask: Ask) -> list[str]:

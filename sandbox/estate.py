@@ -26,7 +26,8 @@ from lockstep.identity import AWS_RUNNER, CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VAR
 from lockstep.model import Credential, Login, SecretStr
 from lockstep.plan import Plan
 from lockstep.plan_file import load_plan
-from lockstep.ports import Ports
+from lockstep.ports import Clock, Ports
+from lockstep.system import SystemClock
 from lockstep.timeouts import Timeouts
 from sandbox import plans
 from sandbox.aws import AwsSandbox, Execution, create_resources, create_state_machine
@@ -72,12 +73,14 @@ class Settings:
         slots: Of each ring in OCI.
         audit_tier: Of the OCI audit bucket; in `Standard` entries can be read at once.
         timeouts: Of the AWS runner.
+        clock: The AWS runner's.
     """
 
     clouds: tuple[StoreName, ...] = ("aws", "oci")
     slots: int = 4
     audit_tier: str = "Archive"
     timeouts: Timeouts = field(default_factory=Timeouts)
+    clock: Clock = field(default_factory=SystemClock)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,7 +254,7 @@ def running_estate(
             servers=servers,
             fronts=fronts,
             outside=Outside(aws, oci, slots=settings.slots),
-            machine_arn=_deploy_state_machine(aws, settings.timeouts, one_by_one=wire is not None),
+            machine_arn=_deploy_state_machine(aws, settings, one_by_one=wire is not None),
             function_environment={
                 "AWS_ENDPOINT_URL": addresses.aws,
                 "AWS_EC2_METADATA_DISABLED": "true",
@@ -338,11 +341,11 @@ def _hand_over(
         create_ring(oci, name, text, slots=slots)
 
 
-def _deploy_state_machine(aws: AwsSandbox, timeouts: Timeouts, *, one_by_one: bool) -> str:
+def _deploy_state_machine(aws: AwsSandbox, settings: Settings, *, one_by_one: bool) -> str:
     """Register the real handlers, and make the state machine from the file that is deployed to AWS; its ARN."""
 
     def ports(credential_id: str) -> Ports:
-        return wiring.hosted_runner(AWS_RUNNER, timeouts).ports(credential_id)
+        return wiring.hosted_runner(AWS_RUNNER, settings.timeouts, settings.clock).ports(credential_id)
 
     for function in FUNCTIONS.values():
         module = importlib.import_module(f"functions.{function}.handler")

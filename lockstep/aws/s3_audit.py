@@ -24,12 +24,19 @@ AUDIT_ERRORS = {
     Trouble.DENIED: AuditLogAccessDeniedError,
     Trouble.REJECTED: AuditLogAccessDeniedError,
 }
-_PAGE = 1000
-"""S3 lists at most this many keys in one call."""
 
 
 class S3AuditLog:
-    """The port `AuditLog` on one credential's prefix of a bucket."""
+    """The port `AuditLog` on one credential's prefix of a bucket.
+
+    Args:
+        client: Of the bucket's region.
+        bucket: Its name.
+        stream: The stream's name.
+        credential_id: Whose chain.
+        storage_class: Of new entries.
+        page_size: Entries in one list; S3 gives no more than 1,000.
+    """
 
     def __init__(
         self,
@@ -38,11 +45,14 @@ class S3AuditLog:
         stream: str,
         credential_id: str,
         storage_class: Literal["GLACIER_IR", "STANDARD", "STANDARD_IA"] = "GLACIER_IR",
+        *,
+        page_size: int = 1000,
     ) -> None:
         self._client = client
         self._bucket = bucket
         self._objects = EntryObjects(stream, credential_id)
         self._storage_class = storage_class
+        self._page_size = page_size
 
     @property
     def stream(self) -> str:
@@ -115,7 +125,7 @@ class S3AuditLog:
         while True:
             found, more = self._page(after=last + skip)
             if found:
-                last, skip = found, max(2 * skip, _PAGE)
+                last, skip = found, max(2 * skip, self._page_size)
                 if not more:
                     return last
             elif skip:
@@ -130,7 +140,7 @@ class S3AuditLog:
                 Bucket=self._bucket,
                 Prefix=self._objects.prefix,
                 StartAfter=self._objects.key(after),
-                MaxKeys=_PAGE,
+                MaxKeys=self._page_size,
             )
             seqs = [self._objects.seq_of(o["Key"]) for o in reply.get("Contents", [])]
             # A seq at or below `after` was not asked for. Counting it would let `last_seq` loop without end.

@@ -38,7 +38,6 @@ AUDIT_ERRORS: Mapping[Trouble, type[LockstepError]] = {
     Trouble.REJECTED: AuditLogAccessDeniedError,
 }
 _NOT_FOUND, _PRECONDITION_FAILED = 404, 412
-_PAGE = 1000
 
 
 class ObjectStorageAuditLog:
@@ -50,14 +49,23 @@ class ObjectStorageAuditLog:
         bucket: The bucket's name.
         stream: The stream's name.
         credential_id: The credential whose chain it is.
+        page_size: Entries in one list; the service gives no more than 1,000.
     """
 
     def __init__(
-        self, clients: OciClients, *, namespace: str, bucket: str, stream: str, credential_id: str
+        self,
+        clients: OciClients,
+        *,
+        namespace: str,
+        bucket: str,
+        stream: str,
+        credential_id: str,
+        page_size: int = 1000,
     ) -> None:
         self._clients = clients
         self._bucket = (namespace, bucket)
         self._objects = EntryObjects(stream, credential_id)
+        self._page_size = page_size
 
     @property
     def stream(self) -> str:
@@ -125,7 +133,11 @@ class ObjectStorageAuditLog:
         while start:
             with self._translated(last):
                 listed = self._clients.objects.list_objects(
-                    *self._bucket, prefix=self._objects.prefix, start=start, limit=_PAGE, fields="name"
+                    *self._bucket,
+                    prefix=self._objects.prefix,
+                    start=start,
+                    limit=self._page_size,
+                    fields="name",
                 ).data
                 seqs = [self._objects.seq_of(o.name) for o in listed.objects]
                 following = listed.next_start_with

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import pg8000.native  # type: ignore[import-untyped]  # pg8000 ships no type information
 
-from sandbox.databases.process import find_program, write_private_file
+from sandbox.databases.process import SEARCH_PATH, find_program, write_private_file
 from sandbox.databases.server import CLIENT_SECONDS, Availability, DatabaseServer, program_version
 from sandbox.databases.tls import Certificate, CertificateAuthority
 
@@ -31,18 +31,19 @@ _SMALL_AND_FAST = {
 }
 
 
-def available() -> Availability:
+def available(path: str = SEARCH_PATH, debian: Path = _DEBIAN_FOLDER) -> Availability:
     """Whether PostgreSQL is installed."""
-    if find_bin_folder() is not None:
+    if find_bin_folder(path, debian) is not None:
         return Availability()
     return Availability(f"{' and '.join(_PROGRAMS)} not found; Debian and Ubuntu: apt-get install postgresql")
 
 
-def find_bin_folder() -> Path | None:
+def find_bin_folder(path: str = SEARCH_PATH, debian: Path = _DEBIAN_FOLDER) -> Path | None:
     """The folder of the server programs: PATH's, else the newest of Debian's."""
-    in_path = find_program("postgres")
-    debian = sorted(_DEBIAN_FOLDER.glob("*/bin"), key=lambda folder: float(folder.parent.name), reverse=True)
-    candidates = [in_path.resolve().parent, *debian] if in_path else debian
+    in_path = find_program("postgres", path)
+    candidates = sorted(debian.glob("*/bin"), key=lambda folder: float(folder.parent.name), reverse=True)
+    if in_path:
+        candidates.insert(0, in_path.resolve().parent)
     return next((f for f in candidates if all((f / name).exists() for name in _PROGRAMS)), None)
 
 

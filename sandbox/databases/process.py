@@ -18,19 +18,19 @@ _POLL_SECONDS = 0.01
 # A killed process is gone in milliseconds; this bounds a machine that is busy elsewhere.
 _KILL_SECONDS = 10.0
 # Debian keeps server programs where only root's PATH looks.
-_SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"])
+SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"])
 
 # All that a server gets to see: none of the caller's variables; messages in English, times in UTC.
-ENVIRONMENT = {"PATH": _SEARCH_PATH, "LC_ALL": "C", "TZ": "UTC"}
+ENVIRONMENT = {"PATH": SEARCH_PATH, "LC_ALL": "C", "TZ": "UTC"}
 
 
 class ProcessStartError(Exception):
     """The command could not be started; its log file says why."""
 
 
-def find_program(name: str) -> Path | None:
+def find_program(name: str, path: str = SEARCH_PATH) -> Path | None:
     """Where the program is installed, also if only root's PATH has it."""
-    found = shutil.which(name, path=_SEARCH_PATH)
+    found = shutil.which(name, path=path)
     return Path(found) if found else None
 
 

@@ -29,13 +29,16 @@ def console(sandbox: OciSandbox) -> OciConsole:
     return OciConsole(sandbox)
 
 
-def audit_log(sandbox: OciSandbox, config: dict[str, str] | None = None) -> ObjectStorageAuditLog:
+def audit_log(
+    sandbox: OciSandbox, config: dict[str, str] | None = None, *, page_size: int = 1000
+) -> ObjectStorageAuditLog:
     return ObjectStorageAuditLog(
         sandbox_clients(sandbox, config),
         namespace=sandbox.namespace,
         bucket=BUCKET,
         stream="oci",
         credential_id="multi-cloud/app_user",
+        page_size=page_size,
     )
 
 
@@ -117,12 +120,9 @@ def test_a_missing_bucket_and_a_refused_key_are_errors(sandbox: OciSandbox) -> N
         audit_log(sandbox, deleted).last_seq()
 
 
-def test_the_last_seq_is_found_across_pages(
-    sandbox: OciSandbox, console: OciConsole, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("lockstep.oci.object_storage_audit._PAGE", 3)
+def test_the_last_seq_is_found_across_pages(sandbox: OciSandbox, console: OciConsole) -> None:
     console.create_bucket(BUCKET)
-    log = audit_log(sandbox)
+    log = audit_log(sandbox, page_size=3)
     for seq in range(1, 9):
         log.put(b"{}", EntrySummary(seq=seq, hash="b", previous_hash="a", rotation_id="oci-1"))
     console.storage.put_object(sandbox.namespace, BUCKET, "oci/multi-cloud.app_user2/000000000099.json", b"")

@@ -1,12 +1,7 @@
-"""Time for a proof: it passes by itself, jumps when told to, and nobody sleeps."""
+"""Time for a proof: it passes by itself and jumps when told to; a sleep is a jump."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
-from unittest.mock import patch
-
-from lockstep.system import SystemClock
 
 
 class JumpingClock:
@@ -33,15 +28,9 @@ class JumpingClock:
         return time.monotonic() + self._ahead_seconds
 
     def jump(self, seconds: float) -> None:
-        """Let time pass at once: this is also how everybody sleeps."""
+        """Let time pass at once."""
         self._ahead_seconds += seconds
 
-    @contextmanager
-    def installed(self) -> Iterator[None]:
-        """Make it the machine's clock for Lockstep, which asks `SystemClock` and nobody else."""
-        with (
-            patch.object(SystemClock, "now", lambda _: self.now()),
-            patch.object(SystemClock, "monotonic", lambda _: self.monotonic()),
-            patch.object(SystemClock, "sleep", lambda _, seconds: self.jump(seconds)),
-        ):
-            yield
+    def sleep(self, seconds: float) -> None:
+        """Jump."""
+        self.jump(seconds)

@@ -83,12 +83,11 @@ def estate(kinds: Sequence[str], timeouts: Timeouts = PATIENT) -> Iterator[Wired
             for kind in kinds
         ]
         clock, wire = JumpingClock(), Wire()
-        stack.enter_context(clock.installed())
         running = stack.enter_context(
             running_estate(
                 credentials,
                 servers,
-                settings=Settings(slots=RING, timeouts=timeouts),
+                settings=Settings(slots=RING, timeouts=timeouts, clock=clock),
                 aws=AwsSandbox(retry_sleep=clock.jump, wall_clock=clock.time),
                 oci=OciSandbox(SandboxClock(clock.now)),
                 wire=wire,

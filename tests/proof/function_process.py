@@ -16,6 +16,8 @@ from typing import Any
 
 from fdk import context  # type: ignore[import-untyped]  # fdk ships no types
 
+from lockstep.identity import OCI_RUNNER
+from lockstep.wiring import hosted_runner
 from oci_fn import func
 from tests.proof.clock import JumpingClock
 
@@ -85,19 +87,18 @@ def memory_kilobytes() -> int:
 def main() -> None:
     """Answer calls until there are no more."""
     clock, ahead = JumpingClock(), 0.0
-    function = func.Function(run_map=map)
-    with clock.installed():
-        for line in sys.stdin:
-            asked = json.loads(line)
-            clock.jump(asked["ahead_seconds"] - ahead)
-            ahead = asked["ahead_seconds"]
-            deadline = (clock.now() + timedelta(seconds=DEADLINE_SECONDS)).isoformat()
-            ctx = context.InvokeContext("app", "app", "fn", "fn", asked["call_id"], deadline=deadline)
-            body = json.dumps({"credential_id": asked["credential_id"]}).encode()
-            answer = function(ctx, BytesIO(body))
-            reply = {"answer": json.loads(answer.body()), "memory_kilobytes": memory_kilobytes()}
-            sys.stdout.write(json.dumps(reply) + "\n")
-            sys.stdout.flush()
+    function = func.Function(lambda: hosted_runner(OCI_RUNNER, clock=clock), run_map=map, clock=clock)
+    for line in sys.stdin:
+        asked = json.loads(line)
+        clock.jump(asked["ahead_seconds"] - ahead)
+        ahead = asked["ahead_seconds"]
+        deadline = (clock.now() + timedelta(seconds=DEADLINE_SECONDS)).isoformat()
+        ctx = context.InvokeContext("app", "app", "fn", "fn", asked["call_id"], deadline=deadline)
+        body = json.dumps({"credential_id": asked["credential_id"]}).encode()
+        answer = function(ctx, BytesIO(body))
+        reply = {"answer": json.loads(answer.body()), "memory_kilobytes": memory_kilobytes()}
+        sys.stdout.write(json.dumps(reply) + "\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

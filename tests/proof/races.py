@@ -8,10 +8,8 @@ Schedules are those of `tests.proof.schedules`.
 """
 
 import threading
-from collections.abc import Callable
-from contextlib import ExitStack, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field
-from unittest.mock import patch
 
 from lockstep.errors import (
     AuditLogUnreachableError,
@@ -21,14 +19,12 @@ from lockstep.errors import (
     PreviousCredentialAcceptedError,
     StoreUnreachableError,
 )
-from lockstep.model import Login
 from tests.proof.invariants import ViolationError
 from tests.proof.memory_observer import RaceObserver
 from tests.proof.patching import Plant
 from tests.proof.scenarios import world_of
 from tests.proof.schedules import Event, Schedule, simpler
 from tests.support.memory import MemoryWorld
-from tests.support.memory_database import MemoryDatabase
 from tests.unit.harness import (
     INTERVAL_SECONDS,
     Killed,
@@ -55,9 +51,6 @@ class Failure:
     schedule: Schedule
     invariant: str
     what: str
-
-
-Accepts = Callable[[MemoryDatabase, Login], bool]
 
 
 def play(schedule: Schedule, plant: Plant = nullcontext) -> Failure | None:
@@ -125,23 +118,21 @@ class Race:
 
     def run(self) -> None:
         """Play it; raises ViolationError."""
-        with ExitStack() as stack:
-            stack.enter_context(
-                patch.object(MemoryDatabase, "accepts", self._proving(MemoryDatabase.accepts))
-            )
-            at_every_boundary(self.world, self._boundary)
-            threads = [
-                threading.Thread(target=self._live, args=(p,), name=f"race {p.index}", daemon=True)
-                for p in self._participants
-            ]
-            for thread in threads:
-                thread.start()
-            self.running.awake.release()
-            if not self._over.acquire(timeout=WAIT_SECONDS):
-                raise RuntimeError(f"the race of seed {self.schedule.seed} does not end")
-            undisturbed(self.world)
-            self._raise()
-            self._aftermath()
+        for database in self.world.databases.values():
+            database.on_login = self.observer.saw
+        at_every_boundary(self.world, self._boundary)
+        threads = [
+            threading.Thread(target=self._live, args=(p,), name=f"race {p.index}", daemon=True)
+            for p in self._participants
+        ]
+        for thread in threads:
+            thread.start()
+        self.running.awake.release()
+        if not self._over.acquire(timeout=WAIT_SECONDS):
+            raise RuntimeError(f"the race of seed {self.schedule.seed} does not end")
+        undisturbed(self.world)
+        self._raise()
+        self._aftermath()
 
     def _aftermath(self) -> None:
         world, scenario = self.world, self.schedule.scenario
@@ -308,15 +299,6 @@ class Race:
             raise self._violation
         if self._failure:
             raise self._failure
-
-    def _proving(self, accepts: Accepts) -> Accepts:
-        def proving(database: MemoryDatabase, login: Login) -> bool:
-            accepted = accepts(database, login)
-            if accepted:
-                self.observer.saw(database.name, login)
-            return accepted
-
-        return proving
 
 
 def _unstick(world: MemoryWorld) -> None:

@@ -53,7 +53,9 @@ class Runners:
     def __init__(self, estate: WiredEstate) -> None:
         self._estate = estate
         self._function = func.Function(
-            lambda: hosted_runner(OCI_RUNNER, estate.running.settings.timeouts), run_map=map
+            lambda: hosted_runner(OCI_RUNNER, estate.running.settings.timeouts, estate.clock),
+            run_map=map,
+            clock=estate.clock,
         )
         self._processes: dict[str, tuple[Process, Any]] = {}
 

@@ -28,7 +28,6 @@ from sandbox.databases import (
     mysql,
     pgserver,
     postgresql,
-    process,
     running,
 )
 from sandbox.databases.mysql_family import MySqlFamilyServer
@@ -343,29 +342,23 @@ class TestStarting:
 
     @pytest.mark.skipif(os.geteuid() != 0, reason="only root's servers run under another account")
     def test_pgserver_runs_from_a_folder_closed_to_its_account(
-        self, make: Callable[..., DatabaseServer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, make: Callable[..., DatabaseServer], tmp_path: Path
     ) -> None:
-        package = pgserver._find_package()
-        server = make(PgserverServer)
+        package = pgserver.find_package()
         assert package is not None
         closed = tmp_path / package.name
         closed.symlink_to(package)
         closed.with_name(f"{package.name}.libs").symlink_to(package.with_name(f"{package.name}.libs"))
         tmp_path.chmod(0o700)
-        monkeypatch.setattr(pgserver, "_find_package", lambda: closed)
-        with server:
+        with make(PgserverServer, package=closed) as server:
             assert server.execute_as_superuser("SELECT 1") == [(1,)]
 
-    def test_what_is_missing_is_named(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        monkeypatch.setattr(process, "_SEARCH_PATH", str(tmp_path))
-        monkeypatch.setattr(postgresql, "_DEBIAN_FOLDER", tmp_path)
-        monkeypatch.setattr(mysql, "_FOLDER", tmp_path)
-        monkeypatch.setattr(pgserver, "_PACKAGE", "no_such_package")
-        assert "mariadbd" in mariadb.available().missing
-        assert ".ci/mysql-server" in mysql.available().missing
-        assert "initdb" in postgresql.available().missing
-        assert "no-such-package" in pgserver.available().missing
-        assert not any(available().values())
+    def test_what_is_missing_is_named(self, tmp_path: Path) -> None:
+        assert "mariadbd" in mariadb.available(str(tmp_path)).missing
+        assert ".ci/mysql-server" in mysql.available(tmp_path).missing
+        assert "initdb" in postgresql.available(str(tmp_path), debian=tmp_path).missing
+        assert "no-such-package" in pgserver.available("no_such_package").missing
+        assert not mysql.available(tmp_path)
 
 
 class TestSupervision:

@@ -32,6 +32,7 @@ class MemoryDatabase:
         unreachable: Nothing answers.
         admin_refused: The rotator admin's own login is refused.
         refuses: The password policy: whether it refuses a password.
+        on_login: Called after a login that succeeded, with the database's name.
     """
 
     def __init__(self, name: str, strategy: Strategy, usernames: Sequence[str]) -> None:
@@ -41,6 +42,7 @@ class MemoryDatabase:
         self.unreachable = False
         self.admin_refused = False
         self.refuses: Callable[[str], bool] = lambda _password: False
+        self.on_login: Callable[[str, Login], None] = lambda _name, _login: None
         self._name = name
         self._dual = strategy is Strategy.DUAL_PASSWORD
         self._advisory = threading.Lock()
@@ -58,7 +60,8 @@ class MemoryDatabase:
                 return False
             if account.locked:
                 raise AccountLockedError(database=self.name)
-            return True
+        self.on_login(self.name, login)
+        return True
 
     def kill_connections(self) -> None:
         """End every admin session, as a restart of the server does: the advisory lock is free again."""
