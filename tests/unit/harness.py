@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from functions.apply_db import step as apply_db
 from functions.generate import step as generate
@@ -24,6 +24,8 @@ from oci_fn.retries import Retries
 from oci_fn.sequence import RunRequest, RunResult
 from tests.support.memory import MemoryWorld
 from tests.support.memory_store import MemoryStore
+
+Result = TypeVar("Result")
 
 INTERVAL_SECONDS = 1200.0
 """Longer than the lease: a dead run has lost the lock by the next trigger."""
@@ -197,6 +199,36 @@ def quiet(world: MemoryWorld) -> Iterator[None]:
     finally:
         for double, (before, after) in zip(doubles, hooks, strict=True):
             double.faults.before, double.faults.after = before, after
+
+
+class Interruption(Generic[Result]):
+    """A hook that runs `act` once, at the n-th boundary, with the hooks off.
+
+    Attributes:
+        boundary: Where `act` ran; empty if there were fewer boundaries.
+        result: What `act` returned.
+    """
+
+    def __init__(self, world: MemoryWorld, at: int, act: Callable[[], Result]) -> None:
+        self.boundary = ""
+        self.result: Result | None = None
+        self._world = world
+        self._left = at
+        self._act = act
+
+    def __call__(self, boundary: str) -> None:
+        self._left -= 1
+        if self._left == -1:
+            self.boundary = boundary
+            with quiet(self._world):
+                self.result = self._act()
+
+
+def interrupted(world: MemoryWorld, at: int, act: Callable[[], Result]) -> Interruption[Result]:
+    """Run `act` once, at the n-th boundary from now."""
+    hook = Interruption(world, at, act)
+    at_every_boundary(world, hook)
+    return hook
 
 
 # Checks

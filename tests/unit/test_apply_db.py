@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -36,9 +37,9 @@ from tests.unit.harness import (
     edit,
     generated,
     held,
+    interrupted,
     known_logins,
     login_of,
-    quiet,
     shown,
     undisturbed,
 )
@@ -96,40 +97,27 @@ def test_a_repeated_step_changes_nothing(strategy: Strategy) -> None:
 @both_strategies
 def test_a_twin_at_any_boundary_does_no_harm(strategy: Strategy) -> None:
     at = 0
-    outcomes: list[str] = []
+    outcomes: set[str] = set()
     while True:
         flight = Flight(strategy)
-        twin = _TwinAt(at, flight, outcomes)
-        at_every_boundary(flight.world, twin)
+        twin = interrupted(flight.world, at, partial(_outcome, flight))
         flight.apply()
         undisturbed(flight.world)
-        if not twin.ran:
+        if twin.result is None:
             break
+        outcomes.add(twin.result)
         assert flight.apply().outcome is DatabaseOutcome.ALREADY_APPLIED
         assert (flight.lets_in(3), flight.lets_in(2), flight.lets_in(1)) == (True, True, False)
         at += 1
     # While the first invocation holds the advisory lock, the twin fails with a retryable error.
-    assert set(outcomes) == {"applied", "AdvisoryLockBusyError"}
+    assert outcomes == {"applied", "AdvisoryLockBusyError"}
 
 
-class _TwinAt:
-    """A hook that runs the whole step again at the n-th boundary of the first invocation."""
-
-    def __init__(self, at: int, flight: Flight, outcomes: list[str]) -> None:
-        self.ran = False
-        self._left = at
-        self._flight = flight
-        self._outcomes = outcomes
-
-    def __call__(self, _boundary: str) -> None:
-        if self._left == 0:
-            self.ran = True
-            with quiet(self._flight.world):
-                try:
-                    self._outcomes.append(self._flight.apply().outcome.value)
-                except AdvisoryLockBusyError as e:
-                    self._outcomes.append(type(e).__name__)
-        self._left -= 1
+def _outcome(flight: Flight) -> str:
+    try:
+        return flight.apply().outcome.value
+    except AdvisoryLockBusyError as e:
+        return type(e).__name__
 
 
 @both_strategies

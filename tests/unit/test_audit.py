@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -32,8 +33,8 @@ from tests.unit.harness import (
     entries,
     generated,
     held,
+    interrupted,
     login_of,
-    quiet,
     rotate,
     rotate_again,
     rotation_of,
@@ -264,11 +265,10 @@ def test_a_twin_at_any_boundary_writes_no_second_entry() -> None:
     at = 0
     while True:
         flight = Flight()
-        twin = _MeanwhileAt(at, flight, lambda flight: flight.record())
-        at_every_boundary(flight.world, twin)
+        twin = interrupted(flight.world, at, flight.record)
         result = flight.record()
         undisturbed(flight.world)
-        if not twin.ran:
+        if not twin.boundary:
             break
         assert result.seq == 2
         assert flight.runs() == [("first", "Success"), ("second", "Success")], twin.boundary
@@ -277,42 +277,18 @@ def test_a_twin_at_any_boundary_writes_no_second_entry() -> None:
     assert at >= 12
 
 
-class _MeanwhileAt:
-    """A hook that runs something else at the n-th boundary."""
-
-    def __init__(self, at: int, flight: Flight, meanwhile: Any) -> None:  # noqa: ANN401 - a lambda over Flight
-        self.ran = False
-        self.boundary = ""
-        self._left = at
-        self._flight = flight
-        self._meanwhile = meanwhile
-
-    def __call__(self, boundary: str) -> None:
-        if self._left == 0:
-            self.ran, self.boundary = True, boundary
-            with quiet(self._flight.world):
-                self._meanwhile(self._flight)
-        self._left -= 1
-
-
-def _another_run_in_between(flight: Flight) -> None:
-    flight.world.clock.sleep(INTERVAL_SECONDS)
-    rotate(flight.world, "taker", runner="aws")
-
-
 def test_a_failure_is_recorded_once_even_if_another_run_records_in_between() -> None:
     at = 0
     while True:
         flight = Flight()
-        between = _MeanwhileAt(at, flight, _another_run_in_between)
-        at_every_boundary(flight.world, between)
+        between = interrupted(flight.world, at, partial(rotate_again, flight.world, "taker"))
         try:
             flight.fail()
         except LostCompareAndSetError:
             undisturbed(flight.world)
             flight.fail()
         undisturbed(flight.world)
-        if not between.ran:
+        if not between.boundary:
             break
         assert sorted(run for run, _ in flight.runs()) == ["first", "second", "taker"], between.boundary
         assert_on_record(flight.world)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -12,10 +13,6 @@ from lockstep.errors import (
     StagedValueConflictError,
     StoreUnreachableError,
     UnknownUsernameError,
-)
-from lockstep.messages import (
-    Rotation,
-    Staged,
 )
 from lockstep.model import Claim, ClaimKind, CredentialValue, Login, SecretStr, Strategy
 from tests.support.memory import PLACEHOLDER_TEXT, MemoryWorld, make_plan
@@ -28,9 +25,9 @@ from tests.unit.harness import (
     edit,
     generated,
     held,
+    interrupted,
     known_logins,
     login_of,
-    quiet,
     rotate,
     rotate_again,
     served,
@@ -222,8 +219,7 @@ def test_a_twin_at_any_boundary_stages_the_same_value(strategy: Strategy) -> Non
     while True:
         world = steady(strategy)
         rotation = held(world, "third")
-        twin = _TwinAt(at, world, rotation)
-        at_every_boundary(world, twin)
+        twin = interrupted(world, at, partial(run_generate, world, rotation))
         try:
             result = run_generate(world, rotation)
         except LostCompareAndSetError:  # Retryable.
@@ -236,24 +232,6 @@ def test_a_twin_at_any_boundary_stages_the_same_value(strategy: Strategy) -> Non
         assert len({shown(_value_in(world, store)) for store in world.stores}) == 1, twin.boundary
         at += 1
     assert at >= 20
-
-
-class _TwinAt:
-    """A hook that runs the whole step again at the n-th boundary of the first invocation."""
-
-    def __init__(self, at: int, world: MemoryWorld, rotation: Rotation) -> None:
-        self.boundary = ""
-        self.result: Staged | None = None
-        self._left = at
-        self._world = world
-        self._rotation = rotation
-
-    def __call__(self, boundary: str) -> None:
-        if self._left == 0:
-            self.boundary = boundary
-            with quiet(self._world):
-                self.result = run_generate(self._world, self._rotation)
-        self._left -= 1
 
 
 def _value_in(world: MemoryWorld, store: str) -> Login:

@@ -2,6 +2,7 @@
 
 import traceback
 from dataclasses import replace
+from typing import NoReturn
 
 import pytest
 
@@ -17,9 +18,9 @@ from oci_fn.sequence import RunRequest
 from tests.support.memory import MemoryWorld
 from tests.unit.harness import (
     assert_in_step,
-    at_every_boundary,
     entries,
     held,
+    interrupted,
     rotate,
     rotate_again,
     undisturbed,
@@ -108,8 +109,7 @@ def test_a_foreign_error_at_any_boundary_is_not_quoted_and_the_next_run_rotates(
     at = 0
     while True:
         world = MemoryWorld.create()
-        foreign = _Foreign(at)
-        at_every_boundary(world, foreign)
+        foreign = interrupted(world, at, _fail_with_a_secret)
         try:
             rotate(world, "first")
         except UnexpectedError as e:
@@ -124,16 +124,5 @@ def test_a_foreign_error_at_any_boundary_is_not_quoted_and_the_next_run_rotates(
     assert at >= 80
 
 
-class _Foreign:
-    """A hook that raises a foreign error at the n-th boundary."""
-
-    def __init__(self, at: int) -> None:
-        self.boundary = ""
-        self._left = at
-
-    def __call__(self, boundary: str) -> None:
-        if self._left == 0:
-            self.boundary = boundary
-            self._left -= 1
-            raise ValueError("hunter2")
-        self._left -= 1
+def _fail_with_a_secret() -> NoReturn:
+    raise ValueError("hunter2")

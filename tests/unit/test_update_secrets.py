@@ -16,9 +16,9 @@ from tests.support.memory import MemoryWorld, make_plan
 from tests.unit.harness import (
     INTERVAL_SECONDS,
     applied,
-    at_every_boundary,
     generated,
     held,
+    interrupted,
     quiet,
     rotate,
     rotate_again,
@@ -73,35 +73,18 @@ def test_a_twin_at_any_boundary_does_no_harm() -> None:
     at = 0
     while True:
         flight = Flight()
-        twin = _TwinAt(at, flight)
-        at_every_boundary(flight.world, twin)
+        twin = interrupted(flight.world, at, flight.update)
         try:
             flight.update()
         except LostCompareAndSetError:
             undisturbed(flight.world)
             flight.update()
         undisturbed(flight.world)
-        if not twin.ran:
+        if not twin.boundary:
             break
-        assert flight.generations() == {3}
+        assert flight.generations() == {3}, twin.boundary
         at += 1
     assert at >= 14
-
-
-class _TwinAt:
-    """A hook that runs the whole step again at the n-th boundary of the first invocation."""
-
-    def __init__(self, at: int, flight: Flight) -> None:
-        self.ran = False
-        self._left = at
-        self._flight = flight
-
-    def __call__(self, _boundary: str) -> None:
-        if self._left == 0:
-            self.ran = True
-            with quiet(self._flight.world):
-                self._flight.update()
-        self._left -= 1
 
 
 @pytest.mark.parametrize("store", ["aws", "oci"])
