@@ -8,11 +8,13 @@ from string import ascii_lowercase, digits
 import pytest
 
 from lockstep.audit.chain import Entry
+from lockstep.aws.dynamodb_lock import FAR_FUTURE
 from lockstep.model import Credential, Login, Strategy
 from sandbox import plans
 from sandbox.aws import AwsSandbox, Execution
 from sandbox.databases import CertificateAuthority, DatabaseServer, MariaDbServer, MySqlServer, PostgresServer
 from sandbox.estate import Estate, Settings, running_estate
+from sandbox.plans import LOCK_TABLE
 from tests.support.servers import require
 from tests.support.statement_faults import FrontedMySqlServer
 
@@ -56,6 +58,19 @@ class Case:
         """Put a new current version of app_user by hand."""
         self.world.aws.client("secretsmanager").put_secret_value(
             SecretId=self.credential.secret_names.app_user, SecretString=text
+        )
+
+    def hold_lock(self, holder: str, *, expires_at: int = FAR_FUTURE) -> None:
+        """Let a run acquire the lock and die."""
+        self.world.aws.client("dynamodb").update_item(
+            TableName=LOCK_TABLE,
+            Key={"credential_id": {"S": self.credential.id}},
+            UpdateExpression="SET holder = :holder, expires_at = :at ADD fence :one",
+            ExpressionAttributeValues={
+                ":holder": {"S": holder},
+                ":at": {"N": str(expires_at)},
+                ":one": {"N": "1"},
+            },
         )
 
     @property

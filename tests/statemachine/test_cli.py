@@ -6,7 +6,7 @@ from typing import Any
 from typer.testing import CliRunner, Result
 
 from lockstep.cli import app
-from sandbox.plans import AUDIT_BUCKET, LOCK_TABLE
+from sandbox.plans import AUDIT_BUCKET
 from tests.statemachine.conftest import Case, login_text
 
 DEAD = "run-that-died"
@@ -20,20 +20,6 @@ def run(case: Case, *words: str, **more: str) -> Result:
 def document(shown: Result) -> dict[str, Any]:
     parsed: dict[str, Any] = json.loads(shown.stdout)
     return parsed
-
-
-def hold(case: Case, *, expires_at: int = 253402300799) -> None:
-    """Let a run acquire the lock and die."""
-    case.world.aws.client("dynamodb").update_item(
-        TableName=LOCK_TABLE,
-        Key={"credential_id": {"S": case.credential.id}},
-        UpdateExpression="SET holder = :dead, expires_at = :at ADD fence :one",
-        ExpressionAttributeValues={
-            ":dead": {"S": DEAD},
-            ":at": {"N": str(expires_at)},
-            ":one": {"N": "1"},
-        },
-    )
 
 
 def key_of(case: Case, seq: int) -> str:
@@ -136,7 +122,7 @@ def test_the_lock_of_a_dead_run_is_released_and_its_claim_stays(mysql: Case) -> 
     finally:
         crm.start()
     assert "finish generation 1, begun by" in run(mysql, "status").stdout
-    hold(mysql)
+    mysql.hold_lock(DEAD)
     before = mysql.lock
 
     shown = run(mysql, "lock", "show")

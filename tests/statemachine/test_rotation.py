@@ -75,23 +75,9 @@ def test_two_executions_at_the_same_moment_rotate_once(spanning: Case) -> None:
 
 
 def test_a_run_takes_over_after_the_lease_of_a_dead_holder(mariadb: Case) -> None:
-    table = mariadb.world.aws.client("dynamodb")
-
-    def hold(expires_at: int) -> None:
-        table.update_item(
-            TableName="lockstep",
-            Key={"credential_id": {"S": mariadb.credential.id}},
-            UpdateExpression="SET holder = :dead, expires_at = :at ADD fence :one",
-            ExpressionAttributeValues={
-                ":dead": {"S": "dead"},
-                ":at": {"N": str(expires_at)},
-                ":one": {"N": "1"},
-            },
-        )
-
-    hold(253402300799)
+    mariadb.hold_lock("dead")
     assert mariadb.rotate().output == {"outcome": "skipped"}
-    hold(1)
+    mariadb.hold_lock("dead", expires_at=1)
     assert mariadb.rotate().output["outcome"] == "rotated"
     assert mariadb.lock["fence"] == "3"
 
