@@ -129,7 +129,7 @@ class Function:
         except Exception as error:  # noqa: BLE001 - a bug, or a foreign error that crossed a port
             result = {"outcome": "failed", **_shown(UnexpectedError(code=type(error).__name__))}
         if str(result.get("error", "")).endswith("AccessDeniedError"):
-            # The key of the other cloud may have been replaced: the next call reads it anew.
+            # The key of the other cloud may have been replaced: the next call reads it again.
             self._forget()
         result = {"credential_id": credential_id, "rotation_id": rotation_id, **result}
         logger.info(json.dumps({**result, "milliseconds": round((self._clock.monotonic() - began) * 1000)}))

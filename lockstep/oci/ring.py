@@ -5,7 +5,7 @@ Pure, without I/O.
 A Vault secret takes about 30 versions a day (`lockstep.store_kinds.oci_budget`), so `multi-cloud/app_user` is kept in
 OCI as the slots `multi-cloud.app_user.0` … `multi-cloud.app_user.<k-1>`, which take turns. A slot's generation is that
 of its CURRENT version, and **the ring's value is the value of the slot with the highest generation**. The promotion of
-one slot is the commit; there is no pointer that could lag behind.
+one slot is the commit, so no separate pointer can lag behind.
 
 A version's generation comes from its content name (`lockstep.version_names`), never from its text. Applications must
 read the ring in the same way: the highest generation by *version name*. They pass over a slot that does not exist, so
@@ -103,7 +103,7 @@ def staging_slot(slots: Slots, generation: int) -> Slot | None:
 
 
 def disposable(slot: Slot, *, below: int) -> list[Version]:
-    """The versions of a slot that are not needed any more and whose deletion can be scheduled, oldest first.
+    """The versions of a slot that are no longer needed and whose deletion can be scheduled, oldest first.
 
     Lockstep does not delete versions that it did not write.
 

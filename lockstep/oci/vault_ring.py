@@ -72,7 +72,7 @@ class VaultRing:
         self._names = names
         self._slot_names = [slot_name(names.secret, i) for i in range(slots)]
         self._clock = clock
-        # What the last `observe` saw: good enough to prune by, since Vault deletes superseded versions only.
+        # Seen by the last `observe`. Pruning can use it, since Vault deletes only superseded versions.
         self._seen: Slots = ()
         self._is_pruned = False
 
@@ -161,7 +161,7 @@ class VaultRing:
         return Observed(generation=newest, commit=commit)
 
     def prune(self) -> int:
-        """Schedule the deletion of superseded versions, as far as Vault allows; return how many.
+        """Schedule the deletion of superseded versions, as many as Vault allows; return how many.
 
         Never raises a store's error: the rotation is done when this is called, and the next rotation prunes again.
         Each failure is a warning in the log. One that lasts ends in StoreQuotaExceededError, before any change.

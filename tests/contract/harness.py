@@ -1,4 +1,4 @@
-"""What a contract suite needs of an adapter besides its port: a world, and a way to disturb its calls.
+"""Harnesses: besides its port a contract suite needs a world for each adapter, and a way to disturb its calls.
 
 To add an adapter to a suite, add a factory to the suite's list. A factory is a context manager that gives a harness
 on a new world.

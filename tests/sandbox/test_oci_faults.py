@@ -144,16 +144,16 @@ def test_calls_are_recorded_without_their_contents(case: OciCase) -> None:
 
 def test_the_hook_is_called_before_and_after_the_effect(case: OciCase) -> None:
     secret = case.create()
-    told: list[tuple[str, str, int]] = []
+    calls: list[tuple[str, str, int]] = []
     peer, _, _ = case.clients()
 
     def hook(when: str, operation: str, resource: str) -> None:
         if operation == "update_secret" and resource == secret:
-            told.append((when, operation, len(peer.list_secret_versions(secret).data)))
+            calls.append((when, operation, len(peer.list_secret_versions(secret).data)))
 
     case.sandbox.on_call = hook
     case.upload(secret, "g2", "PENDING")
-    assert told == [("before", "update_secret", 1), ("after", "update_secret", 2)]
+    assert calls == [("before", "update_secret", 1), ("after", "update_secret", 2)]
 
 
 def test_a_restarted_sandbox_has_the_same_port_and_contents(case: OciCase) -> None:

@@ -13,7 +13,7 @@ from lockstep.messages import (
     RetireResult,
 )
 from lockstep.model import Strategy
-from tests.support.memory import Account, CountingPasswords, MemoryWorld, make_plan
+from tests.support.memory import Account, MemoryWorld, make_plan
 from tests.unit.flights import Flight, both_strategies
 from tests.unit.harness import (
     INTERVAL_SECONDS,
@@ -22,6 +22,7 @@ from tests.unit.harness import (
     entries,
     known_logins,
     login_of,
+    refuse_next_passwords,
     rotate,
     rotate_again,
     shown,
@@ -130,14 +131,6 @@ def test_the_first_generation_revokes_nothing() -> None:
 # Whole runs
 
 
-def _refusing(world: MemoryWorld, *, how_many: int) -> None:
-    """Let the policy of db-2 refuse the next passwords."""
-    foretold = CountingPasswords()
-    foretold.count = world.passwords.count
-    refused = {foretold.new_password(world.credential.password_policy).reveal() for _ in range(how_many)}
-    world.databases["db-2"].refuses = refused.__contains__
-
-
 def _steady(strategy: Strategy) -> MemoryWorld:
     world = MemoryWorld.create(make_plan(strategy=strategy))
     rotate(world, "first")
@@ -149,7 +142,7 @@ def _steady(strategy: Strategy) -> MemoryWorld:
 def test_a_refused_password_is_withdrawn_and_replaced_within_the_run(strategy: Strategy) -> None:
     world = _steady(strategy)
     base = login_of(world, 1)
-    _refusing(world, how_many=1)
+    refuse_next_passwords(world, count=1)
     result = rotate(world, "second")
     assert result.generation == 3
     assert_in_step(world, 3)
@@ -161,7 +154,7 @@ def test_a_refused_password_is_withdrawn_and_replaced_within_the_run(strategy: S
 def test_a_second_refusal_ends_the_run_and_the_next_run_rotates(strategy: Strategy) -> None:
     world = _steady(strategy)
     base = login_of(world, 1)
-    _refusing(world, how_many=2)
+    refuse_next_passwords(world, count=2)
     with pytest.raises(PasswordRefusedByPolicyError):
         rotate(world, "second")
     assert world.locked_out() == []

@@ -14,7 +14,7 @@ import pytest
 from lockstep.errors import LockstepError
 from lockstep.model import Login, SecretStr, Strategy
 from lockstep.plan import Plan
-from tests.support.memory import CountingPasswords, MemoryWorld, make_plan
+from tests.support.memory import MemoryWorld, make_plan
 from tests.unit.harness import (
     INTERVAL_SECONDS,
     Killed,
@@ -27,6 +27,7 @@ from tests.unit.harness import (
     entries,
     known_logins,
     login_of,
+    refuse_next_passwords,
     rotate,
     rotate_again,
     rotation_of,
@@ -74,10 +75,7 @@ def _only_in_one_store(world: MemoryWorld) -> None:
 
 def _refused_by_policy(world: MemoryWorld) -> None:
     _two_rotations(world)
-    foretold = CountingPasswords()
-    foretold.count = world.passwords.count
-    refused = foretold.new_password(world.credential.password_policy).reveal()
-    world.databases["db-2"].refuses = lambda password: password == refused
+    refuse_next_passwords(world, count=1)
 
 
 STEADY = Story(name="steady", prepare=_two_rotations, boundaries=90)

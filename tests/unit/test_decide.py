@@ -68,7 +68,9 @@ FIRST, SEVENTH, HEALED = _claim(1, 0), _claim(7, 5), _claim(7, 5, ClaimKind.HEAL
         pytest.param(_record(), TAKEN_OVER, PLACEHOLDER, Heal(), id="one placeholder"),
         pytest.param(_record(), _stored(0, "a"), _stored(0, "b"), Heal(), id="two logins to take over"),
         pytest.param(_record(5), _stored(5), _stored(0, "typed"), Heal(), id="one edited"),
-        pytest.param(_record(5), _stored(0, "typed"), _stored(0, "typed"), Heal(), id="both edited alike"),
+        pytest.param(
+            _record(5), _stored(0, "typed"), _stored(0, "typed"), Heal(), id="both edited to one login"
+        ),
         pytest.param(_record(5), _stored(0, "password-5"), _stored(5), Heal(), id="copied by hand"),
         pytest.param(_record(5), _stored(5, blob=0), _stored(5), Heal(), id="blob edited in the first"),
         pytest.param(_record(5), _stored(5), _stored(5, blob=4), Heal(), id="blob behind in the second"),

@@ -145,9 +145,9 @@ def problems(**credential: object) -> str:
 
 
 def test_a_plan_whose_ring_is_too_small_is_refused_with_advice() -> None:
-    told = problems(interval="10m")
-    assert "stores[1].ring: 4 slots at an interval of 10m (multi-cloud/app_user)" in told
-    assert "after 1d15h20m; ring: 8, or an interval of 19m or more" in told
+    text = problems(interval="10m")
+    assert "stores[1].ring: 4 slots at an interval of 10m (multi-cloud/app_user)" in text
+    assert "after 1d15h20m; ring: 8, or an interval of 19m or more" in text
 
 
 def test_the_default_plan_has_a_ring_that_is_large_enough() -> None:
