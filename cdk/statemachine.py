@@ -11,6 +11,7 @@ from pathlib import Path
 from cdk.asl import State, catch, each_database, formatted, jsonata, lock_call, number, seconds, step
 from lockstep import timing
 from lockstep.aws import dynamodb_lock as lock
+from lockstep.messages import ID_CHARACTERS, ID_LENGTH, RunInput
 
 PATH = Path(__file__).resolve().parents[1] / "statemachine.asl.json"
 
@@ -31,16 +32,11 @@ def machine() -> State:
 def _begin() -> dict[str, State]:
     return {
         "CheckInput": {
-            "Comment": 'The schedule or an operator starts an execution with {"credential_id": …}. `force` rotates before the credential is due. `revoke_previous` also ends the overlap, for emergencies.',
+            "Comment": 'The schedule or an operator starts an execution with {"credential_id": …}. `force` rotates before the credential is due. `revoke_previous` also ends the overlap, for emergencies. What a step would refuse is refused here, before the lock is acquired.',
             "Type": "Choice",
             "Choices": [
                 {
-                    "Condition": jsonata(
-                        "$type($states.input.credential_id) = 'string' "
-                        "and ($exists($states.input.force) ? $type($states.input.force) = 'boolean' : true) "
-                        "and ($exists($states.input.revoke_previous) "
-                        "? $type($states.input.revoke_previous) = 'boolean' : true)"
-                    ),
+                    "Condition": jsonata(_valid_input()),
                     "Next": "AcquireLock",
                 }
             ],
@@ -50,7 +46,7 @@ def _begin() -> dict[str, State]:
             "Comment": "The input is not valid. Nothing was read or changed.",
             "Type": "Fail",
             "Error": "InvalidRequestError",
-            "Cause": 'Start with {"credential_id": "<id in the plan>"}; optional: trigger (text), force and revoke_previous (true or false).',
+            "Cause": f'Start with {{"credential_id": "<id in the plan>"}}; optional: trigger (text), force and revoke_previous (true or false), and nothing else. The texts and the name of the execution: 1 to {ID_LENGTH} of the characters {ID_CHARACTERS}.',
         },
         "AcquireLock": {
             "Comment": f"One conditional write decides which run rotates. The lock must be free, expired or already held by this run; and the credential must be due, forced, or have a generation in flight. The write adds 1 to the fence. The lease ({seconds(timing.LEASE)} s) is longer than an execution ({seconds(timing.RUN)} s), a function ({seconds(timing.STEP)} s) and clock skew together, so the holder has stopped before its lease ends.",
@@ -79,7 +75,9 @@ def _begin() -> dict[str, State]:
                     "credential_id": "{% $states.input.credential_id %}",
                     "rotation_id": "{% $states.context.Execution.Name %}",
                     "runner": "aws",
-                    "trigger": "{% $exists($states.input.trigger) ? $states.input.trigger : 'manual' %}",
+                    "trigger": jsonata(
+                        f"$exists($states.input.trigger) ? $states.input.trigger : '{RunInput.model_fields['trigger'].default}'"
+                    ),
                     "started_at": "{% $states.context.Execution.StartTime %}",
                     "fence": "{% $number($states.result.Attributes.fence.N) %}",
                     "force": "{% $states.input.force = true %}",
@@ -107,6 +105,30 @@ def _begin() -> dict[str, State]:
             "Output": {"outcome": "skipped"},
         },
     }
+
+
+def _valid_input() -> str:
+    """Whether the messages of the steps accept the input and the name of the execution (protocol R6)."""
+    fields = RunInput.model_fields
+    every_field = ", ".join(f"'{name}': null" for name in fields)
+    conditions = [
+        _is_id("$states.context.Execution.Name"),
+        # No other field. A filter would need the variable $, which moto refuses.
+        f"$count($keys($merge([{{{every_field}}}, $states.input]))) = {len(fields)}",
+    ]
+    for name, field in fields.items():
+        value = f"$states.input.{name}"
+        valid = f"$type({value}) = 'boolean'" if field.annotation is bool else _is_id(value)
+        conditions.append(valid if field.is_required() else f"($exists({value}) ? {valid} : true)")
+    return f"$type($states.input) = 'object' ? ({' and '.join(conditions)}) : false"
+
+
+def _is_id(value: str) -> str:
+    characters = ID_CHARACTERS.replace("/", r"\/")
+    return (
+        f"($type({value}) = 'string' ? $length({value}) > 0 and $length({value}) <= {ID_LENGTH} "
+        f"and $not($contains({value}, /[^{characters}]/)) : false)"
+    )
 
 
 def _prepare() -> dict[str, State]:

@@ -6,17 +6,29 @@ They hold only names, numbers and outcomes: every step reads secret values from 
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StrictBool, StringConstraints
 
 from lockstep.model import Claim, Lease
 
-Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9/_+=.@:-]{1,200}$")]
+ID_CHARACTERS = "A-Za-z0-9/_+=.@:-"
+"""The characters of an id, as ranges of a regular expression."""
+ID_LENGTH = 200
+Id = Annotated[str, StringConstraints(pattern=rf"^[{ID_CHARACTERS}]{{1,{ID_LENGTH}}}$")]
 
 
 class Message(BaseModel):
     """A payload. An unknown field makes it invalid."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RunInput(Message):
+    """What starts a run of one credential, in either cloud. It is checked before the lock is acquired (protocol R6)."""
+
+    credential_id: Id
+    trigger: Id = "manual"
+    force: StrictBool = False
+    revoke_previous: StrictBool = False
 
 
 class Rotation(Message):

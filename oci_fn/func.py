@@ -1,7 +1,8 @@
 """The fdk face of the standby: the same four steps as the state machine, in sequence.
 
     input    {}  or nothing       every credential of the plan, each if it is due or half-done; what a schedule sends
-             {"credential_id": …, "trigger": …, "force": …, "revoke_previous": …}      one credential
+             {"credential_id": …, "trigger": …, "force": …, "revoke_previous": …}      one credential: the input of the
+                                  state machine (`lockstep.messages.RunInput`)
     output   {"results": [{"credential_id": …, "outcome": "rotated" | "skipped" | "failed", …}, …]}
 
 One credential that fails does not stop the others (protocol R5). fdk sends the text of an uncaught exception to the
@@ -16,14 +17,14 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from io import BytesIO
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 from fdk import context, response  # type: ignore[import-untyped]  # fdk ships no types
-from pydantic import StrictBool, ValidationError, model_validator
+from pydantic import TypeAdapter, ValidationError
 
 from lockstep.errors import InvalidRequestError, LockstepError, UnexpectedError
 from lockstep.identity import OCI_RUNNER
-from lockstep.messages import Id, Message
+from lockstep.messages import Id, Message, RunInput
 from lockstep.plan import Plan
 from lockstep.ports import Clock, Ports
 from lockstep.system import SystemClock
@@ -40,19 +41,13 @@ logger = logging.getLogger("lockstep")
 logger.setLevel(logging.INFO)
 
 
-class Ask(Message):
-    """The input. Unknown fields are refused."""
+class EveryInput(Message):
+    """The input for every credential of the plan."""
 
-    credential_id: Id | None = None
-    trigger: Id | None = None
-    force: StrictBool = False
-    revoke_previous: StrictBool = False
+    trigger: Id = "schedule"
 
-    @model_validator(mode="after")
-    def _emergencies_name_their_credential(self) -> Self:
-        if self.credential_id is None and (self.force or self.revoke_previous):
-            raise ValueError("only with credential_id")
-        return self
+
+_INPUT: TypeAdapter[RunInput | EveryInput] = TypeAdapter(RunInput | EveryInput)
 
 
 class RunnerLike(Protocol):
@@ -92,12 +87,12 @@ class Function:
     def __call__(self, ctx: context.InvokeContext, data: BytesIO | None = None) -> response.Response:
         """Answer one call of the function."""
         try:
-            ask = _parse(data.getvalue() if data else b"")
+            runs = self._runs(_parse(data.getvalue() if data else b""))
             call_id = _call_id(ctx)
             deadline = self._clock.monotonic() + _seconds_left(ctx, self._clock)
             results = [
-                self._run(credential_id, ask, f"{call_id}.{number}", deadline=deadline)
-                for number, credential_id in enumerate(self._credentials(ask), start=1)
+                self._run(run, f"{call_id}.{number}", deadline=deadline)
+                for number, run in enumerate(runs, start=1)
             ]
         except LockstepError as error:
             return _answer(ctx, _shown(error), succeeded=False)
@@ -105,17 +100,17 @@ class Function:
             return _answer(ctx, _shown(UnexpectedError(code=type(error).__name__)), succeeded=False)
         return _answer(ctx, {"results": results}, succeeded=all(r["outcome"] != "failed" for r in results))
 
-    def _run(self, credential_id: str, ask: Ask, rotation_id: str, *, deadline: float) -> dict[str, Any]:
+    def _run(self, run: RunInput, rotation_id: str, *, deadline: float) -> dict[str, Any]:
         began = self._clock.monotonic()
         request = RunRequest(
             rotation_id=rotation_id,
             runner="oci",
-            trigger=ask.trigger or ("manual" if ask.credential_id else "schedule"),
-            force=ask.force,
-            revoke_previous=ask.revoke_previous,
+            trigger=run.trigger,
+            force=run.force,
+            revoke_previous=run.revoke_previous,
         )
         try:
-            ports = self._runner().ports(credential_id)
+            ports = self._runner().ports(run.credential_id)
             retries = Retries(self._clock, deadline=deadline)
             done = rotate(request, ports, retries, run_map=self._run_map)
             result = {
@@ -131,22 +126,22 @@ class Function:
         if str(result.get("error", "")).endswith("AccessDeniedError"):
             # The key of the other cloud may have been replaced: the next call reads it again.
             self._forget()
-        result = {"credential_id": credential_id, "rotation_id": rotation_id, **result}
+        result = {"credential_id": run.credential_id, "rotation_id": rotation_id, **result}
         logger.info(json.dumps({**result, "milliseconds": round((self._clock.monotonic() - began) * 1000)}))
         return result
 
-    def _credentials(self, ask: Ask) -> list[str]:
+    def _runs(self, given: RunInput | EveryInput) -> list[RunInput]:
         plan = self._runner().plan
-        if ask.credential_id is None:
-            return [c.id for c in plan.credentials]
-        if plan.credential(ask.credential_id) is None:
-            raise InvalidRequestError(credential=ask.credential_id)
-        return [ask.credential_id]
+        if isinstance(given, EveryInput):
+            return [RunInput(credential_id=c.id, trigger=given.trigger) for c in plan.credentials]
+        if plan.credential(given.credential_id) is None:
+            raise InvalidRequestError(credential=given.credential_id)
+        return [given]
 
 
-def _parse(body: bytes) -> Ask:
+def _parse(body: bytes) -> RunInput | EveryInput:
     try:
-        return Ask.model_validate_json(body.strip() or b"{}")
+        return _INPUT.validate_json(body.strip() or b"{}")
     except ValidationError:
         # Its text quotes the input.
         raise InvalidRequestError from None

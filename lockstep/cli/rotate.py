@@ -21,6 +21,7 @@ from lockstep.cli.output import (
     print_json,
     say,
 )
+from lockstep.messages import RunInput
 from lockstep.ports import Clock
 from lockstep.system import SystemClock
 
@@ -65,12 +66,9 @@ def rotate(
     end in time.
     """
     credential = one(plan_or_exit(file), credential_id)
-    asked = {
-        "credential_id": credential.id,
-        "trigger": "cli",
-        "force": force,
-        "revoke_previous": revoke_previous,
-    }
+    asked = RunInput(
+        credential_id=credential.id, trigger="cli", force=force, revoke_previous=revoke_previous
+    ).model_dump()
     if dry_run:
         say(f"would start {state_machine_arn} with {json.dumps(asked)}")
         return

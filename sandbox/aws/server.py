@@ -189,11 +189,20 @@ class AwsSandbox:
         }
 
     def run_execution(
-        self, state_machine_arn: str, execution_input: object, *, timeout_seconds: float = 30.0
+        self,
+        state_machine_arn: str,
+        execution_input: object,
+        *,
+        timeout_seconds: float = 30.0,
+        name: str | None = None,
     ) -> Execution:
         """Run a state machine to its end, see `executions.run_execution`."""
         return run_execution(
-            self.client("stepfunctions"), state_machine_arn, execution_input, timeout_seconds=timeout_seconds
+            self.client("stepfunctions"),
+            state_machine_arn,
+            execution_input,
+            timeout_seconds=timeout_seconds,
+            name=name,
         )
 
 

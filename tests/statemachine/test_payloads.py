@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from functions.generate import step as generate
 from lockstep.aws.dynamodb_lock import DynamoDbLock
@@ -16,11 +16,13 @@ from lockstep.messages import (
     DatabaseRequest,
     FailedRun,
     GenerateRequest,
+    Id,
     ProbeNeeded,
     Probes,
     Recorded,
     RotatedRun,
     Rotation,
+    RunInput,
     Staged,
     UpdateRequest,
 )
@@ -41,29 +43,63 @@ REQUESTS: Mapping[str, TypeAdapter[Any]] = {
 # Choices
 
 
+GOOD = {"credential_id": "multi-cloud/app_user"}
+NO_ID: tuple[object, ...] = (5, None, {}, [], ["a"], True, "", "it's", "a b", "a\n", "\u00e9", "x" * 201)
+"""Texts and other values that no message of a step accepts as an id."""
+NO_FLAG: tuple[object, ...] = ("true", 1, 0, None, {}, [])
+
+
 @pytest.mark.parametrize(
-    ("given", "leads_to"),
+    "given",
     [
-        ({"credential_id": "a"}, "AcquireLock"),
-        (
-            {"credential_id": "a", "force": True, "revoke_previous": False, "trigger": "by-hand"},
-            "AcquireLock",
-        ),
-        ({}, "InvalidInput"),
-        ({"credential_id": 1}, "InvalidInput"),
-        ({"credential_id": None}, "InvalidInput"),
-        ({"credential_id": "a", "force": "true"}, "InvalidInput"),
-        ({"credential_id": "a", "force": 1}, "InvalidInput"),
-        ({"credential_id": "a", "revoke_previous": None}, "InvalidInput"),
-        ({"credential_id": "a", "revoke_previous": "yes"}, "InvalidInput"),
+        GOOD,
+        {**GOOD, "force": True, "revoke_previous": False, "trigger": "by-hand"},
+        {"credential_id": "AZ az 09/_+=.@:-".replace(" ", "")},
+        {"credential_id": "x" * 200},
     ],
+    ids=repr,
 )
-def test_only_a_valid_input_reaches_the_lock(given: JsonObject, leads_to: str) -> None:
+def test_a_valid_input_reaches_the_lock(given: JsonObject) -> None:
+    RunInput.model_validate(given)
+    assert _leads_to(given) == "AcquireLock"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        [],
+        [GOOD],
+        "multi-cloud/app_user",
+        None,
+        *({"credential_id": bad} for bad in NO_ID),
+        *({**GOOD, "trigger": bad} for bad in NO_ID),
+        *({**GOOD, "force": bad} for bad in NO_FLAG),
+        *({**GOOD, "revoke_previous": bad} for bad in NO_FLAG),
+        {**GOOD, "revoke_prevoius": True},
+    ],
+    ids=repr,
+)
+def test_an_input_that_a_step_would_refuse_does_not_reach_the_lock(given: object) -> None:
+    with pytest.raises(ValidationError):
+        RunInput.model_validate(given)
+    assert _leads_to(given) == "InvalidInput"
+
+
+@pytest.mark.parametrize("name", ["it's", "a!b", "x+(1)", "\u00e9"])
+def test_an_execution_name_that_a_step_would_refuse_does_not_reach_the_lock(name: str) -> None:
+    with pytest.raises(ValidationError):
+        TypeAdapter(Id).validate_python(name)
+    assert _leads_to(GOOD, name=name) == "InvalidInput"
+
+
+def _leads_to(given: object, *, name: str = "run-1") -> str:
     state = STATES["CheckInput"]
     [choice] = state["Choices"]
-    passed = evaluate(choice["Condition"], {"states": {"input": given}})
+    states = {"input": given, "context": {"Execution": {"Name": name}}}
+    passed = evaluate(choice["Condition"], {"states": states})
     assert isinstance(passed, bool)
-    assert (choice["Next"] if passed else state["Default"]) == leads_to
+    return str(choice["Next"] if passed else state["Default"])
 
 
 @pytest.mark.parametrize("replaces", [None, {"generation": 2}])

@@ -101,12 +101,25 @@ def test_a_placeholder_is_bootstrapped(mariadb: Case) -> None:
     assert mariadb.locked_out() == []
 
 
-def test_invalid_input_is_refused_before_anything_changes(mariadb: Case) -> None:
+def test_an_input_that_a_step_would_refuse_is_refused_before_the_lock(mariadb: Case) -> None:
     world = mariadb.world
-    for bad in ({}, {"credential_id": 7}, {"credential_id": mariadb.credential.id, "force": "yes"}):
-        execution = world.aws.run_execution(world.machine_arn, bad)
-        assert (execution.status, execution.error) == ("FAILED", "InvalidRequestError")
-        assert execution.states_entered == ["CheckInput", "InvalidInput"]
+    good: dict[str, object] = {"credential_id": mariadb.credential.id}
+    ids: tuple[object, ...] = (None, 7, {}, "", "it's")
+    flags: tuple[object, ...] = (None, 1, "yes")
+    before = world.outside.lock_item(mariadb.credential.id)
+    inputs: list[dict[str, object]] = [
+        {},
+        *({"credential_id": value} for value in ids),
+        *({**good, "trigger": value} for value in ids),
+        *({**good, "force": value} for value in flags),
+        {**good, "revoke_prevoius": True},
+    ]
+    bad = [*((given, None) for given in inputs), (good, "it's")]
+    for given, name in bad:
+        execution = world.aws.run_execution(world.machine_arn, given, name=name)
+        assert (execution.status, execution.error) == ("FAILED", "InvalidRequestError"), given
+        assert execution.states_entered == ["CheckInput", "InvalidInput"], given
+    assert world.outside.lock_item(mariadb.credential.id) == before
 
 
 def test_an_unknown_credential_is_an_invalid_request(mariadb: Case) -> None:
