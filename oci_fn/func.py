@@ -68,7 +68,7 @@ class Function:
         runner: Returns the runner; by default that of the plan that the environment names.
         forget: Called after an identity was refused, so that `runner` reads it again.
         run_map: Runs the branches for the databases of a credential.
-        clock: Measures the time left. It must be the one that the runner's ports go by.
+        clock: Measures the time left. It must be the clock of the runner's ports.
     """
 
     def __init__(

@@ -30,12 +30,12 @@ class S3AuditLog:
     """The port `AuditLog` on one credential's prefix of a bucket.
 
     Args:
-        client: Of the bucket's region.
-        bucket: Its name.
+        client: The client of the bucket's region.
+        bucket: The bucket's name.
         stream: The stream's name.
-        credential_id: Whose chain.
-        storage_class: Of new entries.
-        page_size: Entries in one list; S3 gives no more than 1,000.
+        credential_id: The credential whose chain it is.
+        storage_class: The storage class of new entries.
+        page_size: Entries in one list; S3 returns at most 1,000.
     """
 
     def __init__(
@@ -143,7 +143,7 @@ class S3AuditLog:
                 MaxKeys=self._page_size,
             )
             seqs = [self._objects.seq_of(o["Key"]) for o in reply.get("Contents", [])]
-            # A seq at or below `after` was not asked for. Counting it would let `last_seq` loop without end.
+            # A seq at or below `after` is outside the request. If it counted, `last_seq` could loop forever.
             return max((s for s in seqs if s > after), default=0), reply["IsTruncated"]
 
     @contextmanager

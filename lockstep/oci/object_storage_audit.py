@@ -49,7 +49,7 @@ class ObjectStorageAuditLog:
         bucket: The bucket's name.
         stream: The stream's name.
         credential_id: The credential whose chain it is.
-        page_size: Entries in one list; the service gives no more than 1,000.
+        page_size: Entries in one list; the service returns at most 1,000.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Every lock has one holder and one claim at a time, and refuses a run that lost it (protocol I4, L10)."""
+"""Every lock has one holder and one claim at a time, and refuses a run that lost it (protocol I4, L4, L6, L10)."""
 
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor

@@ -138,7 +138,7 @@ def test_the_core_reaches_no_adapter_and_no_driver_by_any_chain_of_imports(path:
 def test_a_chain_of_imports_is_followed() -> None:
     assert {"lockstep.plan_fields", "lockstep.durations"} <= _reached("lockstep.plan")
     assert "lockstep.oci.ring" in _reached("lockstep.oci.vault_ring")
-    assert "lockstep.store_kinds.base" in _reached("lockstep.oci.ring")  # Only its package's file imports it.
+    assert "lockstep.store_kinds.base" in _reached("lockstep.oci.ring")  # Imported by its package only.
     assert ROOT / "lockstep" / "timing.py" in CORE
 
 
