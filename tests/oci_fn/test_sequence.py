@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -32,7 +33,7 @@ from lockstep.errors import (
 )
 from lockstep.messages import AuditRequest, DatabaseRequest, GenerateRequest, UpdateRequest
 from lockstep.ports import Ports
-from lockstep.timing import LEASE
+from lockstep.timing import DATABASES_AT_ONCE, LEASE, STEP_POLICY, RetryPolicy
 from oci_fn import sequence
 from oci_fn.retries import Retries
 from oci_fn.sequence import RunRequest
@@ -66,16 +67,29 @@ class Arranged:
 
 
 class Recorder(Retries):
-    """Records the state of each call."""
+    """Records the state of each call, and the states whose Retry block is not the call's policy."""
 
     def __init__(self, clock: FakeClock, *, seconds: float = RUN_SECONDS) -> None:
         self.states: list[str] = []
+        self.retried_differently: list[str] = []
         deadline = clock.monotonic() + seconds
         super().__init__(clock, deadline=deadline, jitter=lambda: 0.5)
 
     def call(self, path: tuple[str, ...], *rest: Any, **more: Any) -> Any:  # noqa: ANN401 - as Retries
         self.states.append(path[-1])
+        policy: RetryPolicy = more.get("policy", STEP_POLICY)
+        if _retry_of(path) != (policy.attempts, policy.interval_seconds, policy.max_delay_seconds):
+            self.retried_differently.append(path[-1])
         return super().call(path, *rest, **more)
+
+
+def _retry_of(path: tuple[str, ...]) -> tuple[int, int, int]:
+    """The first retrier of a state, which is the one for Lockstep's own errors."""
+    states = STATES
+    for name in path[:-1]:
+        states = states[name]["ItemProcessor"]["States"]
+    first = states[path[-1]]["Retry"][0]
+    return first["MaxAttempts"], first["IntervalSeconds"], first["MaxDelaySeconds"]
 
 
 class Both:
@@ -145,6 +159,8 @@ class Both:
             sequence.rotate(request, world.ports(), recorder, run_map=map)
         except LockstepError as error:
             return recorder.states, type(error).__name__
+        finally:
+            assert recorder.retried_differently == []
         return recorder.states, None
 
 
@@ -154,6 +170,18 @@ def both() -> Iterator[Both]:
     aws = AwsSandbox(retry_sleep=lambda _seconds: None, wall_clock=lambda: clock.now().timestamp())
     with aws:
         yield Both(aws, clock)
+
+
+def test_as_many_databases_are_worked_on_at_once_as_in_the_state_machine() -> None:
+    together = Barrier(DATABASES_AT_ONCE, timeout=10)
+    databases = [f"db-{number}" for number in range(DATABASES_AT_ONCE)]
+
+    def branch(database: str) -> str:
+        together.wait()  # Passes only when all branches are here.
+        return database.upper()
+
+    assert list(sequence.side_by_side(branch, databases)) == [d.upper() for d in databases]
+    assert {s["MaxConcurrency"] for s in STATES.values() if s["Type"] == "Map"} == {DATABASES_AT_ONCE}
 
 
 def fail(faults: Faults, operation: str, error: type[LockstepError], *, from_nth: int = 1) -> None:
