@@ -130,7 +130,7 @@ _BUGS = (
         "L10",
         "the lock is released without asking whether it is still held",
         plants_in_ports.release_without_condition,
-        (Races(("I1", "I4")), Model("overlap", Budget(terms=3), is_slow=True)),
+        (Races(("I1", "I4")), Model("I1", Budget(terms=3), is_slow=True)),
     ),
     Bug(
         "claim-dropped-on-failure",
@@ -165,7 +165,7 @@ _BUGS = (
         "L4",
         "a runner rotates although it is not due, also within the overlap",
         plants_in_ports.standby_ignores_due,
-        (Races(("I1",)), Model("overlap", is_slow=True)),
+        (Races(("I1",)), Model("I1", is_slow=True)),
     ),
     Bug(
         "no-advisory-lock",

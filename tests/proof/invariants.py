@@ -1,7 +1,7 @@
-"""The invariants of docs/protocol.md over a neutral snapshot; every observer of a running rotation asks these.
+"""The invariants of docs/protocol.md over a neutral snapshot, for the model and for every observer of a rotation.
 
-An observer says what a snapshot shows (over the wire with real logins, in memory by looking) and when to ask; the
-rules are here. The model checks states of its own, see `model_invariants`.
+An observer says what a snapshot shows (over the wire with real logins, in memory and in the model by looking) and when
+to ask; the rules are here.
 """
 
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
@@ -83,19 +83,51 @@ def overlap_is_kept(now: Snapshot[Value], promised: Iterable[Value], when: str) 
             raise ViolationError("I1", f"{refusing} refuses a value before its overlap is over, {when}")
 
 
-def write_ahead(now: Snapshot[Value], when: str) -> None:
-    """I2: no database accepts a value in flight before every store holds it; I4: it is one value.
+def one_value(generation: int, values: Iterable[Value | None], when: str) -> None:
+    """I4: every store that holds a generation holds the same value."""
+    if len({value for value in values if value}) > 1:
+        raise ViolationError("I4", f"two values under generation {generation}, {when}")
 
-    A value that is healed logs in before it is staged.
+
+def write_ahead(
+    now: Snapshot[Value], values: Iterable[Value], holds: Callable[[str, Value], bool], when: str
+) -> None:
+    """I2: no database accepts a value before every store holds it.
+
+    Args:
+        now: The instant.
+        values: Those that Lockstep made.
+        holds: Whether a store holds a value.
+        when: For the story.
     """
+    for value in values:
+        lacking = [store for store in now.serves if not holds(store, value)]
+        accepting = now.accepting(value) if lacking else []
+        if accepting:
+            raise ViolationError("I2", f"{accepting} accepts a value that {lacking} does not hold, {when}")
+
+
+def in_flight_write_ahead(now: Snapshot[Value], when: str) -> None:
+    """I2 and I4 for the generation in flight. A value that is healed logs in before it is staged."""
     if now.in_flight is None:
         return
-    values = {value for value in now.holds.values() if value}
-    if len(values) > 1:
-        raise ViolationError("I4", f"two values under generation {now.in_flight.generation}, {when}")
-    accepting = [database for value in values for database in now.accepting(value)]
-    if accepting and not now.in_flight.is_heal and not all(now.holds.values()):
-        raise ViolationError("I2", f"{accepting} accepts what is not staged everywhere, {when}")
+    one_value(now.in_flight.generation, now.holds.values(), when)
+    if not now.in_flight.is_heal:
+        values = {value for value in now.holds.values() if value}
+        write_ahead(now, values, lambda store, value: now.holds[store] == value, when)
+
+
+def one_half_done(now: Snapshot[Value], newer: Iterable[Value], when: str) -> None:
+    """I4: of the values that are newer than the current one, databases accept only the one in flight.
+
+    After the lock table was lost nothing is known. A heal chooses a value; the next rotation ends the others.
+    """
+    if now.current is None or (now.in_flight and now.in_flight.is_heal):
+        return
+    for value in newer:
+        accepting = [] if value in now.holds.values() else now.accepting(value)
+        if accepting:
+            raise ViolationError("I4", f"{accepting} accepts a newer value that is not in flight, {when}")
 
 
 def promoted_is_proven(
@@ -130,9 +162,34 @@ def serves_only(now: Snapshot[Value], legitimate: Collection[Value], when: str) 
         raise ViolationError("I5", f"{strange} serves what an overtaken run has written, {when}")
 
 
-def past_is_dead(now: Snapshot[Value], past: Iterable[Value], when: str) -> None:
-    """I9: no database accepts a value of the past that no store serves."""
+def no_zombie_write(*, holds_lock: bool, keeps_claim: bool, when: str) -> None:
+    """I5: a run that has lost the lock changes something only while its claim is in place."""
+    if not (holds_lock or keeps_claim):
+        raise ViolationError("I5", f"a run that has lost the lock, and whose claim is gone, writes, {when}")
+
+
+def in_step(now: Snapshot[Value], generations: Iterable[int], holder: object, when: str) -> None:
+    """I8: the lock is free, nothing is in flight, and every store serves the current generation.
+
+    Args:
+        now: The instant.
+        generations: What the secrets of the stores serve.
+        holder: Of the lock.
+        when: For the story.
+    """
+    if holder or now.in_flight:
+        raise ViolationError("I8", f"the lock is held by {holder}, {now.in_flight} is in flight, {when}")
+    served = set(generations)
+    if served != {now.current} or len(set(now.serves.values())) > 1:
+        raise ViolationError("I8", f"stores serve {sorted(served)}, current is {now.current}, {when}")
+    no_lockout(now, when)
+
+
+def past_is_dead(
+    now: Snapshot[Value], past: Iterable[Value], live: Collection[Value | None], when: str
+) -> None:
+    """I9: no database accepts a value of the past that is not live."""
     for value in past:
-        accepting = [] if value in now.serves.values() else now.accepting(value)
+        accepting = [] if value in live else now.accepting(value)
         if accepting:
             raise ViolationError("I9", f"{accepting} lets in a value of the past, {when}")

@@ -57,8 +57,8 @@ class RaceObserver:
         self._past_is_dead(before, now, boundary)
         if not self._may_replace:
             invariants.one_in_flight(before, now, boundary)
-        self._one_half_done(now, boundary)
-        invariants.write_ahead(now, boundary)
+        invariants.one_half_done(now, self._newer(now), boundary)
+        invariants.in_flight_write_ahead(now, boundary)
         self._no_zombie(now, boundary, rotation_id)
         self._chains_only_grow(boundary)
         self._last, self._claim = now, record.claim
@@ -100,17 +100,12 @@ class RaceObserver:
         if accounts(self._world.databases[database]) != self._accounts[database]:
             raise ViolationError("I1", f"{database} was changed by a DBA, and Lockstep changed it again")
 
-    def _one_half_done(self, now: Snapshot[Shown], boundary: str) -> None:
-        """Databases accept at most one of the values that no store has served."""
+    def _newer(self, now: Snapshot[Shown]) -> set[Shown]:
+        """The values that are staged above the current generation."""
         stores = self._world.stores.values()
         with quiet(self._world):
-            newest = max(s.read_current().generation for s in stores)
-            above = {g for s in stores for g in _generations(s) if g > newest}
-            staged = {shown(v.login) for s in stores for g in above if (v := s.read_generation(g))}
-        staged -= {value for value in now.serves.values() if value}
-        accepted = {v for let_in in known_logins(self._world).values() for v in let_in & staged}
-        if len(accepted) > 1:
-            raise ViolationError("I4", f"databases let in {len(accepted)} half-done values, {boundary}")
+            above = {(s, g) for s in stores for g in _generations(s) if g > (now.current or 0)}
+            return {shown(value.login) for s, g in above if (value := s.read_generation(g))}
 
     def _past_is_dead(self, before: Snapshot[Shown], now: Snapshot[Shown], boundary: str) -> None:
         """I9, when a rotation is done."""
@@ -121,7 +116,9 @@ class RaceObserver:
         with quiet(self._world):
             found = [s.read_generation(done.previous_generation) for s in self._world.stores.values()]
         past = [shown(value.login) for value in found if value]
-        invariants.past_is_dead(now, past, f"generation {done.previous_generation}, {boundary}")
+        invariants.past_is_dead(
+            now, past, now.serves.values(), f"generation {done.previous_generation}, {boundary}"
+        )
 
     def _chains_only_grow(self, boundary: str) -> None:
         for stream, head in self._world.lock.record.heads.items():
@@ -133,10 +130,12 @@ class RaceObserver:
         outside = (now.serves, known_logins(self._world))
         before, self._outside = self._outside, outside
         record = self._world.lock.record
-        overtaken = record.holder != rotation_id
-        if before in (None, outside) or not overtaken or record.claim == self._claims.get(rotation_id):
+        if before in (None, outside):
             return
-        raise ViolationError("I5", f"a run that had lost the lock changed something, {boundary}")
+        keeps_claim = record.claim == self._claims.get(rotation_id)
+        invariants.no_zombie_write(
+            holds_lock=record.holder == rotation_id, keeps_claim=keeps_claim, when=boundary
+        )
 
     def _state(self) -> object:
         world = self._world

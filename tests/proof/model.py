@@ -165,7 +165,7 @@ def _tell_story(result: Result) -> None:
         return
     for i, line in enumerate(result.story, 1):
         _say(f"  {i:3}  {line}")
-    _say(f"  {result.violation.invariant} is broken: {result.violation.text}")
+    _say(f"  {result.violation.invariant} is broken: {result.violation.what}")
 
 
 if __name__ == "__main__":

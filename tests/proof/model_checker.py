@@ -7,13 +7,14 @@ Nothing is hashed down: two states are the same if all their parts are equal.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 from lockstep.model import Lease
 from tests.proof import model_invariants as invariants
+from tests.proof.invariants import ViolationError
 from tests.proof.model_bounds import SPENDABLE, Budget
-from tests.proof.model_invariants import Violation
 from tests.proof.model_process import Interpreter, Process
 from tests.proof.model_story import short, told
 from tests.proof.model_world import (
@@ -50,7 +51,7 @@ class Step(NamedTuple):
 
     label: tuple[Any, ...]
     state: State
-    violation: Violation | None = None
+    violation: ViolationError | None = None
 
 
 def _at_first(engine: str, passwords: tuple[tuple[int, ...], ...]) -> Database:
@@ -68,7 +69,7 @@ class Result:
 
     states: int
     transitions: int
-    violation: Violation | None
+    violation: ViolationError | None
     story: list[str] = field(default_factory=list)
     cut: bool = False
 
@@ -86,8 +87,8 @@ class Checker:
         self._values: list[Any] = [None]
         self._ids: dict[Any, int] = {None: NONE}
         self._moves: dict[tuple[int, int], list[tuple[int, Effect, tuple[int, ...]]]] = {}
-        self._broken: dict[State, Violation | None] = {}
-        self._recovered: dict[State, Violation | None] = {}
+        self._broken: dict[State, ViolationError | None] = {}
+        self._recovered: dict[State, ViolationError | None] = {}
 
     # ---- Values and ids
 
@@ -284,7 +285,7 @@ class Checker:
     def _world(self, state: State) -> invariants.World:
         return invariants.parts([self._values[i] for i in state[:S_BUDGET]])
 
-    def _unlawful(self, state: State, process: Process, call: Call, effect: Effect) -> Violation | None:
+    def _unlawful(self, state: State, process: Process, call: Call, effect: Effect) -> ViolationError | None:
         is_release = call.op == "release" and call.args[1] is not None and effect.reply is None
         if not (effect.wrote or is_release):
             return None
@@ -292,20 +293,26 @@ class Checker:
         if place.claim is None:
             return None
         if is_release:
-            return invariants.at_release(self._world(state), place.claim)
+            return invariants.violation(invariants.at_release, self._world(state), place.claim)
         run = process.run._replace(fence=place.fence)
-        return invariants.of_write(self._world(state), run, place.claim, call, effect, self.waives)
+        return invariants.violation(
+            partial(invariants.of_write, waives_zombies="I5" in self.waives),
+            self._world(state),
+            run,
+            place.claim,
+            call,
+            effect,
+        )
 
-    def broken(self, state: State) -> Violation | None:
+    def broken(self, state: State) -> ViolationError | None:
         """The first invariant that a state breaks; I8 is checked by running the next run from there."""
         world = state[:S_BUDGET]
         if world not in self._broken:
-            waives = self.waives | ({"overlap"} if self.budget.revokes else set())
-            found = invariants.in_state(self._world(state), waives)
-            self._broken[world] = found or (None if "I8" in waives else self._diverges(world))
+            check = partial(invariants.in_state, has_overlap=not self.budget.revokes)
+            self._broken[world] = invariants.violation(check, self._world(state)) or self._diverges(world)
         return self._broken[world]
 
-    def _diverges(self, world: State) -> Violation | None:
+    def _diverges(self, world: State) -> ViolationError | None:
         """I8: every process dies here, faults stop, and the next run must bring everything in step."""
         lock = self._values[world[S_LOCK]]
         lock = lock._replace(holder=0, live=False, due=True)
@@ -318,7 +325,7 @@ class Checker:
             self._recovered[rest] = self._alone([self._id(held), *rest[1:]], process)
         return self._recovered[rest]
 
-    def _alone(self, state: list[int], process: Process) -> Violation | None:
+    def _alone(self, state: list[int], process: Process) -> ViolationError | None:
         """One run, undisturbed."""
         i = self._id(process)
         while True:
@@ -327,12 +334,12 @@ class Checker:
             part, _, afterwards = self._moves_of(i, process, call, state[PART[call.to]])[0]
             state[PART[call.to]] = part
             if afterwards[0] == NONE:
-                return invariants.when_at_rest(self._world(tuple(state)))
+                return invariants.violation(invariants.at_rest, self._world(tuple(state)))
             i = afterwards[-1]
             if not self._values[i].replies:
                 self._hung_up(state, process)
                 if self.interpreter.place(self._values[i]).step == "ReleaseLockAfterFailure":
-                    return Violation("I8", f"an undisturbed run fails at {call.op} of {call.to}")
+                    return ViolationError("I8", f"an undisturbed run fails at {call.op} of {call.to}")
 
     # ---- Exploration
 

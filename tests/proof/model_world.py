@@ -70,6 +70,10 @@ class Store(NamedTuple):
             return next((v.login for v in self.slots if v.generation == 0), None)
         return next((login for g, login, _ in self.versions if g == generation), None)
 
+    def holds(self, login: Login) -> bool:
+        """Whether it is the value of any generation."""
+        return any(held == login for _, held, _ in self.versions)
+
     def slot_of(self, generation: int) -> int | None:
         """Where a generation is staged."""
         return next((slot for g, _, slot in self.versions if g == generation), None)

@@ -106,7 +106,7 @@ class Observer:
         if not self.allowed_to_replace:
             invariants.one_in_flight(before, now, when)
         invariants.no_lockout(now, when)
-        invariants.write_ahead(now, when)
+        invariants.in_flight_write_ahead(now, when)
         self._note(now, when)
         if self._by_overtaken(call):
             invariants.serves_only(now, self._of_the_record(), when)
@@ -178,25 +178,18 @@ class Observer:
         if outcome.outcome != "rotated":
             raise ViolationError("I8", f"the recovery ended as {outcome.outcome} {outcome.error}")
         record = self._record = self._read_record()
-        if record.holder or record.pending is not None:
-            raise ViolationError("I8", f"the lock is held by {record.holder}, {record.pending} is pending")
         current = record.current
-        for store in STORES:
-            served = self._served[store] = self._read(store)
-            if (served.generation, served.blob_generation) != (current, current):
-                raise ViolationError(
-                    "I8", f"{store} serves {served.generation}, {served.blob_generation} not {current}"
-                )
+        self._served = {store: self._read(store) for store in STORES}
         self._logins.clear()
-        invariants.no_lockout(self._snapshot(), "after the recovery")
         self._last = now = self._snapshot()
+        generations = [g for s in self._served.values() for g in (s.generation, s.blob_generation)]
+        invariants.in_step(now, generations, record.holder, "after the recovery")
         recent = dict(list(self.values.items())[-5:])
         live = [self.values[g] for g in (current, record.previous) if g in self.values]
         for generation, value in recent.items():
             when = f"generation {generation}; current is {current}"
-            if value not in live:
-                invariants.past_is_dead(now, [value], when)
-            elif len(now.accepting(value)) < len(self._servers):
+            invariants.past_is_dead(now, [value], live, when)
+            if value in live and len(now.accepting(value)) < len(self._servers):
                 raise ViolationError("I9", f"a live value is dead, {when}")
 
     def leaks(self, texts: Mapping[str, str]) -> None:
