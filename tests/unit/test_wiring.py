@@ -2,6 +2,7 @@
 
 import socket
 import time
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import get_args
@@ -9,12 +10,20 @@ from typing import get_args
 import pytest
 
 from lockstep import identity
-from lockstep.clouds import Endpoints
-from lockstep.errors import InvalidPlanError, InvalidRequestError, LockTableUnreachableError
+from lockstep.clouds import Clouds, Endpoints
+from lockstep.errors import (
+    DatabaseUnreachableError,
+    InvalidPlanError,
+    InvalidRequestError,
+    LockTableUnreachableError,
+    StoreUnreachableError,
+)
 from lockstep.identity import AWS_RUNNER, OCI_RUNNER, OPERATOR
+from lockstep.model import Login, SecretStr
 from lockstep.store_kinds import StoreConfig
 from lockstep.store_kinds.base import StoreKind
-from lockstep.timeouts import CloudTimeouts, Timeouts
+from lockstep.system import SystemClock
+from lockstep.timeouts import CloudTimeouts, DatabaseTimeouts, Timeouts
 from lockstep.wiring import PLAN_VARIABLE, Runner, forget, hosted_runner
 from sandbox.oci import OciSandbox, write_config_file
 from tests.support.memory import make_plan
@@ -71,6 +80,37 @@ def test_endpoints_and_time_outs_reach_the_clients() -> None:
             runner.ports(CREDENTIAL).lock.read()
         assert time.monotonic() - began < 3
     assert error.value.where["code"] == "ReadTimeoutError"
+
+
+def test_time_outs_reach_the_clients_of_oci_and_the_drivers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with OciSandbox() as sandbox:
+        config_file = write_config_file(tmp_path, "operator", sandbox.config())
+    monkeypatch.setenv(identity.CONFIG_FILE_VARIABLE, str(config_file))
+    [credential] = make_plan().credentials
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        clouds = Clouds(
+            make_plan(),
+            OPERATOR,
+            clock=SystemClock(),
+            endpoints=Endpoints(oci=f"http://127.0.0.1:{port}"),
+            timeouts=Timeouts(
+                cloud=CloudTimeouts(read_seconds=0.2),
+                database=DatabaseTimeouts(connect_seconds=1.2, io_seconds=1.2, lock_seconds=1),
+            ),
+        )
+        _, oci_store = clouds.stores(credential)
+        began = time.monotonic()
+        with pytest.raises(StoreUnreachableError):
+            oci_store.read_current()
+        assert time.monotonic() - began < 3
+        server = replace(credential.primary, host="127.0.0.1", port=port)
+        began = time.monotonic()
+        with pytest.raises(DatabaseUnreachableError):
+            clouds.database(server, credential).accepts(Login("app", SecretStr("a-password")))
+        assert time.monotonic() - began < 4
 
 
 def test_an_operator_uses_the_oci_identity_of_the_environment(
