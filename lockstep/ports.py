@@ -83,8 +83,8 @@ class Observed:
 
     Attributes:
         generation: The generation that was current.
-        commit: Makes the wanted generation current if what was observed still is; else LostCompareAndSetError. None
-            if the generation that was current is not lower than the wanted one.
+        commit: Makes the wanted generation current if what was observed still is; else LostCompareAndSetError. Not to
+            be called, and None in some adapters, if the generation that was current is not lower than the wanted one.
     """
 
     generation: int
