@@ -13,22 +13,17 @@ from email.utils import format_datetime
 from typing import Final
 
 from sandbox.oci.calls import Call
-from sandbox.oci.checksums import verified
+from sandbox.oci.checksums import verified_md5
 from sandbox.oci.clock import SandboxClock, rfc3339
 from sandbox.oci.details import Details
 from sandbox.oci.errors import ApiError, invalid, not_emulated, not_found
 from sandbox.oci.ids import Ids
-from sandbox.oci.objects import DEFAULT_RESTORE_HOURS, MAX_RESTORE_HOURS, Bucket, StoredObject, Tier
+from sandbox.oci.objects import DEFAULT_RESTORE_HOURS, MAX_RESTORE_HOURS, Bucket, StoredObject
 from sandbox.oci.wire import Reply, json_reply
 
 NAMESPACE: Final = "sandboxnamespace"
 _MAX_PAGE: Final = 1000
 _BUCKET_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,256}")
-_TIERS: Final[dict[str, Tier]] = {
-    "standard": "Standard",
-    "infrequentaccess": "InfrequentAccess",
-    "archive": "Archive",
-}
 # What an upload's headers say about the object and its downloads repeat.
 _KEPT_HEADERS: Final = (
     "content-type",
@@ -52,9 +47,7 @@ class ObjectStorageService:
     def operations(self) -> dict[str, Callable[[Call], Reply]]:
         """What can be called, by the SDK's names."""
         return {
-            "get_namespace": lambda _: json_reply(NAMESPACE, {}),
             "create_bucket": self._create_bucket,
-            "get_bucket": self._get_bucket,
             "put_object": self._put,
             "get_object": self._get,
             "head_object": self._head,
@@ -91,10 +84,6 @@ class ObjectStorageService:
         self._buckets[name] = bucket
         return json_reply(bucket.view(NAMESPACE), {"etag": bucket.etag})
 
-    def _get_bucket(self, call: Call) -> Reply:
-        bucket = self._bucket(call, "BUCKET_READ")
-        return json_reply(bucket.view(NAMESPACE), {"etag": bucket.etag})
-
     def _bucket(self, call: Call, *any_of: str) -> Bucket:
         _check_namespace(call)
         name = call.path["bucket"]
@@ -113,19 +102,19 @@ class ObjectStorageService:
         _check_write_condition(call, existing)
         if not call.may("OBJECT_OVERWRITE" if existing else "OBJECT_CREATE", resource=bucket.name):
             raise _bucket_not_found(bucket.name)
-        kept = verified(call.headers, call.request.body)
+        md5 = verified_md5(call.headers, call.request.body)
         item = StoredObject(
             name,
             self.ids.uuid(),
             self.ids.uuid(),
             self.clock.now(),
-            _tier(call, bucket),
+            bucket.tier,
             call.request.body,
-            kept["opc-content-md5"],
-            _kept_headers(call) | {header: kept[header] for header in kept if header != "opc-content-md5"},
+            md5,
+            _kept_headers(call),
         )
         bucket.add(item)
-        return Reply(200, kept | _identifying(bucket, item))
+        return Reply(200, {"opc-content-md5": md5} | _identifying(bucket, item))
 
     def _get(self, call: Call) -> Reply:
         if "range" in call.headers:
@@ -146,7 +135,6 @@ class ObjectStorageService:
         item = bucket.version(call.path["object"], version_id)
         if item is None:
             raise _object_not_found(call)
-        _check_if_match(call, item)
         if version_id:
             bucket.remove(item)
         else:
@@ -185,9 +173,8 @@ class ObjectStorageService:
         item = bucket.version(call.path["object"], call.request.query.get("versionId"))
         if item is None or item.is_delete_marker:
             raise _object_not_found(call)
-        _check_if_match(call, item)
-        if call.headers.get("if-none-match") is not None:
-            raise not_emulated("if-none-match on reads")
+        if call.headers.keys() & {"if-match", "if-none-match"}:
+            raise not_emulated("conditions on reads")
         return item
 
     def _shown(self, call: Call, item: StoredObject, now: datetime) -> dict[str, str]:
@@ -233,28 +220,13 @@ def _check_namespace(call: Call) -> None:
 
 
 def _check_write_condition(call: Call, existing: StoredObject | None) -> None:
-    if "if-match" in call.headers and "if-none-match" in call.headers:
-        raise ApiError(400, "InvalidConditionalHeaders", "if-match and if-none-match exclude each other")
+    if "if-match" in call.headers:
+        raise not_emulated("if-match on objects")
     if (unless := call.headers.get("if-none-match")) is not None:
         if unless != "*":
             raise ApiError(400, "IfNoneMatchDisallowed", "if-none-match takes only '*'")
         if existing is not None:
             raise ApiError(412, "IfNoneMatchFailed", f"The object '{existing.name}' already exists")
-    _check_if_match(call, existing)
-
-
-def _check_if_match(call: Call, item: StoredObject | None) -> None:
-    asked_for = call.headers.get("if-match")
-    if asked_for is not None and (item is None or asked_for.strip('"') != item.etag):
-        raise ApiError(412, "IfMatchFailed", "The object's entity tag does not match")
-
-
-def _tier(call: Call, bucket: Bucket) -> Tier:
-    asked_for = call.headers.get("storage-tier")
-    tier = bucket.tier if asked_for is None else _TIERS.get(asked_for.lower())
-    if tier is None or (bucket.tier == "Archive" and tier != "Archive"):
-        raise ApiError(400, "InvalidStorageTier", "The bucket takes no objects of that tier")
-    return tier
 
 
 def _kept_headers(call: Call) -> dict[str, str]:

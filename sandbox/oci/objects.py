@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 from sandbox.oci.clock import rfc3339
 
-Tier = Literal["Standard", "InfrequentAccess", "Archive"]
+Tier = Literal["Standard", "Archive"]
 ArchivalState = Literal["Archived", "Restoring", "Restored"]
 
 # "up to an hour" (Oracle, "Restoring Archive Storage Objects"): always the whole of it.
@@ -77,7 +77,7 @@ class Bucket:
     created_by: str
     time_created: datetime
     etag: str
-    tier: Literal["Standard", "Archive"]
+    tier: Tier
     is_versioned: bool
     _objects: dict[str, list[StoredObject]] = field(default_factory=dict, repr=False)
 

@@ -6,10 +6,10 @@ from datetime import datetime
 from typing import Final
 
 from sandbox.oci.calls import Call
-from sandbox.oci.errors import invalid, missing, not_found
+from sandbox.oci.errors import invalid, not_found
 from sandbox.oci.secret import Secret, SecretState, Version
 from sandbox.oci.vault import VaultService
-from sandbox.oci.views import bundle_version_view, bundle_view
+from sandbox.oci.views import bundle_view
 from sandbox.oci.wire import Reply, json_reply
 
 _STAGES: Final = frozenset({"CURRENT", "PENDING", "LATEST", "PREVIOUS", "DEPRECATED"})
@@ -27,32 +27,10 @@ class RetrievalService:
         """What can be called, by the SDK's names."""
         return {
             "get_secret_bundle": self._get,
-            "get_secret_bundle_by_name": self._get_by_name,
-            "list_secret_bundle_versions": self._list_versions,
         }
 
     def _get(self, call: Call) -> Reply:
-        return self._bundle(call, call.path["secret"])
-
-    def _get_by_name(self, call: Call) -> Reply:
-        query = call.request.query
-        for name in ("secretName", "vaultId"):
-            if not query.get(name):
-                raise missing(name)
-        ocid = self.vault.named(query["secretName"], query["vaultId"])
-        if ocid is None:
-            raise not_found()
-        return self._bundle(call, ocid)
-
-    def _list_versions(self, call: Call) -> Reply:
-        secret, state = self._seen(call, call.path["secret"], self.vault.clock.now(), "SECRET_BUNDLE_INSPECT")
-        descending = call.request.query.get("sortOrder") != "ASC"
-        versions = reversed(state.versions) if descending else state.versions
-        items = [bundle_version_view(secret, version) for version in versions]
-        return json_reply(*call.page_of(items, self.vault.behaviour.page_size))
-
-    def _bundle(self, call: Call, ocid: str) -> Reply:
-        secret, state = self._seen(call, ocid, self.vault.clock.now(), "SECRET_BUNDLE_READ")
+        secret, state = self._seen(call, call.path["secret"], self.vault.clock.now())
         chosen = [version for version in state.versions if _wanted(call)(version)]
         if not self.vault.behaviour.serves_pending_deletion:
             chosen = [version for version in chosen if not version.is_pending_deletion]
@@ -60,9 +38,9 @@ class RetrievalService:
             raise not_found()
         return json_reply(bundle_view(secret, state, chosen[-1]), {"etag": state.etag})
 
-    def _seen(self, call: Call, ocid: str, now: datetime, permission: str) -> tuple[Secret, SecretState]:
+    def _seen(self, call: Call, ocid: str, now: datetime) -> tuple[Secret, SecretState]:
         secret = self.vault.settled(ocid, now)
-        if secret is None or not call.may(permission, resource=ocid):
+        if secret is None or not call.may("SECRET_BUNDLE_READ", resource=ocid):
             raise not_found()
         state = secret.seen(now)
         # A secret that is pending deletion is gone for its readers at once.

@@ -46,7 +46,7 @@ class Route:
 class Target:
     """Where a request goes: the operation, its path parameters, and the resource by which tests know it.
 
-    The resource is a secret's OCID (its name, where it is created or read by name), a bucket, or `bucket/object`.
+    The resource is a secret's OCID (its name, where it is created), a bucket, or `bucket/object`.
     """
 
     route: Route
@@ -66,20 +66,10 @@ def _route(
 
 ROUTES: Final = (
     _route("secrets", "get_secret_bundle", "GET", _BUNDLE),
-    _route("secrets", "list_secret_bundle_versions", "GET", _BUNDLE + "/versions"),
-    _route(
-        "secrets",
-        "get_secret_bundle_by_name",
-        "POST",
-        "/20190301/secretbundles/actions/getByName",
-        "secretName",
-    ),
     _route("vault", "get_secret", "GET", _SECRET),
     _route("vault", "update_secret", "PUT", _SECRET),
     _route("vault", "list_secret_versions", "GET", _SECRET + "/versions"),
-    _route("vault", "get_secret_version", "GET", _VERSION),
     _route("vault", "schedule_secret_version_deletion", "POST", _VERSION + "/actions/scheduleDeletion"),
-    _route("vault", "cancel_secret_version_deletion", "POST", _VERSION + "/actions/cancelDeletion"),
     _route("vault", "schedule_secret_deletion", "POST", _SECRET + "/actions/scheduleDeletion"),
     _route("vault", "cancel_secret_deletion", "POST", _SECRET + "/actions/cancelDeletion"),
     _route("vault", "create_secret", "POST", "/20180608/secrets", "secretName"),
@@ -91,9 +81,7 @@ ROUTES: Final = (
     _route("objectstorage", "list_objects", "GET", _BUCKET + "/o"),
     _route("objectstorage", "list_object_versions", "GET", _BUCKET + "/objectversions"),
     _route("objectstorage", "restore_objects", "POST", _BUCKET + "/actions/restoreObjects", "objectName"),
-    _route("objectstorage", "get_bucket", "GET", _BUCKET),
     _route("objectstorage", "create_bucket", "POST", "/n/{namespace}/b", "name"),
-    _route("objectstorage", "get_namespace", "GET", "/n/?"),
 )
 
 

@@ -165,18 +165,6 @@ def scheduled(versions: Versions, number: int, at: datetime) -> Versions:
     )
 
 
-def cancelled(versions: Versions, number: int) -> Versions:
-    """The versions after a scheduled deletion was called off."""
-    chosen = find(versions, number)
-    if chosen is None or not chosen.is_pending_deletion:
-        raise ApiError(409, "IncorrectState", "the version is not pending deletion")
-    if sum(not version.is_pending_deletion for version in versions) >= MAX_IN_USE:
-        raise ApiError(400, "LimitExceeded", f"a secret holds at most {MAX_IN_USE} versions in use")
-    return tuple(
-        replace(version, time_of_deletion=None) if version is chosen else version for version in versions
-    )
-
-
 def deletion_time(asked_for: datetime | None, now: datetime) -> datetime:
     """When a deletion takes place: 1 to 30 days ahead, 30 where none is asked for."""
     if asked_for is None:

@@ -18,9 +18,7 @@ from sandbox.oci.secret import (
     Secret,
     SecretState,
     Versions,
-    cancelled,
     deletion_time,
-    find,
     promoted,
     scheduled,
     uploaded,
@@ -75,9 +73,7 @@ class VaultService:
             "list_secrets": self._list,
             "update_secret": self._update,
             "list_secret_versions": self._list_versions,
-            "get_secret_version": self._get_version,
             "schedule_secret_version_deletion": self._schedule_version_deletion,
-            "cancel_secret_version_deletion": self._cancel_version_deletion,
             "schedule_secret_deletion": self._schedule_deletion,
             "cancel_secret_deletion": self._cancel_deletion,
         }
@@ -204,25 +200,11 @@ class VaultService:
         ordered = versions if call.request.query.get("sortOrder") == "ASC" else reversed(versions)
         return self._paged(call, [version_view(secret, version) for version in ordered])
 
-    def _get_version(self, call: Call) -> Reply:
-        secret = self._secret(call, self.clock.now(), "SECRET_VERSION_READ")
-        version = find(secret.state.versions, _number(call))
-        if version is None:
-            raise not_found()
-        return json_reply(version_view(secret, version), {"etag": secret.state.etag})
-
     def _schedule_version_deletion(self, call: Call) -> Reply:
         now = self.clock.now()
         secret = self._changeable(call, now, "SECRET_VERSION_DELETE", "SECRET_UPDATE")
         at = deletion_time(call.details().moment("timeOfDeletion"), now)
         versions = scheduled(secret.state.versions, _number(call), at)
-        self._publish(secret, replace(secret.state, versions=versions), now)
-        return _empty(secret)
-
-    def _cancel_version_deletion(self, call: Call) -> Reply:
-        now = self.clock.now()
-        secret = self._changeable(call, now, "SECRET_VERSION_DELETE", "SECRET_UPDATE")
-        versions = cancelled(secret.state.versions, _number(call))
         self._publish(secret, replace(secret.state, versions=versions), now)
         return _empty(secret)
 

@@ -44,19 +44,12 @@ def version_view(secret: Secret, version: Version) -> dict[str, object]:
 def bundle_view(secret: Secret, state: SecretState, version: Version) -> dict[str, object]:
     """A version with its content."""
     return {
-        **bundle_version_view(secret, version),
-        "metadata": state.metadata,
-        "secretBundleContent": {"contentType": "BASE64", "content": version.content},
-    }
-
-
-def bundle_version_view(secret: Secret, version: Version) -> dict[str, object]:
-    """A version as the retrieval API lists it."""
-    return {
         "secretId": secret.ocid,
         "versionNumber": version.number,
         "versionName": version.name,
         "stages": version.stages,
         "timeCreated": rfc3339(version.time_created),
         "timeOfDeletion": version.time_of_deletion and rfc3339(version.time_of_deletion),
+        "metadata": state.metadata,
+        "secretBundleContent": {"contentType": "BASE64", "content": version.content},
     }

@@ -119,10 +119,10 @@ def test_clear_lifts_every_fault(case: OciCase) -> None:
 
 def test_calls_are_recorded_without_their_contents(case: OciCase) -> None:
     secret = case.create("ring.0")
-    reader = case.clients(case.sandbox.new_api_key("reader", "SECRET_BUNDLE_READ"))[1]
-    reader.get_secret_bundle(secret)
+    vaults, secrets, _ = case.clients(case.sandbox.new_api_key("reader", "SECRET_BUNDLE_READ"))
+    secrets.get_secret_bundle(secret)
     with refused(404, "NotAuthorizedOrNotFound"):
-        reader.list_secret_bundle_versions(secret)
+        vaults.list_secret_versions(secret)
     case.sandbox.faults.drop_request("get_secret")
     with lost():
         case.vaults.get_secret(secret)
@@ -131,7 +131,7 @@ def test_calls_are_recorded_without_their_contents(case: OciCase) -> None:
     assert case.sandbox.calls.records == (
         CallRecord("vault", "create_secret", "ring.0", "administrator", 200),
         CallRecord("secrets", "get_secret_bundle", secret, "reader", 200),
-        CallRecord("secrets", "list_secret_bundle_versions", secret, "reader", 404),
+        CallRecord("vault", "list_secret_versions", secret, "reader", 404),
         CallRecord("vault", "get_secret", secret, None, None),
         CallRecord("objectstorage", "create_bucket", "audit", "administrator", 200),
         CallRecord("objectstorage", "put_object", "audit/aws/1.json", "administrator", 200),

@@ -58,19 +58,6 @@ def test_the_choices_exclude_each_other(case: OciCase, secret: str) -> None:
         case.content(secret, stage="CURRENT", version_number=4)
 
 
-def test_a_bundle_by_the_secrets_name(case: OciCase, secret: str) -> None:
-    bundle = case.secrets.get_secret_bundle_by_name("ring.0", case.sandbox.vault_id, stage="PENDING").data
-    assert (bundle.secret_id, bundle.version_number) == (secret, 5)
-    with refused(404, "NotAuthorizedOrNotFound"):
-        case.secrets.get_secret_bundle_by_name("ring.1", case.sandbox.vault_id)
-
-
-def test_versions_are_listed_newest_first(case: OciCase, secret: str) -> None:
-    versions = case.secrets.list_secret_bundle_versions(secret, limit=2)
-    assert [version.version_name for version in versions.data] == ["g5", "g4"]
-    assert versions.has_next_page
-
-
 @pytest.mark.parametrize("readable", [False, True])
 def test_a_version_that_is_scheduled_for_deletion(case: OciCase, secret: str, *, readable: bool) -> None:
     case.sandbox.vault.behaviour.serves_pending_deletion = readable
