@@ -14,6 +14,7 @@ from cdk.functions import RETENTION, Functions
 from cdk.nag import acknowledge
 from cdk.permissions import Grants
 from cdk.settings import Deployment
+from lockstep.plan_checks import rule_name
 
 FUNCTION_PLACEHOLDERS = {
     "GenerateFunction": "generate",
@@ -108,7 +109,7 @@ class Schedules(Construct):
             rule = events.Rule(
                 self,
                 f"Rule-{credential.id}",
-                rule_name=f"{deployment.settings.stack}-{credential.id.replace('/', '.')}",
+                rule_name=rule_name(deployment.settings.stack, credential.id),
                 description=f"Lockstep: rotate {credential.id}",
                 schedule=events.Schedule.rate(Duration.minutes(interval // 60)),
             )

@@ -15,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 
 from cdk.bundle import Architecture
 from lockstep.plan import Plan
+from lockstep.plan_checks import DEFAULT_STACK, rule_problems
 from lockstep.plan_file import load_plan
 from lockstep.store_kinds import AwsSecretsManager
 
@@ -68,7 +69,7 @@ class Settings(BaseModel):
         str,
         StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,40}$"),
         Field(description="the prefix of all names"),
-    ] = "lockstep"
+    ] = DEFAULT_STACK
     packaging: Annotated[
         Literal["image", "zip"], Field(description="a container image, or a zip of the same files")
     ] = "image"
@@ -146,11 +147,11 @@ def read_deployment(settings: Settings) -> Deployment:
         NotDeployableError: The plan is valid, but this stack cannot deploy it.
     """
     plan = load_plan(ROOT / settings.plan)
-    check_deployable(plan)
+    check_deployable(plan, stack=settings.stack)
     return Deployment(plan=plan, settings=settings, definition=DEFINITION.read_text(encoding="utf-8"))
 
 
-def check_deployable(plan: Plan) -> None:
+def check_deployable(plan: Plan, *, stack: str = DEFAULT_STACK) -> None:
     """Refuse a plan that this stack cannot deploy.
 
     Raises:
@@ -166,6 +167,8 @@ def check_deployable(plan: Plan) -> None:
     if plan.audit.aws.retention % timedelta(days=1):
         raise NotDeployableError("audit.aws.retention: must be whole days")
     for credential in plan.credentials:
+        for problem in rule_problems(stack, credential.id):
+            raise NotDeployableError(f"credentials.{credential.id}.id: {problem}")
         if credential.schedule.interval % timedelta(minutes=1):
             raise NotDeployableError(f"credentials.{credential.id}.interval: must be whole minutes")
         if 2 * credential.schedule.interval > _LONGEST_ALARM:

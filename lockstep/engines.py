@@ -3,6 +3,7 @@
 To add an engine, add a member to `lockstep.model.Engine` and a row here, and write its driver and its provisioning.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -19,6 +20,8 @@ class EngineSpec:
         provisioning: A `lockstep.databases.provisioning.Dialect`, as `module:name`.
         dsn_scheme: The scheme of the URLs in `connection_blob`.
         strategies: Those that its accounts allow.
+        own_accounts: Accounts of the server itself or of its host, which are never an application's.
+        longest_username: In characters.
         is_refusal: Whether an error of an application's driver means that the server refuses the login.
     """
 
@@ -26,6 +29,8 @@ class EngineSpec:
     provisioning: str
     dsn_scheme: str
     strategies: frozenset[Strategy]
+    own_accounts: re.Pattern[str]
+    longest_username: int
     is_refusal: Callable[[Exception], bool]
 
 
@@ -49,6 +54,8 @@ ENGINES: Mapping[Engine, EngineSpec] = {
         provisioning="lockstep.databases.provisioning:MYSQL",
         dsn_scheme="mysql",
         strategies=frozenset(Strategy),
+        own_accounts=re.compile("root|rdsadmin"),
+        longest_username=32,
         is_refusal=is_mysql_refusal,
     ),
     Engine.MARIADB: EngineSpec(
@@ -56,6 +63,8 @@ ENGINES: Mapping[Engine, EngineSpec] = {
         provisioning="lockstep.databases.provisioning:MARIADB",
         dsn_scheme="mariadb",
         strategies=frozenset(Strategy),
+        own_accounts=re.compile("root|rdsadmin|mysql|PUBLIC"),
+        longest_username=128,
         is_refusal=is_mysql_refusal,
     ),
     Engine.POSTGRESQL: EngineSpec(
@@ -63,6 +72,8 @@ ENGINES: Mapping[Engine, EngineSpec] = {
         provisioning="lockstep.databases.provisioning:POSTGRESQL",
         dsn_scheme="postgresql",
         strategies=frozenset({Strategy.ALTERNATING_USERS}),  # a role has one password
+        own_accounts=re.compile("postgres|rdsadmin|public|none|pg_.*"),
+        longest_username=63,
         is_refusal=is_postgresql_refusal,
     ),
 }

@@ -14,6 +14,9 @@ from typing import NoReturn, final
 
 MASK = "**********"
 
+ROTATOR = "lockstep_rotator"
+"""The account that changes the others' passwords, on every server."""
+
 
 @final
 class SecretStr:

@@ -23,7 +23,16 @@ from lockstep.model import (
     Strategy,
     Tls,
 )
-from lockstep.plan_fields import Duration, Name, SecretName, Section, repeated
+from lockstep.plan_checks import (
+    DEFAULT_STACK,
+    Server,
+    account_problems,
+    needs_ca_file,
+    rule_problems,
+    server_of,
+    server_problems,
+)
+from lockstep.plan_fields import CredentialId, Duration, Name, Region, SecretName, Section, repeated
 from lockstep.store_kinds import OciVault, StoreConfig
 from lockstep.store_kinds.base import Demand, StoreKind
 
@@ -66,7 +75,17 @@ class DatabaseSection(Section):
     def _tls_or_consent(self) -> Self:
         if (self.tls is None) == (self.plaintext is None):
             raise ValueError(f"give either `tls: {{}}` or `plaintext: {PLAINTEXT_CONSENT}`")
+        if self.tls and not self.tls.ca_file and needs_ca_file(self.host):
+            raise ValueError(
+                "RDS signs its certificates with private CAs; download the bundle of its region and give it in "
+                "`tls` as `ca_file`"
+            )
         return self
+
+    @property
+    def server(self) -> Server:
+        """What other names of the same server have in common."""
+        return server_of(self.host, self.port)
 
     def compile(self) -> DatabaseServer:
         """The server as a value of the model."""
@@ -85,17 +104,27 @@ class LockTable(Section):
     """The DynamoDB table that says who may rotate."""
 
     table: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{3,255}$")]
-    region: str
+    region: Region
 
 
 class AwsAudit(Section):
     """The AWS stream: S3 with Object Lock, signed in KMS."""
 
     bucket: Annotated[str, StringConstraints(pattern=r"^[a-z0-9.-]{3,63}$")]
-    region: str
-    mac_key: Annotated[str, Field(description="id, alias or ARN of a KMS HMAC_256 key", min_length=1)]
+    region: Region
+    mac_key: Annotated[
+        str,
+        StringConstraints(pattern=r"^(arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:)?[A-Za-z0-9/_-]{1,256}$"),
+        Field(description="id, alias (alias/…) or ARN of a KMS HMAC_256 key"),
+    ]
     storage_class: Literal["GLACIER_IR", "STANDARD", "STANDARD_IA"] = "GLACIER_IR"
     retention: Duration = timedelta(days=400)
+
+    @model_validator(mode="after")
+    def _key_in_the_region(self) -> Self:
+        if self.mac_key.startswith("arn:") and (region := self.mac_key.split(":")[3]) != self.region:
+            raise ValueError(f"mac_key: its region is {region}, but audit.aws.region is {self.region}")
+        return self
 
     @field_validator("retention")
     @classmethod
@@ -110,7 +139,7 @@ class OciAudit(Section):
 
     bucket: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,256}$")]
     namespace: str
-    region: str
+    region: Region
     mac_secret: SecretName
 
 
@@ -166,7 +195,7 @@ class SecretsSection(Section):
 class CredentialSection(Section):
     """One logical login."""
 
-    id: SecretName
+    id: CredentialId
     strategy: Strategy
     username: Username
     alternates: tuple[Username, Username] | None = None
@@ -195,6 +224,22 @@ class CredentialSection(Section):
         return self
 
     @property
+    def usernames(self) -> tuple[str, ...]:
+        """The usernames with which applications log in."""
+        if self.strategy is Strategy.DUAL_PASSWORD:
+            return (self.username,)
+        return self.alternates or (f"{self.username}_a", f"{self.username}_b")
+
+    @property
+    def owner(self) -> str:
+        """The role that owns objects, on PostgreSQL."""
+        return f"{self.username}_owner"
+
+    def accounts(self, engine: Engine) -> tuple[str, ...]:
+        """Every account and role that belongs to the credential on a server of this engine."""
+        return (*self.usernames, self.owner) if engine is Engine.POSTGRESQL else self.usernames
+
+    @property
     def secret_names(self) -> SecretNames:
         """Defaults filled in: the id itself, and `connection_blob` beside it."""
         if self.secrets:
@@ -209,15 +254,12 @@ class CredentialSection(Section):
         Args:
             servers: The plan's servers, by name.
         """
-        usernames: tuple[str, ...] = (self.username,)
-        if self.strategy is Strategy.ALTERNATING_USERS:
-            usernames = self.alternates or (f"{self.username}_a", f"{self.username}_b")
         overlap = self.interval - 2 * self.tolerance if self.overlap is None else self.overlap
         return Credential(
             id=self.id,
             strategy=self.strategy,
-            usernames=usernames,
-            owner=f"{self.username}_owner",
+            usernames=self.usernames,
+            owner=self.owner,
             schedule=Schedule(interval=self.interval, overlap=overlap, tolerance=self.tolerance),
             password_policy=PasswordPolicy(length=self.password.length, classes=self.password.classes),
             secret_names=self.secret_names,
@@ -248,9 +290,11 @@ class Plan(Section):
         yield from repeated("stores: name", [s.name for s in self.stores])
         yield from repeated("stores: kind", [s.kind for s in self.stores])
         yield from self._credential_problems()
+        yield from server_problems(self)
+        yield from account_problems(self)
         demand = Demand(
             rotated=self._rotated,
-            fixed=tuple(sorted(self._admin_secrets)),
+            fixed=self._fixed,
             intervals={c.id: c.interval for c in self.credential_sections},
         )
         for i, store in enumerate(self.stores):
@@ -263,13 +307,14 @@ class Plan(Section):
 
     def _credential_problems(self) -> Iterator[str]:
         # In OCI's names and in the audit log's folders a dot replaces the slash, so `a/b` and `a.b` collide there.
-        dotted = [_dotted(name) for name in [*self._rotated, *self._admin_secrets]]
-        yield from repeated("credentials: secret name, with dots for slashes", dotted)
+        dotted = [_dotted(name) for name in [*self._rotated, *self._fixed]]
+        yield from repeated("secret name, with dots for slashes", dotted)
         ids = [_dotted(c.id) for c in self.credential_sections]
         yield from repeated("credentials: id, with dots for slashes", ids)
         engines = {d.name: d.engine for d in self.database_sections}
         for i, credential in enumerate(self.credential_sections):
             path = f"credentials[{i}]"
+            yield from (f"{path}.id: {problem}" for problem in rule_problems(DEFAULT_STACK, credential.id))
             unknown = [n for n in credential.databases if n not in engines]
             if unknown:
                 yield f"{path}.databases: the plan has no database {', '.join(unknown)}, only {', '.join(engines)}"
@@ -285,8 +330,15 @@ class Plan(Section):
         return tuple(name for n in names for name in (n.app_user, n.connection_blob))
 
     @property
-    def _admin_secrets(self) -> set[str]:
-        return {d.admin_secret for d in self.database_sections}  # Several databases may share one admin.
+    def _fixed(self) -> tuple[str, ...]:
+        """The secrets that Lockstep only reads. Several databases may share one admin."""
+        admins = sorted({d.admin_secret for d in self.database_sections})
+        keys = [
+            self.runners.aws.oci_key_secret,
+            self.runners.oci.aws_key_secret if self.runners.oci else None,
+            self.audit.oci.mac_secret if self.audit.oci else None,
+        ]
+        return (*admins, *(key for key in keys if key))
 
     @property
     def databases(self) -> tuple[DatabaseServer, ...]:

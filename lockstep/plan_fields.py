@@ -5,13 +5,25 @@ from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, StringConstraints
 
 from lockstep.durations import parse_duration
 
+
+def _safe(name: str) -> str:
+    parts = name.split("/")
+    if not all(part.strip(".") for part in parts):
+        raise ValueError("no slash at its beginning or end, no two slashes in a row, no part of only dots")
+    return name
+
+
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
-SecretName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9/_+=.@-]{1,200}$")]
+SecretName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9/_+=.@-]{1,200}$"), AfterValidator(_safe)]
+CredentialId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9/_.-]{1,200}$"), AfterValidator(_safe)]
+"""It becomes a folder of the audit log and part of the name of a rule (protocol R7)."""
+Region = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,4}(-[a-z]+)+-[0-9]{1,2}$")]
+"""The name of a region; both clouds write them alike."""
 
 
 class Section(BaseModel):

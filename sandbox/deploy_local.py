@@ -22,9 +22,8 @@ from pathlib import Path
 
 from cdk.bundle import HANDLERS, Bundle, build, import_milliseconds
 from lockstep.audit.verify import verify
-from lockstep.databases.provisioning import ROTATOR
 from lockstep.identity import AWS_RUNNER
-from lockstep.model import Credential, Login, SecretStr
+from lockstep.model import ROTATOR, Credential, Login, SecretStr
 from lockstep.plan import Plan
 from lockstep.plan_file import load_plan
 from lockstep.wiring import Runner, endpoints_from_environment

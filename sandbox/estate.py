@@ -21,9 +21,8 @@ from pathlib import Path
 
 from lockstep import wiring
 from lockstep.audit.verify import Verification, verify
-from lockstep.databases.provisioning import ROTATOR
 from lockstep.identity import AWS_RUNNER, CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE, OCI_RUNNER
-from lockstep.model import Credential, Login, SecretStr
+from lockstep.model import ROTATOR, Credential, Login, SecretStr
 from lockstep.plan import Plan
 from lockstep.plan_file import load_plan
 from lockstep.ports import Clock, Ports

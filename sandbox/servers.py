@@ -4,8 +4,8 @@ import json
 import os
 from collections.abc import Mapping
 
-from lockstep.databases.provisioning import ROTATOR, provisioning
-from lockstep.model import Credential, Engine, Login, Strategy
+from lockstep.databases.provisioning import provisioning
+from lockstep.model import ROTATOR, Credential, Engine, Login, Strategy
 from lockstep.plan import Plan
 from sandbox import plans
 from sandbox.databases import (

@@ -10,10 +10,8 @@ from dataclasses import dataclass
 from lockstep.databases.verifiers import RandomBytes, mysql_native_password, scram_sha_256
 from lockstep.engines import ENGINES
 from lockstep.loading import load
-from lockstep.model import Credential, DatabaseServer, SecretStr
+from lockstep.model import ROTATOR, Credential, DatabaseServer, SecretStr
 from lockstep.plan import Plan
-
-ROTATOR = "lockstep_rotator"
 
 # What an application may do with its data, for the DBA to cut down: all of them can be granted on a database.
 _APPLICATION_RIGHTS = (

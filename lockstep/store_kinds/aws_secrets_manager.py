@@ -1,9 +1,16 @@
 """The store kind `aws-secrets-manager`."""
 
+from collections.abc import Iterator
+from datetime import timedelta
 from typing import ClassVar, Literal
 
-from lockstep.plan_fields import Name
-from lockstep.store_kinds.base import StoreKind
+from lockstep.durations import format_duration
+from lockstep.plan_fields import Name, Region
+from lockstep.store_kinds.base import Demand, StoreKind
+
+SHORTEST_INTERVAL = timedelta(minutes=15)
+"""96 versions a day: a secret keeps about 100, and none younger than 24 hours is removed
+(https://docs.aws.amazon.com/secretsmanager/latest/userguide/reference_limits.html)."""
 
 
 class AwsSecretsManager(StoreKind):
@@ -13,4 +20,13 @@ class AwsSecretsManager(StoreKind):
 
     kind: Literal["aws-secrets-manager"]
     name: Name = "aws"
-    region: str
+    region: Region
+
+    def problems(self, path: str, demand: Demand) -> Iterator[str]:
+        """Intervals that exhaust the quota of versions."""
+        for credential_id, interval in demand.intervals.items():
+            if interval < SHORTEST_INTERVAL:
+                yield (
+                    f"{path}: an interval of {format_duration(interval)} ({credential_id}) exhausts Secrets Manager's "
+                    "quota of versions within a day; use an interval of 15m or more"
+                )

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, StringConstraints
 
 from lockstep.durations import format_duration
-from lockstep.plan_fields import Name, repeated
+from lockstep.plan_fields import Name, Region, repeated
 from lockstep.store_kinds.base import Demand, StoreKind
 from lockstep.store_kinds.oci_budget import MAX_SLOTS, version_budget
 
@@ -32,7 +32,7 @@ class OciVault(StoreKind):
 
     kind: Literal["oci-vault"]
     name: Name = "oci"
-    region: str
+    region: Region
     compartment_id: Ocid
     vault_id: Ocid
     ring: Annotated[int, Field(ge=1, le=MAX_SLOTS)] = 4

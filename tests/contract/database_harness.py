@@ -16,9 +16,10 @@ from typing import Any, ClassVar, Protocol
 import pytest
 
 from lockstep.databases import Timeouts, open_database
-from lockstep.databases.provisioning import ROTATOR, provisioning
+from lockstep.databases.provisioning import provisioning
 from lockstep.errors import LockstepError
 from lockstep.model import (
+    ROTATOR,
     Credential,
     CredentialValue,
     DatabaseServer,

@@ -290,7 +290,7 @@ def test_settings_can_come_from_the_command_line() -> None:
 @pytest.mark.parametrize(
     ("was", "becomes", "message"),
     [
-        ("interval: 1h", "interval: 150s, tolerance: 30s", "whole minutes"),
+        ("interval: 1h", "interval: 950s, tolerance: 30s", "whole minutes"),
         ("interval: 1h", "interval: 4d", "half a week"),
         ("retention: 400d", "retention: 36h", "whole days"),
         ("table: lockstep, region: eu-central-1", "table: lockstep, region: eu-west-1", "one region"),
@@ -302,3 +302,10 @@ def test_a_plan_that_aws_cannot_run_is_refused(tmp_path: Path, was: str, becomes
     (tmp_path / "lockstep.yaml").write_text(text.replace(was, becomes))
     with pytest.raises(NotDeployableError, match=message):
         check_deployable(load_plan(tmp_path / "lockstep.yaml"))
+
+
+def test_an_id_whose_rule_has_too_long_a_name_with_this_stack_is_refused() -> None:
+    plan = load_plan(ROOT / PLAN)
+    check_deployable(plan, stack="x" * 40)
+    with pytest.raises(NotDeployableError, match="ledger_user, would have 65 characters"):
+        check_deployable(plan, stack="x" * 41)

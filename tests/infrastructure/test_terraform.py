@@ -92,9 +92,9 @@ def test_names_and_defaults_follow_the_plan_as_the_code_does(tmp_path: Path) -> 
     plan["stores"][1]["ring"] = 2
     named = {"app_user": "other/user", "connection_blob": "other/blob"}
     plan["credentials"] = [
-        {**plan["credentials"][0], "id": "a/b/c", "interval": "2h"},
-        {**plan["credentials"][1], "id": "/rooted", "interval": "120 m"},
-        {**plan["credentials"][1], "id": "named", "interval": "1d", "secrets": named},
+        {**plan["credentials"][0], "username": "first", "id": "a/b/c", "interval": "2h"},
+        {**plan["credentials"][1], "username": "second", "id": "bare", "interval": "120 m"},
+        {**plan["credentials"][1], "username": "third", "id": "named", "interval": "1d", "secrets": named},
     ]
     stack = Stack.new(tmp_path, plan)
     assert secret_names(stack.apply()) == sorted(names_in_vault(parsed(plan)))

@@ -5,8 +5,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from lockstep.databases.provisioning import ROTATOR
-from lockstep.model import Login, SecretStr
+from lockstep.model import ROTATOR, Login, SecretStr
 from sandbox.aws import Execution, InvocationContext, InvocationResult, ProcessDied
 from sandbox.databases import CertificateAuthority, MariaDbServer
 from sandbox.estate import Estate

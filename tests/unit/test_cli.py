@@ -21,7 +21,7 @@ from tests.support.memory import make_plan
 ARN = "arn:aws:states:eu-central-1:123456789012:stateMachine:lockstep"
 CREDENTIAL = "multi-cloud/app_user"
 PLAN = plans.plan_document(
-    [plans.database("orders", Engine.MYSQL, tls={})],
+    [plans.database("orders", Engine.MYSQL, host="orders.internal", tls={})],
     [plans.credential(CREDENTIAL, "orders", username="app_user")],
 )
 
@@ -148,6 +148,14 @@ def test_plan_check(plan: Path) -> None:
     document = json.loads(run("plan", "check", "-p", str(plan), "--json").stdout)
     assert document["valid"] is True
     assert document["credentials"][0]["logins"] == "app_user"
+
+
+def test_plan_check_refuses_the_values_of_an_example() -> None:
+    shipped = Path(__file__).parents[2] / "lockstep.yaml"
+    shown = run("plan", "check", "-p", str(shipped))
+    assert (shown.exit_code, shown.stdout) == (2, "")
+    assert "stores[1].vault_id: ocid1.vault.oc1.eu-frankfurt-1.exampleuniqueid is an example" in shown.stderr
+    assert "databases[0].host: orders.example.com is an example; give your own" in shown.stderr
 
 
 def test_plan_sql(plan: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 from dataclasses import FrozenInstanceError
 from datetime import timedelta
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from lockstep.errors import InvalidPlanError
 from lockstep.model import Engine, Strategy
 from lockstep.plan import PLAINTEXT_CONSENT, Plan
+from lockstep.plan_checks import example_values
 from lockstep.plan_file import PlanProblemsError, load_plan, parse_plan
 from lockstep.store_kinds import AwsSecretsManager, OciVault
 from sandbox import plans
@@ -25,8 +27,26 @@ VALID = plans.plan_document(
 [OCI_STORE] = plans.plan_document([], [], oci=plans.OciNames())["stores"][1:]
 
 
-def _with(path: str, value: object) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads(json.dumps(VALID))
+UNSAFE_NAMES = ("..", ".", "...", "a/../b", "a/./b", "/a", "a/", "a//b", "/")
+BOTH = plans.plan_document(
+    [plans.database("shop", Engine.MYSQL), plans.database("stock", Engine.POSTGRESQL)],
+    [
+        plans.credential("multi-cloud/app_user", "shop"),
+        plans.credential(
+            "multi-cloud/stock_user",
+            "stock",
+            username="stock",
+            strategy=Strategy.ALTERNATING_USERS,
+            secrets=plans.own_secrets("multi-cloud/stock_user"),
+        ),
+    ],
+    oci=plans.OciNames(),
+)
+"""A plan for both clouds, with two credentials."""
+
+
+def _with(path: str, value: object, *, of: object = VALID) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(json.dumps(of))
     *parents, last = path.split(".")
     place: Any = document
     for part in parents:
@@ -125,6 +145,11 @@ def test_a_tolerance_or_an_overlap_may_be_zero(key: str) -> None:
         ("audit.aws.retention", "5ms", "audit.aws.retention: write a duration"),
         ("audit.aws.retention", "", "audit.aws.retention: write a duration"),
         ("credentials.0.interval", "119s", "interval: must be at least 2m"),
+        (
+            "credentials.0.interval",
+            "899s",
+            "stores[0]: an interval of 14m59s (multi-cloud/app_user) exhausts Secrets Manager's quota",
+        ),
         ("credentials.0.tolerance", "301s", "tolerance: must be at most a quarter of the interval"),
         ("credentials.0.overlap", "1141s", "overlap: must be at most 19m, the interval minus the tolerance"),
         ("credentials.0.alternates", ["a", "b"], "alternates: allowed only with the strategy"),
@@ -153,6 +178,18 @@ def test_a_tolerance_or_an_overlap_may_be_zero(key: str) -> None:
             {"app_user": "multi-cloud/x", "connection_blob": "multi-cloud/x"},
             "multi-cloud.x appears 2 times",
         ),
+        *(("credentials.0.id", bad, "no slash at its beginning or end") for bad in UNSAFE_NAMES),
+        *(("databases.0.admin_secret", bad, "no slash at its beginning or end") for bad in UNSAFE_NAMES),
+        ("credentials.0.id", "a+b", "credentials[0].id"),
+        ("credentials.0.id", "a@b", "credentials[0].id"),
+        ("credentials.0.id", "a=b", "credentials[0].id"),
+        ("credentials.0.id", "x" * 56, "credentials[0].id: its EventBridge rule, lockstep-xxx"),
+        (
+            "credentials.0.username",
+            "lockstep_rotator",
+            "username: lockstep_rotator is an account of Lockstep",
+        ),
+        ("credentials.0.username", "root", "username: root is an account of Lockstep or of the server"),
         ("credentials.0.id", "lockstep/admin/shop", "lockstep.admin.shop appears 2 times"),
         ("databases.0.tls", None, "databases[0]: give either `tls: {}` or `plaintext:"),
         ("databases.0.plaintext", PLAINTEXT_CONSENT, "databases[0]: give either"),
@@ -169,6 +206,15 @@ def test_a_tolerance_or_an_overlap_may_be_zero(key: str) -> None:
         ("stores.1", {**OCI_STORE, "vault_id": "vault"}, "vault_id"),
         ("runners", {"oci": {"aws_key_secret": "k"}}, "runners.oci: needs a store of kind oci-vault"),
         ("lock.table", "a", "lock.table"),
+        ("lock.region", "Frankfurt", "lock.region"),
+        ("stores.0.region", "eu-central", "stores[0]"),
+        ("audit.aws.region", "", "audit.aws.region"),
+        ("audit.aws.mac_key", "lockstep mac", "audit.aws.mac_key"),
+        (
+            "audit.aws.mac_key",
+            "arn:aws:kms:us-east-1:111122223333:key/12345678-1234-1234-1234-123456789012",
+            "audit.aws: mac_key: its region is us-east-1, but audit.aws.region is eu-central-1",
+        ),
         ("audit.aws.storage_class", "GLACIER", "audit.aws.storage_class"),
     ],
 )
@@ -180,7 +226,9 @@ def test_a_mistake_is_reported_with_its_place_and_the_rule(path: str, value: obj
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        ("credentials.0.interval", "4m"),
+        ("credentials.0.interval", "15m"),
+        ("credentials.0.id", "x" * 55),
+        ("credentials.0.id", "a..b/.c-d_e"),
         ("credentials.0.tolerance", "300s"),
         ("credentials.0.overlap", "1140s"),
     ],
@@ -190,7 +238,7 @@ def test_limits_are_allowed(path: str, value: str) -> None:
 
 
 def test_the_default_overlap_ends_before_the_next_trigger() -> None:
-    for interval in range(240, 7200, 60):
+    for interval in range(900, 7200, 60):
         document = _with("credentials.0.interval", f"{interval}s")
         schedule = _parse(document).credentials[0].schedule
         assert schedule.overlap + schedule.tolerance <= schedule.interval
@@ -290,3 +338,148 @@ def test_servers_are_resolved_and_not_a_key_of_the_file() -> None:
         _parse(VALID).credentials[0].databases
     )
     assert any("servers: unknown key" in p for p in _problems(_with("credentials.0.servers", [])))
+
+
+FIXED = (
+    "databases.0.admin_secret",
+    "runners.aws.oci_key_secret",
+    "runners.oci.aws_key_secret",
+    "audit.oci.mac_secret",
+)
+TAKEN = (
+    "multi-cloud/app_user",
+    "multi-cloud.app_user",
+    "multi-cloud/connection_blob",
+    "multi-cloud/stock_user-connection_blob",
+    "multi-cloud/app_user.0",
+    "multi-cloud.stock_user.3",
+)
+
+
+@pytest.mark.parametrize("place", FIXED)
+@pytest.mark.parametrize("name", TAKEN)
+def test_a_secret_that_lockstep_reads_is_none_that_it_rotates(place: str, name: str) -> None:
+    problems = _problems(_with(place, name, of=BOTH))
+    assert any(f"{name.replace('/', '.')} appears 2 times" in p for p in problems), problems
+
+
+@pytest.mark.parametrize(("one", "other"), combinations(FIXED, 2))
+def test_secrets_that_lockstep_reads_are_different_ones(one: str, other: str) -> None:
+    document = _with(other, "lockstep.shared", of=_with(one, "lockstep/shared", of=BOTH))
+    assert any("lockstep.shared appears 2 times" in p for p in _problems(document))
+
+
+def test_databases_may_share_their_admin_secret() -> None:
+    assert _parse(_with("databases.1.admin_secret", "lockstep/admin/shop", of=BOTH))
+
+
+@pytest.mark.parametrize(
+    ("changes", "account"),
+    [
+        ({"credentials.0": {**BOTH["credentials"][1], "id": "x"}}, "stock_a"),
+        ({"credentials.1.alternates": ["stock_owner", "stock_b"]}, "stock_owner"),
+        ({"credentials.1.databases": ["shop"], "credentials.1.alternates": ["app", "app2"]}, "app"),
+        (
+            {
+                "credentials.1.databases": ["shop", "stock"],
+                "credentials.1.alternates": ["app", "app2"],
+            },
+            "app",
+        ),
+        # Two names of one server.
+        (
+            {
+                "databases.1": plans.database("stock", Engine.MYSQL, host="SHOP.example.com.", port=3306),
+                "credentials.1.alternates": ["app2", "app"],
+            },
+            "app",
+        ),
+        (
+            {
+                "databases.0.host": "localhost",
+                "databases.1": plans.database("stock", Engine.MYSQL, host="127.0.0.1", port=3306),
+                "credentials.1.alternates": ["app2", "app"],
+            },
+            "app",
+        ),
+    ],
+    ids=str,
+)
+def test_an_account_belongs_to_one_credential(changes: dict[str, object], account: str) -> None:
+    document = BOTH
+    for path, value in changes.items():
+        document = _with(path, value, of=document)
+    problems = " ".join(_problems(document))
+    assert f"account {account} at " in problems
+    assert "give each credential accounts of its own" in problems
+
+
+def test_the_same_username_on_two_servers_is_two_accounts() -> None:
+    assert _parse(_with("credentials.1.alternates", ["app", "app2"], of=BOTH))
+
+
+def test_a_credential_names_a_server_once() -> None:
+    document = _with("databases.1", plans.database("stock", Engine.MYSQL, host="shop.example.com"))
+    document["credentials"][0]["databases"] = ["shop", "stock"]
+    [problem] = _problems(document)
+    assert "credentials[0].databases: shop and stock are one server, shop.example.com:3306" in problem
+
+
+def test_a_server_has_one_engine() -> None:
+    document = _with("databases.1", plans.database("stock", Engine.MARIADB, host="shop.example.com"))
+    [problem] = _problems(document)
+    assert "databases: shop and stock are one server, shop.example.com:3306, with two engines" in problem
+
+
+@pytest.mark.parametrize(("engine", "is_refused"), [(Engine.MYSQL, True), (Engine.MARIADB, False)])
+def test_a_username_fits_the_server(engine: Engine, *, is_refused: bool) -> None:
+    document = _with("databases.0.engine", engine.value)
+    document["credentials"][0] |= {"strategy": "alternating_users", "username": "x" * 31}
+    if is_refused:
+        assert any("mysql takes at most 32 characters" in p for p in _problems(document))
+    else:
+        assert _parse(document)
+
+
+@pytest.mark.parametrize("username", ["postgres", "rdsadmin", "pg_monitor"])
+def test_an_account_of_the_server_itself_is_not_rotated(username: str) -> None:
+    document = _with("credentials.1.alternates", [username, "stock_b"], of=BOTH)
+    assert any(f"{username} is an account of Lockstep or of the server" in p for p in _problems(document))
+
+
+@pytest.mark.parametrize(
+    ("host", "is_refused"),
+    [
+        ("shop.abcdef.eu-central-1.rds.amazonaws.com", True),
+        ("shop.cluster-abcdef.eu-central-1.rds.amazonaws.com", True),
+        ("Shop.cluster-ro-abcdef.eu-central-1.RDS.amazonaws.com.", True),
+        ("shop.abcdef.rds.cn-north-1.amazonaws.com.cn", True),
+        ("shop.abcdef.cn-north-1.rds.amazonaws.com.cn", True),
+        # A proxy's certificate is of a public authority.
+        ("shop.proxy-abcdef.eu-central-1.rds.amazonaws.com", False),
+        ("rds.amazonaws.com.example.com", False),
+    ],
+)
+def test_tls_to_rds_needs_its_cas(host: str, *, is_refused: bool) -> None:
+    document = _with("databases.0.host", host)
+    assert _parse(document)
+    document["databases"][0]["tls"] = {}
+    if is_refused:
+        [problem] = _problems(document)
+        assert problem.startswith("databases[0]: RDS signs its certificates with private CAs")
+        assert "ca_file" in problem
+    else:
+        assert _parse(document)
+
+
+def test_example_values_are_named_with_their_places() -> None:
+    plan = load_plan(Path(__file__).parents[2] / "lockstep.yaml")
+    places = [problem.partition(": ")[0] for problem in example_values(plan)]
+    assert places == [
+        "databases[0].host",
+        "databases[1].host",
+        "audit.aws.bucket",
+        "stores[1].compartment_id",
+        "stores[1].vault_id",
+        "audit.oci.namespace",
+    ]

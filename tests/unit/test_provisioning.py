@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from lockstep.databases.provisioning import ROTATOR, provisioning, provisioning_sql
-from lockstep.model import Credential, DatabaseServer, Engine, SecretStr, Strategy, Tls
+from lockstep.databases.provisioning import provisioning, provisioning_sql
+from lockstep.model import ROTATOR, Credential, DatabaseServer, Engine, SecretStr, Strategy, Tls
 from lockstep.plan import Plan
 from tests.support.memory import make_plan
 

@@ -156,7 +156,9 @@ def test_the_default_plan_has_a_ring_that_is_large_enough() -> None:
 
 
 def test_names_that_vault_refuses_or_that_clash_in_vault_are_refused() -> None:
-    assert "Vault does not accept the secret name a+b" in problems(id="a+b")
+    assert "Vault does not accept the secret name a+b" in problems(
+        secrets={"app_user": "a+b", "connection_blob": "ab"}
+    )
     assert "multi-cloud.app_user.0 appears 2 times" in problems(
         secrets={"app_user": "multi-cloud/app_user", "connection_blob": "multi-cloud.app_user"}
     )

@@ -1,0 +1,126 @@
+"""Checks of a plan that concern several of its sections, or names that a deployment derives from it."""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from lockstep.engines import ENGINES
+from lockstep.model import ROTATOR
+from lockstep.store_kinds import OciVault
+
+if TYPE_CHECKING:
+    from lockstep.plan import DatabaseSection, Plan
+
+DEFAULT_STACK = "lockstep"
+"""The prefix of all names in AWS, unless `cdk.json` gives another one."""
+
+_RULE_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+"""Of an EventBridge rule (https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutRule.html)."""
+
+_RDS = re.compile(r".*\.(rds\.amazonaws\.com|rds\.amazonaws\.com\.cn|rds\.[a-z0-9-]+\.amazonaws\.com\.cn)")
+_RDS_PROXY = re.compile(r".*\.proxy-[a-z0-9]+\..*")
+"""The certificate of an RDS Proxy comes from AWS Certificate Manager, whose CAs are public
+(https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/rds-proxy.howitworks.html)."""
+
+_EXAMPLE_HOST = re.compile(r"(.*\.)?example\.(com|net|org)", re.IGNORECASE)
+"""Reserved for documentation (RFC 2606)."""
+
+Server = tuple[str, int]
+"""What makes two databases one server: host and port."""
+
+
+def server_of(host: str, port: int) -> Server:
+    """The server at a host and port. Names that only DNS shows to be the same stay different."""
+    plain = host.lower().removesuffix(".")
+    return "127.0.0.1" if plain == "localhost" else plain, port
+
+
+def needs_ca_file(host: str) -> bool:
+    """Whether the server at this host has a certificate that no system's CAs have signed: RDS, Aurora included."""
+    plain, _ = server_of(host, 0)
+    return bool(_RDS.fullmatch(plain)) and not _RDS_PROXY.fullmatch(plain)
+
+
+def rule_name(stack: str, credential_id: str) -> str:
+    """The name of the EventBridge rule that triggers a credential's rotations."""
+    return f"{stack}-{credential_id.replace('/', '.')}"
+
+
+def rule_problems(stack: str, credential_id: str) -> Iterator[str]:
+    """Why EventBridge refuses the name of the credential's rule; nothing where it accepts it."""
+    name = rule_name(stack, credential_id)
+    if not _RULE_NAME.fullmatch(name):
+        yield (
+            f"its EventBridge rule, {name}, would have {len(name)} characters; a rule's name has at most 64, all of "
+            "them letters, digits and . _ -"
+        )
+
+
+def server_problems(plan: "Plan") -> Iterator[str]:
+    """Databases with one server and two engines."""
+    first: dict[Server, DatabaseSection] = {}
+    for database in plan.database_sections:
+        known = first.setdefault(database.server, database)
+        if known.engine != database.engine:
+            yield (
+                f"databases: {known.name} and {database.name} are one server, {_shown(database.server)}, with two "
+                "engines; correct one of them"
+            )
+
+
+def account_problems(plan: "Plan") -> Iterator[str]:
+    """Accounts that belong to two credentials, to Lockstep or to the server itself, or that the server refuses."""
+    sections = {database.name: database for database in plan.database_sections}
+    holders: defaultdict[tuple[Server, str], list[str]] = defaultdict(list)
+    for i, credential in enumerate(plan.credential_sections):
+        named: dict[Server, str] = {}
+        for name in dict.fromkeys(n for n in credential.databases if n in sections):
+            database = sections[name]
+            if database.server in named:
+                yield (
+                    f"credentials[{i}].databases: {named[database.server]} and {name} are one server, "
+                    f"{_shown(database.server)}, on which an account has one password; name one of them"
+                )
+                continue
+            named[database.server] = name
+            spec = ENGINES[database.engine]
+            for account in credential.accounts(database.engine):
+                holders[database.server, account].append(f"credentials[{i}] ({credential.id})")
+                if account == ROTATOR or spec.own_accounts.fullmatch(account):
+                    yield (
+                        f"credentials[{i}].username: {account} is an account of Lockstep or of the server itself; "
+                        "give the application an account of its own"
+                    )
+                if len(account) > spec.longest_username:
+                    yield (
+                        f"credentials[{i}].username: {account} has {len(account)} characters, and {database.engine} "
+                        f"takes at most {spec.longest_username} characters"
+                    )
+    for (server, account), paths in holders.items():
+        if len(paths) > 1:
+            yield (
+                f"credentials: account {account} at {_shown(server)} is used more than once, by "
+                f"{' and '.join(dict.fromkeys(paths))}; give each credential accounts of its own, owner roles included"
+            )
+
+
+def example_values(plan: "Plan") -> Iterator[str]:
+    """Values that stand for the reader's own in an example: the plan is valid, but cannot be deployed."""
+    found = [(f"databases[{i}].host", d.host) for i, d in enumerate(plan.database_sections)]
+    found = [(place, host) for place, host in found if _EXAMPLE_HOST.fullmatch(host)]
+    others = [("audit.aws.bucket", plan.audit.aws.bucket)]
+    for i, store in enumerate(plan.stores):
+        if isinstance(store, OciVault):
+            others.append((f"stores[{i}].compartment_id", store.compartment_id))
+            others.append((f"stores[{i}].vault_id", store.vault_id))
+    if plan.audit.oci:
+        others.append(("audit.oci.namespace", plan.audit.oci.namespace))
+    found += [(place, value) for place, value in others if value.rpartition(".")[2].startswith("example")]
+    for place, value in found:
+        yield f"{place}: {value} is an example; give your own"
+
+
+def _shown(server: Server) -> str:
+    host, port = server
+    return f"{host}:{port}"
