@@ -49,13 +49,6 @@ class Details:
             raise invalid(f"{name} must be an integer")
         return value
 
-    def flag(self, name: str) -> bool:
-        """A boolean, False by default."""
-        value = self._fields.get(name)
-        if value is not None and not isinstance(value, bool):
-            raise invalid(f"{name} must be a boolean")
-        return bool(value)
-
     def moment(self, name: str) -> datetime | None:
         """An RFC 3339 time with its zone."""
         text = self.text(name)

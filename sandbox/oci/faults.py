@@ -21,7 +21,6 @@ class Effect(Enum):
     DROP_REQUEST = "close the connection; the service does not see the request"
     DROP_REPLY = "let the request take effect, then close the connection"
     HANG = "hold the request until the fault is lifted, then close the connection; it has no effect"
-    DELAY = "hold the request until the fault is lifted, then let it take effect, as a late packet does"
 
 
 @dataclass(eq=False)
@@ -56,8 +55,7 @@ class Fault:
     @property
     def is_spent(self) -> bool:
         """Whether it strikes no more calls and holds none."""
-        holds = self.effect in {Effect.HANG, Effect.DELAY}
-        return self._released.is_set() or (self.remaining == 0 and not holds)
+        return self._released.is_set() or (self.remaining == 0 and self.effect is not Effect.HANG)
 
     def strike(self) -> None:
         """Count one hit."""
@@ -119,10 +117,6 @@ class Faults:
     def hang(self, operation: str | None = None, **where: Unpack[Where]) -> Fault:
         """Answer nothing until lifted; the call has no effect."""
         return self._arm(Effect.HANG, operation, where)
-
-    def delay(self, operation: str | None = None, **where: Unpack[Where]) -> Fault:
-        """Hold the call until lifted, then carry it out, though its client may be gone: a zombie's write."""
-        return self._arm(Effect.DELAY, operation, where)
 
     def outage(self, service: Service) -> Fault:
         """Every call to a service loses its connection until the fault is lifted."""

@@ -31,9 +31,8 @@ class RetrievalService:
 
     def _get(self, call: Call) -> Reply:
         secret, state = self._seen(call, call.path["secret"], self.vault.clock.now())
-        chosen = [version for version in state.versions if _wanted(call)(version)]
-        if not self.vault.behaviour.serves_pending_deletion:
-            chosen = [version for version in chosen if not version.is_pending_deletion]
+        wanted = _wanted(call)
+        chosen = [v for v in state.versions if wanted(v) and not v.is_pending_deletion]
         if not chosen:
             raise not_found()
         return json_reply(bundle_view(secret, state, chosen[-1]), {"etag": state.etag})

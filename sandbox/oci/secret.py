@@ -35,7 +35,6 @@ class Version:
     stage: Stage
     is_latest: bool
     time_created: datetime
-    is_auto_generated: bool = False
     time_of_deletion: datetime | None = None
 
     @property
@@ -88,9 +87,7 @@ class Secret:
     compartment_id: str
     key_id: str
     time_created: datetime
-    is_auto_generation_enabled: bool
     next_number: int = 2
-    stale_reads: int = 0
     _published: list[tuple[datetime, SecretState]] = field(default_factory=list, repr=False)
 
     @property
@@ -108,9 +105,6 @@ class Secret:
         """What the read side shows; None where it does not know the secret yet."""
         while len(self._published) > _KEPT_STATES and self._published[1][0] <= now:
             del self._published[0]
-        if self.stale_reads > 0:
-            self.stale_reads -= 1
-            return self._published[-2][1] if len(self._published) > 1 else None
         return next((state for at, state in reversed(self._published) if at <= now), None)
 
 

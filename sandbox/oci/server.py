@@ -34,7 +34,7 @@ class OciSandbox:
     Attributes:
         clock: The emulator's time.
         identity: Principals, their API keys and their permissions.
-        vault: Management of secrets, with its `behaviour` and `serve_stale`.
+        vault: Management of secrets, with its `behaviour`.
         faults: What is to go wrong.
         calls: Every call so far, without what it carried.
         on_call: Called with `before` or `after`, the operation and the resource, outside all locks; it may call
@@ -155,7 +155,7 @@ class OciSandbox:
             return self._refusal(request, error)
         self._tell("before", target)
         fault = self.faults.strike(target)
-        if fault is not None and fault.effect in {Effect.HANG, Effect.DELAY}:
+        if fault is not None and fault.effect is Effect.HANG:
             fault.wait_until_lifted()
         if fault is not None and fault.effect in {Effect.HANG, Effect.DROP_REQUEST}:
             self._note(target, None, None)

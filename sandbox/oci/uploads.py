@@ -1,21 +1,16 @@
-"""What a caller uploads into a secret, checked; and the content that Vault makes up itself."""
+"""What a caller uploads into a secret, checked."""
 
 import base64
 import binascii
 import re
-import secrets as randomness
-import string
 from datetime import datetime
 from typing import Final
 
 from sandbox.oci.details import Details
-from sandbox.oci.errors import invalid, missing, not_emulated
+from sandbox.oci.errors import invalid, missing
 from sandbox.oci.secret import Stage, Version
 
 NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,255}")
-_PLACEHOLDER: Final = "%GENERATED_PASSPHRASE%"
-_PASSPHRASE_LETTERS: Final = string.ascii_letters + string.digits
-_DEFAULT_PASSPHRASE_LENGTH: Final = 32
 
 
 def first_version(details: Details, now: datetime) -> Version:
@@ -45,22 +40,3 @@ def upload(content: Details, number: int, now: datetime) -> Version:
         raise invalid("stage must be CURRENT or PENDING")
     staged: Stage = "PENDING" if stage == "PENDING" else "CURRENT"
     return Version(number, name, text, staged, is_latest=True, time_created=now)
-
-
-def generated_version(details: Details, now: datetime) -> Version:
-    """A first version whose passphrase the service makes up."""
-    if "secretContent" in details:
-        raise invalid("secretContent cannot be specified with enableAutoGeneration")
-    context = details.section("secretGenerationContext")
-    if context is None:
-        raise missing("secretGenerationContext")
-    if context.required_text("generationType") != "PASSPHRASE":
-        raise not_emulated("generation of anything but a PASSPHRASE")
-    context.required_text("generationTemplate")
-    template = context.text("secretTemplate") or _PLACEHOLDER
-    if _PLACEHOLDER not in template:
-        raise invalid(f"secretTemplate must hold {_PLACEHOLDER}")
-    length = context.integer("passphraseLength") or _DEFAULT_PASSPHRASE_LENGTH
-    passphrase = "".join(randomness.choice(_PASSPHRASE_LETTERS) for _ in range(length))
-    content = base64.b64encode(template.replace(_PLACEHOLDER, passphrase).encode()).decode("ascii")
-    return Version(1, None, content, "CURRENT", is_latest=True, time_created=now, is_auto_generated=True)

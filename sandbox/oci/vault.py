@@ -23,7 +23,7 @@ from sandbox.oci.secret import (
     scheduled,
     uploaded,
 )
-from sandbox.oci.uploads import NAME, first_version, generated_version, upload
+from sandbox.oci.uploads import NAME, first_version, upload
 from sandbox.oci.views import secret_view, version_view
 from sandbox.oci.wire import Reply, json_reply
 
@@ -40,7 +40,6 @@ class VaultBehaviour:
         purge_lateness: How long after its time a scheduled deletion takes place.
         replaced_pending: What becomes of a PENDING version when another is staged.
         busy_code: The code of the 409 that a secret which is not ACTIVE answers to changes.
-        serves_pending_deletion: Whether a version that is scheduled for deletion can still be read.
         page_size: How many items a list holds where the caller names no limit.
     """
 
@@ -49,7 +48,6 @@ class VaultBehaviour:
     purge_lateness: timedelta = timedelta()
     replaced_pending: Literal["DEPRECATED", "PENDING"] = "DEPRECATED"
     busy_code: str = "IncorrectState"
-    serves_pending_deletion: bool = False
     page_size: int = 25
 
 
@@ -77,11 +75,6 @@ class VaultService:
             "schedule_secret_deletion": self._schedule_deletion,
             "cancel_secret_deletion": self._cancel_deletion,
         }
-
-    def serve_stale(self, secret_id: str, *, reads: int) -> None:
-        """Let the next reads of a secret show what was before its last change."""
-        with self.lock:
-            self._secrets[secret_id].stale_reads = reads
 
     def settled(self, ocid: str, now: datetime) -> Secret | None:
         """A secret after the deletions that are due; for the read side, which shares the lock."""
@@ -117,8 +110,9 @@ class VaultService:
         if self.named(name, vault_id) is not None:
             raise invalid("name already exists")
         now = self.clock.now()
-        generates = details.flag("enableAutoGeneration")
-        first = generated_version(details, now) if generates else first_version(details, now)
+        if "enableAutoGeneration" in details:
+            raise not_emulated("content that the service makes up")
+        first = first_version(details, now)
         secret = Secret(
             self.ids.ocid("vaultsecret"),
             name,
@@ -126,7 +120,6 @@ class VaultService:
             compartment_id,
             key_id,
             now,
-            generates,
         )
         state = SecretState("", "ACTIVE", "CREATING", now, (first,))
         self._publish(secret, _described(state, details), now, busy_as="CREATING")

@@ -1,4 +1,3 @@
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -56,15 +55,6 @@ def test_a_dropped_reply_hides_an_effect(case: OciCase) -> None:
         case.upload(secret, "g2", "PENDING")
 
 
-def test_a_repeated_put_after_a_lost_reply_finds_its_own_object(case: OciCase) -> None:
-    case.create_bucket()
-    case.sandbox.faults.drop_reply("put_object", resource="audit/name")
-    with lost():
-        case.put("name", if_none_match="*")
-    with refused(412, "IfNoneMatchFailed"):
-        case.put("name", if_none_match="*")
-
-
 def test_a_hanging_call_never_takes_effect(case: OciCase) -> None:
     secret = case.create()
     impatient, _, _ = case.clients(timeout_seconds=0.2)
@@ -74,22 +64,6 @@ def test_a_hanging_call_never_takes_effect(case: OciCase) -> None:
             impatient.update_secret(secret, details)
         assert fault.hits == 1
     assert case.vaults.get_secret(secret).data.description is None
-
-
-def test_a_delayed_call_takes_effect_after_its_client_gave_up(case: OciCase) -> None:
-    secret = case.create()
-    impatient, _, _ = case.clients(timeout_seconds=0.2)
-    fault = case.sandbox.faults.delay("update_secret")
-    with lost():
-        impatient.update_secret(secret, oci.vault.models.UpdateSecretDetails(description="late"))
-    assert case.vaults.get_secret(secret).data.description is None
-    applied = threading.Event()
-    case.sandbox.on_call = lambda when, operation, _: (
-        applied.set() if (when, operation) == ("after", "update_secret") else None
-    )
-    fault.lift()
-    assert applied.wait(PATIENCE_SECONDS)
-    assert case.vaults.get_secret(secret).data.description == "late"
 
 
 def test_an_outage_affects_one_service(case: OciCase) -> None:

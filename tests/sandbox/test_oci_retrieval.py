@@ -58,15 +58,10 @@ def test_the_choices_exclude_each_other(case: OciCase, secret: str) -> None:
         case.content(secret, stage="CURRENT", version_number=4)
 
 
-@pytest.mark.parametrize("readable", [False, True])
-def test_a_version_that_is_scheduled_for_deletion(case: OciCase, secret: str, *, readable: bool) -> None:
-    case.sandbox.vault.behaviour.serves_pending_deletion = readable
+def test_a_version_that_is_scheduled_for_deletion_cannot_be_read(case: OciCase, secret: str) -> None:
     case.schedule(secret, 1, START + timedelta(days=1))
-    if readable:
-        assert case.content(secret, version_number=1) == "value g1"
-    else:
-        with refused(404, "NotAuthorizedOrNotFound"):
-            case.content(secret, version_number=1)
+    with refused(404, "NotAuthorizedOrNotFound"):
+        case.content(secret, version_number=1)
 
 
 def test_reads_lag_behind_management(case: OciCase, secret: str) -> None:
@@ -91,9 +86,3 @@ def test_a_new_secret_is_not_readable_at_once(case: OciCase) -> None:
         case.content(secret)
     case.sandbox.clock.advance(timedelta(seconds=10))
     assert case.content(secret) == "value g1"
-
-
-def test_the_next_reads_can_be_stale(case: OciCase, secret: str) -> None:
-    case.promote(secret, 5)
-    case.sandbox.vault.serve_stale(secret, reads=2)
-    assert [case.content(secret) for _ in range(3)] == ["value g4", "value g4", "value g5"]

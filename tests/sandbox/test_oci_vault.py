@@ -38,21 +38,6 @@ class TestCreate:
         assert case.stages(secret) == {1: ["CURRENT", "LATEST"]}
         assert case.content(secret) == "value g1"
 
-    def test_the_service_can_generate_the_content(self, case: OciCase) -> None:
-        context = models.PassphraseGenerationContext(
-            generation_template="SECRETS_DEFAULT_PASSWORD",
-            passphrase_length=24,
-            secret_template='{"password": "%GENERATED_PASSPHRASE%"}',
-        )
-        created = case.vaults.create_secret(
-            details_of(
-                case, secret_content=None, enable_auto_generation=True, secret_generation_context=context
-            )
-        ).data
-        assert created.is_auto_generation_enabled
-        assert case.versions(created.id)[0].is_content_auto_generated
-        assert len(case.content(created.id)) == len('{"password": ""}') + 24
-
     @pytest.mark.parametrize("name", ["multi-cloud/app_user", "app user", "a" * 256])
     def test_names_with_slashes_or_spaces_or_over_255_characters_are_refused(
         self, case: OciCase, name: str
@@ -79,7 +64,6 @@ class TestCreate:
             ({"secret_content": content_of("g1", "PENDING")}, "InvalidParameter"),
             ({"secret_content": models.Base64SecretContentDetails(content="no base64")}, "InvalidParameter"),
             ({"secret_content": content_of("a/b")}, "InvalidParameter"),
-            ({"enable_auto_generation": True}, "InvalidParameter"),
         ],
     )
     def test_invalid_details_are_refused(self, case: OciCase, changes: dict[str, Untyped], code: str) -> None:
