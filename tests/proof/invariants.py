@@ -137,7 +137,7 @@ def promoted_is_proven(
     *,
     is_proven: Callable[[str, Value], bool],
 ) -> None:
-    """I3: a store begins to serve a value only after every database was seen to accept it."""
+    """A store begins to serve a value only after every database was seen to accept it (protocol I3)."""
     for store, value in now.serves.items():
         if value is None or value == before.serves[store]:
             continue

@@ -1,4 +1,4 @@
-"""A run sleeps at any boundary until another has taken over, then wakes up (invariant I5).
+"""A run sleeps at any boundary until another has taken over, then wakes up (protocol I5).
 
 It must not change any store's current value or any database, and what it records must be true.
 """
