@@ -25,6 +25,8 @@ from tests.proof.runners import RUNNERS, Outcome, RunnerName, Runners
 FAULTS = tuple(kind for kind in ON_CHANGES if kind not in (FaultKind.OVERTAKEN, FaultKind.LATE))
 FAULTED_PART = 0.5
 LOGIN_SECONDS = 60.0
+FIRST_ROTATION_SECONDS = 120.0
+"""How long a slow machine may take for one."""
 GROWTH_PART = 0.15
 """By how much memory may have grown after the first half, for it to count as flat."""
 
@@ -48,15 +50,18 @@ class SoakResult:
 
 
 def soak(kinds: Sequence[str], *, minutes: float, seed: int) -> SoakResult:
-    """Rotate and log in for that long."""
-    rng, began = random.Random(seed), time.monotonic()  # noqa: S311 - it must be the same every time
+    """Rotate and log in for that long, or until one rotation is done; the start of the estate does not count."""
+    rng = random.Random(seed)  # noqa: S311 - it must be the same every time
     result = SoakResult()
     with estate(kinds) as world, Runners(world).ready() as runners:
         function = FunctionProcess()
         applications = Applications(_applications(world, kinds))
         try:
             with applications:
-                while time.monotonic() - began < minutes * 60:
+                began = time.monotonic()
+                while (elapsed := time.monotonic() - began) < minutes * 60 or (
+                    not result.rotations and elapsed < FIRST_ROTATION_SECONDS
+                ):
                     kind, runner = rng.choice(kinds), rng.choice(RUNNERS)
                     fault = (
                         Fault(rng.choice(FAULTS), rng.randrange(1, 90))
