@@ -121,6 +121,14 @@ def example_values(plan: "Plan") -> Iterator[str]:
         yield f"{place}: {value} is an example; give your own"
 
 
+def missing_ca_files(plan: "Plan") -> Iterator[str]:
+    """CA files that the plan names and that are not on this machine."""
+    for i, database in enumerate(plan.database_sections):
+        ca_file = database.tls.ca_file if database.tls else None
+        if ca_file and not ca_file.is_file():
+            yield f"databases[{i}].tls.ca_file: {ca_file} is not a file; give the path of a PEM file"
+
+
 def _shown(server: Server) -> str:
     host, port = server
     return f"{host}:{port}"

@@ -20,7 +20,7 @@ from lockstep.cli.output import (
 from lockstep.databases.provisioning import provisioning_sql
 from lockstep.durations import format_duration
 from lockstep.plan import Plan
-from lockstep.plan_checks import example_values
+from lockstep.plan_checks import example_values, missing_ca_files
 from lockstep.store_kinds import OciVault
 from lockstep.store_kinds.oci_budget import version_budget
 
@@ -33,12 +33,12 @@ def check(*, file: PlanFile = DEFAULT_PLAN, as_json: AsJson = False) -> None:
 
     This calls no cloud and no database.
 
-    Exit code: 0 valid, 2 not valid, or with values of an example; every mistake is listed.
+    Exit code: 0 valid, 2 not valid, or with a missing CA file or values of an example; every mistake is listed.
     """
     plan = plan_or_exit(file)
-    if examples := list(example_values(plan)):
-        complain(f"{file} is a plan with values of an example:")
-        for problem in examples:
+    if problems := [*example_values(plan), *missing_ca_files(plan)]:
+        complain(f"{file} is a valid plan, but it cannot be deployed yet:")
+        for problem in problems:
             complain(f"  {problem}")
         raise typer.Exit(Exit.USAGE)
     rows = [_row(plan, i) for i in range(len(plan.credentials))]

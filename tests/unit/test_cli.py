@@ -158,6 +158,16 @@ def test_plan_check_refuses_the_values_of_an_example() -> None:
     assert "databases[0].host: orders.example.com is an example; give your own" in shown.stderr
 
 
+def test_plan_check_refuses_a_ca_file_that_is_not_there(plan: Path) -> None:
+    server = {**PLAN["databases"][0], "tls": {"ca_file": "ca.pem"}}
+    plan.write_text(json.dumps({**PLAN, "databases": [server]}))
+    shown = run("plan", "check", "-p", str(plan))
+    assert (shown.exit_code, shown.stdout) == (2, "")
+    assert f"databases[0].tls.ca_file: {plan.parent / 'ca.pem'} is not a file" in shown.stderr
+    (plan.parent / "ca.pem").touch()
+    assert run("plan", "check", "-p", str(plan)).exit_code == 0
+
+
 def test_plan_sql(plan: Path) -> None:
     shown = run("plan", "sql", "-p", str(plan), "-d", "orders")
     assert shown.exit_code == 0
