@@ -247,8 +247,8 @@ def _copy_plan(content: Path, plan_file: Path, plan: Plan) -> None:
         )
         if not shipped:
             raise BundleError(
-                f"databases.{server.name}.tls.ca_file: move the file into the plan's folder and use a path that is "
-                "relative to the plan, so that it can be part of the bundle"
+                f"databases.{server.name}.tls.ca_file: the file must exist, in the plan's folder or below it, under a "
+                "path that is relative to the plan, so that it can be part of the bundle"
             )
 
 
