@@ -84,8 +84,8 @@ def oci_ring_source(
 ) -> Source:
     """The OCI store.
 
-    Which slot has the newest value is judged by the names of versions, which Lockstep alone gives, never by what
-    their texts say: somebody may have copied one by hand. A slot that does not exist is passed over.
+    The slot with the newest value is found by the names of versions, which only Lockstep gives, and never by their
+    texts, which a person may have copied. A slot that does not exist is skipped.
 
     Args:
         secret: Name of the `app_user` secret in the plan.
@@ -127,7 +127,7 @@ def decode(text: str, *, store: str, secret: str) -> ClientCredential:
 
     Raises:
         NotBootstrappedError: It is a placeholder.
-        SecretMalformedError: It is no credential.
+        SecretMalformedError: It is not a credential.
     """
     login, generation = decode_app_user(text, store=store, secret=secret)
     if login is None:

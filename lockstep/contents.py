@@ -1,4 +1,4 @@
-"""What stands in the two secrets of a credential, as text.
+"""The texts of the two secrets of a credential.
 
 `app_user` has the field names of AWS's RDS secrets, so that tools which read those read it too
 (https://docs.aws.amazon.com/secretsmanager/latest/userguide/reference_secret_json_structure.html).
@@ -79,7 +79,7 @@ def decode_app_user(text: str, *, store: str, secret: str) -> tuple[Login | None
 
 
 def _is_text(value: object) -> TypeGuard[str]:
-    # A lone surrogate, which JSON can spell as an escape, is no character: no database takes it.
+    # A lone surrogate, which JSON can spell as an escape, is not a character, and no database takes it.
     return isinstance(value, str) and value != "" and not any("\ud800" <= c <= "\udfff" for c in value)
 
 

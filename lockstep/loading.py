@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import Any
 
 
-def load(name: str) -> Any:  # noqa: ANN401 - its type is known to whoever gave the name
+def load(name: str) -> Any:  # noqa: ANN401 - only the caller knows its type
     """What `module:attribute` names."""
     module, _, attribute = name.partition(":")
     return getattr(import_module(module), attribute)

@@ -1,4 +1,4 @@
-"""Bounds of every wait for somebody else. Whoever composes a runner gives them; these defaults fit the retries."""
+"""Time-outs of calls to clouds and databases. `Runner` takes them as an argument; the defaults fit the retries."""
 
 from dataclasses import dataclass
 

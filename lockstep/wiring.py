@@ -20,7 +20,7 @@ _DEFAULT_ENDPOINTS, _DEFAULT_TIMEOUTS, _DEFAULT_CLOCK = Endpoints(), Timeouts(),
 
 
 class Runner:
-    """Whoever rotates.
+    """Builds the ports of a rotation, for one plan and one identity.
 
     Args:
         plan: What to rotate.

@@ -330,7 +330,7 @@ def _hand_over(
     slots: int,
 ) -> None:
     """Give a credential a login, in its databases and in both stores."""
-    # Somebody's own password: it meets any server's usual policy.
+    # A password as a person chooses it: it meets the usual policy of every server.
     login = Login(credential.usernames[0], SecretStr(secrets.token_urlsafe(24) + "-aA1"))
     for server in credential.servers:
         set_password(servers[server.name], login)

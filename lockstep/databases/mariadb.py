@@ -13,7 +13,7 @@ class MariaDbDatabase(MySqlFamilyDatabase):
     """MariaDB since 10.4.
 
     Verifiers are of `mysql_native_password`: of the plugins whose verifiers can be made on the client, the
-    only one that PyMySQL, and whatever an application uses, can log in with. An account that had another one
+    only one that PyMySQL and every driver of an application can log in with. An account that had another one
     is changed to it.
 
     With a password validation plugin and `strict_password_validation` (the default) the server takes no
@@ -56,5 +56,5 @@ class _DualPassword:
         self._account.set_passwords(pending.login.username, pending.login.password, *beside)
 
     def retire(self, *, drop: CredentialValue, keep: CredentialValue) -> None:
-        del drop  # whatever is not named is dead
+        del drop  # every password that is not named is dead
         self._account.set_only_password(keep.login)

@@ -169,13 +169,13 @@ class DualPassword:
 
     What the statements do (https://dev.mysql.com/doc/refman/8.4/en/password-management.html#dual-passwords):
 
-    - x RETAIN:  (p, s) becomes (x, p), whatever p is at that moment
+    - x RETAIN:  (p, s) becomes (x, p), where p is what is primary at that moment
     - x:         (p, s) becomes (x, s)
     - DISCARD:   (p, s) becomes (p, -)
 
-    Somebody may have changed the account by hand, which the record does not show. So each operation first makes
-    primary what must live, and loses nothing that must, whichever slot it was in. What the record shows for
-    certain is that pending is in no slot: then no login has to be refused to find that out.
+    A person may have changed the account, which the record does not show. So each operation first makes primary the
+    password that must live, which keeps it whichever slot it was in. The record is believed in one case only: where it
+    shows that pending is in no slot, no login with pending is tried, so none is refused.
     """
 
     def __init__(self, account: MySqlAccount, accepts: Callable[[Login], bool]) -> None:
@@ -198,7 +198,7 @@ class DualPassword:
 
     def retire(self, *, drop: CredentialValue, keep: CredentialValue) -> None:
         """End with (keep, -)."""
-        del drop  # whatever is not kept is dead
+        del drop  # every password that is not kept is dead
         slots = self._account.recorded(keep.login.username)
         slots = self._make_primary(keep, retain=False, before=slots)
         self._account.discard_secondary(keep.login.username, before=slots)

@@ -301,7 +301,7 @@ def python_handler(handler: Callable[[Any, Any], object]) -> Invoke:
             result = handler(json.loads(payload), LambdaContext(call))
         except SystemExit as leaving:
             raise ProcessDied from leaving
-        except Exception as error:  # noqa: BLE001  the runtime reports whatever a handler raises
+        except Exception as error:  # noqa: BLE001  the runtime reports every exception of a handler
             return _raised(call, type(error).__name__, str(error))
         try:
             return InvocationResult(json.dumps(result, ensure_ascii=False, allow_nan=False).encode())

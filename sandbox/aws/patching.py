@@ -12,7 +12,7 @@ Foreign: TypeAlias = Any
 class Patches:
     """Replacements in a library's modules; `undo` undoes them.
 
-    A target is written `package.module:Name` or `package.module:Class.attribute`. It must stand in that very
+    A target is written `package.module:Name` or `package.module:Class.attribute`. It must be in that very
     module or class: if an update of the library moves it, the replacement fails instead of changing nothing.
     """
 

@@ -24,7 +24,7 @@ class Certificate:
 
 @dataclass
 class CertificateAuthority:
-    """Issues server certificates; whoever trusts `ca_file` trusts them.
+    """Issues server certificates, which a client verifies with `ca_file`.
 
     Args:
         folder: Takes the PEM files; made if absent.

@@ -29,7 +29,7 @@ class SandboxClock:
 
     @classmethod
     def fixed(cls, start: datetime) -> "SandboxClock":
-        """Stands still at `start` until it is advanced."""
+        """Stay at `start` until `advance` is called."""
         return cls(lambda: start)
 
     def now(self) -> datetime:

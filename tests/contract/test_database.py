@@ -1,4 +1,4 @@
-"""Every database lets current log in throughout, whatever is staged, retired, repeated or cut off."""
+"""On every database current logs in throughout, while values are staged and retired, repeatedly and with cuts."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -252,7 +252,7 @@ def test_a_run_that_is_cut_off_changes_nothing_and_loses_the_lock(
     assert accepted(database, current, pending) == [True, True]
 
 
-# What goes wrong is told apart
+# Each failure has its own error
 
 
 @every_database

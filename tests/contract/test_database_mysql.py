@@ -32,7 +32,7 @@ STATES: list[Slots] = [
     ("current", "current"),
     ("pending", "current"),
     ("abandoned", "current"),
-    # Current is shut out already, by somebody else.
+    # A person has already replaced current.
     ("pending", None),
     ("pending", "pending"),
     ("pending", "old"),
@@ -50,7 +50,7 @@ def named(world: MySqlHarness, name: str) -> CredentialValue:
 
 
 def fill(world: MySqlHarness, slots: Slots) -> None:
-    """As somebody would by hand: with no record."""
+    """Change the account as a person would: without the record."""
     primary, secondary = slots
     account = f"ALTER USER '{world.credential.usernames[0]}'@'%'"
     world.execute(f"{account} IDENTIFIED BY '{secondary or primary}'", f"{account} DISCARD OLD PASSWORD")

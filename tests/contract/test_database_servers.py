@@ -1,4 +1,4 @@
-"""What the drivers make of real servers: limits, rights, logs, and accounts that somebody has changed."""
+"""The drivers on real servers: limits, rights, logs, and accounts that were changed by hand."""
 
 import re
 from contextlib import closing

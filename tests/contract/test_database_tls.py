@@ -147,7 +147,7 @@ def test_plaintext_is_what_the_plan_says_in_as_many_words(authority: Certificate
 
 @contextmanager
 def peer(answer: Callable[[socket.socket], None]) -> Iterator[int]:
-    """Somebody who listens on a port, answers each connection, and hangs up."""
+    """A stranger that listens on a port, answers each connection, and closes it."""
     listener = socket.create_server(("127.0.0.1", 0))
 
     def serve() -> None:

@@ -57,7 +57,7 @@ class Model(NamedTuple):
 
 
 class StandIn(NamedTuple):
-    """The model finds nothing, because another rule stands in.
+    """The model finds nothing, because another rule gives the same protection.
 
     Attributes:
         rule: The other rule.
@@ -195,7 +195,7 @@ _BUGS = (
         plants.base_not_probed,
         (
             Races(("I1",), ("changed-by-dba",)),
-            StandIn("the fence under the advisory lock, unless somebody changes the account by hand"),
+            StandIn("the fence under the advisory lock, unless a person changes the account"),
         ),
     ),
     Bug(

@@ -68,7 +68,7 @@ def no_lockout(now: Snapshot[Value], when: str, *, excused: Collection[str] = ()
     Args:
         now: The instant.
         when: For the story.
-        excused: What somebody else has locked out.
+        excused: What a change from outside Lockstep has locked out.
     """
     locked_out = sorted(now.locked_out().difference(excused))
     if locked_out:

@@ -45,7 +45,7 @@ def check_bug(bug: Bug, within: Model | StandIn) -> Result:
 
 
 def expected(within: Model | StandIn) -> str | None:
-    """The invariant that breaks without the rule; None where another rule stands in."""
+    """The invariant that breaks without the rule; None where another rule gives the same protection."""
     return within.invariant if isinstance(within, Model) else None
 
 

@@ -226,10 +226,6 @@ class Observer:
         self._all_staged.add((store, generation))
         return value_of(text)
 
-    def read_record(self) -> Record:
-        """The lock's item."""
-        return self._read_record()
-
     def _read_record(self) -> Record:
         item = self._outside.lock_item(self._credential.id)
 

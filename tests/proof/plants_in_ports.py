@@ -114,7 +114,7 @@ def base_not_kept() -> AbstractContextManager[None]:
 
 
 def retain_without_probe() -> AbstractContextManager[None]:
-    """RETAIN keeps whatever is primary: twice, it throws current away."""
+    """RETAIN keeps the primary password: run twice, it drops current."""
 
     def stage(self: DualPassword, *, current: CredentialValue | None, pending: CredentialValue) -> None:
         del current
@@ -138,7 +138,7 @@ def retain_without_probe() -> AbstractContextManager[None]:
 
 
 def primary_not_set_to_base() -> AbstractContextManager[None]:
-    """RETAIN keeps whatever is primary, which need not be base."""
+    """RETAIN keeps the primary password, which may not be base."""
     original = DualPassword._make_primary
 
     def make_primary(self: DualPassword, value: CredentialValue, *, retain: bool, before: Slots) -> Slots:
