@@ -15,6 +15,12 @@ from lockstep.plan import BASE, Plan
 
 MAX_PLAN_CHARACTERS = 262_144
 _KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_MESSAGES = {
+    "extra_forbidden": "unknown key",
+    "missing": "this key is required",
+    "model_type": "must be a mapping",
+}
+"""Our texts for some of pydantic's errors: its own texts name Python classes."""
 _QUOTED = re.compile(r"""["'].*""", re.DOTALL)
 
 
@@ -88,9 +94,7 @@ def _sentence(problem: ErrorDetails) -> str:
             # A key with other characters may be a misplaced value.
             key = part if _KEY.fullmatch(part) else "?"
             path += f".{key}" if path else key
-    message = str(problem["msg"]).removeprefix("Value error, ")
-    if problem["type"] == "extra_forbidden":
-        message = "unknown key"
-    elif problem["type"] == "union_tag_invalid":
+    message = _MESSAGES.get(problem["type"]) or str(problem["msg"]).removeprefix("Value error, ")
+    if problem["type"] == "union_tag_invalid":
         message = f"kind: must be one of {problem['ctx']['expected_tags']}"
     return f"{path}: {message}" if path else message

@@ -168,6 +168,8 @@ def test_a_tolerance_or_an_overlap_may_be_zero(key: str) -> None:
             "credentials[0].strategy: postgresql does not allow it; use alternating",
         ),
         ("credentials.0.passwrd", {}, "credentials[0].passwrd: unknown key"),
+        ("credentials.0.password", "text", "credentials[0].password: must be a mapping"),
+        ("lock", {"table": "t"}, "lock.region: this key is required"),
         ("credentials.0.password", {"length": 15}, "credentials[0].password.length"),
         ("credentials.0.password", {"length": 65}, "credentials[0].password.length"),
         ("credentials.0.password", {"classes": ["abc", "123"]}, "at least 26 different characters"),
