@@ -156,5 +156,5 @@ def _fields(text: str, names: tuple[str, ...], *, store: str, secret: str) -> Ma
 
 
 def _is_plain(value: object) -> bool:
-    # What is not ASCII cannot be signed with, and the error that says so carries it.
+    # Signing fails if it is not ASCII, and that error would contain it.
     return isinstance(value, str) and value != "" and value.isascii()

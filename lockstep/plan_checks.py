@@ -106,7 +106,7 @@ def account_problems(plan: "Plan") -> Iterator[str]:
 
 
 def example_values(plan: "Plan") -> Iterator[str]:
-    """Values that stand for the reader's own in an example: the plan is valid, but cannot be deployed."""
+    """Values that come from the example plan: with them a plan is valid, but cannot be deployed."""
     found = [(f"databases[{i}].host", d.host) for i, d in enumerate(plan.database_sections)]
     found = [(place, host) for place, host in found if _EXAMPLE_HOST.fullmatch(host)]
     others = [("audit.aws.bucket", plan.audit.aws.bucket)]

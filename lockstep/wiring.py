@@ -87,5 +87,5 @@ def hosted_runner(
 
 
 def forget() -> None:
-    """Make hosted runners anew when next asked for, so that a changed environment or a new key counts."""
+    """Forget the hosted runners. The next one is made from the environment and the keys as they are then."""
     hosted_runner.cache_clear()

@@ -1,13 +1,13 @@
-"""`make deploy-local`: the real CDK CLI deploys onto this machine, and the deployed thing rotates.
+"""`make deploy-local`: the real CDK CLI deploys onto this machine, and the deployed functions rotate.
 
 1. MariaDB and PostgreSQL are started, AWS is moto; a plan names them.
-2. The bundle is made from the plan, as for AWS, but for this machine's Python and processor.
+2. The bundle is made from the plan, as for AWS, for the Python and the processor of this machine.
 3. `cdk bootstrap` and `cdk deploy -c packaging=zip`, with all of the stack's checks.
 4. What a person does once: the administrators' secrets, and `lockstep plan sql` on the databases.
 5. Each deployed rule is fired as often as asked: its target, its input, the deployed state machine, the uploaded
    package in processes that see nothing of the repository, each under its deployed role.
 
-Ends with one line of JSON, and with status 1 if any claim of it does not hold.
+Ends with one line of JSON, and with status 1 if any check fails.
 """
 
 import json

@@ -113,7 +113,7 @@ class ServerDatabase(ABC, Generic[SessionT]):
 
 
 class KnownUsernames:
-    """A stager that touches no account but the credential's."""
+    """A stager that refuses every account that is not the credential's."""
 
     def __init__(self, credential: Credential, database: str, stager: Stager) -> None:
         self._credential = credential

@@ -46,7 +46,7 @@ class _Account:
 
 
 class _DualPassword:
-    """One statement says all passwords that shall live, so each of these is atomic and idempotent by nature."""
+    """One statement names all passwords that are to stay alive, so each of these is atomic and idempotent."""
 
     def __init__(self, account: _Account) -> None:
         self._account = account

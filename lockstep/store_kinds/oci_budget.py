@@ -33,7 +33,7 @@ MAX_SLOTS = 16
 """As in the plan."""
 
 _NEVER_DELETED = 1
-"""What a slot held before Lockstep stays: it is not Lockstep's to delete."""
+"""The version that a slot held before Lockstep, which Lockstep does not delete."""
 _NOT_SUPERSEDED = 3
 """CURRENT, PREVIOUS and, during a rotation, PENDING."""
 

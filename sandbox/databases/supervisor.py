@@ -7,8 +7,8 @@ A program of its own, started by `process.SupervisedProcess`; it needs the stand
 It starts the command, under the given system account unless that is empty, writes the command's process id
 to standard output, and ends with its status. Two things end the command early: the death of the parent, which
 is noticed within `PARENT_CHECK_SECONDS`, and the death of the supervisor itself. When the command has ended,
-so has every process that it left behind. SCRATCH, unless empty, is a folder of the parent's that nobody else
-would remove after the parent's death.
+so has every process that it left behind. SCRATCH, unless empty, is a folder of the parent's, which the
+supervisor removes after the parent's death.
 
 The parent is watched by its id. `PR_SET_PDEATHSIG` would not do between parent and supervisor: it fires when
 the *thread* that started the child ends (prctl(2)), and servers are started from a pool of threads.
@@ -84,7 +84,7 @@ def supervise(parent: int, account_name: str, scratch: str, command: list[str]) 
 
 
 def _end_orphans() -> None:
-    # An orphan that ends may leave orphans of its own, hence until the kernel says that none is left.
+    # An orphan that ends may leave orphans of its own, so this repeats until the kernel reports none.
     while True:
         for process in processes():
             if process.parent == os.getpid():

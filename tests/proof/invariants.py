@@ -156,7 +156,7 @@ def one_in_flight(before: Snapshot[Value], now: Snapshot[Value], when: str) -> N
 
 
 def serves_only(now: Snapshot[Value], legitimate: Collection[Value], when: str) -> None:
-    """I5: after a call of an overtaken run, stores serve no value but those of the lock record's generations."""
+    """I5: after a call of an overtaken run, stores serve only values of the lock record's generations."""
     strange = [store for store, value in now.serves.items() if value not in legitimate]
     if strange:
         raise ViolationError("I5", f"{strange} serves what an overtaken run has written, {when}")

@@ -12,7 +12,7 @@ database drivers. Only the world around it is a model. How to read it:
     catalogue         the rules of the protocol, each left out once, and what must be found then
 
 A state is the world and the processes. A step of the exploration is one call of one process: the world changes, the
-process is told the answer, and the shipped step runs again from its start until it makes the next call.
+process gets the answer, and the shipped step runs again from its start until it makes the next call.
 
 The command ends non-zero if it finds anything that was not expected, or does not find what was. It prints its figures
 as one line of JSON at the end.
@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--no-bugs", action="store_true", help="only the protocol as it is")
     parser.add_argument(
-        "--story", metavar="TEXT", help="tell how the first rule or known weakness of that name breaks"
+        "--story", metavar="TEXT", help="print how the first rule or known weakness of that name breaks"
     )
     chosen = parser.parse_args(arguments)
     if chosen.story:

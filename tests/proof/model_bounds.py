@@ -1,4 +1,4 @@
-"""What the model explores to the end, and what the protocol is known not to keep."""
+"""The bounds within which the model explores every state, and the known weaknesses of the protocol."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -18,14 +18,14 @@ class Budget:
     Attributes:
         terms: Runs that get the lock, one after the other.
         alive: Runs that can be alive at once, all but one of them without the lock.
-        twins: Invocations that go on after their step was tried again.
+        twins: Invocations that still run after their step was tried again.
         edits: Times that a person writes into a store.
         refusals: Passwords that a database refuses by policy.
-        revokes: Runs that are told to end the previous value at once.
-        losses: Times that the lock table is lost, and made anew after all runs have ended.
-        sudden_losses: Times that it is made anew at once.
+        revokes: Runs that revoke the previous value.
+        losses: Times that the lock table is lost, and created again after all runs have ended.
+        sudden_losses: Times that it is lost, and created again at once.
         deaf: Times that a database acknowledges a change that it does not make.
-        clinging: Times that a database goes on accepting what a change should have ended.
+        clinging: Times that a database keeps accepting a password that a change should have ended.
         slots: Slots of the ring.
     """
 
@@ -100,7 +100,7 @@ BOUNDS: dict[str, tuple[Bound, ...]] = {
 
 KNOWN = (
     Known(
-        "a lost lock table is made anew at once: a run that has read what is current meets a promotion on its way",
+        "a lost lock table is created again at once, while a run of the old table is about to promote",
         "I1",
         Bound(Budget(terms=2, sudden_losses=1)),
     ),

@@ -47,7 +47,7 @@ RECOVERY = 99
 
 
 class Step(NamedTuple):
-    """A transition: how it is told, where it leads, and what it broke on the way."""
+    """A transition: its text, the state after it, and the invariant that it broke."""
 
     label: tuple[Any, ...]
     state: State
@@ -210,7 +210,7 @@ class Checker:
         empty = {S_LOCK: Lock(0, 0, False, None, None, None, 0, True)}
         budget = self._spend(state[S_BUDGET], "sudden_losses")
         if budget:
-            yield self._changed(state, "the lock table is lost and made anew at once", empty, budget)
+            yield self._changed(state, "the lock table is lost and created again at once", empty, budget)
         budget = self._spend(state[S_BUDGET], "losses")
         if budget:
             rest = list(state)
@@ -220,7 +220,7 @@ class Checker:
                     rest[i] = NONE
             yield self._changed(
                 tuple(rest),
-                "the lock table is lost; all runs end, and it is made anew",
+                "the lock table is lost; all runs end, and it is created again",
                 empty,
                 budget,
             )

@@ -44,7 +44,7 @@ class Suspended(BaseException):
 
 @dataclass(frozen=True, kw_only=True)
 class Invocation:
-    """What an invocation of a step is told.
+    """The input of an invocation of a step.
 
     Attributes:
         step: The state of the state machine.

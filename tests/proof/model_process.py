@@ -1,8 +1,8 @@
 """Processes: invocations of the shipped steps, in the order of the shipped sequence.
 
-A process is what it was told so far. To see what it does next, its step is run again from the start, over ports that
-give the same answers (`tests.proof.model_ports`). Which step that is, `oci_fn.sequence` decides: it is run again in the
-same way, over retries that return what the steps before have returned. Both results are kept.
+A process is the list of answers that it has got so far. To see what it does next, its step is run again from the
+start, over ports that give the same answers (`tests.proof.model_ports`). `oci_fn.sequence` decides which step that is:
+it is run again in the same way, over retries that return what the earlier steps returned. Both results are kept.
 """
 
 from collections.abc import Callable
@@ -19,14 +19,14 @@ from tests.proof.model_world import Call, Reply, Run
 
 
 class Process(NamedTuple):
-    """An invocation of a step: all that it knows is what its run was told before and what its calls have answered.
+    """An invocation of a step: all that it knows is its input and what its calls have answered.
 
     Attributes:
         run: The rotation.
         place: Where in the sequence; see `Interpreter.place`.
         replies: What the calls of this step have answered.
         twin: How many invocations were left running behind this one.
-        attempt: Of Generate, so that no two passwords are taken for one.
+        attempt: Of Generate, so that two passwords are never taken for one.
         orphaned: Its run no longer waits for it.
     """
 
@@ -113,7 +113,7 @@ class Interpreter:
     def advanced(self, process: Process, reply: Reply) -> list[Process | None]:
         """Where a process can be once its call is answered; None where that was its last.
 
-        A step that has failed may be tried again or given up.
+        A step that has failed may be tried again, or the run ends.
         """
         return self._waiting(process._replace(replies=(*process.replies, reply)))
 
@@ -138,7 +138,7 @@ class Interpreter:
         results = self.place(process).results
         place = self._place_id(process.run, (*results, outcome))
         if self._places[place].step == "AuditFailure":
-            # Why a run gives up is told to the audit log alone.
+            # Only the audit log gets the reason why a run ends.
             place = self._place_id(process.run, (*results, LockstepError))
         if not self._places[place].step:
             return [None]

@@ -1,4 +1,4 @@
-"""A port in front of a MySQL server that passes bytes on, but for the greeting, which is not protected by TLS."""
+"""A port in front of a MySQL server that passes bytes on, except the greeting, which is not protected by TLS."""
 
 import socket
 from collections.abc import Callable, Iterator

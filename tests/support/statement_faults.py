@@ -25,7 +25,7 @@ def mysql_error(number: int, *, sequence: int = 1) -> bytes:
 
 @dataclass(eq=False)
 class StatementFaults:
-    """See `sandbox.databases.front.Exchange`; carries everything out but what a test has chosen.
+    """See `sandbox.databases.front.Exchange`; carries everything out except what a test has chosen.
 
     Attributes:
         refused: Beginnings of statements, and the number of the error that answers them.
@@ -77,7 +77,7 @@ class StatementFaults:
 
 @dataclass(kw_only=True, eq=False)
 class FrontedMySqlServer(MySqlServer):
-    """A MySQL server whose clients, but for the superuser, come through a front.
+    """A MySQL server whose clients, except the superuser, come through a front.
 
     Attributes:
         faults: What happens to the clients' statements.
