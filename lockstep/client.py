@@ -6,7 +6,7 @@
     credential = CredentialClient([aws_source("multi-cloud/app_user", region="eu-central-1")])
     connection = lockstep.connect_pymysql(credential, ssl={"ca": "ca.pem"})
 
-A value may be kept for as long as the plan's overlap without a login ever being refused: the previous value goes on
+A value may be kept for as long as the plan's overlap without a login ever being refused: the previous value keeps
 logging in for that long after a newer one was promoted. A refusal means that the cache is older than that, so the
 store is read once more and the login tried once more; a second refusal is the database's answer.
 

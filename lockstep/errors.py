@@ -176,7 +176,7 @@ class AccountLockedError(TerminalError):
 
 
 class AccountPluginError(TerminalError):
-    """The account uses an authentication plugin that has no verifier here, so it takes no second password."""
+    """Lockstep makes no verifiers for the account's authentication plugin, so it cannot set a second password."""
 
     advice = (
         "Change the plugin once, with the present password: ALTER USER <account> IDENTIFIED WITH "

@@ -182,7 +182,7 @@ class Schedule:
 
     Attributes:
         interval: From the start of one rotation to the next.
-        overlap: How long the previous value goes on logging in after a newer one was promoted.
+        overlap: How long the previous value keeps logging in after a newer one was promoted.
         tolerance: How much too early a trigger may come and still count as due.
     """
 

@@ -89,7 +89,7 @@ class Call:
 
 
 Look = Callable[[Call], None]
-"""Called when a call has had its effect and before anybody hears of it."""
+"""Called when a call has had its effect and before its caller gets the reply."""
 
 
 @dataclass

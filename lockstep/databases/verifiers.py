@@ -39,7 +39,7 @@ def scram_sha_256(password: SecretStr, random_bytes: RandomBytes) -> SecretStr:
 
 def mysql_native_password(password: SecretStr) -> SecretStr:
     """The verifier of the plugin `mysql_native_password`, on MariaDB and MySQL alike."""
-    # SHA-1 is what the plugin is made of; a generated password is far out of reach of guessing.
+    # The plugin prescribes SHA-1; a generated password is too long to be guessed.
     once = hashlib.sha1(password.reveal().encode()).digest()  # noqa: S324
     return SecretStr("*" + hashlib.sha1(once).hexdigest().upper())  # noqa: S324
 

@@ -62,7 +62,7 @@ def write_private_file(path: Path, content: bytes) -> None:
 
 
 def _shuffled_ports() -> Iterator[int]:
-    # Below the ephemeral range: from there, an outgoing connection of anybody's could take the port while its
+    # Below the ephemeral range: from there, an outgoing connection of any process could take the port while its
     # server is down, and a client that retries in that time can even connect to itself.
     first_ephemeral = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     ports = range(min(20_000, first_ephemeral // 2), first_ephemeral)
@@ -137,8 +137,8 @@ class SupervisedProcess:
     def tree(self) -> frozenset[int]:
         """The ids of the supervisor, the command and all descendants."""
         found = {self._supervisor.pid}
-        everybody = list(supervisor.processes())
-        while children := {p.pid for p in everybody if p.parent in found} - found:
+        every_process = list(supervisor.processes())
+        while children := {p.pid for p in every_process if p.parent in found} - found:
             found |= children
         return frozenset(found)
 

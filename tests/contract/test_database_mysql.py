@@ -78,7 +78,7 @@ def recorded(world: MySqlHarness) -> object:
 
 
 def slots_of(world: MySqlHarness) -> Slots:
-    """Whose passwords the server's own verifiers are."""
+    """The values whose verifiers the server itself holds."""
     ((primary, secondary),) = world.execute(
         "SELECT authentication_string, user_attributes->>'$.additional_password' FROM mysql.user"  # noqa: S608
         f" WHERE user = '{world.credential.usernames[0]}'"
@@ -90,7 +90,7 @@ def name_of(verifier: str) -> str:
     found = re.fullmatch(r"\$A\$(\w{3})\$(.{20})(.{43})", verifier, re.DOTALL)
     assert found
     rounds, salt, digest = int(found[1], 16) * 1000, found[2].encode(), found[3]
-    return next((n for n in GENERATIONS if sha256_crypt(n.encode(), salt, rounds) == digest), "nobody's")
+    return next((n for n in GENERATIONS if sha256_crypt(n.encode(), salt, rounds) == digest), "unknown")
 
 
 def stage(world: MySqlHarness) -> None:

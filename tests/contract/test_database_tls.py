@@ -77,7 +77,7 @@ def test_a_certificate_of_another_authority_is_refused(world: SqlHarness, tmp_pa
 
 
 @each_engine
-def test_a_ca_file_that_is_none_is_told_at_once(world: SqlHarness, tmp_path: Path) -> None:
+def test_a_missing_or_invalid_ca_file_is_an_error_at_once(world: SqlHarness, tmp_path: Path) -> None:
     for content in (None, "no certificate"):
         if content:
             (tmp_path / "ca.pem").write_text(content)
@@ -171,7 +171,7 @@ def peer(answer: Callable[[socket.socket], None]) -> Iterator[int]:
 @pytest.mark.parametrize(
     ("first_packet", "kind"),
     [
-        # Anybody on the way could say so, and a password would count as dead.
+        # A third party could forge this answer, and a password would count as dead.
         (mysql_error(1045, sequence=0), TlsVerificationError),
         (mysql_error(1040, sequence=0), DatabaseBusyError),
         (mysql_error(1053, sequence=0), DatabaseUnreachableError),

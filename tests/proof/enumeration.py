@@ -201,7 +201,7 @@ class Enumeration:
         try:
             self.observer.look(call)
         except ViolationError as violation:
-            # Raised here it would end in the sandbox's server; the run goes on, and fails when it is over.
+            # Raised here, it would be lost in the sandbox's server. So it is kept, and raised when the run has ended.
             self._violations.append(violation)
 
     def _raise(self) -> None:

@@ -53,7 +53,7 @@ class FunctionProcess:
         return reply
 
     def kill(self) -> None:
-        """SIGKILL: no handler, no `finally`, nothing is said to anybody."""
+        """SIGKILL: no handler and no `finally` runs, and no message is sent."""
         process, self._process = self._process, None
         if process:
             process.kill()

@@ -16,7 +16,7 @@ Shown = tuple[str, str]
 class RaceObserver:
     """Checks I1 to I5 whenever something has changed.
 
-    The overlap is part of I1: what a store has served until now goes on logging in for as long as the plan says.
+    The overlap is part of I1: what a store has served until now keeps logging in for as long as the plan says.
     """
 
     def __init__(self, world: MemoryWorld, scenario: str) -> None:

@@ -310,7 +310,7 @@ def _on_database(database: Database, call: Call, session: tuple[int, int]) -> It
             database._replace(passwords=tuple(sorted({*after, *before}))),
             wrote=True,
             spends="clinging",
-            note="the old passwords go on logging in",
+            note="the old passwords keep logging in",
         )
     if asked not in (*before, UNKNOWN):
         yield Effect(refused, errors.PasswordRefusedByPolicyError, spends="refusals")

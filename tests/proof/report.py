@@ -165,6 +165,6 @@ def in_the_model(bug: Bug) -> str:
 
 
 def say(text: str) -> None:
-    """At once, also through a pipe."""
+    """Print a line at once, also through a pipe."""
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()

@@ -89,7 +89,7 @@ def soak(kinds: Sequence[str], *, minutes: float, seed: int) -> SoakResult:
 
 
 def _interval(world: WiredEstate, applications: Applications) -> None:
-    """Let an interval pass, once everybody has logged in with what was served before."""
+    """Let an interval pass, once every application has logged in with what was served before."""
     seen = {a.name: a.logins + len(a.refusals) for a in applications.all}
     deadline = time.monotonic() + LOGIN_SECONDS
     # Two logins: the first may have begun before.
