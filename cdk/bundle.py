@@ -133,7 +133,7 @@ def build(
         architecture: The processor; that of this machine by default.
 
     Raises:
-        BundleError: A CA file is outside the plan's folder, or the target's Python version is not installed.
+        BundleError: A CA file is missing or outside the plan's folder, or the target's Python version is not installed.
         PlanProblemsError: The plan is not valid.
     """
     python = python or running_python()

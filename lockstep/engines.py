@@ -16,7 +16,7 @@ class EngineSpec:
 
     Attributes:
         driver: A `lockstep.databases.base.ServerDatabase`, as `module:class`. It is imported when a runner first needs
-            it, so that a runner loads, and a package carries, only the drivers that its plan needs.
+            it, so that a runner loads only the drivers that its plan needs.
         provisioning: A `lockstep.databases.provisioning.Dialect`, as `module:name`.
         dsn_scheme: The scheme of the URLs in `connection_blob`.
         strategies: Those that its accounts allow.
