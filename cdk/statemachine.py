@@ -374,7 +374,11 @@ def text() -> str:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] != ["--check"]:
-        PATH.write_text(text(), encoding="utf-8")
-    elif PATH.read_text(encoding="utf-8") != text():
-        sys.exit(f"{PATH.name} differs from what cdk/statemachine.py makes: run `make asl`")
+    match sys.argv[1:]:
+        case []:
+            PATH.write_text(text(), encoding="utf-8")
+        case ["--check"]:
+            if PATH.read_text(encoding="utf-8") != text():
+                sys.exit(f"{PATH.name} differs from what cdk/statemachine.py makes: run `make asl`")
+        case _:
+            sys.exit("Usage: python -m cdk.statemachine [--check]")
