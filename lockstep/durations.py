@@ -9,7 +9,7 @@ import durationpy
 # durationpy also takes signs, text between the parts, and other units: months as `mm`, nanoseconds.
 _SHAPE = re.compile(r"([0-9]{1,6} ?[dhms] ?)+")
 _LONGEST_IN_DAYS = timedelta(days=30)
-"""From here on durationpy would write months, which the plan does not take."""
+"""From this length on durationpy would write months, which the plan refuses."""
 _MAXIMUM = timedelta(days=999_999)
 """Far from the limit of `timedelta`, so that a multiple of a duration in the plan does not overflow."""
 

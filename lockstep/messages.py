@@ -57,7 +57,7 @@ class CandidateRef(Message):
 
 
 class Probes(Message):
-    """For each database, which candidates log in."""
+    """Which candidates log in, for each database."""
 
     candidates: tuple[CandidateRef, ...]
     databases: tuple["ProbeResult", ...]

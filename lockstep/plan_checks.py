@@ -16,7 +16,7 @@ DEFAULT_STACK = "lockstep"
 """The prefix of all names in AWS, unless `cdk.json` gives another one."""
 
 _RULE_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
-"""Of an EventBridge rule (https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutRule.html)."""
+"""The name of an EventBridge rule (https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutRule.html)."""
 
 _RDS = re.compile(r".*\.(rds\.amazonaws\.com|rds\.amazonaws\.com\.cn|rds\.[a-z0-9-]+\.amazonaws\.com\.cn)")
 _RDS_PROXY = re.compile(r".*\.proxy-[a-z0-9]+\..*")

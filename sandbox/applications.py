@@ -138,15 +138,15 @@ class Applications:
 
     @property
     def logins(self) -> int:
-        """Of all together."""
+        """The number of logins of all applications."""
         return sum(a.logins for a in self.all)
 
     @property
     def refusals(self) -> list[Refusal]:
-        """Of all together."""
+        """The refused logins of all applications."""
         return [r for a in self.all for r in a.refusals]
 
     @property
     def troubles(self) -> list[str]:
-        """Of all together."""
+        """The other errors of all applications."""
         return [t for a in self.all for t in a.troubles]

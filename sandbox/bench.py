@@ -154,7 +154,7 @@ def _cold_start_ms(estate: Estate, credential: Credential) -> int:
 
 
 def _import_ms(function: str) -> int:
-    """Of a handler, in a fresh process, the median of three."""
+    """How long a fresh process takes to import a handler, in milliseconds: the median of three."""
     code = f"import time; t = time.perf_counter(); import functions.{function}.handler; print(time.perf_counter() - t)"
     tries = [
         float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)

@@ -49,7 +49,7 @@ def spans(execution: Execution) -> list[Span]:
 
 
 def duration_ms(execution: Execution) -> int:
-    """From the first event to the last."""
+    """The time from the first event to the last, in milliseconds."""
     return _ms(execution.history[0]["timestamp"], execution.history[-1]["timestamp"])
 
 

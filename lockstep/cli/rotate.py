@@ -26,7 +26,7 @@ from lockstep.ports import Clock
 from lockstep.system import SystemClock
 
 TIMEOUT_SECONDS = 660.0
-"""As long as an execution may run, and a minute more."""
+"""The longest time that an execution may run, plus a minute."""
 POLL_SECONDS = 1.0
 
 

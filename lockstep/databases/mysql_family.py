@@ -104,7 +104,7 @@ class MySqlSession:
         return _ERRORS.get(number, DatabaseRejectedError)(database=self._database, code=number)
 
     def _error_numbers(self) -> list[int]:
-        """Of the last statement, the reasons first."""
+        """The numbers of the last statement's errors, the causes first."""
         try:
             return [number for level, number, _ in self._rows("SHOW WARNINGS") if level == "Error"]
         except pymysql.err.Error:

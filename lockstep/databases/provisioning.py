@@ -55,7 +55,7 @@ class Provisioning:
     statements: tuple[str, ...]
 
     def text(self) -> str:
-        """As a script, with a placeholder for the rotator admin's password."""
+        """The script, with a placeholder for the rotator admin's password."""
         comments = [f"-- {line}".rstrip() for line in self.preface]
         return "\n".join([*comments, "", *(f"{s};\n" for s in self.statements)])
 

@@ -17,7 +17,7 @@ from math import ceil
 
 MAX_IN_USE = 30
 MAX_PENDING_DELETION = 30
-"""Of one secret (https://docs.oracle.com/iaas/Content/secret-management/Concepts/secret-versions.htm)."""
+"""The limits of one secret (https://docs.oracle.com/iaas/Content/secret-management/Concepts/secret-versions.htm)."""
 
 KEPT_SUPERSEDED = 1
 """DEPRECATED versions of Lockstep that stay: a repeated ApplyDb still has to show that the newest of them is dead."""
@@ -27,10 +27,10 @@ DELETION_LEAD = timedelta(hours=24, minutes=10)
 and some clock skew."""
 
 PURGE_LATENESS = timedelta(hours=12)
-"""How late a purge is expected to be at worst; Oracle promises nothing."""
+"""The longest expected delay of a purge; Oracle promises no limit."""
 
 MAX_SLOTS = 16
-"""As in the plan."""
+"""The most slots that a plan may give a ring."""
 
 _NEVER_DELETED = 1
 """The version that a slot held before Lockstep, which Lockstep does not delete."""

@@ -122,7 +122,7 @@ class DatabaseServer(ABC):
 
     @abstractmethod
     def _is_ready(self) -> bool:
-        """Whether the server takes logins; asked while it starts. Never true on another server's account."""
+        """Whether this server accepts logins; asked while it starts. An answer of another server does not count."""
 
     @property
     def _account(self) -> pwd.struct_passwd | None:

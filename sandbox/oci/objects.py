@@ -47,7 +47,7 @@ class StoredObject:
         return asked + RESTORE_TAKES + timedelta(hours=self.restore_hours)
 
     def summary(self, now: datetime) -> dict[str, object]:
-        """As lists show it."""
+        """The object as lists show it."""
         return {
             "name": self.name,
             "size": len(self.content),
@@ -60,7 +60,7 @@ class StoredObject:
         }
 
     def version_summary(self, now: datetime) -> dict[str, object]:
-        """As the list of versions shows it."""
+        """The version as the list of versions shows it."""
         return {
             **self.summary(now),
             "versionId": self.version_id,
@@ -122,7 +122,7 @@ class Bucket:
         return [item for name in sorted(self._objects) for item in reversed(self._objects[name])]
 
     def view(self, namespace: str) -> dict[str, object]:
-        """As the API shows it."""
+        """The bucket as the API shows it."""
         return {
             "namespace": namespace,
             "name": self.name,

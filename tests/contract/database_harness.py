@@ -94,7 +94,7 @@ def value_of(harness: DatabaseHarness, generation: int, *, username: str | None 
 
 @contextmanager
 def fails(kind: type[LockstepError]) -> Iterator[None]:
-    """As `pytest.raises`; and what would be printed of it holds no password, ours or foreign."""
+    """As `pytest.raises`; also checks that the printed error holds no password, ours or foreign."""
     with pytest.raises(kind) as caught:
         yield
     assert type(caught.value) is kind
@@ -219,7 +219,7 @@ class SqlHarness(ABC):
 
     @abstractmethod
     def drop_account(self, username: str) -> None:
-        """As if it had never been made."""
+        """Remove an account."""
 
     @abstractmethod
     def powerless_admin(self) -> Login:
@@ -297,7 +297,7 @@ class MySqlHarness(MySqlFamilyHarness):
 
     @contextmanager
     def policy(self) -> Iterator[CredentialValue]:
-        """Of a verifier no policy can say anything; of text it can."""
+        """A value that the server's policy refuses, sent as text: a policy cannot check a verifier."""
         refused = Login(value_of(self, 3).login.username, SecretStr("only-lower-case"))
         with self.strict_policy(), self.old_grammar():
             yield CredentialValue(3, refused)

@@ -198,7 +198,7 @@ def test_the_first_value_is_the_only_one(world: MySqlHarness, slots: Slots) -> N
 
 
 def test_what_is_staged_already_is_not_touched(world: MySqlHarness, faults: StatementFaults) -> None:
-    """Not for an instant: pending may be promoted in one cloud by then."""
+    """Neither password is missing for an instant: pending may be promoted in one cloud by then."""
     fill(world, ("pending", "current"))
     for known in (None, ("pending", "current"), ("current", "pending")):
         if known:

@@ -49,7 +49,7 @@ class World:
     sandbox: OciSandbox
     plan: Plan
     ids: dict[str, str]
-    """From Terraform's OCIDs to the sandbox's."""
+    """The sandbox's OCID for each OCID of Terraform."""
 
     def permit(self, principal: str, granted: Sequence[Statement], *, without: str = "") -> OciClients:
         """Clients of a principal with the statements' permissions, except one."""

@@ -29,7 +29,7 @@ OVER_HTTP = frozenset({FaultKind.TWICE, FaultKind.LATE})
 STATE_MACHINE = "state machine"
 TAKER_DIES_PART = 0.5
 LATEST_DEATH = 75
-"""As many calls as the shortest rotation makes."""
+"""The number of calls of the shortest rotation."""
 
 
 @dataclass(frozen=True, kw_only=True)

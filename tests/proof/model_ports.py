@@ -187,7 +187,7 @@ class ModelStore:
         return CredentialValue(generation, login) if login else None
 
     def version_of(self, generation: int) -> str:
-        """Of a generation that this invocation has read."""
+        """The version of a generation that this invocation has read."""
         found = self._replay.found.get((self._name, generation))
         return _version(found) if found else "v"
 

@@ -28,12 +28,12 @@ from tests.proof.scenarios import SCENARIOS
 from tests.proof.thirty_days import live
 
 ENUMERATED = ("mariadb", "mysql", "alternating")
-# Parts of the time given; the rest is for the planted bugs, the month, the model and the fuzzing, which take theirs.
+# Parts of the given time. The rest is for the planted bugs, the month, the model and fuzzing, which have no limit.
 FAULT_PART, RACE_PART, SOAK_PART = 0.6, 0.08, 0.08
 SHARES = {("aws", False): 6.0, ("oci", False): 4.0, ("aws", True): 0.6, ("oci", True): 0.6}
-"""Of the time for faults, by runner and whether they are hangs: those are few, and slow."""
+"""Parts of the time for faults, by runner and by whether they are hangs, which are few and slow."""
 LONG_MINUTES = 20
-"""From here on the model goes further, and the inputs are fuzzed at length."""
+"""With this many minutes or more the model explores its full bounds, and fuzzing takes longer."""
 
 
 class _Tasks:

@@ -20,7 +20,7 @@ from tests.proof.scenarios import SCENARIOS, world_of
 from tests.unit.harness import at_every_boundary, rotate
 
 LONGEST_STEPS = 450
-"""Of two runners, without retries; events are drawn from them."""
+"""The steps of a race of two runners without retries. Events are put at random steps below this."""
 What = Literal["sleep", "die", "fail", "lose"]
 WHATS: tuple[What, ...] = ("sleep", "die", "fail", "lose")
 _DECISIVE = re.compile(
@@ -65,7 +65,7 @@ class Schedule:
     events: tuple[Event, ...]
 
     def story(self) -> str:
-        """For people."""
+        """The schedule in words."""
         events = "; ".join(str(e) for e in self.events) or "nothing happens"
         return f"{self.scenario}, {self.strategy.value}, {' and '.join(self.runners)}: {events}"
 

@@ -28,7 +28,7 @@ LOGIN_SECONDS = 60.0
 FIRST_ROTATION_SECONDS = 120.0
 """How long a slow machine may take for one."""
 GROWTH_PART = 0.15
-"""By how much memory may have grown after the first half, for it to count as flat."""
+"""How much memory may grow after the first half and still count as flat."""
 
 
 @dataclass(kw_only=True)

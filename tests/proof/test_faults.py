@@ -12,7 +12,7 @@ from tests.proof.estate import WiredEstate, estate
 from tests.proof.runners import RunnerName, Runners
 
 CASES = {"oci": 4, "aws": 2}
-"""Of each kind of credential; `make proof` runs all."""
+"""How many cases run for each kind of credential; `make proof` runs all."""
 QUICK = (FaultKind.DIE_AFTER, FaultKind.LOSE_REPLY, FaultKind.DIE_BEFORE, FaultKind.OVERTAKEN)
 
 needs_servers = pytest.mark.skipif(

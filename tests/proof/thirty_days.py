@@ -84,7 +84,7 @@ class Weather:
 
     @contextmanager
     def calm(self) -> Iterator[None]:
-        """For the observer, whom no outage may keep from looking."""
+        """Lift an outage for the length of a block, so that the observer can read."""
         if self._lift:
             self._lift()
         yield

@@ -362,7 +362,7 @@ class TestStarting:
 
 
 class TestSupervision:
-    """Of any command; shells stand in for servers that behave badly."""
+    """The supervision of any command. Shells take the place of servers that behave badly."""
 
     def supervise(self, script: str, folder: Path) -> SupervisedProcess:
         return SupervisedProcess(["/bin/sh", "-c", script], log_file=folder / "log", folder=folder)

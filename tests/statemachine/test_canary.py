@@ -74,7 +74,7 @@ def test_no_password_appears_anywhere(any_kind: Case, everything_logged: io.Stri
 
 
 def test_the_sql_log_holds_the_statements(any_kind: Case) -> None:
-    """Without them the search above proves nothing."""
+    """The search above proves nothing unless these are there."""
     any_kind.rotate()
     for name in any_kind.credential.databases:
         server = any_kind.world.servers[name]

@@ -18,7 +18,7 @@ class Statement:
     resource_type: str | None
     compartment: str
     targets: Mapping[str, frozenset[str]]
-    """By variable, such as `target.secret.id`. Empty if there is no condition."""
+    """The conditions by variable, such as `target.secret.id`. Empty if there is no condition."""
 
     def grants(self, resources: Mapping[str, str]) -> set[Grant]:
         """The statement as the sandbox's grants; `resources` maps the statement's ids to the sandbox's."""
