@@ -4,6 +4,7 @@ Seconds of warm rotations by both runners, the calls that each step makes and wh
 logins per database, the import time of each handler, the cold start of the OCI function. Ends with one line of JSON.
 """
 
+import argparse
 import json
 import subprocess
 import sys
@@ -164,4 +165,7 @@ def _import_ms(function: str) -> int:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(
+        prog="python -m sandbox.bench", description=__doc__.partition("\n")[0]
+    ).parse_args()
     sys.exit(main())

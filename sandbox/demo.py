@@ -4,6 +4,7 @@ Ends with one line of JSON. The status is 1 if a login was refused, a rotation d
 chain does not verify.
 """
 
+import argparse
 import json
 import sys
 import tempfile
@@ -157,6 +158,9 @@ def _report(
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(
+        prog="python -m sandbox.demo", description=__doc__.partition("\n")[0]
+    ).parse_args()
     try:
         sys.exit(main())
     except KeyboardInterrupt:

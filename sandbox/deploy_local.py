@@ -10,6 +10,7 @@
 Ends with one line of JSON, and with status 1 if any check fails.
 """
 
+import argparse
 import json
 import secrets
 import sys
@@ -266,4 +267,7 @@ def _check(world: DeployedWorld, schedule: Schedule, execution: Execution) -> li
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(
+        prog="python -m sandbox.deploy_local", description=__doc__.partition("\n")[0]
+    ).parse_args()
     sys.exit(main())

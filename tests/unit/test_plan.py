@@ -365,7 +365,7 @@ def test_a_secret_that_lockstep_reads_is_none_that_it_rotates(place: str, name: 
     assert any(f"{name.replace('/', '.')} appears 2 times" in p for p in problems), problems
 
 
-@pytest.mark.parametrize(("one", "other"), combinations(FIXED, 2))
+@pytest.mark.parametrize(("one", "other"), list(combinations(FIXED, 2)))
 def test_secrets_that_lockstep_reads_are_different_ones(one: str, other: str) -> None:
     document = _with(other, "lockstep.shared", of=_with(one, "lockstep/shared", of=BOTH))
     assert any("lockstep.shared appears 2 times" in p for p in _problems(document))
