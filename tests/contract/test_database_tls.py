@@ -1,11 +1,8 @@
 """A password goes only to the server that the plan names, and an outage is never taken for an attack."""
 
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from threading import Thread
 
 import pytest
 
@@ -26,6 +23,7 @@ from tests.contract.database_harness import (
     value_of,
 )
 from tests.support.mysql_relay import CLIENT_SSL, Greeting, relay
+from tests.support.peer import peer
 from tests.support.servers import require
 from tests.support.statement_faults import mysql_error
 
@@ -143,29 +141,6 @@ def test_plaintext_is_what_the_plan_says_in_as_many_words(authority: Certificate
 
 
 # Peers that are none
-
-
-@contextmanager
-def peer(answer: Callable[[socket.socket], None]) -> Iterator[int]:
-    """A stranger that listens on a port, answers each connection, and closes it."""
-    listener = socket.create_server(("127.0.0.1", 0))
-
-    def serve() -> None:
-        with suppress(OSError):
-            while True:
-                connection, _ = listener.accept()
-                with connection:
-                    answer(connection)
-
-    thread = Thread(target=serve)
-    thread.start()
-    try:
-        yield listener.getsockname()[1]
-    finally:
-        with suppress(OSError):
-            listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
-        thread.join(10)
 
 
 @pytest.mark.parametrize(

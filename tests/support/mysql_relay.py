@@ -6,6 +6,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from threading import Thread
 
+from tests.support.peer import peer
+
 CLIENT_SSL = 0x0800
 # After the version: connection id, the first part of the scramble and a filler, then the lower capabilities.
 # https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_connection_phase_packets_protocol_handshake_v10.html
@@ -25,29 +27,18 @@ def relay(
     port: int, change: Callable[[Greeting], Greeting], said: list[bytes] | None = None
 ) -> Iterator[int]:
     """A port that leads to the server's; `said` collects what clients send."""
-    listener = socket.create_server(("127.0.0.1", 0))
     collected = [] if said is None else said
 
-    def serve() -> None:
-        with suppress(OSError):
-            while True:
-                client, _ = listener.accept()
-                with client, socket.create_connection(("127.0.0.1", port)) as server:
-                    client.sendall(_changed(server.recv(1024), change))
-                    back = Thread(target=_pump, args=(server, client, None))
-                    back.start()
-                    _pump(client, server, collected)
-                    back.join()
+    def pass_on(client: socket.socket) -> None:
+        with socket.create_connection(("127.0.0.1", port)) as server:
+            client.sendall(_changed(server.recv(1024), change))
+            back = Thread(target=_pump, args=(server, client, None))
+            back.start()
+            _pump(client, server, collected)
+            back.join()
 
-    thread = Thread(target=serve)
-    thread.start()
-    try:
-        yield listener.getsockname()[1]
-    finally:
-        with suppress(OSError):
-            listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
-        thread.join(10)
+    with peer(pass_on) as listening:
+        yield listening
 
 
 def _changed(packet: bytes, change: Callable[[Greeting], Greeting]) -> bytes:
