@@ -249,6 +249,7 @@ class Credential:
         usernames: One with dual passwords, two with alternating users. No other account is touched (protocol D11).
         owner: The role that owns objects, with alternating users on PostgreSQL.
         servers: Every server on which it must log in, the primary first.
+        plan_digest: What both runners must agree on for it, as one value (protocol O1).
     """
 
     id: str
@@ -259,6 +260,7 @@ class Credential:
     password_policy: PasswordPolicy
     secret_names: SecretNames
     servers: tuple[DatabaseServer, ...]
+    plan_digest: str
 
     @property
     def databases(self) -> tuple[str, ...]:

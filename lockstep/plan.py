@@ -4,7 +4,7 @@ An unknown key is a mistake. A plan that is valid can be rotated by either runne
 `credentials` compile to the plain values of `lockstep.model`, with every default filled in.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypeVar
@@ -32,6 +32,7 @@ from lockstep.plan_checks import (
     server_of,
     server_problems,
 )
+from lockstep.plan_digest import Agreement, plan_digest
 from lockstep.plan_fields import CredentialId, Duration, Name, Region, SecretName, Section, repeated
 from lockstep.store_kinds import OciVault, StoreConfig
 from lockstep.store_kinds.base import Demand, StoreKind
@@ -248,22 +249,37 @@ class CredentialSection(Section):
         blob = f"{parent}/connection_blob" if parent else f"{self.id}.connection_blob"
         return SecretNames(app_user=self.id, connection_blob=blob)
 
-    def compile(self, servers: Mapping[str, DatabaseServer]) -> Credential:
+    def compile(
+        self, servers: Mapping[str, DatabaseServer], *, lock: LockTable, stores: Sequence[StoreKind]
+    ) -> Credential:
         """The credential as a value of the model, with every default filled in.
 
         Args:
             servers: The plan's servers, by name.
+            lock: The plan's lock table.
+            stores: The plan's stores, in its order.
         """
         overlap = self.interval - 2 * self.tolerance if self.overlap is None else self.overlap
+        agreement = Agreement(
+            credential_id=self.id,
+            lock_table=(lock.table, lock.region),
+            stores=[store.identity for store in stores],
+            secret_names=self.secret_names,
+            strategy=self.strategy,
+            usernames=self.usernames,
+            schedule=Schedule(interval=self.interval, overlap=overlap, tolerance=self.tolerance),
+            servers=tuple(servers[name] for name in self.databases),
+        )
         return Credential(
             id=self.id,
             strategy=self.strategy,
             usernames=self.usernames,
             owner=self.owner,
-            schedule=Schedule(interval=self.interval, overlap=overlap, tolerance=self.tolerance),
+            schedule=agreement.schedule,
             password_policy=PasswordPolicy(length=self.password.length, classes=self.password.classes),
-            secret_names=self.secret_names,
-            servers=tuple(servers[name] for name in self.databases),
+            secret_names=agreement.secret_names,
+            servers=tuple(agreement.servers),
+            plan_digest=plan_digest(agreement),
         )
 
 
@@ -349,7 +365,10 @@ class Plan(Section):
     def credentials(self) -> tuple[Credential, ...]:
         """The credentials, complete."""
         servers = {server.name: server for server in self.databases}
-        return tuple(section.compile(servers) for section in self.credential_sections)
+        return tuple(
+            section.compile(servers, lock=self.lock, stores=self.stores)
+            for section in self.credential_sections
+        )
 
     def credential(self, credential_id: str) -> Credential | None:
         """The credential with that id."""

@@ -31,7 +31,8 @@ app = typer.Typer(help="Check the plan file, print its SQL.", no_args_is_help=Tr
 def check(*, file: PlanFile = DEFAULT_PLAN, as_json: AsJson = False) -> None:
     """Check the plan and show what it means.
 
-    This calls no cloud and no database.
+    This calls no cloud and no database. The plan digest of a credential must be the same in both clouds: compare what
+    this command prints for the plan of each.
 
     Exit code: 0 valid, 2 not valid, or with a missing CA file or values of an example; every mistake is listed.
     """
@@ -71,6 +72,7 @@ def _row(plan: Plan, index: int) -> dict[str, str]:
         "every": format_duration(credential.schedule.interval),
         "overlap": format_duration(credential.schedule.overlap),
         "oci_versions": peak,
+        "plan_digest": credential.plan_digest,
     }
 
 

@@ -1,6 +1,6 @@
 """The store kind `aws-secrets-manager`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import ClassVar, Literal
 
@@ -21,6 +21,11 @@ class AwsSecretsManager(StoreKind):
     kind: Literal["aws-secrets-manager"]
     name: Name = "aws"
     region: Region
+
+    @property
+    def identity(self) -> Mapping[str, object]:
+        """Its region. The account is the one that the runners' identities belong to."""
+        return {"kind": self.kind, "region": self.region}
 
     def problems(self, path: str, demand: Demand) -> Iterator[str]:
         """Intervals that exhaust the quota of versions."""

@@ -1,5 +1,6 @@
 """What every kind of store has."""
 
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -32,6 +33,11 @@ class StoreKind(Section):
     """
 
     adapter: ClassVar[str]
+
+    @property
+    @abstractmethod
+    def identity(self) -> Mapping[str, object]:
+        """What makes it this store and no other, in the plan digest (protocol O1)."""
 
     def problems(self, path: str, demand: Demand) -> Iterator[str]:
         """Why a plan with this demand cannot use the store; nothing where it can.

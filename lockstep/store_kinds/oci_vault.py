@@ -1,7 +1,7 @@
 """The store kind `oci-vault`: each secret is a ring of plain secrets (`lockstep.oci.ring`)."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, StringConstraints
@@ -36,6 +36,11 @@ class OciVault(StoreKind):
     compartment_id: Ocid
     vault_id: Ocid
     ring: Annotated[int, Field(ge=1, le=MAX_SLOTS)] = 4
+
+    @property
+    def identity(self) -> Mapping[str, object]:
+        """Its vault and the number of slots."""
+        return {"kind": self.kind, "region": self.region, "vault": self.vault_id, "ring": self.ring}
 
     def problems(self, path: str, demand: Demand) -> Iterator[str]:
         """Names that Vault does not accept or that collide there, and rings that run out of versions."""

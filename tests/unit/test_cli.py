@@ -15,6 +15,7 @@ from lockstep.cli.operator import operator, streams
 from lockstep.cli.output import say
 from lockstep.cli.reference import page, paths
 from lockstep.model import Claim, ClaimKind, Engine, LockRecord, Login, SecretStr, StoredValue
+from lockstep.plan_file import load_plan
 from sandbox import plans
 from tests.support.memory import make_plan
 
@@ -148,6 +149,11 @@ def test_plan_check(plan: Path) -> None:
     document = json.loads(run("plan", "check", "-p", str(plan), "--json").stdout)
     assert document["valid"] is True
     assert document["credentials"][0]["logins"] == "app_user"
+    assert document["credentials"][0]["plan_digest"] == load_plan(plan).credentials[0].plan_digest
+    assert (
+        f"plan digest: {load_plan(plan).credentials[0].plan_digest}"
+        in run("plan", "check", "-p", str(plan)).stdout
+    )
 
 
 def test_plan_check_refuses_the_values_of_an_example() -> None:
