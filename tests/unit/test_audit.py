@@ -10,6 +10,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from functions.audit import step as audit
+from lockstep.audit.append import MAX_TRIES, ORDER, Chain
 from lockstep.audit.chain import NO_PREVIOUS
 from lockstep.audit.verify import verify
 from lockstep.errors import (
@@ -352,6 +353,21 @@ def test_an_entry_that_disappears_is_a_retryable_error() -> None:
     assert flight.record().seq == 2
 
 
+@pytest.mark.parametrize("orders", [1, 7])
+def test_a_retry_finds_its_entry_below_the_orders_that_came_since(orders: int) -> None:
+    """However many orders an operator gives, a run has one entry (protocol E9)."""
+    flight = Flight()
+    recorded = flight.record()
+    ports = flight.world.ports()
+    chain = Chain(
+        credential_id=ports.credential.id, lock=ports.lock, log=ports.audit_log, signer=ports.signer
+    )
+    for number in range(orders):
+        chain.append({"order": number}, entry_id=f"{ORDER}{number}", look_back=1)
+    assert flight.record() == recorded
+    assert flight.world.audit_logs["aws"].last_seq() == recorded.seq + orders
+
+
 def test_constant_appends_by_others_are_a_retryable_error() -> None:
     flight = Flight()
     log, heads = flight.world.audit_logs["aws"], flight.world.lock
@@ -365,8 +381,8 @@ def test_constant_appends_by_others_are_a_retryable_error() -> None:
     with pytest.raises(LostCompareAndSetError):
         flight.record()
     undisturbed(flight.world)
-    assert flight.world.lock.record.heads["aws"].seq == 1 + audit.MAX_TRIES
-    assert flight.record().seq == 2 + audit.MAX_TRIES
+    assert flight.world.lock.record.heads["aws"].seq == 1 + MAX_TRIES
+    assert flight.record().seq == 2 + MAX_TRIES
 
 
 def test_a_value_that_the_first_store_no_longer_holds_has_no_fingerprint() -> None:
