@@ -237,18 +237,15 @@ def _copy_plan(content: Path, plan_file: Path, plan: Plan) -> None:
     _copy(plan_file, copy)
     folder = plan_file.resolve().parent
     for server in plan.databases:
-        if server.tls and server.tls.ca_file:
-            ca_file = server.tls.ca_file.resolve()
+        for ca_file in map(Path.resolve, server.ca_files):
             if _is_below(ca_file, folder):
                 _copy(ca_file, copy.parent / ca_file.relative_to(folder))
     for server in load_plan(copy).databases:
-        shipped = (
-            server.tls is None or server.tls.ca_file is None or _is_below(server.tls.ca_file, copy.parent)
-        )
-        if not shipped:
+        if not all(_is_below(ca_file, copy.parent) for ca_file in server.ca_files):
             raise BundleError(
                 f"databases.{server.name}.tls.ca_file: the file must exist, in the plan's folder or below it, under a "
-                "path that is relative to the plan, so that it can be part of the bundle"
+                "path that is relative to the plan, so that it can be part of the bundle; so must those of its "
+                "verify_hosts"
             )
 
 

@@ -202,6 +202,20 @@ class UnsupportedServerError(TerminalError):
     """The server does not support the chosen strategy."""
 
 
+class ReplicaLaggingError(TerminalError):
+    """A verify host has not applied the change of an account yet."""
+
+    advice = "The next run continues from here. If it happens again, look at the host's replication."
+
+
+class ReplicaRejectedError(TerminalError):
+    """A verify host refuses the value that its database accepts as current."""
+
+    advice = (
+        "Its replication has stopped or its accounts were changed; see `Verify hosts` in docs/runbook.md."
+    )
+
+
 class DatabaseRejectedError(TerminalError):
     """The database rejected the statement."""
 

@@ -6,7 +6,7 @@ stood in the stores before Lockstep: a login that is taken over, or a placeholde
 
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -211,12 +211,31 @@ class Tls:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyHost:
+    """Another host at which applications reach a database: a read replica, a proxy (protocol D15).
+
+    Attributes:
+        tls: None where the plan consents to plaintext.
+    """
+
+    host: str
+    port: int
+    tls: Tls | None
+
+    @property
+    def name(self) -> str:
+        """Host and port."""
+        return f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DatabaseServer:
     """A server on which every live generation must log in.
 
     Attributes:
         tls: None where the plan consents to plaintext.
         admin_secret: The secret with the rotator admin's login, by its name in the plan.
+        verify_hosts: Where its accounts must log in too, before a generation is promoted.
     """
 
     name: str
@@ -226,11 +245,33 @@ class DatabaseServer:
     dbname: str
     tls: Tls | None
     admin_secret: str
+    verify_hosts: tuple[VerifyHost, ...] = ()
 
     @property
     def plaintext(self) -> bool:
         """Whether passwords may cross the network unencrypted."""
         return self.tls is None
+
+    @property
+    def copies(self) -> tuple["DatabaseServer", ...]:
+        """Its verify hosts as servers, each named after both."""
+        return tuple(
+            replace(
+                self,
+                name=f"{self.name}@{end.name}",
+                host=end.host,
+                port=end.port,
+                tls=end.tls,
+                verify_hosts=(),
+            )
+            for end in self.verify_hosts
+        )
+
+    @property
+    def ca_files(self) -> tuple[Path, ...]:
+        """Every CA file that a runner needs to reach it and its verify hosts, each once."""
+        ways = (self.tls, *(end.tls for end in self.verify_hosts))
+        return tuple(dict.fromkeys(tls.ca_file for tls in ways if tls and tls.ca_file))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

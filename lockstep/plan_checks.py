@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from lockstep.engines import ENGINES
 from lockstep.model import ROTATOR
+from lockstep.plan_fields import repeated
 from lockstep.store_kinds import OciVault
 
 if TYPE_CHECKING:
@@ -22,6 +23,14 @@ _RDS = re.compile(r".*\.(rds\.amazonaws\.com|rds\.amazonaws\.com\.cn|rds\.[a-z0-
 _RDS_PROXY = re.compile(r".*\.proxy-[a-z0-9]+\..*")
 """The certificate of an RDS Proxy comes from AWS Certificate Manager, whose CAs are public
 (https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/rds-proxy.howitworks.html)."""
+
+_RDS_SEVERAL = re.compile(r".*\.cluster-(ro|custom)-[a-z0-9]+\..*", re.IGNORECASE)
+"""Aurora's reader and custom endpoints lead each connection to another instance
+(https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/Aurora.Overview.Endpoints.html)."""
+
+MAX_VERIFY_HOSTS = 15
+"""Of a database: as many as RDS and Aurora allow read replicas
+(https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/USER_ReadRepl.html)."""
 
 _EXAMPLE_HOST = re.compile(r"(.*\.)?example\.(com|net|org)", re.IGNORECASE)
 """Reserved for documentation (RFC 2606)."""
@@ -40,6 +49,11 @@ def needs_ca_file(host: str) -> bool:
     """Whether the server at this host has a certificate that no system's CAs have signed: RDS, Aurora included."""
     plain, _ = server_of(host, 0)
     return bool(_RDS.fullmatch(plain)) and not _RDS_PROXY.fullmatch(plain)
+
+
+def reader_endpoint(host: str) -> bool:
+    """Whether the name leads to another host at each connection."""
+    return needs_ca_file(host) and bool(_RDS_SEVERAL.fullmatch(host))
 
 
 def rule_name(stack: str, credential_id: str) -> str:
@@ -67,6 +81,25 @@ def server_problems(plan: "Plan") -> Iterator[str]:
                 f"databases: {known.name} and {database.name} are one server, {_shown(database.server)}, with two "
                 "engines; correct one of them"
             )
+
+
+def verify_host_problems(plan: "Plan") -> Iterator[str]:
+    """Verify hosts that are no other host, or that would be copies of two servers."""
+    databases = {database.server: database.name for database in plan.database_sections}
+    sources: dict[Server, DatabaseSection] = {}
+    for i, database in enumerate(plan.database_sections):
+        yield from repeated(f"databases[{i}].verify_hosts", map(_shown, database.verify_servers))
+        for verified in dict.fromkeys(database.verify_servers):
+            path = f"databases[{i}].verify_hosts: {_shown(verified)}"
+            if verified == database.server:
+                yield f"{path} is the database's own host, which is proven in any case; remove it"
+            elif verified in databases:
+                yield (
+                    f"{path} is {databases[verified]}, a database of the plan, whose accounts are changed there; "
+                    "remove one of them"
+                )
+            elif (known := sources.setdefault(verified, database)).server != database.server:
+                yield f"{path} is also of {known.name}, and a host is a copy of one server; remove one of them"
 
 
 def account_problems(plan: "Plan") -> Iterator[str]:
@@ -108,6 +141,11 @@ def account_problems(plan: "Plan") -> Iterator[str]:
 def example_values(plan: "Plan") -> Iterator[str]:
     """Values that come from the example plan: with them a plan is valid, but cannot be deployed."""
     found = [(f"databases[{i}].host", d.host) for i, d in enumerate(plan.database_sections)]
+    found += [
+        (f"databases[{i}].verify_hosts[{j}].host", end.host)
+        for i, d in enumerate(plan.database_sections)
+        for j, end in enumerate(d.verify_hosts)
+    ]
     found = [(place, host) for place, host in found if _EXAMPLE_HOST.fullmatch(host)]
     others = [("audit.aws.bucket", plan.audit.aws.bucket)]
     for i, store in enumerate(plan.stores):
@@ -124,9 +162,11 @@ def example_values(plan: "Plan") -> Iterator[str]:
 def missing_ca_files(plan: "Plan") -> Iterator[str]:
     """CA files that the plan names and that are not on this machine."""
     for i, database in enumerate(plan.database_sections):
-        ca_file = database.tls.ca_file if database.tls else None
-        if ca_file and not ca_file.is_file():
-            yield f"databases[{i}].tls.ca_file: {ca_file} is not a file; give the path of a PEM file"
+        named = [(f"databases[{i}]", database.tls)]
+        named += [(f"databases[{i}].verify_hosts[{j}]", h.tls) for j, h in enumerate(database.verify_hosts)]
+        for path, tls in named:
+            if tls and tls.ca_file and not tls.ca_file.is_file():
+                yield f"{path}.tls.ca_file: {tls.ca_file} is not a file; give the path of a PEM file"
 
 
 def _shown(server: Server) -> str:

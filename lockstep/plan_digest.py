@@ -73,9 +73,11 @@ def _document(agreement: Agreement) -> dict[str, Any]:
 
 
 def _database(server: DatabaseServer) -> dict[str, Any]:
+    verified = sorted((end.host, end.port) for end in server.verify_hosts)
     return {
         "engine": server.engine.value,
         "host": server.host,
         "port": server.port,
         "dbname": server.dbname,
+        **({"verify_hosts": [list(end) for end in verified]} if verified else {}),
     }

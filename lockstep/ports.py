@@ -195,6 +195,20 @@ class Stager(Protocol):
         """Make `drop` dead; idempotent, `keep` logs in throughout."""
 
 
+class Replica(Protocol):
+    """Another host at which applications reach a database. It only proves logins (protocol D15).
+
+    Errors: as `Database`, apart from those of changes.
+    """
+
+    @property
+    def name(self) -> str:
+        """The database's name in the plan, with the host."""
+
+    def accepts(self, login: Login) -> bool:
+        """As `Database.accepts`."""
+
+
 class Database(Protocol):
     """A server on which every live generation must log in.
 
@@ -210,6 +224,10 @@ class Database(Protocol):
     @property
     def plaintext(self) -> bool:
         """Whether the plan allows connections without TLS."""
+
+    @property
+    def replicas(self) -> tuple[Replica, ...]:
+        """The hosts that must accept a value too, before it is promoted."""
 
     def accepts(self, login: Login) -> bool:
         """Log in for real, on a new connection: True, or False for a wrong password or unknown user.

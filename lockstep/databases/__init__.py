@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lockstep.databases.verifiers import RandomBytes
@@ -46,4 +47,6 @@ def open_database(
     if credential.strategy not in spec.strategies:
         raise UnsupportedServerError(database=server.name)
     driver: type[ServerDatabase[Any]] = load(spec.driver)
-    return driver(server, credential, admin, timeouts=timeouts, random_bytes=random_bytes)
+    reached_by = partial(driver, timeouts=timeouts, random_bytes=random_bytes)
+    replicas = tuple(reached_by(copy, credential, admin) for copy in server.copies)
+    return reached_by(server, credential, admin, replicas=replicas)

@@ -10,7 +10,7 @@ from lockstep.databases.tls import ssl_context
 from lockstep.databases.verifiers import RandomBytes
 from lockstep.errors import AccountLockedError, AdminCredentialRejectedError, UnknownUsernameError
 from lockstep.model import Credential, CredentialValue, DatabaseServer, Login, SecretStr
-from lockstep.ports import Stager
+from lockstep.ports import Replica, Stager
 from lockstep.timeouts import DatabaseTimeouts as Timeouts
 
 
@@ -45,6 +45,7 @@ class ServerDatabase(ABC, Generic[SessionT]):
         admin: Fetches the rotator admin's login; called by each `exclusive`.
         timeouts: Bounds of every wait.
         random_bytes: For salts and for random passwords that are not kept.
+        replicas: Its verify hosts.
     """
 
     def __init__(
@@ -55,8 +56,10 @@ class ServerDatabase(ABC, Generic[SessionT]):
         *,
         timeouts: Timeouts,
         random_bytes: RandomBytes,
+        replicas: tuple[Replica, ...] = (),
     ) -> None:
         self.server = server
+        self.replicas = replicas
         self.credential = credential
         self.timeouts = timeouts
         self.random_bytes = random_bytes

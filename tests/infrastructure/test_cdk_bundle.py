@@ -11,11 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from cdk import bundle
 from cdk.bundle import HANDLERS, ROOT, BundleError, build, import_milliseconds, read_bundle
+from lockstep.plan_file import load_plan
 from sandbox.aws.lambda_host import InvocationResult, LambdaHost
 from sandbox.aws.lambda_process import DeployedFunction, FunctionProcesses, copy_runtime
+from sandbox.plans import write_plan
 from tests.infrastructure.cdk_case import PLAN, synthesised
 
 BAD_REQUEST = b'{"rotation": {}}'
@@ -141,6 +144,17 @@ def test_a_ca_file_outside_the_plans_folder_is_refused(tmp_path: Path) -> None:
     plan.write_text((ROOT / PLAN).read_text().replace("ca/example.pem", "../example.pem"))
     with pytest.raises(BundleError, match=r"databases\.orders\.tls\.ca_file"):
         build("aws", plan_file=plan, out=tmp_path / "out")
+
+
+def test_the_ca_file_of_a_verify_host_is_shipped_too(tmp_path: Path) -> None:
+    document = YAML(typ="safe").load((ROOT / PLAN).read_text())
+    (tmp_path / "ca").mkdir()
+    for name in ("example", "replica"):
+        shutil.copy(ROOT / PLAN.parent / "ca" / "example.pem", tmp_path / "ca" / f"{name}.pem")
+    document["databases"][0]["verify_hosts"] = [{"host": "replica", "tls": {"ca_file": "ca/replica.pem"}}]
+    file = write_plan(tmp_path / "lockstep.yaml", document)
+    bundle._copy_plan(tmp_path / "content", file, load_plan(file))
+    assert [p.name for p in sorted((tmp_path / "content").rglob("*.pem"))] == ["example.pem", "replica.pem"]
 
 
 def test_the_error_for_a_missing_bundle_names_the_command(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from lockstep.model import (
     Strategy,
 )
 from lockstep.model import Login as RealLogin
-from lockstep.ports import Ports, Stager
+from lockstep.ports import Ports, Replica, Stager
 from lockstep.stores import Stores
 from tests.proof.model_world import DATABASES, LOCK, NOW, STORES, UNKNOWN, Call, Login, Reply, Value
 from tests.support.memory import make_plan
@@ -272,6 +272,10 @@ class ModelDatabase:
     @property
     def name(self) -> str:
         return self._name
+
+    @property
+    def replicas(self) -> tuple[Replica, ...]:
+        return ()
 
     def ask(self, op: str, *args: Reply) -> Reply:
         return self._replay.ask(self._name, op, *args)

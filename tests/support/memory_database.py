@@ -1,8 +1,10 @@
 """A database server in memory."""
 
 import threading
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, replace
 
 from lockstep.errors import (
@@ -33,9 +35,12 @@ class MemoryDatabase:
         admin_refused: The rotator admin's own login is refused.
         refuses: The password policy: whether it refuses a password.
         on_login: Called after a login that succeeded, with the database's name.
+        replicas: Its verify hosts.
     """
 
-    def __init__(self, name: str, strategy: Strategy, usernames: Sequence[str]) -> None:
+    def __init__(
+        self, name: str, strategy: Strategy, usernames: Sequence[str], *, verify_hosts: int = 0
+    ) -> None:
         self.faults = Faults()
         self.plaintext = False
         self.accounts = {u: Account() for u in usernames}
@@ -47,6 +52,9 @@ class MemoryDatabase:
         self._dual = strategy is Strategy.DUAL_PASSWORD
         self._advisory = threading.Lock()
         self._holder: object | None = None
+        self.replicas = tuple(
+            MemoryReplica(self, f"{name}@replica-{i}:3306") for i in range(1, verify_hosts + 1)
+        )
 
     @property
     def name(self) -> str:
@@ -127,3 +135,64 @@ class MemoryStager:
             account = database.accounts[doomed.username]
             # What is kept is accepted already, so no policy looks at it again.
             database.accounts[doomed.username] = replace(account, passwords=tuple(left))
+
+
+class MemoryReplica:
+    """A copy of a database that applies each change late, and locks accounts that are refused too often.
+
+    Attributes:
+        lag_logins: How many logins a change waits for; None: replication has stopped.
+        max_refusals: After so many refusals in a row an account is locked; None: never.
+        most_refusals: The longest run of refusals of one account that was seen.
+        at_once: How many logins were under way at the same time, at most.
+        unreachable: Nothing answers.
+    """
+
+    def __init__(self, database: MemoryDatabase, name: str) -> None:
+        self.faults = Faults()
+        self.lag_logins: int | None = 0
+        self.max_refusals: int | None = None
+        self.most_refusals = 0
+        self.at_once = 0
+        self.unreachable = False
+        self._database = database
+        self._name = name
+        self._applied = deepcopy(database.accounts)
+        self._due: deque[tuple[int, dict[str, Account]]] = deque()
+        self._logins = 0
+        self._under_way = 0
+        self._refusals: Counter[str] = Counter()
+        self._guard = threading.Lock()
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    def accepts(self, login: Login) -> bool:
+        self._under_way += 1
+        self.at_once = max(self.at_once, self._under_way)
+        try:
+            with self.faults.around("accepts"), self._guard:
+                return self._accepts(login)
+        finally:
+            self._under_way -= 1
+
+    def _accepts(self, login: Login) -> bool:
+        if self.unreachable:
+            raise DatabaseUnreachableError(database=self.name)
+        self._replicate()
+        self._logins += 1
+        username = login.username
+        if self.max_refusals is not None and self._refusals[username] >= self.max_refusals:
+            raise AccountLockedError(database=self.name)
+        accepted = login.password.reveal() in self._applied.get(username, Account()).passwords
+        self._refusals[username] = 0 if accepted else self._refusals[username] + 1
+        self.most_refusals = max(self.most_refusals, self._refusals[username])
+        return accepted
+
+    def _replicate(self) -> None:
+        newest = self._due[-1][1] if self._due else self._applied
+        if newest != self._database.accounts:
+            self._due.append((self._logins, deepcopy(self._database.accounts)))
+        while self.lag_logins is not None and self._due and self._logins >= self._due[0][0] + self.lag_logins:
+            _, self._applied = self._due.popleft()

@@ -172,6 +172,10 @@ def test_plan_check_refuses_a_ca_file_that_is_not_there(plan: Path) -> None:
     assert f"databases[0].tls.ca_file: {plan.parent / 'ca.pem'} is not a file" in shown.stderr
     (plan.parent / "ca.pem").touch()
     assert run("plan", "check", "-p", str(plan)).exit_code == 0
+    replica = {"host": "replica", "tls": {"ca_file": "replica.pem"}}
+    plan.write_text(json.dumps({**PLAN, "databases": [{**server, "verify_hosts": [replica]}]}))
+    shown = run("plan", "check", "-p", str(plan))
+    assert f"databases[0].verify_hosts[0].tls.ca_file: {plan.parent / 'replica.pem'} is not" in shown.stderr
 
 
 def test_plan_sql(plan: Path) -> None:

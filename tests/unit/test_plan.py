@@ -92,6 +92,44 @@ def test_ca_files_are_relative_to_the_plan() -> None:
         assert server.tls.ca_file == Path("/etc/lockstep/ca.pem")
 
 
+def test_a_verify_host_is_like_its_database_unless_it_says_otherwise() -> None:
+    hosts = ["r1", "r2:3307", {"host": "r3", "tls": {"ca_file": "other.pem"}}, {"host": "r4", "tls": {}}]
+    server = _parse(_with("databases.0.verify_hosts", hosts)).credentials[0].servers[0]
+    assert [end.name for end in server.verify_hosts] == ["r1:3306", "r2:3307", "r3:3306", "r4:3306"]
+    folder = Path("/etc/lockstep")
+    assert [end.tls and end.tls.ca_file for end in server.verify_hosts] == [
+        *(folder / "ca.pem", folder / "ca.pem", folder / "other.pem", None)
+    ]
+    assert server.ca_files == (folder / "ca.pem", folder / "other.pem")
+
+
+def test_a_verify_host_may_be_stricter_than_a_database_in_plaintext_not_laxer() -> None:
+    hosts = ["r1", {"host": "r2", "tls": {}}]
+    server = _parse(_with("databases.1.verify_hosts", hosts)).databases[1]
+    assert [end.tls is None for end in server.verify_hosts] == [True, False]
+    lax = [{"host": "r1", "plaintext": PLAINTEXT_CONSENT}]
+    assert _problems(_with("databases.0.verify_hosts", lax)) == [
+        "databases[0].verify_hosts[0].plaintext: unknown key"
+    ]
+
+
+def test_a_verify_host_is_a_copy_of_one_server() -> None:
+    document = _with("databases.0.verify_hosts", ["replica"])
+    same = {**document["databases"][0], "name": "shop-archive", "dbname": "archive"}
+    document["databases"].append(same)
+    assert _parse(document)
+    same["host"] = "other.example.com"
+    [problem] = _problems(document)
+    assert "databases[2].verify_hosts: replica:3306 is also of shop" in problem
+
+
+def test_the_hosts_of_an_example_are_named_among_its_values() -> None:
+    plan = _parse(_with("databases.0.verify_hosts", ["replica.example.com", "replica.shop.internal"]))
+    assert [p for p in example_values(plan) if "verify_hosts" in p] == [
+        "databases[0].verify_hosts[0].host: replica.example.com is an example; give your own"
+    ]
+
+
 def test_alternating_users_have_two_names_and_an_owner() -> None:
     document = _with("credentials.0.strategy", "alternating_users")
     credential = _parse(document).credentials[0]
@@ -200,6 +238,42 @@ def test_a_tolerance_or_an_overlap_may_be_zero(key: str) -> None:
         ("databases.0.host", "shop example", "databases[0].host"),
         ("databases.0.engine", "oracle", "databases[0].engine"),
         ("databases.0.name", "Shop", "databases[0].name"),
+        ("databases.0.verify_hosts", "replica", "databases[0].verify_hosts"),
+        ("databases.0.verify_hosts", ["replica:"], "databases[0].verify_hosts[0].port"),
+        ("databases.0.verify_hosts", ["replica:0"], "databases[0].verify_hosts[0].port"),
+        ("databases.0.verify_hosts", ["a b"], "databases[0].verify_hosts[0].host"),
+        (
+            "databases.0.verify_hosts",
+            [{"port": 1}],
+            "databases[0].verify_hosts[0].host: this key is required",
+        ),
+        (
+            "databases.0.verify_hosts",
+            [{"host": "a", "ca": "b"}],
+            "databases[0].verify_hosts[0].ca: unknown key",
+        ),
+        ("databases.0.verify_hosts", [f"r{i}" for i in range(16)], "databases[0].verify_hosts"),
+        ("databases.0.verify_hosts", ["r", "R:3306"], "databases[0].verify_hosts: r:3306 appears 2 times"),
+        (
+            "databases.0.verify_hosts",
+            ["shop.example.com"],
+            "databases[0].verify_hosts: shop.example.com:3306 is the database's own host",
+        ),
+        (
+            "databases.0.verify_hosts",
+            ["stock.example.com:5432"],
+            "databases[0].verify_hosts: stock.example.com:5432 is stock, a database of the plan",
+        ),
+        (
+            "databases.0.verify_hosts",
+            [{"host": "replica.abc.eu-west-1.rds.amazonaws.com", "tls": {}}],
+            "databases[0]: verify_hosts[0]: RDS signs its certificates with private CAs",
+        ),
+        (
+            "databases.0.verify_hosts",
+            ["shop.cluster-ro-abc123.eu-central-1.rds.amazonaws.com"],
+            "databases[0].verify_hosts[0].host: this name stands for several hosts",
+        ),
         ("databases.1.name", "shop", "databases: name: shop appears 2 times"),
         ("stores", [], "stores"),
         ("stores.0.kind", "hashicorp-vault", "stores[0]"),

@@ -87,6 +87,7 @@ AGREED = {
     "databases.1.host": "stock2.example.com",
     "databases.1.port": 3307,
     "databases.1.dbname": "stock",
+    "databases.1.verify_hosts": ["replica"],
     "credentials.0.databases": ["shop", "stock"],
     "credentials.0.alternates": ["app_a", "app_c"],
     "credentials.0.interval": "30m",
@@ -139,6 +140,17 @@ def test_an_order_that_does_not_count_leaves_the_digest(path: str, order: tuple[
     assert digest(reordered(path, *order)) == digest(document())
 
 
+def with_verify_hosts(*hosts: object) -> str:
+    return digest(changed("databases.1.verify_hosts", list(hosts)))
+
+
+def test_each_verify_host_counts_and_neither_their_order_nor_their_ca_file_does() -> None:
+    both = with_verify_hosts("r1", "r2")
+    assert both not in {with_verify_hosts("r1"), with_verify_hosts("r1", "r3"), digest(document())}
+    assert both == with_verify_hosts("r2", {"host": "r1", "port": 3306, "tls": {"ca_file": "other.pem"}})
+    assert both != with_verify_hosts("r1", "r2:3307")
+
+
 OWN = {
     "a CA file": ("databases.0.tls", {"ca_file": "elsewhere/ca.pem"}),
     "no CA file": ("databases.0.tls", {}),
@@ -170,6 +182,7 @@ def test_the_folder_of_the_plan_leaves_the_digest() -> None:
         ("credentials.0.tolerance", "60s"),
         ("credentials.0.overlap", "18m"),
         ("stores.1.ring", 4),
+        ("databases.1.verify_hosts", []),
         ("credentials.0.alternates", ["app_a", "app_b"]),
     ],
 )

@@ -1,0 +1,307 @@
+"""Waiting for verify hosts: what is proven there, in which order, and that no account comes near its lock."""
+
+from contextlib import suppress
+from itertools import count
+
+import pytest
+
+from lockstep import replication
+from lockstep.errors import (
+    AccountLockedError,
+    DatabaseUnreachableError,
+    ReplicaLaggingError,
+    ReplicaRejectedError,
+)
+from lockstep.model import CredentialValue, Login, SecretStr, Strategy
+from lockstep.workers import SideBySide, at_the_same_time, one_after_the_other
+from tests.support.memory import FakeClock, MemoryDatabase
+from tests.support.memory_database import MemoryReplica
+
+DUAL, ALTERNATING = Strategy.DUAL_PASSWORD, Strategy.ALTERNATING_USERS
+STRATEGIES = pytest.mark.parametrize("strategy", [DUAL, ALTERNATING])
+PATIENCE = 20.0
+
+
+class CrashError(Exception):
+    """The run is gone."""
+
+
+class Rotated:
+    """A database just after generation 3 was staged beside 2, and its hosts, which know 1 and 2."""
+
+    def __init__(self, strategy: Strategy, *, hosts: int = 1, lag: int | None = 0) -> None:
+        usernames = ("app",) if strategy is DUAL else ("app_a", "app_b")
+        self.database = MemoryDatabase("main", strategy, usernames, verify_hosts=hosts)
+        self.clock = FakeClock()
+        self.values = [
+            CredentialValue(g, Login(usernames[g % len(usernames)], SecretStr(f"password-{g}")))
+            for g in range(5)
+        ]
+        self.stage(None, 1)
+        self.stage(1, 2)
+        for replica in self.replicas:
+            assert replica.accepts(self.login(1))
+            assert replica.accepts(self.login(2))
+            replica.lag_logins = lag
+            replica.max_refusals = 2
+        self.stage(2, 3)
+
+    @property
+    def replicas(self) -> tuple[MemoryReplica, ...]:
+        return self.database.replicas
+
+    def login(self, generation: int) -> Login:
+        return self.values[generation].login
+
+    def stage(self, current: int | None, pending: int) -> None:
+        with self.database.exclusive() as stager:
+            stager.stage(
+                current=None if current is None else self.values[current], pending=self.values[pending]
+            )
+
+    def wait(
+        self,
+        *,
+        base: int | None = 2,
+        replaced: int | None = 1,
+        side_by_side: SideBySide = one_after_the_other,
+    ) -> None:
+        replication.wait_until_accepted(
+            self.database,
+            pending=self.login(3),
+            base=None if base is None else self.login(base),
+            replaced=None if replaced is None else self.login(replaced),
+            clock=self.clock,
+            deadline=self.clock.monotonic() + PATIENCE,
+            side_by_side=side_by_side,
+        )
+
+    def wait_until_dead(self, doomed: int, keep: Login) -> None:
+        replication.wait_until_dead(
+            self.database,
+            doomed=self.login(doomed),
+            keep=keep,
+            clock=self.clock,
+            deadline=self.clock.monotonic() + PATIENCE,
+            side_by_side=one_after_the_other,
+        )
+
+    def proven(self) -> list[bool]:
+        """For each host: pending and base log in, and what was replaced does not."""
+        expected = {3: True, 2: True, 1: False}
+        found = []
+        for replica in self.replicas:
+            replica.max_refusals = None
+            found.append({g: replica.accepts(self.login(g)) for g in expected} == expected)
+        return found
+
+
+@STRATEGIES
+def test_a_database_without_verify_hosts_waits_for_nothing(strategy: Strategy) -> None:
+    world = Rotated(strategy, hosts=0)
+    world.wait()
+    assert world.clock.monotonic() == 0
+
+
+@STRATEGIES
+@pytest.mark.parametrize("lag", range(12))
+def test_the_wait_ends_when_the_host_has_applied_the_change(strategy: Strategy, lag: int) -> None:
+    """Whatever the logins between which the change arrives, no account is refused twice in a row (protocol D15)."""
+    world = Rotated(strategy, lag=lag)
+    world.wait()
+    assert world.replicas[0].most_refusals <= 1
+    assert world.proven() == [True]
+
+
+def test_a_host_without_lag_costs_no_time() -> None:
+    world = Rotated(DUAL, hosts=3)
+    world.wait()
+    assert world.clock.monotonic() == 0
+
+
+@STRATEGIES
+def test_a_host_that_never_applies_the_change_is_named_and_not_locked(strategy: Strategy) -> None:
+    world = Rotated(strategy, lag=None)
+    for _ in range(5):
+        started = world.clock.monotonic()
+        with pytest.raises(ReplicaLaggingError, match="main@replica-1:3306"):
+            world.wait()
+        assert PATIENCE <= world.clock.monotonic() - started < PATIENCE + 1
+    assert world.replicas[0].most_refusals <= 1
+    world.replicas[0].lag_logins = 0
+    world.wait()
+    assert world.proven() == [True]
+
+
+@STRATEGIES
+def test_a_deadline_that_has_passed_still_tries_once(strategy: Strategy) -> None:
+    world = Rotated(strategy)
+    world.clock.sleep(PATIENCE)
+    replication.wait_until_accepted(
+        world.database,
+        pending=world.login(3),
+        base=world.login(2),
+        replaced=world.login(1),
+        clock=world.clock,
+        deadline=0,
+        side_by_side=one_after_the_other,
+    )
+    assert world.proven() == [True]
+
+
+@pytest.mark.parametrize("lag", range(1, 8))
+@pytest.mark.parametrize("last", ["before", "after"])
+def test_a_crash_at_any_login_brings_an_account_with_two_passwords_no_closer_to_its_lock(
+    lag: int, last: str
+) -> None:
+    for logins in range(1, 12):
+        world = Rotated(DUAL, lag=lag)
+        for n in (logins, logins):
+            crash_at(world.replicas[0], n, last)
+            with suppress(CrashError):
+                world.wait()
+        crash_at(world.replicas[0], 0, last)
+        world.wait()
+        assert world.replicas[0].most_refusals <= 1
+        assert world.proven() == [True]
+
+
+def crash_at(replica: MemoryReplica, login: int, when: str) -> None:
+    numbers = count(1)
+
+    def crash(_operation: str) -> None:
+        if next(numbers) == login:
+            raise CrashError
+
+    replica.faults.before = crash if when == "before" else lambda _: None
+    replica.faults.after = crash if when == "after" else lambda _: None
+
+
+def test_a_crash_locks_at_most_an_account_that_no_application_uses() -> None:
+    """With one password for each account, the account of what stores serve is never refused."""
+    for login in range(1, 12):
+        world = Rotated(ALTERNATING, lag=2)
+        for n in (login, login):
+            crash_at(world.replicas[0], n, "after")
+            with suppress(CrashError, AccountLockedError):
+                world.wait()
+        world.replicas[0].faults.after = lambda _: None
+        assert world.replicas[0].accepts(world.login(2))
+
+
+@STRATEGIES
+def test_a_host_that_refuses_base_is_asked_nothing_more(strategy: Strategy) -> None:
+    world = Rotated(strategy, lag=None)
+    replica = world.replicas[0]
+    strange = CredentialValue(2, Login(world.login(2).username, SecretStr("strange")))
+    world.values[2] = strange
+    with pytest.raises(ReplicaRejectedError, match="main@replica-1:3306"):
+        world.wait()
+    assert replica.most_refusals == 1
+    assert world.clock.monotonic() == 0
+
+
+def test_base_is_seen_after_the_change_too() -> None:
+    world = Rotated(DUAL)
+    world.database.accounts["app"].passwords = ("password-3",)
+    world.replicas[0].lag_logins = 1
+    with pytest.raises(ReplicaRejectedError):
+        world.wait()
+
+
+@pytest.mark.parametrize(("strategy", "base"), [(DUAL, None), (ALTERNATING, 2)])
+def test_where_nothing_takes_a_refusal_back_pending_is_tried_once(
+    strategy: Strategy, base: int | None
+) -> None:
+    world = Rotated(strategy, lag=None)
+    with pytest.raises(ReplicaLaggingError):
+        world.wait(base=base, replaced=None)
+    assert world.replicas[0].most_refusals == 1
+    assert world.clock.monotonic() == PATIENCE / 2
+    world.replicas[0].lag_logins = 0
+    world.wait(base=base, replaced=None)
+
+
+@STRATEGIES
+def test_where_no_password_was_changed_the_live_login_is_proven(strategy: Strategy) -> None:
+    world = Rotated(strategy)
+    live = world.login(3)
+    for replaced in (live, None):
+        replication.wait_until_accepted(
+            world.database,
+            pending=live,
+            base=live,
+            replaced=replaced,
+            clock=world.clock,
+            deadline=PATIENCE,
+            side_by_side=one_after_the_other,
+        )
+    assert world.clock.monotonic() == 0
+    assert world.replicas[0].most_refusals == 0
+
+
+@STRATEGIES
+def test_an_outage_of_a_host_is_no_refusal(strategy: Strategy) -> None:
+    world = Rotated(strategy)
+    world.replicas[0].unreachable = True
+    with pytest.raises(DatabaseUnreachableError):
+        world.wait()
+
+
+@STRATEGIES
+def test_every_host_is_asked_and_the_logins_on_one_come_one_after_the_other(strategy: Strategy) -> None:
+    world = Rotated(strategy, hosts=4, lag=2)
+    world.wait(side_by_side=at_the_same_time)
+    assert [replica.at_once for replica in world.replicas] == [1] * 4
+    assert world.proven() == [True] * 4
+
+
+def test_one_host_that_lags_is_enough() -> None:
+    world = Rotated(DUAL, hosts=3)
+    world.replicas[1].lag_logins = None
+    with pytest.raises(ReplicaLaggingError, match="main@replica-2:3306"):
+        world.wait(side_by_side=at_the_same_time)
+
+
+# Dead on every host (protocol D16)
+
+
+def retire(world: Rotated, doomed: int, keep: int) -> Login:
+    """Retire a generation, as an emergency does; a login of the same account that works then."""
+    with world.database.exclusive() as stager:
+        stager.retire(drop=world.values[doomed], keep=world.values[keep])
+    if world.login(doomed).username == world.login(keep).username:
+        return world.login(keep)
+    random = Login(world.login(doomed).username, SecretStr("random"))
+    world.database.set_passwords(random.username, random.password.reveal())
+    return random
+
+
+@STRATEGIES
+@pytest.mark.parametrize("lag", range(6))
+def test_a_retired_generation_is_waited_for_until_each_host_refuses_it(strategy: Strategy, lag: int) -> None:
+    world = Rotated(strategy)
+    world.wait()
+    replica = world.replicas[0]
+    replica.lag_logins = lag
+    world.wait_until_dead(2, keep=retire(world, 2, keep=3))
+    assert replica.most_refusals <= 1
+    replica.max_refusals = None
+    assert [replica.accepts(world.login(g)) for g in (2, 3)] == [False, True]
+
+
+@STRATEGIES
+def test_a_host_where_a_retired_generation_lives_on_is_named(strategy: Strategy) -> None:
+    world = Rotated(strategy)
+    world.wait()
+    world.replicas[0].lag_logins = None
+    with pytest.raises(ReplicaLaggingError, match="main@replica-1:3306"):
+        world.wait_until_dead(2, keep=retire(world, 2, keep=3))
+    assert world.clock.monotonic() >= PATIENCE
+
+
+def test_a_refusal_alone_is_no_proof_of_death() -> None:
+    """An account that is blocked refuses every password, so the next login has to succeed."""
+    world = Rotated(DUAL)
+    with pytest.raises(ReplicaLaggingError):
+        world.wait_until_dead(1, keep=Login("app", SecretStr("not this one either")))
