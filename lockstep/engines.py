@@ -22,6 +22,7 @@ class EngineSpec:
         strategies: Those that its accounts allow.
         own_accounts: Accounts of the server itself or of its host, which are never an application's.
         longest_username: In characters.
+        accounts_have_hosts: Whether an account is a username and a host, so that one username can be several accounts.
         is_refusal: Whether an error of an application's driver means that the server refuses the login.
     """
 
@@ -31,6 +32,7 @@ class EngineSpec:
     strategies: frozenset[Strategy]
     own_accounts: re.Pattern[str]
     longest_username: int
+    accounts_have_hosts: bool
     is_refusal: Callable[[Exception], bool]
 
 
@@ -56,6 +58,7 @@ ENGINES: Mapping[Engine, EngineSpec] = {
         strategies=frozenset(Strategy),
         own_accounts=re.compile("root|rdsadmin"),
         longest_username=32,
+        accounts_have_hosts=True,
         is_refusal=is_mysql_refusal,
     ),
     Engine.MARIADB: EngineSpec(
@@ -65,6 +68,7 @@ ENGINES: Mapping[Engine, EngineSpec] = {
         strategies=frozenset(Strategy),
         own_accounts=re.compile("root|rdsadmin|mysql|PUBLIC"),
         longest_username=128,
+        accounts_have_hosts=True,
         is_refusal=is_mysql_refusal,
     ),
     Engine.POSTGRESQL: EngineSpec(
@@ -74,6 +78,7 @@ ENGINES: Mapping[Engine, EngineSpec] = {
         strategies=frozenset({Strategy.ALTERNATING_USERS}),  # a role has one password
         own_accounts=re.compile("postgres|rdsadmin|public|none|pg_.*"),
         longest_username=63,
+        accounts_have_hosts=False,
         is_refusal=is_postgresql_refusal,
     ),
 }

@@ -17,6 +17,9 @@ MASK = "**********"
 ROTATOR = "lockstep_rotator"
 """The account that changes the others' passwords, on every server."""
 
+ANY_HOST = "%"
+"""The host part of an account that takes logins from every host, on MySQL and MariaDB."""
+
 
 @final
 class SecretStr:
@@ -291,6 +294,7 @@ class Credential:
         owner: The role that owns objects, with alternating users on PostgreSQL.
         servers: Every server on which it must log in, the primary first.
         plan_digest: What both runners must agree on for it, as one value (protocol O1).
+        account_host: The host part of its accounts on MySQL and MariaDB.
     """
 
     id: str
@@ -302,6 +306,7 @@ class Credential:
     secret_names: SecretNames
     servers: tuple[DatabaseServer, ...]
     plan_digest: str
+    account_host: str = ANY_HOST
 
     @property
     def databases(self) -> tuple[str, ...]:

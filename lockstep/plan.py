@@ -14,6 +14,7 @@ from pydantic import Field, StringConstraints, ValidationInfo, field_validator, 
 from lockstep.durations import format_duration
 from lockstep.engines import ENGINES
 from lockstep.model import (
+    ANY_HOST,
     Credential,
     DatabaseServer,
     Engine,
@@ -37,7 +38,16 @@ from lockstep.plan_checks import (
     verify_host_problems,
 )
 from lockstep.plan_digest import Agreement, plan_digest
-from lockstep.plan_fields import CredentialId, Duration, Name, Region, SecretName, Section, repeated
+from lockstep.plan_fields import (
+    AccountHost,
+    CredentialId,
+    Duration,
+    Name,
+    Region,
+    SecretName,
+    Section,
+    repeated,
+)
 from lockstep.store_kinds import OciVault, StoreConfig
 from lockstep.store_kinds.base import Demand, StoreKind
 
@@ -253,6 +263,7 @@ class CredentialSection(Section):
     strategy: Strategy
     username: Username
     alternates: tuple[Username, Username] | None = None
+    account_host: AccountHost = ANY_HOST
     interval: Duration = timedelta(minutes=20)
     tolerance: Duration = timedelta(seconds=60)
     overlap: Duration | None = None
@@ -320,6 +331,7 @@ class CredentialSection(Section):
             secret_names=self.secret_names,
             strategy=self.strategy,
             usernames=self.usernames,
+            account_host=self.account_host,
             schedule=Schedule(interval=self.interval, overlap=overlap, tolerance=self.tolerance),
             servers=tuple(servers[name] for name in self.databases),
         )
@@ -333,6 +345,7 @@ class CredentialSection(Section):
             secret_names=agreement.secret_names,
             servers=tuple(agreement.servers),
             plan_digest=plan_digest(agreement),
+            account_host=self.account_host,
         )
 
 
@@ -392,6 +405,8 @@ class Plan(Section):
                 allowed = ENGINES[engine].strategies
                 if credential.strategy not in allowed:
                     yield f"{path}.strategy: {engine} does not allow it; use {' or '.join(sorted(allowed))}"
+                if credential.account_host != ANY_HOST and not ENGINES[engine].accounts_have_hosts:
+                    yield f"{path}.account_host: accounts of {engine} have no host; leave it out"
             yield from repeated(f"{path}.databases", credential.databases)
 
     @property

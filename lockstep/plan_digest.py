@@ -18,7 +18,7 @@ from typing import Any
 
 import rfc8785
 
-from lockstep.model import DatabaseServer, Schedule, SecretNames, Strategy
+from lockstep.model import ANY_HOST, DatabaseServer, Schedule, SecretNames, Strategy
 
 VERSION = 1
 """Of the document below. To raise it changes every digest, so that every credential needs an activation; a new field
@@ -33,6 +33,7 @@ class Agreement:
         lock_table: Name and region of the lock table.
         stores: What makes each store this store (`StoreKind.identity`). Their order counts: the first one decides.
         usernames: Their order counts: it says whose turn is next.
+        account_host: The host part of their accounts.
         servers: The first one counts as such: it is the one in `app_user`. The order of the others does not.
     """
 
@@ -42,6 +43,7 @@ class Agreement:
     secret_names: SecretNames
     strategy: Strategy
     usernames: Sequence[str]
+    account_host: str
     schedule: Schedule
     servers: Sequence[DatabaseServer]
 
@@ -62,6 +64,7 @@ def _document(agreement: Agreement) -> dict[str, Any]:
         "secrets": {"app_user": names.app_user, "connection_blob": names.connection_blob},
         "strategy": agreement.strategy.value,
         "usernames": list(agreement.usernames),
+        **({"account_host": agreement.account_host} if agreement.account_host != ANY_HOST else {}),
         "seconds": {
             "interval": int(schedule.interval.total_seconds()),
             "tolerance": int(schedule.tolerance.total_seconds()),

@@ -22,6 +22,10 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
 SecretName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9/_+=.@-]{1,200}$"), AfterValidator(_safe)]
 CredentialId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9/_.-]{1,200}$"), AfterValidator(_safe)]
 """It becomes a folder of the audit log and part of the name of a rule (protocol R7)."""
+AccountHost = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9._:%/-]{1,255}$"), AfterValidator(str.lower)
+]
+"""The host part of an account of MySQL or MariaDB, with its wildcards; the servers keep it in lower case."""
 Region = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,4}(-[a-z]+)+-[0-9]{1,2}$")]
 """The name of a region; both clouds write them alike."""
 

@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 from lockstep.databases.base import AlternatingUsers
-from lockstep.databases.mysql_family import MySqlFamilyDatabase, MySqlSession
+from lockstep.databases.mysql_family import MySqlFamilyDatabase, MySqlSession, account_at
 from lockstep.databases.verifiers import mysql_native_password
 from lockstep.model import CredentialValue, Login, SecretStr, Strategy
 from lockstep.ports import Stager
@@ -24,7 +24,7 @@ class MariaDbDatabase(MySqlFamilyDatabase):
     minimum_version: ClassVar[tuple[int, ...]] = (10, 4)
 
     def _stager(self, session: MySqlSession) -> Stager:
-        account = _Account(session)
+        account = _Account(session, self.credential.account_host)
         if self.credential.strategy is Strategy.DUAL_PASSWORD:
             return _DualPassword(account)
         return AlternatingUsers(self.credential, self.name, account.set_only_password, self.random_bytes)
@@ -33,8 +33,9 @@ class MariaDbDatabase(MySqlFamilyDatabase):
 class _Account:
     """`ALTER USER`, which replaces all passwords at once and leaves the account's other options alone."""
 
-    def __init__(self, session: MySqlSession) -> None:
+    def __init__(self, session: MySqlSession, host: str) -> None:
         self._session = session
+        self._account = account_at(host)
 
     def set_only_password(self, login: Login) -> None:
         self.set_passwords(login.username, login.password)
@@ -42,7 +43,7 @@ class _Account:
     def set_passwords(self, username: str, *passwords: SecretStr) -> None:
         methods = " OR ".join(["mysql_native_password USING %s"] * len(passwords))
         verifiers = (mysql_native_password(p).reveal() for p in passwords)
-        self._session.run(f"ALTER USER %s@'%%' IDENTIFIED VIA {methods}", username, *verifiers)
+        self._session.run(f"ALTER USER {self._account} IDENTIFIED VIA {methods}", username, *verifiers)
 
 
 class _DualPassword:

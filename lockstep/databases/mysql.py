@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from lockstep.databases.base import AlternatingUsers
-from lockstep.databases.mysql_family import MySqlFamilyDatabase, MySqlSession
+from lockstep.databases.mysql_family import MySqlFamilyDatabase, MySqlSession, account_at
 from lockstep.databases.verifiers import (
     RandomBytes,
     caching_sha2_password,
@@ -20,7 +20,7 @@ from lockstep.errors import (
     PasswordRefusedByPolicyError,
     UnsupportedServerError,
 )
-from lockstep.model import CredentialValue, Login, SecretStr, Strategy
+from lockstep.model import ANY_HOST, CredentialValue, Login, SecretStr, Strategy
 from lockstep.ports import Stager
 
 _SYNTAX_ERROR = "1064"
@@ -46,7 +46,7 @@ class MySqlDatabase(MySqlFamilyDatabase):
     minimum_version: ClassVar[tuple[int, ...]] = (8, 0, 14)
 
     def _stager(self, session: MySqlSession) -> Stager:
-        account = MySqlAccount(session, self.random_bytes)
+        account = MySqlAccount(session, self.random_bytes, host=self.credential.account_host)
         if self.credential.strategy is Strategy.DUAL_PASSWORD:
             return DualPassword(account, self.accepts)
         return AlternatingUsers(self.credential, self.name, account.set_only_password, self.random_bytes)
@@ -70,7 +70,7 @@ class Slots:
 
 
 class MySqlAccount:
-    """`ALTER USER` for an account `'username'@'%'`, with verifiers instead of passwords.
+    """`ALTER USER` for accounts under one host, with verifiers instead of passwords.
 
     Each change is one statement that also records, in the account's ATTRIBUTE, which generation each slot holds;
     what others keep there stays (https://dev.mysql.com/doc/refman/8.4/en/create-user.html#create-user-comments-attributes).
@@ -78,16 +78,19 @@ class MySqlAccount:
     or ATTRIBUTE (8.0.21) is unknown the server answers 1064, and the password travels as text, inside TLS.
     """
 
-    def __init__(self, session: MySqlSession, random_bytes: RandomBytes) -> None:
+    def __init__(self, session: MySqlSession, random_bytes: RandomBytes, *, host: str = ANY_HOST) -> None:
         self._session = session
         self._random_bytes = random_bytes
+        self._host = host
+        self._account = account_at(host)
 
     def recorded(self, username: str) -> Slots:
         """The recorded slots; readable with the privilege CREATE USER."""
         try:
             row = self._session.run(
-                "SELECT attribute FROM information_schema.user_attributes WHERE user = %s AND host = '%%'",
+                "SELECT attribute FROM information_schema.user_attributes WHERE user = %s AND host = %s",
                 username,
+                self._host,
             )
         except DatabaseRejectedError as e:
             if e.where["code"] != _UNKNOWN_TABLE:
@@ -117,7 +120,7 @@ class MySqlAccount:
             if e.where["code"] != _SYNTAX_ERROR:
                 raise
             self._session.run(
-                f"ALTER USER %s@'%%' IDENTIFIED BY %s{clause}",
+                f"ALTER USER {self._account} IDENTIFIED BY %s{clause}",
                 value.login.username,
                 value.login.password.reveal(),
             )
@@ -125,7 +128,7 @@ class MySqlAccount:
 
     def _set_verifier(self, login: Login, clause: str, after: Slots) -> Slots:
         self._session.run(
-            f"ALTER USER %s@'%%' IDENTIFIED WITH {after.plugin} AS %s{clause} ATTRIBUTE %s",
+            f"ALTER USER {self._account} IDENTIFIED WITH {after.plugin} AS %s{clause} ATTRIBUTE %s",
             login.username,
             self._verifier(login, after.plugin),
             _record(after),
@@ -145,20 +148,22 @@ class MySqlAccount:
     def discard_secondary(self, username: str, *, before: Slots) -> None:
         """Leave the account with its primary password."""
         if before == Slots():
-            self._session.run("ALTER USER %s@'%%' DISCARD OLD PASSWORD", username)
+            self._session.run(f"ALTER USER {self._account} DISCARD OLD PASSWORD", username)
         else:
             after = _record(Slots(before.primary, plugin=before.plugin))
-            self._session.run("ALTER USER %s@'%%' DISCARD OLD PASSWORD ATTRIBUTE %s", username, after)
+            self._session.run(
+                f"ALTER USER {self._account} DISCARD OLD PASSWORD ATTRIBUTE %s", username, after
+            )
 
     def set_only_password(self, login: Login) -> None:
         """Take all other passwords, and another plugin, from an idle account."""
         self._session.run(
-            f"ALTER USER %s@'%%' IDENTIFIED WITH {_DEFAULT_PLUGIN} AS %s",
+            f"ALTER USER {self._account} IDENTIFIED WITH {_DEFAULT_PLUGIN} AS %s",
             login.username,
             self._verifier(login, _DEFAULT_PLUGIN),
         )
         # A secondary password outlives the change of the primary.
-        self._session.run("ALTER USER %s@'%%' DISCARD OLD PASSWORD", login.username)
+        self._session.run(f"ALTER USER {self._account} DISCARD OLD PASSWORD", login.username)
 
     def _verifier(self, login: Login, plugin: str) -> str:
         return _VERIFIERS[plugin](login.password, self._random_bytes).reveal()

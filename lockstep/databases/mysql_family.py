@@ -121,8 +121,16 @@ class MySqlSession:
         self._connection.close()
 
 
+def account_at(host: str) -> str:
+    """An account, for `MySqlSession.run`, whose username is the statement's next argument.
+
+    The host goes into the statement as it is: the plan allows no quote and no backslash in it.
+    """
+    return "%s@'" + host.replace("%", "%%") + "'"
+
+
 class MySqlFamilyDatabase(ServerDatabase[MySqlSession]):
-    """Logging in, for both engines. Accounts are `'username'@'%'`.
+    """Logging in, for both engines.
 
     Attributes:
         is_mariadb: Which of the two the server must be.

@@ -163,7 +163,7 @@ def _accounts(
     tls = "REQUIRE NONE" if server.plaintext else "REQUIRE SSL"
     statements = []
     for username in credential.usernames:
-        account = f"{_quoted(username)}@'%'"
+        account = f"{_quoted(username)}@{_quoted(credential.account_host)}"
         statements += [
             f"CREATE USER IF NOT EXISTS {account} {made}",
             f"ALTER USER {account} {tls}{options}",

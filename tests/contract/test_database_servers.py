@@ -188,6 +188,23 @@ def test_no_account_but_the_credentials_own(world: SqlHarness) -> None:
                 stager.retire(drop=drop, keep=keep)
 
 
+@worlds("mariadb-dual", "mysql-dual", "mariadb-alternating", "mysql-alternating")
+def test_an_account_of_the_host_that_the_plan_names(world: MySqlFamilyHarness) -> None:
+    for username in world.credential.usernames:
+        world.execute(f"DROP USER '{username}'@'%'")
+    world.credential = replace(world.credential, account_host="127.0.0.%")
+    world.database = world.open()
+    world.provision()
+    rotate(world, None, value_of(world, 1))
+    rotate(world, value_of(world, 1), value_of(world, 2))
+    with world.database.exclusive() as stager:
+        stager.retire(drop=value_of(world, 1), keep=value_of(world, 2))
+    assert [world.database.accepts(value_of(world, g).login) for g in (1, 2)] == [False, True]
+    names = ", ".join(f"'{username}'" for username in world.credential.usernames)
+    hosts = world.execute(f"SELECT DISTINCT host FROM mysql.user WHERE user IN ({names})")  # noqa: S608
+    assert hosts == [("127.0.0.%",)]
+
+
 @alternating
 def test_the_account_of_current_is_never_touched(
     world: SqlHarness,

@@ -193,12 +193,20 @@ def test_a_tolerance_or_an_overlap_may_be_zero(key: str) -> None:
         ("credentials.0.alternates", ["a", "b"], "alternates: allowed only with the strategy"),
         ("credentials.0.username", "app-user", "credentials[0].username"),
         ("credentials.0.username", "app'--", "credentials[0].username"),
+        ("credentials.0.account_host", "10.%'--", "credentials[0].account_host"),
+        ("credentials.0.account_host", "10.\\", "credentials[0].account_host"),
+        ("credentials.0.account_host", "", "credentials[0].account_host"),
         ("credentials.0.databases", [], "credentials[0].databases"),
         ("credentials.0.databases", ["shop", "shop"], "credentials[0].databases: shop appears 2 times"),
         (
             "credentials.0.databases",
             ["shop", "shpo"],
             "credentials[0].databases: the plan has no database shpo, only shop, stock",
+        ),
+        (
+            "credentials.0",
+            {**VALID["credentials"][0], "databases": ["stock"], "account_host": "10.%"},
+            "credentials[0].account_host: accounts of postgresql have no host; leave it out",
         ),
         (
             "credentials.0.databases",

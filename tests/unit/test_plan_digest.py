@@ -90,6 +90,7 @@ AGREED = {
     "databases.1.verify_hosts": ["replica"],
     "credentials.0.databases": ["shop", "stock"],
     "credentials.0.alternates": ["app_a", "app_c"],
+    "credentials.0.account_host": "10.%",
     "credentials.0.interval": "30m",
     "credentials.0.tolerance": "90s",
     "credentials.0.overlap": "10m",
@@ -184,6 +185,7 @@ def test_the_folder_of_the_plan_leaves_the_digest() -> None:
         ("stores.1.ring", 4),
         ("databases.1.verify_hosts", []),
         ("credentials.0.alternates", ["app_a", "app_b"]),
+        ("credentials.0.account_host", "%"),
     ],
 )
 def test_a_default_that_is_written_out_leaves_the_digest(path: str, value: object) -> None:
