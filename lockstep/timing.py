@@ -9,15 +9,21 @@ from datetime import timedelta
 
 from lockstep.errors import LockstepError, LockTableUnreachableError, RetryableError, family
 
-RUN = timedelta(seconds=600)
-"""An execution of the state machine ends after this time."""
 STEP = timedelta(seconds=60)
-"""A step that the state machine called may run this much longer."""
+"""A step that the state machine called may run this much longer than its execution."""
 LOCK_CALL = timedelta(seconds=10)
 CLOCK_SKEW = timedelta(seconds=60)
 """The largest difference between the clocks of two runners."""
-LEASE = timedelta(seconds=900)
-"""Longer than RUN, STEP and CLOCK_SKEW together, so a holder is dead before its lease ends (protocol L12)."""
+TRIGGER_LATENESS = timedelta(seconds=60)
+"""EventBridge and Resource Scheduler call within the minute that `cron` names, not at its beginning."""
+LEASE = timedelta(seconds=480)
+"""Ends before the other runner is called, half an interval after this one (protocol L12, R9)."""
+RUN = LEASE - STEP - CLOCK_SKEW
+"""An execution ends after this time, so that its holder is dead before its lease ends (protocol L12)."""
+SHORTEST_SHARED_INTERVAL = 2 * (LEASE + TRIGGER_LATENESS + CLOCK_SKEW)
+"""The shortest interval with two runners (protocol R9)."""
+TOLERANCE = TRIGGER_LATENESS + CLOCK_SKEW
+"""The least tolerance of a schedule: a trigger may be late, by a clock that is ahead, and the next one on time."""
 
 DATABASES_AT_ONCE = 8
 """The number of databases of a credential that are worked on at the same time (protocol M10)."""

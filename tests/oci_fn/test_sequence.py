@@ -33,7 +33,7 @@ from lockstep.errors import (
 )
 from lockstep.messages import AuditRequest, DatabaseRequest, GenerateRequest, UpdateRequest
 from lockstep.ports import Ports
-from lockstep.timing import DATABASES_AT_ONCE, LEASE, STEP_POLICY, RetryPolicy
+from lockstep.timing import DATABASES_AT_ONCE, LEASE, RUN, STEP_POLICY, RetryPolicy
 from oci_fn import sequence
 from oci_fn.retries import Retries
 from oci_fn.sequence import RunRequest
@@ -46,7 +46,7 @@ from tests.unit.harness import held
 
 DEFINITION = (Path(__file__).parents[2] / "statemachine.asl.json").read_text(encoding="utf-8")
 STATES: Mapping[str, Any] = json.loads(DEFINITION)["States"]
-RUN_SECONDS = 600.0
+RUN_SECONDS = RUN.total_seconds()
 
 
 def _tasks(states: Mapping[str, Any]) -> set[str]:

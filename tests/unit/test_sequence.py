@@ -95,7 +95,7 @@ def test_an_invalid_input_changes_nothing_and_is_not_quoted(field: str, value: s
 
 def test_a_run_out_of_time_records_its_failure_and_releases_the_lock() -> None:
     world = MemoryWorld.create()
-    world.databases["db-1"].faults.after = lambda op: world.clock.sleep(700) if op == "lock" else None
+    world.databases["db-1"].faults.after = lambda op: world.clock.sleep(400) if op == "lock" else None
     with pytest.raises(DeadlineExceededError):
         rotate(world, "slow")
     undisturbed(world)

@@ -23,8 +23,8 @@ resource "oci_functions_function" "rotate" {
 
   # The maximum for a synchronous call, which is how an operator calls it.
   timeout_in_seconds = 300
-  # The same as TimeoutSeconds of the state machine, and well below the lease: a run is dead before its lease ends.
-  detached_mode_timeout_in_seconds = 600
+  # The same as TimeoutSeconds of the state machine, and below the lease: a run is dead before its lease ends.
+  detached_mode_timeout_in_seconds = 360
 
   failure_destination {
     kind     = "NOTIFICATION"

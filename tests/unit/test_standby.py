@@ -1,0 +1,257 @@
+"""Who rotates when: the standby's rules, and a simulated day under every way in which AWS can fail."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from itertools import product
+
+import pytest
+
+from lockstep import timing
+from lockstep.standby import AwsSigns, bounds, trusts, yields
+from lockstep.wall_clock import cron, fits, last_trigger, neighbours
+from tests.unit.standby_day import FIRST_EDITION, Aws, Behaviour, Day, dice, late, schedule
+
+NOON = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
+INTERVAL = timedelta(minutes=20)
+GOAL_MINUTES = 45
+
+
+def _at(minutes: float) -> datetime:
+    return NOON + timedelta(minutes=minutes)
+
+
+def _always(comes_to: Aws) -> Behaviour:
+    return lambda _: comes_to
+
+
+def _flapping(seed: int) -> Behaviour:
+    chance = dice(seed)
+    return lambda _: chance.choice(list(Aws))
+
+
+def _repeating(sequence: Sequence[Aws]) -> Behaviour:
+    return lambda number: sequence[(number - 1) % len(sequence)]
+
+
+# Trust
+
+
+@pytest.mark.parametrize(
+    ("signs", "trusted"),
+    [
+        (AwsSigns(), False),
+        (AwsSigns(seen_at=_at(-10)), True),
+        (AwsSigns(seen_at=_at(-20)), False),
+        (AwsSigns(seen_at=_at(1)), True),  # The clock of AWS is ahead.
+        (AwsSigns(began_at=_at(-10)), False),
+        (AwsSigns(seen_at=_at(-10), began_at=_at(-30)), False),
+        (AwsSigns(seen_at=_at(-10), began_at=_at(-59)), False),
+        (AwsSigns(seen_at=_at(-10), began_at=_at(-60)), True),
+        (AwsSigns(seen_at=_at(-30), began_at=_at(-90)), False),
+    ],
+)
+def test_aws_is_trusted_when_it_was_seen_and_left_nothing_unfinished(
+    signs: AwsSigns,
+    trusted: bool,  # noqa: FBT001 - a row of the table
+) -> None:
+    # (protocol R8)
+    assert trusts(signs, bounds(INTERVAL, NOON)) is trusted
+
+
+def test_only_a_success_takes_an_unfinished_run_back() -> None:
+    began = AwsSigns(seen_at=_at(-40)).after_begin(_at(0))
+    assert began == AwsSigns(seen_at=_at(-40), began_at=_at(0))
+    assert began.after_skip(_at(20)) == AwsSigns(seen_at=_at(20), began_at=_at(0))
+    assert began.after_success(_at(1)) == AwsSigns(seen_at=_at(1))
+
+
+@pytest.mark.parametrize(
+    ("now", "due", "left"),
+    [
+        (10, 8, True),  # AWS has its turn at 20.
+        (30, 28, True),
+        (30, 20, False),  # AWS had its turn at 20.
+        (30, 18, False),
+        (30, None, False),  # never rotated
+        (20.5, 18, True),  # Its trigger may still come, within the minute.
+        (21, 18, False),
+    ],
+)
+def test_the_standby_yields_until_aws_has_had_its_turn(now: float, due: float | None, left: bool) -> None:  # noqa: FBT001 - a row of the table
+    # (protocol R8)
+    trusted = AwsSigns(seen_at=_at(now - 10))
+    next_due_at = None if due is None else _at(due)
+    limits = bounds(INTERVAL, _at(now))
+    assert yields(trusted, next_due_at, limits) is left
+    assert not yields(replace(trusted, began_at=_at(now - 10)), next_due_at, limits)
+    assert not yields(AwsSigns(), next_due_at, limits)
+
+
+# By wall clock
+
+
+@pytest.mark.parametrize(
+    ("minutes", "fields"),
+    [
+        (10, ("0/10", "*")),
+        (20, ("0/20", "*")),
+        (60, ("0", "*")),
+        (120, ("0", "0/2")),
+        (720, ("0", "0/12")),
+        (1440, ("0", "0")),
+        (2880, ("0", "0")),
+    ],
+)
+def test_an_interval_that_fits_is_one_cron_expression(minutes: int, fields: tuple[str, str]) -> None:
+    interval = timedelta(minutes=minutes)
+    assert fits(interval)
+    assert cron(interval) == fields
+
+
+@pytest.mark.parametrize(
+    ("minutes", "nearest"),
+    [
+        (5, [10]),
+        (18, [15, 20]),
+        (45, [30, 60]),
+        (90, [60, 120]),
+        (300, [240, 360]),
+        (1000, [720, 1440]),
+        (2000, [1440, 2880]),
+    ],
+)
+def test_an_interval_that_does_not_fit_has_neighbours_that_do(minutes: int, nearest: list[int]) -> None:
+    interval = timedelta(minutes=minutes)
+    assert not fits(interval)
+    assert [n // timedelta(minutes=1) for n in neighbours(interval)] == nearest
+    assert all(fits(n) for n in neighbours(interval))
+
+
+def test_the_last_trigger_is_counted_from_midnight() -> None:
+    assert last_trigger(INTERVAL, _at(19.9)) == _at(0)
+    assert last_trigger(INTERVAL, _at(20)) == _at(20)
+    assert last_trigger(timedelta(hours=8), NOON) == NOON.replace(hour=8)
+    assert last_trigger(timedelta(days=3), NOON) == NOON.replace(hour=0)
+
+
+# Time
+
+
+def test_a_lease_of_aws_has_ended_when_the_standby_is_called() -> None:
+    # (protocol R9)
+    shortest = timing.SHORTEST_SHARED_INTERVAL
+    assert shortest == INTERVAL
+    assert shortest / 2 - timing.LEASE >= timing.TRIGGER_LATENESS + timing.CLOCK_SKEW
+    assert shortest / 2 - timing.LEASE >= timedelta(seconds=90)
+    margin = timing.LEASE - timing.RUN
+    assert margin >= timedelta(seconds=120)
+
+
+# A day
+
+
+def _worst(behaviour: Behaviour, minutes: int = 20, *, days: int = 10, standby_every: int = 0) -> float:
+    """The longest gap in minutes, over so many days, with the clock of AWS behind, right and ahead."""
+    skew = timing.CLOCK_SKEW.total_seconds()
+    return max(
+        Day(
+            plan=schedule(timedelta(minutes=minutes)),
+            behaviour=behaviour,
+            jitter=late(seed),
+            aws_clock=ahead,
+            standby_every=standby_every * 60,
+            hours=24 if minutes < 720 else 240,
+        )
+        .live()
+        .longest_gap_minutes
+        for seed in range(days)
+        for ahead in (-skew, 0.0, skew)
+    )
+
+
+@pytest.mark.parametrize(
+    ("comes_to", "longest", "rotations"),
+    [
+        (Aws.WORKS, 21, 72),
+        (Aws.DEAD, 31, 72),
+        (Aws.HANGS, 41, 55),
+        (Aws.FAILS, 41, 55),
+        (Aws.FAILS_PENDING, 41, 55),
+        (Aws.OTHER_PLAN, 41, 55),
+        (Aws.DIES_PROMOTED, 31, 73),  # What AWS promoted last counts again when the standby finishes it.
+        (Aws.SLOW, 37, 49),
+        (Aws.SKIPS, 41, 37),
+    ],
+)
+def test_whatever_aws_does_all_day_the_gap_stays_under_45_minutes(
+    comes_to: Aws, longest: float, rotations: int
+) -> None:
+    # (protocol R8, R9)
+    assert longest - 1 < _worst(_always(comes_to)) <= longest < GOAL_MINUTES
+    assert len(Day(plan=schedule(INTERVAL), behaviour=_always(comes_to)).live().promoted) == rotations
+
+
+def test_an_aws_that_flaps_leaves_no_longer_gap() -> None:
+    assert _worst(_flapping(7), days=60) <= GOAL_MINUTES
+
+
+@pytest.mark.parametrize(("lateness", "ahead"), [(0, -60), (0, 60), (59, -60), (59, 60)])
+def test_no_repeated_sequence_of_four_leaves_a_longer_gap(lateness: int, ahead: int) -> None:
+    ways = (Aws.WORKS, Aws.DEAD, Aws.HANGS, Aws.FAILS_PENDING, Aws.SLOW, Aws.SKIPS)
+    for sequence in product(ways, repeat=4):
+        day = Day(
+            plan=schedule(INTERVAL),
+            behaviour=_repeating(sequence),
+            jitter=lambda: lateness,
+            aws_clock=ahead,
+            hours=4,
+        ).live()
+        assert day.longest_gap_minutes <= GOAL_MINUTES, sequence
+
+
+@pytest.mark.parametrize(
+    ("minutes", "standby_every"),
+    [(30, 0), (60, 0), (120, 0), (1440, 0), (2880, 0), (60, 20), (30, 20), (180, 120), (1440, 20)],
+)
+def test_at_every_interval_the_gap_is_two_intervals_and_a_minute(minutes: int, standby_every: int) -> None:
+    """Also where another credential has a shorter interval, by which the standby is called."""
+    for behaviour in [*(_always(way) for way in Aws), _flapping(7)]:
+        gap = _worst(behaviour, minutes, days=2, standby_every=standby_every)
+        assert gap <= 2 * minutes + 1.1, minutes
+
+
+def test_the_rules_of_the_first_edition_stop_for_a_day_if_aws_hangs() -> None:
+    tolerance = timedelta(seconds=60)
+    hanging = Day(
+        plan=schedule(INTERVAL, tolerance), behaviour=_always(Aws.HANGS), rules=FIRST_EDITION
+    ).live()
+    assert len(hanging.promoted) == 1
+    assert hanging.longest_gap_minutes > 23 * 60
+    assert (
+        Day(plan=schedule(INTERVAL), behaviour=_always(Aws.HANGS)).live().longest_gap_minutes <= GOAL_MINUTES
+    )
+
+
+def test_after_one_failed_run_aws_leads_again() -> None:
+    def one_failure(number: int) -> Aws:
+        return Aws.FAILS_PENDING if number == 10 else Aws.WORKS
+
+    before = Day(plan=schedule(INTERVAL), behaviour=one_failure, rules=FIRST_EDITION).live()
+    assert before.promoted[-1][1] == "oci"  # for ever
+    assert before.rotations_by("aws") == 10
+    after = Day(plan=schedule(INTERVAL), behaviour=one_failure).live()
+    assert after.promoted[-1][1] == "aws"
+    assert after.rotations_by("oci") == 3
+    assert after.longest_gap_minutes <= 30
+
+
+def test_an_aws_that_works_does_every_rotation() -> None:
+    day = Day(plan=schedule(INTERVAL), behaviour=_always(Aws.WORKS), jitter=late(1)).live()
+    assert (day.rotations_by("aws"), day.rotations_by("oci")) == (72, 0)
+
+
+def test_while_aws_is_dead_the_standby_keeps_the_interval() -> None:
+    day = Day(plan=schedule(INTERVAL), behaviour=_always(Aws.DEAD)).live()
+    assert (day.rotations_by("aws"), day.rotations_by("oci")) == (1, 71)
+    assert day.longest_gap_minutes <= 31
