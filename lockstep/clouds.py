@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from lockstep.audit.append import Chain
 from lockstep.contents import decode_app_user
 from lockstep.errors import AdminCredentialRejectedError, InvalidPlanError
 from lockstep.identity import Cloud, Identity
 from lockstep.loading import load
 from lockstep.model import Credential, DatabaseServer, Login
+from lockstep.orders import Orders
 from lockstep.plan import Plan
 from lockstep.ports import AuditLog, Clock, Database, Lock, Signer, Store, VersionedSecret
 from lockstep.store_kinds import AwsSecretsManager, OciVault, StoreConfig
@@ -137,6 +139,24 @@ class Clouds:
 
         table = self._plan.lock
         return DynamoDbLock(self.aws("dynamodb", table.region), table.table, credential.id)
+
+    def orders(self, credential: Credential) -> Orders:
+        """What an operator may change in the lock table."""
+        from lockstep.aws.dynamodb_orders import DynamoDbOrders
+
+        table = self._plan.lock
+        return DynamoDbOrders(self.aws("dynamodb", table.region), table.table, credential.id)
+
+    def chain(self, cloud: Cloud, credential: Credential) -> Chain:
+        """A credential's audit chain in a cloud, to append to."""
+        log, signer = self.stream(cloud, credential)
+        return Chain(credential_id=credential.id, lock=self.lock(credential), log=log, signer=signer)
+
+    def caller(self) -> str:
+        """AWS's name of the identity, for the audit log."""
+        from lockstep.aws.caller import caller_arn
+
+        return caller_arn(self.aws("sts", self._plan.lock.region))
 
     def stores(self, credential: Credential) -> Stores:
         """A credential's stores, in the plan's order."""

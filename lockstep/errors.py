@@ -12,7 +12,10 @@ from typing import ClassVar
 
 _SAFE_FIELD = re.compile(r"[A-Za-z0-9_.:/@+ -]{1,120}")
 _FIELDS = frozenset(
-    {"credential", "store", "secret", "database", "generation", "stream", "seq", "code", "path"}
+    {
+        *("credential", "store", "secret", "database", "generation", "stream", "seq", "code", "path"),
+        *("username", "owner"),
+    }
 )
 
 
@@ -25,8 +28,8 @@ class LockstepError(Exception):
         """Keep where it happened.
 
         Args:
-            where: Any of credential, store, secret, database, generation, stream, seq, code, path. A value that
-                does not look like a name, a number or a code is shown as `?`.
+            where: Any of credential, store, secret, database, generation, stream, seq, code, path, username, owner.
+                A value that does not look like a name, a number or a code is shown as `?`.
         """
         unknown = where.keys() - _FIELDS
         if unknown:
@@ -238,6 +241,18 @@ class AuditConflictError(TerminalError):
 
 class AuditVerificationError(TerminalError):
     """The audit log cannot be verified."""
+
+
+class OrderRefusedError(TerminalError):
+    """The lock record does not allow this order. Nothing was changed."""
+
+    advice = "Run `lockstep status` to see what the record holds."
+
+
+class AccountOwnedError(TerminalError):
+    """The account belongs to another credential."""
+
+    advice = "Take it out of one of the two plans; `lockstep retire` frees the accounts of a credential."
 
 
 class DeadlineExceededError(TerminalError):

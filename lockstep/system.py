@@ -23,6 +23,11 @@ class SystemClock:
         time.sleep(seconds)
 
 
+def new_id() -> str:
+    """24 characters that were never drawn before."""
+    return secrets.token_hex(12)
+
+
 class SystemPasswords:
     """Passwords from the operating system's randomness."""
 

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from lockstep import __version__
-from lockstep.cli import audit, lock, plan, rotate, status
+from lockstep.cli import audit, enrol, lock, pause, plan, rotate, status
 from lockstep.cli.output import say
 
 app = typer.Typer(
@@ -19,6 +19,10 @@ app = typer.Typer(
 app.add_typer(plan.app, name="plan")
 app.command("status")(status.status)
 app.command("rotate")(rotate.rotate)
+app.command("pause")(pause.pause)
+app.command("resume")(pause.resume)
+app.command("enrol")(enrol.enrol)
+app.command("retry")(enrol.retry)
 app.add_typer(audit.app, name="audit")
 app.add_typer(lock.app, name="lock")
 

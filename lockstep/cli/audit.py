@@ -239,6 +239,8 @@ def _read(log: AuditLog, credential: Credential, seq: int) -> Entry | None:
 
 def _line(entry: Entry) -> str:
     details = _part(_part(entry.event, "unmapped"), "lockstep")
+    if "order" in details:
+        return _order_line(entry, details)
     databases, stores = _part(details, "databases"), _part(details, "stores")
     words = [
         _when(entry.event.get("time")),
@@ -250,6 +252,16 @@ def _line(entry: Entry) -> str:
         f"rotation {_part(entry.event, 'metadata').get('uid')}",
     ]
     return ", ".join(words)
+
+
+def _order_line(entry: Entry, details: Mapping[str, Any]) -> str:
+    fields = (f"{name.replace('_', ' ')} {_words(details[name])}" for name in details if name != "order")
+    who = _part(_part(entry.event, "actor"), "user").get("name")
+    return ", ".join((_when(entry.event.get("time")), f"order {details['order']}", *fields, f"by {who}"))
+
+
+def _words(value: object) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _when(milliseconds: object) -> str:

@@ -11,7 +11,13 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from lockstep.errors import FenceLostError, InvalidPlanError, LockstepError
+from lockstep.errors import (
+    AccountOwnedError,
+    FenceLostError,
+    InvalidPlanError,
+    LockstepError,
+    OrderRefusedError,
+)
 from lockstep.model import Credential
 from lockstep.plan import Plan
 from lockstep.plan_file import PlanProblemsError, load_plan
@@ -20,6 +26,8 @@ out = Console()
 err = Console(stderr=True)
 
 DEFAULT_PLAN = Path("lockstep.yaml")
+_ANSWERS = (FenceLostError, OrderRefusedError, AccountOwnedError)
+"""Errors that are a negative answer to a write."""
 
 
 class Exit(IntEnum):
@@ -36,6 +44,7 @@ CredentialId = Annotated[
     typer.Option("--credential", "-c", help="Only this credential, by its id.  [default: all of the plan]"),
 ]
 OneCredentialId = Annotated[str, typer.Option("--credential", "-c", help="The credential, by its id.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, without doing it.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 
 
@@ -89,8 +98,8 @@ def one(plan: Plan, credential_id: str) -> Credential:
 def failures_explained() -> Iterator[None]:
     """Turn one of our errors into its text and an exit code.
 
-    A negative answer of a command is not an error, so an error means that a service was unreachable. The exception is
-    a lost fence, which is a negative answer to a write.
+    A negative answer of a command is not an error, so an error means that a service was unreachable. The exceptions
+    are the negative answers to a write.
     """
     try:
         yield
@@ -98,4 +107,4 @@ def failures_explained() -> Iterator[None]:
         complain(f"{type(e).__name__}: {e}")
         if isinstance(e, InvalidPlanError):
             raise typer.Exit(Exit.USAGE) from None
-        raise typer.Exit(Exit.NO if isinstance(e, FenceLostError) else Exit.UNREACHABLE) from None
+        raise typer.Exit(Exit.NO if isinstance(e, _ANSWERS) else Exit.UNREACHABLE) from None

@@ -1,6 +1,7 @@
 """`lockstep status`: what every store serves, who holds the lock, what the next run would do."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -22,6 +23,7 @@ from lockstep.cli.output import (
 )
 from lockstep.errors import LockstepError, SecretMalformedError, SecretNotFoundError
 from lockstep.model import LockRecord, StoredValue
+from lockstep.orders import OrderState
 from lockstep.ports import Store
 from lockstep.system import SystemClock
 
@@ -33,12 +35,16 @@ class State:
     """The state of one credential.
 
     Attributes:
+        orders: What an operator wants.
+        plan_digest: That of the plan file.
         stores: What each serves, or why that is not known.
         is_in_step: None if a store was unreachable.
         next_run: None unless every store answered with a credential.
     """
 
     record: LockRecord
+    orders: OrderState
+    plan_digest: str
     stores: dict[str, StoredValue | LockstepError]
     is_in_step: bool | None
     next_run: Forecast | None
@@ -59,8 +65,9 @@ def status(
     states = []
     with failures_explained():
         for credential in chosen(plan, credential_id):
-            record = clouds.lock(credential).read()
-            states.append(_state(record, {s.name: _asked(s) for s in clouds.stores(credential)}, now))
+            record, orders = clouds.lock(credential).read(), clouds.orders(credential).read()
+            served = {s.name: _asked(s) for s in clouds.stores(credential)}
+            states.append(_state(record, orders, credential.plan_digest, served, now))
     answers = [s.is_in_step for s in states]
     if as_json:
         print_json({"in_step": all(answers), "credentials": [_document(s) for s in states]})
@@ -80,17 +87,28 @@ def _asked(store: Store) -> StoredValue | LockstepError:
         return e
 
 
-def _state(record: LockRecord, stores: dict[str, StoredValue | LockstepError], now: datetime) -> State:
+def _state(
+    record: LockRecord,
+    orders: OrderState,
+    plan_digest: str,
+    stores: dict[str, StoredValue | LockstepError],
+    now: datetime,
+) -> State:
     current = {name: v for name, v in stores.items() if isinstance(v, StoredValue)}
-    if len(current) == len(stores):
-        return State(
-            record=record,
-            stores=stores,
-            is_in_step=in_step(record, current),
-            next_run=forecast(record, current, now=now),
-        )
     is_wrong = any(isinstance(v, SecretMalformedError | SecretNotFoundError) for v in stores.values())
-    return State(record=record, stores=stores, is_in_step=False if is_wrong else None, next_run=None)
+    is_in_step, next_run = (False if is_wrong else None), None
+    if len(current) == len(stores):
+        is_in_step, next_run = in_step(record, current), forecast(record, current, now=now)
+        if orders.paused:
+            next_run = replace(next_run, waits_for=f"paused; lockstep resume {record.credential_id}")
+    return State(
+        record=record,
+        orders=orders,
+        plan_digest=plan_digest,
+        stores=stores,
+        is_in_step=is_in_step,
+        next_run=next_run,
+    )
 
 
 def _show(state: State, now: datetime) -> None:
@@ -109,12 +127,30 @@ def _show(state: State, now: datetime) -> None:
         say(f"  in flight: generation {claim.generation} on {claim.base_generation}, by {claim.rotation_id}")
     if record.next_due_at and record.not_before:
         say(f"  next due: {moment(record.next_due_at)}, not before {moment(record.not_before)}")
+    for line in _order_lines(state):
+        say(f"  {line}", style="yellow")
     if state.next_run is None:
         say(f"  next run: {_NO_ANSWER}")
     elif state.next_run.waits_for:
         say(f"  next run: skipped now ({state.next_run.waits_for}); then {state.next_run.meaning}")
     else:
         say(f"  next run: {state.next_run.meaning}")
+
+
+def _order_lines(state: State) -> Iterator[str]:
+    orders, wanted = state.orders, state.plan_digest
+    if orders.paused:
+        yield "paused: no scheduled run begins, in either cloud"
+    if orders.revoke_through is not None:
+        yield f"emergency: every generation up to {orders.revoke_through} must die"
+    if orders.enrol:
+        yield f"enrolled, until proven: {', '.join(sorted(orders.enrol))}"
+    if orders.muted:
+        yield f"muted after refused logins: {', '.join(sorted(orders.muted))}; see `lockstep retry --help`"
+    if orders.activate:
+        yield f"to become the active plan: {orders.activate}"
+    if orders.active_plan and wanted not in {orders.active_plan, orders.activate}:
+        yield f"active plan: {orders.active_plan}; this plan file is {wanted}"
 
 
 def _value(value: StoredValue | LockstepError) -> str:
@@ -137,6 +173,8 @@ def _lock(record: LockRecord, now: datetime) -> str:
 def _document(state: State) -> dict[str, Any]:
     return {
         **record_document(state.record),
+        "orders": orders_document(state.orders),
+        "plan_digest": state.plan_digest,
         "in_step": state.is_in_step,
         "stores": [
             {"store": name, "error": type(v).__name__}
@@ -157,6 +195,18 @@ def _document(state: State) -> dict[str, Any]:
         }
         if state.next_run
         else None,
+    }
+
+
+def orders_document(orders: OrderState) -> dict[str, Any]:
+    """What an operator wants, for JSON."""
+    return {
+        "active_plan": orders.active_plan,
+        "activate": orders.activate,
+        "paused": orders.paused,
+        "revoke_through": orders.revoke_through,
+        "enrol": sorted(orders.enrol),
+        "muted": sorted(orders.muted),
     }
 
 

@@ -87,6 +87,14 @@ WRONG_USE = {
     "lock show: no such credential": ["lock", "show", "-c", "unknown"],
     "lock release: no holder": ["lock", "release", "-c", CREDENTIAL],
     "lock release: no credential": ["lock", "release", "--holder", "run-1"],
+    "pause: no credential": ["pause"],
+    "pause: a credential and all": ["pause", CREDENTIAL, "--all"],
+    "pause: no such credential": ["pause", "unknown"],
+    "pause: a stream that is not in the plan": ["pause", "--all", "--stream", "oci"],
+    "resume: no credential": ["resume"],
+    "enrol: no database": ["enrol", CREDENTIAL],
+    "enrol: no such database": ["enrol", CREDENTIAL, "orders", "nowhere"],
+    "retry: no database": ["retry", CREDENTIAL],
     "rotate: no state machine": ["rotate", "-c", CREDENTIAL],
     "rotate: not an ARN of a state machine": [
         "rotate",
@@ -114,6 +122,12 @@ CLOUD_COMMANDS = {
     "lock show": ["lock", "show"],
     "lock release": ["lock", "release", "-c", CREDENTIAL, "--holder", "run-1", "--yes"],
     "rotate": ["rotate", "-c", CREDENTIAL, "--state-machine-arn", ARN],
+    "pause": ["pause", CREDENTIAL],
+    "pause, dry": ["pause", CREDENTIAL, "--dry-run"],
+    "resume": ["resume", "--all"],
+    "enrol": ["enrol", CREDENTIAL, "orders"],
+    "enrol, cancelled": ["enrol", CREDENTIAL, "orders", "--cancel"],
+    "retry": ["retry", CREDENTIAL, "orders"],
 }
 
 

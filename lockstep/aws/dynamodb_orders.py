@@ -1,0 +1,259 @@
+"""Orders in the lock's DynamoDB item, and the owners of accounts in items of their own (`lockstep.orders`).
+
+Every write names the attributes of its order and no others, so it can meet any write of a run and neither is lost
+(protocol O3). It is not under the fence, because an operator does not hold the lock.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from lockstep.aws.clients import Trouble, translated
+from lockstep.errors import (
+    AccountOwnedError,
+    LockTableAccessDeniedError,
+    LockTableUnreachableError,
+    OrderRefusedError,
+)
+from lockstep.model import Lease
+from lockstep.orders import (
+    Account,
+    Activate,
+    CancelEnrolment,
+    Enrol,
+    Order,
+    OrderState,
+    Pause,
+    Resume,
+    Retry,
+    Revoke,
+)
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
+
+PAUSE_UPDATE = "SET paused = :true"
+RESUME_UPDATE = "REMOVE paused"
+"""One attribute for the scheduled runs of both clouds (protocol O4)."""
+
+REVOKE_UPDATE = "SET revoke_through = if_not_exists(highest_generation, :zero)"
+REVOKE_CONDITION = "attribute_not_exists(paused)"
+"""The table itself takes the highest generation, so that no claim can come between (protocol O5)."""
+REVOKE_AND_RESUME_UPDATE = f"{REVOKE_UPDATE} REMOVE paused"
+
+ENROL_UPDATE = "ADD enrol :databases"
+CANCEL_UPDATE = "DELETE enrol :databases"
+RETRY_UPDATE = "DELETE muted :databases"
+"""Sets, changed by element: two operators, or an operator and a run, do not undo each other (protocol O6)."""
+
+ACTIVATE_UPDATE = "SET activate = :digest"
+WITHDRAW_UPDATE = "REMOVE activate"
+FIRST_PLAN_CONDITION = "attribute_not_exists(#plan)"
+PLAN_CONDITION = "#plan = :replaces"
+"""The active plan is the one that the operator saw (protocol O7)."""
+
+HOLD_UPDATE = "SET holder = :holder, expires_at = :expires_at, acquired_at = :now ADD fence :one"
+HOLD_CONDITION = "attribute_not_exists(holder) OR expires_at < :now OR holder = :holder"
+"""Free, expired or ours. An operator does not wait for the schedule."""
+
+REGISTER_UPDATE = "SET owned_by = :credential"
+UNREGISTER_UPDATE = "REMOVE owned_by"
+OWNER_CONDITION = "attribute_not_exists(owned_by) OR owned_by = :credential"
+"""No other credential's account (protocol O8)."""
+
+_ERRORS = {
+    Trouble.UNREACHABLE: LockTableUnreachableError,
+    Trouble.THROTTLED: LockTableUnreachableError,
+    Trouble.DENIED: LockTableAccessDeniedError,
+    Trouble.REJECTED: LockTableAccessDeniedError,
+}
+
+
+class DynamoDbOrders:
+    """The port `Orders` on one item. Every method makes one call."""
+
+    def __init__(self, client: "DynamoDBClient", table: str, credential_id: str) -> None:
+        self._client = client
+        self._table = table
+        self._credential_id = credential_id
+        self._key: dict[str, AttributeValueTypeDef] = {"credential_id": {"S": credential_id}}
+
+    def read(self) -> OrderState:
+        """What the record holds, by a consistent read; nothing where there is no item yet."""
+        with self._translated():
+            reply = self._client.get_item(TableName=self._table, Key=self._key, ConsistentRead=True)
+        return _state(self._credential_id, reply.get("Item", {}))
+
+    def write(self, order: Order) -> OrderState:
+        """Put an order into the record.
+
+        Raises:
+            OrderRefusedError: Its condition does not hold, and the order is not in the record already.
+        """
+        with self._translated():
+            try:
+                reply = self._client.update_item(
+                    TableName=self._table, Key=self._key, ReturnValues="ALL_NEW", **_expressions(order)
+                )
+            except self._client.exceptions.ConditionalCheckFailedException as error:
+                response: Mapping[str, Any] = error.response  # The stubs lack the item in this response.
+                found = _state(self._credential_id, response.get("Item", {}))
+                if order.stands_in(found):
+                    return found
+                raise OrderRefusedError(credential=self._credential_id, code=order.name) from None
+        return _state(self._credential_id, reply["Attributes"])
+
+    def hold(self, *, holder: str, now: datetime, expires_at: datetime) -> Lease | None:
+        """Take the lock under a new fence; None where HOLD_CONDITION does not hold."""
+        with self._translated():
+            try:
+                reply = self._client.update_item(
+                    TableName=self._table,
+                    Key=self._key,
+                    UpdateExpression=HOLD_UPDATE,
+                    ConditionExpression=HOLD_CONDITION,
+                    ExpressionAttributeValues={
+                        ":holder": {"S": holder},
+                        ":expires_at": {"N": str(int(expires_at.timestamp()))},
+                        ":now": {"N": str(int(now.timestamp()))},
+                        ":one": {"N": "1"},
+                    },
+                    ReturnValues="UPDATED_NEW",
+                )
+            except self._client.exceptions.ConditionalCheckFailedException:
+                return None
+            fence = int(reply["Attributes"]["fence"]["N"])
+        return Lease(credential_id=self._credential_id, holder=holder, fence=fence)
+
+    def register(self, account: Account) -> None:
+        """Make the account this credential's.
+
+        Raises:
+            AccountOwnedError: It is another's, who is named.
+        """
+        if owner := self._change_owner(account, REGISTER_UPDATE):
+            raise AccountOwnedError(
+                credential=self._credential_id,
+                database=account.database,
+                username=account.username,
+                owner=owner,
+            )
+
+    def unregister(self, account: Account) -> bool:
+        """Let another credential have the account; False if another has it."""
+        return self._change_owner(account, UNREGISTER_UPDATE) is None
+
+    def _change_owner(self, account: Account, update: str) -> str | None:
+        """The other owner, where there is one; then nothing was changed."""
+        with self._translated():
+            try:
+                self._client.update_item(
+                    TableName=self._table,
+                    Key={"credential_id": {"S": account.key}},
+                    UpdateExpression=update,
+                    ConditionExpression=OWNER_CONDITION,
+                    ExpressionAttributeValues={":credential": {"S": self._credential_id}},
+                    ReturnValuesOnConditionCheckFailure="ALL_OLD",
+                )
+            except self._client.exceptions.ConditionalCheckFailedException as error:
+                response: Mapping[str, Any] = error.response  # The stubs lack the item in this response.
+                return str(response["Item"]["owned_by"]["S"])
+        return None
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        with translated(_ERRORS, credential=self._credential_id):
+            yield
+
+
+def _expressions(order: Order) -> dict[str, Any]:
+    """The update of an order, with its condition where it has one."""
+    match order:
+        case Pause():
+            found = _update(PAUSE_UPDATE, values={":true": {"BOOL": True}})
+        case Resume():
+            found = _update(RESUME_UPDATE)
+        case Revoke(lift_pause=True):
+            found = _update(REVOKE_AND_RESUME_UPDATE, values={":zero": {"N": "0"}})
+        case Revoke():
+            found = _update(REVOKE_UPDATE, REVOKE_CONDITION, values={":zero": {"N": "0"}})
+        case Enrol(databases=databases):
+            found = _update(ENROL_UPDATE, values=_names(databases))
+        case CancelEnrolment(databases=databases):
+            found = _update(CANCEL_UPDATE, values=_names(databases))
+        case Retry(database=database):
+            found = _update(RETRY_UPDATE, values=_names({database}))
+        case Activate():
+            found = _activation(order)
+    return found
+
+
+def _activation(order: Activate) -> dict[str, Any]:
+    values: dict[str, Any] = {":digest": {"S": order.digest}}
+    names = {"#plan": "plan"}
+    if order.replaces == order.digest:
+        return _update(
+            WITHDRAW_UPDATE, PLAN_CONDITION, values={":replaces": {"S": order.digest}}, names=names
+        )
+    if order.replaces is None:
+        return _update(ACTIVATE_UPDATE, FIRST_PLAN_CONDITION, values=values, names=names)
+    values[":replaces"] = {"S": order.replaces}
+    return _update(ACTIVATE_UPDATE, PLAN_CONDITION, values=values, names=names)
+
+
+def _update(
+    update: str,
+    condition: str | None = None,
+    *,
+    values: Mapping[str, Any] | None = None,
+    names: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    found: dict[str, Any] = {"UpdateExpression": update}
+    if condition:
+        found |= {"ConditionExpression": condition, "ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
+    if values:
+        found["ExpressionAttributeValues"] = dict(values)
+    if names:
+        found["ExpressionAttributeNames"] = dict(names)
+    return found
+
+
+def _names(databases: frozenset[str] | set[str]) -> dict[str, Any]:
+    return {":databases": {"SS": sorted(databases)}}
+
+
+def _state(credential_id: str, item: Mapping[str, Any]) -> OrderState:
+    """The item's orders.
+
+    Raises:
+        LockTableAccessDeniedError: The item is not a record of Lockstep.
+    """
+    try:
+        return OrderState(
+            credential_id=credential_id,
+            active_plan=_text(item, "plan"),
+            highest_generation=_number(item, "highest_generation") or 0,
+            in_flight=_number(item, "pending_generation"),
+            # The presence counts, whatever it holds: what is not understood must not start a run.
+            paused="paused" in item,
+            revoke_through=_number(item, "revoke_through"),
+            enrol=_set(item, "enrol"),
+            muted=_set(item, "muted"),
+            activate=_text(item, "activate"),
+        )
+    except (LookupError, ValueError, TypeError, AttributeError):
+        raise LockTableAccessDeniedError(credential=credential_id, code="MalformedItem") from None
+
+
+def _text(item: Mapping[str, Any], name: str) -> str | None:
+    return str(item[name]["S"]) if name in item else None
+
+
+def _number(item: Mapping[str, Any], name: str) -> int | None:
+    return int(item[name]["N"]) if name in item else None
+
+
+def _set(item: Mapping[str, Any], name: str) -> frozenset[str]:
+    return frozenset(str(text) for text in item[name]["SS"]) if name in item else frozenset()

@@ -1,0 +1,112 @@
+"""`lockstep enrol` and `lockstep retry`: databases whose accounts Lockstep may take over, or must try again."""
+
+from typing import Annotated
+
+import typer
+
+from lockstep.cli.giving import CredentialArgument, Desk, RecordIn, desk, entry_text, would
+from lockstep.cli.output import (
+    DEFAULT_PLAN,
+    DryRun,
+    Exit,
+    PlanFile,
+    complain,
+    failures_explained,
+    one,
+    plan_or_exit,
+    say,
+)
+from lockstep.model import Credential
+from lockstep.orders import CancelEnrolment, Enrol, Order, Retry, accounts_of
+
+Databases = Annotated[
+    list[str], typer.Argument(metavar="DATABASE", help="Databases, by their names in the plan.")
+]
+
+
+def enrol(
+    credential_id: CredentialArgument,
+    databases: Databases,
+    *,
+    cancel: Annotated[bool, typer.Option("--cancel", help="Take the permission back.")] = False,
+    dry_run: DryRun = False,
+    stream: RecordIn = "aws",
+    file: PlanFile = DEFAULT_PLAN,
+) -> None:
+    """Let Lockstep take over the accounts of a credential on a database.
+
+    Needed where no login that Lockstep knows works: a new account, a database restored from a backup, a password that
+    was changed by hand. The next run sets the account's password, whatever it is now. Once the login is proven there,
+    the permission is gone. An account that belongs to another credential is refused.
+
+    Exit code: 0 enrolled (or cancelled), 1 refused, 3 the lock table or the audit log was unreachable.
+    """
+    plan = plan_or_exit(file)
+    credential, at = one(plan, credential_id), desk(plan, stream)
+    wanted = frozenset(databases)
+    if not cancel:
+        _require_known(credential, wanted)
+    order = CancelEnrolment(databases=wanted) if cancel else Enrol(databases=wanted)
+    with failures_explained():
+        if not cancel and not dry_run:
+            _register(at, credential, wanted)
+        text = _given(at, credential, order, dry_run=dry_run)
+    if text:
+        say(
+            f"{credential.id}: {'cancelled' if cancel else 'enrolled'} {_list(wanted)} ({text})",
+            style="green",
+        )
+        if not cancel:
+            say(f"next: lockstep rotate --force -c {credential.id}")
+
+
+def retry(
+    credential_id: CredentialArgument,
+    database: Annotated[str, typer.Argument(metavar="DATABASE", help="Its name in the plan.")],
+    *,
+    dry_run: DryRun = False,
+    stream: RecordIn = "aws",
+    file: PlanFile = DEFAULT_PLAN,
+) -> None:
+    """Let runs log in to a database again that they had muted.
+
+    A run mutes a database whose account refuses a login twice, before the server locks the account. Find out first why
+    it refused: if the password was changed there, use `lockstep enrol`.
+
+    Exit code: 0 it is tried again, 3 the lock table or the audit log was unreachable.
+    """
+    plan = plan_or_exit(file)
+    credential, at = one(plan, credential_id), desk(plan, stream)
+    with failures_explained():
+        if database not in at.state(credential).muted:
+            _require_known(credential, frozenset({database}))
+        text = _given(at, credential, Retry(database=database), dry_run=dry_run)
+    if text:
+        say(f"{credential.id}: {database} is tried again ({text})", style="green")
+
+
+def _given(at: Desk, credential: Credential, order: Order, *, dry_run: bool) -> str | None:
+    """Where the order is on record; None after a dry run."""
+    if dry_run:
+        would(credential, order, at.state(credential))
+        return None
+    return entry_text(at.give(order, credential).entry, at.stream)
+
+
+def _register(at: Desk, credential: Credential, databases: frozenset[str]) -> None:
+    """Make the accounts this credential's before anything may change them (protocol O8)."""
+    orders = at.clouds.orders(credential)
+    for account in accounts_of(credential):
+        if account.database in databases:
+            orders.register(account)
+
+
+def _require_known(credential: Credential, databases: frozenset[str]) -> None:
+    if unknown := sorted(databases - set(credential.databases)):
+        has = ", ".join(credential.databases)
+        complain(f"{credential.id} has no database {', '.join(unknown)} in the plan; it has: {has}")
+        raise typer.Exit(Exit.USAGE)
+
+
+def _list(databases: frozenset[str]) -> str:
+    return ", ".join(sorted(databases))

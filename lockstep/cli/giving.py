@@ -1,0 +1,100 @@
+"""What the commands that give orders share: who gives them, where they are recorded, how they fail."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import typer
+
+from lockstep.cli.operator import operator
+from lockstep.cli.output import Exit, chosen, complain, failures_explained, one, say
+from lockstep.clouds import Clouds
+from lockstep.identity import Cloud
+from lockstep.model import ChainHead, Credential
+from lockstep.orders import Given, Operator, Order, OrderState, give
+from lockstep.plan import Plan
+from lockstep.system import new_id
+
+CredentialArgument = Annotated[str, typer.Argument(metavar="CREDENTIAL", help="The credential, by its id.")]
+CredentialArguments = Annotated[
+    list[str] | None, typer.Argument(metavar="CREDENTIAL", help="Credentials, by their ids.")
+]
+AllCredentials = Annotated[bool, typer.Option("--all", help="Every credential of the plan.")]
+RecordIn = Annotated[
+    Literal["aws", "oci"],
+    typer.Option("--stream", help="The audit stream that records it: that of the cloud you are in."),
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desk:
+    """From where an operator gives orders.
+
+    Attributes:
+        stream: The cloud whose audit stream records them.
+    """
+
+    plan: Plan
+    clouds: Clouds
+    stream: Cloud
+
+    def give(self, order: Order, credential: Credential) -> Given:
+        """Record an order, then put it into the lock record."""
+        return give(
+            order,
+            by=self.operator(),
+            chain=self.clouds.chain(self.stream, credential),
+            orders=self.clouds.orders(credential),
+        )
+
+    def operator(self) -> Operator:
+        """Who gives orders here."""
+        return Operator(who=self.clouds.caller(), now=self.clouds.clock.now, new_id=new_id)
+
+    def state(self, credential: Credential) -> OrderState:
+        """What the lock record holds."""
+        return self.clouds.orders(credential).read()
+
+
+def desk(plan: Plan, stream: Cloud) -> Desk:
+    """The desk of the person at the command line, or exit code 2 where the plan has no such stream."""
+    if stream == "oci" and plan.audit.oci is None:
+        complain("the plan has no audit stream in oci")
+        raise typer.Exit(Exit.USAGE)
+    return Desk(plan=plan, clouds=operator(plan), stream=stream)
+
+
+def named(plan: Plan, ids: list[str] | None, *, everything: bool) -> list[Credential]:
+    """The credentials that the command is about, or exit code 2."""
+    if everything == bool(ids):
+        complain("name credentials, or give --all")
+        raise typer.Exit(Exit.USAGE)
+    return chosen(plan, None) if everything else [one(plan, i) for i in dict.fromkeys(ids or [])]
+
+
+def each(credentials: Iterable[Credential], act: Callable[[Credential], None]) -> None:
+    """Do it for every credential. One that fails does not stop the others; the exit code is the gravest."""
+    codes = []
+    for credential in credentials:
+        try:
+            with failures_explained():
+                act(credential)
+        except typer.Exit as stopped:
+            complain(f"{credential.id}: not done")
+            codes.append(stopped.exit_code)
+    if codes:
+        raise typer.Exit(max(codes))
+
+
+def entry_text(entry: ChainHead | None, stream: str) -> str:
+    """Where an order is on record, for a sentence's end."""
+    return f"entry {entry.seq} of {stream}" if entry else "it was so already"
+
+
+def would(credential: Credential, order: Order, state: OrderState) -> None:
+    """Say what a dry run would do, or raise what it would raise."""
+    if order.stands_in(state):
+        say(f"{credential.id}: it is so already")
+        return
+    order.check(state)
+    say(f"{credential.id}: would record and give the order {order.name}")

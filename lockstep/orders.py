@@ -1,0 +1,315 @@
+"""Orders: what an operator wants, as attributes of the lock record (protocol O2, O3, O4, O5, O6, O7).
+
+An order changes no store and no database. It is first an entry in the credential's audit chain, then one write to the
+lock record, without the lock. The next run does what the order says, and removes it if it is still what the run saw.
+
+    order              in the record                     removed by
+    pause              paused                            resume; an emergency that says so
+    revoke             revoke_through                    the run that has shown everything up to it dead
+    enrol              enrol, a set of databases         proof on the database; cancel
+    activate           activate, a plan digest           the claim that makes it the active plan
+    retry              a database is out of `muted`      nothing: there is nothing left
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, ClassVar, Protocol
+
+from lockstep.audit.append import ORDER, Chain
+from lockstep.audit.order_event import event_of_order
+from lockstep.errors import OrderRefusedError
+from lockstep.model import ChainHead, Credential, Lease
+from lockstep.plan_checks import server_of
+
+LOOK_BACK = 4
+"""How many entries of runs may be newer than an order's own, when its reply was lost (protocol E9)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderState:
+    """What the lock record holds of orders, and what they are compared with.
+
+    Attributes:
+        active_plan: The plan digest under which runs may act; None where none was ever active.
+        highest_generation: The highest generation that was ever claimed.
+        in_flight: The generation of the claim; None where there is none.
+        paused: Whether scheduled runs are off.
+        revoke_through: Every generation up to this one must die; None: no emergency.
+        enrol: Databases whose accounts may be taken over without a login that works.
+        muted: Databases that runs leave alone until an operator says otherwise.
+        activate: The plan digest that is to become the active one.
+    """
+
+    credential_id: str
+    active_plan: str | None = None
+    highest_generation: int = 0
+    in_flight: int | None = None
+    paused: bool = False
+    revoke_through: int | None = None
+    enrol: frozenset[str] = frozenset()
+    muted: frozenset[str] = frozenset()
+    activate: str | None = None
+
+
+class _Order:
+    """What most orders have in common."""
+
+    __slots__ = ()
+
+    def check(self, state: OrderState) -> None:
+        """Raise OrderRefusedError if the order may not be given in this state."""
+
+    def details(self, _state: OrderState) -> dict[str, Any]:
+        """What the audit entry says besides the name."""
+        return {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pause(_Order):
+    """No scheduled run of either cloud begins (protocol O4)."""
+
+    name: ClassVar[str] = "pause"
+
+    def stands_in(self, state: OrderState) -> bool:
+        """Whether the record says it already."""
+        return state.paused
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resume(_Order):
+    """Scheduled runs begin again."""
+
+    name: ClassVar[str] = "resume"
+
+    def stands_in(self, state: OrderState) -> bool:
+        """Whether the record says it already."""
+        return not state.paused
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revoke(_Order):
+    """Emergency: every generation that was claimed so far must die, whatever the schedule says (protocol O5).
+
+    Attributes:
+        lift_pause: Whether it also resumes a paused credential, in the same write.
+    """
+
+    lift_pause: bool
+    name: ClassVar[str] = "revoke"
+
+    def stands_in(self, state: OrderState) -> bool:
+        """Whether the record says it already."""
+        through = state.revoke_through
+        return through is not None and through >= state.highest_generation and not state.paused
+
+    def check(self, state: OrderState) -> None:
+        """Refuse a credential that would stay paused: the runs that finish an emergency would not begin."""
+        if state.paused and not self.lift_pause:
+            raise OrderRefusedError(credential=state.credential_id, code="paused")
+
+    def details(self, state: OrderState) -> dict[str, Any]:
+        """What the audit entry says besides the name."""
+        return {"revoke_through": state.highest_generation, "lifts_pause": self.lift_pause}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enrol(_Order):
+    """The accounts on these databases may be taken over without a login that works there (protocol O6)."""
+
+    databases: frozenset[str]
+    name: ClassVar[str] = "enrol"
+
+    def stands_in(self, state: OrderState) -> bool:
+        """Whether the record says it already."""
+        return self.databases <= state.enrol
+
+    def details(self, _state: OrderState) -> dict[str, Any]:
+        """What the audit entry says besides the name."""
+        return {"databases": sorted(self.databases)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelEnrolment(_Order):
+    """What `Enrol` allows for these databases is not allowed any more."""
+
+    databases: frozenset[str]
+    name: ClassVar[str] = "cancel-enrolment"
+
+    def stands_in(self, state: OrderState) -> bool:
+        """Whether the record says it already."""
+        return not self.databases & state.enrol
+
+    def details(self, _state: OrderState) -> dict[str, Any]:
+        """What the audit entry says besides the name."""
+        return {"databases": sorted(self.databases)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry(_Order):
+    """Runs try this database again, which they had muted after refusals."""
+
+    database: str
+    name: ClassVar[str] = "retry"
+
+    def stands_in(self, state: OrderState) -> bool:
+        """Whether the record says it already."""
+        return self.database not in state.muted
+
+    def details(self, _state: OrderState) -> dict[str, Any]:
+        """What the audit entry says besides the name."""
+        return {"databases": [self.database]}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Activate(_Order):
+    """The next claim makes this plan the active one (protocol O7).
+
+    To order the plan that is active withdraws an order for another one.
+
+    Attributes:
+        digest: The plan digest that is wanted.
+        replaces: The digest that the operator saw as active; None: no plan was.
+        leaving: The databases and stores of the old plan that the new one does not name.
+    """
+
+    digest: str
+    replaces: str | None
+    leaving: tuple[str, ...] = ()
+    name: ClassVar[str] = "activate"
+
+    def stands_in(self, state: OrderState) -> bool:
+        """Whether the record says it already."""
+        if state.active_plan == self.digest:
+            return state.activate is None
+        return state.activate == self.digest and state.active_plan == self.replaces
+
+    def check(self, state: OrderState) -> None:
+        """Refuse a change of a plan that is not the one that the operator saw."""
+        if state.active_plan not in {self.replaces, self.digest}:
+            raise OrderRefusedError(credential=state.credential_id, code="another-plan-is-active")
+
+    def details(self, _state: OrderState) -> dict[str, Any]:
+        """What the audit entry says besides the name."""
+        return {"plan": self.digest, "replaces": self.replaces, "leaving": list(self.leaving)}
+
+
+Order = Pause | Resume | Revoke | Enrol | CancelEnrolment | Retry | Activate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """An account of a database server, as the lock table knows it (protocol O8).
+
+    Attributes:
+        host: Of the server, as in the plan.
+        username: The account's name.
+        client_host: From where it logs in, on servers that have this; `%`: from everywhere.
+    """
+
+    database: str
+    host: str
+    port: int
+    username: str
+    client_host: str = "%"
+
+    @property
+    def key(self) -> str:
+        """The key of its item. No credential's id has a `#`."""
+        host, port = server_of(self.host, self.port)
+        return f"account#{host}:{port}#{self.username}@{self.client_host}"
+
+
+def accounts_of(credential: Credential) -> Iterator[Account]:
+    """Every account that a credential has in the plan."""
+    for server in credential.servers:
+        for username in credential.usernames:
+            yield Account(database=server.name, host=server.host, port=server.port, username=username)
+
+
+class Orders(Protocol):
+    """What an operator may change in the lock table, for one credential. Errors of every method: LockTable*."""
+
+    def read(self) -> OrderState:
+        """What the record holds, by a consistent read."""
+
+    def write(self, order: Order) -> OrderState:
+        """Put an order into the record, if it may stand there; if it stands there already, that is success.
+
+        Raises:
+            OrderRefusedError: The record does not allow it.
+        """
+
+    def hold(self, *, holder: str, now: datetime, expires_at: datetime) -> Lease | None:
+        """Take the lock if it is free, expired or ours, whatever the schedule says; else None."""
+
+    def register(self, account: Account) -> None:
+        """Make the account this credential's.
+
+        Raises:
+            AccountOwnedError: It is another's.
+        """
+
+    def unregister(self, account: Account) -> bool:
+        """Let another credential have the account; False if another has it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """An order that stands in the record.
+
+    Attributes:
+        state: The record afterwards.
+        entry: Its audit entry; None where it stood in the record already.
+    """
+
+    state: OrderState
+    entry: ChainHead | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operator:
+    """Who gives orders.
+
+    Attributes:
+        who: The cloud's name of the identity, for the audit entry.
+        now: Gives the time.
+        new_id: Gives an id that was never used.
+    """
+
+    who: str
+    now: Callable[[], datetime]
+    new_id: Callable[[], str]
+
+
+def give(order: Order, *, by: Operator, chain: Chain, orders: Orders) -> Given:
+    """Give an order: first its audit entry, then the record (protocol O2, O3).
+
+    To give it again is a success without a second entry, also after its reply was lost. If this fails between the two,
+    an order is on record that no run has seen; give it again.
+
+    Raises:
+        OrderRefusedError: The record does not allow it.
+        AuditConflictError, LostCompareAndSetError: As `Chain.append`.
+    """
+    state = orders.read()
+    if order.stands_in(state):
+        return Given(state=state, entry=None)
+    order.check(state)
+    entry = record(order.name, order.details(state), by=by, chain=chain)
+    return Given(state=orders.write(order), entry=entry)
+
+
+def record(name: str, details: dict[str, Any], *, by: Operator, chain: Chain) -> ChainHead:
+    """Append the entry of something that an operator does, before it is done (protocol O2)."""
+    entry_id = f"{ORDER}{by.new_id()}"
+    event = event_of_order(
+        name,
+        details,
+        entry_id=entry_id,
+        credential_id=chain.credential_id,
+        stream=chain.log.stream,
+        who=by.who,
+        now=by.now(),
+    )
+    return chain.append(event, entry_id=entry_id, look_back=LOOK_BACK)
