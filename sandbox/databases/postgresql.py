@@ -194,7 +194,11 @@ class PostgresServer(PostgresBase):
         return found
 
     def _access_rules(self) -> str:
-        return "hostssl all all 127.0.0.1/32 scram-sha-256\nhost all all 0.0.0.0/0 reject\n"
+        return (
+            "hostssl all all 127.0.0.1/32 scram-sha-256\n"
+            f"hostssl replication {self.superuser} 127.0.0.1/32 scram-sha-256\n"
+            "host all all 0.0.0.0/0 reject\n"
+        )
 
     def _settings(self) -> dict[str, str]:
         # Copies, because PostgreSQL takes a key only from its own account or root.

@@ -1,0 +1,337 @@
+"""Real replicas that lag: pending is waited for, and a limit of two refusals is not reached (protocol D15, D16)."""
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+
+from lockstep import replication
+from lockstep.errors import (
+    AccountLockedError,
+    DatabaseUnreachableError,
+    ReplicaLaggingError,
+    ReplicaRejectedError,
+    TlsVerificationError,
+)
+from lockstep.model import CredentialValue, Login, SecretStr, Strategy, Tls, VerifyHost
+from lockstep.ports import Database
+from lockstep.workers import at_the_same_time
+from sandbox.databases import CertificateAuthority, DatabaseServer, MariaDbServer, MySqlServer, PostgresServer
+from sandbox.databases.replicas import (
+    BINARY_LOG,
+    MariaDbReplica,
+    MySqlReplica,
+    PostgresReplica,
+    Replica,
+)
+from tests.contract.database_harness import (
+    DATABASE,
+    HASTY,
+    MariaDbHarness,
+    MySqlHarness,
+    PostgresHarness,
+    SqlHarness,
+    fails,
+    value_of,
+)
+from tests.support.memory import FakeClock
+from tests.support.servers import require
+
+pytest_plugins = ["tests.contract.database_fixtures"]
+
+DUAL, ALTERNATING = Strategy.DUAL_PASSWORD, Strategy.ALTERNATING_USERS
+HARNESSES: dict[str, tuple[str, type[SqlHarness], Strategy]] = {
+    "mariadb-dual": ("mariadb_pair", MariaDbHarness, DUAL),
+    "mariadb-alternating": ("mariadb_pair", MariaDbHarness, ALTERNATING),
+    "mysql-dual": ("mysql_pair", MySqlHarness, DUAL),
+    "mysql-alternating": ("mysql_pair", MySqlHarness, ALTERNATING),
+    "postgresql": ("postgres_pair", PostgresHarness, ALTERNATING),
+}
+PATIENCE = 20.0
+MAX_REFUSALS = 2
+
+
+@dataclass(frozen=True)
+class Pair:
+    primary: DatabaseServer
+    replica: DatabaseServer
+    lag: Replica
+
+
+@pytest.fixture(scope="module")
+def mariadb_pair(authority: CertificateAuthority) -> Iterator[Pair]:
+    require(MariaDbServer)
+    with (
+        MariaDbServer(authority=authority, settings=BINARY_LOG) as primary,
+        MariaDbReplica(authority=authority, primary=primary) as replica,
+    ):
+        primary.execute_as_superuser(f"CREATE DATABASE {DATABASE}")
+        replica.execute_as_superuser(f"SET GLOBAL max_password_errors = {MAX_REFUSALS}")
+        yield Pair(primary, replica, replica)
+
+
+@pytest.fixture(scope="module")
+def mysql_pair(authority: CertificateAuthority) -> Iterator[Pair]:
+    require(MySqlServer)
+    with (
+        MySqlServer(authority=authority, settings=BINARY_LOG) as primary,
+        MySqlReplica(authority=authority, primary=primary) as replica,
+    ):
+        primary.execute_as_superuser(f"CREATE DATABASE {DATABASE}")
+        yield Pair(primary, replica, replica)
+
+
+@pytest.fixture(scope="module")
+def postgres_pair(authority: CertificateAuthority) -> Iterator[Pair]:
+    require(PostgresServer)
+    with (
+        PostgresServer(authority=authority) as primary,
+        PostgresReplica(authority=authority, primary=primary) as replica,
+    ):
+        primary.execute_as_superuser(
+            [f"CREATE DATABASE {DATABASE}", f"REVOKE CONNECT ON DATABASE {DATABASE} FROM PUBLIC"]
+        )
+        yield Pair(primary, replica, replica)
+
+
+class CrashError(Exception):
+    """The run is gone."""
+
+
+class ScriptedClock(FakeClock):
+    """Does something at a chosen wait, instead of waiting for it to happen."""
+
+    def __init__(self, at: int = 0, happens: Callable[[], object] = lambda: None) -> None:
+        super().__init__()
+        self.waits = 0
+        self._at = at
+        self._happens = happens
+
+    def sleep(self, seconds: float) -> None:
+        super().sleep(seconds)
+        self.waits += 1
+        if self.waits == self._at:
+            self._happens()
+
+
+class ReplicatedWorld:
+    """A credential whose generations 1 and 2 the replica knows; nothing that follows is applied there."""
+
+    def __init__(self, pair: Pair, harness: SqlHarness) -> None:
+        self.pair = pair
+        self.harness = harness
+        self.host = VerifyHost(host="localhost", port=pair.replica.port, tls=harness.server.tls)
+        self.database = self.open(self.host)
+        if isinstance(harness, MySqlHarness):
+            limit = f"FAILED_LOGIN_ATTEMPTS {MAX_REFUSALS} PASSWORD_LOCK_TIME UNBOUNDED"
+            harness.execute(*(f"ALTER USER '{u}'@'%' {limit}" for u in harness.credential.usernames))
+        self.stage(None, 1)
+        self.stage(1, 2)
+        self.catch_up()
+        pair.lag.hold()
+
+    def open(self, host: VerifyHost, **more: Any) -> Database:  # noqa: ANN401 - options of the harness
+        return self.harness.open(server=replace(self.harness.server, verify_hosts=(host,)), **more)
+
+    def catch_up(self) -> None:
+        self.pair.lag.catch_up()
+
+    def login(self, generation: int) -> Login:
+        return value_of(self.harness, generation).login
+
+    def value(self, generation: int) -> CredentialValue:
+        return value_of(self.harness, generation)
+
+    def stage(self, current: int | None, pending: int) -> None:
+        with self.database.exclusive() as stager:
+            stager.stage(
+                current=None if current is None else self.value(current), pending=self.value(pending)
+            )
+
+    def wait(
+        self,
+        clock: FakeClock,
+        pending: int = 3,
+        *,
+        replaced: bool = True,
+        of: Database | None = None,
+        until: float = PATIENCE,
+    ) -> None:
+        replication.wait_until_accepted(
+            of or self.database,
+            pending=self.login(pending),
+            base=self.login(pending - 1),
+            replaced=self.login(pending - 2) if replaced else None,
+            clock=clock,
+            deadline=clock.monotonic() + until,
+            side_by_side=at_the_same_time,
+        )
+
+    def on_replica(self, *generations: int) -> list[bool]:
+        (replica,) = self.database.replicas
+        return [replica.accepts(self.login(g)) for g in generations]
+
+
+@pytest.fixture
+def world(request: pytest.FixtureRequest) -> Iterator[ReplicatedWorld]:
+    pair, harness, strategy = HARNESSES[request.param]
+    servers: Pair = request.getfixturevalue(pair)
+    sandbox: Any = servers.primary
+    yield ReplicatedWorld(servers, harness(sandbox, strategy))
+    servers.lag.catch_up()
+
+
+every_engine = pytest.mark.parametrize("world", HARNESSES, indirect=True)
+with_limits = pytest.mark.parametrize("world", [w for w in HARNESSES if w != "postgresql"], indirect=True)
+with_two_passwords = pytest.mark.parametrize("world", ["mariadb-dual", "mysql-dual"], indirect=True)
+
+
+@every_engine
+def test_pending_is_refused_until_it_is_applied_and_base_never_is(world: ReplicatedWorld) -> None:
+    world.stage(2, 3)
+    assert world.database.accepts(world.login(3))
+    assert world.on_replica(3, 2) == [False, True]
+    clock = ScriptedClock(at=3, happens=world.catch_up)
+    world.wait(clock)
+    assert clock.waits == 3
+    assert world.on_replica(2, 3, 1, 3) == [True, True, False, True]
+
+
+@with_limits
+def test_two_refusals_in_a_row_lock_an_account_there(world: ReplicatedWorld) -> None:
+    """The limit is real. With one refusal the account is as before."""
+    wrong = Login(world.login(2).username, SecretStr("wrong"))
+    assert logs_in(world, wrong, world.login(2), wrong, world.login(2)) == [False, True, False, True]
+    assert logs_in(world, wrong, wrong, world.login(2)) == [False, False, False]
+    world.pair.replica.execute_as_superuser("FLUSH PRIVILEGES")
+
+
+def logs_in(world: ReplicatedWorld, *logins: Login) -> list[bool]:
+    """Whether each login gets in on the replica. A locked account does not, by whichever error."""
+    (replica,) = world.database.replicas
+    found = []
+    for login in logins:
+        found.append(False)
+        with suppress(AccountLockedError):
+            found[-1] = replica.accepts(login)
+    return found
+
+
+@every_engine
+@pytest.mark.parametrize("waits", [0, 1, 2, 7])
+def test_the_limit_is_not_reached_whenever_the_change_arrives(world: ReplicatedWorld, waits: int) -> None:
+    world.stage(2, 3)
+    clock = ScriptedClock(at=waits, happens=world.catch_up)
+    if not waits:
+        world.catch_up()
+    world.wait(clock)
+    assert clock.waits == waits
+    assert world.on_replica(2, 3) == [True, True]
+
+
+@every_engine
+def test_a_replica_whose_replication_has_stopped_is_named_and_stays_unlocked(world: ReplicatedWorld) -> None:
+    world.stage(2, 3)
+    for _ in range(4):
+        with fails(ReplicaLaggingError):
+            world.wait(FakeClock(), until=1)
+    world.catch_up()
+    world.wait(FakeClock())
+
+
+@every_engine
+def test_rotations_over_a_replica_that_lags_each_time(world: ReplicatedWorld) -> None:
+    for generation in range(3, 13):
+        world.stage(generation - 1, generation)
+        world.wait(ScriptedClock(at=1 + generation % 3, happens=world.catch_up), generation)
+        world.catch_up()
+        world.pair.lag.hold()
+    assert world.on_replica(11, 12) == [True, True]
+
+
+@with_two_passwords
+def test_runs_that_die_between_two_logins_do_not_lock_the_account(world: ReplicatedWorld) -> None:
+    """The worst moment, after pending was refused, in runs that follow one another."""
+
+    class Dying:
+        """A host that the run reaches for so many logins."""
+
+        def __init__(self, logins: int) -> None:
+            (self._replica,) = world.database.replicas
+            self._left = logins
+            self.replicas = (self,)
+            self.name = self._replica.name
+
+        def accepts(self, login: Login) -> bool:
+            if not self._left:
+                raise CrashError
+            self._left -= 1
+            return self._replica.accepts(login)
+
+    world.stage(2, 3)
+    for logins in (2, 2, 2, 4, 2, 6):
+        dying: Any = Dying(logins)
+        with pytest.raises(CrashError):
+            world.wait(FakeClock(), of=dying)
+    world.catch_up()
+    world.wait(FakeClock())
+    assert world.on_replica(2, 3) == [True, True]
+
+
+@every_engine
+def test_a_replica_that_does_not_know_base_is_named(world: ReplicatedWorld) -> None:
+    world.stage(2, 3)
+    world.stage(3, 4)
+    with pytest.raises(ReplicaRejectedError, match=f"main@localhost:{world.pair.replica.port}"):
+        world.wait(FakeClock(), pending=4)
+
+
+@every_engine
+def test_a_retired_value_is_waited_for_until_the_replica_refuses_it(world: ReplicatedWorld) -> None:
+    kept = world.login(2)
+    random = Login(world.login(1).username, SecretStr("only-in-memory"))
+    keep = kept if random.username == kept.username else random
+    with world.database.exclusive() as stager:
+        if keep is random:
+            # What retiring an account with one password does, with a password that the test knows.
+            stager.stage(current=world.value(2), pending=CredentialValue(3, random))
+        else:
+            stager.retire(drop=world.value(1), keep=world.value(2))
+    assert world.on_replica(1) == [True]
+
+    def wait(clock: FakeClock) -> None:
+        replication.wait_until_dead(
+            world.database,
+            doomed=world.login(1),
+            keep=keep,
+            clock=clock,
+            deadline=clock.monotonic() + 1,
+            side_by_side=at_the_same_time,
+        )
+
+    with fails(ReplicaLaggingError):
+        wait(FakeClock())
+    wait(ScriptedClock(at=2, happens=world.catch_up))
+    assert world.on_replica(2, 1) == [True, False]
+
+
+@every_engine
+def test_a_replica_that_does_not_answer_is_no_refusal(world: ReplicatedWorld) -> None:
+    world.stage(2, 3)
+    world.pair.replica.pause()
+    try:
+        with fails(DatabaseUnreachableError):
+            world.wait(FakeClock(), of=world.open(world.host, timeouts=HASTY))
+    finally:
+        world.pair.replica.resume()
+    world.catch_up()
+
+
+@pytest.mark.parametrize("world", ["mariadb-dual", "mysql-dual", "postgresql"], indirect=True)
+def test_a_replica_is_verified_by_its_own_ca_file(world: ReplicatedWorld, tmp_path_factory: Any) -> None:  # noqa: ANN401
+    stranger = CertificateAuthority(tmp_path_factory.mktemp("stranger"))
+    elsewhere = replace(world.host, tls=Tls(ca_file=stranger.ca_file))
+    with fails(TlsVerificationError):
+        world.wait(FakeClock(), of=world.open(elsewhere))
