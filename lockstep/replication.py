@@ -16,8 +16,10 @@ the promotion.
 Each wait is made while the database's advisory lock is held, so that the logins of two runs do not mix.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Self
 
 from lockstep.errors import ReplicaLaggingError, ReplicaRejectedError
 from lockstep.model import Login
@@ -31,118 +33,136 @@ meanwhile (`DatabaseTimeouts.idle_seconds`)."""
 _POLL_SECONDS = 0.25
 
 
-def wait_until_accepted(
-    database: Database,
-    *,
-    pending: Login,
-    base: Login | None,
-    replaced: Login | None,
-    clock: Clock,
-    deadline: float,
-    side_by_side: SideBySide,
-) -> None:
-    """Wait until each of a database's hosts accepts pending, sees base as before, and refuses what was replaced.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wait:
+    """How long, and how, the hosts of a database are waited for.
 
-    To be called after the same was proven on the database itself. If no password is changed, pending and base are the
-    same login.
-
-    Args:
-        database: Whose hosts.
-        pending: What is to be promoted.
-        base: What applications use at present; None if no login is known.
-        replaced: The login that pending's account had before, and that no longer works on the database. None if it is
-            not known, or if it did not work there before the change either.
+    Attributes:
         clock: To wait by.
         deadline: By the clock's `monotonic`. Each host is tried once in any case.
         side_by_side: How the hosts are worked on. The logins on one host come one after the other.
+    """
+
+    clock: Clock
+    deadline: float
+    side_by_side: SideBySide
+
+    @classmethod
+    def begin(cls, clock: Clock, side_by_side: SideBySide) -> Self:
+        """A wait of PATIENCE_SECONDS, from now on."""
+        return cls(clock=clock, deadline=clock.monotonic() + PATIENCE_SECONDS, side_by_side=side_by_side)
+
+    @property
+    def seconds_left(self) -> float:
+        """Until the deadline, or 0."""
+        return max(0.0, self.deadline - self.clock.monotonic())
+
+    def before_the_next_try(self, replica: Replica) -> None:
+        """Sleep, or raise ReplicaLaggingError after the deadline."""
+        if not self.seconds_left:
+            raise ReplicaLaggingError(database=replica.name)
+        self.clock.sleep(min(_POLL_SECONDS, self.seconds_left))
+
+
+def wait_until_accepted(
+    database: Database,
+    wait: Wait,
+    *,
+    pending: Login,
+    base: Login | None,
+    doomed: Sequence[Login] = (),
+    enrolled: bool = False,
+) -> None:
+    """Wait until each of a database's hosts accepts pending and base, and refuses what is doomed.
+
+    To be called after the same was proven on the database itself. Where no password is changed, pending and base are
+    the same login.
+
+    Args:
+        database: Whose hosts.
+        wait: How long, and how.
+        pending: What is to be promoted.
+        base: What applications use at present; None if there is none.
+        doomed: As for `wait_until_dead`. The newest one of pending's account is what that account had before.
+        enrolled: Whether the database was just made to accept base without having accepted it before.
 
     Raises:
         ReplicaLaggingError: A host is not that far at the deadline. The next run may continue.
         ReplicaRejectedError: A host refuses base.
     """
-    doomed = None if replaced in (pending, base) else replaced
-    prove = partial(_prove, pending=pending, base=base, doomed=doomed, wait=_Wait(clock, deadline))
-    side_by_side([partial(prove, replica) for replica in database.replicas])
+    prove = partial(_prove, wait=wait, pending=pending, base=base, doomed=doomed, enrolled=enrolled)
+    wait.side_by_side([partial(prove, replica) for replica in database.replicas])
 
 
 def wait_until_dead(
-    database: Database,
-    *,
-    doomed: Login,
-    keep: Login,
-    clock: Clock,
-    deadline: float,
-    side_by_side: SideBySide,
+    database: Database, wait: Wait, *, doomed: Sequence[Login], live: Sequence[Login]
 ) -> None:
-    """Wait until each of a database's hosts refuses a login that is dead on the database.
+    """Wait until each of a database's hosts refuses logins that are dead on the database.
 
     Args:
         database: Whose hosts.
-        doomed: What was made dead.
-        keep: A login of the same account that works on the database, and on the hosts at the latest when they refuse
-            `doomed`: it proves that the password was refused and not the account, and takes the refusal back.
-        clock: To wait by.
-        deadline: By the clock's `monotonic`. Each host is tried once in any case.
-        side_by_side: How the hosts are worked on.
+        wait: How long, and how.
+        doomed: What was made dead, the oldest first. What is of an account without a live login is not tried, nor what
+            is live.
+        live: One login for each account that works on the database, and on a host at the latest when it refuses what
+            is doomed. It proves that the password was refused and not the account, and takes the refusal back.
 
     Raises:
-        ReplicaLaggingError: A host still accepts `doomed` at the deadline, or refuses `keep` too.
+        ReplicaLaggingError: At the deadline a host still accepts one that is doomed, or it refuses one that is live.
     """
-    refuse = partial(_wait_until_dead, doomed=doomed, keep=keep, wait=_Wait(clock, deadline))
-    side_by_side([partial(refuse, replica) for replica in database.replicas])
-
-
-@dataclass(frozen=True, slots=True)
-class _Wait:
-    clock: Clock
-    deadline: float
-
-    def left(self) -> float:
-        return max(0.0, self.deadline - self.clock.monotonic())
-
-    def once_more(self, replica: Replica) -> None:
-        """Sleep until the next try, or raise if there is none."""
-        if not self.left():
-            raise ReplicaLaggingError(database=replica.name)
-        self.clock.sleep(min(_POLL_SECONDS, self.left()))
+    refuse = partial(_see_dead, wait=wait, doomed=doomed, live=live)
+    wait.side_by_side([partial(refuse, replica) for replica in database.replicas])
 
 
 def _prove(
-    replica: Replica, *, pending: Login, base: Login | None, doomed: Login | None, wait: _Wait
+    replica: Replica,
+    *,
+    wait: Wait,
+    pending: Login,
+    base: Login | None,
+    doomed: Sequence[Login],
+    enrolled: bool,
 ) -> None:
+    live = [pending, base] if base else [pending]
+    if enrolled:
+        _try_once(replica, wait, pending)
     if base:
-        _require_base(replica, base)
+        _require(replica, base)
     if base and base.username == pending.username:
-        _poll_beside(replica, pending, base, wait)
-    elif doomed is None:
-        _try_once(replica, pending, wait)
-    if doomed:
-        _wait_until_dead(replica, doomed=doomed, keep=pending, wait=wait)
+        _poll_beside(replica, wait, pending, base)
+    elif not enrolled and not any(d.username == pending.username for d in doomed if d not in live):
+        _try_once(replica, wait, pending)
+    _see_dead(replica, wait=wait, doomed=doomed, live=live)
 
 
-def _require_base(replica: Replica, base: Login) -> None:
+def _require(replica: Replica, base: Login) -> None:
     if not replica.accepts(base):
         raise ReplicaRejectedError(database=replica.name)
 
 
-def _poll_beside(replica: Replica, pending: Login, base: Login, wait: _Wait) -> None:
-    """Pending, then base, until pending logs in: one refusal in a row at the most."""
+def _poll_beside(replica: Replica, wait: Wait, pending: Login, base: Login) -> None:
+    """Pending, then base, until pending logs in: no two refusals in a row."""
     while True:
         is_accepted = replica.accepts(pending)
-        _require_base(replica, base)
+        _require(replica, base)
         if is_accepted:
             return
-        wait.once_more(replica)
+        wait.before_the_next_try(replica)
 
 
-def _try_once(replica: Replica, pending: Login, wait: _Wait) -> None:
-    wait.clock.sleep(wait.left() / 2)
+def _try_once(replica: Replica, wait: Wait, pending: Login) -> None:
+    wait.clock.sleep(wait.seconds_left / 2)
     if not replica.accepts(pending):
         raise ReplicaLaggingError(database=replica.name)
 
 
-def _wait_until_dead(replica: Replica, *, doomed: Login, keep: Login, wait: _Wait) -> None:
-    while replica.accepts(doomed):
-        wait.once_more(replica)
-    if not replica.accepts(keep):
-        raise ReplicaLaggingError(database=replica.name)
+def _see_dead(replica: Replica, *, wait: Wait, doomed: Sequence[Login], live: Sequence[Login]) -> None:
+    # The newest first: while the host lags, the account has that one, so it is refused only when the host is in step.
+    for login in (d for d in reversed(doomed) if d not in live):
+        keep = next((k for k in live if k.username == login.username), None)
+        if keep is None:
+            continue
+        while replica.accepts(login):
+            wait.before_the_next_try(replica)
+        if not replica.accepts(keep):
+            raise ReplicaLaggingError(database=replica.name)

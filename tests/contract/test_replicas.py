@@ -17,6 +17,7 @@ from lockstep.errors import (
 )
 from lockstep.model import CredentialValue, Login, SecretStr, Strategy, Tls, VerifyHost
 from lockstep.ports import Database
+from lockstep.replication import Wait
 from lockstep.workers import at_the_same_time
 from sandbox.databases import CertificateAuthority, DatabaseServer, MariaDbServer, MySqlServer, PostgresServer
 from sandbox.databases.replicas import (
@@ -96,6 +97,10 @@ def postgres_pair(authority: CertificateAuthority) -> Iterator[Pair]:
         yield Pair(primary, replica, replica)
 
 
+def waiting(clock: FakeClock, seconds: float = PATIENCE) -> Wait:
+    return Wait(clock=clock, deadline=clock.monotonic() + seconds, side_by_side=at_the_same_time)
+
+
 class CrashError(Exception):
     """The run is gone."""
 
@@ -151,22 +156,14 @@ class ReplicatedWorld:
             )
 
     def wait(
-        self,
-        clock: FakeClock,
-        pending: int = 3,
-        *,
-        replaced: bool = True,
-        of: Database | None = None,
-        until: float = PATIENCE,
+        self, clock: FakeClock, pending: int = 3, *, of: Database | None = None, until: float = PATIENCE
     ) -> None:
         replication.wait_until_accepted(
             of or self.database,
+            waiting(clock, until),
             pending=self.login(pending),
             base=self.login(pending - 1),
-            replaced=self.login(pending - 2) if replaced else None,
-            clock=clock,
-            deadline=clock.monotonic() + until,
-            side_by_side=at_the_same_time,
+            doomed=[self.login(pending - 2)],
         )
 
     def on_replica(self, *generations: int) -> list[bool]:
@@ -302,14 +299,8 @@ def test_a_retired_value_is_waited_for_until_the_replica_refuses_it(world: Repli
     assert world.on_replica(1) == [True]
 
     def wait(clock: FakeClock) -> None:
-        replication.wait_until_dead(
-            world.database,
-            doomed=world.login(1),
-            keep=keep,
-            clock=clock,
-            deadline=clock.monotonic() + 1,
-            side_by_side=at_the_same_time,
-        )
+        doomed = [world.login(1)]
+        replication.wait_until_dead(world.database, waiting(clock, 1), doomed=doomed, live=[keep])
 
     with fails(ReplicaLaggingError):
         wait(FakeClock())
