@@ -18,8 +18,9 @@ from typing import Any, ClassVar, Protocol
 
 from lockstep.audit.append import ORDER, Chain
 from lockstep.audit.order_event import event_of_order
+from lockstep.engines import ENGINES
 from lockstep.errors import OrderRefusedError
-from lockstep.model import ChainHead, Credential, Lease
+from lockstep.model import ANY_HOST, ChainHead, Credential, Lease
 from lockstep.plan_checks import server_of
 
 LOOK_BACK = 4
@@ -35,7 +36,8 @@ class OrderState:
         highest_generation: The highest generation that was ever claimed.
         in_flight: The generation of the claim; None where there is none.
         paused: Whether scheduled runs are off.
-        revoke_through: Every generation up to this one must die; None: no emergency.
+        revoke_through: Every generation up to this one must die; None: there was never an emergency.
+        alive_from: The lowest generation that may log in; None where that is not known.
         enrol: Databases whose accounts may be taken over without a login that works.
         muted: Databases that runs leave alone until an operator says otherwise.
         activate: The plan digest that is to become the active one.
@@ -47,9 +49,17 @@ class OrderState:
     in_flight: int | None = None
     paused: bool = False
     revoke_through: int | None = None
+    alive_from: int | None = None
     enrol: frozenset[str] = frozenset()
     muted: frozenset[str] = frozenset()
     activate: str | None = None
+
+    @property
+    def is_revoking(self) -> bool:
+        """Whether something that an emergency wants dead may still log in."""
+        return self.revoke_through is not None and (
+            self.alive_from is None or self.alive_from <= self.revoke_through
+        )
 
 
 class _Order:
@@ -204,14 +214,14 @@ class Account:
     Attributes:
         host: Of the server, as in the plan.
         username: The account's name.
-        client_host: From where it logs in, on servers that have this; `%`: from everywhere.
+        client_host: The host part of its name, on engines that have one.
     """
 
     database: str
     host: str
     port: int
     username: str
-    client_host: str = "%"
+    client_host: str = ANY_HOST
 
     @property
     def key(self) -> str:
@@ -223,8 +233,15 @@ class Account:
 def accounts_of(credential: Credential) -> Iterator[Account]:
     """Every account that a credential has in the plan."""
     for server in credential.servers:
+        client_host = credential.account_host if ENGINES[server.engine].accounts_have_hosts else ANY_HOST
         for username in credential.usernames:
-            yield Account(database=server.name, host=server.host, port=server.port, username=username)
+            yield Account(
+                database=server.name,
+                host=server.host,
+                port=server.port,
+                username=username,
+                client_host=client_host,
+            )
 
 
 class Orders(Protocol):

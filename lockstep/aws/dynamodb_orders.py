@@ -236,9 +236,9 @@ def _state(credential_id: str, item: Mapping[str, Any]) -> OrderState:
             active_plan=_text(item, "plan"),
             highest_generation=_number(item, "highest_generation") or 0,
             in_flight=_number(item, "pending_generation"),
-            # The presence counts, whatever it holds: what is not understood must not start a run.
-            paused="paused" in item,
+            paused="paused" in item and bool(item["paused"]["BOOL"]),
             revoke_through=_number(item, "revoke_through"),
+            alive_from=_number(item, "alive_from"),
             enrol=_set(item, "enrol"),
             muted=_set(item, "muted"),
             activate=_text(item, "activate"),

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from lockstep import __version__
-from lockstep.cli import audit, enrol, lock, pause, plan, rotate, status
+from lockstep.cli import activate, audit, enrol, lock, pause, plan, rotate, status
 from lockstep.cli.output import say
 
 app = typer.Typer(
@@ -16,6 +16,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # Plain help reads the same in a terminal, a pipe and docs/commands.md.
 )
+plan.app.command("activate")(activate.activate)
 app.add_typer(plan.app, name="plan")
 app.command("status")(status.status)
 app.command("rotate")(rotate.rotate)

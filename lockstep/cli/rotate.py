@@ -8,6 +8,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from rich.status import Status
 
 from lockstep.aws.clients import aws_client, diagnose
+from lockstep.cli.giving import RecordIn, desk
 from lockstep.cli.output import (
     DEFAULT_PLAN,
     AsJson,
@@ -16,12 +17,18 @@ from lockstep.cli.output import (
     PlanFile,
     complain,
     err,
+    failures_explained,
     one,
     plan_or_exit,
     print_json,
     say,
 )
+from lockstep.errors import OrderRefusedError
+from lockstep.identity import Cloud
 from lockstep.messages import RunInput
+from lockstep.model import Credential
+from lockstep.orders import Given, Revoke
+from lockstep.plan import Plan
 from lockstep.ports import Clock
 from lockstep.system import SystemClock
 
@@ -30,7 +37,7 @@ TIMEOUT_SECONDS = 660.0
 POLL_SECONDS = 1.0
 
 
-def rotate(
+def rotate(  # noqa: PLR0913 - a command has an argument for each option
     *,
     credential_id: OneCredentialId,
     state_machine_arn: Annotated[
@@ -48,31 +55,47 @@ def rotate(
         bool,
         typer.Option(
             "--revoke-previous",
-            help="Emergency: discard the previous value at once. With --force also during the overlap.",
+            help="Emergency: a new value at once, and everything before it dies. An order, which runs finish.",
         ),
+    ] = False,
+    lift_pause: Annotated[
+        bool, typer.Option("--resume", help="With --revoke-previous: resume the credential if it is paused.")
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be started, without starting it.")
     ] = False,
+    stream: RecordIn = "aws",
     file: PlanFile = DEFAULT_PLAN,
     as_json: AsJson = False,
 ) -> None:
     """Start a rotation in AWS and follow it to its end.
 
     A credential that is not due, or whose lock is held, is skipped, which is a success. Ctrl-C stops following it;
-    the rotation goes on.
+    the rotation goes on. An emergency is an order in the lock record: if this run is skipped or dies, the next one of
+    either cloud does it, whatever the schedule says. A paused credential needs --resume.
 
-    Exit code: 0 rotated or skipped, 1 the rotation failed, 3 AWS was unreachable or the rotation did not
-    end in time.
+    Exit code: 0 rotated or skipped, 1 the rotation failed or was skipped in an emergency, 3 AWS was unreachable or the
+    rotation did not end in time.
     """
-    credential = one(plan_or_exit(file), credential_id)
+    plan = plan_or_exit(file)
+    credential, region = one(plan, credential_id), _region(state_machine_arn)
+    order = Revoke(lift_pause=lift_pause) if revoke_previous else None
     asked = RunInput(
-        credential_id=credential.id, trigger="cli", force=force, revoke_previous=revoke_previous
+        credential_id=credential.id,
+        trigger="cli",
+        force=force or revoke_previous,
+        revoke_previous=revoke_previous,
     ).model_dump()
     if dry_run:
+        if order:
+            say(f"would record and give the order {order.name} for {credential.id}")
         say(f"would start {state_machine_arn} with {json.dumps(asked)}")
         return
-    client = aws_client("stepfunctions", _region(state_machine_arn))
+    if order:
+        given = _ordered(plan, order, credential, stream)
+        # Standard output is the report's alone, which may be JSON.
+        err.print(f"emergency through generation {given.state.revoke_through} ordered", highlight=False)
+    client = aws_client("stepfunctions", region)
     try:
         arn = client.start_execution(stateMachineArn=state_machine_arn, input=json.dumps(asked))[
             "executionArn"
@@ -85,6 +108,21 @@ def rotate(
         complain(f"still running: {arn}")
         raise typer.Exit(Exit.UNREACHABLE)
     _report(arn, ended, as_json=as_json)
+    if order and json.loads(ended["output"]).get("outcome") == "skipped":
+        complain(
+            f"another run holds the lock: the emergency stands in the record, and the next run does it. To see it: "
+            f"lockstep status -c {credential.id}"
+        )
+        raise typer.Exit(Exit.NO)
+
+
+def _ordered(plan: Plan, order: Revoke, credential: Credential, stream: Cloud) -> Given:
+    with failures_explained():
+        try:
+            return desk(plan, stream).give(order, credential)
+        except OrderRefusedError:
+            complain(f"{credential.id} is paused, and stays so: add --resume, so that later runs may finish")
+            raise
 
 
 def _region(arn: str) -> str:

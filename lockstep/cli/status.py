@@ -141,7 +141,7 @@ def _order_lines(state: State) -> Iterator[str]:
     orders, wanted = state.orders, state.plan_digest
     if orders.paused:
         yield "paused: no scheduled run begins, in either cloud"
-    if orders.revoke_through is not None:
+    if orders.is_revoking:
         yield f"emergency: every generation up to {orders.revoke_through} must die"
     if orders.enrol:
         yield f"enrolled, until proven: {', '.join(sorted(orders.enrol))}"
@@ -204,7 +204,7 @@ def orders_document(orders: OrderState) -> dict[str, Any]:
         "active_plan": orders.active_plan,
         "activate": orders.activate,
         "paused": orders.paused,
-        "revoke_through": orders.revoke_through,
+        "revoke_through": orders.revoke_through if orders.is_revoking else None,
         "enrol": sorted(orders.enrol),
         "muted": sorted(orders.muted),
     }

@@ -208,7 +208,13 @@ def test_an_order_may_be_the_first_write_of_a_record(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    "attribute", [{"plan": {"N": "1"}}, {"enrol": {"S": "db-1"}}, {"revoke_through": {"N": "x"}}]
+    "attribute",
+    [
+        {"plan": {"N": "1"}},
+        {"enrol": {"S": "db-1"}},
+        {"revoke_through": {"N": "x"}},
+        {"paused": {"S": "true"}},
+    ],
 )
 def test_an_item_that_lockstep_did_not_write_is_an_error(attribute: dict[str, Any]) -> None:
     class Client:
@@ -220,9 +226,16 @@ def test_an_item_that_lockstep_did_not_write_is_an_error(attribute: dict[str, An
         orders.read()
 
 
-def test_a_pause_of_any_form_counts(world: World) -> None:
-    world.put(paused={"BOOL": False})
-    assert world.orders.read().paused
+@pytest.mark.parametrize(
+    ("through", "alive_from", "is_revoking"),
+    [(None, None, False), (None, 1, False), (9, None, True), (9, 9, True), (9, 10, False), (0, None, True)],
+)
+def test_an_emergency_lasts_until_nothing_it_names_is_alive(
+    world: World, through: int | None, alive_from: int | None, *, is_revoking: bool
+) -> None:
+    numbers = {"revoke_through": through, "alive_from": alive_from}
+    world.put(**{name: {"N": str(n)} for name, n in numbers.items() if n is not None})
+    assert world.orders.read().is_revoking is is_revoking
 
 
 # Beside runs

@@ -18,7 +18,7 @@ from sandbox.plans import LOCK_TABLE
 from tests.support.servers import require
 from tests.support.statement_faults import FrontedMySqlServer
 
-EACH = 16
+EACH = 28
 """The number of credentials of each kind in the plan."""
 
 

@@ -1,12 +1,17 @@
 """The commands that give orders, on a running world: the record, the audit log, the exit codes (protocol O2)."""
 
+import json
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+from ruamel.yaml import YAML
 from typer.testing import CliRunner, Result
 
 from lockstep.aws.dynamodb_orders import DynamoDbOrders
 from lockstep.cli import app
 from lockstep.orders import OrderState, accounts_of
+from sandbox.outside import Value, lets_in
 from sandbox.plans import LOCK_TABLE
 from tests.statemachine.conftest import Case
 
@@ -108,3 +113,138 @@ def test_a_muted_database_is_tried_again(plain: Case) -> None:
     assert state_of(plain).muted == frozenset()
     assert run("retry", plain.credential.id, "gone").exit_code == 2
     assert run("retry", plain.credential.id, "crm").stdout.endswith("(it was so already)\n")
+
+
+# Activation
+
+OLD, ELSE = "a" * 64, "b" * 64
+
+
+def set_attribute(case: Case, name: str, value: dict[str, Any]) -> None:
+    case.world.aws.client("dynamodb").update_item(
+        TableName=LOCK_TABLE,
+        Key={"credential_id": {"S": case.credential.id}},
+        UpdateExpression="SET #name = :value",
+        ExpressionAttributeNames={"#name": name},
+        ExpressionAttributeValues={":value": value},
+    )
+
+
+def activate(case: Case, *words: str, plan: Path | None = None) -> Result:
+    return run("plan", "activate", case.credential.id, *words, *(["-p", str(plan)] if plan else []))
+
+
+def changed_plan(case: Case, folder: Path, change: Callable[[dict[str, Any]], None]) -> Path:
+    """The world's plan file with a change to the case's credential."""
+    document = YAML(typ="safe").load(case.world.plan_file)
+    change(next(c for c in document["credentials"] if c["id"] == case.credential.id))
+    file = case.world.plan_file.with_name(f"{folder.name}.yaml")  # Its CA files are beside it.
+    file.write_text(json.dumps(document))
+    return file
+
+
+def test_the_first_plan_is_ordered_without_an_old_one(plain: Case) -> None:
+    digest = plain.credential.plan_digest
+    assert activate(plain, "--from", OLD).exit_code == 1
+    assert activate(plain, "--dry-run").exit_code == 0
+    assert state_of(plain).activate is None
+    ordered = activate(plain)
+    assert ordered.exit_code == 0
+    assert f"ordered {digest} (entry 1 of aws)" in ordered.stdout
+    assert f"next: lockstep rotate --force -c {plain.credential.id}" in ordered.stdout
+    assert state_of(plain).activate == digest
+    assert f"to become the active plan: {digest}" in status_of(plain)
+    assert "it was so already" in activate(plain).stdout
+    assert recorded(plain) == [{"order": "activate", "plan": digest, "replaces": None, "leaving": []}]
+
+
+def test_the_plan_that_is_replaced_must_be_named(plain: Case) -> None:
+    plain.rotate()
+    set_attribute(plain, "plan", {"S": OLD})
+    assert f"active plan: {OLD}; this plan file is {plain.credential.plan_digest}" in status_of(plain)
+    unnamed, wrong = activate(plain), activate(plain, "--from", ELSE)
+    for refused in (unnamed, wrong):
+        assert refused.exit_code == 1
+        assert f"lockstep plan activate {plain.credential.id} --from {OLD}" in refused.stderr
+    assert activate(plain, "--from", OLD).exit_code == 0
+    assert state_of(plain).activate == plain.credential.plan_digest
+
+
+def test_a_database_that_leaves_must_be_named(spanning: Case, tmp_path: Path) -> None:
+    spanning.rotate()
+    set_attribute(spanning, "plan", {"S": OLD})
+    smaller = changed_plan(spanning, tmp_path, lambda c: c.update(databases=["orders"]))
+    refused = activate(spanning, "--from", OLD, plan=smaller)
+    assert (refused.exit_code, "ledger would leave" in refused.stderr) == (1, True)
+    assert "add: --drop ledger" in refused.stderr
+    wrong = activate(spanning, "--from", OLD, "--drop", "ledger", "--drop", "orders", plan=smaller)
+    assert (wrong.exit_code, "orders does not leave" in wrong.stderr) == (1, True)
+    assert state_of(spanning).activate is None
+    assert activate(spanning, "--from", OLD, "--drop", "ledger", plan=smaller).exit_code == 0
+    assert recorded(spanning)[-1]["leaving"] == ["ledger"]
+
+
+def test_the_usernames_of_a_credential_never_change(spanning: Case, tmp_path: Path) -> None:
+    spanning.rotate()
+    set_attribute(spanning, "plan", {"S": OLD})
+    renamed = changed_plan(spanning, tmp_path, lambda c: c.update(username="somebody_else"))
+    refused = activate(spanning, "--from", OLD, plan=renamed)
+    assert (refused.exit_code, "usernames" in refused.stderr) == (1, True)
+    assert state_of(spanning).activate is None
+
+
+def test_to_activate_the_active_plan_withdraws_another(plain: Case) -> None:
+    set_attribute(plain, "plan", {"S": plain.credential.plan_digest})
+    assert "it was so already" in activate(plain).stdout
+    set_attribute(plain, "activate", {"S": ELSE})
+    withdrawn = activate(plain)
+    assert (withdrawn.exit_code, "active (entry 1 of aws)" in withdrawn.stdout) == (0, True)
+    assert state_of(plain).activate is None
+
+
+# Emergencies
+
+
+def emergency(case: Case, *words: str) -> Result:
+    return run(
+        "rotate",
+        *("-c", case.credential.id),
+        *("--state-machine-arn", case.world.machine_arn),
+        "--revoke-previous",
+        *words,
+    )
+
+
+def test_an_emergency_is_an_order_and_a_run(plain: Case) -> None:
+    plain.rotate()
+    before = plain.stored_login()
+    done = emergency(plain, "--json")
+    assert done.exit_code == 0
+    assert json.loads(done.stdout)["outcome"] == "rotated"
+    assert "emergency through generation 1 ordered" in done.stderr
+    assert recorded(plain) == [{"order": "revoke", "revoke_through": 1, "lifts_pause": False}]
+    assert plain.locked_out() == []
+    [server] = plain.credential.servers
+    assert not lets_in(server, Value(before.username, before.password.reveal()))
+
+
+def test_an_emergency_on_a_paused_credential_says_so(plain: Case) -> None:
+    plain.rotate()
+    run("pause", plain.credential.id)
+    refused = emergency(plain)
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert "code=paused" in refused.stderr
+    assert "--resume" in refused.stderr
+    assert state_of(plain).revoke_through is None
+    assert emergency(plain, "--resume").exit_code == 0
+    assert not state_of(plain).paused
+
+
+def test_an_emergency_that_finds_the_lock_held_stands_in_the_record(plain: Case) -> None:
+    plain.rotate()
+    plain.hold_lock("run-7")
+    shown = emergency(plain)
+    assert (shown.exit_code, shown.stdout) == (1, "skipped\n")
+    assert "the emergency stands in the record" in shown.stderr
+    assert state_of(plain).is_revoking
+    assert "emergency: every generation up to 1 must die" in status_of(plain)

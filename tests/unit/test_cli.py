@@ -95,6 +95,8 @@ WRONG_USE = {
     "enrol: no database": ["enrol", CREDENTIAL],
     "enrol: no such database": ["enrol", CREDENTIAL, "orders", "nowhere"],
     "retry: no database": ["retry", CREDENTIAL],
+    "plan activate: no credential": ["plan", "activate"],
+    "plan activate: no such credential": ["plan", "activate", "unknown"],
     "rotate: no state machine": ["rotate", "-c", CREDENTIAL],
     "rotate: not an ARN of a state machine": [
         "rotate",
@@ -128,6 +130,8 @@ CLOUD_COMMANDS = {
     "enrol": ["enrol", CREDENTIAL, "orders"],
     "enrol, cancelled": ["enrol", CREDENTIAL, "orders", "--cancel"],
     "retry": ["retry", CREDENTIAL, "orders"],
+    "plan activate": ["plan", "activate", CREDENTIAL],
+    "rotate, emergency": ["rotate", "-c", CREDENTIAL, "--state-machine-arn", ARN, "--revoke-previous"],
 }
 
 
@@ -202,6 +206,16 @@ def test_a_dry_run_of_rotate_starts_nothing(plan: Path, unreachable_aws: Mapping
     words = ["rotate", "-c", CREDENTIAL, "--state-machine-arn", ARN, "--force", "--dry-run"]
     shown = run(*words, env={"LOCKSTEP_PLAN": str(plan), **unreachable_aws})
     assert shown.exit_code == 0
+    assert '"force": true' in shown.stdout
+
+
+def test_a_dry_run_of_an_emergency_orders_and_starts_nothing(
+    plan: Path, unreachable_aws: Mapping[str, str]
+) -> None:
+    words = ["rotate", "-c", CREDENTIAL, "--state-machine-arn", ARN, "--revoke-previous", "--dry-run"]
+    shown = run(*words, env={"LOCKSTEP_PLAN": str(plan), **unreachable_aws})
+    assert shown.exit_code == 0
+    assert f"would record and give the order revoke for {CREDENTIAL}" in shown.stdout
     assert '"force": true' in shown.stdout
 
 
