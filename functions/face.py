@@ -7,13 +7,15 @@ import logging
 import time
 from collections.abc import Callable
 from copy import copy
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from lockstep.errors import InvalidRequestError, LockstepError, UnexpectedError
 from lockstep.identity import AWS_RUNNER
-from lockstep.ports import Ports
+from lockstep.ports import Clock, Ports
+from lockstep.scope import Scope, end_process
+from lockstep.system import SystemClock
 from lockstep.wiring import hosted_runner
 
 logger = logging.getLogger("lockstep")
@@ -22,6 +24,13 @@ logger.setLevel(logging.INFO)
 PortsOf = Callable[[str], Ports]
 """Gives the ports for a credential id."""
 RequestT = TypeVar("RequestT")
+
+
+class LambdaContext(Protocol):
+    """What a step needs of Lambda's context object."""
+
+    def get_remaining_time_in_millis(self) -> int:
+        """The milliseconds until Lambda ends the invocation."""
 
 
 def hosted_ports(credential_id: str) -> Ports:
@@ -36,6 +45,8 @@ class LambdaFace(Generic[RequestT]):
         step: `run` of the step.
         request_type: The type of its request; anything that pydantic validates.
         ports: Gives the ports for a credential id; by default those of the plan that the environment names.
+        clock: Measures the time left.
+        leave: Called if the step does not end in time (`lockstep.scope.Scope`).
     """
 
     def __init__(
@@ -44,24 +55,30 @@ class LambdaFace(Generic[RequestT]):
         request_type: Any,  # noqa: ANN401 - a class or a union of classes; pydantic takes both
         *,
         ports: PortsOf = hosted_ports,
+        clock: Clock = SystemClock(),  # noqa: B008 - it has no state
+        leave: Callable[[], None] = end_process,
     ) -> None:
         self._step = step
         self._requests: TypeAdapter[Any] = TypeAdapter(request_type)
         self._ports = ports
+        self._clock = clock
+        self._leave = leave
 
-    def over(self, ports: PortsOf) -> "LambdaFace[RequestT]":
-        """The same step over other ports."""
+    def over(self, ports: PortsOf, *, leave: Callable[[], None] = end_process) -> "LambdaFace[RequestT]":
+        """The same step over other ports, for a host that may replace `leave`."""
         changed = copy(self)
         changed._ports = ports  # noqa: SLF001 - of the same class
+        changed._leave = leave  # noqa: SLF001 - likewise
         return changed
 
-    def __call__(self, event: dict[str, Any], _context: object) -> dict[str, Any]:
-        """Answer one invocation."""
+    def __call__(self, event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+        """Answer one invocation, when every call that it has begun has ended (protocol F10)."""
         began = time.monotonic()
         outcome, request = "ok", None
         try:
             request = _validated(self._requests, event)
-            result = self._step(request, self._ports(request.rotation.credential_id))
+            with self._scope(context).open():
+                result = self._step(request, self._ports(request.rotation.credential_id))
             return result.model_dump(mode="json")
         except LockstepError as e:
             outcome = type(e).__name__
@@ -72,6 +89,10 @@ class LambdaFace(Generic[RequestT]):
             raise UnexpectedError(code=outcome) from None
         finally:
             _log(request, self._step.__module__, outcome, time.monotonic() - began)
+
+    def _scope(self, context: LambdaContext) -> Scope:
+        seconds_left = context.get_remaining_time_in_millis() / 1000
+        return Scope(self._clock, ends_at=self._clock.monotonic() + seconds_left, leave=self._leave)
 
 
 def _validated(requests: TypeAdapter[Any], event: object) -> Any:  # noqa: ANN401 - see request_type

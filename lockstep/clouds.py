@@ -18,6 +18,7 @@ from lockstep.model import Credential, DatabaseServer, Login
 from lockstep.orders import Orders
 from lockstep.plan import Plan
 from lockstep.ports import AuditLog, Clock, Database, Lock, Signer, Store, VersionedSecret
+from lockstep.scope import BeforeSend, always
 from lockstep.store_kinds import AwsSecretsManager, OciVault, StoreConfig
 from lockstep.store_kinds.oci_vault import oci_name
 from lockstep.stores import CredentialStore, Stores
@@ -54,6 +55,7 @@ class Clouds:
         endpoints: Where the clouds are.
         timeouts: Bounds of every wait.
         clock: The time that every port goes by.
+        before_send: Called before each request, connect and statement (protocol F11).
     """
 
     def __init__(
@@ -64,12 +66,14 @@ class Clouds:
         endpoints: Endpoints,
         timeouts: Timeouts,
         clock: Clock,
+        before_send: BeforeSend = always,
     ) -> None:
         self._plan = plan
         self._identity = identity
         self._endpoints = endpoints
         self._timeouts = timeouts
         self.clock = clock
+        self._before_send = before_send
         self._aws: dict[tuple[str, str], Any] = {}
         self._oci: dict[str, OciClients] = {}
         self._vaults: dict[str, Vault] = {}
@@ -87,6 +91,7 @@ class Clouds:
                 keys=self._identity.aws(self._plan, self.secret),
                 endpoint=self._endpoints.aws,
                 timeouts=self._timeouts.cloud,
+                before_send=self._before_send,
             )
         return self._aws[service, region]
 
@@ -100,6 +105,7 @@ class Clouds:
                 region,
                 endpoint=self._endpoints.oci,
                 timeouts=self._timeouts.cloud,
+                before_send=self._before_send,
             )
         return self._oci[region]
 
@@ -166,7 +172,13 @@ class Clouds:
         """A server, for one credential."""
         from lockstep.databases import open_database
 
-        return open_database(server, credential, self._admin(server), timeouts=self._timeouts.database)
+        return open_database(
+            server,
+            credential,
+            self._admin(server),
+            timeouts=self._timeouts.database,
+            before_send=self._before_send,
+        )
 
     def stream(self, cloud: Cloud, credential: Credential) -> tuple[AuditLog, Signer]:
         """A credential's audit stream in a cloud, with its key.

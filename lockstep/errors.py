@@ -255,6 +255,10 @@ class AccountOwnedError(TerminalError):
     advice = "Take it out of one of the two plans; `lockstep retire` frees the accounts of a credential."
 
 
+class StepEndedError(TerminalError):
+    """The step that began this call has ended, so the call was not sent."""
+
+
 class DeadlineExceededError(TerminalError):
     """The run exceeded its deadline. The next run continues from here."""
 

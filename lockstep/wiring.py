@@ -10,6 +10,7 @@ from lockstep.identity import OCI_ENDPOINT_VARIABLE, Identity
 from lockstep.plan import Plan
 from lockstep.plan_file import load_plan
 from lockstep.ports import Clock, Ports
+from lockstep.scope import BeforeSend, always, check_scope
 from lockstep.system import SystemClock, SystemPasswords
 from lockstep.timeouts import Timeouts
 
@@ -28,6 +29,7 @@ class Runner:
         endpoints: Where the clouds are.
         timeouts: Bounds of every wait.
         clock: The time that every port goes by.
+        before_send: Called before each request, connect and statement (protocol F11).
     """
 
     def __init__(
@@ -38,10 +40,13 @@ class Runner:
         endpoints: Endpoints = _DEFAULT_ENDPOINTS,
         timeouts: Timeouts = _DEFAULT_TIMEOUTS,
         clock: Clock = _DEFAULT_CLOCK,
+        before_send: BeforeSend = always,
     ) -> None:
         self.plan = plan
         self._cloud = identity.home
-        self._clouds = Clouds(plan, identity, endpoints=endpoints, timeouts=timeouts, clock=clock)
+        self._clouds = Clouds(
+            plan, identity, endpoints=endpoints, timeouts=timeouts, clock=clock, before_send=before_send
+        )
 
     def ports(self, credential_id: str) -> Ports:
         """The ports of a credential.
@@ -79,11 +84,20 @@ def hosted_runner(
 ) -> Runner:
     """The runner of a function: its plan and its endpoints are those that the environment names. Made once.
 
+    Its calls must belong to an open scope (protocol F11).
+
     Raises:
         PlanProblemsError: The plan file is not valid.
     """
     plan = load_plan(Path(os.environ.get(PLAN_VARIABLE, "lockstep.yaml")))
-    return Runner(plan, identity, endpoints=endpoints_from_environment(), timeouts=timeouts, clock=clock)
+    return Runner(
+        plan,
+        identity,
+        endpoints=endpoints_from_environment(),
+        timeouts=timeouts,
+        clock=clock,
+        before_send=check_scope,
+    )
 
 
 def forget() -> None:

@@ -27,6 +27,7 @@ from lockstep.identity import OCI_RUNNER
 from lockstep.messages import Id, Message, RunInput
 from lockstep.plan import Plan
 from lockstep.ports import Clock, Ports
+from lockstep.scope import Scope, end_process
 from lockstep.system import SystemClock
 from lockstep.wiring import forget, hosted_runner
 from oci_fn.retries import Retries
@@ -69,6 +70,7 @@ class Function:
         forget: Called after an identity was refused, so that `runner` reads it again.
         run_map: Runs the branches for the databases of a credential.
         clock: Measures the time left. It must be the clock of the runner's ports.
+        leave: Called if a run does not end in time (`lockstep.scope.Scope`).
     """
 
     def __init__(
@@ -78,20 +80,22 @@ class Function:
         forget: Callable[[], None] = forget,
         run_map: RunMap = side_by_side,
         clock: Clock = SystemClock(),  # noqa: B008 - it has no state
+        leave: Callable[[], None] = end_process,
     ) -> None:
         self._runner = runner
         self._forget = forget
         self._run_map = run_map
         self._clock = clock
+        self._leave = leave
 
     def __call__(self, ctx: context.InvokeContext, data: BytesIO | None = None) -> response.Response:
         """Answer one call of the function."""
         try:
             runs = self._runs(_parse(data.getvalue() if data else b""))
             call_id = _call_id(ctx)
-            deadline = self._clock.monotonic() + _seconds_left(ctx, self._clock)
+            ends_at = self._clock.monotonic() + _seconds_left(ctx, self._clock)
             results = [
-                self._run(run, f"{call_id}.{number}", deadline=deadline)
+                self._run(run, f"{call_id}.{number}", ends_at=ends_at)
                 for number, run in enumerate(runs, start=1)
             ]
         except LockstepError as error:
@@ -100,7 +104,7 @@ class Function:
             return _answer(ctx, _shown(UnexpectedError(code=type(error).__name__)), succeeded=False)
         return _answer(ctx, {"results": results}, succeeded=all(r["outcome"] != "failed" for r in results))
 
-    def _run(self, run: RunInput, rotation_id: str, *, deadline: float) -> dict[str, Any]:
+    def _run(self, run: RunInput, rotation_id: str, *, ends_at: float) -> dict[str, Any]:
         began = self._clock.monotonic()
         request = RunRequest(
             rotation_id=rotation_id,
@@ -110,9 +114,11 @@ class Function:
             revoke_previous=run.revoke_previous,
         )
         try:
-            ports = self._runner().ports(run.credential_id)
-            retries = Retries(self._clock, deadline=deadline)
-            done = rotate(request, ports, retries, run_map=self._run_map)
+            # A run has a scope of its own, so that nothing of it goes on in the next one (protocol F10).
+            with Scope(self._clock, ends_at=ends_at, leave=self._leave).open():
+                ports = self._runner().ports(run.credential_id)
+                retries = Retries(self._clock, deadline=ends_at - MARGIN_SECONDS)
+                done = rotate(request, ports, retries, run_map=self._run_map)
             result = {
                 "outcome": done.outcome,
                 "generation": done.generation,
@@ -161,7 +167,7 @@ def _seconds_left(ctx: context.InvokeContext, clock: Clock) -> float:
         raise InvalidRequestError(code="no-deadline") from None
     if deadline.tzinfo is None:
         deadline = deadline.replace(tzinfo=UTC)
-    return (deadline - clock.now()).total_seconds() - MARGIN_SECONDS
+    return (deadline - clock.now()).total_seconds()
 
 
 def _shown(error: LockstepError) -> dict[str, str]:

@@ -5,10 +5,10 @@ states.
 """
 
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from pydantic import ValidationError
@@ -47,7 +47,8 @@ from lockstep.messages import (
 )
 from lockstep.model import Claim, Release
 from lockstep.ports import Ports
-from lockstep.timing import DATABASES_AT_ONCE, LEASE, LOCK_POLICY
+from lockstep.timing import LEASE, LOCK_POLICY
+from lockstep.workers import at_the_same_time
 from oci_fn.retries import Retries
 
 Result = TypeVar("Result")
@@ -62,8 +63,7 @@ class RunMap(Protocol):
 
 def side_by_side(branch: Callable[[str], Result], databases: Iterable[str], /) -> Iterable[Result]:
     """Run the branches in threads (protocol M10)."""
-    with ThreadPoolExecutor(max_workers=DATABASES_AT_ONCE) as pool:
-        return tuple(pool.map(branch, databases))
+    return at_the_same_time([partial(branch, database) for database in databases])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -349,7 +349,7 @@ def _deploy_state_machine(aws: AwsSandbox, settings: Settings, *, one_by_one: bo
     for function in FUNCTIONS.values():
         module = importlib.import_module(f"functions.{function}.handler")
         aws.lambda_host.register_handler(
-            function, module.handler.over(ports), timeout_seconds=FUNCTION_TIMEOUT_SECONDS
+            function, module.handler.over(ports, leave=_stay), timeout_seconds=FUNCTION_TIMEOUT_SECONDS
         )
     definition = (ROOT / "statemachine.asl.json").read_text()
     if one_by_one:
@@ -362,6 +362,10 @@ def _deploy_state_machine(aws: AwsSandbox, settings: Settings, *, one_by_one: bo
         {**arns, "LockTable": LOCK_TABLE},
         role_arn=f"arn:aws:iam::{aws.account_id}:role/lockstep",
     )
+
+
+def _stay() -> None:
+    """Handlers in this process cannot end it: their host has given the call up, and their scope sends nothing more."""
 
 
 @contextmanager

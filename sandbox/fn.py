@@ -1,12 +1,17 @@
-"""The function as OCI runs it: the real fdk in a process of its own, called over its Unix socket."""
+"""The function as OCI runs it: the real fdk in a process of its own, called over its Unix socket.
+
+Between two calls the process is frozen, as Fn pauses an idle container (its `FN_FREEZE_IDLE_MSECS`).
+"""
 
 import http.client
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -48,6 +53,8 @@ class FunctionProcess:
         self._listener = listener
         self._log = log
         self._calls = 0
+        self._under_way = 0
+        self._lock = threading.Lock()
 
     @property
     def log(self) -> str:
@@ -64,7 +71,24 @@ class FunctionProcess:
             seconds: Until its deadline.
             headers: Override Fn's.
         """
-        self._calls += 1
+        with self._running():
+            return self._call(body, seconds, headers or {})
+
+    @contextmanager
+    def _running(self) -> Iterator[None]:
+        with self._lock:
+            self._calls += 1
+            self._under_way += 1
+            self._process.send_signal(signal.SIGCONT)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._under_way -= 1
+                if not self._under_way:
+                    self._process.send_signal(signal.SIGSTOP)
+
+    def _call(self, body: object, seconds: float, headers: Mapping[str, str]) -> Answer:
         deadline = datetime.now(UTC) + timedelta(seconds=seconds)
         fn = {
             "Fn-Call-Id": f"01KF{self._process.pid:010d}{self._calls:012d}",
@@ -74,7 +98,7 @@ class FunctionProcess:
         data = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
         connection = _UnixConnection(self._listener)
         try:
-            connection.request("POST", "/call", body=data, headers={**fn, **(headers or {})})
+            connection.request("POST", "/call", body=data, headers={**fn, **headers})
             reply = connection.getresponse()
             return Answer(reply.status, reply.read().decode())
         finally:
@@ -130,6 +154,7 @@ def running_function(environment: Mapping[str, str], *, module: Path = FUNCTION)
             function.wait_until_it_listens()
             yield function
         finally:
+            process.send_signal(signal.SIGCONT)
             process.terminate()
             try:
                 process.wait(10)

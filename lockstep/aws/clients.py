@@ -31,6 +31,7 @@ from urllib3.exceptions import HTTPError as UrllibError
 
 from lockstep.errors import LockstepError
 from lockstep.model import SecretStr
+from lockstep.scope import BeforeSend, always
 from lockstep.timeouts import CloudTimeouts
 
 _DEFAULT_TIMEOUTS = CloudTimeouts()
@@ -52,6 +53,7 @@ def aws_client(
     keys: AwsKeys | None = None,
     endpoint: str | None = None,
     timeouts: CloudTimeouts = _DEFAULT_TIMEOUTS,
+    before_send: BeforeSend = always,
 ) -> Any:  # noqa: ANN401 - botocore makes its clients' types at run time
     """A client that tries once and answers within seconds.
 
@@ -61,9 +63,10 @@ def aws_client(
         keys: The identity; by default the environment's, in a Lambda its role.
         endpoint: By default the environment's, else AWS.
         timeouts: Limits of every wait.
+        before_send: Called before each request (protocol F11).
     """
     token = keys.session_token if keys else None
-    return _session().create_client(
+    client = _session().create_client(
         service,
         region_name=region,
         endpoint_url=endpoint,
@@ -77,6 +80,8 @@ def aws_client(
             tcp_keepalive=True,
         ),
     )
+    client.meta.events.register_first("before-send", lambda **_: before_send())
+    return client
 
 
 @cache

@@ -11,6 +11,7 @@ from lockstep.errors import UnsupportedServerError
 from lockstep.loading import load
 from lockstep.model import Credential, DatabaseServer, Login
 from lockstep.ports import Database
+from lockstep.scope import BeforeSend, always
 from lockstep.timeouts import DatabaseTimeouts as Timeouts
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def open_database(
     *,
     timeouts: Timeouts = _DEFAULT_TIMEOUTS,
     random_bytes: RandomBytes = os.urandom,
+    before_send: BeforeSend = always,
 ) -> Database:
     """The database of a plan, for one credential; connects to nothing yet.
 
@@ -38,6 +40,7 @@ def open_database(
             admin password is always the newest.
         timeouts: Bounds of every wait.
         random_bytes: For the salts of verifiers, and for random passwords that are not kept.
+        before_send: Called before each connect and each statement (protocol F11).
 
     Raises:
         TlsVerificationError: The CA file cannot be read.
@@ -47,6 +50,6 @@ def open_database(
     if credential.strategy not in spec.strategies:
         raise UnsupportedServerError(database=server.name)
     driver: type[ServerDatabase[Any]] = load(spec.driver)
-    reached_by = partial(driver, timeouts=timeouts, random_bytes=random_bytes)
+    reached_by = partial(driver, timeouts=timeouts, random_bytes=random_bytes, before_send=before_send)
     replicas = tuple(reached_by(copy, credential, admin) for copy in server.copies)
     return reached_by(server, credential, admin, replicas=replicas)

@@ -11,6 +11,7 @@ from lockstep.databases.verifiers import RandomBytes
 from lockstep.errors import AccountLockedError, AdminCredentialRejectedError, UnknownUsernameError
 from lockstep.model import Credential, CredentialValue, DatabaseServer, Login, SecretStr
 from lockstep.ports import Replica, Stager
+from lockstep.scope import BeforeSend
 from lockstep.timeouts import DatabaseTimeouts as Timeouts
 
 
@@ -45,6 +46,7 @@ class ServerDatabase(ABC, Generic[SessionT]):
         admin: Fetches the rotator admin's login; called by each `exclusive`.
         timeouts: Bounds of every wait.
         random_bytes: For salts and for random passwords that are not kept.
+        before_send: Called before each connect and each statement.
         replicas: Its verify hosts.
     """
 
@@ -56,6 +58,7 @@ class ServerDatabase(ABC, Generic[SessionT]):
         *,
         timeouts: Timeouts,
         random_bytes: RandomBytes,
+        before_send: BeforeSend,
         replicas: tuple[Replica, ...] = (),
     ) -> None:
         self.server = server
@@ -63,6 +66,7 @@ class ServerDatabase(ABC, Generic[SessionT]):
         self.credential = credential
         self.timeouts = timeouts
         self.random_bytes = random_bytes
+        self.before_send = before_send
         self._admin = admin
         self.tls = ssl_context(server)
 

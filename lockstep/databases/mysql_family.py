@@ -23,6 +23,7 @@ from lockstep.errors import (
     UnsupportedServerError,
 )
 from lockstep.model import Login
+from lockstep.scope import BeforeSend
 from lockstep.timeouts import DatabaseTimeouts as Timeouts
 
 # Access denied, with and without a password having been asked for. An unknown user looks the same.
@@ -76,10 +77,18 @@ _ERRORS: dict[int, type[LockstepError]] = {
 class MySqlSession:
     """The rotator admin's connection."""
 
-    def __init__(self, connection: "Connection[Any]", database: str, timeouts: Timeouts) -> None:
+    def __init__(
+        self, connection: "Connection[Any]", database: str, timeouts: Timeouts, before_send: BeforeSend
+    ) -> None:
         self._connection = connection
+        self._before_send = before_send
         self._database = database
         self._lock_seconds = timeouts.lock_seconds
+
+    @property
+    def server_version(self) -> str:
+        """As the server spells it."""
+        return str(self._connection.get_server_info())  # type: ignore[no-untyped-call]  # the stubs' gap
 
     def run(self, sql: str, *arguments: str | int) -> tuple[Any, ...] | None:
         """Run a statement; the first row of its result, if it has one.
@@ -93,6 +102,7 @@ class MySqlSession:
         return rows[0] if rows else None
 
     def _rows(self, sql: str, *arguments: str | int) -> tuple[tuple[Any, ...], ...]:
+        self._before_send()
         with self._connection.cursor() as cursor:
             cursor.execute(sql, arguments)
             rows: tuple[tuple[Any, ...], ...] = cursor.fetchall()
@@ -142,17 +152,14 @@ class MySqlFamilyDatabase(ServerDatabase[MySqlSession]):
 
     def _try(self, login: Login) -> None:
         # An account whose password has expired may still connect, and then run nothing.
-        with closing(
-            MySqlSession(self._connect(login, self.server.dbname), self.name, self.timeouts)
-        ) as session:
+        with closing(self._session(login, self.server.dbname)) as session:
             session.run("SELECT 1")
 
     def _open(self, admin: Login) -> MySqlSession:
         # Into no database: the rotator admin has rights on none.
-        connection = self._connect(admin, None)
-        session = MySqlSession(connection, self.name, self.timeouts)
+        session = self._session(admin, None)
         try:
-            self._require_version(connection.get_server_info())  # type: ignore[no-untyped-call]  # the stubs' gap
+            self._require_version(session.server_version)
             session.run("SET SESSION wait_timeout = %s", self.timeouts.idle_seconds)
             session.run("SET SESSION lock_wait_timeout = %s", self.timeouts.lock_seconds)
         except BaseException:
@@ -160,7 +167,12 @@ class MySqlFamilyDatabase(ServerDatabase[MySqlSession]):
             raise
         return session
 
+    def _session(self, login: Login, database: str | None) -> MySqlSession:
+        connection = self._connect(login, database)
+        return MySqlSession(connection, self.name, self.timeouts, self.before_send)
+
     def _connect(self, login: Login, database: str | None) -> "Connection[Any]":
+        self.before_send()
         connection: Connection[Any] = Connection(
             host=self.server.host,
             port=self.server.port,

@@ -26,6 +26,7 @@ from lockstep.errors import (
 )
 from lockstep.model import Login
 from lockstep.ports import Stager
+from lockstep.scope import BeforeSend
 from lockstep.timeouts import DatabaseTimeouts as Timeouts
 
 # https://www.postgresql.org/docs/current/protocol-message-formats.html: SSLRequest, and what answers it.
@@ -71,7 +72,7 @@ class PostgreSqlDatabase(ServerDatabase["PostgreSqlSession"]):
         _close(self._connect(login))
 
     def _open(self, admin: Login) -> "PostgreSqlSession":
-        session = PostgreSqlSession(self._connect(admin), self.name)
+        session = PostgreSqlSession(self._connect(admin), self.name, self.before_send)
         try:
             session.bound_waits(self.timeouts)
         except BaseException:
@@ -87,6 +88,7 @@ class PostgreSqlDatabase(ServerDatabase["PostgreSqlSession"]):
         return AlternatingUsers(self.credential, self.name, set_only_password, self.random_bytes)
 
     def _connect(self, login: Login) -> Connection:
+        self.before_send()
         try:
             connected = self._socket()
         except OSError as e:
@@ -150,12 +152,14 @@ class PostgreSqlDatabase(ServerDatabase["PostgreSqlSession"]):
 class PostgreSqlSession:
     """The rotator admin's connection."""
 
-    def __init__(self, connection: Connection, database: str) -> None:
+    def __init__(self, connection: Connection, database: str, before_send: BeforeSend) -> None:
         self._connection = connection
+        self._before_send = before_send
         self._database = database
 
     def run(self, sql: str) -> list[list[Any]]:
         """Run a statement, in a transaction of its own; its rows."""
+        self._before_send()
         with _translated(self._database):
             return list(self._connection.run(sql) or ())
 

@@ -19,6 +19,7 @@ from oci.exceptions import (  # type: ignore[import-untyped]  # likewise
 )
 
 from lockstep.errors import LockstepError
+from lockstep.scope import BeforeSend, always
 from lockstep.timeouts import CloudTimeouts
 
 _DEFAULT_TIMEOUTS = CloudTimeouts()
@@ -78,6 +79,7 @@ class OciClients:
         region: As in the plan.
         endpoint: By default OCI's own for the region.
         timeouts: Limits of every wait.
+        before_send: Called before each request.
     """
 
     def __init__(
@@ -87,11 +89,13 @@ class OciClients:
         *,
         endpoint: str | None = None,
         timeouts: CloudTimeouts = _DEFAULT_TIMEOUTS,
+        before_send: BeforeSend = always,
     ) -> None:
         self._identity = identity
         self._region = region
         self._endpoint = endpoint
         self._timeouts = timeouts
+        self._before_send = before_send
         self._made: dict[str, Untyped] = {}
         self._signed_in: OciIdentity | None = None
         self._has_worked = False
@@ -140,6 +144,7 @@ class OciClients:
                 region=self._region,
                 endpoint=self._endpoint,
                 timeouts=self._timeouts,
+                before_send=self._before_send,
             )
         return self._made[name]
 
@@ -151,6 +156,7 @@ def make_client(
     region: str,
     endpoint: str | None = None,
     timeouts: CloudTimeouts = _DEFAULT_TIMEOUTS,
+    before_send: BeforeSend = always,
 ) -> Untyped:
     """A client that tries once and answers within seconds.
 
@@ -160,8 +166,9 @@ def make_client(
         region: As in the plan; the region in the identity's config is not used.
         endpoint: By default OCI's own for the region.
         timeouts: Limits of every wait.
+        before_send: Called before each request (protocol F11).
     """
-    return kind(
+    client = kind(
         {**identity.config, "region": region},
         **({"signer": identity.signer} if identity.signer else {}),
         service_endpoint=endpoint,
@@ -169,6 +176,26 @@ def make_client(
         retry_strategy=oci.retry.NoneRetryStrategy(),
         circuit_breaker_strategy=oci.circuit_breaker.NoCircuitBreakerStrategy(),
     )
+    # The SDK sends through a session of `requests`, and this through an adapter for each scheme.
+    session = client.base_client.session
+    for scheme, adapter in tuple(session.adapters.items()):
+        session.mount(scheme, _CheckedAdapter(adapter, before_send))
+    return client
+
+
+class _CheckedAdapter:
+    """An adapter of `requests` that asks before it sends."""
+
+    def __init__(self, adapter: Untyped, before_send: BeforeSend) -> None:
+        self._adapter = adapter
+        self._before_send = before_send
+
+    def send(self, request: Untyped, **options: Untyped) -> Untyped:
+        self._before_send()
+        return self._adapter.send(request, **options)
+
+    def close(self) -> None:
+        self._adapter.close()
 
 
 def diagnose(error: Exception) -> tuple[Trouble, str]:

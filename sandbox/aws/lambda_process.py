@@ -4,10 +4,13 @@ The process is this machine's Python without its site packages. It sees the stan
 runtime client, which on Lambda is in `/var/runtime`. Its environment holds the variables of the deployment and those
 of Lambda (https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html). It gets its calls over the Lambda
 Runtime API (https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html), one at a time, and waits for the next.
+Between two calls it is frozen (https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html): what its
+threads have begun goes on in the next call.
 """
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -206,11 +209,18 @@ class _Process:
         self._api.server_close()
 
     def _next(self) -> _Work | None:
+        """The next call; the process is frozen until there is one."""
+        try:
+            return self._work.get_nowait()
+        except Empty:
+            self._child.send_signal(signal.SIGSTOP)
         while self.lives:
             try:
-                return self._work.get(timeout=_POLL_SECONDS)
+                work = self._work.get(timeout=_POLL_SECONDS)
             except Empty:
                 continue
+            self._child.send_signal(signal.SIGCONT)
+            return work
         return None
 
     def _answered(self, request_id: str, body: bytes, function_error: str | None) -> None:

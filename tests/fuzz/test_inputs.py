@@ -24,6 +24,7 @@ from lockstep.ports import Ports
 from oci_fn import func
 from tests.fuzz.harness import CANARY, Json, documents, inputs, judged, mangled, mutated, nested, spelled
 from tests.fuzz.test_plan import VALID
+from tests.support.lambda_context import TimeLeft
 from tests.support.memory import MemoryWorld, make_plan
 
 PLAN = make_plan()
@@ -108,7 +109,7 @@ def in_lambda(step: str, event: Json) -> None:
     run, kind = STEPS[step]
     handler = LambdaFace(run, kind, ports=ports)
     with judged(f"lambda {step}"):
-        answer = json.dumps(handler(event, None))
+        answer = json.dumps(handler(event, TimeLeft()))
         assert CANARY not in answer
 
 
@@ -122,7 +123,7 @@ def test_valid_inputs_reach_the_step(step: str) -> None:
             reached.append(step)
             return GenerateRequest.model_validate({"rotation": ROTATION})
 
-        LambdaFace(see, kind, ports=ports)(event, None)
+        LambdaFace(see, kind, ports=ports)(event, TimeLeft())
         assert reached == [step]
 
 
@@ -171,7 +172,7 @@ def _one_database() -> dict[str, Json]:
 
 
 def in_oci(
-    data: bytes | None, *, call_id: object = "call-1", deadline: object = "2026-01-01T00:00:00Z"
+    data: bytes | None, *, call_id: object = "call-1", deadline: object = "2099-01-01T00:00:00Z"
 ) -> Json:
     ctx = context.InvokeContext("app", "lockstep", "fn", "lockstep", call_id, deadline=deadline)
     with judged("oci function"):

@@ -27,6 +27,7 @@ from lockstep.errors import (
 )
 from lockstep.messages import DatabaseRequest, GenerateRequest, Staged
 from lockstep.ports import Ports
+from tests.support.lambda_context import TimeLeft
 from tests.support.memory import MemoryWorld
 from tests.unit.harness import held, login_of
 
@@ -41,7 +42,7 @@ def _event(world: MemoryWorld) -> dict[str, Any]:
 
 def _handler(step: Step, world: MemoryWorld) -> Callable[[Any], Mapping[str, Any]]:
     face = LambdaFace(step, GenerateRequest, ports=lambda _credential_id: world.ports())
-    return lambda event: face(event, None)
+    return lambda event: face(event, TimeLeft())
 
 
 def _logged(caplog: pytest.LogCaptureFixture) -> str:
@@ -68,7 +69,7 @@ def test_the_kind_of_a_request_is_recognised() -> None:
     rotation = held(world).model_dump(mode="json")
     candidates = [{"store": "aws", "version": "gone"}]
     event = {"action": "probe", "rotation": rotation, "database": "db-1", "candidates": candidates}
-    assert face(event, None) == {"database": "db-1", "accepted": [False]}
+    assert face(event, TimeLeft()) == {"database": "db-1", "accepted": [False]}
 
 
 @pytest.mark.parametrize(
@@ -180,7 +181,7 @@ def test_a_foreign_error_while_the_ports_are_built_shows_only_its_class() -> Non
 
     world = MemoryWorld.create()
     with pytest.raises(UnexpectedError) as caught:
-        LambdaFace(generate.run, GenerateRequest, ports=ports)(_event(world), None)
+        LambdaFace(generate.run, GenerateRequest, ports=ports)(_event(world), TimeLeft())
     assert CANARY not in _shown(caught.value)
 
 
@@ -204,4 +205,4 @@ def test_the_logged_outcome_is_the_name_of_the_error(caplog: pytest.LogCaptureFi
 )
 def test_every_function_refuses_a_bad_input(handler: Callable[[Any, object], Any]) -> None:
     with pytest.raises(InvalidRequestError):
-        handler({"password": CANARY}, None)
+        handler({"password": CANARY}, TimeLeft())

@@ -1,0 +1,1 @@
+"""Functions under their real runtimes, frozen between two invocations."""

@@ -1,0 +1,54 @@
+"""An OCI function whose runs behave as the names of their credentials say; see `lambda_function.Ask.act`."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+
+from lockstep.errors import StoresDivergedError, StoreUnreachableError
+from lockstep.identity import OCI_RUNNER
+from lockstep.plan import Plan
+from lockstep.ports import Ports
+from lockstep.wiring import hosted_runner
+from lockstep.workers import at_the_same_time
+from oci_fn import func
+from tests.frozen.work import Signs, late_call, wait_for
+
+
+class Acting:
+    """A runner."""
+
+    @property
+    def plan(self) -> Plan:
+        """As the shipped one."""
+        return hosted_runner(OCI_RUNNER).plan
+
+    def ports(self, credential_id: str) -> Ports:
+        """Behave; then fail, so that no rotation begins."""
+        ports, signs = hosted_runner(OCI_RUNNER).ports(credential_id), Signs.from_environment()
+        match credential_id.rpartition("/")[2]:
+            case "warm":
+                ports.lock.read()
+                raise StoresDivergedError
+            case "leave":
+                ThreadPoolExecutor().submit(copy_context().run, late_call(ports))
+                wait_for(signs.held)
+            case "join":
+                at_the_same_time([_fail, late_call(ports)])
+            case "hang":
+                at_the_same_time([_fail, _never])
+            case "look":
+                ports.lock.read()
+                wait_for(signs.outcome)
+                raise StoresDivergedError
+        raise StoreUnreachableError
+
+
+def _never() -> None:
+    threading.Event().wait()
+
+
+def _fail() -> None:
+    raise StoreUnreachableError
+
+
+handler = func.Function(Acting)

@@ -1,0 +1,77 @@
+"""An OCI function under the real fdk is paused between calls: no call of a run goes on in a later run.
+
+(protocol F10, F11, F12)
+"""
+
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from http.client import RemoteDisconnected
+from pathlib import Path
+
+import pytest
+
+from sandbox.fn import FunctionProcess, running_function
+from tests.frozen.conftest import World
+from tests.frozen.work import BOUND_SECONDS, CALLS, Signs, environment, wait_for
+
+MODULE = Path(__file__).with_name("fdk_function.py")
+
+
+def _ask(function: FunctionProcess, act: str, *, seconds: float = 120.0) -> str:
+    """The error of the run, since each of them fails."""
+    [result] = function.call({"credential_id": f"frozen/{act}"}, seconds=seconds).body["results"]
+    return str(result["error"])
+
+
+@contextmanager
+def _warm(variables: Mapping[str, str]) -> Iterator[FunctionProcess]:
+    """The function with its clients made."""
+    with running_function(variables, module=MODULE) as function:
+        _ask(function, "warm")
+        yield function
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_call_that_a_run_has_left_behind_sends_nothing_more(
+    world: World, signs: Signs, tmp_path: Path, call: str
+) -> None:
+    variables = {**world.estate.function_environment, **environment(tmp_path, call)}
+    with (
+        _warm(variables) as function,
+        world.holding_the_first_call(signs) as release,
+    ):
+        assert _ask(function, "leave") == "StoreUnreachableError"
+        under_way = world.sent()
+        release.set()
+        assert not signs.outcome.exists(), "the process is not frozen"
+        assert _ask(function, "look") == "StoresDivergedError"
+        assert signs.outcome.read_text() == "StepEndedError"
+        assert world.sent() == [*under_way, "dynamodb GetItem"]
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_run_that_fails_ends_when_its_workers_have_ended(
+    world: World, signs: Signs, tmp_path: Path, call: str
+) -> None:
+    variables = {**world.estate.function_environment, **environment(tmp_path, call)}
+    with (
+        _warm(variables) as function,
+        world.holding_the_first_call(signs) as release,
+        ThreadPoolExecutor() as pool,
+    ):
+        run = pool.submit(_ask, function, "join")
+        wait_for(signs.held)
+        assert not run.done()
+        release.set()
+        assert run.result(BOUND_SECONDS) == "StoreUnreachableError"
+        assert signs.outcome.read_text() == "done"
+    assert world.took_effect(call, "join")
+
+
+def test_a_run_that_cannot_end_ends_its_process(world: World, tmp_path: Path) -> None:
+    variables = {**world.estate.function_environment, **environment(tmp_path, "aws")}
+    with running_function(variables, module=MODULE) as function:
+        with pytest.raises(RemoteDisconnected):
+            _ask(function, "hang", seconds=4.0)
+        assert "does not end in time" in function.log

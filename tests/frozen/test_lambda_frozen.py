@@ -1,0 +1,152 @@
+"""A Lambda under AWS's runtime client is frozen between invocations: no call goes on in a later one.
+
+(protocol F10, F11, F12)
+"""
+
+import json
+import sysconfig
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lockstep.wiring import PLAN_VARIABLE
+from sandbox.aws.lambda_host import LambdaHost
+from sandbox.aws.lambda_process import DeployedFunction, FunctionProcesses, copy_runtime
+from tests.frozen.conftest import World
+from tests.frozen.work import BOUND_SECONDS, CALLS, Signs, environment, wait_for
+
+ROOT = Path(__file__).parents[2]
+TIMEOUT_SECONDS = 30.0
+
+
+@pytest.fixture(scope="module")
+def task_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package of the function: this repository and what it imports."""
+    folder = tmp_path_factory.mktemp("task")
+    for source in (*(ROOT / name for name in ("lockstep", "functions", "tests")), *_site_packages()):
+        (folder / source.name).symlink_to(source)
+    return folder
+
+
+def _site_packages() -> Iterator[Path]:
+    installed = Path(sysconfig.get_path("purelib"))
+    yield from (p for p in installed.iterdir() if p.name not in {"lockstep", "functions", "tests"})
+
+
+@pytest.fixture(scope="module")
+def runtime(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The runtime client."""
+    return copy_runtime(tmp_path_factory.mktemp("runtime") / "runtime")
+
+
+class Function:
+    """The function of `tests.frozen.lambda_function`, and the processes that run it."""
+
+    def __init__(self, processes: FunctionProcesses, host: LambdaHost) -> None:
+        self.processes = processes
+        self._host = host
+
+    def invoke(self, act: str) -> Any:  # noqa: ANN401 - JSON
+        """What Lambda answers."""
+        rotation = {"credential_id": f"frozen/{act}", "rotation_id": f"run-{act}"}
+        return json.loads(
+            self._host.invoke("frozen", json.dumps({"rotation": rotation, "act": act}).encode()).payload
+        )
+
+
+Start = Callable[..., Function]
+
+
+@pytest.fixture
+def start(world: World, task_root: Path, runtime: Path, tmp_path: Path) -> Iterator[Start]:
+    """Deploys the function; the first argument names its call."""
+    started: list[FunctionProcesses] = []
+
+    def deploy(call: str, *, timeout_seconds: float = TIMEOUT_SECONDS) -> Function:
+        estate = world.estate
+        processes = FunctionProcesses(
+            DeployedFunction(
+                name="frozen",
+                handler="tests.frozen.lambda_function.handler",
+                environment={PLAN_VARIABLE: str(estate.plan_file), **environment(tmp_path, call)},
+                task_root=task_root,
+                memory_mb=512,
+            ),
+            runtime=runtime,
+            sandbox_environment={**estate.aws.environment(), **estate.function_environment},
+            log_file=tmp_path / "log",
+        )
+        started.append(processes)
+        host = LambdaHost(region=estate.aws.region, account_id=estate.aws.account_id)
+        host.register("frozen", processes, timeout_seconds=timeout_seconds)
+        return Function(processes, host)
+
+    yield deploy
+    for processes in started:
+        processes.stop()
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_call_that_a_step_has_left_behind_sends_nothing_more(
+    world: World, start: Start, signs: Signs, call: str
+) -> None:
+    function = start(call)
+    function.invoke("warm")
+    with world.holding_the_first_call(signs) as release:
+        assert function.invoke("leave")["errorType"] == "StoreUnreachableError"
+        under_way = world.sent()
+        release.set()
+        assert not signs.outcome.exists(), "the process is not frozen"
+        assert function.invoke("look") == {"late": "StepEndedError"}
+        assert function.processes.starts == 1
+        assert world.sent() == [*under_way, "dynamodb GetItem"]
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_step_that_fails_returns_when_its_workers_have_ended(
+    world: World, start: Start, signs: Signs, call: str
+) -> None:
+    function = start(call)
+    function.invoke("warm")
+    with world.holding_the_first_call(signs) as release, ThreadPoolExecutor() as pool:
+        invocation = pool.submit(function.invoke, "join")
+        wait_for(signs.held)
+        assert not invocation.done()
+        release.set()
+        assert invocation.result(BOUND_SECONDS)["errorType"] == "StoreUnreachableError"
+        assert signs.outcome.read_text() == "done"
+        done = world.sent()
+        assert function.invoke("look") == {"late": "done"}
+        assert world.sent() == [*done, "dynamodb GetItem"]
+    assert world.took_effect(call, "join")
+
+
+def test_a_step_that_cannot_end_ends_its_process_and_the_retry_gets_another(
+    start: Start, signs: Signs, tmp_path: Path
+) -> None:
+    function = start("aws", timeout_seconds=4.0)
+    answer = function.invoke("hang")
+    assert answer["errorType"] == "Runtime.ExitError"
+    assert "does not end in time" in (tmp_path / "log").read_text()
+    signs.outcome.write_text("gone")
+    assert function.invoke("look") == {"late": "gone"}
+    assert function.processes.starts == 2
+
+
+def test_the_state_machine_tries_again_after_a_process_that_ended_itself() -> None:
+    states = json.loads((ROOT / "statemachine.asl.json").read_text())["States"]
+    steps = [s for s in _tasks(states) if s["Resource"].endswith("lambda:invoke")]
+    assert steps
+    for step in steps:
+        assert any("Runtime.ExitError" in retry["ErrorEquals"] for retry in step["Retry"])
+
+
+def _tasks(states: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for state in states.values():
+        if state["Type"] == "Task":
+            yield state
+        if "ItemProcessor" in state:
+            yield from _tasks(state["ItemProcessor"]["States"])

@@ -1,0 +1,155 @@
+"""A call belongs to the invocation that began it, and is not sent when that has ended (protocol F10, F11, F12)."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from pathlib import Path
+
+import pytest
+
+from lockstep.errors import DeadlineExceededError, StepEndedError
+from lockstep.scope import EXIT_CODE, LAST_CALL_SECONDS, LEAVE_SECONDS, Scope, always, check_scope
+from lockstep.system import SystemClock
+from lockstep.workers import at_the_same_time, one_after_the_other
+from tests.proof.clock import JumpingClock
+
+ROOT = Path(__file__).parents[2]
+BOUND_SECONDS = 30.0
+
+
+def _never() -> None:
+    raise AssertionError("the process must not end")
+
+
+def _scope(clock: JumpingClock, *, seconds: float = 60.0) -> Scope:
+    return Scope(clock, ends_at=clock.monotonic() + seconds, leave=_never)
+
+
+def test_a_call_is_sent_while_its_scope_is_open() -> None:
+    with _scope(JumpingClock()).open():
+        check_scope()
+        at_the_same_time([check_scope, check_scope])
+        one_after_the_other([check_scope])
+
+
+def test_a_closed_scope_sends_nothing() -> None:
+    scope = _scope(JumpingClock())
+    with scope.open():
+        pass
+    with pytest.raises(StepEndedError):
+        scope.check()
+
+
+def test_a_call_that_belongs_to_no_scope_is_not_sent() -> None:
+    with pytest.raises(StepEndedError):
+        check_scope()
+    always()
+
+
+def test_a_thread_that_no_step_waits_for_sends_nothing() -> None:
+    with _scope(JumpingClock()).open(), ThreadPoolExecutor() as pool:
+        left_behind = pool.submit(check_scope)
+        with pytest.raises(StepEndedError):
+            left_behind.result(BOUND_SECONDS)
+
+
+def test_a_worker_keeps_the_scope_of_its_own_invocation() -> None:
+    """What it begins is not sent inside a later invocation, although that one is open."""
+    clock = JumpingClock()
+    later_is_open, began = threading.Event(), threading.Event()
+    refused: list[type[Exception]] = []
+
+    def outlives() -> None:
+        began.set()
+        assert later_is_open.wait(BOUND_SECONDS)
+        try:
+            check_scope()
+        except StepEndedError as error:
+            refused.append(type(error))
+
+    with _scope(clock).open():
+        step = threading.Thread(target=copy_context().run, args=(at_the_same_time, [outlives]))
+        step.start()
+        assert began.wait(BOUND_SECONDS)
+    with _scope(clock).open():
+        check_scope()
+        later_is_open.set()
+        step.join(BOUND_SECONDS)
+    assert refused == [StepEndedError]
+
+
+def test_no_call_begins_when_its_answer_would_come_too_late() -> None:
+    clock = JumpingClock()
+    with _scope(clock).open():
+        clock.jump(60 - LAST_CALL_SECONDS - 1)
+        check_scope()
+        clock.jump(1)
+        with pytest.raises(DeadlineExceededError):
+            check_scope()
+
+
+def test_an_invocation_without_time_begins_nothing() -> None:
+    with pytest.raises(DeadlineExceededError), _scope(JumpingClock(), seconds=LAST_CALL_SECONDS).open():
+        pytest.fail("the scope must not open")
+    with pytest.raises(StepEndedError):
+        check_scope()
+
+
+def test_a_deadline_may_be_as_far_away_as_a_platform_can_say() -> None:
+    with _scope(JumpingClock(), seconds=1e12).open():
+        check_scope()
+
+
+def test_the_thread_that_watches_the_deadline_ends_with_its_scope() -> None:
+    before = set(threading.enumerate())
+    with _scope(JumpingClock()).open():
+        assert len(set(threading.enumerate()) - before) == 1
+    assert set(threading.enumerate()) <= before
+
+
+def test_a_scope_that_is_still_open_at_its_end_leaves() -> None:
+    clock, left = SystemClock(), threading.Event()
+    scope = Scope(clock, ends_at=clock.monotonic() + LAST_CALL_SECONDS + 0.2, leave=left.set)
+    with scope.open():
+        assert not left.is_set()
+        assert left.wait(BOUND_SECONDS)
+
+
+STUCK = """
+import sys, threading
+from lockstep.scope import LAST_CALL_SECONDS, Scope
+from lockstep.system import SystemClock
+from lockstep.workers import at_the_same_time
+
+clock = SystemClock()
+print("buffered", end="")
+with Scope(clock, ends_at=clock.monotonic() + LAST_CALL_SECONDS + 0.2).open():
+    {stuck}
+print("it has returned")
+"""
+
+
+@pytest.mark.parametrize(
+    "stuck",
+    ["at_the_same_time([lambda: None, threading.Event().wait])", "threading.Event().wait()"],
+    ids=["worker", "step"],
+)
+def test_a_step_that_cannot_end_in_time_ends_its_process(stuck: str) -> None:
+    began = time.monotonic()
+    ended = subprocess.run(  # noqa: S603 - our own interpreter and a program made here
+        [sys.executable, "-c", STUCK.format(stuck=stuck)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=BOUND_SECONDS,
+    )
+    assert ended.returncode == EXIT_CODE
+    assert ended.stdout == "buffered"
+    assert "does not end in time" in ended.stderr
+    assert time.monotonic() - began > LAST_CALL_SECONDS + 0.2 - LEAVE_SECONDS
