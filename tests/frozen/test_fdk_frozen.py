@@ -71,7 +71,7 @@ def test_a_run_that_fails_ends_when_its_workers_have_ended(
 
 def test_a_run_that_cannot_end_ends_its_process(world: World, tmp_path: Path) -> None:
     variables = {**world.estate.function_environment, **environment(tmp_path, "aws")}
-    with running_function(variables, module=MODULE) as function:
+    with _warm(variables) as function:
         with pytest.raises(RemoteDisconnected):
             _ask(function, "hang", seconds=4.0)
         assert "does not end in time" in function.log

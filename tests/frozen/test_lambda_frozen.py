@@ -19,7 +19,6 @@ from tests.frozen.conftest import World
 from tests.frozen.work import BOUND_SECONDS, CALLS, Signs, environment, wait_for
 
 ROOT = Path(__file__).parents[2]
-TIMEOUT_SECONDS = 30.0
 
 
 @pytest.fixture(scope="module")
@@ -49,23 +48,24 @@ class Function:
         self.processes = processes
         self._host = host
 
-    def invoke(self, act: str) -> Any:  # noqa: ANN401 - JSON
+    def invoke(self, act: str, *, timeout_seconds: float = 30.0) -> Any:  # noqa: ANN401 - JSON
         """What Lambda answers."""
+        self._host.register("frozen", self.processes, timeout_seconds=timeout_seconds)
         rotation = {"credential_id": f"frozen/{act}", "rotation_id": f"run-{act}"}
         return json.loads(
             self._host.invoke("frozen", json.dumps({"rotation": rotation, "act": act}).encode()).payload
         )
 
 
-Start = Callable[..., Function]
+Start = Callable[[str], Function]
 
 
 @pytest.fixture
 def start(world: World, task_root: Path, runtime: Path, tmp_path: Path) -> Iterator[Start]:
-    """Deploys the function; the first argument names its call."""
+    """Deploys the function with the call that is named."""
     started: list[FunctionProcesses] = []
 
-    def deploy(call: str, *, timeout_seconds: float = TIMEOUT_SECONDS) -> Function:
+    def deploy(call: str) -> Function:
         estate = world.estate
         processes = FunctionProcesses(
             DeployedFunction(
@@ -81,7 +81,6 @@ def start(world: World, task_root: Path, runtime: Path, tmp_path: Path) -> Itera
         )
         started.append(processes)
         host = LambdaHost(region=estate.aws.region, account_id=estate.aws.account_id)
-        host.register("frozen", processes, timeout_seconds=timeout_seconds)
         return Function(processes, host)
 
     yield deploy
@@ -127,8 +126,9 @@ def test_a_step_that_fails_returns_when_its_workers_have_ended(
 def test_a_step_that_cannot_end_ends_its_process_and_the_retry_gets_another(
     start: Start, signs: Signs, tmp_path: Path
 ) -> None:
-    function = start("aws", timeout_seconds=4.0)
-    answer = function.invoke("hang")
+    function = start("aws")
+    function.invoke("warm")
+    answer = function.invoke("hang", timeout_seconds=4.0)
     assert answer["errorType"] == "Runtime.ExitError"
     assert "does not end in time" in (tmp_path / "log").read_text()
     signs.outcome.write_text("gone")
