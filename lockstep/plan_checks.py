@@ -11,7 +11,8 @@ from lockstep.plan_fields import repeated
 from lockstep.store_kinds import OciVault
 
 if TYPE_CHECKING:
-    from lockstep.plan import DatabaseSection, Plan
+    from lockstep.plan import Plan
+    from lockstep.plan_databases import DatabaseSection
 
 DEFAULT_STACK = "lockstep"
 """The prefix of all names in AWS, unless `cdk.json` gives another one."""

@@ -11,7 +11,8 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode
 
 from lockstep.errors import InvalidPlanError
-from lockstep.plan import BASE, Plan
+from lockstep.plan import Plan
+from lockstep.plan_databases import BASE
 
 MAX_PLAN_CHARACTERS = 262_144
 _KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")

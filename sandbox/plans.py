@@ -11,7 +11,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from lockstep.model import Engine, Strategy
-from lockstep.plan import PLAINTEXT_CONSENT
+from lockstep.plan_databases import PLAINTEXT_CONSENT
 
 Document = dict[str, Any]
 

@@ -39,6 +39,7 @@ VALID: Json = plans.plan_document(
     oci=plans.OciNames(),
 )
 VALID["audit"]["aws"]["retention"] = "400d"
+VALID["databases"][0]["verify_hosts"] = ["replica-1", "replica-2:3307", {"host": "replica-3", "port": 3308}]
 YAML_TEXT = """\
 version: 1  # a comment
 lock: {table: lockstep, region: eu-central-1}
@@ -55,6 +56,7 @@ databases:
     dbname: app
     tls: {}
     admin_secret: lockstep/admin/orders
+    verify_hosts: [replica-1, 'replica-2:3307', {host: replica-3, tls: {}}]
 credentials:
   - id: multi-cloud/app_user
     strategy: dual_password

@@ -15,7 +15,7 @@ SHIPPED = ("lockstep", "functions", "oci_fn", "cdk")
 STEPS = sorted(ROOT.glob("functions/*/step.py"))
 RULES = [
     ROOT / "lockstep" / f"{name}.py"
-    for name in ("decide", "model", "errors", "messages", "ports", "stores", "version_names")
+    for name in ("decide", "model", "errors", "messages", "ports", "replication", "stores", "version_names")
 ]
 # The rest of the library is the core.
 NOT_CORE = {

@@ -11,8 +11,9 @@ import pytest
 
 from lockstep.errors import InvalidPlanError
 from lockstep.model import Engine, Strategy
-from lockstep.plan import PLAINTEXT_CONSENT, Plan
+from lockstep.plan import Plan
 from lockstep.plan_checks import example_values
+from lockstep.plan_databases import PLAINTEXT_CONSENT
 from lockstep.plan_file import PlanProblemsError, load_plan, parse_plan
 from lockstep.store_kinds import AwsSecretsManager, OciVault
 from sandbox import plans

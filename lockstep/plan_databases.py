@@ -1,0 +1,120 @@
+"""The section `databases` of the plan: servers, the hosts to verify with them, and how both are reached."""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, StringConstraints, ValidationInfo, field_validator, model_validator
+
+from lockstep.model import DatabaseServer, Engine, Tls, VerifyHost
+from lockstep.plan_checks import MAX_VERIFY_HOSTS, Server, needs_ca_file, reader_endpoint, server_of
+from lockstep.plan_fields import Name, SecretName, Section
+
+PLAINTEXT_CONSENT = "passwords may cross this network unencrypted"
+
+BASE = "base"
+"""The key in pydantic's validation context that holds the folder of the plan file."""
+
+Host = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,253}$")]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class TlsSection(Section):
+    """How the server's certificate is verified: by this CA, for the host name in `host`."""
+
+    ca_file: Annotated[
+        Path | None, Field(description="PEM file, relative to the plan; none: the system's CAs")
+    ] = None
+
+    @field_validator("ca_file")
+    @classmethod
+    def _beside_the_plan(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        return info.context[BASE] / value if value and info.context else value
+
+
+_NO_CA_FILE = (
+    "RDS signs its certificates with private CAs; download the bundle of its region and give it in `tls` as "
+    "`ca_file`"
+)
+
+
+class VerifyHostSection(Section):
+    """Another host at which applications reach a database; as a text, `host` or `host:port`."""
+
+    host: Host
+    port: Annotated[Port | None, Field(description="none: the database's")] = None
+    tls: Annotated[TlsSection | None, Field(description="none: as the database")] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        host, colon, port = value.partition(":")
+        return {"host": host, "port": port} if colon else {"host": host}
+
+    @field_validator("host")
+    @classmethod
+    def _is_one_host(cls, value: str) -> str:
+        if reader_endpoint(value):
+            raise ValueError("this name stands for several hosts; name the endpoint of each instance instead")
+        return value
+
+
+class DatabaseSection(Section):
+    """A server on which every live generation must log in."""
+
+    name: Name
+    engine: Engine
+    host: Host
+    port: Port
+    dbname: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_$-]{0,62}$")]
+    tls: TlsSection | None = None
+    plaintext: Literal["passwords may cross this network unencrypted"] | None = None
+    admin_secret: SecretName
+    verify_hosts: Annotated[tuple[VerifyHostSection, ...], Field(max_length=MAX_VERIFY_HOSTS)] = ()
+
+    @model_validator(mode="after")
+    def _tls_or_consent(self) -> Self:
+        if (self.tls is None) == (self.plaintext is None):
+            raise ValueError(f"give either `tls: {{}}` or `plaintext: {PLAINTEXT_CONSENT}`")
+        if self.tls and not self.tls.ca_file and needs_ca_file(self.host):
+            raise ValueError(_NO_CA_FILE)
+        return self
+
+    @model_validator(mode="after")
+    def _verify_hosts_are_verified(self) -> Self:
+        for i, end in enumerate(self.verify_hosts):
+            tls = end.tls or self.tls
+            if tls and not tls.ca_file and needs_ca_file(end.host):
+                raise ValueError(f"verify_hosts[{i}]: {_NO_CA_FILE}")
+        return self
+
+    @property
+    def server(self) -> Server:
+        """What other names of the same server have in common."""
+        return server_of(self.host, self.port)
+
+    @property
+    def verify_servers(self) -> tuple[Server, ...]:
+        """The same of its verify hosts."""
+        return tuple(server_of(end.host, end.port or self.port) for end in self.verify_hosts)
+
+    def compile(self) -> DatabaseServer:
+        """The server as a value of the model."""
+        return DatabaseServer(
+            name=self.name,
+            engine=self.engine,
+            host=self.host,
+            port=self.port,
+            dbname=self.dbname,
+            tls=_compiled(self.tls),
+            admin_secret=self.admin_secret,
+            verify_hosts=tuple(
+                VerifyHost(host=end.host, port=end.port or self.port, tls=_compiled(end.tls or self.tls))
+                for end in self.verify_hosts
+            ),
+        )
+
+
+def _compiled(tls: TlsSection | None) -> Tls | None:
+    return Tls(ca_file=tls.ca_file) if tls else None
