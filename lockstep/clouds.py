@@ -7,6 +7,7 @@ adapters are imported when they are needed, so that a function loads only what i
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 from lockstep.audit.append import Chain
@@ -74,6 +75,8 @@ class Clouds:
         self._timeouts = timeouts
         self.clock = clock
         self._before_send = before_send
+        # Workers ask at the same time, and an SDK makes one client at a time.
+        self._making = RLock()
         self._aws: dict[tuple[str, str], Any] = {}
         self._oci: dict[str, OciClients] = {}
         self._vaults: dict[str, Vault] = {}
@@ -84,43 +87,46 @@ class Clouds:
         """A client of an AWS service."""
         from lockstep.aws.clients import aws_client
 
-        if (service, region) not in self._aws:
-            self._aws[service, region] = aws_client(
-                service,
-                region,
-                keys=self._identity.aws(self._plan, self.secret),
-                endpoint=self._endpoints.aws,
-                timeouts=self._timeouts.cloud,
-                before_send=self._before_send,
-            )
-        return self._aws[service, region]
+        with self._making:
+            if (service, region) not in self._aws:
+                self._aws[service, region] = aws_client(
+                    service,
+                    region,
+                    keys=self._identity.aws(self._plan, self.secret),
+                    endpoint=self._endpoints.aws,
+                    timeouts=self._timeouts.cloud,
+                    before_send=self._before_send,
+                )
+            return self._aws[service, region]
 
     def oci(self, region: str) -> "OciClients":
         """The OCI clients of a region."""
         from lockstep.oci.clients import OciClients
 
-        if region not in self._oci:
-            self._oci[region] = OciClients(
-                lambda: self._identity.oci(self._plan, self.secret),
-                region,
-                endpoint=self._endpoints.oci,
-                timeouts=self._timeouts.cloud,
-                before_send=self._before_send,
-            )
-        return self._oci[region]
+        with self._making:
+            if region not in self._oci:
+                self._oci[region] = OciClients(
+                    lambda: self._identity.oci(self._plan, self.secret),
+                    region,
+                    endpoint=self._endpoints.oci,
+                    timeouts=self._timeouts.cloud,
+                    before_send=self._before_send,
+                )
+            return self._oci[region]
 
     def vault(self, config: OciVault) -> "Vault":
         """A vault of the plan."""
         from lockstep.oci.vault import Vault
 
-        if config.name not in self._vaults:
-            self._vaults[config.name] = Vault(
-                self.oci(config.region),
-                compartment_id=config.compartment_id,
-                vault_id=config.vault_id,
-                store=config.name,
-            )
-        return self._vaults[config.name]
+        with self._making:
+            if config.name not in self._vaults:
+                self._vaults[config.name] = Vault(
+                    self.oci(config.region),
+                    compartment_id=config.compartment_id,
+                    vault_id=config.vault_id,
+                    store=config.name,
+                )
+            return self._vaults[config.name]
 
     def secret(self, name: str) -> str:
         """The text of a secret in the identity's home, by its name in the plan.

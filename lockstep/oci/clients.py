@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from threading import RLock
 from typing import Any
 
 import oci  # type: ignore[import-untyped]  # the SDK ships no types
@@ -96,6 +97,7 @@ class OciClients:
         self._endpoint = endpoint
         self._timeouts = timeouts
         self._before_send = before_send
+        self._making = RLock()
         self._made: dict[str, Untyped] = {}
         self._signed_in: OciIdentity | None = None
         self._has_worked = False
@@ -131,12 +133,15 @@ class OciClients:
         self._has_worked = True
 
     def _sign_out(self) -> None:
-        self._made.clear()
-        self._signed_in = None
-        self._has_worked = False
+        with self._making:
+            self._made.clear()
+            self._signed_in = None
+            self._has_worked = False
 
     def _client(self, name: str, kind: Callable[[], Callable[..., Untyped]]) -> Untyped:
-        if name not in self._made:
+        with self._making:
+            if name in self._made:
+                return self._made[name]
             identity = self._signed_in = self._signed_in or self._identity()
             self._made[name] = make_client(
                 kind(),
@@ -146,7 +151,7 @@ class OciClients:
                 timeouts=self._timeouts,
                 before_send=self._before_send,
             )
-        return self._made[name]
+            return self._made[name]
 
 
 def make_client(

@@ -30,6 +30,7 @@ from lockstep.model import (
     Tls,
 )
 from lockstep.ports import Database
+from lockstep.scope import BeforeSend, always
 from sandbox.databases import MariaDbServer, PgserverServer, PostgresServer
 from tests.support.memory import MemoryDatabase, make_plan
 from tests.support.statement_faults import OLD_GRAMMAR, FrontedMySqlServer, StatementFaults
@@ -174,8 +175,11 @@ class SqlHarness(ABC):
         server: DatabaseServer | None = None,
         admin: Callable[[], Login] = lambda: ADMIN,
         timeouts: Timeouts = Timeouts(lock_seconds=1),  # noqa: B008  immutable
+        before_send: BeforeSend = always,
     ) -> Database:
-        return open_database(server or self.server, self.credential, admin, timeouts=timeouts)
+        return open_database(
+            server or self.server, self.credential, admin, timeouts=timeouts, before_send=before_send
+        )
 
     def provision(self) -> None:
         """Run the SQL that a DBA would."""

@@ -160,6 +160,16 @@ def test_a_driver_is_imported_in_its_own_package(drivers: set[str], packages: tu
     assert {u for u in users if not u.startswith(packages)} == set()
 
 
+def test_only_the_workers_and_the_scope_start_threads() -> None:
+    """Nothing else could be joined (protocol F10)."""
+    starting = {"concurrent", "asyncio", "multiprocessing", "_thread", "threading.Thread", "threading.Timer"}
+    users = {_name(p) for p in _python("lockstep", "functions", "oci_fn") if _imported(p, starting)}
+    assert users == {"lockstep/workers.py"}
+    # Where the module is imported as a whole, the name tells.
+    texts = {p: p.read_text(encoding="utf-8") for p in _python("lockstep", "functions", "oci_fn")}
+    assert {_name(p) for p, text in texts.items() if "threading.Thread(" in text} == {"lockstep/scope.py"}
+
+
 def test_loading_the_steps_loads_no_driver() -> None:
     modules = [".".join(p.relative_to(ROOT).with_suffix("").parts) for p in STEPS]
     program = f"import sys, {', '.join(modules)}; print(*sorted({sorted(DRIVERS)!r} & sys.modules.keys()))"

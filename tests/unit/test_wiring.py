@@ -1,7 +1,9 @@
 """Runners are composed of a plan, an identity, endpoints and time-outs."""
 
 import socket
+import threading
 import time
+from contextlib import suppress
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -18,13 +20,16 @@ from lockstep.errors import (
     LockTableUnreachableError,
     StoreUnreachableError,
 )
-from lockstep.identity import AWS_RUNNER, OCI_RUNNER, OPERATOR
+from lockstep.identity import AWS_RUNNER, OCI_RUNNER, OPERATOR, Identity, ReadSecret
 from lockstep.model import Login, SecretStr
+from lockstep.oci.clients import OciIdentity
+from lockstep.plan import Plan
 from lockstep.store_kinds import StoreConfig
 from lockstep.store_kinds.base import StoreKind
 from lockstep.system import SystemClock
 from lockstep.timeouts import CloudTimeouts, DatabaseTimeouts, Timeouts
 from lockstep.wiring import PLAN_VARIABLE, Runner, forget, hosted_runner
+from lockstep.workers import at_the_same_time
 from sandbox.oci import OciSandbox, write_config_file
 from tests.support.memory import make_plan
 
@@ -111,6 +116,37 @@ def test_time_outs_reach_the_clients_of_oci_and_the_drivers(
         with pytest.raises(DatabaseUnreachableError):
             clouds.database(server, credential).accepts(Login("app", SecretStr("a-password")))
         assert time.monotonic() - began < 4
+
+
+def _slow_identity(asked: list[str]) -> Identity:
+    """An identity that waits some time for a second caller to come in."""
+    both = threading.Barrier(2)
+
+    def wait(cloud: str) -> None:
+        asked.append(cloud)
+        with suppress(threading.BrokenBarrierError):
+            both.wait(0.3)
+
+    def oci_identity(_plan: Plan, _read: ReadSecret) -> OciIdentity:
+        wait("oci")
+        return OciIdentity(config=config)
+
+    with OciSandbox() as sandbox:
+        config = sandbox.config()
+    return Identity(home="aws", aws=lambda _plan, _read: wait("aws"), oci=oci_identity)
+
+
+def test_workers_that_need_the_same_client_at_the_same_time_make_it_once() -> None:
+    """Making a client in two threads of one SDK's session is not safe."""
+    asked: list[str] = []
+    clouds = Clouds(
+        make_plan(), _slow_identity(asked), endpoints=Endpoints(), timeouts=Timeouts(), clock=SystemClock()
+    )
+    first, second = at_the_same_time([lambda: clouds.aws("dynamodb", "eu-central-1")] * 2)
+    assert first is second
+    one, other = at_the_same_time([lambda: clouds.oci("eu-frankfurt-1").vaults] * 2)
+    assert one is other
+    assert asked == ["aws", "oci"]
 
 
 def test_an_operator_uses_the_oci_identity_of_the_environment(

@@ -1,0 +1,136 @@
+"""Every adapter asks before each request, connect and statement, and sends nothing that is refused (protocol F11)."""
+
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from lockstep.aws.clients import aws_client
+from lockstep.aws.dynamodb_lock import DynamoDbLock
+from lockstep.aws.kms import KmsSigner
+from lockstep.aws.s3_audit import S3AuditLog
+from lockstep.aws.secrets_manager import read_secret
+from lockstep.errors import SecretNotFoundError, StepEndedError
+from lockstep.model import CredentialValue
+from lockstep.oci.clients import OciClients, OciIdentity
+from lockstep.oci.object_storage_audit import ObjectStorageAuditLog
+from lockstep.ports import Database
+from lockstep.scope import BeforeSend
+from sandbox.oci import OciSandbox
+from tests.contract.aws_fixtures import KEYS
+from tests.contract.database_harness import SQL_WORLDS, SqlHarness, value_of
+from tests.contract.oci_fixtures import sandbox_vault
+
+pytest_plugins = ["tests.contract.database_fixtures"]
+
+
+def _refuse() -> None:
+    raise StepEndedError
+
+
+class Permits:
+    """A `BeforeSend` that permits some calls, and refuses all further ones."""
+
+    def __init__(self, permitted: int) -> None:
+        self.asked = 0
+        self._permitted = permitted
+
+    def __call__(self) -> None:
+        """Count, permit or refuse."""
+        self.asked += 1
+        if self.asked > self._permitted:
+            raise StepEndedError
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    """A server that nothing may connect to."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        yield server
+
+
+def _nothing_came(listener: socket.socket) -> bool:
+    try:
+        listener.accept()
+    except BlockingIOError:
+        return True
+    return False
+
+
+AWS_CALLS: dict[str, Callable[[Any], object]] = {
+    "dynamodb": lambda client: DynamoDbLock(client, "table", "id").read(),
+    "kms": lambda client: KmsSigner(client, "key").sign(bytes(32)),
+    "s3": lambda client: S3AuditLog(client, "bucket", "aws", "id").last_seq(),
+    "secretsmanager": lambda client: read_secret(client, "aws", "name"),
+}
+
+
+@pytest.mark.parametrize("service", AWS_CALLS)
+def test_a_request_to_aws(service: str, listener: socket.socket) -> None:
+    endpoint = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    client = aws_client(service, "eu-central-1", keys=KEYS, endpoint=endpoint, before_send=_refuse)
+    with pytest.raises(StepEndedError):
+        AWS_CALLS[service](client)
+    assert _nothing_came(listener)
+
+
+def _oci(config: dict[str, str], endpoint: str, before_send: BeforeSend) -> OciClients:
+    identity = OciIdentity(config=config)
+    return OciClients(lambda: identity, "eu-frankfurt-1", endpoint=endpoint, before_send=before_send)
+
+
+@pytest.fixture(scope="module")
+def oci_sandbox() -> Iterator[OciSandbox]:
+    """The services."""
+    with OciSandbox() as sandbox:
+        yield sandbox
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_request_to_oci(scheme: str, oci_sandbox: OciSandbox, listener: socket.socket) -> None:
+    endpoint = f"{scheme}://127.0.0.1:{listener.getsockname()[1]}"
+    clients = _oci(oci_sandbox.config(), endpoint, _refuse)
+    log = ObjectStorageAuditLog(clients, namespace="n", bucket="b", stream="oci", credential_id="id")
+    with pytest.raises(StepEndedError):
+        log.last_seq()
+    with pytest.raises(StepEndedError):
+        sandbox_vault(oci_sandbox, clients).read_named("name")
+    assert _nothing_came(listener)
+
+
+def test_a_request_to_oci_that_is_permitted_is_sent(oci_sandbox: OciSandbox) -> None:
+    permits = Permits(1)
+    vault = sandbox_vault(oci_sandbox, _oci(oci_sandbox.config(), oci_sandbox.endpoint, permits))
+    with pytest.raises(SecretNotFoundError):
+        vault.read_named("no-such-secret")
+    assert permits.asked == 1
+
+
+def _stage(database: Database, value: CredentialValue) -> None:
+    with database.exclusive() as stager:
+        stager.stage(current=None, pending=value)
+
+
+@pytest.mark.parametrize("world", SQL_WORLDS, indirect=True)
+def test_a_login_to_a_database(world: SqlHarness) -> None:
+    database = world.open(before_send=_refuse)
+    with pytest.raises(StepEndedError):
+        database.accepts(value_of(world, 1).login)
+
+
+@pytest.mark.parametrize("world", SQL_WORLDS, indirect=True)
+def test_each_statement_on_a_database(world: SqlHarness) -> None:
+    """However far a staging has come, the next statement is refused."""
+    value, counts = value_of(world, 1), Permits(1000)
+    _stage(world.open(before_send=counts), value)
+    assert counts.asked > 3
+    verifier, changed = world.verifier_of(value.login.username), []
+    for permitted in range(counts.asked):
+        with pytest.raises(StepEndedError):
+            _stage(world.open(before_send=Permits(permitted)), value_of(world, 3))
+        changed.append(world.verifier_of(value.login.username) != verifier)
+    # It connects, bounds its waits and takes the lock before it changes anything.
+    assert not any(changed[:3])
+    assert changed == sorted(changed)
