@@ -13,12 +13,14 @@ from aws_cdk import aws_sns_subscriptions as subscriptions
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
+from cdk.asl import seconds
 from cdk.foundation import Foundation
 from cdk.functions import Functions
 from cdk.nag import acknowledge
 from cdk.orchestration import StateMachine
-from cdk.settings import Deployment
+from cdk.settings import LONGEST_ALARM, Deployment
 from lockstep.model import Credential
+from lockstep.standby import DISTRUST_INTERVALS
 
 NAMESPACE = "Lockstep"
 _SOON = Duration.minutes(5)
@@ -61,7 +63,8 @@ class Monitoring(Construct):
         self._failures(machine)
         for credential in self._plan.credentials:
             self._stale(credential)
-        self._skipped_too_often(machine)
+            if self._plan.runners.oci:
+                self._standby_leads(credential)
         self._alarm(
             "DeadLetters",
             dead_letters.metric_approximate_number_of_messages_visible(statistic="Maximum", period=_SOON),
@@ -135,46 +138,32 @@ class Monitoring(Construct):
         )
         alarm.add_alarm_action(actions.SnsAction(self.topic))
 
-    def _skipped_too_often(self, machine: StateMachine) -> None:
-        shortest = min(int(c.schedule.interval.total_seconds()) for c in self._plan.credentials)
-        period = Duration.seconds(min(3 * shortest, _LONGEST_PERIOD_SECONDS))
-        self._alarm(
-            "SkippedTooOften",
-            cloudwatch.MathExpression(
-                expression="100 * FILL(skipped, 0) / started",
-                using_metrics={
-                    "skipped": _skipped(period),
-                    "started": machine.machine.metric_started(statistic="Sum", period=period),
-                },
-                period=period,
-                label="skipped runs, percent",
-            ),
-            "Most runs found the credential not due or locked: triggers come too early, two schedules compete, or "
-            "the other cloud has taken over the schedule. A run with `force` brings the schedule back.",
-            threshold=self._settings.skipped_percent,
-            comparison=cloudwatch.ComparisonOperator.GREATER_THAN_THRESHOLD,
-            periods=2,
+    def _standby_leads(self, credential: Credential) -> None:
+        """Alarm if AWS has not rotated for longer than the standby leads after a failure (protocol R8)."""
+        interval = int(credential.schedule.interval.total_seconds())
+        period = Duration.seconds(min(interval, _LONGEST_PERIOD_SECONDS))
+        intervals = min(DISTRUST_INTERVALS + 3, seconds(LONGEST_ALARM) // interval)
+        alarm = cloudwatch.Alarm(
+            self,
+            f"StandbyLeads-{credential.id}",
+            metric=_rotations(credential, period),
+            threshold=1,
+            comparison_operator=cloudwatch.ComparisonOperator.LESS_THAN_THRESHOLD,
+            evaluation_periods=intervals * interval // period.to_seconds(),
+            treat_missing_data=cloudwatch.TreatMissingData.BREACHING,
+            alarm_description=f"AWS has not rotated {credential.id} for {intervals} intervals. If OCI does, "
+            "applications are not affected, but rotation depends on one cloud. See docs/runbook.md.",
         )
+        alarm.add_alarm_action(actions.SnsAction(self.topic))
 
-    def _alarm(
-        self,
-        construct_id: str,
-        metric: cloudwatch.IMetric,
-        description: str,
-        *,
-        threshold: int = 1,
-        comparison: cloudwatch.ComparisonOperator = (
-            cloudwatch.ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD
-        ),
-        periods: int = 1,
-    ) -> None:
+    def _alarm(self, construct_id: str, metric: cloudwatch.IMetric, description: str) -> None:
         alarm = cloudwatch.Alarm(
             self,
             construct_id,
             metric=metric,
-            threshold=threshold,
-            comparison_operator=comparison,
-            evaluation_periods=periods,
+            threshold=1,
+            comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
+            evaluation_periods=1,
             treat_missing_data=_NOT_BREACHING,
             alarm_description=description,
         )

@@ -10,11 +10,14 @@ from aws_cdk import aws_sqs as sqs
 from aws_cdk import aws_stepfunctions as stepfunctions
 from constructs import Construct
 
+from cdk.asl import seconds
 from cdk.functions import RETENTION, Functions
 from cdk.nag import acknowledge
 from cdk.permissions import Grants
 from cdk.settings import Deployment
 from lockstep.plan_checks import rule_name
+from lockstep.timing import TRIGGER_LATENESS
+from lockstep.wall_clock import cron
 
 FUNCTION_PLACEHOLDERS = {
     "GenerateFunction": "generate",
@@ -84,7 +87,7 @@ class StateMachine(Construct):
 
 
 class Schedules(Construct):
-    """One rule for each credential: the AWS runner is triggered every interval (protocol R2).
+    """One rule for each credential: the AWS runner is triggered every interval, by wall clock (protocol R2).
 
     Attributes:
         dead_letters: The queue of triggers that started no execution.
@@ -105,13 +108,13 @@ class Schedules(Construct):
         acknowledge(self.dead_letters, "AwsSolutions-SQS3", dead_letter_queue)
         acknowledge(self.dead_letters, "Serverless-SQSRedrivePolicy", dead_letter_queue)
         for credential in deployment.plan.credentials:
-            interval = int(credential.schedule.interval.total_seconds())
+            minute, hour = cron(credential.schedule.interval)
             rule = events.Rule(
                 self,
                 f"Rule-{credential.id}",
                 rule_name=rule_name(deployment.settings.stack, credential.id),
                 description=f"Lockstep: rotate {credential.id}",
-                schedule=events.Schedule.rate(Duration.minutes(interval // 60)),
+                schedule=events.Schedule.cron(minute=minute, hour=hour),
             )
             rule.add_target(
                 targets.SfnStateMachine(
@@ -120,8 +123,8 @@ class Schedules(Construct):
                         {"credential_id": credential.id, "trigger": "schedule"}
                     ),
                     dead_letter_queue=self.dead_letters,
-                    # After this time the next trigger takes over.
-                    max_event_age=Duration.seconds(max(60, interval // 2)),
+                    # A later start could hold the lock when the standby is called (protocol R9).
+                    max_event_age=Duration.seconds(seconds(TRIGGER_LATENESS)),
                     retry_attempts=_STARTS,
                 )
             )

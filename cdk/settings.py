@@ -21,7 +21,7 @@ from lockstep.store_kinds import AwsSecretsManager
 
 ROOT = Path(__file__).resolve().parent.parent
 DEFINITION = ROOT / "statemachine.asl.json"
-_LONGEST_ALARM = timedelta(days=7)
+LONGEST_ALARM = timedelta(days=7)
 """The longest period that a CloudWatch alarm can evaluate (CloudWatch quotas)."""
 
 
@@ -98,14 +98,6 @@ class Settings(BaseModel):
     alarm_email: Annotated[
         str | None, Field(description="the address that gets the alarms; null: subscribe by hand")
     ] = None
-    skipped_percent: Annotated[
-        int,
-        Field(
-            ge=1,
-            le=100,
-            description="the alarm is raised if more than this percentage of the runs is skipped",
-        ),
-    ] = 50
     vpc: Annotated[
         Vpc | None,
         BeforeValidator(_parsed),
@@ -169,9 +161,7 @@ def check_deployable(plan: Plan, *, stack: str = DEFAULT_STACK) -> None:
     for credential in plan.credentials:
         for problem in rule_problems(stack, credential.id):
             raise NotDeployableError(f"credentials.{credential.id}.id: {problem}")
-        if credential.schedule.interval % timedelta(minutes=1):
-            raise NotDeployableError(f"credentials.{credential.id}.interval: must be whole minutes")
-        if 2 * credential.schedule.interval > _LONGEST_ALARM:
+        if 2 * credential.schedule.interval > LONGEST_ALARM:
             raise NotDeployableError(
                 f"credentials.{credential.id}.interval: must be half a week at most, or no alarm sees that it is stale"
             )

@@ -25,8 +25,10 @@ from lockstep.model import (
 from lockstep.plan_checks import (
     DEFAULT_STACK,
     account_problems,
+    interval_problems,
     rule_problems,
     server_problems,
+    standby_problems,
     verify_host_problems,
 )
 from lockstep.plan_databases import DatabaseSection
@@ -43,6 +45,7 @@ from lockstep.plan_fields import (
 )
 from lockstep.store_kinds import OciVault, StoreConfig
 from lockstep.store_kinds.base import Demand, StoreKind
+from lockstep.timing import CLOCK_SKEW, TOLERANCE, TRIGGER_LATENESS
 
 StoreT = TypeVar("StoreT", bound=StoreKind)
 Username = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,30}$")]
@@ -149,7 +152,7 @@ class CredentialSection(Section):
     alternates: tuple[Username, Username] | None = None
     account_host: AccountHost = ANY_HOST
     interval: Duration = timedelta(minutes=20)
-    tolerance: Duration = timedelta(seconds=60)
+    tolerance: Duration = TOLERANCE
     overlap: Duration | None = None
     password: Password = Password()
     secrets: SecretsSection | None = None
@@ -157,8 +160,13 @@ class CredentialSection(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.interval < timedelta(minutes=2):
-            raise ValueError("interval: must be at least 2m")
+        for problem in interval_problems(self.interval):
+            raise ValueError(f"interval: {problem}")
+        if self.tolerance < TOLERANCE:
+            raise ValueError(
+                f"tolerance: must be at least {format_duration(TOLERANCE)}, because a trigger may come "
+                f"{format_duration(TRIGGER_LATENESS)} late and clocks may differ by {format_duration(CLOCK_SKEW)}"
+            )
         if self.tolerance * 2 > self.interval / 2:
             raise ValueError("tolerance: must be at most a quarter of the interval")
         if self.overlap is not None and self.overlap > self.interval - self.tolerance:
@@ -269,6 +277,7 @@ class Plan(Section):
         has_oci = self.store(OciVault) is not None
         if has_oci and not self.runners.aws.oci_key_secret:
             yield "runners.aws.oci_key_secret: needed, because one store is in OCI"
+        yield from standby_problems(self)
         if self.runners.oci and not (has_oci and self.audit.oci):
             yield "runners.oci: needs a store of kind oci-vault, and audit.oci"
 

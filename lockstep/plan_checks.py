@@ -3,12 +3,16 @@
 import re
 from collections import defaultdict
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from lockstep.durations import format_duration
 from lockstep.engines import ENGINES
 from lockstep.model import ROTATOR
 from lockstep.plan_fields import repeated
 from lockstep.store_kinds import OciVault
+from lockstep.timing import LEASE, SHORTEST_SHARED_INTERVAL
+from lockstep.wall_clock import fits, neighbours
 
 if TYPE_CHECKING:
     from lockstep.plan import Plan
@@ -70,6 +74,28 @@ def rule_problems(stack: str, credential_id: str) -> Iterator[str]:
             f"its EventBridge rule, {name}, would have {len(name)} characters; a rule's name has at most 64, all of "
             "them letters, digits and . _ -"
         )
+
+
+def interval_problems(interval: timedelta) -> Iterator[str]:
+    """Why one cron expression cannot trigger at this interval, by wall clock (protocol R2)."""
+    if not fits(interval):
+        nearest = " or ".join(format_duration(n) for n in neighbours(interval))
+        yield (
+            f"no schedule by wall clock has {format_duration(interval)}: it must be 10, 12, 15, 20 or 30 minutes, "
+            f"hours that divide a day, or whole days; use {nearest}"
+        )
+
+
+def standby_problems(plan: "Plan") -> Iterator[str]:
+    """Intervals in which a lease does not end before the standby is called (protocol R9)."""
+    for i, credential in enumerate(plan.credential_sections):
+        if plan.runners.oci and credential.interval < SHORTEST_SHARED_INTERVAL:
+            yield (
+                f"credentials[{i}].interval: with runners.oci it must be at least "
+                f"{format_duration(SHORTEST_SHARED_INTERVAL)}, so that the lease of a run that hangs "
+                f"({format_duration(LEASE)}) ends before the other runner is called, half an interval later; use "
+                f"{format_duration(SHORTEST_SHARED_INTERVAL)}, or remove runners.oci"
+            )
 
 
 def server_problems(plan: "Plan") -> Iterator[str]:

@@ -18,7 +18,6 @@ module "runner" {
   subnet_ids                 = var.subnet_ids
   network_security_group_ids = var.network_security_group_ids
   interval_minutes           = min(local.intervals...)
-  offset_minutes             = var.standby_offset_minutes
   paused                     = var.paused
   log_retention_days         = var.log_retention_days
   alarm_email                = var.alarm_email

@@ -119,19 +119,6 @@ variable "memory_in_mbs" {
   }
 }
 
-variable "standby_offset_minutes" {
-  description = "The minutes from midnight UTC to the first trigger of the standby. Default: half an interval."
-  type        = number
-  default     = null
-
-  validation {
-    condition = alltrue([
-      for minutes in var.standby_offset_minutes[*] : minutes >= 0 && minutes < 1440 && floor(minutes) == minutes
-    ])
-    error_message = "standby_offset_minutes must be a whole number from 0 to 1439."
-  }
-}
-
 variable "paused" {
   description = "Whether the schedules of the standby are inactive, for maintenance."
   type        = bool

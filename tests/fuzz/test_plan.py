@@ -30,8 +30,8 @@ VALID: Json = plans.plan_document(
             username="app_user",
             alternates=["app_user_a", "app_user_b"],
             interval="20m",
-            tolerance="60s",
-            overlap="18m",
+            tolerance="120s",
+            overlap="16m",
             password={"length": 32, "classes": ["abcdefghijklmnopqrstuvwxyz", "0123456789"]},
             secrets={"app_user": "multi-cloud/app_user", "connection_blob": "multi-cloud/connection_blob"},
         )

@@ -18,7 +18,7 @@ from cdk.settings import (
 )
 from lockstep.contents import decode_app_user
 from lockstep.plan_file import load_plan
-from lockstep.timing import STEP
+from lockstep.timing import STEP, TRIGGER_LATENESS
 from sandbox.aws.resources import substitute
 from tests.infrastructure.cdk_case import BOTH_CLOUDS, PLAN, VPC, Synthesised, synthesised
 
@@ -197,10 +197,11 @@ def test_a_function_times_out_when_its_state_does(aws: Synthesised) -> None:
 
 
 def test_each_credential_has_its_rule(aws: Synthesised) -> None:
-    for credential, rate in (("app_user", "rate(20 minutes)"), ("ledger_user", "rate(1 hour)")):
+    # By wall clock, so that the standby knows when AWS is called (protocol R2).
+    for credential, schedule in (("app_user", "cron(0/20 * * * ? *)"), ("ledger_user", "cron(0 * * * ? *)")):
         rule = aws.properties("AWS::Events::Rule", Name=f"lockstep-multi-cloud.{credential}")
         (target,) = rule["Targets"]
-        assert rule["ScheduleExpression"] == rate
+        assert rule["ScheduleExpression"] == schedule
         assert aws.words(target["Arn"]) == "state machine lockstep"
         assert json.loads(target["Input"]) == {
             "credential_id": f"multi-cloud/{credential}",
@@ -208,12 +209,12 @@ def test_each_credential_has_its_rule(aws: Synthesised) -> None:
         }
         assert target["DeadLetterConfig"]["Arn"]
         assert target["RetryPolicy"]["MaximumRetryAttempts"] > 0
-        assert target["RetryPolicy"]["MaximumEventAgeInSeconds"] in (600, 1800)
+        assert target["RetryPolicy"]["MaximumEventAgeInSeconds"] == TRIGGER_LATENESS.total_seconds()
 
 
 def test_every_alarm_reaches_the_topic(aws: Synthesised) -> None:
     alarms = aws.resources("AWS::CloudWatch::Alarm")
-    assert len(alarms) == 3 + 2 + 1 + 1
+    assert len(alarms) == 3 + 2 + 1
     (topic,) = aws.resources("AWS::SNS::Topic")
     assert all(a["Properties"]["AlarmActions"] == [{"Ref": topic}] for a in alarms.values())
 
@@ -242,10 +243,31 @@ def test_two_intervals_without_a_rotation_raise_an_alarm_even_if_nothing_runs(
 def test_a_rotation_by_the_other_cloud_counts_as_fresh(both: Synthesised) -> None:
     alarms = [a["Properties"] for a in both.resources("AWS::CloudWatch::Alarm").values()]
     stale = [a for a in alarms if a.get("TreatMissingData") == "breaching"]
-    assert len(stale) == 2
-    for alarm in stale:
+    fresh = [a for a in stale if "Metrics" in a]
+    assert len(fresh) == 2
+    for alarm in fresh:
         expression = next(m["Expression"] for m in alarm["Metrics"] if "Expression" in m)
         assert expression == "FILL(rotations, 0) + FILL(skipped, 0)"
+
+
+def test_an_alarm_says_that_the_standby_leads_for_longer_than_after_a_failure(
+    both: Synthesised, aws: Synthesised
+) -> None:
+    # After a failure the standby leads for three intervals, and AWS rotates again in the fourth (protocol R8).
+    for credential, interval in (("app_user", 1200), ("ledger_user", 3600)):
+        alarm = both.properties(
+            "AWS::CloudWatch::Alarm",
+            Dimensions=[{"Name": "Credential", "Value": f"multi-cloud/{credential}"}],
+        )
+        assert (alarm["Namespace"], alarm["MetricName"], alarm["Statistic"]) == (
+            "Lockstep",
+            "Rotations",
+            "Sum",
+        )
+        assert (alarm["Period"], alarm["EvaluationPeriods"]) == (interval, 6)
+        assert (alarm["ComparisonOperator"], alarm["Threshold"]) == ("LessThanThreshold", 1)
+        assert alarm["TreatMissingData"] == "breaching"
+    assert not any("StandbyLeads" in name for name in aws.resources("AWS::CloudWatch::Alarm"))
 
 
 def test_rotations_and_skips_are_counted_from_logs(aws: Synthesised) -> None:
@@ -290,7 +312,6 @@ def test_settings_can_come_from_the_command_line() -> None:
 @pytest.mark.parametrize(
     ("was", "becomes", "message"),
     [
-        ("interval: 1h", "interval: 950s, tolerance: 30s", "whole minutes"),
         ("interval: 1h", "interval: 4d", "half a week"),
         ("retention: 400d", "retention: 36h", "whole days"),
         ("table: lockstep, region: eu-central-1", "table: lockstep, region: eu-west-1", "one region"),

@@ -111,19 +111,19 @@ def test_there_is_a_runner_only_if_the_plan_has_one(tmp_path: Path) -> None:
 @needs_tools
 def test_the_standby_is_called_half_an_interval_after_each_rotation(tmp_path: Path) -> None:
     cases = [
-        (20, None, ["10 * * * *", "30 * * * *", "50 * * * *"]),
-        (20, 3, ["3 * * * *", "23 * * * *", "43 * * * *"]),
-        (60, None, ["30 * * * *"]),
-        (90, None, ["15 2,5,8,11,14,17,20,23 * * *", "45 0,3,6,9,12,15,18,21 * * *"]),
-        (7 * 1440, None, ["0 12 * * *"]),
+        (20, ["10 * * * *", "30 * * * *", "50 * * * *"]),
+        (30, ["15 * * * *", "45 * * * *"]),
+        (60, ["30 * * * *"]),
+        (180, ["30 1,4,7,10,13,16,19,22 * * *"]),
+        (7 * 1440, ["0 12 * * *"]),
     ]
-    runs = schedules(tmp_path, [(interval, offset) for interval, offset, _ in cases])
-    assert runs == [crons for _, _, crons in cases]
+    runs = schedules(tmp_path, [interval for interval, _ in cases])
+    assert runs == [crons for _, crons in cases]
 
 
-def schedules(folder: Path, cases: list[tuple[int, int | None]]) -> list[list[str]]:
+def schedules(folder: Path, cases: list[int]) -> list[list[str]]:
     shutil.copytree(CONFIGURATION / "runner", folder / "runner")
-    modules = {f"case{i}": runner_module(*case) for i, case in enumerate(cases)}
+    modules = {f"case{i}": runner_module(case) for i, case in enumerate(cases)}
     document = {
         "variable": {"tenancy_ocid": {}},
         "provider": {"oci": [{}, {"alias": "home"}]},
@@ -137,11 +137,11 @@ def schedules(folder: Path, cases: list[tuple[int, int | None]]) -> list[list[st
     return [results[-1]["value"]["values"]["outputs"][name]["value"] for name in modules]
 
 
-def runner_module(interval: int, offset: int | None) -> Document:
+def runner_module(interval: int) -> Document:
     return {
         "source": "./runner",
         "providers": {"oci": "oci", "oci.home": "oci.home"},
-        "name": f"every-{interval}-{offset}",
+        "name": f"every-{interval}",
         "tenancy_ocid": "${var.tenancy_ocid}",
         "compartment_id": "ocid1.compartment.oc1..aaaa",
         "image": "fra.ocir.io/tenant/lockstep:1",
@@ -150,7 +150,6 @@ def runner_module(interval: int, offset: int | None) -> Document:
         "subnet_ids": ["ocid1.subnet.oc1..aaaa"],
         "network_security_group_ids": [],
         "interval_minutes": interval,
-        "offset_minutes": offset,
         "paused": False,
         "log_retention_days": 30,
         "alarm_email": None,
@@ -222,7 +221,9 @@ def test_a_runner_whose_plan_names_another_vault_is_refused(
 
 
 @needs_tools
-@pytest.mark.parametrize(("interval", "is_refused"), [("25m", True), ("1h 15m", True), ("1h30m", False)])
+@pytest.mark.parametrize(
+    ("interval", "is_refused"), [("25m", True), ("15m", True), ("1h 30m", True), ("30 m", False)]
+)
 def test_an_interval_needs_a_cron_expression(
     stack: Stack, deployed: Deployment, tmp_path: Path, interval: str, *, is_refused: bool
 ) -> None:
@@ -231,7 +232,9 @@ def test_an_interval_needs_a_cron_expression(
     for credential in copy.plan["credentials"]:
         credential["interval"] = interval
     (result,) = copy.run(("plan", None), **with_image())
-    assert ("whole minutes that divide a day" in "\n".join(messages([result]))) is is_refused
+    assert (
+        "must be 20m, 30m, hours that divide a day" in " ".join("\n".join(messages([result])).split())
+    ) is is_refused
     assert (result["code"] == 1) is is_refused
 
 
@@ -244,7 +247,6 @@ def test_wrong_variables_are_refused_with_a_reason(stack: Stack, deployed: Deplo
         plan_file="nowhere.yaml",
         image="lockstep",
         image_digest="latest",
-        standby_offset_minutes=1440,
         subnet_ids=["subnet-1"],
         aws_runner_public_key="-----BEGIN PRIVATE KEY-----",
     )
@@ -255,7 +257,6 @@ def test_wrong_variables_are_refused_with_a_reason(stack: Stack, deployed: Deplo
         "plan_file does not exist",
         "image must have a tag, such as fra.ocir.io",
         "image_digest must be sha256",
-        "standby_offset_minutes must be a whole number",
         "subnet_ids must be OCIDs of subnets",
         "Never enter the private key",
     ):

@@ -74,8 +74,8 @@ def test_a_valid_plan_gets_defaults() -> None:
     credential = plan.credential("multi-cloud/app_user")
     assert credential
     assert credential.schedule.interval == timedelta(minutes=20)
-    assert credential.schedule.overlap == timedelta(minutes=18)
-    assert credential.schedule.tolerance == timedelta(minutes=1)
+    assert credential.schedule.overlap == timedelta(minutes=16)
+    assert credential.schedule.tolerance == timedelta(minutes=2)
     assert credential.usernames == ("app",)
     assert credential.secret_names.app_user == "multi-cloud/app_user"
     assert credential.secret_names.connection_blob == "multi-cloud/connection_blob"
@@ -161,10 +161,9 @@ def test_a_duration_is_numbers_with_units(text: str, seconds: int) -> None:
     assert _parse(document).audit.aws.retention == timedelta(seconds=seconds)
 
 
-@pytest.mark.parametrize("key", ["tolerance", "overlap"])
-def test_a_tolerance_or_an_overlap_may_be_zero(key: str) -> None:
-    credential = _parse(_with(f"credentials.0.{key}", "0s")).credentials[0]
-    assert getattr(credential.schedule, key) == timedelta()
+def test_an_overlap_may_be_zero() -> None:
+    credential = _parse(_with("credentials.0.overlap", "0s")).credentials[0]
+    assert credential.schedule.overlap == timedelta()
 
 
 @pytest.mark.parametrize(
@@ -183,14 +182,29 @@ def test_a_tolerance_or_an_overlap_may_be_zero(key: str) -> None:
         ("audit.aws.retention", "1h-5m", "audit.aws.retention: write a duration"),
         ("audit.aws.retention", "5ms", "audit.aws.retention: write a duration"),
         ("audit.aws.retention", "", "audit.aws.retention: write a duration"),
-        ("credentials.0.interval", "119s", "interval: must be at least 2m"),
+        ("credentials.0.interval", "0s", "interval: no schedule by wall clock has 0s: it must be 10, 12, 15"),
+        ("credentials.0.interval", "8m", "or whole days; use 10m"),
         (
             "credentials.0.interval",
-            "899s",
-            "stores[0]: an interval of 14m59s (multi-cloud/app_user) exhausts Secrets Manager's quota",
+            "950s",
+            "interval: no schedule by wall clock has 15m50s: it must be 10, 12, 15",
+        ),
+        ("credentials.0.interval", "25m", "or whole days; use 20m or 30m"),
+        ("credentials.0.interval", "1h30m", "or whole days; use 1h or 2h"),
+        ("credentials.0.interval", "5h", "or whole days; use 4h or 6h"),
+        ("credentials.0.interval", "36h", "or whole days; use 1d or 2d"),
+        (
+            "credentials.0.interval",
+            "12m",
+            "stores[0]: an interval of 12m (multi-cloud/app_user) exhausts Secrets Manager's quota",
+        ),
+        (
+            "credentials.0.tolerance",
+            "119s",
+            "tolerance: must be at least 2m, because a trigger may come 1m late",
         ),
         ("credentials.0.tolerance", "301s", "tolerance: must be at most a quarter of the interval"),
-        ("credentials.0.overlap", "1141s", "overlap: must be at most 19m, the interval minus the tolerance"),
+        ("credentials.0.overlap", "1081s", "overlap: must be at most 18m, the interval minus the tolerance"),
         ("credentials.0.alternates", ["a", "b"], "alternates: allowed only with the strategy"),
         ("credentials.0.username", "app-user", "credentials[0].username"),
         ("credentials.0.username", "app'--", "credentials[0].username"),
@@ -315,7 +329,7 @@ def test_a_mistake_is_reported_with_its_place_and_the_rule(path: str, value: obj
         ("credentials.0.id", "x" * 55),
         ("credentials.0.id", "a..b/.c-d_e"),
         ("credentials.0.tolerance", "300s"),
-        ("credentials.0.overlap", "1140s"),
+        ("credentials.0.overlap", "1080s"),
     ],
 )
 def test_limits_are_allowed(path: str, value: str) -> None:
@@ -323,11 +337,33 @@ def test_limits_are_allowed(path: str, value: str) -> None:
 
 
 def test_the_default_overlap_ends_before_the_next_trigger() -> None:
-    for interval in range(900, 7200, 60):
-        document = _with("credentials.0.interval", f"{interval}s")
+    for interval in ("15m", "20m", "30m", "1h", "8h", "1d", "3d"):
+        document = _with("credentials.0.interval", interval)
         schedule = _parse(document).credentials[0].schedule
         assert schedule.overlap + schedule.tolerance <= schedule.interval
         assert schedule.overlap >= schedule.interval / 2
+
+
+def test_with_two_runners_a_lease_must_end_before_the_standby_is_called() -> None:
+    # (protocol R9)
+    def at(interval: str) -> str:
+        document = plans.plan_document(
+            [plans.database("shop", Engine.MYSQL)],
+            [plans.credential("app_user", "shop", interval=interval)],
+            oci=plans.OciNames(),
+        )
+        document["stores"][1]["ring"] = 6
+        return json.dumps(document)
+
+    with pytest.raises(PlanProblemsError) as caught:
+        parse_plan(at("15m"), base=Path())
+    assert "credentials[0].interval: with runners.oci it must be at least 20m" in " ".join(
+        caught.value.problems
+    )
+    assert parse_plan(at("20m"), base=Path())
+    document = json.loads(at("15m"))
+    del document["runners"]["oci"]
+    assert _parse(document)
 
 
 def test_all_mistakes_are_reported_at_once() -> None:

@@ -13,7 +13,7 @@ from sandbox import plans
 Document = dict[str, Any]
 
 CREDENTIAL = "multi-cloud/app_user"
-GOLDEN = "a420e5f1821bc17f00cdf3c0254c6a78c8d7751c585c3c4947defd6a6939f79b"
+GOLDEN = "f3ebd8956bff37a250813a6737f32c975f17c4ed140fcabc5f69cdc426b2a370"
 
 
 def document() -> Document:
@@ -92,7 +92,7 @@ AGREED = {
     "credentials.0.alternates": ["app_a", "app_c"],
     "credentials.0.account_host": "10.%",
     "credentials.0.interval": "30m",
-    "credentials.0.tolerance": "90s",
+    "credentials.0.tolerance": "180s",
     "credentials.0.overlap": "10m",
     "credentials.0.secrets": {"app_user": "new/app_user", "connection_blob": "multi-cloud/connection_blob"},
 }
@@ -180,8 +180,8 @@ def test_the_folder_of_the_plan_leaves_the_digest() -> None:
     [
         ("credentials.0.interval", "20m"),
         ("credentials.0.interval", "1200s"),
-        ("credentials.0.tolerance", "60s"),
-        ("credentials.0.overlap", "18m"),
+        ("credentials.0.tolerance", "120s"),
+        ("credentials.0.overlap", "16m"),
         ("stores.1.ring", 4),
         ("databases.1.verify_hosts", []),
         ("credentials.0.alternates", ["app_a", "app_b"]),

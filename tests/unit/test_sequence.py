@@ -32,11 +32,11 @@ from tests.unit.harness import (
 @pytest.mark.parametrize(
     ("minutes", "force", "revoke_previous", "outcome"),
     [
-        (18.9, False, False, "skipped"),
-        (19, False, False, "rotated"),  # A trigger may be early by the tolerance.
+        (17.9, False, False, "skipped"),
+        (18, False, False, "rotated"),  # A trigger may be early by the tolerance.
         (20, False, False, "rotated"),
-        (17.9, True, False, "skipped"),  # A forced run keeps the overlap,
-        (18, True, False, "rotated"),
+        (15.9, True, False, "skipped"),  # A forced run keeps the overlap,
+        (16, True, False, "rotated"),
         (1, True, True, "rotated"),  # unless it revokes the previous value.
         (1, False, True, "skipped"),
     ],

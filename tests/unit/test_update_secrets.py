@@ -199,5 +199,5 @@ def test_the_overlap_counts_from_the_promotion(strategy: Strategy) -> None:
     began = world.clock.now()
     rotate(world, "first")
     record = world.lock.record
-    assert record.not_before == began + timedelta(minutes=18)
-    assert record.next_due_at == began + timedelta(minutes=19)
+    assert record.not_before == began + timedelta(minutes=16)
+    assert record.next_due_at == began + timedelta(minutes=18)

@@ -1,4 +1,5 @@
-# The standby is called half an interval after the AWS runner. Whichever finds a credential due rotates it.
+# The standby is called half an interval after the AWS runner, which is called at midnight UTC and every interval after it.
+# It rotates what AWS has left.
 #
 # A schedule of Resource Scheduler fires at most once an hour. So there is one schedule for each minute of the hour that
 # has a trigger: with an interval of 20 minutes these are 10, 30 and 50, each in all 24 hours.
@@ -6,8 +7,7 @@
 locals {
   # With an interval of more than a day the standby is called once a day and skips what is not due.
   period   = min(var.interval_minutes, 1440)
-  offset   = coalesce(var.offset_minutes, floor(local.period / 2))
-  triggers = [for i in range(floor(1440 / local.period)) : floor(local.offset + i * local.period) % 1440]
+  triggers = [for i in range(floor(1440 / local.period)) : floor(local.period / 2 + i * local.period)]
   hours    = { for trigger in local.triggers : trigger % 60 => floor(trigger / 60)... }
   crons = {
     for minute, hours in local.hours : format("%02d", minute) =>
@@ -33,8 +33,8 @@ resource "oci_resource_scheduler_schedule" "standby" {
 
   lifecycle {
     precondition {
-      condition     = floor(local.period) == local.period && 1440 % local.period == 0
-      error_message = "interval in the plan must be whole minutes that divide a day, such as 20m, 30m, 1h or 1d. Or remove runners.oci from the plan."
+      condition     = contains([20, 30, 60, 120, 180, 240, 360, 480, 720, 1440], local.period)
+      error_message = "interval in the plan must be 20m, 30m, hours that divide a day, or whole days. Or remove runners.oci from the plan."
     }
   }
 }

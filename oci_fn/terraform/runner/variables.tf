@@ -45,11 +45,6 @@ variable "interval_minutes" {
   description = "The shortest interval in the plan."
 }
 
-variable "offset_minutes" {
-  type        = number
-  description = "The minutes from midnight UTC to the first trigger; null: half an interval."
-}
-
 variable "paused" {
   type        = bool
   description = "Whether the schedules are inactive."
