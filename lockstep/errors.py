@@ -174,8 +174,87 @@ class PasswordRefusedByPolicyError(TerminalError):
     advice = "Align `password` in the plan with the server's policy."
 
 
-class AccountLockedError(TerminalError):
-    """The account is locked, expired or not allowed to log in."""
+class AccountUnusableError(TerminalError):
+    """The account may not log in, whatever its password."""
+
+
+class AccountLockedError(AccountUnusableError):
+    """The account is locked."""
+
+    advice = (
+        "Find out who locked it. MySQL, MariaDB: ALTER USER <account> ACCOUNT UNLOCK. PostgreSQL: ALTER ROLE <role> "
+        "LOGIN."
+    )
+
+
+class AccountBlockedError(AccountUnusableError):
+    """The server has locked the account because of too many wrong passwords in a row."""
+
+    advice = "Find the client that has a wrong password, then: ALTER USER <account> ACCOUNT UNLOCK."
+
+
+class AccountExpiredError(AccountUnusableError):
+    """The account or its password has expired."""
+
+    advice = (
+        "PostgreSQL: ALTER ROLE <role> VALID UNTIL 'infinity'. MySQL, MariaDB: ALTER USER <account> PASSWORD EXPIRE "
+        "NEVER, and if the password was expired by hand, let Lockstep set it again: `lockstep enrol`."
+    )
+
+
+class AccountDeniedError(AccountUnusableError):
+    """The account may not connect to the database from here."""
+
+    advice = (
+        "Compare its rights and its host with `lockstep plan sql`; on PostgreSQL also look at pg_hba.conf."
+    )
+
+
+class AccountMissingError(TerminalError):
+    """The account does not exist."""
+
+    advice = "Let a DBA run the output of `lockstep plan sql`."
+
+
+class AmbiguousAccountError(TerminalError):
+    """The server has the username under another host than the plan, or under several hosts."""
+
+    advice = (
+        "Applications may be matched to another account than the one that is rotated. Keep one, give its host as "
+        "`account_host` in the plan, and drop the others: DROP USER <username>@<host>."
+    )
+
+
+class LockoutLimitError(TerminalError):
+    """One wrong password would lock the account, so no old password can be shown to be dead."""
+
+    advice = (
+        "Allow at least 2. MySQL: ALTER USER <account> FAILED_LOGIN_ATTEMPTS 2. MariaDB: SET GLOBAL "
+        "max_password_errors = 2."
+    )
+
+
+class HostBlockedError(TerminalError):
+    """The server has blocked this host because of too many failed connections."""
+
+    advice = "MySQL: TRUNCATE TABLE performance_schema.host_cache; MariaDB: FLUSH HOSTS. Then raise max_connect_errors."
+
+
+class PasswordInUseRefusedError(TerminalError):
+    """The server's password policy refuses a password that is in use, and the server takes it only as text."""
+
+    advice = (
+        "Upgrade the server to MySQL 8.0.21 or newer, or loosen its policy until the next rotation is done: its new "
+        "password satisfies the policy if `password` in the plan does."
+    )
+
+
+class VerifierRefusedError(TerminalError):
+    """The server takes no verifiers because it wants to check each password (strict_password_validation)."""
+
+    advice = (
+        "SET GLOBAL strict_password_validation = OFF; passwords that people set are checked all the same."
+    )
 
 
 class AccountPluginError(TerminalError):

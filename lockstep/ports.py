@@ -186,13 +186,30 @@ class Stager(Protocol):
     """A database under its advisory lock, on the very connection that makes the changes."""
 
     def stage(self, *, current: CredentialValue | None, pending: CredentialValue) -> None:
-        """Make the database accept pending beside current; idempotent, current logs in throughout.
+        """Make the database accept exactly current and pending; idempotent, current logs in throughout (protocol D5).
 
-        With current None there is nothing to keep alive.
+        With current None: pending alone. With alternating users only pending's account is changed. No login with
+        pending is tried before, unless it was staged already or the server keeps no record of that.
         """
 
-    def retire(self, *, drop: CredentialValue, keep: CredentialValue) -> None:
-        """Make `drop` dead; idempotent, `keep` logs in throughout."""
+    def retire(self, *, drop: CredentialValue, keep: CredentialValue) -> Login:
+        """Make `drop` dead; idempotent, `keep` logs in throughout.
+
+        Returns:
+            A login that works for the account whose password was dropped. To be tried after `drop` was refused: it
+            proves that the password was refused and not the account, and takes the refusal back.
+        """
+
+    def accepts_after_all(self, login: Login) -> bool:
+        """Look again at a refusal that was not expected; False if the password is wrong (protocol D14).
+
+        Not every server tells a client why it is refused. This asks as the rotator admin, and logs in again if that
+        may help. It brings the account no closer to being locked.
+
+        Raises:
+            AccountUnusableError: The account is barred, whatever its password.
+            AccountMissingError: There is no such account.
+        """
 
 
 class Replica(Protocol):
@@ -213,8 +230,9 @@ class Database(Protocol):
     """A server on which every live generation must log in.
 
     Errors: DatabaseUnreachableError, DatabaseBusyError, AdvisoryLockBusyError, TlsVerificationError,
-    AccountLockedError, AdminCredentialRejectedError, PrivilegeMissingError, PasswordRefusedByPolicyError,
-    UnsupportedServerError, DatabaseRejectedError.
+    AccountUnusableError (all four), AccountMissingError, AccountPluginError, AmbiguousAccountError, LockoutLimitError,
+    HostBlockedError, AdminCredentialRejectedError, PrivilegeMissingError, PasswordRefusedByPolicyError,
+    PasswordInUseRefusedError, VerifierRefusedError, UnsupportedServerError, DatabaseRejectedError.
     """
 
     @property
@@ -236,7 +254,7 @@ class Database(Protocol):
         """
 
     def exclusive(self) -> AbstractContextManager[Stager]:
-        """Hold the server's advisory lock for this credential; waits some seconds, then AdvisoryLockBusyError."""
+        """Hold the server's advisory lock for the accounts; waits some seconds, then AdvisoryLockBusyError."""
 
 
 class Lock(Protocol):

@@ -3,12 +3,13 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from hashlib import sha256
 from typing import Generic, Protocol, TypeVar
 
 from lockstep.databases.tls import ssl_context
 from lockstep.databases.verifiers import RandomBytes
-from lockstep.errors import AccountLockedError, AdminCredentialRejectedError, UnknownUsernameError
+from lockstep.errors import AccountUnusableError, AdminCredentialRejectedError, UnknownUsernameError
 from lockstep.model import Credential, CredentialValue, DatabaseServer, Login, SecretStr
 from lockstep.ports import Replica, Stager
 from lockstep.scope import BeforeSend
@@ -38,11 +39,13 @@ class ServerDatabase(ABC, Generic[SessionT]):
     The advisory lock belongs to a session of the server, so the plan's host must be the server itself. A
     connection pooler that gives each transaction another session (PgBouncer's `pool_mode = transaction`) or a
     proxy that multiplexes breaks it; so does a cluster whose nodes keep such locks apart (Galera) when `host`
-    names more than one of them.
+    names more than one of them. It is named by the account, so that two plans which name the account under different
+    ids exclude each other. On PostgreSQL such a lock belongs to one database of the server: there they do so only if
+    they name the same `dbname`.
 
     Args:
         server: The server.
-        credential: Whose logins may be changed; it names the advisory lock.
+        credential: Whose logins may be changed; its first username names the advisory lock.
         admin: Fetches the rotator admin's login; called by each `exclusive`.
         timeouts: Bounds of every wait.
         random_bytes: For salts and for random passwords that are not kept.
@@ -95,11 +98,12 @@ class ServerDatabase(ABC, Generic[SessionT]):
             session = self._open(self._admin())
         except LoginRefusedError:
             raise AdminCredentialRejectedError(database=self.name) from None
-        except AccountLockedError as e:
+        except AccountUnusableError as e:
             raise AdminCredentialRejectedError(**e.where) from None
         with closing(session):
-            session.lock(sha256(f"lockstep {self.credential.id}".encode()).digest())
-            yield KnownUsernames(self.credential, self.name, self._stager(session))
+            session.lock(sha256(f"lockstep account {self.credential.usernames[0]}".encode()).digest())
+            second_look = partial(self._accepts_after_all, session)
+            yield KnownUsernames(self.credential, self.name, self._stager(session), second_look)
 
     @abstractmethod
     def _try(self, login: Login) -> None:
@@ -115,30 +119,56 @@ class ServerDatabase(ABC, Generic[SessionT]):
         """Log in as the rotator admin; raises as `_try` does, and UnsupportedServerError."""
 
     @abstractmethod
-    def _stager(self, session: SessionT) -> Stager:
+    def _stager(self, session: SessionT) -> "Strategist":
         """The strategy of the credential on this engine."""
+
+    @abstractmethod
+    def _accepts_after_all(self, session: SessionT, login: Login) -> bool:
+        """See `lockstep.ports.Stager.accepts_after_all`."""
+
+
+class Strategist(Protocol):
+    """The part of `lockstep.ports.Stager` that depends on the strategy."""
+
+    def stage(self, *, current: CredentialValue | None, pending: CredentialValue) -> None:
+        """See `lockstep.ports.Stager`."""
+
+    def retire(self, *, drop: CredentialValue, keep: CredentialValue) -> Login:
+        """See `lockstep.ports.Stager`."""
 
 
 class KnownUsernames:
     """A stager that refuses every account that is not the credential's."""
 
-    def __init__(self, credential: Credential, database: str, stager: Stager) -> None:
+    def __init__(
+        self,
+        credential: Credential,
+        database: str,
+        strategist: Strategist,
+        second_look: Callable[[Login], bool],
+    ) -> None:
         self._credential = credential
         self._database = database
-        self._stager = stager
+        self._strategist = strategist
+        self._second_look = second_look
 
     def stage(self, *, current: CredentialValue | None, pending: CredentialValue) -> None:
         """See `lockstep.ports.Stager`; raises UnknownUsernameError."""
-        self._require(pending, *([current] if current else []))
-        self._stager.stage(current=current, pending=pending)
+        self._require(pending.login, *([current.login] if current else []))
+        self._strategist.stage(current=current, pending=pending)
 
-    def retire(self, *, drop: CredentialValue, keep: CredentialValue) -> None:
+    def retire(self, *, drop: CredentialValue, keep: CredentialValue) -> Login:
         """See `lockstep.ports.Stager`; raises UnknownUsernameError."""
-        self._require(drop, keep)
-        self._stager.retire(drop=drop, keep=keep)
+        self._require(drop.login, keep.login)
+        return self._strategist.retire(drop=drop, keep=keep)
 
-    def _require(self, *values: CredentialValue) -> None:
-        if not {value.login.username for value in values} <= set(self._credential.usernames):
+    def accepts_after_all(self, login: Login) -> bool:
+        """See `lockstep.ports.Stager`; raises UnknownUsernameError."""
+        self._require(login)
+        return self._second_look(login)
+
+    def _require(self, *logins: Login) -> None:
+        if not {login.username for login in logins} <= set(self._credential.usernames):
             raise UnknownUsernameError(credential=self._credential.id, database=self._database)
 
 
@@ -165,17 +195,20 @@ class AlternatingUsers:
         self._random_bytes = random_bytes
 
     def stage(self, *, current: CredentialValue | None, pending: CredentialValue) -> None:
-        """Set the idle account's password; current's account is never touched."""
+        """Set the idle account's password, again if it has it; current's account is never touched (protocol D13)."""
         if current and current.login == pending.login:
             return
         if current and current.login.username == pending.login.username:
             raise UnknownUsernameError(credential=self._credential.id, database=self._database)
         self._set_password(pending.login)
 
-    def retire(self, *, drop: CredentialValue, keep: CredentialValue) -> None:
-        """Give the dropped account a random password that is not kept.
+    def retire(self, *, drop: CredentialValue, keep: CredentialValue) -> Login:
+        """Give the dropped account a random password, which only the returned login holds.
 
         Where both logins are one account's, the one password it has is `keep`'s and `drop` is dead already.
         """
-        if drop.login.username != keep.login.username:
-            self._set_password(Login(drop.login.username, SecretStr(self._random_bytes(32).hex())))
+        if drop.login.username == keep.login.username:
+            return keep.login
+        random = Login(drop.login.username, SecretStr(self._random_bytes(32).hex()))
+        self._set_password(random)
+        return random

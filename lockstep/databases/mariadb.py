@@ -2,11 +2,13 @@
 
 from typing import ClassVar
 
-from lockstep.databases.base import AlternatingUsers
-from lockstep.databases.mysql_family import MySqlFamilyDatabase, MySqlSession, account_at
+from lockstep.databases.base import AlternatingUsers, Strategist
+from lockstep.databases.mysql_family import Matched, MySqlFamilyDatabase, MySqlSession, account_at
 from lockstep.databases.verifiers import mysql_native_password
+from lockstep.errors import PrivilegeMissingError, UnsupportedServerError, VerifierRefusedError
 from lockstep.model import CredentialValue, Login, SecretStr, Strategy
-from lockstep.ports import Stager
+
+_OPTION_PREVENTS = "1290"  # read_only, or strict_password_validation
 
 
 class MariaDbDatabase(MySqlFamilyDatabase):
@@ -17,13 +19,39 @@ class MariaDbDatabase(MySqlFamilyDatabase):
     is changed to it.
 
     With a password validation plugin and `strict_password_validation` (the default) the server takes no
-    verifier; that is an UnsupportedServerError, code 1290, since no other password would help.
+    verifier; that is a VerifierRefusedError, since no other password would help.
+
+    The server counts an account's wrong passwords (`max_password_errors`) until a login succeeds or the account is
+    altered. An account that it has blocked answers 4150 if it has one password. If it has two it refuses the one that
+    is named first as if that were wrong (1045), and the other one logs in and ends the block (tried on 11.8).
     """
 
     is_mariadb: ClassVar[bool] = True
     minimum_version: ClassVar[tuple[int, ...]] = (10, 4)
 
-    def _stager(self, session: MySqlSession) -> Stager:
+    def _matched(self, session: MySqlSession) -> Matched:
+        account, limit = session.run("SELECT CURRENT_USER(), @@max_password_errors") or ("", None)
+        return Matched(account, limit)
+
+    def _hosts(self, session: MySqlSession) -> list[str]:
+        names = self.credential.usernames
+        places = ", ".join(["%s"] * len(names))
+        try:
+            rows = session.rows(f"SELECT Host FROM mysql.user WHERE User IN ({places})", *names)  # noqa: S608
+        except PrivilegeMissingError:
+            # What `lockstep plan sql` grants was not granted: each login still shows its own account.
+            return []
+        return [host for (host,) in rows]
+
+    def _accepts_after_all(self, session: MySqlSession, login: Login) -> bool:
+        account = _Account(session, self.credential.account_host)
+        account.forget_refusals(login.username)
+        if self.accepts(login):
+            return True
+        account.forget_refusals(login.username)
+        return False
+
+    def _strategist(self, session: MySqlSession) -> Strategist:
         account = _Account(session, self.credential.account_host)
         if self.credential.strategy is Strategy.DUAL_PASSWORD:
             return _DualPassword(account)
@@ -43,7 +71,16 @@ class _Account:
     def set_passwords(self, username: str, *passwords: SecretStr) -> None:
         methods = " OR ".join(["mysql_native_password USING %s"] * len(passwords))
         verifiers = (mysql_native_password(p).reveal() for p in passwords)
-        self._session.run(f"ALTER USER {self._account} IDENTIFIED VIA {methods}", username, *verifiers)
+        try:
+            self._session.run(f"ALTER USER {self._account} IDENTIFIED VIA {methods}", username, *verifiers)
+        except UnsupportedServerError as e:
+            if e.where["code"] == _OPTION_PREVENTS and self._session.run("SELECT @@read_only") == (0,):
+                raise VerifierRefusedError(**e.where) from None
+            raise
+
+    def forget_refusals(self, username: str) -> None:
+        """Set the account's count of wrong passwords to 0: a change of nothing does that, and keeps ACCOUNT LOCK."""
+        self._session.run(f"ALTER USER {self._account}", username)
 
 
 class _DualPassword:
@@ -53,9 +90,10 @@ class _DualPassword:
         self._account = account
 
     def stage(self, *, current: CredentialValue | None, pending: CredentialValue) -> None:
-        beside = [current.login.password] if current else []
+        beside = [current.login.password] if current and current.login != pending.login else []
         self._account.set_passwords(pending.login.username, pending.login.password, *beside)
 
-    def retire(self, *, drop: CredentialValue, keep: CredentialValue) -> None:
+    def retire(self, *, drop: CredentialValue, keep: CredentialValue) -> Login:
         del drop  # every password that is not named is dead
         self._account.set_only_password(keep.login)
+        return keep.login

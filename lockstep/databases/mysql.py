@@ -1,13 +1,14 @@
 """MySQL: one account with a primary and a secondary password."""
 
 import json
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from lockstep.databases.base import AlternatingUsers
-from lockstep.databases.mysql_family import MySqlFamilyDatabase, MySqlSession, account_at
+from lockstep.databases.base import AlternatingUsers, Strategist
+from lockstep.databases.mysql_family import Matched, MySqlFamilyDatabase, MySqlSession, account_at
 from lockstep.databases.verifiers import (
     RandomBytes,
     caching_sha2_password,
@@ -17,11 +18,11 @@ from lockstep.databases.verifiers import (
 from lockstep.errors import (
     AccountPluginError,
     DatabaseRejectedError,
+    PasswordInUseRefusedError,
     PasswordRefusedByPolicyError,
     UnsupportedServerError,
 )
 from lockstep.model import ANY_HOST, CredentialValue, Login, SecretStr, Strategy
-from lockstep.ports import Stager
 
 _SYNTAX_ERROR = "1064"
 _UNKNOWN_TABLE = "1109"
@@ -34,6 +35,10 @@ _VERIFIERS: Mapping[str, Callable[[SecretStr, RandomBytes], SecretStr]] = {
 """Per authentication plugin. The default comes first; 9.x has no `mysql_native_password`."""
 _DEFAULT_PLUGIN = next(iter(_VERIFIERS))
 
+# `CREATE USER `app`@`%` IDENTIFIED WITH … FAILED_LOGIN_ATTEMPTS 2 PASSWORD_LOCK_TIME 1 …`
+_SHOWN_ACCOUNT = re.compile(r"CREATE USER [`'\"]?(.*?)[`'\"]?@[`'\"]?(.*?)[`'\"]? ")
+_SHOWN_LIMIT = re.compile(r" FAILED_LOGIN_ATTEMPTS (\d+) ")
+
 
 class MySqlDatabase(MySqlFamilyDatabase):
     """MySQL since 8.0.14.
@@ -45,7 +50,34 @@ class MySqlDatabase(MySqlFamilyDatabase):
     is_mariadb: ClassVar[bool] = False
     minimum_version: ClassVar[tuple[int, ...]] = (8, 0, 14)
 
-    def _stager(self, session: MySqlSession) -> Stager:
+    def _matched(self, session: MySqlSession) -> Matched:
+        # Every account may see itself; the server shows <secret> in place of the verifier.
+        (shown,) = session.run("SHOW CREATE USER CURRENT_USER()") or ("",)
+        account, limit = _SHOWN_ACCOUNT.match(shown), _SHOWN_LIMIT.search(shown)
+        return Matched("@".join(account.groups()) if account else "", int(limit[1]) if limit else None)
+
+    def _hosts(self, session: MySqlSession) -> list[str]:
+        names = self.credential.usernames
+        places = ", ".join(["%s"] * len(names))
+        try:
+            rows = session.rows(
+                f"SELECT host FROM information_schema.user_attributes WHERE user IN ({places})",  # noqa: S608
+                *names,
+            )
+        except DatabaseRejectedError as e:
+            if e.where["code"] != _UNKNOWN_TABLE:
+                raise
+            return []
+        return [host for (host,) in rows]
+
+    def _accepts_after_all(self, session: MySqlSession, login: Login) -> bool:
+        del (
+            session,
+            login,
+        )  # a refusal of this server means that the password is wrong: a blocked account answers 3955
+        return False
+
+    def _strategist(self, session: MySqlSession) -> Strategist:
         account = MySqlAccount(session, self.random_bytes, host=self.credential.account_host)
         if self.credential.strategy is Strategy.DUAL_PASSWORD:
             return DualPassword(account, self.accepts)
@@ -58,15 +90,16 @@ class Slots:
 
     None: unknown, or no password. The record holds Lockstep's own changes. Others may have replaced a password
     since, but only Lockstep's statements put a staged value into a slot, and each of them updates the record.
+    A heal gives a login another generation and changes no database, so a slot may be recorded under the earlier one.
     """
 
     primary: int | None = None
     secondary: int | None = None
     plugin: str = _DEFAULT_PLUGIN
 
-    def rule_out(self, generation: int) -> bool:
-        """Whether both slots are known to be of other generations."""
-        return None not in (self.primary, self.secondary) and generation not in (self.primary, self.secondary)
+    def name(self, generation: int) -> bool:
+        """Whether one of the slots is recorded as of this generation."""
+        return generation in (self.primary, self.secondary)
 
 
 class MySqlAccount:
@@ -74,8 +107,9 @@ class MySqlAccount:
 
     Each change is one statement that also records, in the account's ATTRIBUTE, which generation each slot holds;
     what others keep there stays (https://dev.mysql.com/doc/refman/8.4/en/create-user.html#create-user-comments-attributes).
-    The manual's grammar shows no verifier beside RETAIN; the server's has it since dual passwords exist. Where it
-    or ATTRIBUTE (8.0.21) is unknown the server answers 1064, and the password travels as text, inside TLS.
+    The manual's grammar shows no verifier beside RETAIN; the server's has it since dual passwords exist. ATTRIBUTE came
+    with 8.0.21. What a server does not know it answers with 1064, having changed nothing: then the verifier travels
+    without a record, and where that is refused too, the password as text, inside TLS.
     """
 
     def __init__(self, session: MySqlSession, random_bytes: RandomBytes, *, host: str = ANY_HOST) -> None:
@@ -84,8 +118,8 @@ class MySqlAccount:
         self._host = host
         self._account = account_at(host)
 
-    def recorded(self, username: str) -> Slots:
-        """The recorded slots; readable with the privilege CREATE USER."""
+    def recorded(self, username: str) -> Slots | None:
+        """The recorded slots; readable with the privilege CREATE USER. None: the server keeps no record."""
         try:
             row = self._session.run(
                 "SELECT attribute FROM information_schema.user_attributes WHERE user = %s AND host = %s",
@@ -95,65 +129,69 @@ class MySqlAccount:
         except DatabaseRejectedError as e:
             if e.where["code"] != _UNKNOWN_TABLE:
                 raise
-            return Slots()
+            return None
         return _slots_in(json.loads(row[0])) if row and row[0] else Slots()
 
-    def set_primary(self, value: CredentialValue, *, retain: bool, before: Slots) -> Slots:
+    def set_primary(self, value: CredentialValue, *, retain: bool, before: Slots | None) -> Slots | None:
         """Make a value the primary password; the record after it.
 
         Args:
             value: The value.
             retain: The secondary password becomes what was primary; else it stays.
-            before: The record.
+            before: The record; None: the server keeps none.
 
         Raises:
             AccountPluginError: The account has a plugin that Lockstep makes no verifiers for.
             PasswordRefusedByPolicyError: It travelled as text, and the server's policy refuses it.
         """
-        after = Slots(value.generation, before.primary if retain else before.secondary, before.plugin)
-        clause = " RETAIN CURRENT PASSWORD" if retain else ""
-        try:
-            return self._set_verifier(value.login, clause, after)
-        except AccountPluginError as e:
-            return self._try_other_plugins(value.login, clause, after, refusal=e)
-        except DatabaseRejectedError as e:
-            if e.where["code"] != _SYNTAX_ERROR:
-                raise
-            self._session.run(
-                f"ALTER USER {self._account} IDENTIFIED BY %s{clause}",
-                value.login.username,
-                value.login.password.reveal(),
-            )
-            return Slots()
-
-    def _set_verifier(self, login: Login, clause: str, after: Slots) -> Slots:
-        self._session.run(
-            f"ALTER USER {self._account} IDENTIFIED WITH {after.plugin} AS %s{clause} ATTRIBUTE %s",
-            login.username,
-            self._verifier(login, after.plugin),
-            _record(after),
+        after = before and Slots(
+            value.generation, before.primary if retain else before.secondary, before.plugin
         )
+        clause = " RETAIN CURRENT PASSWORD" if retain else ""
+        for record in dict.fromkeys([after, None]):
+            # The server does not know the statement: nothing was changed.
+            with _passing_over_unknown_syntax():
+                return self._set_verifier_of_its_plugin(value.login, clause, record)
+        self._session.run(
+            f"ALTER USER {self._account} IDENTIFIED BY %s{clause}",
+            value.login.username,
+            value.login.password.reveal(),
+        )
+        return None
+
+    def _set_verifier_of_its_plugin(self, login: Login, clause: str, after: Slots | None) -> Slots | None:
+        """Try the verifiers of other plugins where the account has one of them.
+
+        Which one it has, only an administrator of `mysql.user` could read.
+        """
+        first = after.plugin if after else _DEFAULT_PLUGIN
+        try:
+            return self._set_verifier(login, clause, first, after)
+        except AccountPluginError as refusal:
+            for plugin in (p for p in _VERIFIERS if p != first):
+                # The server lacks that plugin, or the account has yet another one: nothing was changed.
+                with suppress(AccountPluginError, UnsupportedServerError):
+                    return self._set_verifier(login, clause, plugin, after)
+            raise refusal from None
+
+    def _set_verifier(self, login: Login, clause: str, plugin: str, after: Slots | None) -> Slots | None:
+        arguments = [login.username, self._verifier(login, plugin)]
+        if after:
+            after = replace(after, plugin=plugin)
+            clause += " ATTRIBUTE %s"
+            arguments.append(_record(after))
+        self._session.run(f"ALTER USER {self._account} IDENTIFIED WITH {plugin} AS %s{clause}", *arguments)
         return after
 
-    def _try_other_plugins(
-        self, login: Login, clause: str, after: Slots, *, refusal: AccountPluginError
-    ) -> Slots:
-        """Set the verifier of the account's own plugin, which only an administrator of `mysql.user` could read."""
-        for plugin in (p for p in _VERIFIERS if p != after.plugin):
-            # The server lacks that plugin, or the account has yet another one: nothing was changed.
-            with suppress(AccountPluginError, UnsupportedServerError):
-                return self._set_verifier(login, clause, replace(after, plugin=plugin))
-        raise refusal
-
-    def discard_secondary(self, username: str, *, before: Slots) -> None:
+    def discard_secondary(self, username: str, *, before: Slots | None) -> None:
         """Leave the account with its primary password."""
-        if before == Slots():
-            self._session.run(f"ALTER USER {self._account} DISCARD OLD PASSWORD", username)
-        else:
+        if before:
             after = _record(Slots(before.primary, plugin=before.plugin))
             self._session.run(
                 f"ALTER USER {self._account} DISCARD OLD PASSWORD ATTRIBUTE %s", username, after
             )
+        else:
+            self._session.run(f"ALTER USER {self._account} DISCARD OLD PASSWORD", username)
 
     def set_only_password(self, login: Login) -> None:
         """Take all other passwords, and another plugin, from an idle account."""
@@ -179,8 +217,10 @@ class DualPassword:
     - DISCARD:   (p, s) becomes (p, -)
 
     A person may have changed the account, which the record does not show. So each operation first makes primary the
-    password that must live, which keeps it whichever slot it was in. The record is believed in one case only: where it
-    shows that pending is in no slot, no login with pending is tried, so none is refused.
+    password that must live, which keeps it whichever slot it was in. The record is believed where it does not name
+    pending, since only Lockstep's statements make pending a password: then no login with pending is tried, so none is
+    refused. Where it names pending, or where the server keeps none, the order of logins is base, pending, base, so that
+    a refusal has a success before and after it (protocol D12).
     """
 
     def __init__(self, account: MySqlAccount, accepts: Callable[[Login], bool]) -> None:
@@ -194,31 +234,46 @@ class DualPassword:
         that may be promoted by then.
         """
         slots = self._account.recorded(pending.login.username)
-        if current is None:
+        if current is None or current.login == pending.login:
             slots = self._account.set_primary(pending, retain=False, before=slots)
             self._account.discard_secondary(pending.login.username, before=slots)
         elif not self._are_staged(slots, current, pending):
             slots = self._make_primary(current, retain=True, before=slots)
             self._account.set_primary(pending, retain=True, before=slots)
 
-    def retire(self, *, drop: CredentialValue, keep: CredentialValue) -> None:
+    def retire(self, *, drop: CredentialValue, keep: CredentialValue) -> Login:
         """End with (keep, -)."""
         del drop  # every password that is not kept is dead
         slots = self._account.recorded(keep.login.username)
         slots = self._make_primary(keep, retain=False, before=slots)
         self._account.discard_secondary(keep.login.username, before=slots)
+        return keep.login
 
-    def _are_staged(self, slots: Slots, current: CredentialValue, pending: CredentialValue) -> bool:
-        if current.login != pending.login and slots.rule_out(pending.generation):
+    def _are_staged(self, slots: Slots | None, current: CredentialValue, pending: CredentialValue) -> bool:
+        if slots and not slots.name(pending.generation):
             return False
-        return self._accepts(current.login) and self._accepts(pending.login)
+        if not self._accepts(current.login):
+            return False
+        if self._accepts(pending.login):
+            return True
+        self._accepts(current.login)
+        return False
 
-    def _make_primary(self, value: CredentialValue, *, retain: bool, before: Slots) -> Slots:
+    def _make_primary(self, value: CredentialValue, *, retain: bool, before: Slots | None) -> Slots | None:
         try:
             return self._account.set_primary(value, retain=retain, before=before)
         except PasswordRefusedByPolicyError as e:
-            # The password is in use already; another pending password would not change the policy's answer.
-            raise DatabaseRejectedError(**e.where) from None
+            # Another pending password would not change the policy's answer.
+            raise PasswordInUseRefusedError(**e.where) from None
+
+
+@contextmanager
+def _passing_over_unknown_syntax() -> Iterator[None]:
+    try:
+        yield
+    except DatabaseRejectedError as e:
+        if e.where["code"] != _SYNTAX_ERROR:
+            raise
 
 
 def _record(slots: Slots) -> str:

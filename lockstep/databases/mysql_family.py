@@ -1,21 +1,31 @@
 """What MySQL and MariaDB share: the wire protocol, the advisory lock and the error numbers."""
 
 import re
+from abc import abstractmethod
+from collections.abc import Iterable
 from contextlib import closing
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import pymysql.err
 from pymysql.connections import Connection
 
-from lockstep.databases.base import LoginRefusedError, ServerDatabase
+from lockstep.databases.base import LoginRefusedError, ServerDatabase, Strategist
 from lockstep.databases.tls import is_tls_failure
 from lockstep.errors import (
+    AccountBlockedError,
+    AccountDeniedError,
+    AccountExpiredError,
     AccountLockedError,
+    AccountMissingError,
     AccountPluginError,
     AdvisoryLockBusyError,
+    AmbiguousAccountError,
     DatabaseBusyError,
     DatabaseRejectedError,
     DatabaseUnreachableError,
+    HostBlockedError,
+    LockoutLimitError,
     LockstepError,
     PasswordRefusedByPolicyError,
     PrivilegeMissingError,
@@ -41,10 +51,11 @@ _ERRORS: dict[int, type[LockstepError]] = {
     1044: PrivilegeMissingError,  # no rights on the database
     1045: PrivilegeMissingError,  # refused for a statement; for a login see _LOGIN_REFUSED
     1053: DatabaseUnreachableError,  # shutdown in progress
-    1129: AccountLockedError,  # this host is blocked after too many failed connections
-    1130: AccountLockedError,  # this host may not connect
+    1129: HostBlockedError,
+    1130: AccountDeniedError,  # no account takes logins from this host
     1135: DatabaseBusyError,  # no thread for another connection
     1142: PrivilegeMissingError,  # no rights on the table
+    1143: PrivilegeMissingError,  # no rights on the column
     1203: DatabaseBusyError,  # the account's max_user_connections
     1205: DatabaseUnreachableError,  # lock_wait_timeout
     1226: DatabaseBusyError,  # the account's hourly limits
@@ -54,23 +65,24 @@ _ERRORS: dict[int, type[LockstepError]] = {
     1317: DatabaseUnreachableError,  # statement interrupted
     1524: UnsupportedServerError,  # an authentication plugin that the server lacks
     1819: PasswordRefusedByPolicyError,  # validate_password
-    1820: AccountLockedError,  # password expired
+    1820: AccountExpiredError,  # its password
     1836: UnsupportedServerError,  # read-only mode
-    1862: AccountLockedError,  # password expired
+    1862: AccountExpiredError,  # its password
     1927: DatabaseUnreachableError,  # connection killed (MariaDB)
     2003: DatabaseUnreachableError,
     2006: DatabaseUnreachableError,
     2013: DatabaseUnreachableError,
     2026: TlsVerificationError,  # the server offers no TLS
     2059: UnsupportedServerError,  # an authentication plugin that PyMySQL lacks
-    3118: AccountLockedError,  # account locked (MySQL)
+    3118: AccountLockedError,  # by ACCOUNT LOCK (MySQL)
     3159: TlsVerificationError,  # require_secure_transport, met by a plan that says plaintext
     3638: PasswordRefusedByPolicyError,  # password_history, password_reuse_interval
     3894: AccountPluginError,  # RETAIN would change the account's plugin
-    3955: AccountLockedError,  # too many wrong passwords (MySQL)
+    3955: AccountBlockedError,  # FAILED_LOGIN_ATTEMPTS (MySQL)
     4031: DatabaseUnreachableError,  # silent for longer than wait_timeout (MySQL)
-    4150: AccountLockedError,  # too many wrong passwords (MariaDB)
-    4151: AccountLockedError,  # account locked (MariaDB)
+    4150: AccountBlockedError,  # max_password_errors (MariaDB), unless the account has several passwords
+    4151: AccountLockedError,  # by ACCOUNT LOCK (MariaDB)
+    _ACCOUNT_STATEMENT_FAILED: AccountMissingError,  # with no other reason
 }
 
 
@@ -91,15 +103,18 @@ class MySqlSession:
         return str(self._connection.get_server_info())  # type: ignore[no-untyped-call]  # the stubs' gap
 
     def run(self, sql: str, *arguments: str | int) -> tuple[Any, ...] | None:
-        """Run a statement; the first row of its result, if it has one.
+        """Run a statement; the first row of its result, if it has one."""
+        return next(iter(self.rows(sql, *arguments)), None)
+
+    def rows(self, sql: str, *arguments: str | int) -> tuple[tuple[Any, ...], ...]:
+        """Run a statement; all rows of its result.
 
         PyMySQL escapes the arguments into the statement's text, in step with the server's SQL mode.
         """
         try:
-            rows = self._rows(sql, *arguments)
+            return self._rows(sql, *arguments)
         except pymysql.err.Error as e:
             raise self._meaning(_number(e)) from None
-        return rows[0] if rows else None
 
     def _rows(self, sql: str, *arguments: str | int) -> tuple[tuple[Any, ...], ...]:
         self._before_send()
@@ -110,7 +125,8 @@ class MySqlSession:
 
     def _meaning(self, number: int) -> LockstepError:
         if number == _ACCOUNT_STATEMENT_FAILED:
-            number = next((n for n in self._error_numbers() if n in _ERRORS), number)
+            reasons = (n for n in self._error_numbers() if n in _ERRORS and n != number)
+            number = next(reasons, number)
         return _ERRORS.get(number, DatabaseRejectedError)(database=self._database, code=number)
 
     def _error_numbers(self) -> list[int]:
@@ -139,6 +155,19 @@ def account_at(host: str) -> str:
     return "%s@'" + host.replace("%", "%%") + "'"
 
 
+@dataclass(frozen=True, slots=True)
+class Matched:
+    """The account that the server has matched a login to.
+
+    Attributes:
+        account: As CURRENT_USER() shows it: `username@host`.
+        most_refusals: So many wrong passwords in a row lock it; None: no number does.
+    """
+
+    account: str
+    most_refusals: int | None
+
+
 class MySqlFamilyDatabase(ServerDatabase[MySqlSession]):
     """Logging in, for both engines.
 
@@ -151,9 +180,37 @@ class MySqlFamilyDatabase(ServerDatabase[MySqlSession]):
     minimum_version: ClassVar[tuple[int, ...]]
 
     def _try(self, login: Login) -> None:
+        """See `ServerDatabase`; the login also says which account it is, and how often it may be refused.
+
+        Raises:
+            AmbiguousAccountError: The server has matched another account (protocol D17).
+            LockoutLimitError: The next refusal would lock the account (protocol D18).
+        """
         # An account whose password has expired may still connect, and then run nothing.
         with closing(self._session(login, self.server.dbname)) as session:
-            session.run("SELECT 1")
+            matched = self._matched(session)
+        if matched.account != f"{login.username}@{self.credential.account_host}":
+            raise AmbiguousAccountError(database=self.name)
+        if matched.most_refusals == 1:
+            raise LockoutLimitError(database=self.name)
+
+    @abstractmethod
+    def _matched(self, session: MySqlSession) -> "Matched":
+        """The account that a session is logged in as."""
+
+    def _stager(self, session: MySqlSession) -> Strategist:
+        """See `ServerDatabase`; raises AmbiguousAccountError where the server shows other hosts (protocol D17)."""
+        if set(self._hosts(session)) - {self.credential.account_host}:
+            raise AmbiguousAccountError(database=self.name)
+        return self._strategist(session)
+
+    @abstractmethod
+    def _hosts(self, session: MySqlSession) -> Iterable[str]:
+        """The hosts under which the credential's usernames exist, as far as the rotator admin may see them."""
+
+    @abstractmethod
+    def _strategist(self, session: MySqlSession) -> Strategist:
+        """The strategy of the credential on this engine."""
 
     def _open(self, admin: Login) -> MySqlSession:
         # Into no database: the rotator admin has rights on none.
@@ -208,7 +265,7 @@ class MySqlFamilyDatabase(ServerDatabase[MySqlSession]):
         kind = _ERRORS.get(number, DatabaseRejectedError)
         if kind is PrivilegeMissingError:
             # The account's own rights, not the rotator admin's.
-            kind = AccountLockedError
+            kind = AccountDeniedError
         return kind(database=self.name, code=number)
 
     def _require_version(self, text: str) -> None:

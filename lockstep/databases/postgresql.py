@@ -9,11 +9,14 @@ from pg8000.exceptions import DatabaseError, InterfaceError  # type: ignore[impo
 from pg8000.native import Connection, identifier, literal  # type: ignore[import-untyped]  # as above
 from scramp import ScramException  # type: ignore[import-untyped]  # as above
 
-from lockstep.databases.base import AlternatingUsers, LoginRefusedError, ServerDatabase
+from lockstep.databases.base import AlternatingUsers, LoginRefusedError, ServerDatabase, Strategist
 from lockstep.databases.tls import is_tls_failure
 from lockstep.databases.verifiers import scram_sha_256
 from lockstep.errors import (
+    AccountDeniedError,
+    AccountExpiredError,
     AccountLockedError,
+    AccountMissingError,
     AdvisoryLockBusyError,
     DatabaseBusyError,
     DatabaseRejectedError,
@@ -25,7 +28,6 @@ from lockstep.errors import (
     UnsupportedServerError,
 )
 from lockstep.model import Login
-from lockstep.ports import Stager
 from lockstep.scope import BeforeSend
 from lockstep.timeouts import DatabaseTimeouts as Timeouts
 
@@ -39,6 +41,9 @@ _IDLE_SESSION_TIMEOUT_SINCE = 14
 
 _LOGIN_REFUSED = "28P01"
 _LOCK_TIMEOUT = "55P03"
+_ACCOUNT_REFUSED = "28000"
+# The routine that reports NOLOGIN (src/backend/utils/init/miscinit.c), under the code of all refusals of an account.
+_NOLOGIN_FROM = "InitializeSessionUserId"
 
 # https://www.postgresql.org/docs/current/errcodes-appendix.html: codes, then classes. All others:
 # DatabaseRejectedError.
@@ -46,7 +51,8 @@ _ERRORS: dict[str, type[LockstepError]] = {
     "0A000": UnsupportedServerError,  # feature not supported
     "22023": PasswordRefusedByPolicyError,  # what the module passwordcheck says
     "25006": UnsupportedServerError,  # read-only: a replica
-    "28000": AccountLockedError,  # NOLOGIN, or no entry in pg_hba.conf
+    _ACCOUNT_REFUSED: AccountDeniedError,  # no entry in pg_hba.conf; for NOLOGIN see _NOLOGIN_FROM
+    "42704": AccountMissingError,
     "42501": PrivilegeMissingError,
     _LOCK_TIMEOUT: DatabaseUnreachableError,
     "57014": DatabaseUnreachableError,  # statement_timeout
@@ -62,7 +68,8 @@ _ERRORS: dict[str, type[LockstepError]] = {
 class PostgreSqlDatabase(ServerDatabase["PostgreSqlSession"]):
     """PostgreSQL since 10, always with alternating users.
 
-    An account whose VALID UNTIL has passed looks like a wrong password, since PostgreSQL says no more.
+    An account whose VALID UNTIL has passed looks like a wrong password, since PostgreSQL says no more to the client;
+    `accepts_after_all` asks as the rotator admin.
 
     The application's roles need a password entry in pg_hba.conf (`scram-sha-256`, `md5` or `password`): where
     it says `trust`, every password logs in, and the proof that an old one is dead fails.
@@ -80,7 +87,17 @@ class PostgreSqlDatabase(ServerDatabase["PostgreSqlSession"]):
             raise
         return session
 
-    def _stager(self, session: "PostgreSqlSession") -> Stager:
+    def _accepts_after_all(self, session: "PostgreSqlSession", login: Login) -> bool:
+        rows = session.run(
+            f"SELECT rolvaliduntil <= now() FROM pg_roles WHERE rolname = {literal(login.username)}"  # noqa: S608
+        )
+        if not rows:
+            raise AccountMissingError(database=self.name)
+        if rows == [[True]]:
+            raise AccountExpiredError(database=self.name)
+        return False
+
+    def _stager(self, session: "PostgreSqlSession") -> Strategist:
         def set_only_password(login: Login) -> None:
             verifier = scram_sha_256(login.password, self.random_bytes).reveal()
             session.run(f"ALTER ROLE {identifier(login.username)} PASSWORD {literal(verifier)}")
@@ -140,6 +157,8 @@ class PostgreSqlDatabase(ServerDatabase["PostgreSqlSession"]):
             return LoginRefusedError()
         if code and _kind(code) is PrivilegeMissingError:
             # The account's own right to connect, not the rotator admin's.
+            return AccountDeniedError(database=self.name, code=code)
+        if code == _ACCOUNT_REFUSED and _field(error, "R") == _NOLOGIN_FROM:
             return AccountLockedError(database=self.name, code=code)
         if isinstance(error, ScramException):
             # The server does not know the password's verifier itself, or speaks no SCRAM that we know.
@@ -213,9 +232,16 @@ def _kind(code: str) -> type[LockstepError]:
 
 
 def _sqlstate(error: BaseException) -> str:
-    """What the server said, even if closing the connection failed afterwards; empty if it said nothing."""
+    return _field(error, "C")
+
+
+def _field(error: BaseException, name: str) -> str:
+    """What the server said, even if closing the connection failed afterwards; empty if it said nothing.
+
+    The names: https://www.postgresql.org/docs/current/protocol-error-fields.html.
+    """
     said = (e.args[0] for e in _chain(error) if isinstance(e, DatabaseError) and e.args)
-    return next((str(fields["C"]) for fields in said if isinstance(fields, dict) and "C" in fields), "")
+    return next((str(fields[name]) for fields in said if isinstance(fields, dict) and name in fields), "")
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

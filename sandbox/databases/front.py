@@ -317,13 +317,14 @@ class _PostgreSql(_Conversation):
 
 
 def shown(statement: bytes) -> str:
-    """How a statement begins, without anything that may be secret."""
+    """How a statement begins, and whether it sets an ATTRIBUTE, without anything that may be secret."""
     text = statement.decode(errors="replace")
     for name in ("GET_LOCK", "pg_advisory_lock"):
         if name in text:
             return f"SELECT {name}"
     words = re.sub(r"'[^']*'(@'[^']*')?|\"[^\"]*\"", "…", text).split()
-    return " ".join(words[:6])
+    mark = ["…", "ATTRIBUTE"] if "ATTRIBUTE" in words[6:] else []
+    return " ".join([*words[:6], *mark])
 
 
 def _mysql_packet(connection: socket.socket) -> bytes:

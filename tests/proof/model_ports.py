@@ -9,7 +9,7 @@ from datetime import datetime
 from functools import cache
 from typing import Any, cast
 
-from lockstep.databases.base import AlternatingUsers
+from lockstep.databases.base import AlternatingUsers, Strategist
 from lockstep.databases.mariadb import _DualPassword as MariaDbDualPassword
 from lockstep.databases.mysql import DualPassword, MySqlAccount
 from lockstep.errors import DatabaseRejectedError, LockstepError, PasswordRefusedByPolicyError
@@ -286,13 +286,13 @@ class ModelDatabase:
     @contextmanager
     def exclusive(self) -> Iterator[Stager]:
         self.lock()
-        yield self._stager()
+        yield cast("Stager", self._stager())
 
     def lock(self) -> None:
         """Take the advisory lock."""
         self.ask("exclusive")
 
-    def _stager(self) -> Stager:
+    def _stager(self) -> Strategist:
         """The shipped stager of the engine, on a session of the model."""
         match self._engine:
             case "mysql" | "mysql-text":

@@ -141,7 +141,9 @@ def primary_not_set_to_base() -> AbstractContextManager[None]:
     """RETAIN keeps the primary password, which may not be base."""
     original = DualPassword._make_primary
 
-    def make_primary(self: DualPassword, value: CredentialValue, *, retain: bool, before: Slots) -> Slots:
+    def make_primary(
+        self: DualPassword, value: CredentialValue, *, retain: bool, before: Slots | None
+    ) -> Slots | None:
         return before if retain else original(self, value, retain=retain, before=before)
 
     return patched(patch.object(DualPassword, "_make_primary", make_primary))

@@ -8,13 +8,14 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 
 from lockstep.errors import (
+    AccountBlockedError,
     AccountLockedError,
     AdminCredentialRejectedError,
     AdvisoryLockBusyError,
     DatabaseUnreachableError,
     PasswordRefusedByPolicyError,
 )
-from lockstep.model import CredentialValue, Login, Strategy
+from lockstep.model import CredentialValue, Login, SecretStr, Strategy
 from tests.support.faults import Faults
 
 
@@ -26,6 +27,28 @@ class Account:
     locked: bool = False
 
 
+class Refusals:
+    """Counts the refusals in a row of each account, and blocks an account that has too many (protocol D18).
+
+    Attributes:
+        limit: After so many an account is blocked; None: never.
+        most: The longest run that was seen.
+    """
+
+    def __init__(self) -> None:
+        self.limit: int | None = None
+        self.most = 0
+        self._in_a_row: Counter[str] = Counter()
+
+    def require_unblocked(self, database: str, username: str) -> None:
+        if self.limit is not None and self._in_a_row[username] >= self.limit:
+            raise AccountBlockedError(database=database)
+
+    def count(self, username: str, *, accepted: bool) -> None:
+        self._in_a_row[username] = 0 if accepted else self._in_a_row[username] + 1
+        self.most = max(self.most, self._in_a_row[username])
+
+
 class MemoryDatabase:
     """A database server.
 
@@ -35,6 +58,7 @@ class MemoryDatabase:
         admin_refused: The rotator admin's own login is refused.
         refuses: The password policy: whether it refuses a password.
         on_login: Called after a login that succeeded, with the database's name.
+        refusals: The refusals in a row of each account.
         replicas: Its verify hosts.
     """
 
@@ -48,6 +72,7 @@ class MemoryDatabase:
         self.admin_refused = False
         self.refuses: Callable[[str], bool] = lambda _password: False
         self.on_login: Callable[[str, Login], None] = lambda _name, _login: None
+        self.refusals = Refusals()
         self._name = name
         self._dual = strategy is Strategy.DUAL_PASSWORD
         self._advisory = threading.Lock()
@@ -64,7 +89,10 @@ class MemoryDatabase:
         with self.faults.around("accepts"):
             self.require_reachable()
             account = self.accounts.get(login.username, Account())
-            if login.password.reveal() not in account.passwords:
+            self.refusals.require_unblocked(self.name, login.username)
+            accepted = login.password.reveal() in account.passwords
+            self.refusals.count(login.username, accepted=accepted)
+            if not accepted:
                 return False
             if account.locked:
                 raise AccountLockedError(database=self.name)
@@ -124,17 +152,23 @@ class MemoryStager:
             )
             database.set_passwords(login.username, login.password.reveal(), *beside)
 
-    def retire(self, *, drop: CredentialValue, keep: CredentialValue) -> None:
+    def retire(self, *, drop: CredentialValue, keep: CredentialValue) -> Login:
         database = self._database
         with database.faults.around("retire"):
             database.require_reachable(self)
             doomed, kept = drop.login, keep.login
-            if doomed == kept:
-                return
-            left = [kept.password.reveal()] if doomed.username == kept.username else []
-            account = database.accounts[doomed.username]
-            # What is kept is accepted already, so no policy looks at it again.
-            database.accounts[doomed.username] = replace(account, passwords=tuple(left))
+            left = kept
+            if doomed.username != kept.username:
+                left = Login(doomed.username, SecretStr(f"nobody knows what replaced {drop.generation}"))
+            if doomed != kept:
+                account = database.accounts[doomed.username]
+                # What is kept is accepted already, so no policy looks at it again.
+                database.accounts[doomed.username] = replace(account, passwords=(left.password.reveal(),))
+            return left
+
+    def accepts_after_all(self, login: Login) -> bool:
+        del login  # a refusal of this server means that the password is wrong
+        return False
 
 
 class MemoryReplica:
@@ -142,8 +176,7 @@ class MemoryReplica:
 
     Attributes:
         lag_logins: How many logins a change waits for; None: replication has stopped.
-        max_refusals: After so many refusals in a row an account is locked; None: never.
-        most_refusals: The longest run of refusals of one account that was seen.
+        refusals: The refusals in a row of each account.
         at_once: How many logins were under way at the same time, at most.
         unreachable: Nothing answers.
     """
@@ -151,8 +184,7 @@ class MemoryReplica:
     def __init__(self, database: MemoryDatabase, name: str) -> None:
         self.faults = Faults()
         self.lag_logins: int | None = 0
-        self.max_refusals: int | None = None
-        self.most_refusals = 0
+        self.refusals = Refusals()
         self.at_once = 0
         self.unreachable = False
         self._database = database
@@ -161,7 +193,6 @@ class MemoryReplica:
         self._due: deque[tuple[int, dict[str, Account]]] = deque()
         self._logins = 0
         self._under_way = 0
-        self._refusals: Counter[str] = Counter()
         self._guard = threading.Lock()
 
     @property
@@ -183,11 +214,9 @@ class MemoryReplica:
         self._replicate()
         self._logins += 1
         username = login.username
-        if self.max_refusals is not None and self._refusals[username] >= self.max_refusals:
-            raise AccountLockedError(database=self.name)
+        self.refusals.require_unblocked(self.name, username)
         accepted = login.password.reveal() in self._applied.get(username, Account()).passwords
-        self._refusals[username] = 0 if accepted else self._refusals[username] + 1
-        self.most_refusals = max(self.most_refusals, self._refusals[username])
+        self.refusals.count(username, accepted=accepted)
         return accepted
 
     def _replicate(self) -> None:

@@ -56,6 +56,7 @@ def test_the_account_keeps_its_plugin_and_the_record_names_it(plugin: str) -> No
 def test_a_plugin_that_the_server_lacks_is_passed_over() -> None:
     session = Session("sha256_password", missing="mysql_native_password")
     after = account(session).set_primary(VALUE, retain=True, before=Slots())
+    assert after
     assert after.plugin == "sha256_password"
 
 

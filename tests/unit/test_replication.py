@@ -9,7 +9,7 @@ import pytest
 
 from lockstep import replication
 from lockstep.errors import (
-    AccountLockedError,
+    AccountBlockedError,
     DatabaseUnreachableError,
     ReplicaLaggingError,
     ReplicaRejectedError,
@@ -46,7 +46,7 @@ class Rotated:
             assert replica.accepts(self.login(1))
             assert replica.accepts(self.login(2))
             replica.lag_logins = lag
-            replica.max_refusals = 2
+            replica.refusals.limit = 2
         self.stage(2, 3)
 
     @property
@@ -92,7 +92,7 @@ class Rotated:
         expected = {3: True, 2: True, 1: False}
         found = []
         for replica in self.replicas:
-            replica.max_refusals = None
+            replica.refusals.limit = None
             found.append({g: replica.accepts(self.login(g)) for g in expected} == expected)
         return found
 
@@ -110,7 +110,7 @@ def test_the_wait_ends_when_the_host_has_applied_the_change(strategy: Strategy, 
     """Whatever the logins between which the change arrives, no account is refused twice in a row (protocol D15)."""
     world = Rotated(strategy, lag=lag)
     world.wait()
-    assert world.replicas[0].most_refusals <= 1
+    assert world.replicas[0].refusals.most <= 1
     assert world.proven() == [True]
 
 
@@ -128,7 +128,7 @@ def test_a_host_that_never_applies_the_change_is_named_and_not_locked(strategy: 
         with pytest.raises(ReplicaLaggingError, match="main@replica-1:3306"):
             world.wait()
         assert PATIENCE <= world.clock.monotonic() - started < PATIENCE + 1
-    assert world.replicas[0].most_refusals <= 1
+    assert world.replicas[0].refusals.most <= 1
     world.replicas[0].lag_logins = 0
     world.wait()
     assert world.proven() == [True]
@@ -157,7 +157,7 @@ def test_a_crash_at_any_login_brings_an_account_with_two_passwords_no_closer_to_
                 world.wait()
         crash_at(world.replicas[0], 0, last)
         world.wait()
-        assert world.replicas[0].most_refusals <= 1
+        assert world.replicas[0].refusals.most <= 1
         assert world.proven() == [True]
 
 
@@ -178,7 +178,7 @@ def test_a_crash_locks_at_most_an_account_that_no_application_uses() -> None:
         world = Rotated(ALTERNATING, lag=2)
         for n in (login, login):
             crash_at(world.replicas[0], n, "after")
-            with suppress(CrashError, AccountLockedError):
+            with suppress(CrashError, AccountBlockedError):
                 world.wait()
         world.replicas[0].faults.after = lambda _: None
         assert world.replicas[0].accepts(world.login(2))
@@ -192,7 +192,7 @@ def test_a_host_that_refuses_base_is_asked_nothing_more(strategy: Strategy) -> N
     world.values[2] = strange
     with pytest.raises(ReplicaRejectedError, match="main@replica-1:3306"):
         world.wait()
-    assert replica.most_refusals == 1
+    assert replica.refusals.most == 1
     assert world.clock.monotonic() == 0
 
 
@@ -211,7 +211,7 @@ def test_where_nothing_takes_a_refusal_back_pending_is_tried_once(
     world = Rotated(strategy, lag=None)
     with pytest.raises(ReplicaLaggingError):
         world.wait(base=base, doomed=())
-    assert world.replicas[0].most_refusals == 1
+    assert world.replicas[0].refusals.most == 1
     assert world.clock.monotonic() == PATIENCE / 2
     world.replicas[0].lag_logins = 0
     world.wait(base=base, doomed=())
@@ -226,7 +226,7 @@ def test_where_no_password_was_changed_the_live_login_is_proven(strategy: Strate
             world.database, world.waiting(), pending=live, base=live, doomed=doomed
         )
     assert world.clock.monotonic() == 0
-    assert world.replicas[0].most_refusals == 0
+    assert world.replicas[0].refusals.most == 0
 
 
 @STRATEGIES
@@ -243,7 +243,7 @@ def test_what_an_enrolled_account_accepts_is_not_known_so_pending_is_tried_once(
     world.replicas[0].lag_logins = 0
     world.wait(doomed=(), enrolled=True)
     assert world.clock.monotonic() == PATIENCE
-    assert world.replicas[0].most_refusals == 1
+    assert world.replicas[0].refusals.most == 1
 
 
 @STRATEGIES
@@ -294,8 +294,8 @@ def test_a_retired_generation_is_waited_for_until_each_host_refuses_it(
     replica = world.replicas[0]
     replica.lag_logins = lag
     world.wait_until_dead(*doomed, live=retire(world, 2, keep=3))
-    assert replica.most_refusals <= 1
-    replica.max_refusals = None
+    assert replica.refusals.most <= 1
+    replica.refusals.limit = None
     assert [replica.accepts(world.login(g)) for g in (0, 1, 2, 3)] == [False, False, False, True]
 
 
@@ -319,4 +319,4 @@ def test_a_refusal_alone_is_no_proof_of_death() -> None:
 def test_what_is_live_or_of_an_account_without_a_live_login_is_not_tried() -> None:
     world = Rotated(ALTERNATING)
     world.wait_until_dead(2, 3, live=[world.login(3)])
-    assert world.replicas[0].most_refusals == 0
+    assert world.replicas[0].refusals.most == 0
