@@ -34,10 +34,8 @@ class MariaDbDatabase(MySqlFamilyDatabase):
         return Matched(account, limit)
 
     def _hosts(self, session: MySqlSession) -> list[str]:
-        names = self.credential.usernames
-        places = ", ".join(["%s"] * len(names))
         try:
-            rows = session.rows(f"SELECT Host FROM mysql.user WHERE User IN ({places})", *names)  # noqa: S608
+            rows = session.rows("SELECT Host FROM mysql.user WHERE User IN %s", self.credential.usernames)
         except PrivilegeMissingError:
             # What `lockstep plan sql` grants was not granted: each login still shows its own account.
             return []

@@ -57,12 +57,10 @@ class MySqlDatabase(MySqlFamilyDatabase):
         return Matched("@".join(account.groups()) if account else "", int(limit[1]) if limit else None)
 
     def _hosts(self, session: MySqlSession) -> list[str]:
-        names = self.credential.usernames
-        places = ", ".join(["%s"] * len(names))
         try:
             rows = session.rows(
-                f"SELECT host FROM information_schema.user_attributes WHERE user IN ({places})",  # noqa: S608
-                *names,
+                "SELECT host FROM information_schema.user_attributes WHERE user IN %s",
+                self.credential.usernames,
             )
         except DatabaseRejectedError as e:
             if e.where["code"] != _UNKNOWN_TABLE:

@@ -86,6 +86,10 @@ _ERRORS: dict[int, type[LockstepError]] = {
 }
 
 
+Argument = str | int | tuple[str, ...]
+"""Of a statement; a tuple becomes a list in parentheses."""
+
+
 class MySqlSession:
     """The rotator admin's connection."""
 
@@ -102,11 +106,11 @@ class MySqlSession:
         """As the server spells it."""
         return str(self._connection.get_server_info())  # type: ignore[no-untyped-call]  # the stubs' gap
 
-    def run(self, sql: str, *arguments: str | int) -> tuple[Any, ...] | None:
+    def run(self, sql: str, *arguments: Argument) -> tuple[Any, ...] | None:
         """Run a statement; the first row of its result, if it has one."""
         return next(iter(self.rows(sql, *arguments)), None)
 
-    def rows(self, sql: str, *arguments: str | int) -> tuple[tuple[Any, ...], ...]:
+    def rows(self, sql: str, *arguments: Argument) -> tuple[tuple[Any, ...], ...]:
         """Run a statement; all rows of its result.
 
         PyMySQL escapes the arguments into the statement's text, in step with the server's SQL mode.
@@ -116,7 +120,7 @@ class MySqlSession:
         except pymysql.err.Error as e:
             raise self._meaning(_number(e)) from None
 
-    def _rows(self, sql: str, *arguments: str | int) -> tuple[tuple[Any, ...], ...]:
+    def _rows(self, sql: str, *arguments: Argument) -> tuple[tuple[Any, ...], ...]:
         self._before_send()
         with self._connection.cursor() as cursor:
             cursor.execute(sql, arguments)

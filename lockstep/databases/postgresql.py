@@ -88,9 +88,9 @@ class PostgreSqlDatabase(ServerDatabase["PostgreSqlSession"]):
         return session
 
     def _accepts_after_all(self, session: "PostgreSqlSession", login: Login) -> bool:
-        rows = session.run(
-            f"SELECT rolvaliduntil <= now() FROM pg_roles WHERE rolname = {literal(login.username)}"  # noqa: S608
-        )
+        name = literal(login.username)
+        # A literal is quoted, and statements with parameters are spoken over another protocol than all others.
+        rows = session.run(f"SELECT rolvaliduntil <= now() FROM pg_roles WHERE rolname = {name}")  # noqa: S608
         if not rows:
             raise AccountMissingError(database=self.name)
         if rows == [[True]]:

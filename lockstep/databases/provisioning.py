@@ -139,10 +139,14 @@ def _when(condition: str, statement: str) -> str:
 
 
 def _mariadb(credential: Credential, server: DatabaseServer) -> _Parts:
-    notes = [f"CREATE USER lets {ROTATOR} change every account of the server: MariaDB has nothing less."]
+    notes = [
+        f"CREATE USER lets {ROTATOR} change every account of the server: MariaDB has nothing less.",
+        "With the names of the accounts it finds a username that has several hosts.",
+    ]
     # An underscore would match any character.
     database = server.dbname.replace("_", "\\_")
-    return notes, _accounts(credential, server, database, f"IDENTIFIED VIA {_DEAD_MARIADB}", "")
+    accounts = _accounts(credential, server, database, f"IDENTIFIED VIA {_DEAD_MARIADB}", "")
+    return notes, [*accounts, f"GRANT SELECT (User, Host) ON mysql.user TO {_quoted(ROTATOR)}@'%'"]
 
 
 def _mysql(credential: Credential, server: DatabaseServer) -> _Parts:

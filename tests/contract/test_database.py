@@ -36,9 +36,9 @@ def stage(database: Database, *, current: CredentialValue | None, pending: Crede
         stager.stage(current=current, pending=pending)
 
 
-def retire(database: Database, *, drop: CredentialValue, keep: CredentialValue) -> None:
+def retire(database: Database, *, drop: CredentialValue, keep: CredentialValue) -> Login:
     with database.exclusive() as stager:
-        stager.retire(drop=drop, keep=keep)
+        return stager.retire(drop=drop, keep=keep)
 
 
 def accepted(database: Database, *values: CredentialValue) -> list[bool]:
@@ -190,6 +190,28 @@ def patiently(attempt: Callable[[], None]) -> None:
     pytest.fail("the lock was never free")
 
 
+@every_database
+def test_the_second_of_two_values_that_replace_each_other_is_the_only_one(
+    world: DatabaseHarness, database: Database
+) -> None:
+    """From every state of an account, exactly current and pending log in afterwards."""
+    current = value_of(world, 2)
+    stage(database, current=None, pending=current)
+    for generation in (3, 5, 7, 5, 3):
+        pending = value_of(world, generation)
+        stage(database, current=current, pending=pending)
+        others = [value_of(world, g) for g in (3, 5, 7) if g != generation]
+        assert accepted(database, current, pending, *others) == [True, True, False, False]
+
+
+@every_database
+def test_the_first_value_leaves_no_other(world: DatabaseHarness, database: Database) -> None:
+    for generation in (1, 3):
+        stage(database, current=None, pending=value_of(world, 1))
+        stage(database, current=None, pending=value_of(world, generation))
+    assert accepted(database, value_of(world, 1), value_of(world, 3)) == [False, True]
+
+
 # Retiring
 
 
@@ -199,8 +221,11 @@ def test_a_value_is_retired_and_the_kept_one_stays(world: DatabaseHarness, datab
     stage(database, current=None, pending=dropped)
     stage(database, current=dropped, pending=kept)
     for _ in range(2):
-        retire(database, drop=dropped, keep=kept)
+        left = retire(database, drop=dropped, keep=kept)
         assert accepted(database, dropped, kept) == [False, True]
+        # It works for the account whose password was dropped, so that the refusal above is taken back.
+        assert left.username == dropped.login.username
+        assert database.accepts(left)
 
 
 @every_database
