@@ -9,7 +9,7 @@ import pytest
 
 from lockstep import replication
 from lockstep.errors import (
-    AccountLockedError,
+    AccountBlockedError,
     DatabaseUnreachableError,
     ReplicaLaggingError,
     ReplicaRejectedError,
@@ -211,7 +211,7 @@ def logs_in(world: ReplicatedWorld, *logins: Login) -> list[bool]:
     found = []
     for login in logins:
         found.append(False)
-        with suppress(AccountLockedError):
+        with suppress(AccountBlockedError):
             found[-1] = replica.accepts(login)
     return found
 
