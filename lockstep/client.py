@@ -22,12 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from lockstep.contents import decode_app_user, decode_connection
 from lockstep.engines import is_mysql_refusal, is_postgresql_refusal
-from lockstep.errors import (
-    LockstepError,
-    NotBootstrappedError,
-    SecretNotFoundError,
-    StoreUnreachableError,
-)
+from lockstep.errors import LockstepError, NotBootstrappedError, StoreUnreachableError
 from lockstep.model import SecretStr
 
 if TYPE_CHECKING:
@@ -85,38 +80,30 @@ def oci_ring_source(
     """The OCI store.
 
     The slot with the newest value is found by the names of versions, which only Lockstep gives, and never by their
-    texts, which a person may have copied. A slot that does not exist is skipped.
+    texts, which a person may have copied. A slot is passed over only if the vault's list shows that it is deleted, or
+    not created yet; one that this application may not read is an error, since it may hold the newest value.
 
     Args:
         secret: Name of the `app_user` secret in the plan.
         region: The vault's region. The identity is the resource principal, or what OCI_CONFIG_FILE names.
         compartment_id: OCID of the compartment.
         vault_id: OCID of the vault.
-        slots: `ring` in the plan.
+        slots: `ring` in the plan, or more. Raise it before the ring grows; lower it after the ring has shrunk.
         credential_id: The credential's id, where the plan gives its secret another name.
     """
     from lockstep.identity import OCI_ENDPOINT_VARIABLE, own_oci_identity
     from lockstep.oci.clients import OciClients
+    from lockstep.oci.ring_reader import RingReader
     from lockstep.oci.vault import Vault
-    from lockstep.store_kinds.oci_vault import slot_name
     from lockstep.version_names import VersionNames
 
     clients = OciClients(own_oci_identity, region, endpoint=os.environ.get(OCI_ENDPOINT_VARIABLE))
     vault = Vault(clients, compartment_id=compartment_id, vault_id=vault_id, store="oci")
     versions = VersionNames(credential_id=credential_id or secret, secret=secret)
-    names = [slot_name(secret, slot) for slot in range(slots)]
+    reader = RingReader(vault, versions, slots=slots)
 
     def read() -> ClientCredential:
-        found = []
-        for name in names:
-            try:
-                content = vault.read_named(name)
-            except SecretNotFoundError:
-                continue
-            found.append((versions.generation_of(content.name), name, content))
-        if not found:
-            raise SecretNotFoundError(store="oci", secret=secret)
-        _, name, newest = max(found, key=lambda item: item[0])
+        name, newest = reader.newest()
         return decode(vault.text(name, newest), store="oci", secret=name)
 
     return read

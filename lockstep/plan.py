@@ -26,6 +26,7 @@ from lockstep.plan_checks import (
     DEFAULT_STACK,
     account_problems,
     interval_problems,
+    ring_problems,
     rule_problems,
     server_problems,
     standby_problems,
@@ -267,6 +268,7 @@ class Plan(Section):
         yield from server_problems(self)
         yield from verify_host_problems(self)
         yield from account_problems(self)
+        yield from ring_problems(self)
         demand = Demand(
             rotated=self._rotated,
             fixed=self._fixed,

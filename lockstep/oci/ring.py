@@ -8,8 +8,9 @@ of its CURRENT version, and **the ring's value is the value of the slot with the
 one slot is the commit, so no separate pointer can lag behind.
 
 A version's generation comes from its content name (`lockstep.version_names`), never from its text. Applications must
-read the ring in the same way: the highest generation by *version name*. They pass over a slot that does not exist, so
-that a ring can grow.
+read the ring in the same way: the highest generation by *version name*. They read at least the slots of the ring. What
+they read counts: a slot beyond the ring that they still read, or read already, can serve the ring's value, but nothing
+is staged there (protocol V16).
 """
 
 from collections.abc import Sequence
@@ -36,11 +37,13 @@ class Slot:
         index: Its place in the ring.
         secret_id: Its OCID.
         versions: All of them, in any order.
+        in_ring: Whether values are staged here; else readers read it, and the ring has shrunk or will grow.
     """
 
     index: int
     secret_id: str
     versions: Sequence[Version]
+    in_ring: bool = True
 
     def in_stage(self, stage: str) -> Version | None:
         """The newest version in a stage."""
@@ -97,7 +100,8 @@ def staging_slot(slots: Slots, generation: int) -> Slot | None:
     first, so that a login taken over in the first slot stays readable for longest. The choice depends only on the
     slots: two runners with one claim choose the same slot, and the second finds the content name taken.
     """
-    idle = [slot for slot in slots if len(slots) == 1 or slot is not serving(slots)]
+    usable = [slot for slot in slots if slot.in_ring]
+    idle = [slot for slot in usable if len(usable) == 1 or slot is not serving(slots)]
     ranked = sorted(idle, key=lambda slot: (slot.generation, -slot.index))
     return next((s for s in ranked if s.room > 0 or disposable(s, below=generation)), None)
 

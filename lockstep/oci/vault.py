@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import Enum, auto
 
 import oci  # type: ignore[import-untyped]  # the SDK ships no types
 from oci.exceptions import ServiceError  # type: ignore[import-untyped]  # likewise
@@ -18,6 +19,7 @@ from oci.exceptions import ServiceError  # type: ignore[import-untyped]  # likew
 from lockstep.errors import (
     LockstepError,
     LostCompareAndSetError,
+    ReadSideLaggingError,
     SecretMalformedError,
     SecretNotFoundError,
     StoreAccessDeniedError,
@@ -43,6 +45,7 @@ _LIST_ERRORS = {**STORE_ERRORS, Trouble.NOT_FOUND: StoreAccessDeniedError}
 _PAGE = 100
 _ALIVE = frozenset({"ACTIVE", "CREATING", "UPDATING"})
 _NOT_FOUND, _BAD_REQUEST = 404, 400
+_NOT_FOUND_CODE = "NotAuthorizedOrNotFound"
 
 logger = logging.getLogger("lockstep")
 
@@ -72,11 +75,25 @@ class State:
     current_number: int | None
 
 
+class Absence(Enum):
+    """Why a vault has no secret of some name, as its list of secrets says."""
+
+    DELETED = auto()
+    """Its lifecycle state was read: it is deleted or scheduled for deletion."""
+    UNLISTED = auto()
+
+
 class Vault:
     """The secrets of one vault in one compartment.
 
     The OCID of a secret is looked up by name once, and again after the secret was not found or was busy: it may have
-    been deleted.
+    been deleted. OCI gives the same answer, 404, for a missing secret and for a missing right, so after a 404 the list
+    says which of them it is (protocol V15).
+
+    Errors of every method with an OCID, besides those of `STORE_ERRORS`:
+        StoreAccessDeniedError: The list shows the secret as active: this identity lacks a right on it.
+        LostCompareAndSetError: It was deleted, or created anew, after its OCID was looked up. Look it up again.
+        SecretNotFoundError: The list does not show it.
 
     Args:
         clients: The clients of the vault's region.
@@ -92,22 +109,29 @@ class Vault:
         self._vault_id = vault_id
         self._ids: dict[str, str] = {}
 
+    def lookup(self, secret: str) -> str | Absence:
+        """The OCID of a secret, or why there is none."""
+        if secret not in self._ids:
+            found = self._find(secret)
+            if not found:
+                return Absence.UNLISTED
+            alive = next((s for s in found if s.lifecycle_state in _ALIVE), None)
+            if alive is None:
+                logger.warning(json.dumps({"warning": "deleted", "store": self.store, "secret": secret}))
+                return Absence.DELETED
+            self._ids[secret] = str(alive.id)
+        return self._ids[secret]
+
     def secret_id(self, secret: str) -> str | None:
         """The OCID of a secret; None if it is deleted or scheduled for deletion.
 
         Raises:
             SecretNotFoundError: The vault has no secret of that name.
         """
-        if secret not in self._ids:
-            found = self._find(secret)
-            if not found:
-                raise SecretNotFoundError(store=self.store, secret=secret)
-            alive = next((s for s in found if s.lifecycle_state in _ALIVE), None)
-            if alive is None:
-                logger.warning(json.dumps({"warning": "deleted", "store": self.store, "secret": secret}))
-                return None
-            self._ids[secret] = str(alive.id)
-        return self._ids[secret]
+        found = self.lookup(secret)
+        if found is Absence.UNLISTED:
+            raise SecretNotFoundError(store=self.store, secret=secret)
+        return found if isinstance(found, str) else None
 
     def forget(self, *secrets: str) -> None:
         """Look up the OCIDs of these secrets again."""
@@ -117,12 +141,10 @@ class Vault:
     def read(self, secret: str, secret_id: str, **which: str | int) -> Content | None:
         """A version, from the read side: the current one, or by `version_number` or `secret_version_name`.
 
-        Returns None if the read side does not have that version, or does not have it yet.
-
-        Raises:
-            SecretNotFoundError: The secret itself is missing.
+        Returns None if the read side does not have that version, or does not have it yet. An identity without
+        SECRET_BUNDLE_READ but with SECRET_READ sees the same.
         """
-        with self._translated(secret):
+        with self._translated(secret, secret_id):
             try:
                 bundle = self._clients.secrets.get_secret_bundle(secret_id, **which).data
             except ServiceError as error:
@@ -134,14 +156,27 @@ class Vault:
             return None
         return self._content(secret, bundle)
 
+    def current(self, secret: str, secret_id: str) -> Content:
+        """The current version, from the read side. A secret always has one.
+
+        Raises:
+            ReadSideLaggingError: The read side does not have it, or not yet.
+        """
+        found = self.read(secret, secret_id)
+        if found is None:
+            raise ReadSideLaggingError(store=self.store, secret=secret, code=_NOT_FOUND_CODE)
+        return found
+
     def read_named(self, secret: str, **which: str | int) -> Content:
         """As `read`, for any secret by its name.
 
         Raises:
             SecretNotFoundError: The secret or the version is missing.
         """
-        secret_id = self.secret_id(secret)
-        found = self.read(secret, secret_id, **which) if secret_id else None
+        try:
+            found = self._read_named(secret, **which)
+        except LostCompareAndSetError:
+            found = self._read_named(secret, **which)  # By the OCID that it has now.
         if found is None:
             raise SecretNotFoundError(store=self.store, secret=secret)
         return found
@@ -157,25 +192,21 @@ class Vault:
         return content.text
 
     def state(self, secret: str, secret_id: str) -> State:
-        """The secret's entity tag and current version.
-
-        Raises:
-            SecretNotFoundError: It is missing, deleted or scheduled for deletion.
-        """
-        with self._translated(secret):
+        """The secret's entity tag and current version."""
+        with self._translated(secret, secret_id):
             reply = self._clients.vaults.get_secret(secret_id)
             etag, lifecycle_state = reply.headers["etag"], reply.data.lifecycle_state
             current_number = reply.data.current_version_number
         if lifecycle_state not in _ALIVE:
             self.forget(secret)
-            raise SecretNotFoundError(store=self.store, secret=secret, code=str(lifecycle_state))
+            raise LostCompareAndSetError(store=self.store, secret=secret, code=str(lifecycle_state))
         return State(etag=etag, current_number=current_number)
 
     def versions(self, secret: str, secret_id: str) -> Sequence[Untyped]:
         """All versions, as the SDK's SecretVersionSummary."""
         found: list[Untyped] = []
         page: str | None = None
-        with self._translated(secret):
+        with self._translated(secret, secret_id):
             while True:
                 reply = self._clients.vaults.list_secret_versions(
                     secret_id, limit=_PAGE, **({"page": page} if page else {})
@@ -196,7 +227,7 @@ class Vault:
         content = oci.vault.models.Base64SecretContentDetails(
             content=base64.b64encode(text.encode()).decode("ascii"), name=name, stage="PENDING"
         )
-        with self._translated(secret):
+        with self._translated(secret, secret_id):
             try:
                 self._clients.vaults.update_secret(
                     secret_id, oci.vault.models.UpdateSecretDetails(secret_content=content)
@@ -210,7 +241,7 @@ class Vault:
 
     def promote(self, secret: str, secret_id: str, number: int, *, etag: str) -> None:
         """Make a version current if the secret still has this entity tag."""
-        with self._translated(secret):
+        with self._translated(secret, secret_id):
             self._clients.vaults.update_secret(
                 secret_id, oci.vault.models.UpdateSecretDetails(current_version_number=number), if_match=etag
             )
@@ -218,8 +249,12 @@ class Vault:
     def schedule_deletion(self, secret: str, secret_id: str, number: int, *, at: datetime) -> None:
         """Schedule the deletion of a DEPRECATED version, at least a day ahead."""
         details = oci.vault.models.ScheduleSecretVersionDeletionDetails(time_of_deletion=at)
-        with self._translated(secret):
+        with self._translated(secret, secret_id):
             self._clients.vaults.schedule_secret_version_deletion(secret_id, number, details)
+
+    def _read_named(self, secret: str, **which: str | int) -> Content | None:
+        secret_id = self.secret_id(secret)
+        return self.read(secret, secret_id, **which) if secret_id else None
 
     def _find(self, secret: str) -> list[Untyped]:
         with self._clients.translated(_LIST_ERRORS, store=self.store, secret=secret):
@@ -229,20 +264,32 @@ class Vault:
             return [s for s in reply.data if s.secret_name == secret]
 
     def _content(self, secret: str, bundle: Untyped) -> Content:
-        with self._translated(secret):
+        with self._clients.translated(STORE_ERRORS, store=self.store, secret=secret):
             if not _is_version(bundle.version_name, bundle.version_number, bundle.stages):
                 raise ValueError("not a bundle")
             data = base64.b64decode(bundle.secret_bundle_content.content, validate=True)
         return Content(number=bundle.version_number, name=bundle.version_name, data=data)
 
     @contextmanager
-    def _translated(self, secret: str) -> Iterator[None]:
+    def _translated(self, secret: str, secret_id: str) -> Iterator[None]:
         try:
             with self._clients.translated(STORE_ERRORS, store=self.store, secret=secret):
                 yield
-        except (SecretNotFoundError, StoreBusyError):
+        except StoreBusyError:
             self.forget(secret)
             raise
+        except SecretNotFoundError:
+            raise self._unseen(secret, secret_id) from None
+
+    def _unseen(self, secret: str, secret_id: str) -> LockstepError:
+        """What a 404 for an OCID means, by what the list says now."""
+        self.forget(secret)
+        found = self.lookup(secret)
+        if found == secret_id:
+            return StoreAccessDeniedError(store=self.store, secret=secret, code=_NOT_FOUND_CODE)
+        is_gone = found is Absence.UNLISTED
+        error = SecretNotFoundError if is_gone else LostCompareAndSetError
+        return error(store=self.store, secret=secret, code=_NOT_FOUND_CODE)
 
 
 def _is_version(name: object, number: object, stages: object) -> bool:

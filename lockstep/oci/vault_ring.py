@@ -11,15 +11,18 @@ Management's list of versions decides which version is where; contents come from
     observe            k + 1    list_secret_versions, each slot; get_secret; update_secret to commit
     prune              1        schedule_secret_version_deletion; else k more, as version_of
 
-and one list_secrets for each slot whose OCID the process does not know yet. A slot that is deleted or scheduled for
-deletion is passed over: the ring uses the other slots, and a warning is logged.
+and one list_secrets for each slot whose OCID the process does not know yet. A slot is passed over, with a warning, only
+if the list shows that it is deleted or scheduled for deletion (protocol V15). Slots beyond the ring that readers read
+(`readers_ring`) may also be missing; where one exists, it counts and costs as the others do (protocol V16).
 """
 
 import json
 import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from lockstep.errors import (
     LockstepError,
@@ -32,7 +35,7 @@ from lockstep.errors import (
 )
 from lockstep.oci import ring
 from lockstep.oci.ring import Slot, Slots, Version
-from lockstep.oci.vault import Content, Vault
+from lockstep.oci.vault import Absence, Content, Vault
 from lockstep.ports import Clock, Observed, SecretVersion, Staged
 from lockstep.store_kinds import OciVault
 from lockstep.store_kinds.oci_budget import DELETION_LEAD
@@ -44,6 +47,8 @@ POLL_SECONDS = 0.5
 PRUNED_AT_ONCE = 5
 """Per slot. A rotation supersedes one version, so a few rotations remove what an outage left over."""
 
+ResultT = TypeVar("ResultT")
+
 logger = logging.getLogger("lockstep")
 
 if TYPE_CHECKING:
@@ -52,7 +57,9 @@ if TYPE_CHECKING:
 
 def open_secret(config: OciVault, clouds: "Clouds", names: VersionNames) -> "VaultRing":
     """One secret of the plan's store: the adapter of the store kind."""
-    return VaultRing(clouds.vault(config), names, slots=config.ring, clock=clouds.clock)
+    return VaultRing(
+        clouds.vault(config), names, slots=config.ring, readers=config.slots_of_readers, clock=clouds.clock
+    )
 
 
 class VaultRing:
@@ -64,13 +71,17 @@ class VaultRing:
         vault: The vault that has the slots.
         names: The secret's name, and the content names of its versions.
         slots: How many slots the ring has.
+        readers: How many slots applications read, at least as many; None: as many.
         clock: For the bounded wait for the read side, and for the time of deletions.
     """
 
-    def __init__(self, vault: Vault, names: VersionNames, *, slots: int, clock: Clock) -> None:
+    def __init__(
+        self, vault: Vault, names: VersionNames, *, slots: int, clock: Clock, readers: int | None = None
+    ) -> None:
         self._vault = vault
         self._names = names
-        self._slot_names = [slot_name(names.secret, i) for i in range(slots)]
+        self._slots = slots
+        self._slot_names = [slot_name(names.secret, i) for i in range(readers or slots)]
         self._clock = clock
         # Seen by the last `observe`. Pruning can use it, since Vault deletes only superseded versions.
         self._seen: Slots = ()
@@ -78,9 +89,14 @@ class VaultRing:
 
     def read_current(self) -> SecretVersion:
         """The current version of the slot with the highest generation."""
-        contents = {i: self._read_current(i, secret_id) for i, secret_id in self._alive()}
-        slot = max(contents, key=lambda i: (self._names.generation_of(contents[i].name), -i))
-        return self._version(slot, contents[slot])
+        return max(self.served(), key=lambda version: version.generation)
+
+    def served(self) -> list[SecretVersion]:
+        """The current version of each slot, in the order of the ring: what a reader of any one slot may read."""
+        contents = self._again(
+            lambda: {i: self._vault.current(self._slot_names[i], ocid) for i, ocid in self._alive()}
+        )
+        return [self._version(i, content) for i, content in contents.items()]
 
     def read_version(self, version: str) -> SecretVersion | None:
         """A version by slot and version number; None if there is no such version or slot."""
@@ -99,14 +115,7 @@ class VaultRing:
 
         For generation 0: what the first slot holds as CURRENT, else as PREVIOUS, if Lockstep did not write it.
         """
-        slots = self._look()
-        found = ring.holder(slots, generation)
-        if found is None:
-            # Management lists the versions of a deleted secret, too. This raises if the secret itself is missing.
-            self._vault.state(self._slot_names[slots[0].index], slots[0].secret_id)
-            return None
-        slot, version = found
-        return self._arrived(slot, generation, version_number=version.number)
+        return self._again(lambda: self._read_generation(generation))
 
     def version_of(self, generation: int) -> str:
         """Slot and version number of a generation."""
@@ -154,7 +163,8 @@ class VaultRing:
             )
         slot, version = found
         name = self._slot_names[slot.index]
-        state = self._vault.state(name, slot.secret_id)
+        with self._missing_if_empty():
+            state = self._vault.state(name, slot.secret_id)
         if slot.current is None or state.current_number != slot.current.number:
             raise LostCompareAndSetError(store=self._vault.store, secret=name, generation=generation)
         commit = partial(self._vault.promote, name, slot.secret_id, version.number, etag=state.etag)
@@ -193,15 +203,23 @@ class VaultRing:
             text=content.text,
         )
 
-    def _read_current(self, index: int, secret_id: str) -> Content:
-        found = self._vault.read(self._slot_names[index], secret_id)
+    def _read_generation(self, generation: int) -> SecretVersion | None:
+        slots = self._look()
+        found = ring.holder(slots, generation)
         if found is None:
-            raise ReadSideLaggingError(store=self._vault.store, secret=self._slot_names[index])
-        return found
+            # Management lists the versions of a deleted secret, too. This raises if the secret itself is missing.
+            self._vault.state(self._slot_names[slots[0].index], slots[0].secret_id)
+            return None
+        slot, version = found
+        return self._arrived(slot, generation, version_number=version.number)
 
     def _staged(self, slot: Slot, generation: int, *, is_new: bool) -> Staged:
         name = self._names.name_of(generation)
-        read_back = partial(self._arrived, slot, generation, secret_version_name=name)
+
+        def read_back() -> SecretVersion:
+            with self._missing_if_empty():
+                return self._arrived(slot, generation, secret_version_name=name)
+
         return Staged(is_new=is_new, read_back=read_back)
 
     def _arrived(self, slot: Slot, generation: int, **which: str | int) -> SecretVersion:
@@ -217,16 +235,37 @@ class VaultRing:
 
     def _look(self) -> Slots:
         return [
-            Slot(index=i, secret_id=secret_id, versions=self._versions(i, secret_id))
+            Slot(index=i, secret_id=secret_id, versions=self._versions(i, secret_id), in_ring=i < self._slots)
             for i, secret_id in self._alive()
         ]
 
     def _alive(self) -> list[tuple[int, str]]:
-        found = ((i, self._vault.secret_id(name)) for i, name in enumerate(self._slot_names))
-        alive = [(i, secret_id) for i, secret_id in found if secret_id]
-        if not alive:
+        """Index and OCID of each slot; without those that are known to be deleted, and those still to be created."""
+        found = [self._vault.lookup(name) for name in self._slot_names]
+        for index, place in enumerate(found[: self._slots]):
+            if place is Absence.UNLISTED:
+                raise SecretNotFoundError(store=self._vault.store, secret=self._slot_names[index])
+        if all(isinstance(place, Absence) for place in found[: self._slots]):
             raise SecretNotFoundError(store=self._vault.store, secret=self._names.secret)
-        return alive
+        return [(i, place) for i, place in enumerate(found) if isinstance(place, str)]
+
+    def _again(self, look: Callable[[], ResultT]) -> ResultT:
+        """The result of a reading; a second one where a slot was deleted after its OCID was looked up."""
+        try:
+            return look()
+        except LostCompareAndSetError:
+            self._vault.forget(*self._slot_names)
+            return look()
+
+    @contextmanager
+    def _missing_if_empty(self) -> Iterator[None]:
+        """Raise SecretNotFoundError if a slot turns out to be deleted and no other is left."""
+        try:
+            yield
+        except LostCompareAndSetError:
+            self._vault.forget(*self._slot_names)
+            self._alive()
+            raise
 
     def _versions(self, index: int, secret_id: str) -> list[Version]:
         return [

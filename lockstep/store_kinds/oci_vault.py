@@ -36,10 +36,21 @@ class OciVault(StoreKind):
     compartment_id: Ocid
     vault_id: Ocid
     ring: Annotated[int, Field(ge=1, le=MAX_SLOTS)] = 4
+    readers_ring: Annotated[
+        int | None,
+        Field(
+            ge=1, le=MAX_SLOTS, description="how many slots every reader reads; none: as many as the ring has"
+        ),
+    ] = None
+
+    @property
+    def slots_of_readers(self) -> int:
+        """How many slots every reader reads."""
+        return self.readers_ring or self.ring
 
     @property
     def identity(self) -> Mapping[str, object]:
-        """Its vault and the number of slots."""
+        """Its vault and the number of slots. Not `readers_ring`: no value depends on it."""
         return {"kind": self.kind, "region": self.region, "vault": self.vault_id, "ring": self.ring}
 
     def problems(self, path: str, demand: Demand) -> Iterator[str]:
@@ -47,7 +58,13 @@ class OciVault(StoreKind):
         for name in demand.rotated + demand.fixed:
             if not _ALLOWED_NAME.fullmatch(name):
                 yield f"{path}: Vault does not accept the secret name {name}; use letters, digits and - _ . /"
-        slots = [slot_name(name, i) for name in demand.rotated for i in range(self.ring)]
+        if self.slots_of_readers < self.ring:
+            yield (
+                f"{path}.readers_ring: readers of {self.readers_ring} slots miss values in a ring of {self.ring}; "
+                "to let a ring grow, first let every reader read more slots and raise readers_ring, then raise ring; "
+                "to let it shrink, first lower ring, and lower readers_ring only once that plan is active"
+            )
+        slots = [slot_name(name, i) for name in demand.rotated for i in range(self.slots_of_readers)]
         yield from repeated(
             f"{path}: secret name in Vault", slots + [oci_name(name) for name in demand.fixed]
         )

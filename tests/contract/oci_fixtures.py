@@ -177,6 +177,7 @@ class VaultRingHarness(_Disturbed):
     def __init__(self, sandbox: OciSandbox, *, slots: int, clock: Clock | None = None) -> None:
         self.sandbox = sandbox
         self.slots = slots
+        self.readers_ring = slots
         self.clock = clock or SystemClock()
         self.console = OciConsole(sandbox)
         self.names: dict[SecretKind, str] = {
@@ -196,7 +197,8 @@ class VaultRingHarness(_Disturbed):
         return CredentialStore("oci", CREDENTIAL, partial(self._open_ring, vault))
 
     def _open_ring(self, vault: Vault, names: VersionNames) -> VaultRing:
-        return VaultRing(vault, names, slots=self.slots, clock=self.clock)
+        readers = max(self.slots, self.readers_ring)
+        return VaultRing(vault, names, slots=self.slots, readers=readers, clock=self.clock)
 
     def rival(self) -> Store:
         return self.store_on(sandbox_vault(self.sandbox))

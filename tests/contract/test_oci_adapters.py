@@ -52,7 +52,7 @@ def console(sandbox: OciSandbox) -> OciConsole:
         (400, "QuotaExceeded", StoreQuotaExceededError),
         (401, "NotAuthenticated", StoreAccessDeniedError),
         (403, "NotAuthorized", StoreAccessDeniedError),
-        (404, "NotAuthorizedOrNotFound", SecretNotFoundError),
+        (404, "NotAuthorizedOrNotFound", StoreAccessDeniedError),  # The list shows the secret.
         (409, "IncorrectState", StoreBusyError),
         (409, "Conflict", StoreBusyError),
         (412, "NoEtagMatch", LostCompareAndSetError),

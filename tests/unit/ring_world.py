@@ -6,16 +6,19 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Literal
 
+from lockstep.client import decode
 from lockstep.errors import LockstepError
 from lockstep.model import CredentialValue, Login, SecretStr
+from lockstep.oci.ring_reader import RingReader
 from lockstep.ports import Ports
+from lockstep.store_kinds import oci_vault
 from lockstep.stores import CredentialStore, Stores
 from oci_fn import sequence
 from oci_fn.retries import Retries
 from oci_fn.sequence import RunRequest, RunResult
 from sandbox.oci import OciSandbox, SandboxClock
-from tests.contract.harness import SecretKind
-from tests.contract.oci_fixtures import APP_USER_VERSIONS, VaultRingHarness
+from tests.contract.harness import PLACEHOLDER_TEXT, SecretKind
+from tests.contract.oci_fixtures import APP_USER_VERSIONS, VaultRingHarness, sandbox_vault
 from tests.support.fence import fence_held
 from tests.support.memory import EPOCH, FakeClock, MemoryWorld, make_plan
 from tests.unit.harness import INTERVAL_SECONDS, RUN_SECONDS
@@ -52,6 +55,21 @@ def slot_generations(world: VaultRingHarness) -> list[int]:
     ]
 
 
+def create_slots(world: VaultRingHarness, slots: int) -> None:
+    """Create what is missing of so many slots, with placeholders, as Terraform does."""
+    for kind, name in world.names.items():
+        for i in range(len(world.ids[kind]), slots):
+            created = world.console.create_secret(oci_vault.slot_name(name, i), PLACEHOLDER_TEXT)
+            world.ids[kind].append(created)
+
+
+def login_read(reader: RingReader) -> Login:
+    """The login that an application reads."""
+    name, content = reader.newest()
+    found = decode(content.text or "", store="oci", secret=name)
+    return Login(found.username, found.password)
+
+
 class RingWorld:
     """A world in memory whose store `oci` is the shipped adapter on the OCI sandbox.
 
@@ -59,6 +77,7 @@ class RingWorld:
         memory: Everything except the vault; its own store `oci` is not used.
         ring: The vault's two rings, and the console.
         lockouts: The calls after which an application that reads the ring could not log in.
+        readers: Applications that use the shipped reader, besides the one that reads every slot that there is.
     """
 
     def __init__(self, sandbox: OciSandbox, clock: FakeClock, *, slots: int, alone: bool) -> None:
@@ -68,8 +87,10 @@ class RingWorld:
         self.ring = VaultRingHarness(sandbox, slots=slots, clock=clock)
         self.edit(0, TAKEN_OVER)
         self.lockouts: list[str] = []
+        self.readers: dict[str, RingReader] = {}
         self._alone = alone
         self._looking = False
+        self._accounts: object = None
         sandbox.on_call = self._look
 
     @property
@@ -97,6 +118,11 @@ class RingWorld:
         text = {"username": login.username, "password": login.password.reveal(), **more}
         self.ring.console.edit(self.ring.ids["app_user"][slot], json.dumps(text))
 
+    def add_reader(self, name: str, *, slots: int) -> None:
+        """An application that reads so many slots, or reads so many from now on; all its values are tried."""
+        vault = sandbox_vault(self.sandbox)
+        self.readers[name] = RingReader(vault, APP_USER_VERSIONS, slots=slots)
+
     def slot(self, kind: SecretKind = "app_user") -> int:
         """The slot that applications read."""
         return self.ring.ids[kind].index(self.ring.serving(kind)[0])
@@ -118,18 +144,37 @@ class RingWorld:
         )
 
     def _look(self, when: Literal["before", "after"], operation: str, resource: str) -> None:
-        if self._looking or when == "before":
+        if self._looking or when == "before" or not self._is_changed(operation):
             return
         self._looking = True
         try:
             if self._locked_out():
                 self.lockouts.append(f"after {operation} {resource}")
+            for name, reader in self.readers.items():
+                try:
+                    is_in = self._accepted(login_read(reader))
+                except LockstepError:
+                    is_in = False
+                if not is_in:
+                    self.lockouts.append(f"{name} after {operation} {resource}")
         finally:
             self._looking = False
 
+    def _is_changed(self, operation: str) -> bool:
+        """Whether a reader may read something else since the last look, or a database may answer otherwise."""
+        accounts = {
+            name: {user: account.passwords for user, account in database.accounts.items()}
+            for name, database in self.memory.databases.items()
+        }
+        is_same = operation.startswith(("get_", "list_")) and accounts == self._accounts
+        self._accounts = accounts
+        return not is_same
+
     def _locked_out(self) -> bool:
-        login = self.read()
-        return not all(d.accepts(login) for d in self.memory.databases.values())
+        return not self._accepted(self.read())
+
+    def _accepted(self, login: Login) -> bool:
+        return all(d.accepts(login) for d in self.memory.databases.values())
 
 
 @contextmanager

@@ -7,12 +7,17 @@ from pathlib import Path
 import pytest
 
 from lockstep.client import ClientCredential, CredentialClient, Source, oci_ring_source
-from lockstep.errors import NotBootstrappedError, SecretNotFoundError, StoreUnreachableError
+from lockstep.errors import (
+    NotBootstrappedError,
+    SecretNotFoundError,
+    StoreAccessDeniedError,
+    StoreUnreachableError,
+)
 from lockstep.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
 from sandbox.oci import write_config_file
 from tests.contract.oci_fixtures import CREDENTIAL, VaultRingHarness
 from tests.support.fence import fence_held
-from tests.unit.ring_world import advance, emulated_ring, value
+from tests.unit.ring_world import advance, create_slots, emulated_ring, value
 
 SLOTS = 2
 
@@ -25,10 +30,15 @@ def world() -> Iterator[VaultRingHarness]:
 
 @pytest.fixture
 def source(world: VaultRingHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Source:
-    config_file = write_config_file(tmp_path, "application", world.sandbox.config())
-    monkeypatch.setenv(CONFIG_FILE_VARIABLE, str(config_file))
-    monkeypatch.setenv(OCI_ENDPOINT_VARIABLE, world.sandbox.endpoint)
+    _sign_in(world, world.sandbox.config(), tmp_path, monkeypatch)
     return _source_of(world)
+
+
+def _sign_in(
+    world: VaultRingHarness, config: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(CONFIG_FILE_VARIABLE, str(write_config_file(tmp_path, "application", config)))
+    monkeypatch.setenv(OCI_ENDPOINT_VARIABLE, world.sandbox.endpoint)
 
 
 def _source_of(world: VaultRingHarness, *, slots: int = SLOTS) -> Source:
@@ -87,6 +97,32 @@ def test_a_deleted_or_missing_slot_is_passed_over(world: VaultRingHarness, sourc
     world.console.remove(older)
     assert _seen(source()) == _expected(2)
     assert _seen(_source_of(world, slots=SLOTS + 1)()) == _expected(2)
+
+
+def test_a_slot_that_the_application_may_not_read_is_an_error_and_not_an_older_value(
+    world: VaultRingHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The value in another slot may be dead already (protocol V15)."""
+    advance(world, 1, 2)
+    config = world.sandbox.new_api_key("application", "SECRET_INSPECT")
+    _sign_in(world, config, tmp_path, monkeypatch)
+    newest = world.serving("app_user")[0]
+    (other,) = set(world.ids["app_user"]) - {newest}
+    world.sandbox.identity.permit("application", "SECRET_BUNDLE_READ", resource=other)
+    with pytest.raises(StoreAccessDeniedError):
+        _source_of(world)()
+    world.sandbox.identity.permit("application", "SECRET_BUNDLE_READ", resource=newest)
+    assert _seen(_source_of(world)()) == _expected(2)
+
+
+def test_a_ring_that_grew_before_its_readers_is_read(world: VaultRingHarness, source: Source) -> None:
+    """The slot that a reader was not told of is the next one to serve (protocol V16)."""
+    advance(world, 1, 2)
+    create_slots(world, SLOTS + 1)
+    world.slots = SLOTS + 1
+    world.store = world.store_on(world.vault)
+    advance(world, 3)
+    assert _seen(source()) == _expected(3)
 
 
 def test_a_ring_without_slots_is_a_missing_secret(world: VaultRingHarness, source: Source) -> None:

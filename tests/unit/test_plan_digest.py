@@ -124,13 +124,22 @@ def test_the_strategy_changes_the_digest() -> None:
 @pytest.mark.parametrize(
     ("path", "order"),
     [
-        ("stores", (1, 0)),  # The first store decides.
         ("credentials.0.alternates", (1, 0)),  # Whose turn is next.
         ("credentials.0.databases", (1, 0, 2)),  # The first one is in app_user.
     ],
 )
 def test_an_order_that_counts_changes_the_digest(path: str, order: tuple[int, ...]) -> None:
     assert digest(reordered(path, *order)) != digest(document())
+
+
+def test_the_order_of_the_stores_changes_the_digest() -> None:
+    """The first store decides, so it is never a ring of several slots (protocol V2, V17)."""
+    one_slot = document()
+    one_slot["stores"][1]["ring"] = 1
+    for credential in one_slot["credentials"]:
+        credential["interval"] = "80m"
+    other_order = {**one_slot, "stores": one_slot["stores"][::-1]}
+    assert digest(other_order) != digest(one_slot)
 
 
 @pytest.mark.parametrize(
@@ -157,6 +166,7 @@ OWN = {
     "no CA file": ("databases.0.tls", {}),
     "an admin secret": ("databases.0.admin_secret", "elsewhere/admin"),
     "the name of a store": ("stores.0.name", "first"),
+    "slots that readers read": ("stores.1.readers_ring", 6),
     "a compartment": ("stores.1.compartment_id", "ocid1.compartment.oc1..bbbb"),
     "an audit bucket": ("audit.aws.bucket", "elsewhere"),
     "a MAC key": ("audit.aws.mac_key", "alias/elsewhere"),

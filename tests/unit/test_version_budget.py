@@ -1,14 +1,18 @@
 """The version budget agrees with what happens to a ring in the emulated Vault."""
 
+import json
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from lockstep.errors import InvalidPlanError, StoreQuotaExceededError
-from lockstep.model import CredentialValue, Login, SecretStr
-from lockstep.plan_file import PlanProblemsError
+from lockstep.model import CredentialValue, Engine, Login, SecretStr, Strategy
+from lockstep.plan_file import PlanProblemsError, parse_plan
+from lockstep.store_kinds import OciVault
 from lockstep.store_kinds.oci_budget import version_budget
+from sandbox import plans
 from sandbox.oci import OciSandbox, SandboxClock
 from tests.contract.oci_fixtures import VaultRingHarness
 from tests.support.fence import fence_held
@@ -16,6 +20,7 @@ from tests.support.memory import EPOCH, FakeClock, make_plan
 
 if TYPE_CHECKING:
     from lockstep.model import Credential
+    from lockstep.plan import Plan
 
 HALF_A_DAY = timedelta(hours=12)
 
@@ -144,10 +149,49 @@ def problems(**credential: object) -> str:
     return " ".join(error.value.problems)
 
 
+VAULT = {
+    "kind": "oci-vault",
+    "region": "eu-frankfurt-1",
+    "compartment_id": "ocid1.compartment.oc1..a",
+    "vault_id": "ocid1.vault.oc1..a",
+}
+
+
+def plan_of(*stores: object) -> "Plan":
+    """The plan of the other tests with other stores."""
+    document = plans.plan_document(
+        [plans.database("db", Engine.MYSQL)],
+        [plans.credential("multi-cloud/app_user", "db", strategy=Strategy.DUAL_PASSWORD)],
+        oci=plans.OciNames(),
+    )
+    aws = {"kind": "aws-secrets-manager", "region": "eu-central-1"}
+    document["stores"] = [aws if store == "aws-secrets-manager" else store for store in stores]
+    return parse_plan(json.dumps(document), base=Path())
+
+
 def test_a_plan_whose_ring_is_too_small_is_refused_with_advice() -> None:
     text = problems(interval="10m")
     assert "stores[1].ring: 4 slots at an interval of 10m (multi-cloud/app_user)" in text
     assert "after 1d15h20m; ring: 8, or an interval of 19m or more" in text
+
+
+def test_readers_that_read_fewer_slots_than_the_ring_has_are_refused_with_the_order() -> None:
+    """They would miss every value in the slots that they do not read (protocol V16)."""
+    with pytest.raises(PlanProblemsError) as error:
+        plan_of("aws-secrets-manager", {**VAULT, "ring": 5, "readers_ring": 4})
+    text = " ".join(error.value.problems)
+    assert "stores[1].readers_ring: readers of 4 slots miss values in a ring of 5" in text
+    assert "first let every reader read more slots and raise readers_ring, then raise ring" in text
+    vault = plan_of("aws-secrets-manager", {**VAULT, "ring": 4, "readers_ring": 5}).store(OciVault)
+    assert vault
+    assert vault.slots_of_readers == 5
+
+
+def test_a_ring_of_several_slots_is_never_the_first_store() -> None:
+    """Which of two values is a generation's would depend on the slot (protocol V17)."""
+    with pytest.raises(PlanProblemsError) as error:
+        plan_of({**VAULT, "ring": 4}, "aws-secrets-manager")
+    assert "stores[0]: the first store decides what a value is" in " ".join(error.value.problems)
 
 
 def test_the_default_plan_has_a_ring_that_is_large_enough() -> None:

@@ -1,0 +1,246 @@
+"""A slot that is denied, deleted or not there, and a ring that grows or shrinks under its readers."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from lockstep.errors import ReadSideLaggingError, SecretNotFoundError, StoreAccessDeniedError
+from lockstep.oci.ring_reader import RingReader
+from lockstep.oci.vault import Vault
+from lockstep.store_kinds import oci_vault
+from sandbox.oci import OciSandbox
+from tests.contract.harness import PLACEHOLDER_TEXT
+from tests.contract.oci_fixtures import (
+    APP_USER_VERSIONS,
+    OciConsole,
+    VaultRingHarness,
+    sandbox_clients,
+    sandbox_vault,
+)
+from tests.support.fence import fence_held
+from tests.unit.ring_world import (
+    RingWorld,
+    advance,
+    create_slots,
+    emulated_ring,
+    login_read,
+    ring_world,
+    slot_generations,
+    value,
+)
+
+RUNNER_RIGHTS = (
+    "SECRET_READ",
+    "SECRET_UPDATE",
+    "SECRET_VERSION_INSPECT",
+    "SECRET_VERSION_DELETE",
+    "SECRET_BUNDLE_READ",
+)
+READER_RIGHTS = ("SECRET_BUNDLE_READ",)
+
+
+@pytest.fixture
+def four() -> Iterator[VaultRingHarness]:
+    with emulated_ring() as world:
+        yield world
+
+
+def vault_without(world: VaultRingHarness, denied: str, rights: tuple[str, ...], *lacking: str) -> Vault:
+    """The vault for an identity with these rights on every slot, of which it lacks some on one."""
+    key = world.sandbox.new_api_key("limited", "SECRET_INSPECT")
+    for secret_id in [secret_id for ids in world.ids.values() for secret_id in ids]:
+        granted = [right for right in rights if secret_id != denied or right not in lacking]
+        world.sandbox.identity.permit("limited", *granted, resource=secret_id)
+    return sandbox_vault(world.sandbox, sandbox_clients(world.sandbox, key))
+
+
+# The runner: a missing right is not absence
+
+
+@pytest.mark.parametrize("lacking", [RUNNER_RIGHTS, ("SECRET_READ", "SECRET_BUNDLE_READ")])
+def test_a_slot_that_is_denied_is_not_a_missing_one(four: VaultRingHarness, lacking: tuple[str, ...]) -> None:
+    advance(four, 1, 2, 3, 4)
+    limited = four.store_on(vault_without(four, four.ids["app_user"][2], RUNNER_RIGHTS, *lacking))
+    with pytest.raises(StoreAccessDeniedError) as error:
+        limited.read_current()
+    assert error.value.where["secret"] == "multi-cloud.app_user.2"
+
+
+def test_a_slot_whose_values_are_denied_is_not_passed_over(four: VaultRingHarness) -> None:
+    advance(four, 1, 2, 3, 4)
+    denied = four.ids["app_user"][0]
+    limited = four.store_on(vault_without(four, denied, RUNNER_RIGHTS, "SECRET_BUNDLE_READ"))
+    with pytest.raises(ReadSideLaggingError) as error:  # It may also be new, and not on the read side yet.
+        limited.read_current()
+    assert error.value.where["code"] == "NotAuthorizedOrNotFound"
+
+
+@pytest.mark.parametrize("right", RUNNER_RIGHTS[:3])
+def test_nothing_is_promoted_around_a_denied_slot(four: VaultRingHarness, right: str) -> None:
+    """Another slot would do for the runner, but not for the readers of the slot that it cannot see."""
+    advance(four, 1, 2, 3, 4)
+    before = slot_generations(four)
+    limited = four.store_on(vault_without(four, four.ids["app_user"][3], RUNNER_RIGHTS, right))
+
+    def rotate() -> None:
+        limited.stage(value(5))
+        limited.promote(5, fence_held)
+
+    with pytest.raises(StoreAccessDeniedError):
+        rotate()
+    assert slot_generations(four) == before
+
+
+def test_a_slot_that_was_deleted_after_it_was_looked_up_is_passed_over(four: VaultRingHarness) -> None:
+    advance(four, 1, 2, 3, 4)
+    four.console.remove(four.ids["app_user"].pop(2))
+    assert four.store.read_current().login == value(4).login
+    advance(four, 5)
+    assert four.store.serves(5)
+
+
+# A reader: a missing right is not absence
+
+
+def reader_on(vault: Vault, *, slots: int = 4) -> RingReader:
+    return RingReader(vault, APP_USER_VERSIONS, slots=slots)
+
+
+def test_a_reader_that_may_not_read_the_newest_slot_gets_an_error_and_not_an_older_value(
+    four: VaultRingHarness,
+) -> None:
+    advance(four, 1, 2, 3, 4)
+    newest = four.serving("app_user")[0]
+    limited = reader_on(vault_without(four, newest, READER_RIGHTS, *READER_RIGHTS))
+    with pytest.raises(StoreAccessDeniedError) as error:
+        limited.newest()
+    assert error.value.where["secret"] == "multi-cloud.app_user.0"
+
+
+def test_a_reader_with_too_few_rights_on_the_newest_slot_gets_an_error(four: VaultRingHarness) -> None:
+    advance(four, 1, 2, 3, 4)
+    newest = four.serving("app_user")[0]
+    rights = ("SECRET_READ", "SECRET_BUNDLE_READ")
+    limited = reader_on(vault_without(four, newest, rights, "SECRET_BUNDLE_READ"))
+    with pytest.raises(ReadSideLaggingError):
+        limited.newest()
+
+
+def test_a_reader_passes_over_a_deleted_slot_and_one_that_is_not_created_yet(four: VaultRingHarness) -> None:
+    advance(four, 1, 2, 3, 4)
+    reader = reader_on(sandbox_vault(four.sandbox), slots=6)
+    assert login_read(reader) == value(4).login
+    four.console.remove(four.serving("app_user")[0])
+    assert login_read(reader) == value(3).login
+
+
+def test_a_reader_does_not_pass_over_a_gap() -> None:
+    """A slot that is not listed below one that is was moved to another compartment, or was deleted long ago."""
+    with OciSandbox() as sandbox:
+        console = OciConsole(sandbox)
+        for slot in (0, 2):
+            console.create_secret(oci_vault.slot_name(APP_USER_VERSIONS.secret, slot), PLACEHOLDER_TEXT)
+        with pytest.raises(SecretNotFoundError) as error:
+            reader_on(sandbox_vault(sandbox)).newest()
+    assert error.value.where["secret"] == "multi-cloud.app_user.1"
+
+
+def test_a_reader_of_too_few_slots_reads_the_next_ones_as_far_as_it_may(four: VaultRingHarness) -> None:
+    advance(four, 1, 2, 3, 4)
+    newest = four.serving("app_user")[0]
+    assert login_read(reader_on(sandbox_vault(four.sandbox), slots=1)) == value(4).login
+    oldest = four.ids["app_user"][3]
+    limited = vault_without(four, oldest, READER_RIGHTS, *READER_RIGHTS)
+    assert (newest, login_read(reader_on(limited, slots=2))) == (four.ids["app_user"][0], value(4).login)
+
+
+# A ring that grows or shrinks, with readers that follow it, before or after (protocol V16)
+
+
+def rotate(world: RingWorld, name: str, times: int) -> None:
+    outcomes = [world.rotate_again(f"oci-{name}-{n}").outcome for n in range(times)]
+    assert (outcomes, world.in_step(), world.lockouts) == (["rotated"] * times, True, [])
+
+
+@pytest.fixture(params=[False, True], ids=["beside AWS", "alone"])
+def world(request: pytest.FixtureRequest) -> Iterator[RingWorld]:
+    with ring_world(alone=request.param) as made:
+        yield made
+
+
+@pytest.mark.parametrize("readers_first", [True, False], ids=["readers first", "ring first"])
+def test_a_ring_grows_under_its_readers(world: RingWorld, *, readers_first: bool) -> None:
+    rotate(world, "before", 2)  # One slot was used, so the new one is the next but two.
+    world.add_reader("reader", slots=4)
+    if readers_first:
+        world.add_reader("reader", slots=5)
+        rotate(world, "no-slot-yet", 1)
+    create_slots(world.ring, 5)
+    rotate(world, "created", 1)
+    world.ring.slots = world.ring.readers_ring = 5
+    rotate(world, "grown", 6)
+    assert slot_generations(world.ring)[4] > 0
+    if not readers_first:
+        world.add_reader("reader", slots=5)
+        rotate(world, "followed", 1)
+
+
+def test_a_runner_with_a_larger_ring_than_there_is_changes_nothing(world: RingWorld) -> None:
+    rotate(world, "before", 2)
+    before = slot_generations(world.ring)
+    world.ring.slots = 5
+    with pytest.raises(SecretNotFoundError) as error:
+        world.rotate_again("oci-too-early")
+    assert error.value.where["secret"] == "multi-cloud.app_user.4"
+    assert slot_generations(world.ring) == before
+
+
+def grown(world: RingWorld) -> None:
+    """A ring of five whose last slot serves, and a reader of five slots."""
+    create_slots(world.ring, 5)
+    world.ring.slots = world.ring.readers_ring = 5
+    world.add_reader("reader", slots=5)
+    rotate(world, "grown", 1)
+    assert world.slot() == 4
+
+
+def test_a_ring_shrinks_before_its_readers(world: RingWorld) -> None:
+    grown(world)
+    world.ring.slots = 4
+    last = slot_generations(world.ring)[4]
+    held = world.ring.store_on(world.ring.vault).read_generation(last)
+    assert held
+    assert held.login == world.read()
+    rotate(world, "shrunk", 2)
+    assert slot_generations(world.ring)[4] == last  # Nothing is written there any more.
+    assert world.slot() < 4
+    world.ring.readers_ring = 4
+    rotate(world, "declared", 1)
+    world.add_reader("reader", slots=4)
+    rotate(world, "followed", 1)
+    for kind in world.ring.ids:
+        world.ring.console.remove(world.ring.ids[kind].pop())
+    rotate(world, "deleted", 5)
+
+
+def test_a_ring_that_shrinks_although_its_readers_were_not_named_is_healed(world: RingWorld) -> None:
+    grown(world)
+    world.ring.slots = world.ring.readers_ring = 4
+    rotate(world, "shrunk", 3)
+
+
+def test_readers_that_shrink_before_the_ring_still_read_the_slot_that_serves(world: RingWorld) -> None:
+    grown(world)
+    world.add_reader("reader", slots=4)
+    rotate(world, "readers-first", 6)
+    world.ring.slots = world.ring.readers_ring = 4
+    rotate(world, "shrunk", 2)
+
+
+def test_a_slot_beyond_the_ring_is_deleted_at_any_time(world: RingWorld) -> None:
+    grown(world)
+    world.ring.slots = 4
+    rotate(world, "shrunk", 1)
+    for kind in world.ring.ids:
+        world.ring.console.remove(world.ring.ids[kind].pop())
+    rotate(world, "deleted", 2)
