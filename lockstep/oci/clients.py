@@ -120,23 +120,27 @@ class OciClients:
     @contextmanager
     def translated(self, errors: Mapping[Trouble, type[LockstepError]], **where: str | int) -> Iterator[None]:
         """Turn every exception inside into one of `errors`, with `where` and the code."""
+        signed_in, has_worked = self._signed_in, self._has_worked
         try:
             yield
         except LockstepError:
             raise
         except Exception as error:  # noqa: BLE001 - the SDK raises a plain Exception for an invalid date
             trouble, code = diagnose(error)
-            if isinstance(error, ServiceError) and error.status == _NOT_AUTHENTICATED and self._has_worked:
+            if isinstance(error, ServiceError) and error.status == _NOT_AUTHENTICATED and has_worked:
                 trouble = Trouble.UNREACHABLE
-                self._sign_out()
+                self._sign_out(signed_in)
             raise errors[trouble](**where, code=code) from None
-        self._has_worked = True
-
-    def _sign_out(self) -> None:
         with self._making:
-            self._made.clear()
-            self._signed_in = None
-            self._has_worked = False
+            # Another worker may have signed in anew while this call was under way.
+            self._has_worked = self._has_worked or (signed_in is None or signed_in is self._signed_in)
+
+    def _sign_out(self, signed_in: OciIdentity | None) -> None:
+        with self._making:
+            if self._signed_in is signed_in:
+                self._made.clear()
+                self._signed_in = None
+                self._has_worked = False
 
     def _client(self, name: str, kind: Callable[[], Callable[..., Untyped]]) -> Untyped:
         with self._making:

@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from threading import Thread
+from threading import Barrier, Thread
 
 import oci  # type: ignore[import-untyped]  # the SDK ships no types
 import pytest
@@ -25,7 +25,9 @@ from lockstep.errors import (
 from lockstep.identity import aws_access_key, oci_api_key, own_oci_identity
 from lockstep.oci.clients import OciClients, OciIdentity, Trouble, diagnose
 from lockstep.oci.vault import Vault
+from lockstep.scope import BeforeSend, always
 from lockstep.timeouts import CloudTimeouts
+from lockstep.workers import at_the_same_time
 from sandbox.oci import OciSandbox
 from tests.contract.oci_fixtures import OciConsole, sandbox_clients, sandbox_vault
 
@@ -174,7 +176,9 @@ def test_a_binary_secret_is_malformed(sandbox: OciSandbox, console: OciConsole) 
 # Identities
 
 
-def reading(sandbox: OciSandbox, identities: list[dict[str, str]]) -> tuple[Vault, list[int]]:
+def reading(
+    sandbox: OciSandbox, identities: list[dict[str, str]], before_send: BeforeSend = always
+) -> tuple[Vault, list[int]]:
     """A vault whose identity is read from a list, and one item for each read."""
     reads: list[int] = []
 
@@ -182,7 +186,8 @@ def reading(sandbox: OciSandbox, identities: list[dict[str, str]]) -> tuple[Vaul
         reads.append(1)
         return OciIdentity(config=identities[min(len(reads), len(identities)) - 1])
 
-    return sandbox_vault(sandbox, OciClients(identity, "eu-frankfurt-1", endpoint=sandbox.endpoint)), reads
+    clients = OciClients(identity, "eu-frankfurt-1", endpoint=sandbox.endpoint, before_send=before_send)
+    return sandbox_vault(sandbox, clients), reads
 
 
 def test_a_key_that_was_replaced_is_read_again(sandbox: OciSandbox, console: OciConsole) -> None:
@@ -195,6 +200,38 @@ def test_a_key_that_was_replaced_is_read_again(sandbox: OciSandbox, console: Oci
     with pytest.raises(StoreUnreachableError) as error:  # Retryable.
         vault.read_named("secret")
     assert error.value.where["code"] == "NotAuthenticated"
+    assert vault.text("secret", vault.read_named("secret")) == "text"
+    assert len(reads) == 2
+
+
+def test_workers_that_meet_a_replaced_key_at_the_same_time_may_all_try_again(
+    sandbox: OciSandbox, console: OciConsole
+) -> None:
+    console.create_secret("secret", "text")
+    may = ("SECRET_INSPECT", "SECRET_READ", "SECRET_BUNDLE_READ")
+    old, new = sandbox.new_api_key("lockstep", *may), sandbox.new_api_key("lockstep")
+    workers, together = 4, False
+    sent = Barrier(workers)
+
+    def before_send() -> None:
+        if together:
+            sent.wait(10)
+
+    vault, reads = reading(sandbox, [old, new], before_send)
+    vault.read_named("secret")
+    sandbox.identity.delete_api_key(old)
+    outcomes: list[str] = []
+
+    def read() -> None:
+        try:
+            vault.read_named("secret")
+        except LockstepError as error:
+            outcomes.append(type(error).__name__)
+
+    together = True
+    at_the_same_time([read] * workers)
+    assert outcomes == ["StoreUnreachableError"] * workers  # Retryable.
+    together = False
     assert vault.text("secret", vault.read_named("secret")) == "text"
     assert len(reads) == 2
 
