@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from lockstep.audit.append import Chain
 from lockstep.contents import decode_app_user
 from lockstep.errors import AdminCredentialRejectedError, InvalidPlanError
+from lockstep.hand_over import EditableSecret
 from lockstep.identity import Cloud, Identity
 from lockstep.loading import load
 from lockstep.model import Credential, DatabaseServer, Login
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
 OpenSecret = Callable[[StoreConfig, "Clouds", VersionNames], VersionedSecret]
 """What `adapter` of a store kind names."""
+
+OpenEditable = Callable[[StoreConfig, "Clouds", VersionNames], EditableSecret]
+"""The same, for a person."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +147,23 @@ class Clouds:
         region = store.region if store else self._plan.lock.region
         return read_secret(self.aws("secretsmanager", region), "aws", name)
 
+    def secret_in(self, store: str, name: str) -> str:
+        """The text of a secret in a store of the plan, by its name there.
+
+        Raises:
+            InvalidPlanError: The plan has no such store.
+        """
+        from lockstep.aws.secrets_manager import read_secret
+
+        config = next((c for c in self._plan.stores if c.name == store), None)
+        match config:
+            case OciVault():
+                vault = self.vault(config)
+                return vault.text(name, vault.read_named(name))
+            case AwsSecretsManager():
+                return read_secret(self.aws("secretsmanager", config.region), store, name)
+        raise InvalidPlanError
+
     # Ports
 
     def lock(self, credential: Credential) -> Lock:
@@ -173,6 +194,15 @@ class Clouds:
     def stores(self, credential: Credential) -> Stores:
         """A credential's stores, in the plan's order."""
         return Stores([self._store(config, credential) for config in self._plan.stores])
+
+    def app_users(self, credential: Credential) -> dict[str, EditableSecret]:
+        """A credential's `app_user` in each store, by the store's name, to be edited."""
+        names = VersionNames(credential_id=credential.id, secret=credential.secret_names.app_user)
+        found: dict[str, EditableSecret] = {}
+        for config in self._plan.stores:
+            open_secret: OpenEditable = load(config.adapter)
+            found[config.name] = open_secret(config, self, names)
+        return found
 
     def database(self, server: DatabaseServer, credential: Credential) -> Database:
         """A server, for one credential."""

@@ -328,6 +328,10 @@ class OrderRefusedError(TerminalError):
     advice = "Run `lockstep status` to see what the record holds."
 
 
+class HandOverRefusedError(TerminalError):
+    """The login was not handed over. No store was changed."""
+
+
 class AccountOwnedError(TerminalError):
     """The account belongs to another credential."""
 

@@ -15,7 +15,7 @@ puts other content under an id that it has
 If a version is not found, that costs one DescribeSecret more: AWS gives a missing secret the same error code.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
@@ -130,6 +130,17 @@ class SecretsManagerSecret:
     def prune(self) -> int:
         """Nothing to do: Secrets Manager removes versions without labels by itself."""
         return 0
+
+    def serves(self, matches: Callable[[str], bool]) -> bool:
+        """Whether the current text matches."""
+        current = self._read(VersionStage=CURRENT)
+        return current is not None and current.text is not None and matches(current.text)
+
+    def edit(self, text: str, *, unless: Callable[[str], bool]) -> None:
+        """Put a current version under a name that is not Lockstep's, unless the current text matches."""
+        if not self.serves(unless):
+            with self._translated():
+                self._client.put_secret_value(SecretId=self._names.secret, SecretString=text)
 
     def _read_back(self, generation: int) -> SecretVersion:
         found = self.read_generation(generation)

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from lockstep import __version__
-from lockstep.cli import activate, audit, enrol, lock, pause, plan, rotate, status
+from lockstep.cli import activate, audit, enrol, hand_over, lock, pause, plan, retire, rotate, status
 from lockstep.cli.output import say
 
 app = typer.Typer(
@@ -24,6 +24,8 @@ app.command("pause")(pause.pause)
 app.command("resume")(pause.resume)
 app.command("enrol")(enrol.enrol)
 app.command("retry")(enrol.retry)
+app.command("hand-over")(hand_over.command)
+app.command("retire")(retire.retire)
 app.add_typer(audit.app, name="audit")
 app.add_typer(lock.app, name="lock")
 

@@ -14,9 +14,11 @@ from rich.text import Text
 from lockstep.errors import (
     AccountOwnedError,
     FenceLostError,
+    HandOverRefusedError,
     InvalidPlanError,
     LockstepError,
     OrderRefusedError,
+    UnknownUsernameError,
 )
 from lockstep.model import Credential
 from lockstep.plan import Plan
@@ -26,7 +28,13 @@ out = Console()
 err = Console(stderr=True)
 
 DEFAULT_PLAN = Path("lockstep.yaml")
-_ANSWERS = (FenceLostError, OrderRefusedError, AccountOwnedError)
+_ANSWERS = (
+    FenceLostError,
+    OrderRefusedError,
+    AccountOwnedError,
+    HandOverRefusedError,
+    UnknownUsernameError,
+)
 """Errors that are a negative answer to a write."""
 
 

@@ -239,6 +239,16 @@ class Vault:
                 raise
         return True
 
+    def put_current(self, secret: str, secret_id: str, text: str, *, etag: str) -> None:
+        """Add a version without a name and make it current, if the secret still has this entity tag."""
+        content = oci.vault.models.Base64SecretContentDetails(
+            content=base64.b64encode(text.encode()).decode("ascii"), stage="CURRENT"
+        )
+        with self._translated(secret, secret_id):
+            self._clients.vaults.update_secret(
+                secret_id, oci.vault.models.UpdateSecretDetails(secret_content=content), if_match=etag
+            )
+
     def promote(self, secret: str, secret_id: str, number: int, *, etag: str) -> None:
         """Make a version current if the secret still has this entity tag."""
         with self._translated(secret, secret_id):

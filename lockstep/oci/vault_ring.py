@@ -194,6 +194,28 @@ class VaultRing:
                 count += 1
         return count
 
+    def serves(self, matches: Callable[[str], bool]) -> bool:
+        """Whether the current text of every slot matches."""
+        return all(v.text is not None and matches(v.text) for v in self.served())
+
+    def edit(self, text: str, *, unless: Callable[[str], bool]) -> None:
+        """Make a text current in every slot, under a name that is not Lockstep's, unless a slot's text matches.
+
+        The slot whose value is the ring's comes last: until then applications read what they read before.
+        """
+        slots = self._look()
+        serving = ring.serving(slots)
+        for slot in sorted(slots, key=lambda slot: (slot is serving, slot.index)):
+            name = self._slot_names[slot.index]
+            etag = self._vault.state(name, slot.secret_id).etag
+            held = self._vault.current(name, slot.secret_id).text
+            if held is not None and unless(held):
+                continue
+            if slot.room <= 0 and (old := ring.disposable(slot, below=serving.generation)):
+                self._delete(slot, old[0])
+                etag = self._vault.state(name, slot.secret_id).etag
+            self._vault.put_current(name, slot.secret_id, text, etag=etag)
+
     # ---- contents, from the read side
 
     def _version(self, slot: int, content: Content) -> SecretVersion:

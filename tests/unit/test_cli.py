@@ -47,7 +47,7 @@ def unreachable_aws() -> Iterator[Mapping[str, str]]:
         }
 
 
-def run(*words: str, **more: Mapping[str, str]) -> Result:
+def run(*words: str, **more: Mapping[str, str] | str) -> Result:
     return CliRunner().invoke(app, words, **more)  # type: ignore[arg-type]  # environment and input only
 
 
@@ -95,6 +95,12 @@ WRONG_USE = {
     "enrol: no database": ["enrol", CREDENTIAL],
     "enrol: no such database": ["enrol", CREDENTIAL, "orders", "nowhere"],
     "retry: no database": ["retry", CREDENTIAL],
+    "hand-over: no login": ["hand-over", CREDENTIAL],
+    "hand-over: no such variable": ["hand-over", CREDENTIAL, "--from-env", "NOWHERE"],
+    "hand-over: two sources": ["hand-over", CREDENTIAL, "--from-env", "X", "--from-secret", "Y"],
+    "hand-over: no such store": ["hand-over", CREDENTIAL, "--from-secret", "Y", "--store", "nowhere"],
+    "hand-over: no such credential": ["hand-over", "unknown"],
+    "retire: no such credential": ["retire", "unknown"],
     "plan activate: no credential": ["plan", "activate"],
     "plan activate: no such credential": ["plan", "activate", "unknown"],
     "rotate: no state machine": ["rotate", "-c", CREDENTIAL],
@@ -131,6 +137,8 @@ CLOUD_COMMANDS = {
     "enrol, cancelled": ["enrol", CREDENTIAL, "orders", "--cancel"],
     "retry": ["retry", CREDENTIAL, "orders"],
     "plan activate": ["plan", "activate", CREDENTIAL],
+    "hand-over": ["hand-over", CREDENTIAL, "--from-secret", "before"],
+    "retire": ["retire", CREDENTIAL],
     "rotate, emergency": ["rotate", "-c", CREDENTIAL, "--state-machine-arn", ARN, "--revoke-previous"],
 }
 
@@ -217,6 +225,25 @@ def test_a_dry_run_of_an_emergency_orders_and_starts_nothing(
     assert shown.exit_code == 0
     assert f"would record and give the order revoke for {CREDENTIAL}" in shown.stdout
     assert '"force": true' in shown.stdout
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "hunter2",
+        "app_user\n",
+        "app_user\nhunter2\nmore\n",
+        '{"username": "app_user"}',
+        '{"password": "hunter2"}',
+        '{"username": "app_user", "password": "hunter2"',
+        '{"placeholder": true}',
+    ],
+)
+def test_what_is_no_login_is_refused_and_not_shown(plan: Path, given: str) -> None:
+    shown = run("hand-over", CREDENTIAL, env={"LOCKSTEP_PLAN": str(plan)}, input=given)
+    assert (shown.exit_code, shown.stdout) == (2, "")
+    assert "give a JSON object" in shown.stderr
+    assert "hunter2" not in shown.output
 
 
 def test_control_characters_in_names_are_masked(capsys: pytest.CaptureFixture[str]) -> None:

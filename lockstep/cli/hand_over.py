@@ -1,0 +1,137 @@
+"""`lockstep hand-over`: bring the login that works now under Lockstep's management."""
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from lockstep.cli.giving import CredentialArgument, Desk, RecordIn, desk, entry_text
+from lockstep.cli.output import (
+    DEFAULT_PLAN,
+    DryRun,
+    Exit,
+    PlanFile,
+    complain,
+    failures_explained,
+    one,
+    plan_or_exit,
+    say,
+)
+from lockstep.contents import decode_app_user
+from lockstep.errors import HandOverRefusedError, SecretMalformedError
+from lockstep.hand_over import Estate, hand_over, prove, stores_without
+from lockstep.model import Credential, Login, SecretStr
+
+_NEXT = {
+    "login-refused": "find the login that works there, or, where nobody knows one: lockstep enrol {id} {database}",
+    "in-flight": "a generation is in flight; to finish it: lockstep rotate --force -c {id}",
+    "lock-held": "a run is under way; wait until it has ended: lockstep lock show -c {id}",
+}
+
+
+def command(
+    credential_id: CredentialArgument,
+    *,
+    secret: Annotated[
+        str | None, typer.Option("--from-secret", help="Read the login from this secret of a store.")
+    ] = None,
+    store: Annotated[
+        str | None, typer.Option("--store", help="The store that has it.  [default: the plan's first]")
+    ] = None,
+    variable: Annotated[
+        str | None,
+        typer.Option("--from-env", help="Read the login from the environment variable of this name."),
+    ] = None,
+    dry_run: DryRun = False,
+    stream: RecordIn = "aws",
+    file: PlanFile = DEFAULT_PLAN,
+) -> None:
+    """Hand the login that works now over to Lockstep.
+
+    The login comes from standard input, from a secret, or from an environment variable that a pipeline has injected;
+    never from the command line. It is a JSON object with `username` and `password`, or these two on a line each. It
+    must log in on every database of the credential. Then every store, and every slot of a ring, serves it; no database
+    is changed. It can be run again at any time, and finishes what was left. With `--dry-run` it only logs in.
+
+    Exit code: 0 every store serves it, 1 refused, 2 no login was given, 3 a cloud or a database was unreachable.
+    """
+    plan = plan_or_exit(file)
+    credential, at = one(plan, credential_id), desk(plan, stream)
+    if secret and variable:
+        complain("give --from-secret or --from-env, not both")
+        raise typer.Exit(Exit.USAGE)
+    login = _login(_text(at, secret, store, variable))
+    with failures_explained():
+        try:
+            _hand_over(login, credential, at, dry_run=dry_run)
+        except HandOverRefusedError as error:
+            where = {"id": credential.id, **error.where}
+            complain(_NEXT[error.where["code"]].format(**where))
+            raise
+
+
+def _hand_over(login: Login, credential: Credential, at: Desk, *, dry_run: bool) -> None:
+    clouds = at.clouds
+    estate = Estate(
+        credential=credential,
+        databases=[clouds.database(server, credential) for server in credential.servers],
+        secrets=clouds.app_users(credential),
+        orders=clouds.orders(credential),
+        chain=clouds.chain(at.stream, credential),
+        clock=clouds.clock,
+        by=at.operator(),
+    )
+    if dry_run:
+        prove(login, estate)
+        say(f"{credential.id}: it logs in on {', '.join(credential.databases)}")
+        say(f"would write it into: {', '.join(stores_without(login, estate)) or 'no store, all serve it'}")
+        return
+    done = hand_over(login, estate)
+    where = ", ".join(done.written) or "no store, all served it"
+    say(
+        f"{credential.id}: handed over; written into {where} ({entry_text(done.entry, at.stream)})",
+        style="green",
+    )
+    is_active = at.state(credential).active_plan == credential.plan_digest
+    say(f"next: lockstep {'rotate --force -c' if is_active else 'plan activate'} {credential.id}")
+
+
+def _text(at: Desk, secret: str | None, store: str | None, variable: str | None) -> str:
+    """The text with the login, wherever it comes from; or exit code 2."""
+    if secret:
+        name = store or at.plan.stores[0].name
+        if name not in {s.name for s in at.plan.stores}:
+            complain(f"the plan has no store {name!r}; it has: {', '.join(s.name for s in at.plan.stores)}")
+            raise typer.Exit(Exit.USAGE)
+        with failures_explained():
+            return at.clouds.secret_in(name, secret)
+    if variable:
+        if variable not in os.environ:
+            complain(f"there is no environment variable {variable!r}")
+            raise typer.Exit(Exit.USAGE)
+        return os.environ[variable]
+    if sys.stdin.isatty():
+        username = typer.prompt("username", err=True)
+        return f"{username}\n{typer.prompt('password', hide_input=True, err=True)}"
+    return sys.stdin.read()
+
+
+def _login(text: str) -> Login:
+    """The login in a text, or exit code 2. What is wrong with it is not quoted: it may be a password."""
+    if not text.lstrip().startswith("{"):
+        lines = text.removesuffix("\n").split("\n")
+        username, password = (line.removesuffix("\r") for line in lines) if len(lines) == 2 else ("", "")  # noqa: PLR2004 - a login is a username and a password
+        if username and password:
+            return Login(username, SecretStr(password))
+    else:
+        try:
+            login, _ = decode_app_user(text, store="input", secret="")
+        except SecretMalformedError:
+            login = None
+        if login:
+            return login
+    complain(
+        "that is no login: give a JSON object with `username` and `password`, or two lines, username and password"
+    )
+    raise typer.Exit(Exit.USAGE)

@@ -1,0 +1,96 @@
+"""`lockstep retire`: end the rotation of a credential, and put on record what is left alive (protocol O11)."""
+
+from typing import Any
+
+import typer
+
+from lockstep.cli.giving import CredentialArgument, Desk, RecordIn, desk, entry_text
+from lockstep.cli.output import (
+    DEFAULT_PLAN,
+    DryRun,
+    Exit,
+    PlanFile,
+    complain,
+    failures_explained,
+    one,
+    plan_or_exit,
+    say,
+)
+from lockstep.model import Credential, LockRecord
+from lockstep.orders import Pause, accounts_of, record
+
+
+def retire(
+    credential_id: CredentialArgument,
+    *,
+    dry_run: DryRun = False,
+    stream: RecordIn = "aws",
+    file: PlanFile = DEFAULT_PLAN,
+) -> None:
+    """End the rotation of a credential.
+
+    Pauses it in both clouds, puts on record which generations may still log in and where, and frees its accounts, so
+    that another credential may have them. No store and no database is changed: applications keep the login that they
+    have. Take the credential out of the plan afterwards. `lockstep resume` undoes the pause.
+
+    Exit code: 0 retired, 1 a run or a generation is in flight, 3 the lock table or the audit log was unreachable.
+    """
+    plan = plan_or_exit(file)
+    credential, at = one(plan, credential_id), desk(plan, stream)
+    with failures_explained():
+        if not dry_run:
+            at.give(Pause(), credential)
+        found = at.clouds.lock(credential).read()
+        _require_rest(found, at)
+        details = _details(found, credential, at)
+        _explain(details, found)
+        if dry_run:
+            say("nothing was changed")
+            return
+        entry = record("retire", details, by=at.operator(), chain=at.clouds.chain(at.stream, credential))
+        orders = at.clouds.orders(credential)
+        for account in accounts_of(credential):
+            orders.unregister(account)
+    say(f"{credential.id}: retired ({entry_text(entry, at.stream)})", style="green")
+    say("next: take it out of the plan and deploy; its secrets and its audit entries stay")
+
+
+def _require_rest(found: LockRecord, at: Desk) -> None:
+    """Exit code 1 where something is under way: what is alive would not be known."""
+    holder = found.holder if found.expires_at and found.expires_at >= at.clouds.clock.now() else None
+    if holder is None and found.claim is None:
+        return
+    what = f"{holder} holds the lock" if holder else "a generation is in flight"
+    complain(
+        f"not retired: {what}. When no run is under way: "
+        f"lockstep rotate --force -c {found.credential_id}; then repeat this"
+    )
+    raise typer.Exit(Exit.NO)
+
+
+def _details(found: LockRecord, credential: Credential, at: Desk) -> dict[str, Any]:
+    alive = {found.current_generation, found.previous_generation} - {None}
+    return {
+        "left_alive": sorted(int(g) for g in alive if g is not None),
+        "revoked_through": at.state(credential).revoke_through,
+        "usernames": list(credential.usernames),
+        "databases": list(credential.databases),
+        "stores": [store.name for store in at.plan.stores],
+    }
+
+
+def _explain(details: dict[str, Any], found: LockRecord) -> None:
+    say(f"{found.credential_id}: {', '.join(details['usernames'])} on {', '.join(details['databases'])}")
+    if found.current_generation is None:
+        say("  no generation was ever promoted: the login is what it was before Lockstep")
+        return
+    say(
+        f"  generation {found.current_generation} stays current in {', '.join(details['stores'])}, and logs in"
+    )
+    for generation in details["left_alive"]:
+        if generation != found.current_generation:
+            say(
+                f"  generation {generation} may log in, too; to end that first: "
+                f"lockstep rotate --revoke-previous -c {found.credential_id}"
+            )
+    say("  when no application uses them any more, a DBA drops the accounts")

@@ -1,0 +1,175 @@
+"""Hand-over: the login that works now comes into every store, where the first rotation finds it (protocol O9, O10).
+
+    1. take the lock                    no run begins; none has left a generation in flight
+    2. log in on every database         with each database's advisory lock held, as every probe
+    3. append the audit entry           who, which login by its fingerprint, where
+    4. write it into every store        into each slot of a ring, the slot that is served last
+    5. wait for the read sides
+    6. give the lock back
+
+Every step can be repeated: a place that serves the login already is not written again. The login is generation 0, as is
+everything that Lockstep did not make; the next run gives it a generation.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Protocol
+
+from lockstep.audit.append import ORDER, Chain
+from lockstep.audit.chain import fingerprint
+from lockstep.contents import decode_app_user, encode_app_user
+from lockstep.errors import (
+    FenceLostError,
+    HandOverRefusedError,
+    ReadSideLaggingError,
+    SecretMalformedError,
+    UnknownUsernameError,
+)
+from lockstep.model import ChainHead, Credential, CredentialValue, Login
+from lockstep.orders import Operator, Orders, accounts_of, record
+from lockstep.ports import Clock, Database
+from lockstep.stores import POLL_SECONDS, READ_SIDE_TIMEOUT_SECONDS
+
+LEASE = timedelta(minutes=10)
+"""How long the lock is held at most."""
+
+
+class EditableSecret(Protocol):
+    """A versioned secret as a person edits it. Errors: as `lockstep.ports.VersionedSecret`."""
+
+    def serves(self, matches: Callable[[str], bool]) -> bool:
+        """Whether every place from which applications read the secret holds a text that matches, by the read side."""
+
+    def edit(self, text: str, *, unless: Callable[[str], bool]) -> None:
+        """Make a text current in each of these places, except where `unless` holds for the text that is there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estate:
+    """What a hand-over works on.
+
+    Attributes:
+        databases: All of the credential.
+        secrets: `app_user` in each store, by the store's name.
+        by: Who hands over.
+    """
+
+    credential: Credential
+    databases: Sequence[Database]
+    secrets: Mapping[str, EditableSecret]
+    orders: Orders
+    chain: Chain
+    clock: Clock
+    by: Operator
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandedOver:
+    """What a hand-over did.
+
+    Attributes:
+        entry: Its audit entry; None where every store served the login already.
+        written: The stores that did not serve it before.
+    """
+
+    entry: ChainHead | None
+    written: tuple[str, ...]
+
+
+def hand_over(login: Login, estate: Estate) -> HandedOver:
+    """Prove a login on every database, and make every store serve it.
+
+    Raises:
+        UnknownUsernameError: The plan does not name its username.
+        AccountOwnedError: Another credential has one of the accounts.
+        HandOverRefusedError: A database refuses it, a generation is in flight, or the lock is held.
+        ReadSideLaggingError: It was written, but a store does not serve it yet. Repeat it.
+        FenceLostError: The lock was lost on the way. Repeat it.
+    """
+    credential, now = estate.credential, estate.clock.now()
+    _require_username(login, credential)
+    holder = f"{ORDER}{estate.by.new_id()}"
+    until = now + LEASE
+    lease = estate.orders.hold(holder=holder, now=now, expires_at=until)
+    if lease is None:
+        raise HandOverRefusedError(credential=credential.id, code="lock-held")
+    try:
+        in_flight = estate.orders.read().in_flight
+        if in_flight is not None:
+            raise HandOverRefusedError(credential=credential.id, generation=in_flight, code="in-flight")
+        prove(login, estate)
+        for account in accounts_of(credential):
+            estate.orders.register(account)
+        return _serve(login, estate, lambda: estate.clock.now() < until)
+    finally:
+        estate.chain.lock.release(lease, None)
+
+
+def prove(login: Login, estate: Estate) -> None:
+    """Log in on every database, and stop at the first that refuses: a refusal brings an account nearer to its limit.
+
+    Raises:
+        HandOverRefusedError: A database refuses the login.
+        DatabaseUnreachableError: A database cannot be asked; likewise the other errors of `Database`.
+    """
+    _require_username(login, estate.credential)
+    for database in estate.databases:
+        with database.exclusive():
+            for place in (database, *database.replicas):
+                if not place.accepts(login):
+                    raise HandOverRefusedError(
+                        credential=estate.credential.id, database=place.name, code="login-refused"
+                    )
+
+
+def stores_without(login: Login, estate: Estate) -> tuple[str, ...]:
+    """The stores that do not serve the login in every place."""
+    return tuple(name for name, secret in estate.secrets.items() if not secret.serves(_is(login, name)))
+
+
+def _serve(login: Login, estate: Estate, is_in_time: Callable[[], bool]) -> HandedOver:
+    missing = stores_without(login, estate)
+    if not missing:
+        return HandedOver(entry=None, written=())
+    credential, chain = estate.credential, estate.chain
+    details = {
+        "username": login.username,
+        "fingerprint": fingerprint(login, credential_id=credential.id, generation=0, signer=chain.signer),
+        "databases": [database.name for database in estate.databases],
+        "stores": list(missing),
+    }
+    entry = record("hand-over", details, by=estate.by, chain=chain)
+    text = encode_app_user(CredentialValue(0, login), credential)
+    for name in missing:
+        if not is_in_time():
+            raise FenceLostError(credential=credential.id, store=name)
+        estate.secrets[name].edit(text, unless=_is(login, name))
+    for name in missing:
+        _wait_until_served(login, name, estate)
+    return HandedOver(entry=entry, written=missing)
+
+
+def _wait_until_served(login: Login, store: str, estate: Estate) -> None:
+    clock = estate.clock
+    deadline = clock.monotonic() + READ_SIDE_TIMEOUT_SECONDS
+    while not estate.secrets[store].serves(_is(login, store)):
+        if clock.monotonic() >= deadline:
+            raise ReadSideLaggingError(store=store)
+        clock.sleep(POLL_SECONDS)
+
+
+def _is(login: Login, store: str) -> Callable[[str], bool]:
+    def matches(text: str) -> bool:
+        try:
+            found, _ = decode_app_user(text, store=store, secret="")
+        except SecretMalformedError:
+            return False
+        return found == login
+
+    return matches
+
+
+def _require_username(login: Login, credential: Credential) -> None:
+    if login.username not in credential.usernames:
+        raise UnknownUsernameError(credential=credential.id)

@@ -1,0 +1,344 @@
+"""Hand-over: the login that works is proven, put on record, and served everywhere (protocol O9, O10)."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import count
+from typing import Any
+
+import pytest
+
+from lockstep.audit.append import Chain
+from lockstep.audit.verify import verify
+from lockstep.aws.dynamodb_lock import DynamoDbLock
+from lockstep.aws.dynamodb_orders import DynamoDbOrders
+from lockstep.contents import encode_app_user
+from lockstep.errors import (
+    AccountOwnedError,
+    DatabaseUnreachableError,
+    HandOverRefusedError,
+    StoreUnreachableError,
+    UnknownUsernameError,
+)
+from lockstep.hand_over import EditableSecret, Estate, HandedOver, hand_over, prove, stores_without
+from lockstep.model import CredentialValue, Login, SecretStr
+from lockstep.orders import Operator, accounts_of
+from sandbox.aws.server import AwsSandbox
+from sandbox.oci import OciSandbox
+from tests.contract.aws_fixtures import (
+    CREDENTIAL,
+    TABLE,
+    DynamoDbHarness,
+    SecretsManagerHarness,
+    aws_store,
+    sandbox_client,
+)
+from tests.contract.harness import PLACEHOLDER_TEXT, StoreHarness
+from tests.contract.oci_fixtures import VaultRingHarness, oci_store
+from tests.support.memory import FakeClock, MemoryAuditLog, MemoryDatabase, MemorySigner
+
+LOGIN = Login(CREDENTIAL.usernames[0], SecretStr("the password that works"))
+TEXT = encode_app_user(CredentialValue(0, LOGIN), CREDENTIAL)
+OTHER = TEXT.replace("works", "worked")
+
+# One secret as a person edits it
+
+ADAPTERS: Mapping[str, Callable[[], AbstractContextManager[StoreHarness]]] = {
+    "aws": aws_store,
+    "oci": lambda: oci_store(3),
+    "oci-ring-of-one": lambda: oci_store(1),
+}
+
+
+@pytest.fixture(params=ADAPTERS)
+def harness(request: pytest.FixtureRequest) -> Iterator[StoreHarness]:
+    with ADAPTERS[request.param]() as made:
+        yield made
+
+
+def editable(harness: StoreHarness) -> EditableSecret:
+    assert isinstance(harness, SecretsManagerHarness | VaultRingHarness)
+    return harness.secret
+
+
+def is_text(text: str) -> bool:
+    return text == TEXT
+
+
+def rotate_to(harness: StoreHarness, *generations: int) -> None:
+    for generation in generations:
+        harness.secret.stage(generation, f'{{"generation": {generation}}}')
+        commit = harness.secret.observe(generation).commit
+        assert commit
+        commit()
+
+
+def test_an_edit_is_served_as_generation_0(harness: StoreHarness) -> None:
+    secret = editable(harness)
+    assert not secret.serves(is_text)
+    secret.edit(TEXT, unless=is_text)
+    assert secret.serves(is_text)
+    current = harness.secret.read_current()
+    assert (current.generation, current.text) == (0, TEXT)
+
+
+def test_an_edit_replaces_what_rotations_made(harness: StoreHarness) -> None:
+    rotate_to(harness, 1, 2, 3, 4)
+    editable(harness).edit(TEXT, unless=is_text)
+    current = harness.secret.read_current()
+    assert (current.generation, current.text) == (0, TEXT)
+    assert harness.secret.read_generation(4) is not None
+    rotate_to(harness, 5)
+    assert harness.secret.read_current().generation == 5
+
+
+def test_what_is_served_already_is_not_written_again(harness: StoreHarness) -> None:
+    editable(harness).edit(TEXT, unless=is_text)
+    before = harness.secret.read_current().id
+    editable(harness).edit(TEXT, unless=is_text)
+    assert harness.secret.read_current().id == before
+
+
+def test_an_edit_whose_reply_was_lost_is_repeated(harness: StoreHarness) -> None:
+    for call in range(1, 15):
+        harness.edit("app_user", OTHER)
+        try:
+            with harness.lose_reply(call):
+                editable(harness).edit(TEXT, unless=is_text)
+        except StoreUnreachableError:
+            editable(harness).edit(TEXT, unless=is_text)
+        assert editable(harness).serves(is_text)
+
+
+def test_a_ring_serves_what_it_served_until_its_last_slot_is_written() -> None:
+    """An edit that dies on the way leaves readers with the value that they had (protocol I1)."""
+
+    def die() -> None:
+        raise StoreUnreachableError
+
+    served = set()
+    for call in range(1, 40):
+        with OciSandbox() as sandbox:
+            harness = VaultRingHarness(sandbox, slots=3)
+            rotate_to(harness, 1, 2, 3, 4)
+            try:
+                with harness.before_call(call, die):
+                    harness.secret.edit(TEXT, unless=is_text)
+            except StoreUnreachableError:
+                served.add(harness.secret.read_current().generation)
+                continue
+            served.add(harness.secret.read_current().generation)
+            break
+    assert served == {4, 0}
+
+
+def test_every_slot_of_a_ring_gets_the_text() -> None:
+    with OciSandbox() as sandbox:
+        harness = VaultRingHarness(sandbox, slots=3)
+        rotate_to(harness, 1, 2)
+        harness.secret.edit(TEXT, unless=is_text)
+        assert [harness.console.current(i)[1] for i in harness.ids["app_user"]] == [TEXT] * 3
+
+
+def test_a_full_slot_of_a_ring_makes_room() -> None:
+    with OciSandbox() as sandbox:
+        harness = VaultRingHarness(sandbox, slots=1)
+        rotate_to(harness, *range(1, 30))
+        harness.secret.edit(TEXT, unless=is_text)
+        assert harness.secret.serves(is_text)
+
+
+# The whole hand-over
+
+
+@dataclass
+class World:
+    """A lock table and a secret in AWS, a ring in OCI, two databases that accept LOGIN."""
+
+    aws: AwsSandbox
+    oci: OciSandbox
+
+    def __post_init__(self) -> None:
+        self.secrets = SecretsManagerHarness(self.aws)
+        self.ring = VaultRingHarness(self.oci, slots=2)
+        self.table = DynamoDbHarness(self.aws)
+        self.databases = [
+            MemoryDatabase(name, CREDENTIAL.strategy, CREDENTIAL.usernames) for name in CREDENTIAL.databases
+        ]
+        for database in self.databases:
+            database.set_passwords(LOGIN.username, LOGIN.password.reveal())
+        self.log, self.signer, self.clock = MemoryAuditLog("aws"), MemorySigner("key"), FakeClock()
+        self.lock = DynamoDbLock(sandbox_client(self.aws, "dynamodb"), TABLE, CREDENTIAL.id)
+        self.orders = DynamoDbOrders(self.table.client, TABLE, CREDENTIAL.id)
+        self._ids = count(1)
+
+    @property
+    def estate(self) -> Estate:
+        return Estate(
+            credential=CREDENTIAL,
+            databases=self.databases,
+            secrets={"aws": self.secrets.secret, "oci": self.ring.secret},
+            orders=self.orders,
+            chain=Chain(credential_id=CREDENTIAL.id, lock=self.lock, log=self.log, signer=self.signer),
+            clock=self.clock,
+            by=Operator(who="ops", now=self.clock.now, new_id=lambda: f"{next(self._ids)}"),
+        )
+
+    def hand_over(self, login: Login = LOGIN) -> HandedOver:
+        return hand_over(login, self.estate)
+
+    def served(self) -> list[Login | None]:
+        return [store.read_current().login for store in (self.secrets.store, self.ring.store)]
+
+    def recorded(self) -> list[dict[str, Any]]:
+        [found] = verify(CREDENTIAL.id, [(self.log, self.signer)], self.lock.read().heads)
+        assert found.problems == []
+        return [e.event["unmapped"]["lockstep"] for e in found.entries]
+
+    def put(self, **attributes: dict[str, str]) -> None:
+        self.aws.client("dynamodb").put_item(
+            TableName=TABLE, Item={"credential_id": {"S": CREDENTIAL.id}, **attributes}
+        )
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    with AwsSandbox() as aws, OciSandbox() as oci:
+        yield World(aws, oci)
+
+
+def assert_untouched(world: World) -> None:
+    assert world.served() == [None, None]
+    assert world.log.entries == {}
+    assert world.lock.read().holder is None
+
+
+def test_a_login_that_works_everywhere_is_served_everywhere(world: World) -> None:
+    done = world.hand_over()
+    assert done.written == ("aws", "oci")
+    assert world.served() == [LOGIN, LOGIN]
+    assert [s.read_current().generation for s in (world.secrets.store, world.ring.store)] == [0, 0]
+    [details] = world.recorded()
+    assert (details["order"], details["username"], details["stores"]) == (
+        "hand-over",
+        LOGIN.username,
+        ["aws", "oci"],
+    )
+    assert len(details["fingerprint"]) == 16
+    assert LOGIN.password.reveal().encode() not in b"".join(body for body, _ in world.log.entries.values())
+    record = world.lock.read()
+    assert (record.holder, record.claim, record.current_generation) == (None, None, None)
+
+
+def test_a_second_hand_over_changes_nothing(world: World) -> None:
+    world.hand_over()
+    before = world.secrets.secret.read_current().id
+    assert world.hand_over() == HandedOver(entry=None, written=())
+    assert world.secrets.secret.read_current().id == before
+    assert len(world.recorded()) == 1
+
+
+def test_a_hand_over_that_died_half_way_is_finished_by_the_next(world: World) -> None:
+    def die() -> None:
+        raise StoreUnreachableError
+
+    with pytest.raises(StoreUnreachableError), world.ring.before_call(6, die):
+        world.hand_over()
+    assert world.served() == [LOGIN, None]
+    assert world.lock.read().holder is None
+    assert world.hand_over().written == ("oci",)
+    assert world.served() == [LOGIN, LOGIN]
+
+
+def test_a_login_that_one_database_refuses_is_not_handed_over(world: World) -> None:
+    tried: list[str] = []
+
+    def note(name: str, operation: str) -> None:
+        tried.append(f"{name} {operation}")
+
+    for database in world.databases:
+        database.faults.before = partial(note, database.name)
+    world.databases[0].set_passwords(LOGIN.username, "another")
+    with pytest.raises(HandOverRefusedError, match="database=db-1") as caught:
+        world.hand_over()
+    assert caught.value.where["code"] == "login-refused"
+    assert tried == ["db-1 lock", "db-1 accepts"], "one refusal, under the advisory lock, and no more"
+    assert_untouched(world)
+    assert LOGIN.password.reveal() not in str(caught.value)
+
+
+def test_a_database_that_does_not_answer_is_an_error(world: World) -> None:
+    world.databases[1].unreachable = True
+    with pytest.raises(DatabaseUnreachableError):
+        world.hand_over()
+    assert_untouched(world)
+
+
+def test_verify_hosts_must_accept_the_login_too(world: World) -> None:
+    world.databases[1] = MemoryDatabase("db-2", CREDENTIAL.strategy, CREDENTIAL.usernames, verify_hosts=1)
+    world.databases[1].set_passwords(LOGIN.username, "another")
+    with pytest.raises(HandOverRefusedError, match="database=db-2"):
+        world.hand_over()
+    assert_untouched(world)
+
+
+def test_a_username_that_the_plan_does_not_name_is_refused_before_any_login(world: World) -> None:
+    with pytest.raises(UnknownUsernameError):
+        world.hand_over(replace(LOGIN, username="somebody"))
+    assert_untouched(world)
+
+
+def test_an_account_of_another_credential_is_not_handed_over(world: World) -> None:
+    other = DynamoDbOrders(world.table.client, TABLE, "multi-cloud/other")
+    account = next(iter(accounts_of(CREDENTIAL)))
+    other.register(account)
+    with pytest.raises(AccountOwnedError, match="owner=multi-cloud/other"):
+        world.hand_over()
+    assert_untouched(world)
+
+
+def test_a_generation_in_flight_is_finished_first(world: World) -> None:
+    world.put(
+        pending_generation={"N": "7"},
+        claim_kind={"S": "new"},
+        base_generation={"N": "6"},
+        claim_rotation_id={"S": "run-7"},
+        highest_generation={"N": "7"},
+    )
+    with pytest.raises(HandOverRefusedError, match="generation=7") as caught:
+        world.hand_over()
+    assert caught.value.where["code"] == "in-flight"
+    assert_untouched(world)
+
+
+def test_a_run_that_is_under_way_is_not_disturbed(world: World) -> None:
+    world.put(holder={"S": "run-7"}, fence={"N": "7"}, expires_at={"N": "4000000000"})
+    with pytest.raises(HandOverRefusedError) as caught:
+        world.hand_over()
+    assert caught.value.where["code"] == "lock-held"
+    assert world.served() == [None, None]
+    assert world.lock.read().holder == "run-7"
+
+
+def test_no_run_begins_during_a_hand_over(world: World) -> None:
+    """The lock is held from before the first login to after the last write."""
+    holders: list[str | None] = []
+    world.databases[0].faults.before = lambda _operation: holders.append(world.lock.read().holder)
+    world.log.faults.before = lambda _operation: holders.append(world.lock.read().holder)
+    world.hand_over()
+    assert set(holders) == {"order-1"}
+    assert world.lock.read().holder is None
+
+
+def test_a_look_beforehand_changes_nothing(world: World) -> None:
+    prove(LOGIN, world.estate)
+    assert stores_without(LOGIN, world.estate) == ("aws", "oci")
+    assert_untouched(world)
+
+
+def test_a_text_that_is_no_login_is_replaced(world: World) -> None:
+    world.secrets.edit("app_user", "not JSON")
+    world.ring.edit("app_user", PLACEHOLDER_TEXT)
+    assert world.hand_over().written == ("aws", "oci")
+    assert world.served() == [LOGIN, LOGIN]

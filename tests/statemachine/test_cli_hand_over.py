@@ -1,0 +1,140 @@
+"""Hand-over and retirement on a running world: real databases, the record, the audit log (protocol O9, O11)."""
+
+import json
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from lockstep.aws.dynamodb_orders import DynamoDbOrders
+from lockstep.cli import app
+from lockstep.model import Login
+from lockstep.orders import accounts_of
+from sandbox.plans import LOCK_TABLE
+from tests.statemachine.conftest import Case, login_text
+from tests.support.memory import PLACEHOLDER_TEXT
+
+
+def run(*words: str, **more: Any) -> Result:  # noqa: ANN401 - input or environment
+    """Run a command; the plan is in the environment."""
+    return CliRunner().invoke(app, words, **more)
+
+
+def placeholders(case: Case) -> Login:
+    """Take the login out of the store, as before the first day; return it."""
+    login = case.stored_login()
+    case.edit_secret(PLACEHOLDER_TEXT)
+    return login
+
+
+def recorded(case: Case) -> list[dict[str, Any]]:
+    return [e.event["unmapped"]["lockstep"] for e in case.entries()]
+
+
+FORMS = {
+    "JSON": login_text,
+    "two lines": lambda login: f"{login.username}\n{login.password.reveal()}\n",
+    "two lines of Windows": lambda login: f"{login.username}\r\n{login.password.reveal()}\r\n",
+}
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+def test_the_login_that_works_is_handed_over_from_standard_input(mysql: Case, form: Any) -> None:  # noqa: ANN401 - a row of the table
+    login = placeholders(mysql)
+    shown = run("hand-over", mysql.credential.id, input=form(login))
+    assert shown.exit_code == 0
+    assert "handed over; written into aws (entry 1 of aws)" in shown.stdout
+    assert f"next: lockstep plan activate {mysql.credential.id}" in shown.stdout
+    assert mysql.stored_login() == login
+    assert mysql.locked_out() == []
+    again = run("hand-over", mysql.credential.id, input=form(login))
+    assert (again.exit_code, "no store, all served it" in again.stdout) == (0, True)
+    [entry] = recorded(mysql)
+    assert (entry["order"], entry["username"]) == ("hand-over", login.username)
+    assert login.password.reveal() not in shown.output + again.output + json.dumps(entry)
+
+
+def test_a_handed_over_login_rotates(mysql: Case) -> None:
+    login = placeholders(mysql)
+    assert run("hand-over", mysql.credential.id, input=login_text(login)).exit_code == 0
+    assert mysql.rotate().output["outcome"] == "rotated"
+    assert mysql.locked_out() == []
+    assert mysql.stored_login() != login
+
+
+def test_a_login_is_read_from_another_secret_or_from_the_environment(mysql: Case) -> None:
+    login = placeholders(mysql)
+    mysql.world.aws.client("secretsmanager").create_secret(
+        Name="before/lockstep", SecretString=login_text(login, engine="mysql")
+    )
+    words = ["hand-over", mysql.credential.id]
+    assert run(*words, "--from-secret", "before/lockstep", "--dry-run").stdout.endswith(
+        "would write it into: aws\n"
+    )
+    assert run(*words, "--from-secret", "before/lockstep").exit_code == 0
+    assert mysql.stored_login() == login
+    placeholders(mysql)
+    shown = run(*words, "--from-env", "INJECTED", env={"INJECTED": login_text(login)})
+    assert (shown.exit_code, mysql.stored_login()) == (0, login)
+    missing = run(*words, "--from-secret", "before/nothing")
+    assert (missing.exit_code, "SecretNotFoundError" in missing.stderr) == (3, True)
+    assert run(*words, "--from-secret", "before/lockstep", "--store", "oci").exit_code == 2
+
+
+def test_a_login_that_a_database_refuses_is_not_handed_over(mysql: Case) -> None:
+    login = placeholders(mysql)
+    wrong = json.dumps({"username": login.username, "password": "a-wrong-password"})
+    for words in (["--dry-run"], []):
+        refused = run("hand-over", mysql.credential.id, *words, input=wrong)
+        assert refused.exit_code == 1
+        assert f"lockstep enrol {mysql.credential.id} crm" in refused.stderr
+        assert "a-wrong-password" not in refused.output
+    assert "holder" not in mysql.lock
+    assert mysql.world.stored_login(mysql.credential) is None
+
+
+def test_a_hand_over_says_what_to_do_about_a_run(mysql: Case) -> None:
+    login = placeholders(mysql)
+    mysql.hold_lock("run-7")
+    refused = run("hand-over", mysql.credential.id, input=login_text(login))
+    assert (refused.exit_code, "a run is under way" in refused.stderr) == (1, True)
+
+
+# Retirement
+
+
+def test_retirement_puts_on_record_what_is_left_alive(mysql: Case) -> None:
+    mysql.rotate()
+    mysql.again()
+    current = mysql.stored_login()
+    orders = DynamoDbOrders(mysql.world.aws.client("dynamodb"), LOCK_TABLE, mysql.credential.id)
+    for account in accounts_of(mysql.credential):
+        orders.register(account)
+    dry = run("retire", mysql.credential.id, "--dry-run")
+    assert (dry.exit_code, dry.stdout.endswith("nothing was changed\n")) == (0, True)
+    assert not orders.read().paused
+
+    shown = run("retire", mysql.credential.id)
+    assert shown.exit_code == 0
+    assert "generation 2 stays current in aws, and logs in" in shown.stdout
+    assert "generation 1 may log in, too" in shown.stdout
+    assert orders.read().paused
+    assert [e["order"] for e in recorded(mysql)[2:]] == ["pause", "retire"]
+    entry = recorded(mysql)[-1]
+    assert (entry["left_alive"], entry["databases"], entry["stores"]) == ([1, 2], ["crm"], ["aws"])
+    assert mysql.stored_login() == current
+    assert mysql.locked_out() == []
+    other = DynamoDbOrders(mysql.world.aws.client("dynamodb"), LOCK_TABLE, "multi-cloud/heir")
+    for account in accounts_of(mysql.credential):
+        other.register(account)
+
+
+def test_a_credential_is_not_retired_while_a_run_is_under_way(mysql: Case) -> None:
+    mysql.hold_lock("run-7")
+    shown = run("retire", mysql.credential.id)
+    assert (shown.exit_code, "run-7 holds the lock" in shown.stderr) == (1, True)
+
+
+def test_a_login_that_was_never_rotated_is_retired_as_it_was(mysql: Case) -> None:
+    assert "no generation was ever promoted" in run("retire", mysql.credential.id).stdout
+    assert recorded(mysql)[-1]["left_alive"] == []
