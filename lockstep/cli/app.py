@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from lockstep import __version__
-from lockstep.cli import activate, audit, enrol, hand_over, lock, pause, plan, retire, rotate, status
+from lockstep.cli import activate, audit, diff, enrol, hand_over, lock, pause, plan, retire, rotate, status
 from lockstep.cli.output import say
 
 app = typer.Typer(
@@ -17,6 +17,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # Plain help reads the same in a terminal, a pipe and docs/commands.md.
 )
 plan.app.command("activate")(activate.activate)
+plan.app.command("diff")(diff.diff)
 app.add_typer(plan.app, name="plan")
 app.command("status")(status.status)
 app.command("rotate")(rotate.rotate)

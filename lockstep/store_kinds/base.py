@@ -39,6 +39,11 @@ class StoreKind(Section):
     def identity(self) -> Mapping[str, object]:
         """What makes it this store and no other, in the plan digest (protocol O1)."""
 
+    @property
+    def place(self) -> tuple[object, ...]:
+        """Where its readers find it: a store at another place is another store for them."""
+        return tuple(self.identity.values())
+
     def problems(self, path: str, demand: Demand) -> Iterator[str]:
         """Why a plan with this demand cannot use the store; nothing where it can.
 

@@ -53,6 +53,11 @@ class OciVault(StoreKind):
         """Its vault and the number of slots. Not `readers_ring`: no value depends on it."""
         return {"kind": self.kind, "region": self.region, "vault": self.vault_id, "ring": self.ring}
 
+    @property
+    def place(self) -> tuple[object, ...]:
+        """Vault and compartment, by which readers look for slots; not their number, which may change (protocol V16)."""
+        return (self.kind, self.region, self.vault_id, self.compartment_id)
+
     def problems(self, path: str, demand: Demand) -> Iterator[str]:
         """Names that Vault does not accept or that collide there, and rings that run out of versions."""
         for name in demand.rotated + demand.fixed:
