@@ -85,6 +85,15 @@ class SecretsManagerSecret:
             raise SecretMalformedError(**self._where)  # The secret exists and has never held a value.
         return found
 
+    def served(self) -> list[SecretVersion]:
+        """What applications may read now: the current version alone."""
+        return [self.read_current()]
+
+    def spread(self, generation: int) -> list[Callable[[], None]]:
+        """Nothing to do: a secret serves one version."""
+        del generation
+        return []
+
     def read_version(self, version: str) -> SecretVersion | None:
         """A version by its id, also one without labels."""
         return self._read(VersionId=version)

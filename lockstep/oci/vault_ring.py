@@ -92,7 +92,7 @@ class VaultRing:
         return max(self.served(), key=lambda version: version.generation)
 
     def served(self) -> list[SecretVersion]:
-        """The current version of each slot, in the order of the ring: what a reader of any one slot may read."""
+        """The current version of each slot, in the order of the ring: what a reader of any one slot may read (V18)."""
         contents = self._again(
             lambda: {i: self._vault.current(self._slot_names[i], ocid) for i, ocid in self._alive()}
         )
@@ -161,14 +161,49 @@ class VaultRing:
             raise StoreRejectedError(
                 store=self._vault.store, secret=self._names.secret, generation=generation
             )
-        slot, version = found
+        return Observed(generation=newest, commit=self._commit(*found))
+
+    def spread(self, generation: int) -> list[Callable[[], None]]:
+        """Stage a generation that the ring holds in every slot that serves a lower one (protocol V19).
+
+        Each slot's commit makes it current there, if the slot still is as it was seen. Before every commit was called,
+        readers of different slots read different values.
+
+        Raises:
+            StoreRejectedError: No slot holds the generation.
+            StoreQuotaExceededError: A slot has no room.
+            LostCompareAndSetError: A slot changed while it was looked at.
+        """
+        slots = self._look()
+        found = ring.holder(slots, generation)
+        held = self._arrived(found[0], generation, version_number=found[1].number) if found else None
+        if held is None or held.text is None:
+            raise StoreRejectedError(
+                store=self._vault.store, secret=self._names.secret, generation=generation
+            )
+        behind = [slot for slot in slots if slot.generation < generation]
+        return [self._spread_into(slot, generation, held.text) for slot in behind]
+
+    def _spread_into(self, slot: Slot, generation: int, text: str) -> Callable[[], None]:
+        name = self._slot_names[slot.index]
+        if ring.holder([slot], generation) is None:
+            if slot.room <= 0:
+                if not (old := ring.disposable(slot, below=generation)):
+                    raise StoreQuotaExceededError(store=self._vault.store, secret=name)
+                self._delete(slot, old[0])
+            self._vault.stage(name, slot.secret_id, name=self._names.name_of(generation), text=text)
+        now = self._met(slot, generation)
+        version = next(v for v in now.versions if v.generation == generation and not v.is_pending_deletion)
+        return self._commit(slot, version)
+
+    def _commit(self, slot: Slot, version: Version) -> Callable[[], None]:
+        """Make a version current in its slot, if the slot still serves what it served when it was looked at."""
         name = self._slot_names[slot.index]
         with self._missing_if_empty():
             state = self._vault.state(name, slot.secret_id)
         if slot.current is None or state.current_number != slot.current.number:
-            raise LostCompareAndSetError(store=self._vault.store, secret=name, generation=generation)
-        commit = partial(self._vault.promote, name, slot.secret_id, version.number, etag=state.etag)
-        return Observed(generation=newest, commit=commit)
+            raise LostCompareAndSetError(store=self._vault.store, secret=name, generation=version.generation)
+        return partial(self._vault.promote, name, slot.secret_id, version.number, etag=state.etag)
 
     def prune(self) -> int:
         """Schedule the deletion of superseded versions, as many as Vault allows; return how many.

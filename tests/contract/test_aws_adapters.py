@@ -314,3 +314,10 @@ def test_a_missing_key_is_a_terminal_error(sandbox: AwsSandbox) -> None:
     with pytest.raises(AuditLogAccessDeniedError) as error:
         signer.sign(bytes(32))
     assert error.value.where["code"] == "NotFoundException"
+
+
+def test_a_secret_serves_one_version_and_has_nowhere_to_spread_it(secrets: SecretsManagerHarness) -> None:
+    """Readers of any one slot, and a ring, are matters of OCI (protocol V18, V19)."""
+    secrets.secret.stage(1, "text")
+    assert secrets.secret.served() == [secrets.secret.read_current()]
+    assert secrets.secret.spread(1) == []
