@@ -53,7 +53,7 @@ def is_postgresql_refusal(error: Exception) -> bool:
 ENGINES: Mapping[Engine, EngineSpec] = {
     Engine.MYSQL: EngineSpec(
         driver="lockstep.databases.mysql:MySqlDatabase",
-        provisioning="lockstep.databases.provisioning:MYSQL",
+        provisioning="lockstep.databases.provisioning_mysql:DIALECT",
         dsn_scheme="mysql",
         strategies=frozenset(Strategy),
         own_accounts=re.compile("root|rdsadmin"),
@@ -63,7 +63,7 @@ ENGINES: Mapping[Engine, EngineSpec] = {
     ),
     Engine.MARIADB: EngineSpec(
         driver="lockstep.databases.mariadb:MariaDbDatabase",
-        provisioning="lockstep.databases.provisioning:MARIADB",
+        provisioning="lockstep.databases.provisioning_mariadb:DIALECT",
         dsn_scheme="mariadb",
         strategies=frozenset(Strategy),
         own_accounts=re.compile("root|rdsadmin|mysql|PUBLIC"),
@@ -73,7 +73,7 @@ ENGINES: Mapping[Engine, EngineSpec] = {
     ),
     Engine.POSTGRESQL: EngineSpec(
         driver="lockstep.databases.postgresql:PostgreSqlDatabase",
-        provisioning="lockstep.databases.provisioning:POSTGRESQL",
+        provisioning="lockstep.databases.provisioning_postgresql:DIALECT",
         dsn_scheme="postgresql",
         strategies=frozenset({Strategy.ALTERNATING_USERS}),  # a role has one password
         own_accounts=re.compile("postgres|rdsadmin|public|none|pg_.*"),

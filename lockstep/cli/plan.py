@@ -82,11 +82,16 @@ def sql(
     file: PlanFile = DEFAULT_PLAN,
     credential_id: CredentialId = None,
     database: Annotated[str | None, typer.Option("--database", "-d", help="Only this database.")] = None,
+    existing: Annotated[
+        bool, typer.Option("--existing", help="For live accounts that come under Lockstep's management.")
+    ] = False,
 ) -> None:
     """Print the one-time SQL of each database.
 
-    It creates logins with equal rights, and a rotator that can only rotate. Review it, put in passwords, and run it as
-    an administrator. Rotation itself never creates users or grants.
+    It creates what is missing: logins with equal rights, and a rotator that can only rotate. It first checks that
+    nothing on the server would lock an account out, and stops if something would. With --existing it shows what
+    changes for running applications, and lets them keep what they may do and what they own. It holds no password and
+    changes none. Review it, and run it as an administrator. Rotation itself never creates users or grants.
 
     Exit code: 0 printed, 2 the plan is not valid or has no such credential or database.
     """
@@ -96,7 +101,10 @@ def sql(
         for server in credential.servers:
             if database in {None, server.name}:
                 out.print(
-                    provisioning_sql(plan, credential, server), markup=False, highlight=False, soft_wrap=True
+                    provisioning_sql(plan, credential, server, existing=existing),
+                    markup=False,
+                    highlight=False,
+                    soft_wrap=True,
                 )
                 printed = True
     if not printed:

@@ -1,25 +1,32 @@
-"""The one-time SQL that a DBA reviews and runs, before the first rotation.
+"""The one-time SQL that a DBA reviews and runs, before the first rotation (protocol D19).
 
-It makes the application's login or logins, which cannot be used until the first rotation gives them a
-password, and the rotator admin with what staging needs and nothing else.
+It has two faces: for accounts that do not exist yet, and for live accounts that come under Lockstep's management.
+Neither holds a password, changes one, or demands TLS of an account that exists. Each engine has a dialect of its own.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from lockstep.databases.verifiers import RandomBytes, mysql_native_password, scram_sha_256
+from lockstep.databases.verifiers import RandomBytes
 from lockstep.engines import ENGINES
 from lockstep.loading import load
 from lockstep.model import ROTATOR, Credential, DatabaseServer, SecretStr
 from lockstep.plan import Plan
 
-# What an application may do with its data, for the DBA to cut down: all of them can be granted on a database.
-_APPLICATION_RIGHTS = (
-    "SELECT, INSERT, UPDATE, DELETE, EXECUTE, CREATE, ALTER, DROP, INDEX, REFERENCES, CREATE VIEW, SHOW VIEW, "
-    "TRIGGER, CREATE TEMPORARY TABLES, LOCK TABLES"
-)
 
-_Parts = tuple[list[str], list[str]]  # notes for the DBA, and statements
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Script:
+    """What a dialect says about a credential on a server.
+
+    Attributes:
+        notes: What the DBA must know.
+        statements: One after the other, on one connection. Each may begin with comment lines.
+        last_steps: What the DBA does by hand afterwards, or decides about.
+    """
+
+    notes: Sequence[str]
+    statements: Sequence[str]
+    last_steps: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -27,17 +34,16 @@ class Dialect:
     """How an engine is provisioned.
 
     Attributes:
-        parts: Notes for the DBA, and the statements, for a credential on a server.
-        literal: What replaces a password's placeholder in a statement; a verifier where the engine takes one.
+        fresh: The script that makes accounts.
+        existing: The script for live accounts.
+        set_password: The statement that gives an account a password, as a verifier.
+        in_client: A statement as the engine's command-line client takes it, with its end.
     """
 
-    parts: Callable[[Credential, DatabaseServer], _Parts]
-    literal: Callable[[SecretStr, RandomBytes], str]
-
-
-# Verifiers that no known password has.
-_DEAD_MARIADB = "mysql_native_password USING '*" + 40 * "0" + "'"
-_DEAD_MYSQL = "caching_sha2_password AS '$A$005$" + 20 * "." + 43 * "." + "'"
+    fresh: Callable[[Credential, DatabaseServer], Script]
+    existing: Callable[[Credential, DatabaseServer], Script]
+    set_password: Callable[[str, SecretStr, RandomBytes], str]
+    in_client: Callable[[str], str] = lambda statement: f"{statement};\n"
 
 
 @dataclass(frozen=True)
@@ -46,168 +52,96 @@ class Provisioning:
 
     Attributes:
         dialect: Whose SQL it is.
-        preface: What the DBA must know, as comment lines.
-        statements: One after the other, by a superuser who is connected to the plan's `dbname`.
+        preface: What the DBA must know.
+        statements: One after the other, on one connection of an administrator to the plan's `dbname`.
+        last_steps: What the DBA does by hand afterwards, or decides about.
     """
 
     dialect: Dialect
     preface: tuple[str, ...]
     statements: tuple[str, ...]
+    last_steps: tuple[str, ...]
 
     def text(self) -> str:
-        """The script, with a placeholder for the rotator admin's password."""
-        comments = [f"-- {line}".rstrip() for line in self.preface]
-        return "\n".join([*comments, "", *(f"{s};\n" for s in self.statements)])
+        """The script, for the engine's command-line client."""
+        return "\n".join(
+            [
+                *_comments(self.preface),
+                "",
+                *map(self.dialect.in_client, self.statements),
+                *_comments(self.last_steps),
+                "",
+            ]
+        )
 
     def render_for(self, passwords: Mapping[str, SecretStr], random_bytes: RandomBytes) -> list[SecretStr]:
-        """The statements with passwords in place of placeholders; verifiers where the engine takes them there.
+        """The statements, and those that give accounts their passwords, as verifiers.
 
         Args:
-            passwords: By username; the rotator admin's is the only one that is asked for.
+            passwords: By username; the rotator admin's is the only one that a DBA gives.
             random_bytes: For salts.
         """
-        rendered = []
-        for statement in self.statements:
-            text = statement
-            for username, password in passwords.items():
-                text = text.replace(
-                    _quoted(_placeholder(username)), self.dialect.literal(password, random_bytes)
-                )
-            rendered.append(SecretStr(text))
-        return rendered
+        set_passwords = (
+            self.dialect.set_password(username, password, random_bytes)
+            for username, password in passwords.items()
+        )
+        return [SecretStr(statement) for statement in (*self.statements, *set_passwords)]
 
 
-def provisioning_sql(plan: Plan, credential: Credential, server: DatabaseServer) -> str:
-    """The script for one credential on one of its servers."""
-    return provisioning(plan, credential, server).text()
+def provisioning_sql(
+    plan: Plan, credential: Credential, server: DatabaseServer, *, existing: bool = False
+) -> str:
+    """The script for one credential on one of its servers.
+
+    Args:
+        plan: Names the other credentials that share the rotator admin.
+        credential: The credential.
+        server: One of its servers.
+        existing: Whether the accounts are live.
+    """
+    return provisioning(plan, credential, server, existing=existing).text()
 
 
-def provisioning(plan: Plan, credential: Credential, server: DatabaseServer) -> Provisioning:
-    """The SQL for one credential on one of its servers."""
+def provisioning(
+    plan: Plan, credential: Credential, server: DatabaseServer, *, existing: bool = False
+) -> Provisioning:
+    """The SQL for one credential on one of its servers; arguments as of `provisioning_sql`."""
     dialect: Dialect = load(ENGINES[server.engine].provisioning)
-    notes, statements = dialect.parts(credential, server)
+    script = (dialect.existing if existing else dialect.fresh)(credential, server)
+    face = "for live accounts" if existing else "for accounts that do not exist yet"
     preface = [
-        f"Lockstep: credential {credential.id} on database server {server.name} ({server.engine}).",
-        f"Run it once, as a superuser who is connected to {server.dbname}. Run again, it changes nothing.",
-        f"Replace {_placeholder(ROTATOR)} and put that login into the secret {server.admin_secret};",
-        "the application gets its passwords with the first rotation.",
+        f"Lockstep: credential {credential.id} on database server {server.name} ({server.engine}), {face}.",
+        f"Run it as an administrator who is connected to {server.dbname}, with a client that stops at the first error.",
+        "Run again, it changes nothing. It holds no password and changes none.",
+        "",
+        *script.notes,
+    ]
+    last_steps = [
+        "Afterwards",
+        "",
+        f"Give {ROTATOR} a password, and put that login into the secret {server.admin_secret}:",
+        *script.last_steps,
     ]
     others = [c.id for c in plan.credentials if server.name in c.databases and c.id != credential.id]
     if others:
-        preface.append(f"{ROTATOR} and its password are the same for {', '.join(others)}.")
-    return Provisioning(dialect, (*preface, "", *notes), tuple(statements))
+        last_steps.insert(2, f"{ROTATOR} and its password are the same for {', '.join(others)}.")
+    return Provisioning(dialect, tuple(preface), tuple(script.statements), tuple(last_steps))
 
 
-def _postgresql(credential: Credential, server: DatabaseServer) -> _Parts:
-    owner, users = _identifier(credential.owner), [_identifier(u) for u in credential.usernames]
-    both, rotator, dbname = ", ".join(users), _identifier(ROTATOR), _identifier(server.dbname)
-    notes = [
-        f"Objects belong to {credential.owner}, whichever login makes them. For those that exist already:",
-        f"REASSIGN OWNED BY <their owner> TO {owner};",
-        "Before PostgreSQL 16 CREATEROLE reaches every role that is not a superuser; since then only those",
-        "that are granted with ADMIN OPTION.",
-    ]
-    if not server.plaintext:
-        notes.append("Let pg_hba.conf have `hostssl` lines only (RDS: rds.force_ssl = 1).")
-    new_rotator = (
-        f"CREATE ROLE {rotator} LOGIN NOINHERIT CREATEROLE PASSWORD {_quoted(_placeholder(ROTATOR))}"
-    )
-    statements = [
-        _unless_exists(credential.owner, f"CREATE ROLE {owner} NOLOGIN"),
-        *(_unless_exists(u, f"CREATE ROLE {_identifier(u)} LOGIN") for u in credential.usernames),
-        f"GRANT {owner} TO {both}",
-        *(f"ALTER ROLE {user} SET role TO {owner}" for user in users),
-        f"GRANT CONNECT, TEMPORARY ON DATABASE {dbname} TO {owner}",
-        f"GRANT USAGE, CREATE ON SCHEMA public TO {owner}",
-        _unless_exists(ROTATOR, new_rotator),
-        f"GRANT CONNECT ON DATABASE {dbname} TO {rotator}",
-        _when(
-            "current_setting('server_version_num')::int >= 160000",
-            # As text, since older servers cannot parse it.
-            f"EXECUTE 'GRANT {both} TO {rotator} WITH ADMIN TRUE, INHERIT FALSE, SET FALSE'",
-        ),
-    ]
-    return notes, statements
+def _comments(lines: Sequence[str]) -> list[str]:
+    return [f"-- {line}".rstrip() for line in lines]
 
 
-def _unless_exists(role: str, statement: str) -> str:
-    return _when(f"NOT EXISTS (SELECT FROM pg_roles WHERE rolname = {_quoted(role)})", statement)
-
-
-def _when(condition: str, statement: str) -> str:
-    return f"DO $lockstep$ BEGIN\n  IF {condition} THEN\n    {statement};\n  END IF;\nEND $lockstep$"
-
-
-def _mariadb(credential: Credential, server: DatabaseServer) -> _Parts:
-    notes = [
-        f"CREATE USER lets {ROTATOR} change every account of the server: MariaDB has nothing less.",
-        "With the names of the accounts it finds a username that has several hosts.",
-    ]
-    # An underscore would match any character.
-    database = server.dbname.replace("_", "\\_")
-    accounts = _accounts(credential, server, database, f"IDENTIFIED VIA {_DEAD_MARIADB}", "")
-    return notes, [*accounts, f"GRANT SELECT (User, Host) ON mysql.user TO {_quoted(ROTATOR)}@'%'"]
-
-
-def _mysql(credential: Credential, server: DatabaseServer) -> _Parts:
-    notes = [
-        f"CREATE USER lets {ROTATOR} change every account that lacks SYSTEM_USER: let administrators have it.",
-        "Staging repeats a password that is in use, so the account must allow that: HISTORY 0, REUSE INTERVAL 0.",
-    ]
-    if "_" in server.dbname:
-        # Escaped it would be wrong where partial_revokes is on, as in HeatWave.
-        notes.append("GRANT takes an underscore for any character, unless partial_revokes is on.")
-    options = " PASSWORD HISTORY 0 PASSWORD REUSE INTERVAL 0 DAY"
-    return notes, _accounts(credential, server, server.dbname, f"IDENTIFIED WITH {_DEAD_MYSQL}", options)
-
-
-def _accounts(
-    credential: Credential, server: DatabaseServer, database: str, made: str, options: str
-) -> list[str]:
-    tls = "REQUIRE NONE" if server.plaintext else "REQUIRE SSL"
-    statements = []
-    for username in credential.usernames:
-        account = f"{_quoted(username)}@{_quoted(credential.account_host)}"
-        statements += [
-            f"CREATE USER IF NOT EXISTS {account} {made}",
-            f"ALTER USER {account} {tls}{options}",
-            f"GRANT {_APPLICATION_RIGHTS} ON `{database}`.* TO {account}",
-        ]
-    rotator = f"{_quoted(ROTATOR)}@'%'"
-    return [
-        *statements,
-        f"CREATE USER IF NOT EXISTS {rotator} IDENTIFIED BY {_quoted(_placeholder(ROTATOR))}",
-        f"ALTER USER {rotator} {tls}",
-        f"GRANT CREATE USER ON *.* TO {rotator}",
-    ]
-
-
-def _placeholder(username: str) -> str:
-    return f"<password of {username}>"
-
-
-def _identifier(name: str) -> str:
-    # Names of a plan hold no quotes.
+def identifier(name: str) -> str:
+    """A name of the plan as an SQL identifier; names of a plan hold no quotes."""
     return f'"{name}"'
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
+    """A text as an SQL literal; it holds no backslash."""
     return "'" + text.replace("'", "''") + "'"
 
 
-def _postgresql_literal(password: SecretStr, random_bytes: RandomBytes) -> str:
-    return _quoted(scram_sha_256(password, random_bytes).reveal())
-
-
-def _mariadb_literal(password: SecretStr, _random_bytes: RandomBytes) -> str:
-    return f"PASSWORD {_quoted(mysql_native_password(password).reveal())}"
-
-
-def _mysql_literal(password: SecretStr, _random_bytes: RandomBytes) -> str:
-    # MySQL takes no verifier after BY, and writes <secret> into its logs.
-    return _quoted(password.reveal().replace("\\", "\\\\"))
-
-
-POSTGRESQL = Dialect(_postgresql, _postgresql_literal)
-MARIADB = Dialect(_mariadb, _mariadb_literal)
-MYSQL = Dialect(_mysql, _mysql_literal)
+def listed(texts: Sequence[str]) -> str:
+    """Texts as SQL literals, with commas between them."""
+    return ", ".join(map(quoted, texts))

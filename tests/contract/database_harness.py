@@ -183,7 +183,11 @@ class SqlHarness(ABC):
 
     def provision(self) -> None:
         """Run the SQL that a DBA would."""
-        made = provisioning(make_plan(), self.credential, self.server)
+        self.run_script()
+
+    def run_script(self, *, existing: bool = False) -> None:
+        """Run what `lockstep plan sql` prints, and give the rotator admin its password."""
+        made = provisioning(make_plan(), self.credential, self.server, existing=existing)
         rendered = made.render_for({ADMIN.username: ADMIN.password}, os.urandom)
         self.execute(*(statement.reveal() for statement in rendered))
 

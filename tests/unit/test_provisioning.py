@@ -1,15 +1,18 @@
-"""The SQL of `lockstep plan sql`: it grants what is needed, and holds no password."""
+"""The SQL of `lockstep plan sql`: what it grants, what it leaves alone, and that it holds no password."""
 
+import os
 from dataclasses import replace
 
 import pytest
 
-from lockstep.databases.provisioning import provisioning, provisioning_sql
+from lockstep.databases.provisioning import Provisioning, provisioning, provisioning_sql
 from lockstep.model import ROTATOR, Credential, DatabaseServer, Engine, SecretStr, Strategy, Tls
 from lockstep.plan import Plan
 from tests.support.memory import make_plan
 
 PASSWORD = SecretStr("a'b\\c")
+
+both_faces = pytest.mark.parametrize("existing", [False, True])
 
 
 def server(engine: Engine, *, plaintext: bool = False, name: str = "main") -> DatabaseServer:
@@ -33,68 +36,102 @@ def plan() -> Plan:
     return make_plan()
 
 
-def statements(plan: Plan, engine: Engine, *, plaintext: bool = False) -> list[str]:
-    made = provisioning(plan, credential(), server(engine, plaintext=plaintext))
-    return [s.reveal() for s in made.render_for({ROTATOR: PASSWORD}, bytes)]
+def made(plan: Plan, engine: Engine, *, existing: bool = False, plaintext: bool = False) -> Provisioning:
+    return provisioning(plan, credential(), server(engine, plaintext=plaintext), existing=existing)
 
 
+@both_faces
 @pytest.mark.parametrize("engine", Engine)
-def test_the_script_has_a_placeholder_for_the_password(plan: Plan, engine: Engine) -> None:
-    script = provisioning_sql(plan, credential(), server(engine))
-    code = [line for line in script.splitlines() if not line.startswith("--")]
-    assert sum("'<password of lockstep_rotator>'" in line for line in code) == 1
-    assert script.startswith("-- Lockstep: credential multi-cloud/orders on database server main")
+def test_the_script_says_what_it_is_for(plan: Plan, engine: Engine, *, existing: bool) -> None:
+    script = provisioning_sql(plan, credential(), server(engine), existing=existing)
+    face = "for live accounts" if existing else "for accounts that do not exist yet"
+    expected = f"-- Lockstep: credential multi-cloud/orders on database server main ({engine}), {face}."
+    assert script.startswith(expected)
     assert "secret lockstep/rotator" in script
+    assert script.isascii()
+    assert max(map(len, (line for line in script.splitlines() if line.startswith("--")))) <= 120
 
 
+@both_faces
 @pytest.mark.parametrize("engine", Engine)
-def test_rendered_statements_have_no_placeholder(plan: Plan, engine: Engine) -> None:
-    assert not any("<password" in s for s in statements(plan, engine))
+def test_a_password_is_set_by_its_verifier_after_the_script(
+    plan: Plan, engine: Engine, *, existing: bool
+) -> None:
+    script = made(plan, engine, existing=existing)
+    *statements, last = (s.reveal() for s in script.render_for({ROTATOR: PASSWORD}, os.urandom))
+    assert statements == list(script.statements)
+    assert last.startswith("ALTER ")
+    assert "a'b" not in last
+    assert "a''b" not in last
 
 
-@pytest.mark.parametrize("engine", [Engine.POSTGRESQL, Engine.MARIADB])
-def test_an_engine_that_takes_a_verifier_does_not_get_the_password(plan: Plan, engine: Engine) -> None:
-    assert not any("a'b" in s or "a''b" in s for s in statements(plan, engine))
-
-
-def test_mysql_gets_the_password_quoted(plan: Plan) -> None:
-    assert any("IDENTIFIED BY 'a''b\\\\c'" in s for s in statements(plan, Engine.MYSQL))
-
-
-@pytest.mark.parametrize("engine", [Engine.MYSQL, Engine.MARIADB])
-def test_every_account_requires_tls_unless_the_plan_says_plaintext(plan: Plan, engine: Engine) -> None:
-    altered = [s for s in statements(plan, engine) if s.startswith("ALTER USER")]
-    assert len(altered) == 3
-    assert all("REQUIRE SSL" in s for s in altered)
-    altered = [s for s in statements(plan, engine, plaintext=True) if s.startswith("ALTER USER")]
-    assert all("REQUIRE NONE" in s for s in altered)
+@both_faces
+@pytest.mark.parametrize("engine", Engine)
+def test_no_statement_sets_a_password(plan: Plan, engine: Engine, *, existing: bool) -> None:
+    statements = "\n".join(made(plan, engine, existing=existing).statements)
+    assert " PASSWORD '" not in statements
+    assert "IDENTIFIED BY" not in statements
 
 
 @pytest.mark.parametrize("engine", [Engine.MYSQL, Engine.MARIADB])
-def test_the_rotator_gets_one_privilege(plan: Plan, engine: Engine) -> None:
-    granted = [s for s in statements(plan, engine) if s.startswith("GRANT") and ROTATOR in s]
-    names = (
-        ["GRANT SELECT (User, Host) ON mysql.user TO 'lockstep_rotator'@'%'"]
-        if engine is Engine.MARIADB
-        else []
-    )
-    assert granted == ["GRANT CREATE USER ON *.* TO 'lockstep_rotator'@'%'", *names]
+def test_an_account_that_is_made_requires_tls_unless_the_plan_says_plaintext(
+    plan: Plan, engine: Engine
+) -> None:
+    for plaintext, required in ((False, "REQUIRE SSL"), (True, "REQUIRE NONE")):
+        created = [
+            s for s in made(plan, engine, plaintext=plaintext).statements if s.startswith("CREATE USER")
+        ]
+        assert len(created) == 3
+        assert all(required in s for s in created)
+
+
+@both_faces
+@pytest.mark.parametrize("engine", [Engine.MYSQL, Engine.MARIADB])
+def test_no_account_is_altered_to_require_tls(plan: Plan, engine: Engine, *, existing: bool) -> None:
+    script = made(plan, engine, existing=existing)
+    assert not any("ALTER USER" in s and "REQUIRE" in s for s in script.statements)
+    if existing:
+        assert "--   ALTER USER 'app_a'@'%' REQUIRE SSL;" in script.text().splitlines()
+
+
+@both_faces
+@pytest.mark.parametrize("engine", [Engine.MYSQL, Engine.MARIADB])
+def test_the_rotator_gets_no_more_than_it_needs(plan: Plan, engine: Engine, *, existing: bool) -> None:
+    statements = made(plan, engine, existing=existing).statements
+    granted = [s for s in statements if s.startswith("GRANT") and ROTATOR in s]
+    names = ["GRANT SELECT (User, Host) ON mysql.user TO 'lockstep_rotator'@'%'"]
+    expected = ["GRANT CREATE USER ON *.* TO 'lockstep_rotator'@'%'"]
+    assert granted == expected + (names if engine is Engine.MARIADB else [])
 
 
 def test_postgresql_logins_share_an_owner(plan: Plan) -> None:
-    made = statements(plan, Engine.POSTGRESQL)
-    assert 'GRANT "app_owner" TO "app_a", "app_b"' in made
-    assert 'ALTER ROLE "app_a" SET role TO "app_owner"' in made
-    assert 'ALTER ROLE "app_b" SET role TO "app_owner"' in made
+    statements = made(plan, Engine.POSTGRESQL).statements
+    assert 'GRANT "app_owner" TO "app_a", "app_b"' in statements
+    assert 'ALTER ROLE "app_a" SET role TO "app_owner"' in statements
+    assert 'ALTER ROLE "app_b" SET role TO "app_owner"' in statements
+
+
+@both_faces
+def test_a_postgresql_script_is_one_transaction(plan: Plan, *, existing: bool) -> None:
+    statements = made(plan, Engine.POSTGRESQL, existing=existing).statements
+    begin = statements.index("BEGIN")
+    assert all(s.lstrip().startswith(("--", "SELECT")) for s in statements[:begin])
+    assert statements[-1] == "COMMIT"
+    assert statements.count("COMMIT") == 1
 
 
 def test_an_underscore_in_a_mariadb_name_is_escaped(plan: Plan) -> None:
-    assert any(r"ON `app\_db`.*" in s for s in statements(plan, Engine.MARIADB))
+    assert any(r"ON `app\_db`.*" in s for s in made(plan, Engine.MARIADB).statements)
+
+
+def test_a_block_has_a_delimiter_of_its_own_in_a_mariadb_script(plan: Plan) -> None:
+    lines = made(plan, Engine.MARIADB).text().splitlines()
+    assert lines.count("DELIMITER $$") == lines.count("DELIMITER ;") > 0
 
 
 def test_dual_passwords_need_one_account(plan: Plan) -> None:
-    made = provisioning(plan, credential(Strategy.DUAL_PASSWORD), server(Engine.MARIADB)).statements
-    assert [s.split("'")[1] for s in made if s.startswith("CREATE USER")] == ["app", ROTATOR]
+    statements = provisioning(plan, credential(Strategy.DUAL_PASSWORD), server(Engine.MARIADB)).statements
+    assert [s.split("'")[1] for s in statements if s.startswith("CREATE USER")] == ["app", ROTATOR]
 
 
 def test_the_script_names_the_credentials_that_share_the_rotator(plan: Plan) -> None:

@@ -1,0 +1,126 @@
+"""The script of `lockstep plan sql` for PostgreSQL (protocol D19). It is one transaction: all of it, or nothing."""
+
+from lockstep.databases.postgresql_estate import (
+    CHECKS,
+    COPY_RIGHTS,
+    LOOK,
+    MAKE_LOGINS,
+    SWITCH,
+    VERIFY_RIGHTS,
+    VERIFY_ROTATOR,
+)
+from lockstep.databases.provisioning import Dialect, Script, identifier, listed, quoted
+from lockstep.databases.verifiers import RandomBytes, scram_sha_256
+from lockstep.model import ROTATOR, Credential, DatabaseServer, SecretStr
+
+
+def fresh(credential: Credential, server: DatabaseServer) -> Script:
+    """The script that makes accounts. It stops if one exists that it did not make."""
+    owner, users = identifier(credential.owner), [identifier(u) for u in credential.usernames]
+    statements = [
+        "BEGIN",
+        _foreign(credential),
+        _unless_exists(credential.owner, f"CREATE ROLE {owner} NOLOGIN"),
+        *(_unless_exists(u, f"CREATE ROLE {identifier(u)} LOGIN") for u in credential.usernames),
+        f"GRANT {owner} TO {', '.join(users)}",
+        *(f"ALTER ROLE {user} SET role TO {owner}" for user in users),
+        f"GRANT CONNECT, TEMPORARY ON DATABASE {identifier(server.dbname)} TO {owner}",
+        f"GRANT USAGE, CREATE ON SCHEMA public TO {owner}",
+        *_rotator(credential, server),
+        "COMMIT",
+    ]
+    notes = [f"Objects belong to {credential.owner}, whichever login makes them."]
+    return _script(server, statements, notes)
+
+
+def existing(credential: Credential, server: DatabaseServer) -> Script:
+    """The script for live accounts: the owner role gets what they may do and own, then they act as it."""
+    names = {
+        "logins": f"ARRAY[{listed(credential.usernames)}]::name[]",
+        "owner": f"{quoted(credential.owner)}::name",
+        "rotator": f"{quoted(ROTATOR)}::name",
+    }
+    owner = credential.owner
+    statements = [
+        "-- What is there, and what becomes of it\n" + LOOK.format(**names),
+        "BEGIN",
+        "SET LOCAL lock_timeout = '10s'",
+        "SET LOCAL search_path = pg_catalog",
+        "-- Stop if something must be changed first\n" + CHECKS.format(**names),
+        _unless_exists(owner, f"CREATE ROLE {identifier(owner)} NOLOGIN"),
+        "-- Make the logins that are missing, with the settings of one that exists\n"
+        + MAKE_LOGINS.format(**names),
+        "-- Give the owner role what the logins may do and what they own\n" + COPY_RIGHTS.format(**names),
+        "-- Stop if something was left\n" + VERIFY_RIGHTS.format(**names),
+        "-- From the next connection on the logins act as the owner role\n" + SWITCH.format(**names),
+        *_rotator(credential, server),
+        "COMMIT",
+    ]
+    notes = [
+        "What changes for running applications, in this database alone:",
+        f"- Tables, functions and other objects of the logins belong to {owner}. Sessions that are open keep using",
+        "  them, since each login is a member of it. The change waits at most 10 s for a lock on an object; if it",
+        "  does not get it, nothing is changed: run the script again.",
+        f"- New connections act as {owner}: current_user is {owner}, and session_user is the login.",
+        "- What open sessions make until they reconnect belongs to the login: run the script again after that.",
+        f"- Grant to {owner} from now on, not to a login.",
+        "Run it in each database in which the application works. Instead of COMMIT, ROLLBACK tries it out.",
+        "Name the new login also where the server does not: pg_hba.conf, poolers, monitoring.",
+        "Passwords become SCRAM-SHA-256: clients older than libpq 10 cannot use them.",
+    ]
+    return _script(server, statements, notes)
+
+
+def _script(server: DatabaseServer, statements: list[str], notes: list[str]) -> Script:
+    last_steps = [f"  \\password {ROTATOR}", "in psql, which sends a verifier."]
+    if not server.plaintext:
+        last_steps += [
+            "Later, if no session without TLS is left (pg_stat_ssl), let pg_hba.conf have `hostssl` lines only",
+            "(RDS: rds.force_ssl = 1).",
+        ]
+    return Script(notes=notes, statements=statements, last_steps=last_steps)
+
+
+def _foreign(credential: Credential) -> str:
+    """Stop at a login that exists and does not act as the owner role."""
+    return f"""DO $lockstep$ BEGIN
+  IF EXISTS (SELECT FROM pg_roles AS r WHERE r.rolname IN ({listed(credential.usernames)}) AND NOT EXISTS (
+      SELECT FROM pg_db_role_setting AS s
+      WHERE s.setrole = r.oid AND {quoted(f"role={credential.owner}")} = ANY (s.setconfig))) THEN
+    RAISE EXCEPTION 'Lockstep stops: % exists already, and is changed only with --existing',
+      {quoted(" or ".join(credential.usernames))};
+  END IF;
+END $lockstep$"""
+
+
+def _rotator(credential: Credential, server: DatabaseServer) -> list[str]:
+    rotator, logins = identifier(ROTATOR), ", ".join(identifier(u) for u in credential.usernames)
+    return [
+        "-- The rotator. Before PostgreSQL 16 CREATEROLE reaches every role that is not a superuser\n"
+        + _unless_exists(ROTATOR, f"CREATE ROLE {rotator} LOGIN NOINHERIT CREATEROLE"),
+        f"GRANT CONNECT ON DATABASE {identifier(server.dbname)} TO {rotator}",
+        _when(
+            "current_setting('server_version_num')::int >= 160000",
+            # As text, since older servers cannot parse it.
+            f"EXECUTE 'GRANT {logins} TO {rotator} WITH ADMIN TRUE, INHERIT FALSE, SET FALSE'",
+        ),
+        VERIFY_ROTATOR.format(
+            logins=f"ARRAY[{listed(credential.usernames)}]::name[]", rotator=quoted(ROTATOR)
+        ),
+    ]
+
+
+def _unless_exists(role: str, statement: str) -> str:
+    return _when(f"NOT EXISTS (SELECT FROM pg_roles WHERE rolname = {quoted(role)})", statement)
+
+
+def _when(condition: str, statement: str) -> str:
+    return f"DO $lockstep$ BEGIN\n  IF {condition} THEN\n    {statement};\n  END IF;\nEND $lockstep$"
+
+
+def _set_password(username: str, password: SecretStr, random_bytes: RandomBytes) -> str:
+    verifier = scram_sha_256(password, random_bytes).reveal()
+    return f"ALTER ROLE {identifier(username)} PASSWORD {quoted(verifier)}"
+
+
+DIALECT = Dialect(fresh, existing, _set_password)
