@@ -18,6 +18,9 @@ from lockstep.errors import (
 from lockstep.model import CredentialValue, Login, SecretStr, Strategy
 from tests.support.faults import Faults
 
+FORGOTTEN = "random, of generation "
+"""How the password of a retired account begins; only its stager knows the login."""
+
 
 @dataclass
 class Account:
@@ -159,7 +162,7 @@ class MemoryStager:
             doomed, kept = drop.login, keep.login
             left = kept
             if doomed.username != kept.username:
-                left = Login(doomed.username, SecretStr(f"nobody knows what replaced {drop.generation}"))
+                left = Login(doomed.username, SecretStr(f"{FORGOTTEN}{drop.generation}"))
             if doomed != kept:
                 account = database.accounts[doomed.username]
                 # What is kept is accepted already, so no policy looks at it again.

@@ -23,6 +23,7 @@ from oci_fn import sequence
 from oci_fn.retries import Retries
 from oci_fn.sequence import RunRequest, RunResult
 from tests.support.memory import CountingPasswords, MemoryWorld
+from tests.support.memory_database import FORGOTTEN
 from tests.support.memory_store import MemoryStore
 
 Result = TypeVar("Result")
@@ -134,9 +135,14 @@ def refuse_next_passwords(world: MemoryWorld, *, count: int) -> None:
 
 
 def known_logins(world: MemoryWorld) -> dict[str, set[tuple[str, str]]]:
-    """The logins that each database accepts, as username and password."""
+    """The logins that each database accepts, as username and password, without those that nobody knows."""
     return {
-        name: {(username, p) for username, account in database.accounts.items() for p in account.passwords}
+        name: {
+            (username, password)
+            for username, account in database.accounts.items()
+            for password in account.passwords
+            if not password.startswith(FORGOTTEN)
+        }
         for name, database in world.databases.items()
     }
 
