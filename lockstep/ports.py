@@ -196,8 +196,9 @@ class Stager(Protocol):
         """Make `drop` dead; idempotent, `keep` logs in throughout.
 
         Returns:
-            A login that works for the account whose password was dropped. To be tried after `drop` was refused: it
-            proves that the password was refused and not the account, and takes the refusal back.
+            A login that works for the account whose password was dropped. To be tried before and after `drop` is
+            refused: it takes back the refusal of a run that died, proves that the password was refused and not the
+            account, and takes this refusal back (protocol D18).
         """
 
     def accepts_after_all(self, login: Login) -> bool:

@@ -264,7 +264,8 @@ class MySqlFamilyHarness(SqlHarness):
 
     def end_admin_sessions(self) -> None:
         sessions = self.execute(f"SELECT id FROM information_schema.processlist WHERE user = '{ROTATOR}'")  # noqa: S608
-        self.execute(*(f"KILL {number}" for (number,) in sessions))
+        if sessions:
+            self.execute(*(f"KILL {number}" for (number,) in sessions))
 
     @contextmanager
     def exhausted(self, username: str) -> Iterator[None]:
