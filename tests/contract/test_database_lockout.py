@@ -100,10 +100,11 @@ def test_an_order_that_begins_and_ends_with_a_refusal_locks_the_account(world: M
         rotate_often(life)
 
 
-@pytest.mark.parametrize("world", ["mysql-alternating", "mariadb-alternating"], indirect=True)
+@pytest.mark.parametrize("world", ["mysql-alternating"], indirect=True)
 def test_with_alternating_users_that_order_locks_the_idle_account_after_crashes(
     world: MySqlFamilyHarness,
 ) -> None:
+    """MariaDB forgets its count whenever the account is altered."""
     life = Life(world, Random(1), apply_as_before)  # noqa: S311 - as above
     with limited(world), pytest.raises((AccountBlockedError, AssertionError)):
         rotate_often(life)
