@@ -12,12 +12,16 @@ APPLICATION_RIGHTS = (
 Finding = tuple[str, str]
 """A message, as an SQL expression, and the FROM and WHERE of the rows that it is about."""
 
-VERSION = (
-    "CAST(SUBSTRING_INDEX(VERSION(), '.', 1) AS UNSIGNED) * 10000"
-    " + CAST(SUBSTRING_INDEX(SUBSTRING_INDEX(VERSION(), '.', 2), '.', -1) AS UNSIGNED) * 100"
-    " + CAST(REGEXP_SUBSTR(SUBSTRING_INDEX(VERSION(), '.', -1), '^[0-9]+') AS UNSIGNED)"
-)
-"""The server's version as one number, such as 80036; without REGEXP_SUBSTR's digits a suffix would be a warning."""
+
+def version_number(version: str) -> str:
+    """An SQL expression for a version, itself one, as one number: 80036 for `'8.0.36-0ubuntu0.22.04.1'`."""
+
+    def part(number: int) -> str:
+        text = f"SUBSTRING_INDEX(SUBSTRING_INDEX({version}, '.', {number}), '.', -1)"
+        # Without what follows the digits, which would be a warning.
+        return f"CAST(REGEXP_SUBSTR({text}, '^[0-9]+') AS UNSIGNED)"
+
+    return f"({part(1)} * 10000 + {part(2)} * 100 + {part(3)})"
 
 
 ROTATOR_ACCOUNT = f"{quoted(ROTATOR)}@{quoted(ANY_HOST)}"

@@ -4,7 +4,6 @@ from lockstep.databases.provisioning import Dialect, Script, listed, quoted
 from lockstep.databases.provisioning_family import (
     APPLICATION_RIGHTS,
     ROTATOR_ACCOUNT,
-    VERSION,
     Finding,
     account,
     common_stops,
@@ -18,6 +17,7 @@ from lockstep.databases.provisioning_family import (
     tls,
     tls_later,
     unchanged,
+    version_number,
 )
 from lockstep.databases.verifiers import RandomBytes, mysql_native_password
 from lockstep.model import ANY_HOST, ROTATOR, Credential, DatabaseServer, SecretStr, Strategy
@@ -195,8 +195,8 @@ def _gathered(variable: str, title: str, found: list[Finding]) -> list[str]:
 
 
 def too_old(version: str) -> str:
-    """The condition that a version, an SQL expression like `VERSION`, takes no two passwords, or is MySQL's."""
-    return f"VERSION() NOT LIKE '%MariaDB%' OR {version} < {_TWO_PASSWORDS_SINCE}"
+    """The condition that a version, an SQL expression, takes no two passwords, or is MySQL's."""
+    return f"{version} NOT LIKE '%MariaDB%' OR {version_number(version)} < {_TWO_PASSWORDS_SINCE}"
 
 
 def _stops(credential: Credential) -> list[Finding]:
@@ -206,7 +206,7 @@ def _stops(credential: Credential) -> list[Finding]:
     return [
         (
             "'this is not MariaDB 10.4 or newer, which lets an account have two passwords'",
-            f"(SELECT 1) AS one WHERE {too_old(VERSION)}",
+            f"(SELECT 1) AS one WHERE {too_old('VERSION()')}",
         ),
         (
             f"{who}' is locked: ACCOUNT UNLOCK'",

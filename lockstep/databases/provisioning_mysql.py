@@ -8,7 +8,6 @@ from lockstep.databases.provisioning import Dialect, Script, listed, quoted
 from lockstep.databases.provisioning_family import (
     APPLICATION_RIGHTS,
     ROTATOR_ACCOUNT,
-    VERSION,
     Finding,
     account,
     common_stops,
@@ -22,6 +21,7 @@ from lockstep.databases.provisioning_family import (
     tls,
     tls_later,
     unchanged,
+    version_number,
 )
 from lockstep.databases.verifiers import RandomBytes, caching_sha2_password
 from lockstep.model import ANY_HOST, ROTATOR, Credential, DatabaseServer, SecretStr, Strategy
@@ -143,7 +143,7 @@ def _checks(credential: Credential, stops: list[Finding], notes: list[Finding]) 
     return [
         (
             "-- Stop where the server cannot do what is needed\n"
-            f"SELECT VERSION() AS version, {stop(too_old(VERSION), unsupported())} AS checked"
+            f"SELECT VERSION() AS version, {stop(too_old('VERSION()'), unsupported())} AS checked"
         ),
         "SET SESSION group_concat_max_len = 65535",
         (
@@ -167,8 +167,8 @@ def _together(found: list[Finding]) -> str:
 
 
 def too_old(version: str) -> str:
-    """The condition that a version, an SQL expression like `VERSION`, lacks dual passwords, or is MariaDB's."""
-    return f"VERSION() LIKE '%MariaDB%' OR {version} < {_DUAL_PASSWORDS_SINCE}"
+    """The condition that a version, an SQL expression, lacks dual passwords, or is MariaDB's."""
+    return f"{version} LIKE '%MariaDB%' OR {version_number(version)} < {_DUAL_PASSWORDS_SINCE}"
 
 
 def unsupported() -> str:
@@ -228,7 +228,7 @@ def _stops(credential: Credential) -> list[Finding]:
             (
                 "mysql.user AS u WHERE u.User_attributes->'$.additional_password' IS NOT NULL"
                 f" AND u.User_attributes->'$.metadata.lockstep' IS NULL"
-                f" AND {VERSION} >= {_ATTRIBUTE_SINCE}"
+                f" AND {version_number('VERSION()')} >= {_ATTRIBUTE_SINCE}"
                 f" AND {application}"
             ),
         ),

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pymysql
@@ -324,6 +325,63 @@ def test_an_account_that_lockstep_could_not_log_in_with(live: _Live, change: str
     alter(live, change)
     with stopped(live, message):
         pass
+
+
+@worlds("mysql-dual")
+@pytest.mark.parametrize(
+    ("version", "old"),
+    [
+        ("5.7.44-log", True),
+        ("8.0.13", True),
+        ("8.0.14", False),
+        ("8.0.36-0ubuntu0.22.04.1", False),
+        ("9.7.4", False),
+        ("11.8.9-MariaDB", True),
+    ],
+)
+def test_a_mysql_that_has_no_second_password(live: LiveMySql, version: str, *, old: bool) -> None:
+    script = [s.replace("VERSION()", f"'{version}'") for s in live.script().statements]
+    if not old:
+        live.execute(*script)
+        return
+    with pytest.raises(pymysql.err.MySQLError, match=r"Lockstep stops: this is not MySQL 8.0.14 or newer"):
+        live.execute(*script)
+
+
+@worlds("mariadb-dual")
+@pytest.mark.parametrize(
+    ("version", "old"),
+    [
+        ("10.3.39-MariaDB-log", True),
+        ("10.4.0-MariaDB", False),
+        ("10.11.6-MariaDB-1:10.11.6+maria~ubu2204", False),
+        ("8.0.36", True),
+    ],
+)
+def test_a_mariadb_that_takes_no_two_passwords(live: LiveMariaDb, version: str, *, old: bool) -> None:
+    script = [s.replace("VERSION()", f"'{version}'") for s in live.script().statements]
+    if not old:
+        live.execute(*script)
+        return
+    with pytest.raises(pymysql.err.MySQLError, match=r"Lockstep stops: this is not MariaDB 10.4 or newer"):
+        live.execute(*script)
+
+
+@alternating
+def test_an_account_of_the_host_that_the_plan_names(live: _Live) -> None:
+    name = live.live.username
+    live.execute(f"RENAME USER '{name}'@'%' TO '{name}'@'127.0.0.%'")
+    with stopped(live, f"'{name}'@'127.0.0.%' takes clients from that host"):
+        live.credential = replace(live.credential, account_host="127.0.0.%")
+    live.database = live.open()
+    live.run_script(existing=True)
+    pending = stage_next(live)
+    assert live.work(live.live)
+    assert live.work(pending.login)
+    hosts = live.execute(
+        f"SELECT DISTINCT host FROM mysql.user WHERE user IN ('{name}', '{pending.login.username}')"
+    )
+    assert hosts == [("127.0.0.%",)]
 
 
 @worlds("mysql-dual", "mysql-alternating")
