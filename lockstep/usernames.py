@@ -43,10 +43,10 @@ def next_username(
     """
     if base and base.username not in usernames:
         raise UnknownUsernameError
-    if len(usernames) == 1:
-        return usernames[0]
-    taken = {login.username for login in served} if len(usernames) > 2 else set()  # noqa: PLR2004 - alternation
-    free = [name for name in usernames if name not in taken and not (base and name == base.username)]
+    if len(usernames) <= 2:  # noqa: PLR2004 - alternation
+        return next((name for name in usernames if not base or name != base.username), usernames[0])
+    taken = {login.username for login in served} | ({base.username} if base else set())
+    free = [name for name in usernames if name not in taken]
     if not free:
         raise NoFreeUsernameError
     return free[0] if len(free) == 1 else _longest_ago(free, staged)
