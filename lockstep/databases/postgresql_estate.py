@@ -101,6 +101,30 @@ BEGIN
   END LOOP;
 END $lockstep$"""
 
+# Who is no superuser must be a member of a role to give away what it owns. The transaction takes this back.
+BORROW = """DO $lockstep$
+DECLARE
+  borrowed name;
+BEGIN
+  PERFORM set_config('lockstep.borrowed', '', true);
+  FOR borrowed IN SELECT rolname FROM pg_roles
+    WHERE (rolname = ANY ({logins}) OR rolname = {owner}) AND NOT pg_has_role(current_user, oid, 'USAGE')
+  LOOP
+    EXECUTE format('GRANT %I TO %I', borrowed, current_user)
+      || CASE WHEN current_setting('server_version_num')::int >= 160000 THEN ' WITH INHERIT TRUE, SET TRUE' ELSE '' END;
+    PERFORM set_config('lockstep.borrowed', concat_ws(' ', current_setting('lockstep.borrowed'), borrowed), true);
+  END LOOP;
+END $lockstep$"""
+
+GIVE_BACK = """DO $lockstep$
+DECLARE
+  borrowed name;
+BEGIN
+  FOREACH borrowed IN ARRAY string_to_array(trim(current_setting('lockstep.borrowed')), ' ') LOOP
+    EXECUTE format('REVOKE %I FROM %I', borrowed, current_user);
+  END LOOP;
+END $lockstep$"""
+
 COPY_RIGHTS = """DO $lockstep$
 DECLARE
   version CONSTANT int := current_setting('server_version_num')::int;

@@ -1,8 +1,10 @@
 """The script of `lockstep plan sql` for PostgreSQL (protocol D19). It is one transaction: all of it, or nothing."""
 
 from lockstep.databases.postgresql_estate import (
+    BORROW,
     CHECKS,
     COPY_RIGHTS,
+    GIVE_BACK,
     LOOK,
     MAKE_LOGINS,
     SWITCH,
@@ -50,9 +52,12 @@ def existing(credential: Credential, server: DatabaseServer) -> Script:
         _unless_exists(owner, f"CREATE ROLE {identifier(owner)} NOLOGIN"),
         "-- Make the logins that are missing, with the settings of one that exists\n"
         + MAKE_LOGINS.format(**names),
+        "-- Act for the roles, unless as a superuser, until the end of this transaction\n"
+        + BORROW.format(**names),
         "-- Give the owner role what the logins may do and what they own\n" + COPY_RIGHTS.format(**names),
         "-- Stop if something was left\n" + VERIFY_RIGHTS.format(**names),
         "-- From the next connection on the logins act as the owner role\n" + SWITCH.format(**names),
+        GIVE_BACK,
         *_rotator(credential, server),
         "COMMIT",
     ]
@@ -65,6 +70,7 @@ def existing(credential: Credential, server: DatabaseServer) -> Script:
         "- What open sessions make until they reconnect belongs to the login: run the script again after that.",
         f"- Grant to {owner} from now on, not to a login.",
         "Run it in each database in which the application works. Instead of COMMIT, ROLLBACK tries it out.",
+        "Who is no superuser must be a member of the owners of what was granted to the logins.",
         "Name the new login also where the server does not: pg_hba.conf, poolers, monitoring.",
         "Passwords become SCRAM-SHA-256: clients older than libpq 10 cannot use them.",
     ]

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 
 import pg8000.native  # type: ignore[import-untyped]  # it ships no types
 import pytest
@@ -74,12 +75,12 @@ class LivePostgres(PostgresHarness):
                 session.run(statement)
 
     @contextmanager
-    def session(self, login: Login) -> Iterator[pg8000.native.Connection]:
+    def session(self, login: Login, database: str = DATABASE) -> Iterator[pg8000.native.Connection]:
         connection = pg8000.native.Connection(
             login.username,
             host="localhost",
             port=self.sandbox.port,
-            database=DATABASE,
+            database=database,
             password=login.password.reveal(),
             ssl_context=None if self.sandbox.ca_file else False,
         )
@@ -260,6 +261,46 @@ def test_the_other_databases_of_the_server_see_no_change(live: LivePostgres) -> 
     with closing(connection):
         assert connection.run("SELECT current_user") == [[app]]
         connection.run("DROP TABLE own")
+
+
+def test_an_administrator_that_is_no_superuser(live: LivePostgres) -> None:
+    """As on a managed server, where nobody is; what it borrows, it gives back."""
+    name = live.live.username
+    master, app = Login(f"{name}_master", SecretStr("m")), Login(f"{name}_app", SecretStr("a"))
+    database, (app_b, owner) = f"{name}_managed", (f"{app.username}_b", f"{app.username}_owner")
+    live.sandbox.execute_as_superuser(
+        [
+            f"CREATE ROLE {master.username} LOGIN CREATEROLE CREATEDB PASSWORD 'm'",
+            f"CREATE DATABASE {database} OWNER {master.username}",
+        ]
+    )
+    with live.session(master, database) as session:
+        for statement in (
+            f"CREATE ROLE {app.username} LOGIN PASSWORD 'a'",
+            f"GRANT CREATE ON DATABASE {database} TO {app.username}",
+            "CREATE TABLE prices (price INT)",
+            f"GRANT SELECT ON prices TO {app.username}",
+        ):
+            session.run(statement)
+    with live.session(app, database) as session:
+        session.run(f"CREATE SCHEMA {app.username}")
+        session.run("CREATE TABLE orders (id SERIAL)")
+    credential = replace(live.credential, usernames=(app.username, app_b), owner=owner)
+    script = provisioning(make_plan(), credential, replace(live.server, dbname=database), existing=True)
+    members = (
+        "SELECT roleid::regrole, inherit FROM (SELECT roleid, member, pg_has_role(member, roleid, 'USAGE') AS inherit"
+        f" FROM pg_auth_members) AS m WHERE member = '{master.username}'::regrole AND inherit"
+    )
+    before = live.execute(members)
+    with live.session(master, database) as session:
+        for statement in script.statements:
+            session.run(statement)
+    assert live.execute(members) == before
+    with live.session(app, database) as session:
+        assert session.run("SELECT current_user") == [[owner]]
+        session.run("INSERT INTO orders DEFAULT VALUES")
+        session.run("ALTER TABLE orders ADD what TEXT")
+        session.run("SELECT * FROM prices")
 
 
 @pytest.mark.parametrize("rotated", [False, True])
