@@ -92,7 +92,7 @@ def _foreign(credential: Credential) -> str:
     return f"""DO $lockstep$ BEGIN
   IF EXISTS (SELECT FROM pg_roles AS r WHERE r.rolname IN ({listed(credential.usernames)}) AND NOT EXISTS (
       SELECT FROM pg_db_role_setting AS s
-      WHERE s.setrole = r.oid AND {quoted(f"role={credential.owner}")} = ANY (s.setconfig))) THEN
+      WHERE s.setrole = r.oid AND s.setdatabase = 0 AND {quoted(f"role={credential.owner}")} = ANY (s.setconfig))) THEN
     RAISE EXCEPTION 'Lockstep stops: % exists already, and is changed only with --existing',
       {quoted(" or ".join(credential.usernames))};
   END IF;

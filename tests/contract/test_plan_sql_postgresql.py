@@ -329,6 +329,18 @@ def test_the_face_for_new_accounts_stops_at_a_live_one(live: LivePostgres) -> No
     assert live.work(live.live)
 
 
+def test_the_face_for_new_accounts_stops_at_one_that_acts_as_the_owner_in_one_database_only(
+    live: LivePostgres,
+) -> None:
+    live.run_script(existing=True)
+    once = live.state()
+    with pytest.raises(
+        pg8000.native.DatabaseError, match="exists already, and is changed only with --existing"
+    ):
+        live.run_script()
+    assert live.state() == once
+
+
 def test_the_face_for_new_accounts_can_be_run_again(live: LivePostgres) -> None:
     app = live.live.username
     live.execute(f"REASSIGN OWNED BY {app} TO {app}_vendor", f"DROP OWNED BY {app}", f"DROP ROLE {app}")
