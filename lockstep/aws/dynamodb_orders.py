@@ -103,7 +103,7 @@ class DynamoDbOrders:
                 if order.stands_in(found):
                     return found
                 raise OrderRefusedError(credential=self._credential_id, code=order.name) from None
-        return _state(self._credential_id, reply["Attributes"])
+            return _state(self._credential_id, reply["Attributes"])
 
     def hold(self, *, holder: str, now: datetime, expires_at: datetime) -> Lease | None:
         """Take the lock under a new fence; None where HOLD_CONDITION does not hold."""

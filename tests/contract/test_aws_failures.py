@@ -17,13 +17,16 @@ import trustme
 
 from lockstep import errors
 from lockstep.aws import clients
+from lockstep.aws.caller import caller_arn
 from lockstep.aws.clients import aws_client
 from lockstep.aws.dynamodb_lock import DynamoDbLock
+from lockstep.aws.dynamodb_orders import DynamoDbOrders
 from lockstep.aws.kms import KmsSigner
 from lockstep.aws.s3_audit import S3AuditLog
 from lockstep.aws.secrets_manager import SecretsManagerSecret
 from lockstep.errors import LockstepError
 from lockstep.model import CredentialValue, Login, SecretStr
+from lockstep.orders import Pause
 from lockstep.ports import EntrySummary
 from lockstep.stores import CredentialStore
 from lockstep.timeouts import CloudTimeouts
@@ -51,6 +54,15 @@ def call_store_write(endpoint: str, timeouts: CloudTimeouts = SHIPPED) -> None:
 def call_lock(endpoint: str, timeouts: CloudTimeouts = SHIPPED) -> None:
     client = aws_client("dynamodb", REGION, keys=KEYS, endpoint=endpoint, timeouts=timeouts)
     DynamoDbLock(client, "table", "id").read()
+
+
+def call_orders(endpoint: str, timeouts: CloudTimeouts = SHIPPED) -> None:
+    client = aws_client("dynamodb", REGION, keys=KEYS, endpoint=endpoint, timeouts=timeouts)
+    DynamoDbOrders(client, "table", "id").write(Pause())
+
+
+def call_caller(endpoint: str, timeouts: CloudTimeouts = SHIPPED) -> None:
+    caller_arn(aws_client("sts", REGION, keys=KEYS, endpoint=endpoint, timeouts=timeouts))
 
 
 def call_log(endpoint: str, timeouts: CloudTimeouts = SHIPPED) -> None:
@@ -81,6 +93,8 @@ UNREACHABLE: list[tuple[Call, type[LockstepError]]] = [
     (call_store, errors.StoreUnreachableError),
     (call_store_write, errors.StoreUnreachableError),
     (call_lock, errors.LockTableUnreachableError),
+    (call_orders, errors.LockTableUnreachableError),
+    (call_caller, errors.AuditLogUnreachableError),
     (call_log, errors.AuditLogUnreachableError),
     (call_signer, errors.AuditLogUnreachableError),
 ]
@@ -201,6 +215,8 @@ def test_the_shipped_time_outs_are_seconds() -> None:
         (call_lock, 500, as_json("InternalServerError"), errors.LockTableUnreachableError, None),
         (call_lock, 400, as_json("AccessDeniedException"), errors.LockTableAccessDeniedError, None),
         (call_lock, 400, as_json("ValidationException"), errors.LockTableAccessDeniedError, None),
+        (call_orders, 400, as_json("AccessDeniedException"), errors.LockTableAccessDeniedError, None),
+        (call_orders, 400, as_json("ThrottlingException"), errors.LockTableUnreachableError, None),
         (call_log, 403, as_xml("AccessDenied"), errors.AuditLogAccessDeniedError, None),
         (call_log, 409, as_xml("ConditionalRequestConflict"), errors.AuditLogUnreachableError, None),
         (call_log, 503, as_xml("SlowDown"), errors.AuditLogUnreachableError, None),

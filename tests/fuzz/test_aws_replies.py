@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lockstep.aws.caller import caller_arn
 from lockstep.aws.clients import AwsKeys, aws_client
 from lockstep.aws.dynamodb_lock import DynamoDbLock
+from lockstep.aws.dynamodb_orders import DynamoDbOrders
 from lockstep.aws.kms import KmsSigner
 from lockstep.aws.s3_audit import S3AuditLog
 from lockstep.aws.secrets_manager import SecretsManagerSecret, read_secret
@@ -25,6 +27,7 @@ from lockstep.model import (
     Release,
     SecretStr,
 )
+from lockstep.orders import Account, Activate, Pause
 from lockstep.ports import EntrySummary
 from lockstep.stores import CredentialStore
 from lockstep.version_names import VersionNames
@@ -37,6 +40,7 @@ from tests.support.memory import EPOCH, make_plan
 REGION = "eu-central-1"
 CREDENTIAL = make_plan().credentials[0]
 VERSION = VersionNames(credential_id=CREDENTIAL.id, secret=CREDENTIAL.secret_names.app_user).name_of(7)
+ACCOUNT = Account(database="db-1", host="db.example.com", port=3306, username="app")
 LEASE = Lease(credential_id=CREDENTIAL.id, holder="run-1", fence=7)
 CLAIM = Claim(kind=ClaimKind.NEW, generation=7, base_generation=6, previous_generation=5, rotation_id="run-1")
 HEAD = ChainHead(seq=3, hash="d" * 64, rotation_id="run-1")
@@ -70,6 +74,21 @@ ITEM = {
     "not_before": {"N": "1767225600"},
     "head_aws": {"M": {"seq": {"N": "3"}, "hash": {"S": "d" * 64}, "rotation_id": {"S": "run-1"}}},
 }
+ORDERS = {
+    **ITEM,
+    "paused": {"BOOL": True},
+    "plan": {"S": "a" * 64},
+    "activate": {"S": "b" * 64},
+    "revoke_through": {"N": "7"},
+    "enrol": {"SS": ["db-1"]},
+    "muted": {"SS": ["db-2"]},
+    "owned_by": {"S": "multi-cloud/other"},
+}
+CALLER = (
+    b'<?xml version="1.0"?><GetCallerIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/">'
+    b"<GetCallerIdentityResult><Arn>arn:aws:iam::123456789012:user/ops</Arn></GetCallerIdentityResult>"
+    b"</GetCallerIdentityResponse>"
+)
 LISTING = (
     b'<?xml version="1.0"?><ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
     b"<Name>b</Name><Prefix>aws/</Prefix><MaxKeys>1000</MaxKeys><IsTruncated>false</IsTruncated>"
@@ -97,6 +116,8 @@ def operations(server: GarbageServer) -> dict[str, list[Operation]]:
     )
     store = CredentialStore("aws", CREDENTIAL, partial(SecretsManagerSecret, secrets, "aws"))
     lock = DynamoDbLock(dynamodb, "lockstep", CREDENTIAL.id)
+    orders = DynamoDbOrders(dynamodb, "lockstep", CREDENTIAL.id)
+    sts = aws_client("sts", REGION, keys=keys, endpoint=server.endpoint)
     signer = KmsSigner(kms, "alias/lockstep")
     log = S3AuditLog(s3, "lockstep-audit", "aws", CREDENTIAL.id)
     return {
@@ -128,6 +149,15 @@ def operations(server: GarbageServer) -> dict[str, list[Operation]]:
             lambda: lock.move_head("aws", HEAD, after=None),
             lambda: lock.release(LEASE, DONE),
         ],
+        "dynamodb orders": [
+            orders.read,
+            lambda: orders.write(Pause()),
+            lambda: orders.write(Activate(digest="a" * 64, replaces="b" * 64)),
+            lambda: orders.hold(holder="order-1", now=EPOCH, expires_at=EPOCH + timedelta(minutes=10)),
+            lambda: orders.register(ACCOUNT),
+            lambda: orders.unregister(ACCOUNT),
+        ],
+        "sts": [lambda: caller_arn(sts)],
         "kms": [lambda: signer.sign(b"x" * 32), lambda: signer.verify(b"x" * 32, b"y" * 32)],
         "s3 list": [log.last_seq],
         "s3": [lambda: log.put(b"{}", ENTRY), lambda: log.summary(4), lambda: log.read(4)],
@@ -138,6 +168,8 @@ VALID = {
     "secretsmanager": GET_SECRET,
     "secretsmanager labels": DESCRIBE_SECRET,
     "dynamodb": {"Item": ITEM, "Attributes": ITEM},
+    "dynamodb orders": {"Item": ORDERS, "Attributes": ORDERS},
+    "sts": CALLER,
     "kms": {
         "Mac": base64.b64encode(b"y" * 32).decode(),
         "MacValid": True,
@@ -164,7 +196,7 @@ def whole(body: bytes) -> bytes:
 
 
 def test_valid_replies_give_values(server: GarbageServer, prepared: dict[str, list[Operation]]) -> None:
-    for service in ("secretsmanager", "dynamodb", "kms", "s3 list"):
+    for service in ("secretsmanager", "dynamodb", "dynamodb orders", "sts", "kms", "s3 list"):
         valid = VALID[service]
         server.reply = whole(valid if isinstance(valid, bytes) else json.dumps(valid).encode())
         assert prepared[service][0]() is not None
