@@ -130,6 +130,16 @@ def set_attribute(case: Case, name: str, value: dict[str, Any]) -> None:
     )
 
 
+def forget(case: Case, *names: str) -> None:
+    """Take attributes out of the record, as it is before a plan was ordered."""
+    case.world.aws.client("dynamodb").update_item(
+        TableName=LOCK_TABLE,
+        Key={"credential_id": {"S": case.credential.id}},
+        UpdateExpression=f"REMOVE {', '.join(f'#{name}' for name in names)}",
+        ExpressionAttributeNames={f"#{name}": name for name in names},
+    )
+
+
 def activate(case: Case, *words: str, plan: Path | None = None) -> Result:
     return run("plan", "activate", case.credential.id, *words, *(["-p", str(plan)] if plan else []))
 
@@ -145,6 +155,7 @@ def changed_plan(case: Case, folder: Path, change: Callable[[dict[str, Any]], No
 
 def test_the_first_plan_is_ordered_without_an_old_one(plain: Case) -> None:
     digest = plain.credential.plan_digest
+    forget(plain, "plan", "activate")
     assert activate(plain, "--from", OLD).exit_code == 1
     assert activate(plain, "--dry-run").exit_code == 0
     assert state_of(plain).activate is None
@@ -195,6 +206,7 @@ def test_the_usernames_of_a_credential_never_change(spanning: Case, tmp_path: Pa
 
 def test_to_activate_the_active_plan_withdraws_another(plain: Case) -> None:
     set_attribute(plain, "plan", {"S": plain.credential.plan_digest})
+    forget(plain, "activate")
     assert "it was so already" in activate(plain).stdout
     set_attribute(plain, "activate", {"S": ELSE})
     withdrawn = activate(plain)
