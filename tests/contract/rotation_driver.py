@@ -123,9 +123,17 @@ class Life:
         world: The accounts.
         random: Decides when a run dies.
         apply: The order of logins.
+        strike: Called before each run: what else may cut it off.
     """
 
-    def __init__(self, world: DatabaseHarness, random: Random, apply: Apply = apply_in_order) -> None:
+    def __init__(
+        self,
+        world: DatabaseHarness,
+        random: Random,
+        apply: Apply = apply_in_order,
+        *,
+        strike: Callable[[Random], None] = lambda _: None,
+    ) -> None:
         self.refusals = Refusals()
         self.crashes = 0
         self.replaced = 0
@@ -133,6 +141,7 @@ class Life:
         self._world = world
         self._random = random
         self._apply = apply
+        self._strike = strike
         self._rotations = 0
         self._highest = 0
         self._current: CredentialValue | None = None
@@ -177,6 +186,7 @@ class Life:
         doomed = {g: v for g, v in self._alive.items() if base is None or g != base.generation}
         change = Change(base=base, pending=pending, doomed=doomed, promoting=promoting, revoke=promoting)
         cut = self._random.random() < _CUTS_PER_RUN
+        self._strike(self._random)
         try:
             self._apply(self._world.database, change, lambda: self._point(cut=cut))
         except (CrashError, DatabaseUnreachableError):
