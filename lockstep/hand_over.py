@@ -111,16 +111,21 @@ def prove(login: Login, estate: Estate) -> None:
 
     Raises:
         HandOverRefusedError: A database refuses the login.
+        AccountUnusableError: It would refuse any login of the account (protocol D14).
         DatabaseUnreachableError: A database cannot be asked; likewise the other errors of `Database`.
     """
     _require_username(login, estate.credential)
     for database in estate.databases:
-        with database.exclusive():
-            for place in (database, *database.replicas):
-                if not place.accepts(login):
-                    raise HandOverRefusedError(
-                        credential=estate.credential.id, database=place.name, code="login-refused"
-                    )
+        with database.exclusive() as stager:
+            if not database.accepts(login) and not stager.accepts_after_all(login):
+                raise _refused_at(database.name, estate)
+            for replica in database.replicas:
+                if not replica.accepts(login):
+                    raise _refused_at(replica.name, estate)
+
+
+def _refused_at(place: str, estate: Estate) -> HandOverRefusedError:
+    return HandOverRefusedError(credential=estate.credential.id, database=place, code="login-refused")
 
 
 def stores_without(login: Login, estate: Estate) -> tuple[str, ...]:

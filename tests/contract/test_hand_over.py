@@ -15,6 +15,7 @@ from lockstep.aws.dynamodb_lock import DynamoDbLock
 from lockstep.aws.dynamodb_orders import DynamoDbOrders
 from lockstep.contents import encode_app_user
 from lockstep.errors import (
+    AccountExpiredError,
     AccountOwnedError,
     DatabaseUnreachableError,
     HandOverRefusedError,
@@ -266,6 +267,14 @@ def test_a_login_that_one_database_refuses_is_not_handed_over(world: World) -> N
     assert tried == ["db-1 lock", "db-1 accepts"], "one refusal, under the advisory lock, and no more"
     assert_untouched(world)
     assert LOGIN.password.reveal() not in str(caught.value)
+
+
+def test_an_account_that_has_expired_is_no_wrong_login(world: World) -> None:
+    """PostgreSQL tells the client nothing else."""
+    world.databases[0].accounts[LOGIN.username].expired = True
+    with pytest.raises(AccountExpiredError, match="VALID UNTIL"):
+        world.hand_over()
+    assert_untouched(world)
 
 
 def test_a_database_that_does_not_answer_is_an_error(world: World) -> None:

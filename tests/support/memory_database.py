@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from lockstep.errors import (
     AccountBlockedError,
+    AccountExpiredError,
     AccountLockedError,
     AdminCredentialRejectedError,
     AdvisoryLockBusyError,
@@ -24,10 +25,17 @@ FORGOTTEN = "random, of generation "
 
 @dataclass
 class Account:
-    """A database account: the passwords that log in, the newest first."""
+    """A database account.
+
+    Attributes:
+        passwords: Those that log in, the newest first.
+        locked: The right password is told so.
+        expired: Every password is refused as if it were wrong, as PostgreSQL does after VALID UNTIL.
+    """
 
     passwords: tuple[str, ...] = ()
     locked: bool = False
+    expired: bool = False
 
 
 class Refusals:
@@ -93,7 +101,7 @@ class MemoryDatabase:
             self.require_reachable()
             account = self.accounts.get(login.username, Account())
             self.refusals.require_unblocked(self.name, login.username)
-            accepted = login.password.reveal() in account.passwords
+            accepted = login.password.reveal() in account.passwords and not account.expired
             self.refusals.count(login.username, accepted=accepted)
             if not accepted:
                 return False
@@ -170,7 +178,9 @@ class MemoryStager:
             return left
 
     def accepts_after_all(self, login: Login) -> bool:
-        del login  # a refusal of this server means that the password is wrong
+        self._database.require_reachable(self)
+        if self._database.accounts[login.username].expired:
+            raise AccountExpiredError(database=self._database.name)
         return False
 
 
