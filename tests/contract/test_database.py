@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from threading import Event
 
 import pytest
@@ -210,6 +211,20 @@ def test_the_first_value_leaves_no_other(world: DatabaseHarness, database: Datab
         stage(database, current=None, pending=value_of(world, 1))
         stage(database, current=None, pending=value_of(world, generation))
     assert accepted(database, value_of(world, 1), value_of(world, 3)) == [False, True]
+
+
+@every_database
+def test_a_value_that_is_both_current_and_pending_keeps_logging_in(
+    world: DatabaseHarness, database: Database
+) -> None:
+    """As after a heal, which gives a login another generation."""
+    before, value = value_of(world, 1), value_of(world, 2)
+    stage(database, current=None, pending=before)
+    stage(database, current=before, pending=value)
+    stage(database, current=value, pending=replace(value, generation=5))
+    assert database.accepts(value.login)
+    if before.login.username == value.login.username:
+        assert not database.accepts(before.login)
 
 
 # Retiring
