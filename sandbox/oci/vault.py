@@ -39,6 +39,7 @@ class VaultBehaviour:
         read_lag: How long after a change the read side still shows what was before.
         purge_lateness: How long after its time a scheduled deletion takes place.
         replaced_pending: What becomes of a PENDING version when another is staged.
+        lists_deleted: Whether a list shows secrets that are deleted or scheduled for deletion.
         busy_code: The code of the 409 that a secret which is not ACTIVE answers to changes.
         page_size: How many items a list holds where the caller names no limit.
     """
@@ -47,6 +48,7 @@ class VaultBehaviour:
     read_lag: timedelta = timedelta()
     purge_lateness: timedelta = timedelta()
     replaced_pending: Literal["DEPRECATED", "PENDING"] = "DEPRECATED"
+    lists_deleted: bool = True
     busy_code: str = "IncorrectState"
     page_size: int = 25
 
@@ -148,6 +150,7 @@ class VaultService:
             and query.get("name") in {None, secret.name}
             and query.get("vaultId") in {None, secret.vault_id}
             and _is_state(query.get("lifecycleState"), secret.state.lifecycle_at(now))
+            and (self.behaviour.lists_deleted or secret.state.lifecycle == "ACTIVE")
         ]
         found.sort(key=lambda secret: secret.name)
         return self._paged(call, [secret_view(secret, now) for secret in found])

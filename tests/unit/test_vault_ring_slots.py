@@ -99,6 +99,27 @@ def test_a_slot_that_was_deleted_after_it_was_looked_up_is_passed_over(four: Vau
     assert four.store.serves(5)
 
 
+@pytest.mark.parametrize("is_known", [True, False], ids=["OCID known", "OCID looked up"])
+def test_a_deleted_slot_that_the_list_does_not_show_stops_the_runner(
+    four: VaultRingHarness, *, is_known: bool
+) -> None:
+    """Whether Vault lists deleted secrets is not confirmed: if not, they look like slots that were never created."""
+    advance(four, 1, 2, 3, 4)
+    four.sandbox.vault.behaviour.lists_deleted = False
+    gone = four.ids["app_user"].pop(2)
+    before = slot_generations(four)
+    four.console.remove(gone)
+    store = four.store if is_known else four.rival()
+    with pytest.raises(SecretNotFoundError) as error:
+        store.read_current()
+    assert error.value.where["secret"] == "multi-cloud.app_user.2"
+    with pytest.raises(SecretNotFoundError):
+        reader_on(sandbox_vault(four.sandbox)).newest()
+    assert slot_generations(four) == before
+    four.console.restore(gone)
+    assert store.read_current().login == value(4).login
+
+
 # A reader: a missing right is not absence
 
 
