@@ -63,38 +63,6 @@ def step(function: str, payload: object) -> State:
     }
 
 
-def each_database(
-    item: State, name: str, comment: str, *, catch: State | None = None, more: dict[str, State] | None = None
-) -> State:
-    """A Map that calls ApplyDb's function once for each database.
-
-    Args:
-        item: What the request holds beside the rotation and the database.
-        name: Of the task in the Map.
-        comment: Of the task in the Map.
-        catch: The task's catcher.
-        more: More states in the Map.
-    """
-    branch = {"Comment": comment, **step("ApplyDb", "{% $states.input %}")}
-    if catch:
-        branch["Catch"] = [catch]
-    return {
-        "Type": "Map",
-        "Items": "{% $databases %}",
-        "ItemSelector": {
-            **item,
-            "rotation": "{% $rotation %}",
-            "database": "{% $states.context.Map.Item.Value %}",
-        },
-        "MaxConcurrency": timing.DATABASES_AT_ONCE,
-        "ItemProcessor": {
-            "ProcessorConfig": {"Mode": "INLINE"},
-            "StartAt": name,
-            "States": {name: {**branch, "End": True}, **(more or {})},
-        },
-    }
-
-
 def lock_call(
     credential_id: str, *, update: str, condition: str, values: State, returns: str | None = None
 ) -> State:

@@ -109,8 +109,9 @@ class Monitoring(Construct):
             self._alarm(
                 f"Executions{what}",
                 metric,
-                "A rotation failed, timed out or was aborted. Applications are not affected, and the next run finishes "
-                "it. The error of the execution names the cause; see docs/runbook.md.",
+                "A rotation failed, timed out or was aborted. It took nothing away from applications, and the next run "
+                "finishes it, unless its error waits for an operator: CurrentCredentialRejectedError, "
+                "DatabaseMutedError, EnrolmentNeededError, PlanNotActiveError. See docs/runbook.md.",
             )
 
     def _stale(self, credential: Credential) -> None:

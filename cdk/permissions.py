@@ -45,24 +45,24 @@ class Grants:
         ]
 
     def apply_db(self) -> Statements:
-        """Read the pending and the current login, and the logins of the rotator admins."""
+        """Read pending, base and the logins of the rotator admins; mute a database that refuses."""
         read = [*self._logins(), *self._admin_secrets()]
         return [
             *_secrets("Read", ["secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue"], read),
             *self._oci_key(),
             *self._secret_keys(["kms:Decrypt"], read),
-            *self._lock(["dynamodb:GetItem"]),
+            *self._lock(["dynamodb:GetItem", "dynamodb:UpdateItem"]),
         ]
 
     def update_secrets(self) -> Statements:
-        """Promote, and read back what is served."""
+        """Mark the claim as promoting, promote, and read back what is served."""
         own = self._credential_secrets()
         return [
             *_secrets("Read", ["secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue"], own),
             *_secrets("Promote", ["secretsmanager:UpdateSecretVersionStage"], own),
             *self._oci_key(),
             *self._secret_keys(["kms:Decrypt"], own),
-            *self._lock(["dynamodb:GetItem"]),
+            *self._lock(["dynamodb:GetItem", "dynamodb:UpdateItem"]),
         ]
 
     def audit(self) -> Statements:

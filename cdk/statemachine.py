@@ -8,7 +8,7 @@ committed whole, so that it can be read in the repository as in the Step Functio
 import sys
 from pathlib import Path
 
-from cdk.asl import State, catch, each_database, formatted, jsonata, lock_call, number, seconds, step
+from cdk.asl import State, catch, formatted, jsonata, lock_call, number, seconds, step
 from lockstep import timing
 from lockstep.aws import dynamodb_lock as lock
 from lockstep.messages import ID_CHARACTERS, ID_LENGTH, RunInput
@@ -32,7 +32,7 @@ def machine() -> State:
 def _begin() -> dict[str, State]:
     return {
         "CheckInput": {
-            "Comment": 'The schedule or an operator starts an execution with {"credential_id": …}. `force` rotates before the credential is due. `revoke_previous` also ends the overlap, for emergencies. What a step would refuse is refused here, before the lock is acquired.',
+            "Comment": 'The schedule or an operator starts an execution with {"credential_id": …}. `force` rotates before the credential is due, also while it is paused. What a step would refuse is refused here, before the lock is acquired.',
             "Type": "Choice",
             "Choices": [
                 {
@@ -46,13 +46,13 @@ def _begin() -> dict[str, State]:
             "Comment": "The input is not valid. Nothing was read or changed.",
             "Type": "Fail",
             "Error": "InvalidRequestError",
-            "Cause": f'Start with {{"credential_id": "<id in the plan>"}}; optional: trigger (text), force and revoke_previous (true or false), and nothing else. The texts and the name of the execution: 1 to {ID_LENGTH} of the characters {ID_CHARACTERS}.',
+            "Cause": f'Start with {{"credential_id": "<id in the plan>"}}; optional: trigger (text) and force (true or false), and nothing else. The texts and the name of the execution: 1 to {ID_LENGTH} of the characters {ID_CHARACTERS}.',
         },
         "AcquireLock": {
-            "Comment": f"One conditional write decides which run rotates. The lock must be free, expired or already held by this run; and the credential must be due, forced, or have a generation in flight. The write adds 1 to the fence. The lease ({seconds(timing.LEASE)} s) is longer than an execution ({seconds(timing.RUN)} s), a function ({seconds(timing.STEP)} s) and clock skew together, so the holder has stopped before its lease ends.",
+            "Comment": f"One conditional write decides which run rotates. The lock must be free, expired or already held by this run; and the credential must be due, forced, or have a generation in flight, not paused, and its overlap over; an emergency order waives what it must. The write adds 1 to the fence. The lease ({seconds(timing.LEASE)} s) is longer than an execution ({seconds(timing.RUN)} s), a function ({seconds(timing.STEP)} s) and clock skew together, so the holder has stopped before its lease ends.",
             **lock_call(
                 "$states.input.credential_id",
-                update=lock.ACQUIRE_UPDATE,
+                update=lock.LEADER_ACQUIRE_UPDATE,
                 condition=lock.ACQUIRE_CONDITION,
                 values={
                     ":holder": {"S": "{% $states.context.Execution.Name %}"},
@@ -61,9 +61,9 @@ def _begin() -> dict[str, State]:
                     ":due_by": {
                         "N": jsonata(f"$states.input.force = true ? '{lock.FAR_FUTURE}' : $string({_NOW})")
                     },
-                    ":overlap_by": {
-                        "N": jsonata(
-                            f"$states.input.force = true and $states.input.revoke_previous = true ? '{lock.FAR_FUTURE}' : $string({_NOW})"
+                    ":heeded": {
+                        "BOOL": jsonata(
+                            f"$states.input.force = true ? {str(lock.PAUSE_WAIVED).lower()} : {str(lock.PAUSE_HEEDED).lower()}"
                         )
                     },
                     ":one": {"N": "1"},
@@ -81,13 +81,11 @@ def _begin() -> dict[str, State]:
                     "started_at": "{% $states.context.Execution.StartTime %}",
                     "fence": "{% $number($states.result.Attributes.fence.N) %}",
                     "force": "{% $states.input.force = true %}",
-                    "revoke_previous": "{% $states.input.revoke_previous = true %}",
                 },
-                "probes": None,
-                "replaces": None,
+                "winner": None,
+                "refused": None,
                 "claim": None,
-                "adopted": False,
-                "databases": [],
+                "adopted_from": None,
                 "applied": [],
                 "stores": [],
                 "revoked": [],
@@ -95,12 +93,23 @@ def _begin() -> dict[str, State]:
             },
             "Next": "Generate",
             "Catch": [
-                {"ErrorEquals": ["DynamoDB.ConditionalCheckFailedException"], "Next": "Skipped"},
+                {"ErrorEquals": ["DynamoDB.ConditionalCheckFailedException"], "Next": "NoteSkip"},
                 catch("RotationFailed"),
             ],
         },
+        "NoteSkip": {
+            "Comment": "AWS is alive: the standby leaves it the next rotation, unless a run of AWS did not finish.",
+            **lock_call(
+                "$states.input.credential_id",
+                update=lock.SKIP_UPDATE,
+                condition=lock.SKIP_CONDITION,
+                values={":now": number(_NOW)},
+            ),
+            "Next": "Skipped",
+            "Catch": [{"ErrorEquals": ["States.ALL"], "Next": "Skipped"}],
+        },
         "Skipped": {
-            "Comment": "Another run holds the lock, or the credential is not due. Nothing was changed. This is a success.",
+            "Comment": "Another run holds the lock, or the credential is not due. Nothing else was changed. This is a success.",
             "Type": "Succeed",
             "Output": {"outcome": "skipped"},
         },
@@ -134,24 +143,24 @@ def _is_id(value: str) -> str:
 def _prepare() -> dict[str, State]:
     return {
         "Generate": {
-            "Comment": "Prepare. Reads what every store serves, claims the one generation in flight under the fence, and stages its value as pending in every store. A generation in flight is adopted, never replaced. No database accepts the new value yet.",
+            "Comment": "Prepare. Compares the plan with the active one, reads what every store serves, claims the one generation in flight under the fence, and stages its value as pending in every store. No database accepts the new value yet.",
             **step(
                 "Generate",
-                {"rotation": "{% $rotation %}", "probes": "{% $probes %}", "replaces": "{% $replaces %}"},
+                {"rotation": "{% $rotation %}", "winner": "{% $winner %}", "refused": "{% $refused %}"},
             ),
-            "Assign": {"databases": "{% $states.result.Payload.databases %}"},
-            "Next": "StoresAgree",
+            "Assign": {"rotation": "{% $states.result.Payload.rotation %}"},
+            "Next": "Prepared",
             "Catch": [catch("AuditFailure")],
         },
-        "StoresAgree": {
-            "Comment": "Where the stores disagree, or one was edited by hand, the databases show which value logs in.",
+        "Prepared": {
+            "Comment": "Where the stores and the record disagree, the databases show which value logs in.",
             "Type": "Choice",
             "Choices": [
                 {
                     "Condition": "{% $states.input.outcome = 'staged' %}",
                     "Assign": {
                         "claim": "{% $states.input.claim %}",
-                        "adopted": "{% $states.input.adopted %}",
+                        "adopted_from": "{% $states.input.adopted_from %}",
                     },
                     "Next": "ApplyDb",
                 }
@@ -159,18 +168,17 @@ def _prepare() -> dict[str, State]:
             "Default": "ProbeDb",
         },
         "ProbeDb": {
-            "Comment": "Ask every database which of the stores' values logs in. Changes nothing.",
-            **each_database(
-                {"action": "probe", "candidates": "{% $states.input.candidates %}"},
-                "ProbeOneDb",
-                "Log in with each candidate.",
-            ),
-            "Assign": {
-                "probes": {
+            "Comment": "Ask the databases which of the candidates logs in on every one. Changes nothing.",
+            **step(
+                "ApplyDb",
+                {
+                    "action": "probe",
+                    "rotation": "{% $rotation %}",
+                    "databases": "{% $states.input.databases %}",
                     "candidates": "{% $states.input.candidates %}",
-                    "databases": "{% $states.result %}",
-                }
-            },
+                },
+            ),
+            "Assign": {"winner": "{% $states.result.Payload.winner %}"},
             "Next": "Generate",
             "Catch": [catch("AuditFailure")],
         },
@@ -180,34 +188,21 @@ def _prepare() -> dict[str, State]:
 def _apply() -> dict[str, State]:
     return {
         "ApplyDb": {
-            "Comment": "Apply, one branch per database. Under the database's advisory lock: base must log in and the fence must still be this run's; make the database accept pending beside base; then prove by real logins that pending and base log in and that the generation before base is refused.",
-            **each_database(
-                {"action": "apply", "claim": "{% $claim %}"},
-                "ApplyOneDb",
-                "Idempotent: where a database accepts pending already, the logins are only proven.",
-                catch={
-                    "ErrorEquals": ["PasswordRefusedByPolicyError"],
-                    "Output": {"database": "{% $states.input.database %}", "outcome": "refused_by_policy"},
-                    "Next": "RefusedByPolicy",
-                },
-                more={
-                    "RefusedByPolicy": {
-                        "Comment": "A refusal is a result: the other branches finish, then the password is withdrawn everywhere.",
-                        "Type": "Succeed",
-                    }
-                },
-            ),
-            "Assign": {"applied": "{% $states.result %}"},
+            "Comment": "Apply, on all databases at once. Under their advisory locks: the fence must still be this run's, and base must log in on every one; make each accept pending beside base; then prove by real logins that pending and base log in and that what came before is refused.",
+            **step("ApplyDb", {"action": "apply", "rotation": "{% $rotation %}", "claim": "{% $claim %}"}),
+            "Assign": {"applied": "{% $states.result.Payload.databases %}"},
             "Next": "EveryDatabaseAccepts",
             "Catch": [catch("AuditFailure")],
         },
         "EveryDatabaseAccepts": {
-            "Comment": "A value is promoted only after every database was seen to accept it. A password that a server's policy refused is withdrawn and replaced, once in a run.",
+            "Comment": "A value is promoted only after every database was seen to accept it. A password that a server's policy refused is replaced, once in a run: no store can serve it yet.",
             "Type": "Choice",
             "Choices": [
                 {
-                    "Condition": "{% 'refused_by_policy' in $applied.outcome and $replaces = null %}",
-                    "Next": "RaiseFence",
+                    "Condition": "{% 'refused_by_policy' in $applied.outcome and $refused = null %}",
+                    # Which candidate logs in was asked before this refusal, so Generate has to ask again.
+                    "Assign": {"refused": "{% $claim.generation %}", "winner": None},
+                    "Next": "Generate",
                 },
                 {
                     "Condition": "{% 'refused_by_policy' in $applied.outcome %}",
@@ -222,63 +217,39 @@ def _apply() -> dict[str, State]:
             ],
             "Default": "UpdateSecrets",
         },
-        "RaiseFence": {
-            "Comment": "An invocation of ApplyDb that was given up may still run. Under a new fence it finds that it lost the lock, and cannot bring the refused generation back after its withdrawal.",
-            **lock_call(
-                "$rotation.credential_id",
-                update=lock.RAISE_UPDATE,
-                condition=lock.RAISE_CONDITION,
-                values={":holder": {"S": "{% $rotation.rotation_id %}"}, ":one": {"N": "1"}},
-                returns="UPDATED_NEW",
-            ),
-            "Assign": {
-                "rotation": "{% $merge([$rotation, {'fence': $number($states.result.Attributes.fence.N)}]) %}"
-            },
-            "Next": "WithdrawDb",
-            "Catch": [
-                {
-                    "ErrorEquals": ["DynamoDB.ConditionalCheckFailedException"],
-                    "Assign": {
-                        "failure": {"Error": "FenceLostError", "Cause": "Another run holds the lock."}
-                    },
-                    "Next": "AuditFailure",
-                },
-                catch("AuditFailure"),
-            ],
-        },
-        "WithdrawDb": {
-            "Comment": "Withdraw the refused generation from the databases that accepted it. Base logs in throughout.",
-            **each_database({"action": "withdraw", "claim": "{% $claim %}"}, "WithdrawOneDb", "Idempotent."),
-            # Which candidates log in was asked before the withdrawal, so Generate has to ask again.
-            "Assign": {"replaces": "{% $claim %}", "probes": None},
-            "Next": "Generate",
-            "Catch": [catch("AuditFailure")],
-        },
     }
 
 
 def _commit() -> dict[str, State]:
     return {
         "UpdateSecrets": {
-            "Comment": "Commit. Promotes pending to current in every store, by compare-and-set, then waits until every store serves it in both secrets.",
-            **step("UpdateSecrets", {"rotation": "{% $rotation %}", "claim": "{% $claim %}"}),
+            "Comment": "Commit. Marks the claim as promoting, promotes pending to current in every store, by compare-and-set, then waits until every store serves it in both secrets.",
+            **step(
+                "UpdateSecrets",
+                {
+                    "rotation": "{% $rotation %}",
+                    "claim": "{% $claim %}",
+                    "proven": "{% [$applied.database] %}",
+                },
+            ),
             "Assign": {
                 "stores": "{% $states.result.Payload.stores %}",
                 "promoted_at": "{% $states.result.Payload.promoted_at %}",
+                "revoke": "{% $states.result.Payload.revoke %}",
             },
-            "Next": "RevokeAsked",
+            "Next": "RevokeOrdered",
             "Catch": [catch("AuditFailure")],
         },
-        "RevokeAsked": {
-            "Comment": "Normally the previous value logs in until the overlap ends. In an emergency it is revoked at once, and the audit entry says so.",
+        "RevokeOrdered": {
+            "Comment": "Normally the previous value logs in until the overlap ends. In an emergency all but the new one is revoked at once, and the audit entry says so.",
             "Type": "Choice",
-            "Choices": [{"Condition": "{% $rotation.revoke_previous %}", "Next": "RevokeDb"}],
+            "Choices": [{"Condition": "{% $revoke %}", "Next": "RevokeDb"}],
             "Default": "Audit",
         },
         "RevokeDb": {
-            "Comment": "Revoke the previous value on every database; a refused login proves it.",
-            **each_database({"action": "revoke", "claim": "{% $claim %}"}, "RevokeOneDb", "Idempotent."),
-            "Assign": {"revoked": "{% $states.result %}"},
+            "Comment": "Revoke every other value on every database; refused logins prove it.",
+            **step("ApplyDb", {"action": "revoke", "rotation": "{% $rotation %}", "claim": "{% $claim %}"}),
+            "Assign": {"revoked": "{% $states.result.Payload.databases %}"},
             "Next": "Audit",
             "Catch": [catch("AuditFailure")],
         },
@@ -293,16 +264,16 @@ def _commit() -> dict[str, State]:
             "Comment": "Release the lock: clear the claim, write which generation is current, and when the next rotation is due and allowed.",
             **lock_call(
                 "$rotation.credential_id",
-                update=lock.RELEASE_DONE_UPDATE,
+                update=lock.LEADER_RELEASE_DONE_UPDATE,
                 condition=lock.RELEASE_CONDITION,
                 values={
+                    ":now": number(_NOW),
                     ":fence": number("$rotation.fence"),
                     ":holder": {"S": "{% $rotation.rotation_id %}"},
                     ":current": number("$audit.release.current_generation"),
-                    ":previous": jsonata(
-                        "$audit.release.previous_generation = null "
-                        "? {'NULL': true} : {'N': $string($audit.release.previous_generation)}"
-                    ),
+                    ":alive": {"NS": jsonata("[$map($audit.release.alive, function($g) { $string($g) })]")},
+                    ":alive_from": number("$min($audit.release.alive)"),
+                    ":proven": {"SS": "{% $audit.release.proven %}"},
                     ":next_due_at": number("$audit.release.next_due_at"),
                     ":not_before": number("$audit.release.not_before"),
                 },
@@ -311,7 +282,7 @@ def _commit() -> dict[str, State]:
                 "outcome": "rotated",
                 "generation": "{% $claim.generation %}",
                 "kind": "{% $claim.kind %}",
-                "adopted": "{% $adopted %}",
+                "adopted": "{% $adopted_from != null %}",
                 "audit": {"stream": "{% $audit.stream %}", "seq": "{% $audit.seq %}"},
             },
             "Next": "Rotated",
@@ -333,7 +304,7 @@ def _fail() -> dict[str, State]:
             "Catch": [{"ErrorEquals": ["States.ALL"], "Next": "ReleaseLockAfterFailure"}],
         },
         "ReleaseLockAfterFailure": {
-            "Comment": "Release the lock, but keep the claim and the schedule: the next run is due at once and finishes what this one began.",
+            "Comment": "Release the lock, but keep the claim and the schedule: the next run goes on from here.",
             **lock_call(
                 "$rotation.credential_id",
                 update=lock.RELEASE_UPDATE,
@@ -360,7 +331,7 @@ def _report(outcome: str, **more: str) -> State:
         "outcome": outcome,
         "rotation": "{% $rotation %}",
         "claim": "{% $claim %}",
-        "adopted": "{% $adopted %}",
+        "adopted_from": "{% $adopted_from %}",
         "databases": "{% $applied %}",
         "stores": "{% $stores %}",
         "revoked": "{% $revoked %}",

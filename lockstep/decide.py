@@ -8,76 +8,81 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from lockstep.errors import StoresDivergedError, UnknownUsernameError
-from lockstep.model import Claim, ClaimKind, Lease, LockRecord, Login, Release, Schedule, StoredValue
+from lockstep.errors import EnrolmentNeededError
+from lockstep.model import Claim, ClaimKind, Lease, LockRecord, Release, Schedule, StoredValue
 
 
 @dataclass(frozen=True, slots=True)
 class Adopt:
-    """A generation is in flight: finish it, whichever run began it (protocol C2, R3)."""
+    """A generation is in flight that no store can serve yet: finish it, whichever run began it (protocol C2, R3)."""
 
     claim: Claim
 
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """All stores agree: claim a new generation on top of this one."""
+    """All stores serve what is on record: claim a new generation on top of it."""
 
     base_generation: int
 
 
 @dataclass(frozen=True, slots=True)
 class Heal:
-    """The stores disagree, or one was edited by hand: the login that works on every database wins (protocol C5).
+    """Something disagrees: a login that is proven on every database gets a new generation in every store (protocol C5).
 
-    Attributes:
-        standing: The generation in flight, if an edit came in the middle of a rotation, or if a heal was begun. It is
-            finished if its own value or its base is what works, else replaced.
+    No database changes, so it does not matter what the stores and the record were about to do.
     """
-
-    standing: Claim | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
-    """A version in a store. Its login may be the one that works."""
-
-    store: str
-    version: str
 
 
 Decision = Adopt | Begin | Heal
 
 
-def decide(record: LockRecord, current: Mapping[str, StoredValue]) -> Decision:
+def decide(
+    record: LockRecord,
+    served: Mapping[str, StoredValue],
+    *,
+    plan: str,
+    databases: Collection[str],
+    refused: int | None = None,
+) -> Decision:
     """What this run must do.
 
     Args:
         record: The lock record.
-        current: What every store serves now, in the plan's order.
+        served: What every store serves now, in the plan's order.
+        plan: The digest of this runner's plan, which is active or is to become active.
+        databases: The names of the plan's databases.
+        refused: The generation that a database's policy has refused in this run: it is not adopted.
+
+    Raises:
+        EnrolmentNeededError: There are only placeholders, and not every database is under enrolment.
     """
-    if record.claim:
-        if any(_newest(v) > record.claim.generation for v in current.values()):
-            return Heal()  # The lock table was restored from an old copy: this claim can never be promoted.
-        if record.claim.kind is ClaimKind.HEAL or _edited_in_flight(record.claim, current.values()):
-            return Heal(record.claim)
-        return Adopt(record.claim)
-    if agree(current.values()) and _as_recorded(record, next(iter(current.values()))):
-        return Begin(base_generation=next(iter(current.values())).generation)
-    return Heal()
-
-
-def _edited_in_flight(claim: Claim, current: Collection[StoredValue]) -> bool:
-    at_base = [v for v in current if v.generation == claim.base_generation]
-    return any(v.generation not in {claim.generation, claim.base_generation} for v in current) or any(
-        # Generation 0 is any value that Lockstep did not write, so two stores may hold different ones.
-        v.login != at_base[0].login
-        for v in at_base
+    values = list(served.values())
+    first_day = (
+        record.current_generation is None and not any(v.login for v in values) and not record.promoting
     )
+    if first_day and not record.enrol.issuperset(databases):
+        raise EnrolmentNeededError
+    # A heal may have replaced a promotion whose last writes are still under way. They fail once the heal has moved
+    # every store, and no database may change before that.
+    is_half_done = record.promoting or (record.claim and record.claim.kind is ClaimKind.HEAL)
+    if is_half_done or not agree(values) or not (first_day or _is_recorded(record, plan, values[0])):
+        return Heal()
+    base = values[0].generation
+    if record.claim and _can_adopt(record, record.claim, base) and record.claim.generation != refused:
+        return Adopt(record.claim)
+    return Begin(base_generation=base)
 
 
-def _newest(value: StoredValue) -> int:
-    return max(value.generation, value.blob_generation)
+def _is_recorded(record: LockRecord, plan: str, value: StoredValue) -> bool:
+    # An activation is a heal, so that every store serves a value under the new plan (protocol O7).
+    return record.activate != plan and value.generation == record.current_generation
+
+
+def _can_adopt(record: LockRecord, claim: Claim, base: int) -> bool:
+    # A value that was made before an emergency order may be among those that leaked (protocol O5).
+    is_newer = record.revoke_through is None or claim.generation > record.revoke_through
+    return claim.base_generation == base and is_newer
 
 
 def agree(values: Iterable[StoredValue]) -> bool:
@@ -89,99 +94,54 @@ def agree(values: Iterable[StoredValue]) -> bool:
     )
 
 
-def _as_recorded(record: LockRecord, value: StoredValue) -> bool:
-    # If no generation is recorded, the record is new or the lock table was lost, and the stores are believed.
-    return record.current_generation in {None, value.generation}
+def ranked_generations(record: LockRecord, served: Mapping[str, StoredValue]) -> Sequence[int | str]:
+    """Where a heal looks for a login that works, the best first (protocol C5): generations, and names of stores.
 
-
-def candidates(record: LockRecord, current: Mapping[str, StoredValue]) -> Sequence[Candidate]:
-    """One version of each distinct login, for a heal; empty if there are only placeholders.
-
-    The recorded current generation comes first, then the newest. If two logins work, the first wins (protocol C5).
+    The generation in promotion comes first, since every database was seen to accept it; then the recorded current one;
+    then what the stores serve, the newest first; then what else may be alive. A store that serves a generation above
+    every one on record shows that the record is an old copy: what that store serves comes before all of it.
     """
-    ranked = sorted(
-        ((name, v) for name, v in current.items() if v.login),
-        key=lambda item: (item[1].generation == record.current_generation, item[1].generation),
-        reverse=True,
-    )
-    seen: list[Login | None] = []
-    found = []
-    for name, value in ranked:
-        if value.login not in seen:
-            seen.append(value.login)
-            found.append(Candidate(store=name, version=value.version))
-    return found
+    promoting = [record.claim.generation] if record.claim and record.promoting else []
+    current = [] if record.current_generation is None else [record.current_generation]
+    stores = sorted(served, key=lambda name: served[name].generation, reverse=True)
+    ahead = [name for name in stores if served[name].generation > record.highest_generation]
+    return [*ahead, *promoting, *current, *stores, *sorted(record.alive, reverse=True)]
 
 
-def winner(ranked: Sequence[Candidate], accepted: Mapping[str, Sequence[bool]]) -> Candidate:
-    """The first candidate that logs in on every database (protocol C5, C6).
-
-    Args:
-        ranked: As `candidates` gave them.
-        accepted: For each database, whether each candidate logs in.
-
-    Raises:
-        StoresDivergedError: None does.
-    """
-    for i, candidate in enumerate(ranked):
-        if all(verdicts[i] for verdicts in accepted.values()):
-            return candidate
-    raise StoresDivergedError
-
-
-def next_generation(lease: Lease, record: LockRecord, current: Iterable[StoredValue]) -> int:
+def next_generation(lease: Lease, record: LockRecord, served: Iterable[StoredValue]) -> int:
     """The fence, or one more than every generation seen; it grows even if the lock table was lost (protocol C3)."""
-    highest = max((_newest(v) for v in current), default=0)
+    highest = max((max(v.generation, v.blob_generation) for v in served), default=0)
     return max(lease.fence, record.highest_generation + 1, highest + 1)
 
 
-def next_claim(
-    kind: ClaimKind,
-    lease: Lease,
-    record: LockRecord,
-    current: Mapping[str, StoredValue],
-    *,
-    base_generation: int,
-) -> Claim:
-    """The claim for a new or healed value (protocol C9).
-
-    A heal gives a login that works a new generation, so nothing dies and there is no generation to prove dead.
-    """
-    previous = record.previous_generation if kind is ClaimKind.NEW else None
-    return Claim(
-        kind=kind,
-        generation=next_generation(lease, record, current.values()),
-        base_generation=base_generation,
-        previous_generation=previous,
-        rotation_id=lease.holder,
-    )
-
-
-def next_username(usernames: Sequence[str], base: Login | None) -> str:
-    """The username that gets the new password: the only one, or with alternating users the other one (protocol C8).
-
-    Raises:
-        UnknownUsernameError: The plan does not name the username of base.
-    """
-    if base is None:
-        return usernames[0]
-    if base.username not in usernames:
-        raise UnknownUsernameError
-    return usernames[(usernames.index(base.username) + 1) % len(usernames)]
-
-
 def release_after(
-    claim: Claim, record: LockRecord, schedule: Schedule, *, started: datetime, promoted: datetime
+    claim: Claim,
+    record: LockRecord,
+    schedule: Schedule,
+    *,
+    dead: Collection[int],
+    proven: tuple[str, ...],
+    started: datetime,
+    promoted: datetime,
 ) -> Release:
     """What ReleaseLock writes after the rotation was recorded (protocol C10).
 
     The next rotation is due an interval after this one *started*, so that the schedule does not drift, minus the
     tolerance for early triggers. It may not start before the overlap has passed since the promotion.
+
+    Args:
+        claim: The claim that was promoted.
+        record: The lock record, which names the generations that may be alive.
+        schedule: The credential's.
+        dead: The generations that are dead on every database.
+        proven: The databases that accept the claim's generation.
+        started: When the run started.
+        promoted: When every store was seen to serve it.
     """
-    healed = claim.kind is ClaimKind.HEAL
     return Release(
         current_generation=claim.generation,
-        previous_generation=record.previous_generation if healed else claim.base_generation,
+        alive=(record.alive | {claim.generation}).difference(dead),
+        proven=proven,
         next_due_at=started + schedule.interval - schedule.tolerance,
         not_before=promoted + schedule.overlap,
     )

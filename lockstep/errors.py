@@ -116,6 +116,30 @@ class FenceLostError(TerminalError):
     """This run has lost the lock or its claim, so it must not change anything."""
 
 
+class PlanNotActiveError(TerminalError):
+    """This runner's plan of the credential is not the active one, so it changes nothing."""
+
+    advice = "Deploy the active plan, or make this one active: `lockstep plan activate`."
+
+
+class EnrolmentNeededError(TerminalError):
+    """No login is known that works, and nobody has consented to take the accounts over."""
+
+    advice = (
+        "Enter the login that works: `lockstep hand-over`. If there is none, or its password may be lost: "
+        "`lockstep enrol`."
+    )
+
+
+class DatabaseMutedError(TerminalError):
+    """The database has refused a login that should work, so it is shown no other: its account could be locked."""
+
+    advice = (
+        "Once it accepts what the stores serve: `lockstep retry`. To set its password: `lockstep enrol`. "
+        "Or take the database out of the plan."
+    )
+
+
 class StoresDivergedError(TerminalError):
     """The stores hold different values, and none of these logs in on every database."""
 

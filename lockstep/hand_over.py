@@ -1,6 +1,6 @@
 """Hand-over: the login that works now comes into every store, where the first rotation finds it (protocol O9, O10).
 
-    1. take the lock                    no run begins; none has left a generation in flight
+    1. take the lock                    no run begins; none has left a promotion half done
     2. log in on every database         with each database's advisory lock held, as every probe
     3. append the audit entry           who, which login by its fingerprint, where
     4. write it into every store        into each slot of a ring, the slot that is served last
@@ -83,7 +83,7 @@ def hand_over(login: Login, estate: Estate) -> HandedOver:
     Raises:
         UnknownUsernameError: The plan does not name its username.
         AccountOwnedError: Another credential has one of the accounts.
-        HandOverRefusedError: A database refuses it, a generation is in flight, or the lock is held.
+        HandOverRefusedError: A database refuses it, a promotion is half done, or the lock is held.
         ReadSideLaggingError: It was written, but a store does not serve it yet. Repeat it.
         FenceLostError: The lock was lost on the way. Repeat it.
     """
@@ -95,9 +95,9 @@ def hand_over(login: Login, estate: Estate) -> HandedOver:
     if lease is None:
         raise HandOverRefusedError(credential=credential.id, code="lock-held")
     try:
-        in_flight = estate.orders.read().in_flight
-        if in_flight is not None:
-            raise HandOverRefusedError(credential=credential.id, generation=in_flight, code="in-flight")
+        promoting = estate.orders.read().promoting
+        if promoting is not None:
+            raise HandOverRefusedError(credential=credential.id, generation=promoting, code="promoting")
         prove(login, estate)
         for account in accounts_of(credential):
             estate.orders.register(account)

@@ -28,11 +28,14 @@ class RunInput(Message):
     credential_id: Id
     trigger: Id = "manual"
     force: StrictBool = False
-    revoke_previous: StrictBool = False
 
 
 class Rotation(Message):
-    """One run: its runner, its trigger and its fence. Every request carries it."""
+    """One run: its runner, its trigger and its fence. Every request carries it.
+
+    Attributes:
+        plan: The digest of the plan under which the run acts: Generate names it, every later step compares its own.
+    """
 
     credential_id: Id
     rotation_id: Id
@@ -41,7 +44,7 @@ class Rotation(Message):
     started_at: AwareDatetime
     fence: int
     force: bool = False
-    revoke_previous: bool = False
+    plan: Id | None = None
 
     @property
     def lease(self) -> Lease:
@@ -56,44 +59,44 @@ class CandidateRef(Message):
     version: Id
 
 
-class Probes(Message):
-    """Which candidates log in, for each database."""
-
-    candidates: tuple[CandidateRef, ...]
-    databases: tuple["ProbeResult", ...]
-
-
 class GenerateRequest(Message):
     """Input of Generate.
 
     Attributes:
-        probes: Which candidates log in, on the second call of a heal.
-        replaces: A claim to replace: a database's policy refused its password, and every database has withdrawn it.
+        winner: The candidate that logs in on every database, on the second call of a heal.
+        refused: The generation whose password a database's policy refused in this run: it is replaced (protocol C7).
     """
 
     rotation: Rotation
-    probes: Probes | None = None
-    replaces: Claim | None = None
+    winner: CandidateRef | None = None
+    refused: int | None = None
 
 
 class Staged(Message):
     """Output of Generate: the value of this claim is staged in every store.
 
     Attributes:
-        databases: Every database of the credential.
-        adopted: Whether an earlier run made the claim.
+        rotation: The run, with its plan.
+        adopted_from: The run that made the claim, if it was another one.
     """
 
     outcome: Literal["staged"] = "staged"
-    databases: tuple[Id, ...]
+    rotation: Rotation
     claim: Claim
-    adopted: bool
+    adopted_from: Id | None = None
 
 
 class ProbeNeeded(Message):
-    """Output of Generate: the stores disagree, so each database must be asked which candidate logs in."""
+    """Output of Generate: the databases must show which candidate logs in.
+
+    Attributes:
+        rotation: The run, with its plan.
+        databases: Those that are asked: all but the ones under enrolment.
+        candidates: In the order in which they are tried; the first that works everywhere wins.
+    """
 
     outcome: Literal["probe"] = "probe"
+    rotation: Rotation
     databases: tuple[Id, ...]
     candidates: tuple[CandidateRef, ...]
 
@@ -102,84 +105,115 @@ GenerateResult = Annotated[Staged | ProbeNeeded, Field(discriminator="outcome")]
 
 
 class ApplyRequest(Message):
-    """Input of ApplyDb, for one database."""
+    """Input of ApplyDb, for all databases of the credential."""
 
     action: Literal["apply"] = "apply"
     rotation: Rotation
     claim: Claim
-    database: Id
 
 
-class PreviousProof(StrEnum):
-    """What a login with the generation before base showed."""
+class Death(StrEnum):
+    """What is known of a generation that should be dead."""
 
     REFUSED = "refused"
-    NONE = "none"
     UNREADABLE = "unreadable"
 
 
+class Dead(Message):
+    """A generation that logs in no more: a login was refused, or no store has its value to try it."""
+
+    generation: int
+    death: Death
+
+
 class DatabaseOutcome(StrEnum):
-    """What ApplyDb did to one database."""
+    """What ApplyDb did to one database: made it accept pending beside base, saw that it does, or neither."""
 
     APPLIED = "applied"
-    ALREADY_APPLIED = "already_applied"
+    PROVEN = "proven"
     REFUSED_BY_POLICY = "refused_by_policy"
 
 
 class DatabaseResult(Message):
-    """Output of ApplyDb, for one database."""
+    """Output of ApplyDb, for one database.
+
+    Attributes:
+        dead: The generations that were alive and are dead on this database now.
+        enrolled: Whether its account was taken over without a login that works, by order.
+    """
 
     database: Id
     outcome: DatabaseOutcome
-    previous: PreviousProof = PreviousProof.NONE
+    dead: tuple[Dead, ...] = ()
+    enrolled: bool = False
     plaintext: bool = False
 
 
+class ApplyResult(Message):
+    """Output of ApplyDb."""
+
+    databases: tuple[DatabaseResult, ...]
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the password policy of a database refused the pending value."""
+        return any(d.outcome is DatabaseOutcome.REFUSED_BY_POLICY for d in self.databases)
+
+    @property
+    def proven(self) -> tuple[str, ...]:
+        """The databases that were seen to accept pending."""
+        return tuple(d.database for d in self.databases if d.outcome is not DatabaseOutcome.REFUSED_BY_POLICY)
+
+
 class ProbeRequest(Message):
-    """Input of ApplyDb when stores disagree: which candidates does this database accept?"""
+    """Input of ApplyDb for a heal: which candidate logs in on every one of these databases?"""
 
     action: Literal["probe"]
     rotation: Rotation
-    database: Id
+    databases: tuple[Id, ...]
     candidates: tuple[CandidateRef, ...]
 
 
 class ProbeResult(Message):
     """Output of a probe."""
 
-    database: Id
-    accepted: tuple[bool, ...]
+    winner: CandidateRef
 
 
-class RetireRequest(Message):
-    """Input of ApplyDb to end a value: pending (`withdraw`) or base (`revoke`)."""
+class RevokeRequest(Message):
+    """Input of ApplyDb after the promotion, in an emergency: leave nothing alive but the claim's generation."""
 
-    action: Literal["withdraw", "revoke"]
+    action: Literal["revoke"]
     rotation: Rotation
     claim: Claim
-    database: Id
 
 
-class RetireResult(Message):
-    """Output of withdraw and revoke.
-
-    Attributes:
-        retired_generation: The generation whose login this database now refuses. None where there was nothing to
-            retire: the value has no login, or the value that is kept has the same login.
-    """
+class Revoked(Message):
+    """What a revocation ended on one database."""
 
     database: Id
-    retired_generation: int | None
+    dead: tuple[Dead, ...]
 
 
-DatabaseRequest = Annotated[ApplyRequest | ProbeRequest | RetireRequest, Field(discriminator="action")]
+class RevokeResult(Message):
+    """Output of a revocation."""
+
+    databases: tuple[Revoked, ...]
+
+
+DatabaseRequest = Annotated[ApplyRequest | ProbeRequest | RevokeRequest, Field(discriminator="action")]
 
 
 class UpdateRequest(Message):
-    """Input of UpdateSecrets."""
+    """Input of UpdateSecrets.
+
+    Attributes:
+        proven: The databases that were seen to accept the claim's generation.
+    """
 
     rotation: Rotation
     claim: Claim
+    proven: tuple[Id, ...]
 
 
 class StoreResult(Message):
@@ -190,10 +224,16 @@ class StoreResult(Message):
 
 
 class UpdateResult(Message):
-    """Output of UpdateSecrets."""
+    """Output of UpdateSecrets.
+
+    Attributes:
+        promoted_at: When every store was seen to serve the generation.
+        revoke: Whether an order wants everything but this generation dead now.
+    """
 
     stores: tuple[StoreResult, ...]
     promoted_at: AwareDatetime
+    revoke: bool
 
 
 class RotatedRun(Message):
@@ -202,11 +242,11 @@ class RotatedRun(Message):
     outcome: Literal["rotated"] = "rotated"
     rotation: Rotation
     claim: Claim
-    adopted: bool
+    adopted_from: Id | None = None
     databases: tuple[DatabaseResult, ...]
     stores: tuple[StoreResult, ...]
     promoted_at: AwareDatetime
-    revoked: tuple[RetireResult, ...]
+    revoked: tuple[Revoked, ...] = ()
 
 
 class FailedRun(Message):
@@ -220,10 +260,10 @@ class FailedRun(Message):
     outcome: Literal["failed"] = "failed"
     rotation: Rotation
     claim: Claim | None = None
-    adopted: bool = False
+    adopted_from: Id | None = None
     databases: tuple[DatabaseResult, ...] = ()
     stores: tuple[StoreResult, ...] = ()
-    revoked: tuple[RetireResult, ...] = ()
+    revoked: tuple[Revoked, ...] = ()
     error: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._]{1,100}$")]
 
 
@@ -231,10 +271,11 @@ AuditRequest = Annotated[RotatedRun | FailedRun, Field(discriminator="outcome")]
 
 
 class ReleaseValues(Message):
-    """What ReleaseLock writes: generations, and epoch seconds."""
+    """What ReleaseLock writes: generations, names of databases, and epoch seconds."""
 
     current_generation: int
-    previous_generation: int | None
+    alive: tuple[int, ...]
+    proven: tuple[Id, ...]
     next_due_at: int
     not_before: int
 

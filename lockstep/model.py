@@ -122,15 +122,14 @@ class Claim:
     Attributes:
         kind: `new` has a password of its own, `heal` gives the login that works a new generation.
         generation: The pending generation.
-        base_generation: The current generation when the claim was made.
-        previous_generation: The generation before base, to be proven dead; None where there is none.
+        base_generation: What pending follows: for a new one the current generation, for a heal the one whose login it
+            gives again.
         rotation_id: The run that made the claim; another run that finishes it has adopted it.
     """
 
     kind: ClaimKind
     generation: int
     base_generation: int
-    previous_generation: int | None
     rotation_id: str
 
 
@@ -144,20 +143,78 @@ class ChainHead:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AwsSigns:
+    """What the lock record says of the AWS runner (protocol R8). Times are aware, whole seconds.
+
+    Attributes:
+        seen_at: The last time at which AWS finished a rotation, or found that there was nothing to do.
+        began_at: Since when a run of AWS has not finished well: it is under way, hangs, failed, timed out, or found
+            that its plan is not the active one. Absent after a success.
+    """
+
+    seen_at: datetime | None = None
+    began_at: datetime | None = None
+
+    def after_begin(self, now: datetime) -> "AwsSigns":
+        """AWS has acquired the lock. Written ahead, so a run that dies leaves the sign without a further write."""
+        return replace(self, began_at=now)
+
+    def after_success(self, now: datetime) -> "AwsSigns":
+        """AWS has released the lock after a rotation."""
+        return replace(self, seen_at=now, began_at=None)
+
+    def after_skip(self, now: datetime) -> "AwsSigns":
+        """AWS did not get the lock. It lives, but that does not excuse a run that it left unfinished."""
+        return replace(self, seen_at=now)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LockRecord:
-    """The lock's item. Absent attributes are None. Times are aware, whole seconds."""
+    """The lock's item. Absent attributes are None, False or empty. Times are aware, whole seconds.
+
+    Attributes:
+        plan: The digest of the active plan; None before the first activation, and where the table was lost.
+        claim: The generation in flight.
+        promoting: Whether a store may serve the claim's value already; until then the claim is open.
+        alive: The generations that may have been served and are not yet shown dead.
+        paused: An order: no scheduled run.
+        activate: An order: the digest that becomes the active plan with the next claim.
+        revoke_through: An order: every generation up to this one is to be dead.
+        enrol: An order: the databases whose account may be taken over without a login that works.
+        muted: The databases that refused a login that should work; no login is shown to them until an operator
+            retries or enrols them.
+        aws: What the AWS runner did last; the standby judges it.
+    """
 
     credential_id: str
     holder: str | None = None
     fence: int = 0
     expires_at: datetime | None = None
+    plan: str | None = None
     claim: Claim | None = None
+    promoting: bool = False
     current_generation: int | None = None
-    previous_generation: int | None = None
+    alive: frozenset[int] = frozenset()
     highest_generation: int = 0
     next_due_at: datetime | None = None
     not_before: datetime | None = None
+    paused: bool = False
+    activate: str | None = None
+    revoke_through: int | None = None
+    enrol: frozenset[str] = frozenset()
+    muted: frozenset[str] = frozenset()
+    aws: AwsSigns = AwsSigns()
     heads: Mapping[str, ChainHead] = field(default_factory=dict)
+
+    @property
+    def is_revoking(self) -> bool:
+        """Whether the order `revoke_through` is not fulfilled: a generation that it names may be alive."""
+        through = self.revoke_through
+        return through is not None and min(self.alive, default=0) <= through
+
+    def raises_order(self, claim: Claim) -> bool:
+        """Whether an emergency order reaches up to a claim: a heal gives a login again, which may have leaked."""
+        return self.is_revoking and claim.kind is ClaimKind.HEAL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,12 +228,20 @@ class Lease:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Release:
-    """What a finished rotation writes when it gives the lock back."""
+    """What a finished rotation writes when it gives the lock back.
+
+    Attributes:
+        alive: As in the record.
+        proven: The databases that were seen to accept the new generation: no longer under enrolment, or muted.
+        led_at: When AWS finished it; None where another runner did.
+    """
 
     current_generation: int
-    previous_generation: int | None
+    alive: frozenset[int]
+    proven: tuple[str, ...]
     next_due_at: datetime
     not_before: datetime
+    led_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,7 +34,7 @@ class OrderState:
     Attributes:
         active_plan: The plan digest under which runs may act; None where none was ever active.
         highest_generation: The highest generation that was ever claimed.
-        in_flight: The generation of the claim; None where there is none.
+        promoting: The generation of a claim that some store may serve already; None where there is no such claim.
         paused: Whether scheduled runs are off.
         revoke_through: Every generation up to this one must die; None: there was never an emergency.
         alive_from: The lowest generation that may log in; None where that is not known.
@@ -46,7 +46,7 @@ class OrderState:
     credential_id: str
     active_plan: str | None = None
     highest_generation: int = 0
-    in_flight: int | None = None
+    promoting: int | None = None
     paused: bool = False
     revoke_through: int | None = None
     alive_from: int | None = None

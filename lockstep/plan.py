@@ -6,6 +6,7 @@ An unknown key is a mistake. A plan that is valid can be rotated by either runne
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
+from string import ascii_lowercase
 from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
@@ -30,6 +31,7 @@ from lockstep.plan_checks import (
     rule_problems,
     server_problems,
     standby_problems,
+    user_problems,
     verify_host_problems,
 )
 from lockstep.plan_databases import DatabaseSection
@@ -47,6 +49,9 @@ from lockstep.plan_fields import (
 from lockstep.store_kinds import OciVault, StoreConfig
 from lockstep.store_kinds.base import Demand, StoreKind
 from lockstep.timing import CLOCK_SKEW, TOLERANCE, TRIGGER_LATENESS
+
+MAX_USERS = len(ascii_lowercase)
+"""One for each letter, and more than a ring has slots."""
 
 StoreT = TypeVar("StoreT", bound=StoreKind)
 Username = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,30}$")]
@@ -150,7 +155,15 @@ class CredentialSection(Section):
     id: CredentialId
     strategy: Strategy
     username: Username
-    alternates: tuple[Username, Username] | None = None
+    alternates: Annotated[tuple[Username, ...], Field(min_length=2, max_length=MAX_USERS)] | None = None
+    users: Annotated[
+        int | None,
+        Field(
+            ge=2,
+            le=MAX_USERS,
+            description="how many alternating users; more than slots: any slot is readable",
+        ),
+    ] = None
     account_host: AccountHost = ANY_HOST
     interval: Duration = timedelta(minutes=20)
     tolerance: Duration = TOLERANCE
@@ -178,7 +191,11 @@ class CredentialSection(Section):
         if self.strategy is Strategy.DUAL_PASSWORD and self.alternates:
             raise ValueError("alternates: allowed only with the strategy alternating_users")
         if self.alternates and len(set(self.alternates)) != len(self.alternates):
-            raise ValueError("alternates: must be two different usernames")
+            raise ValueError("alternates: must be different usernames")
+        if self.users and (self.strategy is Strategy.DUAL_PASSWORD or self.alternates):
+            raise ValueError(
+                "users: allowed only with the strategy alternating_users, and without alternates"
+            )
         return self
 
     @property
@@ -186,7 +203,7 @@ class CredentialSection(Section):
         """The usernames with which applications log in."""
         if self.strategy is Strategy.DUAL_PASSWORD:
             return (self.username,)
-        return self.alternates or (f"{self.username}_a", f"{self.username}_b")
+        return self.alternates or tuple(f"{self.username}_{c}" for c in ascii_lowercase[: self.users or 2])
 
     @property
     def owner(self) -> str:
@@ -269,6 +286,7 @@ class Plan(Section):
         yield from verify_host_problems(self)
         yield from account_problems(self)
         yield from ring_problems(self)
+        yield from user_problems(self)
         demand = Demand(
             rotated=self._rotated,
             fixed=self._fixed,

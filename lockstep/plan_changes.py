@@ -293,6 +293,12 @@ def _appended_usernames(old: Credential, new: Credential) -> Found:
             what=new.id,
             text=f"create {', '.join(appended)} on every database of the credential (`lockstep plan sql`)",
         )
+    if len(old.usernames) <= 2 < len(new.usernames):  # noqa: PLR2004 - alternation
+        yield Step(
+            phase=Phase.READERS_LAST,
+            what=new.id,
+            text="applications may read any one slot once every slot was given a value under this plan",
+        )
 
 
 def _overlaps(old: Credential, new: Credential) -> Found:

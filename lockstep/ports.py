@@ -4,7 +4,7 @@ Foreign exceptions never cross a port: each adapter turns them into one of `lock
 retries are said once, in `lockstep.timing`, for both clouds. Every call has a time-out (protocol F1, F3, F5).
 """
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -23,8 +23,10 @@ from lockstep.model import (
     SecretStr,
     StoredValue,
 )
+from lockstep.workers import SideBySide
 
 if TYPE_CHECKING:
+    from lockstep.standby import Bounds
     from lockstep.stores import Stores
 
 
@@ -102,6 +104,9 @@ class VersionedSecret(Protocol):
     def read_current(self) -> SecretVersion:
         """The version that applications read now, from the read side."""
 
+    def served(self) -> Sequence[SecretVersion]:
+        """Every version that some reader may read as current: one for each slot of a ring (protocol V18)."""
+
     def read_version(self, version: str) -> SecretVersion | None:
         """A version by the store's own id; None if there is none."""
 
@@ -129,6 +134,12 @@ class VersionedSecret(Protocol):
             StoreRejectedError: The secret does not hold that generation. An adapter may leave this to `commit`.
         """
 
+    def spread(self, generation: int) -> Sequence[Callable[[], None]]:
+        """Stage a generation that is current in every slot that serves a lower one (protocol V19).
+
+        Returns the compare-and-sets that make it current there; empty for a secret that is no ring.
+        """
+
     def prune(self) -> int:
         """Remove superseded versions if the store does not do so by itself; return how many."""
 
@@ -146,8 +157,8 @@ class Store(Protocol):
     def read_current(self) -> StoredValue:
         """The value that applications read now."""
 
-    def read_version(self, version: str) -> Login | None:
-        """The login in a version that `read_current` has named; None if it is gone or a placeholder."""
+    def read_version(self, version: str) -> CredentialValue | None:
+        """The value in a version that `read_current` has named; None if it is gone or a placeholder."""
 
     def read_generation(self, generation: int) -> CredentialValue | None:
         """The value of a generation, whether current or not; None if the store does not hold it."""
@@ -171,6 +182,12 @@ class Store(Protocol):
             FenceLostError: A higher generation is current, or `still_ours` raises it.
             LostCompareAndSetError: The current version changed in between.
         """
+
+    def served_logins(self) -> Sequence[Login]:
+        """The login of each slot: what some reader of any one slot may use (protocol V18)."""
+
+    def spread(self, generation: int, still_ours: Callable[[], object]) -> None:
+        """Make a generation that is current what every slot of both secrets serves, as `promote` does."""
 
     def serves(self, generation: int) -> bool:
         """Whether the read side shows the generation as current in both secrets."""
@@ -265,25 +282,55 @@ class Lock(Protocol):
         """The record, by a consistent read."""
 
     def acquire(
-        self, *, holder: str, now: datetime, expires_at: datetime, force: bool, revoke_previous: bool
+        self,
+        *,
+        holder: str,
+        now: datetime,
+        expires_at: datetime,
+        force: bool,
+        leads: bool = False,
+        limits: "Bounds | None" = None,
     ) -> Lease | None:
-        """Take the lock if it is free, expired or already ours, and the credential is due; else None."""
+        """Take the lock if it is free, expired or already ours, and the credential is due; else None.
 
-    def raise_fence(self, lease: Lease) -> Lease:
-        """Keep the lock under a new fence, until the same time; every call under the old fence then fails.
-
-        Raises:
-            FenceLostError: The lock is no longer the holder's.
+        Args:
+            holder: The run.
+            now: By the runner's clock.
+            expires_at: When the lease ends.
+            force: Waives that it is due.
+            leads: It is a run of AWS, which leaves the sign that it has begun (protocol R8).
+            limits: It is a scheduled run of the standby, which leaves to AWS what these bounds allow (protocol R8).
         """
 
-    def claim(self, lease: Lease, claim: Claim, *, replaces: Claim | None) -> None:
-        """Name the generation in flight, if none is (or exactly `replaces` is) and the lease holds.
+    def note_skip(self, now: datetime) -> None:
+        """Note that a run of AWS did not get the lock (protocol R8)."""
+
+    def claim(
+        self, lease: Lease, claim: Claim, *, over: LockRecord, plan: str, served: Collection[int]
+    ) -> None:
+        """Name the generation in flight, in the place of the claim that was seen, if the lease holds.
 
         If the record names the same claim already, that is success.
+
+        Args:
+            lease: Of this run.
+            claim: Its generation is above every one that was claimed before.
+            over: The record that was seen: the same claim, or none, must be in flight, in the same phase.
+            plan: The digest under which the run acts: it must be the active one, or the one that is to become active.
+            served: The generations that stores serve; they count as alive from now on.
         """
 
-    def require(self, lease: Lease, claim: Claim, *, now: datetime) -> LockRecord:
-        """The record by a consistent read, if it shows the lease held and the claim in flight; else FenceLostError."""
+    def begin_promotion(self, lease: Lease, claim: Claim, *, now: datetime) -> LockRecord:
+        """Mark the claim as promoting, if the lease and the claim hold, else FenceLostError; the record afterwards."""
+
+    def require(self, lease: Lease, claim: Claim, *, promoting: bool, now: datetime) -> LockRecord:
+        """The record by a consistent read, if lease, claim and phase hold; else FenceLostError."""
+
+    def require_lease(self, lease: Lease, *, now: datetime) -> None:
+        """Return if a consistent read shows that the lease holds, whatever is in flight; else FenceLostError."""
+
+    def mute(self, lease: Lease, databases: Collection[str]) -> None:
+        """Show these databases no login until an operator retries or enrols them; else FenceLostError."""
 
     def move_head(self, stream: str, head: ChainHead, *, after: ChainHead | None) -> None:
         """Move an audit chain's head on, if it is still `after`; else LostCompareAndSetError."""
@@ -351,6 +398,7 @@ class Ports:
     credential: Credential
     stores: "Stores"
     databases: Mapping[str, Database]
+    side_by_side: SideBySide
     lock: Lock
     audit_log: AuditLog
     signer: Signer

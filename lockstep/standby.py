@@ -18,40 +18,17 @@ interval, which the state machine does not know, and is made by the standby, who
 same rule as a function.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from lockstep.model import AwsSigns
 from lockstep.timing import TRIGGER_LATENESS
 from lockstep.wall_clock import last_trigger
 
+LEADER, STANDBY = "aws", "oci"
+"""The names of the runners."""
 DISTRUST_INTERVALS = 3
 """For so long after an AWS run that did not finish the standby leads."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AwsSigns:
-    """What the lock record says of the AWS runner. Times are aware, whole seconds.
-
-    Attributes:
-        seen_at: The last time at which AWS finished a rotation, or found that there was nothing to do.
-        began_at: Since when a run of AWS has not finished well: it is under way, hangs, failed, timed out, or found
-            that its plan is not the active one. Absent after a success.
-    """
-
-    seen_at: datetime | None = None
-    began_at: datetime | None = None
-
-    def after_begin(self, now: datetime) -> "AwsSigns":
-        """AWS has acquired the lock. Written ahead, so a run that dies leaves the sign without a further write."""
-        return replace(self, began_at=now)
-
-    def after_success(self, now: datetime) -> "AwsSigns":
-        """AWS has released the lock after a rotation."""
-        return replace(self, seen_at=now, began_at=None)
-
-    def after_skip(self, now: datetime) -> "AwsSigns":
-        """AWS did not get the lock. It lives, but that does not excuse a run that it left unfinished."""
-        return replace(self, seen_at=now)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

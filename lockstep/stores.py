@@ -58,16 +58,13 @@ class CredentialStore:
             version=user.id,
         )
 
-    def read_version(self, version: str) -> Login | None:
-        """The login in a version of `app_user`; None if the version is gone or holds a placeholder."""
-        found = self._user.versions.read_version(version)
-        return self._user.login(found) if found else None
+    def read_version(self, version: str) -> CredentialValue | None:
+        """The value in a version of `app_user`; None if the version is gone or holds a placeholder."""
+        return self._value(self._user.versions.read_version(version))
 
     def read_generation(self, generation: int) -> CredentialValue | None:
         """The value of a generation, whether current or not; None if `app_user` does not hold it."""
-        found = self._user.versions.read_generation(generation)
-        login = self._user.login(found) if found else None
-        return CredentialValue(generation, login) if login else None
+        return self._value(self._user.versions.read_generation(generation))
 
     def stage(self, value: CredentialValue) -> CredentialValue:
         """Make the value pending in both secrets; return the value that is there now."""
@@ -90,6 +87,19 @@ class CredentialStore:
         for commit in filter(None, commits):
             commit()
 
+    def served_logins(self) -> Sequence[Login]:
+        """The login of each slot. A slot that was edited by hand into something else has none of ours."""
+        found = (self._user.login_of_ours(version) for version in self._user.versions.served())
+        return [login for login in found if login]
+
+    def spread(self, generation: int, still_ours: Callable[[], object]) -> None:
+        """Make a generation that is current what every slot serves: look, check the fence, compare and set."""
+        commits = [c for s in (self._user, self._blob) for c in s.versions.spread(generation)]
+        if commits:
+            still_ours()
+        for commit in commits:
+            commit()
+
     def serves(self, generation: int) -> bool:
         """Whether the read side shows the generation as current in both secrets."""
         return all(s.versions.read_current().generation == generation for s in (self._user, self._blob))
@@ -97,6 +107,10 @@ class CredentialStore:
     def version_of(self, generation: int) -> str:
         """The store's own id of the version of `app_user` that holds a generation; empty if none does."""
         return self._user.versions.version_of(generation)
+
+    def _value(self, found: SecretVersion | None) -> CredentialValue | None:
+        login = self._user.login(found) if found else None
+        return CredentialValue(found.generation, login) if found and login else None
 
     def prune(self) -> int:
         """Remove superseded versions if the store does not do so by itself; return how many."""
@@ -115,6 +129,15 @@ class _Secret:
         login, claimed = decode_app_user(self._text(version), **self._where)
         self._check(version, claimed)
         return login
+
+    def login_of_ours(self, version: SecretVersion) -> Login | None:
+        """As `login`; None also for a text that is no login, where Lockstep did not write it."""
+        try:
+            return self.login(version)
+        except SecretMalformedError:
+            if version.generation:
+                raise
+            return None
 
     def blob_generation(self, version: SecretVersion) -> int:
         """The generation of a version of `connection_blob`.
@@ -168,17 +191,20 @@ class Stores:
         """
         return {store.name: store.read_current() for store in self._stores}
 
+    def served_logins(self) -> Iterator[Login]:
+        """What every slot of every store serves, each store read as it is asked for (protocol V18)."""
+        return (login for store in self._stores for login in store.served_logins())
+
     def find_generation(self, generation: int) -> CredentialValue | None:
         """The value of a generation, from the first store that holds it; None if no store does."""
         return next((v for s in self._stores if (v := s.read_generation(generation))), None)
 
-    def find_version(self, generation: int) -> tuple[str, str] | None:
-        """Store and version of a generation, from the first store that holds it; None if no store does."""
-        holders = (s for s in self._stores if s.read_generation(generation))
-        return next(((s.name, s.version_of(generation)) for s in holders), None)
+    def holder_of(self, generation: int) -> Store | None:
+        """The first store that holds a generation; None if no store does."""
+        return next((s for s in self._stores if s.read_generation(generation)), None)
 
-    def read_version(self, *, store: str, version: str) -> Login | None:
-        """The login in one version of one store; None if the version is gone or holds a placeholder.
+    def read_version(self, *, store: str, version: str) -> CredentialValue | None:
+        """The value in one version of one store; None if the version is gone or holds a placeholder.
 
         Raises:
             InvalidRequestError: There is no store of that name.
@@ -220,6 +246,11 @@ class Stores:
         """
         for store in self._stores:
             store.promote(generation, still_ours)
+
+    def spread(self, generation: int, still_ours: Callable[[], object]) -> None:
+        """Make a promoted generation what every slot of every store serves (protocol V19)."""
+        for store in self._stores:
+            store.spread(generation, still_ours)
 
     def wait_until_served(self, generation: int, clock: Clock) -> None:
         """Wait until every store's read side shows a generation in both secrets.

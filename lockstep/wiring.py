@@ -13,6 +13,7 @@ from lockstep.ports import Clock, Ports
 from lockstep.scope import BeforeSend, always, check_scope
 from lockstep.system import SystemClock, SystemPasswords
 from lockstep.timeouts import Timeouts
+from lockstep.workers import SideBySide, at_the_same_time
 
 PLAN_VARIABLE = "LOCKSTEP_PLAN"
 """The environment variable that holds the path of the plan file."""
@@ -29,6 +30,7 @@ class Runner:
         endpoints: Where the clouds are.
         timeouts: Bounds of every wait.
         clock: The time that every port goes by.
+        side_by_side: Runs what does not depend on each other.
         before_send: Called before each request, connect and statement (protocol F11).
     """
 
@@ -40,9 +42,11 @@ class Runner:
         endpoints: Endpoints = _DEFAULT_ENDPOINTS,
         timeouts: Timeouts = _DEFAULT_TIMEOUTS,
         clock: Clock = _DEFAULT_CLOCK,
+        side_by_side: SideBySide = at_the_same_time,
         before_send: BeforeSend = always,
     ) -> None:
         self.plan = plan
+        self._side_by_side = side_by_side
         self._cloud = identity.home
         self._clouds = Clouds(
             plan, identity, endpoints=endpoints, timeouts=timeouts, clock=clock, before_send=before_send
@@ -65,6 +69,7 @@ class Runner:
             credential=credential,
             stores=clouds.stores(credential),
             databases={s.name: clouds.database(s, credential) for s in credential.servers},
+            side_by_side=self._side_by_side,
             lock=clouds.lock(credential),
             audit_log=audit_log,
             signer=signer,
@@ -80,7 +85,10 @@ def endpoints_from_environment() -> Endpoints:
 
 @cache
 def hosted_runner(
-    identity: Identity, timeouts: Timeouts = _DEFAULT_TIMEOUTS, clock: Clock = _DEFAULT_CLOCK
+    identity: Identity,
+    timeouts: Timeouts = _DEFAULT_TIMEOUTS,
+    clock: Clock = _DEFAULT_CLOCK,
+    side_by_side: SideBySide = at_the_same_time,
 ) -> Runner:
     """The runner of a function: its plan and its endpoints are those that the environment names. Made once.
 
@@ -96,6 +104,7 @@ def hosted_runner(
         endpoints=endpoints_from_environment(),
         timeouts=timeouts,
         clock=clock,
+        side_by_side=side_by_side,
         before_send=check_scope,
     )
 

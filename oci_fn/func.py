@@ -1,7 +1,7 @@
 """The fdk face of the standby: the same four steps as the state machine, in sequence.
 
     input    {}  or nothing       every credential of the plan, each if it is due or half-done; what a schedule sends
-             {"credential_id": …, "trigger": …, "force": …, "revoke_previous": …}      one credential: the input of the
+             {"credential_id": …, "trigger": …, "force": …}      one credential: the input of the
                                   state machine (`lockstep.messages.RunInput`)
     output   {"results": [{"credential_id": …, "outcome": "rotated" | "skipped" | "failed", …}, …]}
 
@@ -31,7 +31,7 @@ from lockstep.scope import Scope, end_process
 from lockstep.system import SystemClock
 from lockstep.wiring import forget, hosted_runner
 from oci_fn.retries import Retries
-from oci_fn.sequence import RunMap, RunRequest, rotate, side_by_side
+from oci_fn.sequence import RunRequest, rotate
 
 MARGIN_SECONDS = 25.0
 """Time before the platform's deadline in which no call begins, so that the longest step can end (protocol F8)."""
@@ -68,7 +68,6 @@ class Function:
     Args:
         runner: Returns the runner; by default that of the plan that the environment names.
         forget: Called after an identity was refused, so that `runner` reads it again.
-        run_map: Runs the branches for the databases of a credential.
         clock: Measures the time left. It must be the clock of the runner's ports.
         leave: Called if a run does not end in time (`lockstep.scope.Scope`).
     """
@@ -78,13 +77,11 @@ class Function:
         runner: Callable[[], RunnerLike] = lambda: hosted_runner(OCI_RUNNER),
         *,
         forget: Callable[[], None] = forget,
-        run_map: RunMap = side_by_side,
         clock: Clock = SystemClock(),  # noqa: B008 - it has no state
         leave: Callable[[], None] = end_process,
     ) -> None:
         self._runner = runner
         self._forget = forget
-        self._run_map = run_map
         self._clock = clock
         self._leave = leave
 
@@ -111,14 +108,13 @@ class Function:
             runner="oci",
             trigger=run.trigger,
             force=run.force,
-            revoke_previous=run.revoke_previous,
         )
         try:
             # A run has a scope of its own, so that nothing of it goes on in the next one (protocol F10).
             with Scope(self._clock, ends_at=ends_at, leave=self._leave).open():
                 ports = self._runner().ports(run.credential_id)
                 retries = Retries(self._clock, deadline=ends_at - MARGIN_SECONDS)
-                done = rotate(request, ports, retries, run_map=self._run_map)
+                done = rotate(request, ports, retries)
             result = {
                 "outcome": done.outcome,
                 "generation": done.generation,

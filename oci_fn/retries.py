@@ -28,7 +28,7 @@ class Retries:
 
     def call(
         self,
-        path: tuple[str, ...],
+        state: str,
         work: Callable[[], Result],
         *,
         policy: RetryPolicy = STEP_POLICY,
@@ -37,7 +37,7 @@ class Retries:
         """Do the work.
 
         Args:
-            path: The state that does this work in the state machine, after the Map around it.
+            state: The state that does this work in the state machine.
             work: Returns, or raises one of Lockstep's errors.
             policy: When to try again.
             is_owed: The first try begins even after the deadline.
@@ -49,7 +49,7 @@ class Retries:
         retries = 0
         while True:
             if self._clock.monotonic() >= self._deadline and (retries or not is_owed):
-                raise DeadlineExceededError(code=path[-1])
+                raise DeadlineExceededError(code=state)
             try:
                 return work()
             except LockstepError as e:

@@ -4,12 +4,10 @@
 states.
 """
 
-from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import TypeVar
 
 from pydantic import ValidationError
 
@@ -25,20 +23,18 @@ from lockstep.errors import (
 )
 from lockstep.messages import (
     ApplyRequest,
-    CandidateRef,
-    DatabaseOutcome,
+    ApplyResult,
     DatabaseRequest,
-    DatabaseResult,
     FailedRun,
     GenerateRequest,
     GenerateResult,
     ProbeNeeded,
     ProbeRequest,
     ProbeResult,
-    Probes,
     ReleaseValues,
-    RetireRequest,
-    RetireResult,
+    Revoked,
+    RevokeRequest,
+    RevokeResult,
     RotatedRun,
     Rotation,
     Staged,
@@ -47,23 +43,11 @@ from lockstep.messages import (
 )
 from lockstep.model import Claim, Release
 from lockstep.ports import Ports
+from lockstep.standby import LEADER, STANDBY, bounds
 from lockstep.timing import LEASE, LOCK_POLICY
-from lockstep.workers import at_the_same_time
 from oci_fn.retries import Retries
 
 Result = TypeVar("Result")
-
-
-class RunMap(Protocol):
-    """How the branches of a Map state run. The built-in `map` runs them one after the other."""
-
-    def __call__(self, branch: Callable[[str], Result], databases: Iterable[str], /) -> Iterable[Result]:
-        """The result of the branch for each database, in their order."""
-
-
-def side_by_side(branch: Callable[[str], Result], databases: Iterable[str], /) -> Iterable[Result]:
-    """Run the branches in threads (protocol M10)."""
-    return at_the_same_time([partial(branch, database) for database in databases])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +58,6 @@ class RunRequest:
     runner: str
     trigger: str
     force: bool = False
-    revoke_previous: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,16 +70,13 @@ class RunResult:
     audit_seq: int | None = None
 
 
-def rotate(
-    request: RunRequest, ports: Ports, retries: Retries, *, run_map: RunMap = side_by_side
-) -> RunResult:
+def rotate(request: RunRequest, ports: Ports, retries: Retries) -> RunResult:
     """Rotate the credential if it is due.
 
     Args:
         request: The request.
         ports: The ports.
         retries: Retries the calls until its deadline.
-        run_map: Runs the branches for the databases.
 
     Raises:
         InvalidRequestError: The input is not valid; nothing was changed.
@@ -105,21 +85,27 @@ def rotate(
     """
     now = ports.clock.now().replace(microsecond=0)
     rotation = _rotation(request, ports.credential.id, now)
+    leads = request.runner == LEADER
+    yields_to_leader = request.runner == STANDBY and not rotation.force
     lease = retries.call(
-        ("AcquireLock",),
+        "AcquireLock",
         lambda: ports.lock.acquire(
             holder=rotation.rotation_id,
             now=now,
             expires_at=now + LEASE,
             force=rotation.force,
-            revoke_previous=rotation.revoke_previous,
+            leads=leads,
+            limits=bounds(ports.credential.schedule.interval, now) if yields_to_leader else None,
         ),
         policy=LOCK_POLICY,
     )
     if lease is None:
+        if leads:
+            with suppress(LockstepError):  # The run was skipped all the same.
+                retries.call("NoteSkip", lambda: ports.lock.note_skip(now), policy=LOCK_POLICY)
         return RunResult(outcome="skipped")
     held = rotation.model_copy(update={"fence": lease.fence})
-    return _HeldRun(held, ports, retries, run_map).finish()
+    return _HeldRun(held, ports, retries).finish()
 
 
 def _rotation(request: RunRequest, credential_id: str, now: datetime) -> Rotation:
@@ -135,18 +121,17 @@ def _rotation(request: RunRequest, credential_id: str, now: datetime) -> Rotatio
 class _HeldRun:
     """A run that holds the lock: the states between AcquireLock and ReleaseLock (protocol M1)."""
 
-    def __init__(self, rotation: Rotation, ports: Ports, retries: Retries, run_map: RunMap) -> None:
+    def __init__(self, rotation: Rotation, ports: Ports, retries: Retries) -> None:
         self._rotation = rotation
         self._ports = ports
         self._retries = retries
-        self._run_map = run_map
         self._notes: dict[str, object] = {}
 
     def finish(self) -> RunResult:
         try:
             report = self._prepare_apply_commit()
             # Before the release (protocol M7).
-            recorded = self._retries.call(("Audit",), lambda: audit.run(report, self._ports))
+            recorded = self._retries.call("Audit", lambda: audit.run(report, self._ports))
         except LockstepError as e:
             self._fail(e)
             raise
@@ -156,141 +141,114 @@ class _HeldRun:
             self._fail(unexpected)
             raise unexpected from None
         self._retries.call(
-            ("ReleaseLock",),
-            lambda: self._ports.lock.release(self._rotation.lease, _release(recorded.release)),
+            "ReleaseLock",
+            lambda: self._ports.lock.release(
+                self._rotation.lease, _release(recorded.release, led_at=self._led_at())
+            ),
             policy=LOCK_POLICY,
             is_owed=True,
         )
         return RunResult(
             outcome="rotated",
             generation=recorded.release.current_generation,
-            adopted=report.adopted,
+            adopted=report.adopted_from is not None,
             audit_seq=recorded.seq,
         )
 
+    def _led_at(self) -> datetime | None:
+        return self._ports.clock.now() if self._rotation.runner == LEADER else None
+
     def _prepare_apply_commit(self) -> RotatedRun:
-        prepared = self._prepare(replaces=None)
+        prepared = self._prepare(refused=None)
         applied = self._apply(prepared)
-        if any(r.outcome is DatabaseOutcome.REFUSED_BY_POLICY for r in applied):
-            self._withdraw(prepared.claim)  # Once in a run (protocol M5).
-            prepared = self._prepare(replaces=prepared.claim)
+        if applied.is_refused:  # Once in a run (protocol M5).
+            prepared = self._prepare(refused=prepared.claim.generation)
             applied = self._apply(prepared)
-            if any(r.outcome is DatabaseOutcome.REFUSED_BY_POLICY for r in applied):
+            if applied.is_refused:
                 raise PasswordRefusedByPolicyError
         return self._commit(prepared, applied)
 
-    def _prepare(self, *, replaces: Claim | None) -> Staged:
-        request = GenerateRequest(rotation=self._rotation, replaces=replaces)
+    def _prepare(self, *, refused: int | None) -> Staged:
+        request = GenerateRequest(rotation=self._rotation, refused=refused)
         result = self._generate(request)
         while isinstance(result, ProbeNeeded):
-            result = self._generate(request.model_copy(update={"probes": self._probe(result.candidates)}))
-        self._notes |= {"claim": result.claim, "adopted": result.adopted}
+            result = self._generate(request.model_copy(update={"winner": self._probe(result).winner}))
+        self._notes |= {"claim": result.claim, "adopted_from": result.adopted_from}
         return result
 
-    def _probe(self, candidates: tuple[CandidateRef, ...]) -> Probes:
-        probed = self._map(
-            ("ProbeDb", "ProbeOneDb"),
-            lambda d: ProbeRequest(
-                action="probe", rotation=self._rotation, database=d, candidates=candidates
-            ),
-            ProbeResult,
-        )
-        return Probes(candidates=candidates, databases=probed)
-
     def _generate(self, request: GenerateRequest) -> GenerateResult:
-        return self._retries.call(("Generate",), lambda: generate.run(request, self._ports))
+        asked = request.model_copy(update={"rotation": self._rotation})
+        result = self._retries.call("Generate", lambda: generate.run(asked, self._ports))
+        self._rotation = result.rotation
+        return result
 
-    def _apply(self, prepared: Staged) -> tuple[DatabaseResult, ...]:
-        applied = self._map(
-            ("ApplyDb", "ApplyOneDb"),
-            lambda d: ApplyRequest(rotation=self._rotation, claim=prepared.claim, database=d),
-            DatabaseResult,
+    def _probe(self, needed: ProbeNeeded) -> ProbeResult:
+        request = ProbeRequest(
+            action="probe",
+            rotation=self._rotation,
+            databases=needed.databases,
+            candidates=needed.candidates,
         )
-        self._notes["databases"] = applied
+        return self._on_databases("ProbeDb", request, ProbeResult)
+
+    def _apply(self, prepared: Staged) -> ApplyResult:
+        request = ApplyRequest(rotation=self._rotation, claim=prepared.claim)
+        applied = self._on_databases("ApplyDb", request, ApplyResult)
+        self._notes["databases"] = applied.databases
         return applied
 
-    def _withdraw(self, claim: Claim) -> None:
-        self._raise_fence()
-        self._map(
-            ("WithdrawDb", "WithdrawOneDb"),
-            lambda d: RetireRequest(action="withdraw", rotation=self._rotation, claim=claim, database=d),
-            RetireResult,
-        )
-
-    def _raise_fence(self) -> None:
-        """Stop abandoned branches from bringing the refused password back after its withdrawal (protocol L5)."""
-        lease = self._retries.call(
-            ("RaiseFence",),
-            lambda: self._ports.lock.raise_fence(self._rotation.lease),
-            policy=LOCK_POLICY,
-        )
-        self._rotation = self._rotation.model_copy(update={"fence": lease.fence})
-
-    def _commit(self, prepared: Staged, applied: tuple[DatabaseResult, ...]) -> RotatedRun:
-        updated = self._promote(prepared.claim)  # Before any revocation (protocol M6).
-        revoked = self._revoke(prepared.claim) if self._rotation.revoke_previous else ()
+    def _commit(self, prepared: Staged, applied: ApplyResult) -> RotatedRun:
+        updated = self._promote(prepared.claim, applied)
+        revoked = self._revoke(prepared.claim) if updated.revoke else ()  # After the promotion (protocol M6).
         return RotatedRun(
             rotation=self._rotation,
             claim=prepared.claim,
-            adopted=prepared.adopted,
-            databases=applied,
+            adopted_from=prepared.adopted_from,
+            databases=applied.databases,
             stores=updated.stores,
             promoted_at=updated.promoted_at,
             revoked=revoked,
         )
 
-    def _promote(self, claim: Claim) -> UpdateResult:
-        updated = self._retries.call(
-            ("UpdateSecrets",),
-            lambda: update_secrets.run(UpdateRequest(rotation=self._rotation, claim=claim), self._ports),
-        )
+    def _promote(self, claim: Claim, applied: ApplyResult) -> UpdateResult:
+        request = UpdateRequest(rotation=self._rotation, claim=claim, proven=applied.proven)
+        updated = self._retries.call("UpdateSecrets", lambda: update_secrets.run(request, self._ports))
         self._notes["stores"] = updated.stores
         return updated
 
-    def _revoke(self, claim: Claim) -> tuple[RetireResult, ...]:
-        revoked = self._map(
-            ("RevokeDb", "RevokeOneDb"),
-            lambda d: RetireRequest(action="revoke", rotation=self._rotation, claim=claim, database=d),
-            RetireResult,
-        )
+    def _revoke(self, claim: Claim) -> tuple[Revoked, ...]:
+        request = RevokeRequest(action="revoke", rotation=self._rotation, claim=claim)
+        revoked = self._on_databases("RevokeDb", request, RevokeResult).databases
         self._notes["revoked"] = revoked
         return revoked
 
-    def _map(
-        self, path: tuple[str, ...], request: Callable[[str], DatabaseRequest], kind: type[Result]
-    ) -> tuple[Result, ...]:
-        def branch(database: str) -> Result:
-            try:
-                result: Any = self._retries.call(path, lambda: apply_db.run(request(database), self._ports))
-            except PasswordRefusedByPolicyError:  # An answer, so the other branches finish (protocol M4).
-                if kind is not DatabaseResult:
-                    raise
-                result = DatabaseResult(database=database, outcome=DatabaseOutcome.REFUSED_BY_POLICY)
-            if not isinstance(result, kind):
-                raise UnexpectedError(code=type(result).__name__)
-            return result
-
-        return tuple(self._run_map(branch, self._ports.databases))
+    def _on_databases(self, state: str, request: DatabaseRequest, kind: type[Result]) -> Result:
+        result = self._retries.call(state, lambda: apply_db.run(request, self._ports))
+        if not isinstance(result, kind):
+            raise UnexpectedError(code=type(result).__name__)
+        return result
 
     def _fail(self, error: LockstepError) -> None:
         failed = FailedRun.model_validate(
             {"rotation": self._rotation, "error": type(error).__name__, **self._notes}
         )
         with suppress(LockstepError):
-            self._retries.call(("AuditFailure",), lambda: audit.run(failed, self._ports), is_owed=True)
+            self._retries.call("AuditFailure", lambda: audit.run(failed, self._ports), is_owed=True)
         with suppress(LockstepError):
             self._retries.call(
-                ("ReleaseLockAfterFailure",),
+                "ReleaseLockAfterFailure",
                 lambda: self._ports.lock.release(self._rotation.lease, None),
                 policy=LOCK_POLICY,
                 is_owed=True,
             )
 
 
-def _release(values: ReleaseValues) -> Release:
+def _release(values: ReleaseValues, *, led_at: datetime | None) -> Release:
     return Release(
         current_generation=values.current_generation,
-        previous_generation=values.previous_generation,
+        alive=frozenset(values.alive),
+        proven=values.proven,
         next_due_at=datetime.fromtimestamp(values.next_due_at, UTC),
         not_before=datetime.fromtimestamp(values.not_before, UTC),
+        led_at=led_at,
     )

@@ -1,16 +1,20 @@
-"""What happens in the demo: each act is a rotation that takes a different course."""
+"""What happens in the demo: each act is a rotation that takes a different course, or one that an order asks for."""
 
+import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from lockstep.model import Credential
+from lockstep.model import Credential, Login, SecretStr
+from lockstep.orders import Enrol, Revoke
 from sandbox.applications import CACHE_SECONDS
 from sandbox.aws import Execution, InvocationContext, ProcessDied
 from sandbox.estate import Estate
 from sandbox.fn import FunctionProcess
+from sandbox.outside import Value, lets_in
+from sandbox.servers import set_password
 from sandbox.timeline import duration_ms, spans
 
 if TYPE_CHECKING:
@@ -62,7 +66,7 @@ class Story:
 
 
 def play(story: Story, estate: Estate) -> None:
-    """All acts, for every credential."""
+    """The acts during which applications log in, for every credential. The first run activates the plan."""
     for act in (_aws_rotates, _oci_rotates, _aws_begins_oci_finishes, _oci_is_down_and_heals, _aws_rotates):
         for credential in estate.plan.credentials:
             act(story, estate, credential)
@@ -101,10 +105,58 @@ def _oci_is_down_and_heals(story: Story, estate: Estate, credential: Credential)
     for outage in outages:
         outage.lift()
     story.act = "OCI Vault is back"
-    story.add(_by_aws(story, estate, credential), expected="rotated", adopted=True)
+    # A store serves the value already, so it is not adopted: it gets a new generation in both stores.
+    story.add(_by_aws(story, estate, credential), expected="rotated")
     # An application that cannot read its only store for longer than the overlap holds a dead value. So every
     # application reads once more before the next outage begins.
     time.sleep(2 * CACHE_SECONDS)
+
+
+def recover(story: Story, estate: Estate) -> None:
+    """The acts that lock applications out, because of what others did or on purpose: they have stopped by now."""
+    for act in (_a_database_is_restored, _a_password_has_leaked):
+        for credential in estate.plan.credentials:
+            act(story, estate, credential)
+
+
+def _a_database_is_restored(story: Story, estate: Estate, credential: Credential) -> None:
+    """A database refuses what the stores serve, and no run goes on until an operator says how."""
+    database = credential.databases[-1]
+    login = _served(estate, credential)
+    backup = SecretStr(f"{secrets.token_urlsafe(24)}-aA1")
+    set_password(estate.servers[database], Login(login.username, backup))
+    story.act = "A database is restored"
+    story.add(_by_aws(story, estate, credential), expected="CurrentCredentialRejectedError")
+    story.act = "It is muted"
+    story.add(_by_oci(story, credential), expected="DatabaseMutedError")
+    story.act = "It is enrolled"
+    estate.order(credential, Enrol(databases=frozenset({database})))
+    story.add(_by_aws(story, estate, credential), expected="rotated", adopted=True)
+    _expect_none(story, credential, "locked out", estate.locked_out(credential))
+
+
+def _a_password_has_leaked(story: Story, estate: Estate, credential: Credential) -> None:
+    """An emergency order: the next run of either cloud ends every value but its own."""
+    leaked = _served(estate, credential)
+    estate.order(credential, Revoke(lift_pause=False))
+    story.act = "A password has leaked"
+    story.add(_by_oci(story, credential), expected="rotated")
+    value = Value(leaked.username, leaked.password.reveal())
+    accepting = [s.name for s in credential.servers if lets_in(s, value)]
+    _expect_none(story, credential, "still accepted", accepting)
+    _expect_none(story, credential, "locked out", estate.locked_out(credential))
+
+
+def _served(estate: Estate, credential: Credential) -> Login:
+    login = estate.stored_login(credential)
+    if login is None:
+        raise TypeError("a credential that was rotated has a login")
+    return login
+
+
+def _expect_none(story: Story, credential: Credential, what: str, found: list[str]) -> None:
+    if found:
+        story.problems.append(f"{story.act}: {credential.id}: {what}: {', '.join(found)}")
 
 
 def _die() -> None:

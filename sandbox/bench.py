@@ -38,7 +38,6 @@ class Calls:
     """Calls of the rotation under way, as `step: service operation`."""
 
     step: str = "state machine"
-    under_way: int = 0
     seen: Counter[str] = field(default_factory=Counter)
 
 
@@ -122,12 +121,9 @@ def _counting(estate: Estate, calls: Calls) -> Iterator[None]:
 
     def enter(call: InvocationContext, _event: object) -> None:
         calls.step = call.function_name
-        calls.under_way += 1
 
     def leave(_call: InvocationContext, _event: object, _result: InvocationResult) -> None:
-        calls.under_way -= 1
-        if not calls.under_way:  # Branches of a Map are of one function.
-            calls.step = "state machine"
+        calls.step = "state machine"
 
     def see(service: str, operation: str) -> None:
         calls.seen[f"{calls.step}: {service} {operation}"] += 1

@@ -1,5 +1,6 @@
 """`make demo`: real rotations in both clouds on this machine, while applications log in without a pause.
 
+Afterwards, without them: a database that was restored from a backup is enrolled, and a leaked password is revoked.
 Ends with one line of JSON. The status is 1 if a login was refused, a rotation did not end as expected, or an audit
 chain does not verify.
 """
@@ -18,7 +19,7 @@ from lockstep.audit.verify import Verification
 from lockstep.client import CredentialClient, Source, aws_source, oci_ring_source
 from lockstep.model import Credential
 from lockstep.store_kinds import OciVault
-from sandbox.acts import Story, play
+from sandbox.acts import Story, play, recover
 from sandbox.applications import CACHE_SECONDS, Application, Applications
 from sandbox.databases import (
     CertificateAuthority,
@@ -54,15 +55,14 @@ def main() -> int:
         ):
             story = Story(function=function, say=_say)
             applications = Applications(_applications(estate))
-            with (
-                Live(
-                    console=console, refresh_per_second=8, get_renderable=lambda: screen(story, applications)
-                ),
-                applications,
+            with Live(
+                console=console, refresh_per_second=8, get_renderable=lambda: screen(story, applications)
             ):
-                play(story, estate)
-                # Each application reads its store once more.
-                time.sleep(CACHE_SECONDS + 1)
+                with applications:
+                    play(story, estate)
+                    # Each application reads its store once more.
+                    time.sleep(CACHE_SECONDS + 1)
+                recover(story, estate)
             chains = estate.verify()
     return _report(story, applications, chains, seconds=time.monotonic() - began)
 

@@ -36,6 +36,7 @@ from sandbox.aws.lambda_process import FunctionProcesses
 from sandbox.cdk_cli import CdkCli
 from sandbox.databases import CertificateAuthority, DatabaseServer, running
 from sandbox.estate import environment
+from sandbox.first_day import activate, enrol
 from sandbox.plans import LOCK_TABLE
 from sandbox.servers import (
     default_credentials,
@@ -159,6 +160,8 @@ def _provision(plan: Plan, servers: Mapping[str, DatabaseServer], aws: AwsSandbo
         )
     for credential in plan.credentials:
         provision(plan, credential, servers, rotators)
+        activate(aws.client("dynamodb"), LOCK_TABLE, credential)
+        enrol(aws.client("dynamodb"), LOCK_TABLE, credential)
 
 
 def _encryption_key(aws: AwsSandbox) -> str:

@@ -21,17 +21,21 @@ from pathlib import Path
 
 from lockstep import wiring
 from lockstep.audit.verify import Verification, verify
+from lockstep.cli.giving import desk
 from lockstep.identity import AWS_RUNNER, CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE, OCI_RUNNER
 from lockstep.model import ROTATOR, Credential, Login, SecretStr
+from lockstep.orders import Given, Order
 from lockstep.plan import Plan
 from lockstep.plan_file import load_plan
 from lockstep.ports import Clock, Ports
 from lockstep.system import SystemClock
 from lockstep.timeouts import Timeouts
+from lockstep.workers import at_the_same_time, one_after_the_other
 from sandbox import plans
 from sandbox.aws import AwsSandbox, Execution, create_resources, create_state_machine
 from sandbox.databases import DatabaseServer, running
 from sandbox.databases.front import DatabaseFront, TlsServer, database_fronts
+from sandbox.first_day import activate
 from sandbox.http_front import aws_front, oci_front
 from sandbox.oci import OciSandbox, write_config_file
 from sandbox.oci.resources import create_audit_bucket, create_ring, create_secret, restore_audit_objects
@@ -132,6 +136,10 @@ class Estate:
             self.machine_arn, {"credential_id": credential_id, **more}, timeout_seconds=timeout_seconds
         )
 
+    def order(self, credential: Credential, order: Order) -> Given:
+        """Give an order, as an operator does."""
+        return desk(self.plan, "aws").give(order, credential)
+
     def stored_login(self, credential: Credential, store: StoreName = "aws") -> Login | None:
         """What an application gets from a store at this moment; None for a placeholder."""
         found = self.outside.login(store, credential)
@@ -177,7 +185,8 @@ def running_estate(
 ) -> Iterator[Estate]:
     """Start everything, provision the databases with the plan's own SQL, and stop everything afterwards.
 
-    Each credential has a login already, in the stores and in its databases, as before Lockstep.
+    Each credential has a login already, in the stores and in its databases, as before Lockstep. The plan is ordered to
+    become the active one.
 
     Args:
         credentials: Of the plan; see `sandbox.plans.credential`.
@@ -186,7 +195,7 @@ def running_estate(
         folder: For the plan; a temporary one by default.
         aws: One with other arguments than the default.
         oci: One with other arguments than the default.
-        wire: In front of everything that the shipped code calls. Then the branches of a Map run one after another,
+        wire: In front of everything that the shipped code calls. Then it works on the databases one after another,
             so that calls come in the same order every time.
     """
     with ExitStack() as stack:
@@ -227,12 +236,15 @@ def running_estate(
             return plans.write_plan(folder / file_name, document)
 
         plan_file = write("lockstep.yaml", addresses.ports)
+        plan = load_plan(plan_file)
         direct = load_plan(write("direct.yaml", _own_addresses(aws, oci, servers).ports))
         for server in servers.values():
             make_database(server)
         for credential in direct.credentials:
             provision(direct, credential, servers, rotators)
             _hand_over(credential, servers, aws, oci, slots=settings.slots)
+        for credential in plan.credentials:  # Its digest is over the servers' addresses, so over a wire's.
+            activate(aws.client("dynamodb"), LOCK_TABLE, credential)
         variables = {
             **aws.environment(),
             "AWS_ENDPOINT_URL": addresses.aws,
@@ -245,7 +257,7 @@ def running_estate(
         yield Estate(
             folder=folder,
             settings=settings,
-            plan=load_plan(plan_file),
+            plan=plan,
             plan_file=plan_file,
             direct=direct,
             aws=aws,
@@ -342,9 +354,11 @@ def _hand_over(
 
 def _deploy_state_machine(aws: AwsSandbox, settings: Settings, *, one_by_one: bool) -> str:
     """Register the real handlers, and make the state machine from the file that is deployed to AWS; its ARN."""
+    workers = one_after_the_other if one_by_one else at_the_same_time
 
     def ports(credential_id: str) -> Ports:
-        return wiring.hosted_runner(AWS_RUNNER, settings.timeouts, settings.clock).ports(credential_id)
+        runner = wiring.hosted_runner(AWS_RUNNER, settings.timeouts, settings.clock, workers)
+        return runner.ports(credential_id)
 
     for function in FUNCTIONS.values():
         module = importlib.import_module(f"functions.{function}.handler")
@@ -352,8 +366,6 @@ def _deploy_state_machine(aws: AwsSandbox, settings: Settings, *, one_by_one: bo
             function, module.handler.over(ports, leave=_stay), timeout_seconds=FUNCTION_TIMEOUT_SECONDS
         )
     definition = (ROOT / "statemachine.asl.json").read_text()
-    if one_by_one:
-        definition = definition.replace('"MaxConcurrency": 8', '"MaxConcurrency": 1')
     arns = {placeholder: aws.lambda_host.arn(function) for placeholder, function in FUNCTIONS.items()}
     return create_state_machine(
         aws.client("stepfunctions"),

@@ -11,8 +11,6 @@ CALLS = (
     "Generate",
     "ProbeDb",
     "ApplyDb",
-    "RaiseFence",
-    "WithdrawDb",
     "UpdateSecrets",
     "RevokeDb",
     "Audit",
@@ -30,7 +28,7 @@ class Span:
 
 
 def spans(execution: Execution) -> list[Span]:
-    """The states outside Maps, in the order in which they were entered."""
+    """The states, in the order in which they were entered."""
     if not execution.history:
         return []
     start: datetime = execution.history[0]["timestamp"]

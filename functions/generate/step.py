@@ -1,158 +1,177 @@
 """Generate: claim the one generation in flight and stage its value in every store.
 
 1. Read what every store serves. If a store cannot be read, stop: nothing was changed (protocol C1).
-2. Read the lock record and decide: adopt, begin, or heal.
+2. Read the lock record, compare the plan, and decide: adopt, begin, or heal.
 3. Claim, under the fence: from here on the lock record names the generation (protocol C4).
 4. Stage the value in every store, in the plan's order. The first store decides what the value is (protocol V1, V2).
 
-No database accepts the value yet (protocol I2, M2), and this step has no access to a database: if the stores disagree,
-it asks for a probe of the candidates and is called again.
+No database accepts the value yet (protocol I2, M2), and this step has no access to a database: for a heal it asks for a
+probe of the candidates and is called again.
 """
 
 from collections.abc import Mapping
 from dataclasses import replace
 
-from lockstep import decide
-from lockstep.errors import InvalidRequestError, LostCompareAndSetError, StoresDivergedError
-from lockstep.messages import CandidateRef, GenerateRequest, GenerateResult, ProbeNeeded, Probes, Staged
-from lockstep.model import Claim, ClaimKind, CredentialValue, Lease, LockRecord, Login, StoredValue
+from lockstep import decide, plans
+from lockstep.errors import (
+    InvalidRequestError,
+    LostCompareAndSetError,
+    StagedValueConflictError,
+    StoresDivergedError,
+)
+from lockstep.messages import CandidateRef, GenerateRequest, GenerateResult, ProbeNeeded, Rotation, Staged
+from lockstep.model import Claim, ClaimKind, CredentialValue, LockRecord, Login, StoredValue
 from lockstep.ports import Ports
-from lockstep.stores import Stores
+from lockstep.usernames import next_username, staged_usernames
+
+Served = Mapping[str, StoredValue]
 
 
 def run(request: GenerateRequest, ports: Ports) -> GenerateResult:
     """Prepare the rotation.
 
     Returns:
-        The claim, staged in every store; or the candidates to probe, if the stores disagree.
+        The claim, staged in every store; or the candidates to probe, for a heal.
 
     Raises:
         FenceLostError: Another run holds the lock.
-        StoresDivergedError: No candidate logs in on every database.
-        StagedValueConflictError: A store holds another value under this generation's name.
+        PlanNotActiveError: This runner's plan is not the active one.
+        DatabaseMutedError: A database is not asked any more until an operator says so.
+        EnrolmentNeededError: There are only placeholders, and no consent to take the accounts over.
+        StoresDivergedError: There is no login to try.
     """
-    lease = request.rotation.lease
-    current = ports.stores.served()  # (1)
+    served = ports.stores.served()  # (1)
     record = ports.lock.read()
-    decision = decide.decide(record, current)  # (2)
-
-    value: CredentialValue | None = None
+    plan = plans.require_active(record, ports.credential)  # (2)
+    rotation = request.rotation.model_copy(update={"plan": request.rotation.plan or plan})
+    plans.require_same_plan(rotation, ports.credential)
+    plans.require_audible(record, ports.credential)
+    decision = decide.decide(record, served, plan=plan, databases=ports.databases, refused=request.refused)
     match decision:
-        case decide.Adopt(claim=standing) if standing == request.replaces:
-            claim = decide.next_claim(
-                standing.kind, lease, record, current, base_generation=standing.base_generation
-            )
-            claim = _claimed(ports, lease, record, claim)
         case decide.Adopt(claim=claim):
-            ports.lock.require(lease, claim, now=ports.clock.now())
-            value = ports.stores.find_generation(claim.generation)
+            try:
+                return _adopted(rotation, ports, claim)
+            except StagedValueConflictError:
+                # A foreign value stands under its name somewhere: no store can serve it yet, so it is replaced.
+                return _begun(rotation, ports, record, served, claim.base_generation)
         case decide.Begin(base_generation=base_generation):
-            claim = decide.next_claim(ClaimKind.NEW, lease, record, current, base_generation=base_generation)
-            claim = _claimed(ports, lease, record, claim)
-        case decide.Heal(standing=in_flight):
-            return _heal(request, ports, record, current, in_flight)
-
-    return _staged(request, ports, claim, value or _new_value(ports, claim))
+            return _begun(rotation, ports, record, served, base_generation)
+        case decide.Heal():
+            return _healed(rotation, ports, record, served, request.winner)
 
 
-def _claimed(ports: Ports, lease: Lease, record: LockRecord, claim: Claim) -> Claim:
+def _adopted(rotation: Rotation, ports: Ports, claim: Claim) -> Staged:
+    ports.lock.require(rotation.lease, claim, promoting=False, now=ports.clock.now())
+    value = ports.stores.find_generation(claim.generation) or _new_value(ports, claim)
+    adopted_from = claim.rotation_id if claim.rotation_id != rotation.rotation_id else None
+    return _staged(rotation, ports, claim, value, adopted_from)
+
+
+def _begun(
+    rotation: Rotation, ports: Ports, record: LockRecord, served: Served, base_generation: int
+) -> Staged:
+    claim = _claimed(rotation, ports, record, served, ClaimKind.NEW, base_generation)
+    return _staged(rotation, ports, claim, _new_value(ports, claim))
+
+
+def _healed(
+    rotation: Rotation, ports: Ports, record: LockRecord, served: Served, winner: CandidateRef | None
+) -> GenerateResult:
+    candidates = _candidates(ports, record, served)
+    asked = tuple(name for name in ports.databases if name not in record.enrol)
+    if not candidates:
+        raise StoresDivergedError(credential=ports.credential.id)
+    if winner is None and asked:
+        return ProbeNeeded(rotation=rotation, databases=asked, candidates=tuple(candidates))
+    winner = winner or candidates[0]
+    if winner not in candidates:
+        raise InvalidRequestError(credential=ports.credential.id)
+    value = ports.stores.read_version(store=winner.store, version=winner.version)
+    if value is None:
+        raise LostCompareAndSetError(store=winner.store)
+    claim = _own_heal(rotation, ports, record, value.login) or _claimed(
+        rotation, ports, record, served, ClaimKind.HEAL, value.generation
+    )
+    return _staged(rotation, ports, claim, replace(value, generation=claim.generation))
+
+
+def _own_heal(rotation: Rotation, ports: Ports, record: LockRecord, login: Login) -> Claim | None:
+    """The claim that this run has made for the same login, before this step was tried again (protocol F4)."""
+    claim = record.claim
+    if claim is None or claim.kind is not ClaimKind.HEAL or claim.rotation_id != rotation.rotation_id:
+        return None
+    held = ports.stores.find_generation(claim.generation)
+    if record.promoting or (held and held.login != login):
+        return None
+    ports.lock.require(rotation.lease, claim, promoting=False, now=ports.clock.now())
+    return claim
+
+
+def _claimed(
+    rotation: Rotation,
+    ports: Ports,
+    record: LockRecord,
+    served: Served,
+    kind: ClaimKind,
+    base_generation: int,
+) -> Claim:
     """(3) Claim a generation whose name no store holds yet (protocol C3).
 
     A value under a name that was never claimed was staged before the lock table was lost. It must not come back as the
     new value: by now its username may be the one that is current, and that account would be changed.
     """
+    claim = Claim(
+        kind=kind,
+        generation=decide.next_generation(rotation.lease, record, served.values()),
+        base_generation=base_generation,
+        rotation_id=rotation.rotation_id,
+    )
     while ports.stores.find_generation(claim.generation):
         if ports.lock.read().claim != record.claim:
             # Claimed in the meantime: a twin of this step is running (protocol F4).
             raise LostCompareAndSetError(credential=ports.credential.id, generation=claim.generation)
         claim = replace(claim, generation=claim.generation + 1)
-    ports.lock.claim(lease, claim, replaces=record.claim)
+    generations = {g for v in served.values() for g in (v.generation, v.blob_generation) if g}
+    ports.lock.claim(
+        rotation.lease, claim, over=record, plan=ports.credential.plan_digest, served=generations
+    )
     return claim
 
 
-def _heal(
-    request: GenerateRequest,
-    ports: Ports,
-    record: LockRecord,
-    current: Mapping[str, StoredValue],
-    in_flight: Claim | None,
-) -> GenerateResult:
-    if request.probes is None:
-        candidates = _candidates(ports.stores, record, current)
-        if not candidates:
-            raise StoresDivergedError
-        return ProbeNeeded(databases=tuple(ports.databases), candidates=candidates)
-    if {r.database for r in request.probes.databases} != ports.databases.keys():
-        raise InvalidRequestError(credential=ports.credential.id)  # A login must work on every database.
-    login, base_generation = _winner(request.probes, ports.stores, current)
-    lease = request.rotation.lease
-    # A password that was refused by policy is refused again, so its claim is not finished (protocol C7).
-    if in_flight and in_flight != request.replaces and _can_finish(in_flight, login, ports.stores):
-        claim = in_flight
-        ports.lock.require(lease, claim, now=ports.clock.now())
-    else:
-        claim = decide.next_claim(ClaimKind.HEAL, lease, record, current, base_generation=base_generation)
-        claim = _claimed(ports, lease, record, claim)
-    value = ports.stores.find_generation(claim.generation)
-    if value is None and claim.kind is ClaimKind.HEAL:
-        value = CredentialValue(claim.generation, login)
-    return _staged(request, ports, claim, value or _new_value(ports, claim))
-
-
-def _can_finish(claim: Claim, login: Login, stores: Stores) -> bool:
-    """Whether the generation in flight can be finished, given the login that works.
-
-    It can if that login is the generation's own value (or will be, for a heal that is not staged yet), or its base.
-    """
-    staged = stores.find_generation(claim.generation)
-    if claim.kind is ClaimKind.HEAL:
-        return staged is None or staged.login == login
-    known = (staged, stores.find_generation(claim.base_generation))
-    return any(v is not None and v.login == login for v in known)
-
-
-def _candidates(
-    stores: Stores, record: LockRecord, current: Mapping[str, StoredValue]
-) -> tuple[CandidateRef, ...]:
-    found = [CandidateRef(store=c.store, version=c.version) for c in decide.candidates(record, current)]
-    known = [record.current_generation, record.claim.generation if record.claim else None]
-    for generation in reversed(known):
-        if generation is None or any(v.generation == generation for v in current.values()):
+def _candidates(ports: Ports, record: LockRecord, served: Served) -> list[CandidateRef]:
+    """One version of each distinct login whose username the plan names, the best first (protocol C5)."""
+    seen: list[Login] = []
+    found = []
+    for where in decide.ranked_generations(record, served):
+        if isinstance(where, str):
+            login, store, version = served[where].login, where, served[where].version
+        elif holder := ports.stores.holder_of(where):
+            value = holder.read_generation(where)
+            login = value.login if value else None
+            store, version = holder.name, holder.version_of(where)
+        else:
             continue
-        # No store serves it; a store may still hold it as a version that is pending or superseded.
-        if version := stores.find_version(generation):
-            found.insert(0, CandidateRef(store=version[0], version=version[1]))
-    return tuple(found)
-
-
-def _winner(probes: Probes, stores: Stores, current: Mapping[str, StoredValue]) -> tuple[Login, int]:
-    accepted = {r.database: r.accepted for r in probes.databases}
-    best = decide.winner(
-        [decide.Candidate(store=c.store, version=c.version) for c in probes.candidates], accepted
-    )
-    login = stores.read_version(store=best.store, version=best.version)
-    if login is None:
-        raise LostCompareAndSetError(store=best.store)
-    return login, current[best.store].generation
+        if login and login.username in ports.credential.usernames and login not in seen:
+            seen.append(login)
+            found.append(CandidateRef(store=store, version=version))
+    return found
 
 
 def _new_value(ports: Ports, claim: Claim) -> CredentialValue:
-    base = ports.stores.find_generation(claim.base_generation)
-    username = decide.next_username(ports.credential.usernames, base.login if base else None)
+    base = ports.stores.find_generation(claim.base_generation) if claim.base_generation else None
+    username = next_username(
+        ports.credential.usernames,
+        base=base.login if base else None,
+        served=ports.stores.served_logins(),
+        staged=staged_usernames(ports.stores.first, highest=claim.generation - 1),
+    )
     return CredentialValue(
         claim.generation, Login(username, ports.passwords.new_password(ports.credential.password_policy))
     )
 
 
 def _staged(
-    request: GenerateRequest,
-    ports: Ports,
-    claim: Claim,
-    value: CredentialValue,
+    rotation: Rotation, ports: Ports, claim: Claim, value: CredentialValue, adopted_from: str | None = None
 ) -> Staged:
     ports.stores.stage(value)  # (4)
-    return Staged(
-        databases=tuple(ports.databases),
-        claim=claim,
-        adopted=claim.rotation_id != request.rotation.rotation_id,
-    )
+    return Staged(rotation=rotation, claim=claim, adopted_from=adopted_from)

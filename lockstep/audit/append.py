@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from lockstep.audit.chain import NO_PREVIOUS, seal
-from lockstep.errors import AuditConflictError, LostCompareAndSetError
-from lockstep.model import ChainHead, LockRecord
+from lockstep.errors import AuditConflictError, FenceLostError, LostCompareAndSetError
+from lockstep.model import ChainHead, Lease, LockRecord
 from lockstep.ports import AuditLog, EntrySummary, Lock, Signer
 
 MAX_TRIES = 4
@@ -32,7 +32,9 @@ class Chain:
     log: AuditLog
     signer: Signer
 
-    def append(self, event: Mapping[str, Any], *, entry_id: str, look_back: int) -> ChainHead:
+    def append(
+        self, event: Mapping[str, Any], *, entry_id: str, look_back: int, under: Lease | None = None
+    ) -> ChainHead:
         """Append an entry, unless it is in the chain already.
 
         Args:
@@ -40,8 +42,10 @@ class Chain:
             entry_id: The id of the run or the order: a chain has one entry for each.
             look_back: How many entries of runs, the head included, may be newer than this one's if it is in the chain
                 already.
+            under: The lease that must still be held when the head is read: a later head means a later read.
 
         Raises:
+            FenceLostError: It is not held; nothing was written (protocol E4).
             AuditConflictError: The log holds an entry that does not continue the chain (protocol E8).
             LostCompareAndSetError: Others append at the same time; try again.
         """
@@ -51,6 +55,8 @@ class Chain:
             head = record.heads.get(stream)
             if head and (own := self._own(head, entry_id, look_back)):
                 return own
+            if under and (record.holder, record.fence) != (under.holder, under.fence):
+                raise FenceLostError(credential=self.credential_id)
             body, summary = seal(
                 event,
                 credential_id=self.credential_id,

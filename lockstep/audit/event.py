@@ -71,15 +71,18 @@ def _details(request: AuditRequest, usernames: tuple[str, ...], fingerprint: str
         "kind": claim.kind.value if claim else None,
         "generation": claim.generation if claim else None,
         "base_generation": claim.base_generation if claim else None,
-        "previous_generation": claim.previous_generation if claim else None,
-        "adopted_from": claim.rotation_id if claim and request.adopted else None,
-        "revoked_on_purpose": sorted(
-            {r.retired_generation for r in request.revoked if r.retired_generation is not None}
-        ),
+        "adopted_from": request.adopted_from,
+        "plan": rotation.plan,
+        "revoked_on_purpose": sorted({dead.generation for r in request.revoked for dead in r.dead}),
         "fingerprint": fingerprint,
         "usernames": list(usernames),
         "databases": {
-            d.database: {"outcome": d.outcome.value, "previous": d.previous.value, "plaintext": d.plaintext}
+            d.database: {
+                "outcome": d.outcome.value,
+                "dead": {str(dead.generation): dead.death.value for dead in d.dead},
+                "enrolled": d.enrolled,
+                "plaintext": d.plaintext,
+            }
             for d in request.databases
         },
         "stores": {s.store: s.version for s in request.stores},

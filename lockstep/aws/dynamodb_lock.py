@@ -25,13 +25,13 @@ The reply of a write can get lost, so every condition also accepts a repeated wr
 its own lock again (with a new fence), a claim or a head that is already there is a success, and a release may find the
 lock free as long as the fence is unchanged.
 
-In AWS the state machine acquires, releases and raises the fence itself. `cdk/statemachine.py` takes the expressions for
-`statemachine.asl.json` from here.
+In AWS the state machine acquires and releases the lock itself. `cdk/statemachine.py` takes the expressions for
+`statemachine.asl.json` from here. What operators order is written by others, without the lock; a run only removes what
+it has fulfilled.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +42,8 @@ from lockstep.errors import (
     LockTableUnreachableError,
     LostCompareAndSetError,
 )
-from lockstep.model import ChainHead, Claim, ClaimKind, Lease, LockRecord, Release
+from lockstep.model import AwsSigns, ChainHead, Claim, ClaimKind, Lease, LockRecord, Release
+from lockstep.standby import Bounds
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -54,44 +55,81 @@ Item = Mapping[str, Any]
 FAR_FUTURE = 253402300799
 """9999-12-31T23:59:59Z, in epoch seconds: later than every due time."""
 
-ACQUIRE_UPDATE = "SET holder = :holder, expires_at = :expires_at, acquired_at = :now ADD fence :one"
-ACQUIRE_CONDITION = (
+_ACQUIRE = "SET holder = :holder, expires_at = :expires_at, acquired_at = :now"
+_ONE_MORE = " ADD fence :one"
+ACQUIRE_UPDATE = f"{_ACQUIRE}{_ONE_MORE}"
+LEADER_ACQUIRE_UPDATE = f"{_ACQUIRE}, aws_began_at = :now{_ONE_MORE}"
+"""ACQUIRE by AWS. A run that never ends leaves the sign without a further write (protocol R8)."""
+_MAY_BEGIN = (
     "(attribute_not_exists(holder) OR expires_at < :now OR holder = :holder) "
-    "AND (attribute_exists(pending_generation) "
-    "OR ((attribute_not_exists(next_due_at) OR next_due_at <= :due_by) "
-    "AND (attribute_not_exists(not_before) OR not_before <= :overlap_by)))"
+    "AND (attribute_not_exists(paused) OR paused <> :heeded) "
+    "AND ((attribute_exists(revoke_through) "
+    "AND (attribute_not_exists(alive_from) OR alive_from <= revoke_through)) "
+    "OR ((attribute_not_exists(not_before) OR not_before <= :now) "
+    "AND (attribute_exists(pending_generation) OR attribute_not_exists(next_due_at) OR "
 )
-"""Free, expired or already held by this run; and a generation is in flight, or it is due and the overlap has ended.
-
-ACQUIRE (protocol L4).
-"""
-
-RAISE_UPDATE = "ADD fence :one"
-RAISE_CONDITION = "holder = :holder"
-"""No other run has acquired the lock; each run has its own holder name (protocol L5)."""
+ACQUIRE_CONDITION = f"{_MAY_BEGIN}next_due_at <= :due_by)))"
+"""Free, expired or already held by this run; not paused; and an emergency, or due after the overlap (protocol L4)."""
+STANDBY_ACQUIRE_CONDITION = (
+    f"{_MAY_BEGIN}(next_due_at <= :due_by AND (next_due_at <= :late_by OR attribute_not_exists(aws_seen_at) "
+    "OR aws_seen_at <= :seen_after OR aws_began_at > :began_by)))))"
+)
+"""The same, and what is due is not left to AWS: `lockstep.standby.yields` in DynamoDB's words (protocol R8)."""
+PAUSE_HEEDED, PAUSE_WAIVED = True, False
+"""`:heeded`, for a scheduled run and for a forced one: the value of `paused` that stops it."""
 
 CLAIM_UPDATE = (
     "SET claim_kind = :kind, pending_generation = :generation, base_generation = :base, "
-    "claim_previous_generation = :previous, claim_rotation_id = :rotation_id, highest_generation = :generation"
+    "claim_rotation_id = :rotation_id, highest_generation = :generation, #plan = :plan"
 )
+_RAISE_ORDER = ", revoke_through = :generation"
+_REMOVE_PHASE = " REMOVE promoting"
+_REMOVE_ACTIVATION = ", activate"
+_SET_ALIVE_FROM = ", alive_from = :alive_from"
+_ADD_SERVED = " ADD alive :served"
 _HELD = "holder = :holder AND fence = :fence"
 _NEWEST = "(attribute_not_exists(highest_generation) OR highest_generation < :generation)"
-CLAIM_CONDITION = f"{_HELD} AND attribute_not_exists(pending_generation) AND {_NEWEST}"
-"""Still held by this run, nothing in flight, and a generation that was never used (protocol L6)."""
-REPLACE_CONDITION = f"{_HELD} AND pending_generation = :replaced AND {_NEWEST}"
-"""Still held by this run, and the refused generation is in flight (protocol L7)."""
+_UNDER_ACTIVE_PLAN = "#plan = :plan"
+_UNDER_ORDERED_PLAN = "activate = :plan"
+_NOTHING_IN_FLIGHT = "attribute_not_exists(pending_generation)"
+_OPEN = "pending_generation = :replaced AND attribute_not_exists(promoting)"
+_PROMOTING = "pending_generation = :replaced AND attribute_exists(promoting)"
+"""CLAIM: still held by this run, in flight is what was seen, the generation was never used, and the plan is the active
+one or becomes so with this write (protocol L6)."""
+
+PROMOTE_UPDATE = (
+    "SET promoting = :true, alive_from = if_not_exists(alive_from, :generation) ADD alive :generations"
+)
+PROMOTE_CONDITION = (
+    f"{_HELD} AND expires_at > :now AND pending_generation = :generation AND claim_rotation_id = :rotation_id"
+)
+"""Still held by this run, and its claim is in flight (protocol L14)."""
+
+MUTE_UPDATE = "ADD muted :databases"
+MUTE_CONDITION = _HELD
+"""Still held by this run (protocol L15)."""
 
 HEAD_UPDATE = "SET #head = :head"
 FIRST_HEAD_CONDITION = "attribute_not_exists(#head) OR #head = :head"
 HEAD_CONDITION = "#head = :after OR #head = :head"
 """The head is the one that was read. Not under the fence: a run without it records its failure (protocol L8)."""
 
-RELEASE_DONE_UPDATE = (
-    "SET current_generation = :current, previous_generation = :previous, "
-    "next_due_at = :next_due_at, not_before = :not_before "
-    "REMOVE holder, expires_at, acquired_at, claim_kind, pending_generation, base_generation, "
-    "claim_previous_generation, claim_rotation_id"
+SKIP_UPDATE = "SET aws_seen_at = :now"
+SKIP_CONDITION = "attribute_exists(credential_id)"
+"""A run of AWS that did not get the lock shows that AWS lives (protocol R8)."""
+
+_DONE = (
+    "SET current_generation = :current, alive = :alive, alive_from = :alive_from, "
+    "next_due_at = :next_due_at, not_before = :not_before"
 )
+_NO_CLAIM = (
+    " REMOVE holder, expires_at, acquired_at, claim_kind, pending_generation, base_generation, "
+    "claim_rotation_id, promoting"
+)
+_PROVEN = " DELETE enrol :proven, muted :proven"
+RELEASE_DONE_UPDATE = f"{_DONE}{_NO_CLAIM}{_PROVEN}"
+LEADER_RELEASE_DONE_UPDATE = f"{_DONE}, aws_seen_at = :now{_NO_CLAIM}, aws_began_at{_PROVEN}"
+"""RELEASE_DONE by AWS: what it began has finished well (protocol R8)."""
 RELEASE_UPDATE = "REMOVE holder, expires_at, acquired_at"
 RELEASE_CONDITION = "fence = :fence AND (holder = :holder OR attribute_not_exists(holder))"
 """No other run has acquired the lock since (protocol L10)."""
@@ -121,23 +159,32 @@ class DynamoDbLock:
         return _record(self._credential_id, reply.get("Item", {}))
 
     def acquire(
-        self, *, holder: str, now: datetime, expires_at: datetime, force: bool, revoke_previous: bool
+        self,
+        *,
+        holder: str,
+        now: datetime,
+        expires_at: datetime,
+        force: bool,
+        leads: bool = False,
+        limits: Bounds | None = None,
     ) -> Lease | None:
-        """Take the lock under a new fence; None where ACQUIRE_CONDITION does not hold."""
+        """Take the lock under a new fence; None where the condition of ACQUIRE does not hold."""
+        yielding = _limits(limits) if limits else {}
         with self._translated():
             try:
                 reply = self._client.update_item(
                     TableName=self._table,
                     Key=self._key,
-                    UpdateExpression=ACQUIRE_UPDATE,
-                    ConditionExpression=ACQUIRE_CONDITION,
+                    UpdateExpression=LEADER_ACQUIRE_UPDATE if leads else ACQUIRE_UPDATE,
+                    ConditionExpression=STANDBY_ACQUIRE_CONDITION if yielding else ACQUIRE_CONDITION,
                     ExpressionAttributeValues={
                         ":holder": {"S": holder},
                         ":expires_at": _time(expires_at),
                         ":now": _time(now),
                         ":one": _number(1),
                         ":due_by": _number(FAR_FUTURE) if force else _time(now),
-                        ":overlap_by": _number(FAR_FUTURE) if force and revoke_previous else _time(now),
+                        ":heeded": {"BOOL": PAUSE_WAIVED if force else PAUSE_HEEDED},
+                        **yielding,
                     },
                     ReturnValues="UPDATED_NEW",
                 )
@@ -146,51 +193,57 @@ class DynamoDbLock:
             fence = int(reply["Attributes"]["fence"]["N"])
         return Lease(credential_id=self._credential_id, holder=holder, fence=fence)
 
-    def raise_fence(self, lease: Lease) -> Lease:
-        """The same lock under a new fence.
+    def note_skip(self, now: datetime) -> None:
+        """Note that a run of AWS did not get the lock; nothing where there is no record."""
+        with self._translated(), suppress(self._client.exceptions.ConditionalCheckFailedException):
+            self._client.update_item(
+                TableName=self._table,
+                Key=self._key,
+                UpdateExpression=SKIP_UPDATE,
+                ConditionExpression=SKIP_CONDITION,
+                ExpressionAttributeValues={":now": _time(now)},
+            )
 
-        Raises:
-            FenceLostError: RAISE_CONDITION does not hold.
-        """
-        with self._translated():
-            try:
-                reply = self._client.update_item(
-                    TableName=self._table,
-                    Key=self._key,
-                    UpdateExpression=RAISE_UPDATE,
-                    ConditionExpression=RAISE_CONDITION,
-                    ExpressionAttributeValues={":holder": {"S": lease.holder}, ":one": _number(1)},
-                    ReturnValues="UPDATED_NEW",
-                )
-            except self._client.exceptions.ConditionalCheckFailedException:
-                raise FenceLostError(credential=self._credential_id) from None
-            fence = int(reply["Attributes"]["fence"]["N"])
-        return replace(lease, fence=fence)
-
-    def claim(self, lease: Lease, claim: Claim, *, replaces: Claim | None) -> None:
+    def claim(
+        self, lease: Lease, claim: Claim, *, over: LockRecord, plan: str, served: Collection[int]
+    ) -> None:
         """Name the generation in flight.
 
         Raises:
-            FenceLostError: CLAIM_CONDITION (or REPLACE_CONDITION) does not hold, and the record has another claim.
+            FenceLostError: The condition of CLAIM does not hold, and the record has another claim.
         """
+        activates = over.activate == plan
         values: dict[str, AttributeValueTypeDef] = {
-            ":holder": {"S": lease.holder},
-            ":fence": _number(lease.fence),
+            **_lease(lease),
             ":kind": {"S": claim.kind.value},
             ":generation": _number(claim.generation),
             ":base": _number(claim.base_generation),
-            ":previous": _number_or_null(claim.previous_generation),
             ":rotation_id": {"S": claim.rotation_id},
+            ":plan": {"S": plan},
         }
-        if replaces:
-            values[":replaced"] = _number(replaces.generation)
+        in_flight = _NOTHING_IN_FLIGHT
+        if over.claim:
+            values[":replaced"] = _number(over.claim.generation)
+            in_flight = _PROMOTING if over.promoting else _OPEN
+        if served:
+            values[":served"] = _numbers(served)
+            values[":alive_from"] = _number(min(over.alive.union(served)))
         with self._translated():
             try:
                 self._client.update_item(
                     TableName=self._table,
                     Key=self._key,
-                    UpdateExpression=CLAIM_UPDATE,
-                    ConditionExpression=REPLACE_CONDITION if replaces else CLAIM_CONDITION,
+                    UpdateExpression=(
+                        f"{CLAIM_UPDATE}{_SET_ALIVE_FROM if served else ''}"
+                        f"{_RAISE_ORDER if over.raises_order(claim) else ''}"
+                        f"{_REMOVE_PHASE}{_REMOVE_ACTIVATION if activates else ''}"
+                        f"{_ADD_SERVED if served else ''}"
+                    ),
+                    ConditionExpression=(
+                        f"{_HELD} AND {in_flight} AND {_NEWEST} "
+                        f"AND {_UNDER_ORDERED_PLAN if activates else _UNDER_ACTIVE_PLAN}"
+                    ),
+                    ExpressionAttributeNames={"#plan": "plan"},
                     ExpressionAttributeValues=values,
                     ReturnValuesOnConditionCheckFailure="ALL_OLD",
                 )
@@ -198,21 +251,74 @@ class DynamoDbLock:
                 reply: Item = error.response  # The stubs lack the item in this response.
                 found = _record(self._credential_id, reply.get("Item", {}))
                 if not (_holds(found, lease) and found.claim == claim):
-                    raise FenceLostError(
-                        credential=self._credential_id, generation=claim.generation
-                    ) from None
+                    raise self._lost(claim) from None
 
-    def require(self, lease: Lease, claim: Claim, *, now: datetime) -> LockRecord:
-        """Read the record consistently, and check that it has this lease and this claim (protocol L9).
+    def begin_promotion(self, lease: Lease, claim: Claim, *, now: datetime) -> LockRecord:
+        """Mark the claim as promoting, and its generation as alive.
 
         Raises:
-            FenceLostError: Another run holds the lock, the lease has ended, or the record has another claim.
+            FenceLostError: PROMOTE_CONDITION does not hold.
+        """
+        with self._translated():
+            try:
+                reply = self._client.update_item(
+                    TableName=self._table,
+                    Key=self._key,
+                    UpdateExpression=PROMOTE_UPDATE,
+                    ConditionExpression=PROMOTE_CONDITION,
+                    ExpressionAttributeValues={
+                        **_lease(lease),
+                        ":now": _time(now),
+                        ":true": {"BOOL": True},
+                        ":generation": _number(claim.generation),
+                        ":generations": _numbers([claim.generation]),
+                        ":rotation_id": {"S": claim.rotation_id},
+                    },
+                    ReturnValues="ALL_NEW",
+                )
+            except self._client.exceptions.ConditionalCheckFailedException:
+                raise self._lost(claim) from None
+            return _record(self._credential_id, reply["Attributes"])
+
+    def require(self, lease: Lease, claim: Claim, *, promoting: bool, now: datetime) -> LockRecord:
+        """Read the record consistently, and check that it has this lease and this claim in this phase (protocol L9).
+
+        Raises:
+            FenceLostError: Another run holds the lock, the lease has ended, or the record has another claim or phase.
         """
         record = self.read()
-        in_time = record.expires_at is not None and now < record.expires_at
-        if not (_holds(record, lease) and in_time and record.claim == claim):
-            raise FenceLostError(credential=self._credential_id, generation=claim.generation)
+        in_flight = (record.claim, record.promoting) == (claim, promoting)
+        if not (_holds(record, lease) and _is_in_time(record, now) and in_flight):
+            raise self._lost(claim)
         return record
+
+    def require_lease(self, lease: Lease, *, now: datetime) -> None:
+        """Read the record consistently, and check that it has this lease (protocol L9).
+
+        Raises:
+            FenceLostError: Another run holds the lock, or the lease has ended.
+        """
+        record = self.read()
+        if not (_holds(record, lease) and _is_in_time(record, now)):
+            raise FenceLostError(credential=self._credential_id)
+
+    def mute(self, lease: Lease, databases: Collection[str]) -> None:
+        """Show these databases no login until an operator retries or enrols them.
+
+        Raises:
+            FenceLostError: MUTE_CONDITION does not hold.
+        """
+        with self._translated():
+            try:
+                self._client.update_item(
+                    TableName=self._table,
+                    Key=self._key,
+                    UpdateExpression=MUTE_UPDATE,
+                    ConditionExpression=MUTE_CONDITION,
+                    ExpressionAttributeValues={**_lease(lease), ":databases": {"SS": sorted(databases)}},
+                )
+            except self._client.exceptions.ConditionalCheckFailedException:
+                raise FenceLostError(credential=self._credential_id) from None
 
     def move_head(self, stream: str, head: ChainHead, *, after: ChainHead | None) -> None:
         """Move a stream's head.
@@ -244,18 +350,24 @@ class DynamoDbLock:
         Raises:
             FenceLostError: Another run has acquired the lock since.
         """
-        values = {":fence": _number(lease.fence), ":holder": {"S": lease.holder}, **_schedule(done)}
+        values = {**_lease(lease), **(_done(done) if done else {})}
+        update = RELEASE_DONE_UPDATE if done else RELEASE_UPDATE
+        if done and done.led_at:
+            update, values[":now"] = LEADER_RELEASE_DONE_UPDATE, _time(done.led_at)
         with self._translated():
             try:
                 self._client.update_item(
                     TableName=self._table,
                     Key=self._key,
-                    UpdateExpression=RELEASE_DONE_UPDATE if done else RELEASE_UPDATE,
+                    UpdateExpression=update,
                     ConditionExpression=RELEASE_CONDITION,
                     ExpressionAttributeValues=values,
                 )
             except self._client.exceptions.ConditionalCheckFailedException:
                 raise FenceLostError(credential=self._credential_id) from None
+
+    def _lost(self, claim: Claim) -> FenceLostError:
+        return FenceLostError(credential=self._credential_id, generation=claim.generation)
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -267,24 +379,40 @@ def _holds(record: LockRecord, lease: Lease) -> bool:
     return (record.holder, record.fence) == (lease.holder, lease.fence)
 
 
+def _is_in_time(record: LockRecord, now: datetime) -> bool:
+    return record.expires_at is not None and now < record.expires_at
+
+
 def _number(value: int) -> "AttributeValueTypeDef":
     return {"N": str(value)}
 
 
-def _number_or_null(value: int | None) -> "AttributeValueTypeDef":
-    return {"NULL": True} if value is None else _number(value)
+def _numbers(values: Collection[int]) -> "AttributeValueTypeDef":
+    return {"NS": [str(value) for value in sorted(values)]}
+
+
+def _lease(lease: Lease) -> "dict[str, AttributeValueTypeDef]":
+    return {":holder": {"S": lease.holder}, ":fence": _number(lease.fence)}
 
 
 def _time(value: datetime) -> "AttributeValueTypeDef":
     return _number(int(value.timestamp()))
 
 
-def _schedule(done: Release | None) -> "dict[str, AttributeValueTypeDef]":
-    if done is None:
-        return {}
+def _limits(limits: Bounds) -> "dict[str, AttributeValueTypeDef]":
+    return {
+        ":late_by": _time(limits.late_by),
+        ":seen_after": _time(limits.seen_after),
+        ":began_by": _time(limits.began_by),
+    }
+
+
+def _done(done: Release) -> "dict[str, AttributeValueTypeDef]":
     return {
         ":current": _number(done.current_generation),
-        ":previous": _number_or_null(done.previous_generation),
+        ":alive": _numbers(done.alive),
+        ":alive_from": _number(min(done.alive)),
+        ":proven": {"SS": list(done.proven)},
         ":next_due_at": _time(done.next_due_at),
         ":not_before": _time(done.not_before),
     }
@@ -306,12 +434,20 @@ def _record(credential_id: str, item: Item) -> LockRecord:
             holder=_text(item["holder"]) if "holder" in item else None,
             fence=_int(item, "fence") or 0,
             expires_at=_datetime(item, "expires_at"),
+            plan=_text(item["plan"]) if "plan" in item else None,
             claim=_claim(item),
+            promoting=_flag(item, "promoting"),
             current_generation=_int(item, "current_generation"),
-            previous_generation=_int(item, "previous_generation"),
+            alive=frozenset(int(value) for value in item.get("alive", {"NS": []})["NS"]),
             highest_generation=_int(item, "highest_generation") or 0,
             next_due_at=_datetime(item, "next_due_at"),
             not_before=_datetime(item, "not_before"),
+            paused=_flag(item, "paused"),
+            activate=_text(item["activate"]) if "activate" in item else None,
+            revoke_through=_int(item, "revoke_through"),
+            enrol=_names(item, "enrol"),
+            muted=_names(item, "muted"),
+            aws=AwsSigns(seen_at=_datetime(item, "aws_seen_at"), began_at=_datetime(item, "aws_began_at")),
             heads={
                 name.removeprefix(_HEAD): _chain_head(value["M"])
                 for name, value in item.items()
@@ -329,7 +465,6 @@ def _claim(item: Item) -> Claim | None:
         kind=ClaimKind(_text(item["claim_kind"])),
         generation=int(item["pending_generation"]["N"]),
         base_generation=int(item["base_generation"]["N"]),
-        previous_generation=_int(item, "claim_previous_generation"),
         rotation_id=_text(item["claim_rotation_id"]),
     )
 
@@ -345,6 +480,17 @@ def _text(value: Item) -> str:
     if not isinstance(text, str):
         raise TypeError
     return text
+
+
+def _flag(item: Item, name: str) -> bool:
+    flag: object = item.get(name, {"BOOL": False})["BOOL"]
+    if not isinstance(flag, bool):
+        raise TypeError
+    return flag
+
+
+def _names(item: Item, name: str) -> frozenset[str]:
+    return frozenset(_text({"S": value}) for value in item.get(name, {"SS": []})["SS"])
 
 
 def _int(item: Item, name: str) -> int | None:

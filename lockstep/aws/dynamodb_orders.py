@@ -235,7 +235,7 @@ def _state(credential_id: str, item: Mapping[str, Any]) -> OrderState:
             credential_id=credential_id,
             active_plan=_text(item, "plan"),
             highest_generation=_number(item, "highest_generation") or 0,
-            in_flight=_number(item, "pending_generation"),
+            promoting=_number(item, "pending_generation") if "promoting" in item else None,
             paused="paused" in item and bool(item["paused"]["BOOL"]),
             revoke_through=_number(item, "revoke_through"),
             alive_from=_number(item, "alive_from"),

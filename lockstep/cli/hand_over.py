@@ -25,7 +25,7 @@ from lockstep.model import Credential, Login, SecretStr
 
 _NEXT = {
     "login-refused": "find the login that works there, or, where nobody knows one: lockstep enrol {id} {database}",
-    "in-flight": "a generation is in flight; to finish it: lockstep rotate --force -c {id}",
+    "promoting": "generation {generation} is being promoted; to finish it: lockstep rotate --force -c {id}",
     "lock-held": "a run is under way; wait until it has ended: lockstep lock show -c {id}",
 }
 

@@ -1,5 +1,6 @@
 """`lockstep plan`: check the plan, print the SQL that a DBA reviews and runs."""
 
+from datetime import timedelta
 from typing import Annotated
 
 import typer
@@ -19,6 +20,7 @@ from lockstep.cli.output import (
 )
 from lockstep.databases.provisioning import provisioning_sql
 from lockstep.durations import format_duration
+from lockstep.model import Credential
 from lockstep.plan import Plan
 from lockstep.plan_checks import example_values, missing_ca_files
 from lockstep.store_kinds import OciVault
@@ -71,9 +73,15 @@ def _row(plan: Plan, index: int) -> dict[str, str]:
         "databases": ", ".join(credential.databases),
         "every": format_duration(credential.schedule.interval),
         "overlap": format_duration(credential.schedule.overlap),
+        "a_value_works": f"for up to {format_duration(_life(credential))}, unless it is revoked",
         "oci_versions": peak,
         "plan_digest": credential.plan_digest,
     }
+
+
+def _life(credential: Credential) -> timedelta:
+    """How long a value logs in after its promotion: until its username's, or its password slot's, next turn."""
+    return credential.schedule.interval * max(2, len(credential.usernames))
 
 
 @app.command()

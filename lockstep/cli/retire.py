@@ -69,9 +69,8 @@ def _require_rest(found: LockRecord, at: Desk) -> None:
 
 
 def _details(found: LockRecord, credential: Credential, at: Desk) -> dict[str, Any]:
-    alive = {found.current_generation, found.previous_generation} - {None}
     return {
-        "left_alive": sorted(int(g) for g in alive if g is not None),
+        "left_alive": sorted(found.alive),
         "revoked_through": at.state(credential).revoke_through,
         "usernames": list(credential.usernames),
         "databases": list(credential.databases),

@@ -49,7 +49,8 @@ def rotate(  # noqa: PLR0913 - a command has an argument for each option
         ),
     ],
     force: Annotated[
-        bool, typer.Option("--force", help="Rotate even if it is not due, but not during the overlap.")
+        bool,
+        typer.Option("--force", help="Rotate even if it is not due or paused, but not during the overlap."),
     ] = False,
     revoke_previous: Annotated[
         bool,
@@ -74,18 +75,13 @@ def rotate(  # noqa: PLR0913 - a command has an argument for each option
     the rotation goes on. An emergency is an order in the lock record: if this run is skipped or dies, the next one of
     either cloud does it, whatever the schedule says. A paused credential needs --resume.
 
-    Exit code: 0 rotated or skipped, 1 the rotation failed or was skipped in an emergency, 3 AWS was unreachable or the
+    Exit code: 0 rotated or skipped, 1 the rotation failed or the emergency is not over, 3 AWS was unreachable or the
     rotation did not end in time.
     """
     plan = plan_or_exit(file)
     credential, region = one(plan, credential_id), _region(state_machine_arn)
     order = Revoke(lift_pause=lift_pause) if revoke_previous else None
-    asked = RunInput(
-        credential_id=credential.id,
-        trigger="cli",
-        force=force or revoke_previous,
-        revoke_previous=revoke_previous,
-    ).model_dump()
+    asked = RunInput(credential_id=credential.id, trigger="cli", force=force or revoke_previous).model_dump()
     if dry_run:
         if order:
             say(f"would record and give the order {order.name} for {credential.id}")
@@ -108,10 +104,18 @@ def rotate(  # noqa: PLR0913 - a command has an argument for each option
         complain(f"still running: {arn}")
         raise typer.Exit(Exit.UNREACHABLE)
     _report(arn, ended, as_json=as_json)
-    if order and json.loads(ended["output"]).get("outcome") == "skipped":
+    if order:
+        _require_over(plan, credential, stream)
+
+
+def _require_over(plan: Plan, credential: Credential, stream: Cloud) -> None:
+    """Exit code 1 where the emergency is not over: the run was skipped, or had to heal the stores first."""
+    with failures_explained():
+        state = desk(plan, stream).state(credential)
+    if state.is_revoking:
         complain(
-            f"another run holds the lock: the emergency stands in the record, and the next run does it. To see it: "
-            f"lockstep status -c {credential.id}"
+            f"not over: generations up to {state.revoke_through} may still log in. The order stands in the record, and "
+            f"the next run of either cloud goes on with it. To see it: lockstep status -c {credential.id}"
         )
         raise typer.Exit(Exit.NO)
 

@@ -1,7 +1,7 @@
 """`lockstep status`: what every store serves, who holds the lock, what the next run would do."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -22,7 +22,7 @@ from lockstep.cli.output import (
     say,
 )
 from lockstep.errors import LockstepError, SecretMalformedError, SecretNotFoundError
-from lockstep.model import LockRecord, StoredValue
+from lockstep.model import Credential, LockRecord, StoredValue
 from lockstep.orders import OrderState
 from lockstep.ports import Store
 from lockstep.system import SystemClock
@@ -67,7 +67,7 @@ def status(
         for credential in chosen(plan, credential_id):
             record, orders = clouds.lock(credential).read(), clouds.orders(credential).read()
             served = {s.name: _asked(s) for s in clouds.stores(credential)}
-            states.append(_state(record, orders, credential.plan_digest, served, now))
+            states.append(_state(record, orders, credential, served, now))
     answers = [s.is_in_step for s in states]
     if as_json:
         print_json({"in_step": all(answers), "credentials": [_document(s) for s in states]})
@@ -90,7 +90,7 @@ def _asked(store: Store) -> StoredValue | LockstepError:
 def _state(
     record: LockRecord,
     orders: OrderState,
-    plan_digest: str,
+    credential: Credential,
     stores: dict[str, StoredValue | LockstepError],
     now: datetime,
 ) -> State:
@@ -98,13 +98,11 @@ def _state(
     is_wrong = any(isinstance(v, SecretMalformedError | SecretNotFoundError) for v in stores.values())
     is_in_step, next_run = (False if is_wrong else None), None
     if len(current) == len(stores):
-        is_in_step, next_run = in_step(record, current), forecast(record, current, now=now)
-        if orders.paused:
-            next_run = replace(next_run, waits_for=f"paused; lockstep resume {record.credential_id}")
+        is_in_step, next_run = in_step(record, current), forecast(record, current, credential, now=now)
     return State(
         record=record,
         orders=orders,
-        plan_digest=plan_digest,
+        plan_digest=credential.plan_digest,
         stores=stores,
         is_in_step=is_in_step,
         next_run=next_run,
@@ -149,8 +147,8 @@ def _order_lines(state: State) -> Iterator[str]:
         yield f"muted after refused logins: {', '.join(sorted(orders.muted))}; see `lockstep retry --help`"
     if orders.activate:
         yield f"to become the active plan: {orders.activate}"
-    if orders.active_plan and wanted not in {orders.active_plan, orders.activate}:
-        yield f"active plan: {orders.active_plan}; this plan file is {wanted}"
+    if wanted not in {orders.active_plan, orders.activate}:
+        yield f"active plan: {orders.active_plan or 'none'}; this plan file is {wanted}"
 
 
 def _value(value: StoredValue | LockstepError) -> str:
@@ -219,12 +217,12 @@ def record_document(record: LockRecord) -> dict[str, Any]:
         "fence": record.fence,
         "expires_at": moment(record.expires_at) if record.expires_at else None,
         "current_generation": record.current_generation,
-        "previous_generation": record.previous_generation,
+        "alive": sorted(record.alive),
         "claim": {
             "kind": claim.kind.value,
             "generation": claim.generation,
             "base_generation": claim.base_generation,
-            "previous_generation": claim.previous_generation,
+            "promoting": record.promoting,
             "rotation_id": claim.rotation_id,
         }
         if claim

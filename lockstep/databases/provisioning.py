@@ -1,4 +1,4 @@
-"""The one-time SQL that a DBA reviews and runs, before the first rotation (protocol D19).
+"""The one-time SQL that a DBA reviews and runs, before the first rotation (protocol D21).
 
 It has two faces: for accounts that do not exist yet, and for live accounts that come under Lockstep's management.
 Neither holds a password, changes one, or demands TLS of an account that exists. Each engine has a dialect of its own.

@@ -1,4 +1,4 @@
-"""The script of `lockstep plan sql` for MariaDB (protocol D19)."""
+"""The script of `lockstep plan sql` for MariaDB (protocol D21)."""
 
 from lockstep.databases.provisioning import Dialect, Script, listed, quoted
 from lockstep.databases.provisioning_family import (

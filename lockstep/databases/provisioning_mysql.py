@@ -1,4 +1,4 @@
-"""The script of `lockstep plan sql` for MySQL (protocol D19).
+"""The script of `lockstep plan sql` for MySQL (protocol D21).
 
 MySQL has no anonymous blocks, so what depends on the server's state is a prepared statement, and the script stops by
 an error of a function that quotes its argument.

@@ -1,4 +1,4 @@
-"""The script of `lockstep plan sql` for PostgreSQL (protocol D19). It is one transaction: all of it, or nothing."""
+"""The script of `lockstep plan sql` for PostgreSQL (protocol D21). It is one transaction: all of it, or nothing."""
 
 from lockstep.databases.postgresql_estate import (
     BORROW,

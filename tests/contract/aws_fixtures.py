@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -112,6 +113,32 @@ class DynamoDbHarness(_Disturbed):
         super().__init__(sandbox, "dynamodb")
         create_lock_table(sandbox.client("dynamodb"), TABLE)
         self.lock = DynamoDbLock(self.client, TABLE, CREDENTIAL.id)
+        self._console = sandbox.client("dynamodb")
+
+    def order(self, **orders: object) -> None:
+        for name, value in orders.items():
+            new = value not in (None, frozenset())
+            self._console.update_item(
+                TableName=TABLE,
+                Key={"credential_id": {"S": CREDENTIAL.id}},
+                UpdateExpression="SET #order = :value" if new else "REMOVE #order",
+                ExpressionAttributeNames={"#order": name},
+                **({"ExpressionAttributeValues": {":value": _typed(value)}} if new else {}),
+            )
+
+
+def _typed(value: object) -> dict[str, object]:
+    match value:
+        case bool():
+            return {"BOOL": value}
+        case int():
+            return {"N": str(value)}
+        case datetime():
+            return {"N": str(int(value.timestamp()))}
+        case frozenset():
+            return {"SS": sorted(value)}
+        case _:
+            return {"S": value}
 
 
 class S3Harness(_Disturbed):

@@ -71,6 +71,9 @@ class LockHarness(Disturbable, Protocol):
     def lock(self) -> Lock:
         """The adapter, whose calls are disturbed."""
 
+    def order(self, **orders: object) -> None:
+        """Write orders into the record, as an operator does, without the lock; None removes one."""
+
 
 class AuditLogHarness(Disturbable, Protocol):
     """An empty stream `aws` or `oci`."""

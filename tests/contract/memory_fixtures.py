@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lockstep.errors import (
     AuditLogUnreachableError,
@@ -83,6 +83,9 @@ class MemoryLockHarness(_Disturbed):
     def __init__(self) -> None:
         self.lock = MemoryLock("multi-cloud/app_user")
         super().__init__(self.lock.faults, LockTableUnreachableError)
+
+    def order(self, **orders: object) -> None:
+        self.lock.record = replace(self.lock.record, **orders)  # type: ignore[arg-type]  # the test names the fields
 
 
 class MemoryAuditLogHarness(_Disturbed):

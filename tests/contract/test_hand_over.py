@@ -197,7 +197,7 @@ class World:
         assert found.problems == []
         return [e.event["unmapped"]["lockstep"] for e in found.entries]
 
-    def put(self, **attributes: dict[str, str]) -> None:
+    def put(self, **attributes: Mapping[str, str | bool]) -> None:
         self.aws.client("dynamodb").put_item(
             TableName=TABLE, Item={"credential_id": {"S": CREDENTIAL.id}, **attributes}
         )
@@ -307,17 +307,27 @@ def test_an_account_of_another_credential_is_not_handed_over(world: World) -> No
     assert_untouched(world)
 
 
-def test_a_generation_in_flight_is_finished_first(world: World) -> None:
-    world.put(
-        pending_generation={"N": "7"},
-        claim_kind={"S": "new"},
-        base_generation={"N": "6"},
-        claim_rotation_id={"S": "run-7"},
-        highest_generation={"N": "7"},
-    )
+OPEN = {
+    "pending_generation": {"N": "7"},
+    "claim_kind": {"S": "new"},
+    "base_generation": {"N": "6"},
+    "claim_rotation_id": {"S": "run-7"},
+    "highest_generation": {"N": "7"},
+}
+
+
+def test_a_generation_that_no_store_can_serve_yet_is_no_hindrance(world: World) -> None:
+    world.put(**OPEN)
+    world.hand_over()
+    assert world.served() == [LOGIN, LOGIN]
+    assert world.lock.read().claim is not None
+
+
+def test_a_promotion_is_finished_first(world: World) -> None:
+    world.put(**OPEN, promoting={"BOOL": True})
     with pytest.raises(HandOverRefusedError, match="generation=7") as caught:
         world.hand_over()
-    assert caught.value.where["code"] == "in-flight"
+    assert caught.value.where["code"] == "promoting"
     assert_untouched(world)
 
 

@@ -1,11 +1,12 @@
 """Every lock has one holder and one claim at a time, and refuses a run that lost it (protocol I4, L4, L6, L10)."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from threading import Barrier
+from typing import Any
 
 import pytest
 
@@ -25,6 +26,7 @@ NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 LEASE = timedelta(minutes=15)
 INTERVAL = timedelta(minutes=20)
 OVERLAP = timedelta(minutes=18)
+SECOND = timedelta(seconds=1)
 
 
 @pytest.fixture(params=FACTORIES)
@@ -35,20 +37,16 @@ def world(request: pytest.FixtureRequest) -> Iterator[LockHarness]:
 
 @pytest.fixture
 def lock(world: LockHarness) -> Lock:
+    """The lock, after the order that makes the plan active."""
+    world.order(activate=PLAN)
     return world.lock
 
 
-def acquire(
-    lock: Lock,
-    holder: str = "aws-1",
-    *,
-    at: datetime = NOW,
-    force: bool = False,
-    revoke_previous: bool = False,
-) -> Lease | None:
-    return lock.acquire(
-        holder=holder, now=at, expires_at=at + LEASE, force=force, revoke_previous=revoke_previous
-    )
+PLAN = "of-the-active-plan"
+
+
+def acquire(lock: Lock, holder: str = "aws-1", *, at: datetime = NOW, force: bool = False) -> Lease | None:
+    return lock.acquire(holder=holder, now=at, expires_at=at + LEASE, force=force)
 
 
 def acquired(lock: Lock, holder: str = "aws-1", *, at: datetime = NOW) -> Lease:
@@ -57,20 +55,42 @@ def acquired(lock: Lock, holder: str = "aws-1", *, at: datetime = NOW) -> Lease:
     return lease
 
 
-def claim_of(lease: Lease, *, base: int = 0, previous: int | None = None) -> Claim:
-    return Claim(
-        kind=ClaimKind.NEW,
-        generation=lease.fence,
-        base_generation=base,
-        previous_generation=previous,
-        rotation_id=lease.holder,
-    )
+def claim_of(lease: Lease, *, base: int = 0) -> Claim:
+    return Claim(kind=ClaimKind.NEW, generation=lease.fence, base_generation=base, rotation_id=lease.holder)
 
 
-def done(lease: Lease, *, at: datetime = NOW, previous: int | None = None) -> Release:
+def claim(
+    lock: Lock,
+    lease: Lease,
+    claim: Claim | None = None,
+    *,
+    over: LockRecord | None = None,
+    plan: str = PLAN,
+    served: Collection[int] = (),
+) -> Claim:
+    """Claim over what the record says now, or over what was seen earlier."""
+    claim = claim or claim_of(lease)
+    lock.claim(lease, claim, over=over or lock.read(), plan=plan, served=served)
+    return claim
+
+
+def promoting(lock: Lock, lease: Lease, made: Claim | None = None) -> Claim:
+    made = made or claim(lock, lease)
+    lock.begin_promotion(lease, made, now=NOW)
+    return made
+
+
+def done(
+    lease: Lease,
+    *,
+    at: datetime = NOW,
+    alive: frozenset[int] | None = None,
+    proven: tuple[str, ...] = ("db-1",),
+) -> Release:
     return Release(
         current_generation=lease.fence,
-        previous_generation=previous,
+        alive=alive or frozenset({lease.fence}),
+        proven=proven,
         next_due_at=at + INTERVAL,
         not_before=at + OVERLAP,
     )
@@ -78,16 +98,29 @@ def done(lease: Lease, *, at: datetime = NOW, previous: int | None = None) -> Re
 
 def rotated(lock: Lock, *, at: datetime = NOW) -> None:
     lease = acquired(lock, at=at)
-    lock.claim(lease, claim_of(lease), replaces=None)
+    claim(lock, lease)
     lock.release(lease, done(lease, at=at))
 
 
 # Acquiring
 
 
-def test_the_record_is_empty_before_the_first_rotation(lock: Lock) -> None:
-    record = lock.read()
+def test_the_record_is_empty_before_the_first_order(world: LockHarness) -> None:
+    record = world.lock.read()
     assert record == LockRecord(credential_id=record.credential_id)
+
+
+def test_every_order_is_read_back(world: LockHarness) -> None:
+    orders: dict[str, Any] = {
+        "paused": True,
+        "activate": "of-another-plan",
+        "revoke_through": 7,
+        "enrol": frozenset({"db-1", "db-2"}),
+        "muted": frozenset({"db-3"}),
+    }
+    world.order(**orders)
+    record = world.lock.read()
+    assert record == replace(LockRecord(credential_id=record.credential_id), **orders)
 
 
 def test_acquiring_writes_holder_and_expiry_and_raises_the_fence(lock: Lock) -> None:
@@ -102,13 +135,13 @@ def test_a_held_lock_cannot_be_acquired_by_another(lock: Lock) -> None:
     acquired(lock)
     before = lock.read()
     assert acquire(lock, "oci-1", at=NOW + LEASE) is None
-    assert acquire(lock, "oci-1", force=True, revoke_previous=True) is None
+    assert acquire(lock, "oci-1", force=True) is None
     assert lock.read() == before
 
 
 def test_a_lock_whose_lease_has_ended_is_acquired_under_a_new_fence(lock: Lock) -> None:
     acquired(lock)
-    assert acquired(lock, "oci-1", at=NOW + LEASE + timedelta(seconds=1)).fence == 2
+    assert acquired(lock, "oci-1", at=NOW + LEASE + SECOND).fence == 2
     assert lock.read().holder == "oci-1"
 
 
@@ -134,28 +167,57 @@ def test_only_one_of_two_concurrent_acquirers_gets_the_lock(lock: Lock) -> None:
 
 
 @pytest.mark.parametrize(
-    ("after", "force", "revoke_previous", "gets_it"),
+    ("after", "force", "orders", "gets_it"),
     [
-        pytest.param(INTERVAL, False, False, True, id="due"),
-        pytest.param(INTERVAL - timedelta(seconds=1), False, False, False, id="a second early"),
-        pytest.param(OVERLAP, True, False, True, id="forced after the overlap"),
-        pytest.param(OVERLAP - timedelta(seconds=1), True, False, False, id="forced within the overlap"),
-        pytest.param(timedelta(0), True, True, True, id="forced, previous revoked"),
-        pytest.param(timedelta(0), False, True, False, id="previous revoked, not forced"),
+        pytest.param(INTERVAL, False, {}, True, id="due"),
+        pytest.param(INTERVAL - SECOND, False, {}, False, id="a second early"),
+        pytest.param(OVERLAP, True, {}, True, id="forced after the overlap"),
+        pytest.param(OVERLAP - SECOND, True, {}, False, id="forced within the overlap"),
+        pytest.param(timedelta(0), False, {"revoke_through": 1}, True, id="emergency"),
+        pytest.param(timedelta(0), False, {"revoke_through": 9}, True, id="emergency that names more"),
+        pytest.param(timedelta(0), False, {"revoke_through": 0}, False, id="emergency that is over"),
+        pytest.param(OVERLAP, False, {"revoke_through": 0}, False, id="not due, emergency that is over"),
+        pytest.param(INTERVAL, False, {"revoke_through": 0}, True, id="due, emergency that is over"),
+        pytest.param(INTERVAL, False, {"paused": True}, False, id="paused"),
+        pytest.param(INTERVAL, True, {"paused": True}, True, id="paused, forced"),
+        pytest.param(OVERLAP - SECOND, True, {"paused": True}, False, id="paused, forced within the overlap"),
+        pytest.param(
+            timedelta(0), False, {"paused": True, "revoke_through": 1}, False, id="paused in an emergency"
+        ),
+        pytest.param(
+            timedelta(0), True, {"paused": True, "revoke_through": 1}, True, id="paused, forced emergency"
+        ),
+        pytest.param(INTERVAL, False, {"paused": False}, True, id="resumed"),
     ],
 )
 def test_when_the_next_rotation_may_start(
-    lock: Lock, after: timedelta, *, force: bool, revoke_previous: bool, gets_it: bool
+    world: LockHarness, lock: Lock, after: timedelta, *, force: bool, orders: dict[str, Any], gets_it: bool
 ) -> None:
     rotated(lock)
-    lease = acquire(lock, "oci-1", at=NOW + after, force=force, revoke_previous=revoke_previous)
+    world.order(**orders)
+    before = lock.read()
+    lease = acquire(lock, "oci-1", at=NOW + after, force=force)
     assert (lease is not None) == gets_it
+    if not gets_it:
+        assert lock.read() == before
+
+
+def test_an_emergency_before_the_first_rotation_starts_it(world: LockHarness, lock: Lock) -> None:
+    world.order(revoke_through=0)
+    assert acquire(lock)
+
+
+def test_a_held_lock_is_held_in_an_emergency_too(world: LockHarness, lock: Lock) -> None:
+    rotated(lock)
+    acquired(lock, at=NOW + INTERVAL)
+    world.order(revoke_through=1)
+    assert acquire(lock, "oci-1", at=NOW + INTERVAL, force=True) is None
 
 
 def test_a_rotation_in_flight_is_always_due(lock: Lock) -> None:
     rotated(lock)
     lease = acquired(lock, at=NOW + INTERVAL)
-    lock.claim(lease, claim_of(lease, base=1), replaces=None)
+    claim(lock, lease, claim_of(lease, base=1))
     lock.release(lease, None)
     assert acquired(lock, "oci-1", at=NOW + INTERVAL).fence == 3
 
@@ -163,68 +225,93 @@ def test_a_rotation_in_flight_is_always_due(lock: Lock) -> None:
 # Claiming
 
 
-@pytest.mark.parametrize("previous", [None, 0, 3])
-def test_a_claim_is_read_back_as_it_was_made(lock: Lock, previous: int | None) -> None:
+@pytest.mark.parametrize("kind", list(ClaimKind))
+def test_a_claim_is_read_back_as_it_was_made_and_is_open(lock: Lock, kind: ClaimKind) -> None:
     lease = acquired(lock)
-    claim = replace(claim_of(lease, base=4, previous=previous), kind=ClaimKind.HEAL)
-    lock.claim(lease, claim, replaces=None)
-    assert lock.read().claim == claim
-    assert lock.read().highest_generation == lease.fence
+    made = claim(lock, lease, replace(claim_of(lease, base=4), kind=kind))
+    record = lock.read()
+    assert (record.claim, record.promoting, record.highest_generation) == (made, False, lease.fence)
 
 
 def test_a_repeated_claim_succeeds(lock: Lock) -> None:
-    lease = acquired(lock)
-    lock.claim(lease, claim_of(lease), replaces=None)
-    lock.claim(lease, claim_of(lease), replaces=None)
+    lease, seen = acquired(lock), lock.read()
+    for _ in range(2):
+        claim(lock, lease, over=seen)
     assert lock.read().claim == claim_of(lease)
 
 
-@pytest.mark.parametrize(
-    "change", [{"base_generation": 9}, {"previous_generation": 9}, {"kind": ClaimKind.HEAL}]
-)
-def test_a_claim_with_another_field_is_another_claim(lock: Lock, change: dict[str, int | ClaimKind]) -> None:
+def test_what_stores_serve_is_alive_from_the_claim_on(lock: Lock) -> None:
     lease = acquired(lock)
-    lock.claim(lease, claim_of(lease), replaces=None)
-    with pytest.raises(FenceLostError):
-        lock.claim(lease, replace(claim_of(lease), **change), replaces=None)  # type: ignore[arg-type]  # a row of the table
-    assert lock.read().claim == claim_of(lease)
+    claim(lock, lease, served=(3, 4))
+    assert lock.read().alive == {3, 4}
+    lease = acquired(lock)
+    claim(lock, lease, claim_of(lease), served=(4, 5))
+    assert lock.read().alive == {3, 4, 5}
 
 
-def test_there_is_one_claim_at_a_time(lock: Lock) -> None:
-    lease = acquired(lock)
-    lock.claim(lease, claim_of(lease), replaces=None)
+@pytest.mark.parametrize("change", [{"base_generation": 9}, {"kind": ClaimKind.HEAL}, {"generation": 2}])
+def test_a_claim_over_less_than_the_record_has_changes_nothing(
+    lock: Lock, change: dict[str, int | ClaimKind]
+) -> None:
+    """Between the read and the write another claim came: a decision is never made over what was not seen."""
+    lease, seen = acquired(lock), lock.read()
+    claim(lock, lease, over=seen)
     with pytest.raises(FenceLostError):
-        lock.claim(lease, replace(claim_of(lease), generation=2), replaces=None)
+        claim(lock, lease, replace(claim_of(lease), **change), over=seen)  # type: ignore[arg-type]  # a row of the table
     assert lock.read().claim == claim_of(lease)
 
 
 def test_a_claim_outlives_its_run_and_is_adopted_unchanged(lock: Lock) -> None:
     first = acquired(lock)
-    lock.claim(first, claim_of(first), replaces=None)
-    second = acquired(lock, "oci-1", at=NOW + LEASE + timedelta(seconds=1))
+    claim(lock, first)
+    second = acquired(lock, "oci-1", at=NOW + LEASE + SECOND)
     adopted = lock.read().claim
     assert adopted == claim_of(first)
-    assert lock.require(second, adopted, now=NOW + LEASE).claim == adopted
-    with pytest.raises(FenceLostError):
-        lock.claim(second, claim_of(second), replaces=None)
+    assert lock.require(second, adopted, promoting=False, now=NOW + LEASE).claim == adopted
 
 
-def test_a_refused_claim_is_replaced_by_a_new_one(lock: Lock) -> None:
+@pytest.mark.parametrize("is_promoting", [False, True])
+def test_a_claim_that_was_seen_is_replaced_by_an_open_one(
+    lock: Lock,
+    is_promoting: bool,  # noqa: FBT001 - a row of the table
+) -> None:
     first = acquired(lock)
-    refused = claim_of(first)
-    lock.claim(first, refused, replaces=None)
-    second = acquired(lock)
-    lock.claim(second, claim_of(second), replaces=refused)
-    lock.claim(second, claim_of(second), replaces=refused)
-    assert lock.read().claim == claim_of(second)
-    assert lock.read().highest_generation == 2
+    made = claim(lock, first)
+    if is_promoting:
+        promoting(lock, first, made)
+    second, seen = acquired(lock), lock.read()
+    for _ in range(2):
+        claim(lock, second, over=seen)
+    record = lock.read()
+    assert (record.claim, record.promoting, record.highest_generation) == (claim_of(second), False, 2)
 
 
-def test_only_the_claim_in_the_record_is_replaced(lock: Lock) -> None:
+def test_a_claim_that_went_into_promotion_since_it_was_seen_stays(lock: Lock) -> None:
+    """A store may serve it by now, so what was decided over an open claim no longer holds (protocol L6)."""
     lease = acquired(lock)
-    other = claim_of(lease)
+    made = claim(lock, lease)
+    seen = lock.read()
+    promoting(lock, lease, made)
     with pytest.raises(FenceLostError):
-        lock.claim(lease, replace(other, generation=2), replaces=other)
+        claim(lock, lease, replace(made, generation=2), over=seen)
+    assert (lock.read().claim, lock.read().promoting) == (made, True)
+
+
+def test_a_claim_that_is_open_again_since_it_was_seen_in_promotion_stays(lock: Lock) -> None:
+    lease = acquired(lock)
+    first = promoting(lock, lease)
+    seen = lock.read()
+    second = claim(lock, lease, replace(first, generation=2))
+    with pytest.raises(FenceLostError):
+        claim(lock, lease, replace(first, generation=3), over=seen)
+    assert lock.read().claim == second
+
+
+def test_a_claim_over_one_that_is_gone_changes_nothing(lock: Lock) -> None:
+    lease = acquired(lock)
+    seen = replace(lock.read(), claim=claim_of(lease))
+    with pytest.raises(FenceLostError):
+        claim(lock, lease, replace(claim_of(lease), generation=2), over=seen)
     assert lock.read().claim is None
 
 
@@ -232,42 +319,177 @@ def test_a_generation_is_never_claimed_twice(lock: Lock) -> None:
     rotated(lock)
     lease = acquired(lock, at=NOW + INTERVAL)
     with pytest.raises(FenceLostError):
-        lock.claim(lease, replace(claim_of(lease), generation=1), replaces=None)
+        claim(lock, lease, replace(claim_of(lease), generation=1))
     assert lock.read().claim is None
 
 
 def test_a_claim_needs_the_lock(lock: Lock) -> None:
     stranger = Lease(credential_id=lock.read().credential_id, holder="aws-1", fence=1)
     with pytest.raises(FenceLostError):
-        lock.claim(stranger, claim_of(stranger), replaces=None)
+        claim(lock, stranger)
     assert lock.read().claim is None
+
+
+# The active plan (protocol I10, O7)
+
+
+def test_the_first_claim_makes_the_ordered_plan_active(lock: Lock) -> None:
+    lease, seen = acquired(lock), lock.read()
+    assert (seen.plan, seen.activate) == (None, PLAN)
+    for _ in range(2):
+        claim(lock, lease, over=seen)
+    assert (lock.read().plan, lock.read().activate) == (PLAN, None)
+
+
+def test_a_claim_under_a_plan_that_is_neither_active_nor_ordered_changes_nothing(
+    world: LockHarness, lock: Lock
+) -> None:
+    lease = acquired(lock)
+    with pytest.raises(FenceLostError):
+        claim(lock, lease, plan="of-another-plan")
+    rotated(lock)
+    lease = acquired(lock, at=NOW + INTERVAL)
+    world.order(activate="of-a-third-plan")
+    before = lock.read()
+    with pytest.raises(FenceLostError):
+        claim(lock, lease, plan="of-another-plan")
+    assert lock.read() == before
+
+
+def test_an_order_to_activate_another_plan_outlives_a_claim_under_the_active_one(
+    world: LockHarness, lock: Lock
+) -> None:
+    rotated(lock)
+    world.order(activate="of-another-plan")
+    lease = acquired(lock, at=NOW + INTERVAL)
+    claim(lock, lease)
+    assert (lock.read().plan, lock.read().activate) == (PLAN, "of-another-plan")
+    claim(lock, lease, replace(claim_of(lease), generation=9), plan="of-another-plan")
+    assert (lock.read().plan, lock.read().activate) == ("of-another-plan", None)
+
+
+@pytest.mark.parametrize("order", [None, "of-a-third-plan"])
+def test_an_activation_that_was_changed_since_it_was_seen_does_not_happen(
+    world: LockHarness, lock: Lock, order: str | None
+) -> None:
+    lease, seen = acquired(lock), lock.read()
+    world.order(activate=order)
+    with pytest.raises(FenceLostError):
+        claim(lock, lease, over=seen)
+    record = lock.read()
+    assert (record.plan, record.activate, record.claim) == (None, order, None)
+
+
+def test_a_claim_under_a_plan_that_was_active_when_it_was_seen_changes_nothing(
+    world: LockHarness, lock: Lock
+) -> None:
+    rotated(lock)
+    lease = acquired(lock, at=NOW + INTERVAL)
+    seen = lock.read()
+    world.order(activate="of-another-plan")
+    other = claim(lock, lease, plan="of-another-plan")
+    with pytest.raises(FenceLostError):
+        claim(lock, lease, replace(other, generation=9), over=replace(seen, claim=other))
+    assert lock.read().claim == other
+
+
+# Promoting (protocol L14)
+
+
+def test_a_promotion_begins_once_and_its_generation_is_alive(lock: Lock) -> None:
+    lease = acquired(lock)
+    made = claim(lock, lease, served=(4,))
+    for _ in range(2):
+        assert lock.begin_promotion(lease, made, now=NOW) == lock.read()
+    record = lock.read()
+    assert (record.claim, record.promoting, record.alive) == (made, True, frozenset({1, 4}))
+
+
+@pytest.mark.parametrize("change", [{"generation": 2}, {"rotation_id": "another"}])
+def test_a_claim_that_is_not_in_the_record_is_not_promoted(lock: Lock, change: dict[str, Any]) -> None:
+    lease = acquired(lock)
+    with pytest.raises(FenceLostError):
+        lock.begin_promotion(lease, claim_of(lease), now=NOW)
+    made = claim(lock, lease)
+    with pytest.raises(FenceLostError):
+        lock.begin_promotion(lease, replace(made, **change), now=NOW)
+    assert not lock.read().promoting
+
+
+@pytest.mark.parametrize("late", [timedelta(0), SECOND])
+def test_no_promotion_begins_from_the_end_of_the_lease_on(lock: Lock, late: timedelta) -> None:
+    lease = acquired(lock)
+    made = claim(lock, lease)
+    with pytest.raises(FenceLostError):
+        lock.begin_promotion(lease, made, now=NOW + LEASE + late)
+    assert not lock.read().promoting
+
+
+def test_a_promotion_shows_the_orders_that_came_since(world: LockHarness, lock: Lock) -> None:
+    lease = acquired(lock)
+    made = claim(lock, lease)
+    world.order(revoke_through=7, paused=True)
+    record = lock.begin_promotion(lease, made, now=NOW)
+    assert (record.revoke_through, record.paused) == (7, True)
+
+
+# Muting (protocol L15)
+
+
+def test_muted_databases_add_up(lock: Lock) -> None:
+    lease = acquired(lock)
+    lock.mute(lease, ["db-2", "db-1"])
+    lock.mute(lease, ["db-2", "db-3"])
+    assert lock.read().muted == {"db-1", "db-2", "db-3"}
 
 
 # Requiring
 
 
-def test_require_returns_the_record_of_a_held_lock_with_its_claim(lock: Lock) -> None:
+@pytest.mark.parametrize("is_promoting", [False, True])
+def test_require_returns_the_record_of_a_held_lock_with_its_claim_in_its_phase(
+    lock: Lock,
+    is_promoting: bool,  # noqa: FBT001 - a row of the table
+) -> None:
     lease = acquired(lock)
-    lock.claim(lease, claim_of(lease), replaces=None)
-    record = lock.require(lease, claim_of(lease), now=NOW + LEASE - timedelta(seconds=1))
-    assert record == lock.read()
+    made = claim(lock, lease)
+    if is_promoting:
+        promoting(lock, lease, made)
+    just_in_time = NOW + LEASE - SECOND
+    assert lock.require(lease, made, promoting=is_promoting, now=just_in_time) == lock.read()
+    with pytest.raises(FenceLostError):
+        lock.require(lease, made, promoting=not is_promoting, now=just_in_time)
 
 
-@pytest.mark.parametrize("late", [timedelta(0), timedelta(seconds=1)])
+@pytest.mark.parametrize("late", [timedelta(0), SECOND])
 def test_require_fails_from_the_end_of_the_lease_on(lock: Lock, late: timedelta) -> None:
     lease = acquired(lock)
-    lock.claim(lease, claim_of(lease), replaces=None)
+    made = claim(lock, lease)
     with pytest.raises(FenceLostError):
-        lock.require(lease, claim_of(lease), now=NOW + LEASE + late)
+        lock.require(lease, made, promoting=False, now=NOW + LEASE + late)
+
+
+def test_a_lease_holds_until_its_end_or_until_the_lock_is_given_back(lock: Lock) -> None:
+    lease = acquired(lock)
+    just_in_time = NOW + LEASE - timedelta(seconds=1)
+    lock.require_lease(lease, now=just_in_time)
+    claim(lock, lease)
+    lock.require_lease(lease, now=just_in_time)
+    for stale, now in ((replace(lease, fence=lease.fence + 1), NOW), (lease, NOW + LEASE)):
+        with pytest.raises(FenceLostError):
+            lock.require_lease(stale, now=now)
+    lock.release(lease, None)
+    with pytest.raises(FenceLostError):
+        lock.require_lease(lease, now=NOW)
 
 
 def test_require_fails_for_a_claim_that_is_not_in_the_record(lock: Lock) -> None:
     lease = acquired(lock)
     with pytest.raises(FenceLostError):
-        lock.require(lease, claim_of(lease), now=NOW)
-    lock.claim(lease, claim_of(lease), replaces=None)
+        lock.require(lease, claim_of(lease), promoting=False, now=NOW)
+    made = claim(lock, lease)
     with pytest.raises(FenceLostError):
-        lock.require(lease, replace(claim_of(lease), rotation_id="other"), now=NOW)
+        lock.require(lease, replace(made, rotation_id="other"), promoting=False, now=NOW)
 
 
 # Zombies
@@ -276,44 +498,21 @@ def test_require_fails_for_a_claim_that_is_not_in_the_record(lock: Lock) -> None
 @pytest.mark.parametrize("holder", ["oci-1", "aws-1"])
 def test_a_zombie_can_write_nothing_once_the_fence_is_higher(lock: Lock, holder: str) -> None:
     zombie = acquired(lock)
-    lock.claim(zombie, claim_of(zombie), replaces=None)
-    acquired(lock, holder, at=NOW + LEASE + timedelta(seconds=1))
+    made = claim(lock, zombie)
+    acquired(lock, holder, at=NOW + LEASE + SECOND)
     before = lock.read()
-    with pytest.raises(FenceLostError):
-        lock.require(zombie, claim_of(zombie), now=NOW)
-    with pytest.raises(FenceLostError):
-        lock.claim(zombie, replace(claim_of(zombie), generation=9), replaces=claim_of(zombie))
-    with pytest.raises(FenceLostError):
-        lock.release(zombie, done(zombie))
-    with pytest.raises(FenceLostError):
-        lock.release(zombie, None)
-    assert lock.read() == before
-
-
-@pytest.mark.parametrize("taken", [False, True])
-def test_raising_the_fence_shuts_out_the_older_fence_and_needs_the_lock(
-    lock: Lock,
-    taken: bool,  # noqa: FBT001 - a row of the table
-) -> None:
-    older = acquired(lock)
-    claim = claim_of(older)
-    lock.claim(older, claim, replaces=None)
-    if taken:
-        acquired(lock, "oci-1", at=NOW + LEASE + timedelta(seconds=1))
-        before = lock.read()
+    writes: list[Callable[[], object]] = [
+        lambda: lock.require(zombie, made, promoting=False, now=NOW),
+        lambda: claim(lock, zombie, replace(made, generation=9)),
+        lambda: lock.begin_promotion(zombie, made, now=NOW),
+        lambda: lock.mute(zombie, ["db-1"]),
+        lambda: lock.release(zombie, done(zombie)),
+        lambda: lock.release(zombie, None),
+    ]
+    for write in writes:
         with pytest.raises(FenceLostError):
-            lock.raise_fence(older)
-        assert lock.read() == before
-        return
-    newer = lock.raise_fence(older)
-    assert newer == replace(older, fence=2)
-    assert lock.require(newer, claim, now=NOW).expires_at == NOW + LEASE
-    with pytest.raises(FenceLostError):
-        lock.require(older, claim, now=NOW)
-    lock.claim(newer, replace(claim, generation=9), replaces=claim)
-    lock.release(newer, done(newer))
-    with pytest.raises(FenceLostError):
-        lock.raise_fence(newer)
+            write()
+    assert lock.read() == before
 
 
 # Releasing
@@ -321,32 +520,115 @@ def test_raising_the_fence_shuts_out_the_older_fence_and_needs_the_lock(
 
 def test_a_finished_rotation_clears_the_claim_and_moves_the_schedule(lock: Lock) -> None:
     lease = acquired(lock)
-    lock.claim(lease, claim_of(lease), replaces=None)
+    promoting(lock, lease)
     lock.release(lease, done(lease))
     assert lock.read() == LockRecord(
         credential_id=lease.credential_id,
         fence=1,
+        plan=PLAN,
         current_generation=1,
+        alive=frozenset({1}),
         highest_generation=1,
         next_due_at=NOW + INTERVAL,
         not_before=NOW + OVERLAP,
     )
 
 
-def test_a_finished_rotation_names_the_previous_generation(lock: Lock) -> None:
+def test_a_finished_rotation_says_what_is_alive(world: LockHarness, lock: Lock) -> None:
+    """An emergency order counts from the oldest generation that may be alive (protocol O5)."""
     rotated(lock)
     lease = acquired(lock, at=NOW + INTERVAL)
-    lock.release(lease, done(lease, previous=1))
-    assert (lock.read().current_generation, lock.read().previous_generation) == (2, 1)
+    claim(lock, lease, served=(1,))
+    lock.release(lease, done(lease, at=NOW + INTERVAL, alive=frozenset({2})))
+    assert lock.read().alive == {2}
+    world.order(revoke_through=1)
+    assert acquire(lock, at=NOW + INTERVAL) is None
+    world.order(revoke_through=2)
+    assert acquire(lock, at=NOW + INTERVAL)
+
+
+def test_an_emergency_counts_what_came_alive_since_the_last_rotation(world: LockHarness, lock: Lock) -> None:
+    """A store that was moved back serves an older generation than the record remembered."""
+    rotated(lock)
+    lease = acquired(lock, at=NOW + INTERVAL)
+    promoting(lock, lease)
+    lock.release(lease, done(lease, at=NOW + INTERVAL))
+    later = NOW + 2 * INTERVAL
+    world.order(revoke_through=1)
+    assert not lock.read().is_revoking
+    lease = acquired(lock, at=later)
+    claim(lock, lease, served=(1, 2))
+    assert lock.read().is_revoking
+    world.order(not_before=later + OVERLAP)
+    lock.release(lease, None)
+    assert acquire(lock, at=later)
+
+
+def test_an_emergency_that_names_less_than_the_first_promotion_is_over(
+    world: LockHarness, lock: Lock
+) -> None:
+    lease = acquired(lock)
+    promoting(lock, lease)
+    lock.release(lease, None)
+    world.order(revoke_through=0, next_due_at=NOW + OVERLAP)
+    assert not lock.read().is_revoking
+    world.order(not_before=NOW + OVERLAP)
+    assert acquire(lock) is None
+
+
+def test_a_finished_rotation_ends_what_was_ordered_for_the_databases_that_it_proved(
+    world: LockHarness, lock: Lock
+) -> None:
+    world.order(enrol=frozenset({"db-1", "db-2", "db-3"}), muted=frozenset({"db-2", "db-4"}))
+    lease = acquired(lock)
+    lock.release(lease, done(lease, proven=("db-1", "db-2")))
+    record = lock.read()
+    assert (record.enrol, record.muted) == (frozenset({"db-3"}), frozenset({"db-4"}))
+    lease = acquired(lock, at=NOW + INTERVAL)
+    lock.release(lease, done(lease, proven=("db-3", "db-4")))
+    record = lock.read()
+    assert (record.enrol, record.muted) == (frozenset(), frozenset())
+
+
+@pytest.mark.parametrize(
+    "finished",
+    [lambda lease: done(lease, proven=("db-1",)), lambda _lease: None],
+    ids=["rotated", "failed"],
+)
+def test_orders_written_during_a_run_are_not_lost(
+    world: LockHarness, lock: Lock, finished: Callable[[Lease], Release | None]
+) -> None:
+    lease = acquired(lock)
+    made = claim(lock, lease)
+    orders: dict[str, Any] = {
+        "paused": True,
+        "activate": "of-another-plan",
+        "revoke_through": 1,
+        "enrol": frozenset({"db-2"}),
+        "muted": frozenset({"db-3"}),
+    }
+    world.order(**orders)
+    lock.begin_promotion(lease, made, now=NOW)
+    lock.move_head("aws", ChainHead(seq=1, hash="aa", rotation_id="aws-1"), after=None)
+    lock.release(lease, finished(lease))
+    record = lock.read()
+    assert {name: getattr(record, name) for name in orders} == orders
 
 
 def test_a_failed_rotation_keeps_claim_and_schedule(lock: Lock) -> None:
     rotated(lock)
     lease = acquired(lock, at=NOW + INTERVAL)
-    lock.claim(lease, claim_of(lease, base=1), replaces=None)
+    claim(lock, lease, claim_of(lease, base=1))
     before = lock.read()
     lock.release(lease, None)
     assert lock.read() == replace(before, holder=None, expires_at=None)
+
+
+def test_a_failed_rotation_keeps_a_claim_in_promotion(lock: Lock) -> None:
+    lease = acquired(lock)
+    made = promoting(lock, lease)
+    lock.release(lease, None)
+    assert (lock.read().claim, lock.read().promoting) == (made, True)
 
 
 def test_a_repeated_release_succeeds(lock: Lock) -> None:
@@ -397,17 +679,18 @@ def test_every_write_can_be_repeated_after_a_lost_reply(world: LockHarness, lock
     with suppress(LockTableUnreachableError), world.lose_reply(1):
         acquire(lock)
     lease = acquired(lock)
-    with suppress(LockTableUnreachableError), world.lose_reply(1):
-        lock.raise_fence(lease)
-    lease = lock.raise_fence(lease)
+    seen = lock.read()
     first, second = claim_of(lease), replace(claim_of(lease), generation=9)
     head, next_head = (ChainHead(seq=n, hash=f"{n}", rotation_id="aws-1") for n in (1, 2))
 
-    twice(lambda: lock.claim(lease, first, replaces=None))
-    twice(lambda: lock.claim(lease, second, replaces=first))
+    twice(lambda: claim(lock, lease, first, over=seen))
+    seen_again = lock.read()
+    twice(lambda: claim(lock, lease, second, over=seen_again))
+    twice(lambda: lock.begin_promotion(lease, second, now=NOW))
+    twice(lambda: lock.mute(lease, ["db-1"]))
     twice(lambda: lock.move_head("aws", head, after=None))
     twice(lambda: lock.move_head("aws", next_head, after=head))
-    assert lock.require(lease, second, now=NOW).heads == {"aws": next_head}
+    assert lock.require(lease, second, promoting=True, now=NOW).heads == {"aws": next_head}
     twice(lambda: lock.release(lease, done(lease)))
 
     record = lock.read()

@@ -242,10 +242,11 @@ def test_an_emergency_lasts_until_nothing_it_names_is_alive(
 
 
 def test_no_write_of_a_run_loses_an_order(world: World) -> None:
+    world.put(plan={"S": OLD})
     orders: list[Order] = [
         Pause(),
         Enrol(databases=frozenset({"db-1"})),
-        Activate(digest=NEW, replaces=None),
+        Activate(digest=NEW, replaces=OLD),
     ]
     for order in orders:
         world.orders.write(order)
@@ -256,15 +257,16 @@ def test_no_write_of_a_run_loses_an_order(world: World) -> None:
     lease = world.orders.hold(holder="run-1", now=NOW, expires_at=NOW + LEASE)
     assert lease is not None
     assert world.orders.read() == before
-    claim = Claim(
-        kind=ClaimKind.NEW, generation=1, base_generation=0, previous_generation=None, rotation_id="run-1"
-    )
-    world.lock.claim(lease, claim, replaces=None)
+    record = world.lock.read()
+    claim = Claim(kind=ClaimKind.NEW, generation=1, base_generation=0, rotation_id="run-1")
+    world.lock.claim(lease, claim, over=record, plan=OLD, served=())
     world.lock.move_head("aws", ChainHead(seq=1, hash="aa", rotation_id="run-1"), after=None)
-    assert world.orders.read() == replace(before, in_flight=1, highest_generation=1)
-    done = Release(current_generation=1, previous_generation=None, next_due_at=NOW, not_before=NOW)
-    world.lock.release(lease, done)
     assert world.orders.read() == replace(before, highest_generation=1)
+    done = Release(
+        current_generation=1, alive=frozenset({1}), proven=("db-9",), next_due_at=NOW, not_before=NOW
+    )
+    world.lock.release(lease, done)
+    assert world.orders.read() == replace(before, highest_generation=1, alive_from=1)
     assert world.lock.read().current_generation == 1
 
 
@@ -273,7 +275,8 @@ def test_an_order_does_not_disturb_a_run(world: World) -> None:
     before = world.lock.read()
     for order in (Pause(), Revoke(lift_pause=True), Enrol(databases=frozenset({"db-1"}))):
         world.orders.write(order)
-    assert world.lock.read() == before
+    ordered = replace(before, revoke_through=0, enrol=frozenset({"db-1"}))
+    assert world.lock.read() == ordered
     assert (before.holder, before.fence) == ("run-1", lease.fence if lease else 0)
 
 

@@ -80,7 +80,7 @@ def test_a_login_written_by_hand_is_generation_0_whatever_its_text_claims(
     by_hand = Login("app", SecretStr("by-hand"))
     assert (current.login, current.generation) == (by_hand, 0)
     assert store.read_generation(0) == CredentialValue(0, by_hand)
-    assert store.read_version(current.version) == current.login
+    assert store.read_version(current.version) == CredentialValue(0, by_hand)
     assert store.read_generation(7) is None
 
 

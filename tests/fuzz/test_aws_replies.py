@@ -23,6 +23,7 @@ from lockstep.model import (
     ClaimKind,
     CredentialValue,
     Lease,
+    LockRecord,
     Login,
     Release,
     SecretStr,
@@ -42,9 +43,16 @@ CREDENTIAL = make_plan().credentials[0]
 VERSION = VersionNames(credential_id=CREDENTIAL.id, secret=CREDENTIAL.secret_names.app_user).name_of(7)
 ACCOUNT = Account(database="db-1", host="db.example.com", port=3306, username="app")
 LEASE = Lease(credential_id=CREDENTIAL.id, holder="run-1", fence=7)
-CLAIM = Claim(kind=ClaimKind.NEW, generation=7, base_generation=6, previous_generation=5, rotation_id="run-1")
+SEEN = LockRecord(credential_id=CREDENTIAL.id, plan="of-a-plan")
+CLAIM = Claim(kind=ClaimKind.NEW, generation=7, base_generation=6, rotation_id="run-1")
 HEAD = ChainHead(seq=3, hash="d" * 64, rotation_id="run-1")
-DONE = Release(current_generation=7, previous_generation=6, next_due_at=EPOCH, not_before=EPOCH)
+DONE = Release(
+    current_generation=7,
+    alive=frozenset({6, 7}),
+    proven=("db-1",),
+    next_due_at=EPOCH,
+    not_before=EPOCH,
+)
 ENTRY = EntrySummary(seq=4, hash="e" * 64, previous_hash="d" * 64, rotation_id="run-1")
 VALUE = CredentialValue(7, Login("app", SecretStr(CANARY)))
 
@@ -65,10 +73,15 @@ ITEM = {
     "claim_kind": {"S": "new"},
     "pending_generation": {"N": "7"},
     "base_generation": {"N": "6"},
-    "claim_previous_generation": {"N": "5"},
     "claim_rotation_id": {"S": "run-1"},
     "current_generation": {"N": "6"},
-    "previous_generation": {"NULL": True},
+    "plan": {"S": "of-a-plan"},
+    "alive": {"NS": ["5", "6"]},
+    "paused": {"BOOL": True},
+    "activate": {"S": "of-another-plan"},
+    "revoke_through": {"N": "5"},
+    "enrol": {"SS": ["db-1"]},
+    "muted": {"SS": ["db-2"]},
     "highest_generation": {"N": "7"},
     "next_due_at": {"N": "1767225600"},
     "not_before": {"N": "1767225600"},
@@ -142,10 +155,11 @@ def operations(server: GarbageServer) -> dict[str, list[Operation]]:
                 now=EPOCH,
                 expires_at=EPOCH + timedelta(minutes=15),
                 force=False,
-                revoke_previous=False,
             ),
-            lambda: lock.claim(LEASE, CLAIM, replaces=None),
-            lambda: lock.require(LEASE, CLAIM, now=EPOCH - timedelta(days=1)),
+            lambda: lock.claim(LEASE, CLAIM, over=SEEN, plan="of-a-plan", served=(6,)),
+            lambda: lock.begin_promotion(LEASE, CLAIM, now=EPOCH),
+            lambda: lock.require(LEASE, CLAIM, promoting=False, now=EPOCH - timedelta(days=1)),
+            lambda: lock.mute(LEASE, ["db-1"]),
             lambda: lock.move_head("aws", HEAD, after=None),
             lambda: lock.release(LEASE, DONE),
         ],

@@ -42,43 +42,40 @@ ROTATION = {
     "started_at": "2026-01-01T00:00:00Z",
     "fence": 1,
     "force": False,
-    "revoke_previous": False,
+    "plan": PLAN.credentials[0].plan_digest,
 }
-CLAIM = {
-    "kind": "new",
-    "generation": 1,
-    "base_generation": 0,
-    "previous_generation": None,
-    "rotation_id": "run-1",
-}
+CLAIM = {"kind": "new", "generation": 1, "base_generation": 0, "rotation_id": "run-1"}
 CANDIDATES = [{"store": "aws", "version": "v1"}]
+DEAD = [{"generation": 0, "death": "refused"}]
 EVENTS: dict[str, list[Json]] = {
     "generate": [
         {"rotation": ROTATION},
-        {
-            "rotation": ROTATION,
-            "probes": {"candidates": CANDIDATES, "databases": [{"database": "db-1", "accepted": [True]}]},
-            "replaces": CLAIM,
-        },
+        {"rotation": {**ROTATION, "plan": None}, "winner": CANDIDATES[0], "refused": 1},
     ],
     "apply_db": [
-        {"action": "apply", "rotation": ROTATION, "claim": CLAIM, "database": "db-1"},
-        {"action": "probe", "rotation": ROTATION, "database": "db-1", "candidates": CANDIDATES},
-        {"action": "revoke", "rotation": ROTATION, "claim": CLAIM, "database": "db-2"},
+        {"action": "apply", "rotation": ROTATION, "claim": CLAIM},
+        {"action": "probe", "rotation": ROTATION, "databases": ["db-1", "db-2"], "candidates": CANDIDATES},
+        {"action": "revoke", "rotation": ROTATION, "claim": CLAIM},
     ],
-    "update_secrets": [{"rotation": ROTATION, "claim": CLAIM}],
+    "update_secrets": [{"rotation": ROTATION, "claim": CLAIM, "proven": ["db-1", "db-2"]}],
     "audit": [
         {
             "outcome": "rotated",
             "rotation": ROTATION,
             "claim": CLAIM,
-            "adopted": False,
+            "adopted_from": "run-0",
             "databases": [
-                {"database": "db-1", "outcome": "applied", "previous": "refused", "plaintext": False}
+                {
+                    "database": "db-1",
+                    "outcome": "applied",
+                    "dead": DEAD,
+                    "enrolled": True,
+                    "plaintext": False,
+                }
             ],
             "stores": [{"store": "aws", "version": "v1"}],
             "promoted_at": "2026-01-01T00:00:10Z",
-            "revoked": [],
+            "revoked": [{"database": "db-1", "dead": DEAD}],
         },
         {"outcome": "failed", "rotation": ROTATION, "error": "StoresDivergedError"},
     ],
@@ -93,7 +90,6 @@ def held_world() -> MemoryWorld:
         now=world.clock.now(),
         expires_at=world.clock.now().replace(year=2027),
         force=False,
-        revoke_previous=False,
     )
     return world
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 import pytest
 from botocore.exceptions import ClientError
 
+from lockstep.model import Credential, Login, SecretStr
 from sandbox.aws.executions import Client
 from sandbox.aws.policies import as_list
 from sandbox.deploy_local import (
@@ -17,6 +18,7 @@ from sandbox.deploy_local import (
     deployed_world,
 )
 from sandbox.plans import AUDIT_BUCKET, LOCK_TABLE
+from sandbox.servers import set_password
 
 ROUNDS = 3
 UNSEEN_SERVICES = {"logs", "xray"}
@@ -33,7 +35,10 @@ def _world() -> Iterator[DeployedWorld]:
 
 @pytest.fixture(scope="module", name="rotated")
 def _rotated(world: DeployedWorld) -> DeployedWorld:
-    """The world after three rotations of every credential; before the last one the lock table lost the chain's head."""
+    """The world after three rotations of every credential, and a failed one of the first.
+
+    Before the third one the lock table lost the chain's head. Before the failed one a database's account was changed.
+    """
     for number in range(ROUNDS):
         for schedule in world.stack.schedules:
             credential = world.plan.credential(schedule.input["credential_id"])
@@ -44,7 +49,18 @@ def _rotated(world: DeployedWorld) -> DeployedWorld:
             assert execution.output, f"{execution.error}: {execution.cause}"
             assert execution.output["outcome"] == "rotated"
             assert check_credential(world, credential, execution.output["generation"]) == []
+    _change_account(world, world.plan.credentials[0])
+    (first,) = (s for s in world.stack.schedules if s.input["credential_id"] == world.plan.credentials[0].id)
+    execution = world.rotate(first)
+    assert execution.error == "CurrentCredentialRejectedError", execution.cause
     return world
+
+
+def _change_account(world: DeployedWorld, credential: Credential) -> None:
+    username = str(world.current(credential.secret_names.app_user)["username"])
+    set_password(
+        world.servers[credential.databases[0]], Login(username, SecretStr("Changed-outside-of-Lockstep-1"))
+    )
 
 
 def _lose_head(world: DeployedWorld, credential_id: str) -> None:
@@ -65,7 +81,7 @@ def test_the_deployed_rules_start_the_deployed_machine(world: DeployedWorld) -> 
 
 def test_every_entry_is_locked_and_in_its_storage_class(rotated: DeployedWorld) -> None:
     count, problems = check_audit_objects(rotated)
-    assert (count, problems) == (ROUNDS * len(rotated.plan.credentials), [])
+    assert (count, problems) == (ROUNDS * len(rotated.plan.credentials) + 1, [])
 
 
 def test_no_call_is_refused(rotated: DeployedWorld) -> None:
@@ -85,13 +101,13 @@ def test_a_probe_of_a_missing_version_is_answered_and_not_refused(rotated: Deplo
             "started_at": "2026-01-01T00:00:00.000Z",
             "fence": 1,
             "force": False,
-            "revoke_previous": False,
+            "plan": credential.plan_digest,
         },
-        "database": credential.databases[0],
+        "databases": [credential.databases[0]],
         "candidates": [{"store": "aws", "version": "00000000-0000-8000-8000-000000000000"}],
     }
     reply = rotated.aws.lambda_host.invoke("lockstep-apply-db", json.dumps(event).encode())
-    assert json.loads(reply.payload) == {"database": credential.databases[0], "accepted": [False]}
+    assert json.loads(reply.payload)["errorType"] == "StoresDivergedError"
 
 
 def test_every_permission_is_used(rotated: DeployedWorld) -> None:
@@ -155,7 +171,10 @@ def test_no_step_can_do_the_work_of_another(rotated: DeployedWorld) -> None:
         lambda: _as(rotated, "apply-db", "secretsmanager").put_secret_value(
             SecretId=app_user, SecretString="{}"
         ),
-        lambda: _as(rotated, "update-secrets", "dynamodb").update_item(TableName=LOCK_TABLE, Key=key),
+        lambda: _as(rotated, "update-secrets", "dynamodb").delete_item(TableName=LOCK_TABLE, Key=key),
+        lambda: _as(rotated, "apply-db", "dynamodb").update_item(
+            TableName=LOCK_TABLE, Key={"credential_id": {"S": "another"}}
+        ),
         lambda: _as(rotated, "update-secrets", "dynamodb").get_item(
             TableName=LOCK_TABLE, Key={"credential_id": {"S": "another"}}
         ),
@@ -166,6 +185,15 @@ def test_no_step_can_do_the_work_of_another(rotated: DeployedWorld) -> None:
     ]
     for attempt in attempts:
         _assert_refused(attempt)
+
+
+def test_an_unknown_credential_does_not_reach_the_lock(rotated: DeployedWorld) -> None:
+    """The machine's role may acquire the locks of the plan's credentials only."""
+    (schedule, *_) = rotated.stack.schedules
+    execution = rotated.aws.run_execution(schedule.target_arn, {"credential_id": "another"})
+    assert (execution.status, "Generate" in execution.states_entered) == ("FAILED", False)
+    key = {"credential_id": {"S": "another"}}
+    assert "Item" not in rotated.aws.client("dynamodb").get_item(TableName=LOCK_TABLE, Key=key)
 
 
 def test_an_audit_entry_cannot_be_overwritten_or_deleted(rotated: DeployedWorld) -> None:

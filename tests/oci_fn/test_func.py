@@ -7,10 +7,12 @@ from typing import Any, Literal
 
 import pytest
 
+from lockstep.aws.dynamodb_lock import DynamoDbLock
 from lockstep.model import Credential, Login, SecretStr
 from sandbox.estate import Estate
 from sandbox.fn import Answer, FunctionProcess, running_function
 from sandbox.outside import Value, lets_in
+from sandbox.plans import LOCK_TABLE
 from sandbox.servers import set_password
 from tests.oci_fn.conftest import broken_plan, entries
 
@@ -46,20 +48,26 @@ def test_rotations_end_to_end_on_every_engine(
 ) -> None:
     before = both_serve(estate, everywhere)
     runs = []
-    for generation in (1, 2, 3):
+    for generation in (1, 2, 3, 4):
         answer = rotate(function, everywhere)
         assert answer.status == 200, answer.text
         assert (result(answer)["outcome"], result(answer)["generation"]) == ("rotated", generation)
         runs.append(result(answer)["rotation_id"])
         after = both_serve(estate, everywhere)
-        assert after != before
+        assert (after == before) == (generation == 1)  # What was handed over works, and stays.
         assert estate.locked_out(everywhere) == []
         before = after
         estate.outside.expire_schedule(everywhere.id)
     events = [e.event for e in entries(estate, everywhere)["oci"]]
     details = [e["unmapped"]["lockstep"] for e in events]
-    assert [d["generation"] for d in details] == [1, 2, 3]
-    assert {d["previous"] for event in details[1:] for d in event["databases"].values()} == {"refused"}
+    assert [(d["generation"], d["kind"]) for d in details] == [
+        (1, "heal"),
+        (2, "new"),
+        (3, "new"),
+        (4, "new"),
+    ]
+    dead = [[d["dead"] for d in event["databases"].values()] for event in details[2:]]
+    assert dead == [[{str(g): "refused"}] * len(everywhere.databases) for g in (1, 2)]
     assert [e["metadata"]["uid"] for e in events] == runs
 
 
@@ -102,6 +110,9 @@ def test_it_skips_while_aws_rotates_and_rotates_when_aws_does_not(
 def test_it_finishes_what_aws_left_half_done(
     estate: Estate, function: FunctionProcess, credential: Credential
 ) -> None:
+    rotate(function, credential)
+    before = both_serve(estate, credential)
+    estate.outside.expire_schedule(credential.id)
     updates = 0
 
     def refuse_promotion(when: Literal["before", "after"], operation: str, _resource: str) -> None:
@@ -117,13 +128,26 @@ def test_it_finishes_what_aws_left_half_done(
     assert failed.error == "StoreRejectedError"
     assert estate.locked_out(credential) == []
 
+    # One store serves the new value already, so it goes forward under a new generation.
+    assert estate.stored_login(credential, "oci") == before
+    promoted = estate.stored_login(credential, "aws")
     done = result(rotate(function, credential))
-    assert (done["outcome"], done["adopted"]) == ("rotated", True)
-    both_serve(estate, credential)
+    assert (done["outcome"], done["adopted"]) == ("rotated", False)
+    assert both_serve(estate, credential) == promoted != before
     assert estate.locked_out(credential) == []
     statuses = {s: [e.event["status"] for e in es] for s, es in entries(estate, credential).items()}
     assert statuses["aws"][-1] == "Failure"
     assert statuses["oci"][-1] == "Success"
+
+
+def orders_revocation(estate: Estate, credential: Credential, through: int) -> None:
+    """Order an emergency: every generation up to this one is to be dead."""
+    estate.aws.client("dynamodb").update_item(
+        TableName=LOCK_TABLE,
+        Key={"credential_id": {"S": credential.id}},
+        UpdateExpression="SET revoke_through = :through",
+        ExpressionAttributeValues={":through": {"N": str(through)}},
+    )
 
 
 def test_an_emergency_ends_the_previous_value_at_once(
@@ -132,12 +156,16 @@ def test_an_emergency_ends_the_previous_value_at_once(
     rotate(function, credential)
     before = both_serve(estate, credential)
     assert result(rotate(function, credential, force=True))["outcome"] == "skipped"  # The overlap is kept.
-    revoked = rotate(function, credential, force=True, revoke_previous=True, trigger="incident-7")
+    lock = DynamoDbLock(estate.aws.client("dynamodb"), LOCK_TABLE, credential.id)
+    record = lock.read()
+    orders_revocation(estate, credential, record.highest_generation)
+    revoked = rotate(function, credential, trigger="incident-7")
     assert result(revoked)["outcome"] == "rotated"
+    assert not lock.read().is_revoking
     assert estate.locked_out(credential) == []
     event = entries(estate, credential)["oci"][-1].event["unmapped"]["lockstep"]
-    assert (event["trigger"], event["forced"]) == ("incident-7", True)
-    assert event["revoked_on_purpose"] == [event["base_generation"]]
+    assert (event["trigger"], event["forced"]) == ("incident-7", False)
+    assert event["revoked_on_purpose"] == sorted(record.alive)
     value = Value(before.username, before.password.reveal())
     assert not any(lets_in(server, value) for server in credential.servers)
 
@@ -145,6 +173,8 @@ def test_an_emergency_ends_the_previous_value_at_once(
 def test_one_credential_that_fails_does_not_stop_the_others(
     estate: Estate, function: FunctionProcess, credential: Credential
 ) -> None:
+    rotate(function, credential)
+    estate.outside.expire_schedule(credential.id)
     set_password(
         estate.servers["crm"],
         Login(credential.usernames[0], SecretStr("changed-by-hand-1A")),
@@ -155,10 +185,17 @@ def test_one_credential_that_fails_does_not_stop_the_others(
     assert outcomes[credential.id]["error"] == "CurrentCredentialRejectedError"
     others = {r["outcome"] for name, r in outcomes.items() if name != credential.id}
     assert others <= {"rotated", "skipped"}
-    # After a repair by hand the next call finishes the rotation.
+    assert result(rotate(function, credential))["error"] == "DatabaseMutedError"
+    # After a repair by hand and a retry the next call finishes the rotation.
     login = estate.stored_login(credential, "oci")
     assert login
     set_password(estate.servers["crm"], login)
+    estate.aws.client("dynamodb").update_item(
+        TableName=LOCK_TABLE,
+        Key={"credential_id": {"S": credential.id}},
+        UpdateExpression="DELETE muted :databases",
+        ExpressionAttributeValues={":databases": {"SS": ["crm"]}},
+    )
     assert result(rotate(function, credential))["outcome"] == "rotated"
     for each in estate.plan.credentials:
         estate.outside.expire_schedule(each.id)
@@ -193,7 +230,7 @@ def test_identities_are_read_again_after_a_refusal(estate: Estate) -> None:
         {"credential_id": "multi-cloud/app-1", "trigger": "by hand"},
         {"trigger": None},
         {"credential_id": "multi-cloud/app-1", "force": "yes"},
-        {"credential_id": "multi-cloud/app-1", "revoke_previous": 1},
+        {"credential_id": "multi-cloud/app-1", "revoke_previous": True},
         {"credential_id": "multi-cloud/app-1", CANARY: True},
         {"credential_id": "multi-cloud/unknown"},
         {"force": True},

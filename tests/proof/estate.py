@@ -16,7 +16,7 @@ from sandbox.oci import OciSandbox, SandboxClock
 from sandbox.wire import Wire
 from tests.proof.clock import JumpingClock
 
-INTERVAL_SECONDS = 40 * 60
+INTERVAL_SECONDS = 60 * 60
 """Long enough for a ring of two (the plan checks it), and longer than any lease."""
 RING = 2
 
@@ -78,7 +78,7 @@ def estate(kinds: Sequence[str], timeouts: Timeouts = PATIENT) -> Iterator[Wired
                 *KINDS[kind][1],
                 username=f"proof_{kind}",
                 strategy=KINDS[kind][0],
-                interval=f"{INTERVAL_SECONDS // 60}m",
+                interval=f"{INTERVAL_SECONDS // 3600}h",
             )
             for kind in kinds
         ]

@@ -18,6 +18,7 @@ from fdk import context  # type: ignore[import-untyped]  # fdk ships no types
 
 from lockstep.identity import OCI_RUNNER
 from lockstep.wiring import hosted_runner
+from lockstep.workers import one_after_the_other
 from oci_fn import func
 from tests.proof.clock import JumpingClock
 
@@ -87,7 +88,9 @@ def memory_kilobytes() -> int:
 def main() -> None:
     """Answer calls until there are no more."""
     clock, ahead = JumpingClock(), 0.0
-    function = func.Function(lambda: hosted_runner(OCI_RUNNER, clock=clock), run_map=map, clock=clock)
+    function = func.Function(
+        lambda: hosted_runner(OCI_RUNNER, clock=clock, side_by_side=one_after_the_other), clock=clock
+    )
     for line in sys.stdin:
         asked = json.loads(line)
         clock.jump(asked["ahead_seconds"] - ahead)

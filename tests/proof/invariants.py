@@ -117,19 +117,6 @@ def in_flight_write_ahead(now: Snapshot[Value], when: str) -> None:
         write_ahead(now, values, lambda store, value: now.holds[store] == value, when)
 
 
-def one_half_done(now: Snapshot[Value], newer: Iterable[Value], when: str) -> None:
-    """I4: of the values that are newer than the current one, databases accept only the one in flight.
-
-    After the lock table was lost nothing is known. A heal chooses a value; the next rotation ends the others.
-    """
-    if now.current is None or (now.in_flight and now.in_flight.is_heal):
-        return
-    for value in newer:
-        accepting = [] if value in now.holds.values() else now.accepting(value)
-        if accepting:
-            raise ViolationError("I4", f"{accepting} accepts a newer value that is not in flight, {when}")
-
-
 def promoted_is_proven(
     before: Snapshot[Value],
     now: Snapshot[Value],
@@ -147,9 +134,11 @@ def promoted_is_proven(
 
 
 def one_in_flight(before: Snapshot[Value], now: Snapshot[Value], when: str) -> None:
-    """I4: a generation stays in flight until it is current."""
+    """I4: a generation in promotion stays in flight until it is current, or a heal takes its place."""
     flying = before.in_flight
     if flying is None or now.in_flight == flying or now.current == flying.generation:
+        return
+    if now.in_flight and now.in_flight.is_heal:
         return
     what = f"replaced by {now.in_flight.generation}" if now.in_flight else "dropped"
     raise ViolationError("I4", f"generation {flying.generation} was in flight and is {what}, {when}")
@@ -193,3 +182,11 @@ def past_is_dead(
         accepting = [] if value in live else now.accepting(value)
         if accepting:
             raise ViolationError("I9", f"{accepting} lets in a value of the past, {when}")
+
+
+def emergency_is_over(now: Snapshot[Value], leaked: Iterable[Value], when: str) -> None:
+    """O5: once the order is fulfilled, no database accepts a value that it names."""
+    for value in leaked:
+        accepting = now.accepting(value)
+        if accepting:
+            raise ViolationError("O5", f"{accepting} lets in a value that was to be revoked, {when}")

@@ -5,7 +5,7 @@ from datetime import datetime  # noqa: TC003 - the attribute is annotated at run
 from lockstep.model import Claim, ClaimKind, Login
 from tests.proof import invariants
 from tests.proof.invariants import InFlight, Snapshot, ViolationError
-from tests.proof.scenarios import REPLACING, accounts
+from tests.proof.scenarios import accounts
 from tests.support.memory import MemoryWorld
 from tests.support.memory_store import MemoryStore
 from tests.unit.harness import known_logins, quiet, shown
@@ -19,15 +19,15 @@ class RaceObserver:
     The overlap is part of I1: what a store has served until now keeps logging in for as long as the plan says.
     """
 
-    def __init__(self, world: MemoryWorld, scenario: str) -> None:
+    def __init__(self, world: MemoryWorld) -> None:
         self._world = world
-        self._may_replace = scenario in REPLACING
         self._not_ours = set(world.locked_out())
         self._accounts = {name: accounts(d) for name, d in world.databases.items()}
         self._seen: object = None
         self._proven: set[tuple[str, Shown]] = set()
         self._until: dict[Shown, datetime] = {}
         self._claim: Claim | None = world.lock.record.claim
+        self._was_promoting = world.lock.record.promoting
         self._claims: dict[str, Claim | None] = {}
         self._outside: object = None
         self._heads: dict[str, int] = {}
@@ -49,19 +49,21 @@ class RaceObserver:
         before, now = self._last, self._snapshot()
         self._proven = {(database, value) for database, value in self._proven if now.lets_in(database, value)}
         invariants.no_lockout(now, boundary, excused=self._not_ours)
+        if record.is_revoking:
+            self._until.clear()  # An emergency ends every overlap.
         invariants.overlap_is_kept(now, self._promised(), boundary)
         invariants.promoted_is_proven(
             before, now, boundary, is_proven=lambda database, value: (database, value) in self._proven
         )
         self._promise(before, now)
-        self._past_is_dead(before, now, boundary)
-        if not self._may_replace:
+        self._past_is_dead(now, boundary)
+        if self._was_promoting:
             invariants.one_in_flight(before, now, boundary)
-        invariants.one_half_done(now, self._newer(now), boundary)
         invariants.in_flight_write_ahead(now, boundary)
         self._no_zombie(now, boundary, rotation_id)
+        self._orders_are_heeded(now, boundary)
         self._chains_only_grow(boundary)
-        self._last, self._claim = now, record.claim
+        self._last, self._claim, self._was_promoting = now, record.claim, record.promoting
 
     def _snapshot(self) -> Snapshot[Shown]:
         world, record = self._world, self._world.lock.record
@@ -90,35 +92,42 @@ class RaceObserver:
 
     def _promise(self, before: Snapshot[Shown], now: Snapshot[Shown]) -> None:
         """Note until when the value that a store has served until now must log in."""
+        if self._world.lock.record.is_revoking:
+            return
         for store, value in now.serves.items():
             last = before.serves[store]
             if value and last and last != value and len(now.accepting(last)) == len(now.databases):
                 self._until[last] = self._world.clock.now() + self._world.credential.schedule.overlap
 
-    def untouched(self, database: str) -> None:
-        """An account that is not as we think is not touched."""
+    def untouched(self, database: str, invariant: str) -> None:
+        """An account that is not as we think, or that nobody has consented to take over, is not touched."""
         if accounts(self._world.databases[database]) != self._accounts[database]:
-            raise ViolationError("I1", f"{database} was changed by a DBA, and Lockstep changed it again")
+            raise ViolationError(invariant, f"Lockstep has changed {database}")
 
-    def _newer(self, now: Snapshot[Shown]) -> set[Shown]:
-        """The values that are staged above the current generation."""
-        stores = self._world.stores.values()
-        with quiet(self._world):
-            above = {(s, g) for s in stores for g in _generations(s) if g > (now.current or 0)}
-            return {shown(value.login) for s, g in above if (value := s.read_generation(g))}
-
-    def _past_is_dead(self, before: Snapshot[Shown], now: Snapshot[Shown], boundary: str) -> None:
-        """I9, when a rotation is done."""
-        done = self._claim
-        is_done = done and done.generation == now.current != before.current
-        if not (done and is_done) or done.kind is ClaimKind.HEAL or done.previous_generation is None:
+    def _past_is_dead(self, now: Snapshot[Shown], boundary: str) -> None:
+        """I9, when a new value is done: what is not alive on record is refused."""
+        done, record = self._claim, self._world.lock.record
+        if not done or done.kind is ClaimKind.HEAL or done.generation != record.current_generation:
             return
+        if record.claim is not None:
+            return
+        stores = list(self._world.stores.values())
         with quiet(self._world):
-            found = [s.read_generation(done.previous_generation) for s in self._world.stores.values()]
-        past = [shown(value.login) for value in found if value]
-        invariants.past_is_dead(
-            now, past, now.serves.values(), f"generation {done.previous_generation}, {boundary}"
-        )
+            staged = {g: s.read_generation(g) for s in stores for g in _generations(s)}
+        live = {shown(v.login) for g, v in staged.items() if v and g in record.alive}
+        past = {shown(v.login) for v in staged.values() if v} - live
+        invariants.past_is_dead(now, past, live, f"generation {done.generation} is done, {boundary}")
+
+    def _orders_are_heeded(self, now: Snapshot[Shown], boundary: str) -> None:
+        """O5: where an emergency is over, nothing that it names logs in."""
+        record = self._world.lock.record
+        through = record.revoke_through
+        if through is None or record.is_revoking:
+            return
+        stores = list(self._world.stores.values())
+        with quiet(self._world):
+            leaked = [s.read_generation(g) for s in stores for g in _generations(s) if g <= through]
+        invariants.emergency_is_over(now, [shown(v.login) for v in leaked if v], boundary)
 
     def _chains_only_grow(self, boundary: str) -> None:
         for stream, head in self._world.lock.record.heads.items():
@@ -132,7 +141,9 @@ class RaceObserver:
         record = self._world.lock.record
         if before in (None, outside):
             return
-        keeps_claim = record.claim == self._claims.get(rotation_id)
+        claim = self._claims.get(rotation_id)
+        # A promotion that was sent before a heal came writes a value that every database accepts.
+        keeps_claim = record.claim == claim or (claim is not None and claim.generation in record.alive)
         invariants.no_zombie_write(
             holds_lock=record.holder == rotation_id, keeps_claim=keeps_claim, when=boundary
         )
@@ -141,7 +152,9 @@ class RaceObserver:
         world = self._world
         return (
             world.lock.record.claim,
+            world.lock.record.promoting,
             world.lock.record.current_generation,
+            world.lock.record.revoke_through,
             world.lock.record.heads,
             [
                 (secret.current, len(secret.versions))

@@ -21,7 +21,8 @@ class Budget:
         twins: Invocations that still run after their step was tried again.
         edits: Times that a person writes into a store.
         refusals: Passwords that a database refuses by policy.
-        revokes: Runs that revoke the previous value.
+        revokes: Emergency orders.
+        restores: Times that a database is restored from the backup of the beginning.
         losses: Times that the lock table is lost, and created again after all runs have ended.
         sudden_losses: Times that it is lost, and created again at once.
         deaf: Times that a database acknowledges a change that it does not make.
@@ -35,6 +36,7 @@ class Budget:
     edits: int = 0
     refusals: int = 0
     revokes: int = 0
+    restores: int = 0
     losses: int = 0
     sudden_losses: int = 0
     deaf: int = 0
@@ -42,7 +44,18 @@ class Budget:
     slots: int = 2
 
 
-SPENDABLE = ("terms", "twins", "edits", "refusals", "revokes", "losses", "sudden_losses", "deaf", "clinging")
+SPENDABLE = (
+    "terms",
+    "twins",
+    "edits",
+    "refusals",
+    "revokes",
+    "restores",
+    "losses",
+    "sudden_losses",
+    "deaf",
+    "clinging",
+)
 
 
 class Bound(NamedTuple):

@@ -21,6 +21,7 @@ from tests.proof.model_world import (
     DATABASES,
     JUNK,
     LOCK,
+    LOST,
     STORES,
     Call,
     Database,
@@ -40,10 +41,14 @@ State = tuple[int, ...]
 S_LOCK, S_STORES, S_DATABASES, S_BUDGET, S_ORPHAN, S_RUNS = 0, 1, 3, 5, 6, 7
 PART = {LOCK: 0, STORES[0]: 1, STORES[1]: 2, DATABASES[0]: 3, DATABASES[1]: 4}
 NONE = 0
-LONE_WRITES = ("raise_fence", "release")
+LONE_WRITES = ("release",)
 """Steps that are one call. A call that was left running may be done later."""
+READS = ("accepts", "recorded")
+"""Calls that change nothing, on a database."""
 RECOVERY = 99
-"""The run that comes when all faults are over."""
+"""The first run that comes when all faults are over."""
+RECOVERING_RUNS = 3
+"""The most that it takes: one that fails and says what it needs, one that has it, and one for an emergency."""
 
 
 class Step(NamedTuple):
@@ -52,6 +57,12 @@ class Step(NamedTuple):
     label: tuple[Any, ...]
     state: State
     violation: ViolationError | None = None
+
+
+def _answered(lock: Lock) -> Lock:
+    """The record after an operator did what a failed run has asked for: activated the plan, enrolled what is muted."""
+    enrol = tuple(sorted({*lock.enrol, *lock.muted}))
+    return lock._replace(activate=lock.activate or not lock.plan, enrol=enrol)
 
 
 def _at_first(engine: str, passwords: tuple[tuple[int, ...], ...]) -> Database:
@@ -110,7 +121,7 @@ class Checker:
         aws = Store((Value(2, now),), tuple((g, login, 0) for g, login, _ in versions), 2, False)
         passwords = (old.password, now.password) if users[1] else (now.password, old.password)
         parts = [
-            Lock(0, 2, False, None, 2, 1, 2, True),
+            Lock(0, 2, False, None, False, 2, (1, 2), 2, True),
             aws,
             ring,
             *(_at_first(engine, passwords) for engine in self.engines),
@@ -149,6 +160,7 @@ class Checker:
                 new[part], new[S_BUDGET], new[i] = part_after, budget, after
                 if after == NONE or not self._values[after].replies:
                     self._hung_up(new, process)
+                self._read_on(new, i, call)
                 violation = self._unlawful(state, process, call, effect)
                 yield Step(("call", i, n, k), self._sorted(new), violation)
         if i == S_ORPHAN:
@@ -168,6 +180,23 @@ class Checker:
                 new[i] = self._id(process._replace(replies=(), twin=process.twin + 1))
                 yield Step(("twin", i), self._sorted(new))
 
+    def _read_on(self, state: list[int], i: int, last: Call) -> None:
+        """Take what a process reads next together with its last call, where nothing that matters can come between.
+
+        A staged value never changes. And while a session holds the advisory lock, nobody else changes its database;
+        what happens after the session was cut is explored from before its reads.
+        """
+        while state[i]:
+            process: Process = self._values[state[i]]
+            call = self.interpreter.pending(process)
+            is_more = call.op in READS and (call.to, last.op) in ((last.to, "accepts"), (last.to, "alter"))
+            if not (is_more or call.op == "versions"):
+                return
+            ((_, _, afterwards),) = self._moves_of(state[i], process, call, state[PART[call.to]])
+            if len(afterwards) > 1 or not afterwards[0] or not self._values[afterwards[0]].replies:
+                return
+            state[i], last = afterwards[0], call
+
     def _moves_of(
         self, i: int, process: Process, call: Call, part: int
     ) -> list[tuple[int, Effect, tuple[int, ...]]]:
@@ -182,7 +211,9 @@ class Checker:
 
     def _world_moves(self, state: State) -> Iterator[Step]:
         lock: Lock = self._values[state[S_LOCK]]
-        if lock.live:
+        # Without anybody else, the end of a lease or of a session is no more than a failed call.
+        rivals = sum(map(bool, state[S_ORPHAN:])) > 1 or self._values[state[S_BUDGET]][0] > 0
+        if lock.live and rivals:
             yield self._changed(state, "the lease ends", {S_LOCK: lock._replace(live=False)})
         if not lock.due:
             yield self._changed(
@@ -190,12 +221,14 @@ class Checker:
             )
         for i, name in enumerate(DATABASES):
             database: Database = self._values[state[S_DATABASES + i]]
-            if database.session:
+            if database.session and rivals:
                 cut = database._replace(session=None)
                 yield self._changed(
                     state, f"{name} ends the session that holds its advisory lock", {S_DATABASES + i: cut}
                 )
         yield from self._acquisitions(state, lock)
+        yield from self._orders(state, lock)
+        yield from self._restores(state)
         budget = self._spend(state[S_BUDGET], "edits")
         for i, name in enumerate(STORES):
             if budget:
@@ -207,7 +240,7 @@ class Checker:
         yield from self._losses(state)
 
     def _losses(self, state: State) -> Iterator[Step]:
-        empty = {S_LOCK: Lock(0, 0, False, None, None, None, 0, True)}
+        empty = {S_LOCK: LOST}
         budget = self._spend(state[S_BUDGET], "sudden_losses")
         if budget:
             yield self._changed(state, "the lock table is lost and created again at once", empty, budget)
@@ -230,30 +263,45 @@ class Checker:
         if not budget:
             return
         number = self.budget.terms - self._values[state[S_BUDGET]][0] + 1
-        for revokes in (False, True):
-            paid = self._spend(budget, "revokes") if revokes else budget
-            held = acquired(lock, number, revokes=revokes) if paid else None
-            if held is None:
-                continue
-            run = Run(number, held.fence, revokes)
-            if revokes:
-                held = held._replace(due=True)  # It does not wait for the overlap, and promises none.
-            empty = [i for i in range(S_RUNS, len(state)) if not state[i]]
-            for i in empty[:1] or range(S_RUNS, len(state)):
-                new = list(state)
-                if new[i]:
-                    self._hung_up(new, self._values[new[i]])
-                new[S_LOCK], new[S_BUDGET], new[i] = (
-                    self._id(held),
-                    paid,
-                    self._id(self.interpreter.start(run)),
+        held = acquired(lock, number)
+        if held is None:
+            return
+        run = Run(number, held.fence)
+        empty = [i for i in range(S_RUNS, len(state)) if not state[i]]
+        for i in empty[:1] or range(S_RUNS, len(state)):
+            new = list(state)
+            if new[i]:
+                self._hung_up(new, self._values[new[i]])
+            new[S_LOCK], new[S_BUDGET], new[i] = (
+                self._id(held),
+                budget,
+                self._id(self.interpreter.start(run)),
+            )
+            yield Step(("acquire", number, state[i]), self._sorted(new))
+
+    def _orders(self, state: State, lock: Lock) -> Iterator[Step]:
+        budget = self._spend(state[S_BUDGET], "revokes")
+        if budget and lock.highest:
+            # It does not wait for the overlap, and promises none.
+            revoking = lock._replace(revoke=lock.highest, due=True)
+            yield self._changed(state, "an operator orders the emergency", {S_LOCK: revoking}, budget)
+        answered = _answered(lock)
+        if answered != lock:
+            yield self._changed(state, "an operator orders what the last error names", {S_LOCK: answered})
+
+    def _restores(self, state: State) -> Iterator[Step]:
+        budget = self._spend(state[S_BUDGET], "restores")
+        for i, name in enumerate(DATABASES):
+            if budget:
+                backup = self._values[self.start()[S_DATABASES + i]]._replace(foreign=True)
+                yield self._changed(
+                    state, f"{name} is restored from a backup", {S_DATABASES + i: backup}, budget
                 )
-                yield Step(("acquire", number, revokes, state[i]), self._sorted(new))
 
     def _edits(self, state: State, i: int) -> list[Login]:
         store: Store = self._values[state[S_STORES + i]]
         older = [login for g, login, _ in store.versions if 0 < g < store.serving().generation]
-        return [JUNK, *older[-1:]]
+        return [JUNK, *older]
 
     def _edited(self, store: Store, login: Login) -> Store:
         slots = list(store.slots)
@@ -293,12 +341,13 @@ class Checker:
         if place.claim is None:
             return None
         if is_release:
-            return invariants.violation(invariants.at_release, self._world(state), place.claim)
-        run = process.run._replace(fence=place.fence)
+            return invariants.violation(
+                invariants.at_release, self._world(state), place.claim, call.args[1].alive
+            )
         return invariants.violation(
             partial(invariants.of_write, waives_zombies="I5" in self.waives),
             self._world(state),
-            run,
+            process.run,
             place.claim,
             call,
             effect,
@@ -313,17 +362,31 @@ class Checker:
         return self._broken[world]
 
     def _diverges(self, world: State) -> ViolationError | None:
-        """I8: every process dies here, faults stop, and the next run must bring everything in step."""
+        """I8: every process dies here, faults stop, and the next run must bring everything in step.
+
+        Where a person must act first, the error says so: an operator does that, and the run after it must do it.
+        """
         lock = self._values[world[S_LOCK]]
         lock = lock._replace(holder=0, live=False, due=True)
         databases = [self._id(self._values[i]._replace(session=None)) for i in world[S_DATABASES:S_BUDGET]]
         rest = (self._id(lock), *world[S_STORES:S_DATABASES], *databases)
         if rest not in self._recovered:
-            held = acquired(lock, RECOVERY, revokes=False)
-            assert held
-            process = self.interpreter.start(Run(RECOVERY, held.fence))
-            self._recovered[rest] = self._alone([self._id(held), *rest[1:]], process)
+            self._recovered[rest] = self._recovers(list(rest))
         return self._recovered[rest]
+
+    def _recovers(self, state: list[int]) -> ViolationError | None:
+        """Runs, undisturbed, until one does not fail; before each an operator orders what the last one asked for."""
+        failure = None
+        for number in range(RECOVERY, RECOVERY + RECOVERING_RUNS):
+            lock: Lock = _answered(self._values[state[S_LOCK]])
+            held = acquired(lock._replace(due=True), number)
+            assert held
+            state[S_LOCK] = self._id(held)
+            failure = self._alone(state, self.interpreter.start(Run(number, held.fence)))
+            is_over = failure is None and not self._values[state[S_LOCK]].is_revoking
+            if is_over or (failure and failure.invariant != "I8"):
+                return failure
+        return failure or ViolationError("O5", "undisturbed runs do not end an emergency")
 
     def _alone(self, state: list[int], process: Process) -> ViolationError | None:
         """One run, undisturbed."""
@@ -339,6 +402,8 @@ class Checker:
             if not self._values[i].replies:
                 self._hung_up(state, process)
                 if self.interpreter.place(self._values[i]).step == "ReleaseLockAfterFailure":
+                    lock = self._values[state[S_LOCK]]
+                    state[S_LOCK] = self._id(lock._replace(holder=0, live=False))
                     return ViolationError("I8", f"an undisturbed run fails at {call.op} of {call.to}")
 
     # ---- Exploration
@@ -383,9 +448,9 @@ class Checker:
         if kind == "world":
             return str(details[0])
         if kind == "acquire":
-            number, revokes, dead = details
+            number, dead = details
             dies = f"run {self._values[dead].run.number} is dead; " if dead else ""
-            return f"{dies}run {number} gets the lock" + (", to end the previous value" if revokes else "")
+            return f"{dies}run {number} gets the lock"
         process: Process = self._values[state[details[0]]]
         state_name = self.interpreter.place(process).step
         who = f"run {process.run.number}{chr(39) * process.twin}, {state_name}: "

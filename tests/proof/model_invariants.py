@@ -1,6 +1,7 @@
 """When the model asks for the invariants, in every state and at every write, and what it shows of its world."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from lockstep.model import Claim, ClaimKind
@@ -39,16 +40,24 @@ def in_state(world: World, *, has_overlap: bool) -> None:
     made = _made(world)
     invariants.write_ahead(now, made, lambda store, login: stores[store].holds(login), when)
     first, second = world.stores
+    claim = world.lock.claim
     for generation, login, _ in first.versions:
+        if world.lock.promoting or not claim or claim.generation != generation:
+            continue
         invariants.one_value(generation, (login, second.find(generation)), when)
-    current = world.lock.current or 0
-    invariants.one_half_done(now, [login for login in made if login.password[0] > current], when)
-    edited = [
-        f"{name} at {database}" for name, store in stores.items() if store.edited for database in DATABASES
-    ]
-    invariants.no_lockout(now, when, excused=edited)
+    invariants.no_lockout(now, when, excused=_excused(world))
+    _emergency_is_over(world)
     if has_overlap:
         invariants.overlap_is_kept(now, _promised(world), when)
+
+
+def _emergency_is_over(world: World) -> None:
+    """O5: where the order is no longer in force, nothing that it names logs in."""
+    lock = world.lock
+    if lock.revoke is None or lock.is_revoking or any(d.foreign for d in world.databases):
+        return
+    leaked = [login for generation, login, _ in world.stores[0].versions if generation <= lock.revoke]
+    invariants.emergency_is_over(_snapshot(world), leaked, f"after the order through {lock.revoke}")
 
 
 def of_write(
@@ -58,7 +67,9 @@ def of_write(
     when, lock = f"run {run.number} writes to {call.to}", world.lock
     # A lost lock table takes the claim away while its holder is at work. That is no zombie write.
     is_lost = lock.fence < run.fence
-    if not (is_lost or waives_zombies):
+    # A promotion that was sent before a heal came is a write of a value that every database accepts.
+    is_promotion = call.to in STORES and claim.generation in lock.alive
+    if not (is_lost or waives_zombies or is_promotion):
         holds_lock = (lock.holder, lock.fence) == (run.number, run.fence)
         invariants.no_zombie_write(holds_lock=holds_lock, keeps_claim=lock.claim == claim, when=when)
     if call.to in STORES:
@@ -67,24 +78,39 @@ def of_write(
         aws, oci = world.stores
         stores = (store, oci) if call.to == STORES[0] else (aws, store)
         before, after = _snapshot(world), _snapshot(world._replace(stores=stores))
-        invariants.promoted_is_proven(before, after, when, is_proven=after.lets_in)
+        restored = [n for n, d in zip(DATABASES, world.databases, strict=True) if d.foreign]
+        invariants.promoted_is_proven(
+            before, after, when, is_proven=lambda d, value: d in restored or after.lets_in(d, value)
+        )
 
 
-def at_release(world: World, claim: Claim) -> None:
-    """I9: the generation before base is dead when a rotation is done."""
-    if claim.kind is ClaimKind.HEAL or claim.previous_generation is None:
+def at_release(world: World, claim: Claim, alive: Collection[int]) -> None:
+    """I9: when a new value is done, no database accepts what is not alive on record; one that was restored may."""
+    if claim.kind is ClaimKind.HEAL:
         return
+    through = world.lock.revoke
+    if through is not None and world.lock.is_revoking and claim.generation > through:
+        alive = [claim.generation]
     store = world.stores[0]
-    dead = store.find(claim.previous_generation)
-    live = [store.find(g) for g in (claim.generation, claim.base_generation)]
+    live = [store.find(g) for g in alive]
+    past = [login for _, login, _ in store.versions if login not in live]
     when = f"when generation {claim.generation} is done"
-    invariants.past_is_dead(_snapshot(world), [dead] if dead else [], live, when)
+    now = _snapshot(world)
+    watched = [name for name, d in zip(DATABASES, world.databases, strict=True) if not d.foreign]
+    invariants.past_is_dead(replace(now, databases=watched), past, live, when)
 
 
 def at_rest(world: World) -> None:
     """I8: a run without any disturbance has brought everything in step."""
     generations = [store.serving().generation for store in world.stores]
     invariants.in_step(_snapshot(world), generations, world.lock.holder, "after an undisturbed run")
+
+
+def _excused(world: World) -> list[str]:
+    """Where a change from outside Lockstep has locked applications out: an edit, or a database from a backup."""
+    edited = {name for name, store in zip(STORES, world.stores, strict=True) if store.edited}
+    restored = {name for name, d in zip(DATABASES, world.databases, strict=True) if d.foreign}
+    return [f"{s} at {d}" for s in STORES for d in DATABASES if s in edited or d in restored]
 
 
 def _snapshot(world: World) -> Snapshot[Login]:
@@ -116,9 +142,10 @@ def _made(world: World) -> set[Login]:
 def _promised(world: World) -> list[Login]:
     """What must log in although it is not served any more."""
     lock, store = world.lock, world.stores[0]
-    if lock.due or lock.previous is None:
+    older = [g for g in lock.alive if lock.current is not None and g < lock.current]
+    if lock.due or not older or any(d.foreign for d in world.databases):
         return []
-    previous, current = store.find(lock.previous), store.find(lock.current or 0)
+    previous, current = store.find(max(older)), store.find(lock.current or 0)
     if previous is None or (current and current.password[0] != lock.current):
         return []  # A heal renames a login that works; it promises no new overlap.
     return [previous]

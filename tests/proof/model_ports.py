@@ -2,9 +2,9 @@
 
 import ast
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cache
 from typing import Any, cast
@@ -27,8 +27,23 @@ from lockstep.model import (
 )
 from lockstep.model import Login as RealLogin
 from lockstep.ports import Ports, Replica, Stager
+from lockstep.standby import Bounds
 from lockstep.stores import Stores
-from tests.proof.model_world import DATABASES, LOCK, NOW, STORES, UNKNOWN, Call, Login, Reply, Value
+from lockstep.workers import one_after_the_other
+from tests.proof.model_world import (
+    DATABASES,
+    DIGEST,
+    LOCK,
+    NOW,
+    STORES,
+    UNKNOWN,
+    Call,
+    Login,
+    Reply,
+    Value,
+    record_of,
+    told,
+)
 from tests.support.memory import make_plan
 
 _SLOTS = ("primary", "secondary")
@@ -84,6 +99,7 @@ class Replay:
             credential=_credential(Strategy.ALTERNATING_USERS if alternating else Strategy.DUAL_PASSWORD),
             stores=Stores([ModelStore(self, name) for name in STORES]),
             databases={d.name: d for d in databases},
+            side_by_side=one_after_the_other,
             lock=_Lock(self),
             audit_log=cast("Any", _AuditLog()),
             signer=cast("Any", _Signer()),
@@ -96,8 +112,8 @@ class Replay:
         self.invocation = invocation
         self.claim = invocation.claim
         self._left = list(invocation.replies)
-        self._staged: dict[int, Login | None] = {}
-        self.found: dict[tuple[str, int], Login | None] = {}
+        self._staged: dict[int, Login] | None = None
+        self.highest = 0
 
     def ask(self, to: str, op: str, *args: Reply) -> Reply:
         """The next answer; the step stops where there is none."""
@@ -109,15 +125,10 @@ class Replay:
         return reply
 
     def staged(self, generation: int) -> Login | None:
-        """What ApplyDb reads first. Staged values never change, so the model reads all of them in one call."""
-        claim = self.claim
-        assert claim
-        if not self._staged:
-            previous = claim.previous_generation if self.invocation.step == "ApplyDb" else None
-            asked = (claim.generation, claim.base_generation, previous)
-            found = self.ask(STORES[0], "logins", *asked)
-            self._staged = {g: value for g, value in zip(asked, found, strict=True) if g is not None}
-        return self._staged[generation]
+        """The value of a generation that was claimed before this step began. It never changes: one call reads all."""
+        if self._staged is None:
+            self._staged = dict(self.ask(STORES[0], "versions"))
+        return self._staged.get(generation)
 
     def real(self, login: Login | None) -> RealLogin | None:
         """The login as the shipped code has it."""
@@ -134,7 +145,8 @@ class Replay:
 
 @cache
 def _credential(strategy: Strategy) -> Credential:
-    return make_plan(strategy=strategy).credentials[0]
+    # One digest for all: what the plans differ in is not what the model is about.
+    return replace(make_plan(strategy=strategy).credentials[0], plan_digest=DIGEST)
 
 
 @cache
@@ -142,9 +154,9 @@ def _password(text: str) -> tuple[int, ...]:
     return ast.literal_eval(text) if text else UNKNOWN
 
 
-def _version(login: Login) -> str:
-    """A version id that contains the login."""
-    return ".".join(map(str, (login.user, *login.password)))
+def _version(generation: int, login: Login) -> str:
+    """A version id that contains the value."""
+    return ".".join(map(str, (generation, login.user, *login.password)))
 
 
 class ModelStore:
@@ -161,35 +173,39 @@ class ModelStore:
     def ask(self, op: str, *args: Reply) -> Reply:
         return self._replay.ask(self._name, op, *args)
 
+    def served_logins(self) -> list[RealLogin]:
+        raise AssertionError("only more than two usernames need to know what every slot serves")
+
+    def spread(self, generation: int, still_ours: Callable[[], object]) -> None:
+        del generation, still_ours  # A store of the model is one slot.
+
     def read_current(self) -> StoredValue:
         value: Value = self.ask("read_current")
         return StoredValue(
             login=self._replay.real(value.login),
             generation=value.generation,
             blob_generation=value.generation,
-            version=_version(value.login),
+            version=_version(value.generation, value.login),
         )
 
-    def read_version(self, version: str) -> RealLogin | None:
-        user, *password = map(int, version.split("."))
-        return self._replay.real(Login(user, tuple(password)))
+    def read_version(self, version: str) -> CredentialValue | None:
+        generation, user, *password = map(int, version.split("."))
+        login = self._replay.real(Login(user, tuple(password)))
+        return CredentialValue(generation, login) if login else None
 
     def read_generation(self, generation: int) -> CredentialValue | None:
-        match self._replay.invocation.step:
-            case "Generate":
-                found = self.ask("read_generation", generation)
-            case "Audit":
-                return None
-            case _:
-                found = self._replay.staged(generation)
-        self._replay.found[self._name, generation] = found
+        step = self._replay.invocation.step
+        if step == "Audit":
+            return None
+        is_new = step == "Generate" and generation > self._replay.highest
+        found = self.ask("read_generation", generation) if is_new else self._replay.staged(generation)
         login = self._replay.real(found)
         return CredentialValue(generation, login) if login else None
 
     def version_of(self, generation: int) -> str:
         """The version of a generation that this invocation has read."""
-        found = self._replay.found.get((self._name, generation))
-        return _version(found) if found else "v"
+        found = self._replay.staged(generation) if self._replay.invocation.step == "Generate" else None
+        return _version(generation, found) if found else "v"
 
     def stage(self, value: CredentialValue) -> CredentialValue:
         standing = self.ask("stage", value.generation, self._replay.modelled(value.login))
@@ -220,42 +236,52 @@ class _Lock:
             # The model has no audit log: the entry of this run is there already.
             head = ChainHead(seq=1, hash="", rotation_id=str(self._replay.invocation.maker[0]))
             return LockRecord(credential_id="", heads={_AuditLog.stream: head})
-        return _record(self._replay.ask(LOCK, "read"))
+        record = record_of(self._replay.ask(LOCK, "read"))
+        self._replay.highest = record.highest_generation
+        return record
 
     def acquire(
-        self, *, holder: str, now: datetime, expires_at: datetime, force: bool, revoke_previous: bool
+        self,
+        *,
+        holder: str,
+        now: datetime,
+        expires_at: datetime,
+        force: bool,
+        leads: bool = False,
+        limits: Bounds | None = None,
     ) -> Lease | None:
         raise NotImplementedError  # A run of the model begins with the lock.
 
-    def raise_fence(self, lease: Lease) -> Lease:
-        raised: Lease = self._replay.ask(LOCK, "raise_fence", lease)
-        return raised
+    def note_skip(self, now: datetime) -> None:
+        raise NotImplementedError  # The same.
 
-    def claim(self, lease: Lease, claim: Claim, *, replaces: Claim | None) -> None:
+    def claim(
+        self, lease: Lease, claim: Claim, *, over: LockRecord, plan: str, served: Collection[int]
+    ) -> None:
         self._replay.claim = claim
-        self._replay.ask(LOCK, "claim", lease, claim, replaces)
+        self._replay.ask(LOCK, "claim", lease, claim, told(over), plan, tuple(sorted(served)))
 
-    def require(self, lease: Lease, claim: Claim, *, now: datetime) -> LockRecord:
+    def begin_promotion(self, lease: Lease, claim: Claim, *, now: datetime) -> LockRecord:
+        assert now
+        return record_of(self._replay.ask(LOCK, "begin_promotion", lease, claim))
+
+    def require(self, lease: Lease, claim: Claim, *, promoting: bool, now: datetime) -> LockRecord:
         assert now
         self._replay.claim = claim
-        return _record(self._replay.ask(LOCK, "require", lease, claim))
+        return record_of(self._replay.ask(LOCK, "require", lease, claim, promoting))
+
+    def require_lease(self, lease: Lease, *, now: datetime) -> None:
+        del now
+        self._replay.ask(LOCK, "require_lease", lease)
+
+    def mute(self, lease: Lease, databases: Collection[str]) -> None:
+        self._replay.ask(LOCK, "mute", lease, tuple(sorted(databases)))
 
     def move_head(self, stream: str, head: ChainHead, *, after: ChainHead | None) -> None:
         raise NotImplementedError  # See `read`.
 
     def release(self, lease: Lease, done: Release | None) -> None:
         self._replay.ask(LOCK, "release", lease, done)
-
-
-def _record(told: tuple[Any, ...]) -> LockRecord:
-    claim, current, previous, highest = told
-    return LockRecord(
-        credential_id="",
-        claim=claim,
-        current_generation=current,
-        previous_generation=previous,
-        highest_generation=highest,
-    )
 
 
 class ModelDatabase:
@@ -286,7 +312,7 @@ class ModelDatabase:
     @contextmanager
     def exclusive(self) -> Iterator[Stager]:
         self.lock()
-        yield cast("Stager", self._stager())
+        yield _Stager(self._stager())
 
     def lock(self) -> None:
         """Take the advisory lock."""
@@ -333,6 +359,17 @@ class ModelDatabase:
 
     def set_only_password(self, login: RealLogin) -> None:
         self.set_passwords(login.username, login.password)
+
+
+class _Stager:
+    """The shipped stager; in the model a refusal is never anything but a wrong password."""
+
+    def __init__(self, strategist: Strategist) -> None:
+        self.stage = strategist.stage
+        self.retire = strategist.retire
+
+    def accepts_after_all(self, _login: RealLogin) -> bool:
+        return False
 
 
 class _MySqlAccount(MySqlAccount):

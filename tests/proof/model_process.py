@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
 from lockstep.errors import LockstepError, PasswordRefusedByPolicyError, RetryableError
-from lockstep.messages import DatabaseOutcome, DatabaseResult, PreviousProof, RetireResult, Staged
+from lockstep.messages import ApplyResult, Staged, UpdateResult
 from lockstep.model import Claim, Lease
 from oci_fn import sequence
 from oci_fn.sequence import RunRequest
@@ -50,14 +50,12 @@ class Place:
     Attributes:
         results: What the finished steps have returned, or raised.
         claim: What the run has claimed or adopted.
-        fence: Under which the run goes: the one that it got with the lock, or has raised since.
         step: The state of the state machine; empty where the run is over.
         work: The step, as the sequence calls it.
     """
 
     results: tuple[Any, ...]
     claim: Claim | None
-    fence: int
     step: str
     work: Callable[[], Any]
 
@@ -153,17 +151,11 @@ class Interpreter:
 
     def _reached(self, run: Run, results: tuple[Any, ...]) -> Place:
         replay = self._replays[run.number % 2]
-        request = RunRequest(
-            rotation_id=str(run.number),
-            runner=replay.runner,
-            trigger="model",
-            force=run.revokes,
-            revoke_previous=run.revokes,
-        )
+        request = RunRequest(rotation_id=str(run.number), runner=replay.runner, trigger="model")
         lease = Lease(credential_id="", holder=request.rotation_id, fence=run.fence)
         step, work = "", lambda: None
         try:
-            sequence.rotate(request, replay.ports, cast("Any", _Told([lease, *results])), run_map=map)
+            sequence.rotate(request, replay.ports, cast("Any", _Told([lease, *results])))
         except _ReachedError as reached:
             step, work = reached.step, reached.work
         except LockstepError:
@@ -172,7 +164,6 @@ class Interpreter:
         return Place(
             results=results,
             claim=claims[-1] if claims else None,
-            fence=max(lease.fence, *(r.fence for r in results if isinstance(r, Lease)), 0),
             step=step,
             work=work,
         )
@@ -204,9 +195,9 @@ class _Told:
     def __init__(self, results: list[Any]) -> None:
         self._left = results
 
-    def call(self, path: tuple[str, ...], work: Callable[[], Any], **_how: object) -> Any:  # noqa: ANN401 - as Retries
+    def call(self, state: str, work: Callable[[], Any], **_how: object) -> Any:  # noqa: ANN401 - as Retries
         if not self._left:
-            raise _ReachedError(path[0], work)
+            raise _ReachedError(state, work)
         result = self._left.pop(0)
         if isinstance(result, type):
             raise result(**({"code": 1} if result is PasswordRefusedByPolicyError else {}))
@@ -216,9 +207,12 @@ class _Told:
 def _abstract(result: Any) -> Any:  # noqa: ANN401 - whatever a step returns
     """A result without what only the audit entry says of it."""
     match result:
-        case DatabaseResult():
-            unproven = {"outcome": DatabaseOutcome.APPLIED, "previous": PreviousProof.NONE}
-            return result.model_copy(update=unproven)
-        case RetireResult():
-            return result.model_copy(update={"retired_generation": None})
+        case ApplyResult():
+            return result.model_copy(
+                update={
+                    "databases": tuple(d.model_copy(update={"enrolled": False}) for d in result.databases)
+                }
+            )
+        case UpdateResult():
+            return result.model_copy(update={"stores": ()})
     return result

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from lockstep import errors
 from lockstep.errors import LockstepError
 from lockstep.model import Claim, LockRecord
-from tests.support.memory import MemoryLock
+from tests.support.memory import MemoryLock, make_plan
 
 STORES = ("aws", "oci")
 DATABASES = ("db-1", "db-2")
@@ -18,6 +18,8 @@ LOCK = "lock"
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 LATER = timedelta(hours=1)
 """Time does not pass in the model: a lease is live or over, a rotation is due or not."""
+DIGEST = make_plan().credentials[0].plan_digest
+"""Of the plan under which the runs act."""
 
 # ---- The world
 
@@ -37,16 +39,34 @@ class Value(NamedTuple):
 
 
 class Lock(NamedTuple):
-    """The lock record. `holder` is a run, 0 for none; `live` ends with the lease; `due` replaces the schedule."""
+    """The lock record. `holder` is a run, 0 for none; `live` ends with the lease; `due` replaces the schedule.
+
+    `plan`: the plan of the runs is the active one. `activate`: it is ordered to become so.
+    """
 
     holder: int
     fence: int
     live: bool
     claim: Claim | None
+    promoting: bool
     current: int | None
-    previous: int | None
+    alive: tuple[int, ...]
     highest: int
     due: bool
+    plan: bool = True
+    activate: bool = False
+    revoke: int | None = None
+    enrol: tuple[str, ...] = ()
+    muted: tuple[str, ...] = ()
+
+    @property
+    def is_revoking(self) -> bool:
+        """Whether an emergency order is not fulfilled."""
+        return record_of(self).is_revoking
+
+
+LOST = Lock(0, 0, False, None, False, None, (), 0, True, plan=False)
+"""The record of a table that was lost and made again."""
 
 
 class Store(NamedTuple):
@@ -83,7 +103,8 @@ class Database(NamedTuple):
     """`passwords` is (primary, secondary) on MySQL, what logs in on MariaDB, one per user where two users alternate.
 
     `session` is the connection that holds the advisory lock; `refuses` is what its policy has once refused; `record` is
-    what MySQL's ATTRIBUTE says of the generations of primary and secondary.
+    what MySQL's ATTRIBUTE says of the generations of primary and secondary. `foreign`: it was restored from a backup,
+    and Lockstep has not changed it since.
     """
 
     engine: str
@@ -91,6 +112,7 @@ class Database(NamedTuple):
     session: tuple[int, int] | None = None
     refuses: tuple[tuple[int, ...], ...] = ()
     record: tuple[int | None, int | None] = (None, None)
+    foreign: bool = False
 
     def accepts(self, login: Login) -> bool:
         """A real login."""
@@ -122,7 +144,6 @@ class Run(NamedTuple):
 
     number: int
     fence: int
-    revokes: bool = False
 
 
 class Effect(NamedTuple):
@@ -155,12 +176,10 @@ def effects(part: Part, call: Call, session: tuple[int, int]) -> list[Effect]:
 # ---- The lock record: the double in memory decides. It passes the same contract tests as the DynamoDB adapter.
 
 
-def acquired(lock: Lock, holder: int, *, revokes: bool) -> Lock | None:
+def acquired(lock: Lock, holder: int) -> Lock | None:
     """The record once a run has the lock; None where it does not get it."""
     double = _double(lock)
-    lease = double.acquire(
-        holder=str(holder), now=NOW, expires_at=NOW + LATER, force=revokes, revoke_previous=revokes
-    )
+    lease = double.acquire(holder=str(holder), now=NOW, expires_at=NOW + LATER, force=False)
     return _value(double.record) if lease else None
 
 
@@ -174,35 +193,52 @@ def _on_lock(lock: Lock, call: Call) -> Effect:
 
 
 _ON_LOCK: dict[str, Callable[..., Reply]] = {
-    "read": lambda lock: _told(lock.read()),
-    "require": lambda lock, lease, claim: _told(lock.require(lease, claim, now=NOW)),
-    "raise_fence": lambda lock, lease: lock.raise_fence(lease),
-    "claim": lambda lock, lease, claim, replaces: lock.claim(lease, claim, replaces=replaces),
+    "read": lambda lock: told(lock.read()),
+    "require": lambda lock, lease, claim, promoting: told(
+        lock.require(lease, claim, promoting=promoting, now=NOW)
+    ),
+    "require_lease": lambda lock, lease: lock.require_lease(lease, now=NOW),
+    "claim": lambda lock, lease, claim, over, plan, served: lock.claim(
+        lease, claim, over=record_of(over), plan=plan, served=served
+    ),
+    "begin_promotion": lambda lock, lease, claim: told(lock.begin_promotion(lease, claim, now=NOW)),
+    "mute": lambda lock, lease, databases: lock.mute(lease, databases),
     "release": lambda lock, lease, done: lock.release(lease, done),
 }
 
 
-def _told(record: LockRecord) -> Reply:
+def told(record: LockRecord) -> Lock:
     """What a step uses of a record that it has read."""
-    return record.claim, record.current_generation, record.previous_generation, record.highest_generation
+    return _value(record)._replace(holder=0, fence=0, live=False, due=False)
 
 
 def _double(lock: Lock) -> MemoryLock:
     double = MemoryLock("")
+    double.record = record_of(lock)
+    return double
+
+
+def record_of(lock: Lock) -> LockRecord:
+    """The record as the shipped code has it."""
     due_at = NOW if lock.due else NOW + LATER
-    double.record = LockRecord(
+    return LockRecord(
         credential_id="",
         holder=str(lock.holder) if lock.holder else None,
         expires_at=(NOW + LATER if lock.live else NOW - LATER) if lock.holder else None,
         fence=lock.fence,
+        plan=DIGEST if lock.plan else None,
+        activate=DIGEST if lock.activate else None,
         claim=lock.claim,
+        promoting=lock.promoting,
         current_generation=lock.current,
-        previous_generation=lock.previous,
+        alive=frozenset(lock.alive),
         highest_generation=lock.highest,
         next_due_at=due_at,
         not_before=due_at,
+        revoke_through=lock.revoke,
+        enrol=frozenset(lock.enrol),
+        muted=frozenset(lock.muted),
     )
-    return double
 
 
 def _value(record: LockRecord) -> Lock:
@@ -211,18 +247,20 @@ def _value(record: LockRecord) -> Lock:
         fence=record.fence,
         live=record.expires_at is not None and record.expires_at > NOW,
         claim=record.claim,
+        promoting=record.promoting,
         current=record.current_generation,
-        previous=record.previous_generation,
+        alive=tuple(sorted(record.alive)),
         highest=record.highest_generation,
         due=max(record.next_due_at or NOW, record.not_before or NOW) <= NOW,
+        plan=record.plan == DIGEST,
+        activate=record.activate == DIGEST,
+        revoke=record.revoke_through,
+        enrol=tuple(sorted(record.enrol)),
+        muted=tuple(sorted(record.muted)),
     )
 
 
 # ---- The stores
-
-
-def _logins(store: Store, *generations: int | None) -> Effect:
-    return Effect(store, tuple(None if g is None else store.find(g) for g in generations))
 
 
 def _describe(store: Store, generation: int) -> Effect:
@@ -264,7 +302,7 @@ _ON_STORE: dict[str, Callable[..., Effect]] = {
     "read_label": lambda store: Effect(store, store.label),
     "read_highest": lambda store: Effect(store, max(g for g, _, _ in store.versions)),
     "read_generation": lambda store, generation: Effect(store, store.find(generation)),
-    "logins": _logins,
+    "versions": lambda store: Effect(store, tuple((g, login) for g, login, _ in store.versions)),
     "stage": _stage,
     "describe": _describe,
     "promote": _promote,
@@ -302,7 +340,7 @@ def _on_database(database: Database, call: Call, session: tuple[int, int]) -> It
         return
     after = _ALTERATIONS[call.op](database, *call.args)
     record = call.args[-1] if call.op in ("alter", "discard") and call.args[-1] else database.record
-    yield Effect(database._replace(passwords=after, record=record), wrote=after != before)
+    yield Effect(database._replace(passwords=after, record=record, foreign=False), wrote=after != before)
     if after != before:
         yield Effect(database, spends="deaf", note="it acknowledges the change, but does not make it")
     if call.op == "set_passwords":

@@ -3,21 +3,23 @@
 See `sandbox.outside` for how it looks.
 
     invariant                    checked
-    I1 no lockout                after every call that changes something: each store's current value, each database
+    I1 no lockout                after every call that changes something: each store's current value, each database;
+                                 and what a store served before it, until its overlap is over
     I2 write-ahead               likewise: where a database lets a pending value in, every store holds it
     I3 promote what is proven    likewise: what a store serves had been accepted everywhere before it served it
-    I4 one in flight             likewise: one value a generation; a claim is followed by nothing but its own end
+    I4 one in flight             likewise: one value a generation; a promotion ends, or a heal takes its place
     I5 no zombie writes          after every call of a run that has lost the lock
     I6 nothing leaks             at the end, in all that was logged, answered, recorded
     I7 every change on record    after every run
     I8 it converges              after every recovery
-    I9 the past is dead          after every recovery
+    I9 the past is dead          after every recovery that made a new value: what is not alive on record is refused
+    O5 an emergency ends         after every recovery, where one was ordered
 """
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from lockstep.aws.s3_audit import S3AuditLog
 from lockstep.model import Credential
@@ -32,7 +34,12 @@ from tests.proof.estate import WiredEstate
 from tests.proof.invariants import InFlight, Snapshot, ViolationError
 from tests.proof.runners import Outcome
 
+if TYPE_CHECKING:
+    from datetime import datetime
+
 STORES: tuple[StoreName, ...] = ("aws", "oci")
+RECENT = 6
+"""How many values are tried after a recovery, the newest: those of the disturbed run and of the runs before it."""
 
 
 class Served(NamedTuple):
@@ -52,8 +59,15 @@ class Record:
     pending: int | None
     base: int | None
     kind: str
+    promoting: bool
     current: int | None
-    previous: int | None
+    alive: frozenset[int]
+    revoke_through: int | None
+
+    @property
+    def is_revoking(self) -> bool:
+        """Whether an emergency is in force."""
+        return self.revoke_through is not None and min(self.alive, default=0) <= self.revoke_through
 
 
 class Observer:
@@ -76,7 +90,9 @@ class Observer:
         self.values: dict[int, Value] = {}
         self.logins = 0
         self.looks = 0
-        self.allowed_to_replace = False
+        self._kinds: dict[int, str] = {}
+        self._until: dict[Value, datetime] = {}
+        self._revoked_through: int | None = None
         for store in STORES:
             self._served[store] = self._read(store)
         self.values[0] = self._served["aws"].value
@@ -95,21 +111,35 @@ class Observer:
             for key in [k for k in self._logins if k[0] == call.target]:
                 del self._logins[key]
             self._proven.clear()
-        before, when = self._last, f"after {call}"
+        before, was, when = self._last, self._record, f"after {call}"
         if call.target in {"secretsmanager", "vault"}:
             store: StoreName = "aws" if call.target == "secretsmanager" else "oci"
             self._served[store] = self._read(store)
         elif call.target == "dynamodb":
-            self._record = self._read_record()
+            record = self._record = self._read_record()
+            if record.pending is not None:
+                self._kinds[record.pending] = record.kind
         now = self._last = self._snapshot()
         invariants.promoted_is_proven(before, now, when, is_proven=self._is_proven)
-        if not self.allowed_to_replace:
+        if was and was.promoting:
             invariants.one_in_flight(before, now, when)
         invariants.no_lockout(now, when)
+        self._overlap_is_kept(before, now, when)
         invariants.in_flight_write_ahead(now, when)
         self._note(now, when)
         if self._by_overtaken(call):
             invariants.serves_only(now, self._of_the_record(), when)
+
+    def _overlap_is_kept(self, before: Snapshot[Value], now: Snapshot[Value], when: str) -> None:
+        """I1: what a store has served until now logs in until its overlap is over; an emergency ends it."""
+        if self._record and self._record.is_revoking:
+            self._until.clear()
+            return
+        at = self._estate.clock.now()
+        for store, last in before.serves.items():
+            if last and last != now.serves[store]:
+                self._until[last] = at + self._credential.schedule.overlap
+        invariants.overlap_is_kept(now, [value for value, until in self._until.items() if at < until], when)
 
     def _snapshot(self) -> Snapshot[Value]:
         record = self._record
@@ -147,7 +177,7 @@ class Observer:
 
     def _of_the_record(self) -> list[Value]:
         record = self._record
-        named = (record.pending, record.base, record.current) if record else ()
+        named = (record.pending, record.base, record.current, *record.alive) if record else ()
         return [value for generation, value in self.values.items() if generation in named]
 
     # After runs.
@@ -174,23 +204,24 @@ class Observer:
             raise ViolationError("I7", f"{outcome.rotation_id} rotated and is not on record")
 
     def recovered(self, outcome: Outcome) -> None:
-        """I8 and I9, after a run that nothing disturbed."""
+        """I8, I9 and O5, after a run that nothing disturbed."""
         if outcome.outcome != "rotated":
             raise ViolationError("I8", f"the recovery ended as {outcome.outcome} {outcome.error}")
         record = self._record = self._read_record()
-        current = record.current
         self._served = {store: self._read(store) for store in STORES}
         self._logins.clear()
         self._last = now = self._snapshot()
+        when = f"after the recovery; current is {record.current}"
         generations = [g for s in self._served.values() for g in (s.generation, s.blob_generation)]
-        invariants.in_step(now, generations, record.holder, "after the recovery")
-        recent = dict(list(self.values.items())[-5:])
-        live = [self.values[g] for g in (current, record.previous) if g in self.values]
-        for generation, value in recent.items():
-            when = f"generation {generation}; current is {current}"
-            invariants.past_is_dead(now, [value], live, when)
-            if value in live and len(now.accepting(value)) < len(self._servers):
-                raise ViolationError("I9", f"a live value is dead, {when}")
+        invariants.in_step(now, generations, record.holder, when)
+        if not record.is_revoking and record.revoke_through != self._revoked_through:
+            self._revoked_through = record.revoke_through
+            leaked = [v for g, v in self.values.items() if g <= (record.revoke_through or 0)]
+            invariants.emergency_is_over(now, leaked, when)
+        if self._kinds.get(record.current or 0) == "new":
+            live = {self.values[g] for g in record.alive}
+            past = [value for value in list(self.values.values())[-RECENT:] if value not in live]
+            invariants.past_is_dead(now, past, live, when)
 
     def leaks(self, texts: Mapping[str, str]) -> None:
         """I6, in any texts."""
@@ -238,8 +269,10 @@ class Observer:
             pending=number("pending_generation"),
             base=number("base_generation"),
             kind=item.get("claim_kind", {}).get("S", ""),
+            promoting=item.get("promoting", {}).get("BOOL", False),
             current=number("current_generation"),
-            previous=number("previous_generation"),
+            alive=frozenset(map(int, item.get("alive", {}).get("NS", ()))),
+            revoke_through=number("revoke_through"),
         )
 
     def lock_text(self) -> str:

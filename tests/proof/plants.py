@@ -3,19 +3,21 @@
 The patches replace parts of the shipped code, so they work over the ports of a race, an estate and the model alike.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from unittest.mock import patch
 
+from functions.apply_db import logins
 from functions.apply_db import step as apply_db
+from functions.audit import step as audit
 from functions.generate import step as generate
 from functions.update_secrets import step as update_secrets
-from lockstep import decide
-from lockstep.errors import FenceLostError, StagedValueConflictError
-from lockstep.messages import ApplyRequest, DatabaseOutcome, DatabaseResult, PreviousProof
-from lockstep.model import Claim, ClaimKind, CredentialValue, Lease, LockRecord, Login
+from lockstep import decide, plans
+from lockstep.errors import FenceLostError
+from lockstep.messages import ApplyRequest, Dead, Death, RevokeRequest
+from lockstep.model import Claim, ClaimKind, CredentialValue, Lease, LockRecord, Release
 from lockstep.ports import Ports
 from lockstep.stores import Stores
 from oci_fn import sequence
@@ -23,51 +25,34 @@ from tests.proof.model_ports import ModelStore
 from tests.proof.patching import Foreign, patched
 from tests.support.memory import MemoryLock
 
-# Generate.
+# What is in flight.
 
 
 def adopt_by_label() -> AbstractContextManager[None]:
     """The record names nothing; a run that has the lock works on what the label of the first store names."""
 
-    def claim(self: MemoryLock, lease: Lease, claim: Claim, *, replaces: Claim | None) -> None:
-        del claim, replaces
+    def claim(self: MemoryLock, lease: Lease, claim: Claim, **_more: Foreign) -> None:
+        del claim
         with self.faults.around("claim"):
             if not self._held(lease):
                 raise FenceLostError
 
-    def require(self: MemoryLock, lease: Lease, claim: Claim, *, now: Foreign) -> LockRecord:
-        del claim, now
+    def require(self: MemoryLock, lease: Lease, claim: Claim, **_more: Foreign) -> LockRecord:
+        del claim
         with self.faults.around("require"):
             if not self._held(lease):
                 raise FenceLostError
             return self.record
 
+    def begin_promotion(self: MemoryLock, lease: Lease, claim: Claim, *, now: datetime) -> LockRecord:
+        del now
+        return require(self, lease, claim)
+
     return patched(
         _claims_are_seen(lambda store: _staged(store, "read_label")[-1:]),
         patch.object(MemoryLock, "claim", claim),
         patch.object(MemoryLock, "require", require),
-    )
-
-
-def adopt_the_highest_version() -> AbstractContextManager[None]:
-    """A run claims the highest version of the first store in its own name, whatever the record says."""
-    original = generate.run
-
-    def run(request: Foreign, ports: Ports) -> Foreign:
-        return original(request, replace(ports, lock=_LockThatClaims(ports.lock)))  # type: ignore[arg-type]  # as good as a lock here
-
-    def claim(self: MemoryLock, lease: Lease, claim: Claim, *, replaces: Claim | None) -> None:
-        del replaces
-        with self.faults.around("claim"):
-            if not self._held(lease):
-                raise FenceLostError
-            highest = max(self.record.highest_generation, claim.generation)
-            self.record = replace(self.record, claim=claim, highest_generation=highest)
-
-    return patched(
-        patch.object(generate, "run", run),
-        _claims_are_seen(lambda store: sorted(_staged(store, "read_highest"))[-1:]),
-        patch.object(MemoryLock, "claim", claim),
+        patch.object(MemoryLock, "begin_promotion", begin_promotion),
     )
 
 
@@ -112,47 +97,178 @@ class _LockThatReads:
             kind=ClaimKind.NEW,
             generation=newest[0],
             base_generation=record.current_generation or 0,
-            previous_generation=record.previous_generation,
             rotation_id=self._request.rotation.rotation_id,
         )
         return replace(record, claim=claim)
 
 
-class _LockThatClaims:
-    """A lock that takes what is asked for as claimed."""
+def generation_reused() -> AbstractContextManager[None]:
+    """A generation is named without a look at what the stores hold."""
 
-    def __init__(self, lock: Foreign) -> None:
+    def next_generation(lease: Lease, record: LockRecord, served: Foreign) -> int:
+        del served
+        return max(lease.fence, record.highest_generation + 1)
+
+    def claimed(
+        rotation: Foreign,
+        ports: Ports,
+        record: LockRecord,
+        served: Foreign,
+        kind: ClaimKind,
+        base_generation: int,
+    ) -> Claim:
+        claim = Claim(
+            kind=kind,
+            generation=next_generation(rotation.lease, record, served),
+            base_generation=base_generation,
+            rotation_id=rotation.rotation_id,
+        )
+        ports.lock.claim(rotation.lease, claim, over=record, plan=ports.credential.plan_digest, served=set())
+        return claim
+
+    return patched(patch.object(generate, "_claimed", claimed))
+
+
+def refused_value_adopted() -> AbstractContextManager[None]:
+    """A value that a database has refused by policy is adopted again."""
+    return _decided(lambda record, served, asked: _DECIDE(record, served, **{**asked, "refused": None}))
+
+
+def heal_skipped() -> AbstractContextManager[None]:
+    """Stores that disagree are not healed; the first one is believed."""
+    return _instead_of_heal(
+        lambda _record, served: decide.Begin(base_generation=next(iter(served.values())).generation)
+    )
+
+
+def adopt_whatever_stores_serve() -> AbstractContextManager[None]:
+    """A generation in flight is finished, also if a store serves neither its base nor it."""
+    return _instead_of_heal(
+        lambda record, _served: (
+            decide.Adopt(record.claim)
+            if record.claim and not record.promoting and record.claim.kind is ClaimKind.NEW
+            else decide.Heal()
+        )
+    )
+
+
+def promotion_replaced_by_a_new_value() -> AbstractContextManager[None]:
+    """Where all stores still serve base, a promotion under way counts as a claim that anything may replace."""
+
+    def instead(record: LockRecord, served: Foreign) -> decide.Decision:
+        at_base = (
+            decide.agree(served.values())
+            and next(iter(served.values())).generation == record.current_generation
+        )
+        if record.promoting and at_base and record.current_generation is not None:
+            return decide.Begin(base_generation=record.current_generation)
+        return decide.Heal()
+
+    return _instead_of_heal(instead)
+
+
+def heal_replaced_by_a_new_value() -> AbstractContextManager[None]:
+    """Where all stores serve base again, a heal under way is replaced by a new value."""
+
+    def instead(record: LockRecord, served: Foreign) -> decide.Decision:
+        at_base = (
+            decide.agree(served.values())
+            and next(iter(served.values())).generation == record.current_generation
+        )
+        is_heal = record.claim is not None and record.claim.kind is ClaimKind.HEAL and not record.promoting
+        if is_heal and at_base and record.current_generation is not None:
+            return decide.Begin(base_generation=record.current_generation)
+        return decide.Heal()
+
+    return _instead_of_heal(instead)
+
+
+def activation_begins_a_new_value() -> AbstractContextManager[None]:
+    """A plan becomes active with the next new value; what the stores serve is not healed first."""
+
+    def instead(record: LockRecord, served: Foreign) -> decide.Decision:
+        values = [*served.values()]
+        if record.activate and decide.agree(values) and values[0].login and values[0].generation:
+            return decide.Begin(base_generation=values[0].generation)
+        return decide.Heal()
+
+    return _instead_of_heal(instead)
+
+
+def _instead_of_heal(
+    instead: Callable[[LockRecord, Foreign], decide.Decision],
+) -> AbstractContextManager[None]:
+    def decided(record: LockRecord, served: Foreign, asked: Mapping[str, Foreign]) -> decide.Decision:
+        found = _DECIDE(record, served, **asked)
+        return instead(record, served) if isinstance(found, decide.Heal) else found
+
+    return _decided(decided)
+
+
+_DECIDE = decide.decide
+
+
+def _decided(
+    wrong: Callable[[LockRecord, Foreign, Mapping[str, Foreign]], decide.Decision],
+) -> AbstractContextManager[None]:
+    def decided(record: LockRecord, served: Foreign, **asked: Foreign) -> decide.Decision:
+        return wrong(record, served, asked)
+
+    return patched(patch.object(decide, "decide", decided))
+
+
+def emergency_adopts_an_old_value() -> AbstractContextManager[None]:
+    """A value that was made before the emergency order is promoted as its answer."""
+    return patched(
+        patch.object(decide, "_can_adopt", lambda _record, claim, base: claim.base_generation == base)
+    )
+
+
+# The plan.
+
+
+def plan_not_compared() -> AbstractContextManager[None]:
+    """A runner acts under its own plan, whatever the record says."""
+    return patched(
+        patch.object(plans, "require_active", lambda _record, credential: credential.plan_digest),
+        patch.object(MemoryLock, "_is_under", lambda _lock, _plan, *, activates: activates in (True, False)),
+    )
+
+
+def muted_database_asked() -> AbstractContextManager[None]:
+    return patched(patch.object(plans, "require_audible", lambda _record, _credential: None))
+
+
+def enrolment_not_asked() -> AbstractContextManager[None]:
+    """Where there are only placeholders, or no login works, the accounts are taken."""
+
+    def decided(record: LockRecord, served: Foreign, asked: Mapping[str, Foreign]) -> decide.Decision:
+        return _DECIDE(replace(record, enrol=frozenset(asked["databases"])), served, **asked)
+
+    original = apply_db._apply
+
+    def apply(request: Foreign, ports: Ports) -> Foreign:
+        return original(request, replace(ports, lock=_LockThatEnrols(ports.lock, ports.databases)))
+
+    return patched(_decided(decided), patch.object(apply_db, "_apply", apply))
+
+
+class _LockThatEnrols:
+    """A lock whose record has every database under enrolment."""
+
+    def __init__(self, lock: Foreign, databases: Collection[str]) -> None:
         self._lock = lock
+        self._databases = databases
 
     def __getattr__(self, name: str) -> Foreign:
         return getattr(self._lock, name)
 
-    def require(self, lease: Lease, claim: Claim, *, now: Foreign) -> None:
-        del now
-        self._lock.claim(lease, claim, replaces=None)
+    def require(self, *args: Foreign, **more: Foreign) -> LockRecord:
+        record: LockRecord = self._lock.require(*args, **more)
+        return replace(record, enrol=frozenset(self._databases))
 
 
-def new_password_on_retry() -> AbstractContextManager[None]:
-    original = generate.run
-
-    def run(request: Foreign, ports: Ports) -> Foreign:
-        standing = ports.lock.read().claim
-        if standing and standing.rotation_id != request.rotation.rotation_id:
-            request = request.model_copy(update={"replaces": standing})
-        return original(request, ports)
-
-    return patched(patch.object(generate, "run", run))
-
-
-def generation_reused() -> AbstractContextManager[None]:
-    """A generation is named without a look at what the stores hold."""
-
-    def claimed(ports: Ports, lease: Lease, record: LockRecord, claim: Claim) -> Claim:
-        claim = replace(claim, generation=max(lease.fence, record.highest_generation + 1))
-        ports.lock.claim(lease, claim, replaces=record.claim)
-        return claim
-
-    return patched(patch.object(generate, "_claimed", claimed))
+# Staging.
 
 
 def own_store_first() -> AbstractContextManager[None]:
@@ -185,33 +301,38 @@ def databases_before_write_ahead() -> AbstractContextManager[None]:
     )
 
 
-def heal_skipped() -> AbstractContextManager[None]:
-    original = decide.decide
-
-    def decided(record: LockRecord, current: Foreign) -> Foreign:
-        found = original(record, current)
-        if isinstance(found, decide.Heal):
-            return decide.Begin(base_generation=next(iter(current.values())).generation)
-        return found
-
-    return patched(patch.object(decide, "decide", decided))
-
-
 # ApplyDb.
 
 
 class _LockThatNeverRefuses:
-    def require(self, lease: Lease, claim: Claim, *, now: Foreign) -> None:
-        del lease, claim, now
+    """A lock that shows the record, whoever holds it and whatever is in flight."""
+
+    def __init__(self, lock: Foreign) -> None:
+        self._lock = lock
+
+    def __getattr__(self, name: str) -> Foreign:
+        return getattr(self._lock, name)
+
+    def require(self, lease: Lease, claim: Claim, **_more: Foreign) -> LockRecord:
+        del lease, claim
+        return self._lock.read()  # type: ignore[no-any-return]  # a lock's
 
 
 def fence_not_read() -> AbstractContextManager[None]:
-    original = apply_db.run
+    return _over(apply_db, lambda ports: replace(ports, lock=_LockThatNeverRefuses(ports.lock)))
+
+
+def fence_not_read_before_promotion() -> AbstractContextManager[None]:
+    return _over(update_secrets, lambda ports: replace(ports, lock=_LockThatNeverRefuses(ports.lock)))
+
+
+def _over(step: Foreign, changed: Callable[[Ports], Ports]) -> AbstractContextManager[None]:
+    original = step.run
 
     def run(request: Foreign, ports: Ports) -> Foreign:
-        return original(request, replace(ports, lock=_LockThatNeverRefuses()))  # type: ignore[arg-type]  # as good as a lock here
+        return original(request, changed(ports))
 
-    return patched(patch.object(apply_db, "run", run))
+    return patched(patch.object(step, "run", run))
 
 
 def fence_read_before_advisory_lock() -> AbstractContextManager[None]:
@@ -219,38 +340,44 @@ def fence_read_before_advisory_lock() -> AbstractContextManager[None]:
 
     def run(request: Foreign, ports: Ports) -> Foreign:
         if isinstance(request, ApplyRequest):
-            ports.lock.require(request.rotation.lease, request.claim, now=ports.clock.now())
-            ports = replace(ports, lock=_LockThatNeverRefuses())  # type: ignore[arg-type]  # as above
+            ports.lock.require(request.rotation.lease, request.claim, promoting=False, now=ports.clock.now())
+            ports = replace(ports, lock=_LockThatNeverRefuses(ports.lock))
         return original(request, ports)
 
     return patched(patch.object(apply_db, "run", run))
 
 
-def stage_as_claimed(request: Foreign, stager: Foreign, base: Login | None, pending: Login) -> None:
-    """Stage as `apply_db` does."""
-    stager.stage(
-        current=CredentialValue(request.claim.base_generation, base) if base else None,
-        pending=CredentialValue(request.claim.generation, pending),
-    )
+def phase_not_compared() -> AbstractContextManager[None]:
+    """A step goes on whether the claim is open or promoting."""
+    original = MemoryLock.require
+
+    def require(
+        self: MemoryLock, lease: Lease, claim: Claim, *, promoting: bool, now: datetime
+    ) -> LockRecord:
+        return original(self, lease, claim, promoting=promoting and self.record.promoting, now=now)
+
+    def either(self: MemoryLock, lease: Lease, claim: Claim, *, promoting: bool, now: datetime) -> LockRecord:
+        del promoting
+        return require(self, lease, claim, promoting=self.record.promoting, now=now)
+
+    return patched(patch.object(MemoryLock, "require", either))
 
 
 def base_not_probed() -> AbstractContextManager[None]:
-    def accept(
-        request: Foreign,
-        ports: Ports,
-        database: Foreign,
-        stager: Foreign,
-        *,
-        base: Login | None,
-        pending: Login,
-    ) -> DatabaseOutcome:
-        if database.accepts(pending):
-            return DatabaseOutcome.ALREADY_APPLIED
-        ports.lock.require(request.rotation.lease, request.claim, now=ports.clock.now())
-        stage_as_claimed(request, stager, base, pending)
-        return DatabaseOutcome.APPLIED
+    return patched(patch.object(apply_db, "_require_live", lambda _ports, _stagers, _change: None))
 
-    return patched(patch.object(apply_db, "_accept", accept))
+
+def live_barrier_missing() -> AbstractContextManager[None]:
+    """Each database shows for itself that base logs in, just before it is changed."""
+    original = apply_db._change_one
+
+    def change_one(ports: Ports, name: str, stager: Foreign, change: Foreign) -> Foreign:
+        if change.base and name not in change.enrol:
+            generation = change.claim.base_generation
+            logins.require_live(ports.databases[name], stager, change.base.login, generation)
+        return original(ports, name, stager, change)
+
+    return patched(base_not_probed(), patch.object(apply_db, "_change_one", change_one))
 
 
 def neither_fence_nor_base() -> AbstractContextManager[None]:
@@ -258,70 +385,124 @@ def neither_fence_nor_base() -> AbstractContextManager[None]:
 
 
 def proof_skipped() -> AbstractContextManager[None]:
-    def apply(request: Foreign, ports: Ports, database: Foreign) -> DatabaseResult:
-        pending = apply_db._login(ports, request.claim.generation)
-        base = apply_db._login(ports, request.claim.base_generation)
-        if pending is None:
-            raise StagedValueConflictError
-        with database.exclusive() as stager:
-            outcome = apply_db._accept(request, ports, database, stager, base=base, pending=pending)
-        return DatabaseResult(database=database.name, outcome=outcome)
+    """A database that acknowledges a change is believed without a login."""
+    return patched(
+        patch.object(logins, "require_accepted", lambda _database, **_: None), past_not_proven_dead()
+    )
+
+
+def past_not_proven_dead() -> AbstractContextManager[None]:
+    def believed(_database: Foreign, doomed: Mapping[int, CredentialValue | None], **_: Foreign) -> Foreign:
+        return tuple(Dead(generation=g, death=Death.REFUSED) for g in doomed)
+
+    return patched(patch.object(logins, "require_dead", believed))
+
+
+def refusal_not_taken_back() -> AbstractContextManager[None]:
+    """What must be refused is shown last, and no login of that account follows."""
+
+    def require_dead(
+        database: Foreign, doomed: Mapping[int, CredentialValue | None], *, live: Foreign
+    ) -> tuple[Dead, ...]:
+        shown = [(g, v) for g, v in doomed.items() if v and v.login not in live]
+        assert not any(database.accepts(v.login) for _, v in shown)
+        return tuple(Dead(generation=g, death=Death.REFUSED) for g, _ in shown)
+
+    return patched(patch.object(logins, "require_dead", require_dead))
+
+
+def unexpected_refusal_not_muted() -> AbstractContextManager[None]:
+    """A database that refuses what should work is asked again by every run."""
+    return patched(patch.object(MemoryLock, "mute", lambda _lock, _lease, _databases: None))
+
+
+# UpdateSecrets, Audit.
+
+
+def promotion_not_marked() -> AbstractContextManager[None]:
+    """The claim stays open while stores begin to serve it."""
+
+    def begin_promotion(self: MemoryLock, lease: Lease, claim: Claim, *, now: datetime) -> LockRecord:
+        return self.require(lease, claim, promoting=False, now=now)
+
+    return patched(patch.object(MemoryLock, "begin_promotion", begin_promotion), phase_not_compared())
+
+
+def proven_not_compared() -> AbstractContextManager[None]:
+    """UpdateSecrets promotes what some databases have accepted."""
+    original = update_secrets.run
+
+    def run(request: Foreign, ports: Ports) -> Foreign:
+        return original(request.model_copy(update={"proven": tuple(ports.databases)}), ports)
+
+    return patched(_one_database_alone(), patch.object(update_secrets, "run", run))
+
+
+def one_database_is_enough() -> AbstractContextManager[None]:
+    """The value is promoted when one database has accepted it."""
+    return proven_not_compared()
+
+
+def _one_database_alone() -> AbstractContextManager[None]:
+    original = apply_db._apply
+
+    def apply(request: Foreign, ports: Ports) -> Foreign:
+        first = dict([next(iter(ports.databases.items()))])
+        return original(request, replace(ports, databases=first))
 
     return patched(patch.object(apply_db, "_apply", apply))
 
 
-def previous_not_proven_dead() -> AbstractContextManager[None]:
-    return patched(patch.object(apply_db, "_prove_previous_dead", lambda *_, **__: PreviousProof.REFUSED))
+def past_forgotten() -> AbstractContextManager[None]:
+    """What may be alive is what was current last, whatever else was served and not shown dead."""
+    original = decide.release_after
+
+    def release_after(claim: Claim, record: LockRecord, *more: Foreign, **named: Foreign) -> Release:
+        kept = record.alive & {claim.base_generation}
+        return original(claim, replace(record, alive=frozenset(kept)), *more, **named)
+
+    return patched(patch.object(decide, "release_after", release_after))
 
 
-# UpdateSecrets.
+def death_on_one_database_is_enough() -> AbstractContextManager[None]:
+    def dead_somewhere(databases: Foreign) -> set[int]:
+        return {d.generation for database in databases for d in database.dead}
+
+    return patched(patch.object(audit, "_dead_everywhere", dead_somewhere))
 
 
-def fence_not_read_before_promotion() -> AbstractContextManager[None]:
-    original = update_secrets.run
+def emergency_without_revocation() -> AbstractContextManager[None]:
+    """A new value is promoted, but what the order names stays alive."""
+    return patched(patch.object(update_secrets, "_revokes", lambda _record, _claim: False))
 
-    def run(request: Foreign, ports: Ports) -> Foreign:
-        return original(request, replace(ports, lock=_LockThatNeverRefuses()))  # type: ignore[arg-type]  # as good as a lock here
 
-    return patched(patch.object(update_secrets, "run", run))
+def emergency_ended_by_a_heal() -> AbstractContextManager[None]:
+    """A heal, which gives an old login again, counts as the answer to the order."""
+    original = decide.release_after
+
+    def release_after(claim: Claim, record: LockRecord, *more: Foreign, **named: Foreign) -> Release:
+        done = original(claim, record, *more, **named)
+        return replace(done, alive=frozenset({claim.generation})) if record.is_revoking else done
+
+    return patched(patch.object(decide, "release_after", release_after))
 
 
 # The sequence.
-
-
-def one_database_is_enough() -> AbstractContextManager[None]:
-    original = sequence._HeldRun._map
-
-    def only_first(self: Foreign, path: tuple[str, ...], *rest: Foreign) -> Foreign:
-        run_map = self._run_map
-        if path[0] == "ApplyDb":
-            self._run_map = lambda branch, databases: run_map(branch, [*databases][:1])
-        try:
-            return original(self, path, *rest)
-        finally:
-            self._run_map = run_map
-
-    return patched(patch.object(sequence._HeldRun, "_map", only_first))
 
 
 def lease_shorter_than_run() -> AbstractContextManager[None]:
     return patched(patch.object(sequence, "LEASE", timedelta(seconds=4)))
 
 
-def fence_not_raised() -> AbstractContextManager[None]:
-    return patched(patch.object(sequence._HeldRun, "_raise_fence", lambda _run: None))
-
-
-def no_withdrawal() -> AbstractContextManager[None]:
-    return patched(patch.object(sequence._HeldRun, "_withdraw", lambda _run, _claim: None))
-
-
 def revoked_before_promotion() -> AbstractContextManager[None]:
-    original = sequence._HeldRun._promote
+    """In an emergency everything else dies before the stores serve pending."""
+    original = update_secrets.run
 
-    def promote(self: Foreign, claim: Claim) -> Foreign:
-        if self._rotation.revoke_previous:
-            self._revoke(claim)
-        return original(self, claim)
+    def run(request: Foreign, ports: Ports) -> Foreign:
+        if ports.lock.read().is_revoking and request.claim.kind is ClaimKind.NEW:
+            revocation = RevokeRequest(action="revoke", rotation=request.rotation, claim=request.claim)
+            lock: Foreign = _LockThatNeverRefuses(ports.lock)
+            apply_db.run(revocation, replace(ports, lock=lock))
+        return original(request, ports)
 
-    return patched(patch.object(sequence._HeldRun, "_promote", promote))
+    return patched(patch.object(update_secrets, "run", run))

@@ -3,23 +3,20 @@
 The patches are on the shipped drivers, or on the doubles in memory and in the model where an adapter keeps the rule.
 """
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from unittest.mock import patch
 
-from functions.apply_db import step as apply_db
-from lockstep import decide
+from functions.generate import step as generate
 from lockstep.databases.base import AlternatingUsers
 from lockstep.databases.mariadb import _DualPassword as MariaDbDualPassword
 from lockstep.databases.mysql import DualPassword, Slots
 from lockstep.errors import DatabaseUnreachableError
-from lockstep.messages import DatabaseOutcome
-from lockstep.model import ChainHead, Claim, CredentialValue, Lease, Login, Release
-from lockstep.ports import Ports
+from lockstep.model import ChainHead, Claim, CredentialValue, Lease, LockRecord, Release
 from tests.proof import model_world
 from tests.proof.model_ports import ModelDatabase, ModelStore
 from tests.proof.patching import Foreign, patched
-from tests.proof.plants import stage_as_claimed
 from tests.support.memory import MemoryLock
 from tests.support.memory_database import MemoryDatabase
 from tests.support.memory_store import KINDS, MemoryStore
@@ -28,10 +25,17 @@ from tests.support.memory_store import KINDS, MemoryStore
 
 
 def claim_without_condition() -> AbstractContextManager[None]:
-    def claim(self: MemoryLock, lease: Lease, claim: Claim, *, replaces: Claim | None) -> None:
-        del lease, replaces
+    def claim(self: MemoryLock, lease: Lease, claim: Claim, *, plan: str, **_more: Foreign) -> None:
+        del lease
         with self.faults.around("claim"):
-            self.record = replace(self.record, claim=claim, highest_generation=claim.generation)
+            self.record = replace(
+                self.record,
+                claim=claim,
+                promoting=False,
+                plan=plan,
+                activate=None,
+                highest_generation=claim.generation,
+            )
 
     return patched(patch.object(MemoryLock, "claim", claim))
 
@@ -45,8 +49,9 @@ def release_without_condition() -> AbstractContextManager[None]:
                 self.record = replace(
                     self.record,
                     claim=None,
+                    promoting=False,
                     current_generation=done.current_generation,
-                    previous_generation=done.previous_generation,
+                    alive=done.alive,
                     next_due_at=done.next_due_at,
                     not_before=done.not_before,
                 )
@@ -60,16 +65,31 @@ def claim_dropped_on_failure() -> AbstractContextManager[None]:
     def release(self: MemoryLock, lease: Lease, done: Release | None) -> None:
         original(self, lease, done)
         if done is None:
-            self.record = replace(self.record, claim=None)
+            self.record = replace(self.record, claim=None, promoting=False)
 
     return patched(patch.object(MemoryLock, "release", release))
 
 
 def standby_ignores_due() -> AbstractContextManager[None]:
+    return _acquired(lambda record: replace(record, next_due_at=None, not_before=None))
+
+
+def pause_ignored() -> AbstractContextManager[None]:
+    return _acquired(lambda record: replace(record, paused=False))
+
+
+def _acquired(as_if: Callable[[LockRecord], LockRecord]) -> AbstractContextManager[None]:
+    """ACQUIRE decides as if the record were another."""
     original = MemoryLock.acquire
 
     def acquire(self: MemoryLock, **asked: Foreign) -> Foreign:
-        return original(self, **{**asked, "force": True, "revoke_previous": True})
+        before = self.record
+        self.record = as_if(before)
+        try:
+            return original(self, **asked)
+        finally:
+            taken = self.record
+            self.record = replace(before, holder=taken.holder, fence=taken.fence, expires_at=taken.expires_at)
 
     return patched(patch.object(MemoryLock, "acquire", acquire))
 
@@ -120,21 +140,7 @@ def retain_without_probe() -> AbstractContextManager[None]:
         del current
         self._account.set_primary(pending, retain=True, before=Slots())
 
-    def accept(
-        request: Foreign,
-        ports: Ports,
-        database: Foreign,
-        stager: Foreign,
-        *,
-        base: Login | None,
-        pending: Login,
-    ) -> DatabaseOutcome:
-        del database
-        ports.lock.require(request.rotation.lease, request.claim, now=ports.clock.now())
-        stage_as_claimed(request, stager, base, pending)
-        return DatabaseOutcome.APPLIED
-
-    return patched(patch.object(DualPassword, "stage", stage), patch.object(apply_db, "_accept", accept))
+    return patched(patch.object(DualPassword, "stage", stage))
 
 
 def primary_not_set_to_base() -> AbstractContextManager[None]:
@@ -169,7 +175,7 @@ def same_user_again() -> AbstractContextManager[None]:
         self._set_password(pending.login)
 
     return patched(
-        patch.object(decide, "next_username", lambda usernames, _base: usernames[0]),
+        patch.object(generate, "next_username", lambda usernames, **_: usernames[0]),
         patch.object(AlternatingUsers, "stage", stage),
     )
 

@@ -13,6 +13,7 @@ from fdk import context  # type: ignore[import-untyped]  # fdk ships no types
 
 from lockstep.identity import OCI_RUNNER
 from lockstep.wiring import hosted_runner
+from lockstep.workers import one_after_the_other
 from oci_fn import func
 from sandbox.aws import InvocationContext, InvocationResult, ProcessDied
 from sandbox.aws.executions import run_execution
@@ -53,8 +54,9 @@ class Runners:
     def __init__(self, estate: WiredEstate) -> None:
         self._estate = estate
         self._function = func.Function(
-            lambda: hosted_runner(OCI_RUNNER, estate.running.settings.timeouts, estate.clock),
-            run_map=map,
+            lambda: hosted_runner(
+                OCI_RUNNER, estate.running.settings.timeouts, estate.clock, one_after_the_other
+            ),
             clock=estate.clock,
         )
         self._processes: dict[str, tuple[Process, Any]] = {}
@@ -114,8 +116,7 @@ class Runners:
 
     def _begin(self, call: InvocationContext, event: Event) -> None:
         wire = self._estate.wire
-        name = call.function_name + (f" {event['database']}" if "database" in event else "")
-        process = Process(name, event["rotation"]["rotation_id"])
+        process = Process(call.function_name, event["rotation"]["rotation_id"])
         self._processes[call.request_id] = process, wire.process
         wire.process = process
 

@@ -1,12 +1,27 @@
 """What a rotation may meet, in memory: the state before it and how the databases misbehave."""
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
 from functools import cache
 
-from lockstep.model import Login, SecretStr, Strategy
+from lockstep.model import LockRecord, Login, SecretStr, Strategy
 from lockstep.plan import Plan
-from tests.support.memory import CountingPasswords, MemoryDatabase, MemoryWorld, make_plan
-from tests.unit.harness import INTERVAL_SECONDS, another_login, edit, rotate, rotate_again
+from tests.support.memory import PLACEHOLDER_TEXT, CountingPasswords, MemoryDatabase, MemoryWorld, make_plan
+from tests.support.memory_store import KINDS
+from tests.unit.harness import (
+    INTERVAL_SECONDS,
+    Killed,
+    another_login,
+    at_every_boundary,
+    edit,
+    login_of,
+    orders,
+    revokes_everything,
+    rotate,
+    rotate_again,
+    undisturbed,
+)
 
 
 @cache
@@ -77,6 +92,43 @@ def _changed_by_dba(world: MemoryWorld) -> None:
     database.accounts[login.username].passwords = (login.password.reveal(),)
 
 
+def _moved_back(world: MemoryWorld) -> None:
+    """A run died after staging, and then a person moved one store back to the value before, which still works."""
+    left = [1]
+
+    def dies(boundary: str) -> None:
+        if boundary == "after oci stage connection_blob" and left:
+            left.pop()
+            raise Killed
+
+    at_every_boundary(world, dies)
+    with suppress(Killed):
+        rotate(world, "third")
+    undisturbed(world)
+    world.clock.sleep(INTERVAL_SECONDS)
+    edit(world.stores["aws"], login_of(world, 1))
+
+
+def _placeholders(world: MemoryWorld) -> None:
+    """The first day: the schedules run before anybody has entered the login that applications use."""
+    for store in world.stores.values():
+        for kind in KINDS:
+            store.edit(kind, PLACEHOLDER_TEXT)
+    digest = world.credential.plan_digest
+    world.lock.record = LockRecord(credential_id=world.credential.id, activate=digest)
+
+
+def _two_plans(world: MemoryWorld) -> None:
+    """The second database is new in the plan of AWS, which is active; OCI still has the plan before."""
+    servers = world.credential.servers[:1]
+    world.plans["oci"] = replace(world.credential, servers=servers, plan_digest="the plan before")
+
+
+def _paused(world: MemoryWorld) -> None:
+    """An operator has paused the credential."""
+    orders(world, paused=True)
+
+
 def _current(world: MemoryWorld) -> Login:
     login = world.stores["aws"].current_login()
     assert login
@@ -90,9 +142,14 @@ SCENARIOS: Mapping[str, Callable[[MemoryWorld], None]] = {
     "forgetful": _forgetful,
     "sticky": _sticky,
     "changed-by-dba": _changed_by_dba,
+    "moved-back": _moved_back,
+    "placeholders": _placeholders,
+    "two-plans": _two_plans,
+    "paused": _paused,
+    "emergency": revokes_everything,
 }
-REPLACING = frozenset({"refused", "edited"})
-"""Scenarios in which a claim may be replaced by another."""
+UNTOUCHED = frozenset({"changed-by-dba", "placeholders", "paused"})
+"""Scenarios in which the second database must stay as it is."""
 
 
 def accounts(database: MemoryDatabase) -> dict[str, tuple[str, ...]]:

@@ -38,7 +38,7 @@ def test_the_document_has_the_catalogue_and_what_was_caught() -> None:
 def test_a_bug_leaves_out_a_clause_of_the_protocol_and_some_checker_must_find_it(bug: Bug) -> None:
     assert bug.checks
     for clause in bug.clause.split(", "):
-        assert re.search(rf"^\*\*{clause}[.,]", _PROTOCOL, re.MULTILINE), clause
+        assert re.search(rf"^\*\*{clause}[.,](?!\*\* \*Retired)", _PROTOCOL, re.MULTILINE), clause
 
 
 @pytest.mark.parametrize("name", [name for name, bug in CATALOGUE.items() if bug.races])
@@ -54,8 +54,9 @@ def test_races_find_it(name: str) -> None:
 
 
 @needs_servers
-def test_the_wire_finds_it() -> None:
-    bug = CATALOGUE["retain-without-probe"]
+@pytest.mark.parametrize("name", [name for name, bug in CATALOGUE.items() if bug.faults])
+def test_the_wire_finds_it(name: str) -> None:
+    bug = CATALOGUE[name]
     assert bug.faults
     invariant, _, _ = hunt_on_the_wire(bug, bug.faults)
     assert invariant in bug.faults.caught_as

@@ -37,6 +37,19 @@ ONCE = {
             Event(step=0, what="sleep", to=1, jump=True),
         ),
     ),
+    "an entry whose reply got lost, and whose writer sleeps after REQUIRE, is two below the head": Schedule(
+        seed=1004920,
+        scenario="refused",
+        strategy=Strategy.DUAL_PASSWORD,
+        runners=("oci", "oci"),
+        turns=2,
+        due=(True, True, True, True),
+        recoverer="oci",
+        events=(
+            Event(step=251, what="lose"),
+            Event(step=253, what="sleep", to=1, jump=True, kill=True),
+        ),
+    ),
 }
 
 

@@ -9,12 +9,15 @@ import pytest
 
 from lockstep.audit.chain import Entry
 from lockstep.aws.dynamodb_lock import FAR_FUTURE
-from lockstep.model import Credential, Login, Strategy
+from lockstep.model import Credential, Login, SecretStr, Strategy
+from lockstep.orders import Order
 from sandbox import plans
 from sandbox.aws import AwsSandbox, Execution
 from sandbox.databases import CertificateAuthority, DatabaseServer, MariaDbServer, MySqlServer, PostgresServer
 from sandbox.estate import Estate, Settings, running_estate
+from sandbox.outside import Value, lets_in
 from sandbox.plans import LOCK_TABLE
+from sandbox.servers import set_password
 from tests.support.servers import require
 from tests.support.statement_faults import FrontedMySqlServer
 
@@ -38,9 +41,29 @@ class Case:
         self.world.outside.expire_schedule(self.credential.id)
         return self.rotate(**more)
 
+    def settle(self) -> None:
+        """Run the activation, which serves the login of the first day under generation 1; make the next run due."""
+        execution = self.rotate()
+        assert execution.status == "SUCCEEDED", execution.cause
+        self.world.outside.expire_schedule(self.credential.id)
+
+    def order(self, order: Order) -> None:
+        """Give an order."""
+        self.world.order(self.credential, order)
+
+    def set_password(self, database: str, password: str) -> None:
+        """Change the current account's password in a database by hand, as a restored backup does."""
+        login = Login(self.stored_login().username, SecretStr(password))
+        set_password(self.world.servers[database], login)
+
     def locked_out(self) -> list[str]:
         """The databases on which the store's current value does not log in."""
         return [place.removeprefix("aws at ") for place in self.world.locked_out(self.credential)]
+
+    def accepted(self, login: Login) -> list[str]:
+        """The databases that accept a login."""
+        value = Value(login.username, login.password.reveal())
+        return [server.name for server in self.credential.servers if lets_in(server, value)]
 
     def stored_login(self) -> Login:
         """The login that the store serves."""
@@ -174,6 +197,12 @@ def plain(supply: _Supply) -> Case:
 def spanning(supply: _Supply) -> Case:
     """A credential with alternating users on MariaDB and PostgreSQL."""
     return supply.take("spanning")
+
+
+@pytest.fixture
+def everywhere(supply: _Supply) -> Case:
+    """A credential with alternating users on every server."""
+    return supply.take("everywhere")
 
 
 @pytest.fixture(params=["mariadb", "mysql", "spanning", "everywhere"])

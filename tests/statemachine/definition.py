@@ -13,15 +13,7 @@ MACHINE: JsonObject = json.loads(
     (Path(__file__).parents[2] / "statemachine.asl.json").read_text(encoding="utf-8")
 )
 STATES: JsonObject = MACHINE["States"]
-INNER: JsonObject = {
-    name: state
-    for outer in STATES.values()
-    if outer["Type"] == "Map"
-    for name, state in outer["ItemProcessor"]["States"].items()
-}
-ALL: JsonObject = {**STATES, **INNER}
-MAPS = {name: state for name, state in STATES.items() if state["Type"] == "Map"}
-TASKS = {name: state for name, state in ALL.items() if state["Type"] == "Task"}
+TASKS = {name: state for name, state in STATES.items() if state["Type"] == "Task"}
 LAMBDAS = {name: state for name, state in TASKS.items() if state["Resource"].endswith(":lambda:invoke")}
 TABLE_CALLS = {name: state for name, state in TASKS.items() if "dynamodb" in state["Resource"]}
 

@@ -35,7 +35,7 @@ def test_status_of_a_credential_that_rotates(plain: Case) -> None:
     assert shown.exit_code == 0
     assert "in step" in shown.stdout
     assert "store aws: generation 1\n" in shown.stdout
-    assert "skipped now (not due before" in shown.stdout
+    assert "skipped now (the overlap ends at" in shown.stdout
     found = document(run(plain, "status", "--json"))
     [credential] = found["credentials"]
     assert found["in_step"] is credential["in_step"] is True
@@ -115,20 +115,21 @@ def test_verification_stops_after_too_many_problems(plain: Case) -> None:
 
 def test_the_lock_of_a_dead_run_is_released_and_its_claim_stays(mysql: Case) -> None:
     """A release by hand keeps the claim (protocol L13)."""
+    mysql.settle()
     crm = mysql.world.servers[mysql.credential.databases[0]]
     crm.stop()
     try:
         assert mysql.rotate().error == "DatabaseUnreachableError"
     finally:
         crm.start()
-    assert "finish generation 1, begun by" in run(mysql, "status").stdout
+    assert "finish generation 2, begun by" in run(mysql, "status").stdout
     mysql.hold_lock(DEAD)
     before = mysql.lock
 
     shown = run(mysql, "lock", "show")
     assert (shown.exit_code, f"holder: {DEAD}" in shown.stdout) == (0, True)
     [record] = document(run(mysql, "lock", "show", "--json"))["locks"]
-    assert (record["holder"], record["fence"], record["claim"]["generation"]) == (DEAD, 2, 1)
+    assert (record["holder"], record["fence"], record["claim"]["generation"]) == (DEAD, 3, 2)
     assert f"skipped now ({DEAD} holds the lock until" in run(mysql, "status").stdout
 
     another = run(mysql, "lock", "release", "--holder", "another-run", "--yes")
@@ -142,12 +143,12 @@ def test_the_lock_of_a_dead_run_is_released_and_its_claim_stays(mysql: Case) -> 
 
     freed = run(mysql, "lock", "release", "--holder", DEAD, input="y\n")
     assert freed.exit_code == 0
-    assert "Generation 1 stays in flight" in freed.stdout
-    assert mysql.lock["pending_generation"] == "1"
+    assert "Generation 2 stays in flight" in freed.stdout
+    assert mysql.lock["pending_generation"] == "2"
     again = run(mysql, "lock", "release", "--holder", DEAD, "--yes")
     assert (again.exit_code, "the lock is free already" in again.stderr) == (1, True)
     output = mysql.rotate().output
-    assert (output["outcome"], output["generation"], output["adopted"]) == ("rotated", 1, True)
+    assert (output["outcome"], output["generation"], output["adopted"]) == ("rotated", 2, True)
 
 
 def test_rotate_starts_an_execution_and_follows_it(plain: Case) -> None:

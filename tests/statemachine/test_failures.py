@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import pytest
 
 from lockstep.model import ROTATOR, Login, SecretStr
+from lockstep.orders import Enrol, Retry
 from sandbox.aws import Execution, InvocationContext, InvocationResult, ProcessDied
 from sandbox.databases import CertificateAuthority, MariaDbServer
 from sandbox.estate import Estate
@@ -43,8 +44,7 @@ def mariadb_of(world: Estate) -> MariaDbServer:
 @pytest.fixture
 def started(spanning: Case) -> Case:
     """A credential on MariaDB and PostgreSQL after its first rotation, due again."""
-    assert spanning.rotate().status == "SUCCEEDED"
-    spanning.world.outside.expire_schedule(spanning.credential.id)
+    spanning.settle()
     return spanning
 
 
@@ -118,21 +118,23 @@ def test_the_account_is_locked(mariadb: Case) -> None:
 
 
 def test_the_servers_policy_refuses_every_generated_password(plain: Case) -> None:
+    plain.settle()
     before = plain.stored_login()
     with crm_policy(plain.world):
         execution = plain.rotate()
-        assert execution.states_entered.count("WithdrawDb") == 1
+        assert execution.states_entered.count("ApplyDb") == 2
         assert_failed_safely(plain, execution, "PasswordRefusedByPolicyError", before)
         assert plain.locked_out() == []
     assert_next_run_finishes(plain, adopted=True)
 
 
-def test_a_password_that_one_database_refuses_is_withdrawn_and_replaced(plain: Case) -> None:
+def test_a_password_that_a_database_refuses_is_replaced_in_the_same_run(plain: Case) -> None:
+    plain.settle()
     host = plain.world.aws.lambda_host
     with crm_policy(plain.world) as server:
 
         def relax(_call: object, event: object) -> None:
-            if isinstance(event, dict) and event.get("action") == "withdraw":
+            if isinstance(event, dict) and event.get("refused"):
                 server.set_strict_policy(on=False)
 
         host.before_call = relax
@@ -140,7 +142,7 @@ def test_a_password_that_one_database_refuses_is_withdrawn_and_replaced(plain: C
             execution = plain.rotate()
         finally:
             host.before_call = None
-    assert (execution.output["outcome"], execution.output["generation"]) == ("rotated", 2)
+    assert (execution.output["outcome"], execution.output["generation"]) == ("rotated", 3)
     assert plain.locked_out() == []
 
 
@@ -175,20 +177,42 @@ def test_a_secret_is_not_json(mariadb: Case) -> None:
     assert mariadb.rotate().output["outcome"] == "rotated"
 
 
-def test_no_value_in_any_store_logs_in(mariadb: Case) -> None:
-    mariadb.rotate()
+def test_a_database_that_refuses_what_applications_use_is_muted(mariadb: Case) -> None:
+    """No store changes, and no run adds to its refused logins until an operator says so (protocol D20)."""
+    mariadb.settle()
     current = mariadb.stored_login()
-    mariadb_of(mariadb.world).execute_as_superuser(
-        f"ALTER USER '{current.username}'@'%' IDENTIFIED BY 'changed outside'"
-    )
+    mariadb.set_password("orders", "changed outside")
     execution = mariadb.again()
-    assert execution.error == "CurrentCredentialRejectedError"
-    assert mariadb.stored_login() == current
+    assert_failed_safely(mariadb, execution, "CurrentCredentialRejectedError", current)
+    execution = mariadb.rotate()
+    assert_failed_safely(mariadb, execution, "DatabaseMutedError", current)
+    assert "lockstep retry" in (execution.cause or "")
     # The operator who changed the account puts its password into the secret; the next run builds on it.
     mariadb.edit_secret(login_text(Login(current.username, SecretStr("changed outside"))))
+    mariadb.order(Retry(database="orders"))
     assert mariadb.rotate().output["kind"] == "heal"
     assert mariadb.again().output["kind"] == "new"
     assert mariadb.locked_out() == []
+
+
+def test_a_restored_database_is_enrolled(spanning: Case) -> None:
+    """It knows no value of any store any more, the other database knows the current one (protocol O6)."""
+    spanning.settle()
+    spanning.again()
+    current = spanning.stored_login()
+    spanning.set_password("ledger", "of an old backup")
+    assert_failed_safely(spanning, spanning.again(), "CurrentCredentialRejectedError", current)
+    assert spanning.locked_out() == ["ledger"]
+    spanning.order(Enrol(databases=frozenset({"ledger"})))
+    execution = spanning.rotate()
+    assert (execution.output["outcome"], execution.output["adopted"]) == ("rotated", True)
+    assert spanning.locked_out() == []
+    # Also what the other cloud's applications may have cached logs in on both.
+    assert spanning.accepted(current) == ["orders", "ledger"]
+    assert spanning.lock.keys().isdisjoint({"enrol", "muted"})
+    databases = spanning.entries()[-1].event["unmapped"]["lockstep"]["databases"]
+    assert {name: d["enrolled"] for name, d in databases.items()} == {"orders": False, "ledger": True}
+    assert spanning.again().output["kind"] == "new"
 
 
 def test_a_function_dies_and_its_retry_finishes(started: Case) -> None:

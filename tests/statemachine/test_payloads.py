@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,14 +13,22 @@ from pydantic import TypeAdapter, ValidationError
 from functions.generate import step as generate
 from lockstep.aws.dynamodb_lock import DynamoDbLock
 from lockstep.messages import (
+    ApplyRequest,
     AuditRequest,
+    CandidateRef,
+    DatabaseOutcome,
     DatabaseRequest,
+    DatabaseResult,
+    Dead,
+    Death,
     FailedRun,
     GenerateRequest,
     Id,
     ProbeNeeded,
-    Probes,
-    Recorded,
+    ProbeRequest,
+    RecordedRotation,
+    ReleaseValues,
+    RevokeRequest,
     RotatedRun,
     Rotation,
     RunInput,
@@ -28,7 +37,7 @@ from lockstep.messages import (
 )
 from lockstep.model import Claim, ClaimKind, Lease, Release
 from lockstep.timing import LEASE
-from tests.statemachine.definition import ALL, INNER, MACHINE, STATES, JsonObject, evaluate, walk
+from tests.statemachine.definition import MACHINE, STATES, JsonObject, evaluate, walk
 from tests.support.memory import EPOCH, MemoryWorld, make_plan
 from tests.unit.harness import another_login, edit, held, rotate
 
@@ -53,7 +62,7 @@ NO_FLAG: tuple[object, ...] = ("true", 1, 0, None, {}, [])
     "given",
     [
         GOOD,
-        {**GOOD, "force": True, "revoke_previous": False, "trigger": "by-hand"},
+        {**GOOD, "force": True, "trigger": "by-hand"},
         {"credential_id": "AZ az 09/_+=.@:-".replace(" ", "")},
         {"credential_id": "x" * 200},
     ],
@@ -75,8 +84,7 @@ def test_a_valid_input_reaches_the_lock(given: JsonObject) -> None:
         *({"credential_id": bad} for bad in NO_ID),
         *({**GOOD, "trigger": bad} for bad in NO_ID),
         *({**GOOD, "force": bad} for bad in NO_FLAG),
-        *({**GOOD, "revoke_previous": bad} for bad in NO_FLAG),
-        {**GOOD, "revoke_prevoius": True},
+        {**GOOD, "revoke_previous": True},
     ],
     ids=repr,
 )
@@ -102,16 +110,18 @@ def _leads_to(given: object, *, name: str = "run-1") -> str:
     return str(choice["Next"] if passed else state["Default"])
 
 
-@pytest.mark.parametrize("replaces", [None, {"generation": 2}])
+@pytest.mark.parametrize("already_refused", [None, 2])
 @pytest.mark.parametrize("databases", [1, 2])
 @pytest.mark.parametrize("refused", [0, 1])
-def test_a_refused_password_is_withdrawn_once(refused: int, databases: int, replaces: object) -> None:
+def test_a_refused_password_is_replaced_once(
+    refused: int, databases: int, already_refused: int | None
+) -> None:
     outcomes = ["refused_by_policy"] * refused + ["applied"] * (databases - refused)
     state = STATES["EveryDatabaseAccepts"]
-    variables = {"applied": [{"outcome": o} for o in outcomes], "replaces": replaces}
+    variables = {"applied": [{"outcome": o} for o in outcomes], "refused": already_refused}
     conditions = [(evaluate(c["Condition"], variables), c["Next"]) for c in state["Choices"]]
     leads_to = next((goal for passed, goal in conditions if passed), state["Default"])
-    assert leads_to == ("UpdateSecrets" if not refused else "AuditFailure" if replaces else "RaiseFence")
+    assert leads_to == ("UpdateSecrets" if not refused else "AuditFailure" if already_refused else "Generate")
 
 
 @pytest.mark.parametrize("cause", [None, "a cause"])
@@ -144,17 +154,10 @@ class Run:
         rotate(self.world, "first")
         self.world.clock.sleep(1200)
         self.variables: JsonObject = {}
-        self.fence = 7
         self.next = ""
 
     def acquire(self) -> None:
-        self._assign(
-            "AcquireLock", input=self.input(), result={"Attributes": {"fence": {"N": str(self.fence)}}}
-        )
-
-    def raise_fence(self) -> None:
-        self.fence += 1
-        self._assign("RaiseFence", result={"Attributes": {"fence": {"N": str(self.fence)}}})
+        self._assign("AcquireLock", input=self.input(), result={"Attributes": {"fence": {"N": "7"}}})
 
     def input(self) -> JsonObject:
         return {"credential_id": "multi-cloud/app_user"}
@@ -166,7 +169,7 @@ class Run:
 
     def step(self, state: str, function: str, result: object, *, state_input: object = None) -> object:
         """Evaluate and validate the payload of a step; assign its result."""
-        task = ALL[state]
+        task = STATES[state]
         payload = self.evaluate(task["Arguments"]["Payload"], input=state_input)
         assert task["Arguments"]["FunctionName"] == function
         request: object = REQUESTS[function].validate_python(payload)
@@ -174,63 +177,82 @@ class Run:
         assert self.evaluate(task["Output"], result={"Payload": result}) == result
         return request
 
-    def generate(self, result: JsonObject) -> object:
-        """Evaluate and validate the payload of Generate; assign its result and pass StoresAgree."""
-        request = self.step("Generate", "${GenerateFunction}", result)
-        choice = STATES["StoresAgree"]
-        taken = next(
-            (c for c in choice["Choices"] if self.evaluate(c["Condition"], input=result) is True), choice
-        )
-        self.variables |= self.evaluate(taken.get("Assign", {}), input=result)
-        self.next = taken.get("Next", choice["Default"])
+    def generate(self, result: Staged | ProbeNeeded) -> object:
+        """Evaluate and validate the payload of Generate; assign its result and pass Prepared."""
+        output = result.model_dump(mode="json")
+        request = self.step("Generate", "${GenerateFunction}", output)
+        self.choose("Prepared", output)
         return request
 
-    def map(self, state: str, results: Sequence[object], *, state_input: object = None) -> list[object]:
-        """Evaluate and validate the payloads of a Map's branches; assign their results."""
-        outer = STATES[state]
-        [(name, inner)] = [(n, s) for n, s in outer["ItemProcessor"]["States"].items() if s["Type"] == "Task"]
-        requests = []
-        for item in self.evaluate(outer["Items"]):
-            selected = self.evaluate(outer["ItemSelector"], item=item, input=state_input)
-            payload = self.evaluate(inner["Arguments"]["Payload"], input=selected)
-            requests.append(REQUESTS[inner["Arguments"]["FunctionName"]].validate_python(payload))
-        assert name == outer["ItemProcessor"]["StartAt"]
-        self._assign(state, input=state_input, result=list(results))
-        return requests
+    def apply(self, *outcomes: DatabaseOutcome) -> object:
+        """Evaluate and validate the payload of ApplyDb; assign its result and pass EveryDatabaseAccepts."""
+        databases = [
+            DatabaseResult(database=f"db-{n}", outcome=outcome, dead=DEAD)
+            for n, outcome in enumerate(outcomes, start=1)
+        ]
+        output = {"databases": [d.model_dump(mode="json") for d in databases]}
+        request = self.step("ApplyDb", "${ApplyDbFunction}", output)
+        self.choose("EveryDatabaseAccepts", output)
+        return request
 
-    def evaluate(self, template: object, *, item: object = None, **states: object) -> Any:  # noqa: ANN401 - any JSON
-        context = {**self.context(), "Map": {"Item": {"Value": item}}}
-        return evaluate(template, {"states": {"context": context, **states}, **self.variables})
+    def choose(self, state: str, state_input: object) -> None:
+        choice = STATES[state]
+        passed = (c for c in choice["Choices"] if self.evaluate(c["Condition"], input=state_input) is True)
+        taken = next(passed, choice)
+        self.variables |= self.evaluate(taken.get("Assign", {}), input=state_input)
+        self.next = taken.get("Next", choice["Default"])
+
+    def evaluate(self, template: object, **states: object) -> Any:  # noqa: ANN401 - any JSON
+        return evaluate(template, {"states": {"context": self.context(), **states}, **self.variables})
 
     def _assign(self, state: str, **states: object) -> None:
-        self.variables |= self.evaluate(ALL[state].get("Assign", {}), **states)
+        self.variables |= self.evaluate(STATES[state].get("Assign", {}), **states)
+
+
+CLAIM = Claim(kind=ClaimKind.NEW, generation=7, base_generation=1, rotation_id="second")
+DEAD = (Dead(generation=0, death=Death.UNREADABLE),)
+APPLIED, REFUSED = DatabaseOutcome.APPLIED, DatabaseOutcome.REFUSED_BY_POLICY
 
 
 def _rotation(run: Run) -> Rotation:
     return Rotation.model_validate(run.variables["rotation"])
 
 
-CLAIM = Claim(
-    kind=ClaimKind.NEW, generation=7, base_generation=1, previous_generation=None, rotation_id="second"
-)
+def _staged(run: Run) -> Staged:
+    plan = run.world.credential.plan_digest
+    return Staged(rotation=_rotation(run).model_copy(update={"plan": plan}), claim=CLAIM)
 
 
 def _json(message: Any) -> Any:  # noqa: ANN401 - a message and any JSON
     return TypeAdapter(type(message)).dump_python(message, mode="json")
 
 
-def _generated(run: Run, **changes: object) -> JsonObject:
-    result = Staged(databases=tuple(run.world.databases), claim=CLAIM, adopted=False)
-    dumped: JsonObject = result.model_copy(update=changes).model_dump(mode="json")
-    return dumped
+def _recorded(*, alive: tuple[int, ...] = (7,), proven: tuple[str, ...] = ("db-1",)) -> RecordedRotation:
+    return RecordedRotation(
+        stream="aws",
+        seq=9,
+        hash="f" * 64,
+        release=ReleaseValues(
+            current_generation=7,
+            alive=alive,
+            proven=proven,
+            next_due_at=int(DUE.timestamp()),
+            not_before=int(ALLOWED.timestamp()),
+        ),
+    )
 
 
+NOW = EPOCH + timedelta(minutes=20)
+DUE, ALLOWED = EPOCH + timedelta(minutes=39), EPOCH + timedelta(minutes=38)
+
+
+@pytest.mark.parametrize("revoke", [False, True])
 @pytest.mark.parametrize("databases", [1, 2])
-def test_each_step_is_sent_a_valid_request(databases: int) -> None:
+def test_each_step_is_sent_a_valid_request(databases: int, revoke: bool) -> None:  # noqa: FBT001 - a table
     run = Run(databases=databases)
-    names = [f"db-{n}" for n in range(1, databases + 1)]
+    names = tuple(f"db-{n}" for n in range(1, databases + 1))
     run.acquire()
-    assert _rotation(run) == Rotation(
+    began = Rotation(
         credential_id="multi-cloud/app_user",
         rotation_id="second",
         runner="aws",
@@ -238,79 +260,78 @@ def test_each_step_is_sent_a_valid_request(databases: int) -> None:
         started_at=datetime(2026, 1, 1, 0, 20, 0, 123000, tzinfo=UTC),
         fence=7,
     )
-    request = run.generate(_generated(run))
-    assert request == GenerateRequest(rotation=_rotation(run))
-    assert run.variables["databases"] == names
+    assert run.generate(_staged(run)) == GenerateRequest(rotation=began)
+    # Every later step gets the plan that Generate named (protocol O10).
+    rotation = began.model_copy(update={"plan": run.world.credential.plan_digest})
     assert (run.next, run.variables["claim"]) == ("ApplyDb", _json(CLAIM))
 
-    requests = run.map("ApplyDb", [{"database": n, "outcome": "applied"} for n in names])
-    assert [(r.action, r.database, r.claim) for r in requests] == [("apply", n, CLAIM) for n in names]  # type: ignore[attr-defined]  # validated as requests
+    assert run.apply(*[APPLIED] * databases) == ApplyRequest(rotation=rotation, claim=CLAIM)
+    assert run.next == "UpdateSecrets"
     stores = [{"store": "aws", "version": "v7"}]
-    updated = {"stores": stores, "promoted_at": "2026-01-01T00:20:05.500000Z"}
+    updated = {"stores": stores, "promoted_at": "2026-01-01T00:20:05.500000Z", "revoke": revoke}
     assert run.step("UpdateSecrets", "${UpdateSecretsFunction}", updated) == UpdateRequest(
-        rotation=_rotation(run), claim=CLAIM
+        rotation=rotation, claim=CLAIM, proven=names
     )
-    requests = run.map("RevokeDb", [{"database": n, "retired_generation": 1} for n in names])
-    assert [(r.action, r.database) for r in requests] == [("revoke", n) for n in names]  # type: ignore[attr-defined]  # as above
-    recorded = Recorded(stream="aws", seq=2, hash="f" * 64).model_dump(mode="json")
-    audited = run.step("Audit", "${AuditFunction}", recorded)
+    run.choose("RevokeOrdered", updated)
+    assert run.next == ("RevokeDb" if revoke else "Audit")
+    if revoke:
+        revoked = {"databases": [{"database": n, "dead": [_json(d) for d in DEAD]} for n in names]}
+        request = run.step("RevokeDb", "${ApplyDbFunction}", revoked)
+        assert request == RevokeRequest(action="revoke", rotation=rotation, claim=CLAIM)
+    audited = run.step("Audit", "${AuditFunction}", _json(_recorded()))
     assert isinstance(audited, RotatedRun)
-    assert [d.database for d in audited.databases] == names
+    assert (audited.rotation, audited.claim, audited.adopted_from) == (rotation, CLAIM, None)
+    assert [(d.database, d.dead) for d in audited.databases] == [(name, DEAD) for name in names]
     assert [s.version for s in audited.stores] == ["v7"]
-    assert [r.retired_generation for r in audited.revoked] == [1] * databases
+    assert [(r.database, r.dead) for r in audited.revoked] == [(name, DEAD) for name in names if revoke]
     assert audited.promoted_at == datetime(2026, 1, 1, 0, 20, 5, 500000, tzinfo=UTC)
 
 
+@pytest.mark.parametrize("databases", [1, 2])
 @pytest.mark.parametrize("stores", [1, 2], ids=["one candidate", "two candidates"])
-def test_a_heal_asks_for_probes_and_gets_their_results(stores: int) -> None:
-    run = Run(databases=1)
+def test_a_heal_asks_for_a_probe_and_is_told_the_winner(stores: int, databases: int) -> None:
+    run = Run(databases=databases)
     run.acquire()
-    world, name = run.world, "aws"
-    edit(world.stores[name], another_login(world))
+    world = run.world
+    edit(world.stores["aws"], another_login(world))
     if stores == 1:
-        world.lock.record = type(world.lock.record)(credential_id=world.credential.id)
         edit(world.stores["oci"], another_login(world))
-    world.clock.sleep(1200)
-    asked = generate.run(GenerateRequest(rotation=held(world)), world.ports())
+        world.lock.record = replace(world.lock.record, current_generation=None, alive=frozenset())
+    asked = generate.run(GenerateRequest(rotation=held(world, "second")), world.ports())
     assert isinstance(asked, ProbeNeeded)
     assert len(asked.candidates) == stores
-    asked_json = asked.model_dump(mode="json")
-    run.generate(asked_json)
+    run.generate(asked)
     assert (run.next, run.variables["claim"]) == ("ProbeDb", None)
-    answers = [{"database": "db-1", "accepted": [True] * stores}]
-    [probe] = run.map("ProbeDb", answers, state_input=asked_json)
-    assert probe.candidates == asked.candidates  # type: ignore[attr-defined]  # validated as a probe
-    again = run.generate(_generated(run))
-    assert isinstance(again, GenerateRequest)
-    assert again.probes == Probes.model_validate(
-        {
-            "candidates": [c.model_dump() for c in asked.candidates],
-            "databases": [{"database": "db-1", "accepted": [True] * stores}],
-        }
+    winner = asked.candidates[-1]
+    result = {"winner": _json(winner)}
+    request = run.step("ProbeDb", "${ApplyDbFunction}", result, state_input=_json(asked))
+    assert request == ProbeRequest(
+        action="probe",
+        rotation=asked.rotation,
+        databases=tuple(world.databases),
+        candidates=asked.candidates,
     )
+    again = run.generate(_staged(run))
+    assert again == GenerateRequest(rotation=asked.rotation, winner=winner)
 
 
-def test_a_refusal_leads_to_generate_with_the_claim_to_replace() -> None:
+def test_a_refusal_leads_to_generate_with_the_refused_generation() -> None:
+    """M5: the second refusal in a run ends it."""
     run = Run()
     run.acquire()
-    run.generate(_generated(run))
-    [caught] = INNER["ApplyOneDb"]["Catch"]
-    assert caught["ErrorEquals"] == ["PasswordRefusedByPolicyError"]
-    refused = run.evaluate(caught["Output"], input={"database": "db-2"})
-    run.map("ApplyDb", [{"database": "db-1", "outcome": "applied"}, refused])
-    run.raise_fence()
-    withdrawn = run.map("WithdrawDb", [])
-    assert {r.rotation.fence for r in withdrawn} == {run.fence}  # type: ignore[attr-defined]  # validated as such
-    assert [(r.action, r.claim) for r in withdrawn] == [("withdraw", CLAIM)] * 2  # type: ignore[attr-defined]  # validated as such
-    again = run.generate(_generated(run))
+    run.variables["winner"] = _json(CandidateRef(store="aws", version="v1"))
+    run.generate(_staged(run))
+    run.apply(APPLIED, REFUSED)
+    assert run.next == "Generate"
+    again = run.generate(_staged(run))
     assert isinstance(again, GenerateRequest)
-    assert again.replaces == CLAIM
-    refused_again = STATES["EveryDatabaseAccepts"]["Choices"][1]
-    run.variables |= run.evaluate(refused_again["Assign"])
+    assert (again.refused, again.winner) == (CLAIM.generation, None)
+    run.apply(APPLIED, REFUSED)
+    assert run.next == "AuditFailure"
     failed = run.step("AuditFailure", "${AuditFunction}", None)
     assert isinstance(failed, FailedRun)
-    assert failed.error == "PasswordRefusedByPolicyError"
-    assert [d.outcome.value for d in failed.databases] == ["applied", "refused_by_policy"]
+    assert (failed.error, failed.claim) == ("PasswordRefusedByPolicyError", CLAIM)
+    assert [d.outcome for d in failed.databases] == [APPLIED, REFUSED]
 
 
 @pytest.mark.parametrize(
@@ -331,7 +352,7 @@ def test_a_failure_is_recorded_by_name_even_right_after_acquiring(error: str) ->
 def test_the_output_of_an_execution_names_the_current_generation() -> None:
     run = Run()
     run.acquire()
-    run.variables |= {"claim": _json(CLAIM), "audit": {"stream": "aws", "seq": 9}}
+    run.variables |= {"claim": _json(CLAIM), "audit": _json(_recorded())}
     assert run.evaluate(STATES["ReleaseLock"]["Output"]) == {
         "outcome": "rotated",
         "generation": 7,
@@ -365,48 +386,34 @@ def _asked(call: Callable[[DynamoDbLock], object]) -> JsonObject:
     return asked
 
 
-@pytest.mark.parametrize("revoke_previous", [False, True])
 @pytest.mark.parametrize("force", [False, True])
-def test_acquiring_makes_the_same_call(force: bool, revoke_previous: bool) -> None:  # noqa: FBT001 - a table
+def test_acquiring_makes_the_same_call(force: bool) -> None:  # noqa: FBT001 - a table
     run = Run()
-    states = {"input": {**run.input(), "force": force, "revoke_previous": revoke_previous}}
-    now = datetime(2026, 1, 1, 0, 20, tzinfo=UTC)
-    assert run.evaluate(STATES["AcquireLock"]["Arguments"], **states) == _asked(
-        lambda lock: lock.acquire(
-            holder="second",
-            now=now,
-            expires_at=now + LEASE,
-            force=force,
-            revoke_previous=revoke_previous,
-        )
+    assert run.evaluate(STATES["AcquireLock"]["Arguments"], input={**run.input(), "force": force}) == _asked(
+        lambda lock: lock.acquire(holder="second", now=NOW, expires_at=NOW + LEASE, force=force, leads=True)
     )
 
 
-def test_raising_the_fence_makes_the_same_call() -> None:
+def test_noting_a_skip_makes_the_same_call() -> None:
     run = Run()
-    run.acquire()
-    lease = Lease(credential_id="multi-cloud/app_user", holder="second", fence=7)
-    assert run.evaluate(STATES["RaiseFence"]["Arguments"]) == _asked(lambda lock: lock.raise_fence(lease))
+    asked = run.evaluate(STATES["NoteSkip"]["Arguments"], input=run.input())
+    assert asked == _asked(lambda lock: lock.note_skip(NOW))
 
 
-@pytest.mark.parametrize("previous", [None, 1])
-def test_releasing_makes_the_same_call(previous: int | None) -> None:
+@pytest.mark.parametrize("proven", [("db-1",), ("db-1", "db-2")])
+@pytest.mark.parametrize("alive", [(7,), (1, 7)])
+def test_releasing_makes_the_same_call(alive: tuple[int, ...], proven: tuple[str, ...]) -> None:
     run = Run()
     run.acquire()
+    run.variables["audit"] = _json(_recorded(alive=alive, proven=proven))
     done = Release(
         current_generation=7,
-        previous_generation=previous,
-        next_due_at=EPOCH + timedelta(minutes=39),
-        not_before=EPOCH + timedelta(minutes=38),
+        alive=frozenset(alive),
+        proven=proven,
+        next_due_at=DUE,
+        not_before=ALLOWED,
+        led_at=NOW,
     )
-    run.variables["audit"] = {
-        "release": {
-            "current_generation": 7,
-            "previous_generation": previous,
-            "next_due_at": int(done.next_due_at.timestamp()),
-            "not_before": int(done.not_before.timestamp()),
-        }
-    }
     lease = Lease(credential_id="multi-cloud/app_user", holder="second", fence=7)
     asked_done = _asked(lambda lock: lock.release(lease, done))
     asked_failed = _asked(lambda lock: lock.release(lease, None))

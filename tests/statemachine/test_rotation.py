@@ -2,17 +2,19 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
+from lockstep.orders import Enrol, Revoke
 from tests.statemachine.conftest import Case, failure_names, login_text
 
+HEALS = ["ProbeDb", "Generate", "Prepared"]
 NORMAL = [
     "CheckInput",
     "AcquireLock",
     "Generate",
-    "StoresAgree",
+    "Prepared",
     "ApplyDb",
     "EveryDatabaseAccepts",
     "UpdateSecrets",
-    "RevokeAsked",
+    "RevokeOrdered",
     "Audit",
     "ReleaseLock",
     "Rotated",
@@ -22,23 +24,30 @@ NORMAL = [
 def test_every_kind_of_credential_rotates_and_older_values_are_dead(any_kind: Case) -> None:
     logins = [any_kind.stored_login()]
     for generation in (1, 2, 3):
-        execution = any_kind.again() if generation > 1 else any_kind.rotate()
+        is_activation = generation == 1
+        execution = any_kind.rotate() if is_activation else any_kind.again()
         assert execution.output == {
             "outcome": "rotated",
             "generation": generation,
-            "kind": "new",
+            "kind": "heal" if is_activation else "new",
             "adopted": False,
             "audit": {"stream": "aws", "seq": generation},
         }
-        assert [s for s in execution.states_entered if s != "ApplyOneDb"] == NORMAL
+        asked = HEALS if is_activation else []
+        assert execution.states_entered == [*NORMAL[:4], *asked, *NORMAL[4:]]
         assert any_kind.locked_out() == []
         logins.append(any_kind.stored_login())
+    # The activation serves the login of before under a generation of its own.
+    assert logins.pop(0) == logins[0]
     passwords = [login.password.reveal() for login in logins]
     assert len(set(passwords)) == len(passwords)
     assert any_kind.lock.keys().isdisjoint({"holder", "pending_generation", "expires_at"})
     details = [e.event["unmapped"]["lockstep"] for e in any_kind.entries()]
     assert [d["generation"] for d in details] == [1, 2, 3]
-    assert {db["previous"] for d in details[1:] for db in d["databases"].values()} == {"refused"}
+    deaths = [db["dead"] for d in details for db in d["databases"].values()]
+    before_the_third = len(deaths) * 2 // 3
+    assert not any(deaths[:before_the_third])
+    assert all(dead == {"1": "refused"} for dead in deaths[before_the_third:])
 
 
 def test_a_run_that_is_not_due_is_skipped_and_changes_nothing(mariadb: Case) -> None:
@@ -46,23 +55,47 @@ def test_a_run_that_is_not_due_is_skipped_and_changes_nothing(mariadb: Case) -> 
     before, item = mariadb.stored_login(), mariadb.lock
     execution = mariadb.rotate()
     assert (execution.status, execution.output) == ("SUCCEEDED", {"outcome": "skipped"})
-    assert execution.states_entered == ["CheckInput", "AcquireLock", "Skipped"]
-    assert (mariadb.stored_login(), mariadb.lock) == (before, item)
+    assert execution.states_entered == ["CheckInput", "AcquireLock", "NoteSkip", "Skipped"]
+    # It is noted that AWS lives (protocol R8).
+    seen_at = mariadb.lock["aws_seen_at"]
+    assert int(str(seen_at)) >= int(str(item["aws_seen_at"]))
+    assert (mariadb.stored_login(), mariadb.lock) == (before, {**item, "aws_seen_at": seen_at})
     assert len(mariadb.entries()) == 1
 
 
-def test_force_rotates_before_the_due_time_and_only_with_revocation_within_the_overlap(mariadb: Case) -> None:
+def test_force_rotates_before_the_due_time_and_only_an_emergency_within_the_overlap(mariadb: Case) -> None:
     mariadb.rotate()
     assert mariadb.rotate(force=True).output == {"outcome": "skipped"}
     revoked = mariadb.stored_login()
-    execution = mariadb.rotate(force=True, revoke_previous=True)
+    mariadb.order(Revoke(lift_pause=False))
+    execution = mariadb.rotate()
     assert execution.output["outcome"] == "rotated"
     assert "RevokeDb" in execution.states_entered
     assert mariadb.entries()[-1].event["unmapped"]["lockstep"]["revoked_on_purpose"] == [1]
+    assert mariadb.accepted(revoked) == []
+    # The order is fulfilled: the schedule counts again.
+    assert mariadb.rotate().output == {"outcome": "skipped"}
     # The revoked value is put back by hand. It no longer logs in, so it is healed.
     mariadb.edit_secret(login_text(revoked))
     assert mariadb.again().output["kind"] == "heal"
     assert mariadb.locked_out() == []
+
+
+def test_an_emergency_is_not_over_with_a_heal(everywhere: Case) -> None:
+    """A heal gives an old login again, so the next run, due at once, makes the new one (protocol O5)."""
+    everywhere.settle()
+    everywhere.rotate()
+    leaked = everywhere.stored_login()
+    everywhere.edit_secret(login_text(leaked, note="by hand"))
+    everywhere.order(Revoke(lift_pause=False))
+    healed = everywhere.rotate()
+    assert (healed.output["kind"], "RevokeDb" in healed.states_entered) == ("heal", False)
+    assert everywhere.accepted(leaked) == list(everywhere.credential.databases)
+    new = everywhere.rotate()
+    assert (new.output["kind"], "RevokeDb" in new.states_entered) == ("new", True)
+    assert everywhere.accepted(leaked) == []
+    assert everywhere.locked_out() == []
+    assert everywhere.rotate().output == {"outcome": "skipped"}
 
 
 def test_two_executions_at_the_same_moment_rotate_once(spanning: Case) -> None:
@@ -95,10 +128,22 @@ def test_an_edited_secret_is_healed_with_the_login_that_works(spanning: Case) ->
     assert failure_names(spanning.entries()) == [None, None, None]
 
 
-def test_a_placeholder_is_bootstrapped(mariadb: Case) -> None:
-    mariadb.edit_secret('{"placeholder": true}')
-    assert mariadb.rotate().output["generation"] == 1
-    assert mariadb.locked_out() == []
+def test_a_placeholder_is_bootstrapped_only_under_enrolment(spanning: Case) -> None:
+    before = spanning.stored_login()
+    spanning.edit_secret('{"placeholder": true}')
+    execution = spanning.rotate()
+    assert (execution.status, execution.error) == ("FAILED", "EnrolmentNeededError")
+    assert "lockstep enrol" in (execution.cause or "")
+    assert spanning.world.stored_login(spanning.credential) is None
+    assert spanning.accepted(before) == ["orders", "ledger"]
+    spanning.order(Enrol(databases=frozenset({"orders"})))
+    assert spanning.rotate().error == "EnrolmentNeededError"
+    spanning.order(Enrol(databases=frozenset({"ledger"})))
+    output = spanning.rotate().output
+    assert (output["outcome"], output["kind"]) == ("rotated", "new")
+    assert spanning.locked_out() == []
+    assert spanning.accepted(before) == []
+    assert "enrol" not in spanning.lock
 
 
 def test_an_input_that_a_step_would_refuse_is_refused_before_the_lock(mariadb: Case) -> None:
@@ -112,9 +157,12 @@ def test_an_input_that_a_step_would_refuse_is_refused_before_the_lock(mariadb: C
         *({"credential_id": value} for value in ids),
         *({**good, "trigger": value} for value in ids),
         *({**good, "force": value} for value in flags),
-        {**good, "revoke_prevoius": True},
+        {**good, "revoke_previous": True},
     ]
     bad = [*((given, None) for given in inputs), (good, "it's")]
+    for whole in (5, None, "text", [good]):
+        execution = world.aws.run_execution(world.machine_arn, whole)
+        assert (execution.status, execution.error) == ("FAILED", "InvalidRequestError"), whole
     for given, name in bad:
         execution = world.aws.run_execution(world.machine_arn, given, name=name)
         assert (execution.status, execution.error) == ("FAILED", "InvalidRequestError"), given
@@ -123,5 +171,11 @@ def test_an_input_that_a_step_would_refuse_is_refused_before_the_lock(mariadb: C
 
 
 def test_an_unknown_credential_is_an_invalid_request(mariadb: Case) -> None:
+    """It is the step that does not know it; the table gets a lock item without a plan, which no run acts on."""
     execution = mariadb.world.rotate("multi-cloud/unknown")
     assert (execution.status, execution.error) == ("FAILED", "InvalidRequestError")
+    assert mariadb.world.outside.lock_item("multi-cloud/unknown").keys() == {
+        "credential_id",
+        "fence",
+        "aws_began_at",
+    }

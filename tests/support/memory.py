@@ -8,7 +8,7 @@ import hashlib
 import hmac
 import json
 import random
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -30,7 +30,9 @@ from lockstep.model import (
 from lockstep.plan import Plan
 from lockstep.plan_file import parse_plan
 from lockstep.ports import EntrySummary, Ports
+from lockstep.standby import Bounds, yields
 from lockstep.stores import Stores
+from lockstep.workers import one_after_the_other
 from sandbox import plans
 from tests.support.faults import Faults
 from tests.support.memory_database import Account, MemoryDatabase, MemoryStager
@@ -102,41 +104,84 @@ class MemoryLock:
             return self.record
 
     def acquire(
-        self, *, holder: str, now: datetime, expires_at: datetime, force: bool, revoke_previous: bool
+        self,
+        *,
+        holder: str,
+        now: datetime,
+        expires_at: datetime,
+        force: bool,
+        leads: bool = False,
+        limits: Bounds | None = None,
     ) -> Lease | None:
         with self.faults.around("acquire"):
             r = self.record
             free = r.holder in (None, holder) or (r.expires_at is not None and r.expires_at < now)
-            due = force or r.next_due_at is None or r.next_due_at <= now
-            overlap_over = (force and revoke_previous) or r.not_before is None or r.not_before <= now
-            if not (free and (r.claim or (due and overlap_over))):
+            left = limits is not None and not r.claim and yields(r.aws, r.next_due_at, limits)
+            due = r.claim or force or ((r.next_due_at is None or r.next_due_at <= now) and not left)
+            overlap_over = r.not_before is None or r.not_before <= now
+            if not (free and (force or not r.paused) and (r.is_revoking or (due and overlap_over))):
                 return None
-            self.record = replace(r, holder=holder, expires_at=expires_at, fence=r.fence + 1)
+            aws = r.aws.after_begin(now) if leads else r.aws
+            self.record = replace(r, holder=holder, expires_at=expires_at, fence=r.fence + 1, aws=aws)
             return Lease(credential_id=r.credential_id, holder=holder, fence=self.record.fence)
 
-    def raise_fence(self, lease: Lease) -> Lease:
-        with self.faults.around("raise_fence"):
-            if self.record.holder != lease.holder:
-                raise FenceLostError(credential=lease.credential_id)
-            self.record = replace(self.record, fence=self.record.fence + 1)
-            return replace(lease, fence=self.record.fence)
+    def note_skip(self, now: datetime) -> None:
+        with self.faults.around("note_skip"):
+            self.record = replace(self.record, aws=self.record.aws.after_skip(now))
 
-    def claim(self, lease: Lease, claim: Claim, *, replaces: Claim | None) -> None:
+    def claim(
+        self, lease: Lease, claim: Claim, *, over: LockRecord, plan: str, served: Collection[int]
+    ) -> None:
         with self.faults.around("claim"):
             r = self.record
             if self._held(lease) and r.claim == claim:
                 return
-            if not (self._held(lease) and r.claim == replaces and r.highest_generation < claim.generation):
+            as_seen = (r.claim, r.promoting) == (over.claim, over.promoting)
+            activates = over.activate == plan
+            is_newest = r.highest_generation < claim.generation
+            is_under = self._is_under(plan, activates=activates)
+            if not (self._held(lease) and as_seen and is_newest and is_under):
                 raise FenceLostError(credential=lease.credential_id, generation=claim.generation)
-            self.record = replace(r, claim=claim, highest_generation=claim.generation)
+            self.record = replace(
+                r,
+                claim=claim,
+                promoting=False,
+                plan=plan,
+                activate=None if activates else r.activate,
+                alive=r.alive.union(served),
+                revoke_through=claim.generation if over.raises_order(claim) else r.revoke_through,
+                highest_generation=claim.generation,
+            )
 
-    def require(self, lease: Lease, claim: Claim, *, now: datetime) -> LockRecord:
-        with self.faults.around("require"):
+    def begin_promotion(self, lease: Lease, claim: Claim, *, now: datetime) -> LockRecord:
+        with self.faults.around("begin_promotion"):
             r = self.record
             in_time = r.expires_at is not None and now < r.expires_at
             if not (self._held(lease) and in_time and r.claim == claim):
                 raise FenceLostError(credential=lease.credential_id, generation=claim.generation)
+            self.record = replace(r, promoting=True, alive=r.alive | {claim.generation})
+            return self.record
+
+    def require(self, lease: Lease, claim: Claim, *, promoting: bool, now: datetime) -> LockRecord:
+        with self.faults.around("require"):
+            r = self.record
+            in_time = r.expires_at is not None and now < r.expires_at
+            in_flight = (r.claim, r.promoting) == (claim, promoting)
+            if not (self._held(lease) and in_time and in_flight):
+                raise FenceLostError(credential=lease.credential_id, generation=claim.generation)
             return r
+
+    def require_lease(self, lease: Lease, *, now: datetime) -> None:
+        with self.faults.around("require_lease"):
+            in_time = self.record.expires_at is not None and now < self.record.expires_at
+            if not (self._held(lease) and in_time):
+                raise FenceLostError(credential=lease.credential_id)
+
+    def mute(self, lease: Lease, databases: Collection[str]) -> None:
+        with self.faults.around("mute"):
+            if not self._held(lease):
+                raise FenceLostError(credential=lease.credential_id)
+            self.record = replace(self.record, muted=self.record.muted.union(databases))
 
     def move_head(self, stream: str, head: ChainHead, *, after: ChainHead | None) -> None:
         with self.faults.around("move_head"):
@@ -153,12 +198,19 @@ class MemoryLock:
             if done:
                 self.record = replace(
                     self.record,
+                    aws=r.aws.after_success(done.led_at) if done.led_at else r.aws,
                     claim=None,
+                    promoting=False,
                     current_generation=done.current_generation,
-                    previous_generation=done.previous_generation,
+                    alive=done.alive,
+                    enrol=r.enrol.difference(done.proven),
+                    muted=r.muted.difference(done.proven),
                     next_due_at=done.next_due_at,
                     not_before=done.not_before,
                 )
+
+    def _is_under(self, plan: str, *, activates: bool) -> bool:
+        return plan == (self.record.activate if activates else self.record.plan)
 
     def _held(self, lease: Lease) -> bool:
         return (self.record.holder, self.record.fence) == (lease.holder, lease.fence)
@@ -243,12 +295,17 @@ def make_plan(
 
 @dataclass(kw_only=True)
 class MemoryWorld:
-    """What both runners share, and each runner's own audit log and key."""
+    """What both runners share, and each runner's own audit log and key.
+
+    Attributes:
+        plans: The credential as a runner's plan has it, where that is another one.
+    """
 
     credential: Credential
     stores: Mapping[str, MemoryStore]
     databases: Mapping[str, MemoryDatabase]
     lock: MemoryLock
+    plans: dict[str, Credential] = field(default_factory=dict)
     clock: FakeClock = field(default_factory=FakeClock)
     passwords: CountingPasswords = field(default_factory=CountingPasswords)
     audit_logs: Mapping[str, MemoryAuditLog] = field(
@@ -264,8 +321,9 @@ class MemoryWorld:
 
         Args:
             plan: As `make_plan` makes it; only its first credential counts.
-            placeholder: The secrets hold a placeholder and no login works. Otherwise they hold a login that
-                every database accepts, to be taken over.
+            placeholder: The secrets hold a placeholder and no login works; every database is under enrolment. Otherwise
+                the secrets hold a login that every database accepts, to be taken over. Either way the plan is
+                ordered to become active.
         """
         plan = plan or make_plan()
         credential = plan.credentials[0]
@@ -273,12 +331,17 @@ class MemoryWorld:
             credential=credential,
             stores={s.name: MemoryStore(s.name, credential) for s in plan.stores},
             databases={
-                d.name: MemoryDatabase(d.name, credential.strategy, credential.usernames)
+                d.name: MemoryDatabase(
+                    d.name, credential.strategy, credential.usernames, verify_hosts=len(d.verify_hosts)
+                )
                 for d in credential.servers
             },
             lock=MemoryLock(credential.id),
         )
-        if not placeholder:
+        world.lock.record = replace(world.lock.record, activate=credential.plan_digest)
+        if placeholder:
+            world.lock.record = replace(world.lock.record, enrol=frozenset(world.databases))
+        else:
             world.hand_over(Login(credential.usernames[0], SecretStr("before-lockstep")))
         return world
 
@@ -292,11 +355,13 @@ class MemoryWorld:
 
     def ports(self, runner: str = "aws") -> Ports:
         """The world as a runner sees it."""
+        credential = self.plans.get(runner, self.credential)
         return Ports(
             runner=runner,
-            credential=self.credential,
+            credential=credential,
             stores=Stores(list(self.stores.values())),
-            databases=self.databases,
+            databases={name: self.databases[name] for name in credential.databases},
+            side_by_side=one_after_the_other,
             lock=self.lock,
             audit_log=self.audit_logs[runner],
             signer=self.signers[runner],
@@ -311,7 +376,7 @@ class MemoryWorld:
             for store in self.stores.values()
             if (login := store.current_login())
             for database in self.databases.values()
-            if login.password.reveal() not in database.accounts[login.username].passwords
+            if login.password.reveal() not in database.accounts.get(login.username, Account()).passwords
         ]
 
 

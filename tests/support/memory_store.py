@@ -1,6 +1,7 @@
 """A secrets manager in memory."""
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
@@ -45,6 +46,9 @@ class MemorySecret:
     def read_current(self) -> SecretVersion:
         return self._read(self._secret().current)
 
+    def served(self) -> list[SecretVersion]:
+        return [self.read_current()]
+
     def read_version(self, version: str) -> SecretVersion | None:
         return self._read(version) if version in self._secret().versions else None
 
@@ -69,6 +73,10 @@ class MemorySecret:
         with self._faults.around(f"describe {self._kind}"):
             seen = self._secret().current
             return Observed(generation=_generation(seen), commit=partial(self._commit, seen, generation))
+
+    def spread(self, generation: int) -> list[Callable[[], None]]:
+        del generation
+        return []
 
     def prune(self) -> int:
         return 0
@@ -161,7 +169,7 @@ class MemoryStore(CredentialStore):
         with self.faults.around("read_current"):
             return super().read_current()
 
-    def read_version(self, version: str) -> Login | None:
+    def read_version(self, version: str) -> CredentialValue | None:
         with self.faults.around("read_version"):
             return super().read_version(version)
 

@@ -5,23 +5,25 @@ import pytest
 from functions.apply_db import step as apply_db
 from functions.generate import step as generate
 from lockstep.messages import (
-    ApplyRequest,
     CandidateRef,
     DatabaseResult,
     GenerateRequest,
     ProbeNeeded,
     ProbeRequest,
     ProbeResult,
-    RetireRequest,
-    RetireResult,
+    Revoked,
+    RevokeRequest,
+    RevokeResult,
     Rotation,
     Staged,
+    UpdateResult,
 )
 from lockstep.model import Claim, Strategy
 from tests.support.memory import MemoryDatabase, MemoryWorld, make_plan
 from tests.unit.harness import (
     INTERVAL_SECONDS,
     Killed,
+    applied,
     at_every_boundary,
     generated,
     held,
@@ -31,11 +33,12 @@ from tests.unit.harness import (
     rotate_again,
     shown,
     undisturbed,
+    updated,
 )
 
 both_strategies = pytest.mark.parametrize("strategy", list(Strategy))
 
-PHASES = [
+OPEN = [
     "after lock claim",
     "before aws stage app_user",
     "after aws stage app_user",
@@ -43,6 +46,12 @@ PHASES = [
     "after oci stage connection_blob",
     "after db-1 stage",
     "after db-2 stage",
+    "before lock begin_promotion",
+]
+"""Boundaries at which the claim is open: no store can serve its value yet."""
+
+PROMOTING = [
+    "after lock begin_promotion",
     "after aws promote app_user",
     "after aws promote connection_blob",
     "after oci promote connection_blob",
@@ -51,7 +60,10 @@ PHASES = [
     "after lock move_head",
     "before lock release",
 ]
-"""Boundaries of a rotation from its claim to its end; at each of them it is in another state."""
+"""Boundaries at which a store may serve it; in each of the two lists every boundary is another state."""
+
+PHASES = OPEN + PROMOTING
+"""Boundaries of a rotation from its claim to its end."""
 
 
 def steady(strategy: Strategy = Strategy.DUAL_PASSWORD, *, stores: int = 2) -> MemoryWorld:
@@ -78,7 +90,7 @@ def dies(world: MemoryWorld, boundary: str, *, runner: str = "oci") -> None:
 
 
 def run_generate(world: MemoryWorld, rotation: Rotation, **more: object) -> Staged:
-    """Run Generate where it stages; `more` holds probes or the claim to replace."""
+    """Run Generate where it stages; `more` holds the winner of a probe or the refused generation."""
     request = GenerateRequest.model_validate({"rotation": rotation, **more})
     result = generate.run(request, world.ports(rotation.runner))
     assert isinstance(result, Staged)
@@ -86,19 +98,35 @@ def run_generate(world: MemoryWorld, rotation: Rotation, **more: object) -> Stag
 
 
 def asked_to_probe(world: MemoryWorld, rotation: Rotation) -> ProbeNeeded:
-    """Run Generate where it asks for probes."""
+    """Run Generate where it asks for a probe."""
     result = generate.run(GenerateRequest(rotation=rotation), world.ports(rotation.runner))
     assert isinstance(result, ProbeNeeded)
     return result
 
 
-class Flight:
-    """A world with generation 3 claimed and staged, base 2 and previous 1."""
+def probed(world: MemoryWorld, needed: ProbeNeeded) -> CandidateRef:
+    """Run the probe that Generate asks for; the winner."""
+    request = ProbeRequest(
+        action="probe",
+        rotation=needed.rotation,
+        databases=needed.databases,
+        candidates=needed.candidates,
+    )
+    result = apply_db.run(request, world.ports(needed.rotation.runner))
+    assert isinstance(result, ProbeResult)
+    return result.winner
 
-    def __init__(self, strategy: Strategy = Strategy.DUAL_PASSWORD, *, revoke_previous: bool = False) -> None:
+
+class Flight:
+    """A world with generation 3 claimed and staged, base 2, and 1 still alive."""
+
+    def __init__(self, strategy: Strategy = Strategy.DUAL_PASSWORD) -> None:
         self.world = steady(strategy)
-        self.rotation: Rotation = held(self.world, "third", force=True, revoke_previous=revoke_previous)
-        _, self.claim = generated(self.world, self.rotation)
+        self.staged = generated(self.world, held(self.world, "third"))
+
+    @property
+    def claim(self) -> Claim:
+        return self.staged.claim
 
     @property
     def database(self) -> MemoryDatabase:
@@ -107,27 +135,21 @@ class Flight:
     def lets_in(self, generation: int) -> bool:
         return shown(login_of(self.world, generation)) in known_logins(self.world)["db-1"]
 
-    def apply(self, *, claim: Claim | None = None) -> DatabaseResult:
-        request = ApplyRequest(rotation=self.rotation, claim=claim or self.claim, database="db-1")
-        result = apply_db.run(request, self.world.ports())
-        assert isinstance(result, DatabaseResult)
-        return result
+    def apply(self) -> DatabaseResult:
+        """Run ApplyDb; the result of db-1."""
+        return applied(self.world, self.staged).databases[0]
+
+    def promote(self) -> UpdateResult:
+        return updated(self.world, self.staged)
 
     def overtaken(self) -> None:
         """Let another run take the lock."""
         self.world.clock.sleep(INTERVAL_SECONDS)
         held(self.world, "taker", runner="oci")
 
-    def retire(self, action: str) -> RetireResult:
-        request = RetireRequest.model_validate(
-            {"action": action, "rotation": self.rotation, "claim": self.claim, "database": "db-1"}
-        )
+    def revoke(self) -> Revoked:
+        """Run RevokeDb; the result of db-1."""
+        request = RevokeRequest(action="revoke", rotation=self.staged.rotation, claim=self.claim)
         result = apply_db.run(request, self.world.ports())
-        assert isinstance(result, RetireResult)
-        return result
-
-    def probe(self, *candidates: CandidateRef) -> ProbeResult:
-        request = ProbeRequest(action="probe", rotation=self.rotation, database="db-1", candidates=candidates)
-        result = apply_db.run(request, self.world.ports())
-        assert isinstance(result, ProbeResult)
-        return result
+        assert isinstance(result, RevokeResult)
+        return result.databases[0]

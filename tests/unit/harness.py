@@ -1,8 +1,9 @@
 """Runs of a rotation in a `MemoryWorld`, and the checks during and after them."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
 from functions.apply_db import step as apply_db
@@ -11,13 +12,14 @@ from functions.update_secrets import step as update_secrets
 from lockstep.audit.chain import NO_PREVIOUS, Entry, parse
 from lockstep.messages import (
     ApplyRequest,
+    ApplyResult,
     GenerateRequest,
     Rotation,
     Staged,
     UpdateRequest,
     UpdateResult,
 )
-from lockstep.model import Claim, ClaimKind, Login, SecretStr
+from lockstep.model import ClaimKind, LockRecord, Login, SecretStr
 from lockstep.timing import LEASE, RUN
 from oci_fn import sequence
 from oci_fn.retries import Retries
@@ -43,19 +45,12 @@ def rotate(
     *,
     runner: str = "aws",
     force: bool = False,
-    revoke_previous: bool = False,
 ) -> RunResult:
     """One run, from acquiring to releasing the lock, one database after the other."""
-    request = RunRequest(
-        rotation_id=rotation_id,
-        runner=runner,
-        trigger="test",
-        force=force,
-        revoke_previous=revoke_previous,
-    )
+    request = RunRequest(rotation_id=rotation_id, runner=runner, trigger="test", force=force)
     deadline = world.clock.monotonic() + RUN_SECONDS
     retries = Retries(world.clock, deadline=deadline, jitter=lambda: 0.5)
-    return sequence.rotate(request, world.ports(runner), retries, run_map=map)
+    return sequence.rotate(request, world.ports(runner), retries)
 
 
 def rotate_again(world: MemoryWorld, rotation_id: str, *, runner: str = "aws") -> RunResult:
@@ -70,17 +65,10 @@ def held(
     *,
     runner: str = "aws",
     force: bool = False,
-    revoke_previous: bool = False,
 ) -> Rotation:
     """A run that has just acquired the lock, for tests that call its steps themselves."""
     now = world.clock.now()
-    lease = world.lock.acquire(
-        holder=rotation_id,
-        now=now,
-        expires_at=now + LEASE,
-        force=force,
-        revoke_previous=revoke_previous,
-    )
+    lease = world.lock.acquire(holder=rotation_id, now=now, expires_at=now + LEASE, force=force)
     assert lease
     return Rotation.model_validate(
         {
@@ -91,28 +79,53 @@ def held(
             "started_at": now,
             "fence": lease.fence,
             "force": force,
-            "revoke_previous": revoke_previous,
         }
     )
 
 
-def generated(world: MemoryWorld, rotation: Rotation) -> tuple[Staged, Claim]:
-    """Run Generate; return its result and its claim."""
+def generated(world: MemoryWorld, rotation: Rotation) -> Staged:
+    """Run Generate where it stages; its result has the claim, and the run with its plan."""
     result = generate.run(GenerateRequest(rotation=rotation), world.ports(rotation.runner))
     assert isinstance(result, Staged)
-    return result, result.claim
+    return result
 
 
-def applied(world: MemoryWorld, rotation: Rotation, claim: Claim) -> None:
-    """Run ApplyDb on every database."""
-    for database in world.databases:
-        request = ApplyRequest(rotation=rotation, claim=claim, database=database)
-        apply_db.run(request, world.ports(rotation.runner))
+def applied(world: MemoryWorld, staged: Staged) -> ApplyResult:
+    """Run ApplyDb."""
+    request = ApplyRequest(rotation=staged.rotation, claim=staged.claim)
+    result = apply_db.run(request, world.ports(staged.rotation.runner))
+    assert isinstance(result, ApplyResult)
+    return result
 
 
-def updated(world: MemoryWorld, rotation: Rotation, claim: Claim) -> UpdateResult:
-    """Run UpdateSecrets."""
-    return update_secrets.run(UpdateRequest(rotation=rotation, claim=claim), world.ports(rotation.runner))
+def updated(world: MemoryWorld, staged: Staged, proven: Iterable[str] | None = None) -> UpdateResult:
+    """Run UpdateSecrets; by default every database was seen to accept the value."""
+    request = UpdateRequest(
+        rotation=staged.rotation,
+        claim=staged.claim,
+        proven=tuple(world.databases if proven is None else proven),
+    )
+    return update_secrets.run(request, world.ports(staged.rotation.runner))
+
+
+def orders(world: MemoryWorld, **order: object) -> None:
+    """Write an order into the lock record, as an operator does, without the lock."""
+    world.lock.record = replace(world.lock.record, **order)  # type: ignore[arg-type]  # the test names the fields
+
+
+def revokes_everything(world: MemoryWorld) -> None:
+    """Order an emergency: every generation that was ever claimed is to be dead (protocol O5)."""
+    orders(world, revoke_through=world.lock.record.highest_generation)
+
+
+def loses_the_lock_table(world: MemoryWorld) -> None:
+    """Leave an empty record, as a table that was made again has it."""
+    world.lock.record = LockRecord(credential_id=world.credential.id)
+
+
+def activates(world: MemoryWorld) -> None:
+    """Order the world's plan to become the active one (protocol O7)."""
+    orders(world, activate=world.credential.plan_digest)
 
 
 def edit(store: MemoryStore, login: Login) -> None:

@@ -10,6 +10,7 @@ from lockstep.client import decode
 from lockstep.errors import LockstepError
 from lockstep.model import CredentialValue, Login, SecretStr
 from lockstep.oci.ring_reader import RingReader
+from lockstep.plan import Plan
 from lockstep.ports import Ports
 from lockstep.store_kinds import oci_vault
 from lockstep.stores import CredentialStore, Stores
@@ -77,17 +78,21 @@ class RingWorld:
         memory: Everything except the vault; its own store `oci` is not used.
         ring: The vault's two rings, and the console.
         lockouts: The calls after which an application that reads the ring could not log in.
+        any_slot: Slots of which each has an application that reads no other one.
         readers: Applications that use the shipped reader, besides the one that reads every slot that there is.
     """
 
-    def __init__(self, sandbox: OciSandbox, clock: FakeClock, *, slots: int, alone: bool) -> None:
+    def __init__(
+        self, sandbox: OciSandbox, clock: FakeClock, *, slots: int, alone: bool, plan: Plan | None = None
+    ) -> None:
         self.sandbox = sandbox
-        self.memory = MemoryWorld.create(make_plan())
+        self.memory = MemoryWorld.create(plan or make_plan())
         self.memory.clock = clock
         self.ring = VaultRingHarness(sandbox, slots=slots, clock=clock)
         self.edit(0, TAKEN_OVER)
         self.lockouts: list[str] = []
         self.readers: dict[str, RingReader] = {}
+        self.any_slot: list[int] = []
         self._alone = alone
         self._looking = False
         self._accounts: object = None
@@ -107,7 +112,7 @@ class RingWorld:
         clock = self.memory.clock
         request = RunRequest(rotation_id=rotation_id, runner="oci", trigger="test")
         retries = Retries(clock, deadline=clock.monotonic() + RUN_SECONDS, jitter=lambda: 0.5)
-        return sequence.rotate(request, self.ports(), retries, run_map=map)
+        return sequence.rotate(request, self.ports(), retries)
 
     def rotate_again(self, rotation_id: str) -> RunResult:
         self.memory.clock.sleep(INTERVAL_SECONDS)
@@ -132,6 +137,11 @@ class RingWorld:
         document = json.loads(self.ring.current_text("app_user"))
         return Login(document["username"], SecretStr(document["password"]))
 
+    def read_slot(self, slot: int) -> Login:
+        """The login that an application reads which reads one slot only."""
+        document = json.loads(self.ring.console.current(self.ring.ids["app_user"][slot])[1])
+        return Login(document["username"], SecretStr(document["password"]))
+
     def in_step(self) -> bool:
         """Whether both rings serve the recorded generation, no claim is open and the lock is free."""
         record = self.memory.lock.record
@@ -150,6 +160,9 @@ class RingWorld:
         try:
             if self._locked_out():
                 self.lockouts.append(f"after {operation} {resource}")
+            for slot in self.any_slot:
+                if not self._accepted(self.read_slot(slot)):
+                    self.lockouts.append(f"slot {slot} after {operation} {resource}")
             for name, reader in self.readers.items():
                 try:
                     is_in = self._accepted(login_read(reader))
@@ -178,16 +191,17 @@ class RingWorld:
 
 
 @contextmanager
-def ring_world(*, slots: int = 4, alone: bool = False) -> Iterator[RingWorld]:
+def ring_world(*, slots: int = 4, alone: bool = False, plan: Plan | None = None) -> Iterator[RingWorld]:
     """A world with an existing login to take over.
 
     Args:
         slots: Slots of each ring.
         alone: Whether the vault is the only store.
+        plan: Its first credential counts; by default one with dual passwords.
     """
     clock = FakeClock(EPOCH)
     with OciSandbox(SandboxClock(clock.now)) as sandbox:
-        yield RingWorld(sandbox, clock, slots=slots, alone=alone)
+        yield RingWorld(sandbox, clock, slots=slots, alone=alone, plan=plan)
 
 
 def attempt(world: RingWorld, rotation_id: str) -> str:

@@ -13,8 +13,8 @@ from enum import Enum
 from heapq import heappop, heappush
 from itertools import pairwise
 
-from lockstep.model import Schedule
-from lockstep.standby import AwsSigns, bounds, yields
+from lockstep.model import AwsSigns, Schedule
+from lockstep.standby import bounds, yields
 from lockstep.timing import LEASE, RUN, TOLERANCE, TRIGGER_LATENESS
 from lockstep.wall_clock import period
 

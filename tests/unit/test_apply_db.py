@@ -1,4 +1,4 @@
-"""ApplyDb: a database accepts pending beside base, proven by logins, or is not changed (protocol D2, D3, D7)."""
+"""ApplyDb: every database accepts pending beside base, proven by logins, or none is changed (protocol D3, D7)."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -6,31 +6,32 @@ from functools import partial
 
 import pytest
 
-from functions.apply_db import step as apply_db
 from lockstep.errors import (
+    AccountLockedError,
     AdminCredentialRejectedError,
     AdvisoryLockBusyError,
     CurrentCredentialRejectedError,
     DatabaseUnreachableError,
+    EnrolmentNeededError,
     FenceLostError,
-    InvalidRequestError,
-    PasswordRefusedByPolicyError,
+    LockstepError,
     PendingCredentialRejectedError,
+    PlanNotActiveError,
     PreviousCredentialAcceptedError,
     StagedValueConflictError,
 )
 from lockstep.messages import (
-    ApplyRequest,
-    CandidateRef,
+    ApplyResult,
     DatabaseOutcome,
     DatabaseResult,
-    PreviousProof,
-    ProbeResult,
+    Dead,
+    Death,
 )
-from lockstep.model import Claim, ClaimKind, Strategy
+from lockstep.model import ClaimKind, Strategy
 from tests.support.memory import MemoryWorld, make_plan
-from tests.unit.flights import Flight, both_strategies
+from tests.unit.flights import Flight, asked_to_probe, both_strategies, probed, run_generate, steady
 from tests.unit.harness import (
+    INTERVAL_SECONDS,
     another_login,
     applied,
     at_every_boundary,
@@ -40,22 +41,32 @@ from tests.unit.harness import (
     interrupted,
     known_logins,
     login_of,
+    orders,
+    rotate,
+    rotate_again,
     shown,
     undisturbed,
+    updated,
 )
 
 # Applying
 
 
 @both_strategies
-def test_pending_and_base_log_in_afterwards_and_previous_does_not(strategy: Strategy) -> None:
+def test_pending_and_base_log_in_afterwards_and_what_was_alive_before_does_not(strategy: Strategy) -> None:
     flight = Flight(strategy)
     assert flight.lets_in(1)
-    assert flight.apply() == DatabaseResult(
-        database="db-1", outcome=DatabaseOutcome.APPLIED, previous=PreviousProof.REFUSED
-    )
-    assert (flight.lets_in(3), flight.lets_in(2), flight.lets_in(1)) == (True, True, False)
-    assert known_logins(flight.world)["db-2"] == {shown(login_of(flight.world, g)) for g in (1, 2)}
+    done = [
+        DatabaseResult(
+            database=name,
+            outcome=DatabaseOutcome.APPLIED,
+            dead=(Dead(generation=1, death=Death.REFUSED),),
+        )
+        for name in ("db-1", "db-2")
+    ]
+    assert applied(flight.world, flight.staged) == ApplyResult(databases=tuple(done))
+    live = {shown(login_of(flight.world, g)) for g in (2, 3)}
+    assert known_logins(flight.world) == {"db-1": live, "db-2": live}
 
 
 def test_a_plaintext_connection_is_reported() -> None:
@@ -65,32 +76,40 @@ def test_a_plaintext_connection_is_reported() -> None:
 
 
 @both_strategies
-def test_the_change_is_made_under_the_advisory_lock_after_the_fence_was_read(strategy: Strategy) -> None:
+def test_databases_change_under_every_advisory_lock_after_base_logged_in_on_all(strategy: Strategy) -> None:
+    """What must succeed comes before what must be refused, and follows it (protocol D1, D3, D19)."""
     flight = Flight(strategy)
     seen: list[str] = []
     at_every_boundary(flight.world, seen.append)
     flight.apply()
     undisturbed(flight.world)
-    assert [b.removeprefix("before ") for b in seen if b.startswith(("before db-1", "before lock"))] == [
+    assert [b.removeprefix("before ") for b in seen if b.startswith(("before db-", "before lock"))] == [
         "db-1 lock",
-        "db-1 accepts",  # pending
-        "db-1 accepts",  # base
+        "db-2 lock",
         "lock require",
-        "db-1 stage",
-        "db-1 accepts",  # pending
         "db-1 accepts",  # base
-        "db-1 accepts",  # previous
+        "db-2 accepts",
+        *(
+            f"{name} {operation}"
+            for name in ("db-1", "db-2")
+            for operation in (
+                "stage",
+                "accepts",  # pending
+                "accepts",  # base
+                "accepts",  # 1, which must be refused
+                "accepts",  # the login of its account that works
+            )
+        ),
     ]
+    assert [d.refusals.most for d in flight.world.databases.values()] == [1, 1]
 
 
 @both_strategies
 def test_a_repeated_step_changes_nothing(strategy: Strategy) -> None:
     flight = Flight(strategy)
-    flight.apply()
+    first = flight.apply()
     before = known_logins(flight.world)
-    assert flight.apply() == DatabaseResult(
-        database="db-1", outcome=DatabaseOutcome.ALREADY_APPLIED, previous=PreviousProof.REFUSED
-    )
+    assert flight.apply() == first
     assert known_logins(flight.world) == before
 
 
@@ -106,7 +125,6 @@ def test_a_twin_at_any_boundary_does_no_harm(strategy: Strategy) -> None:
         if twin.result is None:
             break
         outcomes.add(twin.result)
-        assert flight.apply().outcome is DatabaseOutcome.ALREADY_APPLIED
         assert (flight.lets_in(3), flight.lets_in(2), flight.lets_in(1)) == (True, True, False)
         at += 1
     # While the first invocation holds the advisory lock, the twin fails with a retryable error.
@@ -124,30 +142,51 @@ def _outcome(flight: Flight) -> str:
 def test_after_a_placeholder_only_the_first_generation_logs_in(strategy: Strategy) -> None:
     world = MemoryWorld.create(make_plan(strategy=strategy), placeholder=True)
     world.databases["db-1"].accounts[world.credential.usernames[0]].passwords = ("of-old",)
-    rotation = held(world)
-    _, claim = generated(world, rotation)
-    applied(world, rotation, claim)
+    result = applied(world, generated(world, held(world)))
+    assert all(d.enrolled for d in result.databases)
     assert set(known_logins(world)["db-1"]) == {shown(login_of(world, 1))}
+
+
+def _healing(strategy: Strategy = Strategy.DUAL_PASSWORD) -> Flight:
+    """A flight whose claim is a heal: generation 3 has the login of 2."""
+    flight = Flight.__new__(Flight)
+    flight.world = world = steady(strategy)
+    edit(world.stores["oci"], another_login(world))
+    needed = asked_to_probe(world, held(world, "third"))
+    flight.staged = run_generate(world, needed.rotation, winner=probed(world, needed))
+    assert flight.claim.kind is ClaimKind.HEAL
+    return flight
 
 
 @both_strategies
 def test_a_healed_value_is_proven_and_nothing_is_changed(strategy: Strategy) -> None:
-    flight = Flight(strategy)
-    flight.apply()
-    healed = replace(flight.claim, kind=ClaimKind.HEAL, previous_generation=None)
+    flight = _healing(strategy)
     before = known_logins(flight.world)
-    result = flight.apply(claim=healed)
-    assert (result.outcome, result.previous) == (DatabaseOutcome.ALREADY_APPLIED, PreviousProof.NONE)
+    result = applied(flight.world, flight.staged)
+    assert [(d.outcome, d.dead) for d in result.databases] == [(DatabaseOutcome.PROVEN, ())] * 2
     assert known_logins(flight.world) == before
 
 
 def test_a_healed_value_that_no_longer_logs_in_is_an_error() -> None:
-    flight = Flight()
-    healed = replace(flight.claim, kind=ClaimKind.HEAL)
+    flight = _healing()
+    flight.database.accounts["app"].passwords = ("changed-by-hand",)
     before = known_logins(flight.world)
     with pytest.raises(CurrentCredentialRejectedError):
-        flight.apply(claim=healed)
+        flight.apply()
     assert known_logins(flight.world) == before
+
+
+@both_strategies
+def test_a_database_under_enrolment_accepts_base_and_pending_whatever_it_accepted_before(
+    strategy: Strategy,
+) -> None:
+    flight = Flight(strategy)
+    for account in flight.database.accounts.values():
+        account.passwords = ("of-an-old-backup",)
+    orders(flight.world, enrol=frozenset({"db-1"}))
+    result = applied(flight.world, flight.staged)
+    assert [d.enrolled for d in result.databases] == [True, False]
+    assert (flight.lets_in(3), flight.lets_in(2)) == (True, True)
 
 
 # Errors that change nothing
@@ -174,10 +213,6 @@ def _admin_refused(flight: Flight) -> None:
     flight.database.admin_refused = True
 
 
-def _policy_refuses(flight: Flight) -> None:
-    flight.database.refuses = lambda _password: True
-
-
 def _never_staged(flight: Flight) -> None:
     for store in flight.world.stores.values():
         for secret in store._secrets.values():
@@ -191,6 +226,20 @@ def _base_is_gone(flight: Flight) -> None:
             secret.versions.pop("generation-2", None)
 
 
+def _deployed(flight: Flight) -> None:
+    flight.world.credential = replace(flight.world.credential, plan_digest="of-another-plan")
+
+
+def _promoting(flight: Flight) -> None:
+    orders(flight.world, promoting=True)
+
+
+def _enrolment_is_withdrawn(flight: Flight) -> None:
+    flight.world = MemoryWorld.create(placeholder=True)
+    flight.staged = generated(flight.world, held(flight.world))
+    orders(flight.world, enrol=frozenset({"db-2"}))
+
+
 @pytest.mark.parametrize(
     ("trouble", "error"),
     [
@@ -200,7 +249,9 @@ def _base_is_gone(flight: Flight) -> None:
         (_claim_was_replaced, FenceLostError),
         (_unreachable, DatabaseUnreachableError),
         (_admin_refused, AdminCredentialRejectedError),
-        (_policy_refuses, PasswordRefusedByPolicyError),
+        (_deployed, PlanNotActiveError),
+        (_promoting, FenceLostError),
+        (_enrolment_is_withdrawn, EnrolmentNeededError),
         (_never_staged, StagedValueConflictError),
         (_base_is_gone, CurrentCredentialRejectedError),
     ],
@@ -227,11 +278,38 @@ def test_a_busy_advisory_lock_is_an_error_and_is_free_after_a_failure() -> None:
         pass
 
 
-def test_a_database_that_is_not_in_the_plan_is_an_invalid_request() -> None:
+@pytest.mark.parametrize("trouble", [_base_was_changed, _unreachable, _admin_refused])
+def test_no_database_changes_if_one_is_not_ready(trouble: Callable[[Flight], None]) -> None:
+    """Else one could accept pending while the other never does, run after run (protocol D3)."""
     flight = Flight()
-    request = ApplyRequest(rotation=flight.rotation, claim=flight.claim, database="db-9")
-    with pytest.raises(InvalidRequestError):
-        apply_db.run(request, flight.world.ports())
+    flight.world.databases = dict(reversed(list(flight.world.databases.items())))
+    trouble(flight)
+    before = known_logins(flight.world)
+    with pytest.raises(LockstepError):
+        applied(flight.world, flight.staged)
+    assert known_logins(flight.world) == before
+
+
+def test_a_database_that_refuses_base_is_muted_and_the_others_are_not() -> None:
+    flight = Flight()
+    _base_was_changed(flight)
+    with pytest.raises(CurrentCredentialRejectedError) as caught:
+        flight.apply()
+    assert caught.value.where == {"database": "db-1", "generation": "2"}
+    assert flight.world.lock.record.muted == {"db-1"}
+
+
+def test_a_policys_refusal_is_an_answer_and_the_other_databases_go_on() -> None:
+    flight = Flight()
+    flight.database.refuses = lambda _password: True
+    result = applied(flight.world, flight.staged)
+    assert [d.outcome for d in result.databases] == [
+        DatabaseOutcome.REFUSED_BY_POLICY,
+        DatabaseOutcome.APPLIED,
+    ]
+    assert (result.is_refused, result.proven) == (True, ("db-2",))
+    assert flight.lets_in(2)
+    assert not result.databases[0].dead
 
 
 # The proofs
@@ -261,14 +339,7 @@ def test_a_base_that_does_not_log_in_after_staging_is_an_error() -> None:
         flight.apply()
 
 
-def test_a_repeated_step_does_not_need_base() -> None:
-    flight = Flight()
-    flight.apply()
-    flight.database.set_passwords("app", login_of(flight.world, 3).password.reveal())
-    assert flight.apply().outcome is DatabaseOutcome.ALREADY_APPLIED
-
-
-def test_a_previous_value_that_still_logs_in_is_an_error() -> None:
+def test_a_value_that_should_be_dead_and_still_logs_in_is_an_error() -> None:
     flight = Flight()
     passwords = [login_of(flight.world, g).password.reveal() for g in (3, 2, 1)]
     _after_staging(flight, lambda: flight.database.set_passwords("app", *passwords))
@@ -276,49 +347,37 @@ def test_a_previous_value_that_still_logs_in_is_an_error() -> None:
         flight.apply()
 
 
-def test_a_previous_value_that_no_store_holds_is_unreadable() -> None:
+def test_a_value_that_no_store_holds_is_unreadable() -> None:
     flight = Flight()
     for store in flight.world.stores.values():
         del store._secrets["app_user"].versions["generation-1"]
-    assert flight.apply().previous is PreviousProof.UNREADABLE
+    assert flight.apply().dead == (Dead(generation=1, death=Death.UNREADABLE),)
 
 
-def test_a_previous_value_equal_to_base_needs_no_proof() -> None:
-    flight = Flight()
-    assert flight.apply(claim=_with_claim(flight, previous_generation=2)).previous is PreviousProof.NONE
+def test_a_value_with_the_login_of_base_is_not_dead() -> None:
+    flight = _healing()
+    updated(flight.world, flight.staged, proven=flight.world.databases)
+    flight.world.clock.sleep(INTERVAL_SECONDS)
+    assert rotate(flight.world, "healer").generation == 4
+    assert rotate_again(flight.world, "new").generation == 5
+    record = flight.world.lock.record
+    assert record.alive == {2, 3, 4, 5}  # 2, 3 and 4 are one login; what was alive before it is dead.
+    rotate_again(flight.world, "newer")
+    assert flight.world.lock.record.alive == {5, 6}
 
 
-def _with_claim(flight: Flight, **changes: int | None) -> Claim:
-    claim = replace(flight.claim, **changes)  # type: ignore[arg-type]  # the test names an int field
-    flight.world.lock.record = replace(flight.world.lock.record, claim=claim)
-    return claim
+def test_a_refusal_proves_nothing_on_a_locked_account() -> None:
+    """A locked account refuses everything, and may be unlocked later (protocol D9)."""
+    flight = Flight(Strategy.ALTERNATING_USERS)
+    pending = login_of(flight.world, 3)
+    logins = 0
 
+    def locks_at_the_refusal(operation: str) -> None:
+        nonlocal logins
+        logins += operation == "accepts"
+        if logins == 4:  # Base, pending, base, 1.
+            flight.database.accounts[pending.username].locked = True
 
-# Probing
-
-
-def test_a_probe_reports_whether_each_candidate_logs_in_and_changes_nothing() -> None:
-    flight = Flight()
-    world = flight.world
-    edit(world.stores["oci"], another_login(world))
-    version = world.stores["oci"].read_current().version
-    before = known_logins(world), world.lock.record
-    candidates = (
-        CandidateRef(store="aws", version=world.stores["aws"].version_of(2)),
-        CandidateRef(store="oci", version=version),
-        CandidateRef(store="aws", version="gone"),
-    )
-    assert flight.probe(*candidates) == ProbeResult(database="db-1", accepted=(True, False, False))
-    assert (known_logins(world), world.lock.record) == before
-
-
-def test_a_probe_of_an_unreachable_database_is_an_error() -> None:
-    flight = Flight()
-    flight.database.unreachable = True
-    with pytest.raises(DatabaseUnreachableError):
-        flight.probe(CandidateRef(store="aws", version=flight.world.stores["aws"].version_of(2)))
-
-
-def test_a_probe_of_a_store_that_is_not_in_the_plan_is_an_invalid_request() -> None:
-    with pytest.raises(InvalidRequestError):
-        Flight().probe(CandidateRef(store="gcp", version="1"))
+    flight.database.faults.before = locks_at_the_refusal
+    with pytest.raises(AccountLockedError):
+        flight.apply()

@@ -18,14 +18,25 @@ from lockstep.errors import (
     AuditLogUnreachableError,
     FenceLostError,
     LostCompareAndSetError,
+    PlanNotActiveError,
 )
-from lockstep.messages import AuditRequest, FailedRun, Recorded, RecordedRotation, RotatedRun, Rotation
-from lockstep.model import ChainHead, Claim, LockRecord
+from lockstep.messages import (
+    AuditRequest,
+    Dead,
+    Death,
+    FailedRun,
+    Recorded,
+    RecordedRotation,
+    RotatedRun,
+    Rotation,
+)
+from lockstep.model import ChainHead
 from lockstep.ports import EntrySummary
 from tests.support.memory import MemoryWorld
 from tests.unit.harness import (
     INTERVAL_SECONDS,
     Killed,
+    activates,
     applied,
     assert_in_step,
     assert_on_record,
@@ -36,6 +47,7 @@ from tests.unit.harness import (
     held,
     interrupted,
     login_of,
+    loses_the_lock_table,
     rotate,
     rotate_again,
     rotation_of,
@@ -53,14 +65,14 @@ class Flight:
         rotate(self.world, "first")
         self.world.clock.sleep(INTERVAL_SECONDS)
         self.rotation: Rotation = held(self.world, "second")
-        _, self.claim = generated(self.world, self.rotation)
-        applied(self.world, self.rotation, self.claim)
-        done = updated(self.world, self.rotation, self.claim)
+        staged = generated(self.world, self.rotation)
+        self.rotation, self.claim = staged.rotation, staged.claim
+        databases = applied(self.world, staged).databases
+        done = updated(self.world, staged)
         self.request = RotatedRun(
             rotation=self.rotation,
             claim=self.claim,
-            adopted=False,
-            databases=(),
+            databases=databases,
             stores=done.stores,
             promoted_at=done.promoted_at,
             revoked=(),
@@ -112,7 +124,7 @@ def test_an_entry_continues_the_chain_and_moves_the_head() -> None:
 def test_the_result_holds_the_values_for_the_release() -> None:
     flight = Flight()
     release = flight.record().release
-    assert (release.current_generation, release.previous_generation) == (2, 1)
+    assert (release.current_generation, release.alive, release.proven) == (2, (1, 2), ("db-1", "db-2"))
     started, schedule = flight.rotation.started_at, flight.world.credential.schedule
     assert release.next_due_at == (started + schedule.interval - schedule.tolerance).timestamp()
     assert release.not_before == (started + schedule.overlap).timestamp()
@@ -142,7 +154,8 @@ def test_an_entry_says_what_was_done_and_holds_no_secret() -> None:
     assert event["user"]["uid"] == "multi-cloud/app_user"
     assert event["metadata"]["uid"] == "second"
     details = _details(flight.world)
-    assert (details["generation"], details["base_generation"], details["previous_generation"]) == (2, 1, 0)
+    assert (details["generation"], details["base_generation"], details["kind"]) == (2, 1, "new")
+    assert details["plan"] == flight.world.credential.plan_digest
     assert details["adopted_from"] is None
     assert details["stores"] == {"aws": "generation-2", "oci": "generation-2"}
     assert len(details["fingerprint"]) == 16
@@ -155,19 +168,43 @@ def test_an_entry_says_what_was_done_and_holds_no_secret() -> None:
 def test_an_entry_holds_the_result_of_each_database() -> None:
     world = MemoryWorld.create()
     world.databases["db-2"].plaintext = True
-    rotate(world, "first")
-    rotate_again(world, "second")
+    for run in ("first", "second", "third"):
+        rotate_again(world, run)
+    told = {"outcome": "applied", "dead": {"1": "refused"}, "enrolled": False}
     assert _details(world)["databases"] == {
-        "db-1": {"outcome": "applied", "previous": "refused", "plaintext": False},
-        "db-2": {"outcome": "applied", "previous": "refused", "plaintext": True},
+        "db-1": {**told, "plaintext": False},
+        "db-2": {**told, "plaintext": True},
     }
 
 
-def test_an_adopted_generation_names_the_run_that_began_it() -> None:
+def test_a_generation_is_dead_once_it_is_dead_on_every_database() -> None:
+    """What one database may still let in stays on record, so that an emergency ends it (protocol C11)."""
     flight = Flight()
-    flight.world.clock.sleep(INTERVAL_SECONDS)
-    assert rotate(flight.world, "taker", runner="oci").adopted
-    assert _details(flight.world, "oci")["adopted_from"] == "second"
+    dead = Dead(generation=1, death=Death.REFUSED)
+    one, other = flight.request.databases
+    both = one.model_copy(update={"dead": (dead,)}), other.model_copy(update={"dead": (dead,)})
+    assert flight.record(databases=(both[0], other)).release.alive == (1, 2)
+    assert flight.record(databases=both).release.alive == (2,)
+
+
+def test_an_adopted_generation_names_the_run_that_began_it() -> None:
+    world = MemoryWorld.create()
+    rotate(world, "first")
+    world.clock.sleep(INTERVAL_SECONDS)
+    generated(world, held(world, "second"))
+    world.clock.sleep(INTERVAL_SECONDS)
+    assert rotate(world, "taker", runner="oci").adopted
+    assert _details(world, "oci")["adopted_from"] == "second"
+
+
+def test_a_run_under_another_plan_records_no_success_and_can_record_its_failure() -> None:
+    flight = Flight()
+    credential = flight.world.credential
+    flight.world.credential = replace(credential, plan_digest="of-another-plan")
+    with pytest.raises(PlanNotActiveError):
+        flight.record()
+    flight.fail()
+    assert flight.runs() == [("first", "Success"), ("second", "Failure")]
 
 
 def test_each_entry_witnesses_the_newest_entry_of_the_other_stream() -> None:
@@ -397,7 +434,8 @@ def test_after_a_lost_lock_table_the_chain_continues_at_the_end_of_the_log(runs:
     world = MemoryWorld.create()
     for run in range(runs):
         rotate_again(world, f"before-{run}")
-    world.lock.record = LockRecord(credential_id=world.credential.id)
+    loses_the_lock_table(world)
+    activates(world)
     result = rotate_again(world, "after")
     assert result.audit_seq == runs + 1
     assert [rotation_of(e) for e in entries(world, "aws")][-1] == "after"
@@ -442,18 +480,12 @@ def test_if_the_log_is_down_the_next_run_records_the_generation() -> None:
     with pytest.raises(AuditLogUnreachableError):
         rotate(world, "second")
     undisturbed(world)
-    assert world.lock.record.claim == replace(_claim(world), rotation_id="second")
+    assert world.lock.record.promoting
     assert world.locked_out() == []
     result = rotate_again(world, "third", runner="oci")
-    assert result.adopted
-    assert_in_step(world, 2)
+    assert_in_step(world, result.generation)
+    assert login_of(world, result.generation or 0) == login_of(world, 2)
     assert [rotation_of(e) for e in entries(world, "oci")] == ["third"]
-
-
-def _claim(world: MemoryWorld) -> Claim:
-    claim = world.lock.record.claim
-    assert claim
-    return claim
 
 
 def test_a_heal_is_recorded_with_its_kind() -> None:
@@ -462,4 +494,5 @@ def test_a_heal_is_recorded_with_its_kind() -> None:
     edit(world.stores["oci"], login_of(world, 1))
     rotate_again(world, "healer")
     details = _details(world)
-    assert (details["kind"], details["previous_generation"]) == ("heal", None)
+    assert (details["kind"], details["base_generation"]) == ("heal", 1)
+    assert {d["outcome"] for d in details["databases"].values()} == {"proven"}

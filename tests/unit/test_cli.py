@@ -256,7 +256,9 @@ def test_control_characters_in_names_are_masked(capsys: pytest.CaptureFixture[st
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 SOON, BEFORE = NOW + timedelta(minutes=5), NOW - timedelta(minutes=5)
 LOGIN = Login("app", SecretStr("a"))
-CLAIM = Claim(kind=ClaimKind.NEW, generation=8, base_generation=7, previous_generation=6, rotation_id="run-8")
+CLAIM = Claim(kind=ClaimKind.NEW, generation=8, base_generation=7, rotation_id="run-8")
+PLANNED = make_plan().credentials[0]
+BOTH = frozenset(PLANNED.databases)
 
 
 def stored(generation: int = 7, login: Login | None = LOGIN, blob: int | None = None) -> StoredValue:
@@ -269,23 +271,43 @@ def stored(generation: int = 7, login: Login | None = LOGIN, blob: int | None = 
 
 
 def record(**more: object) -> LockRecord:
-    return LockRecord(credential_id=CREDENTIAL, **{"current_generation": 7, **more})  # type: ignore[arg-type]
+    known = {"current_generation": 7, "alive": frozenset({6, 7}), "plan": PLANNED.plan_digest}
+    return LockRecord(credential_id=CREDENTIAL, **{**known, **more})  # type: ignore[arg-type]
 
 
 FORECASTS = {
     "due": (record(), [stored(), stored()], True, "rotate", None),
-    "first run": (record(current_generation=None), [stored(0)], True, "rotate", None),
+    "hand-over": (record(current_generation=None), [stored(0)], True, "heal", None),
     "not due": (record(next_due_at=SOON, not_before=BEFORE), [stored()], True, "rotate", "not due"),
     "overlap": (record(next_due_at=BEFORE, not_before=SOON), [stored()], True, "rotate", "overlap"),
     "held": (record(holder="run-8", expires_at=SOON), [stored()], True, "rotate", "run-8 holds"),
     "holder is dead": (record(holder="run-8", expires_at=BEFORE), [stored()], True, "rotate", None),
     "half done": (record(claim=CLAIM, next_due_at=SOON), [stored(), stored()], True, "finish", None),
-    "promoted": (record(claim=CLAIM), [stored(8), stored(8)], True, "finish", None),
-    "half promoted": (record(claim=CLAIM), [stored(8), stored(7)], False, "finish", None),
+    "promoted": (record(claim=CLAIM, promoting=True), [stored(8), stored(8)], True, "heal", None),
+    "half promoted": (record(claim=CLAIM, promoting=True), [stored(8), stored(7)], False, "heal", None),
     "edited": (record(), [stored(0), stored()], False, "heal", None),
     "edited everywhere": (record(), [stored(0), stored(0)], False, "heal", None),
     "blob behind": (record(), [stored(7, blob=6)], False, "heal", None),
-    "placeholder": (record(current_generation=None), [stored(0, login=None)], False, "rotate", None),
+    "placeholder": (record(current_generation=None), [stored(0, login=None)], False, "stop", None),
+    "bootstrap": (
+        record(current_generation=None, enrol=BOTH),
+        [stored(0, login=None)],
+        False,
+        "rotate",
+        None,
+    ),
+    "another plan": (record(plan="of-another-plan"), [stored()], True, "stop", None),
+    "activation": (record(plan=None, activate=PLANNED.plan_digest), [stored()], True, "heal", None),
+    "muted": (record(muted=BOTH), [stored()], True, "stop", None),
+    "paused": (record(paused=True), [stored()], True, "rotate", "paused"),
+    "emergency": (
+        record(revoke_through=7, next_due_at=SOON, not_before=SOON),
+        [stored()],
+        True,
+        "rotate",
+        None,
+    ),
+    "emergency, paused": (record(revoke_through=7, paused=True), [stored()], True, "rotate", "paused"),
 }
 
 
@@ -295,7 +317,7 @@ def test_the_forecast_follows_the_rules_of_acquire_and_generate(
 ) -> None:
     lock_record, values, expected_in_step, action, waits_for = case
     current = {f"store-{n}": v for n, v in enumerate(values)}
-    found = forecast(lock_record, current, now=NOW)
+    found = forecast(lock_record, current, PLANNED, now=NOW)
     assert in_step(lock_record, current) is expected_in_step
     assert found.action == action
     assert (waits_for is None) == (found.waits_for is None)

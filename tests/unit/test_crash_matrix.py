@@ -28,6 +28,7 @@ from tests.unit.harness import (
     known_logins,
     login_of,
     refuse_next_passwords,
+    revokes_everything,
     rotate,
     rotate_again,
     rotation_of,
@@ -38,7 +39,7 @@ from tests.unit.harness import (
 
 @dataclass(frozen=True, kw_only=True)
 class Story:
-    """What happened before the run that dies, and its request.
+    """What happened before the run that dies.
 
     Attributes:
         boundaries: The least number of boundaries with two stores. Fewer mean that the hooks miss some.
@@ -48,7 +49,6 @@ class Story:
     prepare: Callable[[MemoryWorld], None]
     boundaries: int
     placeholder: bool = False
-    revoke_previous: bool = False
 
 
 def _nothing(_world: MemoryWorld) -> None:
@@ -78,6 +78,16 @@ def _refused_by_policy(world: MemoryWorld) -> None:
     refuse_next_passwords(world, count=1)
 
 
+def _emergency(world: MemoryWorld) -> None:
+    _two_rotations(world)
+    revokes_everything(world)
+
+
+def _emergency_in_a_heal(world: MemoryWorld) -> None:
+    _edited_by_hand(world)
+    revokes_everything(world)
+
+
 STEADY = Story(name="steady", prepare=_two_rotations, boundaries=90)
 STORIES = (
     STEADY,
@@ -86,7 +96,8 @@ STORIES = (
     Story(name="one-placeholder", prepare=_only_in_one_store, boundaries=80, placeholder=True),
     Story(name="edited-by-hand", prepare=_edited_by_hand, boundaries=90),
     Story(name="refused-by-policy", prepare=_refused_by_policy, boundaries=140),
-    Story(name="revoked", prepare=_two_rotations, boundaries=110, revoke_previous=True),
+    Story(name="emergency", prepare=_emergency, boundaries=100),
+    Story(name="emergency-in-a-heal", prepare=_emergency_in_a_heal, boundaries=80),
 )
 
 
@@ -117,14 +128,12 @@ def _world(story: Story, strategy: Strategy, stores: int) -> MemoryWorld:
     return world
 
 
-def _dies(
-    world: MemoryWorld, run: str, *, at: int, runner: str = "aws", revoke_previous: bool = False
-) -> str:
+def _dies(world: MemoryWorld, run: str, *, at: int, runner: str = "aws") -> str:
     """Let a run die; return the boundary, or an empty text if it had fewer."""
     death = Death(at, Observer(world))
     at_every_boundary(world, death)
     try:
-        rotate(world, run, runner=runner, force=revoke_previous, revoke_previous=revoke_previous)
+        rotate(world, run, runner=runner)
     except Killed:
         pass
     finally:
@@ -142,13 +151,17 @@ def _recovers(world: MemoryWorld, runner: str) -> None:
 
 def _goes_on(world: MemoryWorld) -> None:
     base = login_of(world, world.lock.record.current_generation or 0)
+    emergency = world.lock.record.is_revoking
     at_every_boundary(world, Observer(world).look)
     following = rotate_again(world, "following", runner="aws")
     undisturbed(world)
     assert_in_step(world, following.generation)
-    live = {shown(base), shown(login_of(world, following.generation or 0))}
+    assert not world.lock.record.is_revoking
+    new = shown(login_of(world, following.generation or 0))
+    live = {new} if emergency else {new, shown(base)}
     for database, let_in in known_logins(world).items():
         assert let_in == live, f"I9: {database} accepts a dead login, or refuses a live one"
+        assert world.databases[database].refusals.most <= 1, "two refused logins in a row"
     assert_on_record(world)
     recorded = [rotation_of(e) for stream in world.audit_logs for e in entries(world, stream)]
     assert recorded.count("recovery") == recorded.count("following") == 1
@@ -166,7 +179,7 @@ def _survives_death_at_every_boundary(story: Story, strategy: Strategy, stores: 
     at = 0
     while True:
         world = _world(story, strategy, stores)
-        boundary = _dies(world, "dies", at=at, revoke_previous=story.revoke_previous)
+        boundary = _dies(world, "dies", at=at)
         if not boundary:
             return at
         _survives(world, recoverer, died=f"{boundary} ({at})")

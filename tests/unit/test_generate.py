@@ -7,30 +7,46 @@ from functools import partial
 import pytest
 
 from lockstep.errors import (
+    DatabaseMutedError,
+    EnrolmentNeededError,
     FenceLostError,
     LostCompareAndSetError,
+    PlanNotActiveError,
     SecretMalformedError,
     StagedValueConflictError,
+    StoresDivergedError,
     StoreUnreachableError,
-    UnknownUsernameError,
 )
 from lockstep.model import Claim, ClaimKind, CredentialValue, Login, SecretStr, Strategy
 from tests.support.memory import PLACEHOLDER_TEXT, MemoryWorld, make_plan
-from tests.unit.flights import PHASES, both_strategies, dies, run_generate, steady
+from tests.unit.flights import (
+    OPEN,
+    PROMOTING,
+    asked_to_probe,
+    both_strategies,
+    dies,
+    probed,
+    run_generate,
+    steady,
+)
 from tests.unit.harness import (
     INTERVAL_SECONDS,
+    activates,
     another_login,
     assert_in_step,
     at_every_boundary,
     edit,
+    entries,
     generated,
     held,
     interrupted,
     known_logins,
     login_of,
+    orders,
     rotate,
     rotate_again,
     served,
+    set_password,
     shown,
     undisturbed,
 )
@@ -44,13 +60,10 @@ def test_a_new_generation_is_claimed_and_staged_in_every_store_and_in_no_databas
 ) -> None:
     world = steady(strategy)
     before = known_logins(world), served(world)
-    result, claim = generated(world, held(world, "third"))
-    assert claim == Claim(
-        kind=ClaimKind.NEW, generation=3, base_generation=2, previous_generation=1, rotation_id="third"
-    )
-    assert not result.adopted
-    assert result.databases == ("db-1", "db-2")
-    assert world.lock.record.claim == claim
+    result = generated(world, held(world, "third"))
+    assert result.claim == Claim(kind=ClaimKind.NEW, generation=3, base_generation=2, rotation_id="third")
+    assert result.adopted_from is None
+    assert (world.lock.record.claim, world.lock.record.promoting) == (result.claim, False)
     staged = [store.read_generation(3) for store in world.stores.values()]
     assert staged[0] is not None
     assert staged[0] == staged[1]
@@ -82,34 +95,58 @@ def test_stores_are_staged_in_the_order_of_the_plan_after_the_claim() -> None:
 
 def test_the_output_holds_no_secret() -> None:
     world = steady()
-    result, _ = generated(world, held(world, "third"))
+    result = generated(world, held(world, "third"))
     text = result.model_dump_json()
     assert login_of(world, 3).password.reveal() not in text
     assert login_of(world, 2).password.reveal() not in text
 
 
-def test_an_existing_login_is_taken_over_as_generation_0() -> None:
-    world = MemoryWorld.create()
-    _, claim = generated(world, held(world))
-    assert (claim.generation, claim.base_generation, claim.previous_generation) == (1, 0, None)
-    assert login_of(world, 1).username == login_of(world, 0).username
+@both_strategies
+def test_a_login_that_is_handed_over_gets_the_first_generation_and_changes_no_database(
+    strategy: Strategy,
+) -> None:
+    """On the first day applications keep the login they have; what works is proven first (protocol C5, O7)."""
+    world = MemoryWorld.create(make_plan(strategy=strategy))
+    login, before = login_of(world, 0), known_logins(world)
+    asked_to_probe(world, held(world))
+    world.clock.sleep(INTERVAL_SECONDS)
+    assert rotate(world, "first").generation == 2
+    assert_in_step(world, 2)
+    assert (login_of(world, 2), known_logins(world)) == (login, before)
+    assert world.passwords.count == 0
 
 
-def test_an_existing_login_must_have_a_username_of_the_plan() -> None:
+def test_a_login_that_is_handed_over_must_have_a_username_of_the_plan() -> None:
     world = MemoryWorld.create()
     for store in world.stores.values():
         edit(store, Login("root", SecretStr("before-lockstep")))
-    with pytest.raises(UnknownUsernameError):
+    with pytest.raises(StoresDivergedError):
         generated(world, held(world))
+    assert world.lock.record.claim is None
 
 
 @both_strategies
 def test_placeholders_are_replaced_by_the_first_generation(strategy: Strategy) -> None:
     world = MemoryWorld.create(make_plan(strategy=strategy), placeholder=True)
-    _, claim = generated(world, held(world))
+    claim = generated(world, held(world)).claim
     assert (claim.kind, claim.generation, claim.base_generation) == (ClaimKind.NEW, 1, 0)
     assert login_of(world, 1).username == world.credential.usernames[0]
     assert_in_step(world, rotate_again(world, "whole").generation)
+
+
+@pytest.mark.parametrize("enrol", [frozenset[str](), frozenset({"db-1"})])
+def test_placeholders_without_enrolment_of_every_database_change_nothing(enrol: frozenset[str]) -> None:
+    """An empty secret may be one that somebody emptied: the accounts may be in use (protocol I11)."""
+    world = MemoryWorld.create(placeholder=True)
+    in_use = another_login(world, "in-use")
+    set_password(world, in_use)
+    orders(world, enrol=enrol)
+    with pytest.raises(EnrolmentNeededError):
+        rotate(world, "first")
+    assert world.lock.record.claim is None
+    assert world.lock.record.activate == world.credential.plan_digest
+    assert all(s.read_generation(1) is None for s in world.stores.values())
+    assert known_logins(world) == {name: {shown(in_use)} for name in world.databases}
 
 
 @pytest.mark.parametrize("empty", ["aws", "oci"])
@@ -123,6 +160,75 @@ def test_if_one_store_holds_a_placeholder_the_login_of_the_other_is_taken_over(
     result = rotate(world, "first")
     assert_in_step(world, result.generation)
     assert login_of(world, 1) == login
+
+
+# The plan
+
+
+def test_a_runner_with_another_plan_changes_nothing_and_the_other_goes_on() -> None:
+    """Two runners that disagree on where a credential lives must not both act (protocol I10)."""
+    world = steady()
+    other = replace(world, credential=replace(world.credential, plan_digest="of-another-plan"))
+    seen: list[str] = []
+    rotation = held(other, "third", runner="oci")
+    at_every_boundary(other, seen.append)
+    with pytest.raises(PlanNotActiveError):
+        run_generate(other, rotation)
+    undisturbed(other)
+    assert not [b for b in seen if "stage" in b or "claim" in b or "db-" in b]
+    assert world.lock.record.claim is None
+    assert rotate_again(world, "fourth", runner="aws").generation == 4
+    with pytest.raises(PlanNotActiveError):
+        rotate_again(other, "fifth", runner="oci")
+    assert_in_step(world, 4)
+    assert entries(world, "oci")[-1].event["status_code"] == "PlanNotActiveError"
+    assert_in_step(world, rotate_again(world, "sixth", runner="aws").generation)
+
+
+def test_a_deployment_during_a_heal_ends_the_run_before_the_claim() -> None:
+    world = steady()
+    edit(world.stores["oci"], another_login(world))
+    needed = asked_to_probe(world, held(world, "third"))
+    winner = probed(world, needed)
+    deployed = replace(world, credential=replace(world.credential, plan_digest="of-another-plan"))
+    orders(world, activate="of-another-plan")
+    with pytest.raises(PlanNotActiveError):
+        run_generate(deployed, needed.rotation, winner=winner)
+    assert world.lock.record.claim is None
+
+
+@both_strategies
+def test_an_activation_gives_the_login_that_works_a_generation_under_the_new_plan(strategy: Strategy) -> None:
+    world = steady(strategy)
+    dies(world, "after db-1 stage")
+    current = login_of(world, 2)
+    deployed = replace(world, credential=replace(world.credential, plan_digest="of-another-plan"))
+    activates(deployed)
+    result = rotate(deployed, "activation")
+    assert_in_step(deployed, result.generation)
+    assert login_of(world, result.generation or 0) == current
+    assert (world.lock.record.plan, world.lock.record.activate) == ("of-another-plan", None)
+    with pytest.raises(PlanNotActiveError):
+        rotate_again(world, "old-plan", runner="oci")
+    assert_in_step(deployed, rotate_again(deployed, "following").generation)
+
+
+def test_a_muted_database_ends_the_step_before_anything_is_claimed() -> None:
+    world = steady()
+    orders(world, muted=frozenset({"db-2"}))
+    with pytest.raises(DatabaseMutedError):
+        run_generate(world, held(world, "third"))
+    assert world.lock.record.claim is None
+
+
+def test_what_the_stores_serve_counts_as_alive_from_the_claim_on() -> None:
+    """An old value that somebody made current again can be in use: it is not forgotten (protocol C11)."""
+    world = steady()
+    orders(world, alive=frozenset({2}))
+    world.stores["oci"]._secrets["app_user"].make_current("generation-1")
+    needed = asked_to_probe(world, held(world, "third"))
+    run_generate(world, needed.rotation, winner=probed(world, needed))
+    assert world.lock.record.alive == {1, 2}
 
 
 # Errors that change nothing
@@ -243,19 +349,45 @@ def _value_in(world: MemoryWorld, store: str) -> Login:
 # Adopting
 
 
-@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize("phase", OPEN)
 @both_strategies
-def test_a_generation_in_flight_is_adopted_in_every_phase(phase: str, strategy: Strategy) -> None:
+def test_an_open_claim_is_adopted_in_every_phase(phase: str, strategy: Strategy) -> None:
     world = steady(strategy)
     dies(world, phase)
     claim, staged = world.lock.record.claim, world.stores["aws"].read_generation(3)
-    result, adopted = generated(world, held(world, "taker"))
-    assert result.adopted
-    assert adopted == claim
+    result = generated(world, held(world, "taker"))
+    assert (result.claim, result.adopted_from) == (claim, "dead")
     assert world.lock.record.claim == claim
     values = [store.read_generation(3) for store in world.stores.values()]
     assert values[0] == values[1]
     assert staged in (None, values[0])
+
+
+@pytest.mark.parametrize("phase", PROMOTING)
+@both_strategies
+def test_a_claim_in_promotion_is_not_adopted_but_its_login_gets_a_new_generation(
+    phase: str, strategy: Strategy
+) -> None:
+    """Since a store may serve it, nothing may be staged over it: a heal changes no database (protocol C5, I4)."""
+    world = steady(strategy)
+    dies(world, phase)
+    pending, before = login_of(world, 3), known_logins(world)
+    result = rotate(world, "taker")
+    assert (result.generation, result.adopted) == (4, False)
+    assert_in_step(world, 4)
+    assert login_of(world, 4) == pending
+    assert known_logins(world) == before
+
+
+@both_strategies
+def test_a_foreign_value_under_an_adopted_generation_is_replaced_in_the_same_run(strategy: Strategy) -> None:
+    world = steady(strategy)
+    dies(world, "after lock claim")
+    for store, login in zip(world.stores.values(), ("one", "two"), strict=True):
+        store.stage(CredentialValue(3, another_login(world, login)))
+    result = rotate(world, "taker")
+    assert (result.generation, result.adopted) == (4, False)
+    assert_in_step(world, 4)
 
 
 @both_strategies
@@ -263,8 +395,7 @@ def test_a_higher_generation_without_a_claim_is_not_adopted(strategy: Strategy) 
     world = steady(strategy)
     for store in world.stores.values():
         store.stage(replace(_value(world, 2), generation=9, login=another_login(world)))
-    _, claim = generated(world, held(world, "third"))
-    assert claim.generation == 3
+    assert generated(world, held(world, "third")).claim.generation == 3
 
 
 # A password that was refused by policy
@@ -273,29 +404,22 @@ def test_a_higher_generation_without_a_claim_is_not_adopted(strategy: Strategy) 
 @both_strategies
 def test_a_refused_generation_is_replaced_by_a_new_one_on_the_same_base(strategy: Strategy) -> None:
     world = steady(strategy)
-    rotation = held(world, "third")
-    _, refused = generated(world, rotation)
-    result = run_generate(world, rotation, replaces=refused)
-    assert result.claim == Claim(
-        kind=ClaimKind.NEW, generation=4, base_generation=2, previous_generation=1, rotation_id="third"
-    )
-    assert not result.adopted
+    refused = generated(world, held(world, "third"))
+    result = run_generate(world, refused.rotation, refused=3)
+    assert result.claim == Claim(kind=ClaimKind.NEW, generation=4, base_generation=2, rotation_id="third")
+    assert result.adopted_from is None
     assert shown(login_of(world, 4)) != shown(login_of(world, 3))
     assert login_of(world, 4).username == login_of(world, 3).username
 
 
 def test_a_repeated_step_replaces_a_refused_generation_once() -> None:
     world = steady()
-    rotation = held(world, "third")
-    _, refused = generated(world, rotation)
-    first = run_generate(world, rotation, replaces=refused)
-    assert run_generate(world, rotation, replaces=refused) == first
+    refused = generated(world, held(world, "third"))
+    first = run_generate(world, refused.rotation, refused=3)
+    assert run_generate(world, refused.rotation, refused=3) == first
 
 
-def test_only_the_claim_in_the_record_is_replaced() -> None:
+def test_only_the_claim_that_was_refused_is_replaced() -> None:
     world = steady()
-    rotation = held(world, "third")
-    _, claim = generated(world, rotation)
-    other = replace(claim, generation=2)
-    result = run_generate(world, rotation, replaces=other)
-    assert result.claim == claim
+    staged = generated(world, held(world, "third"))
+    assert run_generate(world, staged.rotation, refused=2) == staged

@@ -1,34 +1,43 @@
-"""Generate after a change from outside: an edited secret, a lost lock table or an old copy of it."""
+"""Heals: after a change from outside a login that works everywhere gets a new generation (protocol C5)."""
 
-from dataclasses import replace
+from copy import deepcopy
 
 import pytest
 
 from lockstep.errors import (
+    DatabaseUnreachableError,
     FenceLostError,
     InvalidRequestError,
-    LostCompareAndSetError,
     StoresDivergedError,
 )
-from lockstep.messages import (
-    CandidateRef,
-    ProbeResult,
-    Probes,
-)
-from lockstep.model import LockRecord, Login, SecretStr, Strategy
-from tests.support.memory import MemoryWorld, make_plan
+from lockstep.messages import CandidateRef
+from lockstep.model import Login, SecretStr, Strategy
+from tests.support.memory import Account, MemoryWorld
 from tests.support.memory_store import SecretKind
-from tests.unit.flights import PHASES, asked_to_probe, both_strategies, dies, run_generate, steady
+from tests.unit.flights import (
+    OPEN,
+    PHASES,
+    PROMOTING,
+    asked_to_probe,
+    both_strategies,
+    dies,
+    probed,
+    run_generate,
+    steady,
+)
 from tests.unit.harness import (
     INTERVAL_SECONDS,
     Killed,
+    Observer,
     another_login,
     assert_in_step,
     at_every_boundary,
     edit,
-    generated,
     held,
+    known_logins,
     login_of,
+    orders,
+    revokes_everything,
     rotate,
     rotate_again,
     served,
@@ -36,11 +45,6 @@ from tests.unit.harness import (
     shown,
     undisturbed,
 )
-
-
-def _loses_its_lock_table(world: MemoryWorld) -> None:
-    world.lock.record = LockRecord(credential_id=world.credential.id)
-
 
 # Healing
 
@@ -57,7 +61,7 @@ def test_an_edit_that_does_not_log_in_is_probed_and_replaced(edited: str, strate
     result = rotate(world, "fourth")
     assert_in_step(world, result.generation)
     assert login_of(world, result.generation or 0) == current
-    assert world.passwords.count == 2
+    assert world.passwords.count == 1
 
 
 @both_strategies
@@ -115,36 +119,37 @@ def test_a_login_that_only_one_database_accepts_does_not_win() -> None:
 
 def test_placeholders_beside_a_recorded_generation_have_diverged() -> None:
     world = MemoryWorld.create(placeholder=True)
-    world.lock.record = replace(world.lock.record, current_generation=5)
+    orders(world, current_generation=5)
     with pytest.raises(StoresDivergedError):
         run_generate(world, held(world))
 
 
-def test_probes_must_come_from_every_database() -> None:
+@pytest.mark.parametrize("store", ["aws", "gcp"])
+def test_only_a_candidate_can_win(store: str) -> None:
     world = steady()
     edit(world.stores["oci"], another_login(world))
-    rotation = held(world, "third")
-    asked = asked_to_probe(world, rotation)
-    for databases in ((), ("db-1",), ("db-1", "db-2", "db-3")):
-        answers = tuple(ProbeResult(database=d, accepted=(True, True)) for d in databases)
-        with pytest.raises(InvalidRequestError):
-            run_generate(world, rotation, probes=Probes(candidates=asked.candidates, databases=answers))
+    needed = asked_to_probe(world, held(world, "third"))
+    with pytest.raises(InvalidRequestError):
+        run_generate(world, needed.rotation, winner=CandidateRef(store=store, version="generation-9"))
     assert world.lock.record.claim is None
 
 
-def test_a_winner_that_is_no_longer_stored_is_a_retryable_error() -> None:
-    world = steady()
-    edit(world.stores["oci"], another_login(world))
-    rotation = held(world, "third")
-    candidates = (CandidateRef(store="aws", version="gone"),)
-    answers = tuple(ProbeResult(database=d, accepted=(True,)) for d in world.databases)
-    with pytest.raises(LostCompareAndSetError):
-        run_generate(world, rotation, probes=Probes(candidates=candidates, databases=answers))
+@both_strategies
+def test_a_username_outside_the_plan_never_wins(strategy: Strategy) -> None:
+    """Such an account is not ours to keep alive: an administrator's login, typed into a store (protocol D11)."""
+    world = steady(strategy)
+    root = Login("root", SecretStr("of-root"))
+    for database in world.databases.values():
+        database.accounts["root"] = Account(passwords=("of-root",))
+    for store in world.stores.values():
+        edit(store, root)
+    current = login_of(world, 2)
+    result = rotate(world, "third")
+    assert_in_step(world, result.generation)
+    assert login_of(world, result.generation or 0) == current
 
 
-@pytest.mark.parametrize(
-    "phase", ["after lock claim", "after aws stage app_user", "after aws promote app_user"]
-)
+@pytest.mark.parametrize("phase", ["after lock claim", "after aws stage app_user", *PROMOTING[:3]])
 @both_strategies
 def test_a_heal_in_flight_gives_way_to_a_login_that_works_now(phase: str, strategy: Strategy) -> None:
     world = steady(strategy)
@@ -158,35 +163,35 @@ def test_a_heal_in_flight_gives_way_to_a_login_that_works_now(phase: str, strate
     assert login_of(world, result.generation or 0) == once_more
 
 
-@pytest.mark.parametrize(
-    "phase", ["after lock claim", "after aws stage app_user", "after aws promote app_user"]
-)
+@pytest.mark.parametrize("phase", ["after lock claim", "after aws stage app_user", *PROMOTING[:3]])
 @both_strategies
-def test_a_heal_in_flight_whose_login_still_works_is_finished_under_its_own_generation(
-    phase: str, strategy: Strategy
-) -> None:
+def test_a_heal_in_flight_is_made_again_under_a_new_generation(phase: str, strategy: Strategy) -> None:
     world = steady(strategy)
+    current, before = login_of(world, 2), known_logins(world)
     edit(world.stores["oci"], another_login(world))
     dies(world, phase)
-    claim = world.lock.record.claim
-    assert claim
     result = rotate(world, "taker")
-    assert (result.generation, result.adopted) == (claim.generation, True)
-    assert_in_step(world, claim.generation)
+    assert (result.generation, result.adopted) == (4, False)
+    assert_in_step(world, 4)
+    assert (login_of(world, 4), known_logins(world)) == (current, before)
 
 
-@pytest.mark.parametrize("phase", PHASES[:6])
+@pytest.mark.parametrize("phase", OPEN)
 @both_strategies
-def test_a_rotation_in_flight_is_finished_after_an_edit_that_does_not_log_in(
+def test_after_an_edit_in_flight_every_store_serves_what_works_and_no_database_changes(
     phase: str, strategy: Strategy
 ) -> None:
+    """What was staged and never served is forgotten: only what works everywhere goes forward (protocol C5)."""
     world = steady(strategy)
     dies(world, phase)
-    staged = world.stores["aws"].read_generation(3)
+    base, before = login_of(world, 2), known_logins(world)
     edit(world.stores["oci"], another_login(world))
     result = rotate(world, "taker")
-    assert (result.generation, result.adopted) == (3, True)
-    assert staged is None or login_of(world, 3) == staged.login
+    assert_in_step(world, 4)
+    assert result.generation == 4
+    assert (login_of(world, 4), known_logins(world)) == (base, before)
+    assert_in_step(world, rotate_again(world, "following").generation)
+    assert all(len(let_in) == 2 for let_in in known_logins(world).values())
 
 
 @both_strategies
@@ -202,34 +207,96 @@ def test_a_generation_in_flight_gives_way_if_base_is_dead_and_the_edit_logs_in(s
     assert login_of(world, 4) == changed
 
 
+@pytest.mark.parametrize("moved", [("oci",), ("aws", "oci")])
+@both_strategies
+def test_a_store_moved_back_while_databases_were_away_stays_alive(
+    moved: tuple[str, ...], strategy: Strategy
+) -> None:
+    """The previous value works, so applications read it again. Finishing the claim would kill it (protocol C2, I1)."""
+    world = steady(strategy)
+    for database in world.databases.values():
+        database.unreachable = True
+    with pytest.raises(DatabaseUnreachableError):
+        rotate(world, "away")
+    for store in moved:
+        for secret in world.stores[store]._secrets.values():
+            secret.make_current("generation-1")
+    for database in world.databases.values():
+        database.unreachable = False
+    at_every_boundary(world, Observer(world).look)
+    result = rotate_again(world, "taker", runner="oci")
+    undisturbed(world)
+    assert not result.adopted
+    assert_in_step(world, result.generation)
+    assert all(shown(login_of(world, 1)) in let_in for let_in in known_logins(world).values())
+    assert_in_step(world, rotate_again(world, "following").generation)
+
+
+@pytest.mark.parametrize("phase", ["after aws promote app_user", "after aws promote connection_blob"])
+@both_strategies
+def test_a_run_that_died_between_two_stores_is_healed_and_nothing_dies(
+    phase: str, strategy: Strategy
+) -> None:
+    world = steady(strategy)
+    dies(world, phase)
+    assert {user for user, _, _ in served(world).values()} == {2, 3}
+    before = known_logins(world)
+    at_every_boundary(world, Observer(world).look)
+    result = rotate(world, "healer")
+    undisturbed(world)
+    assert_in_step(world, result.generation)
+    assert known_logins(world) == before
+    assert login_of(world, result.generation or 0) == login_of(world, 3)
+    assert {2, 3, result.generation} <= world.lock.record.alive
+
+
+@both_strategies
+def test_a_value_in_promotion_that_one_database_lost_gives_way_to_base(strategy: Strategy) -> None:
+    """A database restored from a backup knows what was there before; both stores get that (protocol C5)."""
+    world = steady(strategy)
+    backup = deepcopy(world.databases["db-1"].accounts)
+    dies(world, "after aws promote connection_blob")
+    world.databases["db-1"].accounts = backup
+    base = login_of(world, 2)
+    result = rotate(world, "healer")
+    assert_in_step(world, result.generation)
+    assert login_of(world, result.generation or 0) == base
+    assert_in_step(world, rotate_again(world, "following").generation)
+
+
+def test_a_locked_candidate_does_not_fail_the_heal() -> None:
+    world = steady(Strategy.ALTERNATING_USERS)
+    dies(world, "after aws promote connection_blob")
+    pending, base = login_of(world, 3), login_of(world, 2)
+    for database in world.databases.values():
+        database.accounts[pending.username].locked = True
+    result = rotate(world, "healer")
+    assert_in_step(world, result.generation)
+    assert login_of(world, result.generation or 0) == base
+
+
 def test_a_run_that_lost_the_lock_finishes_no_heal() -> None:
     world = steady()
     edit(world.stores["oci"], another_login(world))
     dies(world, "after lock claim")
-    rotation = held(world, "zombie")
-    asked = asked_to_probe(world, rotation)
+    needed = asked_to_probe(world, held(world, "zombie"))
+    winner = probed(world, needed)
     world.clock.sleep(INTERVAL_SECONDS)
     held(world, "taker", runner="oci")
-    answers = tuple(
-        ProbeResult(database=d, accepted=(True,) * len(asked.candidates)) for d in world.databases
-    )
     with pytest.raises(FenceLostError):
-        run_generate(world, rotation, probes=Probes(candidates=asked.candidates, databases=answers))
-    assert world.stores["aws"].read_generation(3) is None
+        run_generate(world, needed.rotation, winner=winner)
+    assert world.stores["aws"].read_generation(4) is None
 
 
 @pytest.mark.parametrize(
     ("stores", "phase", "expected"),
     [
-        # No store serves the current generation: first that, then the one in flight, then what stores serve.
-        (1, "after aws stage connection_blob", ["generation-2", "generation-3", "edit-4"]),
-        # No store serves the generation in flight: first that, then what stores serve.
-        (2, "after oci stage connection_blob", ["generation-3", "generation-2", "edit-4"]),
-        (2, "after aws promote connection_blob", ["generation-2", "generation-3", "edit-4"]),
-        (2, "after lock claim", ["generation-2", "edit-4"]),
+        (1, "after aws stage connection_blob", ["generation-2", "edit-4", "generation-1"]),
+        (2, "after oci stage connection_blob", ["generation-2", "edit-4", "generation-1"]),
+        (2, "after aws promote connection_blob", ["generation-3", "generation-2", "edit-4", "generation-1"]),
     ],
 )
-def test_every_login_that_may_work_is_a_candidate(stores: int, phase: str, expected: list[str]) -> None:
+def test_every_login_that_may_be_alive_is_a_candidate(stores: int, phase: str, expected: list[str]) -> None:
     world = steady(stores=stores)
     dies(world, phase)
     edit(list(world.stores.values())[-1], another_login(world))
@@ -237,133 +304,35 @@ def test_every_login_that_may_work_is_a_candidate(stores: int, phase: str, expec
     assert [c.version for c in asked.candidates] == expected
 
 
-@pytest.mark.parametrize("phase", PHASES[:-5])
+@pytest.mark.parametrize("phase", PHASES[:-4])
 @both_strategies
 def test_an_edit_during_a_rotation_is_healed(phase: str, strategy: Strategy) -> None:
     world = steady(strategy)
     dies(world, phase)
     edit(world.stores["oci"], another_login(world))
-    result = rotate(world, "taker")
-    assert (result.generation, result.adopted) == (3, True)
-    assert_in_step(world, 3)
-    assert_in_step(world, rotate_again(world, "following").generation)
-
-
-@pytest.mark.parametrize("phase", PHASES[4:6])
-@both_strategies
-def test_an_edit_during_a_rotation_whose_password_is_refused_is_healed(
-    phase: str, strategy: Strategy
-) -> None:
-    world = steady(strategy)
-    dies(world, phase)
-    refused, base = login_of(world, 3).password.reveal(), login_of(world, 2)
-    world.databases["db-2"].refuses = lambda password: password == refused
-    edit(world.stores["oci"], another_login(world))
-    result = rotate(world, "taker")
-    assert (result.generation, result.adopted) == (5, False)
-    assert_in_step(world, 5)
-    assert login_of(world, 5) == base
+    assert_in_step(world, rotate(world, "taker").generation)
     assert_in_step(world, rotate_again(world, "following").generation)
 
 
 @both_strategies
-def test_an_edit_back_to_a_revoked_base_is_healed(strategy: Strategy) -> None:
+def test_an_edit_back_to_a_revoked_value_is_healed(strategy: Strategy) -> None:
     world = steady(strategy)
     base = login_of(world, 2)
+    revokes_everything(world)
 
     def dies_once_base_is_dead(at: str) -> None:
-        if at == "after db-2 retire":
+        if at == "after lock release" or at.endswith("log put"):
             raise Killed
 
     at_every_boundary(world, dies_once_base_is_dead)
     with pytest.raises(Killed):
-        rotate(world, "emergency", force=True, revoke_previous=True)
+        rotate(world, "emergency")
     undisturbed(world)
+    emergency = login_of(world, 3)
     world.clock.sleep(INTERVAL_SECONDS)
     edit(world.stores["oci"], base)
     result = rotate(world, "taker")
-    assert (result.generation, result.adopted) == (3, True)
-    assert_in_step(world, 3)
-
-
-# A lost lock table, or an old copy of it
-
-
-def _long_lived(strategy: Strategy) -> MemoryWorld:
-    world = MemoryWorld.create(make_plan(strategy=strategy))
-    world.lock.record = replace(world.lock.record, fence=56)
-    rotate(world, "long-ago")
-    world.clock.sleep(INTERVAL_SECONDS)
-    return world
-
-
-@both_strategies
-def test_after_a_lost_lock_table_generations_continue_above_the_stores(strategy: Strategy) -> None:
-    world = _long_lived(strategy)
-    _loses_its_lock_table(world)
-    _, claim = generated(world, held(world, "first-again"))
-    assert (claim.generation, claim.base_generation) == (58, 57)
-    assert_in_step(world, rotate_again(world, "second-again").generation)
-
-
-@pytest.mark.parametrize("failed_runs", [0, 1, 2])
-@both_strategies
-def test_a_value_staged_before_the_table_was_lost_is_never_used(strategy: Strategy, failed_runs: int) -> None:
-    # With alternating users the number of failed runs before decides which user the lost generation belongs to.
-    world = steady(strategy)
-    world.lock.record = replace(world.lock.record, fence=world.lock.record.fence + failed_runs)
-    dies(world, "after db-1 stage")
-    forgotten = world.stores["aws"].read_generation(3 + failed_runs)
-    assert forgotten
-    _loses_its_lock_table(world)
-    for run in range(4):
-        result = rotate_again(world, f"again-{run}")
-        assert_in_step(world, result.generation)
-        assert shown(login_of(world, result.generation or 0)) != shown(forgotten.login)
-
-
-@both_strategies
-def test_a_heal_does_not_use_a_forgotten_value(strategy: Strategy) -> None:
-    world = steady(strategy)
-    dies(world, "after db-1 stage")
-    current = login_of(world, 2)
-    _loses_its_lock_table(world)
-    edit(world.stores["oci"], another_login(world))
-    result = rotate(world, "healer")
     assert_in_step(world, result.generation)
-    assert result.generation == 4
-    assert login_of(world, result.generation or 0) == current
-
-
-@both_strategies
-def test_after_a_lost_lock_table_and_an_edit_generations_continue_above_connection_blob(
-    strategy: Strategy,
-) -> None:
-    world = _long_lived(strategy)
-    _loses_its_lock_table(world)
-    current = login_of(world, 57)
-    for store in world.stores.values():
-        edit(store, current)
-    result = rotate(world, "healer")
-    assert result.generation == 58
-    assert_in_step(world, 58)
-
-
-@pytest.mark.parametrize("hand_edited", [False, True], ids=["new", "heal"])
-@both_strategies
-def test_a_claim_from_an_old_copy_of_the_lock_table_is_not_adopted(
-    strategy: Strategy,
-    hand_edited: bool,  # noqa: FBT001 - a row of the table
-) -> None:
-    world = steady(strategy)
-    if hand_edited:
-        edit(world.stores["oci"], another_login(world))
-    dies(world, "after lock claim")
-    copy = world.lock.record
-    for run in range(3):
-        rotate_again(world, f"before-the-loss-{run}")
-    world.lock.record = replace(copy, heads=world.lock.record.heads)
-    current = login_of(world, served(world)["aws"][0])
-    result = rotate_again(world, "healer")
-    assert_in_step(world, result.generation)
-    assert login_of(world, result.generation or 0) == current
+    assert login_of(world, result.generation or 0) == emergency
+    assert_in_step(world, rotate_again(world, "following").generation)
+    assert not world.lock.record.is_revoking

@@ -37,7 +37,7 @@ Step = Callable[[GenerateRequest, Ports], BaseModel]
 
 def _event(world: MemoryWorld) -> dict[str, Any]:
     """The input of Generate, as the state machine sends it."""
-    return {"rotation": held(world).model_dump(mode="json"), "probes": None, "replaces": None}
+    return {"rotation": held(world).model_dump(mode="json")}
 
 
 def _handler(step: Step, world: MemoryWorld) -> Callable[[Any], Mapping[str, Any]]:
@@ -52,7 +52,7 @@ def _logged(caplog: pytest.LogCaptureFixture) -> str:
 
 def test_the_reply_is_json_that_the_next_step_accepts(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="lockstep")
-    world = MemoryWorld.create()
+    world = MemoryWorld.create(placeholder=True)
     reply = _handler(generate.run, world)(_event(world))
     assert json.loads(json.dumps(reply)) == reply
     result = Staged.model_validate(reply)
@@ -66,10 +66,12 @@ def test_the_reply_is_json_that_the_next_step_accepts(caplog: pytest.LogCaptureF
 def test_the_kind_of_a_request_is_recognised() -> None:
     world = MemoryWorld.create()
     face = LambdaFace(apply_db.run, DatabaseRequest, ports=lambda _credential_id: world.ports())
-    rotation = held(world).model_dump(mode="json")
-    candidates = [{"store": "aws", "version": "gone"}]
-    event = {"action": "probe", "rotation": rotation, "database": "db-1", "candidates": candidates}
-    assert face(event, TimeLeft()) == {"database": "db-1", "accepted": [False]}
+    plan = world.credential.plan_digest
+    rotation = held(world).model_copy(update={"plan": plan}).model_dump(mode="json")
+    version = world.stores["aws"].read_current().version
+    candidates = [{"store": "aws", "version": version}]
+    event = {"action": "probe", "rotation": rotation, "databases": ["db-1"], "candidates": candidates}
+    assert face(event, TimeLeft()) == {"winner": {"store": "aws", "version": version}}
 
 
 @pytest.mark.parametrize(

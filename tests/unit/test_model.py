@@ -106,9 +106,7 @@ def test_every_dataclass_is_frozen_and_has_slots(module: object) -> None:
 
 
 def test_a_claim_and_a_login_cannot_be_changed() -> None:
-    claim = Claim(
-        kind=ClaimKind.NEW, generation=2, base_generation=1, previous_generation=None, rotation_id="r"
-    )
+    claim = Claim(kind=ClaimKind.NEW, generation=2, base_generation=1, rotation_id="r")
     with pytest.raises(dataclasses.FrozenInstanceError):
         claim.generation = 3  # type: ignore[misc]  # that is the point
     with pytest.raises(dataclasses.FrozenInstanceError):

@@ -137,7 +137,7 @@ def test_the_order_of_the_stores_changes_the_digest() -> None:
     one_slot = document()
     one_slot["stores"][1]["ring"] = 1
     for credential in one_slot["credentials"]:
-        credential["interval"] = "80m"
+        credential["interval"] = "2h"
     other_order = {**one_slot, "stores": one_slot["stores"][::-1]}
     assert digest(other_order) != digest(one_slot)
 

@@ -58,7 +58,7 @@ def test_a_call_is_retried_with_growing_delays(
 ) -> None:
     clock = _Clock()
     _, work = _failing(*[error] * policy.attempts)
-    assert _retries(clock).call(("State",), work, policy=policy) == "result"
+    assert _retries(clock).call("State", work, policy=policy) == "result"
     assert clock.delays == delays
 
 
@@ -66,7 +66,7 @@ def test_a_call_is_retried_with_growing_delays(
 def test_the_last_error_is_raised_when_the_retries_are_used_up(policy: RetryPolicy) -> None:
     done, work = _failing(*[LockTableUnreachableError] * (policy.attempts + 1))
     with pytest.raises(LockTableUnreachableError):
-        _retries(_Clock()).call(("State",), work, policy=policy)
+        _retries(_Clock()).call("State", work, policy=policy)
     assert len(done) == policy.attempts + 1
 
 
@@ -79,21 +79,21 @@ def test_an_error_that_the_policy_does_not_name_is_raised_at_once(
 ) -> None:
     done, work = _failing(error)
     with pytest.raises(error):
-        _retries(_Clock()).call(("State",), work, policy=policy)
+        _retries(_Clock()).call("State", work, policy=policy)
     assert done == ["tried"]
 
 
 def test_the_text_of_a_foreign_error_is_withheld() -> None:
     _, work = _failing(ValueError)
     with pytest.raises(UnexpectedError) as caught:
-        _retries(_Clock()).call(("State",), work)
+        _retries(_Clock()).call("State", work)
     assert caught.value.where == {"code": "ValueError"}
 
 
 def test_no_try_begins_after_the_deadline() -> None:
     done, work = _failing(*[StoreUnreachableError] * 4)
     with pytest.raises(DeadlineExceededError) as caught:
-        _retries(_Clock(), deadline=3.5).call(("Map", "State"), work)
+        _retries(_Clock(), deadline=3.5).call("State", work)
     assert len(done) == 3
     assert caught.value.where == {"code": "State"}
 
@@ -101,5 +101,5 @@ def test_no_try_begins_after_the_deadline() -> None:
 def test_an_owed_call_is_tried_once_after_the_deadline() -> None:
     done, work = _failing(StoreUnreachableError)
     with pytest.raises(DeadlineExceededError):
-        _retries(_Clock(), deadline=0).call(("State",), work, is_owed=True)
+        _retries(_Clock(), deadline=0).call("State", work, is_owed=True)
     assert done == ["tried"]

@@ -1,28 +1,47 @@
 """Runs of the standby's sequence: when they begin, and how they end. `tests/oci_fn` compares it with the machine."""
 
 import traceback
+from contextlib import suppress
 from dataclasses import replace
 from typing import NoReturn
 
 import pytest
 
+from functions.apply_db import step as apply_db
+from functions.audit import step as audit
+from functions.update_secrets import step as update_secrets
 from lockstep.errors import (
     DatabaseUnreachableError,
     DeadlineExceededError,
     InvalidRequestError,
+    LockTableUnreachableError,
+    PasswordRefusedByPolicyError,
+    PlanNotActiveError,
     UnexpectedError,
 )
+from lockstep.model import AwsSigns, Strategy
+from lockstep.ports import Ports
 from oci_fn import sequence
 from oci_fn.retries import Retries
 from oci_fn.sequence import RunRequest
 from tests.support.memory import MemoryWorld
+from tests.unit.flights import both_strategies, steady
 from tests.unit.harness import (
+    INTERVAL_SECONDS,
+    Killed,
+    activates,
     assert_in_step,
+    at_every_boundary,
     entries,
     held,
     interrupted,
+    known_logins,
+    login_of,
+    orders,
+    refuse_next_passwords,
     rotate,
     rotate_again,
+    shown,
     undisturbed,
 )
 
@@ -30,42 +49,86 @@ from tests.unit.harness import (
 
 
 @pytest.mark.parametrize(
-    ("minutes", "force", "revoke_previous", "outcome"),
+    ("minutes", "force", "order", "outcome"),
     [
-        (17.9, False, False, "skipped"),
-        (18, False, False, "rotated"),  # A trigger may be early by the tolerance.
-        (20, False, False, "rotated"),
-        (15.9, True, False, "skipped"),  # A forced run keeps the overlap,
-        (16, True, False, "rotated"),
-        (1, True, True, "rotated"),  # unless it revokes the previous value.
-        (1, False, True, "skipped"),
+        (17.9, False, {}, "skipped"),
+        (18, False, {}, "rotated"),  # A trigger may be early by the tolerance.
+        (20, False, {}, "rotated"),
+        (15.9, True, {}, "skipped"),  # A forced run keeps the overlap.
+        (16, True, {}, "rotated"),
+        (1, False, {"revoke_through": 1}, "rotated"),  # An emergency does not.
+        (1, False, {"revoke_through": 0}, "skipped"),  # It is fulfilled already.
+        (20, False, {"paused": True}, "skipped"),
+        (20, True, {"paused": True}, "rotated"),
+        (1, False, {"revoke_through": 1, "paused": True}, "skipped"),
     ],
 )
 def test_a_run_begins_when_it_is_due_and_the_overlap_is_over(
     minutes: float,
     force: bool,  # noqa: FBT001 - a row of the table
-    revoke_previous: bool,  # noqa: FBT001 - a row of the table
+    order: dict[str, object],
     outcome: str,
 ) -> None:
     world = MemoryWorld.create()
     rotate(world, "first")
     world.clock.sleep(minutes * 60)
+    orders(world, **order)
     before = world.lock.record
-    result = rotate(world, "second", runner="oci", force=force, revoke_previous=revoke_previous)
+    result = rotate(world, "second", force=force)
     assert result.outcome == outcome
     if outcome == "skipped":
-        assert world.lock.record == before
+        # AWS says that it lives (protocol R8).
+        assert world.lock.record == replace(before, aws=AwsSigns(seen_at=world.clock.now()))
 
 
-def test_a_generation_in_flight_is_finished_at_once() -> None:
+def test_the_standby_leaves_to_aws_what_aws_can_be_expected_to_rotate() -> None:
+    # (protocol R8)
+    world = MemoryWorld.create()
+    rotate(world, "first")
+    world.clock.sleep(18.5 * 60)
+    before = world.lock.record
+    assert rotate(world, "standby", runner="oci").outcome == "skipped"
+    assert world.lock.record == before
+    assert rotate(world, "ordered", runner="oci", force=True).outcome == "rotated"
+
+
+@pytest.mark.parametrize("aws", ["did not come", "failed"])
+def test_the_standby_rotates_what_aws_has_left(aws: str) -> None:
+    # (protocol R8)
     world = MemoryWorld.create()
     rotate(world, "first")
     world.clock.sleep(1200)
+    if aws == "failed":
+        world.databases["db-2"].unreachable = True
+        with pytest.raises(DatabaseUnreachableError):
+            rotate(world, "second")
+        world.databases["db-2"].unreachable = False
+        assert world.lock.record.aws.began_at
+    world.clock.sleep(600)
+    assert rotate(world, "standby", runner="oci").outcome == "rotated"
+
+
+def test_a_skip_that_cannot_be_noted_is_a_skip() -> None:
+    world = MemoryWorld.create()
+    rotate(world, "first")
+
+    def down(operation: str) -> None:
+        if operation == "note_skip":
+            raise LockTableUnreachableError
+
+    world.lock.faults.before = down
+    assert rotate(world, "second").outcome == "skipped"
+
+
+def test_a_generation_in_flight_is_finished_at_once() -> None:
+    world = steady()
     world.databases["db-2"].unreachable = True
     with pytest.raises(DatabaseUnreachableError):
-        rotate(world, "second")
+        rotate(world, "third")
     world.databases["db-2"].unreachable = False
-    assert rotate(world, "third", runner="oci").adopted
+    result = rotate(world, "fourth", runner="oci")
+    assert (result.generation, result.adopted) == (3, True)
+    assert_in_step(world, 3)
 
 
 def test_a_run_is_skipped_while_another_run_holds_the_lock() -> None:
@@ -93,6 +156,89 @@ def test_an_invalid_input_changes_nothing_and_is_not_quoted(field: str, value: s
 # Runs that fail
 
 
+@pytest.mark.parametrize("step", ["apply_db", "update_secrets", "audit"])
+def test_a_deployment_between_two_steps_ends_the_run_and_the_next_run_converges(
+    step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The steps of one run must not act under two plans (protocol I10)."""
+    world = steady()
+    ports = world.ports()
+    module = {"apply_db": apply_db, "update_secrets": update_secrets, "audit": audit}[step]
+    run = module.run
+    deployed = replace(world.credential, plan_digest="of-another-plan")
+
+    def after_a_deployment(request: object, ports: Ports) -> object:
+        return run(request, replace(ports, credential=deployed))
+
+    monkeypatch.setattr(module, "run", after_a_deployment)
+    with pytest.raises(PlanNotActiveError):
+        sequence.rotate(
+            RunRequest(rotation_id="third", runner="aws", trigger="test"),
+            ports,
+            Retries(world.clock, deadline=world.clock.monotonic() + 600),
+        )
+    monkeypatch.undo()
+    assert world.locked_out() == []
+    world.credential = deployed
+    with pytest.raises(PlanNotActiveError):
+        rotate(world, "not-active-yet")
+    activates(world)
+    assert_in_step(world, rotate(world, "activation").generation)
+    assert_in_step(world, rotate_again(world, "following").generation)
+
+
+@both_strategies
+def test_a_refused_password_is_replaced_within_the_run(strategy: Strategy) -> None:
+    world = steady(strategy)
+    base = login_of(world, 2)
+    refuse_next_passwords(world, count=1)
+    result = rotate(world, "third")
+    assert result.generation == 4
+    assert_in_step(world, 4)
+    live = {shown(base), shown(login_of(world, 4))}
+    assert known_logins(world) == {"db-1": live, "db-2": live}
+
+
+@both_strategies
+def test_a_second_refusal_ends_the_run_and_the_next_run_goes_on(strategy: Strategy) -> None:
+    """The claim that was refused twice must not be adopted for ever (protocol M4, M5)."""
+    world = steady(strategy)
+    base = login_of(world, 2)
+    refuse_next_passwords(world, count=2)
+    with pytest.raises(PasswordRefusedByPolicyError):
+        rotate(world, "third")
+    assert world.locked_out() == []
+    assert (world.lock.record.holder, world.lock.record.current_generation) == (None, 2)
+    result = rotate_again(world, "fourth", runner="oci")
+    assert_in_step(world, result.generation)
+    live = {shown(base), shown(login_of(world, result.generation or 0))}
+    assert known_logins(world) == {"db-1": live, "db-2": live}
+
+
+@both_strategies
+def test_an_account_is_never_refused_twice_in_a_row(strategy: Strategy) -> None:
+    """A server may lock it after a few: 50 rotations, each after a run that died around a login (protocol D19)."""
+    world = steady(strategy)
+    logins = 8  # Of one database in one run.
+    for number in range(50):
+        left = number % (2 * logins)
+
+        def dies_at_a_login(boundary: str) -> None:
+            nonlocal left
+            if boundary.endswith("accepts"):
+                left -= 1
+                if left < 0:
+                    raise Killed
+
+        at_every_boundary(world, dies_at_a_login)
+        with suppress(Killed):
+            rotate(world, f"dies-{number}", runner="oci")
+        undisturbed(world)
+        assert_in_step(world, rotate_again(world, f"run-{number}").generation)
+        world.clock.sleep(INTERVAL_SECONDS)
+    assert [d.refusals.most for d in world.databases.values()] == [1, 1]
+
+
 def test_a_run_out_of_time_records_its_failure_and_releases_the_lock() -> None:
     world = MemoryWorld.create()
     world.databases["db-1"].faults.after = lambda op: world.clock.sleep(400) if op == "lock" else None
@@ -108,10 +254,10 @@ def test_a_run_out_of_time_records_its_failure_and_releases_the_lock() -> None:
 def test_a_foreign_error_at_any_boundary_is_not_quoted_and_the_next_run_rotates() -> None:
     at = 0
     while True:
-        world = MemoryWorld.create()
+        world = steady()
         foreign = interrupted(world, at, _fail_with_a_secret)
         try:
-            rotate(world, "first")
+            rotate(world, "third")
         except UnexpectedError as e:
             shown = "".join(traceback.format_exception(e))
             assert "hunter2" not in shown, foreign.boundary
@@ -121,7 +267,7 @@ def test_a_foreign_error_at_any_boundary_is_not_quoted_and_the_next_run_rotates(
         assert world.locked_out() == []
         assert_in_step(world, rotate_again(world, "next").generation)
         at += 1
-    assert at >= 80
+    assert at >= 90
 
 
 def _fail_with_a_secret() -> NoReturn:

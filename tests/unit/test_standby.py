@@ -8,7 +8,8 @@ from itertools import product
 import pytest
 
 from lockstep import timing
-from lockstep.standby import AwsSigns, bounds, trusts, yields
+from lockstep.model import AwsSigns
+from lockstep.standby import bounds, trusts, yields
 from lockstep.wall_clock import cron, fits, last_trigger, neighbours
 from tests.unit.standby_day import FIRST_EDITION, Aws, Behaviour, Day, dice, late, schedule
 

@@ -145,17 +145,17 @@ def test_another_value_in_another_store_is_a_conflict(pair: Pair) -> None:
 def test_a_generation_is_found_in_the_first_store_that_holds_it(pair: Pair) -> None:
     pair.second.stage(value(1, by="second"))
     assert pair.both.find_generation(1) == value(1, by="second")
-    assert pair.both.find_version(1) == ("second", "generation-1")
+    assert pair.both.holder_of(1) is pair.second
     pair.first.stage(value(1, by="first"))
     assert pair.both.find_generation(1) == value(1, by="first")
-    assert pair.both.find_version(1) == ("first", "generation-1")
+    assert pair.both.holder_of(1) is pair.first
     assert pair.both.find_generation(2) is None
-    assert pair.both.find_version(2) is None
+    assert pair.both.holder_of(2) is None
 
 
 def test_a_version_is_read_from_the_store_that_is_named(pair: Pair) -> None:
     pair.second.stage(value(1))
-    assert pair.both.read_version(store="second", version="generation-1") == value(1).login
+    assert pair.both.read_version(store="second", version="generation-1") == value(1)
     assert pair.both.read_version(store="first", version="generation-1") is None
     with pytest.raises(InvalidRequestError) as error:
         pair.both.read_version(store="third", version="generation-1")

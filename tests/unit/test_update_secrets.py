@@ -1,24 +1,29 @@
 """UpdateSecrets: every store is promoted and serves the generation (protocol U1, U2, U4)."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from lockstep.errors import (
     FenceLostError,
+    InvalidRequestError,
     LostCompareAndSetError,
+    PlanNotActiveError,
     StoreRejectedError,
     StoreUnreachableError,
 )
 from lockstep.messages import StoreResult, UpdateResult
-from lockstep.model import Strategy
+from lockstep.model import ClaimKind, Strategy
 from tests.support.memory import MemoryWorld, make_plan
 from tests.unit.harness import (
     INTERVAL_SECONDS,
     applied,
+    at_every_boundary,
     generated,
     held,
     interrupted,
+    orders,
     quiet,
     rotate,
     rotate_again,
@@ -38,12 +43,11 @@ class Flight:
         rotate(self.world, "first")
         rotate_again(self.world, "second")
         self.world.clock.sleep(INTERVAL_SECONDS)
-        self.rotation = held(self.world, "third")
-        _, self.claim = generated(self.world, self.rotation)
-        applied(self.world, self.rotation, self.claim)
+        self.staged = generated(self.world, held(self.world, "third"))
+        applied(self.world, self.staged)
 
-    def update(self) -> UpdateResult:
-        return updated(self.world, self.rotation, self.claim)
+    def update(self, proven: tuple[str, ...] = ("db-1", "db-2")) -> UpdateResult:
+        return updated(self.world, self.staged, proven)
 
     def generations(self) -> set[int]:
         return {g for user, blob, _ in served(self.world).values() for g in (user, blob)}
@@ -58,7 +62,10 @@ def test_every_store_serves_the_new_generation_in_both_secrets(strategy: Strateg
     assert result == UpdateResult(
         stores=tuple(StoreResult(store=s, version="generation-3") for s in ("aws", "oci")),
         promoted_at=flight.world.clock.now(),
+        revoke=False,
     )
+    record = flight.world.lock.record
+    assert (record.promoting, record.alive) == (True, frozenset({1, 2, 3}))
 
 
 @both_strategies
@@ -113,6 +120,61 @@ def test_a_generation_that_is_not_staged_is_not_promoted() -> None:
     assert served(flight.world)["oci"][:2] == (2, 2)
 
 
+@pytest.mark.parametrize("proven", [(), ("db-1",), ("db-2", "db-3")])
+def test_less_than_every_database_of_the_plan_promotes_nothing(proven: tuple[str, ...]) -> None:
+    """A database that never accepted the value would lock its applications out (protocol M3, I3)."""
+    flight = Flight()
+    with pytest.raises(InvalidRequestError):
+        flight.update(proven)
+    assert flight.generations() == {2}
+    assert not flight.world.lock.record.promoting
+
+
+def test_a_deployment_after_the_databases_changed_promotes_nothing() -> None:
+    """The new plan may have a database that has never seen the value (protocol I10)."""
+    flight = Flight()
+    deployed = replace(flight.world.credential, plan_digest="of-another-plan")
+    flight.world.credential = deployed
+    with pytest.raises(PlanNotActiveError):
+        flight.update()
+    assert flight.generations() == {2}
+    assert not flight.world.lock.record.promoting
+
+
+def test_the_claim_is_in_promotion_before_any_store_changes() -> None:
+    flight = Flight()
+    seen: list[str] = []
+    at_every_boundary(flight.world, seen.append)
+    flight.update()
+    undisturbed(flight.world)
+    writes = [b.removeprefix("before ") for b in seen if b.startswith("before") and "promot" in b]
+    assert writes == ["lock begin_promotion"] + [
+        f"{store} promote {secret}" for store in ("aws", "oci") for secret in ("app_user", "connection_blob")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("through", "kind", "revokes"),
+    [
+        (None, ClaimKind.NEW, False),
+        (0, ClaimKind.NEW, False),  # Fulfilled: nothing at or below it is alive.
+        (2, ClaimKind.NEW, True),
+        (3, ClaimKind.NEW, False),  # The value itself is to be dead: another run makes a newer one.
+        (2, ClaimKind.HEAL, False),
+    ],
+)
+def test_an_emergency_order_is_fulfilled_by_a_newer_value_with_a_password_of_its_own(
+    through: int | None,
+    kind: ClaimKind,
+    revokes: bool,  # noqa: FBT001 - a row of the table
+) -> None:
+    flight = Flight()
+    claim = replace(flight.staged.claim, kind=kind)
+    orders(flight.world, revoke_through=through, claim=claim)
+    flight.staged = flight.staged.model_copy(update={"claim": claim})
+    assert flight.update().revoke is revokes
+
+
 # The read side
 
 
@@ -120,10 +182,9 @@ def test_it_waits_for_a_lagging_read_side() -> None:
     flight = Flight()
     flight.world.stores["oci"].lagging_reads = 7
     began = flight.world.clock.monotonic()
-    promoted = flight.world.clock.now()
     result = flight.update()
     assert flight.world.clock.monotonic() - began == pytest.approx(3.5)
-    assert result.promoted_at == promoted
+    assert result.promoted_at == flight.world.clock.now()
 
 
 def test_every_store_is_pruned_once_it_serves_the_new_generation(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,7 +241,7 @@ def test_a_promotion_never_goes_back() -> None:
     world = flight.world
     flight.update()
     stale = world.lock.record
-    assert rotate_again(world, "taker", runner="oci").generation == 3
+    assert rotate_again(world, "taker", runner="oci").generation == 4
     newer = rotate_again(world, "fourth").generation
     assert newer
     assert flight.generations() == {newer}
@@ -193,11 +254,12 @@ def test_a_promotion_never_goes_back() -> None:
 
 
 @both_strategies
-def test_the_overlap_counts_from_the_promotion(strategy: Strategy) -> None:
+def test_the_overlap_counts_from_when_every_store_serves_the_value(strategy: Strategy) -> None:
     world = MemoryWorld.create(make_plan(strategy=strategy))
     world.stores["aws"].lagging_reads = 10
     began = world.clock.now()
     rotate(world, "first")
     record = world.lock.record
-    assert record.not_before == began + timedelta(minutes=16)
+    # An application can read the old value until then (protocol U3).
+    assert record.not_before == began + timedelta(minutes=16, seconds=5)
     assert record.next_due_at == began + timedelta(minutes=18)

@@ -121,7 +121,7 @@ def all_slots_log_in(world: VaultRingHarness, accounts: Accounts) -> bool:
 
 
 def logins_of(world: VaultRingHarness) -> list[Login]:
-    return [found for v in world.secret.served() if (found := world.store.read_version(v.id))]
+    return list(world.store.served_logins())
 
 
 @pytest.mark.parametrize("seed", range(3))

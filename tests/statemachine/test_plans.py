@@ -1,0 +1,79 @@
+"""Two deployments with different plans of one credential: only the active one changes anything (protocol O1, O10)."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ruamel.yaml import YAML
+
+from lockstep import wiring
+from lockstep.orders import Activate, Enrol
+from lockstep.plan_file import load_plan
+from sandbox.estate import environment
+from tests.statemachine.conftest import Case, failure_names
+
+
+@contextmanager
+def deployed_without(case: Case, database: str) -> Iterator[str]:
+    """The same functions under a plan that does not name one of the credential's databases; its digest."""
+    document = YAML(typ="safe").load(case.world.plan_file)
+    planned = next(c for c in document["credentials"] if c["id"] == case.credential.id)
+    planned["databases"].remove(database)
+    file = case.world.plan_file.with_name("smaller.yaml")  # The CA files of the plan are beside it.
+    file.write_text(json.dumps(document))
+    credential = load_plan(file).credential(case.credential.id)
+    assert credential
+    with environment({wiring.PLAN_VARIABLE: str(file)}):
+        yield credential.plan_digest
+
+
+def test_a_runner_that_does_not_know_a_database_changes_nothing(spanning: Case) -> None:
+    spanning.settle()
+    spanning.again()
+    before = spanning.stored_login()
+    with deployed_without(spanning, "ledger"):
+        execution = spanning.again()
+    assert (execution.status, execution.error) == ("FAILED", "PlanNotActiveError")
+    assert "lockstep plan activate" in (execution.cause or "")
+    assert spanning.stored_login() == before
+    assert "pending_generation" not in spanning.lock
+    assert spanning.again().output["kind"] == "new"
+    assert spanning.locked_out() == []
+    assert failure_names(spanning.entries())[-2:] == ["PlanNotActiveError", None]
+
+
+def test_a_database_leaves_by_activation_and_the_old_plan_stops(spanning: Case) -> None:
+    spanning.settle()
+    spanning.again()
+    with deployed_without(spanning, "ledger") as digest:
+        spanning.order(Activate(digest=digest, replaces=spanning.credential.plan_digest))
+    # Until the next claim of the new plan, the old one is the active one.
+    assert spanning.again().output["kind"] == "new"
+    with deployed_without(spanning, "ledger"):
+        activation = spanning.again()
+        assert (activation.output["outcome"], activation.output["kind"]) == ("rotated", "heal")
+        assert spanning.again().output["kind"] == "new"
+    assert spanning.locked_out() == ["ledger"]
+    before = spanning.stored_login()
+    assert spanning.again().error == "PlanNotActiveError"
+    assert spanning.stored_login() == before
+
+
+def test_a_database_joins_by_activation_and_enrolment(spanning: Case) -> None:
+    """It knows no value of the stores, so the activation waits for a consent to set its password (protocol O6, O7)."""
+    spanning.settle()
+    with deployed_without(spanning, "ledger") as digest:
+        spanning.order(Activate(digest=digest, replaces=spanning.credential.plan_digest))
+        assert [spanning.again().output["kind"] for _ in range(3)] == ["heal", "new", "new"]
+    before = spanning.stored_login()
+    spanning.order(Activate(digest=spanning.credential.plan_digest, replaces=digest))
+    assert spanning.again().error == "StoresDivergedError"
+    assert spanning.stored_login() == before
+    spanning.order(Enrol(databases=frozenset({"ledger"})))
+    execution = spanning.rotate()
+    assert (execution.output["outcome"], execution.output["kind"]) == ("rotated", "heal")
+    assert spanning.stored_login() == before
+    assert spanning.locked_out() == []
+    assert spanning.lock["plan"] == spanning.credential.plan_digest
+    assert spanning.again().output["kind"] == "new"
+    assert spanning.locked_out() == []

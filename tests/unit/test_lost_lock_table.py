@@ -1,0 +1,128 @@
+"""A lost lock table, or an old copy of it: nothing is guessed, and what works goes forward (protocol C3, C5)."""
+
+from dataclasses import replace
+
+import pytest
+
+from lockstep.errors import (
+    PlanNotActiveError,
+)
+from lockstep.model import Strategy
+from tests.support.memory import MemoryWorld, make_plan
+from tests.unit.flights import (
+    both_strategies,
+    dies,
+    steady,
+)
+from tests.unit.harness import (
+    INTERVAL_SECONDS,
+    activates,
+    another_login,
+    assert_in_step,
+    edit,
+    known_logins,
+    login_of,
+    loses_the_lock_table,
+    rotate,
+    rotate_again,
+    served,
+    shown,
+)
+
+
+def _long_lived(strategy: Strategy) -> MemoryWorld:
+    world = MemoryWorld.create(make_plan(strategy=strategy))
+    world.lock.record = replace(world.lock.record, fence=56)
+    rotate(world, "long-ago")
+    rotate_again(world, "a-while-ago")
+    world.clock.sleep(INTERVAL_SECONDS)
+    return world
+
+
+@both_strategies
+def test_after_a_lost_lock_table_nothing_happens_until_the_plan_is_activated_again(
+    strategy: Strategy,
+) -> None:
+    """Nobody knows what the lost record said, so a new one starts with an order of a person (protocol I10, O7)."""
+    world = _long_lived(strategy)
+    current, before = login_of(world, 58), known_logins(world)
+    loses_the_lock_table(world)
+    with pytest.raises(PlanNotActiveError):
+        rotate(world, "first-again")
+    assert (world.lock.record.claim, known_logins(world)) == (None, before)
+    assert world.locked_out() == []
+    activates(world)
+    result = rotate(world, "second-again", runner="oci")
+    assert_in_step(world, 59)
+    assert result.generation == 59
+    assert (login_of(world, 59), known_logins(world)) == (current, before)
+    assert world.lock.record.not_before == world.clock.now() + world.credential.schedule.overlap
+    assert_in_step(world, rotate_again(world, "following").generation)
+
+
+@pytest.mark.parametrize("failed_runs", [0, 1, 2])
+@both_strategies
+def test_a_value_staged_before_the_table_was_lost_is_never_used(strategy: Strategy, failed_runs: int) -> None:
+    # With alternating users the number of failed runs before decides which user the lost generation belongs to.
+    world = steady(strategy)
+    world.lock.record = replace(world.lock.record, fence=world.lock.record.fence + failed_runs)
+    dies(world, "after db-1 stage")
+    forgotten = world.stores["aws"].read_generation(3 + failed_runs)
+    assert forgotten
+    loses_the_lock_table(world)
+    activates(world)
+    for run in range(4):
+        result = rotate_again(world, f"again-{run}")
+        assert_in_step(world, result.generation)
+        assert shown(login_of(world, result.generation or 0)) != shown(forgotten.login)
+
+
+@both_strategies
+def test_a_heal_does_not_use_a_forgotten_value(strategy: Strategy) -> None:
+    world = steady(strategy)
+    dies(world, "after db-1 stage")
+    current = login_of(world, 2)
+    loses_the_lock_table(world)
+    activates(world)
+    edit(world.stores["oci"], another_login(world))
+    result = rotate(world, "healer")
+    assert_in_step(world, result.generation)
+    assert result.generation == 4
+    assert login_of(world, result.generation or 0) == current
+
+
+@both_strategies
+def test_after_a_lost_lock_table_and_an_edit_generations_continue_above_connection_blob(
+    strategy: Strategy,
+) -> None:
+    world = _long_lived(strategy)
+    loses_the_lock_table(world)
+    activates(world)
+    current = login_of(world, 58)
+    for store in world.stores.values():
+        edit(store, current)
+    result = rotate(world, "healer")
+    assert result.generation == 59
+    assert_in_step(world, 59)
+
+
+@pytest.mark.parametrize("hand_edited", [False, True], ids=["new", "heal"])
+@pytest.mark.parametrize("phase", ["after lock claim", "after lock begin_promotion"])
+@both_strategies
+def test_a_claim_from_an_old_copy_of_the_lock_table_is_not_adopted(
+    strategy: Strategy,
+    phase: str,
+    hand_edited: bool,  # noqa: FBT001 - a row of the table
+) -> None:
+    world = steady(strategy)
+    if hand_edited:
+        edit(world.stores["oci"], another_login(world))
+    dies(world, phase)
+    copy = world.lock.record
+    for run in range(3):
+        rotate_again(world, f"before-the-loss-{run}")
+    world.lock.record = replace(copy, heads=world.lock.record.heads)
+    current = login_of(world, served(world)["aws"][0])
+    result = rotate_again(world, "healer")
+    assert_in_step(world, result.generation)
+    assert login_of(world, result.generation or 0) == current

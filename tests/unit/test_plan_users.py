@@ -1,0 +1,91 @@
+"""The number of a credential's usernames in the plan: two, or more than any store has slots (protocol V18)."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from lockstep.cli.app import app
+from lockstep.model import Engine, Strategy
+from lockstep.plan import Plan
+from lockstep.plan_changes import Phase, plan_changes
+from lockstep.plan_file import PlanProblemsError, parse_plan
+from sandbox import plans
+
+FIVE = ("ledger_a", "ledger_b", "ledger_c", "ledger_d", "ledger_e")
+
+
+def document(
+    *, strategy: Strategy = Strategy.ALTERNATING_USERS, vault: dict[str, object] | None = None, **more: object
+) -> dict[str, Any]:
+    credential = plans.credential("multi-cloud/ledger", "db", strategy=strategy, username="ledger")
+    found = plans.plan_document(
+        [plans.database("db", Engine.MYSQL)], [{**credential, **more}], oci=plans.OciNames()
+    )
+    found["stores"][1].update(vault or {})
+    return found
+
+
+def plan(**more: Any) -> Plan:  # noqa: ANN401 - values of a plan file
+    return parse_plan(json.dumps(document(**more)), base=Path())
+
+
+def problems(**more: Any) -> str:  # noqa: ANN401 - values of a plan file
+    with pytest.raises(PlanProblemsError) as error:
+        plan(**more)
+    return " ".join(error.value.problems)
+
+
+def usernames(**more: Any) -> tuple[str, ...]:  # noqa: ANN401 - values of a plan file
+    return plan(**more).credentials[0].usernames
+
+
+def test_the_usernames_are_lettered() -> None:
+    assert usernames() == FIVE[:2]
+    assert usernames(users=2) == FIVE[:2]
+    assert usernames(users=5) == FIVE
+    assert usernames(alternates=["x", "y", "z", "u", "v"]) == ("x", "y", "z", "u", "v")
+
+
+def test_the_default_number_leaves_the_digest() -> None:
+    assert plan().credentials[0].plan_digest == plan(users=2).credentials[0].plan_digest
+    assert plan().credentials[0].plan_digest != plan(users=5).credentials[0].plan_digest
+
+
+@pytest.mark.parametrize("count", [3, 4])
+def test_more_than_two_usernames_are_more_than_there_are_slots(count: int) -> None:
+    assert f"credentials[0].users: {count} usernames are served by up to 4 slots" in problems(users=count)
+
+
+def test_slots_that_only_readers_read_count() -> None:
+    assert "served by up to 5 slots, so none would be free; use 6 or more" in problems(
+        users=5, vault={"readers_ring": 5}
+    )
+    assert usernames(users=6, vault={"readers_ring": 5})[-1] == "ledger_f"
+
+
+def test_dual_passwords_have_one_username() -> None:
+    assert "users: allowed only with" in problems(strategy=Strategy.DUAL_PASSWORD, users=5)
+    assert "users: allowed only with" in problems(users=5, alternates=["x", "y"])
+    assert "alternates: must be different" in problems(alternates=["x", "y", "x", "u", "v"])
+
+
+def test_usernames_are_appended_before_the_plan_is_active() -> None:
+    found = plan_changes(plan(), plan(users=5))
+    assert found.refusals == ()
+    assert [step.phase for step in found.steps] == [Phase.PREPARE, Phase.ACTIVATE, Phase.READERS_LAST]
+    assert "create ledger_c, ledger_d, ledger_e on every database" in found.steps[0].text
+    assert (
+        "the usernames ledger_a, ledger_b, ledger_c" in plan_changes(plan(users=5), plan()).refusals[0].text
+    )
+
+
+def test_plan_check_says_how_long_a_value_works(tmp_path: Path) -> None:
+    file = tmp_path / "lockstep.yaml"
+    real = document(users=5)
+    real["databases"][0]["host"] = "db.internal"
+    file.write_text(json.dumps(real))
+    shown = CliRunner().invoke(app, ["plan", "check", "-p", str(file)])
+    assert "a value works: for up to 1h40m, unless it is revoked" in shown.stdout, shown.output
