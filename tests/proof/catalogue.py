@@ -116,21 +116,21 @@ _BUGS = (
         "L6",
         "the claim is written without asking whether the lock is still held and nothing is in flight",
         plants_in_ports.claim_without_condition,
-        (Races(("I1", "I4")), Model("I4")),
+        (Races(("I1", "I4")),),
     ),
     Bug(
         "release-without-condition",
         "L10",
         "the lock is released without asking whether it is still held",
         plants_in_ports.release_without_condition,
-        (Races(("I1", "I4")), Model("I1", Budget(terms=3), is_slow=True)),
+        (Races(("I1", "I4")), Model("I5", Budget(terms=2), POSTGRESQL, is_slow=True)),
     ),
     Bug(
         "claim-dropped-on-failure",
         "M8",
         "a failed run clears the claim as it gives the lock back",
         plants_in_ports.claim_dropped_on_failure,
-        (Races(("I4",)), Model("I5")),
+        (Races(("I4",)), Model("I5", is_slow=True)),
     ),
     Bug(
         "generation-reused",
@@ -165,14 +165,20 @@ _BUGS = (
         "D4",
         "the lock record is not read before an account is changed",
         plants.fence_not_read,
-        (Races(("I1", "I5", "I9"), ("refused",)), Model("I5", Budget(terms=2, refusals=1), is_slow=True)),
+        (
+            Races(("I1", "I5", "I9"), ("refused",)),
+            Model("I5", Budget(terms=1, twins=1, refusals=1), POSTGRESQL, is_slow=True),
+        ),
     ),
     Bug(
         "fence-read-before-advisory-lock",
         "D4",
         "the lock record is read, but before the advisory lock is taken",
         plants.fence_read_before_advisory_lock,
-        (Races(("I1", "I5", "I9"), ("refused",)), Model("I5", Budget(terms=2, refusals=1), is_slow=True)),
+        (
+            Races(("I1", "I5", "I9"), ("refused",)),
+            Model("I5", Budget(terms=1, twins=1, refusals=1), POSTGRESQL, is_slow=True),
+        ),
     ),
     Bug(
         "base-not-probed",
@@ -181,7 +187,11 @@ _BUGS = (
         plants.base_not_probed,
         (
             Races(("I1", "I11"), ("changed-by-dba",)),
-            StandIn("the fence under the advisory lock, unless a person changes the account"),
+            StandIn(
+                "the fence under the advisory lock, unless a person changes the account",
+                Budget(terms=2),
+                POSTGRESQL,
+            ),
         ),
     ),
     Bug(
@@ -189,7 +199,10 @@ _BUGS = (
         "D3, D4",
         "neither the lock record is read nor base asked for before an account is changed",
         plants.neither_fence_nor_base,
-        (Races(("I1", "I5", "I9")), Model("I5", Budget(terms=2, refusals=1), is_slow=True)),
+        (
+            Races(("I1", "I5", "I9")),
+            Model("I5", Budget(terms=1, twins=1, refusals=1), POSTGRESQL, is_slow=True),
+        ),
     ),
     Bug(
         "proof-skipped",
@@ -224,7 +237,7 @@ _BUGS = (
         "V10",
         "a store is made to serve a generation without a look at what it serves",
         plants_in_ports.blind_promote,
-        (Races(("I1", "I5")), Model("I5", is_slow=True)),
+        (Races(("I1", "I5")),),
     ),
     Bug(
         "promote-below-newer",
@@ -238,7 +251,13 @@ _BUGS = (
         "V10",
         "the lock record is not read between looking at a store and promoting in it",
         plants.fence_not_read_before_promotion,
-        (StandIn("the compare-and-set: what is promoted late is what is in flight, or is refused"),),
+        (
+            StandIn(
+                "the compare-and-set: what is promoted late is what is in flight, or is refused",
+                Budget(terms=2),
+                POSTGRESQL,
+            ),
+        ),
     ),
     Bug(
         "databases-before-write-ahead",
@@ -315,14 +334,14 @@ _BUGS = (
         "L14",
         "a claim stays open while stores begin to serve its value",
         plants.promotion_not_marked,
-        (Model("I3", Budget(terms=2, revokes=1), POSTGRESQL, is_slow=True),),
+        (Model("I5", Budget(terms=2, revokes=1), POSTGRESQL, is_slow=True),),
     ),
     Bug(
         "promotion-replaced-by-a-new-value",
         "I4",
         "where all stores still serve base, a promotion under way is replaced by a new value",
         plants.promotion_replaced_by_a_new_value,
-        (Model("I3", Budget(terms=2), POSTGRESQL, is_slow=True),),
+        (Model("I1", Budget(terms=2), POSTGRESQL, is_slow=True),),
     ),
     Bug(
         "heal-replaced-by-a-new-value",

@@ -79,30 +79,37 @@ class Known(NamedTuple):
 
 
 _QUICK = (
-    Bound(Budget(terms=2)),
-    Bound(Budget(terms=2), POSTGRESQL),
-    Bound(Budget(terms=1, revokes=1, refusals=1)),
+    Bound(Budget(terms=1, edits=1)),
+    Bound(Budget(terms=1, edits=1), POSTGRESQL),
+    Bound(Budget(terms=1, revokes=1)),
+    Bound(Budget(terms=1, refusals=1, revokes=1), POSTGRESQL),
+    Bound(Budget(terms=1, restores=1), MARIADB),
     Bound(Budget(terms=1, losses=1, edits=1), POSTGRESQL),
+    Bound(Budget(terms=1, sudden_losses=1), POSTGRESQL),
+    Bound(Budget(terms=2), POSTGRESQL),
 )
 _FULL = (
+    Bound(Budget(terms=2)),
     Bound(Budget(terms=2), MIXED),
     Bound(Budget(terms=2), MARIADB),
     Bound(Budget(terms=2), MYSQL_TEXT),
-    Bound(Budget(terms=1, edits=1, refusals=1, revokes=1), MYSQL_TEXT),
-    Bound(Budget(terms=2, revokes=1)),
-    Bound(Budget(terms=1, edits=1, refusals=1, revokes=1)),
-    Bound(Budget(terms=1, edits=1, refusals=1, revokes=1), POSTGRESQL),
+    Bound(Budget(terms=1, refusals=1, revokes=1)),
+    Bound(Budget(terms=1, restores=1, revokes=1), MIXED),
+    Bound(Budget(terms=1, edits=1, restores=1), POSTGRESQL),
+    Bound(Budget(terms=1, edits=1, refusals=1), MYSQL_TEXT),
+    Bound(Budget(terms=1, edits=1, revokes=1), POSTGRESQL),
+    Bound(Budget(terms=1, losses=1, restores=1), MARIADB),
+    Bound(Budget(terms=2, sudden_losses=1), POSTGRESQL),
     Bound(Budget(terms=1, twins=1)),
     Bound(Budget(terms=1, twins=1), POSTGRESQL),
-    Bound(Budget(terms=1, twins=1, refusals=1)),
-    Bound(Budget(terms=1, twins=1, refusals=1), POSTGRESQL),
 )
 _DEEP = (
-    Bound(Budget(terms=2, losses=1)),
-    Bound(Budget(terms=2, refusals=1)),
-    Bound(Budget(terms=1, twins=1, edits=1), MYSQL, frozenset({"I5"})),
-    Bound(Budget(terms=2, edits=1), MARIADB),
-    Bound(Budget(terms=3)),
+    Bound(Budget(terms=2, revokes=1), POSTGRESQL),
+    Bound(Budget(terms=2, restores=1), MARIADB),
+    Bound(Budget(terms=2, refusals=1), POSTGRESQL),
+    Bound(Budget(terms=1, twins=1, refusals=1), POSTGRESQL),
+    Bound(Budget(terms=1, edits=1, refusals=1, revokes=1)),
+    Bound(Budget(terms=1, twins=1, edits=1), POSTGRESQL, frozenset({"I5"})),
     Bound(Budget(terms=3), POSTGRESQL),
 )
 BOUNDS: dict[str, tuple[Bound, ...]] = {
@@ -113,13 +120,8 @@ BOUNDS: dict[str, tuple[Bound, ...]] = {
 
 KNOWN = (
     Known(
-        "a lost lock table is created again at once, while a run of the old table is about to promote",
-        "I1",
-        Bound(Budget(terms=2, sudden_losses=1)),
-    ),
-    Known(
         "a twin of UpdateSecrets that has read an edit, and then the fence, writes over it when its run is done",
         "I5",
-        Bound(Budget(terms=1, twins=1, edits=1)),
+        Bound(Budget(terms=1, twins=1, edits=1), POSTGRESQL),
     ),
 )

@@ -68,7 +68,8 @@ def of_write(
     # A lost lock table takes the claim away while its holder is at work. That is no zombie write.
     is_lost = lock.fence < run.fence
     # A promotion that was sent before a heal came is a write of a value that every database accepts.
-    is_promotion = call.to in STORES and claim.generation in lock.alive
+    is_healed = lock.claim is not None and lock.claim.kind is ClaimKind.HEAL
+    is_promotion = call.to in STORES and is_healed and claim.generation in lock.alive
     if not (is_lost or waives_zombies or is_promotion):
         holds_lock = (lock.holder, lock.fence) == (run.number, run.fence)
         invariants.no_zombie_write(holds_lock=holds_lock, keeps_claim=lock.claim == claim, when=when)
