@@ -109,7 +109,7 @@ _BUGS = (
         "L1",
         "what is pending is what a store's label says, not what the lock record names",
         plants.adopt_by_label,
-        (Races(("I1", "I2", "I3", "I4", "I5"), ("steady", "refused")), Model("I5")),
+        (Model("I5"),),
     ),
     Bug(
         "claim-without-condition",
@@ -292,7 +292,7 @@ _BUGS = (
         "D12",
         "MySQL's RETAIN is run without asking which generation is in which slot",
         plants_in_ports.retain_without_probe,
-        (Faults("mysql", ("I1",)), Model("I8")),
+        (Faults("mysql", ("I1",)), Model("I1")),
     ),
     Bug(
         "primary-not-set-to-base",
