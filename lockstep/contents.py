@@ -8,6 +8,7 @@
 import json
 from typing import Any, TypeGuard
 
+from lockstep import formats
 from lockstep.engines import ENGINES
 from lockstep.errors import SecretMalformedError
 from lockstep.model import Credential, CredentialValue, DatabaseServer, Login, SecretStr
@@ -24,6 +25,7 @@ def encode_app_user(value: CredentialValue, credential: Credential) -> str:
         {
             "dbname": server.dbname,
             "engine": server.engine.value,
+            "format": formats.FORMAT,
             "generation": value.generation,
             "host": server.host,
             "password": value.login.password.reveal(),
@@ -43,6 +45,7 @@ def encode_connection_blob(generation: int, credential: Credential) -> str:
         {
             "credential": credential.id,
             "databases": {server.name: _connection(server) for server in credential.servers},
+            "format": formats.FORMAT,
             "generation": generation,
         }
     )
@@ -63,10 +66,24 @@ def _text(document: dict[str, Any]) -> str:
     return json.dumps(document, sort_keys=True, separators=(",", ":"))
 
 
+def require_known_format(text: str, *, store: str, secret: str) -> None:
+    """Refuse a text that a newer build wrote, whatever it looks like (protocol R10).
+
+    Raises:
+        NewerFormatError: A newer build wrote it.
+        SecretMalformedError: It is not a JSON object.
+    """
+    document = _document(text, store=store, secret=secret)
+    formats.require_known(formats.format_of(document), store=store, secret=secret)
+
+
 def decode_app_user(text: str, *, store: str, secret: str) -> tuple[Login | None, int]:
     """The login in `app_user` (None: a placeholder) and the generation that its text claims (0: none).
 
+    A login is read in any format, so that an application need not be upgraded before the runners.
+
     Raises:
+        NewerFormatError: It is neither, and a newer build wrote it.
         SecretMalformedError: It is neither.
     """
     document = _document(text, store=store, secret=secret)
@@ -74,6 +91,7 @@ def decode_app_user(text: str, *, store: str, secret: str) -> tuple[Login | None
         return None, 0
     username, password = document.get("username"), document.get("password")
     if not (_is_text(username) and _is_text(password)):
+        formats.require_known(formats.format_of(document), store=store, secret=secret)
         raise SecretMalformedError(store=store, secret=secret)
     return Login(username, SecretStr(password)), _generation(document)
 

@@ -122,6 +122,18 @@ class PlanNotActiveError(TerminalError):
     advice = "Deploy the active plan, or make this one active: `lockstep plan activate`."
 
 
+class NewerFormatError(TerminalError):
+    """A newer build of Lockstep wrote this, so this one does not read it and changes nothing."""
+
+    advice = "Upgrade this runner, or the command that you called."
+
+
+class FirstEditionClaimError(TerminalError):
+    """The first edition of Lockstep left a rotation half done. Nothing was changed."""
+
+    advice = "Finish it with the build that began it, then deploy this one again."
+
+
 class EnrolmentNeededError(TerminalError):
     """No login is known that works, and nobody has consented to take the accounts over."""
 

@@ -18,7 +18,7 @@ from typing import Protocol
 
 from lockstep.audit.append import ORDER, Chain
 from lockstep.audit.chain import fingerprint
-from lockstep.contents import decode_app_user, encode_app_user
+from lockstep.contents import decode_app_user, encode_app_user, require_known_format
 from lockstep.errors import (
     FenceLostError,
     HandOverRefusedError,
@@ -167,6 +167,7 @@ def _wait_until_served(login: Login, store: str, estate: Estate) -> None:
 def _is(login: Login, store: str) -> Callable[[str], bool]:
     def matches(text: str) -> bool:
         try:
+            require_known_format(text, store=store, secret="")
             found, _ = decode_app_user(text, store=store, secret="")
         except SecretMalformedError:
             return False

@@ -12,6 +12,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import NoReturn, final
 
+from lockstep import formats
+
 MASK = "**********"
 
 ROTATOR = "lockstep_rotator"
@@ -173,6 +175,7 @@ class LockRecord:
     """The lock's item. Absent attributes are None, False or empty. Times are aware, whole seconds.
 
     Attributes:
+        format: The format of the newest claim; this build's where there was none.
         plan: The digest of the active plan; None before the first activation, and where the table was lost.
         claim: The generation in flight.
         promoting: Whether a store may serve the claim's value already; until then the claim is open.
@@ -187,6 +190,7 @@ class LockRecord:
     """
 
     credential_id: str
+    format: int = field(default_factory=lambda: formats.FORMAT)
     holder: str | None = None
     fence: int = 0
     expires_at: datetime | None = None

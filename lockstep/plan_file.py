@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import get_args
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -10,7 +11,7 @@ from ruamel.yaml.constructor import ConstructorError, SafeConstructor
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode
 
-from lockstep.errors import InvalidPlanError
+from lockstep.errors import InvalidPlanError, NewerFormatError
 from lockstep.plan import Plan
 from lockstep.plan_databases import BASE
 
@@ -69,6 +70,13 @@ def parse_plan(text: str, *, base: Path) -> Plan:
         raise PlanProblemsError(["the file is not valid YAML"]) from None
     if not isinstance(document, dict):
         raise PlanProblemsError(["the file is not a mapping; start with `version: 1`"])
+    version = document.get("version")
+    newest = max(get_args(Plan.model_fields["version"].annotation))
+    if type(version) is int and version > newest:
+        # Whatever else looks wrong in it may be right in that version.
+        raise PlanProblemsError(
+            [f"version: {version} is newer than {newest}, which this build reads. {NewerFormatError.advice}"]
+        )
     try:
         return Plan.model_validate(document, context={BASE: base})
     except ValidationError as e:

@@ -6,7 +6,13 @@ the collection of a credential's stores, in the plan's order. Adapters implement
 
 from collections.abc import Callable, Iterator, Sequence
 
-from lockstep.contents import decode_app_user, decode_blob_generation, encode_app_user, encode_connection_blob
+from lockstep.contents import (
+    decode_app_user,
+    decode_blob_generation,
+    encode_app_user,
+    encode_connection_blob,
+    require_known_format,
+)
 from lockstep.errors import (
     FenceLostError,
     InvalidRequestError,
@@ -161,6 +167,7 @@ class _Secret:
     def _text(self, version: SecretVersion) -> str:
         if version.text is None:
             raise self.malformed()
+        require_known_format(version.text, **self._where)
         return version.text
 
     def _check(self, version: SecretVersion, claimed: int) -> None:

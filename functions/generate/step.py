@@ -12,7 +12,7 @@ probe of the candidates and is called again.
 from collections.abc import Mapping
 from dataclasses import replace
 
-from lockstep import decide, plans
+from lockstep import decide, formats, plans
 from lockstep.errors import (
     InvalidRequestError,
     LostCompareAndSetError,
@@ -38,6 +38,7 @@ def run(request: GenerateRequest, ports: Ports) -> GenerateResult:
         PlanNotActiveError: This runner's plan is not the active one.
         DatabaseMutedError: A database is not asked any more until an operator says so.
         EnrolmentNeededError: There are only placeholders, and no consent to take the accounts over.
+        NewerFormatError: A newer build wrote the record or a secret; nothing was changed.
         StoresDivergedError: There is no login to try.
     """
     served = ports.stores.served()  # (1)
@@ -101,7 +102,7 @@ def _own_heal(rotation: Rotation, ports: Ports, record: LockRecord, login: Login
     if claim is None or claim.kind is not ClaimKind.HEAL or claim.rotation_id != rotation.rotation_id:
         return None
     held = ports.stores.find_generation(claim.generation)
-    if record.promoting or (held and held.login != login):
+    if record.promoting or record.format != formats.FORMAT or (held and held.login != login):
         return None
     ports.lock.require(rotation.lease, claim, promoting=False, now=ports.clock.now())
     return claim

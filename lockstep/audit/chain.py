@@ -2,7 +2,11 @@
 
 An entry is one JSON object in its canonical form (RFC 8785):
 
-    {"chain": {credential, stream, seq, previous_hash, witness}, "event": {…}, "mac": {algorithm, key_id, value}}
+    {
+      "chain": {credential, format, stream, seq, previous_hash, witness},
+      "event": {…},
+      "mac": {algorithm, key_id, value}
+    }
 
 Each credential has its own chain in each stream, because its heads are in its own lock record (protocol E1, E2, E3).
 `previous_hash` is the SHA-256 of the previous entry's bytes, so entries cannot be changed, swapped or left out.
@@ -20,6 +24,7 @@ from typing import Any
 
 import rfc8785
 
+from lockstep import formats
 from lockstep.errors import AuditVerificationError
 from lockstep.model import ChainHead, Login
 from lockstep.ports import EntrySummary, Signer
@@ -69,6 +74,7 @@ def seal(
     seq, previous_hash = (after.seq + 1, after.hash) if after else (1, NO_PREVIOUS)
     chain: dict[str, Any] = {
         "credential": credential_id,
+        "format": formats.FORMAT,
         "stream": stream,
         "seq": seq,
         "previous_hash": previous_hash,
@@ -95,10 +101,13 @@ def parse(body: bytes, *, credential_id: str, stream: str, seq: int) -> Entry:
 
     Raises:
         AuditVerificationError: It is not an entry, or not this one. The code says what is wrong.
+        NewerFormatError: A newer build wrote it, so nothing can be said about it (protocol E12, R10).
     """
     try:
         document: Any = json.loads(body[: MAX_ENTRY_BYTES + 1])
-        event, chain, mac = document["event"], document["chain"], document["mac"]
+        chain = document["chain"]
+        formats.require_known(_whole(chain.get("format", formats.UNNAMED)), stream=stream, seq=seq)
+        event, mac = document["event"], document["mac"]
         entry = Entry(
             event=dict(event),
             credential=str(chain["credential"]),

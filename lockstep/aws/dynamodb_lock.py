@@ -35,8 +35,10 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from lockstep import formats
 from lockstep.aws.clients import Trouble, translated
 from lockstep.errors import (
+    FirstEditionClaimError,
     FenceLostError,
     LockTableAccessDeniedError,
     LockTableUnreachableError,
@@ -80,13 +82,13 @@ PAUSE_HEEDED, PAUSE_WAIVED = True, False
 
 CLAIM_UPDATE = (
     "SET claim_kind = :kind, pending_generation = :generation, base_generation = :base, "
-    "claim_rotation_id = :rotation_id, highest_generation = :generation, #plan = :plan"
+    "claim_rotation_id = :rotation_id, highest_generation = :generation, #plan = :plan, #format = :format"
 )
 _RAISE_ORDER = ", revoke_through = :generation"
 _REMOVE_PHASE = " REMOVE promoting"
 _REMOVE_ACTIVATION = ", activate"
 _SET_ALIVE_FROM = ", alive_from = :alive_from"
-_ADD_SERVED = " ADD alive :served"
+_ADD_ALIVE = " ADD alive :alive"
 _HELD = "holder = :holder AND fence = :fence"
 _NEWEST = "(attribute_not_exists(highest_generation) OR highest_generation < :generation)"
 _UNDER_ACTIVE_PLAN = "#plan = :plan"
@@ -101,9 +103,10 @@ PROMOTE_UPDATE = (
     "SET promoting = :true, alive_from = if_not_exists(alive_from, :generation) ADD alive :generations"
 )
 PROMOTE_CONDITION = (
-    f"{_HELD} AND expires_at > :now AND pending_generation = :generation AND claim_rotation_id = :rotation_id"
+    f"{_HELD} AND expires_at > :now AND pending_generation = :generation AND claim_rotation_id = :rotation_id "
+    "AND #format = :format"
 )
-"""Still held by this run, and its claim is in flight (protocol L14)."""
+"""Still held by this run, and its claim is in flight, in this build's format (protocol L14, R11)."""
 
 MUTE_UPDATE = "ADD muted :databases"
 MUTE_CONDITION = _HELD
@@ -220,30 +223,32 @@ class DynamoDbLock:
             ":base": _number(claim.base_generation),
             ":rotation_id": {"S": claim.rotation_id},
             ":plan": {"S": plan},
+            ":format": _number(formats.FORMAT),
         }
         in_flight = _NOTHING_IN_FLIGHT
         if over.claim:
             values[":replaced"] = _number(over.claim.generation)
             in_flight = _PROMOTING if over.promoting else _OPEN
-        if served:
-            values[":served"] = _numbers(served)
-            values[":alive_from"] = _number(min(over.alive.union(served)))
+        alive = over.alive.union(served)
+        if alive:
+            values[":alive"] = _numbers(alive)
+            values[":alive_from"] = _number(min(alive))
         with self._translated():
             try:
                 self._client.update_item(
                     TableName=self._table,
                     Key=self._key,
                     UpdateExpression=(
-                        f"{CLAIM_UPDATE}{_SET_ALIVE_FROM if served else ''}"
+                        f"{CLAIM_UPDATE}{_SET_ALIVE_FROM if alive else ''}"
                         f"{_RAISE_ORDER if over.raises_order(claim) else ''}"
                         f"{_REMOVE_PHASE}{_REMOVE_ACTIVATION if activates else ''}"
-                        f"{_ADD_SERVED if served else ''}"
+                        f"{_ADD_ALIVE if alive else ''}"
                     ),
                     ConditionExpression=(
                         f"{_HELD} AND {in_flight} AND {_NEWEST} "
                         f"AND {_UNDER_ORDERED_PLAN if activates else _UNDER_ACTIVE_PLAN}"
                     ),
-                    ExpressionAttributeNames={"#plan": "plan"},
+                    ExpressionAttributeNames={"#plan": "plan", "#format": "format"},
                     ExpressionAttributeValues=values,
                     ReturnValuesOnConditionCheckFailure="ALL_OLD",
                 )
@@ -266,7 +271,9 @@ class DynamoDbLock:
                     Key=self._key,
                     UpdateExpression=PROMOTE_UPDATE,
                     ConditionExpression=PROMOTE_CONDITION,
+                    ExpressionAttributeNames={"#format": "format"},
                     ExpressionAttributeValues={
+                        ":format": _number(formats.FORMAT),
                         **_lease(lease),
                         ":now": _time(now),
                         ":true": {"BOOL": True},
@@ -275,8 +282,11 @@ class DynamoDbLock:
                         ":rotation_id": {"S": claim.rotation_id},
                     },
                     ReturnValues="ALL_NEW",
+                    ReturnValuesOnConditionCheckFailure="ALL_OLD",
                 )
-            except self._client.exceptions.ConditionalCheckFailedException:
+            except self._client.exceptions.ConditionalCheckFailedException as error:
+                refused: Item = error.response  # The stubs lack the item in this response.
+                _record(self._credential_id, refused.get("Item", {}))
                 raise self._lost(claim) from None
             return _record(self._credential_id, reply["Attributes"])
 
@@ -287,7 +297,7 @@ class DynamoDbLock:
             FenceLostError: Another run holds the lock, the lease has ended, or the record has another claim or phase.
         """
         record = self.read()
-        in_flight = (record.claim, record.promoting) == (claim, promoting)
+        in_flight = (record.claim, record.promoting, record.format) == (claim, promoting, formats.FORMAT)
         if not (_holds(record, lease) and _is_in_time(record, now) and in_flight):
             raise self._lost(claim)
         return record
@@ -427,10 +437,17 @@ def _record(credential_id: str, item: Item) -> LockRecord:
 
     Raises:
         LockTableAccessDeniedError: The item is not a record of Lockstep.
+        NewerFormatError: A newer build has claimed in it.
+        FirstEditionClaimError: The first edition has a claim in it.
     """
     try:
+        written, alive = _int(item, "format"), _generations(item, "alive")
+        formats.require_known(written or formats.UNNAMED, credential=credential_id)
+        if written is None:
+            alive |= _left_by_the_first_edition(credential_id, item)
         return LockRecord(
             credential_id=credential_id,
+            format=formats.FORMAT if written is None else written,
             holder=_text(item["holder"]) if "holder" in item else None,
             fence=_int(item, "fence") or 0,
             expires_at=_datetime(item, "expires_at"),
@@ -438,7 +455,7 @@ def _record(credential_id: str, item: Item) -> LockRecord:
             claim=_claim(item),
             promoting=_flag(item, "promoting"),
             current_generation=_int(item, "current_generation"),
-            alive=frozenset(int(value) for value in item.get("alive", {"NS": []})["NS"]),
+            alive=alive,
             highest_generation=_int(item, "highest_generation") or 0,
             next_due_at=_datetime(item, "next_due_at"),
             not_before=_datetime(item, "not_before"),
@@ -456,6 +473,16 @@ def _record(credential_id: str, item: Item) -> LockRecord:
         )
     except (LookupError, ValueError, TypeError, AttributeError, OverflowError, OSError):
         raise LockTableAccessDeniedError(credential=credential_id, code="MalformedItem") from None
+
+
+def _left_by_the_first_edition(credential_id: str, item: Item) -> frozenset[int]:
+    """The generation that may log in beside the current one: the first edition did not write `alive` (protocol R12)."""
+    if "pending_generation" in item:
+        raise FirstEditionClaimError(
+            credential=credential_id, generation=int(item["pending_generation"]["N"])
+        )
+    previous = _int(item, "previous_generation")
+    return frozenset() if previous is None else frozenset({previous})
 
 
 def _claim(item: Item) -> Claim | None:
@@ -491,6 +518,10 @@ def _flag(item: Item, name: str) -> bool:
 
 def _names(item: Item, name: str) -> frozenset[str]:
     return frozenset(_text({"S": value}) for value in item.get(name, {"SS": []})["SS"])
+
+
+def _generations(item: Item, name: str) -> frozenset[int]:
+    return frozenset(int(value) for value in item.get(name, {"NS": []})["NS"])
 
 
 def _int(item: Item, name: str) -> int | None:

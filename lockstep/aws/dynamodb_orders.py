@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from lockstep import formats
 from lockstep.aws.clients import Trouble, translated
 from lockstep.errors import (
     AccountOwnedError,
@@ -229,8 +230,10 @@ def _state(credential_id: str, item: Mapping[str, Any]) -> OrderState:
 
     Raises:
         LockTableAccessDeniedError: The item is not a record of Lockstep.
+        NewerFormatError: A newer build has claimed in it.
     """
     try:
+        formats.require_known(_number(item, "format") or formats.UNNAMED, credential=credential_id)
         return OrderState(
             credential_id=credential_id,
             active_plan=_text(item, "plan"),

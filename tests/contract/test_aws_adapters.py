@@ -221,7 +221,8 @@ def test_the_lock_is_read_consistently(lock: DynamoDbHarness) -> None:
     "change",
     [
         {"holder": {"N": "1"}},
-        {"pending_generation": {"N": "1"}},
+        {"pending_generation": {"N": "1"}, "format": {"N": "2"}},
+        {"format": {"S": "2"}},
         {"fence": {"S": "many"}},
         {"head_aws": {"S": "aa"}},
     ],

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from lockstep import formats
 from lockstep.errors import AuditLogAccessDeniedError, FenceLostError, LostCompareAndSetError
 from lockstep.model import (
     ChainHead,
@@ -101,7 +102,7 @@ class MemoryLock:
 
     def read(self) -> LockRecord:
         with self.faults.around("read"):
-            return self.record
+            return self._readable()
 
     def acquire(
         self,
@@ -144,6 +145,7 @@ class MemoryLock:
                 raise FenceLostError(credential=lease.credential_id, generation=claim.generation)
             self.record = replace(
                 r,
+                format=formats.FORMAT,
                 claim=claim,
                 promoting=False,
                 plan=plan,
@@ -155,18 +157,18 @@ class MemoryLock:
 
     def begin_promotion(self, lease: Lease, claim: Claim, *, now: datetime) -> LockRecord:
         with self.faults.around("begin_promotion"):
-            r = self.record
+            r = self._readable()
             in_time = r.expires_at is not None and now < r.expires_at
-            if not (self._held(lease) and in_time and r.claim == claim):
+            if not (self._held(lease) and in_time and (r.claim, r.format) == (claim, formats.FORMAT)):
                 raise FenceLostError(credential=lease.credential_id, generation=claim.generation)
             self.record = replace(r, promoting=True, alive=r.alive | {claim.generation})
             return self.record
 
     def require(self, lease: Lease, claim: Claim, *, promoting: bool, now: datetime) -> LockRecord:
         with self.faults.around("require"):
-            r = self.record
+            r = self._readable()
             in_time = r.expires_at is not None and now < r.expires_at
-            in_flight = (r.claim, r.promoting) == (claim, promoting)
+            in_flight = (r.claim, r.promoting, r.format) == (claim, promoting, formats.FORMAT)
             if not (self._held(lease) and in_time and in_flight):
                 raise FenceLostError(credential=lease.credential_id, generation=claim.generation)
             return r
@@ -208,6 +210,10 @@ class MemoryLock:
                     next_due_at=done.next_due_at,
                     not_before=done.not_before,
                 )
+
+    def _readable(self) -> LockRecord:
+        formats.require_known(self.record.format, credential=self.record.credential_id)
+        return self.record
 
     def _is_under(self, plan: str, *, activates: bool) -> bool:
         return plan == (self.record.activate if activates else self.record.plan)

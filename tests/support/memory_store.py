@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
 
+from lockstep.contents import decode_app_user
 from lockstep.errors import LostCompareAndSetError, SecretNotFoundError, StoreRejectedError
 from lockstep.model import Credential, CredentialValue, Login, StoredValue
 from lockstep.ports import Observed, SecretVersion, Staged
@@ -163,7 +164,7 @@ class MemoryStore(CredentialStore):
 
     def current_login(self) -> Login | None:
         """What an application logs in with, read without any fault."""
-        return self._user.login(self._user.versions.read_current())
+        return decode_app_user(self.current_text("app_user"), store=self.name, secret="app_user")[0]
 
     def read_current(self) -> StoredValue:
         with self.faults.around("read_current"):

@@ -164,7 +164,7 @@ def test_an_invalid_plan_gives_exit_code_2_before_any_call(words: list[str], tmp
 
 def test_every_mistake_in_a_plan_is_shown_at_once(tmp_path: Path) -> None:
     file = tmp_path / "lockstep.yaml"
-    file.write_text(json.dumps({**PLAN, "version": 2, "lokc": {}, "databases": []}))
+    file.write_text(json.dumps({**PLAN, "version": 0, "lokc": {}, "databases": []}))
     shown = run("plan", "check", "-p", str(file))
     assert shown.exit_code == 2
     assert [word in shown.stderr for word in ("version", "lokc: unknown key", "databases")] == [True] * 3

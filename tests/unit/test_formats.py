@@ -1,0 +1,133 @@
+"""What a newer build wrote is refused, and what an older one wrote is read (protocol R10, E12)."""
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import rfc8785
+
+from lockstep import formats
+from lockstep.audit.chain import parse, seal
+from lockstep.audit.verify import verify
+from lockstep.client import decode
+from lockstep.contents import decode_app_user, require_known_format
+from lockstep.errors import NewerFormatError, SecretMalformedError
+from lockstep.model import ChainHead
+from lockstep.plan_file import PlanProblemsError, parse_plan
+from sandbox import plans
+from tests.support.builds import NEWER, OLDER, build
+from tests.support.memory import MemoryAuditLog, MemorySigner, MemoryWorld
+from tests.unit.harness import activates, loses_the_lock_table, rotate, rotate_again
+
+WHERE = {"store": "aws", "secret": "multi-cloud/app_user"}
+LOGIN = {"username": "app", "password": "hunter2"}
+EVENT = {"metadata": {"uid": "run-1"}}
+
+
+def _texts(world: MemoryWorld) -> list[dict[str, Any]]:
+    return [
+        json.loads(text)
+        for store in world.stores.values()
+        for secret in store._secrets.values()
+        for version, text in secret.versions.items()
+        if version.startswith("generation-")
+    ]
+
+
+@pytest.mark.parametrize("written", [OLDER, NEWER])
+def test_record_secrets_and_entries_name_the_format_of_their_build(written: int) -> None:
+    world = MemoryWorld.create()
+    with build(written):
+        rotate(world, "run-1")
+    assert world.lock.record.format == written
+    assert [text["format"] for text in _texts(world)] == [written] * 4
+    assert json.loads(world.audit_logs["aws"].entries[1][0])["chain"]["format"] == written
+
+
+@pytest.mark.parametrize("document", [{**LOGIN, "format": NEWER}, {"format": NEWER, "login": "elsewhere"}])
+def test_a_newer_secret_is_refused_whatever_it_looks_like(document: dict[str, Any]) -> None:
+    with pytest.raises(NewerFormatError, match=f"format-{NEWER}.*Upgrade") as caught:
+        require_known_format(json.dumps(document), **WHERE)
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("format_", [None, 1, 2, "3", True, 9.5])
+def test_a_secret_without_a_newer_format_is_read(format_: object) -> None:
+    text = json.dumps({**LOGIN, **({} if format_ is None else {"format": format_})})
+    require_known_format(text, **WHERE)
+    assert decode_app_user(text, **WHERE)[0]
+
+
+def test_an_application_reads_the_login_of_a_newer_build() -> None:
+    assert decode(json.dumps({**LOGIN, "format": NEWER}), **WHERE).username == "app"
+    with pytest.raises(NewerFormatError):
+        decode(json.dumps({"login": {}, "format": NEWER}), **WHERE)
+    with pytest.raises(SecretMalformedError):
+        decode(json.dumps({"login": {}, "format": OLDER}), **WHERE)
+
+
+def test_a_secret_of_a_newer_build_is_not_written_over_where_the_lock_table_was_lost() -> None:
+    world = MemoryWorld.create()
+    with build(NEWER):
+        rotate(world, "run-1")
+    loses_the_lock_table(world)
+    activates(world)
+    before = [store.current_text("app_user") for store in world.stores.values()]
+    with pytest.raises(NewerFormatError):
+        rotate_again(world, "run-2")
+    assert [store.current_text("app_user") for store in world.stores.values()] == before
+    assert world.lock.record.claim is None
+
+
+def test_a_chain_that_two_builds_wrote_is_verified_by_the_newer_one_alone() -> None:
+    world = MemoryWorld.create()
+    rotate(world, "run-1")
+    with build(NEWER):
+        rotate_again(world, "run-2")
+        found = verify(world.credential.id, [_stream(world)], world.lock.record.heads)
+        assert [(v.problems, len(v.entries)) for v in found] == [([], 2)]
+    with pytest.raises(NewerFormatError, match="seq=2"):
+        verify(world.credential.id, [_stream(world)], world.lock.record.heads)
+
+
+def _stream(world: MemoryWorld) -> tuple[MemoryAuditLog, MemorySigner]:
+    return world.audit_logs["aws"], world.signers["aws"]
+
+
+def test_an_entry_of_the_first_edition_is_verified() -> None:
+    signer, log = MemorySigner("key"), MemoryAuditLog("aws")
+    body, summary = seal(
+        EVENT, credential_id="c", stream="aws", after=None, others={}, signer=signer, rotation_id="run-1"
+    )
+    document = json.loads(body)
+    del document["chain"]["format"]
+    unsigned = rfc8785.dumps(document)
+    digest = parse(unsigned, credential_id="c", stream="aws", seq=1).digest
+    document["mac"]["value"] = base64.b64encode(signer.sign(digest)).decode()
+    first = rfc8785.dumps(document)
+    log.put(first, summary)
+    entry = parse(first, credential_id="c", stream="aws", seq=1)
+    head = ChainHead(seq=1, hash=entry.hash, rotation_id="run-1")
+    assert [v.problems for v in verify("c", [(log, signer)], {"aws": head})] == [[]]
+
+
+def test_the_format_of_an_entry_is_signed() -> None:
+    signer = MemorySigner("key")
+    body, _ = seal(
+        EVENT, credential_id="c", stream="aws", after=None, others={}, signer=signer, rotation_id="run-1"
+    )
+    document = json.loads(body)
+    document["chain"]["format"] = formats.UNNAMED
+    entry = parse(rfc8785.dumps(document), credential_id="c", stream="aws", seq=1)
+    assert not signer.verify(entry.digest, entry.mac)
+
+
+def test_a_newer_plan_file_is_refused_with_what_to_do_and_nothing_else() -> None:
+    document = {**plans.plan_document([], []), "version": 2, "a-key-of-version-2": 1}
+    with pytest.raises(PlanProblemsError) as caught:
+        parse_plan(json.dumps(document), base=Path())
+    [problem] = caught.value.problems
+    assert problem.startswith("version: 2 is newer than 1")
+    assert "Upgrade this runner" in problem
