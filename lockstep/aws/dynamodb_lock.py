@@ -38,8 +38,8 @@ from typing import TYPE_CHECKING, Any
 from lockstep import formats
 from lockstep.aws.clients import Trouble, translated
 from lockstep.errors import (
-    FirstEditionClaimError,
     FenceLostError,
+    FirstEditionClaimError,
     LockTableAccessDeniedError,
     LockTableUnreachableError,
     LostCompareAndSetError,

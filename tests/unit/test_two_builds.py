@@ -1,0 +1,236 @@
+"""Two builds whose formats differ, on one live credential (protocol R10, R11; invariants I1, I8).
+
+The older one stands for the edition before an upgrade. At every boundary an application reads each store and logs in on
+every database, with what it has just read and with what it read before the run.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cache
+from itertools import count
+
+import pytest
+
+from lockstep import formats
+from lockstep.errors import LockstepError
+from lockstep.model import Login, Strategy
+from lockstep.plan import Plan
+from tests.support.builds import NEWER, OLDER, build
+from tests.support.memory import MemoryWorld, make_plan
+from tests.unit.harness import (
+    INTERVAL_SECONDS,
+    Killed,
+    Observer,
+    assert_in_step,
+    assert_on_record,
+    at_every_boundary,
+    rotate,
+    undisturbed,
+)
+
+BOUNDARIES = 90
+STRATEGIES = pytest.mark.parametrize("strategy", list(Strategy))
+
+
+@dataclass
+class Application:
+    """Logs in with what the stores serve, and with what they served when the run began."""
+
+    world: MemoryWorld
+    logins: int = 0
+    refused: list[str] = field(default_factory=list)
+    kept: list[Login] = field(default_factory=list)
+
+    def keep(self) -> None:
+        """Read the stores, as an application does before the run."""
+        self.kept = self._read()
+
+    def log_in(self, boundary: str) -> None:
+        for login in [*self._read(), *self.kept]:
+            for name, database in self.world.databases.items():
+                self.logins += 1
+                if login.password.reveal() not in database.accounts[login.username].passwords:
+                    self.refused.append(f"{name} {boundary}")
+
+    def _read(self) -> list[Login]:
+        return [login for store in self.world.stores.values() if (login := store.current_login())]
+
+
+@dataclass
+class Day:
+    """A credential, its application, and the builds that run on it in turn."""
+
+    world: MemoryWorld
+    application: Application
+    ids: "count[int]" = field(default_factory=lambda: count(1))
+    rotations: int = 0
+    switches: int = 0
+    last: int = OLDER
+
+    def run(self, written: int, *, runner: str, at: Callable[[str], None] = lambda _boundary: None) -> str:
+        """One run of a build, at the next trigger; its outcome, or the error's name."""
+        self.world.clock.sleep(INTERVAL_SECONDS)
+        self.switches += written != self.last
+        self.last = written
+        observer = Observer(self.world)
+        self.application.keep()
+
+        def look(boundary: str) -> None:
+            with build(NEWER):
+                observer.look(boundary)
+            self.application.log_in(boundary)
+            at(boundary)
+
+        at_every_boundary(self.world, look)
+        try:
+            with build(written):
+                outcome = rotate(self.world, f"run-{next(self.ids)}", runner=runner, force=True).outcome
+        except Killed:
+            outcome = "killed"
+        except LockstepError as e:
+            outcome = type(e).__name__
+        finally:
+            undisturbed(self.world)
+        self.rotations += outcome == "rotated"
+        assert self.application.refused == []
+        return outcome
+
+    def in_step(self) -> None:
+        with build(NEWER):
+            assert_in_step(self.world)
+            assert_on_record(self.world)
+
+
+@cache
+def _plan(strategy: Strategy) -> Plan:
+    return make_plan(strategy=strategy)
+
+
+def _day(strategy: Strategy) -> Day:
+    world = MemoryWorld.create(_plan(strategy))
+    day = Day(world, Application(world))
+    for runner in ("aws", "oci"):
+        assert day.run(OLDER, runner=runner) == "rotated"
+    return day
+
+
+class _Death:
+    """Kills the process at its n-th boundary and at every later one."""
+
+    def __init__(self, at: int) -> None:
+        self.boundary = ""
+        self._left = at
+
+    def __call__(self, boundary: str) -> None:
+        self._left -= 1
+        if self._left < 0:
+            self.boundary = self.boundary or boundary
+            raise Killed
+
+
+def _all(world: MemoryWorld) -> object:
+    """Everything that a run can change, but for the lease and the fence."""
+    return (
+        replace(world.lock.record, holder=None, expires_at=None, fence=0, aws=type(world.lock.record.aws)()),
+        {
+            s.name: {k: (v.current, dict(v.versions)) for k, v in s._secrets.items()}
+            for s in world.stores.values()
+        },
+        {d.name: {u: a.passwords for u, a in d.accounts.items()} for d in world.databases.values()},
+        {name: dict(log.entries) for name, log in world.audit_logs.items()},
+    )
+
+
+@STRATEGIES
+@pytest.mark.parametrize("first", ["aws", "oci"])
+def test_a_runner_that_is_upgraded_first_rotates_and_the_other_one_changes_nothing(
+    strategy: Strategy, first: str
+) -> None:
+    day, second = _day(strategy), {"aws": "oci", "oci": "aws"}[first]
+    for _ in range(5):
+        assert day.run(NEWER, runner=first) == "rotated"
+        before = _all(day.world)
+        assert day.run(OLDER, runner=second) == "NewerFormatError"
+        assert _all(day.world) == before
+        assert day.world.lock.record.holder is None
+    assert day.run(NEWER, runner=second) == "rotated"
+    day.in_step()
+    assert (day.rotations, day.switches) == (8, 11)
+
+
+@STRATEGIES
+@pytest.mark.parametrize("runner", ["aws", "oci"])
+def test_a_newer_build_finishes_what_an_older_one_left_at_any_boundary(
+    strategy: Strategy, runner: str
+) -> None:
+    for at in count():
+        day, death = _day(strategy), _Death(at)
+        day.run(OLDER, runner="aws", at=death)
+        if not death.boundary:
+            break
+        assert day.run(NEWER, runner=runner) == "rotated", death.boundary
+        day.in_step()
+        before = _all(day.world)
+        assert day.run(OLDER, runner=runner) == "NewerFormatError", death.boundary
+        assert _all(day.world) == before
+        assert day.run(NEWER, runner="aws") == "rotated", death.boundary
+        day.in_step()
+    assert at >= BOUNDARIES
+
+
+@STRATEGIES
+@pytest.mark.parametrize("runner", ["aws", "oci"])
+def test_an_older_build_leaves_alone_what_a_newer_one_left_at_any_boundary(
+    strategy: Strategy, runner: str
+) -> None:
+    rotated = 0
+    for at in count():
+        day, death = _day(strategy), _Death(at)
+        day.run(NEWER, runner="aws", at=death)
+        if not death.boundary:
+            break
+        before, has_claimed = _all(day.world), day.world.lock.record.format == NEWER
+        outcome = day.run(OLDER, runner=runner)
+        assert outcome == ("NewerFormatError" if has_claimed else "rotated"), death.boundary
+        assert not has_claimed or _all(day.world) == before, death.boundary
+        rotated += outcome == "rotated"
+        assert day.run(NEWER, runner=runner) == "rotated", death.boundary
+        day.in_step()
+    assert at >= BOUNDARIES
+    assert 0 < rotated < at / 2
+
+
+@STRATEGIES
+@pytest.mark.parametrize("before", [OLDER, NEWER])
+def test_a_deployment_at_any_boundary_of_a_run_locks_no_application_out(
+    strategy: Strategy, before: int
+) -> None:
+    """The steps of one run are separate functions: a deployment, or one that is taken back, can come between two."""
+    after = NEWER if before == OLDER else OLDER
+    for at in count():
+        day = _day(strategy)
+        switch = _Switch(at, after)
+        outcome = day.run(before, runner="aws", at=switch)
+        if not switch.boundary:
+            break
+        assert outcome in ("rotated", "FenceLostError", "NewerFormatError"), switch.boundary
+        if day.run(OLDER, runner="oci") == "rotated":
+            assert day.world.lock.record.format == OLDER
+        assert day.run(NEWER, runner="oci") == "rotated", switch.boundary
+        day.in_step()
+    assert at >= BOUNDARIES
+
+
+class _Switch:
+    """Puts another build in place at the n-th boundary, until the run ends."""
+
+    def __init__(self, at: int, after: int) -> None:
+        self.boundary = ""
+        self._left = at
+        self._after = after
+
+    def __call__(self, boundary: str) -> None:
+        self._left -= 1
+        if self._left == -1:
+            self.boundary = boundary
+            formats.FORMAT = self._after
