@@ -107,7 +107,8 @@ def test_a_probe_of_a_missing_version_is_answered_and_not_refused(rotated: Deplo
         "candidates": [{"store": "aws", "version": "00000000-0000-8000-8000-000000000000"}],
     }
     reply = rotated.aws.lambda_host.invoke("lockstep-apply-db", json.dumps(event).encode())
-    assert json.loads(reply.payload)["errorType"] == "StoresDivergedError"
+    # It has read what the candidates name, and has no lease to try them under.
+    assert json.loads(reply.payload)["errorType"] == "FenceLostError"
 
 
 def test_every_permission_is_used(rotated: DeployedWorld) -> None:
