@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cdk.asl import State, catch, formatted, jsonata, lock_call, number, seconds, step
 from lockstep import timing
-from lockstep.aws import dynamodb_lock as lock
+from lockstep.aws import lock_expressions as lock
 from lockstep.messages import ID_CHARACTERS, ID_LENGTH, RunInput
 
 PATH = Path(__file__).resolve().parents[1] / "statemachine.asl.json"

@@ -25,119 +25,32 @@ The reply of a write can get lost, so every condition also accepts a repeated wr
 its own lock again (with a new fence), a claim or a head that is already there is a success, and a release may find the
 lock free as long as the fence is unchanged.
 
-In AWS the state machine acquires and releases the lock itself. `cdk/statemachine.py` takes the expressions for
-`statemachine.asl.json` from here. What operators order is written by others, without the lock; a run only removes what
-it has fulfilled.
+In AWS the state machine acquires and releases the lock itself, with the same expressions (`lock_expressions`). What
+operators order is written by others, without the lock; a run only removes what it has fulfilled.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from datetime import datetime
+from typing import TYPE_CHECKING
 
 from lockstep import formats
+from lockstep.aws import lock_expressions as writes
 from lockstep.aws.clients import Trouble, translated
+from lockstep.aws.lock_item import HEAD, Item, record_of
 from lockstep.errors import (
     FenceLostError,
-    FirstEditionClaimError,
     LockTableAccessDeniedError,
     LockTableUnreachableError,
     LostCompareAndSetError,
 )
-from lockstep.model import AwsSigns, ChainHead, Claim, ClaimKind, Lease, LockRecord, Release
+from lockstep.model import ChainHead, Claim, Lease, LockRecord, Release
 from lockstep.standby import Bounds
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
 
-Item = Mapping[str, Any]
-"""An item, or a map inside an item: names to typed values."""
-
-FAR_FUTURE = 253402300799
-"""9999-12-31T23:59:59Z, in epoch seconds: later than every due time."""
-
-_ACQUIRE = "SET holder = :holder, expires_at = :expires_at, acquired_at = :now"
-_ONE_MORE = " ADD fence :one"
-ACQUIRE_UPDATE = f"{_ACQUIRE}{_ONE_MORE}"
-LEADER_ACQUIRE_UPDATE = f"{_ACQUIRE}, aws_began_at = :now{_ONE_MORE}"
-"""ACQUIRE by AWS. A run that never ends leaves the sign without a further write (protocol R8)."""
-_MAY_BEGIN = (
-    "(attribute_not_exists(holder) OR expires_at < :now OR holder = :holder) "
-    "AND (attribute_not_exists(paused) OR paused <> :heeded) "
-    "AND ((attribute_exists(revoke_through) "
-    "AND (attribute_not_exists(alive_from) OR alive_from <= revoke_through)) "
-    "OR ((attribute_not_exists(not_before) OR not_before <= :now) "
-    "AND (attribute_exists(pending_generation) OR attribute_not_exists(next_due_at) OR "
-)
-ACQUIRE_CONDITION = f"{_MAY_BEGIN}next_due_at <= :due_by)))"
-"""Free, expired or already held by this run; not paused; and an emergency, or due after the overlap (protocol L4)."""
-STANDBY_ACQUIRE_CONDITION = (
-    f"{_MAY_BEGIN}(next_due_at <= :due_by AND (next_due_at <= :late_by OR attribute_not_exists(aws_seen_at) "
-    "OR aws_seen_at <= :seen_after OR aws_began_at > :began_by)))))"
-)
-"""The same, and what is due is not left to AWS: `lockstep.standby.yields` in DynamoDB's words (protocol R8)."""
-PAUSE_HEEDED, PAUSE_WAIVED = True, False
-"""`:heeded`, for a scheduled run and for a forced one: the value of `paused` that stops it."""
-
-CLAIM_UPDATE = (
-    "SET claim_kind = :kind, pending_generation = :generation, base_generation = :base, "
-    "claim_rotation_id = :rotation_id, highest_generation = :generation, #plan = :plan, #format = :format"
-)
-_RAISE_ORDER = ", revoke_through = :generation"
-_REMOVE_PHASE = " REMOVE promoting"
-_REMOVE_ACTIVATION = ", activate"
-_SET_ALIVE_FROM = ", alive_from = :alive_from"
-_ADD_ALIVE = " ADD alive :alive"
-_HELD = "holder = :holder AND fence = :fence"
-_NEWEST = "(attribute_not_exists(highest_generation) OR highest_generation < :generation)"
-_UNDER_ACTIVE_PLAN = "#plan = :plan"
-_UNDER_ORDERED_PLAN = "activate = :plan"
-_NOTHING_IN_FLIGHT = "attribute_not_exists(pending_generation)"
-_OPEN = "pending_generation = :replaced AND attribute_not_exists(promoting)"
-_PROMOTING = "pending_generation = :replaced AND attribute_exists(promoting)"
-"""CLAIM: still held by this run, in flight is what was seen, the generation was never used, and the plan is the active
-one or becomes so with this write (protocol L6)."""
-
-PROMOTE_UPDATE = (
-    "SET promoting = :true, alive_from = if_not_exists(alive_from, :generation) ADD alive :generations"
-)
-PROMOTE_CONDITION = (
-    f"{_HELD} AND expires_at > :now AND pending_generation = :generation AND claim_rotation_id = :rotation_id "
-    "AND #format = :format"
-)
-"""Still held by this run, and its claim is in flight, in this build's format (protocol L14, R11)."""
-
-MUTE_UPDATE = "ADD muted :databases"
-MUTE_CONDITION = _HELD
-"""Still held by this run (protocol L15)."""
-
-HEAD_UPDATE = "SET #head = :head"
-FIRST_HEAD_CONDITION = "attribute_not_exists(#head) OR #head = :head"
-HEAD_CONDITION = "#head = :after OR #head = :head"
-"""The head is the one that was read. Not under the fence: a run without it records its failure (protocol L8)."""
-
-SKIP_UPDATE = "SET aws_seen_at = :now"
-SKIP_CONDITION = "attribute_exists(credential_id)"
-"""A run of AWS that did not get the lock shows that AWS lives (protocol R8)."""
-
-_DONE = (
-    "SET current_generation = :current, alive = :alive, alive_from = :alive_from, "
-    "next_due_at = :next_due_at, not_before = :not_before"
-)
-_NO_CLAIM = (
-    " REMOVE holder, expires_at, acquired_at, claim_kind, pending_generation, base_generation, "
-    "claim_rotation_id, promoting"
-)
-_PROVEN = " DELETE enrol :proven, muted :proven"
-RELEASE_DONE_UPDATE = f"{_DONE}{_NO_CLAIM}{_PROVEN}"
-LEADER_RELEASE_DONE_UPDATE = f"{_DONE}, aws_seen_at = :now{_NO_CLAIM}, aws_began_at{_PROVEN}"
-"""RELEASE_DONE by AWS: what it began has finished well (protocol R8)."""
-RELEASE_UPDATE = "REMOVE holder, expires_at, acquired_at"
-RELEASE_CONDITION = "fence = :fence AND (holder = :holder OR attribute_not_exists(holder))"
-"""No other run has acquired the lock since (protocol L10)."""
-
-_HEAD = "head_"
 _ERRORS = {
     Trouble.UNREACHABLE: LockTableUnreachableError,
     Trouble.THROTTLED: LockTableUnreachableError,
@@ -159,7 +72,7 @@ class DynamoDbLock:
         """The record, by a consistent read; an empty record where there is no item yet."""
         with self._translated():
             reply = self._client.get_item(TableName=self._table, Key=self._key, ConsistentRead=True)
-        return _record(self._credential_id, reply.get("Item", {}))
+        return record_of(self._credential_id, reply.get("Item", {}))
 
     def acquire(
         self,
@@ -178,15 +91,17 @@ class DynamoDbLock:
                 reply = self._client.update_item(
                     TableName=self._table,
                     Key=self._key,
-                    UpdateExpression=LEADER_ACQUIRE_UPDATE if leads else ACQUIRE_UPDATE,
-                    ConditionExpression=STANDBY_ACQUIRE_CONDITION if yielding else ACQUIRE_CONDITION,
+                    UpdateExpression=writes.LEADER_ACQUIRE_UPDATE if leads else writes.ACQUIRE_UPDATE,
+                    ConditionExpression=writes.STANDBY_ACQUIRE_CONDITION
+                    if yielding
+                    else writes.ACQUIRE_CONDITION,
                     ExpressionAttributeValues={
                         ":holder": {"S": holder},
                         ":expires_at": _time(expires_at),
                         ":now": _time(now),
                         ":one": _number(1),
-                        ":due_by": _number(FAR_FUTURE) if force else _time(now),
-                        ":heeded": {"BOOL": PAUSE_WAIVED if force else PAUSE_HEEDED},
+                        ":due_by": _number(writes.FAR_FUTURE) if force else _time(now),
+                        ":heeded": {"BOOL": writes.PAUSE_WAIVED if force else writes.PAUSE_HEEDED},
                         **yielding,
                     },
                     ReturnValues="UPDATED_NEW",
@@ -202,8 +117,8 @@ class DynamoDbLock:
             self._client.update_item(
                 TableName=self._table,
                 Key=self._key,
-                UpdateExpression=SKIP_UPDATE,
-                ConditionExpression=SKIP_CONDITION,
+                UpdateExpression=writes.SKIP_UPDATE,
+                ConditionExpression=writes.SKIP_CONDITION,
                 ExpressionAttributeValues={":now": _time(now)},
             )
 
@@ -225,10 +140,10 @@ class DynamoDbLock:
             ":plan": {"S": plan},
             ":format": _number(formats.FORMAT),
         }
-        in_flight = _NOTHING_IN_FLIGHT
+        in_flight = writes.NOTHING_IN_FLIGHT
         if over.claim:
             values[":replaced"] = _number(over.claim.generation)
-            in_flight = _PROMOTING if over.promoting else _OPEN
+            in_flight = writes.PROMOTING if over.promoting else writes.OPEN
         alive = over.alive.union(served)
         if alive:
             values[":alive"] = _numbers(alive)
@@ -239,14 +154,14 @@ class DynamoDbLock:
                     TableName=self._table,
                     Key=self._key,
                     UpdateExpression=(
-                        f"{CLAIM_UPDATE}{_SET_ALIVE_FROM if alive else ''}"
-                        f"{_RAISE_ORDER if over.raises_order(claim) else ''}"
-                        f"{_REMOVE_PHASE}{_REMOVE_ACTIVATION if activates else ''}"
-                        f"{_ADD_ALIVE if alive else ''}"
+                        f"{writes.CLAIM_UPDATE}{writes.SET_ALIVE_FROM if alive else ''}"
+                        f"{writes.RAISE_ORDER if over.raises_order(claim) else ''}"
+                        f"{writes.REMOVE_PHASE}{writes.REMOVE_ACTIVATION if activates else ''}"
+                        f"{writes.ADD_ALIVE if alive else ''}"
                     ),
                     ConditionExpression=(
-                        f"{_HELD} AND {in_flight} AND {_NEWEST} "
-                        f"AND {_UNDER_ORDERED_PLAN if activates else _UNDER_ACTIVE_PLAN}"
+                        f"{writes.HELD} AND {in_flight} AND {writes.NEWEST} "
+                        f"AND {writes.UNDER_ORDERED_PLAN if activates else writes.UNDER_ACTIVE_PLAN}"
                     ),
                     ExpressionAttributeNames={"#plan": "plan", "#format": "format"},
                     ExpressionAttributeValues=values,
@@ -254,7 +169,7 @@ class DynamoDbLock:
                 )
             except self._client.exceptions.ConditionalCheckFailedException as error:
                 reply: Item = error.response  # The stubs lack the item in this response.
-                found = _record(self._credential_id, reply.get("Item", {}))
+                found = record_of(self._credential_id, reply.get("Item", {}))
                 if not (_holds(found, lease) and found.claim == claim):
                     raise self._lost(claim) from None
 
@@ -269,8 +184,8 @@ class DynamoDbLock:
                 reply = self._client.update_item(
                     TableName=self._table,
                     Key=self._key,
-                    UpdateExpression=PROMOTE_UPDATE,
-                    ConditionExpression=PROMOTE_CONDITION,
+                    UpdateExpression=writes.PROMOTE_UPDATE,
+                    ConditionExpression=writes.PROMOTE_CONDITION,
                     ExpressionAttributeNames={"#format": "format"},
                     ExpressionAttributeValues={
                         ":format": _number(formats.FORMAT),
@@ -286,9 +201,9 @@ class DynamoDbLock:
                 )
             except self._client.exceptions.ConditionalCheckFailedException as error:
                 refused: Item = error.response  # The stubs lack the item in this response.
-                _record(self._credential_id, refused.get("Item", {}))
+                record_of(self._credential_id, refused.get("Item", {}))
                 raise self._lost(claim) from None
-            return _record(self._credential_id, reply["Attributes"])
+            return record_of(self._credential_id, reply["Attributes"])
 
     def require(self, lease: Lease, claim: Claim, *, promoting: bool, now: datetime) -> LockRecord:
         """Read the record consistently, and check that it has this lease and this claim in this phase (protocol L9).
@@ -323,8 +238,8 @@ class DynamoDbLock:
                 self._client.update_item(
                     TableName=self._table,
                     Key=self._key,
-                    UpdateExpression=MUTE_UPDATE,
-                    ConditionExpression=MUTE_CONDITION,
+                    UpdateExpression=writes.MUTE_UPDATE,
+                    ConditionExpression=writes.MUTE_CONDITION,
                     ExpressionAttributeValues={**_lease(lease), ":databases": {"SS": sorted(databases)}},
                 )
             except self._client.exceptions.ConditionalCheckFailedException:
@@ -344,9 +259,9 @@ class DynamoDbLock:
                 self._client.update_item(
                     TableName=self._table,
                     Key=self._key,
-                    UpdateExpression=HEAD_UPDATE,
-                    ConditionExpression=HEAD_CONDITION if after else FIRST_HEAD_CONDITION,
-                    ExpressionAttributeNames={"#head": f"{_HEAD}{stream}"},
+                    UpdateExpression=writes.HEAD_UPDATE,
+                    ConditionExpression=writes.HEAD_CONDITION if after else writes.FIRST_HEAD_CONDITION,
+                    ExpressionAttributeNames={"#head": f"{HEAD}{stream}"},
                     ExpressionAttributeValues=values,
                 )
             except self._client.exceptions.ConditionalCheckFailedException:
@@ -361,16 +276,16 @@ class DynamoDbLock:
             FenceLostError: Another run has acquired the lock since.
         """
         values = {**_lease(lease), **(_done(done) if done else {})}
-        update = RELEASE_DONE_UPDATE if done else RELEASE_UPDATE
+        update = writes.RELEASE_DONE_UPDATE if done else writes.RELEASE_UPDATE
         if done and done.led_at:
-            update, values[":now"] = LEADER_RELEASE_DONE_UPDATE, _time(done.led_at)
+            update, values[":now"] = writes.LEADER_RELEASE_DONE_UPDATE, _time(done.led_at)
         with self._translated():
             try:
                 self._client.update_item(
                     TableName=self._table,
                     Key=self._key,
                     UpdateExpression=update,
-                    ConditionExpression=RELEASE_CONDITION,
+                    ConditionExpression=writes.RELEASE_CONDITION,
                     ExpressionAttributeValues=values,
                 )
             except self._client.exceptions.ConditionalCheckFailedException:
@@ -430,105 +345,3 @@ def _done(done: Release) -> "dict[str, AttributeValueTypeDef]":
 
 def _head(head: ChainHead) -> "AttributeValueTypeDef":
     return {"M": {"seq": _number(head.seq), "hash": {"S": head.hash}, "rotation_id": {"S": head.rotation_id}}}
-
-
-def _record(credential_id: str, item: Item) -> LockRecord:
-    """The item as a record.
-
-    Raises:
-        LockTableAccessDeniedError: The item is not a record of Lockstep.
-        NewerFormatError: A newer build has claimed in it.
-        FirstEditionClaimError: The first edition has a claim in it.
-    """
-    try:
-        written, alive = _int(item, "format"), _generations(item, "alive")
-        formats.require_known(written or formats.UNNAMED, credential=credential_id)
-        if written is None:
-            alive |= _left_by_the_first_edition(credential_id, item)
-        return LockRecord(
-            credential_id=credential_id,
-            format=formats.FORMAT if written is None else written,
-            holder=_text(item["holder"]) if "holder" in item else None,
-            fence=_int(item, "fence") or 0,
-            expires_at=_datetime(item, "expires_at"),
-            plan=_text(item["plan"]) if "plan" in item else None,
-            claim=_claim(item),
-            promoting=_flag(item, "promoting"),
-            current_generation=_int(item, "current_generation"),
-            alive=alive,
-            highest_generation=_int(item, "highest_generation") or 0,
-            next_due_at=_datetime(item, "next_due_at"),
-            not_before=_datetime(item, "not_before"),
-            paused=_flag(item, "paused"),
-            activate=_text(item["activate"]) if "activate" in item else None,
-            revoke_through=_int(item, "revoke_through"),
-            enrol=_names(item, "enrol"),
-            muted=_names(item, "muted"),
-            aws=AwsSigns(seen_at=_datetime(item, "aws_seen_at"), began_at=_datetime(item, "aws_began_at")),
-            heads={
-                name.removeprefix(_HEAD): _chain_head(value["M"])
-                for name, value in item.items()
-                if name.startswith(_HEAD)
-            },
-        )
-    except (LookupError, ValueError, TypeError, AttributeError, OverflowError, OSError):
-        raise LockTableAccessDeniedError(credential=credential_id, code="MalformedItem") from None
-
-
-def _left_by_the_first_edition(credential_id: str, item: Item) -> frozenset[int]:
-    """The generation that may log in beside the current one: the first edition did not write `alive` (protocol R12)."""
-    if "pending_generation" in item:
-        raise FirstEditionClaimError(
-            credential=credential_id, generation=int(item["pending_generation"]["N"])
-        )
-    previous = _int(item, "previous_generation")
-    return frozenset() if previous is None else frozenset({previous})
-
-
-def _claim(item: Item) -> Claim | None:
-    if "pending_generation" not in item:
-        return None
-    return Claim(
-        kind=ClaimKind(_text(item["claim_kind"])),
-        generation=int(item["pending_generation"]["N"]),
-        base_generation=int(item["base_generation"]["N"]),
-        rotation_id=_text(item["claim_rotation_id"]),
-    )
-
-
-def _chain_head(head: Item) -> ChainHead:
-    return ChainHead(
-        seq=int(head["seq"]["N"]), hash=_text(head["hash"]), rotation_id=_text(head["rotation_id"])
-    )
-
-
-def _text(value: Item) -> str:
-    text: object = value["S"]
-    if not isinstance(text, str):
-        raise TypeError
-    return text
-
-
-def _flag(item: Item, name: str) -> bool:
-    flag: object = item.get(name, {"BOOL": False})["BOOL"]
-    if not isinstance(flag, bool):
-        raise TypeError
-    return flag
-
-
-def _names(item: Item, name: str) -> frozenset[str]:
-    return frozenset(_text({"S": value}) for value in item.get(name, {"SS": []})["SS"])
-
-
-def _generations(item: Item, name: str) -> frozenset[int]:
-    return frozenset(int(value) for value in item.get(name, {"NS": []})["NS"])
-
-
-def _int(item: Item, name: str) -> int | None:
-    value = item.get(name, {"NULL": True})
-    return None if "NULL" in value else int(value["N"])
-
-
-def _datetime(item: Item, name: str) -> datetime | None:
-    seconds = _int(item, name)
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)

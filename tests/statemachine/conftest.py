@@ -8,7 +8,7 @@ from string import ascii_lowercase, digits
 import pytest
 
 from lockstep.audit.chain import Entry
-from lockstep.aws.dynamodb_lock import FAR_FUTURE
+from lockstep.aws.lock_expressions import FAR_FUTURE
 from lockstep.model import Credential, Login, SecretStr, Strategy
 from lockstep.orders import Order
 from sandbox import plans
