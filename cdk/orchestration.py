@@ -115,6 +115,8 @@ class Schedules(Construct):
                 rule_name=rule_name(deployment.settings.stack, credential.id),
                 description=f"Lockstep: rotate {credential.id}",
                 schedule=events.Schedule.cron(minute=minute, hour=hour),
+                # Nothing may rotate before the login that applications use is handed over (protocol I11).
+                enabled=deployment.settings.schedules,
             )
             rule.add_target(
                 targets.SfnStateMachine(

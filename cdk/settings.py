@@ -95,6 +95,9 @@ class Settings(BaseModel):
         Literal[30, 60, 90, 180, 365, 400, 731],
         Field(description="the retention of the logs and of the access log"),
     ] = 400
+    schedules: Annotated[
+        bool, Field(description="whether the rules start rotations: true as the last step of the first day")
+    ] = False
     alarm_email: Annotated[
         str | None, Field(description="the address that gets the alarms; null: subscribe by hand")
     ] = None

@@ -120,9 +120,9 @@ variable "memory_in_mbs" {
 }
 
 variable "paused" {
-  description = "Whether the schedules of the standby are inactive, for maintenance."
+  description = "Whether the schedules of the standby are inactive: on the first day until its last step, and for maintenance."
   type        = bool
-  default     = false
+  default     = true
 }
 
 variable "log_retention_days" {

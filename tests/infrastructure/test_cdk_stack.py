@@ -196,12 +196,18 @@ def test_a_function_times_out_when_its_state_does(aws: Synthesised) -> None:
     assert deployed == {STEP.total_seconds()}
 
 
+def test_the_last_step_of_the_first_day_enables_the_rules() -> None:
+    rules = synthesised(schedules=True).resources("AWS::Events::Rule")
+    assert {rule["Properties"]["State"] for rule in rules.values()} == {"ENABLED"}
+
+
 def test_each_credential_has_its_rule(aws: Synthesised) -> None:
     # By wall clock, so that the standby knows when AWS is called (protocol R2).
     for credential, schedule in (("app_user", "cron(0/20 * * * ? *)"), ("ledger_user", "cron(0 * * * ? *)")):
         rule = aws.properties("AWS::Events::Rule", Name=f"lockstep-multi-cloud.{credential}")
         (target,) = rule["Targets"]
         assert rule["ScheduleExpression"] == schedule
+        assert rule["State"] == "DISABLED"  # Until the operator's last step (protocol I11).
         assert aws.words(target["Arn"]) == "state machine lockstep"
         assert json.loads(target["Input"]) == {
             "credential_id": f"multi-cloud/{credential}",
