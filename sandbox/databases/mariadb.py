@@ -49,7 +49,8 @@ class MariaDbServer(MySqlFamilyServer):
         return program_version(_program("mariadbd"))
 
     def _make_data(self, folder: Path) -> None:
-        common = ["--no-defaults", f"--datadir={folder}", *as_present_user(), *options(_SMALL_AND_FAST)]
+        folders = [f"--datadir={folder}", f"--tmpdir={folder}"]
+        common = ["--no-defaults", *folders, *as_present_user(), *options(_SMALL_AND_FAST)]
         root_login = "--auth-root-authentication-method=socket"
         self._run_tool([_program("mariadb-install-db"), *common, "--skip-test-db", root_login])
         # Over a pipe to a server without network and logs, so that the password is nowhere but in the pipe.

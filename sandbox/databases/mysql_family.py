@@ -92,6 +92,8 @@ class MySqlFamilyServer(DatabaseServer):
             "ssl_ca": str(self.ca_file),
             "ssl_cert": str(certificate.chain_file),
             "ssl_key": str(certificate.key_file),
+            # Of its own: a server that starts removes what looks like a left temporary table, also another's.
+            "tmpdir": str(self.data_folder),
             **self.settings,
         }
         return [*self._server_program(), *as_present_user(), *options(settings)]
