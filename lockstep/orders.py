@@ -1,14 +1,14 @@
 """Orders: what an operator wants, as attributes of the lock record (protocol O2, O3, O4, O5, O6, O7).
 
 An order changes no store and no database. It is first an entry in the credential's audit chain, then one write to the
-lock record, without the lock. The next run does what the order says, and removes it if it is still what the run saw.
+lock record, without the lock. The next run does what the order says.
 
-    order              in the record                     removed by
+    order              in the record                     over with
     pause              paused                            resume; an emergency that says so
-    revoke             revoke_through                    the run that has shown everything up to it dead
+    revoke             revoke_through                    the run that shows all up to it dead; it stays
     enrol              enrol, a set of databases         proof on the database; cancel
     activate           activate, a plan digest           the claim that makes it the active plan
-    retry              a database is out of `muted`      nothing: there is nothing left
+    retry              a database is out of `muted`      its own write
 """
 
 from collections.abc import Callable, Iterator

@@ -36,12 +36,10 @@ from typing import TYPE_CHECKING
 
 from lockstep import formats
 from lockstep.aws import lock_expressions as writes
-from lockstep.aws.clients import Trouble, translated
-from lockstep.aws.lock_item import HEAD, Item, record_of
+from lockstep.aws.clients import translated
+from lockstep.aws.lock_item import HEAD, LOCK_TABLE_ERRORS, Item, record_of
 from lockstep.errors import (
     FenceLostError,
-    LockTableAccessDeniedError,
-    LockTableUnreachableError,
     LostCompareAndSetError,
 )
 from lockstep.model import ChainHead, Claim, Lease, LockRecord, Release
@@ -50,13 +48,6 @@ from lockstep.standby import Bounds
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
-
-_ERRORS = {
-    Trouble.UNREACHABLE: LockTableUnreachableError,
-    Trouble.THROTTLED: LockTableUnreachableError,
-    Trouble.DENIED: LockTableAccessDeniedError,
-    Trouble.REJECTED: LockTableAccessDeniedError,
-}
 
 
 class DynamoDbLock:
@@ -296,7 +287,7 @@ class DynamoDbLock:
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
-        with translated(_ERRORS, credential=self._credential_id):
+        with translated(LOCK_TABLE_ERRORS, credential=self._credential_id):
             yield
 
 

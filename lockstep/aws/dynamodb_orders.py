@@ -10,11 +10,12 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from lockstep import formats
-from lockstep.aws.clients import Trouble, translated
+from lockstep.aws.clients import translated
+from lockstep.aws.lock_expressions import ACQUIRE_UPDATE, FREE_CONDITION
+from lockstep.aws.lock_item import LOCK_TABLE_ERRORS
 from lockstep.errors import (
     AccountOwnedError,
     LockTableAccessDeniedError,
-    LockTableUnreachableError,
     OrderRefusedError,
 )
 from lockstep.model import Lease
@@ -55,21 +56,10 @@ FIRST_PLAN_CONDITION = "attribute_not_exists(#plan)"
 PLAN_CONDITION = "#plan = :replaces"
 """The active plan is the one that the operator saw (protocol O7)."""
 
-HOLD_UPDATE = "SET holder = :holder, expires_at = :expires_at, acquired_at = :now ADD fence :one"
-HOLD_CONDITION = "attribute_not_exists(holder) OR expires_at < :now OR holder = :holder"
-"""Free, expired or ours. An operator does not wait for the schedule."""
-
 REGISTER_UPDATE = "SET owned_by = :credential"
 UNREGISTER_UPDATE = "REMOVE owned_by"
 OWNER_CONDITION = "attribute_not_exists(owned_by) OR owned_by = :credential"
 """No other credential's account (protocol O8)."""
-
-_ERRORS = {
-    Trouble.UNREACHABLE: LockTableUnreachableError,
-    Trouble.THROTTLED: LockTableUnreachableError,
-    Trouble.DENIED: LockTableAccessDeniedError,
-    Trouble.REJECTED: LockTableAccessDeniedError,
-}
 
 
 class DynamoDbOrders:
@@ -107,14 +97,14 @@ class DynamoDbOrders:
             return _state(self._credential_id, reply["Attributes"])
 
     def hold(self, *, holder: str, now: datetime, expires_at: datetime) -> Lease | None:
-        """Take the lock under a new fence; None where HOLD_CONDITION does not hold."""
+        """Take the lock under a new fence; None where FREE_CONDITION does not hold."""
         with self._translated():
             try:
                 reply = self._client.update_item(
                     TableName=self._table,
                     Key=self._key,
-                    UpdateExpression=HOLD_UPDATE,
-                    ConditionExpression=HOLD_CONDITION,
+                    UpdateExpression=ACQUIRE_UPDATE,
+                    ConditionExpression=FREE_CONDITION,
                     ExpressionAttributeValues={
                         ":holder": {"S": holder},
                         ":expires_at": {"N": str(int(expires_at.timestamp()))},
@@ -165,7 +155,7 @@ class DynamoDbOrders:
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
-        with translated(_ERRORS, credential=self._credential_id):
+        with translated(LOCK_TABLE_ERRORS, credential=self._credential_id):
             yield
 
 

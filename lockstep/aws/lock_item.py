@@ -5,13 +5,22 @@ from datetime import UTC, datetime
 from typing import Any
 
 from lockstep import formats
-from lockstep.errors import FirstEditionClaimError, LockTableAccessDeniedError
+from lockstep.aws.clients import Trouble
+from lockstep.errors import FirstEditionClaimError, LockTableAccessDeniedError, LockTableUnreachableError
 from lockstep.model import AwsSigns, ChainHead, Claim, ClaimKind, LockRecord
 
 Item = Mapping[str, Any]
 """An item, or a map inside an item: names to typed values."""
 HEAD = "head_"
 """How the attributes of the audit chains' heads begin; a stream's name follows."""
+
+LOCK_TABLE_ERRORS = {
+    Trouble.UNREACHABLE: LockTableUnreachableError,
+    Trouble.THROTTLED: LockTableUnreachableError,
+    Trouble.DENIED: LockTableAccessDeniedError,
+    Trouble.REJECTED: LockTableAccessDeniedError,
+}
+"""What a call of the lock table that failed is, for runs and operators."""
 
 
 def record_of(credential_id: str, item: Item) -> LockRecord:

@@ -23,7 +23,6 @@ from lockstep.cli.output import (
 )
 from lockstep.errors import LockstepError, SecretMalformedError, SecretNotFoundError
 from lockstep.model import Credential, LockRecord, StoredValue
-from lockstep.orders import OrderState
 from lockstep.ports import Store
 from lockstep.system import SystemClock
 
@@ -35,7 +34,6 @@ class State:
     """The state of one credential.
 
     Attributes:
-        orders: What an operator wants.
         plan_digest: That of the plan file.
         stores: What each serves, or why that is not known.
         is_in_step: None if a store was unreachable.
@@ -43,7 +41,6 @@ class State:
     """
 
     record: LockRecord
-    orders: OrderState
     plan_digest: str
     stores: dict[str, StoredValue | LockstepError]
     is_in_step: bool | None
@@ -65,9 +62,9 @@ def status(
     states = []
     with failures_explained():
         for credential in chosen(plan, credential_id):
-            record, orders = clouds.lock(credential).read(), clouds.orders(credential).read()
+            record = clouds.lock(credential).read()
             served = {s.name: _asked(s) for s in clouds.stores(credential)}
-            states.append(_state(record, orders, credential, served, now))
+            states.append(_state(record, credential, served, now))
     answers = [s.is_in_step for s in states]
     if as_json:
         print_json({"in_step": all(answers), "credentials": [_document(s) for s in states]})
@@ -89,7 +86,6 @@ def _asked(store: Store) -> StoredValue | LockstepError:
 
 def _state(
     record: LockRecord,
-    orders: OrderState,
     credential: Credential,
     stores: dict[str, StoredValue | LockstepError],
     now: datetime,
@@ -101,7 +97,6 @@ def _state(
         is_in_step, next_run = in_step(record, current), forecast(record, current, credential, now=now)
     return State(
         record=record,
-        orders=orders,
         plan_digest=credential.plan_digest,
         stores=stores,
         is_in_step=is_in_step,
@@ -136,7 +131,7 @@ def _show(state: State, now: datetime) -> None:
 
 
 def _order_lines(state: State) -> Iterator[str]:
-    orders, wanted = state.orders, state.plan_digest
+    orders, wanted = state.record, state.plan_digest
     if orders.paused:
         yield "paused: no scheduled run begins, in either cloud"
     if orders.is_revoking:
@@ -147,8 +142,8 @@ def _order_lines(state: State) -> Iterator[str]:
         yield f"muted after refused logins: {', '.join(sorted(orders.muted))}; see `lockstep retry --help`"
     if orders.activate:
         yield f"to become the active plan: {orders.activate}"
-    if wanted not in {orders.active_plan, orders.activate}:
-        yield f"active plan: {orders.active_plan or 'none'}; this plan file is {wanted}"
+    if wanted not in {orders.plan, orders.activate}:
+        yield f"active plan: {orders.plan or 'none'}; this plan file is {wanted}"
 
 
 def _value(value: StoredValue | LockstepError) -> str:
@@ -171,7 +166,7 @@ def _lock(record: LockRecord, now: datetime) -> str:
 def _document(state: State) -> dict[str, Any]:
     return {
         **record_document(state.record),
-        "orders": orders_document(state.orders),
+        "orders": orders_document(state.record),
         "plan_digest": state.plan_digest,
         "in_step": state.is_in_step,
         "stores": [
@@ -196,10 +191,10 @@ def _document(state: State) -> dict[str, Any]:
     }
 
 
-def orders_document(orders: OrderState) -> dict[str, Any]:
+def orders_document(orders: LockRecord) -> dict[str, Any]:
     """What an operator wants, for JSON."""
     return {
-        "active_plan": orders.active_plan,
+        "active_plan": orders.plan,
         "activate": orders.activate,
         "paused": orders.paused,
         "revoke_through": orders.revoke_through if orders.is_revoking else None,
