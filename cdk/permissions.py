@@ -188,7 +188,7 @@ class Grants:
         return [self.secret_arns[name] for name in names if name in self.secret_arns]
 
     def _admin_secrets(self) -> list[str]:
-        used = {server.admin_secret for c in self.plan.credentials for server in c.servers}
+        used = {server.admin.aws for c in self.plan.credentials for server in c.servers}
         return [_arn_of_secret(name) for name in sorted(used)]
 
     def _oci_key(self) -> Statements:
@@ -248,6 +248,8 @@ def _secrets(sid: str, actions: list[str], arns: list[str]) -> Statements:
 
 def _arn_of_secret(name: str) -> str:
     """The ARN of a secret that was created by hand: Secrets Manager appends six characters to its name."""
+    if name.startswith("arn:"):
+        return name
     return f"arn:{Aws.PARTITION}:secretsmanager:{Aws.REGION}:{Aws.ACCOUNT_ID}:secret:{name}-??????"
 
 

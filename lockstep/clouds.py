@@ -19,6 +19,7 @@ from lockstep.loading import load
 from lockstep.model import Credential, DatabaseServer, Login
 from lockstep.orders import Orders
 from lockstep.plan import Plan
+from lockstep.plan_admins import region_of_secret, secrets_region
 from lockstep.ports import AuditLog, Clock, Database, Lock, Signer, Store, VersionedSecret
 from lockstep.scope import BeforeSend, always
 from lockstep.store_kinds import AwsSecretsManager, OciVault, StoreConfig
@@ -133,7 +134,7 @@ class Clouds:
             return self._vaults[config.name]
 
     def secret(self, name: str) -> str:
-        """The text of a secret in the identity's home, by its name in the plan.
+        """The text of a secret in the identity's home, by its name in the plan; in AWS also by an ARN.
 
         Raises:
             InvalidPlanError: The home is OCI and the plan has no store there.
@@ -143,8 +144,7 @@ class Clouds:
             return vault.text(secret, vault.read_named(secret))
         from lockstep.aws.secrets_manager import read_secret
 
-        store = self._plan.store(AwsSecretsManager)
-        region = store.region if store else self._plan.lock.region
+        region = region_of_secret(name, secrets_region(self._plan))
         return read_secret(self.aws("secretsmanager", region), "aws", name)
 
     def secret_in(self, store: str, name: str) -> str:
@@ -211,7 +211,7 @@ class Clouds:
         return open_database(
             server,
             credential,
-            self._admin(server),
+            self.admin(server),
             timeouts=self._timeouts.database,
             before_send=self._before_send,
         )
@@ -260,10 +260,17 @@ class Clouds:
         open_secret: OpenSecret = load(config.adapter)
         return CredentialStore(config.name, credential, partial(open_secret, config, self))
 
-    def _admin(self, server: DatabaseServer) -> Callable[[], Login]:
+    def admin(self, server: DatabaseServer) -> Callable[[], Login]:
+        """Fetches the login of a server's rotator admin, as it is now (protocol D22).
+
+        What it returns raises AdminCredentialRejectedError where the secret holds a placeholder, and the errors of a
+        store.
+        """
+
         def read() -> Login:
-            text = self.secret(server.admin_secret)
-            login, _ = decode_app_user(text, store=self._identity.home, secret=server.admin_secret)
+            home = self._identity.home
+            name = server.admin.oci if home == "oci" else server.admin.aws
+            login, _ = decode_app_user(self.secret(name), store=home, secret=name)
             if login is None:
                 raise AdminCredentialRejectedError(database=server.name)
             return login

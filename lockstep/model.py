@@ -283,6 +283,19 @@ class Tls:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AdminSecret:
+    """A rotator admin whose login somebody else keeps in a secret of each cloud that has a runner.
+
+    Attributes:
+        aws: Name or ARN in AWS.
+        oci: Name in OCI, with slashes, as in the plan.
+    """
+
+    aws: str
+    oci: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VerifyHost:
     """Another host at which applications reach a database: a read replica, a proxy (protocol D15).
 
@@ -306,7 +319,7 @@ class DatabaseServer:
 
     Attributes:
         tls: None where the plan consents to plaintext.
-        admin_secret: The secret with the rotator admin's login, by its name in the plan.
+        admin: How the rotator admin logs in.
         verify_hosts: Where its accounts must log in too, before a generation is promoted.
     """
 
@@ -316,7 +329,7 @@ class DatabaseServer:
     port: int
     dbname: str
     tls: Tls | None
-    admin_secret: str
+    admin: AdminSecret
     verify_hosts: tuple[VerifyHost, ...] = ()
 
     @property

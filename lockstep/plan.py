@@ -23,6 +23,7 @@ from lockstep.model import (
     SecretNames,
     Strategy,
 )
+from lockstep.plan_admins import admin_problems, names_in_aws, names_in_oci
 from lockstep.plan_checks import (
     DEFAULT_STACK,
     account_problems,
@@ -285,11 +286,12 @@ class Plan(Section):
         yield from server_problems(self)
         yield from verify_host_problems(self)
         yield from account_problems(self)
+        yield from admin_problems(self)
         yield from ring_problems(self)
         yield from user_problems(self)
         demand = Demand(
             rotated=self._rotated,
-            fixed=self._fixed,
+            fixed=(*names_in_oci(self), *self._keys),
             intervals={c.id: c.interval for c in self.credential_sections},
         )
         for i, store in enumerate(self.stores):
@@ -303,8 +305,9 @@ class Plan(Section):
 
     def _credential_problems(self) -> Iterator[str]:
         # In OCI's names and in the audit log's folders a dot replaces the slash, so `a/b` and `a.b` collide there.
-        dotted = [_dotted(name) for name in [*self._rotated, *self._fixed]]
-        yield from repeated("secret name, with dots for slashes", dotted)
+        admins = {_dotted(name) for name in (*names_in_aws(self), *names_in_oci(self))}
+        dotted = [_dotted(name) for name in (*self._rotated, *self._keys)]
+        yield from repeated("secret name, with dots for slashes", [*dotted, *sorted(admins)])
         ids = [_dotted(c.id) for c in self.credential_sections]
         yield from repeated("credentials: id, with dots for slashes", ids)
         engines = {d.name: d.engine for d in self.database_sections}
@@ -328,15 +331,14 @@ class Plan(Section):
         return tuple(name for n in names for name in (n.app_user, n.connection_blob))
 
     @property
-    def _fixed(self) -> tuple[str, ...]:
-        """The secrets that Lockstep only reads. Several databases may share one admin."""
-        admins = sorted({d.admin_secret for d in self.database_sections})
+    def _keys(self) -> tuple[str, ...]:
+        """The secrets with keys, which Lockstep only reads."""
         keys = [
             self.runners.aws.oci_key_secret,
             self.runners.oci.aws_key_secret if self.runners.oci else None,
             self.audit.oci.mac_secret if self.audit.oci else None,
         ]
-        return (*admins, *(key for key in keys if key))
+        return tuple(key for key in keys if key)
 
     @property
     def databases(self) -> tuple[DatabaseServer, ...]:

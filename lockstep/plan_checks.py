@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from lockstep.durations import format_duration
 from lockstep.engines import ENGINES
 from lockstep.model import ROTATOR
+from lockstep.plan_admins import example_accounts
 from lockstep.plan_fields import repeated
 from lockstep.store_kinds import OciVault
 from lockstep.timing import LEASE, SHORTEST_SHARED_INTERVAL
@@ -197,6 +198,7 @@ def example_values(plan: "Plan") -> Iterator[str]:
         for j, end in enumerate(d.verify_hosts)
     ]
     found = [(place, host) for place, host in found if _EXAMPLE_HOST.fullmatch(host)]
+    found += example_accounts(plan)
     others = [("audit.aws.bucket", plan.audit.aws.bucket)]
     for i, store in enumerate(plan.stores):
         if isinstance(store, OciVault):

@@ -5,7 +5,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, ValidationInfo, field_validator, model_validator
 
-from lockstep.model import DatabaseServer, Engine, Tls, VerifyHost
+from lockstep.model import AdminSecret, DatabaseServer, Engine, Tls, VerifyHost
+from lockstep.plan_admins import SecretInAws
 from lockstep.plan_checks import MAX_VERIFY_HOSTS, Server, needs_ca_file, reader_endpoint, server_of
 from lockstep.plan_fields import Name, SecretName, Section
 
@@ -70,7 +71,13 @@ class DatabaseSection(Section):
     dbname: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_$-]{0,62}$")]
     tls: TlsSection | None = None
     plaintext: Literal["passwords may cross this network unencrypted"] | None = None
-    admin_secret: SecretName
+    admin_secret: Annotated[
+        SecretInAws, Field(description="with the rotator admin's login: a name, an ARN, or RDS's rds!… name")
+    ]
+    oci_admin_secret: Annotated[
+        SecretName | None,
+        Field(description="the same in OCI Vault; none: `admin_secret`, with dots for slashes"),
+    ] = None
     verify_hosts: Annotated[tuple[VerifyHostSection, ...], Field(max_length=MAX_VERIFY_HOSTS)] = ()
 
     @model_validator(mode="after")
@@ -88,6 +95,11 @@ class DatabaseSection(Section):
             if tls and not tls.ca_file and needs_ca_file(end.host):
                 raise ValueError(f"verify_hosts[{i}]: {_NO_CA_FILE}")
         return self
+
+    @property
+    def admin(self) -> AdminSecret:
+        """How the rotator admin logs in."""
+        return AdminSecret(aws=self.admin_secret, oci=self.oci_admin_secret or self.admin_secret)
 
     @property
     def server(self) -> Server:
@@ -108,7 +120,7 @@ class DatabaseSection(Section):
             port=self.port,
             dbname=self.dbname,
             tls=_compiled(self.tls),
-            admin_secret=self.admin_secret,
+            admin=self.admin,
             verify_hosts=tuple(
                 VerifyHost(host=end.host, port=end.port or self.port, tls=_compiled(end.tls or self.tls))
                 for end in self.verify_hosts

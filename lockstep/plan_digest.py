@@ -4,7 +4,7 @@ A runner whose digest is not the active one changes nothing. So the digest cover
 values, to different places, or at different times, and nothing that each runner may have its own way:
 
 - not how a server is reached: `tls` with its CA file, endpoints. The two clouds reach it over different networks.
-- not `admin_secret`. Each runner reads it in its own cloud, and the admin's login decides no value.
+- not how the rotator admin logs in. Each runner has its own way, and the admin's login decides no value.
 - not `audit` and `runners`. Each runner writes its own stream.
 - not `password`. A value that was made under another policy is as good as any.
 - not the names of stores, nor OCI's compartment. A store is its kind and its place; a vault's secrets keep their names

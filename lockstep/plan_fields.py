@@ -1,5 +1,6 @@
 """The types of the fields in a plan, for `lockstep.plan` and for the store kinds."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
@@ -9,8 +10,15 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Str
 
 from lockstep.durations import parse_duration
 
+SECRET_NAME = re.compile(r"[A-Za-z0-9/_+=.@-]{1,200}")
 
-def _safe(name: str) -> str:
+
+def safe(name: str) -> str:
+    """The name, if it can be a folder too.
+
+    Raises:
+        ValueError: It cannot.
+    """
     parts = name.split("/")
     if not all(part.strip(".") for part in parts):
         raise ValueError("no slash at its beginning or end, no two slashes in a row, no part of only dots")
@@ -19,8 +27,8 @@ def _safe(name: str) -> str:
 
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
-SecretName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9/_+=.@-]{1,200}$"), AfterValidator(_safe)]
-CredentialId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9/_.-]{1,200}$"), AfterValidator(_safe)]
+SecretName = Annotated[str, StringConstraints(pattern=f"^{SECRET_NAME.pattern}$"), AfterValidator(safe)]
+CredentialId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9/_.-]{1,200}$"), AfterValidator(safe)]
 """It becomes a folder of the audit log and part of the name of a rule (protocol R7)."""
 AccountHost = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9._:%/-]{1,255}$"), AfterValidator(str.lower)

@@ -46,7 +46,7 @@ class ServerDatabase(ABC, Generic[SessionT]):
     Args:
         server: The server.
         credential: Whose logins may be changed; its first username names the advisory lock.
-        admin: Fetches the rotator admin's login; called by each `exclusive`.
+        admin: Fetches the rotator admin's login; called by each `exclusive`, and again if that login is refused.
         timeouts: Bounds of every wait.
         random_bytes: For salts and for random passwords that are not kept.
         before_send: Called before each connect and each statement.
@@ -95,7 +95,7 @@ class ServerDatabase(ABC, Generic[SessionT]):
     def exclusive(self) -> Iterator[Stager]:
         """See `lockstep.ports.Database`."""
         try:
-            session = self._open(self._admin())
+            session = self._admin_session()
         except LoginRefusedError:
             raise AdminCredentialRejectedError(database=self.name) from None
         except AccountUnusableError as e:
@@ -104,6 +104,21 @@ class ServerDatabase(ABC, Generic[SessionT]):
             session.lock(sha256(f"lockstep account {self.credential.usernames[0]}".encode()).digest())
             second_look = partial(self._accepts_after_all, session)
             yield KnownUsernames(self.credential, self.name, self._stager(session), second_look)
+
+    def _admin_session(self) -> SessionT:
+        """Log in as the rotator admin; raises as `_open` does.
+
+        What keeps its login may rotate it meanwhile. So after a refusal the login is fetched again, and shown if it has
+        changed; one that was refused is not shown twice (protocol D22).
+        """
+        login = self._admin()
+        try:
+            return self._open(login)
+        except LoginRefusedError:
+            newest = self._admin()
+            if newest == login:
+                raise
+        return self._open(newest)
 
     @abstractmethod
     def _try(self, login: Login) -> None:

@@ -119,7 +119,7 @@ def provisioning(
     last_steps = [
         "Afterwards",
         "",
-        f"Give {ROTATOR} a password, and put that login into the secret {server.admin_secret}:",
+        f"Give {ROTATOR} a password, and put that login into the secret {server.admin.aws}:",
         *script.last_steps,
     ]
     others = [c.id for c in plan.credentials if server.name in c.databases and c.id != credential.id]

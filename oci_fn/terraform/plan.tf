@@ -29,9 +29,13 @@ locals {
   # Only the OCI runner signs an audit log, calls AWS and logs in as a rotator admin with secrets from Vault.
   audit       = try(local.plan.audit.oci, null)
   mac_secrets = toset([for name in local.audit[*].mac_secret : replace(name, "/", ".")])
+  admin_secrets = compact([
+    for database in local.plan.databases :
+    try(coalesce(try(database.oci_admin_secret, null), try(database.admin_secret, null)), "")
+  ])
   by_hand = toset([
     for name in flatten([
-      for runner in try(local.plan.runners.oci, null)[*] : concat([runner.aws_key_secret], local.plan.databases[*].admin_secret)
+      for runner in try(local.plan.runners.oci, null)[*] : concat([runner.aws_key_secret], local.admin_secrets)
     ]) : replace(name, "/", ".")
   ])
 

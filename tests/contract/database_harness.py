@@ -20,6 +20,7 @@ from lockstep.databases.provisioning import provisioning
 from lockstep.errors import LockstepError
 from lockstep.model import (
     ROTATOR,
+    AdminSecret,
     Credential,
     CredentialValue,
     DatabaseServer,
@@ -166,7 +167,7 @@ class SqlHarness(ABC):
             port=self.sandbox.port,
             dbname=DATABASE,
             tls=None if self.plaintext else Tls(ca_file=ca_file or self.sandbox.ca_file),
-            admin_secret="contract/admin",
+            admin=AdminSecret(aws="contract/admin", oci="contract/admin"),
         )
 
     def open(

@@ -3,6 +3,8 @@
 import re
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
+from itertools import count
 from threading import Event
 
 import pg8000.native  # type: ignore[import-untyped]  # it ships no types
@@ -23,7 +25,7 @@ from lockstep.errors import (
     UnsupportedServerError,
     VerifierRefusedError,
 )
-from lockstep.model import CredentialValue, Engine, Login
+from lockstep.model import CredentialValue, Engine, Login, SecretStr
 from tests.contract.database_harness import (
     ADMIN,
     DATABASE,
@@ -369,3 +371,49 @@ def test_bounds_must_let_the_server_give_up_first() -> None:
     for lock_seconds in (0, 10):
         with pytest.raises(ValueError, match="lock_seconds"):
             Timeouts(lock_seconds=lock_seconds, io_seconds=10)
+
+
+class RotatedLogin:
+    """The rotator admin's login as a secret shows it that something else rotates."""
+
+    def __init__(self, *passwords: str) -> None:
+        self.passwords = list(passwords)
+        self.reads = 0
+
+    def __call__(self) -> Login:
+        """What it shows now; the last value stays."""
+        self.reads += 1
+        password = self.passwords.pop(0) if len(self.passwords) > 1 else self.passwords[0]
+        return Login(ADMIN.username, SecretStr(password))
+
+
+@each_engine
+def test_an_admin_login_that_was_rotated_after_it_was_read_is_read_again(world: SqlHarness) -> None:
+    """As RDS rotates it (protocol D22)."""
+    rotated = RotatedLogin("before", ADMIN.password.reveal())
+    with world.open(admin=rotated).exclusive() as stager:
+        stager.stage(current=None, pending=value_of(world, 1))
+    assert rotated.reads == 2
+    assert world.database.accepts(value_of(world, 1).login)
+
+
+@each_engine
+def test_an_admin_login_that_did_not_change_is_shown_once(world: SqlHarness) -> None:
+    """A second refusal would bring the admin nearer to a limit of wrong passwords (protocol D22)."""
+    rotated, connects = RotatedLogin("before"), count()
+    with (
+        fails(AdminCredentialRejectedError),
+        world.open(admin=rotated, before_send=partial(next, connects)).exclusive(),
+    ):
+        pass
+    assert (rotated.reads, next(connects)) == (2, 1)
+
+
+@each_engine
+def test_an_admin_login_that_is_refused_twice_ends_the_run(world: SqlHarness) -> None:
+    """The next run reads it again (protocol D22)."""
+    rotated = RotatedLogin("before", "between", ADMIN.password.reveal())
+    with fails(AdminCredentialRejectedError), world.open(admin=rotated).exclusive():
+        pass
+    with world.open(admin=rotated).exclusive():
+        pass

@@ -8,7 +8,7 @@ import pytest
 
 from lockstep.databases import open_database
 from lockstep.errors import DatabaseBusyError, DatabaseUnreachableError, LockstepError, TlsVerificationError
-from lockstep.model import DatabaseServer, Engine, Login, SecretStr, Strategy, Tls
+from lockstep.model import AdminSecret, DatabaseServer, Engine, Login, SecretStr, Strategy, Tls
 from lockstep.ports import Database
 from sandbox.databases import CertificateAuthority, MariaDbServer, MySqlServer, PgserverServer, PostgresServer
 from tests.contract.database_harness import (
@@ -47,7 +47,7 @@ def database_at(port: int, engine: Engine, ca_file: Path, host: str = "localhost
         port=port,
         dbname="app_db",
         tls=Tls(ca_file=ca_file),
-        admin_secret="admin",
+        admin=AdminSecret(aws="admin", oci="admin"),
     )
     credential = make_credential(Strategy.ALTERNATING_USERS)
     return open_database(server, credential, lambda: ADMIN, timeouts=HASTY)

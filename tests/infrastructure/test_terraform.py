@@ -47,7 +47,7 @@ def names_in_vault(plan: Plan) -> Iterator[str]:
     yield oci_name(plan.audit.oci.mac_secret)
     if plan.runners.oci:
         yield oci_name(plan.runners.oci.aws_key_secret)
-        yield from (oci_name(d.admin_secret) for d in plan.databases)
+        yield from (oci_name(d.admin.oci) for d in plan.databases)
 
 
 def secret_names(deployment: Deployment) -> list[str]:

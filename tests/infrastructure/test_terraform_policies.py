@@ -231,7 +231,7 @@ def keep_record(world: World, clients: OciClients) -> None:
     assert audit
     assert runner
     VaultSigner(vault, audit.mac_secret).sign(b"digest")
-    for secret in (runner.aws_key_secret, *(d.admin_secret for d in world.plan.databases)):
+    for secret in (runner.aws_key_secret, *(d.admin.oci for d in world.plan.databases)):
         assert vault.read_named(oci_vault.oci_name(secret)).data
     log = _log(world, clients)
     entry = EntrySummary(seq=1, hash="h1", previous_hash="h0", rotation_id="r1")

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from lockstep.databases.provisioning import Provisioning, provisioning, provisioning_sql
-from lockstep.model import ROTATOR, Credential, DatabaseServer, Engine, SecretStr, Strategy, Tls
+from lockstep.model import ROTATOR, AdminSecret, Credential, DatabaseServer, Engine, SecretStr, Strategy, Tls
 from lockstep.plan import Plan
 from tests.support.memory import make_plan
 
@@ -23,7 +23,7 @@ def server(engine: Engine, *, plaintext: bool = False, name: str = "main") -> Da
         port=3306,
         dbname="app_db",
         tls=None if plaintext else Tls(),
-        admin_secret="lockstep/rotator",
+        admin=AdminSecret(aws="lockstep/rotator", oci="lockstep/rotator"),
     )
 
 

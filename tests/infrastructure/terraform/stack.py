@@ -160,4 +160,7 @@ def plan_document(**changes: object) -> Document:
         oci=plans.OciNames(vault_id="ocid1.vault.oc1..not-known-yet"),
     )
     document["audit"]["aws"]["bucket"] = "lockstep-audit-aws"
+    # In AWS it is a secret that RDS rotates, whose name Vault does not take.
+    in_vault = document["databases"][1]["admin_secret"]
+    document["databases"][1].update(admin_secret="rds!cluster-reports", oci_admin_secret=in_vault)
     return {**document, **changes}

@@ -1,0 +1,161 @@
+"""How the rotator admin of a database logs in: the keys in the plan, and what cannot work."""
+
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import AfterValidator
+
+from lockstep.model import AdminSecret
+from lockstep.plan_fields import SECRET_NAME, safe
+from lockstep.store_kinds import AwsSecretsManager
+from lockstep.store_kinds.oci_vault import oci_name
+
+if TYPE_CHECKING:
+    from lockstep.plan import Plan
+
+_ARN = re.compile(
+    r"arn:(?P<partition>aws[a-z-]*):secretsmanager:(?P<region>[a-z0-9-]+):[0-9]{12}:secret:"
+    r"(?P<name>[A-Za-z0-9/_+=.@!-]{1,512})-[A-Za-z0-9]{6}"
+)
+"""A complete one: a partial ARN does not reach another account's secret
+(https://docs.aws.amazon.com/secretsmanager/latest/userguide/troubleshoot.html#ARN_secretnamehyphen)."""
+
+_MANAGED = re.compile(r"rds![A-Za-z0-9/_+=.@-]{1,200}")
+"""What RDS names the secret of a master user, which it rotates
+(https://docs.aws.amazon.com/secretsmanager/latest/userguide/service-linked-secrets.html)."""
+
+_RDS_REGION = re.compile(r".*\.([a-z]{2,4}(?:-[a-z]+)+-[0-9]{1,2})\.rds\.amazonaws\.com(?:\.cn)?")
+_RDS_REGION_IN_CHINA = re.compile(r".*\.rds\.([a-z0-9-]+)\.amazonaws\.com\.cn")
+
+_PARTITIONS = {
+    "cn": "aws-cn",
+    "us-gov": "aws-us-gov",
+    "us-iso": "aws-iso",
+    "us-isob": "aws-iso-b",
+    "eu-isoe": "aws-iso-e",
+    "us-isof": "aws-iso-f",
+    "eusc": "aws-eusc",
+}
+"""By the beginning of a region's name: the other ones are of the partition `aws`. As botocore's partitions.json."""
+
+_EXAMPLE_ACCOUNTS = ("111122223333", "123456789012", "444455556666")
+"""Those of AWS's documentation."""
+
+
+def _secret_in_aws(value: str) -> str:
+    if value.startswith("arn:"):
+        if not _ARN.fullmatch(value):
+            raise ValueError(
+                "must be the complete ARN of a secret: arn:…:secretsmanager:REGION:ACCOUNT:secret:NAME, a hyphen and "
+                "six characters"
+            )
+        return value
+    if value.startswith("rds!"):
+        if not _MANAGED.fullmatch(value):
+            raise ValueError(
+                "must be the name that RDS gave the secret, such as rds!cluster- or rds!db- and an id"
+            )
+        return value
+    if not SECRET_NAME.fullmatch(value):
+        raise ValueError("must be the name of a secret, its complete ARN, or the rds!… name of a managed one")
+    return safe(value)
+
+
+SecretInAws = Annotated[str, AfterValidator(_secret_in_aws)]
+"""The name of a secret, its ARN, or the name of one that RDS manages."""
+
+
+def secret_name(secret: str) -> str:
+    """The name in an ARN; a name is its own."""
+    arn = _ARN.fullmatch(secret)
+    return arn["name"] if arn else secret
+
+
+def region_of_secret(secret: str, default: str) -> str:
+    """The region of an ARN; a name is in the default region."""
+    arn = _ARN.fullmatch(secret)
+    return arn["region"] if arn else default
+
+
+def is_managed(secret: str) -> bool:
+    """Whether RDS made the secret, and rotates it."""
+    return secret_name(secret).startswith("rds!")
+
+
+def is_plain_name(secret: str) -> bool:
+    """Whether it is a name that people give: no ARN, and not RDS's."""
+    return not secret.startswith("arn:") and not is_managed(secret)
+
+
+def partition_of(region: str) -> str:
+    """The partition of an AWS region."""
+    first, _, rest = region.partition("-")
+    second, _, _ = rest.partition("-")
+    return _PARTITIONS.get(f"{first}-{second}") or _PARTITIONS.get(first) or "aws"
+
+
+def rds_region(host: str) -> str | None:
+    """The region in the name of an RDS host; None for any other name."""
+    plain = host.lower().removesuffix(".")
+    found = _RDS_REGION.fullmatch(plain) or _RDS_REGION_IN_CHINA.fullmatch(plain)
+    return found[1] if found else None
+
+
+def secrets_region(plan: "Plan") -> str:
+    """The AWS region of secrets that are given by name."""
+    store = plan.store(AwsSecretsManager)
+    return store.region if store else plan.lock.region
+
+
+def names_in_aws(plan: "Plan") -> list[str]:
+    """The admins' secrets that are in the region of the store, each once."""
+    home = secrets_region(plan)
+    return sorted(
+        {secret_name(admin.aws) for admin in _secrets(plan) if region_of_secret(admin.aws, home) == home}
+    )
+
+
+def names_in_oci(plan: "Plan") -> list[str]:
+    """The admins' secrets that the OCI runner reads, each once."""
+    return sorted({oci_name(a.oci): a.oci for a in _secrets(plan) if is_plain_name(a.oci)}.values())
+
+
+def _secrets(plan: "Plan") -> Iterator[AdminSecret]:
+    return (section.admin for section in plan.database_sections)
+
+
+def admin_problems(plan: "Plan") -> Iterator[str]:
+    """Admins' secrets that a runner cannot read."""
+    home = secrets_region(plan)
+    for i, section in enumerate(plan.database_sections):
+        path, admin = f"databases[{i}]", section.admin
+        region = region_of_secret(admin.aws, home)
+        if admin.aws.startswith("arn:"):
+            partition = admin.aws.split(":")[1]
+            if partition != partition_of(region):
+                yield f"{path}.admin_secret: {region} is a region of {partition_of(region)}, not of {partition}"
+            elif partition != partition_of(plan.lock.region):
+                yield (
+                    f"{path}.admin_secret: an identity of {partition_of(plan.lock.region)}, where the lock table is, "
+                    f"has no access to {partition}; keep the login in a secret there"
+                )
+        host_region = rds_region(section.host)
+        if is_managed(admin.aws) and host_region and host_region != region:
+            yield (
+                f"{path}.admin_secret: RDS keeps the secret of {section.host} in {host_region}, not in {region}; give "
+                "its ARN"
+            )
+        if plan.runners.oci and not is_plain_name(admin.oci):
+            yield (
+                f"{path}.oci_admin_secret: needed, because the OCI runner reads Vault, where {admin.aws} is no name; "
+                "give the name of a Vault secret with a login that RDS does not rotate"
+            )
+
+
+def example_accounts(plan: "Plan") -> Iterator[tuple[str, str]]:
+    """ARNs with an account of AWS's documentation, with their places."""
+    for i, section in enumerate(plan.database_sections):
+        account = section.admin_secret.split(":")[4] if section.admin_secret.startswith("arn:") else ""
+        if account in _EXAMPLE_ACCOUNTS:
+            yield f"databases[{i}].admin_secret", account

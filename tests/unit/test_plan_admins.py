@@ -1,0 +1,183 @@
+"""How the rotator admin of a database logs in: what a plan may say, and what it is refused."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lockstep.model import AdminSecret, Engine
+from lockstep.plan import Plan
+from lockstep.plan_admins import partition_of, rds_region
+from lockstep.plan_checks import example_values
+from lockstep.plan_file import PlanProblemsError, parse_plan
+from sandbox import plans
+
+ARN = "arn:aws:secretsmanager:eu-west-1:210987654321:secret:dba/rotator-AbC123"
+MANAGED = "rds!cluster-11a9f0c2-8d7b-4a55-9d3e-5f0f6b1c2d3e"
+RDS_HOST = "orders.abc123.eu-west-1.rds.amazonaws.com"
+
+
+def _document(*, oci: bool = False, **database: object) -> dict[str, Any]:
+    return plans.plan_document(
+        [{**plans.database("orders", Engine.MYSQL), **database}],
+        [plans.credential("multi-cloud/app_user", "orders")],
+        oci=plans.OciNames() if oci else None,
+    )
+
+
+def _parse(document: object) -> Plan:
+    return parse_plan(json.dumps(document), base=Path("/etc/lockstep"))
+
+
+def _problems(document: object) -> str:
+    with pytest.raises(PlanProblemsError) as caught:
+        _parse(document)
+    return "\n".join(caught.value.problems)
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "admin",
+        "estate/admin+1@db=x",
+        ARN,
+        ARN.replace("dba/rotator", MANAGED),
+        MANAGED,
+        "rds!db-1",
+        ARN.replace("dba/rotator", "x" * 512),
+    ],
+)
+def test_a_secret_is_a_name_an_arn_or_rds_s_own(secret: str) -> None:
+    [database] = _parse(_document(admin_secret=secret)).databases
+    assert database.admin == AdminSecret(aws=secret, oci=secret)
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "",
+        "/admin",
+        "rds!",
+        "rds!a b",
+        "my!secret",
+        "arn:aws:secretsmanager:eu-west-1:210987654321:secret:dba/rotator",
+        "arn:aws:secretsmanager:eu-west-1:21098765432:secret:dba-AbC123",
+        "arn:aws:secretsmanager:eu-west-1:210987654321:secret:dba-AbC123:password::",
+        "arn:aws:ssm:eu-west-1:210987654321:parameter/dba-AbC123",
+        ARN.replace("dba/rotator", "x" * 513),
+        ARN + "\n",
+    ],
+)
+def test_anything_else_is_a_mistake(secret: str) -> None:
+    assert "databases[0].admin_secret: " in _problems(_document(admin_secret=secret))
+
+
+@pytest.mark.parametrize("secret", [ARN, MANAGED, ARN.replace("dba/rotator", MANAGED)])
+def test_the_oci_runner_needs_a_name_of_its_own_where_vault_cannot_have_the_one_in_aws(secret: str) -> None:
+    problems = _problems(_document(oci=True, admin_secret=secret))
+    assert "databases[0].oci_admin_secret: needed" in problems
+    assert "Vault does not accept" not in problems
+    [database] = _parse(_document(oci=True, admin_secret=secret, oci_admin_secret="dba/rotator")).databases
+    assert database.admin == AdminSecret(aws=secret, oci="dba/rotator")
+
+
+def test_only_the_name_in_vault_must_be_one_that_vault_takes() -> None:
+    assert _parse(_document(oci=True, admin_secret="a+b", oci_admin_secret="a.b"))
+    assert "Vault does not accept the secret name a+b" in _problems(_document(oci=True, admin_secret="a+b"))
+    assert "Vault does not accept the secret name c=d" in _problems(
+        _document(oci=True, admin_secret="a", oci_admin_secret="c=d")
+    )
+
+
+def test_the_names_in_vault_are_none_that_lockstep_rotates_or_reads_for_something_else() -> None:
+    for taken in ("multi-cloud/app_user.0", plans.AWS_KEY_SECRET, plans.MAC_SECRET):
+        problems = _problems(_document(oci=True, admin_secret=ARN, oci_admin_secret=taken))
+        assert f"{taken.replace('/', '.')} appears 2 times" in problems
+
+
+def test_an_arn_of_a_secret_that_lockstep_rotates_is_no_admin_s() -> None:
+    rotated = f"arn:aws:secretsmanager:{plans.AWS_REGION}:210987654321:secret:multi-cloud/app_user-AbC123"
+    assert "multi-cloud.app_user appears 2 times" in _problems(_document(admin_secret=rotated))
+    assert _parse(_document(admin_secret=rotated.replace(plans.AWS_REGION, "eu-west-1")))
+
+
+def test_one_login_may_have_a_name_a_dotted_name_and_serve_several_databases() -> None:
+    document = _document(oci=True, admin_secret="dba/rotator", oci_admin_secret="dba.rotator")
+    document["databases"].append(
+        {**plans.database("ledger", Engine.MYSQL), "admin_secret": ARN, "oci_admin_secret": "dba/rotator"}
+    )
+    assert _parse(document)
+
+
+@pytest.mark.parametrize(
+    ("arn", "problem"),
+    [
+        (ARN.replace("arn:aws:", "arn:aws-cn:"), "eu-west-1 is a region of aws, not of aws-cn"),
+        (ARN.replace("eu-west-1", "cn-north-1"), "cn-north-1 is a region of aws-cn, not of aws"),
+        (
+            ARN.replace("arn:aws:", "arn:aws-us-gov:").replace("eu-west-1", "us-gov-west-1"),
+            "an identity of aws, where the lock table is, has no access to aws-us-gov",
+        ),
+    ],
+)
+def test_no_identity_reaches_another_partition(arn: str, problem: str) -> None:
+    assert problem in _problems(_document(admin_secret=arn))
+
+
+def test_a_plan_may_be_of_another_partition() -> None:
+    document = _document(
+        admin_secret=ARN.replace("arn:aws:", "arn:aws-cn:").replace("eu-west-1", "cn-north-1")
+    )
+    text = json.dumps(document).replace(plans.AWS_REGION, "cn-northwest-1")
+    assert _parse(json.loads(text))
+
+
+@pytest.mark.parametrize(
+    ("region", "partition"),
+    [
+        ("eu-central-1", "aws"),
+        ("us-east-1", "aws"),
+        ("cn-north-1", "aws-cn"),
+        ("us-gov-east-1", "aws-us-gov"),
+        ("us-iso-east-1", "aws-iso"),
+        ("us-isob-east-1", "aws-iso-b"),
+        ("eu-isoe-west-1", "aws-iso-e"),
+        ("us-isof-south-1", "aws-iso-f"),
+        ("eusc-de-east-1", "aws-eusc"),
+    ],
+)
+def test_partitions(region: str, partition: str) -> None:
+    assert partition_of(region) == partition
+
+
+@pytest.mark.parametrize(
+    ("host", "region"),
+    [
+        (RDS_HOST, "eu-west-1"),
+        (RDS_HOST.upper() + ".", "eu-west-1"),
+        ("c.cluster-abc123.us-gov-west-1.rds.amazonaws.com", "us-gov-west-1"),
+        ("x.abc123.rds.cn-north-1.amazonaws.com.cn", "cn-north-1"),
+        ("p.proxy-abc123.eu-west-1.rds.amazonaws.com", "eu-west-1"),
+        ("orders.example.com", None),
+        ("rds.amazonaws.com.example.com", None),
+        ("10.0.0.1", None),
+    ],
+)
+def test_the_region_in_the_name_of_an_rds_host(host: str, region: str | None) -> None:
+    assert rds_region(host) == region
+
+
+def test_rds_keeps_its_secret_beside_the_database() -> None:
+    where: dict[str, Any] = {"host": RDS_HOST, "tls": {"ca_file": "rds.pem"}, "plaintext": None}
+    assert "RDS keeps the secret of orders" in _problems(_document(admin_secret=MANAGED, **where))
+    assert _parse(_document(admin_secret=ARN.replace("dba/rotator", MANAGED), **where))
+    assert _parse(_document(admin_secret="dba/rotator", **where))
+
+
+def test_an_account_of_aws_s_documentation_is_an_example() -> None:
+    plan = _parse(_document(admin_secret=ARN.replace("210987654321", "123456789012")))
+    assert [p for p in example_values(plan) if "admin_secret" in p] == [
+        "databases[0].admin_secret: 123456789012 is an example; give your own"
+    ]
+    assert not [p for p in example_values(_parse(_document(admin_secret=ARN))) if "admin_secret" in p]
