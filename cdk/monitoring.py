@@ -1,4 +1,4 @@
-"""Alarms, which all go to one topic, and a dashboard.
+"""What raises an alarm, and a dashboard.
 
 Step Functions counts neither skipped runs nor the rotations of a credential. Both are counted in the logs: a skipped
 run enters the state `Skipped`, and a rotation makes the function UpdateSecrets end successfully.
@@ -6,17 +6,14 @@ run enters the state `Skipped`, and a rotation makes the function UpdateSecrets 
 
 from aws_cdk import Duration
 from aws_cdk import aws_cloudwatch as cloudwatch
-from aws_cdk import aws_cloudwatch_actions as actions
 from aws_cdk import aws_logs as logs
-from aws_cdk import aws_sns as sns
-from aws_cdk import aws_sns_subscriptions as subscriptions
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
+from cdk.alarms import Alarms, Rule
 from cdk.asl import seconds
 from cdk.foundation import Foundation
 from cdk.functions import Functions
-from cdk.nag import acknowledge
 from cdk.orchestration import StateMachine
 from cdk.settings import LONGEST_ALARM, Deployment
 from lockstep.model import Credential
@@ -25,14 +22,15 @@ from lockstep.standby import DISTRUST_INTERVALS
 NAMESPACE = "Lockstep"
 _SOON = Duration.minutes(5)
 _LONGEST_PERIOD_SECONDS = 86400
-_NOT_BREACHING = cloudwatch.TreatMissingData.NOT_BREACHING
+_MOST_PERIODS = 288
+"""Of five minutes: an alarm looks at a day of them at most (CloudWatch quotas)."""
 
 
 class Monitoring(Construct):
     """Alarms and dashboard.
 
     Attributes:
-        topic: The topic that gets every alarm.
+        alarms: The alarms and their topics.
     """
 
     def __init__(
@@ -49,26 +47,31 @@ class Monitoring(Construct):
         super().__init__(scope, construct_id)
         self._plan = deployment.plan
         self._settings = deployment.settings
-        self.topic = sns.Topic(self, "Alarms", master_key=foundation.key, enforce_ssl=True)
-        if self._settings.alarm_email:
-            subscription = self.topic.add_subscription(
-                subscriptions.EmailSubscription(self._settings.alarm_email)
-            )
-            acknowledge(
-                subscription,
-                "Serverless-SNSRedrivePolicy",
-                "If a mail cannot be delivered, the alarm still shows its state in CloudWatch.",
-            )
+        self.alarms = Alarms(
+            self,
+            "Alarms",
+            stack=self._settings.stack,
+            key=foundation.key,
+            email=self._settings.alarm_email,
+        )
         self._count_in_logs(functions.logs["update_secrets"], machine.log)
         self._failures(machine)
         for credential in self._plan.credentials:
             self._stale(credential)
             if self._plan.runners.oci:
                 self._standby_leads(credential)
-        self._alarm(
-            "DeadLetters",
-            dead_letters.metric_approximate_number_of_messages_visible(statistic="Maximum", period=_SOON),
-            "A trigger of a schedule did not start an execution. The message in the queue gives the reason.",
+        self.alarms.add(
+            Rule(
+                name="DeadLetters",
+                metric=dead_letters.metric_approximate_number_of_messages_visible(
+                    statistic="Maximum", period=_SOON
+                ),
+                severity="ticket",
+                datapoints=2,
+                periods=3,
+                description="A trigger of a schedule started no execution. The message in the queue gives the reason.",
+                section="alarms",
+            )
         )
         self._dashboard(functions, machine, dead_letters)
 
@@ -106,13 +109,24 @@ class Monitoring(Construct):
             "Aborted": machine.machine.metric_aborted(statistic="Sum", period=_SOON),
         }
         for what, metric in found.items():
-            self._alarm(
-                f"Executions{what}",
-                metric,
-                "A rotation failed, timed out or was aborted. It took nothing away from applications, and the next run "
-                "finishes it, unless its error waits for an operator: CurrentCredentialRejectedError, "
-                "DatabaseMutedError, EnrolmentNeededError, PlanNotActiveError. See docs/runbook.md.",
+            self.alarms.add(
+                Rule(
+                    name=f"Executions{what}",
+                    metric=metric,
+                    severity="ticket",
+                    datapoints=1,
+                    periods=self._periods_of_an_interval(),
+                    description="A rotation failed, timed out or was aborted. It took nothing away from applications, "
+                    "and the next run finishes it, unless its error waits for an operator: "
+                    "CurrentCredentialRejectedError, DatabaseMutedError, EnrolmentNeededError, PlanNotActiveError.",
+                    section="errors-by-name",
+                )
             )
+
+    def _periods_of_an_interval(self) -> int:
+        """So many that the alarm stays until the next run of the most frequent credential has not failed."""
+        shortest = min(c.schedule.interval for c in self._plan.credentials)
+        return min(int(shortest.total_seconds()) // int(_SOON.to_seconds()) + 1, _MOST_PERIODS)
 
     def _stale(self, credential: Credential) -> None:
         """Alarm if a credential was not rotated for two intervals, also if no run was started at all."""
@@ -127,48 +141,41 @@ class Monitoring(Construct):
                 period=period,
                 label=f"{credential.id}: rotated or not due",
             )
-        alarm = cloudwatch.Alarm(
-            self,
-            f"Stale-{credential.id}",
-            metric=rotations,
-            threshold=1,
-            comparison_operator=cloudwatch.ComparisonOperator.LESS_THAN_THRESHOLD,
-            evaluation_periods=-(-2 * interval // period.to_seconds()),
-            treat_missing_data=cloudwatch.TreatMissingData.BREACHING,
-            alarm_description=f"{credential.id} was not rotated for two intervals, by any runner. See docs/runbook.md.",
+        periods = -(-2 * interval // int(period.to_seconds()))
+        self.alarms.add(
+            Rule(
+                name=f"Stale-{credential.id}",
+                metric=rotations,
+                severity="page",
+                datapoints=periods,
+                periods=periods,
+                below=True,
+                without_data=cloudwatch.TreatMissingData.BREACHING,
+                description=f"{credential.id} was not rotated for two intervals, by any runner.",
+                section="alarms",
+            )
         )
-        alarm.add_alarm_action(actions.SnsAction(self.topic))
 
     def _standby_leads(self, credential: Credential) -> None:
         """Alarm if AWS has not rotated for longer than the standby leads after a failure (protocol R8)."""
         interval = int(credential.schedule.interval.total_seconds())
         period = Duration.seconds(min(interval, _LONGEST_PERIOD_SECONDS))
         intervals = min(DISTRUST_INTERVALS + 3, seconds(LONGEST_ALARM) // interval)
-        alarm = cloudwatch.Alarm(
-            self,
-            f"StandbyLeads-{credential.id}",
-            metric=_rotations(credential, period),
-            threshold=1,
-            comparison_operator=cloudwatch.ComparisonOperator.LESS_THAN_THRESHOLD,
-            evaluation_periods=intervals * interval // period.to_seconds(),
-            treat_missing_data=cloudwatch.TreatMissingData.BREACHING,
-            alarm_description=f"AWS has not rotated {credential.id} for {intervals} intervals. If OCI does, "
-            "applications are not affected, but rotation depends on one cloud. See docs/runbook.md.",
+        periods = intervals * interval // int(period.to_seconds())
+        self.alarms.add(
+            Rule(
+                name=f"StandbyLeads-{credential.id}",
+                metric=_rotations(credential, period),
+                severity="ticket",
+                datapoints=periods,
+                periods=periods,
+                below=True,
+                without_data=cloudwatch.TreatMissingData.BREACHING,
+                description=f"AWS has not rotated {credential.id} for {intervals} intervals. If OCI does, applications "
+                "are not affected, but rotation depends on one cloud.",
+                section="oci-leads",
+            )
         )
-        alarm.add_alarm_action(actions.SnsAction(self.topic))
-
-    def _alarm(self, construct_id: str, metric: cloudwatch.IMetric, description: str) -> None:
-        alarm = cloudwatch.Alarm(
-            self,
-            construct_id,
-            metric=metric,
-            threshold=1,
-            comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
-            evaluation_periods=1,
-            treat_missing_data=_NOT_BREACHING,
-            alarm_description=description,
-        )
-        alarm.add_alarm_action(actions.SnsAction(self.topic))
 
     def _dashboard(self, functions: Functions, machine: StateMachine, dead_letters: sqs.Queue) -> None:
         dashboard = cloudwatch.Dashboard(self, "Dashboard", dashboard_name=self._settings.stack)

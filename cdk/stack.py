@@ -67,5 +67,7 @@ class LockstepStack(Stack):
             )
             CfnOutput(self, "OciRunnerPolicyArn", value=policy.managed_policy_arn)
         CfnOutput(self, "StateMachineArn", value=machine.machine.state_machine_arn)
-        CfnOutput(self, "AlarmTopicArn", value=monitoring.topic.topic_arn)
+        for severity, topic in monitoring.alarms.topics.items():
+            CfnOutput(self, f"{severity.title()}TopicArn", value=topic.topic_arn)
+        CfnOutput(self, "AlarmTopicArn", value=monitoring.alarms.topics["page"].topic_arn)
         CfnOutput(self, "EncryptionKeyArn", value=foundation.key.key_arn)

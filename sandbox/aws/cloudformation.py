@@ -20,15 +20,14 @@ from moto.s3.models import s3_backends
 from moto.secretsmanager.models import secretsmanager_backends
 from moto.utilities.utils import get_partition
 
+from sandbox.aws import cfn_alarms
 from sandbox.aws.patching import Foreign, Patches
 
 NOT_EMULATED = frozenset(
     {
         "AWS::CDK::Metadata",
-        "AWS::CloudWatch::Alarm",
         "AWS::EC2::SecurityGroupEgress",
         "AWS::Logs::MetricFilter",
-        "AWS::SNS::TopicPolicy",
         "AWS::SQS::QueuePolicy",
     }
 )
@@ -176,7 +175,8 @@ class BucketPolicy(CloudFormationModel):
 
 
 _LACKING: Mapping[str, type[CloudFormationModel]] = {
-    kind.cloudformation_type(): kind for kind in (Secret, BucketPolicy)
+    **{kind.cloudformation_type(): kind for kind in (Secret, BucketPolicy)},
+    **cfn_alarms.KINDS,
 }
 
 

@@ -20,7 +20,15 @@ from moto.moto_server.werkzeug_app import (
 )
 from werkzeug.serving import BaseWSGIServer, make_server
 
-from sandbox.aws import cloudformation, interpreter, jsonata, strict_kms, strict_secrets, strict_states
+from sandbox.aws import (
+    cloudformation,
+    interpreter,
+    jsonata,
+    strict_alarms,
+    strict_kms,
+    strict_secrets,
+    strict_states,
+)
 from sandbox.aws.executions import Client, Execution, run_execution
 from sandbox.aws.guard import Guard
 from sandbox.aws.lambda_host import LambdaHost
@@ -107,6 +115,7 @@ class AwsSandbox:
         strict_states.apply(self._patches, self._crash_name)
         strict_secrets.apply(self._patches, self._wall_clock)
         strict_kms.apply(self._patches)
+        strict_alarms.apply(self._patches)
         cloudformation.apply(self._patches)
         Thread(
             target=self._server.serve_forever,

@@ -19,6 +19,7 @@ from sandbox.deploy_local import (
 )
 from sandbox.plans import AUDIT_BUCKET, LOCK_TABLE
 from sandbox.servers import set_password
+from tests.sandbox.test_alarms import received, subscribed_queue
 
 ROUNDS = 3
 UNSEEN_SERVICES = {"logs", "xray"}
@@ -221,3 +222,15 @@ def _assert_refused(attempt: object) -> None:
     with pytest.raises(ClientError) as refused:
         attempt()
     assert refused.value.response["Error"]["Code"] in {"AccessDenied", "AccessDeniedException"}
+
+
+def test_an_alarm_reaches_a_subscriber(world: DeployedWorld) -> None:
+    """The policies of topic and key let CloudWatch publish."""
+    sqs = world.aws.client("sqs")
+    cloudwatch = world.aws.client("cloudwatch")
+    for topic in world.stack.of_type("AWS::SNS::Topic"):
+        queue = subscribed_queue(world.aws, topic)
+        alarm = next(a for a in cloudwatch.describe_alarms()["MetricAlarms"] if topic in a["AlarmActions"])
+        for state in ("ALARM", "OK"):
+            cloudwatch.set_alarm_state(AlarmName=alarm["AlarmName"], StateValue=state, StateReason="a test")
+            assert [m["NewStateValue"] for m in received(sqs, queue)] == [state], topic

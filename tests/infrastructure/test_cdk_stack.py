@@ -1,6 +1,7 @@
 """The synthesised stack: what the plan asks for, and the protections that must stay."""
 
 import json
+import re
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -218,17 +219,32 @@ def test_each_credential_has_its_rule(aws: Synthesised) -> None:
         assert target["RetryPolicy"]["MaximumEventAgeInSeconds"] == TRIGGER_LATENESS.total_seconds()
 
 
-def test_every_alarm_reaches_the_topic(aws: Synthesised) -> None:
-    alarms = aws.resources("AWS::CloudWatch::Alarm")
-    assert len(alarms) == 3 + 2 + 1
-    (topic,) = aws.resources("AWS::SNS::Topic")
-    assert all(a["Properties"]["AlarmActions"] == [{"Ref": topic}] for a in alarms.values())
+def test_every_alarm_tells_one_topic_when_it_begins_and_when_it_is_over(aws: Synthesised) -> None:
+    topics = {name: t["Properties"]["TopicName"] for name, t in aws.resources("AWS::SNS::Topic").items()}
+    assert sorted(topics.values()) == ["lockstep-page", "lockstep-ticket"]
+    for alarm in (a["Properties"] for a in aws.resources("AWS::CloudWatch::Alarm").values()):
+        (told,) = alarm["AlarmActions"]
+        assert told["Ref"] in topics
+        assert alarm["OKActions"] == [told]
+        assert alarm["AlarmName"].startswith("lockstep-")
+        assert 1 <= alarm["DatapointsToAlarm"] <= alarm["EvaluationPeriods"]
+
+
+def test_every_alarm_names_a_section_of_the_runbook(both: Synthesised) -> None:
+    headings = re.findall(r"^#+ (.+)$", (ROOT / "docs" / "runbook.md").read_text(), flags=re.MULTILINE)
+    anchors = {heading.lower().replace(" ", "-") for heading in headings}
+    for alarm in both.resources("AWS::CloudWatch::Alarm").values():
+        _, _, anchor = alarm["Properties"]["AlarmDescription"].rpartition("docs/runbook.md#")
+        assert anchor in anchors
 
 
 @pytest.mark.parametrize("metric", ["ExecutionsFailed", "ExecutionsTimedOut", "ExecutionsAborted"])
-def test_one_unsuccessful_execution_raises_an_alarm(aws: Synthesised, metric: str) -> None:
+def test_one_unsuccessful_execution_raises_an_alarm_until_the_next_interval_is_over(
+    aws: Synthesised, metric: str
+) -> None:
     alarm = aws.properties("AWS::CloudWatch::Alarm", MetricName=metric)
-    assert (alarm["Threshold"], alarm["EvaluationPeriods"]) == (1, 1)
+    assert (alarm["Threshold"], alarm["DatapointsToAlarm"], alarm["Period"]) == (1, 1, 300)
+    assert alarm["EvaluationPeriods"] * 300 == 1200 + 300
     assert alarm["ComparisonOperator"] == "GreaterThanOrEqualToThreshold"
 
 

@@ -1,0 +1,136 @@
+"""Where alarms go: a topic for what people must act on now, and one for what can wait until they are at work."""
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from aws_cdk import Aws
+from aws_cdk import aws_cloudwatch as cloudwatch
+from aws_cdk import aws_cloudwatch_actions as actions
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_kms as kms
+from aws_cdk import aws_sns as sns
+from aws_cdk import aws_sns_subscriptions as subscriptions
+from constructs import Construct
+
+from cdk.nag import acknowledge
+
+Severity: TypeAlias = Literal["page", "ticket"]
+SEVERITIES: tuple[Severity, ...] = ("page", "ticket")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """What raises an alarm.
+
+    Attributes:
+        name: The alarm's name, after the stack's.
+        metric: What it goes by.
+        severity: Which topic it tells.
+        datapoints: In how many of the periods the threshold must be reached.
+        periods: How many periods of the metric are looked at.
+        description: What is wrong, for the reader of the message.
+        section: Where `docs/runbook.md` says what to do, as the anchor of a heading.
+        without_data: What missing data means.
+        threshold: Reached by this and anything beyond.
+        below: Whether less than the threshold is wrong.
+        tells_silence: Whether it also tells that its metric has no data any more.
+    """
+
+    name: str
+    metric: cloudwatch.IMetric
+    severity: Severity
+    datapoints: int
+    periods: int
+    description: str
+    section: str = "alarms"
+    without_data: cloudwatch.TreatMissingData = cloudwatch.TreatMissingData.NOT_BREACHING
+    threshold: float = 1
+    below: bool = False
+    tells_silence: bool = False
+
+
+class Alarms(Construct):
+    """The alarms of a stack, and the topics that they publish to.
+
+    Attributes:
+        topics: The topic of each severity.
+        by_name: The alarms, by their names without the stack's.
+    """
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        stack: str,
+        key: kms.IKey,
+        email: str | None,
+    ) -> None:
+        super().__init__(scope, construct_id)
+        self._stack = stack
+        self.topics = {severity: self._topic(severity, key) for severity in SEVERITIES}
+        self.by_name: dict[str, cloudwatch.Alarm] = {}
+        if email:
+            for topic in self.topics.values():
+                self._subscribe(topic, email)
+
+    def add(self, rule: Rule) -> None:
+        """Add an alarm. It tells the topic of its severity when it begins and when it is over."""
+        over, under = (
+            cloudwatch.ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
+            cloudwatch.ComparisonOperator.LESS_THAN_THRESHOLD,
+        )
+        alarm = cloudwatch.Alarm(
+            self,
+            rule.name,
+            alarm_name=f"{self._stack}-{rule.name}",
+            metric=rule.metric,
+            threshold=rule.threshold,
+            comparison_operator=under if rule.below else over,
+            evaluation_periods=rule.periods,
+            datapoints_to_alarm=rule.datapoints,
+            treat_missing_data=rule.without_data,
+            alarm_description=f"{rule.description} What to do: docs/runbook.md#{rule.section}",
+        )
+        action = actions.SnsAction(self.topics[rule.severity])
+        alarm.add_alarm_action(action)
+        alarm.add_ok_action(action)
+        if rule.tells_silence:
+            alarm.add_insufficient_data_action(action)
+        self.by_name[rule.name] = alarm
+
+    def _topic(self, severity: Severity, key: kms.IKey) -> sns.Topic:
+        topic = sns.Topic(
+            self,
+            severity.title(),
+            topic_name=f"{self._stack}-{severity}",
+            display_name=f"{self._stack} {severity}",
+            master_key=key,
+            enforce_ssl=True,
+        )
+        # A policy of its own replaces the one that lets the alarms of the account publish.
+        topic.add_to_resource_policy(
+            iam.PolicyStatement(
+                sid="AlarmsOfThisStack",
+                principals=[iam.ServicePrincipal("cloudwatch.amazonaws.com")],
+                actions=["sns:Publish"],
+                resources=[topic.topic_arn],
+                conditions={
+                    "StringEquals": {"aws:SourceAccount": Aws.ACCOUNT_ID},
+                    "ArnLike": {
+                        "aws:SourceArn": (
+                            f"arn:{Aws.PARTITION}:cloudwatch:{Aws.REGION}:{Aws.ACCOUNT_ID}:alarm:{self._stack}-*"
+                        )
+                    },
+                },
+            )
+        )
+        return topic
+
+    def _subscribe(self, topic: sns.Topic, email: str) -> None:
+        subscription = topic.add_subscription(subscriptions.EmailSubscription(email))
+        acknowledge(
+            subscription,
+            "Serverless-SNSRedrivePolicy",
+            "If a mail cannot be delivered, the alarm still shows its state in CloudWatch.",
+        )
