@@ -1,6 +1,6 @@
 """Resources that outlive the stack: keys, lock table, secrets, audit bucket. Deleting the stack keeps all of them."""
 
-from aws_cdk import Aws, Duration, RemovalPolicy
+from aws_cdk import Aws, CfnResource, Duration, RemovalPolicy, Tags
 from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
@@ -8,6 +8,7 @@ from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
+from cdk.estate import SECRET_TAG
 from cdk.nag import acknowledge
 from cdk.settings import Deployment, Settings
 from lockstep.plan import AwsAudit, Plan
@@ -22,6 +23,14 @@ PLACEHOLDER = secretsmanager.CfnSecret.GenerateSecretStringProperty(
 
 Do not change it: if it changes, CloudFormation generates it again and overwrites the value that applications use.
 """
+
+
+_LOCKS = {
+    "compliance": s3.ObjectLockRetention.compliance,
+    "governance": s3.ObjectLockRetention.governance,
+}
+KEPT = RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE
+"""What outlives the stack. A deployment that makes it and fails removes it again, so that the next one can make it."""
 
 
 class Foundation(Construct):
@@ -40,8 +49,8 @@ class Foundation(Construct):
         plan, settings = deployment.plan, deployment.settings
         self.key = self._encryption_key(settings)
         self.mac_key_arn = self._mac_key(plan.audit.aws)
-        self.table = self._lock_table(plan)
-        self.secret_arns = {name: self._secret(name) for name in _secret_names(plan)}
+        self.table = self._lock_table(plan, settings)
+        self.secret_arns = {name: self._secret(name, kind) for name, kind in secret_kinds(plan).items()}
         self.bucket = self._audit_bucket(plan.audit.aws, settings)
 
     def _encryption_key(self, settings: Settings) -> kms.Key:
@@ -51,8 +60,9 @@ class Foundation(Construct):
             alias=f"alias/{settings.stack}",
             description="Lockstep: encrypts secrets, lock table and logs",
             enable_key_rotation=True,
-            removal_policy=RemovalPolicy.RETAIN,
+            removal_policy=KEPT,
         )
+        _keep_alias(key)
         key.add_to_resource_policy(
             iam.PolicyStatement(
                 sid="Logs",
@@ -91,17 +101,19 @@ class Foundation(Construct):
             return audit.mac_key
         if not audit.mac_key.startswith("alias/"):
             return f"arn:{Aws.PARTITION}:kms:{Aws.REGION}:{Aws.ACCOUNT_ID}:key/{audit.mac_key}"
-        return kms.Key(
+        key = kms.Key(
             self,
             "MacKey",
             alias=audit.mac_key,
             description="Lockstep: signs audit entries",
             key_spec=kms.KeySpec.HMAC_256,
             key_usage=kms.KeyUsage.GENERATE_VERIFY_MAC,
-            removal_policy=RemovalPolicy.RETAIN,
-        ).key_arn
+            removal_policy=KEPT,
+        )
+        _keep_alias(key)
+        return key.key_arn
 
-    def _lock_table(self, plan: Plan) -> dynamodb.Table:
+    def _lock_table(self, plan: Plan, settings: Settings) -> dynamodb.Table:
         return dynamodb.Table(
             self,
             "LockTable",
@@ -113,11 +125,11 @@ class Foundation(Construct):
             point_in_time_recovery_specification=dynamodb.PointInTimeRecoverySpecification(
                 point_in_time_recovery_enabled=True
             ),
-            deletion_protection=True,
-            removal_policy=RemovalPolicy.RETAIN,
+            deletion_protection=settings.deletion_protection,
+            removal_policy=KEPT,
         )
 
-    def _secret(self, name: str) -> str:
+    def _secret(self, name: str, kind: str) -> str:
         # Not the L2 construct: it lets the whole account use the key through Secrets Manager.
         secret = secretsmanager.CfnSecret(
             self,
@@ -127,7 +139,8 @@ class Foundation(Construct):
             kms_key_id=self.key.key_arn,
             generate_secret_string=PLACEHOLDER,
         )
-        secret.apply_removal_policy(RemovalPolicy.RETAIN)
+        secret.apply_removal_policy(KEPT)
+        Tags.of(secret).add(SECRET_TAG, kind)
         acknowledge(
             secret,
             "AwsSolutions-SMG4",
@@ -146,8 +159,9 @@ class Foundation(Construct):
             minimum_tls_version=1.2,
             object_ownership=s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
             lifecycle_rules=[s3.LifecycleRule(expiration=Duration.days(settings.log_retention_days))],
-            removal_policy=RemovalPolicy.RETAIN,
+            removal_policy=KEPT,
         )
+        _keep_policy(access_log)
         acknowledge(
             access_log,
             "AwsSolutions-S1",
@@ -165,11 +179,9 @@ class Foundation(Construct):
             object_ownership=s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
             versioned=True,
             object_lock_enabled=True,
-            object_lock_default_retention=s3.ObjectLockRetention.compliance(
-                Duration.days(audit.retention.days)
-            ),
+            object_lock_default_retention=_LOCKS[settings.object_lock](Duration.days(audit.retention.days)),
             server_access_logs_bucket=access_log,
-            removal_policy=RemovalPolicy.RETAIN,
+            removal_policy=KEPT,
         )
         # Versioning keeps an overwritten entry; this policy denies the overwriting itself, to every principal
         # (https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes-enforce.html).
@@ -183,14 +195,32 @@ class Foundation(Construct):
                 conditions={"Null": {"s3:if-none-match": "true"}},
             )
         )
+        _keep_policy(bucket)
         return bucket
 
 
-def _secret_names(plan: Plan) -> list[str]:
+def _keep_alias(key: kms.Key) -> None:
+    """Without its alias nothing would find the key again, and the next deployment would make another one."""
+    alias = key.node.find_child("Alias").node.default_child
+    if isinstance(alias, CfnResource):
+        alias.apply_removal_policy(KEPT)
+
+
+def _keep_policy(bucket: s3.Bucket) -> None:
+    """A bucket that outlives the stack keeps what its policy denies."""
+    if bucket.policy:
+        bucket.policy.apply_removal_policy(KEPT)
+
+
+def secret_kinds(plan: Plan) -> dict[str, str]:
+    """What each secret of the credentials in AWS holds, by its name."""
     if plan.store(AwsSecretsManager) is None:
-        return []
-    return [
-        name
+        return {}
+    return {
+        name: kind
         for credential in plan.credentials
-        for name in (credential.secret_names.app_user, credential.secret_names.connection_blob)
-    ]
+        for name, kind in (
+            (credential.secret_names.app_user, "app_user"),
+            (credential.secret_names.connection_blob, "connection_blob"),
+        )
+    }

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import cast
 
-from aws_cdk import Aws, CfnElement, Duration, RemovalPolicy, Stack
+from aws_cdk import Aws, CfnElement, Duration, Stack
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_ecr_assets as ecr_assets
 from aws_cdk import aws_iam as iam
@@ -14,7 +14,7 @@ from constructs import Construct
 
 from cdk import permissions
 from cdk.bundle import PLAN_IN_BUNDLE, Bundle, read_bundle
-from cdk.foundation import Foundation
+from cdk.foundation import KEPT, Foundation
 from cdk.nag import acknowledge
 from cdk.settings import ROOT, Deployment, NotDeployableError
 from lockstep.timing import STEP
@@ -77,7 +77,7 @@ class Functions(Construct):
             log_group_name=f"/aws/lambda/{name}",
             encryption_key=key,
             retention=RETENTION[self._settings.log_retention_days],
-            removal_policy=RemovalPolicy.RETAIN,
+            removal_policy=KEPT,
         )
         self.logs[step] = log
         in_vpc = step == "apply_db" and self._settings.vpc is not None

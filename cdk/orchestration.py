@@ -1,6 +1,6 @@
 """The state machine, and for each credential a schedule that starts it."""
 
-from aws_cdk import Duration, RemovalPolicy
+from aws_cdk import Duration
 from aws_cdk import aws_events as events
 from aws_cdk import aws_events_targets as targets
 from aws_cdk import aws_iam as iam
@@ -11,6 +11,7 @@ from aws_cdk import aws_stepfunctions as stepfunctions
 from constructs import Construct
 
 from cdk.asl import seconds
+from cdk.foundation import KEPT
 from cdk.functions import RETENTION, Functions
 from cdk.nag import acknowledge
 from cdk.permissions import Grants
@@ -58,7 +59,7 @@ class StateMachine(Construct):
             log_group_name=f"/aws/vendedlogs/states/{deployment.settings.stack}",
             encryption_key=key,
             retention=RETENTION[deployment.settings.log_retention_days],
-            removal_policy=RemovalPolicy.RETAIN,
+            removal_policy=KEPT,
         )
         role = iam.Role(
             self,

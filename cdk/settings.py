@@ -11,9 +11,17 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
 
 from cdk.bundle import Architecture
+from cdk.estate import Adopt, Tags, Vpc
 from lockstep.plan import Plan
 from lockstep.plan_checks import DEFAULT_STACK, rule_problems
 from lockstep.plan_file import load_plan
@@ -34,29 +42,6 @@ def _parsed(value: object) -> object:
     return json.loads(value) if isinstance(value, str) else value
 
 
-class Vpc(BaseModel):
-    """The VPC of the databases. Only the function that logs in to them is placed there.
-
-    The subnets need a route to Secrets Manager and DynamoDB, and with an OCI store to OCI: a NAT, or endpoints.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    id: Annotated[str, StringConstraints(pattern=r"^vpc-([0-9a-f]{8}|[0-9a-f]{17})$")]
-    availability_zones: Annotated[tuple[str, ...], Field(min_length=1)]
-    subnet_ids: Annotated[tuple[str, ...], Field(min_length=1)]
-    database_cidrs: Annotated[
-        tuple[str, ...],
-        Field(min_length=1, description="the address ranges of the databases, such as 10.0.0.0/16"),
-    ]
-
-    @model_validator(mode="after")
-    def _a_zone_each(self) -> Self:
-        if len(self.availability_zones) != len(self.subnet_ids):
-            raise ValueError("availability_zones: give one for each of subnet_ids, in the same order")
-        return self
-
-
 class Settings(BaseModel):
     """How the plan is deployed. Each field is a key of the context in `cdk.json`."""
 
@@ -67,8 +52,8 @@ class Settings(BaseModel):
     )
     stack: Annotated[
         str,
-        StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,40}$"),
-        Field(description="the prefix of all names"),
+        StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9-]{0,40}$"),
+        Field(description="the prefix of all names that Lockstep gives"),
     ] = DEFAULT_STACK
     packaging: Annotated[
         Literal["image", "zip"], Field(description="a container image, or a zip of the same files")
@@ -106,6 +91,32 @@ class Settings(BaseModel):
         BeforeValidator(_parsed),
         Field(description="the VPC of the databases; null: their addresses are public"),
     ] = None
+    adopt: Annotated[
+        Adopt,
+        BeforeValidator(_parsed),
+        Field(description="what exists and is used as it is, instead of being made"),
+    ] = Adopt()
+    tags: Annotated[
+        Tags,
+        BeforeValidator(_parsed),
+        Field(description="tags of every resource, beside lockstep:stack and lockstep:secret"),
+    ] = {}
+    permissions_boundary: Annotated[
+        str | None,
+        StringConstraints(
+            pattern=r"^(arn:aws[a-z-]*:iam::(aws|[0-9]{12}):policy/)?[A-Za-z0-9+=,.@_/-]{1,512}$"
+        ),
+        Field(description="the ARN or the name of the policy that bounds every role"),
+    ] = None
+    deletion_protection: Annotated[
+        bool, Field(description="whether the lock table refuses to be deleted; false for a trial")
+    ] = True
+    object_lock: Annotated[
+        Literal["compliance", "governance"],
+        Field(
+            description="the mode in which audit entries are locked; governance lets an administrator remove a trial"
+        ),
+    ] = "compliance"
 
     @classmethod
     def from_context(cls, get: Callable[[str], Any]) -> Self:
@@ -113,10 +124,24 @@ class Settings(BaseModel):
 
         Args:
             get: Returns the value of a key, or None if the context has none.
+
+        Raises:
+            NotDeployableError: Names every setting that is wrong.
         """
-        return cls.model_validate(
-            {name: value for name in cls.model_fields if (value := get(name)) not in (None, "")}
-        )
+        given = {name: value for name in cls.model_fields if (value := get(name)) not in (None, "")}
+        try:
+            return cls.model_validate(given)
+        except ValidationError as error:
+            raise NotDeployableError("\n".join(_problems(error))) from error
+
+
+def _problems(error: ValidationError) -> list[str]:
+    """What is wrong with the settings, one line each, without pydantic's tags of unions."""
+    found = (
+        (".".join(str(part) for part in problem["loc"]), problem["msg"].removeprefix("Value error, "))
+        for problem in error.errors(include_url=False, include_input=False)
+    )
+    return [f"cdk.json: {place}: {message}" for place, message in found]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,9 +1,10 @@
 """The whole stack."""
 
-from aws_cdk import CfnOutput, Environment, Stack
+from aws_cdk import CfnOutput, Environment, Stack, Tags
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
+from cdk.estate import STACK_TAG
 from cdk.foundation import Foundation
 from cdk.functions import Functions
 from cdk.monitoring import Monitoring
@@ -23,6 +24,10 @@ class LockstepStack(Stack):
             description="Lockstep: rotates database credentials and keeps them the same in AWS and OCI",
             env=Environment(region=plan.lock.region),
         )
+        for key, value in {**settings.tags, STACK_TAG: settings.stack}.items():
+            Tags.of(self).add(key, value)
+        if settings.permissions_boundary:
+            iam.PermissionsBoundary.of(self).apply(self._boundary(settings.permissions_boundary))
         foundation = Foundation(self, "Foundation", deployment)
         grants = Grants(
             plan=plan,
@@ -71,3 +76,8 @@ class LockstepStack(Stack):
             CfnOutput(self, f"{severity.title()}TopicArn", value=topic.topic_arn)
         CfnOutput(self, "AlarmTopicArn", value=monitoring.alarms.topics["page"].topic_arn)
         CfnOutput(self, "EncryptionKeyArn", value=foundation.key.key_arn)
+
+    def _boundary(self, policy: str) -> iam.IManagedPolicy:
+        if policy.startswith("arn:"):
+            return iam.ManagedPolicy.from_managed_policy_arn(self, "Boundary", policy)
+        return iam.ManagedPolicy.from_managed_policy_name(self, "Boundary", policy)

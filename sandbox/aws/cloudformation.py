@@ -227,7 +227,8 @@ def make_keys_of_their_spec(patches: Patches) -> None:
             key_usage=properties.get("KeyUsage", "ENCRYPT_DECRYPT"),
             key_spec=properties.get("KeySpec", "SYMMETRIC_DEFAULT"),
             description=properties.get("Description", ""),
-            tags=properties.get("Tags", []),
+            # KMS names the parts of a tag in its own way.
+            tags=[{"TagKey": t["Key"], "TagValue": t["Value"]} for t in properties.get("Tags", [])],
         )
         key.key_rotation_status = properties.get("EnableKeyRotation", False)
         return key

@@ -104,17 +104,24 @@ def test_both_secrets_of_each_credential_hold_a_placeholder_without_a_login(aws:
     "resource_type",
     [
         "AWS::DynamoDB::Table",
+        "AWS::KMS::Alias",
         "AWS::KMS::Key",
         "AWS::Logs::LogGroup",
         "AWS::S3::Bucket",
+        "AWS::S3::BucketPolicy",
         "AWS::SecretsManager::Secret",
     ],
 )
-def test_resources_with_data_are_retained_after_the_stack(aws: Synthesised, resource_type: str) -> None:
+def test_resources_with_data_outlive_the_stack_but_not_the_failed_deployment_that_made_them(
+    aws: Synthesised, resource_type: str
+) -> None:
     found = aws.resources(resource_type)
     assert found
     for resource in found.values():
-        assert (resource["DeletionPolicy"], resource["UpdateReplacePolicy"]) == ("Retain", "Retain")
+        assert (resource["DeletionPolicy"], resource["UpdateReplacePolicy"]) == (
+            "RetainExceptOnCreate",
+            "Retain",
+        )
 
 
 def test_the_lock_table_can_be_restored_and_cannot_be_deleted(aws: Synthesised) -> None:
