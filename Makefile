@@ -4,7 +4,7 @@ TERRAFORM ?= $(or $(shell command -v terraform),$(shell command -v tofu),terrafo
 
 PLAN ?= lockstep.yaml
 
-.PHONY: help setup demo proof bench test asl lint format locks terraform-tools cdk-cli build deploy-local deploy-aws destroy-aws destroy deploy-oci destroy-oci
+.PHONY: help setup demo proof bench test asl lint format locks terraform-tools cdk-cli build deploy-local deploy-aws destroy-aws destroy build-oci image-oci deploy-oci destroy-oci
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 18
@@ -73,10 +73,17 @@ destroy-aws: setup cdk-cli ## Remove the AWS runner; keys, secrets, lock table, 
 
 destroy: destroy-aws
 
-deploy-oci: setup ## Deploy the OCI side with Terraform; see oci_fn/terraform/README.md
-	.venv/bin/lockstep plan check
+build-oci: setup ## Build the bundle of the OCI function for PLAN; print its size
+	@$(PYTHON) -m cdk.bundle oci --plan $(PLAN) $(BUILD_ARGS)
+
+image-oci: setup ## Build the image of the OCI function for PLAN as IMAGE, with docker or podman (PLATFORM, BASE, BUILDER)
+	@$(PYTHON) -m cdk.image --plan $(PLAN) $(if $(IMAGE),--tag $(IMAGE)) $(if $(PLATFORM),--platform $(PLATFORM)) \
+	  $(if $(BASE),--base $(BASE)) $(if $(BUILDER),--builder $(BUILDER))
+
+deploy-oci: setup ## Deploy the OCI side of PLAN with Terraform; see oci_fn/terraform/README.md
+	.venv/bin/lockstep plan check --plan $(PLAN)
 	$(TERRAFORM) -chdir=oci_fn/terraform init -input=false
-	$(TERRAFORM) -chdir=oci_fn/terraform apply
+	$(TERRAFORM) -chdir=oci_fn/terraform apply -var plan_file=$(abspath $(PLAN))
 
 destroy-oci: setup ## Remove the OCI runner; secrets and audit log stay
-	$(TERRAFORM) -chdir=oci_fn/terraform apply -var image=
+	$(TERRAFORM) -chdir=oci_fn/terraform apply -var plan_file=$(abspath $(PLAN)) -var image=

@@ -48,6 +48,10 @@ ARCHITECTURES: dict[str, Architecture] = {
 _TASK_ROOT = {"aws": "/var/task", "oci": "/function"}
 _UV_PLATFORM = {"arm64": "aarch64-manylinux2014", "x86_64": "x86_64-manylinux2014"}
 _SOURCES = {"aws": ("lockstep", "functions"), "oci": ("lockstep", "functions", "oci_fn")}
+_ENTRY_POINTS: dict[Runner, dict[str, str]] = {
+    "aws": {step: f"functions.{step}.handler" for step in HANDLERS},
+    "oci": {"rotate": "oci_fn.func"},
+}
 _NOT_SHIPPED = frozenset({"lockstep/cli", "lockstep/client.py"})
 _BOTOCORE_SERVICES = frozenset({"dynamodb", "kms", "s3", "secretsmanager", "sts"})
 # Modules of the SDK itself import dns and work_requests.
@@ -143,7 +147,7 @@ def build(
     content = out / "content"
     shutil.rmtree(out, ignore_errors=True)
     content.mkdir(parents=True)
-    _copy_plan(content, plan_file, plan)
+    copy_plan(content, plan_file, plan)
     _install_packages(content, ROOT / "locks" / ("oci.txt" if needs_oci else "aws.txt"), python, architecture)
     _leave_out(content, _UNUSED | (frozenset() if runner == "oci" else _FOR_OCI_FUNCTIONS))
     _copy_sources(content, runner)
@@ -232,7 +236,12 @@ def _copy_sources(content: Path, runner: Runner) -> None:
                 _copy(source, content / relative)
 
 
-def _copy_plan(content: Path, plan_file: Path, plan: Plan) -> None:
+def copy_plan(content: Path, plan_file: Path, plan: Plan) -> None:
+    """Copy the plan to `PLAN_IN_BUNDLE` in a folder, with its CA files beside it.
+
+    Raises:
+        BundleError: A CA file is missing, or not in the plan's folder or below it.
+    """
     copy = content / PLAN_IN_BUNDLE
     _copy(plan_file, copy)
     folder = plan_file.resolve().parent
@@ -332,7 +341,8 @@ def bundle(
     figures = asdict(built)
     if (built.python, built.architecture) == (running_python(), running_architecture()):
         figures["import_milliseconds"] = {
-            name: import_milliseconds(folder / "content", f"functions.{name}.handler") for name in HANDLERS
+            name: import_milliseconds(folder / "content", module)
+            for name, module in _ENTRY_POINTS[runner].items()
         }
     typer.echo(json.dumps(figures))
 

@@ -15,6 +15,7 @@ from constructs import Construct
 from cdk import permissions
 from cdk.bundle import PLAN_IN_BUNDLE, Bundle, read_bundle
 from cdk.foundation import KEPT, Foundation
+from cdk.image import sources
 from cdk.nag import acknowledge
 from cdk.settings import ROOT, Deployment, NotDeployableError
 from lockstep.timing import STEP
@@ -150,8 +151,6 @@ class Functions(Construct):
         arguments = {"PLAN": plan}
         if self._settings.base_image:
             arguments["BASE"] = self._settings.base_image
-        copied = ["cdk/__init__.py", "cdk/bundle.py", "functions", "lockstep"]
-        copied += [f"locks/{name}.txt" for name in ("aws", "bootstrap", "oci")]
         return lambda_.Code.from_asset_image(
             str(ROOT),
             file="functions/Dockerfile",
@@ -159,7 +158,7 @@ class Functions(Construct):
             build_args=arguments,
             platform=_PLATFORMS[self._settings.architecture],
             # Only the files of the bundle, so that no other change builds a new image.
-            exclude=["*", *(f"!{path}" for path in [*copied, plan, *ca_files]), "**/__pycache__"],
+            exclude=["*", *(f"!{path}" for path in [*sources("aws"), plan, *ca_files]), "**/__pycache__"],
         )
 
     def _shipped_files(self) -> list[str]:

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -125,18 +125,21 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 @contextmanager
-def running_function(environment: Mapping[str, str], *, module: Path = FUNCTION) -> Iterator[FunctionProcess]:
+def running_function(
+    environment: Mapping[str, str], *, module: Path = FUNCTION, command: Sequence[str] | None = None
+) -> Iterator[FunctionProcess]:
     """Start the function; it is gone afterwards.
 
     Args:
         environment: Its variables, besides Fn's.
         module: What fdk loads.
+        command: Another command than fdk with the module, such as an image's entry point.
     """
     with tempfile.TemporaryDirectory(prefix="fn-") as folder:
         listener, log = Path(folder) / "fn.sock", Path(folder) / "log"
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [str(Path(sys.executable).parent / "fdk"), str(module), "handler"],
+                command or [str(Path(sys.executable).parent / "fdk"), str(module), "handler"],
                 cwd=folder,
                 env={
                     "PATH": os.defpath,

@@ -153,7 +153,7 @@ def test_the_ca_file_of_a_verify_host_is_shipped_too(tmp_path: Path) -> None:
         shutil.copy(ROOT / PLAN.parent / "ca" / "example.pem", tmp_path / "ca" / f"{name}.pem")
     document["databases"][0]["verify_hosts"] = [{"host": "replica", "tls": {"ca_file": "ca/replica.pem"}}]
     file = write_plan(tmp_path / "lockstep.yaml", document)
-    bundle._copy_plan(tmp_path / "content", file, load_plan(file))
+    bundle.copy_plan(tmp_path / "content", file, load_plan(file))
     assert [p.name for p in sorted((tmp_path / "content").rglob("*.pem"))] == ["example.pem", "replica.pem"]
 
 

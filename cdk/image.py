@@ -1,0 +1,141 @@
+"""Builds the image of the OCI function with docker or podman.
+
+    python -m cdk.image --plan lockstep.yaml --tag fra.ocir.io/<namespace>/lockstep:1.0.0
+
+The build context is a folder of its own, `build/image-oci`: the files that the bundle is made from, the plan and its CA
+files. So nothing else of the repository, such as a Terraform state or a key, reaches the builder, and no other change
+makes another image. The image of the Lambda functions is built by the CDK CLI from the same files (`cdk.functions`).
+"""
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal, TypeAlias
+
+import typer
+
+from cdk.bundle import PLAN_IN_BUNDLE, ROOT, BundleError, Runner, copy_plan
+from lockstep.plan_file import PlanProblemsError, load_plan
+
+Platform: TypeAlias = Literal["linux/amd64", "linux/arm64"]
+
+PROGRAMS = ("docker", "podman")
+"""The first that is installed is used."""
+DOCKERFILE = Path("oci_fn/Dockerfile")
+_FOLDERS = {"aws": ("functions", "lockstep"), "oci": ("functions", "lockstep", "oci_fn")}
+_LEFT_OUT = shutil.ignore_patterns("__pycache__", "terraform")
+
+
+def sources(runner: Runner) -> list[str]:
+    """The files and folders, relative to the repository, from which a runner's bundle is made, besides the plan."""
+    locks = [f"locks/{name}.txt" for name in ("aws", "bootstrap", "oci")]
+    return ["cdk/__init__.py", "cdk/bundle.py", *_FOLDERS[runner], *locks]
+
+
+def stage(plan_file: Path, context: Path) -> None:
+    """Write the build context. The plan is `PLAN_IN_BUNDLE` in it, whatever its name is.
+
+    Args:
+        plan_file: The plan; its CA files must be in the plan's folder or below it.
+        context: The folder to replace.
+
+    Raises:
+        BundleError: A CA file is missing, or not in the plan's folder or below it.
+        PlanProblemsError: The plan is not valid.
+    """
+    plan = load_plan(plan_file)
+    shutil.rmtree(context, ignore_errors=True)
+    for name in sources("oci"):
+        source, target = ROOT / name, context / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=_LEFT_OUT)
+        else:
+            shutil.copyfile(source, target)
+    copy_plan(context, plan_file, plan)
+
+
+def find_program() -> str:
+    """The path of docker or podman.
+
+    Raises:
+        BundleError: Neither is installed.
+    """
+    found = next(filter(None, map(shutil.which, PROGRAMS)), None)
+    if found is None:
+        raise BundleError(
+            "neither docker nor podman is installed; install one of them, or build the image elsewhere from the "
+            "folder that `python -m cdk.image --context-only` writes"
+        )
+    return found
+
+
+def build_command(
+    program: str, *, context: Path, platform: Platform, tag: str, bases: Mapping[str, str]
+) -> list[str]:
+    """The command that builds the image.
+
+    Args:
+        program: Path of docker or podman.
+        context: The folder that `stage` has written.
+        platform: The processor of the function's application.
+        tag: The image's name and tag.
+        bases: Other base images, by the Dockerfile's argument.
+    """
+    arguments = {"PLAN": str(PLAN_IN_BUNDLE), **bases}
+    return [
+        *(program, "build", "--platform", platform, "--file", str(context / DOCKERFILE), "--tag", tag),
+        *(word for name, value in arguments.items() for word in ("--build-arg", f"{name}={value}")),
+        str(context),
+    ]
+
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+@app.command()
+def image(
+    *,
+    plan: Annotated[Path, typer.Option(help="The plan file.")] = Path("lockstep.yaml"),
+    tag: Annotated[str, typer.Option(help="The image's name and tag.")] = "lockstep:latest",
+    platform: Annotated[
+        Platform, typer.Option(help="The processor; `shape` of the function's application must fit.")
+    ] = "linux/amd64",
+    base: Annotated[str | None, typer.Option(help="Another base image, best with its digest.")] = None,
+    builder: Annotated[
+        str | None, typer.Option(help="The image that builds the bundle, best with its digest.")
+    ] = None,
+    context: Annotated[Path, typer.Option(help="The folder for the build context.")] = ROOT
+    / "build"
+    / "image-oci",
+    context_only: Annotated[
+        bool, typer.Option("--context-only", help="Write the build context only.")
+    ] = False,
+) -> None:
+    """Build the image of the OCI function with docker or podman, and print what it was built from as JSON.
+
+    Exit code: 0 built, 2 wrong use, an invalid plan, or no program to build with; else that of docker or podman.
+    """
+    bases = {name: value for name, value in (("BASE", base), ("BUILDER", builder)) if value}
+    try:
+        stage(plan, context)
+        program = "docker" if context_only else find_program()
+    except (BundleError, PlanProblemsError) as error:
+        typer.echo(
+            "\n".join(error.problems) if isinstance(error, PlanProblemsError) else str(error), err=True
+        )
+        raise typer.Exit(2) from None
+    command = build_command(program, context=context, platform=platform, tag=tag, bases=bases)
+    if not context_only:
+        # BuildKit knows BUILDPLATFORM and TARGETARCH; docker's old builder does not.
+        done = subprocess.run(command, check=False, env={**os.environ, "DOCKER_BUILDKIT": "1"})  # noqa: S603 - docker or podman
+        if done.returncode:
+            raise typer.Exit(done.returncode)
+    typer.echo(json.dumps({"tag": tag, "platform": platform, "plan": str(plan), "command": command}))
+
+
+if __name__ == "__main__":
+    app(prog_name="python -m cdk.image")
