@@ -5,6 +5,7 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from threading import Lock, Thread
 from types import TracebackType
 from typing import TYPE_CHECKING, ClassVar, Self
@@ -116,7 +117,7 @@ class AwsSandbox:
         strict_secrets.apply(self._patches, self._wall_clock)
         strict_kms.apply(self._patches)
         strict_alarms.apply(self._patches)
-        cloudformation.apply(self._patches)
+        cloudformation.apply(self._patches, cache(self.client))
         Thread(
             target=self._server.serve_forever,
             kwargs={"poll_interval": 0.05},

@@ -59,8 +59,12 @@ def keep_the_content_of_a_used_token(patches: Patches) -> None:
             *content: str | None,
             **options: bool,
         ) -> object:
-            existing = original(self, secret_name, client_request_token, *content, **options)
             secret = self.secrets.get(secret_name)
+            if secret is not None and secret.is_deleted() and options.get("on_create"):
+                raise InvalidRequestException(
+                    "You can't create this secret because a secret with this name is already scheduled for deletion."
+                )
+            existing = original(self, secret_name, client_request_token, *content, **options)
             if secret is None:
                 return existing
             _refuse_deleted(secret)
