@@ -6,7 +6,7 @@ from aws_cdk import App
 
 from cdk import nag
 from cdk.bundle import BundleError
-from cdk.settings import NotDeployableError, Settings, read_deployment
+from cdk.settings import Deployment, NotDeployableError, Settings, read_deployment
 from cdk.stack import LockstepStack
 from lockstep.plan_file import PlanProblemsError
 
@@ -19,9 +19,14 @@ def make_app(settings: Settings, app: App) -> LockstepStack:
         NotDeployableError: The plan is valid, but this stack cannot deploy it.
         BundleError: Packaging is zip, and there is no bundle.
     """
-    stack = LockstepStack(app, read_deployment(settings))
+    stack = add_stack(read_deployment(settings), app)
     nag.check(app)
     return stack
+
+
+def add_stack(deployment: Deployment, app: App) -> LockstepStack:
+    """Add the stack alone."""
+    return LockstepStack(app, deployment)
 
 
 def main() -> int:

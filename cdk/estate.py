@@ -9,11 +9,6 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-STACK_TAG = "lockstep:stack"
-"""The tag of everything that a stack has made; its value is the stack's name."""
-SECRET_TAG = "lockstep:secret"  # noqa: S105 - the name of a tag
-"""The tag that says what a secret holds: `app_user`, `connection_blob`, `admin` or `runner-key`."""
-
 _OWN_TAGS = "lockstep:"
 _RESERVED_TAGS = "aws:"
 MOST_TAGS = 50

@@ -8,11 +8,11 @@ from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
-from cdk.estate import SECRET_TAG
 from cdk.nag import acknowledge
 from cdk.settings import Deployment, Settings
 from lockstep.plan import AwsAudit, Plan
 from lockstep.store_kinds import AwsSecretsManager
+from lockstep.tags import SECRET_TAG, SecretKind
 
 PLACEHOLDER = secretsmanager.CfnSecret.GenerateSecretStringProperty(
     secret_string_template='{"placeholder": "lockstep"}',  # noqa: S106 - a placeholder, not a password
@@ -40,7 +40,6 @@ class Foundation(Construct):
         key: The key that encrypts secrets, lock table and logs.
         mac_key_arn: The ARN of the key that signs audit entries.
         table: The lock table.
-        secret_arns: The ARNs of the credentials' secrets, by name.
         bucket: The bucket of the audit log.
     """
 
@@ -50,7 +49,8 @@ class Foundation(Construct):
         self.key = self._encryption_key(settings)
         self.mac_key_arn = self._mac_key(plan.audit.aws)
         self.table = self._lock_table(plan, settings)
-        self.secret_arns = {name: self._secret(name, kind) for name, kind in secret_kinds(plan).items()}
+        for name, kind in secret_kinds(plan).items():
+            self._secret(name, kind)
         self.bucket = self._audit_bucket(plan.audit.aws, settings)
 
     def _encryption_key(self, settings: Settings) -> kms.Key:
@@ -129,7 +129,7 @@ class Foundation(Construct):
             removal_policy=KEPT,
         )
 
-    def _secret(self, name: str, kind: str) -> str:
+    def _secret(self, name: str, kind: SecretKind) -> None:
         # Not the L2 construct: it lets the whole account use the key through Secrets Manager.
         secret = secretsmanager.CfnSecret(
             self,
@@ -147,7 +147,6 @@ class Foundation(Construct):
             "Lockstep rotates it every few minutes. The built-in rotation allows four hours at least and "
             "supports one database only.",
         )
-        return secret.ref
 
     def _audit_bucket(self, audit: AwsAudit, settings: Settings) -> s3.Bucket:
         access_log = s3.Bucket(
@@ -212,7 +211,7 @@ def _keep_policy(bucket: s3.Bucket) -> None:
         bucket.policy.apply_removal_policy(KEPT)
 
 
-def secret_kinds(plan: Plan) -> dict[str, str]:
+def secret_kinds(plan: Plan) -> dict[str, SecretKind]:
     """What each secret of the credentials in AWS holds, by its name."""
     if plan.store(AwsSecretsManager) is None:
         return {}
@@ -220,7 +219,7 @@ def secret_kinds(plan: Plan) -> dict[str, str]:
         name: kind
         for credential in plan.credentials
         for name, kind in (
-            (credential.secret_names.app_user, "app_user"),
-            (credential.secret_names.connection_blob, "connection_blob"),
+            (credential.secret_names.app_user, SecretKind.APP_USER),
+            (credential.secret_names.connection_blob, SecretKind.CONNECTION_BLOB),
         )
     }

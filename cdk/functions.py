@@ -204,13 +204,13 @@ class Functions(Construct):
         )
         acknowledge(role, "AwsSolutions-IAM5[Resource::*]", reason)
         acknowledge(role, "Serverless-LambdaStarPermissions", reason)
+        permissions.acknowledge_tags(role)
         if step == "audit":
-            for prefix in permissions.audit_prefixes(self._plan):
-                acknowledge(
-                    role,
-                    f"AwsSolutions-IAM5[Resource::<{self._bucket_id}.Arn>/{prefix}*]",
-                    "Entries are numbered, so the prefix of one credential is the narrowest resource possible.",
-                )
+            acknowledge(
+                role,
+                f"AwsSolutions-IAM5[Resource::<{self._bucket_id}.Arn>/{permissions.AUDIT_PREFIX}*]",
+                "Each entry has a name of its own. A policy that names credentials would grow with the plan.",
+            )
         called_by_steps = "Step Functions invokes it synchronously; there are no asynchronous invocations."
         acknowledge(function, "Serverless-LambdaDLQ", called_by_steps)
         acknowledge(function, "Serverless-LambdaAsyncFailureDestination", called_by_steps)

@@ -1,15 +1,17 @@
 """The state machine, and for each credential a schedule that starts it."""
 
+import jsii
 from aws_cdk import Duration
 from aws_cdk import aws_events as events
-from aws_cdk import aws_events_targets as targets
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_logs as logs
 from aws_cdk import aws_sqs as sqs
 from aws_cdk import aws_stepfunctions as stepfunctions
+from aws_cdk.interfaces.aws_events import IRuleRef
 from constructs import Construct
 
+from cdk import permissions
 from cdk.asl import seconds
 from cdk.foundation import KEPT
 from cdk.functions import RETENTION, Functions
@@ -108,6 +110,20 @@ class Schedules(Construct):
         dead_letter_queue = "This is the dead-letter queue."
         acknowledge(self.dead_letters, "AwsSolutions-SQS3", dead_letter_queue)
         acknowledge(self.dead_letters, "Serverless-SQSRedrivePolicy", dead_letter_queue)
+        self.dead_letters.add_to_resource_policy(
+            permissions.dead_letters(self.dead_letters.queue_arn, deployment.settings.stack)
+        )
+        role = iam.Role(
+            self,
+            "Role",
+            assumed_by=iam.ServicePrincipal("events.amazonaws.com"),
+            description="Lockstep: role of the schedules",
+            inline_policies={
+                "lockstep": iam.PolicyDocument(
+                    statements=[permissions.start(machine.machine.state_machine_arn)]
+                )
+            },
+        )
         for credential in deployment.plan.credentials:
             minute, hour = cron(credential.schedule.interval)
             rule = events.Rule(
@@ -119,15 +135,41 @@ class Schedules(Construct):
                 # Nothing may rotate before the login that applications use is handed over (protocol I11).
                 enabled=deployment.settings.schedules,
             )
-            rule.add_target(
-                targets.SfnStateMachine(
-                    machine.machine,
-                    input=events.RuleTargetInput.from_object(
-                        {"credential_id": credential.id, "trigger": "schedule"}
-                    ),
-                    dead_letter_queue=self.dead_letters,
-                    # A later start could hold the lock when the standby is called (protocol R9).
-                    max_event_age=Duration.seconds(seconds(TRIGGER_LATENESS)),
-                    retry_attempts=_STARTS,
-                )
-            )
+            rule.add_target(_Start(machine.machine, role, self.dead_letters, credential.id))
+
+
+@jsii.implements(events.IRuleTarget)
+class _Start:
+    """Start a rotation of a credential.
+
+    Not the target of CDK: it adds a statement to the queue's policy for each rule.
+    """
+
+    def __init__(
+        self,
+        machine: stepfunctions.StateMachine,
+        role: iam.Role,
+        dead_letters: sqs.Queue,
+        credential_id: str,
+    ) -> None:
+        self._machine = machine
+        self._role = role
+        self._dead_letters = dead_letters
+        self._credential_id = credential_id
+
+    def bind(self, rule: IRuleRef, id: str | None = None) -> events.RuleTargetConfig:  # noqa: A002 - CDK's name
+        """The target's properties."""
+        del rule, id
+        return events.RuleTargetConfig(
+            arn=self._machine.state_machine_arn,
+            role=self._role,
+            input=events.RuleTargetInput.from_object(
+                {"credential_id": self._credential_id, "trigger": "schedule"}
+            ),
+            dead_letter_config=events.CfnRule.DeadLetterConfigProperty(arn=self._dead_letters.queue_arn),
+            retry_policy=events.CfnRule.RetryPolicyProperty(
+                # A later start could hold the lock when the standby is called (protocol R9).
+                maximum_event_age_in_seconds=seconds(TRIGGER_LATENESS),
+                maximum_retry_attempts=_STARTS,
+            ),
+        )

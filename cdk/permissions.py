@@ -2,18 +2,35 @@
 
 `docs/iam.md` gives the purpose of every statement. One test compares that table with the synthesised template, another
 compares the template with the calls that a rotation makes.
+
+No statement names a credential, so that no policy grows with the plan (IAM allows a managed policy 6,144 characters,
+and the inline policies of a role 10,240). Secrets are known by their tags, audit entries by their prefix, and in the
+lock table everything but the registry of accounts belongs to a credential.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from aws_cdk import Aws
 from aws_cdk import aws_iam as iam
+from constructs import IConstruct
 
+from cdk.nag import acknowledge
+from lockstep.orders import ACCOUNT_PREFIX
 from lockstep.plan import Plan
+from lockstep.plan_admins import is_plain_name
+from lockstep.plan_checks import rule_name
 from lockstep.store_kinds import AwsSecretsManager
+from lockstep.tags import SECRET_TAG, STACK_TAG, SecretKind
 
 Statements = list[iam.PolicyStatement]
+
+AUDIT_PREFIX = "aws/"
+"""The folder of the AWS runner's audit entries."""
+
+OWN = (SecretKind.APP_USER, SecretKind.CONNECTION_BLOB)
+ANY_SECRET = f"arn:{Aws.PARTITION}:secretsmanager:{Aws.REGION}:{Aws.ACCOUNT_ID}:secret:*"
+_READ = ("secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,24 +38,24 @@ class Grants:
     """The statements for a plan, on the resources of its stack.
 
     Attributes:
-        secret_arns: The ARNs of the credentials' secrets, by name.
-        key_arn: The key that encrypts secrets, lock table and logs.
+        stack: The value of the tag by which the stack's secrets are known.
+        key_arns: The keys that encrypt secrets and lock table.
         mac_key_arn: The key that signs audit entries.
     """
 
     plan: Plan
+    stack: str
     table_arn: str
     bucket_arn: str
-    key_arn: str
+    key_arns: Sequence[str]
     mac_key_arn: str
-    secret_arns: Mapping[str, str]
 
     def generate(self) -> Statements:
         """Read the current values, claim, stage."""
-        own = self._credential_secrets()
+        own = self._own()
         return [
-            *_secrets("Read", ["secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue"], own),
-            *_secrets("Stage", ["secretsmanager:PutSecretValue"], own),
+            *self._secrets("Read", _READ, own),
+            *self._secrets("Stage", ["secretsmanager:PutSecretValue"], own),
             *self._oci_key(),
             *self._secret_keys(["kms:Decrypt", "kms:GenerateDataKey"], own),
             *self._lock(["dynamodb:GetItem", "dynamodb:UpdateItem"]),
@@ -46,20 +63,22 @@ class Grants:
 
     def apply_db(self) -> Statements:
         """Read pending, base and the logins of the rotator admins; mute a database that refuses."""
-        read = [*self._logins(), *self._admin_secrets()]
+        read = [*self._app_users(), SecretKind.ADMIN]
+        listed = self._listed_admins()
         return [
-            *_secrets("Read", ["secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue"], read),
+            *self._secrets("Read", _READ, read),
+            *([_allow("ReadAdmins", _READ, listed)] if listed else []),
             *self._oci_key(),
-            *self._secret_keys(["kms:Decrypt"], read),
+            *self._secret_keys(["kms:Decrypt"], read, listed=listed),
             *self._lock(["dynamodb:GetItem", "dynamodb:UpdateItem"]),
         ]
 
     def update_secrets(self) -> Statements:
         """Mark the claim as promoting, promote, and read back what is served."""
-        own = self._credential_secrets()
+        own = self._own()
         return [
-            *_secrets("Read", ["secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue"], own),
-            *_secrets("Promote", ["secretsmanager:UpdateSecretVersionStage"], own),
+            *self._secrets("Read", _READ, own),
+            *self._secrets("Promote", ["secretsmanager:UpdateSecretVersionStage"], own),
             *self._oci_key(),
             *self._secret_keys(["kms:Decrypt"], own),
             *self._lock(["dynamodb:GetItem", "dynamodb:UpdateItem"]),
@@ -68,12 +87,11 @@ class Grants:
     def audit(self) -> Statements:
         """Append one entry: read the first store for the fingerprint, sign, write the object, move the head."""
         first_is_aws = isinstance(self.plan.stores[0], AwsSecretsManager)
-        read = self._logins() if first_is_aws else []
+        read = self._app_users() if first_is_aws else []
         account = {"aws:ResourceAccount": Aws.ACCOUNT_ID}
-        prefixes = audit_prefixes(self.plan)
-        objects = [f"{self.bucket_arn}/{prefix}*" for prefix in prefixes]
+        objects = [f"{self.bucket_arn}/{AUDIT_PREFIX}*"]
         return [
-            *_secrets("Read", ["secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue"], read),
+            *self._secrets("Read", _READ, read),
             *([] if first_is_aws else self._oci_key()),
             *self._secret_keys(["kms:Decrypt"], read),
             *self._lock(["dynamodb:GetItem", "dynamodb:UpdateItem"]),
@@ -94,7 +112,7 @@ class Grants:
                 "ListEntries",
                 ["s3:ListBucket"],
                 [self.bucket_arn],
-                {"StringEquals": {**account, "s3:prefix": prefixes}},
+                {"StringEquals": account, "StringLike": {"s3:prefix": f"{AUDIT_PREFIX}*"}},
             ),
             _allow(
                 "Sign",
@@ -130,11 +148,11 @@ class Grants:
 
     def oci_runner(self) -> Statements:
         """What the standby does in AWS: a rotation without the rotator admins' logins and without the audit entry."""
-        own = self._credential_secrets()
+        own = self._own()
         return [
-            *_secrets("Read", ["secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue"], own),
-            *_secrets("Stage", ["secretsmanager:PutSecretValue"], own),
-            *_secrets("Promote", ["secretsmanager:UpdateSecretVersionStage"], own),
+            *self._secrets("Read", _READ, own),
+            *self._secrets("Stage", ["secretsmanager:PutSecretValue"], own),
+            *self._secrets("Promote", ["secretsmanager:UpdateSecretVersionStage"], own),
             *self._secret_keys(["kms:Decrypt", "kms:GenerateDataKey"], own),
             *self._lock(["dynamodb:GetItem", "dynamodb:UpdateItem"]),
         ]
@@ -146,15 +164,17 @@ class Grants:
                 actions,
                 [self.table_arn],
                 {
-                    "ForAllValues:StringEquals": {
-                        "dynamodb:LeadingKeys": [c.id for c in self.plan.credentials]
-                    }
+                    # The registry of accounts is for operators (protocol O8). A request without a key would meet
+                    # ForAllValues alone
+                    # (https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-single-vs-multi-valued-context-keys.html).
+                    "ForAllValues:StringNotLike": {"dynamodb:LeadingKeys": f"{ACCOUNT_PREFIX}*"},
+                    "Null": {"dynamodb:LeadingKeys": "false"},
                 },
             ),
             _allow(
                 "LockKey",
                 ["kms:Decrypt"],
-                [self.key_arn],
+                self.key_arns,
                 {
                     "StringEquals": {
                         "kms:ViaService": f"dynamodb.{Aws.REGION}.amazonaws.com",
@@ -164,46 +184,96 @@ class Grants:
             ),
         ]
 
-    def _secret_keys(self, actions: list[str], secrets: list[str], *, sid: str = "SecretKeys") -> Statements:
-        """Secrets Manager uses the key on behalf of the caller, once for each secret."""
-        if not secrets:
+    def _secrets(self, sid: str, actions: Iterable[str], kinds: Sequence[SecretKind]) -> Statements:
+        """Secrets of this stack, of some kinds.
+
+        Secrets Manager compares the tags that the secret has at the call
+        (https://docs.aws.amazon.com/service-authorization/latest/reference/list_awssecretsmanager.html).
+        """
+        if not kinds:
             return []
+        tags = {f"aws:ResourceTag/{STACK_TAG}": self.stack, f"aws:ResourceTag/{SECRET_TAG}": list(kinds)}
+        return [_allow(sid, actions, [ANY_SECRET], {"StringEquals": tags})]
+
+    def _secret_keys(
+        self,
+        actions: list[str],
+        kinds: Sequence[SecretKind],
+        *,
+        sid: str = "SecretKeys",
+        listed: Sequence[str] = (),
+    ) -> Statements:
+        """Secrets Manager uses the key on behalf of the caller, only for a secret that the caller may use."""
+        if not kinds:
+            return []
+        regions = sorted({arn.split(":")[3] for arn in listed} - {Aws.REGION})
+        # The secrets themselves are listed where they are read.
+        contexts = sorted({":".join([*arn.split(":")[:6], "*"]) for arn in listed} - {ANY_SECRET})
         return [
             _allow(
                 sid,
                 actions,
-                [self.key_arn],
+                self.key_arns,
                 {
-                    "StringEquals": {"kms:ViaService": f"secretsmanager.{Aws.REGION}.amazonaws.com"},
-                    "StringLike": {"kms:EncryptionContext:SecretARN": secrets},
+                    "StringEquals": {
+                        "kms:ViaService": [
+                            f"secretsmanager.{region}.amazonaws.com" for region in (Aws.REGION, *regions)
+                        ]
+                    },
+                    "StringLike": {"kms:EncryptionContext:SecretARN": [ANY_SECRET, *contexts]},
                 },
             )
         ]
 
-    def _credential_secrets(self) -> list[str]:
-        return list(self.secret_arns.values())
+    def _own(self) -> list[SecretKind]:
+        """The kinds of the credentials' secrets, if a store is in AWS."""
+        return list(OWN) if self.plan.store(AwsSecretsManager) else []
 
-    def _logins(self) -> list[str]:
-        names = [c.secret_names.app_user for c in self.plan.credentials]
-        return [self.secret_arns[name] for name in names if name in self.secret_arns]
+    def _app_users(self) -> list[SecretKind]:
+        return [SecretKind.APP_USER] if self._own() else []
 
-    def _admin_secrets(self) -> list[str]:
-        used = {server.admin.aws for c in self.plan.credentials for server in c.servers}
-        return [_arn_of_secret(name) for name in sorted(used)]
+    def _listed_admins(self) -> list[str]:
+        """Admins' secrets that are known by ARN: of another account or region, or RDS's, whose tags are not ours."""
+        secrets = {server.admin.aws for c in self.plan.credentials for server in c.servers}
+        return [_arn_of_secret(secret) for secret in sorted(secrets) if not is_plain_name(secret)]
 
     def _oci_key(self) -> Statements:
         """The API key for the OCI store."""
-        name = self.plan.runners.aws.oci_key_secret
-        arns = [_arn_of_secret(name)] if name else []
+        kinds = [SecretKind.RUNNER_KEY] if self.plan.runners.aws.oci_key_secret else []
         return [
-            *_secrets("OciKey", ["secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue"], arns),
-            *self._secret_keys(["kms:Decrypt"], arns, sid="OciKeyKey"),
+            *self._secrets("OciKey", _READ, kinds),
+            *self._secret_keys(["kms:Decrypt"], kinds, sid="OciKeyKey"),
         ]
 
 
-def audit_prefixes(plan: Plan) -> list[str]:
-    """The prefixes of the audit log, one for each credential."""
-    return [f"aws/{c.id.replace('/', '.')}/" for c in plan.credentials]
+def start(state_machine_arn: str) -> iam.PolicyStatement:
+    """Start rotations."""
+    return _allow("Start", ["states:StartExecution"], [state_machine_arn])
+
+
+def dead_letters(queue_arn: str, stack: str) -> iam.PolicyStatement:
+    """Let every rule of the stack write to the queue: a queue's policy has at most 20 statements.
+
+    See https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-policies.html.
+    """
+    rules = f"arn:{Aws.PARTITION}:events:{Aws.REGION}:{Aws.ACCOUNT_ID}:rule/{rule_name(stack, '*')}"
+    return iam.PolicyStatement(
+        sid="Rules",
+        principals=[iam.ServicePrincipal("events.amazonaws.com")],
+        actions=["sqs:SendMessage"],
+        resources=[queue_arn],
+        conditions={"ArnLike": {"aws:SourceArn": rules}},
+    )
+
+
+def acknowledge_tags(construct: IConstruct) -> None:
+    """Acknowledge that a policy names secrets by their tags."""
+    secrets = "arn:<AWS::Partition>:secretsmanager:<AWS::Region>:<AWS::AccountId>:secret:*"
+    acknowledge(
+        construct,
+        f"AwsSolutions-IAM5[Resource::{secrets}]",
+        "Conditions on the tags of a secret limit it to this stack and to the kinds that the role needs.",
+    )
 
 
 def logs(log_group_arn: str) -> iam.PolicyStatement:
@@ -242,15 +312,11 @@ def network(function_arn: str) -> Statements:
     ]
 
 
-def _secrets(sid: str, actions: list[str], arns: list[str]) -> Statements:
-    return [_allow(sid, actions, arns)] if arns else []
-
-
-def _arn_of_secret(name: str) -> str:
-    """The ARN of a secret that was created by hand: Secrets Manager appends six characters to its name."""
-    if name.startswith("arn:"):
-        return name
-    return f"arn:{Aws.PARTITION}:secretsmanager:{Aws.REGION}:{Aws.ACCOUNT_ID}:secret:{name}-??????"
+def _arn_of_secret(secret: str) -> str:
+    """The ARN; of a name the pattern of it, since Secrets Manager appends six characters."""
+    if secret.startswith("arn:"):
+        return secret
+    return f"{ANY_SECRET.removesuffix('*')}{secret}-??????"
 
 
 def _allow(

@@ -4,13 +4,13 @@ from aws_cdk import CfnOutput, Environment, Stack, Tags
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
-from cdk.estate import STACK_TAG
 from cdk.foundation import Foundation
 from cdk.functions import Functions
 from cdk.monitoring import Monitoring
 from cdk.orchestration import Schedules, StateMachine
-from cdk.permissions import Grants
+from cdk.permissions import Grants, acknowledge_tags
 from cdk.settings import Deployment
+from lockstep.tags import STACK_TAG
 
 
 class LockstepStack(Stack):
@@ -31,11 +31,11 @@ class LockstepStack(Stack):
         foundation = Foundation(self, "Foundation", deployment)
         grants = Grants(
             plan=plan,
+            stack=settings.stack,
             table_arn=foundation.table.table_arn,
             bucket_arn=foundation.bucket.bucket_arn,
-            key_arn=foundation.key.key_arn,
+            key_arns=[foundation.key.key_arn],
             mac_key_arn=foundation.mac_key_arn,
-            secret_arns=foundation.secret_arns,
         )
         functions = Functions(
             self,
@@ -70,6 +70,7 @@ class LockstepStack(Stack):
                 description="Lockstep: permissions of the OCI runner, for the user or role of the OCI function",
                 statements=grants.oci_runner(),
             )
+            acknowledge_tags(policy)
             CfnOutput(self, "OciRunnerPolicyArn", value=policy.managed_policy_arn)
         CfnOutput(self, "StateMachineArn", value=machine.machine.state_machine_arn)
         for severity, topic in monitoring.alarms.topics.items():

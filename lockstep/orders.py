@@ -23,6 +23,9 @@ from lockstep.errors import OrderRefusedError
 from lockstep.model import ANY_HOST, ChainHead, Credential, Lease
 from lockstep.plan_checks import server_of
 
+ACCOUNT_PREFIX = "account#"
+"""Of the keys of accounts in the lock table. Only operators may use these items."""
+
 LOOK_BACK = 4
 """How many entries of runs may be newer than an order's own, when its reply was lost (protocol E9)."""
 
@@ -227,7 +230,7 @@ class Account:
     def key(self) -> str:
         """The key of its item. No credential's id has a `#`."""
         host, port = server_of(self.host, self.port)
-        return f"account#{host}:{port}#{self.username}@{self.client_host}"
+        return f"{ACCOUNT_PREFIX}{host}:{port}#{self.username}@{self.client_host}"
 
 
 def accounts_of(credential: Credential) -> Iterator[Account]:

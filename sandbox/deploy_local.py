@@ -27,6 +27,7 @@ from lockstep.identity import AWS_RUNNER
 from lockstep.model import ROTATOR, Credential, Login, SecretStr
 from lockstep.plan import Plan
 from lockstep.plan_file import load_plan
+from lockstep.tags import SECRET_TAG, STACK_TAG, SecretKind
 from lockstep.wiring import Runner, endpoints_from_environment
 from sandbox import plans
 from sandbox.aws import AwsSandbox, Execution
@@ -156,7 +157,13 @@ def _provision(plan: Plan, servers: Mapping[str, DatabaseServer], aws: AwsSandbo
     for name, login in rotators.items():
         make_database(servers[name])
         client.create_secret(
-            Name=plans.admin_secret(name), SecretString=login_text(login), KmsKeyId=_encryption_key(aws)
+            Name=plans.admin_secret(name),
+            SecretString=login_text(login),
+            KmsKeyId=_encryption_key(aws),
+            Tags=[
+                {"Key": STACK_TAG, "Value": STACK},
+                {"Key": SECRET_TAG, "Value": SecretKind.ADMIN},
+            ],
         )
     for credential in plan.credentials:
         provision(plan, credential, servers, rotators)

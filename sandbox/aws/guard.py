@@ -5,8 +5,9 @@ action from the request, and the policies from the deployment. Callers that it d
 are administrators. Like AWS, it also checks the use of keys: a reader of a secret must be allowed to use the secret's
 key through Secrets Manager, and a user of the lock table its key through DynamoDB.
 
-It knows the services that Lockstep's functions and state machine call. It refuses a known role that calls another
-service. The sandbox's plain HTTP on loopback counts as TLS.
+It knows the services and operations that Lockstep's functions and state machine call, and refuses a known role that
+calls another. A condition on a key that it does not know is an error. The sandbox's plain HTTP on loopback counts as
+TLS.
 """
 
 import io
@@ -17,15 +18,16 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
+from xml.sax.saxutils import escape
 
 from moto.dynamodb.models import dynamodb_backends
 from moto.iam.models import iam_backends
 from moto.kms.models import kms_backends
-from moto.s3.models import s3_backends
 from moto.secretsmanager.models import secretsmanager_backends
 from werkzeug.wrappers import Request, Response
 
-from sandbox.aws.policies import Call, Statement, Verdict, decide
+from sandbox.aws import resource_policies
+from sandbox.aws.policies import Call, Statement, UnknownConditionError, Verdict, as_list, decide
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -34,6 +36,24 @@ if TYPE_CHECKING:
 
 _CREDENTIAL = re.compile(r"Credential=([^/]+)/")
 _INVOKE = re.compile(r"/2015-03-31/functions/(?P<function>.+)/invocations")
+_KEYS = (
+    "aws:ResourceAccount",
+    "aws:ResourceTag/",
+    "aws:SecureTransport",
+    "dynamodb:LeadingKeys",
+    "kms:EncryptionContext:",
+    "kms:MacAlgorithm",
+    "kms:ResourceAliases",
+    "kms:ViaService",
+    "lambda:SourceFunctionArn",
+    "s3:TlsVersion",
+    "s3:if-none-match",
+    "s3:prefix",
+    "s3:x-amz-storage-class",
+)
+_WITHOUT_KEY = {"DescribeTable", "Scan"}
+_LISTING = {"continuation-token", "encoding-type", "list-type", "max-keys", "prefix", "start-after"}
+_S3_ARGUMENTS = {"x-id"}
 _S3_OBJECT_ACTIONS = {"PUT": "s3:PutObject", "GET": "s3:GetObject", "HEAD": "s3:GetObject"}
 
 
@@ -89,28 +109,41 @@ class Guard:
         return None
 
     def statements(self, role: str) -> list[Statement]:
-        """A role's own policies, as deployed."""
-        roles = iam_backends[self.account_id]["aws"].roles.values()
-        policies = next(r.policies for r in roles if r.name == role)
-        documents = (json.loads(p) if isinstance(p, str) else p for p in policies.values())
-        return [statement for document in documents for statement in document["Statement"]]
+        """The statements of a role's inline and managed policies, as deployed."""
+        found = self._role(role)
+        managed = map(_document, found.managed_policies.values())
+        return [s for policy in (*found.policies.values(), *managed) for s in _statements(policy)]
+
+    def _role(self, name: str) -> "Foreign":
+        return next(r for r in iam_backends[self.account_id]["aws"].roles.values() if r.name == name)
 
     def _judge(self, role: str, call: Call) -> Verdict:
-        own = decide(call, self.statements(role))
-        if not own.allowed or not call.action.startswith("s3:"):
+        own = decide(call, self._known(self.statements(role)))
+        if not own.allowed:
             return own
-        bucket = s3_backends[self.account_id]["aws"].get_bucket(call.resource.split(":")[-1].split("/")[0])
-        denials = [
-            s for s in json.loads(bucket.policy or '{"Statement": []}')["Statement"] if s["Effect"] == "Deny"
-        ]
-        refused = decide(call, denials)
-        return refused if refused.statement else own
+        if boundary := self._role(role).permissions_boundary_arn:
+            policy = iam_backends[self.account_id]["aws"].get_policy(boundary)
+            bounded = decide(call, self._known(_statements(_document(policy))))
+            if not bounded.allowed:
+                return bounded
+        return resource_policies.judge(call, region=self.region, account_id=self.account_id) or own
+
+    def _known(self, statements: list[Statement]) -> list[Statement]:
+        """The statements, if the requests' contexts have every key that they ask for.
+
+        Raises:
+            UnknownConditionError: A key is not known, and an absent key would be decisive.
+        """
+        asked = {key for s in statements for keys in s.get("Condition", {}).values() for key in keys}
+        if unknown := {key for key in asked if not key.startswith(_KEYS)}:
+            raise UnknownConditionError(", ".join(sorted(unknown)))
+        return statements
 
     def _calls(self, request: Request, body: bytes) -> Iterator[Call]:
         target = request.headers.get("X-Amz-Target", "")
         service, _, operation = target.rpartition(".")
         if invoked := _INVOKE.fullmatch(request.path):
-            yield Call(action="lambda:InvokeFunction", resource=unquote(invoked["function"]))
+            yield self._invocation(unquote(invoked["function"]), request.args.get("Qualifier"))
         elif service == "secretsmanager":
             yield from self._secret_calls(operation, json.loads(body))
         elif service.startswith("DynamoDB"):
@@ -122,12 +155,24 @@ class Guard:
         else:
             yield Call(action=f"{service}:{operation}", resource="*")
 
+    def _invocation(self, function: str, qualifier: str | None) -> Call:
+        arn = function if function.startswith("arn:") else f"{self._arn('lambda')}:function:{function}"
+        # IAM compares the ARN with its version or alias
+        # (https://docs.aws.amazon.com/lambda/latest/dg/lambda-api-permissions-ref.html).
+        return Call(action="lambda:InvokeFunction", resource=f"{arn}:{qualifier}" if qualifier else arn)
+
     def _secret_calls(self, operation: str, asked: Mapping[str, Any]) -> Iterator[Call]:
         secrets = secretsmanager_backends[self.account_id][self.region].secrets
         name = asked["SecretId"]
         secret: Foreign = secrets.get(name)
+        # A secret that is missing has no tags, so a policy by tag denies even to say that it is missing.
         arn = secret.arn if secret else f"{self._arn('secretsmanager')}:secret:{name}-zzzzzz"
-        yield Call(action=f"secretsmanager:{operation}", resource=arn)
+        tags = (secret.tags or []) if secret else []
+        yield Call(
+            action=f"secretsmanager:{operation}",
+            resource=arn,
+            context={f"aws:ResourceTag/{tag['Key']}": (tag["Value"],) for tag in tags},
+        )
         uses = {"GetSecretValue": ["Decrypt"], "PutSecretValue": ["Decrypt", "GenerateDataKey"]}
         if secret is None or not secret.kms_key_id:
             return
@@ -135,46 +180,69 @@ class Guard:
             yield self._use_of_key(use, secret.kms_key_id, "secretsmanager", {"SecretARN": arn})
 
     def _table_calls(self, operation: str, asked: Mapping[str, Any]) -> Iterator[Call]:
-        name = asked["TableName"]
-        keys = tuple(str(value) for typed in asked.get("Key", {}).values() for value in typed.values())
+        name = asked["TableName"].rpartition("/")[2]
+        table = dynamodb_backends[self.account_id][self.region].get_table(name)
+        item = asked.get("Key") or {
+            k: v for k, v in asked.get("Item", {}).items() if k == table.hash_key_attr
+        }
+        keys = tuple(str(value) for typed in item.values() for value in typed.values())
+        if not keys and operation not in _WITHOUT_KEY:
+            raise NotImplementedError(f"dynamodb:{operation}: its keys are not read here")
         yield Call(
             action=f"dynamodb:{operation}",
             resource=f"{self._arn('dynamodb')}:table/{name}",
-            context={"dynamodb:LeadingKeys": keys},
+            context={"dynamodb:LeadingKeys": keys} if keys else {},
         )
-        encryption = dynamodb_backends[self.account_id][self.region].get_table(name).sse_specification or {}
-        if key := encryption.get("KMSMasterKeyId"):
+        if key := (table.sse_specification or {}).get("KMSMasterKeyId"):
             yield self._use_of_key("Decrypt", key, "dynamodb", {"aws:dynamodb:tableName": name})
 
     def _use_of_key(self, use: str, key: str, service: str, encryption_context: Mapping[str, str]) -> Call:
         context = {f"kms:EncryptionContext:{name}": (value,) for name, value in encryption_context.items()}
         context["kms:ViaService"] = (f"{service}.{self.region}.amazonaws.com",)
-        return Call(action=f"kms:{use}", resource=key, context=context)
+        return self._on_key(f"kms:{use}", key, context)
 
     def _key_call(self, operation: str, asked: Mapping[str, Any]) -> Call:
+        context = {"kms:MacAlgorithm": (asked["MacAlgorithm"],)} if "MacAlgorithm" in asked else {}
+        return self._on_key(f"kms:{operation}", asked["KeyId"], context)
+
+    def _on_key(self, action: str, key_id: str, context: Mapping[str, tuple[str, ...]]) -> Call:
         backend = kms_backends[self.account_id][self.region]
-        key = backend.keys[backend.any_id_to_key_id(asked["KeyId"])]
-        return Call(
-            action=f"kms:{operation}",
-            resource=key.arn,
-            context={"kms:MacAlgorithm": (asked.get("MacAlgorithm", ""),)},
-        )
+        key = backend.keys[backend.any_id_to_key_id(key_id)]
+        aliases = {"kms:ResourceAliases": tuple(key.aliases)} if key.aliases else {}
+        return Call(action=action, resource=key.arn, context={**context, **aliases})
 
     def _s3_call(self, request: Request) -> Call:
         bucket, _, key = request.path.lstrip("/").partition("/")
         context = {"aws:ResourceAccount": (self.account_id,), "aws:SecureTransport": ("true",)}
         context["s3:TlsVersion"] = ("1.3",)
+        method = request.method
         if not key:
-            context["s3:prefix"] = (request.args.get("prefix", ""),)
-            return Call(action="s3:ListBucket", resource=f"arn:aws:s3:::{bucket}", context=context)
+            if prefix := request.args.get("prefix"):
+                context["s3:prefix"] = (prefix,)
+            lists = method == "HEAD" or (method == "GET" and request.args.keys() <= _LISTING)
+            action = "s3:ListBucket" if lists else f"s3:{method}?{request.query_string.decode()}"
+            return Call(action=action, resource=f"arn:aws:s3:::{bucket}", context=context)
         for name in ("if-none-match", "x-amz-storage-class"):
             if value := request.headers.get(name):
                 context[f"s3:{name}"] = (value,)
-        action = _S3_OBJECT_ACTIONS.get(request.method, f"s3:{request.method}")
+        action = _S3_OBJECT_ACTIONS.get(method, f"s3:{method}")
+        if request.args.keys() - _S3_ARGUMENTS or "x-amz-copy-source" in request.headers:
+            action = f"s3:{method}?{request.query_string.decode()}"
         return Call(action=action, resource=f"arn:aws:s3:::{bucket}/{key}", context=context)
 
     def _arn(self, service: str) -> str:
         return f"arn:aws:{service}:{self.region}:{self.account_id}"
+
+
+def _document(policy: "Foreign") -> str:
+    """The default version of a managed policy."""
+    text: str = next(v.document for v in policy.versions if v.version_id == policy.default_version_id)
+    return text
+
+
+def _statements(policy: Any) -> list[Statement]:  # noqa: ANN401 - moto keeps text or what it has parsed
+    document = json.loads(policy) if isinstance(policy, str) else policy
+    return as_list(document["Statement"])
 
 
 def _refusal(request: Request, role: str, call: Call) -> Response:
@@ -187,7 +255,7 @@ def _refusal(request: Request, role: str, call: Call) -> Response:
             content_type="application/x-amz-json-1.1",
         )
     return Response(
-        f"<Error><Code>AccessDenied</Code><Message>{text}</Message></Error>",
+        f"<Error><Code>AccessDenied</Code><Message>{escape(text)}</Message></Error>",
         status=403,
         content_type="application/xml",
     )

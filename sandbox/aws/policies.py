@@ -15,7 +15,7 @@ Statement = Mapping[str, Any]
 
 
 class UnknownConditionError(Exception):
-    """A policy uses an operator that the sandbox does not know."""
+    """A policy uses a part of the language that the sandbox does not know, so it cannot say what IAM would decide."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,12 +51,18 @@ def decide(call: Call, statements: Iterable[Statement]) -> Verdict:
 
 
 def matches(statement: Statement, call: Call) -> bool:
-    """Whether a statement covers the call."""
+    """Whether a statement covers the call.
+
+    Raises:
+        UnknownConditionError: It has an element or an operator that is not known here.
+    """
+    if unknown := statement.keys() - _ELEMENTS:
+        raise UnknownConditionError(", ".join(sorted(unknown)))
     return (
         any(_like(pattern, call.action, ignore_case=True) for pattern in as_list(statement["Action"]))
         and any(_like(pattern, call.resource) for pattern in as_list(statement["Resource"]))
         and all(
-            _holds(operator, key, tuple(map(str, as_list(wanted))), call.context)
+            _holds(operator, key, tuple(map(_text, as_list(wanted))), call.context)
             for operator, keys in statement.get("Condition", {}).items()
             for key, wanted in keys.items()
         )
@@ -68,16 +74,39 @@ def as_list(value: object) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
+def _text(value: object) -> str:
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    if "${" in text:
+        raise UnknownConditionError(text)
+    return text
+
+
 def _holds(operator: str, key: str, wanted: tuple[str, ...], context: Context) -> bool:
-    there = context.get(key)
+    """Whether one condition holds, as the pages on multivalued keys and on operators say.
+
+    - Names of keys ignore case (reference_policies_condition-keys.html). Two tags that differ in nothing else are not
+      told apart there, so neither counts.
+    - A key that is absent meets no operator but the negated ones, ForAllValues and `Null: true`
+      (reference_policies_elements_condition_operators.html).
+    """
+    found = [values for name, values in context.items() if name.lower() == key.lower()]
+    there = found[0] if len(found) == 1 else ()
     if operator == "Null":
-        return (there is None) == (wanted == ("true",))
-    if operator == "ForAllValues:StringEquals":
-        return all(value in wanted for value in there or ())
-    if operator not in _COMPARISONS:
+        return (not there) == (wanted == ("true",))
+    quantifier, _, plain = operator.rpartition(":")
+    is_negated = plain in _NEGATED
+    comparison = _COMPARISONS.get(_NEGATED.get(plain, plain))
+    if comparison is None or quantifier not in _QUANTIFIERS:
         raise UnknownConditionError(operator)
-    # An absent key meets only the two conditions above.
-    return any(_COMPARISONS[operator](one, value) for value in there or () for one in wanted)
+
+    def meets(value: str) -> bool:
+        return any(comparison(one, value) for one in wanted) != is_negated
+
+    if not quantifier and len(there) > 1:
+        raise UnknownConditionError(f"{operator} of {key}, which has several values")
+    if quantifier == "ForAllValues" or (is_negated and not quantifier):
+        return all(map(meets, there))
+    return any(map(meets, there))
 
 
 def _like(pattern: str, value: str, *, ignore_case: bool = False) -> bool:
@@ -91,9 +120,18 @@ def _regex(pattern: str) -> re.Pattern[str]:
     return re.compile("".join({"*": ".*", "?": "."}.get(c, re.escape(c)) for c in pattern))
 
 
+def _arn_like(pattern: str, value: str) -> bool:
+    """Each of the six parts is compared on its own, so a `*` ends with its part."""
+    parts, found = pattern.split(":", 5), value.split(":", 5)
+    return len(parts) == len(found) and all(map(_like, parts, found))
+
+
+_ELEMENTS = {"Sid", "Effect", "Principal", "Action", "Resource", "Condition"}
+_QUANTIFIERS = {"", "ForAllValues", "ForAnyValue"}
+_NEGATED = {"StringNotEquals": "StringEquals", "StringNotLike": "StringLike"}
 _COMPARISONS: Mapping[str, Callable[[str, str], bool]] = {
-    "ArnEquals": _like,
-    "ArnLike": _like,
+    "ArnEquals": _arn_like,
+    "ArnLike": _arn_like,
     "Bool": str.__eq__,
     "NumericLessThan": lambda wanted, value: float(value) < float(wanted),
     "StringEquals": str.__eq__,

@@ -31,7 +31,7 @@ _TITLES = {
     "FunctionsUpdateSecretsRole": "update_secrets",
     "FunctionsAuditRole": "audit",
     "StateMachineRole": "state machine",
-    "StateMachineEventsRole": "schedules",
+    "SchedulesRole": "schedules",
     "OciRunner": "OCI runner",
 }
 _KINDS = {
@@ -90,7 +90,7 @@ class Synthesised:
                     documents = [properties["PolicyDocument"]]
                 case _:
                     continue
-            title = next(title for prefix, title in _TITLES.items() if name.startswith(prefix))
+            title = title_of(name)
             for document in documents:
                 for statement in document["Statement"]:
                     yield title, statement
@@ -135,6 +135,11 @@ class Synthesised:
         return next(
             str(a["Properties"]["AliasName"]) for a in aliases if a["Properties"]["TargetKeyId"] == target
         )
+
+
+def title_of(logical_id: str) -> str:
+    """The title of a role or a policy in `docs/iam.md`."""
+    return next(title for prefix, title in _TITLES.items() if logical_id.startswith(prefix))
 
 
 def _shortened(arn: str) -> str:

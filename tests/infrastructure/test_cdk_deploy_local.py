@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
@@ -22,6 +23,8 @@ from sandbox.servers import set_password
 from tests.sandbox.test_alarms import received, subscribed_queue
 
 ROUNDS = 3
+ACCOUNT = "account#orders:3306#app_user@%"
+"""The key of an item in the registry of accounts."""
 UNSEEN_SERVICES = {"logs", "xray"}
 """Lambda and Step Functions call these themselves, so the sandbox sees no request."""
 UNUSED = {("audit", "secretsmanager:DescribeSecret")}
@@ -175,11 +178,12 @@ def test_no_step_can_do_the_work_of_another(rotated: DeployedWorld) -> None:
         ),
         lambda: _as(rotated, "update-secrets", "dynamodb").delete_item(TableName=LOCK_TABLE, Key=key),
         lambda: _as(rotated, "apply-db", "dynamodb").update_item(
-            TableName=LOCK_TABLE, Key={"credential_id": {"S": "another"}}
+            TableName=LOCK_TABLE, Key={"credential_id": {"S": ACCOUNT}}
         ),
         lambda: _as(rotated, "update-secrets", "dynamodb").get_item(
-            TableName=LOCK_TABLE, Key={"credential_id": {"S": "another"}}
+            TableName=LOCK_TABLE, Key={"credential_id": {"S": ACCOUNT}}
         ),
+        lambda: _as(rotated, "generate", "dynamodb").scan(TableName=LOCK_TABLE),
         lambda: _as(rotated, "apply-db", "kms").generate_mac(
             KeyId="alias/lockstep-audit", Message=b"digest", MacAlgorithm="HMAC_SHA_256"
         ),
@@ -189,13 +193,25 @@ def test_no_step_can_do_the_work_of_another(rotated: DeployedWorld) -> None:
         _assert_refused(attempt)
 
 
-def test_an_unknown_credential_does_not_reach_the_lock(rotated: DeployedWorld) -> None:
-    """The machine's role may acquire the locks of the plan's credentials only."""
+def test_a_machine_that_is_started_for_an_account_does_not_reach_its_item(rotated: DeployedWorld) -> None:
+    (schedule, *_) = rotated.stack.schedules
+    execution = rotated.aws.run_execution(schedule.target_arn, {"credential_id": ACCOUNT})
+    assert (execution.status, "Generate" in execution.states_entered) == ("FAILED", False)
+    assert "Item" not in _item(rotated, ACCOUNT)
+
+
+def test_a_credential_that_the_plan_does_not_have_is_not_claimed(rotated: DeployedWorld) -> None:
     (schedule, *_) = rotated.stack.schedules
     execution = rotated.aws.run_execution(schedule.target_arn, {"credential_id": "another"})
-    assert (execution.status, "Generate" in execution.states_entered) == ("FAILED", False)
-    key = {"credential_id": {"S": "another"}}
-    assert "Item" not in rotated.aws.client("dynamodb").get_item(TableName=LOCK_TABLE, Key=key)
+    assert (execution.status, execution.error) == ("FAILED", "InvalidRequestError")
+    assert _item(rotated, "another")["Item"].keys() <= {"aws_began_at", "credential_id", "fence"}
+
+
+def _item(world: DeployedWorld, key: str) -> Mapping[str, Any]:
+    reply: Mapping[str, Any] = world.aws.client("dynamodb").get_item(
+        TableName=LOCK_TABLE, Key={"credential_id": {"S": key}}
+    )
+    return reply
 
 
 def test_an_audit_entry_cannot_be_overwritten_or_deleted(rotated: DeployedWorld) -> None:
@@ -208,7 +224,7 @@ def test_an_audit_entry_cannot_be_overwritten_or_deleted(rotated: DeployedWorld)
         lambda: s3.put_object(**entry, Body=b"forged", StorageClass="GLACIER_IR"),
         lambda: s3.put_object(**entry, Body=b"forged", StorageClass="STANDARD", IfNoneMatch="*"),
         lambda: s3.put_object(
-            Bucket=AUDIT_BUCKET, Key="aws/other/1", Body=b"x", StorageClass="GLACIER_IR", IfNoneMatch="*"
+            Bucket=AUDIT_BUCKET, Key="oci/other/1", Body=b"x", StorageClass="GLACIER_IR", IfNoneMatch="*"
         ),
         lambda: s3.delete_object(**entry),
         lambda: s3.list_objects_v2(Bucket=AUDIT_BUCKET, Prefix="oci/"),

@@ -10,7 +10,15 @@ SECRET = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:multi-cloud/ap
 READ = Call(
     action="secretsmanager:GetSecretValue",
     resource=SECRET,
-    context={"dynamodb:LeadingKeys": ("a", "b"), "kms:ViaService": ("x.amazonaws.com",), "size": ("1.1",)},
+    context={
+        "dynamodb:LeadingKeys": ("a", "b"),
+        "kms:ViaService": ("x.amazonaws.com",),
+        "size": ("1.1",),
+        "aws:ResourceTag/lockstep:stack": ("one",),
+        "aws:ResourceTag/twice": ("a",),
+        "aws:ResourceTag/Twice": ("a",),
+        "aws:SourceArn": ("arn:aws:events:eu-central-1:123456789012:rule/lockstep-app",),
+    },
 )
 
 
@@ -52,6 +60,28 @@ def test_a_refusal_takes_precedence_over_every_permission() -> None:
         ("ForAllValues:StringEquals", "dynamodb:LeadingKeys", ["a", "b", "c"], True),
         ("ForAllValues:StringEquals", "dynamodb:LeadingKeys", ["a"], False),
         ("ForAllValues:StringEquals", "absent", ["a"], True),
+        ("ForAllValues:StringNotLike", "dynamodb:LeadingKeys", ["account#*"], True),
+        ("ForAllValues:StringNotLike", "dynamodb:LeadingKeys", ["account#*", "b*"], False),
+        ("ForAllValues:StringNotLike", "absent", ["account#*"], True),
+        ("ForAnyValue:StringEquals", "dynamodb:LeadingKeys", ["b"], True),
+        ("ForAnyValue:StringEquals", "dynamodb:LeadingKeys", ["c"], False),
+        ("ForAnyValue:StringEquals", "absent", ["c"], False),
+        ("ForAnyValue:StringNotEquals", "dynamodb:LeadingKeys", ["b"], True),
+        ("ForAnyValue:StringNotEquals", "absent", ["b"], False),
+        ("StringNotEquals", "kms:ViaService", "x.amazonaws.com", False),
+        ("StringNotEquals", "kms:ViaService", "y.amazonaws.com", True),
+        ("StringNotEquals", "absent", "x", True),
+        ("StringNotLike", "kms:ViaService", "x.*", False),
+        ("StringNotLike", "kms:ViaService", ["y.*", "z.*"], True),
+        ("StringNotLike", "absent", "*", True),
+        ("StringEquals", "KMS:viaservice", "x.amazonaws.com", True),
+        ("StringEquals", "aws:ResourceTag/Lockstep:Stack", "one", True),
+        ("StringEquals", "aws:ResourceTag/lockstep:stack", "ONE", False),
+        ("StringEquals", "aws:ResourceTag/twice", "a", False),
+        ("ArnLike", "aws:SourceArn", "arn:aws:events:eu-central-1:123456789012:rule/lockstep-*", True),
+        ("ArnLike", "aws:SourceArn", "arn:aws:events:*:*:rule/lockstep-*", True),
+        ("ArnLike", "aws:SourceArn", "arn:aws:events:*:rule/lockstep-*", False),
+        ("ArnLike", "absent", "*", False),
         ("Null", "absent", "true", True),
         ("Null", "absent", "false", False),
         ("Null", "kms:ViaService", "true", False),
@@ -68,6 +98,18 @@ def test_every_condition_must_hold() -> None:
     assert not decide(READ, [statement(Condition=both)]).allowed
 
 
-def test_an_unknown_operator_is_an_error() -> None:
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"Condition": {"DateLessThan": {"aws:CurrentTime": "2030-01-01"}}},
+        {"Condition": {"StringEqualsIfExists": {"kms:ViaService": "x.amazonaws.com"}}},
+        {"Condition": {"ForEach:StringEquals": {"kms:ViaService": "x.amazonaws.com"}}},
+        {"Condition": {"StringEquals": {"kms:ViaService": "${aws:PrincipalTag/service}"}}},
+        {"Condition": {"StringEquals": {"dynamodb:LeadingKeys": "a"}}},
+        {"NotResource": "x"},
+    ],
+    ids=["operator", "if exists", "quantifier", "variable", "several values", "element"],
+)
+def test_what_is_not_known_is_an_error(fields: dict[str, object]) -> None:
     with pytest.raises(UnknownConditionError):
-        decide(READ, [statement(Condition={"DateLessThan": {"aws:CurrentTime": "2030-01-01"}})])
+        decide(READ, [statement(**fields)])

@@ -1,0 +1,145 @@
+"""How large a deployment is: resources, template, policies. `python -m cdk.sizes` prints it for 1, 10, 100 credentials.
+
+No call to AWS is made. The plan's credentials are repeated, each copy with an id, usernames and secrets of its own,
+until there are as many as asked.
+"""
+
+import argparse
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from aws_cdk import App
+
+from cdk.app import add_stack
+from cdk.settings import DEFINITION, ROOT, Deployment, Settings
+from cdk.template import Statement, Template
+from lockstep.plan import CredentialSection, Plan, SecretsSection
+from lockstep.plan_file import load_plan
+
+COUNTS = (1, 10, 100)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """The sizes of one synthesised stack.
+
+    Attributes:
+        template_bytes: Of the file that is uploaded.
+        managed_policy_characters: Of each managed policy, without white space.
+        inline_policy_characters: Of all inline policies of each role, without white space.
+        trust_policy_characters: The largest trust policy of a role.
+        queue_policy_statements: The most statements of a queue's policy.
+    """
+
+    credentials: int
+    resources: int
+    template_bytes: int
+    rules: int
+    managed_policy_characters: Mapping[str, int]
+    inline_policy_characters: Mapping[str, int]
+    trust_policy_characters: int
+    queue_policy_statements: int
+
+
+def scaled(plan: Plan, count: int) -> Plan:
+    """The plan with so many credentials: its own, repeated under other names."""
+    own = plan.credential_sections
+    sections = tuple(_copy(own[i % len(own)], i) for i in range(count))
+    return plan.model_copy(update={"credential_sections": sections})
+
+
+def _copy(section: CredentialSection, number: int) -> CredentialSection:
+    suffix = f"_{number:05}"
+    names = section.secret_names
+    return section.model_copy(
+        update={
+            "id": section.id + suffix,
+            "username": section.username + suffix,
+            "alternates": section.alternates and tuple(a + suffix for a in section.alternates),
+            "secrets": SecretsSection(
+                app_user=names.app_user + suffix, connection_blob=names.connection_blob + suffix
+            ),
+        }
+    )
+
+
+def synthesise(plan: Plan, settings: Settings, folder: Path) -> Template:
+    """The template of a plan, without the checks of cdk-nag."""
+    context = json.loads((ROOT / "cdk.json").read_text(encoding="utf-8"))["context"]
+    app = App(outdir=str(folder), context=context)
+    deployment = Deployment(plan=plan, settings=settings, definition=DEFINITION.read_text(encoding="utf-8"))
+    add_stack(deployment, app)
+    app.synth()
+    content = json.loads(_file(folder, settings).read_text(encoding="utf-8"))
+    return Template(content=content, stack=settings.stack, region=plan.lock.region)
+
+
+def measure(plan: Plan, settings: Settings) -> Sizes:
+    """Synthesise the stack and measure it."""
+    with tempfile.TemporaryDirectory(prefix="lockstep-sizes-") as folder:
+        template = synthesise(plan, settings, Path(folder))
+        size = _file(Path(folder), settings).stat().st_size
+    return sizes_of(template, credentials=len(plan.credential_sections), template_bytes=size)
+
+
+def sizes_of(template: Template, *, credentials: int, template_bytes: int) -> Sizes:
+    """Measure a template."""
+    managed: dict[str, int] = {}
+    inline: dict[str, int] = {}
+    for name, statements in template.role_policies():
+        resource = template.resources[name]
+        match resource["Type"]:
+            case "AWS::IAM::ManagedPolicy":
+                managed[name] = characters(statements)
+            case "AWS::IAM::Role":
+                inline[name] = inline.get(name, 0) + (characters(statements) if statements else 0)
+            case _:
+                for role in resource["Properties"]["Roles"]:
+                    inline[role["Ref"]] = inline.get(role["Ref"], 0) + characters(statements)
+    queues = [r["Properties"]["PolicyDocument"] for r in template.of_type("AWS::SQS::QueuePolicy").values()]
+    trusts = [
+        template.resolved(r["Properties"]["AssumeRolePolicyDocument"]["Statement"])
+        for r in template.of_type("AWS::IAM::Role").values()
+    ]
+    return Sizes(
+        credentials=credentials,
+        resources=len(template.resources),
+        template_bytes=template_bytes,
+        rules=len(template.of_type("AWS::Events::Rule")),
+        managed_policy_characters=managed,
+        inline_policy_characters=inline,
+        trust_policy_characters=max(characters(t) for t in trusts),
+        queue_policy_statements=max(len(q["Statement"]) for q in queues),
+    )
+
+
+def characters(statements: list[Statement]) -> int:
+    """The size of a policy as IAM counts it: without white space."""
+    document = {"Version": "2012-10-17", "Statement": statements}
+    return len("".join(json.dumps(document, ensure_ascii=False, separators=(",", ":")).split()))
+
+
+def _file(folder: Path, settings: Settings) -> Path:
+    return folder / f"{settings.stack}.template.json"
+
+
+def main() -> None:
+    """Print one line of JSON for each number of credentials."""
+    parser = argparse.ArgumentParser(prog="python -m cdk.sizes", description=__doc__.partition("\n")[0])
+    parser.add_argument("--plan", type=Path, help="the plan file  [default: that of cdk.json]")
+    parser.add_argument("counts", nargs="*", type=int, default=COUNTS, help="numbers of credentials")
+    asked = parser.parse_args()
+    context = json.loads((ROOT / "cdk.json").read_text(encoding="utf-8"))["context"]
+    settings = Settings.from_context(context.get)
+    if asked.plan:
+        settings = settings.model_copy(update={"plan": asked.plan})
+    plan = load_plan(ROOT / settings.plan)
+    for count in asked.counts:
+        print(json.dumps(asdict(measure(scaled(plan, count), settings))))  # noqa: T201 - for a person
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,446 @@
+"""What the synthesised policies allow, by IAM's rules, on all of this stack and of another one in the account."""
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from cdk.settings import ROOT, Settings
+from cdk.sizes import synthesise
+from cdk.template import Template
+from lockstep.plan import Plan
+from lockstep.plan_file import load_plan
+from lockstep.tags import SECRET_TAG, STACK_TAG, SecretKind
+from sandbox.aws.policies import Call, Context, Statement, decide
+from tests.infrastructure.cdk_case import BOTH_CLOUDS, VPC, title_of
+
+OTHER_PLAN = Path("tests/infrastructure/plan/other.yaml")
+THIS, OTHER = "lockstep", "lockstep-two"
+"""The other name begins like this one, since rules are known by the beginning of their name."""
+SECRETS_MANAGER, DYNAMODB = "secretsmanager.eu-central-1.amazonaws.com", "dynamodb.eu-central-1.amazonaws.com"
+READ = {"DescribeSecret", "GetSecretValue"}
+OWN = {SecretKind.APP_USER, SecretKind.CONNECTION_BLOB}
+RUNNER_KEY, ADMIN = {SecretKind.RUNNER_KEY}, {SecretKind.ADMIN}
+SECRET_CALLS = (
+    *sorted(READ),
+    "PutSecretValue",
+    "UpdateSecretVersionStage",
+    "DeleteSecret",
+    "ListSecretVersionIds",
+    "PutResourcePolicy",
+    "RestoreSecret",
+    "TagResource",
+    "UntagResource",
+    "UpdateSecret",
+)
+SECRETS: dict[str, dict[str, set[SecretKind]]] = {
+    "generate": {**dict.fromkeys(READ, OWN | RUNNER_KEY), "PutSecretValue": OWN},
+    "apply_db": {call: {SecretKind.APP_USER} | ADMIN | RUNNER_KEY for call in READ},
+    "update_secrets": {**dict.fromkeys(READ, OWN | RUNNER_KEY), "UpdateSecretVersionStage": OWN},
+    "audit": {call: {SecretKind.APP_USER} for call in READ},
+    "state machine": {},
+    "schedules": {},
+    "OCI runner": dict.fromkeys((*READ, "PutSecretValue", "UpdateSecretVersionStage"), OWN),
+}
+"""The kinds of secrets that each role may use, by the call."""
+ROLES = sorted(SECRETS)
+LOCK: dict[str, tuple[str, ...]] = {
+    "generate": ("GetItem", "UpdateItem"),
+    "apply_db": ("GetItem", "UpdateItem"),
+    "update_secrets": ("GetItem", "UpdateItem"),
+    "audit": ("GetItem", "UpdateItem"),
+    "OCI runner": ("GetItem", "UpdateItem"),
+    "state machine": ("UpdateItem",),
+    "schedules": (),
+}
+WRITES_SECRETS = {"generate", "OCI runner"}
+
+
+@dataclass(frozen=True)
+class World:
+    """One stack.
+
+    Attributes:
+        policies: The statements of each role, by its title.
+    """
+
+    template: Template
+    plan: Plan
+    policies: dict[str, list[Statement]] = field(default_factory=dict)
+
+    def arn_of(self, resource_type: str, **having: str) -> str:
+        """The ARN of the only resource of a type with these properties."""
+        (found,) = (
+            name
+            for name, r in self.template.of_type(resource_type).items()
+            if all(r["Properties"].get(key) == value for key, value in having.items())
+        )
+        return self.template.arn(found)
+
+    def key(self, alias: str) -> str:
+        """The ARN of a key."""
+        (target,) = (
+            a["Properties"]["TargetKeyId"]
+            for a in self.template.of_type("AWS::KMS::Alias").values()
+            if a["Properties"]["AliasName"] == alias
+        )
+        return str(self.template.resolved(target))
+
+
+LISTED = "arn:aws:secretsmanager:eu-west-1:444455556666:secret:dba/orders-AbCdEf"
+MANAGED = "rds!cluster-1f2e3d"
+
+
+@cache
+def world(stack: str, *, listed: bool = False) -> World:
+    """A stack, synthesised once.
+
+    Args:
+        stack: THIS or OTHER.
+        listed: Whether the admins' secrets are given by ARN and by RDS's name.
+    """
+    file = BOTH_CLOUDS if stack == THIS else OTHER_PLAN
+    plan = load_plan(ROOT / file)
+    if listed:
+        sections = [
+            section.model_copy(update={"admin_secret": secret, "oci_admin_secret": f"dba.{section.name}"})
+            for section, secret in zip(plan.database_sections, (LISTED, MANAGED), strict=True)
+        ]
+        plan = plan.model_copy(update={"database_sections": tuple(sections)})
+    settings = Settings.model_validate({"plan": file, "stack": stack, "vpc": VPC})
+    with tempfile.TemporaryDirectory(prefix="lockstep-policies-") as folder:
+        template = synthesise(plan, settings, Path(folder))
+    found: dict[str, list[Statement]] = {}
+    for name, statements in template.role_policies():
+        found.setdefault(title_of(name), []).extend(statements)
+    return World(template, plan, found)
+
+
+def allowed(role: str, call: Call) -> bool:
+    """Whether this stack's role may make the call."""
+    return decide(call, world(THIS).policies[role]).allowed
+
+
+def tags(stack: str, kind: str) -> Context:
+    """The tags of a secret, as keys of a condition."""
+    return {f"aws:ResourceTag/{STACK_TAG}": (stack,), f"aws:ResourceTag/{SECRET_TAG}": (kind,)}
+
+
+def secrets(stack: str) -> Iterator[tuple[str, str, Context]]:
+    """ARN, kind and tags of every secret of a stack: its own, and those that people made for it."""
+    found = world(stack)
+    for name, secret in found.template.of_type("AWS::SecretsManager::Secret").items():
+        given = {tag["Key"]: tag["Value"] for tag in secret["Properties"]["Tags"]}
+        yield found.template.arn(name), given[SECRET_TAG], tags(given[STACK_TAG], given[SECRET_TAG])
+    by_hand = {d.admin_secret: SecretKind.ADMIN for d in found.plan.database_sections}
+    by_hand[found.plan.runners.aws.oci_key_secret or ""] = SecretKind.RUNNER_KEY
+    for name, kind in by_hand.items():
+        yield secret_arn(name), kind, tags(stack, kind)
+
+
+def secret_arn(name: str, *, account: str = "111122223333", region: str = "eu-central-1") -> str:
+    """The ARN of a secret."""
+    return f"arn:aws:secretsmanager:{region}:{account}:secret:{name}-AbCdEf"
+
+
+def test_the_made_secrets_carry_both_tags() -> None:
+    found = [kind for _, kind, _ in secrets(THIS)]
+    assert {kind: found.count(kind) for kind in SecretKind} == {
+        SecretKind.APP_USER: 2,
+        SecretKind.CONNECTION_BLOB: 2,
+        SecretKind.ADMIN: 2,
+        SecretKind.RUNNER_KEY: 1,
+    }
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_role_may_use_the_secrets_of_its_kinds_and_no_others(role: str) -> None:
+    may = {
+        (call, arn)
+        for call in SECRET_CALLS
+        for stack in (THIS, OTHER)
+        for arn, _, context in secrets(stack)
+        if allowed(role, Call(action=f"secretsmanager:{call}", resource=arn, context=context))
+    }
+    wanted = {
+        (call, arn)
+        for call, kinds in SECRETS[role].items()
+        for arn, kind, _ in secrets(THIS)
+        if kind in kinds
+    }
+    assert may == wanted
+
+
+_STACK, _KIND = f"aws:ResourceTag/{STACK_TAG}", f"aws:ResourceTag/{SECRET_TAG}"
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("kind", list(SecretKind))
+@pytest.mark.parametrize(
+    "found",
+    [
+        {},
+        {_STACK: (THIS,)},
+        {_KIND: None},
+        {_STACK: (OTHER,), _KIND: None},
+        {_STACK: (THIS.upper(),), _KIND: None},
+        {_STACK: (f"{THIS}*",), _KIND: None},
+        {_STACK: ("",), _KIND: None},
+        {_STACK: (THIS,), _KIND: ("other",)},
+        {_STACK: (THIS,), _STACK.upper(): (THIS,), _KIND: None},
+    ],
+    ids=["none", "no kind", "no stack", "other", "case", "wildcard", "empty", "unknown kind", "ambiguous"],
+)
+def test_a_secret_with_other_tags_is_out_of_reach(role: str, kind: str, found: dict[str, object]) -> None:
+    context = {key: value or (kind,) for key, value in found.items()}
+    for call in SECRET_CALLS:
+        asked = Call(
+            action=f"secretsmanager:{call}",
+            resource=secret_arn("multi-cloud/app_user"),
+            context=context,  # type: ignore[arg-type]  # filled in above
+        )
+        assert not allowed(role, asked), call
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_secret_of_another_account_or_region_is_out_of_reach(role: str) -> None:
+    for arn in (secret_arn("x", account="999988887777"), secret_arn("x", region="eu-west-1")):
+        for kind in SecretKind:
+            asked = Call(action="secretsmanager:GetSecretValue", resource=arn, context=tags(THIS, kind))
+            assert not allowed(role, asked)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_role_may_use_the_items_of_credentials_and_no_others(role: str) -> None:
+    tables = {stack: world(stack).arn_of("AWS::DynamoDB::Table") for stack in (THIS, OTHER)}
+    (credential, *_) = world(THIS).plan.credentials
+    keys = {
+        "credential": (credential.id,),
+        "account": ("account#orders:3306#app_user@%",),
+        "both": (credential.id, "account#orders:3306#app_user@%"),
+        "none": (),
+    }
+    calls = ("GetItem", "UpdateItem", "PutItem", "DeleteItem", "Query", "Scan", "DeleteTable", "BatchGetItem")
+    may = {
+        (call, stack, kind)
+        for call in calls
+        for stack, table in tables.items()
+        for kind, values in keys.items()
+        if allowed(
+            role,
+            Call(
+                action=f"dynamodb:{call}",
+                resource=table,
+                context={"dynamodb:LeadingKeys": values} if values else {},
+            ),
+        )
+    }
+    assert may == {(call, THIS, "credential") for call in LOCK[role]}
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_role_may_use_the_key_for_the_secrets_and_the_table_only(role: str) -> None:
+    uses = {
+        "secret": {
+            "kms:ViaService": (SECRETS_MANAGER,),
+            "kms:EncryptionContext:SecretARN": (secret_arn("multi-cloud/app_user"),),
+        },
+        "foreign secret": {
+            "kms:ViaService": (SECRETS_MANAGER,),
+            "kms:EncryptionContext:SecretARN": (secret_arn("x", account="999988887777"),),
+        },
+        "no context": {"kms:ViaService": (SECRETS_MANAGER,)},
+        "directly": {"kms:EncryptionContext:SecretARN": (secret_arn("multi-cloud/app_user"),)},
+        "table": {
+            "kms:ViaService": (DYNAMODB,),
+            "kms:EncryptionContext:aws:dynamodb:tableName": ("lockstep",),
+        },
+        "other table": {
+            "kms:ViaService": (DYNAMODB,),
+            "kms:EncryptionContext:aws:dynamodb:tableName": ("lockstep-two",),
+        },
+        "other service": {"kms:ViaService": ("s3.eu-central-1.amazonaws.com",)},
+        "none": {},
+    }
+    keys = {
+        (stack, alias): world(stack).key(alias)
+        for stack, aliases in {
+            THIS: (f"alias/{THIS}", "alias/lockstep-audit"),
+            OTHER: (f"alias/{OTHER}", "alias/lockstep-audit-two"),
+        }.items()
+        for alias in aliases
+    }
+    calls = ("Decrypt", "GenerateDataKey", "Encrypt", "ReEncryptFrom", "ScheduleKeyDeletion", "CreateGrant")
+    may = {
+        (call, key, use)
+        for call in calls
+        for key, arn in keys.items()
+        for use, context in uses.items()
+        if allowed(role, Call(action=f"kms:{call}", resource=arn, context=context))
+    }
+    own = (THIS, f"alias/{THIS}")
+    wanted = {("Decrypt", own, "table")} if LOCK[role] else set()
+    wanted |= {("Decrypt", own, "secret")} if SECRETS[role] else set()
+    wanted |= {("GenerateDataKey", own, "secret")} if role in WRITES_SECRETS else set()
+    assert may == wanted
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_only_the_audit_step_writes_and_signs_entries(role: str) -> None:
+    buckets = {
+        stack: world(stack).arn_of("AWS::S3::Bucket", BucketName=name) for stack, name in _BUCKETS.items()
+    }
+    context = {
+        "aws:ResourceAccount": ("111122223333",),
+        "s3:if-none-match": ("*",),
+        "s3:x-amz-storage-class": ("GLACIER_IR",),
+    }
+    calls = [
+        replace_context(call, context)
+        for bucket in buckets.values()
+        for call in (
+            Call(action="s3:PutObject", resource=f"{bucket}/aws/multi-cloud.app_user/000000000001"),
+            Call(action="s3:GetObject", resource=f"{bucket}/aws/multi-cloud.app_user/000000000001"),
+            Call(action="s3:PutObject", resource=f"{bucket}/oci/multi-cloud.app_user/000000000001"),
+            Call(action="s3:GetObject", resource=f"{bucket}/else"),
+            Call(action="s3:DeleteObject", resource=f"{bucket}/aws/multi-cloud.app_user/000000000001"),
+            Call(action="s3:PutBucketPolicy", resource=bucket),
+            Call(
+                action="s3:ListBucket", resource=bucket, context={"s3:prefix": ("aws/multi-cloud.app_user/",)}
+            ),
+            Call(action="s3:ListBucket", resource=bucket, context={"s3:prefix": ("",)}),
+            Call(action="s3:ListBucket", resource=bucket, context={"s3:prefix": ("aws",)}),
+            Call(action="s3:ListBucket", resource=bucket),
+        )
+    ]
+    entry = f"{buckets[THIS]}/aws/multi-cloud.app_user/000000000001"
+    wanted = [("s3:PutObject", entry), ("s3:GetObject", entry), ("s3:ListBucket", buckets[THIS])]
+    may = [(call.action, call.resource) for call in calls if allowed(role, call)]
+    assert may == (wanted if role == "audit" else [])
+    mac = {"kms:MacAlgorithm": ("HMAC_SHA_256",)}
+    keys = {
+        THIS: world(THIS).key("alias/lockstep-audit"),
+        OTHER: world(OTHER).key("alias/lockstep-audit-two"),
+    }
+    signs = {
+        (call, stack)
+        for call in ("GenerateMac", "VerifyMac")
+        for stack, key in keys.items()
+        if allowed(role, Call(action=f"kms:{call}", resource=key, context=mac))
+    }
+    assert signs == ({("GenerateMac", THIS)} if role == "audit" else set())
+
+
+def test_admins_that_are_known_by_arn_are_reachable_for_the_function_of_the_databases_alone() -> None:
+    readable = {
+        LISTED: True,
+        secret_arn(MANAGED): True,
+        LISTED.replace("orders", "other"): False,
+        LISTED.replace("444455556666", "111122223333"): False,
+        secret_arn(MANAGED, region="eu-west-1"): False,
+        secret_arn("rds!cluster-other"): False,
+    }
+    policies = world(THIS, listed=True).policies
+    for role, statements in policies.items():
+        for arn, may in readable.items():
+            read = Call(action="secretsmanager:GetSecretValue", resource=arn)
+            assert decide(read, statements).allowed is (may and role == "apply_db"), (role, arn)
+            write = replace(read, action="secretsmanager:PutSecretValue")
+            assert not decide(write, statements).allowed
+    key = world(THIS, listed=True).key(f"alias/{THIS}")
+    decrypt = Call(
+        action="kms:Decrypt",
+        resource=key,
+        context={
+            "kms:ViaService": ("secretsmanager.eu-west-1.amazonaws.com",),
+            "kms:EncryptionContext:SecretARN": (LISTED,),
+        },
+    )
+    assert [role for role, found in policies.items() if decide(decrypt, found).allowed] == ["apply_db"]
+    assert not allowed("apply_db", decrypt)
+
+
+def test_an_entry_cannot_be_overwritten_or_moved_to_another_account_or_class() -> None:
+    bucket = world(THIS).arn_of("AWS::S3::Bucket", BucketName=_BUCKETS[THIS])
+    entry = Call(
+        action="s3:PutObject",
+        resource=f"{bucket}/aws/multi-cloud.app_user/000000000001",
+        context={
+            "aws:ResourceAccount": ("111122223333",),
+            "s3:if-none-match": ("*",),
+            "s3:x-amz-storage-class": ("GLACIER_IR",),
+        },
+    )
+    assert allowed("audit", entry)
+    for key, value in {
+        "s3:if-none-match": None,
+        "aws:ResourceAccount": ("999988887777",),
+        "s3:x-amz-storage-class": ("STANDARD",),
+    }.items():
+        context = {k: v for k, v in entry.context.items() if k != key} | ({key: value} if value else {})
+        assert not allowed("audit", replace(entry, context=context)), key
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_only_the_state_machine_invokes_and_only_the_schedules_start(role: str) -> None:
+    may = {
+        (stack, call)
+        for stack in (THIS, OTHER)
+        for call, kind in {
+            "lambda:InvokeFunction": "AWS::Lambda::Function",
+            "states:StartExecution": "AWS::StepFunctions::StateMachine",
+        }.items()
+        for name in world(stack).template.of_type(kind)
+        if allowed(role, Call(action=call, resource=world(stack).template.arn(name)))
+    }
+    wanted = {
+        "state machine": {(THIS, "lambda:InvokeFunction")},
+        "schedules": {(THIS, "states:StartExecution")},
+    }
+    assert may == wanted.get(role, set())
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_role_writes_its_own_log_only(role: str) -> None:
+    may = [
+        world(stack).template.name(name)
+        for stack in (THIS, OTHER)
+        for name in world(stack).template.of_type("AWS::Logs::LogGroup")
+        if allowed(role, Call(action="logs:PutLogEvents", resource=world(stack).template.arn(name)))
+    ]
+    assert may == (["/aws/lambda/lockstep-" + role.replace("_", "-")] if role in _FUNCTIONS else [])
+
+
+def test_every_rule_and_nothing_else_may_write_to_the_dead_letter_queue() -> None:
+    found = world(THIS)
+    (policy,) = found.template.of_type("AWS::SQS::QueuePolicy").values()
+    queue = found.arn_of("AWS::SQS::Queue")
+    statements = [
+        s
+        for s in found.template.resolved(policy["Properties"]["PolicyDocument"]["Statement"])
+        if s["Effect"] == "Allow" and s["Principal"] == {"Service": "events.amazonaws.com"}
+    ]
+    rule = "arn:aws:events:eu-central-1:111122223333:rule/"
+    sources = {
+        **{found.template.arn(name): True for name in found.template.of_type("AWS::Events::Rule")},
+        f"{rule}elsewhere": False,
+        f"{rule}lockstep": False,
+        "arn:aws:events:eu-central-1:999988887777:rule/lockstep-x": False,
+        "arn:aws:events:eu-west-1:111122223333:rule/lockstep-x": False,
+    }
+    for source, may in sources.items():
+        call = Call(action="sqs:SendMessage", resource=queue, context={"aws:SourceArn": (source,)})
+        assert decide(call, statements).allowed is may, source
+    assert not decide(Call(action="sqs:SendMessage", resource=queue), statements).allowed
+
+
+_BUCKETS = {THIS: "example-lockstep-audit", OTHER: "example-lockstep-audit-two"}
+_FUNCTIONS = ("generate", "apply_db", "update_secrets", "audit")
+
+
+def replace_context(call: Call, context: Context) -> Call:
+    """The call with more keys."""
+    return replace(call, context={**context, **call.context})
