@@ -10,44 +10,51 @@ from typing import Any, TypeGuard
 
 from lockstep import formats
 from lockstep.engines import ENGINES
-from lockstep.errors import SecretMalformedError
-from lockstep.model import Credential, CredentialValue, DatabaseServer, Login, SecretStr
+from lockstep.errors import SecretMalformedError, SecretTooLargeError
+from lockstep.extras import NO_EXTRAS, PLACEHOLDER, Extras, object_in
+from lockstep.model import Credential, CredentialValue, DatabaseServer, Engine, Login, SecretStr
 
-PLACEHOLDER = "placeholder"
-MAX_SECRET_BYTES = 25_600
-"""What OCI Vault takes; AWS takes 65,536."""
+_RDS_ENGINES = {Engine.POSTGRESQL: "postgres"}
+"""Where AWS's structure of a secret spells an engine in another way than a plan does."""
+_LOGIN = ("username", "password")
+NOT_AN_OBJECT, NO_LOGIN, BINARY, FORGED = "not-a-json-object", "no-login", "binary", "forged"
+"""What is wrong with a malformed secret: the codes of SecretMalformedError."""
 
 
-def encode_app_user(value: CredentialValue, credential: Credential) -> str:
-    """The text of `app_user`: the same for the same value and plan."""
+def encode_app_user(value: CredentialValue, credential: Credential, extras: Extras = NO_EXTRAS) -> str:
+    """The text of `app_user`: the same for the same value, plan and extra keys.
+
+    A key of Lockstep's own is written by Lockstep, whatever it held before (protocol V20).
+    """
     server = credential.primary
     return _text(
         {
             "dbname": server.dbname,
-            "engine": server.engine.value,
-            "format": formats.FORMAT,
+            "engine": _RDS_ENGINES.get(server.engine, server.engine.value),
             "generation": value.generation,
             "host": server.host,
             "password": value.login.password.reveal(),
             "port": server.port,
             "username": value.login.username,
-        }
+        },
+        extras,
     )
 
 
-def encode_connection_blob(generation: int, credential: Credential) -> str:
+def encode_connection_blob(generation: int, credential: Credential, extras: Extras = NO_EXTRAS) -> str:
     """The text of `connection_blob`: every database of the credential.
 
     It has no password and no username. With alternating users the username changes with each generation, and a reader
-    that reads the two secrets around a promotion would pair the user of one with the password of the other.
+    that reads the two secrets around a promotion would pair the user of one with the password of the other. So a login
+    that the secret held before is not carried on.
     """
     return _text(
         {
             "credential": credential.id,
             "databases": {server.name: _connection(server) for server in credential.servers},
-            "format": formats.FORMAT,
             "generation": generation,
-        }
+        },
+        extras.without(_LOGIN),
     )
 
 
@@ -62,8 +69,22 @@ def _connection(server: DatabaseServer) -> dict[str, Any]:
     }
 
 
-def _text(document: dict[str, Any]) -> str:
-    return json.dumps(document, sort_keys=True, separators=(",", ":"))
+def fitting(text: str, *, max_bytes: int, store: str, secret: str) -> str:
+    """The text, if it is not too large for the store.
+
+    Raises:
+        SecretTooLargeError: It is; the error's code names the limit.
+    """
+    if len(text.encode()) > max_bytes:
+        raise SecretTooLargeError(store=store, secret=secret, code=f"over-{max_bytes}-bytes")
+    return text
+
+
+def _text(ours: dict[str, Any], extras: Extras) -> str:
+    theirs = extras.without({*ours, "format"}).reveal()
+    document = {**ours, "format": formats.of_text(carries=bool(theirs))}
+    own = json.dumps(document, sort_keys=True, separators=(",", ":"))
+    return ",".join([own[:-1], *(f"{json.dumps(key)}:{value}" for key, value in theirs.items())]) + "}"
 
 
 def require_known_format(text: str, *, store: str, secret: str) -> None:
@@ -92,7 +113,7 @@ def decode_app_user(text: str, *, store: str, secret: str) -> tuple[Login | None
     username, password = document.get("username"), document.get("password")
     if not (_is_text(username) and _is_text(password)):
         formats.require_known(formats.format_of(document), store=store, secret=secret)
-        raise SecretMalformedError(store=store, secret=secret)
+        raise SecretMalformedError(store=store, secret=secret, code=NO_LOGIN)
     return Login(username, SecretStr(password)), _generation(document)
 
 
@@ -102,9 +123,16 @@ def _is_text(value: object) -> TypeGuard[str]:
 
 
 def decode_connection(text: str, *, store: str, secret: str) -> dict[str, Any]:
-    """The connection fields in `app_user`: those of engine, host, port and dbname that it has."""
+    """The connection fields in `app_user`: those of engine, host, port and dbname that it has.
+
+    The engine is spelled as in the plan, whether the text has the plan's spelling or that of AWS's structure.
+    """
     document = _document(text, store=store, secret=secret)
-    return {key: document[key] for key in ("engine", "host", "port", "dbname") if key in document}
+    found: dict[str, Any] = {k: document[k] for k in ("engine", "host", "port", "dbname") if k in document}
+    for engine, rds in _RDS_ENGINES.items():
+        if found.get("engine") == rds:
+            found["engine"] = engine.value
+    return found
 
 
 def decode_blob_generation(text: str, *, store: str, secret: str) -> int:
@@ -119,11 +147,8 @@ def _generation(document: dict[str, Any]) -> int:
 
 
 def _document(text: str, *, store: str, secret: str) -> dict[str, Any]:
-    try:
-        document = json.loads(text) if len(text) <= MAX_SECRET_BYTES else None
-    except (ValueError, RecursionError):
-        document = None
-    if not isinstance(document, dict):
+    document = object_in(text)
+    if document is None:
         # The parser's own message quotes the text, so it is dropped.
-        raise SecretMalformedError(store=store, secret=secret)
+        raise SecretMalformedError(store=store, secret=secret, code=NOT_AN_OBJECT)
     return document

@@ -171,7 +171,19 @@ class SecretNotFoundError(TerminalError):
 class SecretMalformedError(TerminalError):
     """The content of the secret is neither a credential nor a placeholder."""
 
-    advice = "Restore its previous version; it must be a JSON object with `username` and `password`."
+    advice = (
+        "`app_user` must be a JSON object with `username` and `password`: restore its previous version, or bring the "
+        "login that works into it with `lockstep hand-over --replace`. `connection_blob` must be a JSON object: keep "
+        "what it has elsewhere, and put `{}` into it."
+    )
+
+
+class SecretTooLargeError(TerminalError):
+    """With the keys that it had before, the secret would be larger than its store allows."""
+
+    advice = (
+        "No store serves a new value, and no database has changed. Move keys of your own out of the secret."
+    )
 
 
 class NotBootstrappedError(TerminalError):

@@ -18,7 +18,14 @@ from typing import Protocol
 
 from lockstep.audit.append import ORDER, Chain
 from lockstep.audit.chain import fingerprint
-from lockstep.contents import decode_app_user, encode_app_user, require_known_format
+from lockstep.contents import (
+    BINARY,
+    NOT_AN_OBJECT,
+    decode_app_user,
+    encode_app_user,
+    fitting,
+    require_known_format,
+)
 from lockstep.errors import (
     FenceLostError,
     HandOverRefusedError,
@@ -26,9 +33,10 @@ from lockstep.errors import (
     SecretMalformedError,
     UnknownUsernameError,
 )
-from lockstep.model import ChainHead, Credential, CredentialValue, Login
+from lockstep.extras import NO_EXTRAS, carried, object_in
+from lockstep.model import ChainHead, Credential, CredentialValue, Login, SecretStr
 from lockstep.orders import Operator, Orders, accounts_of, record
-from lockstep.ports import Clock, Database
+from lockstep.ports import Clock, Database, SecretVersion
 from lockstep.stores import POLL_SECONDS, READ_SIDE_TIMEOUT_SECONDS
 
 LEASE = timedelta(minutes=10)
@@ -37,6 +45,13 @@ LEASE = timedelta(minutes=10)
 
 class EditableSecret(Protocol):
     """A versioned secret as a person edits it. Errors: as `lockstep.ports.VersionedSecret`."""
+
+    @property
+    def max_bytes(self) -> int:
+        """As `lockstep.ports.VersionedSecret`."""
+
+    def served(self) -> Sequence[SecretVersion]:
+        """As `lockstep.ports.VersionedSecret`."""
 
     def serves(self, matches: Callable[[str], bool]) -> bool:
         """Whether every place from which applications read the secret holds a text that matches, by the read side."""
@@ -77,13 +92,20 @@ class HandedOver:
     written: tuple[str, ...]
 
 
-def hand_over(login: Login, estate: Estate) -> HandedOver:
-    """Prove a login on every database, and make every store serve it.
+def hand_over(login: Login, estate: Estate, *, replace: bool = False) -> HandedOver:
+    """Prove a login on every database, and make every store serve it, beside the keys that the store has already.
+
+    Args:
+        login: What works now.
+        estate: Where.
+        replace: Also where a store has something that is no JSON object, and would be gone.
 
     Raises:
         UnknownUsernameError: The plan does not name its username.
         AccountOwnedError: Another credential has one of the accounts.
-        HandOverRefusedError: A database refuses it, a promotion is half done, or the lock is held.
+        HandOverRefusedError: A database refuses it, a promotion is half done, the lock is held, or a secret has
+            something that is no JSON object.
+        SecretTooLargeError: A store does not keep that much.
         ReadSideLaggingError: It was written, but a store does not serve it yet. Repeat it.
         FenceLostError: The lock was lost on the way. Repeat it.
     """
@@ -101,7 +123,7 @@ def hand_over(login: Login, estate: Estate) -> HandedOver:
         prove(login, estate)
         for account in accounts_of(credential):
             estate.orders.register(account)
-        return _serve(login, estate, lambda: estate.clock.now() < until)
+        return _serve(login, estate, lambda: estate.clock.now() < until, replace=replace)
     finally:
         estate.chain.lock.release(lease, None)
 
@@ -133,8 +155,29 @@ def stores_without(login: Login, estate: Estate) -> tuple[str, ...]:
     return tuple(name for name, secret in estate.secrets.items() if not secret.serves(_is(login, name)))
 
 
-def _serve(login: Login, estate: Estate, is_in_time: Callable[[], bool]) -> HandedOver:
-    missing = stores_without(login, estate)
+def texts_to_write(login: Login, estate: Estate, *, replace: bool) -> dict[str, SecretStr]:
+    """What each store will hold that does not serve the login in every place yet (protocol V20).
+
+    Raises:
+        HandOverRefusedError: A store has something that is no JSON object, and it is not to be replaced.
+        SecretTooLargeError: A store does not keep that much.
+    """
+    return {name: _text(login, name, estate, replace=replace) for name in stores_without(login, estate)}
+
+
+def _text(login: Login, store: str, estate: Estate, *, replace: bool) -> SecretStr:
+    credential, secret = estate.credential, estate.secrets[store]
+    served = secret.served()
+    wrong = [BINARY if v.text is None else NOT_AN_OBJECT for v in served if object_in(v.text or "") is None]
+    if wrong and not replace:
+        raise HandOverRefusedError(credential=credential.id, store=store, code=wrong[0])
+    text = encode_app_user(CredentialValue(0, login), credential, carried(served) or NO_EXTRAS)
+    name = credential.secret_names.app_user
+    return SecretStr(fitting(text, max_bytes=secret.max_bytes, store=store, secret=name))
+
+
+def _serve(login: Login, estate: Estate, is_in_time: Callable[[], bool], *, replace: bool) -> HandedOver:
+    missing = texts_to_write(login, estate, replace=replace)
     if not missing:
         return HandedOver(entry=None, written=())
     credential, chain = estate.credential, estate.chain
@@ -145,14 +188,13 @@ def _serve(login: Login, estate: Estate, is_in_time: Callable[[], bool]) -> Hand
         "stores": list(missing),
     }
     entry = record("hand-over", details, by=estate.by, chain=chain)
-    text = encode_app_user(CredentialValue(0, login), credential)
-    for name in missing:
+    for name, text in missing.items():
         if not is_in_time():
             raise FenceLostError(credential=credential.id, store=name)
-        estate.secrets[name].edit(text, unless=_is(login, name))
+        estate.secrets[name].edit(text.reveal(), unless=_is(login, name))
     for name in missing:
         _wait_until_served(login, name, estate)
-    return HandedOver(entry=entry, written=missing)
+    return HandedOver(entry=entry, written=tuple(missing))
 
 
 def _wait_until_served(login: Login, store: str, estate: Estate) -> None:

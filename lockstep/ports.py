@@ -58,11 +58,13 @@ class SecretVersion:
         id: The store's own id of the version.
         generation: The generation in the version's name; 0 if Lockstep did not write the version.
         text: Its content; None if that is not text.
+        created_at: When it was made, by the store's clock; None if the store does not say.
     """
 
     id: str
     generation: int
     text: str | None = field(repr=False)
+    created_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +102,10 @@ class VersionedSecret(Protocol):
 
     Errors of every method: the Store* families, SecretNotFoundError, SecretMalformedError.
     """
+
+    @property
+    def max_bytes(self) -> int:
+        """The most that the store keeps in one version."""
 
     def read_current(self) -> SecretVersion:
         """The version that applications read now, from the read side."""

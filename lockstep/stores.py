@@ -7,10 +7,14 @@ the collection of a credential's stores, in the plan's order. Adapters implement
 from collections.abc import Callable, Iterator, Sequence
 
 from lockstep.contents import (
+    BINARY,
+    FORGED,
+    NO_LOGIN,
     decode_app_user,
     decode_blob_generation,
     encode_app_user,
     encode_connection_blob,
+    fitting,
     require_known_format,
 )
 from lockstep.errors import (
@@ -20,6 +24,7 @@ from lockstep.errors import (
     SecretMalformedError,
     StagedValueConflictError,
 )
+from lockstep.extras import NO_EXTRAS, Extras, carried, extras_in, serving
 from lockstep.model import Credential, CredentialValue, Login, StoredValue
 from lockstep.ports import Clock, SecretVersion, Store, VersionedSecret
 from lockstep.version_names import VersionNames
@@ -56,7 +61,9 @@ class CredentialStore:
 
     def read_current(self) -> StoredValue:
         """The value that applications read now."""
-        user, blob = self._user.versions.read_current(), self._blob.versions.read_current()
+        user, blob = self._user.look(), self._blob.look()
+        if not (user.generation or blob.generation):
+            self._blob.require_object(blob)  # Lockstep has never written it: it is not ours to replace.
         return StoredValue(
             login=self._user.login(user),
             generation=user.generation,
@@ -74,11 +81,14 @@ class CredentialStore:
 
     def stage(self, value: CredentialValue) -> CredentialValue:
         """Make the value pending in both secrets; return the value that is there now."""
-        text = encode_app_user(value, self._credential)
+        text = self._user.fitting(encode_app_user(value, self._credential, self._user.extras()))
+        blob_extras = self._blob.extras(written=self._user.served_generation())
+        blob_text = self._blob.fitting(
+            encode_connection_blob(value.generation, self._credential, blob_extras)
+        )
         login = self._user.login(self._user.versions.stage(value.generation, text).read_back())
         if login is None:
-            raise self._user.malformed()
-        blob_text = encode_connection_blob(value.generation, self._credential)
+            raise self._user.malformed(NO_LOGIN)
         blob = self._blob.versions.stage(value.generation, blob_text)
         if not blob.is_new:
             # It may have been written from an older plan, and may differ; but it may not be forged (protocol V7).
@@ -129,6 +139,38 @@ class _Secret:
     def __init__(self, versions: VersionedSecret, store: str, name: str) -> None:
         self.versions = versions
         self._where = {"store": store, "secret": name}
+        self._served: Sequence[SecretVersion] = ()
+
+    def look(self) -> SecretVersion:
+        """The version that is the secret's value now, by what every place of it serves."""
+        self._served = self.versions.served()
+        return serving(self._served)
+
+    def served_generation(self) -> int:
+        """The generation of what was last looked at."""
+        return serving(self._served or (self.look(),)).generation
+
+    def extras(self, *, written: int = 0) -> Extras:
+        """What the next value carries on of what was last looked at (protocol V20).
+
+        Args:
+            written: Where no place serves a JSON object: the generation of Lockstep's that has what was there before.
+        """
+        if not self._served:
+            self.look()
+        found = carried(self._served)
+        if found is None and written:
+            before = self.versions.read_generation(written)
+            found = extras_in(before.text or "") if before else None
+        return found or NO_EXTRAS
+
+    def fitting(self, text: str) -> str:
+        """The text, if it is not too large for the store."""
+        return fitting(text, max_bytes=self.versions.max_bytes, **self._where)
+
+    def require_object(self, version: SecretVersion) -> None:
+        """Refuse what holds no keys: a bare string, a list, a binary secret (protocol V8)."""
+        require_known_format(self._text(version), **self._where)
 
     def login(self, version: SecretVersion) -> Login | None:
         """The login in a version of `app_user`; None for a placeholder."""
@@ -161,19 +203,19 @@ class _Secret:
             raise FenceLostError(**self._where, generation=generation)
         return seen.commit if seen.generation < generation else None
 
-    def malformed(self) -> SecretMalformedError:
-        return SecretMalformedError(**self._where)
+    def malformed(self, code: str) -> SecretMalformedError:
+        return SecretMalformedError(**self._where, code=code)
 
     def _text(self, version: SecretVersion) -> str:
         if version.text is None:
-            raise self.malformed()
+            raise self.malformed(BINARY)
         require_known_format(version.text, **self._where)
         return version.text
 
     def _check(self, version: SecretVersion, claimed: int) -> None:
         """Refuse a version of ours whose text claims another generation: it is forged (protocol V7)."""
         if version.generation not in (0, claimed):
-            raise self.malformed()
+            raise self.malformed(FORGED)
 
 
 class Stores:

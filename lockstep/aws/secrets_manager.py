@@ -21,6 +21,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from lockstep.aws.clients import Trouble, error_code, translated
+from lockstep.contents import BINARY
 from lockstep.errors import (
     LostCompareAndSetError,
     ReadSideLaggingError,
@@ -32,6 +33,7 @@ from lockstep.errors import (
     StoreThrottledError,
     StoreUnreachableError,
 )
+from lockstep.extras import MAX_TEXT_BYTES, moment
 from lockstep.ports import Observed, SecretVersion, Staged
 from lockstep.store_kinds import AwsSecretsManager
 from lockstep.version_names import VersionNames
@@ -60,7 +62,7 @@ def read_secret(client: "SecretsManagerClient", store: str, secret: str) -> str:
     versions = SecretsManagerSecret(client, store, VersionNames(credential_id=secret, secret=secret))
     text = versions.read_current().text
     if text is None:
-        raise SecretMalformedError(store=store, secret=secret)
+        raise SecretMalformedError(store=store, secret=secret, code=BINARY)
     return text
 
 
@@ -77,6 +79,8 @@ class SecretsManagerSecret:
         self._client = client
         self._names = names
         self._where = {"store": store, "secret": names.secret}
+
+    max_bytes = MAX_TEXT_BYTES
 
     def read_current(self) -> SecretVersion:
         """The version with the label AWSCURRENT."""
@@ -198,6 +202,7 @@ class SecretsManagerSecret:
                 id=version,
                 generation=self._names.generation_of(version),
                 text=text if isinstance(text, str) else None,  # None: it is binary.
+                created_at=moment(reply.get("CreatedDate")),
             )
 
     @contextmanager

@@ -18,19 +18,22 @@ from lockstep.cli.output import (
     plan_or_exit,
     say,
 )
-from lockstep.contents import decode_app_user
+from lockstep.contents import BINARY, NOT_AN_OBJECT, decode_app_user
 from lockstep.errors import HandOverRefusedError, SecretMalformedError
-from lockstep.hand_over import Estate, hand_over, prove, stores_without
+from lockstep.hand_over import Estate, hand_over, prove, texts_to_write
 from lockstep.model import Credential, Login, SecretStr
 
 _NEXT = {
     "login-refused": "find the login that works there, or, where nobody knows one: lockstep enrol {id} {database}",
     "promoting": "generation {generation} is being promoted; to finish it: lockstep rotate --force -c {id}",
+    BINARY: "store {store} has a binary value in {secret}; keep it elsewhere, then repeat this with --replace",
+    NOT_AN_OBJECT: "store {store} has in {secret} what is no JSON object, for example a bare password; keep it "
+    "elsewhere, then repeat this with --replace",
     "lock-held": "a run is under way; wait until it has ended: lockstep lock show -c {id}",
 }
 
 
-def command(
+def command(  # noqa: PLR0913 - an option each
     credential_id: CredentialArgument,
     *,
     secret: Annotated[
@@ -43,6 +46,9 @@ def command(
         str | None,
         typer.Option("--from-env", help="Read the login from the environment variable of this name."),
     ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Replace a value that is no JSON object; it would be gone.")
+    ] = False,
     dry_run: DryRun = False,
     stream: RecordIn = "aws",
     file: PlanFile = DEFAULT_PLAN,
@@ -51,8 +57,9 @@ def command(
 
     The login comes from standard input, from a secret, or from an environment variable that a pipeline has injected;
     never from the command line. It is a JSON object with `username` and `password`, or these two on a line each. It
-    must log in on every database of the credential. Then every store, and every slot of a ring, serves it; no database
-    is changed. It can be run again at any time, and finishes what was left. With `--dry-run` it only logs in.
+    must log in on every database of the credential. Then every store, and every slot of a ring, serves it, beside the
+    other keys that the secret has there; no database is changed. It can be run again at any time, and finishes what was
+    left. With `--dry-run` it only logs in.
 
     Exit code: 0 every store serves it, 1 refused, 2 no login was given, 3 a cloud or a database was unreachable.
     """
@@ -64,14 +71,14 @@ def command(
     login = _login(_text(at, secret, store, variable))
     with failures_explained():
         try:
-            _hand_over(login, credential, at, dry_run=dry_run)
+            _hand_over(login, credential, at, replace=replace, dry_run=dry_run)
         except HandOverRefusedError as error:
-            where = {"id": credential.id, **error.where}
+            where = {"id": credential.id, "secret": credential.secret_names.app_user, **error.where}
             complain(_NEXT[error.where["code"]].format(**where))
             raise
 
 
-def _hand_over(login: Login, credential: Credential, at: Desk, *, dry_run: bool) -> None:
+def _hand_over(login: Login, credential: Credential, at: Desk, *, replace: bool, dry_run: bool) -> None:
     clouds = at.clouds
     estate = Estate(
         credential=credential,
@@ -85,9 +92,10 @@ def _hand_over(login: Login, credential: Credential, at: Desk, *, dry_run: bool)
     if dry_run:
         prove(login, estate)
         say(f"{credential.id}: it logs in on {', '.join(credential.databases)}")
-        say(f"would write it into: {', '.join(stores_without(login, estate)) or 'no store, all serve it'}")
+        missing = texts_to_write(login, estate, replace=replace)
+        say(f"would write it into: {', '.join(missing) or 'no store, all serve it'}")
         return
-    done = hand_over(login, estate)
+    done = hand_over(login, estate, replace=replace)
     where = ", ".join(done.written) or "no store, all served it"
     say(
         f"{credential.id}: handed over; written into {where} ({entry_text(done.entry, at.stream)})",

@@ -16,6 +16,7 @@ from enum import Enum, auto
 import oci  # type: ignore[import-untyped]  # the SDK ships no types
 from oci.exceptions import ServiceError  # type: ignore[import-untyped]  # likewise
 
+from lockstep.contents import BINARY
 from lockstep.errors import (
     LockstepError,
     LostCompareAndSetError,
@@ -29,6 +30,7 @@ from lockstep.errors import (
     StoreThrottledError,
     StoreUnreachableError,
 )
+from lockstep.extras import moment
 from lockstep.oci.clients import OciClients, Trouble, Untyped
 
 STORE_ERRORS: Mapping[Trouble, type[LockstepError]] = {
@@ -57,6 +59,7 @@ class Content:
     number: int
     name: str | None
     data: bytes = field(repr=False)
+    created_at: datetime | None = None
 
     @property
     def text(self) -> str | None:
@@ -188,7 +191,7 @@ class Vault:
             SecretMalformedError: It is binary.
         """
         if content.text is None:
-            raise SecretMalformedError(store=self.store, secret=secret)
+            raise SecretMalformedError(store=self.store, secret=secret, code=BINARY)
         return content.text
 
     def state(self, secret: str, secret_id: str) -> State:
@@ -278,7 +281,10 @@ class Vault:
             if not _is_version(bundle.version_name, bundle.version_number, bundle.stages):
                 raise ValueError("not a bundle")
             data = base64.b64decode(bundle.secret_bundle_content.content, validate=True)
-        return Content(number=bundle.version_number, name=bundle.version_name, data=data)
+            created_at = moment(bundle.time_created)
+        return Content(
+            number=bundle.version_number, name=bundle.version_name, data=data, created_at=created_at
+        )
 
     @contextmanager
     def _translated(self, secret: str, secret_id: str) -> Iterator[None]:

@@ -33,12 +33,13 @@ from lockstep.errors import (
     StoreQuotaExceededError,
     StoreRejectedError,
 )
+from lockstep.extras import serving
 from lockstep.oci import ring
 from lockstep.oci.ring import Slot, Slots, Version
 from lockstep.oci.vault import Absence, Content, Vault
 from lockstep.ports import Clock, Observed, SecretVersion, Staged
 from lockstep.store_kinds import OciVault
-from lockstep.store_kinds.oci_budget import DELETION_LEAD
+from lockstep.store_kinds.oci_budget import DELETION_LEAD, MAX_BYTES
 from lockstep.store_kinds.oci_vault import slot_name
 from lockstep.version_names import VersionNames
 
@@ -75,6 +76,8 @@ class VaultRing:
         clock: For the bounded wait for the read side, and for the time of deletions.
     """
 
+    max_bytes = MAX_BYTES
+
     def __init__(
         self, vault: Vault, names: VersionNames, *, slots: int, clock: Clock, readers: int | None = None
     ) -> None:
@@ -89,7 +92,7 @@ class VaultRing:
 
     def read_current(self) -> SecretVersion:
         """The current version of the slot with the highest generation."""
-        return max(self.served(), key=lambda version: version.generation)
+        return serving(self.served())
 
     def served(self) -> list[SecretVersion]:
         """The current version of each slot, in the order of the ring: what a reader of any one slot may read (V18)."""
@@ -258,6 +261,7 @@ class VaultRing:
             id=_version_id(slot, content.number),
             generation=self._names.generation_of(content.name),
             text=content.text,
+            created_at=content.created_at,
         )
 
     def _read_generation(self, generation: int) -> SecretVersion | None:

@@ -19,6 +19,9 @@ MAX_IN_USE = 30
 MAX_PENDING_DELETION = 30
 """The limits of one secret (https://docs.oracle.com/iaas/Content/secret-management/Concepts/secret-versions.htm)."""
 
+MAX_BYTES = 25_600
+"""The most that a version keeps: 25 KB."""
+
 KEPT_SUPERSEDED = 1
 """DEPRECATED versions of Lockstep that stay: a repeated ApplyDb still has to show that the newest of them is dead."""
 

@@ -119,16 +119,27 @@ def test_a_forged_connection_blob_is_not_promoted(secrets: SecretsManagerHarness
 
 def test_a_binary_secret_is_malformed(secrets: SecretsManagerHarness) -> None:
     secrets.console.put_secret_value(SecretId=APP_USER, SecretBinary=b"hunter2")
-    with pytest.raises(SecretMalformedError):
+    with pytest.raises(SecretMalformedError, match="code=binary"):
+        secrets.store.read_current()
+
+
+def test_a_binary_connection_blob_is_not_replaced_before_the_first_rotation(
+    secrets: SecretsManagerHarness,
+) -> None:
+    blob = secrets.names["connection_blob"]
+    secrets.console.put_secret_value(SecretId=blob, SecretBinary=b"by hand")
+    with pytest.raises(SecretMalformedError, match=f"secret={blob}, code=binary"):
         secrets.store.read_current()
 
 
 def test_a_binary_connection_blob_is_generation_0_and_is_replaced(secrets: SecretsManagerHarness) -> None:
-    secrets.console.put_secret_value(SecretId=secrets.names["connection_blob"], SecretBinary=b"by hand")
-    assert secrets.store.read_current().blob_generation == 0
     secrets.store.stage(value(1))
     secrets.store.promote(1, fence_held)
-    assert secrets.store.serves(1)
+    secrets.console.put_secret_value(SecretId=secrets.names["connection_blob"], SecretBinary=b"by hand")
+    assert secrets.store.read_current().blob_generation == 0
+    secrets.store.stage(value(2))
+    secrets.store.promote(2, fence_held)
+    assert secrets.store.serves(2)
 
 
 def test_a_secret_without_a_value_is_malformed_and_not_missing(secrets: SecretsManagerHarness) -> None:

@@ -1,5 +1,6 @@
 """Hand-over: the login that works is proven, put on record, and served everywhere (protocol O9, O10)."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from lockstep.errors import (
     AccountOwnedError,
     DatabaseUnreachableError,
     HandOverRefusedError,
+    SecretTooLargeError,
     StoreUnreachableError,
     UnknownUsernameError,
 )
@@ -186,8 +188,8 @@ class World:
             by=Operator(who="ops", now=self.clock.now, new_id=lambda: f"{next(self._ids)}"),
         )
 
-    def hand_over(self, login: Login = LOGIN) -> HandedOver:
-        return hand_over(login, self.estate)
+    def hand_over(self, login: Login = LOGIN, *, replace: bool = False) -> HandedOver:
+        return hand_over(login, self.estate, replace=replace)
 
     def served(self) -> list[Login | None]:
         return [store.read_current().login for store in (self.secrets.store, self.ring.store)]
@@ -358,7 +360,37 @@ def test_a_look_beforehand_changes_nothing(world: World) -> None:
 
 
 def test_a_text_that_is_no_login_is_replaced(world: World) -> None:
-    world.secrets.edit("app_user", "not JSON")
+    world.secrets.edit("app_user", '{"user": "app"}')
     world.ring.edit("app_user", PLACEHOLDER_TEXT)
     assert world.hand_over().written == ("aws", "oci")
     assert world.served() == [LOGIN, LOGIN]
+
+
+def test_what_is_no_json_object_is_replaced_only_on_demand(world: World) -> None:
+    world.secrets.edit("app_user", "hunter2")
+    with pytest.raises(HandOverRefusedError, match="store=aws, code=not-a-json-object") as refused:
+        world.hand_over()
+    assert "hunter2" not in str(refused.value)
+    assert world.secrets.current_text("app_user") == "hunter2"
+    world.secrets.console.put_secret_value(SecretId=world.secrets.names["app_user"], SecretBinary=b"hunter2")
+    with pytest.raises(HandOverRefusedError, match="store=aws, code=binary"):
+        world.hand_over()
+    assert world.hand_over(replace=True).written == ("aws", "oci")
+    assert world.served() == [LOGIN, LOGIN]
+
+
+def test_the_other_keys_of_every_store_are_kept(world: World) -> None:
+    world.secrets.edit("app_user", '{"username": "old", "ssl": true, "rate": 0.10}')
+    world.ring.edit("app_user", '{"username": "old", "team": {"a": [1e400, null]}}')
+    world.hand_over()
+    assert '"ssl":true,"rate":0.10}' in world.secrets.current_text("app_user")
+    for slot in world.ring.ids["app_user"]:
+        assert world.ring.console.current(slot)[1].endswith('"username":"app","team":{"a": [1e400, null]}}')
+    assert world.served() == [LOGIN, LOGIN]
+
+
+def test_a_text_that_would_be_too_large_stops_before_anything_is_written(world: World) -> None:
+    world.ring.edit("app_user", json.dumps({"username": "old", "notes": "x" * 25_500}))
+    with pytest.raises(SecretTooLargeError, match="code=over-25600-bytes"):
+        world.hand_over()
+    assert world.secrets.current_text("app_user") == PLACEHOLDER_TEXT

@@ -15,10 +15,12 @@ from lockstep.errors import (
     LostCompareAndSetError,
     SecretMalformedError,
     SecretNotFoundError,
+    SecretTooLargeError,
     StoreUnreachableError,
 )
 from lockstep.model import CredentialValue, Login, SecretStr
 from lockstep.ports import Store
+from tests.contract.aws_fixtures import CREDENTIAL
 from tests.contract.harness import SecretKind, StoreHarness
 from tests.contract.test_versioned_secret import ADAPTERS, ONE_PLACE
 from tests.support.fence import fence_held
@@ -316,3 +318,101 @@ def test_no_error_shows_a_password(world: StoreHarness, store: Store, call: int)
     with pytest.raises(StoreUnreachableError) as error, world.lose_reply(call):
         stage_and_promote(store, 1)
     assert "password-1-of-me" not in f"{error.value} {error.value!r} {error.value.where}"
+
+
+# What people keep beside a login (protocol V20)
+
+MORE = '"masterarn":"arn:x","nested":{"rate": 0.10, "hosts": [null, "ä"]},"pass2":"hunter2"'
+LOGIN_AND_MORE = f'{{"username":"app","password":"by-hand",{MORE}}}'
+BLOB_AND_MORE = f'{{"username":"app",{MORE}}}'
+
+
+@on_every_adapter
+def test_keys_of_others_survive_rotations_in_both_secrets(world: StoreHarness, store: Store) -> None:
+    adopt(world)
+    for generation in range(1, 6):
+        store.read_current()
+        stage_and_promote(store, generation)
+        assert world.current_text("app_user").endswith(f"{MORE}}}")
+        assert world.current_text("connection_blob").endswith(f"{MORE}}}")
+        assert "username" not in world.current_text("connection_blob")
+    assert store.read_current().generation == 5
+
+
+def adopt(world: StoreHarness) -> None:
+    world.edit("app_user", LOGIN_AND_MORE)
+    world.edit("connection_blob", BLOB_AND_MORE)
+
+
+@on_every_adapter
+def test_a_key_that_is_added_or_removed_by_hand_is_so_from_then_on(world: StoreHarness, store: Store) -> None:
+    adopt(world)
+    for generation in range(1, 4):
+        store.read_current()
+        stage_and_promote(store, generation)
+    for generation, edit in ((4, LOGIN_AND_MORE.replace("pass2", "pass3")), (6, text("app", "by-hand", k=1))):
+        world.edit("app_user", edit)
+        for more in (0, 1):
+            store.read_current()
+            stage_and_promote(store, generation + more)
+            now = json.loads(world.current_text("app_user"))
+            theirs = now.keys() - {"dbname", "engine", "format", "host", "port", "generation"}
+            assert theirs == json.loads(edit).keys()
+
+
+@on_every_adapter
+def test_two_runners_that_read_different_keys_agree_on_a_generation(
+    world: StoreHarness, store: Store
+) -> None:
+    adopt(world)
+    store.read_current()
+    rival = world.rival()
+    assert rival.stage(value(1)) == value(1)
+    world.edit("app_user", LOGIN_AND_MORE.replace("pass2", "pass3"))
+    rival.read_current()
+    assert rival.stage(value(1)) == value(1)
+    assert store.stage(value(1)) == value(1)
+    store.promote(1, fence_held)
+    assert store.read_current().login == value(1).login
+
+
+@on_every_adapter
+def test_keys_survive_an_edit_that_is_no_json_object(world: StoreHarness, store: Store) -> None:
+    """A comma too many must not cost the keys of connection_blob, which the next rotation replaces (protocol V7)."""
+    adopt(world)
+    store.read_current()
+    stage_and_promote(store, 1)
+    world.edit("connection_blob", BLOB_AND_MORE[:-1] + ",}")
+    store.read_current()
+    stage_and_promote(store, 2)
+    assert world.current_text("connection_blob").endswith(f"{MORE}}}")
+
+
+@on_every_adapter
+@pytest.mark.parametrize("secret", ["app_user", "connection_blob"])
+def test_what_lockstep_has_never_written_is_not_replaced_unless_it_is_an_object(
+    world: StoreHarness, store: Store, secret: SecretKind
+) -> None:
+    world.edit(secret, "hunter2")
+    with pytest.raises(SecretMalformedError, match="code=not-a-json-object") as error:
+        store.read_current()
+    assert "hunter2" not in str(error.value)
+    assert world.current_text(secret) == "hunter2"
+
+
+@pytest.mark.parametrize("world", ["aws", "oci", "oci-ring-of-one"], indirect=True)
+@pytest.mark.parametrize("secret", ["app_user", "connection_blob"])
+def test_a_value_that_the_store_does_not_keep_is_refused_before_anything_is_staged(
+    world: StoreHarness, store: Store, secret: SecretKind
+) -> None:
+    limit = world.secret.max_bytes
+    world.edit(secret, text("app", "x", notes="n" * (limit - 100)))
+    before = world.current_text(secret)
+    store.read_current()
+    with pytest.raises(SecretTooLargeError) as error:
+        store.stage(value(1))
+    names = CREDENTIAL.secret_names
+    name = names.app_user if secret == "app_user" else names.connection_blob
+    assert error.value.where == {"store": store.name, "secret": name, "code": f"over-{limit}-bytes"}
+    assert store.read_generation(1) is None
+    assert world.current_text(secret) == before

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 from lockstep.client import decode
 from lockstep.contents import (
@@ -12,11 +13,25 @@ from lockstep.contents import (
     decode_blob_generation,
     decode_connection,
     encode_app_user,
+    encode_connection_blob,
+    fitting,
 )
-from lockstep.errors import SecretMalformedError
+from lockstep.errors import SecretMalformedError, SecretTooLargeError
+from lockstep.extras import MAX_TEXT_BYTES, NO_EXTRAS, extras_in, object_in
 from lockstep.identity import aws_access_key, oci_api_key
-from lockstep.model import CredentialValue, SecretStr
-from tests.fuzz.harness import CANARY, Json, documents, inputs, judged, mangled, mutated, nested, spelled
+from lockstep.model import CredentialValue, Login, SecretStr
+from tests.fuzz.harness import (
+    CANARY,
+    Json,
+    documents,
+    inputs,
+    judged,
+    mangled,
+    mutated,
+    nested,
+    spelled,
+    texts,
+)
 from tests.support.memory import make_plan
 
 CREDENTIAL = make_plan().credentials[0]
@@ -72,6 +87,27 @@ def blob(text: str) -> None:
         assert decode_blob_generation(text, store="aws", secret="s") >= 0
 
 
+def carried_on(text: str) -> None:
+    """What was there is in the next value, spelled the same way, and the next value is one (protocol V20)."""
+    value = CredentialValue(7, Login("app", SecretStr("new")))
+    with judged("carried", SecretTooLargeError):
+        extras = extras_in(text)
+        assert (extras is None) == (object_in(text) is None)
+        assert CANARY not in f"{extras!r} {extras} {[extras]}"
+        extras = extras or NO_EXTRAS
+        new = encode_app_user(value, CREDENTIAL, extras)
+        blob = encode_connection_blob(7, CREDENTIAL, extras)
+        for written in (new, blob):
+            fitting(written, max_bytes=MAX_TEXT_BYTES, store="aws", secret="s")
+        assert decode_app_user(new, store="aws", secret="s") == (value.login, 7)
+        assert decode_blob_generation(blob, store="aws", secret="s") == 7
+        before, after = object_in(text) or {}, object_in(new) or {}
+        ours = (object_in(encode_app_user(value, CREDENTIAL)) or {}).keys()
+        kept = before.keys() - ours - {"placeholder", "generated"}
+        assert {key: json.dumps(after[key]) for key in kept} == {key: json.dumps(before[key]) for key in kept}
+        assert encode_app_user(value, CREDENTIAL, extras_in(new) or NO_EXTRAS) == new
+
+
 def for_an_application(text: str) -> None:
     with judged("client"):
         assert CANARY not in repr(decode(text, store="aws", secret="s").password)
@@ -85,7 +121,14 @@ def identities(text: str) -> None:
         assert CANARY in key.access_key_id or CANARY not in repr(key)
 
 
-READERS: list[Callable[[str], None]] = [app_user, connection, blob, for_an_application, identities]
+READERS: list[Callable[[str], None]] = [
+    app_user,
+    connection,
+    blob,
+    carried_on,
+    for_an_application,
+    identities,
+]
 
 
 @inputs(200)
@@ -93,6 +136,12 @@ READERS: list[Callable[[str], None]] = [app_user, connection, blob, for_an_appli
 def test_a_mutated_app_user(document: Json) -> None:
     for read in READERS:
         read(spelled(document))
+
+
+@inputs(200)
+@given(st.dictionaries(texts, documents, max_size=6), st.sampled_from([None, 2, "\t"]), st.booleans())
+def test_any_keys_of_others(document: dict[str, Json], indent: int | str | None, escaped: bool) -> None:  # noqa: FBT001 - drawn
+    carried_on(json.dumps({**document, "username": "app"}, indent=indent, ensure_ascii=escaped))
 
 
 @inputs(60)

@@ -3,11 +3,13 @@
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Literal
 
 from lockstep.contents import decode_app_user
 from lockstep.errors import LostCompareAndSetError, SecretNotFoundError, StoreRejectedError
+from lockstep.extras import MAX_TEXT_BYTES
 from lockstep.model import Credential, CredentialValue, Login, StoredValue
 from lockstep.ports import Observed, SecretVersion, Staged
 from lockstep.stores import CredentialStore
@@ -18,6 +20,8 @@ SecretKind = Literal["app_user", "connection_blob"]
 KINDS: tuple[SecretKind, ...] = ("app_user", "connection_blob")
 PLACEHOLDER_TEXT = '{"placeholder":true}'
 _WRITTEN = "generation-"
+_MADE = datetime(2030, 1, 1, tzinfo=UTC)
+"""When the first version of a secret was made; the others follow, each a second later."""
 
 
 @dataclass
@@ -43,6 +47,8 @@ class MemorySecret:
         self._kind = kind
         self._faults = faults
         self._where = {"store": store, "secret": secret}
+
+    max_bytes = MAX_TEXT_BYTES
 
     def read_current(self) -> SecretVersion:
         return self._read(self._secret().current)
@@ -92,8 +98,11 @@ class MemorySecret:
             secret.make_current(version)
 
     def _read(self, version: str) -> SecretVersion:
-        text = self._secret().versions[version]
-        return SecretVersion(id=version, generation=_generation(version), text=text)
+        versions = self._secret().versions
+        created_at = _MADE + timedelta(seconds=list(versions).index(version))
+        return SecretVersion(
+            id=version, generation=_generation(version), text=versions[version], created_at=created_at
+        )
 
     def _secret(self) -> _Versions:
         if self._kind not in self._kept:

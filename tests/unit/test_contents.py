@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lockstep.contents import (
-    MAX_SECRET_BYTES,
     decode_app_user,
     decode_blob_generation,
     decode_connection,
@@ -16,6 +15,7 @@ from lockstep.contents import (
     encode_connection_blob,
 )
 from lockstep.errors import SecretMalformedError
+from lockstep.extras import MAX_TEXT_BYTES, object_in
 from lockstep.model import CredentialValue, Login, SecretStr, Strategy
 from tests.support.memory import make_plan
 
@@ -108,8 +108,8 @@ def test_the_connection_holds_only_the_fields_of_a_connection() -> None:
 
 def test_a_secret_may_be_as_long_as_the_smaller_limit_of_the_clouds() -> None:
     text = json.dumps({"username": "app", "password": "hunter2", "more": ""})
-    padded = text[:-2] + "x" * (MAX_SECRET_BYTES - len(text)) + text[-2:]
-    assert len(padded) == MAX_SECRET_BYTES
+    padded = text[:-2] + "x" * (MAX_TEXT_BYTES - len(text)) + text[-2:]
+    assert len(padded) == MAX_TEXT_BYTES
     assert decode_app_user(padded, store="aws", secret="s")[0]
     with pytest.raises(SecretMalformedError):
         decode_app_user(padded + " ", store="aws", secret="s")
@@ -155,12 +155,16 @@ def test_a_generation_that_is_not_a_natural_number_is_0(claimed: str, generation
         '{"username":"\\udfff","password":"hunter2"}',
         "[" * 20_000,
         '{"generation":' + "9" * 5_000 + "}",
-        json.dumps({"username": "app", "password": "hunter2", "more": "x" * MAX_SECRET_BYTES}),
+        json.dumps({"username": "app", "password": "hunter2", "more": "x" * MAX_TEXT_BYTES}),
     ],
 )
 def test_anything_else_is_malformed_and_not_quoted(text: str) -> None:
     with pytest.raises(SecretMalformedError) as caught:
         decode_app_user(text, store="aws", secret="multi-cloud/app_user")
+    code = caught.value.where.pop("code")
+    assert code == (
+        "no-login" if text.startswith("{") and object_in(text) is not None else "not-a-json-object"
+    )
     assert caught.value.where == {"store": "aws", "secret": "multi-cloud/app_user"}
     assert "hunter2" not in str(caught.value)
     assert caught.value.__cause__ is None

@@ -67,7 +67,11 @@ def test_a_text_that_claims_another_generation_than_its_name_is_malformed(
     store.forge("app_user", 7, text)
     with pytest.raises(SecretMalformedError) as error:
         read(store)
-    assert error.value.where == {"store": "memory", "secret": CREDENTIAL.secret_names.app_user}
+    assert error.value.where == {
+        "store": "memory",
+        "secret": CREDENTIAL.secret_names.app_user,
+        "code": "forged",
+    }
     assert "hunter2" not in str(error.value)
 
 
