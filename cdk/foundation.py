@@ -1,4 +1,8 @@
-"""Resources that outlive the stack: keys, lock table, secrets, audit bucket. Deleting the stack keeps all of them."""
+"""Resources that outlive the stack: keys, lock table, secrets, audit bucket. Deleting the stack keeps all of them.
+
+Each is made or adopted. What is adopted is not in the template, so CloudFormation neither changes nor deletes it: not
+the content of a secret, not the policy of a bucket or of a key.
+"""
 
 from aws_cdk import Aws, CfnResource, Duration, RemovalPolicy, Tags
 from aws_cdk import aws_dynamodb as dynamodb
@@ -37,8 +41,10 @@ class Foundation(Construct):
     """Keys, lock table, secrets and audit bucket of a plan.
 
     Attributes:
-        key: The key that encrypts secrets, lock table and logs.
-        mac_key_arn: The ARN of the key that signs audit entries.
+        key: The key that encrypts what is made: secrets, lock table, logs, topics.
+        key_arns: Every key that encrypts secrets or the lock table.
+        mac_key_arn: The ARN of the key that signs audit entries; of any key, if only its alias is known.
+        mac_key_alias: The alias by which an adopted key is known.
         table: The lock table.
         bucket: The bucket of the audit log.
     """
@@ -47,13 +53,19 @@ class Foundation(Construct):
         super().__init__(scope, construct_id)
         plan, settings = deployment.plan, deployment.settings
         self.key = self._encryption_key(settings)
-        self.mac_key_arn = self._mac_key(plan.audit.aws)
+        self.key_arns = [self.key.key_arn, *settings.adopt.keys]
+        mac_key = plan.audit.aws.mac_key
+        self.mac_key_alias = mac_key if settings.adopt.mac_key and mac_key.startswith("alias/") else None
+        self.mac_key_arn = self._mac_key(mac_key)
         self.table = self._lock_table(plan, settings)
         for name, kind in secret_kinds(plan).items():
-            self._secret(name, kind)
+            if not settings.adopt.adopts_secret(name):
+                self._secret(name, kind)
         self.bucket = self._audit_bucket(plan.audit.aws, settings)
 
-    def _encryption_key(self, settings: Settings) -> kms.Key:
+    def _encryption_key(self, settings: Settings) -> kms.IKey:
+        if settings.adopt.encryption_key:
+            return kms.Key.from_key_arn(self, "Key", settings.adopt.encryption_key)
         key = kms.Key(
             self,
             "Key",
@@ -66,7 +78,7 @@ class Foundation(Construct):
         key.add_to_resource_policy(
             iam.PolicyStatement(
                 sid="Logs",
-                principals=[iam.ServicePrincipal(f"logs.{Aws.REGION}.amazonaws.com")],
+                principals=[iam.ServicePrincipal(f"logs.{Aws.REGION}.{Aws.URL_SUFFIX}")],
                 actions=[
                     "kms:Decrypt",
                     "kms:DescribeKey",
@@ -95,16 +107,19 @@ class Foundation(Construct):
         )
         return key
 
-    def _mac_key(self, audit: AwsAudit) -> str:
-        """The ARN of the key that the plan names. For an alias the key is created here; any other key must exist."""
-        if audit.mac_key.startswith("arn:"):
-            return audit.mac_key
-        if not audit.mac_key.startswith("alias/"):
-            return f"arn:{Aws.PARTITION}:kms:{Aws.REGION}:{Aws.ACCOUNT_ID}:key/{audit.mac_key}"
+    def _mac_key(self, named: str) -> str:
+        """The ARN of the key that the plan names. For an alias the key is made here, unless it is adopted."""
+        if named.startswith("arn:"):
+            return named
+        keys = f"arn:{Aws.PARTITION}:kms:{Aws.REGION}:{Aws.ACCOUNT_ID}:key"
+        if self.mac_key_alias:
+            return f"{keys}/*"
+        if not named.startswith("alias/"):
+            return f"{keys}/{named}"
         key = kms.Key(
             self,
             "MacKey",
-            alias=audit.mac_key,
+            alias=named,
             description="Lockstep: signs audit entries",
             key_spec=kms.KeySpec.HMAC_256,
             key_usage=kms.KeyUsage.GENERATE_VERIFY_MAC,
@@ -113,7 +128,9 @@ class Foundation(Construct):
         _keep_alias(key)
         return key.key_arn
 
-    def _lock_table(self, plan: Plan, settings: Settings) -> dynamodb.Table:
+    def _lock_table(self, plan: Plan, settings: Settings) -> dynamodb.ITable:
+        if settings.adopt.lock_table:
+            return dynamodb.Table.from_table_name(self, "LockTable", plan.lock.table)
         return dynamodb.Table(
             self,
             "LockTable",
@@ -148,7 +165,9 @@ class Foundation(Construct):
             "supports one database only.",
         )
 
-    def _audit_bucket(self, audit: AwsAudit, settings: Settings) -> s3.Bucket:
+    def _audit_bucket(self, audit: AwsAudit, settings: Settings) -> s3.IBucket:
+        if settings.adopt.audit_bucket:
+            return s3.Bucket.from_bucket_name(self, "Audit", audit.bucket)
         access_log = s3.Bucket(
             self,
             "AccessLog",

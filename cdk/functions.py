@@ -1,5 +1,6 @@
 """The four functions: one image (or one zip) with four commands, and a role and a log for each."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
@@ -10,26 +11,20 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
+from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
 from cdk import permissions
 from cdk.bundle import PLAN_IN_BUNDLE, Bundle, read_bundle
-from cdk.foundation import KEPT, Foundation
+from cdk.foundation import Foundation
 from cdk.image import sources
+from cdk.log_groups import log_group
 from cdk.nag import acknowledge
+from cdk.network import Network
 from cdk.settings import ROOT, Deployment, NotDeployableError
 from lockstep.timing import STEP
 from lockstep.wiring import PLAN_VARIABLE
 
-RETENTION = {
-    30: logs.RetentionDays.ONE_MONTH,
-    60: logs.RetentionDays.TWO_MONTHS,
-    90: logs.RetentionDays.THREE_MONTHS,
-    180: logs.RetentionDays.SIX_MONTHS,
-    365: logs.RetentionDays.ONE_YEAR,
-    400: logs.RetentionDays.THIRTEEN_MONTHS,
-    731: logs.RetentionDays.TWO_YEARS,
-}
 _ARCHITECTURES = {"arm64": lambda_.Architecture.ARM_64, "x86_64": lambda_.Architecture.X86_64}
 _PLATFORMS = {"arm64": ecr_assets.Platform.LINUX_ARM64, "x86_64": ecr_assets.Platform.LINUX_AMD64}
 
@@ -53,12 +48,12 @@ class Functions(Construct):
     ) -> None:
         super().__init__(scope, construct_id)
         self._plan = deployment.plan
-        self._bucket_id = Stack.of(self).get_logical_id(
-            cast("CfnElement", foundation.bucket.node.default_child)
-        )
+        self._bucket = self._shown(foundation.bucket)
         self._settings = deployment.settings
+        self._mac_key_alias = foundation.mac_key_alias
+        self._network = Network.of(self, deployment)
         self._timeout = Duration.seconds(STEP.total_seconds())
-        self.logs: dict[str, logs.LogGroup] = {}
+        self.logs: dict[str, logs.ILogGroup] = {}
         self.by_step = {
             step: self._function(step, statements, foundation.key)
             for step, statements in {
@@ -69,19 +64,15 @@ class Functions(Construct):
             }.items()
         }
 
-    def _function(self, step: str, statements: permissions.Statements, key: kms.Key) -> lambda_.Function:
-        name = f"{self._settings.stack}-{step.replace('_', '-')}"
+    def _function(self, step: str, statements: permissions.Statements, key: kms.IKey) -> lambda_.Function:
+        named = f"{self._settings.stack}-{step.replace('_', '-')}"
+        # Another package type replaces a function, and CloudFormation makes the new one before it deletes the old one.
+        name = f"{named}-zip" if self._settings.packaging == "zip" else named
         title = "".join(part.title() for part in step.split("_"))
-        log = logs.LogGroup(
-            self,
-            f"{title}Log",
-            log_group_name=f"/aws/lambda/{name}",
-            encryption_key=key,
-            retention=RETENTION[self._settings.log_retention_days],
-            removal_policy=KEPT,
-        )
+        log_name = f"/aws/lambda/{named}"
+        log = log_group(self, f"{title}Log", name=log_name, settings=self._settings, key=key)
         self.logs[step] = log
-        in_vpc = step == "apply_db" and self._settings.vpc is not None
+        groups = self._network.groups_for(step) if self._network else None
         arn = f"arn:{Aws.PARTITION}:lambda:{Aws.REGION}:{Aws.ACCOUNT_ID}:function:{name}"
         role = iam.Role(
             self,
@@ -94,17 +85,24 @@ class Functions(Construct):
                         *statements,
                         permissions.logs(log.log_group_arn),
                         permissions.trace(),
-                        *(permissions.network(arn) if in_vpc else []),
+                        *(permissions.network(arn) if groups else []),
                     ]
                 )
             },
         )
-        function = self._packaged(title, step, name, role, log, in_vpc=in_vpc)
-        self._acknowledge(role, function, step)
+        function = self._packaged(title, step, name, role, log, groups=groups)
+        self._acknowledge(role, function, step, log, log_name)
         return function
 
     def _packaged(
-        self, title: str, step: str, name: str, role: iam.Role, log: logs.LogGroup, *, in_vpc: bool
+        self,
+        title: str,
+        step: str,
+        name: str,
+        role: iam.Role,
+        log: logs.ILogGroup,
+        *,
+        groups: Sequence[ec2.ISecurityGroup] | None,
     ) -> lambda_.Function:
         handler = f"functions.{step}.handler.handler"
         bundle = self._bundle()
@@ -113,7 +111,7 @@ class Functions(Construct):
             if bundle
             else self._image(handler)
         )
-        vpc = self._vpc() if in_vpc else None
+        vpc = self._network.vpc if self._network and groups else None
         return lambda_.Function(
             self,
             title,
@@ -137,7 +135,7 @@ class Functions(Construct):
             tracing=lambda_.Tracing.ACTIVE,
             vpc=vpc,
             vpc_subnets=ec2.SubnetSelection(subnets=vpc.private_subnets) if vpc else None,
-            security_groups=[self._security_group(vpc)] if vpc else None,
+            security_groups=groups,
         )
 
     def _bundle(self) -> Bundle | None:
@@ -171,44 +169,39 @@ class Functions(Construct):
             )
         return [str(file.resolve().relative_to(ROOT)) for file in files]
 
-    def _vpc(self) -> ec2.IVpc:
-        vpc = self._settings.vpc
-        if vpc is None:
-            raise AssertionError("called without a VPC")
-        return ec2.Vpc.from_vpc_attributes(
-            self,
-            "Vpc",
-            vpc_id=vpc.id,
-            availability_zones=list(vpc.availability_zones),
-            private_subnet_ids=list(vpc.subnet_ids),
-        )
+    def _shown(self, bucket: s3.IBucket) -> str:
+        """The bucket's ARN, as cdk-nag writes it."""
+        if bucket.node.default_child is None:
+            return f"arn:{Stack.of(self).partition}:s3:::{bucket.bucket_name}"
+        return f"<{Stack.of(self).get_logical_id(cast('CfnElement', bucket.node.default_child))}.Arn>"
 
-    def _security_group(self, vpc: ec2.IVpc) -> ec2.SecurityGroup:
-        group = ec2.SecurityGroup(
-            self,
-            "ApplyDbGroup",
-            vpc=vpc,
-            description="Lockstep: the function that logs in to the databases",
-            allow_all_outbound=False,
-        )
-        cidrs = self._settings.vpc.database_cidrs if self._settings.vpc else ()
-        for port in sorted({server.port for server in self._plan.databases}):
-            for cidr in cidrs:
-                group.add_egress_rule(ec2.Peer.ipv4(cidr), ec2.Port.tcp(port), "databases")
-        group.add_egress_rule(ec2.Peer.any_ipv4(), ec2.Port.tcp(443), "Secrets Manager, DynamoDB, OCI")
-        return group
-
-    def _acknowledge(self, role: iam.Role, function: lambda_.Function, step: str) -> None:
+    def _acknowledge(
+        self, role: iam.Role, function: lambda_.Function, step: str, log: logs.ILogGroup, named: str
+    ) -> None:
         reason = (
             "The calls of X-Ray, and of network interfaces in a VPC, have no resource that a policy can name."
         )
         acknowledge(role, "AwsSolutions-IAM5[Resource::*]", reason)
         acknowledge(role, "Serverless-LambdaStarPermissions", reason)
         permissions.acknowledge_tags(role)
-        if step == "audit":
+        if log.node.default_child is None:
+            stack = Stack.of(self)
             acknowledge(
                 role,
-                f"AwsSolutions-IAM5[Resource::<{self._bucket_id}.Arn>/{permissions.AUDIT_PREFIX}*]",
+                f"AwsSolutions-IAM5[Resource::arn:{stack.partition}:logs:{stack.region}:<AWS::AccountId>:log-group:"
+                f"{named}:*]",
+                "The streams of its own log group.",
+            )
+        if step == "audit":
+            if self._mac_key_alias:
+                acknowledge(
+                    role,
+                    "AwsSolutions-IAM5[Resource::arn:<AWS::Partition>:kms:<AWS::Region>:<AWS::AccountId>:key/*]",
+                    "The key is known by its alias, which a condition names.",
+                )
+            acknowledge(
+                role,
+                f"AwsSolutions-IAM5[Resource::{self._bucket}/{permissions.AUDIT_PREFIX}*]",
                 "Each entry has a name of its own. A policy that names credentials would grow with the plan.",
             )
         called_by_steps = "Step Functions invokes it synchronously; there are no asynchronous invocations."

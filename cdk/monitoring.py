@@ -75,7 +75,7 @@ class Monitoring(Construct):
         )
         self._dashboard(functions, machine, dead_letters)
 
-    def _count_in_logs(self, promotions: logs.LogGroup, executions: logs.LogGroup) -> None:
+    def _count_in_logs(self, promotions: logs.ILogGroup, executions: logs.ILogGroup) -> None:
         logs.MetricFilter(
             self,
             "RotationsFilter",

@@ -1,11 +1,10 @@
 """The state machine, and for each credential a schedule that starts it."""
 
 import jsii
-from aws_cdk import Duration
+from aws_cdk import Duration, Stack
 from aws_cdk import aws_events as events
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
-from aws_cdk import aws_logs as logs
 from aws_cdk import aws_sqs as sqs
 from aws_cdk import aws_stepfunctions as stepfunctions
 from aws_cdk.interfaces.aws_events import IRuleRef
@@ -13,8 +12,8 @@ from constructs import Construct
 
 from cdk import permissions
 from cdk.asl import seconds
-from cdk.foundation import KEPT
-from cdk.functions import RETENTION, Functions
+from cdk.functions import Functions
+from cdk.log_groups import log_group
 from cdk.nag import acknowledge
 from cdk.permissions import Grants
 from cdk.settings import Deployment
@@ -48,20 +47,19 @@ class StateMachine(Construct):
         deployment: Deployment,
         functions: Functions,
         grants: Grants,
-        key: kms.Key,
+        key: kms.IKey,
     ) -> None:
         super().__init__(scope, construct_id)
         arns = {
             placeholder: functions.by_step[step].function_arn
             for placeholder, step in FUNCTION_PLACEHOLDERS.items()
         }
-        self.log = logs.LogGroup(
+        self.log = log_group(
             self,
             "Log",
-            log_group_name=f"/aws/vendedlogs/states/{deployment.settings.stack}",
-            encryption_key=key,
-            retention=RETENTION[deployment.settings.log_retention_days],
-            removal_policy=KEPT,
+            name=f"/aws/vendedlogs/states/{deployment.settings.stack}",
+            settings=deployment.settings,
+            key=key,
         )
         role = iam.Role(
             self,
@@ -74,7 +72,9 @@ class StateMachine(Construct):
             self,
             "Machine",
             state_machine_name=deployment.settings.stack,
-            definition_body=stepfunctions.DefinitionBody.from_string(deployment.definition),
+            definition_body=stepfunctions.DefinitionBody.from_string(
+                deployment.definition.replace("arn:aws:states:", f"arn:{Stack.of(self).partition}:states:")
+            ),
             definition_substitutions={**arns, "LockTable": deployment.plan.lock.table},
             role=role.without_policy_updates(),
             logs=stepfunctions.LogOptions(

@@ -41,6 +41,7 @@ class Grants:
         stack: The value of the tag by which the stack's secrets are known.
         key_arns: The keys that encrypt secrets and lock table.
         mac_key_arn: The key that signs audit entries.
+        mac_key_alias: The alias that the key must have, where `mac_key_arn` does not name one key.
     """
 
     plan: Plan
@@ -49,6 +50,7 @@ class Grants:
     bucket_arn: str
     key_arns: Sequence[str]
     mac_key_arn: str
+    mac_key_alias: str | None = None
 
     def generate(self) -> Statements:
         """Read the current values, claim, stage."""
@@ -118,7 +120,7 @@ class Grants:
                 "Sign",
                 ["kms:GenerateMac"],
                 [self.mac_key_arn],
-                {"StringEquals": {"kms:MacAlgorithm": "HMAC_SHA_256"}},
+                {"StringEquals": {"kms:MacAlgorithm": "HMAC_SHA_256"}, **self._mac_alias()},
             ),
         ]
 
@@ -156,6 +158,13 @@ class Grants:
             *self._secret_keys(["kms:Decrypt", "kms:GenerateDataKey"], own),
             *self._lock(["dynamodb:GetItem", "dynamodb:UpdateItem"]),
         ]
+
+    def _mac_alias(self) -> Mapping[str, Mapping[str, object]]:
+        """The condition under which a key is the adopted one, which is known by its alias only."""
+        # https://docs.aws.amazon.com/kms/latest/developerguide/conditions-kms.html#conditions-kms-resource-aliases
+        if not self.mac_key_alias:
+            return {}
+        return {"ForAnyValue:StringEquals": {"kms:ResourceAliases": self.mac_key_alias}}
 
     def _lock(self, actions: list[str]) -> Statements:
         return [

@@ -34,8 +34,9 @@ class LockstepStack(Stack):
             stack=settings.stack,
             table_arn=foundation.table.table_arn,
             bucket_arn=foundation.bucket.bucket_arn,
-            key_arns=[foundation.key.key_arn],
+            key_arns=foundation.key_arns,
             mac_key_arn=foundation.mac_key_arn,
+            mac_key_alias=foundation.mac_key_alias,
         )
         functions = Functions(
             self,

@@ -110,7 +110,7 @@ def test_a_probe_of_a_missing_version_is_answered_and_not_refused(rotated: Deplo
         "databases": [credential.databases[0]],
         "candidates": [{"store": "aws", "version": "00000000-0000-8000-8000-000000000000"}],
     }
-    reply = rotated.aws.lambda_host.invoke("lockstep-apply-db", json.dumps(event).encode())
+    reply = rotated.aws.lambda_host.invoke("lockstep-apply-db-zip", json.dumps(event).encode())
     # It has read what the candidates name, and has no lease to try them under.
     assert json.loads(reply.payload)["errorType"] == "FenceLostError"
 
@@ -130,7 +130,10 @@ def test_every_permission_is_used(rotated: DeployedWorld) -> None:
 
 def _roles(world: DeployedWorld) -> Mapping[str, str]:
     """Each role that made a call, with the name of its step."""
-    titles = {world.stack.role_of(f): f.removeprefix("lockstep-").replace("-", "_") for f in world.functions}
+    titles = {
+        world.stack.role_of(f): f.removeprefix("lockstep-").removesuffix("-zip").replace("-", "_")
+        for f in world.functions
+    }
     others = {r.role for r in world.aws.guard.records} - titles.keys()
     return {**titles, **dict.fromkeys(others, "state machine")}
 
@@ -146,7 +149,7 @@ def test_the_metric_filter_matches_the_logged_lines(rotated: DeployedWorld) -> N
         if f["Type"] == "AWS::Logs::MetricFilter" and "Rotations" in name
     )
     assert pattern == '{ ($.step = "functions.update_secrets.step") && ($.outcome = "ok") }'
-    lines = [json.loads(line) for line in rotated.stack.log_of("lockstep-update-secrets").splitlines()]
+    lines = [json.loads(line) for line in rotated.stack.log_of("lockstep-update-secrets-zip").splitlines()]
     counted = [
         line["credential"]
         for line in lines
@@ -157,7 +160,7 @@ def test_the_metric_filter_matches_the_logged_lines(rotated: DeployedWorld) -> N
 
 def _as(world: DeployedWorld, step: str, service: str) -> Client:
     """A client with the permissions of a step's role."""
-    role = world.stack.role_of(f"lockstep-{step}")
+    role = world.stack.role_of(f"lockstep-{step}-zip")
     identity = world.aws.client("sts").assume_role(
         RoleArn=f"arn:aws:iam::{world.aws.account_id}:role/{role}", RoleSessionName="test"
     )["Credentials"]
@@ -187,7 +190,7 @@ def test_no_step_can_do_the_work_of_another(rotated: DeployedWorld) -> None:
         lambda: _as(rotated, "apply-db", "kms").generate_mac(
             KeyId="alias/lockstep-audit", Message=b"digest", MacAlgorithm="HMAC_SHA_256"
         ),
-        lambda: _as(rotated, "audit", "lambda").invoke(FunctionName="lockstep-generate"),
+        lambda: _as(rotated, "audit", "lambda").invoke(FunctionName="lockstep-generate-zip"),
     ]
     for attempt in attempts:
         _assert_refused(attempt)

@@ -2,13 +2,17 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 import pytest
 
+from cdk.bundle import build
 from cdk.estate import Adopt
-from cdk.settings import NotDeployableError, Settings
-from tests.infrastructure.cdk_case import BOTH_CLOUDS, VPC, Synthesised, synthesised
+from cdk.settings import ROOT, NotDeployableError, Settings
+from sandbox.aws.policies import Statement, as_list
+from tests.infrastructure.cdk_case import BOTH_CLOUDS, PLAN, VPC, Synthesised, synthesised
 
 UNTAGGABLE = {
     "AWS::CDK::Metadata",
@@ -25,6 +29,12 @@ UNTAGGABLE = {
 """CloudFormation knows no tags of these."""
 TAGS = {"team": "payments", "cost centre": "42"}
 ADOPTED_KEY = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+OTHER_KEY = "arn:aws:kms:eu-central-1:444455556666:key/0987dcba-09fe-87dc-65ba-ab0987654321"
+
+
+@pytest.fixture(scope="module", name="aws")
+def _aws() -> Synthesised:
+    return synthesised()
 
 
 @pytest.fixture(scope="module", name="trial")
@@ -130,3 +140,162 @@ def test_what_is_not_named_is_made(adopted: object) -> None:
     adopt = Adopt.model_validate({"secrets": adopted, "log_groups": adopted})
     assert not adopt.adopts_secret("a/b")
     assert not adopt.adopts_log_group("a/b")
+
+
+ALL_ADOPTED = {
+    "lock_table": True,
+    "audit_bucket": True,
+    "mac_key": True,
+    "encryption_key": ADOPTED_KEY,
+    "keys": [OTHER_KEY],
+    "secrets": True,
+    "log_groups": True,
+}
+IN_CHINA = {name: value for name, value in ALL_ADOPTED.items() if not name.endswith(("key", "keys"))}
+FOUNDATION = {
+    "AWS::DynamoDB::Table",
+    "AWS::KMS::Alias",
+    "AWS::KMS::Key",
+    "AWS::Logs::LogGroup",
+    "AWS::S3::Bucket",
+    "AWS::S3::BucketPolicy",
+    "AWS::SecretsManager::Secret",
+}
+
+
+def _adopting(**lines: object) -> Synthesised:
+    return synthesised(adopt=json.dumps(lines))
+
+
+def _statements(stack: Synthesised, title: str, sid: str) -> list[Statement]:
+    return [s for role, s in stack.policies() if role == title and s.get("Sid") == sid]
+
+
+def test_a_stack_that_adopts_everything_makes_none_of_it() -> None:
+    adopting = _adopting(**ALL_ADOPTED)
+    assert not FOUNDATION & {r["Type"] for r in adopting.template["Resources"].values()}
+    assert "<" not in json.dumps([s for _, s in adopting.policies()])
+
+
+@pytest.mark.parametrize(
+    ("line", "gone"),
+    [
+        ({"lock_table": True}, {"AWS::DynamoDB::Table"}),
+        ({"secrets": True}, {"AWS::SecretsManager::Secret"}),
+        ({"log_groups": True}, {"AWS::Logs::LogGroup"}),
+        ({"audit_bucket": True}, {"AWS::S3::Bucket", "AWS::S3::BucketPolicy"}),
+    ],
+)
+def test_one_line_adopts_one_kind(aws: Synthesised, line: dict[str, object], gone: set[str]) -> None:
+    adopting = _adopting(**line)
+    types = {r["Type"] for r in adopting.template["Resources"].values()}
+    assert {r["Type"] for r in aws.template["Resources"].values()} - types == gone
+    # All that is left is as it was.
+    for name, resource in adopting.template["Resources"].items():
+        assert aws.template["Resources"][name]["Type"] == resource["Type"]
+
+
+def test_an_adopted_table_is_the_one_that_is_locked() -> None:
+    adopting = _adopting(lock_table=True)
+    machine = adopting.properties("AWS::StepFunctions::StateMachine")
+    assert machine["DefinitionSubstitutions"]["LockTable"] == "lockstep"
+    (lock,) = _statements(adopting, "generate", "Lock")
+    assert adopting.words(lock["Resource"]) == "arn:aws:dynamodb:eu-central-1:111122223333:table/lockstep"
+
+
+def test_an_adopted_bucket_is_the_one_that_is_written_to() -> None:
+    (append,) = _statements(_adopting(audit_bucket=True), "audit", "Append")
+    for resource in as_list(append["Resource"]):
+        assert (
+            _adopting(audit_bucket=True)
+            .words(resource)
+            .startswith("arn:aws:s3:::example-lockstep-audit/aws/")
+        )
+
+
+def test_an_adopted_mac_key_is_known_by_its_alias() -> None:
+    adopting = _adopting(mac_key=True)
+    (sign,) = _statements(adopting, "audit", "Sign")
+    assert adopting.words(sign["Resource"]) == "arn:aws:kms:eu-central-1:111122223333:key/*"
+    assert sign["Condition"]["ForAnyValue:StringEquals"] == {"kms:ResourceAliases": "alias/lockstep-audit"}
+    assert not [k for k in adopting.resources("AWS::KMS::Key").values() if "KeySpec" in k["Properties"]]
+
+
+def test_an_adopted_key_encrypts_what_is_made() -> None:
+    adopting = _adopting(encryption_key=ADOPTED_KEY)
+    for resource_type in ("AWS::SecretsManager::Secret", "AWS::Logs::LogGroup"):
+        found = adopting.resources(resource_type).values()
+        assert {r["Properties"]["KmsKeyId"] for r in found} == {ADOPTED_KEY}
+    assert adopting.properties("AWS::DynamoDB::Table")["SSESpecification"]["KMSMasterKeyId"] == ADOPTED_KEY
+    for topic in adopting.resources("AWS::SNS::Topic").values():
+        assert topic["Properties"]["KmsMasterKeyId"] == ADOPTED_KEY
+    (lock,) = _statements(adopting, "generate", "LockKey")
+    assert lock["Resource"] == ADOPTED_KEY
+
+
+def test_one_secret_is_adopted_and_the_others_are_made() -> None:
+    made = _adopting(secrets=["multi-cloud/app_user"]).resources("AWS::SecretsManager::Secret").values()
+    assert {s["Properties"]["Name"] for s in made} == {
+        "multi-cloud/connection_blob",
+        "multi-cloud/ledger_user",
+        "multi-cloud/ledger_blob",
+    }
+
+
+def test_every_function_can_be_in_the_vpc_and_only_one_reaches_databases() -> None:
+    stack = synthesised(vpc=json.dumps({**json.loads(VPC), "functions": "all"}))
+    functions = [f["Properties"] for f in stack.resources("AWS::Lambda::Function").values()]
+    ports = {
+        name: {rule["FromPort"] for rule in group["Properties"]["SecurityGroupEgress"]}
+        for name, group in stack.resources("AWS::EC2::SecurityGroup").items()
+    }
+    for function in functions:
+        (group,) = function["VpcConfig"]["SecurityGroupIds"]
+        assert function["VpcConfig"]["SubnetIds"] == ["subnet-0123456789abcdef0"]
+        reached = ports[group["Fn::GetAtt"][0]]
+        assert reached == ({443, 3306, 5432} if "apply-db" in function["FunctionName"] else {443})
+    for step in ("generate", "apply_db", "update_secrets", "audit"):
+        (refused,) = _statements(stack, step, "NotFromCode")
+        arn = stack.words(refused["Condition"]["ArnEquals"]["lambda:SourceFunctionArn"])
+        assert arn.endswith(f":function:lockstep-{step.replace('_', '-')}")
+
+
+def test_adopted_security_groups_are_used_as_they_are() -> None:
+    groups = ["sg-0123456789abcdef0", "sg-01234567"]
+    vpc = {**json.loads(VPC), "database_cidrs": [], "security_group_ids": groups, "functions": "all"}
+    stack = synthesised(vpc=json.dumps(vpc))
+    assert not [r for r in stack.template["Resources"].values() if r["Type"].startswith("AWS::EC2::")]
+    for function in stack.resources("AWS::Lambda::Function").values():
+        assert function["Properties"]["VpcConfig"]["SecurityGroupIds"] == groups
+
+
+def test_the_package_type_can_be_switched(aws: Synthesised, tmp_path: Path) -> None:
+    """CloudFormation makes the new function before it deletes the old one, so their names must differ."""
+    build("aws", plan_file=ROOT / PLAN, out=tmp_path)
+    zipped = synthesised(packaging="zip", bundle=tmp_path)
+    image_names, zip_names = (
+        {f["Properties"]["FunctionName"] for f in stack.resources("AWS::Lambda::Function").values()}
+        for stack in (aws, zipped)
+    )
+    assert not image_names & zip_names
+    assert zip_names == {f"{name}-zip" for name in image_names}
+    logs = [
+        {g["Properties"]["LogGroupName"] for g in s.resources("AWS::Logs::LogGroup").values()}
+        for s in (aws, zipped)
+    ]
+    assert logs[0] == logs[1]
+    for function in zipped.resources("AWS::Lambda::Function").values():
+        group = function["Properties"]["LoggingConfig"]["LogGroup"]["Ref"]
+        assert zipped.resources("AWS::Logs::LogGroup")[group]
+
+
+def test_the_stack_is_of_the_partition_of_its_region() -> None:
+    """China and GovCloud have ARNs, and some endpoints, of their own."""
+    text = (ROOT / PLAN).read_text().replace("eu-central-1", "cn-north-1")
+    with NamedTemporaryFile("w", suffix=".yaml", dir=ROOT / PLAN.parent) as plan:
+        plan.write(text)
+        plan.flush()
+        chosen = {"plan": Path(plan.name), "vpc": VPC}
+        for stack in (synthesised(**chosen), synthesised(**chosen, adopt=json.dumps(IN_CHINA))):
+            assert "arn:aws:" not in json.dumps(stack.template)
+            assert "arn:aws-cn:states:::lambda:invoke" in json.dumps(stack.template)
