@@ -176,6 +176,8 @@ class LockRecord:
 
     Attributes:
         format: The format of the newest claim; this build's where there was none.
+        led_at: When AWS last finished a rotation; None where a build before this attribute did.
+        unwitnessed: By audit stream, since when it has had entries that no entry of another stream names.
         plan: The digest of the active plan; None before the first activation, and where the table was lost.
         claim: The generation in flight.
         promoting: Whether a store may serve the claim's value already; until then the claim is open.
@@ -208,6 +210,8 @@ class LockRecord:
     enrol: frozenset[str] = frozenset()
     muted: frozenset[str] = frozenset()
     aws: AwsSigns = AwsSigns()
+    led_at: datetime | None = None
+    unwitnessed: Mapping[str, datetime] = field(default_factory=dict)
     heads: Mapping[str, ChainHead] = field(default_factory=dict)
 
     @property

@@ -228,7 +228,7 @@ class Account:
 
     @property
     def key(self) -> str:
-        """The key of its item. No credential's id has a `#`."""
+        """The key of its item."""
         host, port = server_of(self.host, self.port)
         return f"{ACCOUNT_PREFIX}{host}:{port}#{self.username}@{self.client_host}"
 

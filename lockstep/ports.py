@@ -338,8 +338,24 @@ class Lock(Protocol):
     def mute(self, lease: Lease, databases: Collection[str]) -> None:
         """Show these databases no login until an operator retries or enrols them; else FenceLostError."""
 
-    def move_head(self, stream: str, head: ChainHead, *, after: ChainHead | None) -> None:
-        """Move an audit chain's head on, if it is still `after`; else LostCompareAndSetError."""
+    def move_head(
+        self,
+        stream: str,
+        head: ChainHead,
+        *,
+        after: ChainHead | None,
+        at: datetime,
+        witnesses: Collection[str] = (),
+    ) -> None:
+        """Move an audit chain's head on, if it is still `after`; else LostCompareAndSetError.
+
+        Args:
+            stream: The chain's stream.
+            head: Its newest entry.
+            after: The head that was read.
+            at: When the entry was written.
+            witnesses: The other streams whose heads the entry names.
+        """
 
     def release(self, lease: Lease, done: Release | None) -> None:
         """Give the lock back. With `done`, clear the claim and move the schedule on; without it, leave both."""

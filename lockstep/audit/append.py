@@ -9,6 +9,7 @@ record (protocol L8), and an operator gives orders without the lock.
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from lockstep.audit.chain import NO_PREVIOUS, seal
@@ -57,21 +58,30 @@ class Chain:
                 return own
             if under and (record.holder, record.fence) != (under.holder, under.fence):
                 raise FenceLostError(credential=self.credential_id)
+            others = {name: other for name, other in record.heads.items() if name != stream}
             body, summary = seal(
                 event,
                 credential_id=self.credential_id,
                 stream=stream,
                 after=head,
-                others={name: other for name, other in record.heads.items() if name != stream},
+                others=others,
                 signer=self.signer,
                 rotation_id=entry_id,
             )
-            standing = summary if self.log.put(body, summary) else self._standing(record, summary)
+            is_new = self.log.put(body, summary)
+            standing = summary if is_new else self._standing(record, summary)
             moved = ChainHead(seq=standing.seq, hash=standing.hash, rotation_id=standing.rotation_id)
             with suppress(LostCompareAndSetError):
                 # If this is lost, another writer has moved the head to the same entry: the chain has no other
                 # continuation.
-                self.lock.move_head(stream, moved, after=head)
+                self.lock.move_head(
+                    stream,
+                    moved,
+                    after=head,
+                    at=datetime.fromtimestamp(event["time"] / 1000, UTC),
+                    # What another writer's entry names is not known here.
+                    witnesses=others if is_new else (),
+                )
             if moved.rotation_id == entry_id:
                 return moved
         raise LostCompareAndSetError(stream=stream)

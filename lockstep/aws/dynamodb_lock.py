@@ -37,7 +37,7 @@ from typing import TYPE_CHECKING
 from lockstep import formats
 from lockstep.aws import lock_expressions as writes
 from lockstep.aws.clients import translated
-from lockstep.aws.lock_item import HEAD, LOCK_TABLE_ERRORS, Item, record_of
+from lockstep.aws.lock_item import HEAD, LOCK_TABLE_ERRORS, UNWITNESSED, Item, record_of
 from lockstep.errors import (
     FenceLostError,
     LostCompareAndSetError,
@@ -236,13 +236,22 @@ class DynamoDbLock:
             except self._client.exceptions.ConditionalCheckFailedException:
                 raise FenceLostError(credential=self._credential_id) from None
 
-    def move_head(self, stream: str, head: ChainHead, *, after: ChainHead | None) -> None:
+    def move_head(
+        self,
+        stream: str,
+        head: ChainHead,
+        *,
+        after: ChainHead | None,
+        at: datetime,
+        witnesses: Collection[str] = (),
+    ) -> None:
         """Move a stream's head.
 
         Raises:
             LostCompareAndSetError: The head is no longer `after`.
         """
-        values = {":head": _head(head)}
+        values = {":head": _head(head), ":at": _time(at)}
+        names = {f"#witnessed{i}": f"{UNWITNESSED}{other}" for i, other in enumerate(sorted(witnesses))}
         if after:
             values[":after"] = _head(after)
         with self._translated():
@@ -250,9 +259,13 @@ class DynamoDbLock:
                 self._client.update_item(
                     TableName=self._table,
                     Key=self._key,
-                    UpdateExpression=writes.HEAD_UPDATE,
+                    UpdateExpression=writes.HEAD_UPDATE + (f" REMOVE {', '.join(names)}" if names else ""),
                     ConditionExpression=writes.HEAD_CONDITION if after else writes.FIRST_HEAD_CONDITION,
-                    ExpressionAttributeNames={"#head": f"{HEAD}{stream}"},
+                    ExpressionAttributeNames={
+                        "#head": f"{HEAD}{stream}",
+                        "#since": f"{UNWITNESSED}{stream}",
+                        **names,
+                    },
                     ExpressionAttributeValues=values,
                 )
             except self._client.exceptions.ConditionalCheckFailedException:

@@ -64,7 +64,8 @@ MUTE_UPDATE = "ADD muted :databases"
 MUTE_CONDITION = HELD
 """Still held by this run (protocol L15)."""
 
-HEAD_UPDATE = "SET #head = :head"
+HEAD_UPDATE = "SET #head = :head, #since = if_not_exists(#since, :at)"
+"""The stream's newest entry is named by no other stream yet. What it names is witnessed (protocol L8): REMOVE it."""
 FIRST_HEAD_CONDITION = "attribute_not_exists(#head) OR #head = :head"
 HEAD_CONDITION = "#head = :after OR #head = :head"
 """The head is the one that was read. Not under the fence: a run without it records its failure (protocol L8)."""
@@ -83,7 +84,9 @@ _NO_CLAIM = (
 )
 _PROVEN = " DELETE enrol :proven, muted :proven"
 RELEASE_DONE_UPDATE = f"{_DONE}{_NO_CLAIM}{_PROVEN}"
-LEADER_RELEASE_DONE_UPDATE = f"{_DONE}, aws_seen_at = :now{_NO_CLAIM}, aws_began_at{_PROVEN}"
+LEADER_RELEASE_DONE_UPDATE = (
+    f"{_DONE}, aws_seen_at = :now, aws_led_at = :now{_NO_CLAIM}, aws_began_at{_PROVEN}"
+)
 """RELEASE_DONE by AWS: what it began has finished well (protocol R8)."""
 RELEASE_UPDATE = "REMOVE holder, expires_at, acquired_at"
 RELEASE_CONDITION = "fence = :fence AND (holder = :holder OR attribute_not_exists(holder))"

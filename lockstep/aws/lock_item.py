@@ -14,6 +14,9 @@ Item = Mapping[str, Any]
 HEAD = "head_"
 """How the attributes of the audit chains' heads begin; a stream's name follows."""
 
+UNWITNESSED = "unwitnessed_"
+"""How the attributes begin that say since when a stream has had entries that no other stream names."""
+
 LOCK_TABLE_ERRORS = {
     Trouble.UNREACHABLE: LockTableUnreachableError,
     Trouble.THROTTLED: LockTableUnreachableError,
@@ -56,6 +59,12 @@ def record_of(credential_id: str, item: Item) -> LockRecord:
             enrol=_names(item, "enrol"),
             muted=_names(item, "muted"),
             aws=AwsSigns(seen_at=_datetime(item, "aws_seen_at"), began_at=_datetime(item, "aws_began_at")),
+            led_at=_datetime(item, "aws_led_at"),
+            unwitnessed={
+                name.removeprefix(UNWITNESSED): since
+                for name in item
+                if name.startswith(UNWITNESSED) and (since := _datetime(item, name))
+            },
             heads={
                 name.removeprefix(HEAD): _chain_head(value["M"])
                 for name, value in item.items()

@@ -21,6 +21,7 @@ from lockstep.aws.caller import caller_arn
 from lockstep.aws.clients import aws_client
 from lockstep.aws.dynamodb_lock import DynamoDbLock
 from lockstep.aws.dynamodb_orders import DynamoDbOrders
+from lockstep.aws.dynamodb_table import read_table
 from lockstep.aws.kms import KmsSigner
 from lockstep.aws.s3_audit import S3AuditLog
 from lockstep.aws.secrets_manager import SecretsManagerSecret
@@ -61,6 +62,10 @@ def call_orders(endpoint: str, timeouts: CloudTimeouts = SHIPPED) -> None:
     DynamoDbOrders(client, "table", "id").write(Pause())
 
 
+def call_table(endpoint: str, timeouts: CloudTimeouts = SHIPPED) -> None:
+    read_table(aws_client("dynamodb", REGION, keys=KEYS, endpoint=endpoint, timeouts=timeouts), "table")
+
+
 def call_caller(endpoint: str, timeouts: CloudTimeouts = SHIPPED) -> None:
     caller_arn(aws_client("sts", REGION, keys=KEYS, endpoint=endpoint, timeouts=timeouts))
 
@@ -94,6 +99,7 @@ UNREACHABLE: list[tuple[Call, type[LockstepError]]] = [
     (call_store_write, errors.StoreUnreachableError),
     (call_lock, errors.LockTableUnreachableError),
     (call_orders, errors.LockTableUnreachableError),
+    (call_table, errors.LockTableUnreachableError),
     (call_caller, errors.AuditLogUnreachableError),
     (call_log, errors.AuditLogUnreachableError),
     (call_signer, errors.AuditLogUnreachableError),
@@ -216,6 +222,8 @@ def test_the_shipped_time_outs_are_seconds() -> None:
         (call_lock, 400, as_json("AccessDeniedException"), errors.LockTableAccessDeniedError, None),
         (call_lock, 400, as_json("ValidationException"), errors.LockTableAccessDeniedError, None),
         (call_orders, 400, as_json("AccessDeniedException"), errors.LockTableAccessDeniedError, None),
+        (call_table, 400, as_json("AccessDeniedException"), errors.LockTableAccessDeniedError, None),
+        (call_table, 400, as_json("ResourceNotFoundException"), errors.LockTableAccessDeniedError, None),
         (call_orders, 400, as_json("ThrottlingException"), errors.LockTableUnreachableError, None),
         (call_log, 403, as_xml("AccessDenied"), errors.AuditLogAccessDeniedError, None),
         (call_log, 409, as_xml("ConditionalRequestConflict"), errors.AuditLogUnreachableError, None),

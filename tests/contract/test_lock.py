@@ -609,7 +609,7 @@ def test_orders_written_during_a_run_are_not_lost(
     }
     world.order(**orders)
     lock.begin_promotion(lease, made, now=NOW)
-    lock.move_head("aws", ChainHead(seq=1, hash="aa", rotation_id="aws-1"), after=None)
+    lock.move_head("aws", ChainHead(seq=1, hash="aa", rotation_id="aws-1"), after=None, at=NOW)
     lock.release(lease, finished(lease))
     record = lock.read()
     assert {name: getattr(record, name) for name in orders} == orders
@@ -644,25 +644,38 @@ def test_a_repeated_release_succeeds(lock: Lock) -> None:
 def test_the_heads_of_two_streams_move_independently(lock: Lock) -> None:
     first = ChainHead(seq=1, hash="aa", rotation_id="aws-1")
     second = ChainHead(seq=2, hash="bb", rotation_id="aws-2")
-    lock.move_head("aws", first, after=None)
-    lock.move_head("oci", second, after=None)
-    lock.move_head("aws", second, after=first)
+    lock.move_head("aws", first, after=None, at=NOW)
+    lock.move_head("oci", second, after=None, at=NOW)
+    lock.move_head("aws", second, after=first, at=NOW)
     assert lock.read().heads == {"aws": second, "oci": second}
 
 
 @pytest.mark.parametrize("after", [None, ChainHead(seq=1, hash="zz", rotation_id="aws-1")])
 def test_a_head_that_is_not_the_expected_one_stays(lock: Lock, after: ChainHead | None) -> None:
     head = ChainHead(seq=1, hash="aa", rotation_id="aws-1")
-    lock.move_head("aws", head, after=None)
+    lock.move_head("aws", head, after=None, at=NOW)
     with pytest.raises(LostCompareAndSetError):
-        lock.move_head("aws", ChainHead(seq=1, hash="bb", rotation_id="aws-2"), after=after)
+        lock.move_head("aws", ChainHead(seq=1, hash="bb", rotation_id="aws-2"), after=after, at=NOW)
     assert lock.read().heads == {"aws": head}
+
+
+def test_a_stream_is_unwitnessed_from_its_first_entry_that_no_other_names(lock: Lock) -> None:
+    """So `watch` sees how long an entry was in one cloud's hands alone (protocol L8)."""
+    heads = [ChainHead(seq=n, hash=f"{n}", rotation_id=f"run-{n}") for n in range(1, 5)]
+    later = [NOW + timedelta(minutes=n) for n in range(4)]
+    lock.move_head("aws", heads[0], after=None, at=later[0])
+    lock.move_head("aws", heads[1], after=heads[0], at=later[1])
+    assert lock.read().unwitnessed == {"aws": later[0]}
+    lock.move_head("oci", heads[2], after=None, at=later[2], witnesses={"aws"})
+    assert lock.read().unwitnessed == {"oci": later[2]}
+    lock.move_head("aws", heads[3], after=heads[1], at=later[3], witnesses={"oci"})
+    assert lock.read().unwitnessed == {"aws": later[3]}
 
 
 def test_a_head_moves_without_the_lock(lock: Lock) -> None:
     rotated(lock)
     head = ChainHead(seq=1, hash="aa", rotation_id="aws-1")
-    lock.move_head("aws", head, after=None)
+    lock.move_head("aws", head, after=None, at=NOW)
     assert lock.read().heads == {"aws": head}
     assert acquire(lock, "oci-1") is None
 
@@ -688,8 +701,8 @@ def test_every_write_can_be_repeated_after_a_lost_reply(world: LockHarness, lock
     twice(lambda: claim(lock, lease, second, over=seen_again))
     twice(lambda: lock.begin_promotion(lease, second, now=NOW))
     twice(lambda: lock.mute(lease, ["db-1"]))
-    twice(lambda: lock.move_head("aws", head, after=None))
-    twice(lambda: lock.move_head("aws", next_head, after=head))
+    twice(lambda: lock.move_head("aws", head, after=None, at=NOW))
+    twice(lambda: lock.move_head("aws", next_head, after=head, at=NOW))
     assert lock.require(lease, second, promoting=True, now=NOW).heads == {"aws": next_head}
     twice(lambda: lock.release(lease, done(lease)))
 

@@ -260,7 +260,7 @@ def test_no_write_of_a_run_loses_an_order(world: World) -> None:
     record = world.lock.read()
     claim = Claim(kind=ClaimKind.NEW, generation=1, base_generation=0, rotation_id="run-1")
     world.lock.claim(lease, claim, over=record, plan=OLD, served=())
-    world.lock.move_head("aws", ChainHead(seq=1, hash="aa", rotation_id="run-1"), after=None)
+    world.lock.move_head("aws", ChainHead(seq=1, hash="aa", rotation_id="run-1"), after=None, at=NOW)
     assert world.orders.read() == replace(before, highest_generation=1)
     done = Release(
         current_generation=1, alive=frozenset({1}), proven=("db-9",), next_due_at=NOW, not_before=NOW

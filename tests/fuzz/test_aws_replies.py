@@ -161,7 +161,7 @@ def operations(server: GarbageServer) -> dict[str, list[Operation]]:
             lambda: lock.begin_promotion(LEASE, CLAIM, now=EPOCH),
             lambda: lock.require(LEASE, CLAIM, promoting=False, now=EPOCH - timedelta(days=1)),
             lambda: lock.mute(LEASE, ["db-1"]),
-            lambda: lock.move_head("aws", HEAD, after=None),
+            lambda: lock.move_head("aws", HEAD, after=None, at=EPOCH),
             lambda: lock.release(LEASE, DONE),
         ],
         "dynamodb orders": [

@@ -277,7 +277,15 @@ class _Lock:
     def mute(self, lease: Lease, databases: Collection[str]) -> None:
         self._replay.ask(LOCK, "mute", lease, tuple(sorted(databases)))
 
-    def move_head(self, stream: str, head: ChainHead, *, after: ChainHead | None) -> None:
+    def move_head(
+        self,
+        stream: str,
+        head: ChainHead,
+        *,
+        after: ChainHead | None,
+        at: datetime,
+        witnesses: Collection[str] = (),
+    ) -> None:
         raise NotImplementedError  # See `read`.
 
     def release(self, lease: Lease, done: Release | None) -> None:

@@ -95,8 +95,10 @@ def _acquired(as_if: Callable[[LockRecord], LockRecord]) -> AbstractContextManag
 
 
 def head_not_compared() -> AbstractContextManager[None]:
-    def move_head(self: MemoryLock, stream: str, head: ChainHead, *, after: ChainHead | None) -> None:
-        del after
+    def move_head(
+        self: MemoryLock, stream: str, head: ChainHead, *, after: ChainHead | None, **noted: Foreign
+    ) -> None:
+        del after, noted
         with self.faults.around("move_head"):
             self.record = replace(self.record, heads={**self.record.heads, stream: head})
 

@@ -185,11 +185,24 @@ class MemoryLock:
                 raise FenceLostError(credential=lease.credential_id)
             self.record = replace(self.record, muted=self.record.muted.union(databases))
 
-    def move_head(self, stream: str, head: ChainHead, *, after: ChainHead | None) -> None:
+    def move_head(
+        self,
+        stream: str,
+        head: ChainHead,
+        *,
+        after: ChainHead | None,
+        at: datetime,
+        witnesses: Collection[str] = (),
+    ) -> None:
         with self.faults.around("move_head"):
             if self.record.heads.get(stream) not in (after, head):
                 raise LostCompareAndSetError(credential=self.record.credential_id, stream=stream)
-            self.record = replace(self.record, heads={**self.record.heads, stream: head})
+            since = {name: at for name, at in self.record.unwitnessed.items() if name not in witnesses}
+            self.record = replace(
+                self.record,
+                heads={**self.record.heads, stream: head},
+                unwitnessed={stream: at, **since},
+            )
 
     def release(self, lease: Lease, done: Release | None) -> None:
         with self.faults.around("release"):
@@ -201,6 +214,7 @@ class MemoryLock:
                 self.record = replace(
                     self.record,
                     aws=r.aws.after_success(done.led_at) if done.led_at else r.aws,
+                    led_at=done.led_at or r.led_at,
                     claim=None,
                     promoting=False,
                     current_generation=done.current_generation,

@@ -400,7 +400,7 @@ def test_a_retry_finds_its_entry_below_the_orders_that_came_since(orders: int) -
         credential_id=ports.credential.id, lock=ports.lock, log=ports.audit_log, signer=ports.signer
     )
     for number in range(orders):
-        chain.append({"order": number}, entry_id=f"{ORDER}{number}", look_back=1)
+        chain.append({"time": 0, "order": number}, entry_id=f"{ORDER}{number}", look_back=1)
     assert flight.record() == recorded
     assert flight.world.audit_logs["aws"].last_seq() == recorded.seq + orders
 

@@ -1,0 +1,74 @@
+"""The Lambda face of `lockstep.watch`: one scan of the lock table, one line in the log.
+
+It imports no store and no database: it starts every five minutes, often cold.
+"""
+
+import os
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from functions.face import LambdaContext
+from functions.watch.report import line
+from lockstep.aws.clients import aws_client
+from lockstep.aws.dynamodb_table import read_table
+from lockstep.errors import InvalidRequestError
+from lockstep.plan import Plan
+from lockstep.plan_file import load_plan
+from lockstep.scope import Scope, check_scope
+from lockstep.system import SystemClock
+from lockstep.watch import Expected, watch
+from lockstep.wiring import PLAN_VARIABLE
+
+
+class Request(BaseModel):
+    """What the rule says of the deployment.
+
+    Attributes:
+        stack: The stack's name.
+        schedules: Whether the rules of the credentials are enabled.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    stack: str
+    schedules: bool
+
+
+def handler(event: dict[str, Any], context: LambdaContext) -> None:
+    """Look once. An error is raised: without a line there is no metric, and the alarm WatchSilent tells that.
+
+    Raises:
+        InvalidRequestError: The rule's input is another one.
+        PlanProblemsError: The plan file is not valid.
+        LockTableUnreachableError: The table did not answer.
+        LockTableAccessDeniedError: It is not there, or the role may not read it.
+    """
+    try:
+        request = Request.model_validate(event)
+    except ValidationError:
+        raise InvalidRequestError from None
+    clock, plan = SystemClock(), _plan()
+    ends_at = clock.monotonic() + context.get_remaining_time_in_millis() / 1000
+    with Scope(clock, ends_at=ends_at).open():
+        table = read_table(_client(plan.lock.region), plan.lock.table)
+    expected = Expected(
+        credentials=plan.credentials, schedules=request.schedules, standby=plan.runners.oci is not None
+    )
+    now = clock.now()
+    # Unlike a record of the logger, a line on the standard output reaches CloudWatch as it is.
+    sys.stdout.write(line(watch(table, expected, now=now), stack=request.stack, now=now) + "\n")
+    sys.stdout.flush()
+
+
+@cache
+def _plan() -> Plan:
+    return load_plan(Path(os.environ[PLAN_VARIABLE]))
+
+
+@cache
+def _client(region: str) -> Any:  # noqa: ANN401 - botocore makes its clients' types at run time
+    return aws_client("dynamodb", region, before_send=check_scope)

@@ -1,0 +1,198 @@
+"""What `lockstep.watch` finds in a lock table: a table of records, and planted mistakes that it must notice."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+
+from functions.watch.report import line
+from lockstep import watch as rules
+from lockstep.model import AwsSigns, Credential, LockRecord
+from lockstep.watch import COUNTED, SHOWN, Expected, Found, Table, watch
+from sandbox.aws.alarms import embedded
+from tests.support.memory import make_plan
+
+NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
+CREDENTIAL = make_plan().credentials[0]
+INTERVAL, TOLERANCE = CREDENTIAL.schedule.interval, CREDENTIAL.schedule.tolerance
+OTHER = replace(CREDENTIAL, id="other")
+IN_STEP = LockRecord(
+    credential_id=CREDENTIAL.id,
+    plan=CREDENTIAL.plan_digest,
+    current_generation=5,
+    alive=frozenset({4, 5}),
+    next_due_at=NOW + INTERVAL / 2,
+    not_before=NOW + INTERVAL / 4,
+    aws=AwsSigns(seen_at=NOW - INTERVAL / 2),
+    led_at=NOW - INTERVAL / 2,
+)
+NEVER_ROTATED = LockRecord(credential_id=CREDENTIAL.id, plan=CREDENTIAL.plan_digest)
+MINUTE = timedelta(minutes=1)
+
+
+def look(
+    *records: LockRecord,
+    credentials: tuple[Credential, ...] = (CREDENTIAL,),
+    schedules: bool = True,
+    standby: bool = True,
+    unreadable: Mapping[str, str] | None = None,
+) -> Found:
+    table = Table(records={r.credential_id: r for r in records}, unreadable=unreadable or {})
+    return watch(table, Expected(credentials=credentials, schedules=schedules, standby=standby), now=NOW)
+
+
+def due_since(**ago: float) -> LockRecord:
+    return replace(IN_STEP, next_due_at=NOW - timedelta(**ago), not_before=NOW - timedelta(days=10))
+
+
+STALE_AFTER = INTERVAL + TOLERANCE
+"""After its due time: it is due an interval, less the tolerance, after its last rotation began."""
+ROWS: list[tuple[str, LockRecord, set[str]]] = [
+    ("in step", IN_STEP, set()),
+    ("due, and not yet stale", due_since(seconds=STALE_AFTER.total_seconds() - 1), set()),
+    ("stale", due_since(seconds=STALE_AFTER.total_seconds()), {"StaleCredentials"}),
+    (
+        "the overlap moves the due time",
+        replace(IN_STEP, next_due_at=NOW - 2 * INTERVAL, not_before=NOW - MINUTE),
+        set(),
+    ),
+    (
+        "a clock that was ahead has moved the due time out of reach",
+        replace(IN_STEP, next_due_at=NOW + timedelta(days=365)),
+        {"StaleCredentials"},
+    ),
+    ("a clock that is a little ahead", replace(IN_STEP, next_due_at=NOW + INTERVAL + MINUTE), set()),
+    ("paused, however stale", replace(due_since(days=9), paused=True), {"PausedCredentials"}),
+    ("never rotated", NEVER_ROTATED, {"UnrotatedCredentials"}),
+    (
+        "ordered to become active, and never rotated",
+        LockRecord(credential_id=CREDENTIAL.id, activate=CREDENTIAL.plan_digest),
+        {"UnrotatedCredentials"},
+    ),
+    ("another plan is active", replace(IN_STEP, plan="another"), {"PlanNotActiveCredentials"}),
+    (
+        "another plan is to be replaced",
+        replace(IN_STEP, plan="another", activate=CREDENTIAL.plan_digest),
+        set(),
+    ),
+    ("an emergency", replace(IN_STEP, revoke_through=4), {"RevokingCredentials"}),
+    ("an emergency that is over", replace(IN_STEP, revoke_through=3), set()),
+    (
+        "an emergency on a paused credential",
+        replace(IN_STEP, revoke_through=4, paused=True),
+        {"RevokingCredentials", "PausedCredentials"},
+    ),
+    ("a muted database", replace(IN_STEP, muted=frozenset(CREDENTIAL.databases[:1])), {"MutedDatabases"}),
+    ("a muted database that left the plan", replace(IN_STEP, muted=frozenset({"gone"})), set()),
+    (
+        "OCI leads for six intervals",
+        replace(IN_STEP, led_at=NOW - rules.LEAD_INTERVALS * INTERVAL),
+        set(),
+    ),
+    (
+        "OCI leads for longer",
+        replace(IN_STEP, led_at=NOW - rules.LEAD_INTERVALS * INTERVAL - MINUTE),
+        {"StandbyLeadsCredentials"},
+    ),
+    ("AWS was never seen", replace(IN_STEP, led_at=None, aws=AwsSigns()), {"StandbyLeadsCredentials"}),
+    ("AWS led before this was on record", replace(IN_STEP, led_at=None), set()),
+]
+
+
+@pytest.mark.parametrize(("record", "kinds"), [row[1:] for row in ROWS], ids=[row[0] for row in ROWS])
+def test_a_record_counts_as(record: LockRecord, kinds: set[str]) -> None:
+    found = look(record)
+    assert set(found.ids) == kinds
+    assert {name for name in COUNTED if found.metrics[name]} == kinds
+
+
+def test_nothing_is_absent_while_the_schedules_are_off() -> None:
+    for record in (due_since(days=9), NEVER_ROTATED, LockRecord(credential_id=CREDENTIAL.id)):
+        assert look(record, schedules=False).ids == {}
+    assert look(schedules=False).ids == {}
+
+
+def test_a_lost_table_makes_every_credential_stale() -> None:
+    left_by_a_run = LockRecord(credential_id=OTHER.id, fence=1)
+    for records in ((), (left_by_a_run,)):
+        found = look(*records, credentials=(CREDENTIAL, OTHER))
+        assert found.metrics["StaleCredentials"] == found.metrics["PlanNotActiveCredentials"] == 2
+
+
+def test_a_new_credential_beside_others_is_not_a_lost_table() -> None:
+    found = look(IN_STEP, credentials=(CREDENTIAL, OTHER))
+    assert found.ids == {"PlanNotActiveCredentials": [OTHER.id]}
+
+
+def test_a_record_that_cannot_be_read_is_counted_and_named() -> None:
+    found = look(unreadable={CREDENTIAL.id: "NewerFormatError"})
+    assert found.ids == {"UnreadableRecords": [f"{CREDENTIAL.id}: NewerFormatError"]}
+
+
+def test_what_is_not_in_the_plan_is_named_and_counts_nowhere() -> None:
+    gone = replace(due_since(days=9), credential_id="gone")
+    found = look(IN_STEP, gone, unreadable={"foreign": "LockTableAccessDeniedError"})
+    assert (found.ids, list(found.others)) == ({}, ["foreign", "gone"])
+
+
+def test_the_oldest_due_time_is_that_of_a_credential_that_may_rotate() -> None:
+    paused = replace(due_since(days=9), credential_id=OTHER.id, paused=True)
+    found = look(due_since(seconds=90), paused, credentials=(CREDENTIAL, OTHER))
+    assert found.metrics["OldestDueSeconds"] == 90
+    assert look(IN_STEP).metrics["OldestDueSeconds"] == 0
+
+
+def test_a_stream_is_unwitnessed_since_its_first_entry_that_the_other_does_not_name() -> None:
+    record = replace(IN_STEP, unwitnessed={"aws": NOW - timedelta(hours=2)})
+    assert look(record).metrics["UnwitnessedSeconds"] == 7200
+    assert look(record, standby=False).metrics["UnwitnessedSeconds"] == 0
+    assert look(IN_STEP).metrics["UnwitnessedSeconds"] == 0
+
+
+def test_there_is_no_standby_to_lead_where_the_plan_has_none() -> None:
+    assert look(replace(IN_STEP, led_at=None, aws=AwsSigns()), standby=False).ids == {}
+
+
+def test_a_hundred_stale_credentials_make_one_short_line() -> None:
+    many = tuple(replace(CREDENTIAL, id=f"team/{n}") for n in range(100))
+    found = look(*(replace(due_since(days=9), credential_id=c.id) for c in many), credentials=many)
+    text = line(found, stack="lockstep", now=NOW)
+    document = json.loads(text)
+    assert document["StaleCredentials"] == 100
+    assert len(document["ids"]["StaleCredentials"]) == SHOWN + 1
+    assert document["ids"]["StaleCredentials"][-1] == "and 80 more"
+    assert len(text) < 4000
+
+
+def test_cloudwatch_takes_every_metric_of_the_line() -> None:
+    points = embedded(line(look(IN_STEP), stack="lockstep", now=NOW), now=NOW.timestamp())
+    assert {p.name for p in points} == {*COUNTED, "Credentials", "OldestDueSeconds", "UnwitnessedSeconds"}
+    assert {(p.namespace, p.dimensions) for p in points} == {
+        ("Lockstep/lockstep", frozenset({("Stack", "lockstep")}))
+    }
+
+
+PLANTED: Mapping[str, tuple[str, Callable[..., Any]]] = {
+    "never stale": ("_is_stale", lambda *_: False),
+    "stale as soon as it is due": ("_is_stale", lambda r, _c, now: r.next_due_at <= now),
+    "the overlap is forgotten": ("_due_at", lambda r: r.next_due_at),
+    "a time too far ahead is trusted": (
+        "_is_stale",
+        lambda r, c, now: (
+            now - max(r.next_due_at, r.not_before) >= c.schedule.interval + c.schedule.tolerance
+        ),
+    ),
+    "no plan counts as active": ("_is_activated", lambda r: r.plan is not None),
+    "the standby may lead for ever": ("_standby_leads", lambda *_: False),
+    "the standby may not lead at all": ("_standby_leads", lambda r, _c, now: r.led_at != now),
+}
+
+
+@pytest.mark.parametrize(("target", "mistake"), PLANTED.values(), ids=PLANTED)
+def test_a_planted_mistake_is_noticed(target: str, mistake: Callable[..., Any]) -> None:
+    with patch.object(rules, target, mistake):
+        assert [name for name, record, kinds in ROWS if set(look(record).ids) != kinds]
