@@ -11,7 +11,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, ClassVar, Self
 
 import boto3
+import botocore.session
 from botocore.config import Config
+from botocore.loaders import create_loader
 from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.moto_api._internal.models import moto_api_backend
 from moto.moto_server.werkzeug_app import (
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 _ACCESS_KEY = "sandbox"
+_SERVICE_MODELS = create_loader()
+"""Reading the models of the services takes longer than most tests, so every sandbox of a process shares them."""
 
 
 class AwsSandbox:
@@ -86,8 +90,13 @@ class AwsSandbox:
         self._crash_name = crash_name
         self._patches = Patches()
         self._session_lock = Lock()
+        core = botocore.session.get_session()
+        core.register_component("data_loader", _SERVICE_MODELS)
         self._session: Client = boto3.Session(
-            region_name=region, aws_access_key_id=_ACCESS_KEY, aws_secret_access_key=_ACCESS_KEY
+            region_name=region,
+            aws_access_key_id=_ACCESS_KEY,
+            aws_secret_access_key=_ACCESS_KEY,
+            botocore_session=core,
         )
         self._server: BaseWSGIServer | None = None
         self.application = _Dispatcher(self)

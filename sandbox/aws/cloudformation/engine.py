@@ -11,17 +11,16 @@
 import secrets
 import string
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
-from moto.cloudformation.exceptions import UnformattedGetAttTemplateException, ValidationError
+from moto.cloudformation.exceptions import ValidationError
 from moto.cloudformation.models import Event
-from moto.cloudformation.parsing import ResourceMap, clean_json
 from moto.utilities.utils import get_partition
 
-from sandbox.aws.cloudformation.kinds import Kind, Made, Request, ResourceError
+from sandbox.aws.cloudformation.kinds import Kind, Request, ResourceError
 from sandbox.aws.cloudformation.registry import kind_of
+from sandbox.aws.cloudformation.resources import Record, Resources
 from sandbox.aws.cloudformation.template import creation_order
 from sandbox.aws.executions import Client
 from sandbox.aws.patching import Foreign
@@ -45,84 +44,6 @@ _HANDLER_CODES = {
     "ResourceNotFoundException": "NotFound",
     "NotFoundException": "NotFound",
 }
-
-
-@dataclass(kw_only=True)
-class Record:
-    """A resource of a stack: what moto's views read, and what the next update compares.
-
-    Attributes:
-        kind: Its handler.
-        definition: Its part of the template.
-        request: What it was made or last updated from.
-        made: What exists.
-    """
-
-    kind: Kind
-    definition: Mapping[str, Any]
-    request: Request
-    made: Made
-
-    @property
-    def logical_resource_id(self) -> str:
-        """Its name in the template."""
-        return self.request.logical_id
-
-    @property
-    def cf_resource_type(self) -> str:
-        """Its type."""
-        return self.kind.type_name
-
-    @property
-    def physical_resource_id(self) -> str:
-        """The result of `Ref`."""
-        return self.made.physical_id
-
-    def get_cfn_attribute(self, attribute_name: str) -> object:
-        """`Fn::GetAtt`."""
-        if attribute_name not in self.made.attributes:
-            raise UnformattedGetAttTemplateException
-        return self.made.attributes[attribute_name]
-
-    def is_created(self) -> bool:
-        """A record is made after its resource."""
-        return True
-
-
-class Resources(ResourceMap):
-    """Resolves the references of a template. It makes no resource by itself, which moto's own map does when asked."""
-
-    def __init__(self, *arguments: Foreign, **named: Foreign) -> None:
-        super().__init__(*arguments, **named)
-        partition = get_partition(self._region_name)
-        self._parsed_resources["AWS::Partition"] = partition
-        self._parsed_resources["AWS::URLSuffix"] = (
-            "amazonaws.com.cn" if partition == "aws-cn" else "amazonaws.com"
-        )
-        self.records: dict[str, Record] = {}
-
-    def __getitem__(self, key: str) -> object:  # type: ignore[override]  # of moto's own models
-        if key in self.records:
-            return self.records[key]
-        return self._parsed_resources[key]
-
-    def __iter__(self) -> Foreign:
-        return iter(dict(self.records))
-
-    def __len__(self) -> int:
-        return len(self.records)
-
-    def wanted(self, logical_id: str) -> bool:
-        """Whether the condition of a resource holds."""
-        condition = self._resource_json_map[logical_id].get("Condition")
-        return condition is None or bool(self.lazy_condition_map[condition])
-
-    def validate_outputs(self) -> None:
-        """Nothing: each output is resolved once the resources exist."""
-
-    def resolved(self, value: object) -> Any:  # noqa: ANN401 - as the template has it
-        """A part of the template without references."""
-        return _without_no_value(clean_json(value, self))
 
 
 class ResourceFailedError(Exception):
@@ -336,7 +257,13 @@ class Operation:
             logical_id=logical_id,
             name=str(given or name or _generated_name(kind.type_name, self._stack.name, logical_id)),
             properties=properties,
-            tags={**self._stack.tags, **_tags(properties.get("Tags"))},
+            tags={
+                "aws:cloudformation:stack-name": self._stack.name,
+                "aws:cloudformation:stack-id": self._stack.stack_id,
+                "aws:cloudformation:logical-id": logical_id,
+                **self._stack.tags,
+                **_tags(properties.get("Tags")),
+            },
             stack_name=self._stack.name,
         )
 
@@ -395,12 +322,3 @@ def _tags(given: object) -> Mapping[str, str]:
     if isinstance(given, Mapping):
         return {str(key): str(value) for key, value in given.items()}
     return {tag["Key"]: tag["Value"] for tag in given} if isinstance(given, list) else {}
-
-
-def _without_no_value(value: Any) -> Any:  # noqa: ANN401 - as the template has it
-    """Drop what `AWS::NoValue` stands for; moto leaves it in lists."""
-    if isinstance(value, dict):
-        return {name: _without_no_value(part) for name, part in value.items() if part is not None}
-    if isinstance(value, list):
-        return [_without_no_value(part) for part in value if part is not None]
-    return value

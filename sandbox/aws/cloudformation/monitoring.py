@@ -1,5 +1,7 @@
 """Log groups, metric filters and dashboards."""
 
+from moto.logs.models import logs_backends
+
 from sandbox.aws.cloudformation.kinds import Kind, Made, Properties, Request
 
 
@@ -23,10 +25,9 @@ class LogGroup(Kind):
         """Change retention, key and tags."""
         logs = request.client("logs")
         self._retain(request)
-        if key := request.properties.get("KmsKeyId"):
-            logs.associate_kms_key(logGroupName=made.physical_id, kmsKeyId=key)
-        else:
-            logs.disassociate_kms_key(logGroupName=made.physical_id)
+        # moto lacks AssociateKmsKey and DisassociateKmsKey.
+        group = logs_backends[request.account_id][request.region].groups[made.physical_id]
+        group.kms_key_id = request.properties.get("KmsKeyId")
         arn = request.arn("logs", f"log-group:{request.name}")
         old = logs.list_tags_for_resource(resourceArn=arn)["tags"]
         if gone := sorted(old.keys() - request.tags.keys()):

@@ -7,7 +7,8 @@ from moto.cloudformation.exceptions import AlreadyExistsException, ValidationErr
 from moto.cloudformation.models import ChangeSet, Stack
 from moto.cloudformation.utils import generate_changeset_id, generate_stack_id, validate_create_change_set
 
-from sandbox.aws.cloudformation.engine import Operation, Resources
+from sandbox.aws.cloudformation.engine import Operation
+from sandbox.aws.cloudformation.resources import Resources
 from sandbox.aws.cloudformation.template import check
 from sandbox.aws.executions import Client
 from sandbox.aws.patching import Foreign, Patches
@@ -69,11 +70,7 @@ def _operate(patches: Patches, client: Callable[[str], Client]) -> None:
         if stack.status == "REVIEW_IN_PROGRESS":
             operation.create(parsed)
         elif not operation.update(parsed, stack.resource_map):
-            # The old template holds again; a rolled back resource has a new record.
-            stack.resource_map.records = {
-                name: resources.records.get(name, record)
-                for name, record in stack.resource_map.records.items()
-            }
+            # The old template holds again, with its records.
             stack.tags, stack.parameters = old_tags, old_parameters
             return
         stack.resource_map = resources

@@ -4,6 +4,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from moto.s3.models import s3_backends
+
 from sandbox.aws.cloudformation.kinds import Kind, Made, Properties, Request
 
 
@@ -118,10 +120,8 @@ class Bucket(Kind):
             s3.put_bucket_lifecycle_configuration(
                 Bucket=bucket, LifecycleConfiguration={"Rules": [_lifecycle_rule(r) for r in rules]}
             )
-        if request.tags:
-            s3.put_bucket_tagging(Bucket=bucket, Tagging={"TagSet": request.tag_list()})
-        else:
-            s3.delete_bucket_tagging(Bucket=bucket)
+        # The API takes no tag that begins with `aws:`; CloudFormation sets its own from inside.
+        s3_backends[request.account_id][request.partition].put_bucket_tagging(bucket, dict(request.tags))
 
 
 class BucketPolicy(Kind):

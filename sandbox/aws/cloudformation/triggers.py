@@ -46,7 +46,12 @@ class Rule(Kind):
         }
         if gone:
             request.client("events").remove_targets(Rule=made.physical_id, Ids=sorted(gone))
-        self._put(request)
+        arn = self._put(request)
+        # PutRule leaves the tags of a rule that exists as they are.
+        events = request.client("events")
+        old = {tag["Key"] for tag in events.list_tags_for_resource(ResourceARN=arn)["Tags"]}
+        events.untag_resource(ResourceARN=arn, TagKeys=sorted(old - request.tags.keys()))
+        events.tag_resource(ResourceARN=arn, Tags=request.tag_list())
         return made
 
     def delete(self, request: Request, made: Made) -> None:
