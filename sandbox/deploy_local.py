@@ -60,7 +60,7 @@ class DeployedWorld:
 
     Attributes:
         bundle: What was shipped.
-        functions: The processes of each deployed function, by its name.
+        functions: The processes of each version of a function that was called.
         seconds: How long each part of the way here took.
     """
 
@@ -224,7 +224,7 @@ def check_logs(world: DeployedWorld) -> list[str]:
     passwords = [str(world.current(c.secret_names.app_user)["password"]) for c in world.plan.credentials]
     return [
         f"{name} has logged a password"
-        for name in world.functions
+        for name in world.stack.functions
         if any(password in world.stack.log_of(name) for password in passwords)
     ]
 

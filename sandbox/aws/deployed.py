@@ -1,20 +1,26 @@
 """Runs a stack that CloudFormation has deployed: its functions run, and its policies limit its roles.
 
-Everything is read from the sandbox's AWS: the package from the bucket to which it was uploaded, a function's settings
-from Lambda, the target of a schedule from EventBridge. Nothing is read from the repository.
+Everything is read from the sandbox's AWS: the package and the settings of each version of a function from Lambda, the
+target of a schedule from EventBridge. Nothing is read from the repository. A version that a later deployment publishes
+runs beside those before it, each from its own package; one that is deleted runs no more.
 """
 
+import hashlib
 import io
 import json
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
+from botocore.exceptions import ClientError
+from moto.awslambda.models import lambda_backends
+
 from sandbox.aws.executions import Client, Execution
+from sandbox.aws.lambda_host import Registered
 from sandbox.aws.lambda_process import DeployedFunction, FunctionProcesses, copy_runtime
 from sandbox.aws.server import AwsSandbox
 
@@ -44,15 +50,17 @@ class DeployedStack:
     aws: AwsSandbox
     name: str
     folder: Path
+    _processes: dict[str, FunctionProcesses] = field(default_factory=dict)
+    _installing: Lock = field(default_factory=Lock, repr=False)
 
-    @cached_property
+    @property
     def template(self) -> Mapping[str, Any]:
         """The template as it was deployed."""
         body = self._client("cloudformation").get_template(StackName=self.name)["TemplateBody"]
         found: Mapping[str, Any] = json.loads(body) if isinstance(body, str) else body
         return found
 
-    @cached_property
+    @property
     def physical_ids(self) -> Mapping[str, str]:
         """The name or ARN of each resource, by its name in the template."""
         resources = self._client("cloudformation").describe_stack_resources(StackName=self.name)[
@@ -69,10 +77,11 @@ class DeployedStack:
 
     def of_type(self, resource_type: str) -> list[str]:
         """Names or ARNs of all resources of a type."""
+        physical_ids = self.physical_ids
         return [
-            self.physical_ids[name]
+            physical_ids[name]
             for name, resource in self.template["Resources"].items()
-            if resource["Type"] == resource_type and name in self.physical_ids
+            if resource["Type"] == resource_type and name in physical_ids
         ]
 
     @property
@@ -91,22 +100,26 @@ class DeployedStack:
 
     @contextmanager
     def running(self) -> Iterator[Mapping[str, FunctionProcesses]]:
-        """Run the functions' packages under their roles. Returns each function's processes, by its name."""
-        runtime = copy_runtime(self.folder / "runtime")
-        found: dict[str, FunctionProcesses] = {}
+        """Run the functions' packages under their roles.
+
+        Returns the processes of each version that was called, by the function's name, a colon and the version.
+        """
+        copy_runtime(self._runtime)
+        for machine in self.of_type("AWS::StepFunctions::StateMachine"):
+            role = self._client("stepfunctions").describe_state_machine(stateMachineArn=machine)["roleArn"]
+            self.aws.guard.know(_INTERPRETER_ACCESS_KEY, role.rpartition("/")[2])
+        self.aws.lambda_host.find = self._find
         try:
-            for name, code in self._packages().items():
-                found[name] = self._install(name, code, runtime)
-            for machine in self.of_type("AWS::StepFunctions::StateMachine"):
-                role = self._client("stepfunctions").describe_state_machine(stateMachineArn=machine)[
-                    "roleArn"
-                ]
-                self.aws.guard.know(_INTERPRETER_ACCESS_KEY, role.rpartition("/")[2])
-            yield found
+            yield self._processes
         finally:
-            for name, processes in found.items():
-                self.aws.lambda_host.unregister(name)
+            self.aws.lambda_host.find = None
+            for processes in self._processes.values():
                 processes.stop()
+
+    @property
+    def functions(self) -> list[str]:
+        """The names of the functions."""
+        return self.of_type("AWS::Lambda::Function")
 
     def log_of(self, function: str) -> str:
         """The output of a function."""
@@ -122,30 +135,38 @@ class DeployedStack:
     def _rule_names(self) -> list[str]:
         return [arn.rpartition("/")[2] for arn in self.of_type("AWS::Events::Rule")]
 
-    def _packages(self) -> Mapping[str, Path]:
-        """Each function's unpacked package. A package that several functions share is unpacked once."""
-        found: dict[str, Path] = {}
-        s3 = self._client("s3")
-        for name, resource in self.template["Resources"].items():
-            if resource["Type"] != "AWS::Lambda::Function":
-                continue
-            code = resource["Properties"]["Code"]
-            folder = self.folder / code["S3Key"].removesuffix(".zip")
-            if not folder.exists():
-                bucket = code["S3Bucket"]
-                if isinstance(bucket, dict):
-                    bucket = bucket["Fn::Sub"].replace("${AWS::AccountId}", self.aws.account_id)
-                archive = s3.get_object(Bucket=bucket, Key=code["S3Key"])["Body"].read()
-                zipfile.ZipFile(io.BytesIO(archive)).extractall(folder)
-            found[self.physical_ids[name]] = folder
-        return found
+    @property
+    def _runtime(self) -> Path:
+        return self.folder / "runtime"
 
-    def _install(self, name: str, package: Path, runtime: Path) -> FunctionProcesses:
-        configuration = self._client("lambda").get_function_configuration(FunctionName=name)
-        role = configuration["Role"]
+    def _find(self, name: str, version: str) -> Registered | None:
+        """A version of a function as Lambda has it; None if there is none."""
+        try:
+            configuration = self._client("lambda").get_function_configuration(
+                FunctionName=name, Qualifier=version
+            )
+        except ClientError:
+            return None
+        key = f"{name}:{version}"
+        code = lambda_backends[self.aws.account_id][self.aws.region].get_function(name, version).code_bytes
+        package = self.folder / hashlib.sha256(code).hexdigest()[:16]
+        with self._installing:
+            if not package.exists():
+                zipfile.ZipFile(io.BytesIO(code)).extractall(package)
+            known = self._processes.get(key)
+            if known and known.function.task_root != package:
+                # Only what is not published changes.
+                known.stop()
+                known = None
+            if known is None:
+                known = self._processes[key] = self._install(configuration, package)
+        return Registered(known, configuration["Timeout"])
+
+    def _install(self, configuration: Mapping[str, Any], package: Path) -> FunctionProcesses:
+        name, role = configuration["FunctionName"], configuration["Role"]
         identity = self._client("sts").assume_role(RoleArn=role, RoleSessionName=name)["Credentials"]
         self.aws.guard.know(identity["AccessKeyId"], role.rpartition("/")[2])
-        processes = FunctionProcesses(
+        return FunctionProcesses(
             DeployedFunction(
                 name=name,
                 handler=configuration["Handler"],
@@ -153,7 +174,7 @@ class DeployedStack:
                 task_root=package,
                 memory_mb=configuration["MemorySize"],
             ),
-            runtime=runtime,
+            runtime=self._runtime,
             sandbox_environment={
                 **self.aws.environment(),
                 "AWS_ACCESS_KEY_ID": identity["AccessKeyId"],
@@ -162,8 +183,6 @@ class DeployedStack:
             },
             log_file=self._log_file(name),
         )
-        self.aws.lambda_host.register(name, processes, timeout_seconds=configuration["Timeout"])
-        return processes
 
     def _log_file(self, function: str) -> Path:
         return self.folder / f"{function}.log"

@@ -27,8 +27,10 @@ if TYPE_CHECKING:
 
 PAYLOAD_LIMIT_BYTES = 6 * 1024 * 1024
 DEFAULT_TIMEOUT_SECONDS = 3.0
+LATEST = "$LATEST"
+"""The version that is not published: what the function is now."""
 _FUNCTION_NAME = re.compile(
-    r"(?:(?:arn:aws:lambda:[a-z0-9-]+:)?\d{12}:function:)?(?P<name>[A-Za-z0-9_-]+)(?::[A-Za-z0-9$_-]+)?"
+    r"(?:(?:arn:aws:lambda:[a-z0-9-]+:)?\d{12}:function:)?(?P<name>[A-Za-z0-9_-]+)(?::(?P<version>[A-Za-z0-9$_-]+))?"
 )
 _INVOKE_PATH = re.compile(r"/2015-03-31/functions/(?P<function>.+)/invocations")
 
@@ -59,7 +61,8 @@ class InvocationContext:
 
     Attributes:
         function_name: The name under which the function is registered.
-        function_arn: The ARN in Lambda's format.
+        version: The version that runs.
+        function_arn: The ARN in Lambda's format, with the version if the caller named one.
         request_id: The id of the call.
         timeout_seconds: How long the function may run.
         deadline: The end of its time, on the clock of `time.monotonic`.
@@ -70,6 +73,7 @@ class InvocationContext:
     request_id: str
     timeout_seconds: float
     deadline: float
+    version: str = LATEST
 
     def remaining_seconds(self) -> float:
         """The time that is left, at least 0."""
@@ -92,18 +96,29 @@ class InvocationResult:
 Invoke = Callable[[bytes, InvocationContext], InvocationResult]
 BeforeCall = Callable[[InvocationContext, Any], None]
 AfterCall = Callable[[InvocationContext, Any, InvocationResult], None]
+OnResult = Callable[[InvocationContext, InvocationResult], None]
 
 
 @dataclass(frozen=True)
-class _Function:
+class Registered:
+    """A version of a function that can be called.
+
+    Attributes:
+        invoke: Runs one call. It may raise `ProcessDied`; every other failure belongs in its result.
+        timeout_seconds: How long a call may take.
+    """
+
     invoke: Invoke
     timeout_seconds: float
+
+
+Find = Callable[[str, str], Registered | None]
+"""Finds a function by name and version, each time it is called."""
 
 
 class LambdaContext:
     """The context object of a Python handler."""
 
-    function_version = "$LATEST"
     memory_limit_in_mb = "512"
     identity = None
     client_context = None
@@ -111,10 +126,11 @@ class LambdaContext:
     def __init__(self, call: InvocationContext) -> None:
         self._call = call
         self.function_name = call.function_name
+        self.function_version = call.version
         self.invoked_function_arn = call.function_arn
         self.aws_request_id = call.request_id
         self.log_group_name = f"/aws/lambda/{call.function_name}"
-        self.log_stream_name = f"[$LATEST]{call.request_id.replace('-', '')}"
+        self.log_stream_name = f"[{call.version}]{call.request_id.replace('-', '')}"
 
     def get_remaining_time_in_millis(self) -> int:
         """The milliseconds until Lambda ends the call."""
@@ -135,6 +151,8 @@ class LambdaHost:
             `ProcessDied` or `LambdaServiceError`. May be set at any time.
         after_call: The same after the function has run, with its result. If it raises `ProcessDied`, the function's
             effects remain, but the caller gets no reply.
+        on_result: Called with the result of every call that reached its function, also with that of one that timed out.
+        find: Asked for a function or a version that is not registered.
         new_id: Creates request ids.
     """
 
@@ -142,11 +160,18 @@ class LambdaHost:
     account_id: str
     before_call: BeforeCall | None = None
     after_call: AfterCall | None = None
+    on_result: OnResult | None = None
+    find: Find | None = None
     new_id: Callable[[], str] = field(default=lambda: str(uuid.uuid4()))
-    _functions: dict[str, _Function] = field(default_factory=dict, init=False, repr=False)
+    _functions: dict[tuple[str, str], Registered] = field(default_factory=dict, init=False, repr=False)
 
     def register(
-        self, name: str, invoke: Invoke, *, timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
+        self,
+        name: str,
+        invoke: Invoke,
+        *,
+        timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
+        version: str = LATEST,
     ) -> None:
         """Answer calls of `name` with `invoke`, which replaces an earlier registration.
 
@@ -154,8 +179,9 @@ class LambdaHost:
             name: The function's name, without path, version or alias.
             invoke: Runs one call. It may raise `ProcessDied`; every other failure belongs in its result.
             timeout_seconds: How long a call may take.
+            version: A version or an alias; by default what is called without one.
         """
-        self._functions[name] = _Function(invoke, timeout_seconds)
+        self._functions[name, version] = Registered(invoke, timeout_seconds)
 
     def register_handler(
         self,
@@ -168,12 +194,16 @@ class LambdaHost:
         self.register(name, python_handler(handler), timeout_seconds=timeout_seconds)
 
     def unregister(self, name: str) -> None:
-        """Forget a function: calls of it answer ResourceNotFoundException.
+        """Forget a function with its versions: calls of it answer ResourceNotFoundException.
 
         Raises:
             KeyError: It is not registered.
         """
-        del self._functions[name]
+        known = [key for key in self._functions if key[0] == name]
+        if not known:
+            raise KeyError(name)
+        for key in known:
+            del self._functions[key]
 
     def arn(self, name: str) -> str:
         """A function's ARN."""
@@ -201,8 +231,8 @@ class LambdaHost:
         request_id = self.new_id()
         try:
             _refuse_asynchronous(request)
-            path = _INVOKE_PATH.fullmatch(request.path)
-            result = self._invoke(path["function"] if path else "", request.get_data(), request_id)
+            function = _in_path(request.path, request.args.get("Qualifier"))
+            result = self._invoke(function, request.get_data(), request_id)
         except LambdaServiceError as error:
             response = Response(
                 json.dumps({"Type": "User", "Message": str(error)}),
@@ -213,7 +243,7 @@ class LambdaHost:
         else:
             response = Response(
                 result.payload,
-                headers={"X-Amz-Executed-Version": "$LATEST"},
+                headers={"X-Amz-Executed-Version": _name_and_version(function)[1] or LATEST},
                 content_type="application/json",
             )
             if result.function_error:
@@ -222,11 +252,12 @@ class LambdaHost:
         return response(environ, start_response)
 
     def _invoke(self, function: str, payload: bytes, request_id: str) -> InvocationResult:
-        name = _plain_name(function)
-        registered = self._functions.get(name)
+        name, version = _name_and_version(function)
+        arn = self.arn(name) if version is None else f"{self.arn(name)}:{version}"
+        registered = self._registered(name, version or LATEST)
         if registered is None:
             raise LambdaServiceError(
-                HTTPStatus.NOT_FOUND, "ResourceNotFoundException", f"Function not found: {self.arn(name)}"
+                HTTPStatus.NOT_FOUND, "ResourceNotFoundException", f"Function not found: {arn}"
             )
         if len(payload) > PAYLOAD_LIMIT_BYTES:
             raise LambdaServiceError(
@@ -244,7 +275,8 @@ class LambdaHost:
             ) from error
         call = InvocationContext(
             function_name=name,
-            function_arn=self.arn(name),
+            function_arn=arn,
+            version=version or LATEST,
             request_id=request_id,
             timeout_seconds=registered.timeout_seconds,
             deadline=monotonic() + registered.timeout_seconds,
@@ -253,11 +285,19 @@ class LambdaHost:
         Thread(
             target=self._run, args=(registered.invoke, payload or b"{}", event, call, answer), daemon=True
         ).start()
-        done, _ = wait([answer], timeout=registered.timeout_seconds)
+        result = self._answered(answer, call)
+        if self.on_result:
+            self.on_result(call, result)
+        return result
+
+    def _registered(self, name: str, version: str) -> Registered | None:
+        known = self._functions.get((name, version))
+        return self.find(name, version) if known is None and self.find else known
+
+    def _answered(self, answer: "Future[InvocationResult]", call: InvocationContext) -> InvocationResult:
+        done, _ = wait([answer], timeout=call.timeout_seconds)
         if not done:
-            return _died(
-                call, "Sandbox.Timedout", f"Task timed out after {registered.timeout_seconds:.2f} seconds"
-            )
+            return _died(call, "Sandbox.Timedout", f"Task timed out after {call.timeout_seconds:.2f} seconds")
         result = answer.result()
         if len(result.payload) > PAYLOAD_LIMIT_BYTES:
             return _died(
@@ -338,7 +378,14 @@ def _unhandled(**body: object) -> InvocationResult:
     return InvocationResult(json.dumps(body).encode(), function_error="Unhandled")
 
 
-def _plain_name(function: str) -> str:
-    """The name in `name`, `name:alias`, `account:function:name` or an ARN."""
+def _in_path(path: str, qualifier: str | None) -> str:
+    """The function that a request names, with the qualifier of its query."""
+    found = _INVOKE_PATH.fullmatch(path)
+    function = found["function"] if found else ""
+    return f"{function}:{qualifier}" if qualifier else function
+
+
+def _name_and_version(function: str) -> tuple[str, str | None]:
+    """Both in `name`, `name:version`, `account:function:name` or an ARN; None without a version or alias."""
     spelled = _FUNCTION_NAME.fullmatch(function)
-    return spelled["name"] if spelled else function
+    return (spelled["name"], spelled["version"]) if spelled else (function, None)

@@ -69,9 +69,12 @@ def copy_runtime(folder: Path) -> Path:
 
 
 class FunctionProcesses:
-    """The processes of one function: one for each concurrent call, kept for later calls.
+    """The processes of one version of a function: one for each concurrent call, kept for later calls.
 
     An `Invoke` for `LambdaHost.register`.
+
+    Attributes:
+        function: What they run.
     """
 
     def __init__(
@@ -90,7 +93,7 @@ class FunctionProcesses:
             sandbox_environment: The sandbox's address and the credentials, for the function's SDK.
             log_file: For the output of the function.
         """
-        self._function = function
+        self.function = function
         self._runtime = runtime
         self._sandbox_environment = sandbox_environment
         self._log_file = log_file
@@ -123,7 +126,7 @@ class FunctionProcesses:
             process.stop()
 
     def _start(self, call: InvocationContext) -> "_Process":
-        function = self._function
+        function = self.function
         with self._log_file.open("ab") as log:
             process = _Process(
                 [
@@ -136,7 +139,7 @@ class FunctionProcesses:
                     "_HANDLER": function.handler,
                     "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(function.memory_mb),
                     "AWS_LAMBDA_FUNCTION_NAME": call.function_name,
-                    "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
+                    "AWS_LAMBDA_FUNCTION_VERSION": call.version,
                     "AWS_LAMBDA_LOG_FORMAT": "JSON",
                     "AWS_LAMBDA_LOG_LEVEL": "INFO",
                     "LAMBDA_TASK_ROOT": str(function.task_root),

@@ -31,7 +31,9 @@ from sandbox.aws import (
     strict_kms,
     strict_secrets,
     strict_states,
+    strict_versions,
 )
+from sandbox.aws.cloudformation import versions
 from sandbox.aws.executions import Client, Execution, run_execution
 from sandbox.aws.guard import Guard
 from sandbox.aws.lambda_host import LambdaHost
@@ -61,6 +63,7 @@ class AwsSandbox:
         guard: Limits the roles that it knows to their policies.
         application: Serves all requests (WSGI); a front forwards requests to it.
         on_request: Called with service and operation (for S3 the method) of each request.
+        deployment_minute: What CloudFormation does for each minute of a gradual deployment; it waits.
     """
 
     _running: ClassVar[Lock] = Lock()
@@ -101,6 +104,7 @@ class AwsSandbox:
         self._server: BaseWSGIServer | None = None
         self.application = _Dispatcher(self)
         self.on_request: Callable[[str, str], None] | None = None
+        self.deployment_minute: Callable[[], None] = versions.a_minute_passes
 
     def start(self) -> None:
         """Listen on a free port of the loopback interface.
@@ -122,17 +126,23 @@ class AwsSandbox:
         )
         interpreter.apply(self._patches, self._server.port, self._retry_sleep, self._wall_clock)
         jsonata.apply(self._patches, self._wall_clock)
+        strict_versions.apply(self._patches)
         strict_states.apply(self._patches, self._crash_name)
         strict_secrets.apply(self._patches, self._wall_clock)
         strict_kms.apply(self._patches)
         strict_alarms.apply(self._patches)
         cloudformation.apply(self._patches, cache(self.client))
+        self._patches.replace(f"{versions.__name__}:a_minute_passes", self._a_minute_passes)
         Thread(
             target=self._server.serve_forever,
             kwargs={"poll_interval": 0.05},
             name="aws-sandbox",
             daemon=True,
         ).start()
+
+    def _a_minute_passes(self) -> None:
+        # What is set after the start counts too.
+        self.deployment_minute()
 
     def stop(self) -> None:
         """Abort all executions, stop listening and clear the state. May be called again."""

@@ -132,7 +132,7 @@ def _roles(world: DeployedWorld) -> Mapping[str, str]:
     """Each role that made a call, with the name of its step."""
     titles = {
         world.stack.role_of(f): f.removeprefix("lockstep-").removesuffix("-zip").replace("-", "_")
-        for f in world.functions
+        for f in world.stack.functions
     }
     others = {r.role for r in world.aws.guard.records} - titles.keys()
     return {**titles, **dict.fromkeys(others, "state machine")}

@@ -11,6 +11,7 @@
 import secrets
 import string
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -206,10 +207,13 @@ class Operation:
         """Undo an update; what it could not undo."""
         left = []
         for old, new in reversed(changed):
-            if old and new is None:
-                now = self._resources.records[old.logical_resource_id]
+            if old is None:
+                continue
+            now = self._resources.records[old.logical_resource_id]
+            self._resources.records[old.logical_resource_id] = old
+            if new is None:
                 try:
-                    self._update(now, old.request, old.definition)
+                    self._update(now, replace(old.request, rolls_back=True), old.definition)
                 except ResourceFailedError:
                     left.append(old)
         created = [new for _, new in changed if new]

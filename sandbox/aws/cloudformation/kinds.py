@@ -42,6 +42,7 @@ class Request:
         properties: Its properties, with every reference resolved.
         tags: The tags of the template over those of the stack.
         stack_name: The stack's name.
+        rolls_back: Whether an update is undone.
     """
 
     client: Callable[[str], Client]
@@ -53,6 +54,7 @@ class Request:
     properties: Properties
     tags: Mapping[str, str]
     stack_name: str
+    rolls_back: bool = False
 
     def arn(self, service: str, resource: str) -> str:
         """The ARN of a resource of the stack's account and region."""

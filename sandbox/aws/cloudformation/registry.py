@@ -13,6 +13,7 @@ from sandbox.aws.cloudformation import (
     network,
     storage,
     triggers,
+    versions,
     workers,
 )
 from sandbox.aws.cloudformation.kinds import Kind, Recorded
@@ -31,6 +32,7 @@ KINDS: Mapping[str, Kind] = {
         *network.KINDS,
         *storage.KINDS,
         *triggers.KINDS,
+        *versions.KINDS,
         *workers.KINDS,
         *(Recorded(type_name) for type_name in sorted(NOT_EMULATED)),
     )

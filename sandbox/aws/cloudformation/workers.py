@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sandbox.aws.cloudformation.kinds import Kind, Made, Properties, Request
+from sandbox.aws.cloudformation.versions import revision
 
 _SUBSTITUTION = re.compile(r"\$\{(\w+)\}")
 _CODE = ("S3Bucket", "S3Key", "S3ObjectVersion", "ImageUri")
@@ -87,7 +88,7 @@ class StateMachine(Kind):
             tags=[{"key": key, "value": value} for key, value in request.tags.items()],
             **_machine(request.properties),
         )["stateMachineArn"]
-        return Made(arn, {"Arn": arn, "Name": request.name})
+        return Made(arn, {**_attributes(request, arn), "Name": request.name})
 
     def update(self, request: Request, made: Made, before: Properties) -> Made:  # noqa: ARG002 - all is written
         """Change definition, role, logging and tags."""
@@ -99,11 +100,15 @@ class StateMachine(Kind):
             client.untag_resource(resourceArn=arn, tagKeys=gone)
         tags = [{"key": key, "value": value} for key, value in request.tags.items()]
         client.tag_resource(resourceArn=arn, tags=tags)
-        return made
+        return Made(arn, {**made.attributes, **_attributes(request, arn)})
 
     def delete(self, request: Request, made: Made) -> None:
         """Delete it."""
         request.client("stepfunctions").delete_state_machine(stateMachineArn=made.physical_id)
+
+
+def _attributes(request: Request, arn: str) -> Mapping[str, str]:
+    return {"Arn": arn, "StateMachineRevisionId": revision(request.client("stepfunctions"), arn)}
 
 
 def _code(request: Request) -> dict[str, Any]:

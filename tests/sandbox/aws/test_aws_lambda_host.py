@@ -29,7 +29,7 @@ def _call(aws: AwsSandbox, function: str, event: object = None) -> tuple[Any, st
 
 @pytest.mark.parametrize(
     "spelling",
-    ["{name}", "{name}:live", "{account}:function:{name}", "{arn}", "{arn}:$LATEST"],
+    ["{name}", "{account}:function:{name}", "{arn}", "{arn}:$LATEST"],
     ids=str,
 )
 def test_a_function_is_found_by_every_spelling_of_its_name(aws: AwsSandbox, spelling: str) -> None:
