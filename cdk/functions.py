@@ -183,7 +183,7 @@ class Functions(Construct):
         )
         acknowledge(role, "AwsSolutions-IAM5[Resource::*]", reason)
         acknowledge(role, "Serverless-LambdaStarPermissions", reason)
-        permissions.acknowledge_tags(role)
+        permissions.acknowledge_patterns(role, self._plan)
         if log.node.default_child is None:
             stack = Stack.of(self)
             acknowledge(

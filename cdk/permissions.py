@@ -16,6 +16,7 @@ from aws_cdk import aws_iam as iam
 from constructs import IConstruct
 
 from cdk.nag import acknowledge
+from lockstep.model import Admin, AdminIam, AdminSecret
 from lockstep.orders import ACCOUNT_PREFIX
 from lockstep.plan import Plan
 from lockstep.plan_admins import is_plain_name
@@ -72,6 +73,7 @@ class Grants:
             *([_allow("ReadAdmins", _READ, listed)] if listed else []),
             *self._oci_key(),
             *self._secret_keys(["kms:Decrypt"], read, listed=listed),
+            *self._iam_logins(),
             *self._lock(["dynamodb:GetItem", "dynamodb:UpdateItem"]),
         ]
 
@@ -156,6 +158,7 @@ class Grants:
             *self._secrets("Stage", ["secretsmanager:PutSecretValue"], own),
             *self._secrets("Promote", ["secretsmanager:UpdateSecretVersionStage"], own),
             *self._secret_keys(["kms:Decrypt", "kms:GenerateDataKey"], own),
+            *self._iam_logins(),
             *self._lock(["dynamodb:GetItem", "dynamodb:UpdateItem"]),
         ]
 
@@ -243,8 +246,16 @@ class Grants:
 
     def _listed_admins(self) -> list[str]:
         """Admins' secrets that are known by ARN: of another account or region, or RDS's, whose tags are not ours."""
-        secrets = {server.admin.aws for c in self.plan.credentials for server in c.servers}
+        secrets = {a.aws for a in _admins(self.plan) if isinstance(a, AdminSecret)}
         return [_arn_of_secret(secret) for secret in sorted(secrets) if not is_plain_name(secret)]
+
+    def _iam_logins(self) -> Statements:
+        """Log in as a rotator admin without a password: one resource for each account and region, not for each server.
+
+        https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/UsingWithRDS.IAMDBAuth.IAMPolicy.html
+        """
+        arns = [_arn_of_login(Aws.PARTITION, r, Aws.ACCOUNT_ID, name) for r, name in iam_logins(self.plan)]
+        return [_allow("DatabaseLogin", ["rds-db:connect"], arns)] if arns else []
 
     def _oci_key(self) -> Statements:
         """The API key for the OCI store."""
@@ -253,6 +264,15 @@ class Grants:
             *self._secrets("OciKey", _READ, kinds),
             *self._secret_keys(["kms:Decrypt"], kinds, sid="OciKeyKey"),
         ]
+
+
+def iam_logins(plan: Plan) -> list[tuple[str, str]]:
+    """Region and username of the rotator admins that log in by RDS IAM authentication, each pair once."""
+    return sorted({(admin.region, admin.username) for admin in _admins(plan) if isinstance(admin, AdminIam)})
+
+
+def _admins(plan: Plan) -> set[Admin]:
+    return {server.admin for c in plan.credentials for server in c.servers}
 
 
 def start(state_machine_arn: str) -> iam.PolicyStatement:
@@ -275,14 +295,21 @@ def dead_letters(queue_arn: str, stack: str) -> iam.PolicyStatement:
     )
 
 
-def acknowledge_tags(construct: IConstruct) -> None:
-    """Acknowledge that a policy names secrets by their tags."""
+def acknowledge_patterns(construct: IConstruct, plan: Plan) -> None:
+    """Acknowledge that a policy names secrets by their tags, and accounts of databases by their names."""
     secrets = "arn:<AWS::Partition>:secretsmanager:<AWS::Region>:<AWS::AccountId>:secret:*"
     acknowledge(
         construct,
         f"AwsSolutions-IAM5[Resource::{secrets}]",
         "Conditions on the tags of a secret limit it to this stack and to the kinds that the role needs.",
     )
+    for region, username in iam_logins(plan):
+        login = _arn_of_login("<AWS::Partition>", region, "<AWS::AccountId>", username)
+        acknowledge(
+            construct,
+            f"AwsSolutions-IAM5[Resource::{login}]",
+            "Every rotator admin has this name. A policy that names databases would grow with the plan.",
+        )
 
 
 def logs(log_group_arn: str) -> iam.PolicyStatement:
@@ -326,6 +353,10 @@ def _arn_of_secret(secret: str) -> str:
     if secret.startswith("arn:"):
         return secret
     return f"{ANY_SECRET.removesuffix('*')}{secret}-??????"
+
+
+def _arn_of_login(partition: str, region: str, account: str, username: str) -> str:
+    return f"arn:{partition}:rds-db:{region}:{account}:dbuser:*/{username}"
 
 
 def _allow(

@@ -8,7 +8,7 @@ from cdk.foundation import Foundation
 from cdk.functions import Functions
 from cdk.monitoring import Monitoring
 from cdk.orchestration import Schedules, StateMachine
-from cdk.permissions import Grants, acknowledge_tags
+from cdk.permissions import Grants, acknowledge_patterns
 from cdk.settings import Deployment
 from lockstep.tags import STACK_TAG
 
@@ -71,7 +71,7 @@ class LockstepStack(Stack):
                 description="Lockstep: permissions of the OCI runner, for the user or role of the OCI function",
                 statements=grants.oci_runner(),
             )
-            acknowledge_tags(policy)
+            acknowledge_patterns(policy, plan)
             CfnOutput(self, "OciRunnerPolicyArn", value=policy.managed_policy_arn)
         CfnOutput(self, "StateMachineArn", value=machine.machine.state_machine_arn)
         for severity, topic in monitoring.alarms.topics.items():

@@ -6,17 +6,17 @@ adapters are imported when they are needed, so that a function loads only what i
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 from lockstep.audit.append import Chain
 from lockstep.contents import decode_app_user
-from lockstep.errors import AdminCredentialRejectedError, InvalidPlanError
+from lockstep.errors import AdminCredentialRejectedError, InvalidPlanError, TlsVerificationError
 from lockstep.hand_over import EditableSecret
 from lockstep.identity import Cloud, Identity
 from lockstep.loading import load
-from lockstep.model import Credential, DatabaseServer, Login
+from lockstep.model import AdminIam, AdminSecret, Credential, DatabaseServer, Login
 from lockstep.orders import Orders
 from lockstep.plan import Plan
 from lockstep.plan_admins import region_of_secret, secrets_region
@@ -29,6 +29,7 @@ from lockstep.timeouts import Timeouts
 from lockstep.version_names import VersionNames
 
 if TYPE_CHECKING:
+    from lockstep.aws.clients import AwsKeys
     from lockstep.oci.clients import OciClients
     from lockstep.oci.vault import Vault
 
@@ -97,12 +98,16 @@ class Clouds:
                 self._aws[service, region] = aws_client(
                     service,
                     region,
-                    keys=self._identity.aws(self._plan, self.secret),
+                    keys=self._keys,
                     endpoint=self._endpoints.aws,
                     timeouts=self._timeouts.cloud,
                     before_send=self._before_send,
                 )
             return self._aws[service, region]
+
+    @cached_property
+    def _keys(self) -> "AwsKeys | None":
+        return self._identity.aws(self._plan, self.secret)
 
     def oci(self, region: str) -> "OciClients":
         """The OCI clients of a region."""
@@ -266,13 +271,25 @@ class Clouds:
         What it returns raises AdminCredentialRejectedError where the secret holds a placeholder, and the errors of a
         store.
         """
+        match server.admin:
+            case AdminSecret() as admin:
+                return partial(self._kept_login, server.name, admin)
+            case AdminIam() as admin:
+                return partial(self._token_login, server, admin)
 
-        def read() -> Login:
-            home = self._identity.home
-            name = server.admin.oci if home == "oci" else server.admin.aws
-            login, _ = decode_app_user(self.secret(name), store=home, secret=name)
-            if login is None:
-                raise AdminCredentialRejectedError(database=server.name)
-            return login
+    def _kept_login(self, database: str, admin: AdminSecret) -> Login:
+        home = self._identity.home
+        name = admin.oci if home == "oci" else admin.aws
+        login, _ = decode_app_user(self.secret(name), store=home, secret=name)
+        if login is None:
+            raise AdminCredentialRejectedError(database=database)
+        return login
 
-        return read
+    def _token_login(self, server: DatabaseServer, admin: AdminIam) -> Login:
+        from lockstep.aws.rds_token import token_login
+
+        if server.plaintext:
+            raise TlsVerificationError(database=server.name)
+        with self._making:
+            keys = self._keys
+        return token_login(server, admin, keys)

@@ -300,6 +300,23 @@ class AdminSecret:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AdminIam:
+    """A rotator admin that logs in by RDS IAM authentication, as the AWS identity of each runner.
+
+    Attributes:
+        username: Its account, which has no password.
+        region: Where RDS has the server.
+    """
+
+    username: str
+    region: str
+
+
+Admin = AdminSecret | AdminIam
+"""How the rotator admin of a server logs in."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VerifyHost:
     """Another host at which applications reach a database: a read replica, a proxy (protocol D15).
 
@@ -333,7 +350,7 @@ class DatabaseServer:
     port: int
     dbname: str
     tls: Tls | None
-    admin: AdminSecret
+    admin: Admin
     verify_hosts: tuple[VerifyHost, ...] = ()
 
     @property

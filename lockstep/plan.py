@@ -45,6 +45,7 @@ from lockstep.plan_fields import (
     Region,
     SecretName,
     Section,
+    Username,
     repeated,
 )
 from lockstep.store_kinds import OciVault, StoreConfig
@@ -55,7 +56,6 @@ MAX_USERS = len(ascii_lowercase)
 """One for each letter, and more than a ring has slots."""
 
 StoreT = TypeVar("StoreT", bound=StoreKind)
-Username = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,30}$")]
 
 
 class LockTable(Section):

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator
 
-from lockstep.model import AdminSecret
+from lockstep.model import ROTATOR, Admin, AdminIam, AdminSecret
 from lockstep.plan_fields import SECRET_NAME, safe
 from lockstep.store_kinds import AwsSecretsManager
 from lockstep.store_kinds.oci_vault import oci_name
 
 if TYPE_CHECKING:
     from lockstep.plan import Plan
+    from lockstep.plan_databases import DatabaseSection
 
 _ARN = re.compile(
     r"arn:(?P<partition>aws[a-z-]*):secretsmanager:(?P<region>[a-z0-9-]+):[0-9]{12}:secret:"
@@ -122,40 +123,90 @@ def names_in_oci(plan: "Plan") -> list[str]:
 
 
 def _secrets(plan: "Plan") -> Iterator[AdminSecret]:
-    return (section.admin for section in plan.database_sections)
+    return (s.admin for s in plan.database_sections if isinstance(s.admin, AdminSecret))
+
+
+def admin_of(section: "DatabaseSection") -> Admin:
+    """How the rotator admin of a database logs in.
+
+    Raises:
+        ValueError: It has no form, several, or one that cannot work there.
+    """
+    forms = [section.admin_secret, section.admin_iam]
+    if sum(form is not None for form in forms) != 1:
+        raise ValueError("give exactly one of `admin_secret` and `admin_iam`")
+    if section.admin_secret is not None:
+        in_vault = section.oci_admin_secret or section.admin_secret
+        return AdminSecret(aws=section.admin_secret, oci=in_vault)
+    if section.oci_admin_secret is not None:
+        raise ValueError("oci_admin_secret: allowed only with `admin_secret`")
+    return _iam(section, str(section.admin_iam))
+
+
+def _iam(section: "DatabaseSection", username: str) -> AdminIam:
+    region = rds_region(section.host)
+    if section.tls is None:
+        raise ValueError("admin_iam: needs `tls`, since whoever reads its token on the way can use it")
+    if region is None:
+        # https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/UsingWithRDS.IAMDBAuth.Connecting.Python.html
+        raise ValueError(
+            "admin_iam: RDS takes tokens only for its own name of the endpoint; give it as `host`"
+        )
+    return AdminIam(username=username, region=region)
+
+
+def rotators(section: "DatabaseSection") -> tuple[str, ...]:
+    """The accounts of a database that no credential may have, since the rotator admin has them."""
+    match section.admin:
+        case AdminIam(username=username):
+            return (ROTATOR, username)
+        case AdminSecret():
+            return (ROTATOR,)
 
 
 def admin_problems(plan: "Plan") -> Iterator[str]:
-    """Admins' secrets that a runner cannot read."""
-    home = secrets_region(plan)
+    """Admins whose login a runner cannot get."""
     for i, section in enumerate(plan.database_sections):
-        path, admin = f"databases[{i}]", section.admin
-        region = region_of_secret(admin.aws, home)
-        if admin.aws.startswith("arn:"):
-            partition = admin.aws.split(":")[1]
-            if partition != partition_of(region):
-                yield f"{path}.admin_secret: {region} is a region of {partition_of(region)}, not of {partition}"
-            elif partition != partition_of(plan.lock.region):
-                yield (
-                    f"{path}.admin_secret: an identity of {partition_of(plan.lock.region)}, where the lock table is, "
-                    f"has no access to {partition}; keep the login in a secret there"
-                )
-        host_region = rds_region(section.host)
-        if is_managed(admin.aws) and host_region and host_region != region:
-            yield (
-                f"{path}.admin_secret: RDS keeps the secret of {section.host} in {host_region}, not in {region}; give "
-                "its ARN"
-            )
-        if plan.runners.oci and not is_plain_name(admin.oci):
-            yield (
-                f"{path}.oci_admin_secret: needed, because the OCI runner reads Vault, where {admin.aws} is no name; "
-                "give the name of a Vault secret with a login that RDS does not rotate"
-            )
+        match section.admin:
+            case AdminSecret() as admin:
+                yield from _secret_problems(plan, f"databases[{i}]", section.host, admin)
+            case AdminIam(region=region):
+                yield from _partition_problems(plan, f"databases[{i}].admin_iam", partition_of(region))
+
+
+def _secret_problems(plan: "Plan", path: str, host: str, admin: AdminSecret) -> Iterator[str]:
+    region = region_of_secret(admin.aws, secrets_region(plan))
+    if admin.aws.startswith("arn:"):
+        partition = admin.aws.split(":")[1]
+        if partition == partition_of(region):
+            yield from _partition_problems(plan, f"{path}.admin_secret", partition)
+        else:
+            yield f"{path}.admin_secret: {region} is a region of {partition_of(region)}, not of {partition}"
+    host_region = rds_region(host)
+    if is_managed(admin.aws) and host_region and host_region != region:
+        yield (
+            f"{path}.admin_secret: RDS keeps the secret of {host} in {host_region}, not in {region}; give its ARN"
+        )
+    if plan.runners.oci and not is_plain_name(admin.oci):
+        yield (
+            f"{path}.oci_admin_secret: needed, because the OCI runner reads Vault, where {admin.aws} is no name; "
+            "give the name of a Vault secret with a login that RDS does not rotate"
+        )
+
+
+def _partition_problems(plan: "Plan", path: str, partition: str) -> Iterator[str]:
+    own = partition_of(plan.lock.region)
+    if partition != own:
+        yield (
+            f"{path}: an identity of {own}, where the lock table is, has no access to {partition}; use an "
+            "`admin_secret` there"
+        )
 
 
 def example_accounts(plan: "Plan") -> Iterator[tuple[str, str]]:
     """ARNs with an account of AWS's documentation, with their places."""
     for i, section in enumerate(plan.database_sections):
-        account = section.admin_secret.split(":")[4] if section.admin_secret.startswith("arn:") else ""
+        secret = section.admin_secret or ""
+        account = secret.split(":")[4] if secret.startswith("arn:") else ""
         if account in _EXAMPLE_ACCOUNTS:
             yield f"databases[{i}].admin_secret", account

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from lockstep.durations import format_duration
 from lockstep.engines import ENGINES
-from lockstep.model import ROTATOR
-from lockstep.plan_admins import example_accounts
+from lockstep.plan_admins import example_accounts, rotators
 from lockstep.plan_fields import repeated
 from lockstep.store_kinds import OciVault
 from lockstep.timing import LEASE, SHORTEST_SHARED_INTERVAL
@@ -148,7 +147,7 @@ def account_problems(plan: "Plan") -> Iterator[str]:
             spec = ENGINES[database.engine]
             for account in credential.accounts(database.engine):
                 holders[database.server, account].append(f"credentials[{i}] ({credential.id})")
-                if account == ROTATOR or spec.own_accounts.fullmatch(account):
+                if account in rotators(database) or spec.own_accounts.fullmatch(account):
                     yield (
                         f"credentials[{i}].username: {account} is an account of Lockstep or of the server itself; "
                         "give the application an account of its own"

@@ -5,10 +5,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, ValidationInfo, field_validator, model_validator
 
-from lockstep.model import AdminSecret, DatabaseServer, Engine, Tls, VerifyHost
-from lockstep.plan_admins import SecretInAws
+from lockstep.model import Admin, DatabaseServer, Engine, Tls, VerifyHost
+from lockstep.plan_admins import SecretInAws, admin_of
 from lockstep.plan_checks import MAX_VERIFY_HOSTS, Server, needs_ca_file, reader_endpoint, server_of
-from lockstep.plan_fields import Name, SecretName, Section
+from lockstep.plan_fields import Name, SecretName, Section, Username
 
 PLAINTEXT_CONSENT = "passwords may cross this network unencrypted"
 
@@ -72,11 +72,15 @@ class DatabaseSection(Section):
     tls: TlsSection | None = None
     plaintext: Literal["passwords may cross this network unencrypted"] | None = None
     admin_secret: Annotated[
-        SecretInAws, Field(description="with the rotator admin's login: a name, an ARN, or RDS's rds!… name")
-    ]
+        SecretInAws | None,
+        Field(description="with the rotator admin's login: a name, an ARN, or RDS's rds!… name"),
+    ] = None
     oci_admin_secret: Annotated[
         SecretName | None,
         Field(description="the same in OCI Vault; none: `admin_secret`, with dots for slashes"),
+    ] = None
+    admin_iam: Annotated[
+        Username | None, Field(description="the rotator admin's account, by RDS IAM authentication")
     ] = None
     verify_hosts: Annotated[tuple[VerifyHostSection, ...], Field(max_length=MAX_VERIFY_HOSTS)] = ()
 
@@ -89,6 +93,11 @@ class DatabaseSection(Section):
         return self
 
     @model_validator(mode="after")
+    def _one_admin(self) -> Self:
+        admin_of(self)
+        return self
+
+    @model_validator(mode="after")
     def _verify_hosts_are_verified(self) -> Self:
         for i, end in enumerate(self.verify_hosts):
             tls = end.tls or self.tls
@@ -97,9 +106,9 @@ class DatabaseSection(Section):
         return self
 
     @property
-    def admin(self) -> AdminSecret:
+    def admin(self) -> Admin:
         """How the rotator admin logs in."""
-        return AdminSecret(aws=self.admin_secret, oci=self.oci_admin_secret or self.admin_secret)
+        return admin_of(self)
 
     @property
     def server(self) -> Server:

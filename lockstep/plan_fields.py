@@ -30,6 +30,7 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
 SecretName = Annotated[str, StringConstraints(pattern=f"^{SECRET_NAME.pattern}$"), AfterValidator(safe)]
 CredentialId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9/_.-]{1,200}$"), AfterValidator(safe)]
 """It becomes a folder of the audit log and part of the name of a rule (protocol R7)."""
+Username = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,30}$")]
 AccountHost = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9._:%/-]{1,255}$"), AfterValidator(str.lower)
 ]

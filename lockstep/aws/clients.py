@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any
 
 from botocore.config import Config
+from botocore.credentials import ReadOnlyCredentials
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
@@ -82,6 +83,26 @@ def aws_client(
     )
     client.meta.events.register_first("before-send", lambda **_: before_send())
     return client
+
+
+def aws_credentials(keys: AwsKeys | None) -> ReadOnlyCredentials:
+    """What requests of an identity are signed with; may call the identity's own service.
+
+    Args:
+        keys: As of `aws_client`.
+
+    Raises:
+        BotoCoreError: There is no identity, or it cannot be had now.
+    """
+    if keys:
+        token = keys.session_token
+        return ReadOnlyCredentials(
+            keys.access_key_id, keys.secret_access_key.reveal(), token.reveal() if token else None
+        )
+    found = _session().get_credentials()
+    if found is None:
+        raise NoCredentialsError
+    return found.get_frozen_credentials()
 
 
 @cache

@@ -1,6 +1,6 @@
 """Templates of the script for live PostgreSQL accounts: what is there, what is copied, what is verified.
 
-`{logins}`, `{owner}` and `{rotator}` are SQL expressions. All of it runs on PostgreSQL since 10: what is newer is in
+`{logins}`, `{owner}` and `{rotators}` are SQL expressions. All of it runs on PostgreSQL since 10: what is newer is in
 text that a condition guards. https://www.postgresql.org/docs/current/catalog-pg-shdepend.html: deptype `o` is an
 owner, `a` a role in an access control list, `r` one in a policy.
 """
@@ -38,19 +38,20 @@ BEGIN
   SELECT string_agg(f.stop, '; ') INTO stops FROM (
     SELECT format('none of %s exists here: leave out --existing', array_to_string(logins, ', '))
     WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = ANY (logins))
-    UNION ALL SELECT format('%s is a superuser, which %s may not change: NOSUPERUSER', rolname, {rotator})
+    UNION ALL SELECT format('%s is a superuser, which %s may not change: NOSUPERUSER', rolname,
+      array_to_string({rotators}, ', '))
     FROM pg_roles WHERE rolsuper AND rolname = ANY (logins)
     UNION ALL SELECT format('%s has REPLICATION, so %s may not change it, and it does not pass to another role',
-      rolname, {rotator})
+      rolname, array_to_string({rotators}, ', '))
     FROM pg_roles WHERE rolreplication AND rolname = ANY (logins)
     UNION ALL SELECT format('%s is NOLOGIN: LOGIN', rolname)
-    FROM pg_roles WHERE NOT rolcanlogin AND rolname = ANY (logins || {rotator})
+    FROM pg_roles WHERE NOT rolcanlogin AND rolname = ANY (logins || {rotators})
     UNION ALL SELECT format('%s is VALID UNTIL %s, and refused as by a wrong password from then on: ''infinity''',
       rolname, rolvaliduntil)
-    FROM pg_roles WHERE rolvaliduntil < 'infinity' AND rolname = ANY (logins || {rotator})
+    FROM pg_roles WHERE rolvaliduntil < 'infinity' AND rolname = ANY (logins || {rotators})
     UNION ALL SELECT format('%s has CONNECTION LIMIT %s, too few for applications and Lockstep: -1',
       rolname, rolconnlimit)
-    FROM pg_roles WHERE rolconnlimit BETWEEN 0 AND 1 AND rolname = ANY (logins || {rotator})
+    FROM pg_roles WHERE rolconnlimit BETWEEN 0 AND 1 AND rolname = ANY (logins || {rotators})
     UNION ALL SELECT format('%s is NOINHERIT, so its open sessions would lose its own objects: INHERIT', rolname)
     FROM pg_roles WHERE NOT rolinherit AND rolname = ANY (logins)
     UNION ALL SELECT format('%s acts as another role already, by %s', r.rolname, c.setting)
@@ -59,7 +60,7 @@ BEGIN
     UNION ALL SELECT format('%s logs in itself, so it cannot be an owner role: NOLOGIN', rolname)
     FROM pg_roles WHERE rolcanlogin AND rolname = {owner}
     UNION ALL SELECT format('%s cannot change roles: CREATEROLE', rolname)
-    FROM pg_roles WHERE NOT rolcreaterole AND rolname = {rotator}
+    FROM pg_roles WHERE NOT rolcreaterole AND rolname = ANY ({rotators})
     UNION ALL SELECT 'this server is a standby: run the script on its primary' WHERE pg_is_in_recovery()
   ) AS f (stop);
   IF stops IS NOT NULL THEN
@@ -267,16 +268,19 @@ END $lockstep$"""
 
 VERIFY_ROTATOR = """DO $lockstep$
 DECLARE
+  rotator name;
   unreachable text;
 BEGIN
-  IF NOT (SELECT rolcreaterole FROM pg_roles WHERE rolname = {rotator}) THEN
-    RAISE EXCEPTION 'Lockstep stops: % cannot change roles: CREATEROLE', {rotator};
-  END IF;
-  SELECT string_agg(l.login, ', ') INTO unreachable FROM unnest({logins}) AS l (login)
-  WHERE current_setting('server_version_num')::int >= 160000 AND NOT EXISTS (
-    SELECT FROM pg_auth_members AS m JOIN pg_roles AS g ON g.oid = m.roleid JOIN pg_roles AS r ON r.oid = m.member
-    WHERE g.rolname = l.login AND r.rolname = {rotator} AND m.admin_option);
-  IF unreachable IS NOT NULL THEN
-    RAISE EXCEPTION 'Lockstep stops: % lacks ADMIN OPTION for %', {rotator}, unreachable;
-  END IF;
+  FOREACH rotator IN ARRAY {rotators} LOOP
+    IF NOT (SELECT rolcreaterole FROM pg_roles WHERE rolname = rotator) THEN
+      RAISE EXCEPTION 'Lockstep stops: % cannot change roles: CREATEROLE', rotator;
+    END IF;
+    SELECT string_agg(l.login, ', ') INTO unreachable FROM unnest({logins}) AS l (login)
+    WHERE current_setting('server_version_num')::int >= 160000 AND NOT EXISTS (
+      SELECT FROM pg_auth_members AS m JOIN pg_roles AS g ON g.oid = m.roleid JOIN pg_roles AS r ON r.oid = m.member
+      WHERE g.rolname = l.login AND r.rolname = rotator AND m.admin_option);
+    IF unreachable IS NOT NULL THEN
+      RAISE EXCEPTION 'Lockstep stops: % lacks ADMIN OPTION for %', rotator, unreachable;
+    END IF;
+  END LOOP;
 END $lockstep$"""

@@ -10,8 +10,29 @@ from dataclasses import dataclass
 from lockstep.databases.verifiers import RandomBytes
 from lockstep.engines import ENGINES
 from lockstep.loading import load
-from lockstep.model import ROTATOR, Credential, DatabaseServer, SecretStr
+from lockstep.model import ROTATOR, AdminIam, AdminSecret, Credential, DatabaseServer, SecretStr
 from lockstep.plan import Plan
+from lockstep.plan_admins import is_managed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rotator:
+    """The rotator admin of a server, as the scripts need it.
+
+    Attributes:
+        usernames: Its accounts; empty where it is whoever runs the script, the master user of RDS.
+        iam: Whether it has no password, and logs in by RDS IAM authentication.
+        last_steps: How it gets its login.
+    """
+
+    usernames: tuple[str, ...]
+    iam: bool = False
+    last_steps: tuple[str, ...]
+
+    @property
+    def shown(self) -> str:
+        """Its name in a sentence."""
+        return " and ".join(self.usernames) or "the master user"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,11 +42,13 @@ class Script:
     Attributes:
         notes: What the DBA must know.
         statements: One after the other, on one connection. Each may begin with comment lines.
+        password_steps: How the DBA gives the rotator admin a password.
         last_steps: What the DBA does by hand afterwards, or decides about.
     """
 
     notes: Sequence[str]
     statements: Sequence[str]
+    password_steps: Sequence[str]
     last_steps: Sequence[str]
 
 
@@ -40,8 +63,8 @@ class Dialect:
         in_client: A statement as the engine's command-line client takes it, with its end.
     """
 
-    fresh: Callable[[Credential, DatabaseServer], Script]
-    existing: Callable[[Credential, DatabaseServer], Script]
+    fresh: Callable[[Credential, DatabaseServer, Rotator], Script]
+    existing: Callable[[Credential, DatabaseServer, Rotator], Script]
     set_password: Callable[[str, SecretStr, RandomBytes], str]
     in_client: Callable[[str], str] = lambda statement: f"{statement};\n"
 
@@ -107,25 +130,48 @@ def provisioning(
 ) -> Provisioning:
     """The SQL for one credential on one of its servers; arguments as of `provisioning_sql`."""
     dialect: Dialect = load(ENGINES[server.engine].provisioning)
-    script = (dialect.existing if existing else dialect.fresh)(credential, server)
+    rotator = _rotator(server)
+    script = (dialect.existing if existing else dialect.fresh)(credential, server, rotator)
     face = "for live accounts" if existing else "for accounts that do not exist yet"
     preface = [
         f"Lockstep: credential {credential.id} on database server {server.name} ({server.engine}), {face}.",
         f"Run it as an administrator who is connected to {server.dbname}, with a client that stops at the first error.",
         "Run again, it changes nothing. It holds no password and changes none.",
         "",
+        *([] if rotator.usernames else ["Run it as the master user: Lockstep logs in as that user."]),
         *script.notes,
     ]
     last_steps = [
         "Afterwards",
         "",
-        f"Give {ROTATOR} a password, and put that login into the secret {server.admin.aws}:",
+        *rotator.last_steps,
+        *(script.password_steps if rotator.usernames and not rotator.iam else []),
         *script.last_steps,
     ]
     others = [c.id for c in plan.credentials if server.name in c.databases and c.id != credential.id]
-    if others:
-        last_steps.insert(2, f"{ROTATOR} and its password are the same for {', '.join(others)}.")
+    if others and rotator.usernames:
+        last_steps.insert(2, f"{rotator.shown} and its login are the same for {', '.join(others)}.")
     return Provisioning(dialect, tuple(preface), tuple(script.statements), tuple(last_steps))
+
+
+def _rotator(server: DatabaseServer) -> Rotator:
+    match server.admin:
+        case AdminIam(username=username):
+            return Rotator(
+                usernames=(username,),
+                iam=True,
+                last_steps=(
+                    f"Switch IAM authentication on for the server. The stack lets both runners connect as {username}",
+                    "(rds-db:connect).",
+                ),
+            )
+        case AdminSecret(aws=secret) if is_managed(secret):
+            return Rotator(usernames=(), last_steps=(f"Nothing: the master user's login is in {secret}.",))
+        case AdminSecret(aws=secret):
+            return Rotator(
+                usernames=(ROTATOR,),
+                last_steps=(f"Give {ROTATOR} a password, and put that login into the secret {secret}:",),
+            )
 
 
 def _comments(lines: Sequence[str]) -> list[str]:

@@ -1,13 +1,16 @@
 """What the scripts for MySQL and MariaDB share: accounts, rights, findings."""
 
-from lockstep.databases.provisioning import listed, quoted
-from lockstep.model import ANY_HOST, ROTATOR, Credential, DatabaseServer, Strategy
+from lockstep.databases.provisioning import Rotator, listed, quoted
+from lockstep.model import ANY_HOST, Credential, DatabaseServer, Strategy
 
 # What an application may do with its data, for the DBA to cut down: all of them can be granted on a database.
 APPLICATION_RIGHTS = (
     "SELECT, INSERT, UPDATE, DELETE, EXECUTE, CREATE, ALTER, DROP, INDEX, REFERENCES, CREATE VIEW, SHOW VIEW, "
     "TRIGGER, CREATE TEMPORARY TABLES, LOCK TABLES"
 )
+
+IAM_PLUGIN = "AWSAuthenticationPlugin"
+"""The plugin of RDS for accounts that log in with a token."""
 
 Finding = tuple[str, str]
 """A message, as an SQL expression, and the FROM and WHERE of the rows that it is about."""
@@ -24,13 +27,26 @@ def version_number(version: str) -> str:
     return f"({part(1)} * 10000 + {part(2)} * 100 + {part(3)})"
 
 
-ROTATOR_ACCOUNT = f"{quoted(ROTATOR)}@{quoted(ANY_HOST)}"
-"""The rotator admin's account, as statements name it."""
-
-
 def account(credential: Credential, username: str) -> str:
     """The account of a username, as statements name it."""
     return f"{quoted(username)}@{quoted(credential.account_host)}"
+
+
+def rotator_account(username: str) -> str:
+    """The account of a rotator admin, as statements name it."""
+    return f"{quoted(username)}@{quoted(ANY_HOST)}"
+
+
+def made_rotators(rotator: Rotator, server: DatabaseServer, made: str) -> list[str]:
+    """Statements that make the rotator admin's accounts, with what `made` identifies them by if not by a token.
+
+    https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/UsingWithRDS.IAMDBAuth.DBAccounts.html
+    """
+    by = f"IDENTIFIED WITH {IAM_PLUGIN} AS 'RDS'" if rotator.iam else made
+    return [
+        f"CREATE USER IF NOT EXISTS {rotator_account(username)} {by} {tls(server)}"
+        for username in rotator.usernames
+    ]
 
 
 def tls(server: DatabaseServer) -> str:
@@ -43,9 +59,20 @@ def named(credential: Credential) -> str:
     return f"u.Host = {quoted(credential.account_host)} AND u.User IN ({listed(credential.usernames)})"
 
 
-def named_or_rotator(credential: Credential) -> str:
+def named_or_rotator(credential: Credential, rotator: Rotator) -> str:
     """The same, or that it is the rotator admin's entry."""
-    return f"({named(credential)} OR u.Host = '{ANY_HOST}' AND u.User = '{ROTATOR}')"
+    if not rotator.usernames:
+        return named(credential)
+    return f"({named(credential)} OR {_is_rotator(rotator)})"
+
+
+def with_password(credential: Credential, rotator: Rotator) -> str:
+    """The same, of those that log in with a password."""
+    return named(credential) if rotator.iam else named_or_rotator(credential, rotator)
+
+
+def _is_rotator(rotator: Rotator) -> str:
+    return f"u.Host = '{ANY_HOST}' AND u.User IN ({listed(rotator.usernames)})"
 
 
 def entry(credential: Credential, username: str, dead: str, *, used: bool) -> str:
@@ -110,18 +137,31 @@ def tls_later(credential: Credential, server: DatabaseServer) -> list[str]:
     ]
 
 
-def common_stops(credential: Credential) -> list[Finding]:
+def iam_stops(rotator: Rotator) -> list[Finding]:
+    """What must be changed first where the rotator admin logs in with a token."""
+    if not rotator.iam:
+        return []
+    return [
+        (
+            f"QUOTE(u.User), ' has the plugin ', u.plugin, ', and takes no token: {IAM_PLUGIN}'",
+            f"mysql.user AS u WHERE u.plugin <> '{IAM_PLUGIN}' AND {_is_rotator(rotator)}",
+        )
+    ]
+
+
+def common_stops(credential: Credential, rotator: Rotator) -> list[Finding]:
     """What must be changed first, on both engines; `u` is a row of `mysql.user`."""
     who = "QUOTE(u.User), '@', QUOTE(u.Host), "
-    ours = named_or_rotator(credential)
-    host = f"QUOTE(IF(u.User = '{ROTATOR}', '{ANY_HOST}', {quoted(credential.account_host)}))"
+    ours = named_or_rotator(credential, rotator)
+    usernames = listed((*credential.usernames, *rotator.usernames))
+    host = f"QUOTE(IF(u.User IN ({listed(credential.usernames)}), {quoted(credential.account_host)}, '{ANY_HOST}'))"
     return [
         (
             (
                 f"{who}' takes clients from that host; Lockstep changes only the entry for ', {host}, ': drop it, or '"
                 "'rename the one that is used'"
             ),
-            f"mysql.user AS u WHERE u.User IN ({listed((*credential.usernames, ROTATOR))}) AND NOT {ours}",
+            f"mysql.user AS u WHERE u.User IN ({usernames}) AND NOT {ours}",
         ),
         (
             f"{who}' is an anonymous account, which takes clients from that host: drop it'",
@@ -139,4 +179,5 @@ def common_stops(credential: Credential) -> list[Finding]:
             "'this server is read-only: run the script on the one that it replicates'",
             "(SELECT 1) AS one WHERE @@GLOBAL.read_only <> 0",
         ),
+        *iam_stops(rotator),
     ]

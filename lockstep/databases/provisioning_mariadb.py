@@ -1,26 +1,28 @@
 """The script of `lockstep plan sql` for MariaDB (protocol D21)."""
 
-from lockstep.databases.provisioning import Dialect, Script, listed, quoted
+from lockstep.databases.provisioning import Dialect, Rotator, Script, listed, quoted
 from lockstep.databases.provisioning_family import (
     APPLICATION_RIGHTS,
-    ROTATOR_ACCOUNT,
     Finding,
     account,
     common_stops,
     entry,
     left_as_it_is,
+    made_rotators,
     named,
     named_or_rotator,
     no_live_account,
     not_copied,
+    rotator_account,
     source,
     tls,
     tls_later,
     unchanged,
     version_number,
+    with_password,
 )
 from lockstep.databases.verifiers import RandomBytes, mysql_native_password
-from lockstep.model import ANY_HOST, ROTATOR, Credential, DatabaseServer, SecretStr, Strategy
+from lockstep.model import ANY_HOST, Credential, DatabaseServer, SecretStr, Strategy
 
 _DEAD = "*" + 40 * "0"
 """A verifier that no known password has."""
@@ -36,9 +38,9 @@ _MESSAGE_LENGTH = 500
 """What SIGNAL takes is 512."""
 
 
-def fresh(credential: Credential, server: DatabaseServer) -> Script:
+def fresh(credential: Credential, server: DatabaseServer, rotator: Rotator) -> Script:
     """The script that makes accounts. One that has a password already is left as it is."""
-    statements = _checks(credential, [], [left_as_it_is(credential, _DEAD)])
+    statements = _checks(credential, rotator, [], [left_as_it_is(credential, _DEAD)])
     # An underscore would match any character.
     database = server.dbname.replace("_", "\\_")
     for username in credential.usernames:
@@ -49,10 +51,10 @@ def fresh(credential: Credential, server: DatabaseServer) -> Script:
                 f"IF EXISTS ({entry(credential, username, _DEAD, used=False)}) THEN\n    {grant};\n  END IF"
             ),
         ]
-    return _script(server, statements, [])
+    return _script(server, rotator, statements, [])
 
 
-def existing(credential: Credential, server: DatabaseServer) -> Script:
+def existing(credential: Credential, server: DatabaseServer, rotator: Rotator) -> Script:
     """The script for live accounts: it makes what is missing beside one that works, and changes no other."""
     statements = [
         (
@@ -60,7 +62,7 @@ def existing(credential: Credential, server: DatabaseServer) -> Script:
             "SELECT p.USER, p.HOST, p.DB FROM information_schema.PROCESSLIST AS p"
             f" WHERE p.USER IN ({listed(credential.usernames)})"
         ),
-        *_checks(credential, [no_live_account(credential, _DEAD)], not_copied(credential)),
+        *_checks(credential, rotator, [no_live_account(credential, _DEAD)], not_copied(credential)),
     ]
     notes = unchanged()
     if credential.strategy is Strategy.ALTERNATING_USERS:
@@ -70,30 +72,36 @@ def existing(credential: Credential, server: DatabaseServer) -> Script:
             "both. Name the new one also where the server does not: firewalls, proxies, poolers, monitoring.",
         ]
         statements += [_second_user(credential, username) for username in credential.usernames]
-    return _script(server, statements, notes, tls_later(credential, server))
+    return _script(server, rotator, statements, notes, tls_later(credential, server))
 
 
 def _script(
-    server: DatabaseServer, statements: list[str], notes: list[str], last_steps: list[str] | None = None
+    server: DatabaseServer,
+    rotator: Rotator,
+    statements: list[str],
+    notes: list[str],
+    last_steps: list[str] | None = None,
 ) -> Script:
-    rotator = ROTATOR_ACCOUNT
     return Script(
         notes=[
             *notes,
-            f"CREATE USER lets {ROTATOR} change every account of the server: MariaDB has nothing less.",
+            f"CREATE USER lets {rotator.shown} change every account of the server: MariaDB has nothing less.",
             "With the names of the accounts it finds a username that has several hosts.",
         ],
         statements=[
             *statements,
-            f"CREATE USER IF NOT EXISTS {rotator} {_MADE} {tls(server)}",
-            f"GRANT CREATE USER ON *.* TO {rotator}",
-            f"GRANT SELECT (User, Host) ON mysql.user TO {rotator}",
+            *made_rotators(rotator, server, _MADE),
+            *(f"GRANT CREATE USER ON *.* TO {rotator_account(u)}" for u in rotator.usernames),
+            *(f"GRANT SELECT (User, Host) ON mysql.user TO {rotator_account(u)}" for u in rotator.usernames),
         ],
-        last_steps=[
-            f"  ALTER USER {rotator} IDENTIFIED VIA mysql_native_password USING PASSWORD('...');",
+        password_steps=[
+            *(
+                f"  ALTER USER {rotator_account(u)} IDENTIFIED VIA mysql_native_password USING PASSWORD('...');"
+                for u in rotator.usernames
+            ),
             "with a long random password, in a client that keeps no history.",
-            *(last_steps or []),
         ],
+        last_steps=last_steps or [],
     )
 
 
@@ -164,11 +172,15 @@ def _rights() -> str:
     )
 
 
-def _checks(credential: Credential, stops: list[Finding], notes: list[Finding]) -> list[str]:
+def _checks(
+    credential: Credential, rotator: Rotator, stops: list[Finding], notes: list[Finding]
+) -> list[str]:
     return [
         "SET @lockstep_stops = NULL, @lockstep_notes = NULL",
         *_gathered(
-            "stops", "must be changed first", [*stops, *common_stops(credential), *_stops(credential)]
+            "stops",
+            "must be changed first",
+            [*stops, *common_stops(credential, rotator), *_stops(credential, rotator)],
         ),
         *_gathered("notes", "to know", [*notes, *_notes(credential)]),
         "-- Stop if something must be changed first\n"
@@ -199,9 +211,9 @@ def too_old(version: str) -> str:
     return f"{version} NOT LIKE '%MariaDB%' OR {version_number(version)} < {_TWO_PASSWORDS_SINCE}"
 
 
-def _stops(credential: Credential) -> list[Finding]:
+def _stops(credential: Credential, rotator: Rotator) -> list[Finding]:
     who = "QUOTE(u.User), '@', QUOTE(u.Host), "
-    ours = named_or_rotator(credential)
+    ours = named_or_rotator(credential, rotator)
     privileges = "mysql.global_priv AS g JOIN mysql.user AS u ON u.User = g.User AND u.Host = g.Host"
     return [
         (
@@ -214,7 +226,7 @@ def _stops(credential: Credential) -> list[Finding]:
         ),
         (
             f"{who}' has the plugin ', u.plugin, ', which keeps no password in the server: mysql_native_password'",
-            f"mysql.user AS u WHERE u.plugin NOT IN ('', {listed(_PLUGINS)}) AND {ours}",
+            f"mysql.user AS u WHERE u.plugin NOT IN ('', {listed(_PLUGINS)}) AND {with_password(credential, rotator)}",
         ),
         (
             (
@@ -235,7 +247,7 @@ def _stops(credential: Credential) -> list[Finding]:
             "QUOTE(g.User), ' is the name of a role'",
             (
                 "mysql.global_priv AS g WHERE JSON_VALUE(g.Priv, '$.is_role') IN ('1', 'true')"
-                f" AND g.User IN ({listed((*credential.usernames, ROTATOR))})"
+                f" AND g.User IN ({listed((*credential.usernames, *rotator.usernames))})"
             ),
         ),
     ]

@@ -4,27 +4,29 @@ MySQL has no anonymous blocks, so what depends on the server's state is a prepar
 an error of a function that quotes its argument.
 """
 
-from lockstep.databases.provisioning import Dialect, Script, listed, quoted
+from lockstep.databases.provisioning import Dialect, Rotator, Script, listed, quoted
 from lockstep.databases.provisioning_family import (
     APPLICATION_RIGHTS,
-    ROTATOR_ACCOUNT,
     Finding,
     account,
     common_stops,
     entry,
     left_as_it_is,
+    made_rotators,
     named,
     named_or_rotator,
     no_live_account,
     not_copied,
+    rotator_account,
     source,
     tls,
     tls_later,
     unchanged,
     version_number,
+    with_password,
 )
 from lockstep.databases.verifiers import RandomBytes, caching_sha2_password
-from lockstep.model import ANY_HOST, ROTATOR, Credential, DatabaseServer, SecretStr, Strategy
+from lockstep.model import ANY_HOST, Credential, DatabaseServer, SecretStr, Strategy
 
 _DEAD = "$A$005$" + 20 * "." + 43 * "."
 """A verifier that no known password has."""
@@ -43,9 +45,9 @@ _MESSAGE_LENGTH = 128
 """What an error quotes of an argument."""
 
 
-def fresh(credential: Credential, server: DatabaseServer) -> Script:
+def fresh(credential: Credential, server: DatabaseServer, rotator: Rotator) -> Script:
     """The script that makes accounts. One that has a password already is left as it is."""
-    statements = [*_checks(credential, [], [left_as_it_is(credential, _DEAD)])]
+    statements = [*_checks(credential, rotator, [], [left_as_it_is(credential, _DEAD)])]
     for username in credential.usernames:
         grant = f"GRANT {APPLICATION_RIGHTS} ON `{server.dbname}`.* TO {account(credential, username)}"
         statements += [
@@ -56,14 +58,14 @@ def fresh(credential: Credential, server: DatabaseServer) -> Script:
     if "_" in server.dbname:
         # Escaped it would be wrong where partial_revokes is on, as in HeatWave.
         notes.append("GRANT takes an underscore for any character, unless partial_revokes is on.")
-    return _script(server, statements, notes)
+    return _script(server, rotator, statements, notes)
 
 
-def existing(credential: Credential, server: DatabaseServer) -> Script:
+def existing(credential: Credential, server: DatabaseServer, rotator: Rotator) -> Script:
     """The script for live accounts: it makes what is missing beside one that works, and changes no other."""
     statements = [
         *_sessions(credential),
-        *_checks(credential, [no_live_account(credential, _DEAD)], not_copied(credential)),
+        *_checks(credential, rotator, [no_live_account(credential, _DEAD)], not_copied(credential)),
     ]
     notes = unchanged()
     if credential.strategy is Strategy.ALTERNATING_USERS:
@@ -73,24 +75,30 @@ def existing(credential: Credential, server: DatabaseServer) -> Script:
             "Name the new one also where the server does not: firewalls, proxies, poolers, monitoring.",
         ]
         statements += _second_users(credential)
-    return _script(server, statements, notes, tls_later(credential, server))
+    return _script(server, rotator, statements, notes, tls_later(credential, server))
 
 
 def _script(
-    server: DatabaseServer, statements: list[str], notes: list[str], last_steps: list[str] | None = None
+    server: DatabaseServer,
+    rotator: Rotator,
+    statements: list[str],
+    notes: list[str],
+    last_steps: list[str] | None = None,
 ) -> Script:
-    rotator = ROTATOR_ACCOUNT
     return Script(
         notes=[
             *notes,
-            f"CREATE USER lets {ROTATOR} change every account that lacks SYSTEM_USER: let administrators have it.",
+            f"CREATE USER lets {rotator.shown} change every account without SYSTEM_USER: let administrators have it.",
         ],
         statements=[
             *statements,
-            f"CREATE USER IF NOT EXISTS {rotator} {_MADE} {tls(server)}",
-            f"GRANT CREATE USER ON *.* TO {rotator}",
+            *made_rotators(rotator, server, _MADE),
+            *(f"GRANT CREATE USER ON *.* TO {rotator_account(u)}" for u in rotator.usernames),
         ],
-        last_steps=[f"  ALTER USER {rotator} IDENTIFIED BY RANDOM PASSWORD;", *(last_steps or [])],
+        password_steps=[
+            f"  ALTER USER {rotator_account(u)} IDENTIFIED BY RANDOM PASSWORD;" for u in rotator.usernames
+        ],
+        last_steps=last_steps or [],
     )
 
 
@@ -139,7 +147,9 @@ def _when(condition: str, statement: str) -> list[str]:
     ]
 
 
-def _checks(credential: Credential, stops: list[Finding], notes: list[Finding]) -> list[str]:
+def _checks(
+    credential: Credential, rotator: Rotator, stops: list[Finding], notes: list[Finding]
+) -> list[str]:
     return [
         (
             "-- Stop where the server cannot do what is needed\n"
@@ -148,7 +158,7 @@ def _checks(credential: Credential, stops: list[Finding], notes: list[Finding]) 
         "SET SESSION group_concat_max_len = 65535",
         (
             "-- What must be changed first, and what to know\n"
-            f"SELECT {_together([*stops, *common_stops(credential), *_stops(credential)])},\n"
+            f"SELECT {_together([*stops, *common_stops(credential, rotator), *_stops(credential, rotator)])},\n"
             f"{_together([*notes, *_notes(credential)])}\nINTO @lockstep_stops, @lockstep_notes"
         ),
         "SELECT @lockstep_stops AS `must be changed first`, @lockstep_notes AS `to know`",
@@ -181,9 +191,9 @@ def stop(condition: str, message: str) -> str:
     return f"IF({condition}, UUID_TO_BIN(LEFT({message}, {_MESSAGE_LENGTH})), 'nothing to change')"
 
 
-def _stops(credential: Credential) -> list[Finding]:
+def _stops(credential: Credential, rotator: Rotator) -> list[Finding]:
     who = "QUOTE(u.User), '@', QUOTE(u.Host), "
-    ours = named_or_rotator(credential)
+    ours = named_or_rotator(credential, rotator)
     application = named(credential)
     return [
         (f"{who}' is locked: ACCOUNT UNLOCK'", f"mysql.user AS u WHERE u.account_locked = 'Y' AND {ours}"),
@@ -211,7 +221,7 @@ def _stops(credential: Credential) -> list[Finding]:
         ),
         (
             f"{who}' has the plugin ', u.plugin, ', of which Lockstep makes no passwords: {', '.join(_PLUGINS)}'",
-            f"mysql.user AS u WHERE u.plugin NOT IN ({listed(_PLUGINS)}) AND {ours}",
+            f"mysql.user AS u WHERE u.plugin NOT IN ({listed(_PLUGINS)}) AND {with_password(credential, rotator)}",
         ),
         (
             f"{who}' needs a second factor, which applications of Lockstep do not have'",
@@ -233,7 +243,7 @@ def _stops(credential: Credential) -> list[Finding]:
             ),
         ),
         (
-            f"QUOTE(g.USER), ' has SYSTEM_USER, so {ROTATOR} may not change it: revoke it'",
+            f"QUOTE(g.USER), ' has SYSTEM_USER, so {rotator.shown} may not change it: revoke it'",
             (
                 "mysql.global_grants AS g WHERE g.PRIV = 'SYSTEM_USER'"
                 f" AND g.USER IN ({listed(credential.usernames)})"

@@ -11,12 +11,12 @@ from lockstep.databases.postgresql_estate import (
     VERIFY_RIGHTS,
     VERIFY_ROTATOR,
 )
-from lockstep.databases.provisioning import Dialect, Script, identifier, listed, quoted
+from lockstep.databases.provisioning import Dialect, Rotator, Script, identifier, listed, quoted
 from lockstep.databases.verifiers import RandomBytes, scram_sha_256
-from lockstep.model import ROTATOR, Credential, DatabaseServer, SecretStr
+from lockstep.model import Credential, DatabaseServer, SecretStr
 
 
-def fresh(credential: Credential, server: DatabaseServer) -> Script:
+def fresh(credential: Credential, server: DatabaseServer, rotator: Rotator) -> Script:
     """The script that makes accounts. It stops if one exists that it did not make."""
     owner, users = identifier(credential.owner), [identifier(u) for u in credential.usernames]
     statements = [
@@ -28,19 +28,19 @@ def fresh(credential: Credential, server: DatabaseServer) -> Script:
         *(f"ALTER ROLE {user} SET role TO {owner}" for user in users),
         f"GRANT CONNECT, TEMPORARY ON DATABASE {identifier(server.dbname)} TO {owner}",
         f"GRANT USAGE, CREATE ON SCHEMA public TO {owner}",
-        *_rotator(credential, server),
+        *_rotators(credential, server, rotator),
         "COMMIT",
     ]
     notes = [f"Objects belong to {credential.owner}, whichever login makes them."]
-    return _script(server, statements, notes)
+    return _script(server, rotator, statements, notes)
 
 
-def existing(credential: Credential, server: DatabaseServer) -> Script:
+def existing(credential: Credential, server: DatabaseServer, rotator: Rotator) -> Script:
     """The script for live accounts: the owner role gets what they may do and own, then they act as it."""
     names = {
         "logins": f"ARRAY[{listed(credential.usernames)}]::name[]",
         "owner": f"{quoted(credential.owner)}::name",
-        "rotator": f"{quoted(ROTATOR)}::name",
+        "rotators": _names(rotator),
     }
     owner = credential.owner
     statements = [
@@ -58,7 +58,7 @@ def existing(credential: Credential, server: DatabaseServer) -> Script:
         "-- Stop if something was left\n" + VERIFY_RIGHTS.format(**names),
         "-- From the next connection on the logins act as the owner role\n" + SWITCH.format(**names),
         GIVE_BACK,
-        *_rotator(credential, server),
+        *_rotators(credential, server, rotator),
         "COMMIT",
     ]
     notes = [
@@ -74,17 +74,18 @@ def existing(credential: Credential, server: DatabaseServer) -> Script:
         "Name the new login also where the server does not: pg_hba.conf, poolers, monitoring.",
         "Passwords become SCRAM-SHA-256: clients older than libpq 10 cannot use them.",
     ]
-    return _script(server, statements, notes)
+    return _script(server, rotator, statements, notes)
 
 
-def _script(server: DatabaseServer, statements: list[str], notes: list[str]) -> Script:
-    last_steps = [f"  \\password {ROTATOR}", "in psql, which sends a verifier."]
+def _script(server: DatabaseServer, rotator: Rotator, statements: list[str], notes: list[str]) -> Script:
+    last_steps = []
     if not server.plaintext:
         last_steps += [
             "Later, if no session without TLS is left (pg_stat_ssl), let pg_hba.conf have `hostssl` lines only",
             "(RDS: rds.force_ssl = 1).",
         ]
-    return Script(notes=notes, statements=statements, last_steps=last_steps)
+    password_steps = [*(f"  \\password {u}" for u in rotator.usernames), "in psql, which sends a verifier."]
+    return Script(notes=notes, statements=statements, password_steps=password_steps, last_steps=last_steps)
 
 
 def _foreign(credential: Credential) -> str:
@@ -99,19 +100,34 @@ def _foreign(credential: Credential) -> str:
 END $lockstep$"""
 
 
-def _rotator(credential: Credential, server: DatabaseServer) -> list[str]:
-    rotator, logins = identifier(ROTATOR), ", ".join(identifier(u) for u in credential.usernames)
+def _names(rotator: Rotator) -> str:
+    """The rotator admin's roles, as an SQL expression."""
+    return (
+        f"ARRAY[{listed(rotator.usernames)}]::name[]" if rotator.usernames else "ARRAY[current_user]::name[]"
+    )
+
+
+def _rotators(credential: Credential, server: DatabaseServer, rotator: Rotator) -> list[str]:
+    logins = ", ".join(identifier(u) for u in credential.usernames)
+    statements = [
+        s for username in rotator.usernames for s in _made(username, server, logins, iam=rotator.iam)
+    ]
+    expressions = {"logins": f"ARRAY[{listed(credential.usernames)}]::name[]", "rotators": _names(rotator)}
+    return [*statements, VERIFY_ROTATOR.format(**expressions)]
+
+
+def _made(username: str, server: DatabaseServer, logins: str, *, iam: bool) -> list[str]:
+    role = identifier(username)
     return [
         "-- The rotator. Before PostgreSQL 16 CREATEROLE reaches every role that is not a superuser\n"
-        + _unless_exists(ROTATOR, f"CREATE ROLE {rotator} LOGIN NOINHERIT CREATEROLE"),
-        f"GRANT CONNECT ON DATABASE {identifier(server.dbname)} TO {rotator}",
+        + _unless_exists(username, f"CREATE ROLE {role} LOGIN NOINHERIT CREATEROLE"),
+        # https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/UsingWithRDS.IAMDBAuth.DBAccounts.html
+        *([f"GRANT rds_iam TO {role}"] if iam else []),
+        f"GRANT CONNECT ON DATABASE {identifier(server.dbname)} TO {role}",
         _when(
             "current_setting('server_version_num')::int >= 160000",
             # As text, since older servers cannot parse it.
-            f"EXECUTE 'GRANT {logins} TO {rotator} WITH ADMIN TRUE, INHERIT FALSE, SET FALSE'",
-        ),
-        VERIFY_ROTATOR.format(
-            logins=f"ARRAY[{listed(credential.usernames)}]::name[]", rotator=quoted(ROTATOR)
+            f"EXECUTE 'GRANT {logins} TO {role} WITH ADMIN TRUE, INHERIT FALSE, SET FALSE'",
         ),
     ]
 

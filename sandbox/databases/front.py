@@ -7,6 +7,7 @@ Each login and each statement is one call on the wire. Where a call is cut, both
 client's process dies: the server ends the session and frees its advisory lock.
 """
 
+import os
 import re
 import socket
 import ssl
@@ -104,11 +105,10 @@ class DatabaseFront:
             Thread(target=self._serve, args=(accepted, process), daemon=True).start()
 
     def _serve(self, accepted: socket.socket, process: Process) -> None:
-        conversation: _Conversation | None = None
+        conversation: Conversation | None = None
         try:
-            kind = _PostgreSql if isinstance(self._server, PostgresServer) else _MySql
             onwards = socket.create_connection(("127.0.0.1", self._server.listening_port), CONNECT_SECONDS)
-            conversation = kind(accepted, onwards, self._tls)
+            conversation = self._conversation(accepted, onwards)
             process.closers.append(conversation.cut)
             process.sessions.append(conversation.end_session)
             username = conversation.greet()
@@ -122,8 +122,12 @@ class DatabaseFront:
                 conversation.close()
             accepted.close()
 
+    def _conversation(self, client: socket.socket, onwards: socket.socket) -> "Conversation":
+        kind = PostgreSqlConversation if isinstance(self._server, PostgresServer) else MySqlConversation
+        return kind(client, onwards, self._tls)
+
     def _call(
-        self, operation: str, effect: Callable[[], bytes], process: Process, conversation: "_Conversation"
+        self, operation: str, effect: Callable[[], bytes], process: Process, conversation: "Conversation"
     ) -> None:
         def carry_out() -> bytes:
             reply = effect()
@@ -162,7 +166,7 @@ class _Tls:
         return cls(server_side, ssl.create_default_context(cafile=server.ca_file))
 
 
-class _Conversation(ABC):
+class Conversation(ABC):
     """Two connections, and the messages that go from one to the other."""
 
     def __init__(self, client: socket.socket, server: socket.socket, tls: _Tls) -> None:
@@ -171,6 +175,7 @@ class _Conversation(ABC):
         self.client, self.server = client, server
         self._tls = tls
         self._message = b""
+        self._owner: object = None
         # They outlive the change to TLS, which replaces the sockets above.
         self._to_client, self._to_server = client.dup(), server.dup()
         server.settimeout(None)
@@ -199,6 +204,20 @@ class _Conversation(ABC):
         """Return when the client has given up."""
         wait_for_hangup(self._to_client)
 
+    def take_over(self, session: socket.socket, *, of: object) -> None:
+        """Go on with another connection to the server, on which somebody is logged in.
+
+        Args:
+            session: The connection.
+            of: The driver's connection, which closes it when it is forgotten.
+        """
+        for end in (self._to_server, self.server):
+            end.close()
+        session.settimeout(None)
+        self._owner = of
+        # What does TLS cannot be duplicated, but the connection below it can.
+        self.server, self._to_server = session, socket.socket(fileno=os.dup(session.fileno()))
+
     def _start_tls(self) -> None:
         self.server = self._tls.client_side.wrap_socket(self.server, server_hostname="localhost")
         self.client = self._tls.server_side.wrap_socket(self.client, server_side=True)
@@ -225,41 +244,47 @@ def _shut(connection: socket.socket) -> None:
         connection.shutdown(socket.SHUT_RDWR)
 
 
-class _MySql(_Conversation):
+class MySqlConversation(Conversation):
+    """MySQL's and MariaDB's protocol."""
+
     def greet(self) -> str:
-        self.client.sendall(_mysql_packet(self.server))
-        first = _mysql_packet(self.client)
+        """See `Conversation`."""
+        self.client.sendall(mysql_packet(self.server))
+        first = mysql_packet(self.client)
         if len(first) != _SSL_REQUEST_LENGTH + 4:
             raise ProtocolError("the client does not ask for TLS")
         self.server.sendall(first)
         self._start_tls()
-        self._message = _mysql_packet(self.client)
+        self._message = mysql_packet(self.client)
         return self._message[4 + 32 :].partition(b"\0")[0].decode()
 
     def log_in(self) -> bytes:
+        """See `Conversation`."""
         self.server.sendall(self._message)
         while True:
-            packet = _mysql_packet(self.server)
+            packet = mysql_packet(self.server)
             if packet[4] in (_OK, _ERROR):
                 return packet
             self.client.sendall(packet)
             if not (packet[4] == _MORE_DATA and packet[5] == _FAST_AUTH_OK):
-                self.server.sendall(_mysql_packet(self.client))
+                self.server.sendall(mysql_packet(self.client))
 
     def next_statement(self) -> str:
-        self._message = _mysql_packet(self.client)
+        """See `Conversation`."""
+        self._message = mysql_packet(self.client)
         if self._message[4] == _QUIT:
             return ""
         return shown(self._message[5:]) if self._message[4] == _QUERY else f"command {self._message[4]}"
 
     def answer(self) -> bytes:
+        """See `Conversation`."""
         self.server.sendall(self._message)
-        first = _mysql_packet(self.server)
+        first = mysql_packet(self.server)
         if first[4] in (_OK, _ERROR):
             return first
         answer, ends = bytearray(first), 0
         while ends < _ENDS:
-            packet = _mysql_packet(self.server)
+            packet = mysql_packet(self.server)
             answer += packet
             if packet[4] == _ERROR:
                 break
@@ -267,8 +292,11 @@ class _MySql(_Conversation):
         return bytes(answer)
 
 
-class _PostgreSql(_Conversation):
+class PostgreSqlConversation(Conversation):
+    """PostgreSQL's protocol."""
+
     def greet(self) -> str:
+        """See `Conversation`."""
         if _read(self.client, 8) != _PG_SSL_REQUEST:
             raise ProtocolError("the client does not ask for TLS")
         self.server.sendall(_PG_SSL_REQUEST)
@@ -281,9 +309,10 @@ class _PostgreSql(_Conversation):
         return words[words.index(b"user") + 1].decode()
 
     def log_in(self) -> bytes:
+        """See `Conversation`."""
         self.server.sendall(self._message)
         while True:
-            message = _pg_message(self.server)
+            message = pg_message(self.server)
             if message[:1] == b"E":
                 return message
             if message[:1] == b"R":
@@ -292,10 +321,11 @@ class _PostgreSql(_Conversation):
                     return message + self._until_ready()
                 self.client.sendall(message)
                 if kind in _PG_FURTHER_PASSWORD:
-                    self.server.sendall(_pg_message(self.client))
+                    self.server.sendall(pg_message(self.client))
 
     def next_statement(self) -> str:
-        self._message = _pg_message(self.client)
+        """See `Conversation`."""
+        self._message = pg_message(self.client)
         kind = self._message[:1]
         if kind == b"X":
             return ""
@@ -304,13 +334,14 @@ class _PostgreSql(_Conversation):
         return shown(self._message[5:-1])
 
     def answer(self) -> bytes:
+        """See `Conversation`."""
         self.server.sendall(self._message)
         return self._until_ready()
 
     def _until_ready(self) -> bytes:
         answer = bytearray()
         while True:
-            message = _pg_message(self.server)
+            message = pg_message(self.server)
             answer += message
             if message[:1] == b"Z":
                 return bytes(answer)
@@ -327,12 +358,14 @@ def shown(statement: bytes) -> str:
     return " ".join([*words[:6], *mark])
 
 
-def _mysql_packet(connection: socket.socket) -> bytes:
+def mysql_packet(connection: socket.socket) -> bytes:
+    """One packet, its head included."""
     head = _read(connection, 4)
     return head + _read(connection, int.from_bytes(head[:3], "little"))
 
 
-def _pg_message(connection: socket.socket) -> bytes:
+def pg_message(connection: socket.socket) -> bytes:
+    """One message, its head included."""
     head = _read(connection, 5)
     return head + _read(connection, struct.unpack(">I", head[1:])[0] - 4)
 

@@ -12,6 +12,7 @@ from cdk.settings import ROOT, Settings
 from cdk.sizes import synthesise
 from cdk.template import Template
 from lockstep.plan import Plan
+from lockstep.plan_admins import names_in_aws
 from lockstep.plan_file import load_plan
 from lockstep.tags import SECRET_TAG, STACK_TAG, SecretKind
 from sandbox.aws.policies import Call, Context, Statement, decide
@@ -135,7 +136,7 @@ def secrets(stack: str) -> Iterator[tuple[str, str, Context]]:
     for name, secret in found.template.of_type("AWS::SecretsManager::Secret").items():
         given = {tag["Key"]: tag["Value"] for tag in secret["Properties"]["Tags"]}
         yield found.template.arn(name), given[SECRET_TAG], tags(given[STACK_TAG], given[SECRET_TAG])
-    by_hand = {d.admin_secret: SecretKind.ADMIN for d in found.plan.database_sections}
+    by_hand = dict.fromkeys(names_in_aws(found.plan), SecretKind.ADMIN)
     by_hand[found.plan.runners.aws.oci_key_secret or ""] = SecretKind.RUNNER_KEY
     for name, kind in by_hand.items():
         yield secret_arn(name), kind, tags(stack, kind)

@@ -10,6 +10,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from lockstep.plan import Plan
+from lockstep.plan_admins import names_in_oci
 from lockstep.plan_file import parse_plan
 from lockstep.store_kinds import OciVault
 from lockstep.store_kinds.oci_vault import oci_name, slot_name
@@ -47,7 +48,7 @@ def names_in_vault(plan: Plan) -> Iterator[str]:
     yield oci_name(plan.audit.oci.mac_secret)
     if plan.runners.oci:
         yield oci_name(plan.runners.oci.aws_key_secret)
-        yield from (oci_name(d.admin.oci) for d in plan.databases)
+        yield from map(oci_name, names_in_oci(plan))
 
 
 def secret_names(deployment: Deployment) -> list[str]:

@@ -16,6 +16,7 @@ from lockstep.oci.object_storage_audit import ObjectStorageAuditLog
 from lockstep.oci.vault_ring import VaultRing
 from lockstep.oci.vault_signer import VaultSigner
 from lockstep.plan import Plan
+from lockstep.plan_admins import names_in_oci
 from lockstep.plan_file import parse_plan
 from lockstep.ports import EntrySummary
 from lockstep.store_kinds import oci_vault
@@ -231,7 +232,7 @@ def keep_record(world: World, clients: OciClients) -> None:
     assert audit
     assert runner
     VaultSigner(vault, audit.mac_secret).sign(b"digest")
-    for secret in (runner.aws_key_secret, *(d.admin.oci for d in world.plan.databases)):
+    for secret in (runner.aws_key_secret, *names_in_oci(world.plan)):
         assert vault.read_named(oci_vault.oci_name(secret)).data
     log = _log(world, clients)
     entry = EntrySummary(seq=1, hash="h1", previous_hash="h0", rotation_id="r1")

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from lockstep.model import AdminSecret, Engine
+from lockstep.model import AdminIam, AdminSecret, Engine
 from lockstep.plan import Plan
 from lockstep.plan_admins import partition_of, rds_region
 from lockstep.plan_checks import example_values
+from lockstep.plan_databases import PLAINTEXT_CONSENT
 from lockstep.plan_file import PlanProblemsError, parse_plan
 from sandbox import plans
 
@@ -181,3 +182,49 @@ def test_an_account_of_aws_s_documentation_is_an_example() -> None:
         "databases[0].admin_secret: 123456789012 is an example; give your own"
     ]
     assert not [p for p in example_values(_parse(_document(admin_secret=ARN))) if "admin_secret" in p]
+
+
+# ---- RDS IAM authentication
+
+IN_RDS: dict[str, Any] = {
+    "host": RDS_HOST,
+    "tls": {"ca_file": "rds.pem"},
+    "plaintext": None,
+    "admin_secret": None,
+}
+
+
+@pytest.mark.parametrize("oci", [True, False])
+def test_the_admin_may_log_in_as_the_aws_identity_of_each_runner(oci: bool) -> None:  # noqa: FBT001
+    plan = _parse(_document(oci=oci, **IN_RDS, admin_iam="lockstep_rotator"))
+    assert plan.databases[0].admin == AdminIam(username="lockstep_rotator", region="eu-west-1")
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"admin_secret": "a"}, "databases[0]: give exactly one of `admin_secret`"),
+        ({"admin_iam": None}, "databases[0]: give exactly one of `admin_secret`"),
+        ({"oci_admin_secret": "a"}, "databases[0]: oci_admin_secret: allowed only with `admin_secret`"),
+        (
+            {"tls": None, "plaintext": PLAINTEXT_CONSENT},
+            "databases[0]: admin_iam: needs `tls`, since whoever reads its token",
+        ),
+        ({"host": "orders.example.com"}, "databases[0]: admin_iam: RDS takes tokens only for its own name"),
+        ({"admin_iam": "x" * 32}, "databases[0].admin_iam"),
+        ({"admin_iam": "a'b"}, "databases[0].admin_iam"),
+        (
+            {"host": "x.abc123.rds.cn-north-1.amazonaws.com.cn"},
+            "databases[0].admin_iam: an identity of aws, where the lock table is, has no access to aws-cn",
+        ),
+        ({"admin_iam": "app"}, "credentials[0].username: app is an account of Lockstep"),
+    ],
+)
+def test_what_cannot_work_with_tokens(changes: dict[str, Any], problem: str) -> None:
+    assert problem in _problems(_document(**{**IN_RDS, "admin_iam": "lockstep_rotator", **changes}))
+
+
+def test_the_name_lockstep_rotator_is_no_application_s_even_if_the_admin_has_another() -> None:
+    document = _document(**IN_RDS, admin_iam="dba")
+    document["credentials"][0]["username"] = "lockstep_rotator"
+    assert "lockstep_rotator is an account of Lockstep" in _problems(document)

@@ -6,7 +6,17 @@ from dataclasses import replace
 import pytest
 
 from lockstep.databases.provisioning import Provisioning, provisioning, provisioning_sql
-from lockstep.model import ROTATOR, AdminSecret, Credential, DatabaseServer, Engine, SecretStr, Strategy, Tls
+from lockstep.model import (
+    ROTATOR,
+    AdminIam,
+    AdminSecret,
+    Credential,
+    DatabaseServer,
+    Engine,
+    SecretStr,
+    Strategy,
+    Tls,
+)
 from lockstep.plan import Plan
 from tests.support.memory import make_plan
 
@@ -136,4 +146,42 @@ def test_dual_passwords_need_one_account(plan: Plan) -> None:
 
 def test_the_script_names_the_credentials_that_share_the_rotator(plan: Plan) -> None:
     script = provisioning_sql(plan, credential(), server(Engine.MYSQL, name=plan.databases[0].name))
-    assert f"{ROTATOR} and its password are the same for {plan.credentials[0].id}." in script
+    assert f"{ROTATOR} and its login are the same for {plan.credentials[0].id}." in script
+
+
+ADMIN_IAM = AdminIam(username="dba", region="eu-west-1")
+
+
+@both_faces
+@pytest.mark.parametrize("engine", Engine)
+def test_an_admin_of_rds_iam_authentication_is_made_without_a_password(
+    plan: Plan, engine: Engine, *, existing: bool
+) -> None:
+    made = provisioning(plan, credential(), replace(server(engine), admin=ADMIN_IAM), existing=existing)
+    script = "\n".join(made.statements)
+    if engine is Engine.POSTGRESQL:
+        assert 'CREATE ROLE "dba" LOGIN NOINHERIT CREATEROLE' in script
+        assert 'GRANT rds_iam TO "dba"' in made.statements
+    else:
+        account = "'dba'@'%'"
+        assert (
+            f"CREATE USER IF NOT EXISTS {account} IDENTIFIED WITH AWSAuthenticationPlugin AS 'RDS' REQUIRE SSL"
+            in made.statements
+        )
+        assert f"GRANT CREATE USER ON *.* TO {account}" in made.statements
+    last = "\n".join(made.last_steps)
+    assert "rds-db:connect" in last
+    assert "password" not in last.lower()
+    assert ROTATOR not in made.text()
+
+
+@both_faces
+@pytest.mark.parametrize("engine", Engine)
+def test_the_master_user_of_rds_needs_no_rotator_beside_it(
+    plan: Plan, engine: Engine, *, existing: bool
+) -> None:
+    managed = AdminSecret(aws="rds!db-1", oci="dba")
+    text = provisioning(plan, credential(), replace(server(engine), admin=managed), existing=existing).text()
+    assert ROTATOR not in text
+    assert "-- Run it as the master user: Lockstep logs in as that user." in text
+    assert "-- Nothing: the master user's login is in rds!db-1." in text
