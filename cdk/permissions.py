@@ -66,8 +66,8 @@ class Grants:
 
     def apply_db(self) -> Statements:
         """Read pending, base and the logins of the rotator admins; mute a database that refuses."""
-        listed, by_tag = self._admin_secrets()
-        read = [*self._app_users(), *([SecretKind.ADMIN] if by_tag else [])]
+        read = [*self._app_users(), SecretKind.ADMIN]
+        listed = self._listed_admins()
         return [
             *self._secrets("Read", _READ, read),
             *([_allow("ReadAdmins", _READ, listed)] if listed else []),
@@ -162,6 +162,10 @@ class Grants:
             *self._lock(["dynamodb:GetItem", "dynamodb:UpdateItem"]),
         ]
 
+    def watch(self) -> Statements:
+        """Read the whole lock table; nothing else."""
+        return [_allow("Scan", ["dynamodb:Scan"], [self.table_arn]), self._lock_key()]
+
     def _mac_alias(self) -> Mapping[str, Mapping[str, object]]:
         """The condition under which a key is the adopted one, which is known by its alias only."""
         # https://docs.aws.amazon.com/kms/latest/developerguide/conditions-kms.html#conditions-kms-resource-aliases
@@ -183,18 +187,22 @@ class Grants:
                     "Null": {"dynamodb:LeadingKeys": "false"},
                 },
             ),
-            _allow(
-                "LockKey",
-                ["kms:Decrypt"],
-                self.key_arns,
-                {
-                    "StringEquals": {
-                        "kms:ViaService": f"dynamodb.{Aws.REGION}.amazonaws.com",
-                        "kms:EncryptionContext:aws:dynamodb:tableName": self.plan.lock.table,
-                    }
-                },
-            ),
+            self._lock_key(),
         ]
+
+    def _lock_key(self) -> iam.PolicyStatement:
+        """DynamoDB uses the key on behalf of the caller."""
+        return _allow(
+            "LockKey",
+            ["kms:Decrypt"],
+            self.key_arns,
+            {
+                "StringEquals": {
+                    "kms:ViaService": f"dynamodb.{Aws.REGION}.amazonaws.com",
+                    "kms:EncryptionContext:aws:dynamodb:tableName": self.plan.lock.table,
+                }
+            },
+        )
 
     def _secrets(self, sid: str, actions: Iterable[str], kinds: Sequence[SecretKind]) -> Statements:
         """Secrets of this stack, of some kinds.
@@ -216,7 +224,7 @@ class Grants:
         listed: Sequence[str] = (),
     ) -> Statements:
         """Secrets Manager uses the key on behalf of the caller, only for a secret that the caller may use."""
-        if not kinds and not listed:
+        if not kinds:
             return []
         regions = sorted({arn.split(":")[3] for arn in listed} - {Aws.REGION})
         # The secrets themselves are listed where they are read.
@@ -244,11 +252,10 @@ class Grants:
     def _app_users(self) -> list[SecretKind]:
         return [SecretKind.APP_USER] if self._own() else []
 
-    def _admin_secrets(self) -> tuple[list[str], bool]:
-        """Those by ARN, of another account or region, or RDS's, whose tags are not ours; and whether others exist."""
+    def _listed_admins(self) -> list[str]:
+        """Admins' secrets that are known by ARN: of another account or region, or RDS's, whose tags are not ours."""
         secrets = {a.aws for a in _admins(self.plan) if isinstance(a, AdminSecret)}
-        listed = sorted(secret for secret in secrets if not is_plain_name(secret))
-        return [_arn_of_secret(secret) for secret in listed], len(listed) < len(secrets)
+        return [_arn_of_secret(secret) for secret in sorted(secrets) if not is_plain_name(secret)]
 
     def _iam_logins(self) -> Statements:
         """Log in as a rotator admin without a password: one resource for each account and region, not for each server.

@@ -30,6 +30,7 @@ _TITLES = {
     "FunctionsApplyDbRole": "apply_db",
     "FunctionsUpdateSecretsRole": "update_secrets",
     "FunctionsAuditRole": "audit",
+    "FunctionsWatchRole": "watch",
     "StateMachineRole": "state machine",
     "SchedulesRole": "schedules",
     "OciRunner": "OCI runner",
