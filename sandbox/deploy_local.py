@@ -24,12 +24,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cdk.bundle import HANDLERS, Bundle, build, import_milliseconds
+from lockstep.adoption import wanted
 from lockstep.audit.verify import verify
+from lockstep.aws.secret_tags import tag
 from lockstep.identity import AWS_RUNNER
 from lockstep.model import ROTATOR, Credential, Login, SecretStr
 from lockstep.plan import Plan
 from lockstep.plan_file import load_plan
-from lockstep.tags import SECRET_TAG, STACK_TAG, SecretKind
 from lockstep.watch import COUNTED
 from lockstep.wiring import Runner, endpoints_from_environment
 from sandbox import plans
@@ -176,11 +177,9 @@ def _provision(plan: Plan, servers: Mapping[str, DatabaseServer], aws: AwsSandbo
             Name=plans.admin_secret(name),
             SecretString=login_text(login),
             KmsKeyId=_encryption_key(aws),
-            Tags=[
-                {"Key": STACK_TAG, "Value": STACK},
-                {"Key": SECRET_TAG, "Value": SecretKind.ADMIN},
-            ],
         )
+    for secret in wanted(plan):
+        tag(client, secret.name, secret.tags(STACK))
     for credential in plan.credentials:
         provision(plan, credential, servers, rotators)
         activate(aws.client("dynamodb"), LOCK_TABLE, credential)
