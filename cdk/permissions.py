@@ -66,8 +66,8 @@ class Grants:
 
     def apply_db(self) -> Statements:
         """Read pending, base and the logins of the rotator admins; mute a database that refuses."""
-        read = [*self._app_users(), SecretKind.ADMIN]
-        listed = self._listed_admins()
+        listed, by_tag = self._admin_secrets()
+        read = [*self._app_users(), *([SecretKind.ADMIN] if by_tag else [])]
         return [
             *self._secrets("Read", _READ, read),
             *([_allow("ReadAdmins", _READ, listed)] if listed else []),
@@ -224,7 +224,7 @@ class Grants:
         listed: Sequence[str] = (),
     ) -> Statements:
         """Secrets Manager uses the key on behalf of the caller, only for a secret that the caller may use."""
-        if not kinds:
+        if not kinds and not listed:
             return []
         regions = sorted({arn.split(":")[3] for arn in listed} - {Aws.REGION})
         # The secrets themselves are listed where they are read.
@@ -252,10 +252,11 @@ class Grants:
     def _app_users(self) -> list[SecretKind]:
         return [SecretKind.APP_USER] if self._own() else []
 
-    def _listed_admins(self) -> list[str]:
-        """Admins' secrets that are known by ARN: of another account or region, or RDS's, whose tags are not ours."""
+    def _admin_secrets(self) -> tuple[list[str], bool]:
+        """Those by ARN, of another account or region, or RDS's, whose tags are not ours; and whether others exist."""
         secrets = {a.aws for a in _admins(self.plan) if isinstance(a, AdminSecret)}
-        return [_arn_of_secret(secret) for secret in sorted(secrets) if not is_plain_name(secret)]
+        listed = sorted(secret for secret in secrets if not is_plain_name(secret))
+        return [_arn_of_secret(secret) for secret in listed], len(listed) < len(secrets)
 
     def _iam_logins(self) -> Statements:
         """Log in as a rotator admin without a password: one resource for each account and region, not for each server.

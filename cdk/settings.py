@@ -25,6 +25,7 @@ from cdk.estate import Adopt, Tags, Vpc
 from lockstep.plan import Plan
 from lockstep.plan_checks import DEFAULT_STACK, rule_problems
 from lockstep.plan_file import load_plan
+from lockstep.quotas import Estate, broken, uses
 from lockstep.store_kinds import AwsSecretsManager
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -168,7 +169,24 @@ def read_deployment(settings: Settings) -> Deployment:
     """
     plan = load_plan(ROOT / settings.plan)
     check_deployable(plan, stack=settings.stack)
+    check_quotas(plan, settings)
     return Deployment(plan=plan, settings=settings, definition=DEFINITION.read_text(encoding="utf-8"))
+
+
+def check_quotas(plan: Plan, settings: Settings) -> None:
+    """Refuse a plan that needs more than a quota allows, unless the provider raises it on request.
+
+    Raises:
+        NotDeployableError: Names every such quota.
+    """
+    estate = Estate(
+        stack=settings.stack,
+        tags=settings.tags,
+        adopts_secret=settings.adopt.adopts_secret,
+        keys=len(settings.adopt.keys),
+    )
+    if problems := [str(use) for use in broken(uses(plan, estate))]:
+        raise NotDeployableError("\n".join(problems))
 
 
 def check_deployable(plan: Plan, *, stack: str = DEFAULT_STACK) -> None:

@@ -16,10 +16,17 @@ from aws_cdk import App
 from cdk.app import add_stack
 from cdk.settings import DEFINITION, ROOT, Deployment, Settings
 from cdk.template import Statement, Template
-from lockstep.plan import CredentialSection, Plan, SecretsSection
+from lockstep.plan import Plan
 from lockstep.plan_file import load_plan
+from lockstep.quotas.scaling import scaled
 
 COUNTS = (1, 10, 100)
+CLI_CONTEXT = {
+    "aws:cdk:enable-path-metadata": True,
+    "aws:cdk:enable-asset-metadata": True,
+    "aws:cdk:version-reporting": True,
+}
+"""What the CDK CLI adds: it makes the template larger."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,32 +51,10 @@ class Sizes:
     queue_policy_statements: int
 
 
-def scaled(plan: Plan, count: int) -> Plan:
-    """The plan with so many credentials: its own, repeated under other names."""
-    own = plan.credential_sections
-    sections = tuple(_copy(own[i % len(own)], i) for i in range(count))
-    return plan.model_copy(update={"credential_sections": sections})
-
-
-def _copy(section: CredentialSection, number: int) -> CredentialSection:
-    suffix = f"_{number:05}"
-    names = section.secret_names
-    return section.model_copy(
-        update={
-            "id": section.id + suffix,
-            "username": section.username + suffix,
-            "alternates": section.alternates and tuple(a + suffix for a in section.alternates),
-            "secrets": SecretsSection(
-                app_user=names.app_user + suffix, connection_blob=names.connection_blob + suffix
-            ),
-        }
-    )
-
-
 def synthesise(plan: Plan, settings: Settings, folder: Path) -> Template:
     """The template of a plan, without the checks of cdk-nag."""
     context = json.loads((ROOT / "cdk.json").read_text(encoding="utf-8"))["context"]
-    app = App(outdir=str(folder), context=context)
+    app = App(outdir=str(folder), context={**context, **CLI_CONTEXT}, analytics_reporting=True)
     deployment = Deployment(plan=plan, settings=settings, definition=DEFINITION.read_text(encoding="utf-8"))
     add_stack(deployment, app)
     app.synth()

@@ -1,7 +1,7 @@
 """`lockstep plan`: check the plan, print the SQL that a DBA reviews and runs."""
 
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -23,6 +23,7 @@ from lockstep.durations import format_duration
 from lockstep.model import Credential
 from lockstep.plan import Plan
 from lockstep.plan_checks import example_values, missing_ca_files
+from lockstep.quotas import Estate, Use, Verdict, broken, uses
 from lockstep.store_kinds import OciVault
 from lockstep.store_kinds.oci_budget import version_budget
 
@@ -30,23 +31,36 @@ app = typer.Typer(help="Check the plan file, print its SQL.", no_args_is_help=Tr
 
 
 @app.command()
-def check(*, file: PlanFile = DEFAULT_PLAN, as_json: AsJson = False) -> None:
+def check(
+    *,
+    file: PlanFile = DEFAULT_PLAN,
+    as_json: AsJson = False,
+    quotas: Annotated[bool, typer.Option("--quotas", help="Show every quota of both clouds.")] = False,
+    secrets_exist: Annotated[
+        bool,
+        typer.Option("--secrets-exist", help="The stack makes no secrets (adopt.secrets in cdk.json)."),
+    ] = False,
+) -> None:
     """Check the plan and show what it means.
 
     This calls no cloud and no database. The plan digest of a credential must be the same in both clouds: compare what
-    this command prints for the plan of each.
+    this command prints for the plan of each. Quotas of the clouds that the plan nears are shown, with --quotas all of
+    them: what the plan needs, and from which number of credentials on it needs more than allowed.
 
-    Exit code: 0 valid, 2 not valid, or with a missing CA file or values of an example; every mistake is listed.
+    Exit code: 0 valid, 2 not valid, or with a missing CA file, values of an example, or more than a quota that cannot
+    be raised allows; every mistake is listed.
     """
     plan = plan_or_exit(file)
-    if problems := [*example_values(plan), *missing_ca_files(plan)]:
+    estate = Estate(adopts_secret=lambda _: secrets_exist, plan_text=file.read_text(encoding="utf-8"))
+    found = uses(plan, estate)
+    if problems := [*example_values(plan), *missing_ca_files(plan), *map(str, broken(found))]:
         complain(f"{file} is a valid plan, but it cannot be deployed yet:")
         for problem in problems:
             complain(f"  {problem}")
         raise typer.Exit(Exit.USAGE)
     rows = [_row(plan, i) for i in range(len(plan.credentials))]
     if as_json:
-        print_json({"valid": True, "credentials": rows})
+        print_json({"valid": True, "credentials": rows, "quotas": [_quota(use) for use in found]})
         return
     for row in rows:
         say(row["credential"], style="bold")
@@ -56,7 +70,31 @@ def check(*, file: PlanFile = DEFAULT_PLAN, as_json: AsJson = False) -> None:
     for server in plan.databases:
         if server.plaintext:
             say(f"{server.name}: {server.plaintext}", style="yellow")
+    _show_quotas(found, every=quotas)
     say(f"{file}: valid")
+
+
+def _show_quotas(found: list[Use], *, every: bool) -> None:
+    for use in found:
+        if every or use.verdict is not Verdict.FITS:
+            say(str(use), style="" if use.verdict is Verdict.FITS else "yellow")
+        if every:
+            say(f"  {use.quota.source}")
+
+
+def _quota(use: Use) -> dict[str, Any]:
+    return {
+        "quota": use.quota.name,
+        "limit": use.quota.limit,
+        "unit": use.quota.unit,
+        "need": round(float(use.need), 2),
+        "grows_with": use.per if use.breaks_at is not None else None,
+        "breaks_at": use.breaks_at,
+        "verdict": use.verdict.value,
+        "adjustable": use.quota.adjustable,
+        "change": use.quota.change,
+        "source": use.quota.source,
+    }
 
 
 def _row(plan: Plan, index: int) -> dict[str, str]:

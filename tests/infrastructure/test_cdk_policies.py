@@ -345,6 +345,13 @@ def test_admins_that_are_known_by_arn_are_reachable_for_the_function_of_the_data
         secret_arn("rds!cluster-other"): False,
     }
     policies = world(THIS, listed=True).policies
+    by_tag = Call(
+        action="secretsmanager:GetSecretValue",
+        resource=secret_arn("lockstep/admin/orders"),
+        context=tags(THIS, SecretKind.ADMIN),
+    )
+    # No admin's secret of this plan is known by its tag.
+    assert not any(decide(by_tag, statements).allowed for statements in policies.values())
     for role, statements in policies.items():
         for arn, may in readable.items():
             read = Call(action="secretsmanager:GetSecretValue", resource=arn)

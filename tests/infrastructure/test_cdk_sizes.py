@@ -1,12 +1,16 @@
 """The sizes of policies do not depend on the number of credentials; resources and template grow by a known amount."""
 
+from fractions import Fraction
 from functools import cache
 
 import pytest
 
 from cdk.settings import ROOT, Settings
-from cdk.sizes import Sizes, measure, scaled
+from cdk.sizes import Sizes, measure
+from lockstep.plan import Plan
 from lockstep.plan_file import load_plan
+from lockstep.quotas import Estate, uses
+from lockstep.quotas.scaling import scaled
 from tests.infrastructure.cdk_case import BOTH_CLOUDS, VPC
 
 COUNTS = (1, 7, 10)
@@ -36,3 +40,56 @@ def test_the_policies_are_the_same_whatever_the_number_of_credentials() -> None:
         for s in map(_sizes, COUNTS)
     ]
     assert policies == [policies[0]] * len(COUNTS)
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_what_plan_check_says_of_sizes_is_never_too_little(count: int) -> None:
+    plan, sizes = scaled(load_plan(ROOT / BOTH_CLOUDS), count), _sizes(count)
+    assert _need(plan, "CloudFormation, resources") >= sizes.resources
+    assert _need(plan, "CloudFormation, template") >= sizes.template_bytes
+    assert _need(plan, "EventBridge, rules") == sizes.rules
+    assert _need(plan, "IAM, managed policy") >= max(sizes.managed_policy_characters.values())
+    assert _need(plan, "IAM, inline") >= max(sizes.inline_policy_characters.values())
+    assert _need(plan, "SQS") == sizes.queue_policy_statements
+
+
+def test_nor_with_the_longest_names_with_tags_with_keys_and_with_admins_that_are_known_by_arn() -> None:
+    plan = load_plan(ROOT / BOTH_CLOUDS)
+    admins = (
+        f"arn:aws:secretsmanager:ap-southeast-2:444455556666:secret:{'a' * 200}-AbCdEf",
+        "rds!cluster-1f2e3d",
+    )
+    plan = plan.model_copy(
+        update={
+            "lock": plan.lock.model_copy(update={"table": "t" * 255, "region": "ap-southeast-2"}),
+            "audit": plan.audit.model_copy(
+                update={
+                    "aws": plan.audit.aws.model_copy(update={"bucket": "b" * 63, "region": "ap-southeast-2"})
+                }
+            ),
+            "credential_sections": tuple(
+                # A rule's name has 64 characters at most.
+                section.model_copy(update={"id": f"app-{i}", "secrets": section.secret_names})
+                for i, section in enumerate(plan.credential_sections)
+            ),
+            "database_sections": tuple(
+                section.model_copy(update={"admin_secret": secret})
+                for section, secret in zip(plan.database_sections, admins, strict=True)
+            ),
+        }
+    )
+    keys = [f"arn:aws:kms:ap-southeast-2:111122223333:key/mrk-{i:032}" for i in range(3)]
+    tags = {f"estate:{'k' * 100}{i}": "v" * 250 for i in range(10)}
+    settings = Settings.model_validate(
+        {"plan": BOTH_CLOUDS, "vpc": VPC, "stack": "S" * 41, "tags": tags, "adopt": {"keys": keys}}
+    )
+    estate = Estate(stack=settings.stack, tags=settings.tags, keys=len(keys))
+    sizes = measure(plan, settings)
+    assert _need(plan, "CloudFormation, template", estate) >= sizes.template_bytes
+    assert _need(plan, "IAM, managed policy", estate) >= max(sizes.managed_policy_characters.values())
+    assert _need(plan, "IAM, inline", estate) >= max(sizes.inline_policy_characters.values())
+
+
+def _need(plan: Plan, name: str, estate: Estate | None = None) -> Fraction:
+    (found,) = (use for use in uses(plan, estate or Estate()) if name in use.quota.name)
+    return found.need

@@ -1,14 +1,18 @@
 """The function, behind the real fdk, over both clouds and real databases."""
 
+import base64
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+import oci  # type: ignore[import-untyped]  # the SDK ships no types
 import pytest
 
 from lockstep.aws.dynamodb_lock import DynamoDbLock
 from lockstep.model import Credential, Login, SecretStr
+from lockstep.store_kinds.oci_vault import slot_name
 from sandbox.estate import Estate
 from sandbox.fn import Answer, FunctionProcess, running_function
 from sandbox.outside import Value, lets_in
@@ -69,6 +73,38 @@ def test_rotations_end_to_end_on_every_engine(
     dead = [[d["dead"] for d in event["databases"].values()] for event in details[2:]]
     assert dead == [[{str(g): "refused"}] * len(everywhere.databases) for g in (1, 2)]
     assert [e["metadata"]["uid"] for e in events] == runs
+
+
+def test_the_other_keys_of_each_store_survive_runs_of_both_clouds(
+    estate: Estate, function: FunctionProcess, credential: Credential
+) -> None:
+    """Each secret of each store keeps its own, in every slot of a ring; one slot was adopted."""
+    names = credential.secret_names
+    login = both_serve(estate, credential)
+    given = {"username": login.username, "password": login.password.reveal(), "engine": "postgres"}
+    in_aws, vaults = estate.aws.client("secretsmanager"), estate.oci.client(oci.vault.VaultsClient)
+    for secret, text in {names.app_user: given, names.connection_blob: {}}.items():
+        in_aws.put_secret_value(SecretId=secret, SecretString=json.dumps({**text, "of": ["aws", secret]}))
+        slot = estate.oci.vault.named(slot_name(secret, 1), estate.oci.vault_id)
+        adopted = json.dumps({**text, "of": ["oci", secret], "api_key": CANARY})
+        content = oci.vault.models.Base64SecretContentDetails(
+            content=base64.b64encode(adopted.encode()).decode(), stage="CURRENT"
+        )
+        vaults.update_secret(slot, oci.vault.models.UpdateSecretDetails(secret_content=content))
+    for generation in range(1, 6):
+        if generation % 2:
+            answer = rotate(function, credential)
+            assert result(answer)["generation"] == generation
+            assert CANARY not in answer.text
+        else:
+            assert estate.rotate(credential.id).output["generation"] == generation
+        for store in ("aws", "oci"):
+            for secret in (names.app_user, names.connection_blob):
+                held = estate.outside.serves(store, credential, secret)
+                assert (held.generation, json.loads(held.text)["of"]) == (generation, [store, secret])
+                assert ("api_key" in json.loads(held.text)) == (store == "oci")
+        assert estate.locked_out(credential) == []
+        estate.outside.expire_schedule(credential.id)
 
 
 def test_a_schedule_rotates_what_is_due_and_skips_the_rest(

@@ -461,6 +461,13 @@ _BUGS = (
         plants.muted_database_asked,
         (Races(("I1",), ("changed-by-dba",)),),
     ),
+    Bug(
+        "keys-lost-on-reissue",
+        "V20",
+        "a heal writes the login without the keys of others that the secret had",
+        plants_in_ports.keys_lost_on_reissue,
+        (Races(("V20",), ("edited",)),),
+    ),
 )
 CATALOGUE: Mapping[str, Bug] = {bug.name: bug for bug in _BUGS}
 HUNTED: Mapping[str, Bug] = {name: bug for name, bug in CATALOGUE.items() if bug.races or bug.faults}

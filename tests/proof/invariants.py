@@ -75,6 +75,13 @@ def no_lockout(now: Snapshot[Value], when: str, *, excused: Collection[str] = ()
         raise ViolationError("I1", f"{', '.join(locked_out)} does not log in, {when}")
 
 
+def keys_are_carried(before: Mapping[str, str], now: Mapping[str, str], where: str) -> None:
+    """V20: the keys of others are what a person wrote."""
+    lost = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+    if lost:
+        raise ViolationError("V20", f"{', '.join(lost)} is not what it was in {where}")
+
+
 def overlap_is_kept(now: Snapshot[Value], promised: Iterable[Value], when: str) -> None:
     """I1: what a store has served until now logs in until its overlap is over."""
     for value in promised:

@@ -1,16 +1,22 @@
 """What must hold at every instant of a race in memory."""
 
 from datetime import datetime  # noqa: TC003 - the attribute is annotated at run time too
+from functools import cache
 
+from lockstep.extras import extras_in
 from lockstep.model import Claim, ClaimKind, Login
 from tests.proof import invariants
 from tests.proof.invariants import InFlight, Snapshot, ViolationError
 from tests.proof.scenarios import accounts
 from tests.support.memory import MemoryWorld
-from tests.support.memory_store import MemoryStore
+from tests.support.memory_store import MemoryStore, SecretKind
 from tests.unit.harness import known_logins, quiet, shown
 
 Shown = tuple[str, str]
+OURS = {
+    "app_user": {"dbname", "engine", "format", "generation", "host", "password", "port", "username"},
+    "connection_blob": {"credential", "databases", "format", "generation"},
+}
 
 
 class RaceObserver:
@@ -63,6 +69,7 @@ class RaceObserver:
         self._no_zombie(now, boundary, rotation_id)
         self._orders_are_heeded(now, boundary)
         self._chains_only_grow(boundary)
+        self._keys_are_carried(boundary)
         self._last, self._claim, self._was_promoting = now, record.claim, record.promoting
 
     def _snapshot(self) -> Snapshot[Shown]:
@@ -135,6 +142,21 @@ class RaceObserver:
                 raise ViolationError("I7", f"the head of {stream} goes back to {head.seq}, {boundary}")
             self._heads[stream] = head.seq
 
+    def _keys_are_carried(self, boundary: str) -> None:
+        """V20: what Lockstep has written has the keys that a person wrote last before it."""
+        for store in self._world.stores.values():
+            for kind, secret in store._secrets.items():
+                order = list(secret.versions)
+                before = order[: order.index(secret.current)]
+                edit = next((v for v in reversed(before) if v.startswith("edit-")), None)
+                if edit and secret.current.startswith("generation-"):
+                    now = _keys_of_others(secret.versions[secret.current], kind)
+                    invariants.keys_are_carried(
+                        _keys_of_others(secret.versions[edit], kind),
+                        now,
+                        f"{kind} in {store.name}, {boundary}",
+                    )
+
     def _no_zombie(self, now: Snapshot[Shown], boundary: str, rotation_id: str) -> None:
         outside = (now.serves, known_logins(self._world))
         before, self._outside = self._outside, outside
@@ -163,6 +185,12 @@ class RaceObserver:
             ],
             [accounts(d) for d in world.databases.values()],
         )
+
+
+@cache
+def _keys_of_others(text: str, kind: SecretKind) -> dict[str, str]:
+    found = extras_in(text)
+    return dict(found.without(OURS[kind]).reveal()) if found else {}
 
 
 def _generations(store: MemoryStore) -> list[int]:

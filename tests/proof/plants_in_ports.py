@@ -3,17 +3,19 @@
 The patches are on the shipped drivers, or on the doubles in memory and in the model where an adapter keeps the rule.
 """
 
+import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from unittest.mock import patch
 
 from functions.generate import step as generate
+from lockstep import extras, stores
 from lockstep.databases.base import AlternatingUsers
 from lockstep.databases.mariadb import _DualPassword as MariaDbDualPassword
 from lockstep.databases.mysql import DualPassword, Slots
 from lockstep.errors import DatabaseUnreachableError
-from lockstep.model import ChainHead, Claim, CredentialValue, Lease, LockRecord, Release
+from lockstep.model import ChainHead, Claim, ClaimKind, CredentialValue, Lease, LockRecord, Release
 from tests.proof import model_world
 from tests.proof.model_ports import ModelDatabase, ModelStore
 from tests.proof.patching import Foreign, patched
@@ -183,6 +185,20 @@ def same_user_again() -> AbstractContextManager[None]:
 
 
 # Stores.
+
+
+def keys_lost_on_reissue() -> AbstractContextManager[None]:
+    """A heal writes the login and nothing else."""
+    heals, staged, carried = threading.local(), generate._staged, extras.carried
+
+    def stage(rotation: Foreign, ports: Foreign, claim: Claim, *rest: Foreign) -> Foreign:
+        heals.now = claim.kind is ClaimKind.HEAL
+        return staged(rotation, ports, claim, *rest)
+
+    def forgets(served: Foreign) -> Foreign:
+        return extras.NO_EXTRAS if heals.now else carried(served)
+
+    return patched(patch.object(generate, "_staged", stage), patch.object(stores, "carried", forgets))
 
 
 def blind_promote() -> AbstractContextManager[None]:

@@ -1,5 +1,6 @@
 """What a rotation may meet, in memory: the state before it and how the databases misbehave."""
 
+import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -32,11 +33,20 @@ def _plan(strategy: Strategy) -> Plan:
 def world_of(scenario: str, strategy: Strategy) -> MemoryWorld:
     """A world with two rotations behind it, due again, in which the scenario waits."""
     world = MemoryWorld.create(_plan(strategy))
+    _adopted(world)
     rotate(world, "first", runner="aws")
     rotate_again(world, "second", runner="oci")
     world.clock.sleep(INTERVAL_SECONDS)
     SCENARIOS[scenario](world)
     return world
+
+
+def _adopted(world: MemoryWorld) -> None:
+    """The secrets were there before Lockstep, and have keys of others (protocol V20)."""
+    for store in world.stores.values():
+        login = {**json.loads(store.current_text("app_user")), "masterarn": store.name}
+        store.edit("app_user", json.dumps(login))
+        store.edit("connection_blob", json.dumps({"proxy": {"of": store.name}}))
 
 
 def _steady(_world: MemoryWorld) -> None:

@@ -77,11 +77,17 @@ class Case:
         assert found.problems == []
         return found.entries
 
-    def edit_secret(self, text: str) -> None:
-        """Put a new current version of app_user by hand."""
+    def edit_secret(self, text: str, *, secret: str | None = None) -> None:
+        """Put a new current version of a secret by hand, by default of app_user."""
         self.world.aws.client("secretsmanager").put_secret_value(
-            SecretId=self.credential.secret_names.app_user, SecretString=text
+            SecretId=secret or self.credential.secret_names.app_user, SecretString=text
         )
+
+    def stored(self, secret: str) -> dict[str, object]:
+        """What one of the two secrets holds."""
+        reply = self.world.aws.client("secretsmanager").get_secret_value(SecretId=secret)
+        found: dict[str, object] = json.loads(reply["SecretString"])
+        return found
 
     def hold_lock(self, holder: str, *, expires_at: int = FAR_FUTURE) -> None:
         """Let a run acquire the lock and die."""

@@ -1,10 +1,12 @@
 """The deployed state machine with the real handlers, on real databases, without faults."""
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 
 from lockstep.orders import Enrol, Revoke
 from tests.statemachine.conftest import Case, failure_names, login_text
 
+CANARY = "hunter2-of-another-team"
 HEALS = ["ProbeDb", "Generate", "Prepared"]
 NORMAL = [
     "CheckInput",
@@ -48,6 +50,39 @@ def test_every_kind_of_credential_rotates_and_older_values_are_dead(any_kind: Ca
     before_the_third = len(deaths) * 2 // 3
     assert not any(deaths[:before_the_third])
     assert all(dead == {"1": "refused"} for dead in deaths[before_the_third:])
+
+
+def test_an_adopted_secret_keeps_its_other_keys(any_kind: Case) -> None:
+    """A secret as RDS and its team made it, through adoption, rotation, an edit, a heal and an emergency."""
+    names = any_kind.credential.secret_names
+    login, keys = any_kind.stored_login(), {"masterarn": "arn:x", "ssl": True, "api": {"key": CANARY}}
+    any_kind.edit_secret(login_text(login, engine="postgres", port="3306", **keys))
+    any_kind.edit_secret(json.dumps({"proxy_user": "pgb", **keys}), secret=names.connection_blob)
+    blob_keys = {"proxy_user": "pgb", **keys}
+    for n in range(6):
+        if n == 3:
+            keys = {**keys, "added": [1]}
+            any_kind.edit_secret(json.dumps({**any_kind.stored(names.app_user), **keys}))
+        if n == 5:
+            any_kind.order(Revoke(lift_pause=False))
+        execution = any_kind.rotate() if n == 0 else any_kind.again()
+        assert execution.output["kind"] == ("heal" if n in (0, 3) else "new"), execution.cause
+        found, blob = any_kind.stored(names.app_user), any_kind.stored(names.connection_blob)
+        assert {key: found[key] for key in keys} == keys
+        assert {key: blob[key] for key in blob_keys} == blob_keys
+        assert found["port"] == any_kind.credential.primary.port
+        assert any_kind.locked_out() == []
+        assert CANARY not in execution.text
+    assert CANARY not in repr([e.event for e in any_kind.entries()])
+
+
+def test_a_secret_that_is_no_json_object_is_not_replaced(mariadb: Case) -> None:
+    for name in (mariadb.credential.secret_names.connection_blob, mariadb.credential.secret_names.app_user):
+        mariadb.edit_secret("the bare password", secret=name)
+        execution = mariadb.rotate()
+        assert (execution.status, execution.error) == ("FAILED", "SecretMalformedError")
+        client = mariadb.world.aws.client("secretsmanager")
+        assert client.get_secret_value(SecretId=name)["SecretString"] == "the bare password"
 
 
 def test_a_run_that_is_not_due_is_skipped_and_changes_nothing(mariadb: Case) -> None:

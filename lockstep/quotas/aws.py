@@ -1,0 +1,255 @@
+"""The quotas of AWS (`lockstep.quotas`)."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from fractions import Fraction
+from math import ceil
+
+from lockstep.model import AdminIam, AdminSecret
+from lockstep.plan import Plan
+from lockstep.plan_admins import is_plain_name, names_in_aws
+from lockstep.quotas.base import SPLIT, Estate, Quota, Use, grows
+from lockstep.store_kinds import AwsSecretsManager
+
+_AWS = "https://docs.aws.amazon.com"
+_MINUTE = 60
+
+
+def of_aws(plan: Plan, estate: Estate) -> Iterator[Use]:
+    """What a plan needs of AWS's quotas."""
+    yield from _of_cloudformation(plan, estate)
+    yield from _of_iam(plan, estate)
+    count = len(plan.credential_sections)
+    yield grows(
+        plan,
+        Quota(
+            name="EventBridge, rules on the default bus",
+            limit=300,
+            unit="rules",
+            source=f"{_AWS}/eventbridge/latest/userguide/eb-quota.html",
+            change=f"ask AWS for more rules, or {SPLIT} in another region",
+            adjustable=True,
+        ),
+        total=count,
+    )
+    yield Use(
+        quota=Quota(
+            name="SQS, statements of the dead-letter queue's policy",
+            limit=20,
+            unit="statements",
+            source=f"{_AWS}/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-policies.html",
+            change=SPLIT,
+        ),
+        need=Fraction(QUEUE_STATEMENTS),
+    )
+    if plan.store(AwsSecretsManager):
+        yield from _of_secrets_manager(plan)
+    yield from _of_runs(plan)
+
+
+RESOURCES = 75
+"""Of a stack with every option, without credentials; CDK's metadata included."""
+SECRETS_EACH = 2
+TEMPLATE_BYTES = 190_000
+"""The same, of its template."""
+SECRET_BYTES = 900
+"""Of a secret in the template, names and tags apart."""
+RULE_BYTES = 1300
+"""Likewise of a rule."""
+TAG_BYTES = 75
+"""Of one more tag on a resource, key and value apart."""
+_NAME_IN_SECRET = 3
+"""How often a secret's name appears: in its logical id, as its name, in its path."""
+_ID_IN_RULE = 5
+"""How often a credential's id appears in its rule."""
+
+
+def _of_cloudformation(plan: Plan, estate: Estate) -> Iterator[Use]:
+    source = f"{_AWS}/AWSCloudFormation/latest/UserGuide/cloudformation-limits.html"
+    made = _made_secrets(plan, estate)
+    change = f"make the secrets elsewhere and adopt them (adopt.secrets in cdk.json), or {SPLIT}"
+    count = len(plan.credential_sections)
+    yield grows(
+        plan,
+        Quota(
+            name="CloudFormation, resources of the stack",
+            limit=500,
+            unit="resources",
+            source=source,
+            change=change,
+        ),
+        total=RESOURCES + count + len(made),
+        fixed=RESOURCES,
+    )
+    tags = sum(TAG_BYTES + len(key) + len(value) for key, value in estate.tags.items())
+    fixed = TEMPLATE_BYTES + tags * RESOURCES
+    yield grows(
+        plan,
+        Quota(
+            name="CloudFormation, template",
+            limit=1024 * 1024,
+            unit="bytes",
+            source=source,
+            change=change,
+        ),
+        total=fixed
+        + (4 * len(estate.stack) + tags) * (count + len(made))
+        + sum(RULE_BYTES + _ID_IN_RULE * len(c.id) for c in plan.credential_sections)
+        + sum(SECRET_BYTES + _NAME_IN_SECRET * len(name) for name in made),
+        fixed=fixed,
+    )
+
+
+def _made_secrets(plan: Plan, estate: Estate) -> list[str]:
+    if plan.store(AwsSecretsManager) is None:
+        return []
+    names = [c.secret_names for c in plan.credential_sections]
+    return [
+        name
+        for pair in names
+        for name in (pair.app_user, pair.connection_blob)
+        if not estate.adopts_secret(name)
+    ]
+
+
+RUNNER_POLICY = 2800
+"""Characters of the OCI runner's policy, with the longest names."""
+FUNCTION_POLICY = 3800
+"""Characters of the largest inline policy of a role, likewise, without listed admins."""
+LISTED_ADMIN = 45
+"""Characters that an admin's secret adds to the policy, its ARN apart; twice for a region of its own."""
+ARN_BEFORE_NAME = len("arn:aws-us-gov:secretsmanager:us-gov-west-1:111122223333:secret:")
+KEY_CHARACTERS = 3 * 95
+"""Of one more key, whose ARN is in three statements."""
+LOGIN_CHARACTERS = 95
+"""Of a region and username with which admins log in by IAM, the username apart."""
+QUEUE_STATEMENTS = 2
+
+
+def _of_iam(plan: Plan, estate: Estate) -> Iterator[Use]:
+    logins = {
+        (d.admin.region, d.admin.username) for d in plan.database_sections if isinstance(d.admin, AdminIam)
+    }
+    more = KEY_CHARACTERS * estate.keys + sum(LOGIN_CHARACTERS + len(name) for _, name in logins)
+    source = f"{_AWS}/IAM/latest/UserGuide/reference_iam-quotas.html"
+    if plan.runners.oci:
+        yield Use(
+            quota=Quota(
+                name="IAM, managed policy of the OCI runner",
+                limit=6144,
+                unit="characters",
+                source=source,
+                change=SPLIT,
+            ),
+            need=Fraction(RUNNER_POLICY + more),
+        )
+    secrets = {d.admin.aws for d in plan.database_sections if isinstance(d.admin, AdminSecret)}
+    listed = {secret for secret in secrets if not is_plain_name(secret)}
+    size = sum(LISTED_ADMIN + ARN_BEFORE_NAME + len(secret) for secret in listed)
+    yield Use(
+        quota=Quota(
+            name="IAM, inline policies of the function ApplyDb",
+            limit=10240,
+            unit="characters",
+            source=source,
+            change="keep admins' logins in secrets of this account, given by name and tagged, or let databases of one "
+            f"server share a secret, or {SPLIT}",
+        ),
+        need=Fraction(FUNCTION_POLICY + more + size),
+        each=Fraction(size, len(listed)) if listed else Fraction(0),
+        per="admins' secrets that are given by ARN or by RDS's name",
+        count=len(listed),
+    )
+
+
+WRITES_EACH = 4
+"""PutSecretValue and UpdateSecretVersionStage, of two secrets."""
+VERSIONS = 100
+SECRETS_OF_A_REGION = 500_000
+
+
+def _of_secrets_manager(plan: Plan) -> Iterator[Use]:
+    source = f"{_AWS}/secretsmanager/latest/userguide/reference_limits.html"
+    count = len(plan.credential_sections)
+    fixed = len(names_in_aws(plan)) + (1 if plan.runners.aws.oci_key_secret else 0)
+    yield grows(
+        plan,
+        Quota(
+            name="Secrets Manager, secrets in the region",
+            limit=SECRETS_OF_A_REGION,
+            unit="secrets",
+            source=source,
+            change=SPLIT,
+        ),
+        total=fixed + SECRETS_EACH * count,
+        fixed=fixed,
+    )
+    yield grows(
+        plan,
+        Quota(
+            name="Secrets Manager, writes in the minute at which all rotations begin",
+            limit=50,
+            unit="a second",
+            source=source,
+            change=f"{SPLIT} in another region: this quota cannot be raised",
+        ),
+        total=Fraction(WRITES_EACH * count, _MINUTE),
+    )
+    shortest = min(c.interval for c in plan.credential_sections)
+    yield Use(
+        quota=Quota(
+            name="Secrets Manager, versions of a secret younger than a day",
+            limit=VERSIONS,
+            unit="versions",
+            source=source,
+            change="use an interval of 20m or more",
+        ),
+        need=Fraction(ceil(timedelta(days=1) / shortest)),
+    )
+
+
+STATES_EACH = 13
+"""States that an execution of a rotation enters."""
+
+
+def _of_runs(plan: Plan) -> Iterator[Use]:
+    """What all executions use that begin in one minute: every interval divides a day, so all begin at midnight."""
+    count = len(plan.credential_sections)
+    step_functions = f"{_AWS}/step-functions/latest/dg/service-quotas.html"
+    later = f"ask AWS for more, or {SPLIT} in another region"
+    yield grows(
+        plan,
+        Quota(
+            name="Step Functions, executions that start at once",
+            limit=800,
+            unit="starts",
+            source=step_functions,
+            change=later,
+            adjustable=True,
+        ),
+        total=count,
+    )
+    yield grows(
+        plan,
+        Quota(
+            name="Step Functions, state transitions in the minute at which all rotations begin",
+            limit=800,
+            unit="a second",
+            source=step_functions,
+            change=later,
+            adjustable=True,
+        ),
+        total=Fraction(STATES_EACH * count, _MINUTE),
+    )
+    yield grows(
+        plan,
+        Quota(
+            name="Lambda, concurrent executions in the region",
+            limit=1000,
+            unit="executions",
+            source=f"{_AWS}/lambda/latest/dg/gettingstarted-limits.html",
+            change=later,
+            adjustable=True,
+        ),
+        total=count,
+    )

@@ -1,0 +1,73 @@
+"""The quotas of OCI (`lockstep.quotas`)."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from fractions import Fraction
+
+from lockstep.plan import Plan
+from lockstep.plan_admins import names_in_oci
+from lockstep.quotas.base import SPLIT, Quota, Use, grows
+from lockstep.store_kinds import OciVault
+from lockstep.store_kinds.oci_budget import MAX_IN_USE, MAX_PENDING_DELETION, version_budget
+from lockstep.timing import RUN
+
+_OCI = "https://docs.oracle.com/iaas/Content"
+
+SECRETS_EACH = 2
+SECRETS_OF_A_TENANCY = 5000
+TAKEOVER_SECONDS = Fraction(44 * 40, 1000)
+"""Of one rotation in OCI: 44 calls one after the other, 40 ms each between two regions."""
+TAKEOVER_MARGIN_SECONDS = 25
+"""Before the end of a call, in which no rotation goes on (`oci_fn.func.MARGIN_SECONDS`)."""
+
+
+def of_oci(plan: Plan) -> Iterator[Use]:
+    """What a plan needs of OCI's quotas; nothing where no store is there."""
+    vault = plan.store(OciVault)
+    if vault is None:
+        return
+    count = len(plan.credential_sections)
+    # Its runner reads admins, the AWS key and the MAC key.
+    fixed = len(names_in_oci(plan)) + 2 if plan.runners.oci else 0
+    yield grows(
+        plan,
+        Quota(
+            name="OCI Vault, secrets of the tenancy",
+            limit=SECRETS_OF_A_TENANCY,
+            unit="secrets",
+            source=f"{_OCI}/General/Concepts/servicelimits.htm",
+            change="ask Oracle for more, or use a smaller ring with a longer interval",
+            adjustable=True,
+        ),
+        total=fixed + SECRETS_EACH * vault.ring * count,
+        fixed=fixed,
+    )
+    shortest = min(c.interval for c in plan.credential_sections)
+    budget = version_budget(shortest, vault.ring, purge_lateness=timedelta())
+    source = f"{_OCI}/secret-management/Concepts/secret-versions.htm"
+    for what, need, limit in (
+        ("in use", budget.peak_in_use, MAX_IN_USE),
+        ("pending deletion, with purges on time", budget.peak_pending, MAX_PENDING_DELETION),
+    ):
+        yield Use(
+            quota=Quota(
+                name=f"OCI Vault, versions of a slot {what}",
+                limit=limit,
+                unit="versions",
+                source=source,
+                change=budget.advice or "use a larger ring, or a longer interval",
+            ),
+            need=Fraction(need),
+        )
+    if plan.runners.oci:
+        yield grows(
+            plan,
+            Quota(
+                name="OCI Functions, time of one call that takes over all credentials",
+                limit=int(RUN.total_seconds()) - TAKEOVER_MARGIN_SECONDS,
+                unit="seconds",
+                source="lockstep/timing.py",
+                change=f"{SPLIT}: what one call does not reach waits for the next one",
+            ),
+            total=TAKEOVER_SECONDS * count,
+        )

@@ -1,0 +1,25 @@
+"""A plan with another number of credentials, to measure what grows with them."""
+
+from lockstep.plan import CredentialSection, Plan, SecretsSection
+
+
+def scaled(plan: Plan, count: int) -> Plan:
+    """The plan with so many credentials: its own, repeated under other names."""
+    own = plan.credential_sections
+    sections = tuple(_copy(own[i % len(own)], i) for i in range(count))
+    return plan.model_copy(update={"credential_sections": sections})
+
+
+def _copy(section: CredentialSection, number: int) -> CredentialSection:
+    suffix = f"_{number:05}"
+    names = section.secret_names
+    return section.model_copy(
+        update={
+            "id": section.id + suffix,
+            "username": section.username + suffix,
+            "alternates": section.alternates and tuple(a + suffix for a in section.alternates),
+            "secrets": SecretsSection(
+                app_user=names.app_user + suffix, connection_blob=names.connection_blob + suffix
+            ),
+        }
+    )
