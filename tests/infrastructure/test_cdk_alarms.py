@@ -12,8 +12,9 @@ import pytest
 from cdk.bundle import ROOT
 from cdk.estate import Adopt, Topics
 from cdk.settings import DEFINITION, NotDeployableError, Settings
-from cdk.sizes import scaled, synthesise
+from cdk.sizes import synthesise
 from lockstep.plan_file import load_plan
+from lockstep.quotas.scaling import scaled
 from lockstep.watch import COUNTED
 from sandbox.aws.alarms import EXTRA_PERIODS, judge
 from sandbox.aws.strict_alarms import ALARM, NO_DATA
