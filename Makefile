@@ -65,8 +65,8 @@ build: setup ## Build the Lambda bundle for PLAN; print its size and import time
 deploy-local: setup cdk-cli ## Deploy to this machine with the real CDK CLI, then rotate with the deployed state machine
 	@$(PYTHON) -m sandbox.deploy_local
 
-deploy-aws: setup cdk-cli ## Deploy PLAN to the AWS account of the environment; settings are in cdk.json
-	npx cdk deploy --context plan=$(PLAN) $(CDK_ARGS)
+deploy-aws: setup cdk-cli ## Deploy PLAN to the AWS account of the environment; settings are in cdk.json (CDK_ARGS=--dry-run)
+	$(PYTHON) -m cdk.deploy --context plan=$(PLAN) $(CDK_ARGS)
 
 destroy-aws: setup cdk-cli ## Remove the AWS runner; keys, secrets, lock table, logs and audit log stay
 	npx cdk destroy --context plan=$(PLAN) $(CDK_ARGS)

@@ -13,6 +13,7 @@ from aws_cdk import aws_sns_subscriptions as subscriptions
 from constructs import Construct
 
 from cdk.nag import acknowledge
+from cdk.settings import Deployment, NotDeployableError
 
 Severity: TypeAlias = Literal["page", "ticket"]
 SEVERITIES: tuple[Severity, ...] = ("page", "ticket")
@@ -53,7 +54,7 @@ class Alarms(Construct):
     """The alarms of a stack, and the topics that they publish to.
 
     Attributes:
-        topics: The topic of each severity.
+        topics: The topic of each severity, made or adopted. The policy of an adopted one stays as it is.
         by_name: The alarms, by their names without the stack's.
     """
 
@@ -62,17 +63,27 @@ class Alarms(Construct):
         scope: Construct,
         construct_id: str,
         *,
-        stack: str,
+        deployment: Deployment,
         key: kms.IKey,
-        email: str | None,
     ) -> None:
         super().__init__(scope, construct_id)
-        self._stack = stack
-        self.topics = {severity: self._topic(severity, key) for severity in SEVERITIES}
+        settings = deployment.settings
+        self._stack = settings.stack
+        self.topics: dict[Severity, sns.ITopic] = {}
         self.by_name: dict[str, cloudwatch.Alarm] = {}
-        if email:
-            for topic in self.topics.values():
-                self._subscribe(topic, email)
+        for severity in SEVERITIES:
+            if adopted := getattr(settings.adopt.topics, severity):
+                _check_region(severity, adopted, deployment.plan.lock.region)
+                self.topics[severity] = sns.Topic.from_topic_arn(self, severity.title(), adopted)
+                continue
+            made = self.topics[severity] = self._topic(severity, key)
+            if settings.alarm_email:
+                self._subscribe(made, settings.alarm_email)
+        if settings.alarm_email and settings.adopt.topics.page and settings.adopt.topics.ticket:
+            raise NotDeployableError(
+                "alarm_email: both topics are adopted, so no topic is made that it could subscribe to; subscribe it to "
+                "the adopted ones, and leave it out here"
+            )
 
     def add(self, rule: Rule) -> None:
         """Add an alarm. It tells the topic of its severity when it begins and when it is over."""
@@ -133,4 +144,12 @@ class Alarms(Construct):
             subscription,
             "Serverless-SNSRedrivePolicy",
             "If a mail cannot be delivered, the alarm still shows its state in CloudWatch.",
+        )
+
+
+def _check_region(severity: Severity, topic: str, region: str) -> None:
+    found = topic.split(":")[3]
+    if found != region:
+        raise NotDeployableError(
+            f"adopt.topics.{severity}: {topic} is in {found}; an alarm publishes in its own region only, {region}"
         )

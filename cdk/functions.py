@@ -1,4 +1,4 @@
-"""The four functions: one image (or one zip) with four commands, and a role and a log for each."""
+"""The four steps and the watch: one image (or one zip) with five commands, and a role and a log for each."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -61,6 +61,7 @@ class Functions(Construct):
                 "apply_db": grants.apply_db(),
                 "update_secrets": grants.update_secrets(),
                 "audit": grants.audit(),
+                "watch": grants.watch(),
             }.items()
         }
 
@@ -116,7 +117,9 @@ class Functions(Construct):
             self,
             title,
             function_name=name,
-            description=f"Lockstep: the step {step} of a rotation",
+            description="Lockstep: the watch"
+            if step == "watch"
+            else f"Lockstep: the step {step} of a rotation",
             code=code,
             handler=handler if bundle else lambda_.Handler.FROM_IMAGE,
             runtime=(
@@ -204,9 +207,13 @@ class Functions(Construct):
                 f"AwsSolutions-IAM5[Resource::{self._bucket}/{permissions.AUDIT_PREFIX}*]",
                 "Each entry has a name of its own. A policy that names credentials would grow with the plan.",
             )
-        called_by_steps = "Step Functions invokes it synchronously; there are no asynchronous invocations."
-        acknowledge(function, "Serverless-LambdaDLQ", called_by_steps)
-        acknowledge(function, "Serverless-LambdaAsyncFailureDestination", called_by_steps)
+        how_called = (
+            "It is called again five minutes later, and an alarm tells if it stays silent."
+            if step == "watch"
+            else "Step Functions invokes it synchronously; there are no asynchronous invocations."
+        )
+        acknowledge(function, "Serverless-LambdaDLQ", how_called)
+        acknowledge(function, "Serverless-LambdaAsyncFailureDestination", how_called)
         if self._settings.packaging == "zip":
             for rule in ("AwsSolutions-L1", "Serverless-LambdaLatestVersion"):
                 acknowledge(

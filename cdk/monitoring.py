@@ -1,7 +1,8 @@
-"""What raises an alarm, and a dashboard.
+"""What raises an alarm, and a dashboard. Both have one size, whatever the number of credentials.
 
-Step Functions counts neither skipped runs nor the rotations of a credential. Both are counted in the logs: a skipped
-run enters the state `Skipped`, and a rotation makes the function UpdateSecrets end successfully.
+Step Functions counts neither skipped runs nor rotations. Both are counted in the logs: a skipped run enters the state
+`Skipped`, and a rotation makes the function UpdateSecrets end successfully. What concerns one credential is judged by
+the watch (`cdk/watch.py`).
 """
 
 from aws_cdk import Duration
@@ -10,18 +11,15 @@ from aws_cdk import aws_logs as logs
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
+from cdk import watch
 from cdk.alarms import Alarms, Rule
-from cdk.asl import seconds
 from cdk.foundation import Foundation
 from cdk.functions import Functions
 from cdk.orchestration import StateMachine
-from cdk.settings import LONGEST_ALARM, Deployment
-from lockstep.model import Credential
-from lockstep.standby import DISTRUST_INTERVALS
+from cdk.settings import Deployment
+from lockstep.watch import namespace
 
-NAMESPACE = "Lockstep"
 _SOON = Duration.minutes(5)
-_LONGEST_PERIOD_SECONDS = 86400
 _MOST_PERIODS = 288
 """Of five minutes: an alarm looks at a day of them at most (CloudWatch quotas)."""
 
@@ -47,19 +45,12 @@ class Monitoring(Construct):
         super().__init__(scope, construct_id)
         self._plan = deployment.plan
         self._settings = deployment.settings
-        self.alarms = Alarms(
-            self,
-            "Alarms",
-            stack=self._settings.stack,
-            key=foundation.key,
-            email=self._settings.alarm_email,
-        )
+        self._namespace = namespace(self._settings.stack)
+        self.alarms = Alarms(self, "Alarms", deployment=deployment, key=foundation.key)
         self._count_in_logs(functions.logs["update_secrets"], machine.log)
         self._failures(machine)
-        for credential in self._plan.credentials:
-            self._stale(credential)
-            if self._plan.runners.oci:
-                self._standby_leads(credential)
+        for rule in watch.rules(self._plan, self._settings.stack):
+            self.alarms.add(rule)
         self.alarms.add(
             Rule(
                 name="DeadLetters",
@@ -84,10 +75,9 @@ class Monitoring(Construct):
                 logs.FilterPattern.string_value("$.step", "=", "functions.update_secrets.step"),
                 logs.FilterPattern.string_value("$.outcome", "=", "ok"),
             ),
-            metric_namespace=NAMESPACE,
+            metric_namespace=self._namespace,
             metric_name="Rotations",
             metric_value="1",
-            dimensions={"Credential": "$.credential"},
         )
         logs.MetricFilter(
             self,
@@ -97,7 +87,7 @@ class Monitoring(Construct):
                 logs.FilterPattern.string_value("$.type", "=", "SucceedStateEntered"),
                 logs.FilterPattern.string_value("$.details.name", "=", "Skipped"),
             ),
-            metric_namespace=NAMESPACE,
+            metric_namespace=self._namespace,
             metric_name="Skipped",
             metric_value="1",
         )
@@ -128,68 +118,20 @@ class Monitoring(Construct):
         shortest = min(c.schedule.interval for c in self._plan.credentials)
         return min(int(shortest.total_seconds()) // int(_SOON.to_seconds()) + 1, _MOST_PERIODS)
 
-    def _stale(self, credential: Credential) -> None:
-        """Alarm if a credential was not rotated for two intervals, also if no run was started at all."""
-        interval = int(credential.schedule.interval.total_seconds())
-        period = Duration.seconds(min(interval, _LONGEST_PERIOD_SECONDS))
-        rotations: cloudwatch.IMetric = _rotations(credential, period)
-        if self._plan.runners.oci:
-            # If the other cloud has rotated, the run here is skipped. That also shows that the value is fresh.
-            rotations = cloudwatch.MathExpression(
-                expression="FILL(rotations, 0) + FILL(skipped, 0)",
-                using_metrics={"rotations": rotations, "skipped": _skipped(period)},
-                period=period,
-                label=f"{credential.id}: rotated or not due",
-            )
-        periods = -(-2 * interval // int(period.to_seconds()))
-        self.alarms.add(
-            Rule(
-                name=f"Stale-{credential.id}",
-                metric=rotations,
-                severity="page",
-                datapoints=periods,
-                periods=periods,
-                below=True,
-                without_data=cloudwatch.TreatMissingData.BREACHING,
-                description=f"{credential.id} was not rotated for two intervals, by any runner.",
-                section="alarms",
-            )
-        )
-
-    def _standby_leads(self, credential: Credential) -> None:
-        """Alarm if AWS has not rotated for longer than the standby leads after a failure (protocol R8)."""
-        interval = int(credential.schedule.interval.total_seconds())
-        period = Duration.seconds(min(interval, _LONGEST_PERIOD_SECONDS))
-        intervals = min(DISTRUST_INTERVALS + 3, seconds(LONGEST_ALARM) // interval)
-        periods = intervals * interval // int(period.to_seconds())
-        self.alarms.add(
-            Rule(
-                name=f"StandbyLeads-{credential.id}",
-                metric=_rotations(credential, period),
-                severity="ticket",
-                datapoints=periods,
-                periods=periods,
-                below=True,
-                without_data=cloudwatch.TreatMissingData.BREACHING,
-                description=f"AWS has not rotated {credential.id} for {intervals} intervals. If OCI does, applications "
-                "are not affected, but rotation depends on one cloud.",
-                section="oci-leads",
-            )
-        )
-
     def _dashboard(self, functions: Functions, machine: StateMachine, dead_letters: sqs.Queue) -> None:
         dashboard = cloudwatch.Dashboard(self, "Dashboard", dashboard_name=self._settings.stack)
         hour = Duration.hours(1)
         run = machine.machine
         dashboard.add_widgets(
-            _graph(
-                "Rotations per hour", [_rotations(c, hour).with_(label=c.id) for c in self._plan.credentials]
-            ),
+            *watch.graphs(self._settings.stack),
+        )
+        dashboard.add_widgets(
             _graph(
                 "Runs per hour",
                 [
+                    self._counted("Rotations", hour),
+                    self._counted("Skipped", hour),
                     run.metric_succeeded(period=hour),
-                    _skipped(hour),
                     run.metric_failed(period=hour),
                     run.metric_timed_out(period=hour),
                     run.metric_aborted(period=hour),
@@ -213,21 +155,10 @@ class Monitoring(Construct):
             ),
         )
 
-
-def _rotations(credential: Credential, period: Duration) -> cloudwatch.Metric:
-    return cloudwatch.Metric(
-        namespace=NAMESPACE,
-        metric_name="Rotations",
-        dimensions_map={"Credential": credential.id},
-        statistic="Sum",
-        period=period,
-    )
-
-
-def _skipped(period: Duration) -> cloudwatch.Metric:
-    return cloudwatch.Metric(
-        namespace=NAMESPACE, metric_name="Skipped", statistic="Sum", period=period, label="skipped"
-    )
+    def _counted(self, name: str, period: Duration) -> cloudwatch.Metric:
+        return cloudwatch.Metric(
+            namespace=self._namespace, metric_name=name, statistic="Sum", period=period, label=name.lower()
+        )
 
 
 def _graph(title: str, metrics: list[cloudwatch.Metric]) -> cloudwatch.GraphWidget:

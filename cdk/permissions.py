@@ -162,6 +162,10 @@ class Grants:
             *self._lock(["dynamodb:GetItem", "dynamodb:UpdateItem"]),
         ]
 
+    def watch(self) -> Statements:
+        """Read the whole lock table; nothing else."""
+        return [_allow("Scan", ["dynamodb:Scan"], [self.table_arn]), self._lock_key()]
+
     def _mac_alias(self) -> Mapping[str, Mapping[str, object]]:
         """The condition under which a key is the adopted one, which is known by its alias only."""
         # https://docs.aws.amazon.com/kms/latest/developerguide/conditions-kms.html#conditions-kms-resource-aliases
@@ -183,18 +187,22 @@ class Grants:
                     "Null": {"dynamodb:LeadingKeys": "false"},
                 },
             ),
-            _allow(
-                "LockKey",
-                ["kms:Decrypt"],
-                self.key_arns,
-                {
-                    "StringEquals": {
-                        "kms:ViaService": f"dynamodb.{Aws.REGION}.amazonaws.com",
-                        "kms:EncryptionContext:aws:dynamodb:tableName": self.plan.lock.table,
-                    }
-                },
-            ),
+            self._lock_key(),
         ]
+
+    def _lock_key(self) -> iam.PolicyStatement:
+        """DynamoDB uses the key on behalf of the caller."""
+        return _allow(
+            "LockKey",
+            ["kms:Decrypt"],
+            self.key_arns,
+            {
+                "StringEquals": {
+                    "kms:ViaService": f"dynamodb.{Aws.REGION}.amazonaws.com",
+                    "kms:EncryptionContext:aws:dynamodb:tableName": self.plan.lock.table,
+                }
+            },
+        )
 
     def _secrets(self, sid: str, actions: Iterable[str], kinds: Sequence[SecretKind]) -> Statements:
         """Secrets of this stack, of some kinds.

@@ -10,6 +10,7 @@ from cdk.monitoring import Monitoring
 from cdk.orchestration import Schedules, StateMachine
 from cdk.permissions import Grants, acknowledge_patterns
 from cdk.settings import Deployment
+from cdk.watch import Watch
 from lockstep.tags import STACK_TAG
 
 
@@ -54,6 +55,7 @@ class LockstepStack(Stack):
             key=foundation.key,
         )
         schedules = Schedules(self, "Schedules", deployment=deployment, machine=machine)
+        Watch(self, "Watch", function=functions.by_step["watch"], settings=settings)
         monitoring = Monitoring(
             self,
             "Monitoring",

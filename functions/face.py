@@ -106,7 +106,7 @@ def _validated(requests: TypeAdapter[Any], event: object) -> Any:  # noqa: ANN40
 def _log(request: Any, step: str, outcome: str, seconds: float) -> None:  # noqa: ANN401 - see request_type
     # An input that is not valid is not logged: any part of it may be a secret.
     rotation = request.rotation if request else None
-    # Lambda writes these fields as JSON; the alarms count rotations by `step`, `outcome` and `credential`.
+    # Lambda writes these fields as JSON; a metric filter counts rotations by `step` and `outcome`.
     logger.info(
         "step ended",
         extra={

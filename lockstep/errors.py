@@ -178,6 +178,12 @@ class SecretMalformedError(TerminalError):
     )
 
 
+class EditedMeanwhileError(TerminalError):
+    """A person has edited other keys of the secret since this run staged its value, and it would replace them."""
+
+    advice = "The next run keeps what was written."
+
+
 class SecretTooLargeError(TerminalError):
     """With the keys that it had before, the secret would be larger than its store allows."""
 

@@ -89,10 +89,13 @@ class Observed:
         generation: The generation that was current.
         commit: Makes the wanted generation current if what was observed still is; else LostCompareAndSetError. Not to
             be called, and None in some adapters, if the generation that was current is not lower than the wanted one.
+        replaces: The store's own id of the version that the commit replaces, if Lockstep did not write that and the
+            wanted one may have been made without a look at it; else empty.
     """
 
     generation: int
     commit: Callable[[], None] | None
+    replaces: str = ""
 
 
 class VersionedSecret(Protocol):

@@ -18,6 +18,7 @@ from lockstep.contents import (
     require_known_format,
 )
 from lockstep.errors import (
+    EditedMeanwhileError,
     FenceLostError,
     InvalidRequestError,
     ReadSideLaggingError,
@@ -25,7 +26,7 @@ from lockstep.errors import (
     StagedValueConflictError,
 )
 from lockstep.extras import NO_EXTRAS, Extras, carried, extras_in, serving
-from lockstep.model import Credential, CredentialValue, Login, StoredValue
+from lockstep.model import Credential, CredentialValue, Login, SecretStr, StoredValue
 from lockstep.ports import Clock, SecretVersion, Store, VersionedSecret
 from lockstep.version_names import VersionNames
 
@@ -98,10 +99,18 @@ class CredentialStore:
 
     def promote(self, generation: int, still_ours: Callable[[], object]) -> None:
         """Make a staged generation current in both secrets: look, check the fence, compare and set (protocol V10)."""
-        commits = [secret.commit_of(generation) for secret in (self._user, self._blob)]
+        commits = [
+            self._user.commit_of(generation, self._rewritten_user),
+            self._blob.commit_of(
+                generation, lambda extras: encode_connection_blob(0, self._credential, extras)
+            ),
+        ]
         still_ours()
         for commit in filter(None, commits):
             commit()
+
+    def _rewritten_user(self, extras: Extras) -> str:
+        return encode_app_user(CredentialValue(0, Login("", SecretStr(""))), self._credential, extras)
 
     def served_logins(self) -> Sequence[Login]:
         """The login of each slot. A slot that was edited by hand into something else has none of ours."""
@@ -196,12 +205,29 @@ class _Secret:
             self._check(version, decode_blob_generation(self._text(version), **self._where))
         return version.generation
 
-    def commit_of(self, generation: int) -> Callable[[], None] | None:
-        """The compare-and-set that makes a generation current; None if it is current (protocol V10, V11, V12)."""
+    def commit_of(self, generation: int, rewritten: Callable[[Extras], str]) -> Callable[[], None] | None:
+        """The compare-and-set that makes a generation current; None if it is current (protocol V10, V11, V12).
+
+        Args:
+            generation: The generation.
+            rewritten: A text that differs for keys of others that differ, and only for those.
+
+        Raises:
+            EditedMeanwhileError: It would replace such keys that were written after it was staged (protocol V21).
+        """
         seen = self.versions.observe(generation)
         if seen.generation > generation:
             raise FenceLostError(**self._where, generation=generation)
+        if seen.replaces and self._would_lose(seen.replaces, generation, rewritten):
+            raise EditedMeanwhileError(**self._where, generation=generation)
         return seen.commit if seen.generation < generation else None
+
+    def _would_lose(self, replaced: str, generation: int, rewritten: Callable[[Extras], str]) -> bool:
+        edit, staged = self.versions.read_version(replaced), self.versions.read_generation(generation)
+        if edit is None or staged is None:
+            return False
+        theirs, ours = extras_in(edit.text or ""), extras_in(staged.text or "")
+        return theirs is not None and rewritten(theirs) != rewritten(ours or NO_EXTRAS)
 
     def malformed(self, code: str) -> SecretMalformedError:
         return SecretMalformedError(**self._where, code=code)

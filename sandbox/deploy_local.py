@@ -6,6 +6,8 @@
 4. What a person does once: the administrators' secrets, and `lockstep plan sql` on the databases.
 5. Each deployed rule is fired as often as asked: its target, its input, the deployed state machine, the uploaded
    package in processes that see nothing of the repository, each under its deployed role.
+6. The watch is fired while one credential is neglected, until the deployed alarm has paged a subscriber; then the
+   credential is rotated, until the subscriber hears that it is over.
 
 Ends with one line of JSON, and with status 1 if any check fails.
 """
@@ -22,12 +24,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cdk.bundle import HANDLERS, Bundle, build, import_milliseconds
+from lockstep.adoption import wanted
 from lockstep.audit.verify import verify
+from lockstep.aws.secret_tags import tag
 from lockstep.identity import AWS_RUNNER
 from lockstep.model import ROTATOR, Credential, Login, SecretStr
 from lockstep.plan import Plan
 from lockstep.plan_file import load_plan
-from lockstep.tags import SECRET_TAG, STACK_TAG, SecretKind
+from lockstep.watch import COUNTED
 from lockstep.wiring import Runner, endpoints_from_environment
 from sandbox import plans
 from sandbox.aws import AwsSandbox, Execution
@@ -47,6 +51,7 @@ from sandbox.servers import (
     planned,
     provision,
 )
+from sandbox.watching import NothingArrivedError, Subscriber, Watching
 
 STACK = "lockstep"
 MAC_KEY = "alias/lockstep-audit"
@@ -77,6 +82,10 @@ class DeployedWorld:
         """Fire a rule whose credential is due."""
         self._let_the_interval_pass(schedule.input["credential_id"])
         return self.stack.fire(schedule)
+
+    def neglect(self, credential_id: str) -> None:
+        """Make a credential look as if nobody had rotated it for years."""
+        self._let_the_interval_pass(credential_id)
 
     def current(self, secret: str) -> Mapping[str, object]:
         """What an application reads."""
@@ -114,7 +123,15 @@ def deployed_world() -> Iterator[DeployedWorld]:
         with _timed(seconds, "bootstrap"):
             cli.bootstrap()
         with _timed(seconds, "deploy"):
-            cli.deploy({"plan": str(plan_file), "packaging": "zip", "bundle": str(folder / "bundle")})
+            cli.deploy(
+                {
+                    "plan": str(plan_file),
+                    "packaging": "zip",
+                    "bundle": str(folder / "bundle"),
+                    # Nothing fires a rule by itself here.
+                    "schedules": "true",
+                }
+            )
         with _timed(seconds, "provision"):
             _provision(plan, servers, aws)
         deployed = DeployedStack(aws, STACK, folder / "deployed")
@@ -160,11 +177,9 @@ def _provision(plan: Plan, servers: Mapping[str, DatabaseServer], aws: AwsSandbo
             Name=plans.admin_secret(name),
             SecretString=login_text(login),
             KmsKeyId=_encryption_key(aws),
-            Tags=[
-                {"Key": STACK_TAG, "Value": STACK},
-                {"Key": SECRET_TAG, "Value": SecretKind.ADMIN},
-            ],
         )
+    for secret in wanted(plan):
+        tag(client, secret.name, secret.tags(STACK))
     for credential in plan.credentials:
         provision(plan, credential, servers, rotators)
         activate(aws.client("dynamodb"), LOCK_TABLE, credential)
@@ -244,6 +259,8 @@ def main() -> int:
                 execution = world.rotate(schedule)
                 milliseconds.append(round((time.monotonic() - started) * 1000))
                 problems += _check(world, schedule, execution)
+        watched, unseen = check_watch(world)
+        problems += unseen
         entries, unlocked = check_audit_objects(world)
         problems += unlocked + check_roles(world) + check_logs(world)
         figures = {
@@ -251,6 +268,7 @@ def main() -> int:
             "rotation_ms": milliseconds,
             "databases": [f"{s.product} {s.version}" for s in world.servers.values()],
             "audit_entries": entries,
+            "watch": watched,
             "calls": len(world.aws.guard.records),
             "processes": sum(f.starts for f in world.functions.values()),
             "zip_bytes": world.bundle.zip_bytes,
@@ -266,6 +284,25 @@ def main() -> int:
         print(problem, file=sys.stderr)  # noqa: T201 - for a person
     print(json.dumps({**figures, "problems": len(problems)}))  # noqa: T201 - for other programs
     return 1 if problems else 0
+
+
+def check_watch(world: DeployedWorld) -> tuple[Mapping[str, float], list[str]]:
+    """Neglect a credential until people are paged, rotate it until they hear that all is well; the minutes of each."""
+    watching = Watching(world.stack, STACK)
+    outputs = world.aws.client("cloudformation").describe_stacks(StackName=STACK)["Stacks"][0]["Outputs"]
+    topic = next(o["OutputValue"] for o in outputs if o["OutputKey"] == "PageTopicArn")
+    people = Subscriber.of(world.aws, topic)
+    *_, schedule = world.stack.schedules
+    try:
+        healthy = watching.look()
+        world.neglect(schedule.input["credential_id"])
+        to_page = watching.minutes_until(people, "Stale", "ALARM")
+        world.rotate(schedule)
+        to_ok = watching.minutes_until(people, "Stale", "OK")
+    except NothingArrivedError as error:
+        return {}, [str(error)]
+    found = [f"the watch counts {name} where all is well" for name in COUNTED if healthy[name]]
+    return {**healthy, "minutes_to_page": to_page, "minutes_to_ok": to_ok}, found
 
 
 def _check(world: DeployedWorld, schedule: Schedule, execution: Execution) -> list[str]:

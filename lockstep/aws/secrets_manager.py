@@ -135,8 +135,10 @@ class SecretsManagerSecret:
     def observe(self, generation: int) -> Observed:
         """Read which version has the label AWSCURRENT; the commit moves that label."""
         seen = self._current_id()
+        current = self._names.generation_of(seen)
         return Observed(
-            generation=self._names.generation_of(seen),
+            generation=current,
+            replaces="" if current else seen,
             commit=partial(self._move_current, seen, self._names.name_of(generation)),
         )
 

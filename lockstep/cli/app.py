@@ -5,7 +5,20 @@ from typing import Annotated
 import typer
 
 from lockstep import __version__
-from lockstep.cli import activate, audit, diff, enrol, hand_over, lock, pause, plan, retire, rotate, status
+from lockstep.cli import (
+    activate,
+    adopt,
+    audit,
+    diff,
+    enrol,
+    hand_over,
+    lock,
+    pause,
+    plan,
+    retire,
+    rotate,
+    status,
+)
 from lockstep.cli.output import say
 
 app = typer.Typer(
@@ -19,6 +32,7 @@ app = typer.Typer(
 plan.app.command("activate")(activate.activate)
 plan.app.command("diff")(diff.diff)
 app.add_typer(plan.app, name="plan")
+app.command("adopt")(adopt.adopt)
 app.command("status")(status.status)
 app.command("rotate")(rotate.rotate)
 app.command("pause")(pause.pause)

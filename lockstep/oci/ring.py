@@ -15,6 +15,7 @@ is staged there (protocol V16).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from lockstep.store_kinds.oci_budget import KEPT_SUPERSEDED, MAX_IN_USE, MAX_PENDING_DELETION
 
@@ -26,6 +27,7 @@ class Version:
     number: int
     generation: int
     stages: frozenset[str]
+    created_at: datetime | None = None
     is_pending_deletion: bool = False
 
 
@@ -90,6 +92,19 @@ def holder(slots: Slots, generation: int) -> tuple[Slot, Version] | None:
     ranked = sorted(slots, key=lambda slot: slot.generation != generation)
     versions = ((s, v) for s in ranked for v in s.versions if v.generation == generation)
     return next(((s, v) for s, v in versions if not v.is_pending_deletion), None)
+
+
+def edited_since(slots: Slots, slot: Slot, staged: Version) -> Version | None:
+    """What a slot serves, if a person wrote it and a version that was staged there may not know.
+
+    In a ring of several slots the staged version knows what all of them served, so only a later one counts: what is in
+    this slot since before the first rotation may be older than an edit of another slot.
+    """
+    current = slot.current
+    if current is None or current.generation:
+        return None
+    is_later = current.created_at and staged.created_at and current.created_at > staged.created_at
+    return current if is_later or len(slots) == 1 else None
 
 
 def staging_slot(slots: Slots, generation: int) -> Slot | None:

@@ -33,7 +33,7 @@ from lockstep.errors import (
     StoreQuotaExceededError,
     StoreRejectedError,
 )
-from lockstep.extras import serving
+from lockstep.extras import moment, serving
 from lockstep.oci import ring
 from lockstep.oci.ring import Slot, Slots, Version
 from lockstep.oci.vault import Absence, Content, Vault
@@ -164,7 +164,12 @@ class VaultRing:
             raise StoreRejectedError(
                 store=self._vault.store, secret=self._names.secret, generation=generation
             )
-        return Observed(generation=newest, commit=self._commit(*found))
+        edit = ring.edited_since(slots, *found)
+        return Observed(
+            generation=newest,
+            replaces=_version_id(found[0].index, edit.number) if edit else "",
+            commit=self._commit(*found),
+        )
 
     def spread(self, generation: int) -> list[Callable[[], None]]:
         """Stage a generation that the ring holds in every slot that serves a lower one (protocol V19).
@@ -334,6 +339,7 @@ class VaultRing:
                 number=v.version_number,
                 generation=self._names.generation_of(v.name),
                 stages=frozenset(v.stages),
+                created_at=moment(v.time_created),
                 is_pending_deletion=v.time_of_deletion is not None,
             )
             for v in self._vault.versions(self._slot_names[index], secret_id)

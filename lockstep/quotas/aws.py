@@ -30,7 +30,8 @@ def of_aws(plan: Plan, estate: Estate) -> Iterator[Use]:
             change=f"ask AWS for more rules, or {SPLIT} in another region",
             adjustable=True,
         ),
-        total=count,
+        total=count + WATCH_RULES,
+        fixed=WATCH_RULES,
     )
     yield Use(
         quota=Quota(
@@ -47,6 +48,8 @@ def of_aws(plan: Plan, estate: Estate) -> Iterator[Use]:
     yield from _of_runs(plan)
 
 
+WATCH_RULES = 1
+"""The rule that calls the watch, whatever the number of credentials."""
 RESOURCES = 75
 """Of a stack with every option, without credentials; CDK's metadata included."""
 SECRETS_EACH = 2

@@ -20,12 +20,17 @@ from botocore.exceptions import ClientError
 from moto.awslambda.models import lambda_backends
 
 from sandbox.aws.executions import Client, Execution
-from sandbox.aws.lambda_host import Registered
+from sandbox.aws.lambda_host import InvocationResult, Registered
 from sandbox.aws.lambda_process import DeployedFunction, FunctionProcesses, copy_runtime
+from sandbox.aws.policies import Call, decide
 from sandbox.aws.server import AwsSandbox
 
 # moto's interpreter signs the state machine's calls with it.
 _INTERPRETER_ACCESS_KEY = "ak"
+
+
+class NotPermittedError(Exception):
+    """A function's policy does not let a rule invoke it."""
 
 
 @dataclass(frozen=True)
@@ -86,17 +91,39 @@ class DeployedStack:
 
     @property
     def schedules(self) -> Sequence[Schedule]:
-        """The target of each rule."""
+        """The target of each rule that starts a state machine."""
+        return [target for target in self._targets if ":states:" in target.target_arn]
+
+    @property
+    def calls(self) -> Sequence[Schedule]:
+        """The target of each rule that invokes a function."""
+        return [target for target in self._targets if ":lambda:" in target.target_arn]
+
+    @property
+    def _targets(self) -> Iterator[Schedule]:
         events = self._client("events")
-        return [
-            Schedule(rule, target["Arn"], json.loads(target["Input"]))
-            for rule in self._rule_names
-            for target in events.list_targets_by_rule(Rule=rule)["Targets"]
-        ]
+        for rule in self._rule_names:
+            for target in events.list_targets_by_rule(Rule=rule)["Targets"]:
+                yield Schedule(rule, target["Arn"], json.loads(target["Input"]))
 
     def fire(self, schedule: Schedule, *, timeout_seconds: float = 120.0) -> Execution:
         """Start what the rule starts on schedule, and wait for the end."""
         return self.aws.run_execution(schedule.target_arn, schedule.input, timeout_seconds=timeout_seconds)
+
+    def call(self, schedule: Schedule) -> InvocationResult:
+        """Invoke what the rule invokes on schedule, if the function's policy lets the rule, and wait for the reply.
+
+        Raises:
+            NotPermittedError: It does not. EventBridge drops the event.
+        """
+        rule = self._client("events").describe_rule(Name=schedule.rule)["Arn"]
+        policy = json.loads(self._client("lambda").get_policy(FunctionName=schedule.target_arn)["Policy"])
+        may = [s for s in policy["Statement"] if s["Principal"] == {"Service": "events.amazonaws.com"}]
+        context = {"AWS:SourceArn": (rule,)}
+        invoke = Call(action="lambda:InvokeFunction", resource=schedule.target_arn, context=context)
+        if not decide(invoke, may).allowed:
+            raise NotPermittedError(f"{rule} may not invoke {schedule.target_arn}")
+        return self.aws.lambda_host.invoke(schedule.target_arn, json.dumps(schedule.input).encode())
 
     @contextmanager
     def running(self) -> Iterator[Mapping[str, FunctionProcesses]]:

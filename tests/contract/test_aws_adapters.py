@@ -182,13 +182,19 @@ def test_any_secret_can_be_read(secrets: SecretsManagerHarness) -> None:
 
 def test_a_rotation_takes_few_calls(secrets: SecretsManagerHarness) -> None:
     store = secrets.store
+    for operation in (
+        store.read_current,
+        lambda: store.stage(value(1)),
+        lambda: store.promote(1, fence_held),
+    ):
+        operation()
     rotation = {
         "read_current": calls(secrets.client, store.read_current),
-        "stage": calls(secrets.client, lambda: store.stage(value(1))),
-        "promote": calls(secrets.client, lambda: store.promote(1, fence_held)),
-        "promote again": calls(secrets.client, lambda: store.promote(1, fence_held)),
-        "serves": calls(secrets.client, lambda: store.serves(1)),
-        "version_of": calls(secrets.client, lambda: store.version_of(1)),
+        "stage": calls(secrets.client, lambda: store.stage(value(2))),
+        "promote": calls(secrets.client, lambda: store.promote(2, fence_held)),
+        "promote again": calls(secrets.client, lambda: store.promote(2, fence_held)),
+        "serves": calls(secrets.client, lambda: store.serves(2)),
+        "version_of": calls(secrets.client, lambda: store.version_of(2)),
         "prune": calls(secrets.client, store.prune),
     }
     assert rotation == {
@@ -200,6 +206,15 @@ def test_a_rotation_takes_few_calls(secrets: SecretsManagerHarness) -> None:
         "version_of": [],
         "prune": [],
     }
+
+
+def test_what_people_wrote_is_compared_before_it_is_replaced(secrets: SecretsManagerHarness) -> None:
+    secrets.store.read_current()
+    secrets.store.stage(value(1))
+    assert calls(secrets.client, lambda: secrets.store.promote(1, fence_held)) == [
+        *["DescribeSecret", "GetSecretValue", "GetSecretValue"] * 2,
+        *["UpdateSecretVersionStage"] * 2,
+    ]
 
 
 def test_nothing_secret_is_logged_even_at_debug(

@@ -11,6 +11,7 @@ from contextlib import suppress
 import pytest
 
 from lockstep.errors import (
+    EditedMeanwhileError,
     FenceLostError,
     LostCompareAndSetError,
     SecretMalformedError,
@@ -366,13 +367,13 @@ def test_two_runners_that_read_different_keys_agree_on_a_generation(
 ) -> None:
     adopt(world)
     store.read_current()
-    rival = world.rival()
-    assert rival.stage(value(1)) == value(1)
     world.edit("app_user", LOGIN_AND_MORE.replace("pass2", "pass3"))
+    rival = world.rival()
     rival.read_current()
     assert rival.stage(value(1)) == value(1)
     assert store.stage(value(1)) == value(1)
     store.promote(1, fence_held)
+    assert "pass3" in world.current_text("app_user")
     assert store.read_current().login == value(1).login
 
 
@@ -416,3 +417,42 @@ def test_a_value_that_the_store_does_not_keep_is_refused_before_anything_is_stag
     assert error.value.where == {"store": store.name, "secret": name, "code": f"over-{limit}-bytes"}
     assert store.read_generation(1) is None
     assert world.current_text(secret) == before
+
+
+@on_every_adapter
+@pytest.mark.parametrize("secret", ["app_user", "connection_blob"])
+def test_keys_that_were_added_after_the_staging_are_not_replaced(
+    world: StoreHarness, store: Store, secret: SecretKind
+) -> None:
+    """Between two steps of a run (protocol V21). In a ring of several slots the edit is in another slot and stays."""
+    adopt(world)
+    store.read_current()
+    stage_and_promote(store, 1)
+    store.read_current()
+    store.stage(value(2))
+    added = json.dumps({**json.loads(world.current_text(secret)), "added": [1]})
+    world.edit(secret, added)
+    with suppress(EditedMeanwhileError):
+        store.promote(2, fence_held)
+        assert world.secret.served() != [world.secret.read_current()], "it was replaced"
+    store.read_current()
+    stage_and_promote(store, 3)
+    now = json.loads(world.current_text(secret))
+    assert (now["generation"], now["added"], now["masterarn"]) == (3, [1], "arn:x")
+
+
+@on_every_adapter
+@pytest.mark.parametrize("secret", ["app_user", "connection_blob"])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_an_edit_of_the_login_alone_is_replaced(
+    world: StoreHarness, store: Store, secret: SecretKind, when: str
+) -> None:
+    adopt(world)
+    store.read_current()
+    if when == "after":
+        store.stage(value(1))
+    world.edit(secret, LOGIN_AND_MORE.replace("by-hand", "by-another-hand"))
+    if when == "before":
+        store.stage(value(1))
+    store.promote(1, fence_held)
+    assert store.serves(1)

@@ -67,7 +67,12 @@ def _invoke(content: Path, scratch: Path, handler: str) -> InvocationResult:
         processes.stop()
 
 
-@pytest.mark.parametrize("step", HANDLERS)
+def test_the_watch_refuses_another_input_under_the_runtime_client(content: Path, tmp_path: Path) -> None:
+    result = _invoke(content, tmp_path, "functions.watch.handler.handler")
+    assert json.loads(result.payload)["errorType"] == "InvalidRequestError"
+
+
+@pytest.mark.parametrize("step", [name for name in HANDLERS if name != "watch"])
 def test_a_handler_answers_under_the_runtime_client(content: Path, tmp_path: Path, step: str) -> None:
     result = _invoke(content, tmp_path, f"functions.{step}.handler.handler")
     assert json.loads(result.payload)["errorType"] == "InvalidRequestError"

@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
 from lockstep.model import Credential, Login, SecretStr
+from sandbox.aws.deployed import NotPermittedError
 from sandbox.aws.executions import Client
 from sandbox.aws.policies import as_list
 from sandbox.deploy_local import (
@@ -20,7 +22,7 @@ from sandbox.deploy_local import (
 )
 from sandbox.plans import AUDIT_BUCKET, LOCK_TABLE
 from sandbox.servers import set_password
-from tests.sandbox.test_alarms import received, subscribed_queue
+from sandbox.watching import Subscriber, Watching
 
 ROUNDS = 3
 ACCOUNT = "account#orders:3306#app_user@%"
@@ -39,7 +41,7 @@ def _world() -> Iterator[DeployedWorld]:
 
 @pytest.fixture(scope="module", name="rotated")
 def _rotated(world: DeployedWorld) -> DeployedWorld:
-    """The world after three rotations of every credential, and a failed one of the first.
+    """The world after three rotations of every credential, a failed one of the first, and a look of the watch.
 
     Before the third one the lock table lost the chain's head. Before the failed one a database's account was changed.
     """
@@ -57,6 +59,8 @@ def _rotated(world: DeployedWorld) -> DeployedWorld:
     (first,) = (s for s in world.stack.schedules if s.input["credential_id"] == world.plan.credentials[0].id)
     execution = world.rotate(first)
     assert execution.error == "CurrentCredentialRejectedError", execution.cause
+    (watch,) = world.stack.calls
+    assert not world.stack.call(watch).function_error
     return world
 
 
@@ -245,11 +249,67 @@ def _assert_refused(attempt: object) -> None:
 
 def test_an_alarm_reaches_a_subscriber(world: DeployedWorld) -> None:
     """The policies of topic and key let CloudWatch publish."""
-    sqs = world.aws.client("sqs")
     cloudwatch = world.aws.client("cloudwatch")
-    for topic in world.stack.of_type("AWS::SNS::Topic"):
-        queue = subscribed_queue(world.aws, topic)
+    for number, topic in enumerate(world.stack.of_type("AWS::SNS::Topic")):
+        subscriber = Subscriber.of(world.aws, topic, name=f"queue-{number}")
         alarm = next(a for a in cloudwatch.describe_alarms()["MetricAlarms"] if topic in a["AlarmActions"])
         for state in ("ALARM", "OK"):
             cloudwatch.set_alarm_state(AlarmName=alarm["AlarmName"], StateValue=state, StateReason="a test")
-            assert [m["NewStateValue"] for m in received(sqs, queue)] == [state], topic
+            assert [m["NewStateValue"] for m in subscriber.received()] == [state], topic
+
+
+def test_people_are_paged_for_a_stale_credential_and_hear_when_it_is_over(rotated: DeployedWorld) -> None:
+    watching = Watching(rotated.stack, "lockstep")
+    outputs = rotated.aws.client("cloudformation").describe_stacks(StackName="lockstep")["Stacks"][0][
+        "Outputs"
+    ]
+    topics = {o["OutputKey"]: o["OutputValue"] for o in outputs}
+    people = Subscriber.of(rotated.aws, topics["PageTopicArn"], name="people")
+    failing, neglected = rotated.plan.credentials[0].id, rotated.plan.credentials[-1].id
+    (schedule,) = (s for s in rotated.stack.schedules if s.input["credential_id"] == neglected)
+
+    # The database of the credential whose account was changed is muted, and nothing else is wrong yet.
+    found = watching.look()
+    assert (found["MutedDatabases"], found["Credentials"]) == (1, len(rotated.plan.credentials))
+    assert watching.minutes_until(people, "Muted", "ALARM") <= 10
+
+    rotated.neglect(neglected)
+    rotated.neglect(failing)
+    assert watching.look()["StaleCredentials"] == 2
+    assert watching.minutes_until(people, "Stale", "ALARM") <= 30
+    line = json.loads(rotated.stack.log_of("lockstep-watch-zip").splitlines()[-1])
+    assert line["ids"]["StaleCredentials"] == [failing, neglected]
+
+    assert rotated.rotate(schedule).status == "SUCCEEDED"
+    rotated.aws.client("dynamodb").update_item(
+        TableName=LOCK_TABLE,
+        Key={"credential_id": {"S": failing}},
+        UpdateExpression="SET paused = :yes",
+        ExpressionAttributeValues={":yes": {"BOOL": True}},
+    )
+    found = watching.look()
+    assert (found["StaleCredentials"], found["PausedCredentials"]) == (0, 1)
+    assert watching.minutes_until(people, "Stale", "OK") <= 10
+
+    assert watching.minutes_until(people, "WatchSilent", "INSUFFICIENT_DATA", each=watching.stay_silent) <= 30
+    assert watching.minutes_until(people, "WatchSilent", "OK") <= 10
+
+
+def test_a_rule_that_the_function_does_not_know_may_not_call_it(world: DeployedWorld) -> None:
+    (rule,) = world.stack.calls
+    world.aws.client("events").put_rule(Name="foreign", ScheduleExpression="rate(5 minutes)")
+    with pytest.raises(NotPermittedError):
+        world.stack.call(replace(rule, rule="foreign"))
+
+
+def test_the_watch_may_only_read_the_lock_table(world: DeployedWorld) -> None:
+    key = {"credential_id": {"S": world.plan.credentials[0].id}}
+    attempts = [
+        lambda: _as(world, "watch", "dynamodb").update_item(TableName=LOCK_TABLE, Key=key),
+        lambda: _as(world, "watch", "dynamodb").delete_item(TableName=LOCK_TABLE, Key=key),
+        lambda: _as(world, "watch", "secretsmanager").get_secret_value(
+            SecretId=world.plan.credentials[0].secret_names.app_user
+        ),
+    ]
+    for attempt in attempts:
+        _assert_refused(attempt)

@@ -433,7 +433,10 @@ def test_every_rule_and_nothing_else_may_write_to_the_dead_letter_queue() -> Non
     ]
     rule = "arn:aws:events:eu-central-1:111122223333:rule/"
     sources = {
-        **{found.template.arn(name): True for name in found.template.of_type("AWS::Events::Rule")},
+        **{
+            found.template.arn(name): "DeadLetterConfig" in resource["Properties"]["Targets"][0]
+            for name, resource in found.template.of_type("AWS::Events::Rule").items()
+        },
         f"{rule}elsewhere": False,
         f"{rule}lockstep": False,
         "arn:aws:events:eu-central-1:999988887777:rule/lockstep-x": False,

@@ -1,9 +1,7 @@
 """The synthesised stack: what the plan asks for, and the protections that must stay."""
 
 import json
-import re
 from collections.abc import Mapping
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -173,10 +171,11 @@ def _denied(policy: Mapping[str, Any]) -> list[Any]:
     ]
 
 
-def test_one_image_serves_four_functions(aws: Synthesised) -> None:
+def test_one_image_serves_five_functions(aws: Synthesised) -> None:
     functions = [f["Properties"] for f in aws.resources("AWS::Lambda::Function").values()]
     assert sorted(f["ImageConfig"]["Command"][0] for f in functions) == [
-        f"functions.{step}.handler.handler" for step in ("apply_db", "audit", "generate", "update_secrets")
+        f"functions.{step}.handler.handler"
+        for step in ("apply_db", "audit", "generate", "update_secrets", "watch")
     ]
     assert len({json.dumps(f["Code"]["ImageUri"]) for f in functions}) == 1
     for function in functions:
@@ -224,102 +223,6 @@ def test_each_credential_has_its_rule(aws: Synthesised) -> None:
         assert target["DeadLetterConfig"]["Arn"]
         assert target["RetryPolicy"]["MaximumRetryAttempts"] > 0
         assert target["RetryPolicy"]["MaximumEventAgeInSeconds"] == TRIGGER_LATENESS.total_seconds()
-
-
-def test_every_alarm_tells_one_topic_when_it_begins_and_when_it_is_over(aws: Synthesised) -> None:
-    topics = {name: t["Properties"]["TopicName"] for name, t in aws.resources("AWS::SNS::Topic").items()}
-    assert sorted(topics.values()) == ["lockstep-page", "lockstep-ticket"]
-    for alarm in (a["Properties"] for a in aws.resources("AWS::CloudWatch::Alarm").values()):
-        (told,) = alarm["AlarmActions"]
-        assert told["Ref"] in topics
-        assert alarm["OKActions"] == [told]
-        assert alarm["AlarmName"].startswith("lockstep-")
-        assert 1 <= alarm["DatapointsToAlarm"] <= alarm["EvaluationPeriods"]
-
-
-def test_every_alarm_names_a_section_of_the_runbook(both: Synthesised) -> None:
-    headings = re.findall(r"^#+ (.+)$", (ROOT / "docs" / "runbook.md").read_text(), flags=re.MULTILINE)
-    anchors = {heading.lower().replace(" ", "-") for heading in headings}
-    for alarm in both.resources("AWS::CloudWatch::Alarm").values():
-        _, _, anchor = alarm["Properties"]["AlarmDescription"].rpartition("docs/runbook.md#")
-        assert anchor in anchors
-
-
-@pytest.mark.parametrize("metric", ["ExecutionsFailed", "ExecutionsTimedOut", "ExecutionsAborted"])
-def test_one_unsuccessful_execution_raises_an_alarm_until_the_next_interval_is_over(
-    aws: Synthesised, metric: str
-) -> None:
-    alarm = aws.properties("AWS::CloudWatch::Alarm", MetricName=metric)
-    assert (alarm["Threshold"], alarm["DatapointsToAlarm"], alarm["Period"]) == (1, 1, 300)
-    assert alarm["EvaluationPeriods"] * 300 == 1200 + 300
-    assert alarm["ComparisonOperator"] == "GreaterThanOrEqualToThreshold"
-
-
-@pytest.mark.parametrize(("credential", "interval"), [("app_user", 1200), ("ledger_user", 3600)])
-def test_two_intervals_without_a_rotation_raise_an_alarm_even_if_nothing_runs(
-    aws: Synthesised, credential: str, interval: int
-) -> None:
-    alarm = aws.properties(
-        "AWS::CloudWatch::Alarm",
-        Dimensions=[{"Name": "Credential", "Value": f"multi-cloud/{credential}"}],
-    )
-    assert (alarm["Namespace"], alarm["MetricName"], alarm["Statistic"]) == ("Lockstep", "Rotations", "Sum")
-    assert alarm["Period"] * alarm["EvaluationPeriods"] == 2 * interval
-    assert (alarm["ComparisonOperator"], alarm["Threshold"]) == ("LessThanThreshold", 1)
-    assert alarm["TreatMissingData"] == "breaching"
-
-
-def test_a_rotation_by_the_other_cloud_counts_as_fresh(both: Synthesised) -> None:
-    alarms = [a["Properties"] for a in both.resources("AWS::CloudWatch::Alarm").values()]
-    stale = [a for a in alarms if a.get("TreatMissingData") == "breaching"]
-    fresh = [a for a in stale if "Metrics" in a]
-    assert len(fresh) == 2
-    for alarm in fresh:
-        expression = next(m["Expression"] for m in alarm["Metrics"] if "Expression" in m)
-        assert expression == "FILL(rotations, 0) + FILL(skipped, 0)"
-
-
-def test_an_alarm_says_that_the_standby_leads_for_longer_than_after_a_failure(
-    both: Synthesised, aws: Synthesised
-) -> None:
-    # After a failure the standby leads for three intervals, and AWS rotates again in the fourth (protocol R8).
-    for credential, interval in (("app_user", 1200), ("ledger_user", 3600)):
-        alarm = both.properties(
-            "AWS::CloudWatch::Alarm",
-            Dimensions=[{"Name": "Credential", "Value": f"multi-cloud/{credential}"}],
-        )
-        assert (alarm["Namespace"], alarm["MetricName"], alarm["Statistic"]) == (
-            "Lockstep",
-            "Rotations",
-            "Sum",
-        )
-        assert (alarm["Period"], alarm["EvaluationPeriods"]) == (interval, 6)
-        assert (alarm["ComparisonOperator"], alarm["Threshold"]) == ("LessThanThreshold", 1)
-        assert alarm["TreatMissingData"] == "breaching"
-    assert not any("StandbyLeads" in name for name in aws.resources("AWS::CloudWatch::Alarm"))
-
-
-def test_rotations_and_skips_are_counted_from_logs(aws: Synthesised) -> None:
-    filters = {
-        f["Properties"]["MetricTransformations"][0]["MetricName"]: f["Properties"]
-        for f in aws.resources("AWS::Logs::MetricFilter").values()
-    }
-    assert set(filters) == {"Rotations", "Skipped"}
-    assert aws.words(filters["Rotations"]["LogGroupName"]) == "log /aws/lambda/lockstep-update-secrets"
-    assert filters["Rotations"]["MetricTransformations"][0]["Dimensions"] == [
-        {"Key": "Credential", "Value": "$.credential"}
-    ]
-    assert "Skipped" in json.loads(DEFINITION)["States"]
-
-
-def test_dead_letters_are_kept_and_raise_an_alarm(aws: Synthesised) -> None:
-    alarm = aws.properties("AWS::CloudWatch::Alarm", MetricName="ApproximateNumberOfMessagesVisible")
-    assert alarm["Threshold"] == 1
-    assert aws.properties("AWS::SQS::Queue")["MessageRetentionPeriod"] == timedelta(days=14).total_seconds()
-
-
-def test_there_is_a_dashboard(aws: Synthesised) -> None:
-    assert aws.properties("AWS::CloudWatch::Dashboard")["DashboardName"] == "lockstep"
 
 
 def test_cdk_json_holds_every_setting_with_its_default() -> None:

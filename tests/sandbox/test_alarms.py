@@ -9,8 +9,8 @@ from moto.cloudwatch.models import cloudwatch_backends
 
 from sandbox.aws import AwsSandbox
 from sandbox.aws.alarms import EmbeddedMetricError, embedded, judge
-from sandbox.aws.executions import Client
 from sandbox.aws.strict_alarms import ALARM, NO_DATA, OK
+from sandbox.watching import Subscriber
 
 RETAINED = "the state before"
 NOW = 1_800_000_000.0
@@ -105,7 +105,7 @@ class World:
     def __init__(self, aws: AwsSandbox) -> None:
         self.aws = aws
         self.topic = aws.client("sns").create_topic(Name="page")["TopicArn"]
-        self.queue = subscribed_queue(aws, self.topic)
+        self.subscriber = Subscriber.of(aws, self.topic)
         self.put_alarm(self.topic)
 
     def put_alarm(self, *topics: str) -> None:
@@ -144,26 +144,7 @@ class World:
         self.aws.client("cloudwatch").set_alarm_state(
             AlarmName="lockstep-Stale", StateValue="ALARM", StateReason="a test"
         )
-        return [m["NewStateValue"] for m in received(self.aws.client("sqs"), self.queue)]
-
-
-def subscribed_queue(aws: AwsSandbox, topic: str) -> str:
-    """A queue that gets what a topic publishes; its URL."""
-    sqs = aws.client("sqs")
-    url: str = sqs.create_queue(QueueName="subscriber")["QueueUrl"]
-    arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-    aws.client("sns").subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
-    return url
-
-
-def received(sqs: Client, queue: str) -> list[dict[str, Any]]:
-    """The messages of CloudWatch in a queue, which takes them out."""
-    found = []
-    while messages := sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10).get("Messages"):
-        for message in messages:
-            found.append(json.loads(json.loads(message["Body"])["Message"]))
-            sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
-    return found
+        return [m["NewStateValue"] for m in self.subscriber.received()]
 
 
 @pytest.fixture(name="world")

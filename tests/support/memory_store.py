@@ -79,7 +79,11 @@ class MemorySecret:
     def observe(self, generation: int) -> Observed:
         with self._faults.around(f"describe {self._kind}"):
             seen = self._secret().current
-            return Observed(generation=_generation(seen), commit=partial(self._commit, seen, generation))
+            return Observed(
+                generation=_generation(seen),
+                replaces="" if _generation(seen) else seen,
+                commit=partial(self._commit, seen, generation),
+            )
 
     def spread(self, generation: int) -> list[Callable[[], None]]:
         del generation

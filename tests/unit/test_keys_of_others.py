@@ -9,6 +9,7 @@ from contextlib import suppress
 
 import pytest
 
+from lockstep.errors import EditedMeanwhileError
 from lockstep.model import Login, SecretStr, Strategy
 from tests.support.memory import MemoryWorld, make_plan
 from tests.support.memory_store import KINDS, MemoryStore, SecretKind
@@ -162,6 +163,33 @@ def test_an_edit_between_two_stagings_of_one_generation_stops_nothing(world: Mem
     undisturbed(world)
     assert rotate_again(world, "goes-on", runner="oci").outcome == "rotated"
     assert keys_of(store, "app_user") == {**adopted(store, "app_user"), "team": "payments"}
+
+
+@pytest.mark.parametrize(("name", "kind"), [("aws", "app_user"), ("oci", "connection_blob")])
+def test_an_edit_at_any_moment_of_a_run_is_kept(world: MemoryWorld, name: str, kind: SecretKind) -> None:
+    """A run that would replace it ends, and the next one heals (protocol V21)."""
+    store, reached, left = world.stores[name], 0, 0
+    every = 11  # A run has about a hundred boundaries.
+
+    def edits(_boundary: str) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            add_keys(store, kind, team=reached)
+
+    for n in range(1, 200, every):
+        left = n
+        at_every_boundary(world, edits)
+        with suppress(EditedMeanwhileError):
+            rotate_again(world, f"edited-{n}")
+        undisturbed(world)
+        if left > 0:
+            break
+        rotate_again(world, f"next-{n}")
+        assert keys_of(store, kind) == {**adopted(store, kind), "team": reached}, n
+        assert world.locked_out() == []
+        reached += 1
+    assert reached > 4
 
 
 def test_a_placeholder_has_nothing_to_carry(world: MemoryWorld) -> None:

@@ -1,0 +1,202 @@
+"""The watch: a rule that calls it, and the alarms on what it counts (protocol O14).
+
+Its numbers are about all credentials together, so alarms and metrics are as many for a hundred credentials as for one.
+"""
+
+import math
+from collections.abc import Iterator
+from datetime import timedelta
+
+from aws_cdk import Duration
+from aws_cdk import aws_cloudwatch as cloudwatch
+from aws_cdk import aws_events as events
+from aws_cdk import aws_events_targets as targets
+from aws_cdk import aws_lambda as lambda_
+from constructs import Construct
+
+from cdk.alarms import Rule
+from cdk.nag import acknowledge
+from cdk.settings import LONGEST_ALARM, Settings
+from lockstep.plan import Plan
+from lockstep.watch import COUNTED, LEAD_INTERVALS, namespace
+
+EVERY = timedelta(minutes=5)
+_PERIOD = Duration.minutes(5)
+_HOUR = timedelta(hours=1)
+_PERIODS_OF_AN_HOUR = _HOUR // EVERY
+# A new alarm has no data, and must not be red. That the watch is silent is told by one alarm alone.
+_MISSING = cloudwatch.TreatMissingData.MISSING
+
+
+class Watch(Construct):
+    """Calls the watch every five minutes, also while the schedules of rotations are off."""
+
+    def __init__(
+        self, scope: Construct, construct_id: str, *, function: lambda_.IFunction, settings: Settings
+    ) -> None:
+        super().__init__(scope, construct_id)
+        rule = events.Rule(
+            self,
+            "Rule",
+            # The rule of no credential: theirs have a hyphen after the stack's name.
+            rule_name=f"{settings.stack}.watch",
+            description="Lockstep: look at the lock table",
+            schedule=events.Schedule.rate(_PERIOD),
+        )
+        acknowledge(
+            rule,
+            "Serverless-EventBusDLQ",
+            "It is called again five minutes later, and an alarm tells if it stays silent.",
+        )
+        rule.add_target(
+            targets.LambdaFunction(
+                function,
+                event=events.RuleTargetInput.from_object(
+                    {"stack": settings.stack, "schedules": settings.schedules}
+                ),
+                # It is called again five minutes later.
+                retry_attempts=0,
+                max_event_age=_PERIOD,
+            )
+        )
+
+
+def watched(
+    stack: str, name: str, *, statistic: str = "Maximum", period: Duration = _PERIOD
+) -> cloudwatch.Metric:
+    """A number of the watch."""
+    return cloudwatch.Metric(
+        namespace=namespace(stack),
+        metric_name=name,
+        dimensions_map={"Stack": stack},
+        statistic=statistic,
+        period=period,
+    )
+
+
+def rules(plan: Plan, stack: str) -> Iterator[Rule]:
+    """The alarms on what the watch counts."""
+    intervals = [c.schedule.interval for c in plan.credentials]
+    # So long that a credential which was resumed, or whose schedules were switched on, has had its next trigger.
+    grace = min(min(intervals) // EVERY + 2, _PERIODS_OF_AN_HOUR)
+    yield Rule(
+        name="Stale",
+        metric=watched(stack, "StaleCredentials"),
+        severity="page",
+        datapoints=grace,
+        periods=grace + 1,
+        without_data=_MISSING,
+        description="Credentials were not rotated for two intervals, by any runner. Applications keep working. The log "
+        "of the function watch names them.",
+        section="stale-credentials",
+    )
+    yield Rule(
+        name="Muted",
+        metric=watched(stack, "MutedDatabases"),
+        severity="page",
+        datapoints=2,
+        periods=3,
+        without_data=_MISSING,
+        description="A database has refused a login that should work, perhaps also of applications.",
+        section="current-value-rejected",
+    )
+    yield Rule(
+        name="Revoking",
+        metric=watched(stack, "RevokingCredentials"),
+        severity="page",
+        datapoints=4,
+        periods=5,
+        without_data=_MISSING,
+        description="An emergency is not over: a password that an operator revoked may still log in.",
+        section="break-glass",
+    )
+    yield Rule(
+        name="WatchSilent",
+        metric=watched(stack, "Credentials"),
+        severity="page",
+        datapoints=2,
+        periods=3,
+        below=True,
+        without_data=_MISSING,
+        tells_silence=True,
+        description="The watch has not written its numbers for 15 minutes or more, so the other alarms see nothing. It "
+        "cannot read the lock table, or it is not called.",
+        section="the-watch-is-silent",
+    )
+    yield Rule(
+        name="PlanNotActive",
+        metric=watched(stack, "PlanNotActiveCredentials"),
+        severity="ticket",
+        datapoints=6,
+        periods=7,
+        without_data=_MISSING,
+        description="The active plan of credentials is not the deployed one, or none is: AWS does not rotate them.",
+        section="errors-by-name",
+    )
+    yield Rule(
+        name="Unreadable",
+        metric=watched(stack, "UnreadableRecords"),
+        severity="ticket",
+        datapoints=2,
+        periods=3,
+        without_data=_MISSING,
+        description="Lock records cannot be read: malformed, or of another format.",
+        section="errors-by-name",
+    )
+    yield _for_hours(
+        stack,
+        name="Unrotated",
+        counted="UnrotatedCredentials",
+        hours=2 * max(intervals) / _HOUR,
+        description="Credentials whose plan was activated have never been rotated.",
+        section="stale-credentials",
+    )
+    yield _for_hours(
+        stack,
+        name="Paused",
+        counted="PausedCredentials",
+        hours=24,
+        description="Credentials have been paused for a day or more.",
+        section="alarms",
+    )
+    if plan.runners.oci:
+        yield Rule(
+            name="StandbyLeads",
+            metric=watched(stack, "StandbyLeadsCredentials"),
+            severity="ticket",
+            datapoints=grace,
+            periods=grace + 1,
+            without_data=_MISSING,
+            description=f"AWS has not rotated credentials for {LEAD_INTERVALS} intervals. If OCI does, applications "
+            "are not affected, but rotation depends on one cloud.",
+            section="oci-leads",
+        )
+
+
+def _for_hours(stack: str, *, name: str, counted: str, hours: float, description: str, section: str) -> Rule:
+    """A ticket for what holds all the time, for so many hours."""
+    periods = min(max(math.ceil(hours), 2), LONGEST_ALARM // _HOUR)
+    return Rule(
+        name=name,
+        metric=watched(stack, counted, statistic="Minimum", period=Duration.hours(1)),
+        severity="ticket",
+        datapoints=periods,
+        periods=periods,
+        without_data=_MISSING,
+        description=description,
+        section=section,
+    )
+
+
+def graphs(stack: str) -> list[cloudwatch.GraphWidget]:
+    """What the watch counts, and what it measures."""
+    return [
+        cloudwatch.GraphWidget(
+            title="Credentials that need a look", left=[watched(stack, name) for name in COUNTED], width=12
+        ),
+        cloudwatch.GraphWidget(
+            title="Longest due, longest unwitnessed (s)",
+            left=[watched(stack, name) for name in ("OldestDueSeconds", "UnwitnessedSeconds")],
+            width=12,
+        ),
+    ]

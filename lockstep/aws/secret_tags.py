@@ -1,0 +1,58 @@
+"""AWS Secrets Manager: the tags of a secret, and what else decides whether Lockstep may use it.
+
+DescribeSecret shows no value (https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_DescribeSecret.html).
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from lockstep.adoption import Found
+from lockstep.aws.clients import Trouble, translated
+from lockstep.errors import (
+    StoreAccessDeniedError,
+    StoreRejectedError,
+    StoreThrottledError,
+    StoreUnreachableError,
+)
+
+if TYPE_CHECKING:
+    from mypy_boto3_secretsmanager import SecretsManagerClient
+
+_ERRORS = {
+    Trouble.UNREACHABLE: StoreUnreachableError,
+    Trouble.THROTTLED: StoreThrottledError,
+    Trouble.DENIED: StoreAccessDeniedError,
+    Trouble.REJECTED: StoreRejectedError,
+}
+
+
+def describe(client: "SecretsManagerClient", name: str) -> Found | None:
+    """The secret as it is; None where there is none of this name.
+
+    Raises:
+        StoreAccessDeniedError: The identity may not describe it; likewise the other Store* errors.
+    """
+    with translated(_ERRORS, store="aws", secret=name):
+        try:
+            reply = client.describe_secret(SecretId=name)
+        except client.exceptions.ResourceNotFoundException:
+            return None
+        return Found(
+            arn=reply["ARN"],
+            tags={tag["Key"]: tag["Value"] for tag in reply.get("Tags", [])},
+            key=reply.get("KmsKeyId"),
+            is_rotated=bool(reply.get("RotationEnabled")),
+            is_deleted="DeletedDate" in reply,
+            primary_region=reply.get("PrimaryRegion"),
+            owning_service=reply.get("OwningService"),
+        )
+
+
+def tag(client: "SecretsManagerClient", name: str, tags: Mapping[str, str]) -> None:
+    """Add tags; others stay.
+
+    Raises:
+        StoreAccessDeniedError: The identity may not tag it; likewise the other Store* errors.
+    """
+    with translated(_ERRORS, store="aws", secret=name):
+        client.tag_resource(SecretId=name, Tags=[{"Key": key, "Value": value} for key, value in tags.items()])

@@ -1,0 +1,101 @@
+"""The deployed watch and the deployed alarms: from a stale credential to the messages that arrive at a subscriber."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sandbox.aws import AwsSandbox
+from sandbox.aws.alarms import CloudWatch
+from sandbox.aws.deployed import DeployedStack
+
+EVERY_SECONDS = 300
+"""How often the rule of the watch fires."""
+MOST_ROUNDS = 20
+
+
+class NothingArrivedError(Exception):
+    """No message of an alarm arrived in time, or the watch failed; the text says what was seen last."""
+
+
+@dataclass(frozen=True)
+class Subscriber:
+    """A queue that subscribes to a topic."""
+
+    aws: AwsSandbox
+    queue_url: str
+
+    @classmethod
+    def of(cls, aws: AwsSandbox, topic: str, *, name: str = "subscriber") -> "Subscriber":
+        """Subscribe a new queue."""
+        sqs = aws.client("sqs")
+        url: str = sqs.create_queue(QueueName=name)["QueueUrl"]
+        arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+        aws.client("sns").subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
+        return cls(aws, url)
+
+    def received(self) -> list[dict[str, Any]]:
+        """The messages of CloudWatch since the last call."""
+        sqs, found = self.aws.client("sqs"), []
+        while messages := sqs.receive_message(QueueUrl=self.queue_url, MaxNumberOfMessages=10).get(
+            "Messages"
+        ):
+            for message in messages:
+                found.append(json.loads(json.loads(message["Body"])["Message"]))
+                sqs.delete_message(QueueUrl=self.queue_url, ReceiptHandle=message["ReceiptHandle"])
+        return found
+
+
+class Watching:
+    """Fires the rule of the watch every five minutes of CloudWatch's time.
+
+    Args:
+        stack: A deployed stack, whose functions run.
+        name: The stack's name.
+    """
+
+    def __init__(self, stack: DeployedStack, name: str) -> None:
+        (self._rule,) = stack.calls
+        self._stack = stack
+        self._name = name
+        self.cloudwatch = CloudWatch(stack.aws.account_id, stack.aws.region)
+
+    def look(self) -> Mapping[str, float]:
+        """Fire the rule once, and let five minutes pass; the metrics that CloudWatch took from the log.
+
+        Raises:
+            NothingArrivedError: The function failed.
+        """
+        reply = self._stack.call(self._rule)
+        if reply.function_error:
+            raise NothingArrivedError(reply.payload.decode())
+        function = self._rule.target_arn.split(":")[6]
+        points = self.cloudwatch.ingest(function, self._stack.log_of(function))
+        self.cloudwatch.pass_seconds(EVERY_SECONDS)
+        return {point.name: point.value for point in points}
+
+    def stay_silent(self) -> None:
+        """Let five minutes pass without the watch."""
+        self.cloudwatch.pass_seconds(EVERY_SECONDS)
+
+    def minutes_until(
+        self, subscriber: Subscriber, alarm: str, state: str, *, each: Callable[[], object] | None = None
+    ) -> int:
+        """Look until a message says that an alarm has a state; the minutes that passed.
+
+        Args:
+            subscriber: Of the alarm's topic.
+            alarm: Its name, without the stack's.
+            state: `ALARM`, `OK` or `INSUFFICIENT_DATA`.
+            each: Done every five minutes; by default the watch looks.
+
+        Raises:
+            NothingArrivedError: No such message came.
+        """
+        seen: object = None
+        for number in range(1, MOST_ROUNDS + 1):
+            seen = (each or self.look)()
+            for message in subscriber.received():
+                if (message["AlarmName"], message["NewStateValue"]) == (f"{self._name}-{alarm}", state):
+                    return number * EVERY_SECONDS // 60
+        raise NothingArrivedError(f"{alarm} did not become {state}; {seen}")

@@ -1,0 +1,224 @@
+"""The alarms of the synthesised stack: whom they tell, when, and that their number does not grow with the plan."""
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cdk.bundle import ROOT
+from cdk.estate import Adopt, Topics
+from cdk.settings import DEFINITION, NotDeployableError, Settings
+from cdk.sizes import synthesise
+from lockstep.plan_file import load_plan
+from lockstep.quotas.scaling import scaled
+from lockstep.watch import COUNTED
+from sandbox.aws.alarms import EXTRA_PERIODS, judge
+from sandbox.aws.strict_alarms import ALARM, NO_DATA
+from tests.infrastructure.cdk_case import BOTH_CLOUDS, PLAN, Synthesised, synthesised
+
+PAGE_TOPIC = "arn:aws:sns:eu-central-1:999999999999:on-call"
+TICKET_TOPIC = "arn:aws:sns:eu-central-1:111122223333:tickets"
+PAGES = {"Muted", "Revoking", "Stale", "WatchSilent"}
+TICKETS = {
+    *(
+        "DeadLetters",
+        "ExecutionsAborted",
+        "ExecutionsFailed",
+        "ExecutionsTimedOut",
+        "Paused",
+        "PlanNotActive",
+    ),
+    *("Unreadable", "Unrotated"),
+}
+
+
+@pytest.fixture(scope="module", name="aws")
+def _aws() -> Synthesised:
+    return synthesised()
+
+
+@pytest.fixture(scope="module", name="both")
+def _both() -> Synthesised:
+    return synthesised(plan=BOTH_CLOUDS, alarm_email="operator@example.com")
+
+
+def alarms(stack: Synthesised) -> dict[str, Mapping[str, Any]]:
+    """The properties of each alarm, by its name without the stack's."""
+    found = (a["Properties"] for a in stack.resources("AWS::CloudWatch::Alarm").values())
+    return {a["AlarmName"].removeprefix("lockstep-"): a for a in found}
+
+
+def told(stack: Synthesised, alarm: Mapping[str, Any]) -> str:
+    """The name of the topic that an alarm tells."""
+    (action,) = alarm["AlarmActions"]
+    name: str = stack.resources("AWS::SNS::Topic")[action["Ref"]]["Properties"]["TopicName"]
+    return name
+
+
+def test_every_alarm_tells_one_topic_when_it_begins_and_when_it_is_over(both: Synthesised) -> None:
+    by_name = alarms(both)
+    assert {n for n, a in by_name.items() if told(both, a) == "lockstep-page"} == PAGES
+    assert {n for n, a in by_name.items() if told(both, a) == "lockstep-ticket"} == TICKETS | {"StandbyLeads"}
+    for alarm in by_name.values():
+        assert alarm["OKActions"] == alarm["AlarmActions"]
+        assert 1 <= alarm["DatapointsToAlarm"] <= alarm["EvaluationPeriods"]
+
+
+def test_only_one_alarm_tells_that_the_watch_is_silent(both: Synthesised) -> None:
+    silent = {
+        name: a["InsufficientDataActions"]
+        for name, a in alarms(both).items()
+        if "InsufficientDataActions" in a
+    }
+    assert silent == {"WatchSilent": alarms(both)["WatchSilent"]["AlarmActions"]}
+    assert alarms(both)["WatchSilent"]["TreatMissingData"] == "missing"
+
+
+def test_a_plan_without_a_standby_has_no_alarm_for_it(aws: Synthesised) -> None:
+    assert alarms(aws).keys() == PAGES | TICKETS
+
+
+def test_no_alarm_is_red_right_after_a_deployment(both: Synthesised) -> None:
+    for name, alarm in alarms(both).items():
+        state = judge(
+            [None] * (alarm["EvaluationPeriods"] + EXTRA_PERIODS),
+            breaches=lambda _: True,
+            evaluation_periods=alarm["EvaluationPeriods"],
+            datapoints_to_alarm=alarm["DatapointsToAlarm"],
+            treat_missing_data=alarm["TreatMissingData"],
+            before=NO_DATA,
+        )
+        assert state != ALARM, name
+
+
+def test_every_alarm_names_a_section_of_the_runbook(both: Synthesised) -> None:
+    headings = re.findall(r"^#+ (.+)$", (ROOT / "docs" / "runbook.md").read_text(), flags=re.MULTILINE)
+    anchors = {heading.lower().replace(" ", "-") for heading in headings}
+    for alarm in alarms(both).values():
+        _, _, anchor = alarm["AlarmDescription"].rpartition("docs/runbook.md#")
+        assert anchor in anchors
+
+
+def test_the_runbook_lists_every_alarm(both: Synthesised) -> None:
+    text = (ROOT / "docs" / "runbook.md").read_text()
+    for name in alarms(both):
+        assert re.search(rf"^\| [^|]*\b{name}\b", text, flags=re.MULTILINE), name
+
+
+@pytest.mark.parametrize("name", ["ExecutionsFailed", "ExecutionsTimedOut", "ExecutionsAborted"])
+def test_one_unsuccessful_execution_raises_an_alarm_until_the_next_interval_is_over(
+    aws: Synthesised, name: str
+) -> None:
+    alarm = alarms(aws)[name]
+    assert (alarm["MetricName"], alarm["Threshold"], alarm["DatapointsToAlarm"], alarm["Period"]) == (
+        name,
+        1,
+        1,
+        300,
+    )
+    assert alarm["EvaluationPeriods"] * 300 == 1200 + 300
+    assert alarm["ComparisonOperator"] == "GreaterThanOrEqualToThreshold"
+
+
+def test_what_is_stale_gets_its_next_trigger_before_people_are_paged(aws: Synthesised) -> None:
+    alarm = alarms(aws)["Stale"]
+    assert (alarm["Namespace"], alarm["MetricName"]) == ("Lockstep/lockstep", "StaleCredentials")
+    assert alarm["Dimensions"] == [{"Name": "Stack", "Value": "lockstep"}]
+    assert alarm["DatapointsToAlarm"] * alarm["Period"] > timedelta(minutes=20).total_seconds()
+
+
+def test_every_count_of_the_watch_has_an_alarm(both: Synthesised) -> None:
+    counted = {a["MetricName"] for a in alarms(both).values() if a["Namespace"].startswith("Lockstep")}
+    assert counted == {*COUNTED, "Credentials"}
+
+
+def test_the_watch_is_always_on_and_knows_whether_the_schedules_are() -> None:
+    for schedules in (False, True):
+        stack = synthesised(schedules=schedules)
+        rule = stack.properties("AWS::Events::Rule", Name="lockstep.watch")
+        (target,) = rule["Targets"]
+        assert (rule["State"], rule["ScheduleExpression"]) == ("ENABLED", "rate(5 minutes)")
+        assert json.loads(target["Input"]) == {"stack": "lockstep", "schedules": schedules}
+        assert stack.words(target["Arn"]) == "function lockstep-watch"
+
+
+def test_neither_alarms_nor_metrics_nor_the_dashboard_grow_with_the_plan(tmp_path: Path) -> None:
+    """With a hundred credentials as with one; only resources of a credential are more."""
+    plan = load_plan(ROOT / PLAN)
+    kinds = ("AWS::CloudWatch::Alarm", "AWS::CloudWatch::Dashboard", "AWS::Logs::MetricFilter")
+    sizes = []
+    for count in (1, 100):
+        settings = Settings(plan=PLAN)
+        template = synthesise(scaled(plan, count), settings, tmp_path / str(count)).content
+        found = [r for r in template["Resources"].values() if r["Type"] in kinds]
+        sizes.append((len(found), len(json.dumps(found))))
+        assert 'Credential"' not in json.dumps(found)
+    assert sizes[0] == sizes[1]
+
+
+def test_rotations_and_skips_are_counted_from_logs(aws: Synthesised) -> None:
+    filters = {
+        f["Properties"]["MetricTransformations"][0]["MetricName"]: f["Properties"]
+        for f in aws.resources("AWS::Logs::MetricFilter").values()
+    }
+    assert set(filters) == {"Rotations", "Skipped"}
+    assert aws.words(filters["Rotations"]["LogGroupName"]) == "log /aws/lambda/lockstep-update-secrets"
+    for one in filters.values():
+        (made,) = one["MetricTransformations"]
+        assert (made["MetricNamespace"], "Dimensions" in made) == ("Lockstep/lockstep", False)
+    assert "Skipped" in json.loads(DEFINITION.read_text())["States"]
+
+
+def test_dead_letters_are_kept_and_raise_an_alarm(aws: Synthesised) -> None:
+    assert alarms(aws)["DeadLetters"]["Threshold"] == 1
+    assert aws.properties("AWS::SQS::Queue")["MessageRetentionPeriod"] == timedelta(days=14).total_seconds()
+
+
+def test_there_is_a_dashboard(aws: Synthesised) -> None:
+    assert aws.properties("AWS::CloudWatch::Dashboard")["DashboardName"] == "lockstep"
+
+
+def test_an_address_subscribes_to_both_topics(both: Synthesised) -> None:
+    assert len(both.resources("AWS::SNS::Subscription")) == 2
+
+
+def test_an_adopted_topic_gets_the_alarms_and_is_not_touched() -> None:
+    """Also one of another account."""
+    stack = synthesised(
+        adopt=Adopt(topics=Topics(page=PAGE_TOPIC, ticket=TICKET_TOPIC)),
+    )
+    for kind in ("AWS::SNS::Topic", "AWS::SNS::TopicPolicy", "AWS::SNS::Subscription"):
+        assert not stack.resources(kind)
+    assert [a["AlarmActions"] for n, a in alarms(stack).items() if n in PAGES] == [[PAGE_TOPIC]] * len(PAGES)
+    assert [a["OKActions"] for n, a in alarms(stack).items() if n in TICKETS] == [[TICKET_TOPIC]] * len(
+        TICKETS
+    )
+    outputs = stack.template["Outputs"]
+    assert (outputs["PageTopicArn"]["Value"], outputs["TicketTopicArn"]["Value"]) == (
+        PAGE_TOPIC,
+        TICKET_TOPIC,
+    )
+
+
+def test_one_topic_can_be_adopted_and_the_other_made() -> None:
+    stack = synthesised(adopt=Adopt(topics=Topics(ticket=TICKET_TOPIC)), alarm_email="operator@example.com")
+    assert [t["Properties"]["TopicName"] for t in stack.resources("AWS::SNS::Topic").values()] == [
+        "lockstep-page"
+    ]
+    assert len(stack.resources("AWS::SNS::Subscription")) == 1
+
+
+@pytest.mark.parametrize(
+    ("page", "email", "message"),
+    [
+        (PAGE_TOPIC.replace("eu-central-1", "us-east-1"), None, "adopt.topics.page: .* is in us-east-1"),
+        (PAGE_TOPIC, "operator@example.com", "alarm_email: both topics are adopted"),
+    ],
+)
+def test_topics_that_cannot_be_used_as_asked_are_refused(page: str, email: str | None, message: str) -> None:
+    with pytest.raises(NotDeployableError, match=message):
+        synthesised(adopt=Adopt(topics=Topics(page=page, ticket=TICKET_TOPIC)), alarm_email=email)
