@@ -67,6 +67,9 @@ def _encryption_key(deployment: Deployment, account: Account) -> Iterator[str]:
         # Only its own account may read its policy.
         return
     statements = account.key_policy(arn)["Statement"]
+    if not any(_delegates(s, account) for s in statements):
+        text = json.dumps(_delegation(account), separators=(",", ":"))
+        yield f"adopt.encryption_key: its policy lets no IAM policy of the account grant its use; add to it {text}"
     for service, statement in _needed(account).items():
         if not any(_lets_service(s, service) for s in statements):
             text = json.dumps(statement, separators=(",", ":"))
@@ -100,6 +103,24 @@ def _needed(account: Account) -> Mapping[str, Mapping[str, Any]]:
             "Condition": {"StringEquals": {"aws:SourceAccount": account.id}},
         },
     }
+
+
+def _delegation(account: Account) -> Mapping[str, Any]:
+    """The statement by which IAM policies count (https://docs.aws.amazon.com/kms/latest/developerguide/key-policy-default.html)."""
+    root = f"arn:{account.partition}:iam::{account.id}:root"
+    return {"Effect": "Allow", "Principal": {"AWS": root}, "Action": "kms:*", "Resource": "*"}
+
+
+def _delegates(statement: Mapping[str, Any], account: Account) -> bool:
+    principal = statement.get("Principal", {})
+    principals = _listed(principal.get("AWS", [])) if isinstance(principal, dict) else [principal]
+    whole_account = {_delegation(account)["Principal"]["AWS"], account.id, "*"}
+    actions = {str(action) for action in _listed(statement.get("Action", []))}
+    return (
+        statement["Effect"] == "Allow"
+        and bool(whole_account & set(principals))
+        and bool(actions & {"*", "kms:*", "kms:Decrypt", "kms:GenerateDataKey", "kms:GenerateDataKey*"})
+    )
 
 
 def _lets_service(statement: Mapping[str, Any], service: str) -> bool:

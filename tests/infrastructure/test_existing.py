@@ -181,6 +181,21 @@ def test_an_encryption_key_must_let_the_services_in(aws: AwsSandbox) -> None:
     ]
 
 
+def test_the_policy_of_an_encryption_key_must_let_the_roles_in(aws: AwsSandbox) -> None:
+    arn = _make_key(aws, None)
+    policy = _policy_for_services(aws)
+    only_one_person = {
+        **policy["Statement"][0],
+        "Principal": {"AWS": f"arn:aws:iam::{aws.account_id}:user/a"},
+    }
+    statements = [only_one_person, policy["Statement"][1]]
+    aws.client("kms").put_key_policy(
+        KeyId=arn, PolicyName="default", Policy=json.dumps({**policy, "Statement": statements})
+    )
+    (problem,) = _look(aws, adopt={"encryption_key": arn}).problems
+    assert "lets no IAM policy of the account grant its use" in problem
+
+
 def test_some_secrets_are_adopted_and_the_others_are_made(aws: AwsSandbox) -> None:
     _make_secret(aws, tags=[])
     for adopted in (True, [SECRET]):
