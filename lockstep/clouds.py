@@ -16,11 +16,11 @@ from lockstep.errors import AdminCredentialRejectedError, InvalidPlanError, TlsV
 from lockstep.hand_over import EditableSecret
 from lockstep.identity import Cloud, Identity
 from lockstep.loading import load
-from lockstep.model import AdminIam, AdminSecret, Credential, DatabaseServer, Login
+from lockstep.model import AdminCredential, AdminIam, AdminSecret, Credential, DatabaseServer, Login
 from lockstep.orders import Orders
 from lockstep.plan import Plan
 from lockstep.plan_admins import region_of_secret, secrets_region
-from lockstep.ports import AuditLog, Clock, Database, Lock, Signer, Store, VersionedSecret
+from lockstep.ports import AuditLog, Clock, Database, Lock, Signer, VersionedSecret
 from lockstep.scope import BeforeSend, always
 from lockstep.store_kinds import AwsSecretsManager, OciVault, StoreConfig
 from lockstep.store_kinds.oci_vault import oci_name
@@ -85,7 +85,7 @@ class Clouds:
         self._making = RLock()
         self._aws: dict[tuple[str, str], Any] = {}
         self._oci: dict[str, OciClients] = {}
-        self._vaults: dict[tuple[str, str], Vault] = {}
+        self._vaults: dict[str, Vault] = {}
 
     # Clients
 
@@ -125,21 +125,18 @@ class Clouds:
             return self._oci[region]
 
     def vault(self, config: OciVault) -> "Vault":
-        """A vault of the plan, with the rings' compartment."""
-        return self._vault(config, config.compartment_id)
-
-    def _vault(self, config: OciVault, compartment_id: str) -> "Vault":
+        """A vault of the plan."""
         from lockstep.oci.vault import Vault
 
         with self._making:
-            if (config.name, compartment_id) not in self._vaults:
-                self._vaults[config.name, compartment_id] = Vault(
+            if config.name not in self._vaults:
+                self._vaults[config.name] = Vault(
                     self.oci(config.region),
-                    compartment_id=compartment_id,
+                    compartment_id=config.compartment_id,
                     vault_id=config.vault_id,
                     store=config.name,
                 )
-            return self._vaults[config.name, compartment_id]
+            return self._vaults[config.name]
 
     def secret(self, name: str) -> str:
         """The text of a secret in the identity's home, by its name in the plan; in AWS also by an ARN.
@@ -148,7 +145,7 @@ class Clouds:
             InvalidPlanError: The home is OCI and the plan has no store there.
         """
         if self._identity.home == "oci":
-            vault, secret = self._own_vault(), oci_name(name)
+            vault, secret = self.vault(self._own_vault()), oci_name(name)
             return vault.text(secret, vault.read_named(secret))
         from lockstep.aws.secrets_manager import read_secret
 
@@ -212,14 +209,27 @@ class Clouds:
             found[config.name] = open_secret(config, self, names)
         return found
 
-    def database(self, server: DatabaseServer, credential: Credential) -> Database:
-        """A server, for one credential."""
+    def database(
+        self, server: DatabaseServer, credential: Credential, *, handed_over: Login | None = None
+    ) -> Database:
+        """A server, for one credential.
+
+        Args:
+            server: The server.
+            credential: The credential.
+            handed_over: A login of the credential that no store serves yet. Where the credential is the rotator
+                admin's own, it is the admin's login (protocol D23).
+        """
         from lockstep.databases import open_database
+
+        admin = self.admin(server)
+        if handed_over is not None and server.admin == AdminCredential(credential=credential.id):
+            admin = partial(_given, handed_over)
 
         return open_database(
             server,
             credential,
-            self.admin(server),
+            admin,
             timeouts=self._timeouts.database,
             before_send=self._before_send,
         )
@@ -256,16 +266,15 @@ class Clouds:
             stream="oci",
             credential_id=credential.id,
         )
-        return log, VaultSigner(self._own_vault(), audit.mac_secret)
+        return log, VaultSigner(self.vault(self._own_vault()), audit.mac_secret)
 
-    def _own_vault(self) -> "Vault":
-        """The vault, with the compartment of the secrets that Lockstep only reads."""
-        config = self._plan.store(OciVault)
-        if config is None:
+    def _own_vault(self) -> OciVault:
+        vault = self._plan.store(OciVault)
+        if vault is None:
             raise InvalidPlanError
-        return self._vault(config, config.compartment_of_own_secrets)
+        return vault
 
-    def _store(self, config: StoreConfig, credential: Credential) -> Store:
+    def _store(self, config: StoreConfig, credential: Credential) -> CredentialStore:
         open_secret: OpenSecret = load(config.adapter)
         return CredentialStore(config.name, credential, partial(open_secret, config, self))
 
@@ -280,11 +289,24 @@ class Clouds:
                 return partial(self._kept_login, server.name, admin)
             case AdminIam() as admin:
                 return partial(self._token_login, server, admin)
+            case AdminCredential(credential=credential_id):
+                return partial(self._rotated_login, server.name, credential_id)
 
     def _kept_login(self, database: str, admin: AdminSecret) -> Login:
         home = self._identity.home
         name = admin.oci if home == "oci" else admin.aws
         login, _ = decode_app_user(self.secret(name), store=home, secret=name)
+        if login is None:
+            raise AdminCredentialRejectedError(database=database)
+        return login
+
+    def _rotated_login(self, database: str, credential_id: str) -> Login:
+        credential = self._plan.credential(credential_id)
+        if credential is None:
+            raise InvalidPlanError
+        kind = OciVault if self._identity.home == "oci" else AwsSecretsManager
+        store = self._store(self._plan.store(kind) or self._plan.stores[0], credential)
+        login = store.read_login()
         if login is None:
             raise AdminCredentialRejectedError(database=database)
         return login
@@ -297,3 +319,7 @@ class Clouds:
         with self._making:
             keys = self._keys
         return token_login(server, admin, keys)
+
+
+def _given(login: Login) -> Login:
+    return login

@@ -27,6 +27,7 @@ from lockstep.contents import (
     require_known_format,
 )
 from lockstep.errors import (
+    AdminCredentialRejectedError,
     FenceLostError,
     HandOverRefusedError,
     ReadSideLaggingError,
@@ -138,16 +139,26 @@ def prove(login: Login, estate: Estate) -> None:
     """
     _require_username(login, estate.credential)
     for database in estate.databases:
-        with database.exclusive() as stager:
-            if not database.accepts(login) and not stager.accepts_after_all(login):
-                raise _refused_at(database.name, estate)
-            for replica in database.replicas:
-                if not replica.accepts(login):
-                    raise _refused_at(replica.name, estate)
+        try:
+            _prove_at(database, login, estate)
+        except AdminCredentialRejectedError:
+            # Where the login is the rotator admin's own, it is the one that takes the advisory lock (protocol D23).
+            if database.name not in estate.credential.administers:
+                raise
+            raise _refused_at(database.name, estate, code="admin-refused") from None
 
 
-def _refused_at(place: str, estate: Estate) -> HandOverRefusedError:
-    return HandOverRefusedError(credential=estate.credential.id, database=place, code="login-refused")
+def _prove_at(database: Database, login: Login, estate: Estate) -> None:
+    with database.exclusive() as stager:
+        if not database.accepts(login) and not stager.accepts_after_all(login):
+            raise _refused_at(database.name, estate)
+        for replica in database.replicas:
+            if not replica.accepts(login):
+                raise _refused_at(replica.name, estate)
+
+
+def _refused_at(place: str, estate: Estate, *, code: str = "login-refused") -> HandOverRefusedError:
+    return HandOverRefusedError(credential=estate.credential.id, database=place, code=code)
 
 
 def stores_without(login: Login, estate: Estate) -> tuple[str, ...]:

@@ -312,7 +312,18 @@ class AdminIam:
     region: str
 
 
-Admin = AdminSecret | AdminIam
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdminCredential:
+    """A rotator admin whose login is itself a credential of the plan (protocol D23).
+
+    Attributes:
+        credential: Its id.
+    """
+
+    credential: str
+
+
+Admin = AdminSecret | AdminIam | AdminCredential
 """How the rotator admin of a server logs in."""
 
 
@@ -415,6 +426,12 @@ class Credential:
     def databases(self) -> tuple[str, ...]:
         """The names of the servers."""
         return tuple(server.name for server in self.servers)
+
+    @property
+    def administers(self) -> tuple[str, ...]:
+        """The names of those of its servers on which it is the rotator admin's own login (protocol D23)."""
+        itself = AdminCredential(credential=self.id)
+        return tuple(server.name for server in self.servers if server.admin == itself)
 
     @property
     def primary(self) -> DatabaseServer:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator
 
-from lockstep.model import ROTATOR, Admin, AdminIam, AdminSecret
+from lockstep.model import ROTATOR, Admin, AdminCredential, AdminIam, AdminSecret
 from lockstep.plan_fields import SECRET_NAME, safe
 from lockstep.store_kinds import AwsSecretsManager
 from lockstep.store_kinds.oci_vault import oci_name
@@ -132,14 +132,16 @@ def admin_of(section: "DatabaseSection") -> Admin:
     Raises:
         ValueError: It has no form, several, or one that cannot work there.
     """
-    forms = [section.admin_secret, section.admin_iam]
+    forms = [section.admin_secret, section.admin_iam, section.admin_credential]
     if sum(form is not None for form in forms) != 1:
-        raise ValueError("give exactly one of `admin_secret` and `admin_iam`")
+        raise ValueError("give exactly one of `admin_secret`, `admin_iam` and `admin_credential`")
     if section.admin_secret is not None:
         in_vault = section.oci_admin_secret or section.admin_secret
         return AdminSecret(aws=section.admin_secret, oci=in_vault)
     if section.oci_admin_secret is not None:
         raise ValueError("oci_admin_secret: allowed only with `admin_secret`")
+    if section.admin_credential is not None:
+        return AdminCredential(credential=section.admin_credential)
     return _iam(section, str(section.admin_iam))
 
 
@@ -155,12 +157,17 @@ def _iam(section: "DatabaseSection", username: str) -> AdminIam:
     return AdminIam(username=username, region=region)
 
 
-def rotators(section: "DatabaseSection") -> tuple[str, ...]:
-    """The accounts of a database that no credential may have, since the rotator admin has them."""
+def rotators(section: "DatabaseSection", credential_id: str) -> tuple[str, ...]:
+    """The accounts of a database that a credential may not have, since the rotator admin has them.
+
+    Where the credential is the admin's own, its accounts are the admin's.
+    """
+    if section.admin == AdminCredential(credential=credential_id):
+        return ()
     match section.admin:
         case AdminIam(username=username):
             return (ROTATOR, username)
-        case AdminSecret():
+        case AdminSecret() | AdminCredential():
             return (ROTATOR,)
 
 
@@ -172,6 +179,24 @@ def admin_problems(plan: "Plan") -> Iterator[str]:
                 yield from _secret_problems(plan, f"databases[{i}]", section.host, admin)
             case AdminIam(region=region):
                 yield from _partition_problems(plan, f"databases[{i}].admin_iam", partition_of(region))
+            case AdminCredential(credential=credential_id):
+                yield from _credential_problems(
+                    plan, f"databases[{i}].admin_credential", section, credential_id
+                )
+
+
+def _credential_problems(
+    plan: "Plan", path: str, section: "DatabaseSection", credential_id: str
+) -> Iterator[str]:
+    """An admin must log in wherever it is the admin. That it is the admin of itself is what makes it rotate."""
+    found = next((c for c in plan.credential_sections if c.id == credential_id), None)
+    if found is None:
+        yield f"{path}: the plan has no credential {credential_id}"
+    elif section.server not in {d.server for d in plan.database_sections if d.name in found.databases}:
+        yield (
+            f"{path}: {credential_id} is not rotated on {section.name}, so its login would not work there; add "
+            f"{section.name} to its databases"
+        )
 
 
 def _secret_problems(plan: "Plan", path: str, host: str, admin: AdminSecret) -> Iterator[str]:

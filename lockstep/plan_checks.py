@@ -147,7 +147,7 @@ def account_problems(plan: "Plan") -> Iterator[str]:
             spec = ENGINES[database.engine]
             for account in credential.accounts(database.engine):
                 holders[database.server, account].append(f"credentials[{i}] ({credential.id})")
-                if account in rotators(database) or spec.own_accounts.fullmatch(account):
+                if account in rotators(database, credential.id) or spec.own_accounts.fullmatch(account):
                     yield (
                         f"credentials[{i}].username: {account} is an account of Lockstep or of the server itself; "
                         "give the application an account of its own"
@@ -202,7 +202,6 @@ def example_values(plan: "Plan") -> Iterator[str]:
     for i, store in enumerate(plan.stores):
         if isinstance(store, OciVault):
             others.append((f"stores[{i}].compartment_id", store.compartment_id))
-            others.append((f"stores[{i}].own_compartment_id", store.own_compartment_id or ""))
             others.append((f"stores[{i}].vault_id", store.vault_id))
     if plan.audit.oci:
         others.append(("audit.oci.namespace", plan.audit.oci.namespace))

@@ -8,7 +8,7 @@ from pydantic import Field, StringConstraints, ValidationInfo, field_validator, 
 from lockstep.model import Admin, DatabaseServer, Engine, Tls, VerifyHost
 from lockstep.plan_admins import SecretInAws, admin_of
 from lockstep.plan_checks import MAX_VERIFY_HOSTS, Server, needs_ca_file, reader_endpoint, server_of
-from lockstep.plan_fields import Name, SecretName, Section, Username
+from lockstep.plan_fields import CredentialId, Name, SecretName, Section, Username
 
 PLAINTEXT_CONSENT = "passwords may cross this network unencrypted"
 
@@ -81,6 +81,9 @@ class DatabaseSection(Section):
     ] = None
     admin_iam: Annotated[
         Username | None, Field(description="the rotator admin's account, by RDS IAM authentication")
+    ] = None
+    admin_credential: Annotated[
+        CredentialId | None, Field(description="the credential of the plan that is the rotator admin's login")
     ] = None
     verify_hosts: Annotated[tuple[VerifyHostSection, ...], Field(max_length=MAX_VERIFY_HOSTS)] = ()
 

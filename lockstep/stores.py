@@ -72,6 +72,10 @@ class CredentialStore:
             version=user.id,
         )
 
+    def read_login(self) -> Login | None:
+        """The login that readers of `app_user` get now; None for a placeholder."""
+        return self._user.login(self._user.versions.read_current())
+
     def read_version(self, version: str) -> CredentialValue | None:
         """The value in a version of `app_user`; None if the version is gone or holds a placeholder."""
         return self._value(self._user.versions.read_version(version))

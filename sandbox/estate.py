@@ -53,17 +53,18 @@ FUNCTIONS = {
 }
 FUNCTION_TIMEOUT_SECONDS = 60.0
 PLACEHOLDER = json.dumps({"placeholder": True})
-RUNNERS_MAY = (
+FUNCTION_MAY = (
     "SECRET_INSPECT",
     "SECRET_READ",
     "SECRET_UPDATE",
     "SECRET_VERSION_INSPECT",
     "SECRET_VERSION_DELETE",
     "SECRET_BUNDLE_READ",
+    "OBJECT_CREATE",
+    "OBJECT_INSPECT",
 )
-"""All that the policies give either runner in OCI, in the compartment of the rings."""
-FUNCTION_MAY = ("SECRET_INSPECT", "SECRET_BUNDLE_READ", "OBJECT_CREATE", "OBJECT_INSPECT")
-"""All that its policy gives the OCI function in Lockstep's own compartment."""
+"""All that the OCI function's policy gives it."""
+AWS_RUNNER_MAY = tuple(p for p in FUNCTION_MAY if not p.startswith("OBJECT_"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +77,7 @@ class Settings:
         audit_tier: Of the OCI audit bucket; in `Standard` entries can be read at once.
         timeouts: Of the AWS runner.
         clock: The AWS runner's.
+        admins: The credential that is a server's rotator admin, by the server's name; for all others secrets have it.
     """
 
     clouds: tuple[StoreName, ...] = ("aws", "oci")
@@ -83,6 +85,7 @@ class Settings:
     audit_tier: str = "Archive"
     timeouts: Timeouts = field(default_factory=Timeouts)
     clock: Clock = field(default_factory=SystemClock)
+    admins: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,9 +215,8 @@ def running_estate(
                 oci=f"http://127.0.0.1:{stack.enter_context(oci_front(wire, oci))}",
                 ports={name: front.port for name, front in fronts.items()},
             )
-        oci.identity.permit("lockstep-function", *FUNCTION_MAY, compartment=oci.own_compartment_id)
-        function_key = oci.new_api_key("lockstep-function", *RUNNERS_MAY, compartment=oci.compartment_id)
-        runner_key = oci.new_api_key("lockstep-aws", *RUNNERS_MAY, compartment=oci.compartment_id)
+        function_key = oci.new_api_key("lockstep-function", *FUNCTION_MAY)
+        runner_key = oci.new_api_key("lockstep-aws", *AWS_RUNNER_MAY)
         rotators = {name: Login(ROTATOR, SecretStr(secrets.token_urlsafe(24))) for name in servers}
         mac_key = _fill_aws(aws, rotators, runner_key)
         confidential = _fill_oci(oci, rotators, settings.audit_tier)
@@ -222,13 +224,15 @@ def running_estate(
         def write(file_name: str, ports: Mapping[str, int]) -> Path:
             names = plans.OciNames(
                 compartment_id=oci.compartment_id,
-                own_compartment_id=oci.own_compartment_id,
                 vault_id=oci.vault_id,
                 namespace=oci.namespace,
                 slots=settings.slots,
             )
             document = plans.plan_document(
-                [planned(name, server, port=ports[name]) for name, server in servers.items()],
+                [
+                    planned(name, server, port=ports[name], admin=settings.admins.get(name))
+                    for name, server in servers.items()
+                ],
                 [{"secrets": plans.own_secrets(c["id"]), **c} for c in credentials],
                 region=aws.region,
                 mac_key=mac_key,
@@ -330,7 +334,7 @@ def _fill_oci(oci: OciSandbox, rotators: Mapping[str, Login], audit_tier: str) -
         **{plans.admin_secret(name): login_text(login) for name, login in rotators.items()},
     }
     for name, text in texts.items():
-        create_secret(oci, name, text.encode(), compartment=oci.own_compartment_id)
+        create_secret(oci, name, text.encode())
     return [secret_access_key, mac_key]
 
 

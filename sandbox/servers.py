@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping
 
 from lockstep.databases.provisioning import provisioning
-from lockstep.model import ROTATOR, Credential, Engine, Login, Strategy
+from lockstep.model import ROTATOR, AdminSecret, Credential, Engine, Login, Strategy
 from lockstep.plan import Plan
 from sandbox import plans
 from sandbox.databases import (
@@ -50,16 +50,22 @@ def default_credentials(servers: Mapping[str, DatabaseServer], **more: str) -> l
     return [{**c, **more} for c in (app_user, ledger_user) if c["databases"]]
 
 
-def planned(name: str, server: DatabaseServer, *, port: int | None = None) -> Document:
+def planned(
+    name: str, server: DatabaseServer, *, port: int | None = None, admin: str | None = None
+) -> Document:
     """A server as a plan names it.
 
     Args:
         name: Its name in the plan.
         server: Has a port already, even if it does not run yet.
         port: Another port, such as a front's.
+        admin: The credential that is its rotator admin; None: a secret has its login.
     """
     tls = {"ca_file": str(server.ca_file)} if server.ca_file else None
-    return plans.database(name, engine_of(server), host=server.host, port=port or server.port, tls=tls)
+    more = {"admin_secret": None, "admin_credential": admin} if admin else {}
+    return plans.database(
+        name, engine_of(server), host=server.host, port=port or server.port, tls=tls, **more
+    )
 
 
 def engine_of(server: DatabaseServer) -> Engine:
@@ -77,9 +83,9 @@ def provision(
 ) -> None:
     """Run what `lockstep plan sql` prints, on every database of the credential."""
     for server in credential.servers:
-        sql = provisioning(plan, credential, server).render_for(
-            {ROTATOR: rotators[server.name].password}, os.urandom
-        )
+        by_hand = isinstance(server.admin, AdminSecret)
+        passwords = {ROTATOR: rotators[server.name].password} if by_hand else {}
+        sql = provisioning(plan, credential, server).render_for(passwords, os.urandom)
         servers[server.name].execute_as_superuser([s.reveal() for s in sql], database=DBNAME)
 
 

@@ -25,6 +25,8 @@ from lockstep.model import Credential, Login, SecretStr
 
 _NEXT = {
     "login-refused": "find the login that works there, or, where nobody knows one: lockstep enrol {id} {database}",
+    "admin-refused": "it is the rotator admin's own login: find the one that works on {database}, or let a DBA set its "
+    "password there",
     "promoting": "generation {generation} is being promoted; to finish it: lockstep rotate --force -c {id}",
     BINARY: "store {store} has a binary value in {secret}; keep it elsewhere, then repeat this with --replace",
     NOT_AN_OBJECT: "store {store} has in {secret} what is no JSON object, for example a bare password; keep it "
@@ -82,7 +84,7 @@ def _hand_over(login: Login, credential: Credential, at: Desk, *, replace: bool,
     clouds = at.clouds
     estate = Estate(
         credential=credential,
-        databases=[clouds.database(server, credential) for server in credential.servers],
+        databases=[clouds.database(server, credential, handed_over=login) for server in credential.servers],
         secrets=clouds.app_users(credential),
         orders=clouds.orders(credential),
         chain=clouds.chain(at.stream, credential),

@@ -16,8 +16,9 @@ from lockstep.cli.output import (
     plan_or_exit,
     say,
 )
-from lockstep.model import Credential, LockRecord
+from lockstep.model import AdminCredential, Credential, LockRecord
 from lockstep.orders import Pause, accounts_of, record
+from lockstep.plan import Plan
 
 
 def retire(
@@ -37,6 +38,7 @@ def retire(
     """
     plan = plan_or_exit(file)
     credential, at = one(plan, credential_id), desk(plan, stream)
+    _require_no_admin(plan, credential)
     with failures_explained():
         if not dry_run:
             at.give(Pause(), credential)
@@ -53,6 +55,17 @@ def retire(
             orders.unregister(account)
     say(f"{credential.id}: retired ({entry_text(entry, at.stream)})", style="green")
     say("next: take it out of the plan and deploy; its secrets and its audit entries stay")
+
+
+def _require_no_admin(plan: Plan, credential: Credential) -> None:
+    """Exit code 1 where the credential is a rotator admin's login: the plan cannot do without it."""
+    own = AdminCredential(credential=credential.id)
+    if of := [server.name for server in plan.databases if server.admin == own]:
+        complain(
+            f"not retired: it is the rotator admin's login on {', '.join(of)}; first give these databases another "
+            "admin, in both clouds"
+        )
+        raise typer.Exit(Exit.NO)
 
 
 def _require_rest(found: LockRecord, at: Desk) -> None:

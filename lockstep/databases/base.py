@@ -10,7 +10,7 @@ from typing import Generic, Protocol, TypeVar
 from lockstep.databases.tls import ssl_context
 from lockstep.databases.verifiers import RandomBytes
 from lockstep.errors import AccountUnusableError, AdminCredentialRejectedError, UnknownUsernameError
-from lockstep.model import Credential, CredentialValue, DatabaseServer, Login, SecretStr
+from lockstep.model import AdminCredential, Credential, CredentialValue, DatabaseServer, Login, SecretStr
 from lockstep.ports import Replica, Stager
 from lockstep.scope import BeforeSend
 from lockstep.timeouts import DatabaseTimeouts as Timeouts
@@ -77,6 +77,11 @@ class ServerDatabase(ABC, Generic[SessionT]):
     def name(self) -> str:
         """See `lockstep.ports.Database`."""
         return self.server.name
+
+    @property
+    def rotates_itself(self) -> bool:
+        """Whether the credential is the rotator admin's own (protocol D23)."""
+        return self.server.admin == AdminCredential(credential=self.credential.id)
 
     @property
     def plaintext(self) -> bool:

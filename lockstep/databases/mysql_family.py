@@ -191,7 +191,9 @@ class MySqlFamilyDatabase(ServerDatabase[MySqlSession]):
             LockoutLimitError: The next refusal would lock the account (protocol D18).
         """
         # An account whose password has expired may still connect, and then run nothing.
-        with closing(self._session(login, self.server.dbname)) as session:
+        # The rotator admin has rights on no database.
+        database = None if self.rotates_itself else self.server.dbname
+        with closing(self._session(login, database)) as session:
             matched = self._matched(session)
         if matched.account != f"{login.username}@{self.credential.account_host}":
             raise AmbiguousAccountError(database=self.name)

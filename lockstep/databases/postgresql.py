@@ -10,6 +10,7 @@ from pg8000.native import Connection, identifier, literal  # type: ignore[import
 from scramp import ScramException  # type: ignore[import-untyped]  # as above
 
 from lockstep.databases.base import AlternatingUsers, LoginRefusedError, ServerDatabase, Strategist
+from lockstep.databases.postgresql_estate import CHANGE_OWN
 from lockstep.databases.tls import is_tls_failure
 from lockstep.databases.verifiers import scram_sha_256
 from lockstep.errors import (
@@ -99,8 +100,12 @@ class PostgreSqlDatabase(ServerDatabase["PostgreSqlSession"]):
 
     def _stager(self, session: "PostgreSqlSession") -> Strategist:
         def set_only_password(login: Login) -> None:
-            verifier = scram_sha_256(login.password, self.random_bytes).reveal()
-            session.run(f"ALTER ROLE {identifier(login.username)} PASSWORD {literal(verifier)}")
+            verifier = literal(scram_sha_256(login.password, self.random_bytes).reveal())
+            if self.rotates_itself:
+                function = f"{identifier(self.credential.owner)}.{CHANGE_OWN}"
+                session.run(f"SELECT {function}({literal(login.username)}, {verifier})")
+            else:
+                session.run(f"ALTER ROLE {identifier(login.username)} PASSWORD {verifier}")
 
         return AlternatingUsers(self.credential, self.name, set_only_password, self.random_bytes)
 

@@ -266,6 +266,29 @@ BEGIN
   END LOOP;
 END $lockstep$"""
 
+CHANGE_OWN = "change_own"
+"""The function by which the rotator admin's roles change each other, in a schema with the name of the owner role."""
+
+# Roles that change each other by ADMIN OPTION would be members of each other. So a role that nobody logs in as has that
+# option, and lends this one use of it (https://www.postgresql.org/docs/current/sql-createfunction.html).
+OWN_PASSWORDS = """DO $lockstep$ BEGIN
+  IF EXISTS (SELECT FROM pg_namespace WHERE nspname = {owner} AND nspowner <> (
+      SELECT oid FROM pg_roles WHERE rolname = {owner})) THEN
+    RAISE EXCEPTION 'Lockstep stops: the schema % belongs to another role: drop it', {owner};
+  END IF;
+  EXECUTE format('CREATE SCHEMA IF NOT EXISTS %I AUTHORIZATION %I', {owner}, {owner});
+  EXECUTE format('CREATE OR REPLACE FUNCTION %I.{function}(login name, verifier text) RETURNS void
+      LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body$
+    BEGIN
+      IF login <> ALL (%L::name[]) OR verifier NOT LIKE ''SCRAM-SHA-256$%%'' THEN
+        RAISE insufficient_privilege;
+      END IF;
+      EXECUTE format(''ALTER ROLE %%I PASSWORD %%L'', login, verifier);
+    END $body$', {owner}, {logins});
+  EXECUTE format('ALTER FUNCTION %I.{function}(name, text) OWNER TO %I', {owner}, {owner});
+  EXECUTE format('REVOKE ALL ON FUNCTION %I.{function}(name, text) FROM PUBLIC', {owner});
+END $lockstep$"""
+
 VERIFY_ROTATOR = """DO $lockstep$
 DECLARE
   rotator name;

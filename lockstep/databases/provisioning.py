@@ -9,8 +9,18 @@ from dataclasses import dataclass
 
 from lockstep.databases.verifiers import RandomBytes
 from lockstep.engines import ENGINES
+from lockstep.errors import InvalidPlanError
 from lockstep.loading import load
-from lockstep.model import ROTATOR, AdminIam, AdminSecret, Credential, DatabaseServer, SecretStr
+from lockstep.model import (
+    ANY_HOST,
+    ROTATOR,
+    AdminCredential,
+    AdminIam,
+    AdminSecret,
+    Credential,
+    DatabaseServer,
+    SecretStr,
+)
 from lockstep.plan import Plan
 from lockstep.plan_admins import is_managed
 
@@ -21,12 +31,16 @@ class Rotator:
 
     Attributes:
         usernames: Its accounts; empty where it is whoever runs the script, the master user of RDS.
+        host: The host part of its accounts on MySQL and MariaDB.
         iam: Whether it has no password, and logs in by RDS IAM authentication.
+        is_planned: Whether it is a credential of the plan, for which a script of its own makes the accounts.
         last_steps: How it gets its login.
     """
 
     usernames: tuple[str, ...]
+    host: str = ANY_HOST
     iam: bool = False
+    is_planned: bool = False
     last_steps: tuple[str, ...]
 
     @property
@@ -59,12 +73,14 @@ class Dialect:
     Attributes:
         fresh: The script that makes accounts.
         existing: The script for live accounts.
+        itself: The script for the rotator admin that is a credential of the plan, live or not.
         set_password: The statement that gives an account a password, as a verifier.
         in_client: A statement as the engine's command-line client takes it, with its end.
     """
 
     fresh: Callable[[Credential, DatabaseServer, Rotator], Script]
     existing: Callable[[Credential, DatabaseServer, Rotator], Script]
+    itself: Callable[[Credential, DatabaseServer, Rotator], Script]
     set_password: Callable[[str, SecretStr, RandomBytes], str]
     in_client: Callable[[str], str] = lambda statement: f"{statement};\n"
 
@@ -130,8 +146,10 @@ def provisioning(
 ) -> Provisioning:
     """The SQL for one credential on one of its servers; arguments as of `provisioning_sql`."""
     dialect: Dialect = load(ENGINES[server.engine].provisioning)
-    rotator = _rotator(server)
-    script = (dialect.existing if existing else dialect.fresh)(credential, server, rotator)
+    rotator = _rotator(plan, server, credential)
+    is_itself = server.admin == AdminCredential(credential=credential.id)
+    makes = dialect.itself if is_itself else dialect.existing if existing else dialect.fresh
+    script = makes(credential, server, rotator)
     face = "for live accounts" if existing else "for accounts that do not exist yet"
     preface = [
         f"Lockstep: credential {credential.id} on database server {server.name} ({server.engine}), {face}.",
@@ -141,11 +159,12 @@ def provisioning(
         *([] if rotator.usernames else ["Run it as the master user: Lockstep logs in as that user."]),
         *script.notes,
     ]
+    has_password = is_itself or bool(rotator.usernames and not rotator.iam and not rotator.is_planned)
     last_steps = [
         "Afterwards",
         "",
         *rotator.last_steps,
-        *(script.password_steps if rotator.usernames and not rotator.iam else []),
+        *(script.password_steps if has_password else []),
         *script.last_steps,
     ]
     others = [c.id for c in plan.credentials if server.name in c.databases and c.id != credential.id]
@@ -154,8 +173,18 @@ def provisioning(
     return Provisioning(dialect, tuple(preface), tuple(script.statements), tuple(last_steps))
 
 
-def _rotator(server: DatabaseServer) -> Rotator:
+def _rotator(plan: Plan, server: DatabaseServer, credential: Credential) -> Rotator:
     match server.admin:
+        case AdminCredential(credential=credential_id):
+            admin = credential if credential_id == credential.id else plan.credential(credential_id)
+            if admin is None:
+                raise InvalidPlanError
+            return Rotator(
+                usernames=admin.usernames,
+                host=admin.account_host,
+                is_planned=True,
+                last_steps=_planned_steps(admin, is_itself=admin.id == credential.id),
+            )
         case AdminIam(username=username):
             return Rotator(
                 usernames=(username,),
@@ -172,6 +201,15 @@ def _rotator(server: DatabaseServer) -> Rotator:
                 usernames=(ROTATOR,),
                 last_steps=(f"Give {ROTATOR} a password, and put that login into the secret {secret}:",),
             )
+
+
+def _planned_steps(admin: Credential, *, is_itself: bool) -> tuple[str, ...]:
+    if not is_itself:
+        return (f"Nothing: the rotator admin is the credential {admin.id}, which has a script of its own.",)
+    return (
+        f"Hand the login over before any other credential: lockstep hand-over {admin.id}",
+        f"Where {admin.usernames[0]} has no password yet, first give it one:",
+    )
 
 
 def _comments(lines: Sequence[str]) -> list[str]:

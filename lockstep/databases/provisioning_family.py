@@ -32,9 +32,9 @@ def account(credential: Credential, username: str) -> str:
     return f"{quoted(username)}@{quoted(credential.account_host)}"
 
 
-def rotator_account(username: str) -> str:
-    """The account of a rotator admin, as statements name it."""
-    return f"{quoted(username)}@{quoted(ANY_HOST)}"
+def rotator_accounts(rotator: Rotator) -> list[str]:
+    """The accounts of a rotator admin, as statements name them."""
+    return [f"{quoted(username)}@{quoted(rotator.host)}" for username in rotator.usernames]
 
 
 def made_rotators(rotator: Rotator, server: DatabaseServer, made: str) -> list[str]:
@@ -44,8 +44,7 @@ def made_rotators(rotator: Rotator, server: DatabaseServer, made: str) -> list[s
     """
     by = f"IDENTIFIED WITH {IAM_PLUGIN} AS 'RDS'" if rotator.iam else made
     return [
-        f"CREATE USER IF NOT EXISTS {rotator_account(username)} {by} {tls(server)}"
-        for username in rotator.usernames
+        f"CREATE USER IF NOT EXISTS {account} {by} {tls(server)}" for account in rotator_accounts(rotator)
     ]
 
 
@@ -72,7 +71,7 @@ def with_password(credential: Credential, rotator: Rotator) -> str:
 
 
 def _is_rotator(rotator: Rotator) -> str:
-    return f"u.Host = '{ANY_HOST}' AND u.User IN ({listed(rotator.usernames)})"
+    return f"u.Host = {quoted(rotator.host)} AND u.User IN ({listed(rotator.usernames)})"
 
 
 def entry(credential: Credential, username: str, dead: str, *, used: bool) -> str:
@@ -154,7 +153,8 @@ def common_stops(credential: Credential, rotator: Rotator) -> list[Finding]:
     who = "QUOTE(u.User), '@', QUOTE(u.Host), "
     ours = named_or_rotator(credential, rotator)
     usernames = listed((*credential.usernames, *rotator.usernames))
-    host = f"QUOTE(IF(u.User IN ({listed(credential.usernames)}), {quoted(credential.account_host)}, '{ANY_HOST}'))"
+    own, others = quoted(credential.account_host), quoted(rotator.host)
+    host = f"QUOTE(IF(u.User IN ({listed(credential.usernames)}), {own}, {others}))"
     return [
         (
             (

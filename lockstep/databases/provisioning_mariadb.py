@@ -13,7 +13,7 @@ from lockstep.databases.provisioning_family import (
     named_or_rotator,
     no_live_account,
     not_copied,
-    rotator_account,
+    rotator_accounts,
     source,
     tls,
     tls_later,
@@ -75,6 +75,11 @@ def existing(credential: Credential, server: DatabaseServer, rotator: Rotator) -
     return _script(server, rotator, statements, notes, tls_later(credential, server))
 
 
+def itself(credential: Credential, server: DatabaseServer, rotator: Rotator) -> Script:
+    """The script for the rotator admin's own accounts, which get no rights on a database."""
+    return _script(server, rotator, _checks(credential, rotator, [], []), [])
+
+
 def _script(
     server: DatabaseServer,
     rotator: Rotator,
@@ -91,13 +96,16 @@ def _script(
         statements=[
             *statements,
             *made_rotators(rotator, server, _MADE),
-            *(f"GRANT CREATE USER ON *.* TO {rotator_account(u)}" for u in rotator.usernames),
-            *(f"GRANT SELECT (User, Host) ON mysql.user TO {rotator_account(u)}" for u in rotator.usernames),
+            *(f"GRANT CREATE USER ON *.* TO {account}" for account in rotator_accounts(rotator)),
+            *(
+                f"GRANT SELECT (User, Host) ON mysql.user TO {account}"
+                for account in rotator_accounts(rotator)
+            ),
         ],
         password_steps=[
             *(
-                f"  ALTER USER {rotator_account(u)} IDENTIFIED VIA mysql_native_password USING PASSWORD('...');"
-                for u in rotator.usernames
+                f"  ALTER USER {account} IDENTIFIED VIA mysql_native_password USING PASSWORD('...');"
+                for account in rotator_accounts(rotator)[:1]
             ),
             "with a long random password, in a client that keeps no history.",
         ],
@@ -289,4 +297,4 @@ def _in_client(statement: str) -> str:
     return f"DELIMITER $$\n{statement}$$\nDELIMITER ;\n" if ";" in statement else f"{statement};\n"
 
 
-DIALECT = Dialect(fresh, existing, _set_password, _in_client)
+DIALECT = Dialect(fresh, existing, itself, _set_password, _in_client)

@@ -17,7 +17,7 @@ from lockstep.databases.provisioning_family import (
     named_or_rotator,
     no_live_account,
     not_copied,
-    rotator_account,
+    rotator_accounts,
     source,
     tls,
     tls_later,
@@ -78,6 +78,11 @@ def existing(credential: Credential, server: DatabaseServer, rotator: Rotator) -
     return _script(server, rotator, statements, notes, tls_later(credential, server))
 
 
+def itself(credential: Credential, server: DatabaseServer, rotator: Rotator) -> Script:
+    """The script for the rotator admin's own accounts, which get no rights on a database."""
+    return _script(server, rotator, _checks(credential, rotator, [], []), [])
+
+
 def _script(
     server: DatabaseServer,
     rotator: Rotator,
@@ -93,10 +98,11 @@ def _script(
         statements=[
             *statements,
             *made_rotators(rotator, server, _MADE),
-            *(f"GRANT CREATE USER ON *.* TO {rotator_account(u)}" for u in rotator.usernames),
+            *(f"GRANT CREATE USER ON *.* TO {account}" for account in rotator_accounts(rotator)),
         ],
         password_steps=[
-            f"  ALTER USER {rotator_account(u)} IDENTIFIED BY RANDOM PASSWORD;" for u in rotator.usernames
+            f"  ALTER USER {account} IDENTIFIED BY RANDOM PASSWORD;"
+            for account in rotator_accounts(rotator)[:1]
         ],
         last_steps=last_steps or [],
     )
@@ -294,4 +300,4 @@ def _set_password(username: str, password: SecretStr, random_bytes: RandomBytes)
     return f"ALTER USER {quoted(username)}@'{ANY_HOST}' IDENTIFIED WITH caching_sha2_password AS '{verifier}'"
 
 
-DIALECT = Dialect(fresh, existing, _set_password)
+DIALECT = Dialect(fresh, existing, itself, _set_password)

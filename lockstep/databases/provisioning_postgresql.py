@@ -2,11 +2,13 @@
 
 from lockstep.databases.postgresql_estate import (
     BORROW,
+    CHANGE_OWN,
     CHECKS,
     COPY_RIGHTS,
     GIVE_BACK,
     LOOK,
     MAKE_LOGINS,
+    OWN_PASSWORDS,
     SWITCH,
     VERIFY_RIGHTS,
     VERIFY_ROTATOR,
@@ -77,6 +79,35 @@ def existing(credential: Credential, server: DatabaseServer, rotator: Rotator) -
     return _script(server, rotator, statements, notes)
 
 
+def itself(credential: Credential, server: DatabaseServer, rotator: Rotator) -> Script:
+    """The script for the rotator admin's own roles, which get no rights on objects."""
+    owner, users = identifier(credential.owner), ", ".join(identifier(u) for u in rotator.usernames)
+    names = {
+        "logins": f"ARRAY[{listed(rotator.usernames)}]::name[]",
+        "owner": f"{quoted(credential.owner)}::name",
+    }
+    statements = [
+        "BEGIN",
+        _unless_exists(credential.owner, f"CREATE ROLE {owner} NOLOGIN CREATEROLE"),
+        *(s for username in rotator.usernames for s in _made(username, server, iam=False)),
+        _with_admin_option(users, owner),
+        "-- Act for the owner role, unless as a superuser, until the end of this transaction\n"
+        + BORROW.format(logins="ARRAY[]::name[]", owner=names["owner"]),
+        "-- Let the roles change each other's passwords, and nothing else of each other\n"
+        + OWN_PASSWORDS.format(function=CHANGE_OWN, **names),
+        f"GRANT USAGE ON SCHEMA {owner} TO {users}",
+        f"GRANT EXECUTE ON FUNCTION {owner}.{CHANGE_OWN}(name, text) TO {users}",
+        GIVE_BACK,
+        VERIFY_ROTATOR.format(logins=names["logins"], rotators=f"ARRAY[{names['owner']}]"),
+        "COMMIT",
+    ]
+    notes = [
+        f"{rotator.shown} change each other by a function in the schema {credential.owner}, since PostgreSQL lets no",
+        "roles have ADMIN OPTION on each other. Run it in each database that a plan names as `dbname` here.",
+    ]
+    return _script(server, rotator, statements, notes)
+
+
 def _script(server: DatabaseServer, rotator: Rotator, statements: list[str], notes: list[str]) -> Script:
     last_steps = []
     if not server.plaintext:
@@ -84,7 +115,10 @@ def _script(server: DatabaseServer, rotator: Rotator, statements: list[str], not
             "Later, if no session without TLS is left (pg_stat_ssl), let pg_hba.conf have `hostssl` lines only",
             "(RDS: rds.force_ssl = 1).",
         ]
-    password_steps = [*(f"  \\password {u}" for u in rotator.usernames), "in psql, which sends a verifier."]
+    password_steps = [
+        *(f"  \\password {u}" for u in rotator.usernames[:1]),
+        "in psql, which sends a verifier.",
+    ]
     return Script(notes=notes, statements=statements, password_steps=password_steps, last_steps=last_steps)
 
 
@@ -109,14 +143,15 @@ def _names(rotator: Rotator) -> str:
 
 def _rotators(credential: Credential, server: DatabaseServer, rotator: Rotator) -> list[str]:
     logins = ", ".join(identifier(u) for u in credential.usernames)
-    statements = [
-        s for username in rotator.usernames for s in _made(username, server, logins, iam=rotator.iam)
-    ]
+    statements = []
+    for username in rotator.usernames:
+        statements += _made(username, server, iam=rotator.iam)
+        statements.append(_with_admin_option(logins, identifier(username)))
     expressions = {"logins": f"ARRAY[{listed(credential.usernames)}]::name[]", "rotators": _names(rotator)}
     return [*statements, VERIFY_ROTATOR.format(**expressions)]
 
 
-def _made(username: str, server: DatabaseServer, logins: str, *, iam: bool) -> list[str]:
+def _made(username: str, server: DatabaseServer, *, iam: bool) -> list[str]:
     role = identifier(username)
     return [
         "-- The rotator. Before PostgreSQL 16 CREATEROLE reaches every role that is not a superuser\n"
@@ -124,12 +159,15 @@ def _made(username: str, server: DatabaseServer, logins: str, *, iam: bool) -> l
         # https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/UsingWithRDS.IAMDBAuth.DBAccounts.html
         *([f"GRANT rds_iam TO {role}"] if iam else []),
         f"GRANT CONNECT ON DATABASE {identifier(server.dbname)} TO {role}",
-        _when(
-            "current_setting('server_version_num')::int >= 160000",
-            # As text, since older servers cannot parse it.
-            f"EXECUTE 'GRANT {logins} TO {role} WITH ADMIN TRUE, INHERIT FALSE, SET FALSE'",
-        ),
     ]
+
+
+def _with_admin_option(roles: str, to: str) -> str:
+    return _when(
+        "current_setting('server_version_num')::int >= 160000",
+        # As text, since older servers cannot parse it.
+        f"EXECUTE 'GRANT {roles} TO {to} WITH ADMIN TRUE, INHERIT FALSE, SET FALSE'",
+    )
 
 
 def _unless_exists(role: str, statement: str) -> str:
@@ -145,4 +183,4 @@ def _set_password(username: str, password: SecretStr, random_bytes: RandomBytes)
     return f"ALTER ROLE {identifier(username)} PASSWORD {quoted(verifier)}"
 
 
-DIALECT = Dialect(fresh, existing, _set_password)
+DIALECT = Dialect(fresh, existing, itself, _set_password)

@@ -39,9 +39,7 @@ class RetrievalService:
 
     def _seen(self, call: Call, ocid: str, now: datetime) -> tuple[Secret, SecretState]:
         secret = self.vault.settled(ocid, now)
-        if secret is None or not call.may(
-            "SECRET_BUNDLE_READ", resource=ocid, compartment=secret.compartment_id
-        ):
+        if secret is None or not call.may("SECRET_BUNDLE_READ", resource=ocid):
             raise not_found()
         state = secret.seen(now)
         # A secret that is pending deletion is gone for its readers at once.

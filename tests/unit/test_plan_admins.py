@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from lockstep.model import AdminIam, AdminSecret, Engine
+from lockstep.model import AdminCredential, AdminIam, AdminSecret, Engine
 from lockstep.plan import Plan
-from lockstep.plan_admins import partition_of, rds_region
+from lockstep.plan_admins import names_in_aws, names_in_oci, partition_of, rds_region
 from lockstep.plan_checks import example_values
 from lockstep.plan_databases import PLAINTEXT_CONSENT
 from lockstep.plan_file import PlanProblemsError, parse_plan
@@ -228,3 +228,77 @@ def test_the_name_lockstep_rotator_is_no_application_s_even_if_the_admin_has_ano
     document = _document(**IN_RDS, admin_iam="dba")
     document["credentials"][0]["username"] = "lockstep_rotator"
     assert "lockstep_rotator is an account of Lockstep" in _problems(document)
+
+
+# ---- a credential of the plan
+
+ITSELF: dict[str, Any] = {"admin_secret": None, "admin_credential": "lockstep/rotator"}
+
+
+def _rotated(*databases: str, **rotator: object) -> dict[str, Any]:
+    """A plan with an application on `orders`, whose rotator admin is a credential on these databases."""
+    document = _document(**ITSELF)
+    document["databases"].append(plans.database("ledger", Engine.MYSQL))
+    document["databases"].append(
+        {**plans.database("archive", Engine.MYSQL, host="ORDERS.example.com."), **ITSELF}
+    )
+    document["credentials"].append(
+        {**plans.credential("lockstep/rotator", *databases, username="lockstep_rotator"), **rotator}
+    )
+    return document
+
+
+def test_the_admin_may_be_a_credential_that_is_rotated_there() -> None:
+    document = _rotated("orders")
+    # On another name of the same server its login works too.
+    assert _parse(document).databases[0].admin == AdminCredential(credential="lockstep/rotator")
+    assert _parse(document).databases[2].admin == AdminCredential(credential="lockstep/rotator")
+
+
+def test_a_rotator_admin_of_one_server_may_be_an_application_s_login_on_another() -> None:
+    assert _parse(_rotated("orders", "ledger", username="rotator"))
+    assert "lockstep_rotator is an account of Lockstep" in _problems(_rotated("orders", "ledger"))
+
+
+def test_two_admins_may_change_each_other() -> None:
+    document = _rotated("orders", "ledger", username="rotator")
+    document["databases"][1].update(admin_secret=None, admin_credential="lockstep/other")
+    document["databases"][0].update(admin_credential="lockstep/other")
+    document["databases"][1].update(admin_credential="lockstep/rotator")
+    document["databases"][2].update(admin_credential="lockstep/other")
+    other = plans.credential("lockstep/other", "orders", "ledger", username="other")
+    document["credentials"].append({**other, "secrets": plans.own_secrets("lockstep/other")})
+    assert _parse(document)
+
+
+@pytest.mark.parametrize(
+    ("document", "problem"),
+    [
+        (_document(**ITSELF), "databases[0].admin_credential: the plan has no credential lockstep/rotator"),
+        (
+            _rotated("ledger", username="rotator"),
+            "databases[0].admin_credential: lockstep/rotator is not rotated on orders, so its login would not work",
+        ),
+        (_document(admin_credential="multi-cloud/app_user"), "databases[0]: give exactly one of"),
+        (
+            _document(**ITSELF, oci_admin_secret="a"),
+            "databases[0]: oci_admin_secret: allowed only with `admin_secret`",
+        ),
+        (_rotated("orders", username="app"), "account app at orders.example.com:3306 is used more than once"),
+        (_rotated("orders", username="root"), "root is an account of Lockstep or of the server itself"),
+    ],
+)
+def test_what_cannot_work_with_a_credential(document: dict[str, Any], problem: str) -> None:
+    assert problem in _problems(document)
+
+
+def test_an_admin_secret_s_account_is_no_credential_s() -> None:
+    document = _rotated("orders")
+    document["databases"][0].update(admin_secret="a", admin_credential=None)
+    document["databases"].pop()
+    assert "lockstep_rotator is an account of Lockstep" in _problems(document)
+
+
+def test_no_secret_is_kept_by_hand_for_a_credential() -> None:
+    plan = _parse(_rotated("orders"))
+    assert names_in_aws(plan) == names_in_oci(plan) == ["lockstep/admin/ledger"]

@@ -1,0 +1,248 @@
+"""Rotator admins whose own login is a credential: both runners rotate it, and others by it (protocol D23)."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from threading import Event, Thread
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from lockstep import wiring
+from lockstep.cli import app as cli
+from lockstep.cli.operator import operator
+from lockstep.errors import LockstepError, StepEndedError
+from lockstep.identity import AWS_RUNNER
+from lockstep.model import Credential, DatabaseServer, Login, SecretStr, Strategy
+from lockstep.orders import Pause, Resume, Revoke
+from lockstep.ports import Database
+from lockstep.system import SystemClock
+from oci_fn.retries import Retries
+from oci_fn.sequence import RunRequest, rotate
+from sandbox import plans
+from sandbox.databases import CertificateAuthority, MariaDbServer, MySqlServer, PostgresServer
+from sandbox.estate import Estate, Settings, running_estate
+from sandbox.fn import FunctionProcess, running_function
+from sandbox.outside import StoreName
+from sandbox.servers import default_servers, login_text
+from tests.support.memory import PLACEHOLDER_TEXT
+from tests.support.servers import require
+
+DUAL, ALTERNATING = "rotators/dual", "rotators/alternating"
+ADMINS = {"orders": DUAL, "crm": DUAL, "ledger": ALTERNATING}
+"""Two passwords on MariaDB and MySQL, two users on PostgreSQL; the latter also on MariaDB, as an application's."""
+
+
+@pytest.fixture(scope="module")
+def estate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Estate]:
+    for server in (MariaDbServer, MySqlServer, PostgresServer):
+        require(server)
+    credentials = [
+        plans.credential(DUAL, "orders", "crm", username="lockstep_rotator"),
+        plans.credential(
+            ALTERNATING, "ledger", username="lockstep_rotator", strategy=Strategy.ALTERNATING_USERS
+        ),
+        plans.credential("shop/app", "orders", "crm", username="shop"),
+        plans.credential("shop/reports", *ADMINS, username="reports", strategy=Strategy.ALTERNATING_USERS),
+    ]
+    servers = default_servers(CertificateAuthority(tmp_path_factory.mktemp("ca")))
+    settings = Settings(audit_tier="Standard", admins=ADMINS)
+    folder = tmp_path_factory.mktemp("estate")
+    with running_estate(credentials, servers, folder=folder, settings=settings) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def function(estate: Estate) -> Iterator[FunctionProcess]:
+    with running_function(estate.function_environment) as running:
+        yield running
+
+
+@dataclass
+class Watch:
+    """Logs in without a pause, with what each store serves of each credential at that moment."""
+
+    estate: Estate
+    refused: list[str] = field(default_factory=list)
+    logins: int = 0
+
+    def look(self) -> None:
+        for credential in self.estate.plan.credentials:
+            for store in self.estate.settings.clouds:
+                self._log_in(credential, store)
+
+    def _log_in(self, credential: Credential, store: StoreName) -> None:
+        login = self.estate.stored_login(credential, store)
+        assert login
+        for server in credential.servers:
+            self.logins += 1
+            if not database(self.estate, server, credential).accepts(login):
+                self.refused.append(f"{credential.id} of {store} at {server.name}")
+
+    def require_all(self) -> None:
+        """Everything that any store serves logs in."""
+        self.look()
+        assert self.refused == []
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Look again and again inside."""
+        over = Event()
+
+        def watch() -> None:
+            while not over.is_set():
+                self.look()
+
+        thread = Thread(target=watch)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+
+def database(estate: Estate, server: DatabaseServer, credential: Credential) -> Database:
+    """A server as the shipped code logs in to it: the admin's accounts have rights on no database."""
+    return operator(estate.plan).database(server, credential)
+
+
+def by_aws(estate: Estate, credential: Credential) -> int:
+    estate.outside.expire_schedule(credential.id)
+    execution = estate.rotate(credential.id)
+    assert execution.status == "SUCCEEDED", execution.cause
+    return int(execution.output["generation"])
+
+
+def by_oci(estate: Estate, function: FunctionProcess, credential: Credential) -> int:
+    estate.outside.expire_schedule(credential.id)
+    answer = function.call({"credential_id": credential.id, "force": True})
+    assert answer.status == 200, answer.text
+    [result] = answer.body["results"]
+    assert result["outcome"] == "rotated", result
+    return int(result["generation"])
+
+
+def test_both_runners_rotate_the_admin_and_by_it_at_the_same_time(
+    estate: Estate, function: FunctionProcess
+) -> None:
+    dual, alternating, app, reports = estate.plan.credentials
+    watch = Watch(estate)
+    generations: dict[str, list[int]] = {c.id: [] for c in estate.plan.credentials}
+
+    def together(aws: Credential, oci: Credential) -> None:
+        with ThreadPoolExecutor(2) as pool:
+            first, second = pool.submit(by_aws, estate, aws), pool.submit(by_oci, estate, function, oci)
+            generations[aws.id].append(first.result())
+            generations[oci.id].append(second.result())
+
+    with watch.running():
+        for _ in range(2):
+            together(dual, reports)
+            together(app, alternating)
+            together(alternating, app)
+            together(reports, dual)
+    assert watch.refused == []
+    assert watch.logins > 40
+    # The first one only serves the login of the first day under a generation.
+    assert list(generations.values()) == [[1, 2, 3, 4]] * 4
+
+
+def test_an_emergency_ends_what_the_admin_was(estate: Estate, function: FunctionProcess) -> None:
+    dual, alternating, app, reports = estate.plan.credentials
+    for admin, other in ((dual, app), (alternating, reports)):
+        by_aws(estate, admin)
+        leaked = estate.stored_login(admin)
+        assert leaked
+        estate.order(admin, Revoke(lift_pause=False))
+        by_oci(estate, function, admin)
+        for server in admin.servers:
+            assert not database(estate, server, admin).accepts(leaked)
+        Watch(estate).require_all()
+        by_aws(estate, other)
+
+
+def test_the_admin_is_handed_over_first(estate: Estate) -> None:
+    """Where no store has its login, nobody can take an advisory lock but by the login that is handed over."""
+    dual, _, app, _ = estate.plan.credentials
+    known = estate.stored_login(dual)
+    assert known
+    estate.aws.client("secretsmanager").put_secret_value(
+        SecretId=dual.secret_names.app_user, SecretString=PLACEHOLDER_TEXT
+    )
+    estate.outside.expire_schedule(app.id)
+    failed = estate.rotate(app.id)
+    assert (failed.status, failed.error) == ("FAILED", "AdminCredentialRejectedError")
+    wrong = Login(known.username, SecretStr("not it"))
+    assert command("hand-over", dual.id, input=login_text(wrong)).exit_code == 1
+    done = command("hand-over", dual.id, input=login_text(known))
+    assert done.exit_code == 0, done.output
+    assert estate.stored_login(dual) == known
+    by_aws(estate, app)
+    by_aws(estate, dual)
+    Watch(estate).require_all()
+
+
+def test_a_paused_admin_goes_on_serving_and_is_not_retired(estate: Estate) -> None:
+    dual, _, app, _ = estate.plan.credentials
+    estate.order(dual, Pause())
+    by_aws(estate, app)
+    estate.order(dual, Resume())
+    refused = command("retire", dual.id)
+    assert refused.exit_code == 1
+    assert "not retired: it is the rotator admin's login on orders, crm" in refused.stderr
+    by_aws(estate, dual)
+
+
+def command(*words: str, **more: Any) -> Result:  # noqa: ANN401 - its input
+    return CliRunner().invoke(cli, words, **more)
+
+
+CRASHES = 5
+"""How many places, evenly over all that a run sends, at which it dies."""
+
+
+@pytest.mark.parametrize("admin_id", [DUAL, ALTERNATING])
+def test_a_run_that_dies_anywhere_leaves_an_admin_that_logs_in(estate: Estate, admin_id: str) -> None:
+    """To either store's value, on every server; the next run finishes, and an application's rotates meanwhile."""
+    admin, other = (estate.plan.credential(i) for i in (admin_id, "shop/reports"))
+    assert admin
+    assert other
+    whole = Sends()
+    run(estate, admin, whole)
+    for crash in range(CRASHES):
+        with pytest.raises(LockstepError):
+            run(estate, admin, Sends(permitted=1 + whole.sent * crash // CRASHES))
+        Watch(estate).require_all()
+        if crash % 3 == 1:
+            run(estate, other, Sends())
+        run(estate, admin, Sends())
+        Watch(estate).require_all()
+
+
+@dataclass
+class Sends:
+    """A `BeforeSend` of a process that dies after some sends; None: of one that lives."""
+
+    permitted: int | None = None
+    sent: int = 0
+
+    def __call__(self) -> None:
+        if self.permitted is not None and self.sent >= self.permitted:
+            raise StepEndedError
+        self.sent += 1
+
+
+def run(estate: Estate, credential: Credential, sends: Sends) -> None:
+    """A rotation in this process, as the standby's sequence does it with the AWS runner's ports."""
+    estate.outside.expire_schedule(credential.id)
+    runner = wiring.Runner(
+        estate.plan, AWS_RUNNER, endpoints=wiring.endpoints_from_environment(), before_send=sends
+    )
+    request = RunRequest(rotation_id=str(uuid4()), runner="aws", trigger="schedule", force=True)
+    clock = SystemClock()
+    retries = Retries(clock, deadline=clock.monotonic() + 60, jitter=lambda: 0.0)
+    assert rotate(request, runner.ports(credential.id), retries).outcome == "rotated"
