@@ -4,7 +4,7 @@ Each is made or adopted. What is adopted is not in the template, so CloudFormati
 the content of a secret, not the policy of a bucket or of a key.
 """
 
-from aws_cdk import Aws, CfnResource, Duration, RemovalPolicy, Tags
+from aws_cdk import Aws, CfnResource, Duration, RemovalPolicy, Stack, Tags
 from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
@@ -57,7 +57,9 @@ class Foundation(Construct):
         mac_key = plan.audit.aws.mac_key
         self.mac_key_alias = mac_key if settings.adopt.mac_key and mac_key.startswith("alias/") else None
         self.mac_key_arn = self._mac_key(mac_key)
-        self.table = self._lock_table(plan, settings)
+        self._made_table = None if settings.adopt.lock_table else self._lock_table(plan, settings)
+        # By name, so that nothing waits for it: see `make_table_last`.
+        self.table = dynamodb.Table.from_table_name(self, "LockTableByName", plan.lock.table)
         for name, kind in secret_kinds(plan).items():
             if not settings.adopt.adopts_secret(name):
                 self._secret(name, kind)
@@ -128,9 +130,20 @@ class Foundation(Construct):
         _keep_alias(key)
         return key.key_arn
 
-    def _lock_table(self, plan: Plan, settings: Settings) -> dynamodb.ITable:
-        if settings.adopt.lock_table:
-            return dynamodb.Table.from_table_name(self, "LockTable", plan.lock.table)
+    def make_table_last(self) -> None:
+        """Let the lock table wait for every other resource of the stack; call it when all of them are there.
+
+        A table with deletion protection cannot be deleted. If a first deployment failed after the table, its rollback
+        would leave the table behind, with a key that the rollback deletes.
+        """
+        table = self._made_table.node.default_child if self._made_table else None
+        if not isinstance(table, CfnResource):
+            return
+        for other in Stack.of(self).node.find_all():
+            if isinstance(other, CfnResource) and other.node.path != table.node.path:
+                table.add_resource_dependency(other)
+
+    def _lock_table(self, plan: Plan, settings: Settings) -> dynamodb.Table:
         return dynamodb.Table(
             self,
             "LockTable",

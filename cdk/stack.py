@@ -75,6 +75,7 @@ class LockstepStack(Stack):
             )
             acknowledge_patterns(policy, plan)
             CfnOutput(self, "OciRunnerPolicyArn", value=policy.managed_policy_arn)
+        foundation.make_table_last()
         CfnOutput(self, "StateMachineArn", value=machine.machine.state_machine_arn)
         for severity, topic in monitoring.alarms.topics.items():
             CfnOutput(self, f"{severity.title()}TopicArn", value=topic.topic_arn)

@@ -10,6 +10,8 @@ from sandbox.aws import AwsSandbox
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND = ROOT / "node_modules" / ".bin" / "cdk"
 _LIMIT_SECONDS = 300
+_DEPLOY = ("deploy", "--require-approval", "never")
+_DESTROY = ("destroy", "--force")
 _INHERITED = ("HOME", "LANG", "PATH")
 
 
@@ -38,8 +40,8 @@ class CdkCli:
         # Not from the repository: with an app at hand, the CLI would synthesise it first.
         self._run("bootstrap", f"aws://{self._aws.account_id}/{self._aws.region}", cwd=self._output.parent)
 
-    def deploy(self, context: Mapping[str, str]) -> None:
-        """Synthesise the stack, with its checks, and deploy it.
+    def deploy(self, context: Mapping[str, str]) -> str:
+        """Synthesise the stack, with its checks, and deploy it; what the CLI says.
 
         Args:
             context: Settings that differ from `cdk.json`.
@@ -47,10 +49,36 @@ class CdkCli:
         Raises:
             CdkError: It failed.
         """
-        settings = [part for name, value in context.items() for part in ("--context", f"{name}={value}")]
-        self._run("deploy", "--require-approval", "never", "--output", str(self._output), *settings, cwd=ROOT)
+        return self._run(*_DEPLOY, "--output", str(self._output), *_context(context), cwd=ROOT)
 
-    def _run(self, *arguments: str, cwd: Path) -> None:
+    def deploy_assembly(self, assembly: Path) -> str:
+        """Deploy what was synthesised before; what the CLI says.
+
+        Args:
+            assembly: The output of `cdk synth`.
+
+        Raises:
+            CdkError: It failed.
+        """
+        return self._run(*_DEPLOY, "--app", str(assembly), cwd=self._output.parent)
+
+    def destroy(self, context: Mapping[str, str]) -> str:
+        """Synthesise the stack and delete it; what the CLI says.
+
+        Raises:
+            CdkError: It failed.
+        """
+        return self._run(*_DESTROY, "--output", str(self._output), *_context(context), cwd=ROOT)
+
+    def destroy_assembly(self, assembly: Path) -> str:
+        """Delete the stack of an assembly; what the CLI says.
+
+        Raises:
+            CdkError: It failed.
+        """
+        return self._run(*_DESTROY, "--app", str(assembly), cwd=self._output.parent)
+
+    def _run(self, *arguments: str, cwd: Path) -> str:
         if not COMMAND.exists():
             raise CdkError("the CDK CLI is not there; `make cdk-cli` installs it")
         environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
@@ -71,3 +99,8 @@ class CdkCli:
         )
         if done.returncode:
             raise CdkError(f"cdk {arguments[0]} failed\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
+        return done.stdout + done.stderr
+
+
+def _context(settings: Mapping[str, str]) -> list[str]:
+    return [part for name, value in settings.items() for part in ("--context", f"{name}={value}")]

@@ -96,9 +96,9 @@ class DeployedWorld:
     def _let_the_interval_pass(self, credential_id: str) -> None:
         dynamodb = self.aws.client("dynamodb")
         key = {"credential_id": {"S": credential_id}}
-        if "Item" in dynamodb.get_item(TableName=LOCK_TABLE, Key=key):
+        if "Item" in dynamodb.get_item(TableName=self.plan.lock.table, Key=key):
             dynamodb.update_item(
-                TableName=LOCK_TABLE,
+                TableName=self.plan.lock.table,
                 Key=key,
                 UpdateExpression="SET next_due_at = :past, not_before = :past",
                 ExpressionAttributeValues={":past": {"N": "1"}},

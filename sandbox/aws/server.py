@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 import boto3
 import botocore.session
 from botocore.config import Config
+from botocore.exceptions import ClientError
 from botocore.loaders import create_loader
 from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.moto_api._internal.models import moto_api_backend
@@ -62,6 +63,8 @@ class AwsSandbox:
         lambda_host: Runs the functions; they are registered there.
         guard: Limits the roles that it knows to their policies.
         application: Serves all requests (WSGI); a front forwards requests to it.
+        denied_to_cloudformation: Calls that a deployment's role may not make: boto3's name of the service, a
+            colon, the operation.
         on_request: Called with service and operation (for S3 the method) of each request.
         deployment_minute: What CloudFormation does for each minute of a gradual deployment; it waits.
     """
@@ -103,6 +106,7 @@ class AwsSandbox:
         )
         self._server: BaseWSGIServer | None = None
         self.application = _Dispatcher(self)
+        self.denied_to_cloudformation: set[str] = set()
         self.on_request: Callable[[str, str], None] | None = None
         self.deployment_minute: Callable[[], None] = versions.a_minute_passes
 
@@ -131,7 +135,7 @@ class AwsSandbox:
         strict_secrets.apply(self._patches, self._wall_clock)
         strict_kms.apply(self._patches)
         strict_alarms.apply(self._patches)
-        cloudformation.apply(self._patches, cache(self.client))
+        cloudformation.apply(self._patches, cache(self._client_of_cloudformation))
         self._patches.replace(f"{versions.__name__}:a_minute_passes", self._a_minute_passes)
         Thread(
             target=self._server.serve_forever,
@@ -192,6 +196,18 @@ class AwsSandbox:
     def client_as(self, access_key: str, service: str) -> Client:
         """Create a client that signs with an access key that the guard knows."""
         return self._client(service, 30.0, aws_access_key_id=access_key, aws_secret_access_key=_ACCESS_KEY)
+
+    def _client_of_cloudformation(self, service: str) -> Client:
+        client = self.client(service)
+
+        def refuse(model: Client, **_more: Client) -> None:
+            action = f"{service}:{model.name}"
+            if action in self.denied_to_cloudformation:
+                text = f"User: cfn-exec-role is not authorized to perform: {action}"
+                raise ClientError({"Error": {"Code": "AccessDenied", "Message": text}}, model.name)
+
+        client.meta.events.register("before-call", refuse)
+        return client
 
     def _client(self, service: str, read_timeout_seconds: float, **identity: str) -> Client:
         with self._session_lock:

@@ -144,8 +144,14 @@ def title_of(logical_id: str) -> str:
 
 
 def _shortened(arn: str) -> str:
-    secret = f"arn:aws:secretsmanager:{ACCOUNT['AWS::Region']}:{ACCOUNT['AWS::AccountId']}:secret:"
-    return f"secret {arn.removeprefix(secret)}" if arn.startswith(secret) else arn
+    place = f"{ACCOUNT['AWS::Region']}:{ACCOUNT['AWS::AccountId']}"
+    for kind, prefix in (
+        ("secret", f"arn:aws:secretsmanager:{place}:secret:"),
+        ("table", f"arn:aws:dynamodb:{place}:table/"),
+    ):
+        if arn.startswith(prefix):
+            return f"{kind} {arn.removeprefix(prefix)}"
+    return arn
 
 
 @cache

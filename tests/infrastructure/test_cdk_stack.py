@@ -262,3 +262,9 @@ def test_an_id_whose_rule_has_too_long_a_name_with_this_stack_is_refused() -> No
     check_deployable(plan, stack="x" * 40)
     with pytest.raises(NotDeployableError, match="ledger_user, would have 65 characters"):
         check_deployable(plan, stack="x" * 41)
+
+
+def test_the_lock_table_is_made_last(both: Synthesised) -> None:
+    """Its deletion protection stops a rollback, so nothing may fail after it."""
+    ((name, table),) = both.resources("AWS::DynamoDB::Table").items()
+    assert set(table["DependsOn"]) == set(both.template["Resources"]) - {name}

@@ -8,8 +8,10 @@ moto parses templates and answers the API (stacks, change sets, events). What a 
 - `registry`: the handlers of all types. A handler calls the service's API, as those of AWS do.
 """
 
+import json
 from collections.abc import Callable
 
+from moto.cloudtrail.responses import CloudTrailResponse
 from moto.iam.access_control import PermissionResult
 
 from sandbox.aws.cloudformation import stacks
@@ -29,6 +31,7 @@ def apply(patches: Patches, client: Callable[[str], Client]) -> None:
     """
     stacks.apply(patches, client)
     leave_bucket_policies_to_the_guard(patches)
+    tell_no_events_of_the_trail(patches)
 
 
 def leave_bucket_policies_to_the_guard(patches: Patches) -> None:
@@ -38,3 +41,16 @@ def leave_bucket_policies_to_the_guard(patches: Patches) -> None:
         return PermissionResult.NEUTRAL
 
     patches.replace("moto.s3.models:FakeBucket.get_permission", get_permission)
+
+
+def tell_no_events_of_the_trail(patches: Patches) -> None:
+    """CloudTrail has no events yet. The CDK CLI asks it why a deployment failed, and moto does not know the call.
+
+    An event can be looked up some minutes after its call
+    (https://docs.aws.amazon.com/awscloudtrail/latest/userguide/how-cloudtrail-works.html).
+    """
+
+    def lookup_events(_response: Foreign) -> str:
+        return json.dumps({"Events": []})
+
+    patches.define(CloudTrailResponse, "lookup_events", lookup_events)
