@@ -4,7 +4,7 @@ TERRAFORM ?= $(or $(shell command -v terraform),$(shell command -v tofu),terrafo
 
 PLAN ?= lockstep.yaml
 
-.PHONY: help setup demo proof bench test asl lint format locks terraform-tools cdk-cli build deploy-local deploy-aws destroy-aws destroy build-oci image-oci deploy-oci destroy-oci
+.PHONY: help setup demo proof bench test asl lint format locks terraform-tools cdk-cli build deploy-local deploy-aws destroy-aws destroy build-oci image-oci deploy-oci destroy-oci destroy-oci-trial lock-oci
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 18
@@ -65,8 +65,8 @@ build: setup ## Build the Lambda bundle for PLAN; print its size and import time
 deploy-local: setup cdk-cli ## Deploy to this machine with the real CDK CLI, then rotate with the deployed state machine
 	@$(PYTHON) -m sandbox.deploy_local
 
-deploy-aws: setup cdk-cli ## Deploy PLAN to the AWS account of the environment; settings are in cdk.json
-	npx cdk deploy --context plan=$(PLAN) $(CDK_ARGS)
+deploy-aws: setup cdk-cli ## Deploy PLAN to the AWS account of the environment; settings are in cdk.json (CDK_ARGS=--dry-run)
+	$(PYTHON) -m cdk.deploy --context plan=$(PLAN) $(CDK_ARGS)
 
 destroy-aws: setup cdk-cli ## Remove the AWS runner; keys, secrets, lock table, logs and audit log stay
 	npx cdk destroy --context plan=$(PLAN) $(CDK_ARGS)
@@ -87,3 +87,12 @@ deploy-oci: setup ## Deploy the OCI side of PLAN with Terraform; see oci_fn/terr
 
 destroy-oci: setup ## Remove the OCI runner; secrets and audit log stay
 	$(TERRAFORM) -chdir=oci_fn/terraform apply -var plan_file=$(abspath $(PLAN)) -var image=
+
+destroy-oci-trial: setup ## Remove everything of a trial in OCI: also vault, secrets and audit log
+	cp oci_fn/terraform/trial_override.tf.example oci_fn/terraform/trial_override.tf
+	trap 'rm oci_fn/terraform/trial_override.tf' EXIT; \
+	  $(TERRAFORM) -chdir=oci_fn/terraform destroy -var plan_file=$(abspath $(PLAN))
+
+lock-oci: ## Write oci_fn/terraform/.terraform.lock.hcl: the hashes of the providers for every platform
+	$(TERRAFORM) -chdir=oci_fn/terraform providers lock \
+	  -platform=linux_amd64 -platform=linux_arm64 -platform=darwin_amd64 -platform=darwin_arm64 -platform=windows_amd64

@@ -6,20 +6,18 @@ from aws_cdk import App
 
 from cdk import nag
 from cdk.bundle import BundleError
-from cdk.settings import Deployment, NotDeployableError, Settings, read_deployment
+from cdk.settings import Deployment, NotDeployableError, Settings, check_complete, read_deployment
 from cdk.stack import LockstepStack
 from lockstep.plan_file import PlanProblemsError
 
 
-def make_app(settings: Settings, app: App) -> LockstepStack:
+def make_app(deployment: Deployment, app: App) -> LockstepStack:
     """Add the stack and its checks to the app.
 
     Raises:
-        PlanProblemsError: The plan is not valid.
-        NotDeployableError: The plan is valid, but this stack cannot deploy it.
         BundleError: Packaging is zip, and there is no bundle.
     """
-    stack = add_stack(read_deployment(settings), app)
+    stack = add_stack(deployment, app)
     nag.check(app)
     return stack
 
@@ -33,7 +31,9 @@ def main() -> int:
     """Synthesise the stack and return the exit code."""
     app = App()
     try:
-        make_app(Settings.from_context(app.node.try_get_context), app)
+        deployment = read_deployment(Settings.from_context(app.node.try_get_context))
+        check_complete(deployment.plan)
+        make_app(deployment, app)
     except PlanProblemsError as error:
         print("\n".join(error.problems), file=sys.stderr)  # noqa: T201 - the CLI shows it
         return 2

@@ -23,7 +23,7 @@ from pydantic import (
 from cdk.bundle import Architecture
 from cdk.estate import Adopt, Tags, Vpc
 from lockstep.plan import Plan
-from lockstep.plan_checks import DEFAULT_STACK, rule_problems
+from lockstep.plan_checks import DEFAULT_STACK, example_values, missing_ca_files, rule_problems
 from lockstep.plan_file import load_plan
 from lockstep.quotas import Estate, broken, uses
 from lockstep.store_kinds import AwsSecretsManager
@@ -186,6 +186,16 @@ def check_quotas(plan: Plan, settings: Settings) -> None:
         keys=len(settings.adopt.keys),
     )
     if problems := [str(use) for use in broken(uses(plan, estate))]:
+        raise NotDeployableError("\n".join(problems))
+
+
+def check_complete(plan: Plan) -> None:
+    """Refuse a plan with values of the example, or whose CA files are not on this machine.
+
+    Raises:
+        NotDeployableError: Names everything to change.
+    """
+    if problems := [*example_values(plan), *missing_ca_files(plan)]:
         raise NotDeployableError("\n".join(problems))
 
 

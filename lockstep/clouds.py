@@ -85,7 +85,7 @@ class Clouds:
         self._making = RLock()
         self._aws: dict[tuple[str, str], Any] = {}
         self._oci: dict[str, OciClients] = {}
-        self._vaults: dict[str, Vault] = {}
+        self._vaults: dict[tuple[str, str], Vault] = {}
 
     # Clients
 
@@ -125,18 +125,21 @@ class Clouds:
             return self._oci[region]
 
     def vault(self, config: OciVault) -> "Vault":
-        """A vault of the plan."""
+        """A vault of the plan, with the rings' compartment."""
+        return self._vault(config, config.compartment_id)
+
+    def _vault(self, config: OciVault, compartment_id: str) -> "Vault":
         from lockstep.oci.vault import Vault
 
         with self._making:
-            if config.name not in self._vaults:
-                self._vaults[config.name] = Vault(
+            if (config.name, compartment_id) not in self._vaults:
+                self._vaults[config.name, compartment_id] = Vault(
                     self.oci(config.region),
-                    compartment_id=config.compartment_id,
+                    compartment_id=compartment_id,
                     vault_id=config.vault_id,
                     store=config.name,
                 )
-            return self._vaults[config.name]
+            return self._vaults[config.name, compartment_id]
 
     def secret(self, name: str) -> str:
         """The text of a secret in the identity's home, by its name in the plan; in AWS also by an ARN.
@@ -145,7 +148,7 @@ class Clouds:
             InvalidPlanError: The home is OCI and the plan has no store there.
         """
         if self._identity.home == "oci":
-            vault, secret = self.vault(self._own_vault()), oci_name(name)
+            vault, secret = self._own_vault(), oci_name(name)
             return vault.text(secret, vault.read_named(secret))
         from lockstep.aws.secrets_manager import read_secret
 
@@ -266,13 +269,14 @@ class Clouds:
             stream="oci",
             credential_id=credential.id,
         )
-        return log, VaultSigner(self.vault(self._own_vault()), audit.mac_secret)
+        return log, VaultSigner(self._own_vault(), audit.mac_secret)
 
-    def _own_vault(self) -> OciVault:
-        vault = self._plan.store(OciVault)
-        if vault is None:
+    def _own_vault(self) -> "Vault":
+        """The vault, with the compartment of the secrets that Lockstep only reads."""
+        config = self._plan.store(OciVault)
+        if config is None:
             raise InvalidPlanError
-        return vault
+        return self._vault(config, config.compartment_of_own_secrets)
 
     def _store(self, config: StoreConfig, credential: Credential) -> CredentialStore:
         open_secret: OpenSecret = load(config.adapter)

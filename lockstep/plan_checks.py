@@ -202,6 +202,7 @@ def example_values(plan: "Plan") -> Iterator[str]:
     for i, store in enumerate(plan.stores):
         if isinstance(store, OciVault):
             others.append((f"stores[{i}].compartment_id", store.compartment_id))
+            others.append((f"stores[{i}].own_compartment_id", store.own_compartment_id or ""))
             others.append((f"stores[{i}].vault_id", store.vault_id))
     if plan.audit.oci:
         others.append(("audit.oci.namespace", plan.audit.oci.namespace))

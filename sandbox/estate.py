@@ -53,18 +53,17 @@ FUNCTIONS = {
 }
 FUNCTION_TIMEOUT_SECONDS = 60.0
 PLACEHOLDER = json.dumps({"placeholder": True})
-FUNCTION_MAY = (
+RUNNERS_MAY = (
     "SECRET_INSPECT",
     "SECRET_READ",
     "SECRET_UPDATE",
     "SECRET_VERSION_INSPECT",
     "SECRET_VERSION_DELETE",
     "SECRET_BUNDLE_READ",
-    "OBJECT_CREATE",
-    "OBJECT_INSPECT",
 )
-"""All that the OCI function's policy gives it."""
-AWS_RUNNER_MAY = tuple(p for p in FUNCTION_MAY if not p.startswith("OBJECT_"))
+"""All that the policies give either runner in OCI, in the compartment of the rings."""
+FUNCTION_MAY = ("SECRET_INSPECT", "SECRET_BUNDLE_READ", "OBJECT_CREATE", "OBJECT_INSPECT")
+"""All that its policy gives the OCI function in Lockstep's own compartment."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,8 +214,9 @@ def running_estate(
                 oci=f"http://127.0.0.1:{stack.enter_context(oci_front(wire, oci))}",
                 ports={name: front.port for name, front in fronts.items()},
             )
-        function_key = oci.new_api_key("lockstep-function", *FUNCTION_MAY)
-        runner_key = oci.new_api_key("lockstep-aws", *AWS_RUNNER_MAY)
+        oci.identity.permit("lockstep-function", *FUNCTION_MAY, compartment=oci.own_compartment_id)
+        function_key = oci.new_api_key("lockstep-function", *RUNNERS_MAY, compartment=oci.compartment_id)
+        runner_key = oci.new_api_key("lockstep-aws", *RUNNERS_MAY, compartment=oci.compartment_id)
         rotators = {name: Login(ROTATOR, SecretStr(secrets.token_urlsafe(24))) for name in servers}
         mac_key = _fill_aws(aws, rotators, runner_key)
         confidential = _fill_oci(oci, rotators, settings.audit_tier)
@@ -224,6 +224,7 @@ def running_estate(
         def write(file_name: str, ports: Mapping[str, int]) -> Path:
             names = plans.OciNames(
                 compartment_id=oci.compartment_id,
+                own_compartment_id=oci.own_compartment_id,
                 vault_id=oci.vault_id,
                 namespace=oci.namespace,
                 slots=settings.slots,
@@ -334,7 +335,7 @@ def _fill_oci(oci: OciSandbox, rotators: Mapping[str, Login], audit_tier: str) -
         **{plans.admin_secret(name): login_text(login) for name, login in rotators.items()},
     }
     for name, text in texts.items():
-        create_secret(oci, name, text.encode())
+        create_secret(oci, name, text.encode(), compartment=oci.own_compartment_id)
     return [secret_access_key, mac_key]
 
 

@@ -33,10 +33,12 @@ class OciNames:
     """What a plan names in OCI.
 
     Attributes:
+        own_compartment_id: None: the plan does not name it.
         slots: Secrets in each ring.
     """
 
     compartment_id: str = "ocid1.compartment.oc1..aaaa"
+    own_compartment_id: str | None = None
     vault_id: str = "ocid1.vault.oc1.eu.aaaa"
     namespace: str = "tenant"
     slots: int = 4
@@ -73,6 +75,7 @@ def plan_document(
                 "kind": "oci-vault",
                 "region": OCI_REGION,
                 "compartment_id": oci.compartment_id,
+                **({"own_compartment_id": oci.own_compartment_id} if oci.own_compartment_id else {}),
                 "vault_id": oci.vault_id,
                 "ring": oci.slots,
             }

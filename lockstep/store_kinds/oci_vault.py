@@ -34,6 +34,13 @@ class OciVault(StoreKind):
     name: Name = "oci"
     region: Region
     compartment_id: Ocid
+    own_compartment_id: Annotated[
+        Ocid | None,
+        Field(
+            description="where the secrets are that Lockstep only reads: logins of administrators, keys; none: "
+            "compartment_id"
+        ),
+    ] = None
     vault_id: Ocid
     ring: Annotated[int, Field(ge=1, le=MAX_SLOTS)] = 4
     readers_ring: Annotated[
@@ -47,6 +54,11 @@ class OciVault(StoreKind):
     def slots_of_readers(self) -> int:
         """How many slots every reader reads."""
         return self.readers_ring or self.ring
+
+    @property
+    def compartment_of_own_secrets(self) -> str:
+        """Where the secrets are that Lockstep only reads. No value depends on it."""
+        return self.own_compartment_id or self.compartment_id
 
     @property
     def identity(self) -> Mapping[str, object]:

@@ -1,12 +1,22 @@
-# The audit log: a bucket of the Archive tier whose objects are written once, encrypted with a separate key.
+# The audit log: a bucket of the Archive tier whose objects are written once, encrypted with a separate key. Made or adopted.
+
+locals {
+  makes_bucket    = local.audit != null && !var.adopt_audit_bucket
+  makes_audit_key = local.makes_bucket && var.audit_key_ocid == null
+  audit_key_id    = one(concat(oci_kms_key.audit[*].id, local.makes_bucket ? var.audit_key_ocid[*] : []))
+  # An adopted bucket stays in the compartment where it is.
+  bucket_compartment = one(concat(oci_objectstorage_bucket.audit[*].compartment_id, data.oci_objectstorage_bucket.adopted[*].compartment_id))
+}
 
 resource "oci_kms_key" "audit" {
-  count = local.audit == null ? 0 : 1
+  count = local.makes_audit_key ? 1 : 0
 
-  compartment_id      = local.vault.compartment_id
+  compartment_id      = local.own_ready
   display_name        = "${var.name}-audit"
-  management_endpoint = oci_kms_vault.lockstep.management_endpoint
+  management_endpoint = local.management_endpoint
   protection_mode     = var.key_protection
+  freeform_tags       = local.freeform_tags
+  defined_tags        = local.defined_tags
 
   key_shape {
     algorithm = "AES"
@@ -19,31 +29,44 @@ resource "oci_kms_key" "audit" {
   }
 }
 
+# The owner of an adopted key has a policy of their own.
 resource "oci_identity_policy" "audit_key" {
   provider = oci.home
-  count    = local.audit == null ? 0 : 1
+  count    = local.makes_audit_key ? 1 : 0
 
-  compartment_id = local.vault.compartment_id
+  compartment_id = local.own
   name           = "${var.name}-audit-key"
   description    = "Lets Object Storage encrypt the audit log with the key of the log."
+  freeform_tags  = local.freeform_tags
+  defined_tags   = local.defined_tags
   statements = [
-    "Allow service objectstorage-${local.vault.region} to use keys in compartment id ${local.vault.compartment_id} where target.key.id = '${oci_kms_key.audit[0].id}'",
+    "Allow service objectstorage-${local.vault.region} to use keys in compartment id ${local.own} where target.key.id = '${oci_kms_key.audit[0].id}'",
   ]
 }
 
-resource "oci_objectstorage_bucket" "audit" {
-  count = local.audit == null ? 0 : 1
+# Object Storage refuses a key until it knows the policy, and the provider does not repeat that refusal.
+resource "time_sleep" "audit_key" {
+  count = local.makes_audit_key ? 1 : 0
 
-  compartment_id        = local.vault.compartment_id
+  create_duration = var.identity_delay
+  triggers        = { statements = join("\n", oci_identity_policy.audit_key[0].statements) }
+}
+
+resource "oci_objectstorage_bucket" "audit" {
+  count = local.makes_bucket ? 1 : 0
+
+  compartment_id        = local.own_ready
   namespace             = local.audit.namespace
   name                  = local.audit.bucket
   storage_tier          = "Archive"
   versioning            = "Enabled"
   access_type           = "NoPublicAccess"
-  kms_key_id            = oci_kms_key.audit[0].id
+  kms_key_id            = local.audit_key_id
   object_events_enabled = true
+  freeform_tags         = local.freeform_tags
+  defined_tags          = local.defined_tags
 
-  depends_on = [oci_identity_policy.audit_key]
+  depends_on = [time_sleep.audit_key]
 
   lifecycle {
     prevent_destroy = true
@@ -51,6 +74,20 @@ resource "oci_objectstorage_bucket" "audit" {
     precondition {
       condition     = local.audit.region == local.vault.region
       error_message = "audit.oci.region in the plan must be ${local.vault.region}: a bucket's key must be in the region of the bucket."
+    }
+  }
+}
+
+data "oci_objectstorage_bucket" "adopted" {
+  count = local.audit != null && var.adopt_audit_bucket ? 1 : 0
+
+  namespace = local.audit.namespace
+  name      = local.audit.bucket
+
+  lifecycle {
+    postcondition {
+      condition     = self.access_type == "NoPublicAccess" && self.versioning == "Enabled"
+      error_message = "adopt_audit_bucket: ${local.audit.bucket} must be private and versioned: a version that was replaced is evidence."
     }
   }
 }

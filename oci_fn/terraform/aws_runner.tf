@@ -7,6 +7,8 @@ resource "oci_identity_user" "aws_runner" {
   name           = "${var.name}-aws-runner"
   description    = "Lockstep: the AWS runner (the state machine in AWS)."
   email          = var.aws_runner_email
+  freeform_tags  = local.freeform_tags
+  defined_tags   = local.defined_tags
 }
 
 resource "oci_identity_user_capabilities_management" "aws_runner" {
@@ -34,6 +36,8 @@ resource "oci_identity_group" "aws_runner" {
   compartment_id = var.tenancy_ocid
   name           = "${var.name}-aws-runner"
   description    = "Lockstep: the AWS runner (the state machine in AWS)."
+  freeform_tags  = local.freeform_tags
+  defined_tags   = local.defined_tags
 }
 
 resource "oci_identity_user_group_membership" "aws_runner" {
@@ -46,8 +50,22 @@ resource "oci_identity_user_group_membership" "aws_runner" {
 resource "oci_identity_policy" "aws_runner" {
   provider = oci.home
 
-  compartment_id = local.vault.compartment_id
+  compartment_id = local.rings
   name           = "${var.name}-aws-runner"
   description    = "Lets the AWS runner rotate the secrets of the rings, and do nothing else."
-  statements     = [for grant in local.ring_grants : "Allow group id ${oci_identity_group.aws_runner.id} ${grant}"]
+  statements     = ["Allow group id ${oci_identity_group.aws_runner.id} ${local.ring_grant}"]
+  freeform_tags  = local.freeform_tags
+  defined_tags   = local.defined_tags
+
+  lifecycle {
+    precondition {
+      condition     = !contains(local.above_own, local.rings)
+      error_message = "compartment_ocid: it must not be the compartment of the rings (compartment_id in the plan), or below it. A policy covers the compartments below its own, so the AWS runner would read the keys too."
+    }
+
+    precondition {
+      condition     = length(local.strangers_in_rings) == 0
+      error_message = "The compartment of the rings must hold nothing else, since the runners may change every secret in it. Move these to another compartment, or, if Lockstep has rotated them, list them in retired_slots: ${join(", ", local.strangers_in_rings)}."
+    }
+  }
 }

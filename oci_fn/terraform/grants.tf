@@ -1,30 +1,29 @@
-# The permissions that a rotation needs in Vault. docs/iam-oci.md explains each. Both runners have them.
+# The permissions of both runners, by compartment: their size does not depend on the number of credentials.
+# docs/iam-oci.md explains each.
 
 locals {
-  in_compartment = "in compartment id ${local.vault.compartment_id}"
-
-  ring_permissions = join(", ", [
+  # What a rotation needs in Vault. Both runners have it on the rings.
+  ring_grant = format("to {%s} in compartment id %s", join(", ", [
+    "SECRET_INSPECT",
     "SECRET_READ",
     "SECRET_UPDATE",
     "SECRET_VERSION_INSPECT",
     "SECRET_VERSION_DELETE",
     "SECRET_BUNDLE_READ",
-  ])
+  ]), local.rings)
 
-  ring_grants = concat(
-    # A list request names no secret, so a condition on the secret would be false. A list shows names, never contents.
-    ["to {SECRET_INSPECT} ${local.in_compartment}"],
-    # One statement for each credential, because the length of a statement is limited.
-    [
-      for names in values(local.slots) : format(
-        "to {%s} %s where any {%s}",
-        local.ring_permissions,
-        local.in_compartment,
-        join(", ", [for name in names : "target.secret.id = '${oci_vault_secret.slot[name].id}'"]),
-      )
-    ],
-  )
-
-  # The secrets that the OCI runner only reads.
-  read_ids = [for secret in concat(values(oci_vault_secret.by_hand), values(oci_vault_secret.mac)) : secret.id]
+  # What else the OCI runner needs, by the compartment to which the policy is attached.
+  runner_grants = {
+    rings = { compartment_id = local.rings, statements = [local.ring_grant] }
+    own = {
+      compartment_id = local.own
+      statements     = ["to {SECRET_INSPECT, SECRET_BUNDLE_READ} in compartment id ${local.own}"]
+    }
+    audit = {
+      compartment_id = local.bucket_compartment
+      statements = [
+        "to {OBJECT_CREATE, OBJECT_INSPECT} in compartment id ${coalesce(local.bucket_compartment, local.own)} where target.bucket.name = '${try(local.audit.bucket, "")}'",
+      ]
+    }
+  }
 }

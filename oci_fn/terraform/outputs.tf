@@ -1,27 +1,32 @@
 output "vault_id" {
   description = "Write this OCID into the plan, as vault_id of the store of kind oci-vault."
-  value       = oci_kms_vault.lockstep.id
+  value       = local.vault_id
+}
+
+output "own_compartment_id" {
+  description = "Write this OCID into the plan, as own_compartment_id of the store of kind oci-vault."
+  value       = local.own
 }
 
 output "secrets_to_fill_in" {
   description = "Secrets that hold a placeholder. An administrator fills them in."
-  value       = { for name, secret in oci_vault_secret.by_hand : name => secret.id }
+  value       = { for name in local.by_hand : name => oci_vault_secret.by_hand[name].id if !contains(local.adopted, name) }
 }
 
 output "slots" {
   description = "The secrets that applications read, by name. The slot with the highest generation holds the current value."
-  value       = { for name, secret in oci_vault_secret.slot : name => secret.id }
+  value       = { for name in flatten(values(local.slots)) : name => local.slot_ids[name] }
 }
 
 output "application_grants" {
   description = "The policy statements that an application needs to read a credential, without `Allow dynamic-group id …`."
   value = {
     for credential, names in local.slots : credential => [
-      "to {SECRET_INSPECT} ${local.in_compartment}",
+      "to {SECRET_INSPECT} in compartment id ${local.rings}",
       format(
-        "to {SECRET_BUNDLE_READ} %s where any {%s}",
-        local.in_compartment,
-        join(", ", [for name in names : "target.secret.id = '${oci_vault_secret.slot[name].id}'"]),
+        "to {SECRET_BUNDLE_READ} in compartment id %s where any {%s}",
+        local.rings,
+        join(", ", [for name in names : "target.secret.id = '${local.slot_ids[name]}'"]),
       ),
     ]
   }

@@ -11,7 +11,7 @@ module "runner" {
 
   name                       = var.name
   tenancy_ocid               = var.tenancy_ocid
-  compartment_id             = local.vault.compartment_id
+  compartment_id             = local.own_ready
   image                      = var.image
   image_digest               = var.image_digest
   memory_in_mbs              = var.memory_in_mbs
@@ -21,15 +21,18 @@ module "runner" {
   paused                     = var.paused
   log_retention_days         = var.log_retention_days
   alarm_email                = var.alarm_email
-  vault_id                   = oci_kms_vault.lockstep.id
-  vault_id_in_plan           = local.vault.vault_id
+  shape                      = var.shape
+  freeform_tags              = local.freeform_tags
+  defined_tags               = local.defined_tags
 
-  grants = concat(local.ring_grants, [
-    format(
-      "to {SECRET_BUNDLE_READ} %s where any {%s}",
-      local.in_compartment,
-      join(", ", [for id in local.read_ids : "target.secret.id = '${id}'"]),
-    ),
-    "to {OBJECT_CREATE, OBJECT_INSPECT} ${local.in_compartment} where target.bucket.name = '${one(oci_objectstorage_bucket.audit[*].name)}'",
-  ])
+  function_dynamic_group_ocid  = var.function_dynamic_group_ocid
+  schedules_dynamic_group_ocid = var.schedules_dynamic_group_ocid
+  topic_ocid                   = var.topic_ocid
+  log_group_ocid               = var.log_group_ocid
+
+  in_plan = { vault_id = local.vault.vault_id, own_compartment_id = try(local.vault.own_compartment_id, "nothing") }
+  made    = { vault_id = local.vault_id, own_compartment_id = local.own }
+
+  grants    = local.runner_grants
+  strangers = local.strangers_in_own
 }

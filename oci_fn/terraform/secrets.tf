@@ -1,18 +1,32 @@
 # Secrets are created with placeholders, so that the state holds no credential. Terraform never changes their later content.
+# One that exists is adopted by its OCID: Terraform only looks at it.
 
 locals {
   placeholder = base64encode(jsonencode({ placeholder = "the first rotation replaces this" }))
   fill_in     = base64encode(jsonencode({ placeholder = "an administrator replaces this by hand" }))
+
+  slot_names = distinct(concat(flatten(values(local.slots)), var.retired_slots))
+  hand_names = distinct(concat(tolist(local.by_hand), var.retired_secrets))
+  adopted    = keys(var.adopted_secrets)
+
+  slot_ids = merge({ for name, s in oci_vault_secret.slot : name => s.id }, {
+    for name in local.slot_names : name => var.adopted_secrets[name] if contains(local.adopted, name)
+  })
+  by_hand_ids = merge({ for name, s in oci_vault_secret.by_hand : name => s.id }, {
+    for name in local.hand_names : name => var.adopted_secrets[name] if contains(local.adopted, name)
+  })
 }
 
 resource "oci_vault_secret" "slot" {
-  for_each = toset(flatten(values(local.slots)))
+  for_each = toset([for name in local.slot_names : name if !contains(local.adopted, name)])
 
-  compartment_id = local.vault.compartment_id
-  vault_id       = oci_kms_vault.lockstep.id
-  key_id         = oci_kms_key.secrets.id
+  compartment_id = local.rings
+  vault_id       = local.vault_id
+  key_id         = local.secrets_key_id
   secret_name    = each.key
   description    = "A slot of a ring. Lockstep rotates it."
+  freeform_tags  = local.freeform_tags
+  defined_tags   = local.defined_tags
 
   secret_content {
     content_type = "BASE64"
@@ -26,13 +40,15 @@ resource "oci_vault_secret" "slot" {
 }
 
 resource "oci_vault_secret" "by_hand" {
-  for_each = local.by_hand
+  for_each = toset([for name in local.hand_names : name if !contains(local.adopted, name)])
 
-  compartment_id = local.vault.compartment_id
-  vault_id       = oci_kms_vault.lockstep.id
-  key_id         = oci_kms_key.secrets.id
+  compartment_id = local.own_ready
+  vault_id       = local.vault_id
+  key_id         = local.secrets_key_id
   secret_name    = each.key
   description    = "An administrator fills it in. Lockstep only reads it."
+  freeform_tags  = local.freeform_tags
+  defined_tags   = local.defined_tags
 
   secret_content {
     content_type = "BASE64"
@@ -47,14 +63,16 @@ resource "oci_vault_secret" "by_hand" {
 
 # The key that signs the audit log. OCI generates it, so no person has seen it.
 resource "oci_vault_secret" "mac" {
-  for_each = local.mac_secrets
+  for_each = toset([for name in local.mac_secrets : name if !contains(local.adopted, name)])
 
-  compartment_id         = local.vault.compartment_id
-  vault_id               = oci_kms_vault.lockstep.id
-  key_id                 = oci_kms_key.secrets.id
+  compartment_id         = local.own_ready
+  vault_id               = local.vault_id
+  key_id                 = local.secrets_key_id
   secret_name            = each.key
   description            = "The key that signs the audit log of Lockstep in OCI."
   enable_auto_generation = true
+  freeform_tags          = local.freeform_tags
+  defined_tags           = local.defined_tags
 
   secret_generation_context {
     generation_type     = "BYTES"
@@ -64,5 +82,33 @@ resource "oci_vault_secret" "mac" {
   lifecycle {
     prevent_destroy = true
     ignore_changes  = [secret_content, secret_generation_context, enable_auto_generation, metadata]
+  }
+}
+
+data "oci_vault_secret" "adopted" {
+  for_each = var.adopted_secrets
+
+  secret_id = each.value
+
+  lifecycle {
+    postcondition {
+      condition     = self.secret_name == each.key
+      error_message = "adopted_secrets: ${each.value} is named ${self.secret_name}, but the plan needs it under the name ${each.key}."
+    }
+
+    postcondition {
+      condition     = self.vault_id == local.vault_id
+      error_message = "adopted_secrets: ${each.key} is in the vault ${self.vault_id}. Lockstep's secrets are in one vault: adopt it with vault_ocid."
+    }
+
+    postcondition {
+      condition     = self.compartment_id == (contains(local.slot_names, each.key) ? local.rings : local.own)
+      error_message = "adopted_secrets: ${each.key} is in another compartment than it must be in: ${contains(local.slot_names, each.key) ? local.rings : local.own}. Move it there (oci vault secret change-compartment)."
+    }
+
+    postcondition {
+      condition     = contains(concat(local.slot_names, local.hand_names, tolist(local.mac_secrets)), each.key)
+      error_message = "adopted_secrets: the plan has no secret that is named ${each.key} in Vault. Slots end in a number, such as multi-cloud.app_user.0."
+    }
   }
 }

@@ -31,8 +31,8 @@ variable "name" {
   default     = "lockstep"
 
   validation {
-    condition     = can(regex("^[a-z][a-z0-9-]{0,40}$", var.name))
-    error_message = "name must be a lower-case letter, followed by up to 40 lower-case letters, digits and hyphens."
+    condition     = can(regex("^[A-Za-z][A-Za-z0-9-]{0,40}$", var.name))
+    error_message = "name must be a letter, followed by up to 40 letters, digits and hyphens."
   }
 }
 
@@ -140,4 +140,51 @@ variable "alarm_email" {
   description = "The e-mail address that gets alarms and failed runs. If it is not set, subscribe to the topic by hand."
   type        = string
   default     = null
+}
+
+# Conventions of an estate.
+
+variable "freeform_tags" {
+  description = "Free-form tags of everything that is made. `lockstep-stack` is added."
+  type        = map(string)
+  default     = {}
+}
+
+variable "defined_tags" {
+  description = "Defined tags of everything that is made, such as {\"Finance.CostCenter\" = \"42\"}."
+  type        = map(string)
+  default     = {}
+
+  validation {
+    condition     = alltrue([for key in keys(var.defined_tags) : can(regex("^[^.]+\\.[^.]+$", key))])
+    error_message = "defined_tags must be named by namespace and key, such as Finance.CostCenter."
+  }
+}
+
+variable "ignored_defined_tags" {
+  description = "Defined tags that others set, such as a tenancy's defaults (Oracle-Tags.CreatedBy): Terraform leaves them alone."
+  type        = list(string)
+  default     = []
+}
+
+variable "identity_delay" {
+  description = "How long to wait until a new compartment or policy is known everywhere."
+  type        = string
+  default     = "60s"
+
+  validation {
+    condition     = can(regex("^[0-9]+(s|m)$", var.identity_delay))
+    error_message = "identity_delay must be a number of seconds or minutes, such as 60s."
+  }
+}
+
+variable "shape" {
+  description = "The processors of the function's application. The image must be for them."
+  type        = string
+  default     = "GENERIC_X86"
+
+  validation {
+    condition     = contains(["GENERIC_X86", "GENERIC_ARM", "GENERIC_X86_ARM"], var.shape)
+    error_message = "shape must be GENERIC_X86, GENERIC_ARM or GENERIC_X86_ARM."
+  }
 }

@@ -8,15 +8,22 @@ terraform {
       # The first version with time-outs and failure destinations of detached calls.
       version = "~> 7.23"
     }
+    time = {
+      source  = "hashicorp/time"
+      version = "~> 0.12"
+    }
   }
 }
 
 provider "oci" {
-  region = local.vault.region
+  region              = local.vault.region
+  ignore_defined_tags = var.ignored_defined_tags
 }
 
 # Users, groups and policies can only be created in the home region of the tenancy.
 provider "oci" {
   alias  = "home"
   region = coalesce(var.home_region, local.vault.region)
+
+  ignore_defined_tags = var.ignored_defined_tags
 }

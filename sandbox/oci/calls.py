@@ -36,9 +36,12 @@ class Call:
         """The JSON body."""
         return Details.parsed(self.request.body)
 
-    def may(self, *permissions: str, resource: str | None) -> bool:
+    def may(self, *permissions: str, resource: str | None, compartment: str) -> bool:
         """Whether the caller has all the permissions on the resource."""
-        return all(self.principal.may(permission, resource) for permission in permissions)
+        return all(
+            self.principal.may(permission, resource=resource, compartment=compartment)
+            for permission in permissions
+        )
 
     def page_of(self, items: Sequence[ItemT], default_limit: int) -> tuple[Sequence[ItemT], dict[str, str]]:
         """The asked-for page of a list, and the header that leads to the next one."""

@@ -22,12 +22,15 @@ _KEY_BITS: Final = 2048
 class Grant:
     """One permission, on one resource (a secret's OCID, a bucket's name) or, with None, on all.
 
-    A limited grant does not cover listing or creating: such a request names no target, and a condition on a
+    With a compartment it covers only what is in that compartment. The sandbox's compartments are siblings.
+
+    A grant on one resource does not cover listing or creating: such a request names no target, and a condition on a
     variable that a request lacks makes a policy statement false ("Conditions", Oracle's policy syntax).
     """
 
     permission: str
     resource: str | None = None
+    compartment: str | None = None
 
 
 @dataclass(slots=True)
@@ -39,11 +42,18 @@ class Principal:
     grants: set[Grant] = field(default_factory=set)
     is_administrator: bool = False
 
-    def may(self, permission: str, resource: str | None) -> bool:
-        """Whether a policy gives the permission on the resource; None for a request without one."""
-        if self.is_administrator or Grant(permission) in self.grants:
-            return True
-        return resource is not None and Grant(permission, resource) in self.grants
+    def may(self, permission: str, *, resource: str | None, compartment: str) -> bool:
+        """Whether a policy gives the permission on the resource; None for a request without one.
+
+        Args:
+            permission: OCI's name.
+            resource: A secret's OCID or a bucket's name.
+            compartment: Where the resource is, or what the request lists.
+        """
+        covering = (
+            Grant(permission, name, place) for name in {None, resource} for place in (None, compartment)
+        )
+        return self.is_administrator or any(grant in self.grants for grant in covering)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +84,13 @@ class Identity:
             ocid = f"ocid1.user.oc1..{hashlib.sha256(name.encode()).hexdigest()[:32]}"
             return self._principals.setdefault(name, Principal(name, ocid))
 
-    def permit(self, name: str, *permissions: str, resource: str | None = None) -> None:
-        """Give a principal permissions, on one resource or on all."""
-        self.principal(name).grants.update(Grant(permission, resource) for permission in permissions)
+    def permit(
+        self, name: str, *permissions: str, resource: str | None = None, compartment: str | None = None
+    ) -> None:
+        """Give a principal permissions, on one resource or on all, in one compartment or in all."""
+        self.principal(name).grants.update(
+            Grant(permission, resource, compartment) for permission in permissions
+        )
 
     def forbid(self, name: str, *permissions: str) -> None:
         """Take permissions from a principal, on every resource."""

@@ -63,7 +63,7 @@ class ObjectStorageService:
         _check_namespace(call)
         details = call.details()
         name, compartment_id = details.required_text("name"), details.required_text("compartmentId")
-        if not call.may("BUCKET_CREATE", resource=None):
+        if not call.may("BUCKET_CREATE", resource=None, compartment=compartment_id):
             raise not_found()
         if not _BUCKET_NAME.fullmatch(name):
             raise ApiError(400, "InvalidBucketName", "The bucket name holds characters that are not allowed")
@@ -88,7 +88,9 @@ class ObjectStorageService:
         _check_namespace(call)
         name = call.path["bucket"]
         bucket = self._buckets.get(name)
-        if bucket is None or not any(call.may(permission, resource=name) for permission in any_of):
+        if bucket is None or not any(
+            call.may(permission, resource=name, compartment=bucket.compartment_id) for permission in any_of
+        ):
             raise _bucket_not_found(name)
         return bucket
 
@@ -100,7 +102,8 @@ class ObjectStorageService:
         existing = bucket.newest(name)
         # A caller who may only create learns from a conditional write that the object exists (seen live).
         _check_write_condition(call, existing)
-        if not call.may("OBJECT_OVERWRITE" if existing else "OBJECT_CREATE", resource=bucket.name):
+        needed = "OBJECT_OVERWRITE" if existing else "OBJECT_CREATE"
+        if not call.may(needed, resource=bucket.name, compartment=bucket.compartment_id):
             raise _bucket_not_found(bucket.name)
         md5 = verified_md5(call.headers, call.request.body)
         item = StoredObject(

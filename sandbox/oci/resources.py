@@ -9,10 +9,10 @@ from lockstep.store_kinds.oci_vault import oci_name, slot_name
 from sandbox.oci.server import OciSandbox
 
 
-def create_secret(sandbox: OciSandbox, name: str, content: bytes) -> str:
-    """A secret by its name in the plan, with dots for slashes; its OCID."""
+def create_secret(sandbox: OciSandbox, name: str, content: bytes, *, compartment: str | None = None) -> str:
+    """A secret by its name in the plan, with dots for slashes, by default in the rings' compartment; its OCID."""
     details = oci.vault.models.CreateSecretDetails(
-        compartment_id=sandbox.compartment_id,
+        compartment_id=compartment or sandbox.compartment_id,
         vault_id=sandbox.vault_id,
         key_id=sandbox.key_id,
         secret_name=oci_name(name),
@@ -29,13 +29,18 @@ def create_ring(sandbox: OciSandbox, secret: str, text: str, *, slots: int) -> l
     return [create_secret(sandbox, slot_name(secret, i), text.encode()) for i in range(slots)]
 
 
-def create_audit_bucket(sandbox: OciSandbox, name: str, *, tier: str = "Archive") -> None:
-    """A bucket that keeps every version."""
+def create_audit_bucket(
+    sandbox: OciSandbox, name: str, *, tier: str = "Archive", compartment: str | None = None
+) -> None:
+    """A bucket that keeps every version, by default in Lockstep's own compartment."""
     storage: Any = sandbox.client(oci.object_storage.ObjectStorageClient)
     storage.create_bucket(
         sandbox.namespace,
         oci.object_storage.models.CreateBucketDetails(
-            name=name, compartment_id=sandbox.compartment_id, storage_tier=tier, versioning="Enabled"
+            name=name,
+            compartment_id=compartment or sandbox.own_compartment_id,
+            storage_tier=tier,
+            versioning="Enabled",
         ),
     )
 

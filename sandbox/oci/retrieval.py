@@ -39,7 +39,9 @@ class RetrievalService:
 
     def _seen(self, call: Call, ocid: str, now: datetime) -> tuple[Secret, SecretState]:
         secret = self.vault.settled(ocid, now)
-        if secret is None or not call.may("SECRET_BUNDLE_READ", resource=ocid):
+        if secret is None or not call.may(
+            "SECRET_BUNDLE_READ", resource=ocid, compartment=secret.compartment_id
+        ):
             raise not_found()
         state = secret.seen(now)
         # A secret that is pending deletion is gone for its readers at once.

@@ -40,6 +40,7 @@ class OciSandbox:
         on_call: Called with `before` or `after`, the operation and the resource, outside all locks; it may call
             the sandbox itself. `after` comes once the effect is there and before the reply is sent.
         tenancy_id, compartment_id, vault_id, key_id, namespace: What tests name in their requests.
+        own_compartment_id: Beside it: where the secrets are that Lockstep only reads, and its audit log.
     """
 
     def __init__(self, clock: SandboxClock | None = None) -> None:
@@ -56,6 +57,7 @@ class OciSandbox:
         self.calls = CallLog()
         self.on_call: Hook | None = None
         self.compartment_id = ids.ocid("compartment")
+        self.own_compartment_id = "ocid1.compartment.oc1..lockstep"
         self.vault_id = ids.ocid("vault")
         self.key_id = ids.ocid("key")
         self.namespace = NAMESPACE
@@ -109,7 +111,11 @@ class OciSandbox:
         return dict(self._administrator)
 
     def new_api_key(
-        self, principal_name: str, *permissions: str, resource: str | None = None
+        self,
+        principal_name: str,
+        *permissions: str,
+        resource: str | None = None,
+        compartment: str | None = None,
     ) -> dict[str, str]:
         """An SDK config for a principal, who gets the permissions on top of those it has.
 
@@ -117,8 +123,9 @@ class OciSandbox:
             principal_name: Whose key it is; unknown names become new principals without permissions.
             permissions: OCI's names, e.g. `SECRET_READ`.
             resource: A secret's OCID or a bucket's name to which they are limited.
+            compartment: The compartment to which they are limited.
         """
-        self.identity.permit(principal_name, *permissions, resource=resource)
+        self.identity.permit(principal_name, *permissions, resource=resource, compartment=compartment)
         return self.identity.new_api_key(principal_name)
 
     def client(

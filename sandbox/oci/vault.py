@@ -100,10 +100,10 @@ class VaultService:
 
     def _create(self, call: Call) -> Reply:
         details = call.details()
-        if not call.may(*_CREATE_PERMISSIONS, resource=None):
+        compartment_id, key_id = details.required_text("compartmentId"), details.required_text("keyId")
+        if not call.may(*_CREATE_PERMISSIONS, resource=None, compartment=compartment_id):
             raise not_found()
         name, vault_id = details.required_text("secretName"), details.required_text("vaultId")
-        compartment_id, key_id = details.required_text("compartmentId"), details.required_text("keyId")
         if vault_id not in self.vaults:
             raise not_found()
         if not NAME.fullmatch(name):
@@ -134,12 +134,12 @@ class VaultService:
 
     def _list(self, call: Call) -> Reply:
         query = call.request.query
-        if not call.may("SECRET_INSPECT", resource=None):
+        if "compartmentId" not in query:
+            raise missing("compartmentId")
+        if not call.may("SECRET_INSPECT", resource=None, compartment=query["compartmentId"]):
             raise not_found()
         if "sortBy" in query or "sortOrder" in query:
             raise not_emulated("the sorting of ListSecrets")
-        if "compartmentId" not in query:
-            raise missing("compartmentId")
         now = self.clock.now()
         for secret in self._secrets.values():
             self._purge(secret, now)
@@ -208,7 +208,9 @@ class VaultService:
 
     def _secret(self, call: Call, now: datetime, *permissions: str) -> Secret:
         secret = self.settled(call.path["secret"], now)
-        if secret is None or not call.may(*permissions, resource=secret.ocid):
+        if secret is None or not call.may(
+            *permissions, resource=secret.ocid, compartment=secret.compartment_id
+        ):
             raise not_found()
         return secret
 

@@ -51,11 +51,13 @@ def sandbox_clients(
     return OciClients(lambda: identity, "eu-frankfurt-1", endpoint=sandbox.endpoint, timeouts=timeouts)
 
 
-def sandbox_vault(sandbox: OciSandbox, clients: OciClients | None = None) -> Vault:
-    """The sandbox's vault, as the plan's store `oci`."""
+def sandbox_vault(
+    sandbox: OciSandbox, clients: OciClients | None = None, *, compartment: str | None = None
+) -> Vault:
+    """The sandbox's vault, as the plan's store `oci`; by default with the rings' compartment."""
     return Vault(
         clients or sandbox_clients(sandbox),
-        compartment_id=sandbox.compartment_id,
+        compartment_id=compartment or sandbox.compartment_id,
         vault_id=sandbox.vault_id,
         store="oci",
     )

@@ -9,6 +9,7 @@ import pytest
 
 from lockstep.aws.clients import aws_client
 from lockstep.clouds import Clouds, Endpoints
+from lockstep.errors import SecretNotFoundError
 from lockstep.identity import AWS_RUNNER, CONFIG_FILE_VARIABLE, OCI_RUNNER, Identity
 from lockstep.model import Engine, Login, SecretStr
 from lockstep.plan_file import parse_plan
@@ -16,6 +17,7 @@ from lockstep.system import SystemClock
 from lockstep.timeouts import Timeouts
 from sandbox import plans
 from sandbox.aws.server import AwsSandbox
+from sandbox.estate import FUNCTION_MAY
 from sandbox.oci import OciSandbox, write_config_file
 from sandbox.oci.resources import create_secret
 from tests.contract.aws_fixtures import KEYS
@@ -45,9 +47,20 @@ def _text(login: Login) -> str:
 
 
 def _clouds(
-    aws: AwsSandbox, identity: Identity, *, oci: OciSandbox | None = None, **database: object
+    aws: AwsSandbox,
+    identity: Identity,
+    *,
+    oci: OciSandbox | None = None,
+    own_compartment_id: str | None = None,
+    **database: object,
 ) -> tuple[Clouds, Any]:
-    names = plans.OciNames(compartment_id=oci.compartment_id, vault_id=oci.vault_id) if oci else None
+    names = (
+        plans.OciNames(
+            compartment_id=oci.compartment_id, vault_id=oci.vault_id, own_compartment_id=own_compartment_id
+        )
+        if oci
+        else None
+    )
     document = plans.plan_document(
         [{**plans.database("orders", Engine.MYSQL), **database}],
         [plans.credential("multi-cloud/app_user", "orders")],
@@ -75,6 +88,24 @@ def test_a_secret_that_rds_rotates_is_read_anew_each_time(aws: AwsSandbox) -> No
     assert read() == _login("master")
     here.put_secret_value(SecretId=name, SecretString=_text(_login("rotated")))
     assert read() == _login("rotated")
+
+
+def test_the_oci_runner_reads_its_own_secrets_in_their_compartment_only(
+    aws: AwsSandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with OciSandbox() as oci:
+        own, name = oci.own_compartment_id, plans.admin_secret("orders")
+        key = oci.new_api_key("function", *FUNCTION_MAY, compartment=own)
+        monkeypatch.setenv(CONFIG_FILE_VARIABLE, str(write_config_file(tmp_path, "function", key)))
+        create_secret(oci, name, _text(_login("own")).encode(), compartment=own)
+        create_secret(oci, "among/rings", _text(_login("rings")).encode())
+        clouds, database = _clouds(aws, OCI_RUNNER, oci=oci, own_compartment_id=own)
+        assert clouds.admin(database)() == _login("own")
+        clouds, database = _clouds(
+            aws, OCI_RUNNER, oci=oci, own_compartment_id=own, admin_secret="among/rings"
+        )
+        with pytest.raises(SecretNotFoundError):
+            clouds.admin(database)()
 
 
 def test_the_oci_runner_reads_the_name_in_vault(

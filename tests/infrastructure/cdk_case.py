@@ -11,7 +11,7 @@ from typing import Any
 from aws_cdk import App
 
 from cdk.app import make_app
-from cdk.settings import ROOT, Settings
+from cdk.settings import ROOT, Settings, read_deployment
 from sandbox.aws.policies import Statement, as_list
 
 PLAN = Path("tests/infrastructure/plan/lockstep.yaml")
@@ -161,6 +161,6 @@ def synthesised(**settings: object) -> Synthesised:
     folder = Path(_folders[-1].name)
     context = json.loads((ROOT / "cdk.json").read_text())["context"]
     app = App(outdir=str(folder), context=context)
-    make_app(Settings.model_validate({"plan": PLAN, **settings}), app)
+    make_app(read_deployment(Settings.model_validate({"plan": PLAN, **settings})), app)
     app.synth()
     return Synthesised(folder, json.loads((folder / "lockstep.template.json").read_text()))

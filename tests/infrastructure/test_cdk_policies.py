@@ -44,6 +44,7 @@ SECRETS: dict[str, dict[str, set[SecretKind]]] = {
     "audit": {call: {SecretKind.APP_USER} for call in READ},
     "state machine": {},
     "schedules": {},
+    "watch": {},
     "OCI runner": dict.fromkeys((*READ, "PutSecretValue", "UpdateSecretVersionStage"), OWN),
 }
 """The kinds of secrets that each role may use, by the call."""
@@ -56,6 +57,7 @@ LOCK: dict[str, tuple[str, ...]] = {
     "OCI runner": ("GetItem", "UpdateItem"),
     "state machine": ("UpdateItem",),
     "schedules": (),
+    "watch": ("Scan",),
 }
 WRITES_SECRETS = {"generate", "OCI runner"}
 
@@ -145,6 +147,10 @@ def secrets(stack: str) -> Iterator[tuple[str, str, Context]]:
 def secret_arn(name: str, *, account: str = "111122223333", region: str = "eu-central-1") -> str:
     """The ARN of a secret."""
     return f"arn:aws:secretsmanager:{region}:{account}:secret:{name}-AbCdEf"
+
+
+def test_every_role_is_judged_here() -> None:
+    assert sorted(world(THIS).policies) == ROLES
 
 
 def test_the_made_secrets_carry_both_tags() -> None:
@@ -239,7 +245,9 @@ def test_a_role_may_use_the_items_of_credentials_and_no_others(role: str) -> Non
             ),
         )
     }
-    assert may == {(call, THIS, "credential") for call in LOCK[role]}
+    # A Scan has no key, and reads every item.
+    scanned = {("Scan", THIS, kind) for kind in keys} if "Scan" in LOCK[role] else set()
+    assert may == {(call, THIS, "credential") for call in LOCK[role]} | scanned
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -449,7 +457,7 @@ def test_every_rule_and_nothing_else_may_write_to_the_dead_letter_queue() -> Non
 
 
 _BUCKETS = {THIS: "example-lockstep-audit", OTHER: "example-lockstep-audit-two"}
-_FUNCTIONS = ("generate", "apply_db", "update_secrets", "audit")
+_FUNCTIONS = ("generate", "apply_db", "update_secrets", "audit", "watch")
 
 
 def replace_context(call: Call, context: Context) -> Call:

@@ -13,7 +13,7 @@ from lockstep.quotas import Estate, uses
 from lockstep.quotas.scaling import scaled
 from tests.infrastructure.cdk_case import BOTH_CLOUDS, VPC
 
-COUNTS = (1, 7, 10)
+COUNTS = (1, 10, 100)
 MANAGED_POLICY, INLINE_POLICIES, TRUST_POLICY, QUEUE_STATEMENTS = 6144, 10240, 2048, 20
 """IAM's and SQS's limits (https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html,
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-policies.html)."""

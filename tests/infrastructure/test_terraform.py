@@ -52,7 +52,7 @@ def names_in_vault(plan: Plan) -> Iterator[str]:
 
 
 def secret_names(deployment: Deployment) -> list[str]:
-    return sorted(s["secret_name"] for s in deployment.all("oci_vault_secret").values())
+    return sorted(s["secret_name"] for s in deployment.secrets.values())
 
 
 # ---- Terraform's own checks
@@ -139,6 +139,7 @@ def schedules(folder: Path, cases: list[int]) -> list[list[str]]:
 
 
 def runner_module(interval: int) -> Document:
+    ids = {"vault_id": "ocid1.vault.oc1..aaaa", "own_compartment_id": "ocid1.compartment.oc1..bbbb"}
     return {
         "source": "./runner",
         "providers": {"oci": "oci", "oci.home": "oci.home"},
@@ -154,9 +155,17 @@ def runner_module(interval: int) -> Document:
         "paused": False,
         "log_retention_days": 30,
         "alarm_email": None,
-        "vault_id": "ocid1.vault.oc1..aaaa",
-        "vault_id_in_plan": "ocid1.vault.oc1..aaaa",
-        "grants": [],
+        "shape": "GENERIC_X86",
+        "freeform_tags": {},
+        "defined_tags": None,
+        "function_dynamic_group_ocid": None,
+        "schedules_dynamic_group_ocid": None,
+        "topic_ocid": None,
+        "log_group_ocid": None,
+        "made": ids,
+        "in_plan": ids,
+        "grants": {},
+        "strangers": [],
     }
 
 
@@ -165,7 +174,7 @@ def runner_module(interval: int) -> Document:
 
 @needs_tools
 def test_the_state_holds_no_credential(deployed: Deployment) -> None:
-    secrets = deployed.all("oci_vault_secret").values()
+    secrets = deployed.secrets.values()
     generated = [s for s in secrets if s["enable_auto_generation"]]
     assert [s["secret_name"] for s in generated] == ["lockstep.mac"]
     given = {c["content"] for s in secrets for c in s["secret_content"]}
@@ -216,7 +225,7 @@ def test_a_runner_whose_plan_names_another_vault_is_refused(
     stack: Stack, deployed: Deployment, tmp_path: Path
 ) -> None:
     copy = stack.copy(tmp_path)
-    copy.name_vault("ocid1.vault.oc1..another")
+    copy.store["vault_id"] = "ocid1.vault.oc1..another"
     (result,) = copy.run(("plan", None), **with_image())
     assert f"vault_id in the plan: {deployed.outputs['vault_id']}" in "\n".join(messages([result]))
 
@@ -281,10 +290,21 @@ def test_failed_runs_and_missing_calls_raise_alarms(deployed: Deployment) -> Non
     topic, function = deployed.one("oci_ons_notification_topic"), deployed.one("oci_functions_function")
     (destination,) = function["failure_destination"]
     assert (destination["kind"], destination["topic_id"]) == ("NOTIFICATION", topic["id"])
-    alarms = deployed.all("oci_monitoring_alarm")
+    found = deployed.all("oci_monitoring_alarm").items()
+    alarms = {address.removeprefix('standby["').removesuffix('"]'): values for address, values in found}
     assert {a["namespace"] for a in alarms.values()} == {"oci_faas"}
     assert all(a["destinations"] == [topic["id"]] and function["id"] in a["query"] for a in alarms.values())
     assert alarms["absent"]["query"].startswith("FunctionInvocationCount[60m]")
+    # The first trigger comes within 20 minutes of the deployment or the end of a pause.
+    assert (alarms["absent"]["pending_duration"], alarms["absent"]["is_enabled"]) == ("PT30M", False)
+    # One failure is healed by the next run; two of three are for people.
+    assert [alarms[name]["severity"] for name in ("absent", "failed", "failing")] == [
+        "WARNING",
+        "WARNING",
+        "CRITICAL",
+    ]
+    assert "FunctionResponseCount[60m]" in alarms["failing"]["query"]
+    assert alarms["failing"]["query"].endswith(".sum() >= 2")
     (configuration,) = deployed.one("oci_logging_log")["configuration"]
     assert configuration["source"][0]["resource"] == deployed.one("oci_functions_application")["id"]
 
@@ -298,7 +318,7 @@ def test_the_audit_bucket_is_archived_versioned_private_and_has_its_own_key(depl
         "NoPublicAccess",
     )
     assert bucket["kms_key_id"] == keys["audit[0]"]["id"]
-    assert {s["key_id"] for s in deployed.all("oci_vault_secret").values()} == {keys["secrets"]["id"]}
+    assert {s["key_id"] for s in deployed.secrets.values()} == {keys["secrets[0]"]["id"]}
 
 
 # ---- as a stack of Resource Manager

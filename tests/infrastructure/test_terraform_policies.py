@@ -1,6 +1,6 @@
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ from lockstep.errors import LockstepError
 from lockstep.model import Credential, CredentialValue, Login, SecretStr
 from lockstep.oci.clients import OciClients
 from lockstep.oci.object_storage_audit import ObjectStorageAuditLog
+from lockstep.oci.vault import Vault
 from lockstep.oci.vault_ring import VaultRing
 from lockstep.oci.vault_signer import VaultSigner
 from lockstep.plan import Plan
@@ -23,17 +24,26 @@ from lockstep.store_kinds import oci_vault
 from lockstep.stores import CredentialStore
 from lockstep.system import SystemClock
 from lockstep.version_names import VersionNames
-from sandbox.estate import AWS_RUNNER_MAY, FUNCTION_MAY
+from sandbox.estate import FUNCTION_MAY, RUNNERS_MAY
 from sandbox.oci import OciSandbox
 from sandbox.oci.resources import create_audit_bucket, create_secret
 from tests.contract.oci_fixtures import OciConsole, sandbox_clients, sandbox_vault
 from tests.infrastructure.terraform.policies import Statement, matching_rules, statements
-from tests.infrastructure.terraform.stack import ROOT, Deployment, Stack, needs_tools
+from tests.infrastructure.terraform.stack import (
+    ROOT,
+    Deployment,
+    Document,
+    Stack,
+    needs_tools,
+    with_image,
+)
 from tests.support.fence import fence_held
 
 pytestmark = needs_tools
 
 SLOTS = 4
+MOST_STATEMENTS = 50
+"""In all policies of a stack. A tenancy has room for 500 on a path of compartments, for everything in it."""
 ROUNDS = 5
 """Generations that each slot has held, so that it has superseded versions to delete."""
 
@@ -43,20 +53,34 @@ def policy(stack: Stack, deployed: Deployment) -> list[Statement]:
     return statements(stack, deployed)
 
 
+OTHERS = {
+    "other.app_user.0": "ocid1.compartment.oc1..other-rings",
+    "other.mac": "ocid1.compartment.oc1..other-own",
+}
+"""Secrets of another stack in the tenancy, in the same vault, with their compartments."""
+OTHERS_BUCKET = "other-audit"
+
+
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """The sandbox with the secrets and the bucket that Terraform makes, after some rotations."""
+    """The sandbox with the secrets and the bucket that Terraform makes, after some rotations, and another stack's."""
 
     sandbox: OciSandbox
     plan: Plan
     ids: dict[str, str]
-    """The sandbox's OCID for each OCID of Terraform."""
+    """The sandbox's OCID for each OCID of Terraform, of secrets and compartments."""
+    secrets: dict[str, str]
+    """The sandbox's OCID of every secret, by name, the other stack's included."""
 
-    def permit(self, principal: str, granted: Sequence[Statement], *, without: str = "") -> OciClients:
-        """Clients of a principal with the statements' permissions, except one."""
+    def permit(
+        self, principal: str, granted: Sequence[Statement], *, without: tuple[str, str] | None = None
+    ) -> OciClients:
+        """Clients of a principal with the statements' permissions, except one in one compartment."""
         config = self.sandbox.new_api_key(principal)
         grants = set().union(*(s.grants(self.ids) for s in granted))
-        self.sandbox.identity.principal(principal).grants = {g for g in grants if g.permission != without}
+        self.sandbox.identity.principal(principal).grants = {
+            g for g in grants if (g.permission, g.compartment) != without
+        }
         return sandbox_clients(self.sandbox, config)
 
 
@@ -66,14 +90,23 @@ def world(stack: Stack, deployed: Deployment) -> Iterator[World]:
     assert plan.audit.oci
     with OciSandbox() as sandbox:
         create_audit_bucket(sandbox, plan.audit.oci.bucket)
-        names = {s["id"]: s["secret_name"] for s in deployed.all("oci_vault_secret").values()}
+        create_audit_bucket(sandbox, OTHERS_BUCKET, compartment=OTHERS["other.mac"])
+        ids = {
+            stack.store["compartment_id"]: sandbox.compartment_id,
+            stack.store["own_compartment_id"]: sandbox.own_compartment_id,
+        }
         # Long enough for a signing key.
         content = json.dumps({"placeholder": "x" * 64}).encode()
-        ids = {ocid: create_secret(sandbox, name, content) for ocid, name in names.items()}
-        by_name = {names[ocid]: own for ocid, own in ids.items()}
+        secrets = {
+            name: create_secret(sandbox, name, content, compartment=compartment)
+            for name, compartment in OTHERS.items()
+        }
+        for secret in deployed.secrets.values():
+            name, compartment = secret["secret_name"], ids[secret["compartment_id"]]
+            secrets[name] = ids[secret["id"]] = create_secret(sandbox, name, content, compartment=compartment)
         for credential in plan.credentials:
-            _age(OciConsole(sandbox), credential, by_name)
-        yield World(sandbox=sandbox, plan=plan, ids=ids)
+            _age(OciConsole(sandbox), credential, secrets)
+        yield World(sandbox=sandbox, plan=plan, ids=ids, secrets=secrets)
 
 
 def _age(console: OciConsole, credential: Credential, ids: dict[str, str]) -> None:
@@ -107,35 +140,58 @@ def permissions(granted: Sequence[Statement]) -> set[str]:
 # ---- what the policies grant
 
 
-def test_everything_is_granted_in_the_plans_compartment(policy: list[Statement], stack: Stack) -> None:
-    (vault,) = [s for s in stack.plan["stores"] if s["kind"] == "oci-vault"]
-    assert {s.compartment for s in policy} == {vault["compartment_id"]}
+def in_compartment(granted: Sequence[Statement], compartment: str) -> list[Statement]:
+    return [s for s in granted if s.compartment == compartment]
 
 
 def test_the_runners_have_the_same_permissions_as_in_the_sandbox(
-    policy: list[Statement], deployed: Deployment
+    policy: list[Statement], stack: Stack, deployed: Deployment
 ) -> None:
-    function = permissions(of("lockstep-oci-runner", policy, deployed))
-    assert function == {*FUNCTION_MAY, "ONS_TOPIC_PUBLISH"}
-    assert permissions(of("lockstep-aws-runner", policy, deployed)) == set(AWS_RUNNER_MAY)
+    rings, own = stack.store["compartment_id"], stack.store["own_compartment_id"]
+    aws, oci_runner = (of(f"lockstep-{cloud}-runner", policy, deployed) for cloud in ("aws", "oci"))
+    assert {s.compartment for s in aws} == {rings}
+    assert {s.compartment for s in oci_runner} == {rings, own}
+    assert permissions(aws) == permissions(in_compartment(oci_runner, rings)) == set(RUNNERS_MAY)
+    assert permissions(in_compartment(oci_runner, own)) == {*FUNCTION_MAY, "ONS_TOPIC_PUBLISH"}
+    assert not any(s.verb for s in aws + oci_runner)
 
 
-def test_only_listing_and_publishing_are_granted_without_a_target(
-    policy: list[Statement], deployed: Deployment
+def test_the_rings_are_alone_in_their_compartment(stack: Stack, deployed: Deployment) -> None:
+    rings = stack.store["compartment_id"]
+    there = [s["secret_name"] for s in deployed.secrets.values() if s["compartment_id"] == rings]
+    assert sorted(there) == sorted(deployed.outputs["slots"])
+    others = [
+        r["address"]
+        for r in deployed.resources
+        if r["values"].get("compartment_id") == rings
+        and r["mode"] == "managed"
+        and r["type"] not in {"oci_vault_secret", "oci_identity_policy"}
+    ]
+    assert others == []
+
+
+@pytest.mark.parametrize("credentials", [1, 12])
+def test_the_size_of_the_policies_does_not_depend_on_the_number_of_credentials(
+    credentials: int, policy: list[Statement], stack: Stack, deployed: Deployment, tmp_path: Path
 ) -> None:
-    runners = of("lockstep-oci-runner", policy, deployed) + of("lockstep-aws-runner", policy, deployed)
-    assert permissions([s for s in runners if not s.targets]) == {"SECRET_INSPECT", "ONS_TOPIC_PUBLISH"}
-    assert not any(s.verb for s in runners)
+    copy = stack.copy(tmp_path)
+    first = copy.plan["credentials"][0]
+    copy.plan["credentials"] += [
+        {**first, "id": f"more/app_{i}/user", "username": f"more_{i}"} for i in range(credentials)
+    ]
+    assert len(set(names_of(copy.plan))) == len(names_of(copy.plan))
+    more = statements(copy, copy.apply(**with_image()))
+    assert sorted(len(s.text) for s in more) == sorted(len(s.text) for s in policy)
+    assert len(more) < MOST_STATEMENTS
+    assert deployed.resources
 
 
-def test_each_statement_about_a_ring_names_the_credentials_slots(
-    policy: list[Statement], deployed: Deployment
-) -> None:
-    slots = set(deployed.outputs["slots"].values())
-    for runner in ("lockstep-aws-runner", "lockstep-oci-runner"):
-        rings = [s for s in of(runner, policy, deployed) if "SECRET_UPDATE" in s.permissions]
-        assert sorted(len(s.targets["target.secret.id"]) for s in rings) == [2 * SLOTS, 2 * SLOTS]
-        assert frozenset().union(*(s.targets["target.secret.id"] for s in rings)) == slots
+def names_of(plan: Document) -> list[str]:
+    return [
+        name
+        for c in parse_plan(json.dumps(plan), base=Path()).credentials
+        for name in (c.id, c.secret_names.connection_blob)
+    ]
 
 
 def test_only_creating_and_listing_entries_is_granted_on_the_audit_log(
@@ -169,7 +225,7 @@ def test_dynamic_groups_name_the_function_and_the_schedules_by_ocid(
 ) -> None:
     groups = deployed.all("oci_identity_dynamic_group")
     function, schedules = matching_rules(
-        stack, [groups["function"]["matching_rule"], groups["schedules"]["matching_rule"]]
+        stack, [groups["function[0]"]["matching_rule"], groups["schedules[0]"]["matching_rule"]]
     )
     assert _clauses(function) == [
         ("resource.type", "fnfunc"),
@@ -228,7 +284,8 @@ def rotate_rings(world: World, clients: OciClients) -> None:
 
 def keep_record(world: World, clients: OciClients) -> None:
     """Make the other calls of the OCI runner."""
-    vault, audit, runner = sandbox_vault(world.sandbox, clients), world.plan.audit.oci, world.plan.runners.oci
+    vault = own_vault(world, clients)
+    audit, runner = world.plan.audit.oci, world.plan.runners.oci
     assert audit
     assert runner
     VaultSigner(vault, audit.mac_secret).sign(b"digest")
@@ -240,6 +297,10 @@ def keep_record(world: World, clients: OciClients) -> None:
     assert not log.put(b"{}", entry)
     assert log.summary(1) == entry
     assert log.last_seq() == 1
+
+
+def own_vault(world: World, clients: OciClients) -> Vault:
+    return sandbox_vault(world.sandbox, clients, compartment=world.sandbox.own_compartment_id)
 
 
 def _log(world: World, clients: OciClients) -> ObjectStorageAuditLog:
@@ -268,61 +329,97 @@ def test_a_runner_can_do_its_work(
 
 
 @pytest.mark.parametrize(
-    ("runner", "permission"),
+    ("runner", "permission", "place"),
     [
-        *(("lockstep-aws-runner", p) for p in AWS_RUNNER_MAY),
-        *(("lockstep-oci-runner", p) for p in FUNCTION_MAY),
+        *(("lockstep-aws-runner", p, "rings") for p in RUNNERS_MAY),
+        *(("lockstep-oci-runner", p, "rings") for p in RUNNERS_MAY),
+        *(("lockstep-oci-runner", p, "own") for p in FUNCTION_MAY),
     ],
 )
 def test_a_runner_needs_each_of_its_permissions(
-    runner: str, permission: str, world: World, policy: list[Statement], deployed: Deployment
+    runner: str, permission: str, place: str, world: World, policy: list[Statement], deployed: Deployment
 ) -> None:
-    clients = world.permit(runner, of(runner, policy, deployed), without=permission)
+    sandbox = world.sandbox
+    compartment = sandbox.compartment_id if place == "rings" else sandbox.own_compartment_id
+    clients = world.permit(runner, of(runner, policy, deployed), without=(permission, compartment))
     with pytest.raises((LockstepError, AssertionError)):
         work_of(runner, world, clients)
 
 
-def test_the_aws_runner_reads_only_the_rings(
-    world: World, policy: list[Statement], deployed: Deployment
-) -> None:
-    clients = world.permit("lockstep-aws-runner", of("lockstep-aws-runner", policy, deployed))
-    vault = sandbox_vault(world.sandbox, clients)
-    for name in (*deployed.outputs["secrets_to_fill_in"], "lockstep.mac"):
-        with pytest.raises(LockstepError):
-            vault.read_named(name)
+# ---- what each reaches, of everything in the tenancy
 
 
-def test_the_oci_runner_cannot_change_or_read_an_entry(
+def succeeds(call: Callable[..., object], *arguments: object) -> bool:
+    try:
+        call(*arguments)
+    except oci.exceptions.ServiceError as refused:
+        if refused.status != 404:
+            raise
+        return False
+    return True
+
+
+def reached(world: World, clients: OciClients) -> dict[str, set[str]]:
+    """The secrets that can be read, changed and deleted, by name."""
+    changed = oci.vault.models.UpdateSecretDetails(description="changed")
+    deleted = oci.vault.models.ScheduleSecretDeletionDetails()
+    vaults = clients.vaults
+    return {
+        "read": {n for n, i in world.secrets.items() if succeeds(clients.secrets.get_secret_bundle, i)},
+        "changed": {n for n, i in world.secrets.items() if succeeds(vaults.update_secret, i, changed)},
+        "deleted": {
+            n for n, i in world.secrets.items() if succeeds(vaults.schedule_secret_deletion, i, deleted)
+        },
+        "listed": {
+            s.secret_name
+            for place in {world.sandbox.compartment_id, world.sandbox.own_compartment_id, *OTHERS.values()}
+            if succeeds(vaults.list_secrets, place)
+            for s in oci.pagination.list_call_get_all_results(vaults.list_secrets, place).data
+        },
+    }
+
+
+def test_the_runners_reach_their_own_secrets_only(
     world: World, policy: list[Statement], deployed: Deployment
 ) -> None:
-    clients = world.permit("lockstep-oci-runner", of("lockstep-oci-runner", policy, deployed))
-    keep_record(world, clients)
+    rings = set(deployed.outputs["slots"])
+    read = {*deployed.outputs["secrets_to_fill_in"], "lockstep.mac"}
+    assert rings | read | OTHERS.keys() == world.secrets.keys()
+    aws = world.permit("lockstep-aws-runner", of("lockstep-aws-runner", policy, deployed))
+    assert reached(world, aws) == {"read": rings, "changed": rings, "deleted": set(), "listed": rings}
+    function = world.permit("lockstep-oci-runner", of("lockstep-oci-runner", policy, deployed))
+    assert reached(world, function) == {
+        "read": rings | read,
+        "changed": rings,
+        "deleted": set(),
+        "listed": rings | read,
+    }
+
+
+def test_the_runners_only_add_to_their_own_audit_log(
+    world: World, policy: list[Statement], deployed: Deployment
+) -> None:
+    function = world.permit("lockstep-oci-runner", of("lockstep-oci-runner", policy, deployed))
+    keep_record(world, function)
     assert world.plan.audit.oci
-    where = (
-        world.sandbox.namespace,
-        world.plan.audit.oci.bucket,
-        "oci/multi-cloud.app_user/000000000001.json",
-    )
-    objects = clients.objects
-    for call, body in (
-        (objects.put_object, [b"forged"]),
-        (objects.delete_object, []),
-        (objects.get_object, []),
-    ):
-        with pytest.raises(oci.exceptions.ServiceError) as refused:
-            call(*where, *body)
-        assert refused.value.status == 404
-
-
-def test_the_oci_runner_cannot_replace_its_keys(
-    world: World, policy: list[Statement], deployed: Deployment
-) -> None:
-    clients = world.permit("lockstep-oci-runner", of("lockstep-oci-runner", policy, deployed))
-    vault = sandbox_vault(world.sandbox, clients)
-    secret_id = vault.secret_id("lockstep.mac")
-    assert secret_id
-    with pytest.raises(LockstepError):
-        vault.stage("lockstep.mac", secret_id, name="forged", text="x" * 64)
+    entry = "oci/multi-cloud.app_user/000000000001.json"
+    aws = world.permit("lockstep-aws-runner", of("lockstep-aws-runner", policy, deployed))
+    allowed = {
+        (runner, bucket, call)
+        for runner, clients in {"aws": aws, "oci": function}.items()
+        for bucket in (world.plan.audit.oci.bucket, OTHERS_BUCKET)
+        for call, arguments in {
+            "put_object": (f"oci/new-{runner}", b"entry"),
+            "head_object": (entry,),
+            "get_object": (entry,),
+            "delete_object": (entry,),
+            "list_objects": (),
+        }.items()
+        if succeeds(getattr(clients.objects, call), world.sandbox.namespace, bucket, *arguments)
+    }
+    bucket = world.plan.audit.oci.bucket
+    assert allowed == {("oci", bucket, call) for call in ("put_object", "head_object", "list_objects")}
+    assert not succeeds(function.objects.put_object, world.sandbox.namespace, bucket, entry, b"forged")
 
 
 def test_an_application_reads_only_its_own_credential(
@@ -334,11 +431,17 @@ def test_an_application_reads_only_its_own_credential(
     vault = sandbox_vault(world.sandbox, world.permit("application", given))
     assert vault.read_named("multi-cloud.app_user.0").data
     assert vault.read_named("multi-cloud.connection_blob.3").data
-    for name in ("batch.0", "lockstep.mac"):
+    own = own_vault(world, world.permit("application", given))
+    for reader, name in ((vault, "batch.0"), (own, "lockstep.mac")):
         with pytest.raises(LockstepError):
-            vault.read_named(name)
+            reader.read_named(name)
 
 
 def _policy(texts: Sequence[str]) -> dict[str, object]:
     address = "oci_identity_policy.application"
-    return {"type": "oci_identity_policy", "address": address, "values": {"statements": list(texts)}}
+    return {
+        "type": "oci_identity_policy",
+        "mode": "managed",
+        "address": address,
+        "values": {"statements": list(texts)},
+    }

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from moto.cloudwatch.models import cloudwatch_backends
+from moto.sns.models import sns_backends
 
 from sandbox.aws import AwsSandbox
 from sandbox.aws.alarms import EmbeddedMetricError, embedded, judge
@@ -244,6 +245,20 @@ def test_an_encrypted_topic_needs_the_policy_of_its_key_too(
 def test_the_key_of_the_service_lets_no_alarm_through(world: World) -> None:
     world.encrypt_with("alias/aws/sns")
     assert world.raise_alarm() == []
+
+
+def test_a_topic_of_another_account_gets_what_its_policy_allows(world: World) -> None:
+    """An adopted one: the policy that it begins with lets only alarms of its own account publish."""
+    backend: Any = sns_backends["999999999999"]["eu-central-1"]
+    topic = backend.create_topic("on-call")
+    world.put_alarm(topic.arn)
+    world.raise_alarm()
+    assert topic.sent_notifications == []
+    topic.policy = json.dumps({"Statement": [_may(OWN_ACCOUNT, OWN_ALARMS)]})
+    world.aws.client("cloudwatch").set_alarm_state(
+        AlarmName="lockstep-Stale", StateValue="OK", StateReason="a test"
+    )
+    assert len(topic.sent_notifications) == 1
 
 
 def test_a_topic_in_another_region_gets_nothing(world: World) -> None:

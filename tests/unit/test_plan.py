@@ -601,6 +601,7 @@ def test_example_values_are_named_with_their_places() -> None:
         "databases[1].host",
         "audit.aws.bucket",
         "stores[1].compartment_id",
+        "stores[1].own_compartment_id",
         "stores[1].vault_id",
         "audit.oci.namespace",
     ]

@@ -5,6 +5,9 @@ resource "oci_functions_application" "lockstep" {
   display_name               = var.name
   subnet_ids                 = var.subnet_ids
   network_security_group_ids = var.network_security_group_ids
+  shape                      = var.shape
+  freeform_tags              = var.freeform_tags
+  defined_tags               = var.defined_tags
 
   lifecycle {
     precondition {
@@ -20,6 +23,8 @@ resource "oci_functions_function" "rotate" {
   image          = var.image
   image_digest   = var.image_digest
   memory_in_mbs  = var.memory_in_mbs
+  freeform_tags  = var.freeform_tags
+  defined_tags   = var.defined_tags
 
   # The maximum for a synchronous call, which is how an operator calls it.
   timeout_in_seconds = 300
@@ -28,13 +33,18 @@ resource "oci_functions_function" "rotate" {
 
   failure_destination {
     kind     = "NOTIFICATION"
-    topic_id = oci_ons_notification_topic.alarms.id
+    topic_id = local.topic_id
   }
 
   lifecycle {
     precondition {
-      condition     = var.vault_id == var.vault_id_in_plan
-      error_message = "vault_id in the plan: ${var.vault_id} is expected. Correct the plan and build the image again, since it contains the plan."
+      condition     = var.made.vault_id == var.in_plan.vault_id
+      error_message = "vault_id in the plan: ${var.made.vault_id} is expected. Correct the plan and build the image again, since it contains the plan."
+    }
+
+    precondition {
+      condition     = var.made.own_compartment_id == var.in_plan.own_compartment_id
+      error_message = "own_compartment_id in the plan: ${var.made.own_compartment_id} is expected. Correct the plan and build the image again, since it contains the plan."
     }
   }
 }

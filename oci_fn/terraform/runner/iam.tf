@@ -2,31 +2,54 @@
 
 resource "oci_identity_dynamic_group" "function" {
   provider = oci.home
+  count    = var.function_dynamic_group_ocid == null ? 1 : 0
 
   compartment_id = var.tenancy_ocid
   name           = "${var.name}-oci-runner"
   description    = "The function of Lockstep in OCI."
   matching_rule  = "ALL {resource.type = 'fnfunc', resource.id = '${oci_functions_function.rotate.id}'}"
+  freeform_tags  = var.freeform_tags
+  defined_tags   = var.defined_tags
 }
 
+locals {
+  function_group  = one(concat(oci_identity_dynamic_group.function[*].id, var.function_dynamic_group_ocid[*]))
+  schedules_group = one(concat(oci_identity_dynamic_group.schedules[*].id, var.schedules_dynamic_group_ocid[*]))
+  publish = { topic = {
+    compartment_id = local.topic_compartment
+    statements     = ["to {ONS_TOPIC_PUBLISH} in compartment id ${local.topic_compartment}"]
+  } }
+}
+
+# A policy grants in its compartment and below, so there is one for each compartment.
 resource "oci_identity_policy" "function" {
   provider = oci.home
+  for_each = merge(var.grants, local.publish)
 
-  compartment_id = var.compartment_id
-  name           = "${var.name}-oci-runner"
-  description    = "Lets the OCI runner rotate the secrets of the rings, read its keys and add to the audit log."
-  statements = [
-    for grant in concat(var.grants, ["to {ONS_TOPIC_PUBLISH} in compartment id ${var.compartment_id}"]) :
-    "Allow dynamic-group id ${oci_identity_dynamic_group.function.id} ${grant}"
-  ]
+  compartment_id = each.value.compartment_id
+  name           = "${var.name}-oci-runner-${each.key}"
+  description    = "Lets the OCI runner rotate the secrets of the rings, read its keys, add to the audit log and report failures."
+  statements     = [for grant in each.value.statements : "Allow dynamic-group id ${local.function_group} ${grant}"]
+  freeform_tags  = var.freeform_tags
+  defined_tags   = var.defined_tags
+
+  lifecycle {
+    precondition {
+      condition     = length(var.strangers) == 0
+      error_message = "Lockstep's own compartment must hold no other secrets, since the OCI runner may read every secret in it. Move these to another compartment, or, if an earlier plan named them, list them in retired_secrets: ${join(", ", var.strangers)}."
+    }
+  }
 }
 
 resource "oci_identity_dynamic_group" "schedules" {
   provider = oci.home
+  count    = var.schedules_dynamic_group_ocid == null ? 1 : 0
 
   compartment_id = var.tenancy_ocid
   name           = "${var.name}-standby-schedules"
   description    = "The schedules that call the function of Lockstep."
+  freeform_tags  = var.freeform_tags
+  defined_tags   = var.defined_tags
   matching_rule = format("ANY {%s}", join(", ", [
     for schedule in values(oci_resource_scheduler_schedule.standby) : "resource.id = '${schedule.id}'"
   ]))
@@ -38,12 +61,14 @@ resource "oci_identity_policy" "schedules" {
   compartment_id = var.compartment_id
   name           = "${var.name}-standby-schedules"
   description    = "Lets the schedules find the function and call it."
+  freeform_tags  = var.freeform_tags
+  defined_tags   = var.defined_tags
   statements = [
     for grant in [
       # Resource Scheduler looks up the function before it calls it; without these its call fails with 404.
       "to read fn-app in compartment id ${var.compartment_id}",
       "to read fn-function in compartment id ${var.compartment_id}",
       "to use fn-invocation in compartment id ${var.compartment_id} where target.function.id = '${oci_functions_function.rotate.id}'",
-    ] : "Allow dynamic-group id ${oci_identity_dynamic_group.schedules.id} ${grant}"
+    ] : "Allow dynamic-group id ${local.schedules_group} ${grant}"
   ]
 }

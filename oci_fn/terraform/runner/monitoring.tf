@@ -7,59 +7,115 @@ locals {
 }
 
 resource "oci_ons_notification_topic" "alarms" {
+  count = var.topic_ocid == null ? 1 : 0
+
   compartment_id = var.compartment_id
   name           = "${var.name}-alarms"
   description    = "Alarms of Lockstep in OCI, and failed runs."
+  freeform_tags  = var.freeform_tags
+  defined_tags   = var.defined_tags
+}
+
+data "oci_ons_notification_topic" "adopted" {
+  count = var.topic_ocid == null ? 0 : 1
+
+  topic_id = var.topic_ocid
+}
+
+locals {
+  topic_id          = one(concat(oci_ons_notification_topic.alarms[*].id, var.topic_ocid[*]))
+  topic_compartment = one(concat(oci_ons_notification_topic.alarms[*].compartment_id, data.oci_ons_notification_topic.adopted[*].compartment_id))
 }
 
 resource "oci_ons_subscription" "email" {
   count = var.alarm_email == null ? 0 : 1
 
-  compartment_id = var.compartment_id
-  topic_id       = oci_ons_notification_topic.alarms.id
+  compartment_id = local.topic_compartment
+  topic_id       = local.topic_id
   protocol       = "EMAIL"
   endpoint       = var.alarm_email
+  freeform_tags  = var.freeform_tags
+  defined_tags   = var.defined_tags
 }
 
-resource "oci_monitoring_alarm" "absent" {
-  compartment_id        = var.compartment_id
-  metric_compartment_id = var.compartment_id
-  display_name          = "${var.name}: the standby was not called"
-  body                  = "Resource Scheduler has missed three triggers. AWS goes on rotating, but the standby would not take over."
-  namespace             = "oci_faas"
-  # The alarm stays for three days without a call.
-  query            = "FunctionInvocationCount[${local.silence_interval}]{resourceId = \"${oci_functions_function.rotate.id}\"}.groupBy(resourceId).absent(3d)"
-  severity         = "WARNING"
-  pending_duration = "PT1M"
-  destinations     = [oci_ons_notification_topic.alarms.id]
-  is_enabled       = !var.paused
+# Monitoring sends a message when an alarm fires and another one when it is over.
+locals {
+  alarms = {
+    absent = {
+      title    = "the standby was not called"
+      body     = "Resource Scheduler has missed three triggers. AWS goes on rotating, but the standby would not take over."
+      severity = "WARNING"
+      # The alarm stays for three days without a call.
+      query = "FunctionInvocationCount[${local.silence_interval}]{resourceId = \"${oci_functions_function.rotate.id}\"}.groupBy(resourceId).absent(3d)"
+      # After a deployment or a pause nothing was called for long, and the first trigger is up to one period away. An hour
+      # is the most that Monitoring waits.
+      pending = "PT${min(local.period + 10, 60)}M"
+      enabled = !var.paused
+    }
+    failed = {
+      title    = "a run of the standby failed"
+      body     = "A run failed or was throttled. The log names the error. The current password still works, and the next run finishes the rotation."
+      severity = "WARNING"
+      query    = "FunctionResponseCount[5m]{resourceId = \"${oci_functions_function.rotate.id}\", responseType =~ \"Error|Throttled\"}.groupBy(resourceId).sum() > 0"
+      pending  = "PT1M"
+      enabled  = true
+    }
+    failing = {
+      title    = "the standby keeps failing"
+      body     = "Two or more runs of the last three failed. The current password still works, but if AWS does not rotate either, it gets older than planned."
+      severity = "CRITICAL"
+      query    = "FunctionResponseCount[${local.silence_interval}]{resourceId = \"${oci_functions_function.rotate.id}\", responseType =~ \"Error|Throttled\"}.groupBy(resourceId).sum() >= 2"
+      pending  = "PT1M"
+      enabled  = true
+    }
+  }
 }
 
-resource "oci_monitoring_alarm" "failed" {
+resource "oci_monitoring_alarm" "standby" {
+  for_each = local.alarms
+
   compartment_id        = var.compartment_id
   metric_compartment_id = var.compartment_id
-  display_name          = "${var.name}: a run of the standby failed"
-  body                  = "A run failed or was throttled. The log names the error. The current password still works, and the next run finishes the rotation."
+  display_name          = "${var.name}: ${each.value.title}"
+  body                  = each.value.body
   namespace             = "oci_faas"
-  query                 = "FunctionResponseCount[5m]{resourceId = \"${oci_functions_function.rotate.id}\", responseType =~ \"Error|Throttled\"}.groupBy(resourceId).sum() > 0"
-  severity              = "CRITICAL"
-  pending_duration      = "PT1M"
-  destinations          = [oci_ons_notification_topic.alarms.id]
-  is_enabled            = true
+  query                 = each.value.query
+  severity              = each.value.severity
+  pending_duration      = each.value.pending
+  destinations          = [local.topic_id]
+  is_enabled            = each.value.enabled
+  freeform_tags         = var.freeform_tags
+  defined_tags          = var.defined_tags
+}
+
+moved {
+  from = oci_monitoring_alarm.absent
+  to   = oci_monitoring_alarm.standby["absent"]
+}
+
+moved {
+  from = oci_monitoring_alarm.failed
+  to   = oci_monitoring_alarm.standby["failed"]
 }
 
 resource "oci_logging_log_group" "lockstep" {
+  count = var.log_group_ocid == null ? 1 : 0
+
   compartment_id = var.compartment_id
   display_name   = var.name
   description    = "The function of Lockstep in OCI."
+  freeform_tags  = var.freeform_tags
+  defined_tags   = var.defined_tags
 }
 
 resource "oci_logging_log" "function" {
-  log_group_id       = oci_logging_log_group.lockstep.id
+  log_group_id       = one(concat(oci_logging_log_group.lockstep[*].id, var.log_group_ocid[*]))
   display_name       = "${var.name}-function"
   log_type           = "SERVICE"
   is_enabled         = true
   retention_duration = var.log_retention_days
+  freeform_tags      = var.freeform_tags
+  defined_tags       = var.defined_tags
 
   configuration {
     compartment_id = var.compartment_id

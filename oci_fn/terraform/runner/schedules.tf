@@ -25,6 +25,8 @@ resource "oci_resource_scheduler_schedule" "standby" {
   recurrence_type    = "CRON"
   recurrence_details = each.value
   state              = var.paused ? "INACTIVE" : "ACTIVE"
+  freeform_tags      = var.freeform_tags
+  defined_tags       = var.defined_tags
 
   # A call without a body is for all credentials of the plan.
   resources {

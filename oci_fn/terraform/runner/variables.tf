@@ -60,17 +60,57 @@ variable "alarm_email" {
   description = "The e-mail address that gets alarms, or null."
 }
 
-variable "vault_id" {
+variable "shape" {
   type        = string
-  description = "The OCID of the vault that Terraform created."
+  description = "The processors of the application."
 }
 
-variable "vault_id_in_plan" {
+variable "freeform_tags" {
+  type        = map(string)
+  description = "Free-form tags."
+}
+
+variable "defined_tags" {
+  type        = map(string)
+  description = "Defined tags, or null."
+}
+
+variable "function_dynamic_group_ocid" {
   type        = string
-  description = "The OCID of the vault that the plan names."
+  description = "An existing dynamic group that the function is in, or null."
+}
+
+variable "schedules_dynamic_group_ocid" {
+  type        = string
+  description = "An existing dynamic group that the schedules are in, or null."
+}
+
+variable "topic_ocid" {
+  type        = string
+  description = "An existing topic for alarms, or null."
+}
+
+variable "log_group_ocid" {
+  type        = string
+  description = "An existing log group, or null."
+}
+
+variable "made" {
+  type        = object({ vault_id = string, own_compartment_id = string })
+  description = "The OCIDs that Terraform made or adopted."
+}
+
+variable "in_plan" {
+  type        = object({ vault_id = string, own_compartment_id = string })
+  description = "The OCIDs that the plan names."
 }
 
 variable "grants" {
+  type        = map(object({ compartment_id = string, statements = list(string) }))
+  description = "The permissions of the function by compartment: policy statements from `to` on."
+}
+
+variable "strangers" {
   type        = list(string)
-  description = "The permissions of the function: policy statements from `to` on."
+  description = "Secrets in Lockstep's own compartment that are not Lockstep's."
 }

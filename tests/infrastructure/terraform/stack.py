@@ -1,4 +1,4 @@
-"""Lockstep's Terraform configuration, applied by the real Terraform with a provider that creates nothing."""
+"""Lockstep's Terraform configuration, applied by the real Terraform to a tenancy that is a file."""
 
 import json
 import shutil
@@ -36,8 +36,13 @@ class Deployment:
 
     def all(self, kind: str) -> dict[str, Document]:
         """The values of the resources of a type, by address without module: `slot["multi-cloud.app_user.0"]`."""
-        found = [r for r in self.resources if r["type"] == kind]
+        found = [r for r in self.resources if r["type"] == kind and r["mode"] == "managed"]
         return {r["address"].rpartition(f"{kind}.")[2]: r["values"] for r in found}
+
+    @property
+    def secrets(self) -> dict[str, Document]:
+        """The secrets that Terraform manages, by address."""
+        return self.all("oci_vault_secret")
 
     def one(self, kind: str) -> Document:
         """The values of the only resource of a type."""
@@ -51,31 +56,33 @@ class Stack:
     Args:
         root: A folder that has the configuration at the repository's path.
         plan: The plan as a document.
+        tenancy: The file of the tenancy; by default one of its own.
     """
 
-    def __init__(self, root: Path, plan: Document) -> None:
+    def __init__(self, root: Path, plan: Document, tenancy: Path | None = None) -> None:
         self._root = root
         self.folder = root / "oci_fn/terraform"
         self.plan = plan
+        self.tenancy = tenancy or self.folder / "tenancy.json"
 
     @classmethod
-    def new(cls, root: Path, plan: Document) -> Self:
+    def new(cls, root: Path, plan: Document, tenancy: Path | None = None) -> Self:
         """A new stack in an empty folder, after `terraform init`."""
         ignored = shutil.ignore_patterns(".terraform*", "*.tfstate*")
         shutil.copytree(CONFIGURATION, root / "oci_fn/terraform", ignore=ignored)
-        stack = cls(root, plan)
+        stack = cls(root, plan, tenancy)
         succeeded(stack.run(("init", None)))
         return stack
 
     def copy(self, root: Path) -> "Stack":
-        """A copy with the same state."""
+        """A copy with the same state, in a copy of the tenancy."""
         shutil.copytree(self._root, root, dirs_exist_ok=True, symlinks=True)
         return Stack(root, deepcopy(self.plan))
 
     def run(self, *commands: Command, **variables: object) -> list[Document]:
         """Run commands of the tool in order."""
         (self._root / "lockstep.yaml").write_text(json.dumps(self.plan))
-        return run_tool(self.folder, *commands, **variables)
+        return run_tool(self.folder, *commands, tenancy=self.tenancy, **variables)
 
     def apply(self, **variables: object) -> Deployment:
         """Apply, and read the state."""
@@ -83,16 +90,21 @@ class Stack:
         succeeded(results)
         return _deployment(results[-1]["value"]["values"])
 
-    def deploy(self) -> Deployment:
-        """Deploy as an operator does: first without an image, then with the vault in the plan and an image."""
-        self.name_vault(self.apply().outputs["vault_id"])
-        return self.apply(**with_image())
+    def deploy(self, **variables: object) -> Deployment:
+        """Deploy as an operator does: first without an image, then with what was made in the plan and an image."""
+        self.name_made(self.apply(**variables).outputs)
+        return self.apply(**with_image(**variables))
 
-    def name_vault(self, vault_id: str) -> None:
-        """Write the vault's OCID into the plan."""
-        for store in self.plan["stores"]:
-            if store["kind"] == "oci-vault":
-                store["vault_id"] = vault_id
+    def name_made(self, outputs: Mapping[str, str]) -> None:
+        """Write the OCIDs into the plan that Terraform prints for it."""
+        self.store.update({name: outputs[name] for name in ("vault_id", "own_compartment_id")})
+
+    @property
+    def store(self) -> Document:
+        """The vault's section of the plan."""
+        found: Document
+        (found,) = [store for store in self.plan["stores"] if store["kind"] == "oci-vault"]
+        return found
 
 
 def with_image(**more: object) -> Document:
@@ -100,13 +112,14 @@ def with_image(**more: object) -> Document:
     return {"image": IMAGE, "subnet_ids": ["ocid1.subnet.oc1.eu-frankfurt-1.aaaa"], **more}
 
 
-def run_tool(folder: Path, *commands: Command, **variables: object) -> list[Any]:
+def run_tool(folder: Path, *commands: Command, tenancy: Path | None = None, **variables: object) -> list[Any]:
     """Run the tool; return the results of its commands."""
     answer = folder / "answer.json"
     asked = {
         "folder": str(folder),
         "answer": str(answer),
-        "variables": {"tenancy_ocid": "ocid1.tenancy.oc1..aaaa", **variables},
+        "tenancy": str(tenancy or folder / "tenancy.json"),
+        "variables": {"tenancy_ocid": "ocid1.tenancy.oc1..aaaa", "identity_delay": "0s", **variables},
         "commands": commands,
     }
     done = subprocess.run(  # noqa: S603 - our own program
@@ -134,6 +147,8 @@ def messages(results: list[Document]) -> list[str]:
 
 
 def _diagnostics(value: Any) -> Iterator[str]:  # noqa: ANN401 - any JSON
+    if isinstance(value, str):  # `init` answers with text.
+        return
     for line in value if isinstance(value, list) else value.get("diagnostics", []) if value else []:
         diagnostic = line.get("diagnostic", line)
         if diagnostic.get("severity") == "error":

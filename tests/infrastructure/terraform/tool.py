@@ -1,6 +1,7 @@
 """Runs Terraform and a parser of OCI policies, in the venv that has both. Input and output are JSON.
 
-    in     {"folder": …, "variables": {…}, "commands": [["apply", null], ["policies", ["Allow …"]], …], "answer": …}
+    in     {"folder": …, "tenancy": …, "variables": {…}, "answer": …,
+            "commands": [["apply", null], ["policies", ["Allow …"]], …]}
     out    a list with the result of each command, in the file that "answer" names
 
 Variables, provider and state are written to the folder.
@@ -19,31 +20,39 @@ from oci_lexer_parser import (  # type: ignore[import-not-found]
     parse_policy_statement,
 )
 
-VERSION = "7.23.0"
+from tests.infrastructure.terraform.tenancy import VARIABLE as TENANCY
+
+PROVIDERS = {
+    "oracle/oci": ("7.23.0", "tests.infrastructure.terraform.provider"),
+    "hashicorp/time": ("0.13.1", "tests.infrastructure.terraform.time_provider"),
+}
+"""Version and module by source."""
 
 
 def main() -> None:
     """Run the commands on standard input."""
     asked = json.load(sys.stdin)
     folder = Path(asked["folder"])
-    install_provider(folder / ".provider")
+    install_providers(folder / ".provider")
+    os.environ[TENANCY] = asked["tenancy"]
     (folder / "test.auto.tfvars.json").write_text(json.dumps(asked["variables"]))
     terraform = TerraformCommand(str(folder))
     results = [run(terraform, name, argument) for name, argument in asked["commands"]]
     Path(asked["answer"]).write_text(json.dumps(results))
 
 
-def install_provider(folder: Path) -> None:
-    """Put the provider into a folder that Terraform uses as a mirror."""
-    for platform in ("linux_amd64", "linux_arm64", "darwin_arm64"):
-        place = folder / "mirror/registry.terraform.io/oracle/oci" / VERSION / platform
-        place.mkdir(parents=True, exist_ok=True)
-        program = place / f"terraform-provider-oci_v{VERSION}"
-        program.write_text(
-            f"#!{sys.executable}\nimport runpy, sys\nsys.path.insert(0, {os.getcwd()!r})\n"  # noqa: PTH109 - as text
-            "runpy.run_module('tests.infrastructure.terraform.provider', run_name='__main__')\n"
-        )
-        program.chmod(0o755)
+def install_providers(folder: Path) -> None:
+    """Put the providers into a folder that Terraform uses as a mirror."""
+    for source, (version, module) in PROVIDERS.items():
+        for platform in ("linux_amd64", "linux_arm64", "darwin_arm64"):
+            place = folder / "mirror/registry.terraform.io" / source / version / platform
+            place.mkdir(parents=True, exist_ok=True)
+            program = place / f"terraform-provider-{source.partition('/')[2]}_v{version}"
+            program.write_text(
+                f"#!{sys.executable}\nimport runpy, sys\nsys.path.insert(0, {os.getcwd()!r})\n"  # noqa: PTH109 - as text
+                f"runpy.run_module('{module}', run_name='__main__')\n"
+            )
+            program.chmod(0o755)
     settings = folder / "terraformrc"
     settings.write_text(
         f'provider_installation {{\n  filesystem_mirror {{\n    path = "{folder}/mirror"\n  }}\n}}\n'

@@ -1,0 +1,125 @@
+"""Whether a bucket that exists can hold the audit log."""
+
+import json
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from typing import Any
+
+from cdk.account import Account, Found, UnansweredError
+from lockstep.plan import AwsAudit
+
+
+def new_objects_only(bucket: str, partition: str) -> Mapping[str, Any]:
+    """The statement of a bucket's policy that denies everyone to write over an object.
+
+    See https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes-enforce.html
+    """
+    return {
+        "Sid": "NewObjectsOnly",
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": "s3:PutObject",
+        "Resource": f"arn:{partition}:s3:::{bucket}/*",
+        "Condition": {"Null": {"s3:if-none-match": "true"}},
+    }
+
+
+def audit_bucket(account: Account, audit: AwsAudit, *, mode: str) -> Found | None:
+    """The bucket of the audit log.
+
+    Args:
+        account: Who must own it.
+        audit: The plan's section.
+        mode: COMPLIANCE or GOVERNANCE, as the settings say.
+    """
+    name = audit.bucket
+    try:
+        # Bucket names are global, and only its owner may say whether it is the one that is meant.
+        if account.ask("s3", "head_bucket", Bucket=name, ExpectedBucketOwner=account.id) is None:
+            return None
+    except UnansweredError as error:
+        lack = (
+            f"bucket {name}: it belongs to another account, or {account.id} may not see it ({error}); give the plan a "
+            "bucket of your own (audit.aws.bucket)"
+        )
+        return Found(what=f"bucket {name}", lacks=(lack,))
+    tags = account.ask("s3", "get_bucket_tagging", Bucket=name) or {"TagSet": []}
+    return Found(
+        what=f"bucket {name}",
+        tags={tag["Key"]: tag["Value"] for tag in tags["TagSet"]},
+        lacks=tuple(f"bucket {name}: {lack}" for lack in _lacks(account, audit, mode)),
+    )
+
+
+def _lacks(account: Account, audit: AwsAudit, mode: str) -> Iterator[str]:
+    name = audit.bucket
+    # Of us-east-1 it is null.
+    region = account.ask("s3", "get_bucket_location", Bucket=name)["LocationConstraint"] or "us-east-1"
+    if region != audit.region:
+        yield f"it is in {region}, and the plan says {audit.region}"
+    if account.ask("s3", "get_bucket_versioning", Bucket=name).get("Status") != "Enabled":
+        yield (
+            f"it keeps no versions; `aws s3api put-bucket-versioning --bucket {name} "
+            "--versioning-configuration Status=Enabled`"
+        )
+    yield from _lock_lacks(account, audit, mode)
+    yield from _policy_lacks(account, name)
+    yield from _encryption_lacks(account, name)
+
+
+def _lock_lacks(account: Account, audit: AwsAudit, mode: str) -> Iterator[str]:
+    answer = account.ask("s3", "get_object_lock_configuration", Bucket=audit.bucket) or {}
+    lock = answer.get("ObjectLockConfiguration", {})
+    kept = lock.get("Rule", {}).get("DefaultRetention", {})
+    days = kept.get("Days", 0) + 365 * kept.get("Years", 0)
+    if lock.get("ObjectLockEnabled") != "Enabled" or kept.get("Mode") != mode:
+        has = f"Object Lock in mode {kept['Mode']}" if kept.get("Mode") else "no default Object Lock"
+        yield f"it has {has}, and the setting object_lock says {mode.lower()}; {_set_lock(audit, mode)}"
+    elif timedelta(days=days) < audit.retention:
+        yield f"it locks entries for {days} days, and the plan says {audit.retention.days}; {_set_lock(audit, mode)}"
+
+
+def _set_lock(audit: AwsAudit, mode: str) -> str:
+    rule = {"DefaultRetention": {"Mode": mode, "Days": audit.retention.days}}
+    configuration = json.dumps({"ObjectLockEnabled": "Enabled", "Rule": rule}, separators=(",", ":"))
+    return (
+        f"`aws s3api put-object-lock-configuration --bucket {audit.bucket} "
+        f"--object-lock-configuration '{configuration}'`"
+    )
+
+
+def _policy_lacks(account: Account, name: str) -> Iterator[str]:
+    answer = account.ask("s3", "get_bucket_policy", Bucket=name)
+    statements = json.loads(answer["Policy"])["Statement"] if answer else []
+    wanted = new_objects_only(name, account.partition)
+    if not any(_denies_overwriting(s, wanted) for s in statements):
+        yield f"its policy lets entries be written over; add to it {json.dumps(wanted, separators=(',', ':'))}"
+
+
+def _denies_overwriting(statement: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Whether it denies at least that, whatever its Sid and whether a list has one value or several."""
+    return (
+        statement["Effect"] == "Deny"
+        and statement.get("Principal") in ("*", {"AWS": "*"}, {"AWS": ["*"]})
+        and bool({"s3:PutObject", "s3:Put*", "s3:*", "*"} & set(_listed(statement.get("Action"))))
+        and bool({wanted["Resource"], "*"} & set(_listed(statement.get("Resource"))))
+        and statement.get("Condition") in (wanted["Condition"], {"Null": {"s3:if-none-match": True}})
+    )
+
+
+def _encryption_lacks(account: Account, name: str) -> Iterator[str]:
+    answer = account.ask("s3", "get_bucket_encryption", Bucket=name)
+    rules = answer["ServerSideEncryptionConfiguration"]["Rules"] if answer else []
+    for rule in rules:
+        default = rule.get("ApplyServerSideEncryptionByDefault", {})
+        if default.get("SSEAlgorithm", "AES256") != "AES256":
+            encryption = '{"Rules":[{"ApplyServerSideEncryptionByDefault":{"SSEAlgorithm":"AES256"}}]}'
+            yield (
+                f"it encrypts with {default.get('KMSMasterKeyID', 'a key of KMS')}, which the audit function may not "
+                f"use, and auditors would need; `aws s3api put-bucket-encryption --bucket {name} "
+                f"--server-side-encryption-configuration '{encryption}'`"
+            )
+
+
+def _listed(value: object) -> list[object]:
+    return value if isinstance(value, list) else [value]

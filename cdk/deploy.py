@@ -1,0 +1,125 @@
+"""`make deploy-aws`: ask the account what exists, say what is adopted, then let the CDK CLI deploy.
+
+`python -m cdk.deploy [--dry-run] [--profile NAME] [arguments of cdk deploy]`
+
+`cdk deploy` alone uses the setting `adopt` as it is written. This command completes it: what the stack has made before,
+and no longer manages, is taken back. What exists and is not to be adopted is an error that names the line to add.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError
+
+from cdk.account import Account, UnansweredError
+from cdk.bundle import BundleError
+from cdk.estate import Adopt
+from cdk.existing import Estate, look
+from cdk.settings import ROOT, Deployment, NotDeployableError, Settings, check_complete, read_deployment
+from cdk.sizes import synthesise
+from lockstep.plan_file import PlanProblemsError
+
+_CLI = ROOT / "node_modules" / ".bin" / "cdk"
+_USAGE = 2
+_CONFIG = Config(connect_timeout=5, read_timeout=20, retries={"mode": "standard", "total_max_attempts": 4})
+
+
+def settings_of(context: Sequence[str]) -> Settings:
+    """The settings of `cdk.json`, with those of the command line over them.
+
+    Args:
+        context: Each `name=value`.
+
+    Raises:
+        NotDeployableError: A setting is wrong.
+    """
+    given = json.loads((ROOT / "cdk.json").read_text(encoding="utf-8"))["context"]
+    for assignment in context:
+        name, separator, value = assignment.partition("=")
+        if not separator:
+            raise NotDeployableError(f"--context {assignment}: give name=value")
+        given[name] = value
+    return Settings.from_context(given.get)
+
+
+def examine(deployment: Deployment, account: Account) -> Estate:
+    """What becomes of what exists in the account.
+
+    Raises:
+        UnansweredError: The account does not say which resources the stack manages.
+        BundleError: Packaging is zip, and there is no bundle.
+    """
+    nothing_adopted = deployment.settings.model_copy(update={"adopt": Adopt()})
+    with tempfile.TemporaryDirectory(prefix="lockstep-deploy-") as folder:
+        template = synthesise(deployment.plan, nothing_adopted, Path(folder))
+    return look(deployment, template, account)
+
+
+def arguments(estate: Estate, given: Sequence[str], context: Sequence[str]) -> list[str]:
+    """The arguments of the CDK CLI: the complete `adopt`, and what was given."""
+    kept = [part for a in context if not a.startswith("adopt=") for part in ("--context", a)]
+    adopt = json.dumps(estate.adopt.model_dump(mode="json"), separators=(",", ":"))
+    return ["deploy", *kept, "--context", f"adopt={adopt}", *given]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Look, say, deploy; the exit code: 2 if something has to be changed first, else that of the CDK CLI."""
+    parser = argparse.ArgumentParser(prog="python -m cdk.deploy", description=__doc__.partition("\n")[0])
+    parser.add_argument(
+        "--dry-run", action="store_true", help="say what would be adopted, and deploy nothing"
+    )
+    parser.add_argument("--profile", help="the profile of the AWS configuration")
+    parser.add_argument("-c", "--context", action="append", default=[], metavar="NAME=VALUE")
+    asked, more = parser.parse_known_args(argv)
+    try:
+        deployment = read_deployment(settings_of(asked.context))
+        check_complete(deployment.plan)
+        account = _account(asked.profile, deployment.plan.lock.region)
+        estate = examine(deployment, account)
+    except PlanProblemsError as error:
+        return _stopped(error.problems)
+    except (BotoCoreError, BundleError, NotDeployableError, UnansweredError) as error:
+        return _stopped([str(error)])
+    _say(f"account {account.id}, {account.region}, stack {deployment.settings.stack}")
+    for taken in estate.taken:
+        _say(f"adopted: {taken}")
+    for note in estate.notes:
+        _say(f"note: {note}")
+    if estate.problems:
+        return _stopped(estate.problems)
+    if asked.dry_run:
+        _say(f"adopt: {json.dumps(estate.adopt.model_dump(mode='json'))}")
+        return 0
+    profile = ["--profile", asked.profile] if asked.profile else []
+    # Both write to the same terminal, and the CLI writes past Python's buffer.
+    sys.stdout.flush()
+    return subprocess.run(  # noqa: S603 - the arguments are those of the person who runs it
+        [_CLI, *arguments(estate, [*profile, *more], asked.context)], cwd=ROOT, check=False
+    ).returncode
+
+
+def _account(profile: str | None, region: str) -> Account:
+    session: Any = boto3.Session(profile_name=profile, region_name=region)
+    return Account(lambda service: session.client(service, config=_CONFIG), region)
+
+
+def _say(text: str) -> None:
+    print(text)  # noqa: T201 - a command line
+
+
+def _stopped(problems: Sequence[str]) -> int:
+    for problem in problems:
+        print(problem, file=sys.stderr)  # noqa: T201 - a command line
+    return _USAGE
+
+
+if __name__ == "__main__":
+    sys.exit(main())
