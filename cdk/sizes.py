@@ -6,6 +6,7 @@ until there are as many as asked.
 
 import argparse
 import json
+import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -14,10 +15,11 @@ from pathlib import Path
 from aws_cdk import App
 
 from cdk.app import add_stack
-from cdk.settings import DEFINITION, ROOT, Deployment, Settings
+from cdk.bundle import BundleError
+from cdk.settings import DEFINITION, ROOT, Deployment, NotDeployableError, Settings
 from cdk.template import Statement, Template
 from lockstep.plan import Plan
-from lockstep.plan_file import load_plan
+from lockstep.plan_file import PlanProblemsError, load_plan
 from lockstep.quotas.scaling import scaled
 
 COUNTS = (1, 10, 100)
@@ -27,6 +29,8 @@ CLI_CONTEXT = {
     "aws:cdk:version-reporting": True,
 }
 """What the CDK CLI adds: it makes the template larger."""
+NO_LIMIT = {"@aws-cdk/core:stackResourceLimit": 0, "@aws-cdk/core:validateAgainstDefaultRules": False}
+"""What does not fit is measured, too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +58,7 @@ class Sizes:
 def synthesise(plan: Plan, settings: Settings, folder: Path) -> Template:
     """The template of a plan, without the checks of cdk-nag."""
     context = json.loads((ROOT / "cdk.json").read_text(encoding="utf-8"))["context"]
-    app = App(outdir=str(folder), context={**context, **CLI_CONTEXT}, analytics_reporting=True)
+    app = App(outdir=str(folder), context={**context, **CLI_CONTEXT, **NO_LIMIT}, analytics_reporting=True)
     deployment = Deployment(plan=plan, settings=settings, definition=DEFINITION.read_text(encoding="utf-8"))
     add_stack(deployment, app)
     app.synth()
@@ -111,20 +115,28 @@ def _file(folder: Path, settings: Settings) -> Path:
     return folder / f"{settings.stack}.template.json"
 
 
-def main() -> None:
-    """Print one line of JSON for each number of credentials."""
+def main() -> int:
+    """Print one line of JSON for each number of credentials, and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m cdk.sizes", description=__doc__.partition("\n")[0])
     parser.add_argument("--plan", type=Path, help="the plan file  [default: that of cdk.json]")
     parser.add_argument("counts", nargs="*", type=int, default=COUNTS, help="numbers of credentials")
     asked = parser.parse_args()
     context = json.loads((ROOT / "cdk.json").read_text(encoding="utf-8"))["context"]
-    settings = Settings.from_context(context.get)
-    if asked.plan:
-        settings = settings.model_copy(update={"plan": asked.plan})
-    plan = load_plan(ROOT / settings.plan)
-    for count in asked.counts:
-        print(json.dumps(asdict(measure(scaled(plan, count), settings))))  # noqa: T201 - for a person
+    try:
+        settings = Settings.from_context(context.get)
+        if asked.plan:
+            settings = settings.model_copy(update={"plan": asked.plan})
+        plan = load_plan(ROOT / settings.plan)
+        for count in asked.counts:
+            print(json.dumps(asdict(measure(scaled(plan, count), settings))))  # noqa: T201 - for a person
+    except PlanProblemsError as error:
+        print("\n".join(error.problems), file=sys.stderr)  # noqa: T201 - likewise
+        return 2
+    except (NotDeployableError, BundleError) as error:
+        print(error, file=sys.stderr)  # noqa: T201 - likewise
+        return 2
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -52,6 +52,15 @@ class Found:
     owning_service: str | None = None
 
 
+_SHARED = {
+    SecretKind.ADMIN: "give it in the plan by its ARN, for which no tag is needed",
+    SecretKind.RUNNER_KEY: "keep the key in a secret of this stack's own",
+    SecretKind.APP_USER: "give this plan's credential secrets of its own",
+    SecretKind.CONNECTION_BLOB: "give this plan's credential secrets of its own",
+}
+"""What to do where two stacks, or two purposes, want one secret."""
+
+
 class State(StrEnum):
     """What is to be done with a secret."""
 
@@ -125,7 +134,7 @@ def _problems(one: Wanted, found: Found, stack: str) -> Iterator[str]:
         if (other := found.tags.get(key, value)) != value:
             yield (
                 f"its tag {key} is {other!r}, not {value!r}; if nothing uses it as that any more, remove the tag and "
-                "repeat this"
+                f"repeat this, else {_SHARED[one.kind]}"
             )
     if found.is_deleted:
         yield "it is scheduled for deletion; restore it (aws secretsmanager restore-secret)"

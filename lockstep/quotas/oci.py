@@ -15,6 +15,8 @@ _OCI = "https://docs.oracle.com/iaas/Content"
 
 SECRETS_EACH = 2
 SECRETS_OF_A_TENANCY = 5000
+STATEMENTS = 16
+"""Of all policies that Terraform makes, with every option."""
 TAKEOVER_SECONDS = Fraction(44 * 40, 1000)
 """Of one rotation in OCI: 44 calls one after the other, 40 ms each between two regions."""
 TAKEOVER_MARGIN_SECONDS = 25
@@ -59,6 +61,16 @@ def of_oci(plan: Plan) -> Iterator[Use]:
             ),
             need=Fraction(need),
         )
+    yield Use(
+        quota=Quota(
+            name="OCI IAM, policy statements from the root to a compartment",
+            limit=500,
+            unit="statements",
+            source=f"{_OCI}/Identity/policymgmt/policy-limits-compartment-hierarchy.htm",
+            change="remove statements of others, or use compartments that are not below each other",
+        ),
+        need=Fraction(STATEMENTS),
+    )
     if plan.runners.oci:
         yield grows(
             plan,

@@ -146,8 +146,11 @@ def test_a_chain_of_imports_is_followed() -> None:
 @pytest.mark.parametrize(
     ("drivers", "packages"),
     [
-        # Only the command starts an execution, so there is no port for it.
-        ({"boto3", "botocore"}, ("lockstep/aws/", "lockstep/cli/rotate.py")),
+        # Only the command starts an execution, so there is no port for it. A deployment asks the account first.
+        (
+            {"boto3", "botocore"},
+            ("lockstep/aws/", "lockstep/cli/rotate.py", "cdk/account.py", "cdk/deploy.py"),
+        ),
         ({"oci"}, ("lockstep/oci/", "lockstep/identity.py")),
         # The client runs in applications, which bring their own driver.
         ({"pymysql", "pg8000"}, ("lockstep/databases/", "lockstep/client.py")),

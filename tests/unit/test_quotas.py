@@ -63,6 +63,7 @@ CONSTANT = (
     "Secrets Manager, versions",
     "OCI Vault, versions of a slot in use",
     "OCI Vault, versions of a slot pending",
+    "OCI IAM, policy statements",
 )
 
 
