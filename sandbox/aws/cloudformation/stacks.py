@@ -3,9 +3,10 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from moto.cloudformation.exceptions import AlreadyExistsException, ValidationError
+from moto.cloudformation.exceptions import AlreadyExistsException, CloudFormationError, ValidationError
 from moto.cloudformation.models import ChangeSet, Stack
 from moto.cloudformation.utils import generate_changeset_id, generate_stack_id, validate_create_change_set
+from moto.core.responses import ActionResult, EmptyResult
 
 from sandbox.aws.cloudformation.engine import Operation
 from sandbox.aws.cloudformation.resources import Resources
@@ -14,6 +15,7 @@ from sandbox.aws.executions import Client
 from sandbox.aws.patching import Foreign, Patches
 
 _MODELS = "moto.cloudformation.models"
+_RESPONSES = "moto.cloudformation.responses:CloudFormationResponse"
 _UPDATABLE = frozenset(
     {
         "CREATE_COMPLETE",
@@ -30,6 +32,12 @@ _NO_CHANGES = (
     "The submitted information didn't contain changes. Submit different information to create a change set."
 )
 """By this text the CDK CLI knows that there is nothing to do."""
+
+
+class ChangeSetNotFoundError(CloudFormationError):
+    """The stack has no change set of this name; the CDK CLI waits for this after it has deleted one."""
+
+    code = "ChangeSetNotFound"
 
 
 def apply(patches: Patches, client: Callable[[str], Client]) -> None:
@@ -86,6 +94,13 @@ def _operate(patches: Patches, client: Callable[[str], Client]) -> None:
     patches.replace(f"{_MODELS}:Stack.update", update)
     patches.replace(f"{_MODELS}:Stack.delete", delete)
     patches.replace(f"{_MODELS}:ChangeSet.apply", _apply)
+    patches.replace(f"{_MODELS}:Stack.stack_parameters", property(_previous_values))
+
+
+def _previous_values(stack: Foreign) -> Mapping[str, Any]:
+    """What UsePreviousValue means: the value as it was given, such as the name of an SSM parameter, not its content."""
+    defaults = {name: one.get("Default") for name, one in stack.template_dict.get("Parameters", {}).items()}
+    return {**defaults, **stack.parameters}
 
 
 def _apply(change_set: Foreign) -> None:
@@ -95,6 +110,36 @@ def _apply(change_set: Foreign) -> None:
 def _manage(patches: Patches) -> None:
     for replaced in (_create_stack, _create_change_set, _execute_change_set, _delete_stack):
         patches.replace(f"{_MODELS}:CloudFormationBackend.{replaced.__name__[1:]}", replaced)
+    patches.replace(f"{_RESPONSES}.describe_change_set", _describe_change_set)
+    patches.replace(f"{_RESPONSES}.delete_change_set", _delete_change_set)
+
+
+def _describe_change_set(response: Foreign) -> ActionResult:
+    return ActionResult(_change_set(response.cloudformation_backend, *_asked_for(response)))
+
+
+def _delete_change_set(response: Foreign) -> ActionResult:
+    backend = response.cloudformation_backend
+    try:
+        change_set = _change_set(backend, *_asked_for(response))
+    except ChangeSetNotFoundError:
+        # Deleting what is not there succeeds.
+        return EmptyResult()
+    del backend.change_sets[change_set.change_set_id]
+    return EmptyResult()
+
+
+def _asked_for(response: Foreign) -> tuple[str, str | None]:
+    return response._get_param("ChangeSetName"), response._get_param("StackName")  # noqa: SLF001 - of moto
+
+
+def _change_set(backend: Foreign, name_or_arn: str, stack_name: str | None) -> Foreign:
+    """A change set by its ARN, or by its name, which is unique in its stack only."""
+    for change_set in backend.change_sets.values():
+        named = change_set.change_set_name, change_set.stack_name
+        if name_or_arn == change_set.change_set_id or (name_or_arn, stack_name) == named:
+            return change_set
+    raise ChangeSetNotFoundError(f"ChangeSet [{name_or_arn}] does not exist")
 
 
 def _create_stack(
@@ -132,6 +177,8 @@ def _create_change_set(
             f"Stack [{stack_name}] already exists and cannot be created again with the changeSet "
             f"[{change_set_name}]."
         )
+    if any((c.change_set_name, c.stack) == (change_set_name, stack) for c in backend.change_sets.values()):
+        raise AlreadyExistsException(f"ChangeSet {change_set_name} cannot be created, since it exists")
     change_set: Foreign = ChangeSet(
         change_set_id=generate_changeset_id(change_set_name, backend.region_name, backend.account_id),
         change_set_name=change_set_name,
@@ -149,7 +196,7 @@ def _create_change_set(
 
 
 def _execute_change_set(backend: Foreign, change_set_name: str, stack_name: str | None = None) -> None:
-    change_set = backend.describe_change_set(change_set_name)
+    change_set = _change_set(backend, change_set_name, stack_name)
     if change_set.execution_status != "AVAILABLE":
         raise ValidationError(message=f"ChangeSet [{change_set_name}] cannot be executed for {stack_name}")
     change_set.apply()
@@ -168,6 +215,8 @@ def _delete_stack(backend: Foreign, name_or_stack_id: str) -> None:
     if stack.delete():
         del backend.stacks[stack.stack_id]
         backend.deleted_stacks[stack.stack_id] = stack
+        for change_set_id in [i for i, c in backend.change_sets.items() if c.stack is stack]:
+            del backend.change_sets[change_set_id]
 
 
 def _find(backend: Foreign, name_or_id: str) -> Foreign:

@@ -68,9 +68,11 @@ class Stack:
         return [e["ResourceStatus"] for e in reversed(events) if e["LogicalResourceId"] == logical_id]
 
     def _change(self, kind: str, resources: Mapping[str, Resource], tags: Mapping[str, str]) -> str:
+        named = {"StackName": self.name, "ChangeSetName": "change"}
+        if kind == "UPDATE":
+            self.client.delete_change_set(**named)
         change_set = self.client.create_change_set(
-            StackName=self.name,
-            ChangeSetName="change",
+            **named,
             ChangeSetType=kind,
             TemplateBody=json.dumps({"Resources": resources}),
             Tags=[{"Key": key, "Value": value} for key, value in tags.items()],

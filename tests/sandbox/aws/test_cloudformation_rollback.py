@@ -109,3 +109,18 @@ def test_a_rollback_that_cannot_delete_says_so(aws: AwsSandbox) -> None:
     (attached,) = iam.list_attached_role_policies(RoleName="role")["AttachedPolicies"]
     iam.detach_role_policy(RoleName="role", PolicyArn=attached["PolicyArn"])
     assert stack.delete() == "DELETE_COMPLETE"
+
+
+def test_a_change_set_belongs_to_its_stack(aws: AwsSandbox) -> None:
+    """The CDK CLI gives all of them one name, and waits until the one that it has deleted is gone."""
+    first, second = Stack(aws, "first"), Stack(aws, "second")
+    first.create(It=secret("one"))
+    second.create(It=secret("two"))
+    client = aws.client("cloudformation")
+    found = client.describe_change_set(StackName="first", ChangeSetName="change")
+    assert found["StackName"] == "first"
+    client.delete_change_set(StackName="first", ChangeSetName="change")
+    with pytest.raises(ClientError, match="does not exist") as gone:
+        client.describe_change_set(StackName="first", ChangeSetName="change")
+    assert gone.value.response["Error"]["Code"] == "ChangeSetNotFound"
+    assert client.describe_change_set(StackName="second", ChangeSetName="change")["StackName"] == "second"
