@@ -379,6 +379,37 @@ def test_admins_that_are_known_by_arn_are_reachable_for_the_function_of_the_data
     assert not allowed("apply_db", decrypt)
 
 
+def test_adopted_keys_are_reachable_for_the_same_uses_and_the_mac_key_by_its_alias_alone() -> None:
+    other = "arn:aws:kms:eu-central-1:111122223333:key/0a1b2c3d-0000-0000-0000-000000000000"
+    settings = Settings.model_validate({"plan": BOTH_CLOUDS, "adopt": {"mac_key": True, "keys": [other]}})
+    with tempfile.TemporaryDirectory(prefix="lockstep-policies-") as folder:
+        template = synthesise(load_plan(ROOT / BOTH_CLOUDS), settings, Path(folder))
+    policies: dict[str, list[Statement]] = {}
+    for name, statements in template.role_policies():
+        policies.setdefault(title_of(name), []).extend(statements)
+    mac = {"kms:MacAlgorithm": ("HMAC_SHA_256",)}
+    for role, statements in policies.items():
+        for aliases, may in {
+            ("alias/lockstep-audit",): role == "audit",
+            ("alias/a", "alias/lockstep-audit"): role == "audit",
+            ("alias/lockstep-audit-two",): False,
+            (): False,
+        }.items():
+            context = {**mac, "kms:ResourceAliases": aliases} if aliases else mac
+            sign = Call(action="kms:GenerateMac", resource=other, context=context)
+            assert decide(sign, statements).allowed is may, (role, aliases)
+        decrypt = Call(
+            action="kms:Decrypt",
+            resource=other,
+            context={
+                "kms:ViaService": (SECRETS_MANAGER,),
+                "kms:EncryptionContext:SecretARN": (secret_arn("multi-cloud/app_user"),),
+            },
+        )
+        assert decide(decrypt, statements).allowed is bool(SECRETS[role]), role
+        assert not decide(replace(decrypt, context={}), statements).allowed
+
+
 def test_an_entry_cannot_be_overwritten_or_moved_to_another_account_or_class() -> None:
     bucket = world(THIS).arn_of("AWS::S3::Bucket", BucketName=_BUCKETS[THIS])
     entry = Call(
