@@ -2,7 +2,8 @@
 
 import os
 import subprocess
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sandbox.aws import AwsSandbox
@@ -62,6 +63,19 @@ class CdkCli:
         """
         return self._run(*_DEPLOY, "--app", str(assembly), cwd=self._output.parent)
 
+    def deploy_asking(self, context: Mapping[str, str]) -> str:
+        """Deploy as `make deploy-aws` does, which asks the account first; what it says.
+
+        Args:
+            context: Settings that differ from `cdk.json`.
+
+        Raises:
+            CdkError: It failed, or something has to be changed first.
+        """
+        module = (sys.executable, "-m", "cdk.deploy")
+        more = (*_DEPLOY[1:], "--output", str(self._output))
+        return self._run(*more, *_context(context), cwd=ROOT, program=module)
+
     def destroy(self, context: Mapping[str, str]) -> str:
         """Synthesise the stack and delete it; what the CLI says.
 
@@ -78,12 +92,12 @@ class CdkCli:
         """
         return self._run(*_DESTROY, "--app", str(assembly), cwd=self._output.parent)
 
-    def _run(self, *arguments: str, cwd: Path) -> str:
+    def _run(self, *arguments: str, cwd: Path, program: Sequence[str | Path] = (COMMAND,)) -> str:
         if not COMMAND.exists():
             raise CdkError("the CDK CLI is not there; `make cdk-cli` installs it")
         environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
         done = subprocess.run(
-            [COMMAND, *arguments, "--ci", "--no-notices", "--no-color"],
+            [*program, *arguments, "--ci", "--no-notices", "--no-color"],
             env={
                 **environment,
                 **self._aws.environment(),

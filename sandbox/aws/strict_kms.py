@@ -10,6 +10,7 @@ MAC_MESSAGE_LIMIT_BYTES = 4096
 def apply(patches: Patches) -> None:
     """Make moto's KMS as strict as the real one."""
     limit_mac_messages(patches)
+    encrypt_by_default(patches)
 
 
 def limit_mac_messages(patches: Patches) -> None:
@@ -43,3 +44,17 @@ def limit_mac_messages(patches: Patches) -> None:
         return generate_mac
 
     patches.wrap("moto.kms.models:KmsBackend.generate_mac", wrapper)
+
+
+def encrypt_by_default(patches: Patches) -> None:
+    """A key without a KeyUsage is for encryption, and says so; moto says nothing (API reference of `CreateKey`)."""
+
+    def wrapper(original: Foreign) -> object:
+        def create_key(
+            self: Foreign, policy: str | None, key_usage: str | None, *rest: Foreign, **more: Foreign
+        ) -> object:
+            return original(self, policy, key_usage or "ENCRYPT_DECRYPT", *rest, **more)
+
+        return create_key
+
+    patches.wrap("moto.kms.models:KmsBackend.create_key", wrapper)

@@ -104,6 +104,7 @@ def test_a_deleted_key_waits_and_its_alias_is_free(aws: AwsSandbox) -> None:
     alias = resource("AWS::KMS::Alias", AliasName="alias/mine", TargetKeyId={"Ref": "Key"})
     stack.create(Key=key, Alias=alias)
     key_id = stack.physical_ids["Key"]
+    assert kms.describe_key(KeyId=key_id)["KeyMetadata"]["KeyUsage"] == "ENCRYPT_DECRYPT"
     assert stack.delete() == "DELETE_COMPLETE"
     assert kms.describe_key(KeyId=key_id)["KeyMetadata"]["KeyState"] == "PendingDeletion"
     assert Stack(aws, "again").create(Key=key, Alias=alias) == "CREATE_COMPLETE"
