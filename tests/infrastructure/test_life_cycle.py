@@ -1,0 +1,110 @@
+"""The stack's life, with the real CDK CLI: failed, changed, destroyed, deployed again, beside another one.
+
+The tests share one stack and follow each other: each begins with what the one before has left, and ends with a real
+rotation.
+"""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from sandbox.cdk_cli import CdkError
+from tests.infrastructure.life_cycle import Account, Estate, bootstrapped
+
+
+@pytest.fixture(scope="module", name="account")
+def _account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
+    with bootstrapped(tmp_path_factory.mktemp("life-cycle")) as account:
+        yield account
+
+
+@pytest.fixture(scope="module", name="first_failure")
+def _first_failure(account: Account) -> str:
+    """What the CLI says about a first deployment whose role lacks a permission."""
+    account.aws.denied_to_cloudformation.add("cloudwatch:PutDashboard")
+    with pytest.raises(CdkError) as failed:
+        account.estate("orders", "app", "report").deploy()
+    account.aws.denied_to_cloudformation.clear()
+    return str(failed.value)
+
+
+@pytest.fixture(scope="module", name="orders")
+def _orders(account: Account, first_failure: str) -> Estate:
+    """The stack, deployed after that failure, and rotated once."""
+    assert first_failure
+    estate = account.estate("orders", "app", "report")
+    estate.deploy()
+    estate.provision()
+    estate.rotate()
+    return estate
+
+
+def test_a_first_deployment_that_fails_leaves_nothing_that_the_next_one_meets(
+    first_failure: str, orders: Estate
+) -> None:
+    assert "is not authorized to perform: cloudwatch:PutDashboard" in first_failure
+    assert "DELETE_FAILED" not in first_failure
+    assert orders.status() == "CREATE_COMPLETE"
+
+
+def test_a_failed_update_leaves_a_stack_that_rotates(account: Account, orders: Estate) -> None:
+    account.aws.denied_to_cloudformation.add("lambda:UpdateFunctionConfiguration")
+    with pytest.raises(CdkError, match="not authorized to perform: lambda:UpdateFunctionConfiguration"):
+        orders.deploy(memory_mb=1024)
+    account.aws.denied_to_cloudformation.clear()
+    assert (orders.status() or "").startswith("UPDATE_ROLLBACK")
+    orders.rotate()
+
+
+def test_a_credential_that_is_removed_and_added_keeps_its_values(account: Account, orders: Estate) -> None:
+    values, items = orders.values(), orders.items()
+    fewer = account.estate("orders", "app")
+    fewer.deploy(bundle=orders.bundle_folder)
+    assert not any("report" in rule for rule in fewer.rules())
+    assert orders.values() == values
+    # The CLI alone meets the secrets, which the stack has left.
+    with pytest.raises(CdkError, match="AlreadyExists"):
+        orders.deploy()
+    said = orders.deploy_asking()
+    assert all(name in said for name in set(orders.secrets) - set(fewer.secrets))
+    assert (orders.values(), orders.items()) == (values, items)
+    orders.rotate()
+
+
+def test_destroyed_and_deployed_again_it_goes_on(orders: Estate) -> None:
+    values, items, entries = orders.values(), orders.items(), orders.entries()
+    orders.destroy()
+    assert orders.status() is None
+    with pytest.raises(CdkError, match="AlreadyExists"):
+        orders.deploy()
+    orders.deploy_asking()
+    assert (orders.values(), orders.items(), orders.entries()) == (values, items, entries)
+    orders.rotate()
+    assert orders.entries() > entries
+
+
+def test_the_packaging_changes_to_an_image_and_back(account: Account, orders: Estate) -> None:
+    """Without Docker no image can be built here, so it is published already, and no function of it runs."""
+    image = orders.assembly({"adopt": orders.kept(), "packaging": "image"})
+    account.publish_images(image)
+    account.cli.deploy_assembly(image)
+    assert orders.package_types() == {"Image"}
+    orders.deploy(adopt=orders.kept())
+    assert orders.package_types() == {"Zip"}
+    orders.rotate()
+
+
+def test_another_stack_of_the_account_is_destroyed_while_this_one_goes_on(
+    account: Account, orders: Estate
+) -> None:
+    values, items, entries = orders.values(), orders.items(), orders.entries()
+    billing = account.estate("billing", "app")
+    billing.deploy(bundle=orders.bundle_folder)
+    kept = billing.values()
+    billing.destroy(bundle=orders.bundle_folder)
+    assert billing.status() is None
+    assert billing.values() == kept
+    assert all(json.loads(text) for text in kept.values())
+    assert (orders.values(), orders.items(), orders.entries()) == (values, items, entries)
+    orders.rotate()
