@@ -4,7 +4,7 @@ Foreign exceptions never cross a port: each adapter turns them into one of `lock
 retries are said once, in `lockstep.timing`, for both clouds. Every call has a time-out (protocol F1, F3, F5).
 """
 
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -374,6 +374,27 @@ class EntrySummary:
     rotation_id: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectVersion:
+    """A version of an object below a chain's prefix, or the marker that hides the older ones.
+
+    Attributes:
+        key: The object's name.
+        seq: The number of the entry; 0 if the name is not an entry's.
+        is_delete_marker: Whether it says that the object was deleted. It has no content.
+        is_latest: Whether it is what a read without a version id meets.
+        at: When it was written, by the service's clock.
+    """
+
+    key: str
+    seq: int
+    version_id: str
+    is_delete_marker: bool
+    is_latest: bool
+    at: datetime
+    size: int
+
+
 class AuditLog(Protocol):
     """An append-only stream of signed entries. Errors: AuditLog*."""
 
@@ -392,6 +413,15 @@ class AuditLog(Protocol):
 
     def last_seq(self) -> int:
         """The highest seq in the log; 0 if it is empty."""
+
+    def history(self) -> Iterator[ObjectVersion]:
+        """Every version and delete marker below the prefix, by name, the latest of each name first; page by page.
+
+        A log that is only appended to has one version of each entry and no marker.
+
+        Raises:
+            AuditLogAccessDeniedError: The reader may not list versions. That is another right than to read entries.
+        """
 
 
 class Signer(Protocol):

@@ -1,11 +1,12 @@
 """The AWS audit stream: one S3 object for each entry, in a bucket with Object Lock.
 
 An entry is written only if no object has its name (`lockstep.audit.objects`). Every method makes one call, except
-`last_seq`, which makes several.
+`last_seq`, which makes several, and `history`, which makes one for each page.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from botocore.exceptions import ClientError
@@ -13,10 +14,11 @@ from botocore.exceptions import ClientError
 from lockstep.audit.objects import EntryObjects
 from lockstep.aws.clients import Trouble, error_code, translated
 from lockstep.errors import AuditLogAccessDeniedError, AuditLogUnreachableError
-from lockstep.ports import EntrySummary
+from lockstep.ports import EntrySummary, ObjectVersion
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import ListObjectVersionsOutputTypeDef
 
 AUDIT_ERRORS = {
     Trouble.UNREACHABLE: AuditLogUnreachableError,
@@ -145,6 +147,50 @@ class S3AuditLog:
             seqs = [self._objects.seq_of(o["Key"]) for o in reply.get("Contents", [])]
             # A seq at or below `after` is outside the request. If it counted, `last_seq` could loop forever.
             return max((s for s in seqs if s > after), default=0), reply["IsTruncated"]
+
+    def history(self) -> Iterator[ObjectVersion]:
+        """Every version and delete marker, page by page; needs `s3:ListBucketVersions`."""
+        list_page = partial(
+            self._client.list_object_versions,
+            Bucket=self._bucket,
+            Prefix=self._objects.prefix,
+            MaxKeys=self._page_size,
+        )
+        marker: tuple[str, str] | None = None
+        while True:
+            with self._translated(0):
+                # S3 refuses an empty version id, so the first call names none
+                # (https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectVersions.html).
+                reply = list_page(KeyMarker=marker[0], VersionIdMarker=marker[1]) if marker else list_page()
+                page = self._versions(reply)
+                following = (
+                    (reply["NextKeyMarker"], reply["NextVersionIdMarker"]) if reply["IsTruncated"] else None
+                )
+                if following and following == marker:
+                    raise ValueError("a page that does not advance would loop forever")
+            yield from page
+            if not following:
+                return
+            marker = following
+
+    def _versions(self, reply: "ListObjectVersionsOutputTypeDef") -> list[ObjectVersion]:
+        """A page, by name, the latest of each first: botocore returns versions and markers apart."""
+        found = [
+            ObjectVersion(
+                key=item["Key"],
+                seq=self._objects.seq_of(item["Key"]),
+                version_id=item["VersionId"],
+                is_delete_marker=is_delete_marker,
+                is_latest=item["IsLatest"],
+                at=item["LastModified"],
+                size=size,
+            )
+            for item, is_delete_marker, size in (
+                *((version, False, version["Size"]) for version in reply.get("Versions", [])),
+                *((marker, True, 0) for marker in reply.get("DeleteMarkers", [])),
+            )
+        ]
+        return sorted(found, key=lambda version: (version.key, not version.is_latest))
 
     @contextmanager
     def _translated(self, seq: int) -> Iterator[None]:

@@ -1,7 +1,7 @@
 """The OCI audit stream: one Object Storage object for each entry, in a bucket of the Archive tier with versioning.
 
 An entry is written only if its name is free (`lockstep.audit.objects`). Every method makes one call, except
-`last_seq`, which makes one for each thousand entries.
+`last_seq` and `history`, which make one for each page.
 
 The writer needs OBJECT_CREATE, and OBJECT_INSPECT for HEAD and list: with a HEAD a retry recognises its own entry. It
 needs neither OBJECT_OVERWRITE nor OBJECT_READ.
@@ -21,8 +21,8 @@ from lockstep.errors import (
     AuditLogUnreachableError,
     LockstepError,
 )
-from lockstep.oci.clients import OciClients, Trouble
-from lockstep.ports import EntrySummary
+from lockstep.oci.clients import OciClients, Trouble, Untyped
+from lockstep.ports import EntrySummary, ObjectVersion
 
 # OCI sometimes answers 404 BucketNotFound for buckets that exist, so it is retried; the error keeps the code in case
 # the bucket or the permission is really missing. OCI answers 409 for an object that is not restored, and to a write
@@ -36,6 +36,11 @@ AUDIT_ERRORS: Mapping[Trouble, type[LockstepError]] = {
     Trouble.QUOTA: AuditLogAccessDeniedError,
     Trouble.DENIED: AuditLogAccessDeniedError,
     Trouble.REJECTED: AuditLogAccessDeniedError,
+}
+# Who lists versions has read the log before, so the bucket is there: 404 is OCI's answer to a missing permission.
+HISTORY_ERRORS: Mapping[Trouble, type[LockstepError]] = {
+    **AUDIT_ERRORS,
+    Trouble.NOT_FOUND: AuditLogAccessDeniedError,
 }
 _NOT_FOUND, _PRECONDITION_FAILED = 404, 412
 
@@ -145,6 +150,41 @@ class ObjectStorageAuditLog:
             # A start that does not advance would loop forever.
             start = following if following and following > start else ""
         return last
+
+    def history(self) -> Iterator[ObjectVersion]:
+        """Every version and delete marker, page by page; needs OBJECT_INSPECT, as every list of objects does."""
+        page, name = None, ""
+        while True:
+            with self._clients.translated(HISTORY_ERRORS, stream=self._objects.stream, seq=0):
+                reply = self._clients.objects.list_object_versions(
+                    *self._bucket,
+                    prefix=self._objects.prefix,
+                    limit=self._page_size,
+                    fields="name,size,timeCreated,timeModified",
+                    **({"page": page} if page else {}),
+                )
+                found, following = [], reply.headers.get("opc-next-page")
+                for item in reply.data.items:
+                    # The service names no latest version: it is the first of its name.
+                    found.append(self._version(item, is_latest=item.name != name))
+                    name = item.name
+                if following and following == page:
+                    raise ValueError("a page that does not advance would loop forever")
+            yield from found
+            if not following:
+                return
+            page = following
+
+    def _version(self, item: Untyped, *, is_latest: bool) -> ObjectVersion:
+        return ObjectVersion(
+            key=item.name,
+            seq=self._objects.seq_of(item.name),
+            version_id=item.version_id,
+            is_delete_marker=bool(item.is_delete_marker),
+            is_latest=is_latest,
+            at=item.time_created or item.time_modified,
+            size=item.size or 0,
+        )
 
     @contextmanager
     def _translated(self, seq: int) -> Iterator[None]:

@@ -24,6 +24,8 @@ from sandbox.oci.wire import Reply, json_reply
 NAMESPACE: Final = "sandboxnamespace"
 _MAX_PAGE: Final = 1000
 _BUCKET_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,256}")
+# The required fields of an ObjectVersionSummary; the others are left out unless the caller names them.
+_OF_EVERY_VERSION: Final = ("name", "timeModified", "versionId", "isDeleteMarker")
 # What an upload's headers say about the object and its downloads repeat.
 _KEPT_HEADERS: Final = (
     "content-type",
@@ -211,9 +213,13 @@ class ObjectStorageService:
 
     def _list_versions(self, call: Call) -> Reply:
         bucket = self._bucket(call, "OBJECT_INSPECT")
+        fields = {*_OF_EVERY_VERSION, *call.request.query.get("fields", "").replace(" ", "").split(",")}
         page, headers = call.page_of(_in_range(call, bucket.all_versions()), _MAX_PAGE)
         now = self.clock.now()
-        items = [item.version_summary(now) for item in page]
+        items = [
+            {field: value for field, value in item.version_summary(now).items() if field in fields}
+            for item in page
+        ]
         return json_reply({"items": items, "prefixes": []}, headers)
 
 

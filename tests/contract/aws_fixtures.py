@@ -9,6 +9,7 @@ from typing import Any
 
 from botocore.exceptions import ConnectionClosedError
 
+from lockstep.audit.objects import EntryObjects
 from lockstep.aws.clients import AwsKeys, aws_client
 from lockstep.aws.dynamodb_lock import DynamoDbLock
 from lockstep.aws.kms import KmsSigner
@@ -147,7 +148,18 @@ class S3Harness(_Disturbed):
     def __init__(self, sandbox: AwsSandbox) -> None:
         super().__init__(sandbox, "s3")
         create_audit_bucket(sandbox.client("s3"), BUCKET, region=sandbox.region)
-        self.log = S3AuditLog(self.client, BUCKET, "aws", CREDENTIAL.id)
+        self.log = S3AuditLog(self.client, BUCKET, "aws", CREDENTIAL.id, page_size=2)
+        self._console = sandbox.client("s3")
+        self._objects = EntryObjects("aws", CREDENTIAL.id)
+
+    def overwrite(self, seq: int, body: bytes) -> None:
+        self._console.put_object(Bucket=BUCKET, Key=self._objects.key(seq), Body=body)
+
+    def delete(self, seq: int) -> None:
+        self._console.delete_object(Bucket=BUCKET, Key=self._objects.key(seq))
+
+    def plant(self, name: str) -> None:
+        self._console.put_object(Bucket=BUCKET, Key=f"{self._objects.prefix}{name}", Body=b"{}")
 
 
 @dataclass

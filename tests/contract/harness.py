@@ -82,6 +82,15 @@ class AuditLogHarness(Disturbable, Protocol):
     def log(self) -> AuditLog:
         """The adapter, whose calls are disturbed."""
 
+    def overwrite(self, seq: int, body: bytes) -> None:
+        """Write another version of an entry, as somebody with all rights does."""
+
+    def delete(self, seq: int) -> None:
+        """Put a delete marker on an entry, as above."""
+
+    def plant(self, name: str) -> None:
+        """Write an object of this name below the chain's prefix, as above."""
+
 
 class SignerHarness(Protocol):
     """Two keys."""

@@ -94,6 +94,7 @@ class MemoryAuditLogHarness(_Disturbed):
     def __init__(self) -> None:
         self.log = MemoryAuditLog("aws")
         super().__init__(self.log.faults, AuditLogUnreachableError)
+        self.overwrite, self.delete, self.plant = self.log.overwrite, self.log.delete, self.log.plant
 
 
 @dataclass

@@ -11,6 +11,7 @@ from unittest.mock import patch
 
 import oci  # type: ignore[import-untyped]  # the SDK ships no types
 
+from lockstep.audit.objects import EntryObjects
 from lockstep.oci.clients import OciClients, OciIdentity
 from lockstep.oci.object_storage_audit import ObjectStorageAuditLog
 from lockstep.oci.vault import Vault
@@ -234,12 +235,29 @@ class ObjectStorageHarness(_Disturbed):
     """The adapter `ObjectStorageAuditLog`."""
 
     def __init__(self, sandbox: OciSandbox) -> None:
-        OciConsole(sandbox).create_bucket(BUCKET)
+        console = OciConsole(sandbox)
+        console.create_bucket(BUCKET)
         clients = sandbox_clients(sandbox)
         super().__init__(clients)
         self.log = ObjectStorageAuditLog(
-            clients, namespace=sandbox.namespace, bucket=BUCKET, stream="oci", credential_id=CREDENTIAL.id
+            clients,
+            namespace=sandbox.namespace,
+            bucket=BUCKET,
+            stream="oci",
+            credential_id=CREDENTIAL.id,
+            page_size=2,
         )
+        self._storage, self._place = console.storage, (sandbox.namespace, BUCKET)
+        self._objects = EntryObjects("oci", CREDENTIAL.id)
+
+    def overwrite(self, seq: int, body: bytes) -> None:
+        self._storage.put_object(*self._place, self._objects.key(seq), body)
+
+    def delete(self, seq: int) -> None:
+        self._storage.delete_object(*self._place, self._objects.key(seq))
+
+    def plant(self, name: str) -> None:
+        self._storage.put_object(*self._place, f"{self._objects.prefix}{name}", b"{}")
 
 
 @dataclass

@@ -8,6 +8,7 @@ from threading import Barrier
 
 import pytest
 
+from lockstep.audit.deletions import findings
 from lockstep.errors import AuditLogAccessDeniedError, AuditLogUnreachableError
 from lockstep.ports import AuditLog, EntrySummary
 from tests.contract.aws_fixtures import aws_audit_log, aws_signer
@@ -107,6 +108,66 @@ def test_the_last_seq_is_the_highest_even_if_entries_are_missing(log: AuditLog, 
         if seq not in gap:
             log.put(body(seq), summary(seq))
     assert log.last_seq() == 7
+
+
+def seen(log: AuditLog) -> list[tuple[int, bool, bool, int]]:
+    """The latest of each name before the others, whose order is open."""
+    versions = sorted(log.history(), key=lambda v: (v.key, not v.is_latest, v.is_delete_marker))
+    assert [v.key for v in versions if v.is_latest] == [v.key for v in log.history() if v.is_latest]
+    return [(v.seq, v.is_delete_marker, v.is_latest, v.size) for v in versions]
+
+
+def test_a_log_that_was_only_appended_to_has_one_version_of_each_entry(log: AuditLog) -> None:
+    assert seen(log) == []
+    for seq in range(1, 6):
+        log.put(body(seq), summary(seq))
+        log.put(body(seq), summary(seq))
+    versions = list(log.history())
+    assert [v.seq for v in versions] == [1, 2, 3, 4, 5]
+    assert all(v.is_latest and not v.is_delete_marker and v.size == len(body(v.seq)) for v in versions)
+    assert len({v.version_id for v in versions} | {v.key for v in versions}) >= 5
+    assert not list(findings(versions))
+
+
+def test_deleting_overwriting_and_strangers_show_in_the_history(
+    world: AuditLogHarness, log: AuditLog
+) -> None:
+    for seq in range(1, 5):
+        log.put(body(seq), summary(seq))
+    world.delete(2)
+    world.delete(3)
+    log.put(b"{}", summary(3))
+    world.overwrite(4, b"longer than it was before, by far")
+    world.plant("notes.txt")
+    size = len(body(1))
+    assert seen(log) == [
+        (1, False, True, size),
+        (2, True, True, 0),
+        (2, False, False, size),
+        (3, False, True, 2),
+        (3, False, False, size),
+        (3, True, False, 0),
+        (4, False, True, 33),
+        (4, False, False, size),
+        (0, False, True, 2),
+    ]
+    assert log.last_seq() == 4
+    assert log.read(2) is None
+    name = f"{log.stream}/multi-cloud.app_user/notes.txt"
+    assert [str(finding) for finding in findings(log.history())] == [
+        "entry 2 was hidden by a delete marker",
+        "entry 3 was deleted and written again",
+        "entry 4 was written more than once",
+        f"{name!r} is not an entry",
+    ]
+
+
+def test_an_outage_in_the_middle_of_a_history_is_an_error(world: AuditLogHarness, log: AuditLog) -> None:
+    for seq in range(1, 5):
+        log.put(body(seq), summary(seq))
+    with pytest.raises(AuditLogUnreachableError), world.lose_reply(1):
+        list(log.history())
+    assert len(list(log.history())) == 4
 
 
 def test_each_key_makes_its_own_mac(signers: SignerHarness) -> None:

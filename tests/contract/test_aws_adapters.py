@@ -15,6 +15,7 @@ from lockstep.aws.secrets_manager import read_secret
 from lockstep.errors import (
     AuditConflictError,
     AuditLogAccessDeniedError,
+    AuditLogUnreachableError,
     LockTableAccessDeniedError,
     SecretMalformedError,
     SecretNotFoundError,
@@ -334,6 +335,14 @@ def test_a_missing_bucket_is_an_error_and_not_an_empty_log(log: S3Harness) -> No
         with pytest.raises(AuditLogAccessDeniedError) as error:
             operation()
         assert error.value.where["code"] == "NoSuchBucket"
+
+
+def test_a_history_that_does_not_advance_is_an_error(log: S3Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    log.log.put(b"{}", summary(1))
+    page = {"IsTruncated": True, "NextKeyMarker": "aws/1", "NextVersionIdMarker": "1"}
+    monkeypatch.setattr(log.client, "list_object_versions", lambda **_: page)
+    with pytest.raises(AuditLogUnreachableError):
+        list(log.log.history())
 
 
 def test_a_missing_key_is_a_terminal_error(sandbox: AwsSandbox) -> None:

@@ -87,6 +87,11 @@ def call_log_list(endpoint: str, timeouts: CloudTimeouts = SHIPPED) -> None:
     S3AuditLog(client, "bucket", "aws", CREDENTIAL.id).last_seq()
 
 
+def call_log_history(endpoint: str, timeouts: CloudTimeouts = SHIPPED) -> None:
+    client = aws_client("s3", REGION, keys=KEYS, endpoint=endpoint, timeouts=timeouts)
+    list(S3AuditLog(client, "bucket", "aws", CREDENTIAL.id).history())
+
+
 def call_signer(endpoint: str, timeouts: CloudTimeouts = SHIPPED) -> None:
     client = aws_client("kms", REGION, keys=KEYS, endpoint=endpoint, timeouts=timeouts)
     KmsSigner(client, "key").sign(bytes(32))
@@ -226,6 +231,9 @@ def test_the_shipped_time_outs_are_seconds() -> None:
         (call_table, 400, as_json("ResourceNotFoundException"), errors.LockTableAccessDeniedError, None),
         (call_orders, 400, as_json("ThrottlingException"), errors.LockTableUnreachableError, None),
         (call_log, 403, as_xml("AccessDenied"), errors.AuditLogAccessDeniedError, None),
+        (call_log_history, 403, as_xml("AccessDenied"), errors.AuditLogAccessDeniedError, None),
+        (call_log_history, 503, as_xml("SlowDown"), errors.AuditLogUnreachableError, None),
+        (call_log_history, 200, b"<html>a proxy", errors.AuditLogUnreachableError, "500"),
         (call_log, 409, as_xml("ConditionalRequestConflict"), errors.AuditLogUnreachableError, None),
         (call_log, 503, as_xml("SlowDown"), errors.AuditLogUnreachableError, None),
         (call_log, 500, as_xml("InternalError"), errors.AuditLogUnreachableError, None),

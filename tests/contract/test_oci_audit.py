@@ -130,6 +130,27 @@ def test_the_last_seq_is_found_across_pages(sandbox: OciSandbox, console: OciCon
     assert log.last_seq() == 8
 
 
+def test_a_reader_who_may_not_list_is_told_so(sandbox: OciSandbox, console: OciConsole) -> None:
+    console.create_bucket(BUCKET)
+    audit_log(sandbox).put(b"{}", ENTRY)
+    reader = audit_log(sandbox, sandbox.new_api_key("auditor", "OBJECT_READ", resource=BUCKET))
+    assert reader.read(1) == b"{}"
+    with pytest.raises(AuditLogAccessDeniedError) as error:
+        list(reader.history())
+    assert error.value.where["code"] == "BucketNotFound"  # OCI's answer to a missing permission.
+    lister = audit_log(sandbox, sandbox.new_api_key("lister", "OBJECT_INSPECT", resource=BUCKET))
+    assert [version.seq for version in lister.history()] == [1]
+
+
+def test_an_archived_entry_is_in_the_history(sandbox: OciSandbox, console: OciConsole) -> None:
+    console.create_bucket(BUCKET, tier="Archive")
+    log = audit_log(sandbox)
+    log.put(b"{}", ENTRY)
+    (version,) = log.history()
+    assert (version.seq, version.size, version.is_latest) == (1, 2, True)
+    assert timedelta() <= sandbox.clock.now() - version.at < timedelta(minutes=1)
+
+
 # The signing key
 
 

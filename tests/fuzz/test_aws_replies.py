@@ -108,6 +108,15 @@ LISTING = (
     b"<Name>b</Name><Prefix>aws/</Prefix><MaxKeys>1000</MaxKeys><IsTruncated>false</IsTruncated>"
     b"<Contents><Key>aws/multi-cloud.app_user/000000000004.json</Key><Size>7</Size></Contents></ListBucketResult>"
 )
+OBJECT_VERSIONS = (
+    b'<?xml version="1.0"?><ListVersionsResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
+    b"<Name>b</Name><Prefix>aws/</Prefix><MaxKeys>1000</MaxKeys><IsTruncated>false</IsTruncated>"
+    b"<Version><Key>aws/multi-cloud.app_user/000000000004.json</Key><VersionId>v2</VersionId><IsLatest>true</IsLatest>"
+    b"<LastModified>2026-01-01T00:00:00.000Z</LastModified><Size>7</Size></Version>"
+    b"<DeleteMarker><Key>aws/multi-cloud.app_user/000000000003.json</Key><VersionId>v1</VersionId>"
+    b"<IsLatest>true</IsLatest><LastModified>2026-01-01T00:00:00.000Z</LastModified></DeleteMarker>"
+    b"</ListVersionsResult>"
+)
 XML_ERROR = (
     f'<?xml version="1.0"?><Error><Code>PreconditionFailed</Code><Message>{CANARY}</Message></Error>'.encode()
 )
@@ -175,6 +184,7 @@ def operations(server: GarbageServer) -> dict[str, list[Operation]]:
         "sts": [lambda: caller_arn(sts)],
         "kms": [lambda: signer.sign(b"x" * 32), lambda: signer.verify(b"x" * 32, b"y" * 32)],
         "s3 list": [log.last_seq],
+        "s3 versions": [lambda: list(log.history())],
         "s3": [lambda: log.put(b"{}", ENTRY), lambda: log.summary(4), lambda: log.read(4)],
     }
 
@@ -192,6 +202,7 @@ VALID = {
         "MacAlgorithm": "HMAC_SHA_256",
     },
     "s3 list": LISTING,
+    "s3 versions": OBJECT_VERSIONS,
     "s3": XML_ERROR,
 }
 

@@ -65,6 +65,19 @@ BUNDLE = {
     "secretBundleContent": {"contentType": "BASE64", "content": base64.b64encode(TEXT.encode()).decode()},
 }
 OBJECTS = {"objects": [{"name": "oci/multi-cloud.app_user/000000000004.json"}], "prefixes": []}
+OBJECT_VERSIONS = {
+    "items": [
+        {
+            "name": "oci/multi-cloud.app_user/000000000004.json",
+            "size": 12,
+            "timeCreated": "2026-01-01T00:00:00.000Z",
+            "timeModified": "2026-01-01T00:00:00.000Z",
+            "versionId": "v1",
+            "isDeleteMarker": False,
+        }
+    ],
+    "prefixes": [],
+}
 ENTRY_BODY = b'{"event":{}}'
 
 Call = tuple[str, str]
@@ -76,6 +89,7 @@ CALLS: dict[Call, Any] = {
     ("GET", f"/secretbundles/{SECRET_ID}"): BUNDLE,
     ("POST", "/scheduleDeletion"): {},
     ("GET", "/o"): OBJECTS,
+    ("GET", "/objectversions"): OBJECT_VERSIONS,
     ("GET", ".json"): ENTRY_BODY,
     ("HEAD", ".json"): b"",
     ("PUT", ".json"): b"",
@@ -136,6 +150,7 @@ def operations(clients: OciClients) -> dict[str, Operation]:
         "summary": lambda: log.summary(4),
         "read": lambda: log.read(4),
         "last_seq": log.last_seq,
+        "history": lambda: list(log.history()),
     }
 
 
@@ -163,6 +178,7 @@ REACHES: dict[Call, tuple[str, ...]] = {
     ("GET", f"/secretbundles/{SECRET_ID}"): ("read_current", "read_version", "stage", "serves", "sign"),
     ("POST", "/scheduleDeletion"): ("prune",),
     ("GET", "/o"): ("last_seq",),
+    ("GET", "/objectversions"): ("history",),
     ("GET", ".json"): ("read",),
     ("HEAD", ".json"): ("summary",),
     ("PUT", ".json"): ("put",),
@@ -173,7 +189,7 @@ REACHES: dict[Call, tuple[str, ...]] = {
 def test_valid_replies_give_values(server: GarbageServer, clients: OciClients) -> None:
     server.replies = RIGHT
     named = operations(clients)
-    for name in ("read_version", "read_generation", "sign", "put", "read", "last_seq"):
+    for name in ("read_version", "read_generation", "sign", "put", "read", "last_seq", "history"):
         assert named[name](), name
 
 

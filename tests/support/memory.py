@@ -8,12 +8,13 @@ import hashlib
 import hmac
 import json
 import random
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from lockstep import formats
+from lockstep.audit.objects import EntryObjects
 from lockstep.errors import AuditLogAccessDeniedError, FenceLostError, LostCompareAndSetError
 from lockstep.model import (
     ChainHead,
@@ -30,7 +31,7 @@ from lockstep.model import (
 )
 from lockstep.plan import Plan
 from lockstep.plan_file import parse_plan
-from lockstep.ports import EntrySummary, Ports
+from lockstep.ports import EntrySummary, ObjectVersion, Ports
 from lockstep.standby import Bounds, yields
 from lockstep.stores import Stores
 from lockstep.workers import one_after_the_other
@@ -242,6 +243,9 @@ class MemoryAuditLog:
     def __init__(self, stream: str) -> None:
         self.faults = Faults()
         self.entries: dict[int, tuple[bytes, EntrySummary]] = {}
+        self.past: dict[str, list[int | None]] = {}
+        """Of a name the older versions by their sizes, oldest first; None for a delete marker."""
+        self.objects = EntryObjects(stream, "multi-cloud/app_user")
         self._stream = stream
 
     @property
@@ -263,6 +267,38 @@ class MemoryAuditLog:
     def last_seq(self) -> int:
         with self.faults.around("last_seq"):
             return max(self.entries, default=0)
+
+    def history(self) -> Iterator[ObjectVersion]:
+        with self.faults.around("history"):
+            standing = {self.objects.key(seq): len(body) for seq, (body, _) in self.entries.items()}
+            for key in sorted(standing.keys() | self.past.keys()):
+                versions = [*self.past.get(key, []), *([standing[key]] if key in standing else [])]
+                for number in range(len(versions), 0, -1):
+                    size = versions[number - 1]
+                    yield ObjectVersion(
+                        key=key,
+                        seq=self.objects.seq_of(key),
+                        version_id=str(number),
+                        is_delete_marker=size is None,
+                        is_latest=number == len(versions),
+                        at=EPOCH,
+                        size=size or 0,
+                    )
+
+    def overwrite(self, seq: int, body: bytes) -> None:
+        """Write a second version, as who may put without a condition does."""
+        old, summary = self.entries[seq]
+        self.past.setdefault(self.objects.key(seq), []).append(len(old))
+        self.entries[seq] = (body, summary)
+
+    def delete(self, seq: int) -> None:
+        """Put a marker on an entry, as who may delete does."""
+        old, _ = self.entries.pop(seq)
+        self.past.setdefault(self.objects.key(seq), []).extend([len(old), None])
+
+    def plant(self, name: str) -> None:
+        """Write an object that is not an entry."""
+        self.past.setdefault(f"{self.objects.prefix}{name}", []).append(2)
 
 
 class MemorySigner:

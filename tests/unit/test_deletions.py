@@ -1,0 +1,105 @@
+"""What a history shows: a table of histories, collapsed, bounded, and safe to print."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+
+from lockstep.audit.deletions import Finding, Trace, findings
+from lockstep.ports import ObjectVersion
+from tests.support.memory import EPOCH
+
+PREFIX = "aws/multi-cloud.app_user/"
+
+
+def versions(seq: int, shape: str, *, name: str = "") -> list[ObjectVersion]:
+    """The versions of an object, the latest first: `v` for a content, `m` for a marker."""
+    return [
+        ObjectVersion(
+            key=name or f"{PREFIX}{seq:012d}.json",
+            seq=seq,
+            version_id=str(len(shape) - n),
+            is_delete_marker=kind == "m",
+            is_latest=n == 0,
+            at=EPOCH - timedelta(seconds=n),
+            size=0 if kind == "m" else 10,
+        )
+        for n, kind in enumerate(shape)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("shape", "trace"),
+    [
+        ("v", None),
+        ("m", Trace.HIDDEN),
+        ("mv", Trace.HIDDEN),
+        ("mm", Trace.HIDDEN),
+        ("mvmv", Trace.HIDDEN),
+        ("vmv", Trace.DELETED),
+        ("vm", Trace.DELETED),
+        ("vv", Trace.REWRITTEN),
+        ("vvv", Trace.REWRITTEN),
+    ],
+)
+def test_every_trace_of_an_entry(shape: str, trace: Trace | None) -> None:
+    assert [finding.trace for finding in findings(versions(7, shape))] == ([trace] if trace else [])
+
+
+def test_neighbours_of_one_kind_are_one_finding() -> None:
+    history = [
+        version
+        for seq, shape in ((1, "v"), (2, "mv"), (3, "mv"), (4, "mv"), (6, "mv"), (7, "vv"), (8, "v"))
+        for version in versions(seq, shape)
+    ]
+    assert [(f.trace, f.first, f.last, f.objects) for f in findings(history)] == [
+        (Trace.HIDDEN, 2, 4, 3),
+        (Trace.HIDDEN, 6, 6, 1),
+        (Trace.REWRITTEN, 7, 7, 1),
+    ]
+    assert [str(finding) for finding in findings(history)] == [
+        "3 entries from 2 to 4 were hidden by a delete marker",
+        "entry 6 was hidden by a delete marker",
+        "entry 7 was written more than once",
+    ]
+
+
+def test_strangers_are_counted_whatever_was_done_to_them() -> None:
+    history = [v for name in "abc" for v in versions(0, "mv", name=f"{PREFIX}{name}")]
+    (finding,) = findings(history)
+    assert finding == Finding(trace=Trace.FOREIGN, first=0, last=0, objects=3, name=f"{PREFIX}a")
+    assert str(finding) == f"3 objects are not entries, the first is '{PREFIX}a'"
+
+
+@pytest.mark.parametrize("evil", ["\x1b[2J", "\x9b2J", "\u202ekcotskcol", "\n", "x" * 5_000])
+def test_a_foreign_name_is_printed_without_effect(evil: str) -> None:
+    (finding,) = findings(versions(0, "v", name=f"{PREFIX}{evil}"))
+    assert str(finding).isascii()
+    assert str(finding).isprintable()
+    assert len(str(finding)) < 300
+
+
+def test_versions_are_not_held() -> None:
+    """The history is read as a stream: what was yielded is dropped before the next is asked for."""
+    (template,) = versions(1, "v")
+    alive = 0
+    highest = 0
+
+    class Counted(ObjectVersion):
+        __slots__ = ()
+
+        def __del__(self) -> None:
+            nonlocal alive
+            alive -= 1
+
+    def history() -> Iterator[ObjectVersion]:
+        nonlocal alive, highest
+        fields = {name: getattr(template, name) for name in template.__dataclass_fields__}
+        for n in range(20_000):
+            alive += 1
+            highest = max(highest, alive)
+            yield Counted(**{**fields, "is_latest": n == 0})
+
+    (finding,) = findings(history())
+    assert finding.trace is Trace.REWRITTEN
+    assert highest < 10
