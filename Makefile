@@ -4,7 +4,7 @@ TERRAFORM ?= $(or $(shell command -v terraform),$(shell command -v tofu),terrafo
 
 PLAN ?= lockstep.yaml
 
-.PHONY: help setup demo proof bench test asl lint format locks terraform-tools cdk-cli build deploy-local deploy-aws destroy-aws destroy build-oci image-oci deploy-oci destroy-oci destroy-oci-trial lock-oci
+.PHONY: help setup demo proof bench test asl lint format locks terraform-tools cdk-cli build deploy-local deploy-aws destroy-aws destroy build-oci image-oci deploy-oci destroy-oci destroy-oci-trial lock-oci terraform-cli oci-init
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 18
@@ -80,19 +80,26 @@ image-oci: setup ## Build the image of the OCI function for PLAN as IMAGE, with 
 	@$(PYTHON) -m cdk.image --plan $(PLAN) $(if $(IMAGE),--tag $(IMAGE)) $(if $(PLATFORM),--platform $(PLATFORM)) \
 	  $(if $(BASE),--base $(BASE)) $(if $(BUILDER),--builder $(BUILDER))
 
-deploy-oci: setup ## Deploy the OCI side of PLAN with Terraform; see oci_fn/terraform/README.md
-	.venv/bin/lockstep plan check --plan $(PLAN)
+terraform-cli:
+	@command -v $(TERRAFORM) > /dev/null || { echo "Terraform is not installed. Install Terraform 1.5 or newer, or OpenTofu, \
+	or name it: make $(MAKECMDGOALS) TERRAFORM=/path/to/terraform" >&2; exit 2; }
+
+oci-init: setup terraform-cli
+	@test -f $(PLAN) || { echo "$(PLAN) is no file. Name your plan: make $(MAKECMDGOALS) PLAN=/path/to/plan.yaml" >&2; exit 2; }
 	$(TERRAFORM) -chdir=oci_fn/terraform init -input=false
+
+deploy-oci: oci-init ## Deploy the OCI side of PLAN with Terraform; see oci_fn/terraform/README.md
+	.venv/bin/lockstep plan check --before-oci --plan $(PLAN)
 	$(TERRAFORM) -chdir=oci_fn/terraform apply -var plan_file=$(abspath $(PLAN))
 
-destroy-oci: setup ## Remove the OCI runner; secrets and audit log stay
+destroy-oci: oci-init ## Remove the OCI runner; secrets and audit log stay
 	$(TERRAFORM) -chdir=oci_fn/terraform apply -var plan_file=$(abspath $(PLAN)) -var image=
 
-destroy-oci-trial: setup ## Remove everything of a trial in OCI: also vault, secrets and audit log
+destroy-oci-trial: oci-init ## Remove everything of a trial in OCI: also vault, secrets and audit log
 	cp oci_fn/terraform/trial_override.tf.example oci_fn/terraform/trial_override.tf
 	trap 'rm oci_fn/terraform/trial_override.tf' EXIT; \
 	  $(TERRAFORM) -chdir=oci_fn/terraform destroy -var plan_file=$(abspath $(PLAN))
 
-lock-oci: ## Write oci_fn/terraform/.terraform.lock.hcl: the hashes of the providers for every platform
+lock-oci: terraform-cli ## Write oci_fn/terraform/.terraform.lock.hcl: the hashes of the providers for every platform
 	$(TERRAFORM) -chdir=oci_fn/terraform providers lock \
 	  -platform=linux_amd64 -platform=linux_arm64 -platform=darwin_amd64 -platform=darwin_arm64 -platform=windows_amd64

@@ -188,8 +188,13 @@ def user_problems(plan: "Plan") -> Iterator[str]:
             )
 
 
-def example_values(plan: "Plan") -> Iterator[str]:
-    """Values that come from the example plan: with them a plan is valid, but cannot be deployed."""
+def example_values(plan: "Plan", *, before_oci: bool = False) -> Iterator[str]:
+    """Values that come from the example plan: with them a plan is valid, but cannot be deployed.
+
+    Args:
+        plan: The plan.
+        before_oci: Whether those may be examples that are known only after the OCI side is deployed.
+    """
     found = [(f"databases[{i}].host", d.host) for i, d in enumerate(plan.database_sections)]
     found += [
         (f"databases[{i}].verify_hosts[{j}].host", end.host)
@@ -198,17 +203,21 @@ def example_values(plan: "Plan") -> Iterator[str]:
     ]
     found = [(place, host) for place, host in found if _EXAMPLE_HOST.fullmatch(host)]
     found += example_accounts(plan)
-    others = [("audit.aws.bucket", plan.audit.aws.bucket)]
+    others, printed = [("audit.aws.bucket", plan.audit.aws.bucket)], list[str]()
     for i, store in enumerate(plan.stores):
         if isinstance(store, OciVault):
             others.append((f"stores[{i}].compartment_id", store.compartment_id))
-            others.append((f"stores[{i}].own_compartment_id", store.own_compartment_id or ""))
-            others.append((f"stores[{i}].vault_id", store.vault_id))
+            made = (("own_compartment_id", store.own_compartment_id or ""), ("vault_id", store.vault_id))
+            printed += [f"stores[{i}].{name}" for name, _ in made]
+            others += [(f"stores[{i}].{name}", value) for name, value in made]
     if plan.audit.oci:
         others.append(("audit.oci.namespace", plan.audit.oci.namespace))
     found += [(place, value) for place, value in others if value.rpartition(".")[2].startswith("example")]
     for place, value in found:
-        yield f"{place}: {value} is an example; give your own"
+        if place not in printed:
+            yield f"{place}: {value} is an example; give your own"
+        elif not before_oci:
+            yield f"{place}: {value} is an example; give your own, which `make deploy-oci` prints"
 
 
 def missing_ca_files(plan: "Plan") -> Iterator[str]:

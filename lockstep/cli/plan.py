@@ -40,6 +40,12 @@ def check(
         bool,
         typer.Option("--secrets-exist", help="The stack makes no secrets (adopt.secrets in cdk.json)."),
     ] = False,
+    before_oci: Annotated[
+        bool,
+        typer.Option(
+            "--before-oci", help="vault_id and own_compartment_id may be examples: they come later."
+        ),
+    ] = False,
 ) -> None:
     """Check the plan and show what it means.
 
@@ -53,7 +59,11 @@ def check(
     plan = plan_or_exit(file)
     estate = Estate(adopts_secret=lambda _: secrets_exist, plan_text=file.read_text(encoding="utf-8"))
     found = uses(plan, estate)
-    if problems := [*example_values(plan), *missing_ca_files(plan), *map(str, broken(found))]:
+    if problems := [
+        *example_values(plan, before_oci=before_oci),
+        *missing_ca_files(plan),
+        *map(str, broken(found)),
+    ]:
         complain(f"{file} is a valid plan, but it cannot be deployed yet:")
         for problem in problems:
             complain(f"  {problem}")

@@ -323,3 +323,27 @@ def test_the_targets_are_for_the_plan_that_is_named(target: str) -> None:
     ]
     assert named
     assert not [line for line in named if "lockstep.yaml" in line]
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        (["TERRAFORM=no-such-program"], "make deploy-oci TERRAFORM=/path/to/terraform"),
+        (
+            ["TERRAFORM=true", "PLAN=nowhere.yaml"],
+            "nowhere.yaml is no file. Name your plan: make deploy-oci PLAN=",
+        ),
+    ],
+)
+def test_what_is_missing_for_a_deployment_is_told_with_the_next_command(
+    settings: list[str], complaint: str
+) -> None:
+    done = subprocess.run(  # noqa: S603 - make, whose set-up is left out
+        ["make", "--silent", "--old-file=setup", "deploy-oci", *settings],  # noqa: S607 - likewise
+        cwd=ROOT,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert complaint in done.stderr.splitlines()[0]

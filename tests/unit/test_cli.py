@@ -190,6 +190,16 @@ def test_plan_check_refuses_the_values_of_an_example() -> None:
     assert "databases[0].host: orders.example.com is an example; give your own" in shown.stderr
 
 
+def test_before_oci_is_deployed_what_it_makes_may_be_an_example() -> None:
+    shipped = Path(__file__).parents[2] / "lockstep.yaml"
+    shown = run("plan", "check", "-p", str(shipped)).stderr
+    assert "exampleownid is an example; give your own, which `make deploy-oci` prints" in shown
+    shown = run("plan", "check", "-p", str(shipped), "--before-oci").stderr
+    assert not [word for word in ("vault_id", "own_compartment_id") if word in shown]
+    # The compartment of the rings is made by hand, before the first apply.
+    assert "stores[1].compartment_id: ocid1.compartment.oc1..exampleuniqueid is an example" in shown
+
+
 def test_plan_check_refuses_a_ca_file_that_is_not_there(plan: Path) -> None:
     server = {**PLAN["databases"][0], "tls": {"ca_file": "ca.pem"}}
     plan.write_text(json.dumps({**PLAN, "databases": [server]}))
