@@ -4,11 +4,12 @@ Each question answers None where there is nothing with that name.
 """
 
 import json
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
 Client: TypeAlias = Any
 Answer: TypeAlias = Any
@@ -34,6 +35,17 @@ _NOT_THERE = frozenset(
 )
 
 
+_NOT_SIGNED_IN = frozenset(
+    {
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "InvalidClientTokenId",
+        "SignatureDoesNotMatch",
+        "UnrecognizedClientException",
+    }
+)
+
+
 class UnansweredError(Exception):
     """The account did not answer; the text names the call and why."""
 
@@ -45,6 +57,7 @@ class Found:
     Attributes:
         what: Its kind and name, for people.
         tags: Its tags.
+        unfit: Why Lockstep can never use it, each with what to name instead.
         lacks: Why Lockstep cannot use it as it is, each with what to do.
         notes: What is weaker than what Lockstep makes.
         key_arn: The customer's key that encrypts it; of a key its own ARN.
@@ -52,6 +65,7 @@ class Found:
 
     what: str
     tags: Mapping[str, str] = field(default_factory=dict)
+    unfit: tuple[str, ...] = ()
     lacks: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     key_arn: str | None = None
@@ -101,7 +115,11 @@ class Account:
             code = error.response["Error"]["Code"]
             if code in _NOT_THERE:
                 return None
-            raise UnansweredError(f"{service}: {operation} was refused: {code}") from error
+            raise _refused(service, operation, error) from error
+        except NoCredentialsError as error:
+            raise UnansweredError(
+                "no credentials for AWS were found; give --profile, or sign in, for example by `aws sso login`"
+            ) from error
         except BotoCoreError as error:
             raise UnansweredError(f"{service}: {operation} got no answer: {error}") from error
 
@@ -114,8 +132,7 @@ class Account:
         try:
             yield from self._of(service).get_paginator(operation).paginate(**parameters)
         except ClientError as error:
-            code = error.response["Error"]["Code"]
-            raise UnansweredError(f"{service}: {operation} was refused: {code}") from error
+            raise _refused(service, operation, error) from error
         except BotoCoreError as error:
             raise UnansweredError(f"{service}: {operation} got no answer: {error}") from error
 
@@ -127,7 +144,7 @@ class Account:
             # A stack that is not there has no code of its own.
             if "does not exist" in error.response["Error"]["Message"]:
                 return StackState(status=None)
-            raise UnansweredError(f"cloudformation: describe_stacks was refused: {error}") from error
+            raise _refused("cloudformation", "describe_stacks", error) from error
         except BotoCoreError as error:
             raise UnansweredError(f"cloudformation: describe_stacks got no answer: {error}") from error
         resources = frozenset(
@@ -146,15 +163,24 @@ class Account:
         table, what = answer["Table"], f"table {name}"
         keys = [(k["AttributeName"], k["KeyType"]) for k in table["KeySchema"]]
         types = {a["AttributeName"]: a["AttributeType"] for a in table["AttributeDefinitions"]}
-        lacks = []
+        unfit, lacks = [], []
         if keys != [("credential_id", "HASH")] or types.get("credential_id") != "S":
             shown = ", ".join(f"{key} ({types.get(key)})" for key, _ in keys)
-            lacks.append(
+            unfit.append(
                 f"{what}: its key is {shown}, and a lock table has the partition key credential_id (S) alone; name "
                 "another table in the plan (lock.table)"
             )
         if table["TableStatus"] != "ACTIVE":
             lacks.append(f"{what}: it is {table['TableStatus']}; wait until it is ACTIVE")
+        expiry = self.ask("dynamodb", "describe_time_to_live", TableName=name) or {}
+        expiry = expiry.get("TimeToLiveDescription", {})
+        if expiry.get("TimeToLiveStatus", "DISABLED") != "DISABLED":
+            attribute = expiry.get("AttributeName")
+            lacks.append(
+                f"{what}: DynamoDB deletes its items by time to live ({attribute}), and a lock record must not go; "
+                f"`aws dynamodb update-time-to-live --table-name {name} --time-to-live-specification "
+                f"Enabled=false,AttributeName={attribute}`"
+            )
         tags = self.ask("dynamodb", "list_tags_of_resource", ResourceArn=table["TableArn"]) or {}
         key = table.get("SSEDescription", {}).get("KMSMasterKeyArn")
         notes = []
@@ -166,6 +192,7 @@ class Account:
         return Found(
             what=what,
             tags=_tags(tags.get("Tags", [])),
+            unfit=tuple(unfit),
             lacks=tuple(lacks),
             notes=tuple(notes),
             key_arn=self.customer_key(key),
@@ -176,7 +203,7 @@ class Account:
         answer = self.ask("secretsmanager", "describe_secret", SecretId=name)
         if answer is None:
             return None
-        what, lacks = f"secret {name}", []
+        what, unfit, lacks = f"secret {name}", [], []
         if answer.get("DeletedDate"):
             lacks.append(
                 f"{what}: it is scheduled for deletion; `aws secretsmanager restore-secret --secret-id {name}` keeps "
@@ -187,16 +214,17 @@ class Account:
                 f"{what}: another rotation writes it; `aws secretsmanager cancel-rotate-secret --secret-id {name}`"
             )
         if answer.get("OwningService"):
-            lacks.append(
+            unfit.append(
                 f"{what}: it belongs to {answer['OwningService']}, which writes it; name another in the plan"
             )
         if answer.get("PrimaryRegion", self.region) != self.region:
-            lacks.append(
+            unfit.append(
                 f"{what}: it is a replica of {answer['PrimaryRegion']}, which cannot be written; name another"
             )
         return Found(
             what=what,
             tags=_tags(answer.get("Tags", [])),
+            unfit=tuple(unfit),
             lacks=tuple(lacks),
             key_arn=self.customer_key(answer.get("KmsKeyId")),
         )
@@ -205,7 +233,13 @@ class Account:
         """The ARN of a key that is no key of AWS's own, for which no permission is needed."""
         if not key_id or key_id.rpartition(":")[2].startswith("alias/aws/"):
             return None
-        answer = self.ask("kms", "describe_key", KeyId=key_id)
+        try:
+            answer = self.ask("kms", "describe_key", KeyId=key_id)
+        except UnansweredError:
+            # A key of another account may be usable for the roles, and not be shown to who deploys.
+            if re.fullmatch(r"arn:[^:]+:kms:[^:]+:[0-9]{12}:key/[^/]+", key_id):
+                return key_id
+            raise
         if answer is None or answer["KeyMetadata"].get("KeyManager") == "AWS":
             return None
         arn: str = answer["KeyMetadata"]["Arn"]
@@ -223,9 +257,9 @@ class Account:
         if answer is None:
             return None
         key, what = answer["KeyMetadata"], f"key {key_id}"
-        lacks = []
+        unfit, lacks = [], []
         if (key.get("KeySpec"), key["KeyUsage"]) != (spec, usage):
-            lacks.append(
+            unfit.append(
                 f"{what}: it is {key.get('KeySpec')} for {key['KeyUsage']}, and must be {spec} for {usage}"
             )
         if key["KeyState"] == "PendingDeletion":
@@ -241,7 +275,7 @@ class Account:
         if key["Arn"].split(":")[4] == self.id and key.get("KeyManager") != "AWS":
             answer = self.ask("kms", "list_resource_tags", KeyId=key["KeyId"])
             tags = [{"Key": tag["TagKey"], "Value": tag["TagValue"]} for tag in answer["Tags"]]
-        return Found(what=what, tags=_tags(tags), lacks=tuple(lacks), key_arn=key["Arn"])
+        return Found(what=what, tags=_tags(tags), unfit=tuple(unfit), lacks=tuple(lacks), key_arn=key["Arn"])
 
     def key_policy(self, key_arn: str) -> Mapping[str, Any]:
         """The policy of a key of this account."""
@@ -267,6 +301,16 @@ class Account:
         arn = group["arn"].removesuffix(":*")
         tags = self.ask("logs", "list_tags_for_resource", resourceArn=arn) or {}
         return Found(what=what, tags=tags.get("tags", {}), lacks=tuple(lacks))
+
+
+def _refused(service: str, operation: str, error: ClientError) -> UnansweredError:
+    code = error.response["Error"]["Code"]
+    what_to_do = ""
+    if code in _NOT_SIGNED_IN:
+        what_to_do = "; sign in again, for example by `aws sso login`"
+    elif code.startswith(("AccessDenied", "Unauthorized")) or code in ("403", "AuthorizationError"):
+        what_to_do = "; the policy ReadOnlyAccess of AWS allows it"
+    return UnansweredError(f"{service}: {operation} was refused: {code}{what_to_do}")
 
 
 def _tags(tags: Collection[Mapping[str, str]]) -> dict[str, str]:

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from cdk.account import Account, Found, UnansweredError
+from cdk.resource_policies import listed
 from lockstep.plan import AwsAudit
 
 
@@ -38,11 +39,11 @@ def audit_bucket(account: Account, audit: AwsAudit, *, mode: str) -> Found | Non
         if account.ask("s3", "head_bucket", Bucket=name, ExpectedBucketOwner=account.id) is None:
             return None
     except UnansweredError as error:
-        lack = (
+        unfit = (
             f"bucket {name}: it belongs to another account, or {account.id} may not see it ({error}); give the plan a "
             "bucket of your own (audit.aws.bucket)"
         )
-        return Found(what=f"bucket {name}", lacks=(lack,))
+        return Found(what=f"bucket {name}", unfit=(unfit,))
     tags = account.ask("s3", "get_bucket_tagging", Bucket=name) or {"TagSet": []}
     return Found(
         what=f"bucket {name}",
@@ -101,8 +102,8 @@ def _denies_overwriting(statement: Mapping[str, Any], wanted: Mapping[str, Any])
     return (
         statement["Effect"] == "Deny"
         and statement.get("Principal") in ("*", {"AWS": "*"}, {"AWS": ["*"]})
-        and bool({"s3:PutObject", "s3:Put*", "s3:*", "*"} & set(_listed(statement.get("Action"))))
-        and bool({wanted["Resource"], "*"} & set(_listed(statement.get("Resource"))))
+        and bool({"s3:PutObject", "s3:Put*", "s3:*", "*"} & set(listed(statement.get("Action"))))
+        and bool({wanted["Resource"], "*"} & set(listed(statement.get("Resource"))))
         and statement.get("Condition") in (wanted["Condition"], {"Null": {"s3:if-none-match": True}})
     )
 
@@ -119,7 +120,3 @@ def _encryption_lacks(account: Account, name: str) -> Iterator[str]:
                 f"use, and auditors would need; `aws s3api put-bucket-encryption --bucket {name} "
                 f"--server-side-encryption-configuration '{encryption}'`"
             )
-
-
-def _listed(value: object) -> list[object]:
-    return value if isinstance(value, list) else [value]

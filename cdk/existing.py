@@ -15,6 +15,7 @@ from cdk import existing_checks as checks
 from cdk.account import Account, Found, StackState, UnansweredError
 from cdk.account_buckets import audit_bucket
 from cdk.estate import Adopt
+from cdk.existing_topics import topics as adopted_topics
 from cdk.settings import Deployment
 from cdk.template import Template
 from lockstep.model import AdminSecret
@@ -104,10 +105,13 @@ def look(deployment: Deployment, template: Template, account: Account) -> Estate
     for name in names:
         _judge(name, verdict, stack=deployment.settings.stack, managed=managed)
     _keys(deployment, verdict, account)
-    verdict.problems += checks.problems(deployment, template, account, managed)
-    verdict.notes += checks.untagged(deployment, _secrets(names), verdict.adopted)
+    adopt = _complete(deployment.settings.adopt, verdict, names, managed)
+    verdict.problems += checks.problems(deployment, template, account, adopt=adopt, managed=managed)
+    topics = adopted_topics(deployment, account)
+    verdict.problems += topics.problems
+    verdict.notes += [*topics.notes, *checks.untagged(deployment, _secrets(names), verdict.adopted)]
     return Estate(
-        adopt=_complete(deployment.settings.adopt, verdict, names, managed),
+        adopt=adopt,
         taken=tuple(verdict.taken),
         notes=tuple(verdict.notes),
         problems=tuple(verdict.problems),
@@ -211,10 +215,14 @@ def _judge(name: _Name, verdict: _Verdict, *, stack: str, managed: frozenset[tup
     is_managed = _is_managed(name, managed)
     if is_managed and not name.consent:
         return
+    if found.unfit:
+        verdict.problems += found.unfit
+        return
     if not name.consent and owner != stack:
         line = name.line.replace("…", found.key_arn or "…")
         whose = f"of the stack {owner}" if owner else "not of this stack"
         verdict.problems.append(f"{found.what} exists, and is {whose}: to adopt it, add {line} to adopt")
+        verdict.problems += found.lacks
         return
     if name.resource_type == "AWS::SecretsManager::Secret" and owner not in (None, stack):
         verdict.problems.append(

@@ -1,29 +1,43 @@
 """What else a deployment needs: keys, topics, network and boundary that it names, and names that are free."""
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from cdk import existing_keys as keys
 from cdk.account import Account, Found, UnansweredError
+from cdk.estate import Adopt
+from cdk.foundation import secret_kinds
 from cdk.settings import Deployment
 from cdk.template import Template
 from lockstep.tags import SECRET_TAG, STACK_TAG
 
-_URL_SUFFIXES = {"aws-cn": "amazonaws.com.cn"}
 _NO_SUCH_NETWORK = ("InvalidVpcID", "InvalidSubnetID", "InvalidSubnet", "InvalidGroup", "InvalidGroupId")
 
 
 def problems(
-    deployment: Deployment, template: Template, account: Account, managed: frozenset[tuple[str, str]]
+    deployment: Deployment,
+    template: Template,
+    account: Account,
+    *,
+    adopt: Adopt,
+    managed: frozenset[tuple[str, str]],
 ) -> list[str]:
-    """What stops the deployment, each with what to change."""
+    """What stops the deployment, each with what to change.
+
+    Args:
+        deployment: What is to be deployed.
+        template: Its template when nothing is adopted.
+        account: Where to.
+        adopt: What is adopted.
+        managed: Type and physical id of what the stack manages.
+    """
     checks: list[Callable[[], Iterator[str]]] = [
-        lambda: _encryption_key(deployment, account),
-        lambda: _mac_key(deployment, account),
-        lambda: _topics(deployment, account),
+        lambda: keys.encryption_key(deployment, account),
+        lambda: keys.mac_key(deployment, account, adopted=adopt.mac_key),
+        lambda: keys.other_keys(adopt.keys, account, deployment.settings.stack),
         lambda: _network(deployment, account),
         lambda: _boundary(deployment, account),
-        lambda: _taken_names(template, account, managed),
+        lambda: _taken_names(deployment, template, account, managed),
     ]
     found: list[str] = []
     for check in checks:
@@ -38,126 +52,17 @@ def untagged(
     deployment: Deployment, secrets: Mapping[str, Found], adopted: Mapping[str, set[str]]
 ) -> Iterator[str]:
     """Adopted secrets that no policy knows yet."""
-    stack = deployment.settings.stack
+    stack, kinds = deployment.settings.stack, secret_kinds(deployment.plan)
     lacking = [
         name
         for name in sorted(adopted.get("AWS::SecretsManager::Secret", ()))
-        if secrets[name].tags.get(STACK_TAG) != stack or SECRET_TAG not in secrets[name].tags
+        if (secrets[name].tags.get(STACK_TAG), secrets[name].tags.get(SECRET_TAG)) != (stack, kinds[name])
     ]
     if lacking:
         yield (
-            f"{', '.join(lacking)}: the functions may use a secret only with its tags; `lockstep adopt --stack {stack} "
-            "--yes` sets them"
+            f"{', '.join(lacking)}: the functions may use a secret only with its tags; `lockstep adopt --plan "
+            f"{deployment.settings.plan} --stack {stack} --yes` sets them"
         )
-
-
-def _encryption_key(deployment: Deployment, account: Account) -> Iterator[str]:
-    arn = deployment.settings.adopt.encryption_key
-    if arn is None:
-        return
-    if arn.split(":")[3] != account.region:
-        yield f"adopt.encryption_key: {arn} is not in {account.region}"
-        return
-    found = account.key(arn, spec="SYMMETRIC_DEFAULT", usage="ENCRYPT_DECRYPT")
-    if found is None:
-        yield f"adopt.encryption_key: {arn} does not exist"
-        return
-    yield from (f"adopt.encryption_key: {lack}" for lack in found.lacks)
-    if arn.split(":")[4] != account.id:
-        # Only its own account may read its policy.
-        return
-    statements = account.key_policy(arn)["Statement"]
-    if not any(_delegates(s, account) for s in statements):
-        text = json.dumps(_delegation(account), separators=(",", ":"))
-        yield f"adopt.encryption_key: its policy lets no IAM policy of the account grant its use; add to it {text}"
-    for service, statement in _needed(account).items():
-        if not any(_lets_service(s, service) for s in statements):
-            text = json.dumps(statement, separators=(",", ":"))
-            yield f"adopt.encryption_key: its policy does not let {service} use it; add to it {text}"
-
-
-def _needed(account: Account) -> Mapping[str, Mapping[str, Any]]:
-    """The statements that log groups and alarms need, by service, as Lockstep's own key has them."""
-    suffix = _URL_SUFFIXES.get(account.partition, "amazonaws.com")
-    logs = f"logs.{account.region}.{suffix}"
-    groups = f"arn:{account.partition}:logs:{account.region}:{account.id}:log-group:/aws/*"
-    return {
-        logs: {
-            "Effect": "Allow",
-            "Principal": {"Service": logs},
-            "Action": [
-                "kms:Decrypt",
-                "kms:DescribeKey",
-                "kms:Encrypt",
-                "kms:GenerateDataKey*",
-                "kms:ReEncrypt*",
-            ],
-            "Resource": "*",
-            "Condition": {"ArnLike": {"kms:EncryptionContext:aws:logs:arn": groups}},
-        },
-        "cloudwatch.amazonaws.com": {
-            "Effect": "Allow",
-            "Principal": {"Service": "cloudwatch.amazonaws.com"},
-            "Action": ["kms:Decrypt", "kms:GenerateDataKey*"],
-            "Resource": "*",
-            "Condition": {"StringEquals": {"aws:SourceAccount": account.id}},
-        },
-    }
-
-
-def _delegation(account: Account) -> Mapping[str, Any]:
-    """The statement by which IAM policies count (https://docs.aws.amazon.com/kms/latest/developerguide/key-policy-default.html)."""
-    root = f"arn:{account.partition}:iam::{account.id}:root"
-    return {"Effect": "Allow", "Principal": {"AWS": root}, "Action": "kms:*", "Resource": "*"}
-
-
-def _delegates(statement: Mapping[str, Any], account: Account) -> bool:
-    principal = statement.get("Principal", {})
-    principals = _listed(principal.get("AWS", [])) if isinstance(principal, dict) else [principal]
-    whole_account = {_delegation(account)["Principal"]["AWS"], account.id, "*"}
-    actions = {str(action) for action in _listed(statement.get("Action", []))}
-    return (
-        statement["Effect"] == "Allow"
-        and bool(whole_account & set(principals))
-        and bool(actions & {"*", "kms:*", "kms:Decrypt", "kms:GenerateDataKey", "kms:GenerateDataKey*"})
-    )
-
-
-def _lets_service(statement: Mapping[str, Any], service: str) -> bool:
-    principal = statement.get("Principal", {})
-    services = _listed(principal.get("Service", [])) if isinstance(principal, dict) else []
-    actions = {str(action) for action in _listed(statement.get("Action", []))}
-    return (
-        statement["Effect"] == "Allow"
-        and service in services
-        and bool(actions & {"*", "kms:*", "kms:GenerateDataKey*", "kms:GenerateDataKey"})
-    )
-
-
-def _mac_key(deployment: Deployment, account: Account) -> Iterator[str]:
-    named = deployment.plan.audit.aws.mac_key
-    if named.startswith("alias/"):
-        return
-    found = account.key(named, spec="HMAC_256", usage="GENERATE_VERIFY_MAC")
-    if found is None:
-        yield f"audit.aws.mac_key: {named} does not exist; give an alias, and the key is made"
-        return
-    yield from (f"audit.aws.mac_key: {lack}" for lack in found.lacks)
-
-
-def _topics(deployment: Deployment, account: Account) -> Iterator[str]:
-    for severity, arn in deployment.settings.adopt.topics.model_dump().items():
-        if arn is None:
-            continue
-        answer = account.ask("sns", "get_topic_attributes", TopicArn=arn)
-        if answer is None:
-            yield f"adopt.topics.{severity}: {arn} does not exist"
-        elif answer["Attributes"].get("KmsMasterKeyId", "").endswith("alias/aws/sns"):
-            # https://repost.aws/knowledge-center/cloudwatch-configure-alarm-sns
-            yield (
-                f"adopt.topics.{severity}: {arn} is encrypted with alias/aws/sns, which alarms cannot use; encrypt it "
-                "with a key whose policy lets cloudwatch.amazonaws.com use it"
-            )
 
 
 def _network(deployment: Deployment, account: Account) -> Iterator[str]:
@@ -208,7 +113,9 @@ def _boundary(deployment: Deployment, account: Account) -> Iterator[str]:
         yield f"permissions_boundary: {arn} does not exist"
 
 
-def _taken_names(template: Template, account: Account, managed: frozenset[tuple[str, str]]) -> Iterator[str]:
+def _taken_names(
+    deployment: Deployment, template: Template, account: Account, managed: frozenset[tuple[str, str]]
+) -> Iterator[str]:
     """Names that cannot be adopted, and that something else has."""
     arn = f"{account.region}:{account.id}"
     questions: Mapping[str, tuple[str, Callable[[str], object]]] = {
@@ -241,16 +148,28 @@ def _taken_names(template: Template, account: Account, managed: frozenset[tuple[
             lambda name: account.ask("cloudwatch", "get_dashboard", DashboardName=name),
         ),
     }
-    rules = _rules(template.stack, account)
+    adopted = {f"{template.stack}-{s}" for s, arn in deployment.settings.adopt.topics if arn}
+    listed = {
+        "AWS::Events::Rule": ("Name", _rules(template.stack, account)),
+        "AWS::CloudWatch::Alarm": ("AlarmName", _alarms(template.stack, account)),
+    }
     for resource in template.resources.values():
         kind, properties = resource["Type"], resource.get("Properties", {})
-        if kind == "AWS::Events::Rule":
-            name = properties["Name"]
-            exists = name in rules
+        if kind in listed:
+            naming, taken = listed[kind]
+            name = properties[naming]
+            exists = name in taken
+        elif kind == "AWS::SNS::Topic" and properties["TopicName"] in adopted:
+            # The stack makes none for this severity.
+            continue
         elif kind in questions:
             naming, ask = questions[kind]
             name = properties[naming]
-            exists = not _manages(managed, kind, name) and ask(name) is not None
+            try:
+                exists = not _manages(managed, kind, name) and ask(name) is not None
+            except UnansweredError as error:
+                yield f"{kind} {name}: whether it exists is not known: {error}"
+                continue
         else:
             continue
         if exists and not _manages(managed, kind, name):
@@ -265,6 +184,11 @@ def _rules(stack: str, account: Account) -> set[str]:
     return {rule["Name"] for page in pages for rule in page["Rules"]}
 
 
+def _alarms(stack: str, account: Account) -> set[str]:
+    pages = account.pages("cloudwatch", "describe_alarms", AlarmNamePrefix=f"{stack}-")
+    return {alarm["AlarmName"] for page in pages for alarm in page["MetricAlarms"]}
+
+
 def _manages(managed: frozenset[tuple[str, str]], kind: str, name: str) -> bool:
     """Whether the stack manages it. Its physical id is the name, or ends with it."""
     return any(
@@ -272,7 +196,3 @@ def _manages(managed: frozenset[tuple[str, str]], kind: str, name: str) -> bool:
         and name in (physical_id, physical_id.rpartition(":")[2], physical_id.rpartition("/")[2])
         for of_kind, physical_id in managed
     )
-
-
-def _listed(value: object) -> list[Any]:
-    return value if isinstance(value, list) else [value]

@@ -212,6 +212,11 @@ def check_deployable(plan: Plan, *, stack: str = DEFAULT_STACK) -> None:
         raise NotDeployableError(
             f"lock, store and audit must be in one region; the plan has {', '.join(sorted(regions))}"
         )
+    if plan.audit.aws.mac_key == f"alias/{stack}":
+        raise NotDeployableError(
+            f"audit.aws.mac_key: {plan.audit.aws.mac_key} is the alias of the key that encrypts; name another, "
+            f"such as alias/{stack}-audit"
+        )
     if plan.audit.aws.retention % timedelta(days=1):
         raise NotDeployableError("audit.aws.retention: must be whole days")
     for credential in plan.credentials:

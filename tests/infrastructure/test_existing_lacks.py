@@ -1,0 +1,157 @@
+"""What exists and cannot be used as it is: each with what to do, at once, and before anything is deployed."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from cdk.account import Account, UnansweredError
+from cdk.settings import NotDeployableError, Settings, check_deployable
+from lockstep.plan_file import load_plan
+from sandbox.aws import AwsSandbox
+from tests.infrastructure.cdk_case import PLAN
+from tests.infrastructure.existing_case import (
+    BUCKET,
+    OWN,
+    SECRET,
+    looked_at,
+    make_key,
+    make_secret,
+    make_table,
+    refusing,
+)
+
+ELSEWHERE = "arn:aws:kms:eu-central-1:999988887777:key/0a1b2c3d-0000-0000-0000-000000000000"
+
+
+@pytest.fixture(name="aws")
+def _aws() -> Iterator[AwsSandbox]:
+    with AwsSandbox() as aws:
+        yield aws
+
+
+def test_a_table_whose_records_expire_is_refused(aws: AwsSandbox) -> None:
+    """A lock record has a time that time to live can read, and lives longer than its lease."""
+    make_table(aws)
+    expiry = {"Enabled": True, "AttributeName": "expires_at"}
+    aws.client("dynamodb").update_time_to_live(TableName="lockstep", TimeToLiveSpecification=expiry)
+    (problem,) = looked_at(aws).problems
+    assert "--time-to-live-specification Enabled=false,AttributeName=expires_at" in problem
+
+
+def test_what_it_lacks_is_said_together_with_the_line_that_adopts_it(aws: AwsSandbox) -> None:
+    make_secret(aws, tags=[])
+    aws.client("secretsmanager").delete_secret(SecretId=SECRET, RecoveryWindowInDays=7)
+    line, lack = looked_at(aws).problems
+    assert f'"secrets": ["{SECRET}"]' in line
+    assert "restore-secret" in lack
+
+
+def test_what_can_never_be_used_is_not_offered_for_adoption(aws: AwsSandbox) -> None:
+    make_table(aws, tags=[], key="id")
+    with refusing("HeadBucket", code="403"):
+        bucket, table = sorted(looked_at(aws).problems)
+    assert bucket.startswith(f"bucket {BUCKET}: it belongs to another account")
+    assert "name another table in the plan (lock.table)" in table
+
+
+def test_a_tag_that_says_something_else_is_told(aws: AwsSandbox) -> None:
+    for tags in (OWN, [*OWN, {"Key": "lockstep:secret", "Value": "connection_blob"}]):
+        make_secret(aws, tags=tags)
+        (note,) = looked_at(aws).notes
+        assert f"{SECRET}: the functions may use a secret only with its tags" in note
+        assert f"`lockstep adopt --plan {PLAN} --stack lockstep --yes`" in note
+        aws.client("secretsmanager").delete_secret(SecretId=SECRET, ForceDeleteWithoutRecovery=True)
+    make_secret(aws, tags=[*OWN, {"Key": "lockstep:secret", "Value": "app_user"}])
+    assert looked_at(aws).notes == ()
+
+
+def test_the_name_of_an_alarm_must_be_free(aws: AwsSandbox) -> None:
+    aws.client("cloudwatch").put_metric_alarm(
+        AlarmName="lockstep-Stale",
+        Namespace="N",
+        MetricName="M",
+        Statistic="Sum",
+        Period=300,
+        EvaluationPeriods=1,
+        Threshold=1,
+        ComparisonOperator="GreaterThanThreshold",
+    )
+    (problem,) = looked_at(aws).problems
+    assert problem.startswith("AWS::CloudWatch::Alarm lockstep-Stale exists")
+
+
+def set_key_policy(aws: AwsSandbox, arn: str, principal: str, *actions: str) -> None:
+    statement = {"Effect": "Allow", "Principal": {"AWS": principal}, "Action": list(actions), "Resource": "*"}
+    policy = {"Version": "2012-10-17", "Statement": [statement]}
+    aws.client("kms").put_key_policy(KeyId=arn, PolicyName="default", Policy=json.dumps(policy))
+
+
+def usable(aws: AwsSandbox, arn: str) -> bool:
+    """Whether the key of an adopted secret lets the roles in."""
+    problems = looked_at(aws, adopt={"keys": [arn]}).problems
+    assert len(problems) <= 1
+    assert not problems or "lets no IAM policy of the account grant its use; add to it {" in problems[0]
+    return not problems
+
+
+def test_the_key_of_an_adopted_secret_must_let_the_roles_in(aws: AwsSandbox) -> None:
+    arn, account = make_key(aws, None), f"arn:aws:iam::{aws.account_id}"
+    assert usable(aws, arn)
+    for principal, actions, may in (
+        (f"{account}:user/dba", ["kms:*"], False),
+        (f"{account}:root", ["kms:Describe*"], False),
+        (f"{account}:root", ["kms:Decrypt", "kms:GenerateDataKey"], True),
+        (f"{account}:role/lockstep-FunctionsGenerateRole-0123456789ab", ["kms:*"], True),
+    ):
+        set_key_policy(aws, arn, principal, *actions)
+        assert usable(aws, arn) is may, principal
+
+
+def test_the_key_that_is_found_is_looked_at_too(aws: AwsSandbox) -> None:
+    arn = make_key(aws, None)
+    make_secret(aws, tags=[*OWN, {"Key": "lockstep:secret", "Value": "app_user"}], KmsKeyId=arn)
+    aws.client("kms").disable_key(KeyId=arn.rpartition("/")[2])
+    (problem,) = looked_at(aws).problems
+    assert "it is Disabled; `aws kms enable-key" in problem
+
+
+@pytest.mark.parametrize("alias", ["alias/lockstep-audit", None])
+def test_so_must_the_key_of_the_entries(aws: AwsSandbox, alias: str | None, tmp_path: Path) -> None:
+    arn = make_key(aws, alias, KeySpec="HMAC_256", KeyUsage="GENERATE_VERIFY_MAC")
+    set_key_policy(aws, arn, f"arn:aws:iam::{aws.account_id}:user/auditor", "kms:*")
+    settings: Mapping[str, object] = {}
+    if alias is None:
+        plan = tmp_path / "lockstep.yaml"
+        plan.write_text(PLAN.read_text().replace("alias/lockstep-audit", arn))
+        settings = {"plan": plan}
+    (problem,) = looked_at(aws, **settings).problems
+    assert problem.startswith(f"audit.aws.mac_key: the policy of {arn} lets no IAM policy")
+
+
+def test_a_key_of_another_account_is_used_though_it_may_not_be_looked_at(aws: AwsSandbox) -> None:
+    make_secret(aws, tags=[*OWN, {"Key": "lockstep:secret", "Value": "app_user"}], KmsKeyId=ELSEWHERE)
+    with refusing("DescribeKey"):
+        found = Account(aws.client, aws.region).secret(SECRET)
+    assert found
+    assert found.key_arn == ELSEWHERE
+
+
+def test_both_keys_cannot_have_one_alias(tmp_path: Path) -> None:
+    plan = tmp_path / "lockstep.yaml"
+    plan.write_text(PLAN.read_text().replace("alias/lockstep-audit", "alias/lockstep"))
+    with pytest.raises(NotDeployableError, match="is the alias of the key that encrypts"):
+        check_deployable(load_plan(plan), stack=Settings().stack)
+
+
+@pytest.mark.parametrize(
+    ("code", "command"),
+    [("ExpiredToken", "`aws sso login`"), ("AccessDenied", "the policy ReadOnlyAccess of AWS allows it")],
+)
+def test_a_refusal_says_what_to_do(aws: AwsSandbox, code: str, command: str) -> None:
+    with (
+        refusing("GetCallerIdentity", code=code),
+        pytest.raises(UnansweredError, match=command.replace("`", ".")),
+    ):
+        Account(aws.client, aws.region)
