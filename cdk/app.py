@@ -6,7 +6,14 @@ from aws_cdk import App
 
 from cdk import nag
 from cdk.bundle import BundleError
-from cdk.settings import Deployment, NotDeployableError, Settings, check_complete, read_deployment
+from cdk.settings import (
+    Deployment,
+    NotDeployableError,
+    Settings,
+    check_complete,
+    check_names,
+    read_deployment,
+)
 from cdk.stack import LockstepStack
 from lockstep.plan_file import PlanProblemsError
 
@@ -31,8 +38,9 @@ def main() -> int:
     """Synthesise the stack and return the exit code."""
     app = App()
     try:
+        check_names(app.node.get_all_context())
         deployment = read_deployment(Settings.from_context(app.node.try_get_context))
-        check_complete(deployment.plan)
+        check_complete(deployment)
         make_app(deployment, app)
     except PlanProblemsError as error:
         print("\n".join(error.problems), file=sys.stderr)  # noqa: T201 - the CLI shows it

@@ -177,6 +177,17 @@ def read_bundle(out: Path) -> Bundle:
         raise BundleError(f"there is no bundle in {out}; run `make build`") from None
 
 
+def plan_of_bundle(out: Path) -> bytes:
+    """The plan file in the bundle in `out`.
+
+    Raises:
+        BundleError: There is no bundle.
+    """
+    read_bundle(out)
+    with zipfile.ZipFile(out / "bundle.zip") as archive:
+        return archive.read(str(PLAN_IN_BUNDLE))
+
+
 def import_milliseconds(content: Path, module: str, *, tries: int = 3) -> float:
     """The time that an import takes in a new process with only the bundle and the standard library.
 

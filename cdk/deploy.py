@@ -23,7 +23,15 @@ from cdk.account import Account, UnansweredError
 from cdk.bundle import BundleError
 from cdk.estate import Adopt
 from cdk.existing import Estate, look
-from cdk.settings import ROOT, Deployment, NotDeployableError, Settings, check_complete, read_deployment
+from cdk.settings import (
+    ROOT,
+    Deployment,
+    NotDeployableError,
+    Settings,
+    check_complete,
+    check_names,
+    read_deployment,
+)
 from cdk.sizes import synthesise
 from lockstep.plan_file import PlanProblemsError
 
@@ -39,14 +47,20 @@ def settings_of(context: Sequence[str]) -> Settings:
         context: Each `name=value`.
 
     Raises:
-        NotDeployableError: A setting is wrong.
+        NotDeployableError: A setting is wrong, or `cdk.json` is not JSON.
     """
-    given = json.loads((ROOT / "cdk.json").read_text(encoding="utf-8"))["context"]
+    try:
+        given = json.loads((ROOT / "cdk.json").read_text(encoding="utf-8"))["context"]
+    except json.JSONDecodeError as error:
+        raise NotDeployableError(f"cdk.json: it is not valid JSON: {error}") from error
+    except KeyError as error:
+        raise NotDeployableError("cdk.json: it has no settings; they are in `context`") from error
     for assignment in context:
         name, separator, value = assignment.partition("=")
         if not separator:
             raise NotDeployableError(f"--context {assignment}: give name=value")
         given[name] = value
+    check_names(given)
     return Settings.from_context(given.get)
 
 
@@ -81,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     asked, more = parser.parse_known_args(argv)
     try:
         deployment = read_deployment(settings_of(asked.context))
-        check_complete(deployment.plan)
+        check_complete(deployment)
         account = _account(asked.profile, deployment.plan.lock.region)
         estate = examine(deployment, account)
     except PlanProblemsError as error:
@@ -98,6 +112,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if asked.dry_run:
         _say(f"adopt: {json.dumps(estate.adopt.model_dump(mode='json'))}")
         return 0
+    if not _CLI.exists():
+        return _stopped(["the CDK CLI is not installed; `make cdk-cli` installs it"])
     profile = ["--profile", asked.profile] if asked.profile else []
     # Both write to the same terminal, and the CLI writes past Python's buffer.
     sys.stdout.flush()

@@ -5,9 +5,10 @@ are in `lockstep.timing`, because the lease depends on them: a function has the 
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -20,7 +21,7 @@ from pydantic import (
     ValidationError,
 )
 
-from cdk.bundle import Architecture
+from cdk.bundle import Architecture, plan_of_bundle
 from cdk.estate import Adopt, Tags, Vpc
 from lockstep.plan import Plan
 from lockstep.plan_checks import DEFAULT_STACK, example_values, missing_ca_files, rule_problems
@@ -30,6 +31,8 @@ from lockstep.store_kinds import AwsSecretsManager
 
 ROOT = Path(__file__).resolve().parent.parent
 DEFINITION = ROOT / "statemachine.asl.json"
+_ALIKE = 0.8
+"""So much of a name is a setting's, if it is a misspelling of it (`difflib`)."""
 LONGEST_ALARM = timedelta(days=7)
 """The longest period that a CloudWatch alarm can evaluate (CloudWatch quotas)."""
 
@@ -41,6 +44,11 @@ class NotDeployableError(Exception):
 def _parsed(value: object) -> object:
     """Parse a value from the command line (`-c vpc='{…}'`), which is always a string."""
     return json.loads(value) if isinstance(value, str) else value
+
+
+def _number(value: object) -> object:
+    """Parse a number from the command line, which a choice of numbers does not by itself."""
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
 
 
 class Settings(BaseModel):
@@ -79,13 +87,16 @@ class Settings(BaseModel):
     ] = 512
     log_retention_days: Annotated[
         Literal[30, 60, 90, 180, 365, 400, 731],
+        BeforeValidator(_number),
         Field(description="the retention of the logs and of the access log"),
     ] = 400
     schedules: Annotated[
         bool, Field(description="whether the rules start rotations: true as the last step of the first day")
     ] = False
     alarm_email: Annotated[
-        str | None, Field(description="the address that gets the alarms; null: subscribe by hand")
+        str | None,
+        StringConstraints(pattern=r"^[^@\s]+@[^@\s]+$"),
+        Field(description="the address that gets the alarms, once it confirms; null: subscribe by hand"),
     ] = None
     vpc: Annotated[
         Vpc | None,
@@ -134,6 +145,22 @@ class Settings(BaseModel):
             return cls.model_validate(given)
         except ValidationError as error:
             raise NotDeployableError("\n".join(_problems(error))) from error
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Refuse keys of the context that are misspelt settings. Others belong to CDK, or to its user.
+
+    Raises:
+        NotDeployableError: Names each, with the setting that it resembles.
+    """
+    found = ((name, get_close_matches(name, Settings.model_fields, 1, _ALIKE)) for name in sorted(names))
+    problems = [
+        f"cdk.json: {name}: there is no such setting; it is called {alike[0]}"
+        for name, alike in found
+        if alike and name not in Settings.model_fields
+    ]
+    if problems:
+        raise NotDeployableError("\n".join(problems))
 
 
 def _problems(error: ValidationError) -> list[str]:
@@ -189,14 +216,22 @@ def check_quotas(plan: Plan, settings: Settings) -> None:
         raise NotDeployableError("\n".join(problems))
 
 
-def check_complete(plan: Plan) -> None:
-    """Refuse a plan with values of the example, or whose CA files are not on this machine.
+def check_complete(deployment: Deployment) -> None:
+    """Refuse a plan with values of the example, or whose CA files are not on this machine, or a bundle of another plan.
 
     Raises:
+        BundleError: Packaging is zip, and there is no bundle.
         NotDeployableError: Names everything to change.
     """
+    plan, settings = deployment.plan, deployment.settings
     if problems := [*example_values(plan), *missing_ca_files(plan)]:
         raise NotDeployableError("\n".join(problems))
+    folder = ROOT / settings.bundle
+    if settings.packaging == "zip" and plan_of_bundle(folder) != (ROOT / settings.plan).read_bytes():
+        raise NotDeployableError(
+            f"the bundle in {settings.bundle} was made of another plan than {settings.plan}; run `make build "
+            f"PLAN={settings.plan}`"
+        )
 
 
 def check_deployable(plan: Plan, *, stack: str = DEFAULT_STACK) -> None:

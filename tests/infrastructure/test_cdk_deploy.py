@@ -8,6 +8,7 @@ from tempfile import NamedTemporaryFile
 import pytest
 
 from cdk import app as cdk_app
+from cdk.bundle import build
 from cdk.deploy import arguments, main, settings_of
 from cdk.estate import Adopt
 from cdk.existing import Estate
@@ -77,6 +78,100 @@ def test_settings_come_from_cdk_json_and_the_command_line() -> None:
     assert (settings.memory_mb, settings.tags, settings.stack) == (1024, {"a": "b=c"}, "lockstep")
     with pytest.raises(NotDeployableError, match="give name=value"):
         settings_of(["memory_mb"])
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("deletion_protecton=false", "there is no such setting; it is called deletion_protection"),
+        ("alarm_email=on-call", "alarm_email: String should match"),
+        ("log_retention_days=31", "log_retention_days: Input should be 30, 60"),
+        ("memory_mb=much", "memory_mb: Input should be a valid integer"),
+    ],
+)
+def test_a_wrong_setting_on_the_command_line_is_one_line(
+    given: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--dry-run", "-c", given]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"cdk.json: {given.partition('=')[0]}: ")
+    assert message in line
+
+
+def test_numbers_on_the_command_line_are_numbers() -> None:
+    assert settings_of(["log_retention_days=90"]).log_retention_days == 90
+
+
+def test_keys_of_cdk_and_of_its_user_are_left_alone() -> None:
+    settings = settings_of(["@aws-cdk/core:stackResourceLimit=400", "acknowledged-issue-numbers=1"])
+    assert settings == settings_of([])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"context": {"stack": "a",}}', "cdk.json: it is not valid JSON: "),
+        ('{"app": "x"}', "cdk.json: it has no settings"),
+    ],
+)
+def test_a_broken_cdk_json_is_one_line(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    text: str,
+    message: str,
+) -> None:
+    (tmp_path / "cdk.json").write_text(text)
+    monkeypatch.setattr("cdk.deploy.ROOT", tmp_path)
+    assert main(["--dry-run"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(message)
+
+
+def test_a_bundle_of_another_plan_is_refused(
+    plan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its functions would rotate by the other plan."""
+    other = tmp_path / "other.yaml"
+    other.write_text((ROOT / plan).read_text() + "# changed\n")
+    bundle = tmp_path / "bundle"
+    given = ["--dry-run", "-c", f"plan={plan}", "-c", "packaging=zip", "-c", f"bundle={bundle}"]
+    assert main(given) == 2
+    assert capsys.readouterr().err == f"there is no bundle in {bundle}; run `make build`\n"
+    build("aws", plan_file=other, out=bundle)
+    assert main(given) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == (
+        f"the bundle in {bundle} was made of another plan than {plan}; run `make build PLAN={plan}`"
+    )
+
+
+def test_without_credentials_it_says_how_to_sign_in(
+    plan: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/not-there")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/not-there")
+    assert main(["--dry-run", "-c", f"plan={plan}"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "sign in, for example by `aws sso login`" in line
+
+
+@pytest.mark.usefixtures("aws")
+def test_without_the_cli_it_says_how_to_install_it(
+    plan: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("cdk.deploy._CLI", Path("/not-there"))
+    assert main(["-c", f"plan={plan}"]) == 2
+    assert capsys.readouterr().err == "the CDK CLI is not installed; `make cdk-cli` installs it\n"
+
+
+def test_a_plan_that_is_not_there_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--dry-run", "-c", "plan=not-there.yaml"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "not-there.yaml" in line
 
 
 def test_the_cli_gets_the_complete_adopt_and_all_other_arguments() -> None:
