@@ -64,6 +64,8 @@ RUNNERS_MAY = (
 """All that the policies give either runner in OCI, in the compartment of the rings."""
 FUNCTION_MAY = ("SECRET_INSPECT", "SECRET_BUNDLE_READ", "OBJECT_CREATE", "OBJECT_INSPECT")
 """All that its policy gives the OCI function in Lockstep's own compartment."""
+WITNESS_MAY = ("OBJECT_INSPECT", "OBJECT_READ")
+"""All that its policy gives the AWS runner there, on the audit bucket."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,6 +218,7 @@ def running_estate(
             )
         oci.identity.permit("lockstep-function", *FUNCTION_MAY, compartment=oci.own_compartment_id)
         function_key = oci.new_api_key("lockstep-function", *RUNNERS_MAY, compartment=oci.compartment_id)
+        oci.identity.permit("lockstep-aws", *WITNESS_MAY, compartment=oci.own_compartment_id)
         runner_key = oci.new_api_key("lockstep-aws", *RUNNERS_MAY, compartment=oci.compartment_id)
         rotators = {name: Login(ROTATOR, SecretStr(secrets.token_urlsafe(24))) for name in servers}
         mac_key = _fill_aws(aws, rotators, runner_key)

@@ -1,4 +1,5 @@
 # The audit log: a bucket of the Archive tier whose objects are written once, encrypted with a separate key. Made or adopted.
+# It keeps versions, or has a retention rule instead: OCI does not take both. audit_guard.tf says who may delete.
 
 locals {
   makes_bucket    = local.audit != null && !var.adopt_audit_bucket
@@ -59,12 +60,26 @@ resource "oci_objectstorage_bucket" "audit" {
   namespace             = local.audit.namespace
   name                  = local.audit.bucket
   storage_tier          = "Archive"
-  versioning            = "Enabled"
+  versioning            = var.audit_retention_days == null ? "Enabled" : "Disabled"
   access_type           = "NoPublicAccess"
   kms_key_id            = local.audit_key_id
   object_events_enabled = true
   freeform_tags         = local.freeform_tags
   defined_tags          = local.defined_tags
+
+  dynamic "retention_rules" {
+    for_each = var.audit_retention_days[*]
+
+    content {
+      display_name     = "${var.name}-audit"
+      time_rule_locked = var.audit_retention_locked_from
+
+      duration {
+        time_amount = tostring(retention_rules.value)
+        time_unit   = "DAYS"
+      }
+    }
+  }
 
   depends_on = [time_sleep.audit_key]
 
@@ -74,6 +89,11 @@ resource "oci_objectstorage_bucket" "audit" {
     precondition {
       condition     = local.audit.region == local.vault.region
       error_message = "audit.oci.region in the plan must be ${local.vault.region}: a bucket's key must be in the region of the bucket."
+    }
+
+    precondition {
+      condition     = var.audit_retention_locked_from == null || var.audit_retention_days != null
+      error_message = "audit_retention_locked_from locks a retention rule, so set audit_retention_days too."
     }
   }
 }
@@ -86,8 +106,13 @@ data "oci_objectstorage_bucket" "adopted" {
 
   lifecycle {
     postcondition {
-      condition     = self.access_type == "NoPublicAccess" && self.versioning == "Enabled"
-      error_message = "adopt_audit_bucket: ${local.audit.bucket} must be private and versioned: a version that was replaced is evidence."
+      condition     = self.access_type == "NoPublicAccess"
+      error_message = "adopt_audit_bucket: ${local.audit.bucket} must be private (oci os bucket update --name ${local.audit.bucket} --public-access-type NoPublicAccess)."
+    }
+
+    postcondition {
+      condition     = self.versioning == "Enabled" || length(self.retention_rules) > 0
+      error_message = "adopt_audit_bucket: ${local.audit.bucket} must keep versions or have a retention rule, so that what is deleted leaves a trace (oci os bucket update --name ${local.audit.bucket} --versioning Enabled)."
     }
   }
 }

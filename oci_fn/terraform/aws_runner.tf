@@ -52,7 +52,7 @@ resource "oci_identity_policy" "aws_runner" {
 
   compartment_id = local.rings
   name           = "${var.name}-aws-runner"
-  description    = "Lets the AWS runner rotate the secrets of the rings, and do nothing else."
+  description    = "Lets the AWS runner rotate the secrets of the rings."
   statements     = ["Allow group id ${oci_identity_group.aws_runner.id} ${local.ring_grant}"]
   freeform_tags  = local.freeform_tags
   defined_tags   = local.defined_tags
@@ -68,4 +68,16 @@ resource "oci_identity_policy" "aws_runner" {
       error_message = "The compartment of the rings must hold nothing else, since the runners may change every secret in it. Move these to another compartment, or, if Lockstep has rotated them, list them in retired_slots: ${join(", ", local.strangers_in_rings)}."
     }
   }
+}
+
+resource "oci_identity_policy" "aws_runner_elsewhere" {
+  provider = oci.home
+  for_each = local.aws_grants
+
+  compartment_id = each.value.compartment_id
+  name           = "${var.name}-aws-runner-${each.key}"
+  description    = "Lets the AWS runner read the audit log of OCI, as its witness."
+  statements     = [for grant in each.value.statements : "Allow group id ${oci_identity_group.aws_runner.id} ${grant}"]
+  freeform_tags  = local.freeform_tags
+  defined_tags   = local.defined_tags
 }

@@ -12,7 +12,17 @@ locals {
     "SECRET_BUNDLE_READ",
   ]), local.rings)
 
-  # What else the OCI runner needs, by the compartment to which the policy is attached.
+  in_audit_log = "in compartment id ${coalesce(local.bucket_compartment, local.own)} where target.bucket.name = '${try(local.audit.bucket, "")}'"
+
+  # What the AWS runner needs beside the rings: it reads the audit log of OCI, to witness it.
+  aws_grants = local.audit == null ? {} : {
+    audit = {
+      compartment_id = local.bucket_compartment
+      statements     = ["to {OBJECT_INSPECT, OBJECT_READ} ${local.in_audit_log}"]
+    }
+  }
+
+  # What the OCI runner needs, by the compartment to which the policy is attached.
   runner_grants = {
     rings = { compartment_id = local.rings, statements = [local.ring_grant] }
     own = {
@@ -21,9 +31,7 @@ locals {
     }
     audit = {
       compartment_id = local.bucket_compartment
-      statements = [
-        "to {OBJECT_CREATE, OBJECT_INSPECT} in compartment id ${coalesce(local.bucket_compartment, local.own)} where target.bucket.name = '${try(local.audit.bucket, "")}'",
-      ]
+      statements     = ["to {OBJECT_CREATE, OBJECT_INSPECT} ${local.in_audit_log}"]
     }
   }
 }

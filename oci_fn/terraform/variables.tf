@@ -142,6 +142,47 @@ variable "alarm_email" {
   default     = null
 }
 
+# The protection of the audit log.
+
+variable "audit_retention_days" {
+  description = "A retention rule of so many days instead of versions, since OCI takes one of both. Versions (the default): deleting needs a right of its own, what was deleted or replaced can be told, and a trial can be removed. A rule: nobody can delete or replace a younger entry, but once it is locked nobody can undo it, and the bucket stays until its last entry is old enough. Choose before the first apply."
+  type        = number
+  default     = null
+
+  validation {
+    condition     = var.audit_retention_days == null || try(var.audit_retention_days >= 1 && floor(var.audit_retention_days) == var.audit_retention_days, false)
+    error_message = "audit_retention_days must be a whole number of days, 1 or more."
+  }
+}
+
+variable "audit_retention_locked_from" {
+  description = "The time from which the retention rule is locked, at least 14 days ahead, such as 2030-01-31T00:00:00Z: until then it can be removed, and never after. Default: it is not locked, and a break-glass group can remove it."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.audit_retention_locked_from == null || can(timeadd(var.audit_retention_locked_from, "0s"))
+    error_message = "audit_retention_locked_from must be a time such as 2030-01-31T00:00:00Z."
+  }
+}
+
+variable "audit_break_glass_group_ocid" {
+  description = "The group that may delete entries of the audit log, and change its versions, life cycle and retention. Default: no policy of Lockstep lets anybody."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.audit_break_glass_group_ocid == null || startswith(coalesce(var.audit_break_glass_group_ocid, "-"), "ocid1.group.")
+    error_message = "audit_break_glass_group_ocid must be the OCID of a group, such as ocid1.group.oc1..…"
+  }
+}
+
+variable "audit_deny_policies" {
+  description = "Whether to deny everybody else what the break-glass group may, and all but the function to write, whatever other policies allow. The tenancy must have deny policies enabled. Who deploys must be in the break-glass group or an administrator of the tenancy."
+  type        = bool
+  default     = false
+}
+
 # Conventions of an estate.
 
 variable "freeform_tags" {

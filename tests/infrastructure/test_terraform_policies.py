@@ -25,7 +25,7 @@ from lockstep.store_kinds import oci_vault
 from lockstep.stores import CredentialStore
 from lockstep.system import SystemClock
 from lockstep.version_names import VersionNames
-from sandbox.estate import FUNCTION_MAY, RUNNERS_MAY
+from sandbox.estate import FUNCTION_MAY, RUNNERS_MAY, WITNESS_MAY
 from sandbox.oci import OciSandbox
 from sandbox.oci.resources import create_audit_bucket, create_secret
 from tests.contract.oci_fixtures import OciConsole, sandbox_clients, sandbox_vault
@@ -88,8 +88,9 @@ def world(stack: Stack, deployed: Deployment) -> Iterator[World]:
     plan = parse_plan(json.dumps(stack.plan), base=Path())
     assert plan.audit.oci
     with OciSandbox() as sandbox:
-        create_audit_bucket(sandbox, plan.audit.oci.bucket)
-        create_audit_bucket(sandbox, OTHERS_BUCKET, compartment=OTHERS["other.mac"])
+        # Not the Archive tier, so that what may be read can be read at once.
+        create_audit_bucket(sandbox, plan.audit.oci.bucket, tier="Standard")
+        create_audit_bucket(sandbox, OTHERS_BUCKET, tier="Standard", compartment=OTHERS["other.mac"])
         ids = {
             stack.store["compartment_id"]: sandbox.compartment_id,
             stack.store["own_compartment_id"]: sandbox.own_compartment_id,
@@ -148,9 +149,10 @@ def test_the_runners_have_the_same_permissions_as_in_the_sandbox(
 ) -> None:
     rings, own = stack.store["compartment_id"], stack.store["own_compartment_id"]
     aws, oci_runner = (of(f"lockstep-{cloud}-runner", policy, deployed) for cloud in ("aws", "oci"))
-    assert {s.compartment for s in aws} == {rings}
-    assert {s.compartment for s in oci_runner} == {rings, own}
-    assert permissions(aws) == permissions(in_compartment(oci_runner, rings)) == set(RUNNERS_MAY)
+    assert {s.compartment for s in aws} == {s.compartment for s in oci_runner} == {rings, own}
+    assert permissions(in_compartment(aws, rings)) == set(RUNNERS_MAY)
+    assert permissions(in_compartment(oci_runner, rings)) == set(RUNNERS_MAY)
+    assert permissions(in_compartment(aws, own)) == set(WITNESS_MAY)
     assert permissions(in_compartment(oci_runner, own)) == {*FUNCTION_MAY, "ONS_TOPIC_PUBLISH"}
     assert not any(s.verb for s in aws + oci_runner)
 
@@ -193,13 +195,15 @@ def names_of(plan: Document) -> list[str]:
     ]
 
 
-def test_only_creating_and_listing_entries_is_granted_on_the_audit_log(
+def test_the_audit_log_is_added_to_by_the_function_and_read_by_its_witness(
     policy: list[Statement], deployed: Deployment
 ) -> None:
-    (granted,) = [s for s in policy if any(p.startswith("OBJECT") for p in s.permissions)]
-    assert granted in of("lockstep-oci-runner", policy, deployed)
-    assert granted.permissions == {"OBJECT_CREATE", "OBJECT_INSPECT"}
-    assert granted.targets == {"target.bucket.name": {"lockstep-audit"}}
+    granted = [s for s in policy if any(p.startswith(("OBJECT", "BUCKET")) for p in s.permissions)]
+    assert {s.subject: s.permissions for s in granted} == {
+        of("lockstep-oci-runner", policy, deployed)[0].subject: {"OBJECT_CREATE", "OBJECT_INSPECT"},
+        of("lockstep-aws-runner", policy, deployed)[0].subject: {"OBJECT_READ", "OBJECT_INSPECT"},
+    }
+    assert all(s.targets == {"target.bucket.name": {"lockstep-audit"}} for s in granted)
 
 
 def test_object_storage_may_use_only_the_audit_key(policy: list[Statement], deployed: Deployment) -> None:
@@ -314,10 +318,23 @@ def _log(world: World, clients: OciClients) -> ObjectStorageAuditLog:
     )
 
 
+def witness(world: World, clients: OciClients) -> None:
+    """Make the calls on the audit log of OCI that its witness in AWS makes."""
+    log = _log(world, clients)
+    seq = log.last_seq()
+    assert seq == 1
+    assert log.summary(seq)
+    assert log.read(seq) == b"{}"
+
+
 def work_of(runner: str, world: World, clients: OciClients) -> None:
     rotate_rings(world, clients)
     if runner == "lockstep-oci-runner":
         keep_record(world, clients)
+        return
+    entry = EntrySummary(seq=1, hash="h1", previous_hash="h0", rotation_id="r1")
+    assert _log(world, sandbox_clients(world.sandbox)).put(b"{}", entry)
+    witness(world, clients)
 
 
 @pytest.mark.parametrize("runner", ["lockstep-aws-runner", "lockstep-oci-runner"])
@@ -331,6 +348,7 @@ def test_a_runner_can_do_its_work(
     ("runner", "permission", "place"),
     [
         *(("lockstep-aws-runner", p, "rings") for p in RUNNERS_MAY),
+        *(("lockstep-aws-runner", p, "own") for p in WITNESS_MAY),
         *(("lockstep-oci-runner", p, "rings") for p in RUNNERS_MAY),
         *(("lockstep-oci-runner", p, "own") for p in FUNCTION_MAY),
     ],
@@ -417,7 +435,10 @@ def test_the_runners_only_add_to_their_own_audit_log(
         if succeeds(getattr(clients.objects, call), world.sandbox.namespace, bucket, *arguments)
     }
     bucket = world.plan.audit.oci.bucket
-    assert allowed == {("oci", bucket, call) for call in ("put_object", "head_object", "list_objects")}
+    assert allowed == {
+        *(("oci", bucket, call) for call in ("put_object", "head_object", "list_objects")),
+        *(("aws", bucket, call) for call in ("head_object", "get_object", "list_objects")),
+    }
     assert not succeeds(function.objects.put_object, world.sandbox.namespace, bucket, entry, b"forged")
 
 

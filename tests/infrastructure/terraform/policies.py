@@ -1,6 +1,6 @@
 """The policies of a deployment as parsed statements."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sandbox.oci import Grant
@@ -12,6 +12,7 @@ class Statement:
     """One statement: a subject, its permissions, and the targets to which they are limited."""
 
     text: str
+    denies: bool
     subject: str
     permissions: frozenset[str]
     verb: str | None
@@ -19,12 +20,36 @@ class Statement:
     compartment: str
     targets: Mapping[str, frozenset[str]]
     """The conditions by variable, such as `target.secret.id`. Empty if there is no condition."""
+    others: Mapping[str, str]
+    """The values that variables must not have."""
 
     def grants(self, resources: Mapping[str, str]) -> set[Grant]:
         """The statement as the sandbox's grants; `resources` maps the statement's ids to the sandbox's."""
         limits: list[str | None] = [resources.get(t, t) for ids in self.targets.values() for t in ids]
         compartment = resources.get(self.compartment, self.compartment)
         return {Grant(p, limit, compartment) for p in self.permissions for limit in limits or [None]}
+
+    def covers(self, permission: str, request: Mapping[str, Sequence[str]]) -> bool:
+        """Whether the statement is about a request, for a permission.
+
+        Args:
+            permission: The permission that the request needs.
+            request: The values of its variables; `subject` has the principal's groups. A condition on a variable that
+                it lacks is false (Oracle's policy syntax, "Conditions").
+        """
+        return (
+            permission in self.permissions
+            and self.compartment in request["compartment"]
+            and self.subject in {*request["subject"], "any-user"}
+            and all(any(v in values for v in request.get(name, ())) for name, values in self.targets.items())
+            and all(request.get(name) and value not in request[name] for name, value in self.others.items())
+        )
+
+
+def allowed(policy: Iterable[Statement], permission: str, request: Mapping[str, Sequence[str]]) -> bool:
+    """Whether some statement allows a request and none denies it."""
+    about = [s for s in policy if s.covers(permission, request)]
+    return bool(about) and not any(s.denies for s in about)
 
 
 def statements(stack: Stack, deployment: Deployment) -> list[Statement]:
@@ -41,21 +66,28 @@ def matching_rules(stack: Stack, rules: Iterable[str]) -> list[Document]:
 
 
 def _statement(text: str, parsed: Document) -> Statement:
-    ((subject,), (compartment,)) = parsed["subject"]["values"], parsed["location"]["values"]
+    (compartment,) = parsed["location"]["values"]
+    subjects = [s["label"] for s in parsed["subject"]["values"]] or [parsed["subject"]["type"]]
     assert parsed["location"]["type"] == "compartment-id", text
     actions = parsed["actions"]
     is_verb = actions["type"] == "verbs"
     targets: dict[str, frozenset[str]] = {}
+    others: dict[str, str] = {}
     for item in parsed.get("conditions", {}).get("items", []):
-        clause = item["node"]
-        assert clause["op"] == "eq", text
-        targets[clause["lhs"]] = targets.get(clause["lhs"], frozenset()) | {clause["rhs"]["value"]}
+        name, value = item["node"]["lhs"], item["node"]["rhs"]["value"]
+        if item["node"]["op"] == "neq":
+            others[name] = value
+        else:
+            assert item["node"]["op"] == "eq", text
+            targets[name] = targets.get(name, frozenset()) | {value}
     return Statement(
         text=text,
-        subject=subject["label"],
+        denies=parsed["kind"] == "deny",
+        subject=subjects[0],
         permissions=frozenset() if is_verb else frozenset(p.upper() for p in actions["values"]),
         verb=actions["values"][0] if is_verb else None,
         resource_type=next(iter(parsed["resources"]["values"]), None),
         compartment=compartment,
         targets=targets,
+        others=others,
     )

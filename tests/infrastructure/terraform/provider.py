@@ -173,7 +173,8 @@ class Looked(AbstractDataSource):  # type: ignore[misc]  # the base is untyped
             return {name: values.get(name) for name in names if name != self.source.by}
         for values, _ in there.all(kind):
             if all(values[name] == config[name] for name in ("namespace", "name")):
-                return {name: values.get(name) for name in names}
+                rules = [{"display_name": r["display_name"]} for r in values.get("retention_rules") or ()]
+                return {**{name: values.get(name) for name in names}, "retention_rules": rules}
         raise RefusedError(f"404-BucketNotFound, {config['name']}")
 
     def _rows(self, there: Tenancy, config: State) -> Iterator[State]:

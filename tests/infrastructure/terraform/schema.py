@@ -103,7 +103,14 @@ RESOURCES: Mapping[str, Resource] = {
         "bucket",
         Block(
             "compartment_id! name! namespace!^ access_type auto_tiering kms_key_id metadata:map"
-            f" object_events_enabled:bool storage_tier^ versioning id* bucket_id* {_TAGS}"
+            f" object_events_enabled:bool storage_tier^ versioning id* bucket_id* {_TAGS}",
+            {
+                "retention_rules": Block(
+                    "display_name! time_rule_locked",
+                    {"duration": Block("time_amount! time_unit!")},
+                    at_most=99,
+                )
+            },
         ),
         {
             "access_type": "NoPublicAccess|ObjectRead|ObjectReadWithoutList",
@@ -277,7 +284,8 @@ DATA_SOURCES: Mapping[str, DataSource] = {
         "oci_kms_vault", Block("vault_id! compartment_id* management_endpoint*"), by="vault_id"
     ),
     "oci_objectstorage_bucket": DataSource(
-        "oci_objectstorage_bucket", Block("name! namespace! compartment_id* access_type* versioning*")
+        "oci_objectstorage_bucket",
+        Block("name! namespace! compartment_id* access_type* versioning* retention_rules*:rows"),
     ),
     "oci_ons_notification_topic": DataSource(
         "oci_ons_notification_topic", Block("topic_id! compartment_id* name*"), by="topic_id"

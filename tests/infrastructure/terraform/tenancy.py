@@ -102,8 +102,8 @@ class Tenancy:
                 raise RefusedError(f"409-AlreadyExists, {kind} {taken[-1]} already exists")
         if not kind.startswith(_IDENTITY):
             self._check_compartment(values.get("compartment_id"))
-        if kind == "oci_objectstorage_bucket" and values.get("kms_key_id"):
-            self._check_key(values["kms_key_id"])
+        if kind == "oci_objectstorage_bucket":
+            self._check_bucket(values)
         self._document["made"] += 1
         digest = hashlib.sha256(f"{kind} {taken} {self._document['made']}".encode()).hexdigest()
         ocid = f"ocid1.{short}.oc1.{'' if short in _GLOBAL else 'eu-frankfurt-1'}.{digest[:60]}"
@@ -142,6 +142,13 @@ class Tenancy:
     def _check_compartment(self, ocid: str | None) -> None:
         if ocid in self._resources and not self._known(ocid):
             raise RefusedError("404-NotAuthorizedOrNotFound, the compartment is not known in this region yet")
+
+    def _check_bucket(self, values: Values) -> None:
+        if values.get("retention_rules") and values.get("versioning") == "Enabled":
+            # https://docs.oracle.com/iaas/Content/Object/Tasks/usingretentionrules.htm, "Versioning"
+            raise RefusedError("409-RetentionRuleConflict, the bucket has versioning enabled")
+        if values.get("kms_key_id"):
+            self._check_key(values["kms_key_id"])
 
     def _check_key(self, key_id: str) -> None:
         """Object Storage must be allowed to use the key, by a policy that it knows."""
