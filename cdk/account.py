@@ -23,6 +23,7 @@ _NOT_THERE = frozenset(
         "NoSuchBucket",
         "NoSuchBucketPolicy",
         "NoSuchEntity",
+        "NoSuchLifecycleConfiguration",
         "NoSuchTagSet",
         "NotFound",
         "NotFoundException",

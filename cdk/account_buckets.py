@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from cdk.account import Account, Found, UnansweredError
+from cdk.permissions import AUDIT_PREFIX
 from cdk.resource_policies import listed
 from lockstep.plan import AwsAudit
 
@@ -64,6 +65,7 @@ def _lacks(account: Account, audit: AwsAudit, mode: str) -> Iterator[str]:
             "--versioning-configuration Status=Enabled`"
         )
     yield from _lock_lacks(account, audit, mode)
+    yield from _lifecycle_lacks(account, audit)
     yield from _policy_lacks(account, name)
     yield from _encryption_lacks(account, name)
 
@@ -86,6 +88,36 @@ def _set_lock(audit: AwsAudit, mode: str) -> str:
     return (
         f"`aws s3api put-object-lock-configuration --bucket {audit.bucket} "
         f"--object-lock-configuration '{configuration}'`"
+    )
+
+
+def _lifecycle_lacks(account: Account, audit: AwsAudit) -> Iterator[str]:
+    """Object Lock keeps versions, and a rule may still hide entries behind delete markers.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-lock-managing.html#object-lock-managing-lifecycle
+    """
+    answer = account.ask("s3", "get_bucket_lifecycle_configuration", Bucket=audit.bucket) or {}
+    for rule in answer.get("Rules", []):
+        expiration = rule.get("Expiration", {})
+        days = 0 if "Date" in expiration else expiration.get("Days")
+        if rule["Status"] != "Enabled" or days is None or not _concerns_entries(rule):
+            continue
+        if timedelta(days=days) < audit.retention:
+            when = f"after {days} days" if days else f"on {expiration['Date']:%Y-%m-%d}"
+            name = rule.get("ID", "without an id")
+            yield (
+                f"its lifecycle rule {name} hides entries {when}, and the plan keeps them for "
+                f"{audit.retention.days} days; change it (`aws s3api put-bucket-lifecycle-configuration`)"
+            )
+
+
+def _concerns_entries(rule: Mapping[str, Any]) -> bool:
+    """Whether a rule concerns objects below `aws/`; an entry has no tags."""
+    given = rule.get("Filter", {})
+    given = {**given, **given.get("And", {})}
+    prefix = given.get("Prefix", rule.get("Prefix", ""))
+    return not {"Tag", "Tags"} & given.keys() and (
+        prefix.startswith(AUDIT_PREFIX) or AUDIT_PREFIX.startswith(prefix)
     )
 
 

@@ -32,7 +32,10 @@ _ADOPTABLE = {
 _NOTHING_MANAGED = {None, "REVIEW_IN_PROGRESS", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED"}
 """A stack whose first deployment failed is deleted by the CDK CLI, and made again."""
 _WAYS_OUT = {
-    "DELETE_FAILED": "delete it again (`make destroy-aws`)",
+    "DELETE_FAILED": (
+        "delete it again (`make destroy-aws`), and before that detach the policy of the OCI runner from what has it "
+        "(`aws iam list-entities-for-policy`)"
+    ),
     "UPDATE_ROLLBACK_FAILED": "finish its rollback (`aws cloudformation continue-update-rollback`)",
 }
 

@@ -29,6 +29,7 @@ from sandbox.aws import (
     interpreter,
     jsonata,
     strict_alarms,
+    strict_iam,
     strict_kms,
     strict_secrets,
     strict_states,
@@ -133,6 +134,7 @@ class AwsSandbox:
         strict_versions.apply(self._patches)
         strict_states.apply(self._patches, self._crash_name)
         strict_secrets.apply(self._patches, self._wall_clock)
+        strict_iam.apply(self._patches)
         strict_kms.apply(self._patches)
         strict_alarms.apply(self._patches)
         cloudformation.apply(self._patches, cache(self._client_of_cloudformation))

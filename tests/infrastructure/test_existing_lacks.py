@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from tests.infrastructure.existing_case import (
     OWN,
     SECRET,
     looked_at,
+    make_bucket,
     make_key,
     make_secret,
     make_table,
@@ -38,6 +40,29 @@ def test_a_table_whose_records_expire_is_refused(aws: AwsSandbox) -> None:
     aws.client("dynamodb").update_time_to_live(TableName="lockstep", TimeToLiveSpecification=expiry)
     (problem,) = looked_at(aws).problems
     assert "--time-to-live-specification Enabled=false,AttributeName=expires_at" in problem
+
+
+RULES: Mapping[str, tuple[Mapping[str, Any], bool]] = {
+    "all": ({"Expiration": {"Days": 90}, "Filter": {"Prefix": ""}}, True),
+    "by date": ({"Expiration": {"Date": "2027-01-01"}, "Filter": {"Prefix": ""}}, True),
+    "entries": ({"Expiration": {"Days": 90}, "Filter": {"Prefix": "aws/multi"}}, True),
+    "late enough": ({"Expiration": {"Days": 400}, "Filter": {"Prefix": ""}}, False),
+    "others": ({"Expiration": {"Days": 90}, "Filter": {"Prefix": "tmp/"}}, False),
+    "tagged": ({"Expiration": {"Days": 90}, "Filter": {"Tag": {"Key": "a", "Value": "b"}}}, False),
+    "markers": ({"Expiration": {"ExpiredObjectDeleteMarker": True}, "Filter": {"Prefix": ""}}, False),
+    "off": ({"Status": "Disabled", "Expiration": {"Days": 90}, "Filter": {"Prefix": ""}}, False),
+}
+
+
+@pytest.mark.parametrize("what", RULES)
+def test_a_bucket_must_not_hide_entries_before_their_retention_is_over(aws: AwsSandbox, what: str) -> None:
+    rule, hides = RULES[what]
+    make_bucket(aws)
+    aws.client("s3").put_bucket_lifecycle_configuration(
+        Bucket=BUCKET, LifecycleConfiguration={"Rules": [{"ID": "estate", "Status": "Enabled", **rule}]}
+    )
+    problems = looked_at(aws).problems
+    assert [("its lifecycle rule estate hides entries" in p) for p in problems] == [True] * hides
 
 
 def test_what_it_lacks_is_said_together_with_the_line_that_adopts_it(aws: AwsSandbox) -> None:
@@ -155,3 +180,21 @@ def test_a_refusal_says_what_to_do(aws: AwsSandbox, code: str, command: str) -> 
         pytest.raises(UnansweredError, match=command.replace("`", ".")),
     ):
         Account(aws.client, aws.region)
+
+
+def test_a_stack_that_could_not_be_deleted_is_deleted_first(aws: AwsSandbox) -> None:
+    """As where the policy of the OCI runner is still attached to the user of its access key."""
+    cloudformation, iam = aws.client("cloudformation"), aws.client("iam")
+    statement = {"Effect": "Allow", "Action": "s3:GetObject", "Resource": "*"}
+    policy = {
+        "Type": "AWS::IAM::ManagedPolicy",
+        "Properties": {"PolicyDocument": {"Version": "2012-10-17", "Statement": [statement]}},
+    }
+    cloudformation.create_stack(StackName="lockstep", TemplateBody=json.dumps({"Resources": {"P": policy}}))
+    (made,) = iam.list_policies(Scope="Local")["Policies"]
+    iam.create_user(UserName="standby")
+    iam.attach_user_policy(UserName="standby", PolicyArn=made["Arn"])
+    cloudformation.delete_stack(StackName="lockstep")
+    (problem,) = looked_at(aws).problems
+    assert "stack lockstep: it is DELETE_FAILED; first delete it again" in problem
+    assert "detach the policy of the OCI runner" in problem

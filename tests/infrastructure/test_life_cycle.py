@@ -5,10 +5,14 @@ rotation.
 """
 
 import json
+import re
 from collections.abc import Iterator
+from typing import Any
 
+import jmespath  # type: ignore[import-untyped]  # it ships no types
 import pytest
 
+from cdk.settings import ROOT
 from sandbox.cdk_cli import CdkError
 from tests.infrastructure.life_cycle import Account, Estate, bootstrapped
 
@@ -108,3 +112,75 @@ def test_another_stack_of_the_account_is_destroyed_while_this_one_goes_on(
     assert all(json.loads(text) for text in kept.values())
     assert (orders.values(), orders.items(), orders.entries()) == (values, items, entries)
     orders.rotate()
+
+
+def test_a_trial_is_bounded_and_is_removed_by_the_commands_of_the_runbook(account: Account) -> None:
+    allow = {"Effect": "Allow", "Action": "*", "Resource": "*"}
+    document = json.dumps({"Version": "2012-10-17", "Statement": [allow]})
+    account.aws.client("iam").create_policy(PolicyName="estate", PolicyDocument=document)
+    trial = account.estate("trial", "app")
+    trial.deploy(
+        deletion_protection=False,
+        object_lock="governance",
+        permissions_boundary="estate",
+        tags={"team": "payments"},
+    )
+    trial.provision()
+    trial.rotate()
+    entries = trial.entries()
+    assert entries
+    trial.destroy()
+    left = listed(account, trial)
+    services = {arn.split(":")[2] for arn in left}
+    assert services == {"dynamodb", "kms", "logs", "s3", "secretsmanager"}
+    for arn in sorted(left, key=lambda arn: arn.split(":")[2] == "kms"):
+        remove(account, arn)
+    assert {arn for arn in listed(account, trial) if arn.split(":")[2] != "kms"} == set()
+    kms = account.aws.client("kms")
+    states = [kms.describe_key(KeyId=arn)["KeyMetadata"]["KeyState"] for arn in listed(account, trial)]
+    assert states == ["PendingDeletion"] * 2
+
+
+def listed(account: Account, estate: Estate) -> set[str]:
+    """What is left of a stack, as the runbook lists it, without secrets that wait for their deletion."""
+    found = account.aws.client("resourcegroupstaggingapi").get_resources(
+        TagFilters=[{"Key": "lockstep:stack", "Values": [estate.stack]}]
+    )
+    arns = set(query("resourcegroupstaggingapi get-resources", found))
+    waiting = account.aws.client("secretsmanager").list_secrets(IncludePlannedDeletion=True)["SecretList"]
+    return arns - {s["ARN"] for s in waiting if "DeletedDate" in s}
+
+
+def remove(account: Account, arn: str) -> None:
+    """Remove one resource, by the calls that the runbook's commands make."""
+    client, name = account.aws.client, arn.split(":", 5)[5]
+    match arn.split(":")[2]:
+        case "dynamodb":
+            client("dynamodb").delete_table(TableName=name.removeprefix("table/"))
+        case "secretsmanager":
+            client("secretsmanager").delete_secret(SecretId=arn, RecoveryWindowInDays=7)
+        case "logs":
+            client("logs").delete_log_group(logGroupName=name.removeprefix("log-group:").removesuffix(":*"))
+        case "s3":
+            s3 = client("s3")
+            while found := query("list-object-versions", s3.list_object_versions(Bucket=name))["Objects"]:
+                refused = s3.delete_objects(Bucket=name, Delete={"Objects": found})
+                # A lock is not passed by chance.
+                assert "Errors" in refused
+                assert "Errors" not in s3.delete_objects(
+                    Bucket=name, Delete={"Objects": found}, BypassGovernanceRetention=True
+                )
+            s3.delete_bucket(Bucket=name)
+        case "kms":
+            kms, key = client("kms"), name.removeprefix("key/")
+            for alias in kms.list_aliases(KeyId=key)["Aliases"]:
+                kms.delete_alias(AliasName=alias["AliasName"])
+            kms.schedule_key_deletion(KeyId=key, PendingWindowInDays=7)
+
+
+def query(command: str, answer: object) -> Any:  # noqa: ANN401 - as the command prints it
+    """What `--query` of a command of the runbook makes of an answer."""
+    text = (ROOT / "docs" / "runbook.md").read_text().replace("\\\n", " ")
+    found = re.search(rf"{re.escape(command)} [^\n]*?(?:\n  )?--query '([^']+)'", text)
+    assert found, command
+    return jmespath.search(found[1], answer)

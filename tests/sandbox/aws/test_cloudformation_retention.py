@@ -147,3 +147,32 @@ def test_a_role_that_others_use_is_not_deleted(aws: AwsSandbox) -> None:
     stack.create(It=resource("AWS::IAM::Role", RoleName="role", AssumeRolePolicyDocument=TRUST))
     iam.put_role_policy(RoleName="role", PolicyName="by-hand", PolicyDocument=json.dumps(DOCUMENT))
     assert stack.delete() == "DELETE_FAILED"
+
+
+def test_a_policy_that_others_have_attached_is_not_deleted(aws: AwsSandbox) -> None:
+    iam, stack = aws.client("iam"), Stack(aws)
+    stack.create(
+        It=resource("AWS::IAM::ManagedPolicy", ManagedPolicyName="runner", PolicyDocument=DOCUMENT),
+        Topic=TOPIC,
+    )
+    iam.create_user(UserName="standby")
+    iam.attach_user_policy(UserName="standby", PolicyArn=stack.physical_ids["It"])
+    assert stack.delete() == "DELETE_FAILED"
+    assert any("Cannot delete a policy attached to entities." in r for r in stack.reasons("DELETE_FAILED"))
+    assert set(stack.physical_ids) == {"It"}
+    iam.detach_user_policy(UserName="standby", PolicyArn=stack.physical_ids["It"])
+    assert stack.delete() == "DELETE_COMPLETE"
+
+
+def test_the_boundary_of_a_role_must_exist(aws: AwsSandbox) -> None:
+    stack, iam = Stack(aws), aws.client("iam")
+    boundary = f"arn:aws:iam::{aws.account_id}:policy/estate"
+    it = resource(
+        "AWS::IAM::Role", RoleName="role", AssumeRolePolicyDocument=TRUST, PermissionsBoundary=boundary
+    )
+    assert stack.create(It=it) == "ROLLBACK_COMPLETE"
+    (reason,) = stack.reasons("CREATE_FAILED")
+    assert "does not exist or is not attachable" in reason
+    assert stack.delete() == "DELETE_COMPLETE"
+    iam.create_policy(PolicyName="estate", PolicyDocument=json.dumps(DOCUMENT))
+    assert stack.create(It=it) == "CREATE_COMPLETE"
