@@ -4,7 +4,7 @@ TERRAFORM ?= $(or $(shell command -v terraform),$(shell command -v tofu),terrafo
 
 PLAN ?= lockstep.yaml
 
-.PHONY: help setup demo proof bench test asl lint format locks terraform-tools cdk-cli build deploy-local deploy-aws destroy-aws destroy build-oci image-oci deploy-oci destroy-oci destroy-oci-trial lock-oci terraform-cli oci-init
+.PHONY: help setup demo proof bench test asl lint format locks terraform-tools cdk-cli browser report-screens build deploy-local deploy-aws destroy-aws destroy build-oci image-oci deploy-oci destroy-oci destroy-oci-trial lock-oci terraform-cli oci-init
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 18
@@ -21,7 +21,7 @@ proof: setup ## Test that no application is locked out: faults at every call, ra
 bench: setup ## Measure a rotation: seconds, calls per step, calls across the clouds, cold starts
 	@$(PYTHON) -m sandbox.bench
 
-test: setup terraform-tools cdk-cli ## Run the tests
+test: setup terraform-tools cdk-cli browser ## Run the tests
 	$(PYTHON) -m pytest --numprocesses 2 --dist loadfile
 
 asl: setup ## Write statemachine.asl.json from its source, cdk/statemachine.py
@@ -58,6 +58,12 @@ terraform-tools: setup ## Create the environment that the tests of oci_fn/terraf
 
 cdk-cli: setup ## Install the CDK CLI and Node.js
 	@.ci/cdk-cli
+
+browser: setup ## Install Chromium, for the tests of the audit report's page
+	@.ci/browser
+
+report-screens: browser ## Draw the pictures of the audit report in docs/images/
+	@$(PYTHON) -m tests.browser.screens
 
 build: setup ## Build the Lambda bundle for PLAN; print its size and import times
 	@$(PYTHON) -m cdk.bundle aws --plan $(PLAN) $(BUILD_ARGS)

@@ -1,8 +1,8 @@
 """`make demo`: real rotations in both clouds on this machine, while applications log in without a pause.
 
 Afterwards, without them: a database that was restored from a backup is enrolled, and a leaked password is revoked.
-Ends with one line of JSON. The status is 1 if a login was refused, a rotation did not end as expected, or an audit
-chain does not verify.
+It writes the audit report as a page, and ends with one line of JSON. The status is 1 if a login was refused, a rotation
+did not end as expected, or an audit chain does not verify.
 """
 
 import argparse
@@ -10,15 +10,21 @@ import json
 import sys
 import tempfile
 import time
+from datetime import timedelta
 from pathlib import Path
 
 from rich.console import Console
 from rich.live import Live
 
+from lockstep.audit.report.build import build
+from lockstep.audit.report.evidence import evidence
+from lockstep.audit.report.page import page
 from lockstep.audit.verify import Verification
 from lockstep.client import CredentialClient, Source, aws_source, oci_ring_source
 from lockstep.model import Credential
+from lockstep.plan import Plan
 from lockstep.store_kinds import OciVault
+from lockstep.system import SystemClock
 from sandbox.acts import Story, play, recover
 from sandbox.applications import CACHE_SECONDS, Application, Applications
 from sandbox.databases import (
@@ -36,6 +42,8 @@ from sandbox.servers import default_credentials, default_servers
 
 OVERLAP = "7s"
 """Longer than the applications keep a value, as the plan of a real credential must have it."""
+
+REPORT = Path(__file__).resolve().parent.parent / "build" / "demo-report.html"
 
 console = Console()
 
@@ -64,6 +72,7 @@ def main() -> int:
                     time.sleep(CACHE_SECONDS + 1)
                 recover(story, estate)
             chains = estate.verify()
+            _write_report(estate.plan, chains)
     return _report(story, applications, chains, seconds=time.monotonic() - began)
 
 
@@ -119,6 +128,18 @@ def _sources(estate: Estate, credential: Credential) -> dict[str, Source]:
     }
 
 
+def _write_report(plan: Plan, chains: dict[str, list[Verification]]) -> None:
+    now = SystemClock().now()
+    report = build(
+        [evidence(credential, chains[credential.id], {}) for credential in plan.credentials],
+        since=now - timedelta(days=1),
+        now=now,
+        lock=f"{plan.lock.table}, {plan.lock.region}",
+    )
+    REPORT.parent.mkdir(exist_ok=True)
+    REPORT.write_text(page(report), encoding="utf-8")
+
+
 def _report(
     story: Story, applications: Applications, chains: dict[str, list[Verification]], *, seconds: float
 ) -> int:
@@ -135,6 +156,7 @@ def _report(
             )
     for problem in story.problems:
         console.print(f"[red]{problem}[/]", highlight=False)
+    console.print(f"audit report: {REPORT}", highlight=False, soft_wrap=True)
     figures = {
         "rotations": sum(run.outcome == "rotated" for run in story.runs),
         "by_aws": sum(run.outcome == "rotated" and run.runner == "aws" for run in story.runs),

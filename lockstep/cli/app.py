@@ -15,6 +15,7 @@ from lockstep.cli import (
     lock,
     pause,
     plan,
+    report,
     retire,
     rotate,
     status,
@@ -41,6 +42,7 @@ app.command("enrol")(enrol.enrol)
 app.command("retry")(enrol.retry)
 app.command("hand-over")(hand_over.command)
 app.command("retire")(retire.retire)
+audit.app.command("report")(report.report)
 app.add_typer(audit.app, name="audit")
 app.add_typer(lock.app, name="lock")
 

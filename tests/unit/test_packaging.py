@@ -14,4 +14,7 @@ def test_the_wheel_tells_type_checkers_that_it_is_typed(tmp_path: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert "lockstep/py.typed" in names
     assert "lockstep/client.py" in names
+    assert {f"lockstep/audit/report/{name}" for name in ("page.html.j2", "plot.svg.j2", "page.css")} <= {
+        *names
+    }
     assert not [name for name in names if name.startswith(("tests/", "sandbox/"))]

@@ -1,0 +1,146 @@
+"""Simulated days of one credential by the shipped steps, with what an audit report must show.
+
+AWS rotates every 20 minutes; OCI stands by half an interval later, by the shipped rule. The story has an outage of AWS,
+a store that fails, an operator who pauses and resumes, a leaked password that is revoked, and a gap.
+"""
+
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime, timedelta
+
+from lockstep.audit.append import Chain
+from lockstep.audit.verify import Verification, verify
+from lockstep.errors import DatabaseUnreachableError, StoreUnreachableError
+from lockstep.orders import Operator, Order, Pause, Resume, Revoke, record
+from lockstep.orders import OrderState as State
+from lockstep.ports import AuditLog, Signer
+from oci_fn import sequence
+from oci_fn.retries import Retries
+from oci_fn.sequence import RunRequest
+from tests.support.memory import MemoryWorld, make_plan
+from tests.unit.harness import RUN_SECONDS, orders, undisturbed
+
+HALF = 600
+ANNA = "arn:aws:sts::111122223333:assumed-role/dba/anna"
+
+
+class AuditStory:
+    """A world and its clock; every call goes on where the last one ended."""
+
+    def __init__(self, world: MemoryWorld | None = None) -> None:
+        self.world = world or MemoryWorld.create(make_plan())
+        self.count = 0
+
+    @property
+    def now(self) -> datetime:
+        return self.world.clock.now()
+
+    def run(self, runner: str = "aws", *, trigger: str = "schedule", force: bool = False) -> str:
+        """One run that takes some seconds; its outcome."""
+        self.count += 1
+        clock = self.world.clock
+        self.world.databases["db-1"].faults.before = lambda operation: (
+            clock.sleep(6) if operation == "stage" else None
+        )
+        request = RunRequest(
+            rotation_id=f"{runner}-{self.count:06d}", runner=runner, trigger=trigger, force=force
+        )
+        retries = Retries(clock, deadline=clock.monotonic() + RUN_SECONDS, jitter=lambda: 0.5)
+        outcome: str = sequence.rotate(request, self.world.ports(runner), retries).outcome
+        return outcome
+
+    def days(
+        self,
+        days: float,
+        *,
+        aws: Callable[[int], bool] = lambda _: True,
+        oci: Callable[[int], bool] = lambda _: True,
+    ) -> None:
+        """Let the triggers of both clouds come; a runner whose function says False does not run."""
+        began, seconds = self.now, 0.0
+        for number in range(int(days * 72)):
+            for runner, is_up, at in (
+                ("aws", aws, number * 2 * HALF),
+                ("oci", oci, number * 2 * HALF + HALF),
+            ):
+                self._wait_until(began + timedelta(seconds=at))
+                if is_up(number):
+                    self.run(runner)
+            seconds = (number + 1) * 2 * HALF
+        self._wait_until(began + timedelta(seconds=seconds))
+
+    def failing(self, error: type[Exception], days: float, *, of: str = "oci") -> None:
+        """Some hours in which a store, or a database, does not answer."""
+        double = self.world.stores[of] if of in self.world.stores else self.world.databases[of]
+
+        def fail(_operation: str) -> None:
+            raise error
+
+        began, triggers = self.now, int(days * 144)
+        for number in range(triggers):
+            self._wait_until(began + timedelta(seconds=number * HALF))
+            double.faults.before = fail
+            with suppress(error):
+                self.run("oci" if number % 2 else "aws")
+        undisturbed(self.world)
+        self._wait_until(began + timedelta(seconds=triggers * HALF))
+
+    def order(self, order: Order, *, who: str = ANNA) -> None:
+        """Give an order as an operator does: first its entry, then the record."""
+        world, ports = self.world, self.world.ports("aws")
+        lock = world.lock.record
+        self.count += 1
+        by = Operator(who=who, now=world.clock.now, new_id=lambda: f"{self.count:06d}")
+        chain = Chain(
+            credential_id=world.credential.id, lock=ports.lock, log=ports.audit_log, signer=ports.signer
+        )
+        state = State(credential_id=world.credential.id, highest_generation=lock.highest_generation)
+        record(order.name, order.details(state), by=by, chain=chain)
+        match order:
+            case Pause():
+                orders(world, paused=True)
+            case Resume():
+                orders(world, paused=False)
+            case Revoke():
+                orders(world, revoke_through=lock.highest_generation)
+
+    def revoke(self) -> None:
+        """An emergency, and the run that fulfils it."""
+        self.order(Revoke(lift_pause=False))
+        self.world.clock.sleep(7)
+        self.run(trigger="cli", force=True)
+
+    def verify(self) -> list[Verification]:
+        """What verification says of both chains."""
+        return verify(self.world.credential.id, self.logs(), self.world.lock.record.heads)
+
+    def logs(self) -> list[tuple[AuditLog, Signer]]:
+        """Both logs with their keys."""
+        return [(self.world.audit_logs[s], self.world.signers[s]) for s in ("aws", "oci")]
+
+    def _wait_until(self, moment: datetime) -> None:
+        left = (moment - self.now).total_seconds()
+        if left > 0:
+            self.world.clock.sleep(left)
+
+
+def whole_story(days: float = 8) -> AuditStory:
+    """All that can happen, in `days` quiet days and about two more."""
+    story = AuditStory()
+    story.run(trigger="cli", force=True)
+    story.days(days / 2)
+    story.days(0.25, aws=lambda _: False)
+    story.days(days / 4)
+    story.failing(StoreUnreachableError, 0.125)
+    story.days(days / 8)
+    story.revoke()
+    story.days(0.3)
+    story.order(Pause())
+    story.days(0.2)
+    story.order(Resume())
+    story.days(days / 8)
+    story.failing(DatabaseUnreachableError, 0.06, of="db-2")
+    story.days(0.35)
+    story.days(0.1, aws=lambda _: False, oci=lambda _: False)
+    story.days(0.4, aws=lambda n: n != 5)
+    return story

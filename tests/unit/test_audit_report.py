@@ -1,0 +1,392 @@
+"""The audit report over real chains of simulated days: its figures, and what it does with doubtful evidence."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from functools import cache
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from lockstep.audit.append import Chain
+from lockstep.audit.report.build import build
+from lockstep.audit.report.data import CredentialReport, Report, Verdict
+from lockstep.audit.report.evidence import evidence
+from lockstep.audit.report.folds import folds
+from lockstep.audit.report.page import page
+from lockstep.audit.report.tables import as_json
+from lockstep.audit.verify import verify
+from lockstep.errors import PasswordRefusedByPolicyError
+from lockstep.orders import Revoke
+from tests.support.audit_story import ANNA, AuditStory, whole_story
+from tests.unit.harness import edit, entries, login_of
+
+DAY = timedelta(days=1)
+INTERVAL = timedelta(minutes=20)
+
+
+@cache
+def told() -> AuditStory:
+    """The whole story, told once; tests do not change it."""
+    return whole_story(2)
+
+
+def report_of(story: AuditStory, *, days: float = 90, lost: Mapping[str, str] | None = None) -> Report:
+    read = [log for log in story.logs() if log[0].stream not in (lost or {})]
+    found = verify(story.world.credential.id, read, story.world.lock.record.heads)
+    given = evidence(story.world.credential, found, lost or {})
+    return build([given], since=story.now - days * DAY, now=story.now, lock="lockstep, eu-central-1")
+
+
+def one(story: AuditStory, *, days: float = 90) -> CredentialReport:
+    (credential,) = report_of(story, days=days).credentials
+    return credential
+
+
+def rows(report: CredentialReport, name: str) -> Sequence[tuple[str, ...]]:
+    return next(fold.table.rows for fold in folds(report) if fold.name == name)
+
+
+def append(story: AuditStory, event: Mapping[str, Any], *, entry_id: str = "an-entry") -> None:
+    """Append any event to the AWS stream, with the right key."""
+    ports = story.world.ports("aws")
+    chain = Chain(
+        credential_id=story.world.credential.id, lock=ports.lock, log=ports.audit_log, signer=ports.signer
+    )
+    chain.append(event, entry_id=entry_id, look_back=0)
+
+
+# Figures
+
+
+def test_every_run_on_record_is_counted_once() -> None:
+    report = one(told())
+    events = {s: [e.event for e in entries(told().world, s)] for s in ("aws", "oci")}
+    runs = {s: [e for e in es if e["activity_id"] == 3] for s, es in events.items()}
+    rotated = {s: sum(e["status"] == "Success" for e in es) for s, es in runs.items()}
+    assert report.figures.rotated == rotated
+    assert rotated["oci"] > 15
+    assert report.figures.failed == sum(e["status"] == "Failure" for es in runs.values() for e in es) == 26
+    assert len(report.runs) == sum(map(len, runs.values()))
+    assert sum(sum(b.rotated.values()) for b in report.bins) == report.figures.rotations
+    assert sum(b.failed for b in report.bins) == report.figures.failed
+    assert sum(b.rotated + b.failed for b in report.behind) == len(report.runs)
+    assert report.verdict is Verdict.VERIFIED
+
+
+def test_failures_are_named_and_explained() -> None:
+    names = {f.name: (f.count, f.meaning) for f in one(told()).failures}
+    assert names == {
+        "StoreUnreachableError": (18, "The secrets manager did not answer."),
+        "DatabaseUnreachableError": (8, "The database did not answer in time."),
+    }
+
+
+def test_each_gap_says_what_the_log_knows_of_it() -> None:
+    failed, paused, database, silent = one(told()).gaps
+    assert failed.why == (
+        "StoreUnreachableError in AWS: 9 failed runs",
+        "StoreUnreachableError in OCI: 9 failed runs",
+    )
+    assert paused.why[0].startswith("paused by an operator from ")
+    assert database.why[0] == "DatabaseUnreachableError in AWS: 4 failed runs"
+    assert silent.why == ("no run is on record in it",)
+    assert all(gap.end - gap.start > timedelta(minutes=41) for gap in one(told()).gaps)
+
+
+def test_a_standby_that_steps_in_leaves_no_gap() -> None:
+    story = AuditStory()
+    story.run()
+    story.days(1, aws=lambda n: n == 0)
+    report = one(story)
+    assert report.figures.rotated["oci"] > 40
+    assert report.gaps == ()
+    assert report.figures.longest_between is not None
+    assert report.figures.longest_between <= report.figures.between_limit == timedelta(minutes=41)
+
+
+def test_a_gap_that_is_not_over_is_told() -> None:
+    story = AuditStory()
+    story.days(0.5)
+    story.world.clock.sleep(3 * 3600)
+    (gap,) = one(story).gaps
+    assert (gap.is_open, gap.end) == (True, story.now)
+    assert rows(one(story), "Gaps")[0][1] == "not over"
+
+
+def test_the_password_is_as_old_as_the_time_since_its_promotion() -> None:
+    report = one(told())
+    assert report.figures.longest_age == max(gap.end - gap.start for gap in report.gaps)
+    quiet = report.bins[1]
+    assert quiet.longest_age == INTERVAL
+    story = AuditStory()
+    story.days(0.5)
+    longest = one(story).figures.longest_age
+    assert longest is not None
+    assert INTERVAL <= longest < INTERVAL + timedelta(seconds=10)  # The first run, a heal, is quicker.
+
+
+def test_a_heal_keeps_the_age_of_its_password() -> None:
+    story = AuditStory()
+    story.days(0.25)
+    before = one(story).lives[-1]
+    newest = story.world.lock.record.current_generation
+    assert newest is not None
+    edit(story.world.stores["oci"], login_of(story.world, newest))
+    story.run()
+    healed = one(story).lives[-1]
+    assert (healed.kind, healed.born) == ("heal", before.born)
+    assert healed.promoted > before.promoted
+    assert one(story).figures.healed == 2  # The first run heals too: it takes over what was there.
+
+
+def test_each_generation_lives_until_its_login_is_refused() -> None:
+    report = one(told())
+    *old, previous, current = report.lives
+    assert current.superseded is None
+    assert previous.superseded == current.promoted
+    assert previous.dead is None
+    for life, after in pairwise(old):
+        assert life.superseded == after.promoted
+        assert life.dead is not None
+        assert life.death in {"refused", "revoked"}
+    assert report.figures.proven_dead == sum(life.death == "refused" for life in old)
+    assert report.figures.unproven == ()
+    assert report.figures.short_overlaps == 0
+    assert report.figures.shortest_overlap is not None
+    assert report.figures.shortest_overlap >= report.credential.schedule.overlap
+
+
+def test_a_generation_that_nobody_has_shown_dead_is_named() -> None:
+    story = AuditStory()
+    story.days(0.2)
+    whole = report_of(story)
+    (given,) = whole.credentials
+    shown = given.lives[3].generation
+    read = verify(story.world.credential.id, story.logs(), story.world.lock.record.heads)
+    for entry in read[0].entries:
+        entry.event["unmapped"]["lockstep"]["databases"]["db-2"]["dead"].pop(str(shown), None)
+    doubted = build(
+        [evidence(story.world.credential, read, {})], since=story.now - DAY, now=story.now
+    ).credentials[0]
+    assert doubted.figures.unproven == (shown,)
+    assert "1 generation without proof" in page(
+        build([evidence(story.world.credential, read, {})], since=story.now - DAY, now=story.now)
+    )
+
+
+def test_a_revocation_is_told_from_its_order_to_its_end() -> None:
+    (emergency,) = one(told()).emergencies
+    assert emergency.ordered is not None
+    assert emergency.over is not None
+    assert emergency.ordered.who == ANNA
+    assert emergency.over.trigger == "cli"
+    assert len(emergency.ended) == 2
+    assert emergency.over.at - emergency.ordered.at == timedelta(seconds=19)
+    revoked = [life.generation for life in one(told()).lives if life.death == "revoked"]
+    assert set(revoked) <= set(emergency.ended)
+    assert revoked
+
+
+def test_a_revocation_waits_for_no_overlap_and_shortens_none() -> None:
+    story = AuditStory()
+    story.days(0.2)
+    story.run("oci", trigger="cli", force=True)
+    before = one(story).figures.shortest_overlap
+    story.revoke()
+    story.days(0.1)
+    report = one(story)
+    hurried = [life for life in report.lives if life.hurried]
+    assert {life.death for life in hurried} == {"refused", "revoked"}
+    assert (report.figures.shortest_overlap, report.figures.short_overlaps) == (before, 0)
+
+
+def test_a_revocation_that_no_run_has_fulfilled_is_told() -> None:
+    story = AuditStory()
+    story.days(0.1)
+    story.order(Revoke(lift_pause=False))
+    (emergency,) = one(story).emergencies
+    assert emergency.over is None
+    assert rows(one(story), "Revocations")[0][3] == "not on record"
+
+
+def test_who_was_behind_the_runs() -> None:
+    behind = {b.who: (b.rotated, b.failed, b.forced) for b in one(told()).behind}
+    assert behind.keys() == {
+        "schedule (AWS)",
+        "standby, on schedule (OCI)",
+        "an operator, by lockstep rotate (AWS)",
+    }
+    assert behind["an operator, by lockstep rotate (AWS)"] == (2, 0, 2)
+    assert {order[1] for order in rows(one(told()), "Orders of operators")} == {"pause", "resume", "revoke"}
+
+
+def test_proofs_by_database() -> None:
+    for proofs in one(told()).proofs:
+        assert proofs.accepted == one(told()).figures.rotations
+        assert proofs.refused > 200
+        assert not proofs.plaintext
+    story = AuditStory()
+    story.world.databases["db-2"].plaintext = True
+    story.days(0.1)
+    assert [p.plaintext for p in one(story).proofs] == [False, True]
+
+
+def test_a_period_shows_only_what_is_in_it() -> None:
+    whole, last = one(told()), one(told(), days=0.2)
+    assert last.start == told().now - 0.2 * DAY
+    assert len(last.runs) < len(whole.runs)
+    assert all(run.at >= last.start for run in last.runs)
+    assert last.bins[0].longest_age is not None
+    assert last.verdict is Verdict.VERIFIED
+    assert last.checks == whole.checks
+
+
+# Doubtful evidence
+
+
+def test_a_changed_entry_is_named_and_not_counted() -> None:
+    story = AuditStory()
+    story.days(0.2)
+    good = one(story).figures.rotations
+    log = story.world.audit_logs["aws"]
+    body, summary = log.entries[5]
+    mac = json.loads(body)["mac"]["value"]
+    log.entries[5] = (body.replace(mac.encode(), mac[::-1].encode()), summary)
+    forged = body.replace(b'"trigger":"schedule"', b'"trigger":"scheduld"')
+    log.entries[5] = (forged, summary)
+    report = report_of(story)
+    assert report.verdict is Verdict.NOT_VERIFIED
+    assert report.credentials[0].figures.rotations == good - 2  # It, and the next, which names another hash.
+    assert "has a MAC that does not match" in page(report)
+    (whys, *_) = [row for row in rows(report.credentials[0], "Other entries") if "MAC" in row[5]]
+    assert whys[1] == "AWS"
+
+
+def test_a_chain_that_was_cut_is_not_verified_and_the_rest_is_told() -> None:
+    story = AuditStory()
+    story.days(0.2)
+    log = story.world.audit_logs["aws"]
+    for seq in range(6, log.last_seq() + 1):
+        del log.entries[seq]
+    report = report_of(story)
+    assert report.verdict is Verdict.NOT_VERIFIED
+    assert report.credentials[0].figures.rotations == 5
+    text = page(report)
+    assert "the log ends with 5" in text
+    assert "Not verified" in text
+
+
+def test_a_stream_that_is_unreachable_is_told_and_the_other_one_is_not_witnessed() -> None:
+    report = report_of(told(), lost={"oci": "AuditLogUnreachableError: the log did not answer"})
+    aws, oci = report.credentials[0].checks
+    assert (aws.verdict, oci.verdict) == (Verdict.NOT_WITNESSED, Verdict.UNREACHABLE)
+    assert aws.unwitnessed is None
+    assert report.verdict is Verdict.UNREACHABLE
+    text = page(report)
+    assert "AuditLogUnreachableError: the log did not answer" in text
+    assert "unknown: the other chain was not read" in text
+
+
+def test_the_tail_that_no_other_entry_names_is_counted() -> None:
+    story = AuditStory()
+    story.days(0.25)
+    aws, oci = one(story).checks
+    assert aws.unwitnessed == aws.entries
+    story.run("oci", trigger="cli", force=True)
+    story.world.clock.sleep(1200)
+    story.run("oci", trigger="cli", force=True)
+    story.days(0.1)
+    aws, oci = one(story).checks
+    assert oci.unwitnessed == 0
+    assert 0 < (aws.unwitnessed or 0) < aws.entries
+    assert aws.unwitnessed_since is not None
+
+
+def test_an_empty_log_gives_a_page() -> None:
+    report = report_of(AuditStory())
+    assert report.verdict is Verdict.NOT_VERIFIED
+    assert "No run is on record in the period." in page(report)
+    json.loads(as_json(report))
+
+
+def test_an_entry_of_an_unknown_kind_is_listed_as_other() -> None:
+    story = AuditStory()
+    story.days(0.1)
+    now = round(story.now.timestamp() * 1000)
+    witness = {
+        "activity_id": 99,
+        "activity_name": "Witness",
+        "time": now,
+        "unmapped": {"lockstep": {"sees": {"oci": 7}}},
+    }
+    for number in range(3):
+        append(story, witness, entry_id=f"w-{number}")
+    report = one(story)
+    assert report.checks[0].verdict is Verdict.VERIFIED
+    (row,) = rows(report, "Other entries")
+    assert row[:3] == ("Witness", "AWS", "3")
+    assert row[6] == "sees oci 7"
+
+
+def test_a_failure_of_a_later_build_is_a_failure_without_a_meaning() -> None:
+    story = AuditStory()
+    story.days(0.1)
+    names = {PasswordRefusedByPolicyError.__name__: True, "QuantumError": False}
+    for name, is_known in names.items():
+        event = {
+            "activity_id": 3,
+            "status_id": 2,
+            "status_code": name,
+            "time": round(story.now.timestamp() * 1000),
+        }
+        append(story, event, entry_id=name)
+        (found,) = (f for f in one(story).failures if f.name == name)
+        assert bool(found.meaning) is is_known
+
+
+# The same for the same
+
+
+def test_the_same_evidence_gives_the_same_bytes() -> None:
+    first, second = report_of(told()), report_of(told())
+    assert page(first) == page(second)
+    assert as_json(first) == as_json(second)
+
+
+def test_the_time_of_the_report_is_the_only_time_that_it_knows() -> None:
+    text = page(report_of(told()))
+    assert f"{told().now:%Y-%m-%d %H:%M:%S}" in text
+    years = set(re.findall(r"\b(20\d\d)-\d\d-\d\d", text))
+    assert years <= {"2025", "2026"}
+
+
+def test_several_credentials_have_a_section_each_and_the_worst_verdict_counts() -> None:
+    (good,) = report_of(told()).credentials
+    bad = replace(good, verdict=Verdict.NOT_VERIFIED)
+    report = replace(report_of(told()), credentials=(good, bad))
+    assert report.verdict is Verdict.NOT_VERIFIED
+    text = page(report)
+    assert 'id="c1"' in text
+    assert 'id="c2"' in text
+    assert "2 credentials" in text
+
+
+def test_no_secret_is_in_any_form() -> None:
+    story = AuditStory()
+    story.days(0.1)
+    report = report_of(story)
+    text = page(report) + as_json(report)
+    for generation in (story.world.lock.record.current_generation or 0,):
+        assert login_of(story.world, generation).password.reveal() not in text
+
+
+@pytest.mark.parametrize("days", [0.02, 1, 400])
+def test_the_charts_fit_any_period(days: float) -> None:
+    report = one(told(), days=days)
+    assert 1 <= len(report.bins) <= 121
+    assert report.bins[-1].end >= report.end - timedelta(seconds=1)
+    assert "<svg" in page(report_of(told(), days=days))

@@ -1,0 +1,411 @@
+"""The forms of the audit report: a page that loads and runs nothing, JSON by its schema, CSV that is no formula.
+
+What entries hold is untrusted: whoever may write to a bucket may have written it.
+"""
+
+import base64
+import csv
+import hashlib
+import io
+import json
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lockstep.audit.report.build import build
+from lockstep.audit.report.data import Check, CredentialEvidence, Report, StreamEvidence, Verdict
+from lockstep.audit.report.page import page
+from lockstep.audit.report.schema import schema
+from lockstep.audit.report.tables import COLUMNS, as_csv, as_json
+from lockstep.audit.report.text import LONGEST, clean
+from tests.support.memory import EPOCH, make_plan
+from tests.unit.test_audit_report import report_of, told
+
+ROOT = Path(__file__).resolve().parents[2]
+NOW = EPOCH + timedelta(days=400)
+VOID = frozenset({"meta", "br", "hr", "img", "input", "link"})
+BIDI = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f\u061c"
+C1 = "".join(map(chr, range(0x80, 0xA0)))
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "</style><script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "{{ 7 * 7 }}{% include 'page.css' %}",
+    f"admin{BIDI}txt",
+    f"a{C1}b\x00\x1b[31m\r\n",
+    "\ud800 lone",
+    "x" * 10_000_000,
+]
+
+
+def milliseconds(days: float) -> int:
+    return round((EPOCH + timedelta(days=days)).timestamp() * 1000)
+
+
+def event(at: int, generation: int, **details: object) -> dict[str, Any]:
+    """The event of a success, as `lockstep.audit.event` makes it."""
+    return {
+        "activity_id": 3,
+        "activity_name": "Password Change",
+        "time": at,
+        "start_time": at - 9000,
+        "status_id": 1,
+        "status": "Success",
+        "metadata": {"uid": f"run-{generation}"},
+        "unmapped": {
+            "lockstep": {
+                "trigger": "schedule",
+                "forced": False,
+                "kind": "new",
+                "generation": generation,
+                "base_generation": generation - 1,
+                "adopted_from": None,
+                "plan": "a-plan",
+                "revoked_on_purpose": [],
+                "databases": {
+                    name: {"outcome": "applied", "dead": {str(generation - 2): "refused"}}
+                    for name in ("db-1", "db-2")
+                },
+                **details,
+            }
+        },
+    }
+
+
+def failure(at: int, code: object, **more: object) -> dict[str, Any]:
+    return {**event(at, 1), "status_id": 2, "status_code": code, **more}
+
+
+def made(
+    *events: Mapping[str, object],
+    problems: tuple[str, ...] = (),
+    since: datetime = NOW - timedelta(days=500),
+) -> Report:
+    """A report on these events, in one stream that is verified."""
+    check = Check(stream="aws", verdict=Verdict.VERIFIED, entries=len(events), problems=problems)
+    stream = StreamEvidence(check=check, events=list(enumerate(events, start=1)))
+    return build(
+        [CredentialEvidence(credential=make_plan().credentials[0], streams=(stream,))],
+        since=since,
+        now=NOW,
+    )
+
+
+class Reader(HTMLParser):
+    """Reads a page: its tags, its references, its texts; raises where a tag is not closed."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.references: list[str] = []
+        self.attributes: set[str] = set()
+        self.texts: list[str] = []
+        self._open: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self._open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes |= {name for name, _ in attrs}
+        self.references += [value or "" for name, value in attrs if name in {"href", "src", "xlink:href"}]
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes |= {name for name, _ in attrs}
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+
+# The page
+
+
+def test_the_page_is_whole_and_refers_to_nothing_outside_itself() -> None:
+    text = page(report_of(told()))
+    reader = Reader(text)
+    assert "script" not in reader.tags
+    assert not {"style", "onload", "onclick", "onerror"} & reader.attributes
+    assert all(reference.startswith("#") for reference in reader.references)
+    assert "@import" not in text
+    assert text.count("url(") == text.count("url(#") == 4
+    assert {f'id="{r[1:]}"' in text for r in reader.references} == {True}
+
+
+def test_the_policy_of_the_page_allows_its_own_style_and_nothing_else() -> None:
+    text = page(report_of(told()))
+    style = text.partition("<style>")[2].partition("</style>")[0]
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert (
+        f"content=\"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'\""
+        in text
+    )
+
+
+def test_the_page_says_what_it_must() -> None:
+    texts = " ".join(Reader(page(report_of(told()))).texts)
+    for words in (
+        "multi-cloud/app_user",
+        "Rotations by cloud",
+        "Age of the password in use",
+        "Overlap: the newest 24 generations",
+        "Around the revocation",
+        "StoreUnreachableError",
+        "The secrets manager did not answer.",
+        "standby, on schedule (OCI)",
+        "Old passwords proven dead",
+        "PCI DSS v4.0.1",
+        "CC6.1",
+        "A.5.17",
+        "whether a control is met is the assessor",
+    ):
+        assert words.lower() in texts.lower(), words
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
+def test_a_hostile_text_is_escaped_and_bounded_wherever_it_is(text: str) -> None:
+    everywhere = failure(
+        milliseconds(399),
+        text,
+        metadata={"uid": text},
+        unmapped={
+            "lockstep": {
+                "trigger": text,
+                "adopted_from": text,
+                "plan": text,
+                "databases": {text: {"outcome": text, "dead": {text: text, "1": "refused"}}},
+            }
+        },
+    )
+    order = {
+        "time": milliseconds(399),
+        "actor": {"user": {"name": text}},
+        "unmapped": {"lockstep": {"order": text, text: [text] * 50, "deep": {text: {text: text}}}},
+    }
+    other = {"time": milliseconds(399), "activity_name": text, "unmapped": {"lockstep": {text: text}}}
+    success = event(milliseconds(399), 5, plan=text)
+    report = made(success, everywhere, order, other)
+    shown = page(report)
+    reader = Reader(shown)
+    assert "script" not in reader.tags
+    assert "img" not in reader.tags
+    assert not [c for c in shown if not c.isprintable() and c != "\n"]
+    assert len(shown) < 200_000
+    shown.encode()
+    table = as_csv(report)
+    assert not [c for c in table if not c.isprintable() and c not in "\r\n"]
+    assert len(table) + len(as_json(report)) < 100_000
+
+
+@pytest.mark.parametrize(
+    "problem",
+    ["entry 5 names <script>alert(1)</script>", f"object aws/{BIDI}{C1} is foreign"],
+    ids=["script", "bidi"],
+)
+def test_what_verification_says_is_escaped_too(problem: str) -> None:
+    shown = page(made(event(milliseconds(1), 1), problems=(problem,)))
+    assert "script" not in Reader(shown).tags
+    assert not [c for c in shown if not c.isprintable() and c != "\n"]
+
+
+LEAVES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=20),
+    st.sampled_from([10**400, -1, 2**53, 2**63, "refused", "schedule", "new", "heal", "revoke", "1", "²"]),
+)
+VALUES = st.recursive(
+    LEAVES,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4), st.dictionaries(st.text(max_size=6), inner, max_size=4)
+    ),
+    max_leaves=8,
+)
+KNOWN = ("trigger", "forced", "kind", "generation", "base_generation", "adopted_from", "plan", "order")
+DETAILS = st.fixed_dictionaries(
+    {},
+    optional={
+        **dict.fromkeys(KNOWN, VALUES),
+        "revoked_on_purpose": st.one_of(VALUES, st.lists(LEAVES, max_size=4)),
+        "revoke_through": VALUES,
+        "databases": st.one_of(
+            VALUES,
+            st.dictionaries(
+                st.text(max_size=5),
+                st.fixed_dictionaries(
+                    {}, optional={"outcome": VALUES, "dead": VALUES, "enrolled": VALUES, "plaintext": VALUES}
+                ),
+                max_size=3,
+            ),
+        ),
+    },
+)
+EVENTS = st.fixed_dictionaries(
+    {},
+    optional={
+        "activity_id": st.one_of(st.just(3), VALUES),
+        "activity_name": VALUES,
+        "time": st.one_of(st.integers(milliseconds(0), milliseconds(401)), VALUES),
+        "start_time": st.one_of(st.integers(milliseconds(0), milliseconds(401)), VALUES),
+        "status_id": st.one_of(st.just(1), st.just(2), VALUES),
+        "status_code": VALUES,
+        "actor": VALUES,
+        "metadata": VALUES,
+        "unmapped": st.one_of(st.fixed_dictionaries({"lockstep": DETAILS}), VALUES),
+    },
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(EVENTS, max_size=5))
+def test_no_event_of_any_type_is_an_error(events: list[dict[str, Any]]) -> None:
+    report = made(*events, since=datetime(1970, 1, 1, tzinfo=UTC))
+    Reader(page(report))
+    jsonschema.Draft202012Validator(schema()).validate(json.loads(as_json(report)))
+    (credential,) = report.credentials
+    assert len(credential.runs) + len(credential.orders) + len(credential.others) == len(events)
+    assert len(list(csv.reader(io.StringIO(as_csv(report))))) == 2 + len(events)
+
+
+def test_a_time_in_the_future_is_not_believed() -> None:
+    report = made(event(milliseconds(401), 1), event(milliseconds(399), 2))
+    (credential,) = report.credentials
+    assert credential.figures.rotations == 1
+    assert credential.others[0].why == "it names no time that can be believed"
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("plain", "plain"),
+        ("\u202e", "<U+202E>"),
+        ("\x9b", "<U+009B>"),
+        (10**5000, "?"),
+        (None, "none"),
+        (True, "yes"),
+        (1.5, "?"),
+        ([1, "a"], "1 a"),
+        ([], "none"),
+        ({"a_b": 1}, "a b 1"),
+    ],
+    ids=range(10),
+)
+def test_a_value_becomes_a_short_line(value: object, shown: str) -> None:
+    assert clean(value) == shown
+
+
+def test_a_long_value_is_cut_and_says_so() -> None:
+    assert clean("x" * 10**7) == "x" * LONGEST + f"… (and {10**7 - LONGEST} more characters)"
+    assert len(clean(["y" * 1000] * 1000)) <= LONGEST + 1
+
+
+# JSON
+
+
+def test_json_is_by_its_schema_and_the_schema_is_in_the_documentation() -> None:
+    written = (ROOT / "docs" / "audit-report.schema.json").read_text()
+    assert json.loads(written) == schema(), (
+        "run: python -m lockstep.audit.report.schema > docs/audit-report.schema.json"
+    )
+    document = json.loads(as_json(report_of(told())))
+    jsonschema.Draft202012Validator.check_schema(schema())
+    jsonschema.Draft202012Validator(schema()).validate(document)
+    (credential,) = document["credentials"]
+    assert document["format"] == 1
+    assert credential["credential"]["interval_seconds"] == 1200
+    assert len(credential["runs"]) == len(report_of(told()).credentials[0].runs)
+    assert credential["figures"]["longest_between_seconds"] == 18_000
+
+
+# CSV
+
+
+@pytest.mark.parametrize("begin", ["=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20"])
+def test_no_cell_is_a_formula(begin: str) -> None:
+    text = f"{begin}cmd|'/c calc'!A1"
+    order = {
+        "time": milliseconds(399),
+        "actor": {"user": {"name": text}},
+        "unmapped": {"lockstep": {"order": text}},
+    }
+    table = as_csv(made(failure(milliseconds(399), text), order, problems=(text,)))
+    cells = [cell for row in csv.reader(io.StringIO(table)) for cell in row]
+    assert f"'{text}" in cells
+    assert not [cell for cell in cells if cell.startswith(begin)]
+
+
+def test_csv_has_every_entry_of_the_period() -> None:
+    report = report_of(told())
+    (credential,) = report.credentials
+    rows = list(csv.DictReader(io.StringIO(as_csv(report))))
+    assert tuple(rows[0]) == COLUMNS
+    kinds = [row["kind"] for row in rows]
+    assert kinds.count("verdict") == 2
+    assert kinds.count("run") == len(credential.runs)
+    assert kinds.count("order") == len(credential.orders) == 3
+    assert sum(row["outcome"] == "failed" for row in rows) == credential.figures.failed
+    assert sum(int(row["refused"] or 0) for row in rows) == credential.figures.refused_logins
+    assert {row["chain"] for row in rows} == {"aws", "oci"}
+    times = [row["at"] for row in rows if row["at"]]
+    assert times == sorted(times)
+
+
+# Bounds
+
+
+def test_a_year_of_one_credential_is_a_page_of_bounded_size() -> None:
+    """26,280 rotations, one in fifty a failure before it, and witness entries."""
+    minute = 60_000
+    first = milliseconds(34)
+    events: list[dict[str, Any]] = []
+    for number in range(26_280):
+        at = first + number * 20 * minute
+        if number % 50 == 0:
+            events.append(failure(at - 10 * minute, f"Error{number % 7}"))
+        if number % 3 == 0:
+            events.append({"activity_name": "Witness", "time": at, "unmapped": {"lockstep": {"seq": number}}})
+        events.append(event(at, number + 1))
+    began = time.process_time()
+    report = made(*events)
+    shown = page(report)
+    seconds = time.process_time() - began
+    (credential,) = report.credentials
+    assert credential.figures.rotations == 26_280
+    assert credential.figures.failed == 526
+    assert len(shown) < 500_000
+    assert seconds < 20  # Of this process; 1.6 s measured.
+    assert "and 326 older rows" not in shown
+    assert "326 older rows left out here; JSON and CSV have all." in shown
+
+
+def test_junk_of_a_writer_of_the_bucket_does_not_blow_the_page_up() -> None:
+    """Every text different, so that nothing can be grouped."""
+    events: list[dict[str, Any]] = []
+    for number in range(1000):
+        at = milliseconds(1) + number * 60_000
+        databases = {f"{number}-{n}": {"outcome": "applied", "dead": {"1": "refused"}} for n in range(90)}
+        events.append(
+            failure(
+                at, f"{number:0200}", unmapped={"lockstep": {"trigger": str(number), "databases": databases}}
+            )
+        )
+        events.append({"activity_name": f"{number} {'z' * 300}", "time": at})
+        events.append({"time": at, "unmapped": {"lockstep": {"order": f"{number}", "x": "z" * 300}}})
+    shown = page(made(*events, problems=tuple(f"problem {n}" for n in range(5000))))
+    assert len(shown) < 1_000_000
+    assert "and 4900 more, in JSON" in shown
