@@ -13,7 +13,7 @@ import pytest
 
 from lockstep.audit.append import Chain
 from lockstep.audit.report.build import build
-from lockstep.audit.report.data import CredentialReport, Report, Verdict
+from lockstep.audit.report.data import Archived, CredentialReport, Report, Verdict, worst
 from lockstep.audit.report.evidence import evidence
 from lockstep.audit.report.folds import folds
 from lockstep.audit.report.page import page
@@ -304,6 +304,48 @@ def test_the_tail_that_no_other_entry_names_is_counted() -> None:
     assert oci.unwitnessed == 0
     assert 0 < (aws.unwitnessed or 0) < aws.entries
     assert aws.unwitnessed_since is not None
+
+
+def test_an_archived_run_is_not_counted_and_explains_its_gap() -> None:
+    """Its seal has a time, and its event is not read: it may be the rotation that seems to be missing."""
+    story = AuditStory()
+    story.days(0.5)
+    whole = report_of(story).credentials[0]
+    given = evidence(story.world.credential, story.verify(), {})
+    (aws, oci) = given.streams
+    first, last = 10, 20
+    kept = [(seq, event) for seq, event in aws.events if not first <= seq <= last]
+    archived = [Archived(seq=run.seq, at=run.at) for run in whole.runs if first <= run.seq <= last]
+    witness = Archived(seq=99, at=archived[0].at, what="witness")
+    half = replace(given, streams=(replace(aws, events=kept, archived=(*archived, witness)), oci))
+    (report,) = build([half], since=story.now - DAY, now=story.now).credentials
+    assert report.figures.rotations == whole.figures.rotations - 11
+    assert report.figures.archived == 11
+    (gap,) = report.gaps
+    assert gap.why == ("11 archived entries in it, which may be rotations, not read",)
+    assert {kind.what: kind.count for kind in report.other_kinds} == {
+        "archived run": 11,
+        "archived witness": 1,
+    }
+    text = page(build([half], since=story.now - DAY, now=story.now))
+    assert "11 archived runs not read" in text
+    assert "it is archived: restore it to have it read" in text
+
+
+@pytest.mark.parametrize(
+    ("streams", "whole"),
+    [
+        ([Verdict.VERIFIED, Verdict.EMPTY], Verdict.VERIFIED),
+        ([Verdict.EMPTY, Verdict.EMPTY], Verdict.EMPTY),
+        ([Verdict.EMPTY, Verdict.NOT_VERIFIED], Verdict.NOT_VERIFIED),
+        ([Verdict.NOT_WITNESSED, Verdict.UNREACHABLE], Verdict.UNREACHABLE),
+        ([Verdict.UNREACHABLE, Verdict.NOT_VERIFIED], Verdict.NOT_VERIFIED),
+        ([], Verdict.NOT_VERIFIED),
+    ],
+    ids=str,
+)
+def test_the_verdict_of_a_whole_is_the_worst(streams: list[Verdict], whole: Verdict) -> None:
+    assert worst(streams) is whole
 
 
 def test_an_empty_log_gives_a_page() -> None:

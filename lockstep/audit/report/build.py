@@ -40,6 +40,8 @@ ALIVE = 2
 MOST_NAMES = 50
 """Names of errors, triggers and kinds that are listed one by one; the rest is one line."""
 REST = "(others)"
+ARCHIVED = "archived "
+NOT_READ = "it is archived: restore it to have it read"
 LONGEST_PROBLEM = 400
 """Characters of what verification says."""
 
@@ -74,6 +76,7 @@ def _credential(evidence: CredentialEvidence, since: datetime, now: datetime) ->
     told = [*(run.at for run in runs), *(order.at for order in orders)]
     start = max(since, min(told, default=since)) if all(r.at >= since for r in all_runs) else since
     found, paused = lives(all_runs), pauses(all_orders, now)
+    unread = [o.at for o in others if o.at and o.what == f"{ARCHIVED}run"]
     limit = between_limit(evidence.credential.schedule)
     streams = [stream.check.stream for stream in evidence.streams]
     return CredentialReport(
@@ -85,10 +88,12 @@ def _credential(evidence: CredentialEvidence, since: datetime, now: datetime) ->
         runs=runs,
         orders=orders,
         others=others,
-        figures=_figures(runs, found, evidence.credential.schedule, start, now, streams),
+        figures=replace(
+            _figures(runs, found, evidence.credential.schedule, start, now, streams), archived=len(unread)
+        ),
         lives=tuple(life for life in found if (life.dead or life.superseded or now) >= start),
         bins=tuple(bins(start, now, runs, found, streams)),
-        gaps=tuple(gaps(found, all_runs, paused, limit=limit, start=start, end=now)),
+        gaps=tuple(gaps(found, all_runs, paused, unread, limit=limit, start=start, end=now)),
         emergencies=tuple(_emergencies(all_runs, all_orders, since)),
         failures=tuple(_failures(runs)),
         behind=tuple(_behind(runs)),
@@ -121,7 +126,12 @@ def _records(evidence: CredentialEvidence, now: datetime) -> list[Record]:
         for s in evidence.streams
         for seq, event in s.events
     ]
-    return sorted(found, key=lambda r: (r.at or now, r.stream, r.seq))
+    unread = [
+        Other(stream=s.check.stream, seq=a.seq, at=a.at, what=f"{ARCHIVED}{a.what}", details="", why=NOT_READ)
+        for s in evidence.streams
+        for a in s.archived
+    ]
+    return sorted([*found, *unread], key=lambda r: (r.at or now, r.stream, r.seq))
 
 
 def _of(records: Iterable[Record], kind: type[RecordT]) -> list[RecordT]:
@@ -164,6 +174,7 @@ def _figures(
         proven_dead=sum(life.death == "refused" for life in dead),
         refused_logins=sum(len(proof.refused) for run in runs for proof in run.proofs),
         unreadable=sum(life.death == "unreadable" for life in dead),
+        archived=0,
         taken_over=max(
             (life.promoted for life in found if life.older and life.promoted >= start), default=None
         ),

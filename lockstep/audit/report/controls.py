@@ -68,7 +68,8 @@ def _ages(report: Report) -> Iterator[str]:
     yield f"{many(rotations, 'change')} of password; the oldest one in use became {span(max(ages, default=None))} old."
     over = sum(len(c.gaps) for c in report.credentials)
     yield (
-        f"{many(over, 'time')} without a change that no fault of one cloud explains; each is listed with its reason."
+        f"{many(over, 'gap')} without a change, longer than a fault of one cloud explains; each is listed with what "
+        "the log says of it."
         if over
         else "No time without a change was longer than a fault of one cloud explains."
     )
@@ -126,7 +127,7 @@ def _behind(report: Report) -> Iterator[str]:
 def _integrity(report: Report) -> Iterator[str]:
     checks = [check for c in report.credentials for check in c.checks]
     good = sum(c.verdict in {Verdict.VERIFIED, Verdict.NOT_WITNESSED} for c in checks)
-    yield f"{good} of {many(len(checks), 'chain')} of signed entries verified, without a gap or a change."
+    yield f"{good} of {many(len(checks), 'chain')} of signed entries verified: none missing, none changed."
 
 
 def _process(report: Report) -> Iterator[str]:

@@ -13,14 +13,16 @@ class Verdict(StrEnum):
     """What verification says of a stream, from best to worst."""
 
     VERIFIED = "verified"
+    EMPTY = "no entries yet"
     NOT_WITNESSED = "verified, not witnessed"
     UNREACHABLE = "unreachable"
     NOT_VERIFIED = "not verified"
 
 
 def worst(verdicts: Sequence[Verdict]) -> Verdict:
-    """The verdict of a whole; nothing is not verified."""
-    return max(verdicts, key=list(Verdict).index, default=Verdict.NOT_VERIFIED)
+    """The verdict of a whole; an empty chain beside another one has no say, and nothing at all is not verified."""
+    told = [verdict for verdict in verdicts if verdict is not Verdict.EMPTY] or verdicts
+    return max(told, key=list(Verdict).index, default=Verdict.NOT_VERIFIED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,16 +52,31 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Archived:
+    """An entry of which only the seal was read, since its body is archived.
+
+    Attributes:
+        what: `run`, or another kind.
+    """
+
+    seq: int
+    at: datetime
+    what: str = "run"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StreamEvidence:
     """A stream as verification left it.
 
     Attributes:
-        events: The OCSF event of each entry that could be parsed, with its number.
+        events: The OCSF event of each entry that was read, with its number.
+        archived: The entries that were not.
         doubtful: Why an entry does not count, by its number.
     """
 
     check: Check
     events: Sequence[tuple[int, Mapping[str, object]]] = ()
+    archived: Sequence[Archived] = ()
     doubtful: Mapping[int, str] = field(default_factory=dict)
 
 
@@ -210,6 +227,7 @@ class Figures:
         shortest_overlap: The overlap as the entries bound it from below: from the end of the run that promoted the
             next generation to the beginning of the one that showed this one dead.
         short_overlaps: Overlaps that were shorter than the plan's, however the times are read, without emergencies.
+        archived: Entries of runs that were not read, so nothing here counts them.
         taken_over: When a login that was there before was taken over last; it is older than the record says.
         unproven: Generations of which two newer ones were promoted and no proof of death is on record.
     """
@@ -229,6 +247,7 @@ class Figures:
     proven_dead: int
     refused_logins: int
     unreadable: int
+    archived: int
     taken_over: datetime | None
     unproven: tuple[int, ...]
 

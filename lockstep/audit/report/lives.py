@@ -118,6 +118,7 @@ def gaps(
     of: Sequence[Life],
     runs: Sequence[Run],
     paused: Sequence[tuple[datetime, datetime]],
+    unread: Sequence[datetime],
     *,
     limit: timedelta,
     start: datetime,
@@ -132,16 +133,23 @@ def gaps(
                 start=before,
                 end=after,
                 is_open=after is end,
-                why=tuple(_explained(before, after, failed, paused)),
+                why=tuple(_explained(before, after, failed, paused, unread)),
             )
 
 
 def _explained(
-    start: datetime, end: datetime, failed: Sequence[Run], paused: Sequence[tuple[datetime, datetime]]
+    start: datetime,
+    end: datetime,
+    failed: Sequence[Run],
+    paused: Sequence[tuple[datetime, datetime]],
+    unread: Sequence[datetime],
 ) -> Iterator[str]:
-    for since, until in paused:
-        if since < end and until > start:
-            yield f"paused by an operator from {since:%Y-%m-%d %H:%M}"
+    off = [since for since, until in paused if since < end and until > start]
+    for since in off[-4:]:
+        yield f"paused by an operator from {since:%Y-%m-%d %H:%M}"
+    archived = sum(start < at < end for at in unread)
+    if archived:
+        yield f"{many(archived, 'archived entry', 'archived entries')} in it, which may be rotations, not read"
     names: dict[str, int] = {}
     for run in failed:
         if start <= run.at <= end:
@@ -149,5 +157,5 @@ def _explained(
             names[name] = names.get(name, 0) + 1
     for name, count in sorted(names.items(), key=lambda item: -item[1])[:4]:
         yield f"{name}: {many(count, 'failed run')}"
-    if not names and not any(since < end and until > start for since, until in paused):
+    if not (names or off or archived):
         yield "no run is on record in it"

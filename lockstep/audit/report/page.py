@@ -16,6 +16,7 @@ from lockstep.audit.report.folds import folds
 
 LOOKS = {
     Verdict.VERIFIED: "good",
+    Verdict.EMPTY: "warn",
     Verdict.NOT_WITNESSED: "warn",
     Verdict.UNREACHABLE: "warn",
     Verdict.NOT_VERIFIED: "bad",
@@ -36,6 +37,7 @@ def _environment() -> Environment:
         "stamp": words.stamp,
         "minute": words.minute,
         "many": words.many,
+        "is_long": words.is_long,
     }
     return environment
 

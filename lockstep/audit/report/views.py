@@ -2,11 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 from lockstep.audit.report.data import Check, CredentialReport, Emergency, Report, Verdict
 from lockstep.audit.report.words import many, minute, number, span
 
 MOST_PROBLEMS = 100
+WITNESSED_WITHIN = timedelta(minutes=75)
+"""A chain's end that has had no witness for longer is marked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +50,9 @@ def figures(report: CredentialReport) -> tuple[Figure, ...]:
         Figure(
             name="Rotations",
             value=number(f.rotations),
-            note=", ".join(f"{stream.upper()} {number(count)}" for stream, count in f.rotated.items()),
+            note=", ".join(f"{stream.upper()} {number(count)}" for stream, count in f.rotated.items())
+            + (f"; {many(f.archived, 'archived run')} not read" if f.archived else ""),
+            bad=f.archived > 0,
         ),
         Figure(
             name="Longest time between two",
@@ -91,7 +96,7 @@ def figures(report: CredentialReport) -> tuple[Figure, ...]:
             name="Not yet witnessed",
             value=many(sum(tail), "entry", "entries") if tail else "unknown",
             note=f"since {minute(min(dates))}" if dates else "by the other cloud's chain",
-            bad=not tail,
+            bad=not tail or (bool(dates) and report.end - min(dates) > WITNESSED_WITHIN),
         ),
     )
 
@@ -175,6 +180,14 @@ def problems(check: Check) -> tuple[tuple[str, str], ...]:
     return (*listed, *(("note", text) for text in check.notes[:MOST_PROBLEMS]))
 
 
+def _newest(checks: Sequence[Check]) -> str:
+    count = sum(check.unwitnessed or 0 for check in checks)
+    since = min((check.unwitnessed_since for check in checks if check.unwitnessed_since), default=None)
+    if not count:
+        return "All of them are witnessed."
+    return f"{many(count, 'entry', 'entries')} at the end, since {minute(since)}: no witness yet."
+
+
 def verdict_sentence(report: Report) -> str:
     """What the verdict means."""
     all_of_them = [check for c in report.credentials for check in c.checks]
@@ -185,13 +198,15 @@ def verdict_sentence(report: Report) -> str:
         case Verdict.VERIFIED:
             return (
                 f"{entries} in {many(len(all_of_them), 'chain')}: none is missing, changed or swapped, "
-                "and each cloud's chain agrees with what the other has seen of it."
+                f"and each cloud's chain agrees with what the other has seen of it. {_newest(all_of_them)}"
             )
         case Verdict.NOT_WITNESSED:
             return (
                 f"{entries}: none is missing, changed or swapped. No other cloud's chain was read, "
                 "so an end that was cut off would not be seen."
             )
+        case Verdict.EMPTY:
+            return "There is no entry yet, so there is nothing to show."
         case Verdict.UNREACHABLE:
             return (
                 f"{many(lost, 'chain')} of {len(all_of_them)} could not be read, so nothing is said about it."

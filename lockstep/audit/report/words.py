@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 
 NONE = "\N{EN DASH}"
 """For what was not measured."""
+LONG_WORD = 26
 _UNITS = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
 
 
@@ -42,3 +43,8 @@ def number(value: int) -> str:
 def many(value: int, one: str, more: str = "") -> str:
     """A number with its noun: `1 entry`, `2 entries`."""
     return f"{value:,} {one if value == 1 else more or one + 's'}"
+
+
+def is_long(text: str) -> bool:
+    """Whether it has a word that must be broken to fit a column."""
+    return max(map(len, text.split()), default=0) > LONG_WORD
