@@ -6,33 +6,32 @@ from datetime import timedelta
 from typing import Any
 
 from cdk.account import Account, Found, UnansweredError
-from cdk.permissions import AUDIT_PREFIX
+from cdk.audit_policy import AUDIT_PREFIX, AuditPolicy
 from cdk.resource_policies import listed
+from cdk.settings import Settings
 from lockstep.plan import AwsAudit
 
 
-def new_objects_only(bucket: str, partition: str) -> Mapping[str, Any]:
-    """The statement of a bucket's policy that denies everyone to write over an object.
-
-    See https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes-enforce.html
-    """
-    return {
-        "Sid": "NewObjectsOnly",
-        "Effect": "Deny",
-        "Principal": "*",
-        "Action": "s3:PutObject",
-        "Resource": f"arn:{partition}:s3:::{bucket}/*",
-        "Condition": {"Null": {"s3:if-none-match": "true"}},
-    }
+def audit_policy(account: Account, audit: AwsAudit, settings: Settings) -> AuditPolicy:
+    """What the policy of an adopted bucket must deny."""
+    roles = f"arn:{account.partition}:iam::{account.id}:role"
+    return AuditPolicy(
+        bucket_arn=f"arn:{account.partition}:s3:::{audit.bucket}",
+        writers=[f"{roles}/{settings.audit_role(account.region)}", *settings.operators],
+        break_glass=settings.audit_break_glass_role,
+        # Whoever puts the statement into the policy must be able to change it again.
+        deployer=f"{roles}/ROLE-THAT-MANAGES-THE-BUCKET",
+        removable=settings.object_lock == "governance",
+    )
 
 
-def audit_bucket(account: Account, audit: AwsAudit, *, mode: str) -> Found | None:
+def audit_bucket(account: Account, audit: AwsAudit, settings: Settings) -> Found | None:
     """The bucket of the audit log.
 
     Args:
         account: Who must own it.
         audit: The plan's section.
-        mode: COMPLIANCE or GOVERNANCE, as the settings say.
+        settings: How entries are locked, and who may append or delete.
     """
     name = audit.bucket
     try:
@@ -49,11 +48,11 @@ def audit_bucket(account: Account, audit: AwsAudit, *, mode: str) -> Found | Non
     return Found(
         what=f"bucket {name}",
         tags={tag["Key"]: tag["Value"] for tag in tags["TagSet"]},
-        lacks=tuple(f"bucket {name}: {lack}" for lack in _lacks(account, audit, mode)),
+        lacks=tuple(f"bucket {name}: {lack}" for lack in _lacks(account, audit, settings)),
     )
 
 
-def _lacks(account: Account, audit: AwsAudit, mode: str) -> Iterator[str]:
+def _lacks(account: Account, audit: AwsAudit, settings: Settings) -> Iterator[str]:
     name = audit.bucket
     # Of us-east-1 it is null.
     region = account.ask("s3", "get_bucket_location", Bucket=name)["LocationConstraint"] or "us-east-1"
@@ -64,9 +63,9 @@ def _lacks(account: Account, audit: AwsAudit, mode: str) -> Iterator[str]:
             f"it keeps no versions; `aws s3api put-bucket-versioning --bucket {name} "
             "--versioning-configuration Status=Enabled`"
         )
-    yield from _lock_lacks(account, audit, mode)
+    yield from _lock_lacks(account, audit, settings.object_lock.upper())
     yield from _lifecycle_lacks(account, audit)
-    yield from _policy_lacks(account, name)
+    yield from _policy_lacks(account, name, audit_policy(account, audit, settings))
     yield from _encryption_lacks(account, name)
 
 
@@ -121,23 +120,11 @@ def _concerns_entries(rule: Mapping[str, Any]) -> bool:
     )
 
 
-def _policy_lacks(account: Account, name: str) -> Iterator[str]:
+def _policy_lacks(account: Account, name: str, policy: AuditPolicy) -> Iterator[str]:
     answer = account.ask("s3", "get_bucket_policy", Bucket=name)
     statements = json.loads(answer["Policy"])["Statement"] if answer else []
-    wanted = new_objects_only(name, account.partition)
-    if not any(_denies_overwriting(s, wanted) for s in statements):
-        yield f"its policy lets entries be written over; add to it {json.dumps(wanted, separators=(',', ':'))}"
-
-
-def _denies_overwriting(statement: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
-    """Whether it denies at least that, whatever its Sid and whether a list has one value or several."""
-    return (
-        statement["Effect"] == "Deny"
-        and statement.get("Principal") in ("*", {"AWS": "*"}, {"AWS": ["*"]})
-        and bool({"s3:PutObject", "s3:Put*", "s3:*", "*"} & set(listed(statement.get("Action"))))
-        and bool({wanted["Resource"], "*"} & set(listed(statement.get("Resource"))))
-        and statement.get("Condition") in (wanted["Condition"], {"Null": {"s3:if-none-match": True}})
-    )
+    for lack, wanted in policy.lacks(listed(statements)):
+        yield f"its policy {lack}; add to it {json.dumps(wanted, separators=(',', ':'))}"
 
 
 def _encryption_lacks(account: Account, name: str) -> Iterator[str]:

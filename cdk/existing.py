@@ -149,8 +149,7 @@ def _names(deployment: Deployment, template: Template, account: Account) -> Iter
             case "AWS::DynamoDB::Table":
                 yield _one(kind, name, '"lock_table": true', adopt.lock_table, partial(account.table, name))
             case "AWS::S3::Bucket":
-                mode = deployment.settings.object_lock.upper()
-                ask = partial(audit_bucket, account, audit, mode=mode)
+                ask = partial(audit_bucket, account, audit, deployment.settings)
                 yield _one(kind, name, '"audit_bucket": true', adopt.audit_bucket, ask)
             case "AWS::KMS::Alias" if name == own_alias:
                 if not adopt.encryption_key:

@@ -143,6 +143,7 @@ def _taken_names(
                 "iam", "get_policy", PolicyArn=f"arn:{account.partition}:iam::{account.id}:policy/{name}"
             ),
         ),
+        "AWS::IAM::Role": ("RoleName", lambda name: account.ask("iam", "get_role", RoleName=name)),
         "AWS::CloudWatch::Dashboard": (
             "DashboardName",
             lambda name: account.ask("cloudwatch", "get_dashboard", DashboardName=name),
@@ -164,6 +165,9 @@ def _taken_names(
             continue
         elif kind in questions:
             naming, ask = questions[kind]
+            if naming not in properties:
+                # CloudFormation makes up the name.
+                continue
             name = properties[naming]
             try:
                 exists = not _manages(managed, kind, name) and ask(name) is not None

@@ -4,7 +4,9 @@ Each is made or adopted. What is adopted is not in the template, so CloudFormati
 the content of a secret, not the policy of a bucket or of a key.
 """
 
-from aws_cdk import Aws, CfnResource, Duration, RemovalPolicy, Stack, Tags
+from typing import cast
+
+from aws_cdk import Aws, CfnResource, DefaultStackSynthesizer, Duration, RemovalPolicy, Stack, Tags
 from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
@@ -12,6 +14,7 @@ from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
+from cdk.audit_policy import AuditPolicy
 from cdk.nag import acknowledge
 from cdk.settings import Deployment, Settings
 from lockstep.plan import AwsAudit, Plan
@@ -214,20 +217,27 @@ class Foundation(Construct):
             server_access_logs_bucket=access_log,
             removal_policy=KEPT,
         )
-        # Versioning keeps an overwritten entry; this policy denies the overwriting itself, to every principal
-        # (https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes-enforce.html).
-        bucket.add_to_resource_policy(
-            iam.PolicyStatement(
-                sid="NewObjectsOnly",
-                effect=iam.Effect.DENY,
-                principals=[iam.AnyPrincipal()],
-                actions=["s3:PutObject"],
-                resources=[bucket.arn_for_objects("*")],
-                conditions={"Null": {"s3:if-none-match": "true"}},
-            )
-        )
+        # Versioning and lock keep what was written, and not what a read meets.
+        for statement in self._audit_policy(bucket, audit, settings).statements():
+            bucket.add_to_resource_policy(iam.PolicyStatement.from_json(statement))
         _keep_policy(bucket)
         return bucket
+
+    def _audit_policy(self, bucket: s3.Bucket, audit: AwsAudit, settings: Settings) -> AuditPolicy:
+        roles = f"arn:{Aws.PARTITION}:iam::{Aws.ACCOUNT_ID}:role"
+        deployer = cast(
+            "DefaultStackSynthesizer", Stack.of(self).synthesizer
+        ).cloud_formation_execution_role_arn
+        for placeholder, token in (("AccountId", Aws.ACCOUNT_ID), ("Partition", Aws.PARTITION)):
+            # A policy would take the placeholder for a variable of its own.
+            deployer = deployer.replace(f"${{AWS::{placeholder}}}", token)
+        return AuditPolicy(
+            bucket_arn=bucket.bucket_arn,
+            writers=[f"{roles}/{settings.audit_role(audit.region)}", *settings.operators],
+            break_glass=settings.audit_break_glass_role,
+            deployer=deployer,
+            removable=settings.object_lock == "governance",
+        )
 
 
 def _keep_alias(key: kms.Key) -> None:

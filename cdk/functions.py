@@ -15,6 +15,7 @@ from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
 from cdk import permissions
+from cdk.audit_policy import AUDIT_PREFIX
 from cdk.bundle import PLAN_IN_BUNDLE, Bundle, read_bundle
 from cdk.foundation import Foundation
 from cdk.image import sources
@@ -78,6 +79,8 @@ class Functions(Construct):
         role = iam.Role(
             self,
             f"{title}Role",
+            # Fixed for the one role that the policy of the bucket names: the bucket outlives the stack.
+            role_name=self._settings.audit_role(self._plan.lock.region) if step == "audit" else None,
             assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"),
             description=f"Lockstep: role of the function {step}",
             inline_policies={
@@ -204,7 +207,7 @@ class Functions(Construct):
                 )
             acknowledge(
                 role,
-                f"AwsSolutions-IAM5[Resource::{self._bucket}/{permissions.AUDIT_PREFIX}*]",
+                f"AwsSolutions-IAM5[Resource::{self._bucket}/{AUDIT_PREFIX}*]",
                 "Each entry has a name of its own. A policy that names credentials would grow with the plan.",
             )
         how_called = (

@@ -15,6 +15,7 @@ from aws_cdk import Aws
 from aws_cdk import aws_iam as iam
 from constructs import IConstruct
 
+from cdk.audit_policy import AUDIT_PREFIX
 from cdk.nag import acknowledge
 from lockstep.model import Admin, AdminIam, AdminSecret
 from lockstep.orders import ACCOUNT_PREFIX
@@ -25,9 +26,6 @@ from lockstep.store_kinds import AwsSecretsManager
 from lockstep.tags import SECRET_TAG, STACK_TAG, SecretKind
 
 Statements = list[iam.PolicyStatement]
-
-AUDIT_PREFIX = "aws/"
-"""The folder of the AWS runner's audit entries."""
 
 OWN = (SecretKind.APP_USER, SecretKind.CONNECTION_BLOB)
 ANY_SECRET = f"arn:{Aws.PARTITION}:secretsmanager:{Aws.REGION}:{Aws.ACCOUNT_ID}:secret:*"

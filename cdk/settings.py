@@ -51,6 +51,15 @@ def _number(value: object) -> object:
     return int(value) if isinstance(value, str) and value.isdecimal() else value
 
 
+_Principal = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^arn:aws[a-z-]*:iam::[0-9]{12}:(role|user)/[A-Za-z0-9][A-Za-z0-9+=,.@_/*?-]{0,511}$"
+    ),
+]
+"""The ARN of a role or a user, which may have wildcards after its first character."""
+
+
 class Settings(BaseModel):
     """How the plan is deployed. Each field is a key of the context in `cdk.json`."""
 
@@ -129,6 +138,26 @@ class Settings(BaseModel):
             description="the mode in which audit entries are locked; governance lets an administrator remove a trial"
         ),
     ] = "compliance"
+
+    operators: Annotated[
+        tuple[_Principal, ...],
+        BeforeValidator(_parsed),
+        Field(
+            description="ARNs, or patterns of ARNs, of the roles and users that give orders with `lockstep`: the audit "
+            "bucket takes entries from them and from the audit function only"
+        ),
+    ] = ()
+    audit_break_glass_role: Annotated[
+        _Principal | None,
+        Field(
+            description="the ARN of the role that may delete audit entries and change their bucket; null: nobody may, "
+            "but for the account's root user, who can replace the bucket's policy"
+        ),
+    ] = None
+
+    def audit_role(self, region: str) -> str:
+        """The name of the audit function's role: names of roles are those of an account, not of a region."""
+        return f"{self.stack}-audit-{region}"
 
     @classmethod
     def from_context(cls, get: Callable[[str], Any]) -> Self:

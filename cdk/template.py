@@ -15,6 +15,7 @@ _RANDOM = "0123456789ab"
 _NAMES = {
     "AWS::DynamoDB::Table": "TableName",
     "AWS::IAM::ManagedPolicy": "ManagedPolicyName",
+    "AWS::IAM::Role": "RoleName",
     "AWS::KMS::Key": "",
     "AWS::Lambda::Function": "FunctionName",
     "AWS::Logs::LogGroup": "LogGroupName",

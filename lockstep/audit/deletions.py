@@ -1,4 +1,4 @@
-"""What the versions of a log's objects show of deletion and overwriting (protocol E11).
+"""What the versions of a log's objects show of deletion and overwriting (protocol E13).
 
 Object Lock and versioning keep what was written, not what a read meets. A delete marker hides an entry and frees its
 name, so that another entry can be written under it. The list of versions shows both, also after the marker is gone, if

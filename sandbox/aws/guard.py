@@ -14,7 +14,7 @@ import io
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -28,6 +28,7 @@ from werkzeug.wrappers import Request, Response
 
 from sandbox.aws import resource_policies
 from sandbox.aws.policies import Call, Statement, UnknownConditionError, Verdict, as_list, decide
+from sandbox.aws.s3_actions import s3_calls
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 _CREDENTIAL = re.compile(r"Credential=([^/]+)/")
 _INVOKE = re.compile(r"/2015-03-31/functions/(?P<function>.+)/invocations")
 _KEYS = (
+    "aws:PrincipalArn",
     "aws:ResourceAccount",
     "aws:ResourceTag/",
     "aws:SecureTransport",
@@ -52,9 +54,6 @@ _KEYS = (
     "s3:x-amz-storage-class",
 )
 _WITHOUT_KEY = {"DescribeTable", "Scan"}
-_LISTING = {"continuation-token", "encoding-type", "list-type", "max-keys", "prefix", "start-after"}
-_S3_ARGUMENTS = {"x-id"}
-_S3_OBJECT_ACTIONS = {"PUT": "s3:PutObject", "GET": "s3:GetObject", "HEAD": "s3:GetObject"}
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,9 @@ class Guard:
         body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
         environ["wsgi.input"] = io.BytesIO(body)
         request = Request(environ)
-        for call in self._calls(request, body):
+        principal = {"aws:PrincipalArn": (str(self._role(role).arn),)}
+        for bare in self._calls(request, body):
+            call = replace(bare, context={**bare.context, **principal})
             verdict = self._judge(role, call)
             with self._lock:
                 self.records.append(Record(role, call, verdict))
@@ -151,7 +152,12 @@ class Guard:
         elif service == "TrentService":
             yield self._key_call(operation, json.loads(body))
         elif not target:
-            yield self._s3_call(request)
+            always = {
+                "aws:ResourceAccount": (self.account_id,),
+                "aws:SecureTransport": ("true",),
+                "s3:TlsVersion": ("1.3",),
+            }
+            yield from s3_calls(request, body, always)
         else:
             yield Call(action=f"{service}:{operation}", resource="*")
 
@@ -210,25 +216,6 @@ class Guard:
         key = backend.keys[backend.any_id_to_key_id(key_id)]
         aliases = {"kms:ResourceAliases": tuple(key.aliases)} if key.aliases else {}
         return Call(action=action, resource=key.arn, context={**context, **aliases})
-
-    def _s3_call(self, request: Request) -> Call:
-        bucket, _, key = request.path.lstrip("/").partition("/")
-        context = {"aws:ResourceAccount": (self.account_id,), "aws:SecureTransport": ("true",)}
-        context["s3:TlsVersion"] = ("1.3",)
-        method = request.method
-        if not key:
-            if prefix := request.args.get("prefix"):
-                context["s3:prefix"] = (prefix,)
-            lists = method == "HEAD" or (method == "GET" and request.args.keys() <= _LISTING)
-            action = "s3:ListBucket" if lists else f"s3:{method}?{request.query_string.decode()}"
-            return Call(action=action, resource=f"arn:aws:s3:::{bucket}", context=context)
-        for name in ("if-none-match", "x-amz-storage-class"):
-            if value := request.headers.get(name):
-                context[f"s3:{name}"] = (value,)
-        action = _S3_OBJECT_ACTIONS.get(method, f"s3:{method}")
-        if request.args.keys() - _S3_ARGUMENTS or "x-amz-copy-source" in request.headers:
-            action = f"s3:{method}?{request.query_string.decode()}"
-        return Call(action=action, resource=f"arn:aws:s3:::{bucket}/{key}", context=context)
 
     def _arn(self, service: str) -> str:
         return f"arn:aws:{service}:{self.region}:{self.account_id}"

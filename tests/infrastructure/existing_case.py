@@ -13,7 +13,7 @@ from botocore.client import BaseClient
 from botocore.exceptions import ClientError
 
 from cdk.account import Account
-from cdk.account_buckets import new_objects_only
+from cdk.account_buckets import audit_policy
 from cdk.existing import Estate, look
 from cdk.settings import Deployment, Settings, read_deployment
 from cdk.sizes import synthesise
@@ -83,7 +83,9 @@ def make_bucket(aws: AwsSandbox, *, tags: list[dict[str, str]] = OWN, days: int 
             "Rule": {"DefaultRetention": {"Mode": "COMPLIANCE", "Days": days}},
         },
     )
-    policy = {"Version": "2012-10-17", "Statement": [new_objects_only(BUCKET, "aws")]}
+    plain = deployment()
+    wanted = audit_policy(Account(aws.client, aws.region), plain.plan.audit.aws, plain.settings)
+    policy = {"Version": "2012-10-17", "Statement": wanted.statements()}
     s3.put_bucket_policy(Bucket=BUCKET, Policy=json.dumps(policy))
     if tags:
         s3.put_bucket_tagging(Bucket=BUCKET, Tagging={"TagSet": tags})

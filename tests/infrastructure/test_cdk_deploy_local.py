@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -238,6 +239,58 @@ def test_an_audit_entry_cannot_be_overwritten_or_deleted(rotated: DeployedWorld)
     ]
     for attempt in attempts:
         _assert_refused(attempt)
+
+
+def test_an_administrator_of_the_account_neither_deletes_nor_forges_nor_lifts_the_policy(
+    rotated: DeployedWorld,
+) -> None:
+    s3 = _administrator(rotated, "s3")
+    listed = s3.list_object_versions(Bucket=AUDIT_BUCKET)
+    assert "DeleteMarkers" not in listed
+    first = listed["Versions"][0]
+    bucket = {"Bucket": AUDIT_BUCKET}
+    entry, version = {**bucket, "Key": first["Key"]}, {"VersionId": first["VersionId"]}
+    one = {"Objects": [{"Key": first["Key"]}]}
+    soon = datetime(2026, 1, 2, tzinfo=UTC)
+    rule = {"ID": "x", "Status": "Enabled", "Filter": {"Prefix": ""}, "Expiration": {"Days": 1}}
+    lock = {"ObjectLockEnabled": "Enabled"}
+    attempts = [
+        lambda: s3.delete_object(**entry),
+        lambda: s3.delete_object(**entry, **version),
+        lambda: s3.delete_object(**entry, **version, BypassGovernanceRetention=True),
+        lambda: s3.delete_objects(**bucket, Delete=one),
+        lambda: s3.put_object_retention(**entry, Retention={"Mode": "GOVERNANCE", "RetainUntilDate": soon}),
+        lambda: s3.put_object_legal_hold(**entry, LegalHold={"Status": "OFF"}),
+        lambda: s3.put_object(**bucket, Key="aws/other/000000000001.json", Body=b"x", IfNoneMatch="*"),
+        lambda: s3.put_object(**bucket, Key="else", Body=b"x"),
+        lambda: s3.put_bucket_lifecycle_configuration(**bucket, LifecycleConfiguration={"Rules": [rule]}),
+        lambda: s3.delete_bucket_lifecycle(**bucket),
+        lambda: s3.put_bucket_versioning(**bucket, VersioningConfiguration={"Status": "Suspended"}),
+        lambda: s3.put_object_lock_configuration(**bucket, ObjectLockConfiguration=lock),
+        lambda: s3.put_bucket_policy(**bucket, Policy='{"Version": "2012-10-17", "Statement": []}'),
+        lambda: s3.delete_bucket_policy(**bucket),
+        lambda: s3.delete_bucket(**bucket),
+    ]
+    for attempt in attempts:
+        _assert_refused(attempt)
+    assert s3.get_object(**entry)["Body"].read()
+    # What is not evidence is an administrator's, as everywhere.
+    s3.put_object(**bucket, Key="else", Body=b"x", IfNoneMatch="*")
+
+
+def _administrator(world: DeployedWorld, service: str) -> Client:
+    """A client of a role that may do everything that resources do not deny."""
+    iam = world.aws.client("iam")
+    trust = {"Version": "2012-10-17", "Statement": []}
+    iam.create_role(RoleName="administrator", AssumeRolePolicyDocument=json.dumps(trust))
+    everything = {"Effect": "Allow", "Action": "*", "Resource": "*"}
+    iam.put_role_policy(
+        RoleName="administrator",
+        PolicyName="everything",
+        PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [everything]}),
+    )
+    world.aws.guard.know("AKIAADMINISTRATOR", "administrator")
+    return world.aws.client_as("AKIAADMINISTRATOR", service)
 
 
 def _assert_refused(attempt: object) -> None:

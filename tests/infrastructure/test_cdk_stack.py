@@ -167,7 +167,9 @@ def test_the_audit_bucket_denies_unconditional_writes(aws: Synthesised) -> None:
 def _denied(policy: Mapping[str, Any]) -> list[Any]:
     statements = policy["Properties"]["PolicyDocument"]["Statement"]
     return [
-        s["Condition"] for s in statements if s["Effect"] == "Deny" and s["Principal"] in ("*", {"AWS": "*"})
+        s.get("Condition")
+        for s in statements
+        if s["Effect"] == "Deny" and s["Principal"] in ("*", {"AWS": "*"})
     ]
 
 

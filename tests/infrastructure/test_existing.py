@@ -187,6 +187,9 @@ def test_a_bucket_is_told_everything_that_it_lacks_with_the_command(aws: AwsSand
         "put-bucket-versioning",
         "put-object-lock-configuration",
         "NewObjectsOnly",
+        "EntriesOfWritersOnly",
+        "EntriesStay",
+        "BucketStays",
         "put-bucket-encryption",
     )
     assert len(problems) == len(commands)

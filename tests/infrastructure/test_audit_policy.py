@@ -1,0 +1,226 @@
+"""The policy of the audit bucket, by IAM's rules: who may write, delete and change it, whatever their own says."""
+
+import json
+import tempfile
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from cdk.audit_policy import BUCKET_ACTIONS, ENTRY_ACTIONS, AuditPolicy, Statement
+from cdk.settings import ROOT, Settings
+from cdk.sizes import synthesise
+from lockstep.plan_file import load_plan
+from sandbox.aws.policies import Call, decide
+from tests.infrastructure.cdk_case import PLAN
+
+BUCKET = "arn:aws:s3:::example-lockstep-audit"
+ENTRY = f"{BUCKET}/aws/multi-cloud.app_user/000000000001.json"
+IAM = "arn:aws:iam::111122223333"
+AUDIT = f"{IAM}:role/lockstep-audit-eu-central-1"
+BREAK_GLASS = f"{IAM}:role/break-glass"
+OPERATOR = f"{IAM}:role/aws-reserved/sso.amazonaws.com/AWSReservedSSO_Operator_0123456789abcdef"
+DEPLOYER = f"{IAM}:role/cdk-hnb659fds-cfn-exec-role-111122223333-eu-central-1"
+OTHERS = {
+    "administrator": f"{IAM}:role/admin",
+    "root": f"{IAM}:root",
+    "user": f"{IAM}:user/break-glass",
+    "another step": f"{IAM}:role/lockstep-FunctionsGenerateRole-0123456789ab",
+    "another account's break glass": "arn:aws:iam::999988887777:role/break-glass",
+    "another account's audit": AUDIT.replace("111122223333", "999988887777"),
+    "a name that begins alike": f"{BREAK_GLASS}-too",
+    "a name behind a path": f"{IAM}:role/x/break-glass",
+    "anonymous": "",
+}
+ANYTHING: Statement = {"Effect": "Allow", "Action": "*", "Resource": "*"}
+"""The caller's own policy: that of an administrator."""
+SETTINGS: Mapping[str, Any] = {
+    "audit_break_glass_role": BREAK_GLASS,
+    "operators": [f"{IAM}:role/aws-reserved/*/AWSReservedSSO_Operator_*"],
+}
+
+
+@cache
+def statements(**settings: object) -> list[Statement]:
+    """The policy of the synthesised bucket."""
+    chosen = Settings.model_validate({"plan": PLAN, **{k: json.loads(str(v)) for k, v in settings.items()}})
+    with tempfile.TemporaryDirectory(prefix="lockstep-bucket-") as folder:
+        template = synthesise(load_plan(ROOT / PLAN), chosen, Path(folder))
+    (found,) = (
+        policy["Properties"]["PolicyDocument"]["Statement"]
+        for policy in template.of_type("AWS::S3::BucketPolicy").values()
+        if template.resolved(policy["Properties"]["Bucket"]) == "example-lockstep-audit"
+    )
+    resolved: list[Statement] = template.resolved(found)
+    return resolved
+
+
+def deployed(settings: Mapping[str, Any]) -> list[Statement]:
+    return statements(**{name: json.dumps(value) for name, value in settings.items()})
+
+
+def may(principal: str, action: str, resource: str, policy: list[Statement], **context: str) -> bool:
+    """Whether a principal that its own policy allows everything may do this."""
+    keys = {"aws:SecureTransport": ("true",), "s3:TlsVersion": ("1.3",)}
+    keys |= {"aws:PrincipalArn": (principal,)} if principal else {}
+    keys |= {name.replace("_", ":", 1).replace("_", "-"): (value,) for name, value in context.items()}
+    return decide(Call(action=action, resource=resource, context=keys), [ANYTHING, *policy]).allowed
+
+
+@pytest.mark.parametrize("action", ENTRY_ACTIONS)
+def test_nobody_but_the_break_glass_role_deletes_an_entry(action: str) -> None:
+    """Protocol E13."""
+    policy = deployed(SETTINGS)
+    assert may(BREAK_GLASS, action, ENTRY, policy)
+    for who, principal in {
+        **OTHERS,
+        "audit": AUDIT,
+        "operator": OPERATOR,
+        "deployer": DEPLOYER,
+    }.items():
+        assert not may(principal, action, ENTRY, policy), who
+        assert not may(principal, action, f"{BUCKET}/anything", policy), who
+
+
+@pytest.mark.parametrize("action", BUCKET_ACTIONS)
+def test_only_the_deployment_and_the_break_glass_role_change_the_bucket(action: str) -> None:
+    policy = deployed(SETTINGS)
+    assert may(BREAK_GLASS, action, BUCKET, policy)
+    assert may(DEPLOYER, action, BUCKET, policy)
+    for who, principal in {**OTHERS, "audit": AUDIT, "operator": OPERATOR}.items():
+        assert not may(principal, action, BUCKET, policy), who
+
+
+def test_only_the_audit_function_and_the_operators_write_entries() -> None:
+    policy = deployed(SETTINGS)
+    for principal in (AUDIT, OPERATOR):
+        assert may(principal, "s3:PutObject", ENTRY, policy, s3_if_none_match="*")
+        assert not may(principal, "s3:PutObject", ENTRY, policy)
+    for who, principal in {**OTHERS, "break glass": BREAK_GLASS, "deployer": DEPLOYER}.items():
+        assert not may(principal, "s3:PutObject", ENTRY, policy, s3_if_none_match="*"), who
+
+
+def test_without_settings_nobody_deletes_and_only_the_audit_function_writes() -> None:
+    policy = deployed({})
+    everyone = {**OTHERS, "break glass": BREAK_GLASS, "operator": OPERATOR, "deployer": DEPLOYER}
+    for who, principal in {**everyone, "audit": AUDIT}.items():
+        assert not any(may(principal, action, ENTRY, policy) for action in ENTRY_ACTIONS), who
+        assert may(principal, "s3:PutObject", ENTRY, policy, s3_if_none_match="*") is (principal == AUDIT)
+        changes = [action for action in BUCKET_ACTIONS if may(principal, action, BUCKET, policy)]
+        assert changes == (list(BUCKET_ACTIONS) if principal == DEPLOYER else []), who
+
+
+def test_reading_and_settings_that_lose_nothing_stay_with_the_callers_own_policy() -> None:
+    policy = deployed(SETTINGS)
+    for action, resource in (
+        ("s3:GetObject", ENTRY),
+        ("s3:GetObjectVersion", ENTRY),
+        ("s3:ListBucket", BUCKET),
+        ("s3:ListBucketVersions", BUCKET),
+        ("s3:GetBucketPolicy", BUCKET),
+        ("s3:AbortMultipartUpload", ENTRY),
+        ("s3:PutBucketTagging", BUCKET),
+        ("s3:PutBucketLogging", BUCKET),
+    ):
+        assert may(OTHERS["administrator"], action, resource, policy), action
+
+
+def test_an_administrator_can_remove_the_policy_of_a_trial_and_then_the_entries() -> None:
+    policy = deployed({"object_lock": "governance"})
+    administrator = OTHERS["administrator"]
+    assert not may(administrator, "s3:DeleteObjectVersion", ENTRY, policy)
+    assert may(administrator, "s3:DeleteBucketPolicy", BUCKET, policy)
+    assert may(administrator, "s3:BypassGovernanceRetention", ENTRY, [])
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "*",
+        "arn:aws:iam::111122223333:role/*",
+        "arn:aws:iam::*:role/x",
+        "arn:aws:iam::111122223333:root",
+        "break-glass",
+        "arn:aws:sts::111122223333:assumed-role/break-glass/me",
+    ],
+)
+@pytest.mark.parametrize("setting", ["audit_break_glass_role", "operators"])
+def test_a_setting_names_a_role_or_a_user_of_an_account(setting: str, wrong: str) -> None:
+    with pytest.raises(ValidationError):
+        Settings.model_validate({setting: [wrong] if setting == "operators" else wrong})
+
+
+# What an adopted bucket lacks
+
+
+def policy_of(*, removable: bool = False, break_glass: str | None = BREAK_GLASS) -> AuditPolicy:
+    return AuditPolicy(
+        bucket_arn=BUCKET,
+        writers=[AUDIT, OPERATOR],
+        break_glass=break_glass,
+        deployer=DEPLOYER,
+        removable=removable,
+    )
+
+
+def lacking(found: list[Statement], **more: Any) -> list[str]:  # noqa: ANN401 - as `policy_of`
+    return [wanted["Sid"] for _, wanted in policy_of(**more).lacks(found)]
+
+
+ALL = ["NewObjectsOnly", "EntriesOfWritersOnly", "EntriesStay", "BucketStays"]
+
+
+def test_its_own_statements_are_enough_and_nothing_is_not() -> None:
+    assert lacking(list(policy_of().statements())) == []
+    assert lacking([]) == ALL
+    assert lacking([], removable=True) == ALL[:-1]
+    for left_out in ALL:
+        assert lacking([s for s in policy_of().statements() if s["Sid"] != left_out]) == [left_out]
+
+
+def test_what_was_printed_is_enough_after_it_was_pasted() -> None:
+    pasted = [json.loads(json.dumps(wanted)) for _, wanted in policy_of().lacks([])]
+    assert lacking(pasted) == []
+
+
+def denial(action: object, resource: object, spared: object, operator: str = "ArnNotLike") -> Statement:
+    condition = {"Condition": {operator: {"aws:PrincipalArn": spared}}} if spared else {}
+    return {"Effect": "Deny", "Principal": {"AWS": "*"}, "Action": action, "Resource": resource, **condition}
+
+
+@pytest.mark.parametrize(
+    ("statement", "is_enough"),
+    [
+        (denial("s3:*", "*", None), True),
+        (denial(["s3:Delete*", "s3:*"], [BUCKET, f"{BUCKET}/*"], [BREAK_GLASS]), True),
+        (denial(list(ENTRY_ACTIONS), f"{BUCKET}/*", BREAK_GLASS, "StringNotEquals"), True),
+        (denial(["s3:B*", "s3:D*", "s3:P*", "s3:R*"], f"{BUCKET}/*", BREAK_GLASS), True),
+        (denial(list(ENTRY_ACTIONS), f"{BUCKET}/*", [BREAK_GLASS, OTHERS["administrator"]]), False),
+        (denial(list(ENTRY_ACTIONS), f"{BUCKET}/*", "arn:aws:iam::111122223333:role/*"), False),
+        (denial(list(ENTRY_ACTIONS), f"{BUCKET}/oci/*", BREAK_GLASS), False),
+        (denial(list(ENTRY_ACTIONS[1:]), f"{BUCKET}/*", BREAK_GLASS), False),
+        (denial(list(ENTRY_ACTIONS), BUCKET, BREAK_GLASS), False),
+        (denial(list(ENTRY_ACTIONS), f"{BUCKET}/*", BREAK_GLASS, "ArnLike"), False),
+        ({**denial(list(ENTRY_ACTIONS), f"{BUCKET}/*", BREAK_GLASS), "Effect": "Allow"}, False),
+        ({**denial("s3:*", "*", None), "Principal": {"AWS": OTHERS["administrator"]}}, False),
+        ({**denial("s3:*", "*", None), "Condition": {"Bool": {"aws:SecureTransport": "false"}}}, False),
+    ],
+)
+def test_a_denial_counts_if_it_denies_as_much_to_as_many(*, statement: Statement, is_enough: bool) -> None:
+    assert ("EntriesStay" not in lacking([statement])) is is_enough
+
+
+def test_a_denial_that_forgets_the_audit_function_is_not_enough() -> None:
+    resource = f"{BUCKET}/aws/*"
+    assert "EntriesOfWritersOnly" in lacking([denial("s3:PutObject", resource, [OPERATOR])])
+    assert "EntriesOfWritersOnly" in lacking([denial("s3:PutObject", resource, None)])
+    assert "EntriesOfWritersOnly" not in lacking([denial("s3:PutObject", resource, [AUDIT])])
+
+
+def test_who_may_change_an_adopted_bucket_is_its_owners_affair() -> None:
+    named = denial(list(BUCKET_ACTIONS), BUCKET, [f"{IAM}:role/terraform", f"{IAM}:role/archive"])
+    assert "BucketStays" not in lacking([named])
+    assert "BucketStays" in lacking([denial(list(BUCKET_ACTIONS), f"{BUCKET}/*", BREAK_GLASS)])
