@@ -15,6 +15,7 @@ from aws_cdk import Aws
 from aws_cdk import aws_iam as iam
 from constructs import IConstruct
 
+from cdk import lock_attributes
 from cdk.audit_policy import AUDIT_PREFIX
 from cdk.nag import acknowledge
 from lockstep.model import Admin, AdminIam, AdminSecret
@@ -59,7 +60,7 @@ class Grants:
             *self._secrets("Stage", ["secretsmanager:PutSecretValue"], own),
             *self._oci_key(),
             *self._secret_keys(["kms:Decrypt", "kms:GenerateDataKey"], own),
-            *self._lock(["dynamodb:GetItem", "dynamodb:UpdateItem"]),
+            *self._lock(lock_attributes.GENERATE),
         ]
 
     def apply_db(self) -> Statements:
@@ -72,7 +73,7 @@ class Grants:
             *self._oci_key(),
             *self._secret_keys(["kms:Decrypt"], read, listed=listed),
             *self._iam_logins(),
-            *self._lock(["dynamodb:GetItem", "dynamodb:UpdateItem"]),
+            *self._lock(lock_attributes.APPLY_DB),
         ]
 
     def update_secrets(self) -> Statements:
@@ -83,7 +84,7 @@ class Grants:
             *self._secrets("Promote", ["secretsmanager:UpdateSecretVersionStage"], own),
             *self._oci_key(),
             *self._secret_keys(["kms:Decrypt"], own),
-            *self._lock(["dynamodb:GetItem", "dynamodb:UpdateItem"]),
+            *self._lock(lock_attributes.UPDATE_SECRETS),
         ]
 
     def audit(self) -> Statements:
@@ -96,7 +97,7 @@ class Grants:
             *self._secrets("Read", _READ, read),
             *([] if first_is_aws else self._oci_key()),
             *self._secret_keys(["kms:Decrypt"], read),
-            *self._lock(["dynamodb:GetItem", "dynamodb:UpdateItem"]),
+            *self._lock(lock_attributes.AUDIT),
             _allow(
                 "Append",
                 ["s3:PutObject"],
@@ -128,7 +129,7 @@ class Grants:
         """Invoke the functions, acquire and release the lock, write the log."""
         return [
             _allow("Call", ["lambda:InvokeFunction"], function_arns),
-            *self._lock(["dynamodb:UpdateItem"]),
+            *self._lock(lock_attributes.STATE_MACHINE, reads=False),
             # These calls have no resource to name
             # (https://docs.aws.amazon.com/step-functions/latest/dg/cw-logs.html#cloudwatch-iam-policy).
             _allow(
@@ -157,7 +158,7 @@ class Grants:
             *self._secrets("Promote", ["secretsmanager:UpdateSecretVersionStage"], own),
             *self._secret_keys(["kms:Decrypt", "kms:GenerateDataKey"], own),
             *self._iam_logins(),
-            *self._lock(["dynamodb:GetItem", "dynamodb:UpdateItem"]),
+            *self._lock(lock_attributes.OCI_RUNNER),
         ]
 
     def watch(self) -> Statements:
@@ -171,22 +172,36 @@ class Grants:
             return {}
         return {"ForAnyValue:StringEquals": {"kms:ResourceAliases": self.mac_key_alias}}
 
-    def _lock(self, actions: list[str]) -> Statements:
-        return [
-            _allow(
-                "Lock",
-                actions,
-                [self.table_arn],
-                {
-                    # The registry of accounts is for operators (protocol O8). A request without a key would meet
-                    # ForAllValues alone
-                    # (https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-single-vs-multi-valued-context-keys.html).
-                    "ForAllValues:StringNotLike": {"dynamodb:LeadingKeys": f"{ACCOUNT_PREFIX}*"},
-                    "Null": {"dynamodb:LeadingKeys": "false"},
-                },
-            ),
-            self._lock_key(),
-        ]
+    def _lock(self, attributes: lock_attributes.Attributes, *, reads: bool = True) -> Statements:
+        """Read the record, and write some attributes of it (protocol E14).
+
+        Args:
+            attributes: Those that the role's updates and their conditions name.
+            reads: Whether it reads the record. Who does not must not have it returned by a write either.
+        """
+        # The registry of accounts is for operators (protocol O8). A request without a key, or without an attribute,
+        # would meet ForAllValues alone
+        # (https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-single-vs-multi-valued-context-keys.html).
+        items = {"ForAllValues:StringNotLike": {"dynamodb:LeadingKeys": f"{ACCOUNT_PREFIX}*"}}
+        returned = ["NONE", "UPDATED_NEW", "UPDATED_OLD"]
+        write = _allow(
+            "WriteLock",
+            ["dynamodb:UpdateItem"],
+            [self.table_arn],
+            {
+                **items,
+                "ForAllValues:StringEquals": {"dynamodb:Attributes": sorted(attributes)},
+                "Null": {"dynamodb:LeadingKeys": "false", "dynamodb:Attributes": "false"},
+                **({} if reads else {"StringEqualsIfExists": {"dynamodb:ReturnValues": returned}}),
+            },
+        )
+        read = _allow(
+            "ReadLock",
+            ["dynamodb:GetItem"],
+            [self.table_arn],
+            {**items, "Null": {"dynamodb:LeadingKeys": "false"}},
+        )
+        return [*([read] if reads else []), write, self._lock_key()]
 
     def _lock_key(self) -> iam.PolicyStatement:
         """DynamoDB uses the key on behalf of the caller."""

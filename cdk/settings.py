@@ -144,7 +144,9 @@ class Settings(BaseModel):
         BeforeValidator(_parsed),
         Field(
             description="ARNs, or patterns of ARNs, of the roles and users that give orders with `lockstep`: the audit "
-            "bucket takes entries from them and from the audit function only"
+            "bucket takes entries from them and from the audit function only",
+            # A bucket's policy has 20 KB at most.
+            max_length=20,
         ),
     ] = ()
     audit_break_glass_role: Annotated[

@@ -27,6 +27,7 @@ from moto.secretsmanager.models import secretsmanager_backends
 from werkzeug.wrappers import Request, Response
 
 from sandbox.aws import resource_policies
+from sandbox.aws.item_access import item_context
 from sandbox.aws.policies import Call, Statement, UnknownConditionError, Verdict, as_list, decide
 from sandbox.aws.s3_actions import s3_calls
 
@@ -42,7 +43,9 @@ _KEYS = (
     "aws:ResourceAccount",
     "aws:ResourceTag/",
     "aws:SecureTransport",
+    "dynamodb:Attributes",
     "dynamodb:LeadingKeys",
+    "dynamodb:ReturnValues",
     "kms:EncryptionContext:",
     "kms:MacAlgorithm",
     "kms:ResourceAliases",
@@ -197,7 +200,7 @@ class Guard:
         yield Call(
             action=f"dynamodb:{operation}",
             resource=f"{self._arn('dynamodb')}:table/{name}",
-            context={"dynamodb:LeadingKeys": keys} if keys else {},
+            context={**({"dynamodb:LeadingKeys": keys} if keys else {}), **item_context(operation, asked)},
         )
         if key := (table.sse_specification or {}).get("KMSMasterKeyId"):
             yield self._use_of_key("Decrypt", key, "dynamodb", {"aws:dynamodb:tableName": name})

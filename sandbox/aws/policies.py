@@ -86,7 +86,7 @@ def _holds(operator: str, key: str, wanted: tuple[str, ...], context: Context) -
 
     - Names of keys ignore case (reference_policies_condition-keys.html). Two tags that differ in nothing else are not
       told apart there, so neither counts.
-    - A key that is absent meets no operator but the negated ones, ForAllValues and `Null: true`
+    - A key that is absent meets no operator but the negated ones, ForAllValues, those with IfExists and `Null: true`
       (reference_policies_elements_condition_operators.html).
     """
     found = [values for name, values in context.items() if name.lower() == key.lower()]
@@ -94,6 +94,10 @@ def _holds(operator: str, key: str, wanted: tuple[str, ...], context: Context) -
     if operator == "Null":
         return (not there) == (wanted == ("true",))
     quantifier, _, plain = operator.rpartition(":")
+    if plain.endswith("IfExists"):
+        if not there:
+            return True
+        plain = plain.removesuffix("IfExists")
     is_negated = plain in _NEGATED
     comparison = _COMPARISONS.get(_NEGATED.get(plain, plain))
     if comparison is None or quantifier not in _QUANTIFIERS:

@@ -201,6 +201,30 @@ def test_no_step_can_do_the_work_of_another(rotated: DeployedWorld) -> None:
         _assert_refused(attempt)
 
 
+@pytest.mark.parametrize(
+    ("step", "update"),
+    [
+        *((step, "SET head_aws = :x") for step in ("generate", "apply-db", "update-secrets", "watch")),
+        *((step, "REMOVE unwitnessed_aws") for step in ("generate", "apply-db", "update-secrets", "watch")),
+        ("audit", "SET head_oci = :x"),
+        ("audit", "SET pending_generation = :x, claim_kind = :x"),
+        ("audit", "SET holder = :x"),
+        ("apply-db", "SET pending_generation = :x"),
+        ("apply-db", "REMOVE #hidden"),
+        ("update-secrets", "SET #hidden.seq = :x"),
+        ("generate", "SET muted = :x"),
+    ],
+)
+def test_no_step_writes_the_attributes_of_another(rotated: DeployedWorld, step: str, update: str) -> None:
+    key = {"credential_id": {"S": rotated.plan.credentials[0].id}}
+    before = rotated.aws.client("dynamodb").get_item(TableName=LOCK_TABLE, Key=key)["Item"]
+    request: dict[str, Any] = {"TableName": LOCK_TABLE, "Key": key, "UpdateExpression": update}
+    request |= {"ExpressionAttributeNames": {"#hidden": "head_aws"}} if "#hidden" in update else {}
+    request |= {"ExpressionAttributeValues": {":x": {"N": "1"}}} if ":x" in update else {}
+    _assert_refused(lambda: _as(rotated, step, "dynamodb").update_item(**request))
+    assert rotated.aws.client("dynamodb").get_item(TableName=LOCK_TABLE, Key=key)["Item"] == before
+
+
 def test_a_machine_that_is_started_for_an_account_does_not_reach_its_item(rotated: DeployedWorld) -> None:
     (schedule, *_) = rotated.stack.schedules
     execution = rotated.aws.run_execution(schedule.target_arn, {"credential_id": ACCOUNT})

@@ -241,7 +241,10 @@ def test_a_role_may_use_the_items_of_credentials_and_no_others(role: str) -> Non
             Call(
                 action=f"dynamodb:{call}",
                 resource=table,
-                context={"dynamodb:LeadingKeys": values} if values else {},
+                context={
+                    "dynamodb:Attributes": ("credential_id",),
+                    **({"dynamodb:LeadingKeys": values} if values else {}),
+                },
             ),
         )
     }

@@ -87,6 +87,16 @@ def test_a_refusal_takes_precedence_over_every_permission() -> None:
         ("Null", "kms:ViaService", "true", False),
         ("NumericLessThan", "size", "1.2", True),
         ("NumericLessThan", "size", "1.1", False),
+        ("StringEqualsIfExists", "absent", "x", True),
+        ("StringEqualsIfExists", "kms:ViaService", "x.amazonaws.com", True),
+        ("StringEqualsIfExists", "kms:ViaService", "y.amazonaws.com", False),
+        ("StringNotEqualsIfExists", "kms:ViaService", "x.amazonaws.com", False),
+        ("ForAnyValue:StringEqualsIfExists", "absent", ["c"], True),
+        ("ForAnyValue:StringEqualsIfExists", "dynamodb:LeadingKeys", ["c"], False),
+        ("ArnNotLike", "aws:SourceArn", "arn:aws:events:*:*:rule/lockstep-*", False),
+        ("ArnNotLike", "aws:SourceArn", ["arn:aws:events:*:*:rule/other-*", "arn:aws:events:*:rule/*"], True),
+        ("ArnNotLike", "absent", "*", True),
+        ("ArnNotEquals", "aws:SourceArn", "arn:aws:events:*:*:rule/lockstep-*", False),
     ],
 )
 def test_a_condition_holds_or_does_not(operator: str, key: str, wanted: object, *, holds: bool) -> None:
@@ -102,7 +112,7 @@ def test_every_condition_must_hold() -> None:
     "fields",
     [
         {"Condition": {"DateLessThan": {"aws:CurrentTime": "2030-01-01"}}},
-        {"Condition": {"StringEqualsIfExists": {"kms:ViaService": "x.amazonaws.com"}}},
+        {"Condition": {"DateLessThanIfExists": {"kms:ViaService": "x.amazonaws.com"}}},
         {"Condition": {"ForEach:StringEquals": {"kms:ViaService": "x.amazonaws.com"}}},
         {"Condition": {"StringEquals": {"kms:ViaService": "${aws:PrincipalTag/service}"}}},
         {"Condition": {"StringEquals": {"dynamodb:LeadingKeys": "a"}}},

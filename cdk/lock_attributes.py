@@ -1,0 +1,76 @@
+"""Which attributes of the lock record each role writes, for `dynamodb:Attributes` (protocol E14).
+
+DynamoDB compares that key with the top-level attributes that a request names, in the update and in the condition, and a
+list must have the table's key too
+(https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/specifying-conditions.html). Each list is read from
+the expressions that the role sends, so it cannot fall behind them.
+"""
+
+import re
+
+from lockstep.aws import lock_expressions as writes
+from lockstep.aws.lock_item import HEAD, UNWITNESSED
+
+Attributes = frozenset[str]
+
+_KEY = "credential_id"
+_NAMES = {"#plan": "plan", "#format": "format"}
+"""The placeholders of attributes whose names are reserved words."""
+_WORDS = frozenset({"ADD", "AND", "DELETE", "OR", "REMOVE", "SET"})
+_NAME = re.compile(r"(?<![:\w#])#?[A-Za-z_]\w*(?!\w|\s*\()")
+"""A name or its placeholder; not a value, and not a function."""
+
+
+def named(*expressions: str) -> Attributes:
+    """The attributes that expressions name."""
+    found = {name for expression in expressions for name in _NAME.findall(expression)}
+    return frozenset(_NAMES.get(name, name) for name in found - _WORDS) | {_KEY}
+
+
+def head(stream: str, *others: str) -> Attributes:
+    """What the writer of a stream's entries changes: its head, and which streams are not witnessed yet."""
+    return frozenset({f"{HEAD}{stream}", *(f"{UNWITNESSED}{name}" for name in (stream, *others)), _KEY})
+
+
+CLAIM = named(
+    writes.CLAIM_UPDATE,
+    writes.SET_ALIVE_FROM,
+    writes.RAISE_ORDER,
+    writes.REMOVE_PHASE,
+    writes.REMOVE_ACTIVATION,
+    writes.ADD_ALIVE,
+    writes.HELD,
+    writes.NEWEST,
+    writes.UNDER_ACTIVE_PLAN,
+    writes.UNDER_ORDERED_PLAN,
+    writes.NOTHING_IN_FLIGHT,
+    writes.OPEN,
+    writes.PROMOTING,
+)
+PROMOTE = named(writes.PROMOTE_UPDATE, writes.PROMOTE_CONDITION)
+MUTE = named(writes.MUTE_UPDATE, writes.MUTE_CONDITION)
+RELEASE = named(writes.RELEASE_UPDATE, writes.RELEASE_CONDITION)
+LEADER = RELEASE | named(
+    writes.LEADER_ACQUIRE_UPDATE,
+    writes.ACQUIRE_CONDITION,
+    writes.SKIP_UPDATE,
+    writes.SKIP_CONDITION,
+    writes.LEADER_RELEASE_DONE_UPDATE,
+)
+STANDBY = (
+    CLAIM
+    | PROMOTE
+    | MUTE
+    | RELEASE
+    | named(
+        writes.ACQUIRE_UPDATE,
+        writes.ACQUIRE_CONDITION,
+        writes.STANDBY_ACQUIRE_CONDITION,
+        writes.RELEASE_DONE_UPDATE,
+    )
+)
+
+GENERATE, APPLY_DB, UPDATE_SECRETS = CLAIM, MUTE, PROMOTE
+AUDIT = head("aws", "oci")
+STATE_MACHINE = LEADER
+OCI_RUNNER = STANDBY | head("oci", "aws")
