@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,8 +35,17 @@ FIRST_FREE = 10
 
 
 def chromium() -> str | None:
-    """The program, if there is one."""
-    return next((path for name in FIND if (path := shutil.which(name))), None)
+    """The program, if there is one that starts. Ubuntu has a script of that name that asks for a snap."""
+    found = (path for name in FIND if (path := shutil.which(name)))
+    return next((path for path in found if _starts(path)), None)
+
+
+def _starts(path: str) -> bool:
+    try:
+        told = subprocess.run([path, "--version"], capture_output=True, timeout=20, check=False)  # noqa: S603 - found above
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return told.returncode == 0 and b"Chrom" in told.stdout
 
 
 @dataclass

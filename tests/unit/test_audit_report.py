@@ -204,6 +204,19 @@ def test_a_revocation_waits_for_no_overlap_and_shortens_none() -> None:
     assert (report.figures.shortest_overlap, report.figures.short_overlaps) == (before, 0)
 
 
+def test_a_promotion_that_is_missing_on_record_shortens_no_overlap() -> None:
+    story = AuditStory()
+    story.days(0.3)
+    whole = one(story)
+    given = evidence(story.world.credential, story.verify(), {})
+    (aws, oci) = given.streams
+    half = replace(given, streams=(replace(aws, events=[e for e in aws.events if e[0] not in {9, 12}]), oci))
+    (report,) = build([half], since=story.now - DAY, now=story.now).credentials
+    assert report.figures.rotations == whole.figures.rotations - 2
+    assert report.figures.shortest_overlap == whole.figures.shortest_overlap
+    assert report.figures.short_overlaps == 0
+
+
 def test_a_revocation_that_no_run_has_fulfilled_is_told() -> None:
     story = AuditStory()
     story.days(0.1)

@@ -187,8 +187,13 @@ def _median(durations: Sequence[timedelta]) -> timedelta | None:
 
 
 def _overlap(life: Life, after: Life) -> tuple[timedelta, datetime, timedelta] | None:
-    """The overlap at least, when it ended, and the overlap at most; None while it lasts, and for an emergency."""
+    """The overlap at least, when it ended, and the overlap at most.
+
+    None while it lasts, for an emergency, and where the next generation that is on record was not the next one.
+    """
     if life.dead is None or life.tried is None or life.hurried or life.superseded is None:
+        return None
+    if after.base != life.generation:
         return None
     return max(life.tried - life.superseded, timedelta()), life.dead, life.dead - after.begun
 

@@ -94,6 +94,7 @@ class Life:
 
     Attributes:
         stream: The cloud that promoted it.
+        base: The generation that its run named as current before; of a heal the one whose login is given again.
         born: When its password was first promoted; earlier than `promoted` for a heal, which gives a login again.
         older: Whether its password was there before: a login that was taken over, or one from before the record.
         begun: When the run that promoted it began.
@@ -107,6 +108,7 @@ class Life:
     generation: int
     stream: str
     kind: str
+    base: int | None
     born: datetime
     older: bool
     begun: datetime

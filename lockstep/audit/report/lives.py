@@ -27,6 +27,7 @@ def lives(runs: Sequence[Run]) -> list[Life]:
                 generation=run.generation,
                 stream=run.stream,
                 kind=run.kind or "",
+                base=run.base,
                 born=base.born if base else run.at,
                 older=base.older if base else run.kind == "heal",
                 begun=run.started,

@@ -213,6 +213,6 @@ def verdict_sentence(report: Report) -> str:
             )
         case _:
             return (
-                f"{many(bad, 'chain')} of {len(all_of_them)} has problems, which are listed at its credential. "
+                f"{bad} of {many(len(all_of_them), 'chain')}: there are problems, listed with each credential. "
                 "Entries with a wrong signature or hash are not counted."
             )
