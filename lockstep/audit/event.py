@@ -15,6 +15,8 @@ CLASS_UID = 3001
 ACTIVITY_PASSWORD_CHANGE = 3
 STATUS_SUCCESS, STATUS_FAILURE = 1, 2
 SEVERITY_INFORMATIONAL, SEVERITY_HIGH = 1, 4
+PROFILES = ["cloud"]
+"""An event has the attribute `cloud` by this profile; https://schema.ocsf.io/1.5.0/profiles/cloud."""
 
 
 def event_of(
@@ -56,6 +58,7 @@ def event_of(
         "metadata": {
             "version": "1.5.0",
             "uid": rotation.rotation_id,
+            "profiles": PROFILES,
             "product": {"name": "Lockstep", "vendor_name": "Lockstep", "version": __version__},
         },
         "unmapped": {"lockstep": _details(request, usernames, fingerprint)},

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from lockstep import __version__
-from lockstep.audit.event import CLASS_UID, SEVERITY_INFORMATIONAL, STATUS_SUCCESS
+from lockstep.audit.event import CLASS_UID, PROFILES, SEVERITY_INFORMATIONAL, STATUS_SUCCESS
 
 ACTIVITY_OTHER = 99
 
@@ -54,6 +54,7 @@ def event_of_order(
         "metadata": {
             "version": "1.5.0",
             "uid": entry_id,
+            "profiles": PROFILES,
             "product": {"name": "Lockstep", "vendor_name": "Lockstep", "version": __version__},
         },
         "unmapped": {"lockstep": {"order": name, **details}},

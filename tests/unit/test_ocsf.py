@@ -1,0 +1,154 @@
+"""Every event is OCSF 1.5: its class with its profiles, whatever it records."""
+
+import json
+import pkgutil
+from collections.abc import Mapping
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+import jsonschema
+import pytest
+import rfc8785
+from ocsf_json_schema import (  # type: ignore[import-untyped]  # it ships no types
+    OcsfJsonSchemaEmbedded,
+    get_ocsf_schema,
+)
+from py_ocsf_models.events.base_event import BaseEvent  # type: ignore[import-untyped]  # it ships no types
+from py_ocsf_models.objects.cloud import Cloud  # type: ignore[import-untyped]  # as above
+
+from lockstep import audit
+from lockstep.audit.event import event_of
+from lockstep.audit.order_event import event_of_order
+from lockstep.messages import FailedRun, RotatedRun
+from lockstep.orders import Activate, CancelEnrolment, Enrol, Order, OrderState, Pause, Resume, Retry, Revoke
+from tests.fuzz.test_inputs import EVENTS
+from tests.support.memory import EPOCH
+
+Event = Mapping[str, Any]
+
+ORDERS: list[Order] = [
+    Pause(),
+    Resume(),
+    Revoke(lift_pause=False),
+    Revoke(lift_pause=True),
+    Enrol(databases=frozenset({"db-1", "db-2"})),
+    CancelEnrolment(databases=frozenset({"db-1"})),
+    Retry(database="db-1"),
+    Activate(digest="a" * 64, replaces="b" * 64),
+    Activate(digest="a" * 64, replaces=None),
+]
+
+
+def of_run(name: str, **more: object) -> Event:
+    """The event of a run; `name` is its outcome."""
+    (sample,) = (e for e in EVENTS["audit"] if isinstance(e, dict) and e["outcome"] == name)
+    kind: type[RotatedRun | FailedRun] = RotatedRun if name == "rotated" else FailedRun
+    request = kind.model_validate_json(json.dumps({**sample, **more}))
+    mark = "0123456789abcdef" if name == "rotated" else None
+    return event_of(request, usernames=("app_a", "app_b"), fingerprint=mark, now=EPOCH)
+
+
+def of_order(name: str, details: Mapping[str, Any]) -> Event:
+    """The event of an order."""
+    return event_of_order(
+        name,
+        details,
+        entry_id="order-1",
+        credential_id="multi-cloud/app_user",
+        stream="oci",
+        who="ocid1.user.oc1..aaaa",
+        now=EPOCH,
+    )
+
+
+RECORDED: dict[str, Event] = {
+    "rotated": of_run("rotated"),
+    "rotated and nothing adopted": of_run("rotated", adopted_from=None),
+    "failed before a claim": of_run("failed"),
+    "failed with a claim": of_run("failed", claim=EVENTS["audit"][0]["claim"]),
+    **{
+        f"{number} {order.name}": of_order(order.name, order.details(OrderState(credential_id="c")))
+        for number, order in enumerate(ORDERS)
+    },
+    "retire": of_order("retire", {"left_alive": [1, 2]}),
+}
+"""An event of each kind. A new kind of entry is added here, and its function below."""
+FUNCTIONS = {"lockstep.audit.event.event_of", "lockstep.audit.order_event.event_of_order"}
+"""Every function that makes an event; the name of each begins with `event_of`."""
+
+
+@cache
+def schema(version: str, class_uid: int, profiles: tuple[str, ...]) -> Any:  # noqa: ANN401 - a JSON schema
+    schemas = OcsfJsonSchemaEmbedded(get_ocsf_schema(version))
+    name = schemas.lookup_class_name_from_uid(class_uid)
+    return schemas.get_class_schema(name, list(profiles))
+
+
+def problems(event: Event) -> list[str]:
+    """What the schema of the event's own class, version and profiles says."""
+    metadata = event["metadata"]
+    wanted = schema(metadata["version"], event["class_uid"], tuple(metadata["profiles"]))
+    found = jsonschema.Draft202012Validator(wanted).iter_errors(event)
+    return [f"{'.'.join(map(str, error.path))}: {error.message}" for error in found]
+
+
+def read_back(name: str) -> dict[str, Any]:
+    """The event as it is in an entry."""
+    event: dict[str, Any] = json.loads(rfc8785.dumps(dict(RECORDED[name])))
+    return event
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_each_event_is_valid_by_the_schema_of_its_class(name: str) -> None:
+    event = read_back(name)
+    assert problems(event) == []
+    assert (event["class_uid"], event["metadata"]["version"]) == (3001, "1.5.0")
+    assert event["type_uid"] == event["class_uid"] * 100 + event["activity_id"]
+    assert event["category_uid"] == event["class_uid"] // 1000
+
+
+@pytest.mark.parametrize("version", ["1.2.0", "1.3.0", "1.4.0", "1.6.0", "1.7.0", "1.8.0"])
+def test_each_event_may_be_passed_on_as_another_version(version: str) -> None:
+    for name in RECORDED:
+        event = read_back(name)
+        assert problems({**event, "metadata": {**event["metadata"], "version": version}}) == [], name
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_each_event_is_read_by_the_models_of_others(name: str) -> None:
+    event = read_back(name)
+    found = BaseEvent.model_validate(event)
+    assert found.metadata.uid == event["metadata"]["uid"]
+    assert found.metadata.product.name == "Lockstep"
+    assert found.status == event["status"]
+    assert Cloud.model_validate(event["cloud"]).provider in {"AWS", "OCI"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"activity_id": 77},
+        {"severity_id": None},
+        {"time": "2026-01-01"},
+        {"user": {}},
+        {"actor": {}},
+        {"cloud": {}},
+        {"extra": 1},
+        {"metadata": {"version": "1.5.0", "profiles": [], "product": {"name": "Lockstep"}}},
+    ],
+)
+def test_the_schema_refuses_what_is_not_ocsf(change: dict[str, Any]) -> None:
+    assert problems({**read_back("rotated"), **change})
+
+
+def test_every_function_that_makes_an_event_is_tried() -> None:
+    found = set()
+    for module in pkgutil.walk_packages(audit.__path__, f"{audit.__name__}."):
+        loaded = import_module(module.name)
+        found |= {
+            f"{module.name}.{name}"
+            for name, value in vars(loaded).items()
+            if name.startswith("event_of") and getattr(value, "__module__", "") == module.name
+        }
+    assert found == FUNCTIONS
