@@ -77,8 +77,8 @@ def watched(
 def rules(plan: Plan, stack: str) -> Iterator[Rule]:
     """The alarms on what the watch counts."""
     intervals = [c.schedule.interval for c in plan.credentials]
-    # So long that a credential which was resumed, or whose schedules were switched on, has had its next trigger.
-    grace = min(min(intervals) // EVERY + 2, _PERIODS_OF_AN_HOUR)
+    # So long that each credential that was resumed, or whose schedules were switched on, has had its next trigger.
+    grace = min(max(intervals) // EVERY, _PERIODS_OF_AN_HOUR) + 2
     yield Rule(
         name="Stale",
         metric=watched(stack, "StaleCredentials"),

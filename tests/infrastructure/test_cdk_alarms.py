@@ -3,7 +3,8 @@
 import json
 import re
 from collections.abc import Mapping
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,16 @@ from cdk.bundle import ROOT
 from cdk.estate import Adopt, Topics
 from cdk.settings import DEFINITION, NotDeployableError, Settings
 from cdk.sizes import synthesise
+from cdk.watch import EVERY
+from lockstep.model import LockRecord
 from lockstep.plan_file import load_plan
 from lockstep.quotas.scaling import scaled
-from lockstep.watch import COUNTED
+from lockstep.watch import COUNTED, Expected, Table, watch
 from sandbox.aws.alarms import EXTRA_PERIODS, judge
-from sandbox.aws.strict_alarms import ALARM, NO_DATA
+from sandbox.aws.strict_alarms import ALARM, NO_DATA, OK
 from tests.infrastructure.cdk_case import BOTH_CLOUDS, PLAN, Synthesised, synthesised
 
+NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 PAGE_TOPIC = "arn:aws:sns:eu-central-1:999999999999:on-call"
 TICKET_TOPIC = "arn:aws:sns:eu-central-1:111122223333:tickets"
 PAGES = {"Muted", "Revoking", "Stale", "WatchSilent"}
@@ -93,6 +97,59 @@ def test_no_alarm_is_red_right_after_a_deployment(both: Synthesised) -> None:
             before=NO_DATA,
         )
         assert state != ALARM, name
+
+
+def states(alarm: Mapping[str, Any], values: list[float]) -> list[str]:
+    """The states of a new alarm after each of its first values."""
+    seen, before = [], NO_DATA
+    window = alarm["EvaluationPeriods"] + EXTRA_PERIODS
+    below = alarm["ComparisonOperator"] == "LessThanThreshold"
+    for count in range(1, len(values) + 1):
+        before = judge(
+            [*[None] * window, *values[:count]][-window:],
+            breaches=lambda value: (value < alarm["Threshold"]) is below,
+            evaluation_periods=alarm["EvaluationPeriods"],
+            datapoints_to_alarm=alarm["DatapointsToAlarm"],
+            treat_missing_data=alarm["TreatMissingData"],
+            before=before,
+        )
+        seen.append(before)
+    return seen
+
+
+def first_look(*, schedules: bool, record: LockRecord | None = None) -> Mapping[str, float]:
+    """What the watch counts of credentials that all have one record, or none."""
+    plan = load_plan(ROOT / BOTH_CLOUDS)
+    records = {
+        c.id: replace(record, credential_id=c.id, plan=c.plan_digest) for c in plan.credentials if record
+    }
+    expected = Expected(credentials=plan.credentials, schedules=schedules, standby=True)
+    return watch(Table(records=records, unreadable={}), expected, now=NOW).metrics
+
+
+def test_no_alarm_is_red_with_the_first_values_after_a_deployment(both: Synthesised) -> None:
+    """The lock table is empty, and the schedules are off."""
+    counted = first_look(schedules=False)
+    for name, alarm in alarms(both).items():
+        value = counted.get(alarm["MetricName"], 0)
+        many = alarm["EvaluationPeriods"] + EXTRA_PERIODS
+        assert states(alarm, [value] * many) == [OK] * many, name
+
+
+def test_no_alarm_is_red_when_the_schedules_are_switched_on(both: Synthesised) -> None:
+    """What was rotated by hand, days ago, is stale until its first trigger, an interval later at most."""
+    ago = NOW - timedelta(days=2)
+    by_hand = LockRecord(credential_id="", current_generation=1, next_due_at=ago, led_at=ago)
+    at_first, then = first_look(schedules=True, record=by_hand), first_look(schedules=False)
+    assert at_first["StaleCredentials"]
+    assert at_first["StandbyLeadsCredentials"]
+    looks = max(c.schedule.interval for c in load_plan(ROOT / BOTH_CLOUDS).credentials) // EVERY + 1
+    for name, alarm in alarms(both).items():
+        metric = alarm["MetricName"]
+        values = [at_first.get(metric, 0)] * looks + [then.get(metric, 0)] * alarm["EvaluationPeriods"]
+        if alarm["Period"] == EVERY.total_seconds():
+            assert ALARM not in states(alarm, values), name
+    assert ALARM in states(alarms(both)["Stale"], [at_first["StaleCredentials"]] * (looks + 2))
 
 
 def test_every_alarm_names_a_section_of_the_runbook(both: Synthesised) -> None:

@@ -4,6 +4,8 @@ It lives through the deployment, a rotation and the end of the stack.
 """
 
 import json
+import re
+import shlex
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
@@ -11,12 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from cdk.account_buckets import new_objects_only
 from cdk.bundle import Bundle
+from lockstep.cli import app
 from lockstep.contents import encode_app_user, encode_connection_blob
 from lockstep.model import CredentialValue, Login, SecretStr
-from lockstep.tags import SECRET_TAG, STACK_TAG, SecretKind
+from sandbox.estate import environment
 from sandbox.servers import set_password
+from tests.infrastructure.existing_case import policy_for_services
 from tests.infrastructure.life_cycle import Account, Estate, bootstrapped
 
 TAGS = [{"Key": "team", "Value": "payments"}]
@@ -62,6 +68,8 @@ def audit_bucket(estate: Estate) -> Mapping[str, Any]:
         Bucket=estate.bucket, ObjectLockConfiguration={"ObjectLockEnabled": "Enabled", "Rule": rule}
     )
     s3.put_object(Bucket=estate.bucket, Key="of-another", Body=b"kept", ChecksumAlgorithm="SHA256")
+    policy = {"Version": "2012-10-17", "Statement": [new_objects_only(estate.bucket, "aws")]}
+    s3.put_bucket_policy(Bucket=estate.bucket, Policy=json.dumps(policy))
     return {"audit_bucket": True}
 
 
@@ -79,7 +87,12 @@ def mac_key(estate: Estate) -> Mapping[str, Any]:
 
 
 def encryption_key(estate: Estate) -> Mapping[str, Any]:
-    return {"encryption_key": key(estate, f"alias/{estate.stack}")}
+    aws = estate.account.aws
+    arn = key(estate, f"alias/{estate.stack}")
+    aws.client("kms").put_key_policy(
+        KeyId=arn, PolicyName="default", Policy=json.dumps(policy_for_services(aws))
+    )
+    return {"encryption_key": arn}
 
 
 def secrets(estate: Estate) -> Mapping[str, Any]:
@@ -88,15 +101,12 @@ def secrets(estate: Estate) -> Mapping[str, Any]:
     for credential in estate.plan.credentials:
         value = CredentialValue(0, login(estate))
         names = credential.secret_names
-        for name, text, kind in (
-            (names.app_user, encode_app_user(value, credential), SecretKind.APP_USER),
-            (names.connection_blob, encode_connection_blob(0, credential), SecretKind.CONNECTION_BLOB),
+        for name, text in (
+            (names.app_user, encode_app_user(value, credential)),
+            (names.connection_blob, encode_connection_blob(0, credential)),
         ):
-            client.create_secret(
-                Name=name,
-                SecretString=json.dumps({**json.loads(text), "jdbc": "of another"}),
-                Tags=[*TAGS, {"Key": STACK_TAG, "Value": estate.stack}, {"Key": SECRET_TAG, "Value": kind}],
-            )
+            mixed = json.dumps({**json.loads(text), "jdbc": "of another"})
+            client.create_secret(Name=name, SecretString=mixed, Tags=TAGS)
     return {"secrets": True}
 
 
@@ -182,17 +192,28 @@ def test_all_at_once_they_rotate_and_outlive_the_stack(account: Account) -> None
     for make in MADE.values():
         adopt |= make(estate)
     before = state_of(estate)
-    estate.deploy(adopt=adopt)
+    said = estate.deploy_asking(adopt=adopt)
     assert state_of(estate) == before
     # Nobody consents to taking the account over: the login that works is in the secret.
     estate.provision(enrolled=False)
     set_password(account.server, login(estate))
-    estate.rotate()
-    for text in estate.values().values():
-        assert json.loads(text)["jdbc"] == "of another"
+    (command,) = re.findall(r"`(lockstep adopt [^`]+)`", said)
+    # Until somebody tags them, no function may read the secrets.
+    assert estate.run_errors() == {"StoreAccessDeniedError"}
+    assert lockstep(account, command) == 0
+    for _ in range(2):
+        estate.rotate()
+        for text in estate.values().values():
+            assert json.loads(text)["jdbc"] == "of another"
     assert "of-another" in estate.entries()
     assert any(item["credential_id"]["S"] == "of-another" for item in estate.items())
     rotated = state_of(estate)
     estate.destroy(adopt=adopt)
     assert estate.status() is None
     assert state_of(estate) == rotated
+
+
+def lockstep(account: Account, command: str) -> int:
+    """Run a command as a person of the account; its exit code."""
+    with environment(account.aws.environment()):
+        return CliRunner().invoke(app, shlex.split(command)[1:]).exit_code
