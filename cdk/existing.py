@@ -109,7 +109,7 @@ def look(deployment: Deployment, template: Template, account: Account) -> Estate
         _judge(name, verdict, stack=deployment.settings.stack, managed=managed)
     _keys(deployment, verdict, account)
     adopt = _complete(deployment.settings.adopt, verdict, names, managed)
-    verdict.problems += checks.problems(deployment, template, account, adopt=adopt, managed=managed)
+    verdict.problems += checks.problems(deployment, template, account, adopt=adopt, managed=state.resources)
     topics = adopted_topics(deployment, account)
     verdict.problems += topics.problems
     verdict.notes += [*topics.notes, *checks.untagged(deployment, _secrets(names), verdict.adopted)]

@@ -198,3 +198,21 @@ def test_a_stack_that_could_not_be_deleted_is_deleted_first(aws: AwsSandbox) -> 
     (problem,) = looked_at(aws).problems
     assert "stack lockstep: it is DELETE_FAILED; first delete it again" in problem
     assert "detach the policy of the OCI runner" in problem
+
+
+def test_what_a_failed_deployment_could_not_remove_is_not_in_its_own_way(aws: AwsSandbox) -> None:
+    """The CDK CLI deletes such a stack, with what is left of it, before it deploys again."""
+    topic = {"Type": "AWS::SNS::Topic", "Properties": {"TopicName": "lockstep-page"}}
+    broken = {
+        "Type": "AWS::IAM::ManagedPolicy",
+        "Properties": {
+            "Description": {"Ref": "Topic"},
+            "PolicyDocument": {"Version": "2012-10-17", "Statement": []},
+        },
+    }
+    aws.denied_to_cloudformation |= {"sns:DeleteTopic", "iam:CreatePolicy"}
+    template = json.dumps({"Resources": {"Topic": topic, "Broken": broken}})
+    aws.client("cloudformation").create_stack(StackName="lockstep", TemplateBody=template)
+    (stack,) = aws.client("cloudformation").describe_stacks()["Stacks"]
+    assert stack["StackStatus"] == "ROLLBACK_FAILED"
+    assert looked_at(aws).problems == ()

@@ -15,8 +15,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from cdk.account_buckets import new_objects_only
+from cdk.account import Account as CdkAccount
+from cdk.account_buckets import audit_policy
 from cdk.bundle import Bundle
+from cdk.settings import Settings
 from lockstep.cli import app
 from lockstep.contents import encode_app_user, encode_connection_blob
 from lockstep.model import CredentialValue, Login, SecretStr
@@ -68,7 +70,10 @@ def audit_bucket(estate: Estate) -> Mapping[str, Any]:
         Bucket=estate.bucket, ObjectLockConfiguration={"ObjectLockEnabled": "Enabled", "Rule": rule}
     )
     s3.put_object(Bucket=estate.bucket, Key="of-another", Body=b"kept", ChecksumAlgorithm="SHA256")
-    policy = {"Version": "2012-10-17", "Statement": [new_objects_only(estate.bucket, "aws")]}
+    aws = estate.account.aws
+    settings = Settings(plan=estate.plan_file, stack=estate.stack)
+    wanted = audit_policy(CdkAccount(aws.client, aws.region), estate.plan.audit.aws, settings)
+    policy = {"Version": "2012-10-17", "Statement": wanted.statements()}
     s3.put_bucket_policy(Bucket=estate.bucket, Policy=json.dumps(policy))
     return {"audit_bucket": True}
 
