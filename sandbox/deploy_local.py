@@ -105,6 +105,10 @@ class DeployedWorld:
             )
 
 
+OPERATORS, BREAK_GLASS = "operators/*", "break-glass"
+"""The roles that the settings name, of which a test makes those that it needs."""
+
+
 @contextmanager
 def deployed_world() -> Iterator[DeployedWorld]:
     """Start, build, deploy; stop and forget everything afterwards."""
@@ -130,6 +134,8 @@ def deployed_world() -> Iterator[DeployedWorld]:
                     "bundle": str(folder / "bundle"),
                     # Nothing fires a rule by itself here.
                     "schedules": "true",
+                    "operators": json.dumps([f"arn:aws:iam::{aws.account_id}:role/{OPERATORS}"]),
+                    "audit_break_glass_role": f"arn:aws:iam::{aws.account_id}:role/{BREAK_GLASS}",
                 }
             )
         with _timed(seconds, "provision"):

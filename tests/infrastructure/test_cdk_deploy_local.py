@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -9,11 +10,16 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from lockstep.audit.deletions import findings
+from lockstep.aws.s3_audit import S3AuditLog
+from lockstep.errors import AuditLogAccessDeniedError
 from lockstep.model import Credential, Login, SecretStr
+from lockstep.ports import EntrySummary
 from sandbox.aws.deployed import NotPermittedError
 from sandbox.aws.executions import Client
 from sandbox.aws.policies import as_list
 from sandbox.deploy_local import (
+    BREAK_GLASS,
     DeployedWorld,
     check_audit_objects,
     check_credential,
@@ -302,19 +308,41 @@ def test_an_administrator_of_the_account_neither_deletes_nor_forges_nor_lifts_th
     s3.put_object(**bucket, Key="else", Body=b"x", IfNoneMatch="*")
 
 
-def _administrator(world: DeployedWorld, service: str) -> Client:
+def test_a_named_operator_writes_an_entry_and_the_break_glass_role_hides_one_which_shows(
+    rotated: DeployedWorld,
+) -> None:
+    entry = EntrySummary(seq=1, hash="b" * 64, previous_hash="0" * 64, rotation_id="order-1")
+    stranger = S3AuditLog(_administrator(rotated, "s3"), AUDIT_BUCKET, "aws", "by-an-operator")
+    with pytest.raises(AuditLogAccessDeniedError):
+        stranger.put(b"{}", entry)
+    operator = _administrator(rotated, "s3", role="on-duty", path="/operators/")
+    log = S3AuditLog(operator, AUDIT_BUCKET, "aws", "by-an-operator")
+    assert log.put(b"{}", entry)
+    assert [str(finding) for finding in findings(log.history())] == []
+    key = "aws/by-an-operator/000000000001.json"
+    _assert_refused(lambda: operator.delete_object(Bucket=AUDIT_BUCKET, Key=key))
+    break_glass = _administrator(rotated, "s3", role=BREAK_GLASS)
+    break_glass.delete_object(Bucket=AUDIT_BUCKET, Key=key)
+    assert log.last_seq() == 0
+    assert [str(f) for f in findings(log.history())] == ["entry 1 was hidden by a delete marker"]
+
+
+def _administrator(
+    world: DeployedWorld, service: str, *, role: str = "administrator", path: str = "/"
+) -> Client:
     """A client of a role that may do everything that resources do not deny."""
-    iam = world.aws.client("iam")
+    iam, key = world.aws.client("iam"), f"AKIA{role.upper()}"
     trust = {"Version": "2012-10-17", "Statement": []}
-    iam.create_role(RoleName="administrator", AssumeRolePolicyDocument=json.dumps(trust))
     everything = {"Effect": "Allow", "Action": "*", "Resource": "*"}
+    with suppress(iam.exceptions.EntityAlreadyExistsException):
+        iam.create_role(RoleName=role, Path=path, AssumeRolePolicyDocument=json.dumps(trust))
     iam.put_role_policy(
-        RoleName="administrator",
+        RoleName=role,
         PolicyName="everything",
         PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [everything]}),
     )
-    world.aws.guard.know("AKIAADMINISTRATOR", "administrator")
-    return world.aws.client_as("AKIAADMINISTRATOR", service)
+    world.aws.guard.know(key, role)
+    return world.aws.client_as(key, service)
 
 
 def _assert_refused(attempt: object) -> None:
