@@ -4,7 +4,7 @@ TERRAFORM ?= $(or $(shell command -v terraform),$(shell command -v tofu),terrafo
 
 PLAN ?= lockstep.yaml
 
-.PHONY: help setup demo proof bench test asl lint format locks terraform-tools cdk-cli browser report-screens build deploy-local deploy-aws destroy-aws destroy build-oci image-oci deploy-oci destroy-oci destroy-oci-trial lock-oci terraform-cli oci-init
+.PHONY: help setup demo proof bench test asl lint format locks terraform-tools cdk-cli browser report-screens build deploy-local deploy-aws rollback-aws destroy-aws destroy build-oci image-oci deploy-oci destroy-oci destroy-oci-trial lock-oci terraform-cli oci-init
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 18
@@ -73,6 +73,9 @@ deploy-local: setup cdk-cli ## Deploy to this machine with the real CDK CLI, the
 
 deploy-aws: setup cdk-cli ## Deploy PLAN to the AWS account of the environment; settings are in cdk.json (CDK_ARGS=--dry-run)
 	$(PYTHON) -m cdk.deploy --context plan=$(PLAN) $(CDK_ARGS)
+
+rollback-aws: setup ## Let the rules start the version before the deployed one (CDK_ARGS="--to NUMBER", --dry-run)
+	$(PYTHON) -m cdk.rollback --context plan=$(PLAN) $(CDK_ARGS)
 
 destroy-aws: setup cdk-cli ## Remove the AWS runner; keys, secrets, lock table, logs and audit log stay
 	npx cdk destroy --context plan=$(PLAN) $(CDK_ARGS)

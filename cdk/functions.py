@@ -1,10 +1,14 @@
-"""The four steps and the watch: one image (or one zip) with five commands, and a role and a log for each."""
+"""The four steps and the watch: one image (or one zip) with five commands, and a role and a log for each.
+
+Each deployment that changes a step publishes a version of it, and no version is deleted: a run under way goes on with
+the versions that it began with (protocol R14).
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
-from aws_cdk import Aws, CfnElement, Duration, Stack
+from aws_cdk import Aws, CfnElement, CfnResource, Duration, RemovalPolicy, Stack
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_ecr_assets as ecr_assets
 from aws_cdk import aws_iam as iam
@@ -35,6 +39,7 @@ class Functions(Construct):
 
     Attributes:
         by_step: The functions, by the name of their step.
+        versions: What is deployed of each step of a rotation, by the same name.
         logs: The log groups, by the same name.
     """
 
@@ -64,6 +69,9 @@ class Functions(Construct):
                 "audit": grants.audit(),
                 "watch": grants.watch(),
             }.items()
+        }
+        self.versions = {
+            step: function.current_version for step, function in self.by_step.items() if step != "watch"
         }
 
     def _function(self, step: str, statements: permissions.Statements, key: kms.IKey) -> lambda_.Function:
@@ -95,6 +103,13 @@ class Functions(Construct):
             },
         )
         function = self._packaged(title, step, name, role, log, groups=groups)
+        # By name, adopted or made: a reference that changes and means the same would make a version of what has not
+        # changed, which CloudFormation refuses.
+        cast("CfnResource", function.node.default_child).add_property_override(
+            "LoggingConfig.LogGroup", log_name
+        )
+        if log.node.default_child:
+            function.node.add_dependency(log)
         self._acknowledge(role, function, step, log, log_name)
         return function
 
@@ -132,6 +147,10 @@ class Functions(Construct):
             ),
             architecture=_ARCHITECTURES[bundle.architecture if bundle else self._settings.architecture],
             environment={PLAN_VARIABLE: str(PLAN_IN_BUNDLE)},
+            # That of a failed deployment goes, so that the next one may publish the same code.
+            current_version_options=lambda_.VersionOptions(
+                removal_policy=RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE
+            ),
             memory_size=self._settings.memory_mb,
             timeout=self._timeout,
             # The role is complete: no construct may add statements to it.

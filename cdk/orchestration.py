@@ -1,7 +1,9 @@
-"""The state machine, and for each credential a schedule that starts it."""
+"""The state machine, and for each credential a schedule that starts it by an alias."""
+
+from typing import cast
 
 import jsii
-from aws_cdk import Duration, Stack
+from aws_cdk import CfnElement, Duration, Stack
 from aws_cdk import aws_events as events
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
@@ -16,6 +18,7 @@ from cdk.functions import Functions
 from cdk.log_groups import log_group
 from cdk.nag import acknowledge
 from cdk.permissions import Grants
+from cdk.release import Release
 from cdk.settings import Deployment
 from lockstep.plan_checks import rule_name
 from lockstep.timing import TRIGGER_LATENESS
@@ -35,7 +38,8 @@ class StateMachine(Construct):
     """The state machine of `statemachine.asl.json`, unchanged.
 
     Attributes:
-        machine: The state machine.
+        machine: The state machine. Nothing starts it but by `release`.
+        release: Its published version.
         log: Its log, without inputs and outputs.
     """
 
@@ -50,10 +54,9 @@ class StateMachine(Construct):
         key: kms.IKey,
     ) -> None:
         super().__init__(scope, construct_id)
-        arns = {
-            placeholder: functions.by_step[step].function_arn
-            for placeholder, step in FUNCTION_PLACEHOLDERS.items()
-        }
+        steps = FUNCTION_PLACEHOLDERS.items()
+        versions = {placeholder: functions.versions[step].function_arn for placeholder, step in steps}
+        names = [functions.by_step[step].function_arn for _, step in steps]
         self.log = log_group(
             self,
             "Log",
@@ -66,7 +69,7 @@ class StateMachine(Construct):
             "Role",
             assumed_by=iam.ServicePrincipal("states.amazonaws.com"),
             description="Lockstep: role of the state machine",
-            inline_policies={"lockstep": iam.PolicyDocument(statements=grants.state_machine(arns.values()))},
+            inline_policies={"lockstep": iam.PolicyDocument(statements=grants.state_machine(names))},
         )
         self.machine = stepfunctions.StateMachine(
             self,
@@ -75,13 +78,23 @@ class StateMachine(Construct):
             definition_body=stepfunctions.DefinitionBody.from_string(
                 deployment.definition.replace("arn:aws:states:", f"arn:{Stack.of(self).partition}:states:")
             ),
-            definition_substitutions={**arns, "LockTable": deployment.plan.lock.table},
+            definition_substitutions={**versions, "LockTable": deployment.plan.lock.table},
             role=role.without_policy_updates(),
             logs=stepfunctions.LogOptions(
                 destination=self.log, level=stepfunctions.LogLevel.ALL, include_execution_data=False
             ),
             tracing_enabled=True,
         )
+        self.release = Release(self, "Release", deployment=deployment, machine=self.machine)
+        for _, step in steps:
+            logical_id = Stack.of(self).get_logical_id(
+                cast("CfnElement", functions.by_step[step].node.default_child)
+            )
+            acknowledge(
+                role,
+                f"AwsSolutions-IAM5[Resource::<{logical_id}.Arn>:*]",
+                "A run under way calls the versions that it began with.",
+            )
         acknowledge(
             role,
             "AwsSolutions-IAM5[Resource::*]",
@@ -120,10 +133,11 @@ class Schedules(Construct):
             description="Lockstep: role of the schedules",
             inline_policies={
                 "lockstep": iam.PolicyDocument(
-                    statements=[permissions.start(machine.machine.state_machine_arn)]
+                    statements=[permissions.start(machine.machine.state_machine_arn, machine.release.aliases)]
                 )
             },
         )
+        release, canary = machine.release, deployment.canary
         for credential in deployment.plan.credentials:
             minute, hour = cron(credential.schedule.interval)
             rule = events.Rule(
@@ -135,7 +149,12 @@ class Schedules(Construct):
                 # Nothing may rotate before the login that applications use is handed over (protocol I11).
                 enabled=deployment.settings.schedules,
             )
-            rule.add_target(_Start(machine.machine, role, self.dead_letters, credential.id))
+            if release.gate and release.canary_arn and canary and canary.credential == credential:
+                rule.add_target(_Start(release.canary_arn, role, self.dead_letters, credential.id))
+                # It may have been another credential's turn to go first.
+                release.gate.node.add_dependency(rule)
+            else:
+                rule.add_target(_Start(release.live_arn, role, self.dead_letters, credential.id))
 
 
 @jsii.implements(events.IRuleTarget)
@@ -147,12 +166,12 @@ class _Start:
 
     def __init__(
         self,
-        machine: stepfunctions.StateMachine,
+        alias_arn: str,
         role: iam.Role,
         dead_letters: sqs.Queue,
         credential_id: str,
     ) -> None:
-        self._machine = machine
+        self._alias_arn = alias_arn
         self._role = role
         self._dead_letters = dead_letters
         self._credential_id = credential_id
@@ -161,7 +180,7 @@ class _Start:
         """The target's properties."""
         del rule, id
         return events.RuleTargetConfig(
-            arn=self._machine.state_machine_arn,
+            arn=self._alias_arn,
             role=self._role,
             input=events.RuleTargetInput.from_object(
                 {"credential_id": self._credential_id, "trigger": "schedule"}

@@ -126,9 +126,12 @@ class Grants:
         ]
 
     def state_machine(self, function_arns: Iterable[str]) -> Statements:
-        """Invoke the functions, acquire and release the lock, write the log."""
+        """Invoke any version of the functions, acquire and release the lock, write the log.
+
+        A run under way calls the versions that it began with, so older ones are allowed too.
+        """
         return [
-            _allow("Call", ["lambda:InvokeFunction"], function_arns),
+            _allow("Call", ["lambda:InvokeFunction"], [f"{arn}:*" for arn in function_arns]),
             *self._lock(lock_attributes.STATE_MACHINE, reads=False),
             # These calls have no resource to name
             # (https://docs.aws.amazon.com/step-functions/latest/dg/cw-logs.html#cloudwatch-iam-policy).
@@ -297,9 +300,18 @@ def _admins(plan: Plan) -> set[Admin]:
     return {server.admin for c in plan.credentials for server in c.servers}
 
 
-def start(state_machine_arn: str) -> iam.PolicyStatement:
-    """Start rotations."""
-    return _allow("Start", ["states:StartExecution"], [state_machine_arn])
+def start(state_machine_arn: str, aliases: Iterable[str]) -> iam.PolicyStatement:
+    """Start rotations by an alias.
+
+    Step Functions compares the ARN of the machine, and the alias as a condition
+    (https://docs.aws.amazon.com/step-functions/latest/dg/auth-version-alias.html).
+    """
+    return _allow(
+        "Start",
+        ["states:StartExecution"],
+        [state_machine_arn],
+        {"ForAnyValue:StringEquals": {"states:StateMachineQualifier": list(aliases)}},
+    )
 
 
 def dead_letters(queue_arn: str, stack: str) -> iam.PolicyStatement:
@@ -365,7 +377,7 @@ def network(function_arn: str) -> Statements:
             effect=iam.Effect.DENY,
             actions=actions,
             resources=["*"],
-            conditions={"ArnEquals": {"lambda:SourceFunctionArn": function_arn}},
+            conditions={"ArnEquals": {"lambda:SourceFunctionArn": [function_arn, f"{function_arn}:*"]}},
         ),
     ]
 

@@ -22,6 +22,7 @@ from pydantic import (
 )
 
 from cdk.bundle import Architecture, plan_of_bundle
+from cdk.canary import LONGEST_WAIT, Canary
 from cdk.estate import Adopt, Tags, Vpc
 from lockstep.plan import Plan
 from lockstep.plan_checks import DEFAULT_STACK, example_values, missing_ca_files, rule_problems
@@ -102,6 +103,12 @@ class Settings(BaseModel):
     schedules: Annotated[
         bool, Field(description="whether the rules start rotations: true as the last step of the first day")
     ] = False
+    canary: Annotated[
+        str | None,
+        Field(
+            description="the id of the credential that a deployment reaches first; null: it reaches all at once"
+        ),
+    ] = None
     alarm_email: Annotated[
         str | None,
         StringConstraints(pattern=r"^[^@\s]+@[^@\s]+$"),
@@ -217,6 +224,12 @@ class Deployment:
     settings: Settings
     definition: str
 
+    @property
+    def canary(self) -> Canary | None:
+        """What goes first. Nothing does where no schedule is on: no run would show that it works."""
+        named = self.settings.canary and self.plan.credential(self.settings.canary)
+        return Canary(named) if named and self.settings.schedules else None
+
 
 def read_deployment(settings: Settings) -> Deployment:
     """Read the plan and the state machine.
@@ -227,6 +240,7 @@ def read_deployment(settings: Settings) -> Deployment:
     """
     plan = load_plan(ROOT / settings.plan)
     check_deployable(plan, stack=settings.stack)
+    check_canary(plan, settings.canary)
     check_quotas(plan, settings)
     return Deployment(plan=plan, settings=settings, definition=DEFINITION.read_text(encoding="utf-8"))
 
@@ -262,6 +276,24 @@ def check_complete(deployment: Deployment) -> None:
         raise NotDeployableError(
             f"the bundle in {settings.bundle} was made of another plan than {settings.plan}; run `make build "
             f"PLAN={settings.plan}`"
+        )
+
+
+def check_canary(plan: Plan, canary: str | None) -> None:
+    """Refuse a canary that the plan does not have, or for which no deployment can wait.
+
+    Raises:
+        NotDeployableError: It says what to change.
+    """
+    if canary is None:
+        return
+    credential = plan.credential(canary)
+    if credential is None:
+        raise NotDeployableError(f"cdk.json: canary: the plan has no credential {canary}")
+    if Canary(credential).wait > LONGEST_WAIT:
+        raise NotDeployableError(
+            f"cdk.json: canary: a deployment cannot wait for {canary}, whose interval is too long; name one with an "
+            "interval of a day or less"
         )
 
 

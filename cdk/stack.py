@@ -46,6 +46,13 @@ class LockstepStack(Stack):
             grants=grants,
             foundation=foundation,
         )
+        watch = Watch(
+            self,
+            "Watch",
+            function=functions.by_step["watch"],
+            settings=settings,
+            canary=deployment.canary,
+        )
         machine = StateMachine(
             self,
             "StateMachine",
@@ -54,8 +61,9 @@ class LockstepStack(Stack):
             grants=grants,
             key=foundation.key,
         )
+        if machine.release.gate:
+            machine.release.gate.node.add_dependency(watch)
         schedules = Schedules(self, "Schedules", deployment=deployment, machine=machine)
-        Watch(self, "Watch", function=functions.by_step["watch"], settings=settings)
         monitoring = Monitoring(
             self,
             "Monitoring",
@@ -76,7 +84,7 @@ class LockstepStack(Stack):
             acknowledge_patterns(policy, plan)
             CfnOutput(self, "OciRunnerPolicyArn", value=policy.managed_policy_arn)
         foundation.make_table_last()
-        CfnOutput(self, "StateMachineArn", value=machine.machine.state_machine_arn)
+        CfnOutput(self, "StateMachineArn", value=machine.release.live_arn)
         for severity, topic in monitoring.alarms.topics.items():
             CfnOutput(self, f"{severity.title()}TopicArn", value=topic.topic_arn)
         CfnOutput(self, "AlarmTopicArn", value=monitoring.alarms.topics["page"].topic_arn)

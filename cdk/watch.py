@@ -15,13 +15,13 @@ from aws_cdk import aws_lambda as lambda_
 from constructs import Construct
 
 from cdk.alarms import Rule
+from cdk.canary import Canary
 from cdk.nag import acknowledge
 from cdk.settings import LONGEST_ALARM, Settings
 from lockstep.plan import Plan
-from lockstep.watch import COUNTED, LEAD_INTERVALS, namespace
+from lockstep.watch import COUNTED, EVERY, LEAD_INTERVALS, namespace
 
-EVERY = timedelta(minutes=5)
-_PERIOD = Duration.minutes(5)
+_PERIOD = Duration.seconds(EVERY.total_seconds())
 _HOUR = timedelta(hours=1)
 _PERIODS_OF_AN_HOUR = _HOUR // EVERY
 # A new alarm has no data, and must not be red. That the watch is silent is told by one alarm alone.
@@ -32,7 +32,13 @@ class Watch(Construct):
     """Calls the watch every five minutes, also while the schedules of rotations are off."""
 
     def __init__(
-        self, scope: Construct, construct_id: str, *, function: lambda_.IFunction, settings: Settings
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        function: lambda_.IFunction,
+        settings: Settings,
+        canary: Canary | None,
     ) -> None:
         super().__init__(scope, construct_id)
         rule = events.Rule(
@@ -52,13 +58,36 @@ class Watch(Construct):
             targets.LambdaFunction(
                 function,
                 event=events.RuleTargetInput.from_object(
-                    {"stack": settings.stack, "schedules": settings.schedules}
+                    {
+                        "stack": settings.stack,
+                        "schedules": settings.schedules,
+                        **({"canary": canary.credential.id} if canary else {}),
+                    }
                 ),
                 # It is called again five minutes later.
                 retry_attempts=0,
                 max_event_age=_PERIOD,
             )
         )
+
+
+def canary_alarm(scope: Construct, stack: str, canary: Canary) -> cloudwatch.Alarm:
+    """The alarm that stops a deployment. It tells nobody: what people must know, other alarms say.
+
+    Where the watch writes nothing, the canary counts as failed, since nothing shows that it works.
+    """
+    return cloudwatch.Alarm(
+        scope,
+        "Alarm",
+        alarm_name=f"{stack}-Canary",
+        metric=watched(stack, "CanarySeconds"),
+        threshold=canary.proven_for.total_seconds(),
+        comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
+        evaluation_periods=1,
+        treat_missing_data=cloudwatch.TreatMissingData.BREACHING,
+        alarm_description=f"AWS has not rotated {canary.credential.id} in time, so no deployment goes beyond it. "
+        "What to do: docs/runbook.md#deploy-a-newer-version",
+    )
 
 
 def watched(

@@ -21,6 +21,8 @@ from lockstep.model import Credential, LockRecord
 from lockstep.standby import DISTRUST_INTERVALS
 from lockstep.timing import CLOCK_SKEW
 
+EVERY = timedelta(minutes=5)
+"""How often the table is looked at."""
 LEAD_INTERVALS = DISTRUST_INTERVALS + 3
 """After one failure the standby leads for three intervals, and AWS rotates in the fourth (protocol R8)."""
 SHOWN = 20
@@ -73,11 +75,13 @@ class Expected:
         credentials: Those of the plan.
         schedules: Whether the triggers of AWS are on.
         standby: Whether another runner rotates what AWS does not, and writes a stream of its own.
+        canary: The id of the credential for which the others wait in a deployment.
     """
 
     credentials: Sequence[Credential]
     schedules: bool
     standby: bool
+    canary: str | None = None
 
 
 def watch(table: Table, expected: Expected, *, now: datetime) -> Found:
@@ -106,6 +110,7 @@ def watch(table: Table, expected: Expected, *, now: datetime) -> Found:
             **{name: len(found) for name, found in ids.items()},
             "OldestDueSeconds": oldest_due.total_seconds(),
             "UnwitnessedSeconds": unwitnessed.total_seconds(),
+            **_canary(table, expected, now),
         },
         ids={name: found for name, found in ids.items() if found},
         others=sorted({*table.records, *table.unreadable} - {c.id for c in expected.credentials}),
@@ -118,6 +123,12 @@ def unwitnessed_for(record: LockRecord, now: datetime) -> timedelta:
     A stream is in `unwitnessed` from its first entry after the other one's last until the other one names it.
     """
     return max((now - since for since in record.unwitnessed.values()), default=timedelta())
+
+
+def _canary(table: Table, expected: Expected, now: datetime) -> Mapping[str, float]:
+    """How long ago AWS last finished a rotation of the canary; no number where it never did, or nothing shows it."""
+    record = table.records.get(expected.canary or "")
+    return {"CanarySeconds": (now - record.led_at).total_seconds()} if record and record.led_at else {}
 
 
 def _kinds(record: LockRecord, credential: Credential, expected: Expected, now: datetime) -> Iterable[str]:

@@ -30,12 +30,14 @@ class Request(BaseModel):
     Attributes:
         stack: The stack's name.
         schedules: Whether the rules of the credentials are enabled.
+        canary: The id of the credential for which the others wait in a deployment.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     stack: str
     schedules: bool
+    canary: str | None = None
 
 
 def handler(event: dict[str, Any], context: LambdaContext) -> None:
@@ -56,7 +58,10 @@ def handler(event: dict[str, Any], context: LambdaContext) -> None:
     with Scope(clock, ends_at=ends_at).open():
         table = read_table(_client(plan.lock.region), plan.lock.table)
     expected = Expected(
-        credentials=plan.credentials, schedules=request.schedules, standby=plan.runners.oci is not None
+        credentials=plan.credentials,
+        schedules=request.schedules,
+        standby=plan.runners.oci is not None,
+        canary=request.canary,
     )
     now = clock.now()
     # Unlike a record of the logger, a line on the standard output reaches CloudWatch as it is.

@@ -45,7 +45,7 @@ def rotate(  # noqa: PLR0913 - a command has an argument for each option
         typer.Option(
             "--state-machine-arn",
             envvar="LOCKSTEP_STATE_MACHINE_ARN",
-            help="The state machine to start; an output of the stack.",
+            help="The alias of the state machine to start; an output of the stack.",
         ),
     ],
     force: Annotated[

@@ -43,6 +43,7 @@ def of_aws(plan: Plan, estate: Estate) -> Iterator[Use]:
         ),
         need=Fraction(QUEUE_STATEMENTS),
     )
+    yield from _of_versions()
     if plan.store(AwsSecretsManager):
         yield from _of_secrets_manager(plan)
     yield from _of_runs(plan)
@@ -162,6 +163,45 @@ def _of_iam(plan: Plan, estate: Estate) -> Iterator[Use]:
         each=Fraction(size, len(listed)) if listed else Fraction(0),
         per="admins' secrets that are given by ARN or by RDS's name",
         count=len(listed),
+    )
+
+
+ZIP_MEGABYTES = 20
+"""Of the package of one function, at most."""
+ZIPS_EACH = 4
+"""Functions of which a deployment publishes a version."""
+_DEPLOYMENTS = "deployments whose versions are kept"
+
+
+def _of_versions() -> Iterator[Use]:
+    """What two deployments use: no deployment deletes a version (protocol R14)."""
+    clean_up = "delete old versions: docs/runbook.md#old-versions"
+    yield Use(
+        quota=Quota(
+            name="Step Functions, versions of the state machine",
+            limit=1000,
+            unit="versions",
+            source=f"{_AWS}/step-functions/latest/dg/service-quotas.html",
+            change=clean_up,
+        ),
+        need=Fraction(2),
+        each=Fraction(1),
+        per=_DEPLOYMENTS,
+        count=2,
+    )
+    yield Use(
+        quota=Quota(
+            name="Lambda, storage of zips in the region, with packaging zip",
+            limit=75 * 1024,
+            unit="MB",
+            source=f"{_AWS}/lambda/latest/dg/gettingstarted-limits.html",
+            change=clean_up,
+            adjustable=True,
+        ),
+        need=Fraction(2 * ZIPS_EACH * ZIP_MEGABYTES),
+        each=Fraction(ZIPS_EACH * ZIP_MEGABYTES),
+        per=_DEPLOYMENTS,
+        count=2,
     )
 
 

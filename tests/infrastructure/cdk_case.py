@@ -42,6 +42,7 @@ _KINDS = {
     "AWS::S3::Bucket": ("bucket", "BucketName"),
     "AWS::SecretsManager::Secret": ("secret", "Name"),
     "AWS::StepFunctions::StateMachine": ("state machine", "StateMachineName"),
+    "AWS::StepFunctions::StateMachineAlias": ("alias", "Name"),
 }
 
 # Each is removed when the process ends.
@@ -101,6 +102,9 @@ class Synthesised:
         match value:
             case {"Ref": name} if name in ACCOUNT:
                 return ACCOUNT[name]
+            case {"Ref": name} if name in self.resources("AWS::Lambda::Version"):
+                function = self.resources("AWS::Lambda::Version")[name]["Properties"]["FunctionName"]
+                return f"version of {self.words(function)}"
             case {"Ref": name}:
                 return self._resource(name)
             case {"Fn::GetAtt": [name, _]}:

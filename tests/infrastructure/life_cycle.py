@@ -54,9 +54,9 @@ class Account:
     def cli(self) -> CdkCli:
         return CdkCli(self.aws, self.folder / "cdk.out")
 
-    def estate(self, name: str, *credentials: str) -> "Estate":
-        """Names of a stack's own, and credentials by the last part of their ids."""
-        return Estate(self, name, credentials or ("app",))
+    def estate(self, name: str, *credentials: str, **more: object) -> "Estate":
+        """Names of a stack's own, and credentials by the last part of their ids, with more keys in the plan."""
+        return Estate(self, name, credentials or ("app",), more)
 
     def publish_images(self, assembly: Path) -> None:
         """Let each image of an assembly be in the registry, as if it had been built and pushed before.
@@ -104,11 +104,13 @@ class Estate:
     Attributes:
         stack: The stack's name, and the prefix of every other name.
         credentials: The last parts of the credentials' ids.
+        more: What the plan says of each of them, beside what every plan says.
     """
 
     account: Account
     stack: str
     credentials: tuple[str, ...]
+    more: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def table(self) -> str:
@@ -146,6 +148,7 @@ class Estate:
                     username=f"{self.stack}_{name}".replace("-", "_"),
                     strategy=Strategy.ALTERNATING_USERS,
                     secrets=plans.own_secrets(f"{self.stack}/{name}"),
+                    **self.more,
                 )
                 for name in self.credentials
             ],
@@ -154,7 +157,8 @@ class Estate:
         )
         document["lock"]["table"] = self.table
         document["audit"]["aws"]["bucket"] = self.bucket
-        return plans.write_plan(folder / f"{self.stack}-{'-'.join(self.credentials)}.yaml", document)
+        named = "-".join((self.stack, *self.credentials, *self.more))
+        return plans.write_plan(folder / f"{named}.yaml", document)
 
     @cached_property
     def plan(self) -> Plan:

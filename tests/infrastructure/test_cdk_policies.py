@@ -435,22 +435,39 @@ def test_an_entry_cannot_be_overwritten_or_moved_to_another_account_or_class() -
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_only_the_state_machine_invokes_and_only_the_schedules_start(role: str) -> None:
+def test_only_the_state_machine_invokes_and_only_versions(role: str) -> None:
     may = {
-        (stack, call)
+        (stack, world(stack).template.name(name).removeprefix(f"{stack}-"), qualifier)
         for stack in (THIS, OTHER)
-        for call, kind in {
-            "lambda:InvokeFunction": "AWS::Lambda::Function",
-            "states:StartExecution": "AWS::StepFunctions::StateMachine",
-        }.items()
-        for name in world(stack).template.of_type(kind)
-        if allowed(role, Call(action=call, resource=world(stack).template.arn(name)))
+        for name in world(stack).template.of_type("AWS::Lambda::Function")
+        for qualifier in ("", ":1", ":207")
+        if allowed(
+            role,
+            Call(action="lambda:InvokeFunction", resource=world(stack).template.arn(name) + qualifier),
+        )
     }
-    wanted = {
-        "state machine": {(THIS, "lambda:InvokeFunction")},
-        "schedules": {(THIS, "states:StartExecution")},
+    steps = ("generate", "apply-db", "update-secrets", "audit")
+    versions = {(THIS, step, qualifier) for step in steps for qualifier in (":1", ":207")}
+    assert may == (versions if role == "state machine" else set())
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_only_the_schedules_start_the_machine_and_only_by_its_alias(role: str) -> None:
+    """Step Functions asks IAM for the machine; the alias or the version is a key of the request."""
+    may = {
+        (stack, qualifier)
+        for stack in (THIS, OTHER)
+        for qualifier in ("", "1", "canary", "gate", "live")
+        if allowed(
+            role,
+            Call(
+                action="states:StartExecution",
+                resource=world(stack).arn_of("AWS::StepFunctions::StateMachine"),
+                context={"states:StateMachineQualifier": (qualifier,)} if qualifier else {},
+            ),
+        )
     }
-    assert may == wanted.get(role, set())
+    assert may == ({(THIS, "live")} if role == "schedules" else set())
 
 
 @pytest.mark.parametrize("role", ROLES)

@@ -21,8 +21,11 @@ https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quota
 
 @cache
 def _sizes(count: int) -> Sizes:
-    settings = Settings.model_validate({"plan": BOTH_CLOUDS, "vpc": VPC})
-    return measure(scaled(load_plan(ROOT / BOTH_CLOUDS), count), settings)
+    plan = scaled(load_plan(ROOT / BOTH_CLOUDS), count)
+    settings = Settings.model_validate(
+        {"plan": BOTH_CLOUDS, "vpc": VPC, "schedules": True, "canary": plan.credentials[0].id}
+    )
+    return measure(plan, settings)
 
 
 @pytest.mark.parametrize("count", COUNTS)

@@ -67,7 +67,8 @@ def test_the_definition_is_the_unchanged_file(aws: Synthesised) -> None:
         "UpdateSecretsFunction": "update-secrets",
         "AuditFunction": "audit",
     }.items():
-        assert aws.words(machine["DefinitionSubstitutions"][placeholder]) == f"function lockstep-{step}"
+        function = aws.words(machine["DefinitionSubstitutions"][placeholder])
+        assert function == f"version of function lockstep-{step}"
 
 
 def test_the_history_is_logged_without_data_and_traced(aws: Synthesised) -> None:
@@ -217,7 +218,7 @@ def test_each_credential_has_its_rule(aws: Synthesised) -> None:
         (target,) = rule["Targets"]
         assert rule["ScheduleExpression"] == schedule
         assert rule["State"] == "DISABLED"  # Until the operator's last step (protocol I11).
-        assert aws.words(target["Arn"]) == "state machine lockstep"
+        assert aws.words(target["Arn"]) == "alias live"
         assert json.loads(target["Input"]) == {
             "credential_id": f"multi-cloud/{credential}",
             "trigger": "schedule",

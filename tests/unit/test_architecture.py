@@ -149,7 +149,7 @@ def test_a_chain_of_imports_is_followed() -> None:
         # Only the command starts an execution, so there is no port for it. A deployment asks the account first.
         (
             {"boto3", "botocore"},
-            ("lockstep/aws/", "lockstep/cli/rotate.py", "cdk/account.py", "cdk/deploy.py"),
+            ("lockstep/aws/", "lockstep/cli/rotate.py", "cdk/account.py", "cdk/deploy.py", "cdk/rollback.py"),
         ),
         ({"oci"}, ("lockstep/oci/", "lockstep/identity.py")),
         # The client runs in applications, which bring their own driver.

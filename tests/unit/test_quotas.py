@@ -57,6 +57,7 @@ GROWING = (
     "OCI Vault, secrets",
     "OCI Functions, time",
 )
+BY_DEPLOYMENT = ("Step Functions, versions", "Lambda, storage")
 CONSTANT = (
     "IAM, managed policy",
     "SQS, statements",
@@ -86,11 +87,26 @@ def test_a_quota_that_does_not_grow_with_the_plan_says_so(name: str) -> None:
     assert named(scaled(plan, 1000), name).need == named(plan, name).need
 
 
+@pytest.mark.parametrize(("name", "kept"), [("Step Functions, versions", 1000), ("Lambda, storage", 960)])
+def test_versions_are_counted_by_deployments_whatever_the_plan(name: str, kept: int) -> None:
+    plan = plan_of(document())
+    found = named(scaled(plan, 100), name)
+    assert found.need == named(plan, name).need
+    assert (found.breaks_at, found.per) == (kept + 1, "deployments whose versions are kept")
+
+
 def test_every_quota_is_one_of_the_two() -> None:
     plan = plan_of(document())
     text = Estate(plan_text="credentials: x")
     found = [use.quota.name for use in uses(plan, text)]
-    listed = (*GROWING, *CONSTANT, "Lockstep, plan file", "IAM, inline", "Secrets Manager, secrets")
+    listed = (
+        *GROWING,
+        *CONSTANT,
+        *BY_DEPLOYMENT,
+        "Lockstep, plan file",
+        "IAM, inline",
+        "Secrets Manager, secrets",
+    )
     assert [name for name in found if not name.startswith(listed)] == []
     assert len(found) == len(listed) == len(set(found))
 

@@ -40,9 +40,11 @@ def look(
     schedules: bool = True,
     standby: bool = True,
     unreadable: Mapping[str, str] | None = None,
+    canary: str | None = None,
 ) -> Found:
     table = Table(records={r.credential_id: r for r in records}, unreadable=unreadable or {})
-    return watch(table, Expected(credentials=credentials, schedules=schedules, standby=standby), now=NOW)
+    expected = Expected(credentials=credentials, schedules=schedules, standby=standby, canary=canary)
+    return watch(table, expected, now=NOW)
 
 
 def due_since(**ago: float) -> LockRecord:
@@ -151,6 +153,20 @@ def test_a_stream_is_unwitnessed_since_its_first_entry_that_the_other_does_not_n
     assert look(record).metrics["UnwitnessedSeconds"] == 7200
     assert look(record, standby=False).metrics["UnwitnessedSeconds"] == 0
     assert look(IN_STEP).metrics["UnwitnessedSeconds"] == 0
+
+
+def test_the_canary_is_as_old_as_the_last_rotation_that_aws_finished() -> None:
+    """Neither a skip of AWS nor a rotation of the standby shows that a deployment works."""
+    by_aws = replace(IN_STEP, led_at=NOW - timedelta(seconds=90), aws=AwsSigns(seen_at=NOW))
+    assert look(by_aws, canary=CREDENTIAL.id).metrics["CanarySeconds"] == 90
+    assert look(replace(by_aws, paused=True), canary=CREDENTIAL.id).metrics["CanarySeconds"] == 90
+    for nothing in (
+        look(by_aws),
+        look(replace(by_aws, led_at=None), canary=CREDENTIAL.id),
+        look(replace(by_aws, credential_id=OTHER.id), canary=CREDENTIAL.id),
+        look(unreadable={CREDENTIAL.id: "NewerFormatError"}, canary=CREDENTIAL.id),
+    ):
+        assert "CanarySeconds" not in nothing.metrics
 
 
 def test_there_is_no_standby_to_lead_where_the_plan_has_none() -> None:

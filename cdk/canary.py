@@ -1,0 +1,48 @@
+"""The credential that a deployment reaches first, and how long the others wait for it.
+
+The proof is a rotation that AWS has finished: the watch measures how long ago the last one was. What is waited is so long
+that a rotation which the alarm still counts can only have begun under the new version:
+
+    the deployment                the last run that may be of      the alarm's       the others
+    moves the canary              the old version has ended        oldest proof      are moved
+         |---------- RUN ----------------|                             |                 |
+         |                                                             |-- PROVEN_FOR ---| + three looks of the watch
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from math import ceil
+
+from lockstep.model import Credential
+from lockstep.timing import RUN, TRIGGER_LATENESS
+from lockstep.watch import EVERY
+
+LONGEST_WAIT = timedelta(minutes=2100)
+"""Of CloudFormation between two steps of a gradual deployment
+(https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-properties-stepfunctions-statemachinealias-deploymentpreference.html)."""
+
+
+@dataclass(frozen=True)
+class Canary:
+    """The credential that goes first."""
+
+    credential: Credential
+
+    @property
+    def proven_for(self) -> timedelta:
+        """A rotation was not longer ago than this, as long as every run of the canary succeeds."""
+        return self.credential.schedule.interval + TRIGGER_LATENESS + RUN
+
+    @property
+    def wait(self) -> timedelta:
+        """From the deployment of the canary to that of the others.
+
+        An alarm is up to three looks of the watch behind: the look itself, the period that it falls into, and
+        CloudWatch's evaluation.
+        """
+        return RUN + self.proven_for + 3 * EVERY
+
+    @property
+    def wait_minutes(self) -> int:
+        """The same, in whole minutes."""
+        return ceil(self.wait / timedelta(minutes=1))
