@@ -1,12 +1,12 @@
 """The credential that a deployment reaches first, and how long the others wait for it.
 
-The proof is a rotation that AWS has finished: the watch measures how long ago the last one was. What is waited is so long
-that a rotation which the alarm still counts can only have begun under the new version:
+The proof is a rotation that AWS has finished: the watch measures how long ago the last one was. The wait is so long
+that a rotation which still counts at its end can only have begun under the new version:
 
-    the deployment                the last run that may be of      the alarm's       the others
-    moves the canary              the old version has ended        oldest proof      are moved
-         |---------- RUN ----------------|                             |                 |
-         |                                                             |-- PROVEN_FOR ---| + three looks of the watch
+    canary moved         the last old run has ended         the oldest proof         others moved
+         |------------ RUN -----------|                           |                       |
+         |                                                        |------ proven_for -----|
+         |                            |---- three looks ----|
 """
 
 from dataclasses import dataclass
