@@ -88,7 +88,7 @@ def _lose_head(world: DeployedWorld, credential_id: str) -> None:
 
 def test_the_deployed_rules_start_the_deployed_machine(world: DeployedWorld) -> None:
     (machine,) = world.stack.of_type("AWS::StepFunctions::StateMachine")
-    assert {s.target_arn for s in world.stack.schedules} == {machine}
+    assert {s.target_arn for s in world.stack.schedules} == {f"{machine}:live"}
     assert sorted(s.input["credential_id"] for s in world.stack.schedules) == sorted(
         c.id for c in world.plan.credentials
     )

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from shutil import copytree
 from threading import Event
@@ -40,15 +41,18 @@ class Running:
     Attributes:
         estate: As it was deployed first.
         now: As it is deployed now.
-        watching: Lets the watch look. CloudWatch keeps what it has seen.
         called: The version of each function that was called, newest last.
     """
 
     estate: Estate
     world: DeployedWorld
     now: Estate
-    watching: Watching
     called: list[tuple[str, str]] = field(default_factory=list)
+
+    @cached_property
+    def watching(self) -> Watching:
+        """Lets the watch look, as its rule says from the first use on. CloudWatch keeps what it has seen."""
+        return Watching(self.world.stack, STACK)
 
     def schedules(self) -> Mapping[str, Schedule]:
         """The target of each rule, by its credential."""
@@ -126,7 +130,7 @@ def _running(account: Account) -> Iterator[Running]:
             bundle=read_bundle(estate.bundle_folder),
             functions=functions,
         )
-        running = Running(estate, world, estate, Watching(deployed, STACK))
+        running = Running(estate, world, estate)
 
         def note(call: InvocationContext, _: InvocationResult) -> None:
             running.called.append((call.function_name, call.version))
