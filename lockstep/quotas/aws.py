@@ -118,7 +118,7 @@ def _made_secrets(plan: Plan, estate: Estate) -> list[str]:
 
 RUNNER_POLICY = 3200
 """Characters of the OCI runner's policy, with the longest names."""
-FUNCTION_POLICY = 4100
+FUNCTION_POLICY = 4200
 """Characters of the largest inline policy of a role, likewise, without listed admins."""
 LISTED_ADMIN = 45
 """Characters that an admin's secret adds to the policy, its ARN apart; twice for a region of its own."""
