@@ -14,11 +14,10 @@ from cdk.bundle import ROOT
 from cdk.estate import Adopt, Topics
 from cdk.settings import DEFINITION, NotDeployableError, Settings
 from cdk.sizes import synthesise
-from cdk.watch import EVERY
 from lockstep.model import LockRecord
 from lockstep.plan_file import load_plan
 from lockstep.quotas.scaling import scaled
-from lockstep.watch import COUNTED, Expected, Table, watch
+from lockstep.watch import COUNTED, EVERY, Expected, Table, watch
 from sandbox.aws.alarms import EXTRA_PERIODS, judge
 from sandbox.aws.strict_alarms import ALARM, NO_DATA, OK
 from tests.infrastructure.cdk_case import BOTH_CLOUDS, PLAN, Synthesised, synthesised
