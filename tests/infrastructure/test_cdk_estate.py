@@ -203,7 +203,7 @@ def test_an_adopted_table_is_the_one_that_is_locked() -> None:
     adopting = _adopting(lock_table=True)
     machine = adopting.properties("AWS::StepFunctions::StateMachine")
     assert machine["DefinitionSubstitutions"]["LockTable"] == "lockstep"
-    (lock,) = _statements(adopting, "generate", "Lock")
+    (lock,) = _statements(adopting, "generate", "WriteLock")
     assert adopting.words(lock["Resource"]) == "table lockstep"
 
 

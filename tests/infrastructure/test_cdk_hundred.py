@@ -8,6 +8,7 @@ import pytest
 from cdk.bundle import build
 from cdk.sizes import characters
 from lockstep.model import Engine
+from lockstep.quotas.aws import RUNNER_POLICY
 from lockstep.tags import SECRET_TAG, STACK_TAG
 from sandbox import plans
 from sandbox.aws import AwsSandbox
@@ -68,4 +69,4 @@ def test_the_policy_of_the_standby_fits(aws: AwsSandbox) -> None:
         "PolicyVersion"
     ]["Document"]
     statements = (json.loads(document) if isinstance(document, str) else document)["Statement"]
-    assert characters(statements) < 2500
+    assert characters(statements) < RUNNER_POLICY
