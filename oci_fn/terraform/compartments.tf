@@ -83,11 +83,11 @@ locals {
   own_names = concat(tolist(local.by_hand), tolist(local.mac_secrets), var.retired_secrets)
   strangers_in_rings = [
     for s in data.oci_vault_secrets.rings.secrets : s.secret_name
-    if s.state == "ACTIVE" && !(s.vault_id == local.vault_id && contains(concat(local.slot_names, local.own_names), s.secret_name))
+    if s.state == "ACTIVE" && (contains(concat(local.slot_names, local.own_names), s.secret_name) ? s.vault_id != local.vault_id : true)
   ]
   strangers_in_own = [
     for s in data.oci_vault_secrets.own.secrets : s.secret_name
-    if s.state == "ACTIVE" && !(s.vault_id == local.vault_id && contains(local.own_names, s.secret_name))
+    if s.state == "ACTIVE" && (contains(local.own_names, s.secret_name) ? s.vault_id != local.vault_id : true)
   ]
 
   # Null leaves the tags alone that the tenancy sets by default.

@@ -85,30 +85,19 @@ resource "oci_vault_secret" "mac" {
   }
 }
 
+# It has no conditions of its own: with one that refers to what is made Terraform would read it only during the apply.
 data "oci_vault_secret" "adopted" {
   for_each = var.adopted_secrets
 
   secret_id = each.value
+}
 
-  lifecycle {
-    postcondition {
-      condition     = self.secret_name == each.key
-      error_message = "adopted_secrets: ${each.value} is named ${self.secret_name}, but the plan needs it under the name ${each.key}."
-    }
-
-    postcondition {
-      condition     = self.vault_id == local.vault_id
-      error_message = "adopted_secrets: ${each.key} is in the vault ${self.vault_id}. Lockstep's secrets are in one vault: adopt it with vault_ocid."
-    }
-
-    postcondition {
-      condition     = self.compartment_id == (contains(local.slot_names, each.key) ? local.rings : local.own)
-      error_message = "adopted_secrets: ${each.key} is in another compartment than it must be in: ${contains(local.slot_names, each.key) ? local.rings : local.own}. Move it there (oci vault secret change-compartment)."
-    }
-
-    postcondition {
-      condition     = contains(concat(local.slot_names, local.hand_names, tolist(local.mac_secrets)), each.key)
-      error_message = "adopted_secrets: the plan has no secret that is named ${each.key} in Vault. Slots end in a number, such as multi-cloud.app_user.0."
-    }
-  }
+locals {
+  unknown_names = setsubtract(local.adopted, concat(local.slot_names, local.hand_names, tolist(local.mac_secrets)))
+  misnamed      = [for name, s in data.oci_vault_secret.adopted : "${s.secret_id} is named ${s.secret_name}, not ${name}" if s.secret_name != name]
+  other_vault   = [for name, s in data.oci_vault_secret.adopted : name if s.vault_id != local.vault_id]
+  other_compartment = [
+    for name, s in data.oci_vault_secret.adopted : name
+    if s.compartment_id != (contains(local.slot_names, name) ? local.rings : local.own)
+  ]
 }
