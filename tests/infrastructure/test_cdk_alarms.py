@@ -203,11 +203,11 @@ def test_the_watch_is_always_on_and_knows_whether_the_schedules_are() -> None:
 
 
 def test_neither_alarms_nor_metrics_nor_the_dashboard_grow_with_the_plan(tmp_path: Path) -> None:
-    """With a hundred credentials as with one; only resources of a credential are more."""
+    """With a hundred credentials as with two, one of each interval; only resources of a credential are more."""
     plan = load_plan(ROOT / PLAN)
     kinds = ("AWS::CloudWatch::Alarm", "AWS::CloudWatch::Dashboard", "AWS::Logs::MetricFilter")
     sizes = []
-    for count in (1, 100):
+    for count in (2, 100):
         settings = Settings(plan=PLAN)
         template = synthesise(scaled(plan, count), settings, tmp_path / str(count)).content
         found = [r for r in template["Resources"].values() if r["Type"] in kinds]
