@@ -8,18 +8,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
-from aws_cdk import Aws, CfnElement, CfnResource, Duration, RemovalPolicy, Stack
+from aws_cdk import Aws, CfnResource, Duration, RemovalPolicy, Stack
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_ecr_assets as ecr_assets
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
-from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
 from cdk import permissions
-from cdk.audit_policy import AUDIT_PREFIX
 from cdk.bundle import PLAN_IN_BUNDLE, Bundle, read_bundle
 from cdk.foundation import Foundation
 from cdk.image import sources
@@ -54,7 +52,7 @@ class Functions(Construct):
     ) -> None:
         super().__init__(scope, construct_id)
         self._plan = deployment.plan
-        self._bucket = self._shown(foundation.bucket)
+        self._bucket = foundation.bucket
         self._settings = deployment.settings
         self._mac_key_alias = foundation.mac_key_alias
         self._network = Network.of(self, deployment)
@@ -194,12 +192,6 @@ class Functions(Construct):
             )
         return [str(file.resolve().relative_to(ROOT)) for file in files]
 
-    def _shown(self, bucket: s3.IBucket) -> str:
-        """The bucket's ARN, as cdk-nag writes it."""
-        if bucket.node.default_child is None:
-            return f"arn:{Stack.of(self).partition}:s3:::{bucket.bucket_name}"
-        return f"<{Stack.of(self).get_logical_id(cast('CfnElement', bucket.node.default_child))}.Arn>"
-
     def _acknowledge(
         self, role: iam.Role, function: lambda_.Function, step: str, log: logs.ILogGroup, named: str
     ) -> None:
@@ -224,11 +216,7 @@ class Functions(Construct):
                     "AwsSolutions-IAM5[Resource::arn:<AWS::Partition>:kms:<AWS::Region>:<AWS::AccountId>:key/*]",
                     "The key is known by its alias, which a condition names.",
                 )
-            acknowledge(
-                role,
-                f"AwsSolutions-IAM5[Resource::{self._bucket}/{AUDIT_PREFIX}*]",
-                "Each entry has a name of its own. A policy that names credentials would grow with the plan.",
-            )
+            permissions.acknowledge_entries(role, self._bucket)
         how_called = (
             "It is called again five minutes later, and an alarm tells if it stays silent."
             if step == "watch"

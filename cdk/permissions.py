@@ -10,9 +10,11 @@ lock table everything but the registry of accounts belongs to a credential.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
-from aws_cdk import Aws
+from aws_cdk import Aws, CfnElement, Stack
 from aws_cdk import aws_iam as iam
+from aws_cdk import aws_s3 as s3
 from constructs import IConstruct
 
 from cdk import lock_attributes
@@ -88,14 +90,15 @@ class Grants:
         ]
 
     def audit(self) -> Statements:
-        """Append one entry: read the first store for the fingerprint, sign, write the object, move the head."""
+        """Append one entry: read a store for fingerprint or witness, sign, write the object, move the head."""
         first_is_aws = isinstance(self.plan.stores[0], AwsSecretsManager)
-        read = self._app_users() if first_is_aws else []
+        read = self._app_users()
         account = {"aws:ResourceAccount": Aws.ACCOUNT_ID}
         objects = [f"{self.bucket_arn}/{AUDIT_PREFIX}*"]
         return [
             *self._secrets("Read", _READ, read),
-            *([] if first_is_aws else self._oci_key()),
+            # The other cloud's log is read as a witness.
+            *(self._oci_key() if self.plan.runners.oci or not first_is_aws else []),
             *self._secret_keys(["kms:Decrypt"], read),
             *self._lock(lock_attributes.AUDIT),
             _allow(
@@ -110,19 +113,14 @@ class Grants:
                     },
                 },
             ),
-            _allow("ReadEntries", ["s3:GetObject"], objects, {"StringEquals": account}),
-            _allow(
-                "ListEntries",
-                ["s3:ListBucket"],
-                [self.bucket_arn],
-                {"StringEquals": account, "StringLike": {"s3:prefix": f"{AUDIT_PREFIX}*"}},
-            ),
+            *self._entries(),
             _allow(
                 "Sign",
-                ["kms:GenerateMac"],
+                ["kms:GenerateMac", "kms:VerifyMac"],
                 [self.mac_key_arn],
                 {"StringEquals": {"kms:MacAlgorithm": "HMAC_SHA_256"}, **self._mac_alias()},
             ),
+            *self._retired_keys(),
         ]
 
     def state_machine(self, function_arns: Iterable[str]) -> Statements:
@@ -162,11 +160,37 @@ class Grants:
             *self._secret_keys(["kms:Decrypt", "kms:GenerateDataKey"], own),
             *self._iam_logins(),
             *self._lock(lock_attributes.OCI_RUNNER),
+            *self._entries(),
         ]
 
     def watch(self) -> Statements:
         """Read the whole lock table; nothing else."""
         return [_allow("Scan", ["dynamodb:Scan"], [self.table_arn]), self._lock_key()]
+
+    def _entries(self) -> Statements:
+        """Read the log."""
+        account = {"aws:ResourceAccount": Aws.ACCOUNT_ID}
+        objects = [f"{self.bucket_arn}/{AUDIT_PREFIX}*"]
+        return [
+            _allow("ReadEntries", ["s3:GetObject"], objects, {"StringEquals": account}),
+            _allow(
+                "ListEntries",
+                ["s3:ListBucket"],
+                [self.bucket_arn],
+                {"StringEquals": account, "StringLike": {"s3:prefix": f"{AUDIT_PREFIX}*"}},
+            ),
+        ]
+
+    def _retired_keys(self) -> Statements:
+        """Recognise entries that an earlier key signed."""
+        audit = self.plan.audit.aws
+        arns = [
+            key
+            if key.startswith("arn:")
+            else f"arn:{Aws.PARTITION}:kms:{audit.region}:{Aws.ACCOUNT_ID}:key/{key}"
+            for key in audit.retired_mac_keys
+        ]
+        return [_allow("Recognise", ["kms:VerifyMac"], arns)] if arns else []
 
     def _mac_alias(self) -> Mapping[str, Mapping[str, object]]:
         """The condition under which a key is the adopted one, which is known by its alias only."""
@@ -344,6 +368,22 @@ def acknowledge_patterns(construct: IConstruct, plan: Plan) -> None:
             f"AwsSolutions-IAM5[Resource::{login}]",
             "Every rotator admin has this name. A policy that names databases would grow with the plan.",
         )
+
+
+def acknowledge_entries(construct: IConstruct, bucket: s3.IBucket) -> None:
+    """Acknowledge that a policy names every entry of the audit log."""
+    stack, child = Stack.of(construct), bucket.node.default_child
+    # As cdk-nag writes the bucket's ARN.
+    shown = (
+        f"arn:{stack.partition}:s3:::{bucket.bucket_name}"
+        if child is None
+        else f"<{stack.get_logical_id(cast('CfnElement', child))}.Arn>"
+    )
+    acknowledge(
+        construct,
+        f"AwsSolutions-IAM5[Resource::{shown}/{AUDIT_PREFIX}*]",
+        "Each entry has a name of its own. A policy that names credentials would grow with the plan.",
+    )
 
 
 def logs(log_group_arn: str) -> iam.PolicyStatement:

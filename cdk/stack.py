@@ -8,7 +8,7 @@ from cdk.foundation import Foundation
 from cdk.functions import Functions
 from cdk.monitoring import Monitoring
 from cdk.orchestration import Schedules, StateMachine
-from cdk.permissions import Grants, acknowledge_patterns
+from cdk.permissions import Grants, acknowledge_entries, acknowledge_patterns
 from cdk.settings import Deployment
 from cdk.watch import Watch
 from lockstep.tags import STACK_TAG
@@ -82,6 +82,7 @@ class LockstepStack(Stack):
                 statements=grants.oci_runner(),
             )
             acknowledge_patterns(policy, plan)
+            acknowledge_entries(policy, foundation.bucket)
             CfnOutput(self, "OciRunnerPolicyArn", value=policy.managed_policy_arn)
         foundation.make_table_last()
         CfnOutput(self, "StateMachineArn", value=machine.release.live_arn)

@@ -15,6 +15,7 @@ from lockstep.messages import ID_CHARACTERS, ID_LENGTH, RunInput
 
 PATH = Path(__file__).resolve().parents[1] / "statemachine.asl.json"
 
+_INPUT = "{% $states.input %}"
 _NOW = "$floor($toMillis($states.context.State.EnteredTime) / 1000)"
 
 
@@ -71,17 +72,7 @@ def _begin() -> dict[str, State]:
                 returns="UPDATED_NEW",
             ),
             "Assign": {
-                "rotation": {
-                    "credential_id": "{% $states.input.credential_id %}",
-                    "rotation_id": "{% $states.context.Execution.Name %}",
-                    "runner": "aws",
-                    "trigger": jsonata(
-                        f"$exists($states.input.trigger) ? $states.input.trigger : '{RunInput.model_fields['trigger'].default}'"
-                    ),
-                    "started_at": "{% $states.context.Execution.StartTime %}",
-                    "fence": "{% $number($states.result.Attributes.fence.N) %}",
-                    "force": "{% $states.input.force = true %}",
-                },
+                "rotation": _rotation("$number($states.result.Attributes.fence.N)"),
                 "winner": None,
                 "refused": None,
                 "claim": None,
@@ -93,7 +84,12 @@ def _begin() -> dict[str, State]:
             },
             "Next": "Generate",
             "Catch": [
-                {"ErrorEquals": ["DynamoDB.ConditionalCheckFailedException"], "Next": "NoteSkip"},
+                # Without an output the next state's input would be the error.
+                {
+                    "ErrorEquals": ["DynamoDB.ConditionalCheckFailedException"],
+                    "Output": _INPUT,
+                    "Next": "NoteSkip",
+                },
                 catch("RotationFailed"),
             ],
         },
@@ -105,6 +101,13 @@ def _begin() -> dict[str, State]:
                 condition=lock.SKIP_CONDITION,
                 values={":now": number(_NOW)},
             ),
+            "Output": _INPUT,
+            "Next": "Witness",
+            "Catch": [{"ErrorEquals": ["States.ALL"], "Output": _INPUT, "Next": "Witness"}],
+        },
+        "Witness": {
+            "Comment": "Another runner rotates. Where its audit log has grown, and the last look at it was three quarters of an hour ago, an entry in this cloud's log names its newest entry.",
+            **step("Audit", {"outcome": "skipped", "rotation": _rotation("0")}),
             "Next": "Skipped",
             "Catch": [{"ErrorEquals": ["States.ALL"], "Next": "Skipped"}],
         },
@@ -113,6 +116,20 @@ def _begin() -> dict[str, State]:
             "Type": "Succeed",
             "Output": {"outcome": "skipped"},
         },
+    }
+
+
+def _rotation(fence: str) -> State:
+    return {
+        "credential_id": "{% $states.input.credential_id %}",
+        "rotation_id": "{% $states.context.Execution.Name %}",
+        "runner": "aws",
+        "trigger": jsonata(
+            f"$exists($states.input.trigger) ? $states.input.trigger : '{RunInput.model_fields['trigger'].default}'"
+        ),
+        "started_at": "{% $states.context.Execution.StartTime %}",
+        "fence": jsonata(fence),
+        "force": "{% $states.input.force = true %}",
     }
 
 
@@ -254,7 +271,7 @@ def _commit() -> dict[str, State]:
             "Catch": [catch("AuditFailure")],
         },
         "Audit": {
-            "Comment": "Record. Appends one signed entry that is chained to the entry before it and names the newest entry of the other cloud.",
+            "Comment": "Record. Appends one signed entry that is chained to the entry before it, and names the other cloud's newest entry if the last look at that log was three quarters of an hour ago.",
             **step("Audit", _report("rotated", promoted_at="{% $promoted_at %}")),
             "Assign": {"audit": "{% $states.result.Payload %}"},
             "Next": "ReleaseLock",

@@ -18,7 +18,7 @@ from lockstep.identity import Cloud, Identity
 from lockstep.loading import load
 from lockstep.model import AdminCredential, AdminIam, AdminSecret, Credential, DatabaseServer, Login
 from lockstep.orders import Orders
-from lockstep.plan import Plan
+from lockstep.plan import OciAudit, Plan
 from lockstep.plan_admins import region_of_secret, secrets_region
 from lockstep.ports import AuditLog, Clock, Database, Lock, Signer, VersionedSecret
 from lockstep.scope import BeforeSend, always
@@ -191,7 +191,18 @@ class Clouds:
     def chain(self, cloud: Cloud, credential: Credential) -> Chain:
         """A credential's audit chain in a cloud, to append to."""
         log, signer = self.stream(cloud, credential)
-        return Chain(credential_id=credential.id, lock=self.lock(credential), log=log, signer=signer)
+        return Chain(
+            credential_id=credential.id,
+            lock=self.lock(credential),
+            log=log,
+            signer=signer,
+            other_logs=partial(self.other_logs, cloud, credential),
+        )
+
+    def other_logs(self, cloud: Cloud, credential: Credential) -> list[AuditLog]:
+        """A credential's audit logs in the other clouds that run rotations."""
+        runners: tuple[Cloud, ...] = ("aws", "oci") if self._plan.runners.oci else ("aws",)
+        return [self._log(other, credential) for other in runners if other != cloud]
 
     def caller(self) -> str:
         """AWS's name of the identity, for the audit log."""
@@ -202,6 +213,11 @@ class Clouds:
     def stores(self, credential: Credential) -> Stores:
         """A credential's stores, in the plan's order."""
         return Stores([self._store(config, credential) for config in self._plan.stores])
+
+    def home_store(self, credential: Credential) -> CredentialStore:
+        """A credential's store in the identity's cloud, or else the plan's first."""
+        kind = OciVault if self._identity.home == "oci" else AwsSecretsManager
+        return self._store(self._plan.store(kind) or self._plan.stores[0], credential)
 
     def app_users(self, credential: Credential) -> dict[str, EditableSecret]:
         """A credential's `app_user` in each store, by the store's name, to be edited."""
@@ -243,33 +259,40 @@ class Clouds:
         Raises:
             InvalidPlanError: The plan has no audit stream in that cloud.
         """
-        return self._oci_stream(credential) if cloud == "oci" else self._aws_stream(credential)
+        return self._log(cloud, credential), self._signer(cloud)
 
-    def _aws_stream(self, credential: Credential) -> tuple[AuditLog, Signer]:
-        from lockstep.aws.kms import KmsSigner
-        from lockstep.aws.s3_audit import S3AuditLog
+    def _log(self, cloud: Cloud, credential: Credential) -> AuditLog:
+        if cloud == "aws":
+            from lockstep.aws.s3_audit import S3AuditLog
 
-        audit = self._plan.audit.aws
-        log = S3AuditLog(
-            self.aws("s3", audit.region), audit.bucket, "aws", credential.id, audit.storage_class
-        )
-        return log, KmsSigner(self.aws("kms", audit.region), audit.mac_key)
-
-    def _oci_stream(self, credential: Credential) -> tuple[AuditLog, Signer]:
+            aws = self._plan.audit.aws
+            return S3AuditLog(self.aws("s3", aws.region), aws.bucket, "aws", credential.id, aws.storage_class)
         from lockstep.oci.object_storage_audit import ObjectStorageAuditLog
-        from lockstep.oci.vault_signer import VaultSigner
 
-        audit = self._plan.audit.oci
-        if audit is None:
-            raise InvalidPlanError
-        log = ObjectStorageAuditLog(
-            self.oci(audit.region),
-            namespace=audit.namespace,
-            bucket=audit.bucket,
+        oci = self._oci_audit()
+        return ObjectStorageAuditLog(
+            self.oci(oci.region),
+            namespace=oci.namespace,
+            bucket=oci.bucket,
             stream="oci",
             credential_id=credential.id,
         )
-        return log, VaultSigner(self._own_vault(), audit.mac_secret)
+
+    def _signer(self, cloud: Cloud) -> Signer:
+        if cloud == "aws":
+            from lockstep.aws.kms import KmsSigner
+
+            aws = self._plan.audit.aws
+            return KmsSigner(self.aws("kms", aws.region), aws.mac_key, retired=aws.retired_mac_keys)
+        from lockstep.oci.vault_signer import VaultSigner
+
+        oci = self._oci_audit()
+        return VaultSigner(self._own_vault(), oci.mac_secret, retired=oci.retired_mac_secrets)
+
+    def _oci_audit(self) -> OciAudit:
+        if self._plan.audit.oci is None:
+            raise InvalidPlanError
+        return self._plan.audit.oci
 
     def _own_vault(self) -> "Vault":
         """The vault, with the compartment of the secrets that Lockstep only reads."""
@@ -308,9 +331,7 @@ class Clouds:
         credential = self._plan.credential(credential_id)
         if credential is None:
             raise InvalidPlanError
-        kind = OciVault if self._identity.home == "oci" else AwsSecretsManager
-        store = self._store(self._plan.store(kind) or self._plan.stores[0], credential)
-        login = store.read_login()
+        login = self.home_store(credential).read_login()
         if login is None:
             raise AdminCredentialRejectedError(database=database)
         return login

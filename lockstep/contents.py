@@ -82,7 +82,7 @@ def fitting(text: str, *, max_bytes: int, store: str, secret: str) -> str:
 
 def _text(ours: dict[str, Any], extras: Extras) -> str:
     theirs = extras.without({*ours, "format"}).reveal()
-    document = {**ours, "format": formats.of_text(carries=bool(theirs))}
+    document = {**ours, "format": formats.FORMAT}
     own = json.dumps(document, sort_keys=True, separators=(",", ":"))
     return ",".join([own[:-1], *(f"{json.dumps(key)}:{value}" for key, value in theirs.items())]) + "}"
 

@@ -10,17 +10,10 @@ from typing import Any
 
 from lockstep.errors import NewerFormatError
 
-FORMAT = 2
-"""What this build writes."""
-CARRYING = 3
-"""What this build writes into a secret that has keys of others: a build of `FORMAT` would drop them (protocol R13)."""
+FORMAT = 3
+"""What this build writes. Since 3 secrets may hold keys of others, and entries are sealed (protocol R13)."""
 UNNAMED = 1
 """What names no format: the first edition's."""
-
-
-def of_text(*, carries: bool) -> int:
-    """The format of the text of a secret: the lowest whose builds lose nothing of it."""
-    return max(FORMAT, CARRYING) if carries else FORMAT
 
 
 def require_known(written: int, **where: str | int) -> None:
@@ -33,7 +26,7 @@ def require_known(written: int, **where: str | int) -> None:
     Raises:
         NewerFormatError: It is higher than this build's.
     """
-    if written > of_text(carries=True):
+    if written > FORMAT:
         raise NewerFormatError(**where, code=f"format-{written}")
 
 

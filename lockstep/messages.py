@@ -267,7 +267,20 @@ class FailedRun(Message):
     error: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._]{1,100}$")]
 
 
-AuditRequest = Annotated[RotatedRun | FailedRun, Field(discriminator="outcome")]
+class SkippedRun(Message):
+    """Input of Audit where another runner rotates: a witness entry may be due.
+
+    Attributes:
+        rotation: The run, without a fence: it does not hold the lock.
+    """
+
+    outcome: Literal["skipped"] = "skipped"
+    rotation: Rotation
+
+
+Run = RotatedRun | FailedRun
+"""What Audit records of a run that held the lock."""
+AuditRequest = Annotated[Run | SkippedRun, Field(discriminator="outcome")]
 
 
 class ReleaseValues(Message):
@@ -286,6 +299,13 @@ class Recorded(Message):
     stream: str
     seq: int
     hash: str
+
+
+class Witnessing(Message):
+    """Output of Audit after a skip: the number of the witness entry; None where none was due."""
+
+    stream: str
+    seq: int | None
 
 
 class RecordedRotation(Recorded):

@@ -65,16 +65,22 @@ class LockTable(Section):
     region: Region
 
 
+KmsKeyId = Annotated[
+    str, StringConstraints(pattern=r"^(arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:)?[A-Za-z0-9/_-]{1,256}$")
+]
+
+
 class AwsAudit(Section):
-    """The AWS stream: S3 with Object Lock, signed in KMS."""
+    """The AWS stream: S3 with Object Lock, signed in KMS.
+
+    Attributes:
+        retired_mac_keys: ARNs of keys that signed before `mac_key`, the oldest first.
+    """
 
     bucket: Annotated[str, StringConstraints(pattern=r"^[a-z0-9.-]{3,63}$")]
     region: Region
-    mac_key: Annotated[
-        str,
-        StringConstraints(pattern=r"^(arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:)?[A-Za-z0-9/_-]{1,256}$"),
-        Field(description="id, alias (alias/…) or ARN of a KMS HMAC_256 key"),
-    ]
+    mac_key: Annotated[KmsKeyId, Field(description="id, alias (alias/…) or ARN of a KMS HMAC_256 key")]
+    retired_mac_keys: tuple[KmsKeyId, ...] = ()
     storage_class: Literal["GLACIER_IR", "STANDARD", "STANDARD_IA"] = "GLACIER_IR"
     retention: Duration = timedelta(days=400)
 
@@ -93,12 +99,18 @@ class AwsAudit(Section):
 
 
 class OciAudit(Section):
-    """The OCI stream: an Archive bucket, signed with a key from a Vault secret."""
+    """The OCI stream: an Archive bucket, signed with a key from a Vault secret.
+
+    Attributes:
+        retired_mac_secrets: Names of secrets whose keys signed before those of `mac_secret`, the oldest first. An older
+            version of `mac_secret` needs no mention.
+    """
 
     bucket: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,256}$")]
     namespace: str
     region: Region
     mac_secret: SecretName
+    retired_mac_secrets: tuple[SecretName, ...] = ()
 
 
 class Audit(Section):

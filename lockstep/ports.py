@@ -166,6 +166,9 @@ class Store(Protocol):
     def read_current(self) -> StoredValue:
         """The value that applications read now."""
 
+    def generation(self) -> int:
+        """The generation that readers of `app_user` get now."""
+
     def read_version(self, version: str) -> CredentialValue | None:
         """The value in a version that `read_current` has named; None if it is gone or a placeholder."""
 
@@ -365,16 +368,6 @@ class Lock(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EntrySummary:
-    """What an audit log says about an entry without reading its body."""
-
-    seq: int
-    hash: str
-    previous_hash: str
-    rotation_id: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ObjectVersion:
     """A version of an object below a chain's prefix, or the marker that hides the older ones.
 
@@ -396,23 +389,23 @@ class ObjectVersion:
 
 
 class AuditLog(Protocol):
-    """An append-only stream of signed entries. Errors: AuditLog*."""
+    """An append-only stream of objects: the entries of one credential, by their numbers. Errors: AuditLog*."""
 
     @property
     def stream(self) -> str:
         """`aws` or `oci`."""
 
-    def put(self, body: bytes, summary: EntrySummary) -> bool:
-        """Write an entry if there is none at its seq; False if there is one."""
+    def put(self, number: int, body: bytes, metadata: Mapping[str, str]) -> bool:
+        """Write an object if there is none under its number; False if there is one."""
 
-    def summary(self, seq: int) -> EntrySummary | None:
-        """The entry at seq, from the object's metadata; None if there is none."""
+    def look(self, number: int) -> Mapping[str, str] | None:
+        """The metadata of the object under a number; None if there is none."""
 
-    def read(self, seq: int) -> bytes | None:
-        """The body of the entry at seq; None if there is none."""
+    def read(self, number: int) -> bytes | None:
+        """The body of the object under a number; None if there is none."""
 
-    def last_seq(self) -> int:
-        """The highest seq in the log; 0 if it is empty."""
+    def numbers(self, *, after: int = 0) -> Iterator[int]:
+        """The numbers above one that have an object, ascending; listed page by page as they are asked for."""
 
     def history(self) -> Iterator[ObjectVersion]:
         """Every version and delete marker below the prefix, by name, the latest of each name first; page by page.
@@ -424,30 +417,39 @@ class AuditLog(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mac:
+    """An HMAC-SHA-256.
+
+    Attributes:
+        key_id: The key that made it, by the id that it keeps.
+    """
+
+    key_id: str
+    value: bytes
+
+
 class Signer(Protocol):
-    """An HMAC-SHA-256 key. Errors: AuditLog*."""
+    """The HMAC-SHA-256 keys of one stream: the one that signs, and those that did. Errors: AuditLog*."""
 
-    @property
-    def key_id(self) -> str:
-        """The id of the key, for the verifier."""
+    def sign(self, digest: bytes) -> Mac:
+        """The MAC over 32 bytes, by the key that signs."""
 
-    def sign(self, digest: bytes) -> bytes:
-        """The MAC over 32 bytes."""
+    def verify(self, digest: bytes, mac: Mac) -> bool:
+        """Whether the key that a MAC names is one of these, and made it."""
 
-    def verify(self, digest: bytes, mac: bytes) -> bool:
-        """Whether the MAC is this key's, compared in constant time."""
-
-    def of(self, key_id: str) -> "Signer":
-        """The key that an entry names, if it is an older version of this one.
-
-        Raises:
-            AuditLogAccessDeniedError: It is another key.
-        """
+    def rank(self, key_id: str) -> tuple[int, int]:
+        """The place of a key among these: of two keys that verify, the one that came later has the higher rank."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:
-    """The world of one rotation, for one credential and one runner."""
+    """The world of one rotation, for one credential and one runner.
+
+    Attributes:
+        home_store: The store in the runner's cloud, or else the first.
+        other_logs: Opens the audit logs of the other clouds, which this runner only reads.
+    """
 
     runner: str
     credential: Credential
@@ -455,7 +457,9 @@ class Ports:
     databases: Mapping[str, Database]
     side_by_side: SideBySide
     lock: Lock
+    home_store: Store
     audit_log: AuditLog
+    other_logs: Callable[[], Sequence[AuditLog]]
     signer: Signer
     clock: Clock
     passwords: PasswordSource

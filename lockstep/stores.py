@@ -72,6 +72,10 @@ class CredentialStore:
             version=user.id,
         )
 
+    def generation(self) -> int:
+        """The generation that readers of `app_user` get now."""
+        return self._user.look().generation
+
     def read_login(self) -> Login | None:
         """The login that readers of `app_user` get now; None for a placeholder."""
         return self._user.login(self._user.versions.read_current())

@@ -1,7 +1,7 @@
 """The composition root: the ports of one rotation, from a plan, an identity, endpoints, time-outs and a clock."""
 
 import os
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from lockstep.clouds import Clouds, Endpoints
@@ -71,7 +71,9 @@ class Runner:
             databases={s.name: clouds.database(s, credential) for s in credential.servers},
             side_by_side=self._side_by_side,
             lock=clouds.lock(credential),
+            home_store=clouds.home_store(credential),
             audit_log=audit_log,
+            other_logs=partial(clouds.other_logs, self._cloud, credential),
             signer=signer,
             clock=clouds.clock,
             passwords=SystemPasswords(),

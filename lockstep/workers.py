@@ -24,12 +24,14 @@ class SideBySide(Protocol):
         """
 
 
-def at_the_same_time(calls: Sequence[Callable[[], T]], /) -> tuple[T, ...]:
-    """A `SideBySide` with threads, at most DATABASES_AT_ONCE.
+def at_the_same_time(
+    calls: Sequence[Callable[[], T]], /, *, at_most: int = DATABASES_AT_ONCE
+) -> tuple[T, ...]:
+    """A `SideBySide` with threads.
 
     Each call sees the caller's context variables.
     """
-    with ThreadPoolExecutor(max_workers=DATABASES_AT_ONCE, thread_name_prefix="lockstep") as workers:
+    with ThreadPoolExecutor(max_workers=at_most, thread_name_prefix="lockstep") as workers:
         futures = [workers.submit(copy_context().run, call) for call in calls]
     return tuple(future.result() for future in futures)
 

@@ -37,6 +37,7 @@ from lockstep.messages import (
     RevokeResult,
     RotatedRun,
     Rotation,
+    SkippedRun,
     Staged,
     UpdateRequest,
     UpdateResult,
@@ -103,6 +104,9 @@ def rotate(request: RunRequest, ports: Ports, retries: Retries) -> RunResult:
         if leads:
             with suppress(LockstepError):  # The run was skipped all the same.
                 retries.call("NoteSkip", lambda: ports.lock.note_skip(now), policy=LOCK_POLICY)
+        with suppress(LockstepError):
+            skipped = SkippedRun(rotation=rotation)
+            retries.call("Witness", lambda: audit.run(skipped, ports))
         return RunResult(outcome="skipped")
     held = rotation.model_copy(update={"fence": lease.fence})
     return _HeldRun(held, ports, retries).finish()

@@ -131,7 +131,7 @@ def _sources(estate: Estate, credential: Credential) -> dict[str, Source]:
 def _write_report(plan: Plan, chains: dict[str, list[Verification]]) -> None:
     now = SystemClock().now()
     report = build(
-        [evidence(credential, chains[credential.id], {}) for credential in plan.credentials],
+        [evidence(credential, chains[credential.id]) for credential in plan.credentials],
         since=now - timedelta(days=1),
         now=now,
         lock=f"{plan.lock.table}, {plan.lock.region}",
@@ -147,7 +147,7 @@ def _report(
     verifications = [v for found in chains.values() for v in found]
     for credential_id, found in chains.items():
         for v in found:
-            verdict = "[green]verified[/]" if v.verified else f"[red]{'; '.join(v.problems)}[/]"
+            verdict = "[green]verified[/]" if v.verified else f"[red]{'; '.join(map(str, v.problems))}[/]"
             console.print(
                 f"audit chain of {credential_id}, stream {v.stream}: "
                 f"{len(v.entries)} entries, {v.witnessed} witnesses, {verdict}",

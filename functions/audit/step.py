@@ -1,13 +1,18 @@
 """Audit: append one signed entry for this run to the runner's own stream (protocol I7, R4)."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import overload
 
 from lockstep import decide, plans
-from lockstep.audit.append import Chain
+from lockstep.audit import witness
+from lockstep.audit.append import WITNESS, Chain
 from lockstep.audit.chain import fingerprint
 from lockstep.audit.event import event_of
+from lockstep.audit.seal import Witnessed
+from lockstep.errors import LockstepError
 from lockstep.messages import (
     AuditRequest,
     DatabaseResult,
@@ -17,8 +22,11 @@ from lockstep.messages import (
     ReleaseValues,
     Revoked,
     RotatedRun,
+    Run,
+    SkippedRun,
+    Witnessing,
 )
-from lockstep.model import ChainHead, Claim
+from lockstep.model import ChainHead, Claim, LockRecord
 from lockstep.ports import Ports
 
 LOST_LOCK_LOOK_BACK = 4
@@ -32,8 +40,10 @@ While the lock is held, only an overtaken run can have done so, to record its fa
 def run(request: RotatedRun, ports: Ports) -> RecordedRotation: ...
 @overload
 def run(request: FailedRun, ports: Ports) -> Recorded: ...
-def run(request: AuditRequest, ports: Ports) -> Recorded:
-    """Record the rotation, or its failure.
+@overload
+def run(request: SkippedRun, ports: Ports) -> Witnessing: ...
+def run(request: AuditRequest, ports: Ports) -> Recorded | Witnessing:
+    """Record the rotation, or its failure; after a skip, witness the other log if that is due.
 
     Returns:
         The place of the entry and, after a success, what ReleaseLock writes.
@@ -41,9 +51,11 @@ def run(request: AuditRequest, ports: Ports) -> Recorded:
     Raises:
         FenceLostError: The run succeeded, but another run holds the lock (protocol E4).
         PlanNotActiveError: The run succeeded until now, but began under another plan.
-        AuditConflictError: The log holds an entry that does not continue the chain (protocol E8).
+        AuditConflictError: The log holds too much that is no entry (protocol E8).
         LostCompareAndSetError: Other runs append at the same time; try again.
     """
+    if isinstance(request, SkippedRun):
+        return _witness(request, ports)
     if isinstance(request, FailedRun):
         head = _append(request, ports, mark=None)  # Without the lock (protocol E5).
         return Recorded(stream=ports.audit_log.stream, seq=head.seq, hash=head.hash)
@@ -89,13 +101,55 @@ def _fingerprint(ports: Ports, claim: Claim) -> str | None:
     )
 
 
-def _append(request: AuditRequest, ports: Ports, *, mark: str | None) -> ChainHead:
-    chain = Chain(
-        credential_id=ports.credential.id, lock=ports.lock, log=ports.audit_log, signer=ports.signer
+def _chain(ports: Ports) -> Chain:
+    return Chain(
+        credential_id=ports.credential.id,
+        lock=ports.lock,
+        log=ports.audit_log,
+        signer=ports.signer,
+        other_logs=ports.other_logs,
     )
-    return chain.append(
+
+
+def _append(request: Run, ports: Ports, *, mark: str | None) -> ChainHead:
+    failed = isinstance(request, FailedRun)
+    return _chain(ports).append(
         event_of(request, usernames=ports.credential.usernames, fingerprint=mark, now=ports.clock.now()),
         entry_id=request.rotation.rotation_id,
-        look_back=LOST_LOCK_LOOK_BACK if isinstance(request, FailedRun) else 1,
-        under=None if isinstance(request, FailedRun) else request.rotation.lease,
+        look_back=LOST_LOCK_LOOK_BACK if failed else 1,
+        under=None if failed else request.rotation.lease,
+        # A failure is owed soon.
+        witnesses=(lambda _record, _known: {}) if failed else partial(_seen, ports),
     )
+
+
+def _seen(ports: Ports, record: LockRecord, known: Mapping[str, Witnessed]) -> Mapping[str, Witnessed]:
+    """The other streams, if they are due and answer: an entry that is owed does not wait for them (protocol E15)."""
+    with suppress(LockstepError):
+        return witness.look_at(ports.other_logs(), record.heads, known, ports.clock.now())
+    return {}
+
+
+def _witness(request: SkippedRun, ports: Ports) -> Witnessing:
+    stream, now, chain = ports.audit_log.stream, ports.clock.now(), _chain(ports)
+    nothing = Witnessing(stream=stream, seq=None)
+    logs = {log.stream: log for log in ports.other_logs()}
+    if not logs:
+        return nothing
+    heads = ports.lock.read().heads
+    last = chain.ends.find(heads, taken=False).after
+    known = last.seal.witness if last and last.seal else {}
+    seen = witness.look_at(list(logs.values()), heads, known, now)
+    if not any(witness.has_grown(logs[name], w, known.get(name)) for name, w in seen.items()):
+        return nothing
+    entry_id = f"{WITNESS}{request.rotation.rotation_id}"
+    event = witness.event_of_witness(
+        entry_id=entry_id,
+        credential_id=ports.credential.id,
+        stream=stream,
+        seen=seen,
+        serves=ports.home_store.generation(),
+        now=now,
+    )
+    head = chain.append(event, entry_id=entry_id, look_back=1, witnesses=lambda _record, _known: seen)
+    return Witnessing(stream=stream, seq=head.seq)

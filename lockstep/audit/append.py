@@ -1,120 +1,134 @@
 """Append one signed entry to a credential's chain in one stream (protocol E6, E7, E8, E9, E10).
 
-The object is written only if its number is free (protocol E6). A retry that finds its own entry goes on (protocol E9).
-The entry of a writer that died between its write and the move of the head is taken into the chain first (protocol E7).
-The head is moved by compare-and-set on itself, not under the fence, because a run that lost its lock still owes its
-record (protocol L8), and an operator gives orders without the lock.
+The log decides where the chain ends; the lock record's head is a hint where to look (`lockstep.audit.end`). The object
+is written only if its number is free. A retry that finds its own entry goes on (protocol E9). The head is moved by
+compare-and-set on itself, not under the fence, because a run that lost its lock still owes its record (protocol L8),
+and an operator gives orders without the lock.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from lockstep.audit.chain import NO_PREVIOUS, seal
-from lockstep.errors import AuditConflictError, FenceLostError, LostCompareAndSetError
+from lockstep.audit.chain import seal
+from lockstep.audit.end import Ends
+from lockstep.audit.seal import ChainEnd, Stored, Witnessed
+from lockstep.errors import FenceLostError, LostCompareAndSetError
 from lockstep.model import ChainHead, Lease, LockRecord
-from lockstep.ports import AuditLog, EntrySummary, Lock, Signer
+from lockstep.ports import AuditLog, Lock, Signer
 
 MAX_TRIES = 4
-"""Entries of others that one append takes into the chain before it gives up with a retryable error."""
+"""Numbers that others take while one append tries, before it gives up with a retryable error."""
 
 ORDER = "order-"
 """The beginning of the id of an operator's order, which stands in the place of a run's id."""
+WITNESS = "witness-"
+"""The same for a witness entry."""
+MAX_LOOK_BACK = 64
+"""Objects that a search for an own entry looks at, whatever they are."""
+
+Witnesses = Callable[[LockRecord, Mapping[str, Witnessed]], Mapping[str, Witnessed]]
+"""Looks at the other streams, given what is known of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chain:
-    """A credential's chain in one stream, with what it takes to extend it."""
+    """A credential's chain in one stream, with what it takes to extend it.
+
+    Attributes:
+        other_logs: Opens the logs of the other streams.
+    """
 
     credential_id: str
     lock: Lock
     log: AuditLog
     signer: Signer
+    other_logs: Callable[[], Sequence[AuditLog]]
+
+    @property
+    def ends(self) -> Ends:
+        """Finds where the chain ends."""
+        return Ends(
+            credential_id=self.credential_id,
+            log=self.log,
+            signer=self.signer,
+            other_logs=self.other_logs,
+        )
 
     def append(
-        self, event: Mapping[str, Any], *, entry_id: str, look_back: int, under: Lease | None = None
+        self,
+        event: Mapping[str, Any],
+        *,
+        entry_id: str,
+        look_back: int,
+        under: Lease | None = None,
+        witnesses: Witnesses = lambda _record, _known: {},
     ) -> ChainHead:
         """Append an entry, unless it is in the chain already.
 
         Args:
             event: The OCSF event.
             entry_id: The id of the run or the order: a chain has one entry for each.
-            look_back: How many entries of runs, the head included, may be newer than this one's if it is in the chain
-                already.
+            look_back: How many entries of runs, the last one included, may be newer than this one's if it is in the
+                chain already.
             under: The lease that must still be held when the head is read: a later head means a later read.
+            witnesses: Looks at the other streams; what it does not return is carried on from the entry before.
 
         Raises:
             FenceLostError: It is not held; nothing was written (protocol E4).
-            AuditConflictError: The log holds an entry that does not continue the chain (protocol E8).
+            AuditConflictError: The log holds too much that is not Lockstep's (protocol E8).
             LostCompareAndSetError: Others append at the same time; try again.
         """
-        stream = self.log.stream
+        stream, taken = self.log.stream, False
         for _ in range(MAX_TRIES):
             record = self.lock.read()
-            head = record.heads.get(stream)
-            if head and (own := self._own(head, entry_id, look_back)):
-                return own
+            head, at = record.heads.get(stream), datetime.fromtimestamp(event["time"] / 1000, UTC)
+            end = self.ends.find(record.heads, taken=taken)
+            if own := self._own(end, entry_id, look_back):
+                if end.after and head != end.after.head:
+                    with suppress(LostCompareAndSetError):
+                        self.lock.move_head(stream, end.after.head, after=head, at=at)
+                return own.head
             if under and (record.holder, record.fence) != (under.holder, under.fence):
                 raise FenceLostError(credential=self.credential_id)
-            others = {name: other for name, other in record.heads.items() if name != stream}
-            body, summary = seal(
+            known = end.after.seal.witness if end.after and end.after.seal else {}
+            seen = witnesses(record, known)
+            sealed = seal(
                 event,
+                end,
                 credential_id=self.credential_id,
                 stream=stream,
-                after=head,
-                others=others,
                 signer=self.signer,
                 rotation_id=entry_id,
+                witness={**known, **seen},
             )
-            is_new = self.log.put(body, summary)
-            standing = summary if is_new else self._standing(record, summary)
-            moved = ChainHead(seq=standing.seq, hash=standing.hash, rotation_id=standing.rotation_id)
+            if not self.log.put(end.seq, sealed.body, sealed.metadata):
+                taken = True
+                continue
             with suppress(LostCompareAndSetError):
-                # If this is lost, another writer has moved the head to the same entry: the chain has no other
-                # continuation.
-                self.lock.move_head(
-                    stream,
-                    moved,
-                    after=head,
-                    at=datetime.fromtimestamp(event["time"] / 1000, UTC),
-                    # What another writer's entry names is not known here.
-                    witnesses=others if is_new else (),
-                )
-            if moved.rotation_id == entry_id:
-                return moved
+                # If this is lost, another writer has taken this entry into the chain already.
+                self.lock.move_head(stream, sealed.stored.head, after=head, at=at, witnesses=seen)
+            return sealed.stored.head
         raise LostCompareAndSetError(stream=stream)
 
-    def _own(self, head: ChainHead, entry_id: str, look_back: int) -> ChainHead | None:
-        """The entry at or below the head: the reply was lost, and others have appended since (protocol E9)."""
-        if head.rotation_id == entry_id:
-            return head
-        seq, newer = head.seq, _runs(head.rotation_id)
-        while seq > 1 and newer <= look_back:
-            seq -= 1
-            found = self.log.summary(seq)
-            if found and found.rotation_id == entry_id:
-                return ChainHead(seq=found.seq, hash=found.hash, rotation_id=entry_id)
-            newer += _runs(found.rotation_id) if found else 1
+    def _own(self, end: ChainEnd, entry_id: str, look_back: int) -> Stored | None:
+        """The entry at or below the end: the reply was lost, and others may have appended since (protocol E9)."""
+        found, newer = end.after, 0
+        for _ in range(MAX_LOOK_BACK):
+            if found is None:
+                return None
+            known = found.seal.rotation_id if found.seal else None
+            if known == entry_id and self.ends.is_genuine(found):
+                return found
+            newer += 1 if known is None else _runs(known)
+            if found.number <= 1 or newer > look_back:
+                return None
+            found = self.ends.look(found.number - 1) or Stored(number=found.number - 1)
         return None
-
-    def _standing(self, record: LockRecord, refused: EntrySummary) -> EntrySummary:
-        """The entry whose number ours wanted, if it continues the chain (protocol E7, E8)."""
-        log = self.log
-        # No head in the record, but entries in the log: the lock table was lost. The log's end is the head
-        # (protocol E10).
-        lost_record = log.stream not in record.heads
-        standing = log.summary(log.last_seq() if lost_record else refused.seq)
-        if standing is None:
-            raise LostCompareAndSetError(stream=log.stream, seq=refused.seq)
-        if not lost_record and standing.previous_hash != refused.previous_hash:
-            raise AuditConflictError(stream=log.stream, seq=refused.seq)
-        if standing.seq == 1 and standing.previous_hash != NO_PREVIOUS:
-            raise AuditConflictError(stream=log.stream, seq=standing.seq)
-        return standing
 
 
 def _runs(entry_id: str) -> int:
-    """1 for a run's entry. Orders do not count: an operator may give any number of them at any time."""
-    return 0 if entry_id.startswith(ORDER) else 1
+    """1 for a run's entry. Orders and witnesses do not count: any number of them may come at any time."""
+    return 0 if entry_id.startswith((ORDER, WITNESS)) else 1

@@ -1,21 +1,13 @@
-"""The chain: how an entry is sealed, hashed and read back.
+"""The chain: how an entry is written and read back.
 
-An entry is one JSON object in its canonical form (RFC 8785):
-
-    {
-      "chain": {credential, format, stream, seq, previous_hash, witness},
-      "event": {…},
-      "mac": {algorithm, key_id, value}
-    }
+An entry is one JSON object in its canonical form (RFC 8785): `chain` and `mac`, which are its seal
+(`lockstep.audit.seal`), and `event`, whose hash the seal names.
 
 Each credential has its own chain in each stream, because its heads are in its own lock record (protocol E1, E2, E3).
-`previous_hash` is the SHA-256 of the previous entry's bytes, so entries cannot be changed, swapped or left out.
-`witness` is the newest entry of every *other* stream: if one cloud's log is cut short, the other's contradicts it.
-The MAC is HMAC-SHA-256 over the SHA-256 of the canonical form of event and chain. It covers the digest, because KMS
-takes messages of at most 4,096 bytes (https://docs.aws.amazon.com/kms/latest/APIReference/API_GenerateMac.html).
+`previous_hash` is the previous entry's hash, so entries cannot be changed, swapped or left out. `witness` is the newest
+entry of every *other* stream: if one cloud's log is cut short, the other's contradicts it.
 """
 
-import base64
 import hashlib
 import json
 from collections.abc import Mapping
@@ -25,75 +17,121 @@ from typing import Any
 import rfc8785
 
 from lockstep import formats
+from lockstep.audit.objects import MAX_ENTRY_BYTES
+from lockstep.audit.seal import (
+    CHAIN,
+    MAC,
+    MAC_ALGORITHM,
+    NO_PREVIOUS,
+    ChainEnd,
+    Differs,
+    Seal,
+    Stored,
+    Witnessed,
+    hash_of,
+    mac_document,
+    read_mac,
+    read_seal,
+    text,
+    whole,
+)
 from lockstep.errors import AuditVerificationError
-from lockstep.model import ChainHead, Login
-from lockstep.ports import EntrySummary, Signer
+from lockstep.model import Login
+from lockstep.ports import Mac, Signer
 
-NO_PREVIOUS = "0" * 64
-MAC_ALGORITHM = "HMAC-SHA-256"
-MAX_ENTRY_BYTES = 262_144
+SEALED = 3
+"""The format since which an entry's metadata are sealed, and the MAC covers the event by its hash."""
+_PARTS = {"chain", "event", "mac"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """A parsed entry. The MAC covers `digest`; the next entry names `hash`."""
+    """A parsed entry. The MAC covers `digest`; the next entry names `hash`.
+
+    Attributes:
+        rotation_id: The id of the run, the order or the witness, as the event says it.
+        time: In milliseconds since the epoch.
+    """
 
     event: Mapping[str, Any]
     credential: str
     stream: str
     seq: int
     previous_hash: str
-    witness: Mapping[str, tuple[int, str]]
-    key_id: str
-    mac: bytes
+    rotation_id: str
+    time: int
+    witness: Mapping[str, Witnessed]
+    stepped_over: tuple[int, int] | None = None
+    differs: tuple[Differs, ...] = ()
+    mac: Mac
     digest: bytes
     hash: str
+
+    @property
+    def details(self) -> Mapping[str, Any]:
+        """What Lockstep says of the event; empty for a foreign one."""
+        unmapped = self.event.get("unmapped")
+        details = unmapped.get("lockstep") if isinstance(unmapped, dict) else None
+        return details if isinstance(details, dict) else {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sealed:
+    """An entry to be put: its body, and its object's metadata."""
+
+    body: bytes
+    metadata: Mapping[str, str]
+    stored: Stored
 
 
 def seal(
     event: Mapping[str, Any],
+    end: ChainEnd,
     *,
     credential_id: str,
     stream: str,
-    after: ChainHead | None,
-    others: Mapping[str, ChainHead],
     signer: Signer,
     rotation_id: str,
-) -> tuple[bytes, EntrySummary]:
+    witness: Mapping[str, Witnessed],
+) -> Sealed:
     """Chain and sign an event.
 
     Args:
-        event: The OCSF event.
+        event: The OCSF event; its `time` is the entry's.
+        end: Where the chain ends.
         credential_id: The credential whose chain it is.
         stream: The stream to which it is appended.
-        after: The stream's head; None for the first entry.
-        others: The heads of the other streams, for the witness.
         signer: The key.
-        rotation_id: For the summary.
+        rotation_id: The id of the run, the order or the witness.
+        witness: What is known of the other streams.
     """
-    seq, previous_hash = (after.seq + 1, after.hash) if after else (1, NO_PREVIOUS)
-    chain: dict[str, Any] = {
-        "credential": credential_id,
-        "format": formats.FORMAT,
-        "stream": stream,
-        "seq": seq,
-        "previous_hash": previous_hash,
-        "witness": {name: {"seq": head.seq, "hash": head.hash} for name, head in others.items()},
-    }
-    digest = _digest(event, chain)
-    mac = {
-        "algorithm": MAC_ALGORITHM,
-        "key_id": signer.key_id,
-        "value": base64.b64encode(signer.sign(digest)).decode(),
-    }
-    body = rfc8785.dumps({"chain": chain, "event": dict(event), "mac": mac})
-    summary = EntrySummary(
-        seq=seq,
-        hash=hashlib.sha256(body).hexdigest(),
-        previous_hash=previous_hash,
+    event_text = rfc8785.dumps(dict(event))
+    place = Seal(
+        credential=credential_id,
+        stream=stream,
+        seq=end.seq,
+        previous_hash=end.after.hash if end.after else NO_PREVIOUS,
         rotation_id=rotation_id,
+        time=event["time"],
+        event=hashlib.sha256(event_text).hexdigest(),
+        witness=witness,
+        stepped_over=end.stepped_over,
+        differs=end.differs,
     )
-    return body, summary
+    chain_text = rfc8785.dumps(place.document())
+    digest = hashlib.sha256(chain_text).digest()
+    mac = signer.sign(digest)
+    mac_text = rfc8785.dumps(mac_document(mac))
+    return Sealed(
+        body=_body(chain_text, event_text, mac_text),
+        metadata={CHAIN: chain_text.decode(), MAC: mac_text.decode()},
+        stored=Stored(number=end.seq, hash=hash_of(chain_text, mac_text), seal=place, digest=digest, mac=mac),
+    )
+
+
+def _body(chain: bytes, event: bytes, mac: bytes) -> bytes:
+    # The canonical form of the whole: its keys in order, each in its canonical form.
+    return b'{"chain":' + chain + b',"event":' + event + b',"mac":' + mac + b"}"
 
 
 def parse(body: bytes, *, credential_id: str, stream: str, seq: int) -> Entry:
@@ -105,23 +143,15 @@ def parse(body: bytes, *, credential_id: str, stream: str, seq: int) -> Entry:
     """
     try:
         document: Any = json.loads(body[: MAX_ENTRY_BYTES + 1])
-        chain = document["chain"]
-        formats.require_known(_whole(chain.get("format", formats.UNNAMED)), stream=stream, seq=seq)
-        event, mac = document["event"], document["mac"]
-        entry = Entry(
-            event=dict(event),
-            credential=str(chain["credential"]),
-            stream=str(chain["stream"]),
-            seq=_whole(chain["seq"]),
-            previous_hash=str(chain["previous_hash"]),
-            witness={str(k): (_whole(v["seq"]), str(v["hash"])) for k, v in chain["witness"].items()},
-            key_id=str(mac["key_id"]),
-            mac=base64.b64decode(mac["value"], validate=True),
-            digest=_digest(event, chain),
-            hash=hashlib.sha256(body).hexdigest(),
-        )
-        is_canonical = rfc8785.dumps(document) == body and document.keys() == {"event", "chain", "mac"}
+        chain, event, mac = document["chain"], document["event"], document["mac"]
+        written = whole(chain.get("format", formats.UNNAMED))
+        if written > formats.FORMAT:
+            formats.require_known(written, stream=stream, seq=seq)
+        chain_text, event_text, mac_text = rfc8785.dumps(chain), rfc8785.dumps(event), rfc8785.dumps(mac)
+        is_canonical = document.keys() == _PARTS and _body(chain_text, event_text, mac_text) == body
         is_signed = mac["algorithm"] == MAC_ALGORITHM
+        read = _of_format_2 if written < SEALED else _sealed
+        entry = read(document, body, chain_text, event_text, mac_text)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise AuditVerificationError(stream=stream, seq=seq, code="malformed") from None
     if not (is_canonical and is_signed):
@@ -131,11 +161,46 @@ def parse(body: bytes, *, credential_id: str, stream: str, seq: int) -> Entry:
     return entry
 
 
-def _whole(value: object) -> int:
-    # Not a boolean, a fraction or infinity, which Python's JSON parser also returns as numbers.
-    if type(value) is not int:
+def _sealed(document: Any, _body: bytes, chain: bytes, event: bytes, mac: bytes) -> Entry:  # noqa: ANN401 - any JSON
+    place = read_seal(document["chain"])
+    if not isinstance(document["event"], dict):
         raise TypeError
-    return value
+    if hashlib.sha256(event).hexdigest() != place.event:
+        raise ValueError
+    return Entry(
+        event=document["event"],
+        credential=place.credential,
+        stream=place.stream,
+        seq=place.seq,
+        previous_hash=place.previous_hash,
+        rotation_id=place.rotation_id,
+        time=place.time,
+        witness=place.witness,
+        stepped_over=place.stepped_over,
+        differs=place.differs,
+        mac=read_mac(document["mac"]),
+        digest=hashlib.sha256(chain).digest(),
+        hash=hash_of(chain, mac),
+    )
+
+
+def _of_format_2(document: Any, body: bytes, chain: bytes, event: bytes, _mac: bytes) -> Entry:  # noqa: ANN401 - any JSON
+    place, whole_event = document["chain"], document["event"]
+    return Entry(
+        event=whole_event,
+        credential=text(place["credential"]),
+        stream=text(place["stream"]),
+        seq=whole(place["seq"]),
+        previous_hash=text(place["previous_hash"]),
+        rotation_id=text(whole_event["metadata"]["uid"]),
+        time=whole(whole_event["time"]),
+        witness={
+            text(k): Witnessed(seq=whole(v["seq"]), hash=text(v["hash"])) for k, v in place["witness"].items()
+        },
+        mac=read_mac(document["mac"]),
+        digest=hashlib.sha256(b'{"chain":' + chain + b',"event":' + event + b"}").digest(),
+        hash=hashlib.sha256(body).hexdigest(),
+    )
 
 
 def fingerprint(login: Login, *, credential_id: str, generation: int, signer: Signer) -> str:
@@ -143,8 +208,4 @@ def fingerprint(login: Login, *, credential_id: str, generation: int, signer: Si
     message = "\0".join(
         ("lockstep fingerprint", credential_id, str(generation), login.username, login.password.reveal())
     )
-    return signer.sign(hashlib.sha256(message.encode()).digest()).hex()[:16]
-
-
-def _digest(event: Mapping[str, Any], chain: Mapping[str, Any]) -> bytes:
-    return hashlib.sha256(rfc8785.dumps({"chain": dict(chain), "event": dict(event)})).digest()
+    return signer.sign(hashlib.sha256(message.encode()).digest()).value.hex()[:16]

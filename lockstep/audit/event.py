@@ -5,14 +5,15 @@ Fields without an OCSF attribute are in `unmapped.lockstep`. The event holds nam
 value (protocol I6).
 """
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 from lockstep import __version__
-from lockstep.messages import AuditRequest, FailedRun
+from lockstep.messages import FailedRun, Run
 
 CLASS_UID = 3001
-ACTIVITY_PASSWORD_CHANGE = 3
+ACTIVITY_PASSWORD_CHANGE, ACTIVITY_OTHER = 3, 99
 STATUS_SUCCESS, STATUS_FAILURE = 1, 2
 SEVERITY_INFORMATIONAL, SEVERITY_HIGH = 1, 4
 PROFILES = ["cloud"]
@@ -20,7 +21,7 @@ PROFILES = ["cloud"]
 
 
 def event_of(
-    request: AuditRequest, *, usernames: tuple[str, ...], fingerprint: str | None, now: datetime
+    request: Run, *, usernames: tuple[str, ...], fingerprint: str | None, now: datetime
 ) -> dict[str, Any]:
     """The event that records one run.
 
@@ -65,7 +66,53 @@ def event_of(
     }
 
 
-def _details(request: AuditRequest, usernames: tuple[str, ...], fingerprint: str | None) -> dict[str, Any]:
+def other_event(
+    activity: str,
+    details: Mapping[str, Any],
+    *,
+    entry_id: str,
+    credential_id: str,
+    stream: str,
+    actor: Mapping[str, Any],
+    now: datetime,
+) -> dict[str, Any]:
+    """An event of something that is no run: Account Change has no activity for it, so it is Other (99), with a name.
+
+    Args:
+        activity: The name.
+        details: What Lockstep says of it.
+        entry_id: The id of the entry.
+        credential_id: The credential that it is about.
+        stream: `aws` or `oci`, the cloud in which it is recorded.
+        actor: The OCSF actor.
+        now: When it was done.
+    """
+    return {
+        "activity_id": ACTIVITY_OTHER,
+        "activity_name": activity,
+        "category_uid": 3,
+        "category_name": "Identity & Access Management",
+        "class_uid": CLASS_UID,
+        "class_name": "Account Change",
+        "type_uid": CLASS_UID * 100 + ACTIVITY_OTHER,
+        "time": _milliseconds(now),
+        "severity_id": SEVERITY_INFORMATIONAL,
+        "status_id": STATUS_SUCCESS,
+        "status": "Success",
+        "actor": dict(actor),
+        "user": {"name": credential_id, "uid": credential_id, "type": "System", "type_id": 3},
+        "cloud": {"provider": stream.upper()},
+        "metadata": {
+            "version": "1.5.0",
+            "uid": entry_id,
+            "profiles": PROFILES,
+            "product": {"name": "Lockstep", "vendor_name": "Lockstep", "version": __version__},
+        },
+        "unmapped": {"lockstep": dict(details)},
+    }
+
+
+def _details(request: Run, usernames: tuple[str, ...], fingerprint: str | None) -> dict[str, Any]:
     rotation, claim = request.rotation, request.claim
     return {
         "trigger": rotation.trigger,

@@ -1,23 +1,56 @@
 """Verification of the audit log (protocol E11). No entry is trusted before it was checked.
 
-1. Every stream holds at least one entry: an empty log is not a verified log.
-2. Its entries are numbered 1 … n without a gap, and each names the hash of the one before it.
-3. Each MAC was made with the plan's key, or with an older version of it.
-4. The lock record's head is the stream's last entry: nothing was cut off or added.
-5. Each witness names an entry of the other stream with the same hash: if one cloud's log was cut short together with
-   the lock record, the other's contradicts it.
+1. Entries are numbered from 1, and each names the hash of the one before it. A number that is left out must be
+   accounted for by the entry after it.
+2. Each MAC was made with a key of the plan, and never with one that was retired before an earlier entry.
+3. The lock record's head is in the stream, with its hash and its run.
+4. What another stream witnesses is in the stream, with that hash: if a log was cut short together with the lock record,
+   the other cloud's contradicts it.
+5. What was rotated is on record: the base of each rotation, the generation that the record names, and those that
+   witnesses saw in their stores (`lockstep.audit.generations`).
+
+Every stream gets a verdict, whatever is wrong with another one. A problem is over only when a person has acknowledged
+it in a signed entry. An archived entry is verified by its seal alone: its event is not read.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from functools import partial
+from itertools import pairwise
 
-from lockstep.audit.chain import NO_PREVIOUS, Entry, parse
-from lockstep.errors import AuditLogAccessDeniedError, AuditVerificationError
-from lockstep.model import ChainHead
+from lockstep.audit import generations
+from lockstep.audit.chain import Entry, parse
+from lockstep.audit.deletions import findings
+from lockstep.audit.findings import Acknowledged, Problem, acknowledged_in, collapsed
+from lockstep.audit.seal import NO_PREVIOUS, stored
+from lockstep.errors import (
+    AuditLogAccessDeniedError,
+    AuditLogUnreachableError,
+    AuditVerificationError,
+    LockstepError,
+    NewerFormatError,
+)
+from lockstep.model import ChainHead, LockRecord
 from lockstep.ports import AuditLog, Signer
+from lockstep.workers import SideBySide, at_the_same_time
 
-MAX_PROBLEMS = 100
-"""Problems reported for one stream. A writer of the bucket can claim any number of entries, and each costs a call."""
+READS_AT_ONCE = 32
+READS: SideBySide = partial(at_the_same_time, at_most=READS_AT_ONCE)
+_WINDOW = 1_024
+"""Entries that are read before the next ones are asked for."""
+NOT_RESTORED = "NotRestored"
+"""The code of the error for an archived object."""
+
+
+class Verdict(StrEnum):
+    """What is known of a stream."""
+
+    VERIFIED = "verified"
+    NOT_WITNESSED = "verified, not witnessed"
+    EMPTY = "no entries yet"
+    NOT_VERIFIED = "NOT VERIFIED"
+    UNREADABLE = "UNREADABLE"
 
 
 @dataclass(kw_only=True)
@@ -25,108 +58,317 @@ class Verification:
     """The result for one stream.
 
     Attributes:
-        entries: The parsed entries, in order, as far as they could be read.
-        problems: One sentence for each problem; empty if the stream is verified.
-        witnessed: The number of witnesses that were checked against the other stream.
+        entries: Those whose MAC is valid, in order.
+        problems: Without those that were acknowledged.
+        acknowledged: Problems that a person has examined.
+        notes: What is as it should be, and worth a word.
+        unreadable: Why the stream could not be read; empty if it was.
+        archived: Entries of which only the seal was read.
+        witnessed: Entries of this stream that another one names, and that are as it says.
+        unwitnessed: Entries at the end that no other stream names; None if no other stream was read.
+        unwitnessed_since: The time of the first of them, in milliseconds since the epoch.
     """
 
     stream: str
     entries: list[Entry] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    acknowledged: list[Acknowledged] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    unreadable: str = ""
+    archived: int = 0
     witnessed: int = 0
+    unwitnessed: int | None = None
+    unwitnessed_since: int | None = None
+
+    @property
+    def verdict(self) -> Verdict:
+        """The verdict."""
+        if self.problems:
+            return Verdict.NOT_VERIFIED
+        if self.unreadable:
+            return Verdict.UNREADABLE
+        if not self.entries:
+            return Verdict.EMPTY
+        return Verdict.NOT_WITNESSED if self.unwitnessed is None else Verdict.VERIFIED
 
     @property
     def verified(self) -> bool:
-        """Whether no problem was found."""
-        return not self.problems
+        """Whether no problem was found, and the stream was read."""
+        return self.verdict in {Verdict.VERIFIED, Verdict.NOT_WITNESSED, Verdict.EMPTY}
+
+
+@dataclass(frozen=True, slots=True)
+class _Object:
+    """What stands under a number: an entry, or what is wrong with it; and its hash, if it has one."""
+
+    number: int
+    entry: Entry | None
+    wrong: str = ""
+    hash: str = ""
+    archived: bool = False
 
 
 def verify(
     credential_id: str,
     logs: Sequence[tuple[AuditLog, Signer]],
-    heads: Mapping[str, ChainHead],
+    record: LockRecord,
     *,
-    progress: Callable[[str, int], None] = lambda _stream, _seq: None,
+    total: Callable[[str, int], None] = lambda _stream, _total: None,
+    progress: Callable[[str, int], None] = lambda _stream, _done: None,
+    side_by_side: SideBySide = READS,
 ) -> list[Verification]:
     """Verify a credential's chains against themselves, its lock record and each other.
 
     Args:
         credential_id: The credential.
-        logs: Each stream with its key.
-        heads: The chain heads in the lock record.
-        progress: Called with stream and seq after each entry.
-
-    Raises:
-        AuditLogUnreachableError: A log or key did not answer, so there is no result (protocol E12).
+        logs: Each stream with its keys.
+        record: The lock record. It is to be read before this is called: a log only grows.
+        total: Called with a stream and the number of its objects.
+        progress: Called with a stream and the number of objects that were read.
+        side_by_side: Makes reads at the same time.
     """
-    found = [_verify_stream(credential_id, log, signer, progress) for log, signer in logs]
-    for verification in found:
-        _verify_head(verification, heads.get(verification.stream))
-    by_stream = {v.stream: v for v in found}
-    for verification in found:
-        _verify_witnesses(verification, by_stream)
-    return found
-
-
-def _verify_stream(
-    credential_id: str, log: AuditLog, signer: Signer, progress: Callable[[str, int], None]
-) -> Verification:
-    found = Verification(stream=log.stream)
-    last_seq = log.last_seq()
-    if last_seq == 0:
-        found.problems.append("the log is empty")  # (1)
-    previous_hash = NO_PREVIOUS
-    for seq in range(1, last_seq + 1):
-        if len(found.problems) >= MAX_PROBLEMS:
-            found.problems.append(f"entries {seq} to {last_seq} were not checked")
-            break
-        body = log.read(seq)
-        if body is None:
-            found.problems.append(f"entry {seq} is missing")  # (2)
-            previous_hash = ""
-            continue
-        try:
-            entry = parse(body, credential_id=credential_id, stream=log.stream, seq=seq)
-        except AuditVerificationError as e:
-            found.problems.append(f"entry {seq} is {e.where['code']}")
-            previous_hash = ""
-            continue
-        if previous_hash and entry.previous_hash != previous_hash:
-            found.problems.append(f"entry {seq} does not name the hash of entry {seq - 1}")
-        if problem := _mac_problem(signer, entry):  # (3)
-            found.problems.append(f"entry {seq} {problem}")
-        found.entries.append(entry)
-        previous_hash = entry.hash
-        progress(log.stream, seq)
-    return found
-
-
-def _mac_problem(signer: Signer, entry: Entry) -> str:
-    try:
-        key = signer if entry.key_id == signer.key_id else signer.of(entry.key_id)
-    except AuditLogAccessDeniedError:
-        return "is signed with a key that is not the plan's"
-    return "" if key.verify(entry.digest, entry.mac) else "has a MAC that does not match"
-
-
-def _verify_head(found: Verification, head: ChainHead | None) -> None:
-    last = found.entries[-1] if found.entries else None
-    if head is None:
-        found.problems.append("the lock record names no head of this stream")
-    elif last is None or (head.seq, head.hash) != (last.seq, last.hash):  # (4)
-        found.problems.append(
-            f"the lock record's head is entry {head.seq}, the log ends with {last.seq if last else 'nothing'}"
+    found, hashes = [], {}
+    for log, signer in logs:
+        verification, objects = _read(
+            credential_id,
+            log,
+            signer,
+            side_by_side,
+            partial(total, log.stream),
+            partial(progress, log.stream),
         )
+        if not verification.unreadable:
+            _inspect_versions(verification, log)
+            _walk(verification, objects, signer)
+            _compare_head(verification, record.heads.get(log.stream))
+            hashes[log.stream] = {o.number: o.hash for o in objects if o.hash}
+        found.append(verification)
+    _compare_witnesses(found, hashes)
+    complete = all(not v.unreadable and not v.archived for v in found)
+    if complete:
+        generations.compare(found, record)
+    if all(not v.entries and not v.unreadable for v in found):
+        for verification in found:
+            verification.problems.append(Problem("the log is empty"))
+    orders = [a for v in found for a in acknowledged_in(v.entries)]
+    for verification in found:
+        problems = collapsed(verification.problems)
+        done = [(p, next((a for a in orders if a.covers(verification.stream, p)), None)) for p in problems]
+        verification.problems = [p for p, a in done if a is None]
+        verification.acknowledged = [replace(a, problem=p) for p, a in done if a is not None]
+    return found
 
 
-def _verify_witnesses(found: Verification, by_stream: Mapping[str, Verification]) -> None:
-    hashes = {name: {e.seq: e.hash for e in v.entries} for name, v in by_stream.items()}
-    for entry in found.entries:
-        for stream, (seq, entry_hash) in entry.witness.items():
-            if stream not in hashes:
-                continue
-            found.witnessed += 1
-            if hashes[stream].get(seq) != entry_hash:  # (5)
-                found.problems.append(
-                    f"entry {entry.seq} witnesses entry {seq} of {stream}, which is missing or different now"
-                )
+def _read(
+    credential_id: str,
+    log: AuditLog,
+    signer: Signer,
+    side_by_side: SideBySide,
+    total: Callable[[int], None],
+    progress: Callable[[int], None],
+) -> tuple[Verification, list[_Object]]:
+    verification, objects = Verification(stream=log.stream), list[_Object]()
+    try:
+        numbers = list(log.numbers())
+        total(len(numbers))
+        for start in range(0, len(numbers), _WINDOW):
+            window = numbers[start : start + _WINDOW]
+            objects += side_by_side([partial(_object, credential_id, log, signer, n) for n in window])
+            progress(len(objects))
+    except LockstepError as error:
+        verification.unreadable = f"{type(error).__name__}: {error}"
+    verification.archived = sum(o.archived for o in objects)
+    if verification.archived:
+        verification.notes.append(
+            f"{verification.archived} entries are archived: their seals were verified, their events were not read"
+        )
+    return verification, objects
+
+
+def _inspect_versions(verification: Verification, log: AuditLog) -> None:
+    """What was deleted or overwritten, as far as this reader may list versions."""
+    try:
+        verification.problems += [
+            Problem(found.trace, found.first, found.last) if found.first else Problem(str(found), 0)
+            for found in findings(log.history())
+        ]
+    except AuditLogAccessDeniedError:
+        verification.notes.append(
+            "delete markers and older versions were not looked for: no right to list them"
+        )
+    except LockstepError as error:
+        verification.unreadable = f"{type(error).__name__}: {error}"
+
+
+def _object(credential_id: str, log: AuditLog, signer: Signer, number: int) -> _Object:
+    try:
+        body = log.read(number)
+    except AuditLogUnreachableError as error:
+        if error.where.get("code") != NOT_RESTORED:
+            raise
+        return _archived(credential_id, log, signer, number)
+    if body is None:
+        return _Object(number, None, "is gone: it was deleted meanwhile")
+    try:
+        entry = parse(body, credential_id=credential_id, stream=log.stream, seq=number)
+    except AuditVerificationError as error:
+        return _Object(number, None, f"is {error.where['code']}")
+    except NewerFormatError:
+        return _of_a_newer_format(log, signer, number)
+    if not signer.verify(entry.digest, entry.mac):
+        return _Object(
+            number, None, f"has a MAC that does not match, of key {entry.mac.key_id[:200]}", entry.hash
+        )
+    wrong = _unlike_its_event(entry)
+    return _Object(number, entry, wrong, entry.hash)
+
+
+def _of_a_newer_format(log: AuditLog, signer: Signer, number: int) -> _Object:
+    """Nothing can be said of an entry that a newer build wrote; anybody can write that one did."""
+    found = stored(number, log.look(number) or {})
+    if found.mac and signer.verify(found.digest, found.mac):
+        raise NewerFormatError(stream=log.stream, seq=number)
+    return _Object(number, None, "is of an unknown format, without a MAC of this chain's key", found.hash)
+
+
+def _unlike_its_event(entry: Entry) -> str:
+    metadata = entry.event.get("metadata")
+    uid = metadata.get("uid") if isinstance(metadata, dict) else None
+    return "" if uid == entry.rotation_id else "names another run than its event"
+
+
+def _archived(credential_id: str, log: AuditLog, signer: Signer, number: int) -> _Object:
+    metadata = log.look(number)
+    found = stored(number, metadata or {})
+    if not (found.seal and found.mac and found.is_at(credential_id, log.stream)):
+        return _Object(number, None, "is archived, and its metadata are no seal", archived=True)
+    if not signer.verify(found.digest, found.mac):
+        return _Object(number, None, "has a MAC that does not match", found.hash, archived=True)
+    s = found.seal
+    entry = Entry(
+        event={},
+        credential=s.credential,
+        stream=s.stream,
+        seq=s.seq,
+        previous_hash=s.previous_hash,
+        rotation_id=s.rotation_id,
+        time=s.time,
+        witness=s.witness,
+        stepped_over=s.stepped_over,
+        differs=s.differs,
+        mac=found.mac,
+        digest=found.digest,
+        hash=found.hash,
+    )
+    return _Object(number, entry, "", found.hash, archived=True)
+
+
+def _walk(verification: Verification, objects: Sequence[_Object], signer: Signer) -> None:
+    """The chain from its beginning (1, 2)."""
+    problems, last = verification.problems, None
+    pending: list[_Object] = []
+    rank = (-1, -1)
+    for found in objects:
+        entry = found.entry
+        if entry is None:
+            pending.append(found)
+            continue
+        if found.wrong:
+            problems.append(Problem(found.wrong, entry.seq))
+        _account(problems, last, entry, pending)
+        pending = []
+        if (of := signer.rank(entry.mac.key_id)) < rank:
+            problems.append(Problem("is signed with a key that was retired before", entry.seq))
+        rank = max(rank, of)
+        verification.entries.append(entry)
+        last = entry
+    problems += [Problem(o.wrong, o.number) for o in pending]
+
+
+def _account(problems: list[Problem], last: Entry | None, entry: Entry, pending: Sequence[_Object]) -> None:
+    """What stands between two entries that are valid in themselves."""
+    after, expected = (last.seq, last.hash) if last else (0, NO_PREVIOUS)
+    is_next = entry.previous_hash == expected
+    foreign = {o.number: o.wrong for o in pending}
+    vouched = max((d.seq for d in entry.differs), default=after) if is_next else after
+    over = entry.stepped_over if is_next and entry.stepped_over else (0, 0)
+    for differs in entry.differs:
+        was = f"was {differs.found[:16]}" if differs.found else "was missing, or no entry"
+        problems.append(
+            Problem(
+                f"{was} when entry {entry.seq} was written; {differs.by} named entry {differs.seq} as "
+                f"{differs.hash[:16]}",
+                min(after + 1, differs.seq),
+                differs.seq,
+            )
+        )
+    for number, wrong in foreign.items():
+        stepped = over[0] <= number <= over[1]
+        problems.append(
+            Problem(f"{wrong}; entry {entry.seq} has stepped over it" if stepped else wrong, number)
+        )
+    missing = [(max(low, vouched + 1), high) for low, high in _missing(after, entry.seq, foreign)]
+    missing = [(low, high) for low, high in missing if low <= high]
+    for low, high in missing:
+        stepped = over[0] <= low and high <= over[1]
+        gone = f"is gone, and was no entry: entry {entry.seq} has stepped over it"
+        problems.append(Problem(gone if stepped else "is missing", low, high))
+    if not is_next and not foreign and not missing:
+        problems.append(Problem(f"does not name the hash of entry {after}", entry.seq))
+
+
+def _missing(after: int, before: int, foreign: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """The first and last of the numbers between two entries under which there is nothing."""
+    for low, high in pairwise([after, *sorted(foreign), before]):
+        if high - low > 1:
+            yield low + 1, high - 1
+
+
+def _compare_head(verification: Verification, head: ChainHead | None) -> None:
+    """The lock record's head (3). A run may have died, or be, between its entry and its head."""
+    entries = {e.seq: e for e in verification.entries}
+    last = verification.entries[-1].seq if entries else 0
+    if head is None:
+        if last > FIRST_ENTRIES:
+            verification.problems.append(
+                Problem("the lock record names no head of this stream: was its table made again?")
+            )
+        return
+    at = entries.get(head.seq)
+    if at is None or at.hash != head.hash:
+        verification.problems.append(
+            Problem(f"the lock record's head is entry {head.seq}, which the log does not hold", head.seq)
+        )
+    elif at.rotation_id != head.rotation_id:
+        verification.problems.append(Problem("is not of the run that the lock record's head names", head.seq))
+    elif last > head.seq:
+        verification.notes.append(f"{last - head.seq} entries are newer than the lock record's head")
+
+
+FIRST_ENTRIES = 4
+"""Entries that may be there before the record names a head: runs that died between both."""
+
+
+def _compare_witnesses(found: Sequence[Verification], hashes: Mapping[str, Mapping[int, str]]) -> None:
+    """What each stream says of the others (4)."""
+    for verification in found:
+        name = verification.stream
+        if name not in hashes:
+            continue
+        others = [v for v in found if v.stream != name and v.stream in hashes]
+        if not others:
+            continue
+        newest = 0
+        for other in others:
+            named = {(w.seq, w.hash): e.seq for e in reversed(other.entries) if (w := e.witness.get(name))}
+            for (seq, entry_hash), by in sorted(named.items()):
+                if hashes[name].get(seq) == entry_hash:
+                    newest = max(newest, seq)
+                else:
+                    verification.problems.append(
+                        Problem(f"is missing or different: entry {by} of {other.stream} witnesses it", seq)
+                    )
+        tail = [e for e in verification.entries if e.seq > newest]
+        verification.witnessed = len(verification.entries) - len(tail)
+        verification.unwitnessed = len(tail)
+        verification.unwitnessed_since = min((e.time for e in tail), default=None)

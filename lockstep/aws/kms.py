@@ -3,13 +3,15 @@
 Every method makes one call (https://docs.aws.amazon.com/kms/latest/developerguide/hmac.html).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import botocore.exceptions
+
 from lockstep.aws.clients import translated
 from lockstep.aws.s3_audit import AUDIT_ERRORS
-from lockstep.errors import AuditLogAccessDeniedError
+from lockstep.ports import Mac
 
 if TYPE_CHECKING:
     from mypy_boto3_kms import KMSClient
@@ -19,45 +21,61 @@ _ALGORITHM: "MacAlgorithmSpecType" = "HMAC_SHA_256"
 
 
 class KmsSigner:
-    """The port `Signer` on one key of key spec HMAC_256."""
+    """The port `Signer` on keys of key spec HMAC_256.
 
-    def __init__(self, client: "KMSClient", key_id: str) -> None:
+    An entry names its key's ARN, as KMS tells it, so that it stays known if an alias is given to another key.
+
+    Args:
+        client: The client of the keys' region.
+        key: The key that signs: id, alias or ARN.
+        retired: The ids or ARNs of keys that signed before it, the oldest first.
+    """
+
+    def __init__(self, client: "KMSClient", key: str, *, retired: Sequence[str] = ()) -> None:
         self._client = client
-        self._key_id = key_id
+        self._key = key
+        self._retired = tuple(retired)
 
-    @property
-    def key_id(self) -> str:
-        """Id, alias or ARN, as in the plan."""
-        return self._key_id
-
-    def sign(self, digest: bytes) -> bytes:
+    def sign(self, digest: bytes) -> Mac:
         """The MAC over a digest."""
         with self._translated():
-            reply = self._client.generate_mac(KeyId=self._key_id, Message=digest, MacAlgorithm=_ALGORITHM)
-            return reply["Mac"]
+            reply = self._client.generate_mac(KeyId=self._key, Message=digest, MacAlgorithm=_ALGORITHM)
+            return Mac(key_id=reply["KeyId"], value=reply["Mac"])
 
-    def verify(self, digest: bytes, mac: bytes) -> bool:
-        """Whether this key made the MAC; KMS compares."""
+    def verify(self, digest: bytes, mac: Mac) -> bool:
+        """Whether the key that a MAC names made it; KMS compares. An id that is not a retired key's is the key's."""
+        retired = self._retired_key(mac.key_id)
         with self._translated():
             try:
                 reply = self._client.verify_mac(
-                    KeyId=self._key_id, Message=digest, Mac=mac, MacAlgorithm=_ALGORITHM
+                    KeyId=self._key if retired is None else retired,
+                    Message=digest,
+                    Mac=mac.value,
+                    MacAlgorithm=_ALGORITHM,
                 )
-            except self._client.exceptions.KMSInvalidMacException:
+            except (
+                self._client.exceptions.KMSInvalidMacException,
+                botocore.exceptions.ParamValidationError,
+            ):
                 return False
-            return reply["MacValid"] is True
+            return reply["MacValid"] is True and (
+                mac.key_id in {reply["KeyId"], self._key} or retired is not None
+            )
 
-    def of(self, key_id: str) -> "KmsSigner":
-        """This key, since a KMS key for MACs has no versions.
+    def rank(self, key_id: str) -> tuple[int, int]:
+        """The place in the plan's order."""
+        retired = self._retired_key(key_id)
+        return (len(self._retired) if retired is None else self._retired.index(retired), 0)
 
-        Raises:
-            AuditLogAccessDeniedError: The entry names another key.
-        """
-        if key_id != self._key_id:
-            raise AuditLogAccessDeniedError(code="another-key")
-        return self
+    def _retired_key(self, key_id: str) -> str | None:
+        return next((key for key in self._retired if _id(key) == _id(key_id)), None)
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
         with translated(AUDIT_ERRORS):
             yield
+
+
+def _id(key: str) -> str:
+    """The id in an ARN; an id or an alias as it is."""
+    return key.rpartition(":key/")[2]

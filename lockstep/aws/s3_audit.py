@@ -1,20 +1,20 @@
 """The AWS audit stream: one S3 object for each entry, in a bucket with Object Lock.
 
 An entry is written only if no object has its name (`lockstep.audit.objects`). Every method makes one call, except
-`last_seq`, which makes several, and `history`, which makes one for each page.
+`numbers` and `history`, which make one for each page.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from botocore.exceptions import ClientError
 
-from lockstep.audit.objects import EntryObjects
+from lockstep.audit.objects import MAX_ENTRY_BYTES, EntryObjects
 from lockstep.aws.clients import Trouble, error_code, translated
 from lockstep.errors import AuditLogAccessDeniedError, AuditLogUnreachableError
-from lockstep.ports import EntrySummary, ObjectVersion
+from lockstep.ports import ObjectVersion
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -61,44 +61,40 @@ class S3AuditLog:
         """The stream's name."""
         return self._objects.stream
 
-    def put(self, body: bytes, summary: EntrySummary) -> bool:
-        """Write an entry if its seq is free; False where it is taken.
+    def put(self, number: int, body: bytes, metadata: Mapping[str, str]) -> bool:
+        """Write an object if its number is free; False where it is taken.
 
         S3 answers a conditional write with 412 where the key exists, and with 409 where another write to it was
         under way (https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html). A 409 does not
         tell which write won, so the call must be retried.
         """
-        with self._translated(summary.seq):
+        with self._translated(number):
             try:
                 self._client.put_object(
                     Bucket=self._bucket,
-                    Key=self._objects.key(summary.seq),
+                    Key=self._objects.key(number),
                     Body=body,
                     IfNoneMatch="*",
                     ChecksumAlgorithm="SHA256",  # Object Lock requires a checksum; S3 compares it.
                     ContentType="application/json",
                     StorageClass=self._storage_class,
-                    Metadata=self._objects.metadata(summary),
+                    Metadata=dict(metadata),
                 )
             except ClientError as error:
                 if error_code(error) == "PreconditionFailed":
                     return False
                 if error_code(error) == "ConditionalRequestConflict":
                     raise AuditLogUnreachableError(
-                        stream=self._objects.stream, seq=summary.seq, code="ConditionalRequestConflict"
+                        stream=self._objects.stream, seq=number, code="ConditionalRequestConflict"
                     ) from None
                 raise
         return True
 
-    def summary(self, seq: int) -> EntrySummary | None:
-        """The summary of the entry at seq, by a HEAD; None where there is no entry.
-
-        Raises:
-            AuditConflictError: Lockstep did not write this object.
-        """
-        with self._translated(seq):
+    def look(self, number: int) -> Mapping[str, str] | None:
+        """The metadata of an object, by a HEAD; None where there is none."""
+        with self._translated(number):
             try:
-                metadata = self._client.head_object(Bucket=self._bucket, Key=self._objects.key(seq))[
+                return self._client.head_object(Bucket=self._bucket, Key=self._objects.key(number))[
                     "Metadata"
                 ]
             except ClientError as error:
@@ -106,37 +102,26 @@ class S3AuditLog:
                 if error_code(error) in {"404", "NoSuchKey"}:
                     return None
                 raise
-        return self._objects.summary(seq, metadata)
 
-    def read(self, seq: int) -> bytes | None:
-        """The body of the entry at seq; None where there is no entry."""
-        with self._translated(seq):
+    def read(self, number: int) -> bytes | None:
+        """The body of an object, as far as an entry can be long; None where there is none."""
+        with self._translated(number):
             try:
-                reply = self._client.get_object(Bucket=self._bucket, Key=self._objects.key(seq))
+                reply = self._client.get_object(Bucket=self._bucket, Key=self._objects.key(number))
             except self._client.exceptions.NoSuchKey:
                 return None
-            return reply["Body"].read()
+            return reply["Body"].read(MAX_ENTRY_BYTES + 1)
 
-    def last_seq(self) -> int:
-        """The highest seq in the log; 0 where it is empty.
+    def numbers(self, *, after: int = 0) -> Iterator[int]:
+        """The numbers above one, ascending, by a list for each page."""
+        more = True
+        while more:
+            page, more = self._page(after=after)
+            yield from page
+            after = max([after, *page])
 
-        S3 lists in ascending order only. So this skips ahead between pages, by a distance that doubles, and by a
-        quarter of it where it went past the end: 10 to 20 calls for a log of one year or of five.
-        """
-        last, skip = 0, 0
-        while True:
-            found, more = self._page(after=last + skip)
-            if found:
-                last, skip = found, max(2 * skip, self._page_size)
-                if not more:
-                    return last
-            elif skip:
-                skip //= 4
-            else:
-                return last
-
-    def _page(self, *, after: int) -> tuple[int, bool]:
-        """The highest seq in the next page (0 where the page is empty), and whether more pages follow."""
+    def _page(self, *, after: int) -> tuple[list[int], bool]:
+        """The numbers in the next page, and whether more pages follow."""
         with self._translated(after):
             reply = self._client.list_objects_v2(
                 Bucket=self._bucket,
@@ -144,9 +129,10 @@ class S3AuditLog:
                 StartAfter=self._objects.key(after),
                 MaxKeys=self._page_size,
             )
-            seqs = [self._objects.seq_of(o["Key"]) for o in reply.get("Contents", [])]
-            # A seq at or below `after` is outside the request. If it counted, `last_seq` could loop forever.
-            return max((s for s in seqs if s > after), default=0), reply["IsTruncated"]
+            listed = reply.get("Contents", [])
+            found = sorted({s for o in listed if (s := self._objects.seq_of(o["Key"])) > after})
+            # A page without a number that is higher would be asked for forever.
+            return found, reply["IsTruncated"] and bool(found)
 
     def history(self) -> Iterator[ObjectVersion]:
         """Every version and delete marker, page by page; needs `s3:ListBucketVersions`."""

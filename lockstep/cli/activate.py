@@ -1,12 +1,13 @@
 """`lockstep plan activate`: make the plan file's plan of a credential the one under which runs act."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from lockstep.audit.chain import Entry, parse
+from lockstep.audit.end import newest_numbers
 from lockstep.cli.giving import CredentialArguments, Desk, RecordIn, desk, each, entry_text, named, would
 from lockstep.cli.operator import streams
 from lockstep.cli.output import DEFAULT_PLAN, DryRun, Exit, PlanFile, complain, plan_or_exit, say
@@ -15,7 +16,7 @@ from lockstep.errors import (
     AuditLogUnreachableError,
     AuditVerificationError,
 )
-from lockstep.model import Credential
+from lockstep.model import ChainHead, Credential
 from lockstep.orders import Activate
 from lockstep.ports import AuditLog, Signer
 
@@ -114,23 +115,31 @@ def _leaving(at: Desk, credential: Credential, dropped: frozenset[str]) -> tuple
 def _last_rotation(at: Desk, credential: Credential) -> _Rotated | None:
     """The newest rotation on record, in any stream that can be read; archived entries cannot."""
     found: list[Entry] = []
+    heads = at.clouds.lock(credential).read().heads
     for log, signer in streams(at.plan, at.clouds, credential):
         try:
-            found += [next(e for e in _newest_first(log, signer, credential) if _is_rotation(e))]
+            found += [
+                next(
+                    e
+                    for e in _newest_first(log, signer, credential, heads.get(log.stream))
+                    if _is_rotation(e)
+                )
+            ]
         except (StopIteration, AuditLogUnreachableError, AuditLogAccessDeniedError):
             continue
     if not found:
         return None
-    details = _details(max(found, key=lambda e: int(e.event["time"])))
+    details = max(found, key=lambda e: e.time).details
     return _Rotated(
         usernames=tuple(details["usernames"]), places=frozenset({*details["databases"], *details["stores"]})
     )
 
 
-def _newest_first(log: AuditLog, signer: Signer, credential: Credential) -> Iterator[Entry]:
+def _newest_first(
+    log: AuditLog, signer: Signer, credential: Credential, head: ChainHead | None
+) -> Iterator[Entry]:
     """The entries whose signature is valid; an entry that is not valid is for `audit verify`."""
-    last = log.last_seq()
-    for seq in range(last, max(0, last - LOOK_BACK), -1):
+    for seq in newest_numbers(log, head, LOOK_BACK):
         body = log.read(seq)
         if body is None:
             continue
@@ -138,18 +147,12 @@ def _newest_first(log: AuditLog, signer: Signer, credential: Credential) -> Iter
             entry = parse(body, credential_id=credential.id, stream=log.stream, seq=seq)
         except AuditVerificationError:
             continue
-        key = signer if entry.key_id == signer.key_id else signer.of(entry.key_id)
-        if key.verify(entry.digest, entry.mac):
+        if signer.verify(entry.digest, entry.mac):
             yield entry
 
 
 def _is_rotation(entry: Entry) -> bool:
-    return entry.event.get("status") == "Success" and "order" not in _details(entry)
-
-
-def _details(entry: Entry) -> Mapping[str, Any]:
-    details: Mapping[str, Any] = entry.event["unmapped"]["lockstep"]
-    return details
+    return entry.event.get("status") == "Success" and {"generation", "usernames"} <= entry.details.keys()
 
 
 def _refuse(text: str) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
@@ -10,7 +9,10 @@ import typer
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lockstep.audit.chain import Entry, parse
+from lockstep.audit.end import newest_numbers
+from lockstep.audit.verify import Verdict, Verification
 from lockstep.audit.verify import verify as verify_chains
+from lockstep.cli.acknowledge import acknowledge
 from lockstep.cli.forecast import moment
 from lockstep.cli.operator import operator, streams
 from lockstep.cli.output import (
@@ -28,7 +30,7 @@ from lockstep.cli.output import (
     say,
 )
 from lockstep.clouds import Clouds
-from lockstep.errors import AuditVerificationError, LockstepError
+from lockstep.errors import AuditVerificationError
 from lockstep.model import Credential
 from lockstep.plan import Plan
 from lockstep.ports import AuditLog, Signer
@@ -41,23 +43,7 @@ Stream = Annotated[
 ]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Verdict:
-    """What is known of one stream of one credential.
-
-    Attributes:
-        verified: None if the stream was unreachable.
-        witnessed: Entries that name an entry of the other stream, checked against it.
-        error: Why it was unreachable.
-    """
-
-    credential: str
-    stream: str
-    verified: bool | None
-    entries: int = 0
-    witnessed: int = 0
-    problems: list[str] = field(default_factory=list)
-    error: str | None = None
+SHOWN_PROBLEMS = 100
 
 
 @app.command()
@@ -70,75 +56,63 @@ def verify(
 ) -> None:
     """Verify every chain, and compare the chains of both clouds.
 
-    Checks that no entry is missing, changed or swapped, that every signature is valid, that the log ends where the
-    lock record says, and that each witnessed entry of the other stream is still there. An empty log is not a verified
-    log. Entries in OCI are archived: restore them first, or verify only the other stream.
+    Checks that no entry is missing, changed or swapped, that every signature is valid, that the lock record's head is
+    in the log, that each witnessed entry is still there, and that every rotation is on record. It says how many entries
+    at the end no other cloud has witnessed yet. Of an archived entry the signed metadata are verified. A problem that
+    was examined is acknowledged with `audit acknowledge`.
 
     Exit code: 0 verified, 1 not verified, 3 a log, a key or the lock table was
     unreachable.
     """
     plan = plan_or_exit(file)
     clouds = operator(plan)
-    verdicts: list[Verdict] = []
+    found: list[tuple[Credential, Verification]] = []
     with failures_explained(), _progress() as progress:
         for credential in chosen(plan, credential_id):
-            verdicts += _verdicts(plan, clouds, credential, stream, progress)
+            found += [(credential, v) for v in _verified(plan, clouds, credential, stream, progress)]
     if as_json:
         print_json(
-            {
-                "verified": all(v.verified for v in verdicts),
-                "streams": [{name: getattr(v, name) for name in v.__dataclass_fields__} for v in verdicts],
-            }
+            {"verified": all(v.verified for _, v in found), "streams": [_json(c, v) for c, v in found]}
         )
     else:
-        for verdict in verdicts:
-            _show_verdict(verdict)
-    answers = [v.verified for v in verdicts]
-    if False in answers:
+        for credential, verification in found:
+            _show_verdict(credential, verification, clouds.clock.now())
+    verdicts = {v.verdict for _, v in found}
+    if Verdict.NOT_VERIFIED in verdicts:
         raise typer.Exit(Exit.NO)
-    if None in answers:
+    if Verdict.UNREADABLE in verdicts:
         raise typer.Exit(Exit.UNREACHABLE)
 
 
-def _verdicts(
+def _verified(
     plan: Plan, clouds: Clouds, credential: Credential, stream: str | None, progress: Progress
-) -> list[Verdict]:
-    logs, verdicts = [], []
-    for log, signer in _streams(plan, clouds, credential, stream):
-        try:
-            total = log.last_seq()
-            if total:
-                # An archived entry is in the list, but cannot be read.
-                log.read(total)
-        except LockstepError as e:
-            verdicts.append(
-                Verdict(
-                    credential=credential.id,
-                    stream=log.stream,
-                    verified=None,
-                    error=f"{type(e).__name__}: {e}",
-                )
-            )
-        else:
-            logs.append((log, signer, progress.add_task(f"{credential.id} {log.stream}", total=total)))
-    tasks = {log.stream: task for log, _, task in logs}
-    found = verify_chains(
+) -> list[Verification]:
+    logs = _streams(plan, clouds, credential, stream)
+    tasks = {log.stream: progress.add_task(f"{credential.id} {log.stream}", total=None) for log, _ in logs}
+    return verify_chains(
         credential.id,
-        [(log, signer) for log, signer, _ in logs],
-        clouds.lock(credential).read().heads,
-        progress=lambda name, seq: progress.update(tasks[name], completed=seq),
+        logs,
+        clouds.lock(credential).read(),
+        total=lambda name, total: progress.update(tasks[name], total=total),
+        progress=lambda name, done: progress.update(tasks[name], completed=done),
     )
-    return verdicts + [
-        Verdict(
-            credential=credential.id,
-            stream=v.stream,
-            verified=v.verified,
-            entries=len(v.entries),
-            witnessed=v.witnessed,
-            problems=v.problems,
-        )
-        for v in found
-    ]
+
+
+def _json(credential: Credential, v: Verification) -> dict[str, object]:
+    return {
+        "credential": credential.id,
+        "stream": v.stream,
+        "verdict": v.verdict,
+        "verified": None if v.verdict is Verdict.UNREADABLE else v.verified,
+        "entries": len(v.entries),
+        "witnessed": v.witnessed,
+        "unwitnessed": v.unwitnessed,
+        "unwitnessed_since": v.unwitnessed_since,
+        "problems": [str(p) for p in v.problems],
+        "acknowledged": [str(a) for a in v.acknowledged],
+        "notes": v.notes,
+        "error": v.unreadable or None,
+    }
 
 
 def _streams(
@@ -166,16 +140,31 @@ def _progress() -> Iterator[Progress]:
         yield progress
 
 
-def _show_verdict(verdict: Verdict) -> None:
-    what, style = {
-        True: ("verified", "green"),
-        False: ("NOT VERIFIED", "bold red"),
-        None: ("UNREACHABLE", "bold yellow"),
-    }[verdict.verified]
-    counts = f"{verdict.entries} entries, {verdict.witnessed} witnesses checked"
-    say(f"{verdict.credential} {verdict.stream}: {what} ({verdict.error or counts})", style=style)
-    for problem in verdict.problems:
+def _show_verdict(credential: Credential, v: Verification, now: datetime) -> None:
+    style = {
+        Verdict.VERIFIED: "green",
+        Verdict.NOT_WITNESSED: "green",
+        Verdict.EMPTY: "yellow",
+        Verdict.NOT_VERIFIED: "bold red",
+        Verdict.UNREADABLE: "bold yellow",
+    }[v.verdict]
+    say(f"{credential.id} {v.stream}: {v.verdict} ({v.unreadable or _counts(v, now)})", style=style)
+    for problem in v.problems[:SHOWN_PROBLEMS]:
         say(f"  {problem}")
+    if len(v.problems) > SHOWN_PROBLEMS:
+        say(f"  and {len(v.problems) - SHOWN_PROBLEMS} more; --json has them all")
+    for line in (*v.acknowledged, *v.notes):
+        say(f"  {line}")
+
+
+def _counts(v: Verification, now: datetime) -> str:
+    entries = f"{len(v.entries)} entries"
+    if v.unwitnessed is None:
+        return f"{entries}; the other cloud's stream was not read"
+    if not v.unwitnessed or v.unwitnessed_since is None:
+        return f"{entries}, all witnessed by the other cloud"
+    minutes = max(0, round((now.timestamp() - v.unwitnessed_since / 1000) / 60))
+    return f"{entries}; the last {v.unwitnessed} not witnessed yet, the oldest of them {minutes} minutes old"
 
 
 @app.command()
@@ -198,12 +187,10 @@ def show(
     found: list[tuple[Credential, AuditLog, int, Entry | None]] = []
     with failures_explained():
         for credential in chosen(plan, credential_id):
+            heads = clouds.lock(credential).read().heads
             for log, _ in _streams(plan, clouds, credential, stream):
-                last = log.last_seq()
-                found += [
-                    (credential, log, seq, _read(log, credential, seq))
-                    for seq in range(last, max(last - newest, 0), -1)
-                ]
+                numbers = newest_numbers(log, heads.get(log.stream), newest)
+                found += [(credential, log, seq, _read(log, credential, seq)) for seq in numbers]
     if as_json:
         print_json(
             {
@@ -238,9 +225,11 @@ def _read(log: AuditLog, credential: Credential, seq: int) -> Entry | None:
 
 
 def _line(entry: Entry) -> str:
-    details = _part(_part(entry.event, "unmapped"), "lockstep")
+    details = entry.details
     if "order" in details:
         return _order_line(entry, details)
+    if "witness" in details:
+        return _witness_line(entry)
     databases, stores = _part(details, "databases"), _part(details, "stores")
     words = [
         _when(entry.event.get("time")),
@@ -260,6 +249,13 @@ def _order_line(entry: Entry, details: Mapping[str, Any]) -> str:
     return ", ".join((_when(entry.event.get("time")), f"order {details['order']}", *fields, f"by {who}"))
 
 
+def _witness_line(entry: Entry) -> str:
+    seen = (f"entry {w.seq} of {name}" for name, w in entry.witness.items())
+    return ", ".join(
+        (_when(entry.time), "witnesses", *seen, f"its store serves generation {entry.details.get('serves')}")
+    )
+
+
 def _words(value: object) -> str:
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
@@ -274,3 +270,6 @@ def _when(milliseconds: object) -> str:
 def _part(whole: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     part = whole.get(name)
     return part if isinstance(part, dict) else {}
+
+
+app.command()(acknowledge)

@@ -30,7 +30,6 @@ from lockstep.cli.output import (
 )
 from lockstep.clouds import Clouds
 from lockstep.durations import parse_duration
-from lockstep.errors import LockstepError
 from lockstep.model import Credential
 from lockstep.plan import Plan
 
@@ -100,19 +99,9 @@ def report(
 
 
 def gathered(plan: Plan, clouds: Clouds, credential: Credential) -> CredentialEvidence:
-    """Verify the streams of a credential that can be read."""
-    logs, unreachable = [], {}
-    for log, signer in streams(plan, clouds, credential):
-        try:
-            last = log.last_seq()
-            if last:
-                log.read(last)  # An archived entry is in the list, but cannot be read.
-        except LockstepError as error:
-            unreachable[log.stream] = f"{type(error).__name__}: {error}"
-        else:
-            logs.append((log, signer))
-    heads = clouds.lock(credential).read().heads
-    return evidence(credential, verify(credential.id, logs, heads), unreachable)
+    """Verify the streams of a credential."""
+    record = clouds.lock(credential).read()
+    return evidence(credential, verify(credential.id, streams(plan, clouds, credential), record))
 
 
 def _period(text: str) -> timedelta:

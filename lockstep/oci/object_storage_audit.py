@@ -1,7 +1,7 @@
 """The OCI audit stream: one Object Storage object for each entry, in a bucket of the Archive tier with versioning.
 
 An entry is written only if its name is free (`lockstep.audit.objects`). Every method makes one call, except
-`last_seq` and `history`, which make one for each page.
+`numbers` and `history`, which make one for each page.
 
 The writer needs OBJECT_CREATE, and OBJECT_INSPECT for HEAD and list: with a HEAD a retry recognises its own entry. It
 needs neither OBJECT_OVERWRITE nor OBJECT_READ.
@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 from oci.exceptions import ServiceError  # type: ignore[import-untyped]  # the SDK ships no types
 
-from lockstep.audit.objects import EntryObjects
+from lockstep.audit.objects import MAX_ENTRY_BYTES, EntryObjects
 from lockstep.errors import (
     AuditConflictError,
     AuditLogAccessDeniedError,
@@ -22,7 +22,7 @@ from lockstep.errors import (
     LockstepError,
 )
 from lockstep.oci.clients import OciClients, Trouble, Untyped
-from lockstep.ports import EntrySummary, ObjectVersion
+from lockstep.ports import ObjectVersion
 
 # OCI sometimes answers 404 BucketNotFound for buckets that exist, so it is retried; the error keeps the code in case
 # the bucket or the permission is really missing. OCI answers 409 for an object that is not restored, and to a write
@@ -42,6 +42,7 @@ HISTORY_ERRORS: Mapping[Trouble, type[LockstepError]] = {
     **AUDIT_ERRORS,
     Trouble.NOT_FOUND: AuditLogAccessDeniedError,
 }
+_METADATA = "opc-meta-"
 _NOT_FOUND, _PRECONDITION_FAILED = 404, 412
 
 
@@ -77,21 +78,21 @@ class ObjectStorageAuditLog:
         """The stream's name."""
         return self._objects.stream
 
-    def put(self, body: bytes, summary: EntrySummary) -> bool:
-        """Write an entry if its seq is free; False if it is taken.
+    def put(self, number: int, body: bytes, metadata: Mapping[str, str]) -> bool:
+        """Write an object if its number is free; False if it is taken.
 
         The signature of a PUT does not cover its body, so a digest is sent, which the service compares.
         """
-        with self._translated(summary.seq):
+        with self._translated(number):
             try:
                 self._clients.objects.put_object(
                     *self._bucket,
-                    self._objects.key(summary.seq),
+                    self._objects.key(number),
                     body,
                     if_none_match="*",
                     content_md5=base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode(),
                     content_type="application/json",
-                    opc_meta=self._objects.metadata(summary),
+                    opc_meta=dict(metadata),
                 )
             except ServiceError as error:
                 if error.status == _PRECONDITION_FAILED:
@@ -99,44 +100,45 @@ class ObjectStorageAuditLog:
                 raise
         return True
 
-    def summary(self, seq: int) -> EntrySummary | None:
-        """The entry at seq, by a HEAD; None if there is none.
-
-        Raises:
-            AuditConflictError: Lockstep did not write this object.
-        """
-        with self._translated(seq):
+    def look(self, number: int) -> Mapping[str, str] | None:
+        """The metadata of an object, by a HEAD; None if there is none."""
+        with self._translated(number):
             try:
-                headers = self._clients.objects.head_object(*self._bucket, self._objects.key(seq)).headers
+                headers = self._clients.objects.head_object(*self._bucket, self._objects.key(number)).headers
             except ServiceError as error:
                 # A reply to a HEAD has no body, so a missing bucket looks like a missing object here.
                 if error.status == _NOT_FOUND:
                     return None
                 raise
-        return self._objects.summary(seq, headers, prefix="opc-meta-")
+            return {
+                name.lower().removeprefix(_METADATA): value
+                for name, value in headers.items()
+                if name.lower().startswith(_METADATA)
+            }
 
-    def read(self, seq: int) -> bytes | None:
-        """The body of the entry at seq; None if there is none.
+    def read(self, number: int) -> bytes | None:
+        """The body of an object, as far as an entry can be long; None if there is none.
 
         Raises:
             AuditLogUnreachableError: With code `NotRestored` if the object is archived. Restoring it takes up to an
                 hour.
         """
-        with self._translated(seq):
+        with self._translated(number):
             try:
-                reply = self._clients.objects.get_object(*self._bucket, self._objects.key(seq))
+                reply = self._clients.objects.get_object(*self._bucket, self._objects.key(number))
             except ServiceError as error:
                 if error.code == "ObjectNotFound":
                     return None
                 raise
-            body: bytes = reply.data.content
+            body: bytes = reply.data.raw.read(MAX_ENTRY_BYTES + 1, decode_content=True)
+            reply.data.close()
         return body
 
-    def last_seq(self) -> int:
-        """The highest seq in the log; 0 where it is empty."""
-        last, start = 0, self._objects.prefix
+    def numbers(self, *, after: int = 0) -> Iterator[int]:
+        """The numbers above one, ascending, by a list for each page."""
+        start = self._objects.key(after + 1)
         while start:
-            with self._translated(last):
+            with self._translated(after):
                 listed = self._clients.objects.list_objects(
                     *self._bucket,
                     prefix=self._objects.prefix,
@@ -144,12 +146,12 @@ class ObjectStorageAuditLog:
                     limit=self._page_size,
                     fields="name",
                 ).data
-                seqs = [self._objects.seq_of(o.name) for o in listed.objects]
+                found = sorted({s for o in listed.objects if (s := self._objects.seq_of(o.name)) > after})
                 following = listed.next_start_with
-            last = max([last, *seqs])
+            yield from found
+            after = max([after, *found])
             # A start that does not advance would loop forever.
             start = following if following and following > start else ""
-        return last
 
     def history(self) -> Iterator[ObjectVersion]:
         """Every version and delete marker, page by page; needs OBJECT_INSPECT, as every list of objects does."""

@@ -1,72 +1,89 @@
 """The OCI signing key: a secret in Vault whose content, 32 bytes or more, is the key of an HMAC-SHA-256.
 
-Vault has no HMAC operation, so the process reads the key once. The key's id names the version, so that entries signed
-before the key was replaced still verify.
+Vault has no HMAC operation, so the process reads each key once. An entry names the version that signed it, so that
+entries signed before the key was replaced still verify.
 """
 
 import hmac
+import re
+from collections.abc import Sequence
 
 from lockstep.errors import (
     AuditLogAccessDeniedError,
     AuditLogUnreachableError,
     LockstepError,
     RetryableError,
+    SecretNotFoundError,
 )
 from lockstep.oci.vault import Content, Vault
+from lockstep.ports import Mac
 from lockstep.store_kinds.oci_vault import oci_name
 
 MIN_KEY_BYTES = 32
+_KEY_ID = re.compile(r"(?P<secret>[A-Za-z0-9._-]{1,255}):(?P<version>[1-9][0-9]{0,8})", re.ASCII)
 
 
 class VaultSigner:
-    """The port `Signer` on one secret.
+    """The port `Signer` on one secret. A key's id is `<secret>:<version number>`.
+
+    A version has no OCID of its own, and a number is never given twice within a secret. A secret that is made again
+    under the same name has other keys, so what the old one signed does not verify.
 
     Args:
-        vault: The vault that has the secret.
-        secret: The secret's name in the plan.
-        version: The number of the version that signs; by default the one that is current at the first use.
+        vault: The vault that has the secrets.
+        secret: The name in the plan of the secret whose current version signs.
+        retired: The names of secrets that did before it, the oldest first.
     """
 
-    def __init__(self, vault: Vault, secret: str, *, version: int | None = None) -> None:
+    def __init__(self, vault: Vault, secret: str, *, retired: Sequence[str] = ()) -> None:
         self._vault = vault
         self._secret = oci_name(secret)
-        self._version = version
-        self._content: Content | None = None
+        self._secrets = (*(oci_name(name) for name in retired), self._secret)
+        self._current: Content | None = None
+        self._keys: dict[str, bytes | None] = {}
 
-    @property
-    def key_id(self) -> str:
-        """`<secret>:<version number>`."""
-        return f"{self._secret}:{self._key().number}"
+    def sign(self, digest: bytes) -> Mac:
+        """The MAC over a digest, by the version that was current at the first use."""
+        if self._current is None:
+            self._current = self._read(self._secret)
+        key_id = f"{self._secret}:{self._current.number}"
+        return Mac(key_id=key_id, value=hmac.digest(self._current.data, digest, "sha256"))
 
-    def sign(self, digest: bytes) -> bytes:
-        """The MAC over a digest."""
-        return hmac.digest(self._key().data, digest, "sha256")
+    def verify(self, digest: bytes, mac: Mac) -> bool:
+        """Whether the version that a MAC names made it, compared in constant time."""
+        if mac.key_id not in self._keys:
+            self._keys[mac.key_id] = self._key(mac.key_id)
+        key = self._keys[mac.key_id]
+        return key is not None and hmac.compare_digest(hmac.digest(key, digest, "sha256"), mac.value)
 
-    def verify(self, digest: bytes, mac: bytes) -> bool:
-        """Whether the MAC is this key's, compared in constant time."""
-        return hmac.compare_digest(self.sign(digest), mac)
+    def rank(self, key_id: str) -> tuple[int, int]:
+        """The place of the secret in the plan's order, and the number of the version."""
+        named = _KEY_ID.fullmatch(key_id)
+        if named is None or named["secret"] not in self._secrets:
+            return (-1, -1)
+        return self._secrets.index(named["secret"]), int(named["version"])
 
-    def of(self, key_id: str) -> "VaultSigner":
-        """The signer with the key that an entry names.
+    def _key(self, key_id: str) -> bytes | None:
+        """The key of an id; None if the id names none of these secrets' versions."""
+        named = _KEY_ID.fullmatch(key_id)
+        if named is None or named["secret"] not in self._secrets:
+            return None
+        try:
+            return self._read(named["secret"], version_number=int(named["version"])).data
+        except SecretNotFoundError:
+            return None
 
-        Raises:
-            AuditLogAccessDeniedError: The id does not name a version of this secret.
-        """
-        secret, _, number = key_id.rpartition(":")
-        if secret != self._secret or not number.isdecimal():
-            raise AuditLogAccessDeniedError(secret=self._secret, code="another-key")
-        return VaultSigner(self._vault, self._secret, version=int(number))
-
-    def _key(self) -> Content:
-        if self._content is None:
-            which = {} if self._version is None else {"version_number": self._version}
-            try:
-                content = self._vault.read_named(self._secret, **which)
-            except RetryableError as error:
-                raise AuditLogUnreachableError(**error.where) from None
-            except LockstepError as error:
-                raise AuditLogAccessDeniedError(**error.where) from None
-            if len(content.data) < MIN_KEY_BYTES:
-                raise AuditLogAccessDeniedError(secret=self._secret, code="key-too-short")
-            self._content = content
-        return self._content
+    def _read(self, secret: str, **which: int) -> Content:
+        try:
+            content = self._vault.read_named(secret, **which)
+        except RetryableError as error:
+            raise AuditLogUnreachableError(**error.where) from None
+        except SecretNotFoundError:
+            if which:
+                raise
+            raise AuditLogAccessDeniedError(secret=secret, code="no-key") from None
+        except LockstepError as error:
+            raise AuditLogAccessDeniedError(**error.where) from None
+        if len(content.data) < MIN_KEY_BYTES:
+            raise AuditLogAccessDeniedError(secret=secret, code="key-too-short")
+        return content

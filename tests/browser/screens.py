@@ -22,7 +22,7 @@ PICTURES = {"audit-report-wide": (1180, "light", 1700), "audit-report-narrow-dar
 def story_page() -> str:
     """The page on the story."""
     story = whole_story(8)
-    given = evidence(story.world.credential, story.verify(), {})
+    given = evidence(story.world.credential, story.verify())
     since = story.now - timedelta(days=90)
     return page(build([given], since=since, now=story.now, lock="lockstep, eu-central-1"))
 

@@ -13,7 +13,6 @@ from lockstep.aws.kms import KmsSigner
 from lockstep.aws.s3_audit import S3AuditLog
 from lockstep.aws.secrets_manager import read_secret
 from lockstep.errors import (
-    AuditConflictError,
     AuditLogAccessDeniedError,
     AuditLogUnreachableError,
     LockTableAccessDeniedError,
@@ -23,7 +22,6 @@ from lockstep.errors import (
     StoreRejectedError,
 )
 from lockstep.model import CredentialValue, Login, SecretStr
-from lockstep.ports import EntrySummary
 from lockstep.version_names import VersionNames
 from sandbox.aws.server import AwsSandbox
 from tests.contract.aws_fixtures import (
@@ -274,40 +272,39 @@ def test_a_missing_table_is_a_terminal_error(sandbox: AwsSandbox, lock: DynamoDb
 # The audit log's objects
 
 
-def summary(seq: int) -> EntrySummary:
-    return EntrySummary(seq=seq, hash="aa", previous_hash="bb", rotation_id="aws-1")
+METADATA = {"chain": "{}", "mac": "{}"}
 
 
 @pytest.mark.parametrize("storage_class", ["GLACIER_IR", "STANDARD_IA"])
 def test_an_entry_is_an_object_with_checksum_class_and_metadata(
     sandbox: AwsSandbox, log: S3Harness, storage_class: Literal["GLACIER_IR", "STANDARD_IA"]
 ) -> None:
-    S3AuditLog(log.client, BUCKET, "oci", CREDENTIAL.id, storage_class).put(b"{}", summary(42))
+    S3AuditLog(log.client, BUCKET, "oci", CREDENTIAL.id, storage_class).put(42, b"{}", METADATA)
     head = sandbox.client("s3").head_object(
         Bucket=BUCKET, Key="oci/multi-cloud.app_user/000000000042.json", ChecksumMode="ENABLED"
     )
     assert head["ChecksumSHA256"] == "RBNvo1WzZ4oRRq0W9+hknpT7T8If536DEMBg9hyq/4o="
     assert head["StorageClass"] == storage_class
     assert head["ContentType"] == "application/json"
-    assert head["Metadata"] == {"seq": "42", "hash": "aa", "previous-hash": "bb", "rotation-id": "aws-1"}
+    assert head["Metadata"] == METADATA
 
 
-def test_a_foreign_object_is_a_conflict(sandbox: AwsSandbox, log: S3Harness) -> None:
+def test_an_object_without_metadata_is_looked_at(sandbox: AwsSandbox, log: S3Harness) -> None:
     sandbox.client("s3").put_object(Bucket=BUCKET, Key=f"{FOLDER}/000000000001.json", Body=b"{}")
-    assert not log.log.put(b"{}", summary(1))
-    with pytest.raises(AuditConflictError):
-        log.log.summary(1)
+    assert not log.log.put(1, b"{}", METADATA)
+    assert log.log.look(1) == {}
 
 
 @pytest.mark.parametrize("last", [0, 1, 2, 3, 4, 30])
-def test_the_end_of_a_long_log_takes_few_calls(log: S3Harness, last: int) -> None:
+def test_numbers_are_listed_page_by_page(log: S3Harness, last: int) -> None:
     for seq in range(1, last + 1):
-        log.log.put(b"{}", summary(seq))
+        log.log.put(seq, b"{}", METADATA)
     paged = S3AuditLog(log.client, BUCKET, "aws", CREDENTIAL.id, page_size=2)
     found: list[int] = []
-    made = calls(log.client, lambda: found.append(paged.last_seq()))
-    assert found == [last]
-    assert len(made) <= 11
+    made = calls(log.client, lambda: found.extend(paged.numbers()))
+    assert found == [*range(1, last + 1)]
+    assert len(made) == max(1, -(-last // 2))
+    assert len(calls(log.client, lambda: next(paged.numbers(after=max(0, last - 2)), None))) == 1
 
 
 @pytest.mark.parametrize(
@@ -324,21 +321,25 @@ def test_the_end_of_a_long_log_takes_few_calls(log: S3Harness, last: int) -> Non
 def test_other_objects_and_other_chains_are_not_counted(
     sandbox: AwsSandbox, log: S3Harness, key: str
 ) -> None:
-    log.log.put(b"{}", summary(3))
+    log.log.put(3, b"{}", METADATA)
     sandbox.client("s3").put_object(Bucket=BUCKET, Key=key, Body=b"{}")
-    assert log.log.last_seq() == 3
+    assert list(log.log.numbers()) == [3]
 
 
 def test_a_missing_bucket_is_an_error_and_not_an_empty_log(log: S3Harness) -> None:
     missing = S3AuditLog(log.client, "no-such-bucket", "aws", CREDENTIAL.id)
-    for operation in (missing.last_seq, lambda: missing.read(1), lambda: missing.put(b"{}", summary(1))):
+    for operation in (
+        lambda: list(missing.numbers()),
+        lambda: missing.read(1),
+        lambda: missing.put(1, b"{}", METADATA),
+    ):
         with pytest.raises(AuditLogAccessDeniedError) as error:
             operation()
         assert error.value.where["code"] == "NoSuchBucket"
 
 
 def test_a_history_that_does_not_advance_is_an_error(log: S3Harness, monkeypatch: pytest.MonkeyPatch) -> None:
-    log.log.put(b"{}", summary(1))
+    log.log.put(1, b"{}", METADATA)
     page = {"IsTruncated": True, "NextKeyMarker": "aws/1", "NextVersionIdMarker": "1"}
     monkeypatch.setattr(log.client, "list_object_versions", lambda **_: page)
     with pytest.raises(AuditLogUnreachableError):

@@ -28,7 +28,6 @@ from lockstep.aws.secrets_manager import SecretsManagerSecret
 from lockstep.errors import LockstepError
 from lockstep.model import CredentialValue, Login, SecretStr
 from lockstep.orders import Pause
-from lockstep.ports import EntrySummary
 from lockstep.stores import CredentialStore
 from lockstep.timeouts import CloudTimeouts
 from tests.contract.aws_fixtures import CREDENTIAL, KEYS
@@ -72,19 +71,17 @@ def call_caller(endpoint: str, timeouts: CloudTimeouts = SHIPPED) -> None:
 
 def call_log(endpoint: str, timeouts: CloudTimeouts = SHIPPED) -> None:
     client = aws_client("s3", REGION, keys=KEYS, endpoint=endpoint, timeouts=timeouts)
-    S3AuditLog(client, "bucket", "aws", CREDENTIAL.id).put(
-        b"{}", EntrySummary(seq=1, hash="", previous_hash="", rotation_id="")
-    )
+    S3AuditLog(client, "bucket", "aws", CREDENTIAL.id).put(1, b"{}", {})
 
 
 def call_log_head(endpoint: str, timeouts: CloudTimeouts = SHIPPED) -> None:
     client = aws_client("s3", REGION, keys=KEYS, endpoint=endpoint, timeouts=timeouts)
-    S3AuditLog(client, "bucket", "aws", CREDENTIAL.id).summary(1)
+    S3AuditLog(client, "bucket", "aws", CREDENTIAL.id).look(1)
 
 
 def call_log_list(endpoint: str, timeouts: CloudTimeouts = SHIPPED) -> None:
     client = aws_client("s3", REGION, keys=KEYS, endpoint=endpoint, timeouts=timeouts)
-    S3AuditLog(client, "bucket", "aws", CREDENTIAL.id).last_seq()
+    list(S3AuditLog(client, "bucket", "aws", CREDENTIAL.id).numbers())
 
 
 def call_log_history(endpoint: str, timeouts: CloudTimeouts = SHIPPED) -> None:

@@ -183,7 +183,13 @@ class World:
             databases=self.databases,
             secrets={"aws": self.secrets.secret, "oci": self.ring.secret},
             orders=self.orders,
-            chain=Chain(credential_id=CREDENTIAL.id, lock=self.lock, log=self.log, signer=self.signer),
+            chain=Chain(
+                credential_id=CREDENTIAL.id,
+                lock=self.lock,
+                log=self.log,
+                signer=self.signer,
+                other_logs=tuple,
+            ),
             clock=self.clock,
             by=Operator(who="ops", now=self.clock.now, new_id=lambda: f"{next(self._ids)}"),
         )
@@ -195,7 +201,7 @@ class World:
         return [store.read_current().login for store in (self.secrets.store, self.ring.store)]
 
     def recorded(self) -> list[dict[str, Any]]:
-        [found] = verify(CREDENTIAL.id, [(self.log, self.signer)], self.lock.read().heads)
+        [found] = verify(CREDENTIAL.id, [(self.log, self.signer)], self.lock.read())
         assert found.problems == []
         return [e.event["unmapped"]["lockstep"] for e in found.entries]
 

@@ -80,13 +80,15 @@ class World:
         return {name: value for name, value in found.items() if name != "credential_id"}
 
     def give(self, order: Order) -> Given:
-        chain = Chain(credential_id=CREDENTIAL.id, lock=self.lock, log=self.log, signer=self.signer)
+        chain = Chain(
+            credential_id=CREDENTIAL.id, lock=self.lock, log=self.log, signer=self.signer, other_logs=tuple
+        )
         operator = Operator(who=WHO, now=lambda: NOW, new_id=lambda: f"{next(self._ids)}")
         return give(order, by=operator, chain=chain, orders=self.orders)
 
     def recorded(self) -> list[dict[str, Any]]:
         """What the entries of the chain, which must verify, say of orders."""
-        [found] = verify(CREDENTIAL.id, [(self.log, self.signer)], self.lock.read().heads)
+        [found] = verify(CREDENTIAL.id, [(self.log, self.signer)], self.lock.read())
         assert found.problems == []
         return [e.event["unmapped"]["lockstep"] for e in found.entries]
 

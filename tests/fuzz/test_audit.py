@@ -8,69 +8,65 @@ import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lockstep.audit.chain import MAX_ENTRY_BYTES, parse, seal
+from lockstep.audit.chain import Sealed, parse
 from lockstep.audit.event import event_of
+from lockstep.audit.objects import MAX_ENTRY_BYTES
+from lockstep.audit.seal import Witnessed
 from lockstep.audit.verify import verify
 from lockstep.cli.audit import _line
 from lockstep.errors import AuditVerificationError, NewerFormatError
 from lockstep.messages import RotatedRun
-from lockstep.model import ChainHead
-from lockstep.ports import EntrySummary
+from lockstep.model import LockRecord
+from lockstep.workers import one_after_the_other
 from tests.fuzz.harness import CANARY, Json, documents, inputs, judged, mangled, mutated, nested, spelled
 from tests.fuzz.test_inputs import EVENTS
 from tests.support.memory import EPOCH, MemoryAuditLog, MemorySigner
+from tests.support.seals import sealed
 
 CREDENTIAL = "multi-cloud/app_user"
 SIGNER = MemorySigner("key-1")
-WITNESS = {"oci": ChainHead(seq=4, hash="d" * 64, rotation_id="run-0")}
+WITNESS = {"oci": Witnessed(seq=4, hash="d" * 64, at=1)}
 
 
-def sealed() -> list[tuple[bytes, EntrySummary]]:
+def chained() -> list[Sealed]:
     """A chain of three entries."""
     request = RotatedRun.model_validate_json(json.dumps(EVENTS["audit"][0]))
-    event = event_of(request, usernames=("app",), fingerprint="0123456789abcdef", now=EPOCH)
-    chain: list[tuple[bytes, EntrySummary]] = []
+    chain: list[Sealed] = []
     for n in range(3):
-        summary = chain[-1][1] if chain else None
-        after = (
-            ChainHead(seq=summary.seq, hash=summary.hash, rotation_id=summary.rotation_id)
-            if summary
-            else None
+        run = request.model_copy(
+            update={"rotation": request.rotation.model_copy(update={"rotation_id": f"run-{n}"})}
         )
+        event = event_of(run, usernames=("app",), fingerprint="0123456789abcdef", now=EPOCH)
         chain.append(
-            seal(
+            sealed(
                 event,
-                credential_id=CREDENTIAL,
-                stream="aws",
-                after=after,
-                others=WITNESS,
+                chain[-1].stored if chain else None,
                 signer=SIGNER,
+                credential_id=CREDENTIAL,
                 rotation_id=f"run-{n}",
+                witness=WITNESS,
             )
         )
     return chain
 
 
-CHAIN = sealed()
-BODY = CHAIN[1][0]
-HEADS = {
-    "aws": ChainHead(seq=3, hash=CHAIN[2][1].hash, rotation_id=CHAIN[2][1].rotation_id),
-    "oci": WITNESS["oci"],
-}
+CHAIN = chained()
+BODY = CHAIN[1].body
+RECORD = LockRecord(credential_id=CREDENTIAL, heads={"aws": CHAIN[2].stored.head})
 
 
 def judge(body: bytes) -> None:
     """Parse the entry alone, then verify a log with it as entry 2."""
     with judged("audit entry", AuditVerificationError), suppress(NewerFormatError):
-        entry = parse(body, credential_id=CREDENTIAL, stream="aws", seq=2)
-        _line(entry)
+        parsed = parse(body, credential_id=CREDENTIAL, stream="aws", seq=2)
+        _line(parsed)
     log = MemoryAuditLog("aws")
-    for (written, summary), seq in zip(CHAIN, (1, 2, 3), strict=True):
-        log.put(body if seq == 2 else written, summary)
+    for entry, seq in zip(CHAIN, (1, 2, 3), strict=True):
+        log.put(seq, body if seq == 2 else entry.body, entry.metadata)
     with judged("audit log"):
-        [found] = verify(CREDENTIAL, [(log, SIGNER)], HEADS)
+        [found] = verify(CREDENTIAL, [(log, SIGNER)], RECORD, side_by_side=one_after_the_other)
         assert found.verified == (body == BODY)
-        assert CANARY not in " ".join(found.problems)
+        assert CANARY not in " ".join(map(str, found.problems))
 
 
 def test_the_unchanged_chain_is_verified() -> None:

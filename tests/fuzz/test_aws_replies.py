@@ -29,7 +29,7 @@ from lockstep.model import (
     SecretStr,
 )
 from lockstep.orders import Account, Activate, Pause
-from lockstep.ports import EntrySummary
+from lockstep.ports import Mac
 from lockstep.stores import CredentialStore
 from lockstep.version_names import VersionNames
 from tests.fuzz.garbage_server import GarbageServer
@@ -53,7 +53,6 @@ DONE = Release(
     next_due_at=EPOCH,
     not_before=EPOCH,
 )
-ENTRY = EntrySummary(seq=4, hash="e" * 64, previous_hash="d" * 64, rotation_id="run-1")
 VALUE = CredentialValue(7, Login("app", SecretStr(CANARY)))
 
 GET_SECRET = {
@@ -182,10 +181,13 @@ def operations(server: GarbageServer) -> dict[str, list[Operation]]:
             lambda: orders.unregister(ACCOUNT),
         ],
         "sts": [lambda: caller_arn(sts)],
-        "kms": [lambda: signer.sign(b"x" * 32), lambda: signer.verify(b"x" * 32, b"y" * 32)],
-        "s3 list": [log.last_seq],
+        "kms": [
+            lambda: signer.sign(b"x" * 32),
+            lambda: signer.verify(b"x" * 32, Mac(key_id="k", value=b"y" * 32)),
+        ],
+        "s3 list": [lambda: list(log.numbers())],
         "s3 versions": [lambda: list(log.history())],
-        "s3": [lambda: log.put(b"{}", ENTRY), lambda: log.summary(4), lambda: log.read(4)],
+        "s3": [lambda: log.put(4, b"{}", {"chain": "{}"}), lambda: log.look(4), lambda: log.read(4)],
     }
 
 

@@ -21,7 +21,6 @@ from lockstep.oci.object_storage_audit import ObjectStorageAuditLog
 from lockstep.oci.vault import Vault
 from lockstep.oci.vault_ring import VaultRing
 from lockstep.oci.vault_signer import VaultSigner
-from lockstep.ports import EntrySummary
 from lockstep.store_kinds import oci_vault
 from lockstep.stores import CredentialStore
 from lockstep.version_names import VersionNames
@@ -34,7 +33,6 @@ from tests.support.memory import FakeClock, make_plan
 CREDENTIAL = make_plan().credentials[0]
 SECRET = CREDENTIAL.secret_names.app_user
 SECRET_ID = "ocid1.vaultsecret.oc1.eu.aaaa"
-ENTRY = EntrySummary(seq=4, hash="e" * 64, previous_hash="d" * 64, rotation_id="run-1")
 VALUE = CredentialValue(7, Login("app", SecretStr(CANARY)))
 NAME = VersionNames(credential_id=CREDENTIAL.id, secret=SECRET).name_of(7)
 
@@ -146,10 +144,10 @@ def operations(clients: OciClients) -> dict[str, Operation]:
         "version_of": lambda: store.version_of(7),
         "prune": store.prune,
         "sign": lambda: signer.sign(b"x" * 32),
-        "put": lambda: log.put(b"{}", ENTRY),
-        "summary": lambda: log.summary(4),
+        "put": lambda: log.put(4, b"{}", {"chain": "{}"}),
+        "look": lambda: log.look(4),
         "read": lambda: log.read(4),
-        "last_seq": log.last_seq,
+        "numbers": lambda: list(log.numbers()),
         "history": lambda: list(log.history()),
     }
 
@@ -177,10 +175,10 @@ REACHES: dict[Call, tuple[str, ...]] = {
     ("PUT", f"/secrets/{SECRET_ID}"): ("promote", "stage"),
     ("GET", f"/secretbundles/{SECRET_ID}"): ("read_current", "read_version", "stage", "serves", "sign"),
     ("POST", "/scheduleDeletion"): ("prune",),
-    ("GET", "/o"): ("last_seq",),
+    ("GET", "/o"): ("numbers",),
     ("GET", "/objectversions"): ("history",),
     ("GET", ".json"): ("read",),
-    ("HEAD", ".json"): ("summary",),
+    ("HEAD", ".json"): ("look",),
     ("PUT", ".json"): ("put",),
 }
 """Which operations make which call."""

@@ -2,13 +2,15 @@
 
 import ast
 import json
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cache
 from typing import Any, cast
 
+from lockstep.audit.chain import Sealed, seal
+from lockstep.audit.seal import ChainEnd
 from lockstep.databases.base import AlternatingUsers, Strategist
 from lockstep.databases.mariadb import _DualPassword as MariaDbDualPassword
 from lockstep.databases.mysql import DualPassword, MySqlAccount
@@ -26,7 +28,7 @@ from lockstep.model import (
     Strategy,
 )
 from lockstep.model import Login as RealLogin
-from lockstep.ports import Ports, Replica, Stager
+from lockstep.ports import Mac, Ports, Replica, Stager
 from lockstep.standby import Bounds
 from lockstep.stores import Stores
 from lockstep.workers import one_after_the_other
@@ -101,8 +103,10 @@ class Replay:
             databases={d.name: d for d in databases},
             side_by_side=one_after_the_other,
             lock=_Lock(self),
-            audit_log=cast("Any", _AuditLog()),
-            signer=cast("Any", _Signer()),
+            home_store=ModelStore(self, STORES[0]),
+            audit_log=cast("Any", _AuditLog(self)),
+            other_logs=lambda: (),
+            signer=_Signer(),
             clock=_Clock(),
             passwords=_Passwords(self),
         )
@@ -219,6 +223,9 @@ class ModelStore:
         if seen:
             self.ask("promote", generation, seen)
 
+    def generation(self) -> int:
+        return 0
+
     def serves(self, generation: int) -> bool:
         del generation
         return True
@@ -234,7 +241,7 @@ class _Lock:
     def read(self) -> LockRecord:
         if self._replay.invocation.step.startswith("Audit"):
             # The model has no audit log: the entry of this run is there already.
-            head = ChainHead(seq=1, hash="", rotation_id=str(self._replay.invocation.maker[0]))
+            head = _own_entry(str(self._replay.invocation.maker[0])).stored.head
             return LockRecord(credential_id="", heads={_AuditLog.stream: head})
         record = record_of(self._replay.ask(LOCK, "read"))
         self._replay.highest = record.highest_generation
@@ -390,9 +397,36 @@ class _MySqlAccount(MySqlAccount):
 class _AuditLog:
     stream = "aws"
 
+    def __init__(self, replay: Replay) -> None:
+        self._replay = replay
+
+    def look(self, number: int) -> Mapping[str, str] | None:
+        entry = _own_entry(str(self._replay.invocation.maker[0]))
+        return entry.metadata if number == entry.stored.number else None
+
 
 class _Signer:
-    key_id = ""
+    def sign(self, digest: bytes) -> Mac:
+        return Mac(key_id="", value=digest)
+
+    def verify(self, digest: bytes, mac: Mac) -> bool:
+        return digest == mac.value
+
+    def rank(self, _key_id: str) -> tuple[int, int]:
+        return 0, 0
+
+
+@cache
+def _own_entry(rotation_id: str) -> Sealed:
+    return seal(
+        {"time": 0},
+        ChainEnd(after=None, seq=1),
+        credential_id=_credential(Strategy.DUAL_PASSWORD).id,
+        stream=_AuditLog.stream,
+        signer=_Signer(),
+        rotation_id=rotation_id,
+        witness={},
+    )
 
 
 class _Clock:

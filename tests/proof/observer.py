@@ -21,6 +21,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from lockstep.audit.seal import stored
 from lockstep.aws.s3_audit import S3AuditLog
 from lockstep.model import Credential
 from lockstep.oci.clients import OciClients, OciIdentity
@@ -193,13 +194,15 @@ class Observer:
     def ended(self, outcome: Outcome) -> None:
         """I7, after a run."""
         for stream, log in self._logs.items():
-            while found := log.summary(self._audited[stream] + 1):
-                if found.previous_hash != self._hashes[stream]:
-                    raise ViolationError("I7", f"{stream}/{found.seq} does not continue the chain")
-                self._audited[stream], self._hashes[stream] = found.seq, found.hash
-                self._entries[found.rotation_id] = self._entries.get(found.rotation_id, 0) + 1
-                if self._entries[found.rotation_id] > 1:
-                    raise ViolationError("I7", f"two entries for {found.rotation_id}")
+            while metadata := log.look(self._audited[stream] + 1):
+                found = stored(self._audited[stream] + 1, metadata)
+                if found.seal is None or found.seal.previous_hash != self._hashes[stream]:
+                    raise ViolationError("I7", f"{stream}/{found.number} does not continue the chain")
+                self._audited[stream], self._hashes[stream] = found.number, found.hash
+                run = found.seal.rotation_id
+                self._entries[run] = self._entries.get(run, 0) + 1
+                if self._entries[run] > 1:
+                    raise ViolationError("I7", f"two entries for {run}")
         if outcome.outcome == "rotated" and self._entries.get(outcome.rotation_id) != 1:
             raise ViolationError("I7", f"{outcome.rotation_id} rotated and is not on record")
 

@@ -102,7 +102,11 @@ def test_a_failed_run_records_the_failure_and_releases_the_lock() -> None:
 
 def test_a_run_that_does_not_get_the_lock_succeeds() -> None:
     first, _ = STATES["AcquireLock"]["Catch"]
-    assert first == {"ErrorEquals": ["DynamoDB.ConditionalCheckFailedException"], "Next": "NoteSkip"}
+    assert first == {
+        "ErrorEquals": ["DynamoDB.ConditionalCheckFailedException"],
+        "Output": "{% $states.input %}",
+        "Next": "NoteSkip",
+    }
     # Also where the note fails (protocol R8).
     assert set(ways_out(STATES["NoteSkip"])) == {"Skipped"}
     assert STATES["Skipped"]["Type"] == "Succeed"

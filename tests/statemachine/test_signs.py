@@ -7,6 +7,7 @@ def test_a_success_a_skip_and_a_failure_leave_their_signs(mariadb: Case) -> None
     assert mariadb.rotate().status == "SUCCEEDED"
     first = mariadb.lock
     assert "aws_began_at" not in first
+    mariadb.world.outside.age_sign(mariadb.credential.id)
     assert mariadb.rotate().output == {"outcome": "skipped"}
     skipped = mariadb.lock
     assert int(str(skipped["aws_seen_at"])) >= int(str(first["aws_seen_at"]))

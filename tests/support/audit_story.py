@@ -92,7 +92,11 @@ class AuditStory:
         self.count += 1
         by = Operator(who=who, now=world.clock.now, new_id=lambda: f"{self.count:06d}")
         chain = Chain(
-            credential_id=world.credential.id, lock=ports.lock, log=ports.audit_log, signer=ports.signer
+            credential_id=world.credential.id,
+            lock=ports.lock,
+            log=ports.audit_log,
+            signer=ports.signer,
+            other_logs=ports.other_logs,
         )
         state = State(credential_id=world.credential.id, highest_generation=lock.highest_generation)
         record(order.name, order.details(state), by=by, chain=chain)
@@ -112,7 +116,7 @@ class AuditStory:
 
     def verify(self) -> list[Verification]:
         """What verification says of both chains."""
-        return verify(self.world.credential.id, self.logs(), self.world.lock.record.heads)
+        return verify(self.world.credential.id, self.logs(), self.world.lock.record)
 
     def logs(self) -> list[tuple[AuditLog, Signer]]:
         """Both logs with their keys."""

@@ -7,7 +7,7 @@ from unittest.mock import patch
 from lockstep import formats
 
 OLDER = formats.FORMAT
-NEWER = formats.CARRYING + 1
+NEWER = formats.FORMAT + 1
 
 
 @contextmanager

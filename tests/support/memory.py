@@ -8,14 +8,14 @@ import hashlib
 import hmac
 import json
 import random
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from lockstep import formats
 from lockstep.audit.objects import EntryObjects
-from lockstep.errors import AuditLogAccessDeniedError, FenceLostError, LostCompareAndSetError
+from lockstep.errors import FenceLostError, LostCompareAndSetError
 from lockstep.model import (
     ChainHead,
     Claim,
@@ -31,7 +31,7 @@ from lockstep.model import (
 )
 from lockstep.plan import Plan
 from lockstep.plan_file import parse_plan
-from lockstep.ports import EntrySummary, ObjectVersion, Ports
+from lockstep.ports import Mac, ObjectVersion, Ports
 from lockstep.standby import Bounds, yields
 from lockstep.stores import Stores
 from lockstep.workers import one_after_the_other
@@ -238,11 +238,11 @@ class MemoryLock:
 
 
 class MemoryAuditLog:
-    """An append-only stream of entries."""
+    """An append-only stream of objects: bodies and metadata."""
 
     def __init__(self, stream: str) -> None:
         self.faults = Faults()
-        self.entries: dict[int, tuple[bytes, EntrySummary]] = {}
+        self.entries: dict[int, tuple[bytes, Mapping[str, str]]] = {}
         self.past: dict[str, list[int | None]] = {}
         """Of a name the older versions by their sizes, oldest first; None for a delete marker."""
         self.objects = EntryObjects(stream, "multi-cloud/app_user")
@@ -252,21 +252,24 @@ class MemoryAuditLog:
     def stream(self) -> str:
         return self._stream
 
-    def put(self, body: bytes, summary: EntrySummary) -> bool:
+    def put(self, number: int, body: bytes, metadata: Mapping[str, str]) -> bool:
         with self.faults.around("put"):
-            return self.entries.setdefault(summary.seq, (body, summary))[1] is summary
+            if number in self.entries:
+                return False
+            self.entries[number] = (body, metadata)
+            return True
 
-    def summary(self, seq: int) -> EntrySummary | None:
-        with self.faults.around("summary"):
-            return self.entries[seq][1] if seq in self.entries else None
+    def look(self, number: int) -> Mapping[str, str] | None:
+        with self.faults.around("look"):
+            return self.entries[number][1] if number in self.entries else None
 
-    def read(self, seq: int) -> bytes | None:
+    def read(self, number: int) -> bytes | None:
         with self.faults.around("read"):
-            return self.entries[seq][0] if seq in self.entries else None
+            return self.entries[number][0] if number in self.entries else None
 
-    def last_seq(self) -> int:
-        with self.faults.around("last_seq"):
-            return max(self.entries, default=0)
+    def numbers(self, *, after: int = 0) -> Iterator[int]:
+        with self.faults.around("numbers"):
+            return iter(sorted(number for number in self.entries if number > after))
 
     def history(self) -> Iterator[ObjectVersion]:
         with self.faults.around("history"):
@@ -302,29 +305,33 @@ class MemoryAuditLog:
 
 
 class MemorySigner:
-    """An HMAC key."""
+    """HMAC keys, each of which follows from its id.
 
-    def __init__(self, key_id: str) -> None:
+    Args:
+        key_id: The key that signs.
+        retired: Those that did, the oldest first.
+    """
+
+    def __init__(self, key_id: str, *, retired: Sequence[str] = ()) -> None:
         self.faults = Faults()
-        self._key_id = key_id
-        self._key = hashlib.sha256(key_id.encode()).digest()
+        self.key_id = key_id
+        self._keys = (*retired, key_id)
 
-    @property
-    def key_id(self) -> str:
-        return self._key_id
-
-    def sign(self, digest: bytes) -> bytes:
+    def sign(self, digest: bytes) -> Mac:
         with self.faults.around("sign"):
-            return hmac.digest(self._key, digest, "sha256")
+            return Mac(key_id=self.key_id, value=hmac.digest(self.key(self.key_id), digest, "sha256"))
 
-    def verify(self, digest: bytes, mac: bytes) -> bool:
+    def verify(self, digest: bytes, mac: Mac) -> bool:
         with self.faults.around("verify"):
-            return hmac.compare_digest(hmac.digest(self._key, digest, "sha256"), mac)
+            made = hmac.digest(self.key(mac.key_id), digest, "sha256")
+            return mac.key_id in self._keys and hmac.compare_digest(made, mac.value)
 
-    def of(self, key_id: str) -> "MemorySigner":
-        if key_id != self._key_id:
-            raise AuditLogAccessDeniedError(code="another-key")
-        return self
+    def rank(self, key_id: str) -> tuple[int, int]:
+        return self._keys.index(key_id), 0
+
+    @staticmethod
+    def key(key_id: str) -> bytes:
+        return hashlib.sha256(key_id.encode()).digest()
 
 
 def make_plan(
@@ -419,7 +426,9 @@ class MemoryWorld:
             databases={name: self.databases[name] for name in credential.databases},
             side_by_side=one_after_the_other,
             lock=self.lock,
+            home_store=self.stores.get(runner, next(iter(self.stores.values()))),
             audit_log=self.audit_logs[runner],
+            other_logs=lambda: [log for name, log in self.audit_logs.items() if name != runner],
             signer=self.signers[runner],
             clock=self.clock,
             passwords=self.passwords,

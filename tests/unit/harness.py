@@ -9,7 +9,8 @@ from typing import Any, Generic, TypeVar
 from functions.apply_db import step as apply_db
 from functions.generate import step as generate
 from functions.update_secrets import step as update_secrets
-from lockstep.audit.chain import NO_PREVIOUS, Entry, parse
+from lockstep.audit.chain import Entry, parse
+from lockstep.audit.seal import NO_PREVIOUS
 from lockstep.messages import (
     ApplyRequest,
     ApplyResult,
@@ -310,7 +311,7 @@ def entries(world: MemoryWorld, stream: str) -> list[Entry]:
     log, signer = world.audit_logs[stream], world.signers[stream]
     found, previous_hash = [], NO_PREVIOUS
     with quiet(world):
-        for seq in range(1, log.last_seq() + 1):
+        for seq in range(1, max(log.numbers(), default=0) + 1):
             body = log.read(seq)
             assert body, f"a gap at {stream}/{seq}"
             entry = parse(body, credential_id=world.credential.id, stream=stream, seq=seq)

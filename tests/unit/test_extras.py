@@ -48,7 +48,7 @@ def rewritten(text: str) -> str:
 def test_the_keys_of_an_rds_secret_are_carried_on_and_ours_win() -> None:
     own, new = json.loads(encode_app_user(VALUE, CREDENTIAL)), json.loads(rewritten(json.dumps(RDS)))
     theirs = {key: RDS[key] for key in ("masterarn", "dbClusterIdentifier", "ssl")}
-    assert new == {**own, **theirs, "format": formats.CARRYING}
+    assert new == {**own, **theirs, "format": formats.FORMAT}
     assert decode_app_user(json.dumps(new), **WHERE) == (VALUE.login, 7)
 
 
@@ -105,7 +105,7 @@ def test_connection_blob_carries_keys_but_no_login() -> None:
     before = '{"username":"old","password":"old","url":"jdbc:x","databases":{"gone":{}},"format":1}'
     blob = json.loads(encode_connection_blob(7, CREDENTIAL, extras_in(before) or NO_EXTRAS))
     own = json.loads(encode_connection_blob(7, CREDENTIAL))
-    assert blob == {**own, "url": "jdbc:x", "format": formats.CARRYING}
+    assert blob == {**own, "url": "jdbc:x", "format": formats.FORMAT}
 
 
 @pytest.mark.parametrize("text", ["hunter2", "[1]", '"hunter2"', "null", "", "{", "[" * 20_000])

@@ -1,7 +1,8 @@
 """What a newer build wrote is refused, and what an older one wrote is read (protocol R10, E12)."""
 
-import base64
+import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,21 +10,25 @@ import pytest
 import rfc8785
 
 from lockstep import formats
-from lockstep.audit.chain import parse, seal
-from lockstep.audit.verify import verify
+from lockstep.audit.append import Chain
+from lockstep.audit.chain import parse
+from lockstep.audit.seal import NO_PREVIOUS, mac_document
+from lockstep.audit.verify import Verdict, Verification, verify
 from lockstep.client import decode
 from lockstep.contents import decode_app_user, require_known_format
 from lockstep.errors import NewerFormatError, SecretMalformedError
 from lockstep.model import ChainHead
 from lockstep.plan_file import PlanProblemsError, parse_plan
+from lockstep.workers import one_after_the_other
 from sandbox import plans
 from tests.support.builds import NEWER, OLDER, build
-from tests.support.memory import MemoryAuditLog, MemorySigner, MemoryWorld
+from tests.support.memory import MemoryAuditLog, MemoryLock, MemorySigner, MemoryWorld
+from tests.support.seals import sealed
 from tests.unit.harness import activates, loses_the_lock_table, rotate, rotate_again
 
 WHERE = {"store": "aws", "secret": "multi-cloud/app_user"}
 LOGIN = {"username": "app", "password": "hunter2"}
-EVENT = {"metadata": {"uid": "run-1"}}
+EVENT = {"metadata": {"uid": "run-1"}, "time": 0}
 
 
 def _texts(world: MemoryWorld) -> list[dict[str, Any]]:
@@ -86,39 +91,59 @@ def test_a_chain_that_two_builds_wrote_is_verified_by_the_newer_one_alone() -> N
     rotate(world, "run-1")
     with build(NEWER):
         rotate_again(world, "run-2")
-        found = verify(world.credential.id, [_stream(world)], world.lock.record.heads)
-        assert [(v.problems, len(v.entries)) for v in found] == [([], 2)]
-    with pytest.raises(NewerFormatError, match="seq=2"):
-        verify(world.credential.id, [_stream(world)], world.lock.record.heads)
+        [found] = _verified(world)
+        assert (found.problems, len(found.entries)) == ([], 2)
+    [found] = _verified(world)
+    assert found.verdict is Verdict.UNREADABLE
+    assert found.unreadable.startswith("NewerFormatError")
 
 
-def _stream(world: MemoryWorld) -> tuple[MemoryAuditLog, MemorySigner]:
-    return world.audit_logs["aws"], world.signers["aws"]
+def test_what_only_says_that_it_is_of_a_newer_format_is_a_problem() -> None:
+    world = MemoryWorld.create()
+    rotate(world, "run-1")
+    log = world.audit_logs["aws"]
+    with build(NEWER):
+        other = sealed({"time": 0}, signer=MemorySigner("another-key"))
+    log.put(2, other.body, other.metadata)
+    rotate_again(world, "run-2")
+    [found] = _verified(world)
+    assert found.verdict is Verdict.NOT_VERIFIED
+    assert [p.first for p in found.problems] == [2]
 
 
-def test_an_entry_of_the_first_edition_is_verified() -> None:
-    signer, log = MemorySigner("key"), MemoryAuditLog("aws")
-    body, summary = seal(
-        EVENT, credential_id="c", stream="aws", after=None, others={}, signer=signer, rotation_id="run-1"
+def _verified(world: MemoryWorld) -> list[Verification]:
+    log = world.audit_logs["aws"], world.signers["aws"]
+    return verify(world.credential.id, [log], world.lock.record, side_by_side=one_after_the_other)
+
+
+def _of_format_2(signer: MemorySigner, *, named: int | None) -> bytes:
+    """An entry as builds before format 3 wrote it."""
+    chain = {"credential": "c", "stream": "aws", "seq": 1, "previous_hash": NO_PREVIOUS, "witness": {}}
+    document: dict[str, Any] = {"chain": {**chain, **({"format": named} if named else {})}, "event": EVENT}
+    mac = signer.sign(hashlib.sha256(rfc8785.dumps(document)).digest())
+    return rfc8785.dumps({**document, "mac": mac_document(mac)})
+
+
+@pytest.mark.parametrize("named", [None, 2])
+def test_an_entry_of_an_older_edition_is_verified_and_continued(named: int | None) -> None:
+    signer, log, lock = MemorySigner("key"), MemoryAuditLog("aws"), MemoryLock("c")
+    first = _of_format_2(signer, named=named)
+    entry_hash = hashlib.sha256(first).hexdigest()
+    log.put(
+        1,
+        first,
+        {"seq": "1", "hash": entry_hash, "previous-hash": NO_PREVIOUS, "rotation-id": "run-1"},
     )
-    document = json.loads(body)
-    del document["chain"]["format"]
-    unsigned = rfc8785.dumps(document)
-    digest = parse(unsigned, credential_id="c", stream="aws", seq=1).digest
-    document["mac"]["value"] = base64.b64encode(signer.sign(digest)).decode()
-    first = rfc8785.dumps(document)
-    log.put(first, summary)
-    entry = parse(first, credential_id="c", stream="aws", seq=1)
-    head = ChainHead(seq=1, hash=entry.hash, rotation_id="run-1")
-    assert [v.problems for v in verify("c", [(log, signer)], {"aws": head})] == [[]]
+    lock.record = replace(lock.record, heads={"aws": ChainHead(seq=1, hash=entry_hash, rotation_id="run-1")})
+    chain = Chain(credential_id="c", lock=lock, log=log, signer=signer, other_logs=tuple)
+    chain.append({**EVENT, "metadata": {"uid": "run-2"}}, entry_id="run-2", look_back=1)
+    [found] = verify("c", [(log, signer)], lock.record, side_by_side=one_after_the_other)
+    assert (found.problems, [e.rotation_id for e in found.entries]) == ([], ["run-1", "run-2"])
 
 
 def test_the_format_of_an_entry_is_signed() -> None:
     signer = MemorySigner("key")
-    body, _ = seal(
-        EVENT, credential_id="c", stream="aws", after=None, others={}, signer=signer, rotation_id="run-1"
-    )
-    document = json.loads(body)
+    document = json.loads(_of_format_2(signer, named=2))
     document["chain"]["format"] = formats.UNNAMED
     entry = parse(rfc8785.dumps(document), credential_id="c", stream="aws", seq=1)
     assert not signer.verify(entry.digest, entry.mac)

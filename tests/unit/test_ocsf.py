@@ -20,6 +20,8 @@ from py_ocsf_models.objects.cloud import Cloud  # type: ignore[import-untyped]  
 from lockstep import audit
 from lockstep.audit.event import event_of
 from lockstep.audit.order_event import event_of_order
+from lockstep.audit.seal import Witnessed
+from lockstep.audit.witness import event_of_witness
 from lockstep.messages import FailedRun, RotatedRun
 from lockstep.orders import Activate, CancelEnrolment, Enrol, Order, OrderState, Pause, Resume, Retry, Revoke
 from tests.fuzz.test_inputs import EVENTS
@@ -72,9 +74,22 @@ RECORDED: dict[str, Event] = {
         for number, order in enumerate(ORDERS)
     },
     "retire": of_order("retire", {"left_alive": [1, 2]}),
+    "acknowledge": of_order("acknowledge", {"stream": "aws", "first": 7, "last": 9, "reason": "INC-1"}),
+    "witness": event_of_witness(
+        entry_id="witness-1",
+        credential_id="multi-cloud/app_user",
+        stream="oci",
+        seen={"aws": Witnessed(seq=7, hash="f" * 64, at=1)},
+        serves=7,
+        now=EPOCH,
+    ),
 }
 """An event of each kind. A new kind of entry is added here, and its function below."""
-FUNCTIONS = {"lockstep.audit.event.event_of", "lockstep.audit.order_event.event_of_order"}
+FUNCTIONS = {
+    "lockstep.audit.event.event_of",
+    "lockstep.audit.order_event.event_of_order",
+    "lockstep.audit.witness.event_of_witness",
+}
 """Every function that makes an event; the name of each begins with `event_of`."""
 
 

@@ -1,68 +1,73 @@
 """From what verification found to the evidence that the report is built from: the only seam between the two."""
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from lockstep.audit.report.data import Check, CredentialEvidence, StreamEvidence, Verdict
-from lockstep.audit.report.text import whole
+from lockstep.audit.append import ORDER, WITNESS
+from lockstep.audit.report.data import Archived, Check, CredentialEvidence, StreamEvidence, Verdict
+from lockstep.audit.verify import Verdict as Found
 from lockstep.audit.verify import Verification
 from lockstep.model import Credential
 
-_DOUBTED = re.compile(r"entry (\d{1,16}) (?:has a MAC|is signed with a key|does not name the hash)")
+_VERDICTS = {
+    Found.VERIFIED: Verdict.VERIFIED,
+    Found.NOT_WITNESSED: Verdict.NOT_WITNESSED,
+    Found.EMPTY: Verdict.EMPTY,
+    Found.NOT_VERIFIED: Verdict.NOT_VERIFIED,
+    Found.UNREADABLE: Verdict.UNREACHABLE,
+}
 
 
-def evidence(
-    credential: Credential, found: Sequence[Verification], unreachable: Mapping[str, str]
-) -> CredentialEvidence:
+def evidence(credential: Credential, found: Sequence[Verification]) -> CredentialEvidence:
     """The evidence of one credential.
 
     Args:
         credential: As the plan has it.
-        found: Of each stream that was read.
-        unreachable: Why each other stream was not.
+        found: Of each stream.
     """
-    read = [_stream(verification, found, alone=len(found) < 2) for verification in found]  # noqa: PLR2004 - both clouds
-    lost = [
-        StreamEvidence(check=Check(stream=stream, verdict=Verdict.UNREACHABLE, error=error))
-        for stream, error in unreachable.items()
-    ]
-    return CredentialEvidence(
-        credential=credential, streams=tuple(sorted([*read, *lost], key=lambda s: s.check.stream))
-    )
+    streams = sorted((_stream(verification) for verification in found), key=lambda s: s.check.stream)
+    return CredentialEvidence(credential=credential, streams=tuple(streams))
 
 
-def _stream(verification: Verification, found: Sequence[Verification], *, alone: bool) -> StreamEvidence:
-    stream, entries = verification.stream, verification.entries
-    named = [
-        entry.witness[stream][0]
-        for other in found
-        if other is not verification
-        for entry in other.entries
-        if stream in entry.witness
-    ]
-    tail = [entry for entry in entries if entry.seq > max(named, default=0)]
-    good = Verdict.NOT_WITNESSED if alone else Verdict.VERIFIED
+def _stream(found: Verification) -> StreamEvidence:
+    since = found.unwitnessed_since
     return StreamEvidence(
         check=Check(
-            stream=stream,
-            verdict=good if verification.verified else Verdict.NOT_VERIFIED,
-            entries=len(entries),
-            witnessed=verification.witnessed,
-            unwitnessed=None if alone else len(tail),
-            unwitnessed_since=None if alone or not tail else _time(tail[0].event),
-            problems=tuple(verification.problems),
+            stream=found.stream,
+            verdict=_VERDICTS[found.verdict],
+            entries=len(found.entries),
+            witnessed=found.witnessed,
+            unwitnessed=found.unwitnessed,
+            unwitnessed_since=None if since is None else _time(since),
+            problems=tuple(map(str, found.problems)),
+            acknowledged=tuple(map(str, found.acknowledged)),
+            notes=tuple(found.notes),
+            error=found.unreadable or None,
         ),
-        events=[(entry.seq, entry.event) for entry in entries],
+        events=[(entry.seq, entry.event) for entry in found.entries if entry.event],
+        archived=tuple(
+            Archived(seq=entry.seq, at=at, what=_kind(entry.rotation_id))
+            for entry in found.entries
+            if not entry.event and (at := _time(entry.time))
+        ),
         doubtful={
-            int(match[1]): problem for problem in verification.problems if (match := _DOUBTED.match(problem))
+            entry.seq: str(problem)
+            for problem in found.problems
+            if problem.first
+            for entry in found.entries
+            if problem.first <= entry.seq <= (problem.end or 0)
         },
     )
 
 
-def _time(event: Mapping[str, object]) -> datetime | None:
-    milliseconds = whole(event.get("time"))
+def _kind(entry_id: str) -> str:
+    if entry_id.startswith(WITNESS):
+        return "witness"
+    return "order" if entry_id.startswith(ORDER) else "run"
+
+
+def _time(milliseconds: int) -> datetime | None:
     try:
-        return None if milliseconds is None else datetime.fromtimestamp(milliseconds / 1000, UTC)
+        return datetime.fromtimestamp(milliseconds / 1000, UTC)
     except (ValueError, OverflowError, OSError):
         return None

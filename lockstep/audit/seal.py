@@ -1,0 +1,281 @@
+"""The seal of an entry: its place in the chain, and what vouches for it (protocol E2, E3).
+
+The seal is `chain` and `mac` of the entry, and in the same canonical text the metadata of its object. So a HEAD shows
+all that a chain is continued by, and the MAC covers all of it: the body of an archived object cannot be read at once,
+and metadata can be written by anyone who may put an object.
+
+    chain   {credential, differs, event, format, previous_hash, rotation_id, seq, stepped_over, stream, time, witness}
+    mac     {algorithm, key_id, value}
+
+`event` is the SHA-256 of the event's canonical form. The MAC is HMAC-SHA-256 over the SHA-256 of `chain`. The entry's
+hash is the SHA-256 of the canonical form of `chain` and `mac` together.
+"""
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+import rfc8785
+
+from lockstep import formats
+from lockstep.model import ChainHead
+from lockstep.ports import Mac
+
+NO_PREVIOUS = "0" * 64
+MAC_ALGORITHM = "HMAC-SHA-256"
+CHAIN, MAC = "chain", "mac"
+"""The names of the metadata."""
+MAX_METADATA_BYTES = 2_048
+"""What S3 takes, names included (https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html)."""
+_MAC_KEYS = {"algorithm", "key_id", "value"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Witnessed:
+    """The newest entry of another stream, as its log showed it.
+
+    Attributes:
+        at: When the other log was read, in milliseconds since the epoch; 0 if that is not known.
+    """
+
+    seq: int
+    hash: str
+    at: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Differs:
+    """An entry that somebody vouches for and that the log does not hold (protocol E8).
+
+    Attributes:
+        by: Who names it: `head`, the lock record; or the stream that witnesses it.
+        seq: Its number.
+        hash: Its hash, as they name it.
+        found: The hash of what the log holds there; None if that is nothing, or no entry.
+    """
+
+    by: str
+    seq: int
+    hash: str
+    found: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seal:
+    """The place of an entry in a chain.
+
+    Attributes:
+        rotation_id: The id of the run, the order or the witness.
+        time: Of the event, in milliseconds since the epoch.
+        event: The SHA-256 of the event's canonical form.
+        witness: What is known of the other streams, by their names.
+        stepped_over: The first and the last number since `previous_hash` that hold what is no entry of this chain.
+        differs: What was missing when this entry was written.
+    """
+
+    credential: str
+    stream: str
+    seq: int
+    previous_hash: str
+    rotation_id: str
+    time: int
+    event: str
+    witness: Mapping[str, Witnessed] = field(default_factory=dict)
+    stepped_over: tuple[int, int] | None = None
+    differs: tuple[Differs, ...] = ()
+
+    def document(self) -> dict[str, Any]:
+        """The seal as JSON."""
+        return {
+            "credential": self.credential,
+            "differs": [{"by": d.by, "seq": d.seq, "hash": d.hash, "found": d.found} for d in self.differs],
+            "event": self.event,
+            "format": formats.FORMAT,
+            "previous_hash": self.previous_hash,
+            "rotation_id": self.rotation_id,
+            "seq": self.seq,
+            "stepped_over": list(self.stepped_over) if self.stepped_over else None,
+            "stream": self.stream,
+            "time": self.time,
+            "witness": {name: {"seq": w.seq, "hash": w.hash, "at": w.at} for name, w in self.witness.items()},
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """An object of the log, by its metadata. Nothing of it is to be believed before its MAC was verified.
+
+    Attributes:
+        number: The number in the object's name.
+        hash: What the next entry names; empty if the metadata are no seal's.
+        seal: None if the metadata are no seal's.
+        digest: What the MAC covers.
+        mac: None if there is none.
+        is_newer: Whether its format is a newer build's; `seal` is None then.
+    """
+
+    number: int
+    hash: str = ""
+    seal: Seal | None = None
+    digest: bytes = b""
+    mac: Mac | None = None
+    is_newer: bool = False
+
+    def is_at(self, credential_id: str, stream: str) -> bool:
+        """Whether the seal names the place where it was found."""
+        s = self.seal
+        return s is not None and (s.credential, s.stream, s.seq) == (credential_id, stream, self.number)
+
+    @property
+    def head(self) -> ChainHead:
+        """The head of the chain that ends with this entry."""
+        return ChainHead(
+            seq=self.number, hash=self.hash, rotation_id=self.seal.rotation_id if self.seal else ""
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChainEnd:
+    """Where a chain ends.
+
+    Attributes:
+        after: Its last entry; None if it has none.
+        seq: The number of the next one.
+        stepped_over: The first and the last number before `seq` that hold what is no entry.
+        differs: What is vouched for and missing.
+    """
+
+    after: Stored | None
+    seq: int
+    stepped_over: tuple[int, int] | None = None
+    differs: tuple[Differs, ...] = ()
+
+
+def mac_document(mac: Mac) -> dict[str, str]:
+    """A MAC as JSON."""
+    return {
+        "algorithm": MAC_ALGORITHM,
+        "key_id": mac.key_id,
+        "value": base64.b64encode(mac.value).decode(),
+    }
+
+
+def hash_of(chain: bytes, mac: bytes) -> str:
+    """An entry's hash, from the canonical texts of its chain and its MAC."""
+    return hashlib.sha256(b'{"chain":' + chain + b',"mac":' + mac + b"}").hexdigest()
+
+
+def stored(number: int, metadata: Mapping[str, str]) -> Stored:
+    """An object by its metadata, whatever they hold."""
+    if "rotation-id" in metadata and CHAIN not in metadata:
+        return _of_format_2(number, metadata)
+    try:
+        chain, mac = metadata[CHAIN].encode(), metadata[MAC].encode()
+        document = _canonical(chain)
+        found = Stored(
+            number=number,
+            hash=hash_of(chain, mac),
+            digest=hashlib.sha256(chain).digest(),
+            mac=read_mac(_canonical(mac)),
+        )
+        if whole(document["format"]) > formats.FORMAT:
+            return Stored(number=number, hash=found.hash, digest=found.digest, mac=found.mac, is_newer=True)
+        return Stored(
+            number=number, hash=found.hash, digest=found.digest, mac=found.mac, seal=read_seal(document)
+        )
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return Stored(number=number)
+
+
+def _of_format_2(number: int, metadata: Mapping[str, str]) -> Stored:
+    """An entry of a build whose MAC covers only the body. It counts where the lock record names its hash."""
+    try:
+        seal = Seal(
+            credential="",
+            stream="",
+            seq=int(metadata["seq"]),
+            previous_hash=metadata["previous-hash"],
+            rotation_id=metadata["rotation-id"],
+            time=0,
+            event="",
+        )
+        return Stored(number=number, hash=metadata["hash"], seal=seal)
+    except (ValueError, KeyError):
+        return Stored(number=number)
+
+
+def read_seal(document: Mapping[str, Any]) -> Seal:
+    """A seal from its JSON.
+
+    Raises:
+        ValueError, TypeError, KeyError, AttributeError: It is none.
+    """
+    over = document["stepped_over"]
+    seal = Seal(
+        credential=text(document["credential"]),
+        stream=text(document["stream"]),
+        seq=whole(document["seq"]),
+        previous_hash=text(document["previous_hash"]),
+        rotation_id=text(document["rotation_id"]),
+        time=whole(document["time"]),
+        event=text(document["event"]),
+        witness={
+            text(name): Witnessed(seq=whole(w["seq"]), hash=text(w["hash"]), at=whole(w["at"]))
+            for name, w in document["witness"].items()
+        },
+        stepped_over=None if over is None else (whole(over[0]), whole(over[1])),
+        differs=tuple(
+            Differs(
+                by=text(d["by"]),
+                seq=whole(d["seq"]),
+                hash=text(d["hash"]),
+                found=None if d["found"] is None else text(d["found"]),
+            )
+            for d in document["differs"]
+        ),
+    )
+    if seal.document() != {**document, "format": formats.FORMAT}:
+        raise ValueError  # It holds more.
+    return seal
+
+
+def read_mac(document: Mapping[str, Any]) -> Mac:
+    """A MAC from its JSON, which has exactly its keys, and its value in canonical base64.
+
+    Raises:
+        ValueError, TypeError, KeyError, AttributeError: It is none.
+    """
+    value = base64.b64decode(text(document["value"]), validate=True)
+    if document.keys() != _MAC_KEYS or document["algorithm"] != MAC_ALGORITHM:
+        raise ValueError
+    if base64.b64encode(value).decode() != document["value"]:
+        raise ValueError
+    return Mac(key_id=text(document["key_id"]), value=value)
+
+
+def whole(value: object) -> int:
+    """A whole number: no boolean, fraction or infinity, which Python's JSON parser returns as numbers too."""
+    if type(value) is not int or abs(value) > 2**53:
+        raise TypeError
+    return value
+
+
+def text(value: object) -> str:
+    """A text."""
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def _canonical(given: bytes) -> Any:  # noqa: ANN401 - any JSON
+    document = json.loads(given, parse_constant=_refuse)
+    if rfc8785.dumps(document) != given:
+        raise ValueError
+    return document
+
+
+def _refuse(_name: str) -> NoReturn:
+    raise ValueError

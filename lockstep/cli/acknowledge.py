@@ -1,0 +1,79 @@
+"""`lockstep audit acknowledge`: put on record that a person has examined a problem of the audit log (protocol E11)."""
+
+import re
+from typing import Annotated
+
+import typer
+
+from lockstep.audit.findings import ACKNOWLEDGE, Problem
+from lockstep.audit.verify import verify
+from lockstep.cli.giving import CredentialArgument, RecordIn, desk, entry_text
+from lockstep.cli.operator import streams
+from lockstep.cli.output import (
+    DEFAULT_PLAN,
+    DryRun,
+    Exit,
+    PlanFile,
+    complain,
+    failures_explained,
+    one,
+    plan_or_exit,
+    say,
+)
+from lockstep.orders import record
+
+_PLACE = re.compile(r"(?P<stream>aws|oci):(?P<first>[0-9]{1,12})(-(?P<last>[0-9]{1,12}))?", re.ASCII)
+MAX_REASON = 500
+
+
+def acknowledge(
+    credential_id: CredentialArgument,
+    entries: Annotated[
+        str,
+        typer.Argument(
+            metavar="ENTRIES",
+            help="The entries, as STREAM:NUMBER or STREAM:FIRST-LAST; STREAM:0 for objects that are no entries.",
+        ),
+    ],
+    *,
+    reason: Annotated[str, typer.Option("--reason", help="What was found; a ticket, for example.")],
+    dry_run: DryRun = False,
+    stream: RecordIn = "aws",
+    file: PlanFile = DEFAULT_PLAN,
+) -> None:
+    """Put on record that a person has examined what `audit verify` reports of these entries.
+
+    The acknowledgement is a signed entry with your name and the reason. From then on `audit verify` shows these
+    problems as acknowledged, and its verdict does not depend on them. It never hides them.
+
+    Exit code: 0 acknowledged, 1 there is no such problem, 3 a log, a key or the lock table was unreachable.
+    """
+    plan = plan_or_exit(file)
+    credential, at = one(plan, credential_id), desk(plan, stream)
+    place = _PLACE.fullmatch(entries)
+    if place is None:
+        complain("name the entries as aws:7 or aws:7-9")
+        raise typer.Exit(Exit.USAGE)
+    if not 0 < len(reason) <= MAX_REASON:
+        complain(f"give a reason of 1 to {MAX_REASON} characters")
+        raise typer.Exit(Exit.USAGE)
+    named, first = place["stream"], int(place["first"])
+    last = int(place["last"] or first)
+    with failures_explained():
+        found = verify(credential.id, streams(plan, at.clouds, credential), at.clouds.lock(credential).read())
+        problems = [p for v in found if v.stream == named for p in v.problems if _within(p, first, last)]
+        for problem in problems:
+            say(f"{credential.id} {named}: {problem}")
+        if not problems:
+            complain(f"`audit verify` reports nothing that is not acknowledged of {entries}")
+            raise typer.Exit(Exit.NO)
+        if dry_run:
+            say("nothing was recorded")
+            return
+        details = {"stream": named, "first": first, "last": last, "reason": reason}
+        entry = record(ACKNOWLEDGE, details, by=at.operator(), chain=at.clouds.chain(at.stream, credential))
+    say(f"{credential.id}: acknowledged ({entry_text(entry, at.stream)})", style="green")
+
+
+def _within(problem: Problem, first: int, last: int) -> bool:
+    return problem.first is not None and first <= problem.first and (problem.end or 0) <= last
