@@ -67,9 +67,9 @@ def verify(
     plan = plan_or_exit(file)
     clouds = operator(plan)
     found: list[tuple[Credential, Verification]] = []
-    with failures_explained(), _progress() as progress:
+    with failures_explained(), progress_bar() as progress:
         for credential in chosen(plan, credential_id):
-            found += [(credential, v) for v in _verified(plan, clouds, credential, stream, progress)]
+            found += [(credential, v) for v in verified(plan, clouds, credential, stream, progress)]
     if as_json:
         print_json(
             {"verified": all(v.verified for _, v in found), "streams": [_json(c, v) for c, v in found]}
@@ -84,9 +84,10 @@ def verify(
         raise typer.Exit(Exit.UNREACHABLE)
 
 
-def _verified(
+def verified(
     plan: Plan, clouds: Clouds, credential: Credential, stream: str | None, progress: Progress
 ) -> list[Verification]:
+    """Verify the streams of a credential, or one of them."""
     logs = _streams(plan, clouds, credential, stream)
     tasks = {log.stream: progress.add_task(f"{credential.id} {log.stream}", total=None) for log, _ in logs}
     return verify_chains(
@@ -128,7 +129,8 @@ def _streams(
 
 
 @contextmanager
-def _progress() -> Iterator[Progress]:
+def progress_bar() -> Iterator[Progress]:
+    """Shows how many objects of each stream were read; on a terminal only."""
     with Progress(
         TextColumn("{task.description}", markup=False),
         MofNCompleteColumn(),

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.status import Status
 
 from lockstep.audit.report.build import build
-from lockstep.audit.report.data import CredentialEvidence, Report, Verdict
+from lockstep.audit.report.data import Report
 from lockstep.audit.report.evidence import evidence
 from lockstep.audit.report.page import page
 from lockstep.audit.report.tables import as_csv, as_json
-from lockstep.audit.verify import verify
-from lockstep.cli.operator import operator, streams
+from lockstep.audit.verify import Verdict
+from lockstep.cli.audit import progress_bar, verified
+from lockstep.cli.operator import operator
 from lockstep.cli.output import (
     DEFAULT_PLAN,
     CredentialId,
@@ -28,10 +28,7 @@ from lockstep.cli.output import (
     failures_explained,
     plan_or_exit,
 )
-from lockstep.clouds import Clouds
 from lockstep.durations import parse_duration
-from lockstep.model import Credential
-from lockstep.plan import Plan
 
 LONGEST = timedelta(days=3650)
 """The longest period."""
@@ -83,25 +80,19 @@ def report(
     plan = plan_or_exit(file)
     clouds = operator(plan)
     now = clouds.clock.now()
-    with failures_explained(), Status("verifying", console=err) as status:
-        found = []
-        for credential in chosen(plan, credential_id):
-            status.update(f"verifying {credential.id}")
-            found.append(gathered(plan, clouds, credential))
+    with failures_explained(), progress_bar() as progress:
+        found = [
+            evidence(credential, verified(plan, clouds, credential, None, progress))
+            for credential in chosen(plan, credential_id)
+        ]
     made = build(found, since=now - period, now=now, lock=f"{plan.lock.table}, {plan.lock.region}")
     _write(WRITERS[form](made), output)
     if output != STDOUT:
         err.print(f"{output}: {made.verdict.value}", highlight=False, markup=False, soft_wrap=True)
     if made.verdict is Verdict.NOT_VERIFIED:
         raise typer.Exit(Exit.NO)
-    if made.verdict is Verdict.UNREACHABLE:
+    if made.verdict is Verdict.UNREADABLE:
         raise typer.Exit(Exit.UNREACHABLE)
-
-
-def gathered(plan: Plan, clouds: Clouds, credential: Credential) -> CredentialEvidence:
-    """Verify the streams of a credential."""
-    record = clouds.lock(credential).read()
-    return evidence(credential, verify(credential.id, streams(plan, clouds, credential), record))
 
 
 def _period(text: str) -> timedelta:

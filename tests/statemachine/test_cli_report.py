@@ -55,7 +55,7 @@ def test_a_report_on_a_log_that_was_changed_is_written_and_says_no(plain: Case, 
     )
     shown = run(plain, "-o", str(tmp_path / "report.html"))
     assert shown.exit_code == 1
-    assert "not verified" in shown.stderr
+    assert "NOT VERIFIED" in shown.stderr
     assert "Not verified" in (tmp_path / "report.html").read_text()
 
 

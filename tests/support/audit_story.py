@@ -13,7 +13,7 @@ from lockstep.audit.verify import Verification, verify
 from lockstep.errors import DatabaseUnreachableError, StoreUnreachableError
 from lockstep.orders import Operator, Order, Pause, Resume, Revoke, record
 from lockstep.orders import OrderState as State
-from lockstep.ports import AuditLog, Signer
+from lockstep.ports import AuditLog, Ports, Signer
 from oci_fn import sequence
 from oci_fn.retries import Retries
 from oci_fn.sequence import RunRequest
@@ -22,6 +22,17 @@ from tests.unit.harness import RUN_SECONDS, orders, undisturbed
 
 HALF = 600
 ANNA = "arn:aws:sts::111122223333:assumed-role/dba/anna"
+
+
+def chain_of(ports: Ports) -> Chain:
+    """The chain of a runner's own stream."""
+    return Chain(
+        credential_id=ports.credential.id,
+        lock=ports.lock,
+        log=ports.audit_log,
+        signer=ports.signer,
+        other_logs=ports.other_logs,
+    )
 
 
 class AuditStory:
@@ -91,13 +102,7 @@ class AuditStory:
         lock = world.lock.record
         self.count += 1
         by = Operator(who=who, now=world.clock.now, new_id=lambda: f"{self.count:06d}")
-        chain = Chain(
-            credential_id=world.credential.id,
-            lock=ports.lock,
-            log=ports.audit_log,
-            signer=ports.signer,
-            other_logs=ports.other_logs,
-        )
+        chain = chain_of(ports)
         state = State(credential_id=world.credential.id, highest_generation=lock.highest_generation)
         record(order.name, order.details(state), by=by, chain=chain)
         match order:

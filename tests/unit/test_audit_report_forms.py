@@ -21,11 +21,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lockstep.audit.report.build import build
-from lockstep.audit.report.data import Check, CredentialEvidence, Report, StreamEvidence, Verdict
+from lockstep.audit.report.data import Check, CredentialEvidence, Report, StreamEvidence
 from lockstep.audit.report.page import page
 from lockstep.audit.report.schema import schema
 from lockstep.audit.report.tables import COLUMNS, as_csv, as_json
 from lockstep.audit.report.text import LONGEST, clean
+from lockstep.audit.verify import Verdict
 from tests.support.memory import EPOCH, make_plan
 from tests.unit.test_audit_report import report_of, told
 

@@ -6,8 +6,9 @@ The wording is our own and short. Nothing here says that a control is met: that 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from lockstep.audit.report.data import Report, Verdict
+from lockstep.audit.report.data import Report
 from lockstep.audit.report.words import many, number, span
+from lockstep.audit.verify import Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

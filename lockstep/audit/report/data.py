@@ -3,26 +3,25 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from enum import StrEnum
 
 from lockstep.audit.report.reading import Order, Other, Run
+from lockstep.audit.verify import Verdict
 from lockstep.model import Credential
 
-
-class Verdict(StrEnum):
-    """What verification says of a stream, from best to worst."""
-
-    VERIFIED = "verified"
-    EMPTY = "no entries yet"
-    NOT_WITNESSED = "verified, not witnessed"
-    UNREACHABLE = "unreachable"
-    NOT_VERIFIED = "not verified"
+_ORDER = (
+    Verdict.VERIFIED,
+    Verdict.EMPTY,
+    Verdict.NOT_WITNESSED,
+    Verdict.UNREADABLE,
+    Verdict.NOT_VERIFIED,
+)
+"""From best to worst."""
 
 
 def worst(verdicts: Sequence[Verdict]) -> Verdict:
     """The verdict of a whole; an empty chain beside another one has no say, and nothing at all is not verified."""
     told = [verdict for verdict in verdicts if verdict is not Verdict.EMPTY] or verdicts
-    return max(told, key=list(Verdict).index, default=Verdict.NOT_VERIFIED)
+    return max(told, key=_ORDER.index, default=Verdict.NOT_VERIFIED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +30,7 @@ class Check:
 
     Attributes:
         entries: How many were looked at.
-        witnessed: Entries that name an entry of the other stream, checked against it.
+        witnessed: Entries that the other stream names, and that are as it says.
         unwitnessed: How many of the last entries no entry of the other stream names; None where it was not read.
         unwitnessed_since: When the first of them was written.
         problems: One sentence each.
@@ -56,11 +55,12 @@ class Archived:
     """An entry of which only the seal was read, since its body is archived.
 
     Attributes:
+        at: None where its seal names no time that can be told.
         what: `run`, or another kind.
     """
 
     seq: int
-    at: datetime
+    at: datetime | None
     what: str = "run"
 
 

@@ -4,18 +4,19 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from lockstep.audit.append import ORDER, WITNESS
-from lockstep.audit.report.data import Archived, Check, CredentialEvidence, StreamEvidence, Verdict
-from lockstep.audit.verify import Verdict as Found
+from lockstep.audit.chain import Entry
+from lockstep.audit.findings import Problem
+from lockstep.audit.report.data import Archived, Check, CredentialEvidence, StreamEvidence
 from lockstep.audit.verify import Verification
 from lockstep.model import Credential
 
-_VERDICTS = {
-    Found.VERIFIED: Verdict.VERIFIED,
-    Found.NOT_WITNESSED: Verdict.NOT_WITNESSED,
-    Found.EMPTY: Verdict.EMPTY,
-    Found.NOT_VERIFIED: Verdict.NOT_VERIFIED,
-    Found.UNREADABLE: Verdict.UNREACHABLE,
-}
+DOUBTED = (
+    "names another run",
+    "is signed with a key that was retired",
+    "does not name the hash",
+    "is missing or different",
+)
+"""How a problem begins that is about the entry itself; others are about what is missing beside it."""
 
 
 def evidence(credential: Credential, found: Sequence[Verification]) -> CredentialEvidence:
@@ -23,51 +24,47 @@ def evidence(credential: Credential, found: Sequence[Verification]) -> Credentia
 
     Args:
         credential: As the plan has it.
-        found: Of each stream.
+        found: Of each of its streams.
     """
-    streams = sorted((_stream(verification) for verification in found), key=lambda s: s.check.stream)
-    return CredentialEvidence(credential=credential, streams=tuple(streams))
+    return CredentialEvidence(credential=credential, streams=tuple(_stream(v) for v in found))
 
 
-def _stream(found: Verification) -> StreamEvidence:
-    since = found.unwitnessed_since
+def _stream(v: Verification) -> StreamEvidence:
     return StreamEvidence(
         check=Check(
-            stream=found.stream,
-            verdict=_VERDICTS[found.verdict],
-            entries=len(found.entries),
-            witnessed=found.witnessed,
-            unwitnessed=found.unwitnessed,
-            unwitnessed_since=None if since is None else _time(since),
-            problems=tuple(map(str, found.problems)),
-            acknowledged=tuple(map(str, found.acknowledged)),
-            notes=tuple(found.notes),
-            error=found.unreadable or None,
+            stream=v.stream,
+            verdict=v.verdict,
+            entries=len(v.entries),
+            witnessed=v.witnessed,
+            unwitnessed=v.unwitnessed,
+            unwitnessed_since=_time(v.unwitnessed_since),
+            problems=tuple(map(str, v.problems)),
+            acknowledged=tuple(map(str, v.acknowledged)),
+            notes=tuple(v.notes),
+            error=v.unreadable or None,
         ),
-        events=[(entry.seq, entry.event) for entry in found.entries if entry.event],
-        archived=tuple(
-            Archived(seq=entry.seq, at=at, what=_kind(entry.rotation_id))
-            for entry in found.entries
-            if not entry.event and (at := _time(entry.time))
-        ),
-        doubtful={
-            entry.seq: str(problem)
-            for problem in found.problems
-            if problem.first
-            for entry in found.entries
-            if problem.first <= entry.seq <= (problem.end or 0)
-        },
+        events=[(entry.seq, entry.event) for entry in v.entries if entry.event],
+        archived=[_archived(entry) for entry in v.entries if not entry.event],
+        doubtful=dict(_doubtful(v.problems)),
     )
 
 
-def _kind(entry_id: str) -> str:
-    if entry_id.startswith(WITNESS):
-        return "witness"
-    return "order" if entry_id.startswith(ORDER) else "run"
+def _archived(entry: Entry) -> Archived:
+    kinds = {ORDER: "order", WITNESS: "witness"}
+    what = next((kind for begin, kind in kinds.items() if entry.rotation_id.startswith(begin)), "run")
+    return Archived(seq=entry.seq, at=_time(entry.time), what=what)
 
 
-def _time(milliseconds: int) -> datetime | None:
+def _doubtful(problems: Sequence[Problem]) -> list[tuple[int, str]]:
+    return [
+        (problem.first, problem.what)
+        for problem in problems
+        if problem.first and problem.first == problem.end and problem.what.startswith(DOUBTED)
+    ]
+
+
+def _time(milliseconds: int | None) -> datetime | None:
     try:
-        return datetime.fromtimestamp(milliseconds / 1000, UTC)
+        return None if milliseconds is None else datetime.fromtimestamp(milliseconds / 1000, UTC)
     except (ValueError, OverflowError, OSError):
         return None

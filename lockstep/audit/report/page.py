@@ -11,14 +11,15 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from lockstep.audit.report import charts, views, words
 from lockstep.audit.report.controls import controls
-from lockstep.audit.report.data import Report, Verdict
+from lockstep.audit.report.data import Report
 from lockstep.audit.report.folds import folds
+from lockstep.audit.verify import Verdict
 
 LOOKS = {
     Verdict.VERIFIED: "good",
     Verdict.EMPTY: "warn",
     Verdict.NOT_WITNESSED: "warn",
-    Verdict.UNREACHABLE: "warn",
+    Verdict.UNREADABLE: "warn",
     Verdict.NOT_VERIFIED: "bad",
 }
 

@@ -13,8 +13,9 @@ from enum import StrEnum
 from types import UnionType
 from typing import Any, get_args, get_origin
 
-from lockstep.audit.report.data import Report, Verdict
+from lockstep.audit.report.data import Report
 from lockstep.audit.report.tables import FORMAT, key_of
+from lockstep.audit.verify import Verdict
 from lockstep.model import Credential
 
 _ATTRIBUTE = re.compile(r"^        (\w+): (.+(?:\n            .+)*)", re.MULTILINE)

@@ -121,7 +121,7 @@ def _rows(report: CredentialReport, now: datetime) -> Iterator[dict[str, object]
 
 def _verdict(check: Check) -> dict[str, object]:
     tail = "unknown" if check.unwitnessed is None else check.unwitnessed
-    told = f"{check.entries} entries, {check.witnessed} witnesses checked, unwitnessed: {tail}"
+    told = f"{check.entries} entries, {check.witnessed} witnessed, unwitnessed: {tail}"
     return {"outcome": check.verdict.value, "details": check.error or told}
 
 

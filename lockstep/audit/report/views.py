@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from lockstep.audit.report.data import Check, CredentialReport, Emergency, Report, Verdict
+from lockstep.audit.report.data import Check, CredentialReport, Emergency, Report
 from lockstep.audit.report.words import many, minute, number, span
+from lockstep.audit.verify import Verdict
 
 MOST_PROBLEMS = 100
 WITNESSED_WITHIN = timedelta(minutes=75)
@@ -144,7 +145,7 @@ def overview(report: Report) -> Table:
 def checks(report: CredentialReport) -> Table:
     """The verdict of each chain."""
     return Table(
-        columns=("Chain", "Verdict", "Entries", "Witnesses checked", "Newest entries without a witness"),
+        columns=("Chain", "Verdict", "Entries", "Witnessed", "Newest entries without a witness"),
         rows=tuple(
             (
                 check.stream.upper(),
@@ -193,7 +194,7 @@ def verdict_sentence(report: Report) -> str:
     all_of_them = [check for c in report.credentials for check in c.checks]
     entries = many(sum(check.entries for check in all_of_them), "signed entry", "signed entries")
     bad = sum(check.verdict is Verdict.NOT_VERIFIED for check in all_of_them)
-    lost = sum(check.verdict is Verdict.UNREACHABLE for check in all_of_them)
+    lost = sum(check.verdict is Verdict.UNREADABLE for check in all_of_them)
     match report.verdict:
         case Verdict.VERIFIED:
             return (
@@ -207,7 +208,7 @@ def verdict_sentence(report: Report) -> str:
             )
         case Verdict.EMPTY:
             return "There is no entry yet, so there is nothing to show."
-        case Verdict.UNREACHABLE:
+        case Verdict.UNREADABLE:
             return (
                 f"{many(lost, 'chain')} of {len(all_of_them)} could not be read, so nothing is said about it."
             )
