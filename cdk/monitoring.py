@@ -48,6 +48,7 @@ class Monitoring(Construct):
         self._namespace = namespace(self._settings.stack)
         self.alarms = Alarms(self, "Alarms", deployment=deployment, key=foundation.key)
         self._count_in_logs(functions.logs["update_secrets"], machine.log)
+        self._evidence(functions.logs["audit"])
         self._failures(machine)
         for rule in watch.rules(self._plan, self._settings.stack):
             self.alarms.add(rule)
@@ -90,6 +91,30 @@ class Monitoring(Construct):
             metric_namespace=self._namespace,
             metric_name="Skipped",
             metric_value="1",
+        )
+
+    def _evidence(self, entries: logs.ILogGroup) -> None:
+        """What Audit met in the log that is not Lockstep's (protocol E7, E8)."""
+        logs.MetricFilter(
+            self,
+            "ExamineFilter",
+            log_group=entries,
+            filter_pattern=logs.FilterPattern.string_value("$.examine", "=", "audit-log"),
+            metric_namespace=self._namespace,
+            metric_name="AuditLogTouched",
+            metric_value="1",
+        )
+        self.alarms.add(
+            Rule(
+                name="AuditLogTouched",
+                metric=self._counted("AuditLogTouched", _SOON),
+                severity="page",
+                datapoints=1,
+                periods=12,
+                description="The audit log holds what Lockstep did not write, or lacks what the lock record or the "
+                "other cloud has seen. Rotation goes on; the newest entry names it.",
+                section="the-audit-log-was-touched",
+            )
         )
 
     def _failures(self, machine: StateMachine) -> None:

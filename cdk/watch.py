@@ -23,6 +23,8 @@ from lockstep.watch import COUNTED, EVERY, LEAD_INTERVALS, namespace
 
 _PERIOD = Duration.seconds(EVERY.total_seconds())
 _HOUR = timedelta(hours=1)
+_UNWITNESSED = timedelta(hours=3)
+"""Each cloud looks at the other's log every hour, or at its next trigger (protocol E15)."""
 _PERIODS_OF_AN_HOUR = _HOUR // EVERY
 # A new alarm has no data, and must not be red. That the watch is silent is told by one alarm alone.
 _MISSING = cloudwatch.TreatMissingData.MISSING
@@ -199,6 +201,18 @@ def rules(plan: Plan, stack: str) -> Iterator[Rule]:
             description=f"AWS has not rotated credentials for {LEAD_INTERVALS} intervals. If OCI does, applications "
             "are not affected, but rotation depends on one cloud.",
             section="oci-leads",
+        )
+        yield Rule(
+            name="Unwitnessed",
+            metric=watched(stack, "UnwitnessedSeconds"),
+            severity="ticket",
+            datapoints=2,
+            periods=3,
+            threshold=max(_UNWITNESSED, 2 * max(intervals)).total_seconds(),
+            without_data=_MISSING,
+            description="For hours no entry of one cloud's audit log has named the newest ones of the other's. Until "
+            "one does, whoever rules that other cloud can cut them off unseen.",
+            section="not-witnessed",
         )
 
 

@@ -375,7 +375,7 @@ class AuditLogAccessDeniedError(TerminalError):
 
 
 class AuditConflictError(TerminalError):
-    """The audit log has an entry that does not continue the chain."""
+    """The audit log has more after its last entry that is not Lockstep's than is stepped over."""
 
 
 class AuditVerificationError(TerminalError):

@@ -350,7 +350,7 @@ class Lock(Protocol):
         head: ChainHead,
         *,
         after: ChainHead | None,
-        at: datetime,
+        at: datetime | None,
         witnesses: Collection[str] = (),
     ) -> None:
         """Move an audit chain's head on, if it is still `after`; else LostCompareAndSetError.
@@ -359,7 +359,7 @@ class Lock(Protocol):
             stream: The chain's stream.
             head: Its newest entry.
             after: The head that was read.
-            at: When the entry was written.
+            at: When the entry was written; None for one that needs no witness itself.
             witnesses: The other streams whose heads the entry names.
         """
 

@@ -6,6 +6,7 @@ compare-and-set on itself, not under the fence, because a run that lost its lock
 and an operator gives orders without the lock.
 """
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from lockstep.audit.seal import ChainEnd, Stored, Witnessed
 from lockstep.errors import FenceLostError, LostCompareAndSetError
 from lockstep.model import ChainHead, Lease, LockRecord
 from lockstep.ports import AuditLog, Lock, Signer
+
+logger = logging.getLogger("lockstep")
 
 MAX_TRIES = 4
 """Numbers that others take while one append tries, before it gives up with a retryable error."""
@@ -82,9 +85,11 @@ class Chain:
             LostCompareAndSetError: Others append at the same time; try again.
         """
         stream, taken = self.log.stream, False
+        # What is witnessed is what was done, not a look at it.
+        at = None if entry_id.startswith(WITNESS) else datetime.fromtimestamp(event["time"] / 1000, UTC)
         for _ in range(MAX_TRIES):
             record = self.lock.read()
-            head, at = record.heads.get(stream), datetime.fromtimestamp(event["time"] / 1000, UTC)
+            head = record.heads.get(stream)
             end = self.ends.find(record.heads, taken=taken)
             if own := self._own(end, entry_id, look_back):
                 if end.after and head != end.after.head:
@@ -107,6 +112,17 @@ class Chain:
             if not self.log.put(end.seq, sealed.body, sealed.metadata):
                 taken = True
                 continue
+            if end.stepped_over or end.differs:
+                # For an alarm: somebody else has touched the log, or the lock record.
+                logger.error(
+                    "the audit log must be examined",
+                    extra={
+                        "examine": "audit-log",
+                        "credential": self.credential_id,
+                        "stream": stream,
+                        "seq": end.seq,
+                    },
+                )
             with suppress(LostCompareAndSetError):
                 # If this is lost, another writer has taken this entry into the chain already.
                 self.lock.move_head(stream, sealed.stored.head, after=head, at=at, witnesses=seen)

@@ -242,7 +242,7 @@ class DynamoDbLock:
         head: ChainHead,
         *,
         after: ChainHead | None,
-        at: datetime,
+        at: datetime | None,
         witnesses: Collection[str] = (),
     ) -> None:
         """Move a stream's head.
@@ -250,8 +250,16 @@ class DynamoDbLock:
         Raises:
             LostCompareAndSetError: The head is no longer `after`.
         """
-        values = {":head": _head(head), ":at": _time(at)}
-        names = {f"#witnessed{i}": f"{UNWITNESSED}{other}" for i, other in enumerate(sorted(witnesses))}
+        values = {":head": _head(head)}
+        witnessed = {f"#witnessed{i}": f"{UNWITNESSED}{other}" for i, other in enumerate(sorted(witnesses))}
+        names = {"#head": f"{HEAD}{stream}", **witnessed}
+        update = writes.HEAD_UPDATE
+        if at:
+            update, names["#since"], values[":at"] = (
+                writes.UNWITNESSED_UPDATE,
+                f"{UNWITNESSED}{stream}",
+                _time(at),
+            )
         if after:
             values[":after"] = _head(after)
         with self._translated():
@@ -259,13 +267,9 @@ class DynamoDbLock:
                 self._client.update_item(
                     TableName=self._table,
                     Key=self._key,
-                    UpdateExpression=writes.HEAD_UPDATE + (f" REMOVE {', '.join(names)}" if names else ""),
+                    UpdateExpression=update + (f" REMOVE {', '.join(witnessed)}" if witnessed else ""),
                     ConditionExpression=writes.HEAD_CONDITION if after else writes.FIRST_HEAD_CONDITION,
-                    ExpressionAttributeNames={
-                        "#head": f"{HEAD}{stream}",
-                        "#since": f"{UNWITNESSED}{stream}",
-                        **names,
-                    },
+                    ExpressionAttributeNames=names,
                     ExpressionAttributeValues=values,
                 )
             except self._client.exceptions.ConditionalCheckFailedException:

@@ -64,7 +64,8 @@ MUTE_UPDATE = "ADD muted :databases"
 MUTE_CONDITION = HELD
 """Still held by this run (protocol L15)."""
 
-HEAD_UPDATE = "SET #head = :head, #since = if_not_exists(#since, :at)"
+HEAD_UPDATE = "SET #head = :head"
+UNWITNESSED_UPDATE = f"{HEAD_UPDATE}, #since = if_not_exists(#since, :at)"
 """The stream's newest entry is named by no other stream yet. What it names is witnessed (protocol L8): REMOVE it."""
 FIRST_HEAD_CONDITION = "attribute_not_exists(#head) OR #head = :head"
 HEAD_CONDITION = "#head = :after OR #head = :head"

@@ -25,7 +25,7 @@ from tests.infrastructure.cdk_case import BOTH_CLOUDS, PLAN, Synthesised, synthe
 NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 PAGE_TOPIC = "arn:aws:sns:eu-central-1:999999999999:on-call"
 TICKET_TOPIC = "arn:aws:sns:eu-central-1:111122223333:tickets"
-PAGES = {"Muted", "Revoking", "Stale", "WatchSilent"}
+PAGES = {"AuditLogTouched", "Muted", "Revoking", "Stale", "WatchSilent"}
 TICKETS = {
     *(
         "DeadLetters",
@@ -65,7 +65,10 @@ def told(stack: Synthesised, alarm: Mapping[str, Any]) -> str:
 def test_every_alarm_tells_one_topic_when_it_begins_and_when_it_is_over(both: Synthesised) -> None:
     by_name = alarms(both)
     assert {n for n, a in by_name.items() if told(both, a) == "lockstep-page"} == PAGES
-    assert {n for n, a in by_name.items() if told(both, a) == "lockstep-ticket"} == TICKETS | {"StandbyLeads"}
+    assert {n for n, a in by_name.items() if told(both, a) == "lockstep-ticket"} == TICKETS | {
+        "StandbyLeads",
+        "Unwitnessed",
+    }
     for alarm in by_name.values():
         assert alarm["OKActions"] == alarm["AlarmActions"]
         assert 1 <= alarm["DatapointsToAlarm"] <= alarm["EvaluationPeriods"]

@@ -116,6 +116,10 @@ CALLS: dict[str, tuple[set[str], list[Operation]]] = {
         [lambda lock: lock.begin_promotion(LEASE, CLAIM, now=EPOCH)],
     ),
     "mute": ({"apply_db", STATE_MACHINE, OCI}, [lambda lock: lock.mute(LEASE, ["db-1"])]),
+    "head of a witness": (
+        {"audit"},
+        [lambda lock: lock.move_head("aws", HEAD, after=HEAD, at=None, witnesses=["oci"])],
+    ),
     "head of aws": ({"audit"}, [move("aws"), move("aws", "oci"), move("aws", "oci", after=HEAD)]),
     "head of oci": ({OCI}, [move("oci"), move("oci", "aws"), move("oci", "aws", after=HEAD)]),
     "acquire by aws": ({STATE_MACHINE, OCI}, [lambda lock: acquire(lock, force=False, leads=True)]),

@@ -110,13 +110,13 @@ def test_there_is_a_runner_only_if_the_plan_has_one(tmp_path: Path) -> None:
 
 
 @needs_tools
-def test_the_standby_is_called_half_an_interval_after_each_rotation(tmp_path: Path) -> None:
+def test_the_standby_is_called_half_an_interval_after_each_rotation_and_every_hour(tmp_path: Path) -> None:
     cases = [
         (20, ["10 * * * *", "30 * * * *", "50 * * * *"]),
         (30, ["15 * * * *", "45 * * * *"]),
         (60, ["30 * * * *"]),
-        (180, ["30 1,4,7,10,13,16,19,22 * * *"]),
-        (7 * 1440, ["0 12 * * *"]),
+        (180, ["30 * * * *"]),
+        (7 * 1440, ["30 * * * *"]),
     ]
     runs = schedules(tmp_path, [interval for interval, _ in cases])
     assert runs == [crons for _, crons in cases]

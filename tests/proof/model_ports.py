@@ -290,7 +290,7 @@ class _Lock:
         head: ChainHead,
         *,
         after: ChainHead | None,
-        at: datetime,
+        at: datetime | None,
         witnesses: Collection[str] = (),
     ) -> None:
         raise NotImplementedError  # See `read`.

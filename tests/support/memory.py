@@ -192,17 +192,18 @@ class MemoryLock:
         head: ChainHead,
         *,
         after: ChainHead | None,
-        at: datetime,
+        at: datetime | None,
         witnesses: Collection[str] = (),
     ) -> None:
         with self.faults.around("move_head"):
             if self.record.heads.get(stream) not in (after, head):
                 raise LostCompareAndSetError(credential=self.record.credential_id, stream=stream)
             since = {name: at for name, at in self.record.unwitnessed.items() if name not in witnesses}
+            own = {stream: at} if at else {}
             self.record = replace(
                 self.record,
                 heads={**self.record.heads, stream: head},
-                unwitnessed={stream: at, **since},
+                unwitnessed={**own, **since},
             )
 
     def release(self, lease: Lease, done: Release | None) -> None:

@@ -1,18 +1,14 @@
-# The standby is called half an interval after the AWS runner, which is called at midnight UTC and every interval after it.
-# It rotates what AWS has left.
+# The standby is called half an interval after the AWS runner, which is called at midnight UTC and every interval after it;
+# at intervals above an hour every hour, half an hour after AWS may have been. It rotates what AWS has left, and looks at the
+# audit log in AWS as a witness.
 #
 # A schedule of Resource Scheduler fires at most once an hour. So there is one schedule for each minute of the hour that
-# has a trigger: with an interval of 20 minutes these are 10, 30 and 50, each in all 24 hours.
+# has a trigger: with an interval of 20 minutes these are 10, 30 and 50.
 
 locals {
-  # With an interval of more than a day the standby is called once a day and skips what is not due.
-  period   = min(var.interval_minutes, 1440)
-  triggers = [for i in range(floor(1440 / local.period)) : floor(local.period / 2 + i * local.period)]
-  hours    = { for trigger in local.triggers : trigger % 60 => floor(trigger / 60)... }
-  crons = {
-    for minute, hours in local.hours : format("%02d", minute) =>
-    "${minute} ${length(hours) == 24 ? "*" : join(",", hours)} * * *"
-  }
+  period  = min(var.interval_minutes, 60)
+  minutes = [for i in range(floor(60 / local.period)) : floor(local.period / 2 + i * local.period)]
+  crons   = { for minute in local.minutes : format("%02d", minute) => "${minute} * * * *" }
 }
 
 resource "oci_resource_scheduler_schedule" "standby" {
@@ -35,7 +31,7 @@ resource "oci_resource_scheduler_schedule" "standby" {
 
   lifecycle {
     precondition {
-      condition     = contains([20, 30, 60, 120, 180, 240, 360, 480, 720, 1440], local.period)
+      condition     = contains([20, 30, 60, 120, 180, 240, 360, 480, 720], var.interval_minutes) || var.interval_minutes % 1440 == 0
       error_message = "interval in the plan must be 20m, 30m, hours that divide a day, or whole days. Or remove runners.oci from the plan."
     }
   }
