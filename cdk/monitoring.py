@@ -107,7 +107,9 @@ class Monitoring(Construct):
         self.alarms.add(
             Rule(
                 name="AuditLogTouched",
-                metric=self._counted("AuditLogTouched", _SOON),
+                metric=cloudwatch.Metric(
+                    namespace=self._namespace, metric_name="AuditLogTouched", statistic="Sum", period=_SOON
+                ),
                 severity="page",
                 datapoints=1,
                 periods=12,

@@ -192,7 +192,7 @@ def test_what_is_stale_gets_its_next_trigger_before_people_are_paged(aws: Synthe
 
 def test_every_count_of_the_watch_has_an_alarm(both: Synthesised) -> None:
     counted = {a["MetricName"] for a in alarms(both).values() if a["Namespace"].startswith("Lockstep")}
-    assert counted == {*COUNTED, "Credentials"}
+    assert counted == {*COUNTED, "Credentials", "UnwitnessedSeconds", "AuditLogTouched"}
 
 
 def test_the_watch_is_always_on_and_knows_whether_the_schedules_are() -> None:
@@ -224,7 +224,7 @@ def test_rotations_and_skips_are_counted_from_logs(aws: Synthesised) -> None:
         f["Properties"]["MetricTransformations"][0]["MetricName"]: f["Properties"]
         for f in aws.resources("AWS::Logs::MetricFilter").values()
     }
-    assert set(filters) == {"Rotations", "Skipped"}
+    assert set(filters) == {"AuditLogTouched", "Rotations", "Skipped"}
     assert aws.words(filters["Rotations"]["LogGroupName"]) == "log /aws/lambda/lockstep-update-secrets"
     for one in filters.values():
         (made,) = one["MetricTransformations"]
