@@ -320,7 +320,7 @@ def lock_is_lost_after_the_record(world: Arranged) -> None:
     log.faults.after = lambda operation: world.steal_lock() if operation == "put" else None
 
 
-SKIPPED = ["AcquireLock", "NoteSkip"]
+SKIPPED = ["AcquireLock", "NoteSkip", "Witness"]
 PREPARED = ["AcquireLock", "Generate"]
 PROBED = [*PREPARED, "ProbeDb", "Generate"]
 COMMITTED = ["ApplyDb", "UpdateSecrets", "Audit", "ReleaseLock"]

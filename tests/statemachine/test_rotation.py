@@ -90,7 +90,7 @@ def test_a_run_that_is_not_due_is_skipped_and_changes_nothing(mariadb: Case) -> 
     before, item = mariadb.stored_login(), mariadb.lock
     execution = mariadb.rotate()
     assert (execution.status, execution.output) == ("SUCCEEDED", {"outcome": "skipped"})
-    assert execution.states_entered == ["CheckInput", "AcquireLock", "NoteSkip", "Skipped"]
+    assert execution.states_entered == ["CheckInput", "AcquireLock", "NoteSkip", "Witness", "Skipped"]
     # It is noted that AWS lives (protocol R8).
     seen_at = mariadb.lock["aws_seen_at"]
     assert int(str(seen_at)) >= int(str(item["aws_seen_at"]))
