@@ -9,7 +9,6 @@ entry of every *other* stream: if one cloud's log is cut short, the other's cont
 """
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +20,6 @@ from lockstep.audit.objects import MAX_ENTRY_BYTES
 from lockstep.audit.seal import (
     CHAIN,
     MAC,
-    MAC_ALGORITHM,
     NO_PREVIOUS,
     ChainEnd,
     Differs,
@@ -29,7 +27,8 @@ from lockstep.audit.seal import (
     Stored,
     Witnessed,
     hash_of,
-    mac_document,
+    mac_text,
+    read_json,
     read_mac,
     read_seal,
     text,
@@ -41,7 +40,9 @@ from lockstep.ports import Mac, Signer
 
 SEALED = 3
 """The format since which an entry's metadata are sealed, and the MAC covers the event by its hash."""
-_PARTS = {"chain", "event", "mac"}
+_PARTS = ["chain", "event", "mac"]
+_BEGIN, _EVENT, _MAC, _END = b'{"chain":{', b',"event":{', b',"mac":{', b"}}"
+"""Of the text of an entry. Hashes and MAC bind the very bytes between these."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,17 +122,12 @@ def seal(
     chain_text = rfc8785.dumps(place.document())
     digest = hashlib.sha256(chain_text).digest()
     mac = signer.sign(digest)
-    mac_text = rfc8785.dumps(mac_document(mac))
+    signed = mac_text(mac)
     return Sealed(
-        body=_body(chain_text, event_text, mac_text),
-        metadata={CHAIN: chain_text.decode(), MAC: mac_text.decode()},
-        stored=Stored(number=end.seq, hash=hash_of(chain_text, mac_text), seal=place, digest=digest, mac=mac),
+        body=_BEGIN[:-1] + chain_text + _EVENT[:-1] + event_text + _MAC[:-1] + signed + b"}",
+        metadata={CHAIN: chain_text.decode(), MAC: signed.decode()},
+        stored=Stored(number=end.seq, hash=hash_of(chain_text, signed), seal=place, digest=digest, mac=mac),
     )
-
-
-def _body(chain: bytes, event: bytes, mac: bytes) -> bytes:
-    # The canonical form of the whole: its keys in order, each in its canonical form.
-    return b'{"chain":' + chain + b',"event":' + event + b',"mac":' + mac + b"}"
 
 
 def parse(body: bytes, *, credential_id: str, stream: str, seq: int) -> Entry:
@@ -142,29 +138,30 @@ def parse(body: bytes, *, credential_id: str, stream: str, seq: int) -> Entry:
         NewerFormatError: A newer build wrote it, so nothing can be said about it (protocol E12, R10).
     """
     try:
-        document: Any = json.loads(body[: MAX_ENTRY_BYTES + 1])
-        chain, event, mac = document["chain"], document["event"], document["mac"]
-        written = whole(chain.get("format", formats.UNNAMED))
+        document = read_json(body[: MAX_ENTRY_BYTES + 1])
+        written = whole(document["chain"].get("format", formats.UNNAMED))
         if written > formats.FORMAT:
             formats.require_known(written, stream=stream, seq=seq)
-        chain_text, event_text, mac_text = rfc8785.dumps(chain), rfc8785.dumps(event), rfc8785.dumps(mac)
-        is_canonical = document.keys() == _PARTS and _body(chain_text, event_text, mac_text) == body
-        is_signed = mac["algorithm"] == MAC_ALGORITHM
-        read = _of_format_2 if written < SEALED else _sealed
-        entry = read(document, body, chain_text, event_text, mac_text)
+        is_whole = list(document) == _PARTS and body.startswith(_BEGIN) and body.endswith(_END)
+        entry = (_of_format_2 if written < SEALED else _sealed)(document, body) if is_whole else None
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise AuditVerificationError(stream=stream, seq=seq, code="malformed") from None
-    if not (is_canonical and is_signed):
+    if entry is None:
         raise AuditVerificationError(stream=stream, seq=seq, code="not-canonical")
     if (entry.credential, entry.stream, entry.seq) != (credential_id, stream, seq):
         raise AuditVerificationError(stream=stream, seq=seq, code="misplaced")
     return entry
 
 
-def _sealed(document: Any, _body: bytes, chain: bytes, event: bytes, mac: bytes) -> Entry:  # noqa: ANN401 - any JSON
+def _sealed(document: Any, body: bytes) -> Entry:  # noqa: ANN401 - any JSON
     place = read_seal(document["chain"])
-    if not isinstance(document["event"], dict):
-        raise TypeError
+    # No text contains an unescaped quote, and neither chain nor MAC holds an object under these names.
+    before, after = body.index(_EVENT), body.rindex(_MAC)
+    chain, event, mac = (
+        body[len(_BEGIN) - 1 : before],
+        body[before + len(_EVENT) - 1 : after],
+        body[after + len(_MAC) - 1 : -1],
+    )
     if hashlib.sha256(event).hexdigest() != place.event:
         raise ValueError
     return Entry(
@@ -178,27 +175,29 @@ def _sealed(document: Any, _body: bytes, chain: bytes, event: bytes, mac: bytes)
         witness=place.witness,
         stepped_over=place.stepped_over,
         differs=place.differs,
-        mac=read_mac(document["mac"]),
+        mac=read_mac(mac),
         digest=hashlib.sha256(chain).digest(),
         hash=hash_of(chain, mac),
     )
 
 
-def _of_format_2(document: Any, body: bytes, chain: bytes, event: bytes, _mac: bytes) -> Entry:  # noqa: ANN401 - any JSON
-    place, whole_event = document["chain"], document["event"]
+def _of_format_2(document: Any, body: bytes) -> Entry:  # noqa: ANN401 - any JSON
+    place, event = document["chain"], document["event"]
+    if rfc8785.dumps(document) != body:
+        raise ValueError
     return Entry(
-        event=whole_event,
+        event=event,
         credential=text(place["credential"]),
         stream=text(place["stream"]),
         seq=whole(place["seq"]),
         previous_hash=text(place["previous_hash"]),
-        rotation_id=text(whole_event["metadata"]["uid"]),
-        time=whole(whole_event["time"]),
+        rotation_id=text(event["metadata"]["uid"]),
+        time=whole(event["time"]),
         witness={
             text(k): Witnessed(seq=whole(v["seq"]), hash=text(v["hash"])) for k, v in place["witness"].items()
         },
-        mac=read_mac(document["mac"]),
-        digest=hashlib.sha256(b'{"chain":' + chain + b',"event":' + event + b"}").digest(),
+        mac=read_mac(rfc8785.dumps(document["mac"])),
+        digest=hashlib.sha256(rfc8785.dumps({"chain": place, "event": event})).digest(),
         hash=hashlib.sha256(body).hexdigest(),
     )
 

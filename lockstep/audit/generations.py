@@ -4,8 +4,8 @@ A generation is on record if an entry of any stream says that it was promoted. A
 by a heal, which says so itself; so what a heal began from need not be on record.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from lockstep.audit.chain import Entry
 from lockstep.audit.findings import Problem
@@ -15,48 +15,50 @@ if TYPE_CHECKING:
     from lockstep.audit.verify import Verification
 
 
+class _Named(NamedTuple):
+    """A generation that an entry of a stream names."""
+
+    where: "Verification"
+    entry: Entry
+    generation: int
+
+
 def compare(found: Sequence["Verification"], record: LockRecord) -> None:
     """Add the problems of generations that no entry records."""
-    entries = [entry for v in found for entry in v.entries]
-    recorded = {g for e in entries if _is_success(e) and (g := _number(e, "generation")) is not None}
-    heals = [e.time for e in entries if _is_success(e) and e.details.get("kind") == ClaimKind.HEAL]
-    successes = [e.time for e in entries if _is_success(e)]
+    recorded, successes, heals = set[int](), list[int](), list[int]()
+    bases, seen = list[_Named](), list[_Named]()
     for verification in found:
-        verification.problems += _of_bases(verification.entries, recorded)
-        verification.problems += _of_witnesses(verification.entries, recorded, heals, successes)
+        for entry in verification.entries:
+            details = entry.details
+            if type(serves := details.get("serves")) is int and serves:
+                seen.append(_Named(verification, entry, serves))
+            if entry.event.get("status") != "Success" or type(details.get("generation")) is not int:
+                continue
+            recorded.add(details["generation"])
+            successes.append(entry.time)
+            if details.get("kind") == ClaimKind.HEAL:
+                heals.append(entry.time)
+            elif type(base := details.get("base_generation")) is int and base:
+                bases.append(_Named(verification, entry, base))
+    _tell_bases(bases, recorded)
+    _tell_witnesses(seen, recorded, latest=max(successes, default=0), healed=max(heals, default=0))
     current = record.current_generation
-    if found and entries and current is not None and current not in recorded:
+    if found and any(v.entries for v in found) and current is not None and current not in recorded:
         found[0].problems.append(
             Problem(f"the lock record's current generation is {current}, which no entry records")
         )
 
 
-def _of_bases(entries: Iterable[Entry], recorded: set[int]) -> Iterable[Problem]:
-    for entry in entries:
-        base = _number(entry, "base_generation")
-        if not _is_success(entry) or entry.details.get("kind") == ClaimKind.HEAL or not base:
-            continue
+def _tell_bases(bases: Sequence[_Named], recorded: Collection[int]) -> None:
+    for where, entry, base in bases:
         if base not in recorded:
-            yield Problem(f"began from generation {base}, which no entry records", entry.seq)
+            where.problems.append(Problem(f"began from generation {base}, which no entry records", entry.seq))
 
 
-def _of_witnesses(
-    entries: Iterable[Entry], recorded: set[int], heals: Sequence[int], successes: Sequence[int]
-) -> Iterable[Problem]:
-    for entry in entries:
-        serves = _number(entry, "serves")
-        if not serves or serves in recorded:
-            continue
+def _tell_witnesses(seen: Sequence[_Named], recorded: Collection[int], *, latest: int, healed: int) -> None:
+    for where, entry, serves in seen:
         # A run that promotes now records later; one that died is healed.
-        is_under_way = not any(time > entry.time for time in successes)
-        if not is_under_way and not any(time > entry.time for time in heals):
-            yield Problem(f"saw generation {serves} in its store, which no entry records", entry.seq)
-
-
-def _is_success(entry: Entry) -> bool:
-    return entry.event.get("status") == "Success" and "generation" in entry.details
-
-
-def _number(entry: Entry, name: str) -> int | None:
-    value = entry.details.get(name)
-    return value if type(value) is int else None
+        if serves not in recorded and healed <= entry.time < latest:
+            where.problems.append(
+                Problem(f"saw generation {serves} in its store, which no entry records", entry.seq)
+            )

@@ -18,8 +18,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-import rfc8785
-
 from lockstep import formats
 from lockstep.model import ChainHead
 from lockstep.ports import Mac
@@ -30,7 +28,10 @@ CHAIN, MAC = "chain", "mac"
 """The names of the metadata."""
 MAX_METADATA_BYTES = 2_048
 """What S3 takes, names included (https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html)."""
-_MAC_KEYS = {"algorithm", "key_id", "value"}
+_CHAIN_KEYS = {
+    *("credential", "differs", "event", "format", "previous_hash", "rotation_id"),
+    *("seq", "stepped_over", "stream", "time", "witness"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,13 +155,10 @@ class ChainEnd:
     differs: tuple[Differs, ...] = ()
 
 
-def mac_document(mac: Mac) -> dict[str, str]:
-    """A MAC as JSON."""
-    return {
-        "algorithm": MAC_ALGORITHM,
-        "key_id": mac.key_id,
-        "value": base64.b64encode(mac.value).decode(),
-    }
+def mac_text(mac: Mac) -> bytes:
+    """A MAC as canonical JSON: keys of KMS and of Vault are named in ASCII."""
+    named, value = json.dumps(mac.key_id), base64.b64encode(mac.value).decode()
+    return f'{{"algorithm":"{MAC_ALGORITHM}","key_id":{named},"value":"{value}"}}'.encode()
 
 
 def hash_of(chain: bytes, mac: bytes) -> str:
@@ -174,12 +172,12 @@ def stored(number: int, metadata: Mapping[str, str]) -> Stored:
         return _of_format_2(number, metadata)
     try:
         chain, mac = metadata[CHAIN].encode(), metadata[MAC].encode()
-        document = _canonical(chain)
+        document = read_json(chain)
         found = Stored(
             number=number,
             hash=hash_of(chain, mac),
             digest=hashlib.sha256(chain).digest(),
-            mac=read_mac(_canonical(mac)),
+            mac=read_mac(mac),
         )
         if whole(document["format"]) > formats.FORMAT:
             return Stored(number=number, hash=found.hash, digest=found.digest, mac=found.mac, is_newer=True)
@@ -237,23 +235,23 @@ def read_seal(document: Mapping[str, Any]) -> Seal:
             for d in document["differs"]
         ),
     )
-    if seal.document() != {**document, "format": formats.FORMAT}:
-        raise ValueError  # It holds more.
+    if document.keys() != _CHAIN_KEYS:
+        raise ValueError
     return seal
 
 
-def read_mac(document: Mapping[str, Any]) -> Mac:
-    """A MAC from its JSON, which has exactly its keys, and its value in canonical base64.
+def read_mac(given: bytes) -> Mac:
+    """A MAC from its text, which has exactly its keys, and its value in canonical base64.
 
     Raises:
         ValueError, TypeError, KeyError, AttributeError: It is none.
     """
+    document = read_json(given)
     value = base64.b64decode(text(document["value"]), validate=True)
-    if document.keys() != _MAC_KEYS or document["algorithm"] != MAC_ALGORITHM:
+    mac = Mac(key_id=text(document["key_id"]), value=value)
+    if mac_text(mac) != given:
         raise ValueError
-    if base64.b64encode(value).decode() != document["value"]:
-        raise ValueError
-    return Mac(key_id=text(document["key_id"]), value=value)
+    return mac
 
 
 def whole(value: object) -> int:
@@ -270,12 +268,17 @@ def text(value: object) -> str:
     return value
 
 
-def _canonical(given: bytes) -> Any:  # noqa: ANN401 - any JSON
-    document = json.loads(given, parse_constant=_refuse)
-    if rfc8785.dumps(document) != given:
-        raise ValueError
-    return document
+def read_json(given: bytes) -> Any:  # noqa: ANN401 - any JSON
+    """The value of a JSON text without fractions.
+
+    Raises:
+        ValueError, RecursionError: It is none.
+    """
+    return _decoder.decode(given.decode())
 
 
-def _refuse(_name: str) -> NoReturn:
+def _refuse(_text: str) -> NoReturn:
     raise ValueError
+
+
+_decoder = json.JSONDecoder(parse_float=_refuse, parse_constant=_refuse)

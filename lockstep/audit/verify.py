@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import partial
 from itertools import pairwise
+from typing import NamedTuple
 
 from lockstep.audit import generations
 from lockstep.audit.chain import Entry, parse
@@ -97,8 +98,7 @@ class Verification:
         return self.verdict in {Verdict.VERIFIED, Verdict.NOT_WITNESSED, Verdict.EMPTY}
 
 
-@dataclass(frozen=True, slots=True)
-class _Object:
+class _Object(NamedTuple):
     """What stands under a number: an entry, or what is wrong with it; and its hash, if it has one."""
 
     number: int

@@ -12,7 +12,7 @@ import rfc8785
 from lockstep import formats
 from lockstep.audit.append import Chain
 from lockstep.audit.chain import parse
-from lockstep.audit.seal import NO_PREVIOUS, mac_document
+from lockstep.audit.seal import NO_PREVIOUS, mac_text
 from lockstep.audit.verify import Verdict, Verification, verify
 from lockstep.client import decode
 from lockstep.contents import decode_app_user, require_known_format
@@ -121,7 +121,7 @@ def _of_format_2(signer: MemorySigner, *, named: int | None) -> bytes:
     chain = {"credential": "c", "stream": "aws", "seq": 1, "previous_hash": NO_PREVIOUS, "witness": {}}
     document: dict[str, Any] = {"chain": {**chain, **({"format": named} if named else {})}, "event": EVENT}
     mac = signer.sign(hashlib.sha256(rfc8785.dumps(document)).digest())
-    return rfc8785.dumps({**document, "mac": mac_document(mac)})
+    return rfc8785.dumps({**document, "mac": json.loads(mac_text(mac))})
 
 
 @pytest.mark.parametrize("named", [None, 2])
