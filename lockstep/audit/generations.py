@@ -23,9 +23,9 @@ class _Named(NamedTuple):
     generation: int
 
 
-def compare(found: Sequence["Verification"], record: LockRecord) -> None:
-    """Add the problems of generations that no entry records."""
-    recorded, successes, heals = set[int](), list[int](), list[int]()
+def compare(found: Sequence["Verification"], record: LockRecord, known: Collection[int]) -> None:
+    """Add the problems of generations that no entry records, and that were not known to be on record."""
+    recorded, successes, heals = set(known), list[int](), list[int]()
     bases, seen = list[_Named](), list[_Named]()
     for verification in found:
         for entry in verification.entries:

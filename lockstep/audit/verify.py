@@ -21,16 +21,15 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from lockstep.audit import generations
-from lockstep.audit.chain import Entry, parse
+from lockstep.audit.chain import Entry
+from lockstep.audit.checkpoint import BEGINNING, NOTHING, Base
 from lockstep.audit.deletions import findings
 from lockstep.audit.findings import Acknowledged, Problem, acknowledged_in, collapsed
-from lockstep.audit.seal import NO_PREVIOUS, stored
+from lockstep.audit.reading import Object, read_object
+from lockstep.audit.seal import NO_PREVIOUS
 from lockstep.errors import (
     AuditLogAccessDeniedError,
-    AuditLogUnreachableError,
-    AuditVerificationError,
     LockstepError,
-    NewerFormatError,
 )
 from lockstep.model import ChainHead, LockRecord
 from lockstep.ports import AuditLog, Signer
@@ -40,8 +39,6 @@ READS_AT_ONCE = 32
 READS: SideBySide = partial(at_the_same_time, at_most=READS_AT_ONCE)
 _WINDOW = 1_024
 """Entries that are read before the next ones are asked for."""
-NOT_RESTORED = "NotRestored"
-"""The code of the error for an archived object."""
 
 
 class Verdict(StrEnum):
@@ -64,6 +61,7 @@ class Verification:
         acknowledged: Problems that a person has examined.
         notes: What is as it should be, and worth a word.
         unreadable: Why the stream could not be read; empty if it was.
+        objects: How many the log holds up to the last entry, entries or not.
         archived: Entries of which only the seal was read.
         witnessed: Entries of this stream that another one names, and that are as it says.
         unwitnessed: Entries at the end that no other stream names; None if no other stream was read.
@@ -76,6 +74,7 @@ class Verification:
     acknowledged: list[Acknowledged] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     unreadable: str = ""
+    objects: int = 0
     archived: int = 0
     witnessed: int = 0
     unwitnessed: int | None = None
@@ -98,21 +97,12 @@ class Verification:
         return self.verdict in {Verdict.VERIFIED, Verdict.NOT_WITNESSED, Verdict.EMPTY}
 
 
-class _Object(NamedTuple):
-    """What stands under a number: an entry, or what is wrong with it; and its hash, if it has one."""
-
-    number: int
-    entry: Entry | None
-    wrong: str = ""
-    hash: str = ""
-    archived: bool = False
-
-
 def verify(
     credential_id: str,
     logs: Sequence[tuple[AuditLog, Signer]],
     record: LockRecord,
     *,
+    since: Mapping[str, Base] = NOTHING,
     total: Callable[[str, int], None] = lambda _stream, _total: None,
     progress: Callable[[str, int], None] = lambda _stream, _done: None,
     side_by_side: SideBySide = READS,
@@ -123,58 +113,67 @@ def verify(
         credential_id: The credential.
         logs: Each stream with its keys.
         record: The lock record. It is to be read before this is called: a log only grows.
+        since: Of each stream, up to where an earlier verification has read it (`lockstep.audit.checkpoint`).
         total: Called with a stream and the number of its objects.
         progress: Called with a stream and the number of objects that were read.
         side_by_side: Makes reads at the same time.
     """
     found, hashes = [], {}
     for log, signer in logs:
-        verification, objects = _read(
-            credential_id,
-            log,
-            signer,
-            side_by_side,
-            partial(total, log.stream),
-            partial(progress, log.stream),
-        )
+        base = since.get(log.stream, BEGINNING)
+        reads = Reads(side_by_side, partial(total, log.stream), partial(progress, log.stream))
+        verification, objects = _read(credential_id, log, signer, base, reads)
         if not verification.unreadable:
             _inspect_versions(verification, log)
-            _walk(verification, objects, signer)
+            _walk(verification, objects, signer, base)
             _compare_head(verification, record.heads.get(log.stream))
             hashes[log.stream] = {o.number: o.hash for o in objects if o.hash}
         found.append(verification)
-    _compare_witnesses(found, hashes)
+    _compare_witnesses(found, hashes, since)
     complete = all(not v.unreadable and not v.archived for v in found)
     if complete:
-        generations.compare(found, record)
+        generations.compare(found, record, {g for base in since.values() for g in base.generations})
     if all(not v.entries and not v.unreadable for v in found):
         for verification in found:
             verification.problems.append(Problem("the log is empty"))
     orders = [a for v in found for a in acknowledged_in(v.entries)]
     for verification in found:
-        problems = collapsed(verification.problems)
+        known = since.get(verification.stream, BEGINNING).known
+        problems = [p for p in collapsed(verification.problems) if p not in known]
         done = [(p, next((a for a in orders if a.covers(verification.stream, p)), None)) for p in problems]
         verification.problems = [p for p, a in done if a is None]
         verification.acknowledged = [replace(a, problem=p) for p, a in done if a is not None]
     return found
 
 
+class Reads(NamedTuple):
+    """How a stream is read."""
+
+    side_by_side: SideBySide
+    total: Callable[[int], None]
+    progress: Callable[[int], None]
+
+
 def _read(
-    credential_id: str,
-    log: AuditLog,
-    signer: Signer,
-    side_by_side: SideBySide,
-    total: Callable[[int], None],
-    progress: Callable[[int], None],
-) -> tuple[Verification, list[_Object]]:
-    verification, objects = Verification(stream=log.stream), list[_Object]()
+    credential_id: str, log: AuditLog, signer: Signer, base: Base, reads: Reads
+) -> tuple[Verification, list[Object]]:
+    verification, objects = Verification(stream=log.stream), list[Object]()
     try:
         numbers = list(log.numbers())
-        total(len(numbers))
-        for start in range(0, len(numbers), _WINDOW):
-            window = numbers[start : start + _WINDOW]
-            objects += side_by_side([partial(_object, credential_id, log, signer, n) for n in window])
-            progress(len(objects))
+        new = [number for number in numbers if number >= base.seq]
+        if base.seq and len(numbers) - len(new) + 1 != base.objects:
+            verification.problems.append(
+                Problem(
+                    f"the checkpoint has seen {base.objects} objects up to entry {base.seq}: read all of them"
+                )
+            )
+        reads.total(len(new))
+        for start in range(0, len(new), _WINDOW):
+            window = new[start : start + _WINDOW]
+            objects += reads.side_by_side(
+                [partial(read_object, credential_id, log, signer, n) for n in window]
+            )
+            reads.progress(len(objects))
     except LockstepError as error:
         verification.unreadable = f"{type(error).__name__}: {error}"
     verification.archived = sum(o.archived for o in objects)
@@ -200,74 +199,18 @@ def _inspect_versions(verification: Verification, log: AuditLog) -> None:
         verification.unreadable = f"{type(error).__name__}: {error}"
 
 
-def _object(credential_id: str, log: AuditLog, signer: Signer, number: int) -> _Object:
-    try:
-        body = log.read(number)
-    except AuditLogUnreachableError as error:
-        if error.where.get("code") != NOT_RESTORED:
-            raise
-        return _archived(credential_id, log, signer, number)
-    if body is None:
-        return _Object(number, None, "is gone: it was deleted meanwhile")
-    try:
-        entry = parse(body, credential_id=credential_id, stream=log.stream, seq=number)
-    except AuditVerificationError as error:
-        return _Object(number, None, f"is {error.where['code']}")
-    except NewerFormatError:
-        return _of_a_newer_format(log, signer, number)
-    if not signer.verify(entry.digest, entry.mac):
-        return _Object(
-            number, None, f"has a MAC that does not match, of key {entry.mac.key_id[:200]}", entry.hash
-        )
-    wrong = _unlike_its_event(entry)
-    return _Object(number, entry, wrong, entry.hash)
-
-
-def _of_a_newer_format(log: AuditLog, signer: Signer, number: int) -> _Object:
-    """Nothing can be said of an entry that a newer build wrote; anybody can write that one did."""
-    found = stored(number, log.look(number) or {})
-    if found.mac and signer.verify(found.digest, found.mac):
-        raise NewerFormatError(stream=log.stream, seq=number)
-    return _Object(number, None, "is of an unknown format, without a MAC of this chain's key", found.hash)
-
-
-def _unlike_its_event(entry: Entry) -> str:
-    metadata = entry.event.get("metadata")
-    uid = metadata.get("uid") if isinstance(metadata, dict) else None
-    return "" if uid == entry.rotation_id else "names another run than its event"
-
-
-def _archived(credential_id: str, log: AuditLog, signer: Signer, number: int) -> _Object:
-    metadata = log.look(number)
-    found = stored(number, metadata or {})
-    if not (found.seal and found.mac and found.is_at(credential_id, log.stream)):
-        return _Object(number, None, "is archived, and its metadata are no seal", archived=True)
-    if not signer.verify(found.digest, found.mac):
-        return _Object(number, None, "has a MAC that does not match", found.hash, archived=True)
-    s = found.seal
-    entry = Entry(
-        event={},
-        credential=s.credential,
-        stream=s.stream,
-        seq=s.seq,
-        previous_hash=s.previous_hash,
-        rotation_id=s.rotation_id,
-        time=s.time,
-        witness=s.witness,
-        stepped_over=s.stepped_over,
-        differs=s.differs,
-        mac=found.mac,
-        digest=found.digest,
-        hash=found.hash,
-    )
-    return _Object(number, entry, "", found.hash, archived=True)
-
-
-def _walk(verification: Verification, objects: Sequence[_Object], signer: Signer) -> None:
-    """The chain from its beginning (1, 2)."""
-    problems, last = verification.problems, None
-    pending: list[_Object] = []
+def _walk(verification: Verification, objects: Sequence[Object], signer: Signer, base: Base) -> None:
+    """The chain from its beginning, or from the checkpoint's entry (1, 2)."""
+    problems, last, read = verification.problems, None, objects
+    pending: list[Object] = []
     rank = (-1, -1)
+    if base.seq:
+        if not (objects and objects[0].entry and objects[0].hash == base.hash):
+            problems.append(Problem("is not the entry that the checkpoint names", base.seq))
+        else:
+            last, objects = objects[0].entry, objects[1:]
+            rank = signer.rank(last.mac.key_id)
+            verification.entries.append(last)
     for found in objects:
         entry = found.entry
         if entry is None:
@@ -283,9 +226,11 @@ def _walk(verification: Verification, objects: Sequence[_Object], signer: Signer
         verification.entries.append(entry)
         last = entry
     problems += [Problem(o.wrong, o.number) for o in pending]
+    end = last.seq if last else 0
+    verification.objects = max(0, base.objects - 1) + sum(o.number <= end for o in read)
 
 
-def _account(problems: list[Problem], last: Entry | None, entry: Entry, pending: Sequence[_Object]) -> None:
+def _account(problems: list[Problem], last: Entry | None, entry: Entry, pending: Sequence[Object]) -> None:
     """What stands between two entries that are valid in themselves."""
     after, expected = (last.seq, last.hash) if last else (0, NO_PREVIOUS)
     is_next = entry.previous_hash == expected
@@ -349,7 +294,9 @@ FIRST_ENTRIES = 4
 """Entries that may be there before the record names a head: runs that died between both."""
 
 
-def _compare_witnesses(found: Sequence[Verification], hashes: Mapping[str, Mapping[int, str]]) -> None:
+def _compare_witnesses(
+    found: Sequence[Verification], hashes: Mapping[str, Mapping[int, str]], since: Mapping[str, Base]
+) -> None:
     """What each stream says of the others (4)."""
     for verification in found:
         name = verification.stream
@@ -362,6 +309,8 @@ def _compare_witnesses(found: Sequence[Verification], hashes: Mapping[str, Mappi
         for other in others:
             named = {(w.seq, w.hash): e.seq for e in reversed(other.entries) if (w := e.witness.get(name))}
             for (seq, entry_hash), by in sorted(named.items()):
+                if seq < since.get(name, BEGINNING).seq:
+                    continue  # It was compared for the checkpoint.
                 if hashes[name].get(seq) == entry_hash:
                     newest = max(newest, seq)
                 else:

@@ -3,16 +3,19 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lockstep.audit.chain import Entry, parse
+from lockstep.audit.checkpoint import NOTHING, Base, bases
 from lockstep.audit.end import newest_numbers
 from lockstep.audit.verify import Verdict, Verification
 from lockstep.audit.verify import verify as verify_chains
 from lockstep.cli.acknowledge import acknowledge
+from lockstep.cli.checkpoint import CheckpointFile, read_checkpoint, write_checkpoint
 from lockstep.cli.forecast import moment
 from lockstep.cli.operator import operator, streams
 from lockstep.cli.output import (
@@ -52,6 +55,7 @@ def verify(
     file: PlanFile = DEFAULT_PLAN,
     credential_id: CredentialId = None,
     stream: Stream = None,
+    checkpoint: CheckpointFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Verify every chain, and compare the chains of both clouds.
@@ -68,8 +72,50 @@ def verify(
     clouds = operator(plan)
     found: list[tuple[Credential, Verification]] = []
     with failures_explained(), progress_bar() as progress:
+        since = read_checkpoint(checkpoint, plan, clouds)
         for credential in chosen(plan, credential_id):
-            found += [(credential, v) for v in verified(plan, clouds, credential, stream, progress)]
+            given = verified(plan, clouds, credential, stream, progress, since=since.get(credential.id, {}))
+            found += [(credential, v) for v in given]
+    _finish(found, clouds, as_json=as_json)
+
+
+@app.command(name="checkpoint")
+def make_checkpoint(
+    *,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")],
+    file: PlanFile = DEFAULT_PLAN,
+    credential_id: CredentialId = None,
+    checkpoint: CheckpointFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Verify as `audit verify` does, and write a signed file that says up to where.
+
+    With it, `audit verify --checkpoint FILE` reads only what came after; it still lists every object, so that it sees
+    what was deleted since. Keep the file where the log's writers cannot put another one: who can sign entries can sign
+    a checkpoint.
+
+    Exit code: 0 verified and written, 1 not verified, 3 a log, a key or the lock table was unreachable; then no file is
+    written.
+    """
+    plan = plan_or_exit(file)
+    clouds = operator(plan)
+    found: list[tuple[Credential, Verification]] = []
+    reached: dict[str, Mapping[str, Base]] = {}
+    with failures_explained(), progress_bar() as progress:
+        since = read_checkpoint(checkpoint, plan, clouds)
+        for credential in chosen(plan, credential_id):
+            before = since.get(credential.id, {})
+            given = verified(plan, clouds, credential, None, progress, since=before)
+            found += [(credential, v) for v in given]
+            reached[credential.id] = {**before, **bases(given, before)}
+    _finish(found, clouds, as_json=as_json)
+    with failures_explained():
+        write_checkpoint(output, {**since, **reached}, plan, clouds)
+    err.print(f"{output}: written", highlight=False, markup=False, soft_wrap=True)
+
+
+def _finish(found: list[tuple[Credential, Verification]], clouds: Clouds, *, as_json: bool) -> None:
+    """Show the verdicts; exit with the gravest."""
     if as_json:
         print_json(
             {"verified": all(v.verified for _, v in found), "streams": [_json(c, v) for c, v in found]}
@@ -85,7 +131,13 @@ def verify(
 
 
 def verified(
-    plan: Plan, clouds: Clouds, credential: Credential, stream: str | None, progress: Progress
+    plan: Plan,
+    clouds: Clouds,
+    credential: Credential,
+    stream: str | None,
+    progress: Progress,
+    *,
+    since: Mapping[str, Base] = NOTHING,
 ) -> list[Verification]:
     """Verify the streams of a credential, or one of them."""
     logs = _streams(plan, clouds, credential, stream)
@@ -94,6 +146,7 @@ def verified(
         credential.id,
         logs,
         clouds.lock(credential).read(),
+        since=since,
         total=lambda name, total: progress.update(tasks[name], total=total),
         progress=lambda name, done: progress.update(tasks[name], completed=done),
     )

@@ -1,6 +1,7 @@
 """The command line on a running world, after real rotations: its output and its exit codes."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 from typer.testing import CliRunner, Result
@@ -129,6 +130,22 @@ def test_a_foreign_object_is_a_problem_until_it_is_acknowledged(plain: Case) -> 
     shown = run(plain, "audit", "verify")
     assert shown.exit_code == 0
     assert "INC-1: a test of the backup tool" in shown.stdout
+
+
+def test_a_checkpoint_is_gone_on_from(plain: Case, tmp_path: Path) -> None:
+    plain.rotate()
+    file = tmp_path / "checkpoint.json"
+    assert run(plain, "audit", "checkpoint", "--output", str(file)).exit_code == 0
+    plain.again()
+    go_on = ("audit", "verify", "--checkpoint")
+    shown = run(plain, *go_on, str(file))
+    assert (shown.exit_code, "(2 entries; " in shown.stdout) == (0, True)
+    file.write_text(file.read_text().replace('"seq": 1', '"seq": 2'))
+    changed = run(plain, *go_on, str(file))
+    assert (changed.exit_code, "was not signed by the plan's key" in changed.stderr) == (1, True)
+    assert run(plain, *go_on, str(tmp_path / "none")).exit_code == 2
+    file.write_text("{}")
+    assert run(plain, *go_on, str(file)).exit_code == 2
 
 
 def test_the_lock_of_a_dead_run_is_released_and_its_claim_stays(mysql: Case) -> None:
