@@ -138,13 +138,13 @@ class Chain:
             known = found.seal.rotation_id if found.seal else None
             if known == entry_id and self.ends.is_genuine(found):
                 return found
-            newer += 1 if known is None else _runs(known)
+            newer += 1 if known is None else is_of_a_run(known)
             if found.number <= 1 or newer > look_back:
                 return None
             found = self.ends.look(found.number - 1) or Stored(number=found.number - 1)
         return None
 
 
-def _runs(entry_id: str) -> int:
-    """1 for a run's entry. Orders and witnesses do not count: any number of them may come at any time."""
-    return 0 if entry_id.startswith((ORDER, WITNESS)) else 1
+def is_of_a_run(entry_id: str) -> bool:
+    """Whether an entry is a run's. Orders and witnesses are not: any number of them may come at any time."""
+    return not entry_id.startswith((ORDER, WITNESS))

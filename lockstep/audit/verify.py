@@ -21,10 +21,18 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from lockstep.audit import generations
+from lockstep.audit.append import is_of_a_run
 from lockstep.audit.chain import Entry
 from lockstep.audit.checkpoint import BEGINNING, NOTHING, Base
 from lockstep.audit.deletions import findings
-from lockstep.audit.findings import Acknowledged, Problem, acknowledged_in, collapsed
+from lockstep.audit.findings import (
+    ACKNOWLEDGED_IN,
+    STEPPED_OVER,
+    Acknowledged,
+    Problem,
+    acknowledged_in,
+    collapsed,
+)
 from lockstep.audit.reading import Object, read_object
 from lockstep.audit.seal import NO_PREVIOUS
 from lockstep.errors import (
@@ -130,13 +138,16 @@ def verify(
             hashes[log.stream] = {o.number: o.hash for o in objects if o.hash}
         found.append(verification)
     _compare_witnesses(found, hashes, since)
-    complete = all(not v.unreadable and not v.archived for v in found)
-    if complete:
+    unseen = _unseen(found, record)
+    if unseen:
+        for verification in found:
+            verification.notes.append(f"that every rotation is on record was not checked: {unseen}")
+    else:
         generations.compare(found, record, {g for base in since.values() for g in base.generations})
-    if all(not v.entries and not v.unreadable for v in found):
+    if all(not v.entries and not v.unreadable for v in found) and not _unread(found, record):
         for verification in found:
             verification.problems.append(Problem("the log is empty"))
-    orders = [a for v in found for a in acknowledged_in(v.entries)]
+    orders = [a for v in found if v.stream == ACKNOWLEDGED_IN for a in acknowledged_in(v.entries, v.problems)]
     for verification in found:
         known = since.get(verification.stream, BEGINNING).known
         problems = [p for p in collapsed(verification.problems) if p not in known]
@@ -144,6 +155,23 @@ def verify(
         verification.problems = [p for p, a in done if a is None]
         verification.acknowledged = [replace(a, problem=p) for p, a in done if a is not None]
     return found
+
+
+def _unread(found: Sequence[Verification], record: LockRecord) -> set[str]:
+    """The streams that are known to exist and were not to be read."""
+    named = {name for v in found for e in v.entries[-1:] for name in e.witness}
+    return {*record.heads, *named} - {v.stream for v in found}
+
+
+def _unseen(found: Sequence[Verification], record: LockRecord) -> str:
+    """Why a rotation can be on record without being seen; empty if it cannot."""
+    unread = sorted({*_unread(found, record), *(v.stream for v in found if v.unreadable)})
+    if unread:
+        return f"the stream {unread[0]} was not read"
+    archived = [
+        e for v in found if v.archived for e in v.entries if not e.event and is_of_a_run(e.rotation_id)
+    ]
+    return f"{len(archived)} entries of runs are archived" if archived else ""
 
 
 class Reads(NamedTuple):
@@ -249,9 +277,7 @@ def _account(problems: list[Problem], last: Entry | None, entry: Entry, pending:
         )
     for number, wrong in foreign.items():
         stepped = over[0] <= number <= over[1]
-        problems.append(
-            Problem(f"{wrong}; entry {entry.seq} has stepped over it" if stepped else wrong, number)
-        )
+        problems.append(Problem(f"{wrong}{STEPPED_OVER.format(entry.seq)}" if stepped else wrong, number))
     missing = [(max(low, vouched + 1), high) for low, high in _missing(after, entry.seq, foreign)]
     missing = [(low, high) for low, high in missing if low <= high]
     for low, high in missing:

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from lockstep.audit.findings import ACKNOWLEDGE, Problem
+from lockstep.audit.findings import ACKNOWLEDGE, ACKNOWLEDGED_IN, Problem, details_of
 from lockstep.audit.verify import verify
-from lockstep.cli.giving import CredentialArgument, RecordIn, desk, entry_text
+from lockstep.cli.giving import CredentialArgument, desk, entry_text
 from lockstep.cli.operator import streams
 from lockstep.cli.output import (
     DEFAULT_PLAN,
@@ -24,6 +24,8 @@ from lockstep.orders import record
 
 _PLACE = re.compile(r"(?P<stream>aws|oci):(?P<first>[0-9]{1,12})(-(?P<last>[0-9]{1,12}))?", re.ASCII)
 MAX_REASON = 500
+MAX_PROBLEMS = 500
+"""An entry has 256 KiB, and a problem less than half a KiB."""
 
 
 def acknowledge(
@@ -38,18 +40,18 @@ def acknowledge(
     *,
     reason: Annotated[str, typer.Option("--reason", help="What was found; a ticket, for example.")],
     dry_run: DryRun = False,
-    stream: RecordIn = "aws",
     file: PlanFile = DEFAULT_PLAN,
 ) -> None:
     """Put on record that a person has examined what `audit verify` reports of these entries.
 
-    The acknowledgement is a signed entry with your name and the reason. From then on `audit verify` shows these
-    problems as acknowledged, and its verdict does not depend on them. It never hides them.
+    The acknowledgement is a signed entry of the AWS stream with your name, the problems and the reason. From then on
+    `audit verify` shows these problems as acknowledged, and its verdict does not depend on them. It never hides them,
+    and what is found later of the same entries is another problem.
 
     Exit code: 0 acknowledged, 1 there is no such problem, 3 a log, a key or the lock table was unreachable.
     """
     plan = plan_or_exit(file)
-    credential, at = one(plan, credential_id), desk(plan, stream)
+    credential, at = one(plan, credential_id), desk(plan, ACKNOWLEDGED_IN)
     place = _PLACE.fullmatch(entries)
     if place is None:
         complain("name the entries as aws:7 or aws:7-9")
@@ -70,7 +72,10 @@ def acknowledge(
         if dry_run:
             say("nothing was recorded")
             return
-        details = {"stream": named, "first": first, "last": last, "reason": reason}
+        if len(problems) > MAX_PROBLEMS:
+            complain(f"acknowledge at most {MAX_PROBLEMS} problems at once")
+            raise typer.Exit(Exit.USAGE)
+        details = details_of(named, problems, reason)
         entry = record(ACKNOWLEDGE, details, by=at.operator(), chain=at.clouds.chain(at.stream, credential))
     say(f"{credential.id}: acknowledged ({entry_text(entry, at.stream)})", style="green")
 

@@ -312,6 +312,8 @@ def _witness_line(entry: Entry) -> str:
 
 
 def _words(value: object) -> str:
+    if isinstance(value, list) and any(isinstance(item, list) for item in value):
+        return str(len(value))
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 

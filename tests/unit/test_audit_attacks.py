@@ -8,7 +8,7 @@ import pytest
 
 from lockstep.audit.append import ORDER, Chain
 from lockstep.audit.end import FARTHEST, MAX_FOREIGN
-from lockstep.audit.findings import ACKNOWLEDGE
+from lockstep.audit.findings import ACKNOWLEDGE, details_of
 from lockstep.audit.order_event import event_of_order
 from lockstep.audit.seal import NO_PREVIOUS, Stored, stored
 from lockstep.audit.verify import Verdict, Verification, verify
@@ -71,6 +71,9 @@ def at(world: MemoryWorld, number: int, stream: str = "aws") -> Stored:
 
 
 def acknowledge(world: MemoryWorld, stream: str, first: int, last: int) -> None:
+    """As the command does: what is found now of these entries."""
+    found = verified(world)[stream].problems
+    about = [p for p in found if p.first is not None and first <= p.first and (p.end or 0) <= last]
     ports = world.ports()
     chain = Chain(
         credential_id=world.credential.id,
@@ -79,10 +82,10 @@ def acknowledge(world: MemoryWorld, stream: str, first: int, last: int) -> None:
         signer=ports.signer,
         other_logs=ports.other_logs,
     )
-    entry_id = f"{ORDER}ack-{first}"
+    entry_id = f"{ORDER}ack-{first}-{head(world).seq}"
     event = event_of_order(
         ACKNOWLEDGE,
-        {"stream": stream, "first": first, "last": last, "reason": "examined in INC-1"},
+        details_of(stream, about, "examined in INC-1"),
         entry_id=entry_id,
         credential_id=world.credential.id,
         stream="aws",
@@ -384,7 +387,8 @@ def test_a_reader_who_may_not_list_versions_is_told_so() -> None:
 
     world.audit_logs["aws"].faults.before = refused
     found = verified(world, "aws")["aws"]
-    assert (found.verdict, len(found.notes)) == (Verdict.NOT_WITNESSED, 1)
+    assert found.verdict is Verdict.NOT_WITNESSED
+    assert "older versions were not looked for" in found.notes[0]
 
 
 def test_everything_deleted_is_not_a_verified_log() -> None:

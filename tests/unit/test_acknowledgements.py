@@ -1,0 +1,157 @@
+"""Acknowledgements: what was found when they were given, and nothing else (protocol E11)."""
+
+from dataclasses import replace
+
+import pytest
+
+from lockstep.audit.findings import ACKNOWLEDGE, Problem, details_of
+from lockstep.audit.order_event import event_of_order
+from lockstep.audit.verify import Verdict
+from lockstep.errors import AuditLogUnreachableError
+from tests.support.memory import MemorySigner, MemoryWorld
+from tests.support.seals import sealed
+from tests.unit.harness import rotate, rotate_again
+from tests.unit.test_audit_attacks import acknowledge, at, begun, head, heads, problems, verified
+
+FARTHEST = 10**12 - 1
+
+
+def with_a_foreign_object() -> tuple[MemoryWorld, int]:
+    """A world in which a foreign object was stepped over, and its number."""
+    world = begun()
+    foreign = head(world).seq + 1
+    world.audit_logs["aws"].entries[foreign] = b"{}", {}
+    rotate_again(world, "run-9")
+    return world, foreign
+
+
+def test_a_wide_range_does_not_cover_what_comes_later() -> None:
+    world, _ = with_a_foreign_object()
+    acknowledge(world, "aws", 0, FARTHEST)
+    assert verified(world)["aws"].verdict is Verdict.VERIFIED
+    world.audit_logs["aws"].entries[head(world).seq + 1] = b"{}", {}
+    rotate_again(world, "run-10")
+    assert verified(world)["aws"].verdict is Verdict.NOT_VERIFIED
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_a_wide_range_does_not_cover_a_later_deletion_inside_it(number: int) -> None:
+    world, _ = with_a_foreign_object()
+    acknowledge(world, "aws", 0, FARTHEST)
+    world.audit_logs["aws"].delete(number)
+    assert verified(world)["aws"].verdict is Verdict.NOT_VERIFIED
+
+
+def test_an_entry_whose_problem_was_acknowledged_cannot_be_deleted_unseen() -> None:
+    world = begun()
+    last = head(world)
+    heads(world, aws=replace(last, hash="0" * 64))
+    rotate_again(world, "run-9")
+    acknowledge(world, "aws", last.seq, last.seq)
+    assert verified(world)["aws"].verdict is Verdict.VERIFIED
+    del world.audit_logs["aws"].entries[last.seq]
+    assert verified(world)["aws"].verdict is Verdict.NOT_VERIFIED
+
+
+def test_objects_that_are_no_entries_are_acknowledged_by_their_names() -> None:
+    world = begun()
+    log = world.audit_logs["aws"]
+    log.plant("first.txt")
+    acknowledge(world, "aws", 0, 0)
+    assert verified(world)["aws"].verdict is Verdict.VERIFIED
+    log.plant("second.txt")
+    assert verified(world)["aws"].verdict is Verdict.NOT_VERIFIED
+
+
+def test_a_foreign_object_that_is_acknowledged_before_the_next_run_stays_so() -> None:
+    world = begun()
+    world.audit_logs["aws"].entries[head(world).seq + 2] = b"{}", {}
+    acknowledge(world, "aws", 0, FARTHEST)
+    for run in range(3):
+        rotate_again(world, f"after-{run}")
+    assert verified(world)["aws"].verdict is Verdict.VERIFIED
+
+
+def test_a_retired_key_acknowledges_nothing() -> None:
+    """Whoever stole a retired key cannot acknowledge the entry that they sign with it."""
+    world = begun(2)
+    stolen = world.signers["aws"]
+    world.signers = {**world.signers, "aws": MemorySigner("new-key", retired=["aws-key"])}
+    rotate_again(world, "with-the-new")
+    last = at(world, head(world).seq)
+    own = Problem("is signed with a key that was retired before", last.number + 1, last.number + 1)
+    event = event_of_order(
+        ACKNOWLEDGE,
+        details_of("aws", [own], "nothing to see"),
+        entry_id="order-forged",
+        credential_id=world.credential.id,
+        stream="aws",
+        who="arn:of/auditor",
+        now=world.clock.now(),
+    )
+    forged = sealed(event, last, signer=stolen, rotation_id="order-forged")
+    world.audit_logs["aws"].entries[last.number + 1] = forged.body, forged.metadata
+    heads(world, aws=forged.stored.head)
+    assert problems(world) == [str(own)]
+
+
+def test_the_key_of_oci_acknowledges_nothing() -> None:
+    """Its entries are archived, and whoever reads the key signs like the runner."""
+    world, foreign = with_a_foreign_object()
+    last = at(world, head(world, "oci").seq, "oci")
+    event = event_of_order(
+        ACKNOWLEDGE,
+        details_of("aws", verified(world)["aws"].problems, "nothing to see"),
+        entry_id="order-forged",
+        credential_id=world.credential.id,
+        stream="oci",
+        who="arn:of/auditor",
+        now=world.clock.now(),
+    )
+    forged = sealed(event, last, signer=world.signers["oci"], stream="oci", rotation_id="order-forged")
+    world.audit_logs["oci"].entries[last.number + 1] = forged.body, forged.metadata
+    heads(world, oci=forged.stored.head)
+    assert [p.first for p in verified(world)["aws"].problems] == [foreign]
+
+
+# What of the streams was not read
+
+
+def archive(world: MemoryWorld, stream: str = "oci") -> None:
+    def archived(operation: str) -> None:
+        if operation == "read":
+            raise AuditLogUnreachableError(stream=stream, code="NotRestored")
+
+    world.audit_logs[stream].faults.before = archived
+
+
+def test_one_stream_alone_has_no_rotations_of_the_other_and_no_false_alarm() -> None:
+    world = begun(2)
+    rotate_again(world, "oci-1", runner="oci")
+    rotate_again(world, "aws-1")
+    for stream in ("aws", "oci"):
+        found = verified(world, stream)[stream]
+        assert (found.verdict, found.problems) == (Verdict.NOT_WITNESSED, [])
+    assert "was not checked: the stream oci was not read" in verified(world, "aws")["aws"].notes[-1]
+
+
+def test_a_stream_that_is_empty_yet_is_no_problem_alone() -> None:
+    assert verified(begun(1, standby=False), "oci")["oci"].verdict is Verdict.EMPTY
+
+
+def test_archived_witness_entries_hide_no_missing_rotation() -> None:
+    """In the steady state every entry of OCI is a witness, and its bucket archives them at once."""
+    world = begun(3)
+    archive(world)
+    world.lock.record = replace(world.lock.record, current_generation=9)
+    assert problems(world) == ["the lock record's current generation is 9, which no entry records"]
+
+
+def test_what_archived_rotations_recorded_is_no_false_alarm() -> None:
+    world = begun(2)
+    rotate_again(world, "oci-1", runner="oci")
+    rotate(world, "aws-1", force=True)
+    archive(world)
+    found = verified(world)
+    assert {v.verdict for v in found.values()} == {Verdict.VERIFIED}
+    assert "was not checked: 1 entries of runs are archived" in found["aws"].notes[-1]
