@@ -175,7 +175,7 @@ def _sealed(document: Any, body: bytes) -> Entry:  # noqa: ANN401 - any JSON
         witness=place.witness,
         stepped_over=place.stepped_over,
         differs=place.differs,
-        mac=read_mac(mac),
+        mac=read_mac(document["mac"], mac),
         digest=hashlib.sha256(chain).digest(),
         hash=hash_of(chain, mac),
     )
@@ -196,7 +196,7 @@ def _of_format_2(document: Any, body: bytes) -> Entry:  # noqa: ANN401 - any JSO
         witness={
             text(k): Witnessed(seq=whole(v["seq"]), hash=text(v["hash"])) for k, v in place["witness"].items()
         },
-        mac=read_mac(rfc8785.dumps(document["mac"])),
+        mac=read_mac(document["mac"], rfc8785.dumps(document["mac"])),
         digest=hashlib.sha256(rfc8785.dumps({"chain": place, "event": event})).digest(),
         hash=hashlib.sha256(body).hexdigest(),
     )

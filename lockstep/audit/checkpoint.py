@@ -103,7 +103,7 @@ def opened(given: bytes, signer: Signer) -> Bases:
     try:
         document = read_json(given)
         checkpoint = document["checkpoint"]
-        mac = read_mac(rfc8785.dumps(document["mac"]))
+        mac = read_mac(document["mac"], rfc8785.dumps(document["mac"]))
         found = {
             text(credential): {text(stream): _base(base) for stream, base in streams.items()}
             for credential, streams in checkpoint["credentials"].items()

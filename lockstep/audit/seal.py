@@ -177,7 +177,7 @@ def stored(number: int, metadata: Mapping[str, str]) -> Stored:
             number=number,
             hash=hash_of(chain, mac),
             digest=hashlib.sha256(chain).digest(),
-            mac=read_mac(mac),
+            mac=read_mac(read_json(mac), mac),
         )
         if whole(document["format"]) > formats.FORMAT:
             return Stored(number=number, hash=found.hash, digest=found.digest, mac=found.mac, is_newer=True)
@@ -240,13 +240,12 @@ def read_seal(document: Mapping[str, Any]) -> Seal:
     return seal
 
 
-def read_mac(given: bytes) -> Mac:
-    """A MAC from its text, which has exactly its keys, and its value in canonical base64.
+def read_mac(document: Mapping[str, Any], given: bytes) -> Mac:
+    """A MAC from its JSON and the text of that, which has exactly its keys, and its value in canonical base64.
 
     Raises:
         ValueError, TypeError, KeyError, AttributeError: It is none.
     """
-    document = read_json(given)
     value = base64.b64decode(text(document["value"]), validate=True)
     mac = Mac(key_id=text(document["key_id"]), value=value)
     if mac_text(mac) != given:

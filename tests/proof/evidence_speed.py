@@ -15,8 +15,9 @@ from dataclasses import replace
 
 from lockstep.audit.seal import stored
 from lockstep.audit.verify import READS_AT_ONCE, Verdict, verify
+from lockstep.ports import Mac
 from lockstep.workers import one_after_the_other
-from tests.support.memory import MemoryAuditLog, MemoryWorld
+from tests.support.memory import MemoryAuditLog, MemorySigner, MemoryWorld
 from tests.support.seals import sealed
 from tests.unit.harness import rotate_again
 
@@ -48,22 +49,23 @@ def microseconds(act: Callable[[], object], entries: int) -> float:
     """Of the fastest run, for one entry."""
     best = float("inf")
     for _ in range(_BEST_OF):
-        began = time.perf_counter()
+        began = time.process_time()  # Other work on the machine does not count.
         act()
-        best = min(best, time.perf_counter() - began)
+        best = min(best, time.process_time() - began)
     return best / entries * 1e6
 
 
 def measure(entries: int) -> Mapping[str, float]:
     """Microseconds an entry, by verification and by the raw loop, and their ratio."""
     world = world_of(entries)
-    log, signer = world.audit_logs["aws"], world.signers["aws"]
-    bodies, key = [body for body, _ in log.entries.values()], signer.key(signer.key_id)
+    log, signer = Bodies("aws"), Keys("aws-key")
+    log.entries = world.audit_logs["aws"].entries
+    bodies = [body for body, _ in log.entries.values()]
 
     def raw() -> None:
         for body in bodies:
             json.loads(body)
-            hmac.digest(key, hashlib.sha256(body).digest(), "sha256")
+            hmac.digest(KEY, hashlib.sha256(body).digest(), "sha256")
 
     def whole() -> None:
         [found] = verify(
@@ -76,21 +78,34 @@ def measure(entries: int) -> Mapping[str, float]:
     return {"verify": round(ours, 1), "raw": round(least, 1), "ratio": round(ours / least, 2)}
 
 
-class SlowLog(MemoryAuditLog):
-    """A log whose reads take as long as a service's."""
+class Bodies(MemoryAuditLog):
+    """A log that is only read, without the faults of the test's own."""
+
+    read_seconds = 0.0
 
     def read(self, number: int) -> bytes | None:
-        time.sleep(READ_SECONDS)
-        return super().read(number)
+        if self.read_seconds:
+            time.sleep(self.read_seconds)
+        return self.entries[number][0]
+
+
+class Keys(MemorySigner):
+    """The same for the key."""
+
+    def verify(self, digest: bytes, mac: Mac) -> bool:
+        return hmac.compare_digest(hmac.digest(KEY, digest, "sha256"), mac.value)
+
+
+KEY = MemorySigner.key("aws-key")
 
 
 def year() -> float:
     """Seconds for a year's entries with slow reads."""
     world = world_of(YEAR)
-    slow = SlowLog("aws")
-    slow.entries = world.audit_logs["aws"].entries
+    slow = Bodies("aws")
+    slow.entries, slow.read_seconds = world.audit_logs["aws"].entries, READ_SECONDS
     began = time.perf_counter()
-    [found] = verify(world.credential.id, [(slow, world.signers["aws"])], world.lock.record)
+    [found] = verify(world.credential.id, [(slow, Keys("aws-key"))], world.lock.record)
     if found.problems or len(found.entries) != YEAR:
         raise SystemExit(f"{found.verdict}: {found.problems[:3]}")
     return time.perf_counter() - began
