@@ -91,7 +91,7 @@ class Ends:
         if not numbers and head is None:
             return ChainEnd(after=None, seq=1)
         last = None
-        for number in islice(reversed(numbers), MAX_FOREIGN):
+        for number in islice(reversed(numbers), MAX_FOREIGN + 1):
             found = self.look(number)
             if found and self.is_genuine(found) and self._continues_something(found):
                 last = found

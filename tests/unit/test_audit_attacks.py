@@ -283,11 +283,14 @@ def test_a_foreign_first_object_is_stepped_over() -> None:
     assert problems(world) == ["entry 1: is malformed; entry 2 has stepped over it"]
 
 
-def test_a_thousand_foreign_objects_are_stepped_over_at_once() -> None:
+@pytest.mark.parametrize("is_head_lost", [False, True])
+def test_a_thousand_foreign_objects_are_stepped_over_at_once(*, is_head_lost: bool) -> None:
     world = begun()
     last = head(world).seq
     for number in range(MAX_FOREIGN):
         world.audit_logs["aws"].entries[last + 1 + number] = b"{}", {}
+    if is_head_lost:
+        heads(world, aws=None)
     rotate_again(world, "run-9")
     assert head(world).seq == last + MAX_FOREIGN + 1
     assert problems(world) == [
