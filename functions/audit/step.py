@@ -126,22 +126,20 @@ def _append(request: Run, ports: Ports, *, mark: str | None) -> ChainHead:
 def _seen(ports: Ports, record: LockRecord, known: Mapping[str, Witnessed]) -> Mapping[str, Witnessed]:
     """The other streams, if they are due and answer: an entry that is owed does not wait for them (protocol E15)."""
     with suppress(LockstepError):
-        return witness.look_at(ports.other_logs(), record.heads, known, ports.clock.now())
+        return witness.look_at(ports.other_logs(), record.heads, known, ports.clock)
     return {}
 
 
 def _witness(request: SkippedRun, ports: Ports) -> Witnessing:
     stream, now, chain = ports.audit_log.stream, ports.clock.now(), _chain(ports)
-    nothing = Witnessing(stream=stream, seq=None)
-    logs = {log.stream: log for log in ports.other_logs()}
-    if not logs:
-        return nothing
-    heads = ports.lock.read().heads
-    last = chain.ends.find(heads, taken=False).after
+    if not ports.other_logs():
+        return Witnessing(stream=stream, seq=None)
+    record = ports.lock.read()
+    last = chain.ends.find(record.heads, taken=False).after
     known = last.seal.witness if last and last.seal else {}
-    seen = witness.look_at(list(logs.values()), heads, known, now)
-    if not any(witness.has_grown(logs[name], w, known.get(name)) for name, w in seen.items()):
-        return nothing
+    seen = _seen(ports, record, known)
+    if not _has_grown(ports, seen, known):
+        return Witnessing(stream=stream, seq=None)
     entry_id = f"{WITNESS}{request.rotation.rotation_id}"
     event = witness.event_of_witness(
         entry_id=entry_id,
@@ -153,3 +151,10 @@ def _witness(request: SkippedRun, ports: Ports) -> Witnessing:
     )
     head = chain.append(event, entry_id=entry_id, look_back=1, witnesses=lambda _record, _known: seen)
     return Witnessing(stream=stream, seq=head.seq)
+
+
+def _has_grown(ports: Ports, seen: Mapping[str, Witnessed], known: Mapping[str, Witnessed]) -> bool:
+    with suppress(LockstepError):
+        logs = [log for log in ports.other_logs() if log.stream in seen]
+        return any(witness.has_grown(log, seen[log.stream], known.get(log.stream)) for log in logs)
+    return False

@@ -85,6 +85,7 @@ class Chain:
             LostCompareAndSetError: Others append at the same time; try again.
         """
         stream, taken = self.log.stream, False
+        seen: Mapping[str, Witnessed] | None = None
         # What is witnessed is what was done, not a look at it.
         at = None if entry_id.startswith(WITNESS) else datetime.fromtimestamp(event["time"] / 1000, UTC)
         for _ in range(MAX_TRIES):
@@ -99,7 +100,8 @@ class Chain:
             if under and (record.holder, record.fence) != (under.holder, under.fence):
                 raise FenceLostError(credential=self.credential_id)
             known = end.after.seal.witness if end.after and end.after.seal else {}
-            seen = witnesses(record, known)
+            if seen is None:  # One look, however often the number is taken.
+                seen = witnesses(record, known)
             sealed = seal(
                 event,
                 end,

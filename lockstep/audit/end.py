@@ -8,16 +8,25 @@ next entry says what is missing.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 
-from lockstep.audit.seal import NO_PREVIOUS, ChainEnd, Differs, Seal, Stored, stored
-from lockstep.errors import AuditConflictError, NewerFormatError
+from lockstep.audit.seal import NO_PREVIOUS, ChainEnd, Differs, Seal, Stored, Witnessed, stored
+from lockstep.errors import (
+    AuditConflictError,
+    AuditLogAccessDeniedError,
+    LockstepError,
+    NewerFormatError,
+)
 from lockstep.model import ChainHead
 from lockstep.ports import AuditLog, Signer
 
 MAX_FOREIGN = 1_000
 """Objects that are no entries, before a person must look."""
+MAX_TAKEN_IN = 100
+"""Objects right above the head that are looked at one by one; from a head that is further behind, the end is looked for
+from the top, as where the lock table was restored from a backup."""
 FARTHEST = 1_000_000
 """How far a head may be above what the log holds, and keep its numbers free: 38 years at 20 minutes. Numbers have 12
 digits, so whoever forges heads would need centuries to use them up."""
@@ -55,12 +64,16 @@ class Ends:
         return None if metadata is None else stored(number, metadata)
 
     def is_genuine(self, found: Stored) -> bool:
-        """Whether an object is an entry of this chain, by its MAC.
+        """Whether an object is an entry of this chain, by its MAC. One that names a key that is out of use is none.
 
         Raises:
             NewerFormatError: It is one of a newer build.
         """
-        if not (found.mac and self.signer.verify(found.digest, found.mac)):
+        try:
+            is_signed = found.mac is not None and self.signer.verify(found.digest, found.mac)
+        except AuditLogAccessDeniedError:
+            return False  # Anybody can name a retired key. If it is the current one, nothing can be signed either.
+        if not is_signed:
             return False
         if found.is_newer:
             raise NewerFormatError(stream=self.log.stream, seq=found.number)
@@ -69,10 +82,12 @@ class Ends:
     def _beyond(self, last: Stored, heads: Mapping[str, ChainHead]) -> ChainEnd:
         """The end above the entry that the head names: what continues the chain is taken in."""
         foreign: list[int] = []
-        expected = last.number + 1
-        for number in islice(self.log.numbers(after=last.number), MAX_FOREIGN):
+        head, expected = last, last.number + 1
+        for number in self.log.numbers(after=last.number):
             if number != expected:
                 break
+            if number > head.number + MAX_TAKEN_IN:
+                return self._above(self._newest_genuine(head.number) or head, heads, head_differs=())
             found = self.look(number)
             if found and found.seal and found.seal.previous_hash == last.hash and self.is_genuine(found):
                 last, foreign = found, []
@@ -87,23 +102,24 @@ class Ends:
         self, head: ChainHead | None, at: Stored | None, heads: Mapping[str, ChainHead]
     ) -> ChainEnd:
         """The end where the head names nothing that the log holds; without one, the record was lost (protocol E10)."""
-        numbers = list(self.log.numbers())
-        if not numbers and head is None:
-            return ChainEnd(after=None, seq=1)
-        last = None
-        for number in islice(reversed(numbers), MAX_FOREIGN + 1):
-            found = self.look(number)
-            if found and self.is_genuine(found) and self._continues_something(found):
-                last = found
-                break
-        if last is None and len(numbers) > MAX_FOREIGN:
-            raise AuditConflictError(stream=self.log.stream, seq=numbers[-1])
+        last = self._newest_genuine(0)
         differs = (
             (Differs(by="head", seq=head.seq, hash=head.hash, found=at.hash or None if at else None),)
             if head
             else ()
         )
         return self._above(last, heads, head_differs=differs)
+
+    def _newest_genuine(self, after: int) -> Stored | None:
+        """The highest entry above a number; None if nothing there is one."""
+        numbers = list(self.log.numbers(after=after))
+        for number in islice(reversed(numbers), MAX_FOREIGN + 1):
+            found = self.look(number)
+            if found and self.is_genuine(found) and self._continues_something(found):
+                return found
+        if len(numbers) > MAX_FOREIGN:
+            raise AuditConflictError(stream=self.log.stream, seq=numbers[-1])
+        return None
 
     def _continues_something(self, found: Stored) -> bool:
         """Whether the entry before it is there: an entry of another log with this key is alone."""
@@ -137,21 +153,29 @@ class Ends:
         )
 
     def _missing_for_others(self, known: int, heads: Mapping[str, ChainHead]) -> list[Differs]:
-        """What the newest entries of other streams witness above the last entry (protocol E8)."""
+        """What the newest entries of other streams witness above the last entry (protocol E8).
+
+        A log that does not answer is not waited for: what it witnesses, verification finds.
+        """
         missing = []
-        for log in self.other_logs():
-            head = heads.get(log.stream)
-            metadata = log.look(head.seq) if head else None
-            newest = stored(head.seq, metadata) if head and metadata is not None else None
-            seen = newest.seal.witness.get(self.log.stream) if newest and newest.seal else None
-            if seen and seen.seq > known:
+        for stream, seen in self._seen_by_others(heads):
+            if seen.seq > known:
                 at = self.look(seen.seq)
                 missing.append(
-                    Differs(
-                        by=log.stream, seq=seen.seq, hash=seen.hash, found=at.hash or None if at else None
-                    )
+                    Differs(by=stream, seq=seen.seq, hash=seen.hash, found=at.hash or None if at else None)
                 )
         return missing
+
+    def _seen_by_others(self, heads: Mapping[str, ChainHead]) -> list[tuple[str, Witnessed]]:
+        found = []
+        with suppress(LockstepError):
+            for log in self.other_logs():
+                head = heads.get(log.stream)
+                metadata = log.look(head.seq) if head else None
+                newest = stored(head.seq, metadata) if head and metadata is not None else None
+                if newest and newest.seal and (seen := newest.seal.witness.get(self.log.stream)):
+                    found.append((log.stream, seen))
+        return found
 
 
 def newest_numbers(log: AuditLog, head: ChainHead | None, count: int) -> list[int]:

@@ -5,38 +5,49 @@ write. Each stream is looked at again when the last look is `REFRESH` ago: by th
 by a runner that found nothing to do in an entry of its own, if the other log has grown.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Any
 
 from lockstep.audit.append import WITNESS
 from lockstep.audit.event import other_event
 from lockstep.audit.seal import Stored, Witnessed, stored
 from lockstep.model import ChainHead
-from lockstep.ports import AuditLog
+from lockstep.ports import AuditLog, Clock
 
 REFRESH = timedelta(minutes=45)
 """With a trigger every 20 minutes the third is due: two looks are an hour apart."""
 MAX_LOOKS = 200
 """Objects of another log that one look goes through: more than a day's entries."""
+LOOK_SECONDS = 10.0
+"""After which a look begins no further call: the step that looks has a minute, and an entry to write."""
 
 
 def is_due(known: Mapping[str, Witnessed], stream: str, now: datetime) -> bool:
-    """Whether another stream must be looked at again."""
-    return stream not in known or milliseconds(now) - known[stream].at >= REFRESH.total_seconds() * 1000
+    """Whether another stream must be looked at again; also if the last look is later than now, by a wrong clock."""
+    if stream not in known:
+        return True
+    return not 0 <= milliseconds(now) - known[stream].at < REFRESH.total_seconds() * 1000
 
 
 def look_at(
     logs: Sequence[AuditLog],
     heads: Mapping[str, ChainHead],
     known: Mapping[str, Witnessed],
-    now: datetime,
+    clock: Clock,
 ) -> dict[str, Witnessed]:
-    """The newest entry of each log that is due; nothing of an empty one."""
-    found = {}
+    """The newest entry of each log that is due, or as far as a look gets; nothing of an empty one."""
+    found, now = {}, clock.now()
+    ends_at = clock.monotonic() + LOOK_SECONDS
+
+    def has_time(_number: int) -> bool:
+        return clock.monotonic() < ends_at
+
     for log in logs:
-        if is_due(known, log.stream, now) and (newest := _newest(log, heads.get(log.stream), known)):
+        if not is_due(known, log.stream, now):
+            continue
+        if newest := _newest(log, heads.get(log.stream), known.get(log.stream), has_time):
             found[log.stream] = Witnessed(seq=newest.number, hash=newest.hash, at=milliseconds(now))
     return found
 
@@ -51,29 +62,35 @@ def has_grown(log: AuditLog, seen: Witnessed, known: Witnessed | None) -> bool:
     return not (newest and newest.seal and newest.seal.rotation_id.startswith(WITNESS))
 
 
-def _newest(log: AuditLog, head: ChainHead | None, known: Mapping[str, Witnessed]) -> Stored | None:
-    start = _at(log, head) or _at(log, known.get(log.stream))
+def _newest(
+    log: AuditLog, head: ChainHead | None, known: Witnessed | None, has_time: Callable[[int], bool]
+) -> Stored | None:
+    # Who rolls the head back does not make a look end below the one before.
+    hints: list[ChainHead | Witnessed] = [hint for hint in (head, known) if hint]
+    hints.sort(key=lambda hint: hint.seq, reverse=True)
+    start = next((found for hint in hints if (found := _at(log, hint))), None)
     if start is None:
-        return _highest(log)
-    for number in islice(log.numbers(after=start.number), MAX_LOOKS):
+        return _highest(log, has_time)
+    for number in takewhile(has_time, islice(log.numbers(after=start.number), MAX_LOOKS)):
         found = _look(log, number)
         if found and found.seal and found.seal.previous_hash == start.hash:
             start = found
     return start
 
 
-def _highest(log: AuditLog) -> Stored | None:
+def _highest(log: AuditLog, has_time: Callable[[int], bool]) -> Stored | None:
     """The highest object that is an entry, by its own words, where nothing that is known of the log is in it."""
-    for number in islice(reversed(list(log.numbers())), MAX_LOOKS):
+    numbers = list(takewhile(has_time, log.numbers()))
+    for number in takewhile(has_time, islice(reversed(numbers), MAX_LOOKS)):
         found = _look(log, number)
         if found and found.seal and (found.seal.stream, found.seal.seq) == (log.stream, number):
             return found
     return None
 
 
-def _at(log: AuditLog, named: ChainHead | Witnessed | None) -> Stored | None:
-    found = _look(log, named.seq) if named else None
-    return found if found and named and found.hash == named.hash else None
+def _at(log: AuditLog, named: ChainHead | Witnessed) -> Stored | None:
+    found = _look(log, named.seq)
+    return found if found and found.hash == named.hash else None
 
 
 def _look(log: AuditLog, number: int) -> Stored | None:

@@ -70,18 +70,22 @@ def at(world: MemoryWorld, number: int, stream: str = "aws") -> Stored:
     return stored(number, world.audit_logs[stream].entries[number][1])
 
 
-def acknowledge(world: MemoryWorld, stream: str, first: int, last: int) -> None:
-    """As the command does: what is found now of these entries."""
-    found = verified(world)[stream].problems
-    about = [p for p in found if p.first is not None and first <= p.first and (p.end or 0) <= last]
+def chain_of(world: MemoryWorld) -> Chain:
+    """The chain of AWS, to append to."""
     ports = world.ports()
-    chain = Chain(
+    return Chain(
         credential_id=world.credential.id,
         lock=world.lock,
         log=ports.audit_log,
         signer=ports.signer,
         other_logs=ports.other_logs,
     )
+
+
+def acknowledge(world: MemoryWorld, stream: str, first: int, last: int) -> None:
+    """As the command does: what is found now of these entries."""
+    found = verified(world)[stream].problems
+    about = [p for p in found if p.first is not None and first <= p.first and (p.end or 0) <= last]
     entry_id = f"{ORDER}ack-{first}-{head(world).seq}"
     event = event_of_order(
         ACKNOWLEDGE,
@@ -92,7 +96,7 @@ def acknowledge(world: MemoryWorld, stream: str, first: int, last: int) -> None:
         who="arn:of/auditor",
         now=world.clock.now(),
     )
-    chain.append(event, entry_id=entry_id, look_back=1)
+    chain_of(world).append(event, entry_id=entry_id, look_back=1)
 
 
 # The head is a hint

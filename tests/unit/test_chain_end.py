@@ -1,0 +1,184 @@
+"""Where a chain ends, and what a look at another log costs, where logs and records are odd (protocol E6, E8, E15)."""
+
+from dataclasses import replace
+
+import pytest
+
+from lockstep.audit import end
+from lockstep.audit.append import MAX_LOOK_BACK, ORDER
+from lockstep.audit.order_event import event_of_order
+from lockstep.audit.verify import Verdict
+from lockstep.audit.witness import LOOK_SECONDS
+from lockstep.errors import AuditLogAccessDeniedError, AuditLogUnreachableError
+from lockstep.model import ChainHead
+from lockstep.ports import Mac
+from tests.support.memory import MemorySigner, MemoryWorld
+from tests.support.seals import sealed
+from tests.unit.harness import INTERVAL_SECONDS, entries, orders, rotate, rotate_again
+from tests.unit.test_audit_attacks import EVENT, at, begun, chain_of, head, heads, verified
+
+
+def extend(world: MemoryWorld, count: int) -> None:
+    """Let the log of AWS grow by orders, which are cheap."""
+    chain = chain_of(world)
+    for number in range(count):
+        entry_id = f"{ORDER}{number}"
+        event = event_of_order(
+            "pause",
+            {},
+            entry_id=entry_id,
+            credential_id=world.credential.id,
+            stream="aws",
+            who="arn:of/operator",
+            now=world.clock.now(),
+        )
+        chain.append(event, entry_id=entry_id, look_back=1)
+
+
+@pytest.mark.parametrize("behind", [end.MAX_TAKEN_IN - 1, end.MAX_TAKEN_IN + 1, end.MAX_FOREIGN + 1])
+def test_a_head_of_long_ago_stops_no_rotation(behind: int) -> None:
+    """Of a lock table that was restored from a backup, or written by who may write it."""
+    world = begun(2)
+    old = head(world)
+    extend(world, behind)
+    last = head(world).seq
+    heads(world, aws=old)
+    looked = 0
+
+    def count(operation: str) -> None:
+        nonlocal looked
+        looked += operation == "look"
+
+    world.audit_logs["aws"].faults.before = count
+    assert rotate_again(world, "run-9").outcome == "rotated"
+    assert head(world).seq == last + 1
+    assert looked < end.MAX_TAKEN_IN + MAX_LOOK_BACK + 20
+    assert verified(world)["aws"].verdict is Verdict.VERIFIED
+
+
+def test_many_foreign_objects_above_a_head_of_the_first_format_end_at_that_head() -> None:
+    """What the head names is believed, also where its MAC cannot be shown by its metadata."""
+    world = begun(2)
+    last = head(world)
+    log = world.audit_logs["aws"]
+    log.entries[last.seq] = (
+        log.entries[last.seq][0],
+        {
+            "seq": str(last.seq),
+            "hash": last.hash,
+            "previous-hash": at(world, 1).hash,
+            "rotation-id": last.rotation_id,
+        },
+    )
+    for number in range(end.MAX_TAKEN_IN + 5):
+        log.entries[last.seq + 1 + number] = b"{}", {}
+    rotate_again(world, "run-9")
+    seal = at(world, head(world).seq).seal
+    assert seal
+    assert (seal.previous_hash, seal.stepped_over) == (
+        last.hash,
+        (last.seq + 1, last.seq + end.MAX_TAKEN_IN + 5),
+    )
+
+
+class _RetiredKeyIsDisabled(MemorySigner):
+    def verify(self, digest: bytes, mac: Mac) -> bool:
+        if mac.key_id == "retired":
+            raise AuditLogAccessDeniedError(code="DisabledException")
+        return super().verify(digest, mac)
+
+
+@pytest.mark.parametrize("with_head", [True, False])
+def test_a_foreign_object_that_names_a_disabled_key_stops_no_rotation(with_head: bool) -> None:  # noqa: FBT001
+    world = begun(2)
+    world.signers = {**world.signers, "aws": _RetiredKeyIsDisabled("aws-key", retired=["retired"])}
+    last = head(world)
+    made = sealed(EVENT, at(world, last.seq), signer=MemorySigner("retired"))
+    world.audit_logs["aws"].entries[last.seq + 1] = made.body, made.metadata
+    heads(world, aws=last if with_head else None)
+    assert rotate_again(world, "run-9").outcome == "rotated"
+    assert head(world).seq == last.seq + 2
+
+
+def test_a_log_of_the_other_cloud_that_is_down_stops_no_rotation_whatever_is_wrong_here() -> None:
+    """What it witnesses and the log does not hold, verification finds."""
+    world = begun(6)
+    seen = max(w.seq for e in verified(world)["oci"].entries if (w := e.witness.get("aws")))
+    for number in range(seen, 7):
+        del world.audit_logs["aws"].entries[number]
+    heads(world, aws=ChainHead(seq=5, hash="f" * 64, rotation_id="x"))
+
+    def down(_operation: str) -> None:
+        raise AuditLogUnreachableError(stream="oci")
+
+    world.audit_logs["oci"].faults.before = down
+    assert rotate_again(world, "run-9").outcome == "rotated"
+    world.audit_logs["oci"].faults.before = lambda _operation: None
+    assert seen in {p.first for p in verified(world)["aws"].problems if "witnesses it" in p.what}
+
+
+def test_a_slow_log_of_the_other_cloud_takes_little_of_a_step() -> None:
+    world = begun(2)
+    old = head(world)
+    extend(world, 150)
+    heads(world, aws=old)
+    world.clock.sleep(2 * INTERVAL_SECONDS)
+
+    def slow(_operation: str) -> None:
+        world.clock.sleep(4)
+
+    world.audit_logs["aws"].faults.before = slow
+    began = world.clock.monotonic()
+    assert rotate(world, "oci-1", runner="oci", force=True).outcome == "rotated"
+    assert world.clock.monotonic() - began < LOOK_SECONDS + 20
+    seal = at(world, head(world, "oci").seq, "oci").seal
+    assert seal
+    assert old.seq < seal.witness["aws"].seq < old.seq + 150
+
+
+def test_a_head_that_was_rolled_back_makes_no_witness_name_less() -> None:
+    world = begun(2)
+    old = at(world, 1).head
+    extend(world, 300)
+    world.clock.sleep(4 * INTERVAL_SECONDS)
+    orders(world, paused=True)
+    rotate(world, "standby-1", runner="oci")
+    last = head(world).seq
+    assert entries(world, "oci")[-1].witness["aws"].seq == last
+    heads(world, aws=old)
+    world.clock.sleep(4 * INTERVAL_SECONDS)
+    rotate(world, "standby-2", runner="oci")
+    assert entries(world, "oci")[-1].witness["aws"].seq == last
+
+
+def test_a_clock_that_was_wrong_once_ends_no_witness() -> None:
+    world = begun(2)
+    world.clock.sleep(365 * 24 * 3600)
+    rotate(world, "aws-ahead")
+    rotate(world, "oci-ahead", runner="oci", force=True)
+    rotate(world, "aws-again", force=True)
+    world.clock.sleep(-364 * 24 * 3600)
+    orders(world, paused=True)
+    for look in range(2):
+        world.clock.sleep(3 * INTERVAL_SECONDS)
+        extend(world, 1) if look else None
+        rotate(world, f"standby-{look}", runner="oci")
+    seen = entries(world, "oci")[-1].witness["aws"]
+    assert seen == replace(seen, seq=head(world).seq)
+    assert seen.at <= world.clock.now().timestamp() * 1000
+
+
+def test_a_skipped_run_does_not_wait_for_a_log_that_is_down() -> None:
+    """The standby has other credentials to look after."""
+    world = begun(2)
+    orders(world, paused=True)
+    world.clock.sleep(4 * INTERVAL_SECONDS)
+
+    def down(_operation: str) -> None:
+        world.clock.sleep(8)
+        raise AuditLogUnreachableError(stream="aws")
+
+    world.audit_logs["aws"].faults.before = down
+    began = world.clock.monotonic()
+    assert rotate(world, "standby", runner="oci").outcome == "skipped"
+    assert world.clock.monotonic() - began < 10
