@@ -1,7 +1,7 @@
 """The AWS audit stream: one S3 object for each entry, in a bucket with Object Lock.
 
 An entry is written only if no object has its name (`lockstep.audit.objects`). Every method makes one call, except
-`numbers` and `history`, which make one for each page.
+`numbers` and `history`, which make one for each page, and `look` where S3 does not say whether there is an object.
 """
 
 from collections.abc import Iterator, Mapping
@@ -26,6 +26,8 @@ AUDIT_ERRORS = {
     Trouble.DENIED: AuditLogAccessDeniedError,
     Trouble.REJECTED: AuditLogAccessDeniedError,
 }
+
+_BAD_REQUEST, _FORBIDDEN = "400", "403"
 
 
 class S3AuditLog:
@@ -99,9 +101,25 @@ class S3AuditLog:
                 ]
             except ClientError as error:
                 # A reply to a HEAD has no body, so the code is the status.
-                if error_code(error) in {"404", "NoSuchKey"}:
+                status = error_code(error)
+                if status in {"404", "NoSuchKey"}:
                     return None
+                if status in {_BAD_REQUEST, _FORBIDDEN} and not self._is_listed(number):
+                    return None
+                if status == _BAD_REQUEST:
+                    return {}
                 raise
+
+    def _is_listed(self, number: int) -> bool:
+        """Whether there is an object that cannot be looked at.
+
+        Who may list a folder only gets 403 for an object that is missing, because a HEAD names no prefix. An object
+        that somebody has encrypted with a key of their own (SSE-C) is answered with 400
+        (https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html).
+        """
+        key = self._objects.key(number)
+        reply = self._client.list_objects_v2(Bucket=self._bucket, Prefix=key, MaxKeys=1)
+        return any(item["Key"] == key for item in reply.get("Contents", []))
 
     def read(self, number: int) -> bytes | None:
         """The body of an object, as far as an entry can be long; None where there is none."""
@@ -110,6 +128,10 @@ class S3AuditLog:
                 reply = self._client.get_object(Bucket=self._bucket, Key=self._objects.key(number))
             except self._client.exceptions.NoSuchKey:
                 return None
+            except ClientError as error:
+                if error_code(error) == "InvalidRequest":
+                    return b""  # Encrypted with a key of somebody's own, as no entry is.
+                raise
             return reply["Body"].read(MAX_ENTRY_BYTES + 1)
 
     def numbers(self, *, after: int = 0) -> Iterator[int]:

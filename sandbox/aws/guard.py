@@ -23,6 +23,7 @@ from xml.sax.saxutils import escape
 from moto.dynamodb.models import dynamodb_backends
 from moto.iam.models import iam_backends
 from moto.kms.models import kms_backends
+from moto.s3.models import FakeKey, s3_backends
 from moto.secretsmanager.models import secretsmanager_backends
 from werkzeug.wrappers import Request, Response
 
@@ -110,7 +111,23 @@ class Guard:
                 self.records.append(Record(role, call, verdict))
             if not verdict.allowed:
                 return _refusal(request, role, call)
-        return None
+        to_be_told = [replace(call, context={**call.context, **principal}) for call in self._absence(request)]
+        return next(
+            (_refusal(request, role, c) for c in to_be_told if not self._judge(role, c).allowed), None
+        )
+
+    def _absence(self, request: Request) -> Iterator[Call]:
+        """What a caller needs to be told that an object is missing, which is else denied.
+
+        It must be allowed to list the bucket, and a read of an object names no prefix
+        (https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html).
+        """
+        bucket, _, key = request.path.lstrip("/").partition("/")
+        found: Foreign = s3_backends[self.account_id]["aws"].buckets.get(bucket)
+        is_read = request.method in {"GET", "HEAD"} and "X-Amz-Target" not in request.headers
+        if is_read and found and key and not isinstance(found.keys.get(unquote(key)), FakeKey):
+            always = {"aws:ResourceAccount": (self.account_id,), "aws:SecureTransport": ("true",)}
+            yield Call(action="s3:ListBucket", resource=f"arn:aws:s3:::{bucket}", context=always)
 
     def statements(self, role: str) -> list[Statement]:
         """The statements of a role's inline and managed policies, as deployed."""

@@ -234,7 +234,6 @@ def test_the_shipped_time_outs_are_seconds() -> None:
         (call_log, 409, as_xml("ConditionalRequestConflict"), errors.AuditLogUnreachableError, None),
         (call_log, 503, as_xml("SlowDown"), errors.AuditLogUnreachableError, None),
         (call_log, 500, as_xml("InternalError"), errors.AuditLogUnreachableError, None),
-        (call_log_head, 403, b"", errors.AuditLogAccessDeniedError, "403"),
         (call_log_head, 503, b"", errors.AuditLogUnreachableError, "503"),
         (call_log_list, 200, b"<html>a proxy", errors.AuditLogUnreachableError, "500"),
         (call_signer, 400, as_json("DisabledException"), errors.AuditLogAccessDeniedError, None),
