@@ -1,0 +1,166 @@
+"""Honest lives: whatever runs die of, and whatever operators order, verification raises no alarm.
+
+A life is a random schedule of both runners over one credential: deaths and failures at any call, stores and databases
+that do not answer, orders, emergencies, lost lock tables, replaced keys, and bodies that are archived. After every act
+the chains are verified.
+"""
+
+import random
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from lockstep.audit.reading import NOT_RESTORED
+from lockstep.errors import (
+    AuditLogUnreachableError,
+    DatabaseUnreachableError,
+    LockstepError,
+    LockTableUnreachableError,
+    StoreUnreachableError,
+)
+from lockstep.orders import Pause, Resume
+from tests.support.audit_story import AuditStory
+from tests.support.memory import MemorySigner
+from tests.unit.harness import activates, at_every_boundary, loses_the_lock_table, quiet, undisturbed
+
+Act = Callable[[], None]
+HALF_INTERVAL, STREAMS = 600, ("aws", "oci")
+ERRORS = (
+    StoreUnreachableError,
+    DatabaseUnreachableError,
+    AuditLogUnreachableError,
+    LockTableUnreachableError,
+)
+
+
+class DiesError(BaseException):
+    """The process dies."""
+
+
+@dataclass
+class Life:
+    """A life, by its seed.
+
+    Attributes:
+        states: States that were verified.
+        alarms: What verification said, with the act before it.
+        acts: The acts so far.
+    """
+
+    seed: int
+    states: int = 0
+    alarms: list[str] = field(default_factory=list)
+    acts: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._dice = random.Random(self.seed)  # noqa: S311 - it must be the same every time
+        self._story = AuditStory()
+        self._keys = 0
+        self._archived = self._dice.random() < 0.5
+
+    def live(self, acts: int) -> "Life":
+        """So many acts, each followed by a verification."""
+        self._story.run(trigger="cli", force=True)
+        self._look("first")
+        calm = [self._run, self._run, self._run, self._run, self._skip]
+        rare: list[Act] = [
+            self._dies,
+            self._dies,
+            self._fails,
+            self._fails,
+            self._pauses,
+            self._revokes,
+            self._loses_the_table,
+            self._new_key,
+        ]
+        for _ in range(acts):
+            act = self._dice.choice([*calm, self._dice.choice(rare)])
+            self._story.world.clock.sleep(
+                self._dice.choice((1, HALF_INTERVAL, HALF_INTERVAL, 5 * HALF_INTERVAL))
+            )
+            act()
+            undisturbed(self._story.world)
+            self._look(act.__name__)
+        return self
+
+    def _look(self, act: str) -> None:
+        self.acts.append(act)
+        self.states += 1
+        with quiet(self._story.world):
+            if self._archived:
+                self._story.world.audit_logs["oci"].faults.before = _archived
+            for v in self._story.verify():
+                self.alarms += [f"seed {self.seed}, after {self.acts}: {v.stream}: {p}" for p in v.problems]
+                self.alarms += [f"seed {self.seed}, after {self.acts}: {v.unreadable}"] * bool(v.unreadable)
+
+    def _runner(self) -> str:
+        return self._dice.choice(("aws", "aws", "oci"))
+
+    def _run(self) -> None:
+        with suppress(LockstepError):
+            self._story.run(self._runner(), force=self._dice.random() < 0.2)
+
+    def _skip(self) -> None:
+        with suppress(LockstepError):
+            self._story.run("oci")
+
+    def _struck(self, error: BaseException, *, dead: bool) -> None:
+        """One run, struck before or after one of its calls."""
+        left = self._dice.randrange(120)
+
+        def strike(_boundary: str) -> None:
+            nonlocal left
+            left -= 1
+            if left == 0 or (left < 0 and dead):
+                raise error
+
+        at_every_boundary(self._story.world, strike)
+        with suppress(LockstepError, DiesError):
+            self._run_struck()
+
+    def _run_struck(self) -> None:
+        # `AuditStory.run` has a hook of its own on db-1: it takes its place.
+        self._story.run(self._runner(), force=self._dice.random() < 0.5)
+
+    def _dies(self) -> None:
+        self._struck(DiesError(), dead=True)
+
+    def _fails(self) -> None:
+        self._struck(self._dice.choice(ERRORS)(), dead=self._dice.random() < 0.3)
+
+    def _pauses(self) -> None:
+        self._story.order(Pause())
+        self._run()
+        self._look("paused")
+        self._story.order(Resume())
+
+    def _revokes(self) -> None:
+        with suppress(LockstepError):
+            self._story.revoke()
+
+    def _loses_the_table(self) -> None:
+        loses_the_lock_table(self._story.world)
+        activates(self._story.world)
+        # That a stream has no head is said until its runner has written the next entry.
+        while len(self._story.world.lock.record.heads) < len(STREAMS):
+            for runner in STREAMS:
+                self._story.world.clock.sleep(HALF_INTERVAL)
+                with suppress(LockstepError):
+                    self._story.run(runner, force=True)
+
+    def _new_key(self) -> None:
+        self._keys += 1
+        world = self._story.world
+        world.signers = {
+            name: MemorySigner(
+                f"{name}-key-{self._keys}",
+                retired=[f"{name}-key", *(f"{name}-key-{n}" for n in range(1, self._keys))],
+            )
+            for name in world.signers
+        }
+        self._run()
+
+
+def _archived(operation: str) -> None:
+    if operation == "read":
+        raise AuditLogUnreachableError(stream="oci", code=NOT_RESTORED)

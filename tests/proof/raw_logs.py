@@ -1,0 +1,223 @@
+"""A chain's objects as somebody with every right on the bucket has them, in memory and over both clouds' emulators."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from itertools import count
+from typing import Any, Protocol, TypeAlias
+
+from lockstep.audit.objects import EntryObjects
+from lockstep.aws.s3_audit import S3AuditLog
+from lockstep.oci.object_storage_audit import ObjectStorageAuditLog
+from lockstep.ports import AuditLog
+from sandbox.aws.resources import create_audit_bucket
+from sandbox.aws.server import AwsSandbox
+from sandbox.oci import OciSandbox
+from tests.contract.aws_fixtures import sandbox_client
+from tests.contract.oci_fixtures import OciConsole, sandbox_clients
+from tests.support.memory import MemoryAuditLog
+
+Object: TypeAlias = tuple[bytes, Mapping[str, str]]
+Untyped = Any
+"""A value of an SDK that ships no types."""
+
+
+class RawLog(ABC):
+    """One chain's objects.
+
+    Args:
+        log: The port, as runners and verification have it.
+    """
+
+    def __init__(self, log: AuditLog, credential_id: str) -> None:
+        self.log = log
+        self._names = EntryObjects(log.stream, credential_id)
+
+    def numbers(self) -> list[int]:
+        """All numbers that have an object, ascending."""
+        return list(self.log.numbers())
+
+    def get(self, number: int) -> Object:
+        """The object under a number."""
+        body, metadata = self.log.read(number), self.log.look(number)
+        assert body is not None
+        assert metadata is not None
+        return body, metadata
+
+    def put(self, number: int, body: bytes, metadata: Mapping[str, str]) -> None:
+        """Write an object, or a second version of it."""
+        self._put(self._names.key(number), body, metadata)
+
+    def plant(self, name: str) -> None:
+        """Write an object that is no entry."""
+        self._put(f"{self._names.prefix}{name}", b"{}", {})
+
+    def mark(self, number: int) -> None:
+        """Put a delete marker on an object."""
+        self._delete(self._names.key(number))
+
+    def erase(self, *numbers: int) -> None:
+        """Delete objects with all their versions: no trace is left."""
+        for number in numbers:
+            self._erase(self._names.key(number))
+
+    def replace(self, number: int, body: bytes, metadata: Mapping[str, str]) -> None:
+        """Put another object in the place of one, without a trace among the versions."""
+        self.erase(number)
+        self.put(number, body, metadata)
+
+    @abstractmethod
+    def _put(self, key: str, body: bytes, metadata: Mapping[str, str]) -> None: ...
+
+    @abstractmethod
+    def _delete(self, key: str) -> None: ...
+
+    @abstractmethod
+    def _erase(self, key: str) -> None: ...
+
+
+class MemoryRawLog(RawLog):
+    """The double `MemoryAuditLog`."""
+
+    def __init__(self, stream: str, credential_id: str) -> None:
+        self.double = MemoryAuditLog(stream)
+        self.double.objects = EntryObjects(stream, credential_id)
+        super().__init__(self.double, credential_id)
+
+    def _put(self, key: str, body: bytes, metadata: Mapping[str, str]) -> None:
+        number = self._names.seq_of(key)
+        if number == 0:
+            self.double.past.setdefault(key, []).append(len(body))
+            return
+        if number in self.double.entries:
+            self.double.past.setdefault(key, []).append(len(self.double.entries[number][0]))
+        self.double.entries[number] = (body, dict(metadata))
+
+    def _delete(self, key: str) -> None:
+        self.double.delete(self._names.seq_of(key))
+
+    def _erase(self, key: str) -> None:
+        self.double.entries.pop(self._names.seq_of(key), None)
+        self.double.past.pop(key, None)
+
+
+class S3RawLog(RawLog):
+    """A new bucket of the S3 emulator; its objects are not locked, because locks are not what is asked."""
+
+    def __init__(self, sandbox: AwsSandbox, client: Untyped, bucket: str, credential_id: str) -> None:
+        create_audit_bucket(client, bucket, region=sandbox.region)
+        super().__init__(S3AuditLog(client, bucket, "aws", credential_id), credential_id)
+        self._client, self._bucket = client, bucket
+
+    def _put(self, key: str, body: bytes, metadata: Mapping[str, str]) -> None:
+        self._client.put_object(Bucket=self._bucket, Key=key, Body=body, Metadata=dict(metadata))
+
+    def _delete(self, key: str) -> None:
+        self._client.delete_object(Bucket=self._bucket, Key=key)
+
+    def _erase(self, key: str) -> None:
+        listed = self._client.list_object_versions(Bucket=self._bucket, Prefix=key)
+        for version in (*listed.get("Versions", []), *listed.get("DeleteMarkers", [])):
+            self._client.delete_object(Bucket=self._bucket, Key=key, VersionId=version["VersionId"])
+
+
+class ObjectStorageRawLog(RawLog):
+    """A new bucket of the Object Storage emulator, without a retention rule."""
+
+    def __init__(self, sandbox: OciSandbox, console: OciConsole, bucket: str, credential_id: str) -> None:
+        console.create_bucket(bucket)
+        log = ObjectStorageAuditLog(
+            sandbox_clients(sandbox),
+            namespace=sandbox.namespace,
+            bucket=bucket,
+            stream="oci",
+            credential_id=credential_id,
+        )
+        super().__init__(log, credential_id)
+        self._storage, self._place = console.storage, (sandbox.namespace, bucket)
+
+    def _put(self, key: str, body: bytes, metadata: Mapping[str, str]) -> None:
+        self._storage.put_object(*self._place, key, body, opc_meta=dict(metadata))
+
+    def _delete(self, key: str) -> None:
+        self._storage.delete_object(*self._place, key)
+
+    def _erase(self, key: str) -> None:
+        for item in self._storage.list_object_versions(*self._place, prefix=key).data.items:
+            self._storage.delete_object(*self._place, key, version_id=item.version_id)
+
+
+class Backend(Protocol):
+    """Makes empty chains."""
+
+    @property
+    def name(self) -> str:
+        """For the report."""
+
+    def __call__(self, stream: str, credential_id: str) -> RawLog:
+        """An empty chain of a stream, in a bucket of its own."""
+
+
+class InMemory:
+    """Both streams in memory."""
+
+    name = "memory"
+
+    def __call__(self, stream: str, credential_id: str) -> RawLog:
+        """See `Backend`."""
+        return MemoryRawLog(stream, credential_id)
+
+
+class OverS3:
+    """AWS's stream over the S3 emulator, the other one in memory."""
+
+    name = "s3"
+
+    def __init__(self, sandbox: AwsSandbox) -> None:
+        self._sandbox, self._client, self._buckets = sandbox, sandbox_client(sandbox, "s3"), count()
+
+    def __call__(self, stream: str, credential_id: str) -> RawLog:
+        """See `Backend`."""
+        if stream != "aws":
+            return MemoryRawLog(stream, credential_id)
+        return S3RawLog(self._sandbox, self._client, f"audit-{next(self._buckets)}", credential_id)
+
+
+class OverObjectStorage:
+    """OCI's stream over the Object Storage emulator, the other one in memory."""
+
+    name = "object-storage"
+
+    def __init__(self, sandbox: OciSandbox) -> None:
+        self._sandbox, self._console, self._buckets = sandbox, OciConsole(sandbox), count()
+
+    def __call__(self, stream: str, credential_id: str) -> RawLog:
+        """See `Backend`."""
+        if stream != "oci":
+            return MemoryRawLog(stream, credential_id)
+        return ObjectStorageRawLog(
+            self._sandbox, self._console, f"audit-{next(self._buckets)}", credential_id
+        )
+
+
+@contextmanager
+def in_memory() -> Iterator[Backend]:
+    """The double."""
+    yield InMemory()
+
+
+@contextmanager
+def over_s3() -> Iterator[Backend]:
+    """The shipped adapter on the emulator."""
+    with AwsSandbox() as sandbox:
+        yield OverS3(sandbox)
+
+
+@contextmanager
+def over_object_storage() -> Iterator[Backend]:
+    """Likewise."""
+    with OciSandbox() as sandbox:
+        yield OverObjectStorage(sandbox)
+
+
+BACKENDS = {"memory": in_memory, "s3": over_s3, "object-storage": over_object_storage}

@@ -1,0 +1,246 @@
+"""Real chains that are then tampered with, and what is seen of it.
+
+A `Scene` is one credential with both streams, after a life with a standby's witnesses, a rotation by OCI, a failed run,
+a pause and a replaced key. It is made once, and put into new buckets for each mutation.
+"""
+
+import copy
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import cache
+
+from lockstep.audit.chain import parse
+from lockstep.audit.seal import Seal, Stored, stored
+from lockstep.audit.verify import Verdict, Verification, verify
+from lockstep.errors import AuditVerificationError, DatabaseUnreachableError, LockstepError
+from lockstep.model import ChainHead
+from lockstep.orders import Pause, Resume
+from lockstep.workers import one_after_the_other
+from tests.proof.raw_logs import Backend, MemoryRawLog, Object, RawLog
+from tests.support.audit_story import AuditStory
+from tests.support.memory import MemorySigner, MemoryWorld, make_plan
+from tests.unit.harness import INTERVAL_SECONDS, rotate, rotate_again, undisturbed
+
+STREAMS = ("aws", "oci")
+CREDENTIAL, OTHER = "multi-cloud/app_user", "multi-cloud/other"
+INTERVALS_PER_DAY = 72
+ALARMS = {Verdict.NOT_VERIFIED, Verdict.UNREADABLE}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Past:
+    """What a life has left: the world without its logs, and of each stream the objects."""
+
+    world: MemoryWorld
+    objects: dict[str, dict[int, Object]]
+
+
+@dataclass(kw_only=True)
+class Scene:
+    """A credential whose chains may be tampered with.
+
+    Attributes:
+        raw: Each stream's objects.
+        other: Another credential of the same plan, with the same keys.
+        elsewhere: The same credential in another deployment, with the same keys and other buckets.
+    """
+
+    world: MemoryWorld
+    raw: dict[str, RawLog]
+    other: Past
+    elsewhere: Past
+
+    def head(self, stream: str, head: ChainHead | None) -> None:
+        """Write a head into the lock record."""
+        heads = {k: h for k, h in {**self.world.lock.record.heads, stream: head}.items() if h}
+        self.world.lock.record = replace(self.world.lock.record, heads=heads)
+
+    def generation(self, current: int | None) -> None:
+        """Write the current generation into the lock record."""
+        self.world.lock.record = replace(self.world.lock.record, current_generation=current)
+
+    def at(self, stream: str, number: int) -> Stored:
+        """The object under a number, by its metadata."""
+        return stored(number, self.raw[stream].get(number)[1])
+
+    def last(self, stream: str) -> Stored:
+        """The object with the highest number."""
+        return self.at(stream, self.raw[stream].numbers()[-1])
+
+    def witnessed(self, stream: str) -> int:
+        """The newest number that the other stream's entries name."""
+        (other,) = (s for s in STREAMS if s != stream)
+        seals = [self.at(other, n).seal for n in self.raw[other].numbers()]
+        return max((w.seq for s in seals if s and (w := s.witness.get(stream))), default=0)
+
+    def recorded_generation(self) -> int | None:
+        """The newest generation that some entry records."""
+        found = []
+        for stream in STREAMS:
+            for number in self.raw[stream].numbers():
+                with suppress(AuditVerificationError):
+                    entry = parse(
+                        self.raw[stream].get(number)[0], credential_id=CREDENTIAL, stream=stream, seq=number
+                    )
+                    generation = entry.details.get("generation")
+                    if entry.event.get("status") == "Success" and isinstance(generation, int):
+                        found.append(generation)
+        return max(found, default=None)
+
+    def verify(self, *streams: str) -> list[Verification]:
+        """What verification says."""
+        logs = [(self.raw[s].log, self.world.signers[s]) for s in streams or STREAMS]
+        return verify(
+            self.world.credential.id, logs, self.world.lock.record, side_by_side=one_after_the_other
+        )
+
+
+def _life(credential_id: str, *, wait: float) -> MemoryWorld:
+    plan = make_plan(id=credential_id)
+    world = MemoryWorld.create(plan)
+    world.clock.sleep(wait)
+    for stream in STREAMS:
+        world.audit_logs[stream].objects = MemoryRawLog(stream, credential_id).double.objects
+    story = AuditStory(world)
+    story.run(trigger="cli", force=True)
+    story.days(4 / INTERVALS_PER_DAY)
+    story.run("oci", force=True)
+    story.order(Pause())
+    story.order(Resume())
+    story.days(1 / INTERVALS_PER_DAY)
+    world.signers = {name: MemorySigner(f"{name}-new-key", retired=[f"{name}-key"]) for name in STREAMS}
+    story.failing(DatabaseUnreachableError, 1 / INTERVALS_PER_DAY, of="db-2")
+    story.days(8 / INTERVALS_PER_DAY)
+    story.run("oci", force=True)
+    story.days(2 / INTERVALS_PER_DAY, oci=lambda _: False)
+    undisturbed(world)
+    return world
+
+
+def _past(credential_id: str, *, wait: float = 0, longer: int = 0) -> Past:
+    world = _life(credential_id, wait=wait)
+    for run in range(longer):
+        for stream in STREAMS:
+            world.clock.sleep(INTERVAL_SECONDS)
+            rotate(world, f"longer-{run}-{stream}", runner=stream, force=True)
+    return Past(world=world, objects={s: dict(world.audit_logs[s].entries) for s in STREAMS})
+
+
+@cache
+def pasts() -> tuple[Past, Past, Past]:
+    """The credential, another one, and the same one in another deployment."""
+    return _past(CREDENTIAL), _past(OTHER, longer=2), _past(CREDENTIAL, wait=61, longer=2)
+
+
+def _copied(world: MemoryWorld) -> MemoryWorld:
+    """The world as it is, without its past's locks and hooks."""
+    shared = [world.credential, *(d._advisory for d in world.databases.values())]
+    return copy.deepcopy(world, {id(one): one for one in shared})
+
+
+def scene(backend: Backend) -> Scene:
+    """A new scene in new buckets."""
+    past, other, elsewhere = pasts()
+    world = _copied(past.world)
+    raw = {stream: backend(stream, CREDENTIAL) for stream in STREAMS}
+    for stream, objects in past.objects.items():
+        for number, (body, metadata) in objects.items():
+            raw[stream].put(number, body, metadata)
+    world.audit_logs = {s: raw[s].log for s in STREAMS}  # type: ignore[misc]  # either adapter serves the port
+    return Scene(world=world, raw=raw, other=other, elsewhere=elsewhere)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mutation:
+    """Something that somebody does to the evidence.
+
+    Attributes:
+        act: Does it.
+        by_design: The words of the threat model that say why it is not seen; empty if it must be.
+        streams: Those that verification reads; the reader's, if somebody may not read all.
+        heavy: Takes long over an emulator.
+    """
+
+    name: str
+    act: Callable[[Scene], None]
+    by_design: str = ""
+    heavy: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of a mutation.
+
+    Attributes:
+        at_once: Whether verification raises an alarm at once.
+        stated: Whether the next entries say that something is missing or foreign.
+        later: Whether verification raises an alarm after the next runs of both clouds.
+        recorded: Whether the next run of AWS is on record, by its own signed entry.
+        seen: What verification says, for a report.
+    """
+
+    at_once: bool
+    stated: bool = False
+    later: bool = False
+    recorded: bool = False
+    seen: tuple[str, ...] = field(default=(), compare=False)
+
+    @property
+    def caught(self) -> bool:
+        """Whether the mutation is seen, by whatever."""
+        return self.at_once or self.stated or self.later
+
+
+def outcome_of(mutation: Mutation, at: Scene, *, briefly: bool = False) -> Outcome:
+    """Do it, and look.
+
+    Args:
+        mutation: What to do.
+        at: A new scene.
+        briefly: Let no run follow where verification raises an alarm at once.
+    """
+    mutation.act(at)
+    found = at.verify()
+    at_once = _alarm(found)
+    seen = tuple(str(p) for v in found for p in (*v.problems, v.unreadable) if str(p))
+    if briefly and at_once:
+        return Outcome(at_once=True, seen=seen)
+    for _ in range(2):
+        with suppress(LockstepError):
+            rotate_again(at.world, NEXT_RUN)
+        at.world.clock.sleep(1)
+        with suppress(LockstepError):
+            rotate(at.world, "next-of-oci", runner="oci")
+        if _is_recorded(at):
+            break
+    found = at.verify()
+    return Outcome(
+        at_once=at_once,
+        stated=any(s.differs or s.stepped_over for s in _genuine(at)),
+        later=_alarm(found),
+        recorded=_is_recorded(at),
+        seen=seen or tuple(str(p) for v in found for p in (*v.problems, v.unreadable) if str(p)),
+    )
+
+
+NEXT_RUN = "next-run"
+
+
+def _alarm(found: Iterable[Verification]) -> bool:
+    return any(v.verdict in ALARMS for v in found)
+
+
+def _genuine(at: Scene) -> list[Seal]:
+    """The seals of entries whose MAC is valid."""
+    found = []
+    for stream in STREAMS:
+        for number in at.raw[stream].numbers():
+            one = stored(number, at.raw[stream].log.look(number) or {})
+            if one.seal and one.mac and at.world.signers[stream].verify(one.digest, one.mac):
+                found.append(one.seal)
+    return found
+
+
+def _is_recorded(at: Scene) -> bool:
+    return any(s.rotation_id == NEXT_RUN and s.stream == "aws" for s in _genuine(at))
