@@ -90,6 +90,13 @@ class AwsAudit(Section):
             raise ValueError(f"mac_key: its region is {region}, but audit.aws.region is {self.region}")
         return self
 
+    @field_validator("retired_mac_keys")
+    @classmethod
+    def _are_keys(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if aliases := [key for key in value if "alias/" in key]:
+            raise ValueError(f"{aliases[0]}: an alias may name another key by now; give the key's ARN")
+        return value
+
     @field_validator("retention")
     @classmethod
     def _is_kept(cls, value: timedelta) -> timedelta:

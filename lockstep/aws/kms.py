@@ -43,27 +43,37 @@ class KmsSigner:
             return Mac(key_id=reply["KeyId"], value=reply["Mac"])
 
     def verify(self, digest: bytes, mac: Mac) -> bool:
-        """Whether the key that a MAC names made it; KMS compares. An id that is not a retired key's is the key's."""
+        """Whether the key that a MAC names made it; KMS compares. An id that is not a retired key's is the key's.
+
+        Entries of format 2 name the key as the plan did. An alias names any of the keys: it may have been given to
+        another one since.
+        """
+        if _is_alias(mac.key_id):
+            return any(self._made_by(key, digest, mac) for key in (self._key, *reversed(self._retired)))
         retired = self._retired_key(mac.key_id)
+        if retired is not None:
+            return self._made_by(retired, digest, mac) is not None
+        maker = self._made_by(self._key, digest, mac)
+        return maker is not None and mac.key_id in {maker, self._key}
+
+    def _made_by(self, key: str, digest: bytes, mac: Mac) -> str | None:
+        """The ARN of a key if it made a MAC."""
         with self._translated():
             try:
                 reply = self._client.verify_mac(
-                    KeyId=self._key if retired is None else retired,
-                    Message=digest,
-                    Mac=mac.value,
-                    MacAlgorithm=_ALGORITHM,
+                    KeyId=key, Message=digest, Mac=mac.value, MacAlgorithm=_ALGORITHM
                 )
             except (
                 self._client.exceptions.KMSInvalidMacException,
                 botocore.exceptions.ParamValidationError,
             ):
-                return False
-            return reply["MacValid"] is True and (
-                mac.key_id in {reply["KeyId"], self._key} or retired is not None
-            )
+                return None
+            return reply["KeyId"] if reply["MacValid"] is True else None
 
     def rank(self, key_id: str) -> tuple[int, int]:
-        """The place in the plan's order."""
+        """The place in the plan's order; an alias is before all keys, since entries name it no more."""
+        if _is_alias(key_id):
+            return (0, 0)
         retired = self._retired_key(key_id)
         return (len(self._retired) if retired is None else self._retired.index(retired), 0)
 
@@ -79,3 +89,7 @@ class KmsSigner:
 def _id(key: str) -> str:
     """The id in an ARN; an id or an alias as it is."""
     return key.rpartition(":key/")[2]
+
+
+def _is_alias(key: str) -> bool:
+    return key.rpartition(":")[2].startswith("alias/")

@@ -6,16 +6,13 @@ from typing import Annotated
 
 import typer
 
-from lockstep.audit.chain import Entry, parse
+from lockstep.audit.chain import Entry
 from lockstep.audit.end import newest_numbers
+from lockstep.audit.reading import read_object
 from lockstep.cli.giving import CredentialArguments, Desk, RecordIn, desk, each, entry_text, named, would
 from lockstep.cli.operator import streams
 from lockstep.cli.output import DEFAULT_PLAN, DryRun, Exit, PlanFile, complain, plan_or_exit, say
-from lockstep.errors import (
-    AuditLogAccessDeniedError,
-    AuditLogUnreachableError,
-    AuditVerificationError,
-)
+from lockstep.errors import AuditLogAccessDeniedError, AuditLogUnreachableError
 from lockstep.model import ChainHead, Credential
 from lockstep.orders import Activate
 from lockstep.ports import AuditLog, Signer
@@ -140,15 +137,11 @@ def _newest_first(
 ) -> Iterator[Entry]:
     """The entries whose signature is valid; an entry that is not valid is for `audit verify`."""
     for seq in newest_numbers(log, head, LOOK_BACK):
-        body = log.read(seq)
-        if body is None:
-            continue
-        try:
-            entry = parse(body, credential_id=credential.id, stream=log.stream, seq=seq)
-        except AuditVerificationError:
-            continue
-        if signer.verify(entry.digest, entry.mac):
-            yield entry
+        found = read_object(credential.id, log, signer, seq)
+        if found.archived:
+            return
+        if found.entry:
+            yield found.entry
 
 
 def _is_rotation(entry: Entry) -> bool:

@@ -1,5 +1,7 @@
 """KMS as AWS documents it, where moto is more lenient."""
 
+import json
+
 from moto.kms.exceptions import InvalidKeyUsageException, ValidationException
 
 from sandbox.aws.patching import Foreign, Patches
@@ -10,6 +12,7 @@ MAC_MESSAGE_LIMIT_BYTES = 4096
 def apply(patches: Patches) -> None:
     """Make moto's KMS as strict as the real one."""
     limit_mac_messages(patches)
+    name_the_verifying_key(patches)
     encrypt_by_default(patches)
 
 
@@ -44,6 +47,20 @@ def limit_mac_messages(patches: Patches) -> None:
         return generate_mac
 
     patches.wrap("moto.kms.models:KmsBackend.generate_mac", wrapper)
+
+
+def name_the_verifying_key(patches: Patches) -> None:
+    """VerifyMac returns the key's ARN; moto returns what it was asked with, which may be an alias (API reference)."""
+
+    def wrapper(original: Foreign) -> object:
+        def verify_mac(self: Foreign) -> str:
+            reply = json.loads(original(self))
+            key = self.kms_backend.keys[self.kms_backend.any_id_to_key_id(reply["KeyId"])]
+            return json.dumps({**reply, "KeyId": key.arn})
+
+        return verify_mac
+
+    patches.wrap("moto.kms.responses:KmsResponse.verify_mac", wrapper)
 
 
 def encrypt_by_default(patches: Patches) -> None:

@@ -1,20 +1,26 @@
 """The AWS audit log as a runner's role meets it: allowed to list one folder, and objects that cannot be looked at."""
 
+import hashlib
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from io import BytesIO
 
 import pytest
 from botocore.awsrequest import AWSResponse
 from botocore.compat import HTTPHeaders
+from pydantic import ValidationError
 from urllib3 import HTTPResponse
 
 from lockstep.aws.clients import AwsKeys, aws_client
+from lockstep.aws.kms import KmsSigner
 from lockstep.aws.s3_audit import S3AuditLog
 from lockstep.errors import AuditLogAccessDeniedError
 from lockstep.model import SecretStr
+from lockstep.plan import AwsAudit
+from sandbox.aws.resources import create_mac_key
 from sandbox.aws.server import AwsSandbox
-from tests.contract.aws_fixtures import BUCKET, CREDENTIAL, S3Harness
+from tests.contract.aws_fixtures import BUCKET, CREDENTIAL, S3Harness, sandbox_client
 
 METADATA = {"chain": "{}", "mac": "{}"}
 ARN = f"arn:aws:s3:::{BUCKET}"
@@ -90,3 +96,34 @@ def test_an_object_with_a_key_of_somebody_else_is_no_entry_and_no_obstacle(
 
     written.client.meta.events.register("before-send.s3.HeadObject", refused)
     assert written.log.look(number) == found
+
+
+# Keys
+
+
+DIGEST = hashlib.sha256(b"chain").digest()
+
+
+def test_an_alias_that_was_given_to_another_key_leaves_entries_that_name_it_valid(
+    sandbox: AwsSandbox,
+) -> None:
+    """Entries of format 2 name the key as the plan did."""
+    kms, client = sandbox.client("kms"), sandbox_client(sandbox, "kms")
+    old, new = create_mac_key(kms), create_mac_key(kms)
+    alias = "alias/lockstep-mac"
+    kms.create_alias(AliasName=alias, TargetKeyId=old)
+    before = KmsSigner(client, alias).sign(DIGEST)
+    named = replace(before, key_id=alias)
+    kms.update_alias(AliasName=alias, TargetKeyId=new)
+    signer = KmsSigner(client, alias, retired=[old])
+    after = signer.sign(DIGEST)
+    assert (before.key_id, after.key_id) == (old, new)
+    assert [signer.verify(DIGEST, mac) for mac in (named, before, after)] == [True, True, True]
+    ranks = [signer.rank(mac.key_id) for mac in (named, before, after)]
+    assert ranks == sorted(ranks)
+    assert not KmsSigner(client, alias).verify(DIGEST, named)
+
+
+def test_a_retired_key_is_named_by_itself() -> None:
+    with pytest.raises(ValidationError, match="an alias may name another key by now"):
+        AwsAudit(bucket="audit", region="eu-central-1", mac_key="alias/new", retired_mac_keys=("alias/old",))

@@ -1,0 +1,105 @@
+"""Commands that read the audit log, where it holds what somebody else wrote, and archived entries (protocol E11)."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from lockstep.cli import app
+from lockstep.cli.giving import Desk
+from lockstep.errors import AuditLogUnreachableError
+from lockstep.model import Credential
+from lockstep.orders import OrderState
+from lockstep.plan_file import load_plan
+from lockstep.ports import AuditLog, Lock, Signer
+from sandbox import plans
+from tests.support.builds import NEWER, build
+from tests.support.memory import MemorySigner, MemoryWorld
+from tests.support.seals import sealed
+from tests.unit.harness import rotate_again
+from tests.unit.test_audit_attacks import EVENT, at, begun, head
+
+
+@dataclass
+class _Clouds:
+    """What the commands ask of `Clouds`, from a world in memory."""
+
+    world: MemoryWorld
+
+    def lock(self, _credential: Credential) -> Lock:
+        return self.world.lock
+
+    def stream(self, cloud: str, _credential: Credential) -> tuple[AuditLog, Signer]:
+        return self.world.audit_logs[cloud], self.world.signers[cloud]
+
+    def orders(self, credential: Credential) -> "_Clouds":
+        del credential
+        return self
+
+    def read(self) -> OrderState:
+        return OrderState(credential_id=self.world.credential.id, active_plan="0" * 64)
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> MemoryWorld:
+    made = begun(2)
+    rotate_again(made, "oci-1", runner="oci")
+    document = plans.plan_document(
+        [plans.database(s.name, s.engine, host=s.host, tls={}) for s in made.credential.servers],
+        [plans.credential(made.credential.id, *made.credential.databases)],
+        oci=plans.OciNames(),
+    )
+    file = tmp_path / "lockstep.yaml"
+    file.write_text(json.dumps(document))
+    monkeypatch.setenv("LOCKSTEP_PLAN", str(file))
+    desk = Desk(plan=load_plan(file), clouds=_Clouds(made), stream="aws")  # type: ignore[arg-type]  # part of it
+    monkeypatch.setattr("lockstep.cli.audit.operator", lambda _plan: _Clouds(made))
+    monkeypatch.setattr("lockstep.cli.activate.desk", lambda _plan, _stream: desk)
+    return made
+
+
+def run(*words: str) -> Result:
+    return CliRunner().invoke(app, words)
+
+
+def plant_one_of_a_newer_format(world: MemoryWorld, signer: MemorySigner) -> None:
+    last = at(world, head(world).seq)
+    with build(NEWER):
+        made = sealed(EVENT, last, signer=signer)
+    world.audit_logs["aws"].entries[last.number + 1] = made.body, made.metadata
+
+
+def test_a_foreign_object_that_claims_a_newer_format_stops_no_command(world: MemoryWorld) -> None:
+    plant_one_of_a_newer_format(world, MemorySigner("stolen"))
+    shown = run("audit", "show", "--stream", "aws")
+    assert (shown.exit_code, "NOT AN ENTRY" in shown.stdout) == (0, True)
+    ordered = run("plan", "activate", "--from", "0" * 64, "--dry-run", world.credential.id)
+    assert "NewerFormatError" not in ordered.output
+    assert ordered.exit_code == 0, ordered.output
+
+
+def test_an_entry_of_a_newer_build_is_not_taken_for_a_foreign_one(world: MemoryWorld) -> None:
+    """Protocol R10."""
+    plant_one_of_a_newer_format(world, world.signers["aws"])
+    for words in (
+        ("audit", "show", "--stream", "aws"),
+        ("plan", "activate", "--from", "0" * 64, "--dry-run", world.credential.id),
+    ):
+        assert run(*words).exit_code != 0
+
+
+def test_archived_entries_are_shown_by_their_seals(world: MemoryWorld) -> None:
+    """Those of OCI always are."""
+
+    def archived(operation: str) -> None:
+        if operation == "read":
+            raise AuditLogUnreachableError(stream="oci", code="NotRestored")
+
+    world.audit_logs["oci"].faults.before = archived
+    shown = run("audit", "show", "--stream", "oci")
+    assert shown.exit_code == 0
+    assert "archived, oci-1" in shown.stdout
+    found = json.loads(run("audit", "show", "--stream", "oci", "--json").stdout)["entries"]
+    assert {entry["event"] for entry in found} == {None}
