@@ -54,7 +54,8 @@ class KmsSigner:
         if retired is not None:
             return self._made_by(retired, digest, mac) is not None
         maker = self._made_by(self._key, digest, mac)
-        return maker is not None and mac.key_id in {maker, self._key}
+        # KMS may tell the key by the alias that it was asked by.
+        return maker is not None and (_is_alias(maker) or mac.key_id in {maker, self._key})
 
     def _made_by(self, key: str, digest: bytes, mac: Mac) -> str | None:
         """The ARN of a key if it made a MAC."""

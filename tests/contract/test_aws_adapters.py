@@ -23,6 +23,7 @@ from lockstep.errors import (
 )
 from lockstep.model import CredentialValue, Login, SecretStr
 from lockstep.version_names import VersionNames
+from sandbox.aws.resources import create_mac_key
 from sandbox.aws.server import AwsSandbox
 from tests.contract.aws_fixtures import (
     APP_USER_VERSIONS,
@@ -344,6 +345,24 @@ def test_a_history_that_does_not_advance_is_an_error(log: S3Harness, monkeypatch
     monkeypatch.setattr(log.client, "list_object_versions", lambda **_: page)
     with pytest.raises(AuditLogUnreachableError):
         list(log.log.history())
+
+
+def test_a_key_that_the_plan_names_by_an_alias_is_named_by_its_arn(sandbox: AwsSandbox) -> None:
+    kms, client = sandbox.client("kms"), sandbox_client(sandbox, "kms")
+    keys = [create_mac_key(kms) for _ in range(2)]
+    kms.create_alias(AliasName="alias/mac", TargetKeyId=keys[0])
+    signer = KmsSigner(client, "alias/mac")
+    old = signer.sign(bytes(32))
+    assert old.key_id.startswith("arn:aws:kms:")
+    assert signer.verify(bytes(32), old)
+    kms.update_alias(AliasName="alias/mac", TargetKeyId=keys[1])
+    new = signer.sign(bytes(32))
+    assert not signer.verify(bytes(32), old)
+    for name in (old.key_id, keys[0]):
+        both = KmsSigner(client, "alias/mac", retired=[name])
+        assert both.verify(bytes(32), old)
+        assert both.verify(bytes(32), new)
+        assert both.rank(old.key_id) < both.rank(new.key_id)
 
 
 def test_a_missing_key_is_a_terminal_error(sandbox: AwsSandbox) -> None:

@@ -31,7 +31,7 @@ def test_app_user_has_the_field_names_of_an_rds_secret() -> None:
     assert json.loads(encode_app_user(_value(), CREDENTIAL)) == {
         "dbname": "app",
         "engine": "mysql",
-        "format": 2,
+        "format": 3,
         "generation": 7,
         "host": "db-1.example.com",
         "password": "hunter2",

@@ -107,6 +107,10 @@ def test_a_refused_call_ends_the_run_and_the_next_run_finishes_it(strategy: Stra
         except LockstepError:
             failed = True
         undisturbed(world)
+        if "oci log" in failure.boundary:
+            # What the other cloud's log refuses is a witness, which no rotation waits for (protocol E15).
+            assert not failed, failure.boundary
+            continue
         assert failed == bool(failure.boundary)
         if not failed:
             assert at >= 90
