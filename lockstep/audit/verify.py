@@ -138,12 +138,19 @@ def verify(
             hashes[log.stream] = {o.number: o.hash for o in objects if o.hash}
         found.append(verification)
     _compare_witnesses(found, hashes, since)
-    unseen = _unseen(found, record)
-    if unseen:
+    runs = _archived_runs(found)
+    if unread := sorted({*_unread(found, record), *(v.stream for v in found if v.unreadable)}):
         for verification in found:
-            verification.notes.append(f"that every rotation is on record was not checked: {unseen}")
+            verification.notes.append(
+                f"that every rotation is on record was not checked: the stream {unread[0]} was not read"
+            )
     else:
-        generations.compare(found, record, {g for base in since.values() for g in base.generations})
+        on_record = {g for base in since.values() for g in base.generations}
+        generations.compare(found, record, on_record, [e.time for e in runs])
+        for verification in found if runs else ():
+            verification.notes.append(
+                f"what {len(runs)} archived entries of runs record was not read: a rotation may be on record there"
+            )
     if all(not v.entries and not v.unreadable for v in found) and not _unread(found, record):
         for verification in found:
             verification.problems.append(Problem("the log is empty"))
@@ -163,15 +170,9 @@ def _unread(found: Sequence[Verification], record: LockRecord) -> set[str]:
     return {*record.heads, *named} - {v.stream for v in found}
 
 
-def _unseen(found: Sequence[Verification], record: LockRecord) -> str:
-    """Why a rotation can be on record without being seen; empty if it cannot."""
-    unread = sorted({*_unread(found, record), *(v.stream for v in found if v.unreadable)})
-    if unread:
-        return f"the stream {unread[0]} was not read"
-    archived = [
-        e for v in found if v.archived for e in v.entries if not e.event and is_of_a_run(e.rotation_id)
-    ]
-    return f"{len(archived)} entries of runs are archived" if archived else ""
+def _archived_runs(found: Sequence[Verification]) -> list[Entry]:
+    """The entries of runs whose events were not read."""
+    return [e for v in found if v.archived for e in v.entries if not e.event and is_of_a_run(e.rotation_id)]
 
 
 class Reads(NamedTuple):

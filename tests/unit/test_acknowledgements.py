@@ -10,7 +10,7 @@ from lockstep.audit.verify import Verdict
 from lockstep.errors import AuditLogUnreachableError
 from tests.support.memory import MemorySigner, MemoryWorld
 from tests.support.seals import sealed
-from tests.unit.harness import rotate, rotate_again
+from tests.unit.harness import quiet, rotate, rotate_again
 from tests.unit.test_audit_attacks import acknowledge, at, begun, head, heads, problems, verified
 
 FARTHEST = 10**12 - 1
@@ -154,4 +154,20 @@ def test_what_archived_rotations_recorded_is_no_false_alarm() -> None:
     archive(world)
     found = verified(world)
     assert {v.verdict for v in found.values()} == {Verdict.VERIFIED}
-    assert "was not checked: 1 entries of runs are archived" in found["aws"].notes[-1]
+    assert "what 1 archived entries of runs record was not read" in found["aws"].notes[-1]
+
+
+def test_an_archived_rotation_accounts_for_nothing_that_came_later() -> None:
+    """The runs of OCI do not switch the check off for good: their seals say when they were."""
+    world = begun(2)
+    rotate_again(world, "oci-1", runner="oci")
+    rotate_again(world, "aws-1")
+    rotate_again(world, "aws-2")
+    archive(world)
+    assert problems(world) == []
+    del world.audit_logs["aws"].entries[head(world).seq]
+    heads(world, aws=at(world, head(world).seq - 1).head)
+    assert problems(world) == ["the lock record's current generation is 5, which no entry records"]
+    with quiet(world):
+        rotate_again(world, "aws-3")
+    assert [p for p in problems(world) if "began from generation 5, which no entry records" in p]
