@@ -305,7 +305,7 @@ PLANTS = (
     Plant(
         name="what another stream witnesses is not asked",
         module=end,
-        old="if seen and seen.seq > known:",
+        old="if seen.seq > known:",
         new="if False:",
         mutation="cut below the witness, and no head of aws: aws",
         loses="stated",
