@@ -45,7 +45,10 @@ class VaultSigner:
     def sign(self, digest: bytes) -> Mac:
         """The MAC over a digest, by the version that was current at the first use."""
         if self._current is None:
-            self._current = self._read(self._secret)
+            current = self._read(self._secret)
+            if len(current.data) < MIN_KEY_BYTES:
+                raise AuditLogAccessDeniedError(secret=self._secret, code="key-too-short")
+            self._current = current
         key_id = f"{self._secret}:{self._current.number}"
         return Mac(key_id=key_id, value=hmac.digest(self._current.data, digest, "sha256"))
 
@@ -69,13 +72,14 @@ class VaultSigner:
         if named is None or named["secret"] not in self._secrets:
             return None
         try:
-            return self._read(named["secret"], version_number=int(named["version"])).data
+            data = self._read(named["secret"], version_number=int(named["version"])).data
         except SecretNotFoundError:
             return None
+        return data if len(data) >= MIN_KEY_BYTES else None  # A placeholder has signed nothing.
 
     def _read(self, secret: str, **which: int) -> Content:
         try:
-            content = self._vault.read_named(secret, **which)
+            return self._vault.read_named(secret, **which)
         except RetryableError as error:
             raise AuditLogUnreachableError(**error.where) from None
         except SecretNotFoundError:
@@ -84,6 +88,3 @@ class VaultSigner:
             raise AuditLogAccessDeniedError(secret=secret, code="no-key") from None
         except LockstepError as error:
             raise AuditLogAccessDeniedError(**error.where) from None
-        if len(content.data) < MIN_KEY_BYTES:
-            raise AuditLogAccessDeniedError(secret=secret, code="key-too-short")
-        return content

@@ -1,6 +1,7 @@
 """Behaviour that only the OCI audit log and its key have: permissions, archived objects, older keys."""
 
 import base64
+import hmac
 import logging
 from collections.abc import Iterator
 from datetime import timedelta
@@ -182,6 +183,18 @@ def test_a_key_that_is_too_short_or_missing_is_refused(sandbox: OciSandbox, cons
     for name in ("lockstep.mac", "lockstep.missing"):
         with pytest.raises(AuditLogAccessDeniedError):
             VaultSigner(sandbox_vault(sandbox), name).sign(b"digest")
+
+
+def test_a_placeholder_before_the_key_makes_no_mac_and_no_error(
+    sandbox: OciSandbox, console: OciConsole
+) -> None:
+    """Anybody who may write an object can name its version."""
+    secret_id = console.create_secret("lockstep.mac", "placeholder")
+    console.edit(secret_id, "a key which is long enough to be one")
+    signer = VaultSigner(sandbox_vault(sandbox), "lockstep.mac")
+    forged = Mac(key_id="lockstep.mac:1", value=hmac.digest(b"placeholder", b"digest", "sha256"))
+    assert not signer.verify(b"digest", forged)
+    assert signer.verify(b"digest", signer.sign(b"digest"))
 
 
 def test_an_outage_while_the_key_is_read_is_a_retryable_error(
