@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 
-from lockstep.audit.seal import NO_PREVIOUS, ChainEnd, Differs, Seal, Stored, Witnessed, stored
+from lockstep.audit.seal import NO_PREVIOUS, ChainEnd, Differs, Seal, Stored, Witnessed, is_hash, stored
 from lockstep.errors import (
     AuditConflictError,
     AuditLogAccessDeniedError,
@@ -24,6 +24,8 @@ from lockstep.ports import AuditLog, Signer
 
 MAX_FOREIGN = 1_000
 """Objects that are no entries, before a person must look."""
+LAST = 10**12 - 1
+"""The highest number that a name can have."""
 MAX_TAKEN_IN = 100
 """Objects right above the head that are looked at one by one; from a head that is further behind, the end is looked for
 from the top, as where the lock table was restored from a backup."""
@@ -103,11 +105,7 @@ class Ends:
     ) -> ChainEnd:
         """The end where the head names nothing that the log holds; without one, the record was lost (protocol E10)."""
         last = self._newest_genuine(0)
-        differs = (
-            (Differs(by="head", seq=head.seq, hash=head.hash, found=at.hash or None if at else None),)
-            if head
-            else ()
-        )
+        differs = (_differs("head", head, at),) if head else ()
         return self._above(last, heads, head_differs=differs)
 
     def _newest_genuine(self, after: int) -> Stored | None:
@@ -176,6 +174,16 @@ class Ends:
                 if newest and newest.seal and (seen := newest.seal.witness.get(self.log.stream)):
                     found.append((log.stream, seen))
         return found
+
+
+def _differs(by: str, named: ChainHead | Witnessed, at: Stored | None) -> Differs:
+    """What somebody names, as far as an entry can say it: they may have written anything."""
+    return Differs(
+        by=by,
+        seq=min(named.seq, LAST),
+        hash=named.hash if is_hash(named.hash) else "",
+        found=at.hash or None if at else None,
+    )
 
 
 def newest_numbers(log: AuditLog, head: ChainHead | None, count: int) -> list[int]:

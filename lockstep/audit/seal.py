@@ -14,6 +14,7 @@ hash is the SHA-256 of the canonical form of `chain` and `mac` together.
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
@@ -26,6 +27,8 @@ NO_PREVIOUS = "0" * 64
 MAC_ALGORITHM = "HMAC-SHA-256"
 CHAIN, MAC = "chain", "mac"
 """The names of the metadata."""
+_STREAMS = {"aws", "oci"}
+_HASH = re.compile(r"[0-9a-f]{64}", re.ASCII)
 MAX_METADATA_BYTES = 2_048
 """What S3 takes, names included (https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html)."""
 _CHAIN_KEYS = {
@@ -195,13 +198,13 @@ def _of_format_2(number: int, metadata: Mapping[str, str]) -> Stored:
             credential="",
             stream="",
             seq=int(metadata["seq"]),
-            previous_hash=metadata["previous-hash"],
+            previous_hash=hash_text(metadata["previous-hash"]),
             rotation_id=metadata["rotation-id"],
             time=0,
             event="",
         )
-        return Stored(number=number, hash=metadata["hash"], seal=seal)
-    except (ValueError, KeyError):
+        return Stored(number=number, hash=hash_text(metadata["hash"]), seal=seal)
+    except (ValueError, KeyError, TypeError):
         return Stored(number=number)
 
 
@@ -216,12 +219,12 @@ def read_seal(document: Mapping[str, Any]) -> Seal:
         credential=text(document["credential"]),
         stream=text(document["stream"]),
         seq=whole(document["seq"]),
-        previous_hash=text(document["previous_hash"]),
+        previous_hash=hash_text(document["previous_hash"]),
         rotation_id=text(document["rotation_id"]),
         time=whole(document["time"]),
-        event=text(document["event"]),
+        event=hash_text(document["event"]),
         witness={
-            text(name): Witnessed(seq=whole(w["seq"]), hash=text(w["hash"]), at=whole(w["at"]))
+            text(name): Witnessed(seq=whole(w["seq"]), hash=hash_text(w["hash"]), at=whole(w["at"]))
             for name, w in document["witness"].items()
         },
         stepped_over=None if over is None else (whole(over[0]), whole(over[1])),
@@ -235,7 +238,7 @@ def read_seal(document: Mapping[str, Any]) -> Seal:
             for d in document["differs"]
         ),
     )
-    if document.keys() != _CHAIN_KEYS:
+    if document.keys() != _CHAIN_KEYS or seal.witness.keys() - _STREAMS:
         raise ValueError
     return seal
 
@@ -258,6 +261,18 @@ def whole(value: object) -> int:
     if type(value) is not int or abs(value) > 2**53:
         raise TypeError
     return value
+
+
+def hash_text(value: object) -> str:
+    """A hash, as it may be copied into another entry."""
+    if not is_hash(text(value)):
+        raise ValueError
+    return text(value)
+
+
+def is_hash(value: str) -> bool:
+    """Whether a text is a SHA-256 in hexadecimal."""
+    return _HASH.fullmatch(value) is not None
 
 
 def text(value: object) -> str:

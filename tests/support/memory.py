@@ -15,7 +15,8 @@ from pathlib import Path
 
 from lockstep import formats
 from lockstep.audit.objects import EntryObjects
-from lockstep.errors import FenceLostError, LostCompareAndSetError
+from lockstep.audit.seal import MAX_METADATA_BYTES
+from lockstep.errors import AuditLogAccessDeniedError, FenceLostError, LostCompareAndSetError
 from lockstep.model import (
     ChainHead,
     Claim,
@@ -255,6 +256,10 @@ class MemoryAuditLog:
 
     def put(self, number: int, body: bytes, metadata: Mapping[str, str]) -> bool:
         with self.faults.around("put"):
+            # As S3: https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html
+            size = sum(len(name) + len(value) for name, value in metadata.items())
+            if size > MAX_METADATA_BYTES or not all(value.isascii() for value in metadata.values()):
+                raise AuditLogAccessDeniedError(stream=self._stream, seq=number, code="MetadataTooLarge")
             if number in self.entries:
                 return False
             self.entries[number] = (body, metadata)

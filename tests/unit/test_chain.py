@@ -79,7 +79,7 @@ def test_the_metadata_of_the_largest_entry_fit() -> None:
     witness = {"oci": Witnessed(seq=10**12 - 1, hash="f" * 64, at=10**13)}
     key = MemorySigner("arn:aws-us-gov:kms:us-gov-west-1:123456789012:key/mrk-" + "f" * 32)
     largest = seal(
-        EVENT, end, credential_id="c" * 100, stream="aws", signer=key, rotation_id="r" * 200, witness=witness
+        EVENT, end, credential_id="c" * 200, stream="aws", signer=key, rotation_id="r" * 208, witness=witness
     )
     assert sum(len(k) + len(v) for k, v in largest.metadata.items()) < MAX_METADATA_BYTES
     assert stored(10**12 - 1, largest.metadata) == largest.stored

@@ -182,3 +182,33 @@ def test_a_skipped_run_does_not_wait_for_a_log_that_is_down() -> None:
     began = world.clock.monotonic()
     assert rotate(world, "standby", runner="oci").outcome == "skipped"
     assert world.clock.monotonic() - began < 10
+
+
+@pytest.mark.parametrize("seq", [2, 5, 10**12, 10**20])
+@pytest.mark.parametrize("hash_", ["x" * 3_000, "\u00e9", ""])
+def test_whatever_the_head_says_the_next_entry_can_be_written(seq: int, hash_: str) -> None:
+    """Metadata have 2,048 bytes of ASCII, and a number 12 digits."""
+    world = begun(2)
+    heads(world, aws=ChainHead(seq=seq, hash=hash_, rotation_id="x"))
+    assert rotate_again(world, "run-9").outcome == "rotated"
+    assert at(world, head(world).seq).head.rotation_id == "run-9"
+
+
+def test_whatever_the_other_log_says_the_next_entry_can_be_written() -> None:
+    """Who may put an object in one cloud stops no rotation of the other one."""
+    world = begun(2)
+    last = head(world, "oci")
+    world.audit_logs["oci"].entries[last.seq + 1] = (
+        b"{}",
+        {
+            "seq": str(last.seq + 1),
+            "hash": "x" * 1_900,
+            "previous-hash": last.hash,
+            "rotation-id": "run-9",
+        },
+    )
+    world.clock.sleep(4 * INTERVAL_SECONDS)
+    assert rotate(world, "run-9").outcome == "rotated"
+    seal = at(world, head(world).seq).seal
+    assert seal
+    assert seal.witness["oci"].seq == last.seq
