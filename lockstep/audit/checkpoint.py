@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import rfc8785
 
+from lockstep.audit.append import is_of_a_run
 from lockstep.audit.findings import Problem
 from lockstep.audit.seal import mac_text, read_json, read_mac, text, whole
 from lockstep.errors import AuditVerificationError
@@ -36,6 +37,7 @@ class Base:
         hash: Its hash.
         objects: How many objects there were.
         generations: The newest generations on record.
+        unread: The time of an archived entry of a run, if no later entry says what was rotated; else 0.
         known: Problems that were acknowledged.
     """
 
@@ -43,6 +45,7 @@ class Base:
     hash: str = ""
     objects: int = 0
     generations: tuple[int, ...] = ()
+    unread: int = 0
     known: tuple[Problem, ...] = ()
 
 
@@ -54,7 +57,8 @@ Bases = Mapping[str, Mapping[str, Base]]
 
 def bases(found: Iterable["Verification"], before: Mapping[str, Base]) -> dict[str, Base]:
     """What a verification of a credential's streams has reached, going on from an earlier one."""
-    reached = {}
+    found, reached = list(found), {}
+    latest = max((e.time for v in found for e in v.entries if "generation" in e.details), default=0)
     for v in found:
         if not v.entries:
             continue
@@ -63,12 +67,14 @@ def bases(found: Iterable["Verification"], before: Mapping[str, Base]) -> dict[s
             *old.generations,
             *(g for e in v.entries if type(g := e.details.get("generation")) is int),
         }
+        unread = max([old.unread, *(e.time for e in v.entries if not e.event and is_of_a_run(e.rotation_id))])
         known = {*old.known, *(a.problem for a in v.acknowledged if a.problem)}
         reached[v.stream] = Base(
             seq=last.seq,
             hash=last.hash,
             objects=v.objects,
             generations=tuple(sorted(generations)[-KEPT_GENERATIONS:]),
+            unread=unread if unread > latest else 0,
             known=tuple(sorted(known, key=str)),
         )
     return reached
@@ -126,6 +132,7 @@ def _document(base: Base) -> dict[str, Any]:
         "hash": base.hash,
         "objects": base.objects,
         "generations": list(base.generations),
+        "unread": base.unread,
         "known": [[p.what, p.first, p.last] for p in base.known],
     }
 
@@ -137,6 +144,7 @@ def _base(document: Mapping[str, Any]) -> Base:
         hash=text(document["hash"]),
         objects=whole(document["objects"]),
         generations=tuple(whole(g) for g in document["generations"]),
+        unread=whole(document["unread"]),
         known=tuple(
             Problem(
                 text(what),

@@ -146,7 +146,8 @@ def verify(
             )
     else:
         on_record = {g for base in since.values() for g in base.generations}
-        generations.compare(found, record, on_record, [e.time for e in runs])
+        unread_at = [*(e.time for e in runs), *(base.unread for base in since.values() if base.unread)]
+        generations.compare(found, record, on_record, unread_at)
         for verification in found if runs else ():
             verification.notes.append(
                 f"what {len(runs)} archived entries of runs record was not read: a rotation may be on record there"

@@ -11,7 +11,8 @@ from lockstep.audit.verify import Verdict, Verification, verify
 from lockstep.errors import AuditVerificationError
 from lockstep.workers import one_after_the_other
 from tests.support.memory import MemorySigner, MemoryWorld
-from tests.unit.harness import rotate_again
+from tests.unit.harness import orders, quiet, rotate_again
+from tests.unit.test_acknowledgements import archive
 from tests.unit.test_audit_attacks import acknowledge, begun, head, heads, verified
 
 
@@ -140,3 +141,23 @@ def test_a_checkpoint_that_was_changed_or_that_another_key_signed_is_refused() -
         with pytest.raises(AuditVerificationError) as caught:
             opened(text, world.signers["aws"])
         assert caught.value.where["code"] == "not-signed-by-the-plans-key"
+
+
+def test_an_archived_rotation_before_a_checkpoint_is_no_false_alarm_after_it() -> None:
+    world = begun(2)
+    rotate_again(world, "oci-1", runner="oci")
+    orders(world, paused=True)
+    for number in (1, 2):
+        acknowledge(world, "aws", number, number)
+    for skip in range(4):
+        rotate_again(world, f"skipped-{skip}", runner="oci")
+    orders(world, paused=False)
+    archive(world)
+    before = reached(world)
+    assert before["oci"].unread
+    with quiet(world):
+        rotate_again(world, "aws-9")
+    assert [v.problems for v in since(world, before).values()] == [[], []]
+    assert bases(since(world, before).values(), before)["oci"].unread == 0
+    world.lock.record = replace(world.lock.record, current_generation=9)
+    assert since(world, bases(since(world, before).values(), before))["aws"].problems
