@@ -1,4 +1,4 @@
-"""Every check of verification, and every rule of where a chain ends, left out: what then goes unseen.
+"""Checks of verification, and rules of where a chain ends, left out one by one: what then goes unseen.
 
 A plant is a change of one place of the source. It is compiled anew, and takes the place of the functions that run.
 """
