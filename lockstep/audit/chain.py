@@ -164,8 +164,19 @@ def _sealed(document: Any, body: bytes) -> Entry:  # noqa: ANN401 - any JSON
     )
     if hashlib.sha256(event).hexdigest() != place.event:
         raise ValueError
+    return entry_of(
+        place,
+        document["event"],
+        mac=read_mac(document["mac"], mac),
+        digest=hashlib.sha256(chain).digest(),
+        entry_hash=hash_of(chain, mac),
+    )
+
+
+def entry_of(place: Seal, event: Mapping[str, Any], *, mac: Mac, digest: bytes, entry_hash: str) -> Entry:
+    """The entry that a seal belongs to; of one that is archived the event is empty."""
     return Entry(
-        event=document["event"],
+        event=event,
         credential=place.credential,
         stream=place.stream,
         seq=place.seq,
@@ -175,9 +186,9 @@ def _sealed(document: Any, body: bytes) -> Entry:  # noqa: ANN401 - any JSON
         witness=place.witness,
         stepped_over=place.stepped_over,
         differs=place.differs,
-        mac=read_mac(document["mac"], mac),
-        digest=hashlib.sha256(chain).digest(),
-        hash=hash_of(chain, mac),
+        mac=mac,
+        digest=digest,
+        hash=entry_hash,
     )
 
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 
-from lockstep.audit.seal import NO_PREVIOUS, ChainEnd, Differs, Seal, Stored, Witnessed, is_hash, stored
+from lockstep.audit.seal import NO_PREVIOUS, ChainEnd, Differs, Seal, Stored, Witnessed, is_hash, look
 from lockstep.errors import (
     AuditConflictError,
     AuditLogAccessDeniedError,
@@ -62,8 +62,7 @@ class Ends:
 
     def look(self, number: int) -> Stored | None:
         """The object under a number, by its metadata; None if there is none."""
-        metadata = self.log.look(number)
-        return None if metadata is None else stored(number, metadata)
+        return look(self.log, number)
 
     def is_genuine(self, found: Stored) -> bool:
         """Whether an object is an entry of this chain, by its MAC. One that names a key that is out of use is none.
@@ -169,8 +168,7 @@ class Ends:
         with suppress(LockstepError):
             for log in self.other_logs():
                 head = heads.get(log.stream)
-                metadata = log.look(head.seq) if head else None
-                newest = stored(head.seq, metadata) if head and metadata is not None else None
+                newest = look(log, head.seq) if head else None
                 if newest and newest.seal and (seen := newest.seal.witness.get(self.log.stream)):
                     found.append((log.stream, seen))
         return found

@@ -32,7 +32,7 @@ def event_of(
         now: The time at which the run ended.
     """
     rotation, failed = request.rotation, isinstance(request, FailedRun)
-    started_ms, ended_ms = _milliseconds(rotation.started_at), _milliseconds(now)
+    started_ms, ended_ms = milliseconds(rotation.started_at), milliseconds(now)
     return {
         "activity_id": ACTIVITY_PASSWORD_CHANGE,
         "activity_name": "Password Change",
@@ -95,7 +95,7 @@ def other_event(
         "class_uid": CLASS_UID,
         "class_name": "Account Change",
         "type_uid": CLASS_UID * 100 + ACTIVITY_OTHER,
-        "time": _milliseconds(now),
+        "time": milliseconds(now),
         "severity_id": SEVERITY_INFORMATIONAL,
         "status_id": STATUS_SUCCESS,
         "status": "Success",
@@ -139,5 +139,6 @@ def _details(request: Run, usernames: tuple[str, ...], fingerprint: str | None) 
     }
 
 
-def _milliseconds(moment: datetime) -> int:
+def milliseconds(moment: datetime) -> int:
+    """Since the epoch."""
     return round(moment.timestamp() * 1000)

@@ -2,8 +2,8 @@
 
 from typing import NamedTuple
 
-from lockstep.audit.chain import Entry, parse
-from lockstep.audit.seal import stored
+from lockstep.audit.chain import Entry, entry_of, parse
+from lockstep.audit.seal import Stored, look
 from lockstep.errors import AuditLogUnreachableError, AuditVerificationError, NewerFormatError
 from lockstep.ports import AuditLog, Signer
 
@@ -52,7 +52,7 @@ def read_object(credential_id: str, log: AuditLog, signer: Signer, number: int) 
 
 def _of_a_newer_format(log: AuditLog, signer: Signer, number: int) -> Object:
     """Nothing can be said of an entry that a newer build wrote; anybody can write that one did."""
-    found = stored(number, log.look(number) or {})
+    found = look(log, number) or Stored(number=number)
     if found.mac and signer.verify(found.digest, found.mac):
         raise NewerFormatError(stream=log.stream, seq=number)
     return Object(number, None, "is of an unknown format, without a MAC of this chain's key", found.hash)
@@ -65,26 +65,10 @@ def _unlike_its_event(entry: Entry) -> str:
 
 
 def _archived(credential_id: str, log: AuditLog, signer: Signer, number: int) -> Object:
-    metadata = log.look(number)
-    found = stored(number, metadata or {})
+    found = look(log, number) or Stored(number=number)
     if not (found.seal and found.mac and found.is_at(credential_id, log.stream)):
         return Object(number, None, "is archived, and its metadata are no seal", archived=True)
     if not signer.verify(found.digest, found.mac):
         return Object(number, None, "has a MAC that does not match", found.hash, archived=True)
-    s = found.seal
-    entry = Entry(
-        event={},
-        credential=s.credential,
-        stream=s.stream,
-        seq=s.seq,
-        previous_hash=s.previous_hash,
-        rotation_id=s.rotation_id,
-        time=s.time,
-        witness=s.witness,
-        stepped_over=s.stepped_over,
-        differs=s.differs,
-        mac=found.mac,
-        digest=found.digest,
-        hash=found.hash,
-    )
+    entry = entry_of(found.seal, {}, mac=found.mac, digest=found.digest, entry_hash=found.hash)
     return Object(number, entry, "", found.hash, archived=True)

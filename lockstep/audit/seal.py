@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 
 from lockstep import formats
 from lockstep.model import ChainHead
-from lockstep.ports import Mac
+from lockstep.ports import AuditLog, Mac
 
 NO_PREVIOUS = "0" * 64
 MAC_ALGORITHM = "HMAC-SHA-256"
@@ -169,6 +169,12 @@ def hash_of(chain: bytes, mac: bytes) -> str:
     return hashlib.sha256(b'{"chain":' + chain + b',"mac":' + mac + b"}").hexdigest()
 
 
+def look(log: AuditLog, number: int) -> Stored | None:
+    """The object under a number of a log, by its metadata; None if there is none."""
+    metadata = log.look(number)
+    return None if metadata is None else stored(number, metadata)
+
+
 def stored(number: int, metadata: Mapping[str, str]) -> Stored:
     """An object by its metadata, whatever they hold."""
     if "rotation-id" in metadata and CHAIN not in metadata:
@@ -176,16 +182,14 @@ def stored(number: int, metadata: Mapping[str, str]) -> Stored:
     try:
         chain, mac = metadata[CHAIN].encode(), metadata[MAC].encode()
         document = read_json(chain)
-        found = Stored(
+        is_newer = whole(document["format"]) > formats.FORMAT
+        return Stored(
             number=number,
             hash=hash_of(chain, mac),
+            seal=None if is_newer else read_seal(document),
             digest=hashlib.sha256(chain).digest(),
             mac=read_mac(read_json(mac), mac),
-        )
-        if whole(document["format"]) > formats.FORMAT:
-            return Stored(number=number, hash=found.hash, digest=found.digest, mac=found.mac, is_newer=True)
-        return Stored(
-            number=number, hash=found.hash, digest=found.digest, mac=found.mac, seal=read_seal(document)
+            is_newer=is_newer,
         )
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return Stored(number=number)

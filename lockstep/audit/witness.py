@@ -11,8 +11,8 @@ from itertools import islice, takewhile
 from typing import Any
 
 from lockstep.audit.append import WITNESS
-from lockstep.audit.event import other_event
-from lockstep.audit.seal import Stored, Witnessed, stored
+from lockstep.audit.event import milliseconds, other_event
+from lockstep.audit.seal import Stored, Witnessed, look
 from lockstep.model import ChainHead
 from lockstep.ports import AuditLog, Clock
 
@@ -58,7 +58,7 @@ def has_grown(log: AuditLog, seen: Witnessed, known: Witnessed | None) -> bool:
         return seen != Witnessed(seq=known.seq, hash=known.hash, at=seen.at)
     if known is None or seen.seq > known.seq + 1:
         return True
-    newest = _look(log, seen.seq)
+    newest = look(log, seen.seq)
     return not (newest and newest.seal and newest.seal.rotation_id.startswith(WITNESS))
 
 
@@ -72,7 +72,7 @@ def _newest(
     if start is None:
         return _highest(log, has_time)
     for number in takewhile(has_time, islice(log.numbers(after=start.number), MAX_LOOKS)):
-        found = _look(log, number)
+        found = look(log, number)
         if found and found.seal and found.seal.previous_hash == start.hash:
             start = found
     return start
@@ -82,25 +82,15 @@ def _highest(log: AuditLog, has_time: Callable[[int], bool]) -> Stored | None:
     """The highest object that is an entry, by its own words, where nothing that is known of the log is in it."""
     numbers = list(takewhile(has_time, log.numbers()))
     for number in takewhile(has_time, islice(reversed(numbers), MAX_LOOKS)):
-        found = _look(log, number)
+        found = look(log, number)
         if found and found.seal and (found.seal.stream, found.seal.seq) == (log.stream, number):
             return found
     return None
 
 
 def _at(log: AuditLog, named: ChainHead | Witnessed) -> Stored | None:
-    found = _look(log, named.seq)
+    found = look(log, named.seq)
     return found if found and found.hash == named.hash else None
-
-
-def _look(log: AuditLog, number: int) -> Stored | None:
-    metadata = log.look(number)
-    return None if metadata is None else stored(number, metadata)
-
-
-def milliseconds(moment: datetime) -> int:
-    """Since the epoch."""
-    return round(moment.timestamp() * 1000)
 
 
 def event_of_witness(

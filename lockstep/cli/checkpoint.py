@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from lockstep.audit.checkpoint import Bases, opened, sealed
+from lockstep.audit.event import milliseconds
 from lockstep.cli.output import Exit, complain
 from lockstep.clouds import Clouds
 from lockstep.errors import AuditVerificationError
@@ -37,7 +38,7 @@ def read_checkpoint(file: Path | None, plan: Plan, clouds: Clouds) -> Bases:
 
 def write_checkpoint(file: Path, reached: Bases, plan: Plan, clouds: Clouds) -> None:
     """Sign a checkpoint and write it."""
-    at = round(clouds.clock.now().timestamp() * 1000)
+    at = milliseconds(clouds.clock.now())
     file.write_text(sealed(reached, _signer(plan, clouds), at=at), encoding="utf-8")
 
 
