@@ -157,10 +157,7 @@ class Ends:
         missing = []
         for stream, seen in self._seen_by_others(heads):
             if seen.seq > known:
-                at = self.look(seen.seq)
-                missing.append(
-                    Differs(by=stream, seq=seen.seq, hash=seen.hash, found=at.hash or None if at else None)
-                )
+                missing.append(_differs(stream, seen, self.look(seen.seq)))
         return missing
 
     def _seen_by_others(self, heads: Mapping[str, ChainHead]) -> list[tuple[str, Witnessed]]:
