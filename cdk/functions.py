@@ -25,6 +25,7 @@ from cdk.log_groups import log_group
 from cdk.nag import acknowledge
 from cdk.network import Network
 from cdk.settings import ROOT, Deployment, NotDeployableError
+from cdk.wide_resources import acknowledge_entries, acknowledge_patterns
 from lockstep.timing import STEP
 from lockstep.wiring import PLAN_VARIABLE
 
@@ -200,7 +201,7 @@ class Functions(Construct):
         )
         acknowledge(role, "AwsSolutions-IAM5[Resource::*]", reason)
         acknowledge(role, "Serverless-LambdaStarPermissions", reason)
-        permissions.acknowledge_patterns(role, self._plan)
+        acknowledge_patterns(role, self._plan)
         if log.node.default_child is None:
             stack = Stack.of(self)
             acknowledge(
@@ -216,7 +217,7 @@ class Functions(Construct):
                     "AwsSolutions-IAM5[Resource::arn:<AWS::Partition>:kms:<AWS::Region>:<AWS::AccountId>:key/*]",
                     "The key is known by its alias, which a condition names.",
                 )
-            permissions.acknowledge_entries(role, self._bucket)
+            acknowledge_entries(role, self._bucket)
         how_called = (
             "It is called again five minutes later, and an alarm tells if it stays silent."
             if step == "watch"

@@ -68,41 +68,44 @@ class Monitoring(Construct):
         self._dashboard(functions, machine, dead_letters)
 
     def _count_in_logs(self, promotions: logs.ILogGroup, executions: logs.ILogGroup) -> None:
-        logs.MetricFilter(
-            self,
+        self._count(
             "RotationsFilter",
-            log_group=promotions,
-            filter_pattern=logs.FilterPattern.all(
+            "Rotations",
+            promotions,
+            logs.FilterPattern.all(
                 logs.FilterPattern.string_value("$.step", "=", "functions.update_secrets.step"),
                 logs.FilterPattern.string_value("$.outcome", "=", "ok"),
             ),
-            metric_namespace=self._namespace,
-            metric_name="Rotations",
-            metric_value="1",
         )
-        logs.MetricFilter(
-            self,
+        self._count(
             "SkippedFilter",
-            log_group=executions,
-            filter_pattern=logs.FilterPattern.all(
+            "Skipped",
+            executions,
+            logs.FilterPattern.all(
                 logs.FilterPattern.string_value("$.type", "=", "SucceedStateEntered"),
                 logs.FilterPattern.string_value("$.details.name", "=", "Skipped"),
             ),
+        )
+
+    def _count(self, construct_id: str, name: str, log: logs.ILogGroup, lines: logs.IFilterPattern) -> None:
+        """A metric of how many lines of a log fit a pattern."""
+        logs.MetricFilter(
+            self,
+            construct_id,
+            log_group=log,
+            filter_pattern=lines,
             metric_namespace=self._namespace,
-            metric_name="Skipped",
+            metric_name=name,
             metric_value="1",
         )
 
     def _evidence(self, entries: logs.ILogGroup) -> None:
         """What Audit met in the log that is not Lockstep's (protocol E7, E8)."""
-        logs.MetricFilter(
-            self,
+        self._count(
             "ExamineFilter",
-            log_group=entries,
-            filter_pattern=logs.FilterPattern.string_value("$.examine", "=", "audit-log"),
-            metric_namespace=self._namespace,
-            metric_name="AuditLogTouched",
-            metric_value="1",
+            "AuditLogTouched",
+            entries,
+            logs.FilterPattern.string_value("$.examine", "=", "audit-log"),
         )
         self.alarms.add(
             Rule(

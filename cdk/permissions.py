@@ -10,16 +10,12 @@ lock table everything but the registry of accounts belongs to a credential.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
 
-from aws_cdk import Aws, CfnElement, Stack
+from aws_cdk import Aws
 from aws_cdk import aws_iam as iam
-from aws_cdk import aws_s3 as s3
-from constructs import IConstruct
 
 from cdk import lock_attributes
 from cdk.audit_policy import AUDIT_PREFIX
-from cdk.nag import acknowledge
 from lockstep.model import Admin, AdminIam, AdminSecret
 from lockstep.orders import ACCOUNT_PREFIX
 from lockstep.plan import Plan
@@ -303,7 +299,7 @@ class Grants:
 
         https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/UsingWithRDS.IAMDBAuth.IAMPolicy.html
         """
-        arns = [_arn_of_login(Aws.PARTITION, r, Aws.ACCOUNT_ID, name) for r, name in iam_logins(self.plan)]
+        arns = [arn_of_login(Aws.PARTITION, r, Aws.ACCOUNT_ID, name) for r, name in iam_logins(self.plan)]
         return [_allow("DatabaseLogin", ["rds-db:connect"], arns)] if arns else []
 
     def _oci_key(self) -> Statements:
@@ -353,39 +349,6 @@ def dead_letters(queue_arn: str, stack: str) -> iam.PolicyStatement:
     )
 
 
-def acknowledge_patterns(construct: IConstruct, plan: Plan) -> None:
-    """Acknowledge that a policy names secrets by their tags, and accounts of databases by their names."""
-    secrets = "arn:<AWS::Partition>:secretsmanager:<AWS::Region>:<AWS::AccountId>:secret:*"
-    acknowledge(
-        construct,
-        f"AwsSolutions-IAM5[Resource::{secrets}]",
-        "Conditions on the tags of a secret limit it to this stack and to the kinds that the role needs.",
-    )
-    for region, username in iam_logins(plan):
-        login = _arn_of_login("<AWS::Partition>", region, "<AWS::AccountId>", username)
-        acknowledge(
-            construct,
-            f"AwsSolutions-IAM5[Resource::{login}]",
-            "Every rotator admin has this name. A policy that names databases would grow with the plan.",
-        )
-
-
-def acknowledge_entries(construct: IConstruct, bucket: s3.IBucket) -> None:
-    """Acknowledge that a policy names every entry of the audit log."""
-    stack, child = Stack.of(construct), bucket.node.default_child
-    # As cdk-nag writes the bucket's ARN.
-    shown = (
-        f"arn:{stack.partition}:s3:::{bucket.bucket_name}"
-        if child is None
-        else f"<{stack.get_logical_id(cast('CfnElement', child))}.Arn>"
-    )
-    acknowledge(
-        construct,
-        f"AwsSolutions-IAM5[Resource::{shown}/{AUDIT_PREFIX}*]",
-        "Each entry has a name of its own. A policy that names credentials would grow with the plan.",
-    )
-
-
 def logs(log_group_arn: str) -> iam.PolicyStatement:
     """Write to the log of the function."""
     return _allow("Log", ["logs:CreateLogStream", "logs:PutLogEvents"], [log_group_arn])
@@ -429,7 +392,8 @@ def _arn_of_secret(secret: str) -> str:
     return f"{ANY_SECRET.removesuffix('*')}{secret}-??????"
 
 
-def _arn_of_login(partition: str, region: str, account: str, username: str) -> str:
+def arn_of_login(partition: str, region: str, account: str, username: str) -> str:
+    """The resource of logins by RDS IAM authentication as one account, on every server of a region."""
     return f"arn:{partition}:rds-db:{region}:{account}:dbuser:*/{username}"
 
 

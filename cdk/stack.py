@@ -8,9 +8,10 @@ from cdk.foundation import Foundation
 from cdk.functions import Functions
 from cdk.monitoring import Monitoring
 from cdk.orchestration import Schedules, StateMachine
-from cdk.permissions import Grants, acknowledge_entries, acknowledge_patterns
+from cdk.permissions import Grants
 from cdk.settings import Deployment
 from cdk.watch import Watch
+from cdk.wide_resources import acknowledge_entries, acknowledge_patterns
 from lockstep.tags import STACK_TAG
 
 
