@@ -25,8 +25,9 @@ SHORTEST_SHARED_INTERVAL = 2 * (LEASE + TRIGGER_LATENESS + CLOCK_SKEW)
 TOLERANCE = TRIGGER_LATENESS + CLOCK_SKEW
 """The least tolerance of a schedule: a trigger may be late, by a clock that is ahead, and the next one on time."""
 
-DATABASES_AT_ONCE = 8
-"""The number of databases of a credential that are worked on at the same time (protocol M10)."""
+CALLS_AT_ONCE = 24
+"""The threads of a process, for calls that run at the same time: two secrets in the four slots of a ring and in three
+other stores, or eight databases with three hosts each, do not wait for one another (protocol M10)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,11 +1,12 @@
 """Workers: what does not depend on each other runs at the same time, within a step."""
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
-from typing import Protocol, TypeVar
+from functools import cached_property, partial
+from typing import Any, Protocol, TypeVar
 
-from lockstep.timing import DATABASES_AT_ONCE
+from lockstep.timing import CALLS_AT_ONCE
 
 T = TypeVar("T")
 
@@ -13,7 +14,7 @@ T = TypeVar("T")
 class SideBySide(Protocol):
     """Runs independent calls and joins them all: each has ended when this returns or raises.
 
-    Every call is made, also after another one has failed.
+    Every call is made, also after another one has failed. A call may itself run others side by side.
     """
 
     def __call__(self, calls: Sequence[Callable[[], T]], /) -> tuple[T, ...]:
@@ -24,16 +25,45 @@ class SideBySide(Protocol):
         """
 
 
-def at_the_same_time(
-    calls: Sequence[Callable[[], T]], /, *, at_most: int = DATABASES_AT_ONCE
-) -> tuple[T, ...]:
-    """A `SideBySide` with threads.
+class Workers:
+    """A `SideBySide` with threads, which are made when they are first needed, and kept.
 
-    Each call sees the caller's context variables.
+    Each call sees the caller's context variables. The caller makes the first call itself, and then those that no
+    thread has begun: so a call that runs others side by side never waits for a free thread (protocol M10).
+
+    Args:
+        threads: The most that there will be, besides the callers' own.
     """
-    with ThreadPoolExecutor(max_workers=at_most, thread_name_prefix="lockstep") as workers:
-        futures = [workers.submit(copy_context().run, call) for call in calls]
-    return tuple(future.result() for future in futures)
+
+    def __init__(self, threads: int) -> None:
+        self._most = threads
+
+    def __call__(self, calls: Sequence[Callable[[], T]], /) -> tuple[T, ...]:
+        """As `SideBySide`."""
+        bound = [partial(copy_context().run, call) for call in calls]
+        others = [self._threads.submit(call) for call in bound[1:]]
+        ended: list[Future[Any]] = [_made(call) for call in bound[:1]]
+        for call, other in zip(bound[1:], others, strict=True):
+            ended.append(_made(call if other.cancel() else other.result))
+        return tuple(future.result() for future in ended)
+
+    @cached_property
+    def _threads(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(max_workers=self._most, thread_name_prefix="lockstep")
+
+
+def _made(call: Callable[[], T]) -> "Future[T]":
+    """Make a call in this thread; what became of it."""
+    future: Future[T] = Future()
+    try:
+        future.set_result(call())
+    except BaseException as error:  # noqa: BLE001 - raised by the future, after the other calls
+        future.set_exception(error)
+    return future
+
+
+at_the_same_time = Workers(CALLS_AT_ONCE)
+"""The workers of this process: made once, whatever the number of invocations."""
 
 
 def one_after_the_other(calls: Sequence[Callable[[], T]], /) -> tuple[T, ...]:

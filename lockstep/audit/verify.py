@@ -41,10 +41,10 @@ from lockstep.errors import (
 )
 from lockstep.model import ChainHead, LockRecord
 from lockstep.ports import AuditLog, Signer
-from lockstep.workers import SideBySide, at_the_same_time
+from lockstep.workers import SideBySide, Workers
 
 READS_AT_ONCE = 32
-READS: SideBySide = partial(at_the_same_time, at_most=READS_AT_ONCE)
+READS: SideBySide = Workers(READS_AT_ONCE)
 _WINDOW = 1_024
 """Entries that are read before the next ones are asked for."""
 

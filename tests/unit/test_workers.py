@@ -3,14 +3,13 @@
 from collections.abc import Callable
 from contextvars import ContextVar
 from functools import partial
-from threading import Barrier, Event
-from threading import enumerate as living_threads
+from threading import Barrier, Event, current_thread
 
 import pytest
 
 from lockstep.errors import DatabaseUnreachableError, LockstepError, StoreUnreachableError
-from lockstep.timing import DATABASES_AT_ONCE
-from lockstep.workers import SideBySide, at_the_same_time, one_after_the_other
+from lockstep.timing import CALLS_AT_ONCE
+from lockstep.workers import SideBySide, Workers, at_the_same_time, one_after_the_other
 
 BOUND_SECONDS = 30.0
 BOTH = pytest.mark.parametrize("side_by_side", [at_the_same_time, one_after_the_other])
@@ -43,9 +42,30 @@ def test_the_order_does_not_depend_on_who_ends_first() -> None:
     assert at_the_same_time([first, second]) == (1, 2)
 
 
-def test_as_many_calls_as_databases_run_at_the_same_time() -> None:
-    barrier = Barrier(DATABASES_AT_ONCE)
-    at_the_same_time([lambda: barrier.wait(BOUND_SECONDS)] * DATABASES_AT_ONCE)
+def test_as_many_calls_run_at_the_same_time_as_there_are_threads_and_the_caller() -> None:
+    barrier = Barrier(CALLS_AT_ONCE + 1)
+    at_the_same_time([lambda: barrier.wait(BOUND_SECONDS)] * (CALLS_AT_ONCE + 1))
+
+
+def test_the_threads_are_made_once() -> None:
+    workers, barrier, used = Workers(3), Barrier(4), set[str]()
+
+    def meet() -> None:
+        used.add(current_thread().name)
+        barrier.wait(BOUND_SECONDS)
+
+    for _ in range(20):
+        workers([meet] * 4)
+    assert len(used) == 4
+
+
+def test_calls_that_run_others_side_by_side_never_wait_for_a_free_thread() -> None:
+    workers = Workers(2)
+
+    def tree(depth: int) -> int:
+        return sum(workers([partial(tree, depth - 1)] * 3)) if depth else 1
+
+    assert workers([partial(tree, 4)] * 3) == (81, 81, 81)
 
 
 @BOTH
@@ -73,11 +93,12 @@ def test_a_failure_is_raised_only_when_every_call_has_ended() -> None:
         failed.set()
         raise StoreUnreachableError(store="aws")
 
-    before = set(living_threads())
-    with pytest.raises(StoreUnreachableError):
-        at_the_same_time([fails, slow])
-    assert ended.is_set()
-    assert set(living_threads()) <= before
+    for calls in ([fails, slow], [slow, fails]):
+        failed.clear()
+        ended.clear()
+        with pytest.raises(StoreUnreachableError):
+            at_the_same_time(calls)
+        assert ended.is_set()
 
 
 def test_a_worker_sees_the_context_of_its_caller() -> None:
