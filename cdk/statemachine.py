@@ -178,6 +178,7 @@ def _prepare() -> dict[str, State]:
                     "Assign": {
                         "claim": "{% $states.input.claim %}",
                         "adopted_from": "{% $states.input.adopted_from %}",
+                        "hint": "{% $states.input.hint %}",
                     },
                     "Next": "ApplyDb",
                 }
@@ -206,7 +207,15 @@ def _apply() -> dict[str, State]:
     return {
         "ApplyDb": {
             "Comment": "Apply, on all databases at once. Under their advisory locks: the fence must still be this run's, and base must log in on every one; make each accept pending beside base; then prove by real logins that pending and base log in and that what came before is refused.",
-            **step("ApplyDb", {"action": "apply", "rotation": "{% $rotation %}", "claim": "{% $claim %}"}),
+            **step(
+                "ApplyDb",
+                {
+                    "action": "apply",
+                    "rotation": "{% $rotation %}",
+                    "claim": "{% $claim %}",
+                    "hint": "{% $hint %}",
+                },
+            ),
             "Assign": {"applied": "{% $states.result.Payload.databases %}"},
             "Next": "EveryDatabaseAccepts",
             "Catch": [catch("AuditFailure")],

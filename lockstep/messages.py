@@ -72,6 +72,20 @@ class GenerateRequest(Message):
     refused: int | None = None
 
 
+class Hint(Message):
+    """What the lock record said when Generate claimed, so that ApplyDb can ask ahead of its own look at the record.
+
+    It is never believed: the record that is read under the advisory locks decides (protocol D4).
+
+    Attributes:
+        alive: The generations that may be alive.
+        enrol: The databases under enrolment.
+    """
+
+    alive: tuple[int, ...] = ()
+    enrol: tuple[Id, ...] = ()
+
+
 class Staged(Message):
     """Output of Generate: the value of this claim is staged in every store.
 
@@ -84,6 +98,7 @@ class Staged(Message):
     rotation: Rotation
     claim: Claim
     adopted_from: Id | None = None
+    hint: Hint = Hint()
 
 
 class ProbeNeeded(Message):
@@ -110,6 +125,7 @@ class ApplyRequest(Message):
     action: Literal["apply"] = "apply"
     rotation: Rotation
     claim: Claim
+    hint: Hint = Hint()
 
 
 class Death(StrEnum):

@@ -196,7 +196,7 @@ class _HeldRun:
         return self._on_databases("ProbeDb", request, ProbeResult)
 
     def _apply(self, prepared: Staged) -> ApplyResult:
-        request = ApplyRequest(rotation=self._rotation, claim=prepared.claim)
+        request = ApplyRequest(rotation=self._rotation, claim=prepared.claim, hint=prepared.hint)
         applied = self._on_databases("ApplyDb", request, ApplyResult)
         self._notes["databases"] = applied.databases
         return applied

@@ -19,7 +19,15 @@ from lockstep.errors import (
     StagedValueConflictError,
     StoresDivergedError,
 )
-from lockstep.messages import CandidateRef, GenerateRequest, GenerateResult, ProbeNeeded, Rotation, Staged
+from lockstep.messages import (
+    CandidateRef,
+    GenerateRequest,
+    GenerateResult,
+    Hint,
+    ProbeNeeded,
+    Rotation,
+    Staged,
+)
 from lockstep.model import Claim, ClaimKind, CredentialValue, LockRecord, Login, StoredValue
 from lockstep.ports import Ports
 from lockstep.usernames import next_username, staged_usernames
@@ -48,6 +56,23 @@ def run(request: GenerateRequest, ports: Ports) -> GenerateResult:
     plans.require_same_plan(rotation, ports.credential)
     plans.require_audible(record, ports.credential)
     decision = decide.decide(record, served, plan=plan, databases=ports.databases, refused=request.refused)
+    result = _carried_out(decision, rotation, ports, record, served, request.winner)
+    if isinstance(result, ProbeNeeded):
+        return result
+    alive = record.alive | _generations(served)
+    return result.model_copy(
+        update={"hint": Hint(alive=tuple(sorted(alive)), enrol=tuple(sorted(record.enrol)))}
+    )
+
+
+def _carried_out(
+    decision: decide.Decision,
+    rotation: Rotation,
+    ports: Ports,
+    record: LockRecord,
+    served: Served,
+    winner: CandidateRef | None,
+) -> GenerateResult:
     match decision:
         case decide.Adopt(claim=claim):
             try:
@@ -58,7 +83,7 @@ def run(request: GenerateRequest, ports: Ports) -> GenerateResult:
         case decide.Begin(base_generation=base_generation):
             return _begun(rotation, ports, record, served, base_generation)
         case decide.Heal():
-            return _healed(rotation, ports, record, served, request.winner)
+            return _healed(rotation, ports, record, served, winner)
 
 
 def _adopted(rotation: Rotation, ports: Ports, claim: Claim) -> Staged:
@@ -132,11 +157,15 @@ def _claimed(
             # Claimed in the meantime: a twin of this step is running (protocol F4).
             raise LostCompareAndSetError(credential=ports.credential.id, generation=claim.generation)
         claim = replace(claim, generation=claim.generation + 1)
-    generations = {g for v in served.values() for g in (v.generation, v.blob_generation) if g}
     ports.lock.claim(
-        rotation.lease, claim, over=record, plan=ports.credential.plan_digest, served=generations
+        rotation.lease, claim, over=record, plan=ports.credential.plan_digest, served=_generations(served)
     )
     return claim
+
+
+def _generations(served: Served) -> set[int]:
+    """The generations that stores serve."""
+    return {g for v in served.values() for g in (v.generation, v.blob_generation) if g}
 
 
 def _candidates(ports: Ports, record: LockRecord, served: Served) -> list[CandidateRef]:

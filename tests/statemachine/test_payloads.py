@@ -23,6 +23,7 @@ from lockstep.messages import (
     Death,
     FailedRun,
     GenerateRequest,
+    Hint,
     Id,
     ProbeNeeded,
     ProbeRequest,
@@ -210,6 +211,7 @@ class Run:
 
 
 CLAIM = Claim(kind=ClaimKind.NEW, generation=7, base_generation=1, rotation_id="second")
+HINT = Hint(alive=(1,), enrol=("db-1",))
 DEAD = (Dead(generation=0, death=Death.UNREADABLE),)
 APPLIED, REFUSED = DatabaseOutcome.APPLIED, DatabaseOutcome.REFUSED_BY_POLICY
 
@@ -220,7 +222,7 @@ def _rotation(run: Run) -> Rotation:
 
 def _staged(run: Run) -> Staged:
     plan = run.world.credential.plan_digest
-    return Staged(rotation=_rotation(run).model_copy(update={"plan": plan}), claim=CLAIM)
+    return Staged(rotation=_rotation(run).model_copy(update={"plan": plan}), claim=CLAIM, hint=HINT)
 
 
 def _json(message: Any) -> Any:  # noqa: ANN401 - a message and any JSON
@@ -265,7 +267,7 @@ def test_each_step_is_sent_a_valid_request(databases: int, revoke: bool) -> None
     rotation = began.model_copy(update={"plan": run.world.credential.plan_digest})
     assert (run.next, run.variables["claim"]) == ("ApplyDb", _json(CLAIM))
 
-    assert run.apply(*[APPLIED] * databases) == ApplyRequest(rotation=rotation, claim=CLAIM)
+    assert run.apply(*[APPLIED] * databases) == ApplyRequest(rotation=rotation, claim=CLAIM, hint=HINT)
     assert run.next == "UpdateSecrets"
     stores = [{"store": "aws", "version": "v7"}]
     updated = {"stores": stores, "promoted_at": "2026-01-01T00:20:05.500000Z", "revoke": revoke}

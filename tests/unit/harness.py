@@ -93,7 +93,7 @@ def generated(world: MemoryWorld, rotation: Rotation) -> Staged:
 
 def applied(world: MemoryWorld, staged: Staged) -> ApplyResult:
     """Run ApplyDb."""
-    request = ApplyRequest(rotation=staged.rotation, claim=staged.claim)
+    request = ApplyRequest(rotation=staged.rotation, claim=staged.claim, hint=staged.hint)
     result = apply_db.run(request, world.ports(staged.rotation.runner))
     assert isinstance(result, ApplyResult)
     return result

@@ -17,6 +17,7 @@ from lockstep.errors import (
     StoresDivergedError,
     StoreUnreachableError,
 )
+from lockstep.messages import Hint
 from lockstep.model import Claim, ClaimKind, CredentialValue, Login, SecretStr, Strategy
 from tests.support.memory import PLACEHOLDER_TEXT, MemoryWorld, make_plan
 from tests.unit.flights import (
@@ -62,7 +63,7 @@ def test_a_new_generation_is_claimed_and_staged_in_every_store_and_in_no_databas
     before = known_logins(world), served(world)
     result = generated(world, held(world, "third"))
     assert result.claim == Claim(kind=ClaimKind.NEW, generation=3, base_generation=2, rotation_id="third")
-    assert result.adopted_from is None
+    assert (result.adopted_from, result.hint) == (None, Hint(alive=(1, 2)))
     assert (world.lock.record.claim, world.lock.record.promoting) == (result.claim, False)
     staged = [store.read_generation(3) for store in world.stores.values()]
     assert staged[0] is not None
