@@ -1,15 +1,17 @@
 """Two or three runners at once, in memory, one call at a time, in the order of a seeded schedule.
 
 Each runner has a thread, and exactly one thread runs at a time. At each call of a port the runner goes on, or the
-schedule puts it to sleep and wakes another one. A schedule is a list of events, so each failure can be repeated, and
+schedule puts it to sleep and wakes another one. Where calls overlap, each of them has a thread too (`weaving`). A schedule is a list of events, so each failure can be repeated, and
 cut down to the events that it needs.
 
 Schedules are those of `tests.proof.schedules`.
 """
 
 import threading
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from lockstep.errors import (
     AuditLogUnreachableError,
@@ -24,6 +26,7 @@ from tests.proof.memory_observer import RaceObserver
 from tests.proof.patching import Plant
 from tests.proof.scenarios import UNTOUCHED, world_of
 from tests.proof.schedules import Event, Schedule, simpler
+from tests.proof.weaving import Weave
 from tests.support.memory import MemoryWorld
 from tests.unit.harness import (
     INTERVAL_SECONDS,
@@ -39,6 +42,7 @@ from tests.unit.harness import (
     undisturbed,
 )
 
+T = TypeVar("T")
 CALL_SECONDS = 0.1
 """How long a call takes."""
 WAIT_SECONDS = 30.0
@@ -94,6 +98,7 @@ class Participant:
 
     index: int
     runner: str
+    weave: Weave
     awake: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     rotation_id: str = ""
     finished: bool = False
@@ -111,12 +116,20 @@ class Race:
         self.trace: list[str] = []
         self._events = list(schedule.events)
         self._due = list(schedule.due)
-        self._participants = [Participant(i, runner) for i, runner in enumerate(schedule.runners)]
+        self._participants = [self._participant(i, runner) for i, runner in enumerate(schedule.runners)]
         self.running = self._participants[0]
         self._over = threading.Semaphore(0)
         self._violation: ViolationError | None = None
         self._failure: BaseException | None = None
         self.observer = RaceObserver(self.world)
+        if schedule.overlaps:
+            self.world.side_by_side = self._side_by_side
+
+    def _participant(self, index: int, runner: str) -> Participant:
+        return Participant(index, runner, Weave(f"{self.schedule.seed}-{index}"))
+
+    def _side_by_side(self, calls: Sequence[Callable[[], T]], /) -> tuple[T, ...]:
+        return self.running.weave(calls)
 
     def run(self) -> None:
         """Play it; raises ViolationError."""
@@ -147,7 +160,7 @@ class Race:
             self._refusals_are_few()
             return
         at_every_boundary(world, self._look_only)
-        self.running = Participant(9, self.schedule.recoverer)
+        self.running = self._participant(9, self.schedule.recoverer)
         generations = [
             self._undisturbed(name, runner)
             for name, runner in (("recovery", self.schedule.recoverer), ("following", "aws"), ("last", "oci"))
@@ -254,6 +267,7 @@ class Race:
 
     def _boundary(self, boundary: str) -> None:
         me = self.running
+        me.weave.switch()
         if me.dead:
             raise Killed
         self.world.clock.sleep(CALL_SECONDS)
@@ -300,6 +314,7 @@ class Race:
         return AuditLogUnreachableError()
 
     def _look_only(self, boundary: str) -> None:
+        self.running.weave.switch()
         self.world.clock.sleep(CALL_SECONDS)
         self._look(boundary, self.running)
 

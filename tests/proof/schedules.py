@@ -21,6 +21,8 @@ from tests.unit.harness import at_every_boundary, rotate
 
 LONGEST_STEPS = 450
 """The steps of a race of two runners without retries. Events are put at random steps below this."""
+OVERLAPPING = 0.5
+"""The part of the races in which calls overlap."""
 What = Literal["sleep", "die", "fail", "lose"]
 WHATS: tuple[What, ...] = ("sleep", "die", "fail", "lose")
 _DECISIVE = re.compile(
@@ -63,11 +65,14 @@ class Schedule:
     due: tuple[bool, ...]
     recoverer: str
     events: tuple[Event, ...]
+    overlaps: bool = False
+    """Whether the calls that a step makes side by side overlap; else they run one after the other."""
 
     def story(self) -> str:
         """The schedule in words."""
         events = "; ".join(str(e) for e in self.events) or "nothing happens"
-        return f"{self.scenario}, {self.strategy.value}, {' and '.join(self.runners)}: {events}"
+        calls = ", calls overlap" if self.overlaps else ""
+        return f"{self.scenario}, {self.strategy.value}, {' and '.join(self.runners)}{calls}: {events}"
 
 
 def schedule_of(
@@ -104,6 +109,7 @@ def schedule_of(
         due=tuple(rng.random() < 0.7 for _ in range(turns * len(names))),
         recoverer=rng.choice(("aws", "oci")),
         events=tuple(sorted(events, key=lambda e: e.step)),
+        overlaps=rng.random() < OVERLAPPING,
     )
 
 
@@ -125,6 +131,8 @@ def simpler(schedule: Schedule) -> list[Schedule]:
         found.append(replace(schedule, runners=schedule.runners[:-1]))
     if schedule.turns > 1:
         found.append(replace(schedule, turns=schedule.turns - 1))
+    if schedule.overlaps:
+        found.append(replace(schedule, overlaps=False))
     if schedule.scenario != "steady":
         found.append(replace(schedule, scenario="steady"))
     for i, event in enumerate(events):

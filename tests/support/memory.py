@@ -35,7 +35,7 @@ from lockstep.plan_file import parse_plan
 from lockstep.ports import Mac, ObjectVersion, Ports
 from lockstep.standby import Bounds, yields
 from lockstep.stores import Stores
-from lockstep.workers import one_after_the_other
+from lockstep.workers import SideBySide, one_after_the_other
 from sandbox import plans
 from tests.support.faults import Faults
 from tests.support.memory_database import Account, MemoryDatabase, MemoryStager
@@ -368,6 +368,7 @@ class MemoryWorld:
 
     Attributes:
         plans: The credential as a runner's plan has it, where that is another one.
+        side_by_side: Runs what a step does side by side.
     """
 
     credential: Credential
@@ -375,6 +376,7 @@ class MemoryWorld:
     databases: Mapping[str, MemoryDatabase]
     lock: MemoryLock
     plans: dict[str, Credential] = field(default_factory=dict)
+    side_by_side: SideBySide = one_after_the_other
     clock: FakeClock = field(default_factory=FakeClock)
     passwords: CountingPasswords = field(default_factory=CountingPasswords)
     audit_logs: Mapping[str, MemoryAuditLog] = field(
@@ -430,7 +432,7 @@ class MemoryWorld:
             credential=credential,
             stores=Stores(list(self.stores.values())),
             databases={name: self.databases[name] for name in credential.databases},
-            side_by_side=one_after_the_other,
+            side_by_side=lambda calls: self.side_by_side(calls),
             lock=self.lock,
             home_store=self.stores.get(runner, next(iter(self.stores.values()))),
             audit_log=self.audit_logs[runner],
