@@ -1,6 +1,6 @@
 """Workers: what does not depend on each other runs at the same time, within a step."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from functools import cached_property, partial
@@ -11,7 +11,7 @@ from lockstep.timing import CALLS_AT_ONCE
 T = TypeVar("T")
 
 
-class SideBySide(Protocol):
+class SideBySide(Hashable, Protocol):
     """Runs independent calls and joins them all: each has ended when this returns or raises.
 
     Every call is made, also after another one has failed. A call may itself run others side by side.

@@ -30,7 +30,7 @@ from lockstep.plan_file import load_plan
 from lockstep.ports import Clock, Ports
 from lockstep.system import SystemClock
 from lockstep.timeouts import Timeouts
-from lockstep.workers import at_the_same_time, one_after_the_other
+from lockstep.workers import SideBySide, at_the_same_time
 from sandbox import plans
 from sandbox.aws import AwsSandbox, Execution, create_resources, create_state_machine
 from sandbox.databases import DatabaseServer, running
@@ -274,7 +274,7 @@ def running_estate(
             servers=servers,
             fronts=fronts,
             outside=Outside(aws, oci, slots=settings.slots),
-            machine_arn=_deploy_state_machine(aws, settings, one_by_one=wire is not None),
+            machine_arn=_deploy_state_machine(aws, settings, wire.side_by_side if wire else at_the_same_time),
             function_environment={
                 "AWS_ENDPOINT_URL": addresses.aws,
                 "AWS_EC2_METADATA_DISABLED": "true",
@@ -361,9 +361,8 @@ def _hand_over(
         create_ring(oci, name, text, slots=slots)
 
 
-def _deploy_state_machine(aws: AwsSandbox, settings: Settings, *, one_by_one: bool) -> str:
+def _deploy_state_machine(aws: AwsSandbox, settings: Settings, workers: SideBySide) -> str:
     """Register the real handlers, and make the state machine from the file that is deployed to AWS; its ARN."""
-    workers = one_after_the_other if one_by_one else at_the_same_time
 
     def ports(credential_id: str) -> Ports:
         runner = wiring.hosted_runner(AWS_RUNNER, settings.timeouts, settings.clock, workers)

@@ -7,11 +7,13 @@ has no effect any more, not even by its `finally` blocks: its connections are cu
 
 import select
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, TypeVar
+
+from lockstep.workers import at_the_same_time, one_after_the_other
 
 if TYPE_CHECKING:
     import socket
@@ -31,6 +33,17 @@ class FaultKind(StrEnum):
     DIE_BEFORE = "the process dies before"
     DIE_AFTER = "the process dies after"
     OVERTAKEN = "the process sleeps until another run is through, then goes on"
+
+
+class Order(StrEnum):
+    """In which order the calls are made that a step makes side by side.
+
+    Only in the first two does a rotation make the same calls every time.
+    """
+
+    FORWARD = "one after the other"
+    BACKWARD = "the last one first"
+    TOGETHER = "at the same time"
 
 
 class CutError(Exception):
@@ -107,13 +120,14 @@ class Fault:
 
 
 class Wire:
-    """All calls of the code under test, one at a time.
+    """All calls of the code under test; one at a time has its effect.
 
     Attributes:
         process: The owner of calls that come over connections without an owner.
         calls: Of the present run, in order.
         look: See `Look`.
         asleep: Called in the thread of a process that sleeps; returns when it is to go on.
+        order: Of what is made side by side.
     """
 
     def __init__(self) -> None:
@@ -122,9 +136,20 @@ class Wire:
         self.calls: list[Call] = []
         self.look: Look = lambda _call: None
         self.asleep: Callable[[], None] = lambda: None
+        self.order = Order.FORWARD
         self._fault: Fault | None = None
         self._late: list[Callable[[], object]] = []
         self._one_at_a_time = threading.RLock()
+
+    def side_by_side(self, calls: Sequence[Callable[[], Reply]], /) -> tuple[Reply, ...]:
+        """The `SideBySide` of the code under test, in the present order."""
+        match self.order:
+            case Order.FORWARD:
+                return one_after_the_other(calls)
+            case Order.BACKWARD:
+                return one_after_the_other(calls[::-1])[::-1]
+            case Order.TOGETHER:
+                return at_the_same_time(calls)
 
     @contextmanager
     def run(self, fault: Fault | None = None) -> Iterator[None]:

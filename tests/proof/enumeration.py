@@ -2,10 +2,10 @@
 
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from sandbox.wire import Call, Fault, FaultKind
+from sandbox.wire import Call, Fault, FaultKind, Order
 from tests.proof.estate import INTERVAL_SECONDS, WiredEstate
 from tests.proof.invariants import ViolationError
 from tests.proof.observer import Observer
@@ -26,6 +26,9 @@ HANGS = (FaultKind.HANG, FaultKind.LATE)
 HTTP = frozenset({"secretsmanager", "dynamodb", "s3", "kms", "vault", "secrets", "objectstorage", "lambda"})
 OVER_HTTP = frozenset({FaultKind.TWICE, FaultKind.LATE})
 """A database's connection is cut with the call; nothing arrives on it twice or late."""
+TOGETHER = frozenset({FaultKind.FAIL, FaultKind.LOSE_REPLY, FaultKind.DIE_BEFORE, FaultKind.DIE_AFTER})
+"""A process that sleeps does so with all its calls, and one whose call hangs makes no other: neither is meant for
+calls that are really under way at the same time."""
 STATE_MACHINE = "state machine"
 TAKER_DIES_PART = 0.5
 LATEST_DEATH = 75
@@ -41,11 +44,13 @@ class Case:
     fault: FaultKind
     at: int
     recoverer: RunnerName
+    order: Order = Order.FORWARD
     taker_dies_after: int = 0
 
     def __str__(self) -> str:
         taker = f", which dies {self.taker_dies_after} calls later" if self.taker_dies_after else ""
-        return f"{self.kind}, {self.runner}: {self.fault} at call {self.at}; then {self.recoverer}{taker}"
+        calls = f"{self.kind}, {self.runner}, {self.order}"
+        return f"{calls}: {self.fault} at call {self.at}; then {self.recoverer}{taker}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,8 +96,9 @@ class Enumeration:
         """The credential's."""
         return self._credential.databases
 
-    def undisturbed(self, runner: RunnerName) -> list[Call]:
+    def undisturbed(self, runner: RunnerName, order: Order = Order.FORWARD) -> list[Call]:
         """A rotation in which nothing goes wrong; its calls."""
+        self._estate.wire.order = order
         self._estate.clock.jump(INTERVAL_SECONDS + 60)
         outcome = self._watched(runner, None)
         self._raise()
@@ -100,17 +106,32 @@ class Enumeration:
         return list(self._estate.wire.calls)
 
     def cases(
-        self, runner: RunnerName, *, calls: Sequence[Call], rng: random.Random, hangs: bool
+        self,
+        runner: RunnerName,
+        *,
+        rng: random.Random,
+        hangs: bool,
+        at: Callable[[Call], bool] = lambda _call: True,
     ) -> list[Case]:
-        """All cases for the calls of an undisturbed rotation.
+        """All cases for the calls of an undisturbed rotation, in each order of what a step makes side by side.
 
         Those at changes come first, with one runner to recover from each fault; then all once more, with the other.
         """
         found: list[tuple[bool, bool, float, Case]] = []
+        for order in Order:
+            calls = [call for call in self.undisturbed(runner, order) if at(call)]
+            found += self._cases_in(order, runner, calls=calls, rng=rng, hangs=hangs)
+        return [case for *_, case in sorted(found, key=lambda item: item[:3])]
+
+    def _cases_in(
+        self, order: Order, runner: RunnerName, *, calls: Sequence[Call], rng: random.Random, hangs: bool
+    ) -> Iterator[tuple[bool, bool, float, Case]]:
         for call in calls:
             changes = call.changes or call.target == "lambda"
             for fault in HANGS if hangs else ON_CHANGES if changes else ON_READS:
                 if fault in OVER_HTTP and call.target not in HTTP:
+                    continue
+                if order is Order.TOGETHER and fault not in TOGETHER:
                     continue
                 if hangs and (call.process.name == STATE_MACHINE or not changes):
                     continue  # It is moto that waits there, not the shipped code.
@@ -122,15 +143,16 @@ class Enumeration:
                         fault=fault,
                         at=call.number,
                         recoverer=recoverer,
+                        order=order,
                         taker_dies_after=rng.randrange(1, LATEST_DEATH) if dies else 0,
                     )
-                    found.append((bool(again), not changes, rng.random(), case))
-        return [case for *_, case in sorted(found, key=lambda item: item[:3])]
+                    yield bool(again), not changes, rng.random(), case
 
     def run(self, case: Case, tally: Tally) -> None:
         """Run a case; what does not hold is noted in the tally."""
         began, fault = time.monotonic(), Fault(case.fault, case.at)
         tally.cases += 1
+        self._estate.wire.order = case.order
         self._estate.clock.jump(INTERVAL_SECONDS + 60)
         calls: list[Call] = []
         outcome = recovery = None

@@ -37,8 +37,9 @@ def hunt_on_the_wire(bug: Bug, faults: Faults, *, seed: int = 0) -> tuple[str, s
     rng, tally = random.Random(seed), Tally()  # noqa: S311 - it must be the same every time
     with estate([faults.kind]) as world, Runners(world).ready() as runners:
         found = Enumeration(world, runners, faults.kind)
-        calls = [c for c in found.undisturbed("oci") if c.operation.startswith("ALTER")]
-        for case in found.cases("oci", calls=calls, rng=rng, hangs=False):
+        for case in found.cases(
+            "oci", rng=rng, hangs=False, at=lambda call: call.operation.startswith("ALTER")
+        ):
             with bug.plant():
                 found.run(case, tally)
             if tally.failures:

@@ -1,8 +1,8 @@
 """Two or three runners at once, in memory, one call at a time, in the order of a seeded schedule.
 
 Each runner has a thread, and exactly one thread runs at a time. At each call of a port the runner goes on, or the
-schedule puts it to sleep and wakes another one. Where calls overlap, each of them has a thread too (`weaving`). A schedule is a list of events, so each failure can be repeated, and
-cut down to the events that it needs.
+schedule puts it to sleep and wakes another one. Where calls overlap, each of them has a thread too (`weaving`). A
+schedule is a list of events, so each failure can be repeated, and cut down to the events that it needs.
 
 Schedules are those of `tests.proof.schedules`.
 """

@@ -13,7 +13,6 @@ from fdk import context  # type: ignore[import-untyped]  # fdk ships no types
 
 from lockstep.identity import OCI_RUNNER
 from lockstep.wiring import hosted_runner
-from lockstep.workers import one_after_the_other
 from oci_fn import func
 from sandbox.aws import InvocationContext, InvocationResult, ProcessDied
 from sandbox.aws.executions import run_execution
@@ -55,7 +54,7 @@ class Runners:
         self._estate = estate
         self._function = func.Function(
             lambda: hosted_runner(
-                OCI_RUNNER, estate.running.settings.timeouts, estate.clock, one_after_the_other
+                OCI_RUNNER, estate.running.settings.timeouts, estate.clock, estate.wire.side_by_side
             ),
             clock=estate.clock,
         )
@@ -63,7 +62,7 @@ class Runners:
 
     @contextmanager
     def ready(self) -> Iterator["Runners"]:
-        """Hooks in place: each invocation is a process of its own, databases one after the other."""
+        """Hooks in place: each invocation is a process of its own."""
         host = self._estate.running.aws.lambda_host
         host.before_call, host.after_call = self._begin, self._end
         yield self

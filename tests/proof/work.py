@@ -65,10 +65,10 @@ def enumerate_faults(kind: str, runner: RunnerName, *, hangs: bool, minutes: flo
     log = _Log()
     with estate([kind], IMPATIENT if hangs else PATIENT) as world, Runners(world).ready() as runners:
         enumeration = Enumeration(world, runners, kind)
-        calls = enumeration.undisturbed(runner)
-        cases = enumeration.cases(runner, calls=calls, rng=rng, hangs=hangs)
+        boundaries = len(enumeration.undisturbed(runner))
+        cases = enumeration.cases(runner, rng=rng, hangs=hangs)
         name = f"{kind}, {runner}{', hangs' if hangs else ''}"
-        result = FaultResult(name=name, boundaries=len(calls), planned=len(cases), tally=Tally())
+        result = FaultResult(name=name, boundaries=boundaries, planned=len(cases), tally=Tally())
         until = time.monotonic() + minutes * 60
         for case in cases:
             # After a violation the credential is broken, and every further case would only say so.

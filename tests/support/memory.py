@@ -432,7 +432,7 @@ class MemoryWorld:
             credential=credential,
             stores=Stores(list(self.stores.values())),
             databases={name: self.databases[name] for name in credential.databases},
-            side_by_side=lambda calls: self.side_by_side(calls),
+            side_by_side=self.side_by_side,
             lock=self.lock,
             home_store=self.stores.get(runner, next(iter(self.stores.values()))),
             audit_log=self.audit_logs[runner],
