@@ -15,7 +15,7 @@ from lockstep.contents import decode_app_user
 from lockstep.errors import AdminCredentialRejectedError, InvalidPlanError, TlsVerificationError
 from lockstep.hand_over import EditableSecret
 from lockstep.identity import Cloud, Identity
-from lockstep.loading import load
+from lockstep.loading import later, load
 from lockstep.model import AdminCredential, AdminIam, AdminSecret, Credential, DatabaseServer, Login
 from lockstep.orders import Orders
 from lockstep.plan import OciAudit, Plan
@@ -202,7 +202,7 @@ class Clouds:
     def other_logs(self, cloud: Cloud, credential: Credential) -> list[AuditLog]:
         """A credential's audit logs in the other clouds that run rotations."""
         runners: tuple[Cloud, ...] = ("aws", "oci") if self._plan.runners.oci else ("aws",)
-        return [self._log(other, credential) for other in runners if other != cloud]
+        return [self.log(other, credential) for other in runners if other != cloud]
 
     def caller(self) -> str:
         """AWS's name of the identity, for the audit log."""
@@ -211,8 +211,8 @@ class Clouds:
         return caller_arn(self.aws("sts", self._plan.lock.region))
 
     def stores(self, credential: Credential) -> Stores:
-        """A credential's stores, in the plan's order."""
-        return Stores([self._store(config, credential) for config in self._plan.stores])
+        """A credential's stores, in the plan's order, each opened at its first use."""
+        return Stores([later(partial(self._store, config, credential)) for config in self._plan.stores])
 
     def home_store(self, credential: Credential) -> CredentialStore:
         """A credential's store in the identity's cloud, or else the plan's first."""
@@ -259,9 +259,20 @@ class Clouds:
         Raises:
             InvalidPlanError: The plan has no audit stream in that cloud.
         """
-        return self._log(cloud, credential), self._signer(cloud)
+        return self.log(cloud, credential), self.signer(cloud)
 
-    def _log(self, cloud: Cloud, credential: Credential) -> AuditLog:
+    def require_stream(self, cloud: Cloud) -> None:
+        """Refuse a plan that has no audit stream in a cloud.
+
+        Raises:
+            InvalidPlanError: It has none, or no store that keeps its key.
+        """
+        if cloud == "oci":
+            self._oci_audit()
+            self._vault_config()
+
+    def log(self, cloud: Cloud, credential: Credential) -> AuditLog:
+        """A credential's audit log in a cloud."""
         if cloud == "aws":
             from lockstep.aws.s3_audit import S3AuditLog
 
@@ -278,7 +289,8 @@ class Clouds:
             credential_id=credential.id,
         )
 
-    def _signer(self, cloud: Cloud) -> Signer:
+    def signer(self, cloud: Cloud) -> Signer:
+        """The key of the audit streams in a cloud."""
         if cloud == "aws":
             from lockstep.aws.kms import KmsSigner
 
@@ -296,10 +308,14 @@ class Clouds:
 
     def _own_vault(self) -> "Vault":
         """The vault, with the compartment of the secrets that Lockstep only reads."""
+        config = self._vault_config()
+        return self._vault(config, config.compartment_of_own_secrets)
+
+    def _vault_config(self) -> OciVault:
         config = self._plan.store(OciVault)
         if config is None:
             raise InvalidPlanError
-        return self._vault(config, config.compartment_of_own_secrets)
+        return config
 
     def _store(self, config: StoreConfig, credential: Credential) -> CredentialStore:
         open_secret: OpenSecret = load(config.adapter)

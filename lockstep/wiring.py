@@ -7,6 +7,7 @@ from pathlib import Path
 from lockstep.clouds import Clouds, Endpoints
 from lockstep.errors import InvalidRequestError
 from lockstep.identity import OCI_ENDPOINT_VARIABLE, Identity
+from lockstep.loading import later
 from lockstep.plan import Plan
 from lockstep.plan_file import load_plan
 from lockstep.ports import Clock, Ports
@@ -53,7 +54,7 @@ class Runner:
         )
 
     def ports(self, credential_id: str) -> Ports:
-        """The ports of a credential.
+        """The ports of a credential, each opened when a step first uses it.
 
         Raises:
             InvalidRequestError: The plan has no such credential.
@@ -62,19 +63,19 @@ class Runner:
         credential = self.plan.credential(credential_id)
         if credential is None:
             raise InvalidRequestError(credential=credential_id)
-        clouds = self._clouds
-        audit_log, signer = clouds.stream(self._cloud, credential)
+        clouds, cloud = self._clouds, self._cloud
+        clouds.require_stream(cloud)
         return Ports(
-            runner=self._cloud,
+            runner=cloud,
             credential=credential,
-            stores=clouds.stores(credential),
-            databases={s.name: clouds.database(s, credential) for s in credential.servers},
+            stores=later(partial(clouds.stores, credential)),
+            databases={s.name: later(partial(clouds.database, s, credential)) for s in credential.servers},
             side_by_side=self._side_by_side,
-            lock=clouds.lock(credential),
-            home_store=clouds.home_store(credential),
-            audit_log=audit_log,
-            other_logs=partial(clouds.other_logs, self._cloud, credential),
-            signer=signer,
+            lock=later(partial(clouds.lock, credential)),
+            home_store=later(partial(clouds.home_store, credential)),
+            audit_log=later(partial(clouds.log, cloud, credential)),
+            other_logs=partial(clouds.other_logs, cloud, credential),
+            signer=later(partial(clouds.signer, cloud)),
             clock=clouds.clock,
             passwords=SystemPasswords(),
         )

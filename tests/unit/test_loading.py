@@ -1,0 +1,102 @@
+"""What is imported and made late: once, at the first use, and by the step that uses it."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lockstep.loading import later, load
+from lockstep.workers import at_the_same_time
+
+ROOT = Path(__file__).resolve().parents[2]
+PLAN = ROOT / "lockstep.yaml"
+STEPS = ("generate", "apply_db", "update_secrets", "audit")
+
+
+class _Counted:
+    made = 0
+
+    def __init__(self) -> None:
+        type(self).made += 1
+        self.name = "counted"
+
+    def __iter__(self) -> Iterator[int]:
+        return iter((1, 2))
+
+
+def test_a_name_is_imported() -> None:
+    assert load("lockstep.loading:load") is load
+
+
+def test_an_object_is_made_at_its_first_use_and_once() -> None:
+    _Counted.made = 0
+    late = later(_Counted)
+    assert _Counted.made == 0
+    assert set(at_the_same_time([lambda: late.name] * 8)) == {"counted"}
+    assert list(late) == [1, 2]
+    assert _Counted.made == 1
+
+
+def test_what_could_not_be_made_is_made_again() -> None:
+    tries = iter((False, True))
+
+    def make() -> _Counted:
+        if next(tries):
+            return _Counted()
+        raise ValueError("not now")
+
+    late = later(make)
+    with pytest.raises(ValueError, match="not now"):
+        _ = late.name
+    assert late.name == "counted"
+
+
+def _loaded(program: str) -> set[str]:
+    """The packages and modules that a new process has after a program."""
+    done = subprocess.run(  # noqa: S603 - our own interpreter
+        [sys.executable, "-c", f"{program}; import sys; print(*sys.modules)"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "LOCKSTEP_PLAN": str(PLAN)},
+    )
+    return set(done.stdout.split())
+
+
+OF_ADAPTERS = {"botocore", "oci", "cryptography", "pymysql", "pg8000", "lockstep.databases"}
+"""What only the step that uses it may load."""
+OF_PEOPLE = {
+    "typer",
+    "rich",
+    "boto3",
+    "lockstep.cli",
+    "lockstep.audit.report",
+    "lockstep.audit.verify",
+    "lockstep.client",
+}
+"""What no step uses."""
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_step_has_its_ports_before_it_loads_an_adapter(step: str) -> None:
+    loaded = _loaded(
+        f"import functions.{step}.handler; from functions.face import hosted_ports; "
+        "hosted_ports('multi-cloud/app_user')"
+    )
+    assert not loaded & (OF_ADAPTERS | OF_PEOPLE)
+
+
+def test_the_watch_loads_the_client_of_its_table_only() -> None:
+    loaded = _loaded("import functions.watch.handler as watch; watch._client(watch._plan().lock.region)")
+    assert "botocore" in loaded
+    # What urllib3 uses where it is installed is not in a bundle.
+    assert not loaded & ((OF_ADAPTERS | OF_PEOPLE) - {"botocore", "cryptography"})
+
+
+def test_the_oci_function_has_its_ports_before_it_loads_an_adapter() -> None:
+    loaded = _loaded("import oci_fn.func as f; f.hosted_runner(f.OCI_RUNNER).ports('multi-cloud/app_user')")
+    assert not loaded & (OF_ADAPTERS | OF_PEOPLE)
