@@ -46,6 +46,11 @@ class Order(StrEnum):
     TOGETHER = "at the same time"
 
 
+def the_last_first(calls: Sequence[Callable[[], Reply]], /) -> tuple[Reply, ...]:
+    """A `SideBySide` without threads: what comes first elsewhere has not happened yet when it stops here."""
+    return one_after_the_other(calls[::-1])[::-1]
+
+
 class CutError(Exception):
     """The connection ends here, without an answer."""
 
@@ -147,7 +152,7 @@ class Wire:
             case Order.FORWARD:
                 return one_after_the_other(calls)
             case Order.BACKWARD:
-                return one_after_the_other(calls[::-1])[::-1]
+                return the_last_first(calls)
             case Order.TOGETHER:
                 return at_the_same_time(calls)
 

@@ -32,6 +32,7 @@ from lockstep.ports import Mac, Ports, Replica, Stager
 from lockstep.standby import Bounds
 from lockstep.stores import Stores
 from lockstep.workers import one_after_the_other
+from sandbox.wire import the_last_first
 from tests.proof.model_world import (
     DATABASES,
     DIGEST,
@@ -82,7 +83,7 @@ class Replay:
 
     Args:
         engines: Of the two databases.
-        runner: `aws`, or `oci`, which goes through the databases the other way round.
+        runner: `aws`, or `oci`, which makes the calls that do not depend on each other the other way round.
     """
 
     engines: tuple[str, str]
@@ -94,14 +95,12 @@ class Replay:
     def __post_init__(self) -> None:
         alternating = "postgresql" in self.engines
         databases = [ModelDatabase(self, n, e) for n, e in zip(DATABASES, self.engines, strict=True)]
-        if self.runner == "oci":
-            databases.reverse()
         self.ports = Ports(
             runner=self.runner,
             credential=_credential(Strategy.ALTERNATING_USERS if alternating else Strategy.DUAL_PASSWORD),
             stores=Stores([ModelStore(self, name) for name in STORES]),
             databases={d.name: d for d in databases},
-            side_by_side=one_after_the_other,
+            side_by_side=one_after_the_other if self.runner == "aws" else the_last_first,
             lock=_Lock(self),
             home_store=ModelStore(self, STORES[0]),
             audit_log=cast("Any", _AuditLog(self)),
