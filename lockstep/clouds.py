@@ -27,6 +27,7 @@ from lockstep.store_kinds.oci_vault import oci_name
 from lockstep.stores import CredentialStore, Stores
 from lockstep.timeouts import Timeouts
 from lockstep.version_names import VersionNames
+from lockstep.workers import SideBySide, at_the_same_time
 
 if TYPE_CHECKING:
     from lockstep.aws.clients import AwsKeys
@@ -63,6 +64,7 @@ class Clouds:
         timeouts: Bounds of every wait.
         clock: The time that every port goes by.
         before_send: Called before each request, connect and statement (protocol F11).
+        side_by_side: Runs what does not depend on each other.
     """
 
     def __init__(
@@ -74,12 +76,14 @@ class Clouds:
         timeouts: Timeouts,
         clock: Clock,
         before_send: BeforeSend = always,
+        side_by_side: SideBySide = at_the_same_time,
     ) -> None:
         self._plan = plan
         self._identity = identity
         self._endpoints = endpoints
         self._timeouts = timeouts
         self.clock = clock
+        self.side_by_side = side_by_side
         self._before_send = before_send
         # Workers ask at the same time, and an SDK makes one client at a time.
         self._making = RLock()
@@ -212,7 +216,8 @@ class Clouds:
 
     def stores(self, credential: Credential) -> Stores:
         """A credential's stores, in the plan's order, each opened at its first use."""
-        return Stores([later(partial(self._store, config, credential)) for config in self._plan.stores])
+        found = [later(partial(self._store, config, credential)) for config in self._plan.stores]
+        return Stores(found, side_by_side=self.side_by_side)
 
     def home_store(self, credential: Credential) -> CredentialStore:
         """A credential's store in the identity's cloud, or else the plan's first."""
@@ -319,7 +324,12 @@ class Clouds:
 
     def _store(self, config: StoreConfig, credential: Credential) -> CredentialStore:
         open_secret: OpenSecret = load(config.adapter)
-        return CredentialStore(config.name, credential, partial(open_secret, config, self))
+        return CredentialStore(
+            config.name,
+            credential,
+            partial(open_secret, config, self),
+            side_by_side=self.side_by_side,
+        )
 
     def admin(self, server: DatabaseServer) -> Callable[[], Login]:
         """Fetches the login of a server's rotator admin, as it is now (protocol D22).

@@ -5,6 +5,7 @@ the collection of a credential's stores, in the plan's order. Adapters implement
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 from lockstep.contents import (
     BINARY,
@@ -29,6 +30,7 @@ from lockstep.extras import NO_EXTRAS, Extras, carried, extras_in, serving
 from lockstep.model import Credential, CredentialValue, Login, SecretStr, StoredValue
 from lockstep.ports import Clock, SecretVersion, Store, VersionedSecret
 from lockstep.version_names import VersionNames
+from lockstep.workers import SideBySide, one_after_the_other
 
 READ_SIDE_TIMEOUT_SECONDS = 20.0
 """How long a promotion waits for each store's read side."""
@@ -42,12 +44,19 @@ class CredentialStore:
         name: The store's name in the plan.
         credential: The credential that is kept.
         open_secret: Makes the adapter for one secret, from its name and the names of its versions.
+        side_by_side: Asks for both secrets at the same time.
     """
 
     def __init__(
-        self, name: str, credential: Credential, open_secret: Callable[[VersionNames], VersionedSecret]
+        self,
+        name: str,
+        credential: Credential,
+        open_secret: Callable[[VersionNames], VersionedSecret],
+        *,
+        side_by_side: SideBySide = one_after_the_other,
     ) -> None:
         self._name = name
+        self._side_by_side = side_by_side
         self._credential = credential
         names = credential.secret_names
         self._user, self._blob = (
@@ -62,7 +71,7 @@ class CredentialStore:
 
     def read_current(self) -> StoredValue:
         """The value that applications read now."""
-        user, blob = self._user.look(), self._blob.look()
+        user, blob = self._side_by_side([self._user.look, self._blob.look])
         if not (user.generation or blob.generation):
             self._blob.require_object(blob)  # Lockstep has never written it: it is not ours to replace.
         return StoredValue(
@@ -107,18 +116,20 @@ class CredentialStore:
 
     def promote(self, generation: int, still_ours: Callable[[], object]) -> None:
         """Make a staged generation current in both secrets: look, check the fence, compare and set (protocol V10)."""
-        commits = [
-            self._user.commit_of(generation, self._rewritten_user),
-            self._blob.commit_of(
-                generation, lambda extras: encode_connection_blob(0, self._credential, extras)
-            ),
-        ]
+        commits = self._side_by_side(
+            [
+                partial(self._user.commit_of, generation, self._rewritten_user),
+                partial(self._blob.commit_of, generation, self._rewritten_blob),
+            ]
+        )
         still_ours()
-        for commit in filter(None, commits):
-            commit()
+        self._side_by_side([commit for commit in commits if commit])
 
     def _rewritten_user(self, extras: Extras) -> str:
         return encode_app_user(CredentialValue(0, Login("", SecretStr(""))), self._credential, extras)
+
+    def _rewritten_blob(self, extras: Extras) -> str:
+        return encode_connection_blob(0, self._credential, extras)
 
     def served_logins(self) -> Sequence[Login]:
         """The login of each slot. A slot that was edited by hand into something else has none of ours."""
@@ -127,15 +138,16 @@ class CredentialStore:
 
     def spread(self, generation: int, still_ours: Callable[[], object]) -> None:
         """Make a generation that is current what every slot serves: look, check the fence, compare and set."""
-        commits = [c for s in (self._user, self._blob) for c in s.versions.spread(generation)]
+        found = self._side_by_side([partial(s.versions.spread, generation) for s in self._both])
+        commits = [commit for commits in found for commit in commits]
         if commits:
             still_ours()
-        for commit in commits:
-            commit()
+        self._side_by_side(commits)
 
     def serves(self, generation: int) -> bool:
         """Whether the read side shows the generation as current in both secrets."""
-        return all(s.versions.read_current().generation == generation for s in (self._user, self._blob))
+        served = self._side_by_side([s.versions.read_current for s in self._both])
+        return all(version.generation == generation for version in served)
 
     def version_of(self, generation: int) -> str:
         """The store's own id of the version of `app_user` that holds a generation; empty if none does."""
@@ -147,7 +159,11 @@ class CredentialStore:
 
     def prune(self) -> int:
         """Remove superseded versions if the store does not do so by itself; return how many."""
-        return self._user.versions.prune() + self._blob.versions.prune()
+        return sum(self._side_by_side([s.versions.prune for s in self._both]))
+
+    @property
+    def _both(self) -> "tuple[_Secret, _Secret]":
+        return self._user, self._blob
 
 
 class _Secret:
@@ -253,10 +269,16 @@ class _Secret:
 
 
 class Stores:
-    """A credential's stores, in the plan's order. The first one decides what a generation's value is."""
+    """A credential's stores, in the plan's order. The first one decides what a generation's value is.
 
-    def __init__(self, stores: Sequence[Store]) -> None:
+    Args:
+        stores: Them.
+        side_by_side: Asks all of them at the same time.
+    """
+
+    def __init__(self, stores: Sequence[Store], *, side_by_side: SideBySide = one_after_the_other) -> None:
         self._stores = tuple(stores)
+        self._side_by_side = side_by_side
 
     def __iter__(self) -> Iterator[Store]:
         return iter(self._stores)
@@ -272,11 +294,13 @@ class Stores:
         Raises:
             StoreUnreachableError: A store cannot be read; likewise the other errors of `Store`.
         """
-        return {store.name: store.read_current() for store in self._stores}
+        values = self._side_by_side([store.read_current for store in self._stores])
+        return {store.name: value for store, value in zip(self._stores, values, strict=True)}
 
     def served_logins(self) -> Iterator[Login]:
-        """What every slot of every store serves, each store read as it is asked for (protocol V18)."""
-        return (login for store in self._stores for login in store.served_logins())
+        """What every slot of every store serves, read when it is asked for (protocol V18)."""
+        for logins in self._side_by_side([store.served_logins for store in self._stores]):
+            yield from logins
 
     def find_generation(self, generation: int) -> CredentialValue | None:
         """The value of a generation, from the first store that holds it; None if no store does."""
@@ -299,7 +323,8 @@ class Stores:
 
     def versions_of(self, generation: int) -> dict[str, str]:
         """Each store's own id of the version that holds a generation, by the store's name."""
-        return {store.name: store.version_of(generation) for store in self._stores}
+        found = self._side_by_side([partial(store.version_of, generation) for store in self._stores])
+        return {store.name: version for store, version in zip(self._stores, found, strict=True)}
 
     def stage(self, value: CredentialValue) -> CredentialValue:
         """Make a value pending in every store, and return what all of them hold now.
@@ -310,9 +335,10 @@ class Stores:
         Raises:
             StagedValueConflictError: Another store already holds another value under this generation.
         """
-        held = self.first.stage(value)
-        for store in self._stores[1:]:
-            if store.stage(held) != held:
+        held, others = self.first.stage(value), self._stores[1:]
+        copies = self._side_by_side([partial(store.stage, held) for store in others])
+        for store, copy in zip(others, copies, strict=True):
+            if copy != held:
                 raise StagedValueConflictError(store=store.name, generation=value.generation)
         return held
 
@@ -327,13 +353,11 @@ class Stores:
             FenceLostError: A store serves a higher generation, or `still_ours` raises it.
             LostCompareAndSetError: A current version changed in between.
         """
-        for store in self._stores:
-            store.promote(generation, still_ours)
+        self._side_by_side([partial(store.promote, generation, still_ours) for store in self._stores])
 
     def spread(self, generation: int, still_ours: Callable[[], object]) -> None:
         """Make a promoted generation what every slot of every store serves (protocol V19)."""
-        for store in self._stores:
-            store.spread(generation, still_ours)
+        self._side_by_side([partial(store.spread, generation, still_ours) for store in self._stores])
 
     def wait_until_served(self, generation: int, clock: Clock) -> None:
         """Wait until every store's read side shows a generation in both secrets.
@@ -341,14 +365,16 @@ class Stores:
         Raises:
             ReadSideLaggingError: A store does not show it within 20 seconds.
         """
-        for store in self._stores:
-            deadline = clock.monotonic() + READ_SIDE_TIMEOUT_SECONDS
-            while not store.serves(generation):
-                if clock.monotonic() >= deadline:
-                    raise ReadSideLaggingError(store=store.name, generation=generation)
-                clock.sleep(POLL_SECONDS)
+        self._side_by_side([partial(_wait, store, generation, clock) for store in self._stores])
 
     def prune(self) -> None:
         """Remove superseded versions from every store that does not do so by itself."""
-        for store in self._stores:
-            store.prune()
+        self._side_by_side([store.prune for store in self._stores])
+
+
+def _wait(store: Store, generation: int, clock: Clock) -> None:
+    deadline = clock.monotonic() + READ_SIDE_TIMEOUT_SECONDS
+    while not store.serves(generation):
+        if clock.monotonic() >= deadline:
+            raise ReadSideLaggingError(store=store.name, generation=generation)
+        clock.sleep(POLL_SECONDS)

@@ -50,7 +50,13 @@ class Runner:
         self._side_by_side = side_by_side
         self._cloud = identity.home
         self._clouds = Clouds(
-            plan, identity, endpoints=endpoints, timeouts=timeouts, clock=clock, before_send=before_send
+            plan,
+            identity,
+            endpoints=endpoints,
+            timeouts=timeouts,
+            clock=clock,
+            before_send=before_send,
+            side_by_side=side_by_side,
         )
 
     def ports(self, credential_id: str) -> Ports:

@@ -114,16 +114,17 @@ class Vault:
 
     def lookup(self, secret: str) -> str | Absence:
         """The OCID of a secret, or why there is none."""
-        if secret not in self._ids:
-            found = self._find(secret)
-            if not found:
-                return Absence.UNLISTED
-            alive = next((s for s in found if s.lifecycle_state in _ALIVE), None)
-            if alive is None:
-                logger.warning(json.dumps({"warning": "deleted", "store": self.store, "secret": secret}))
-                return Absence.DELETED
-            self._ids[secret] = str(alive.id)
-        return self._ids[secret]
+        if known := self._ids.get(secret):  # Another worker may forget it at any time.
+            return known
+        found = self._find(secret)
+        if not found:
+            return Absence.UNLISTED
+        alive = next((s for s in found if s.lifecycle_state in _ALIVE), None)
+        if alive is None:
+            logger.warning(json.dumps({"warning": "deleted", "store": self.store, "secret": secret}))
+            return Absence.DELETED
+        self._ids[secret] = str(alive.id)
+        return str(alive.id)
 
     def secret_id(self, secret: str) -> str | None:
         """The OCID of a secret; None if it is deleted or scheduled for deletion.

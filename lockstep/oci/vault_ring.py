@@ -42,6 +42,7 @@ from lockstep.store_kinds import OciVault
 from lockstep.store_kinds.oci_budget import DELETION_LEAD, MAX_BYTES
 from lockstep.store_kinds.oci_vault import slot_name
 from lockstep.version_names import VersionNames
+from lockstep.workers import SideBySide, one_after_the_other
 
 READ_BACK_TIMEOUT_SECONDS = 10.0
 POLL_SECONDS = 0.5
@@ -59,7 +60,12 @@ if TYPE_CHECKING:
 def open_secret(config: OciVault, clouds: "Clouds", names: VersionNames) -> "VaultRing":
     """One secret of the plan's store: the adapter of the store kind."""
     return VaultRing(
-        clouds.vault(config), names, slots=config.ring, readers=config.slots_of_readers, clock=clouds.clock
+        clouds.vault(config),
+        names,
+        slots=config.ring,
+        readers=config.slots_of_readers,
+        clock=clouds.clock,
+        side_by_side=clouds.side_by_side,
     )
 
 
@@ -74,18 +80,27 @@ class VaultRing:
         slots: How many slots the ring has.
         readers: How many slots applications read, at least as many; None: as many.
         clock: For the bounded wait for the read side, and for the time of deletions.
+        side_by_side: Asks all slots at the same time.
     """
 
     max_bytes = MAX_BYTES
 
     def __init__(
-        self, vault: Vault, names: VersionNames, *, slots: int, clock: Clock, readers: int | None = None
+        self,
+        vault: Vault,
+        names: VersionNames,
+        *,
+        slots: int,
+        clock: Clock,
+        readers: int | None = None,
+        side_by_side: SideBySide = one_after_the_other,
     ) -> None:
         self._vault = vault
         self._names = names
         self._slots = slots
         self._slot_names = [slot_name(names.secret, i) for i in range(readers or slots)]
         self._clock = clock
+        self._side_by_side = side_by_side
         # Seen by the last `observe`. Pruning can use it, since Vault deletes only superseded versions.
         self._seen: Slots = ()
         self._is_pruned = False
@@ -96,10 +111,10 @@ class VaultRing:
 
     def served(self) -> list[SecretVersion]:
         """The current version of each slot, in the order of the ring: what a reader of any one slot may read (V18)."""
-        contents = self._again(
-            lambda: {i: self._vault.current(self._slot_names[i], ocid) for i, ocid in self._alive()}
-        )
-        return [self._version(i, content) for i, content in contents.items()]
+        return list(self._again(lambda: self._each_alive(self._current)))
+
+    def _current(self, slot: int, secret_id: str) -> SecretVersion:
+        return self._version(slot, self._vault.current(self._slot_names[slot], secret_id))
 
     def read_version(self, version: str) -> SecretVersion | None:
         """A version by slot and version number; None if there is no such version or slot."""
@@ -190,7 +205,8 @@ class VaultRing:
                 store=self._vault.store, secret=self._names.secret, generation=generation
             )
         behind = [slot for slot in slots if slot.generation < generation]
-        return [self._spread_into(slot, generation, held.text) for slot in behind]
+        into = [partial(self._spread_into, slot, generation, held.text) for slot in behind]
+        return list(self._side_by_side(into))
 
     def _spread_into(self, slot: Slot, generation: int, text: str) -> Callable[[], None]:
         name = self._slot_names[slot.index]
@@ -219,7 +235,6 @@ class VaultRing:
         Never raises a store's error: the rotation is done when this is called, and the next rotation prunes again.
         Each failure is a warning in the log. One that lasts ends in StoreQuotaExceededError, before any change.
         """
-        count = 0
         try:
             slots = self._look() if self._is_pruned or not self._seen else self._seen
         except LockstepError as error:
@@ -227,14 +242,17 @@ class VaultRing:
             return 0
         self._is_pruned = True
         newest = ring.serving(slots).generation
-        for slot in slots:
-            for version in ring.disposable(slot, below=newest)[:PRUNED_AT_ONCE]:
-                try:
-                    self._delete(slot, version)
-                except LockstepError as error:
-                    _warn(error)
-                    break
-                count += 1
+        return sum(self._side_by_side([partial(self._pruned, slot, below=newest) for slot in slots]))
+
+    def _pruned(self, slot: Slot, *, below: int) -> int:
+        count = 0
+        for version in ring.disposable(slot, below=below)[:PRUNED_AT_ONCE]:
+            try:
+                self._delete(slot, version)
+            except LockstepError as error:
+                _warn(error)
+                break
+            count += 1
         return count
 
     def serves(self, matches: Callable[[str], bool]) -> bool:
@@ -300,14 +318,18 @@ class VaultRing:
     # ---- versions, from management
 
     def _look(self) -> Slots:
-        return [
-            Slot(index=i, secret_id=secret_id, versions=self._versions(i, secret_id), in_ring=i < self._slots)
-            for i, secret_id in self._alive()
-        ]
+        return self._each_alive(self._slot)
+
+    def _slot(self, index: int, secret_id: str) -> Slot:
+        versions = self._versions(index, secret_id)
+        return Slot(index=index, secret_id=secret_id, versions=versions, in_ring=index < self._slots)
+
+    def _each_alive(self, ask: Callable[[int, str], ResultT]) -> tuple[ResultT, ...]:
+        return self._side_by_side([partial(ask, i, secret_id) for i, secret_id in self._alive()])
 
     def _alive(self) -> list[tuple[int, str]]:
         """Index and OCID of each slot; without those that are known to be deleted, and those still to be created."""
-        found = [self._vault.lookup(name) for name in self._slot_names]
+        found = self._side_by_side([partial(self._vault.lookup, name) for name in self._slot_names])
         for index, place in enumerate(found[: self._slots]):
             if place is Absence.UNLISTED:
                 raise SecretNotFoundError(store=self._vault.store, secret=self._slot_names[index])
