@@ -18,8 +18,8 @@ demo: setup ## Rotate on this machine while a client logs in all the time
 proof: setup ## Test that no application is locked out: faults at every call, races, planted bugs, load (MINUTES=30)
 	@$(PYTHON) -m tests.proof.run --minutes $(or $(MINUTES),30)
 
-bench: setup ## Measure a rotation: seconds, calls per step, calls across the clouds, cold starts
-	@$(PYTHON) -m sandbox.bench
+bench: setup ## Measure a rotation: round trips, calls, seconds, starts (PEER=<AWS's sample rotation functions>, BENCH_ARGS=--help)
+	@$(PYTHON) -m sandbox.bench $(if $(PEER),--peer $(PEER)) $(BENCH_ARGS)
 
 test: setup terraform-tools cdk-cli browser ## Run the tests
 	$(PYTHON) -m pytest --numprocesses 2 --dist loadfile

@@ -1,0 +1,121 @@
+"""Rotations at several latencies, and what follows from the times that they took."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from statistics import linear_regression, median
+from typing import Any
+
+from sandbox.bench.network import AFTER_THE_FUNCTIONS, BEFORE_THE_FUNCTIONS, Record, covered_ms
+
+LATENCIES_MS = (0, 20, 50)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rotation:
+    """One rotation that has ended as it should.
+
+    Attributes:
+        wall_ms: By the runner's own clock.
+        states_ms: How long the state machine was in each of its states.
+        transitions: Of the state machine; 0 without one.
+    """
+
+    record: Record
+    wall_ms: float
+    states_ms: Mapping[str, float]
+    transitions: int = 0
+
+    @property
+    def functions_ms(self) -> float:
+        """The time in which a function ran."""
+        return covered_ms([i for intervals in self.record.functions.values() for i in intervals])
+
+    @property
+    def steps_ms(self) -> Mapping[str, float]:
+        """The own time of each function, and of the states in which the state machine itself calls a cloud."""
+        own = {name: covered_ms(intervals) for name, intervals in self.record.functions.items()}
+        machine = (BEFORE_THE_FUNCTIONS, AFTER_THE_FUNCTIONS)
+        return own | {name: self.states_ms[name] for name in machine if name in self.states_ms}
+
+
+Rotate = Callable[[float], Rotation]
+"""Rotates at a latency in milliseconds."""
+Rotations = Mapping[str, Mapping[int, Sequence[Rotation]]]
+"""By runner and latency."""
+
+
+def rotations(
+    runners: Mapping[str, Rotate], *, repetitions: int, warm_up: int = 2, say: Callable[[str], None]
+) -> Rotations:
+    """Rotate by every runner at every latency, in turns, so that other work on the machine disturbs all alike."""
+    for rotate, _ in product(runners.values(), range(warm_up)):
+        rotate(0)
+    done: dict[str, dict[int, list[Rotation]]] = {
+        name: {latency: [] for latency in LATENCIES_MS} for name in runners
+    }
+    for turn in range(repetitions):
+        say(f"rotations, turn {turn + 1} of {repetitions}")
+        for latency, (name, rotate) in product(LATENCIES_MS, runners.items()):
+            done[name][latency].append(rotate(latency))
+    return done
+
+
+def round_trips(milliseconds: Mapping[int, float]) -> float:
+    """How many times the latency is in a time: the slope of time over latency, by least squares."""
+    slope, _ = linear_regression(list(milliseconds), list(milliseconds.values()))
+    return slope
+
+
+def figures(by_latency: Mapping[int, Sequence[Rotation]]) -> dict[str, Any]:
+    """What the rotations of one runner show; see `python -m sandbox.bench --help`."""
+    slowest = by_latency[max(by_latency)]
+    record = _typical(slowest).record
+    return {
+        **_times("wall", {ms: [r.wall_ms for r in found] for ms, found in by_latency.items()}),
+        **_times("functions", {ms: [r.functions_ms for r in found] for ms, found in by_latency.items()}),
+        "lock_held_ms": _medians({ms: [r.record.lock_held_ms for r in f] for ms, f in by_latency.items()}),
+        "chain": round(median(r.record.chain() for r in slowest)),
+        "calls": len(record.requests),
+        "aws_calls": record.calls("aws").total(),
+        "oci_calls": record.calls("oci").total(),
+        "operations": dict(sorted(Counter(f"{r.cloud}: {r.call}" for r in record.requests).items())),
+        "transitions": slowest[0].transitions,
+        "steps": {name: _step(by_latency, name) for name in _steps(slowest[0])},
+    }
+
+
+def _step(by_latency: Mapping[int, Sequence[Rotation]], name: str) -> dict[str, Any]:
+    slowest = by_latency[max(by_latency)]
+    record = _typical(slowest).record
+    times = {ms: [r.steps_ms.get(name, 0.0) for r in found] for ms, found in by_latency.items()}
+    return {
+        **(_times("own", times) if name in slowest[0].steps_ms else {}),
+        "chain": round(median(r.record.chain(name) for r in slowest)),
+        "aws_calls": record.calls("aws", name).total(),
+        "oci_calls": record.calls("oci", name).total(),
+    }
+
+
+def _typical(found: Sequence[Rotation]) -> Rotation:
+    """One with the median number of requests."""
+    ordered = sorted(found, key=lambda rotation: len(rotation.record.requests))
+    return ordered[len(ordered) // 2]
+
+
+def _steps(rotation: Rotation) -> Iterator[str]:
+    """In the order of their first request."""
+    began = sorted(rotation.record.requests, key=lambda request: request.waited)
+    yield from dict.fromkeys(request.step for request in began)
+
+
+def _times(name: str, milliseconds: Mapping[int, Sequence[float]]) -> dict[str, Any]:
+    medians = _medians(milliseconds)
+    by_latency = {int(latency): ms for latency, ms in medians.items()}
+    return {f"{name}_ms": medians, f"{name}_round_trips": round(round_trips(by_latency), 1)}
+
+
+def _medians(milliseconds: Mapping[int, Sequence[float]]) -> dict[str, int]:
+    """Medians, in whole milliseconds; keys are texts, as in JSON."""
+    return {str(latency): round(median(found)) for latency, found in milliseconds.items()}

@@ -1,0 +1,149 @@
+"""What a start costs: imports and first clients in fresh processes, the bundles' bytes, the OCI function."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from cdk.bundle import PLAN_IN_BUNDLE, Bundle, BundleError, build
+from sandbox.estate import FUNCTIONS, ROOT
+from sandbox.fn import FUNCTION, running_function
+
+EXAMPLE_PLAN = ROOT / "lockstep.yaml"
+REGION = "eu-central-1"
+
+_BARE_CLIENT = f"""
+from botocore.session import Session
+Session().create_client("secretsmanager", region_name="{REGION}")
+"""
+_FIRST_CLIENT = f"""
+import functions.%s.handler
+from lockstep.aws.clients import aws_client
+aws_client("secretsmanager", "{REGION}")
+"""
+_FIRST_PORTS = """
+import functions.%s.handler
+from lockstep.identity import AWS_RUNNER
+from lockstep.wiring import hosted_runner
+runner = hosted_runner(AWS_RUNNER)
+runner.ports("multi-cloud/app_user")
+"""
+_TIMED = """
+import sys, time
+sys.path.insert(0, sys.argv[1])
+began = time.perf_counter()
+exec(sys.argv[2])
+print(time.perf_counter() - began)
+"""
+_KEYS = {"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench", "AWS_EC2_METADATA_DISABLED": "true"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bundles:
+    """What the functions of both clouds are shipped as.
+
+    Attributes:
+        aws: The folder of the AWS bundle's files.
+        oci: The folder of the OCI function's.
+        built: What was built, by runner.
+    """
+
+    aws: Path
+    oci: Path
+    built: Mapping[str, Bundle]
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """The bytes, without Python itself."""
+        return {
+            name: {"zip_bytes": b.zip_bytes, "unpacked_bytes": b.unpacked_bytes}
+            for name, b in self.built.items()
+        }
+
+
+def build_bundles(folder: Path, *, say: Callable[[str], None]) -> Bundles | None:
+    """Build both for this machine, from the example plan; None where the packages cannot be had."""
+    built = {}
+    for runner in ("aws", "oci"):
+        say(f"the bundle of {runner}")
+        try:
+            built[runner] = build(runner, plan_file=EXAMPLE_PLAN, out=folder / runner)
+        except BundleError as error:
+            say(str(error))
+            return None
+    return Bundles(aws=folder / "aws" / "content", oci=folder / "oci" / "content", built=built)
+
+
+def imports(content: Path, *, tries: int) -> dict[str, Any]:
+    """Milliseconds until a fresh process has its first client, with only a bundle and the standard library.
+
+    Of a bare botocore client, of each handler with its client, and of each handler with plan and ports.
+    """
+    programs = {
+        "bare client": _BARE_CLIENT,
+        **{f"{name}, first client": _FIRST_CLIENT % name for name in FUNCTIONS.values()},
+        **{f"{name}, plan and ports": _FIRST_PORTS % name for name in FUNCTIONS.values()},
+    }
+    took: dict[str, list[float]] = {name: [] for name in programs}
+    for _, (name, program) in product(range(tries), programs.items()):
+        took[name].append(_milliseconds(content, program))
+    medians = {name: round(median(found), 1) for name, found in took.items()}
+    bare = medians["bare client"]
+    ratios = {name: round(ms / bare, 2) for name, ms in medians.items()}
+    return {
+        "milliseconds": medians,
+        "ratios": ratios,
+        "ratio": max(ratio for name, ratio in ratios.items() if name.endswith("first client")),
+    }
+
+
+def _milliseconds(content: Path, program: str) -> float:
+    # `sys.executable` belongs to a virtual environment; -S hides its packages.
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", _TIMED, str(content), program],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=content,
+        env={"PATH": os.defpath, "LOCKSTEP_PLAN": str(content / PLAN_IN_BUNDLE), **_KEYS},
+    )
+    return float(done.stdout) * 1000
+
+
+def function_start(
+    content: Path | None, environment: Mapping[str, str], credential_id: str, *, tries: int
+) -> dict[str, Any]:
+    """Milliseconds from the start of the function's process to its first answer, with nothing due.
+
+    Args:
+        content: The bundle's files; None: the repository's own, with all of its packages.
+        environment: See `sandbox.fn.running_function`.
+        credential_id: Of the plan that the environment names.
+        tries: The result is their median.
+    """
+    took = [_first_answer_ms(content, environment, credential_id) for _ in range(tries)]
+    return {"from": "bundle" if content else "repository", "milliseconds": round(median(took))}
+
+
+def _first_answer_ms(content: Path | None, environment: Mapping[str, str], credential_id: str) -> float:
+    shipped: dict[str, Any] = {}
+    if content:
+        main = "from fdk.scripts.fdk import main; main()"
+        function = content / FUNCTION.relative_to(ROOT)
+        shipped = {"command": [sys.executable, "-S", "-c", main, str(function), "handler"]}
+        environment = {**environment, "PYTHONPATH": str(content)}
+    began = time.monotonic()
+    with running_function(environment, **shipped) as function_process:
+        answer = function_process.call({"credential_id": credential_id})
+        seconds = time.monotonic() - began
+    [result] = answer.body.get("results", [answer.body])
+    if result.get("outcome") != "skipped":
+        raise RuntimeError(f"the function's first call was not skipped: {json.dumps(result)}")
+    return seconds * 1000
