@@ -136,10 +136,13 @@ def test_each_claim_is_no_lower_than_its_goal() -> None:
 
 
 def test_a_baseline_is_shown_before_each_figure() -> None:
-    now, before = ({SMALL: {MACHINE: {"chain": chain, "steps": {}}}} for chain in (13, 34))
-    text = "\n".join(Tables(now, before).lines())
+    text = "\n".join(Tables(_with_chain(13), _with_chain(34)).lines())
     assert "34 → 13" in text
 
 
 def test_figures_that_were_not_measured_are_left_out() -> None:
-    assert "peer" not in "\n".join(Tables({SMALL: {MACHINE: {"chain": 13}}}, None).lines())
+    assert "peer" not in "\n".join(Tables(_with_chain(13), None).lines())
+
+
+def _with_chain(length: int) -> dict[str, Any]:
+    return {SMALL: {MACHINE: {"chain": length, "steps": {}}}}
