@@ -9,6 +9,7 @@ from lockstep.cli import (
     activate,
     adopt,
     audit,
+    cost,
     diff,
     enrol,
     hand_over,
@@ -33,6 +34,7 @@ app = typer.Typer(
 plan.app.command("activate")(activate.activate)
 plan.app.command("diff")(diff.diff)
 app.add_typer(plan.app, name="plan")
+app.command("cost")(cost.cost)
 app.command("adopt")(adopt.adopt)
 app.command("status")(status.status)
 app.command("rotate")(rotate.rotate)

@@ -1,0 +1,53 @@
+"""What a bill assumes and nobody counted: times, sizes, how often a process has just started.
+
+Everything errs on the dear side. Together the assumptions decide about a tenth of what a credential costs.
+"""
+
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Literal
+
+HOURS = 730
+"""Of a month, as AWS counts them."""
+COLD = Fraction(1)
+"""The share of starts in a process that has just started: a function that is called every 20 minutes may have lost its
+process each time, and neither provider says after how long it does."""
+
+# Times, in milliseconds.
+CALL_MS: Mapping[str, int] = {
+    **dict.fromkeys(("dynamodb", "kms", "s3", "secretsmanager"), 20),
+    **dict.fromkeys(("secrets", "vault", "objectstorage"), 40),
+}
+"""A call of a service from the other cloud, or in the own region; one after the other, though many are side by side."""
+LOGIN_MS = 30
+"""A login, TLS included, or a statement that changes an account."""
+LOGINS = 6
+"""Of ApplyDb on a database; all databases at once."""
+OVERHEAD_MS = 20
+"""Of a call of a function: what is no waiting."""
+COLD_START_MS = 1200
+"""From nothing to the handler, which is charged like any other time
+(https://aws.amazon.com/blogs/compute/aws-lambda-standardizes-billing-for-init-phase/)."""
+
+# Sizes, in bytes.
+CALL_OUT = 3000
+"""Of a request to the other cloud: signature, headers, body, and its share of the TLS handshake."""
+EVENT_IN_LOG = 420
+"""Of an event of an execution, as Step Functions logs it without data."""
+FUNCTION_IN_LOG = 1500
+"""Of a call of a function: three lines of the platform's, and its own."""
+COMPRESSED = Fraction(15, 100)
+"""What is left of a log when it is stored
+(https://aws.amazon.com/cloudwatch/pricing/, first example)."""
+GIGABYTE = 1024**3
+
+# What is not per call.
+WATCHES = HOURS * 12
+"""Calls of the watch: every five minutes."""
+KEY_CACHED_MINUTES = 5
+"""For so long DynamoDB keeps a table's key for a principal
+(https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/encryption.usagenotes.html)."""
+PRINCIPALS = 5
+"""Roles that use the lock table in a rotation: the machine's and those of four functions."""
+
+Protection = Literal["HSM", "SOFTWARE"]

@@ -1,0 +1,198 @@
+"""What AWS charges (`lockstep.cost`)."""
+
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from fractions import Fraction
+from math import ceil
+
+from lockstep.cost import assumptions as assumed
+from lockstep.cost.bill import Deployed, Line
+from lockstep.cost.calls import Counted, Shape
+from lockstep.cost.prices import SMALLEST_BILLED
+from lockstep.plan import AwsAudit, CredentialSection, Plan
+from lockstep.plan_admins import names_in_aws
+from lockstep.store_kinds import AwsSecretsManager, OciVault
+
+FUNCTIONS = ("generate", "apply_db", "update_secrets", "audit")
+SECRETS_EACH = 2
+DECRYPTS = ("GetSecretValue", "PutSecretValue")
+"""Calls of Secrets Manager for which it asks KMS once
+(https://docs.aws.amazon.com/secretsmanager/latest/userguide/security-encryption.html)."""
+WRITES, READS = ("UpdateItem", "PutItem"), ("GetItem",)
+PUTS, GETS = ("PUT",), ("HEAD", "GET")
+IN_OCI = ("vault", "secrets", "objectstorage")
+
+# What the stack makes, whatever the number of credentials: a test compares it with the template.
+METRICS_OF_THE_WATCH = 11
+METRICS_OF_LOGS = 3
+ALARMS = 13
+ALARMS_OF_THE_STANDBY = 2
+DASHBOARDS = 1
+
+
+def month(retention: timedelta) -> Fraction:
+    """A time in months."""
+    return Fraction(int(retention.total_seconds()), assumed.HOURS * 3600)
+
+
+def rotations(interval: timedelta) -> Fraction:
+    """Of a month."""
+    return 1 / month(interval)
+
+
+def looks(interval: timedelta) -> Fraction:
+    """How often in a month a runner looks at the other's log: every hour, or at its next trigger (protocol E15)."""
+    return rotations(max(interval, timedelta(hours=1)))
+
+
+def shape_of(plan: Plan, credential: CredentialSection) -> Shape:
+    """What the number of calls depends on."""
+    vault = plan.store(OciVault)
+    return Shape(databases=len(credential.databases), ring=vault.ring if vault else None)
+
+
+def of_credential(
+    plan: Plan, credential: CredentialSection, deployed: Deployed, counted: Counted
+) -> Iterator[Line]:
+    """What a credential adds."""
+    calls = _Calls(plan, credential, counted)
+    often = rotations(credential.interval)
+    if plan.store(AwsSecretsManager):
+        yield _line("Secrets Manager, two secrets", "secret", SECRETS_EACH)
+    yield _line("Secrets Manager, calls", "secret calls", calls.of("secretsmanager"))
+    yield _line("Step Functions, transitions", "transitions", often * counted.transitions)
+    yield _line("Lambda, requests", "lambda requests", often * len(FUNCTIONS))
+    yield _line(
+        "Lambda, time", f"lambda time {deployed.architecture}", calls.gigabyte_seconds(deployed.memory_mb)
+    )
+    record = counted.bytes["lock_record"]
+    yield _line("DynamoDB, writes", "dynamodb writes", calls.of("dynamodb", *WRITES) * ceil(record / 1024))
+    yield _line(
+        "DynamoDB, consistent reads", "dynamodb reads", calls.of("dynamodb", *READS) * ceil(record / 4096)
+    )
+    yield _line("KMS, for the values of secrets", "kms requests", calls.of("secretsmanager", *DECRYPTS))
+    yield _line("KMS, signatures of the audit log", "kms mac requests", calls.of("kms"))
+    yield from _of_audit_log(plan.audit.aws, calls, often, counted.bytes["audit_entry"])
+    execution, functions = counted.events * assumed.EVENT_IN_LOG, len(FUNCTIONS) * assumed.FUNCTION_IN_LOG
+    yield from _of_logs("executions", often * execution, deployed)
+    yield from _of_logs("functions", often * functions, deployed)
+    yield _line("X-Ray, traces", "traces", often)
+    yield _line("EventBridge, a rule", "rules", often)
+    if plan.store(OciVault):
+        yield _line(
+            "Data to OCI", "aws transfer", Fraction(calls.of(*IN_OCI) * assumed.CALL_OUT) / assumed.GIGABYTE
+        )
+
+
+class _Calls:
+    """The calls of a credential's rotations in a month, made by AWS, and by the standby that finds nothing to do."""
+
+    def __init__(self, plan: Plan, credential: CredentialSection, counted: Counted) -> None:
+        self._shape, self._counted = shape_of(plan, credential), counted
+        self._often = rotations(credential.interval)
+        # The flows of AWS, and how often each of them is in a month.
+        self._by_aws: Mapping[str, Fraction] = {
+            "aws rotation": self._often,
+            "aws cold start": self._often * assumed.COLD,
+            **({"aws look": looks(credential.interval)} if plan.runners.oci else {}),
+        }
+        self._by_oci: Mapping[str, Fraction] = (
+            {"oci skip": triggers(plan), "oci look": looks(credential.interval)} if plan.runners.oci else {}
+        )
+
+    def of(self, service: str, *operations: str) -> Fraction:
+        """The calls of a service, by either runner; of some operations."""
+        if service in IN_OCI:
+            services, flows = (service, *operations), self._by_aws
+            return sum((self._number(flows, one) for one in services), Fraction())
+        return self._number({**self._by_aws, **self._by_oci}, service, *operations)
+
+    def gigabyte_seconds(self, memory_mb: int) -> Fraction:
+        """What the functions in AWS use."""
+        waiting = sum(
+            often * count * assumed.CALL_MS[call.service]
+            for flow, often in self._by_aws.items()
+            for call, count in self._counted.calls(flow, self._shape)
+            if call.step in FUNCTIONS
+        )
+        each = len(FUNCTIONS) * (assumed.OVERHEAD_MS + assumed.COLD * assumed.COLD_START_MS)
+        each += assumed.LOGINS * assumed.LOGIN_MS
+        return (waiting + self._often * each) / 1000 * Fraction(memory_mb, 1024)
+
+    def _number(self, flows: Mapping[str, Fraction], service: str, *operations: str) -> Fraction:
+        return sum(
+            (
+                often * self._counted.number(flow, self._shape, service, *operations)
+                for flow, often in flows.items()
+            ),
+            Fraction(),
+        )
+
+
+def triggers(plan: Plan) -> Fraction:
+    """How often the schedules call the OCI function in a month: at the shortest interval, for all credentials."""
+    return rotations(min(c.interval for c in plan.credential_sections))
+
+
+def _of_audit_log(audit: AwsAudit, calls: _Calls, often: Fraction, entry: int) -> Iterator[Line]:
+    kind = audit.storage_class
+    kept = often * month(audit.retention) * max(entry, SMALLEST_BILLED[kind])
+    yield _line("S3, entries written", f"s3 put {kind}", calls.of("s3", *PUTS))
+    yield _line("S3, entries looked at", f"s3 get {kind}", calls.of("s3", *GETS))
+    yield _line(
+        "S3, entries kept, from the day on which the first may go",
+        f"s3 storage {kind}",
+        kept / assumed.GIGABYTE,
+    )
+
+
+def _of_logs(what: str, written: Fraction, deployed: Deployed) -> Iterator[Line]:
+    gigabytes = written / assumed.GIGABYTE
+    kept = gigabytes * assumed.COMPRESSED * month(timedelta(days=deployed.log_retention_days))
+    yield _line(f"CloudWatch, logs of {what} written", "logs", gigabytes)
+    yield _line(f"CloudWatch, logs of {what} kept", "log storage", kept)
+
+
+def of_deployment(plan: Plan, deployed: Deployed, counted: Counted) -> Iterator[Line]:
+    """What is there whatever the number of credentials."""
+    standby = plan.runners.oci is not None
+    yield _line(
+        "Secrets Manager, logins of rotator admins and the API key of OCI",
+        "secret",
+        len(names_in_aws(plan)) + (1 if plan.runners.aws.oci_key_secret else 0),
+    )
+    yield _line("KMS, keys that are made", "kms key", _keys(plan, deployed))
+    starts = min(triggers(plan), Fraction(assumed.HOURS * 60, assumed.KEY_CACHED_MINUTES))
+    yield _line("KMS, for the lock table", "kms requests", starts * assumed.PRINCIPALS + assumed.WATCHES)
+    yield _line("CloudWatch, metrics", "metrics", METRICS_OF_THE_WATCH + METRICS_OF_LOGS)
+    yield _line("CloudWatch, alarms", "alarms", ALARMS + (ALARMS_OF_THE_STANDBY if standby else 0))
+    yield _line("CloudWatch, dashboard", "dashboard", DASHBOARDS)
+    yield from _of_watch(plan, deployed, counted)
+    stored = Fraction(len(plan.credential_sections) * counted.bytes["lock_record"], assumed.GIGABYTE)
+    yield _line("DynamoDB, storage", "dynamodb storage", stored)
+    yield _line("DynamoDB, point-in-time recovery", "dynamodb backup", stored)
+
+
+def _keys(plan: Plan, deployed: Deployed) -> int:
+    # A MAC key that the plan names by id or ARN is there already.
+    makes_mac_key = plan.audit.aws.mac_key.startswith("alias/") and not deployed.mac_key_adopted
+    return int(makes_mac_key) + int(not deployed.encryption_key_adopted)
+
+
+def _of_watch(plan: Plan, deployed: Deployed, counted: Counted) -> Iterator[Line]:
+    """The watch: its process is called so often that it stays."""
+    scanned = len(plan.credential_sections) * counted.bytes["lock_record"]
+    seconds = Fraction(assumed.OVERHEAD_MS + assumed.CALL_MS["dynamodb"], 1000)
+    yield _line("Lambda, calls of the watch", "lambda requests", assumed.WATCHES)
+    yield _line(
+        "Lambda, time of the watch",
+        f"lambda time {deployed.architecture}",
+        assumed.WATCHES * seconds * Fraction(deployed.memory_mb, 1024),
+    )
+    yield _line("DynamoDB, scans of the watch", "dynamodb reads", assumed.WATCHES * ceil(scanned / 4096))
+    yield from _of_logs("the watch", Fraction(assumed.WATCHES * 2 * assumed.FUNCTION_IN_LOG), deployed)
+    yield _line("X-Ray, traces of the watch", "traces", assumed.WATCHES)
+
+
+def _line(item: str, price: str, quantity: Fraction | int) -> Line:
+    return Line(cloud="aws", item=item, price=price, quantity=Fraction(quantity))

@@ -1,0 +1,57 @@
+"""What `lockstep cost` charges for is what the stack makes."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from lockstep.cost import Deployed, Line, bill, read_counted
+from lockstep.cost.aws import METRICS_OF_LOGS, METRICS_OF_THE_WATCH
+from lockstep.plan_file import load_plan
+from lockstep.watch import Expected, Table, watch
+from tests.infrastructure.cdk_case import BOTH_CLOUDS, PLAN, Synthesised, synthesised
+
+
+@pytest.fixture(scope="module", name="stacks")
+def _stacks() -> list[tuple[Synthesised, list[Line]]]:
+    return [
+        (
+            synthesised(plan=plan, schedules=True),
+            [*bill(load_plan(plan), Deployed(), read_counted()).deployment],
+        )
+        for plan in (PLAN, BOTH_CLOUDS)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "item"),
+    [
+        ("AWS::CloudWatch::Alarm", "CloudWatch, alarms"),
+        ("AWS::CloudWatch::Dashboard", "CloudWatch, dashboard"),
+        ("AWS::KMS::Key", "KMS, keys that are made"),
+    ],
+)
+def test_what_is_charged_by_the_piece_is_in_the_template(
+    stacks: list[tuple[Synthesised, list[Line]]], kind: str, item: str
+) -> None:
+    for stack, lines in stacks:
+        (line,) = (one for one in lines if one.item == item)
+        assert len(stack.resources(kind)) == line.quantity
+
+
+def test_each_credential_has_its_secrets() -> None:
+    found = bill(load_plan(BOTH_CLOUDS), Deployed(), read_counted())
+    made = sum(
+        line.quantity for lines in found.credentials.values() for line in lines if line.price == "secret"
+    )
+    assert len(synthesised(plan=BOTH_CLOUDS, schedules=True).resources("AWS::SecretsManager::Secret")) == made
+
+
+def test_metrics_are_those_of_logs_and_of_the_watch(stacks: list[tuple[Synthesised, list[Line]]]) -> None:
+    found = watch(
+        Table(records={}, unreadable={}),
+        Expected(credentials=(), schedules=True, standby=True),
+        now=datetime(2026, 1, 1, tzinfo=UTC),
+    )
+    assert len(found.metrics) == METRICS_OF_THE_WATCH
+    for stack, _ in stacks:
+        assert len(stack.resources("AWS::Logs::MetricFilter")) == METRICS_OF_LOGS

@@ -1,0 +1,310 @@
+"""What a plan costs: every item has a price, every price has a source, a bill is counted calls times prices."""
+
+import json
+import re
+import socket
+from datetime import timedelta
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from cdk.settings import Settings
+from lockstep.cli import app
+from lockstep.cli.cost_page import page
+from lockstep.cost import PRICES, Bill, Deployed, Line, bill, levers, read_counted, total
+from lockstep.cost import assumptions as assumed
+from lockstep.cost.aws import FUNCTIONS, GETS, IN_OCI, PUTS, READS, WRITES, rotations
+from lockstep.cost.calls import FLOWS, Coefficients, Shape
+from lockstep.cost.prices import SMALLEST_BILLED
+from lockstep.durations import parse_duration
+from lockstep.model import Engine
+from lockstep.plan import Plan
+from lockstep.plan_file import load_plan, parse_plan
+from lockstep.store_kinds.oci_budget import version_budget
+from sandbox import plans
+
+ROOT = Path(__file__).parents[2]
+DEFAULT = load_plan(ROOT / "lockstep.yaml")
+COUNTED = read_counted()
+UNCONFIRMED = {"kms mac requests", "oci key", "oci schedules", "oci secret", "oci secret calls"}
+
+
+def plan_of(
+    *, oci: bool = True, standby: bool = True, interval: str = "20m", slots: int = 4, **audit: str
+) -> Plan:
+    """A plan of one credential on two databases."""
+    document = plans.plan_document(
+        [
+            plans.database(name, engine, host=f"{name}.internal", tls={})
+            for name, engine in (("orders", Engine.MARIADB), ("ledger", Engine.MYSQL))
+        ],
+        [plans.credential("multi-cloud/app_user", "orders", "ledger", interval=interval)],
+        oci=plans.OciNames(slots=slots) if oci else None,
+    )
+    document["audit"]["aws"] |= audit
+    if oci and not standby:
+        del document["runners"]["oci"]
+    return parse_plan(json.dumps(document), base=Path())
+
+
+def billed(plan: Plan, **deployed: Any) -> Bill:  # noqa: ANN401 - as Deployed takes them
+    return bill(plan, Deployed(**deployed), COUNTED)
+
+
+def line(lines: object, item: str) -> Line:
+    assert isinstance(lines, list)
+    (found,) = (one for one in lines if item in one.item)
+    assert isinstance(found, Line)
+    return found
+
+
+EVERY_KIND = [
+    billed(DEFAULT),
+    billed(DEFAULT, architecture="x86_64"),
+    *(billed(plan_of(oci=False, storage_class=kind)) for kind in SMALLEST_BILLED),
+]
+
+
+# The price table
+
+
+@pytest.mark.parametrize("name", PRICES)
+def test_every_price_says_where_and_when_it_was_read(name: str) -> None:
+    price = PRICES[name]
+    assert price.source.startswith(("https://aws.amazon.com/", "https://www.oracle.com/"))
+    assert price.region == ("eu-frankfurt-1" if name.startswith("oci") else "us-east-1")
+    assert price.seen_in
+    assert price.looked_up.isoformat() >= "2026-11-27"
+    assert price.usd >= 0
+    assert price.per >= 1
+    assert price.usd > 0 or not price.free
+
+
+def test_every_item_has_a_price_and_every_price_an_item() -> None:
+    used = {line.price for one in EVERY_KIND for line in one.lines}
+    assert used == set(PRICES)
+
+
+def test_what_was_not_found_in_print_is_marked_and_said() -> None:
+    assert {name for name, price in PRICES.items() if not price.confirmed} == UNCONFIRMED
+    shown = run("cost", "-p", str(ROOT / "lockstep.yaml")).stdout
+    assert "not confirmed: " in shown
+    assert all(name in shown for name in UNCONFIRMED)
+
+
+# The counted calls
+
+
+def test_all_flows_are_counted_for_known_steps_and_services() -> None:
+    assert set(COUNTED.flows) == set(FLOWS)
+    operations: dict[str, set[str]] = {}
+    for calls in COUNTED.flows.values():
+        for call in calls:
+            assert call.step in {*FUNCTIONS, "machine", "function"}
+            operations.setdefault(call.service, set()).add(call.operation)
+    # What is new here has no price yet, and no time.
+    assert operations.keys() == assumed.CALL_MS.keys()
+    assert operations["dynamodb"] <= {*WRITES, *READS}
+    assert operations["s3"] <= {*PUTS, *GETS}
+    assert operations["kms"] <= {"GenerateMac", "VerifyMac"}
+
+
+@pytest.mark.parametrize("ring", [None, 2, 4, 16])
+@pytest.mark.parametrize("databases", [1, 8])
+def test_no_call_is_made_less_than_never(databases: int, ring: int | None) -> None:
+    for flow in FLOWS:
+        shape = Shape(databases=databases, ring=ring)
+        assert all(count >= 0 for _, count in COUNTED.calls(flow, shape)), flow
+
+
+def test_a_count_is_the_sum_of_what_each_part_adds() -> None:
+    parts = Coefficients(always=1, database=10, oci=100, slot=1000)
+    assert parts.count(Shape(databases=2)) == 21
+    assert parts.count(Shape(databases=2, ring=4)) == 4121
+    assert Coefficients(**parts.as_document()) == parts
+    assert Coefficients(slot=2).as_document() == {"slot": 2}
+
+
+# The bill
+
+
+def test_an_item_costs_its_quantity_times_its_price() -> None:
+    [lines] = billed(plan_of(oci=False)).credentials.values()
+    assert line(lines, "two secrets").usd == Fraction(80, 100)
+    starts = Fraction(730 * 3)
+    assert line(lines, "transitions").quantity == starts * COUNTED.transitions
+    assert line(lines, "transitions").usd == starts * COUNTED.transitions * 25 / 1_000_000
+    warm, cold = (
+        COUNTED.number(flow, Shape(databases=2), "secretsmanager")
+        for flow in ("aws rotation", "aws cold start")
+    )
+    assert line(lines, "Secrets Manager, calls").usd == starts * (warm + cold) * 5 / 1_000_000
+
+
+def test_glacier_charges_for_128_kilobytes_and_standard_for_what_is_there() -> None:
+    kept = {
+        kind: line([*billed(plan_of(storage_class=kind)).lines], "entries kept, from").quantity
+        for kind in SMALLEST_BILLED
+    }
+    assert kept["GLACIER_IR"] / kept["STANDARD"] == Fraction(128 * 1024, COUNTED.bytes["audit_entry"])
+    assert kept["GLACIER_IR"] == kept["STANDARD_IA"]
+
+
+def test_what_rotates_a_third_as_often_costs_a_third_of_what_is_no_rent() -> None:
+    often, seldom = (billed(plan_of(oci=False, interval=i)) for i in ("20m", "1h"))
+    secrets = Fraction(80, 100)
+    assert (often.per_credential - secrets) / (seldom.per_credential - secrets) == 3
+    assert rotations(timedelta(minutes=20)) == 3 * rotations(timedelta(hours=1)) == 2190
+
+
+def test_a_plan_without_oci_pays_oci_nothing() -> None:
+    alone = billed(plan_of(oci=False))
+    assert {line.cloud for line in alone.lines} == {"aws"}
+    assert not [
+        line for line in alone.lines if "OCI" in line.item and line.quantity and line.price != "secret"
+    ]
+
+
+def test_a_plan_without_the_standby_pays_for_no_function_in_oci() -> None:
+    items = {line.item for line in billed(plan_of(standby=False)).lines if line.cloud == "oci" and line.usd}
+    assert items == {"Vault, keys in an HSM"}
+    fewer = line([*billed(plan_of(standby=False)).deployment], "alarms").quantity
+    assert fewer == line([*billed(plan_of()).deployment], "alarms").quantity - 2
+
+
+def test_the_default_plan_has_two_credentials_and_their_mean() -> None:
+    found = billed(DEFAULT)
+    assert list(found.credentials) == [c.id for c in DEFAULT.credential_sections]
+    assert found.usd == total(found.lines)
+    assert total(found.mean) == found.per_credential
+    assert found.per_credential == sum(map(total, found.credentials.values()), Fraction()) / 2
+
+
+def test_a_key_that_is_there_is_not_charged() -> None:
+    def keys(plan: Plan, **deployed: bool) -> Fraction:
+        return line([*billed(plan, **deployed).deployment], "keys that are made").quantity
+
+    assert keys(plan_of()) == 2
+    assert keys(plan_of(), encryption_key_adopted=True) == 1
+    assert keys(plan_of(), encryption_key_adopted=True, mac_key_adopted=True) == 0
+    assert keys(plan_of(mac_key="1234abcd-12ab-34cd-56ef-1234567890ab")) == 1
+
+
+def test_the_assumed_settings_are_the_defaults_of_both_deployments() -> None:
+    settings, deployed = Settings(), Deployed()
+    assert (deployed.memory_mb, deployed.architecture) == (settings.memory_mb, settings.architecture)
+    assert deployed.log_retention_days == settings.log_retention_days
+    assert not deployed.encryption_key_adopted
+    assert not deployed.mac_key_adopted
+    terraform = (ROOT / "oci_fn/terraform/variables.tf").read_text()
+    for name, value in {
+        "memory_in_mbs": deployed.memory_in_mbs,
+        "log_retention_days": deployed.oci_log_retention_days,
+        "key_protection": f'"{deployed.key_protection}"',
+    }.items():
+        found = re.search(rf'variable "{name}" {{.*?default\s+= ([^\n]+)', terraform, re.DOTALL)
+        assert found, name
+        assert found[1] == str(value), name
+
+
+def test_a_call_to_the_other_cloud_sends_something() -> None:
+    [lines] = billed(plan_of()).credentials.values()
+    starts, shape = rotations(timedelta(minutes=20)), Shape(databases=2, ring=4)
+    calls = sum(COUNTED.number("aws rotation", shape, service) for service in IN_OCI)
+    assert line(lines, "Data to OCI").quantity >= starts * calls * assumed.CALL_OUT / assumed.GIGABYTE
+
+
+# What would lower it
+
+
+def test_a_lever_saves_what_the_changed_bill_is_lower() -> None:
+    now = billed(DEFAULT)
+    found = {lever.change: lever.usd for lever in levers(DEFAULT, Deployed(), COUNTED, now=now)}
+    assert list(found.values()) == sorted(found.values(), reverse=True)
+    assert all(usd > 0 for usd in found.values())
+    audit = DEFAULT.audit.aws.model_copy(update={"storage_class": "STANDARD"})
+    standard = DEFAULT.model_copy(update={"audit": DEFAULT.audit.model_copy(update={"aws": audit})})
+    assert found["audit.aws.storage_class: STANDARD"] == now.usd - billed(standard).usd
+    hours = found["credentials: interval: 1h"]
+    assert found["credentials: interval: 1h, with stores: ring: 2"] > hours
+    assert found["cdk.json: adopt.encryption_key: a key that is there"] == 1
+    assert "cdk.json: log_retention_days: 30" in found
+
+
+def test_what_is_done_already_is_no_lever() -> None:
+    plan = plan_of(interval="1h", slots=2, storage_class="STANDARD")
+    deployed = Deployed(encryption_key_adopted=True, key_protection="SOFTWARE", log_retention_days=30)
+    assert levers(plan, deployed, COUNTED, now=bill(plan, deployed, COUNTED)) == []
+
+
+def test_a_smaller_ring_is_advised_only_where_it_holds() -> None:
+    plan = plan_of(slots=8)
+    (smaller,) = (
+        int(lever.change.removeprefix("stores: ring: "))
+        for lever in levers(plan, Deployed(), COUNTED, now=billed(plan))
+        if lever.change.startswith("stores: ring")
+    )
+    assert version_budget(parse_duration("20m"), smaller).holds
+    assert not version_budget(parse_duration("20m"), smaller - 1).holds
+
+
+# The command
+
+
+def run(*words: str) -> Result:
+    return CliRunner().invoke(app, words)
+
+
+def test_the_command_shows_items_sums_and_levers() -> None:
+    shown = run("cost", "-p", str(ROOT / "lockstep.yaml"))
+    found = billed(DEFAULT)
+    assert shown.exit_code == 0
+    first = shown.stdout.splitlines()[0]
+    assert first.startswith(f"{float(found.usd):,.3f} USD a month: 2 credentials at ")
+    for one in found.lines:
+        assert one.item in shown.stdout
+    assert all(name in shown.stdout for name in found.credentials)
+    assert "what would lower it" in shown.stdout
+
+
+def test_prices_are_shown_with_source_day_and_what_is_free() -> None:
+    shown = run("cost", "-p", str(ROOT / "lockstep.yaml"), "--prices").stdout
+    for name in billed(DEFAULT).prices:
+        price = PRICES[name]
+        assert f"{price.source}, {price.looked_up}; read in {price.seen_in}" in shown
+        assert price.free in shown
+
+
+def test_json_has_the_same_numbers() -> None:
+    shown = run("cost", "-p", str(ROOT / "lockstep.yaml"), "--json")
+    document: dict[str, Any] = json.loads(shown.stdout)
+    found = billed(DEFAULT)
+    assert document["usd"] == pytest.approx(float(found.usd), abs=1e-4)
+    assert document["usd_per_credential"] == pytest.approx(float(found.per_credential), abs=1e-4)
+    items = [*document["deployment"], *(i for c in document["credentials"] for i in c["items"])]
+    assert sum(item["usd"] for item in items) == pytest.approx(float(found.usd), abs=1e-2)
+    assert {item["price"] for item in items} == set(document["prices"])
+    assert document["would_lower_it"]
+
+
+def test_an_invalid_plan_is_told_as_everywhere(tmp_path: Path) -> None:
+    (tmp_path / "plan.yaml").write_text("version: 1\n")
+    shown = run("cost", "-p", str(tmp_path / "plan.yaml"))
+    assert (shown.exit_code, shown.stdout) == (2, "")
+    assert "is not a valid plan" in shown.stderr
+
+
+def test_it_needs_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> NoReturn:
+        raise AssertionError("a connection")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    assert run("cost", "-p", str(ROOT / "lockstep.yaml"), "--json").exit_code == 0
+
+
+def test_the_page_is_made_from_the_table_and_the_plan() -> None:
+    written = (ROOT / "docs/cost.md").read_text()
+    assert written == page(), "run: python -m lockstep.cli.cost_page > docs/cost.md"
