@@ -283,8 +283,20 @@ class Database(Protocol):
         Anything else is an error: an outage never looks like a wrong password.
         """
 
-    def exclusive(self) -> AbstractContextManager[Stager]:
-        """Hold the server's advisory lock for the accounts; waits some seconds, then AdvisoryLockBusyError."""
+    @property
+    def admin(self) -> Hashable:
+        """Whose login the rotator admin has: databases with the same one may share what `admin_login` returns."""
+
+    def admin_login(self) -> Login:
+        """The rotator admin's login as it is now (protocol D22); raises also the errors of a store."""
+
+    def exclusive(self, admin: Login | None = None) -> AbstractContextManager[Stager]:
+        """Hold the server's advisory lock for the accounts; waits some seconds, then AdvisoryLockBusyError.
+
+        Args:
+            admin: The rotator admin's login, as it was just read; None: it is read now. It is read again if the server
+                refuses it.
+        """
 
 
 class Lock(Protocol):

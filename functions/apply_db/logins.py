@@ -4,11 +4,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
 
+from functions.apply_db.outcomes import outcome_of
 from lockstep.errors import (
     AccountMissingError,
     AccountUnusableError,
     CurrentCredentialRejectedError,
     DatabaseRejectedError,
+    LockstepError,
     PendingCredentialRejectedError,
     PreviousCredentialAcceptedError,
     StoresDivergedError,
@@ -16,32 +18,92 @@ from lockstep.errors import (
 from lockstep.messages import CandidateRef, Dead, Death
 from lockstep.model import CredentialValue, Lease, Login
 from lockstep.ports import Database, Ports, Stager
+from lockstep.workers import SideBySide
 
 REFUSALS_AT_MOST = 2
 """Refused logins in a row, in the search for a login that works, after which a database is muted (protocol D20)."""
 
 
-def require_live(database: Database, stager: Stager, login: Login, generation: int) -> None:
+Answer = bool | LockstepError
+"""What a login came to: whether it was accepted, or the error."""
+
+
+def answer_of(database: Database, login: Login) -> Answer:
+    """What comes of one login. A refusal is not looked at again."""
+    return outcome_of(partial(database.accepts, login))
+
+
+def require_live(
+    database: Database, stager: Stager, login: Login, generation: int, answer: Answer | None = None
+) -> None:
     """See log in what applications use, before anything changes (protocol D3).
+
+    Args:
+        database: The database.
+        stager: Looks again at a refusal.
+        login: What applications use.
+        generation: Of the login.
+        answer: What came of the login, if it was tried already.
 
     Raises:
         CurrentCredentialRejectedError: The database refuses it.
         AccountUnusableError, AccountMissingError: Whatever the password.
     """
-    if not (database.accepts(login) or stager.accepts_after_all(login)):
+    if answer is None:
+        answer = answer_of(database, login)
+    if isinstance(answer, LockstepError):
+        raise answer
+    if not (answer or stager.accepts_after_all(login)):
         raise CurrentCredentialRejectedError(database=database.name, generation=generation)
 
 
-def require_accepted(database: Database, *, pending: CredentialValue, base: CredentialValue | None) -> None:
-    """See pending and base log in (protocol D7, D8).
+def prove(
+    database: Database,
+    side_by_side: SideBySide,
+    *,
+    pending: CredentialValue,
+    base: CredentialValue | None,
+    doomed: Mapping[int, CredentialValue | None],
+) -> tuple[Dead, ...]:
+    """See pending and base log in, and what is doomed refused (protocol D7, D8, D9).
+
+    The accounts are worked on side by side, the logins of one account one after the other (protocol D19).
+
+    Raises:
+        PendingCredentialRejectedError, CurrentCredentialRejectedError, PreviousCredentialAcceptedError: As
+            `require_accepted` and `require_dead`.
+    """
+    usernames = dict.fromkeys(value.login.username for value in (pending, base) if value)
+
+    def prove_account(username: str) -> tuple[Dead, ...]:
+        of_account = [
+            value if value and value.login.username == username else None for value in (pending, base)
+        ]
+        require_accepted(database, pending=of_account[0], base=of_account[1])
+        shown = {g: value for g, value in doomed.items() if value and value.login.username == username}
+        return require_dead(database, shown, live=[value.login for value in of_account if value])
+
+    dead = {
+        d.generation: d for part in side_by_side([partial(prove_account, u) for u in usernames]) for d in part
+    }
+    dead |= {g: Dead(generation=g, death=Death.UNREADABLE) for g, value in doomed.items() if value is None}
+    return tuple(dead[g] for g in doomed if g in dead)
+
+
+def require_accepted(
+    database: Database, *, pending: CredentialValue | None, base: CredentialValue | None
+) -> None:
+    """See pending and base log in, where they are given (protocol D7, D8).
 
     Raises:
         PendingCredentialRejectedError: The database refuses pending.
         CurrentCredentialRejectedError: It refuses base: it did not keep it.
     """
-    if not database.accepts(pending.login):
+    if pending and not database.accepts(pending.login):
         raise PendingCredentialRejectedError(database=database.name, generation=pending.generation)
-    if base and base.login != pending.login and not database.accepts(base.login):
+    if pending and base and base.login == pending.login:
+        return
+    if base and not database.accepts(base.login):
         raise CurrentCredentialRejectedError(database=database.name, generation=base.generation)
 
 

@@ -1,6 +1,10 @@
 """ApplyDb: make every database accept the pending value beside base, and prove it by real logins.
 
-All of it happens under the databases' advisory locks, held by the connections that make the changes (protocol D1). An
+1. Read the values and the logins of the rotator admins, all of them at the same time.
+2. Under the advisory locks read the fence, and beside it log in with base on each database.
+3. Once the fence holds and every database accepts base: change, and prove by logins, the databases side by side.
+
+Each change is made under the databases' advisory locks, held by the connections that make the changes (protocol D1). An
 `ALTER USER` cannot check our fence, so the fence is read while the locks are held (protocol D4): a newer run needs the
 same locks and cannot act between our check and our change, and a run whose connection died has lost both.
 
@@ -11,20 +15,22 @@ The same function probes candidates for a heal, and ends every other value in an
 happens here.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 
-from functions.apply_db import logins
+from functions.apply_db import ahead, logins, outcomes
+from functions.apply_db.logins import Answer
 from lockstep import plans, replication
 from lockstep.errors import (
     CurrentCredentialRejectedError,
     EnrolmentNeededError,
+    FenceLostError,
     InvalidRequestError,
     PasswordRefusedByPolicyError,
     PendingCredentialRejectedError,
-    ReplicaRejectedError,
+    RetryableError,
     StagedValueConflictError,
 )
 from lockstep.messages import (
@@ -39,9 +45,14 @@ from lockstep.messages import (
     Revoked,
     RevokeRequest,
     RevokeResult,
+    Rotation,
 )
 from lockstep.model import Claim, ClaimKind, CredentialValue, Lease, LockRecord, Login
 from lockstep.ports import Database, Ports, Stager
+from lockstep.timing import LEASE
+
+Values = Mapping[int, CredentialValue | None]
+"""Values by generation; None where no store has one."""
 
 
 def run(request: DatabaseRequest, ports: Ports) -> ApplyResult | ProbeResult | RevokeResult:
@@ -80,56 +91,93 @@ class _Change:
     doomed: Mapping[int, CredentialValue | None]
     enrol: frozenset[str]
 
-    @property
-    def live(self) -> tuple[Login, ...]:
-        return tuple(value.login for value in (self.pending, self.base) if value)
-
 
 def _apply(request: ApplyRequest, ports: Ports) -> ApplyResult:
-    claim = request.claim
-    pending = ports.stores.find_generation(claim.generation)
-    if pending is None:  # (protocol D6)
-        raise StagedValueConflictError(generation=claim.generation)
-    base = pending if claim.kind is ClaimKind.HEAL else _base(ports, claim)
-    with _locked(ports, tuple(ports.databases)) as stagers:
-        record = ports.lock.require(request.rotation.lease, claim, promoting=False, now=ports.clock.now())
+    claim, lease = request.claim, request.rotation.lease
+    is_heal = claim.kind is ClaimKind.HEAL
+    # What the hint calls alive is read with them; whether it dies, the record decides (protocol D4).
+    read = [claim.generation] if is_heal else [claim.generation, claim.base_generation, *request.hint.alive]
+    values, admins = ahead.read_ahead(ports, ahead.of_generations(ports, filter(None, read)), ports.databases)
+    pending = _held(values, claim)
+    base = pending if is_heal else _base(values, claim)
+    with _locked(ports, admins) as stagers:
+        record, answers = _fence_beside_live(request, ports, base)
         # A heal changes nothing, so nothing dies by it.
-        doomed = {} if claim.kind is ClaimKind.HEAL else _doomed(ports, record, claim)
+        doomed = {} if is_heal else _doomed(ports, record, claim, values)
         change = _Change(claim=claim, pending=pending, base=base, doomed=doomed, enrol=record.enrol)
-        with _muting(ports, request.rotation.lease):
-            _require_live(ports, stagers, change)
-            databases = ports.side_by_side(
-                [partial(_change_one, ports, name, stager, change) for name, stager in stagers.items()]
-            )
+        _require_live(ports, lease, stagers, change, answers)
+        databases = outcomes.all_of(
+            ports,
+            lease,
+            [partial(_change_one, ports, name, stager, change) for name, stager in stagers.items()],
+        )
     return ApplyResult(databases=databases)
 
 
-def _base(ports: Ports, claim: Claim) -> CredentialValue | None:
+def _held(values: Values, claim: Claim) -> CredentialValue:
+    pending = values[claim.generation]
+    if pending is None:  # (protocol D6)
+        raise StagedValueConflictError(generation=claim.generation)
+    return pending
+
+
+def _base(values: Values, claim: Claim) -> CredentialValue | None:
     if not claim.base_generation:
         return None
-    base = ports.stores.find_generation(claim.base_generation)
+    base = values[claim.base_generation]
     if base is None:  # It could not be kept alive (protocol D3).
         raise CurrentCredentialRejectedError(generation=claim.base_generation)
     return base
 
 
-@contextmanager
-def _muting(ports: Ports, lease: Lease) -> Iterator[None]:
-    """Mute a database, or a host of it, that refuses what should work: it was changed outside of Lockstep.
+def _fence_beside_live(
+    request: ApplyRequest, ports: Ports, base: CredentialValue | None
+) -> tuple[LockRecord, dict[str, Answer]]:
+    """Read the fence beside the first login on each database (protocol D4).
 
-    The next run's login would be one more refusal in a row (protocol D20).
+    A run that was overtaken may show a base that is dead by now, which its clock must make unlikely (protocol D18). It
+    shows no other login, and changes nothing.
     """
+    claim, lease = request.claim, request.rotation.lease
+    _require_time_left(request.rotation, ports)
+    records: list[LockRecord] = []
+    answers: dict[str, Answer] = {}
+
+    def read_fence() -> None:
+        records.append(ports.lock.require(lease, claim, promoting=False, now=ports.clock.now()))
+
+    def log_in(name: str, login: Login) -> None:
+        answers[name] = logins.answer_of(ports.databases[name], login)
+
+    asked = [name for name in ports.databases if name not in request.hint.enrol]
+    calls: list[Callable[[], None]] = [read_fence]
+    if base:
+        calls += [partial(log_in, name, base.login) for name in asked]
     try:
-        yield
-    except CurrentCredentialRejectedError as error:
-        ports.lock.mute(lease, [error.where["database"]])
+        ports.side_by_side(calls)
+    except RetryableError:
+        # Tried again, the step would show the login again to a database that has refused it (protocol D20).
+        for name, answer in answers.items():
+            if answer is False:
+                raise CurrentCredentialRejectedError(
+                    database=name, generation=claim.base_generation
+                ) from None
         raise
-    except ReplicaRejectedError as error:
-        ports.lock.mute(lease, [error.where["database"].partition("@")[0]])
-        raise
+    return records[0], answers
 
 
-def _require_live(ports: Ports, stagers: Mapping[str, Stager], change: _Change) -> None:
+def _require_time_left(rotation: Rotation, ports: Ports) -> None:
+    if ports.clock.now() >= rotation.started_at + LEASE:  # The lease began later than the run.
+        raise FenceLostError(credential=rotation.credential_id)
+
+
+def _require_live(
+    ports: Ports,
+    lease: Lease,
+    stagers: Mapping[str, Stager],
+    change: _Change,
+    answers: Mapping[str, Answer],
+) -> None:
     """No database is changed before what applications use has logged in on every one (protocol D3, I11)."""
     asked = [name for name in stagers if name not in change.enrol]
     if change.base is None:
@@ -137,11 +185,21 @@ def _require_live(ports: Ports, stagers: Mapping[str, Stager], change: _Change) 
             raise EnrolmentNeededError(credential=ports.credential.id, database=name)
         return
     login, generation = change.base.login, change.claim.base_generation
-    ports.side_by_side(
+    outcomes.all_of(
+        ports,
+        lease,
         [
-            partial(logins.require_live, ports.databases[name], stagers[name], login, generation)
+            partial(
+                logins.require_live,
+                ports.databases[name],
+                stagers[name],
+                login,
+                generation,
+                answers.get(name),
+            )
             for name in asked
-        ]
+            if answers.get(name) is not True
+        ],
     )
 
 
@@ -158,8 +216,9 @@ def _change_one(ports: Ports, name: str, stager: Stager, change: _Change) -> Dat
     except PasswordRefusedByPolicyError:
         outcome = DatabaseOutcome.REFUSED_BY_POLICY  # An answer: the other databases go on (protocol M4).
     else:
-        logins.require_accepted(database, pending=change.pending, base=change.base)
-        dead = logins.require_dead(database, change.doomed, live=change.live)
+        dead = logins.prove(
+            database, ports.side_by_side, pending=change.pending, base=change.base, doomed=change.doomed
+        )
         replication.wait_until_accepted(
             database,
             replication.Wait.begin(ports.clock, ports.side_by_side),
@@ -181,8 +240,11 @@ def _probe(request: ProbeRequest, ports: Ports) -> ProbeResult:
     unknown = set(request.databases).difference(ports.databases)
     if unknown or not request.databases:
         raise InvalidRequestError(credential=ports.credential.id)
-    values = {c: ports.stores.read_version(store=c.store, version=c.version) for c in request.candidates}
-    with _locked(ports, request.databases) as stagers:
+    reads = {
+        c: partial(ports.stores.read_version, store=c.store, version=c.version) for c in request.candidates
+    }
+    values, admins = ahead.read_ahead(ports, reads, request.databases)
+    with _locked(ports, admins) as stagers:
         # What a run that was overtaken would show may be dead by now (protocol D18).
         ports.lock.require_lease(request.rotation.lease, now=ports.clock.now())
         candidates = {candidate: value.login for candidate, value in values.items() if value}
@@ -193,12 +255,12 @@ def _probe(request: ProbeRequest, ports: Ports) -> ProbeResult:
 def _revoke(request: RevokeRequest, ports: Ports) -> RevokeResult:
     """Leave nothing alive but the promoted generation (protocol O5)."""
     claim = request.claim
-    pending = ports.stores.find_generation(claim.generation)
-    if pending is None:
-        raise StagedValueConflictError(generation=claim.generation)
-    with _locked(ports, tuple(ports.databases)) as stagers:
+    reads = ahead.of_generations(ports, [claim.generation])
+    values, admins = ahead.read_ahead(ports, reads, ports.databases)
+    pending = _held(values, claim)
+    with _locked(ports, admins) as stagers:
         record = ports.lock.require(request.rotation.lease, claim, promoting=True, now=ports.clock.now())
-        doomed = _doomed(ports, record, claim, keep_base=False)
+        doomed = _doomed(ports, record, claim, values, keep_base=False)
         databases = ports.side_by_side(
             [
                 partial(_revoke_one, ports, ports.databases[name], stager, pending, doomed)
@@ -239,17 +301,25 @@ def _revoke_one(
 
 
 def _doomed(
-    ports: Ports, record: LockRecord, claim: Claim, *, keep_base: bool = True
+    ports: Ports, record: LockRecord, claim: Claim, known: Values, *, keep_base: bool = True
 ) -> dict[int, CredentialValue | None]:
+    """What the record calls alive, and is not kept: the values that are known, and those that are not, read now."""
     kept = {claim.generation, claim.base_generation} if keep_base else {claim.generation}
-    return {g: ports.stores.find_generation(g) for g in sorted(record.alive - kept)}
+    doomed = sorted(record.alive - kept)
+    unknown = [generation for generation in doomed if generation not in known]
+    read = ports.side_by_side([partial(ports.stores.find_generation, generation) for generation in unknown])
+    found = {**known, **dict(zip(unknown, read, strict=True))}
+    return {generation: found[generation] for generation in doomed}
 
 
 @contextmanager
-def _locked(ports: Ports, names: Sequence[str]) -> Iterator[dict[str, Stager]]:
-    """Hold the advisory locks of these databases."""
+def _locked(ports: Ports, admins: Mapping[str, Login]) -> Iterator[dict[str, Stager]]:
+    """Hold the advisory locks of these databases, as their rotator admins."""
     with ExitStack() as held:
         stagers = ports.side_by_side(
-            [partial(held.enter_context, ports.databases[name].exclusive()) for name in names]
+            [
+                partial(held.enter_context, ports.databases[name].exclusive(admin))
+                for name, admin in admins.items()
+            ]
         )
-        yield dict(zip(names, stagers, strict=True))
+        yield dict(zip(admins, stagers, strict=True))

@@ -36,8 +36,7 @@ def open_database(
     Args:
         server: The server, with its `tls.ca_file` resolved.
         credential: Whose logins it changes, and by which strategy.
-        admin: Fetches the rotator admin's login; called whenever `exclusive` is entered, so that a rotated
-            admin password is always the newest.
+        admin: Fetches the rotator admin's login, as it is now; nothing is kept.
         timeouts: Bounds of every wait.
         random_bytes: For the salts of verifiers, and for random passwords that are not kept.
         before_send: Called before each connect and each statement (protocol F11).

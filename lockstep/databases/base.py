@@ -1,7 +1,7 @@
 """What all engines have in common: when to connect, as whom, and which usernames may be touched."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
 from hashlib import sha256
@@ -10,7 +10,15 @@ from typing import Generic, Protocol, TypeVar
 from lockstep.databases.tls import ssl_context
 from lockstep.databases.verifiers import RandomBytes
 from lockstep.errors import AccountUnusableError, AdminCredentialRejectedError, UnknownUsernameError
-from lockstep.model import AdminCredential, Credential, CredentialValue, DatabaseServer, Login, SecretStr
+from lockstep.model import (
+    AdminCredential,
+    AdminIam,
+    Credential,
+    CredentialValue,
+    DatabaseServer,
+    Login,
+    SecretStr,
+)
 from lockstep.ports import Replica, Stager
 from lockstep.scope import BeforeSend
 from lockstep.timeouts import DatabaseTimeouts as Timeouts
@@ -46,7 +54,7 @@ class ServerDatabase(ABC, Generic[SessionT]):
     Args:
         server: The server.
         credential: Whose logins may be changed; its first username names the advisory lock.
-        admin: Fetches the rotator admin's login; called by each `exclusive`, and again if that login is refused.
+        admin: Fetches the rotator admin's login; called again if that login is refused.
         timeouts: Bounds of every wait.
         random_bytes: For salts and for random passwords that are not kept.
         before_send: Called before each connect and each statement.
@@ -96,11 +104,21 @@ class ServerDatabase(ABC, Generic[SessionT]):
             return False
         return True
 
+    @property
+    def admin(self) -> Hashable:
+        """See `lockstep.ports.Database`; a token is made for one server."""
+        admin = self.server.admin
+        return (self.server.name, admin) if isinstance(admin, AdminIam) else admin
+
+    def admin_login(self) -> Login:
+        """See `lockstep.ports.Database`."""
+        return self._admin()
+
     @contextmanager
-    def exclusive(self) -> Iterator[Stager]:
+    def exclusive(self, admin: Login | None = None) -> Iterator[Stager]:
         """See `lockstep.ports.Database`."""
         try:
-            session = self._admin_session()
+            session = self._admin_session(admin or self._admin())
         except LoginRefusedError:
             raise AdminCredentialRejectedError(database=self.name) from None
         except AccountUnusableError as e:
@@ -110,13 +128,12 @@ class ServerDatabase(ABC, Generic[SessionT]):
             second_look = partial(self._accepts_after_all, session)
             yield KnownUsernames(self.credential, self.name, self._stager(session), second_look)
 
-    def _admin_session(self) -> SessionT:
+    def _admin_session(self, login: Login) -> SessionT:
         """Log in as the rotator admin; raises as `_open` does.
 
         What keeps its login may rotate it meanwhile. So after a refusal the login is fetched again, and shown if it has
         changed; one that was refused is not shown twice (protocol D22).
         """
-        login = self._admin()
         try:
             return self._open(login)
         except LoginRefusedError:

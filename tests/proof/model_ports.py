@@ -299,9 +299,10 @@ class _Lock:
 
 
 class ModelDatabase:
-    """A `lockstep.ports.Database` of the model, with the shipped stagers."""
+    """A `lockstep.ports.Database` of the model, with the shipped stagers. Its rotator admin is always let in."""
 
     plaintext = False
+    admin = "rotator"
 
     def __init__(self, replay: Replay, name: str, engine: str) -> None:
         self._replay = replay
@@ -323,8 +324,12 @@ class ModelDatabase:
     def accepts(self, login: RealLogin) -> bool:
         return bool(self.ask("accepts", self._replay.modelled(login)))
 
+    def admin_login(self) -> RealLogin:
+        return RealLogin(self.admin, SecretStr(""))
+
     @contextmanager
-    def exclusive(self) -> Iterator[Stager]:
+    def exclusive(self, admin: RealLogin | None = None) -> Iterator[Stager]:
+        assert admin
         self.lock()
         yield _Stager(self._stager())
 

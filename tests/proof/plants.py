@@ -364,7 +364,7 @@ def phase_not_compared() -> AbstractContextManager[None]:
 
 
 def base_not_probed() -> AbstractContextManager[None]:
-    return patched(patch.object(apply_db, "_require_live", lambda _ports, _stagers, _change: None))
+    return patched(patch.object(apply_db, "_require_live", lambda *_: None))
 
 
 def live_barrier_missing() -> AbstractContextManager[None]:

@@ -23,6 +23,9 @@ FORGOTTEN = "random, of generation "
 """How the password of a retired account begins; only its stager knows the login."""
 
 
+ADMIN = Login("rotator", SecretStr("of the rotator admin"))
+
+
 @dataclass
 class Account:
     """A database account.
@@ -64,6 +67,7 @@ class MemoryDatabase:
     """A database server.
 
     Attributes:
+        admin: Whose login its rotator admin has; all of a world have the same.
         accounts: By username. One that is missing does not log in.
         unreachable: Nothing answers.
         admin_refused: The rotator admin's own login is refused.
@@ -78,6 +82,7 @@ class MemoryDatabase:
     ) -> None:
         self.faults = Faults()
         self.plaintext = False
+        self.admin = "rotator"
         self.accounts = {u: Account() for u in usernames}
         self.unreachable = False
         self.admin_refused = False
@@ -116,8 +121,13 @@ class MemoryDatabase:
             self._holder = None
             self._advisory.release()
 
+    def admin_login(self) -> Login:
+        with self.faults.around("admin_login"):
+            return ADMIN
+
     @contextmanager
-    def exclusive(self) -> Iterator["MemoryStager"]:
+    def exclusive(self, admin: Login | None = None) -> Iterator["MemoryStager"]:
+        assert admin in (None, ADMIN)
         session = MemoryStager(self)
         try:
             with self.faults.around("lock"):

@@ -84,6 +84,7 @@ def test_databases_change_under_every_advisory_lock_after_base_logged_in_on_all(
     flight.apply()
     undisturbed(flight.world)
     assert [b.removeprefix("before ") for b in seen if b.startswith(("before db-", "before lock"))] == [
+        "db-1 admin_login",
         "db-1 lock",
         "db-2 lock",
         "lock require",
@@ -94,10 +95,11 @@ def test_databases_change_under_every_advisory_lock_after_base_logged_in_on_all(
             for name in ("db-1", "db-2")
             for operation in (
                 "stage",
-                "accepts",  # pending
-                "accepts",  # base
-                "accepts",  # 1, which must be refused
-                "accepts",  # the login of its account that works
+                # Pending, base, 1, which must be refused, pending; with two users pending's account comes first.
+                "accepts",
+                "accepts",
+                "accepts",
+                "accepts",
             )
         ),
     ]

@@ -1,0 +1,282 @@
+"""ApplyDb in two round trips to the clouds: what it reads ahead, what runs beside the fence, and what fails at once."""
+
+from dataclasses import replace
+from threading import Barrier
+
+import pytest
+
+from functions.apply_db import step as apply_db
+from lockstep.errors import (
+    CurrentCredentialRejectedError,
+    DatabaseUnreachableError,
+    FenceLostError,
+    LockstepError,
+    LockTableUnreachableError,
+    PendingCredentialRejectedError,
+    StoreUnreachableError,
+)
+from lockstep.messages import ApplyRequest, ApplyResult, Dead, Death, Hint
+from lockstep.model import Strategy
+from lockstep.ports import Ports
+from lockstep.timing import LEASE
+from lockstep.workers import Workers
+from tests.support.memory import MemoryDatabase
+from tests.unit.flights import Flight, both_strategies
+from tests.unit.harness import at_every_boundary, known_logins, orders, undisturbed
+
+TOGETHER_SECONDS = 10.0
+READ_AHEAD = [
+    "before aws read_generation",
+    "before aws read_generation",
+    "before aws read_generation",
+    "before db-1 admin_login",
+]
+BEFORE_THE_CHANGE = [
+    "before db-1 lock",
+    "before db-2 lock",
+    "before lock require",
+    "before db-1 accepts",
+    "before db-2 accepts",
+]
+
+
+def _boundaries(flight: Flight, hint: Hint | None = None) -> list[str]:
+    """What a run does before it changes anything."""
+    seen: list[str] = []
+    at_every_boundary(flight.world, seen.append)
+    _apply(flight, hint)
+    undisturbed(flight.world)
+    return [b for b in seen[: seen.index("before db-1 stage")] if b.startswith("before")]
+
+
+def _apply(flight: Flight, hint: Hint | None = None, ports: Ports | None = None) -> tuple[Dead, ...]:
+    hint = flight.staged.hint if hint is None else hint
+    request = ApplyRequest(rotation=flight.staged.rotation, claim=flight.claim, hint=hint)
+    result = apply_db.run(request, ports or flight.world.ports())
+    assert isinstance(result, ApplyResult)
+    return result.databases[0].dead
+
+
+def _fails(database: MemoryDatabase, error: LockstepError, *, at: str = "accepts") -> None:
+    def hook(operation: str) -> None:
+        if operation == at:
+            raise error
+
+    database.faults.before = hook
+
+
+def _refuses_base(flight: Flight, *names: str) -> None:
+    for name in names:
+        flight.world.databases[name].accounts["app"].passwords = ("changed-by-hand",)
+
+
+# What is read ahead
+
+
+def test_the_values_and_the_admins_login_are_read_before_the_advisory_locks() -> None:
+    assert _boundaries(Flight()) == READ_AHEAD + BEFORE_THE_CHANGE
+
+
+def test_what_the_hint_lacks_is_read_once_the_record_says_that_it_is_alive() -> None:
+    flight = Flight()
+    seen = _boundaries(flight, Hint())
+    assert seen == [*READ_AHEAD[1:], *BEFORE_THE_CHANGE, READ_AHEAD[0]]
+    assert not flight.lets_in(1)
+
+
+def test_what_only_the_hint_calls_alive_is_not_shown_to_a_database() -> None:
+    """The record under the advisory lock decides (protocol D4)."""
+    flight = Flight()
+    orders(flight.world, alive=frozenset({2}))
+    assert _apply(flight, Hint(alive=(1, 2))) == ()
+    assert [d.refusals.most for d in flight.world.databases.values()] == [0, 0]
+
+
+def test_databases_with_different_admins_read_each_login() -> None:
+    flight = Flight()
+    flight.world.databases["db-2"].admin = "another"
+    assert "before db-2 admin_login" in _boundaries(flight)
+
+
+def test_a_store_that_does_not_answer_fails_the_step_before_any_login() -> None:
+    flight = Flight()
+    _fails(flight.database, StoreUnreachableError(store="aws"), at="admin_login")
+    with pytest.raises(StoreUnreachableError):
+        flight.apply()
+    assert flight.lets_in(1)
+
+
+# What runs at the same time
+
+
+def _meet(flight: Flight, boundaries: set[str], *, times: int = 1) -> None:
+    """Hold each of these calls until all of them are under way."""
+    barrier, left = Barrier(len(boundaries)), dict.fromkeys(boundaries, times)
+
+    def hook(boundary: str) -> None:
+        if left.get(boundary, 0):
+            left[boundary] -= 1
+            barrier.wait(TOGETHER_SECONDS)
+
+    at_every_boundary(flight.world, hook)
+    _apply(flight, ports=replace(flight.world.ports(), side_by_side=Workers(8)))
+    undisturbed(flight.world)
+
+
+def test_the_fence_is_read_beside_the_first_login_on_each_database() -> None:
+    _meet(Flight(), {"before lock require", "before db-1 accepts", "before db-2 accepts"})
+
+
+def test_the_values_are_read_beside_the_admins_login() -> None:
+    _meet(Flight(), {"before aws read_generation", "before db-1 admin_login"})
+
+
+def test_the_accounts_of_two_users_are_proven_side_by_side() -> None:
+    """A login of the account that is current is under way while the other one is shown what must be refused."""
+    flight = Flight(Strategy.ALTERNATING_USERS)
+    accounts, barrier = set[str](), Barrier(2)
+    original = flight.database.accepts
+
+    def accepts(login: object) -> bool:
+        username = login.username  # type: ignore[attr-defined]  # a login's
+        if known_logins(flight.world)["db-1"] and flight.lets_in(3) and username not in accounts:
+            accounts.add(username)
+            barrier.wait(TOGETHER_SECONDS)
+        return original(login)  # type: ignore[arg-type]  # likewise
+
+    flight.database.accepts = accepts  # type: ignore[method-assign]
+    ports = replace(flight.world.ports(), side_by_side=Workers(8))
+    assert _apply(flight, ports=ports) == (Dead(generation=1, death=Death.REFUSED),)
+    assert accounts == {"app_a", "app_b"}
+
+
+# What fails at the same time
+
+
+def test_two_databases_that_refuse_base_at_once_are_both_muted() -> None:
+    """Each would be shown one more refusal by the next run (protocol D20)."""
+    flight = Flight()
+    _refuses_base(flight, "db-1", "db-2")
+    with pytest.raises(CurrentCredentialRejectedError) as caught:
+        flight.apply()
+    assert caught.value.where["database"] == "db-1"
+    assert flight.world.lock.record.muted == {"db-1", "db-2"}
+
+
+def test_a_refusal_is_not_tried_again_because_another_database_did_not_answer() -> None:
+    flight = Flight()
+    _refuses_base(flight, "db-2")
+    _fails(flight.database, DatabaseUnreachableError(database="db-1"))
+    with pytest.raises(CurrentCredentialRejectedError) as caught:
+        flight.apply()
+    assert caught.value.where["database"] == "db-2"
+    assert flight.world.lock.record.muted == {"db-2"}
+
+
+def test_after_a_change_a_refusal_wins_over_an_error_that_is_tried_again() -> None:
+    flight = Flight()
+    _fails(flight.database, DatabaseUnreachableError(database="db-1"), at="stage")
+    other = flight.world.databases["db-2"]
+    other.faults.after = lambda operation: (
+        other.set_passwords("app", "changed-by-hand") if operation == "stage" else None
+    )
+    with pytest.raises(PendingCredentialRejectedError):
+        flight.apply()
+
+
+def test_a_refusal_ends_the_run_also_where_the_database_cannot_be_muted() -> None:
+    flight = Flight()
+    _refuses_base(flight, "db-1")
+
+    def hook(operation: str) -> None:
+        if operation == "mute":
+            raise LockTableUnreachableError
+
+    flight.world.lock.faults.before = hook
+    with pytest.raises(CurrentCredentialRejectedError):
+        flight.apply()
+
+
+def _shown(flight: Flight) -> list[str]:
+    """The logins of a run that fails, and what it asks of a refusal."""
+    shown: list[str] = []
+    at_every_boundary(flight.world, shown.append)
+    with pytest.raises(LockstepError):
+        flight.apply()
+    undisturbed(flight.world)
+    return [b for b in shown if b.startswith("before db") and "lock" not in b and "admin" not in b]
+
+
+@both_strategies
+def test_a_run_that_was_overtaken_shows_base_at_most_once_and_mutes_nothing(strategy: Strategy) -> None:
+    """Its clock may say that the lease lasts: then the fence and the first login are under way together."""
+    flight = Flight(strategy)
+    for database in flight.world.databases.values():
+        for account in database.accounts.values():
+            account.passwords = ("changed-by-hand",)
+    before = known_logins(flight.world)
+    record = flight.world.lock.record
+    flight.world.lock.record = replace(record, fence=record.fence + 1, holder="taker")
+    assert _shown(flight) == ["before db-1 accepts", "before db-2 accepts"]
+    with pytest.raises(FenceLostError):
+        flight.apply()
+    assert flight.world.lock.record.muted == frozenset()
+    assert known_logins(flight.world) == before
+
+
+def test_a_run_whose_lease_is_over_by_its_own_clock_shows_no_login() -> None:
+    """By now base may be dead, and its refusal would count (protocol D18)."""
+    flight = Flight()
+    flight.world.clock.sleep(LEASE.total_seconds())
+    assert _shown(flight) == []
+
+
+def test_a_refusal_beside_a_fence_that_cannot_be_read_is_not_tried_again() -> None:
+    flight = Flight()
+    _refuses_base(flight, "db-2")
+
+    def hook(operation: str) -> None:
+        if operation == "require":
+            raise LockTableUnreachableError
+
+    flight.world.lock.faults.before = hook
+    with pytest.raises(CurrentCredentialRejectedError) as caught:
+        flight.apply()
+    assert caught.value.where["database"] == "db-2"
+    assert flight.world.lock.record.muted == frozenset()
+    account = flight.world.databases["db-2"].accounts["app"]
+    account.passwords = flight.database.accounts["app"].passwords
+    with pytest.raises(LockTableUnreachableError):
+        flight.apply()
+
+
+# Enrolment
+
+
+def test_base_is_not_shown_where_the_hint_says_enrolment() -> None:
+    flight = Flight()
+    _refuses_base(flight, "db-1")
+    orders(flight.world, enrol=frozenset({"db-1"}))
+    hint = Hint(alive=(1, 2), enrol=("db-1",))
+    assert "before db-1 accepts" not in _boundaries(flight, hint)
+    assert (flight.lets_in(3), flight.lets_in(2)) == (True, True)
+
+
+def test_an_enrolment_that_was_withdrawn_meanwhile_is_asked_after_the_fence() -> None:
+    flight = Flight()
+    hint = Hint(alive=(1, 2), enrol=("db-1",))
+    seen = _boundaries(flight, hint)
+    assert seen[-3:] == ["before lock require", "before db-2 accepts", "before db-1 accepts"]
+    _refuses_base(flight, "db-1")
+    with pytest.raises(CurrentCredentialRejectedError):
+        _apply(flight, hint)
+    assert flight.world.lock.record.muted == {"db-1"}
+
+
+def test_an_enrolment_that_was_ordered_meanwhile_makes_the_refusal_of_base_no_error() -> None:
+    flight = Flight()
+    _refuses_base(flight, "db-1")
+    orders(flight.world, enrol=frozenset({"db-1"}))
+    _apply(flight)
+    assert (flight.lets_in(3), flight.lets_in(2)) == (True, True)
+    assert flight.world.lock.record.muted == frozenset()
