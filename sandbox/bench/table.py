@@ -113,7 +113,8 @@ class Tables:
         yield from _table(("1x1, side by side", "Lockstep", "AWS's sample function"), rows)
 
     def _starts(self) -> Iterator[str]:
-        paths: list[Path] = [("function", "milliseconds"), ("imports", "ratio")]
+        paths: list[Path] = [("function", "milliseconds"), ("function", "processor_milliseconds")]
+        paths += [("imports", "ratio")]
         paths += [
             ("bundles", runner, what) for runner in ("aws", "oci") for what in ("zip_bytes", "unpacked_bytes")
         ]
