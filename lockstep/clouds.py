@@ -90,6 +90,7 @@ class Clouds:
         self._aws: dict[tuple[str, str], Any] = {}
         self._oci: dict[str, OciClients] = {}
         self._vaults: dict[tuple[str, str], Vault] = {}
+        self._kms: Signer | None = None
 
     # Clients
 
@@ -300,7 +301,13 @@ class Clouds:
             from lockstep.aws.kms import KmsSigner
 
             aws = self._plan.audit.aws
-            return KmsSigner(self.aws("kms", aws.region), aws.mac_key, retired=aws.retired_mac_keys)
+            with self._making:
+                if self._kms is None:  # Kept, and with it the key of fingerprints.
+                    self._kms = KmsSigner(
+                        self.aws("kms", aws.region), aws.mac_key, retired=aws.retired_mac_keys
+                    )
+                return self._kms
+        # It has read a key, and by the next run a newer version may sign.
         from lockstep.oci.vault_signer import VaultSigner
 
         oci = self._oci_audit()

@@ -17,7 +17,7 @@ from datetime import timedelta
 from typing import Protocol
 
 from lockstep.audit.append import ORDER, Chain
-from lockstep.audit.chain import fingerprint
+from lockstep.audit.fingerprints import signed_fingerprint
 from lockstep.contents import (
     BINARY,
     NOT_AN_OBJECT,
@@ -194,7 +194,9 @@ def _serve(login: Login, estate: Estate, is_in_time: Callable[[], bool], *, repl
     credential, chain = estate.credential, estate.chain
     details = {
         "username": login.username,
-        "fingerprint": fingerprint(login, credential_id=credential.id, generation=0, signer=chain.signer),
+        "fingerprint": signed_fingerprint(
+            login, credential_id=credential.id, generation=0, signer=chain.signer
+        ),
         "databases": [database.name for database in estate.databases],
         "stores": list(missing),
     }

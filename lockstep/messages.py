@@ -35,6 +35,8 @@ class Rotation(Message):
 
     Attributes:
         plan: The digest of the plan under which the run acts: Generate names it, every later step compares its own.
+        head: The number of the head of the runner's own stream, as Generate read it; None if there was none. The run's
+            own entry is above it (protocol E9).
     """
 
     credential_id: Id
@@ -45,6 +47,7 @@ class Rotation(Message):
     fence: int
     force: bool = False
     plan: Id | None = None
+    head: int | None = None
 
     @property
     def lease(self) -> Lease:

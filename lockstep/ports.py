@@ -26,6 +26,7 @@ from lockstep.model import (
 from lockstep.workers import SideBySide
 
 if TYPE_CHECKING:
+    from lockstep.audit.fingerprints import FingerprintKey
     from lockstep.standby import Bounds
     from lockstep.stores import Stores
 
@@ -446,6 +447,9 @@ class Signer(Protocol):
 
     def sign(self, digest: bytes) -> Mac:
         """The MAC over 32 bytes, by the key that signs."""
+
+    def fingerprint_key(self) -> "FingerprintKey":
+        """The key of fingerprints that follows from the key that signs. It is made again where another one signs."""
 
     def verify(self, digest: bytes, mac: Mac) -> bool:
         """Whether the key that a MAC names is one of these, and made it."""

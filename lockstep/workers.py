@@ -4,11 +4,15 @@ from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from functools import cached_property, partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, overload
 
 from lockstep.timing import CALLS_AT_ONCE
 
 T = TypeVar("T")
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
+D = TypeVar("D")
 
 
 class SideBySide(Hashable, Protocol):
@@ -78,3 +82,23 @@ def one_after_the_other(calls: Sequence[Callable[[], T]], /) -> tuple[T, ...]:
     if failure:
         raise failure
     return tuple(results)
+
+
+@overload
+def together(side_by_side: SideBySide, a: Callable[[], A], b: Callable[[], B], /) -> tuple[A, B]: ...
+@overload
+def together(
+    side_by_side: SideBySide, a: Callable[[], A], b: Callable[[], B], c: Callable[[], C], /
+) -> tuple[A, B, C]: ...
+@overload
+def together(
+    side_by_side: SideBySide,
+    a: Callable[[], A],
+    b: Callable[[], B],
+    c: Callable[[], C],
+    d: Callable[[], D],
+    /,
+) -> tuple[A, B, C, D]: ...
+def together(side_by_side: SideBySide, /, *calls: Callable[[], object]) -> object:
+    """Run calls side by side whose results have different types."""
+    return side_by_side(calls)

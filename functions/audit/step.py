@@ -8,10 +8,11 @@ from typing import overload
 
 from lockstep import decide, plans
 from lockstep.audit import witness
-from lockstep.audit.append import WITNESS, Chain
-from lockstep.audit.chain import fingerprint
-from lockstep.audit.event import event_of
-from lockstep.audit.seal import Witnessed
+from lockstep.audit.append import WITNESS, Chain, Reading
+from lockstep.audit.event import NO_MARK, Mark, event_of
+from lockstep.audit.fingerprints import FingerprintKey, signed_fingerprint
+from lockstep.audit.seal import Stored, Witnessed
+from lockstep.audit.witness import Look
 from lockstep.errors import LockstepError
 from lockstep.messages import (
     AuditRequest,
@@ -26,8 +27,9 @@ from lockstep.messages import (
     SkippedRun,
     Witnessing,
 )
-from lockstep.model import ChainHead, Claim, LockRecord
+from lockstep.model import ChainHead, Claim, ClaimKind, CredentialValue, LockRecord
 from lockstep.ports import Ports
+from lockstep.workers import together
 
 LOST_LOCK_LOOK_BACK = 4
 """How many runs may have taken a failed run's entry into the chain: without the lock, others run (protocol E9).
@@ -57,12 +59,19 @@ def run(request: AuditRequest, ports: Ports) -> Recorded | Witnessing:
     if isinstance(request, SkippedRun):
         return _witness(request, ports)
     if isinstance(request, FailedRun):
-        head = _append(request, ports, mark=None)  # Without the lock (protocol E5).
+        head = _recorded_failure(request, ports)
         return Recorded(stream=ports.audit_log.stream, seq=head.seq, hash=head.hash)
     plans.require_same_plan(request.rotation, ports.credential)
-    claim = request.claim
-    record = ports.lock.require(request.rotation.lease, claim, promoting=True, now=ports.clock.now())
-    head = _append(request, ports, mark=_fingerprint(ports, claim))
+    claim, chain = request.claim, _chain(ports)
+    record, value, at, key = together(
+        ports.side_by_side,
+        partial(ports.lock.require, request.rotation.lease, claim, promoting=True, now=ports.clock.now()),
+        partial(ports.stores.first.read_generation, claim.generation),
+        partial(_head_ahead, request, chain),
+        partial(_fingerprint_key, ports, claim),
+    )
+    reading = Reading(record=record, end=chain.ends.find(record.heads, seen=at))
+    head = _append(request, ports, reading, _marked(value, key, ports) if value else NO_MARK)
     release = decide.release_after(
         claim,
         record,
@@ -92,13 +101,32 @@ def _dead_everywhere(databases: Sequence[DatabaseResult] | Sequence[Revoked]) ->
     return set.intersection(*dead) if dead else set()
 
 
-def _fingerprint(ports: Ports, claim: Claim) -> str | None:
-    value = ports.stores.first.read_generation(claim.generation)
-    if value is None:
-        return None
-    return fingerprint(
-        value.login, credential_id=ports.credential.id, generation=claim.generation, signer=ports.signer
-    )
+def _recorded_failure(request: FailedRun, ports: Ports) -> ChainHead:
+    """Without the lock (protocol E5)."""
+    chain = _chain(ports)
+    record, at = together(ports.side_by_side, ports.lock.read, partial(_head_ahead, request, chain))
+    reading = Reading(record=record, end=chain.ends.find(record.heads, seen=at))
+    return _append(request, ports, reading, NO_MARK)
+
+
+def _head_ahead(request: Run, chain: Chain) -> Stored | None:
+    """The object that the head named when the run began: as a rule the record names it still (protocol E6)."""
+    number = request.rotation.head
+    return None if number is None else chain.ends.look(number)
+
+
+def _fingerprint_key(ports: Ports, claim: Claim) -> FingerprintKey | None:
+    """None for a heal: people may have chosen the password that it gives again."""
+    return ports.signer.fingerprint_key() if claim.kind is ClaimKind.NEW else None
+
+
+def _marked(value: CredentialValue, key: FingerprintKey | None, ports: Ports) -> Mark:
+    login, generation, credential_id = value.login, value.generation, ports.credential.id
+    if key:
+        made = key.fingerprint(login, credential_id=credential_id, generation=generation)
+        return Mark(fingerprint=made, key=key.key_id)
+    made = signed_fingerprint(login, credential_id=credential_id, generation=generation, signer=ports.signer)
+    return Mark(fingerprint=made)
 
 
 def _chain(ports: Ports) -> Chain:
@@ -111,50 +139,64 @@ def _chain(ports: Ports) -> Chain:
     )
 
 
-def _append(request: Run, ports: Ports, *, mark: str | None) -> ChainHead:
+def _append(request: Run, ports: Ports, reading: Reading, mark: Mark) -> ChainHead:
     failed = isinstance(request, FailedRun)
     return _chain(ports).append(
-        event_of(request, usernames=ports.credential.usernames, fingerprint=mark, now=ports.clock.now()),
+        event_of(request, usernames=ports.credential.usernames, mark=mark, now=ports.clock.now()),
         entry_id=request.rotation.rotation_id,
         look_back=LOST_LOCK_LOOK_BACK if failed else 1,
+        reading=reading,
+        above=request.rotation.head or 0,
         under=None if failed else request.rotation.lease,
         # A failure is owed soon.
-        witnesses=(lambda _record, _known: {}) if failed else partial(_seen, ports),
+        witnesses=(lambda _record, _known: {}) if failed else partial(_witnessed, ports),
     )
 
 
-def _seen(ports: Ports, record: LockRecord, known: Mapping[str, Witnessed]) -> Mapping[str, Witnessed]:
+def _witnessed(ports: Ports, record: LockRecord, known: Mapping[str, Witnessed]) -> Mapping[str, Witnessed]:
+    return {stream: look.witnessed for stream, look in _looks(ports, record, known).items()}
+
+
+def _looks(ports: Ports, record: LockRecord, known: Mapping[str, Witnessed]) -> Mapping[str, Look]:
     """The other streams, if they are due and answer: an entry that is owed does not wait for them (protocol E15)."""
     with suppress(LockstepError):
-        return witness.look_at(ports.other_logs(), record.heads, known, ports.clock)
+        return witness.look_at(
+            ports.other_logs(), record.heads, known, clock=ports.clock, side_by_side=ports.side_by_side
+        )
     return {}
 
 
 def _witness(request: SkippedRun, ports: Ports) -> Witnessing:
     stream, now, chain = ports.audit_log.stream, ports.clock.now(), _chain(ports)
-    if not ports.other_logs():
-        return Witnessing(stream=stream, seq=None)
+    nothing = Witnessing(stream=stream, seq=None)
+    others = [log.stream for log in ports.other_logs()]
+    if not others:
+        return nothing
     record = ports.lock.read()
-    last = chain.ends.find(record.heads, taken=False).after
-    known = last.seal.witness if last and last.seal else {}
-    seen = _seen(ports, record, known)
-    if not _has_grown(ports, seen, known):
-        return Witnessing(stream=stream, seq=None)
+    end = chain.ends.find(record.heads)
+    known = end.after.seal.witness if end.after and end.after.seal else {}
+    if not any(witness.is_due(known, other, now) for other in others):
+        return nothing
+    looks, serves = together(
+        ports.side_by_side, partial(_looks, ports, record, known), ports.home_store.generation
+    )
+    if not any(look.shows_more(known.get(other)) for other, look in looks.items()):
+        return nothing
+    seen = {other: look.witnessed for other, look in looks.items()}
     entry_id = f"{WITNESS}{request.rotation.rotation_id}"
     event = witness.event_of_witness(
         entry_id=entry_id,
         credential_id=ports.credential.id,
         stream=stream,
         seen=seen,
-        serves=ports.home_store.generation(),
+        serves=serves,
         now=now,
     )
-    head = chain.append(event, entry_id=entry_id, look_back=1, witnesses=lambda _record, _known: seen)
+    head = chain.append(
+        event,
+        entry_id=entry_id,
+        look_back=1,
+        reading=Reading(record=record, end=end),
+        witnesses=lambda _record, _known: seen,
+    )
     return Witnessing(stream=stream, seq=head.seq)
-
-
-def _has_grown(ports: Ports, seen: Mapping[str, Witnessed], known: Mapping[str, Witnessed]) -> bool:
-    with suppress(LockstepError):
-        logs = [log for log in ports.other_logs() if log.stream in seen]
-        return any(witness.has_grown(log, seen[log.stream], known.get(log.stream)) for log in logs)
-    return False

@@ -52,7 +52,10 @@ def run(request: GenerateRequest, ports: Ports) -> GenerateResult:
     served = ports.stores.served()  # (1)
     record = ports.lock.read()
     plan = plans.require_active(record, ports.credential)  # (2)
-    rotation = request.rotation.model_copy(update={"plan": request.rotation.plan or plan})
+    head = record.heads.get(request.rotation.runner)
+    rotation = request.rotation.model_copy(
+        update={"plan": request.rotation.plan or plan, "head": head.seq if head else None}
+    )
     plans.require_same_plan(rotation, ports.credential)
     plans.require_audible(record, ports.credential)
     decision = decide.decide(record, served, plan=plan, databases=ports.databases, refused=request.refused)

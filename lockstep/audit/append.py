@@ -37,6 +37,14 @@ Witnesses = Callable[[LockRecord, Mapping[str, Witnessed]], Mapping[str, Witness
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """What was read before an entry is appended: the record first, and where the chain ends by it."""
+
+    record: LockRecord
+    end: ChainEnd
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Chain:
     """A credential's chain in one stream, with what it takes to extend it.
 
@@ -66,6 +74,8 @@ class Chain:
         *,
         entry_id: str,
         look_back: int,
+        reading: Reading | None = None,
+        above: int = 0,
         under: Lease | None = None,
         witnesses: Witnesses = lambda _record, _known: {},
     ) -> ChainHead:
@@ -76,7 +86,9 @@ class Chain:
             entry_id: The id of the run or the order: a chain has one entry for each.
             look_back: How many entries of runs, the last one included, may be newer than this one's if it is in the
                 chain already.
-            under: The lease that must still be held when the head is read: a later head means a later read.
+            reading: What was read already; by default this reads. If its number is taken, it is read anew.
+            above: A number that the entry is above if it is in the chain already: what is below is not looked at.
+            under: The lease that must be held in the very record that shows the head: a later head means a later read.
             witnesses: Looks at the other streams; what it does not return is carried on from the entry before.
 
         Raises:
@@ -89,10 +101,9 @@ class Chain:
         # What is witnessed is what was done, not a look at it.
         at = None if entry_id.startswith(WITNESS) else datetime.fromtimestamp(event["time"] / 1000, UTC)
         for _ in range(MAX_TRIES):
-            record = self.lock.read()
+            record, end = self._read(reading, taken=taken)
             head = record.heads.get(stream)
-            end = self.ends.find(record.heads, taken=taken)
-            if own := self._own(end, entry_id, look_back):
+            if own := self._own(end, entry_id, look_back, above):
                 if end.after and head != end.after.head:
                     with suppress(LostCompareAndSetError):
                         self.lock.move_head(stream, end.after.head, after=head, at=at)
@@ -112,7 +123,7 @@ class Chain:
                 witness={**known, **seen},
             )
             if not self.log.put(end.seq, sealed.body, sealed.metadata):
-                taken = True
+                reading, taken = None, True
                 continue
             if end.stepped_over or end.differs:
                 # For an alarm: somebody else has touched the log, or the lock record.
@@ -131,7 +142,13 @@ class Chain:
             return sealed.stored.head
         raise LostCompareAndSetError(stream=stream)
 
-    def _own(self, end: ChainEnd, entry_id: str, look_back: int) -> Stored | None:
+    def _read(self, reading: Reading | None, *, taken: bool) -> tuple[LockRecord, ChainEnd]:
+        if reading:
+            return reading.record, reading.end
+        record = self.lock.read()
+        return record, self.ends.find(record.heads, taken=taken)
+
+    def _own(self, end: ChainEnd, entry_id: str, look_back: int, above: int) -> Stored | None:
         """The entry at or below the end: the reply was lost, and others may have appended since (protocol E9)."""
         found, newer = end.after, 0
         for _ in range(MAX_LOOK_BACK):
@@ -141,7 +158,7 @@ class Chain:
             if known == entry_id and self.ends.is_genuine(found):
                 return found
             newer += 1 if known is None else is_of_a_run(known)
-            if found.number <= 1 or newer > look_back:
+            if found.number - 1 <= above or newer > look_back:
                 return None
             found = self.ends.look(found.number - 1) or Stored(number=found.number - 1)
         return None

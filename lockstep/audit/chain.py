@@ -35,7 +35,6 @@ from lockstep.audit.seal import (
     whole,
 )
 from lockstep.errors import AuditVerificationError
-from lockstep.model import Login
 from lockstep.ports import Mac, Signer
 
 SEALED = 3
@@ -211,11 +210,3 @@ def _of_format_2(document: Any, body: bytes) -> Entry:  # noqa: ANN401 - any JSO
         digest=hashlib.sha256(rfc8785.dumps({"chain": place, "event": event})).digest(),
         hash=hashlib.sha256(body).hexdigest(),
     )
-
-
-def fingerprint(login: Login, *, credential_id: str, generation: int, signer: Signer) -> str:
-    """A keyed, truncated fingerprint of a value: it distinguishes values and reveals nothing about a password."""
-    message = "\0".join(
-        ("lockstep fingerprint", credential_id, str(generation), login.username, login.password.reveal())
-    )
-    return signer.sign(hashlib.sha256(message.encode()).digest()).value.hex()[:16]

@@ -43,22 +43,30 @@ class Ends:
     signer: Signer
     other_logs: Callable[[], Sequence[AuditLog]]
 
-    def find(self, heads: Mapping[str, ChainHead], *, taken: bool) -> ChainEnd:
+    def find(
+        self, heads: Mapping[str, ChainHead], *, taken: bool = False, seen: Stored | None = None
+    ) -> ChainEnd:
         """The end of the chain.
 
         Args:
             heads: Those of the lock record.
             taken: Whether the number after the head turned out to be taken.
+            seen: An object that was looked at while the record was read. It counts if the head names it.
 
         Raises:
             AuditConflictError: There is too much that is no entry.
             NewerFormatError: A newer build has written the entry.
         """
         head = heads.get(self.log.stream)
-        at = self.look(head.seq) if head else None
+        at = self._at(head, seen) if head else None
         if head and at and at.seal and at.hash == head.hash:
             return self._beyond(at, heads) if taken else ChainEnd(after=at, seq=at.number + 1)
         return self._last_of_all(head, at, heads)
+
+    def _at(self, head: ChainHead, seen: Stored | None) -> Stored | None:
+        if seen and (seen.number, seen.hash) == (head.seq, head.hash):
+            return seen
+        return self.look(head.seq)
 
     def look(self, number: int) -> Stored | None:
         """The object under a number, by its metadata; None if there is none."""

@@ -5,8 +5,10 @@ write. Each stream is looked at again when the last look is `REFRESH` ago: by th
 by a runner that found nothing to do in an entry of its own, if the other log has grown.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import islice, takewhile
 from typing import Any
 
@@ -15,6 +17,7 @@ from lockstep.audit.event import milliseconds, other_event
 from lockstep.audit.seal import Stored, Witnessed, look
 from lockstep.model import ChainHead
 from lockstep.ports import AuditLog, Clock
+from lockstep.workers import SideBySide, together
 
 REFRESH = timedelta(minutes=45)
 """With a trigger every 20 minutes the third is due: two looks are an hour apart."""
@@ -31,47 +34,74 @@ def is_due(known: Mapping[str, Witnessed], stream: str, now: datetime) -> bool:
     return not 0 <= milliseconds(now) - known[stream].at < REFRESH.total_seconds() * 1000
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """What a look at another log has found: its newest entry, as far as the look got."""
+
+    newest: Stored
+    at: datetime
+
+    @property
+    def witnessed(self) -> Witnessed:
+        """What an entry says of it."""
+        return Witnessed(seq=self.newest.number, hash=self.newest.hash, at=milliseconds(self.at))
+
+    def shows_more(self, known: Witnessed | None) -> bool:
+        """Whether it is more than was known, apart from a witness entry: two cannot go on about each other."""
+        now = self.witnessed
+        if known and now.seq <= known.seq:
+            return now != Witnessed(seq=known.seq, hash=known.hash, at=now.at)
+        if known is None or now.seq > known.seq + 1:
+            return True
+        return not (self.newest.seal and self.newest.seal.rotation_id.startswith(WITNESS))
+
+
 def look_at(
     logs: Sequence[AuditLog],
     heads: Mapping[str, ChainHead],
     known: Mapping[str, Witnessed],
+    *,
     clock: Clock,
-) -> dict[str, Witnessed]:
+    side_by_side: SideBySide,
+) -> dict[str, Look]:
     """The newest entry of each log that is due, or as far as a look gets; nothing of an empty one."""
-    found, now = {}, clock.now()
+    now = clock.now()
     ends_at = clock.monotonic() + LOOK_SECONDS
 
     def has_time(_number: int) -> bool:
         return clock.monotonic() < ends_at
 
-    for log in logs:
-        if not is_due(known, log.stream, now):
-            continue
-        if newest := _newest(log, heads.get(log.stream), known.get(log.stream), has_time):
-            found[log.stream] = Witnessed(seq=newest.number, hash=newest.hash, at=milliseconds(now))
-    return found
+    def newest(log: AuditLog) -> Stored | None:
+        return _newest(log, heads.get(log.stream), known.get(log.stream), has_time, side_by_side)
 
-
-def has_grown(log: AuditLog, seen: Witnessed, known: Witnessed | None) -> bool:
-    """Whether a log holds more than was known of it, apart from a witness entry: two cannot go on about each other."""
-    if known and seen.seq <= known.seq:
-        return seen != Witnessed(seq=known.seq, hash=known.hash, at=seen.at)
-    if known is None or seen.seq > known.seq + 1:
-        return True
-    newest = look(log, seen.seq)
-    return not (newest and newest.seal and newest.seal.rotation_id.startswith(WITNESS))
+    due = [log for log in logs if is_due(known, log.stream, now)]
+    found = side_by_side([partial(newest, log) for log in due])
+    return {log.stream: Look(newest=last, at=now) for log, last in zip(due, found, strict=True) if last}
 
 
 def _newest(
-    log: AuditLog, head: ChainHead | None, known: Witnessed | None, has_time: Callable[[int], bool]
+    log: AuditLog,
+    head: ChainHead | None,
+    known: Witnessed | None,
+    has_time: Callable[[int], bool],
+    side_by_side: SideBySide,
 ) -> Stored | None:
     # Who rolls the head back does not make a look end below the one before.
     hints: list[ChainHead | Witnessed] = [hint for hint in (head, known) if hint]
     hints.sort(key=lambda hint: hint.seq, reverse=True)
-    start = next((found for hint in hints if (found := _at(log, hint))), None)
-    if start is None:
-        return _highest(log, has_time)
-    for number in takewhile(has_time, islice(log.numbers(after=start.number), MAX_LOOKS)):
+
+    def numbers(after: int) -> list[int]:
+        return list(takewhile(has_time, islice(log.numbers(after=after), MAX_LOOKS)))
+
+    for hint in hints:
+        start, above = together(side_by_side, partial(_at, log, hint), partial(numbers, hint.seq))
+        if start:
+            return _last_above(log, start, takewhile(has_time, above))
+    return _highest(log, has_time)
+
+
+def _last_above(log: AuditLog, start: Stored, above: Iterable[int]) -> Stored:
+    for number in above:
         found = look(log, number)
         if found and found.seal and found.seal.previous_hash == start.hash:
             start = found

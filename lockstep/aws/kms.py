@@ -1,6 +1,6 @@
 """The AWS signing key: an HMAC key that never leaves KMS.
 
-Every method makes one call (https://docs.aws.amazon.com/kms/latest/developerguide/hmac.html).
+Every method makes one call, and `fingerprint_key` the first one alone (https://docs.aws.amazon.com/kms/latest/developerguide/hmac.html).
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import botocore.exceptions
 
+from lockstep.audit.fingerprints import FingerprintKey, derived
 from lockstep.aws.clients import translated
 from lockstep.aws.s3_audit import AUDIT_ERRORS
 from lockstep.ports import Mac
@@ -35,12 +36,22 @@ class KmsSigner:
         self._client = client
         self._key = key
         self._retired = tuple(retired)
+        self._derived: FingerprintKey | None = None
 
     def sign(self, digest: bytes) -> Mac:
         """The MAC over a digest."""
         with self._translated():
             reply = self._client.generate_mac(KeyId=self._key, Message=digest, MacAlgorithm=_ALGORITHM)
-            return Mac(key_id=reply["KeyId"], value=reply["Mac"])
+            mac = Mac(key_id=reply["KeyId"], value=reply["Mac"])
+        if self._derived and self._derived.key_id != mac.key_id:
+            self._derived = None  # The alias was given to another key.
+        return mac
+
+    def fingerprint_key(self) -> FingerprintKey:
+        """Derived at the first use, and kept until another key signs."""
+        key = self._derived or derived(self.sign)
+        self._derived = key
+        return key
 
     def verify(self, digest: bytes, mac: Mac) -> bool:
         """Whether the key that a MAC names made it; KMS compares. An id that is not a retired key's is the key's.

@@ -1,6 +1,6 @@
 """The OCI signing key: a secret in Vault whose content, 32 bytes or more, is the key of an HMAC-SHA-256.
 
-Vault has no HMAC operation, so the process reads each key once. An entry names the version that signed it, so that
+Vault has no HMAC operation, so a signer reads each key once. An entry names the version that signed it, so that
 entries signed before the key was replaced still verify.
 """
 
@@ -8,6 +8,7 @@ import hmac
 import re
 from collections.abc import Sequence
 
+from lockstep.audit.fingerprints import FingerprintKey, derived
 from lockstep.errors import (
     AuditLogAccessDeniedError,
     AuditLogUnreachableError,
@@ -51,6 +52,10 @@ class VaultSigner:
             self._current = current
         key_id = f"{self._secret}:{self._current.number}"
         return Mac(key_id=key_id, value=hmac.digest(self._current.data, digest, "sha256"))
+
+    def fingerprint_key(self) -> FingerprintKey:
+        """From the version that signs."""
+        return derived(self.sign)
 
     def verify(self, digest: bytes, mac: Mac) -> bool:
         """Whether the version that a MAC names made it, compared in constant time."""

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lockstep.audit.chain import Sealed, parse
-from lockstep.audit.event import event_of
+from lockstep.audit.event import Mark, event_of
 from lockstep.audit.objects import MAX_ENTRY_BYTES
 from lockstep.audit.seal import Witnessed
 from lockstep.audit.verify import verify
@@ -36,7 +36,7 @@ def chained() -> list[Sealed]:
         run = request.model_copy(
             update={"rotation": request.rotation.model_copy(update={"rotation_id": f"run-{n}"})}
         )
-        event = event_of(run, usernames=("app",), fingerprint="0123456789abcdef", now=EPOCH)
+        event = event_of(run, usernames=("app",), mark=Mark(fingerprint="0123456789abcdef"), now=EPOCH)
         chain.append(
             sealed(
                 event,

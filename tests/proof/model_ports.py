@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any, cast
 
 from lockstep.audit.chain import Sealed, seal
+from lockstep.audit.fingerprints import FingerprintKey, derived
 from lockstep.audit.seal import ChainEnd
 from lockstep.databases.base import AlternatingUsers, Strategist
 from lockstep.databases.mariadb import _DualPassword as MariaDbDualPassword
@@ -239,9 +240,7 @@ class _Lock:
 
     def read(self) -> LockRecord:
         if self._replay.invocation.step.startswith("Audit"):
-            # The model has no audit log: the entry of this run is there already.
-            head = _own_entry(str(self._replay.invocation.maker[0])).stored.head
-            return LockRecord(credential_id="", heads={_AuditLog.stream: head})
+            return LockRecord(credential_id="", heads=self._heads())
         record = record_of(self._replay.ask(LOCK, "read"))
         self._replay.highest = record.highest_generation
         return record
@@ -274,7 +273,12 @@ class _Lock:
     def require(self, lease: Lease, claim: Claim, *, promoting: bool, now: datetime) -> LockRecord:
         assert now
         self._replay.claim = claim
-        return record_of(self._replay.ask(LOCK, "require", lease, claim, promoting))
+        record = record_of(self._replay.ask(LOCK, "require", lease, claim, promoting))
+        return replace(record, heads=self._heads()) if self._replay.invocation.step == "Audit" else record
+
+    def _heads(self) -> dict[str, ChainHead]:
+        # The model has no audit log: the entry of this run is there already.
+        return {_AuditLog.stream: _own_entry(str(self._replay.invocation.maker[0])).stored.head}
 
     def require_lease(self, lease: Lease, *, now: datetime) -> None:
         del now
@@ -410,6 +414,9 @@ class _AuditLog:
 
 
 class _Signer:
+    def fingerprint_key(self) -> FingerprintKey:
+        return derived(self.sign)
+
     def sign(self, digest: bytes) -> Mac:
         return Mac(key_id="", value=digest)
 

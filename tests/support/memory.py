@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from lockstep import formats
+from lockstep.audit.fingerprints import FingerprintKey, derived
 from lockstep.audit.objects import EntryObjects
 from lockstep.audit.seal import MAX_METADATA_BYTES
 from lockstep.errors import AuditLogAccessDeniedError, FenceLostError, LostCompareAndSetError
@@ -322,6 +323,12 @@ class MemorySigner:
         self.faults = Faults()
         self.key_id = key_id
         self._keys = (*retired, key_id)
+        self._derived: FingerprintKey | None = None
+
+    def fingerprint_key(self) -> FingerprintKey:
+        # As for KMS: asked once.
+        self._derived = self._derived or derived(self.sign)
+        return self._derived
 
     def sign(self, digest: bytes) -> Mac:
         with self.faults.around("sign"):

@@ -11,11 +11,10 @@ import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lockstep.audit.chain import Entry, Sealed, fingerprint, parse, seal
+from lockstep.audit.chain import Entry, Sealed, parse, seal
 from lockstep.audit.objects import MAX_ENTRY_BYTES
 from lockstep.audit.seal import MAX_METADATA_BYTES, ChainEnd, Differs, Stored, Witnessed, stored
 from lockstep.errors import AuditVerificationError
-from lockstep.model import Login, SecretStr
 from tests.support import seals
 from tests.support.memory import MemorySigner
 
@@ -214,20 +213,3 @@ def test_an_entry_at_another_place_is_misplaced(where: Any) -> None:  # noqa: AN
     with pytest.raises(AuditVerificationError) as caught:
         _parsed(_sealed().body, **where)
     assert caught.value.where["code"] == "misplaced"
-
-
-def test_fingerprints_differ_for_different_values_and_are_short() -> None:
-    def mark(password: str, *, generation: int = 1, username: str = "app", key: str = "aws-key") -> str:
-        login = Login(username, SecretStr(password))
-        return fingerprint(login, credential_id=CREDENTIAL, generation=generation, signer=MemorySigner(key))
-
-    marks = {
-        mark("one"),
-        mark("two"),
-        mark("one", generation=2),
-        mark("one", username="app_b"),
-        mark("one", key="oci-key"),
-    }
-    assert len(marks) == 5
-    assert mark("one") == mark("one")
-    assert all(len(m) == 16 and int(m, 16) >= 0 for m in marks)

@@ -181,7 +181,7 @@ def test_a_skipped_run_does_not_wait_for_a_log_that_is_down() -> None:
     world.audit_logs["aws"].faults.before = down
     began = world.clock.monotonic()
     assert rotate(world, "standby", runner="oci").outcome == "skipped"
-    assert world.clock.monotonic() - began < 10
+    assert world.clock.monotonic() - began <= 16  # Two calls that are made at the same time, here in turn.
 
 
 @pytest.mark.parametrize("seq", [2, 5, 10**12, 10**20])

@@ -18,7 +18,7 @@ from py_ocsf_models.events.base_event import BaseEvent  # type: ignore[import-un
 from py_ocsf_models.objects.cloud import Cloud  # type: ignore[import-untyped]  # as above
 
 from lockstep import audit
-from lockstep.audit.event import event_of
+from lockstep.audit.event import NO_MARK, Mark, event_of
 from lockstep.audit.order_event import event_of_order
 from lockstep.audit.seal import Witnessed
 from lockstep.audit.witness import event_of_witness
@@ -47,8 +47,8 @@ def of_run(name: str, **more: object) -> Event:
     (sample,) = (e for e in EVENTS["audit"] if isinstance(e, dict) and e["outcome"] == name)
     kind: type[RotatedRun | FailedRun] = RotatedRun if name == "rotated" else FailedRun
     request = kind.model_validate_json(json.dumps({**sample, **more}))
-    mark = "0123456789abcdef" if name == "rotated" else None
-    return event_of(request, usernames=("app_a", "app_b"), fingerprint=mark, now=EPOCH)
+    mark = Mark(fingerprint="0123456789abcdef", key="arn:of/key") if name == "rotated" else NO_MARK
+    return event_of(request, usernames=("app_a", "app_b"), mark=mark, now=EPOCH)
 
 
 def of_order(name: str, details: Mapping[str, Any]) -> Event:
