@@ -323,16 +323,20 @@ class MemorySigner:
         self.faults = Faults()
         self.key_id = key_id
         self._keys = (*retired, key_id)
-        self._derived: FingerprintKey | None = None
-
-    def fingerprint_key(self) -> FingerprintKey:
-        # As for KMS: asked once.
-        self._derived = self._derived or derived(self.sign)
-        return self._derived
+        self._has_derived = False
 
     def sign(self, digest: bytes) -> Mac:
         with self.faults.around("sign"):
-            return Mac(key_id=self.key_id, value=hmac.digest(self.key(self.key_id), digest, "sha256"))
+            return self._mac(digest)
+
+    def fingerprint_key(self) -> FingerprintKey:
+        # As that of KMS: one call, and the key is kept. Worlds are copied, and the key cannot be.
+        key = derived(self._mac if self._has_derived else self.sign)
+        self._has_derived = True
+        return key
+
+    def _mac(self, digest: bytes) -> Mac:
+        return Mac(key_id=self.key_id, value=hmac.digest(self.key(self.key_id), digest, "sha256"))
 
     def verify(self, digest: bytes, mac: Mac) -> bool:
         with self.faults.around("verify"):
