@@ -146,7 +146,7 @@ def _append(request: Run, ports: Ports, reading: Reading, mark: Mark) -> ChainHe
         entry_id=request.rotation.rotation_id,
         look_back=LOST_LOCK_LOOK_BACK if failed else 1,
         reading=reading,
-        above=request.rotation.head or 0,
+        began_at=request.rotation.head,
         under=None if failed else request.rotation.lease,
         # A failure is owed soon.
         witnesses=(lambda _record, _known: {}) if failed else partial(_witnessed, ports),
@@ -197,6 +197,8 @@ def _witness(request: SkippedRun, ports: Ports) -> Witnessing:
         entry_id=entry_id,
         look_back=1,
         reading=Reading(record=record, end=end),
+        # After an entry of this very run no look would be due.
+        began_at=end.after.number if end.after else None,
         witnesses=lambda _record, _known: seen,
     )
     return Witnessing(stream=stream, seq=head.seq)

@@ -75,7 +75,7 @@ class Chain:
         entry_id: str,
         look_back: int,
         reading: Reading | None = None,
-        above: int = 0,
+        began_at: int | None = None,
         under: Lease | None = None,
         witnesses: Witnesses = lambda _record, _known: {},
     ) -> ChainHead:
@@ -87,7 +87,8 @@ class Chain:
             look_back: How many entries of runs, the last one included, may be newer than this one's if it is in the
                 chain already.
             reading: What was read already; by default this reads. If its number is taken, it is read anew.
-            above: A number that the entry is above if it is in the chain already: what is below is not looked at.
+            began_at: Where the chain ended, by the record, when the run began. Its entry cannot be there or below, so
+                nothing below is looked at.
             under: The lease that must be held in the very record that shows the head: a later head means a later read.
             witnesses: Looks at the other streams; what it does not return is carried on from the entry before.
 
@@ -103,7 +104,7 @@ class Chain:
         for _ in range(MAX_TRIES):
             record, end = self._read(reading, taken=taken)
             head = record.heads.get(stream)
-            if own := self._own(end, entry_id, look_back, above):
+            if own := self._own(end, entry_id, look_back, began_at):
                 if end.after and head != end.after.head:
                     with suppress(LostCompareAndSetError):
                         self.lock.move_head(stream, end.after.head, after=head, at=at)
@@ -148,7 +149,7 @@ class Chain:
         record = self.lock.read()
         return record, self.ends.find(record.heads, taken=taken)
 
-    def _own(self, end: ChainEnd, entry_id: str, look_back: int, above: int) -> Stored | None:
+    def _own(self, end: ChainEnd, entry_id: str, look_back: int, began_at: int | None) -> Stored | None:
         """The entry at or below the end: the reply was lost, and others may have appended since (protocol E9)."""
         found, newer = end.after, 0
         for _ in range(MAX_LOOK_BACK):
@@ -158,7 +159,7 @@ class Chain:
             if known == entry_id and self.ends.is_genuine(found):
                 return found
             newer += 1 if known is None else is_of_a_run(known)
-            if found.number - 1 <= above or newer > look_back:
+            if found.number <= 1 or newer > look_back or began_at in (found.number, found.number - 1):
                 return None
             found = self.ends.look(found.number - 1) or Stored(number=found.number - 1)
         return None

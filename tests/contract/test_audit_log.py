@@ -13,6 +13,7 @@ from lockstep.audit.deletions import findings
 from lockstep.audit.objects import MAX_ENTRY_BYTES
 from lockstep.audit.seal import MAX_METADATA_BYTES
 from lockstep.errors import AuditLogUnreachableError
+from lockstep.model import Login, SecretStr
 from lockstep.ports import AuditLog
 from tests.contract.aws_fixtures import aws_audit_log, aws_signer
 from tests.contract.harness import AuditLogHarness, SignerHarness
@@ -227,3 +228,14 @@ def test_a_mac_of_a_key_that_is_not_one_of_these_does_not_verify(signers: Signer
 def test_a_key_has_a_rank(signers: SignerHarness) -> None:
     mac = signers.signer.sign(sha256(b"entry").digest())
     assert signers.signer.rank(mac.key_id) >= (0, 0)
+
+
+def test_a_key_of_fingerprints_follows_from_the_key_that_signs(signers: SignerHarness) -> None:
+    login = Login("app", SecretStr("password"))
+    key, other = signers.signer.fingerprint_key(), signers.other.fingerprint_key()
+    assert key.key_id == signers.signer.sign(bytes(32)).key_id
+    marks = [
+        k.fingerprint(login, credential_id="app", generation=1)
+        for k in (key, signers.signer.fingerprint_key(), other)
+    ]
+    assert marks[0] == marks[1] != marks[2]

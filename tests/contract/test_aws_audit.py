@@ -124,6 +124,24 @@ def test_an_alias_that_was_given_to_another_key_leaves_entries_that_name_it_vali
     assert not KmsSigner(client, alias).verify(DIGEST, named)
 
 
+def test_a_key_of_fingerprints_is_asked_for_once_and_again_where_another_key_signs(
+    sandbox: AwsSandbox,
+) -> None:
+    kms, client = sandbox.client("kms"), sandbox_client(sandbox, "kms")
+    keys = [create_mac_key(kms) for _ in range(2)]
+    kms.create_alias(AliasName="alias/lockstep-mac", TargetKeyId=keys[0])
+    signer = KmsSigner(client, "alias/lockstep-mac")
+    asked: list[str] = []
+    client.meta.events.register("before-send.kms.GenerateMac", lambda **_: asked.append("MAC"))
+    assert [signer.fingerprint_key().key_id for _ in range(3)] == [keys[0]] * 3
+    assert len(asked) == 1
+    kms.update_alias(AliasName="alias/lockstep-mac", TargetKeyId=keys[1])
+    assert signer.fingerprint_key().key_id == keys[0]  # Only an answer of KMS shows it.
+    assert signer.sign(DIGEST).key_id == keys[1]
+    assert signer.fingerprint_key().key_id == keys[1]
+    assert len(asked) == 3
+
+
 def test_a_retired_key_is_named_by_itself() -> None:
     with pytest.raises(ValidationError, match="an alias may name another key by now"):
         AwsAudit(bucket="audit", region="eu-central-1", mac_key="alias/new", retired_mac_keys=("alias/old",))

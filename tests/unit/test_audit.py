@@ -56,11 +56,16 @@ from tests.unit.harness import (
 
 
 class Flight:
-    """A world whose second generation is promoted everywhere and not yet recorded."""
+    """A world whose newest generation, by default the second one, is promoted everywhere and not yet recorded.
 
-    def __init__(self) -> None:
-        self.world = MemoryWorld.create()
-        rotate(self.world, "first")
+    Args:
+        world: One that has rotated before.
+    """
+
+    def __init__(self, world: MemoryWorld | None = None) -> None:
+        self.world = world or MemoryWorld.create()
+        if world is None:
+            rotate(self.world, "first")
         self.world.clock.sleep(INTERVAL_SECONDS)
         self.rotation: Rotation = held(self.world, "second")
         staged = generated(self.world, self.rotation)

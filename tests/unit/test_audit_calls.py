@@ -1,0 +1,303 @@
+"""What Audit asks of the clouds, how much of it in turn, and that what it does not ask is not missed (E4, E6, E9)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from types import ModuleType
+
+import pytest
+
+from functions.audit import step as audit
+from lockstep.audit import append, end
+from lockstep.errors import FenceLostError, LockstepError
+from lockstep.messages import FailedRun, Rotation, SkippedRun
+from lockstep.timing import LEASE
+from tests.proof.tampering_plants import Plant
+from tests.support.memory import MemoryWorld
+from tests.support.trips import Trips
+from tests.unit.harness import (
+    INTERVAL_SECONDS,
+    Killed,
+    assert_on_record,
+    at_every_boundary,
+    edit,
+    entries,
+    held,
+    login_of,
+    rotate,
+    rotate_again,
+    undisturbed,
+)
+from tests.unit.test_audit import Flight
+from tests.unit.test_audit_attacks import at, begun, head
+from tests.unit.test_chain_end import extend
+
+READS = ["lock require", "aws read_generation", "aws log look"]
+WRITES = ["aws signer sign", "aws log put", "lock move_head"]
+LOOKS = ["oci log look", "oci log numbers"]
+
+
+def steady() -> Flight:
+    """A run in the steady state: the process has rotated before, and the other log was looked at 20 minutes ago."""
+    return Flight(begun(2))
+
+
+def recorded(flight: Flight) -> Trips:
+    trips = Trips(flight.world)
+    audit.run(flight.request, trips.ports())
+    undisturbed(flight.world)
+    return trips
+
+
+# What a step costs
+
+
+def test_a_success_takes_six_calls_and_four_trips() -> None:
+    trips = recorded(steady())
+    assert (trips.calls, trips.length) == ([*READS, *WRITES], 4)
+
+
+def test_the_first_success_of_a_process_derives_a_key_meanwhile() -> None:
+    flight = steady()
+    flight.world.signers["aws"]._has_derived = False
+    trips = recorded(flight)
+    assert (trips.calls, trips.length) == ([*READS, "aws signer sign", *WRITES], 4)
+
+
+def test_a_look_at_the_other_log_takes_one_trip_more() -> None:
+    flight = steady()
+    flight.world.clock.sleep(INTERVAL_SECONDS)
+    flight.world.lock.record = replace(flight.world.lock.record, expires_at=flight.world.clock.now() + LEASE)
+    flight.world.clock.sleep(LEASE.total_seconds() - 1)
+    trips = recorded(flight)
+    assert (trips.calls, trips.length) == ([*READS, *LOOKS, *WRITES], 5)
+
+
+def test_a_heal_has_its_fingerprint_made_by_the_signing_key() -> None:
+    world = MemoryWorld.create()
+    rotate(world, "first")
+    trips = Trips(world)
+    edit(world.stores["aws"], login_of(world, 1))
+    world.clock.sleep(INTERVAL_SECONDS)
+    rotate(world, "heals")
+    signed = [call for call in trips.calls if call == "aws signer sign"]
+    undisturbed(world)
+    details = entries(world, "aws")[-1].details
+    assert (details["kind"], details["fingerprint_key"], len(details["fingerprint"])) == ("heal", None, 16)
+    assert len(signed) == 2
+
+
+def test_a_failure_takes_five_calls_and_four_trips() -> None:
+    flight = steady()
+    trips = Trips(flight.world)
+    audit.run(FailedRun(rotation=flight.rotation, claim=flight.claim, error="X"), trips.ports())
+    assert (trips.calls, trips.length) == (["lock read", "aws log look", *WRITES], 4)
+
+
+def test_a_failure_before_the_claim_looks_after_the_head_is_known() -> None:
+    world = begun()
+    world.clock.sleep(INTERVAL_SECONDS)
+    trips = Trips(world)
+    audit.run(FailedRun(rotation=held(world, "fails"), error="X"), trips.ports())
+    assert trips.calls[1:3] == ["lock read", "aws log look"]
+
+
+def test_a_skip_reads_the_record_and_the_end_once() -> None:
+    world = begun()
+    rotation = Flight(begun(2)).rotation.model_copy(update={"rotation_id": "standby", "runner": "oci"})
+    request = SkippedRun(rotation=rotation)
+    for number in (2, 3):
+        trips = Trips(world)
+        assert audit.run(request, trips.ports("oci")).seq is None
+        assert (trips.calls, trips.length) == (["lock read", "oci log look"], 2)
+        undisturbed(world)
+        rotate_again(world, f"more-{number}")
+        world.clock.sleep(3 * INTERVAL_SECONDS)
+        trips = Trips(world)
+        assert (
+            audit.run(
+                request.model_copy(update={"rotation": renamed(rotation, number)}), trips.ports("oci")
+            ).seq
+            == number
+        )
+        assert trips.calls == [
+            "lock read",
+            "oci log look",
+            "aws log look",
+            "aws log numbers",
+            "oci signer sign",
+            "oci log put",
+            "lock move_head",
+        ]
+        assert trips.length == 6
+        undisturbed(world)
+
+
+def test_a_repeated_witness_is_one_entry() -> None:
+    """Whatever it has died of: what it wrote was a look, so none is due (protocol E9, E15)."""
+    for boundary in ("after oci log put", "before lock move_head", "after lock move_head"):
+        world = begun()
+        rotate_again(world, "more")
+        world.clock.sleep(3 * INTERVAL_SECONDS)
+        request = SkippedRun(rotation=renamed(Flight(begun(2)).rotation, 9))
+        dies_at(world, boundary)
+        with pytest.raises(Killed):
+            audit.run(request, world.ports("oci"))
+        undisturbed(world)
+        for _ in range(2):
+            audit.run(request, world.ports("oci"))
+        assert len(entries(world, "oci")) == 2
+        assert_on_record(world)
+
+
+def renamed(rotation: Rotation, number: int) -> Rotation:
+    return rotation.model_copy(update={"rotation_id": f"skipped-{number}", "runner": "oci"})
+
+
+def dies_at(world: MemoryWorld, boundary: str) -> None:
+    def hook(at: str) -> None:
+        if at == boundary:
+            raise Killed
+
+    at_every_boundary(world, hook)
+
+
+# What was left out is not missed
+
+
+def test_an_order_since_the_run_began_is_continued() -> None:
+    """The head that the run began with is a hint: where the record names another one, that one is looked at."""
+    flight = steady()
+    extend(flight.world, 1)
+    trips = recorded(flight)
+    assert trips.calls == [*READS, "aws log look", *WRITES]
+    seal = at(flight.world, 4).seal
+    assert seal
+    assert (seal.differs, head(flight.world).seq) == ((), 4)
+    assert_on_record(flight.world)
+
+
+def test_a_run_that_is_overtaken_before_it_writes_records_no_success() -> None:
+    """A number that was taken is a reason to read the record again (protocol E4)."""
+    flight = Flight()
+
+    def overtaken(operation: str) -> None:
+        if operation == "put":
+            undisturbed(flight.world)
+            rotate_again(flight.world, "taker")
+
+    flight.world.audit_logs["aws"].faults.before = overtaken
+    with pytest.raises(FenceLostError):
+        flight.record()
+    assert [run for run, _ in flight.runs()] == ["first", "taker"]
+
+
+def test_a_retry_finds_its_entry_below_the_one_that_took_it_in() -> None:
+    """The reply of the write was lost, and a run that was overtaken before has recorded that since (protocol E9)."""
+    flight = Flight()
+    flight.dies("before lock move_head")
+    overtaken = flight.rotation.model_copy(update={"rotation_id": "overtaken"})
+    audit.run(FailedRun(rotation=overtaken, error="X"), flight.world.ports())
+    assert flight.record().seq == 2
+    assert [run for run, _ in flight.runs()] == ["first", "second", "overtaken"]
+
+
+def test_a_head_that_named_no_entry_when_the_run_began_hides_none() -> None:
+    """Who writes the lock record can name any number: only where the chain ends there still, nothing can be below."""
+    flight = Flight()
+    far = flight.rotation.model_copy(update={"head": 10**9})
+    flight.request = flight.request.model_copy(update={"rotation": far})
+    flight.dies("before lock move_head")
+    overtaken = far.model_copy(update={"rotation_id": "overtaken"})
+    audit.run(FailedRun(rotation=overtaken, error="X"), flight.world.ports())
+    assert flight.record().seq == 2
+    assert [run for run, _ in flight.runs()] == ["first", "second", "overtaken"]
+
+
+def test_a_record_from_a_backup_leaves_a_run_with_one_entry() -> None:
+    flight = Flight()
+    backup = flight.world.lock.record
+    recorded = flight.record()
+    extend(flight.world, 3)
+    flight.world.lock.record = backup
+    assert flight.record() == recorded
+    assert_on_record(flight.world)
+
+
+def test_a_retry_after_another_retry_of_the_step_finds_what_the_first_one_wrote() -> None:
+    flight = Flight()
+    flight.dies("after aws log put")
+    for _ in range(2):
+        assert flight.record().seq == 2
+    assert_on_record(flight.world)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Omission:
+    """A call or a comparison left out, and the test that must fail then."""
+
+    name: str
+    module: ModuleType
+    old: str
+    new: str
+    found_by: Callable[[], None]
+
+
+OMISSIONS = (
+    Omission(
+        name="the object that was looked at ahead counts, whatever the record names",
+        module=end,
+        old="if seen and (seen.number, seen.hash) == (head.seq, head.hash):",
+        new="if seen:",
+        found_by=test_an_order_since_the_run_began_is_continued,
+    ),
+    Omission(
+        name="the record is not read again when the number is taken",
+        module=append,
+        old="reading, taken = None, True",
+        new="taken = True",
+        found_by=test_a_run_that_is_overtaken_before_it_writes_records_no_success,
+    ),
+    Omission(
+        name="no entry below the last one is looked at",
+        module=append,
+        old="if found.number <= 1 or newer > look_back or began_at in (found.number, found.number - 1):",
+        new="if newer >= 0:",
+        found_by=test_a_retry_finds_its_entry_below_the_one_that_took_it_in,
+    ),
+    Omission(
+        name="no entry below the last one is looked at, in a chain that has grown",
+        module=append,
+        old="if found.number <= 1 or newer > look_back or began_at in (found.number, found.number - 1):",
+        new="if newer >= 0:",
+        found_by=test_a_record_from_a_backup_leaves_a_run_with_one_entry,
+    ),
+    Omission(
+        name="the run's entry is taken to be above the newest one",
+        module=append,
+        old="if own := self._own(end, entry_id, look_back, began_at):",
+        new="if own := self._own(end, entry_id, look_back, end.seq - 1):",
+        found_by=test_a_retry_finds_its_entry_below_the_one_that_took_it_in,
+    ),
+    Omission(
+        name="any number that the run was told is believed",
+        module=append,
+        old="if found.number <= 1 or newer > look_back or began_at in (found.number, found.number - 1):",
+        new="if found.number <= (began_at or 1) or newer > look_back:",
+        found_by=test_a_head_that_named_no_entry_when_the_run_began_hides_none,
+    ),
+    Omission(
+        name="a number that is taken is not looked beyond",
+        module=append,
+        old="return record, self.ends.find(record.heads, taken=taken)",
+        new="return record, self.ends.find(record.heads)",
+        found_by=test_a_retry_after_another_retry_of_the_step_finds_what_the_first_one_wrote,
+    ),
+)
+
+
+@pytest.mark.parametrize("omission", OMISSIONS, ids=lambda o: o.name)
+def test_what_is_left_out_is_found(omission: Omission) -> None:
+    plant = Plant(name=omission.name, module=omission.module, old=omission.old, new=omission.new, mutation="")
+    omission.found_by()
+    with plant.planted(), pytest.raises((AssertionError, LockstepError, pytest.fail.Exception)):
+        omission.found_by()
