@@ -60,9 +60,11 @@ def _made(call: Callable[[], T]) -> "Future[T]":
     """Make a call in this thread; what became of it."""
     future: Future[T] = Future()
     try:
-        future.set_result(call())
+        result = call()
     except BaseException as error:  # noqa: BLE001 - raised by the future, after the other calls
         future.set_exception(error)
+        return future
+    future.set_result(result)
     return future
 
 
