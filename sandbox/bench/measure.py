@@ -157,7 +157,7 @@ def _logins(
     depth: Depth,
     say: Say,
 ) -> Figures:
-    """Both ways to look for a lockout.
+    """Connections to the database, and both ways to look for a lockout.
 
     Args:
         watched: Rotates and tells of its boundaries.
@@ -171,9 +171,19 @@ def _logins(
     say(f"logins with {secret}")
     current = partial(current_value, estate, secret)
     return {
+        "connections": _connections(estate.servers["orders"], rotate),
         "boundaries": at_boundaries(watched, current, credential.servers),
         "back to back": back_to_back(rotate, estate, secret, credential.servers, times=depth.back_to_back),
     }
+
+
+def _connections(server: DatabaseServer, rotate: Rotate) -> int:
+    """How many connections to a MariaDB a rotation opens."""
+    opened = "SHOW GLOBAL STATUS LIKE 'Connections'"
+    [(_, before)] = server.execute_as_superuser(opened)
+    rotate(0)
+    [(_, after)] = server.execute_as_superuser(opened)
+    return int(after) - int(before) - 1  # The last one is that of the question.
 
 
 def _databases(estate: Estate) -> list[str]:

@@ -88,6 +88,11 @@ class Tables:
                 self._cell(*lockstep, "functions_round_trips"),
                 self._cell(*peer, "functions_round_trips"),
             ),
+            (
+                "connections to the database",
+                self._cell(SMALL, "connections"),
+                self._cell(PEER, "connections"),
+            ),
             *(
                 (
                     f"functions' ms at {ms}",
