@@ -200,13 +200,14 @@ class Grants:
 
         Args:
             attributes: Those that the role's updates and their conditions name.
-            reads: Whether it reads the record. Who does not must not have it returned by a write either.
+            reads: Whether it reads the record. Who does not gets it from its own writes, as they have left it (protocol
+                L16), and nothing else of it.
         """
         # The registry of accounts is for operators (protocol O8). A request without a key, or without an attribute,
         # would meet ForAllValues alone
         # (https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-single-vs-multi-valued-context-keys.html).
         items = {"ForAllValues:StringNotLike": {"dynamodb:LeadingKeys": f"{ACCOUNT_PREFIX}*"}}
-        returned = ["NONE", "UPDATED_NEW", "UPDATED_OLD"]
+        returned = ["ALL_NEW", "NONE"]
         write = _allow(
             "WriteLock",
             ["dynamodb:UpdateItem"],

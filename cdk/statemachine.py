@@ -69,9 +69,11 @@ def _begin() -> dict[str, State]:
                     },
                     ":one": {"N": "1"},
                 },
-                returns="UPDATED_NEW",
+                returns="ALL_NEW",
             ),
             "Assign": {
+                # Generate reads no record of its own. It is names, numbers and times.
+                "record": "{% $states.result.Attributes %}",
                 "rotation": _rotation("$number($states.result.Attributes.fence.N)"),
                 "winner": None,
                 "refused": None,
@@ -163,9 +165,15 @@ def _prepare() -> dict[str, State]:
             "Comment": "Prepare. Compares the plan with the active one, reads what every store serves, claims the one generation in flight under the fence, and stages its value as pending in every store. No database accepts the new value yet.",
             **step(
                 "Generate",
-                {"rotation": "{% $rotation %}", "winner": "{% $winner %}", "refused": "{% $refused %}"},
+                {
+                    "rotation": "{% $rotation %}",
+                    "winner": "{% $winner %}",
+                    "refused": "{% $refused %}",
+                    "record": "{% $record %}",
+                },
             ),
-            "Assign": {"rotation": "{% $states.result.Payload.rotation %}"},
+            # From here on the record is old: a second call reads it.
+            "Assign": {"rotation": "{% $states.result.Payload.rotation %}", "record": None},
             "Next": "Prepared",
             "Catch": [catch("AuditFailure")],
         },

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StrictBool, StringConstraints
 
-from lockstep.model import Claim, Lease
+from lockstep.model import Claim, Lease, Told
 
 ID_CHARACTERS = "A-Za-z0-9/_+=.@:-"
 """The characters of an id, as ranges of a regular expression."""
@@ -68,11 +68,14 @@ class GenerateRequest(Message):
     Attributes:
         winner: The candidate that logs in on every database, on the second call of a heal.
         refused: The generation whose password a database's policy refused in this run: it is replaced (protocol C7).
+        record: The lock record as AcquireLock has left it, for the first call of a run (protocol L16). Whatever it is,
+            a run that it leads astray meets the conditions of the claim.
     """
 
     rotation: Rotation
     winner: CandidateRef | None = None
     refused: int | None = None
+    record: Told | None = None
 
 
 class Hint(Message):

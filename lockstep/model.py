@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import NoReturn, final
+from typing import Any, NoReturn, final
 
 from lockstep import formats
 
@@ -232,6 +232,22 @@ class Lease:
     credential_id: str
     holder: str
     fence: int
+
+
+Told = Mapping[str, Any]
+"""A lock record in the form in which the lock table returns it: only the adapter of the table reads it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acquired:
+    """What taking the lock gives.
+
+    Attributes:
+        told: The record as that write has left it.
+    """
+
+    lease: Lease
+    told: Told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
 from lockstep.model import (
+    Acquired,
     ChainHead,
     Claim,
     Credential,
@@ -22,6 +23,7 @@ from lockstep.model import (
     Release,
     SecretStr,
     StoredValue,
+    Told,
 )
 from lockstep.workers import SideBySide
 
@@ -315,7 +317,7 @@ class Lock(Protocol):
         force: bool,
         leads: bool = False,
         limits: "Bounds | None" = None,
-    ) -> Lease | None:
+    ) -> Acquired | None:
         """Take the lock if it is free, expired or already ours, and the credential is due; else None.
 
         Args:
@@ -325,6 +327,12 @@ class Lock(Protocol):
             force: Waives that it is due.
             leads: It is a run of AWS, which leaves the sign that it has begun (protocol R8).
             limits: It is a scheduled run of the standby, which leaves to AWS what these bounds allow (protocol R8).
+        """
+
+    def recall(self, lease: Lease, told: Told) -> LockRecord | None:
+        """The record that `acquire` has told, without a call; None where it shows another lease, or is no record.
+
+        Since then the record may have changed (protocol L16).
         """
 
     def note_skip(self, now: datetime) -> None:

@@ -42,7 +42,7 @@ from lockstep.messages import (
     UpdateRequest,
     UpdateResult,
 )
-from lockstep.model import Claim, Release
+from lockstep.model import Claim, Release, Told
 from lockstep.ports import Ports
 from lockstep.standby import LEADER, STANDBY, bounds
 from lockstep.timing import LEASE, LOCK_POLICY
@@ -88,7 +88,7 @@ def rotate(request: RunRequest, ports: Ports, retries: Retries) -> RunResult:
     rotation = _rotation(request, ports.credential.id, now)
     leads = request.runner == LEADER
     yields_to_leader = request.runner == STANDBY and not rotation.force
-    lease = retries.call(
+    acquired = retries.call(
         "AcquireLock",
         lambda: ports.lock.acquire(
             holder=rotation.rotation_id,
@@ -100,7 +100,7 @@ def rotate(request: RunRequest, ports: Ports, retries: Retries) -> RunResult:
         ),
         policy=LOCK_POLICY,
     )
-    if lease is None:
+    if acquired is None:
         if leads:
             with suppress(LockstepError):  # The run was skipped all the same.
                 retries.call("NoteSkip", lambda: ports.lock.note_skip(now), policy=LOCK_POLICY)
@@ -108,8 +108,8 @@ def rotate(request: RunRequest, ports: Ports, retries: Retries) -> RunResult:
             skipped = SkippedRun(rotation=rotation)
             retries.call("Witness", lambda: audit.run(skipped, ports))
         return RunResult(outcome="skipped")
-    held = rotation.model_copy(update={"fence": lease.fence})
-    return _HeldRun(held, ports, retries).finish()
+    held = rotation.model_copy(update={"fence": acquired.lease.fence})
+    return _HeldRun(held, ports, retries, told=acquired.told).finish()
 
 
 def _rotation(request: RunRequest, credential_id: str, now: datetime) -> Rotation:
@@ -125,10 +125,11 @@ def _rotation(request: RunRequest, credential_id: str, now: datetime) -> Rotatio
 class _HeldRun:
     """A run that holds the lock: the states between AcquireLock and ReleaseLock (protocol M1)."""
 
-    def __init__(self, rotation: Rotation, ports: Ports, retries: Retries) -> None:
+    def __init__(self, rotation: Rotation, ports: Ports, retries: Retries, *, told: Told) -> None:
         self._rotation = rotation
         self._ports = ports
         self._retries = retries
+        self._told: Told | None = told
         self._notes: dict[str, object] = {}
 
     def finish(self) -> RunResult:
@@ -181,9 +182,9 @@ class _HeldRun:
         return result
 
     def _generate(self, request: GenerateRequest) -> GenerateResult:
-        asked = request.model_copy(update={"rotation": self._rotation})
+        asked = request.model_copy(update={"rotation": self._rotation, "record": self._told})
         result = self._retries.call("Generate", lambda: generate.run(asked, self._ports))
-        self._rotation = result.rotation
+        self._rotation, self._told = result.rotation, None  # From here on it is old (protocol L16).
         return result
 
     def _probe(self, needed: ProbeNeeded) -> ProbeResult:

@@ -1,7 +1,8 @@
 """Generate: claim the one generation in flight and stage its value in every store.
 
 1. Read what every store serves. If a store cannot be read, stop: nothing was changed (protocol C1).
-2. Read the lock record, compare the plan, and decide: adopt, begin, or heal.
+2. From the lock record, as taking the lock has told it or as it is read, compare the plan, and decide: adopt, begin, or
+   heal.
 3. Claim, under the fence: from here on the lock record names the generation (protocol C4).
 4. Stage the value in every store, in the plan's order. The first store decides what the value is (protocol V1, V2).
 
@@ -10,10 +11,12 @@ probe of the candidates and is called again.
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 
 from lockstep import decide, formats, plans
 from lockstep.errors import (
+    FenceLostError,
     InvalidRequestError,
     LostCompareAndSetError,
     StagedValueConflictError,
@@ -50,7 +53,15 @@ def run(request: GenerateRequest, ports: Ports) -> GenerateResult:
         StoresDivergedError: There is no login to try.
     """
     served = ports.stores.served()  # (1)
-    record = ports.lock.read()
+    told = ports.lock.recall(request.rotation.lease, request.record) if request.record else None
+    if told:
+        # Another call of this step may have claimed since. Then the record is read, and decides (protocol L16).
+        with suppress(FenceLostError, LostCompareAndSetError):
+            return _prepared(request, ports, served, told)
+    return _prepared(request, ports, served, ports.lock.read())
+
+
+def _prepared(request: GenerateRequest, ports: Ports, served: Served, record: LockRecord) -> GenerateResult:
     plan = plans.require_active(record, ports.credential)  # (2)
     head = record.heads.get(request.rotation.runner)
     rotation = request.rotation.model_copy(

@@ -40,9 +40,10 @@ from lockstep.aws.clients import translated
 from lockstep.aws.lock_item import HEAD, LOCK_TABLE_ERRORS, UNWITNESSED, Item, record_of
 from lockstep.errors import (
     FenceLostError,
+    LockTableAccessDeniedError,
     LostCompareAndSetError,
 )
-from lockstep.model import ChainHead, Claim, Lease, LockRecord, Release
+from lockstep.model import Acquired, ChainHead, Claim, Lease, LockRecord, Release, Told
 from lockstep.standby import Bounds
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
 
 
 class DynamoDbLock:
-    """The port `Lock` on one item. Every method makes one call (protocol L2)."""
+    """The port `Lock` on one item. Every method but `recall` makes one call (protocol L2)."""
 
     def __init__(self, client: "DynamoDBClient", table: str, credential_id: str) -> None:
         self._client = client
@@ -74,7 +75,7 @@ class DynamoDbLock:
         force: bool,
         leads: bool = False,
         limits: Bounds | None = None,
-    ) -> Lease | None:
+    ) -> Acquired | None:
         """Take the lock under a new fence; None where the condition of ACQUIRE does not hold."""
         yielding = _limits(limits) if limits else {}
         with self._translated():
@@ -95,12 +96,27 @@ class DynamoDbLock:
                         ":heeded": {"BOOL": writes.PAUSE_WAIVED if force else writes.PAUSE_HEEDED},
                         **yielding,
                     },
-                    ReturnValues="UPDATED_NEW",
+                    ReturnValues="ALL_NEW",
                 )
             except self._client.exceptions.ConditionalCheckFailedException:
                 return None
-            fence = int(reply["Attributes"]["fence"]["N"])
-        return Lease(credential_id=self._credential_id, holder=holder, fence=fence)
+            told = reply["Attributes"]
+            fence = int(told["fence"]["N"])
+        return Acquired(lease=Lease(credential_id=self._credential_id, holder=holder, fence=fence), told=told)
+
+    def recall(self, lease: Lease, told: Told) -> LockRecord | None:
+        """The item that ACQUIRE returned as a record, without a call; None where it is none of this lease.
+
+        Raises:
+            NewerFormatError: A newer build has claimed in it.
+            FirstEditionClaimError: The first edition has a claim in it.
+        """
+        # What a service integration has spelled in another way is read from the table instead.
+        with suppress(LockTableAccessDeniedError):
+            record = record_of(self._credential_id, told)
+            if told.get("credential_id") == {"S": self._credential_id} and _holds(record, lease):
+                return record
+        return None
 
     def note_skip(self, now: datetime) -> None:
         """Note that a run of AWS did not get the lock; nothing where there is no record."""
@@ -133,7 +149,12 @@ class DynamoDbLock:
         }
         in_flight = writes.NOTHING_IN_FLIGHT
         if over.claim:
-            values[":replaced"] = _number(over.claim.generation)
+            values |= {
+                ":replaced": _number(over.claim.generation),
+                ":replaced_kind": {"S": over.claim.kind.value},
+                ":replaced_base": _number(over.claim.base_generation),
+                ":replaced_run": {"S": over.claim.rotation_id},
+            }
             in_flight = writes.PROMOTING if over.promoting else writes.OPEN
         alive = over.alive.union(served)
         if alive:

@@ -46,8 +46,12 @@ NEWEST = "(attribute_not_exists(highest_generation) OR highest_generation < :gen
 UNDER_ACTIVE_PLAN = "#plan = :plan"
 UNDER_ORDERED_PLAN = "activate = :plan"
 NOTHING_IN_FLIGHT = "attribute_not_exists(pending_generation)"
-OPEN = "pending_generation = :replaced AND attribute_not_exists(promoting)"
-PROMOTING = "pending_generation = :replaced AND attribute_exists(promoting)"
+_REPLACED = (
+    "pending_generation = :replaced AND claim_kind = :replaced_kind AND base_generation = :replaced_base "
+    "AND claim_rotation_id = :replaced_run"
+)
+OPEN = f"{_REPLACED} AND attribute_not_exists(promoting)"
+PROMOTING = f"{_REPLACED} AND attribute_exists(promoting)"
 """CLAIM: still held by this run, in flight is what was seen, the generation was never used, and the plan is the active
 one or becomes so with this write (protocol L6)."""
 

@@ -46,7 +46,8 @@ PLAN = "of-the-active-plan"
 
 
 def acquire(lock: Lock, holder: str = "aws-1", *, at: datetime = NOW, force: bool = False) -> Lease | None:
-    return lock.acquire(holder=holder, now=at, expires_at=at + LEASE, force=force)
+    acquired = lock.acquire(holder=holder, now=at, expires_at=at + LEASE, force=force)
+    return acquired.lease if acquired else None
 
 
 def acquired(lock: Lock, holder: str = "aws-1", *, at: datetime = NOW) -> Lease:

@@ -36,9 +36,9 @@ def ago(minutes: float) -> datetime:
 
 def begun(lock: Lock, *, at: datetime) -> Lease:
     """A run of AWS that has acquired the lock."""
-    lease = lock.acquire(holder="aws-1", now=at, expires_at=at + LEASE, force=True, leads=True)
-    assert lease
-    return lease
+    acquired = lock.acquire(holder="aws-1", now=at, expires_at=at + LEASE, force=True, leads=True)
+    assert acquired
+    return acquired.lease
 
 
 def done(lease: Lease, *, due: datetime, led_at: datetime | None = None) -> Release:
@@ -57,9 +57,10 @@ def finished(lock: Lock, *, at: datetime, due: datetime) -> None:
 
 
 def standby(lock: Lock) -> Lease | None:
-    return lock.acquire(
+    acquired = lock.acquire(
         holder="oci-1", now=NOW, expires_at=NOW + LEASE, force=False, limits=bounds(INTERVAL, NOW)
     )
+    return acquired.lease if acquired else None
 
 
 def test_a_run_of_aws_leaves_its_sign_with_the_lock_and_only_a_success_takes_it_back(lock: Lock) -> None:
@@ -79,9 +80,9 @@ def test_a_run_of_the_standby_or_of_an_operator_leaves_no_sign(lock: Lock) -> No
     lease = standby(lock)
     assert lease
     lock.release(lease, done(lease, due=ago(2)))
-    lease = lock.acquire(holder="operator", now=NOW, expires_at=NOW + LEASE, force=True)
-    assert lease
-    lock.release(lease, done(lease, due=ago(2)))
+    taken = lock.acquire(holder="operator", now=NOW, expires_at=NOW + LEASE, force=True)
+    assert taken
+    lock.release(taken.lease, done(taken.lease, due=ago(2)))
     assert lock.read().aws == before
 
 
@@ -100,7 +101,7 @@ def test_the_standby_acquires_what_the_rule_does_not_leave_to_aws(
 ) -> None:
     first = lock.acquire(holder="first", now=ago(90), expires_at=ago(80), force=True)
     assert first
-    lock.release(first, done(first, due=ago(due)))
+    lock.release(first.lease, done(first.lease, due=ago(due)))
     if seen is not None:
         finished(lock, at=ago(seen), due=ago(due))
     if began is not None:

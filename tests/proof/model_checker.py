@@ -275,7 +275,7 @@ class Checker:
             new[S_LOCK], new[S_BUDGET], new[i] = (
                 self._id(held),
                 budget,
-                self._id(self.interpreter.start(run)),
+                self._id(self.interpreter.start(run, held)),
             )
             yield Step(("acquire", number, state[i]), self._sorted(new))
 
@@ -382,7 +382,7 @@ class Checker:
             held = acquired(lock._replace(due=True), number)
             assert held
             state[S_LOCK] = self._id(held)
-            failure = self._alone(state, self.interpreter.start(Run(number, held.fence)))
+            failure = self._alone(state, self.interpreter.start(Run(number, held.fence), held))
             is_over = failure is None and not self._values[state[S_LOCK]].is_revoking
             if is_over or (failure and failure.invariant != "I8"):
                 return failure

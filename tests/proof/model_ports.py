@@ -17,6 +17,7 @@ from lockstep.databases.mariadb import _DualPassword as MariaDbDualPassword
 from lockstep.databases.mysql import DualPassword, MySqlAccount
 from lockstep.errors import DatabaseRejectedError, LockstepError, PasswordRefusedByPolicyError
 from lockstep.model import (
+    Acquired,
     ChainHead,
     Claim,
     Credential,
@@ -27,6 +28,7 @@ from lockstep.model import (
     SecretStr,
     StoredValue,
     Strategy,
+    Told,
 )
 from lockstep.model import Login as RealLogin
 from lockstep.ports import Mac, Ports, Replica, Stager
@@ -254,8 +256,14 @@ class _Lock:
         force: bool,
         leads: bool = False,
         limits: Bounds | None = None,
-    ) -> Lease | None:
+    ) -> Acquired | None:
         raise NotImplementedError  # A run of the model begins with the lock.
+
+    def recall(self, lease: Lease, told: Told) -> LockRecord | None:
+        del lease
+        record = record_of(told["record"])
+        self._replay.highest = record.highest_generation
+        return record
 
     def note_skip(self, now: datetime) -> None:
         raise NotImplementedError  # The same.

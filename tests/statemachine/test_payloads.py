@@ -147,6 +147,14 @@ def test_no_field_has_a_name_for_a_secret() -> None:
         assert {f for f in fields if SECRET_LOOKING.search(f)} == set(), name
 
 
+RECORD = {
+    "fence": {"N": "7"},
+    "alive": {"NS": ["6"]},
+    "paused": {"BOOL": False},
+    "head_aws": {"M": {"seq": {"N": "9"}}},
+}
+
+
 class Run:
     """The variables of an execution, assigned by the steps, on a world in memory."""
 
@@ -158,7 +166,7 @@ class Run:
         self.next = ""
 
     def acquire(self) -> None:
-        self._assign("AcquireLock", input=self.input(), result={"Attributes": {"fence": {"N": "7"}}})
+        self._assign("AcquireLock", input=self.input(), result={"Attributes": RECORD})
 
     def input(self) -> JsonObject:
         return {"credential_id": "multi-cloud/app_user"}
@@ -262,7 +270,7 @@ def test_each_step_is_sent_a_valid_request(databases: int, revoke: bool) -> None
         started_at=datetime(2026, 1, 1, 0, 20, 0, 123000, tzinfo=UTC),
         fence=7,
     )
-    assert run.generate(_staged(run)) == GenerateRequest(rotation=began)
+    assert run.generate(_staged(run)) == GenerateRequest(rotation=began, record=RECORD)
     # Every later step gets the plan that Generate named (protocol O10).
     rotation = began.model_copy(update={"plan": run.world.credential.plan_digest})
     assert (run.next, run.variables["claim"]) == ("ApplyDb", _json(CLAIM))

@@ -19,6 +19,7 @@ from lockstep.audit.objects import EntryObjects
 from lockstep.audit.seal import MAX_METADATA_BYTES
 from lockstep.errors import AuditLogAccessDeniedError, FenceLostError, LostCompareAndSetError
 from lockstep.model import (
+    Acquired,
     ChainHead,
     Claim,
     Credential,
@@ -30,6 +31,7 @@ from lockstep.model import (
     Release,
     SecretStr,
     Strategy,
+    Told,
 )
 from lockstep.plan import Plan
 from lockstep.plan_file import parse_plan
@@ -116,7 +118,7 @@ class MemoryLock:
         force: bool,
         leads: bool = False,
         limits: Bounds | None = None,
-    ) -> Lease | None:
+    ) -> Acquired | None:
         with self.faults.around("acquire"):
             r = self.record
             free = r.holder in (None, holder) or (r.expires_at is not None and r.expires_at < now)
@@ -127,7 +129,15 @@ class MemoryLock:
                 return None
             aws = r.aws.after_begin(now) if leads else r.aws
             self.record = replace(r, holder=holder, expires_at=expires_at, fence=r.fence + 1, aws=aws)
-            return Lease(credential_id=r.credential_id, holder=holder, fence=self.record.fence)
+            lease = Lease(credential_id=r.credential_id, holder=holder, fence=self.record.fence)
+            return Acquired(lease=lease, told={"record": self.record})
+
+    def recall(self, lease: Lease, told: Told) -> LockRecord | None:
+        record = told.get("record")
+        if not (isinstance(record, LockRecord) and record.credential_id == lease.credential_id):
+            return None
+        formats.require_known(record.format, credential=record.credential_id)
+        return record if (record.holder, record.fence) == (lease.holder, lease.fence) else None
 
     def note_skip(self, now: datetime) -> None:
         with self.faults.around("note_skip"):

@@ -69,8 +69,9 @@ def held(
 ) -> Rotation:
     """A run that has just acquired the lock, for tests that call its steps themselves."""
     now = world.clock.now()
-    lease = world.lock.acquire(holder=rotation_id, now=now, expires_at=now + LEASE, force=force)
-    assert lease
+    acquired = world.lock.acquire(holder=rotation_id, now=now, expires_at=now + LEASE, force=force)
+    assert acquired
+    lease = acquired.lease
     return Rotation.model_validate(
         {
             "credential_id": lease.credential_id,
