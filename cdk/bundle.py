@@ -52,7 +52,9 @@ _ENTRY_POINTS: dict[Runner, dict[str, str]] = {
     "aws": {step: f"functions.{step}.handler" for step in HANDLERS},
     "oci": {"rotate": "oci_fn.func"},
 }
-_NOT_SHIPPED = frozenset({"lockstep/audit/report", "lockstep/cli", "lockstep/client.py", "lockstep/cost"})
+_NOT_SHIPPED = frozenset(
+    {"lockstep/audit/report", "lockstep/cli", "lockstep/client.py", "lockstep/cost", "lockstep/quotas"}
+)
 _BOTOCORE_SERVICES = frozenset({"dynamodb", "kms", "s3", "secretsmanager", "sts"})
 # Modules of the SDK itself import dns and work_requests.
 _OCI_SERVICES = frozenset({"dns", "object_storage", "secrets", "vault", "work_requests"})

@@ -5,6 +5,7 @@ from datetime import timedelta
 from fractions import Fraction
 from math import ceil
 
+from lockstep.cost.calls import Shape, read_counted
 from lockstep.model import AdminIam, AdminSecret
 from lockstep.plan import Plan
 from lockstep.plan_admins import is_plain_name, names_in_aws
@@ -205,8 +206,7 @@ def _of_versions() -> Iterator[Use]:
     )
 
 
-WRITES_EACH = 4
-"""PutSecretValue and UpdateSecretVersionStage, of two secrets."""
+_WRITES = ("PutSecretValue", "UpdateSecretVersionStage")
 VERSIONS = 100
 SECRETS_OF_A_REGION = 500_000
 
@@ -215,6 +215,7 @@ def _of_secrets_manager(plan: Plan) -> Iterator[Use]:
     source = f"{_AWS}/secretsmanager/latest/userguide/reference_limits.html"
     count = len(plan.credential_sections)
     fixed = len(names_in_aws(plan)) + (1 if plan.runners.aws.oci_key_secret else 0)
+    writes = read_counted().number("aws rotation", Shape(databases=1), "secretsmanager", *_WRITES)
     yield grows(
         plan,
         Quota(
@@ -236,7 +237,7 @@ def _of_secrets_manager(plan: Plan) -> Iterator[Use]:
             source=source,
             change=f"{SPLIT} in another region: this quota cannot be raised",
         ),
-        total=Fraction(WRITES_EACH * count, _MINUTE),
+        total=Fraction(writes * count, _MINUTE),
     )
     shortest = min(c.interval for c in plan.credential_sections)
     yield Use(
@@ -249,10 +250,6 @@ def _of_secrets_manager(plan: Plan) -> Iterator[Use]:
         ),
         need=Fraction(ceil(timedelta(days=1) / shortest)),
     )
-
-
-STATES_EACH = 13
-"""States that an execution of a rotation enters."""
 
 
 def _of_runs(plan: Plan) -> Iterator[Use]:
@@ -282,7 +279,7 @@ def _of_runs(plan: Plan) -> Iterator[Use]:
             change=later,
             adjustable=True,
         ),
-        total=Fraction(STATES_EACH * count, _MINUTE),
+        total=Fraction(read_counted().transitions * count, _MINUTE),
     )
     yield grows(
         plan,

@@ -4,6 +4,9 @@ from collections.abc import Iterator
 from datetime import timedelta
 from fractions import Fraction
 
+from lockstep.cost.assumptions import CALL_MS
+from lockstep.cost.aws import IN_OCI
+from lockstep.cost.calls import Shape, read_counted
 from lockstep.plan import Plan
 from lockstep.plan_admins import names_in_oci
 from lockstep.quotas.base import SPLIT, Quota, Use, grows
@@ -17,8 +20,6 @@ SECRETS_EACH = 2
 SECRETS_OF_A_TENANCY = 5000
 STATEMENTS = 16
 """Of all policies that Terraform makes, with every option."""
-TAKEOVER_SECONDS = Fraction(44 * 40, 1000)
-"""Of one rotation in OCI: 44 calls one after the other, 40 ms each between two regions."""
 TAKEOVER_MARGIN_SECONDS = 25
 """Before the end of a call, in which no rotation goes on (`oci_fn.func.MARGIN_SECONDS`)."""
 
@@ -28,7 +29,8 @@ def of_oci(plan: Plan) -> Iterator[Use]:
     vault = plan.store(OciVault)
     if vault is None:
         return
-    count = len(plan.credential_sections)
+    sections = plan.credential_sections
+    count = len(sections)
     # Its runner reads admins, the AWS key and the MAC key.
     fixed = len(names_in_oci(plan)) + 2 if plan.runners.oci else 0
     yield grows(
@@ -81,5 +83,12 @@ def of_oci(plan: Plan) -> Iterator[Use]:
                 source="lockstep/timing.py",
                 change=f"{SPLIT}: what one call does not reach waits for the next one",
             ),
-            total=TAKEOVER_SECONDS * count,
+            total=sum((_takeover_seconds(len(c.databases), vault.ring) for c in sections), Fraction()),
         )
+
+
+def _takeover_seconds(databases: int, ring: int) -> Fraction:
+    """Of one rotation in OCI: as if its calls of OCI came one after the other, with those of AWS beside them."""
+    counted, shape = read_counted(), Shape(databases=databases, ring=ring)
+    calls = {service: counted.number("oci rotation", shape, service) for service in IN_OCI}
+    return Fraction(sum(number * CALL_MS[service] for service, number in calls.items()), 1000)
