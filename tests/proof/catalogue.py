@@ -288,6 +288,13 @@ _BUGS = (
         (Races(("I7",)),),
     ),
     Bug(
+        "own-entry-not-looked-for",
+        "E9",
+        "a run writes its entry whether or not the log has it",
+        plants.own_entry_not_looked_for,
+        (Races(("I7",)),),
+    ),
+    Bug(
         "retain-without-probe",
         "D12",
         "MySQL's RETAIN is run without asking which generation is in which slot",

@@ -15,6 +15,7 @@ from functions.audit import step as audit
 from functions.generate import step as generate
 from functions.update_secrets import step as update_secrets
 from lockstep import decide, plans
+from lockstep.audit.append import Chain
 from lockstep.errors import FenceLostError
 from lockstep.messages import ApplyRequest, Dead, Death, RevokeRequest
 from lockstep.model import Claim, ClaimKind, CredentialValue, Lease, LockRecord, Release
@@ -469,6 +470,11 @@ def death_on_one_database_is_enough() -> AbstractContextManager[None]:
         return {d.generation for database in databases for d in database.dead}
 
     return patched(patch.object(audit, "_dead_everywhere", dead_somewhere))
+
+
+def own_entry_not_looked_for() -> AbstractContextManager[None]:
+    """An entry is written whatever the log holds of the same run."""
+    return patched(patch.object(Chain, "_own", lambda *_: None))
 
 
 def emergency_without_revocation() -> AbstractContextManager[None]:
