@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from tests.proof import plants, plants_in_ports
+from tests.proof import plants, plants_in_apply_db, plants_in_ports
 from tests.proof.model_bounds import MARIADB, MYSQL, POSTGRESQL, Budget
 from tests.proof.patching import Plant
 
@@ -178,6 +178,29 @@ _BUGS = (
         (
             Races(("I1", "I5", "I9"), ("refused",)),
             Model("I5", Budget(terms=1, twins=1, refusals=1), POSTGRESQL, is_slow=True),
+        ),
+    ),
+    Bug(
+        "changed-before-the-fence-answered",
+        "D4",
+        "the databases are changed while the lock record is still being read",
+        plants_in_apply_db.changed_before_the_fence_answered,
+        (
+            Races(("I1", "I5", "I9"), ("refused",)),
+            Model("I5", Budget(terms=1, twins=1, refusals=1), POSTGRESQL, is_slow=True),
+        ),
+    ),
+    Bug(
+        "hint-believed",
+        "D4",
+        "what dies is what Generate's look at the lock record named, not what the record names under the advisory lock",
+        plants_in_apply_db.hint_believed,
+        (
+            StandIn(
+                "the fence: while it and the claim hold, nothing joins what is alive",
+                Budget(terms=1, edits=1),
+                POSTGRESQL,
+            ),
         ),
     ),
     Bug(
@@ -453,6 +476,13 @@ _BUGS = (
         "what must be refused is shown last, so that a run ends with a refusal and the next begins with one",
         plants.refusal_not_taken_back,
         (Races(("I1",)),),
+    ),
+    Bug(
+        "refusals-side-by-side",
+        "D19",
+        "all logins of an account that must be refused are shown at the same time",
+        plants_in_apply_db.refusals_side_by_side,
+        (Races(("I1",), ("steady", "edited", "forgetful")),),
     ),
     Bug(
         "unexpected-refusal-not-muted",

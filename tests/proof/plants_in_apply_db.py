@@ -1,0 +1,80 @@
+"""Rules of ApplyDb's two round trips, each left out by a patch for the length of a block; see `catalogue`."""
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from functools import partial
+from unittest.mock import patch
+
+from functions.apply_db import logins
+from functions.apply_db import step as apply_db
+from lockstep.errors import PreviousCredentialAcceptedError
+from lockstep.messages import Dead, Death
+from lockstep.model import Claim, CredentialValue, Lease, LockRecord
+from lockstep.ports import Ports
+from tests.proof.patching import Foreign, patched
+
+
+def changed_before_the_fence_answered() -> AbstractContextManager[None]:
+    """The fence is asked beside the first login, and its answer awaited when the databases are changed."""
+    original = apply_db._apply
+
+    def apply(request: Foreign, ports: Ports) -> Foreign:
+        done = original(request, replace(ports, lock=_ChangedLock(ports.lock)))
+        ports.lock.require(request.rotation.lease, request.claim, promoting=False, now=ports.clock.now())
+        return done
+
+    return patched(patch.object(apply_db, "_apply", apply))
+
+
+def hint_believed() -> AbstractContextManager[None]:
+    """What is alive and under enrolment is what Generate has handed on."""
+    original = apply_db._apply
+
+    def apply(request: Foreign, ports: Ports) -> Foreign:
+        hint = {"alive": frozenset(request.hint.alive), "enrol": frozenset(request.hint.enrol)}
+        return original(request, replace(ports, lock=_ChangedLock(ports.lock, is_asked=True, said=hint)))
+
+    return patched(patch.object(apply_db, "_apply", apply))
+
+
+class _ChangedLock:
+    """A lock that shows the record with changes, and may not refuse to."""
+
+    def __init__(
+        self, lock: Foreign, *, is_asked: bool = False, said: Mapping[str, Foreign] | None = None
+    ) -> None:
+        self._lock = lock
+        self._is_asked = is_asked
+        self._said = said or {}
+
+    def __getattr__(self, name: str) -> Foreign:
+        return getattr(self._lock, name)
+
+    def require(self, lease: Lease, claim: Claim, **more: Foreign) -> LockRecord:
+        record: LockRecord = self._lock.require(lease, claim, **more) if self._is_asked else self._lock.read()
+        return replace(record, **self._said)
+
+
+def refusals_side_by_side() -> AbstractContextManager[None]:
+    """All logins that must be refused are shown at the same time, and then one that must succeed."""
+    original = logins.prove
+
+    def prove(
+        database: Foreign,
+        side_by_side: Foreign,
+        *,
+        pending: CredentialValue,
+        base: CredentialValue | None,
+        doomed: Mapping[int, CredentialValue | None],
+    ) -> tuple[Dead, ...]:
+        original(database, side_by_side, pending=pending, base=base, doomed={})
+        live = [value.login for value in (pending, base) if value]
+        shown = {g: v.login for g, v in doomed.items() if v and v.login not in live}
+        if any(side_by_side([partial(database.accepts, login) for login in shown.values()])):
+            raise PreviousCredentialAcceptedError(database=database.name)
+        for login in live:
+            database.accepts(login)
+        return tuple(Dead(generation=g, death=Death.REFUSED) for g in shown)
+
+    return patched(patch.object(logins, "prove", prove))
