@@ -61,6 +61,7 @@ def run_execution(
     *,
     timeout_seconds: float = 30.0,
     name: str | None = None,
+    poll_seconds: float = 0.01,
 ) -> Execution:
     """Start an execution and wait for its end.
 
@@ -70,6 +71,7 @@ def run_execution(
         execution_input: Any JSON value.
         timeout_seconds: How long it may run.
         name: The execution's name; made by the client if None.
+        poll_seconds: Between two looks at it. Each look takes this process some milliseconds.
 
     Raises:
         ExecutionStillRunningError: It exceeded its time.
@@ -83,7 +85,7 @@ def run_execution(
         if time.monotonic() > deadline:
             stepfunctions.stop_execution(executionArn=arn)
             raise ExecutionStillRunningError(f"{arn} ran for more than {timeout_seconds} s")
-        time.sleep(0.01)
+        time.sleep(poll_seconds)
     pages = stepfunctions.get_paginator("get_execution_history").paginate(executionArn=arn)
     return Execution(
         arn=arn,

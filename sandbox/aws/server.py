@@ -242,6 +242,7 @@ class AwsSandbox:
         *,
         timeout_seconds: float = 30.0,
         name: str | None = None,
+        poll_seconds: float = 0.01,
     ) -> Execution:
         """Run a state machine to its end, see `executions.run_execution`."""
         return run_execution(
@@ -250,6 +251,7 @@ class AwsSandbox:
             execution_input,
             timeout_seconds=timeout_seconds,
             name=name,
+            poll_seconds=poll_seconds,
         )
 
 
