@@ -211,9 +211,9 @@ def count() -> dict[str, Any]:
     flows: dict[Shape, Flow] = {}
     for shape in SHAPES:
         with world(shape) as running:
-            flows[shape] = _flows(running, shape)
+            flows[shape] = flows_of(running, shape)
             if shape == TWO_IN_BOTH:
-                machine, sizes = _of_machine(running), _sizes(running)
+                machine, sizes = of_machine(running), sizes_of(running)
     return {
         "counted_on": f"{date.fromtimestamp(datetime.now().timestamp())}",  # noqa: DTZ005, DTZ012 - of a person
         "by": "python -m sandbox.count_calls --write",
@@ -251,7 +251,8 @@ def _servers(folder: Path, number: int) -> dict[str, DatabaseServer]:
     return {name: there[name] for name in SERVERS[:number]}
 
 
-def _flows(running: World, shape: Shape) -> Flow:
+def flows_of(running: World, shape: Shape) -> Flow:
+    """Count every flow that an estate of this shape has."""
     for _ in range(1 + VERSIONS_BEFORE_DELETION * (shape.ring or 1)):
         running.by_aws()
     found: Flow = {}
@@ -288,13 +289,14 @@ def _usual(act: Callable[[], Counter[str]]) -> Counter[str]:
     return Counter({call: sorted(run[call] for run in runs)[COUNTED // 2] for run in runs for call in run})
 
 
-def _of_machine(running: World) -> dict[str, int]:
+def of_machine(running: World) -> dict[str, int]:
+    """States and events of an execution."""
     running.by_aws()
     assert running.last  # noqa: S101 - it has just run
     return {"transitions": len(running.last.states_entered), "events": len(running.last.history)}
 
 
-def _sizes(running: World) -> dict[str, int]:
+def sizes_of(running: World) -> dict[str, int]:
     """Bytes of a lock record and of an audit entry, in tens."""
     item = running.estate.outside.lock_item(running.credential.id)
     s3 = running.estate.aws.client("s3")
