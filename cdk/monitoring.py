@@ -65,7 +65,8 @@ class Monitoring(Construct):
                 section="alarms",
             )
         )
-        self._dashboard(functions, machine, dead_letters)
+        if self._settings.dashboard:
+            self._dashboard(functions, machine, dead_letters)
 
     def _count_in_logs(self, promotions: logs.ILogGroup, executions: logs.ILogGroup) -> None:
         self._count(

@@ -27,7 +27,6 @@ METRICS_OF_THE_WATCH = 11
 METRICS_OF_LOGS = 3
 ALARMS = 13
 ALARMS_OF_THE_STANDBY = 2
-DASHBOARDS = 1
 
 
 def month(retention: timedelta) -> Fraction:
@@ -166,7 +165,8 @@ def of_deployment(plan: Plan, deployed: Deployed, counted: Counted) -> Iterator[
     yield _line("KMS, for the lock table", "kms requests", starts * assumed.PRINCIPALS + assumed.WATCHES)
     yield _line("CloudWatch, metrics", "metrics", METRICS_OF_THE_WATCH + METRICS_OF_LOGS)
     yield _line("CloudWatch, alarms", "alarms", ALARMS + (ALARMS_OF_THE_STANDBY if standby else 0))
-    yield _line("CloudWatch, dashboard", "dashboard", DASHBOARDS)
+    if deployed.dashboard:
+        yield _line("CloudWatch, dashboard", "dashboard", 1)
     yield from _of_watch(plan, deployed, counted)
     stored = Fraction(len(plan.credential_sections) * counted.bytes["lock_record"], assumed.GIGABYTE)
     yield _line("DynamoDB, storage", "dynamodb storage", stored)

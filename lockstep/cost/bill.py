@@ -19,6 +19,7 @@ class Deployed:
         memory_mb: Of each Lambda function.
         architecture: Of each Lambda function.
         log_retention_days: Of the logs in AWS.
+        dashboard: Whether one is made.
         encryption_key_adopted: Whether the key that encrypts is there anyway.
         mac_key_adopted: Likewise the one that signs the audit log.
         memory_in_mbs: Of the OCI function.
@@ -29,6 +30,7 @@ class Deployed:
     memory_mb: int = 512
     architecture: Literal["arm64", "x86_64"] = "arm64"
     log_retention_days: int = 400
+    dashboard: bool = True
     encryption_key_adopted: bool = False
     mac_key_adopted: bool = False
     memory_in_mbs: int = 512

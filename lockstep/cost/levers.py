@@ -92,6 +92,13 @@ def _changes(plan: Plan, deployed: Deployed) -> Iterator[_Changed]:
             deployed=replace(deployed, log_retention_days=SHORTEST_LOGS),
             gives_up="older logs; the audit log stays",
         )
+    if deployed.dashboard:
+        yield _Changed(
+            change="cdk.json: dashboard: false",
+            plan=plan,
+            deployed=replace(deployed, dashboard=False),
+            gives_up="its graphs; metrics and alarms stay",
+        )
     if not deployed.encryption_key_adopted:
         yield _Changed(
             change="cdk.json: adopt.encryption_key: a key that is there",

@@ -239,6 +239,7 @@ def test_dead_letters_are_kept_and_raise_an_alarm(aws: Synthesised) -> None:
 
 def test_there_is_a_dashboard(aws: Synthesised) -> None:
     assert aws.properties("AWS::CloudWatch::Dashboard")["DashboardName"] == "lockstep"
+    assert not synthesised(dashboard=False).resources("AWS::CloudWatch::Dashboard")
 
 
 def test_an_address_subscribes_to_both_topics(both: Synthesised) -> None:

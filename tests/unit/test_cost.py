@@ -197,6 +197,7 @@ def test_the_assumed_settings_are_the_defaults_of_both_deployments() -> None:
     settings, deployed = Settings(), Deployed()
     assert (deployed.memory_mb, deployed.architecture) == (settings.memory_mb, settings.architecture)
     assert deployed.log_retention_days == settings.log_retention_days
+    assert deployed.dashboard == settings.dashboard
     assert not deployed.encryption_key_adopted
     assert not deployed.mac_key_adopted
     terraform = (ROOT / "oci_fn/terraform/variables.tf").read_text()
@@ -236,7 +237,9 @@ def test_a_lever_saves_what_the_changed_bill_is_lower() -> None:
 
 def test_what_is_done_already_is_no_lever() -> None:
     plan = plan_of(interval="1h", slots=2, storage_class="STANDARD")
-    deployed = Deployed(encryption_key_adopted=True, key_protection="SOFTWARE", log_retention_days=30)
+    deployed = Deployed(
+        dashboard=False, encryption_key_adopted=True, key_protection="SOFTWARE", log_retention_days=30
+    )
     assert levers(plan, deployed, COUNTED, now=bill(plan, deployed, COUNTED)) == []
 
 
