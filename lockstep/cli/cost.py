@@ -1,12 +1,23 @@
 """`lockstep cost`: what the plan costs a month, by item, and what would lower it."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from lockstep.cli.output import DEFAULT_PLAN, AsJson, PlanFile, plan_or_exit, print_json, say
+from lockstep.cli.output import (
+    DEFAULT_PLAN,
+    AsJson,
+    Exit,
+    PlanFile,
+    complain,
+    plan_or_exit,
+    print_json,
+    say,
+)
 from lockstep.cost import (
     PRICES,
     Bill,
@@ -27,6 +38,10 @@ def cost(
     *,
     file: PlanFile = DEFAULT_PLAN,
     as_json: AsJson = False,
+    settings: Annotated[
+        Path | None,
+        typer.Option("--settings", help="The cdk.json of the deployment.  [default: a new one's settings]"),
+    ] = None,
     prices: Annotated[
         bool, typer.Option("--prices", help="Show each price, where it was read, and what is free.")
     ] = False,
@@ -36,13 +51,13 @@ def cost(
     This calls no cloud and no database. The calls of a rotation were counted on emulators of both clouds. Prices are
     list prices: of us-east-1 in AWS, and of OCI, which has the same everywhere. A month has 730 hours. AWS rotates,
     and the standby finds nothing to do. What is free up to some amount is charged here. What cannot be known is
-    assumed to be dear: each function starts anew, and calls wait for each other. Settings of cdk.json and of Terraform
-    are the defaults. Not counted: what applications read, traffic to databases, endpoints of a VPC, taxes.
+    assumed to be dear: each function starts anew, and calls wait for each other. Settings of Terraform are the
+    defaults. Not counted: what applications read, traffic to databases, endpoints of a VPC, taxes.
 
-    Exit code: 0 shown, 2 the plan is not valid.
+    Exit code: 0 shown, 2 the plan or the file of settings is not valid.
     """
     plan = plan_or_exit(file)
-    deployed, counted = Deployed(), read_counted()
+    deployed, counted = _deployed(settings), read_counted()
     found = bill(plan, deployed, counted)
     lower = levers(plan, deployed, counted, now=found)
     if as_json:
@@ -69,6 +84,17 @@ def cost(
         say("prices", style="bold")
         for name in found.prices:
             _show_price(name, PRICES[name])
+
+
+def _deployed(settings: Path | None) -> Deployed:
+    """What the settings say, or exit code 2."""
+    if settings is None:
+        return Deployed()
+    try:
+        return Deployed.of_settings(json.loads(settings.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        complain(f"{settings} is no file of settings such as cdk.json: {error}")
+        raise typer.Exit(Exit.USAGE) from None
 
 
 def _show(lines: Iterable[Line]) -> None:

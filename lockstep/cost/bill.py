@@ -3,7 +3,9 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Literal
+from typing import Literal, Self
+
+from pydantic import TypeAdapter, ValidationError
 
 from lockstep.cost.assumptions import Protection
 from lockstep.cost.prices import PRICES, Price
@@ -36,6 +38,31 @@ class Deployed:
     memory_in_mbs: int = 512
     oci_log_retention_days: int = 90
     key_protection: Protection = "HSM"
+
+    @classmethod
+    def of_settings(cls, cdk_json: object) -> Self:
+        """The settings of a `cdk.json`; one that is not there has its default.
+
+        Raises:
+            ValueError: It has no settings, or one has another type.
+        """
+        context = cdk_json.get("context") if isinstance(cdk_json, dict) else None
+        if not isinstance(context, dict):
+            raise ValueError("it has no `context`")  # noqa: TRY004 - of a file, not of an argument
+        given = {name: context[name] for name in _IN_CDK_JSON if name in context}
+        match context.get("adopt", {}):
+            case dict() as adopt:
+                given |= {f"{key}_adopted": bool(adopt.get(key)) for key in ("encryption_key", "mac_key")}
+            case other:
+                raise ValueError(f"adopt: {other!r} is no object")
+        try:
+            return TypeAdapter(cls).validate_python(given)
+        except ValidationError as error:
+            wrong = (f"{problem['loc'][0]}: {problem['msg']}" for problem in error.errors(include_url=False))
+            raise ValueError("; ".join(wrong)) from None
+
+
+_IN_CDK_JSON = ("memory_mb", "architecture", "log_retention_days", "dashboard")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -300,6 +300,37 @@ def test_an_invalid_plan_is_told_as_everywhere(tmp_path: Path) -> None:
     assert "is not a valid plan" in shown.stderr
 
 
+def test_settings_of_a_deployment_change_the_bill(tmp_path: Path) -> None:
+    file = tmp_path / "cdk.json"
+    settings = {"memory_mb": 1024, "dashboard": False, "adopt": {"encryption_key": "arn:aws:kms:…"}, "x": 1}
+    file.write_text(json.dumps({"context": settings}))
+    words = ("cost", "--json", "-p", str(ROOT / "lockstep.yaml"))
+    document = json.loads(run(*words, "--settings", str(file)).stdout)
+    found = billed(DEFAULT, memory_mb=1024, dashboard=False, encryption_key_adopted=True)
+    assert document["usd"] == pytest.approx(float(found.usd), abs=1e-4)
+    assert run(*words, "--settings", str(ROOT / "cdk.json")).stdout == run(*words).stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (None, "No such file"),
+        ("{", "Expecting"),
+        ("[]", "it has no `context`"),
+        ('{"context": {"memory_mb": "much"}}', "memory_mb: Input should be a valid integer"),
+        ('{"context": {"architecture": "ppc"}}', "architecture: Input should be 'arm64' or 'x86_64'"),
+        ('{"context": {"adopt": 1}}', "adopt: 1 is no object"),
+    ],
+)
+def test_a_file_without_settings_is_told(tmp_path: Path, text: str | None, why: str) -> None:
+    file = tmp_path / "cdk.json"
+    if text is not None:
+        file.write_text(text)
+    shown = run("cost", "-p", str(ROOT / "lockstep.yaml"), "--settings", str(file))
+    assert (shown.exit_code, shown.stdout) == (2, "")
+    assert why in shown.stderr
+
+
 def test_it_needs_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> NoReturn:
         raise AssertionError("a connection")
