@@ -197,8 +197,7 @@ def _witness(request: SkippedRun, ports: Ports) -> Witnessing:
         entry_id=entry_id,
         look_back=1,
         reading=Reading(record=record, end=end),
-        # After an entry of this very run no look would be due.
-        began_at=end.after.number if end.after else None,
+        began_at=end.after.number if end.after and not witness.may_be_later(known, now) else None,
         witnesses=lambda _record, _known: seen,
     )
     return Witnessing(stream=stream, seq=head.seq)

@@ -34,6 +34,14 @@ def is_due(known: Mapping[str, Witnessed], stream: str, now: datetime) -> bool:
     return not 0 <= milliseconds(now) - known[stream].at < REFRESH.total_seconds() * 1000
 
 
+def may_be_later(known: Mapping[str, Witnessed], now: datetime) -> bool:
+    """Whether a look that is due may come after one of the same run, which another clock has timed later than now.
+
+    Else the last look was too long ago to be of a run that is still at work.
+    """
+    return any(seen.at > milliseconds(now) for seen in known.values())
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
     """What a look at another log has found: its newest entry, as far as the look got."""

@@ -70,9 +70,9 @@ def at(world: MemoryWorld, number: int, stream: str = "aws") -> Stored:
     return stored(number, world.audit_logs[stream].entries[number][1])
 
 
-def chain_of(world: MemoryWorld) -> Chain:
-    """The chain of AWS, to append to."""
-    ports = world.ports()
+def chain_of(world: MemoryWorld, stream: str = "aws") -> Chain:
+    """The chain of a stream, to append to."""
+    ports = world.ports(stream)
     return Chain(
         credential_id=world.credential.id,
         lock=world.lock,

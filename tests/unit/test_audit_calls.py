@@ -7,10 +7,10 @@ from types import ModuleType
 import pytest
 
 from functions.audit import step as audit
-from lockstep.audit import append, end
+from lockstep.audit import append, end, witness
 from lockstep.errors import FenceLostError, LockstepError
 from lockstep.messages import FailedRun, Rotation, SkippedRun
-from lockstep.timing import LEASE
+from lockstep.timing import CLOCK_SKEW, LEASE
 from tests.proof.tampering_plants import Plant
 from tests.support.memory import MemoryWorld
 from tests.support.trips import Trips
@@ -149,6 +149,20 @@ def test_a_repeated_witness_is_one_entry() -> None:
         assert_on_record(world)
 
 
+def test_a_witness_that_is_repeated_by_a_slower_clock_is_one_entry() -> None:
+    """Then another look is due, and an order may have come between."""
+    world = begun()
+    rotate_again(world, "more")
+    world.clock.sleep(3 * INTERVAL_SECONDS)
+    request = SkippedRun(rotation=renamed(Flight(begun(2)).rotation, 9))
+    assert audit.run(request, world.ports("oci")).seq == 2
+    extend(world, 1, stream="oci")
+    rotate(world, "grows")
+    world.clock.sleep(-CLOCK_SKEW.total_seconds())
+    assert audit.run(request, world.ports("oci")).seq == 2
+    assert len(entries(world, "oci")) == 3
+
+
 def renamed(rotation: Rotation, number: int) -> Rotation:
     return rotation.model_copy(update={"rotation_id": f"skipped-{number}", "runner": "oci"})
 
@@ -284,6 +298,13 @@ OMISSIONS = (
         old="if found.number <= 1 or newer > look_back or began_at in (found.number, found.number - 1):",
         new="if found.number <= (began_at or 1) or newer > look_back:",
         found_by=test_a_head_that_named_no_entry_when_the_run_began_hides_none,
+    ),
+    Omission(
+        name="a look that is due is taken to be long after the last one",
+        module=witness,
+        old="return any(seen.at > milliseconds(now) for seen in known.values())",
+        new="return False",
+        found_by=test_a_witness_that_is_repeated_by_a_slower_clock_is_one_entry,
     ),
     Omission(
         name="a number that is taken is not looked beyond",

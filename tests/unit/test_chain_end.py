@@ -18,9 +18,9 @@ from tests.unit.harness import INTERVAL_SECONDS, entries, orders, rotate, rotate
 from tests.unit.test_audit_attacks import EVENT, at, begun, chain_of, head, heads, verified
 
 
-def extend(world: MemoryWorld, count: int) -> None:
-    """Let the log of AWS grow by orders, which are cheap."""
-    chain = chain_of(world)
+def extend(world: MemoryWorld, count: int, *, stream: str = "aws") -> None:
+    """Let a log grow by orders, which are cheap."""
+    chain = chain_of(world, stream)
     for number in range(count):
         entry_id = f"{ORDER}{number}"
         event = event_of_order(
@@ -28,7 +28,7 @@ def extend(world: MemoryWorld, count: int) -> None:
             {},
             entry_id=entry_id,
             credential_id=world.credential.id,
-            stream="aws",
+            stream=stream,
             who="arn:of/operator",
             now=world.clock.now(),
         )
