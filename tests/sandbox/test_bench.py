@@ -10,9 +10,10 @@ import oci  # type: ignore[import-untyped]  # the SDK ships no types
 import pytest
 
 from sandbox.aws import AwsSandbox
+from sandbox.bench import peer
 from sandbox.bench.budget import MACHINE, SMALL, STEPS
 from sandbox.bench.goals import Goal, figure, goals
-from sandbox.bench.measure import Depth, small
+from sandbox.bench.measure import PEER, Depth, small
 from sandbox.bench.network import Network, covered_ms, longest_chain
 from sandbox.bench.rounds import LATENCIES_MS, round_trips
 from sandbox.bench.table import Tables
@@ -109,16 +110,55 @@ def test_without_a_recording_nothing_waits(clouds: Clouds) -> None:
     assert not record.requests
 
 
+ROTATES_IN_PLACE = """
+import json, os
+import boto3, pymysql
+
+
+def lambda_handler(event, context):
+    secrets = boto3.client("secretsmanager", endpoint_url=os.environ["SECRETS_MANAGER_ENDPOINT"])
+    name, token, step = event["SecretId"], event["ClientRequestToken"], event["Step"]
+    stages = secrets.describe_secret(SecretId=name)["VersionIdsToStages"]
+    assert stages[token] == ["AWSPENDING"]
+    [current] = [version for version in stages if "AWSCURRENT" in stages[version]]
+    now = json.loads(secrets.get_secret_value(SecretId=name, VersionId=current)["SecretString"])
+    later = dict(now, password=token)
+    if step == "createSecret":
+        secrets.put_secret_value(
+            SecretId=name, ClientRequestToken=token, SecretString=json.dumps(later), VersionStages=["AWSPENDING"]
+        )
+    if step == "setSecret":
+        login = dict(host=now["host"], port=now["port"], user=now["username"], ssl={"ca": "/nowhere"})
+        with pymysql.connect(**login, password=now["password"]) as connection, connection.cursor() as cursor:
+            cursor.execute("SET PASSWORD = PASSWORD(%s)", later["password"])
+    if step == "finishSecret":
+        secrets.update_secret_version_stage(
+            SecretId=name, VersionStage="AWSCURRENT", MoveToVersionId=token, RemoveFromVersionId=current
+        )
+"""
+"""A rotation function with one password: between setSecret and finishSecret what is current is refused."""
+
+
 @pytest.mark.skipif(not available()[MariaDbServer], reason=available()[MariaDbServer].missing)
-def test_a_rotation_stays_within_its_budget(tmp_path_factory: pytest.TempPathFactory) -> None:
-    folder = tmp_path_factory.mktemp("bench")
-    figures = small(Depth(repetitions=3, back_to_back=1), None, folder, lambda _text: None)
+def test_a_rotation_stays_within_its_budget_beside_one_that_locks_out(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    folder, checkout = tmp_path_factory.mktemp("bench"), tmp_path_factory.mktemp("peer")
+    (checkout / peer.FILE).parent.mkdir()
+    (checkout / peer.FILE).write_text(ROTATES_IN_PLACE)
+    figures = small(Depth(repetitions=3, back_to_back=2), checkout, folder, lambda _text: None)
     rotation = figures[SMALL][MACHINE]
     assert rotation["wall_ms"].keys() == {str(latency) for latency in LATENCIES_MS}
     assert list(rotation["steps"]) == list(STEPS[SMALL])
     assert rotation["calls"] == sum(step["aws_calls"] for step in rotation["steps"].values())
     assert figures[SMALL]["boundaries"]["boundaries"] >= rotation["calls"]
     assert [f"{g.name}: {figure(figures, g.path)}" for g in goals() if g.verdict(figures) == "FAILS"] == []
+    other = figures[PEER]
+    assert (other["calls"], other["chain"], other["connections"]) == (10, 10, 1)
+    assert list(other["steps"]) == list(peer.STEPS)
+    # At the end of setSecret, around the calls of testSecret, and before those of finishSecret.
+    assert other["boundaries"] == {"boundaries": 14, "refused": 7}
+    assert other["back to back"]["refused"] > 0
     assert json.loads(json.dumps(figures)) == figures
 
 
