@@ -14,6 +14,7 @@ from lockstep.plan_admins import names_in_aws
 from lockstep.store_kinds import AwsSecretsManager, OciVault
 
 FUNCTIONS = ("generate", "apply_db", "update_secrets", "audit")
+HOUR = timedelta(hours=1)
 SECRETS_EACH = 2
 DECRYPTS = ("GetSecretValue", "PutSecretValue")
 """Calls of Secrets Manager for which it asks KMS once
@@ -41,7 +42,7 @@ def rotations(interval: timedelta) -> Fraction:
 
 def looks(interval: timedelta) -> Fraction:
     """How often in a month a runner looks at the other's log: every hour, or at its next trigger (protocol E15)."""
-    return rotations(max(interval, timedelta(hours=1)))
+    return rotations(max(interval, HOUR))
 
 
 def shape_of(plan: Plan, credential: CredentialSection) -> Shape:
@@ -129,8 +130,8 @@ class _Calls:
 
 
 def triggers(plan: Plan) -> Fraction:
-    """How often the schedules call the OCI function in a month: at the shortest interval, for all credentials."""
-    return rotations(min(c.interval for c in plan.credential_sections))
+    """How often the schedules call the OCI function in a month, for all credentials: every hour at least."""
+    return rotations(min(*(c.interval for c in plan.credential_sections), HOUR))
 
 
 def _of_audit_log(audit: AwsAudit, calls: _Calls, often: Fraction, entry: int) -> Iterator[Line]:
@@ -161,7 +162,8 @@ def of_deployment(plan: Plan, deployed: Deployed, counted: Counted) -> Iterator[
         len(names_in_aws(plan)) + (1 if plan.runners.aws.oci_key_secret else 0),
     )
     yield _line("KMS, keys that are made", "kms key", _keys(plan, deployed))
-    starts = min(triggers(plan), Fraction(assumed.HOURS * 60, assumed.KEY_CACHED_MINUTES))
+    often = rotations(min(c.interval for c in plan.credential_sections))
+    starts = min(often, Fraction(assumed.HOURS * 60, assumed.KEY_CACHED_MINUTES))
     yield _line("KMS, for the lock table", "kms requests", starts * assumed.PRINCIPALS + assumed.WATCHES)
     yield _line("CloudWatch, metrics", "metrics", METRICS_OF_THE_WATCH + METRICS_OF_LOGS)
     yield _line("CloudWatch, alarms", "alarms", ALARMS + (ALARMS_OF_THE_STANDBY if standby else 0))

@@ -175,6 +175,14 @@ def test_a_plan_without_the_standby_pays_for_no_function_in_oci() -> None:
     assert fewer == line([*billed(plan_of()).deployment], "alarms").quantity - 2
 
 
+def test_the_standby_is_called_every_hour_at_least() -> None:
+    calls = {
+        interval: line([*billed(plan_of(interval=interval)).deployment], "Functions, calls").quantity
+        for interval in ("20m", "1h", "4h")
+    }
+    assert calls == {"20m": 2190, "1h": 730, "4h": 730}
+
+
 def test_the_default_plan_has_two_credentials_and_their_mean() -> None:
     found = billed(DEFAULT)
     assert list(found.credentials) == [c.id for c in DEFAULT.credential_sections]
