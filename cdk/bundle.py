@@ -6,10 +6,11 @@ writes `content/` (the files of Lambda's `/var/task` or OCI's `/function`), `bun
 `bundle.json` (the Python version and the processor that they are for). The Dockerfiles, the stack with
 `-c packaging=zip`, `make deploy-local` and the size benchmark all use these files.
 
-Packages come from `locks/`, with their hashes, as wheels for the target. Nothing is compiled, so a bundle for Arm can
-be built on x86. Files that no handler imports are left out, most of all the larger part of the two clouds' SDKs:
-unpacked, oci takes 500 MB and botocore 30 MB. The byte code is compiled here because a function's file system is
-read-only: without it every cold start would compile every module.
+Packages come from `locks/`, with their hashes, as wheels for the target. Nothing is built, so a bundle for Arm can be
+made on x86. What no handler uses is left out (`cdk.bundle_trim`), most of all the larger part of the two clouds' SDKs:
+unpacked, oci takes 500 MB and botocore 30 MB. The byte code is compiled here (`cdk.bundle_compile`) because a
+function's file system is read-only: without it every cold start would compile every module. At the end everything in
+the bundle is imported (`cdk.bundle_check`), unless it is for another processor or Python than this one.
 """
 
 import json
@@ -26,6 +27,7 @@ from typing import Annotated, Literal, TypeAlias
 
 import typer
 
+from cdk.bundle_trim import trim
 from lockstep.plan import Plan
 from lockstep.plan_file import PlanProblemsError, load_plan
 from lockstep.store_kinds import OciVault
@@ -52,33 +54,10 @@ _ENTRY_POINTS: dict[Runner, dict[str, str]] = {
     "aws": {step: f"functions.{step}.handler" for step in HANDLERS},
     "oci": {"rotate": "oci_fn.func"},
 }
+_COMPILER, _CHECK = (Path(__file__).with_name(f"bundle_{name}.py") for name in ("compile", "check"))
 _NOT_SHIPPED = frozenset(
     {"lockstep/audit/report", "lockstep/cli", "lockstep/client.py", "lockstep/cost", "lockstep/quotas"}
 )
-_BOTOCORE_SERVICES = frozenset({"dynamodb", "kms", "s3", "secretsmanager", "sts"})
-# Modules of the SDK itself import dns and work_requests.
-_OCI_SERVICES = frozenset({"dns", "object_storage", "secrets", "vault", "work_requests"})
-# Other packages require these, but no handler imports them: the SDK's asynchronous client, its support for hardware
-# tokens, the test tools that fdk depends on.
-_UNUSED = frozenset(
-    {
-        "aiohappyeyeballs",
-        "aiohttp",
-        "aiosignal",
-        "attr",
-        "attrs",
-        "boto3",
-        "bin",
-        "cffi",
-        "Cython",
-        "cython.py",
-    }
-    | {"_distutils_hack", "distutils-precedence.pth", "docs", "frozenlist", "idna", "iniconfig", "iso8601"}
-    | {"multidict", "OpenSSL", "packaging", "pbr", "pkcs11", "pluggy", "propcache", "py.py", "pycparser"}
-    | {"pygments", "pyopenssl", "_pytest", "pytest", "pytest_asyncio", "python_pkcs11", "pyximport"}
-    | {"s3transfer", "setuptools", "wheel", "yarl"}
-)
-_FOR_OCI_FUNCTIONS = frozenset({"fdk", "httptools"})
 
 
 class BundleError(Exception):
@@ -151,9 +130,12 @@ def build(
     content.mkdir(parents=True)
     copy_plan(content, plan_file, plan)
     _install_packages(content, ROOT / "locks" / ("oci.txt" if needs_oci else "aws.txt"), python, architecture)
-    _leave_out(content, _UNUSED | (frozenset() if runner == "oci" else _FOR_OCI_FUNCTIONS))
+    trim(content, fdk=runner == "oci")
     _copy_sources(content, runner)
-    _compile(content, python, task_root=_TASK_ROOT[runner])
+    interpreter = _interpreter(python)
+    _run(interpreter, "-I", "-S", str(_COMPILER), str(content), _TASK_ROOT[runner], *_SOURCES[runner])
+    if (python, architecture) == (running_python(), running_architecture()):
+        _run(interpreter, "-I", "-S", "-B", str(_CHECK), str(content))
     archive = out / "bundle.zip"
     _zip(content, archive)
     bundle = Bundle(
@@ -219,28 +201,6 @@ def _install_packages(content: Path, lock: Path, python: str, architecture: Arch
     )
 
 
-def _leave_out(content: Path, names: frozenset[str]) -> None:
-    for entry in content.iterdir():
-        name = entry.name
-        distribution = name.removesuffix(".dist-info").partition("-")[0]
-        if name in names or (name.endswith(".dist-info") and distribution in {n.lower() for n in names}):
-            _remove(entry)
-    for folder in (content / "botocore" / "data").iterdir():
-        if folder.is_dir() and folder.name not in _BOTOCORE_SERVICES:
-            shutil.rmtree(folder)
-    # A folder of the OCI SDK that has models belongs to a service.
-    for models in list((content / "oci").glob("*/models")):
-        if models.parent.name not in _OCI_SERVICES:
-            shutil.rmtree(models.parent)
-
-
-def _remove(entry: Path) -> None:
-    if entry.is_dir():
-        shutil.rmtree(entry)
-    else:
-        entry.unlink()
-
-
 def _copy_sources(content: Path, runner: Runner) -> None:
     for package in _SOURCES[runner]:
         for source in sorted((ROOT / package).rglob("*.py")):
@@ -280,16 +240,15 @@ def _copy(source: Path, target: Path) -> None:
     shutil.copyfile(source, target)
 
 
-def _compile(content: Path, python: str, *, task_root: str) -> None:
-    interpreter = sys.executable if python == running_python() else _uv("python", "find", python).strip()
-    # Unchecked, since unpacking changes the files' dates, and Python would then treat the byte code as outdated.
-    subprocess.run(  # noqa: S603 - an interpreter of this machine
-        [
-            *(interpreter, "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash"),
-            *("-s", str(content), "-p", task_root, str(content)),
-        ],
-        check=True,
-    )
+def _interpreter(python: str) -> str:
+    return sys.executable if python == running_python() else _uv("python", "find", python).strip()
+
+
+def _run(*command: str) -> str:
+    done = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603 - an interpreter of this machine
+    if done.returncode:
+        raise BundleError(f"the bundle is not complete:\n{done.stdout}{done.stderr}")
+    return done.stdout
 
 
 def _zip(content: Path, archive: Path) -> None:

@@ -25,6 +25,7 @@ Platform: TypeAlias = Literal["linux/amd64", "linux/arm64"]
 PROGRAMS = ("docker", "podman")
 """The first that is installed is used."""
 DOCKERFILE = Path("oci_fn/Dockerfile")
+_BUILDER = tuple(f"cdk/bundle{name}.py" for name in ("", "_check", "_compile", "_trim"))
 _FOLDERS = {"aws": ("functions", "lockstep"), "oci": ("functions", "lockstep", "oci_fn")}
 _LEFT_OUT = shutil.ignore_patterns("__pycache__", "terraform")
 
@@ -32,7 +33,7 @@ _LEFT_OUT = shutil.ignore_patterns("__pycache__", "terraform")
 def sources(runner: Runner) -> list[str]:
     """The files and folders, relative to the repository, from which a runner's bundle is made, besides the plan."""
     locks = [f"locks/{name}.txt" for name in ("aws", "bootstrap", "oci")]
-    return ["cdk/__init__.py", "cdk/bundle.py", *_FOLDERS[runner], *locks]
+    return ["cdk/__init__.py", *_BUILDER, *_FOLDERS[runner], *locks]
 
 
 def stage(plan_file: Path, context: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from cdk import bundle
+from cdk import bundle, bundle_trim
 from cdk.bundle import HANDLERS, ROOT, BundleError, build, import_milliseconds, read_bundle
 from lockstep.plan_file import load_plan
 from sandbox.aws.lambda_host import InvocationResult, LambdaHost
@@ -90,21 +90,35 @@ def test_a_bundle_without_a_dependency_fails(content: Path, tmp_path: Path, miss
     assert json.loads(result.payload)["errorType"] == "Runtime.ImportModuleError"
 
 
-def test_every_module_can_be_imported_from_the_bundle(content: Path) -> None:
-    modules = [
-        ".".join(f.relative_to(content).with_suffix("").parts)
-        for package in ("lockstep", "functions")
-        for f in (content / package).rglob("*.py")
-        # The OCI SDK is bundled only if the plan has a store in OCI.
-        if "lockstep/oci" not in str(f) or f.name == "ring.py"
-    ]
-    assert len(modules) > 30
-    program = (
-        "import importlib, sys; sys.path.insert(0, '.'); [importlib.import_module(m) for m in sys.argv[1:]]"
+def _check(content: Path) -> subprocess.CompletedProcess[str]:
+    """What the build does at its end."""
+    return subprocess.run(  # noqa: S603 - our own interpreter
+        [sys.executable, "-I", "-S", "-B", str(ROOT / "cdk/bundle_check.py"), str(content)],
+        check=False,
+        capture_output=True,
+        text=True,
     )
-    subprocess.run(  # noqa: S603 - our own interpreter
-        [sys.executable, "-I", "-S", "-c", program, *modules], cwd=content, check=True, capture_output=True
-    )
+
+
+@pytest.mark.parametrize(
+    ("missing", "complaint"),
+    [
+        # Imported when an error is handled, when a database is asked, when a client is made.
+        ("botocore/retryhandler.pyc", "botocore.client: No module named 'botocore.retryhandler'"),
+        ("lockstep/databases/tls.py", "lockstep.databases.base: No module named 'lockstep.databases.tls'"),
+        ("botocore/data/kms", ""),
+        ("botocore/data/s3/2006-03-01/endpoint-rule-set-1.json.gz", "DataNotFoundError"),
+    ],
+)
+def test_the_build_fails_if_a_module_is_missing(
+    content: Path, tmp_path: Path, missing: str, complaint: str
+) -> None:
+    copy = tmp_path / "content"
+    shutil.copytree(content, copy)
+    (shutil.rmtree if (copy / missing).is_dir() else os.unlink)(copy / missing)
+    done = _check(copy)
+    assert done.returncode == (1 if complaint else 0)
+    assert complaint in done.stdout + done.stderr
 
 
 def test_it_holds_only_what_a_function_needs(content: Path) -> None:
@@ -122,11 +136,39 @@ def test_it_holds_the_plan_and_its_ca_files(content: Path) -> None:
     assert (content / "plan" / "ca" / "example.pem").read_text().startswith("-----BEGIN CERTIFICATE-----")
 
 
-def test_every_module_is_compiled_with_an_unchecked_hash(content: Path) -> None:
+def test_our_own_modules_have_their_source_and_byte_code_with_an_unchecked_hash(content: Path) -> None:
     sources = [f for f in content.rglob("*.py") if "plan" not in f.parts]
+    assert {f.relative_to(content).parts[0] for f in sources} == {"functions", "lockstep"}
     for source in sources:
         (compiled,) = source.parent.glob(f"__pycache__/{source.stem}.cpython-*.pyc")
         assert compiled.read_bytes()[4] == 1, "by hash, unchecked (PEP 552)"
+
+
+def test_the_licences_of_all_packages_are_in_it(content: Path) -> None:
+    packages = list(content.glob("*.dist-info"))
+    assert len(packages) > 15
+    without = {
+        p.name.partition("-")[0] for p in packages if not [*p.rglob("*LICEN[CS]E*"), *p.rglob("*COPYING*")]
+    }
+    # These have only the name of their licence, as their wheels do.
+    assert {name for name in without if "License" not in _metadata(content, name)} == set()
+
+
+def _metadata(content: Path, name: str) -> str:
+    (file,) = content.glob(f"{name}-*.dist-info/METADATA")
+    return file.read_text()
+
+
+def test_a_library_without_its_symbols_is_as_before(content: Path, tmp_path: Path) -> None:
+    (library,) = content.glob("pydantic_core/*.so")
+    copy = tmp_path / library.name
+    shutil.copy(library, copy)
+    bundle_trim.strip(copy)
+    assert copy.read_bytes() == library.read_bytes(), "stripped already"
+    text = tmp_path / "text.so"
+    text.write_text("not a library")
+    bundle_trim.strip(text)
+    assert text.read_text() == "not a library"
 
 
 def test_the_same_content_makes_the_same_archive(out: Path, tmp_path: Path) -> None:
