@@ -27,7 +27,7 @@ from typing import Annotated, Literal, TypeAlias
 
 import typer
 
-from cdk.bundle_trim import trim
+from cdk.bundle_trim import BOTOCORE_SERVICES, trim
 from lockstep.plan import Plan
 from lockstep.plan_file import PlanProblemsError, load_plan
 from lockstep.store_kinds import OciVault
@@ -135,7 +135,7 @@ def build(
     interpreter = _interpreter(python)
     _run(interpreter, "-I", "-S", str(_COMPILER), str(content), _TASK_ROOT[runner], *_SOURCES[runner])
     if (python, architecture) == (running_python(), running_architecture()):
-        _run(interpreter, "-I", "-S", "-B", str(_CHECK), str(content))
+        _run(interpreter, "-I", "-S", "-B", str(_CHECK), str(content), *sorted(BOTOCORE_SERVICES))
     archive = out / "bundle.zip"
     _zip(content, archive)
     bundle = Bundle(

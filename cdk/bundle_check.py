@@ -1,4 +1,4 @@
-"""Imports all that a bundle holds, in a process that sees nothing else: `python -I -S cdk/bundle_check.py CONTENT`.
+"""Imports all that a bundle holds, and nothing else: `python -I -S cdk/bundle_check.py CONTENT SERVICE…`.
 
 Trimming may take away what is imported late: by the handling of an error, by a signer, by a retry. So every module is
 imported, and a client of every service made, when the bundle is built. Exit code: 0, or 1 with a line for each failure.
@@ -6,7 +6,7 @@ imported, and a client of every service made, when the bundle is built. Exit cod
 
 import importlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 OPTIONAL = frozenset(
@@ -51,19 +51,18 @@ def failures(content: Path, optional: frozenset[str]) -> Iterator[str]:
             yield f"{name}: {type(error).__name__}: {error}"
 
 
-def make_clients(content: Path) -> None:
-    """Make a client of every service that is left."""
+def make_clients(content: Path, services: Sequence[str]) -> None:
+    """Make a client of each of these services of AWS, and of OCI where its SDK is in the bundle."""
     import botocore.session  # noqa: PLC0415 - from the bundle
 
     session = botocore.session.Session()
-    for folder in sorted((content / "botocore/data").iterdir()):
-        if folder.is_dir():
-            session.create_client(
-                folder.name,
-                "eu-central-1",
-                aws_access_key_id="none",
-                aws_secret_access_key="none",  # noqa: S106 - it signs nothing
-            )
+    for service in services:
+        session.create_client(
+            service,
+            "eu-central-1",
+            aws_access_key_id="none",
+            aws_secret_access_key="none",  # noqa: S106 - it signs nothing
+        )
     if (content / "oci").exists():
         _make_oci_clients()
 
@@ -89,15 +88,15 @@ def _make_oci_clients() -> None:
     _ = clients.vaults, clients.secrets, clients.objects
 
 
-def main(content: Path) -> int:
+def main(content: Path, services: Sequence[str]) -> int:
     """Check a bundle, and print what is wrong."""
     sys.path.insert(0, str(content))
     optional = OPTIONAL if (content / "oci").exists() else OPTIONAL | {"oci"}
     wrong = list(failures(content, optional))
     sys.stdout.writelines(f"{line}\n" for line in wrong)
-    make_clients(content)
+    make_clients(content, services)
     return 1 if wrong else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]).resolve()))
+    sys.exit(main(Path(sys.argv[1]).resolve(), sys.argv[2:]))

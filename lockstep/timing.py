@@ -29,6 +29,9 @@ CALLS_AT_ONCE = 24
 """The threads of a process, for calls that run at the same time: two secrets in the four slots of a ring and in three
 other stores, or eight databases with three hosts each, do not wait for one another (protocol M10)."""
 
+CONNECTIONS = CALLS_AT_ONCE + 1
+"""What a client keeps open: one for each of those threads, and the caller's own."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:

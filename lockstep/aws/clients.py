@@ -34,6 +34,7 @@ from lockstep.errors import LockstepError
 from lockstep.model import SecretStr
 from lockstep.scope import BeforeSend, always
 from lockstep.timeouts import CloudTimeouts
+from lockstep.timing import CONNECTIONS
 
 _DEFAULT_TIMEOUTS = CloudTimeouts()
 
@@ -58,6 +59,9 @@ def aws_client(
 ) -> Any:  # noqa: ANN401 - botocore makes its clients' types at run time
     """A client that tries once and answers within seconds.
 
+    Threads may share it: it keeps a connection for each call that can be under way at once, also from one invocation
+    of a function to the next.
+
     Args:
         service: Its name in botocore.
         region: As in the plan.
@@ -78,6 +82,7 @@ def aws_client(
             connect_timeout=timeouts.connect_seconds,
             read_timeout=timeouts.read_seconds,
             retries={"total_max_attempts": 1},
+            max_pool_connections=CONNECTIONS,
             tcp_keepalive=True,
         ),
     )

@@ -22,6 +22,7 @@ from oci.exceptions import (  # type: ignore[import-untyped]  # likewise
 from lockstep.errors import LockstepError
 from lockstep.scope import BeforeSend, always
 from lockstep.timeouts import CloudTimeouts
+from lockstep.timing import CONNECTIONS
 
 _DEFAULT_TIMEOUTS = CloudTimeouts()
 
@@ -169,6 +170,10 @@ def make_client(
 ) -> Untyped:
     """A client that tries once and answers within seconds.
 
+    Threads may share it: it keeps a connection for each call that can be under way at once, also from one invocation
+    of the function to the next. A signer that renews its token does so under a lock; a request that was signed in
+    between with the old key is refused and made again, as after any exchange of a key (`OciClients`).
+
     Args:
         kind: A client class of the SDK.
         identity: The identity that signs.
@@ -188,7 +193,8 @@ def make_client(
     # The SDK sends through a session of `requests`, and this through an adapter for each scheme.
     session = client.base_client.session
     for scheme, adapter in tuple(session.adapters.items()):
-        session.mount(scheme, _CheckedAdapter(adapter, before_send))
+        roomy = type(adapter)(pool_maxsize=CONNECTIONS)
+        session.mount(scheme, _CheckedAdapter(roomy, before_send))
     return client
 
 

@@ -148,7 +148,7 @@ def _first_answer_ms(
     """By the clock; and of the processor, until the process has ended."""
     shipped: dict[str, Any] = {}
     if content:
-        main = "from fdk.scripts.fdk import main; main()"
+        main = "import functions; from fdk.scripts.fdk import main; main()"
         function = content / FUNCTION.relative_to(ROOT)
         shipped = {"command": [sys.executable, "-S", "-c", main, str(function), "handler"]}
         environment = {**environment, "PYTHONPATH": str(content)}
