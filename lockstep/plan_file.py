@@ -80,9 +80,7 @@ def parse_plan(text: str, *, base: Path) -> Plan:
     try:
         return Plan.model_validate(document, context={BASE: base})
     except ValidationError as e:
-        raise PlanProblemsError(
-            [_sentence(p) for p in e.errors(include_url=False, include_input=False)]
-        ) from None
+        raise PlanProblemsError(sentences(e)) from None
 
 
 class _Constructor(SafeConstructor):
@@ -92,6 +90,11 @@ class _Constructor(SafeConstructor):
         for key, _ in node.value:
             if key.tag == "tag:yaml.org,2002:merge":
                 raise ConstructorError(None, None, "merge keys are not supported", key.start_mark)
+
+
+def sentences(error: ValidationError) -> list[str]:
+    """Every mistake that pydantic has found, each as `path: how to correct it`, without what the file says."""
+    return [_sentence(problem) for problem in error.errors(include_url=False, include_input=False)]
 
 
 def _sentence(problem: ErrorDetails) -> str:

@@ -28,6 +28,16 @@ def new_id() -> str:
     return secrets.token_hex(12)
 
 
+def new_token() -> SecretStr:
+    """43 characters that cannot be guessed, for a header."""
+    return SecretStr(secrets.token_urlsafe(32))
+
+
+def boot_seconds() -> float:
+    """Seconds since the machine was started, those in which it was suspended included."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
 class SystemPasswords:
     """Passwords from the operating system's randomness."""
 

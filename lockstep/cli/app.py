@@ -8,6 +8,7 @@ from lockstep import __version__
 from lockstep.cli import (
     activate,
     adopt,
+    agent,
     audit,
     cost,
     diff,
@@ -36,6 +37,7 @@ plan.app.command("diff")(diff.diff)
 app.add_typer(plan.app, name="plan")
 app.command("cost")(cost.cost)
 app.command("adopt")(adopt.adopt)
+app.command("agent")(agent.agent)
 app.command("status")(status.status)
 app.command("rotate")(rotate.rotate)
 app.command("pause")(pause.pause)

@@ -1,0 +1,11 @@
+"""The agent: reads a credential for applications beside it, in whatever language they are written.
+
+settings.py   the file that configures it
+sources.py    where values are read
+values.py     what is kept of them, and for how long it may be served
+http.py       the answers, in the dialect of the AWS Secrets Manager Agent
+files.py      the files that it writes for other programs
+hooks.py      what runs after a file has changed
+metrics.py    what Prometheus reads
+serve.py      all of it in one process
+"""

@@ -1,0 +1,205 @@
+"""The files that the agent writes: a login in the form that another program reads.
+
+A file is written beside its place and renamed, so that a reader sees the old one or the new one, whole, and a full disk
+leaves the old one. It has its mode and owner before it has its name.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from jinja2.exceptions import TemplateError
+
+from lockstep.errors import LockstepError
+from lockstep.model import SecretStr
+
+
+class FileRefusedError(LockstepError):
+    """A file was not written; the one that was there before is whole."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Login:
+    """What a file is made of.
+
+    Attributes:
+        database: The name of the database in the plan; empty for the credential's first.
+        text: The whole `app_user` secret.
+    """
+
+    username: str
+    password: SecretStr
+    engine: str
+    host: str
+    port: int
+    dbname: str
+    database: str
+    generation: int
+    text: SecretStr = field(repr=False)
+
+
+def login_of(app_user: str, connection_blob: str | None, database: str | None) -> Login:
+    """The login to a database, from the texts of the two secrets.
+
+    Args:
+        app_user: Has username and password, and the address of the credential's first database.
+        connection_blob: Has the addresses of all databases; needed for another one than the first.
+        database: Its name in the plan; None: the first.
+
+    Raises:
+        FileRefusedError: They do not say what is needed, or there is no such database.
+    """
+    try:
+        user = json.loads(app_user)
+        where = json.loads(connection_blob or "")["databases"][database] if database else user
+        return Login(
+            username=str(user["username"]),
+            password=SecretStr(str(user["password"])),
+            engine=str(where["engine"]),
+            host=str(where["host"]),
+            port=int(where["port"]),
+            dbname=str(where["dbname"]),
+            database=database or "",
+            generation=int(user.get("generation", 0)),
+            text=SecretStr(app_user),
+        )
+    except (ValueError, KeyError, TypeError):
+        raise FileRefusedError(code="no-such-database" if database else "no-login") from None
+
+
+def _json(login: Login) -> str:
+    return login.text.reveal() + "\n"
+
+
+def _env(login: Login) -> str:
+    """Assignments that a POSIX shell and systemd's EnvironmentFile read alike."""
+    values = {
+        "username": login.username,
+        "password": login.password.reveal(),
+        "host": login.host,
+        "port": str(login.port),
+        "name": login.dbname,
+        "generation": str(login.generation),
+    }
+    return "".join(f"DB_{name.upper()}='{_of_shell(value)}'\n" for name, value in values.items())
+
+
+def _of_shell(value: str) -> str:
+    return value.replace("'", "'\\''")
+
+
+def _pgpass(login: Login) -> str:
+    """https://www.postgresql.org/docs/current/libpq-pgpass.html: a colon or backslash in a field is escaped."""
+    fields = (login.host, str(login.port), "*", login.username, login.password.reveal())
+    return ":".join(f.replace("\\", "\\\\").replace(":", "\\:") if f != "*" else f for f in fields) + "\n"
+
+
+def _my_cnf(login: Login) -> str:
+    """https://dev.mysql.com/doc/refman/8.4/en/option-files.html: backslash escapes, and quotes keep a `#`."""
+    values = {
+        "user": login.username,
+        "password": login.password.reveal(),
+        "host": login.host,
+        "port": str(login.port),
+        "database": login.dbname,
+    }
+    lines = [f'{name}="{_of_option(value)}"' for name, value in values.items()]
+    return "\n".join(["[client]", *lines[:-1], "", "[mysql]", lines[-1]]) + "\n"
+
+
+def _of_option(value: str) -> str:
+    return value.replace("\\", "\\\\")
+
+
+def _userlist(login: Login) -> str:
+    """https://www.pgbouncer.org/config.html#authentication-file-format: a quote is doubled."""
+    quoted = [part.replace('"', '""') for part in (login.username, login.password.reveal())]
+    return f'"{quoted[0]}" "{quoted[1]}"\n'
+
+
+FORMATS: Mapping[str, Callable[[Login], str]] = {
+    "json": _json,
+    "env": _env,
+    "pgpass": _pgpass,
+    "my-cnf": _my_cnf,
+    "pgbouncer-userlist": _userlist,
+}
+
+
+def rendered(login: Login, template: str) -> str:
+    """The text of a jinja2 template for a login.
+
+    Raises:
+        FileRefusedError: The template is wrong. The error has its line, not its text.
+    """
+    environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)  # noqa: S701 - no HTML
+    values: dict[str, Any] = {
+        name: getattr(login, name)
+        for name in ("username", "engine", "host", "port", "dbname", "database", "generation")
+    }
+    try:
+        return environment.from_string(template).render(values, password=login.password.reveal())
+    except TemplateError as error:
+        line = getattr(error, "lineno", None)
+        raise FileRefusedError(code=f"template-line-{line}" if line else type(error).__name__) from None
+
+
+def write(path: Path, text: SecretStr, *, mode: int, uid: int, gid: int) -> bool:
+    """Write a file if it does not have this text, mode and owner yet.
+
+    Args:
+        path: Its place; the folder must exist.
+        text: Its content.
+        mode: Its permissions.
+        uid: Its owner; -1 leaves it to the process.
+        gid: Its group; likewise.
+
+    Returns:
+        Whether it was written.
+
+    Raises:
+        FileRefusedError: It was not; the code says why.
+    """
+    content = text.reveal().encode()
+    try:
+        if _is_as_wanted(path, content, mode=mode, uid=uid, gid=gid):
+            return False
+        _replace(path, content, mode=mode, uid=uid, gid=gid)
+    except OSError as error:
+        raise FileRefusedError(code=error.strerror or type(error).__name__) from None
+    return True
+
+
+def _is_as_wanted(path: Path, content: bytes, *, mode: int, uid: int, gid: int) -> bool:
+    with suppress(FileNotFoundError):
+        found = path.lstat()
+        is_owned = uid in (-1, found.st_uid) and gid in (-1, found.st_gid)
+        return (
+            is_owned
+            and not path.is_symlink()
+            and found.st_mode & 0o7777 == mode
+            and path.read_bytes() == content
+        )
+    return False
+
+
+def _replace(path: Path, content: bytes, *, mode: int, uid: int, gid: int) -> None:
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchown(descriptor, uid, gid)
+            os.fchmod(descriptor, mode)
+            file.write(content)
+            file.flush()
+            os.fsync(descriptor)
+        Path(name).replace(path)
+    except BaseException:
+        with suppress(OSError):
+            Path(name).unlink()
+        raise

@@ -1,0 +1,191 @@
+"""The agent's answers, in the dialect of the AWS Secrets Manager Agent, so that what talks to that talks to this.
+
+    GET /secretsmanager/get?secretId=…       the JSON of GetSecretValue
+    GET /v1/<secretId>                       the same; the prefix is a setting
+    GET /ping                                `healthy`, without a token
+    GET /healthz                             200 while every value may be served, else 503; without a token
+    GET /metrics                             for Prometheus; without a token, and without values
+
+Paths, parameters, headers and status codes are those of https://github.com/aws/aws-secretsmanager-agent, version 2.
+Two things are added: 503 instead of a value that may be dead, and headers that tell a value's generation and age.
+"""
+
+import hmac
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from lockstep.agent.metrics import CONTENT_TYPE, text_of
+from lockstep.agent.values import Kept, Value, Values
+from lockstep.model import SecretStr
+
+TOKEN_HEADERS = ("X-Aws-Parameters-Secrets-Token", "X-Vault-Token")
+CURRENT = "AWSCURRENT"
+_OPEN = frozenset({"/ping", "/healthz", "/metrics"})
+"""Paths that need no token: they tell nothing about a value."""
+_PARAMETERS = frozenset({"versionId", "versionStage", "refreshNow"})
+_REFRESH = {"true": True, "1": True, "false": False, "0": False}
+_ANY = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+
+
+class RefusedError(Exception):
+    """The answer to a request that is refused."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+        self.text = text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """What a request asks for."""
+
+    secret_id: str
+    version_id: str | None = None
+    version_stage: str | None = None
+    refresh_now: bool = False
+
+    @classmethod
+    def of(cls, secret_id: str, parameters: Mapping[str, str]) -> "Query":
+        """The query of a request.
+
+        Raises:
+            RefusedError: A parameter is unknown or wrong, or no secret is named.
+        """
+        if unknown := next((name for name in parameters if name not in _PARAMETERS), None):
+            raise RefusedError(400, f"unknown parameter: {unknown}")
+        refresh = _REFRESH.get(parameters.get("refreshNow", "false").lower())
+        if refresh is None:
+            raise RefusedError(400, "invalid refreshNow value")
+        return cls(
+            secret_id=secret_id,
+            version_id=parameters.get("versionId"),
+            version_stage=parameters.get("versionStage"),
+            refresh_now=refresh,
+        )
+
+
+class Dialect:
+    """What answers requests.
+
+    Args:
+        values: What is served.
+        token: What a request must bring.
+        path_prefix: Before the name of a secret in a path.
+    """
+
+    def __init__(self, values: Values, *, token: SecretStr, path_prefix: str = "/v1/") -> None:
+        self.answered = Counter[int]()
+        self._values = values
+        self._token = token.reveal().encode()
+        self._prefix = path_prefix
+
+    async def answer(self, request: Request) -> Response:
+        """The answer to any request; never an exception of ours."""
+        try:
+            self._require_allowed(request)
+            response = await self._answer(request)
+        except RefusedError as refused:
+            response = PlainTextResponse(refused.text, refused.status)
+        self.answered[response.status_code] += 1
+        return response
+
+    def _require_allowed(self, request: Request) -> None:
+        if request.url.path not in _OPEN:
+            if "X-Forwarded-For" in request.headers:
+                raise RefusedError(400, "Forwarded")
+            brought = [request.headers.get(name, "").encode() for name in TOKEN_HEADERS]
+            if not any(hmac.compare_digest(token, self._token) for token in brought):
+                raise RefusedError(403, "Bad Token")
+        if request.method != "GET":
+            raise RefusedError(405, "Not allowed")
+
+    async def _answer(self, request: Request) -> Response:
+        path = request.url.path
+        if path == "/ping":
+            return PlainTextResponse("healthy")
+        if path == "/healthz":
+            return PlainTextResponse(*self._health())
+        if path == "/metrics":
+            return PlainTextResponse(text_of(self._values, self.answered), media_type=CONTENT_TYPE)
+        return await self._value(self._query(request))
+
+    def _query(self, request: Request) -> Query:
+        parameters = dict(request.query_params)
+        path = request.url.path
+        if path == "/secretsmanager/get":
+            secret_id = parameters.pop("secretId", "")
+            if not secret_id:
+                raise RefusedError(400, "missing parameter secretId")
+            return Query.of(secret_id, parameters)
+        if not path.startswith(self._prefix):
+            raise RefusedError(404, "Not found")
+        if path == self._prefix:
+            raise RefusedError(400, "missing secret ID")
+        return Query.of(path.removeprefix(self._prefix), parameters)
+
+    def _health(self) -> tuple[str, int]:
+        late = [v for v in self._values if not v.served]
+        told = [f"{v.secret.name}: {_state(v)}" for v in self._values]
+        return "\n".join(told), 503 if late else 200
+
+    async def _value(self, query: Query) -> Response:
+        value = self._values.find(query.secret_id)
+        if value is None:
+            return _refusal(404, "ResourceNotFoundException", "This agent does not serve that secret.")
+        if query.refresh_now:
+            await run_in_threadpool(value.refresh_now)
+        kept = value.served
+        if kept is None:
+            return _refusal(503, "ServiceUnavailable", f"No value that certainly logs in: {_state(value)}")
+        if query.version_stage not in (None, CURRENT) or query.version_id not in (None, kept.reading.version):
+            return _refusal(404, "ResourceNotFoundException", "This agent serves the current version only.")
+        return Response(
+            _body(value, kept, query.secret_id),
+            media_type="application/json",
+            headers={
+                "X-Lockstep-Generation": str(kept.reading.generation),
+                "X-Lockstep-Source": kept.source,
+                "X-Lockstep-Age-Seconds": str(round(value.age_seconds)),
+                "Cache-Control": "no-store",
+            },
+        )
+
+
+def app_of(dialect: Dialect) -> Starlette:
+    """The ASGI application."""
+    return Starlette(routes=[Route("/{path:path}", dialect.answer, methods=_ANY)])
+
+
+def _body(value: Value, kept: Kept, asked: str) -> str:
+    created = kept.reading.created_at
+    return json.dumps(
+        {
+            "ARN": asked if asked.startswith("arn:") else value.secret.name,
+            "Name": value.secret.name,
+            "VersionId": kept.reading.version,
+            "SecretString": kept.reading.text.reveal(),
+            "VersionStages": [CURRENT],
+            "CreatedDate": str(created.timestamp() if created else 0.0),
+        }
+    )
+
+
+def _state(value: Value) -> str:
+    problem = f"; {type(value.problem).__name__}: {value.problem}" if value.problem else ""
+    if value.kept is None:
+        return f"never read{problem}"
+    held = f"generation {value.kept.reading.generation}, seen {round(value.age_seconds)} s ago"
+    return f"{held}, {round(value.seconds_left)} s left{problem}"
+
+
+def _refusal(status: int, code: str, message: str) -> Response:
+    return JSONResponse({"__type": code, "message": message}, status)

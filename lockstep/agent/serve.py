@@ -1,0 +1,219 @@
+"""The agent as a process: it refreshes values, keeps files, and answers requests until it is told to end."""
+
+import ctypes
+import logging
+import os
+import resource
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import uvicorn
+
+from lockstep.agent import files, hooks
+from lockstep.agent.http import Dialect, app_of
+from lockstep.agent.settings import File, Settings
+from lockstep.agent.sources import reads_of
+from lockstep.agent.values import Kept, Secret, Value, Values
+from lockstep.errors import LockstepError, TerminalError
+from lockstep.model import SecretStr
+from lockstep.system import boot_seconds, new_token
+
+logger = logging.getLogger("lockstep.agent")
+
+TOKEN_MODE = 0o640
+_WAITING = 1024
+_PR_SET_DUMPABLE = 4
+
+
+class TokenError(TerminalError):
+    """The token file cannot be read or made."""
+
+
+class Agent:
+    """Everything but the answers to requests.
+
+    Args:
+        settings: Complete, with the plan in them.
+        values: What is served.
+    """
+
+    def __init__(self, settings: Settings, values: Values) -> None:
+        self.values = values
+        self._settings = settings
+        self._owed: set[Path] = {file.path for file in settings.files if file.command or file.signal}
+        """Files whose hook has still to run. At the start it is not known whether it did."""
+        self._over = threading.Event()
+
+    @classmethod
+    def of(cls, settings: Settings, clock: Callable[[], float] = boot_seconds) -> "Agent":
+        """The agent for these settings, before it has read anything."""
+        return cls(settings, Values(list(_secrets(settings)), clock))
+
+    def refresh(self) -> bool:
+        """Read every secret, write what has changed and run what follows it; whether all of it succeeded."""
+        for value in self.values:
+            value.refresh()
+            if value.problem:
+                _warn("a store was not read", value.problem, secret=value.secret.name)
+        written = [self._keep(file) for file in self._settings.files]
+        return all(written) and self.values.are_served
+
+    @contextmanager
+    def refreshing(self) -> Iterator[None]:
+        """Refresh in a thread of its own until the end of the block."""
+        thread = threading.Thread(target=self._refresh_until_over, name="lockstep-refresh")
+        thread.start()
+        try:
+            yield
+        finally:
+            self._over.set()
+            thread.join()
+
+    def _refresh_until_over(self) -> None:
+        while not self._over.wait(self._settings.refresh_seconds):
+            self.refresh()
+
+    def _keep(self, file: File) -> bool:
+        """Write a file if what it says has changed, then run its hook. A value that may be dead is not written."""
+        served = self._settings.credential_of(file)
+        user, blob = (self._text(name) for name in (served.secrets.app_user, served.secrets.connection_blob))
+        if user is None:
+            return False
+        try:
+            login = files.login_of(user, blob, file.database)
+            text = (
+                files.rendered(login, file.template.read_text(encoding="utf-8"))
+                if file.template
+                else files.FORMATS[file.format or "json"](login)
+            )
+            if files.write(file.path, SecretStr(text), mode=file.mode, uid=file.uid, gid=file.gid):
+                logger.info("file written", extra={"path": str(file.path), "generation": login.generation})
+                self._owed.add(file.path)
+            self._run_hook(file)
+        except (OSError, UnicodeDecodeError) as error:
+            _warn("a file was not kept", error, path=str(file.path))
+            return False
+        except LockstepError as error:
+            _warn("a file was not kept", error, path=str(file.path))
+            return False
+        return True
+
+    def _run_hook(self, file: File) -> None:
+        if file.path not in self._owed:
+            return
+        if file.command:
+            hooks.run_command(file.command, seconds=file.command_timeout.total_seconds())
+        if file.signal:
+            hooks.send_signal(file.signal.name, file.signal.pid_file)
+        self._owed.discard(file.path)
+
+    def _text(self, name: str | None) -> str | None:
+        value: Value | None = self.values.find(name) if name else None
+        kept: Kept | None = value.served if value else None
+        return kept.reading.text.reveal() if kept else None
+
+
+def serve(settings: Settings) -> int:
+    """Run the agent until SIGTERM or SIGINT; the exit status."""
+    forbid_core_dumps()
+    token = token_of(settings.token_file)
+    agent = Agent.of(settings)
+    agent.refresh()
+    dialect = Dialect(agent.values, token=token, path_prefix=settings.listen.path_prefix)
+    listener = _listener(settings)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app_of(dialect),
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            lifespan="off",
+            timeout_graceful_shutdown=5,
+        )
+    )
+    # Uvicorn ends its work at these signals, and then raises them again.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_received: None)
+    with agent.refreshing(), listener:
+        where = settings.listen.socket or "{}:{}".format(*listener.getsockname()[:2])
+        logger.info("the agent answers", extra={"at": str(where)})
+        server.run([listener])
+    return 0
+
+
+def once(settings: Settings) -> int:
+    """Read every secret and write every file, for a job or an init container; the exit status."""
+    forbid_core_dumps()
+    return 0 if Agent.of(settings).refresh() else 3
+
+
+def _secrets(settings: Settings) -> Iterator[Secret]:
+    for served in settings.serve:
+        names = tuple(n for n in (served.secrets.app_user, served.secrets.connection_blob) if n)
+        reads = {store.name: reads_of(store, served.id, names) for store in settings.stores_by_distance}
+        for name in names:
+            yield Secret(
+                name=name,
+                credential_id=served.id,
+                overlap=served.overlap,
+                sources={store: by_name[name] for store, by_name in reads.items()},
+            )
+
+
+def token_of(file: Path) -> SecretStr:
+    """The token of a file, which is made where there is none.
+
+    Raises:
+        TokenError: It cannot be read or made, or is empty, or others than its owner and group can read it.
+    """
+    try:
+        with suppress(FileExistsError):
+            descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, TOKEN_MODE)
+            with os.fdopen(descriptor, "w") as made:
+                os.fchmod(descriptor, TOKEN_MODE)
+                made.write(new_token().reveal())
+        if file.stat().st_mode & 0o007:
+            raise TokenError(path=str(file), code="readable-by-everybody")
+        token = file.read_text(encoding="ascii").strip()
+    except (OSError, ValueError) as error:
+        raise TokenError(path=str(file), code=type(error).__name__) from None
+    if not token:
+        raise TokenError(path=str(file), code="empty")
+    return SecretStr(token)
+
+
+def _listener(settings: Settings) -> socket.socket:
+    listen = settings.listen
+    if listen.socket is None:
+        family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
+        listener = socket.socket(family)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((listen.host, listen.port))
+    else:
+        with suppress(FileNotFoundError):
+            if listen.socket.is_socket():
+                listen.socket.unlink()
+        listener = socket.socket(socket.AF_UNIX)
+        before = os.umask(0o117)  # Owner and group may connect.
+        try:
+            listener.bind(str(listen.socket))
+        finally:
+            os.umask(before)
+    listener.listen(_WAITING)  # From here on requests wait instead of being refused.
+    return listener
+
+
+def forbid_core_dumps() -> None:
+    """Leave no memory image behind a crash, and let no other process of this user read the memory."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def _warn(what: str, error: Exception, **where: str) -> None:
+    said = str(error) if isinstance(error, LockstepError) else type(error).__name__
+    logger.warning(what, extra={**where, "error": said})

@@ -1,0 +1,263 @@
+"""The file that configures the agent; it has the plan's stores and names, or says where the plan is.
+
+version: 1
+plan: lockstep.yaml
+credentials: [multi-cloud/app_user]
+nearest: oci
+files:
+  - path: /run/lockstep/.pgpass
+    format: pgpass
+"""
+
+import grp
+import pwd
+from collections.abc import Iterator
+from datetime import timedelta
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BeforeValidator, Field, StringConstraints, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from lockstep.agent.files import FORMATS
+from lockstep.errors import TerminalError
+from lockstep.plan_fields import CredentialId, Duration, Name, SecretName, Section
+from lockstep.plan_file import PlanProblemsError, load_plan, sentences
+from lockstep.store_kinds import StoreConfig
+
+DEFAULT_PORT = 2773
+"""That of the AWS Secrets Manager Agent."""
+REFRESHES_IN_AN_OVERLAP = 4
+"""Several reads may fail before a value has to be refused."""
+MAX_CHARACTERS = 262_144
+
+
+class SettingsError(TerminalError):
+    """The agent's settings are not valid."""
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+        super().__init__()
+
+
+def _mode(value: object) -> object:
+    """A mode as people write it: `0640`, quoted or not (YAML 1.2 reads `0640` as 640)."""
+    text = str(value).removeprefix("0o")
+    if not (text.isdecimal() and len(text) <= 4 and set(text) <= set("01234567")):  # noqa: PLR2004 - digits
+        raise ValueError('write a mode as four octal digits: "0640"')
+    return int(text, 8)
+
+
+class Signal(Section):
+    """A signal to the process whose id is in a file."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^(HUP|USR1|USR2|WINCH)$")] = "HUP"
+    pid_file: Path
+
+
+class File(Section):
+    """A file that the agent keeps.
+
+    Attributes:
+        credential: Needed where the agent has several.
+        database: Whose address it gets; none: the credential's first.
+        template: A jinja2 template instead of a format.
+        command: Runs after a change; its first word is a program.
+        command_timeout: After which it is ended.
+    """
+
+    path: Path
+    credential: CredentialId | None = None
+    database: Name | None = None
+    format: Literal["json", "env", "pgpass", "my-cnf", "pgbouncer-userlist"] | None = None
+    template: Path | None = None
+    mode: Annotated[int, BeforeValidator(_mode)] = 0o600
+    owner: str | None = None
+    group: str | None = None
+    command: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    command_timeout: Duration = timedelta(seconds=30)
+    signal: Signal | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.format is None) == (self.template is None):
+            raise ValueError(f"give it a format ({', '.join(FORMATS)}) or a template, not both")
+        if not self.path.is_absolute():
+            raise ValueError("path: must be absolute")
+        if self.mode & 0o007:
+            raise ValueError("mode: everybody could read the password; use 0600 or 0640 and a group")
+        return self
+
+    @property
+    def uid(self) -> int:
+        """Its owner; -1: the process's."""
+        return -1 if self.owner is None else pwd.getpwnam(self.owner).pw_uid
+
+    @property
+    def gid(self) -> int:
+        """Its group; -1: the process's."""
+        return -1 if self.group is None else grp.getgrnam(self.group).gr_gid
+
+
+class Listen(Section):
+    """Where requests come in. With a socket there is no port.
+
+    Attributes:
+        public: Consent to an address that others can reach; the token crosses the network in plain text.
+    """
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = DEFAULT_PORT
+    socket: Path | None = None
+    public: bool = False
+    path_prefix: Annotated[str, StringConstraints(pattern=r"^/([A-Za-z0-9_-]+/)+$")] = "/v1/"
+
+    @model_validator(mode="after")
+    def _is_private(self) -> Self:
+        try:
+            is_private = self.host == "localhost" or ip_address(self.host).is_loopback
+        except ValueError:
+            is_private = False
+        if not (is_private or self.public or self.socket):
+            raise ValueError(
+                f"host: {self.host} can be reached from elsewhere; use 127.0.0.1, a socket, or say `public: true`"
+            )
+        return self
+
+
+class SecretPair(Section):
+    """The names of a credential's two secrets in the plan."""
+
+    app_user: SecretName
+    connection_blob: SecretName | None = None
+
+
+class Served(Section):
+    """A credential, where there is no plan to look it up in."""
+
+    id: CredentialId
+    secrets: SecretPair
+    overlap: Duration
+
+
+class Settings(Section):
+    """The whole file.
+
+    Attributes:
+        plan: Where the stores, names and overlaps are; else `stores` and `serve` say them.
+        credentials: Which credentials of the plan; none: all.
+        nearest: The store that is asked first; none: the first of the plan.
+        refresh: How often the stores are asked; none: a quarter of the shortest overlap, a minute at most.
+        token_file: Has the token that requests must bring; made with mode 0640 if it is not there.
+    """
+
+    version: Literal[1]
+    plan: Path | None = None
+    credentials: tuple[CredentialId, ...] = ()
+    stores: tuple[StoreConfig, ...] = ()
+    serve: tuple[Served, ...] = ()
+    nearest: Name | None = None
+    refresh: Duration | None = None
+    listen: Listen = Listen()
+    token_file: Path = Path("/run/lockstep/agent-token")
+    files: tuple[File, ...] = ()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if bool(self.plan) == bool(self.stores):
+            raise ValueError("give it a plan, or stores and serve, not both")
+        if self.stores and not self.serve:
+            raise ValueError("serve: with stores instead of a plan, name the credentials that are served")
+        return self
+
+    @property
+    def stores_by_distance(self) -> tuple[StoreConfig, ...]:
+        """The stores, the nearest first."""
+        return tuple(sorted(self.stores, key=lambda store: store.name != self.nearest))
+
+    @property
+    def refresh_seconds(self) -> float:
+        """How often the stores are asked."""
+        shortest = min(served.overlap for served in self.serve)
+        most = shortest / REFRESHES_IN_AN_OVERLAP
+        return (self.refresh or min(most, timedelta(minutes=1))).total_seconds()
+
+    def credential_of(self, file: File) -> Served:
+        """The credential that a file is about."""
+        return next(s for s in self.serve if file.credential in (None, s.id))
+
+
+def load_settings(file: Path) -> Settings:
+    """Read and check the settings, and the plan that they name.
+
+    Raises:
+        SettingsError: With every mistake.
+    """
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise SettingsError([f"cannot be read: {getattr(error, 'strerror', None) or 'not UTF-8'}"]) from None
+    try:
+        document = YAML(typ="safe", pure=True).load(text[:MAX_CHARACTERS])
+        settings = _from_plan(Settings.model_validate(document), base=file.parent)
+    except (YAMLError, RecursionError):
+        raise SettingsError(["not valid YAML"]) from None
+    except ValidationError as error:
+        raise SettingsError(sentences(error)) from None
+    except PlanProblemsError as error:
+        raise SettingsError([f"plan: {problem}" for problem in error.problems]) from None
+    if problems := list(_problems(settings)):
+        raise SettingsError(problems)
+    return settings
+
+
+def _from_plan(settings: Settings, *, base: Path) -> Settings:
+    """The settings with what the plan says in them."""
+    if settings.plan is None:
+        return settings
+    plan = load_plan(base / settings.plan)
+    unknown = [name for name in settings.credentials if plan.credential(name) is None]
+    if unknown:
+        raise SettingsError([f"credentials: the plan has no {', '.join(unknown)}"])
+    served = [
+        Served(
+            id=c.id,
+            secrets=SecretPair(
+                app_user=c.secret_names.app_user, connection_blob=c.secret_names.connection_blob
+            ),
+            overlap=c.schedule.overlap,
+        )
+        for c in plan.credentials
+        if c.id in (settings.credentials or (c.id,))
+    ]
+    return settings.model_copy(update={"stores": plan.stores, "serve": tuple(served)})
+
+
+def _problems(settings: Settings) -> Iterator[str]:
+    stores = [store.name for store in settings.stores]
+    if settings.nearest not in (None, *stores):
+        yield f"nearest: there is no store {settings.nearest}, only {', '.join(stores)}"
+    shortest = min(served.overlap for served in settings.serve)
+    if settings.refresh_seconds * 2 > shortest.total_seconds():
+        yield "refresh: must be at most half of the shortest overlap"
+    if settings.refresh_seconds < 1:
+        yield "refresh: must be at least 1s"
+    for i, file in enumerate(settings.files):
+        ids = [served.id for served in settings.serve]
+        if file.credential is None and len(ids) > 1:
+            yield f"files[{i}].credential: needed, there are several: {', '.join(ids)}"
+        elif file.credential not in (None, *ids):
+            yield f"files[{i}].credential: there is no {file.credential}, only {', '.join(ids)}"
+        for what, name, known in (("owner", file.owner, _users()), ("group", file.group, _groups())):
+            if name is not None and name not in known:
+                yield f"files[{i}].{what}: this machine has no {what} {name}"
+
+
+def _users() -> frozenset[str]:
+    return frozenset(entry.pw_name for entry in pwd.getpwall())
+
+
+def _groups() -> frozenset[str]:
+    return frozenset(entry.gr_name for entry in grp.getgrall())

@@ -1,0 +1,1 @@
+"""The agent: what it serves, writes and refuses."""

@@ -1,0 +1,142 @@
+"""Stores of the agent that a test turns on and off, and a clock that it moves."""
+
+import http.client
+import json
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import uvicorn
+
+from lockstep.agent.http import Dialect, app_of
+from lockstep.agent.values import Reading, Secret, Values
+from lockstep.errors import StoreUnreachableError
+from lockstep.model import SecretStr
+
+NEEDLE = "pa'ss\"wo:rd\\#1"
+"""Part of every password: it must be escaped in every format, and must be in no log."""
+NAME = "multi-cloud/app_user"
+TOKEN = "the-token"
+OVERLAP = timedelta(minutes=12)
+BOUND_SECONDS = 30.0
+
+
+def app_user(generation: int) -> str:
+    """The text of an `app_user` secret."""
+    return json.dumps(
+        {
+            "dbname": "orders",
+            "engine": "mariadb",
+            "generation": generation,
+            "host": "db.example.com",
+            "password": f"{NEEDLE}-{generation}",
+            "port": 3306,
+            "username": "app",
+        }
+    )
+
+
+def blob(generation: int) -> str:
+    """The text of a `connection_blob` secret."""
+    ledger = {"dbname": "ledger", "engine": "postgresql", "host": "pg.example.com", "port": 5432, "tls": True}
+    return json.dumps({"databases": {"ledger": ledger}, "generation": generation})
+
+
+@dataclass
+class FakeStore:
+    """A store that serves a generation, or does not answer."""
+
+    generation: int = 1
+    is_up: bool = True
+    reads: int = 0
+    text: str | None = None
+
+    def __call__(self) -> Reading:
+        self.reads += 1
+        if not self.is_up:
+            raise StoreUnreachableError(store="a-store")
+        return Reading(
+            text=SecretStr(self.text or app_user(self.generation)),
+            version=f"version-{self.generation}",
+            generation=self.generation,
+            created_at=datetime(2026, 11, 27, tzinfo=UTC),
+        )
+
+
+@dataclass
+class FakeBootClock:
+    """Seconds that a test moves."""
+
+    seconds: float = 1000.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+@dataclass
+class World:
+    """Two stores of one secret, and what is kept of them."""
+
+    near: FakeStore = field(default_factory=FakeStore)
+    far: FakeStore = field(default_factory=FakeStore)
+    clock: FakeBootClock = field(default_factory=FakeBootClock)
+
+    def __post_init__(self) -> None:
+        sources = {"oci": self.near, "aws": self.far}
+        secret = Secret(name=NAME, credential_id=NAME, overlap=OVERLAP, sources=sources)
+        self.values = Values([secret], self.clock)
+        [self.value] = self.values
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the agent has answered."""
+
+    status: int
+    body: str
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where the agent answers."""
+
+    port: int
+
+    def get(
+        self,
+        path: str,
+        *,
+        method: str = "GET",
+        token: str | None = TOKEN,
+        headers: Mapping[str, str] = {},
+    ) -> Answer:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=BOUND_SECONDS)
+        brought = {"X-Aws-Parameters-Secrets-Token": token} if token is not None else {}
+        try:
+            connection.request(method, path, headers={**brought, **headers})
+            reply = connection.getresponse()
+            return Answer(reply.status, reply.read().decode(), {k.lower(): v for k, v in reply.getheaders()})
+        finally:
+            connection.close()
+
+
+@contextmanager
+def answering(values: Values) -> Iterator[Address]:
+    """The agent's answers on a free port of loopback."""
+    dialect = Dialect(values, token=SecretStr(TOKEN))
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(
+        uvicorn.Config(app_of(dialect), log_config=None, access_log=False, lifespan="off")
+    )
+    thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+    thread.start()
+    try:
+        yield Address(listener.getsockname()[1])
+    finally:
+        server.should_exit = True
+        thread.join(BOUND_SECONDS)
+        listener.close()

@@ -1,0 +1,190 @@
+"""The files that the agent writes: right for the programs that read them, whole at every moment."""
+
+import configparser
+import errno
+import json
+import os
+import re
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+
+from lockstep.agent.files import FORMATS, FileRefusedError, Login, login_of, rendered, write
+from lockstep.model import SecretStr
+from tests.agent.harness import NEEDLE, app_user, blob
+
+PASSWORD = f"{NEEDLE}-1"
+
+
+def _login(database: str | None = None) -> Login:
+    return login_of(app_user(1), blob(1), database)
+
+
+def _written(path: Path, text: str) -> bool:
+    return write(path, SecretStr(text), mode=0o600, uid=-1, gid=-1)
+
+
+def test_json_is_the_secret_itself() -> None:
+    assert json.loads(FORMATS["json"](_login())) == json.loads(app_user(1))
+
+
+def test_a_shell_reads_the_env_file(tmp_path: Path) -> None:
+    file = tmp_path / "db.env"
+    file.write_text(FORMATS["env"](_login()))
+    names = ("USERNAME", "PASSWORD", "HOST", "PORT", "NAME", "GENERATION")
+    script = '. "$1"; printf "%s|" ' + " ".join(f'"$DB_{name}"' for name in names)
+    done = subprocess.run(["/bin/sh", "-c", script, "sh", file], capture_output=True, text=True, check=True)  # noqa: S603
+    assert done.stdout.split("|")[:-1] == ["app", PASSWORD, "db.example.com", "3306", "orders", "1"]
+
+
+def test_pgpass_escapes_what_separates() -> None:
+    line = FORMATS["pgpass"](_login("ledger")).removesuffix("\n")
+    fields = [re.sub(r"\\(.)", r"\1", field) for field in re.findall(r"((?:\\.|[^:\\])*)(?::|$)", line)[:5]]
+    assert fields == ["pg.example.com", "5432", "*", "app", PASSWORD]
+
+
+def test_pymysql_reads_the_option_file(tmp_path: Path) -> None:
+    file = tmp_path / "my.cnf"
+    file.write_text(FORMATS["my-cnf"](_login()))
+    options = configparser.RawConfigParser()
+    options.read(file)
+    assert options["client"]["user"] == '"app"'
+    assert options["client"]["password"].replace("\\\\", "\\") == f'"{PASSWORD}"'
+    assert options["mysql"]["database"] == '"orders"'
+
+
+def test_a_userlist_doubles_quotes() -> None:
+    user, password = re.findall(r'"((?:[^"]|"")*)"', FORMATS["pgbouncer-userlist"](_login()))
+    assert (user, password.replace('""', '"')) == ("app", PASSWORD)
+
+
+def test_a_template_has_every_field() -> None:
+    text = rendered(
+        _login("ledger"), "{{ engine }} {{ username }}@{{ host }}:{{ port }}/{{ dbname }} {{ generation }}\n"
+    )
+    assert text == "postgresql app@pg.example.com:5432/ledger 1\n"
+    assert rendered(_login(), "{{ password }}") == PASSWORD
+
+
+@pytest.mark.parametrize(
+    "template", ["{{ unknown }}", "{% if %}", "{{ password | no_filter }}", "{{ password.x.y }}"]
+)
+def test_a_wrong_template_is_refused_without_its_text(template: str) -> None:
+    with pytest.raises(FileRefusedError) as caught:
+        rendered(_login(), template)
+    assert NEEDLE not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "blob_text", "database"),
+    [
+        ("not json", None, None),
+        ('{"placeholder": true}', None, None),
+        (app_user(1), None, "ledger"),
+        (app_user(1), blob(1), "unknown"),
+        ("[1]", None, None),
+    ],
+)
+def test_a_secret_without_the_login_is_refused(
+    text: str, blob_text: str | None, database: str | None
+) -> None:
+    with pytest.raises(FileRefusedError) as caught:
+        login_of(text, blob_text, database)
+    assert NEEDLE not in str(caught.value)
+
+
+def test_the_same_text_is_written_once(tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    assert _written(file, "a")
+    assert not _written(file, "a")
+    assert _written(file, "b")
+    assert (file.read_text(), file.stat().st_mode & 0o777) == ("b", 0o600)
+
+
+def test_mode_and_owner_are_set_again_where_they_changed(tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    _written(file, "a")
+    file.chmod(0o644)
+    assert _written(file, "a")
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_text("untouched")
+    (tmp_path / "secret").symlink_to(elsewhere)
+    _written(tmp_path / "secret", "a")
+    assert elsewhere.read_text() == "untouched"
+    assert not (tmp_path / "secret").is_symlink()
+
+
+def test_nobody_else_can_read_it_at_any_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    fchown = os.fchown
+
+    def watched(descriptor: int, uid: int, gid: int) -> None:
+        seen.append(os.fstat(descriptor).st_mode & 0o077)
+        fchown(descriptor, uid, gid)
+
+    monkeypatch.setattr(os, "fchown", watched)
+    _written(tmp_path / "secret", "a")
+    assert seen == [0]
+
+
+@pytest.mark.parametrize("step", ["fchown", "fsync"])
+def test_a_full_disk_leaves_the_old_file_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    file = tmp_path / "secret"
+    _written(file, "old")
+
+    def full(*_arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, step, full)
+    with pytest.raises(FileRefusedError, match="No space left on device"):
+        _written(file, "new")
+    assert [p.name for p in tmp_path.iterdir()] == ["secret"]
+    assert file.read_text() == "old"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists() or os.geteuid() != 0, reason="mounting needs root")
+def test_a_disk_that_is_really_full_leaves_the_old_file(tmp_path: Path) -> None:
+    mount = ["/bin/mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(tmp_path)]
+    mounted = subprocess.run(mount, capture_output=True, check=False)  # noqa: S603 - of this machine
+    if mounted.returncode:
+        pytest.skip("this machine mounts no tmpfs")
+    try:
+        _written(tmp_path / "secret", "old")
+        with pytest.raises(FileRefusedError):
+            _written(tmp_path / "secret", "n" * 65_536)
+        assert [p.name for p in tmp_path.iterdir()] == ["secret"]
+        assert (tmp_path / "secret").read_text() == "old"
+    finally:
+        subprocess.run(["/bin/umount", str(tmp_path)], check=True)  # noqa: S603 - likewise
+
+
+def test_a_reader_sees_the_old_or_the_new_text_whole(tmp_path: Path) -> None:
+    file, over = tmp_path / "secret", threading.Event()
+    texts = ["a" * 20_000, "b" * 20_000]
+    _written(file, texts[0])
+    seen: set[str] = set()
+
+    def read() -> None:
+        while not over.is_set():
+            seen.add(file.read_text())
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for n in range(200):
+        _written(file, texts[n % 2])
+    over.set()
+    reader.join()
+    assert seen <= set(texts)
+
+
+def test_a_missing_folder_is_told(tmp_path: Path) -> None:
+    with pytest.raises(FileRefusedError, match="No such file or directory"):
+        _written(tmp_path / "none" / "secret", "a")

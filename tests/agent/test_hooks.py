@@ -1,0 +1,72 @@
+"""What runs after a file has changed: bounded in time, and without the password."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lockstep.agent.hooks import HookFailedError, run_command, send_signal
+
+
+def test_a_command_runs(tmp_path: Path) -> None:
+    run_command(["touch", str(tmp_path / "done")], seconds=10)
+    assert (tmp_path / "done").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "code"), [(["false"], "status 1"), (["/no/such/program"], "No such file or directory")]
+)
+def test_a_command_that_fails_is_told(command: list[str], code: str) -> None:
+    with pytest.raises(HookFailedError, match=code):
+        run_command(command, seconds=10)
+
+
+def test_a_command_that_hangs_ends_with_all_that_it_has_started(tmp_path: Path) -> None:
+    child = tmp_path / "child"
+    script = f"sleep 60 & echo $! > {child}; wait"
+    began = time.monotonic()
+    with pytest.raises(HookFailedError, match=r"not done in 0\.5 s"):
+        run_command(["/bin/sh", "-c", script], seconds=0.5)
+    assert time.monotonic() - began < 10
+    pid = int(child.read_text())
+    for _ in range(100):
+        if not _is_running(pid):
+            return
+        time.sleep(0.05)
+    pytest.fail("its child runs on")
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+
+
+def test_a_signal_reaches_the_process_of_the_file(tmp_path: Path) -> None:
+    code = (
+        "import signal; signal.signal(signal.SIGHUP, lambda *_: print('again', flush=True)); "
+        "print('on', flush=True)\nwhile True: signal.pause()"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
+        assert process.stdout
+        assert process.stdout.readline() == "on\n"
+        (tmp_path / "pid").write_text(f"{process.pid}\n")
+        send_signal("HUP", tmp_path / "pid")
+        assert process.stdout.readline() == "again\n"
+        process.send_signal(signal.SIGKILL)
+
+
+@pytest.mark.parametrize("text", ["", "abc", "-1", "0", "1", "99999999"])
+def test_no_other_process_gets_a_signal(tmp_path: Path, text: str) -> None:
+    (tmp_path / "pid").write_text(text)
+    with pytest.raises(HookFailedError):
+        send_signal("HUP", tmp_path / "pid")
+
+
+def test_a_pid_file_that_is_missing_is_told(tmp_path: Path) -> None:
+    with pytest.raises(HookFailedError, match="FileNotFoundError"):
+        send_signal("HUP", tmp_path / "none")

@@ -1,0 +1,219 @@
+"""The agent in a process of its own, beside both clouds and real databases, through rotations by both runners."""
+
+import json
+import os
+import stat
+import subprocess
+import threading
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pymysql
+import pytest
+
+from sandbox.estate import Estate
+from sandbox.fn import running_function
+from tests.agent.process import AgentProcess, command, running_agent, settings_file, until
+
+USER = "multi-cloud/app_user"
+ROTATIONS = 4
+
+
+def _ca(estate: Estate, database: str) -> str:
+    server = next(s for s in estate.plan.credentials[0].servers if s.name == database)
+    assert server.tls
+    return str(server.tls.ca_file)
+
+
+def _settings(estate: Estate, folder: Path) -> dict[str, Any]:
+    hook = f"env > {folder}/hook-environment; tr '\\0' ' ' < /proc/$PPID/cmdline > {folder}/agent-arguments"
+    return {
+        "plan": str(estate.plan_file),
+        "nearest": "oci",
+        "refresh": "1s",
+        "files": [
+            {"path": f"{folder}/pgpass", "format": "pgpass", "database": "ledger"},
+            {"path": f"{folder}/my.cnf", "format": "my-cnf", "command": ["/bin/sh", "-c", hook]},
+            {"path": f"{folder}/app.json", "format": "json", "mode": "0640"},
+        ],
+    }
+
+
+@dataclass
+class Logins:
+    """What became of the logins of two applications that log in again and again."""
+
+    made: int = 0
+    refused: list[str] = field(default_factory=list)
+
+
+def _by_http(agent: AgentProcess, estate: Estate, logins: Logins) -> None:
+    """As an application in any language: ask the agent, log in to MariaDB; ask anew after a refusal."""
+    value = agent.value(USER)
+    where = {"host": value["host"], "port": value["port"], "database": value["dbname"]}
+    login = {"user": value["username"], "password": value["password"]}
+    try:
+        pymysql.connect(**where, **login, ssl={"ca": _ca(estate, "orders")}).close()
+        logins.made += 1
+    except pymysql.err.OperationalError as error:
+        logins.refused.append(f"generation {value['generation']}: {error.args[0]}")
+
+
+def _by_file(folder: Path, estate: Estate, logins: Logins) -> None:
+    """As a script: psql, with a copy of the file that the agent keeps, so that user and password belong together."""
+    server = next(s for s in estate.plan.credentials[0].servers if s.name == "ledger")
+    mine = folder / "copy-of-pgpass"
+    mine.touch(mode=0o600)
+    mine.write_text((folder / "pgpass").read_text())
+    user = mine.read_text().split(":")[3]
+    environment = {
+        **os.environ,
+        "PGPASSFILE": str(mine),
+        "PGSSLMODE": "verify-full",
+        "PGSSLROOTCERT": _ca(estate, "ledger"),
+    }
+    where = f"host={server.host} port={server.port} dbname={server.dbname} user={user}"
+    done = subprocess.run(  # noqa: S603 - of this machine
+        ["/usr/bin/psql", "-w", "-c", "SELECT 1", where],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        logins.refused.append(done.stderr)
+    else:
+        logins.made += 1
+
+
+def test_applications_log_in_by_http_and_by_file_through_rotations_of_both_runners(
+    estate: Estate, tmp_path: Path
+) -> None:
+    over, http, file = threading.Event(), Logins(), Logins()
+
+    def keep_logging_in() -> None:
+        while not over.is_set():
+            _by_http(agent, estate, http)
+            _by_file(tmp_path, estate, file)
+
+    with running_function(estate.function_environment) as function, ExitStack() as stack:
+        _rotate(estate, function, by="aws")
+        agent = stack.enter_context(running_agent(tmp_path, _settings(estate, tmp_path)))
+        application = threading.Thread(target=keep_logging_in)
+        application.start()
+        try:
+            for n in range(ROTATIONS):
+                _rotate(estate, function, by="aws" if n % 2 else "oci")
+                # An interval is longer than a refresh; here it is as short as it can be.
+                until(partial(_has_arrived, estate, agent, tmp_path))
+        finally:
+            over.set()
+            application.join()
+        _nothing_leaks(estate, agent, tmp_path)
+    assert (http.refused, file.refused) == ([], [])
+    assert min(http.made, file.made) >= ROTATIONS
+
+
+def _has_arrived(estate: Estate, agent: AgentProcess, folder: Path) -> bool | None:
+    current = estate.stored_login(estate.plan.credentials[0])
+    assert current
+    is_served = agent.value(USER)["username"] == current.username
+    return (is_served and f":{current.username}:" in (folder / "pgpass").read_text()) or None
+
+
+def _rotate(estate: Estate, function: Any, *, by: str) -> None:  # noqa: ANN401 - either runner
+    [credential] = estate.plan.credentials
+    estate.outside.expire_schedule(credential.id)
+    if by == "aws":
+        assert estate.rotate(credential.id).status == "SUCCEEDED"
+    else:
+        answer = function.call({"credential_id": credential.id, "force": True})
+        assert answer.status == 200
+
+
+def _nothing_leaks(estate: Estate, agent: AgentProcess, folder: Path) -> None:
+    password = agent.value(USER)["password"]
+    process = Path(f"/proc/{agent.process.pid}")
+    shown = {
+        "log": agent.log.read_text(),
+        "arguments": (process / "cmdline").read_text(),
+        "environment": (process / "environ").read_text(),
+        "hook's environment": (folder / "hook-environment").read_text(),
+        "metrics": agent.address.get("/metrics", token=None).body,
+        "health": agent.address.get("/healthz", token=None).body,
+    }
+    for what, text in shown.items():
+        assert text, what
+        for secret in (password, agent.token, *estate.confidential):
+            assert secret not in text, what
+    limits = (process / "limits").read_text()
+    assert [line.split()[4:6] for line in limits.splitlines() if line.startswith("Max core")] == [["0", "0"]]
+    modes = {name: stat.S_IMODE((folder / name).stat().st_mode) for name in ("pgpass", "app.json", "token")}
+    assert modes == {"pgpass": 0o600, "app.json": 0o640, "token": 0o640}
+
+
+def test_either_cloud_gives_both_secrets_and_the_same_version_ids(estate: Estate, tmp_path: Path) -> None:
+    estate.rotate(estate.plan.credentials[0].id)
+    names = estate.plan.credentials[0].secret_names
+    found: dict[str, list[Any]] = {}
+    for nearest in ("oci", "aws"):
+        folder = tmp_path / nearest
+        folder.mkdir()
+        with running_agent(folder, {"plan": str(estate.plan_file), "nearest": nearest}) as agent:
+            assert agent.value(names.connection_blob)["databases"].keys() == {"orders", "ledger"}
+            answer = agent.address.get(f"/v1/{USER}", token=agent.token)
+            document = json.loads(answer.body)
+            found[answer.headers["x-lockstep-source"]] = [document["VersionId"], document["SecretString"]]
+    assert found.keys() == {"aws", "oci"}
+    assert found["aws"] == found["oci"]
+
+
+def test_once_writes_the_files_and_ends(estate: Estate, tmp_path: Path) -> None:
+    document = {"version": 1, "token_file": f"{tmp_path}/token", **_settings(estate, tmp_path)}
+    file = settings_file(tmp_path, document)
+    for _ in range(2):  # It is idempotent.
+        done = subprocess.run(command(file, "--once"), capture_output=True, text=True, check=False)  # noqa: S603
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / "pgpass").exists()
+    assert not (tmp_path / "token").exists()
+
+
+def test_once_says_what_it_could_not_read(estate: Estate, tmp_path: Path) -> None:
+    document = {"version": 1, **_settings(estate, tmp_path)}
+    dead = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "LOCKSTEP_OCI_ENDPOINT": "http://127.0.0.1:9"}
+    done = subprocess.run(  # noqa: S603 - our own module
+        command(settings_file(tmp_path, document), "--once"),
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **dead},
+    )
+    assert done.returncode == 3
+    assert "a store was not read" in done.stderr
+    assert not (tmp_path / "pgpass").exists()
+
+
+@pytest.mark.parametrize("socket_mode", [0o660])
+def test_a_socket_is_for_owner_and_group(estate: Estate, tmp_path: Path, socket_mode: int) -> None:
+    at = tmp_path / "agent.sock"
+    document = {"plan": str(estate.plan_file), "listen": {"socket": str(at)}}
+    whole = {"version": 1, "token_file": f"{tmp_path}/token", **document}
+    with subprocess.Popen(  # noqa: S603 - our own module
+        command(settings_file(tmp_path, whole)), stderr=subprocess.DEVNULL, env=dict(os.environ)
+    ) as process:
+        try:
+            until(lambda: at.exists() or None)
+            assert stat.S_IMODE(at.stat().st_mode) == socket_mode
+            done = subprocess.run(  # noqa: S603 - a program of this machine
+                ["/usr/bin/curl", "-s", "--unix-socket", str(at), "http://localhost/ping"],
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+            assert done.stdout == "healthy"
+        finally:
+            process.terminate()
+            process.wait(30)

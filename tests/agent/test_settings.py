@@ -1,0 +1,134 @@
+"""The settings: every mistake is told, with its place and without what the file says."""
+
+import subprocess
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lockstep.agent.serve import TokenError, token_of
+from lockstep.agent.settings import Settings, SettingsError, load_settings
+from tests.agent.process import command, settings_file
+
+ROOT = Path(__file__).resolve().parents[2]
+PLAN = {"version": 1, "plan": str(ROOT / "lockstep.yaml"), "credentials": ["multi-cloud/app_user"]}
+STORES = {
+    "version": 1,
+    "stores": [{"kind": "aws-secrets-manager", "region": "eu-central-1"}],
+    "serve": [{"id": "a", "secrets": {"app_user": "a"}, "overlap": "12m"}],
+}
+
+
+def _load(folder: Path, document: Mapping[str, Any]) -> Settings:
+    return load_settings(settings_file(folder, document))
+
+
+def test_a_plan_says_stores_names_and_overlaps(tmp_path: Path) -> None:
+    settings = _load(tmp_path, PLAN)
+    assert [s.id for s in settings.serve] == ["multi-cloud/app_user"]
+    assert settings.refresh_seconds == 60
+    assert [store.name for store in settings.stores_by_distance] == ["aws", "oci"]
+    nearest = _load(tmp_path, {**PLAN, "nearest": "oci"})
+    assert [store.name for store in nearest.stores_by_distance] == ["oci", "aws"]
+
+
+def test_without_a_plan_the_settings_say_it(tmp_path: Path) -> None:
+    settings = _load(tmp_path, STORES)
+    assert settings.serve[0].overlap == timedelta(minutes=12)
+    assert (settings.listen.host, settings.listen.port) == ("127.0.0.1", 2773)
+
+
+FILE = {"path": "/run/a", "format": "pgpass"}
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({"colour": 1}, "colour: unknown key"),
+        ({"nearest": "azure"}, "nearest: there is no store azure, only aws, oci"),
+        ({"credentials": ["x"]}, "credentials: the plan has no x"),
+        ({"refresh": "20m"}, "refresh: must be at most half of the shortest overlap"),
+        ({"refresh": "often"}, "refresh: write a duration"),
+        ({"listen": {"host": "0.0.0.0"}}, "0.0.0.0 can be reached from elsewhere"),  # noqa: S104 - refused
+        ({"listen": {"host": "db.example.com"}}, "can be reached from elsewhere"),
+        ({"listen": {"path_prefix": "v1"}}, "listen.path_prefix"),
+        ({"files": [{"path": "/run/a"}]}, "files[0]: give it a format"),
+        ({"files": [{**FILE, "template": "/a"}]}, "files[0]: give it a format"),
+        ({"files": [{**FILE, "path": "a"}]}, "files[0]: path: must be absolute"),
+        ({"files": [{**FILE, "mode": "0644"}]}, "everybody could read the password"),
+        ({"files": [{**FILE, "mode": "rw"}]}, "files[0].mode: write a mode as four octal digits"),
+        (
+            {"files": [{**FILE, "owner": "no-such-user"}]},
+            "files[0].owner: this machine has no owner no-such-user",
+        ),
+        ({"files": [{**FILE, "command": []}]}, "files[0].command"),
+        ({"files": [{**FILE, "credential": "x"}]}, "files[0].credential: there is no x"),
+        ({"files": [{**FILE, "signal": {"name": "KILL", "pid_file": "/a"}}]}, "files[0].signal.name"),
+        ({"plan": "/no/such/plan.yaml"}, "plan: "),
+        ({"plan": None}, "give it a plan, or stores and serve"),
+        ({"credentials": [], "files": [FILE]}, "files[0].credential: needed, there are several"),
+    ],
+)
+def test_a_mistake_is_told_with_its_place(tmp_path: Path, more: Mapping[str, Any], told: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        _load(tmp_path, {**PLAN, **more})
+    assert any(told in problem for problem in caught.value.problems), caught.value.problems
+
+
+@pytest.mark.parametrize("mode", ["0640", "640", 640, "0o640"])
+def test_a_mode_is_octal_however_it_is_written(tmp_path: Path, mode: object) -> None:
+    assert _load(tmp_path, {**PLAN, "files": [{**FILE, "mode": mode}]}).files[0].mode == 0o640
+
+
+def test_a_public_address_needs_an_explicit_word(tmp_path: Path) -> None:
+    everywhere = "0.0.0.0"  # noqa: S104 - with consent
+    assert _load(tmp_path, {**PLAN, "listen": {"host": everywhere, "public": True}}).listen.host == everywhere
+
+
+@pytest.mark.parametrize("text", ["", "[", "- 1", "\0", "a: &a [*a]", "version: 1\nplan: {a: pa55word}"])
+def test_a_file_that_is_no_settings_is_told_in_a_line_and_status_2(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "agent.yaml"
+    file.write_text(text)
+    done = subprocess.run(command(file, "--check"), capture_output=True, text=True, check=False)  # noqa: S603
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "pa55word" not in done.stderr
+    assert str(file) in done.stderr
+
+
+def test_a_file_that_is_missing_is_told(tmp_path: Path) -> None:
+    done = subprocess.run(  # noqa: S603 - our own module
+        command(tmp_path / "none.yaml"), capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, "No such file" in done.stderr) == (2, True)
+
+
+def test_good_settings_pass_the_check(tmp_path: Path) -> None:
+    done = subprocess.run(  # noqa: S603 - our own module
+        command(settings_file(tmp_path, PLAN), "--check"), capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_token_is_made_once(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    token = token_of(file)
+    assert len(token.reveal()) >= 43
+    assert file.stat().st_mode & 0o777 == 0o640
+    assert token_of(file).reveal() == token.reveal()
+
+
+@pytest.mark.parametrize(("text", "mode"), [("", 0o640), (" \n", 0o640), ("abc", 0o644), ("ü", 0o640)])
+def test_a_token_that_is_none_or_everybodys_is_refused(tmp_path: Path, text: str, mode: int) -> None:
+    file = tmp_path / "token"
+    file.write_text(text)
+    file.chmod(mode)
+    with pytest.raises(TokenError):
+        token_of(file)
+
+
+def test_a_folder_that_is_missing_is_told(tmp_path: Path) -> None:
+    with pytest.raises(TokenError, match="FileNotFoundError"):
+        token_of(tmp_path / "none" / "token")

@@ -1,0 +1,112 @@
+"""What is kept of the stores, and for how long it may be served."""
+
+import pytest
+
+from lockstep.agent.values import Reading, Secret, Values
+from tests.agent.harness import NAME, OVERLAP, World
+
+SECONDS = OVERLAP.total_seconds()
+
+
+def test_the_nearest_store_is_asked_and_no_other() -> None:
+    world = World()
+    world.value.refresh()
+    assert world.value.served
+    assert (world.value.served.source, world.near.reads, world.far.reads) == ("oci", 1, 0)
+
+
+def test_the_next_store_is_asked_where_the_nearest_does_not_answer() -> None:
+    world = World()
+    world.near.is_up = False
+    world.value.refresh()
+    assert world.value.served
+    assert world.value.served.source == "aws"
+    assert type(world.value.problem).__name__ == "StoreUnreachableError"
+
+
+def test_a_store_that_lags_does_not_take_a_newer_value_back() -> None:
+    world = World()
+    world.near.is_up = False
+    world.far.generation = 7
+    world.value.refresh()
+    world.near.is_up, world.near.generation = True, 6
+    world.clock.seconds += 60
+    world.value.refresh()
+    assert world.value.served
+    assert (world.value.served.source, world.value.served.reading.generation) == ("aws", 7)
+    assert world.value.age_seconds == 0
+
+
+def test_a_value_is_served_for_the_overlap_after_a_store_was_seen_to_serve_it() -> None:
+    world = World()
+    world.value.refresh()
+    world.near.is_up = world.far.is_up = False
+    world.clock.seconds += SECONDS - 1
+    world.value.refresh()
+    assert _is_served(world)
+    assert world.value.seconds_left == 1
+    world.clock.seconds += 1
+    assert not _is_served(world)
+    assert world.value.kept  # It is said how old it is.
+
+
+def _is_served(world: World) -> bool:
+    return world.value.served is not None
+
+
+def test_it_recovers_by_itself() -> None:
+    world = World()
+    world.value.refresh()
+    world.near.is_up = world.far.is_up = False
+    world.clock.seconds += 2 * SECONDS
+    world.value.refresh()
+    world.far.is_up, world.far.generation = True, 9
+    world.value.refresh()
+    assert world.value.served
+    assert world.value.served.reading.generation == 9
+
+
+def test_what_stores_serve_is_served_where_what_was_kept_may_be_dead() -> None:
+    """A store that was restored serves a lower generation: after the overlap that is all there is."""
+    world = World()
+    world.near.generation = world.far.generation = 7
+    world.value.refresh()
+    world.near.generation = world.far.generation = 3
+    world.clock.seconds += SECONDS
+    world.value.refresh()
+    assert world.value.served
+    assert world.value.served.reading.generation == 3
+
+
+def test_the_age_counts_from_before_the_read() -> None:
+    world = World()
+
+    def slow() -> Reading:
+        found = world.near()
+        world.clock.seconds += 5
+        return found
+
+    secret = Secret(name=NAME, credential_id=NAME, overlap=OVERLAP, sources={"oci": slow})
+    [value] = Values([secret], world.clock)
+    value.refresh()
+    assert value.age_seconds == 5
+
+
+@pytest.mark.parametrize("callers", [1, 50])
+def test_callers_that_want_a_fresh_value_share_reads(callers: int) -> None:
+    world = World()
+    for _ in range(callers):
+        world.value.refresh_now()
+    assert world.near.reads == 1
+    world.clock.seconds += 1.5
+    world.value.refresh_now()
+    assert world.near.reads == 2
+
+
+def test_a_secret_is_found_by_name_and_by_arn() -> None:
+    values = World().values
+    arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:multi-cloud/app_user-a1B2c3"
+    assert values.find("multi-cloud/app_user")
+    assert values.find(arn)
+    for wrong in ("", "multi-cloud", arn.replace("app_user", "other"), "arn:aws:s3:::multi-cloud/app_user"):
+        assert values.find(wrong) is None
