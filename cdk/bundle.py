@@ -56,7 +56,7 @@ _ENTRY_POINTS: dict[Runner, dict[str, str]] = {
 }
 _COMPILER, _CHECK = (Path(__file__).with_name(f"bundle_{name}.py") for name in ("compile", "check"))
 _NOT_SHIPPED = frozenset(
-    {"lockstep/audit/report", "lockstep/cli", "lockstep/client.py", "lockstep/cost", "lockstep/quotas"}
+    {"lockstep/audit/report", "lockstep/cli", "lockstep/client", "lockstep/cost", "lockstep/quotas"}
 )
 
 

@@ -17,7 +17,9 @@ from lockstep.model import Credential, CredentialValue, DatabaseServer, Engine, 
 _RDS_ENGINES = {Engine.POSTGRESQL: "postgres"}
 """Where AWS's structure of a secret spells an engine in another way than a plan does."""
 _LOGIN = ("username", "password")
+CONNECTION = ("engine", "host", "port", "dbname")
 NOT_AN_OBJECT, NO_LOGIN, BINARY, FORGED = "not-a-json-object", "no-login", "binary", "forged"
+NO_DATABASES = "no-databases"
 """What is wrong with a malformed secret: the codes of SecretMalformedError."""
 
 
@@ -128,11 +130,23 @@ def decode_connection(text: str, *, store: str, secret: str) -> dict[str, Any]:
     The engine is spelled as in the plan, whether the text has the plan's spelling or that of AWS's structure.
     """
     document = _document(text, store=store, secret=secret)
-    found: dict[str, Any] = {k: document[k] for k in ("engine", "host", "port", "dbname") if k in document}
+    found: dict[str, Any] = {k: document[k] for k in CONNECTION if k in document}
     for engine, rds in _RDS_ENGINES.items():
         if found.get("engine") == rds:
             found["engine"] = engine.value
     return found
+
+
+def decode_databases(text: str, *, store: str, secret: str) -> dict[str, dict[str, Any]]:
+    """The databases in `connection_blob`: engine, host, port and dbname of each, by its name in the plan.
+
+    Raises:
+        SecretMalformedError: It has none.
+    """
+    found = _document(text, store=store, secret=secret).get("databases")
+    if not (isinstance(found, dict) and all(isinstance(where, dict) for where in found.values())):
+        raise SecretMalformedError(store=store, secret=secret, code=NO_DATABASES)
+    return {name: {k: where[k] for k in CONNECTION if k in where} for name, where in found.items()}
 
 
 def decode_blob_generation(text: str, *, store: str, secret: str) -> int:

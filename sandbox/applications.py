@@ -5,17 +5,14 @@ again and again. A refused login is counted and never tried again with a fresh v
 `lockstep.client` would have failed there.
 """
 
-import ssl
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Self
-
-import psycopg
-import pymysql
+from typing import Any, Self
 
 from lockstep.client import ClientCredential, CredentialClient
+from lockstep.client.drivers import psycopg_opener, pymysql_opener
 from lockstep.engines import ENGINES
 from lockstep.model import DatabaseServer, Engine
 
@@ -57,9 +54,10 @@ class Application:
     slowest_seconds: float = 0.0
 
     def log_in_once(self) -> None:
-        """One round: get the credential, open a connection, ask who we are, close."""
+        """One round: get the credential, open a connection, ask the database something, close."""
         try:
-            credential = self.client.get()
+            # A pause of the machine must not make it use a value that is older than its cache allows.
+            credential = self.client.get(wait_seconds=TIMEOUT_SECONDS)
         except Exception as e:  # noqa: BLE001 - counted, and shown by name
             self.troubles.append(type(e).__name__)
             return
@@ -81,32 +79,19 @@ class Application:
 
 def log_in(server: DatabaseServer, credential: ClientCredential) -> None:
     """Open a connection over verified TLS (or plaintext where the plan says so), run a query, close."""
-    password = credential.password.reveal()
-    ca_file = server.tls.ca_file if server.tls else None
+    where: dict[str, Any] = {"host": server.host, "port": server.port, "dbname": server.dbname}
+    where["connect_timeout"] = TIMEOUT_SECONDS
+    ca_file = str(server.tls.ca_file) if server.tls and server.tls.ca_file else None
     if server.engine is Engine.POSTGRESQL:
-        tls = {"sslmode": "verify-full", "sslrootcert": str(ca_file)} if ca_file else {"sslmode": "disable"}
-        with psycopg.connect(
-            host=server.host,
-            port=server.port,
-            dbname=server.dbname,
-            user=credential.username,
-            password=password,
-            connect_timeout=TIMEOUT_SECONDS,
-            **tls,  # type: ignore[arg-type]  # all of them are texts
-        ) as postgresql:
+        if not server.plaintext:
+            where["sslrootcert"] = ca_file or "system"
+        with psycopg_opener(plaintext=server.plaintext, **where).open(credential) as postgresql:
             postgresql.execute("SELECT 1")
         return
-    context = ssl.create_default_context(cafile=ca_file) if ca_file else None
-    with pymysql.connect(
-        host=server.host,
-        port=server.port,
-        database=server.dbname,
-        user=credential.username,
-        password=password,
-        ssl=context,
-        connect_timeout=TIMEOUT_SECONDS,
-        read_timeout=TIMEOUT_SECONDS,
-    ) as mysql:
+    if ca_file:
+        where["ssl_ca"] = ca_file
+    opener = pymysql_opener(plaintext=server.plaintext, read_timeout=TIMEOUT_SECONDS, **where)
+    with opener.open(credential) as mysql:
         mysql.ping()
 
 

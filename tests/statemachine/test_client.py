@@ -22,7 +22,7 @@ Who = Callable[[CredentialClient], str]
 
 
 def with_pymysql(case: Case) -> Who:
-    options = {"ssl": {"ca": ca_file(server(case, "orders"))}, "connect_timeout": 10}
+    options: dict[str, Any] = {"ssl_ca": ca_file(server(case, "orders")), "connect_timeout": 10}
 
     def who(client: CredentialClient) -> str:
         with connect_pymysql(client, **options) as connection, connection.cursor() as cursor:
@@ -43,7 +43,7 @@ def with_psycopg(case: Case) -> Who:
 
 
 def with_sqlalchemy_and_pymysql(case: Case) -> Who:
-    options = {"ssl": {"ca": ca_file(server(case, "orders"))}, "connect_timeout": 10}
+    options: dict[str, Any] = {"ssl_ca": ca_file(server(case, "orders")), "connect_timeout": 10}
 
     def who(client: CredentialClient) -> str:
         engine = create_engine(
@@ -81,14 +81,13 @@ def ca_file(of: DatabaseServer) -> str:
 
 
 def postgresql(case: Case) -> dict[str, Any]:
-    # The secret names the credential's first database; this is the second.
-    ledger = server(case, "ledger")
-    tls = {"sslmode": "verify-full", "sslrootcert": ca_file(ledger)}
-    return {"host": ledger.host, "port": ledger.port, "connect_timeout": 10, **tls}
+    ca = ca_file(server(case, "ledger"))
+    return {"database": "ledger", "sslrootcert": ca, "connect_timeout": 10}
 
 
 def client_of(case: Case) -> CredentialClient:
-    source = aws_source(case.credential.secret_names.app_user, region=case.world.aws.region)
+    names = case.credential.secret_names
+    source = aws_source(names.app_user, region=case.world.aws.region, connection_blob=names.connection_blob)
     return CredentialClient([source], max_age_seconds=1e9)
 
 
@@ -117,7 +116,7 @@ def test_a_password_that_is_not_in_the_store_is_refused(mysql: Case) -> None:
     mysql.rotate()
     right = mysql.stored_login()
     client = client_of(mysql)
-    options = {"ssl": {"ca": ca_file(server(mysql, "crm"))}, "connect_timeout": 10}
+    options: dict[str, Any] = {"ssl_ca": ca_file(server(mysql, "crm")), "connect_timeout": 10}
     connect_pymysql(client, **options).close()
     crm = mysql.world.servers["crm"]
     crm.execute_as_superuser(f"ALTER USER '{right.username}'@'%' IDENTIFIED BY 'changed outside'")

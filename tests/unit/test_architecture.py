@@ -19,8 +19,8 @@ RULES = [
 ]
 # The rest of the library is the core.
 NOT_CORE = {
-    *("aws", "oci", "databases", "cli", "agent"),
-    *("clouds.py", "client.py", "identity.py", "system.py", "wiring.py"),
+    *("aws", "oci", "databases", "cli", "agent", "client"),
+    *("clouds.py", "identity.py", "system.py", "wiring.py"),
 }
 CORE = [
     *(
@@ -153,7 +153,7 @@ def test_a_chain_of_imports_is_followed() -> None:
         ),
         ({"oci"}, ("lockstep/oci/", "lockstep/identity.py")),
         # The client runs in applications, which bring their own driver.
-        ({"pymysql", "pg8000"}, ("lockstep/databases/", "lockstep/client.py")),
+        ({"pymysql", "pg8000"}, ("lockstep/databases/", "lockstep/client/")),
         ({"fdk"}, ("oci_fn/",)),
     ],
     ids=lambda value: "+".join(sorted(value)) if isinstance(value, set) else "",
@@ -165,14 +165,31 @@ def test_a_driver_is_imported_in_its_own_package(drivers: set[str], packages: tu
 
 
 def test_only_the_workers_and_the_scope_start_threads() -> None:
-    """Nothing else could be joined (protocol F10). The agent is no function: it is never frozen."""
+    """Nothing else could be joined (protocol F10). Agent and client are in no function: no platform freezes them."""
     starting = {"concurrent", "asyncio", "multiprocessing", "_thread", "threading.Thread", "threading.Timer"}
-    code = [p for p in _python("lockstep", "functions", "oci_fn") if p.parent.name != "agent"]
+    code = [p for p in _python("lockstep", "functions", "oci_fn") if p.parent.name not in ("agent", "client")]
     users = {_name(p) for p in code if _imported(p, starting)}
     assert users == {"lockstep/workers.py"}
     # Where the module is imported as a whole, the name tells.
     texts = {p: p.read_text(encoding="utf-8") for p in code}
     assert {_name(p) for p, text in texts.items() if "threading.Thread(" in text} == {"lockstep/scope.py"}
+
+
+def test_importing_the_client_loads_no_driver_and_no_sdk() -> None:
+    """An application has only the driver and the SDK that it uses."""
+    foreign = sorted({*DRIVERS, "psycopg", "psycopg_pool", "sqlalchemy"})
+    program = f"import sys, lockstep.client; print(*(m for m in {foreign!r} if m in sys.modules))"
+    loaded = subprocess.run(  # noqa: S603 - our own interpreter and a program made here
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert loaded.stdout.split() == []
+
+
+@pytest.mark.parametrize("name", ["cache", "credential", "threads", "aio", "clock", "tracebacks"])
+def test_the_cache_of_the_client_knows_no_driver_and_no_store(name: str) -> None:
+    """So that whatever hands values on can use it."""
+    own = {"lockstep.aws", "lockstep.oci", "lockstep.client.drivers", "lockstep.client.pools"}
+    assert not _imported(ROOT / f"lockstep/client/{name}.py", DRIVERS | {"psycopg", "sqlalchemy"} | own)
 
 
 def test_loading_the_steps_loads_no_driver() -> None:

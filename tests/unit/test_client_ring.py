@@ -16,6 +16,7 @@ from lockstep.errors import (
 from lockstep.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
 from sandbox.oci import write_config_file
 from tests.contract.oci_fixtures import CREDENTIAL, VaultRingHarness
+from tests.support.client_page import adapted, examples
 from tests.support.fence import fence_held
 from tests.unit.ring_world import advance, create_slots, emulated_ring, value
 
@@ -141,3 +142,22 @@ def test_the_next_source_is_read_if_the_vault_does_not_answer(
     with pytest.raises(StoreUnreachableError):
         source()
     assert CredentialClient([source, lambda: elsewhere]).get() == elsewhere
+
+
+def test_the_pages_example_for_both_clouds_reads_the_ring(world: VaultRingHarness, source: Source) -> None:
+    del source  # It has signed in.
+    advance(world, 1)
+    names = CREDENTIAL.secret_names
+    own = {
+        "multi-cloud/app_user": names.app_user,
+        "multi-cloud/connection_blob": names.connection_blob,
+        "ocid1.compartment.oc1..aaaa": world.sandbox.compartment_id,
+        "ocid1.vault.oc1.eu-frankfurt-1.aaaa": world.sandbox.vault_id,
+    }
+    [example] = [e for e in examples() if "oci_ring_source" in e]
+    here: dict[str, CredentialClient] = {}
+    exec(compile(adapted(example, own), "docs/client.md", "exec"), here)  # noqa: S102 - the page's example
+    found = here["credential"].get()
+    assert _seen(found) == _expected(1)
+    assert here["credential"].status.source == "oci"
+    assert found.databases.keys() == {server.name for server in CREDENTIAL.servers}

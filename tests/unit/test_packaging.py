@@ -13,7 +13,7 @@ def test_the_wheel_tells_type_checkers_that_it_is_typed(tmp_path: Path) -> None:
     (wheel,) = WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])
     names = zipfile.ZipFile(wheel).namelist()
     assert "lockstep/py.typed" in names
-    assert "lockstep/client.py" in names
+    assert "lockstep/client/__init__.py" in names
     assert {f"lockstep/audit/report/{name}" for name in ("page.html.j2", "plot.svg.j2", "page.css")} <= {
         *names
     }

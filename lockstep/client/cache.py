@@ -1,0 +1,305 @@
+"""The value that an application works with: kept, read again in the background, and after a refused login.
+
+It knows no driver, no SDK and no event loop. `CredentialClient` waits for reads in threads, `AsyncCredentialClient` in
+an event loop, and whatever else hands values on can use a `CredentialCache` likewise.
+
+A read runs in a thread of its own and ends in a future, so nobody has to wait for it who has a value. There is at most
+one read because of a value's age, and one because of refused logins.
+"""
+
+import os
+import threading
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple, TypeAlias
+
+from lockstep.client.clock import suspend_aware_clock
+from lockstep.client.credential import ClientCredential, Source, name_of
+from lockstep.client.tracebacks import without_locals
+from lockstep.errors import LockstepError, ReadSideLaggingError, StoreUnreachableError
+
+DEFAULT_MAX_AGE_SECONDS = 300.0
+RETRY_SECONDS = 10.0
+"""After a read that failed, until a store is asked again for a newer value: asking may take as long."""
+REFUSAL_SECONDS = 5.0
+"""After a read because of a refused login, until the next one while the value is the same."""
+
+Reading: TypeAlias = Future[ClientCredential]
+
+
+class Answer(NamedTuple):
+    """What there is for a caller.
+
+    Attributes:
+        kept: A value that may be used without waiting.
+        reading: A read that is under way. One of both is there.
+        is_old: Whether the value is older than the maximum age.
+    """
+
+    kept: ClientCredential | None
+    reading: Reading | None = None
+    is_old: bool = False
+
+    @property
+    def only_reading(self) -> Reading:
+        """The read, where there is no value to use meanwhile."""
+        if self.reading is None:
+            raise TypeError("an answer has a value or a read")
+        return self.reading
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientStatus:
+    """For health checks and metrics; it holds no password.
+
+    Attributes:
+        generation: Of the value in use; None before the first read.
+        source: Which source gave it last.
+        age_seconds: Since the start of the read that gave it last.
+        refusals: How many logins were refused.
+        failures: How many reads got no value from any source.
+        seen: The generation that each source gave last.
+    """
+
+    generation: int | None
+    source: str | None
+    age_seconds: float | None
+    refusals: int
+    failures: int
+    seen: Mapping[str, int]
+
+
+class _Kept(NamedTuple):
+    credential: ClientCredential
+    source: str
+    read_at: float
+    since: float  # When this generation was first read.
+
+
+class CredentialCache:
+    """Keeps the value of the first source that gives one. Safe to share between threads, and across a fork.
+
+    A value of an older generation does not replace a newer one, since its store lags, unless the newer was refused.
+
+    Args:
+        sources: The nearest store first. The next is asked when one does not answer, or not with a credential.
+        max_age_seconds: The age that a value in use has at most while a store answers: from half of it on, the value is
+            read again in the background. Keep it below the plan's overlap.
+        refuse_after_seconds: The age from which a value is not given any more. None: it is always given, since it may
+            still log in.
+        clock: Seconds that only grow, also while the machine is suspended.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        *,
+        max_age_seconds: float = DEFAULT_MAX_AGE_SECONDS,
+        refuse_after_seconds: float | None = None,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        if not sources:
+            raise ValueError("at least one source is needed")
+        if refuse_after_seconds is not None and refuse_after_seconds < max_age_seconds:
+            raise ValueError("refuse_after_seconds is below max_age_seconds")
+        self._sources = {name_of(source, i): source for i, source in enumerate(sources, start=1)}
+        if len(self._sources) < len(sources):
+            raise ValueError("two sources have one name")
+        self._max_age_seconds = max_age_seconds
+        self._refuse_after_seconds = refuse_after_seconds
+        self._clock = clock or suspend_aware_clock()
+        self._kept: _Kept | None = None
+        self._problem: BaseException = StoreUnreachableError()
+        self._failures, self._refusals = 0, 0
+        self._failed_at: float | None = None
+        self._refused: tuple[ClientCredential, float, BaseException | None] | None = None
+        self._seen: dict[str, int] = {}
+        self._begin_without_threads()
+        _caches.add(self)
+
+    def _begin_without_threads(self) -> None:
+        """Also in the child of a fork: the threads that held the lock or were reading do not exist there."""
+        self._lock = threading.RLock()
+        self._refresh: Reading | None = None
+        self._recheck: Reading | None = None
+
+    def current(self) -> Answer:
+        """The value; it is read again in the background once it has half of the maximum age.
+
+        Raises:
+            LockstepError: The value is too old to be given, and the last try to read it, RETRY_SECONDS ago or less,
+                failed with this.
+        """
+        with self._lock:
+            kept, now = self._kept, self._clock()
+            failed_lately = self._failed_at is not None and now - self._failed_at < self._retry_seconds
+            if kept is None:
+                return Answer(None, self._begin_refresh())
+            age, reading = now - kept.read_at, self._refresh
+            if age >= self._max_age_seconds / 2 and not failed_lately:
+                reading = self._begin_refresh()
+            if self._refuse_after_seconds is not None and age >= self._refuse_after_seconds:
+                if reading is None:
+                    raise self._problem.with_traceback(None)
+                return Answer(None, reading)
+            return Answer(kept.credential, reading, is_old=age >= self._max_age_seconds)
+
+    def after_refusal(self, refused: ClientCredential) -> Answer:
+        """What to try after a login with `refused` was not let in: a newer value, or `refused` if there is none.
+
+        The first such read of a value begins at once. The next ones follow REFUSAL_SECONDS apart, whoever asks: a value
+        that a store served just now was not replaced a whole overlap ago.
+
+        Raises:
+            LockstepError: The last such read, REFUSAL_SECONDS ago or less, failed with this.
+        """
+        with self._lock:
+            self._refusals += 1
+            if self._kept and self._kept.credential != refused:
+                return Answer(self._kept.credential)
+            if self._recheck is None and self._refused is not None:
+                value, at, problem = self._refused
+                if value == refused and self._clock() - at < REFUSAL_SECONDS:
+                    if problem:
+                        raise problem.with_traceback(None)
+                    return Answer(refused)
+            reading = self._recheck or self._begin(refused)
+            self._recheck = _unless_done(reading)
+            return Answer(None, reading)
+
+    def dead_before(self, overlap_seconds: float) -> int:
+        """The generation below which no login works any more, as far as this cache knows; 0 if it does not know.
+
+        Args:
+            overlap_seconds: The plan's `overlap`: how long a value logs in after a newer one was promoted.
+        """
+        with self._lock:
+            kept = self._kept
+            is_over = kept is not None and self._clock() - kept.since >= overlap_seconds
+            return kept.credential.generation if kept and is_over else 0
+
+    @property
+    def status(self) -> ClientStatus:
+        """What this cache has, and what it has met."""
+        with self._lock:
+            kept = self._kept
+            return ClientStatus(
+                generation=kept.credential.generation if kept else None,
+                source=kept.source if kept else None,
+                age_seconds=self._clock() - kept.read_at if kept else None,
+                refusals=self._refusals,
+                failures=self._failures,
+                seen=dict(self._seen),
+            )
+
+    @property
+    def _retry_seconds(self) -> float:
+        return min(RETRY_SECONDS, self._max_age_seconds)
+
+    def _begin_refresh(self) -> Reading:
+        reading = self._refresh or self._begin(None)
+        self._refresh = _unless_done(reading)
+        return reading
+
+    def _begin(self, refused: ClientCredential | None) -> Reading:
+        reading: Reading = Future()
+        reading.set_running_or_notify_cancel()  # From now on a waiter that gives up cannot cancel it.
+        read = partial(self._read, reading, refused, self._kept, self._clock())
+        try:
+            threading.Thread(target=read, name="lockstep-client", daemon=True).start()
+        except RuntimeError:
+            read()  # The interpreter is about to end, or there are too many threads.
+        return reading
+
+    def _read(
+        self, reading: Reading, refused: ClientCredential | None, kept: _Kept | None, began: float
+    ) -> None:
+        found: ClientCredential | BaseException
+        try:
+            with without_locals():
+                found, source = self._ask(kept.credential if kept else None, refused)
+        except BaseException as e:  # noqa: BLE001 - whoever waits for the read gets it
+            found, source = e, ""
+        with self._lock:
+            if isinstance(found, BaseException):
+                self._fail(found, refused)
+            else:
+                found = self._keep(found, refused, source=source, began=began)
+            self._end(reading)
+        if isinstance(found, BaseException):
+            reading.set_exception(found)
+        else:
+            reading.set_result(found)
+
+    def _end(self, reading: Reading) -> None:
+        self._refresh = None if self._refresh is reading else self._refresh
+        self._recheck = None if self._recheck is reading else self._recheck
+
+    def _fail(self, error: BaseException, refused: ClientCredential | None) -> None:
+        now = self._clock()
+        self._failures += 1
+        self._problem, self._failed_at = error, now
+        if refused is not None:
+            self._refused = (refused, now, error)
+
+    def _keep(
+        self, found: ClientCredential, refused: ClientCredential | None, *, source: str, began: float
+    ) -> ClientCredential:
+        now, kept = self._clock(), self._kept
+        if refused is not None:
+            self._refused = (refused, now, None)
+        if kept and kept.credential != refused and _is_older(found, kept.credential):
+            return kept.credential  # Another read was faster, and its store newer.
+        self._failed_at = None
+        since = kept.since if kept and kept.credential.generation == found.generation else now
+        self._kept = _Kept(found, source, began, since)
+        return found
+
+    def _ask(
+        self, kept: ClientCredential | None, refused: ClientCredential | None
+    ) -> tuple[ClientCredential, str]:
+        problem: LockstepError = StoreUnreachableError()
+        others: list[tuple[ClientCredential, str]] = []
+        for name, source in self._sources.items():
+            try:
+                credential = source()
+            except LockstepError as e:
+                problem = e
+                continue
+            self._seen[name] = credential.generation
+            base = kept if refused is None else refused
+            is_older = base is not None and _is_older(credential, base)
+            if not is_older and credential != refused:
+                return credential, name
+            if refused is not None:
+                others.append((credential, name))
+            else:
+                problem = ReadSideLaggingError(store=name)
+        # Each store has the refused value, or an older one, which a database that was restored may accept.
+        if others:
+            return max(others, key=lambda found: (found[0] != refused, found[0].generation))
+        raise problem
+
+
+def _is_older(one: ClientCredential, other: ClientCredential) -> bool:
+    # A value without a generation was put there by a person, and tells nothing about its age.
+    return 0 < one.generation < other.generation
+
+
+def _unless_done(reading: Reading) -> Reading | None:
+    return None if reading.done() else reading
+
+
+_caches: "weakref.WeakSet[CredentialCache]" = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for cache in list(_caches):
+        cache._begin_without_threads()  # noqa: SLF001 - a lock that the parent's threads hold is never given back here
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

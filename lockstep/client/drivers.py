@@ -1,0 +1,211 @@
+"""PyMySQL and psycopg: where a credential logs in, and that its password crosses no network unencrypted.
+
+A driver left to itself logs in without TLS where the server offers none: PyMySQL without TLS options, psycopg with
+libpq's default `sslmode=prefer`. With `sslmode=require` no certificate is verified, and whoever answers may ask for the
+password in plaintext (https://www.postgresql.org/docs/current/libpq-ssl.html). So a verified certificate and host name
+are demanded, and anything less takes the words `plaintext=True`.
+"""
+
+import ssl
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from lockstep.client.aio import AsyncCredentialClient
+from lockstep.client.credential import ClientCredential
+from lockstep.client.threads import CredentialClient
+from lockstep.engines import is_mysql_refusal, is_postgresql_refusal
+from lockstep.errors import TlsVerificationError
+from lockstep.model import Engine
+
+if TYPE_CHECKING:
+    import psycopg
+    import pymysql
+
+Made_co = TypeVar("Made_co", covariant=True)
+MYSQL = frozenset({Engine.MYSQL.value, Engine.MARIADB.value})
+POSTGRESQL = frozenset({Engine.POSTGRESQL.value})
+VERIFY_FULL = "verify-full"
+_OWN_ADDRESS = {"host", "hostaddr", "service", "conninfo", "unix_socket"}
+_NEED_PLAINTEXT = "a verified certificate and host name are demanded; plaintext=True consents to less"
+
+
+@dataclass(frozen=True, slots=True)
+class Opener(Generic[Made_co]):
+    """How a driver opens a connection with a credential, and which of its errors are refused logins."""
+
+    open: Callable[[ClientCredential], Made_co]
+    is_refusal: Callable[[Exception], bool]
+
+
+def connect_pymysql(
+    client: CredentialClient, *, database: str | None = None, plaintext: bool = False, **options: Any
+) -> "pymysql.connections.Connection[Any]":
+    """A PyMySQL connection over verified TLS.
+
+    Args:
+        client: Gives the credential.
+        database: The database's name in the plan; the credential's first one by default. The source must read
+            `connection_blob`.
+        plaintext: Consents to a connection without TLS, or without a verified certificate.
+        options: For `pymysql.connect`; they override what the secret says. With `host` nothing of the address in the
+            secret is used. `dbname` is PyMySQL's `database`. `ssl_ca` is a CA file; without one the system's CAs count.
+
+    Raises:
+        ValueError: The options switch verification off, or the database is of another engine.
+        LookupError: The credential has no database of this name.
+    """
+    opener = pymysql_opener(database=database, plaintext=plaintext, **options)
+    return client.login(opener.open, opener.is_refusal)
+
+
+def connect_psycopg(
+    client: CredentialClient, *, database: str | None = None, plaintext: bool = False, **options: Any
+) -> "psycopg.Connection[Any]":
+    """A psycopg 3 connection over verified TLS.
+
+    Args:
+        client: Gives the credential.
+        database: As for `connect_pymysql`.
+        plaintext: Consents to a connection without TLS, or without a verified certificate.
+        options: For `psycopg.connect`; they override what the secret says. With `host` nothing of the address in the
+            secret is used. `sslrootcert` is a CA file, or `system`.
+
+    Raises:
+        ValueError: `sslmode` is below `verify-full`, or the database is of another engine.
+        LookupError: The credential has no database of this name.
+    """
+    opener = psycopg_opener(database=database, plaintext=plaintext, **options)
+    return client.login(opener.open, opener.is_refusal)
+
+
+async def connect_psycopg_async(
+    client: AsyncCredentialClient, *, database: str | None = None, plaintext: bool = False, **options: Any
+) -> "psycopg.AsyncConnection[Any]":
+    """As `connect_psycopg`, for an event loop."""
+    import psycopg
+
+    checked = _psycopg_options(options, plaintext=plaintext)
+
+    async def connect(credential: ClientCredential) -> "psycopg.AsyncConnection[Any]":
+        connection = await psycopg.AsyncConnection.connect(
+            **address(credential, database, POSTGRESQL, checked),
+            **checked,
+            user=credential.username,
+            password=credential.password.reveal(),
+        )
+        if not (plaintext or connection.pgconn.ssl_in_use):
+            await connection.close()
+            raise TlsVerificationError
+        return connection
+
+    return await client.login(connect, is_postgresql_refusal)
+
+
+def pymysql_opener(
+    *, database: str | None = None, plaintext: bool = False, **options: Any
+) -> "Opener[pymysql.connections.Connection[Any]]":
+    """What `connect_pymysql` logs in with."""
+    import pymysql
+
+    if not plaintext:
+        options["ssl"] = _verifying_context(options)
+
+    def connect(credential: ClientCredential) -> "pymysql.connections.Connection[Any]":
+        told = {**address(credential, database, MYSQL, options), **options}
+        told["database"] = told.pop("dbname", None)
+        connection: pymysql.connections.Connection[Any] = pymysql.connect(
+            user=credential.username, password=credential.password.reveal(), **told
+        )
+        # Since PyMySQL 1.2 nothing is sent to a server without TLS; older ones went on in plaintext.
+        if not plaintext and not isinstance(getattr(connection, "_sock", None), ssl.SSLSocket):
+            connection.close()
+            raise TlsVerificationError
+        return connection
+
+    return Opener(connect, is_mysql_refusal)
+
+
+def psycopg_opener(
+    *,
+    database: str | None = None,
+    plaintext: bool = False,
+    connect: "Callable[..., psycopg.Connection[Any]] | None" = None,
+    **options: Any,
+) -> "Opener[psycopg.Connection[Any]]":
+    """What `connect_psycopg` logs in with; `connect` replaces `psycopg.connect`."""
+    import psycopg
+
+    checked, make = _psycopg_options(options, plaintext=plaintext), connect or psycopg.connect
+
+    def open_one(credential: ClientCredential) -> "psycopg.Connection[Any]":
+        connection = make(
+            **address(credential, database, POSTGRESQL, checked),
+            **checked,
+            user=credential.username,
+            password=credential.password.reveal(),
+        )
+        if not (plaintext or connection.pgconn.ssl_in_use):  # For example a Unix socket.
+            connection.close()
+            raise TlsVerificationError
+        return connection
+
+    return Opener(open_one, is_postgresql_refusal)
+
+
+def address(
+    credential: ClientCredential, database: str | None, engines: frozenset[str], options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Host, port and dbname of a database of the credential, without those that the options have."""
+    if _OWN_ADDRESS & options.keys():
+        if database is not None:
+            raise ValueError("a database of the plan has its own host")
+        return {}
+    where = credential.connection
+    if database is not None:
+        known = credential.databases
+        if database not in known:
+            listed = ", ".join(sorted(known)) or "none, since the source reads no connection_blob"
+            raise LookupError(f"the credential has no database {database!r}; known are: {listed}")
+        where = known[database]
+    engine = where.get("engine")
+    if engine is not None and engine not in engines:
+        raise ValueError(
+            f"{database or 'the first database'} is of the engine {engine}; name another: database=…"
+        )
+    return {k: where[k] for k in ("host", "port", "dbname") if k in where and k not in options}
+
+
+def _psycopg_options(options: Mapping[str, Any], *, plaintext: bool) -> dict[str, Any]:
+    if plaintext:
+        return dict(options)
+    # Without gssencmode, a Kerberos ticket would make libpq pass sslmode over.
+    checked = {"sslmode": VERIFY_FULL, "gssencmode": "disable", **options}
+    if checked["sslmode"] != VERIFY_FULL:
+        raise ValueError(f"sslmode={checked['sslmode']}: {_NEED_PLAINTEXT}")
+    return checked
+
+
+def _verifying_context(options: dict[str, Any]) -> ssl.SSLContext:
+    """The TLS options of PyMySQL, taken out of `options`, as a context that verifies."""
+    given = options.pop("ssl", None)
+    told = dict(given) if isinstance(given, Mapping) else {}
+    told |= {k.removeprefix("ssl_"): options.pop(k) for k in [*options] if k.startswith("ssl_")}
+    if told.pop("disabled", False):
+        raise ValueError(f"ssl_disabled: {_NEED_PLAINTEXT}")
+    for switch in ("verify_cert", "verify_identity", "verify_mode", "check_hostname"):
+        if told.pop(switch, True) not in (True, ssl.CERT_REQUIRED, "required"):
+            raise ValueError(f"{switch}: {_NEED_PLAINTEXT}")
+    if isinstance(given, ssl.SSLContext):
+        context = given
+    else:
+        context = ssl.create_default_context(cafile=told.pop("ca", None), capath=told.pop("capath", None))
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if "cert" in told:
+            password = told.pop("key_password", None) or told.pop("password", None)
+            context.load_cert_chain(told.pop("cert"), told.pop("key", None), password)
+    if told:
+        raise ValueError(f"TLS options without an effect: {', '.join(sorted(told))}")
+    if context.verify_mode is not ssl.CERT_REQUIRED or not context.check_hostname:
+        raise ValueError(f"the context verifies too little: {_NEED_PLAINTEXT}")
+    return context

@@ -1,0 +1,133 @@
+"""Pools whose new connections use the current value, and whose old ones go once their generation is dead.
+
+A changed password ends no session, so without more a pool keeps connections of logins that were revoked long ago.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from lockstep.client.credential import ClientCredential
+from lockstep.client.drivers import Opener, psycopg_opener, pymysql_opener
+from lockstep.client.threads import CredentialClient
+
+if TYPE_CHECKING:
+    import psycopg_pool as pools
+    from psycopg import Connection as PsycopgConnection
+    from sqlalchemy import Engine
+
+Connection = TypeVar("Connection")
+_STAMP = "lockstep_generation"
+_OPENERS: dict[str, Callable[..., Opener[Any]]] = {"pymysql": pymysql_opener, "psycopg": psycopg_opener}
+
+
+def sqlalchemy_creator(
+    client: CredentialClient, connect: Callable[..., Connection], **options: Any
+) -> Callable[[], Connection]:
+    """The `creator` of a SQLAlchemy engine, for a driver that `attach_sqlalchemy` does not know."""
+    return lambda: connect(client, **options)
+
+
+def attach_sqlalchemy(
+    engine: "Engine", client: CredentialClient, *, overlap_seconds: float, **options: Any
+) -> None:
+    """Let an engine log in with the credential, and drop its connections of generations that are dead.
+
+        engine = create_engine("postgresql+psycopg://")
+        attach_sqlalchemy(engine, credential, database="ledger", overlap_seconds=600, sslrootcert="ca.pem")
+
+    A connection is dropped when it is checked out: the pool opens another one, and the application notices nothing.
+
+    Args:
+        engine: Of the drivers PyMySQL or psycopg. A host in its URL goes before what the secret says.
+        client: Gives the credential.
+        overlap_seconds: `overlap` in the plan.
+        options: As for `connect_pymysql` and `connect_psycopg`, whichever the engine's driver is.
+
+    Raises:
+        ValueError: The engine has another driver, or as the `connect_…` function.
+    """
+    from sqlalchemy import event
+    from sqlalchemy.exc import DisconnectionError
+
+    driver = engine.dialect.driver
+    if driver not in _OPENERS:
+        raise ValueError(f"{driver} is not among {', '.join(_OPENERS)}; use sqlalchemy_creator")
+    make = _OPENERS[driver]
+    make(**options)  # A wrong option is an error here, and not at the first connection.
+
+    @event.listens_for(engine, "do_connect")
+    def connect(_dialect: Any, record: Any, _arguments: Any, told: dict[str, Any]) -> Any:
+        if "database" in told:
+            told["dbname"] = told.pop("database")
+        opener = make(**{k: v for k, v in told.items() if k not in ("user", "password")} | options)
+        connection, credential = login_as(client, opener)
+        if record is not None:
+            record.info[_STAMP] = credential.generation
+        return connection
+
+    @event.listens_for(engine, "checkout")
+    def retire(_connection: Any, record: Any, _proxy: Any) -> None:
+        client.get()  # It is read again in the background when it is due.
+        if record.info.get(_STAMP, 0) < client.dead_before(overlap_seconds):
+            raise DisconnectionError("its generation is dead")
+
+
+def psycopg_pool(
+    client: CredentialClient,
+    *,
+    overlap_seconds: float,
+    options: dict[str, Any] | None = None,
+    **of_pool: Any,
+) -> "pools.ConnectionPool[PsycopgConnection[Any]]":
+    """A psycopg_pool (3.3 or newer) that logs in with the credential, and drops connections of dead generations.
+
+        with psycopg_pool(credential, overlap_seconds=600, options={"sslrootcert": "ca.pem"}, max_size=8) as pool:
+
+    When a connection is taken from the pool, and a newer generation is as old as the overlap, the pool is drained once:
+    idle connections are closed, those in use when they are given back.
+
+    Args:
+        client: Gives the credential.
+        overlap_seconds: `overlap` in the plan.
+        options: As for `connect_psycopg`.
+        of_pool: For `psycopg_pool.ConnectionPool`.
+    """
+    import psycopg
+    import psycopg_pool as pools
+
+    told = options or {}
+    psycopg_opener(**told)
+
+    class LoggedIn(psycopg.Connection[Any]):
+        """Connects with the client's value."""
+
+        @classmethod
+        def connect(cls, conninfo: str = "", **kwargs: Any) -> Any:
+            del conninfo  # The pool has none.
+            opener = psycopg_opener(connect=super().connect, **{**kwargs, **told})
+            return client.login(opener.open, opener.is_refusal)
+
+    class Pool(pools.ConnectionPool[LoggedIn]):
+        """Drains itself."""
+
+        drained_for = 0
+
+        def getconn(self, timeout: float | None = None) -> LoggedIn:
+            client.get()
+            dead_before = client.dead_before(overlap_seconds)
+            if self.drained_for < dead_before:
+                self.drained_for = dead_before
+                self.drain()
+            return super().getconn(timeout)
+
+    pool: pools.ConnectionPool[Any] = Pool(connection_class=LoggedIn, **{"open": False, **of_pool})
+    return pool
+
+
+def login_as(client: CredentialClient, opener: Opener[Connection]) -> tuple[Connection, ClientCredential]:
+    """A connection, and what it logged in with."""
+
+    def connect(credential: ClientCredential) -> tuple[Connection, ClientCredential]:
+        return opener.open(credential), credential
+
+    return client.login(connect, opener.is_refusal)

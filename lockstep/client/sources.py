@@ -1,0 +1,110 @@
+"""Where the credential is read: the two clouds' stores."""
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Generic, TypeVar
+
+from lockstep.client.credential import ClientCredential, StoreSource, decode
+from lockstep.contents import decode_databases
+
+Made = TypeVar("Made")
+
+
+class PerProcess(Generic[Made]):
+    """What `make` gives, made again in the child of a fork.
+
+    An SDK's client has connections and locks: two processes would write to one connection, and a lock that another
+    thread of the parent held stays locked in the child.
+    """
+
+    def __init__(self, make: Callable[[], Made]) -> None:
+        self._make = make
+        self._made = os.getpid(), make()
+
+    def __call__(self) -> Made:
+        """What was made in this process."""
+        if self._made[0] != os.getpid():
+            self._made = os.getpid(), self._make()
+        return self._made[1]
+
+
+def aws_source(
+    secret: str, *, region: str, connection_blob: str | None = None, name: str = "aws"
+) -> StoreSource:
+    """The AWS store.
+
+    Args:
+        secret: Name or ARN of the `app_user` secret.
+        region: Its region. Credentials come from the environment, as always with boto3.
+        connection_blob: Name or ARN of the `connection_blob` secret, for `database=` of the `connect_…` functions.
+        name: For logs and metrics.
+    """
+    from lockstep.aws.clients import aws_client
+    from lockstep.aws.secrets_manager import read_secret
+
+    client = PerProcess(lambda: aws_client("secretsmanager", region))
+
+    def read() -> ClientCredential:
+        found = decode(read_secret(client(), name, secret), store=name, secret=secret)
+        if connection_blob is None:
+            return found
+        text = read_secret(client(), name, connection_blob)
+        return replace(found, databases=decode_databases(text, store=name, secret=connection_blob))
+
+    return StoreSource(name, read)
+
+
+def oci_ring_source(  # noqa: PLR0913 - all but one are keywords, and each is one thing that a vault needs
+    secret: str,
+    *,
+    region: str,
+    compartment_id: str,
+    vault_id: str,
+    slots: int = 4,
+    credential_id: str | None = None,
+    connection_blob: str | None = None,
+    name: str = "oci",
+) -> StoreSource:
+    """The OCI store.
+
+    The slot with the newest value is found by the names of versions, which only Lockstep gives, and never by their
+    texts, which a person may have copied. A slot is passed over only if the vault's list shows that it is deleted, or
+    not created yet; one that this application may not read is an error, since it may hold the newest value.
+
+    Args:
+        secret: Name of the `app_user` secret in the plan.
+        region: The vault's region. The identity is the resource principal, or what OCI_CONFIG_FILE names.
+        compartment_id: OCID of the compartment.
+        vault_id: OCID of the vault.
+        slots: `ring` in the plan, or more. Raise it before the ring grows; lower it after the ring has shrunk.
+        credential_id: The credential's id, where the plan gives its secret another name.
+        connection_blob: Name of the `connection_blob` secret in the plan, for `database=` of the `connect_…` functions.
+        name: For logs and metrics.
+    """
+    from lockstep.identity import OCI_ENDPOINT_VARIABLE, own_oci_identity
+    from lockstep.oci.clients import OciClients
+    from lockstep.oci.ring_reader import RingReader
+    from lockstep.oci.vault import Vault
+    from lockstep.version_names import VersionNames
+
+    def connect() -> Vault:
+        clients = OciClients(own_oci_identity, region, endpoint=os.environ.get(OCI_ENDPOINT_VARIABLE))
+        return Vault(clients, compartment_id=compartment_id, vault_id=vault_id, store=name)
+
+    vault = PerProcess(connect)
+
+    def newest(of: str) -> tuple[str, str]:
+        names = VersionNames(credential_id=credential_id or secret, secret=of)
+        slot, content = RingReader(vault(), names, slots=slots).newest()
+        return slot, vault().text(slot, content)
+
+    def read() -> ClientCredential:
+        slot, text = newest(secret)
+        found = decode(text, store=name, secret=slot)
+        if connection_blob is None:
+            return found
+        slot, text = newest(connection_blob)
+        return replace(found, databases=decode_databases(text, store=name, secret=slot))
+
+    return StoreSource(name, read)

@@ -1,0 +1,75 @@
+"""The client for programs with threads, or with one."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TypeVar
+
+from lockstep.client.cache import CredentialCache
+from lockstep.client.credential import ClientCredential
+from lockstep.client.tracebacks import without_locals
+from lockstep.errors import LockstepError
+
+Connection = TypeVar("Connection")
+
+
+class CredentialClient(CredentialCache):
+    """Gives the credential, and logs in with it. One serves the whole process."""
+
+    def get(self, *, wait_seconds: float = 0.0) -> ClientCredential:
+        """The credential, at once if a value was ever read; `status.age_seconds` tells how old it is.
+
+        A value that nobody asked for during more than the maximum age may be dead. Who cannot try again after a refused
+        login waits for a newer one.
+
+        Args:
+            wait_seconds: How long to wait for a read if the value is older than the maximum age. If it does not come in
+                time, or no store gives one, the older value is used.
+
+        Raises:
+            StoreUnreachableError: No store answers, and nothing was ever read, or only what is older than
+                `refuse_after_seconds`; likewise the other errors of sources.
+        """
+        answer = self.current()
+        if answer.kept is None:
+            return answer.only_reading.result()
+        if answer.reading and answer.is_old and wait_seconds > 0:
+            with suppress(LockstepError, TimeoutError):
+                return answer.reading.result(wait_seconds)
+        return answer.kept
+
+    def refresh(self, refused: ClientCredential) -> ClientCredential:
+        """A newer value, after `refused` was not let in; `refused` itself if no store has one."""
+        answer = self.after_refusal(refused)
+        return answer.kept or answer.only_reading.result()
+
+    def login(
+        self, connect: Callable[[ClientCredential], Connection], is_refusal: Callable[[Exception], bool]
+    ) -> Connection:
+        """Connect; when the login is refused, read afresh and try once more.
+
+        The traceback of what `connect` raises has no local variables, since a driver keeps the password in some.
+
+        Args:
+            connect: Makes a connection.
+            is_refusal: Whether an exception of `connect` means a wrong password.
+
+        Raises:
+            LockstepError: As `get` does.
+            Exception: What `connect` raised, the second time or for another reason than a refusal. Where no store
+                answers after a refusal, the refusal, with the store's error as its cause.
+        """
+        credential = self.get()
+        try:
+            with without_locals():
+                return connect(credential)
+        except Exception as e:
+            if not is_refusal(e):
+                raise
+            try:
+                fresh = self.refresh(credential)
+            except LockstepError as unanswered:
+                raise e from unanswered
+            if fresh == credential:
+                raise
+        with without_locals():
+            return connect(fresh)

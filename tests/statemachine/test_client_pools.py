@@ -1,0 +1,163 @@
+"""Pools through live rotations: no login is refused, no query fails, and connections of dead generations go."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import pytest
+from sqlalchemy import create_engine
+
+from lockstep.client import CredentialClient, attach_sqlalchemy, aws_source, psycopg_pool
+from tests.statemachine.conftest import Case
+from tests.statemachine.test_client import ca_file, server
+
+OVERLAP_SECONDS = 600.0
+ROTATIONS = 4
+PATIENCE_SECONDS = 60.0
+WHO = {"orders": "SELECT CURRENT_USER()", "ledger": "SELECT session_user"}
+SESSIONS = {
+    "orders": "SELECT USER FROM information_schema.PROCESSLIST",
+    "ledger": "SELECT usename FROM pg_stat_activity WHERE usename IS NOT NULL",
+}
+
+
+@dataclass
+class Clock:
+    """The machine's clock, which a test can set forward."""
+
+    ahead_seconds: float = 0.0
+
+    def __call__(self) -> float:
+        return time.monotonic() + self.ahead_seconds
+
+
+@dataclass
+class Queries:
+    """Threads that take a connection, ask who they are, and give it back, until the end of a `with` block."""
+
+    ask: Callable[[], str]
+    count: int = 0
+    users: set[str] = field(default_factory=set)
+    errors: list[BaseException] = field(default_factory=list)
+
+    @contextmanager
+    def running(self, threads: int = 3) -> Iterator[None]:
+        stop = threading.Event()
+
+        def run() -> None:
+            while not stop.is_set():
+                try:
+                    self.users.add(self.ask())
+                except Exception as e:  # noqa: BLE001 - the test wants none
+                    self.errors.append(e)
+                self.count += 1
+
+        workers = [threading.Thread(target=run) for _ in range(threads)]
+        for worker in workers:
+            worker.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            for worker in workers:
+                worker.join(PATIENCE_SECONDS)
+
+    def settle(self) -> set[str]:
+        """The users of the next 50 queries."""
+        self._wait_for(10)  # Those under way.
+        self.users.clear()
+        self._wait_for(50)
+        return set(self.users)
+
+    def _wait_for(self, queries: int) -> None:
+        since = self.count
+        until(lambda: self.count > since + queries)
+
+
+def until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def has_generation(client: CredentialClient, generation: object) -> bool:
+    return client.status.generation == generation
+
+
+def client_of(case: Case, clock: Clock) -> CredentialClient:
+    names = case.credential.secret_names
+    source = aws_source(names.app_user, region=case.world.aws.region, connection_blob=names.connection_blob)
+    return CredentialClient([source], max_age_seconds=OVERLAP_SECONDS / 2, clock=clock)
+
+
+@contextmanager
+def sqlalchemy_on(case: Case, client: CredentialClient, database: str) -> Iterator[Callable[[], str]]:
+    driver = {"orders": "mysql+pymysql", "ledger": "postgresql+psycopg"}[database]
+    option = {"orders": "ssl_ca", "ledger": "sslrootcert"}[database]
+    engine = create_engine(f"{driver}://", pool_size=3, max_overflow=2)
+    options: dict[str, Any] = {"database": database, option: ca_file(server(case, database))}
+    attach_sqlalchemy(engine, client, overlap_seconds=OVERLAP_SECONDS, **options)
+
+    def ask() -> str:
+        with engine.connect() as connection:
+            found = connection.exec_driver_sql(WHO[database]).scalar_one()
+        return str(found).removesuffix("@%")
+
+    try:
+        yield ask
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def psycopg_pool_on(case: Case, client: CredentialClient, database: str) -> Iterator[Callable[[], str]]:
+    options = {"database": database, "sslrootcert": ca_file(server(case, database))}
+    with psycopg_pool(
+        client, overlap_seconds=OVERLAP_SECONDS, options=options, min_size=2, max_size=4
+    ) as pool:
+
+        def ask() -> str:
+            with pool.connection() as connection:
+                [name] = connection.execute(WHO[database]).fetchone() or [""]
+            return str(name)
+
+        yield ask
+
+
+POOLS = {
+    "SQLAlchemy, PyMySQL": (sqlalchemy_on, "orders"),
+    "SQLAlchemy, psycopg": (sqlalchemy_on, "ledger"),
+    "psycopg_pool": (psycopg_pool_on, "ledger"),
+}
+
+
+@pytest.mark.parametrize(("pool_on", "database"), POOLS.values(), ids=POOLS)
+def test_a_pool_goes_through_rotations(spanning: Case, pool_on: Callable[..., Any], database: str) -> None:
+    spanning.rotate()
+    clock = Clock()
+    client = client_of(spanning, clock)
+    with pool_on(spanning, client, database) as ask:
+        queries = Queries(ask)
+        with queries.running():
+            for _ in range(ROTATIONS):
+                before = spanning.stored_login().username
+                assert queries.settle() == {before}
+                spanning.again()
+                now = spanning.stored_login().username
+                assert now != before
+                # Half of the maximum age: it is read again in the background, and the old connections stay.
+                clock.ahead_seconds += OVERLAP_SECONDS / 4
+                generation = spanning.stored(spanning.credential.secret_names.app_user)["generation"]
+                until(partial(has_generation, client, generation))
+                assert before in queries.settle()
+                clock.ahead_seconds += OVERLAP_SECONDS
+                assert queries.settle() == {now}
+                rows = spanning.world.servers[database].execute_as_superuser(SESSIONS[database])
+                assert before not in {str(user) for (user,) in rows}
+    assert queries.errors == []
+    assert (client.status.refusals, client.status.failures) == (0, 0)

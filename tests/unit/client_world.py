@@ -1,0 +1,88 @@
+"""A store, a database and a clock for the tests of the client."""
+
+import threading
+from concurrent.futures import wait
+
+from lockstep.client import ClientCredential, CredentialCache, CredentialClient
+from lockstep.errors import LockstepError
+from lockstep.model import SecretStr
+from tests.support.memory import FakeClock
+
+MAX_AGE_SECONDS = 300.0
+SECONDS = 10
+"""How long a test waits for another thread at most."""
+
+
+class Store:
+    """A store that serves a generation, fails, or does not answer until it is let."""
+
+    def __init__(self, generation: int = 1, *, name: str = "") -> None:
+        self.name = name or f"store-{id(self)}"
+        self.generation = generation
+        self.trouble: BaseException | None = None
+        self.reads = 0
+        self.asked = threading.Event()
+        self.answers = threading.Event()
+        self.answers.set()
+
+    def __call__(self) -> ClientCredential:
+        self.reads += 1
+        self.asked.set()
+        if not self.answers.wait(SECONDS):
+            raise TimeoutError
+        if self.trouble:
+            raise self.trouble
+        return value(self.generation)
+
+
+class RefusedError(Exception):
+    pass
+
+
+class Database:
+    """A database that accepts some generations."""
+
+    def __init__(self, *accepted: int) -> None:
+        self.accepted = set(accepted)
+        self.tried: list[int] = []
+
+    def connect(self, credential: ClientCredential) -> str:
+        self.tried.append(credential.generation)
+        if credential.generation not in self.accepted:
+            raise RefusedError(credential.generation)
+        return f"connection with generation {credential.generation}"
+
+    async def connect_async(self, credential: ClientCredential) -> str:
+        return self.connect(credential)
+
+
+def value(generation: int) -> ClientCredential:
+    return ClientCredential(
+        username="app", password=SecretStr(f"password {generation}"), generation=generation
+    )
+
+
+def is_refusal(error: Exception) -> bool:
+    return isinstance(error, RefusedError)
+
+
+def client_of(
+    *stores: Store, clock: FakeClock | None = None, refuse_after_seconds: float | None = None
+) -> CredentialClient:
+    return CredentialClient(
+        stores,
+        max_age_seconds=MAX_AGE_SECONDS,
+        refuse_after_seconds=refuse_after_seconds,
+        clock=(clock or FakeClock()).monotonic,
+    )
+
+
+def settle(cache: CredentialCache) -> None:
+    """Wait for reads that are under way."""
+    done, pending = wait([r for r in (cache._refresh, cache._recheck) if r], SECONDS)
+    assert not pending, done
+
+
+def unanswered(error: LockstepError, *stores: Store) -> None:
+    for store in stores:
+        store.trouble = error

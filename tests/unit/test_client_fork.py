@@ -1,0 +1,122 @@
+"""The client in the child of a fork, as gunicorn's `--preload` and multiprocessing make it."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from lockstep.client.sources import PerProcess
+from lockstep.errors import StoreUnreachableError
+from tests.support.memory import FakeClock
+from tests.unit.client_world import MAX_AGE_SECONDS, SECONDS, Store, client_of
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+
+
+def in_child(work: Callable[[], int]) -> int:
+    """What `work` gives in a child of a fork, which is ended if it hangs."""
+    pid = os.fork()
+    if not pid:
+        try:
+            os._exit(work())
+        finally:
+            os._exit(255)
+    deadline = time.monotonic() + SECONDS
+    while time.monotonic() < deadline:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.01)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    raise AssertionError("the child hangs")
+
+
+def test_a_child_reads_by_itself_while_a_thread_of_its_parent_reads() -> None:
+    store = Store(1)
+    client = client_of(store)
+    store.answers.clear()
+    reader = threading.Thread(target=client.get)
+    reader.start()
+    assert store.asked.wait(SECONDS)
+
+    def work() -> int:
+        store.answers = threading.Event()
+        store.answers.set()
+        store.generation = 7
+        return client.get().generation
+
+    try:
+        assert in_child(work) == 7
+    finally:
+        store.answers.set()
+        reader.join(SECONDS)
+    assert client.get().generation == 1
+
+
+def test_a_child_starts_a_reader_of_its_own_for_an_old_value() -> None:
+    store, clock = Store(1), FakeClock()
+    client = client_of(store, clock=clock)
+    client.get()
+    store.answers.clear()
+    clock.sleep(MAX_AGE_SECONDS)
+    client.get()
+    assert store.asked.wait(SECONDS)
+
+    def work() -> int:
+        store.answers = threading.Event()
+        store.answers.set()
+        store.generation = 2
+        at_once = client.get().generation
+        return 10 * at_once + client.get(wait_seconds=SECONDS).generation
+
+    try:
+        assert in_child(work) in (12, 22)  # The read may be over before the second look.
+    finally:
+        store.answers.set()
+
+
+def test_a_lock_that_a_thread_held_does_not_stop_the_child() -> None:
+    store = Store(1)
+    client = client_of(store)
+    client.get()
+    held, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with client._lock:
+            held.set()
+            done.wait(SECONDS)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert held.wait(SECONDS)
+    try:
+        assert in_child(lambda: client.get().generation) == 1
+    finally:
+        done.set()
+        holder.join(SECONDS)
+
+
+def test_a_child_makes_its_own_client_of_a_store() -> None:
+    made: list[int] = []
+
+    def make() -> int:
+        made.append(os.getpid())
+        return len(made)
+
+    client = PerProcess(make)
+    assert (client(), client()) == (1, 1)
+    assert in_child(lambda: 10 * client() + client()) == 22
+    assert (client(), made) == (1, [os.getpid()])
+
+
+def test_a_child_of_a_parent_whose_stores_are_dead_has_its_value() -> None:
+    store, clock = Store(3), FakeClock()
+    client = client_of(store, clock=clock)
+    client.get()
+    store.trouble = StoreUnreachableError()
+    clock.sleep(MAX_AGE_SECONDS)
+    assert in_child(lambda: client.get(wait_seconds=SECONDS).generation) == 3
