@@ -267,11 +267,13 @@ class Race:
 
     def _boundary(self, boundary: str) -> None:
         me = self.running
-        me.weave.switch()
         if me.dead:
             raise Killed
         self.world.clock.sleep(CALL_SECONDS)
-        self._look(boundary, me)
+        self._look(boundary, me)  # At once, so that no other call's effect is taken for this one's.
+        me.weave.switch()
+        if me.dead:
+            raise Killed
         self.step += 1
         while self._events and self._events[0].step <= self.step:
             event = self._events[0]
@@ -314,9 +316,9 @@ class Race:
         return AuditLogUnreachableError()
 
     def _look_only(self, boundary: str) -> None:
-        self.running.weave.switch()
         self.world.clock.sleep(CALL_SECONDS)
         self._look(boundary, self.running)
+        self.running.weave.switch()
 
     def _look(self, boundary: str, me: Participant) -> None:
         if boundary.startswith("before"):
