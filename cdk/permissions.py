@@ -10,6 +10,7 @@ lock table everything but the registry of accounts belongs to a credential.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 from aws_cdk import Aws
 from aws_cdk import aws_iam as iam
@@ -18,7 +19,7 @@ from cdk import lock_attributes
 from cdk.audit_policy import AUDIT_PREFIX
 from lockstep.model import Admin, AdminIam, AdminSecret
 from lockstep.orders import ACCOUNT_PREFIX
-from lockstep.plan import Plan
+from lockstep.plan import Plan, StorageClass
 from lockstep.plan_admins import is_plain_name
 from lockstep.plan_checks import rule_name
 from lockstep.store_kinds import AwsSecretsManager
@@ -105,7 +106,8 @@ class Grants:
                     "Null": {"s3:if-none-match": "false"},
                     "StringEquals": {
                         **account,
-                        "s3:x-amz-storage-class": self.plan.audit.aws.storage_class,
+                        # Of every plan: a run under way goes on with the class that it began with (protocol R14).
+                        "s3:x-amz-storage-class": sorted(get_args(StorageClass)),
                     },
                 },
             ),

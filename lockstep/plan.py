@@ -70,6 +70,10 @@ KmsKeyId = Annotated[
 ]
 
 
+StorageClass = Literal["GLACIER_IR", "STANDARD", "STANDARD_IA"]
+"""Classes of S3 whose objects can be read at once."""
+
+
 class AwsAudit(Section):
     """The AWS stream: S3 with Object Lock, signed in KMS.
 
@@ -81,7 +85,7 @@ class AwsAudit(Section):
     region: Region
     mac_key: Annotated[KmsKeyId, Field(description="id, alias (alias/…) or ARN of a KMS HMAC_256 key")]
     retired_mac_keys: tuple[KmsKeyId, ...] = ()
-    storage_class: Literal["GLACIER_IR", "STANDARD", "STANDARD_IA"] = "GLACIER_IR"
+    storage_class: StorageClass = "GLACIER_IR"
     retention: Duration = timedelta(days=400)
 
     @model_validator(mode="after")

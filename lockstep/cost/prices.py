@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from fractions import Fraction
-from typing import Literal
+
+from lockstep.plan import StorageClass
 
 MILLION = 1_000_000
 LOOKED_UP = date(2026, 11, 27)
@@ -92,7 +93,6 @@ def _part(number: str) -> str:
     return _OCI_LIST.format(number)
 
 
-StorageClass = Literal["STANDARD", "STANDARD_IA", "GLACIER_IR"]
 SMALLEST_BILLED: dict[StorageClass, int] = {
     "STANDARD": 0,
     "STANDARD_IA": 128 * 1024,

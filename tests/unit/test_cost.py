@@ -230,17 +230,23 @@ def test_a_call_to_the_other_cloud_sends_something() -> None:
 
 
 def test_a_lever_saves_what_the_changed_bill_is_lower() -> None:
-    now = billed(DEFAULT)
-    found = {lever.change: lever.usd for lever in levers(DEFAULT, Deployed(), COUNTED, now=now)}
+    plan = plan_of()
+    now = billed(plan)
+    found = {lever.change: lever.usd for lever in levers(plan, Deployed(), COUNTED, now=now)}
     assert list(found.values()) == sorted(found.values(), reverse=True)
     assert all(usd > 0 for usd in found.values())
-    audit = DEFAULT.audit.aws.model_copy(update={"storage_class": "STANDARD"})
-    standard = DEFAULT.model_copy(update={"audit": DEFAULT.audit.model_copy(update={"aws": audit})})
-    assert found["audit.aws.storage_class: STANDARD"] == now.usd - billed(standard).usd
+    standard = billed(plan_of(storage_class="STANDARD"))
+    assert found["audit.aws.storage_class: STANDARD"] == now.usd - standard.usd
     hours = found["credentials: interval: 1h"]
     assert found["credentials: interval: 1h, with stores: ring: 2"] > hours
+    assert found["cdk.json: dashboard: false"] == 3
     assert found["cdk.json: adopt.encryption_key: a key that is there"] == 1
     assert "cdk.json: log_retention_days: 30" in found
+
+
+def test_the_default_plan_names_the_cheapest_storage_class() -> None:
+    changes = {lever.change for lever in levers(DEFAULT, Deployed(), COUNTED, now=billed(DEFAULT))}
+    assert not [change for change in changes if "storage_class" in change]
 
 
 def test_what_is_done_already_is_no_lever() -> None:
