@@ -15,7 +15,8 @@ What a rotation costs, measured on this machine with both clouds' emulators and 
 
 Each request to AWS and OCI waits for a latency of 0, 20 or 50 ms before it is served, as on a network: requests that
 are under way at the same time wait at the same time. Connections and TLS cost no extra round trip here, and calls of
-databases are not delayed. A request counts where an emulator has seen it.
+databases are not delayed. A request counts where an emulator has seen it. The emulators share this machine, and that
+of AWS this process, with what is measured: at 0 ms the times are mostly theirs.
 
   1x1          one MariaDB, one store in AWS, two passwords at a time
   2x2          MariaDB and PostgreSQL, a second store in OCI with a ring of four, two users in turn
@@ -23,7 +24,8 @@ databases are not delayed. A request counts where an emulator has seen it.
                other work on the machine hardly changes
   slope        the same as a measurement of time: milliseconds that one more millisecond of latency adds, by least
                squares over the medians at the three latencies
-  wall         of the state machine: from the first event of an execution to the last; of the OCI function: of its call
+  wall         of the state machine: from the first event of an execution to the last, which includes what the emulated
+               Step Functions takes for its states; of the OCI function: of its call
   functions    the time in which a function ran, without the state machine
   lock held    from the write that acquires the lock to the one that releases it
   states       entered in an execution, as its history shows them: what AWS bills as transitions
