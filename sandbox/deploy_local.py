@@ -224,7 +224,9 @@ def check_audit_objects(world: DeployedWorld) -> tuple[int, list[str]]:
     keys = [o["Key"] for o in s3.list_objects_v2(Bucket=audit.bucket).get("Contents", [])]
     for key in keys:
         head = s3.head_object(Bucket=audit.bucket, Key=key)
-        if head.get("ObjectLockMode") != "COMPLIANCE" or head.get("StorageClass") != audit.storage_class:
+        # S3 names no class where it is the usual one.
+        kind = head.get("StorageClass", "STANDARD")
+        if head.get("ObjectLockMode") != "COMPLIANCE" or kind != audit.storage_class:
             problems.append(f"{key}: not locked, or not in {audit.storage_class}")
     return len(keys), problems
 

@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from typing import Any, get_args
 
 import pytest
 from botocore.client import BaseClient
@@ -22,6 +22,7 @@ from lockstep.errors import (
     StoreRejectedError,
 )
 from lockstep.model import CredentialValue, Login, SecretStr
+from lockstep.plan import StorageClass
 from lockstep.version_names import VersionNames
 from sandbox.aws.resources import create_mac_key
 from sandbox.aws.server import AwsSandbox
@@ -276,16 +277,16 @@ def test_a_missing_table_is_a_terminal_error(sandbox: AwsSandbox, lock: DynamoDb
 METADATA = {"chain": "{}", "mac": "{}"}
 
 
-@pytest.mark.parametrize("storage_class", ["GLACIER_IR", "STANDARD_IA"])
+@pytest.mark.parametrize("storage_class", get_args(StorageClass))
 def test_an_entry_is_an_object_with_checksum_class_and_metadata(
-    sandbox: AwsSandbox, log: S3Harness, storage_class: Literal["GLACIER_IR", "STANDARD_IA"]
+    sandbox: AwsSandbox, log: S3Harness, storage_class: StorageClass
 ) -> None:
     S3AuditLog(log.client, BUCKET, "oci", CREDENTIAL.id, storage_class).put(42, b"{}", METADATA)
     head = sandbox.client("s3").head_object(
         Bucket=BUCKET, Key="oci/multi-cloud.app_user/000000000042.json", ChecksumMode="ENABLED"
     )
     assert head["ChecksumSHA256"] == "RBNvo1WzZ4oRRq0W9+hknpT7T8If536DEMBg9hyq/4o="
-    assert head["StorageClass"] == storage_class
+    assert head.get("StorageClass", "STANDARD") == storage_class
     assert head["ContentType"] == "application/json"
     assert head["Metadata"] == METADATA
 
