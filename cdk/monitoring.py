@@ -83,8 +83,8 @@ class Monitoring(Construct):
             "Skipped",
             executions,
             logs.FilterPattern.all(
-                logs.FilterPattern.string_value("$.type", "=", "SucceedStateEntered"),
-                logs.FilterPattern.string_value("$.details.name", "=", "Skipped"),
+                logs.FilterPattern.string_value("$.type", "=", "TaskStateEntered"),
+                logs.FilterPattern.string_value("$.details.name", "=", "NoteSkip"),
             ),
         )
 

@@ -16,6 +16,7 @@ from lockstep.messages import ID_CHARACTERS, ID_LENGTH, RunInput
 PATH = Path(__file__).resolve().parents[1] / "statemachine.asl.json"
 
 _INPUT = "{% $states.input %}"
+_SKIPPED = {"outcome": "skipped"}
 _NOW = "$floor($toMillis($states.context.State.EnteredTime) / 1000)"
 
 
@@ -108,15 +109,16 @@ def _begin() -> dict[str, State]:
             "Catch": [{"ErrorEquals": ["States.ALL"], "Output": _INPUT, "Next": "Witness"}],
         },
         "Witness": {
-            "Comment": "Another runner rotates. Where its audit log has grown, and the last look at it was three quarters of an hour ago, an entry in this cloud's log names its newest entry.",
+            "Comment": "Another run holds the lock, or the credential is not due: this is a success. Where the other cloud's audit log has grown, and the last look at it was three quarters of an hour ago, an entry in this cloud's log names its newest entry.",
             **step("Audit", {"outcome": "skipped", "rotation": _rotation("0")}),
-            "Next": "Skipped",
-            "Catch": [{"ErrorEquals": ["States.ALL"], "Next": "Skipped"}],
+            "Output": _SKIPPED,
+            "End": True,
+            "Catch": [{"ErrorEquals": ["States.ALL"], "Next": "NotWitnessed"}],
         },
-        "Skipped": {
-            "Comment": "Another run holds the lock, or the credential is not due. Nothing else was changed. This is a success.",
+        "NotWitnessed": {
+            "Comment": "The run was skipped all the same: the next one looks again.",
             "Type": "Succeed",
-            "Output": {"outcome": "skipped"},
+            "Output": _SKIPPED,
         },
     }
 
@@ -162,7 +164,7 @@ def _is_id(value: str) -> str:
 def _prepare() -> dict[str, State]:
     return {
         "Generate": {
-            "Comment": "Prepare. Compares the plan with the active one, reads what every store serves, claims the one generation in flight under the fence, and stages its value as pending in every store. No database accepts the new value yet.",
+            "Comment": "Prepare. Compares the plan with the active one, reads what every store serves, claims the one generation in flight under the fence, and stages its value as pending in every store. No database accepts the new value yet. Where the stores and the record disagree, it asks which of the candidates logs in, and is called again.",
             **step(
                 "Generate",
                 {
@@ -173,65 +175,50 @@ def _prepare() -> dict[str, State]:
                 },
             ),
             # From here on the record is old: a second call reads it.
-            "Assign": {"rotation": "{% $states.result.Payload.rotation %}", "record": None},
-            "Next": "Prepared",
-            "Catch": [catch("AuditFailure")],
-        },
-        "Prepared": {
-            "Comment": "Where the stores and the record disagree, the databases show which value logs in.",
-            "Type": "Choice",
-            "Choices": [
-                {
-                    "Condition": "{% $states.input.outcome = 'staged' %}",
-                    "Assign": {
-                        "claim": "{% $states.input.claim %}",
-                        "adopted_from": "{% $states.input.adopted_from %}",
-                        "hint": "{% $states.input.hint %}",
-                    },
-                    "Next": "ApplyDb",
-                }
-            ],
-            "Default": "ProbeDb",
-        },
-        "ProbeDb": {
-            "Comment": "Ask the databases which of the candidates logs in on every one. Changes nothing.",
-            **step(
-                "ApplyDb",
-                {
-                    "action": "probe",
-                    "rotation": "{% $rotation %}",
-                    "databases": "{% $states.input.databases %}",
-                    "candidates": "{% $states.input.candidates %}",
-                },
-            ),
-            "Assign": {"winner": "{% $states.result.Payload.winner %}"},
-            "Next": "Generate",
+            "Assign": {
+                "rotation": "{% $states.result.Payload.rotation %}",
+                "record": None,
+                **_where_staged("claim", "adopted_from"),
+            },
+            "Next": "ApplyDb",
             "Catch": [catch("AuditFailure")],
         },
     }
 
 
+def _where_staged(*names: str) -> State:
+    """The variables that Generate sets where it has staged, and leaves where it asks for a probe."""
+    staged = "$states.result.Payload.outcome = 'staged'"
+    return {name: jsonata(f"{staged} ? $states.result.Payload.{name} : ${name}") for name in names}
+
+
+_APPLY = "{'action': 'apply', 'rotation': $rotation, 'claim': $claim, 'hint': $states.input.hint}"
+_PROBE = (
+    "{'action': 'probe', 'rotation': $rotation, 'databases': $states.input.databases, "
+    "'candidates': $states.input.candidates}"
+)
+"""The two requests of ApplyDb for what Generate can answer."""
+
+
 def _apply() -> dict[str, State]:
     return {
         "ApplyDb": {
-            "Comment": "Apply, on all databases at once. Under their advisory locks: the fence must still be this run's, and base must log in on every one; make each accept pending beside base; then prove by real logins that pending and base log in and that what came before is refused.",
-            **step(
-                "ApplyDb",
-                {
-                    "action": "apply",
-                    "rotation": "{% $rotation %}",
-                    "claim": "{% $claim %}",
-                    "hint": "{% $hint %}",
-                },
-            ),
-            "Assign": {"applied": "{% $states.result.Payload.databases %}"},
+            "Comment": "Apply, on all databases at once. Under their advisory locks: the fence must still be this run's, and base must log in on every one; make each accept pending beside base; then prove by real logins that pending and base log in and that what came before is refused. Or ask, where Generate wants a probe: which candidate logs in on every one? That changes nothing.",
+            **step("ApplyDb", jsonata(f"$states.input.outcome = 'staged' ? {_APPLY} : {_PROBE}")),
+            "Assign": {
+                name: jsonata(
+                    f"$exists($states.result.Payload.{field}) ? $states.result.Payload.{field} : ${name}"
+                )
+                for name, field in (("applied", "databases"), ("winner", "winner"))
+            },
             "Next": "EveryDatabaseAccepts",
             "Catch": [catch("AuditFailure")],
         },
         "EveryDatabaseAccepts": {
-            "Comment": "A value is promoted only after every database was seen to accept it. A password that a server's policy refused is replaced, once in a run: no store can serve it yet.",
+            "Comment": "A value is promoted only after every database was seen to accept it. The candidate that a probe has found is a value to prepare. A password that a server's policy refused is replaced, once in a run: no store can serve it yet.",
             "Type": "Choice",
             "Choices": [
+                {"Condition": "{% $exists($states.input.winner) %}", "Next": "Generate"},
                 {
                     "Condition": "{% 'refused_by_policy' in $applied.outcome and $refused = null %}",
                     # Which candidate logs in was asked before this refusal, so Generate has to ask again.
@@ -295,7 +282,7 @@ def _commit() -> dict[str, State]:
             "Catch": [catch("AuditFailure")],
         },
         "ReleaseLock": {
-            "Comment": "Release the lock: clear the claim, write which generation is current, and when the next rotation is due and allowed.",
+            "Comment": "Release the lock: clear the claim, write which generation is current, and when the next rotation is due and allowed. The credential is rotated: every store serves the new generation, and every database accepts it and the one before it.",
             **lock_call(
                 "$rotation.credential_id",
                 update=lock.LEADER_RELEASE_DONE_UPDATE,
@@ -319,12 +306,8 @@ def _commit() -> dict[str, State]:
                 "adopted": "{% $adopted_from != null %}",
                 "audit": {"stream": "{% $audit.stream %}", "seq": "{% $audit.seq %}"},
             },
-            "Next": "Rotated",
+            "End": True,
             "Catch": [catch("RotationFailed")],
-        },
-        "Rotated": {
-            "Comment": "Every store serves the new generation. Every database accepts it and the one before it.",
-            "Type": "Succeed",
         },
     }
 

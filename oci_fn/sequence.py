@@ -194,7 +194,7 @@ class _HeldRun:
             databases=needed.databases,
             candidates=needed.candidates,
         )
-        return self._on_databases("ProbeDb", request, ProbeResult)
+        return self._on_databases("ApplyDb", request, ProbeResult)
 
     def _apply(self, prepared: Staged) -> ApplyResult:
         request = ApplyRequest(rotation=self._rotation, claim=prepared.claim, hint=prepared.hint)

@@ -9,7 +9,6 @@ from sandbox.aws import Execution
 
 CALLS = (
     "Generate",
-    "ProbeDb",
     "ApplyDb",
     "UpdateSecrets",
     "RevokeDb",

@@ -229,7 +229,7 @@ def test_rotations_and_skips_are_counted_from_logs(aws: Synthesised) -> None:
     for one in filters.values():
         (made,) = one["MetricTransformations"]
         assert (made["MetricNamespace"], "Dimensions" in made) == ("Lockstep/lockstep", False)
-    assert "Skipped" in json.loads(DEFINITION.read_text())["States"]
+    assert json.loads(DEFINITION.read_text())["States"]["NoteSkip"]["Type"] == "Task"
 
 
 def test_dead_letters_are_kept_and_raise_an_alarm(aws: Synthesised) -> None:

@@ -322,7 +322,7 @@ def lock_is_lost_after_the_record(world: Arranged) -> None:
 
 SKIPPED = ["AcquireLock", "NoteSkip", "Witness"]
 PREPARED = ["AcquireLock", "Generate"]
-PROBED = [*PREPARED, "ProbeDb", "Generate"]
+PROBED = [*PREPARED, "ApplyDb", "Generate"]
 COMMITTED = ["ApplyDb", "UpdateSecrets", "Audit", "ReleaseLock"]
 FAILED = ["AuditFailure", "ReleaseLockAfterFailure"]
 
@@ -358,8 +358,8 @@ FAILED = ["AuditFailure", "ReleaseLockAfterFailure"]
         (database_is_muted, [*PREPARED, *FAILED], "DatabaseMutedError"),
         (stores_cannot_be_read, [*PREPARED, *FAILED], "StoreAccessDeniedError"),
         (stores_do_not_answer, [*PREPARED, *FAILED], "StoreUnreachableError"),
-        (no_candidate_logs_in, [*PREPARED, "ProbeDb", *FAILED], "StoresDivergedError"),
-        (probe_fails, [*PREPARED, "ProbeDb", *FAILED], "DatabaseUnreachableError"),
+        (no_candidate_logs_in, [*PREPARED, "ApplyDb", *FAILED], "StoresDivergedError"),
+        (probe_fails, [*PREPARED, "ApplyDb", *FAILED], "DatabaseUnreachableError"),
         (base_is_refused, [*PREPARED, "ApplyDb", *FAILED], "CurrentCredentialRejectedError"),
         (database_does_not_answer, [*PREPARED, "ApplyDb", *FAILED], "DatabaseUnreachableError"),
         (promotion_is_rejected, [*PREPARED, "ApplyDb", "UpdateSecrets", *FAILED], "StoreRejectedError"),

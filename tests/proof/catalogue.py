@@ -48,12 +48,14 @@ class Model(NamedTuple):
         budget: How much has to happen for it.
         engines: Where it shows.
         is_slow: It takes too many states for `make test`.
+        waives: Invariants that are known to break within this budget: see `model_bounds.KNOWN`.
     """
 
     invariant: str
     budget: Budget = Budget(terms=2)
     engines: tuple[str, str] = MYSQL
     is_slow: bool = False
+    waives: frozenset[str] = frozenset()
 
 
 class StandIn(NamedTuple):
@@ -138,6 +140,26 @@ _BUGS = (
         "a generation is named without asking whether a store holds a value of that name",
         plants.generation_reused,
         (Model("I8", Budget(terms=1, losses=1, edits=1), POSTGRESQL),),
+    ),
+    Bug(
+        "old-decision-over-a-newer-record",
+        "L16",
+        "what an old record decided is claimed over the record that is found, without deciding again",
+        plants.old_decision_over_a_newer_record,
+        (Model("I4", Budget(terms=1, twins=1, edits=1), POSTGRESQL, is_slow=True, waives=frozenset({"I5"})),),
+    ),
+    Bug(
+        "refused-claim-believed",
+        "L16",
+        "where an old record's claim is refused, its value is staged and the run goes on",
+        plants.refused_claim_believed,
+        (
+            StandIn(
+                "ApplyDb looks for the claim in the record under the advisory lock",
+                Budget(terms=1, twins=1),
+                POSTGRESQL,
+            ),
+        ),
     ),
     Bug(
         "lease-shorter-than-run",
@@ -371,7 +393,7 @@ _BUGS = (
         "I4",
         "where all stores still serve base, a promotion under way is replaced by a new value",
         plants.promotion_replaced_by_a_new_value,
-        (Model("I1", Budget(terms=2), POSTGRESQL, is_slow=True),),
+        (Model("I4", Budget(terms=2), POSTGRESQL, is_slow=True),),
     ),
     Bug(
         "heal-replaced-by-a-new-value",

@@ -41,7 +41,8 @@ def check(bound: Bound) -> Result:
 def check_bug(bug: Bug, within: Model | StandIn) -> Result:
     """Explore the protocol without one of its rules."""
     with bug.plant():
-        return Checker(within.engines, within.budget).explore()
+        waives = within.waives if isinstance(within, Model) else frozenset()
+        return Checker(within.engines, within.budget, waives=waives).explore()
 
 
 def expected(within: Model | StandIn) -> str | None:

@@ -334,6 +334,8 @@ class Checker:
         return invariants.parts([self._values[i] for i in state[:S_BUDGET]])
 
     def _unlawful(self, state: State, process: Process, call: Call, effect: Effect) -> ViolationError | None:
+        if call.op == "claim" and effect.reply is None:
+            return invariants.violation(invariants.at_claim, self._world(state), effect.part)
         is_release = call.op == "release" and call.args[1] is not None and effect.reply is None
         if not (effect.wrote or is_release):
             return None

@@ -85,6 +85,13 @@ def of_write(
         )
 
 
+def at_claim(world: World, after: Lock) -> None:
+    """I4: what is in promotion gives its place to a heal alone."""
+    if world.lock.promoting:
+        claimed = world._replace(lock=after)
+        invariants.one_in_flight(_snapshot(world), _snapshot(claimed), "when another one is claimed")
+
+
 def at_release(world: World, claim: Claim, alive: Collection[int]) -> None:
     """I9: when a new value is done, no database accepts what is not alive on record; one that was restored may."""
     if claim.kind is ClaimKind.HEAL:

@@ -4,7 +4,7 @@ The patches replace parts of the shipped code, so they work over the ports of a 
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from unittest.mock import patch
@@ -101,6 +101,43 @@ class _LockThatReads:
             rotation_id=self._request.rotation.rotation_id,
         )
         return replace(record, claim=claim)
+
+
+def old_decision_over_a_newer_record() -> AbstractContextManager[None]:
+    """What was decided by an old record is claimed over the record that is found, whatever that shows."""
+    original = generate._claimed
+
+    def claimed(rotation: Foreign, ports: Ports, record: LockRecord, *decided: Foreign) -> Claim:
+        try:
+            return original(rotation, ports, record, *decided)
+        except FenceLostError:
+            return original(rotation, ports, ports.lock.read(), *decided)
+
+    return patched(patch.object(generate, "_claimed", claimed))
+
+
+def refused_claim_believed() -> AbstractContextManager[None]:
+    """Where the claim is refused, its value is staged all the same, as the old record says."""
+    original = generate._claimed
+
+    def claimed(rotation: Foreign, ports: Ports, *decided: Foreign) -> Claim:
+        return original(rotation, replace(ports, lock=_LockThatClaimsNothing(ports.lock)), *decided)
+
+    return patched(patch.object(generate, "_claimed", claimed))
+
+
+class _LockThatClaimsNothing:
+    """A lock that does not say that a claim was refused."""
+
+    def __init__(self, lock: Foreign) -> None:
+        self._lock = lock
+
+    def __getattr__(self, name: str) -> Foreign:
+        return getattr(self._lock, name)
+
+    def claim(self, *args: Foreign, **more: Foreign) -> None:
+        with suppress(FenceLostError):
+            self._lock.claim(*args, **more)
 
 
 def generation_reused() -> AbstractContextManager[None]:

@@ -86,7 +86,6 @@ def test_a_table_call_is_retried_for_transient_errors_and_never_for_a_failed_con
 def test_a_failed_run_records_the_failure_and_releases_the_lock() -> None:
     for name in (
         "Generate",
-        "ProbeDb",
         "ApplyDb",
         "UpdateSecrets",
         "RevokeDb",
@@ -109,8 +108,10 @@ def test_a_run_that_does_not_get_the_lock_succeeds() -> None:
     }
     # Also where the note fails (protocol R8), or the witness (protocol E15).
     assert set(ways_out(STATES["NoteSkip"])) == {"Witness"}
-    assert set(ways_out(STATES["Witness"])) == {"Skipped"}
-    assert STATES["Skipped"]["Type"] == "Succeed"
+    assert STATES["Witness"]["End"]
+    assert set(ways_out(STATES["Witness"])) == {"NotWitnessed"}
+    assert STATES["NotWitnessed"]["Type"] == "Succeed"
+    assert STATES["NotWitnessed"]["Output"] == STATES["Witness"]["Output"] == {"outcome": "skipped"}
 
 
 # Time

@@ -119,7 +119,8 @@ def test_a_refused_password_is_replaced_once(
 ) -> None:
     outcomes = ["refused_by_policy"] * refused + ["applied"] * (databases - refused)
     state = STATES["EveryDatabaseAccepts"]
-    variables = {"applied": [{"outcome": o} for o in outcomes], "refused": already_refused}
+    applied = [{"outcome": o} for o in outcomes]
+    variables = {"states": {"input": {"databases": applied}}, "applied": applied, "refused": already_refused}
     conditions = [(evaluate(c["Condition"], variables), c["Next"]) for c in state["Choices"]]
     leads_to = next((goal for passed, goal in conditions if passed), state["Default"])
     assert leads_to == ("UpdateSecrets" if not refused else "AuditFailure" if already_refused else "Generate")
@@ -163,6 +164,7 @@ class Run:
         rotate(self.world, "first")
         self.world.clock.sleep(1200)
         self.variables: JsonObject = {}
+        self.prepared: JsonObject = {}
         self.next = ""
 
     def acquire(self) -> None:
@@ -187,10 +189,10 @@ class Run:
         return request
 
     def generate(self, result: Staged | ProbeNeeded) -> object:
-        """Evaluate and validate the payload of Generate; assign its result and pass Prepared."""
-        output = result.model_dump(mode="json")
-        request = self.step("Generate", "${GenerateFunction}", output)
-        self.choose("Prepared", output)
+        """Evaluate and validate the payload of Generate; assign its result."""
+        self.prepared = result.model_dump(mode="json")
+        request = self.step("Generate", "${GenerateFunction}", self.prepared)
+        self.next = STATES["Generate"]["Next"]
         return request
 
     def apply(self, *outcomes: DatabaseOutcome) -> object:
@@ -199,8 +201,10 @@ class Run:
             DatabaseResult(database=f"db-{n}", outcome=outcome, dead=DEAD)
             for n, outcome in enumerate(outcomes, start=1)
         ]
-        output = {"databases": [d.model_dump(mode="json") for d in databases]}
-        request = self.step("ApplyDb", "${ApplyDbFunction}", output)
+        return self.on_databases({"databases": [d.model_dump(mode="json") for d in databases]})
+
+    def on_databases(self, output: JsonObject) -> object:
+        request = self.step("ApplyDb", "${ApplyDbFunction}", output, state_input=self.prepared)
         self.choose("EveryDatabaseAccepts", output)
         return request
 
@@ -311,10 +315,10 @@ def test_a_heal_asks_for_a_probe_and_is_told_the_winner(stores: int, databases: 
     assert isinstance(asked, ProbeNeeded)
     assert len(asked.candidates) == stores
     run.generate(asked)
-    assert (run.next, run.variables["claim"]) == ("ProbeDb", None)
+    assert (run.next, run.variables["claim"]) == ("ApplyDb", None)
     winner = asked.candidates[-1]
-    result = {"winner": _json(winner)}
-    request = run.step("ProbeDb", "${ApplyDbFunction}", result, state_input=_json(asked))
+    request = run.on_databases({"winner": _json(winner)})
+    assert (run.next, run.variables["applied"]) == ("Generate", [])
     assert request == ProbeRequest(
         action="probe",
         rotation=asked.rotation,
@@ -323,6 +327,21 @@ def test_a_heal_asks_for_a_probe_and_is_told_the_winner(stores: int, databases: 
     )
     again = run.generate(_staged(run))
     assert again == GenerateRequest(rotation=asked.rotation, winner=winner)
+
+
+def test_a_probe_after_a_refusal_keeps_the_claim_and_what_the_databases_said() -> None:
+    """They are in the entry of the run, should it fail before it has another claim."""
+    run = Run()
+    run.acquire()
+    run.generate(_staged(run))
+    run.apply(APPLIED, REFUSED)
+    candidate = CandidateRef(store="aws", version="v1")
+    run.generate(ProbeNeeded(rotation=_rotation(run), databases=("db-1",), candidates=(candidate,)))
+    run.on_databases({"winner": _json(candidate)})
+    assert (run.next, run.variables["refused"]) == ("Generate", CLAIM.generation)
+    failed = run.evaluate(STATES["AuditFailure"]["Arguments"]["Payload"] | {"error": "StoreUnreachableError"})
+    request = FailedRun.model_validate(failed)
+    assert (request.claim, [d.outcome for d in request.databases]) == (CLAIM, [APPLIED, REFUSED])
 
 
 def test_a_refusal_leads_to_generate_with_the_refused_generation() -> None:
