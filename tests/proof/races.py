@@ -124,6 +124,8 @@ class Race:
         self.observer = RaceObserver(self.world)
         if schedule.overlaps:
             self.world.side_by_side = self._side_by_side
+            for store in self.world.stores.values():
+                store.overlap(self._side_by_side)
 
     def _participant(self, index: int, runner: str) -> Participant:
         return Participant(index, runner, Weave(f"{self.schedule.seed}-{index}"))

@@ -451,7 +451,7 @@ class MemoryWorld:
         return Ports(
             runner=runner,
             credential=credential,
-            stores=Stores(list(self.stores.values())),
+            stores=Stores(list(self.stores.values()), side_by_side=self.side_by_side),
             databases={name: self.databases[name] for name in credential.databases},
             side_by_side=self.side_by_side,
             lock=self.lock,

@@ -14,6 +14,7 @@ from lockstep.model import Credential, CredentialValue, Login, StoredValue
 from lockstep.ports import Observed, SecretVersion, Staged
 from lockstep.stores import CredentialStore
 from lockstep.version_names import VersionNames
+from lockstep.workers import SideBySide
 from tests.support.faults import Faults
 
 SecretKind = Literal["app_user", "connection_blob"]
@@ -136,6 +137,10 @@ class MemoryStore(CredentialStore):
         if kept is None:
             for kind in KINDS:
                 self.edit(kind, PLACEHOLDER_TEXT)
+
+    def overlap(self, side_by_side: SideBySide) -> None:
+        """Ask for both secrets in this way from now on."""
+        self._side_by_side = side_by_side
 
     def _open_secret(self, names: VersionNames) -> MemorySecret:
         is_user = names.secret == self._credential.secret_names.app_user
