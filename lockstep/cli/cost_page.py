@@ -5,6 +5,7 @@ python -m lockstep.cli.cost_page > docs/cost.md
 
 import sys
 from collections.abc import Iterable, Iterator
+from fractions import Fraction
 from pathlib import Path
 
 from lockstep.cli.cost import number, usd
@@ -30,7 +31,10 @@ def page() -> str:
     plan, counted = load_plan(PLAN), read_counted()
     found = bill(plan, Deployed(), counted)
     lower = levers(plan, Deployed(), counted, now=found)
-    return "\n".join([*_top(found), *_tables(found), *_levers(lower), *_basis(counted), *_prices(found), ""])
+    warm = bill(plan, Deployed(cold=Fraction(0)), counted).per_credential
+    return "\n".join(
+        [*_top(found), *_tables(found), *_levers(lower), *_basis(counted, warm), *_prices(found), ""]
+    )
 
 
 def _top(found: Bill) -> Iterator[str]:
@@ -66,7 +70,7 @@ def _levers(lower: Iterable[Lever]) -> Iterator[str]:
         yield f"| `{lever.change}` | {usd(lever.usd)} | {lever.gives_up or 'nothing'} |"
 
 
-def _basis(counted: Counted) -> Iterator[str]:
+def _basis(counted: Counted, warm: Fraction) -> Iterator[str]:
     yield f"""
 ## Calls
 
@@ -85,6 +89,7 @@ An execution enters {counted.transitions} states and has {counted.events} events
 What nobody counted is assumed to be dear, in `lockstep/cost/assumptions.py`:
 
 - Every function starts anew each time ({assumed.COLD_START_MS} ms at the function's memory), and reads its keys again.
+  If all were warm, a credential would cost {usd(warm)}.
 - Calls wait for each other: {assumed.CALL_MS["dynamodb"]} ms in the own region, {assumed.CALL_MS["vault"]} ms to OCI.
 - A request to the other cloud sends {assumed.CALL_OUT:,} bytes; a line of a log has {assumed.EVENT_IN_LOG} to \
 {assumed.FUNCTION_IN_LOG} bytes.

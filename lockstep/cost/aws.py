@@ -55,7 +55,7 @@ def of_credential(
     plan: Plan, credential: CredentialSection, deployed: Deployed, counted: Counted
 ) -> Iterator[Line]:
     """What a credential adds."""
-    calls = _Calls(plan, credential, counted)
+    calls = _Calls(plan, credential, counted, cold=deployed.cold)
     often = rotations(credential.interval)
     if plan.store(AwsSecretsManager):
         yield _line("Secrets Manager, two secrets", "secret", SECRETS_EACH)
@@ -87,13 +87,15 @@ def of_credential(
 class _Calls:
     """The calls of a credential's rotations in a month, made by AWS, and by the standby that finds nothing to do."""
 
-    def __init__(self, plan: Plan, credential: CredentialSection, counted: Counted) -> None:
-        self._shape, self._counted = shape_of(plan, credential), counted
+    def __init__(
+        self, plan: Plan, credential: CredentialSection, counted: Counted, *, cold: Fraction
+    ) -> None:
+        self._shape, self._counted, self._cold = shape_of(plan, credential), counted, cold
         self._often = rotations(credential.interval)
         # The flows of AWS, and how often each of them is in a month.
         self._by_aws: Mapping[str, Fraction] = {
             "aws rotation": self._often,
-            "aws cold start": self._often * assumed.COLD,
+            "aws cold start": self._often * cold,
             **({"aws look": looks(credential.interval)} if plan.runners.oci else {}),
         }
         self._by_oci: Mapping[str, Fraction] = (
@@ -115,7 +117,7 @@ class _Calls:
             for call, count in self._counted.calls(flow, self._shape)
             if call.step in FUNCTIONS
         )
-        each = len(FUNCTIONS) * (assumed.OVERHEAD_MS + assumed.COLD * assumed.COLD_START_MS)
+        each = len(FUNCTIONS) * (assumed.OVERHEAD_MS + self._cold * assumed.COLD_START_MS)
         each += assumed.LOGINS * assumed.LOGIN_MS
         return (waiting + self._often * each) / 1000 * Fraction(memory_mb, 1024)
 

@@ -7,7 +7,7 @@ from typing import Literal, Self
 
 from pydantic import TypeAdapter, ValidationError
 
-from lockstep.cost.assumptions import Protection
+from lockstep.cost.assumptions import COLD, Protection
 from lockstep.cost.prices import PRICES, Price
 
 Cloud = Literal["aws", "oci"]
@@ -27,6 +27,7 @@ class Deployed:
         memory_in_mbs: Of the OCI function.
         oci_log_retention_days: Of its log.
         key_protection: Of the keys in OCI.
+        cold: The share of calls for which a function has to start.
     """
 
     memory_mb: int = 512
@@ -38,6 +39,7 @@ class Deployed:
     memory_in_mbs: int = 512
     oci_log_retention_days: int = 90
     key_protection: Protection = "HSM"
+    cold: Fraction = COLD
 
     @classmethod
     def of_settings(cls, cdk_json: object) -> Self:

@@ -191,6 +191,16 @@ def test_the_default_plan_has_two_credentials_and_their_mean() -> None:
     assert found.per_credential == sum(map(total, found.credentials.values()), Fraction()) / 2
 
 
+def test_functions_that_need_not_start_anew_cost_less() -> None:
+    def time(**deployed: Any) -> Fraction:  # noqa: ANN401 - as Deployed takes them
+        [lines] = billed(plan_of(), **deployed).credentials.values()
+        return line([*lines], "Lambda, time").quantity
+
+    seconds = rotations(timedelta(minutes=20)) * len(FUNCTIONS) * assumed.COLD_START_MS / 1000
+    assert time() - time(cold=Fraction(0)) >= seconds / 2
+    assert time(cold=Fraction(1, 2)) == (time() + time(cold=Fraction(0))) / 2
+
+
 def test_a_key_that_is_there_is_not_charged() -> None:
     def keys(plan: Plan, **deployed: bool) -> Fraction:
         return line([*billed(plan, **deployed).deployment], "keys that are made").quantity
