@@ -13,9 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
-from jinja2.exceptions import TemplateError
-
 from lockstep.errors import LockstepError
 from lockstep.model import SecretStr
 
@@ -138,6 +135,9 @@ def rendered(login: Login, template: str) -> str:
     Raises:
         FileRefusedError: The template is wrong. The error has its line, not its text.
     """
+    # Few agents have a template, and each would pay 7 MB for it.
+    from jinja2 import Environment, StrictUndefined, TemplateError  # noqa: PLC0415
+
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)  # noqa: S701 - no HTML
     values: dict[str, Any] = {
         name: getattr(login, name)

@@ -22,7 +22,6 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from lockstep.agent.metrics import CONTENT_TYPE, text_of
 from lockstep.agent.values import Kept, Value, Values
 from lockstep.model import SecretStr
 
@@ -115,6 +114,8 @@ class Dialect:
         if path == "/healthz":
             return PlainTextResponse(*self._health())
         if path == "/metrics":
+            from lockstep.agent.metrics import CONTENT_TYPE, text_of  # noqa: PLC0415 - at the first request for them
+
             return PlainTextResponse(text_of(self._values, self.answered), media_type=CONTENT_TYPE)
         return await self._value(self._query(request))
 
