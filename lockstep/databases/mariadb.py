@@ -1,9 +1,16 @@
 """MariaDB: one account with two passwords, by naming an authentication plugin twice."""
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from lockstep.databases.base import AlternatingUsers, Strategist
-from lockstep.databases.mysql_family import Matched, MySqlFamilyDatabase, MySqlSession, account_at
+from lockstep.databases.mysql_family import (
+    KnownAccount,
+    Matched,
+    MySqlFamilyDatabase,
+    MySqlSession,
+    account_at,
+)
 from lockstep.databases.verifiers import mysql_native_password
 from lockstep.errors import PrivilegeMissingError, UnsupportedServerError, VerifierRefusedError
 from lockstep.model import CredentialValue, Login, SecretStr, Strategy
@@ -33,13 +40,15 @@ class MariaDbDatabase(MySqlFamilyDatabase):
         account, limit = session.run("SELECT CURRENT_USER(), @@max_password_errors") or ("", None)
         return Matched(account, limit)
 
-    def _hosts(self, session: MySqlSession) -> list[str]:
+    def _accounts(self, session: MySqlSession) -> Sequence[KnownAccount]:
         try:
-            rows = session.rows("SELECT Host FROM mysql.user WHERE User IN %s", self.credential.usernames)
+            rows = session.rows(
+                "SELECT User, Host FROM mysql.user WHERE User IN %s", self.credential.usernames
+            )
         except PrivilegeMissingError:
             # What `lockstep plan sql` grants was not granted: each login still shows its own account.
             return []
-        return [host for (host,) in rows]
+        return [KnownAccount(*row) for row in rows]
 
     def _accepts_after_all(self, session: MySqlSession, login: Login) -> bool:
         account = _Account(session, self.credential.account_host)
@@ -49,7 +58,8 @@ class MariaDbDatabase(MySqlFamilyDatabase):
         account.forget_refusals(login.username)
         return False
 
-    def _strategist(self, session: MySqlSession) -> Strategist:
+    def _strategist(self, session: MySqlSession, accounts: Sequence[KnownAccount]) -> Strategist:
+        del accounts  # The server keeps no record with them.
         account = _Account(session, self.credential.account_host)
         if self.credential.strategy is Strategy.DUAL_PASSWORD:
             return _DualPassword(account)

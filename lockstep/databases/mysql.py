@@ -2,13 +2,20 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import ClassVar
 
 from lockstep.databases.base import AlternatingUsers, Strategist
-from lockstep.databases.mysql_family import Matched, MySqlFamilyDatabase, MySqlSession, account_at
+from lockstep.databases.mysql_family import (
+    KnownAccount,
+    Matched,
+    MySqlFamilyDatabase,
+    MySqlSession,
+    account_at,
+)
 from lockstep.databases.verifiers import (
     RandomBytes,
     caching_sha2_password,
@@ -56,17 +63,17 @@ class MySqlDatabase(MySqlFamilyDatabase):
         account, limit = _SHOWN_ACCOUNT.match(shown), _SHOWN_LIMIT.search(shown)
         return Matched("@".join(account.groups()) if account else "", int(limit[1]) if limit else None)
 
-    def _hosts(self, session: MySqlSession) -> list[str]:
+    def _accounts(self, session: MySqlSession) -> Sequence[KnownAccount]:
         try:
             rows = session.rows(
-                "SELECT host FROM information_schema.user_attributes WHERE user IN %s",
+                "SELECT user, host, attribute FROM information_schema.user_attributes WHERE user IN %s",
                 self.credential.usernames,
             )
         except DatabaseRejectedError as e:
             if e.where["code"] != _UNKNOWN_TABLE:
                 raise
             return []
-        return [host for (host,) in rows]
+        return [KnownAccount(*row) for row in rows]
 
     def _accepts_after_all(self, session: MySqlSession, login: Login) -> bool:
         del (
@@ -75,8 +82,11 @@ class MySqlDatabase(MySqlFamilyDatabase):
         )  # a refusal of this server means that the password is wrong: a blocked account answers 3955
         return False
 
-    def _strategist(self, session: MySqlSession) -> Strategist:
-        account = MySqlAccount(session, self.random_bytes, host=self.credential.account_host)
+    def _strategist(self, session: MySqlSession, accounts: Sequence[KnownAccount]) -> Strategist:
+        attributes = {known.username: known.attribute for known in accounts}
+        account = MySqlAccount(
+            session, self.random_bytes, host=self.credential.account_host, attributes=attributes
+        )
         if self.credential.strategy is Strategy.DUAL_PASSWORD:
             return DualPassword(account, self.accepts)
         return AlternatingUsers(self.credential, self.name, account.set_only_password, self.random_bytes)
@@ -108,9 +118,24 @@ class MySqlAccount:
     The manual's grammar shows no verifier beside RETAIN; the server's has it since dual passwords exist. ATTRIBUTE came
     with 8.0.21. What a server does not know it answers with 1064, having changed nothing: then the verifier travels
     without a record, and where that is refused too, the password as text, inside TLS.
+
+    Args:
+        session: Holds the advisory lock.
+        random_bytes: For the salts of verifiers.
+        host: Under which the accounts exist.
+        attributes: What ATTRIBUTE held of each account when the lock was taken, which is believed until the account is
+            altered; one that is not among them is asked for.
     """
 
-    def __init__(self, session: MySqlSession, random_bytes: RandomBytes, *, host: str = ANY_HOST) -> None:
+    def __init__(
+        self,
+        session: MySqlSession,
+        random_bytes: RandomBytes,
+        *,
+        host: str = ANY_HOST,
+        attributes: Mapping[str, str | None] = MappingProxyType({}),
+    ) -> None:
+        self._attributes = dict(attributes)
         self._session = session
         self._random_bytes = random_bytes
         self._host = host
@@ -118,6 +143,8 @@ class MySqlAccount:
 
     def recorded(self, username: str) -> Slots | None:
         """The recorded slots; readable with the privilege CREATE USER. None: the server keeps no record."""
+        if username in self._attributes:  # It is altered from now on.
+            return _slots_in(self._attributes.pop(username))
         try:
             row = self._session.run(
                 "SELECT attribute FROM information_schema.user_attributes WHERE user = %s AND host = %s",
@@ -128,7 +155,7 @@ class MySqlAccount:
             if e.where["code"] != _UNKNOWN_TABLE:
                 raise
             return None
-        return _slots_in(json.loads(row[0])) if row and row[0] else Slots()
+        return _slots_in(row[0] if row else None)
 
     def set_primary(self, value: CredentialValue, *, retain: bool, before: Slots | None) -> Slots | None:
         """Make a value the primary password; the record after it.
@@ -282,7 +309,8 @@ def _record(slots: Slots) -> str:
     )
 
 
-def _slots_in(attribute: object) -> Slots:
+def _slots_in(text: str | None) -> Slots:
+    attribute = json.loads(text) if text else None
     record = attribute.get("lockstep") if isinstance(attribute, dict) else None
     if not isinstance(record, dict):
         return Slots()

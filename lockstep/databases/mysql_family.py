@@ -2,10 +2,10 @@
 
 import re
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import pymysql.err
 from pymysql.connections import Connection
@@ -35,6 +35,8 @@ from lockstep.errors import (
 from lockstep.model import Login
 from lockstep.scope import BeforeSend
 from lockstep.timeouts import DatabaseTimeouts as Timeouts
+
+_CHARACTER_SET = "utf8mb4"
 
 # Access denied, with and without a password having been asked for. An unknown user looks the same.
 _LOGIN_REFUSED = frozenset({1045, 1698})
@@ -90,8 +92,19 @@ Argument = str | int | tuple[str, ...]
 """Of a statement; a tuple becomes a list in parentheses."""
 
 
+class _Connection(Connection):
+    """A connection that is open once the login is through.
+
+    PyMySQL would send SET NAMES with each: a login is not asked anything for which that matters, and a session of the
+    rotator admin sets it together with its bounds.
+    """
+
+    def set_character_set(self, charset: str, collation: str | None = None) -> None:
+        """Nothing: the handshake names the character set."""
+
+
 class MySqlSession:
-    """The rotator admin's connection."""
+    """The rotator admin's connection, or an application's login."""
 
     def __init__(
         self, connection: "Connection[Any]", database: str, timeouts: Timeouts, before_send: BeforeSend
@@ -99,7 +112,7 @@ class MySqlSession:
         self._connection = connection
         self._before_send = before_send
         self._database = database
-        self._lock_seconds = timeouts.lock_seconds
+        self._timeouts = timeouts
 
     @property
     def server_version(self) -> str:
@@ -141,8 +154,18 @@ class MySqlSession:
             return []
 
     def lock(self, key: bytes) -> None:
-        """See `Session`. A name has 64 characters at most and no case, so it is hexadecimal."""
-        row = self.run("SELECT GET_LOCK(%s, %s)", f"lockstep:{key.hex()[:32]}", self._lock_seconds)
+        """See `Session`. A name has 64 characters at most and no case, so it is hexadecimal.
+
+        Before that: the character set in which PyMySQL escapes, since a server can be told to ignore what the handshake
+        says; and the server gives up before we do, and ends the session when it stays silent.
+        """
+        timeouts = self._timeouts
+        self.run(
+            f"SET NAMES {_CHARACTER_SET}, SESSION wait_timeout = %s, SESSION lock_wait_timeout = %s",
+            timeouts.idle_seconds,
+            timeouts.lock_seconds,
+        )
+        row = self.run("SELECT GET_LOCK(%s, %s)", f"lockstep:{key.hex()[:32]}", timeouts.lock_seconds)
         if row != (1,):
             raise AdvisoryLockBusyError(database=self._database)
 
@@ -170,6 +193,18 @@ class Matched:
 
     account: str
     most_refusals: int | None
+
+
+class KnownAccount(NamedTuple):
+    """An account, as the server shows it to the rotator admin.
+
+    Attributes:
+        attribute: MySQL's ATTRIBUTE: a JSON object, or None.
+    """
+
+    username: str
+    host: str
+    attribute: str | None = None
 
 
 class MySqlFamilyDatabase(ServerDatabase[MySqlSession]):
@@ -206,16 +241,17 @@ class MySqlFamilyDatabase(ServerDatabase[MySqlSession]):
 
     def _stager(self, session: MySqlSession) -> Strategist:
         """See `ServerDatabase`; raises AmbiguousAccountError where the server shows other hosts (protocol D17)."""
-        if set(self._hosts(session)) - {self.credential.account_host}:
+        accounts = self._accounts(session)
+        if {known.host for known in accounts} - {self.credential.account_host}:
             raise AmbiguousAccountError(database=self.name)
-        return self._strategist(session)
+        return self._strategist(session, accounts)
 
     @abstractmethod
-    def _hosts(self, session: MySqlSession) -> Iterable[str]:
-        """The hosts under which the credential's usernames exist, as far as the rotator admin may see them."""
+    def _accounts(self, session: MySqlSession) -> Sequence[KnownAccount]:
+        """The accounts with the credential's usernames, as far as the rotator admin may see them."""
 
     @abstractmethod
-    def _strategist(self, session: MySqlSession) -> Strategist:
+    def _strategist(self, session: MySqlSession, accounts: Sequence[KnownAccount]) -> Strategist:
         """The strategy of the credential on this engine."""
 
     def _open(self, admin: Login) -> MySqlSession:
@@ -223,8 +259,6 @@ class MySqlFamilyDatabase(ServerDatabase[MySqlSession]):
         session = self._session(admin, None)
         try:
             self._require_version(session.server_version)
-            session.run("SET SESSION wait_timeout = %s", self.timeouts.idle_seconds)
-            session.run("SET SESSION lock_wait_timeout = %s", self.timeouts.lock_seconds)
         except BaseException:
             session.close()
             raise
@@ -236,12 +270,13 @@ class MySqlFamilyDatabase(ServerDatabase[MySqlSession]):
 
     def _connect(self, login: Login, database: str | None) -> "Connection[Any]":
         self.before_send()
-        connection: Connection[Any] = Connection(
+        connection = _Connection(
             host=self.server.host,
             port=self.server.port,
             user=login.username,
             password=login.password.reveal().encode(),
             database=database,
+            charset=_CHARACTER_SET,
             ssl=self.tls,
             ssl_disabled=self.plaintext,
             connect_timeout=self.timeouts.connect_seconds,

@@ -80,9 +80,9 @@ class PostgreSqlDatabase(ServerDatabase["PostgreSqlSession"]):
         _close(self._connect(login))
 
     def _open(self, admin: Login) -> "PostgreSqlSession":
-        session = PostgreSqlSession(self._connect(admin), self.name, self.before_send)
+        session = PostgreSqlSession(self._connect(admin), self.name, self.timeouts, self.before_send)
         try:
-            session.bound_waits(self.timeouts)
+            session.require_version()
         except BaseException:
             session.close()
             raise
@@ -176,35 +176,40 @@ class PostgreSqlDatabase(ServerDatabase["PostgreSqlSession"]):
 class PostgreSqlSession:
     """The rotator admin's connection."""
 
-    def __init__(self, connection: Connection, database: str, before_send: BeforeSend) -> None:
+    def __init__(
+        self, connection: Connection, database: str, timeouts: Timeouts, before_send: BeforeSend
+    ) -> None:
         self._connection = connection
         self._before_send = before_send
         self._database = database
+        self._timeouts = timeouts
 
-    def run(self, sql: str) -> list[list[Any]]:
-        """Run a statement, in a transaction of its own; its rows."""
+    @property
+    def _major_version(self) -> int:
+        return int(self._connection.parameter_statuses["server_version"].partition(".")[0])
+
+    def require_version(self) -> None:
+        """Raise UnsupportedServerError if the server is too old."""
+        if self._major_version < _MINIMUM_MAJOR_VERSION:
+            raise UnsupportedServerError(database=self._database, code=self._major_version)
+
+    def run(self, *statements: str) -> list[list[Any]]:
+        """Run statements, in one transaction of their own and one round trip; the rows of the last that has any."""
         self._before_send()
         with _translated(self._database):
-            return list(self._connection.run(sql) or ())
-
-    def bound_waits(self, timeouts: Timeouts) -> None:
-        """Make the server give up before we do, and end the session when it stays silent.
-
-        Raises:
-            UnsupportedServerError: The server is too old.
-        """
-        major = int(self._connection.parameter_statuses["server_version"].partition(".")[0])
-        if major < _MINIMUM_MAJOR_VERSION:
-            raise UnsupportedServerError(database=self._database, code=major)
-        self.run(f"SET lock_timeout = '{timeouts.lock_seconds}s'")
-        if major >= _IDLE_SESSION_TIMEOUT_SINCE:
-            self.run(f"SET idle_session_timeout = '{timeouts.idle_seconds}s'")
+            return list(self._connection.run("; ".join(statements)) or ())
 
     def lock(self, key: bytes) -> None:
-        """See `Session`; PostgreSQL names a lock by 64 bits."""
+        """See `Session`; PostgreSQL names a lock by 64 bits.
+
+        Before that: the server gives up before we do, and ends the session when it stays silent.
+        """
         number = int.from_bytes(key[:8], "big", signed=True)
+        bounds = [f"SET lock_timeout = '{self._timeouts.lock_seconds}s'"]
+        if self._major_version >= _IDLE_SESSION_TIMEOUT_SINCE:
+            bounds.append(f"SET idle_session_timeout = '{self._timeouts.idle_seconds}s'")
         try:
-            self.run(f"SELECT pg_advisory_lock({number})")
+            self.run(*bounds, f"SELECT pg_advisory_lock({number})")
         except DatabaseUnreachableError as e:
             if e.where.get("code") == _LOCK_TIMEOUT:
                 raise AdvisoryLockBusyError(database=self._database) from None

@@ -1,6 +1,8 @@
 """TLS for every driver: without a verified certificate and host name there is no connection (protocol D14)."""
 
 import ssl
+from functools import cache
+from pathlib import Path
 
 from lockstep.errors import TlsVerificationError
 from lockstep.model import DatabaseServer
@@ -19,9 +21,15 @@ def ssl_context(server: DatabaseServer) -> ssl.SSLContext | None:
         return None
     ca_file = server.tls.ca_file
     try:
-        context = ssl.create_default_context(cafile=ca_file)
+        return _verifying(ca_file, ca_file.stat().st_mtime_ns if ca_file else None)
     except OSError:
         raise TlsVerificationError(database=server.name, path=str(ca_file)) from None
+
+
+@cache
+def _verifying(ca_file: Path | None, _changed_at: int | None) -> ssl.SSLContext:
+    """Made once a process for each state of a file: to read certificates takes longer than a login."""
+    context = ssl.create_default_context(cafile=ca_file)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context
 
