@@ -56,7 +56,8 @@ _ENTRY_POINTS: dict[Runner, dict[str, str]] = {
 }
 _COMPILER, _CHECK = (Path(__file__).with_name(f"bundle_{name}.py") for name in ("compile", "check"))
 _NOT_SHIPPED = frozenset(
-    {"lockstep/audit/report", "lockstep/cli", "lockstep/client", "lockstep/cost", "lockstep/quotas"}
+    {"lockstep/agent", "lockstep/audit/report", "lockstep/cli", "lockstep/client", "lockstep/cost"}
+    | {"lockstep/quotas"}
 )
 
 
