@@ -21,8 +21,9 @@ from lockstep.client.cache import (
     CredentialCache,
 )
 from lockstep.client.credential import ClientCredential, Source, StoreSource, decode
-from lockstep.client.drivers import connect_psycopg, connect_psycopg_async, connect_pymysql
-from lockstep.client.pools import attach_sqlalchemy, psycopg_pool, sqlalchemy_creator
+from lockstep.client.drivers import connect_psycopg, connect_pymysql
+from lockstep.client.drivers_async import connect_asyncpg, connect_psycopg_async
+from lockstep.client.pools import asyncpg_pool, attach_sqlalchemy, psycopg_pool, sqlalchemy_creator
 from lockstep.client.sources import aws_source, oci_ring_source
 from lockstep.client.threads import CredentialClient
 
@@ -37,8 +38,10 @@ __all__ = [
     "CredentialClient",
     "Source",
     "StoreSource",
+    "asyncpg_pool",
     "attach_sqlalchemy",
     "aws_source",
+    "connect_asyncpg",
     "connect_psycopg",
     "connect_psycopg_async",
     "connect_pymysql",

@@ -64,6 +64,10 @@ class AsyncCredentialClient:
         with without_locals():
             return await connect(fresh)
 
+    def dead_before(self, overlap_seconds: float) -> int:
+        """As `CredentialClient.dead_before`."""
+        return self._cache.dead_before(overlap_seconds)
+
     @property
     def status(self) -> ClientStatus:
         """As `CredentialClient.status`."""

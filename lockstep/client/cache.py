@@ -134,13 +134,10 @@ class CredentialCache:
                 failed with this.
         """
         with self._lock:
-            kept, now = self._kept, self._clock()
-            failed_lately = self._failed_at is not None and now - self._failed_at < self._retry_seconds
+            kept = self._kept
             if kept is None:
                 return Answer(None, self._begin_refresh())
-            age, reading = now - kept.read_at, self._refresh
-            if age >= self._max_age_seconds / 2 and not failed_lately:
-                reading = self._begin_refresh()
+            age, reading = self._clock() - kept.read_at, self._refresh_if_due(kept)
             if self._refuse_after_seconds is not None and age >= self._refuse_after_seconds:
                 if reading is None:
                     raise self._problem.with_traceback(None)
@@ -173,13 +170,18 @@ class CredentialCache:
     def dead_before(self, overlap_seconds: float) -> int:
         """The generation below which no login works any more, as far as this cache knows; 0 if it does not know.
 
+        For pools: it does not wait, and begins a read that is due.
+
         Args:
             overlap_seconds: The plan's `overlap`: how long a value logs in after a newer one was promoted.
         """
         with self._lock:
             kept = self._kept
-            is_over = kept is not None and self._clock() - kept.since >= overlap_seconds
-            return kept.credential.generation if kept and is_over else 0
+            if kept is None:
+                return 0
+            self._refresh_if_due(kept)
+            is_over = self._clock() - kept.since >= overlap_seconds
+            return kept.credential.generation if is_over else 0
 
     @property
     def status(self) -> ClientStatus:
@@ -195,9 +197,12 @@ class CredentialCache:
                 seen=dict(self._seen),
             )
 
-    @property
-    def _retry_seconds(self) -> float:
-        return min(RETRY_SECONDS, self._max_age_seconds)
+    def _refresh_if_due(self, kept: _Kept) -> Reading | None:
+        now, pause = self._clock(), min(RETRY_SECONDS, self._max_age_seconds)
+        failed_lately = self._failed_at is not None and now - self._failed_at < pause
+        if now - kept.read_at >= self._max_age_seconds / 2 and not failed_lately:
+            return self._begin_refresh()
+        return self._refresh
 
     def _begin_refresh(self) -> Reading:
         reading = self._refresh or self._begin(None)

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from lockstep.client.aio import AsyncCredentialClient
 from lockstep.client.credential import ClientCredential
 from lockstep.client.threads import CredentialClient
 from lockstep.engines import is_mysql_refusal, is_postgresql_refusal
@@ -79,29 +78,6 @@ def connect_psycopg(
     return client.login(opener.open, opener.is_refusal)
 
 
-async def connect_psycopg_async(
-    client: AsyncCredentialClient, *, database: str | None = None, plaintext: bool = False, **options: Any
-) -> "psycopg.AsyncConnection[Any]":
-    """As `connect_psycopg`, for an event loop."""
-    import psycopg
-
-    checked = _psycopg_options(options, plaintext=plaintext)
-
-    async def connect(credential: ClientCredential) -> "psycopg.AsyncConnection[Any]":
-        connection = await psycopg.AsyncConnection.connect(
-            **address(credential, database, POSTGRESQL, checked),
-            **checked,
-            user=credential.username,
-            password=credential.password.reveal(),
-        )
-        if not (plaintext or connection.pgconn.ssl_in_use):
-            await connection.close()
-            raise TlsVerificationError
-        return connection
-
-    return await client.login(connect, is_postgresql_refusal)
-
-
 def pymysql_opener(
     *, database: str | None = None, plaintext: bool = False, **options: Any
 ) -> "Opener[pymysql.connections.Connection[Any]]":
@@ -109,7 +85,7 @@ def pymysql_opener(
     import pymysql
 
     if not plaintext:
-        options["ssl"] = _verifying_context(options)
+        options["ssl"] = verifying_context(options)
 
     def connect(credential: ClientCredential) -> "pymysql.connections.Connection[Any]":
         told = {**address(credential, database, MYSQL, options), **options}
@@ -136,7 +112,7 @@ def psycopg_opener(
     """What `connect_psycopg` logs in with; `connect` replaces `psycopg.connect`."""
     import psycopg
 
-    checked, make = _psycopg_options(options, plaintext=plaintext), connect or psycopg.connect
+    checked, make = psycopg_options(options, plaintext=plaintext), connect or psycopg.connect
 
     def open_one(credential: ClientCredential) -> "psycopg.Connection[Any]":
         connection = make(
@@ -176,7 +152,8 @@ def address(
     return {k: where[k] for k in ("host", "port", "dbname") if k in where and k not in options}
 
 
-def _psycopg_options(options: Mapping[str, Any], *, plaintext: bool) -> dict[str, Any]:
+def psycopg_options(options: Mapping[str, Any], *, plaintext: bool) -> dict[str, Any]:
+    """The options for psycopg, with verification demanded unless `plaintext` is."""
     if plaintext:
         return dict(options)
     # Without gssencmode, a Kerberos ticket would make libpq pass sslmode over.
@@ -186,9 +163,11 @@ def _psycopg_options(options: Mapping[str, Any], *, plaintext: bool) -> dict[str
     return checked
 
 
-def _verifying_context(options: dict[str, Any]) -> ssl.SSLContext:
+def verifying_context(options: dict[str, Any]) -> ssl.SSLContext:
     """The TLS options of PyMySQL, taken out of `options`, as a context that verifies."""
     given = options.pop("ssl", None)
+    if isinstance(given, str) and given != VERIFY_FULL:
+        raise ValueError(f"ssl={given}: {_NEED_PLAINTEXT}")
     told = dict(given) if isinstance(given, Mapping) else {}
     told |= {k.removeprefix("ssl_"): options.pop(k) for k in [*options] if k.startswith("ssl_")}
     if told.pop("disabled", False):

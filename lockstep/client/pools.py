@@ -3,21 +3,31 @@
 A changed password ends no session, so without more a pool keeps connections of logins that were revoked long ago.
 """
 
-from collections.abc import Callable
+import threading
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from lockstep.client.aio import AsyncCredentialClient
 from lockstep.client.credential import ClientCredential
 from lockstep.client.drivers import Opener, psycopg_opener, pymysql_opener
+from lockstep.client.drivers_async import asyncmy_opener, asyncpg_opener, psycopg_async_opener
 from lockstep.client.threads import CredentialClient
 
 if TYPE_CHECKING:
+    import asyncpg  # type: ignore[import-untyped]  # asyncpg ships no type information
     import psycopg_pool as pools
     from psycopg import Connection as PsycopgConnection
     from sqlalchemy import Engine
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
 Connection = TypeVar("Connection")
 _STAMP = "lockstep_generation"
 _OPENERS: dict[str, Callable[..., Opener[Any]]] = {"pymysql": pymysql_opener, "psycopg": psycopg_opener}
+_ASYNC_OPENERS: dict[str, Callable[..., Opener[Awaitable[Any]]]] = {
+    "asyncmy": asyncmy_opener,
+    "asyncpg": asyncpg_opener,
+    "psycopg": psycopg_async_opener,
+}
 
 
 def sqlalchemy_creator(
@@ -28,7 +38,7 @@ def sqlalchemy_creator(
 
 
 def attach_sqlalchemy(
-    engine: "Engine", client: CredentialClient, *, overlap_seconds: float, **options: Any
+    engine: "Engine | AsyncEngine", client: CredentialClient, *, overlap_seconds: float, **options: Any
 ) -> None:
     """Let an engine log in with the credential, and drop its connections of generations that are dead.
 
@@ -38,10 +48,11 @@ def attach_sqlalchemy(
     A connection is dropped when it is checked out: the pool opens another one, and the application notices nothing.
 
     Args:
-        engine: Of the drivers PyMySQL or psycopg. A host in its URL goes before what the secret says.
+        engine: Of the drivers PyMySQL or psycopg; or one for an event loop, of psycopg, asyncpg or asyncmy. A host in
+            its URL goes before what the secret says.
         client: Gives the credential.
         overlap_seconds: `overlap` in the plan.
-        options: As for `connect_pymysql` and `connect_psycopg`, whichever the engine's driver is.
+        options: As for the `connect_…` function of the engine's driver; for asyncmy as for PyMySQL.
 
     Raises:
         ValueError: The engine has another driver, or as the `connect_…` function.
@@ -49,27 +60,47 @@ def attach_sqlalchemy(
     from sqlalchemy import event
     from sqlalchemy.exc import DisconnectionError
 
-    driver = engine.dialect.driver
-    if driver not in _OPENERS:
-        raise ValueError(f"{driver} is not among {', '.join(_OPENERS)}; use sqlalchemy_creator")
-    make = _OPENERS[driver]
+    inner: Engine = getattr(engine, "sync_engine", engine)  # type: ignore[arg-type]  # Where it has one.
+    is_async, driver = inner.dialect.is_async, inner.dialect.driver
+    openers = _ASYNC_OPENERS if is_async else _OPENERS
+    if driver not in openers:
+        raise ValueError(f"{driver} is not among {', '.join(openers)}; use sqlalchemy_creator")
+    make = openers[driver]
     make(**options)  # A wrong option is an error here, and not at the first connection.
 
-    @event.listens_for(engine, "do_connect")
+    @event.listens_for(inner, "do_connect")
     def connect(_dialect: Any, record: Any, _arguments: Any, told: dict[str, Any]) -> Any:
-        if "database" in told:
-            told["dbname"] = told.pop("database")
-        opener = make(**{k: v for k, v in told.items() if k not in ("user", "password")} | options)
-        connection, credential = login_as(client, opener)
-        if record is not None:
-            record.info[_STAMP] = credential.generation
-        return connection
+        if not is_async:
+            opener = _stamping(make, record, told, options)
+            return client.login(opener.open, opener.is_refusal)
 
-    @event.listens_for(engine, "checkout")
+        async def log_in(*_no_arguments: Any, **of_dialect: Any) -> Any:
+            opener = _stamping(make, record, of_dialect, options)
+            return await AsyncCredentialClient(client).login(opener.open, opener.is_refusal)
+
+        told["async_creator_fn"] = log_in
+        return None
+
+    @event.listens_for(inner, "checkout")
     def retire(_connection: Any, record: Any, _proxy: Any) -> None:
-        client.get()  # It is read again in the background when it is due.
         if record.info.get(_STAMP, 0) < client.dead_before(overlap_seconds):
             raise DisconnectionError("its generation is dead")
+
+
+def _stamping(
+    make: Callable[..., Opener[Connection]], record: Any, told: dict[str, Any], options: dict[str, Any]
+) -> Opener[Connection]:
+    """An opener that notes the generation in the pool's record of the connection. `told` is from the engine's URL."""
+    names = {"database": "dbname"}
+    from_url = {names.get(k, k): v for k, v in told.items() if k not in ("user", "password")}
+    opener = make(**{**from_url, **options})
+
+    def connect(credential: ClientCredential) -> Connection:
+        if record is not None:
+            record.info[_STAMP] = credential.generation
+        return opener.open(credential)
+
+    return Opener(connect, opener.is_refusal)
 
 
 def psycopg_pool(
@@ -111,23 +142,60 @@ def psycopg_pool(
         """Drains itself."""
 
         drained_for = 0
+        one_drains = threading.Lock()
 
         def getconn(self, timeout: float | None = None) -> LoggedIn:
-            client.get()
             dead_before = client.dead_before(overlap_seconds)
-            if self.drained_for < dead_before:
-                self.drained_for = dead_before
-                self.drain()
+            with self.one_drains:
+                if self.drained_for < dead_before:
+                    self.drain()
+                    self.drained_for = dead_before
             return super().getconn(timeout)
 
     pool: pools.ConnectionPool[Any] = Pool(connection_class=LoggedIn, **{"open": False, **of_pool})
     return pool
 
 
-def login_as(client: CredentialClient, opener: Opener[Connection]) -> tuple[Connection, ClientCredential]:
-    """A connection, and what it logged in with."""
+def asyncpg_pool(
+    client: AsyncCredentialClient,
+    *,
+    overlap_seconds: float,
+    options: dict[str, Any] | None = None,
+    setup: Callable[[Any], Awaitable[None]] | None = None,
+    **of_pool: Any,
+) -> "asyncpg.Pool[Any]":
+    """An asyncpg pool (0.30 or newer) that logs in with the credential, and drops connections of dead generations.
 
-    def connect(credential: ClientCredential) -> tuple[Connection, ClientCredential]:
-        return opener.open(credential), credential
+        async with asyncpg_pool(login, overlap_seconds=600, options={"ssl_ca": "ca.pem"}, max_size=8) as pool:
 
-    return client.login(connect, opener.is_refusal)
+    When a connection is acquired, and a newer generation is as old as the overlap, every connection is replaced the
+    next time that it is acquired. That one is still given.
+
+    Args:
+        client: Gives the credential.
+        overlap_seconds: `overlap` in the plan.
+        options: As for `connect_asyncpg`.
+        setup: As in `asyncpg.create_pool`.
+        of_pool: For `asyncpg.create_pool`.
+    """
+    import asyncpg
+
+    told = options or {}
+    asyncpg_opener(**told)
+    expired_for = 0
+
+    async def connect(*_arguments: Any, **of_connection: Any) -> Any:
+        opener = asyncpg_opener(**{**of_connection, **told})
+        return await client.login(opener.open, opener.is_refusal)
+
+    async def prepare(connection: Any) -> None:
+        nonlocal expired_for
+        dead_before = client.dead_before(overlap_seconds)
+        if expired_for < dead_before:
+            expired_for = dead_before
+            await pool.expire_connections()
+        if setup is not None:
+            await setup(connection)
+
+    pool = asyncpg.create_pool(connect=connect, setup=prepare, **of_pool)
+    return pool

@@ -1,20 +1,30 @@
 """Pools through live rotations: no login is refused, no query fails, and connections of dead generations go."""
 
+import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import pytest
 from sqlalchemy import create_engine
+from sqlalchemy.ext.asyncio import create_async_engine
 
-from lockstep.client import CredentialClient, attach_sqlalchemy, aws_source, psycopg_pool
+from lockstep.client import (
+    AsyncCredentialClient,
+    CredentialClient,
+    asyncpg_pool,
+    attach_sqlalchemy,
+    aws_source,
+    psycopg_pool,
+)
 from tests.statemachine.conftest import Case
 from tests.statemachine.test_client import ca_file, server
 
+PoolOn = Callable[[Case, CredentialClient, str], AbstractContextManager[Callable[[], str]]]
 OVERLAP_SECONDS = 600.0
 ROTATIONS = 4
 PATIENCE_SECONDS = 60.0
@@ -71,6 +81,7 @@ class Queries:
         self._wait_for(10)  # Those under way.
         self.users.clear()
         self._wait_for(50)
+        assert self.errors == []
         return set(self.users)
 
     def _wait_for(self, queries: int) -> None:
@@ -129,10 +140,78 @@ def psycopg_pool_on(case: Case, client: CredentialClient, database: str) -> Iter
         yield ask
 
 
-POOLS = {
+class Loop:
+    """An event loop in a thread, for the pools that need one."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread.start()
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> Any:  # noqa: ANN401 - what the work gives
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(PATIENCE_SECONDS)
+
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(PATIENCE_SECONDS)
+        self._loop.close()
+
+
+def async_engine_on(url: str) -> PoolOn:
+    @contextmanager
+    def on(case: Case, client: CredentialClient, database: str) -> Iterator[Callable[[], str]]:
+        loop = Loop()
+        engine = create_async_engine(url, pool_size=3, max_overflow=2)
+        option = "sslrootcert" if "psycopg" in url else "ssl_ca"
+        options: dict[str, Any] = {"database": database, option: ca_file(server(case, database))}
+        attach_sqlalchemy(engine, client, overlap_seconds=OVERLAP_SECONDS, **options)
+
+        async def ask() -> str:
+            async with engine.connect() as connection:
+                found = (await connection.exec_driver_sql(WHO[database])).scalar_one()
+            return str(found).removesuffix("@%")
+
+        try:
+            yield lambda: str(loop.run(ask()))
+        finally:
+            loop.run(engine.dispose())
+            loop.close()
+
+    return on
+
+
+@contextmanager
+def asyncpg_pool_on(case: Case, client: CredentialClient, database: str) -> Iterator[Callable[[], str]]:
+    loop = Loop()
+    options = {"database": database, "ssl_ca": ca_file(server(case, database))}
+
+    async def make() -> Any:  # noqa: ANN401 - asyncpg ships no types
+        face = AsyncCredentialClient(client)
+        return await asyncpg_pool(
+            face, overlap_seconds=OVERLAP_SECONDS, options=options, min_size=1, max_size=3
+        )
+
+    pool = loop.run(make())
+
+    async def ask() -> str:
+        async with pool.acquire() as connection:
+            return str(await connection.fetchval(WHO[database]))
+
+    try:
+        yield lambda: str(loop.run(ask()))
+    finally:
+        loop.run(pool.close())
+        loop.close()
+
+
+POOLS: dict[str, tuple[PoolOn, str]] = {
     "SQLAlchemy, PyMySQL": (sqlalchemy_on, "orders"),
     "SQLAlchemy, psycopg": (sqlalchemy_on, "ledger"),
+    "SQLAlchemy, asyncmy": (async_engine_on("mysql+asyncmy://"), "orders"),
+    "SQLAlchemy, asyncpg": (async_engine_on("postgresql+asyncpg://"), "ledger"),
+    "SQLAlchemy, psycopg in a loop": (async_engine_on("postgresql+psycopg://"), "ledger"),
     "psycopg_pool": (psycopg_pool_on, "ledger"),
+    "asyncpg": (asyncpg_pool_on, "ledger"),
 }
 
 

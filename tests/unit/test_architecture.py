@@ -177,7 +177,7 @@ def test_only_the_workers_and_the_scope_start_threads() -> None:
 
 def test_importing_the_client_loads_no_driver_and_no_sdk() -> None:
     """An application has only the driver and the SDK that it uses."""
-    foreign = sorted({*DRIVERS, "psycopg", "psycopg_pool", "sqlalchemy"})
+    foreign = sorted({*DRIVERS, "psycopg", "psycopg_pool", "sqlalchemy", "asyncpg", "asyncmy"})
     program = f"import sys, lockstep.client; print(*(m for m in {foreign!r} if m in sys.modules))"
     loaded = subprocess.run(  # noqa: S603 - our own interpreter and a program made here
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
@@ -188,7 +188,8 @@ def test_importing_the_client_loads_no_driver_and_no_sdk() -> None:
 @pytest.mark.parametrize("name", ["cache", "credential", "threads", "aio", "clock", "tracebacks"])
 def test_the_cache_of_the_client_knows_no_driver_and_no_store(name: str) -> None:
     """So that whatever hands values on can use it."""
-    own = {"lockstep.aws", "lockstep.oci", "lockstep.client.drivers", "lockstep.client.pools"}
+    own = {"lockstep.aws", "lockstep.oci", "lockstep.databases"}
+    own |= {f"lockstep.client.{name}" for name in ("drivers", "drivers_async", "pools", "sources")}
     assert not _imported(ROOT / f"lockstep/client/{name}.py", DRIVERS | {"psycopg", "sqlalchemy"} | own)
 
 

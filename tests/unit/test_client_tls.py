@@ -15,11 +15,13 @@ from lockstep.client import (
     AsyncCredentialClient,
     ClientCredential,
     CredentialClient,
+    connect_asyncpg,
     connect_psycopg,
     connect_psycopg_async,
     connect_pymysql,
 )
 from lockstep.client.drivers import psycopg_opener, pymysql_opener
+from lockstep.client.drivers_async import asyncmy_opener, asyncpg_opener
 from lockstep.errors import TlsVerificationError
 from lockstep.model import SecretStr
 from sandbox.databases import CertificateAuthority, DatabaseServer, MariaDbServer, PostgresServer
@@ -225,3 +227,48 @@ def test_a_connection_that_turned_out_unencrypted_is_closed(
     with pytest.raises(TlsVerificationError):
         client_at(postgresql_without_tls, dbname="postgres").login(opener.open, opener.is_refusal)
     assert [c.closed for c in opened] == [True]
+
+
+# asyncpg and asyncmy
+
+
+def test_asyncpg_over_verified_tls(postgresql: PostgresServer) -> None:
+    async def work() -> None:
+        client = AsyncCredentialClient(client_at(postgresql, dbname="postgres"))
+        connection = await connect_asyncpg(client, ssl_ca=str(postgresql.ca_file))
+        assert await connection.fetchval("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
+        await connection.close()
+        with pytest.raises(ssl.SSLCertVerificationError):
+            await connect_asyncpg(client)
+
+    asyncio.run(work())
+
+
+def test_asyncpg_without_tls(postgresql_without_tls: PgserverServer) -> None:
+    async def work() -> None:
+        client = AsyncCredentialClient(client_at(postgresql_without_tls, dbname="postgres"))
+        with pytest.raises(ConnectionError, match="rejected SSL upgrade"):
+            await connect_asyncpg(client)
+        await (await connect_asyncpg(client, plaintext=True)).close()
+
+    asyncio.run(work())
+
+
+def test_asyncmy_without_tls(mariadb_without_tls: MariaDbServer) -> None:
+    async def work() -> None:
+        client = AsyncCredentialClient(client_at(mariadb_without_tls))
+        opener = asyncmy_opener(ssl_ca=str(mariadb_without_tls.ca_file), connect_timeout=5)
+        with pytest.raises(Exception) as caught:  # noqa: PT011 - whatever it is, it is no refusal
+            await client.login(opener.open, opener.is_refusal)
+        assert not opener.is_refusal(caught.value)
+        consenting = asyncmy_opener(plaintext=True)
+        (await client.login(consenting.open, consenting.is_refusal)).close()
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize("mode", ["require", "prefer", "disable", "verify-ca"])
+def test_asyncpg_modes_that_verify_less_take_consent(mode: str) -> None:
+    with pytest.raises(ValueError, match="plaintext=True"):
+        asyncpg_opener(ssl=mode)
+    asyncpg_opener(ssl=mode, plaintext=True)
