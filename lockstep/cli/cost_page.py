@@ -93,9 +93,11 @@ What nobody counted is assumed to be dear, in `lockstep/cost/assumptions.py`:
 - Calls wait for each other: {assumed.CALL_MS["dynamodb"]} ms in the own region, {assumed.CALL_MS["vault"]} ms to OCI.
 - A request to the other cloud sends {assumed.CALL_OUT:,} bytes; a line of a log has {assumed.EVENT_IN_LOG} to \
 {assumed.FUNCTION_IN_LOG} bytes.
+- A plan whose one store is in OCI is charged the calls of a store in AWS too.
 - Settings of `cdk.json` and of Terraform have their defaults.
 
-Not counted: what applications read, traffic to the databases, endpoints of a VPC, images in a registry, taxes."""
+Not counted: what applications read, traffic to the databases, endpoints of a VPC, images in a registry,
+the log of accesses to the audit bucket, what encrypted logs and topics ask of KMS, taxes."""
 
 
 def _calls(counted: Counted, flow: str, shape: Shape) -> str:

@@ -78,6 +78,7 @@ def test_version() -> None:
 WRONG_USE = {
     "no such command": ["rollback"],
     "plan check: no such file": ["plan", "check", "-p", "nowhere.yaml"],
+    "cost: no such file": ["cost", "-p", "nowhere.yaml"],
     "plan sql: no such database": ["plan", "sql", "-d", "nowhere"],
     "plan sql: no such credential": ["plan", "sql", "-c", "unknown"],
     "status: no such credential": ["status", "-c", "unknown"],
