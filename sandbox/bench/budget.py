@@ -22,7 +22,7 @@ STEPS: Mapping[str, Mapping[str, int]] = {
     },
     LARGE: {
         "AcquireLock": 1,
-        "generate": 15,
+        "generate": 16,
         "apply_db": 2,
         "update_secrets": 6,
         "audit": 4,
