@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from lockstep.errors import FenceLostError, NewerFormatError
-from lockstep.model import Acquired, ClaimKind, Lease
+from lockstep.errors import FenceLostError, FirstEditionClaimError, NewerFormatError
+from lockstep.model import Acquired, ChainHead, ClaimKind, Lease, LockRecord
 from lockstep.ports import Lock
 from tests.contract.harness import LockHarness
 from tests.contract.test_lock import (
@@ -120,3 +120,44 @@ def test_it_survives_the_way_through_a_state_machine_and_another_spelling_is_not
         for ours, theirs in (("BOOL", "Bool"), ("NS", "Ns"), ("SS", "Ss")):
             assert f'"{ours}"' in text
             assert lock.recall(found.lease, json.loads(text.replace(f'"{ours}"', f'"{theirs}"'))) is None
+
+
+GARBAGE: tuple[object, ...] = (
+    None,
+    5,
+    "x",
+    [],
+    {},
+    {"N": "x"},
+    {"N": None},
+    {"N": "9" * 5000},
+    {"N": "99999999999999999"},
+    {"S": 5},
+    {"S": "x"},
+    {"NS": [None]},
+    {"SS": [5]},
+    {"M": {"seq": {"N": "1"}}},
+    {"M": None},
+    {"BOOL": "y"},
+    {"NULL": True},
+)
+
+
+def test_garbage_in_what_is_told_is_a_record_or_nothing() -> None:
+    with FACTORIES["aws"]() as world:
+        world.order(activate=PLAN, enrol=frozenset({"db-1"}), muted=frozenset({"db-2"}), revoke_through=7)
+        lock = world.lock
+        promoting(lock, acquired(lock))
+        head = ChainHead(seq=1, hash="d" * 64, rotation_id="aws-1")
+        lock.move_head("aws", head, after=None, at=NOW)
+        found = taken(lock)
+        assert len(found.told) > 15
+        for name in (*found.told, "current_generation", "head_oci", "unwitnessed_oci", "format"):
+            for value in GARBAGE:
+                told = {**found.told, name: value}
+                try:
+                    record = lock.recall(found.lease, told)
+                except (NewerFormatError, FirstEditionClaimError):
+                    assert name == "format"
+                else:
+                    assert record is None or isinstance(record, LockRecord)

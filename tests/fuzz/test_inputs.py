@@ -51,6 +51,7 @@ EVENTS: dict[str, list[Json]] = {
     "generate": [
         {"rotation": ROTATION},
         {"rotation": {**ROTATION, "plan": None}, "winner": CANDIDATES[0], "refused": 1},
+        {"rotation": ROTATION, "record": {"fence": {"N": "1"}, "holder": {"S": "run-1"}}},
     ],
     "apply_db": [
         {"action": "apply", "rotation": ROTATION, "claim": CLAIM},
