@@ -46,6 +46,11 @@ locks: setup ## Resolve the dependencies again
 	.venv/bin/uv pip compile pyproject.toml --extra oci --constraint locks/dev.txt --universal \
 	  --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate \
 	  --quiet -o locks/oci.txt
+	.venv/bin/uv pip compile pyproject.toml --extra agent --extra oci --constraint locks/dev.txt --universal \
+	  --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate \
+	  --quiet -o locks/agent.txt
+	printf '%s\n' hatchling | .venv/bin/uv pip compile - --constraint locks/dev.txt --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet -o locks/build.txt
 	printf '%s\n' typer uv | .venv/bin/uv pip compile - --constraint locks/dev.txt --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet \
 	  -o locks/bootstrap.txt

@@ -40,6 +40,18 @@ class Login:
     generation: int
     text: SecretStr = field(repr=False)
 
+    def strings(self) -> dict[str, str]:
+        """The fields that a program needs to connect."""
+        return {
+            "username": self.username,
+            "password": self.password.reveal(),
+            "engine": self.engine,
+            "host": self.host,
+            "port": str(self.port),
+            "dbname": self.dbname,
+            "generation": str(self.generation),
+        }
+
 
 def login_of(app_user: str, connection_blob: str | None, database: str | None) -> Login:
     """The login to a database, from the texts of the two secrets.
@@ -76,15 +88,8 @@ def _json(login: Login) -> str:
 
 def _env(login: Login) -> str:
     """Assignments that a POSIX shell and systemd's EnvironmentFile read alike."""
-    values = {
-        "username": login.username,
-        "password": login.password.reveal(),
-        "host": login.host,
-        "port": str(login.port),
-        "name": login.dbname,
-        "generation": str(login.generation),
-    }
-    return "".join(f"DB_{name.upper()}='{_of_shell(value)}'\n" for name, value in values.items())
+    lines = [f"DB_{name.upper()}='{_of_shell(value)}'\n" for name, value in login.strings().items()]
+    return "".join(lines)
 
 
 def _of_shell(value: str) -> str:

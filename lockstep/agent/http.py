@@ -2,12 +2,14 @@
 
     GET /secretsmanager/get?secretId=…       the JSON of GetSecretValue
     GET /v1/<secretId>                       the same; the prefix is a setting
+    GET /lockstep/login?secretId=…           the login as a flat object of strings; `database=…` names another database
     GET /ping                                `healthy`, without a token
     GET /healthz                             200 while every value may be served, else 503; without a token
     GET /metrics                             for Prometheus; without a token, and without values
 
 Paths, parameters, headers and status codes are those of https://github.com/aws/aws-secretsmanager-agent, version 2.
-Two things are added: 503 instead of a value that may be dead, and headers that tell a value's generation and age.
+Added are: 503 instead of a value that may be dead, headers that tell a value's generation and age, and the login, since
+tools that map a JSON object to keys take strings only.
 """
 
 import hmac
@@ -22,6 +24,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from lockstep.agent.files import FileRefusedError, login_of
 from lockstep.agent.values import Kept, Value, Values
 from lockstep.model import SecretStr
 
@@ -37,10 +40,9 @@ _ANY = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 class RefusedError(Exception):
     """The answer to a request that is refused."""
 
-    def __init__(self, status: int, text: str) -> None:
+    def __init__(self, status: int, text: str, media_type: str = "text/plain") -> None:
         super().__init__(text)
-        self.status = status
-        self.text = text
+        self.response = Response(text, status, media_type=media_type)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +95,7 @@ class Dialect:
             self._require_allowed(request)
             response = await self._answer(request)
         except RefusedError as refused:
-            response = PlainTextResponse(refused.text, refused.status)
+            response = refused.response
         self.answered[response.status_code] += 1
         return response
 
@@ -109,6 +111,8 @@ class Dialect:
 
     async def _answer(self, request: Request) -> Response:
         path = request.url.path
+        if path == "/lockstep/login":
+            return await self._login(dict(request.query_params))
         if path == "/ping":
             return PlainTextResponse("healthy")
         if path == "/healthz":
@@ -138,26 +142,39 @@ class Dialect:
         told = [f"{v.secret.name}: {_state(v)}" for v in self._values]
         return "\n".join(told), 503 if late else 200
 
-    async def _value(self, query: Query) -> Response:
+    async def _served(self, query: Query) -> tuple[Value, Kept]:
         value = self._values.find(query.secret_id)
         if value is None:
-            return _refusal(404, "ResourceNotFoundException", "This agent does not serve that secret.")
+            raise _refusal(404, "ResourceNotFoundException", "This agent does not serve that secret.")
         if query.refresh_now:
             await run_in_threadpool(value.refresh_now)
         kept = value.served
         if kept is None:
-            return _refusal(503, "ServiceUnavailable", f"No value that certainly logs in: {_state(value)}")
+            raise _refusal(503, "ServiceUnavailable", f"No value that certainly logs in: {_state(value)}")
+        return value, kept
+
+    async def _login(self, parameters: dict[str, str]) -> Response:
+        secret_id, database = parameters.pop("secretId", ""), parameters.pop("database", None)
+        if not secret_id:
+            raise RefusedError(400, "missing parameter secretId")
+        value, kept = await self._served(Query.of(secret_id, parameters))
+        blob = self._values.beside(value)
+        try:
+            login = login_of(
+                kept.reading.text.reveal(), blob.reading.text.reveal() if blob else None, database
+            )
+        except FileRefusedError:
+            raise _refusal(404, "ResourceNotFoundException", "That secret has no such login.") from None
+        return JSONResponse(login.strings(), headers=_told(value, kept))
+
+    async def _value(self, query: Query) -> Response:
+        value, kept = await self._served(query)
         if query.version_stage not in (None, CURRENT) or query.version_id not in (None, kept.reading.version):
-            return _refusal(404, "ResourceNotFoundException", "This agent serves the current version only.")
+            raise _refusal(404, "ResourceNotFoundException", "This agent serves the current version only.")
         return Response(
             _body(value, kept, query.secret_id),
             media_type="application/json",
-            headers={
-                "X-Lockstep-Generation": str(kept.reading.generation),
-                "X-Lockstep-Source": kept.source,
-                "X-Lockstep-Age-Seconds": str(round(value.age_seconds)),
-                "Cache-Control": "no-store",
-            },
+            headers=_told(value, kept),
         )
 
 
@@ -188,5 +205,14 @@ def _state(value: Value) -> str:
     return f"{held}, {round(value.seconds_left)} s left{problem}"
 
 
-def _refusal(status: int, code: str, message: str) -> Response:
-    return JSONResponse({"__type": code, "message": message}, status)
+def _told(value: Value, kept: Kept) -> dict[str, str]:
+    return {
+        "X-Lockstep-Generation": str(kept.reading.generation),
+        "X-Lockstep-Source": kept.source,
+        "X-Lockstep-Age-Seconds": str(round(value.age_seconds)),
+        "Cache-Control": "no-store",
+    }
+
+
+def _refusal(status: int, code: str, message: str) -> RefusedError:
+    return RefusedError(status, json.dumps({"__type": code, "message": message}), "application/json")

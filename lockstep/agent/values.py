@@ -164,6 +164,11 @@ class Values:
         """The value of a secret by its name or its ARN; None if it is not one of these."""
         return self._values.get(secret_id) or self._values.get(_name_in_arn(secret_id))
 
+    def beside(self, value: Value) -> Kept | None:
+        """What is served of the credential's other secret, which has the addresses of its databases."""
+        others = (v for v in self if v.secret.credential_id == value.secret.credential_id and v is not value)
+        return next((v.served for v in others), None)
+
     @property
     def are_served(self) -> bool:
         """Whether every value may be served."""

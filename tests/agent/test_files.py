@@ -33,7 +33,7 @@ def test_json_is_the_secret_itself() -> None:
 def test_a_shell_reads_the_env_file(tmp_path: Path) -> None:
     file = tmp_path / "db.env"
     file.write_text(FORMATS["env"](_login()))
-    names = ("USERNAME", "PASSWORD", "HOST", "PORT", "NAME", "GENERATION")
+    names = ("USERNAME", "PASSWORD", "HOST", "PORT", "DBNAME", "GENERATION")
     script = '. "$1"; printf "%s|" ' + " ".join(f'"$DB_{name}"' for name in names)
     done = subprocess.run(["/bin/sh", "-c", script, "sh", file], capture_output=True, text=True, check=True)  # noqa: S603
     assert done.stdout.split("|")[:-1] == ["app", PASSWORD, "db.example.com", "3306", "orders", "1"]

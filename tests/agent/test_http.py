@@ -5,7 +5,18 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.agent.harness import NAME, NEEDLE, OVERLAP, Address, World, answering, app_user
+from lockstep.agent.values import Secret, Values
+from tests.agent.harness import (
+    NAME,
+    NEEDLE,
+    OVERLAP,
+    Address,
+    FakeStore,
+    World,
+    answering,
+    app_user,
+    blob,
+)
 
 QUERY = f"/secretsmanager/get?secretId={NAME}"
 PATH = f"/v1/{NAME}"
@@ -149,6 +160,46 @@ def test_what_was_never_read_is_told_as_that() -> None:
     with answering(World().values) as agent:
         assert agent.get(QUERY).status == 503
         assert "never read" in agent.get("/healthz", token=None).body
+
+
+def test_a_login_is_a_flat_object_of_strings(agent: Address) -> None:
+    answer = agent.get(f"/lockstep/login?secretId={NAME}")
+    assert (answer.status, answer.headers["x-lockstep-generation"]) == (200, "1")
+    assert json.loads(answer.body) == {
+        "username": "app",
+        "password": f"{NEEDLE}-1",
+        "engine": "mariadb",
+        "host": "db.example.com",
+        "port": "3306",
+        "dbname": "orders",
+        "generation": "1",
+    }
+
+
+def test_a_login_to_another_database_has_its_address() -> None:
+    world = World()
+    of_blob = Secret(
+        name="multi-cloud/blob", credential_id=NAME, overlap=OVERLAP, sources={"oci": FakeStore(text=blob(1))}
+    )
+    values = Values([world.value.secret, of_blob], world.clock)
+    for value in values:
+        value.refresh()
+    with answering(values) as agent:
+        found = json.loads(agent.get(f"/lockstep/login?secretId={NAME}&database=ledger").body)
+        assert [found[k] for k in ("username", "host", "port", "dbname")] == [
+            *("app", "pg.example.com", "5432", "ledger")
+        ]
+
+
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [("", 400), (f"secretId={NAME}&x=1", 400), ("secretId=x", 404), (f"secretId={NAME}&database=none", 404)],
+)
+def test_a_login_that_is_not_there_is_told(agent: Address, query: str, status: int) -> None:
+    answer = agent.get(f"/lockstep/login?{query}")
+    assert answer.status == status
+    assert NEEDLE not in answer.body
+    assert agent.get(f"/lockstep/login?{query}", token="wrong").status == 403
 
 
 def test_ping_needs_no_token_and_no_value() -> None:

@@ -1,0 +1,111 @@
+"""The examples in docs/how-to/agent: without privileges, and in the form that their readers accept."""
+
+import configparser
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from lockstep.agent.values import Secret, Values
+from tests.agent.harness import NAME, OVERLAP, TOKEN, Address, FakeStore, World, answering, blob
+
+FOLDER = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "agent"
+
+
+def _documents(name: str) -> list[Any]:
+    return list(YAML(typ="safe", pure=True).load_all((FOLDER / name).read_text()))
+
+
+@pytest.fixture(scope="module")
+def agent() -> Iterator[Address]:
+    world = World()
+    of_blob = Secret(name="b", credential_id=NAME, overlap=OVERLAP, sources={"oci": FakeStore(text=blob(1))})
+    values = Values([world.value.secret, of_blob], world.clock)
+    for value in values:
+        value.refresh()
+    with answering(values) as address:
+        yield address
+
+
+def _fetched(agent: Address, webhook: dict[str, Any], key: str) -> dict[str, str]:
+    """What External Secrets makes of a webhook: templates in the URL and the headers, then a flat map of strings.
+
+    https://external-secrets.io/latest/provider/webhook/: a value that is no string fails the whole secret.
+    """
+    url = webhook["url"].replace("{{ .remoteRef.key }}", key)
+    assert "{{" not in url
+    [(header, template)] = webhook["headers"].items()
+    assert template == "{{ .auth.token }}"
+    assert [s["name"] for s in webhook["secrets"]] == ["auth"]
+    path = re.fullmatch(r"http://lockstep-agent:2773(/.*)", url)
+    assert path
+    answer = agent.get(path[1], token=None, headers={header: TOKEN})
+    assert answer.status == 200, answer.body
+    assert webhook["result"] == {"jsonPath": "$"}
+    found = json.loads(answer.body)
+    assert all(isinstance(value, str) for value in found.values())
+    return dict(found)
+
+
+def test_external_secrets_gets_a_flat_map_of_strings(agent: Address) -> None:
+    secret, store, external, generator, generated = _documents("external-secrets.yaml")
+    assert secret["metadata"]["labels"] == {"external-secrets.io/type": "webhook"}
+    assert secret["stringData"].keys() == {"token"}
+    key = external["spec"]["dataFrom"][0]["extract"]["key"]
+    found = _fetched(agent, store["spec"]["provider"]["webhook"], key)
+    assert (found["username"], found["host"], found["port"]) == ("app", "pg.example.com", "5432")
+    assert _fetched(agent, generator["spec"], "")["host"] == "db.example.com"
+    reference = generated["spec"]["dataFrom"][0]["sourceRef"]["generatorRef"]
+    assert (reference["kind"], reference["name"]) == (generator["kind"], generator["metadata"]["name"])
+
+
+def test_the_sidecar_has_no_privileges() -> None:
+    [pod] = _documents("kubernetes.yaml")
+    spec = pod["spec"]
+    [sidecar] = spec["initContainers"]
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert sidecar["restartPolicy"] == "Always"
+    assert sidecar["securityContext"] == {
+        "runAsUser": 65532,
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert {"name": "run", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}} in spec["volumes"]
+
+
+def test_compose_shares_the_loopback_and_has_no_privileges() -> None:
+    [compose] = _documents("compose.yaml")
+    agent, application = compose["services"]["agent"], compose["services"]["application"]
+    assert (agent["read_only"], agent["cap_drop"], agent["user"]) == (True, ["ALL"], "65532:65532")
+    assert application["network_mode"] == "service:agent"
+    assert compose["volumes"]["run"]["driver_opts"]["type"] == "tmpfs"
+
+
+def test_systemd_confines_the_agent() -> None:
+    unit = configparser.RawConfigParser(strict=False)
+    unit.optionxform = str  # type: ignore[assignment,method-assign]  # systemd's names have capitals
+    unit.read(FOLDER / "agent.service")
+    service = dict(unit["Service"])
+    for name, value in {
+        "DynamicUser": "yes",
+        "NoNewPrivileges": "yes",
+        "ProtectSystem": "strict",
+        "LimitCORE": "0",
+        "CapabilityBoundingSet": "",
+    }.items():
+        assert service[name] == value
+    assert "lockstep.agent" in service["ExecStart"]
+
+
+def test_the_image_is_not_root_and_its_packages_are_pinned_by_hash() -> None:
+    text = (FOLDER / "Dockerfile").read_text()
+    users = re.findall(r"^USER (.*)$", text, re.MULTILINE)
+    assert users == ["65532:65532"]
+    for lock in re.findall(r"locks/(\w+)\.txt", text):
+        assert (FOLDER.parents[2] / "locks" / f"{lock}.txt").is_file(), lock
+    assert text.count("--require-hashes") == 2
