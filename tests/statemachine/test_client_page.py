@@ -1,14 +1,21 @@
 """The examples of docs/client.md run as they are there, on real servers over TLS, and again after a rotation."""
 
+import sys
+from types import ModuleType
 from typing import Any
+
+import pytest
 
 from lockstep.client import ClientCredential, CredentialClient
 from tests.statemachine.conftest import Case
 from tests.statemachine.test_client import ca_file, server
+from tests.statemachine.test_client_pools import django_connections
 from tests.support.client_page import adapted, examples
 
 
-def test_the_examples_log_in_and_go_on_after_a_rotation(spanning: Case) -> None:
+def test_the_examples_log_in_and_go_on_after_a_rotation(
+    spanning: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
     spanning.rotate()
     names = spanning.credential.secret_names
     own = {
@@ -21,13 +28,19 @@ def test_the_examples_log_in_and_go_on_after_a_rotation(spanning: Case) -> None:
     blocks = [adapted(e, own) for e in examples() if "oci_ring_source" not in e]
     assert len(blocks) == len(examples()) - 1 >= 8
     here: dict[str, Any] = {"__name__": "page"}
+    shop = ModuleType("shop.credentials")
+    monkeypatch.setitem(sys.modules, "shop", ModuleType("shop"))
+    monkeypatch.setitem(sys.modules, "shop.credentials", shop)
     for generation in (1, 2, 3):
         for block in blocks:
+            shop.credential = here.get("credential")  # type: ignore[attr-defined]
             exec(compile(block, "docs/client.md", "exec"), here)  # noqa: S102 - the page's examples
         for name in ("orders", "ledger"):
             with here[name].connect() as connection:
                 connection.exec_driver_sql("SELECT 1")
             here[name].dispose()
+        with django_connections(here["DATABASES"])["default"].cursor() as cursor:
+            cursor.execute("SELECT 1")
         here["connection"].close()
         client, value = here["credential"], here["value"]
         assert isinstance(client, CredentialClient)

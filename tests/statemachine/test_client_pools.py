@@ -1,15 +1,21 @@
 """Pools through live rotations: no login is refused, no query fails, and connections of dead generations go."""
 
 import asyncio
+import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from types import ModuleType
 from typing import Any
 
+import django  # type: ignore[import-untyped]  # Django ships no types
 import pytest
+from django.conf import settings  # type: ignore[import-untyped]  # likewise
+from django.core.exceptions import ImproperlyConfigured  # type: ignore[import-untyped]  # likewise
+from django.db.utils import ConnectionHandler  # type: ignore[import-untyped]  # likewise
 from sqlalchemy import create_engine
 from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -204,6 +210,46 @@ def asyncpg_pool_on(case: Case, client: CredentialClient, database: str) -> Iter
         loop.close()
 
 
+@contextmanager
+def django_on(case: Case, client: CredentialClient, database: str) -> Iterator[Callable[[], str]]:
+    module = ModuleType("shop_credentials")
+    module.credential = client  # type: ignore[attr-defined]
+    sys.modules[module.__name__] = module
+    connections = django_connections(
+        django_settings(
+            credential="shop_credentials.credential",
+            overlap_seconds=OVERLAP_SECONDS,
+            sslrootcert=ca_file(server(case, database)),
+        )
+    )
+
+    def ask() -> str:
+        """One request, on the connection that Django keeps for this thread."""
+        connection = connections["default"]
+        connection.close_if_unusable_or_obsolete()
+        with connection.cursor() as cursor:
+            cursor.execute(WHO[database])
+            [name] = cursor.fetchone()
+        return str(name)
+
+    try:
+        yield ask
+    finally:
+        del sys.modules[module.__name__]
+
+
+def django_settings(**options: object) -> dict[str, Any]:
+    engine = "lockstep.client.django.postgresql"
+    return {"default": {"ENGINE": engine, "NAME": "ledger", "OPTIONS": options, "CONN_MAX_AGE": None}}
+
+
+def django_connections(databases: dict[str, Any]) -> Any:  # noqa: ANN401 - Django ships no types
+    if not settings.configured:
+        settings.configure(USE_TZ=True)
+        django.setup()
+    return ConnectionHandler(databases)
+
+
 POOLS: dict[str, tuple[PoolOn, str]] = {
     "SQLAlchemy, PyMySQL": (sqlalchemy_on, "orders"),
     "SQLAlchemy, psycopg": (sqlalchemy_on, "ledger"),
@@ -212,6 +258,7 @@ POOLS: dict[str, tuple[PoolOn, str]] = {
     "SQLAlchemy, psycopg in a loop": (async_engine_on("postgresql+psycopg://"), "ledger"),
     "psycopg_pool": (psycopg_pool_on, "ledger"),
     "asyncpg": (asyncpg_pool_on, "ledger"),
+    "Django": (django_on, "ledger"),
 }
 
 
@@ -240,3 +287,16 @@ def test_a_pool_goes_through_rotations(spanning: Case, pool_on: Callable[..., An
                 assert before not in {str(user) for (user,) in rows}
     assert queries.errors == []
     assert (client.status.refusals, client.status.failures) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"overlap_seconds": 600}, "no credential"),
+        ({"credential": "a.b"}, "no overlap_seconds"),
+        ({"credential": "a.b", "overlap_seconds": 600, "pool": True}, "pool"),
+    ],
+)
+def test_djangos_settings_are_checked(options: dict[str, object], says: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match=says):
+        django_connections(django_settings(**options))["default"]

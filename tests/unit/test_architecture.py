@@ -177,7 +177,7 @@ def test_only_the_workers_and_the_scope_start_threads() -> None:
 
 def test_importing_the_client_loads_no_driver_and_no_sdk() -> None:
     """An application has only the driver and the SDK that it uses."""
-    foreign = sorted({*DRIVERS, "psycopg", "psycopg_pool", "sqlalchemy", "asyncpg", "asyncmy"})
+    foreign = sorted({*DRIVERS, "psycopg", "psycopg_pool", "sqlalchemy", "asyncpg", "asyncmy", "django"})
     program = f"import sys, lockstep.client; print(*(m for m in {foreign!r} if m in sys.modules))"
     loaded = subprocess.run(  # noqa: S603 - our own interpreter and a program made here
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60

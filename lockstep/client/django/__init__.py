@@ -1,0 +1,1 @@
+"""Database backends for Django, one folder each, as Django asks."""

@@ -1,0 +1,1 @@
+"""`ENGINE = "lockstep.client.django.postgresql"`: PostgreSQL through psycopg 3."""
