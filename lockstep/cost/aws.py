@@ -117,7 +117,7 @@ class _Calls:
             for call, count in self._counted.calls(flow, self._shape)
             if call.step in FUNCTIONS
         )
-        each = len(FUNCTIONS) * (assumed.OVERHEAD_MS + self._cold * assumed.COLD_START_MS)
+        each = len(FUNCTIONS) * (assumed.OVERHEAD_MS + self._cold * assumed.start_ms(memory_mb))
         each += assumed.LOGINS * assumed.LOGIN_MS
         return (waiting + self._often * each) / 1000 * Fraction(memory_mb, 1024)
 

@@ -76,7 +76,7 @@ def of_deployment(plan: Plan, deployed: Deployed, counted: Counted) -> Iterator[
     calls = triggers(plan)
     yield _line("Resource Scheduler", "oci schedules", calls)
     yield _line("Functions, calls", "oci function calls", calls)
-    cold = Fraction(assumed.OVERHEAD_MS + deployed.cold * assumed.COLD_START_MS, 1000)
+    cold = Fraction(assumed.OVERHEAD_MS + deployed.cold * assumed.start_ms(deployed.memory_in_mbs), 1000)
     cold += _waiting(counted, "oci cold start", plan, plan.credential_sections[0])
     yield _line(
         "Functions, starts", "oci function time", calls * cold * Fraction(deployed.memory_in_mbs, 1024)

@@ -196,7 +196,7 @@ def test_functions_that_need_not_start_anew_cost_less() -> None:
         [lines] = billed(plan_of(), **deployed).credentials.values()
         return line([*lines], "Lambda, time").quantity
 
-    seconds = rotations(timedelta(minutes=20)) * len(FUNCTIONS) * assumed.COLD_START_MS / 1000
+    seconds = rotations(timedelta(minutes=20)) * len(FUNCTIONS) * assumed.start_ms(512) / 1000
     assert time() - time(cold=Fraction(0)) >= seconds / 2
     assert time(cold=Fraction(1, 2)) == (time() + time(cold=Fraction(0))) / 2
 
