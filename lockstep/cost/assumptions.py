@@ -26,8 +26,8 @@ LOGINS = 6
 OVERHEAD_MS = 20
 """Of a call of a function: what is no waiting."""
 START_CPU_MS = 400
-"""What a start takes of a processor: up to 310 to the first client, as `make bench` measures it with the bundle, and the
-interpreter's and the platform's own. It is charged like any other time
+"""What a start takes of a processor: up to 310 to the first client, as `make bench` measures it, and what interpreter
+and platform take. It is charged like any other time
 (https://aws.amazon.com/blogs/compute/aws-lambda-standardizes-billing-for-init-phase/)."""
 MEMORY_OF_A_PROCESSOR_MB = 1769
 """A function with less memory has that much less of a processor
