@@ -83,7 +83,7 @@ class Grants:
             *self._secrets("Promote", ["secretsmanager:UpdateSecretVersionStage"], own),
             *self._oci_key(),
             *self._secret_keys(["kms:Decrypt"], own),
-            *self._lock(lock_attributes.UPDATE_SECRETS),
+            *self._lock(lock_attributes.UPDATE_SECRETS, reads=False),
         ]
 
     def audit(self) -> Statements:

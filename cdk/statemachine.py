@@ -80,6 +80,7 @@ def _begin() -> dict[str, State]:
                 "refused": None,
                 "claim": None,
                 "adopted_from": None,
+                "seen": [],
                 "applied": [],
                 "stores": [],
                 "revoked": [],
@@ -178,7 +179,7 @@ def _prepare() -> dict[str, State]:
             "Assign": {
                 "rotation": "{% $states.result.Payload.rotation %}",
                 "record": None,
-                **_where_staged("claim", "adopted_from"),
+                **_where_staged("claim", "adopted_from", "seen"),
             },
             "Next": "ApplyDb",
             "Catch": [catch("AuditFailure")],
@@ -251,6 +252,7 @@ def _commit() -> dict[str, State]:
                     "rotation": "{% $rotation %}",
                     "claim": "{% $claim %}",
                     "proven": "{% [$applied.database] %}",
+                    "seen": "{% $seen %}",
                 },
             ),
             "Assign": {

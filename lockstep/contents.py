@@ -18,6 +18,11 @@ _RDS_ENGINES = {Engine.POSTGRESQL: "postgres"}
 """Where AWS's structure of a secret spells an engine in another way than a plan does."""
 _LOGIN = ("username", "password")
 CONNECTION = ("engine", "host", "port", "dbname")
+CLAIM = "lockstep_claim"
+"""The key that names the claim for which a value was staged, as `<generation>:<run>` (protocol V22).
+
+With the generation, since a build that does not know the key carries it on as a key of others.
+"""
 NOT_AN_OBJECT, NO_LOGIN, BINARY, FORGED = "not-a-json-object", "no-login", "binary", "forged"
 NO_DATABASES = "no-databases"
 """What is wrong with a malformed secret: the codes of SecretMalformedError."""
@@ -29,6 +34,7 @@ def encode_app_user(value: CredentialValue, credential: Credential, extras: Extr
     A key of Lockstep's own is written by Lockstep, whatever it held before (protocol V20).
     """
     server = credential.primary
+    claim = {CLAIM: f"{value.generation}:{value.claim_id}"} if value.claim_id else {}
     return _text(
         {
             "dbname": server.dbname,
@@ -38,8 +44,9 @@ def encode_app_user(value: CredentialValue, credential: Credential, extras: Extr
             "password": value.login.password.reveal(),
             "port": server.port,
             "username": value.login.username,
+            **claim,
         },
-        extras,
+        extras.without({CLAIM}),
     )
 
 
@@ -122,6 +129,13 @@ def decode_app_user(text: str, *, store: str, secret: str) -> tuple[Login | None
 def _is_text(value: object) -> TypeGuard[str]:
     # A lone surrogate, which JSON can spell as an escape, is not a character, and no database takes it.
     return isinstance(value, str) and value != "" and not any("\ud800" <= c <= "\udfff" for c in value)
+
+
+def decode_claim_id(text: str, generation: int, *, store: str, secret: str) -> str | None:
+    """The run that made the claim for which `app_user` was staged; None where the text names none."""
+    written = _document(text, store=store, secret=secret).get(CLAIM)
+    claimed, _, claim_id = written.partition(":") if isinstance(written, str) else ("", "", "")
+    return claim_id if claim_id and claimed == str(generation) else None
 
 
 def decode_connection(text: str, *, store: str, secret: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StrictBool, StringConstraints
 
-from lockstep.model import Claim, Lease, Told
+from lockstep.model import Claim, Lease, StoreVersions, Told
 
 ID_CHARACTERS = "A-Za-z0-9/_+=.@:-"
 """The characters of an id, as ranges of a regular expression."""
@@ -98,12 +98,14 @@ class Staged(Message):
     Attributes:
         rotation: The run, with its plan.
         adopted_from: The run that made the claim, if it was another one.
+        seen: What each store served before the value was staged; the promotion compares with it (protocol V10).
     """
 
     outcome: Literal["staged"] = "staged"
     rotation: Rotation
     claim: Claim
     adopted_from: Id | None = None
+    seen: tuple[StoreVersions, ...] = ()
     hint: Hint = Hint()
 
 
@@ -231,11 +233,13 @@ class UpdateRequest(Message):
 
     Attributes:
         proven: The databases that were seen to accept the claim's generation.
+        seen: What each store served before the value was staged, as Generate has said.
     """
 
     rotation: Rotation
     claim: Claim
     proven: tuple[Id, ...]
+    seen: tuple[StoreVersions, ...] = ()
 
 
 class StoreResult(Message):

@@ -86,10 +86,16 @@ class Login:
 
 @dataclass(frozen=True, slots=True)
 class CredentialValue:
-    """One value of a credential, named by its generation."""
+    """One value of a credential, named by its generation.
+
+    Attributes:
+        claim_id: The run that made the claim for which the value was staged (`Claim.rotation_id`). None where its text
+            names none: an older build staged it, or a person wrote it.
+    """
 
     generation: int
     login: Login
+    claim_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +114,19 @@ class StoredValue:
     generation: int
     blob_generation: int
     version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreVersions:
+    """A version of each of the two secrets in one store, by the store's own ids; an empty id is not known.
+
+    Attributes:
+        store: The store's name in the plan.
+    """
+
+    store: str
+    app_user: str
+    connection_blob: str
 
 
 class ClaimKind(StrEnum):

@@ -23,6 +23,7 @@ from lockstep.model import (
     Release,
     SecretStr,
     StoredValue,
+    StoreVersions,
     Told,
 )
 from lockstep.workers import SideBySide
@@ -72,24 +73,28 @@ class SecretVersion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Staged:
-    """What `VersionedSecret.stage` did.
+    """What staging a version did.
 
     Attributes:
         is_new: Whether this call wrote the version; False if the secret already held the generation.
         read_back: Reads the version that the secret holds under the generation now. Raises ReadSideLaggingError if
             the read side does not have it yet.
+        seen: The id of what the promotion will replace, as it was when the staged text was made; empty where that is
+            not known.
     """
 
     is_new: bool
     read_back: Callable[[], SecretVersion]
+    seen: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
-    """What `VersionedSecret.observe` saw.
+    """What was seen of a secret before a promotion.
 
     Attributes:
         generation: The generation that was current.
+        version: The id of the version that has the wanted generation.
         commit: Makes the wanted generation current if what was observed still is; else LostCompareAndSetError. Not to
             be called, and None in some adapters, if the generation that was current is not lower than the wanted one.
         replaces: The store's own id of the version that the commit replaces, if Lockstep did not write that and the
@@ -97,6 +102,7 @@ class Observed:
     """
 
     generation: int
+    version: str
     commit: Callable[[], None] | None
     replaces: str = ""
 
@@ -132,19 +138,41 @@ class VersionedSecret(Protocol):
     def version_of(self, generation: int) -> str:
         """The store's own id of the version that `read_generation` reads; empty if there is none."""
 
-    def stage(self, generation: int, text: str) -> Staged:
-        """Write a pending version, unless the secret already holds that generation. What is current stays.
+    def prepare(self, generation: int, *, over: Sequence[SecretVersion] = ()) -> Callable[[str], Staged]:
+        """Look at what staging a generation needs. Changes nothing.
+
+        Args:
+            generation: The generation.
+            over: What `served` answered, where this run has just named the generation. Then an adapter may look at
+                less, and `Staged.seen` says which of these versions the promotion will replace.
+
+        Returns:
+            Writes a text as a pending version, unless the secret already holds that generation. What is current stays.
 
         Raises:
-            StoreQuotaExceededError: The secret has no room for another version.
+            StoreQuotaExceededError: The secret has no room for another version. The write may raise it, too.
         """
 
-    def observe(self, generation: int) -> Observed:
+    def from_seen(self, generation: int, seen: str) -> Observed:
+        """For a compare-and-set that makes a generation current in the place of the version that staging has seen.
+
+        Raises:
+            LostCompareAndSetError: That is not current any more. An adapter may leave this to `commit`.
+        """
+
+    def observe(self, generation: int, *, seen: str = "") -> Observed:
         """Look at what is current, for a compare-and-set that makes a generation current.
+
+        Args:
+            generation: The generation.
+            seen: What staging has seen there, if that is known: what a person wrote later has not been looked at.
 
         Raises:
             StoreRejectedError: The secret does not hold that generation. An adapter may leave this to `commit`.
         """
+
+    def shows(self, version: str) -> bool:
+        """Whether the read side has a version as what its place serves."""
 
     def spread(self, generation: int) -> Sequence[Callable[[], None]]:
         """Stage a generation that is current in every slot that serves a lower one (protocol V19).
@@ -154,6 +182,22 @@ class VersionedSecret(Protocol):
 
     def prune(self) -> int:
         """Remove superseded versions if the store does not do so by itself; return how many."""
+
+
+StillOurs = Callable[[], object]
+"""Raises FenceLostError if another run holds the lock, or the claim is not this run's any more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pending:
+    """What a store holds of a generation after it was staged: perhaps another value than the one that was given.
+
+    Attributes:
+        seen: What the promotion will replace; empty ids where that is not known.
+    """
+
+    value: CredentialValue
+    seen: StoreVersions
 
 
 class Store(Protocol):
@@ -178,34 +222,41 @@ class Store(Protocol):
     def read_generation(self, generation: int) -> CredentialValue | None:
         """The value of a generation, whether current or not; None if the store does not hold it."""
 
-    def stage(self, value: CredentialValue) -> CredentialValue:
-        """Make the value pending in both secrets, unless the store already holds a value of that generation.
-
-        Returns the value that the store holds now, read back: the caller compares.
-        """
-
-    def promote(self, generation: int, still_ours: Callable[[], object]) -> None:
-        """Make a staged generation current in both secrets, by compare-and-set. If it is current, that is success.
+    def prepare(self, generation: int, *, is_new: bool = False) -> Callable[[CredentialValue], Pending]:
+        """Look at what staging a generation needs. Changes nothing.
 
         Args:
-            generation: The generation to promote.
-            still_ours: Reads the fence and raises if it is lost. Called once, after what is current was looked at in
-                both secrets and before anything is changed: if a newer run changes it later, the compare-and-set
-                fails.
+            generation: The generation.
+            is_new: This run has just named it, after `read_current`.
+
+        Returns:
+            Makes a value of that generation pending in both secrets, unless the store already holds one.
+        """
+
+    def prepare_promotion(
+        self, generation: int, *, seen: StoreVersions | None = None
+    ) -> Callable[[StillOurs], StoreVersions]:
+        """Look at what promoting a generation needs, where it is known what was seen before it was staged.
+
+        Returns:
+            Makes the generation current in both secrets, by compare-and-set, and returns the versions that are current
+            then. To be called after the fence was read. Where somebody has changed what was seen, or nothing was seen,
+            it looks at what is current, asks whether the lock is still ours, and compares and sets once more.
 
         Raises:
-            FenceLostError: A higher generation is current, or `still_ours` raises it.
+            FenceLostError: A higher generation is current, or the lock is not ours.
             LostCompareAndSetError: The current version changed in between.
+            EditedMeanwhileError: It would replace keys of others that are not in what was staged.
         """
 
     def served_logins(self) -> Sequence[Login]:
         """The login of each slot: what some reader of any one slot may use (protocol V18)."""
 
-    def spread(self, generation: int, still_ours: Callable[[], object]) -> None:
+    def spread(self, generation: int, still_ours: StillOurs) -> None:
         """Make a generation that is current what every slot of both secrets serves, as `promote` does."""
 
-    def serves(self, generation: int) -> bool:
-        """Whether the read side shows the generation as current in both secrets."""
+    def shows(self, promoted: StoreVersions) -> bool:
+        """Whether the read side has these versions as current."""
 
     def version_of(self, generation: int) -> str:
         """The store's own id of the version that holds a generation, for the audit entry."""

@@ -203,7 +203,7 @@ class _HeldRun:
         return applied
 
     def _commit(self, prepared: Staged, applied: ApplyResult) -> RotatedRun:
-        updated = self._promote(prepared.claim, applied)
+        updated = self._promote(prepared, applied)
         revoked = self._revoke(prepared.claim) if updated.revoke else ()  # After the promotion (protocol M6).
         return RotatedRun(
             rotation=self._rotation,
@@ -215,8 +215,10 @@ class _HeldRun:
             revoked=revoked,
         )
 
-    def _promote(self, claim: Claim, applied: ApplyResult) -> UpdateResult:
-        request = UpdateRequest(rotation=self._rotation, claim=claim, proven=applied.proven)
+    def _promote(self, prepared: Staged, applied: ApplyResult) -> UpdateResult:
+        request = UpdateRequest(
+            rotation=self._rotation, claim=prepared.claim, proven=applied.proven, seen=prepared.seen
+        )
         updated = self._retries.call("UpdateSecrets", lambda: update_secrets.run(request, self._ports))
         self._notes["stores"] = updated.stores
         return updated

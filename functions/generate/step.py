@@ -1,18 +1,24 @@
 """Generate: claim the one generation in flight and stage its value in every store.
 
-1. Read what every store serves. If a store cannot be read, stop: nothing was changed (protocol C1).
-2. From the lock record, as taking the lock has told it or as it is read, compare the plan, and decide: adopt, begin, or
-   heal.
-3. Claim, under the fence: from here on the lock record names the generation (protocol C4).
-4. Stage the value in every store, in the plan's order. The first store decides what the value is (protocol V1, V2).
+1. Read what every store serves, and the lock record unless taking the lock has told it. If one cannot be read, stop:
+   nothing was changed (protocol C1).
+2. Compare the plan, and decide: adopt, begin, or heal.
+3. Claim, under the fence: from here on the lock record names the generation (protocol C4). Beside it, look at what
+   staging needs.
+4. Stage the value, first in the store that decides what the value is, then in all others (protocol V1, V2).
+
+Whether a store holds a value under the name of a new generation, staging finds out, and the value says for which claim
+it was staged (protocol C3, V22).
+
 
 No database accepts the value yet (protocol I2, M2), and this step has no access to a database: for a heal it asks for a
 probe of the candidates and is called again.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 from lockstep import decide, formats, plans
 from lockstep.errors import (
@@ -31,11 +37,21 @@ from lockstep.messages import (
     Rotation,
     Staged,
 )
-from lockstep.model import Claim, ClaimKind, CredentialValue, LockRecord, Login, StoredValue
+from lockstep.model import (
+    Claim,
+    ClaimKind,
+    CredentialValue,
+    LockRecord,
+    Login,
+    StoredValue,
+    StoreVersions,
+)
 from lockstep.ports import Ports
 from lockstep.usernames import next_username, staged_usernames
+from lockstep.workers import together
 
 Served = Mapping[str, StoredValue]
+Stage = Callable[[CredentialValue], tuple[StoreVersions, ...]]
 
 
 def run(request: GenerateRequest, ports: Ports) -> GenerateResult:
@@ -52,12 +68,14 @@ def run(request: GenerateRequest, ports: Ports) -> GenerateResult:
         NewerFormatError: A newer build wrote the record or a secret; nothing was changed.
         StoresDivergedError: There is no login to try.
     """
-    served = ports.stores.served()  # (1)
     told = ports.lock.recall(request.rotation.lease, request.record) if request.record else None
-    if told:
-        # Another call of this step may have claimed since. Then the record is read, and decides (protocol L16).
-        with suppress(FenceLostError, LostCompareAndSetError):
-            return _prepared(request, ports, served, told)
+    if told is None:
+        served, record = together(ports.side_by_side, ports.stores.served, ports.lock.read)  # (1)
+        return _prepared(request, ports, served, record)
+    served = ports.stores.served()  # (1)
+    # Another call of this step may have claimed since. Then the record is read, and decides (protocol L16).
+    with suppress(FenceLostError, LostCompareAndSetError):
+        return _prepared(request, ports, served, told)
     return _prepared(request, ports, served, ports.lock.read())
 
 
@@ -90,7 +108,7 @@ def _carried_out(
     match decision:
         case decide.Adopt(claim=claim):
             try:
-                return _adopted(rotation, ports, claim)
+                return _adopted(rotation, ports, claim, served)
             except StagedValueConflictError:
                 # A foreign value stands under its name somewhere: no store can serve it yet, so it is replaced.
                 return _begun(rotation, ports, record, served, claim.base_generation)
@@ -100,18 +118,25 @@ def _carried_out(
             return _healed(rotation, ports, record, served, winner)
 
 
-def _adopted(rotation: Rotation, ports: Ports, claim: Claim) -> Staged:
+def _adopted(rotation: Rotation, ports: Ports, claim: Claim, served: Served) -> Staged:
     ports.lock.require(rotation.lease, claim, promoting=False, now=ports.clock.now())
-    value = ports.stores.find_generation(claim.generation) or _new_value(ports, claim)
+    value = ports.stores.find_generation(claim.generation)
+    if value is None:
+        value = _new_value(ports, claim, _next_username(ports, served, claim))
+    elif value.claim_id != claim.rotation_id:
+        raise StagedValueConflictError(generation=claim.generation)
     adopted_from = claim.rotation_id if claim.rotation_id != rotation.rotation_id else None
-    return _staged(rotation, ports, claim, value, adopted_from)
+    return _staged(rotation, claim, ports.stores.stage(value), adopted_from)
 
 
 def _begun(
     rotation: Rotation, ports: Ports, record: LockRecord, served: Served, base_generation: int
 ) -> Staged:
-    claim = _claimed(rotation, ports, record, served, ClaimKind.NEW, base_generation)
-    return _staged(rotation, ports, claim, _new_value(ports, claim))
+    claim = _next_claim(rotation, record, served, ClaimKind.NEW, base_generation)
+    username = _next_username(ports, served, claim)
+    return _claimed_and_staged(
+        rotation, ports, record, served, claim, lambda claimed: _new_value(ports, claimed, username)
+    )
 
 
 def _healed(
@@ -129,10 +154,14 @@ def _healed(
     value = ports.stores.read_version(store=winner.store, version=winner.version)
     if value is None:
         raise LostCompareAndSetError(store=winner.store)
-    claim = _own_heal(rotation, ports, record, value.login) or _claimed(
-        rotation, ports, record, served, ClaimKind.HEAL, value.generation
-    )
-    return _staged(rotation, ports, claim, replace(value, generation=claim.generation))
+
+    def healed(claim: Claim) -> CredentialValue:
+        return replace(value, generation=claim.generation, claim_id=claim.rotation_id)
+
+    if own := _own_heal(rotation, ports, record, value.login):
+        return _staged(rotation, own, ports.stores.stage(healed(own)))
+    claim = _next_claim(rotation, record, served, ClaimKind.HEAL, value.generation)
+    return _claimed_and_staged(rotation, ports, record, served, claim, healed)
 
 
 def _own_heal(rotation: Rotation, ports: Ports, record: LockRecord, login: Login) -> Claim | None:
@@ -141,40 +170,72 @@ def _own_heal(rotation: Rotation, ports: Ports, record: LockRecord, login: Login
     if claim is None or claim.kind is not ClaimKind.HEAL or claim.rotation_id != rotation.rotation_id:
         return None
     held = ports.stores.find_generation(claim.generation)
-    if record.promoting or record.format != formats.FORMAT or (held and held.login != login):
+    is_another = held is not None and (held.login, held.claim_id) != (login, claim.rotation_id)
+    if record.promoting or record.format != formats.FORMAT or is_another:
         return None
     ports.lock.require(rotation.lease, claim, promoting=False, now=ports.clock.now())
     return claim
 
 
-def _claimed(
-    rotation: Rotation,
-    ports: Ports,
-    record: LockRecord,
-    served: Served,
-    kind: ClaimKind,
-    base_generation: int,
+def _next_claim(
+    rotation: Rotation, record: LockRecord, served: Served, kind: ClaimKind, base_generation: int
 ) -> Claim:
-    """(3) Claim a generation whose name no store holds yet (protocol C3).
-
-    A value under a name that was never claimed was staged before the lock table was lost. It must not come back as the
-    new value: by now its username may be the one that is current, and that account would be changed.
-    """
-    claim = Claim(
+    return Claim(
         kind=kind,
         generation=decide.next_generation(rotation.lease, record, served.values()),
         base_generation=base_generation,
         rotation_id=rotation.rotation_id,
     )
-    while ports.stores.find_generation(claim.generation):
-        if ports.lock.read().claim != record.claim:
-            # Claimed in the meantime: a twin of this step is running (protocol F4).
-            raise LostCompareAndSetError(credential=ports.credential.id, generation=claim.generation)
-        claim = replace(claim, generation=claim.generation + 1)
-    ports.lock.claim(
-        rotation.lease, claim, over=record, plan=ports.credential.plan_digest, served=_generations(served)
+
+
+def _claimed_and_staged(
+    rotation: Rotation,
+    ports: Ports,
+    record: LockRecord,
+    served: Served,
+    claim: Claim,
+    value_of: Callable[[Claim], CredentialValue],
+) -> Staged:
+    """(3), (4): claim, and stage.
+
+    A value of another claim under the name was staged before the lock table was lost. It must not come back as the new
+    value: by now its username may be the one that is current, and that account would be changed. So the claim is
+    replaced once, by one under whose name no store holds a value (protocol C3, V22).
+    """
+    try:
+        stage = _claimed(rotation, ports, record, served, claim, is_new=True)
+        return _staged(rotation, claim, stage(value_of(claim)))
+    except StagedValueConflictError:
+        record, claim = _free_claim(ports, claim)
+        stage = _claimed(rotation, ports, record, served, claim, is_new=False)
+        return _staged(rotation, claim, stage(value_of(claim)))
+
+
+def _claimed(
+    rotation: Rotation, ports: Ports, record: LockRecord, served: Served, claim: Claim, *, is_new: bool
+) -> Stage:
+    """(3) Claim, and look beside that at what staging needs."""
+    claimed = partial(
+        ports.lock.claim,
+        rotation.lease,
+        claim,
+        over=record,
+        plan=ports.credential.plan_digest,
+        served=_generations(served),
     )
-    return claim
+    prepared = partial(ports.stores.prepare, claim.generation, is_new=is_new)
+    return together(ports.side_by_side, claimed, prepared)[1]
+
+
+def _free_claim(ports: Ports, taken: Claim) -> tuple[LockRecord, Claim]:
+    """The record with the claim whose name is taken, and a claim under whose name no store holds a value."""
+    record, claim = ports.lock.read(), taken
+    if record.claim != taken:
+        # Replaced in the meantime: a twin of this step is running (protocol F4).
+        raise LostCompareAndSetError(generation=taken.generation)
+    while ports.stores.find_generation(claim.generation):
+        claim = replace(claim, generation=claim.generation + 1)
+    return record, claim
 
 
 def _generations(served: Served) -> set[int]:
@@ -186,36 +247,42 @@ def _candidates(ports: Ports, record: LockRecord, served: Served) -> list[Candid
     """One version of each distinct login whose username the plan names, the best first (protocol C5)."""
     seen: list[Login] = []
     found = []
-    for where in decide.ranked_generations(record, served):
-        if isinstance(where, str):
-            login, store, version = served[where].login, where, served[where].version
-        elif holder := ports.stores.holder_of(where):
-            value = holder.read_generation(where)
-            login = value.login if value else None
-            store, version = holder.name, holder.version_of(where)
-        else:
-            continue
-        if login and login.username in ports.credential.usernames and login not in seen:
-            seen.append(login)
-            found.append(CandidateRef(store=store, version=version))
+    places = decide.ranked_generations(record, served)
+    for held in ports.side_by_side([partial(_candidate, ports, served, where) for where in places]):
+        if held and held[1].username in ports.credential.usernames and held[1] not in seen:
+            seen.append(held[1])
+            found.append(held[0])
     return found
 
 
-def _new_value(ports: Ports, claim: Claim) -> CredentialValue:
-    base = ports.stores.find_generation(claim.base_generation) if claim.base_generation else None
-    username = next_username(
+def _candidate(ports: Ports, served: Served, where: int | str) -> tuple[CandidateRef, Login] | None:
+    if isinstance(where, str):
+        login, version = served[where].login, served[where].version
+        return (CandidateRef(store=where, version=version), login) if login else None
+    holder = ports.stores.holder_of(where)
+    value = holder.read_generation(where) if holder else None
+    if holder is None or value is None:
+        return None
+    return CandidateRef(store=holder.name, version=holder.version_of(where)), value.login
+
+
+def _next_username(ports: Ports, served: Served, claim: Claim) -> str:
+    """Who gets the next value. What is asked of the stores for it was read in (1), with one or two usernames."""
+    base = next((v.login for v in served.values() if v.generation == claim.base_generation), None)
+    return next_username(
         ports.credential.usernames,
-        base=base.login if base else None,
+        base=base,
         served=ports.stores.served_logins(),
         staged=staged_usernames(ports.stores.first, highest=claim.generation - 1),
     )
-    return CredentialValue(
-        claim.generation, Login(username, ports.passwords.new_password(ports.credential.password_policy))
-    )
+
+
+def _new_value(ports: Ports, claim: Claim, username: str) -> CredentialValue:
+    password = ports.passwords.new_password(ports.credential.password_policy)
+    return CredentialValue(claim.generation, Login(username, password), claim.rotation_id)
 
 
 def _staged(
-    rotation: Rotation, ports: Ports, claim: Claim, value: CredentialValue, adopted_from: str | None = None
+    rotation: Rotation, claim: Claim, seen: tuple[StoreVersions, ...], adopted_from: str | None = None
 ) -> Staged:
-    ports.stores.stage(value)  # (4)
-    return Staged(rotation=rotation, claim=claim, adopted_from=adopted_from)
+    return Staged(rotation=rotation, claim=claim, adopted_from=adopted_from, seen=seen)

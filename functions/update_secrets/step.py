@@ -1,17 +1,22 @@
 """UpdateSecrets: promote the pending value in every store, after every database was seen to accept it (protocol M3).
 
 First one conditional write marks the claim as promoting: from here on a store may serve its value, so only a heal
-may replace it (protocol I4, L14). Each store's promotion reads what is current, then the fence, then compares and
-sets: a run that was overtaken before it read the fence finds that out, and one that is overtaken later loses the
-comparison. Then the step waits until the read side of every store serves the new generation in both secrets. If a
-store serves it already, that is success (protocol U1, U2, U4, U5).
+may replace it (protocol I4, L14). It is also the look at the fence. Then every store compares and sets, from what
+Generate saw before it staged the value: a run that was overtaken before the conditional write finds that out, and one
+that is overtaken later loses the comparison. Where the comparison is lost, or Generate did not see what is replaced,
+the store is looked at, the conditional write is made again, and it is compared and set once more (protocol V10). Then
+the step waits until the read side of every store has the new generation in both secrets. If a store serves it already,
+that is success (protocol U1, U2, U4, U5).
 """
+
+from functools import partial
 
 from lockstep import plans
 from lockstep.errors import InvalidRequestError
 from lockstep.messages import StoreResult, UpdateRequest, UpdateResult
 from lockstep.model import Claim, ClaimKind, LockRecord
 from lockstep.ports import Ports
+from lockstep.workers import together
 
 
 def run(request: UpdateRequest, ports: Ports) -> UpdateResult:
@@ -22,6 +27,7 @@ def run(request: UpdateRequest, ports: Ports) -> UpdateResult:
         FenceLostError: Another run holds the lock, or has promoted a newer generation.
         PlanNotActiveError: The run began under another plan.
         LostCompareAndSetError: The current version was changed in between; try again.
+        EditedMeanwhileError: Somebody has edited keys of others since Generate saw them; the next run keeps them.
         ReadSideLaggingError: Promoted, but a store does not serve it within 20 seconds; try again.
     """
     plans.require_same_plan(request.rotation, ports.credential)
@@ -30,20 +36,23 @@ def run(request: UpdateRequest, ports: Ports) -> UpdateResult:
     lease, claim = request.rotation.lease, request.claim
 
     def still_ours() -> LockRecord:
-        return ports.lock.require(lease, claim, promoting=True, now=ports.clock.now())
+        return ports.lock.begin_promotion(lease, claim, now=ports.clock.now())
 
-    record = ports.lock.begin_promotion(lease, claim, now=ports.clock.now())
-    ports.stores.promote(claim.generation, still_ours)
+    record, promote = together(
+        ports.side_by_side,
+        still_ours,
+        partial(ports.stores.prepare_promotion, claim.generation, request.seen),
+    )
+    promoted = promote(still_ours)
     revoke = _revokes(record, claim)
     if revoke:
         # Nothing else will be alive in a moment, so every slot serves it first (protocol V19).
         ports.stores.spread(claim.generation, still_ours)
-    ports.stores.wait_until_served(claim.generation, ports.clock)
+    ports.stores.wait_until_shown(claim.generation, promoted, ports.clock)
     promoted_at = ports.clock.now()  # The overlap counts from here (protocol U3).
     ports.stores.prune()
-    versions = ports.stores.versions_of(claim.generation)
     return UpdateResult(
-        stores=tuple(StoreResult(store=store, version=version) for store, version in versions.items()),
+        stores=tuple(StoreResult(store=v.store, version=v.app_user) for v in promoted),
         promoted_at=promoted_at,
         revoke=revoke,
     )

@@ -9,13 +9,15 @@ puts other content under an id that it has
     read_version       1   GetSecretValue
     read_generation    1   GetSecretValue; 2 for generation 0 after it was superseded
     version_of         0   2 at most for generation 0
-    stage              1   PutSecretValue; GetSecretValue to read back
+    prepare            0   PutSecretValue to write; GetSecretValue to read back what was there
+    from_seen          0   UpdateSecretVersionStage to commit
     observe            1   DescribeSecret; UpdateSecretVersionStage to commit
+    shows              1   GetSecretValue
 
 If a version is not found, that costs one DescribeSecret more: AWS gives a missing secret the same error code.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
@@ -116,8 +118,11 @@ class SecretsManagerSecret:
         found = self.read_generation(0)
         return found.id if found else ""
 
-    def stage(self, generation: int, text: str) -> Staged:
-        """Put a version with the label AWSPENDING, unless the secret has other content under its id."""
+    def prepare(self, generation: int, *, over: Sequence[SecretVersion] = ()) -> Callable[[str], Staged]:
+        """Nothing to look at. The write puts a version with the label AWSPENDING, unless its id has other content."""
+        return partial(self._put, generation, over[0].id if over else "")
+
+    def _put(self, generation: int, seen: str, text: str) -> Staged:
         version = self._names.name_of(generation)
         is_new = True
         with self._translated():
@@ -130,17 +135,34 @@ class SecretsManagerSecret:
                 )
             except self._client.exceptions.ResourceExistsException:
                 is_new = False
-        return Staged(is_new=is_new, read_back=partial(self._read_back, generation))
-
-    def observe(self, generation: int) -> Observed:
-        """Read which version has the label AWSCURRENT; the commit moves that label."""
-        seen = self._current_id()
-        current = self._names.generation_of(seen)
-        return Observed(
-            generation=current,
-            replaces="" if current else seen,
-            commit=partial(self._move_current, seen, self._names.name_of(generation)),
+        return Staged(
+            is_new=is_new, read_back=partial(self._read_back, generation), seen=seen if is_new else ""
         )
+
+    def from_seen(self, generation: int, seen: str) -> Observed:
+        """Nothing to look at. The commit moves the label AWSCURRENT if that version has it."""
+        return self._observed(generation, seen)
+
+    def observe(self, generation: int, *, seen: str = "") -> Observed:
+        """Read which version has the label AWSCURRENT; the commit moves that label."""
+        del seen
+        current = self._current_id()
+        is_ours = self._names.generation_of(current)
+        return self._observed(generation, current, replaces="" if is_ours else current)
+
+    def _observed(self, generation: int, current: str, *, replaces: str = "") -> Observed:
+        target = self._names.name_of(generation)
+        return Observed(
+            generation=self._names.generation_of(current),
+            version=target,
+            replaces=replaces,
+            commit=partial(self._move_current, current, target),
+        )
+
+    def shows(self, version: str) -> bool:
+        """Whether the version has the label AWSCURRENT."""
+        current = self._read(VersionStage=CURRENT)
+        return current is not None and current.id == version
 
     def prune(self) -> int:
         """Nothing to do: Secrets Manager removes versions without labels by itself."""

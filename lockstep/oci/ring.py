@@ -13,7 +13,7 @@ they read counts: a slot beyond the ring that they still read, or read already, 
 is staged there (protocol V16).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -94,15 +94,23 @@ def holder(slots: Slots, generation: int) -> tuple[Slot, Version] | None:
     return next(((s, v) for s, v in versions if not v.is_pending_deletion), None)
 
 
-def edited_since(slots: Slots, slot: Slot, staged: Version) -> Version | None:
+def edited_since(slots: Slots, slot: Slot, staged: Version, *, seen: int | None = None) -> Version | None:
     """What a slot serves, if a person wrote it and a version that was staged there may not know.
 
     In a ring of several slots the staged version knows what all of them served, so only a later one counts: what is in
     this slot since before the first rotation may be older than an edit of another slot.
+
+    Args:
+        slots: All of the ring.
+        slot: Where the version was staged.
+        staged: The version.
+        seen: What the slot served when the staged text was made, if that is known.
     """
     current = slot.current
     if current is None or current.generation:
         return None
+    if seen is not None:
+        return current if current.number != seen else None
     is_later = current.created_at and staged.created_at and current.created_at > staged.created_at
     return current if is_later or len(slots) == 1 else None
 
@@ -119,6 +127,13 @@ def staging_slot(slots: Slots, generation: int) -> Slot | None:
     idle = [slot for slot in usable if len(usable) == 1 or slot is not serving(slots)]
     ranked = sorted(idle, key=lambda slot: (slot.generation, -slot.index))
     return next((s for s in ranked if s.room > 0 or disposable(s, below=generation)), None)
+
+
+def as_seen(served: Mapping[int, Version], *, in_ring: int) -> Slots:
+    """Slots by what each of them serves, without their other versions and their OCIDs."""
+    return [
+        Slot(index=i, secret_id="", versions=(version,), in_ring=i < in_ring) for i, version in served.items()
+    ]
 
 
 def disposable(slot: Slot, *, below: int) -> list[Version]:

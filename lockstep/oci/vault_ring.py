@@ -7,9 +7,12 @@ Management's list of versions decides which version is where; contents come from
     read_version       1        get_secret_bundle
     read_generation    k + 1    list_secret_versions, each slot; get_secret_bundle, or get_secret if there is none
     version_of         0        after an observation by the same object, else k
-    stage              k + 1    list_secret_versions, each slot; update_secret; get_secret_bundle to read back
+    prepare            1        list_secret_versions, of the one slot, where it is known what the slots serve; else k;
+                                update_secret to write; get_secret_bundle to read back what was there
+    from_seen          2        list_secret_versions, get_secret, of one slot at the same time; update_secret to commit
     observe            k + 1    list_secret_versions, each slot; get_secret; update_secret to commit
-    prune              1        schedule_secret_version_deletion; else k more, as version_of
+    shows              1        get_secret_bundle
+    prune              1        schedule_secret_version_deletion, after a look by the same object; else k more
 
 and one list_secrets for each slot whose OCID the process does not know yet. A slot is passed over, with a warning, only
 if the list shows that it is deleted or scheduled for deletion (protocol V15). Slots beyond the ring that readers read
@@ -18,7 +21,7 @@ if the list shows that it is deleted or scheduled for deletion (protocol V15). S
 
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -42,7 +45,7 @@ from lockstep.store_kinds import OciVault
 from lockstep.store_kinds.oci_budget import DELETION_LEAD, MAX_BYTES
 from lockstep.store_kinds.oci_vault import slot_name
 from lockstep.version_names import VersionNames
-from lockstep.workers import SideBySide, one_after_the_other
+from lockstep.workers import SideBySide, one_after_the_other, together
 
 READ_BACK_TIMEOUT_SECONDS = 10.0
 POLL_SECONDS = 0.5
@@ -101,7 +104,7 @@ class VaultRing:
         self._slot_names = [slot_name(names.secret, i) for i in range(readers or slots)]
         self._clock = clock
         self._side_by_side = side_by_side
-        # Seen by the last `observe`. Pruning can use it, since Vault deletes only superseded versions.
+        # Seen by the last look before a promotion. Pruning can use it, since Vault deletes only superseded versions.
         self._seen: Slots = ()
         self._is_pruned = False
 
@@ -118,14 +121,11 @@ class VaultRing:
 
     def read_version(self, version: str) -> SecretVersion | None:
         """A version by slot and version number; None if there is no such version or slot."""
-        index, _, number = version.partition(":")
-        if not (index.isdecimal() and number.isdecimal()):
-            return None
-        slot = int(index)
+        slot, number = _place(version)
         secret_id = dict(self._alive()).get(slot)
         if secret_id is None:
             return None
-        found = self._vault.read(self._slot_names[slot], secret_id, version_number=int(number))
+        found = self._vault.read(self._slot_names[slot], secret_id, version_number=number)
         return self._version(slot, found) if found else None
 
     def read_generation(self, generation: int) -> SecretVersion | None:
@@ -141,29 +141,73 @@ class VaultRing:
         found = found or ring.holder(self._look(), generation)
         return _version_id(found[0].index, found[1].number) if found else ""
 
-    def stage(self, generation: int, text: str) -> Staged:
-        """Write a PENDING version, unless a slot holds the generation in any stage.
+    def prepare(self, generation: int, *, over: Sequence[SecretVersion] = ()) -> Callable[[str], Staged]:
+        """Look where to stage. The write adds a PENDING version, unless a slot holds the generation in any stage.
+
+        A generation that was only just named is in no slot, so it is enough to look at the slot that takes it, which
+        follows from what the slots serve. If that slot has changed, or has no room, every slot is looked at.
 
         Raises:
             StoreQuotaExceededError: No slot has room.
-            StagedValueConflictError: The ring has the generation, but its deletion was scheduled by hand.
         """
-        slots = self._look()
-        if found := ring.holder(slots, generation):
-            return self._staged(found[0], generation, is_new=False)
-        slot = ring.staging_slot(slots, generation)
+        served = {_place(v.id)[0]: _seen_version(v) for v in over}
+        slot = self._next_slot(served, generation) if over else None
+        if slot is None:
+            slots = self._look()
+            if found := ring.holder(slots, generation):
+                return lambda _text: self._staged(found[0], generation, is_new=False)
+            slot = ring.staging_slot(slots, generation)
         if slot is None:
             raise StoreQuotaExceededError(store=self._vault.store, secret=self._names.secret)
+        seen = served.get(slot.index)
+        return partial(self._put, slot, generation, _version_id(slot.index, seen.number) if seen else "")
+
+    def _next_slot(self, served: Mapping[int, Version], generation: int) -> Slot | None:
+        chosen = ring.staging_slot(ring.as_seen(served, in_ring=self._slots), generation)
+        secret_id = dict(self._alive()).get(chosen.index) if chosen else None
+        if chosen is None or secret_id is None:
+            return None
+        slot = self._slot(chosen.index, secret_id)
+        is_as_seen = slot.current and slot.current.number == served[slot.index].number
+        has_room = slot.room > 0 or ring.disposable(slot, below=generation)
+        return slot if is_as_seen and has_room and not ring.holder([slot], generation) else None
+
+    def _put(self, slot: Slot, generation: int, seen: str, text: str) -> Staged:
         if slot.room <= 0:
             self._delete(slot, ring.disposable(slot, below=generation)[0])
         name = self._names.name_of(generation)
         is_new = self._vault.stage(self._slot_names[slot.index], slot.secret_id, name=name, text=text)
-        return self._staged(slot if is_new else self._met(slot, generation), generation, is_new=is_new)
+        if is_new:
+            return self._staged(slot, generation, is_new=True, seen=seen)
+        return self._staged(self._met(slot, generation), generation, is_new=False)
 
-    def observe(self, generation: int) -> Observed:
+    def from_seen(self, generation: int, seen: str) -> Observed:
+        """Look at the slot in which the generation was staged; the commit makes it current there.
+
+        What it served when the generation was staged must be what it serves now. The other slots need no comparison: if
+        a lower generation is promoted there late, the ring's value stays.
+
+        Raises:
+            LostCompareAndSetError: It serves something else, or does not hold the generation.
+        """
+        index, number = _place(seen)
+        secret_id, name = dict(self._alive()).get(index), self._slot_names[index]
+        lost = LostCompareAndSetError(store=self._vault.store, secret=name, generation=generation)
+        if secret_id is None:
+            raise lost
+        slot, state = together(
+            self._side_by_side,
+            partial(self._slot, index, secret_id),
+            partial(self._vault.state, name, secret_id),
+        )
+        found = ring.holder([slot], generation)
+        if found is None or slot.current is None or {slot.current.number, state.current_number} != {number}:
+            raise lost
+        self._seen, self._is_pruned = [slot], False
+        return self._observed(slot.generation, *found, state.etag)
+
+    def observe(self, generation: int, *, seen: str = "") -> Observed:
         """Look at every slot; the commit makes the generation current in the slot that holds it.
-
-        The other slots need no comparison: if a lower generation is promoted there late, the ring's value stays.
 
         Raises:
             StoreRejectedError: No slot holds the generation.
@@ -171,19 +215,32 @@ class VaultRing:
         """
         slots = self._seen = self._look()
         self._is_pruned = False
-        newest = ring.serving(slots).generation
-        if newest >= generation:
-            return Observed(generation=newest, commit=None)
-        found = ring.holder(slots, generation)
+        serving = ring.serving(slots)
+        if serving.current and serving.generation >= generation:
+            current = _version_id(serving.index, serving.current.number)
+            return Observed(generation=serving.generation, version=current, commit=None)
+        index, number = _place(seen)
+        staged_in = [slot for slot in slots if slot.index == index]
+        # Where it is known in which slot it was staged, a version of that name in another one is not meant.
+        found = (ring.holder(staged_in, generation) if staged_in else None) or ring.holder(slots, generation)
         if found is None:
             raise StoreRejectedError(
                 store=self._vault.store, secret=self._names.secret, generation=generation
             )
-        edit = ring.edited_since(slots, *found)
+        slot, version = found
+        edit = ring.edited_since(slots, slot, version, seen=number if slot.index == index else None)
+        replaces = _version_id(slot.index, edit.number) if edit else ""
+        return self._observed(serving.generation, slot, version, self._etag(slot, version), replaces=replaces)
+
+    def _observed(
+        self, generation: int, slot: Slot, version: Version, etag: str, *, replaces: str = ""
+    ) -> Observed:
+        name = self._slot_names[slot.index]
         return Observed(
-            generation=newest,
-            replaces=_version_id(found[0].index, edit.number) if edit else "",
-            commit=self._commit(*found),
+            generation=generation,
+            version=_version_id(slot.index, version.number),
+            replaces=replaces,
+            commit=partial(self._vault.promote, name, slot.secret_id, version.number, etag=etag),
         )
 
     def spread(self, generation: int) -> list[Callable[[], None]]:
@@ -218,16 +275,18 @@ class VaultRing:
             self._vault.stage(name, slot.secret_id, name=self._names.name_of(generation), text=text)
         now = self._met(slot, generation)
         version = next(v for v in now.versions if v.generation == generation and not v.is_pending_deletion)
-        return self._commit(slot, version)
+        return partial(
+            self._vault.promote, name, slot.secret_id, version.number, etag=self._etag(slot, version)
+        )
 
-    def _commit(self, slot: Slot, version: Version) -> Callable[[], None]:
-        """Make a version current in its slot, if the slot still serves what it served when it was looked at."""
+    def _etag(self, slot: Slot, version: Version) -> str:
+        """For making a version current in its slot, if that still serves what it served when it was looked at."""
         name = self._slot_names[slot.index]
         with self._missing_if_empty():
             state = self._vault.state(name, slot.secret_id)
         if slot.current is None or state.current_number != slot.current.number:
             raise LostCompareAndSetError(store=self._vault.store, secret=name, generation=version.generation)
-        return partial(self._vault.promote, name, slot.secret_id, version.number, etag=state.etag)
+        return state.etag
 
     def prune(self) -> int:
         """Schedule the deletion of superseded versions, as many as Vault allows; return how many.
@@ -254,6 +313,18 @@ class VaultRing:
                 break
             count += 1
         return count
+
+    def shows(self, version: str) -> bool:
+        """Whether a slot serves the version.
+
+        What the other slots serve need not be read: before the promotion it was lower, and a run that has promoted
+        something higher since then has taken the lock.
+        """
+        index, number = _place(version)
+        secret_id = dict(self._alive()).get(index)
+        if secret_id is None:
+            return False
+        return self._vault.current(self._slot_names[index], secret_id).number == number
 
     def serves(self, matches: Callable[[str], bool]) -> bool:
         """Whether the current text of every slot matches."""
@@ -297,14 +368,14 @@ class VaultRing:
         slot, version = found
         return self._arrived(slot, generation, version_number=version.number)
 
-    def _staged(self, slot: Slot, generation: int, *, is_new: bool) -> Staged:
+    def _staged(self, slot: Slot, generation: int, *, is_new: bool, seen: str = "") -> Staged:
         name = self._names.name_of(generation)
 
         def read_back() -> SecretVersion:
             with self._missing_if_empty():
                 return self._arrived(slot, generation, secret_version_name=name)
 
-        return Staged(is_new=is_new, read_back=read_back)
+        return Staged(is_new=is_new, read_back=read_back, seen=seen)
 
     def _arrived(self, slot: Slot, generation: int, **which: str | int) -> SecretVersion:
         name = self._slot_names[slot.index]
@@ -383,6 +454,17 @@ class VaultRing:
 
 def _version_id(slot: int, number: int) -> str:
     return f"{slot}:{number}"
+
+
+def _place(version: str) -> tuple[int, int]:
+    """Slot and version number of a version id; (-1, 0) for a text that is none."""
+    index, _, number = version.partition(":")
+    return (int(index), int(number)) if index.isdecimal() and number.isdecimal() else (-1, 0)
+
+
+def _seen_version(served: SecretVersion) -> Version:
+    number = _place(served.id)[1]
+    return Version(number=number, generation=served.generation, stages=frozenset({"CURRENT"}))
 
 
 def _warn(error: LockstepError) -> None:

@@ -16,7 +16,7 @@ from lockstep.aws.kms import KmsSigner
 from lockstep.aws.s3_audit import S3AuditLog
 from lockstep.aws.secrets_manager import SecretsManagerSecret
 from lockstep.model import SecretStr
-from lockstep.ports import Store, VersionedSecret
+from lockstep.ports import VersionedSecret
 from lockstep.stores import CredentialStore
 from lockstep.version_names import VersionNames
 from sandbox.aws.resources import create_audit_bucket, create_lock_table, create_mac_key, create_secret
@@ -51,7 +51,7 @@ class _Disturbed:
         self.sandbox = sandbox
         self.client = sandbox_client(sandbox, service)
 
-    def before_call(self, call: int, act: Callable[[], None]) -> AbstractContextManager[None]:
+    def before_call(self, call: int, act: Callable[[], object]) -> AbstractContextManager[None]:
         return self._at("before-call", Disturbance(call, act))
 
     def lose_reply(self, call: int) -> AbstractContextManager[None]:
@@ -89,7 +89,7 @@ class SecretsManagerHarness(_Disturbed):
         self.store = _store(self.client)
         self.secret = SecretsManagerSecret(self.client, "aws", APP_USER_VERSIONS)
 
-    def rival(self) -> Store:
+    def rival(self) -> CredentialStore:
         return _store(sandbox_client(self.sandbox, "secretsmanager"))
 
     def rival_secret(self) -> VersionedSecret:

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Literal, Protocol
 
-from lockstep.ports import AuditLog, Lock, Signer, Store, VersionedSecret
+from lockstep.ports import AuditLog, Lock, Signer, VersionedSecret
+from lockstep.stores import CredentialStore
 
 SecretKind = Literal["app_user", "connection_blob"]
 PLACEHOLDER_TEXT = '{"placeholder":true}'
@@ -17,7 +18,7 @@ PLACEHOLDER_TEXT = '{"placeholder":true}'
 class Disturbance:
     """An action that runs once, at the n-th call."""
 
-    def __init__(self, call: int, act: Callable[[], None]) -> None:
+    def __init__(self, call: int, act: Callable[[], object]) -> None:
         self._calls_left = call
         self._act = act
 
@@ -30,7 +31,7 @@ class Disturbance:
 class Disturbable(Protocol):
     """An adapter whose calls to its service can be disturbed."""
 
-    def before_call(self, call: int, act: Callable[[], None]) -> AbstractContextManager[None]:
+    def before_call(self, call: int, act: Callable[[], object]) -> AbstractContextManager[None]:
         """Run `act` right before the n-th call inside the block."""
 
     def lose_reply(self, call: int) -> AbstractContextManager[None]:
@@ -41,7 +42,7 @@ class StoreHarness(Disturbable, Protocol):
     """A `CredentialStore` over an adapter. Its two secrets hold placeholders."""
 
     @property
-    def store(self) -> Store:
+    def store(self) -> CredentialStore:
         """The store; only its calls and those of `secret` are disturbed."""
 
     @property
@@ -51,7 +52,7 @@ class StoreHarness(Disturbable, Protocol):
     def rival_secret(self) -> VersionedSecret:
         """The adapter for `app_user`, through another client."""
 
-    def rival(self) -> Store:
+    def rival(self) -> CredentialStore:
         """The same secrets through another client."""
 
     def edit(self, secret: SecretKind, text: str) -> None:

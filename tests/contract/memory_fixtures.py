@@ -10,7 +10,7 @@ from lockstep.errors import (
     LockTableUnreachableError,
     StoreUnreachableError,
 )
-from lockstep.ports import Store, VersionedSecret
+from lockstep.ports import VersionedSecret
 from tests.contract.harness import (
     AuditLogHarness,
     Disturbance,
@@ -31,7 +31,7 @@ class _Disturbed:
         self._unreachable = unreachable
 
     @contextmanager
-    def before_call(self, call: int, act: Callable[[], None]) -> Iterator[None]:
+    def before_call(self, call: int, act: Callable[[], object]) -> Iterator[None]:
         self._faults.before = Disturbance(call, act)
         try:
             yield
@@ -57,7 +57,7 @@ class MemoryStoreHarness(_Disturbed):
         self.store = MemoryStore("memory", make_plan().credentials[0])
         super().__init__(self.store.faults, StoreUnreachableError)
 
-    def rival(self) -> Store:
+    def rival(self) -> MemoryStore:
         return self.store.another_client()
 
     @property

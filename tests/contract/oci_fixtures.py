@@ -17,12 +17,13 @@ from lockstep.oci.object_storage_audit import ObjectStorageAuditLog
 from lockstep.oci.vault import Vault
 from lockstep.oci.vault_ring import VaultRing
 from lockstep.oci.vault_signer import VaultSigner
-from lockstep.ports import Clock, Store, VersionedSecret
+from lockstep.ports import Clock, VersionedSecret
 from lockstep.store_kinds import oci_vault
 from lockstep.stores import CredentialStore
 from lockstep.system import SystemClock
 from lockstep.timeouts import CloudTimeouts
 from lockstep.version_names import VersionNames
+from lockstep.workers import SideBySide, one_after_the_other
 from sandbox.oci import OciSandbox
 from tests.contract.harness import (
     PLACEHOLDER_TEXT,
@@ -139,7 +140,7 @@ class _Disturbed:
         self._bases = [c.base_client for c in (clients.vaults, clients.secrets, clients.objects)]
 
     @contextmanager
-    def before_call(self, call: int, act: Callable[[], None]) -> Iterator[None]:
+    def before_call(self, call: int, act: Callable[[], object]) -> Iterator[None]:
         with self._sending(before=Disturbance(call, act)):
             yield
 
@@ -182,6 +183,7 @@ class VaultRingHarness(_Disturbed):
         self.slots = slots
         self.readers_ring = slots
         self.clock = clock or SystemClock()
+        self.side_by_side: SideBySide = one_after_the_other
         self.console = OciConsole(sandbox)
         self.names: dict[SecretKind, str] = {
             "app_user": CREDENTIAL.secret_names.app_user,
@@ -197,13 +199,22 @@ class VaultRingHarness(_Disturbed):
 
     def store_on(self, vault: Vault) -> CredentialStore:
         """A new store on a vault, as each run of a process makes it."""
-        return CredentialStore("oci", CREDENTIAL, partial(self._open_ring, vault))
+        return CredentialStore(
+            "oci", CREDENTIAL, partial(self._open_ring, vault), side_by_side=self.side_by_side
+        )
 
     def _open_ring(self, vault: Vault, names: VersionNames) -> VaultRing:
         readers = max(self.slots, self.readers_ring)
-        return VaultRing(vault, names, slots=self.slots, readers=readers, clock=self.clock)
+        return VaultRing(
+            vault,
+            names,
+            slots=self.slots,
+            readers=readers,
+            clock=self.clock,
+            side_by_side=self.side_by_side,
+        )
 
-    def rival(self) -> Store:
+    def rival(self) -> CredentialStore:
         return self.store_on(sandbox_vault(self.sandbox))
 
     def rival_secret(self) -> VersionedSecret:

@@ -375,6 +375,6 @@ def test_a_missing_key_is_a_terminal_error(sandbox: AwsSandbox) -> None:
 
 def test_a_secret_serves_one_version_and_has_nowhere_to_spread_it(secrets: SecretsManagerHarness) -> None:
     """Readers of any one slot, and a ring, are matters of OCI (protocol V18, V19)."""
-    secrets.secret.stage(1, "text")
+    secrets.secret.prepare(1)("text")
     assert secrets.secret.served() == [secrets.secret.read_current()]
     assert secrets.secret.spread(1) == []

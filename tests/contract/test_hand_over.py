@@ -71,7 +71,7 @@ def is_text(text: str) -> bool:
 
 def rotate_to(harness: StoreHarness, *generations: int) -> None:
     for generation in generations:
-        harness.secret.stage(generation, f'{{"generation": {generation}}}')
+        harness.secret.prepare(generation)(f'{{"generation": {generation}}}')
         commit = harness.secret.observe(generation).commit
         assert commit
         commit()

@@ -20,7 +20,7 @@ from lockstep.errors import (
     StoreUnreachableError,
 )
 from lockstep.model import CredentialValue, Login, SecretStr
-from lockstep.ports import Store
+from lockstep.stores import CredentialStore
 from tests.contract.aws_fixtures import CREDENTIAL
 from tests.contract.harness import SecretKind, StoreHarness
 from tests.contract.test_versioned_secret import ADAPTERS, ONE_PLACE
@@ -47,7 +47,7 @@ def world(request: pytest.FixtureRequest) -> Iterator[StoreHarness]:
 
 
 @pytest.fixture
-def store(world: StoreHarness) -> Store:
+def store(world: StoreHarness) -> CredentialStore:
     return world.store
 
 
@@ -59,7 +59,7 @@ def text(username: str, password: str, **more: object) -> str:
     return json.dumps({"username": username, "password": password, **more})
 
 
-def stage_and_promote(store: Store, generation: int) -> None:
+def stage_and_promote(store: CredentialStore, generation: int) -> None:
     store.stage(value(generation))
     store.promote(generation, fence_held)
 
@@ -68,7 +68,7 @@ def stage_and_promote(store: Store, generation: int) -> None:
 
 
 @on_every_adapter
-def test_a_placeholder_is_generation_0_without_a_login(store: Store) -> None:
+def test_a_placeholder_is_generation_0_without_a_login(store: CredentialStore) -> None:
     current = store.read_current()
     assert (current.login, current.generation, current.blob_generation) == (None, 0, 0)
     assert store.read_version(current.version) is None
@@ -76,7 +76,7 @@ def test_a_placeholder_is_generation_0_without_a_login(store: Store) -> None:
 
 
 def test_a_login_written_by_hand_is_generation_0_whatever_its_text_claims(
-    world: StoreHarness, store: Store
+    world: StoreHarness, store: CredentialStore
 ) -> None:
     world.edit("app_user", text("app", "by-hand", generation=7))
     current = store.read_current()
@@ -87,7 +87,7 @@ def test_a_login_written_by_hand_is_generation_0_whatever_its_text_claims(
     assert store.read_generation(7) is None
 
 
-def test_a_generation_that_was_not_staged_is_not_found(store: Store) -> None:
+def test_a_generation_that_was_not_staged_is_not_found(store: CredentialStore) -> None:
     assert store.read_generation(5) is None
     assert not store.serves(5)
 
@@ -95,10 +95,10 @@ def test_a_generation_that_was_not_staged_is_not_found(store: Store) -> None:
 # Staging
 
 
-def test_a_staged_value_is_readable_and_not_served(world: StoreHarness, store: Store) -> None:
+def test_a_staged_value_is_readable_and_not_served(world: StoreHarness, store: CredentialStore) -> None:
     world.edit("app_user", text("app", "by-hand"))
     before = store.read_current()
-    assert store.stage(value(1)) == value(1)
+    assert store.stage(value(1)).value == value(1)
     assert store.read_generation(1) == value(1)
     assert store.read_current() == before
     assert not store.serves(1)
@@ -107,7 +107,7 @@ def test_a_staged_value_is_readable_and_not_served(world: StoreHarness, store: S
 @on_every_adapter
 @pytest.mark.parametrize("call", CALLS)
 def test_connection_blob_does_not_say_which_user_app_user_holds(
-    world: StoreHarness, store: Store, call: int
+    world: StoreHarness, store: CredentialStore, call: int
 ) -> None:
     with suppress(CrashError), world.before_call(call, crash):
         store.stage(value(1, username="login_a"))
@@ -122,11 +122,11 @@ def test_connection_blob_does_not_say_which_user_app_user_holds(
 @on_every_adapter
 @pytest.mark.parametrize("call", CALLS)
 def test_staging_that_crashed_at_any_call_is_finished_by_another_client(
-    world: StoreHarness, store: Store, call: int
+    world: StoreHarness, store: CredentialStore, call: int
 ) -> None:
     with suppress(CrashError), world.before_call(call, crash):
         store.stage(value(1, by="crashed"))
-    staged = world.rival().stage(value(1, by="other"))
+    staged = world.rival().stage(value(1, by="other")).value
     assert staged in (value(1, by="crashed"), value(1, by="other"))
     world.rival().promote(1, fence_held)
     assert world.rival().read_current().login == staged.login
@@ -135,10 +135,12 @@ def test_staging_that_crashed_at_any_call_is_finished_by_another_client(
 
 @on_every_adapter
 @pytest.mark.parametrize("call", CALLS)
-def test_staging_can_be_repeated_after_a_lost_reply(world: StoreHarness, store: Store, call: int) -> None:
+def test_staging_can_be_repeated_after_a_lost_reply(
+    world: StoreHarness, store: CredentialStore, call: int
+) -> None:
     with suppress(StoreUnreachableError), world.lose_reply(call):
         store.stage(value(1))
-    assert store.stage(value(1)) == value(1)
+    assert store.stage(value(1)).value == value(1)
     store.promote(1, fence_held)
     assert store.serves(1)
 
@@ -147,7 +149,7 @@ def test_staging_can_be_repeated_after_a_lost_reply(world: StoreHarness, store: 
 
 
 @on_every_adapter
-def test_applications_read_a_promoted_value(world: StoreHarness, store: Store) -> None:
+def test_applications_read_a_promoted_value(world: StoreHarness, store: CredentialStore) -> None:
     stage_and_promote(store, 1)
     current = store.read_current()
     assert (current.login, current.generation, current.blob_generation) == (value(1).login, 1, 1)
@@ -162,7 +164,7 @@ def test_applications_read_a_promoted_value(world: StoreHarness, store: Store) -
     assert "password-1-of-me" not in blob
 
 
-def test_a_repeated_promotion_changes_nothing(world: StoreHarness, store: Store) -> None:
+def test_a_repeated_promotion_changes_nothing(world: StoreHarness, store: CredentialStore) -> None:
     world.edit("app_user", text("app", "by-hand"))
     before = store.read_current()
     stage_and_promote(store, 1)
@@ -172,7 +174,9 @@ def test_a_repeated_promotion_changes_nothing(world: StoreHarness, store: Store)
     assert store.version_of(0) == before.version
 
 
-def test_a_value_written_by_hand_after_staging_is_replaced(world: StoreHarness, store: Store) -> None:
+def test_a_value_written_by_hand_after_staging_is_replaced(
+    world: StoreHarness, store: CredentialStore
+) -> None:
     store.stage(value(1))
     world.edit("app_user", text("app", "by-hand"))
     world.edit("connection_blob", "by hand")
@@ -183,7 +187,7 @@ def test_a_value_written_by_hand_after_staging_is_replaced(world: StoreHarness, 
 @on_every_adapter
 @pytest.mark.parametrize("call", CALLS)
 def test_a_run_that_is_overtaken_during_its_promotion_does_not_undo_its_successors(
-    world: StoreHarness, store: Store, call: int
+    world: StoreHarness, store: CredentialStore, call: int
 ) -> None:
     store.stage(value(1))
     rival = world.rival()
@@ -199,7 +203,7 @@ def test_a_run_that_is_overtaken_during_its_promotion_does_not_undo_its_successo
         store.promote(1, fence_held)
 
 
-def test_a_run_that_has_lost_the_fence_promotes_nothing(world: StoreHarness, store: Store) -> None:
+def test_a_run_that_has_lost_the_fence_promotes_nothing(world: StoreHarness, store: CredentialStore) -> None:
     world.edit("app_user", text("app", "by-hand"))
     before = store.read_current()
     store.stage(value(1))
@@ -215,7 +219,7 @@ def test_a_run_that_has_lost_the_fence_promotes_nothing(world: StoreHarness, sto
 @pytest.mark.parametrize("world", ONE_PLACE, indirect=True)
 @pytest.mark.parametrize("secret", ["app_user", "connection_blob"])
 def test_an_edit_after_the_fence_was_read_is_not_overwritten(
-    world: StoreHarness, store: Store, secret: SecretKind
+    world: StoreHarness, store: CredentialStore, secret: SecretKind
 ) -> None:
     store.stage(value(1))
     asked = []
@@ -233,7 +237,7 @@ def test_an_edit_after_the_fence_was_read_is_not_overwritten(
 @on_every_adapter
 @pytest.mark.parametrize("call", CALLS)
 def test_a_repeated_promotion_replaces_an_edit_during_the_first(
-    world: StoreHarness, store: Store, call: int
+    world: StoreHarness, store: CredentialStore, call: int
 ) -> None:
     store.stage(value(1))
     with (
@@ -248,7 +252,7 @@ def test_a_repeated_promotion_replaces_an_edit_during_the_first(
 @on_every_adapter
 @pytest.mark.parametrize("call", CALLS)
 def test_a_promotion_that_crashed_at_any_call_is_finished_by_another_client(
-    world: StoreHarness, store: Store, call: int
+    world: StoreHarness, store: CredentialStore, call: int
 ) -> None:
     stage_and_promote(store, 1)
     store.stage(value(2))
@@ -261,7 +265,9 @@ def test_a_promotion_that_crashed_at_any_call_is_finished_by_another_client(
 
 @on_every_adapter
 @pytest.mark.parametrize("call", CALLS)
-def test_a_promotion_can_be_repeated_after_a_lost_reply(world: StoreHarness, store: Store, call: int) -> None:
+def test_a_promotion_can_be_repeated_after_a_lost_reply(
+    world: StoreHarness, store: CredentialStore, call: int
+) -> None:
     store.stage(value(1))
     with suppress(StoreUnreachableError), world.lose_reply(call):
         store.promote(1, fence_held)
@@ -272,7 +278,7 @@ def test_a_promotion_can_be_repeated_after_a_lost_reply(world: StoreHarness, sto
 # Malformed and missing secrets
 
 
-def test_a_malformed_secret_is_an_error_and_not_quoted(world: StoreHarness, store: Store) -> None:
+def test_a_malformed_secret_is_an_error_and_not_quoted(world: StoreHarness, store: CredentialStore) -> None:
     world.edit("app_user", '{"password": "hunter2"}')
     with pytest.raises(SecretMalformedError) as error:
         store.read_current()
@@ -281,7 +287,7 @@ def test_a_malformed_secret_is_an_error_and_not_quoted(world: StoreHarness, stor
 
 
 def test_a_connection_blob_written_by_hand_is_generation_0_and_is_replaced(
-    world: StoreHarness, store: Store
+    world: StoreHarness, store: CredentialStore
 ) -> None:
     stage_and_promote(store, 1)
     world.edit("connection_blob", "not JSON")
@@ -304,7 +310,10 @@ def test_a_connection_blob_written_by_hand_is_generation_0_and_is_replaced(
     ids=["read_current", "stage", "promote", "serves"],
 )
 def test_a_missing_secret_is_an_error_of_its_own(
-    world: StoreHarness, store: Store, secret: SecretKind, operation: Callable[[Store], object]
+    world: StoreHarness,
+    store: CredentialStore,
+    secret: SecretKind,
+    operation: Callable[[CredentialStore], object],
 ) -> None:
     stage_and_promote(store, 1)
     store.stage(value(2))
@@ -315,7 +324,7 @@ def test_a_missing_secret_is_an_error_of_its_own(
 
 @on_every_adapter
 @pytest.mark.parametrize("call", [1, 2, 3, 4])
-def test_no_error_shows_a_password(world: StoreHarness, store: Store, call: int) -> None:
+def test_no_error_shows_a_password(world: StoreHarness, store: CredentialStore, call: int) -> None:
     with pytest.raises(StoreUnreachableError) as error, world.lose_reply(call):
         stage_and_promote(store, 1)
     assert "password-1-of-me" not in f"{error.value} {error.value!r} {error.value.where}"
@@ -329,7 +338,9 @@ BLOB_AND_MORE = f'{{"username":"app",{MORE}}}'
 
 
 @on_every_adapter
-def test_keys_of_others_survive_rotations_in_both_secrets(world: StoreHarness, store: Store) -> None:
+def test_keys_of_others_survive_rotations_in_both_secrets(
+    world: StoreHarness, store: CredentialStore
+) -> None:
     adopt(world)
     for generation in range(1, 6):
         store.read_current()
@@ -346,7 +357,9 @@ def adopt(world: StoreHarness) -> None:
 
 
 @on_every_adapter
-def test_a_key_that_is_added_or_removed_by_hand_is_so_from_then_on(world: StoreHarness, store: Store) -> None:
+def test_a_key_that_is_added_or_removed_by_hand_is_so_from_then_on(
+    world: StoreHarness, store: CredentialStore
+) -> None:
     adopt(world)
     for generation in range(1, 4):
         store.read_current()
@@ -363,22 +376,22 @@ def test_a_key_that_is_added_or_removed_by_hand_is_so_from_then_on(world: StoreH
 
 @on_every_adapter
 def test_two_runners_that_read_different_keys_agree_on_a_generation(
-    world: StoreHarness, store: Store
+    world: StoreHarness, store: CredentialStore
 ) -> None:
     adopt(world)
     store.read_current()
     world.edit("app_user", LOGIN_AND_MORE.replace("pass2", "pass3"))
     rival = world.rival()
     rival.read_current()
-    assert rival.stage(value(1)) == value(1)
-    assert store.stage(value(1)) == value(1)
+    assert rival.stage(value(1)).value == value(1)
+    assert store.stage(value(1)).value == value(1)
     store.promote(1, fence_held)
     assert "pass3" in world.current_text("app_user")
     assert store.read_current().login == value(1).login
 
 
 @on_every_adapter
-def test_keys_survive_an_edit_that_is_no_json_object(world: StoreHarness, store: Store) -> None:
+def test_keys_survive_an_edit_that_is_no_json_object(world: StoreHarness, store: CredentialStore) -> None:
     """A comma too many must not cost the keys of connection_blob, which the next rotation replaces (protocol V7)."""
     adopt(world)
     store.read_current()
@@ -392,7 +405,7 @@ def test_keys_survive_an_edit_that_is_no_json_object(world: StoreHarness, store:
 @on_every_adapter
 @pytest.mark.parametrize("secret", ["app_user", "connection_blob"])
 def test_what_lockstep_has_never_written_is_not_replaced_unless_it_is_an_object(
-    world: StoreHarness, store: Store, secret: SecretKind
+    world: StoreHarness, store: CredentialStore, secret: SecretKind
 ) -> None:
     world.edit(secret, "hunter2")
     with pytest.raises(SecretMalformedError, match="code=not-a-json-object") as error:
@@ -404,7 +417,7 @@ def test_what_lockstep_has_never_written_is_not_replaced_unless_it_is_an_object(
 @pytest.mark.parametrize("world", ["aws", "oci", "oci-ring-of-one"], indirect=True)
 @pytest.mark.parametrize("secret", ["app_user", "connection_blob"])
 def test_a_value_that_the_store_does_not_keep_is_refused_before_anything_is_staged(
-    world: StoreHarness, store: Store, secret: SecretKind
+    world: StoreHarness, store: CredentialStore, secret: SecretKind
 ) -> None:
     limit = world.secret.max_bytes
     world.edit(secret, text("app", "x", notes="n" * (limit - 100)))
@@ -422,7 +435,7 @@ def test_a_value_that_the_store_does_not_keep_is_refused_before_anything_is_stag
 @on_every_adapter
 @pytest.mark.parametrize("secret", ["app_user", "connection_blob"])
 def test_keys_that_were_added_after_the_staging_are_not_replaced(
-    world: StoreHarness, store: Store, secret: SecretKind
+    world: StoreHarness, store: CredentialStore, secret: SecretKind
 ) -> None:
     """Between two steps of a run (protocol V21). In a ring of several slots the edit is in another slot and stays."""
     adopt(world)
@@ -445,7 +458,7 @@ def test_keys_that_were_added_after_the_staging_are_not_replaced(
 @pytest.mark.parametrize("secret", ["app_user", "connection_blob"])
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_an_edit_of_the_login_alone_is_replaced(
-    world: StoreHarness, store: Store, secret: SecretKind, when: str
+    world: StoreHarness, store: CredentialStore, secret: SecretKind, when: str
 ) -> None:
     adopt(world)
     store.read_current()

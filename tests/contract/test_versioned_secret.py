@@ -47,7 +47,7 @@ def promote(secret: VersionedSecret, generation: int) -> None:
 
 def stage_and_promote(secret: VersionedSecret, *generations: int) -> None:
     for generation in generations:
-        secret.stage(generation, text(generation))
+        secret.prepare(generation)(text(generation))
         promote(secret, generation)
 
 
@@ -94,7 +94,7 @@ def test_no_version_shows_its_text(secret: VersionedSecret) -> None:
 
 def test_a_staged_version_is_readable_and_not_current(secret: VersionedSecret) -> None:
     before = secret.read_current()
-    staged = secret.stage(1, text(1))
+    staged = secret.prepare(1)(text(1))
     assert staged.is_new
     found = staged.read_back()
     assert (found.generation, found.text) == (1, text(1))
@@ -104,8 +104,8 @@ def test_a_staged_version_is_readable_and_not_current(secret: VersionedSecret) -
 
 
 def test_the_first_text_of_a_generation_stays(world: StoreHarness, secret: VersionedSecret) -> None:
-    secret.stage(1, text(1))
-    second = world.rival_secret().stage(1, text(1, "rival"))
+    secret.prepare(1)(text(1))
+    second = world.rival_secret().prepare(1)(text(1, "rival"))
     assert not second.is_new
     assert second.read_back().text == text(1)
 
@@ -115,7 +115,7 @@ def test_only_one_of_two_concurrent_stagings_writes(world: StoreHarness) -> None
 
     def stage(secret: VersionedSecret, by: str) -> tuple[bool, str | None]:
         barrier.wait()
-        staged = secret.stage(1, text(1, by))
+        staged = secret.prepare(1)(text(1, by))
         return staged.is_new, staged.read_back().text
 
     with ThreadPoolExecutor(2) as pool:
@@ -128,10 +128,10 @@ def test_only_one_of_two_concurrent_stagings_writes(world: StoreHarness) -> None
 
 def test_staging_a_generation_that_was_promoted_changes_nothing(secret: VersionedSecret) -> None:
     stage_and_promote(secret, 1)
-    assert not secret.stage(1, text(1, "late")).is_new
+    assert not secret.prepare(1)(text(1, "late")).is_new
     assert secret.read_current().text == text(1)
     stage_and_promote(secret, 2)
-    again = secret.stage(1, text(1, "later"))
+    again = secret.prepare(1)(text(1, "later"))
     assert not again.is_new
     assert again.read_back().text == text(1)
     assert secret.read_current().text == text(2)
@@ -141,7 +141,7 @@ def test_staging_a_generation_that_was_promoted_changes_nothing(secret: Versione
 
 
 def test_a_commit_makes_the_generation_current(secret: VersionedSecret) -> None:
-    secret.stage(1, text(1))
+    secret.prepare(1)(text(1))
     seen = secret.observe(1)
     assert seen.generation == 0
     assert seen.commit
@@ -156,7 +156,7 @@ def test_an_observation_returns_the_current_generation_and_changes_nothing(
     stage_and_promote(secret, 1, 3)
     before = secret.read_current()
     assert [secret.observe(generation).generation for generation in (1, 3)] == [3, 3]
-    secret.stage(4, text(4))
+    secret.prepare(4)(text(4))
     assert secret.observe(4).generation == 3
     world.edit("app_user", text(9, "hand"))
     assert secret.observe(4).generation in (0, 1)  # A ring serves its next slot now.
@@ -173,7 +173,7 @@ def test_a_generation_that_was_not_staged_cannot_be_made_current(secret: Version
 def test_a_commit_does_not_undo_a_rivals_later_commit(world: StoreHarness, secret: VersionedSecret) -> None:
     rival = world.rival_secret()
     for generation in (1, 2):
-        secret.stage(generation, text(generation))
+        secret.prepare(generation)(text(generation))
     seen = secret.observe(1)
     assert seen.commit
     promote(rival, 2)
@@ -186,7 +186,7 @@ def test_a_commit_does_not_undo_a_rivals_later_commit(world: StoreHarness, secre
 def test_an_edit_after_the_observation_is_not_overwritten(
     world: StoreHarness, secret: VersionedSecret
 ) -> None:
-    secret.stage(1, text(1))
+    secret.prepare(1)(text(1))
     seen = secret.observe(1)
     assert seen.commit
     world.edit("app_user", text(9, "hand"))
@@ -195,6 +195,76 @@ def test_an_edit_after_the_observation_is_not_overwritten(
     assert world.current_text("app_user") == text(9, "hand")
     promote(secret, 1)
     assert secret.read_current().generation == 1
+
+
+# A promotion from what was read before the staging
+
+
+def staged_over(secret: VersionedSecret, generation: int) -> str:
+    """Stage a generation that this run has just named; what the promotion will replace."""
+    staged = secret.prepare(generation, over=secret.served())(text(generation))
+    assert staged.is_new
+    return staged.seen
+
+
+def test_a_generation_is_promoted_from_what_was_seen(secret: VersionedSecret) -> None:
+    for generation in range(1, 6):
+        before = {version.id for version in secret.served()}
+        seen = staged_over(secret, generation)
+        assert seen in before
+        found = secret.from_seen(generation, seen)
+        assert found.generation < generation
+        assert not secret.shows(found.version)
+        assert found.commit
+        found.commit()
+        assert secret.shows(found.version)
+        assert found.version == secret.version_of(generation) == secret.read_current().id
+
+
+def test_what_was_staged_before_does_not_say_what_it_was_staged_over(secret: VersionedSecret) -> None:
+    over = secret.served()
+    secret.prepare(1)(text(1))
+    again = secret.prepare(1, over=over)(text(1, "again"))
+    assert (again.is_new, again.seen, again.read_back().text) == (False, "", text(1))
+
+
+@pytest.mark.parametrize("world", ONE_PLACE, indirect=True)
+@pytest.mark.parametrize("when", ["before the staging", "after it", "after the look"])
+def test_an_edit_of_what_was_seen_is_not_overwritten(
+    world: StoreHarness, secret: VersionedSecret, when: str
+) -> None:
+    def edited(at: str) -> None:
+        if at == when:
+            world.edit("app_user", text(9, "hand"))
+
+    put = secret.prepare(1, over=secret.served())
+    edited("before the staging")
+    seen = put(text(1)).seen
+    edited("after it")
+
+    def promoted() -> None:
+        found = secret.from_seen(1, seen)
+        edited("after the look")
+        assert found.commit
+        found.commit()
+
+    with pytest.raises(LostCompareAndSetError):
+        promoted()
+    assert world.current_text("app_user") == text(9, "hand")
+    assert secret.observe(1, seen=seen).replaces == secret.read_current().id
+
+
+def test_a_rivals_promotion_from_the_same_version_is_not_undone(
+    world: StoreHarness, secret: VersionedSecret
+) -> None:
+    first, second = staged_over(secret, 1), staged_over(world.rival_secret(), 2)
+    promote(world.rival_secret(), 2)
+    with suppress(LostCompareAndSetError):
+        found = secret.from_seen(1, first)
+        assert found.commit
+        found.commit()
+    assert secret.read_current().text == text(2)
+    assert second
 
 
 # Older versions
@@ -220,7 +290,7 @@ def test_the_generation_before_the_current_one_stays_readable(secret: VersionedS
         lambda secret: secret.read_generation(0),
         lambda secret: secret.read_generation(1),
         lambda secret: secret.read_generation(9),
-        lambda secret: secret.stage(2, text(2)).read_back(),
+        lambda secret: secret.prepare(2)(text(2)).read_back(),
         lambda secret: secret.observe(2).commit(),
     ],
     ids=["read_current", "read_generation 0", "read_generation", "read_generation, none", "stage", "observe"],
@@ -229,7 +299,7 @@ def test_a_missing_secret_is_an_error_of_its_own(
     world: StoreHarness, secret: VersionedSecret, operation: Callable[[VersionedSecret], object]
 ) -> None:
     stage_and_promote(secret, 1)
-    secret.stage(2, text(2))
+    secret.prepare(2)(text(2))
     world.remove("app_user")
     with pytest.raises(SecretNotFoundError):
         operation(secret)

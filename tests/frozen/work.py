@@ -21,7 +21,7 @@ def stage_in(store: str) -> Callable[[Ports], object]:
 
     def call(ports: Ports) -> object:
         [found] = [s for s in ports.stores if s.name == store]
-        return found.stage(_value(ports))
+        return found.prepare(_value(ports).generation)(_value(ports))
 
     return call
 

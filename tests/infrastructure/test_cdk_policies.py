@@ -53,7 +53,7 @@ ROLES = sorted(SECRETS)
 LOCK: dict[str, tuple[str, ...]] = {
     "generate": ("GetItem", "UpdateItem"),
     "apply_db": ("GetItem", "UpdateItem"),
-    "update_secrets": ("GetItem", "UpdateItem"),
+    "update_secrets": ("UpdateItem",),
     "audit": ("GetItem", "UpdateItem"),
     "OCI runner": ("GetItem", "UpdateItem"),
     "state machine": ("UpdateItem",),

@@ -275,7 +275,7 @@ def rotate_rings(world: World, clients: OciClients) -> None:
         )
         base = store.read_current()
         value = _value(credential, base.generation + 1)
-        assert store.stage(value) == value
+        assert store.stage(value).value == value
         store.promote(value.generation, fence_held)
         assert store.serves(value.generation)
         assert store.read_version(base.version)

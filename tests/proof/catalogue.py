@@ -136,8 +136,8 @@ _BUGS = (
     ),
     Bug(
         "generation-reused",
-        "C3",
-        "a generation is named without asking whether a store holds a value of that name",
+        "C3, V22",
+        "a generation is named without a look at the stores, and what they hold of that name is taken for its value",
         plants.generation_reused,
         (Model("I8", Budget(terms=1, losses=1, edits=1), POSTGRESQL),),
     ),
@@ -157,6 +157,19 @@ _BUGS = (
             StandIn(
                 "ApplyDb looks for the claim in the record under the advisory lock",
                 Budget(terms=1, twins=1),
+                POSTGRESQL,
+            ),
+        ),
+    ),
+    Bug(
+        "named-without-a-look",
+        "C3",
+        "a generation is named without a look at what the stores serve",
+        plants.named_without_a_look,
+        (
+            StandIn(
+                "the claim that a value names: what another claim has staged is not taken",
+                Budget(terms=1, losses=1, edits=1),
                 POSTGRESQL,
             ),
         ),
@@ -294,7 +307,7 @@ _BUGS = (
     Bug(
         "fence-not-read-before-promotion",
         "V10",
-        "the lock record is not read between looking at a store and promoting in it",
+        "after a lost comparison a store is looked at and promoted without another look at the lock record",
         plants.fence_not_read_before_promotion,
         (
             StandIn(
@@ -303,6 +316,27 @@ _BUGS = (
                 POSTGRESQL,
             ),
         ),
+    ),
+    Bug(
+        "promoted-before-the-conditional-write",
+        "V10",
+        "stores compare and set before the claim is marked as promoting, under the fence",
+        plants.promoted_before_the_conditional_write,
+        (Model("I5", Budget(terms=2, revokes=1), POSTGRESQL, is_slow=True),),
+    ),
+    Bug(
+        "seen-not-compared",
+        "V10, V21",
+        "a promotion replaces what is current, whatever Generate saw when it made the text",
+        plants_in_ports.seen_not_compared,
+        (Races(("V20", "V21"), ("edited-meanwhile",)),),
+    ),
+    Bug(
+        "other-stores-not-waited-for",
+        "M2, V1",
+        "databases are changed although a store other than the first did not take the value",
+        plants.other_stores_not_waited_for,
+        (Races(("I2",)),),
     ),
     Bug(
         "databases-before-write-ahead",

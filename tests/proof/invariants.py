@@ -82,6 +82,14 @@ def keys_are_carried(before: Mapping[str, str], now: Mapping[str, str], where: s
         raise ViolationError("V20", f"{', '.join(lost)} is not what it was in {where}")
 
 
+def edit_is_kept(edit: Mapping[str, str], now: Mapping[str, str], where: str) -> None:
+    """V21: the keys of others in an edit are in what has replaced it."""
+    if edit != now:
+        raise ViolationError(
+            "V21", f"{', '.join(sorted(edit.keys() ^ now.keys())) or 'a key'} of an edit is gone in {where}"
+        )
+
+
 def overlap_is_kept(now: Snapshot[Value], promised: Iterable[Value], when: str) -> None:
     """I1: what a store has served until now logs in until its overlap is over."""
     for value in promised:

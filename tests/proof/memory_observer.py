@@ -9,12 +9,22 @@ from tests.proof import invariants
 from tests.proof.invariants import InFlight, Snapshot, ViolationError
 from tests.proof.scenarios import accounts
 from tests.support.memory import MemoryWorld
-from tests.support.memory_store import MemoryStore, SecretKind
+from tests.support.memory_store import MemoryStore, SecretKind, Versions
 from tests.unit.harness import known_logins, quiet, shown
 
 Shown = tuple[str, str]
 OURS = {
-    "app_user": {"dbname", "engine", "format", "generation", "host", "password", "port", "username"},
+    "app_user": {
+        "dbname",
+        "engine",
+        "format",
+        "generation",
+        "host",
+        "lockstep_claim",
+        "password",
+        "port",
+        "username",
+    },
     "connection_blob": {"credential", "databases", "format", "generation"},
 }
 
@@ -156,6 +166,14 @@ class RaceObserver:
                         now,
                         f"{kind} in {store.name}, {boundary}",
                     )
+                self._edit_was_seen(secret, kind, f"{kind} in {store.name}, {boundary}")
+
+    def _edit_was_seen(self, secret: Versions, kind: SecretKind, where: str) -> None:
+        """V21: what Lockstep has replaced had no keys of others that what it wrote has not."""
+        is_replaced = secret.previous.startswith("edit-") and secret.current.startswith("generation-")
+        if is_replaced and extras_in(secret.versions[secret.previous]) is not None:
+            edit, now = (secret.versions[v] for v in (secret.previous, secret.current))
+            invariants.edit_is_kept(_keys_of_others(edit, kind), _keys_of_others(now, kind), where)
 
     def _no_zombie(self, now: Snapshot[Shown], boundary: str, rotation_id: str) -> None:
         outside = (now.serves, known_logins(self._world))

@@ -114,11 +114,11 @@ class Checker:
         """Generation 2 is served, 1 was before it, both log in, and the next rotation is due."""
         users = (0, 1) if "postgresql" in self.engines else (0, 0)
         old, now = Login(users[0], (1,)), Login(users[1], (2,))
-        versions = ((1, old, self.budget.slots - 2), (2, now, self.budget.slots - 1))
+        versions = ((1, old, self.budget.slots - 2, 0), (2, now, self.budget.slots - 1, 0))
         ring = Store(
             (*[Value(0, JUNK)] * (self.budget.slots - 2), Value(1, old), Value(2, now)), versions, 2, False
         )
-        aws = Store((Value(2, now),), tuple((g, login, 0) for g, login, _ in versions), 2, False)
+        aws = Store((Value(2, now),), tuple((g, login, 0, 0) for g, login, *_ in versions), 2, False)
         passwords = (old.password, now.password) if users[1] else (now.password, old.password)
         parts = [
             Lock(0, 2, False, None, False, 2, (1, 2), 2, True),
@@ -300,7 +300,7 @@ class Checker:
 
     def _edits(self, state: State, i: int) -> list[Login]:
         store: Store = self._values[state[S_STORES + i]]
-        older = [login for g, login, _ in store.versions if 0 < g < store.serving().generation]
+        older = [login for g, login, *_ in store.versions if 0 < g < store.serving().generation]
         return [JUNK, *older]
 
     def _edited(self, store: Store, login: Login) -> Store:

@@ -41,7 +41,7 @@ def in_state(world: World, *, has_overlap: bool) -> None:
     invariants.write_ahead(now, made, lambda store, login: stores[store].holds(login), when)
     first, second = world.stores
     claim = world.lock.claim
-    for generation, login, _ in first.versions:
+    for generation, login, *_ in first.versions:
         if world.lock.promoting or not claim or claim.generation != generation:
             continue
         invariants.one_value(generation, (login, second.find(generation)), when)
@@ -56,7 +56,7 @@ def _emergency_is_over(world: World) -> None:
     lock = world.lock
     if lock.revoke is None or lock.is_revoking or any(d.foreign for d in world.databases):
         return
-    leaked = [login for generation, login, _ in world.stores[0].versions if generation <= lock.revoke]
+    leaked = [login for generation, login, *_ in world.stores[0].versions if generation <= lock.revoke]
     invariants.emergency_is_over(_snapshot(world), leaked, f"after the order through {lock.revoke}")
 
 
@@ -101,7 +101,7 @@ def at_release(world: World, claim: Claim, alive: Collection[int]) -> None:
         alive = [claim.generation]
     store = world.stores[0]
     live = [store.find(g) for g in alive]
-    past = [login for _, login, _ in store.versions if login not in live]
+    past = [login for _, login, *_ in store.versions if login not in live]
     when = f"when generation {claim.generation} is done"
     now = _snapshot(world)
     watched = [name for name, d in zip(DATABASES, world.databases, strict=True) if not d.foreign]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import cache
+from functools import cache, partial
 from typing import Any, cast
 
 from lockstep.audit.chain import Sealed, seal
@@ -15,7 +15,12 @@ from lockstep.audit.seal import ChainEnd
 from lockstep.databases.base import AlternatingUsers, Strategist
 from lockstep.databases.mariadb import _DualPassword as MariaDbDualPassword
 from lockstep.databases.mysql import DualPassword, MySqlAccount
-from lockstep.errors import DatabaseRejectedError, LockstepError, PasswordRefusedByPolicyError
+from lockstep.errors import (
+    DatabaseRejectedError,
+    LockstepError,
+    LostCompareAndSetError,
+    PasswordRefusedByPolicyError,
+)
 from lockstep.model import (
     Acquired,
     ChainHead,
@@ -27,11 +32,12 @@ from lockstep.model import (
     Release,
     SecretStr,
     StoredValue,
+    StoreVersions,
     Strategy,
     Told,
 )
 from lockstep.model import Login as RealLogin
-from lockstep.ports import Mac, Ports, Replica, Stager
+from lockstep.ports import Mac, Pending, Ports, Replica, Stager, StillOurs
 from lockstep.standby import Bounds
 from lockstep.stores import Stores
 from lockstep.workers import one_after_the_other
@@ -48,6 +54,7 @@ from tests.proof.model_world import (
     Reply,
     Value,
     record_of,
+    staging_slot,
     told,
 )
 from tests.support.memory import make_plan
@@ -97,13 +104,14 @@ class Replay:
 
     def __post_init__(self) -> None:
         alternating = "postgresql" in self.engines
+        side_by_side = one_after_the_other if self.runner == "aws" else the_last_first
         databases = [ModelDatabase(self, n, e) for n, e in zip(DATABASES, self.engines, strict=True)]
         self.ports = Ports(
             runner=self.runner,
             credential=_credential(Strategy.ALTERNATING_USERS if alternating else Strategy.DUAL_PASSWORD),
-            stores=Stores([ModelStore(self, name) for name in STORES]),
+            stores=Stores([ModelStore(self, name) for name in STORES], side_by_side=side_by_side),
             databases={d.name: d for d in databases},
-            side_by_side=one_after_the_other if self.runner == "aws" else the_last_first,
+            side_by_side=side_by_side,
             lock=_Lock(self),
             home_store=ModelStore(self, STORES[0]),
             audit_log=cast("Any", _AuditLog(self)),
@@ -118,7 +126,8 @@ class Replay:
         self.invocation = invocation
         self.claim = invocation.claim
         self._left = list(invocation.replies)
-        self._staged: dict[int, Login] | None = None
+        self._staged: dict[int, tuple[Login, int]] | None = None
+        self.looked_at: dict[str, tuple[Value, ...]] = {}
         self.highest = 0
 
     def ask(self, to: str, op: str, *args: Reply) -> Reply:
@@ -130,8 +139,11 @@ class Replay:
             raise reply(**({"code": 1} if reply is PasswordRefusedByPolicyError else {}))
         return reply
 
-    def staged(self, generation: int) -> Login | None:
-        """The value of a generation that was claimed before this step began. It never changes: one call reads all."""
+    def staged(self, generation: int) -> tuple[Login, int] | None:
+        """The value of a generation that was claimed before this step began, and who claimed it.
+
+        It never changes: one call reads all.
+        """
         if self._staged is None:
             self._staged = dict(self.ask(STORES[0], "versions"))
         return self._staged.get(generation)
@@ -165,6 +177,16 @@ def _version(generation: int, login: Login) -> str:
     return ".".join(map(str, (generation, login.user, *login.password)))
 
 
+def _valued(version: str) -> Value:
+    generation, user, *password = map(int, version.split("."))
+    return Value(generation, Login(user, tuple(password)))
+
+
+def claim_id(run: int) -> str | None:
+    """The id of the claim that a text names."""
+    return str(run) if run else None
+
+
 class ModelStore:
     """A `lockstep.ports.Store` of the model."""
 
@@ -182,11 +204,13 @@ class ModelStore:
     def served_logins(self) -> list[RealLogin]:
         raise AssertionError("only more than two usernames need to know what every slot serves")
 
-    def spread(self, generation: int, still_ours: Callable[[], object]) -> None:
+    def spread(self, generation: int, still_ours: StillOurs) -> None:
         del generation, still_ours  # A store of the model is one slot.
 
     def read_current(self) -> StoredValue:
-        value: Value = self.ask("read_current")
+        slots: tuple[Value, ...] = self.ask("read_current")
+        self._replay.looked_at[self._name] = slots
+        value = max(slots, key=lambda v: v.generation)
         return StoredValue(
             login=self._replay.real(value.login),
             generation=value.generation,
@@ -195,9 +219,9 @@ class ModelStore:
         )
 
     def read_version(self, version: str) -> CredentialValue | None:
-        generation, user, *password = map(int, version.split("."))
-        login = self._replay.real(Login(user, tuple(password)))
-        return CredentialValue(generation, login) if login else None
+        value = _valued(version)
+        login = self._replay.real(value.login)
+        return CredentialValue(value.generation, login) if login else None
 
     def read_generation(self, generation: int) -> CredentialValue | None:
         step = self._replay.invocation.step
@@ -205,32 +229,65 @@ class ModelStore:
             return None
         is_new = step == "Generate" and generation > self._replay.highest
         found = self.ask("read_generation", generation) if is_new else self._replay.staged(generation)
-        login = self._replay.real(found)
-        return CredentialValue(generation, login) if login else None
+        return self._value(generation, *found) if found else None
 
     def version_of(self, generation: int) -> str:
         """The version of a generation that this invocation has read."""
         found = self._replay.staged(generation) if self._replay.invocation.step == "Generate" else None
-        return _version(generation, found) if found else "v"
+        return _version(generation, found[0]) if found else "v"
 
-    def stage(self, value: CredentialValue) -> CredentialValue:
-        standing = self.ask("stage", value.generation, self._replay.modelled(value.login))
-        login = self._replay.real(standing)
-        assert login
-        return CredentialValue(value.generation, login)
+    def _value(self, generation: int, login: Login, claimed_by: int) -> CredentialValue:
+        real = self._replay.real(login)
+        assert real
+        return CredentialValue(generation, real, claim_id(claimed_by))
 
-    def promote(self, generation: int, still_ours: Callable[[], object]) -> None:
-        seen = self.ask("describe", generation)
-        still_ours()
-        if seen:
-            self.ask("promote", generation, seen)
+    def prepare(self, generation: int, *, is_new: bool = False) -> Callable[[CredentialValue], Pending]:
+        del generation
+        looked_at = self._replay.looked_at.get(self._name) if is_new else None
+        return partial(self._put, looked_at)
+
+    def stage(self, value: CredentialValue) -> Pending:
+        return self.prepare(value.generation)(value)
+
+    def _put(self, looked_at: tuple[Value, ...] | None, value: CredentialValue) -> Pending:
+        slot = staging_slot(looked_at) if looked_at else None
+        run = int(value.claim_id or 0)
+        login, by, is_new = self.ask("stage", value.generation, self._replay.modelled(value.login), run, slot)
+        seen = ""
+        if looked_at and slot is not None and is_new:
+            seen = f"{slot}:{_version(*looked_at[slot])}"
+        return Pending(
+            value=self._value(value.generation, login, by),
+            seen=StoreVersions(store=self._name, app_user=seen, connection_blob=""),
+        )
+
+    def prepare_promotion(
+        self, generation: int, *, seen: StoreVersions | None = None
+    ) -> Callable[[StillOurs], StoreVersions]:
+        return partial(self._promote, generation, seen.app_user if seen else "")
+
+    def _promote(self, generation: int, seen: str, still_ours: StillOurs) -> StoreVersions:
+        if not (seen and self._promoted_from(generation, seen)):
+            found = self.ask("describe", generation)
+            still_ours()
+            if found:
+                self.ask("promote", generation, found)
+        return StoreVersions(store=self._name, app_user="v", connection_blob="v")
+
+    def _promoted_from(self, generation: int, seen: str) -> bool:
+        slot, _, version = seen.partition(":")
+        try:
+            self.ask("promote_from", generation, int(slot), _valued(version))
+        except LostCompareAndSetError:
+            return False
+        return True
+
+    def shows(self, promoted: StoreVersions) -> bool:
+        del promoted
+        return True
 
     def generation(self) -> int:
         return 0
-
-    def serves(self, generation: int) -> bool:
-        del generation
-        return True
 
     def prune(self) -> int:
         return 0

@@ -72,11 +72,12 @@ LOST = Lock(0, 0, False, None, False, None, (), 0, True, plan=False)
 class Store(NamedTuple):
     """AWS has one slot. The ring has several; it serves the one with the highest generation.
 
-    `label` is the generation that is marked as pending. `edited`: a person wrote the value that is served.
+    `label` is the generation that is marked as pending. `edited`: a person wrote the value that is served. `versions`:
+    generation, value, slot, and the run that claimed it, 0 where the text does not say that.
     """
 
     slots: tuple[Value, ...]
-    versions: tuple[tuple[int, Login, int], ...]
+    versions: tuple[tuple[int, Login, int, int], ...]
     label: int
     edited: bool
 
@@ -88,15 +89,21 @@ class Store(NamedTuple):
         """The value of a generation."""
         if generation == 0:
             return next((v.login for v in self.slots if v.generation == 0), None)
-        return next((login for g, login, _ in self.versions if g == generation), None)
+        return next((login for g, login, *_ in self.versions if g == generation), None)
+
+    def held(self, generation: int) -> tuple[Login, int] | None:
+        """The value of a generation, and the run that claimed it."""
+        if generation == 0:
+            return next(((v.login, 0) for v in self.slots if v.generation == 0), None)
+        return next(((login, by) for g, login, _, by in self.versions if g == generation), None)
 
     def holds(self, login: Login) -> bool:
         """Whether it is the value of any generation."""
-        return any(held == login for _, held, _ in self.versions)
+        return any(held == login for _, held, *_ in self.versions)
 
     def slot_of(self, generation: int) -> int | None:
         """Where a generation is staged."""
-        return next((slot for g, _, slot in self.versions if g == generation), None)
+        return next((slot for g, _, slot, _ in self.versions if g == generation), None)
 
 
 class Database(NamedTuple):
@@ -273,9 +280,9 @@ def _describe(store: Store, generation: int) -> Effect:
     return Effect(store, errors.StoreRejectedError if slot is None else store.slots[slot])
 
 
-def _promote(store: Store, generation: int, *seen: Value) -> Effect:
+def _promote(store: Store, generation: int, *seen: Value, slot: int | None = None) -> Effect:
     """Compare and set; without `seen`, set."""
-    slot, login = store.slot_of(generation), store.find(generation)
+    slot, login = store.slot_of(generation) if slot is None else slot, store.find(generation)
     if slot is None or login is None:
         return Effect(store, errors.StoreRejectedError)
     if seen and store.slots[slot] != seen[0]:
@@ -285,27 +292,41 @@ def _promote(store: Store, generation: int, *seen: Value) -> Effect:
     return Effect(store._replace(slots=tuple(slots), edited=False), wrote=True)
 
 
-def _stage(store: Store, generation: int, login: Login) -> Effect:
-    """Create if absent, in the slot with the lowest generation; answer what is there afterwards."""
-    standing = store.find(generation)
-    if standing:
-        return Effect(store, standing)
-    serving = store.slots.index(store.serving())
-    idle = [i for i in range(len(store.slots)) if len(store.slots) == 1 or i != serving]
-    slot = min(idle, key=lambda i: store.slots[i].generation)
-    versions = tuple(sorted((*store.versions, (generation, login, slot))))
-    return Effect(store._replace(versions=versions, label=generation), login)
+def staging_slot(slots: tuple[Value, ...]) -> int:
+    """The slot that takes the next generation: the one with the lowest, which is not the one that is served."""
+    serving = slots.index(max(slots, key=lambda v: v.generation))
+    idle = [i for i in range(len(slots)) if len(slots) == 1 or i != serving]
+    return min(idle, key=lambda i: slots[i].generation)
+
+
+def _stage(store: Store, generation: int, login: Login, run: int, place: int | None) -> Effect:
+    """Create if absent; answer what is there afterwards, for whose claim, and whether this call has created it.
+
+    Args:
+        store: Where.
+        generation: The generation.
+        login: Its value.
+        run: The run that claimed it.
+        place: The slot that was chosen by what the slots served; None: chosen now, after a look at every slot.
+    """
+    for held, standing, slot, by in store.versions:
+        if held == generation and place in (None, slot):
+            return Effect(store, (standing, by, False))
+    slot = staging_slot(store.slots) if place is None else place
+    versions = tuple(sorted((*store.versions, (generation, login, slot, run))))
+    return Effect(store._replace(versions=versions, label=generation), (login, run, True))
 
 
 _ON_STORE: dict[str, Callable[..., Effect]] = {
-    "read_current": lambda store: Effect(store, store.serving()),
+    "read_current": lambda store: Effect(store, store.slots),
     "read_label": lambda store: Effect(store, store.label),
-    "read_highest": lambda store: Effect(store, max(g for g, _, _ in store.versions)),
-    "read_generation": lambda store, generation: Effect(store, store.find(generation)),
-    "versions": lambda store: Effect(store, tuple((g, login) for g, login, _ in store.versions)),
+    "read_highest": lambda store: Effect(store, max(g for g, *_ in store.versions)),
+    "read_generation": lambda store, generation: Effect(store, store.held(generation)),
+    "versions": lambda store: Effect(store, tuple((g, (login, by)) for g, login, _, by in store.versions)),
     "stage": _stage,
     "describe": _describe,
     "promote": _promote,
+    "promote_from": lambda store, generation, slot, seen: _promote(store, generation, seen, slot=slot),
 }
 
 

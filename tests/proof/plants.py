@@ -14,14 +14,15 @@ from functions.apply_db import step as apply_db
 from functions.audit import step as audit
 from functions.generate import step as generate
 from functions.update_secrets import step as update_secrets
-from lockstep import decide, plans
+from lockstep import contents, decide, one_secret, plans
 from lockstep.audit.append import Chain
-from lockstep.errors import FenceLostError
+from lockstep.errors import FenceLostError, RetryableError
 from lockstep.messages import ApplyRequest, Dead, Death, RevokeRequest
 from lockstep.model import Claim, ClaimKind, CredentialValue, Lease, LockRecord, Release
 from lockstep.ports import Ports
 from lockstep.stores import Stores
 from oci_fn import sequence
+from tests.proof import model_ports
 from tests.proof.model_ports import ModelStore
 from tests.proof.patching import Foreign, patched
 from tests.support.memory import MemoryLock
@@ -107,11 +108,13 @@ def old_decision_over_a_newer_record() -> AbstractContextManager[None]:
     """What was decided by an old record is claimed over the record that is found, whatever that shows."""
     original = generate._claimed
 
-    def claimed(rotation: Foreign, ports: Ports, record: LockRecord, *decided: Foreign) -> Claim:
+    def claimed(
+        rotation: Foreign, ports: Ports, record: LockRecord, *decided: Foreign, is_new: bool
+    ) -> Foreign:
         try:
-            return original(rotation, ports, record, *decided)
+            return original(rotation, ports, record, *decided, is_new=is_new)
         except FenceLostError:
-            return original(rotation, ports, ports.lock.read(), *decided)
+            return original(rotation, ports, ports.lock.read(), *decided, is_new=is_new)
 
     return patched(patch.object(generate, "_claimed", claimed))
 
@@ -120,8 +123,9 @@ def refused_claim_believed() -> AbstractContextManager[None]:
     """Where the claim is refused, its value is staged all the same, as the old record says."""
     original = generate._claimed
 
-    def claimed(rotation: Foreign, ports: Ports, *decided: Foreign) -> Claim:
-        return original(rotation, replace(ports, lock=_LockThatClaimsNothing(ports.lock)), *decided)
+    def claimed(rotation: Foreign, ports: Ports, *decided: Foreign, is_new: bool) -> Foreign:
+        deaf = replace(ports, lock=_LockThatClaimsNothing(ports.lock))
+        return original(rotation, deaf, *decided, is_new=is_new)
 
     return patched(patch.object(generate, "_claimed", claimed))
 
@@ -140,31 +144,42 @@ class _LockThatClaimsNothing:
             self._lock.claim(*args, **more)
 
 
-def generation_reused() -> AbstractContextManager[None]:
-    """A generation is named without a look at what the stores hold."""
+class _AnyClaim(str):
+    """The id of a claim that is equal to every other one."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, str | None)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = str.__hash__
+
+
+def named_without_a_look() -> AbstractContextManager[None]:
+    """A generation is named without asking what the stores serve."""
 
     def next_generation(lease: Lease, record: LockRecord, served: Foreign) -> int:
         del served
         return max(lease.fence, record.highest_generation + 1)
 
-    def claimed(
-        rotation: Foreign,
-        ports: Ports,
-        record: LockRecord,
-        served: Foreign,
-        kind: ClaimKind,
-        base_generation: int,
-    ) -> Claim:
-        claim = Claim(
-            kind=kind,
-            generation=next_generation(rotation.lease, record, served),
-            base_generation=base_generation,
-            rotation_id=rotation.rotation_id,
-        )
-        ports.lock.claim(rotation.lease, claim, over=record, plan=ports.credential.plan_digest, served=set())
-        return claim
+    return patched(patch.object(decide, "next_generation", next_generation))
 
-    return patched(patch.object(generate, "_claimed", claimed))
+
+def generation_reused() -> AbstractContextManager[None]:
+    """The same, and what is found under the name of a claim is taken for its value, whoever staged it."""
+    in_text, in_model = contents.decode_claim_id, model_ports.claim_id
+
+    def decoded(text: str, generation: int, **where: str) -> str:
+        return _AnyClaim(in_text(text, generation, **where) or "")
+
+    return patched(
+        patch.object(one_secret, "decode_claim_id", decoded),
+        patch.object(model_ports, "claim_id", lambda run: _AnyClaim(in_model(run) or "0")),
+        named_without_a_look(),
+    )
 
 
 def refused_value_adopted() -> AbstractContextManager[None]:
@@ -322,21 +337,36 @@ def own_store_first() -> AbstractContextManager[None]:
 
 def databases_before_write_ahead() -> AbstractContextManager[None]:
     """Generate stages in the first store alone; the others get the value when it is promoted."""
-    staged, updated = generate._staged, update_secrets.run
+    staged, updated = Stores._stage, update_secrets.run
 
-    def first_alone(request: Foreign, ports: Ports, *more: Foreign) -> Foreign:
-        return staged(request, replace(ports, stores=Stores(list(ports.stores)[:1])), *more)
+    def first_alone(self: Stores, puts: Foreign, value: CredentialValue) -> Foreign:
+        return staged(Stores([self.first]), puts[:1], value)
 
     def stages_and_promotes(request: Foreign, ports: Ports) -> Foreign:
         value = ports.stores.find_generation(request.claim.generation)
         for store in list(ports.stores)[1:] if value else ():
-            store.stage(value)  # type: ignore[arg-type]  # it is there
+            store.prepare(request.claim.generation)(value)  # type: ignore[arg-type]  # it is there
         return updated(request, ports)
 
     return patched(
-        patch.object(generate, "_staged", first_alone),
+        patch.object(Stores, "_stage", first_alone),
         patch.object(update_secrets, "run", stages_and_promotes),
     )
+
+
+def other_stores_not_waited_for() -> AbstractContextManager[None]:
+    """Generate does not ask what has become of the staging in the other stores."""
+    staged = Stores._stage
+
+    def stage(self: Stores, puts: Foreign, value: CredentialValue) -> Foreign:
+        first, *others = puts
+        seen = staged(Stores([self.first]), [first], value)
+        for put in others:
+            with suppress(RetryableError):
+                put(self.first.read_generation(value.generation))
+        return seen
+
+    return patched(patch.object(Stores, "_stage", stage))
 
 
 # ApplyDb.
@@ -360,8 +390,35 @@ def fence_not_read() -> AbstractContextManager[None]:
     return _over(apply_db, lambda ports: replace(ports, lock=_LockThatNeverRefuses(ports.lock)))
 
 
+class _LockThatIsAskedOnce:
+    """A lock whose conditional write of a promotion is made once; whoever asks again learns nothing new."""
+
+    def __init__(self, lock: Foreign) -> None:
+        self._lock = lock
+        self._answer: LockRecord | None = None
+
+    def __getattr__(self, name: str) -> Foreign:
+        return getattr(self._lock, name)
+
+    def begin_promotion(self, *args: Foreign, **more: Foreign) -> LockRecord:
+        self._answer = self._answer or self._lock.begin_promotion(*args, **more)
+        return self._answer
+
+
 def fence_not_read_before_promotion() -> AbstractContextManager[None]:
-    return _over(update_secrets, lambda ports: replace(ports, lock=_LockThatNeverRefuses(ports.lock)))
+    """After a lost comparison a store is looked at and promoted without another look at the fence."""
+    return _over(update_secrets, lambda ports: replace(ports, lock=_LockThatIsAskedOnce(ports.lock)))
+
+
+def promoted_before_the_conditional_write() -> AbstractContextManager[None]:
+    """Stores compare and set before it is known that the lock is still held."""
+    original = update_secrets.run
+
+    def run(request: Foreign, ports: Ports) -> Foreign:
+        ports.stores.prepare_promotion(request.claim.generation, request.seen)(lambda: None)
+        return original(request, ports)
+
+    return patched(patch.object(update_secrets, "run", run))
 
 
 def _over(step: Foreign, changed: Callable[[Ports], Ports]) -> AbstractContextManager[None]:

@@ -3,19 +3,29 @@
 The patches are on the shipped drivers, or on the doubles in memory and in the model where an adapter keeps the rule.
 """
 
-import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from contextvars import ContextVar
 from dataclasses import replace
 from unittest.mock import patch
 
 from functions.generate import step as generate
-from lockstep import extras, stores
+from lockstep import extras, one_secret
 from lockstep.databases.base import AlternatingUsers
 from lockstep.databases.mariadb import _DualPassword as MariaDbDualPassword
 from lockstep.databases.mysql import DualPassword, Slots
 from lockstep.errors import DatabaseUnreachableError
-from lockstep.model import ChainHead, Claim, ClaimKind, CredentialValue, Lease, LockRecord, Release
+from lockstep.model import (
+    ChainHead,
+    Claim,
+    CredentialValue,
+    Lease,
+    LockRecord,
+    Release,
+    StoreVersions,
+)
+from lockstep.one_secret import OneSecret
+from lockstep.ports import Observed
 from tests.proof import model_world
 from tests.proof.model_ports import ModelDatabase, ModelStore
 from tests.proof.patching import Foreign, patched
@@ -189,41 +199,66 @@ def same_user_again() -> AbstractContextManager[None]:
 
 def keys_lost_on_reissue() -> AbstractContextManager[None]:
     """A heal writes the login and nothing else."""
-    heals, staged, carried = threading.local(), generate._staged, extras.carried
+    is_heal, healed, carried = ContextVar("is_heal", default=False), generate._healed, extras.carried
 
-    def stage(rotation: Foreign, ports: Foreign, claim: Claim, *rest: Foreign) -> Foreign:
-        heals.now = claim.kind is ClaimKind.HEAL
-        return staged(rotation, ports, claim, *rest)
+    def heal(*args: Foreign) -> Foreign:
+        token = is_heal.set(True)
+        try:
+            return healed(*args)
+        finally:
+            is_heal.reset(token)
 
     def forgets(served: Foreign) -> Foreign:
-        return extras.NO_EXTRAS if heals.now else carried(served)
+        return extras.NO_EXTRAS if is_heal.get() else carried(served)
 
-    return patched(patch.object(generate, "_staged", stage), patch.object(stores, "carried", forgets))
+    return patched(patch.object(generate, "_healed", heal), patch.object(one_secret, "carried", forgets))
+
+
+def seen_not_compared() -> AbstractContextManager[None]:
+    """A promotion replaces what is current, whatever Generate saw when it made the text."""
+
+    def from_seen(self: OneSecret, generation: int, _seen: str) -> Observed | None:
+        found = self.versions.observe(generation)
+        return found if found.generation < generation else None
+
+    return patched(patch.object(OneSecret, "from_seen", from_seen))
 
 
 def blind_promote() -> AbstractContextManager[None]:
-    def promote(self: MemoryStore, generation: int, _still_ours: Foreign) -> None:
+    def promote(
+        self: MemoryStore, generation: int, _seen: Foreign, _found: Foreign, _still_ours: Foreign
+    ) -> StoreVersions:
         for kind in KINDS:
             with self.faults.around(f"promote {kind}"):
                 self._secrets[kind].make_current(f"generation-{generation}")
+        return _promoted(self, generation)
 
-    def set_current(self: ModelStore, generation: int, _still_ours: Foreign) -> None:
+    def set_current(self: ModelStore, generation: int, _seen: str, _still_ours: Foreign) -> StoreVersions:
         self.ask("promote", generation)
+        return _promoted(self, generation)
 
     return patched(
-        patch.object(MemoryStore, "promote", promote), patch.object(ModelStore, "promote", set_current)
+        patch.object(MemoryStore, "_promote", promote), patch.object(ModelStore, "_promote", set_current)
     )
+
+
+def _promoted(store: MemoryStore | ModelStore, generation: int) -> StoreVersions:
+    version = f"generation-{generation}"
+    return StoreVersions(store=store.name, app_user=version, connection_blob=version)
 
 
 def promote_below_a_newer_one() -> AbstractContextManager[None]:
     """Compare-and-set on what was read, even if that is newer."""
 
-    def promote(self: MemoryStore, generation: int, _still_ours: Foreign) -> None:
+    def promote(
+        self: MemoryStore, generation: int, _seen: Foreign, _found: Foreign, _still_ours: Foreign
+    ) -> StoreVersions:
         for kind in KINDS:
             secret = self._secrets[kind]
             seen = secret.current
             with self.faults.around(f"promote {kind}"):
                 if secret.current == seen:
                     secret.make_current(f"generation-{generation}")
+        return _promoted(self, generation)
 
-    return patched(patch.object(MemoryStore, "promote", promote))
+    return patched(patch.object(MemoryStore, "_promote", promote))

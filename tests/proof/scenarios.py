@@ -66,6 +66,20 @@ def _edited(world: MemoryWorld) -> None:
     edit(world.stores["aws"], another_login(world))
 
 
+def _edited_meanwhile(world: MemoryWorld) -> None:
+    """An operator adds a key to a secret while a run is between the staging and the promotion (protocol V21)."""
+    database, store = world.databases["db-2"], world.stores["aws"]
+    change, left = database.set_passwords, [1]
+
+    def edits(username: str, *passwords: str) -> None:
+        change(username, *passwords)
+        if left:
+            left.pop()
+            store.edit("app_user", json.dumps({**json.loads(store.current_text("app_user")), "added": 1}))
+
+    vars(database)["set_passwords"] = edits
+
+
 def _forgetful(world: MemoryWorld) -> None:
     """The second database acknowledges one change and has forgotten it: a failover to a replica that lacked it."""
     database = world.databases["db-2"]
@@ -149,6 +163,7 @@ SCENARIOS: Mapping[str, Callable[[MemoryWorld], None]] = {
     "steady": _steady,
     "refused": _refused,
     "edited": _edited,
+    "edited-meanwhile": _edited_meanwhile,
     "forgetful": _forgetful,
     "sticky": _sticky,
     "changed-by-dba": _changed_by_dba,

@@ -448,6 +448,8 @@ class MemoryWorld:
     def ports(self, runner: str = "aws") -> Ports:
         """The world as a runner sees it."""
         credential = self.plans.get(runner, self.credential)
+        for store in self.stores.values():
+            store.runs(self.side_by_side)
         return Ports(
             runner=runner,
             credential=credential,

@@ -1,7 +1,7 @@
 """A secrets manager in memory."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -10,7 +10,7 @@ from typing import Literal
 from lockstep.contents import decode_app_user
 from lockstep.errors import LostCompareAndSetError, SecretNotFoundError, StoreRejectedError
 from lockstep.extras import MAX_TEXT_BYTES
-from lockstep.model import Credential, CredentialValue, Login, StoredValue
+from lockstep.model import Credential, CredentialValue, Login, StoredValue, StoreVersions
 from lockstep.ports import Observed, SecretVersion, Staged
 from lockstep.stores import CredentialStore
 from lockstep.version_names import VersionNames
@@ -26,7 +26,7 @@ _MADE = datetime(2030, 1, 1, tzinfo=UTC)
 
 
 @dataclass
-class _Versions:
+class Versions:
     """Versions by id and the labels on them, as a secrets manager keeps them."""
 
     versions: dict[str, str] = field(default_factory=dict)
@@ -42,7 +42,7 @@ class MemorySecret:
     """The port `VersionedSecret` on one secret of a `MemoryStore`. Version ids are `generation-2` or `edit-2`."""
 
     def __init__(
-        self, kept: dict[SecretKind, _Versions], kind: SecretKind, faults: Faults, *, store: str, secret: str
+        self, kept: dict[SecretKind, Versions], kind: SecretKind, faults: Faults, *, store: str, secret: str
     ) -> None:
         self._kept = kept
         self._kind = kind
@@ -69,22 +69,36 @@ class MemorySecret:
         candidates = secret.versions if generation else (secret.current, secret.previous)
         return next((v for v in candidates if v and _generation(v) == generation), "")
 
-    def stage(self, generation: int, text: str) -> Staged:
+    def prepare(self, generation: int, *, over: Sequence[SecretVersion] = ()) -> Callable[[str], Staged]:
+        return partial(self._put, generation, over[0].id if over else "")
+
+    def _put(self, generation: int, seen: str, text: str) -> Staged:
         version = f"{_WRITTEN}{generation}"
         with self._faults.around(f"stage {self._kind}"):
             versions = self._secret().versions
             is_new = version not in versions
             versions.setdefault(version, text)
-        return Staged(is_new=is_new, read_back=lambda: self._read(version))
+        return Staged(is_new=is_new, read_back=lambda: self._read(version), seen=seen if is_new else "")
 
-    def observe(self, generation: int) -> Observed:
+    def from_seen(self, generation: int, seen: str) -> Observed:
+        return self._observed(generation, seen)
+
+    def observe(self, generation: int, *, seen: str = "") -> Observed:
+        del seen
         with self._faults.around(f"describe {self._kind}"):
-            seen = self._secret().current
-            return Observed(
-                generation=_generation(seen),
-                replaces="" if _generation(seen) else seen,
-                commit=partial(self._commit, seen, generation),
-            )
+            current = self._secret().current
+            return self._observed(generation, current, replaces="" if _generation(current) else current)
+
+    def _observed(self, generation: int, current: str, *, replaces: str = "") -> Observed:
+        return Observed(
+            generation=_generation(current),
+            version=f"{_WRITTEN}{generation}",
+            replaces=replaces,
+            commit=partial(self._commit, current, generation),
+        )
+
+    def shows(self, version: str) -> bool:
+        return self._secret().current == version
 
     def spread(self, generation: int) -> list[Callable[[], None]]:
         del generation
@@ -109,7 +123,7 @@ class MemorySecret:
             id=version, generation=_generation(version), text=versions[version], created_at=created_at
         )
 
-    def _secret(self) -> _Versions:
+    def _secret(self) -> Versions:
         if self._kind not in self._kept:
             raise SecretNotFoundError(**self._where)
         return self._kept[self._kind]
@@ -123,15 +137,15 @@ class MemoryStore(CredentialStore):
     """The shipped rules on two secrets in memory, with faults around each operation and each write.
 
     Attributes:
-        lagging_reads: How many more calls of `serves` answer that nothing has arrived yet.
+        lagging_reads: How many more calls of `shows` answer that nothing has arrived yet.
     """
 
     def __init__(
-        self, name: str, credential: Credential, kept: dict[SecretKind, _Versions] | None = None
+        self, name: str, credential: Credential, kept: dict[SecretKind, Versions] | None = None
     ) -> None:
         self.faults = Faults()
         self.lagging_reads = 0
-        self._secrets = {kind: _Versions() for kind in KINDS} if kept is None else kept
+        self._secrets = {kind: Versions() for kind in KINDS} if kept is None else kept
         self._edits = itertools.count(1)
         super().__init__(name, credential, self._open_secret)
         if kept is None:
@@ -152,6 +166,10 @@ class MemoryStore(CredentialStore):
         names = self._credential.secret_names
         secret = names.app_user if kind == "app_user" else names.connection_blob
         return self._open_secret(VersionNames(credential_id=self._credential.id, secret=secret))
+
+    def runs(self, side_by_side: SideBySide) -> None:
+        """Ask for both secrets in this way from now on."""
+        self._side_by_side = side_by_side
 
     def another_client(self) -> "MemoryStore":
         """The same secrets as another runner sees them, with faults of its own."""
@@ -196,9 +214,9 @@ class MemoryStore(CredentialStore):
         with self.faults.around("read_generation"):
             return super().read_generation(generation)
 
-    def serves(self, generation: int) -> bool:
-        with self.faults.around("serves"):
+    def shows(self, promoted: StoreVersions) -> bool:
+        with self.faults.around("shows"):
             if self.lagging_reads:
                 self.lagging_reads -= 1
                 return False
-            return super().serves(generation)
+            return super().shows(promoted)

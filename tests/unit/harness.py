@@ -106,6 +106,7 @@ def updated(world: MemoryWorld, staged: Staged, proven: Iterable[str] | None = N
         rotation=staged.rotation,
         claim=staged.claim,
         proven=tuple(world.databases if proven is None else proven),
+        seen=staged.seen,
     )
     return update_secrets.run(request, world.ports(staged.rotation.runner))
 

@@ -88,14 +88,14 @@ def _emergency_in_a_heal(world: MemoryWorld) -> None:
     revokes_everything(world)
 
 
-STEADY = Story(name="steady", prepare=_two_rotations, boundaries=90)
+STEADY = Story(name="steady", prepare=_two_rotations, boundaries=80)
 STORIES = (
     STEADY,
-    Story(name="taken-over", prepare=_nothing, boundaries=85),
-    Story(name="bootstrapped", prepare=_nothing, boundaries=75, placeholder=True),
-    Story(name="one-placeholder", prepare=_only_in_one_store, boundaries=80, placeholder=True),
-    Story(name="edited-by-hand", prepare=_edited_by_hand, boundaries=90),
-    Story(name="refused-by-policy", prepare=_refused_by_policy, boundaries=140),
+    Story(name="taken-over", prepare=_nothing, boundaries=75),
+    Story(name="bootstrapped", prepare=_nothing, boundaries=70, placeholder=True),
+    Story(name="one-placeholder", prepare=_only_in_one_store, boundaries=70, placeholder=True),
+    Story(name="edited-by-hand", prepare=_edited_by_hand, boundaries=80),
+    Story(name="refused-by-policy", prepare=_refused_by_policy, boundaries=120),
     Story(name="emergency", prepare=_emergency, boundaries=100),
     Story(name="emergency-in-a-heal", prepare=_emergency_in_a_heal, boundaries=80),
 )

@@ -17,7 +17,7 @@ from lockstep.errors import (
     StoresDivergedError,
     StoreUnreachableError,
 )
-from lockstep.messages import Hint
+from lockstep.messages import Hint, Staged
 from lockstep.model import Claim, ClaimKind, CredentialValue, Login, SecretStr, Strategy
 from tests.support.memory import PLACEHOLDER_TEXT, MemoryWorld, make_plan
 from tests.unit.flights import (
@@ -44,6 +44,7 @@ from tests.unit.harness import (
     known_logins,
     login_of,
     orders,
+    quiet,
     rotate,
     rotate_again,
     served,
@@ -274,7 +275,8 @@ def test_a_run_that_lost_the_lock_adopts_nothing() -> None:
         run_generate(world, rotation)
 
 
-def test_another_value_under_the_generation_is_an_error_and_stays() -> None:
+def test_another_value_under_the_generation_stays_and_the_claim_is_replaced() -> None:
+    """Nobody has looked whether a store holds a value under the name (protocol C3, V22)."""
     world = steady()
     rotation, stores = held(world, "third"), list(world.stores.values())
     forged = another_login(world)
@@ -285,11 +287,53 @@ def test_another_value_under_the_generation_is_an_error_and_stays() -> None:
             stores[1].stage(replace(_value(world, 2), generation=3, login=forged))
 
     stores[1].faults.before = forge
-    with pytest.raises(StagedValueConflictError):
-        run_generate(world, rotation)
+    result = run_generate(world, rotation)
+    assert result.claim == world.lock.record.claim
+    assert result.claim.generation == 4
     found = stores[1].read_generation(3)
     assert found
     assert found.login == forged
+    assert stores[0].read_generation(4) == stores[1].read_generation(4)
+
+
+def test_values_that_were_staged_before_the_lock_table_was_lost_never_come_back() -> None:
+    """Their username may be current by now, and its account would be changed (protocol C3)."""
+    world = steady(Strategy.ALTERNATING_USERS)
+    for generation in (3, 4):
+        for store in world.stores.values():
+            store.stage(CredentialValue(generation, login_of(world, 2), "of-a-lost-table"))
+    result = run_generate(world, held(world, "third"))
+    assert result.claim == world.lock.record.claim
+    assert result.claim.generation == 5
+    assert login_of(world, 5).username != login_of(world, 2).username
+
+
+def test_a_claim_that_died_before_its_staging_does_not_adopt_what_was_there_before() -> None:
+    world = steady(Strategy.ALTERNATING_USERS)
+    for store in world.stores.values():
+        store.stage(CredentialValue(3, login_of(world, 2), "of-a-lost-table"))
+    dies(world, "after lock claim")
+    result = rotate(world, "taker")
+    assert (result.generation, result.adopted) == (4, False)
+    assert_in_step(world, 4)
+
+
+def test_a_claim_is_replaced_once_for_a_taken_name() -> None:
+    world = steady()
+    rotation, first = held(world, "third"), world.stores["aws"]
+
+    def forge(operation: str) -> None:
+        if operation == "stage app_user":
+            with quiet(world):
+                generation = world.lock.record.highest_generation
+                first.stage(CredentialValue(generation, another_login(world), "another"))
+
+    first.faults.before = forge
+    with pytest.raises(StagedValueConflictError):
+        run_generate(world, rotation)
+    undisturbed(world)
+    assert world.lock.record.highest_generation == 4
+    assert_in_step(world, rotate_again(world, "next").generation)
 
 
 def _value(world: MemoryWorld, generation: int) -> CredentialValue:
@@ -309,13 +353,18 @@ def _fails_at(operation: str, error: Exception) -> Callable[[str], None]:
 # Repetition
 
 
+def without_seen(staged: Staged) -> Staged:
+    """A step that finds its values staged does not say what their texts know of: the promotion looks again."""
+    return staged.model_copy(update={"seen": ()})
+
+
 @both_strategies
 def test_a_repeated_step_changes_nothing(strategy: Strategy) -> None:
     world = steady(strategy)
     rotation = held(world, "third")
     first = run_generate(world, rotation)
     value, record = login_of(world, 3), world.lock.record
-    assert run_generate(world, rotation) == first
+    assert without_seen(run_generate(world, rotation)) == without_seen(first)
     assert (login_of(world, 3), world.lock.record) == (value, record)
     assert all(s.read_generation(4) is None for s in world.stores.values())
 
@@ -338,7 +387,7 @@ def test_a_twin_at_any_boundary_stages_the_same_value(strategy: Strategy) -> Non
         assert result.claim == twin.result.claim == world.lock.record.claim, twin.boundary
         assert len({shown(_value_in(world, store)) for store in world.stores}) == 1, twin.boundary
         at += 1
-    assert at >= 20
+    assert at >= 16
 
 
 def _value_in(world: MemoryWorld, store: str) -> Login:
@@ -417,10 +466,10 @@ def test_a_repeated_step_replaces_a_refused_generation_once() -> None:
     world = steady()
     refused = generated(world, held(world, "third"))
     first = run_generate(world, refused.rotation, refused=3)
-    assert run_generate(world, refused.rotation, refused=3) == first
+    assert without_seen(run_generate(world, refused.rotation, refused=3)) == without_seen(first)
 
 
 def test_only_the_claim_that_was_refused_is_replaced() -> None:
     world = steady()
     staged = generated(world, held(world, "third"))
-    assert run_generate(world, staged.rotation, refused=2) == staged
+    assert without_seen(run_generate(world, staged.rotation, refused=2)) == without_seen(staged)

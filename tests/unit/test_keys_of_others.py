@@ -27,7 +27,17 @@ from tests.unit.ring_world import RingWorld, attempt, create_slots, ring_world
 
 CANARY = "hunter2-of-another-team"
 OURS = {
-    "app_user": {"dbname", "engine", "format", "generation", "host", "password", "port", "username"},
+    "app_user": {
+        "dbname",
+        "engine",
+        "format",
+        "generation",
+        "host",
+        "lockstep_claim",
+        "password",
+        "port",
+        "username",
+    },
     "connection_blob": {"credential", "databases", "format", "generation"},
 }
 

@@ -1,11 +1,13 @@
 """The rules of `CredentialStore` and of `Stores` that do not depend on an adapter."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 
 from lockstep.errors import (
+    EditedMeanwhileError,
     FenceLostError,
     InvalidRequestError,
     ReadSideLaggingError,
@@ -13,10 +15,12 @@ from lockstep.errors import (
     StagedValueConflictError,
     StoreUnreachableError,
 )
-from lockstep.model import CredentialValue, Login, SecretStr
+from lockstep.model import CredentialValue, Login, SecretStr, StoreVersions
+from lockstep.ports import StillOurs
 from lockstep.stores import READ_SIDE_TIMEOUT_SECONDS, Stores
 from tests.support.fence import fence_held
 from tests.support.memory import FakeClock, MemoryStore, make_plan
+from tests.support.memory_store import SecretKind
 
 CREDENTIAL = make_plan().credentials[0]
 
@@ -87,7 +91,7 @@ def test_a_connection_blob_that_claims_another_generation_than_its_name_is_malfo
 
 def test_a_connection_blob_from_an_older_plan_is_kept(store: MemoryStore) -> None:
     store.forge("connection_blob", 7, '{"generation":7,"databases":{}}')
-    assert store.stage(value(7)) == value(7)
+    assert store.stage(value(7)).value == value(7)
     assert store.current_text("connection_blob") == '{"generation":7,"databases":{}}'
 
 
@@ -134,7 +138,7 @@ def test_a_higher_generation_in_either_secret_is_a_lost_fence(store: MemoryStore
 
 def test_the_first_store_decides_and_the_others_get_a_copy(pair: Pair) -> None:
     pair.first.stage(value(1, by="earlier"))
-    assert pair.both.stage(value(1)) == value(1, by="earlier")
+    pair.both.stage(value(1))
     assert pair.second.read_generation(1) == value(1, by="earlier")
     assert pair.both.first is pair.first
 
@@ -170,7 +174,6 @@ def test_served_lists_every_store_in_order(pair: Pair) -> None:
     pair.both.stage(value(1))
     pair.second.promote(1, fence_held)
     assert [(name, v.generation) for name, v in pair.both.served().items()] == [("first", 0), ("second", 1)]
-    assert pair.both.versions_of(1) == {"first": "generation-1", "second": "generation-1"}
     pair.first.faults.before = _unreachable
     with pytest.raises(StoreUnreachableError):
         pair.both.served()
@@ -180,24 +183,100 @@ def _unreachable(_operation: str) -> None:
     raise StoreUnreachableError
 
 
-def test_every_store_promotes_and_each_reads_the_fence(pair: Pair) -> None:
-    pair.both.stage(value(1))
+def promoted(pair: Pair, seen: Sequence[StoreVersions], still_ours: StillOurs) -> tuple[StoreVersions, ...]:
+    return pair.both.prepare_promotion(1, seen)(still_ours)
+
+
+def test_every_store_promotes_what_was_seen_without_a_look(pair: Pair) -> None:
+    pair.both.served()
+    seen = pair.both.prepare(1, is_new=True)(value(1))
+    assert seen == tuple(
+        StoreVersions(store=name, app_user="edit-1", connection_blob="edit-2") for name in ("first", "second")
+    )
     asked: list[str] = []
-    pair.both.promote(1, lambda: asked.append("fence"))
-    assert asked == ["fence", "fence"]
+    for store in (pair.first, pair.second):
+        store.faults.before = asked.append
+    versions = promoted(pair, seen, lambda: asked.append("fence"))
+    assert asked == ["promote app_user", "promote connection_blob"] * 2
     assert {v.generation for v in pair.both.served().values()} == {1}
+    assert {(v.app_user, v.connection_blob) for v in versions} == {("generation-1", "generation-1")}
+
+
+@pytest.mark.parametrize("kind", ["app_user", "connection_blob"])
+def test_where_what_was_seen_is_gone_that_store_alone_is_looked_at(pair: Pair, kind: SecretKind) -> None:
+    pair.both.served()
+    seen = pair.both.prepare(1, is_new=True)(value(1))
+    pair.second.edit(kind, app_user(0))
+    asked: list[str] = []
+    pair.second.faults.before = asked.append
+    promoted(pair, seen, lambda: asked.append("fence"))
+    assert asked == [
+        "promote app_user",
+        "promote connection_blob",
+        f"describe {kind}",
+        "fence",
+        f"promote {kind}",
+    ]
+    assert {(v.generation, v.blob_generation) for v in pair.both.served().values()} == {(1, 1)}
+
+
+def test_what_was_seen_before_somebody_wrote_a_key_is_not_replaced(pair: Pair) -> None:
+    """Also between the look and the staging (protocol V21)."""
+    pair.both.served()
+    put = pair.both.prepare(1, is_new=True)
+    pair.second.edit("app_user", '{"username":"app","password":"hunter2","added":1}')
+    seen = put(value(1))
+    with pytest.raises(EditedMeanwhileError):
+        promoted(pair, seen, fence_held)
+    assert pair.second.current_text("app_user").endswith('"added":1}')
+
+
+def test_a_value_that_was_there_before_does_not_say_what_it_knows_of(pair: Pair) -> None:
+    """Its text may be older than this look, so the promotion looks again."""
+    pair.both.stage(value(1))
+    pair.both.served()
+    unknown = {("", "")}
+    assert {(v.app_user, v.connection_blob) for v in pair.both.prepare(1, is_new=True)(value(1))} == unknown
+    assert {(v.app_user, v.connection_blob) for v in pair.both.stage(value(2))} == unknown
+
+
+# Claims
+
+
+@pytest.mark.parametrize("place", ["first", "second"])
+def test_a_value_of_another_claim_is_a_conflict_in_every_store(pair: Pair, place: str) -> None:
+    """It was staged before the lock table was lost; its username may be the current one by now (protocol V22)."""
+    [store] = [s for s in (pair.first, pair.second) if s.name == place]
+    store.stage(replace(value(1), claim_id="theirs"))
+    with pytest.raises(StagedValueConflictError) as error:
+        pair.both.stage(replace(value(1), claim_id="mine"))
+    assert error.value.where == {"store": place, "generation": "1"}
+
+
+def test_a_value_of_the_same_claim_is_a_twins(pair: Pair) -> None:
+    theirs = replace(value(1, by="twin"), claim_id="mine")
+    pair.first.stage(theirs)
+    pair.both.stage(replace(value(1), claim_id="mine"))
+    assert [store.read_generation(1) for store in pair.both] == [theirs, theirs]
+
+
+def test_both_secrets_are_written_without_reading_back_what_was_created(store: MemoryStore) -> None:
+    read: list[str] = []
+    store.faults.before = read.append
+    assert store.stage(value(1)).value == value(1)
+    assert read == ["stage app_user", "stage connection_blob"]
 
 
 def test_waiting_ends_when_every_store_serves_or_the_time_is_over(pair: Pair) -> None:
     clock = FakeClock()
     pair.both.stage(value(1))
-    pair.both.promote(1, fence_held)
+    versions = promoted(pair, (), fence_held)
     pair.first.lagging_reads, pair.second.lagging_reads = 2, 4
-    pair.both.wait_until_served(1, clock)
+    pair.both.wait_until_shown(1, versions, clock)
     assert (pair.first.lagging_reads, pair.second.lagging_reads) == (0, 0)
     pair.second.lagging_reads = 10**6
     began = clock.monotonic()
     with pytest.raises(ReadSideLaggingError) as error:
-        pair.both.wait_until_served(1, clock)
+        pair.both.wait_until_shown(1, versions, clock)
     assert error.value.where == {"store": "second", "generation": "1"}
     assert clock.monotonic() - began == READ_SIDE_TIMEOUT_SECONDS

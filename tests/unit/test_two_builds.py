@@ -28,7 +28,7 @@ from tests.unit.harness import (
     undisturbed,
 )
 
-BOUNDARIES = 90
+BOUNDARIES = 75
 STRATEGIES = pytest.mark.parametrize("strategy", list(Strategy))
 
 

@@ -6,11 +6,17 @@ from datetime import timedelta
 
 import pytest
 
-from lockstep.errors import SecretMalformedError, SecretNotFoundError, StagedValueConflictError
+from lockstep.errors import (
+    EditedMeanwhileError,
+    SecretMalformedError,
+    SecretNotFoundError,
+    StagedValueConflictError,
+)
 from lockstep.model import Login, SecretStr
 from lockstep.store_kinds import oci_vault
 from tests.contract.harness import PLACEHOLDER_TEXT
 from tests.contract.oci_fixtures import APP_USER_VERSIONS, VaultRingHarness
+from tests.support.fence import fence_held
 from tests.unit.ring_world import (
     advance,
     attempt,
@@ -108,6 +114,48 @@ def test_staging_a_generation_that_is_scheduled_for_deletion_is_a_conflict(four:
     four.console.schedule(slot, 2, four.clock.now() + timedelta(days=2))
     with pytest.raises(StagedValueConflictError):
         four.store.stage(value(2))
+
+
+@pytest.mark.parametrize("when", ["before the look", "before the staging", "before the promotion"])
+@pytest.mark.parametrize("adds", [True, False])
+def test_an_edit_of_the_very_slot_that_takes_the_value_is_seen(
+    four: VaultRingHarness, when: str, *, adds: bool
+) -> None:
+    """Whatever comes after the reading, also before the staging (protocol V21)."""
+    advance(four, 1, 2, 3, 4)
+    slot = four.ids["app_user"][3]  # It serves 1, the lowest.
+    edit = {"username": "app", "password": "by-hand", **({"added": 1} if adds else {})}
+
+    def edited(at: str) -> None:
+        if at == when:
+            four.console.edit(slot, json.dumps(edit))
+
+    four.store.read_current()
+    edited("before the look")
+    put = four.store.prepare(5, is_new=True)
+    edited("before the staging")
+    seen = put(value(5)).seen
+    edited("before the promotion")
+    if adds:
+        with pytest.raises(EditedMeanwhileError):
+            four.store.prepare_promotion(5, seen=seen)(fence_held)
+        assert json.loads(four.console.current(slot)[1]) == edit
+    else:
+        four.store.prepare_promotion(5, seen=seen)(fence_held)
+        assert four.store.serves(5)
+
+
+def test_a_version_of_the_name_in_another_slot_is_not_promoted(four: VaultRingHarness) -> None:
+    """It was staged there before the lock table was lost: the slot that was seen says which one is meant."""
+    advance(four, 1, 2, 3, 4)
+    name = APP_USER_VERSIONS.name_of(5)
+    four.console.edit(four.ids["app_user"][1], '{"username":"x","password":"y"}', stage="PENDING", name=name)
+    four.store.read_current()
+    seen = four.store.prepare(5, is_new=True)(value(5)).seen
+    four.console.edit(four.ids["app_user"][3], '{"username":"app","password":"by-hand"}')  # Look again.
+    promoted = four.store.prepare_promotion(5, seen=seen)(fence_held)
+    assert promoted.app_user.startswith("3:")
+    assert four.store.read_current().login == value(5).login
 
 
 # Slots that are deleted, restored and added
