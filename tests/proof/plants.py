@@ -387,7 +387,15 @@ class _LockThatNeverRefuses:
 
 
 def fence_not_read() -> AbstractContextManager[None]:
-    return _over(apply_db, lambda ports: replace(ports, lock=_LockThatNeverRefuses(ports.lock)))
+    """Nor does a run compare its lease with its clock, which stops those that slept for longer (protocol D18)."""
+    return patched(
+        _over(apply_db, lambda ports: replace(ports, lock=_LockThatNeverRefuses(ports.lock))),
+        clock_not_read(),
+    )
+
+
+def clock_not_read() -> AbstractContextManager[None]:
+    return patched(patch.object(apply_db, "_require_time_left", lambda _rotation, _ports: None))
 
 
 class _LockThatIsAskedOnce:
@@ -439,7 +447,7 @@ def fence_read_before_advisory_lock() -> AbstractContextManager[None]:
             ports = replace(ports, lock=_LockThatNeverRefuses(ports.lock))
         return original(request, ports)
 
-    return patched(patch.object(apply_db, "run", run))
+    return patched(patch.object(apply_db, "run", run), clock_not_read())
 
 
 def phase_not_compared() -> AbstractContextManager[None]:

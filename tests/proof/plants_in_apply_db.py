@@ -13,6 +13,7 @@ from lockstep.messages import Dead, Death
 from lockstep.model import Claim, CredentialValue, Lease, LockRecord
 from lockstep.ports import Ports
 from tests.proof.patching import Foreign, patched
+from tests.proof.plants import clock_not_read
 
 
 def changed_before_the_fence_answered() -> AbstractContextManager[None]:
@@ -24,7 +25,7 @@ def changed_before_the_fence_answered() -> AbstractContextManager[None]:
         ports.lock.require(request.rotation.lease, request.claim, promoting=False, now=ports.clock.now())
         return done
 
-    return patched(patch.object(apply_db, "_apply", apply))
+    return patched(patch.object(apply_db, "_apply", apply), clock_not_read())
 
 
 def hint_believed() -> AbstractContextManager[None]:
