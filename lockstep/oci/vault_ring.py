@@ -21,9 +21,7 @@ if the list shows that it is deleted or scheduled for deletion (protocol V15). S
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -31,19 +29,17 @@ from lockstep.errors import (
     LockstepError,
     LostCompareAndSetError,
     ReadSideLaggingError,
-    SecretNotFoundError,
-    StagedValueConflictError,
     StoreQuotaExceededError,
     StoreRejectedError,
 )
-from lockstep.extras import moment, serving
+from lockstep.extras import serving
 from lockstep.oci import ring
 from lockstep.oci.ring import Slot, Slots, Version
-from lockstep.oci.vault import Absence, Content, Vault
+from lockstep.oci.ring_slots import RingSlots
+from lockstep.oci.vault import Content, Vault
 from lockstep.ports import Clock, Observed, SecretVersion, Staged
 from lockstep.store_kinds import OciVault
 from lockstep.store_kinds.oci_budget import DELETION_LEAD, MAX_BYTES
-from lockstep.store_kinds.oci_vault import slot_name
 from lockstep.version_names import VersionNames
 from lockstep.workers import SideBySide, one_after_the_other, together
 
@@ -100,8 +96,9 @@ class VaultRing:
     ) -> None:
         self._vault = vault
         self._names = names
-        self._slots = slots
-        self._slot_names = [slot_name(names.secret, i) for i in range(readers or slots)]
+        self._slots = RingSlots(
+            vault, names, count=slots, readers=readers or slots, side_by_side=side_by_side
+        )
         self._clock = clock
         self._side_by_side = side_by_side
         # Seen by the last look before a promotion. Pruning can use it, since Vault deletes only superseded versions.
@@ -114,18 +111,18 @@ class VaultRing:
 
     def served(self) -> list[SecretVersion]:
         """The current version of each slot, in the order of the ring: what a reader of any one slot may read (V18)."""
-        return list(self._again(lambda: self._each_alive(self._current)))
+        return list(self._slots.again(lambda: self._slots.each_alive(self._current)))
 
     def _current(self, slot: int, secret_id: str) -> SecretVersion:
-        return self._version(slot, self._vault.current(self._slot_names[slot], secret_id))
+        return self._version(slot, self._vault.current(self._slots.names[slot], secret_id))
 
     def read_version(self, version: str) -> SecretVersion | None:
         """A version by slot and version number; None if there is no such version or slot."""
         slot, number = _place(version)
-        secret_id = dict(self._alive()).get(slot)
+        secret_id = dict(self._slots.alive()).get(slot)
         if secret_id is None:
             return None
-        found = self._vault.read(self._slot_names[slot], secret_id, version_number=number)
+        found = self._vault.read(self._slots.names[slot], secret_id, version_number=number)
         return self._version(slot, found) if found else None
 
     def read_generation(self, generation: int) -> SecretVersion | None:
@@ -133,12 +130,12 @@ class VaultRing:
 
         For generation 0: what the first slot holds as CURRENT, else as PREVIOUS, if Lockstep did not write it.
         """
-        return self._again(lambda: self._read_generation(generation))
+        return self._slots.again(lambda: self._read_generation(generation))
 
     def version_of(self, generation: int) -> str:
         """Slot and version number of a generation."""
         found = ring.holder(self._seen, generation) if self._seen else None
-        found = found or ring.holder(self._look(), generation)
+        found = found or ring.holder(self._slots.look(), generation)
         return _version_id(found[0].index, found[1].number) if found else ""
 
     def prepare(self, generation: int, *, over: Sequence[SecretVersion] = ()) -> Callable[[str], Staged]:
@@ -153,7 +150,7 @@ class VaultRing:
         served = {_place(v.id)[0]: _seen_version(v) for v in over}
         slot = self._next_slot(served, generation) if over else None
         if slot is None:
-            slots = self._look()
+            slots = self._slots.look()
             if found := ring.holder(slots, generation):
                 return lambda _text: self._staged(found[0], generation, is_new=False)
             slot = ring.staging_slot(slots, generation)
@@ -163,11 +160,11 @@ class VaultRing:
         return partial(self._put, slot, generation, _version_id(slot.index, seen.number) if seen else "")
 
     def _next_slot(self, served: Mapping[int, Version], generation: int) -> Slot | None:
-        chosen = ring.staging_slot(ring.as_seen(served, in_ring=self._slots), generation)
-        secret_id = dict(self._alive()).get(chosen.index) if chosen else None
+        chosen = ring.staging_slot(ring.as_seen(served, in_ring=self._slots.count), generation)
+        secret_id = dict(self._slots.alive()).get(chosen.index) if chosen else None
         if chosen is None or secret_id is None:
             return None
-        slot = self._slot(chosen.index, secret_id)
+        slot = self._slots.slot(chosen.index, secret_id)
         is_as_seen = slot.current and slot.current.number == served[slot.index].number
         has_room = slot.room > 0 or ring.disposable(slot, below=generation)
         return slot if is_as_seen and has_room and not ring.holder([slot], generation) else None
@@ -176,10 +173,10 @@ class VaultRing:
         if slot.room <= 0:
             self._delete(slot, ring.disposable(slot, below=generation)[0])
         name = self._names.name_of(generation)
-        is_new = self._vault.stage(self._slot_names[slot.index], slot.secret_id, name=name, text=text)
+        is_new = self._vault.stage(self._slots.names[slot.index], slot.secret_id, name=name, text=text)
         if is_new:
             return self._staged(slot, generation, is_new=True, seen=seen)
-        return self._staged(self._met(slot, generation), generation, is_new=False)
+        return self._staged(self._slots.met(slot, generation), generation, is_new=False)
 
     def from_seen(self, generation: int, seen: str) -> Observed:
         """Look at the slot in which the generation was staged; the commit makes it current there.
@@ -191,14 +188,16 @@ class VaultRing:
             LostCompareAndSetError: It serves something else, or does not hold the generation.
         """
         index, number = _place(seen)
-        secret_id, name = dict(self._alive()).get(index), self._slot_names[index]
-        lost = LostCompareAndSetError(store=self._vault.store, secret=name, generation=generation)
+        lost = LostCompareAndSetError(
+            store=self._vault.store, secret=self._names.secret, generation=generation
+        )
+        secret_id = dict(self._slots.alive()).get(index)
         if secret_id is None:
             raise lost
         slot, state = together(
             self._side_by_side,
-            partial(self._slot, index, secret_id),
-            partial(self._vault.state, name, secret_id),
+            partial(self._slots.slot, index, secret_id),
+            partial(self._vault.state, self._slots.names[index], secret_id),
         )
         found = ring.holder([slot], generation)
         if found is None or slot.current is None or {slot.current.number, state.current_number} != {number}:
@@ -213,7 +212,7 @@ class VaultRing:
             StoreRejectedError: No slot holds the generation.
             LostCompareAndSetError: The slot changed while it was looked at.
         """
-        slots = self._seen = self._look()
+        slots = self._seen = self._slots.look()
         self._is_pruned = False
         serving = ring.serving(slots)
         if serving.current and serving.generation >= generation:
@@ -235,7 +234,7 @@ class VaultRing:
     def _observed(
         self, generation: int, slot: Slot, version: Version, etag: str, *, replaces: str = ""
     ) -> Observed:
-        name = self._slot_names[slot.index]
+        name = self._slots.names[slot.index]
         return Observed(
             generation=generation,
             version=_version_id(slot.index, version.number),
@@ -254,7 +253,7 @@ class VaultRing:
             StoreQuotaExceededError: A slot has no room.
             LostCompareAndSetError: A slot changed while it was looked at.
         """
-        slots = self._look()
+        slots = self._slots.look()
         found = ring.holder(slots, generation)
         held = self._arrived(found[0], generation, version_number=found[1].number) if found else None
         if held is None or held.text is None:
@@ -266,14 +265,14 @@ class VaultRing:
         return list(self._side_by_side(into))
 
     def _spread_into(self, slot: Slot, generation: int, text: str) -> Callable[[], None]:
-        name = self._slot_names[slot.index]
+        name = self._slots.names[slot.index]
         if ring.holder([slot], generation) is None:
             if slot.room <= 0:
                 if not (old := ring.disposable(slot, below=generation)):
                     raise StoreQuotaExceededError(store=self._vault.store, secret=name)
                 self._delete(slot, old[0])
             self._vault.stage(name, slot.secret_id, name=self._names.name_of(generation), text=text)
-        now = self._met(slot, generation)
+        now = self._slots.met(slot, generation)
         version = next(v for v in now.versions if v.generation == generation and not v.is_pending_deletion)
         return partial(
             self._vault.promote, name, slot.secret_id, version.number, etag=self._etag(slot, version)
@@ -281,8 +280,8 @@ class VaultRing:
 
     def _etag(self, slot: Slot, version: Version) -> str:
         """For making a version current in its slot, if that still serves what it served when it was looked at."""
-        name = self._slot_names[slot.index]
-        with self._missing_if_empty():
+        name = self._slots.names[slot.index]
+        with self._slots.missing_if_empty():
             state = self._vault.state(name, slot.secret_id)
         if slot.current is None or state.current_number != slot.current.number:
             raise LostCompareAndSetError(store=self._vault.store, secret=name, generation=version.generation)
@@ -295,7 +294,7 @@ class VaultRing:
         Each failure is a warning in the log. One that lasts ends in StoreQuotaExceededError, before any change.
         """
         try:
-            slots = self._look() if self._is_pruned or not self._seen else self._seen
+            slots = self._slots.look() if self._is_pruned or not self._seen else self._seen
         except LockstepError as error:
             _warn(error)
             return 0
@@ -321,10 +320,10 @@ class VaultRing:
         something higher since then has taken the lock.
         """
         index, number = _place(version)
-        secret_id = dict(self._alive()).get(index)
+        secret_id = dict(self._slots.alive()).get(index)
         if secret_id is None:
             return False
-        return self._vault.current(self._slot_names[index], secret_id).number == number
+        return self._vault.current(self._slots.names[index], secret_id).number == number
 
     def serves(self, matches: Callable[[str], bool]) -> bool:
         """Whether the current text of every slot matches."""
@@ -335,10 +334,10 @@ class VaultRing:
 
         The slot whose value is the ring's comes last: until then applications read what they read before.
         """
-        slots = self._look()
+        slots = self._slots.look()
         serving = ring.serving(slots)
         for slot in sorted(slots, key=lambda slot: (slot is serving, slot.index)):
-            name = self._slot_names[slot.index]
+            name = self._slots.names[slot.index]
             etag = self._vault.state(name, slot.secret_id).etag
             held = self._vault.current(name, slot.secret_id).text
             if held is not None and unless(held):
@@ -359,11 +358,11 @@ class VaultRing:
         )
 
     def _read_generation(self, generation: int) -> SecretVersion | None:
-        slots = self._look()
+        slots = self._slots.look()
         found = ring.holder(slots, generation)
         if found is None:
             # Management lists the versions of a deleted secret, too. This raises if the secret itself is missing.
-            self._vault.state(self._slot_names[slots[0].index], slots[0].secret_id)
+            self._vault.state(self._slots.names[slots[0].index], slots[0].secret_id)
             return None
         slot, version = found
         return self._arrived(slot, generation, version_number=version.number)
@@ -372,13 +371,13 @@ class VaultRing:
         name = self._names.name_of(generation)
 
         def read_back() -> SecretVersion:
-            with self._missing_if_empty():
+            with self._slots.missing_if_empty():
                 return self._arrived(slot, generation, secret_version_name=name)
 
         return Staged(is_new=is_new, read_back=read_back, seen=seen)
 
     def _arrived(self, slot: Slot, generation: int, **which: str | int) -> SecretVersion:
-        name = self._slot_names[slot.index]
+        name = self._slots.names[slot.index]
         deadline = self._clock.monotonic() + READ_BACK_TIMEOUT_SECONDS
         while (found := self._vault.read(name, slot.secret_id, **which)) is None:
             if self._clock.monotonic() >= deadline:
@@ -386,70 +385,9 @@ class VaultRing:
             self._clock.sleep(POLL_SECONDS)
         return self._version(slot.index, found)
 
-    # ---- versions, from management
-
-    def _look(self) -> Slots:
-        return self._each_alive(self._slot)
-
-    def _slot(self, index: int, secret_id: str) -> Slot:
-        versions = self._versions(index, secret_id)
-        return Slot(index=index, secret_id=secret_id, versions=versions, in_ring=index < self._slots)
-
-    def _each_alive(self, ask: Callable[[int, str], ResultT]) -> tuple[ResultT, ...]:
-        return self._side_by_side([partial(ask, i, secret_id) for i, secret_id in self._alive()])
-
-    def _alive(self) -> list[tuple[int, str]]:
-        """Index and OCID of each slot; without those that are known to be deleted, and those still to be created."""
-        found = self._side_by_side([partial(self._vault.lookup, name) for name in self._slot_names])
-        for index, place in enumerate(found[: self._slots]):
-            if place is Absence.UNLISTED:
-                raise SecretNotFoundError(store=self._vault.store, secret=self._slot_names[index])
-        if all(isinstance(place, Absence) for place in found[: self._slots]):
-            raise SecretNotFoundError(store=self._vault.store, secret=self._names.secret)
-        return [(i, place) for i, place in enumerate(found) if isinstance(place, str)]
-
-    def _again(self, look: Callable[[], ResultT]) -> ResultT:
-        """The result of a reading; a second one where a slot was deleted after its OCID was looked up."""
-        try:
-            return look()
-        except LostCompareAndSetError:
-            self._vault.forget(*self._slot_names)
-            return look()
-
-    @contextmanager
-    def _missing_if_empty(self) -> Iterator[None]:
-        """Raise SecretNotFoundError if a slot turns out to be deleted and no other is left."""
-        try:
-            yield
-        except LostCompareAndSetError:
-            self._vault.forget(*self._slot_names)
-            self._alive()
-            raise
-
-    def _versions(self, index: int, secret_id: str) -> list[Version]:
-        return [
-            Version(
-                number=v.version_number,
-                generation=self._names.generation_of(v.name),
-                stages=frozenset(v.stages),
-                created_at=moment(v.time_created),
-                is_pending_deletion=v.time_of_deletion is not None,
-            )
-            for v in self._vault.versions(self._slot_names[index], secret_id)
-        ]
-
-    def _met(self, slot: Slot, generation: int) -> Slot:
-        """The slot as it is after Vault refused a content name, if the generation is in it now."""
-        now = replace(slot, versions=self._versions(slot.index, slot.secret_id))
-        if ring.holder([now], generation):
-            return now
-        taken = any(v.generation == generation for v in now.versions)
-        error = StagedValueConflictError if taken else StoreRejectedError
-        raise error(store=self._vault.store, secret=self._slot_names[slot.index], generation=generation)
-
     def _delete(self, slot: Slot, version: Version) -> None:
         at = self._clock.now() + DELETION_LEAD
-        self._vault.schedule_deletion(self._slot_names[slot.index], slot.secret_id, version.number, at=at)
+        self._vault.schedule_deletion(self._slots.names[slot.index], slot.secret_id, version.number, at=at)
 
 
 def _version_id(slot: int, number: int) -> str:
