@@ -27,6 +27,7 @@ from lockstep.model import (
     Login,
     Release,
     SecretStr,
+    StoreVersions,
 )
 from lockstep.orders import Account, Activate, Pause
 from lockstep.ports import Mac
@@ -54,6 +55,7 @@ DONE = Release(
     not_before=EPOCH,
 )
 VALUE = CredentialValue(7, Login("app", SecretStr(CANARY)))
+SEEN_VERSIONS = StoreVersions(store="aws", app_user=VERSION, connection_blob=VERSION)
 
 GET_SECRET = {
     "ARN": "arn:aws:secretsmanager:eu-central-1:123456789012:secret:s",
@@ -150,12 +152,14 @@ def operations(server: GarbageServer) -> dict[str, list[Operation]]:
             lambda: store.read_generation(0),
             lambda: store.stage(VALUE),
             lambda: store.serves(7),
+            lambda: store.shows(SEEN_VERSIONS),
             lambda: store.version_of(0),
             lambda: read_secret(secrets, "aws", "lockstep/admin/orders"),
         ],
         "secretsmanager labels": [
             lambda: store.promote(7, fence_held),
             lambda: store.promote(8, fence_held),
+            lambda: store.prepare_promotion(7, seen=SEEN_VERSIONS)(fence_held),
         ],
         "dynamodb": [
             lock.read,

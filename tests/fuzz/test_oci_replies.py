@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lockstep.model import CredentialValue, Login, SecretStr
+from lockstep.model import CredentialValue, Login, SecretStr, StoreVersions
 from lockstep.oci.clients import OciClients, OciIdentity
 from lockstep.oci.object_storage_audit import ObjectStorageAuditLog
 from lockstep.oci.vault import Vault
@@ -34,6 +34,7 @@ CREDENTIAL = make_plan().credentials[0]
 SECRET = CREDENTIAL.secret_names.app_user
 SECRET_ID = "ocid1.vaultsecret.oc1.eu.aaaa"
 VALUE = CredentialValue(7, Login("app", SecretStr(CANARY)))
+SEEN_VERSIONS = StoreVersions(store="oci", app_user="0:1", connection_blob="0:1")
 NAME = VersionNames(credential_id=CREDENTIAL.id, secret=SECRET).name_of(7)
 
 LIST = [
@@ -141,6 +142,8 @@ def operations(clients: OciClients) -> dict[str, Operation]:
         "stage": lambda: store.stage(VALUE),
         "promote": lambda: store.promote(7, fence_held),
         "serves": lambda: store.serves(7),
+        "promote from seen": lambda: store.prepare_promotion(7, seen=SEEN_VERSIONS)(fence_held),
+        "shows": lambda: store.shows(SEEN_VERSIONS),
         "version_of": lambda: store.version_of(7),
         "prune": store.prune,
         "sign": lambda: signer.sign(b"x" * 32),
@@ -169,11 +172,26 @@ def judge(operation: Operation) -> None:
 
 
 REACHES: dict[Call, tuple[str, ...]] = {
-    ("GET", "/versions"): ("read_generation", "read_found", "stage", "promote", "version_of", "prune"),
+    ("GET", "/versions"): (
+        "read_generation",
+        "read_found",
+        "stage",
+        "promote",
+        "promote from seen",
+        "version_of",
+        "prune",
+    ),
     ("GET", "/secrets"): ("read_current", "serves", "sign"),
-    ("GET", f"/secrets/{SECRET_ID}"): ("promote",),
-    ("PUT", f"/secrets/{SECRET_ID}"): ("promote", "stage"),
-    ("GET", f"/secretbundles/{SECRET_ID}"): ("read_current", "read_version", "stage", "serves", "sign"),
+    ("GET", f"/secrets/{SECRET_ID}"): ("promote", "promote from seen"),
+    ("PUT", f"/secrets/{SECRET_ID}"): ("promote", "promote from seen", "stage"),
+    ("GET", f"/secretbundles/{SECRET_ID}"): (
+        "read_current",
+        "read_version",
+        "stage",
+        "serves",
+        "shows",
+        "sign",
+    ),
     ("POST", "/scheduleDeletion"): ("prune",),
     ("GET", "/o"): ("numbers",),
     ("GET", "/objectversions"): ("history",),
