@@ -79,27 +79,30 @@ def connect_psycopg(
 
 
 def pymysql_opener(
-    *, database: str | None = None, plaintext: bool = False, **options: Any
+    *,
+    database: str | None = None,
+    plaintext: bool = False,
+    connect: "Callable[..., pymysql.connections.Connection[Any]] | None" = None,
+    **options: Any,
 ) -> "Opener[pymysql.connections.Connection[Any]]":
-    """What `connect_pymysql` logs in with."""
+    """What `connect_pymysql` logs in with; `connect` replaces `pymysql.connect`."""
     import pymysql
 
+    make: Callable[..., pymysql.connections.Connection[Any]] = connect or pymysql.connect
     if not plaintext:
         options["ssl"] = verifying_context(options)
 
-    def connect(credential: ClientCredential) -> "pymysql.connections.Connection[Any]":
+    def open_one(credential: ClientCredential) -> "pymysql.connections.Connection[Any]":
         told = {**address(credential, database, MYSQL, options), **options}
         told["database"] = told.pop("dbname", None)
-        connection: pymysql.connections.Connection[Any] = pymysql.connect(
-            user=credential.username, password=credential.password.reveal(), **told
-        )
+        connection = make(user=credential.username, password=credential.password.reveal(), **told)
         # Since PyMySQL 1.2 nothing is sent to a server without TLS; older ones went on in plaintext.
         if not plaintext and not isinstance(getattr(connection, "_sock", None), ssl.SSLSocket):
             connection.close()
             raise TlsVerificationError
         return connection
 
-    return Opener(connect, is_mysql_refusal)
+    return Opener(open_one, is_mysql_refusal)
 
 
 def psycopg_opener(

@@ -215,11 +215,14 @@ def django_on(case: Case, client: CredentialClient, database: str) -> Iterator[C
     module = ModuleType("shop_credentials")
     module.credential = client  # type: ignore[attr-defined]
     sys.modules[module.__name__] = module
+    option = {"orders": "ssl_ca", "ledger": "sslrootcert"}[database]
     connections = django_connections(
         django_settings(
+            {"orders": "mysql", "ledger": "postgresql"}[database],
+            database,
             credential="shop_credentials.credential",
             overlap_seconds=OVERLAP_SECONDS,
-            sslrootcert=ca_file(server(case, database)),
+            **{option: ca_file(server(case, database))},
         )
     )
 
@@ -230,7 +233,7 @@ def django_on(case: Case, client: CredentialClient, database: str) -> Iterator[C
         with connection.cursor() as cursor:
             cursor.execute(WHO[database])
             [name] = cursor.fetchone()
-        return str(name)
+        return str(name).removesuffix("@%")
 
     try:
         yield ask
@@ -238,9 +241,9 @@ def django_on(case: Case, client: CredentialClient, database: str) -> Iterator[C
         del sys.modules[module.__name__]
 
 
-def django_settings(**options: object) -> dict[str, Any]:
-    engine = "lockstep.client.django.postgresql"
-    return {"default": {"ENGINE": engine, "NAME": "ledger", "OPTIONS": options, "CONN_MAX_AGE": None}}
+def django_settings(kind: str, name: str, **options: object) -> dict[str, Any]:
+    engine = f"lockstep.client.django.{kind}"
+    return {"default": {"ENGINE": engine, "NAME": name, "OPTIONS": options, "CONN_MAX_AGE": None}}
 
 
 def django_connections(databases: dict[str, Any]) -> Any:  # noqa: ANN401 - Django ships no types
@@ -258,7 +261,8 @@ POOLS: dict[str, tuple[PoolOn, str]] = {
     "SQLAlchemy, psycopg in a loop": (async_engine_on("postgresql+psycopg://"), "ledger"),
     "psycopg_pool": (psycopg_pool_on, "ledger"),
     "asyncpg": (asyncpg_pool_on, "ledger"),
-    "Django": (django_on, "ledger"),
+    "Django, PyMySQL": (django_on, "orders"),
+    "Django, psycopg": (django_on, "ledger"),
 }
 
 
@@ -273,7 +277,8 @@ def test_a_pool_goes_through_rotations(spanning: Case, pool_on: Callable[..., An
             for _ in range(ROTATIONS):
                 before = spanning.stored_login().username
                 assert queries.settle() == {before}
-                spanning.again()
+                execution = spanning.again()
+                assert execution.status == "SUCCEEDED", execution.cause
                 now = spanning.stored_login().username
                 assert now != before
                 # Half of the maximum age: it is read again in the background, and the old connections stay.
@@ -299,4 +304,4 @@ def test_a_pool_goes_through_rotations(spanning: Case, pool_on: Callable[..., An
 )
 def test_djangos_settings_are_checked(options: dict[str, object], says: str) -> None:
     with pytest.raises(ImproperlyConfigured, match=says):
-        django_connections(django_settings(**options))["default"]
+        django_connections(django_settings("postgresql", "ledger", **options))["default"]

@@ -118,7 +118,7 @@ def test_mysql_without_tls(mariadb_without_tls: MariaDbServer) -> None:
 
 
 def test_a_driver_that_goes_on_in_plaintext_is_hung_up_on(
-    mariadb_without_tls: MariaDbServer, monkeypatch: pytest.MonkeyPatch
+    mariadb_without_tls: MariaDbServer,
 ) -> None:
     """As PyMySQL did before 1.2."""
     opened: list[pymysql.connections.Connection[Any]] = []
@@ -128,9 +128,9 @@ def test_a_driver_that_goes_on_in_plaintext_is_hung_up_on(
         opened.append(pymysql.connections.Connection(**options))
         return opened[-1]
 
-    monkeypatch.setattr(pymysql, "connect", connect)
+    opener = pymysql_opener(connect=connect)
     with pytest.raises(TlsVerificationError):
-        connect_pymysql(client_at(mariadb_without_tls))
+        client_at(mariadb_without_tls).login(opener.open, opener.is_refusal)
     assert [c.open for c in opened] == [False]
 
 

@@ -1,66 +1,16 @@
-"""Django's backend for PostgreSQL, which logs in with the credential of a `CredentialClient`.
-
-    DATABASES = {
-        "default": {
-            "ENGINE": "lockstep.client.django.postgresql",
-            "NAME": "ledger",
-            "OPTIONS": {"credential": "shop.credentials.credential", "overlap_seconds": 600, "sslrootcert": "ca.pem"},
-        }
-    }
-
-`NAME` is the database's name in the plan; with a `HOST` of your own it is the name on that server. `credential` is the
-path of a `CredentialClient`, `overlap_seconds` the plan's `overlap`. All other options are those of Django.
-"""
+"""Django's backend for PostgreSQL, logging in with a `CredentialClient`. See `lockstep.client.django.logins`."""
 
 from typing import Any
 
-from django.core.exceptions import ImproperlyConfigured  # type: ignore[import-untyped]  # Django ships no types
-from django.db.backends.postgresql import base  # type: ignore[import-untyped]  # likewise
-from django.utils.module_loading import import_string  # type: ignore[import-untyped]  # likewise
+from django.db.backends.postgresql import base  # type: ignore[import-untyped]  # Django ships no types
 
-from lockstep.client.credential import ClientCredential
+from lockstep.client.django.logins import LogsIn
 from lockstep.client.drivers import psycopg_opener
-from lockstep.client.threads import CredentialClient
-
-_OWN = ("credential", "overlap_seconds")
-_NOT_PASSED_ON = {*_OWN, "user", "password"}
 
 
-class DatabaseWrapper(base.DatabaseWrapper):  # type: ignore[misc]  # Django ships no types
+class DatabaseWrapper(LogsIn, base.DatabaseWrapper):  # type: ignore[misc]  # Django ships no types
     """A connection of one thread."""
 
-    def __init__(self, *arguments: Any, **more: Any) -> None:
-        super().__init__(*arguments, **more)
-        options = self.settings_dict["OPTIONS"]
-        missing = [name for name in _OWN if name not in options]
-        if missing:
-            raise ImproperlyConfigured(f"OPTIONS of {self.alias} has no {' and no '.join(missing)}")
-        if options.get("pool"):
-            raise ImproperlyConfigured("Django's pool keeps one password; leave `pool` out")
-        self._overlap_seconds = float(options["overlap_seconds"])
-        self._generation = 0
-
-    @property
-    def _client(self) -> CredentialClient:
-        found: CredentialClient = import_string(self.settings_dict["OPTIONS"]["credential"])
-        return found
-
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
-        """Log in with the current value, and once more with a newer one if it is refused."""
-        told = {k: v for k, v in conn_params.items() if k not in _NOT_PASSED_ON}
-        database = None if "host" in told else told.pop("dbname")
-        make = super().get_new_connection
-        opener = psycopg_opener(database=database, connect=lambda **params: make(params), **told)
-
-        def connect(credential: ClientCredential) -> Any:
-            self._generation = credential.generation
-            return opener.open(credential)
-
-        return self._client.login(connect, opener.is_refusal)
-
-    def close_if_unusable_or_obsolete(self) -> None:
-        """As Django's, which calls it around each request; a connection of a dead generation is obsolete."""
-        is_dead = self._generation < self._client.dead_before(self._overlap_seconds)
-        if self.connection is not None and not self.in_atomic_block and is_dead:
-            self.close()
-        super().close_if_unusable_or_obsolete()
+        """With the client's value."""
+        return self.log_in(super().get_new_connection, psycopg_opener, conn_params)

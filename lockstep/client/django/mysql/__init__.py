@@ -1,0 +1,1 @@
+"""`ENGINE = "lockstep.client.django.mysql"`: MySQL and MariaDB through PyMySQL."""
