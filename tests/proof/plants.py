@@ -106,17 +106,24 @@ class _LockThatReads:
 
 def old_decision_over_a_newer_record() -> AbstractContextManager[None]:
     """What was decided by an old record is claimed over the record that is found, whatever that shows."""
-    original = generate._claimed
+    original = generate._claimed_and_staged
 
-    def claimed(
-        rotation: Foreign, ports: Ports, record: LockRecord, *decided: Foreign, is_new: bool
+    def claimed_and_staged(
+        rotation: Foreign,
+        ports: Ports,
+        record: LockRecord,
+        served: Foreign,
+        claim: Claim,
+        value_of: Foreign,
     ) -> Foreign:
         try:
-            return original(rotation, ports, record, *decided, is_new=is_new)
+            return original(rotation, ports, record, served, claim, value_of)
         except FenceLostError:
-            return original(rotation, ports, ports.lock.read(), *decided, is_new=is_new)
+            found = ports.lock.read()
+            claim = replace(claim, generation=found.highest_generation + 1)
+            return original(rotation, ports, found, served, claim, value_of)
 
-    return patched(patch.object(generate, "_claimed", claimed))
+    return patched(patch.object(generate, "_claimed_and_staged", claimed_and_staged))
 
 
 def refused_claim_believed() -> AbstractContextManager[None]:
