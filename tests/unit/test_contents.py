@@ -8,14 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lockstep.contents import (
+    CLAIM,
     decode_app_user,
     decode_blob_generation,
+    decode_claim_id,
     decode_connection,
     encode_app_user,
     encode_connection_blob,
 )
 from lockstep.errors import SecretMalformedError
-from lockstep.extras import MAX_TEXT_BYTES, object_in
+from lockstep.extras import MAX_TEXT_BYTES, extras_in, object_in
 from lockstep.model import CredentialValue, Login, SecretStr, Strategy
 from tests.support.memory import make_plan
 
@@ -169,3 +171,39 @@ def test_anything_else_is_malformed_and_not_quoted(text: str) -> None:
     assert "hunter2" not in str(caught.value)
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
+# The claim of a value (protocol V22)
+
+
+def claimed(generation: int, claim_id: str | None) -> CredentialValue:
+    return CredentialValue(generation, Login("app", SecretStr("x")), claim_id)
+
+
+def claim_in(text: str, generation: int) -> str | None:
+    return decode_claim_id(text, generation, store="aws", secret="app_user")
+
+
+@pytest.mark.parametrize("claim_id", ["run-1", "arn:aws:states:eu:1:execution:a:b", "manual/x=1", None])
+def test_a_value_names_its_claim(claim_id: str | None) -> None:
+    text = encode_app_user(claimed(7, claim_id), CREDENTIAL)
+    assert claim_in(text, 7) == claim_id
+    assert (CLAIM in json.loads(text)) == (claim_id is not None)
+
+
+def test_a_claim_that_a_build_without_this_key_has_carried_on_says_nothing() -> None:
+    """To such a build it is a key of others, of the generation before."""
+    text = encode_app_user(claimed(7, "run-1"), CREDENTIAL).replace('"generation":7', '"generation":8')
+    assert claim_in(text, 8) is None
+
+
+def test_the_claim_of_another_value_is_not_carried_on() -> None:
+    extras = extras_in(encode_app_user(claimed(7, "run-1"), CREDENTIAL))
+    assert extras
+    assert claim_in(encode_app_user(claimed(8, "run-2"), CREDENTIAL, extras), 8) == "run-2"
+    assert CLAIM not in json.loads(encode_app_user(claimed(0, None), CREDENTIAL, extras))
+
+
+@pytest.mark.parametrize("written", ["7", "", ":", "7:", ":run", 7, None, ["7:run"], "07:run", "8:run"])
+def test_what_is_no_claim_of_the_generation_is_none(written: object) -> None:
+    assert claim_in(json.dumps({CLAIM: written}), 7) is None

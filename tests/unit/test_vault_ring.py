@@ -148,9 +148,9 @@ def test_calls_of_a_generation_that_was_just_named(sandbox: OciSandbox, four: Va
         "look": operations(sandbox, lambda: found.append(store.prepare_promotion(21, seen=found[1].seen))),
         "promote": operations(sandbox, lambda: found.append(found[2](fence_held))),
         "shows": operations(sandbox, lambda: found.append(store.shows(found[3]))),
-        "prune": operations(sandbox, store.prune),
+        "prune": operations(sandbox, lambda: found.append(store.prune())),
     }
-    assert found[4] is True
+    assert found[4:] == [True, 2]
     assert made == {
         "read_current": {"get_secret_bundle": 8},
         "prepare": {"list_secret_versions": 2},
