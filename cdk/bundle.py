@@ -28,6 +28,7 @@ from typing import Annotated, Literal, TypeAlias
 import typer
 
 from cdk.bundle_trim import BOTOCORE_SERVICES, trim
+from lockstep.compiled import document
 from lockstep.plan import Plan
 from lockstep.plan_file import PlanProblemsError, load_plan
 from lockstep.store_kinds import OciVault
@@ -211,7 +212,7 @@ def _copy_sources(content: Path, runner: Runner) -> None:
 
 
 def copy_plan(content: Path, plan_file: Path, plan: Plan) -> None:
-    """Copy the plan to `PLAN_IN_BUNDLE` in a folder, with its CA files beside it.
+    """Copy the plan to `PLAN_IN_BUNDLE` in a folder, with the compiled plan and its CA files beside it.
 
     Raises:
         BundleError: A CA file is missing, or not in the plan's folder or below it.
@@ -223,13 +224,16 @@ def copy_plan(content: Path, plan_file: Path, plan: Plan) -> None:
         for ca_file in map(Path.resolve, server.ca_files):
             if _is_below(ca_file, folder):
                 _copy(ca_file, copy.parent / ca_file.relative_to(folder))
-    for server in load_plan(copy).databases:
+    plan_in_bundle = load_plan(copy)
+    for server in plan_in_bundle.databases:
         if not all(_is_below(ca_file, copy.parent) for ca_file in server.ca_files):
             raise BundleError(
                 f"databases.{server.name}.tls.ca_file: the file must exist, in the plan's folder or below it, under a "
                 "path that is relative to the plan, so that it can be part of the bundle; so must those of its "
                 "verify_hosts"
             )
+    compiled = document(plan_in_bundle.compiled, source=copy.read_bytes(), base=copy.parent)
+    copy.with_suffix(".json").write_text(compiled)
 
 
 def _is_below(file: Path, folder: Path) -> bool:

@@ -17,9 +17,10 @@ from aws_cdk import aws_iam as iam
 
 from cdk import lock_attributes
 from cdk.audit_policy import AUDIT_PREFIX
+from lockstep.compiled import StorageClass
 from lockstep.model import Admin, AdminIam, AdminSecret
 from lockstep.orders import ACCOUNT_PREFIX
-from lockstep.plan import Plan, StorageClass
+from lockstep.plan import Plan
 from lockstep.plan_admins import is_plain_name
 from lockstep.plan_checks import rule_name
 from lockstep.store_kinds import AwsSecretsManager

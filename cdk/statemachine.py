@@ -130,7 +130,7 @@ def _rotation(fence: str) -> State:
         "rotation_id": "{% $states.context.Execution.Name %}",
         "runner": "aws",
         "trigger": jsonata(
-            f"$exists($states.input.trigger) ? $states.input.trigger : '{RunInput.model_fields['trigger'].default}'"
+            f"$exists($states.input.trigger) ? $states.input.trigger : '{RunInput.model_fields()['trigger'].default}'"
         ),
         "started_at": "{% $states.context.Execution.StartTime %}",
         "fence": jsonata(fence),
@@ -140,7 +140,7 @@ def _rotation(fence: str) -> State:
 
 def _valid_input() -> str:
     """Whether the messages of the steps accept the input and the name of the execution (protocol R6)."""
-    fields = RunInput.model_fields
+    fields = RunInput.model_fields()
     every_field = ", ".join(f"'{name}': null" for name in fields)
     conditions = [
         _is_id("$states.context.Execution.Name"),
@@ -149,8 +149,8 @@ def _valid_input() -> str:
     ]
     for name, field in fields.items():
         value = f"$states.input.{name}"
-        valid = f"$type({value}) = 'boolean'" if field.annotation is bool else _is_id(value)
-        conditions.append(valid if field.is_required() else f"($exists({value}) ? {valid} : true)")
+        valid = f"$type({value}) = 'boolean'" if field.hint is bool else _is_id(value)
+        conditions.append(valid if field.is_required else f"($exists({value}) ? {valid} : true)")
     return f"$type($states.input) = 'object' ? ({' and '.join(conditions)}) : false"
 
 

@@ -9,12 +9,11 @@ from collections.abc import Callable
 from copy import copy
 from typing import Any, Generic, Protocol, TypeVar
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
-
 from lockstep.errors import InvalidRequestError, LockstepError, UnexpectedError
 from lockstep.identity import AWS_RUNNER
 from lockstep.ports import Clock, Ports
 from lockstep.scope import Scope, end_process
+from lockstep.shapes import Message, ShapeError, read
 from lockstep.system import SystemClock
 from lockstep.wiring import hosted_runner
 
@@ -43,7 +42,7 @@ class LambdaFace(Generic[RequestT]):
 
     Args:
         step: `run` of the step.
-        request_type: The type of its request; anything that pydantic validates.
+        request_type: The type of its request, as `lockstep.shapes` reads it.
         ports: Gives the ports for a credential id; by default those of the plan that the environment names.
         clock: Measures the time left.
         leave: Called if the step does not end in time (`lockstep.scope.Scope`).
@@ -51,15 +50,15 @@ class LambdaFace(Generic[RequestT]):
 
     def __init__(
         self,
-        step: Callable[[RequestT, Ports], BaseModel],
-        request_type: Any,  # noqa: ANN401 - a class or a union of classes; pydantic takes both
+        step: Callable[[RequestT, Ports], Message],
+        request_type: Any,  # noqa: ANN401 - a class or a union of classes
         *,
         ports: PortsOf = hosted_ports,
         clock: Clock = SystemClock(),  # noqa: B008 - it has no state
         leave: Callable[[], None] = end_process,
     ) -> None:
         self._step = step
-        self._requests: TypeAdapter[Any] = TypeAdapter(request_type)
+        self._request_type = request_type
         self._ports = ports
         self._clock = clock
         self._leave = leave
@@ -76,10 +75,10 @@ class LambdaFace(Generic[RequestT]):
         began = time.monotonic()
         outcome, request = "ok", None
         try:
-            request = _validated(self._requests, event)
+            request = _validated(self._request_type, event)
             with self._scope(context).open():
                 result = self._step(request, self._ports(request.rotation.credential_id))
-            return result.model_dump(mode="json")
+            return result.model_dump()
         except LockstepError as e:
             outcome = type(e).__name__
             raise
@@ -95,11 +94,10 @@ class LambdaFace(Generic[RequestT]):
         return Scope(self._clock, ends_at=self._clock.monotonic() + seconds_left, leave=self._leave)
 
 
-def _validated(requests: TypeAdapter[Any], event: object) -> Any:  # noqa: ANN401 - see request_type
+def _validated(request_type: Any, event: object) -> Any:  # noqa: ANN401 - see request_type
     try:
-        return requests.validate_python(event)
-    except ValidationError:
-        # Its text quotes the input.
+        return read(request_type, event)
+    except ShapeError:
         raise InvalidRequestError from None
 
 

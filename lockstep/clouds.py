@@ -10,34 +10,32 @@ from functools import cached_property, partial
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
-from lockstep.audit.append import Chain
+from lockstep.compiled import AnyPlan, AwsStore, OciStream, Store, VaultStore
 from lockstep.contents import decode_app_user
 from lockstep.errors import AdminCredentialRejectedError, InvalidPlanError, TlsVerificationError
-from lockstep.hand_over import EditableSecret
 from lockstep.identity import Cloud, Identity
 from lockstep.loading import later, load
 from lockstep.model import AdminCredential, AdminIam, AdminSecret, Credential, DatabaseServer, Login
-from lockstep.orders import Orders
-from lockstep.plan import OciAudit, Plan
-from lockstep.plan_admins import region_of_secret, secrets_region
 from lockstep.ports import AuditLog, Clock, Database, Lock, Signer, VersionedSecret
 from lockstep.scope import BeforeSend, always
-from lockstep.store_kinds import AwsSecretsManager, OciVault, StoreConfig
-from lockstep.store_kinds.oci_vault import oci_name
+from lockstep.store_kinds.oci_names import oci_name
 from lockstep.stores import CredentialStore, Stores
 from lockstep.timeouts import Timeouts
 from lockstep.version_names import VersionNames
 from lockstep.workers import SideBySide, at_the_same_time
 
 if TYPE_CHECKING:
+    from lockstep.audit.append import Chain
     from lockstep.aws.clients import AwsKeys
+    from lockstep.hand_over import EditableSecret
     from lockstep.oci.clients import OciClients
     from lockstep.oci.vault import Vault
+    from lockstep.orders import Orders
 
-OpenSecret = Callable[[StoreConfig, "Clouds", VersionNames], VersionedSecret]
+OpenSecret = Callable[[Store, "Clouds", VersionNames], VersionedSecret]
 """What `adapter` of a store kind names."""
 
-OpenEditable = Callable[[StoreConfig, "Clouds", VersionNames], EditableSecret]
+OpenEditable = Callable[[Store, "Clouds", VersionNames], "EditableSecret"]
 """The same, for a person."""
 
 
@@ -69,7 +67,7 @@ class Clouds:
 
     def __init__(
         self,
-        plan: Plan,
+        plan: AnyPlan,
         identity: Identity,
         *,
         endpoints: Endpoints,
@@ -78,7 +76,7 @@ class Clouds:
         before_send: BeforeSend = always,
         side_by_side: SideBySide = at_the_same_time,
     ) -> None:
-        self._plan = plan
+        self._plan = plan.compiled
         self._identity = identity
         self._endpoints = endpoints
         self._timeouts = timeouts
@@ -129,11 +127,11 @@ class Clouds:
                 )
             return self._oci[region]
 
-    def vault(self, config: OciVault) -> "Vault":
+    def vault(self, config: VaultStore) -> "Vault":
         """A vault of the plan, with the rings' compartment."""
         return self._vault(config, config.compartment_id)
 
-    def _vault(self, config: OciVault, compartment_id: str) -> "Vault":
+    def _vault(self, config: VaultStore, compartment_id: str) -> "Vault":
         from lockstep.oci.vault import Vault
 
         with self._making:
@@ -157,8 +155,7 @@ class Clouds:
             return vault.text(secret, vault.read_named(secret))
         from lockstep.aws.secrets_manager import read_secret
 
-        region = region_of_secret(name, secrets_region(self._plan))
-        return read_secret(self.aws("secretsmanager", region), "aws", name)
+        return read_secret(self.aws("secretsmanager", self._plan.region_of(name)), "aws", name)
 
     def secret_in(self, store: str, name: str) -> str:
         """The text of a secret in a store of the plan, by its name there.
@@ -170,10 +167,10 @@ class Clouds:
 
         config = next((c for c in self._plan.stores if c.name == store), None)
         match config:
-            case OciVault():
+            case VaultStore():
                 vault = self.vault(config)
                 return vault.text(name, vault.read_named(name))
-            case AwsSecretsManager():
+            case AwsStore():
                 return read_secret(self.aws("secretsmanager", config.region), store, name)
         raise InvalidPlanError
 
@@ -186,15 +183,17 @@ class Clouds:
         table = self._plan.lock
         return DynamoDbLock(self.aws("dynamodb", table.region), table.table, credential.id)
 
-    def orders(self, credential: Credential) -> Orders:
+    def orders(self, credential: Credential) -> "Orders":
         """What an operator may change in the lock table."""
         from lockstep.aws.dynamodb_orders import DynamoDbOrders
 
         table = self._plan.lock
         return DynamoDbOrders(self.aws("dynamodb", table.region), table.table, credential.id)
 
-    def chain(self, cloud: Cloud, credential: Credential) -> Chain:
+    def chain(self, cloud: Cloud, credential: Credential) -> "Chain":
         """A credential's audit chain in a cloud, to append to."""
+        from lockstep.audit.append import Chain
+
         log, signer = self.stream(cloud, credential)
         return Chain(
             credential_id=credential.id,
@@ -206,7 +205,7 @@ class Clouds:
 
     def other_logs(self, cloud: Cloud, credential: Credential) -> list[AuditLog]:
         """A credential's audit logs in the other clouds that run rotations."""
-        runners: tuple[Cloud, ...] = ("aws", "oci") if self._plan.runners.oci else ("aws",)
+        runners: tuple[Cloud, ...] = ("aws", "oci") if self._plan.has_standby else ("aws",)
         return [self.log(other, credential) for other in runners if other != cloud]
 
     def caller(self) -> str:
@@ -222,10 +221,11 @@ class Clouds:
 
     def home_store(self, credential: Credential) -> CredentialStore:
         """A credential's store in the identity's cloud, or else the plan's first."""
-        kind = OciVault if self._identity.home == "oci" else AwsSecretsManager
-        return self._store(self._plan.store(kind) or self._plan.stores[0], credential)
+        plan = self._plan
+        own = plan.vault if self._identity.home == "oci" else plan.aws_store
+        return self._store(own or plan.stores[0], credential)
 
-    def app_users(self, credential: Credential) -> dict[str, EditableSecret]:
+    def app_users(self, credential: Credential) -> dict[str, "EditableSecret"]:
         """A credential's `app_user` in each store, by the store's name, to be edited."""
         names = VersionNames(credential_id=credential.id, secret=credential.secret_names.app_user)
         found: dict[str, EditableSecret] = {}
@@ -282,7 +282,7 @@ class Clouds:
         if cloud == "aws":
             from lockstep.aws.s3_audit import S3AuditLog
 
-            aws = self._plan.audit.aws
+            aws = self._plan.aws_stream
             return S3AuditLog(self.aws("s3", aws.region), aws.bucket, "aws", credential.id, aws.storage_class)
         from lockstep.oci.object_storage_audit import ObjectStorageAuditLog
 
@@ -300,7 +300,7 @@ class Clouds:
         if cloud == "aws":
             from lockstep.aws.kms import KmsSigner
 
-            aws = self._plan.audit.aws
+            aws = self._plan.aws_stream
             with self._making:
                 if self._kms is None:  # Kept, and with it the key of fingerprints.
                     self._kms = KmsSigner(
@@ -313,23 +313,23 @@ class Clouds:
         oci = self._oci_audit()
         return VaultSigner(self._own_vault(), oci.mac_secret, retired=oci.retired_mac_secrets)
 
-    def _oci_audit(self) -> OciAudit:
-        if self._plan.audit.oci is None:
+    def _oci_audit(self) -> OciStream:
+        if self._plan.oci_stream is None:
             raise InvalidPlanError
-        return self._plan.audit.oci
+        return self._plan.oci_stream
 
     def _own_vault(self) -> "Vault":
         """The vault, with the compartment of the secrets that Lockstep only reads."""
         config = self._vault_config()
         return self._vault(config, config.compartment_of_own_secrets)
 
-    def _vault_config(self) -> OciVault:
-        config = self._plan.store(OciVault)
+    def _vault_config(self) -> VaultStore:
+        config = self._plan.vault
         if config is None:
             raise InvalidPlanError
         return config
 
-    def _store(self, config: StoreConfig, credential: Credential) -> CredentialStore:
+    def _store(self, config: Store, credential: Credential) -> CredentialStore:
         open_secret: OpenSecret = load(config.adapter)
         return CredentialStore(
             config.name,

@@ -18,9 +18,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from lockstep.compiled import CompiledPlan
 from lockstep.errors import InvalidPlanError, StoreAccessDeniedError
 from lockstep.model import SecretStr
-from lockstep.plan import Plan
 
 if TYPE_CHECKING:
     from lockstep.aws.clients import AwsKeys
@@ -52,29 +52,29 @@ class Identity:
     """
 
     home: Cloud
-    aws: Callable[[Plan, ReadSecret], "AwsKeys | None"]
-    oci: Callable[[Plan, ReadSecret], "OciIdentity"]
+    aws: Callable[[CompiledPlan, ReadSecret], "AwsKeys | None"]
+    oci: Callable[[CompiledPlan, ReadSecret], "OciIdentity"]
 
 
-def _environments_keys(_plan: Plan, _read: ReadSecret) -> None:
+def _environments_keys(_plan: CompiledPlan, _read: ReadSecret) -> None:
     return None
 
 
-def _kept_access_key(plan: Plan, read: ReadSecret) -> "AwsKeys":
-    if plan.runners.oci is None:
+def _kept_access_key(plan: CompiledPlan, read: ReadSecret) -> "AwsKeys":
+    secret = plan.aws_key_secret
+    if secret is None:
         raise InvalidPlanError
-    secret = plan.runners.oci.aws_key_secret
     return aws_access_key(read(secret), store="oci", secret=secret)
 
 
-def _kept_api_key(plan: Plan, read: ReadSecret) -> "OciIdentity":
-    secret = plan.runners.aws.oci_key_secret
+def _kept_api_key(plan: CompiledPlan, read: ReadSecret) -> "OciIdentity":
+    secret = plan.oci_key_secret
     if secret is None:
         raise InvalidPlanError
     return oci_api_key(read(secret), store="aws", secret=secret)
 
 
-def _named_identity(plan: Plan, read: ReadSecret) -> "OciIdentity":
+def _named_identity(plan: CompiledPlan, read: ReadSecret) -> "OciIdentity":
     if os.environ.keys() & {CONFIG_FILE_VARIABLE, RESOURCE_PRINCIPAL_VARIABLE}:
         return own_oci_identity()
     return _kept_api_key(plan, read)

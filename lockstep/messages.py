@@ -3,23 +3,17 @@
 They hold only names, numbers and outcomes: every step reads secret values from the stores itself (protocol M9, I6).
 """
 
+from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StrictBool, StringConstraints
-
 from lockstep.model import Claim, Lease, StoreVersions, Told
+from lockstep.shapes import Matching, Message, Tag
 
 ID_CHARACTERS = "A-Za-z0-9/_+=.@:-"
 """The characters of an id, as ranges of a regular expression."""
 ID_LENGTH = 200
-Id = Annotated[str, StringConstraints(pattern=rf"^[{ID_CHARACTERS}]{{1,{ID_LENGTH}}}$")]
-
-
-class Message(BaseModel):
-    """A payload. An unknown field makes it invalid."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+Id = Annotated[str, Matching(rf"[{ID_CHARACTERS}]{{1,{ID_LENGTH}}}")]
 
 
 class RunInput(Message):
@@ -27,7 +21,7 @@ class RunInput(Message):
 
     credential_id: Id
     trigger: Id = "manual"
-    force: StrictBool = False
+    force: bool = False
 
 
 class Rotation(Message):
@@ -43,7 +37,7 @@ class Rotation(Message):
     rotation_id: Id
     runner: Literal["aws", "oci"]
     trigger: Id
-    started_at: AwareDatetime
+    started_at: datetime
     fence: int
     force: bool = False
     plan: Id | None = None
@@ -124,7 +118,7 @@ class ProbeNeeded(Message):
     candidates: tuple[CandidateRef, ...]
 
 
-GenerateResult = Annotated[Staged | ProbeNeeded, Field(discriminator="outcome")]
+GenerateResult = Annotated[Staged | ProbeNeeded, Tag("outcome")]
 
 
 class ApplyRequest(Message):
@@ -225,7 +219,7 @@ class RevokeResult(Message):
     databases: tuple[Revoked, ...]
 
 
-DatabaseRequest = Annotated[ApplyRequest | ProbeRequest | RevokeRequest, Field(discriminator="action")]
+DatabaseRequest = Annotated[ApplyRequest | ProbeRequest | RevokeRequest, Tag("action")]
 
 
 class UpdateRequest(Message):
@@ -258,7 +252,7 @@ class UpdateResult(Message):
     """
 
     stores: tuple[StoreResult, ...]
-    promoted_at: AwareDatetime
+    promoted_at: datetime
     revoke: bool
 
 
@@ -271,7 +265,7 @@ class RotatedRun(Message):
     adopted_from: Id | None = None
     databases: tuple[DatabaseResult, ...]
     stores: tuple[StoreResult, ...]
-    promoted_at: AwareDatetime
+    promoted_at: datetime
     revoked: tuple[Revoked, ...] = ()
 
 
@@ -290,7 +284,7 @@ class FailedRun(Message):
     databases: tuple[DatabaseResult, ...] = ()
     stores: tuple[StoreResult, ...] = ()
     revoked: tuple[Revoked, ...] = ()
-    error: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._]{1,100}$")]
+    error: Annotated[str, Matching(r"[A-Za-z0-9._]{1,100}")]
 
 
 class SkippedRun(Message):
@@ -306,7 +300,7 @@ class SkippedRun(Message):
 
 Run = RotatedRun | FailedRun
 """What Audit records of a run that held the lock."""
-AuditRequest = Annotated[Run | SkippedRun, Field(discriminator="outcome")]
+AuditRequest = Annotated[Run | SkippedRun, Tag("outcome")]
 
 
 class ReleaseValues(Message):

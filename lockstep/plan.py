@@ -11,6 +11,8 @@ from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
+from lockstep.compiled import AwsStream, CompiledPlan, OciStream, StorageClass, fields_of
+from lockstep.compiled import LockTable as LockTableOfRunner
 from lockstep.durations import format_duration
 from lockstep.engines import ENGINES
 from lockstep.model import (
@@ -68,10 +70,6 @@ class LockTable(Section):
 KmsKeyId = Annotated[
     str, StringConstraints(pattern=r"^(arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:)?[A-Za-z0-9/_-]{1,256}$")
 ]
-
-
-StorageClass = Literal["GLACIER_IR", "STANDARD", "STANDARD_IA"]
-"""Classes of S3 whose objects can be read at once."""
 
 
 class AwsAudit(Section):
@@ -375,6 +373,21 @@ class Plan(Section):
         return tuple(
             section.compile(servers, lock=self.lock, stores=self.stores)
             for section in self.credential_sections
+        )
+
+    @property
+    def compiled(self) -> CompiledPlan:
+        """What a runner needs of it."""
+        audit, runners = self.audit, self.runners
+        return CompiledPlan(
+            lock=LockTableOfRunner(**fields_of(LockTableOfRunner, self.lock)),
+            stores=tuple(store.compile() for store in self.stores),
+            aws_stream=AwsStream(**fields_of(AwsStream, audit.aws)),
+            oci_stream=OciStream(**fields_of(OciStream, audit.oci)) if audit.oci else None,
+            has_standby=runners.oci is not None,
+            oci_key_secret=runners.aws.oci_key_secret,
+            aws_key_secret=runners.oci.aws_key_secret if runners.oci else None,
+            credentials=self.credentials,
         )
 
     def credential(self, credential_id: str) -> Credential | None:

@@ -9,7 +9,7 @@ from pydantic import AfterValidator
 from lockstep.model import ROTATOR, Admin, AdminCredential, AdminIam, AdminSecret
 from lockstep.plan_fields import SECRET_NAME, safe
 from lockstep.store_kinds import AwsSecretsManager
-from lockstep.store_kinds.oci_vault import oci_name
+from lockstep.store_kinds.oci_names import oci_name
 
 if TYPE_CHECKING:
     from lockstep.plan import Plan

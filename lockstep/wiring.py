@@ -5,11 +5,10 @@ from functools import cache, partial
 from pathlib import Path
 
 from lockstep.clouds import Clouds, Endpoints
+from lockstep.compiled import AnyPlan, hosted_plan
 from lockstep.errors import InvalidRequestError
 from lockstep.identity import OCI_ENDPOINT_VARIABLE, Identity
 from lockstep.loading import later
-from lockstep.plan import Plan
-from lockstep.plan_file import load_plan
 from lockstep.ports import Clock, Ports
 from lockstep.scope import BeforeSend, always, check_scope
 from lockstep.system import SystemClock, SystemPasswords
@@ -37,7 +36,7 @@ class Runner:
 
     def __init__(
         self,
-        plan: Plan,
+        plan: AnyPlan,
         identity: Identity,
         *,
         endpoints: Endpoints = _DEFAULT_ENDPOINTS,
@@ -46,7 +45,7 @@ class Runner:
         side_by_side: SideBySide = at_the_same_time,
         before_send: BeforeSend = always,
     ) -> None:
-        self.plan = plan
+        self.plan = plan.compiled
         self._side_by_side = side_by_side
         self._cloud = identity.home
         self._clouds = Clouds(
@@ -106,7 +105,7 @@ def hosted_runner(
     Raises:
         PlanProblemsError: The plan file is not valid.
     """
-    plan = load_plan(Path(os.environ.get(PLAN_VARIABLE, "lockstep.yaml")))
+    plan = hosted_plan(Path(os.environ.get(PLAN_VARIABLE, "lockstep.yaml")))
     return Runner(
         plan,
         identity,

@@ -20,14 +20,14 @@ from io import BytesIO
 from typing import Any, Protocol
 
 from fdk import context, response  # type: ignore[import-untyped]  # fdk ships no types
-from pydantic import TypeAdapter, ValidationError
 
+from lockstep.compiled import CompiledPlan
 from lockstep.errors import InvalidRequestError, LockstepError, UnexpectedError
 from lockstep.identity import OCI_RUNNER
-from lockstep.messages import Id, Message, RunInput
-from lockstep.plan import Plan
+from lockstep.messages import Id, RunInput
 from lockstep.ports import Clock, Ports
 from lockstep.scope import Scope, end_process
+from lockstep.shapes import Message, ShapeError, parse, read
 from lockstep.system import SystemClock
 from lockstep.wiring import forget, hosted_runner
 from oci_fn.retries import Retries
@@ -48,14 +48,11 @@ class EveryInput(Message):
     trigger: Id = "schedule"
 
 
-_INPUT: TypeAdapter[RunInput | EveryInput] = TypeAdapter(RunInput | EveryInput)
-
-
 class RunnerLike(Protocol):
     """The part of `lockstep.wiring.Runner` that the function uses."""
 
     @property
-    def plan(self) -> Plan:
+    def plan(self) -> CompiledPlan:
         """The plan."""
 
     def ports(self, credential_id: str) -> Ports:
@@ -143,10 +140,10 @@ class Function:
 
 def _parse(body: bytes) -> RunInput | EveryInput:
     try:
-        return _INPUT.validate_json(body.strip() or b"{}")
-    except ValidationError:
-        # Its text quotes the input.
+        given: RunInput | EveryInput = read(RunInput | EveryInput, parse(body.strip() or b"{}"))
+    except ShapeError:
         raise InvalidRequestError from None
+    return given
 
 
 def _call_id(ctx: context.InvokeContext) -> str:

@@ -9,8 +9,6 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from pydantic import ValidationError
-
 from functions.apply_db import step as apply_db
 from functions.audit import step as audit
 from functions.generate import step as generate
@@ -44,6 +42,7 @@ from lockstep.messages import (
 )
 from lockstep.model import Claim, Release, Told
 from lockstep.ports import Ports
+from lockstep.shapes import ShapeError
 from lockstep.standby import LEADER, STANDBY, bounds
 from lockstep.timing import LEASE, LOCK_POLICY
 from oci_fn.retries import Retries
@@ -117,8 +116,8 @@ def _rotation(request: RunRequest, credential_id: str, now: datetime) -> Rotatio
         return Rotation.model_validate(
             {**asdict(request), "credential_id": credential_id, "started_at": now, "fence": 0}
         )
-    except ValidationError:
-        # The error's text quotes the input. Nothing was acquired yet.
+    except ShapeError:
+        # Nothing was acquired yet.
         raise InvalidRequestError(credential=credential_id) from None
 
 

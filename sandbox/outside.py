@@ -14,7 +14,7 @@ import oci  # type: ignore[import-untyped]  # the SDK ships no types
 from lockstep.client import ClientCredential
 from lockstep.engines import ENGINES
 from lockstep.model import Credential, DatabaseServer, SecretStr
-from lockstep.store_kinds.oci_vault import slot_name
+from lockstep.store_kinds.oci_names import slot_name
 from lockstep.version_names import VersionNames
 from sandbox.applications import log_in
 from sandbox.aws import AwsSandbox

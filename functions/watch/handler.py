@@ -9,22 +9,20 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
 from functions.face import LambdaContext
 from functions.watch.report import line
 from lockstep.aws.clients import aws_client
 from lockstep.aws.dynamodb_table import read_table
+from lockstep.compiled import CompiledPlan, hosted_plan
 from lockstep.errors import InvalidRequestError
-from lockstep.plan import Plan
-from lockstep.plan_file import load_plan
 from lockstep.scope import Scope, check_scope
+from lockstep.shapes import Message, ShapeError
 from lockstep.system import SystemClock
 from lockstep.watch import Expected, watch
 from lockstep.wiring import PLAN_VARIABLE
 
 
-class Request(BaseModel):
+class Request(Message):
     """What the rule says of the deployment.
 
     Attributes:
@@ -32,8 +30,6 @@ class Request(BaseModel):
         schedules: Whether the rules of the credentials are enabled.
         canary: The id of the credential for which the others wait in a deployment.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     stack: str
     schedules: bool
@@ -51,7 +47,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> None:
     """
     try:
         request = Request.model_validate(event)
-    except ValidationError:
+    except ShapeError:
         raise InvalidRequestError from None
     clock, plan = SystemClock(), _plan()
     ends_at = clock.monotonic() + context.get_remaining_time_in_millis() / 1000
@@ -60,7 +56,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> None:
     expected = Expected(
         credentials=plan.credentials,
         schedules=request.schedules,
-        standby=plan.runners.oci is not None,
+        standby=plan.has_standby,
         canary=request.canary,
     )
     now = clock.now()
@@ -70,8 +66,8 @@ def handler(event: dict[str, Any], context: LambdaContext) -> None:
 
 
 @cache
-def _plan() -> Plan:
-    return load_plan(Path(os.environ[PLAN_VARIABLE]))
+def _plan() -> CompiledPlan:
+    return hosted_plan(Path(os.environ[PLAN_VARIABLE]))
 
 
 @cache

@@ -23,6 +23,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from lockstep.aws.clients import Trouble, error_code, translated
+from lockstep.compiled import AwsStore
 from lockstep.contents import BINARY
 from lockstep.errors import (
     LostCompareAndSetError,
@@ -37,7 +38,6 @@ from lockstep.errors import (
 )
 from lockstep.extras import MAX_TEXT_BYTES, moment
 from lockstep.ports import Observed, SecretVersion, Staged
-from lockstep.store_kinds import AwsSecretsManager
 from lockstep.version_names import VersionNames
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ _ERRORS = {
 }
 
 
-def open_secret(config: AwsSecretsManager, clouds: "Clouds", names: VersionNames) -> "SecretsManagerSecret":
+def open_secret(config: AwsStore, clouds: "Clouds", names: VersionNames) -> "SecretsManagerSecret":
     """One secret of the plan's store: the adapter of the store kind."""
     return SecretsManagerSecret(clouds.aws("secretsmanager", config.region), config.name, names)
 

@@ -11,7 +11,7 @@ from datetime import date
 from decimal import Decimal
 from fractions import Fraction
 
-from lockstep.plan import StorageClass
+from lockstep.compiled import StorageClass
 
 MILLION = 1_000_000
 LOOKED_UP = date(2026, 11, 27)

@@ -8,7 +8,7 @@ from lockstep.errors import (
 )
 from lockstep.oci.vault import Absence, Content, Vault
 from lockstep.store_kinds.oci_budget import MAX_SLOTS
-from lockstep.store_kinds.oci_vault import slot_name
+from lockstep.store_kinds.oci_names import slot_name
 from lockstep.version_names import VersionNames
 
 

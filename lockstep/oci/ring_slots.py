@@ -16,7 +16,7 @@ from lockstep.extras import moment
 from lockstep.oci import ring
 from lockstep.oci.ring import Slot, Slots, Version
 from lockstep.oci.vault import Absence, Vault
-from lockstep.store_kinds.oci_vault import slot_name
+from lockstep.store_kinds.oci_names import slot_name
 from lockstep.version_names import VersionNames
 from lockstep.workers import SideBySide
 

@@ -25,6 +25,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
+from lockstep.compiled import VaultStore
 from lockstep.errors import (
     LockstepError,
     LostCompareAndSetError,
@@ -38,7 +39,6 @@ from lockstep.oci.ring import Slot, Slots, Version
 from lockstep.oci.ring_slots import RingSlots
 from lockstep.oci.vault import Content, Vault
 from lockstep.ports import Clock, Observed, SecretVersion, Staged
-from lockstep.store_kinds import OciVault
 from lockstep.store_kinds.oci_budget import DELETION_LEAD, MAX_BYTES
 from lockstep.version_names import VersionNames
 from lockstep.workers import SideBySide, one_after_the_other, together
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from lockstep.clouds import Clouds
 
 
-def open_secret(config: OciVault, clouds: "Clouds", names: VersionNames) -> "VaultRing":
+def open_secret(config: VaultStore, clouds: "Clouds", names: VersionNames) -> "VaultRing":
     """One secret of the plan's store: the adapter of the store kind."""
     return VaultRing(
         clouds.vault(config),

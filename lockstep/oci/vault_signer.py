@@ -18,7 +18,7 @@ from lockstep.errors import (
 )
 from lockstep.oci.vault import Content, Vault
 from lockstep.ports import Mac
-from lockstep.store_kinds.oci_vault import oci_name
+from lockstep.store_kinds.oci_names import oci_name
 
 MIN_KEY_BYTES = 32
 _KEY_ID = re.compile(r"(?P<secret>[A-Za-z0-9._-]{1,255}):(?P<version>[1-9][0-9]{0,8})", re.ASCII)

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import ClassVar, Literal
 
+from lockstep.compiled import AwsStore, fields_of
 from lockstep.durations import format_duration
 from lockstep.plan_fields import Name, Region
 from lockstep.store_kinds.base import Demand, StoreKind
@@ -21,6 +22,10 @@ class AwsSecretsManager(StoreKind):
     kind: Literal["aws-secrets-manager"]
     name: Name = "aws"
     region: Region
+
+    def compile(self) -> AwsStore:
+        """What a runner needs of it."""
+        return AwsStore(**fields_of(AwsStore, self))
 
     @property
     def identity(self) -> Mapping[str, object]:

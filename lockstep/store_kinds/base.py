@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import ClassVar
 
+from lockstep.compiled import Store
 from lockstep.plan_fields import Section
 
 
@@ -33,6 +34,10 @@ class StoreKind(Section):
     """
 
     adapter: ClassVar[str]
+
+    @abstractmethod
+    def compile(self) -> Store:
+        """What a runner needs of it."""
 
     @property
     @abstractmethod

@@ -6,23 +6,15 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, StringConstraints
 
+from lockstep.compiled import VaultStore, fields_of
 from lockstep.durations import format_duration
 from lockstep.plan_fields import Name, Region, repeated
 from lockstep.store_kinds.base import Demand, StoreKind
 from lockstep.store_kinds.oci_budget import MAX_SLOTS, version_budget
+from lockstep.store_kinds.oci_names import oci_name, slot_name
 
 Ocid = Annotated[str, StringConstraints(pattern=r"^ocid1\.[a-z0-9.]+[A-Za-z0-9._-]*$")]
 _ALLOWED_NAME = re.compile(r"[A-Za-z0-9/_.-]+")
-
-
-def oci_name(name: str) -> str:
-    """A secret's name as OCI takes it: letters, digits, hyphens, underscores and periods, no slash."""
-    return name.replace("/", ".")
-
-
-def slot_name(secret: str, slot: int) -> str:
-    """The OCI secret that is a slot of a secret of the plan."""
-    return f"{oci_name(secret)}.{slot}"
 
 
 class OciVault(StoreKind):
@@ -59,6 +51,10 @@ class OciVault(StoreKind):
     def compartment_of_own_secrets(self) -> str:
         """Where the secrets are that Lockstep only reads. No value depends on it."""
         return self.own_compartment_id or self.compartment_id
+
+    def compile(self) -> VaultStore:
+        """What a runner needs of it."""
+        return VaultStore(**fields_of(VaultStore, self))
 
     @property
     def identity(self) -> Mapping[str, object]:

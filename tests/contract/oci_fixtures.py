@@ -18,7 +18,7 @@ from lockstep.oci.vault import Vault
 from lockstep.oci.vault_ring import VaultRing
 from lockstep.oci.vault_signer import VaultSigner
 from lockstep.ports import Clock, VersionedSecret
-from lockstep.store_kinds import oci_vault
+from lockstep.store_kinds import oci_names
 from lockstep.stores import CredentialStore
 from lockstep.system import SystemClock
 from lockstep.timeouts import CloudTimeouts
@@ -86,7 +86,7 @@ class OciConsole:
 
     def create_ring(self, secret: str, slots: int) -> list[str]:
         """The slots of a ring with placeholders, as Terraform makes them."""
-        return [self.create_secret(oci_vault.slot_name(secret, i), PLACEHOLDER_TEXT) for i in range(slots)]
+        return [self.create_secret(oci_names.slot_name(secret, i), PLACEHOLDER_TEXT) for i in range(slots)]
 
     def edit(self, secret_id: str, text: str, *, stage: str = "CURRENT", name: str | None = None) -> None:
         details = oci.vault.models.UpdateSecretDetails(secret_content=_content(text, stage=stage, name=name))

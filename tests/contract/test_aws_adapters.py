@@ -12,6 +12,7 @@ from botocore.model import OperationModel
 from lockstep.aws.kms import KmsSigner
 from lockstep.aws.s3_audit import S3AuditLog
 from lockstep.aws.secrets_manager import read_secret
+from lockstep.compiled import StorageClass
 from lockstep.errors import (
     AuditLogAccessDeniedError,
     AuditLogUnreachableError,
@@ -22,7 +23,6 @@ from lockstep.errors import (
     StoreRejectedError,
 )
 from lockstep.model import CredentialValue, Login, SecretStr
-from lockstep.plan import StorageClass
 from lockstep.version_names import VersionNames
 from sandbox.aws.resources import create_mac_key
 from sandbox.aws.server import AwsSandbox

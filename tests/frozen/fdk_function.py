@@ -4,9 +4,9 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 
+from lockstep.compiled import CompiledPlan
 from lockstep.errors import StoresDivergedError, StoreUnreachableError
 from lockstep.identity import OCI_RUNNER
-from lockstep.plan import Plan
 from lockstep.ports import Ports
 from lockstep.wiring import hosted_runner
 from lockstep.workers import at_the_same_time
@@ -18,7 +18,7 @@ class Acting:
     """A runner."""
 
     @property
-    def plan(self) -> Plan:
+    def plan(self) -> CompiledPlan:
         """As the shipped one."""
         return hosted_runner(OCI_RUNNER).plan
 

@@ -5,23 +5,22 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from typing import Literal
 
-from pydantic import BaseModel
-
 from functions.face import LambdaFace
 from lockstep.errors import StoreUnreachableError
 from lockstep.ports import Ports
+from lockstep.shapes import Message
 from lockstep.workers import at_the_same_time
 from tests.frozen.work import Signs, late_call, wait_for
 
 
-class Named(BaseModel):
+class Named(Message):
     """As much of a rotation as the face needs."""
 
     credential_id: str
     rotation_id: str
 
 
-class Ask(BaseModel):
+class Ask(Message):
     """The request.
 
     Attributes:
@@ -34,7 +33,7 @@ class Ask(BaseModel):
     act: Literal["warm", "leave", "join", "hang", "look"]
 
 
-class Told(BaseModel):
+class Told(Message):
     """The answer."""
 
     late: str

@@ -10,7 +10,6 @@ import pytest
 from fdk import context  # type: ignore[import-untyped]  # fdk ships no types
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel
 
 from functions.apply_db import step as apply_db
 from functions.audit import step as audit
@@ -21,6 +20,7 @@ from lockstep import wiring
 from lockstep.errors import InvalidRequestError
 from lockstep.messages import AuditRequest, DatabaseRequest, GenerateRequest, UpdateRequest
 from lockstep.ports import Ports
+from lockstep.shapes import Message
 from oci_fn import func
 from tests.fuzz.harness import CANARY, Json, documents, inputs, judged, mangled, mutated, nested, spelled
 from tests.fuzz.test_plan import VALID
@@ -116,7 +116,7 @@ def test_valid_inputs_reach_the_step(step: str) -> None:
         _, kind = STEPS[step]
         reached: list[str] = []
 
-        def see(_request: object, _ports: Ports, reached: list[str] = reached, step: str = step) -> BaseModel:
+        def see(_request: object, _ports: Ports, reached: list[str] = reached, step: str = step) -> Message:
             reached.append(step)
             return GenerateRequest.model_validate({"rotation": ROTATION})
 

@@ -21,7 +21,7 @@ from lockstep.oci.object_storage_audit import ObjectStorageAuditLog
 from lockstep.oci.vault import Vault
 from lockstep.oci.vault_ring import VaultRing
 from lockstep.oci.vault_signer import VaultSigner
-from lockstep.store_kinds import oci_vault
+from lockstep.store_kinds import oci_names
 from lockstep.stores import CredentialStore
 from lockstep.version_names import VersionNames
 from tests.fuzz.garbage_server import GarbageServer
@@ -40,14 +40,14 @@ NAME = VersionNames(credential_id=CREDENTIAL.id, secret=SECRET).name_of(7)
 LIST = [
     {"id": SECRET_ID, "secretName": name, "lifecycleState": "ACTIVE", "vaultId": "v", "compartmentId": "c"}
     for name in (
-        oci_vault.slot_name(SECRET, 0),
-        oci_vault.slot_name(CREDENTIAL.secret_names.connection_blob, 0),
+        oci_names.slot_name(SECRET, 0),
+        oci_names.slot_name(CREDENTIAL.secret_names.connection_blob, 0),
         "lockstep.mac",
     )
 ]
 STATE = {
     "id": SECRET_ID,
-    "secretName": oci_vault.slot_name(SECRET, 0),
+    "secretName": oci_names.slot_name(SECRET, 0),
     "lifecycleState": "ACTIVE",
     "currentVersionNumber": 1,
 }

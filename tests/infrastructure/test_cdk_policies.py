@@ -12,7 +12,8 @@ import pytest
 from cdk.settings import ROOT, Settings
 from cdk.sizes import synthesise
 from cdk.template import Template
-from lockstep.plan import Plan, StorageClass
+from lockstep.compiled import StorageClass
+from lockstep.plan import Plan
 from lockstep.plan_admins import names_in_aws
 from lockstep.plan_file import load_plan
 from lockstep.tags import SECRET_TAG, STACK_TAG, SecretKind

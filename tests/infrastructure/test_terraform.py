@@ -13,7 +13,7 @@ from lockstep.plan import Plan
 from lockstep.plan_admins import names_in_oci
 from lockstep.plan_file import parse_plan
 from lockstep.store_kinds import OciVault
-from lockstep.store_kinds.oci_vault import oci_name, slot_name
+from lockstep.store_kinds.oci_names import oci_name, slot_name
 from lockstep.timing import RUN
 from tests.infrastructure.terraform.stack import (
     CONFIGURATION,

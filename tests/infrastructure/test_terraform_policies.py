@@ -20,7 +20,7 @@ from lockstep.plan import Plan
 from lockstep.plan_admins import names_in_oci
 from lockstep.plan_file import parse_plan
 from lockstep.quotas.oci import STATEMENTS
-from lockstep.store_kinds import oci_vault
+from lockstep.store_kinds import oci_names
 from lockstep.stores import CredentialStore
 from lockstep.system import SystemClock
 from lockstep.version_names import VersionNames
@@ -118,7 +118,7 @@ def _age(console: OciConsole, credential: Credential, ids: dict[str, str]) -> No
         }
         for secret, text in texts.items():
             version = VersionNames(credential_id=credential.id, secret=secret).name_of(generation)
-            console.edit(ids[oci_vault.slot_name(secret, generation % SLOTS)], text, name=version)
+            console.edit(ids[oci_names.slot_name(secret, generation % SLOTS)], text, name=version)
 
 
 def _value(credential: Credential, generation: int) -> CredentialValue:
@@ -292,7 +292,7 @@ def keep_record(world: World, clients: OciClients) -> None:
     assert runner
     VaultSigner(vault, audit.mac_secret).sign(b"digest")
     for secret in (runner.aws_key_secret, *names_in_oci(world.plan)):
-        assert vault.read_named(oci_vault.oci_name(secret)).data
+        assert vault.read_named(oci_names.oci_name(secret)).data
     log = _log(world, clients)
     entry = {"chain": "{}", "mac": "{}"}
     assert log.put(1, b"{}", entry)

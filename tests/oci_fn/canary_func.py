@@ -2,8 +2,8 @@
 
 import os
 
+from lockstep.compiled import CompiledPlan
 from lockstep.identity import OCI_RUNNER
-from lockstep.plan import Plan
 from lockstep.ports import Ports
 from lockstep.wiring import hosted_runner
 from oci_fn import func
@@ -11,7 +11,7 @@ from oci_fn import func
 
 class Buggy:
     @property
-    def plan(self) -> Plan:
+    def plan(self) -> CompiledPlan:
         return hosted_runner(OCI_RUNNER).plan
 
     def ports(self, credential_id: str) -> Ports:  # noqa: ARG002 - as the real one

@@ -1,8 +1,8 @@
 """The function with a refused key of the other cloud; it logs when it forgets its identities."""
 
+from lockstep.compiled import CompiledPlan
 from lockstep.errors import LockTableAccessDeniedError
 from lockstep.identity import OCI_RUNNER
-from lockstep.plan import Plan
 from lockstep.ports import Ports
 from lockstep.wiring import hosted_runner
 from oci_fn import func
@@ -10,7 +10,7 @@ from oci_fn import func
 
 class Refused:
     @property
-    def plan(self) -> Plan:
+    def plan(self) -> CompiledPlan:
         return hosted_runner(OCI_RUNNER).plan
 
     def ports(self, credential_id: str) -> Ports:  # noqa: ARG002 - as the real one

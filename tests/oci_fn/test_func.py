@@ -12,7 +12,7 @@ import pytest
 
 from lockstep.aws.dynamodb_lock import DynamoDbLock
 from lockstep.model import Credential, Login, SecretStr
-from lockstep.store_kinds.oci_vault import slot_name
+from lockstep.store_kinds.oci_names import slot_name
 from sandbox.estate import Estate
 from sandbox.fn import Answer, FunctionProcess, running_function
 from sandbox.outside import Value, lets_in

@@ -18,7 +18,7 @@ from lockstep.model import ClaimKind, Credential, Engine, LockRecord, Login
 from lockstep.plan import Plan
 from lockstep.plan_file import parse_plan
 from lockstep.ports import Ports
-from lockstep.store_kinds import oci_vault
+from lockstep.store_kinds import oci_names
 from lockstep.stores import Stores
 from lockstep.version_names import VersionNames
 from sandbox import plans
@@ -124,7 +124,7 @@ class LifeWorld:
     def add_slot(self) -> None:
         """Make one more secret for each ring, which its readers read from now on."""
         for kind, name in self.ring.names.items():
-            slot = oci_vault.slot_name(name, len(self.ring.ids[kind]))
+            slot = oci_names.slot_name(name, len(self.ring.ids[kind]))
             self.ring.ids[kind].append(self.ring.console.create_secret(slot, PLACEHOLDER_TEXT))
 
     def serves(self) -> dict[str, Shown | None]:

@@ -12,7 +12,7 @@ from lockstep.model import CredentialValue, Login, SecretStr
 from lockstep.oci.ring_reader import RingReader
 from lockstep.plan import Plan
 from lockstep.ports import Ports
-from lockstep.store_kinds import oci_vault
+from lockstep.store_kinds import oci_names
 from lockstep.stores import CredentialStore, Stores
 from oci_fn import sequence
 from oci_fn.retries import Retries
@@ -60,7 +60,7 @@ def create_slots(world: VaultRingHarness, slots: int) -> None:
     """Create what is missing of so many slots, with placeholders, as Terraform does."""
     for kind, name in world.names.items():
         for i in range(len(world.ids[kind]), slots):
-            created = world.console.create_secret(oci_vault.slot_name(name, i), PLACEHOLDER_TEXT)
+            created = world.console.create_secret(oci_names.slot_name(name, i), PLACEHOLDER_TEXT)
             world.ids[kind].append(created)
 
 

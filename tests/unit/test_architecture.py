@@ -146,10 +146,14 @@ def test_a_chain_of_imports_is_followed() -> None:
 @pytest.mark.parametrize(
     ("drivers", "packages"),
     [
-        # Only the command starts an execution, so there is no port for it. A deployment asks the account first.
+        # Only the command starts an execution, so there is no port for it. A deployment asks the account first, and a
+        # build makes the clients of a bundle.
         (
             {"boto3", "botocore"},
-            ("lockstep/aws/", "lockstep/cli/rotate.py", "cdk/account.py", "cdk/deploy.py", "cdk/rollback.py"),
+            (
+                *("lockstep/aws/", "lockstep/cli/rotate.py"),
+                *("cdk/account.py", "cdk/bundle_check.py", "cdk/deploy.py", "cdk/rollback.py"),
+            ),
         ),
         ({"oci"}, ("lockstep/oci/", "lockstep/identity.py")),
         # The client runs in applications, which bring their own driver.

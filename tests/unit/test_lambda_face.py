@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
 
 from functions.apply_db import step as apply_db
 from functions.apply_db.handler import handler as apply_db_handler
@@ -27,17 +26,18 @@ from lockstep.errors import (
 )
 from lockstep.messages import DatabaseRequest, GenerateRequest, Staged
 from lockstep.ports import Ports
+from lockstep.shapes import Message
 from tests.support.lambda_context import TimeLeft
 from tests.support.memory import MemoryWorld
 from tests.unit.harness import held, login_of
 
 CANARY = "hunter2-canary"
-Step = Callable[[GenerateRequest, Ports], BaseModel]
+Step = Callable[[GenerateRequest, Ports], Message]
 
 
 def _event(world: MemoryWorld) -> dict[str, Any]:
     """The input of Generate, as the state machine sends it."""
-    return {"rotation": held(world).model_dump(mode="json")}
+    return {"rotation": held(world).model_dump()}
 
 
 def _handler(step: Step, world: MemoryWorld) -> Callable[[Any], Mapping[str, Any]]:
@@ -67,7 +67,7 @@ def test_the_kind_of_a_request_is_recognised() -> None:
     world = MemoryWorld.create()
     face = LambdaFace(apply_db.run, DatabaseRequest, ports=lambda _credential_id: world.ports())
     plan = world.credential.plan_digest
-    rotation = held(world).model_copy(update={"plan": plan}).model_dump(mode="json")
+    rotation = held(world).model_copy(update={"plan": plan}).model_dump()
     version = world.stores["aws"].read_current().version
     candidates = [{"store": "aws", "version": version}]
     event = {"action": "probe", "rotation": rotation, "databases": ["db-1"], "candidates": candidates}
@@ -127,12 +127,12 @@ def test_each_field_of_a_rotation_is_checked(field: str, value: object) -> None:
         _handler(_never, world)(event)
 
 
-def _never(_request: GenerateRequest, _ports: Ports) -> BaseModel:
+def _never(_request: GenerateRequest, _ports: Ports) -> Message:
     raise AssertionError("the step must not be called")
 
 
 def _raising(error: Exception) -> Step:
-    def step(_request: GenerateRequest, _ports: Ports) -> BaseModel:
+    def step(_request: GenerateRequest, _ports: Ports) -> Message:
         raise error
 
     return step
@@ -168,7 +168,7 @@ def test_a_foreign_error_shows_only_its_class(foreign: Exception, caplog: pytest
 
 
 def test_a_validation_error_inside_the_step_is_unexpected() -> None:
-    def step(_request: GenerateRequest, _ports: Ports) -> BaseModel:
+    def step(_request: GenerateRequest, _ports: Ports) -> Message:
         return Staged.model_validate({"outcome": CANARY})
 
     world = MemoryWorld.create()

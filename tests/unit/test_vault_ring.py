@@ -20,7 +20,7 @@ from lockstep.model import CredentialValue, Login, SecretStr
 from lockstep.oci import ring
 from lockstep.oci.ring import Slot, Version
 from lockstep.ports import Clock
-from lockstep.store_kinds import oci_vault
+from lockstep.store_kinds import oci_names
 from sandbox.oci import OciSandbox
 from tests.contract.oci_fixtures import APP_USER_VERSIONS, VaultRingHarness
 from tests.support.fence import fence_held
@@ -54,7 +54,7 @@ def operations(sandbox: OciSandbox, operation: Callable[[], object]) -> dict[str
 
 
 def test_a_slot_is_named_after_the_secret(four: VaultRingHarness) -> None:
-    assert oci_vault.slot_name("multi-cloud/app_user", 3) == "multi-cloud.app_user.3"
+    assert oci_names.slot_name("multi-cloud/app_user", 3) == "multi-cloud.app_user.3"
     assert four.store.read_current().version == "0:1"
 
 

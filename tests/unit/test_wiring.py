@@ -13,6 +13,7 @@ import pytest
 
 from lockstep import identity
 from lockstep.clouds import Clouds, Endpoints
+from lockstep.compiled import CompiledPlan
 from lockstep.errors import (
     DatabaseUnreachableError,
     InvalidPlanError,
@@ -23,7 +24,6 @@ from lockstep.errors import (
 from lockstep.identity import AWS_RUNNER, OCI_RUNNER, OPERATOR, Identity, ReadSecret
 from lockstep.model import Login, SecretStr
 from lockstep.oci.clients import OciIdentity
-from lockstep.plan import Plan
 from lockstep.store_kinds import StoreConfig
 from lockstep.store_kinds.base import StoreKind
 from lockstep.system import SystemClock
@@ -127,7 +127,7 @@ def _slow_identity(asked: list[str]) -> Identity:
         with suppress(threading.BrokenBarrierError):
             both.wait(0.3)
 
-    def oci_identity(_plan: Plan, _read: ReadSecret) -> OciIdentity:
+    def oci_identity(_plan: CompiledPlan, _read: ReadSecret) -> OciIdentity:
         wait("oci")
         return OciIdentity(config=config)
 
@@ -167,7 +167,7 @@ def test_an_operator_uses_the_oci_identity_of_the_environment(
         monkeypatch.setenv(
             identity.CONFIG_FILE_VARIABLE, str(write_config_file(tmp_path, "operator", config))
         )
-    found = OPERATOR.oci(make_plan(), _no_secret)
+    found = OPERATOR.oci(make_plan().compiled, _no_secret)
     assert found.config["user"] == config["user"]
 
 
@@ -178,7 +178,7 @@ def test_an_operator_without_an_oci_identity_uses_the_aws_runners_key() -> None:
         asked.append(name)
         return '{"tenancy": "t", "user": "u", "fingerprint": "f", "private_key": "k", "region": "eu-frankfurt-1"}'
 
-    assert OPERATOR.oci(make_plan(), read).config["user"] == "u"
+    assert OPERATOR.oci(make_plan().compiled, read).config["user"] == "u"
     assert asked == ["lockstep/oci-key"]
 
 

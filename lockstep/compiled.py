@@ -1,0 +1,201 @@
+"""The compiled plan: what a runner needs of a plan that is valid, with every default filled in.
+
+The plan file is checked when it is compiled (`lockstep.plan`). A function does not check it again at every start: its
+bundle holds the compiled plan beside the file, as JSON that names the file's digest.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from lockstep.model import Credential
+from lockstep.shapes import read, write
+
+_ARN = re.compile(r"arn:aws[a-z-]*:secretsmanager:(?P<region>[a-z0-9-]+):[0-9]{12}:secret:.+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockTable:
+    """The DynamoDB table that says who may rotate."""
+
+    table: str
+    region: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AwsStore:
+    """The AWS store.
+
+    Attributes:
+        adapter: The function that opens one secret of the store, as `module:function`: a
+            `lockstep.clouds.OpenSecret`. It is imported when a runner first needs it.
+    """
+
+    kind: Literal["aws-secrets-manager"]
+    name: str
+    region: str
+    adapter: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VaultStore:
+    """The OCI store.
+
+    Attributes:
+        compartment_of_own_secrets: Where the secrets are that Lockstep only reads.
+        ring: The slots of each secret.
+        slots_of_readers: How many slots every reader reads.
+        adapter: As that of `AwsStore`.
+    """
+
+    kind: Literal["oci-vault"]
+    name: str
+    region: str
+    compartment_id: str
+    compartment_of_own_secrets: str
+    vault_id: str
+    ring: int
+    slots_of_readers: int
+    adapter: str
+
+
+Store = AwsStore | VaultStore
+StorageClass = Literal["GLACIER_IR", "STANDARD", "STANDARD_IA"]
+"""Classes of S3 whose objects can be read at once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AwsStream:
+    """The AWS stream of the audit log; attributes as in `lockstep.plan.AwsAudit`."""
+
+    bucket: str
+    region: str
+    mac_key: str
+    retired_mac_keys: tuple[str, ...]
+    storage_class: StorageClass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OciStream:
+    """The OCI stream; attributes as in `lockstep.plan.OciAudit`."""
+
+    bucket: str
+    namespace: str
+    region: str
+    mac_secret: str
+    retired_mac_secrets: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompiledPlan:
+    """A plan, compiled.
+
+    Attributes:
+        stores: In the plan's order.
+        oci_stream: None where the plan has no stream in OCI.
+        has_standby: Whether OCI runs rotations, too.
+        oci_key_secret: The secret in AWS with the API key for OCI; None where the plan has none.
+        aws_key_secret: The secret in OCI with the access key for AWS; None where OCI runs nothing.
+    """
+
+    lock: LockTable
+    stores: tuple[Store, ...]
+    aws_stream: AwsStream
+    oci_stream: OciStream | None
+    has_standby: bool
+    oci_key_secret: str | None
+    aws_key_secret: str | None
+    credentials: tuple[Credential, ...]
+
+    @property
+    def compiled(self) -> "CompiledPlan":
+        """It is."""
+        return self
+
+    @property
+    def vault(self) -> VaultStore | None:
+        """The OCI store, if the plan has one."""
+        return next((s for s in self.stores if isinstance(s, VaultStore)), None)
+
+    @property
+    def aws_store(self) -> AwsStore | None:
+        """The AWS store, if the plan has one."""
+        return next((s for s in self.stores if isinstance(s, AwsStore)), None)
+
+    @property
+    def secrets_region(self) -> str:
+        """The AWS region of secrets that are given by name."""
+        return self.aws_store.region if self.aws_store else self.lock.region
+
+    def region_of(self, secret: str) -> str:
+        """The AWS region of a secret: that in its ARN, or that of names."""
+        arn = _ARN.fullmatch(secret)
+        return arn["region"] if arn else self.secrets_region
+
+    def credential(self, credential_id: str) -> Credential | None:
+        """The credential with that id."""
+        return next((c for c in self.credentials if c.id == credential_id), None)
+
+
+class AnyPlan(Protocol):
+    """A plan, compiled or not."""
+
+    @property
+    def compiled(self) -> CompiledPlan:
+        """It, compiled."""
+
+
+def fields_of(kind: type[Any], section: object) -> dict[str, Any]:
+    """The values of a section of the plan for one of the classes above: its attributes of the same names."""
+    return {field.name: getattr(section, field.name) for field in fields(kind)}
+
+
+def document(plan: CompiledPlan, *, source: bytes, base: Path) -> str:
+    """The JSON of a compiled plan.
+
+    Args:
+        plan: The plan.
+        source: The file that it was compiled from.
+        base: The folder of that file; CA files are below it.
+    """
+    written = json.loads(
+        json.dumps(write(plan)), object_hook=partial(_moved, move=lambda p: str(Path(p).relative_to(base)))
+    )
+    return json.dumps({"source": _digest(source), "plan": written}, indent=1) + "\n"
+
+
+def hosted_plan(file: Path) -> CompiledPlan:
+    """The plan in a file: as the compiled one beside it says, if that was made from this very file.
+
+    Raises:
+        PlanProblemsError: The file is not valid.
+    """
+    try:
+        found = json.loads(
+            file.with_suffix(".json").read_bytes(),
+            object_hook=partial(_moved, move=lambda p: str(file.parent / p)),
+        )
+        if found["source"] == _digest(file.read_bytes()):
+            compiled: CompiledPlan = read(CompiledPlan, found["plan"])
+            return compiled
+    except (OSError, ValueError, LookupError, TypeError):
+        # There is none, or not one of this build.
+        pass
+    from lockstep.plan_file import load_plan  # noqa: PLC0415 - a function that has a compiled plan loads no parser
+
+    plan: AnyPlan = load_plan(file)
+    return plan.compiled
+
+
+def _digest(source: bytes) -> str:
+    return hashlib.sha256(source).hexdigest()
+
+
+def _moved(found: dict[str, Any], *, move: Callable[[str], str]) -> dict[str, Any]:
+    ca_file = found.get("ca_file")
+    return {**found, "ca_file": move(ca_file)} if ca_file else found
