@@ -35,6 +35,14 @@ _UNUSED = frozenset(
     | {"pygments", "pyopenssl", "_pytest", "pytest", "pytest_asyncio", "python_pkcs11", "pyximport"}
     | {"s3transfer", "setuptools", "wheel", "yarl"}
 )
+# What reads a plan file; a function reads the compiled plan.
+_FOR_PLANS = frozenset(
+    {"annotated_types", "durationpy", "pydantic", "pydantic_core", "ruamel", "ruamel_yaml"}
+) | {
+    "typing_extensions",
+    "typing_extensions.py",
+    "typing_inspection",
+}
 _FOR_OCI_FUNCTIONS = frozenset({"fdk", "httptools"})
 
 # Parts of packages that nothing imports.
@@ -53,11 +61,7 @@ _PARTS = (
     "oci/async_base_client.py",
     "oci/encryption",
     "oci/_vendor/chardet",  # See _STUBS.
-    "pydantic/mypy.py",
-    "pydantic/v1",
     "pytz/zoneinfo",  # Likewise.
-    "ruamel/yaml/clibz",
-    "ruamel/yaml/cyaml.py",
 )
 # What is imported where nothing of it is used.
 _STUBS = {
@@ -84,7 +88,7 @@ def trim(content: Path, *, fdk: bool) -> None:
         content: The folder with the packages.
         fdk: Whether the function is served by fdk.
     """
-    _leave_out(content, _UNUSED | (frozenset() if fdk else _FOR_OCI_FUNCTIONS))
+    _leave_out(content, _UNUSED | _FOR_PLANS | (frozenset() if fdk else _FOR_OCI_FUNCTIONS))
     _trim_botocore(content / "botocore" / "data")
     for part in _PARTS:
         _remove(content / part)

@@ -8,27 +8,25 @@ import hashlib
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from lockstep.errors import InvalidPlanError
 from lockstep.model import Credential
-from lockstep.shapes import read, write
+from lockstep.shapes import Message
 
 _ARN = re.compile(r"arn:aws[a-z-]*:secretsmanager:(?P<region>[a-z0-9-]+):[0-9]{12}:secret:.+")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LockTable:
+class LockTable(Message):
     """The DynamoDB table that says who may rotate."""
 
     table: str
     region: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AwsStore:
+class AwsStore(Message):
     """The AWS store.
 
     Attributes:
@@ -42,8 +40,7 @@ class AwsStore:
     adapter: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VaultStore:
+class VaultStore(Message):
     """The OCI store.
 
     Attributes:
@@ -69,8 +66,7 @@ StorageClass = Literal["GLACIER_IR", "STANDARD", "STANDARD_IA"]
 """Classes of S3 whose objects can be read at once."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AwsStream:
+class AwsStream(Message):
     """The AWS stream of the audit log; attributes as in `lockstep.plan.AwsAudit`."""
 
     bucket: str
@@ -80,8 +76,7 @@ class AwsStream:
     storage_class: StorageClass
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OciStream:
+class OciStream(Message):
     """The OCI stream; attributes as in `lockstep.plan.OciAudit`."""
 
     bucket: str
@@ -91,8 +86,7 @@ class OciStream:
     retired_mac_secrets: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CompiledPlan:
+class CompiledPlan(Message):
     """A plan, compiled.
 
     Attributes:
@@ -150,30 +144,29 @@ class AnyPlan(Protocol):
         """It, compiled."""
 
 
-def fields_of(kind: type[Any], section: object) -> dict[str, Any]:
+def fields_of(kind: type[Message], section: object) -> dict[str, Any]:
     """The values of a section of the plan for one of the classes above: its attributes of the same names."""
-    return {field.name: getattr(section, field.name) for field in fields(kind)}
+    return {name: getattr(section, name) for name in kind.model_fields()}
 
 
-def document(plan: CompiledPlan, *, source: bytes, base: Path) -> str:
-    """The JSON of a compiled plan.
-
-    Args:
-        plan: The plan.
-        source: The file that it was compiled from.
-        base: The folder of that file; CA files are below it.
-    """
-    written = json.loads(
-        json.dumps(write(plan)), object_hook=partial(_moved, move=lambda p: str(Path(p).relative_to(base)))
+def write_compiled(plan: CompiledPlan, file: Path) -> None:
+    """Write a compiled plan beside the file that it was compiled from. CA files below its folder can move with it."""
+    moved = json.loads(
+        plan.model_dump_json(), object_hook=partial(_moved, move=partial(_relative, file.parent))
     )
-    return json.dumps({"source": _digest(source), "plan": written}, indent=1) + "\n"
+    compiled = {"source": _digest(file.read_bytes()), "plan": moved}
+    file.with_suffix(".json").write_text(json.dumps(compiled, indent=1) + "\n")
+
+
+def _relative(folder: Path, path: str) -> str:
+    return str(Path(path).relative_to(folder)) if Path(path).is_relative_to(folder) else path
 
 
 def hosted_plan(file: Path) -> CompiledPlan:
     """The plan in a file: as the compiled one beside it says, if that was made from this very file.
 
     Raises:
-        PlanProblemsError: The file is not valid.
+        InvalidPlanError: The file is not valid; or it was changed, and this is a bundle, which has no parser.
     """
     try:
         found = json.loads(
@@ -181,13 +174,15 @@ def hosted_plan(file: Path) -> CompiledPlan:
             object_hook=partial(_moved, move=lambda p: str(file.parent / p)),
         )
         if found["source"] == _digest(file.read_bytes()):
-            compiled: CompiledPlan = read(CompiledPlan, found["plan"])
-            return compiled
+            return CompiledPlan.model_validate(found["plan"])
     except (OSError, ValueError, LookupError, TypeError):
         # There is none, or not one of this build.
         pass
-    from lockstep.plan_file import load_plan  # noqa: PLC0415 - a function that has a compiled plan loads no parser
-
+    try:
+        from lockstep.plan_file import load_plan  # noqa: PLC0415 - a function that has a compiled plan needs no parser
+    except ModuleNotFoundError:
+        # As in a bundle, whose plan file is not the one that it was built with.
+        raise InvalidPlanError from None
     plan: AnyPlan = load_plan(file)
     return plan.compiled
 

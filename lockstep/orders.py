@@ -20,8 +20,8 @@ from lockstep.audit.append import ORDER, Chain
 from lockstep.audit.order_event import event_of_order
 from lockstep.engines import ENGINES
 from lockstep.errors import OrderRefusedError
+from lockstep.hosts import server_of
 from lockstep.model import ANY_HOST, ChainHead, Credential, Lease
-from lockstep.plan_checks import server_of
 
 ACCOUNT_PREFIX = "account#"
 """Of the keys of accounts in the lock table. Only operators may use these items."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from lockstep.durations import format_duration
 from lockstep.engines import ENGINES
+from lockstep.hosts import Server, server_of
 from lockstep.plan_admins import example_accounts, rotators
 from lockstep.plan_fields import repeated
 from lockstep.store_kinds import OciVault
@@ -39,15 +40,6 @@ MAX_VERIFY_HOSTS = 15
 
 _EXAMPLE_HOST = re.compile(r"(.*\.)?example\.(com|net|org)", re.IGNORECASE)
 """Reserved for documentation (RFC 2606)."""
-
-Server = tuple[str, int]
-"""What makes two databases one server: host and port."""
-
-
-def server_of(host: str, port: int) -> Server:
-    """The server at a host and port. Names that only DNS shows to be the same stay different."""
-    plain = host.lower().removesuffix(".")
-    return "127.0.0.1" if plain == "localhost" else plain, port
 
 
 def needs_ca_file(host: str) -> bool:

@@ -5,9 +5,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, ValidationInfo, field_validator, model_validator
 
+from lockstep.hosts import Server, server_of
 from lockstep.model import Admin, DatabaseServer, Engine, Tls, VerifyHost
 from lockstep.plan_admins import SecretInAws, admin_of
-from lockstep.plan_checks import MAX_VERIFY_HOSTS, Server, needs_ca_file, reader_endpoint, server_of
+from lockstep.plan_checks import MAX_VERIFY_HOSTS, needs_ca_file, reader_endpoint
 from lockstep.plan_fields import CredentialId, Name, SecretName, Section, Username
 
 PLAINTEXT_CONSENT = "passwords may cross this network unencrypted"

@@ -14,6 +14,9 @@ from statistics import median
 from typing import Any
 
 from cdk.bundle import PLAN_IN_BUNDLE, Bundle, BundleError, build
+from lockstep.compiled import write_compiled
+from lockstep.plan_file import load_plan
+from lockstep.wiring import PLAN_VARIABLE
 from sandbox.estate import FUNCTIONS, ROOT
 from sandbox.fn import FUNCTION, running_function
 
@@ -151,6 +154,9 @@ def _first_answer_ms(
         main = "import functions; from fdk.scripts.fdk import main; main()"
         function = content / FUNCTION.relative_to(ROOT)
         shipped = {"command": [sys.executable, "-S", "-c", main, str(function), "handler"]}
+        # A bundle has no parser for the plan file.
+        plan_file = Path(environment[PLAN_VARIABLE])
+        write_compiled(load_plan(plan_file).compiled, plan_file)
         environment = {**environment, "PYTHONPATH": str(content)}
     began, worked = time.monotonic(), _worked_by_children()
     with running_function(environment, **shipped) as function_process:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lockstep.compiled import CompiledPlan, document, hosted_plan
+from lockstep.compiled import CompiledPlan, hosted_plan, write_compiled
 from lockstep.errors import InvalidPlanError
 from lockstep.plan_file import load_plan
 from tests.infrastructure.cdk_case import PLAN as WITH_CA_FILES
@@ -20,8 +20,7 @@ def _compiled(source: Path, folder: Path) -> Path:
     """The plan in a folder, with the compiled one beside it."""
     file = folder / "lockstep.yaml"
     file.write_bytes(source.read_bytes())
-    text = document(load_plan(file).compiled, source=file.read_bytes(), base=file.parent)
-    file.with_suffix(".json").write_text(text)
+    write_compiled(load_plan(file).compiled, file)
     return file
 
 
