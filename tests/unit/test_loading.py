@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from lockstep.compiled import write_compiled
 from lockstep.loading import later, load
+from lockstep.plan_file import load_plan
 from lockstep.workers import at_the_same_time
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,7 +56,16 @@ def test_what_could_not_be_made_is_made_again() -> None:
     assert late.name == "counted"
 
 
-def _loaded(program: str) -> set[str]:
+@pytest.fixture(scope="module", name="plan")
+def _plan(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A plan with the compiled one beside it, as in a bundle."""
+    file = tmp_path_factory.mktemp("plan") / "lockstep.yaml"
+    file.write_bytes(PLAN.read_bytes())
+    write_compiled(load_plan(file).compiled, file)
+    return file
+
+
+def _loaded(program: str, plan: Path) -> set[str]:
     """The packages and modules that a new process has after a program."""
     done = subprocess.run(  # noqa: S603 - our own interpreter
         [sys.executable, "-c", f"{program}; import sys; print(*sys.modules)"],
@@ -62,7 +73,7 @@ def _loaded(program: str) -> set[str]:
         check=True,
         capture_output=True,
         text=True,
-        env={**os.environ, "LOCKSTEP_PLAN": str(PLAN)},
+        env={**os.environ, "LOCKSTEP_PLAN": str(plan)},
     )
     return set(done.stdout.split())
 
@@ -79,24 +90,33 @@ OF_PEOPLE = {
     "lockstep.client",
 }
 """What no step uses."""
+OF_PLANS = {"pydantic", "ruamel.yaml", "durationpy", "lockstep.plan", "lockstep.orders", "lockstep.hand_over"}
+"""What reads and changes a plan file."""
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_a_step_has_its_ports_before_it_loads_an_adapter(step: str) -> None:
+def test_a_step_has_its_ports_before_it_loads_an_adapter(step: str, plan: Path) -> None:
     loaded = _loaded(
         f"import functions.{step}.handler; from functions.face import hosted_ports; "
-        "hosted_ports('multi-cloud/app_user')"
+        "hosted_ports('multi-cloud/app_user')",
+        plan,
     )
-    assert not loaded & (OF_ADAPTERS | OF_PEOPLE)
+    assert not loaded & (OF_ADAPTERS | OF_PEOPLE | OF_PLANS)
 
 
-def test_the_watch_loads_the_client_of_its_table_only() -> None:
-    loaded = _loaded("import functions.watch.handler as watch; watch._client(watch._plan().lock.region)")
+def test_the_watch_loads_the_client_of_its_table_only(plan: Path) -> None:
+    loaded = _loaded(
+        "import functions.watch.handler as watch; watch._client(watch._plan().lock.region)", plan
+    )
     assert "botocore" in loaded
     # What urllib3 uses where it is installed is not in a bundle.
-    assert not loaded & ((OF_ADAPTERS | OF_PEOPLE) - {"botocore", "cryptography"})
+    assert not loaded & (
+        (OF_ADAPTERS | OF_PEOPLE | {"pydantic", "ruamel.yaml"}) - {"botocore", "cryptography"}
+    )
 
 
-def test_the_oci_function_has_its_ports_before_it_loads_an_adapter() -> None:
-    loaded = _loaded("import oci_fn.func as f; f.hosted_runner(f.OCI_RUNNER).ports('multi-cloud/app_user')")
-    assert not loaded & (OF_ADAPTERS | OF_PEOPLE)
+def test_the_oci_function_has_its_ports_before_it_loads_an_adapter(plan: Path) -> None:
+    loaded = _loaded(
+        "import oci_fn.func as f; f.hosted_runner(f.OCI_RUNNER).ports('multi-cloud/app_user')", plan
+    )
+    assert not loaded & (OF_ADAPTERS | OF_PEOPLE | OF_PLANS)
