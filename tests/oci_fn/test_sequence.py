@@ -312,7 +312,7 @@ def revocation_fails(world: Arranged) -> None:
 
 def lock_is_lost_before_the_record(world: Arranged) -> None:
     store = world.memory.stores["oci"]
-    store.faults.after = lambda operation: world.steal_lock() if operation == "serves" else None
+    store.faults.after = lambda operation: world.steal_lock() if operation == "shows" else None
 
 
 def lock_is_lost_after_the_record(world: Arranged) -> None:
