@@ -25,8 +25,8 @@ LOGINS = 6
 """Of ApplyDb on a database; all databases at once."""
 OVERHEAD_MS = 20
 """Of a call of a function: what is no waiting."""
-START_CPU_MS = 400
-"""What a start takes of a processor: up to 310 to the first client, as `make bench` measures it, and what interpreter
+START_CPU_MS = 300
+"""What a start takes of a processor: up to 200 to the first client, as `make bench` measures it, and what interpreter
 and platform take. It is charged like any other time
 (https://aws.amazon.com/blogs/compute/aws-lambda-standardizes-billing-for-init-phase/)."""
 MEMORY_OF_A_PROCESSOR_MB = 1769
