@@ -179,7 +179,7 @@ class SecretMalformedError(TerminalError):
 
 
 class EditedMeanwhileError(TerminalError):
-    """A person has edited other keys of the secret since this run staged its value, and it would replace them."""
+    """A person has edited other keys of the secret since this run read it, and its value would replace them."""
 
     advice = "The next run keeps what was written."
 
