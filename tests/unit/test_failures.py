@@ -90,7 +90,7 @@ def test_a_call_that_fails_once_is_retried_within_the_run(strategy: Strategy) ->
         assert_in_step(world, result.generation)
         assert_on_record(world)
         if not failure.boundary:
-            assert at >= 90
+            assert at >= 80
             return
     pytest.fail("the run never ends")
 
@@ -113,7 +113,7 @@ def test_a_refused_call_ends_the_run_and_the_next_run_finishes_it(strategy: Stra
             continue
         assert failed == bool(failure.boundary)
         if not failed:
-            assert at >= 90
+            assert at >= 80
             return
         _left_in_order(world, failure.boundary)
         result = rotate_again(world, "fourth", runner="oci")
