@@ -85,7 +85,8 @@ def test_what_may_not_read_the_record_gets_it_only_as_its_own_write_has_left_it(
     for returns in ("NONE", "UPDATED_OLD", "UPDATED_NEW", "ALL_OLD", "ALL_NEW"):
         told = returns in ("NONE", "ALL_NEW")
         assert may_update(STATE_MACHINE, "credential_id", "fence", returns=returns) is told
-        assert may_update("update_secrets", "credential_id", "promoting", returns=returns)
+        assert may_update("update_secrets", "credential_id", "promoting", returns=returns) is told
+        assert may_update("generate", "credential_id", "promoting", returns=returns)
 
 
 # What the code sends
