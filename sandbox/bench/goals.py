@@ -74,7 +74,10 @@ def _others() -> Iterator[Goal]:
     transitions = (LARGE, MACHINE, "transitions")
     yield Goal(name="2x2: states entered in a rotation", path=transitions, at_most=9, claimed=9)
     yield Goal(
-        name="2x2 over 1x1 at 50 ms, wall of the state machine", path=("ratios", "2x2 over 1x1"), at_most=1.25
+        name="2x2 over 1x1 at 50 ms, wall of the state machine",
+        path=("ratios", "2x2 over 1x1"),
+        at_most=1.25,
+        claimed=1.25,
     )
     for who, at_most in (("functions", 1.0), ("machine", 1.5)):
         yield Goal(
