@@ -1,13 +1,15 @@
 """Imports all that a bundle holds, and nothing else: `python -I -S cdk/bundle_check.py CONTENT SERVICE…`.
 
-Trimming may take away what is imported late: by the handling of an error, by a signer, by a retry. So every module is
-imported, and a client of every service made, when the bundle is built. Exit code: 0, or 1 with a line for each failure.
+Trimming may take away what is imported late: by the handling of an error, by a signer, by a retry; or what a request
+needs of a service's model. So every module is imported, a client of every service made, and a call of every service of
+AWS, when the bundle is built. Exit code: 0, or 1 with a line for each failure.
 """
 
 import importlib
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 OPTIONAL = frozenset(
     {
@@ -51,23 +53,49 @@ def failures(content: Path, optional: frozenset[str]) -> Iterator[str]:
             yield f"{name}: {type(error).__name__}: {error}"
 
 
-def make_clients(content: Path, services: Sequence[str]) -> None:
-    """Make a client of each of these services of AWS, and of OCI where its SDK is in the bundle."""
+def failed_calls(services: Sequence[str]) -> Iterator[str]:
+    """Make a client of each of these services of AWS, and one call; a line for each that does not get to its answer."""
     import botocore.session  # noqa: PLC0415 - from the bundle
+    from botocore.exceptions import ClientError  # noqa: PLC0415 - likewise
 
     session = botocore.session.Session()
     for service in services:
-        session.create_client(
+        client = session.create_client(
             service,
             "eu-central-1",
             aws_access_key_id="none",
-            aws_secret_access_key="none",  # noqa: S106 - it signs nothing
+            aws_secret_access_key="none",  # noqa: S106 - nothing is sent
         )
-    if (content / "oci").exists():
-        _make_oci_clients()
+        client.meta.events.register("before-send", _refusal)
+        names = client.meta.method_to_api_mapping
+        operation = next(n for n, api in names.items() if _needs_nothing(client.meta.service_model, api))
+        try:
+            getattr(client, operation)()
+        except ClientError:
+            continue
+        except Exception as error:  # noqa: BLE001 - whatever keeps it from the answer
+            yield f"{service}.{operation}: {type(error).__name__}: {error}"
 
 
-def _make_oci_clients() -> None:
+def _needs_nothing(model: Any, api: str) -> bool:  # noqa: ANN401 - of botocore, which has no types
+    shape = model.operation_model(api).input_shape
+    return shape is None or not shape.required_members
+
+
+def _refusal(request: Any, **_more: object) -> Any:  # noqa: ANN401 - likewise
+    """What the service answers to a call that is not sent."""
+    from botocore.awsrequest import AWSResponse, HeadersDict  # noqa: PLC0415 - from the bundle
+
+    class Body:
+        def stream(self, *_arguments: object, **_options: object) -> Iterator[bytes]:
+            yield b"<ErrorResponse><Error><Code>AccessDenied</Code></Error></ErrorResponse>"
+
+    # botocore's stubs know another class of headers than botocore.
+    return AWSResponse(request.url, 403, HeadersDict(), Body())  # type: ignore[arg-type]
+
+
+def make_oci_clients() -> None:
+    """Make the clients of OCI."""
     from cryptography.hazmat.primitives import serialization  # noqa: PLC0415 - likewise
     from cryptography.hazmat.primitives.asymmetric import rsa  # noqa: PLC0415 - likewise
 
@@ -93,8 +121,10 @@ def main(content: Path, services: Sequence[str]) -> int:
     sys.path.insert(0, str(content))
     optional = OPTIONAL if (content / "oci").exists() else OPTIONAL | {"oci"}
     wrong = list(failures(content, optional))
+    wrong += failed_calls(services)
+    if (content / "oci").exists():
+        make_oci_clients()
     sys.stdout.writelines(f"{line}\n" for line in wrong)
-    make_clients(content, services)
     return 1 if wrong else 0
 
 

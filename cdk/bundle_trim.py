@@ -138,14 +138,16 @@ def _trim_botocore(data: Path) -> None:
 
 
 def _undocumented(model: Any) -> Any:  # noqa: ANN401 - JSON
-    """A service's model without its texts. A member of a shape may have that name, with a mapping as its value."""
+    """A service's model with its texts emptied: botocore asks for some of them.
+
+    A member of a shape may have that name, with a mapping as its value.
+    """
     if isinstance(model, list):
         return [_undocumented(item) for item in model]
     if isinstance(model, dict):
         return {
-            key: _undocumented(value)
+            key: "" if key == "documentation" and isinstance(value, str) else _undocumented(value)
             for key, value in model.items()
-            if not (key == "documentation" and isinstance(value, str))
         }
     return model
 
