@@ -10,7 +10,6 @@
 Whether a store holds a value under the name of a new generation, staging finds out, and the value says for which claim
 it was staged (protocol C3, V22).
 
-
 No database accepts the value yet (protocol I2, M2), and this step has no access to a database: for a heal it asks for a
 probe of the candidates and is called again.
 """

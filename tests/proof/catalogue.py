@@ -288,7 +288,7 @@ _BUGS = (
         "V1",
         "each runner stages in the store of its own cloud first",
         plants.own_store_first,
-        (Races(("I4", "I8")), Model("I4")),
+        (Model("I4"),),
     ),
     Bug(
         "blind-promote",

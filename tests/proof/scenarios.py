@@ -145,7 +145,7 @@ def _placeholders(world: MemoryWorld) -> None:
 def _two_plans(world: MemoryWorld) -> None:
     """The second database is new in the plan of AWS, which is active; OCI still has the plan before."""
     servers = world.credential.servers[:1]
-    world.plans["oci"] = replace(world.credential, servers=servers, plan_digest="the plan before")
+    world.plans["oci"] = replace(world.credential, servers=servers, plan_digest="the-plan-before")
 
 
 def _paused(world: MemoryWorld) -> None:
