@@ -190,7 +190,8 @@ def _listener(settings: Settings) -> socket.socket:
     listen = settings.listen
     if listen.socket is None:
         family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
-        listener = socket.socket(family)
+        # Named as TCP, or asyncio would not send small answers at once, and each would wait 40 ms.
+        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((listen.host, listen.port))
     else:
