@@ -8,7 +8,6 @@ import argparse
 import http.client
 import json
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from pathlib import Path
 from statistics import median
 
 from sandbox.aws import AwsSandbox
+from sandbox.databases.process import free_port
 
 ROUNDS, REQUESTS = 5, 2_000
 START_SECONDS = 60.0
@@ -49,7 +49,7 @@ def main() -> int:
 
 
 def _measured(folder: Path, environment: dict[str, str], region: str) -> dict[str, float]:
-    port, bare_port = _free_port(), _free_port()
+    port, bare_port = free_port(), free_port()
     settings = {
         "version": 1,
         "stores": [{"kind": "aws-secrets-manager", "region": region}],
@@ -124,11 +124,6 @@ def _memory_mb(process: "subprocess.Popen[bytes]") -> int:
     status = Path(f"/proc/{process.pid}/status").read_text()
     [line] = [line for line in status.splitlines() if line.startswith("VmRSS")]
     return round(int(line.split()[1]) / 1024)
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 if __name__ == "__main__":

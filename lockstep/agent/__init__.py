@@ -9,3 +9,7 @@ hooks.py      what runs after a file has changed
 metrics.py    what Prometheus reads
 serve.py      all of it in one process
 """
+
+from pathlib import Path
+
+DEFAULT_SETTINGS = Path("/etc/lockstep/agent.yaml")

@@ -6,10 +6,10 @@ import logging
 import sys
 from pathlib import Path
 
+from lockstep.agent import DEFAULT_SETTINGS
 from lockstep.agent.serve import TokenError, once, serve
 from lockstep.agent.settings import SettingsError, load_settings
 
-DEFAULT_SETTINGS = Path("/etc/lockstep/agent.yaml")
 _FIELDS = ("secret", "path", "generation", "error", "at")
 
 

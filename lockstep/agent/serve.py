@@ -16,7 +16,7 @@ import uvicorn
 from lockstep.agent import files, hooks
 from lockstep.agent.http import Dialect, app_of
 from lockstep.agent.settings import File, Settings
-from lockstep.agent.sources import reads_of
+from lockstep.agent.sources import reader_of
 from lockstep.agent.values import Kept, Secret, Value, Values
 from lockstep.errors import LockstepError, TerminalError
 from lockstep.model import SecretStr
@@ -152,15 +152,15 @@ def once(settings: Settings) -> int:
 
 
 def _secrets(settings: Settings) -> Iterator[Secret]:
+    readers = {store.name: reader_of(store) for store in settings.stores_by_distance}
     for served in settings.serve:
         names = tuple(n for n in (served.secrets.app_user, served.secrets.connection_blob) if n)
-        reads = {store.name: reads_of(store, served.id, names) for store in settings.stores_by_distance}
         for name in names:
             yield Secret(
                 name=name,
                 credential_id=served.id,
                 overlap=served.overlap,
-                sources={store: by_name[name] for store, by_name in reads.items()},
+                sources={store: reader(served.id, name) for store, reader in readers.items()},
             )
 
 

@@ -244,20 +244,14 @@ def _problems(settings: Settings) -> Iterator[str]:
         yield "refresh: must be at most half of the shortest overlap"
     if settings.refresh_seconds < 1:
         yield "refresh: must be at least 1s"
+    ids = [served.id for served in settings.serve]
+    users = {entry.pw_name for entry in pwd.getpwall()}
+    groups = {entry.gr_name for entry in grp.getgrall()}
     for i, file in enumerate(settings.files):
-        ids = [served.id for served in settings.serve]
         if file.credential is None and len(ids) > 1:
             yield f"files[{i}].credential: needed, there are several: {', '.join(ids)}"
         elif file.credential not in (None, *ids):
             yield f"files[{i}].credential: there is no {file.credential}, only {', '.join(ids)}"
-        for what, name, known in (("owner", file.owner, _users()), ("group", file.group, _groups())):
+        for what, name, known in (("owner", file.owner, users), ("group", file.group, groups)):
             if name is not None and name not in known:
                 yield f"files[{i}].{what}: this machine has no {what} {name}"
-
-
-def _users() -> frozenset[str]:
-    return frozenset(entry.pw_name for entry in pwd.getpwall())
-
-
-def _groups() -> frozenset[str]:
-    return frozenset(entry.gr_name for entry in grp.getgrall())

@@ -3,7 +3,7 @@
 # Imported late, so that an agent that reads one cloud does not load the other's SDK.
 # ruff: noqa: PLC0415
 
-import os
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -18,17 +18,20 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 
-def reads_of(store: StoreConfig, credential_id: str, secrets: tuple[str, ...]) -> dict[str, Read]:
-    """How each secret is read from a store, by the secret's name. The secrets share the store's client."""
-    names = {secret: VersionNames(credential_id=credential_id, secret=secret) for secret in secrets}
+ReaderOf = Callable[[str, str], Read]
+"""How a secret is read, by the credential's id and the secret's name."""
+
+
+def reader_of(store: StoreConfig) -> ReaderOf:
+    """How secrets are read from a store. They share one client."""
     match store:
         case AwsSecretsManager():
-            return _in_aws(store, names)
+            return _in_aws(store)
         case OciVault():
-            return _in_oci(store, names)
+            return _in_oci(store)
 
 
-def _in_aws(store: AwsSecretsManager, names: dict[str, VersionNames]) -> dict[str, Read]:
+def _in_aws(store: AwsSecretsManager) -> ReaderOf:
     from lockstep.aws.clients import aws_client
     from lockstep.aws.secrets_manager import SecretsManagerSecret
 
@@ -40,17 +43,20 @@ def _in_aws(store: AwsSecretsManager, names: dict[str, VersionNames]) -> dict[st
             found.text, found.id, found.generation, found.created_at, store=store.name, secret=name
         )
 
-    return {n: partial(read, SecretsManagerSecret(client, store.name, v), n) for n, v in names.items()}
+    def reader(credential_id: str, name: str) -> Read:
+        versions = VersionNames(credential_id=credential_id, secret=name)
+        return partial(read, SecretsManagerSecret(client, store.name, versions), name)
+
+    return reader
 
 
-def _in_oci(store: OciVault, names: dict[str, VersionNames]) -> dict[str, Read]:
-    from lockstep.identity import OCI_ENDPOINT_VARIABLE, own_oci_identity
-    from lockstep.oci.clients import OciClients
+def _in_oci(store: OciVault) -> ReaderOf:
+    from lockstep.client.sources import own_vault
     from lockstep.oci.ring_reader import RingReader
-    from lockstep.oci.vault import Vault
 
-    clients = OciClients(own_oci_identity, store.region, endpoint=os.environ.get(OCI_ENDPOINT_VARIABLE))
-    vault = Vault(clients, compartment_id=store.compartment_id, vault_id=store.vault_id, store=store.name)
+    vault = own_vault(
+        region=store.region, compartment_id=store.compartment_id, vault_id=store.vault_id, store=store.name
+    )
 
     def read(versions: VersionNames, name: str) -> Reading:
         slot, found = RingReader(vault, versions, slots=store.slots_of_readers).newest()
@@ -58,7 +64,9 @@ def _in_oci(store: OciVault, names: dict[str, VersionNames]) -> dict[str, Read]:
         version = found.name if generation and found.name else f"{slot}:{found.number}"
         return _reading(found.text, version, generation, found.created_at, store=store.name, secret=name)
 
-    return {n: partial(read, v, n) for n, v in names.items()}
+    return lambda credential_id, name: partial(
+        read, VersionNames(credential_id=credential_id, secret=name), name
+    )
 
 
 def _reading(

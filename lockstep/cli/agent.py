@@ -5,9 +5,8 @@ from typing import Annotated
 
 import typer
 
+from lockstep.agent import DEFAULT_SETTINGS
 from lockstep.cli.output import Exit, complain
-
-DEFAULT_SETTINGS = Path("/etc/lockstep/agent.yaml")
 
 
 def agent(

@@ -7,7 +7,7 @@ on Linux (clock_gettime(2), CLOCK_MONOTONIC).
 import time
 from collections.abc import Callable
 
-from lockstep.system import SystemClock
+from lockstep.system import SystemClock, boot_seconds
 
 Seconds = Callable[[], float]
 
@@ -37,8 +37,7 @@ class ComparedClocks:
 
 def suspend_aware_clock() -> Seconds:
     """CLOCK_BOOTTIME where there is one (Linux), else the monotonic and the wall clock compared."""
-    boot_time = getattr(time, "CLOCK_BOOTTIME", None)
-    if boot_time is not None:
-        return lambda: time.clock_gettime(boot_time)
+    if hasattr(time, "CLOCK_BOOTTIME"):
+        return boot_seconds
     system = SystemClock()
     return ComparedClocks(system.monotonic, lambda: system.now().timestamp())

@@ -3,10 +3,14 @@
 import os
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Generic, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from lockstep.client.credential import ClientCredential, StoreSource, decode
 from lockstep.contents import decode_databases
+
+if TYPE_CHECKING:
+    from lockstep.oci.vault import Vault
 
 Made = TypeVar("Made")
 
@@ -27,6 +31,16 @@ class PerProcess(Generic[Made]):
         if self._made[0] != os.getpid():
             self._made = os.getpid(), self._make()
         return self._made[1]
+
+
+def own_vault(*, region: str, compartment_id: str, vault_id: str, store: str) -> "Vault":
+    """A vault, with the identity that OCI or the environment gives this process."""
+    from lockstep.identity import OCI_ENDPOINT_VARIABLE, own_oci_identity
+    from lockstep.oci.clients import OciClients
+    from lockstep.oci.vault import Vault
+
+    clients = OciClients(own_oci_identity, region, endpoint=os.environ.get(OCI_ENDPOINT_VARIABLE))
+    return Vault(clients, compartment_id=compartment_id, vault_id=vault_id, store=store)
 
 
 def aws_source(
@@ -82,17 +96,12 @@ def oci_ring_source(  # noqa: PLR0913 - all but one are keywords, and each is on
         connection_blob: Name of the `connection_blob` secret in the plan, for `database=` of the `connect_…` functions.
         name: For logs and metrics.
     """
-    from lockstep.identity import OCI_ENDPOINT_VARIABLE, own_oci_identity
-    from lockstep.oci.clients import OciClients
     from lockstep.oci.ring_reader import RingReader
-    from lockstep.oci.vault import Vault
     from lockstep.version_names import VersionNames
 
-    def connect() -> Vault:
-        clients = OciClients(own_oci_identity, region, endpoint=os.environ.get(OCI_ENDPOINT_VARIABLE))
-        return Vault(clients, compartment_id=compartment_id, vault_id=vault_id, store=name)
-
-    vault = PerProcess(connect)
+    vault = PerProcess(
+        partial(own_vault, region=region, compartment_id=compartment_id, vault_id=vault_id, store=name)
+    )
 
     def newest(of: str) -> tuple[str, str]:
         names = VersionNames(credential_id=credential_id or secret, secret=of)
