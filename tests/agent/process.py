@@ -27,7 +27,6 @@ class AgentProcess:
     address: Address
     token: str
     log: Path
-    started_seconds: float
 
     def value(self, secret: str, more: str = "") -> dict[str, Any]:
         """What the agent answers for a secret: its text, parsed."""
@@ -64,7 +63,6 @@ def running_agent(folder: Path, document: Mapping[str, Any]) -> Iterator[AgentPr
     """An agent that answers on a free port; it has ended by SIGTERM at the end of the block."""
     log, token_file = folder / "agent.log", folder / "token"
     whole = {"version": 1, "listen": {"port": 0}, "token_file": str(token_file), **document}
-    began = time.monotonic()
     with (
         log.open("w") as stderr,
         subprocess.Popen(  # noqa: S603 - our own module
@@ -73,8 +71,7 @@ def running_agent(folder: Path, document: Mapping[str, Any]) -> Iterator[AgentPr
     ):
         try:
             port = until(lambda: _port_in(log))
-            took = time.monotonic() - began
-            yield AgentProcess(process, Address(port), token_file.read_text(), log, took)
+            yield AgentProcess(process, Address(port), token_file.read_text(), log)
             process.send_signal(signal.SIGTERM)
             assert process.wait(BOUND_SECONDS) == 0, log.read_text()
         finally:

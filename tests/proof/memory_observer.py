@@ -9,24 +9,10 @@ from tests.proof import invariants
 from tests.proof.invariants import InFlight, Snapshot, ViolationError
 from tests.proof.scenarios import accounts
 from tests.support.memory import MemoryWorld
-from tests.support.memory_store import MemoryStore, SecretKind, Versions
+from tests.support.memory_store import OUR_KEYS, MemoryStore, SecretKind, Versions
 from tests.unit.harness import known_logins, quiet, shown
 
 Shown = tuple[str, str]
-OURS = {
-    "app_user": {
-        "dbname",
-        "engine",
-        "format",
-        "generation",
-        "host",
-        "lockstep_claim",
-        "password",
-        "port",
-        "username",
-    },
-    "connection_blob": {"credential", "databases", "format", "generation"},
-}
 
 
 class RaceObserver:
@@ -208,7 +194,7 @@ class RaceObserver:
 @cache
 def _keys_of_others(text: str, kind: SecretKind) -> dict[str, str]:
     found = extras_in(text)
-    return dict(found.without(OURS[kind]).reveal()) if found else {}
+    return dict(found.without(OUR_KEYS[kind]).reveal()) if found else {}
 
 
 def _generations(store: MemoryStore) -> list[int]:

@@ -19,6 +19,21 @@ from tests.support.faults import Faults
 
 SecretKind = Literal["app_user", "connection_blob"]
 KINDS: tuple[SecretKind, ...] = ("app_user", "connection_blob")
+OUR_KEYS: dict[SecretKind, set[str]] = {
+    "app_user": {
+        "dbname",
+        "engine",
+        "format",
+        "generation",
+        "host",
+        "lockstep_claim",
+        "password",
+        "port",
+        "username",
+    },
+    "connection_blob": {"credential", "databases", "format", "generation"},
+}
+"""The keys that Lockstep writes; all others are other people's."""
 PLACEHOLDER_TEXT = '{"placeholder":true}'
 _WRITTEN = "generation-"
 _MADE = datetime(2030, 1, 1, tzinfo=UTC)

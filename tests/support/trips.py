@@ -11,31 +11,18 @@ from tests.unit.harness import at_every_boundary
 T = TypeVar("T")
 
 
-class Trips:
-    """Counts the calls of a world's doubles.
+class LongestChain:
+    """How many calls come one after the other.
 
     Attributes:
-        calls: Each double with its operation, in the order of the calls.
-        length: How many come one after the other: of those that are made side by side, the longest chain counts.
+        length: Of those that are made side by side, the longest chain counts.
     """
 
-    def __init__(self, world: MemoryWorld) -> None:
-        self.calls: list[str] = []
+    def __init__(self) -> None:
         self.length = 0
-        self._world = world
-        at_every_boundary(world, self._boundary)
 
-    def ports(self, runner: str = "aws") -> Ports:
-        """The ports of the world; what is made side by side counts as such."""
-        return replace(self._world.ports(runner), side_by_side=self._side_by_side)
-
-    def _boundary(self, boundary: str) -> None:
-        when, _, call = boundary.partition(" ")
-        if when == "before":
-            self.calls.append(call)
-            self.length += 1
-
-    def _side_by_side(self, calls: Sequence[Callable[[], T]], /) -> tuple[T, ...]:
+    def side_by_side(self, calls: Sequence[Callable[[], T]], /) -> tuple[T, ...]:
+        """The `SideBySide` of what is counted."""
         began, longest, results = self.length, self.length, []
         for call in calls:
             self.length = began
@@ -43,3 +30,27 @@ class Trips:
             longest = max(longest, self.length)
         self.length = longest
         return tuple(results)
+
+
+class Trips(LongestChain):
+    """Counts the calls of a world's doubles.
+
+    Attributes:
+        calls: Each double with its operation, in the order of the calls.
+    """
+
+    def __init__(self, world: MemoryWorld) -> None:
+        super().__init__()
+        self.calls: list[str] = []
+        self._world = world
+        at_every_boundary(world, self._boundary)
+
+    def ports(self, runner: str = "aws") -> Ports:
+        """The ports of the world; what is made side by side counts as such."""
+        return replace(self._world.ports(runner), side_by_side=self.side_by_side)
+
+    def _boundary(self, boundary: str) -> None:
+        when, _, call = boundary.partition(" ")
+        if when == "before":
+            self.calls.append(call)
+            self.length += 1

@@ -12,7 +12,7 @@ import pytest
 from lockstep.errors import EditedMeanwhileError
 from lockstep.model import Login, SecretStr, Strategy
 from tests.support.memory import MemoryWorld, make_plan
-from tests.support.memory_store import KINDS, MemoryStore, SecretKind
+from tests.support.memory_store import KINDS, OUR_KEYS, MemoryStore, SecretKind
 from tests.unit.harness import (
     Killed,
     activates,
@@ -26,26 +26,12 @@ from tests.unit.harness import (
 from tests.unit.ring_world import RingWorld, attempt, create_slots, ring_world
 
 CANARY = "hunter2-of-another-team"
-OURS = {
-    "app_user": {
-        "dbname",
-        "engine",
-        "format",
-        "generation",
-        "host",
-        "lockstep_claim",
-        "password",
-        "port",
-        "username",
-    },
-    "connection_blob": {"credential", "databases", "format", "generation"},
-}
 
 
 def keys_of(store: MemoryStore, kind: SecretKind) -> dict[str, object]:
     """What a secret has beside Lockstep's own keys."""
     document = json.loads(store.current_text(kind))
-    return {key: value for key, value in document.items() if key not in OURS[kind]}
+    return {key: value for key, value in document.items() if key not in OUR_KEYS[kind]}
 
 
 def run(world: MemoryWorld, rotation_id: str, *, runner: str = "aws") -> object:

@@ -5,10 +5,9 @@ emulator, with a ring of four.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from dataclasses import replace
 
 import pytest
 
@@ -18,32 +17,22 @@ from functions.update_secrets import step as update_secrets
 from lockstep.messages import ApplyRequest, GenerateRequest, Staged, UpdateRequest
 from lockstep.ports import Ports
 from lockstep.stores import Stores
+from tests.support.trips import LongestChain
 from tests.unit.flights import steady
 from tests.unit.harness import INTERVAL_SECONDS, at_every_boundary, held, undisturbed
 from tests.unit.ring_world import RingWorld, ring_world
 
-T = TypeVar("T")
 
+class Rounds(LongestChain):
+    """Counts calls by their names, and the longest chain of them."""
 
-@dataclass
-class Rounds:
-    """Counts calls; of those that are made side by side, the longest chain counts as its length."""
-
-    length: int = 0
-    calls: Counter[str] = field(default_factory=Counter)
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = Counter[str]()
 
     def call(self, name: str) -> None:
         self.calls[name] += 1
         self.length += 1
-
-    def side_by_side(self, calls: Sequence[Callable[[], T]], /) -> tuple[T, ...]:
-        began, longest, results = self.length, self.length, []
-        for call in calls:
-            self.length = began
-            results.append(call())
-            longest = max(longest, self.length)
-        self.length = longest
-        return tuple(results)
 
     def at_boundary(self, boundary: str) -> None:
         when, _, name = boundary.partition(" ")
