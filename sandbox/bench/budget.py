@@ -11,26 +11,6 @@ LARGE = "2x2"
 MACHINE = "state machine"
 FUNCTION = "OCI function"
 
-STEPS: Mapping[str, Mapping[str, int]] = {
-    SMALL: {
-        "AcquireLock": 1,
-        "generate": 3,
-        "apply_db": 2,
-        "update_secrets": 3,
-        "audit": 4,
-        "ReleaseLock": 1,
-    },
-    LARGE: {
-        "AcquireLock": 1,
-        "generate": 4,
-        "apply_db": 2,
-        "update_secrets": 4,
-        "audit": 5,
-        "ReleaseLock": 1,
-    },
-}
-"""By size: one database and one store in AWS; two databases, and a second store in OCI with a ring of four."""
-
 STEP_GOALS: Mapping[str, Mapping[str, int]] = {
     SMALL: {
         "AcquireLock": 1,
@@ -49,7 +29,11 @@ STEP_GOALS: Mapping[str, Mapping[str, int]] = {
         "ReleaseLock": 1,
     },
 }
-"""What is aimed at."""
+"""What is aimed at, by size: one database and one store in AWS; two databases, and a second store in OCI with a ring of
+four."""
+
+STEPS: Mapping[str, Mapping[str, int]] = {**STEP_GOALS, LARGE: {**STEP_GOALS[LARGE], "audit": 5}}
+"""What each step may take."""
 
 SUMS: Mapping[tuple[str, str], tuple[int, int]] = {
     (SMALL, MACHINE): (14, 14),
