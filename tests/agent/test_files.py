@@ -150,7 +150,7 @@ def test_a_full_disk_leaves_the_old_file_and_no_other(
     assert file.read_text() == "old"
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists() or os.geteuid() != 0, reason="mounting needs root")
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
 def test_a_disk_that_is_really_full_leaves_the_old_file(tmp_path: Path) -> None:
     mount = ["/bin/mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(tmp_path)]
     mounted = subprocess.run(mount, capture_output=True, check=False)  # noqa: S603 - of this machine
