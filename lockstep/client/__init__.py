@@ -23,7 +23,8 @@ from lockstep.client.cache import (
 from lockstep.client.credential import ClientCredential, Source, StoreSource, decode
 from lockstep.client.drivers import connect_psycopg, connect_pymysql
 from lockstep.client.drivers_async import connect_asyncpg, connect_psycopg_async
-from lockstep.client.pools import asyncpg_pool, attach_sqlalchemy, psycopg_pool, sqlalchemy_creator
+from lockstep.client.pools import attach_sqlalchemy, psycopg_pool, sqlalchemy_creator
+from lockstep.client.pools_async import asyncmy_pool, asyncpg_pool, psycopg_async_pool
 from lockstep.client.sources import aws_source, oci_ring_source
 from lockstep.client.threads import CredentialClient
 
@@ -38,6 +39,7 @@ __all__ = [
     "CredentialClient",
     "Source",
     "StoreSource",
+    "asyncmy_pool",
     "asyncpg_pool",
     "attach_sqlalchemy",
     "aws_source",
@@ -47,6 +49,7 @@ __all__ = [
     "connect_pymysql",
     "decode",
     "oci_ring_source",
+    "psycopg_async_pool",
     "psycopg_pool",
     "sqlalchemy_creator",
 ]

@@ -50,15 +50,20 @@ async def connect_asyncpg(
 
 
 def psycopg_async_opener(
-    *, database: str | None = None, plaintext: bool = False, **options: Any
+    *,
+    database: str | None = None,
+    plaintext: bool = False,
+    connect: "Callable[..., Awaitable[psycopg.AsyncConnection[Any]]] | None" = None,
+    **options: Any,
 ) -> "Opener[Awaitable[psycopg.AsyncConnection[Any]]]":
-    """What `connect_psycopg_async` logs in with."""
+    """What `connect_psycopg_async` logs in with; `connect` replaces `psycopg.AsyncConnection.connect`."""
     import psycopg
 
     checked = psycopg_options(options, plaintext=plaintext)
+    make: Callable[..., Awaitable[psycopg.AsyncConnection[Any]]] = connect or psycopg.AsyncConnection.connect
 
-    async def connect(credential: ClientCredential) -> "psycopg.AsyncConnection[Any]":
-        connection = await psycopg.AsyncConnection.connect(
+    async def open_one(credential: ClientCredential) -> "psycopg.AsyncConnection[Any]":
+        connection = await make(
             **address(credential, database, POSTGRESQL, checked),
             **checked,
             user=credential.username,
@@ -69,7 +74,7 @@ def psycopg_async_opener(
             raise TlsVerificationError
         return connection
 
-    return Opener(connect, is_postgresql_refusal)
+    return Opener(open_one, is_postgresql_refusal)
 
 
 def asyncpg_opener(
@@ -85,14 +90,20 @@ def asyncpg_opener(
 
 
 def asyncmy_opener(
-    *, database: str | None = None, plaintext: bool = False, **options: Any
+    *,
+    database: str | None = None,
+    plaintext: bool = False,
+    connect: Callable[..., Awaitable[Any]] | None = None,
+    **options: Any,
 ) -> Opener[Awaitable[Any]]:
-    """What SQLAlchemy logs in with through asyncmy, which sends nothing before TLS where it has a context."""
+    """What pools log in with through asyncmy, which sends nothing before TLS where it has a context.
+
+    `connect` replaces `asyncmy.connect`.
+    """
     import asyncmy
 
-    return Opener(
-        _with_context(asyncmy.connect, MYSQL, database, options, plaintext=plaintext), is_mysql_refusal
-    )
+    make = connect or asyncmy.connect
+    return Opener(_with_context(make, MYSQL, database, options, plaintext=plaintext), is_mysql_refusal)
 
 
 def _with_context(

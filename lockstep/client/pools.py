@@ -14,7 +14,6 @@ from lockstep.client.drivers_async import asyncmy_opener, asyncpg_opener, psycop
 from lockstep.client.threads import CredentialClient
 
 if TYPE_CHECKING:
-    import asyncpg  # type: ignore[import-untyped]  # asyncpg ships no type information
     import psycopg_pool as pools
     from psycopg import Connection as PsycopgConnection
     from sqlalchemy import Engine
@@ -153,49 +152,4 @@ def psycopg_pool(
             return super().getconn(timeout)
 
     pool: pools.ConnectionPool[Any] = Pool(connection_class=LoggedIn, **{"open": False, **of_pool})
-    return pool
-
-
-def asyncpg_pool(
-    client: AsyncCredentialClient,
-    *,
-    overlap_seconds: float,
-    options: dict[str, Any] | None = None,
-    setup: Callable[[Any], Awaitable[None]] | None = None,
-    **of_pool: Any,
-) -> "asyncpg.Pool[Any]":
-    """An asyncpg pool (0.30 or newer) that logs in with the credential, and drops connections of dead generations.
-
-        async with asyncpg_pool(login, overlap_seconds=600, options={"ssl_ca": "ca.pem"}, max_size=8) as pool:
-
-    When a connection is acquired, and a newer generation is as old as the overlap, every connection is replaced the
-    next time that it is acquired. That one is still given.
-
-    Args:
-        client: Gives the credential.
-        overlap_seconds: `overlap` in the plan.
-        options: As for `connect_asyncpg`.
-        setup: As in `asyncpg.create_pool`.
-        of_pool: For `asyncpg.create_pool`.
-    """
-    import asyncpg
-
-    told = options or {}
-    asyncpg_opener(**told)
-    expired_for = 0
-
-    async def connect(*_arguments: Any, **of_connection: Any) -> Any:
-        opener = asyncpg_opener(**{**of_connection, **told})
-        return await client.login(opener.open, opener.is_refusal)
-
-    async def prepare(connection: Any) -> None:
-        nonlocal expired_for
-        dead_before = client.dead_before(overlap_seconds)
-        if expired_for < dead_before:
-            expired_for = dead_before
-            await pool.expire_connections()
-        if setup is not None:
-            await setup(connection)
-
-    pool = asyncpg.create_pool(connect=connect, setup=prepare, **of_pool)
     return pool

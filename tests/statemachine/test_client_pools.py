@@ -13,6 +13,7 @@ from typing import Any
 
 import django  # type: ignore[import-untyped]  # Django ships no types
 import pytest
+from asyncmy.pool import Pool
 from django.conf import settings  # type: ignore[import-untyped]  # likewise
 from django.core.exceptions import ImproperlyConfigured  # type: ignore[import-untyped]  # likewise
 from django.db.utils import ConnectionHandler  # type: ignore[import-untyped]  # likewise
@@ -22,9 +23,11 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from lockstep.client import (
     AsyncCredentialClient,
     CredentialClient,
+    asyncmy_pool,
     asyncpg_pool,
     attach_sqlalchemy,
     aws_source,
+    psycopg_async_pool,
     psycopg_pool,
 )
 from tests.statemachine.conftest import Case
@@ -211,6 +214,54 @@ def asyncpg_pool_on(case: Case, client: CredentialClient, database: str) -> Iter
 
 
 @contextmanager
+def psycopg_async_pool_on(case: Case, client: CredentialClient, database: str) -> Iterator[Callable[[], str]]:
+    loop = Loop()
+    options = {"database": database, "sslrootcert": ca_file(server(case, database))}
+    face = AsyncCredentialClient(client)
+    pool = psycopg_async_pool(face, overlap_seconds=OVERLAP_SECONDS, options=options, min_size=2, max_size=4)
+    loop.run(pool.open())
+
+    async def ask() -> str:
+        async with pool.connection() as connection:
+            [name] = await (await connection.execute(WHO[database])).fetchone() or [""]
+        return str(name)
+
+    try:
+        yield lambda: str(loop.run(ask()))
+    finally:
+        loop.run(pool.close())
+        loop.close()
+
+
+@contextmanager
+def asyncmy_pool_on(case: Case, client: CredentialClient, database: str) -> Iterator[Callable[[], str]]:
+    loop = Loop()
+    options = {"database": database, "ssl_ca": ca_file(server(case, database))}
+
+    async def make() -> Pool:
+        face = AsyncCredentialClient(client)
+        return asyncmy_pool(face, overlap_seconds=OVERLAP_SECONDS, options=options, minsize=2, maxsize=3)
+
+    pool = loop.run(make())
+
+    async def ask() -> str:
+        async with pool.acquire() as connection, connection.cursor() as cursor:
+            await cursor.execute(WHO[database])
+            [name] = await cursor.fetchone()
+        return str(name).removesuffix("@%")
+
+    async def close() -> None:
+        pool.close()
+        await pool.wait_closed()
+
+    try:
+        yield lambda: str(loop.run(ask()))
+    finally:
+        loop.run(close())
+        loop.close()
+
+
+@contextmanager
 def django_on(case: Case, client: CredentialClient, database: str) -> Iterator[Callable[[], str]]:
     module = ModuleType("shop_credentials")
     module.credential = client  # type: ignore[attr-defined]
@@ -260,7 +311,9 @@ POOLS: dict[str, tuple[PoolOn, str]] = {
     "SQLAlchemy, asyncpg": (async_engine_on("postgresql+asyncpg://"), "ledger"),
     "SQLAlchemy, psycopg in a loop": (async_engine_on("postgresql+psycopg://"), "ledger"),
     "psycopg_pool": (psycopg_pool_on, "ledger"),
+    "psycopg_pool in a loop": (psycopg_async_pool_on, "ledger"),
     "asyncpg": (asyncpg_pool_on, "ledger"),
+    "asyncmy": (asyncmy_pool_on, "orders"),
     "Django, PyMySQL": (django_on, "orders"),
     "Django, psycopg": (django_on, "ledger"),
 }

@@ -193,7 +193,9 @@ def test_importing_the_client_loads_no_driver_and_no_sdk() -> None:
 def test_the_cache_of_the_client_knows_no_driver_and_no_store(name: str) -> None:
     """So that whatever hands values on can use it."""
     own = {"lockstep.aws", "lockstep.oci", "lockstep.databases"}
-    own |= {f"lockstep.client.{name}" for name in ("drivers", "drivers_async", "pools", "sources")}
+    own |= {
+        f"lockstep.client.{name}" for name in ("drivers", "drivers_async", "pools", "pools_async", "sources")
+    }
     assert not _imported(ROOT / f"lockstep/client/{name}.py", DRIVERS | {"psycopg", "sqlalchemy"} | own)
 
 

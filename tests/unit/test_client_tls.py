@@ -2,23 +2,28 @@
 
 import asyncio
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pymysql
 import pytest
+from psycopg_pool import PoolTimeout
 from pymysql.constants import CR
 
 from lockstep.client import (
     AsyncCredentialClient,
     ClientCredential,
     CredentialClient,
+    asyncmy_pool,
+    asyncpg_pool,
     connect_asyncpg,
     connect_psycopg,
     connect_psycopg_async,
     connect_pymysql,
+    psycopg_async_pool,
+    psycopg_pool,
 )
 from lockstep.client.drivers import psycopg_opener, pymysql_opener
 from lockstep.client.drivers_async import asyncmy_opener, asyncpg_opener
@@ -272,3 +277,52 @@ def test_asyncpg_modes_that_verify_less_take_consent(mode: str) -> None:
     with pytest.raises(ValueError, match="plaintext=True"):
         asyncpg_opener(ssl=mode)
     asyncpg_opener(ssl=mode, plaintext=True)
+
+
+@pytest.mark.parametrize(
+    ("pool", "options"),
+    [
+        (asyncmy_pool, {"ssl_disabled": True}),
+        (asyncpg_pool, {"ssl": "require"}),
+        (psycopg_async_pool, {"sslmode": "require"}),
+        (psycopg_pool, {"sslmode": "require"}),
+    ],
+)
+def test_a_pool_with_options_that_verify_less_is_an_error_at_once(
+    pool: Callable[..., Any], options: dict[str, Any]
+) -> None:
+    def never() -> ClientCredential:
+        raise AssertionError
+
+    client: Any = CredentialClient([never])
+    with pytest.raises(ValueError, match="plaintext=True"):
+        pool(client, overlap_seconds=600, options=options)
+
+
+def test_asyncmys_pool_on_a_server_without_tls(mariadb_without_tls: MariaDbServer) -> None:
+    async def work() -> None:
+        client = AsyncCredentialClient(client_at(mariadb_without_tls))
+        options: dict[str, Any] = {"ssl_ca": str(mariadb_without_tls.ca_file), "connect_timeout": 5}
+        async with asyncmy_pool(client, overlap_seconds=600, options=options) as pool:
+            with pytest.raises(Exception, match="SSL"):
+                await pool.acquire()
+        async with (
+            asyncmy_pool(client, overlap_seconds=600, options={"plaintext": True}) as pool,
+            pool.acquire() as connection,
+        ):
+            assert connection.connected
+
+    asyncio.run(work())
+
+
+def test_psycopgs_pool_of_an_event_loop_on_a_server_without_tls(
+    postgresql_without_tls: PgserverServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def work() -> None:
+        client = AsyncCredentialClient(client_at(postgresql_without_tls, dbname="postgres"))
+        async with psycopg_async_pool(client, overlap_seconds=600, min_size=1) as pool:
+            with pytest.raises(PoolTimeout):
+                await pool.getconn(timeout=2)
+
+    asyncio.run(work())
+    assert "server does not support SSL" in caplog.text

@@ -1,0 +1,184 @@
+"""Pools in an event loop, under the same rules as `lockstep.client.pools`."""
+
+from asyncio import Lock
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from lockstep.client.aio import AsyncCredentialClient
+from lockstep.client.credential import ClientCredential
+from lockstep.client.drivers_async import asyncmy_opener, asyncpg_opener, psycopg_async_opener
+
+if TYPE_CHECKING:
+    from collections import deque
+
+    import asyncmy.pool
+    import asyncpg  # type: ignore[import-untyped]  # asyncpg ships no type information
+    import psycopg_pool as pools
+    from asyncmy.connection import Connection as AsyncmyConnection
+    from psycopg import AsyncConnection
+
+
+def psycopg_async_pool(
+    client: AsyncCredentialClient,
+    *,
+    overlap_seconds: float,
+    options: dict[str, Any] | None = None,
+    **of_pool: Any,
+) -> "pools.AsyncConnectionPool[AsyncConnection[Any]]":
+    """As `psycopg_pool`, for an event loop.
+
+        async with psycopg_async_pool(login, overlap_seconds=600, options={"sslrootcert": "ca.pem"}) as pool:
+
+    Args:
+        client: Gives the credential.
+        overlap_seconds: `overlap` in the plan.
+        options: As for `connect_psycopg_async`.
+        of_pool: For `psycopg_pool.AsyncConnectionPool`.
+    """
+    import psycopg
+    import psycopg_pool as pools
+
+    told = options or {}
+    psycopg_async_opener(**told)
+
+    class LoggedIn(psycopg.AsyncConnection[Any]):
+        """Connects with the client's value."""
+
+        @classmethod
+        async def connect(cls, conninfo: str = "", **kwargs: Any) -> Any:
+            del conninfo  # The pool has none.
+            opener = psycopg_async_opener(connect=super().connect, **{**kwargs, **told})
+            return await client.login(opener.open, opener.is_refusal)
+
+    class Pool(pools.AsyncConnectionPool[LoggedIn]):
+        """Drains itself."""
+
+        drained_for = 0
+        one_drains = Lock()
+
+        async def getconn(self, timeout: float | None = None) -> LoggedIn:  # noqa: ASYNC109 - psycopg's own
+            dead_before = client.dead_before(overlap_seconds)
+            if self.drained_for < dead_before:
+                async with self.one_drains:
+                    if self.drained_for < dead_before:
+                        await self.drain()
+                        self.drained_for = dead_before
+            return await super().getconn(timeout)
+
+    pool: pools.AsyncConnectionPool[Any] = Pool(connection_class=LoggedIn, **{"open": False, **of_pool})
+    return pool
+
+
+def asyncpg_pool(
+    client: AsyncCredentialClient,
+    *,
+    overlap_seconds: float,
+    options: dict[str, Any] | None = None,
+    setup: Callable[[Any], Awaitable[None]] | None = None,
+    **of_pool: Any,
+) -> "asyncpg.Pool[Any]":
+    """An asyncpg pool (0.30 or newer) that logs in with the credential, and drops connections of dead generations.
+
+        async with asyncpg_pool(login, overlap_seconds=600, options={"ssl_ca": "ca.pem"}, max_size=8) as pool:
+
+    When a connection is acquired, and a newer generation is as old as the overlap, every connection is replaced the
+    next time that it is acquired. That one is still given.
+
+    Args:
+        client: Gives the credential.
+        overlap_seconds: `overlap` in the plan.
+        options: As for `connect_asyncpg`.
+        setup: As in `asyncpg.create_pool`.
+        of_pool: For `asyncpg.create_pool`.
+    """
+    import asyncpg
+
+    told = options or {}
+    asyncpg_opener(**told)
+    expired_for = 0
+
+    async def connect(*_arguments: Any, **of_connection: Any) -> Any:
+        opener = asyncpg_opener(**{**of_connection, **told})
+        return await client.login(opener.open, opener.is_refusal)
+
+    async def prepare(connection: Any) -> None:
+        nonlocal expired_for
+        dead_before = client.dead_before(overlap_seconds)
+        if expired_for < dead_before:
+            expired_for = dead_before
+            await pool.expire_connections()
+        if setup is not None:
+            await setup(connection)
+
+    pool = asyncpg.create_pool(connect=connect, setup=prepare, **of_pool)
+    return pool
+
+
+def asyncmy_pool(
+    client: AsyncCredentialClient,
+    *,
+    overlap_seconds: float,
+    options: dict[str, Any] | None = None,
+    minsize: int = 1,
+    maxsize: int = 10,
+    **of_pool: Any,
+) -> "asyncmy.pool.Pool":
+    """An asyncmy pool (0.2.18 or newer) that logs in with the credential, and drops connections of dead generations.
+
+        async with asyncmy_pool(login, overlap_seconds=600, options={"ssl_ca": "ca.pem"}, maxsize=8) as pool:
+
+    A connection is dropped when it is acquired: another one is opened, and the application notices nothing.
+
+    Args:
+        client: Gives the credential.
+        overlap_seconds: `overlap` in the plan.
+        options: As for `connect_pymysql`, for `asyncmy.connect`.
+        minsize: How many connections are opened by the first that is acquired.
+        maxsize: How many there are at most.
+        of_pool: For `asyncmy.pool.Pool`, which belongs to the event loop that runs.
+    """
+    from asyncmy.pool import Pool
+
+    told = options or {}
+    asyncmy_opener(**told)
+
+    class LoggedInPool(Pool):
+        """Opens connections with the client's value; `_acquire`, `_free` and `_conn_kwargs` are asyncmy's own names."""
+
+        _free: "deque[AsyncmyConnection]"
+
+        async def fill_free_pool(self, override_min: bool = False) -> None:  # noqa: FBT001, FBT002 - asyncmy's own
+            async def fill(**login: Any) -> None:
+                self._conn_kwargs = login
+                try:
+                    await super(LoggedInPool, self).fill_free_pool(override_min)
+                finally:
+                    self._conn_kwargs = {}
+
+            opener = asyncmy_opener(connect=fill, **told)
+
+            async def open_missing(credential: ClientCredential) -> None:
+                try:
+                    await opener.open(credential)
+                finally:
+                    for connection in self._free:
+                        generations.setdefault(connection, credential.generation)
+
+            await client.login(open_missing, opener.is_refusal)
+
+        async def _acquire(self) -> "AsyncmyConnection":
+            while True:
+                connection: AsyncmyConnection = await super()._acquire()  # type: ignore[misc]  # Not in its stubs.
+                if generations.get(connection, 0) >= client.dead_before(overlap_seconds):
+                    return connection
+                try:
+                    with suppress(Exception):  # It goes, whatever state it is in.
+                        await connection.ensure_closed()
+                finally:
+                    connection.close()
+                    self.release(connection)
+
+    generations: WeakKeyDictionary[AsyncmyConnection, int] = WeakKeyDictionary()
+    return LoggedInPool(minsize, maxsize, **of_pool)
