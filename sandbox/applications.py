@@ -1,24 +1,31 @@
-"""Applications that log in without a pause, with the value that they read from a store.
+"""Applications that log in again and again, with the value that they read from a store or from the agent.
 
-Each reads the credential through `lockstep.client`, keeps it for some seconds, and opens a new database connection
-again and again. A refused login is counted and never tried again with a fresh value: an application without
-`lockstep.client` would have failed there.
+Some read the credential through `lockstep.client` and keep it for some seconds. Others know nothing of Lockstep: they
+ask the agent over HTTP, or read the file that it keeps. Each opens a new database connection every time. A refused
+login is counted and never tried again with a fresh value: an application that does not try again would have failed.
 """
 
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, Self
 
 from lockstep.client import ClientCredential, CredentialClient
 from lockstep.client.drivers import psycopg_opener, pymysql_opener
-from lockstep.engines import ENGINES
+from lockstep.engines import ENGINES, is_mysql_refusal, is_postgresql_refusal
 from lockstep.model import DatabaseServer, Engine
+from sandbox.beside_agent import Address, ask, log_in_to_mysql, log_in_to_postgresql
 
 TIMEOUT_SECONDS = 10
 CACHE_SECONDS = 5.0
 """How long an application keeps what it read."""
+FIRST_FILE_SECONDS = 60.0
+"""How long an application waits for the agent's first file, as it does when a machine starts."""
+PAUSE_SECONDS = 0.2
+"""Between two logins of an application beside the agent, which leaves the machine to the others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,23 +37,37 @@ class Refusal:
     at: float
 
 
+class Login(NamedTuple):
+    """A login that an application is about to make.
+
+    Attributes:
+        generation: Of the value; 0 where the application cannot know it.
+        make: Opens a connection, asks the database something, closes.
+    """
+
+    generation: int
+    make: Callable[[], None]
+
+
 @dataclass
 class Application:
-    """One application: a store that it reads, a database that it logs in to.
+    """One application: what it reads, and the database that it logs in to.
 
     Attributes:
         name: Shown in reports.
-        client: Its view of the store.
-        server: Where it logs in.
+        read: Gets the credential.
+        is_refusal: Whether an error means that the server refuses the login.
+        pause_seconds: Between two logins.
         logins: How many succeeded.
         refusals: Those that did not.
-        troubles: Names of other errors: the store or the database could not be asked.
+        troubles: Names of other errors: what it reads or the database could not be asked.
         slowest_seconds: The longest login.
     """
 
     name: str
-    client: CredentialClient
-    server: DatabaseServer
+    read: Callable[[], Login]
+    is_refusal: Callable[[Exception], bool]
+    pause_seconds: float = 0.0
     logins: int = 0
     generation: int = 0
     refusals: list[Refusal] = field(default_factory=list)
@@ -54,27 +75,70 @@ class Application:
     slowest_seconds: float = 0.0
 
     def log_in_once(self) -> None:
-        """One round: get the credential, open a connection, ask the database something, close."""
+        """One round: get the credential, log in."""
         try:
-            # A pause of the machine must not make it use a value that is older than its cache allows.
-            credential = self.client.get(wait_seconds=TIMEOUT_SECONDS)
+            login = self.read()
         except Exception as e:  # noqa: BLE001 - counted, and shown by name
             self.troubles.append(type(e).__name__)
             return
         began = time.monotonic()
         try:
-            log_in(self.server, credential)
+            login.make()
         except Exception as e:  # noqa: BLE001 - counted, and shown by name
-            if ENGINES[self.server.engine].is_refusal(e):
-                self.refusals.append(
-                    Refusal(application=self.name, generation=credential.generation, at=began)
-                )
+            if self.is_refusal(e):
+                self.refusals.append(Refusal(application=self.name, generation=login.generation, at=began))
             else:
                 self.troubles.append(type(e).__name__)
             return
         self.logins += 1
-        self.generation = credential.generation
+        self.generation = login.generation
         self.slowest_seconds = max(self.slowest_seconds, time.monotonic() - began)
+
+
+def by_client(name: str, client: CredentialClient, server: DatabaseServer) -> Application:
+    """An application that uses `lockstep.client`."""
+
+    def read() -> Login:
+        # A pause of the machine must not make it use a value that is older than its cache allows.
+        credential = client.get(wait_seconds=TIMEOUT_SECONDS)
+        return Login(credential.generation, partial(log_in, server, credential))
+
+    return Application(name, read, ENGINES[server.engine].is_refusal)
+
+
+def over_http(name: str, *, port: int, token: str, secret: str, address: Address) -> Application:
+    """An application that asks the agent on a port of loopback before each login, to MySQL or MariaDB."""
+
+    def read() -> Login:
+        held = ask(f"http://127.0.0.1:{port}", token, secret)
+        return Login(held.generation, partial(log_in_to_mysql, address, held))
+
+    return Application(name, read, is_mysql_refusal, PAUSE_SECONDS)
+
+
+def by_file(name: str, pgpass: Path, *, address: Address, folder: Path) -> Application:
+    """A script that runs psql with the file that the agent keeps.
+
+    Args:
+        name: Shown in reports.
+        pgpass: The agent's file.
+        address: Of a PostgreSQL server.
+        folder: Of its own, for a copy of the file.
+    """
+
+    def read() -> Login:
+        give_up = time.monotonic() + FIRST_FILE_SECONDS
+        while not pgpass.exists() and time.monotonic() < give_up:
+            time.sleep(PAUSE_SECONDS)
+        return Login(0, partial(log_in_to_postgresql, address, pgpass.read_text(), folder))
+
+    return Application(name, read, is_postgresql_refusal, PAUSE_SECONDS)
+
+
+def address_of(server: DatabaseServer) -> Address:
+    """Where an application beside the agent logs in."""
+    ca_file = str(server.tls.ca_file) if server.tls and server.tls.ca_file else None
+    return Address(host=server.host, port=server.port, dbname=server.dbname, ca_file=ca_file)
 
 
 def log_in(server: DatabaseServer, credential: ClientCredential) -> None:
@@ -98,18 +162,16 @@ def log_in(server: DatabaseServer, credential: ClientCredential) -> None:
 class Applications:
     """A thread for each application, from `with` to the end of its block."""
 
-    def __init__(self, applications: Sequence[Application], *, pause_seconds: float = 0.0) -> None:
+    def __init__(self, applications: Sequence[Application]) -> None:
         self.all = applications
-        self._pause_seconds = pause_seconds
         self._stop = threading.Event()
         self._threads = [
-            threading.Thread(target=self._run, args=(a.log_in_once,), name=a.name, daemon=True)
-            for a in applications
+            threading.Thread(target=self._run, args=(a,), name=a.name, daemon=True) for a in applications
         ]
 
-    def _run(self, once: Callable[[], None]) -> None:
-        while not self._stop.wait(self._pause_seconds):
-            once()
+    def _run(self, application: Application) -> None:
+        while not self._stop.wait(application.pause_seconds):
+            application.log_in_once()
 
     def __enter__(self) -> Self:
         for thread in self._threads:

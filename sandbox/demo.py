@@ -1,15 +1,20 @@
 """`make demo`: real rotations in both clouds on this machine, while applications log in without a pause.
 
-Afterwards, without them: a database that was restored from a backup is enrolled, and a leaked password is revoked.
-It writes the audit report as a page, and ends with one line of JSON. The status is 1 if a login was refused, a rotation
-did not end as expected, or an audit chain does not verify.
+Some read the stores through `lockstep.client`. One asks the agent over HTTP, and one is a script that runs psql with
+the `.pgpass` file that the agent keeps. Afterwards, without them: a database that was restored from a backup is
+enrolled, and a leaked password is revoked. It writes the audit report as a page, and ends with one line of JSON. The
+status is 1 if a login was refused, a rotation did not end as expected, or an audit chain does not verify.
 """
 
 import argparse
 import json
+import os
+import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -21,12 +26,22 @@ from lockstep.audit.report.evidence import evidence
 from lockstep.audit.report.page import page
 from lockstep.audit.verify import Verification
 from lockstep.client import CredentialClient, Source, aws_source, oci_ring_source
-from lockstep.model import Credential
+from lockstep.identity import CONFIG_FILE_VARIABLE
+from lockstep.model import Credential, Engine
 from lockstep.plan import Plan
 from lockstep.store_kinds import OciVault
 from lockstep.system import SystemClock
 from sandbox.acts import Story, play, recover
-from sandbox.applications import CACHE_SECONDS, Application, Applications
+from sandbox.agent import READER_MAY, running_agent
+from sandbox.applications import (
+    CACHE_SECONDS,
+    Application,
+    Applications,
+    address_of,
+    by_client,
+    by_file,
+    over_http,
+)
 from sandbox.databases import (
     CertificateAuthority,
     DatabaseServer,
@@ -37,6 +52,7 @@ from sandbox.databases import (
 )
 from sandbox.estate import Estate, running_estate
 from sandbox.fn import running_function
+from sandbox.oci import write_config_file
 from sandbox.screen import screen
 from sandbox.servers import default_credentials, default_servers
 
@@ -60,9 +76,10 @@ def main() -> int:
         with (
             running_estate(credentials, servers, folder=Path(folder)) as estate,
             running_function(estate.function_environment) as function,
+            _beside_an_agent(estate) as others,
         ):
             story = Story(function=function, say=_say)
-            applications = Applications(_applications(estate))
+            applications = Applications([*_with_client(estate), *others])
             with Live(
                 console=console, refresh_per_second=8, get_renderable=lambda: screen(story, applications)
             ):
@@ -91,23 +108,70 @@ def _say_what_is_missing(servers: dict[str, DatabaseServer]) -> None:
             "[yellow]Using the PostgreSQL from PyPI, which has no TLS: "
             "the plan consents to plaintext, on loopback only.[/]"
         )
+    if "ledger" in servers and not shutil.which("psql"):
+        console.print("[yellow]There is no psql here: the agent's .pgpass is read by libpq in Python.[/]")
     if not servers:
         console.print("[red]No database server can be started here.[/]")
         sys.exit(2)
 
 
-def _applications(estate: Estate) -> list[Application]:
+def _with_client(estate: Estate) -> list[Application]:
     """For each credential one application per store and database, so that each store's value is tried everywhere."""
     return [
-        Application(
-            name=f"{credential.id.rpartition('/')[2]} from {store} at {server.name}",
-            client=CredentialClient([source], max_age_seconds=CACHE_SECONDS),
-            server=server,
+        by_client(
+            f"{_short(credential)} from {store} at {server.name}",
+            CredentialClient([source], max_age_seconds=CACHE_SECONDS),
+            server,
         )
         for credential in estate.plan.credentials
         for store, source in _sources(estate, credential).items()
         for server in credential.servers
     ]
+
+
+@contextmanager
+def _beside_an_agent(estate: Estate) -> Iterator[list[Application]]:
+    """An agent that reads both clouds, and an application for each way to read it, where its database can be had."""
+    scripts = [(c, s) for c in estate.plan.credentials for s in c.servers if s.engine is Engine.POSTGRESQL][
+        :1
+    ]
+    askers = [
+        (c, s) for c in estate.plan.credentials for s in c.servers if s.engine is not Engine.POSTGRESQL
+    ][:1]
+    pgpass, copies = estate.folder / ".pgpass", estate.folder / "script"
+    copies.mkdir(mode=0o700)
+    settings = {
+        "plan": str(estate.plan_file),
+        "nearest": "oci",
+        "files": [
+            {"path": str(pgpass), "format": "pgpass", "credential": credential.id, "database": server.name}
+            for credential, server in scripts
+        ],
+    }
+    key = estate.oci.new_api_key("agent", *READER_MAY, compartment=estate.oci.compartment_id)
+    identity = {CONFIG_FILE_VARIABLE: str(write_config_file(estate.folder, "agent", key))}
+    with running_agent(estate.folder, settings, {**os.environ, **identity}) as agent:
+        yield [
+            *(
+                over_http(
+                    f"{_short(credential)} from agent at {server.name}",
+                    port=agent.port,
+                    token=agent.token,
+                    secret=credential.secret_names.app_user,
+                    address=address_of(server),
+                )
+                for credential, server in askers
+            ),
+            *(
+                by_file(
+                    f"{_short(credential)} from .pgpass at {server.name}",
+                    pgpass,
+                    address=address_of(server),
+                    folder=copies,
+                )
+                for credential, server in scripts
+            ),
+        ]
 
 
 def _sources(estate: Estate, credential: Credential) -> dict[str, Source]:
@@ -126,6 +190,10 @@ def _sources(estate: Estate, credential: Credential) -> dict[str, Source]:
             credential_id=credential.id,
         ),
     }
+
+
+def _short(credential: Credential) -> str:
+    return credential.id.rpartition("/")[2]
 
 
 def _write_report(plan: Plan, chains: dict[str, list[Verification]]) -> None:

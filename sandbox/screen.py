@@ -21,7 +21,7 @@ def _logins(applications: Applications) -> Table:
     for a in applications.all:
         table.add_row(
             a.name,
-            str(a.generation),
+            str(a.generation or ""),
             str(a.logins),
             Text(str(len(a.refusals)), style="bold red" if a.refusals else "green"),
             f"{a.slowest_seconds * 1000:.0f} ms",

@@ -2,21 +2,23 @@
 
 import json
 import os
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from ruamel.yaml import YAML
-
+from sandbox import agent
 from tests.agent.harness import BOUND_SECONDS, Address
 
+if TYPE_CHECKING:
+    import subprocess
+
 T = TypeVar("T")
+
+command = agent.command
+settings_file = agent.settings_file
 
 
 @dataclass
@@ -46,40 +48,8 @@ def until(what: Callable[[], T | None]) -> T:
     raise AssertionError("no answer in time")
 
 
-def settings_file(folder: Path, document: Mapping[str, Any]) -> Path:
-    """The settings of an agent in a file."""
-    file = folder / "agent.yaml"
-    YAML(typ="safe", pure=True).dump(dict(document), file)
-    return file
-
-
-def command(file: Path, *more: str) -> list[str]:
-    """How the agent is started."""
-    return [sys.executable, "-m", "lockstep.agent", "--config", str(file), *more]
-
-
 @contextmanager
 def running_agent(folder: Path, document: Mapping[str, Any]) -> Iterator[AgentProcess]:
     """An agent that answers on a free port; it has ended by SIGTERM at the end of the block."""
-    log, token_file = folder / "agent.log", folder / "token"
-    whole = {"version": 1, "listen": {"port": 0}, "token_file": str(token_file), **document}
-    with (
-        log.open("w") as stderr,
-        subprocess.Popen(  # noqa: S603 - our own module
-            command(settings_file(folder, whole)), stderr=stderr, text=True, env=dict(os.environ)
-        ) as process,
-    ):
-        try:
-            port = until(lambda: _port_in(log))
-            yield AgentProcess(process, Address(port), token_file.read_text(), log)
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(BOUND_SECONDS) == 0, log.read_text()
-        finally:
-            process.kill()
-
-
-def _port_in(log: Path) -> int | None:
-    for line in log.read_text().splitlines():
-        if "the agent answers" in line:
-            return int(json.loads(line)["at"].rpartition(":")[2])
-    return None
+    with agent.running_agent(folder, document, os.environ) as running:
+        yield AgentProcess(running.process, Address(running.port), running.token, running.log)

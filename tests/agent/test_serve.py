@@ -4,28 +4,19 @@ import json
 import os
 import stat
 import subprocess
-import threading
-from contextlib import ExitStack
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pymysql
 import pytest
 
+from sandbox.applications import Applications, address_of, by_file, over_http
 from sandbox.estate import Estate
 from sandbox.fn import running_function
 from tests.agent.process import AgentProcess, command, running_agent, settings_file, until
 
 USER = "multi-cloud/app_user"
 ROTATIONS = 4
-
-
-def _ca(estate: Estate, database: str) -> str:
-    server = next(s for s in estate.plan.credentials[0].servers if s.name == database)
-    assert server.tls
-    return str(server.tls.ca_file)
 
 
 def _settings(estate: Estate, folder: Path) -> dict[str, Any]:
@@ -42,79 +33,33 @@ def _settings(estate: Estate, folder: Path) -> dict[str, Any]:
     }
 
 
-@dataclass
-class Logins:
-    """What became of the logins of two applications that log in again and again."""
-
-    made: int = 0
-    refused: list[str] = field(default_factory=list)
-
-
-def _by_http(agent: AgentProcess, estate: Estate, logins: Logins) -> None:
-    """As an application in any language: ask the agent, log in to MariaDB; ask anew after a refusal."""
-    value = agent.value(USER)
-    where = {"host": value["host"], "port": value["port"], "database": value["dbname"]}
-    login = {"user": value["username"], "password": value["password"]}
-    try:
-        pymysql.connect(**where, **login, ssl={"ca": _ca(estate, "orders")}).close()
-        logins.made += 1
-    except pymysql.err.OperationalError as error:
-        logins.refused.append(f"generation {value['generation']}: {error.args[0]}")
-
-
-def _by_file(folder: Path, estate: Estate, logins: Logins) -> None:
-    """As a script: psql, with a copy of the file that the agent keeps, so that user and password belong together."""
-    server = next(s for s in estate.plan.credentials[0].servers if s.name == "ledger")
-    mine = folder / "copy-of-pgpass"
-    mine.touch(mode=0o600)
-    mine.write_text((folder / "pgpass").read_text())
-    user = mine.read_text().split(":")[3]
-    environment = {
-        **os.environ,
-        "PGPASSFILE": str(mine),
-        "PGSSLMODE": "verify-full",
-        "PGSSLROOTCERT": _ca(estate, "ledger"),
-    }
-    where = f"host={server.host} port={server.port} dbname={server.dbname} user={user}"
-    done = subprocess.run(  # noqa: S603 - of this machine
-        ["/usr/bin/psql", "-w", "-c", "SELECT 1", where],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
+def _applications(estate: Estate, agent: AgentProcess, folder: Path) -> Applications:
+    """One that asks over HTTP and logs in to MariaDB, and a script that runs psql with the file."""
+    servers = {server.name: address_of(server) for server in estate.plan.credentials[0].servers}
+    copies = folder / "script"
+    copies.mkdir()
+    asking = over_http(
+        "HTTP", port=agent.address.port, token=agent.token, secret=USER, address=servers["orders"]
     )
-    if done.returncode:
-        logins.refused.append(done.stderr)
-    else:
-        logins.made += 1
+    script = by_file("psql", folder / "pgpass", address=servers["ledger"], folder=copies)
+    return Applications([asking, script])
 
 
 def test_applications_log_in_by_http_and_by_file_through_rotations_of_both_runners(
     estate: Estate, tmp_path: Path
 ) -> None:
-    over, http, file = threading.Event(), Logins(), Logins()
-
-    def keep_logging_in() -> None:
-        while not over.is_set():
-            _by_http(agent, estate, http)
-            _by_file(tmp_path, estate, file)
-
-    with running_function(estate.function_environment) as function, ExitStack() as stack:
+    with running_function(estate.function_environment) as function:
         _rotate(estate, function, by="aws")
-        agent = stack.enter_context(running_agent(tmp_path, _settings(estate, tmp_path)))
-        application = threading.Thread(target=keep_logging_in)
-        application.start()
-        try:
-            for n in range(ROTATIONS):
-                _rotate(estate, function, by="aws" if n % 2 else "oci")
-                # An interval is longer than a refresh; here it is as short as it can be.
-                until(partial(_has_arrived, estate, agent, tmp_path))
-        finally:
-            over.set()
-            application.join()
-        _nothing_leaks(estate, agent, tmp_path)
-    assert (http.refused, file.refused) == ([], [])
-    assert min(http.made, file.made) >= ROTATIONS
+        with running_agent(tmp_path, _settings(estate, tmp_path)) as agent:
+            applications = _applications(estate, agent, tmp_path)
+            with applications:
+                for n in range(ROTATIONS):
+                    _rotate(estate, function, by="aws" if n % 2 else "oci")
+                    # An interval is longer than a refresh; here it is as short as it can be.
+                    until(partial(_has_arrived, estate, agent, tmp_path))
+            _nothing_leaks(estate, agent, tmp_path)
+    assert (applications.refusals, applications.troubles) == ([], [])
+    assert min(a.logins for a in applications.all) >= ROTATIONS
 
 
 def _has_arrived(estate: Estate, agent: AgentProcess, folder: Path) -> bool | None:

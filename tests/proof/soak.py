@@ -13,7 +13,7 @@ from typing import Any
 
 from lockstep.client import CredentialClient, Source, decode
 from lockstep.model import Credential
-from sandbox.applications import Application, Applications
+from sandbox.applications import Application, Applications, by_client
 from sandbox.outside import StoreName
 from sandbox.wire import Fault, FaultKind, Process
 from tests.proof.enumeration import ON_CHANGES
@@ -138,7 +138,7 @@ def _applications(world: WiredEstate, kinds: Sequence[str]) -> list[Application]
         for store in STORES:
             for server in credential.servers:
                 client = CredentialClient([_source(world, store, credential)], max_age_seconds=0.0)
-                found.append(Application(name=f"{kind} {store} {server.name}", client=client, server=server))
+                found.append(by_client(f"{kind} {store} {server.name}", client, server))
     assert len(found) == 2 * sum(len(KINDS[kind][1]) for kind in kinds)
     return found
 
