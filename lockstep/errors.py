@@ -14,7 +14,7 @@ _SAFE_FIELD = re.compile(r"[A-Za-z0-9_.:/@+ -]{1,120}")
 _FIELDS = frozenset(
     {
         *("credential", "store", "secret", "database", "generation", "stream", "seq", "code", "path"),
-        *("username", "owner"),
+        *("username", "owner", "profile", "action", "region", "host"),
     }
 )
 
@@ -28,8 +28,9 @@ class LockstepError(Exception):
         """Keep where it happened.
 
         Args:
-            where: Any of credential, store, secret, database, generation, stream, seq, code, path, username, owner.
-                A value that does not look like a name, a number or a code is shown as `?`.
+            where: Any of credential, store, secret, database, generation, stream, seq, code, path, username, owner,
+                profile, action, region, host. A value that does not look like a name, a number or a code is shown
+                as `?`.
         """
         unknown = where.keys() - _FIELDS
         if unknown:

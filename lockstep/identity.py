@@ -12,6 +12,7 @@ identities is here, so that a federation between the clouds needs no change else
 # Imported late so that neither cloud's runner loads the other's SDK before it needs it.
 # ruff: noqa: PLC0415
 
+import configparser
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -96,7 +97,9 @@ def own_oci_identity() -> "OciIdentity":
     """
     import oci  # type: ignore[import-untyped]  # the SDK ships no types
 
+    from lockstep.environment import OciIdentityMissingError
     from lockstep.oci.clients import OciIdentity
+    from lockstep.oci.environment import config_problem
 
     try:
         if RESOURCE_PRINCIPAL_VARIABLE in os.environ:
@@ -106,9 +109,9 @@ def own_oci_identity() -> "OciIdentity":
             config = oci.config.from_file(file)
             # Requests that are logged show what they carry.
             return OciIdentity(config={**config, "log_requests": False})
-    except (oci.exceptions.ClientError, ValueError, OSError) as error:
-        raise StoreAccessDeniedError(code=type(error).__name__) from None
-    raise StoreAccessDeniedError(code="no-identity")
+    except (oci.exceptions.ClientError, configparser.Error, ValueError, OSError) as error:
+        raise StoreAccessDeniedError(code=type(error).__name__) from config_problem(error)
+    raise StoreAccessDeniedError(code="no-identity") from OciIdentityMissingError()
 
 
 def oci_api_key(text: str, *, store: str, secret: str) -> "OciIdentity":

@@ -11,6 +11,7 @@ from ruamel.yaml.constructor import ConstructorError, SafeConstructor
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode
 
+from lockstep.environment import PlanMissingError
 from lockstep.errors import InvalidPlanError, NewerFormatError
 from lockstep.plan import Plan
 from lockstep.plan_databases import BASE
@@ -39,11 +40,13 @@ def load_plan(file: Path) -> Plan:
 
     Raises:
         PlanProblemsError: With every mistake, each as `path: how to correct it`.
+            Its cause is a PlanMissingError where the file cannot be read.
     """
     try:
         text = file.read_text(encoding="utf-8")
     except OSError as e:
-        raise PlanProblemsError([f"{file}: cannot be read: {e.strerror}"]) from None
+        missing = PlanMissingError(path=str(file), code=str(e.strerror))
+        raise PlanProblemsError([f"{file}: cannot be read: {e.strerror}"]) from missing
     except UnicodeDecodeError:
         raise PlanProblemsError([f"{file}: not UTF-8 text"]) from None
     except ValueError:

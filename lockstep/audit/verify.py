@@ -35,6 +35,7 @@ from lockstep.audit.findings import (
 )
 from lockstep.audit.reading import Object, read_object
 from lockstep.audit.seal import NO_PREVIOUS
+from lockstep.environment import line_of
 from lockstep.errors import (
     AuditLogAccessDeniedError,
     LockstepError,
@@ -205,7 +206,7 @@ def _read(
             )
             reads.progress(len(objects))
     except LockstepError as error:
-        verification.unreadable = f"{type(error).__name__}: {error}"
+        verification.unreadable = line_of(error)
     verification.archived = sum(o.archived for o in objects)
     if verification.archived:
         verification.notes.append(
@@ -226,7 +227,7 @@ def _inspect_versions(verification: Verification, log: AuditLog) -> None:
             "delete markers and older versions were not looked for: no right to list them"
         )
     except LockstepError as error:
-        verification.unreadable = f"{type(error).__name__}: {error}"
+        verification.unreadable = line_of(error)
 
 
 def _walk(verification: Verification, objects: Sequence[Object], signer: Signer, base: Base) -> None:

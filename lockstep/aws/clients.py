@@ -30,6 +30,7 @@ from botocore.parsers import ResponseParserError
 from botocore.session import Session
 from urllib3.exceptions import HTTPError as UrllibError
 
+from lockstep.aws.environment import SETUP_ERRORS, environment_problem, setup_problem
 from lockstep.errors import LockstepError
 from lockstep.model import SecretStr
 from lockstep.scope import BeforeSend, always
@@ -69,23 +70,30 @@ def aws_client(
         endpoint: By default the environment's, else AWS.
         timeouts: Limits of every wait.
         before_send: Called before each request (protocol F11).
+
+    Raises:
+        EnvironmentalError: The configuration of this machine allows none.
     """
     token = keys.session_token if keys else None
-    client = _session().create_client(
-        service,
-        region_name=region,
-        endpoint_url=endpoint,
-        aws_access_key_id=keys.access_key_id if keys else None,
-        aws_secret_access_key=keys.secret_access_key.reveal() if keys else None,
-        aws_session_token=token.reveal() if token else None,
-        config=Config(
-            connect_timeout=timeouts.connect_seconds,
-            read_timeout=timeouts.read_seconds,
-            retries={"total_max_attempts": 1},
-            max_pool_connections=CONNECTIONS,
-            tcp_keepalive=True,
-        ),
+    config = Config(
+        connect_timeout=timeouts.connect_seconds,
+        read_timeout=timeouts.read_seconds,
+        retries={"total_max_attempts": 1},
+        max_pool_connections=CONNECTIONS,
+        tcp_keepalive=True,
     )
+    try:
+        client = _session().create_client(
+            service,
+            region_name=region,
+            endpoint_url=endpoint,
+            aws_access_key_id=keys.access_key_id if keys else None,
+            aws_secret_access_key=keys.secret_access_key.reveal() if keys else None,
+            aws_session_token=token.reveal() if token else None,
+            config=config,
+        )
+    except SETUP_ERRORS as error:
+        raise setup_problem(error) from None
     client.meta.events.register_first("before-send", lambda **_: before_send())
     return client
 
@@ -224,4 +232,4 @@ def translated(errors: Mapping[Trouble, type[LockstepError]], **where: str | int
         yield
     except (ClientError, BotoCoreError, OSError, UrllibError, *_MALFORMED) as error:
         trouble, code = diagnose(error)
-        raise errors[trouble](**where, code=code) from None
+        raise errors[trouble](**where, code=code) from environment_problem(error)

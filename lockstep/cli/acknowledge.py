@@ -15,10 +15,10 @@ from lockstep.cli.output import (
     Exit,
     PlanFile,
     complain,
-    failures_explained,
     one,
     plan_or_exit,
     say,
+    wrong_use,
 )
 from lockstep.orders import record
 
@@ -54,29 +54,25 @@ def acknowledge(
     credential, at = one(plan, credential_id), desk(plan, ACKNOWLEDGED_IN)
     place = _PLACE.fullmatch(entries)
     if place is None:
-        complain("name the entries as aws:7 or aws:7-9")
-        raise typer.Exit(Exit.USAGE)
+        raise wrong_use("name the entries as aws:7 or aws:7-9")
     if not 0 < len(reason) <= MAX_REASON:
-        complain(f"give a reason of 1 to {MAX_REASON} characters")
-        raise typer.Exit(Exit.USAGE)
+        raise wrong_use(f"give a reason of 1 to {MAX_REASON} characters")
     named, first = place["stream"], int(place["first"])
     last = int(place["last"] or first)
-    with failures_explained():
-        found = verify(credential.id, streams(plan, at.clouds, credential), at.clouds.lock(credential).read())
-        problems = [p for v in found if v.stream == named for p in v.problems if _within(p, first, last)]
-        for problem in problems:
-            say(f"{credential.id} {named}: {problem}")
-        if not problems:
-            complain(f"`audit verify` reports nothing that is not acknowledged of {entries}")
-            raise typer.Exit(Exit.NO)
-        if dry_run:
-            say("nothing was recorded")
-            return
-        if len(problems) > MAX_PROBLEMS:
-            complain(f"acknowledge at most {MAX_PROBLEMS} problems at once")
-            raise typer.Exit(Exit.USAGE)
-        details = details_of(named, problems, reason)
-        entry = record(ACKNOWLEDGE, details, by=at.operator(), chain=at.clouds.chain(at.stream, credential))
+    found = verify(credential.id, streams(plan, at.clouds, credential), at.clouds.lock(credential).read())
+    problems = [p for v in found if v.stream == named for p in v.problems if _within(p, first, last)]
+    for problem in problems:
+        say(f"{credential.id} {named}: {problem}")
+    if not problems:
+        complain(f"`audit verify` reports nothing that is not acknowledged of {entries}")
+        raise typer.Exit(Exit.NO)
+    if dry_run:
+        say("nothing was recorded")
+        return
+    if len(problems) > MAX_PROBLEMS:
+        raise wrong_use(f"acknowledge at most {MAX_PROBLEMS} problems at once")
+    details = details_of(named, problems, reason)
+    entry = record(ACKNOWLEDGE, details, by=at.operator(), chain=at.clouds.chain(at.stream, credential))
     say(f"{credential.id}: acknowledged ({entry_text(entry, at.stream)})", style="green")
 
 

@@ -13,7 +13,6 @@ from lockstep.cli.output import (
     CredentialId,
     Exit,
     PlanFile,
-    failures_explained,
     one,
     plan_or_exit,
     print_json,
@@ -52,8 +51,7 @@ def adopt(
     if credential_id is not None:
         one(plan, credential_id)
     clouds = operator(plan)
-    with failures_explained():
-        found = [_looked_up(clouds, item, stack=stack, yes=yes) for item in wanted(plan, credential_id)]
+    found = [_looked_up(clouds, item, stack=stack, yes=yes) for item in wanted(plan, credential_id)]
     if as_json:
         print_json({"stack": stack, "secrets": [_document(item) for item in found]})
     else:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from lockstep.agent import DEFAULT_SETTINGS
-from lockstep.cli.output import Exit, complain
+from lockstep.environment import AgentExtraMissingError
 
 
 def agent(
@@ -28,7 +28,6 @@ def agent(
     try:
         from lockstep.agent.__main__ import main  # noqa: PLC0415 - most commands need none of it
     except ModuleNotFoundError as error:
-        complain(f"the agent needs {error.name}: pip install 'lockstep[agent]'")
-        raise typer.Exit(Exit.USAGE) from None
+        raise AgentExtraMissingError(code=error.name or "?") from None
     flags = [flag for flag, wanted in (("--once", once), ("--check", check)) if wanted]
     raise typer.Exit(main(["--config", str(config), *flags]))

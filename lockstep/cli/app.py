@@ -22,13 +22,15 @@ from lockstep.cli import (
     rotate,
     status,
 )
+from lockstep.cli.failures import Root
 from lockstep.cli.output import say
 
 app = typer.Typer(
     help="Rotates database credentials every 20 minutes across AWS and Oracle Cloud, in step, without a lockout.",
     epilog="Exit codes: 0 done, 1 the answer is no, 2 wrong use or an invalid plan, 3 a service was unreachable.",
+    cls=Root,
+    context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # Plain help reads the same in a terminal, a pipe and docs/commands.md.
 )

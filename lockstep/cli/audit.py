@@ -26,12 +26,11 @@ from lockstep.cli.output import (
     Exit,
     PlanFile,
     chosen,
-    complain,
     err,
-    failures_explained,
     plan_or_exit,
     print_json,
     say,
+    wrong_use,
 )
 from lockstep.clouds import Clouds
 from lockstep.errors import AuditLogUnreachableError, AuditVerificationError, NewerFormatError
@@ -72,7 +71,7 @@ def verify(
     plan = plan_or_exit(file)
     clouds = operator(plan)
     found: list[tuple[Credential, Verification]] = []
-    with failures_explained(), progress_bar() as progress:
+    with progress_bar() as progress:
         since = read_checkpoint(checkpoint, plan, clouds)
         for credential in chosen(plan, credential_id):
             given = verified(plan, clouds, credential, stream, progress, since=since.get(credential.id, {}))
@@ -102,7 +101,7 @@ def make_checkpoint(
     clouds = operator(plan)
     found: list[tuple[Credential, Verification]] = []
     reached: dict[str, Mapping[str, Base]] = {}
-    with failures_explained(), progress_bar() as progress:
+    with progress_bar() as progress:
         since = read_checkpoint(checkpoint, plan, clouds)
         for credential in chosen(plan, credential_id):
             before = since.get(credential.id, {})
@@ -110,8 +109,7 @@ def make_checkpoint(
             found += [(credential, v) for v in given]
             reached[credential.id] = {**before, **bases(given, before)}
     _finish(found, clouds, as_json=as_json)
-    with failures_explained():
-        write_checkpoint(output, {**since, **reached}, plan, clouds)
+    write_checkpoint(output, {**since, **reached}, plan, clouds)
     err.print(f"{output}: written", highlight=False, markup=False, soft_wrap=True)
 
 
@@ -177,8 +175,7 @@ def _streams(
         (log, signer) for log, signer in streams(plan, clouds, credential) if stream in {None, log.stream}
     ]
     if not found:
-        complain(f"the plan has no runner in {stream}, so there is no stream {stream}")
-        raise typer.Exit(Exit.USAGE)
+        raise wrong_use(f"the plan has no runner in {stream}, so there is no stream {stream}")
     return found
 
 
@@ -241,12 +238,11 @@ def show(
     plan = plan_or_exit(file)
     clouds = operator(plan)
     found: list[tuple[Credential, AuditLog, int, Entry | None]] = []
-    with failures_explained():
-        for credential in chosen(plan, credential_id):
-            heads = clouds.lock(credential).read().heads
-            for log, signer in _streams(plan, clouds, credential, stream):
-                numbers = newest_numbers(log, heads.get(log.stream), newest)
-                found += [(credential, log, seq, _read(log, signer, credential, seq)) for seq in numbers]
+    for credential in chosen(plan, credential_id):
+        heads = clouds.lock(credential).read().heads
+        for log, signer in _streams(plan, clouds, credential, stream):
+            numbers = newest_numbers(log, heads.get(log.stream), newest)
+            found += [(credential, log, seq, _read(log, signer, credential, seq)) for seq in numbers]
     if as_json:
         print_json(
             {

@@ -7,7 +7,7 @@ import typer
 
 from lockstep.audit.checkpoint import Bases, opened, sealed
 from lockstep.audit.event import milliseconds
-from lockstep.cli.output import Exit, complain
+from lockstep.cli.output import Exit, complain, wrong_use
 from lockstep.clouds import Clouds
 from lockstep.errors import AuditVerificationError
 from lockstep.plan import Plan
@@ -26,12 +26,10 @@ def read_checkpoint(file: Path | None, plan: Plan, clouds: Clouds) -> Bases:
     try:
         return opened(file.read_bytes(), _signer(plan, clouds))
     except OSError as error:
-        complain(f"{file}: {error.strerror}")
-        raise typer.Exit(Exit.USAGE) from None
+        raise wrong_use(f"{file}: {error.strerror}") from None
     except AuditVerificationError as error:
         if error.where["code"] == "no-checkpoint":
-            complain(f"{file} is no checkpoint; make one with `lockstep audit checkpoint`")
-            raise typer.Exit(Exit.USAGE) from None
+            raise wrong_use(f"{file} is no checkpoint; make one with `lockstep audit checkpoint`") from None
         complain(f"{file} was not signed by the plan's key, or was changed since: verify without it")
         raise typer.Exit(Exit.NO) from None
 

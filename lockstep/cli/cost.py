@@ -11,12 +11,11 @@ import typer
 from lockstep.cli.output import (
     DEFAULT_PLAN,
     AsJson,
-    Exit,
     PlanFile,
-    complain,
     plan_or_exit,
     print_json,
     say,
+    wrong_use,
 )
 from lockstep.cost import (
     PRICES,
@@ -93,8 +92,7 @@ def _deployed(settings: Path | None) -> Deployed:
     try:
         return Deployed.of_settings(json.loads(settings.read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
-        complain(f"{settings} is no file of settings such as cdk.json: {error}")
-        raise typer.Exit(Exit.USAGE) from None
+        raise wrong_use(f"{settings} is no file of settings such as cdk.json: {error}") from None
 
 
 def _show(lines: Iterable[Line]) -> None:

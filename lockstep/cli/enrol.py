@@ -8,13 +8,11 @@ from lockstep.cli.giving import CredentialArgument, Desk, RecordIn, desk, entry_
 from lockstep.cli.output import (
     DEFAULT_PLAN,
     DryRun,
-    Exit,
     PlanFile,
-    complain,
-    failures_explained,
     one,
     plan_or_exit,
     say,
+    wrong_use,
 )
 from lockstep.model import Credential
 from lockstep.orders import CancelEnrolment, Enrol, Order, Retry, accounts_of
@@ -47,10 +45,9 @@ def enrol(
     if not cancel:
         _require_known(credential, wanted)
     order = CancelEnrolment(databases=wanted) if cancel else Enrol(databases=wanted)
-    with failures_explained():
-        if not cancel and not dry_run:
-            _register(at, credential, wanted)
-        text = _given(at, credential, order, dry_run=dry_run)
+    if not cancel and not dry_run:
+        _register(at, credential, wanted)
+    text = _given(at, credential, order, dry_run=dry_run)
     if text:
         say(
             f"{credential.id}: {'cancelled' if cancel else 'enrolled'} {_list(wanted)} ({text})",
@@ -77,10 +74,9 @@ def retry(
     """
     plan = plan_or_exit(file)
     credential, at = one(plan, credential_id), desk(plan, stream)
-    with failures_explained():
-        if database not in at.state(credential).muted:
-            _require_known(credential, frozenset({database}))
-        text = _given(at, credential, Retry(database=database), dry_run=dry_run)
+    if database not in at.state(credential).muted:
+        _require_known(credential, frozenset({database}))
+    text = _given(at, credential, Retry(database=database), dry_run=dry_run)
     if text:
         say(f"{credential.id}: {database} is tried again ({text})", style="green")
 
@@ -104,8 +100,7 @@ def _register(at: Desk, credential: Credential, databases: frozenset[str]) -> No
 def _require_known(credential: Credential, databases: frozenset[str]) -> None:
     if unknown := sorted(databases - set(credential.databases)):
         has = ", ".join(credential.databases)
-        complain(f"{credential.id} has no database {', '.join(unknown)} in the plan; it has: {has}")
-        raise typer.Exit(Exit.USAGE)
+        raise wrong_use(f"{credential.id} has no database {', '.join(unknown)} in the plan; it has: {has}")
 
 
 def _list(databases: frozenset[str]) -> str:

@@ -6,9 +6,11 @@ from typing import Annotated, Literal
 
 import typer
 
+from lockstep.cli.failures import tell
 from lockstep.cli.operator import operator
-from lockstep.cli.output import Exit, chosen, complain, failures_explained, one, say
+from lockstep.cli.output import chosen, complain, one, say, wrong_use
 from lockstep.clouds import Clouds
+from lockstep.errors import LockstepError
 from lockstep.identity import Cloud
 from lockstep.model import ChainHead, Credential
 from lockstep.orders import Given, Operator, Order, OrderState, give
@@ -59,16 +61,14 @@ class Desk:
 def desk(plan: Plan, stream: Cloud) -> Desk:
     """The desk of the person at the command line, or exit code 2 where the plan has no such stream."""
     if stream == "oci" and plan.audit.oci is None:
-        complain("the plan has no audit stream in oci")
-        raise typer.Exit(Exit.USAGE)
+        raise wrong_use("the plan has no audit stream in oci")
     return Desk(plan=plan, clouds=operator(plan), stream=stream)
 
 
 def named(plan: Plan, ids: list[str] | None, *, everything: bool) -> list[Credential]:
     """The credentials that the command is about, or exit code 2."""
     if everything == bool(ids):
-        complain("name credentials, or give --all")
-        raise typer.Exit(Exit.USAGE)
+        raise wrong_use("name credentials, or give --all")
     return chosen(plan, None) if everything else [one(plan, i) for i in dict.fromkeys(ids or [])]
 
 
@@ -77,11 +77,14 @@ def each(credentials: Iterable[Credential], act: Callable[[Credential], None]) -
     codes = []
     for credential in credentials:
         try:
-            with failures_explained():
-                act(credential)
+            act(credential)
         except typer.Exit as stopped:
-            complain(f"{credential.id}: not done")
             codes.append(stopped.exit_code)
+        except LockstepError as error:
+            codes.append(tell(error))
+        else:
+            continue
+        complain(f"{credential.id}: not done")
     if codes:
         raise typer.Exit(max(codes))
 

@@ -10,13 +10,12 @@ from lockstep.cli.giving import CredentialArgument, Desk, RecordIn, desk, entry_
 from lockstep.cli.output import (
     DEFAULT_PLAN,
     DryRun,
-    Exit,
     PlanFile,
     complain,
-    failures_explained,
     one,
     plan_or_exit,
     say,
+    wrong_use,
 )
 from lockstep.contents import BINARY, NOT_AN_OBJECT, decode_app_user
 from lockstep.errors import HandOverRefusedError, SecretMalformedError
@@ -68,16 +67,14 @@ def command(  # noqa: PLR0913 - an option each
     plan = plan_or_exit(file)
     credential, at = one(plan, credential_id), desk(plan, stream)
     if secret and variable:
-        complain("give --from-secret or --from-env, not both")
-        raise typer.Exit(Exit.USAGE)
+        raise wrong_use("give --from-secret or --from-env, not both")
     login = _login(_text(at, secret, store, variable))
-    with failures_explained():
-        try:
-            _hand_over(login, credential, at, replace=replace, dry_run=dry_run)
-        except HandOverRefusedError as error:
-            where = {"id": credential.id, "secret": credential.secret_names.app_user, **error.where}
-            complain(_NEXT[error.where["code"]].format(**where))
-            raise
+    try:
+        _hand_over(login, credential, at, replace=replace, dry_run=dry_run)
+    except HandOverRefusedError as error:
+        where = {"id": credential.id, "secret": credential.secret_names.app_user, **error.where}
+        complain(_NEXT[error.where["code"]].format(**where))
+        raise
 
 
 def _hand_over(login: Login, credential: Credential, at: Desk, *, replace: bool, dry_run: bool) -> None:
@@ -112,14 +109,13 @@ def _text(at: Desk, secret: str | None, store: str | None, variable: str | None)
     if secret:
         name = store or at.plan.stores[0].name
         if name not in {s.name for s in at.plan.stores}:
-            complain(f"the plan has no store {name!r}; it has: {', '.join(s.name for s in at.plan.stores)}")
-            raise typer.Exit(Exit.USAGE)
-        with failures_explained():
-            return at.clouds.secret_in(name, secret)
+            raise wrong_use(
+                f"the plan has no store {name!r}; it has: {', '.join(s.name for s in at.plan.stores)}"
+            )
+        return at.clouds.secret_in(name, secret)
     if variable:
         if variable not in os.environ:
-            complain(f"there is no environment variable {variable!r}")
-            raise typer.Exit(Exit.USAGE)
+            raise wrong_use(f"there is no environment variable {variable!r}")
         return os.environ[variable]
     if sys.stdin.isatty():
         username = typer.prompt("username", err=True)
@@ -141,7 +137,6 @@ def _login(text: str) -> Login:
             login = None
         if login:
             return login
-    complain(
+    raise wrong_use(
         "that is no login: give a JSON object with `username` and `password`, or two lines, username and password"
     )
-    raise typer.Exit(Exit.USAGE)

@@ -15,7 +15,6 @@ from lockstep.cli.output import (
     PlanFile,
     chosen,
     complain,
-    failures_explained,
     one,
     plan_or_exit,
     print_json,
@@ -36,8 +35,7 @@ def show(
     Exit code: 0 shown, 3 the lock table was unreachable.
     """
     plan = plan_or_exit(file)
-    with failures_explained():
-        records = [operator(plan).lock(c).read() for c in chosen(plan, credential_id)]
+    records = [operator(plan).lock(c).read() for c in chosen(plan, credential_id)]
     if as_json:
         print_json({"locks": [record_document(r) for r in records]})
         return
@@ -78,20 +76,19 @@ def release(
     plan = plan_or_exit(file)
     credential = one(plan, credential_id)
     lock = operator(plan).lock(credential)
-    with failures_explained():
-        record = lock.read()
-        if record.holder != holder:
-            found = f"the holder is {record.holder}" if record.holder else "the lock is free already"
-            complain(f"not freed: {found}")
-            raise typer.Exit(Exit.NO)
-        _explain(record)
-        if dry_run:
-            say("nothing was changed")
-            return
-        if not yes and not typer.confirm("Free it?", err=True):
-            complain("not freed")
-            raise typer.Exit(Exit.NO)
-        lock.release(Lease(credential_id=credential.id, holder=holder, fence=record.fence), None)
+    record = lock.read()
+    if record.holder != holder:
+        found = f"the holder is {record.holder}" if record.holder else "the lock is free already"
+        complain(f"not freed: {found}")
+        raise typer.Exit(Exit.NO)
+    _explain(record)
+    if dry_run:
+        say("nothing was changed")
+        return
+    if not yes and not typer.confirm("Free it?", err=True):
+        complain("not freed")
+        raise typer.Exit(Exit.NO)
+    lock.release(Lease(credential_id=credential.id, holder=holder, fence=record.fence), None)
     say(f"{credential.id}: the lock is free", style="green")
 
 

@@ -1,25 +1,18 @@
 """What all commands share: where they print, how they load the plan, how they fail."""
 
 import json
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
-from lockstep.errors import (
-    AccountOwnedError,
-    FenceLostError,
-    HandOverRefusedError,
-    InvalidPlanError,
-    LockstepError,
-    OrderRefusedError,
-    UnknownUsernameError,
-)
 from lockstep.model import Credential
 from lockstep.plan import Plan
 from lockstep.plan_file import PlanProblemsError, load_plan
@@ -28,14 +21,6 @@ out = Console()
 err = Console(stderr=True)
 
 DEFAULT_PLAN = Path("lockstep.yaml")
-_ANSWERS = (
-    FenceLostError,
-    OrderRefusedError,
-    AccountOwnedError,
-    HandOverRefusedError,
-    UnknownUsernameError,
-)
-"""Errors that are a negative answer to a write."""
 
 
 class Exit(IntEnum):
@@ -66,9 +51,47 @@ def complain(text: str) -> None:
     err.print(_plain(text, "red"), soft_wrap=True)
 
 
+@dataclass(slots=True)
+class _Answer:
+    """Whether this run of the command is to print one JSON document, and whether it has."""
+
+    is_json: bool = False
+    is_given: bool = False
+
+
+_answer = _Answer()
+
+
+@contextmanager
+def answer(args: Sequence[str] | None) -> Iterator[None]:
+    """The time of one run of the command, with these arguments."""
+    _answer.is_json = "--json" in (sys.argv[1:] if args is None else args)
+    _answer.is_given = False
+    try:
+        yield
+    finally:
+        _answer.is_json = False
+
+
 def print_json(document: object) -> None:
     """One JSON document, for other programs."""
+    _answer.is_given = True
     out.print_json(json.dumps(document))
+
+
+def refuse(code: Exit, error: Mapping[str, Any]) -> None:
+    """With `--json`, give an error in the place of the answer: there is always one document on standard output."""
+    if _answer.is_json and not _answer.is_given:
+        print_json({"error": {**error, "exit_code": int(code)}})
+
+
+def wrong_use(text: str, *, name: str = "WrongUse", problems: Sequence[str] = ()) -> typer.Exit:
+    """Say what is wrong with the arguments or the plan; what is returned ends the command, with exit code 2."""
+    complain(text)
+    for problem in problems:
+        complain(f"  {problem}")
+    refuse(Exit.USAGE, {"name": name, "meaning": text, "problems": list(problems)})
+    return typer.Exit(Exit.USAGE)
 
 
 def _plain(text: str, style: str) -> Text:
@@ -81,10 +104,10 @@ def plan_or_exit(file: Path) -> Plan:
     try:
         return load_plan(file)
     except PlanProblemsError as e:
-        complain(f"{file} is not a valid plan:")
-        for problem in e.problems:
-            complain(f"  {problem}")
-        raise typer.Exit(Exit.USAGE) from None
+        if e.__cause__:  # It was not read.
+            raise
+        text = f"{file} is not a valid plan:"
+        raise wrong_use(text, name="InvalidPlanError", problems=e.problems) from None
 
 
 def chosen(plan: Plan, credential_id: str | None) -> list[Credential]:
@@ -97,22 +120,5 @@ def one(plan: Plan, credential_id: str) -> Credential:
     credential = plan.credential(credential_id)
     if credential is None:
         known = ", ".join(c.id for c in plan.credentials)
-        complain(f"the plan has no credential {credential_id!r}; it has: {known}")
-        raise typer.Exit(Exit.USAGE)
+        raise wrong_use(f"the plan has no credential {credential_id!r}; it has: {known}")
     return credential
-
-
-@contextmanager
-def failures_explained() -> Iterator[None]:
-    """Turn one of our errors into its text and an exit code.
-
-    A negative answer of a command is not an error, so an error means that a service was unreachable. The exceptions
-    are the negative answers to a write.
-    """
-    try:
-        yield
-    except LockstepError as e:
-        complain(f"{type(e).__name__}: {e}")
-        if isinstance(e, InvalidPlanError):
-            raise typer.Exit(Exit.USAGE) from None
-        raise typer.Exit(Exit.NO if isinstance(e, _ANSWERS) else Exit.UNREACHABLE) from None

@@ -9,14 +9,13 @@ from lockstep.cli.output import (
     DEFAULT_PLAN,
     AsJson,
     CredentialId,
-    Exit,
     PlanFile,
     chosen,
-    complain,
     out,
     plan_or_exit,
     print_json,
     say,
+    wrong_use,
 )
 from lockstep.databases.provisioning import provisioning_sql
 from lockstep.durations import format_duration
@@ -64,10 +63,8 @@ def check(
         *missing_ca_files(plan),
         *map(str, broken(found)),
     ]:
-        complain(f"{file} is a valid plan, but it cannot be deployed yet:")
-        for problem in problems:
-            complain(f"  {problem}")
-        raise typer.Exit(Exit.USAGE)
+        text = f"{file} is a valid plan, but it cannot be deployed yet:"
+        raise wrong_use(text, name="PlanNotDeployable", problems=problems)
     rows = [_row(plan, i) for i in range(len(plan.credentials))]
     if as_json:
         print_json({"valid": True, "credentials": rows, "quotas": [_quota(use) for use in found]})
@@ -165,5 +162,4 @@ def sql(
                 printed = True
     if not printed:
         known = ", ".join(d.name for d in plan.databases)
-        complain(f"no database {database!r} for these credentials; the plan has: {known}")
-        raise typer.Exit(Exit.USAGE)
+        raise wrong_use(f"no database {database!r} for these credentials; the plan has: {known}")

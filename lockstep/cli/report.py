@@ -23,10 +23,9 @@ from lockstep.cli.output import (
     Exit,
     PlanFile,
     chosen,
-    complain,
     err,
-    failures_explained,
     plan_or_exit,
+    wrong_use,
 )
 from lockstep.durations import parse_duration
 
@@ -75,12 +74,11 @@ def report(
     """
     period, form = _period(since), form or _by_name(output)
     if not output.absolute().parent.is_dir():
-        complain(f"--output: {output.parent} is not a folder")
-        raise typer.Exit(Exit.USAGE)
+        raise wrong_use(f"--output: {output.parent} is not a folder")
     plan = plan_or_exit(file)
     clouds = operator(plan)
     now = clouds.clock.now()
-    with failures_explained(), progress_bar() as progress:
+    with progress_bar() as progress:
         found = [
             evidence(credential, verified(plan, clouds, credential, None, progress))
             for credential in chosen(plan, credential_id)
@@ -99,11 +97,9 @@ def _period(text: str) -> timedelta:
     try:
         period = parse_duration(text)
     except ValueError as error:
-        complain(f"--since: {error}")
-        raise typer.Exit(Exit.USAGE) from None
+        raise wrong_use(f"--since: {error}") from None
     if not timedelta() < period <= LONGEST:
-        complain(f"--since: must be longer than zero, and at most {LONGEST.days}d")
-        raise typer.Exit(Exit.USAGE)
+        raise wrong_use(f"--since: must be longer than zero, and at most {LONGEST.days}d")
     return period
 
 
@@ -113,8 +109,9 @@ def _by_name(output: Path) -> Format:
     try:
         return Format(output.suffix.removeprefix(".").lower())
     except ValueError:
-        complain(f"--output: {output.name} does not end with .html, .json or .csv; say --format")
-        raise typer.Exit(Exit.USAGE) from None
+        raise wrong_use(
+            f"--output: {output.name} does not end with .html, .json or .csv; say --format"
+        ) from None
 
 
 def _write(text: str, output: Path) -> None:
@@ -128,5 +125,4 @@ def _write(text: str, output: Path) -> None:
         unfinished.replace(output)
     except OSError as error:
         unfinished.unlink(missing_ok=True)
-        complain(f"--output: {output} cannot be written: {error.strerror}")
-        raise typer.Exit(Exit.USAGE) from None
+        raise wrong_use(f"--output: {output} cannot be written: {error.strerror}") from None

@@ -11,7 +11,6 @@ from lockstep.cli.output import (
     Exit,
     PlanFile,
     complain,
-    failures_explained,
     one,
     plan_or_exit,
     say,
@@ -39,20 +38,19 @@ def retire(
     plan = plan_or_exit(file)
     credential, at = one(plan, credential_id), desk(plan, stream)
     _require_no_admin(plan, credential)
-    with failures_explained():
-        if not dry_run:
-            at.give(Pause(), credential)
-        found = at.clouds.lock(credential).read()
-        _require_rest(found, at)
-        details = _details(found, credential, at)
-        _explain(details, found)
-        if dry_run:
-            say("nothing was changed")
-            return
-        entry = record("retire", details, by=at.operator(), chain=at.clouds.chain(at.stream, credential))
-        orders = at.clouds.orders(credential)
-        for account in accounts_of(credential):
-            orders.unregister(account)
+    if not dry_run:
+        at.give(Pause(), credential)
+    found = at.clouds.lock(credential).read()
+    _require_rest(found, at)
+    details = _details(found, credential, at)
+    _explain(details, found)
+    if dry_run:
+        say("nothing was changed")
+        return
+    entry = record("retire", details, by=at.operator(), chain=at.clouds.chain(at.stream, credential))
+    orders = at.clouds.orders(credential)
+    for account in accounts_of(credential):
+        orders.unregister(account)
     say(f"{credential.id}: retired ({entry_text(entry, at.stream)})", style="green")
     say("next: take it out of the plan and deploy; its secrets and its audit entries stay")
 

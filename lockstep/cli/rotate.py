@@ -4,10 +4,9 @@ import json
 from typing import Annotated, Any
 
 import typer
-from botocore.exceptions import BotoCoreError, ClientError
 from rich.status import Status
 
-from lockstep.aws.clients import aws_client, diagnose
+from lockstep.aws.clients import Trouble, aws_client, translated
 from lockstep.cli.giving import RecordIn, desk
 from lockstep.cli.output import (
     DEFAULT_PLAN,
@@ -17,12 +16,13 @@ from lockstep.cli.output import (
     PlanFile,
     complain,
     err,
-    failures_explained,
     one,
     plan_or_exit,
     print_json,
     say,
+    wrong_use,
 )
+from lockstep.environment import AwsCallRefusedError
 from lockstep.errors import OrderRefusedError
 from lockstep.identity import Cloud
 from lockstep.messages import RunInput
@@ -92,14 +92,11 @@ def rotate(  # noqa: PLR0913 - a command has an argument for each option
         # Standard output is the report's alone, which may be JSON.
         err.print(f"emergency through generation {given.state.revoke_through} ordered", highlight=False)
     client = aws_client("stepfunctions", region)
-    try:
+    with translated(dict.fromkeys(Trouble, AwsCallRefusedError)):
         arn = client.start_execution(stateMachineArn=state_machine_arn, input=json.dumps(asked))[
             "executionArn"
         ]
         ended = _followed(client, arn, SystemClock())
-    except (ClientError, BotoCoreError) as e:
-        complain(f"Step Functions was unreachable or refused the call: {diagnose(e)[1]}")
-        raise typer.Exit(Exit.UNREACHABLE) from None
     if ended is None:
         complain(f"still running: {arn}")
         raise typer.Exit(Exit.UNREACHABLE)
@@ -110,8 +107,7 @@ def rotate(  # noqa: PLR0913 - a command has an argument for each option
 
 def _require_over(plan: Plan, credential: Credential, stream: Cloud) -> None:
     """Exit code 1 where the emergency is not over: the run was skipped, or had to heal the stores first."""
-    with failures_explained():
-        state = desk(plan, stream).state(credential)
+    state = desk(plan, stream).state(credential)
     if state.is_revoking:
         complain(
             f"not over: generations up to {state.revoke_through} may still log in. The order stands in the record, and "
@@ -121,19 +117,17 @@ def _require_over(plan: Plan, credential: Credential, stream: Cloud) -> None:
 
 
 def _ordered(plan: Plan, order: Revoke, credential: Credential, stream: Cloud) -> Given:
-    with failures_explained():
-        try:
-            return desk(plan, stream).give(order, credential)
-        except OrderRefusedError:
-            complain(f"{credential.id} is paused, and stays so: add --resume, so that later runs may finish")
-            raise
+    try:
+        return desk(plan, stream).give(order, credential)
+    except OrderRefusedError:
+        complain(f"{credential.id} is paused, and stays so: add --resume, so that later runs may finish")
+        raise
 
 
 def _region(arn: str) -> str:
     parts = arn.split(":")
     if parts[:1] + parts[2:3] != ["arn", "states"] or not parts[3]:
-        complain("--state-machine-arn: not the ARN of a state machine (arn:aws:states:…)")
-        raise typer.Exit(Exit.USAGE)
+        raise wrong_use("--state-machine-arn: not the ARN of a state machine (arn:aws:states:…)")
     return parts[3]
 
 

@@ -16,7 +16,6 @@ from lockstep.cli.output import (
     Exit,
     PlanFile,
     chosen,
-    failures_explained,
     plan_or_exit,
     print_json,
     say,
@@ -60,11 +59,10 @@ def status(
     plan = plan_or_exit(file)
     clouds, now = operator(plan), SystemClock().now()
     states = []
-    with failures_explained():
-        for credential in chosen(plan, credential_id):
-            record = clouds.lock(credential).read()
-            served = {s.name: _asked(s) for s in clouds.stores(credential)}
-            states.append(_state(record, credential, served, now))
+    for credential in chosen(plan, credential_id):
+        record = clouds.lock(credential).read()
+        served = {s.name: _asked(s) for s in clouds.stores(credential)}
+        states.append(_state(record, credential, served, now))
     answers = [s.is_in_step for s in states]
     if as_json:
         print_json({"in_step": all(answers), "credentials": [_document(s) for s in states]})

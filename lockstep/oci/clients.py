@@ -20,6 +20,7 @@ from oci.exceptions import (  # type: ignore[import-untyped]  # likewise
 )
 
 from lockstep.errors import LockstepError
+from lockstep.oci.environment import environment_problem
 from lockstep.scope import BeforeSend, always
 from lockstep.timeouts import CloudTimeouts
 from lockstep.timing import CONNECTIONS
@@ -131,7 +132,7 @@ class OciClients:
             if isinstance(error, ServiceError) and error.status == _NOT_AUTHENTICATED and has_worked:
                 trouble = Trouble.UNREACHABLE
                 self._sign_out(signed_in)
-            raise errors[trouble](**where, code=code) from None
+            raise errors[trouble](**where, code=code) from environment_problem(error)
         with self._making:
             # Another worker may have signed in anew while this call was under way.
             self._has_worked = self._has_worked or (signed_in is None or signed_in is self._signed_in)

@@ -34,5 +34,5 @@ def test_without_the_extra_it_says_what_to_install() -> None:
     done = subprocess.run(  # noqa: S603 - our own interpreter
         [sys.executable, "-c", program], capture_output=True, text=True, check=False
     )
-    assert done.returncode == 2
+    assert done.returncode == 3
     assert "pip install 'lockstep[agent]'" in done.stderr

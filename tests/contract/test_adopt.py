@@ -143,4 +143,4 @@ def test_a_missing_right_is_named(account: Account) -> None:
     account.aws.client("iam").create_role(RoleName="r", AssumeRolePolicyDocument="{}")
     account.aws.guard.know(account.aws.environment()["AWS_ACCESS_KEY_ID"], "r")
     shown = account.adopt("--yes")
-    assert (shown.exit_code, "StoreAccessDeniedError" in shown.stderr) == (3, True)
+    assert (shown.exit_code, "AwsActionDeniedError" in shown.stderr) == (3, True)

@@ -20,7 +20,7 @@ RULES = [
 # The rest of the library is the core.
 NOT_CORE = {
     *("aws", "oci", "databases", "cli", "agent", "client"),
-    *("clouds.py", "identity.py", "system.py", "wiring.py"),
+    *("__main__.py", "clouds.py", "identity.py", "system.py", "wiring.py"),
 }
 CORE = [
     *(
@@ -146,12 +146,11 @@ def test_a_chain_of_imports_is_followed() -> None:
 @pytest.mark.parametrize(
     ("drivers", "packages"),
     [
-        # Only the command starts an execution, so there is no port for it. A deployment asks the account first, and a
-        # build makes the clients of a bundle.
+        # A deployment asks the account first, and a build makes the clients of a bundle.
         (
             {"boto3", "botocore"},
             (
-                *("lockstep/aws/", "lockstep/cli/rotate.py"),
+                "lockstep/aws/",
                 *("cdk/account.py", "cdk/bundle_check.py", "cdk/deploy.py", "cdk/rollback.py"),
             ),
         ),

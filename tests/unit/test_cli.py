@@ -77,8 +77,6 @@ def test_version() -> None:
 
 WRONG_USE = {
     "no such command": ["rollback"],
-    "plan check: no such file": ["plan", "check", "-p", "nowhere.yaml"],
-    "cost: no such file": ["cost", "-p", "nowhere.yaml"],
     "plan sql: no such database": ["plan", "sql", "-d", "nowhere"],
     "plan sql: no such credential": ["plan", "sql", "-c", "unknown"],
     "status: no such credential": ["status", "-c", "unknown"],
@@ -157,7 +155,8 @@ def test_a_cloud_that_does_not_answer_gives_exit_code_3(
 ) -> None:
     shown = run(*words, env={"LOCKSTEP_PLAN": str(plan), **unreachable_aws})
     assert (shown.exit_code, shown.stdout) == (3, "")
-    assert "EndpointConnectionError" in shown.stderr
+    assert "EndpointUnreachableError: " in shown.stderr
+    assert "[host=127.0.0.1:" in shown.stderr
     assert "a-secret" not in shown.output
 
 

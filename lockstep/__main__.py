@@ -1,0 +1,21 @@
+"""The program: `lockstep`, or `python -m lockstep`."""
+
+import sys
+
+from lockstep.environment import CliExtraMissingError, line_of
+
+
+def main() -> None:
+    """Run the command line, and end the process with its exit code."""
+    try:
+        from lockstep.cli.process import run  # noqa: PLC0415 - the functions and the client have no command line
+    except ModuleNotFoundError as error:
+        if error.name and error.name.startswith("lockstep"):
+            raise
+        sys.stderr.write(f"{line_of(CliExtraMissingError(code=str(error.name)))}\n")
+        sys.exit(3)
+    run()
+
+
+if __name__ == "__main__":
+    main()

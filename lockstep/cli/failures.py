@@ -1,0 +1,125 @@
+"""How the command fails: the one place that turns errors into a line, an exit code and, with `--json`, a document.
+
+Commands raise and do not catch. A negative answer is an exit code of the command and no error, except where a write was
+refused; so any other error means that something was unreachable.
+"""
+
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+from lockstep.cli.output import Exit, answer, complain, refuse
+from lockstep.environment import (
+    EnvironmentalError,
+    FileRefusedError,
+    OciExtraMissingError,
+    line_of,
+    told,
+)
+from lockstep.errors import (
+    AccountOwnedError,
+    FenceLostError,
+    HandOverRefusedError,
+    InvalidPlanError,
+    LockstepError,
+    OrderRefusedError,
+    UnexpectedError,
+    UnknownUsernameError,
+)
+
+_PACKAGE = Path(__file__).parents[1]
+_ANSWERS = (
+    FenceLostError,
+    OrderRefusedError,
+    AccountOwnedError,
+    HandOverRefusedError,
+    UnknownUsernameError,
+)
+"""Errors that are a negative answer to a write."""
+
+
+def exit_code_of(kind: type[LockstepError]) -> Exit:
+    """The exit code of an error."""
+    if issubclass(kind, EnvironmentalError):
+        return Exit.UNREACHABLE
+    if issubclass(kind, InvalidPlanError):
+        return Exit.USAGE
+    return Exit.NO if issubclass(kind, _ANSWERS) else Exit.UNREACHABLE
+
+
+def tell(error: Exception) -> Exit:
+    """Tell the person, or the program, about an error; the exit code."""
+    ours = _ours(error)
+    shown = told(ours)
+    code = exit_code_of(type(shown))
+    complain(line_of(ours))
+    refuse(code, document(ours))
+    return code
+
+
+def document(error: LockstepError) -> dict[str, Any]:
+    """An error for other programs; docs/errors.md lists the names."""
+    shown = told(error)
+    return {
+        "name": type(shown).__name__,
+        "meaning": (type(shown).__doc__ or "").strip(),
+        "where": shown.where,
+        "next": shown.advice or None,
+        "during": None if shown is error else type(error).__name__,
+    }
+
+
+def _ours(error: Exception) -> LockstepError:
+    if isinstance(error, LockstepError):
+        return error
+    if isinstance(error, ModuleNotFoundError) and error.name == "oci":
+        return OciExtraMissingError()
+    if isinstance(error, OSError) and (error.filename is not None or error.errno is not None):
+        return FileRefusedError(path=str(error.filename or "standard output"), code=str(error.strerror))
+    # Where, but never what: its text may hold a secret.
+    ours = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).is_relative_to(_PACKAGE)]
+    place = f"{Path(ours[-1].filename).relative_to(_PACKAGE)}:{ours[-1].lineno}" if ours else "?"
+    return UnexpectedError(code=type(error).__name__, path=place)
+
+
+class Root(TyperGroup):
+    """The command, which never ends with a traceback."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,  # noqa: ARG002, FBT001, FBT002 - likewise
+        windows_expand_args: bool = True,  # noqa: ARG002, FBT001, FBT002 - likewise
+        **extra: Any,  # noqa: ANN401 - likewise
+    ) -> NoReturn:
+        """Run it and exit."""
+        with answer(args):
+            raise SystemExit(int(self._ended(args, prog_name or "lockstep", complete_var, extra)))
+
+    def _ended(
+        self,
+        args: Sequence[str] | None,
+        prog_name: str,
+        complete_var: str | None,
+        extra: Mapping[str, Any],
+    ) -> int:
+        try:
+            ended = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
+            return int(ended or 0)
+        except typer.Abort:
+            complain("aborted")
+            return Exit.NO
+        except Exception as error:  # noqa: BLE001 - the end of the program
+            if hasattr(error, "show") and hasattr(
+                error, "format_message"
+            ):  # wrong use, which the parser tells
+                error.show()
+                refuse(Exit.USAGE, {"name": "WrongUse", "meaning": error.format_message()})
+                return Exit.USAGE
+            return tell(error)
