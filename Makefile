@@ -4,7 +4,7 @@ TERRAFORM ?= $(or $(shell command -v terraform),$(shell command -v tofu),terrafo
 
 PLAN ?= lockstep.yaml
 
-.PHONY: help setup demo proof bench test asl lint format locks terraform-tools cdk-cli browser report-screens build deploy-local deploy-aws rollback-aws destroy-aws destroy build-oci image-oci deploy-oci destroy-oci destroy-oci-trial lock-oci terraform-cli oci-init
+.PHONY: help setup demo proof bench test asl lint format locks terraform-tools cdk-cli browser languages report-screens build deploy-local deploy-aws rollback-aws destroy-aws destroy build-oci image-oci deploy-oci destroy-oci destroy-oci-trial lock-oci terraform-cli oci-init
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 18
@@ -21,7 +21,7 @@ proof: setup ## Test that no application is locked out: faults at every call, ra
 bench: setup ## Measure a rotation: round trips, calls, seconds, starts (PEER=<AWS's sample rotation functions>, BENCH_ARGS=--help)
 	@$(PYTHON) -m sandbox.bench $(if $(PEER),--peer $(PEER)) $(BENCH_ARGS)
 
-test: setup terraform-tools cdk-cli browser ## Run the tests
+test: setup terraform-tools cdk-cli browser languages ## Run the tests
 	$(PYTHON) -m pytest --numprocesses 2 --dist loadfile
 
 asl: setup ## Write statemachine.asl.json from its source, cdk/statemachine.py
@@ -66,6 +66,9 @@ cdk-cli: setup ## Install the CDK CLI and Node.js
 
 browser: setup ## Install Chromium, for the tests of the audit report's page
 	@.ci/browser
+
+languages: setup ## Install the languages and pools of the recipes in docs/how-to, for their tests
+	@.ci/languages
 
 report-screens: browser ## Draw the pictures of the audit report in docs/images/
 	@$(PYTHON) -m tests.browser.screens

@@ -103,12 +103,16 @@ def _pgpass(login: Login) -> str:
 
 
 def _my_cnf(login: Login) -> str:
-    """https://dev.mysql.com/doc/refman/8.4/en/option-files.html: backslash escapes, and quotes keep a `#`."""
+    """https://dev.mysql.com/doc/refman/8.4/en/option-files.html: backslash escapes, and quotes keep a `#`.
+
+    Without the protocol the clients would take the host `localhost` for a socket, and leave the port aside.
+    """
     values = {
         "user": login.username,
         "password": login.password.reveal(),
         "host": login.host,
         "port": str(login.port),
+        "protocol": "tcp",
         "database": login.dbname,
     }
     lines = [f'{name}="{_of_option(value)}"' for name, value in values.items()]

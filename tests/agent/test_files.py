@@ -52,6 +52,7 @@ def test_pymysql_reads_the_option_file(tmp_path: Path) -> None:
     options.read(file)
     assert options["client"]["user"] == '"app"'
     assert options["client"]["password"].replace("\\\\", "\\") == f'"{PASSWORD}"'
+    assert options["client"]["protocol"] == '"tcp"', "or `localhost` would mean a socket"
     assert options["mysql"]["database"] == '"orders"'
 
 

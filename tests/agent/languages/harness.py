@@ -1,0 +1,289 @@
+"""An application in another language beside the agent, through rotations by both clouds.
+
+The application is a child process that logs in again and again until it is ended. It may do so in several ways, for
+example by a new connection each time and through a pool. It writes a line for each attempt, and flushes it:
+
+    WAY ok USER           USER is whom the database takes it for: `session_user` or the name in `USER()`
+    WAY failed TEXT       a login that was refused, or any other error that the application gets to see
+
+On stderr it writes nothing but what recipes say about refused logins that they have got over.
+"""
+
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import threading
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from sandbox.estate import Estate
+from sandbox.fn import FunctionProcess
+from sandbox.plans import DBNAME
+from tests.agent.harness import BOUND_SECONDS
+from tests.agent.process import AgentProcess, running_agent, until
+
+logger = logging.getLogger(__name__)
+
+ROOT = Path(__file__).parents[3]
+RECIPES = ROOT / "docs" / "how-to"
+USER = "multi-cloud/app_user"
+ROTATIONS = 4
+POOL_LIFETIME_SECONDS = 1
+"""Of a pool's connections. Recipes have minutes; here an overlap is as short as an application lets it be."""
+SESSIONS = {
+    "orders": "SELECT USER FROM information_schema.PROCESSLIST",
+    "ledger": "SELECT usename FROM pg_stat_activity WHERE usename IS NOT NULL",
+}
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where an application runs: beside an agent, with both clouds and the databases around it."""
+
+    estate: Estate
+    function: FunctionProcess
+    agent: AgentProcess
+    folder: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the recipes are configured by; no secret is in it."""
+        [credential] = self.estate.plan.credentials
+        [ca_file] = {str(s.tls.ca_file) for s in credential.servers if s.tls}
+        return {
+            **{name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ},
+            "LOCKSTEP_AGENT": f"http://127.0.0.1:{self.agent.address.port}",
+            "LOCKSTEP_TOKEN_FILE": str(self.folder / "token"),
+            "LOCKSTEP_SECRET": USER,
+            "LOCKSTEP_CA": ca_file,
+            "LOCKSTEP_PGPASS": str(self.folder / "pgpass"),
+            "LOCKSTEP_MY_CNF": str(self.folder / "my.cnf"),
+            "POOL_LIFETIME_SECONDS": str(POOL_LIFETIME_SECONDS),
+            "PGDATABASE": DBNAME,
+        }
+
+    @property
+    def current(self) -> tuple[str, str]:
+        """User and password that the stores serve."""
+        [credential] = self.estate.plan.credentials
+        login = self.estate.stored_login(credential)
+        assert login
+        return login.username, login.password.reveal()
+
+    def rotate(self, by: Literal["aws", "oci"]) -> None:
+        """Let a cloud rotate, as if the interval and the overlap had passed."""
+        [credential] = self.estate.plan.credentials
+        self.estate.outside.expire_schedule(credential.id)
+        if by == "aws":
+            assert self.estate.rotate(credential.id).status == "SUCCEEDED"
+        else:
+            answer = self.function.call({"credential_id": credential.id, "force": True})
+            assert answer.status == 200, answer.text
+
+    def sessions(self) -> set[str]:
+        """The users that have a session on either database."""
+        servers = self.estate.servers
+        return {row[0] for name, sql in SESSIONS.items() for row in servers[name].execute_as_superuser(sql)}
+
+
+@contextmanager
+def running_machine(
+    estate: Estate,
+    function: FunctionProcess,
+    folder: Path,
+    *,
+    files: Sequence[Mapping[str, Any]] = (),
+    refresh: str = "1s",
+) -> Iterator[Machine]:
+    """An agent that keeps `pgpass` and `my.cnf` and more files.
+
+    Args:
+        estate: Both clouds and the databases.
+        function: The runner in OCI.
+        folder: For the agent's files.
+        files: More than these two, as in the agent's settings.
+        refresh: How often the agent asks the stores.
+    """
+    settings = {
+        "plan": str(estate.plan_file),
+        "nearest": "oci",
+        "refresh": refresh,
+        "files": [
+            {"path": f"{folder}/pgpass", "format": "pgpass", "database": "ledger"},
+            {"path": f"{folder}/my.cnf", "format": "my-cnf", "database": "orders"},
+            *files,
+        ],
+    }
+    with running_agent(folder, settings) as agent:
+        yield Machine(estate, function, agent, folder)
+
+
+@dataclass
+class Way:
+    """What an application says about one way of logging in.
+
+    Attributes:
+        user: Whom it was the last time.
+    """
+
+    succeeded: int = 0
+    failed: list[str] = field(default_factory=list)
+    user: str = ""
+
+
+class Application:
+    """A running application and what it says."""
+
+    def __init__(self, process: "subprocess.Popen[str]", stderr: Path) -> None:
+        self.ways: defaultdict[str, Way] = defaultdict(Way)
+        self._process = process
+        self._stderr = stderr
+        self._said: list[str] = []
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self._process.stdout
+        for line in self._process.stdout:
+            self._said.append(line)
+            name, outcome, text = line.rstrip("\n").split(" ", 2)
+            way = self.ways[name]
+            if outcome != "ok":
+                way.failed.append(text)
+                continue
+            way.succeeded += 1
+            way.user = text
+
+    def is_at(self, names: Sequence[str], user: str) -> bool:
+        """Whether its last logins in all these ways were as this user; nothing may have failed."""
+        assert self._process.poll() is None, self.stderr
+        assert {name: way.failed for name, way in self.ways.items() if way.failed} == {}, self.stderr
+        return all(self.ways[name].user == user for name in names)
+
+    @property
+    def stderr(self) -> str:
+        """What it has written there."""
+        return self._stderr.read_text()
+
+    @property
+    def everything(self) -> str:
+        """What it has written anywhere."""
+        return "".join(self._said) + self.stderr
+
+    def end(self) -> None:
+        """End it and its children."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait(BOUND_SECONDS)
+        self._reader.join(BOUND_SECONDS)
+
+
+@contextmanager
+def running_application(
+    machine: Machine, command: Sequence[str | Path], more: Mapping[str, str] = {}
+) -> Iterator[Application]:
+    """An application as a child process; it has ended at the end of the block.
+
+    Args:
+        machine: Where it runs.
+        command: No secret belongs here.
+        more: Further variables of its environment.
+    """
+    stderr = machine.folder / "application.stderr"
+    with (
+        stderr.open("w") as log,
+        subprocess.Popen(  # noqa: S603 - a file of the tests
+            [str(word) for word in command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            cwd=machine.folder,
+            env={**machine.environment, **more},
+            text=True,
+            start_new_session=True,
+        ) as process,
+    ):
+        application = Application(process, stderr)
+        try:
+            yield application
+        finally:
+            application.end()
+
+
+def require_programs(*names: str) -> None:
+    """Skip where a program is missing that `make languages` could not install."""
+    if missing := [name for name in names if not shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")]:
+        pytest.skip(f"{', '.join(missing)} missing; `make languages` installs what the recipes need")
+
+
+def require_files(*paths: str | Path) -> None:
+    """Skip where a library is missing that `make languages` could not install."""
+    if missing := [str(path) for path in paths if not Path(path).exists()]:
+        pytest.skip(f"{', '.join(missing)} missing; `make languages` installs what the recipes need")
+
+
+def survives_rotations(machine: Machine, application: Application, ways: Sequence[str]) -> None:
+    """Rotate by both clouds in turn; no login fails, and no session of the value before is left at the next rotation.
+
+    A value dies in the rotation after the next one. Before each rotation the application has come to the newest
+    value in all these ways, so the overlap is as long as the application needs, and a pool that keeps its old
+    connections is noticed.
+    """
+    with _no_password_shown(machine, application) as passwords:
+        for n in range(ROTATIONS + 1):
+            user, password = machine.current
+            passwords.add(password)
+            until(partial(_has_come, machine, application, ways, user))
+            if n < ROTATIONS:
+                machine.rotate(by="aws" if n % 2 else "oci")
+    for name in ways:
+        count = application.ways[name].succeeded
+        logger.info("%s: %d logins or queries, none failed, %d rotations", name, count, ROTATIONS)
+    assert {name for name, way in application.ways.items() if not way.failed} == set(ways)
+    assert application.stderr == ""
+
+
+def _has_come(machine: Machine, application: Application, ways: Sequence[str], user: str) -> bool | None:
+    others = {name for name in machine.estate.plan.credentials[0].usernames if name != user}
+    return (application.is_at(ways, user) and not machine.sessions() & others) or None
+
+
+@contextmanager
+def _no_password_shown(machine: Machine, application: Application) -> Iterator[set[str]]:
+    """Look for passwords in the arguments and the environment of every process, again and again.
+
+    Yields:
+        The passwords to look for.
+    """
+    passwords: set[str] = set()
+    shown: set[str] = set()
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(0.1):
+            for process in (p for p in Path("/proc").iterdir() if p.name.isdecimal()):
+                for name in ("cmdline", "environ"):
+                    with suppress(OSError):  # It has ended, or is not ours.
+                        content = (process / name).read_text(errors="replace")
+                        shown.update(name for p in tuple(passwords) if p in content)
+
+    looker = threading.Thread(target=look)
+    looker.start()
+    try:
+        yield passwords
+    finally:
+        over.set()
+        looker.join(BOUND_SECONDS)
+    assert passwords
+    assert shown == set()
+    for text in (application.everything, machine.agent.log.read_text()):
+        assert not any(password in text for password in passwords)
