@@ -160,16 +160,14 @@ class Dialect:
         value, kept = await self._served(Query.of(secret_id, parameters))
         blob = self._values.beside(value)
         try:
-            login = login_of(
-                kept.reading.text.reveal(), blob.reading.text.reveal() if blob else None, database
-            )
+            login = login_of(kept.value.text.reveal(), blob.value.text.reveal() if blob else None, database)
         except FileRefusedError:
             raise _refusal(404, "ResourceNotFoundException", "That secret has no such login.") from None
         return JSONResponse(login.strings(), headers=_told(value, kept))
 
     async def _value(self, query: Query) -> Response:
         value, kept = await self._served(query)
-        if query.version_stage not in (None, CURRENT) or query.version_id not in (None, kept.reading.version):
+        if query.version_stage not in (None, CURRENT) or query.version_id not in (None, kept.value.version):
             raise _refusal(404, "ResourceNotFoundException", "This agent serves the current version only.")
         return Response(
             _body(value, kept, query.secret_id),
@@ -184,13 +182,13 @@ def app_of(dialect: Dialect) -> Starlette:
 
 
 def _body(value: Value, kept: Kept, asked: str) -> str:
-    created = kept.reading.created_at
+    created = kept.value.created_at
     return json.dumps(
         {
             "ARN": asked if asked.startswith("arn:") else value.secret.name,
             "Name": value.secret.name,
-            "VersionId": kept.reading.version,
-            "SecretString": kept.reading.text.reveal(),
+            "VersionId": kept.value.version,
+            "SecretString": kept.value.text.reveal(),
             "VersionStages": [CURRENT],
             "CreatedDate": str(created.timestamp() if created else 0.0),
         }
@@ -198,16 +196,16 @@ def _body(value: Value, kept: Kept, asked: str) -> str:
 
 
 def _state(value: Value) -> str:
-    problem = f"; {type(value.problem).__name__}: {value.problem}" if value.problem else ""
+    problem = f"; {value.problem}" if value.problem else ""
     if value.kept is None:
         return f"never read{problem}"
-    held = f"generation {value.kept.reading.generation}, seen {round(value.age_seconds)} s ago"
+    held = f"generation {value.kept.value.generation}, seen {round(value.age_seconds)} s ago"
     return f"{held}, {round(value.seconds_left)} s left{problem}"
 
 
 def _told(value: Value, kept: Kept) -> dict[str, str]:
     return {
-        "X-Lockstep-Generation": str(kept.reading.generation),
+        "X-Lockstep-Generation": str(kept.value.generation),
         "X-Lockstep-Source": kept.source,
         "X-Lockstep-Age-Seconds": str(round(value.age_seconds)),
         "Cache-Control": "no-store",

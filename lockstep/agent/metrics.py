@@ -33,7 +33,7 @@ class _Collector(Collector):
         for value in self._values:
             name = value.secret.name
             if value.kept:
-                generation.add_metric([name, value.kept.source], value.kept.reading.generation)
+                generation.add_metric([name, value.kept.source], value.kept.value.generation)
                 age.add_metric([name], value.age_seconds)
                 left.add_metric([name], value.seconds_left)
             for outcome, counts in (("answered", value.counts.answered), ("failed", value.counts.failed)):

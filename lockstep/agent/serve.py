@@ -17,7 +17,7 @@ from lockstep.agent import files, hooks
 from lockstep.agent.http import Dialect, app_of
 from lockstep.agent.settings import File, Settings
 from lockstep.agent.sources import reader_of
-from lockstep.agent.values import Kept, Secret, Value, Values
+from lockstep.agent.values import Kept, Secret, Value, Values, said
 from lockstep.errors import LockstepError, TerminalError
 from lockstep.model import SecretStr
 from lockstep.system import boot_seconds, new_token
@@ -94,11 +94,8 @@ class Agent:
                 logger.info("file written", extra={"path": str(file.path), "generation": login.generation})
                 self._owed.add(file.path)
             self._run_hook(file)
-        except (OSError, UnicodeDecodeError) as error:
-            _warn("a file was not kept", error, path=str(file.path))
-            return False
-        except LockstepError as error:
-            _warn("a file was not kept", error, path=str(file.path))
+        except (OSError, UnicodeDecodeError, LockstepError) as error:
+            _warn("a file was not kept", said(error), path=str(file.path))
             return False
         return True
 
@@ -114,7 +111,7 @@ class Agent:
     def _text(self, name: str | None) -> str | None:
         value: Value | None = self.values.find(name) if name else None
         kept: Kept | None = value.served if value else None
-        return kept.reading.text.reveal() if kept else None
+        return kept.value.text.reveal() if kept else None
 
 
 def serve(settings: Settings) -> int:
@@ -215,6 +212,5 @@ def forbid_core_dumps() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
-def _warn(what: str, error: Exception, **where: str) -> None:
-    said = str(error) if isinstance(error, LockstepError) else type(error).__name__
-    logger.warning(what, extra={**where, "error": said})
+def _warn(what: str, error: str, **where: str) -> None:
+    logger.warning(what, extra={**where, "error": error})

@@ -1,18 +1,18 @@
-"""What the agent keeps: the newest value of each secret that a store has shown, and when that was.
+"""What the agent keeps: the newest value of each secret that a store has shown (`lockstep.newest`), and when that was.
 
-Generations only grow, so of two answers the higher one is newer, whichever store it came from. A value may be served
-until its overlap has passed since a store was last seen to serve it: until then it logs in, even if a newer one was
-promoted right after that look (protocol M1). A store that lags behind does not replace what is kept, until the overlap
-is over and what is kept may be dead.
+A value may be served until its overlap has passed since a store was last seen to serve it: until then it logs in, even
+if a newer one was promoted right after that look (protocol I1).
 """
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import TypeAlias
 
 from lockstep.errors import LockstepError
 from lockstep.model import SecretStr
+from lockstep.newest import Seen, ask
 
 SHORTEST_PAUSE_SECONDS = 1.0
 """Between two reads that callers ask for: a loop of refused logins does not become a loop of reads."""
@@ -32,25 +32,15 @@ class Reading:
     text: SecretStr
     version: str
     generation: int
-    created_at: datetime | None = None
+    created_at: datetime | None = field(default=None, compare=False)
 
 
 Read = Callable[[], Reading]
 """Reads a secret from one store. Raises the Store* errors of `lockstep.errors`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
-    """A value that is kept.
-
-    Attributes:
-        source: The store that showed it last.
-        seen_at: When, in seconds of the clock.
-    """
-
-    reading: Reading
-    source: str
-    seen_at: float
+Kept: TypeAlias = Seen[Reading]
+"""A value that is kept, with the store that showed it last, and when."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,12 +74,15 @@ class Value:
     Args:
         secret: The secret.
         clock: Seconds that only grow, and that count while the machine is suspended.
+
+    Attributes:
+        problem: Why the nearest store that was passed over was; empty: none was.
     """
 
     def __init__(self, secret: Secret, clock: Callable[[], float]) -> None:
         self.secret = secret
         self.counts = Counts()
-        self.problem: LockstepError | None = None
+        self.problem = ""
         self._clock = clock
         self._kept: Kept | None = None
         self._asked_at = float("-inf")
@@ -97,13 +90,13 @@ class Value:
 
     @property
     def kept(self) -> Kept | None:
-        """What was read last; None if nothing ever was."""
+        """What is kept; None if nothing was ever read."""
         return self._kept
 
     @property
     def age_seconds(self) -> float:
         """How long ago a store was last seen to serve what is kept."""
-        return self._clock() - self._kept.seen_at if self._kept else float("inf")
+        return self._clock() - self._kept.at if self._kept else float("inf")
 
     @property
     def seconds_left(self) -> float:
@@ -115,40 +108,36 @@ class Value:
         """What is kept, if it may be served."""
         return self._kept if self.seconds_left > 0 else None
 
-    def refresh(self) -> Kept | None:
-        """Read the stores, the nearest first; what is kept afterwards."""
+    def refresh(self) -> None:
+        """Read the stores, the nearest first."""
         with self._one_reads:
-            return self._refresh()
+            self._read(unwanted=None)
 
-    def refresh_now(self) -> Kept | None:
-        """As `refresh`, for a caller: a read that has ended since the call will do."""
+    def refresh_now(self) -> None:
+        """Read for a caller whose login was refused: where the nearest store has nothing newer, the next is asked.
+
+        Another such read that has ended since the call, or a moment before it, will do.
+        """
         wanted = self._clock()
         with self._one_reads:
-            if self._asked_at >= wanted - SHORTEST_PAUSE_SECONDS:
-                return self._kept
-            return self._refresh()
+            if self._asked_at < wanted - SHORTEST_PAUSE_SECONDS:
+                self._read(unwanted=self._kept.value if self._kept else None)
+                self._asked_at = self._clock()
 
-    def _refresh(self) -> Kept | None:
-        self.problem = None
-        for source, read in self.secret.sources.items():
-            at = self._clock()
-            try:
-                reading = read()
-            except LockstepError as error:
-                self.counts.failed[source] = self.counts.failed.get(source, 0) + 1
-                self.problem = self.problem or error
-                continue
-            self.counts.answered[source] = self.counts.answered.get(source, 0) + 1
-            if self._is_as_new(reading):
-                # The store served it at some moment of the read: the earliest one counts.
-                self._kept = Kept(reading=reading, source=source, seen_at=at)
-                break
-        self._asked_at = self._clock()
-        return self._kept
-
-    def _is_as_new(self, reading: Reading) -> bool:
-        held = self.served
-        return held is None or reading.generation >= held.reading.generation
+    def _read(self, unwanted: Reading | None) -> None:
+        found = ask(
+            self.secret.sources,
+            self._clock,
+            kept=self._kept.value if self._kept else None,
+            is_over=self.served is None,
+            unwanted=unwanted,
+        )
+        for seen in found.shown:
+            self.counts.answered[seen.source] = self.counts.answered.get(seen.source, 0) + 1
+        for source in found.failed.keys() - {seen.source for seen in found.shown}:
+            self.counts.failed[source] = self.counts.failed.get(source, 0) + 1
+        self._kept = found.chosen or self._kept
+        self.problem = next((said(error) for error in found.failed.values()), "")
 
 
 class Values:
@@ -173,6 +162,11 @@ class Values:
     def are_served(self) -> bool:
         """Whether every value may be served."""
         return all(value.served for value in self)
+
+
+def said(error: Exception) -> str:
+    """An error of ours tells no value; the text of another one might."""
+    return f"{type(error).__name__}: {error}" if isinstance(error, LockstepError) else type(error).__name__
 
 
 def _name_in_arn(arn: str) -> str:

@@ -19,7 +19,8 @@ from typing import NamedTuple, TypeAlias
 from lockstep.client.clock import suspend_aware_clock
 from lockstep.client.credential import ClientCredential, Source, name_of
 from lockstep.client.tracebacks import without_locals
-from lockstep.errors import LockstepError, ReadSideLaggingError, StoreUnreachableError
+from lockstep.errors import StoreUnreachableError
+from lockstep.newest import Seen, ask, is_older
 
 DEFAULT_MAX_AGE_SECONDS = 300.0
 RETRY_SECONDS = 10.0
@@ -73,16 +74,12 @@ class ClientStatus:
 
 
 class _Kept(NamedTuple):
-    credential: ClientCredential
-    source: str
-    read_at: float
+    seen: Seen[ClientCredential]
     since: float  # When this generation was first read.
 
 
 class CredentialCache:
-    """Keeps the value of the first source that gives one. Safe to share between threads, and across a fork.
-
-    A value of an older generation does not replace a newer one, since its store lags, unless the newer was refused.
+    """Keeps the newest value (`lockstep.newest`). Safe to share between threads, and across a fork.
 
     Args:
         sources: The nearest store first. The next is asked when one does not answer, or not with a credential.
@@ -137,12 +134,12 @@ class CredentialCache:
             kept = self._kept
             if kept is None:
                 return Answer(None, self._begin_refresh())
-            age, reading = self._clock() - kept.read_at, self._refresh_if_due(kept)
-            if self._refuse_after_seconds is not None and age >= self._refuse_after_seconds:
+            reading = self._refresh_if_due(kept)
+            if self._is_over(kept):
                 if reading is None:
                     raise self._problem.with_traceback(None)
                 return Answer(None, reading)
-            return Answer(kept.credential, reading, is_old=age >= self._max_age_seconds)
+            return Answer(kept.seen.value, reading, is_old=self._age(kept) >= self._max_age_seconds)
 
     def after_refusal(self, refused: ClientCredential) -> Answer:
         """What to try after a login with `refused` was not let in: a newer value, or `refused` if there is none.
@@ -155,8 +152,8 @@ class CredentialCache:
         """
         with self._lock:
             self._refusals += 1
-            if self._kept and self._kept.credential != refused:
-                return Answer(self._kept.credential)
+            if self._kept and self._kept.seen.value != refused:
+                return Answer(self._kept.seen.value)
             if self._recheck is None and self._refused is not None:
                 value, at, problem = self._refused
                 if value == refused and self._clock() - at < REFUSAL_SECONDS:
@@ -181,7 +178,7 @@ class CredentialCache:
                 return 0
             self._refresh_if_due(kept)
             is_over = self._clock() - kept.since >= overlap_seconds
-            return kept.credential.generation if is_over else 0
+            return kept.seen.value.generation if is_over else 0
 
     @property
     def status(self) -> ClientStatus:
@@ -189,18 +186,28 @@ class CredentialCache:
         with self._lock:
             kept = self._kept
             return ClientStatus(
-                generation=kept.credential.generation if kept else None,
-                source=kept.source if kept else None,
-                age_seconds=self._clock() - kept.read_at if kept else None,
+                generation=kept.seen.value.generation if kept else None,
+                source=kept.seen.source if kept else None,
+                age_seconds=self._age(kept) if kept else None,
                 refusals=self._refusals,
                 failures=self._failures,
                 seen=dict(self._seen),
             )
 
+    def _now(self) -> float:
+        with self._lock:  # A clock need not be safe to share.
+            return self._clock()
+
+    def _age(self, kept: _Kept) -> float:
+        return self._now() - kept.seen.at
+
+    def _is_over(self, kept: _Kept) -> bool:
+        return self._refuse_after_seconds is not None and self._age(kept) >= self._refuse_after_seconds
+
     def _refresh_if_due(self, kept: _Kept) -> Reading | None:
-        now, pause = self._clock(), min(RETRY_SECONDS, self._max_age_seconds)
-        failed_lately = self._failed_at is not None and now - self._failed_at < pause
-        if now - kept.read_at >= self._max_age_seconds / 2 and not failed_lately:
+        pause = min(RETRY_SECONDS, self._max_age_seconds)
+        failed_lately = self._failed_at is not None and self._now() - self._failed_at < pause
+        if self._age(kept) >= self._max_age_seconds / 2 and not failed_lately:
             return self._begin_refresh()
         return self._refresh
 
@@ -212,86 +219,64 @@ class CredentialCache:
     def _begin(self, refused: ClientCredential | None) -> Reading:
         reading: Reading = Future()
         reading.set_running_or_notify_cancel()  # From now on a waiter that gives up cannot cancel it.
-        read = partial(self._read, reading, refused, self._kept, self._clock())
+        read = partial(self._read, reading, refused, self._kept)
         try:
             threading.Thread(target=read, name="lockstep-client", daemon=True).start()
         except RuntimeError:
             read()  # The interpreter is about to end, or there are too many threads.
         return reading
 
-    def _read(
-        self, reading: Reading, refused: ClientCredential | None, kept: _Kept | None, began: float
-    ) -> None:
-        found: ClientCredential | BaseException
+    def _read(self, reading: Reading, refused: ClientCredential | None, kept: _Kept | None) -> None:
+        found: Seen[ClientCredential] | BaseException
         try:
             with without_locals():
-                found, source = self._ask(kept.credential if kept else None, refused)
+                found = self._ask(kept, refused)
         except BaseException as e:  # noqa: BLE001 - whoever waits for the read gets it
-            found, source = e, ""
+            found = e
         with self._lock:
             if isinstance(found, BaseException):
-                self._fail(found, refused)
+                settle = partial(reading.set_exception, self._fail(found, refused))
             else:
-                found = self._keep(found, refused, source=source, began=began)
+                settle = partial(reading.set_result, self._keep(found, refused))
             self._end(reading)
-        if isinstance(found, BaseException):
-            reading.set_exception(found)
-        else:
-            reading.set_result(found)
+        settle()
 
     def _end(self, reading: Reading) -> None:
         self._refresh = None if self._refresh is reading else self._refresh
         self._recheck = None if self._recheck is reading else self._recheck
 
-    def _fail(self, error: BaseException, refused: ClientCredential | None) -> None:
+    def _fail(self, error: BaseException, refused: ClientCredential | None) -> BaseException:
         now = self._clock()
         self._failures += 1
         self._problem, self._failed_at = error, now
         if refused is not None:
             self._refused = (refused, now, error)
+        return error
 
-    def _keep(
-        self, found: ClientCredential, refused: ClientCredential | None, *, source: str, began: float
-    ) -> ClientCredential:
+    def _keep(self, seen: Seen[ClientCredential], refused: ClientCredential | None) -> ClientCredential:
         now, kept = self._clock(), self._kept
         if refused is not None:
             self._refused = (refused, now, None)
-        if kept and kept.credential != refused and _is_older(found, kept.credential):
-            return kept.credential  # Another read was faster, and its store newer.
+        counts = kept and kept.seen.value != refused and not self._is_over(kept)
+        if kept and counts and is_older(seen.value, kept.seen.value):
+            return kept.seen.value  # Another read was faster, and its store newer.
         self._failed_at = None
-        since = kept.since if kept and kept.credential.generation == found.generation else now
-        self._kept = _Kept(found, source, began, since)
-        return found
+        is_known = kept and kept.seen.value.generation == seen.value.generation
+        self._kept = _Kept(seen, kept.since if kept and is_known else now)
+        return seen.value
 
-    def _ask(
-        self, kept: ClientCredential | None, refused: ClientCredential | None
-    ) -> tuple[ClientCredential, str]:
-        problem: LockstepError = StoreUnreachableError()
-        others: list[tuple[ClientCredential, str]] = []
-        for name, source in self._sources.items():
-            try:
-                credential = source()
-            except LockstepError as e:
-                problem = e
-                continue
-            self._seen[name] = credential.generation
-            base = kept if refused is None else refused
-            is_older = base is not None and _is_older(credential, base)
-            if not is_older and credential != refused:
-                return credential, name
-            if refused is not None:
-                others.append((credential, name))
-            else:
-                problem = ReadSideLaggingError(store=name)
-        # Each store has the refused value, or an older one, which a database that was restored may accept.
-        if others:
-            return max(others, key=lambda found: (found[0] != refused, found[0].generation))
-        raise problem
-
-
-def _is_older(one: ClientCredential, other: ClientCredential) -> bool:
-    # A value without a generation was put there by a person, and tells nothing about its age.
-    return 0 < one.generation < other.generation
+    def _ask(self, kept: _Kept | None, refused: ClientCredential | None) -> Seen[ClientCredential]:
+        found = ask(
+            self._sources,
+            self._now,
+            kept=refused or (kept.seen.value if kept else None),
+            is_over=refused is not None or (kept is not None and self._is_over(kept)),
+            unwanted=refused,
+        )
+        self._seen.update({seen.source: seen.value.generation for seen in found.shown})
+        if found.chosen is None:
+            raise list(found.failed.values())[-1]
+        return found.chosen
 
 
 def _unless_done(reading: Reading) -> Reading | None:

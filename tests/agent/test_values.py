@@ -3,7 +3,7 @@
 import pytest
 
 from lockstep.agent.values import Reading, Secret, Values
-from tests.agent.harness import NAME, OVERLAP, World
+from tests.agent.harness import NAME, NEEDLE, OVERLAP, World
 
 SECONDS = OVERLAP.total_seconds()
 
@@ -21,7 +21,7 @@ def test_the_next_store_is_asked_where_the_nearest_does_not_answer() -> None:
     world.value.refresh()
     assert world.value.served
     assert world.value.served.source == "aws"
-    assert type(world.value.problem).__name__ == "StoreUnreachableError"
+    assert world.value.problem.startswith("StoreUnreachableError: ")
 
 
 def test_a_store_that_lags_does_not_take_a_newer_value_back() -> None:
@@ -33,8 +33,27 @@ def test_a_store_that_lags_does_not_take_a_newer_value_back() -> None:
     world.clock.seconds += 60
     world.value.refresh()
     assert world.value.served
-    assert (world.value.served.source, world.value.served.reading.generation) == ("aws", 7)
+    assert (world.value.served.source, world.value.served.value.generation) == ("aws", 7)
     assert world.value.age_seconds == 0
+
+
+def test_why_a_store_was_passed_over_is_said_without_the_text_of_a_foreign_error() -> None:
+    world = World()
+    world.near.generation = world.far.generation = 7
+    world.value.refresh()
+    assert not world.value.problem
+    world.near.generation = 6
+    world.value.refresh()
+    assert world.value.problem.startswith("ReadSideLaggingError: ")
+
+    def defect() -> Reading:
+        raise KeyError(NEEDLE)
+
+    secret = Secret(name=NAME, credential_id=NAME, overlap=OVERLAP, sources={"oci": defect, "aws": world.far})
+    [value] = Values([secret], world.clock)
+    value.refresh()
+    assert value.served
+    assert value.problem == "KeyError"
 
 
 def test_a_value_is_served_for_the_overlap_after_a_store_was_seen_to_serve_it() -> None:
@@ -63,7 +82,7 @@ def test_it_recovers_by_itself() -> None:
     world.far.is_up, world.far.generation = True, 9
     world.value.refresh()
     assert world.value.served
-    assert world.value.served.reading.generation == 9
+    assert world.value.served.value.generation == 9
 
 
 def test_what_stores_serve_is_served_where_what_was_kept_may_be_dead() -> None:
@@ -75,7 +94,7 @@ def test_what_stores_serve_is_served_where_what_was_kept_may_be_dead() -> None:
     world.clock.seconds += SECONDS
     world.value.refresh()
     assert world.value.served
-    assert world.value.served.reading.generation == 3
+    assert world.value.served.value.generation == 3
 
 
 def test_the_age_counts_from_before_the_read() -> None:
