@@ -43,7 +43,7 @@ def main() -> int:
         check_complete(deployment)
         make_app(deployment, app)
     except PlanProblemsError as error:
-        print("\n".join(error.problems), file=sys.stderr)  # noqa: T201 - the CLI shows it
+        print("\n".join(error.lines), file=sys.stderr)  # noqa: T201 - the CLI shows it
         return 2
     except (NotDeployableError, BundleError) as error:
         print(error, file=sys.stderr)  # noqa: T201 - the CLI shows it

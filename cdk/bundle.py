@@ -321,7 +321,7 @@ def bundle(
             architecture=architecture or (ARCHITECTURES[machine] if machine else None),
         )
     except PlanProblemsError as error:
-        typer.echo("\n".join(error.problems), err=True)
+        typer.echo("\n".join(error.lines), err=True)
         raise typer.Exit(2) from None
     except BundleError as error:
         typer.echo(str(error), err=True)

@@ -99,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         account = _account(asked.profile, deployment.plan.lock.region)
         estate = examine(deployment, account)
     except PlanProblemsError as error:
-        return _stopped(error.problems)
+        return _stopped(error.lines)
     except (BotoCoreError, BundleError, NotDeployableError, UnansweredError) as error:
         return _stopped([str(error)])
     _say(f"account {account.id}, {account.region}, stack {deployment.settings.stack}")

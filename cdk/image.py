@@ -125,9 +125,7 @@ def image(
         stage(plan, context)
         program = "docker" if context_only else find_program()
     except (BundleError, PlanProblemsError) as error:
-        typer.echo(
-            "\n".join(error.problems) if isinstance(error, PlanProblemsError) else str(error), err=True
-        )
+        typer.echo("\n".join(error.lines) if isinstance(error, PlanProblemsError) else str(error), err=True)
         raise typer.Exit(2) from None
     command = build_command(program, context=context, platform=platform, tag=tag, bases=bases)
     if not context_only:

@@ -146,7 +146,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not asked.dry_run:
             versions.move(list(now), number)
     except PlanProblemsError as error:
-        return _stopped("\n".join(error.problems), _USAGE)
+        return _stopped("\n".join(error.lines), _USAGE)
     except (NotDeployableError, NotPossibleError) as error:
         return _stopped(str(error), _USAGE)
     except (BotoCoreError, ClientError) as error:

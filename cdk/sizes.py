@@ -130,7 +130,7 @@ def main() -> int:
         for count in asked.counts:
             print(json.dumps(asdict(measure(scaled(plan, count), settings))))  # noqa: T201 - for a person
     except PlanProblemsError as error:
-        print("\n".join(error.problems), file=sys.stderr)  # noqa: T201 - likewise
+        print("\n".join(error.lines), file=sys.stderr)  # noqa: T201 - likewise
         return 2
     except (NotDeployableError, BundleError) as error:
         print(error, file=sys.stderr)  # noqa: T201 - likewise

@@ -9,7 +9,7 @@ from datetime import timedelta
 from string import ascii_lowercase
 from typing import Annotated, Literal, Self, TypeVar
 
-from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from lockstep.compiled import AwsStream, CompiledPlan, OciStream, StorageClass, fields_of
 from lockstep.compiled import LockTable as LockTableOfRunner
@@ -25,7 +25,7 @@ from lockstep.model import (
     SecretNames,
     Strategy,
 )
-from lockstep.plan_admins import admin_problems, names_in_aws, names_in_oci
+from lockstep.plan_admins import admin_problems, admin_secrets, names_in_oci
 from lockstep.plan_checks import (
     DEFAULT_STACK,
     account_problems,
@@ -47,9 +47,12 @@ from lockstep.plan_fields import (
     Region,
     SecretName,
     Section,
+    Text,
     Username,
+    refuse,
     repeated,
 )
+from lockstep.plan_hints import near, with_hint
 from lockstep.store_kinds import OciVault, StoreConfig
 from lockstep.store_kinds.base import Demand, StoreKind
 from lockstep.timing import CLOCK_SKEW, TOLERANCE, TRIGGER_LATENESS
@@ -63,12 +66,16 @@ StoreT = TypeVar("StoreT", bound=StoreKind)
 class LockTable(Section):
     """The DynamoDB table that says who may rotate."""
 
-    table: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{3,255}$")]
+    table: Annotated[str, Text(r"[A-Za-z0-9_.-]{3,255}", "3 to 255 letters, digits and _ . -")]
     region: Region
 
 
 KmsKeyId = Annotated[
-    str, StringConstraints(pattern=r"^(arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:)?[A-Za-z0-9/_-]{1,256}$")
+    str,
+    Text(
+        r"(arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:)?[A-Za-z0-9/_-]{1,256}",
+        "the id, the alias (alias/…) or the ARN of a KMS key",
+    ),
 ]
 
 
@@ -79,7 +86,7 @@ class AwsAudit(Section):
         retired_mac_keys: ARNs of keys that signed before `mac_key`, the oldest first.
     """
 
-    bucket: Annotated[str, StringConstraints(pattern=r"^[a-z0-9.-]{3,63}$")]
+    bucket: Annotated[str, Text(r"[a-z0-9.-]{3,63}", "3 to 63 lower-case letters, digits, dots and hyphens")]
     region: Region
     mac_key: Annotated[KmsKeyId, Field(description="id, alias (alias/…) or ARN of a KMS HMAC_256 key")]
     retired_mac_keys: tuple[KmsKeyId, ...] = ()
@@ -89,7 +96,7 @@ class AwsAudit(Section):
     @model_validator(mode="after")
     def _key_in_the_region(self) -> Self:
         if self.mac_key.startswith("arn:") and (region := self.mac_key.split(":")[3]) != self.region:
-            raise ValueError(f"mac_key: its region is {region}, but audit.aws.region is {self.region}")
+            refuse([f"mac_key: its region is {region}, but audit.aws.region is {self.region}"])
         return self
 
     @field_validator("retired_mac_keys")
@@ -115,7 +122,7 @@ class OciAudit(Section):
             version of `mac_secret` needs no mention.
     """
 
-    bucket: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,256}$")]
+    bucket: Annotated[str, Text(r"[A-Za-z0-9._-]{1,256}", "letters, digits and . _ -, at most 256 in all")]
     namespace: str
     region: Region
     mac_secret: SecretName
@@ -153,14 +160,14 @@ class Password(Section):
 
     length: Annotated[int, Field(ge=16, le=64)] = 32
     classes: Annotated[
-        tuple[Annotated[str, StringConstraints(pattern=r"^[!-~]{1,94}$")], ...],
+        tuple[Annotated[str, Text(r"[!-~]{1,94}", "printable ASCII characters without spaces")], ...],
         Field(min_length=1, max_length=8),
     ] = ("abcdefghijkmnopqrstuvwxyz", "ABCDEFGHJKLMNPQRSTUVWXYZ", "23456789", "-_.~")
 
     @model_validator(mode="after")
     def _strong_enough(self) -> Self:
         if len(set("".join(self.classes))) < 26:  # noqa: PLR2004 - one alphabet
-            raise ValueError("classes: must have at least 26 different characters in all")
+            refuse(["classes: must have at least 26 different characters in all"])
         return self
 
 
@@ -196,29 +203,30 @@ class CredentialSection(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        for problem in interval_problems(self.interval):
-            raise ValueError(f"interval: {problem}")
+        refuse(self._problems())
+        return self
+
+    def _problems(self) -> Iterator[str]:
+        yield from (f"interval: {problem}" for problem in interval_problems(self.interval))
         if self.tolerance < TOLERANCE:
-            raise ValueError(
+            yield (
                 f"tolerance: must be at least {format_duration(TOLERANCE)}, because a trigger may come "
                 f"{format_duration(TRIGGER_LATENESS)} late and clocks may differ by {format_duration(CLOCK_SKEW)}"
             )
         if self.tolerance * 2 > self.interval / 2:
-            raise ValueError("tolerance: must be at most a quarter of the interval")
-        if self.overlap is not None and self.overlap > self.interval - self.tolerance:
-            raise ValueError(
+            yield "tolerance: must be at most a quarter of the interval"
+        elif self.overlap is not None and self.overlap > self.interval - self.tolerance:
+            yield (
                 f"overlap: must be at most {format_duration(self.interval - self.tolerance)}, the interval minus the "
                 "tolerance; otherwise every second trigger comes too early and its rotation is skipped"
             )
-        if self.strategy is Strategy.DUAL_PASSWORD and self.alternates:
-            raise ValueError("alternates: allowed only with the strategy alternating_users")
+        is_dual = self.strategy is Strategy.DUAL_PASSWORD
+        if is_dual and self.alternates:
+            yield "alternates: allowed only with the strategy alternating_users"
         if self.alternates and len(set(self.alternates)) != len(self.alternates):
-            raise ValueError("alternates: must be different usernames")
-        if self.users and (self.strategy is Strategy.DUAL_PASSWORD or self.alternates):
-            raise ValueError(
-                "users: allowed only with the strategy alternating_users, and without alternates"
-            )
-        return self
+            yield "alternates: must be different usernames"
+        if self.users and (is_dual or self.alternates):
+            yield "users: allowed only with the strategy alternating_users, and without alternates"
 
     @property
     def usernames(self) -> tuple[str, ...]:
@@ -294,15 +302,13 @@ class Plan(Section):
 
     @model_validator(mode="after")
     def _references(self) -> Self:
-        problems = list(self._problems())
-        if problems:
-            raise ValueError("; ".join(problems))
+        refuse(self._problems())
         return self
 
     def _problems(self) -> Iterator[str]:
-        yield from repeated("databases: name", [d.name for d in self.database_sections])
-        yield from repeated("stores: name", [s.name for s in self.stores])
-        yield from repeated("stores: kind", [s.kind for s in self.stores])
+        yield from repeated((f"databases[{i}].name", d.name) for i, d in enumerate(self.database_sections))
+        yield from repeated((f"stores[{i}].name", s.name) for i, s in enumerate(self.stores))
+        yield from repeated((f"stores[{i}].kind", s.kind) for i, s in enumerate(self.stores))
         yield from self._credential_problems()
         yield from server_problems(self)
         yield from verify_host_problems(self)
@@ -312,7 +318,7 @@ class Plan(Section):
         yield from user_problems(self)
         demand = Demand(
             rotated=self._rotated,
-            fixed=(*names_in_oci(self), *self._keys),
+            fixed=(*names_in_oci(self), *(name for _, name in self._keys())),
             intervals={c.id: c.interval for c in self.credential_sections},
         )
         for i, store in enumerate(self.stores):
@@ -326,40 +332,52 @@ class Plan(Section):
 
     def _credential_problems(self) -> Iterator[str]:
         # In OCI's names and in the audit log's folders a dot replaces the slash, so `a/b` and `a.b` collide there.
-        admins = {_dotted(name) for name in (*names_in_aws(self), *names_in_oci(self))}
-        dotted = [_dotted(name) for name in (*self._rotated, *self._keys)]
-        yield from repeated("secret name, with dots for slashes", [*dotted, *sorted(admins)])
-        ids = [_dotted(c.id) for c in self.credential_sections]
-        yield from repeated("credentials: id, with dots for slashes", ids)
+        dotted = ((place, _dotted(name)) for place, name in self._secrets())
+        yield from repeated(dotted, "with dots for slashes, secret name ")
+        ids = [(f"credentials[{i}].id", _dotted(c.id)) for i, c in enumerate(self.credential_sections)]
+        yield from repeated(ids, "with dots for slashes, ")
         engines = {d.name: d.engine for d in self.database_sections}
         for i, credential in enumerate(self.credential_sections):
             path = f"credentials[{i}]"
             yield from (f"{path}.id: {problem}" for problem in rule_problems(DEFAULT_STACK, credential.id))
-            unknown = [n for n in credential.databases if n not in engines]
-            if unknown:
-                yield f"{path}.databases: the plan has no database {', '.join(unknown)}, only {', '.join(engines)}"
+            for j, unknown in enumerate(credential.databases):
+                if unknown not in engines:
+                    told = f"the plan has no database {unknown}, only {', '.join(engines)}"
+                    yield f"{path}.databases[{j}]: {with_hint(told, near(unknown, engines))}"
             for engine in sorted({engines[n] for n in credential.databases if n in engines}):
                 allowed = ENGINES[engine].strategies
                 if credential.strategy not in allowed:
                     yield f"{path}.strategy: {engine} does not allow it; use {' or '.join(sorted(allowed))}"
                 if credential.account_host != ANY_HOST and not ENGINES[engine].accounts_have_hosts:
                     yield f"{path}.account_host: accounts of {engine} have no host; leave it out"
-            yield from repeated(f"{path}.databases", credential.databases)
+            yield from repeated((f"{path}.databases[{j}]", n) for j, n in enumerate(credential.databases))
+
+    def _secrets(self) -> Iterator[tuple[str, str]]:
+        """The places and names of all secrets, each admin's once."""
+        for i, credential in enumerate(self.credential_sections):
+            names, path = credential.secret_names, f"credentials[{i}]"
+            yield f"{path}.secrets.app_user" if credential.secrets else f"{path}.id", names.app_user
+            yield (
+                f"{path}.secrets.connection_blob" if credential.secrets else f"{path}.id",
+                names.connection_blob,
+            )
+        yield from self._keys()
+        yield from {_dotted(name): (place, name) for place, name in admin_secrets(self)}.values()
 
     @property
     def _rotated(self) -> tuple[str, ...]:
         names = [c.secret_names for c in self.credential_sections]
         return tuple(name for n in names for name in (n.app_user, n.connection_blob))
 
-    @property
-    def _keys(self) -> tuple[str, ...]:
-        """The secrets with keys, which Lockstep only reads."""
-        keys = [
-            self.runners.aws.oci_key_secret,
-            self.runners.oci.aws_key_secret if self.runners.oci else None,
-            self.audit.oci.mac_secret if self.audit.oci else None,
-        ]
-        return tuple(key for key in keys if key)
+    def _keys(self) -> Iterator[tuple[str, str]]:
+        """The places and names of the secrets with keys, which Lockstep only reads."""
+        runners, audit = self.runners, self.audit
+        if runners.aws.oci_key_secret:
+            yield "runners.aws.oci_key_secret", runners.aws.oci_key_secret
+        if runners.oci:
+            yield "runners.oci.aws_key_secret", runners.oci.aws_key_secret
+        if audit.oci:
+            yield "audit.oci.mac_secret", audit.oci.mac_secret
 
     @property
     def databases(self) -> tuple[DatabaseServer, ...]:

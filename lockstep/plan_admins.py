@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import AfterValidator
 
 from lockstep.model import ROTATOR, Admin, AdminCredential, AdminIam, AdminSecret
-from lockstep.plan_fields import SECRET_NAME, safe
+from lockstep.plan_fields import SECRET_NAME, MistakesError, safe
 from lockstep.store_kinds import AwsSecretsManager
 from lockstep.store_kinds.oci_names import oci_name
 
@@ -58,7 +58,7 @@ def _secret_in_aws(value: str) -> str:
                 "must be the name that RDS gave the secret, such as rds!cluster- or rds!db- and an id"
             )
         return value
-    if not SECRET_NAME.fullmatch(value):
+    if not SECRET_NAME.matches(value):
         raise ValueError("must be the name of a secret, its complete ARN, or the rds!… name of a managed one")
     return safe(value)
 
@@ -122,6 +122,18 @@ def names_in_oci(plan: "Plan") -> list[str]:
     return sorted({oci_name(a.oci): a.oci for a in _secrets(plan) if is_plain_name(a.oci)}.values())
 
 
+def admin_secrets(plan: "Plan") -> Iterator[tuple[str, str]]:
+    """The places and names of the admins' secrets in both clouds, as `names_in_aws` and `names_in_oci` choose them."""
+    home = secrets_region(plan)
+    for i, section in enumerate(plan.database_sections):
+        if isinstance(admin := section.admin, AdminSecret):
+            if region_of_secret(admin.aws, home) == home:
+                yield f"databases[{i}].admin_secret", secret_name(admin.aws)
+            if is_plain_name(admin.oci):
+                key = "oci_admin_secret" if section.oci_admin_secret else "admin_secret"
+                yield f"databases[{i}].{key}", admin.oci
+
+
 def _secrets(plan: "Plan") -> Iterator[AdminSecret]:
     return (s.admin for s in plan.database_sections if isinstance(s.admin, AdminSecret))
 
@@ -139,7 +151,7 @@ def admin_of(section: "DatabaseSection") -> Admin:
         in_vault = section.oci_admin_secret or section.admin_secret
         return AdminSecret(aws=section.admin_secret, oci=in_vault)
     if section.oci_admin_secret is not None:
-        raise ValueError("oci_admin_secret: allowed only with `admin_secret`")
+        raise MistakesError(["oci_admin_secret: allowed only with `admin_secret`"])
     if section.admin_credential is not None:
         return AdminCredential(credential=section.admin_credential)
     return _iam(section, str(section.admin_iam))
@@ -148,11 +160,11 @@ def admin_of(section: "DatabaseSection") -> Admin:
 def _iam(section: "DatabaseSection", username: str) -> AdminIam:
     region = rds_region(section.host)
     if section.tls is None:
-        raise ValueError("admin_iam: needs `tls`, since whoever reads its token on the way can use it")
+        raise MistakesError(["admin_iam: needs `tls`, since whoever reads its token on the way can use it"])
     if region is None:
         # https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/UsingWithRDS.IAMDBAuth.Connecting.Python.html
-        raise ValueError(
-            "admin_iam: RDS takes tokens only for its own name of the endpoint; give it as `host`"
+        raise MistakesError(
+            ["admin_iam: RDS takes tokens only for its own name of the endpoint; give it as `host`"]
         )
     return AdminIam(username=username, region=region)
 

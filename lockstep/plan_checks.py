@@ -93,12 +93,12 @@ def standby_problems(plan: "Plan") -> Iterator[str]:
 def server_problems(plan: "Plan") -> Iterator[str]:
     """Databases with one server and two engines."""
     first: dict[Server, DatabaseSection] = {}
-    for database in plan.database_sections:
+    for i, database in enumerate(plan.database_sections):
         known = first.setdefault(database.server, database)
         if known.engine != database.engine:
             yield (
-                f"databases: {known.name} and {database.name} are one server, {_shown(database.server)}, with two "
-                "engines; correct one of them"
+                f"databases[{i}].engine: {known.name} and {database.name} are one server, {_shown(database.server)}, "
+                "with two engines; correct one of them"
             )
 
 
@@ -107,9 +107,10 @@ def verify_host_problems(plan: "Plan") -> Iterator[str]:
     databases = {database.server: database.name for database in plan.database_sections}
     sources: dict[Server, DatabaseSection] = {}
     for i, database in enumerate(plan.database_sections):
-        yield from repeated(f"databases[{i}].verify_hosts", map(_shown, database.verify_servers))
-        for verified in dict.fromkeys(database.verify_servers):
-            path = f"databases[{i}].verify_hosts: {_shown(verified)}"
+        ends = list(enumerate(database.verify_servers))
+        yield from repeated((f"databases[{i}].verify_hosts[{j}]", _shown(end)) for j, end in ends)
+        for j, verified in ends:
+            path = f"databases[{i}].verify_hosts[{j}]: {_shown(verified)}"
             if verified == database.server:
                 yield f"{path} is the database's own host, which is proven in any case; remove it"
             elif verified in databases:
@@ -124,7 +125,7 @@ def verify_host_problems(plan: "Plan") -> Iterator[str]:
 def account_problems(plan: "Plan") -> Iterator[str]:
     """Accounts that belong to two credentials, to Lockstep or to the server itself, or that the server refuses."""
     sections = {database.name: database for database in plan.database_sections}
-    holders: defaultdict[tuple[Server, str], list[str]] = defaultdict(list)
+    holders: defaultdict[tuple[Server, str], list[int]] = defaultdict(list)
     for i, credential in enumerate(plan.credential_sections):
         named: dict[Server, str] = {}
         for name in dict.fromkeys(n for n in credential.databases if n in sections):
@@ -138,7 +139,7 @@ def account_problems(plan: "Plan") -> Iterator[str]:
             named[database.server] = name
             spec = ENGINES[database.engine]
             for account in credential.accounts(database.engine):
-                holders[database.server, account].append(f"credentials[{i}] ({credential.id})")
+                holders[database.server, account].append(i)
                 if account in rotators(database, credential.id) or spec.own_accounts.fullmatch(account):
                     yield (
                         f"credentials[{i}].username: {account} is an account of Lockstep or of the server itself; "
@@ -149,11 +150,12 @@ def account_problems(plan: "Plan") -> Iterator[str]:
                         f"credentials[{i}].username: {account} has {len(account)} characters, and {database.engine} "
                         f"takes at most {spec.longest_username} characters"
                     )
-    for (server, account), paths in holders.items():
-        if len(paths) > 1:
+    for (server, account), found in holders.items():
+        if len(found) > 1:
+            names = [f"credentials[{i}] ({plan.credential_sections[i].id})" for i in dict.fromkeys(found)]
             yield (
-                f"credentials: account {account} at {_shown(server)} is used more than once, by "
-                f"{' and '.join(dict.fromkeys(paths))}; give each credential accounts of its own, owner roles included"
+                f"credentials[{found[-1]}].username: account {account} at {_shown(server)} is used more than once, by "
+                f"{' and '.join(names)}; give each credential accounts of its own, owner roles included"
             )
 
 

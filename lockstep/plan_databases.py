@@ -3,20 +3,20 @@
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from lockstep.hosts import Server, server_of
 from lockstep.model import Admin, DatabaseServer, Engine, Tls, VerifyHost
 from lockstep.plan_admins import SecretInAws, admin_of
 from lockstep.plan_checks import MAX_VERIFY_HOSTS, needs_ca_file, reader_endpoint
-from lockstep.plan_fields import CredentialId, Name, SecretName, Section, Username
+from lockstep.plan_fields import CredentialId, Name, SecretName, Section, Text, Username, refuse
 
 PLAINTEXT_CONSENT = "passwords may cross this network unencrypted"
 
 BASE = "base"
 """The key in pydantic's validation context that holds the folder of the plan file."""
 
-Host = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,253}$")]
+Host = Annotated[str, Text(r"[A-Za-z0-9._-]{1,253}", "a host name or an IPv4 address, without a port")]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -69,7 +69,13 @@ class DatabaseSection(Section):
     engine: Engine
     host: Host
     port: Port
-    dbname: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_$-]{0,62}$")]
+    dbname: Annotated[
+        str,
+        Text(
+            r"[A-Za-z_][A-Za-z0-9_$-]{0,62}",
+            "letters, digits and _ $ -, beginning with a letter or _, at most 63 in all",
+        ),
+    ]
     tls: TlsSection | None = None
     plaintext: Literal["passwords may cross this network unencrypted"] | None = None
     admin_secret: Annotated[
@@ -103,10 +109,12 @@ class DatabaseSection(Section):
 
     @model_validator(mode="after")
     def _verify_hosts_are_verified(self) -> Self:
-        for i, end in enumerate(self.verify_hosts):
-            tls = end.tls or self.tls
-            if tls and not tls.ca_file and needs_ca_file(end.host):
-                raise ValueError(f"verify_hosts[{i}]: {_NO_CA_FILE}")
+        ends = ((i, end.host, end.tls or self.tls) for i, end in enumerate(self.verify_hosts))
+        refuse(
+            f"verify_hosts[{i}]: {_NO_CA_FILE}"
+            for i, host, tls in ends
+            if tls and not tls.ca_file and needs_ca_file(host)
+        )
         return self
 
     @property

@@ -1,16 +1,49 @@
 """The types of the fields in a plan, for `lockstep.plan` and for the store kinds."""
 
 import re
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, StringConstraints
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
 
 from lockstep.durations import parse_duration
 
-SECRET_NAME = re.compile(r"[A-Za-z0-9/_+=.@-]{1,200}")
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A text that matches a pattern as a whole.
+
+    Attributes:
+        pattern: Without its ends.
+        words: What the text must be, as messages say it after `must be`.
+    """
+
+    pattern: str
+    words: str
+
+    def matches(self, value: str) -> bool:
+        """Whether the text is one of these."""
+        return re.fullmatch(self.pattern, value) is not None
+
+    def checked(self, value: str) -> str:
+        """The text.
+
+        Raises:
+            ValueError: It does not match.
+        """
+        if not self.matches(value):
+            raise ValueError(f"must be {self.words}")
+        return value
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:  # noqa: ANN401 - pydantic's
+        return core_schema.no_info_after_validator_function(self.checked, handler(source))
+
+
+SECRET_NAME = Text(r"[A-Za-z0-9/_+=.@-]{1,200}", "letters, digits and / _ + = . @ -, at most 200 in all")
 
 
 def safe(name: str) -> str:
@@ -26,16 +59,36 @@ def safe(name: str) -> str:
 
 
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
-SecretName = Annotated[str, StringConstraints(pattern=f"^{SECRET_NAME.pattern}$"), AfterValidator(safe)]
-CredentialId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9/_.-]{1,200}$"), AfterValidator(safe)]
+Name = Annotated[
+    str,
+    Text(
+        r"[a-z][a-z0-9-]{0,62}",
+        "lower-case letters, digits and hyphens, beginning with a letter, at most 63 in all",
+    ),
+]
+SecretName = Annotated[str, SECRET_NAME, AfterValidator(safe)]
+CredentialId = Annotated[
+    str,
+    Text(r"[A-Za-z0-9/_.-]{1,200}", "letters, digits and / _ . -, at most 200 in all"),
+    AfterValidator(safe),
+]
 """It becomes a folder of the audit log and part of the name of a rule (protocol R7)."""
-Username = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,30}$")]
+Username = Annotated[
+    str,
+    Text(
+        r"[A-Za-z_][A-Za-z0-9_]{0,30}",
+        "letters, digits and underscores, beginning with no digit, at most 31 in all",
+    ),
+]
 AccountHost = Annotated[
-    str, StringConstraints(pattern=r"^[A-Za-z0-9._:%/-]{1,255}$"), AfterValidator(str.lower)
+    str,
+    Text(r"[A-Za-z0-9._:%/-]{1,255}", "a host name or an address, with % and _ as wildcards"),
+    AfterValidator(str.lower),
 ]
 """The host part of an account of MySQL or MariaDB, with its wildcards; the servers keep it in lower case."""
-Region = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,4}(-[a-z]+)+-[0-9]{1,2}$")]
+Region = Annotated[
+    str, Text(r"[a-z]{2,4}(-[a-z]+)+-[0-9]{1,2}", "the name of a region, such as eu-central-1")
+]
 """The name of a region; both clouds write them alike."""
 
 
@@ -45,8 +98,35 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-def repeated(what: str, values: Iterable[str]) -> Iterator[str]:
-    """One sentence for each value that appears more than once."""
-    for value, count in Counter(values).items():
-        if count > 1:
-            yield f"{what}: {value} appears {count} times; each must be unique"
+class MistakesError(ValueError):
+    """What is wrong with a section, each as a text `place: what to do`; the place is below the section."""
+
+    def __init__(self, found: Iterable[str]) -> None:
+        self.found = tuple(found)
+        super().__init__("; ".join(self.found))
+
+
+def refuse(problems: Iterable[str]) -> None:
+    """Let a section's validator tell all that it has found.
+
+    Raises:
+        MistakesError: It has found something.
+    """
+    if found := tuple(problems):
+        raise MistakesError(found)
+
+
+def repeated(values: Iterable[tuple[str, str]], what: str = "") -> Iterator[str]:
+    """One sentence for each value that appears more than once.
+
+    Args:
+        values: Each with its place.
+        what: What they are, where the place does not say it.
+    """
+    places: defaultdict[str, list[str]] = defaultdict(list)
+    for place, value in values:
+        places[value].append(place)
+    for value, (first, *others) in places.items():
+        if others:
+            also = "" if first == others[0] else f", first in {first}"
+            yield f"{others[0]}: {what}{value} appears {len(others) + 1} times{also}; each must be unique"

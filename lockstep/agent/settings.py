@@ -17,14 +17,14 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, StringConstraints, ValidationError, model_validator
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from lockstep.agent.files import FORMATS
 from lockstep.errors import TerminalError
-from lockstep.plan_fields import CredentialId, Duration, Name, SecretName, Section
-from lockstep.plan_file import PlanProblemsError, load_plan, sentences
+from lockstep.plan_fields import CredentialId, Duration, Name, SecretName, Section, Text
+from lockstep.plan_file import PlanProblemsError, load_plan
+from lockstep.plan_messages import problems_of
+from lockstep.plan_yaml import NotYamlError, read_yaml
 from lockstep.store_kinds import StoreConfig
 
 DEFAULT_PORT = 2773
@@ -53,7 +53,7 @@ def _mode(value: object) -> object:
 class Signal(Section):
     """A signal to the process whose id is in a file."""
 
-    name: Annotated[str, StringConstraints(pattern=r"^(HUP|USR1|USR2|WINCH)$")] = "HUP"
+    name: Literal["HUP", "USR1", "USR2", "WINCH"] = "HUP"
     pid_file: Path
 
 
@@ -112,7 +112,9 @@ class Listen(Section):
     port: Annotated[int, Field(ge=0, le=65535)] = DEFAULT_PORT
     socket: Path | None = None
     public: bool = False
-    path_prefix: Annotated[str, StringConstraints(pattern=r"^/([A-Za-z0-9_-]+/)+$")] = "/v1/"
+    path_prefix: Annotated[str, Text(r"/([A-Za-z0-9_-]+/)+", "a path that begins and ends with a slash")] = (
+        "/v1/"
+    )
 
     @model_validator(mode="after")
     def _is_private(self) -> Self:
@@ -200,12 +202,13 @@ def load_settings(file: Path) -> Settings:
     except (OSError, ValueError) as error:
         raise SettingsError([f"cannot be read: {getattr(error, 'strerror', None) or 'not UTF-8'}"]) from None
     try:
-        document = YAML(typ="safe", pure=True).load(text[:MAX_CHARACTERS])
-        settings = _from_plan(Settings.model_validate(document), base=file.parent)
-    except (YAMLError, RecursionError):
-        raise SettingsError(["not valid YAML"]) from None
+        document = read_yaml(text[:MAX_CHARACTERS], file=file.name)
+    except NotYamlError as error:
+        raise SettingsError([f"{error.mark}: {error.problem}"]) from None
+    try:
+        settings = _from_plan(Settings.model_validate(document.data), base=file.parent)
     except ValidationError as error:
-        raise SettingsError(sentences(error)) from None
+        raise SettingsError([str(problem) for problem in problems_of(error, document, Settings)]) from None
     except PlanProblemsError as error:
         raise SettingsError([f"plan: {problem}" for problem in error.problems]) from None
     if problems := list(_problems(settings)):

@@ -15,7 +15,8 @@ from rich.text import Text
 
 from lockstep.model import Credential
 from lockstep.plan import Plan
-from lockstep.plan_file import PlanProblemsError, load_plan
+from lockstep.plan_file import PlanProblemsError, PlanSource, load_source
+from lockstep.plan_messages import Problem
 
 out = Console()
 err = Console(stderr=True)
@@ -85,12 +86,12 @@ def refuse(code: Exit, error: Mapping[str, Any]) -> None:
         print_json({"error": {**error, "exit_code": int(code)}})
 
 
-def wrong_use(text: str, *, name: str = "WrongUse", problems: Sequence[str] = ()) -> typer.Exit:
+def wrong_use(text: str, *, name: str = "WrongUse", problems: Sequence[Problem] = ()) -> typer.Exit:
     """Say what is wrong with the arguments or the plan; what is returned ends the command, with exit code 2."""
     complain(text)
     for problem in problems:
         complain(f"  {problem}")
-    refuse(Exit.USAGE, {"name": name, "meaning": text, "problems": list(problems)})
+    refuse(Exit.USAGE, {"name": name, "meaning": text, "problems": [problem.as_json for problem in problems]})
     return typer.Exit(Exit.USAGE)
 
 
@@ -101,12 +102,18 @@ def _plain(text: str, style: str) -> Text:
 
 def plan_or_exit(file: Path) -> Plan:
     """The plan, or every mistake in it and exit code 2."""
+    return source_or_exit(file).plan
+
+
+def source_or_exit(file: Path) -> PlanSource:
+    """The plan with the places in its file, or every mistake in it and exit code 2."""
     try:
-        return load_plan(file)
+        return load_source(file)
     except PlanProblemsError as e:
         if e.__cause__:  # It was not read.
             raise
-        text = f"{file} is not a valid plan:"
+        later = "" if e.all_told else "; what concerns several sections is checked once these are valid"
+        text = f"{file} is not a valid plan{later}:"
         raise wrong_use(text, name="InvalidPlanError", problems=e.problems) from None
 
 

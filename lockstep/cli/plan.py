@@ -15,6 +15,7 @@ from lockstep.cli.output import (
     plan_or_exit,
     print_json,
     say,
+    source_or_exit,
     wrong_use,
 )
 from lockstep.databases.provisioning import provisioning_sql
@@ -22,6 +23,7 @@ from lockstep.durations import format_duration
 from lockstep.model import Credential
 from lockstep.plan import Plan
 from lockstep.plan_checks import example_values, missing_ca_files
+from lockstep.plan_messages import Problem, in_order
 from lockstep.quotas import Estate, Use, Verdict, broken, uses
 from lockstep.store_kinds import OciVault
 from lockstep.store_kinds.oci_budget import version_budget
@@ -53,16 +55,15 @@ def check(
     them: what the plan needs, and from which number of credentials on it needs more than allowed.
 
     Exit code: 0 valid, 2 not valid, or with a missing CA file, values of an example, or more than a quota that cannot
-    be raised allows; every mistake is listed.
+    be raised allows. Every mistake is listed with its line and column, with --json as `error.problems`.
     """
-    plan = plan_or_exit(file)
+    source = source_or_exit(file)
+    plan = source.plan
     estate = Estate(adopts_secret=lambda _: secrets_exist, plan_text=file.read_text(encoding="utf-8"))
     found = uses(plan, estate)
-    if problems := [
-        *example_values(plan, before_oci=before_oci),
-        *missing_ca_files(plan),
-        *map(str, broken(found)),
-    ]:
+    told = (*example_values(plan, before_oci=before_oci), *missing_ca_files(plan))
+    problems = in_order(map(source.located, told)) + [Problem("", str(use)) for use in broken(found)]
+    if problems:
         text = f"{file} is a valid plan, but it cannot be deployed yet:"
         raise wrong_use(text, name="PlanNotDeployable", problems=problems)
     rows = [_row(plan, i) for i in range(len(plan.credentials))]

@@ -4,16 +4,16 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field
 
 from lockstep.compiled import VaultStore, fields_of
 from lockstep.durations import format_duration
-from lockstep.plan_fields import Name, Region, repeated
+from lockstep.plan_fields import Name, Region, Text, repeated
 from lockstep.store_kinds.base import Demand, StoreKind
 from lockstep.store_kinds.oci_budget import MAX_SLOTS, version_budget
 from lockstep.store_kinds.oci_names import oci_name, slot_name
 
-Ocid = Annotated[str, StringConstraints(pattern=r"^ocid1\.[a-z0-9.]+[A-Za-z0-9._-]*$")]
+Ocid = Annotated[str, Text(r"ocid1\.[a-z0-9.]+[A-Za-z0-9._-]*", "an OCID, which begins with ocid1.")]
 _ALLOWED_NAME = re.compile(r"[A-Za-z0-9/_.-]+")
 
 
@@ -78,9 +78,8 @@ class OciVault(StoreKind):
                 "to let it shrink, first lower ring, and lower readers_ring only once that plan is active"
             )
         slots = [slot_name(name, i) for name in demand.rotated for i in range(self.slots_of_readers)]
-        yield from repeated(
-            f"{path}: secret name in Vault", slots + [oci_name(name) for name in demand.fixed]
-        )
+        slots += [oci_name(name) for name in demand.fixed]
+        yield from repeated(((path, name) for name in slots), "secret name in Vault ")
         for credential_id, interval in demand.intervals.items():
             budget = version_budget(interval, self.ring)
             if budget.wedges_after is not None:

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -67,10 +68,23 @@ credentials:
 """
 
 
+FOREIGN = re.compile(r"Input should|String should|Value error|Tuple|pydantic|\^|Traceback|<class")
+"""How pydantic says things, and patterns."""
+
+
 def judge(text: str) -> None:
-    """The plan loads and can be rotated, or its problems are named and no secret is quoted."""
+    """The plan loads and can be rotated, or its problems are told in our words with their places, without a secret."""
     with judged("plan", PlanProblemsError):
-        usable(parse_plan(text, base=Path()))
+        try:
+            usable(parse_plan(text, base=Path()))
+        except PlanProblemsError as e:
+            for problem in e.problems:
+                assert problem.mark, problem
+                # YAML has more kinds of line breaks than `splitlines` would have to agree with.
+                assert 1 <= problem.mark.line <= len(text) + 1
+                assert 1 <= problem.mark.column <= len(text) + 1
+                assert not FOREIGN.search(problem.message), problem.message
+            raise
 
 
 def usable(plan: Plan) -> None:

@@ -154,5 +154,5 @@ def test_a_newer_plan_file_is_refused_with_what_to_do_and_nothing_else() -> None
     with pytest.raises(PlanProblemsError) as caught:
         parse_plan(json.dumps(document), base=Path())
     [problem] = caught.value.problems
-    assert problem.startswith("version: 2 is newer than 1")
-    assert "Upgrade this runner" in problem
+    assert problem.told.startswith("version: 2 is newer than 1")
+    assert "Upgrade this runner" in problem.message

@@ -66,7 +66,7 @@ def _parse(document: object) -> Plan:
 def _problems(document: object) -> list[str]:
     with pytest.raises(PlanProblemsError) as caught:
         _parse(document)
-    return caught.value.problems
+    return [problem.told for problem in caught.value.problems]
 
 
 def test_a_valid_plan_gets_defaults() -> None:
@@ -121,7 +121,7 @@ def test_a_verify_host_is_a_copy_of_one_server() -> None:
     assert _parse(document)
     same["host"] = "other.example.com"
     [problem] = _problems(document)
-    assert "databases[2].verify_hosts: replica:3306 is also of shop" in problem
+    assert "databases[2].verify_hosts[0]: replica:3306 is also of shop" in problem
 
 
 def test_the_hosts_of_an_example_are_named_among_its_values() -> None:
@@ -212,11 +212,11 @@ def test_an_overlap_may_be_zero() -> None:
         ("credentials.0.account_host", "10.\\", "credentials[0].account_host"),
         ("credentials.0.account_host", "", "credentials[0].account_host"),
         ("credentials.0.databases", [], "credentials[0].databases"),
-        ("credentials.0.databases", ["shop", "shop"], "credentials[0].databases: shop appears 2 times"),
+        ("credentials.0.databases", ["shop", "shop"], "credentials[0].databases[1]: shop appears 2 times"),
         (
             "credentials.0.databases",
             ["shop", "shpo"],
-            "credentials[0].databases: the plan has no database shpo, only shop, stock",
+            "credentials[0].databases[1]: the plan has no database shpo, only shop, stock",
         ),
         (
             "credentials.0",
@@ -276,28 +276,28 @@ def test_an_overlap_may_be_zero() -> None:
             "databases[0].verify_hosts[0].ca: unknown key",
         ),
         ("databases.0.verify_hosts", [f"r{i}" for i in range(16)], "databases[0].verify_hosts"),
-        ("databases.0.verify_hosts", ["r", "R:3306"], "databases[0].verify_hosts: r:3306 appears 2 times"),
+        ("databases.0.verify_hosts", ["r", "R:3306"], "databases[0].verify_hosts[1]: r:3306 appears 2 times"),
         (
             "databases.0.verify_hosts",
             ["shop.example.com"],
-            "databases[0].verify_hosts: shop.example.com:3306 is the database's own host",
+            "databases[0].verify_hosts[0]: shop.example.com:3306 is the database's own host",
         ),
         (
             "databases.0.verify_hosts",
             ["stock.example.com:5432"],
-            "databases[0].verify_hosts: stock.example.com:5432 is stock, a database of the plan",
+            "databases[0].verify_hosts[0]: stock.example.com:5432 is stock, a database of the plan",
         ),
         (
             "databases.0.verify_hosts",
             [{"host": "replica.abc.eu-west-1.rds.amazonaws.com", "tls": {}}],
-            "databases[0]: verify_hosts[0]: RDS signs its certificates with private CAs",
+            "databases[0].verify_hosts[0]: RDS signs its certificates with private CAs",
         ),
         (
             "databases.0.verify_hosts",
             ["shop.cluster-ro-abc123.eu-central-1.rds.amazonaws.com"],
             "databases[0].verify_hosts[0].host: this name stands for several hosts",
         ),
-        ("databases.1.name", "shop", "databases: name: shop appears 2 times"),
+        ("databases.1.name", "shop", "databases[1].name: shop appears 2 times"),
         ("stores", [], "stores"),
         ("stores.0.kind", "hashicorp-vault", "stores[0]"),
         ("stores.1", OCI_STORE, "runners.aws.oci_key_secret: needed, because one store is in OCI"),
@@ -312,7 +312,7 @@ def test_an_overlap_may_be_zero() -> None:
         (
             "audit.aws.mac_key",
             "arn:aws:kms:us-east-1:111122223333:key/12345678-1234-1234-1234-123456789012",
-            "audit.aws: mac_key: its region is us-east-1, but audit.aws.region is eu-central-1",
+            "audit.aws.mac_key: its region is us-east-1, but audit.aws.region is eu-central-1",
         ),
         ("audit.aws.storage_class", "GLACIER", "audit.aws.storage_class"),
     ],
@@ -357,9 +357,7 @@ def test_with_two_runners_a_lease_must_end_before_the_standby_is_called() -> Non
 
     with pytest.raises(PlanProblemsError) as caught:
         parse_plan(at("15m"), base=Path())
-    assert "credentials[0].interval: with runners.oci it must be at least 20m" in " ".join(
-        caught.value.problems
-    )
+    assert "credentials[0].interval: with runners.oci it must be at least 20m" in " ".join(caught.value.lines)
     assert parse_plan(at("20m"), base=Path())
     document = json.loads(at("15m"))
     del document["runners"]["oci"]
@@ -378,9 +376,9 @@ def test_all_mistakes_are_reported_at_once() -> None:
 def test_mistakes_across_sections_are_reported_together() -> None:
     document = _with("credentials.0.databases", ["nope"])
     document["stores"].append(OCI_STORE)
-    [problem] = _problems(document)
-    assert "the plan has no database nope" in problem
-    assert "runners.aws.oci_key_secret" in problem
+    key, unknown = _problems(document)
+    assert "runners.aws.oci_key_secret: needed" in key
+    assert "the plan has no database nope" in unknown
 
 
 def test_a_plan_is_frozen() -> None:
@@ -417,7 +415,7 @@ def test_a_text_that_is_not_a_plan_is_a_problem(text: str) -> None:
 def test_a_yaml_mistake_is_reported_with_its_line() -> None:
     with pytest.raises(PlanProblemsError) as caught:
         parse_plan("version: 1\nlock: [", base=Path())
-    assert caught.value.problems[0].startswith("line 2: not valid YAML")
+    assert caught.value.lines[0].startswith("lockstep.yaml:2:8: not valid YAML")
 
 
 def test_a_plan_is_read_from_a_file(tmp_path: Path) -> None:
@@ -431,19 +429,19 @@ def test_a_plan_is_read_from_a_file(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_read_is_a_problem(tmp_path: Path) -> None:
     with pytest.raises(PlanProblemsError) as missing:
         load_plan(tmp_path / "nope.yaml")
-    assert "cannot be read" in missing.value.problems[0]
+    assert "cannot be read" in missing.value.lines[0]
     binary = tmp_path / "binary.yaml"
     binary.write_bytes(b"\xff\xfe\xfa")
     with pytest.raises(PlanProblemsError) as caught:
         load_plan(binary)
-    assert "UTF-8" in caught.value.problems[0]
+    assert "UTF-8" in caught.value.lines[0]
 
 
 def test_the_error_does_not_quote_the_plan() -> None:
     with pytest.raises(PlanProblemsError) as caught:
         _parse(_with("credentials.0.username", "hunter2-hunter2"))
     assert isinstance(caught.value, InvalidPlanError)
-    assert "hunter2" not in str(caught.value) + "".join(caught.value.problems)
+    assert "hunter2" not in str(caught.value) + "".join(caught.value.lines)
 
 
 def test_each_strategy_has_one_or_two_usernames() -> None:
@@ -549,7 +547,10 @@ def test_a_credential_names_a_server_once() -> None:
 def test_a_server_has_one_engine() -> None:
     document = _with("databases.1", plans.database("stock", Engine.MARIADB, host="shop.example.com"))
     [problem] = _problems(document)
-    assert "databases: shop and stock are one server, shop.example.com:3306, with two engines" in problem
+    assert (
+        "databases[1].engine: shop and stock are one server, shop.example.com:3306, with two engines"
+        in problem
+    )
 
 
 @pytest.mark.parametrize(("engine", "is_refused"), [(Engine.MYSQL, True), (Engine.MARIADB, False)])

@@ -34,7 +34,7 @@ def _parse(document: object) -> Plan:
 def _problems(document: object) -> str:
     with pytest.raises(PlanProblemsError) as caught:
         _parse(document)
-    return "\n".join(caught.value.problems)
+    return "\n".join(caught.value.lines)
 
 
 @pytest.mark.parametrize(
@@ -205,12 +205,12 @@ def test_the_admin_may_log_in_as_the_aws_identity_of_each_runner(oci: bool) -> N
     [
         ({"admin_secret": "a"}, "databases[0]: give exactly one of `admin_secret`"),
         ({"admin_iam": None}, "databases[0]: give exactly one of `admin_secret`"),
-        ({"oci_admin_secret": "a"}, "databases[0]: oci_admin_secret: allowed only with `admin_secret`"),
+        ({"oci_admin_secret": "a"}, "databases[0].oci_admin_secret: allowed only with `admin_secret`"),
         (
             {"tls": None, "plaintext": PLAINTEXT_CONSENT},
-            "databases[0]: admin_iam: needs `tls`, since whoever reads its token",
+            "databases[0].admin_iam: needs `tls`, since whoever reads its token",
         ),
-        ({"host": "orders.example.com"}, "databases[0]: admin_iam: RDS takes tokens only for its own name"),
+        ({"host": "orders.example.com"}, "databases[0].admin_iam: RDS takes tokens only for its own name"),
         ({"admin_iam": "x" * 32}, "databases[0].admin_iam"),
         ({"admin_iam": "a'b"}, "databases[0].admin_iam"),
         (
@@ -282,7 +282,7 @@ def test_two_admins_may_change_each_other() -> None:
         (_document(admin_credential="multi-cloud/app_user"), "databases[0]: give exactly one of"),
         (
             _document(**ITSELF, oci_admin_secret="a"),
-            "databases[0]: oci_admin_secret: allowed only with `admin_secret`",
+            "databases[0].oci_admin_secret: allowed only with `admin_secret`",
         ),
         (_rotated("orders", username="app"), "account app at orders.example.com:3306 is used more than once"),
         (_rotated("orders", username="root"), "root is an account of Lockstep or of the server itself"),

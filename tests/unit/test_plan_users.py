@@ -35,7 +35,7 @@ def plan(**more: Any) -> Plan:  # noqa: ANN401 - values of a plan file
 def problems(**more: Any) -> str:  # noqa: ANN401 - values of a plan file
     with pytest.raises(PlanProblemsError) as error:
         plan(**more)
-    return " ".join(error.value.problems)
+    return " ".join(error.value.lines)
 
 
 def usernames(**more: Any) -> tuple[str, ...]:  # noqa: ANN401 - values of a plan file

@@ -146,7 +146,7 @@ def problems(**credential: object) -> str:
     with pytest.raises(InvalidPlanError) as error:
         make_plan(**credential)  # type: ignore[arg-type]  # keys of the credential, as in the file
     assert isinstance(error.value, PlanProblemsError)
-    return " ".join(error.value.problems)
+    return " ".join(error.value.lines)
 
 
 VAULT = {
@@ -179,7 +179,7 @@ def test_readers_that_read_fewer_slots_than_the_ring_has_are_refused_with_the_or
     """They would miss every value in the slots that they do not read (protocol V16)."""
     with pytest.raises(PlanProblemsError) as error:
         plan_of("aws-secrets-manager", {**VAULT, "ring": 5, "readers_ring": 4})
-    text = " ".join(error.value.problems)
+    text = " ".join(error.value.lines)
     assert "stores[1].readers_ring: readers of 4 slots miss values in a ring of 5" in text
     assert "first let every reader read more slots and raise readers_ring, then raise ring" in text
     vault = plan_of("aws-secrets-manager", {**VAULT, "ring": 4, "readers_ring": 5}).store(OciVault)
@@ -191,7 +191,7 @@ def test_a_ring_of_several_slots_is_never_the_first_store() -> None:
     """Which of two values is a generation's would depend on the slot (protocol V17)."""
     with pytest.raises(PlanProblemsError) as error:
         plan_of({**VAULT, "ring": 4}, "aws-secrets-manager")
-    assert "stores[0]: the first store decides what a value is" in " ".join(error.value.problems)
+    assert "stores[0]: the first store decides what a value is" in " ".join(error.value.lines)
 
 
 def test_the_default_plan_has_a_ring_that_is_large_enough() -> None:
