@@ -7,7 +7,7 @@ import pytest
 
 from sandbox.estate import Estate
 from sandbox.fn import FunctionProcess, running_function
-from tests.agent.languages.harness import Machine, running_machine
+from tests.agent.languages.harness import NEVER, Machine, running_machine
 
 
 @pytest.fixture(scope="package")
@@ -23,4 +23,11 @@ def function(estate: Estate) -> Iterator[FunctionProcess]:
 def machine(estate: Estate, function: FunctionProcess, tmp_path: Path) -> Iterator[Machine]:
     """With an agent that keeps `pgpass` and `my.cnf`."""
     with running_machine(estate, function, tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+def unaware_machine(estate: Estate, function: FunctionProcess, tmp_path: Path) -> Iterator[Machine]:
+    """With an agent that does not look at the stores unless it is asked to."""
+    with running_machine(estate, function, tmp_path, refresh=NEVER) as running:
         yield running
