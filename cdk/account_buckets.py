@@ -9,7 +9,7 @@ from cdk.account import Account, Found, UnansweredError
 from cdk.audit_policy import AUDIT_PREFIX, AuditPolicy
 from cdk.resource_policies import listed
 from cdk.settings import Settings
-from lockstep.plan import AwsAudit
+from lockstep.plan_audit import AwsAudit
 
 
 def audit_policy(account: Account, audit: AwsAudit, settings: Settings) -> AuditPolicy:

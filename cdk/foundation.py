@@ -17,7 +17,8 @@ from constructs import Construct
 from cdk.audit_policy import AuditPolicy
 from cdk.nag import acknowledge
 from cdk.settings import Deployment, Settings
-from lockstep.plan import AwsAudit, Plan
+from lockstep.plan import Plan
+from lockstep.plan_audit import AwsAudit
 from lockstep.store_kinds import AwsSecretsManager
 from lockstep.tags import SECRET_TAG, SecretKind
 

@@ -6,8 +6,9 @@ from datetime import timedelta
 
 import durationpy
 
-# durationpy also takes signs, text between the parts, and other units: months as `mm`, nanoseconds.
-_SHAPE = re.compile(r"([0-9]{1,6} ?[dhms] ?)+")
+DURATION = r"([0-9]{1,6} ?[dhms] ?)+"
+"""The pattern of a duration. durationpy also takes signs, text between the parts, and other units: months as `mm`,
+nanoseconds."""
 _LONGEST_IN_DAYS = timedelta(days=30)
 """From this length on durationpy would write months, which the plan refuses."""
 _MAXIMUM = timedelta(days=999_999)
@@ -22,7 +23,7 @@ def parse_duration(value: object) -> timedelta:
     """
     if isinstance(value, timedelta):
         return value
-    if isinstance(value, str) and _SHAPE.fullmatch(value):
+    if isinstance(value, str) and re.fullmatch(DURATION, value):
         with suppress(durationpy.DurationError):  # out of range; its text quotes the value
             duration: timedelta = durationpy.from_str(value.replace(" ", ""))
             if duration <= _MAXIMUM:
@@ -33,4 +34,6 @@ def parse_duration(value: object) -> timedelta:
 def format_duration(duration: timedelta) -> str:
     """The duration as people write it, in whole seconds: `20m` for 1,200 seconds."""
     whole = timedelta(seconds=int(duration.total_seconds()))
+    if whole >= _LONGEST_IN_DAYS and not whole % timedelta(days=1):
+        return f"{whole.days}d"
     return str(durationpy.to_str(whole, extended=whole < _LONGEST_IN_DAYS)) if whole else "0s"

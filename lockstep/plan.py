@@ -4,32 +4,24 @@ An unknown key is a mistake. A plan that is valid can be rotated by either runne
 `credentials` compile to the plain values of `lockstep.model`, with every default filled in.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import timedelta
-from string import ascii_lowercase
+from collections.abc import Iterator
 from typing import Annotated, Literal, Self, TypeVar
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from lockstep.compiled import AwsStream, CompiledPlan, OciStream, StorageClass, fields_of
+from lockstep.compiled import AwsStream, CompiledPlan, OciStream, fields_of
 from lockstep.compiled import LockTable as LockTableOfRunner
-from lockstep.durations import format_duration
 from lockstep.engines import ENGINES
 from lockstep.model import (
     ANY_HOST,
     Credential,
     DatabaseServer,
-    Engine,
-    PasswordPolicy,
-    Schedule,
-    SecretNames,
-    Strategy,
 )
 from lockstep.plan_admins import admin_problems, admin_secrets, names_in_oci
+from lockstep.plan_audit import Audit
 from lockstep.plan_checks import (
     DEFAULT_STACK,
     account_problems,
-    interval_problems,
     ring_problems,
     rule_problems,
     server_problems,
@@ -37,28 +29,19 @@ from lockstep.plan_checks import (
     user_problems,
     verify_host_problems,
 )
+from lockstep.plan_credentials import CredentialSection
 from lockstep.plan_databases import DatabaseSection
-from lockstep.plan_digest import Agreement, plan_digest
 from lockstep.plan_fields import (
-    AccountHost,
-    CredentialId,
-    Duration,
-    Name,
     Region,
     SecretName,
     Section,
     Text,
-    Username,
     refuse,
     repeated,
 )
 from lockstep.plan_hints import near, with_hint
 from lockstep.store_kinds import OciVault, StoreConfig
 from lockstep.store_kinds.base import Demand, StoreKind
-from lockstep.timing import CLOCK_SKEW, TOLERANCE, TRIGGER_LATENESS
-
-MAX_USERS = len(ascii_lowercase)
-"""One for each letter, and more than a ring has slots."""
 
 StoreT = TypeVar("StoreT", bound=StoreKind)
 
@@ -67,238 +50,51 @@ class LockTable(Section):
     """The DynamoDB table that says who may rotate."""
 
     table: Annotated[str, Text(r"[A-Za-z0-9_.-]{3,255}", "3 to 255 letters, digits and _ . -")]
+    """Its name."""
     region: Region
-
-
-KmsKeyId = Annotated[
-    str,
-    Text(
-        r"(arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:)?[A-Za-z0-9/_-]{1,256}",
-        "the id, the alias (alias/…) or the ARN of a KMS key",
-    ),
-]
-
-
-class AwsAudit(Section):
-    """The AWS stream: S3 with Object Lock, signed in KMS.
-
-    Attributes:
-        retired_mac_keys: ARNs of keys that signed before `mac_key`, the oldest first.
-    """
-
-    bucket: Annotated[str, Text(r"[a-z0-9.-]{3,63}", "3 to 63 lower-case letters, digits, dots and hyphens")]
-    region: Region
-    mac_key: Annotated[KmsKeyId, Field(description="id, alias (alias/…) or ARN of a KMS HMAC_256 key")]
-    retired_mac_keys: tuple[KmsKeyId, ...] = ()
-    storage_class: StorageClass = "GLACIER_IR"
-    retention: Duration = timedelta(days=400)
-
-    @model_validator(mode="after")
-    def _key_in_the_region(self) -> Self:
-        if self.mac_key.startswith("arn:") and (region := self.mac_key.split(":")[3]) != self.region:
-            refuse([f"mac_key: its region is {region}, but audit.aws.region is {self.region}"])
-        return self
-
-    @field_validator("retired_mac_keys")
-    @classmethod
-    def _are_keys(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if aliases := [key for key in value if "alias/" in key]:
-            raise ValueError(f"{aliases[0]}: an alias may name another key by now; give the key's ARN")
-        return value
-
-    @field_validator("retention")
-    @classmethod
-    def _is_kept(cls, value: timedelta) -> timedelta:
-        if not value:
-            raise ValueError("must be longer than zero")
-        return value
-
-
-class OciAudit(Section):
-    """The OCI stream: an Archive bucket, signed with a key from a Vault secret.
-
-    Attributes:
-        retired_mac_secrets: Names of secrets whose keys signed before those of `mac_secret`, the oldest first. An older
-            version of `mac_secret` needs no mention.
-    """
-
-    bucket: Annotated[str, Text(r"[A-Za-z0-9._-]{1,256}", "letters, digits and . _ -, at most 256 in all")]
-    namespace: str
-    region: Region
-    mac_secret: SecretName
-    retired_mac_secrets: tuple[SecretName, ...] = ()
-
-
-class Audit(Section):
-    """One stream for each cloud that runs rotations."""
-
-    aws: AwsAudit
-    oci: OciAudit | None = None
+    """Where it is."""
 
 
 class AwsRunner(Section):
-    """Step Functions; `oci_key_secret` holds the API key with which it reaches OCI."""
+    """Step Functions."""
 
     oci_key_secret: SecretName | None = None
+    """The secret in AWS with the API key with which it reaches OCI; needed with a store in OCI."""
 
 
 class OciRunner(Section):
-    """The OCI function; `aws_key_secret` holds the access key with which it reaches AWS."""
+    """The OCI function, which rotates when AWS does not."""
 
     aws_key_secret: SecretName
+    """The secret in OCI Vault with the access key with which it reaches AWS."""
 
 
 class Runners(Section):
     """Who rotates."""
 
     aws: AwsRunner = AwsRunner()
+    """The runner that leads."""
     oci: OciRunner | None = None
-
-
-class Password(Section):
-    """What new passwords look like."""
-
-    length: Annotated[int, Field(ge=16, le=64)] = 32
-    classes: Annotated[
-        tuple[Annotated[str, Text(r"[!-~]{1,94}", "printable ASCII characters without spaces")], ...],
-        Field(min_length=1, max_length=8),
-    ] = ("abcdefghijkmnopqrstuvwxyz", "ABCDEFGHJKLMNPQRSTUVWXYZ", "23456789", "-_.~")
-
-    @model_validator(mode="after")
-    def _strong_enough(self) -> Self:
-        if len(set("".join(self.classes))) < 26:  # noqa: PLR2004 - one alphabet
-            refuse(["classes: must have at least 26 different characters in all"])
-        return self
-
-
-class SecretsSection(Section):
-    """The names of the two secrets in AWS; in OCI a slash becomes a dot and the slot's number follows."""
-
-    app_user: SecretName
-    connection_blob: SecretName
-
-
-class CredentialSection(Section):
-    """One logical login."""
-
-    id: CredentialId
-    strategy: Strategy
-    username: Username
-    alternates: Annotated[tuple[Username, ...], Field(min_length=2, max_length=MAX_USERS)] | None = None
-    users: Annotated[
-        int | None,
-        Field(
-            ge=2,
-            le=MAX_USERS,
-            description="how many alternating users; more than slots: any slot is readable",
-        ),
-    ] = None
-    account_host: AccountHost = ANY_HOST
-    interval: Duration = timedelta(minutes=20)
-    tolerance: Duration = TOLERANCE
-    overlap: Duration | None = None
-    password: Password = Password()
-    secrets: SecretsSection | None = None
-    databases: Annotated[tuple[Name, ...], Field(min_length=1)]
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        refuse(self._problems())
-        return self
-
-    def _problems(self) -> Iterator[str]:
-        yield from (f"interval: {problem}" for problem in interval_problems(self.interval))
-        if self.tolerance < TOLERANCE:
-            yield (
-                f"tolerance: must be at least {format_duration(TOLERANCE)}, because a trigger may come "
-                f"{format_duration(TRIGGER_LATENESS)} late and clocks may differ by {format_duration(CLOCK_SKEW)}"
-            )
-        if self.tolerance * 2 > self.interval / 2:
-            yield "tolerance: must be at most a quarter of the interval"
-        elif self.overlap is not None and self.overlap > self.interval - self.tolerance:
-            yield (
-                f"overlap: must be at most {format_duration(self.interval - self.tolerance)}, the interval minus the "
-                "tolerance; otherwise every second trigger comes too early and its rotation is skipped"
-            )
-        is_dual = self.strategy is Strategy.DUAL_PASSWORD
-        if is_dual and self.alternates:
-            yield "alternates: allowed only with the strategy alternating_users"
-        if self.alternates and len(set(self.alternates)) != len(self.alternates):
-            yield "alternates: must be different usernames"
-        if self.users and (is_dual or self.alternates):
-            yield "users: allowed only with the strategy alternating_users, and without alternates"
-
-    @property
-    def usernames(self) -> tuple[str, ...]:
-        """The usernames with which applications log in."""
-        if self.strategy is Strategy.DUAL_PASSWORD:
-            return (self.username,)
-        return self.alternates or tuple(f"{self.username}_{c}" for c in ascii_lowercase[: self.users or 2])
-
-    @property
-    def owner(self) -> str:
-        """The role that owns objects, on PostgreSQL."""
-        return f"{self.username}_owner"
-
-    def accounts(self, engine: Engine) -> tuple[str, ...]:
-        """Every account and role that belongs to the credential on a server of this engine."""
-        return (*self.usernames, self.owner) if engine is Engine.POSTGRESQL else self.usernames
-
-    @property
-    def secret_names(self) -> SecretNames:
-        """Defaults filled in: the id itself, and `connection_blob` beside it."""
-        if self.secrets:
-            return SecretNames(app_user=self.secrets.app_user, connection_blob=self.secrets.connection_blob)
-        parent, _, _ = self.id.rpartition("/")
-        blob = f"{parent}/connection_blob" if parent else f"{self.id}.connection_blob"
-        return SecretNames(app_user=self.id, connection_blob=blob)
-
-    def compile(
-        self, servers: Mapping[str, DatabaseServer], *, lock: LockTable, stores: Sequence[StoreKind]
-    ) -> Credential:
-        """The credential as a value of the model, with every default filled in.
-
-        Args:
-            servers: The plan's servers, by name.
-            lock: The plan's lock table.
-            stores: The plan's stores, in its order.
-        """
-        overlap = self.interval - 2 * self.tolerance if self.overlap is None else self.overlap
-        agreement = Agreement(
-            credential_id=self.id,
-            lock_table=(lock.table, lock.region),
-            stores=[store.identity for store in stores],
-            secret_names=self.secret_names,
-            strategy=self.strategy,
-            usernames=self.usernames,
-            account_host=self.account_host,
-            schedule=Schedule(interval=self.interval, overlap=overlap, tolerance=self.tolerance),
-            servers=tuple(servers[name] for name in self.databases),
-        )
-        return Credential(
-            id=self.id,
-            strategy=self.strategy,
-            usernames=self.usernames,
-            owner=self.owner,
-            schedule=agreement.schedule,
-            password_policy=PasswordPolicy(length=self.password.length, classes=self.password.classes),
-            secret_names=agreement.secret_names,
-            servers=tuple(agreement.servers),
-            plan_digest=plan_digest(agreement),
-            account_host=self.account_host,
-        )
+    """The standby."""
 
 
 class Plan(Section):
     """The whole file."""
 
     version: Literal[1]
+    """Of the format of this file."""
     lock: LockTable
+    """The lock table, in AWS."""
     stores: Annotated[tuple[StoreConfig, ...], Field(min_length=1)]
+    """The secrets managers that hold the credentials; the first one decides what a value is."""
     audit: Audit
+    """Where every rotation is on record."""
     runners: Runners = Runners()
+    """Who rotates."""
     database_sections: Annotated[tuple[DatabaseSection, ...], Field(alias="databases", min_length=1)]
+    """The servers on which credentials log in."""
     credential_sections: Annotated[tuple[CredentialSection, ...], Field(alias="credentials", min_length=1)]
+    """The logins that are rotated."""
 
     @model_validator(mode="after")
     def _references(self) -> Self:

@@ -1,9 +1,11 @@
 """The section `databases` of the plan: servers, the hosts to verify with them, and how both are reached."""
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import ConfigDict, Field, GetJsonSchemaHandler, ValidationInfo, field_validator, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from lockstep.hosts import Server, server_of
 from lockstep.model import Admin, DatabaseServer, Engine, Tls, VerifyHost
@@ -16,16 +18,16 @@ PLAINTEXT_CONSENT = "passwords may cross this network unencrypted"
 BASE = "base"
 """The key in pydantic's validation context that holds the folder of the plan file."""
 
-Host = Annotated[str, Text(r"[A-Za-z0-9._-]{1,253}", "a host name or an IPv4 address, without a port")]
+HOST = Text(r"[A-Za-z0-9._-]{1,253}", "a host name or an IPv4 address, without a port")
+Host = Annotated[str, HOST]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
 class TlsSection(Section):
     """How the server's certificate is verified: by this CA, for the host name in `host`."""
 
-    ca_file: Annotated[
-        Path | None, Field(description="PEM file, relative to the plan; none: the system's CAs")
-    ] = None
+    ca_file: Path | None = None
+    """A PEM file, relative to this file; the system's CAs unless given."""
 
     @field_validator("ca_file")
     @classmethod
@@ -43,8 +45,22 @@ class VerifyHostSection(Section):
     """Another host at which applications reach a database; as a text, `host` or `host:port`."""
 
     host: Host
-    port: Annotated[Port | None, Field(description="none: the database's")] = None
-    tls: Annotated[TlsSection | None, Field(description="none: as the database")] = None
+    """The host."""
+    port: Port | None = None
+    """The database's unless given."""
+    tls: TlsSection | None = None
+    """As the database unless given."""
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        as_text = {
+            "type": "string",
+            "pattern": f"^{HOST.pattern}(:[0-9]{{1,5}})?$",
+            "examples": ["replica:3306"],
+        }
+        return {"anyOf": [as_text, handler(schema)]}
 
     @model_validator(mode="before")
     @classmethod
@@ -62,13 +78,30 @@ class VerifyHostSection(Section):
         return value
 
 
+def _given(key: str) -> dict[str, Any]:
+    return {"required": [key], "properties": {key: {"not": {"type": "null"}}}}
+
+
 class DatabaseSection(Section):
     """A server on which every live generation must log in."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "allOf": [
+                {"oneOf": [_given("tls"), _given("plaintext")]},
+                {"oneOf": [_given("admin_secret"), _given("admin_iam"), _given("admin_credential")]},
+            ]
+        }
+    )
+
     name: Name
+    """Its name in this file and in commands."""
     engine: Engine
+    """mysql, mariadb or postgresql; Aurora too."""
     host: Host
+    """The host at which applications and Lockstep reach it."""
     port: Port
+    """3306, 5432 or another."""
     dbname: Annotated[
         str,
         Text(
@@ -76,23 +109,21 @@ class DatabaseSection(Section):
             "letters, digits and _ $ -, beginning with a letter or _, at most 63 in all",
         ),
     ]
+    """The database on the server."""
     tls: TlsSection | None = None
+    """How its certificate is verified; `{}` verifies it with the system's CAs."""
     plaintext: Literal["passwords may cross this network unencrypted"] | None = None
-    admin_secret: Annotated[
-        SecretInAws | None,
-        Field(description="with the rotator admin's login: a name, an ARN, or RDS's rds!… name"),
-    ] = None
-    oci_admin_secret: Annotated[
-        SecretName | None,
-        Field(description="the same in OCI Vault; none: `admin_secret`, with dots for slashes"),
-    ] = None
-    admin_iam: Annotated[
-        Username | None, Field(description="the rotator admin's account, by RDS IAM authentication")
-    ] = None
-    admin_credential: Annotated[
-        CredentialId | None, Field(description="the credential of the plan that is the rotator admin's login")
-    ] = None
+    """Consent to connections without TLS, in place of `tls`."""
+    admin_secret: SecretInAws | None = None
+    """The secret in AWS with the rotator admin's login: a name, an ARN, or RDS's rds!… name."""
+    oci_admin_secret: SecretName | None = None
+    """The same in OCI Vault; `admin_secret` with dots for slashes unless given."""
+    admin_iam: Username | None = None
+    """The rotator admin's account, by RDS IAM authentication, in place of `admin_secret`."""
+    admin_credential: CredentialId | None = None
+    """The credential of the plan that is the rotator admin's login, in place of `admin_secret`."""
     verify_hosts: Annotated[tuple[VerifyHostSection, ...], Field(max_length=MAX_VERIFY_HOSTS)] = ()
+    """Read replicas and other hosts at which a value must log in before it is promoted."""
 
     @model_validator(mode="after")
     def _tls_or_consent(self) -> Self:

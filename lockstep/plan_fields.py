@@ -7,10 +7,19 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, GetCoreSchemaHandler
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    WithJsonSchema,
+)
+from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
-from lockstep.durations import parse_duration
+from lockstep.durations import DURATION, parse_duration
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +51,13 @@ class Text:
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:  # noqa: ANN401 - pydantic's
         return core_schema.no_info_after_validator_function(self.checked, handler(source))
 
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        # `patternErrorMessage` is what editors show instead of the pattern.
+        words = f"must be {self.words}"
+        return {**handler(schema), "pattern": f"^{self.pattern}$", "patternErrorMessage": words}
+
 
 SECRET_NAME = Text(r"[A-Za-z0-9/_+=.@-]{1,200}", "letters, digits and / _ + = . @ -, at most 200 in all")
 
@@ -58,7 +74,11 @@ def safe(name: str) -> str:
     return name
 
 
-Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(parse_duration),
+    WithJsonSchema({"type": "string", "pattern": f"^{DURATION}$", "examples": ["90s", "20m", "1h30m", "7d"]}),
+]
 Name = Annotated[
     str,
     Text(
@@ -95,7 +115,7 @@ Region = Annotated[
 class Section(BaseModel):
     """A mapping in the plan file. An unknown key is a mistake."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class MistakesError(ValueError):

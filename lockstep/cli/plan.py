@@ -1,4 +1,4 @@
-"""`lockstep plan`: check the plan, print the SQL that a DBA reviews and runs."""
+"""`lockstep plan`: check the plan, print its schema and the SQL that a DBA reviews and runs."""
 
 from datetime import timedelta
 from typing import Annotated, Any
@@ -24,6 +24,7 @@ from lockstep.model import Credential
 from lockstep.plan import Plan
 from lockstep.plan_checks import example_values, missing_ca_files
 from lockstep.plan_messages import Problem, in_order
+from lockstep.plan_schema import plan_schema_text
 from lockstep.quotas import Estate, Use, Verdict, broken, uses
 from lockstep.store_kinds import OciVault
 from lockstep.store_kinds.oci_budget import version_budget
@@ -164,3 +165,15 @@ def sql(
     if not printed:
         known = ", ".join(d.name for d in plan.databases)
         raise wrong_use(f"no database {database!r} for these credentials; the plan has: {known}")
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of the plan file, for editors.
+
+    Write it beside the plan, as lockstep.schema.json, and let the plan begin with the line
+    `# yaml-language-server: $schema=lockstep.schema.json`.
+
+    Exit code: 0.
+    """
+    typer.echo(plan_schema_text(), nl=False)

@@ -9,8 +9,10 @@ from lockstep.cost import assumptions as assumed
 from lockstep.cost.bill import Deployed, Line
 from lockstep.cost.calls import Counted, Shape
 from lockstep.cost.prices import SMALLEST_BILLED
-from lockstep.plan import AwsAudit, CredentialSection, Plan
+from lockstep.plan import Plan
 from lockstep.plan_admins import names_in_aws
+from lockstep.plan_audit import AwsAudit
+from lockstep.plan_credentials import CredentialSection
 from lockstep.store_kinds import AwsSecretsManager, OciVault
 
 FUNCTIONS = ("generate", "apply_db", "update_secrets", "audit")

@@ -8,8 +8,9 @@ from lockstep.cost import assumptions as assumed
 from lockstep.cost.aws import IN_OCI, looks, month, rotations, shape_of, triggers
 from lockstep.cost.bill import Deployed, Line
 from lockstep.cost.calls import Counted
-from lockstep.plan import CredentialSection, Plan
+from lockstep.plan import Plan
 from lockstep.plan_admins import names_in_oci
+from lockstep.plan_credentials import CredentialSection
 from lockstep.store_kinds import OciVault
 
 SECRETS_EACH = 2

@@ -1,6 +1,7 @@
 """A plan with another number of credentials, to measure what grows with them."""
 
-from lockstep.plan import CredentialSection, Plan, SecretsSection
+from lockstep.plan import Plan
+from lockstep.plan_credentials import CredentialSection, SecretsSection
 
 
 def scaled(plan: Plan, count: int) -> Plan:

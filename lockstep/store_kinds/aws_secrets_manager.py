@@ -20,8 +20,11 @@ class AwsSecretsManager(StoreKind):
     adapter: ClassVar[str] = "lockstep.aws.secrets_manager:open_secret"
 
     kind: Literal["aws-secrets-manager"]
+    """AWS Secrets Manager."""
     name: Name = "aws"
+    """Its name in commands and messages."""
     region: Region
+    """Where the secrets are."""
 
     def compile(self) -> AwsStore:
         """What a runner needs of it."""

@@ -23,24 +23,21 @@ class OciVault(StoreKind):
     adapter: ClassVar[str] = "lockstep.oci.vault_ring:open_secret"
 
     kind: Literal["oci-vault"]
+    """OCI Vault."""
     name: Name = "oci"
+    """Its name in commands and messages."""
     region: Region
+    """Where the secrets are."""
     compartment_id: Ocid
-    own_compartment_id: Annotated[
-        Ocid | None,
-        Field(
-            description="where the secrets are that Lockstep only reads: logins of administrators, keys; none: "
-            "compartment_id"
-        ),
-    ] = None
+    """The compartment of the rings, which are alone in it."""
+    own_compartment_id: Ocid | None = None
+    """The compartment of what Lockstep only reads: logins of administrators, keys; `compartment_id` unless given."""
     vault_id: Ocid
+    """The vault."""
     ring: Annotated[int, Field(ge=1, le=MAX_SLOTS)] = 4
-    readers_ring: Annotated[
-        int | None,
-        Field(
-            ge=1, le=MAX_SLOTS, description="how many slots every reader reads; none: as many as the ring has"
-        ),
-    ] = None
+    """How many secrets take turns for each one in AWS, since one takes 30 versions a day."""
+    readers_ring: Annotated[int, Field(ge=1, le=MAX_SLOTS)] | None = None
+    """How many slots every reader reads; as many as the ring has unless given."""
 
     @property
     def slots_of_readers(self) -> int:

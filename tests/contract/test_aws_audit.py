@@ -17,7 +17,7 @@ from lockstep.aws.kms import KmsSigner
 from lockstep.aws.s3_audit import S3AuditLog
 from lockstep.errors import AuditLogAccessDeniedError
 from lockstep.model import SecretStr
-from lockstep.plan import AwsAudit
+from lockstep.plan_audit import AwsAudit
 from sandbox.aws.resources import create_mac_key
 from sandbox.aws.server import AwsSandbox
 from tests.contract.aws_fixtures import BUCKET, CREDENTIAL, S3Harness, sandbox_client

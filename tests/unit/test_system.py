@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lockstep.model import PasswordPolicy
-from lockstep.plan import Password
+from lockstep.plan_credentials import Password
 from lockstep.system import SystemClock, SystemPasswords
 
 DEFAULT = Password()

@@ -1,0 +1,176 @@
+"""The JSON Schema of the plan: current, complete, and never stricter than the plan itself."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from ruamel.yaml import YAML
+from typer.testing import CliRunner
+
+from lockstep.cli.app import app
+from lockstep.durations import parse_duration
+from lockstep.model import Engine
+from lockstep.plan_schema import SCHEMA_NAME, plan_schema, plan_schema_text
+from sandbox import plans
+
+ROOT = Path(__file__).parents[2]
+COMMITTED = ROOT / "docs" / SCHEMA_NAME
+SCHEMA = plan_schema()
+VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
+PLANS = [ROOT / "lockstep.yaml", *sorted((ROOT / "tests/infrastructure/plan").glob("*.yaml"))]
+VALID = plans.plan_document(
+    [
+        plans.database("shop", Engine.MYSQL),
+        plans.database("stock", Engine.POSTGRESQL, tls={"ca_file": "a.pem"}),
+    ],
+    [plans.credential("multi-cloud/app_user", "shop")],
+    oci=plans.OciNames(),
+)
+
+
+def read(file: Path) -> Any:  # noqa: ANN401 - a document
+    return YAML(typ="safe", pure=True).load(file.read_text())
+
+
+def test_the_committed_schema_is_current() -> None:
+    assert COMMITTED.read_text() == plan_schema_text(), (
+        f"run: lockstep plan schema > {COMMITTED.relative_to(ROOT)}"
+    )
+    assert CliRunner().invoke(app, ["plan", "schema"]).stdout == plan_schema_text()
+
+
+def test_it_is_a_schema() -> None:
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+
+
+def test_the_example_names_it_for_editors() -> None:
+    first = (ROOT / "lockstep.yaml").read_text().splitlines()[0]
+    _, _, path = first.partition("# yaml-language-server: $schema=")
+    assert (ROOT / path).samefile(COMMITTED)
+
+
+@pytest.mark.parametrize("file", PLANS, ids=lambda f: str(f.relative_to(ROOT)))
+def test_every_plan_of_the_repository_is_valid(file: Path) -> None:
+    VALIDATOR.validate(read(file))
+
+
+def test_plans_of_the_sandbox_are_valid() -> None:
+    VALIDATOR.validate(VALID)
+
+
+def mappings(schema: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:  # noqa: ANN401 - a schema
+    if isinstance(schema, dict):
+        if schema.get("type") == "object":
+            yield path, schema
+        for key, value in schema.items():
+            yield from mappings(value, f"{path}/{key}")
+    elif isinstance(schema, list):
+        for i, value in enumerate(schema):
+            yield from mappings(value, f"{path}/{i}")
+
+
+def test_every_section_and_every_key_is_described() -> None:
+    found = list(mappings(SCHEMA))
+    assert len(found) >= 15
+    for path, section in found:
+        assert section["additionalProperties"] is False, path
+        assert section["description"], path
+        assert "Attributes:" not in section["description"], path
+        for key, value in section["properties"].items():
+            assert value.get("description"), f"{path}: {key}"
+            assert value["description"].endswith("."), f"{path}: {key}"
+
+
+def test_defaults_are_as_people_write_them() -> None:
+    section = SCHEMA["$defs"]["CredentialSection"]["properties"]
+    assert section["interval"]["default"] == "20m"
+    assert section["tolerance"]["default"] == "2m"
+    assert SCHEMA["$defs"]["AwsAudit"]["properties"]["retention"]["default"] == "400d"
+    for text in section["interval"]["examples"]:
+        assert parse_duration(text)
+
+
+def changed(path: str, value: object) -> Any:  # noqa: ANN401 - a document
+    document = json.loads(json.dumps(VALID))
+    *parents, last = path.split(".")
+    place = document
+    for part in parents:
+        place = place[int(part)] if part.isdigit() else place[part]
+    if value is GONE:
+        del place[last]
+    else:
+        place[int(last) if last.isdigit() else last] = value
+    return document
+
+
+GONE = object()
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("version", 2),
+        ("version", GONE),
+        ("lock", GONE),
+        ("lock.tabel", "x"),
+        ("lock.region", "Frankfurt"),
+        ("lock.table", "x"),
+        ("stores", []),
+        ("stores.0.kind", "aws"),
+        ("stores.0.kind", GONE),
+        ("stores.1.ring", 0),
+        ("stores.1.ring", 17),
+        ("stores.1.vault_id", "vault"),
+        ("stores.1.vault_id", GONE),
+        ("audit.aws.bucket", "UPPER"),
+        ("audit.aws.retention", "20"),
+        ("audit.aws.retention", 1200),
+        ("audit.aws.storage_class", "GLACIER"),
+        ("databses", []),
+        ("databases", {}),
+        ("databases.0.engine", "postgres"),
+        ("databases.0.port", 0),
+        ("databases.0.port", 65536),
+        ("databases.0.host", "shop.example.com:3306"),
+        ("databases.0.name", "Shop"),
+        ("databases.1.plaintext", "passwords may cross this network unencrypted"),
+        ("databases.1.tls", GONE),
+        ("databases.1.tls", None),
+        ("databases.0.plaintext", "yes"),
+        ("databases.0.admin_iam", "x"),
+        ("databases.0.admin_secret", GONE),
+        ("databases.0.verify_hosts", "replica"),
+        ("databases.0.verify_hosts", ["a b"]),
+        ("databases.0.verify_hosts", ["r:"]),
+        ("databases.0.verify_hosts", [{"port": 1}]),
+        ("databases.0.verify_hosts", [f"r{i}" for i in range(16)]),
+        ("credentials.0.interval", "often"),
+        ("credentials.0.strategy", "dual-password"),
+        ("credentials.0.username", "app-user"),
+        ("credentials.0.databases", []),
+        ("credentials.0.alternates", ["a"]),
+        ("credentials.0.users", 27),
+        ("credentials.0.password", {"length": 8}),
+        ("credentials.0.secrets", {"app_user": "x"}),
+    ],
+)
+def test_what_a_schema_can_say_is_refused(path: str, value: object) -> None:
+    assert not VALIDATOR.is_valid(changed(path, value))
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("databases.0.tls", None),
+        ("databases.0.verify_hosts", ["r", "r:3307", {"host": "r2", "tls": {}}]),
+        ("credentials.0.overlap", "1h 30m"),
+        ("credentials.0.overlap", None),
+        ("runners.aws", {}),
+        ("databases.0.admin_secret", "rds!cluster-1"),
+    ],
+)
+def test_what_the_plan_allows_is_not_refused(path: str, value: object) -> None:
+    VALIDATOR.validate(changed(path, value))
