@@ -90,7 +90,7 @@ class Plan(Section):
     audit: Audit
     """Where every rotation is on record."""
     runners: Runners = Runners()
-    """Who rotates."""
+    """Who rotates, and with which keys it reaches the other cloud."""
     database_sections: Annotated[tuple[DatabaseSection, ...], Field(alias="databases", min_length=1)]
     """The servers on which credentials log in."""
     credential_sections: Annotated[tuple[CredentialSection, ...], Field(alias="credentials", min_length=1)]

@@ -90,7 +90,7 @@ class CredentialSection(Section):
     overlap: Duration | None = None
     """How long the previous value works after a promotion; the interval minus twice the tolerance unless given."""
     password: Password = Password()
-    """What new passwords look like."""
+    """What its new passwords look like."""
     secrets: SecretsSection | None = None
     """The names of the two secrets, where they do not follow from `id`."""
     databases: Annotated[tuple[Name, ...], Field(min_length=1)]
