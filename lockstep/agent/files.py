@@ -1,12 +1,6 @@
-"""The files that the agent writes: a login in the form that another program reads.
-
-A file is written beside its place and renamed, so that a reader sees the old one or the new one, whole, and a full disk
-leaves the old one. It has its mode and owner before it has its name.
-"""
+"""The files that the agent writes: a login in the form that another program reads."""
 
 import json
-import os
-import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -15,6 +9,7 @@ from typing import Any
 
 from lockstep.errors import LockstepError
 from lockstep.model import SecretStr
+from lockstep.whole_files import replace_file
 
 
 class FileRefusedError(LockstepError):
@@ -179,7 +174,7 @@ def write(path: Path, text: SecretStr, *, mode: int, uid: int, gid: int) -> bool
     try:
         if _is_as_wanted(path, content, mode=mode, uid=uid, gid=gid):
             return False
-        _replace(path, content, mode=mode, uid=uid, gid=gid)
+        replace_file(path, content, mode=mode, uid=uid, gid=gid)
     except OSError as error:
         raise FileRefusedError(code=error.strerror or type(error).__name__) from None
     return True
@@ -196,19 +191,3 @@ def _is_as_wanted(path: Path, content: bytes, *, mode: int, uid: int, gid: int) 
             and path.read_bytes() == content
         )
     return False
-
-
-def _replace(path: Path, content: bytes, *, mode: int, uid: int, gid: int) -> None:
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchown(descriptor, uid, gid)
-            os.fchmod(descriptor, mode)
-            file.write(content)
-            file.flush()
-            os.fsync(descriptor)
-        Path(name).replace(path)
-    except BaseException:
-        with suppress(OSError):
-            Path(name).unlink()
-        raise

@@ -51,7 +51,7 @@ class AsyncCredentialClient:
         credential = await self.get()
         try:
             with without_locals():
-                return await connect(credential)
+                return self.opened(await connect(credential), credential)
         except Exception as e:
             if not is_refusal(e):
                 raise
@@ -62,11 +62,19 @@ class AsyncCredentialClient:
             if fresh == credential:
                 raise
         with without_locals():
-            return await connect(fresh)
+            return self.opened(await connect(fresh), fresh)
 
     def dead_before(self, overlap_seconds: float) -> int:
         """As `CredentialClient.dead_before`."""
         return self._cache.dead_before(overlap_seconds)
+
+    def opened(self, connection: Connection, credential: ClientCredential) -> Connection:
+        """As `CredentialClient.opened`."""
+        return self._cache.opened(connection, credential)
+
+    def generation_of(self, connection: object) -> int | None:
+        """As `CredentialClient.generation_of`."""
+        return self._cache.generation_of(connection)
 
     @property
     def status(self) -> ClientStatus:

@@ -12,13 +12,15 @@ import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, TypeVar
 
 from lockstep.client.clock import suspend_aware_clock
 from lockstep.client.credential import ClientCredential, Source, name_of
 from lockstep.client.tracebacks import without_locals
+from lockstep.client.usage import UsageFile
 from lockstep.errors import StoreUnreachableError
 from lockstep.newest import Seen, ask, is_older
 
@@ -28,6 +30,7 @@ RETRY_SECONDS = 10.0
 REFUSAL_SECONDS = 5.0
 """After a read because of a refused login, until the next one while the value is the same."""
 
+Connection = TypeVar("Connection")
 Reading: TypeAlias = Future[ClientCredential]
 
 
@@ -87,6 +90,7 @@ class CredentialCache:
             read again in the background. Keep it below the plan's overlap.
         refuse_after_seconds: The age from which a value is not given any more. None: it is always given, since it may
             still log in.
+        usage: Where to say which generation is used. None: nowhere.
         clock: Seconds that only grow, also while the machine is suspended.
     """
 
@@ -96,6 +100,7 @@ class CredentialCache:
         *,
         max_age_seconds: float = DEFAULT_MAX_AGE_SECONDS,
         refuse_after_seconds: float | None = None,
+        usage: UsageFile | None = None,
         clock: Callable[[], float] | None = None,
     ) -> None:
         if not sources:
@@ -114,6 +119,8 @@ class CredentialCache:
         self._failed_at: float | None = None
         self._refused: tuple[ClientCredential, float, BaseException | None] | None = None
         self._seen: dict[str, int] = {}
+        self._usage = usage
+        self._connections: weakref.WeakKeyDictionary[object, int] = weakref.WeakKeyDictionary()
         self._begin_without_threads()
         _caches.add(self)
 
@@ -180,6 +187,17 @@ class CredentialCache:
             is_over = self._clock() - kept.since >= overlap_seconds
             return kept.seen.value.generation if is_over else 0
 
+    def opened(self, connection: Connection, credential: ClientCredential) -> Connection:
+        """Note with which generation a connection was opened, for as long as somebody has it."""
+        with self._lock, suppress(TypeError):  # Not everything can be referred to weakly.
+            self._connections[connection] = credential.generation
+        return connection
+
+    def generation_of(self, connection: object) -> int | None:
+        """With which generation a connection was opened, if that was noted."""
+        with self._lock:
+            return self._connections.get(connection)
+
     @property
     def status(self) -> ClientStatus:
         """What this cache has, and what it has met."""
@@ -240,6 +258,13 @@ class CredentialCache:
                 settle = partial(reading.set_result, self._keep(found, refused))
             self._end(reading)
         settle()
+        self._tell_usage()
+
+    def _tell_usage(self) -> None:
+        with self._lock:
+            kept, generations = self._kept, list(self._connections.values())
+        if self._usage and kept:
+            self._usage.tell(kept.seen.value.generation, min(generations, default=None))
 
     def _end(self, reading: Reading) -> None:
         self._refresh = None if self._refresh is reading else self._refresh

@@ -4,7 +4,6 @@ from asyncio import Lock
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 from lockstep.client.aio import AsyncCredentialClient
 from lockstep.client.credential import ClientCredential
@@ -164,14 +163,15 @@ def asyncmy_pool(
                     await opener.open(credential)
                 finally:
                     for connection in self._free:
-                        generations.setdefault(connection, credential.generation)
+                        if client.generation_of(connection) is None:
+                            client.opened(connection, credential)
 
             await client.login(open_missing, opener.is_refusal)
 
         async def _acquire(self) -> "AsyncmyConnection":
             while True:
                 connection: AsyncmyConnection = await super()._acquire()  # type: ignore[misc]  # Not in its stubs.
-                if generations.get(connection, 0) >= client.dead_before(overlap_seconds):
+                if (client.generation_of(connection) or 0) >= client.dead_before(overlap_seconds):
                     return connection
                 try:
                     with suppress(Exception):  # It goes, whatever state it is in.
@@ -180,5 +180,4 @@ def asyncmy_pool(
                     connection.close()
                     self.release(connection)
 
-    generations: WeakKeyDictionary[AsyncmyConnection, int] = WeakKeyDictionary()
     return LoggedInPool(minsize, maxsize, **of_pool)

@@ -61,7 +61,7 @@ class CredentialClient(CredentialCache):
         credential = self.get()
         try:
             with without_locals():
-                return connect(credential)
+                return self.opened(connect(credential), credential)
         except Exception as e:
             if not is_refusal(e):
                 raise
@@ -72,4 +72,4 @@ class CredentialClient(CredentialCache):
             if fresh == credential:
                 raise
         with without_locals():
-            return connect(fresh)
+            return self.opened(connect(fresh), fresh)
