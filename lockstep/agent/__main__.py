@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 from lockstep.agent import DEFAULT_SETTINGS
-from lockstep.agent.serve import TokenError, once, serve
-from lockstep.agent.settings import SettingsError, load_settings
+from lockstep.agent.compiled import SettingsError, settings_of
+from lockstep.agent.token_file import TokenError
+from lockstep.environment import AgentExtraMissingError, OciExtraMissingError, line_of
 
 _FIELDS = ("secret", "path", "generation", "error", "at")
 
@@ -28,8 +29,8 @@ def main(arguments: list[str] | None = None) -> int:
         prog="lockstep agent",
         description="Reads credentials for the applications on this machine: over HTTP on loopback, in the dialect of "
         "the AWS Secrets Manager Agent, and as files.",
-        epilog="Exit codes: 0 done, 2 wrong use or settings that are not valid, 3 a value could not be read or a file "
-        "not written.",
+        epilog="Exit codes: 0 done, 2 wrong use or settings that are not valid, 3 a value could not be read, a file "
+        "not written, or a package is missing.",
     )
     parser.add_argument(
         "--config", type=Path, default=DEFAULT_SETTINGS, help="the settings  [default: %(default)s]"
@@ -44,15 +45,22 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("lockstep").setLevel(logging.INFO)
     try:
-        settings = load_settings(asked.config)
+        settings = settings_of(asked.config)
         if asked.check:
             return 0
+        # Now, so that it and the process that checks the settings are not in memory at the same time.
+        from lockstep.agent.serve import once, serve  # noqa: PLC0415
+
         return once(settings) if asked.once else serve(settings)
     except SettingsError as error:
         for problem in error.problems:
             sys.stderr.write(f"{asked.config}: {problem}\n")
     except TokenError as error:
         sys.stderr.write(f"{error}\n")
+    except ModuleNotFoundError as error:
+        missing = OciExtraMissingError if error.name == "oci" else AgentExtraMissingError
+        sys.stderr.write(f"{line_of(missing(code=str(error.name)))}\n")
+        return 3
     return 2
 
 

@@ -9,39 +9,38 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import uvicorn
 
 from lockstep.agent import files, hooks
+from lockstep.agent.compiled import CompiledSettings, File, Listen
 from lockstep.agent.http import Dialect, app_of
-from lockstep.agent.settings import File, Settings
 from lockstep.agent.sources import reader_of
+from lockstep.agent.token_file import token_of
 from lockstep.agent.values import Kept, Secret, Value, Values, said
-from lockstep.errors import LockstepError, TerminalError
+from lockstep.errors import LockstepError
 from lockstep.model import SecretStr
-from lockstep.system import boot_seconds, new_token
+from lockstep.system import boot_seconds
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 logger = logging.getLogger("lockstep.agent")
 
-TOKEN_MODE = 0o640
 _WAITING = 1024
 _PR_SET_DUMPABLE = 4
-
-
-class TokenError(TerminalError):
-    """The token file cannot be read or made."""
 
 
 class Agent:
     """Everything but the answers to requests.
 
     Args:
-        settings: Complete, with the plan in them.
+        settings: Valid, with the plan in them.
         values: What is served.
     """
 
-    def __init__(self, settings: Settings, values: Values) -> None:
+    def __init__(self, settings: CompiledSettings, values: Values) -> None:
         self.values = values
         self._settings = settings
         self._owed: set[Path] = {file.path for file in settings.files if file.command or file.signal}
@@ -49,7 +48,7 @@ class Agent:
         self._over = threading.Event()
 
     @classmethod
-    def of(cls, settings: Settings, clock: Callable[[], float] = boot_seconds) -> "Agent":
+    def of(cls, settings: CompiledSettings, clock: Callable[[], float] = boot_seconds) -> "Agent":
         """The agent for these settings, before it has read anything."""
         return cls(settings, Values(list(_secrets(settings)), clock))
 
@@ -74,13 +73,12 @@ class Agent:
             thread.join()
 
     def _refresh_until_over(self) -> None:
-        while not self._over.wait(self._settings.refresh_seconds):
+        while not self._over.wait(self._settings.refresh.total_seconds()):
             self.refresh()
 
     def _keep(self, file: File) -> bool:
         """Write a file if what it says has changed, then run its hook. A value that may be dead is not written."""
-        served = self._settings.credential_of(file)
-        user, blob = (self._text(name) for name in (served.secrets.app_user, served.secrets.connection_blob))
+        user, blob = (self._text(name) for name in (file.served.app_user, file.served.connection_blob))
         if user is None:
             return False
         try:
@@ -114,14 +112,14 @@ class Agent:
         return kept.value.text.reveal() if kept else None
 
 
-def serve(settings: Settings) -> int:
+def serve(settings: CompiledSettings) -> int:
     """Run the agent until SIGTERM or SIGINT; the exit status."""
     forbid_core_dumps()
     token = token_of(settings.token_file)
     agent = Agent.of(settings)
     agent.refresh()
     dialect = Dialect(agent.values, token=token, path_prefix=settings.listen.path_prefix)
-    listener = _listener(settings)
+    listener = _listener(settings.listen)
     server = uvicorn.Server(
         uvicorn.Config(
             app_of(dialect),
@@ -142,17 +140,16 @@ def serve(settings: Settings) -> int:
     return 0
 
 
-def once(settings: Settings) -> int:
+def once(settings: CompiledSettings) -> int:
     """Read every secret and write every file, for a job or an init container; the exit status."""
     forbid_core_dumps()
     return 0 if Agent.of(settings).refresh() else 3
 
 
-def _secrets(settings: Settings) -> Iterator[Secret]:
-    readers = {store.name: reader_of(store) for store in settings.stores_by_distance}
+def _secrets(settings: CompiledSettings) -> Iterator[Secret]:
+    readers = {store.name: reader_of(store) for store in settings.stores}
     for served in settings.serve:
-        names = tuple(n for n in (served.secrets.app_user, served.secrets.connection_blob) if n)
-        for name in names:
+        for name in served.secrets:
             yield Secret(
                 name=name,
                 credential_id=served.id,
@@ -161,30 +158,7 @@ def _secrets(settings: Settings) -> Iterator[Secret]:
             )
 
 
-def token_of(file: Path) -> SecretStr:
-    """The token of a file, which is made where there is none.
-
-    Raises:
-        TokenError: It cannot be read or made, or is empty, or others than its owner and group can read it.
-    """
-    try:
-        with suppress(FileExistsError):
-            descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, TOKEN_MODE)
-            with os.fdopen(descriptor, "w") as made:
-                os.fchmod(descriptor, TOKEN_MODE)
-                made.write(new_token().reveal())
-        if file.stat().st_mode & 0o007:
-            raise TokenError(path=str(file), code="readable-by-everybody")
-        token = file.read_text(encoding="ascii").strip()
-    except (OSError, ValueError) as error:
-        raise TokenError(path=str(file), code=type(error).__name__) from None
-    if not token:
-        raise TokenError(path=str(file), code="empty")
-    return SecretStr(token)
-
-
-def _listener(settings: Settings) -> socket.socket:
-    listen = settings.listen
+def _listener(listen: Listen) -> socket.socket:
     if listen.socket is None:
         family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
         # Named as TCP, or asyncio would not send small answers at once, and each would wait 40 ms.

@@ -19,8 +19,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
+from lockstep.agent import compiled
+from lockstep.agent.compiled import CompiledSettings, SettingsError
 from lockstep.agent.files import FORMATS
-from lockstep.errors import TerminalError
+from lockstep.compiled import fields_of
 from lockstep.plan_fields import CredentialId, Duration, Name, SecretName, Section, Text
 from lockstep.plan_file import PlanProblemsError, load_plan
 from lockstep.plan_messages import problems_of
@@ -32,14 +34,6 @@ DEFAULT_PORT = 2773
 REFRESHES_IN_AN_OVERLAP = 4
 """Several reads may fail before a value has to be refused."""
 MAX_CHARACTERS = 262_144
-
-
-class SettingsError(TerminalError):
-    """The agent's settings are not valid."""
-
-    def __init__(self, problems: list[str]) -> None:
-        self.problems = problems
-        super().__init__()
 
 
 def _mode(value: object) -> object:
@@ -90,15 +84,13 @@ class File(Section):
             raise ValueError("mode: everybody could read the password; use 0600 or 0640 and a group")
         return self
 
-    @property
-    def uid(self) -> int:
-        """Its owner; -1: the process's."""
-        return -1 if self.owner is None else pwd.getpwnam(self.owner).pw_uid
-
-    @property
-    def gid(self) -> int:
-        """Its group; -1: the process's."""
-        return -1 if self.group is None else grp.getgrnam(self.group).gr_gid
+    def compile(self, served: compiled.Served) -> compiled.File:
+        """What the agent needs of it."""
+        given = {n: getattr(self, n) for n in compiled.File.model_fields() if n in type(self).model_fields}
+        signal = self.signal and compiled.Signal(**fields_of(compiled.Signal, self.signal))
+        uid = -1 if self.owner is None else pwd.getpwnam(self.owner).pw_uid
+        gid = -1 if self.group is None else grp.getgrnam(self.group).gr_gid
+        return compiled.File(**{**given, "served": served, "signal": signal, "uid": uid, "gid": gid})
 
 
 class Listen(Section):
@@ -143,6 +135,13 @@ class Served(Section):
     secrets: SecretPair
     overlap: Duration
 
+    def compile(self) -> compiled.Served:
+        """What the agent needs of it."""
+        names = self.secrets
+        return compiled.Served(
+            id=self.id, app_user=names.app_user, connection_blob=names.connection_blob, overlap=self.overlap
+        )
+
 
 class Settings(Section):
     """The whole file.
@@ -175,23 +174,31 @@ class Settings(Section):
         return self
 
     @property
-    def stores_by_distance(self) -> tuple[StoreConfig, ...]:
-        """The stores, the nearest first."""
-        return tuple(sorted(self.stores, key=lambda store: store.name != self.nearest))
+    def shortest_overlap(self) -> timedelta:
+        """Of the credentials that are served."""
+        return min(served.overlap for served in self.serve)
 
     @property
-    def refresh_seconds(self) -> float:
+    def how_often(self) -> timedelta:
         """How often the stores are asked."""
-        shortest = min(served.overlap for served in self.serve)
-        most = shortest / REFRESHES_IN_AN_OVERLAP
-        return (self.refresh or min(most, timedelta(minutes=1))).total_seconds()
+        return self.refresh or min(self.shortest_overlap / REFRESHES_IN_AN_OVERLAP, timedelta(minutes=1))
 
-    def credential_of(self, file: File) -> Served:
-        """The credential that a file is about."""
-        return next(s for s in self.serve if file.credential in (None, s.id))
+    def compile(self) -> CompiledSettings:
+        """What the agent needs of them, once there is nothing wrong with them."""
+        serve = [s.compile() for s in self.serve]
+        return CompiledSettings(
+            stores=tuple(s.compile() for s in sorted(self.stores, key=lambda s: s.name != self.nearest)),
+            serve=tuple(serve),
+            refresh=self.how_often,
+            listen=compiled.Listen(**fields_of(compiled.Listen, self.listen)),
+            token_file=self.token_file,
+            files=tuple(
+                f.compile(next(s for s in serve if f.credential in (None, s.id))) for f in self.files
+            ),
+        )
 
 
-def load_settings(file: Path) -> Settings:
+def load_settings(file: Path) -> CompiledSettings:
     """Read and check the settings, and the plan that they name.
 
     Raises:
@@ -213,7 +220,7 @@ def load_settings(file: Path) -> Settings:
         raise SettingsError([f"plan: {problem}" for problem in error.problems]) from None
     if problems := list(_problems(settings)):
         raise SettingsError(problems)
-    return settings
+    return settings.compile()
 
 
 def _from_plan(settings: Settings, *, base: Path) -> Settings:
@@ -242,10 +249,9 @@ def _problems(settings: Settings) -> Iterator[str]:
     stores = [store.name for store in settings.stores]
     if settings.nearest not in (None, *stores):
         yield f"nearest: there is no store {settings.nearest}, only {', '.join(stores)}"
-    shortest = min(served.overlap for served in settings.serve)
-    if settings.refresh_seconds * 2 > shortest.total_seconds():
+    if settings.how_often * 2 > settings.shortest_overlap:
         yield "refresh: must be at most half of the shortest overlap"
-    if settings.refresh_seconds < 1:
+    if settings.how_often < timedelta(seconds=1):
         yield "refresh: must be at least 1s"
     ids = [served.id for served in settings.serve]
     users = {entry.pw_name for entry in pwd.getpwall()}

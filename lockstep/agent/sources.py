@@ -8,10 +8,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from lockstep.agent.values import Read, Reading
+from lockstep.compiled import AwsStore, Store, VaultStore
 from lockstep.contents import BINARY
 from lockstep.errors import SecretMalformedError
 from lockstep.model import SecretStr
-from lockstep.store_kinds import AwsSecretsManager, OciVault, StoreConfig
 from lockstep.version_names import VersionNames
 
 if TYPE_CHECKING:
@@ -22,16 +22,16 @@ ReaderOf = Callable[[str, str], Read]
 """How a secret is read, by the credential's id and the secret's name."""
 
 
-def reader_of(store: StoreConfig) -> ReaderOf:
+def reader_of(store: Store) -> ReaderOf:
     """How secrets are read from a store. They share one client."""
     match store:
-        case AwsSecretsManager():
+        case AwsStore():
             return _in_aws(store)
-        case OciVault():
+        case VaultStore():
             return _in_oci(store)
 
 
-def _in_aws(store: AwsSecretsManager) -> ReaderOf:
+def _in_aws(store: AwsStore) -> ReaderOf:
     from lockstep.aws.clients import aws_client
     from lockstep.aws.secrets_manager import SecretsManagerSecret
 
@@ -50,7 +50,7 @@ def _in_aws(store: AwsSecretsManager) -> ReaderOf:
     return reader
 
 
-def _in_oci(store: OciVault) -> ReaderOf:
+def _in_oci(store: VaultStore) -> ReaderOf:
     from lockstep.client.sources import own_vault
     from lockstep.oci.ring_reader import RingReader
 

@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 from lockstep.agent import DEFAULT_SETTINGS
-from lockstep.environment import AgentExtraMissingError
 
 
 def agent(
@@ -23,11 +22,9 @@ def agent(
     has the settings.
 
     Exit code: 0 after a signal that ends it, or once the files are written; 2 settings that are not valid; 3 a value
-    could not be read, or a file not written.
+    could not be read, a file not written, or a package is missing.
     """
-    try:
-        from lockstep.agent.__main__ import main  # noqa: PLC0415 - most commands need none of it
-    except ModuleNotFoundError as error:
-        raise AgentExtraMissingError(code=error.name or "?") from None
+    from lockstep.agent.__main__ import main  # noqa: PLC0415 - most commands need none of it
+
     flags = [flag for flag, wanted in (("--once", once), ("--check", check)) if wanted]
     raise typer.Exit(main(["--config", str(config), *flags]))

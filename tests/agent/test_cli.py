@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.agent.process import settings_file
 from tests.agent.test_settings import PLAN
 
@@ -26,13 +28,22 @@ def test_it_tells_what_is_wrong(tmp_path: Path) -> None:
     assert (done.returncode, "colour: unknown key" in done.stderr) == (2, True)
 
 
-def test_without_the_extra_it_says_what_to_install() -> None:
-    program = (
-        "import sys; sys.modules['starlette'] = None; "
-        "from lockstep.cli import app; sys.argv = ['lockstep', 'agent', '--check']; app()"
-    )
-    done = subprocess.run(  # noqa: S603 - our own interpreter
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 3
-    assert "pip install 'lockstep[agent]'" in done.stderr
+@pytest.mark.parametrize(("module", "extra"), [("starlette", "agent"), ("oci", "oci")])
+@pytest.mark.parametrize(
+    "program",
+    [
+        "from lockstep.cli import app; app()",
+        "import runpy; runpy.run_module('lockstep.agent', run_name='__main__')",
+    ],
+)
+def test_without_an_extra_it_says_what_to_install(
+    tmp_path: Path, module: str, extra: str, program: str
+) -> None:
+    document = {**PLAN, "token_file": f"{tmp_path}/token"}
+    arguments = ["--config", str(settings_file(tmp_path, document))]
+    argv = ["lockstep", *(["agent"] if "cli" in program else []), *arguments]
+    text = f"import sys; sys.modules[{module!r}] = None; sys.argv = {argv!r}; {program}"
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=False)  # noqa: S603
+    assert done.returncode == 3, done.stderr
+    assert f"pip install 'lockstep[{extra}]'" in done.stderr
+    assert "Traceback" not in done.stderr
