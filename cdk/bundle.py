@@ -66,6 +66,8 @@ _FOR_PEOPLE = (
     "quotas",
     "adoption.py",
     "aws/secret_tags.py",
+    "databases/sessions.py",
+    "sessions.py",
 )
 _OF_PLANS = ("plan.py", "plan_*.py", "durations.py", "databases/provisioning*.py", "store_kinds/[!_o]*.py")
 _NOT_SHIPPED = (*_FOR_PEOPLE, *_OF_PLANS, "store_kinds/oci_vault.py")

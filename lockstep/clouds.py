@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from lockstep.oci.clients import OciClients
     from lockstep.oci.vault import Vault
     from lockstep.orders import Orders
+    from lockstep.sessions import SessionSource
 
 OpenSecret = Callable[[Store, "Clouds", VersionNames], VersionedSecret]
 """What `adapter` of a store kind names."""
@@ -255,6 +256,18 @@ class Clouds:
             server,
             credential,
             admin,
+            timeouts=self._timeouts.database,
+            before_send=self._before_send,
+        )
+
+    def sessions(self, server: DatabaseServer, credential: Credential) -> "SessionSource":
+        """The open sessions of a credential on a server, or on one of its `copies`."""
+        from lockstep.databases import open_sessions
+
+        return open_sessions(
+            server,
+            credential,
+            self.admin(server),
             timeouts=self._timeouts.database,
             before_send=self._before_send,
         )

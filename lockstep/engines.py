@@ -1,6 +1,7 @@
 """The engines that a plan can name: one row each.
 
-To add an engine, add a member to `lockstep.model.Engine` and a row here, and write its driver and its provisioning.
+To add an engine, add a member to `lockstep.model.Engine` and a row here, and write its driver, its provisioning and
+its listing of sessions.
 """
 
 import re
@@ -18,6 +19,7 @@ class EngineSpec:
         driver: A `lockstep.databases.base.ServerDatabase`, as `module:class`. It is imported when a runner first needs
             it, so that a runner loads only the drivers that its plan needs.
         provisioning: A `lockstep.databases.provisioning.Dialect`, as `module:name`.
+        sessions: A `lockstep.databases.sessions.Lists`, as `module:name`.
         dsn_scheme: The scheme of the URLs in `connection_blob`.
         strategies: Those that its accounts allow.
         own_accounts: Accounts of the server itself or of its host, which are never an application's.
@@ -28,6 +30,7 @@ class EngineSpec:
 
     driver: str
     provisioning: str
+    sessions: str
     dsn_scheme: str
     strategies: frozenset[Strategy]
     own_accounts: re.Pattern[str]
@@ -54,6 +57,7 @@ ENGINES: Mapping[Engine, EngineSpec] = {
     Engine.MYSQL: EngineSpec(
         driver="lockstep.databases.mysql:MySqlDatabase",
         provisioning="lockstep.databases.provisioning_mysql:DIALECT",
+        sessions="lockstep.databases.sessions:mysql",
         dsn_scheme="mysql",
         strategies=frozenset(Strategy),
         own_accounts=re.compile("root|rdsadmin"),
@@ -64,6 +68,7 @@ ENGINES: Mapping[Engine, EngineSpec] = {
     Engine.MARIADB: EngineSpec(
         driver="lockstep.databases.mariadb:MariaDbDatabase",
         provisioning="lockstep.databases.provisioning_mariadb:DIALECT",
+        sessions="lockstep.databases.sessions:mariadb",
         dsn_scheme="mariadb",
         strategies=frozenset(Strategy),
         own_accounts=re.compile("root|rdsadmin|mysql|PUBLIC"),
@@ -74,6 +79,7 @@ ENGINES: Mapping[Engine, EngineSpec] = {
     Engine.POSTGRESQL: EngineSpec(
         driver="lockstep.databases.postgresql:PostgreSqlDatabase",
         provisioning="lockstep.databases.provisioning_postgresql:DIALECT",
+        sessions="lockstep.databases.sessions:postgresql",
         dsn_scheme="postgresql",
         strategies=frozenset({Strategy.ALTERNATING_USERS}),  # a role has one password
         own_accounts=re.compile("postgres|rdsadmin|public|none|pg_.*"),

@@ -20,6 +20,7 @@ from lockstep.cli import (
     report,
     retire,
     rotate,
+    sessions,
     status,
 )
 from lockstep.cli.failures import Root
@@ -41,6 +42,7 @@ app.command("cost")(cost.cost)
 app.command("adopt")(adopt.adopt)
 app.command("agent")(agent.agent)
 app.command("status")(status.status)
+app.command("sessions")(sessions.sessions)
 app.command("rotate")(rotate.rotate)
 app.command("pause")(pause.pause)
 app.command("resume")(pause.resume)

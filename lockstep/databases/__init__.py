@@ -16,8 +16,9 @@ from lockstep.timeouts import DatabaseTimeouts as Timeouts
 
 if TYPE_CHECKING:
     from lockstep.databases.base import ServerDatabase
+    from lockstep.sessions import SessionSource
 
-__all__ = ["Timeouts", "open_database"]
+__all__ = ["Timeouts", "open_database", "open_sessions"]
 
 _DEFAULT_TIMEOUTS = Timeouts()
 
@@ -52,3 +53,25 @@ def open_database(
     reached_by = partial(driver, timeouts=timeouts, random_bytes=random_bytes, before_send=before_send)
     replicas = tuple(reached_by(copy, credential, admin) for copy in server.copies)
     return reached_by(server, credential, admin, replicas=replicas)
+
+
+def open_sessions(
+    server: DatabaseServer,
+    credential: Credential,
+    admin: Callable[[], Login],
+    *,
+    timeouts: Timeouts = _DEFAULT_TIMEOUTS,
+    before_send: BeforeSend = always,
+) -> "SessionSource":
+    """The sessions of a credential's usernames on a server, or on one of its verify hosts; connects to nothing yet.
+
+    Arguments and errors as of `open_database`.
+    """
+    from lockstep.databases.sessions import Sessions  # noqa: PLC0415 - no function needs it
+
+    spec = ENGINES[server.engine]
+    driver: type[ServerDatabase[Any]] = load(spec.driver)
+    database = driver(
+        server, credential, admin, timeouts=timeouts, random_bytes=os.urandom, before_send=before_send
+    )
+    return Sessions(database, load(spec.sessions))

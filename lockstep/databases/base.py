@@ -115,8 +115,8 @@ class ServerDatabase(ABC, Generic[SessionT]):
         return self._admin()
 
     @contextmanager
-    def exclusive(self, admin: Login | None = None) -> Iterator[Stager]:
-        """See `lockstep.ports.Database`."""
+    def as_admin(self, admin: Login | None = None) -> Iterator[SessionT]:
+        """A session of the rotator admin, without the advisory lock; raises AdminCredentialRejectedError."""
         try:
             session = self._admin_session(admin or self._admin())
         except LoginRefusedError:
@@ -124,6 +124,12 @@ class ServerDatabase(ABC, Generic[SessionT]):
         except AccountUnusableError as e:
             raise AdminCredentialRejectedError(**e.where) from None
         with closing(session):
+            yield session
+
+    @contextmanager
+    def exclusive(self, admin: Login | None = None) -> Iterator[Stager]:
+        """See `lockstep.ports.Database`."""
+        with self.as_admin(admin) as session:
             session.lock(sha256(f"lockstep account {self.credential.usernames[0]}".encode()).digest())
             second_look = partial(self._accepts_after_all, session)
             yield KnownUsernames(self.credential, self.name, self._stager(session), second_look)

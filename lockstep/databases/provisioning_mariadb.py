@@ -21,6 +21,7 @@ from lockstep.databases.provisioning_family import (
     version_number,
     with_password,
 )
+from lockstep.databases.sessions import MARIADB_GRANT
 from lockstep.databases.verifiers import RandomBytes, mysql_native_password
 from lockstep.model import ANY_HOST, Credential, DatabaseServer, SecretStr, Strategy
 
@@ -92,6 +93,8 @@ def _script(
             *notes,
             f"CREATE USER lets {rotator.shown} change every account of the server: MariaDB has nothing less.",
             "With the names of the accounts it finds a username that has several hosts.",
+            "With PROCESS `lockstep sessions` counts open sessions. It shows their statements too: to withhold it,",
+            "leave the last statement out.",
         ],
         statements=[
             *statements,
@@ -101,6 +104,7 @@ def _script(
                 f"GRANT SELECT (User, Host) ON mysql.user TO {account}"
                 for account in rotator_accounts(rotator)
             ),
+            *(MARIADB_GRANT.format(account=account) for account in rotator_accounts(rotator)),
         ],
         password_steps=[
             *(

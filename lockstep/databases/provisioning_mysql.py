@@ -25,6 +25,7 @@ from lockstep.databases.provisioning_family import (
     version_number,
     with_password,
 )
+from lockstep.databases.sessions import MYSQL_GRANTS
 from lockstep.databases.verifiers import RandomBytes, caching_sha2_password
 from lockstep.model import ANY_HOST, Credential, DatabaseServer, SecretStr, Strategy
 
@@ -94,11 +95,18 @@ def _script(
         notes=[
             *notes,
             f"CREATE USER lets {rotator.shown} change every account without SYSTEM_USER: let administrators have it.",
+            "By the last statements `lockstep sessions` counts open sessions; they show no statement of one. Where",
+            "performance_schema is off it needs PROCESS instead, which does.",
         ],
         statements=[
             *statements,
             *made_rotators(rotator, server, _MADE),
             *(f"GRANT CREATE USER ON *.* TO {account}" for account in rotator_accounts(rotator)),
+            *(
+                grant.format(account=account)
+                for account in rotator_accounts(rotator)
+                for grant in MYSQL_GRANTS
+            ),
         ],
         password_steps=[
             f"  ALTER USER {account} IDENTIFIED BY RANDOM PASSWORD;"

@@ -14,6 +14,7 @@ from lockstep.databases.postgresql_estate import (
     VERIFY_ROTATOR,
 )
 from lockstep.databases.provisioning import Dialect, Rotator, Script, identifier, listed, quoted
+from lockstep.databases.sessions import POSTGRESQL_GRANT
 from lockstep.databases.verifiers import RandomBytes, scram_sha_256
 from lockstep.model import Credential, DatabaseServer, SecretStr
 
@@ -110,6 +111,13 @@ def itself(credential: Credential, server: DatabaseServer, rotator: Rotator) -> 
 
 def _script(server: DatabaseServer, rotator: Rotator, statements: list[str], notes: list[str]) -> Script:
     last_steps = []
+    if rotator.usernames:
+        to = ", ".join(identifier(u) for u in rotator.usernames)
+        last_steps += [
+            "`lockstep sessions` counts open sessions without a further right. To let it show hosts and ages too:",
+            f"  {POSTGRESQL_GRANT.format(account=to)};",
+            "which shows the statements of all sessions as well.",
+        ]
     if not server.plaintext:
         last_steps += [
             "Later, if no session without TLS is left (pg_stat_ssl), let pg_hba.conf have `hostssl` lines only",

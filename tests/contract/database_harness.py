@@ -52,6 +52,8 @@ class SandboxServer(Protocol):
     port: int
 
     @property
+    def product(self) -> str: ...
+    @property
     def ca_file(self) -> Path | None: ...
     def execute_as_superuser(
         self, sql: str | Sequence[str], *, database: str | None = None

@@ -109,9 +109,22 @@ def test_no_account_is_altered_to_require_tls(plan: Plan, engine: Engine, *, exi
 def test_the_rotator_gets_no_more_than_it_needs(plan: Plan, engine: Engine, *, existing: bool) -> None:
     statements = made(plan, engine, existing=existing).statements
     granted = [s for s in statements if s.startswith("GRANT") and ROTATOR in s]
-    names = ["GRANT SELECT (User, Host) ON mysql.user TO 'lockstep_rotator'@'%'"]
-    expected = ["GRANT CREATE USER ON *.* TO 'lockstep_rotator'@'%'"]
-    assert granted == expected + (names if engine is Engine.MARIADB else [])
+    columns = "PROCESSLIST_ID, PROCESSLIST_USER, PROCESSLIST_HOST, PROCESSLIST_TIME"
+    rights = {
+        Engine.MARIADB: ["CREATE USER ON *.*", "SELECT (User, Host) ON mysql.user", "PROCESS ON *.*"],
+        Engine.MYSQL: [
+            "CREATE USER ON *.*",
+            f"SELECT ({columns}) ON performance_schema.threads",
+            "SELECT ON performance_schema.session_connect_attrs",
+        ],
+    }
+    assert granted == [f"GRANT {right} TO 'lockstep_rotator'@'%'" for right in rights[engine]]
+
+
+def test_the_rotator_sees_no_statements_on_postgresql_unless_a_dba_lets_it(plan: Plan) -> None:
+    script = made(plan, Engine.POSTGRESQL)
+    assert not any("pg_read_all_stats" in statement for statement in script.statements)
+    assert '--   GRANT pg_read_all_stats TO "lockstep_rotator";' in script.text().splitlines()
 
 
 def test_postgresql_logins_share_an_owner(plan: Plan) -> None:

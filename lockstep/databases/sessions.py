@@ -1,0 +1,162 @@
+"""Listing sessions, as the rotator admin, with the least right that each engine has for it.
+
+    engine                                what is needed                                  what that shows too
+    PostgreSQL: usernames, applications   nothing
+    PostgreSQL: hosts, ages               pg_read_all_stats                               the statements of all sessions
+    MySQL with performance_schema         SELECT on four columns of its table `threads`   no statement
+                                          and on session_connect_attrs
+    MySQL without, MariaDB                PROCESS                                         the statements of all sessions
+
+Without the right MySQL and MariaDB list the asking account's own sessions and give no error, and MySQL's
+performance_schema is empty where it is off: so each listing first makes sure that it sees the others.
+
+https://www.postgresql.org/docs/current/monitoring-stats.html, https://mariadb.com/kb/en/grant/#process,
+https://dev.mysql.com/doc/refman/8.4/en/performance-schema-threads-table.html
+"""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from lockstep.databases.provisioning import listed, quoted
+from lockstep.errors import PrivilegeMissingError
+from lockstep.model import Credential
+from lockstep.sessions import NotCountable, OpenSession, SessionList
+
+if TYPE_CHECKING:
+    from lockstep.databases.base import ServerDatabase
+    from lockstep.databases.mysql_family import MySqlSession
+    from lockstep.databases.postgresql import PostgreSqlSession
+
+POSTGRESQL_GRANT = "GRANT pg_read_all_stats TO {account}"
+MARIADB_GRANT = "GRANT PROCESS ON *.* TO {account}"
+_COLUMNS = "PROCESSLIST_ID, PROCESSLIST_USER, PROCESSLIST_HOST, PROCESSLIST_TIME"
+MYSQL_GRANTS = (
+    f"GRANT SELECT ({_COLUMNS}) ON performance_schema.threads TO {{account}}",
+    "GRANT SELECT ON performance_schema.session_connect_attrs TO {account}",
+)
+
+_MYSQL_SESSIONS = """
+SELECT t.PROCESSLIST_USER, t.PROCESSLIST_HOST, COALESCE(p.ATTR_VALUE, c.ATTR_VALUE, ''), t.PROCESSLIST_TIME
+FROM performance_schema.threads AS t
+LEFT JOIN performance_schema.session_connect_attrs AS p
+  ON p.PROCESSLIST_ID = t.PROCESSLIST_ID AND p.ATTR_NAME = 'program_name'
+LEFT JOIN performance_schema.session_connect_attrs AS c
+  ON c.PROCESSLIST_ID = t.PROCESSLIST_ID AND c.ATTR_NAME = '_client_name'
+WHERE t.PROCESSLIST_USER IN %s AND t.PROCESSLIST_ID <> CONNECTION_ID()
+"""
+
+
+class Lists(Protocol):
+    """How an engine lists sessions."""
+
+    def __call__(self, session: Any, credential: Credential, /) -> SessionList | NotCountable:  # noqa: ANN401 - the engine's own session
+        """The sessions of the credential's usernames, as a session of the rotator admin sees them."""
+
+
+class Sessions:
+    """The port `SessionSource`.
+
+    Args:
+        database: How the server is reached.
+        lists: Of its engine.
+    """
+
+    def __init__(self, database: "ServerDatabase[Any]", lists: Lists) -> None:
+        self._database = database
+        self._lists = lists
+
+    @property
+    def name(self) -> str:
+        """See `lockstep.sessions.SessionSource`."""
+        return self._database.name
+
+    def list_sessions(self) -> SessionList | NotCountable:
+        """See `lockstep.sessions.SessionSource`."""
+        with self._database.as_admin() as session:
+            return self._lists(session, self._database.credential)
+
+
+def postgresql(session: "PostgreSqlSession", credential: Credential) -> SessionList:
+    """Every role sees usernames and applications. A role that does not inherit must act as pg_read_all_stats."""
+    [[server, admin, sees_all, may_see_all]] = session.run(
+        "SELECT extract(epoch FROM pg_postmaster_start_time())::text, quote_ident(session_user),"
+        " pg_has_role('pg_read_all_stats', 'USAGE'), pg_has_role('pg_read_all_stats', 'MEMBER')"
+    )
+    if may_see_all and not sees_all:
+        session.run("SET ROLE pg_read_all_stats")
+    # Background and parallel workers are told apart only where they are shown.
+    rows = session.run(
+        "SELECT usename::text, host(client_addr), application_name,"  # noqa: S608 - the literals are quoted
+        " extract(epoch FROM clock_timestamp() - backend_start)::float8 FROM pg_stat_activity"
+        f" WHERE usename IN ({listed(credential.usernames)}) AND pid <> pg_backend_pid()"
+        " AND coalesce(backend_type, 'client backend') = 'client backend'"
+    )
+    found = [
+        OpenSession(
+            username=username,
+            # A session over the server's own socket has no address.
+            host=(host or "localhost") if may_see_all else None,
+            application=application or "",
+            age_seconds=age,
+        )
+        for username, host, application, age in rows
+    ]
+    if may_see_all:
+        return SessionList(server=server, sessions=found, ages_are_exact=True)
+    return SessionList(
+        server=server,
+        sessions=found,
+        ages_are_exact=True,
+        hidden="client hosts and ages",
+        grants=(POSTGRESQL_GRANT.format(account=admin),),
+    )
+
+
+def mysql(session: "MySqlSession", credential: Credential) -> SessionList | NotCountable:
+    """From performance_schema where it is on, else from the process list."""
+    if session.run("SELECT @@performance_schema") != (1,):
+        return mariadb(session, credential)
+    try:
+        rows = session.rows(_MYSQL_SESSIONS, credential.usernames)
+    except PrivilegeMissingError:
+        return _not_countable(session, *MYSQL_GRANTS)
+    return _listed(session, credential, rows)
+
+
+def mariadb(session: "MySqlSession", credential: Credential) -> SessionList | NotCountable:
+    """From the process list; MySQL has the same one."""
+    try:
+        # Refused without PROCESS, whether an account has it itself or by a role.
+        session.run("SELECT COUNT(*) FROM information_schema.INNODB_CMP")
+    except PrivilegeMissingError:
+        return _not_countable(session, MARIADB_GRANT)
+    rows = session.rows(
+        "SELECT user, host, '', time FROM information_schema.processlist"
+        " WHERE user IN %s AND id <> CONNECTION_ID()",
+        credential.usernames,
+    )
+    return _listed(session, credential, rows)
+
+
+def _listed(session: "MySqlSession", credential: Credential, rows: Iterable[tuple[Any, ...]]) -> SessionList:
+    (server,) = session.run("SELECT CONCAT_WS(':', @@hostname, @@port, @@server_id)") or ("",)
+    found = [
+        OpenSession(
+            username=username,
+            # The process list names the port too.
+            host=host.rpartition(":")[0] or host,
+            application=application,
+            age_seconds=None if seconds is None else float(seconds),
+        )
+        for username, host, application, seconds in rows
+        # The server compares usernames without regard to case, and accounts with it.
+        if username in credential.usernames
+    ]
+    return SessionList(server=server, sessions=found, ages_are_exact=False)
+
+
+def _not_countable(session: "MySqlSession", *grants: str) -> NotCountable:
+    (account,) = session.run("SELECT CURRENT_USER()") or ("",)
+    username, _, host = account.rpartition("@")
+    named = f"{quoted(username)}@{quoted(host)}"
+    return NotCountable(grants=tuple(grant.format(account=named) for grant in grants))

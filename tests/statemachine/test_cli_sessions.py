@@ -1,0 +1,227 @@
+"""`lockstep sessions` and the question of an emergency, on a running world: real sessions, real rotations."""
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from typing import Any
+
+from typer.testing import CliRunner, Result
+
+from lockstep.cli import app
+from lockstep.model import ROTATOR, Login
+from sandbox.plans import DBNAME
+from tests.statemachine.conftest import Case
+from tests.support.app_sessions import connect
+
+
+def run(*words: str) -> Result:
+    """Run a command; the plan is in the environment."""
+    return CliRunner().invoke(app, words)
+
+
+def found(case: Case, *, code: int = 0) -> dict[str, Any]:
+    shown = run("sessions", case.credential.id, "--json")
+    assert shown.exit_code == code, shown.output
+    [credential] = json.loads(shown.stdout)["credentials"]
+    return dict(credential)
+
+
+@contextmanager
+def opened(case: Case, login: Login, application: str, count: int, *databases: str) -> Iterator[None]:
+    with ExitStack() as stack:
+        for name in databases or case.credential.databases:
+            for _ in range(count):
+                session = connect(case.world.servers[name], login, DBNAME, application)
+                stack.enter_context(closing(session))
+        yield
+
+
+def counts(document: dict[str, Any], database: str) -> dict[str, int]:
+    [server] = [s for s in document["servers"] if s["database"] == database]
+    return {row["username"]: row["sessions"] for row in server["sessions"]}
+
+
+def test_sessions_are_counted_by_generation_on_every_server(everywhere: Case) -> None:
+    crm = everywhere.world.servers["crm"]
+    crm.execute_as_superuser(f"GRANT PROCESS ON *.* TO '{ROTATOR}'@'%'")
+    everywhere.rotate()
+    everywhere.again()
+    first = everywhere.stored_login()
+    with opened(everywhere, first, "worker", 3):
+        assert everywhere.again().output["outcome"] == "rotated"
+        second = everywhere.stored_login()
+        assert first.username != second.username
+        with opened(everywhere, second, "web", 2):
+            document = found(everywhere)
+            for name in everywhere.credential.databases:
+                assert counts(document, name) == {first.username: 3, second.username: 2}
+            states = {login["username"]: login for login in document["logins"]}
+            assert (states[second.username]["state"], states[second.username]["generations"]) == (
+                "current",
+                [3],
+            )
+            assert (states[first.username]["state"], states[first.username]["generations"]) == (
+                "previous",
+                [2],
+            )
+            assert states[first.username]["dies_at"] > document["promoted_at"]
+            shown = run("sessions", everywhere.credential.id)
+            assert "previous, dies in 1" in shown.stdout
+            assert "worker (3)" in shown.stdout
+            for login in (first, second):
+                assert login.password.reveal() not in shown.output
+            everywhere.again()
+            # Its username has generation 4 by now, and its sessions are still there.
+            after = found(everywhere)
+            assert counts(after, "ledger") == {first.username: 3, second.username: 2}
+            assert {login["username"]: login["state"] for login in after["logins"]} == {
+                first.username: "current",
+                second.username: "previous",
+            }
+
+
+def test_with_one_username_the_time_of_connection_is_all_that_is_known(mariadb: Case) -> None:
+    mariadb.rotate()
+    with opened(mariadb, mariadb.stored_login(), "worker", 2):
+        mariadb.again()
+        document = found(mariadb)
+        [login] = document["logins"]
+        assert (login["state"], login["generations"]) == ("current or previous", [2, 1])
+        assert counts(document, "orders") == {login["username"]: 2}
+        [server] = document["servers"]
+        assert server["ages_are_exact"] is False
+        shown = run("sessions", mariadb.credential.id).stdout
+        assert "2 or 1" in shown
+        assert "With one username no server says which password a session used" in shown
+        assert "MySQL and MariaDB keep no time of connection" in shown
+
+
+def test_a_server_without_the_right_names_the_statement_and_is_no_failure(mysql: Case) -> None:
+    crm = mysql.world.servers["crm"]
+    crm.execute_as_superuser(
+        [f"GRANT PROCESS ON *.* TO '{ROTATOR}'@'%'", f"REVOKE PROCESS ON *.* FROM '{ROTATOR}'@'%'"]
+    )
+    shown = run("sessions", mysql.credential.id)
+    assert shown.exit_code == 0
+    statement = f"GRANT PROCESS ON *.* TO '{ROTATOR}'@'%'"
+    assert "crm: cannot be counted" in shown.stdout
+    assert statement in shown.stdout
+    [server] = found(mysql)["servers"]
+    assert (server["counted"], server["grants"]) == (False, [statement])
+    crm.execute_as_superuser(statement)
+    assert found(mysql)["servers"][0]["counted"] is True
+
+
+def test_a_server_that_does_not_answer_is_one_line_and_exit_code_3(spanning: Case) -> None:
+    spanning.rotate()
+    orders = spanning.world.servers["orders"]
+    orders.stop()
+    try:
+        shown = run("sessions", spanning.credential.id)
+        document = found(spanning, code=3)
+    finally:
+        orders.start()
+    assert shown.exit_code == 3
+    assert "orders: cannot be counted: DatabaseUnreachableError" in shown.stdout
+    assert [(s["database"], s["counted"]) for s in document["servers"]] == [
+        ("orders", False),
+        ("ledger", True),
+    ]
+
+
+def test_before_the_first_rotation_sessions_are_counted_all_the_same(spanning: Case) -> None:
+    login = spanning.stored_login()
+    with opened(spanning, login, "web", 1, "ledger"):
+        document = found(spanning)
+    assert document["current_generation"] is None
+    assert counts(document, "ledger")[login.username] == 1
+    assert {login["state"] for login in document["logins"]} == {"not rotated yet"}
+
+
+# Before an emergency
+
+
+EMERGENCY = """
+import sys
+from lockstep.cli import app
+app(sys.argv[1:])
+"""
+
+
+def emergency(case: Case, answer: str | None, *words: str) -> "subprocess.CompletedProcess[str]":
+    """Order one, at a terminal where there is somebody to answer."""
+    asked = ["rotate", "--revoke-previous", "-c", case.credential.id]
+    asked += ["--state-machine-arn", case.world.machine_arn, *words]
+    ours, theirs = pty.openpty()
+    try:
+        if answer is not None:
+            os.write(ours, answer.encode())
+        return subprocess.run(  # noqa: S603 - our own interpreter and program
+            [sys.executable, "-c", EMERGENCY, *asked],
+            stdin=subprocess.DEVNULL if answer is None else theirs,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
+def test_an_emergency_shows_who_would_break_and_asks(spanning: Case) -> None:
+    spanning.rotate()
+    spanning.again()
+    first = spanning.stored_login()
+    with opened(spanning, first, "worker", 3, "ledger"):
+        spanning.again()
+        second = spanning.stored_login()
+        declined = emergency(spanning, "n\n")
+        assert (declined.returncode, declined.stdout) == (1, "")
+        assert "previous, dies in" in declined.stderr
+        assert "worker (3)" in declined.stderr
+        assert (
+            "Open sessions go on; their next login is refused until they read the new value"
+            in declined.stderr
+        )
+        assert "not revoked" in declined.stderr
+        assert spanning.stored_login() == second
+
+        done = emergency(spanning, "y\n", "--json")
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["outcome"] == "rotated"
+        assert spanning.accepted(first) == spanning.accepted(second) == []
+        # The server has ended no session.
+        document = found(spanning)
+        assert counts(document, "ledger")[first.username] == 3
+        states = {login["username"]: login["state"] for login in document["logins"]}
+        assert sorted(states.values()) == ["current", "dead"]
+
+
+def test_an_emergency_that_nobody_can_be_asked_about_needs_consent_in_its_words(spanning: Case) -> None:
+    spanning.rotate()
+    before = spanning.stored_login()
+    refused = emergency(spanning, None)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert f"lockstep sessions {spanning.credential.id}" in refused.stderr
+    assert "add --yes" in refused.stderr
+    assert spanning.stored_login() == before
+    assert emergency(spanning, None, "--yes").returncode == 0
+    assert spanning.accepted(before) == []
+
+
+def test_a_database_that_cannot_be_counted_does_not_stop_an_emergency(spanning: Case) -> None:
+    spanning.rotate()
+    orders = spanning.world.servers["orders"]
+    orders.stop()
+    try:
+        declined = emergency(spanning, "n\n")
+    finally:
+        orders.start()
+    assert declined.returncode == 1
+    assert "orders: cannot be counted: DatabaseUnreachableError" in declined.stderr
+    assert "Revoke every login of" in declined.stderr

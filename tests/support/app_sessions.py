@@ -1,0 +1,45 @@
+"""Sessions as an application opens them, with the name that it gives itself."""
+
+import ssl
+from pathlib import Path
+from typing import Any, Protocol
+
+import pg8000.native  # type: ignore[import-untyped]  # it ships no types
+import pymysql
+
+from lockstep.model import Login
+
+
+class Server(Protocol):
+    """A server of the sandbox."""
+
+    port: int
+
+    @property
+    def product(self) -> str: ...
+    @property
+    def ca_file(self) -> Path | None: ...
+
+
+def connect(server: Server, login: Login, database: str | None, application: str) -> Any:  # noqa: ANN401 - either driver's connection
+    """Open a session, over TLS if the server has it."""
+    tls = ssl.create_default_context(cafile=server.ca_file) if server.ca_file else None
+    if server.product == "PostgreSQL":
+        return pg8000.native.Connection(
+            login.username,
+            host="localhost",
+            port=server.port,
+            database=database,
+            password=login.password.reveal(),
+            ssl_context=tls or False,
+            application_name=application,
+        )
+    return pymysql.connect(
+        host="localhost",
+        port=server.port,
+        user=login.username,
+        password=login.password.reveal().encode(),
+        database=database,
+        ssl=tls,
+        program_name=application,
+    )
