@@ -52,6 +52,11 @@ def complain(text: str) -> None:
     err.print(_plain(text, "red"), soft_wrap=True)
 
 
+def say_aside(text: str) -> None:
+    """One line on standard error, where standard output is a report's alone."""
+    err.print(_plain(text, ""), soft_wrap=True)
+
+
 @dataclass(slots=True)
 class _Answer:
     """Whether this run of the command is to print one JSON document, and whether it has."""

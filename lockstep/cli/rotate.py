@@ -7,6 +7,7 @@ import typer
 from rich.status import Status
 
 from lockstep.aws.clients import Trouble, aws_client, translated
+from lockstep.cli.consent import require_consent
 from lockstep.cli.giving import RecordIn, desk
 from lockstep.cli.output import (
     DEFAULT_PLAN,
@@ -20,6 +21,7 @@ from lockstep.cli.output import (
     plan_or_exit,
     print_json,
     say,
+    say_aside,
     wrong_use,
 )
 from lockstep.environment import AwsCallRefusedError
@@ -62,6 +64,9 @@ def rotate(  # noqa: PLR0913 - a command has an argument for each option
     lift_pause: Annotated[
         bool, typer.Option("--resume", help="With --revoke-previous: resume the credential if it is paused.")
     ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="With --revoke-previous: neither count sessions nor ask.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be started, without starting it.")
     ] = False,
@@ -75,8 +80,11 @@ def rotate(  # noqa: PLR0913 - a command has an argument for each option
     the rotation goes on. An emergency is an order in the lock record: if this run is skipped or dies, the next one of
     either cloud does it, whatever the schedule says. A paused credential needs --resume.
 
-    Exit code: 0 rotated or skipped, 1 the rotation failed or the emergency is not over, 3 AWS was unreachable or the
-    rotation did not end in time.
+    An emergency first shows which sessions are open, as `lockstep sessions` does, and asks. Sessions go on; it is their
+    next login that is refused, until they read the new value. Without a terminal it needs --yes.
+
+    Exit code: 0 rotated or skipped, 1 the rotation failed, the emergency is not over or the answer was no, 2 wrong use
+    or nobody to ask, 3 AWS was unreachable or the rotation did not end in time.
     """
     plan = plan_or_exit(file)
     credential, region = one(plan, credential_id), _region(state_machine_arn)
@@ -88,9 +96,11 @@ def rotate(  # noqa: PLR0913 - a command has an argument for each option
         say(f"would start {state_machine_arn} with {json.dumps(asked)}")
         return
     if order:
+        if not yes:
+            require_consent(desk(plan, stream).clouds, credential)
         given = _ordered(plan, order, credential, stream)
-        # Standard output is the report's alone, which may be JSON.
-        err.print(f"emergency through generation {given.state.revoke_through} ordered", highlight=False)
+        # Standard output may be JSON.
+        say_aside(f"emergency through generation {given.state.revoke_through} ordered")
     client = aws_client("stepfunctions", region)
     with translated(dict.fromkeys(Trouble, AwsCallRefusedError)):
         arn = client.start_execution(stateMachineArn=state_machine_arn, input=json.dumps(asked))[

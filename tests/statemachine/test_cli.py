@@ -193,7 +193,7 @@ def test_rotate_starts_an_execution_and_follows_it(plain: Case) -> None:
     assert plain.locked_out() == []
     assert [e.event["unmapped"]["lockstep"]["trigger"] for e in plain.entries()] == ["cli"]
     assert run(plain, "rotate", *arn).stdout == "skipped\n"
-    forced = document(run(plain, "rotate", *arn, "--force", "--revoke-previous", "--json"))
+    forced = document(run(plain, "rotate", *arn, "--revoke-previous", "--yes", "--json"))
     assert (forced["status"], forced["outcome"]) == ("SUCCEEDED", "rotated")
 
 

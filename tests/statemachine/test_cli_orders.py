@@ -222,7 +222,7 @@ def emergency(case: Case, *words: str) -> Result:
         "rotate",
         *("-c", case.credential.id),
         *("--state-machine-arn", case.world.machine_arn),
-        "--revoke-previous",
+        *("--revoke-previous", "--yes"),
         *words,
     )
 

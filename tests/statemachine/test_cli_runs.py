@@ -174,7 +174,7 @@ def test_an_emergency_that_died_is_finished_by_a_scheduled_run(mysql: Case) -> N
     try:
         died = run(
             "rotate",
-            "--revoke-previous",
+            *("--revoke-previous", "--yes"),
             *("-c", mysql.credential.id, "--state-machine-arn", mysql.world.machine_arn),
         )
     finally:
@@ -194,8 +194,7 @@ def test_an_emergency_just_after_a_rotation_leaves_one_value_alive(mysql: Case) 
     second = mysql.stored_login()
     done = run(
         "rotate",
-        "--revoke-previous",
-        "--json",
+        *("--revoke-previous", "--yes", "--json"),
         *("-c", mysql.credential.id, "--state-machine-arn", mysql.world.machine_arn),
     )
     assert json.loads(done.stdout)["outcome"] == "rotated"

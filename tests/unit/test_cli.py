@@ -116,6 +116,11 @@ WRONG_USE = {
         "--state-machine-arn",
         "arn:aws:lambda:eu:1:f",
     ],
+    "rotate: an emergency without a terminal": [
+        *("rotate", "-c", CREDENTIAL, "--state-machine-arn", ARN),
+        "--revoke-previous",
+    ],
+    "sessions: no such credential": ["sessions", "unknown"],
     "rotate: no such credential": ["rotate", "-c", "unknown", "--state-machine-arn", ARN],
 }
 
@@ -145,7 +150,11 @@ CLOUD_COMMANDS = {
     "plan activate": ["plan", "activate", CREDENTIAL],
     "hand-over": ["hand-over", CREDENTIAL, "--from-secret", "before"],
     "retire": ["retire", CREDENTIAL],
-    "rotate, emergency": ["rotate", "-c", CREDENTIAL, "--state-machine-arn", ARN, "--revoke-previous"],
+    "rotate, emergency": [
+        *("rotate", "-c", CREDENTIAL, "--state-machine-arn", ARN),
+        *("--revoke-previous", "--yes"),
+    ],
+    "sessions": ["sessions"],
 }
 
 
