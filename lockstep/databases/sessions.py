@@ -135,7 +135,8 @@ def mariadb(session: "MySqlSession", credential: Credential) -> SessionList | No
         " WHERE user IN %s AND id <> CONNECTION_ID()",
         credential.usernames,
     )
-    return _listed(session, credential, rows)
+    without_ports = [(user, host.rpartition(":")[0] or host, *more) for user, host, *more in rows]
+    return _listed(session, credential, without_ports)
 
 
 def _listed(session: "MySqlSession", credential: Credential, rows: Iterable[tuple[Any, ...]]) -> SessionList:
@@ -143,8 +144,7 @@ def _listed(session: "MySqlSession", credential: Credential, rows: Iterable[tupl
     found = [
         OpenSession(
             username=username,
-            # The process list names the port too.
-            host=host.rpartition(":")[0] or host,
+            host=host,
             application=application,
             age_seconds=None if seconds is None else float(seconds),
         )

@@ -1,13 +1,14 @@
 """Real replicas that lag: pending is waited for, and a limit of two refusals is not reached (protocol D15, D16)."""
 
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 
 from lockstep import replication
+from lockstep.databases import open_sessions
 from lockstep.errors import (
     AccountBlockedError,
     DatabaseUnreachableError,
@@ -15,9 +16,11 @@ from lockstep.errors import (
     ReplicaRejectedError,
     TlsVerificationError,
 )
-from lockstep.model import CredentialValue, Login, SecretStr, Strategy, Tls, VerifyHost
+from lockstep.model import ROTATOR, CredentialValue, Login, SecretStr, Strategy, Tls, VerifyHost
+from lockstep.model import DatabaseServer as PlannedServer
 from lockstep.ports import Database
 from lockstep.replication import Wait
+from lockstep.sessions import SessionList
 from lockstep.workers import at_the_same_time
 from sandbox.databases import CertificateAuthority, DatabaseServer, MariaDbServer, MySqlServer, PostgresServer
 from sandbox.databases.replicas import (
@@ -28,6 +31,7 @@ from sandbox.databases.replicas import (
     Replica,
 )
 from tests.contract.database_harness import (
+    ADMIN,
     DATABASE,
     HASTY,
     MariaDbHarness,
@@ -37,6 +41,7 @@ from tests.contract.database_harness import (
     fails,
     value_of,
 )
+from tests.support.app_sessions import connect
 from tests.support.memory import FakeClock
 from tests.support.servers import require
 
@@ -319,3 +324,32 @@ def test_a_replica_is_verified_by_its_own_ca_file(world: ReplicatedWorld, tmp_pa
     elsewhere = replace(world.host, tls=Tls(ca_file=stranger.ca_file))
     with fails(TlsVerificationError):
         world.wait(FakeClock(), of=world.open(elsewhere))
+
+
+# Its own sessions
+
+
+def sessions_on(world: ReplicatedWorld, server: PlannedServer) -> SessionList:
+    found = open_sessions(server, world.harness.credential, lambda: ADMIN).list_sessions()
+    assert isinstance(found, SessionList)
+    return found
+
+
+@every_engine
+def test_a_replica_lists_its_own_sessions_and_another_name_of_the_primary_the_primarys(
+    world: ReplicatedWorld,
+) -> None:
+    if isinstance(world.harness, MySqlHarness):
+        world.harness.execute(f"GRANT PROCESS ON *.* TO '{ROTATOR}'@'%'")
+    world.catch_up()
+    same = VerifyHost(host="localhost", port=world.pair.primary.port, tls=world.host.tls)
+    primary = replace(world.harness.server, verify_hosts=(world.host, same))
+    replica, alias = primary.copies
+    login = world.login(2)
+    with ExitStack() as stack:
+        for server, count in ((world.pair.primary, 1), (world.pair.replica, 2)):
+            for _ in range(count):
+                stack.enter_context(closing(connect(server, login, DATABASE, "web")))
+        found = [sessions_on(world, server) for server in (primary, replica, alias)]
+    assert [len(listed.sessions) for listed in found] == [1, 2, 1]
+    assert found[0].server == found[2].server != found[1].server
