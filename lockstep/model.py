@@ -439,7 +439,8 @@ class Credential:
     """One logical login: what the steps and the adapters need of the plan.
 
     Attributes:
-        usernames: One with dual passwords, two with alternating users. No other account is touched (protocol D11).
+        usernames: One with dual passwords, two or more with alternating users. No other account is touched (protocol
+            D11).
         owner: The role that owns objects, with alternating users on PostgreSQL.
         servers: Every server on which it must log in, the primary first.
         plan_digest: What both runners must agree on for it, as one value (protocol O1).
@@ -456,6 +457,11 @@ class Credential:
     servers: tuple[DatabaseServer, ...]
     plan_digest: str
     account_host: str = ANY_HOST
+
+    @property
+    def lets_read_any_slot(self) -> bool:
+        """Whether a reader may read any one slot of a ring; else it must look for the newest one (protocol V18)."""
+        return len(self.usernames) > 2  # noqa: PLR2004 - alternation
 
     @property
     def databases(self) -> tuple[str, ...]:

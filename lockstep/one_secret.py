@@ -142,6 +142,16 @@ class OneSecret:
             raise EditedMeanwhileError(**self._where, generation=generation)
         return found if found.generation < generation else replace(found, commit=None)
 
+    def spread(self, generation: int, *, gently: bool) -> list[Observed]:
+        """As `VersionedSecret.spread`; gently: not over keys of others that the generation lacks (protocol V20)."""
+        found = self.versions.spread(generation, gently=gently)
+        return [one for one in found if not (gently and self._would_lose_keys(one.replaces, generation))]
+
+    def _would_lose_keys(self, replaced: str, generation: int) -> bool:
+        edit = self.versions.read_version(replaced) if replaced else None
+        theirs = extras_in(edit.text or "") if edit else None
+        return bool(theirs) and self._would_lose(replaced, generation)
+
     def _would_lose(self, replaced: str, generation: int) -> bool:
         edit, staged = self.versions.read_version(replaced), self.versions.read_generation(generation)
         if edit is None or staged is None:

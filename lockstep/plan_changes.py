@@ -293,7 +293,7 @@ def _appended_usernames(old: Credential, new: Credential) -> Found:
             what=new.id,
             text=f"create {', '.join(appended)} on every database of the credential (`lockstep plan sql`)",
         )
-    if len(old.usernames) <= 2 < len(new.usernames):  # noqa: PLR2004 - alternation
+    if new.lets_read_any_slot and not old.lets_read_any_slot:
         yield Step(
             phase=Phase.READERS_LAST,
             what=new.id,

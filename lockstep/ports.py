@@ -174,10 +174,15 @@ class VersionedSecret(Protocol):
     def shows(self, version: str) -> bool:
         """Whether the read side has a version as what its place serves."""
 
-    def spread(self, generation: int) -> Sequence[Callable[[], None]]:
+    def spread(self, generation: int, *, gently: bool = False) -> Sequence[Observed]:
         """Stage a generation that is current in every slot that serves a lower one (protocol V19).
 
-        Returns the compare-and-sets that make it current there; empty for a secret that is no ring.
+        Args:
+            generation: The generation.
+            gently: Only in the ring's own slots, as far as they have room.
+
+        Returns:
+            What makes it current there; nothing for a secret that is no ring.
         """
 
     def prune(self) -> int:
@@ -252,8 +257,17 @@ class Store(Protocol):
     def served_logins(self) -> Sequence[Login]:
         """The login of each slot: what some reader of any one slot may use (protocol V18)."""
 
-    def spread(self, generation: int, still_ours: StillOurs) -> None:
-        """Make a generation that is current what every slot of both secrets serves, as `promote` does."""
+    def spread(self, generation: int, still_ours: StillOurs, *, gently: bool = False) -> Callable[[], bool]:
+        """Make a generation that is current what every slot of both secrets serves, as `promote` does.
+
+        Args:
+            generation: The generation.
+            still_ours: Looks at the fence.
+            gently: Leave a slot that has no room, or keys of others that the generation does not have.
+
+        Returns:
+            Says whether the read side has it in every slot.
+        """
 
     def shows(self, promoted: StoreVersions) -> bool:
         """Whether the read side has these versions as current."""

@@ -190,13 +190,18 @@ class CredentialStore:
     def _rewritten_blob(self, extras: Extras) -> str:
         return encode_connection_blob(0, self._credential, extras)
 
-    def spread(self, generation: int, still_ours: StillOurs) -> None:
+    def spread(self, generation: int, still_ours: StillOurs, *, gently: bool = False) -> Callable[[], bool]:
         """Make a generation that is current what every slot serves: look, check the fence, compare and set."""
-        found = self._side_by_side([partial(s.versions.spread, generation) for s in self._both])
-        commits = [commit for commits in found for commit in commits]
-        if commits:
+        found = self._side_by_side([partial(s.spread, generation, gently=gently) for s in self._both])
+        if any(found):
             still_ours()
-        self._side_by_side(commits)
+        self._side_by_side([one.commit for slots in found for one in slots if one.commit])
+        shown = [
+            partial(secret.versions.shows, one.version)
+            for secret, slots in zip(self._both, found, strict=True)
+            for one in slots
+        ]
+        return lambda: all(self._side_by_side(shown))
 
     def shows(self, promoted: StoreVersions) -> bool:
         """Whether the read side has these versions as current."""
@@ -345,9 +350,30 @@ class Stores:
     ) -> tuple[StoreVersions, ...]:
         return self._side_by_side([partial(promote, still_ours) for promote in ready])
 
-    def spread(self, generation: int, still_ours: StillOurs) -> None:
-        """Make a promoted generation what every slot of every store serves (protocol V19)."""
-        self._side_by_side([partial(store.spread, generation, still_ours) for store in self._stores])
+    def spread(
+        self,
+        generation: int,
+        still_ours: StillOurs,
+        clock: Clock,
+        *,
+        gently: bool = False,
+    ) -> None:
+        """Make a promoted generation what every slot of every store serves, and wait until it does (protocol V19).
+
+        Raises:
+            FenceLostError: The lock is not ours.
+            LostCompareAndSetError: A slot was changed in between.
+            ReadSideLaggingError: A slot does not serve it within 20 seconds.
+        """
+        shown = self._side_by_side(
+            [partial(store.spread, generation, still_ours, gently=gently) for store in self._stores]
+        )
+        self._side_by_side(
+            [
+                partial(_wait, is_shown, store.name, generation, clock)
+                for store, is_shown in zip(self._stores, shown, strict=True)
+            ]
+        )
 
     def wait_until_shown(self, generation: int, promoted: Sequence[StoreVersions], clock: Clock) -> None:
         """Wait until every store's read side has the promoted versions of a generation as current.
@@ -357,7 +383,10 @@ class Stores:
         """
         by_name = {versions.store: versions for versions in promoted}
         self._side_by_side(
-            [partial(_wait, store, by_name[store.name], generation, clock) for store in self._stores]
+            [
+                partial(_wait, partial(store.shows, by_name[store.name]), store.name, generation, clock)
+                for store in self._stores
+            ]
         )
 
     def prune(self) -> None:
@@ -365,9 +394,9 @@ class Stores:
         self._side_by_side([store.prune for store in self._stores])
 
 
-def _wait(store: Store, promoted: StoreVersions, generation: int, clock: Clock) -> None:
+def _wait(is_shown: Callable[[], bool], store: str, generation: int, clock: Clock) -> None:
     deadline = clock.monotonic() + READ_SIDE_TIMEOUT_SECONDS
-    while not store.shows(promoted):
+    while not is_shown():
         if clock.monotonic() >= deadline:
-            raise ReadSideLaggingError(store=store.name, generation=generation)
+            raise ReadSideLaggingError(store=store, generation=generation)
         clock.sleep(POLL_SECONDS)

@@ -2,11 +2,14 @@
 
 With two usernames it is the one that base does not have. With more of them, readers may read any one slot of any store:
 each slot's login must stay alive until the slot serves another one and its overlap is over. So the next username is one
-that no slot serves; of several, the one that was staged longest ago. That is not the one after base in the plan: a
-generation that was abandoned has used up its username's turn.
+that no slot serves. That is not the one after base in the plan: a generation that was abandoned has used up its
+username's turn.
+
+Of several, it is one whose newest value was never promoted: a database may accept that value, and no record names it.
+Else it is the one that was staged longest ago.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Protocol
 
@@ -25,7 +28,12 @@ class Generations(Protocol):
 
 
 def next_username(
-    usernames: Sequence[str], *, base: Login | None, served: Iterable[Login], staged: Iterable[str]
+    usernames: Sequence[str],
+    *,
+    base: Login | None,
+    served: Iterable[Login],
+    staged: Iterable[tuple[int, str]],
+    alive: Collection[int],
 ) -> str:
     """The username of the next value.
 
@@ -34,8 +42,10 @@ def next_username(
         base: The login that stays alive beside the next one.
         served: What every slot of every store serves. Not looked at with fewer than three usernames: readers then take
             the newest slot, which serves base.
-        staged: The usernames of the values that were staged, the newest first (`staged_usernames`). Read only as far as
-            it is needed, so that it may be an iterator that reads a store.
+        staged: Generations and usernames of the values that were staged, the newest first (`staged_usernames`). Read
+            only as far as it is needed, so that it may be an iterator that reads a store.
+        alive: The generations that are alive on record. The newest value of a username is among them if it was ever
+            promoted, since it is shown dead only by the next one.
 
     Raises:
         UnknownUsernameError: The plan does not name the username of base (protocol C8).
@@ -49,19 +59,24 @@ def next_username(
     free = [name for name in usernames if name not in taken]
     if not free:
         raise NoFreeUsernameError
-    return free[0] if len(free) == 1 else _longest_ago(free, staged)
+    return free[0] if len(free) == 1 else _abandoned_or_longest_ago(free, staged, alive)
 
 
-def _longest_ago(free: list[str], staged: Iterable[str]) -> str:
-    for username in staged:
-        free = [name for name in free if name != username]
-        if len(free) == 1:
-            break
+def _abandoned_or_longest_ago(
+    free: list[str], staged: Iterable[tuple[int, str]], alive: Collection[int]
+) -> str:
+    for generation, username in staged:
+        if username in free:
+            if generation not in alive:
+                return username
+            free = [name for name in free if name != username]
+            if len(free) == 1:
+                break
     return free[0]  # Of several that are left none was staged within memory.
 
 
-def staged_usernames(store: Generations, *, highest: int) -> Iterator[str]:
-    """The usernames of the values that a store holds, the newest first, each as it is asked for.
+def staged_usernames(store: Generations, *, highest: int) -> Iterator[tuple[int, str]]:
+    """Generations and usernames of the values that a store holds, the newest first, each as it is asked for.
 
     Args:
         store: The first store: a value is staged there before it is anywhere else (protocol V1).
@@ -69,4 +84,4 @@ def staged_usernames(store: Generations, *, highest: int) -> Iterator[str]:
     """
     for generation in islice(range(highest, 0, -1), LOOK_BACK):
         if value := store.read_generation(generation):
-            yield value.login.username
+            yield generation, value.login.username

@@ -95,9 +95,9 @@ class SecretsManagerSecret:
         """What applications may read now: the current version alone."""
         return [self.read_current()]
 
-    def spread(self, generation: int) -> list[Callable[[], None]]:
+    def spread(self, generation: int, *, gently: bool = False) -> list[Observed]:
         """Nothing to do: a secret serves one version."""
-        del generation
+        del generation, gently
         return []
 
     def read_version(self, version: str) -> SecretVersion | None:

@@ -242,11 +242,16 @@ class VaultRing:
             commit=partial(self._vault.promote, name, slot.secret_id, version.number, etag=etag),
         )
 
-    def spread(self, generation: int) -> list[Callable[[], None]]:
+    def spread(self, generation: int, *, gently: bool = False) -> list[Observed]:
         """Stage a generation that the ring holds in every slot that serves a lower one (protocol V19).
 
         Each slot's commit makes it current there, if the slot still is as it was seen. Before every commit was called,
         readers of different slots read different values.
+
+        Args:
+            generation: The generation.
+            gently: Only in the ring's own slots, as far as they have room. A slot beyond the ring would keep the value,
+                and its account, until the ring has grown.
 
         Raises:
             StoreRejectedError: No slot holds the generation.
@@ -261,10 +266,12 @@ class VaultRing:
                 store=self._vault.store, secret=self._names.secret, generation=generation
             )
         behind = [slot for slot in slots if slot.generation < generation]
+        if gently:
+            behind = [s for s in behind if s.in_ring and (s.room > 0 or ring.disposable(s, below=generation))]
         into = [partial(self._spread_into, slot, generation, held.text) for slot in behind]
         return list(self._side_by_side(into))
 
-    def _spread_into(self, slot: Slot, generation: int, text: str) -> Callable[[], None]:
+    def _spread_into(self, slot: Slot, generation: int, text: str) -> Observed:
         name = self._slots.names[slot.index]
         if ring.holder([slot], generation) is None:
             if slot.room <= 0:
@@ -274,9 +281,9 @@ class VaultRing:
             self._vault.stage(name, slot.secret_id, name=self._names.name_of(generation), text=text)
         now = self._slots.met(slot, generation)
         version = next(v for v in now.versions if v.generation == generation and not v.is_pending_deletion)
-        return partial(
-            self._vault.promote, name, slot.secret_id, version.number, etag=self._etag(slot, version)
-        )
+        edit = slot.current if slot.current and not slot.generation else None
+        replaces = _version_id(slot.index, edit.number) if edit else ""
+        return self._observed(slot.generation, slot, version, self._etag(slot, version), replaces=replaces)
 
     def _etag(self, slot: Slot, version: Version) -> str:
         """For making a version current in its slot, if that still serves what it served when it was looked at."""

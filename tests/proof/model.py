@@ -59,7 +59,7 @@ def left_out(*, quick: bool) -> list[tuple[Bug, Model | StandIn]]:
 def spoken(budget: Budget) -> str:
     """What a budget has beyond its defaults."""
     chosen = {k: v for k, v in asdict(budget).items() if k == "terms" or v != getattr(Budget(), k)}
-    return ", ".join(f"{v} {k}" for k, v in chosen.items())
+    return ", ".join(k if v is True else f"{v} {k}" for k, v in chosen.items())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -23,6 +23,7 @@ from tests.proof.model_world import (
     LOCK,
     LOST,
     STORES,
+    UNKNOWN,
     Call,
     Database,
     Effect,
@@ -92,7 +93,7 @@ class Checker:
         self, engines: tuple[str, str], budget: Budget, *, waives: frozenset[str] = frozenset()
     ) -> None:
         self.engines = engines
-        self.interpreter = Interpreter(engines)
+        self.interpreter = Interpreter(engines, budget.users)
         self.waives = waives
         self.budget = budget
         self._values: list[Any] = [None]
@@ -111,23 +112,33 @@ class Checker:
         return found
 
     def start(self) -> State:
-        """Generation 2 is served, 1 was before it, both log in, and the next rotation is due."""
-        users = (0, 1) if "postgresql" in self.engines else (0, 0)
-        old, now = Login(users[0], (1,)), Login(users[1], (2,))
-        versions = ((1, old, self.budget.slots - 2, 0), (2, now, self.budget.slots - 1, 0))
-        ring = Store(
-            (*[Value(0, JUNK)] * (self.budget.slots - 2), Value(1, old), Value(2, now)), versions, 2, False
+        """Rotations are behind it, and the next one is due; what every slot serves logs in, and so does base."""
+        in_slots = self.budget.generations
+        newest = max(in_slots)
+        logins = {g: self._login(g) for g in range(1, newest + 1)}
+        versions = tuple(
+            (g, login, in_slots.index(g) if g in in_slots else 0, 0) for g, login in logins.items()
         )
-        aws = Store((Value(2, now),), tuple((g, login, 0, 0) for g, login, *_ in versions), 2, False)
-        passwords = (old.password, now.password) if users[1] else (now.password, old.password)
+        replaced = () if self.budget.any_slot else None
+        ring = Store(tuple(Value(g, logins[g]) for g in in_slots), versions, newest, False, replaced)
+        in_aws = tuple((g, login, 0, 0) for g, login, *_ in versions)
+        aws = Store((Value(newest, logins[newest]),), in_aws, newest, False, replaced)
+        by_user = {login.user: login.password for login in logins.values()}
+        passwords = tuple(by_user.get(user, UNKNOWN) for user in range(self.budget.users))
+        if "postgresql" not in self.engines:
+            passwords = logins[newest].password, logins[newest - 1].password
         parts = [
-            Lock(0, 2, False, None, False, 2, (1, 2), 2, True),
+            Lock(0, newest, False, None, False, newest, tuple(logins), newest, True),
             aws,
             ring,
             *(_at_first(engine, passwords) for engine in self.engines),
             tuple(getattr(self.budget, name) for name in SPENDABLE),
         ]
         return (*map(self._id, parts), *[NONE] * (1 + self.budget.alive))
+
+    def _login(self, generation: int) -> Login:
+        user = (generation - 1) % self.budget.users if "postgresql" in self.engines else 0
+        return Login(user, (generation,))
 
     # ---- Transitions
 
@@ -216,8 +227,10 @@ class Checker:
         if lock.live and rivals:
             yield self._changed(state, "the lease ends", {S_LOCK: lock._replace(live=False)})
         if not lock.due:
+            stores = {i: self._values[state[i]] for i in range(S_STORES, S_DATABASES)}
+            over = {i: s._replace(replaced=()) for i, s in stores.items() if s.replaced is not None}
             yield self._changed(
-                state, "the overlap is over and a rotation is due", {S_LOCK: lock._replace(due=True)}
+                state, "the overlap is over and a rotation is due", {S_LOCK: lock._replace(due=True), **over}
             )
         for i, name in enumerate(DATABASES):
             database: Database = self._values[state[S_DATABASES + i]]
@@ -232,10 +245,11 @@ class Checker:
         budget = self._spend(state[S_BUDGET], "edits")
         for i, name in enumerate(STORES):
             if budget:
-                for login in self._edits(state, i):
-                    edited = self._edited(self._values[state[S_STORES + i]], login)
+                for slot, login in self._edits(state, i):
+                    edited = self._edited(self._values[state[S_STORES + i]], slot, login)
+                    where = f"slot {slot} of {name}" if len(edited.slots) > 1 else name
                     yield self._changed(
-                        state, f"a person writes {told(login)} into {name}", {S_STORES + i: edited}, budget
+                        state, f"a person writes {told(login)} into {where}", {S_STORES + i: edited}, budget
                     )
         yield from self._losses(state)
 
@@ -298,15 +312,18 @@ class Checker:
                     state, f"{name} is restored from a backup", {S_DATABASES + i: backup}, budget
                 )
 
-    def _edits(self, state: State, i: int) -> list[Login]:
+    def _edits(self, state: State, i: int) -> list[tuple[int, Login]]:
+        """What a person can write, and where: in the slot that is served, and where any one is read, in any one."""
         store: Store = self._values[state[S_STORES + i]]
         older = [login for g, login, *_ in store.versions if 0 < g < store.serving().generation]
-        return [JUNK, *older]
+        slots = range(len(store.slots)) if self.budget.any_slot else [store.slots.index(store.serving())]
+        return [(slot, login) for slot in slots for login in (JUNK, *older)]
 
-    def _edited(self, store: Store, login: Login) -> Store:
+    def _edited(self, store: Store, slot: int, login: Login) -> Store:
         slots = list(store.slots)
-        slots[store.slots.index(store.serving())] = Value(0, login)
-        return store._replace(slots=tuple(slots), edited=True)
+        slots[slot] = Value(0, login)
+        is_served = store.slots[slot] == store.serving()
+        return store._replace(slots=tuple(slots), edited=store.edited or is_served)
 
     def _changed(self, state: State, label: str, parts: dict[int, Any], budget: int = 0) -> Step:
         new = list(state)

@@ -115,8 +115,8 @@ class MemorySecret:
     def shows(self, version: str) -> bool:
         return self._secret().current == version
 
-    def spread(self, generation: int) -> list[Callable[[], None]]:
-        del generation
+    def spread(self, generation: int, *, gently: bool = False) -> list[Observed]:
+        del generation, gently
         return []
 
     def prune(self) -> int:

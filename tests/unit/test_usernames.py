@@ -12,6 +12,7 @@ from lockstep.errors import (
     UnknownUsernameError,
 )
 from lockstep.model import CredentialValue, Login, SecretStr
+from lockstep.ports import Observed
 from lockstep.usernames import LOOK_BACK, next_username, staged_usernames
 from tests.contract.oci_fixtures import VaultRingHarness
 from tests.support.fence import fence_held
@@ -27,7 +28,7 @@ def login(username: str, generation: int = 0) -> Login:
 class Unread:
     """Fails when it is read."""
 
-    def __iter__(self) -> Iterator[str]:
+    def __iter__(self) -> Iterator[tuple[int, str]]:
         raise AssertionError("nothing has to be read")
 
 
@@ -42,37 +43,42 @@ class Unread:
         (FIVE, "a", "ab", "aebdc", "c"),
         (FIVE, "a", "ab", "abec", "d"),  # Never staged.
         (FIVE, "a", "ab", "ab", "c"),  # None of three was ever staged: in the plan's order.
+        (FIVE, "a", "ab", "EabEdc", "e"),  # Its newest value was abandoned.
+        (FIVE, "a", "ab", "edabEc", "c"),  # An older value of it was.
+        (FIVE, "a", "ab", "Beabdc", "c"),  # That of a username that is not free was.
         (FIVE, "a", "bcd", None, "e"),
     ],
 )
 def test_the_next_username(
     usernames: Sequence[str], base: str, served: str, staged: str | None, expected: str
 ) -> None:
-    chosen = Unread() if staged is None else staged
+    """Of `staged` a capital is a value that was never promoted."""
+    newest_first = list(zip(range(len(staged or ""), 0, -1), staged or "", strict=True))
     found = next_username(
         usernames,
         base=login(base),
         served=[login(name) for name in served],
-        staged=chosen,
+        staged=Unread() if staged is None else [(g, name.lower()) for g, name in newest_first],
+        alive={g for g, name in newest_first if name.islower()},
     )
     assert found == expected
 
 
 def test_at_bootstrap_the_first_username_is_next() -> None:
     for usernames in (FIVE[:1], FIVE[:2], FIVE):
-        assert next_username(usernames, base=None, served=(), staged=()) == "a"
+        assert next_username(usernames, base=None, served=(), staged=(), alive=()) == "a"
 
 
 def test_without_a_free_username_there_is_none() -> None:
     with pytest.raises(NoFreeUsernameError):
-        next_username(FIVE, base=login("a"), served=[login(name) for name in "bcde"], staged=())
+        next_username(FIVE, base=login("a"), served=[login(name) for name in "bcde"], staged=(), alive=())
 
 
 def test_a_base_of_another_account_is_an_error() -> None:
     """It is left alone (protocol C8)."""
     for usernames in (FIVE[:1], FIVE[:2], FIVE):
         with pytest.raises(UnknownUsernameError):
-            next_username(usernames, base=login("x"), served=(), staged=())
+            next_username(usernames, base=login("x"), served=(), staged=(), alive=())
 
 
 class Held:
@@ -90,7 +96,8 @@ class Held:
 
 def test_what_was_staged_is_read_only_as_far_as_needed() -> None:
     held = Held({9: "a", 8: "e", 6: "d", 1: "b"})
-    assert next_username(FIVE[2:], base=None, served=(), staged=staged_usernames(held, highest=9)) == "c"
+    staged = staged_usernames(held, highest=9)
+    assert next_username(FIVE[2:], base=None, served=(), staged=staged, alive=range(10)) == "c"
     assert held.reads == 9 - 6 + 1
 
 
@@ -131,12 +138,14 @@ def test_the_value_of_every_slot_lives_until_an_overlap_after_it_was_replaced(se
         dice, accounts = random.Random(seed), Accounts()  # noqa: S311 - reproducible
         base: CredentialValue | None = None
         replaced: list[Login] = []
+        promoted: set[int] = set()
         for generation in range(1, 26):
             username = next_username(
                 FIVE[:4],
                 base=base.login if base else None,
                 served=logins_of(world),
                 staged=staged_usernames(world.store, highest=generation - 1),
+                alive=promoted,
             )
             pending = CredentialValue(generation, login(username, generation))
             world.store.stage(pending)
@@ -149,9 +158,15 @@ def test_the_value_of_every_slot_lives_until_an_overlap_after_it_was_replaced(se
                 before = logins_of(world)
                 world.store.promote(generation, fence_held)
                 base = pending
+                promoted.add(generation)
                 replaced = [found for found in before if found not in logins_of(world)]
                 assert all(accounts.accepts(found) for found in [*replaced, *logins_of(world)])
                 world.store.prune()
+
+
+def committed(found: Observed) -> None:
+    assert found.commit
+    found.commit()
 
 
 def test_a_promotion_is_spread_to_every_slot() -> None:
@@ -162,10 +177,10 @@ def test_a_promotion_is_spread_to_every_slot() -> None:
             world.store.promote(generation, fence_held)
         assert slot_generations(world) == [0, 2, 1]
         first, _ = world.secret.spread(2)
-        first()
+        committed(first)
         assert slot_generations(world) == [2, 2, 1]
         (other,) = world.secret.spread(2)  # Another run finishes what one began.
-        other()
+        committed(other)
         assert slot_generations(world) == [2, 2, 2]
         assert {v.text for v in world.secret.served()} == {world.secret.read_current().text}
         assert world.secret.spread(2) == []
@@ -179,12 +194,12 @@ def test_a_slot_that_changed_since_it_was_looked_at_is_not_spread_over() -> None
         for generation in (1, 2):
             world.store.stage(value(generation))
             world.store.promote(generation, fence_held)
-        commits = world.secret.spread(2)
+        found = world.secret.spread(2)
         world.store.stage(value(3))
         world.store.promote(3, fence_held)
         assert slot_generations(world) == [3, 2, 1]
         with pytest.raises(LostCompareAndSetError):
-            commits[0]()
+            committed(found[0])
         assert slot_generations(world) == [3, 2, 1]
 
 

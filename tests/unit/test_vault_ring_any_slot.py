@@ -1,5 +1,6 @@
 """Readers of any one slot: with more usernames than slots the value of every slot logs in (protocol V18, V19)."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -7,7 +8,7 @@ import pytest
 
 from lockstep.errors import DatabaseUnreachableError
 from lockstep.model import Strategy
-from tests.support.memory import make_plan
+from tests.support.memory import PLACEHOLDER_TEXT, make_plan
 from tests.unit.ring_world import RingWorld, attempt, ring_world
 
 SLOTS = 3
@@ -41,6 +42,59 @@ def test_every_slot_logs_in_through_rotations_and_failures(world: RingWorld) -> 
         assert attempt(world, f"oci-{n}") == "rotated"
         assert world.lockouts == []
     assert len({world.read_slot(slot).username for slot in range(SLOTS)}) == SLOTS
+
+
+def test_the_first_value_is_in_every_slot(world: RingWorld) -> None:
+    """At bootstrap the slots hold placeholders, and a reader of one would wait until its turn."""
+    looks, world.sandbox.on_call = world.sandbox.on_call, lambda *_: None
+    for slot in world.ring.ids["app_user"]:
+        world.ring.console.edit(slot, PLACEHOLDER_TEXT)
+    memory = world.memory
+    memory.stores["aws"].edit("app_user", PLACEHOLDER_TEXT)
+    memory.lock.record = replace(memory.lock.record, enrol=frozenset(memory.databases))
+    assert attempt(world, "oci-first") == "rotated"
+    assert [world.read_slot(slot) for slot in range(SLOTS)] == [world.read()] * SLOTS
+    world.sandbox.on_call = looks
+    for n in range(4):
+        assert attempt(world, f"oci-{n}") == "rotated"
+    assert world.lockouts == []
+
+
+def test_a_heal_replaces_what_other_slots_serve_and_is_dead(world: RingWorld) -> None:
+    """A database was restored from a backup: it knows what one slot serves, and not what the others do."""
+    for n in range(4):
+        assert attempt(world, f"oci-{n}") == "rotated"
+    world.any_slot = []
+    served, old = world.read(), [world.read_slot(slot) for slot in range(SLOTS)]
+    for username, account in world.memory.databases["db-1"].accounts.items():
+        if username != served.username:
+            account.passwords = ("of-the-backup",)
+    world.memory.stores["aws"].edit("app_user", json.dumps({"username": "x", "password": "typed"}))
+    assert attempt(world, "oci-heal") == "rotated"
+    assert [world.read_slot(slot) for slot in range(SLOTS)] == [served] * SLOTS != old
+    world.any_slot = list(range(SLOTS))
+    for n in range(4):
+        assert attempt(world, f"oci-after-{n}") == "rotated"
+    assert world.lockouts == []
+
+
+def test_a_heal_leaves_a_slot_that_was_edited_since(world: RingWorld) -> None:
+    assert attempt(world, "oci-1") == "rotated"
+    assert attempt(world, "oci-2") == "rotated"
+    login, edits = world.read(), [1]
+    assert world.slot() == SLOTS - 1  # The heal is promoted in the slot before it.
+
+    def edit_once(when: str, operation: str, _resource: str) -> None:
+        if (when, operation) == ("before", "get_secret") and edits:  # UpdateSecrets has begun.
+            edits.pop()
+            world.edit(0, login, team="ledger")
+
+    world.memory.stores["aws"].edit("app_user", json.dumps({"username": "x", "password": "typed"}))
+    world.sandbox.on_call = edit_once
+    assert attempt(world, "oci-heal") == "rotated"
+    assert json.loads(world.ring.console.current(world.ring.ids["app_user"][0])[1])["team"] == "ledger"
+    assert attempt(world, "oci-after") == "rotated"
+    assert json.loads(world.ring.current_text("app_user"))["team"] == "ledger"
 
 
 def test_an_emergency_leaves_every_slot_with_a_value_that_lives(world: RingWorld) -> None:
