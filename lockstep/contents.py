@@ -3,6 +3,9 @@
 `app_user` has the field names of AWS's RDS secrets, so that tools which read those read it too
 (https://docs.aws.amazon.com/secretsmanager/latest/userguide/reference_secret_json_structure.html).
 `connection_blob` has connection metadata and DSNs, without any password or username.
+
+In a store whose tools map a secret to keys and values every member is a string: a number is its digits, an object its
+JSON. Both forms are read everywhere, and say the same (protocol V23).
 """
 
 import json
@@ -11,12 +14,13 @@ from typing import Any, TypeGuard
 from lockstep import formats
 from lockstep.engines import ENGINES
 from lockstep.errors import SecretMalformedError, SecretTooLargeError
-from lockstep.extras import NO_EXTRAS, PLACEHOLDER, Extras, object_in
+from lockstep.extras import NO_EXTRAS, PLACEHOLDER, Extras, extras_in, object_in
 from lockstep.model import Credential, CredentialValue, DatabaseServer, Engine, Login, SecretStr
 
 _RDS_ENGINES = {Engine.POSTGRESQL: "postgres"}
 """Where AWS's structure of a secret spells an engine in another way than a plan does."""
 _LOGIN = ("username", "password")
+_NUMBERS = ("format", "generation", "port")
 CONNECTION = ("engine", "host", "port", "dbname")
 CLAIM = "lockstep_claim"
 """The key that names the claim for which a value was staged, as `<generation>:<run>` (protocol V22).
@@ -28,8 +32,10 @@ NO_DATABASES = "no-databases"
 """What is wrong with a malformed secret: the codes of SecretMalformedError."""
 
 
-def encode_app_user(value: CredentialValue, credential: Credential, extras: Extras = NO_EXTRAS) -> str:
-    """The text of `app_user`: the same for the same value, plan and extra keys.
+def encode_app_user(
+    value: CredentialValue, credential: Credential, extras: Extras = NO_EXTRAS, *, only_strings: bool = False
+) -> str:
+    """The text of `app_user`: the same for the same value, plan, extra keys and form.
 
     A key of Lockstep's own is written by Lockstep, whatever it held before (protocol V20).
     """
@@ -47,11 +53,14 @@ def encode_app_user(value: CredentialValue, credential: Credential, extras: Extr
             **claim,
         },
         extras.without({CLAIM}),
+        only_strings=only_strings,
     )
 
 
-def encode_connection_blob(generation: int, credential: Credential, extras: Extras = NO_EXTRAS) -> str:
-    """The text of `connection_blob`: every database of the credential.
+def encode_connection_blob(
+    generation: int, credential: Credential, extras: Extras = NO_EXTRAS, *, only_strings: bool = False
+) -> str:
+    """The text of `connection_blob`: every database of the credential, and the URL of the first.
 
     It has no password and no username. With alternating users the username changes with each generation, and a reader
     that reads the two secrets around a promotion would pair the user of one with the password of the other. So a login
@@ -61,21 +70,27 @@ def encode_connection_blob(generation: int, credential: Credential, extras: Extr
         {
             "credential": credential.id,
             "databases": {server.name: _connection(server) for server in credential.servers},
+            "dsn": _dsn(credential.primary),
             "generation": generation,
         },
         extras.without(_LOGIN),
+        only_strings=only_strings,
     )
 
 
 def _connection(server: DatabaseServer) -> dict[str, Any]:
     return {
         "dbname": server.dbname,
-        "dsn": f"{ENGINES[server.engine].dsn_scheme}://{server.host}:{server.port}/{server.dbname}",
+        "dsn": _dsn(server),
         "engine": server.engine.value,
         "host": server.host,
         "port": server.port,
         "tls": not server.plaintext,
     }
+
+
+def _dsn(server: DatabaseServer) -> str:
+    return f"{ENGINES[server.engine].dsn_scheme}://{server.host}:{server.port}/{server.dbname}"
 
 
 def fitting(text: str, *, max_bytes: int, store: str, secret: str) -> str:
@@ -89,11 +104,36 @@ def fitting(text: str, *, max_bytes: int, store: str, secret: str) -> str:
     return text
 
 
-def _text(ours: dict[str, Any], extras: Extras) -> str:
-    theirs = extras.without({*ours, "format"}).reveal()
+def _text(ours: dict[str, Any], extras: Extras, *, only_strings: bool) -> str:
     document = {**ours, "format": formats.FORMAT}
-    own = json.dumps(document, sort_keys=True, separators=(",", ":"))
+    if only_strings:
+        document = {key: v if isinstance(v, str) else _compact(v) for key, v in document.items()}
+    own = _compact(document)
+    theirs = extras.without(document.keys()).reveal()
     return ",".join([own[:-1], *(f"{json.dumps(key)}:{value}" for key, value in theirs.items())]) + "}"
+
+
+def _compact(value: object) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def with_numbers(text: str) -> str:
+    """A text of Lockstep's whose members are strings, in the other form; any other text as it is.
+
+    For an application that gets the value from whichever store is near, and expects one form.
+    """
+    document, extras = object_in(text), extras_in(text)
+    if document is None or extras is None or not isinstance(document.get("format"), str):
+        return text
+    members = dict(extras.reveal())
+    for key in document.keys() & {*_NUMBERS, "databases"}:
+        number = formats.natural(document[key]) if key in _NUMBERS else None
+        nested = object_in(document[key]) if key == "databases" and isinstance(document[key], str) else None
+        if number is not None:
+            members[key] = str(number)
+        elif nested is not None:
+            members[key] = document[key]
+    return "{" + ",".join(f"{json.dumps(key)}:{value}" for key, value in members.items()) + "}"
 
 
 def require_known_format(text: str, *, store: str, secret: str) -> None:
@@ -141,10 +181,14 @@ def decode_claim_id(text: str, generation: int, *, store: str, secret: str) -> s
 def decode_connection(text: str, *, store: str, secret: str) -> dict[str, Any]:
     """The connection fields in `app_user`: those of engine, host, port and dbname that it has.
 
-    The engine is spelled as in the plan, whether the text has the plan's spelling or that of AWS's structure.
+    The engine is spelled as in the plan, whether the text has the plan's spelling or that of AWS's structure. The port
+    is a number in either form.
     """
     document = _document(text, store=store, secret=secret)
     found: dict[str, Any] = {k: document[k] for k in CONNECTION if k in document}
+    port = formats.natural(found.get("port"))
+    if port is not None:
+        found["port"] = port
     for engine, rds in _RDS_ENGINES.items():
         if found.get("engine") == rds:
             found["engine"] = engine.value
@@ -158,6 +202,8 @@ def decode_databases(text: str, *, store: str, secret: str) -> dict[str, dict[st
         SecretMalformedError: It has none.
     """
     found = _document(text, store=store, secret=secret).get("databases")
+    if isinstance(found, str):
+        found = object_in(found)
     if not (isinstance(found, dict) and all(isinstance(where, dict) for where in found.values())):
         raise SecretMalformedError(store=store, secret=secret, code=NO_DATABASES)
     return {name: {k: where[k] for k in CONNECTION if k in where} for name, where in found.items()}
@@ -169,9 +215,7 @@ def decode_blob_generation(text: str, *, store: str, secret: str) -> int:
 
 
 def _generation(document: dict[str, Any]) -> int:
-    generation = document.get("generation", 0)
-    is_generation = isinstance(generation, int) and not isinstance(generation, bool) and generation >= 0
-    return generation if is_generation else 0
+    return formats.natural(document.get("generation")) or 0
 
 
 def _document(text: str, *, store: str, secret: str) -> dict[str, Any]:

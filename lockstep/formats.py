@@ -5,13 +5,19 @@ runner would misread raises `FORMAT`, and two runners of different formats can b
 The plan file has a number of its own, `version`, because people write it.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from lockstep.errors import NewerFormatError
 
-FORMAT = 3
-"""What this build writes. Since 3 secrets may hold keys of others, and entries are sealed (protocol R13)."""
+FORMAT = 4
+"""What this build writes.
+
+Since 3 secrets may hold keys of others, and entries are sealed. Since 4 the members of a secret in OCI are strings
+(protocol R13).
+"""
+_NATURAL = re.compile(r"0|[1-9][0-9]{0,18}")
 UNNAMED = 1
 """What names no format: the first edition's."""
 
@@ -32,5 +38,12 @@ def require_known(written: int, **where: str | int) -> None:
 
 def format_of(document: Mapping[str, Any]) -> int:
     """The format that a JSON document names."""
-    written = document.get("format", UNNAMED)
-    return written if type(written) is int else UNNAMED
+    written = natural(document.get("format", UNNAMED))
+    return UNNAMED if written is None else written
+
+
+def natural(written: object) -> int | None:
+    """The natural number that a member of a secret's text is, as a number or as a string (protocol V23)."""
+    if isinstance(written, str) and _NATURAL.fullmatch(written):
+        return int(written)
+    return written if type(written) is int and written >= 0 else None

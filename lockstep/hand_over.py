@@ -51,6 +51,10 @@ class EditableSecret(Protocol):
     def max_bytes(self) -> int:
         """As `lockstep.ports.VersionedSecret`."""
 
+    @property
+    def only_strings(self) -> bool:
+        """As `lockstep.ports.VersionedSecret`."""
+
     def served(self) -> Sequence[SecretVersion]:
         """As `lockstep.ports.VersionedSecret`."""
 
@@ -182,7 +186,8 @@ def _text(login: Login, store: str, estate: Estate, *, replace: bool) -> SecretS
     wrong = [BINARY if v.text is None else NOT_AN_OBJECT for v in served if object_in(v.text or "") is None]
     if wrong and not replace:
         raise HandOverRefusedError(credential=credential.id, store=store, code=wrong[0])
-    text = encode_app_user(CredentialValue(0, login), credential, carried(served) or NO_EXTRAS)
+    extras = carried(served) or NO_EXTRAS
+    text = encode_app_user(CredentialValue(0, login), credential, extras, only_strings=secret.only_strings)
     name = credential.secret_names.app_user
     return SecretStr(fitting(text, max_bytes=secret.max_bytes, store=store, secret=name))
 

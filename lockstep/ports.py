@@ -119,6 +119,10 @@ class VersionedSecret(Protocol):
     def max_bytes(self) -> int:
         """The most that the store keeps in one version."""
 
+    @property
+    def only_strings(self) -> bool:
+        """Whether every member of a text is written as a string (protocol V23)."""
+
     def read_current(self) -> SecretVersion:
         """The version that applications read now, from the read side."""
 

@@ -115,9 +115,9 @@ class CredentialStore:
     def _stage(
         self, put_user: Callable[[str], Staged], put_blob: Callable[[str], Staged], value: CredentialValue
     ) -> Pending:
-        text = self._user.fitting(encode_app_user(value, self._credential, self._user.extras()))
+        text = self._user.fitting(self._user_text(value, self._user.extras()))
         extras = self._blob.extras(written=serving(self._user.looked_at()).generation)
-        blob_text = self._blob.fitting(encode_connection_blob(value.generation, self._credential, extras))
+        blob_text = self._blob.fitting(self._blob_text(value.generation, extras))
         (held, seen), blob_seen = together(
             self._side_by_side,
             partial(self._put_user, put_user, text, value),
@@ -185,10 +185,18 @@ class CredentialStore:
         return StoreVersions(store=self._name, app_user=app_user, connection_blob=connection_blob)
 
     def _rewritten_user(self, extras: Extras) -> str:
-        return encode_app_user(CredentialValue(0, Login("", SecretStr(""))), self._credential, extras)
+        return self._user_text(CredentialValue(0, Login("", SecretStr(""))), extras)
 
     def _rewritten_blob(self, extras: Extras) -> str:
-        return encode_connection_blob(0, self._credential, extras)
+        return self._blob_text(0, extras)
+
+    def _user_text(self, value: CredentialValue, extras: Extras) -> str:
+        only_strings = self._user.versions.only_strings
+        return encode_app_user(value, self._credential, extras, only_strings=only_strings)
+
+    def _blob_text(self, generation: int, extras: Extras) -> str:
+        only_strings = self._blob.versions.only_strings
+        return encode_connection_blob(generation, self._credential, extras, only_strings=only_strings)
 
     def spread(self, generation: int, still_ours: StillOurs, *, gently: bool = False) -> Callable[[], bool]:
         """Make a generation that is current what every slot serves: look, check the fence, compare and set."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from lockstep.agent.values import Read, Reading
 from lockstep.compiled import AwsStore, Store, VaultStore
-from lockstep.contents import BINARY
+from lockstep.contents import BINARY, with_numbers
 from lockstep.errors import SecretMalformedError
 from lockstep.model import SecretStr
 from lockstep.version_names import VersionNames
@@ -74,4 +74,7 @@ def _reading(
 ) -> Reading:
     if text is None:
         raise SecretMalformedError(store=store, secret=secret, code=BINARY)
-    return Reading(text=SecretStr(text), version=version, generation=generation, created_at=created_at)
+    # The same form from both stores: which one answers must make no difference to an application (protocol V23).
+    return Reading(
+        text=SecretStr(with_numbers(text)), version=version, generation=generation, created_at=created_at
+    )

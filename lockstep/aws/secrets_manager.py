@@ -83,6 +83,8 @@ class SecretsManagerSecret:
         self._where = {"store": store, "secret": names.secret}
 
     max_bytes = MAX_TEXT_BYTES
+    only_strings = False
+    """The port is a number, as in AWS's structure of a secret."""
 
     def read_current(self) -> SecretVersion:
         """The version with the label AWSCURRENT."""

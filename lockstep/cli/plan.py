@@ -1,6 +1,5 @@
 """`lockstep plan`: check the plan, print its schema and the SQL that a DBA reviews and runs."""
 
-from datetime import timedelta
 from typing import Annotated, Any
 
 import typer
@@ -49,7 +48,7 @@ def check(
         ),
     ] = False,
 ) -> None:
-    """Check the plan and show what it means.
+    """Check the plan and show what it means: who may read its secrets, and how long a value works.
 
     This calls no cloud and no database. The plan digest of a credential must be the same in both clouds: compare what
     this command prints for the plan of each. Quotas of the clouds that the plan nears are shown, with --quotas all of
@@ -120,15 +119,32 @@ def _row(plan: Plan, index: int) -> dict[str, str]:
         "databases": ", ".join(credential.databases),
         "every": format_duration(credential.schedule.interval),
         "overlap": format_duration(credential.schedule.overlap),
-        "a_value_works": f"for up to {format_duration(_life(credential))}, unless it is revoked",
+        "a_value_works": _life(credential),
+        "readers": _readers(credential, vault),
         "oci_versions": peak,
         "plan_digest": credential.plan_digest,
     }
 
 
-def _life(credential: Credential) -> timedelta:
-    """How long a value logs in after its promotion: until its username's, or its password slot's, next turn."""
-    return credential.schedule.interval * max(2, len(credential.usernames))
+def _life(credential: Credential) -> str:
+    """How long a value logs in: until its username's, or its password slot's, next turn."""
+    interval, turns = credential.schedule.interval, max(2, len(credential.usernames))
+    whole, leaked = format_duration(interval * turns), format_duration(interval * (turns - 1))
+    return (
+        f"for up to {whole}, and a leaked one for up to {leaked} after it was replaced, unless it is revoked"
+    )
+
+
+def _readers(credential: Credential, vault: OciVault | None) -> str:
+    """What may read the secrets: whether the login of any one slot of a ring works (protocol V18)."""
+    if vault is None or vault.slots_of_readers == 1:
+        return "anything that reads the secret"
+    if credential.lets_read_any_slot:
+        return "anything that reads any one slot in OCI, or the secret in AWS"
+    return (
+        "in AWS anything that reads the secret; in OCI only what looks for the newest slot: lockstep agent or "
+        f"lockstep.client. With users: {vault.slots_of_readers + 1} (alternating_users) anything may read any one slot"
+    )
 
 
 @app.command()

@@ -83,6 +83,7 @@ class VaultRing:
     """
 
     max_bytes = MAX_BYTES
+    only_strings = True
 
     def __init__(
         self,

@@ -7,6 +7,7 @@ adapter, at each of its calls.
 import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from unittest.mock import patch
 
 import pytest
 
@@ -116,7 +117,7 @@ def test_connection_blob_does_not_say_which_user_app_user_holds(
     blob = world.current_text("connection_blob")
     assert "login_" in world.current_text("app_user")
     assert "login_" not in blob
-    assert json.loads(blob)["generation"] == 1
+    assert int(json.loads(blob)["generation"]) == 1
 
 
 @on_every_adapter
@@ -145,6 +146,27 @@ def test_staging_can_be_repeated_after_a_lost_reply(
     assert store.serves(1)
 
 
+@on_every_adapter
+def test_the_members_of_a_text_have_the_form_of_the_store(
+    world: StoreHarness, store: CredentialStore
+) -> None:
+    """In OCI strings alone, for tools that map a secret to keys and values (protocol V23)."""
+    stage_and_promote(store, 1)
+    user, blob = (json.loads(world.current_text(kind)) for kind in ("app_user", "connection_blob"))
+    others = {key for key, member in {**user, **blob}.items() if not isinstance(member, str)}
+    assert others == (set() if world.secret.only_strings else {"databases", "format", "generation", "port"})
+
+
+@on_every_adapter
+def test_a_value_in_the_other_form_is_the_same_value(world: StoreHarness, store: CredentialStore) -> None:
+    """A build before format 4 staged it."""
+    with patch.object(type(world.secret), "only_strings", not world.secret.only_strings):
+        store.stage(value(1))
+    assert store.stage(value(1)).value == value(1)
+    store.promote(1, fence_held)
+    assert (store.read_current().login, store.serves(1)) == (value(1).login, True)
+
+
 # Promotion
 
 
@@ -158,9 +180,9 @@ def test_applications_read_a_promoted_value(world: StoreHarness, store: Credenti
 
     app_user = json.loads(world.current_text("app_user"))
     assert app_user["password"] == "password-1-of-me"
-    assert (app_user["username"], app_user["generation"]) == ("app", 1)
+    assert (app_user["username"], int(app_user["generation"])) == ("app", 1)
     blob = world.current_text("connection_blob")
-    assert json.loads(blob)["generation"] == 1
+    assert int(json.loads(blob)["generation"]) == 1
     assert "password-1-of-me" not in blob
 
 
@@ -451,7 +473,7 @@ def test_keys_that_were_added_after_the_staging_are_not_replaced(
     store.read_current()
     stage_and_promote(store, 3)
     now = json.loads(world.current_text(secret))
-    assert (now["generation"], now["added"], now["masterarn"]) == (3, [1], "arn:x")
+    assert (int(now["generation"]), now["added"], now["masterarn"]) == (3, [1], "arn:x")
 
 
 @on_every_adapter

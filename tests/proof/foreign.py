@@ -60,7 +60,7 @@ def of_another_format(scene: Scene, stream: str, number: int, *, head: bool) -> 
     last = scene.last(stream)
     if number > formats.FORMAT:
         made = _made(scene, stream, _after(last), signer=MemorySigner("mine"))
-        newer = ('"format":3', f'"format":{number}')
+        newer = ('"format":4', f'"format":{number}')
         metadata: Mapping[str, str] = {**made.metadata, CHAIN: made.metadata[CHAIN].replace(*newer)}
         scene.raw[stream].put(
             last.number + 1, made.body.replace(newer[0].encode(), newer[1].encode()), metadata

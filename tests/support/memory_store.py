@@ -31,7 +31,7 @@ OUR_KEYS: dict[SecretKind, set[str]] = {
         "port",
         "username",
     },
-    "connection_blob": {"credential", "databases", "format", "generation"},
+    "connection_blob": {"credential", "databases", "dsn", "format", "generation"},
 }
 """The keys that Lockstep writes; all others are other people's."""
 PLACEHOLDER_TEXT = '{"placeholder":true}'
@@ -65,6 +65,10 @@ class MemorySecret:
         self._where = {"store": store, "secret": secret}
 
     max_bytes = MAX_TEXT_BYTES
+
+    @property
+    def only_strings(self) -> bool:
+        return self._where["store"] == "oci"
 
     def read_current(self) -> SecretVersion:
         return self._read(self._secret().current)

@@ -13,11 +13,14 @@ from lockstep.contents import (
     decode_blob_generation,
     decode_claim_id,
     decode_connection,
+    decode_databases,
     encode_app_user,
     encode_connection_blob,
+    require_known_format,
+    with_numbers,
 )
-from lockstep.errors import SecretMalformedError
-from lockstep.extras import MAX_TEXT_BYTES, extras_in, object_in
+from lockstep.errors import NewerFormatError, SecretMalformedError
+from lockstep.extras import MAX_TEXT_BYTES, NO_EXTRAS, Extras, extras_in, object_in
 from lockstep.model import CredentialValue, Login, SecretStr, Strategy
 from tests.support.memory import make_plan
 
@@ -33,7 +36,7 @@ def test_app_user_has_the_field_names_of_an_rds_secret() -> None:
     assert json.loads(encode_app_user(_value(), CREDENTIAL)) == {
         "dbname": "app",
         "engine": "mysql",
-        "format": 3,
+        "format": 4,
         "generation": 7,
         "host": "db-1.example.com",
         "password": "hunter2",
@@ -53,6 +56,55 @@ def test_connection_blob_names_every_database() -> None:
         "port": 3306,
         "tls": False,
     }
+
+
+def test_a_text_for_tools_that_map_a_secret_to_keys_and_values_has_strings_only() -> None:
+    """As External Secrets' Oracle provider decodes it: an object of strings, or nothing (protocol V23)."""
+    user, blob = (json.loads(text) for text in texts(only_strings=True))
+    for document in (user, blob):
+        assert {type(member) for member in document.values()} == {str}
+    assert (user["port"], user["generation"], user["format"]) == ("3306", "7", "4")
+    assert json.loads(blob["databases"])["db-2"]["port"] == 3306
+    assert blob["dsn"] == "mysql://db-1.example.com:3306/app"
+
+
+def texts(*, only_strings: bool, extras: Extras = NO_EXTRAS) -> tuple[str, str]:
+    user = encode_app_user(_value(), CREDENTIAL, extras, only_strings=only_strings)
+    return user, encode_connection_blob(7, CREDENTIAL, extras, only_strings=only_strings)
+
+
+def test_both_forms_say_the_same() -> None:
+    where = {"store": "oci", "secret": "s"}
+    (user, blob), (user_of_strings, blob_of_strings) = (texts(only_strings=s) for s in (False, True))
+    for decode in (decode_app_user, decode_connection):
+        assert decode(user, **where) == decode(user_of_strings, **where)
+    for decode_blob in (decode_blob_generation, decode_databases):
+        assert decode_blob(blob, **where) == decode_blob(blob_of_strings, **where)
+    assert extras_in(user) != extras_in(user_of_strings)
+    for text in texts(only_strings=True):
+        require_known_format(text, **where)
+        with pytest.raises(NewerFormatError):
+            require_known_format(text.replace('"format":"4"', '"format":"5"'), **where)
+
+
+def test_a_text_of_strings_is_given_to_applications_in_the_other_form() -> None:
+    extras = extras_in('{"team": "7", "limits": {"a": [1.50]}}')
+    assert extras
+    pairs = zip(
+        texts(only_strings=True, extras=extras), texts(only_strings=False, extras=extras), strict=True
+    )
+    for of_strings, plain in pairs:
+        assert json.loads(with_numbers(of_strings)) == json.loads(plain)
+        assert '"limits":{"a": [1.50]}' in with_numbers(of_strings)
+        assert with_numbers(plain) == plain
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "x", "[]", '{"port":"3306"}', '{"port":"3306","format":3}', '{"databases":"[]","format":"4"}'],
+)
+def test_what_lockstep_did_not_write_in_strings_stays_as_it_is(text: str) -> None:
+    assert with_numbers(text) == text or json.loads(with_numbers(text)) == {"databases": "[]", "format": 4}
 
 
 def test_connection_blob_names_no_user_so_no_reader_can_mix_two_users() -> None:
@@ -126,7 +178,22 @@ def test_a_placeholder_has_no_login(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("claimed", "generation"),
-    [("7", 7), ("0", 0), ("-1", 0), ("true", 0), ("1.5", 0), ('"7"', 0), ("null", 0), ("1e999", 0)],
+    [
+        ("7", 7),
+        ("0", 0),
+        ("-1", 0),
+        ("true", 0),
+        ("1.5", 0),
+        ('"7"', 7),
+        ('"07"', 0),
+        ('"-7"', 0),
+        ('"7.0"', 0),
+        ('"\\u0667"', 0),
+        ('""', 0),
+        ("[7]", 0),
+        ("null", 0),
+        ("1e999", 0),
+    ],
 )
 def test_a_generation_that_is_not_a_natural_number_is_0(claimed: str, generation: int) -> None:
     text = f'{{"username":"a","password":"b","generation":{claimed}}}'

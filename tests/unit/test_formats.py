@@ -47,11 +47,18 @@ def test_record_secrets_and_entries_name_the_format_of_their_build(written: int)
     with build(written):
         rotate(world, "run-1")
     assert world.lock.record.format == written
-    assert [text["format"] for text in _texts(world)] == [written] * 4
+    assert [text["format"] for text in _texts(world)] == [written, written, str(written), str(written)]
     assert json.loads(world.audit_logs["aws"].entries[1][0])["chain"]["format"] == written
 
 
-@pytest.mark.parametrize("document", [{**LOGIN, "format": NEWER}, {"format": NEWER, "login": "elsewhere"}])
+@pytest.mark.parametrize(
+    "document",
+    [
+        {**LOGIN, "format": NEWER},
+        {**LOGIN, "format": str(NEWER)},
+        {"format": NEWER, "login": "elsewhere"},
+    ],
+)
 def test_a_newer_secret_is_refused_whatever_it_looks_like(document: dict[str, Any]) -> None:
     with pytest.raises(NewerFormatError, match=f"format-{NEWER}.*Upgrade") as caught:
         require_known_format(json.dumps(document), **WHERE)

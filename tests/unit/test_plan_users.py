@@ -16,6 +16,11 @@ from sandbox import plans
 
 FIVE = ("ledger_a", "ledger_b", "ledger_c", "ledger_d", "ledger_e")
 
+NEWEST_SLOT = (
+    "in AWS anything that reads the secret; in OCI only what looks for the newest slot: lockstep agent or "
+    "lockstep.client. With users: 5 (alternating_users) anything may read any one slot"
+)
+
 
 def document(
     *, strategy: Strategy = Strategy.ALTERNATING_USERS, vault: dict[str, object] | None = None, **more: object
@@ -82,10 +87,62 @@ def test_usernames_are_appended_before_the_plan_is_active() -> None:
     )
 
 
-def test_plan_check_says_how_long_a_value_works(tmp_path: Path) -> None:
+def test_usernames_come_before_slots_and_readers_before_the_ring() -> None:
+    """Five slots need six usernames; readers read them before values are staged there (protocol V16, V18)."""
+    four, five = plan(users=5), plan(users=6, vault={"readers_ring": 5})
+    assert "served by up to 5 slots" in problems(users=5, vault={"readers_ring": 5})
+    assert "served by up to 5 slots" in problems(users=5, vault={"ring": 5})
+    steps = plan_changes(four, five).steps
+    assert "create ledger_f on every database" in next(
+        s.text for s in steps if s.what == "multi-cloud/ledger"
+    )
+    assert any(s.phase is Phase.READERS_FIRST and "read 5 slots" in s.text for s in steps)
+    grown = plan_changes(five, plan(users=6, vault={"ring": 5}))
+    assert grown.refusals == ()
+    [refusal] = plan_changes(four, plan(users=6, vault={"ring": 5})).refusals
+    assert "First let every reader read 5 slots" in refusal.text
+
+
+def test_a_username_belongs_to_one_credential_on_a_server() -> None:
+    """Also one that `users` has made up."""
+    both = document(users=5)
+    other = {**both["credentials"][0], "id": "multi-cloud/other", "username": "ledger_e", "users": None}
+    del other["users"]
+    both["credentials"].append({**other, "strategy": "dual_password"})
+    with pytest.raises(PlanProblemsError) as error:
+        parse_plan(json.dumps(both), base=Path())
+    assert "account ledger_e at" in " ".join(error.value.problems)
+
+
+@pytest.mark.parametrize(
+    ("more", "readers", "works"),
+    [
+        (
+            {"users": 5},
+            "anything that reads any one slot in OCI, or the secret in AWS",
+            "for up to 1h40m, and a leaked one for up to 1h20m after it was replaced, unless it is revoked",
+        ),
+        (
+            {},
+            NEWEST_SLOT,
+            "for up to 40m, and a leaked one for up to 20m after it was replaced, unless it is revoked",
+        ),
+        (
+            {"vault": {"ring": 1}, "interval": "2h"},
+            "anything that reads the secret",
+            "for up to 4h, and a leaked one for up to 2h after it was replaced, unless it is revoked",
+        ),
+    ],
+)
+def test_plan_check_says_who_may_read_and_how_long_a_value_works(
+    tmp_path: Path, more: dict[str, Any], readers: str, works: str
+) -> None:
     file = tmp_path / "lockstep.yaml"
-    real = document(users=5)
+    real = document(**more)
     real["databases"][0]["host"] = "db.internal"
     file.write_text(json.dumps(real))
-    shown = CliRunner().invoke(app, ["plan", "check", "-p", str(file)])
-    assert "a value works: for up to 1h40m, unless it is revoked" in shown.stdout, shown.output
+    shown = CliRunner().invoke(app, ["plan", "check", "-p", str(file)], env={"COLUMNS": "400"})
+    assert f"readers: {readers}\n" in shown.stdout, shown.output
+    assert f"a value works: {works}\n" in shown.stdout
+    told = json.loads(CliRunner().invoke(app, ["plan", "check", "--json", "-p", str(file)]).stdout)
+    assert (told["credentials"][0]["readers"], told["credentials"][0]["a_value_works"]) == (readers, works)

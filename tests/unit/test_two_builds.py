@@ -4,6 +4,7 @@ The older one stands for the edition before an upgrade. At every boundary an app
 every database, with what it has just read and with what it read before the run.
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -13,10 +14,11 @@ import pytest
 
 from lockstep import formats
 from lockstep.errors import LockstepError
-from lockstep.model import Login, Strategy
+from lockstep.model import ClaimKind, Login, Strategy
 from lockstep.plan import Plan
 from tests.support.builds import NEWER, OLDER, build
 from tests.support.memory import MemoryWorld, make_plan
+from tests.support.memory_store import KINDS, MemorySecret
 from tests.unit.harness import (
     INTERVAL_SECONDS,
     Killed,
@@ -219,6 +221,37 @@ def test_a_deployment_at_any_boundary_of_a_run_locks_no_application_out(
         assert day.run(NEWER, runner="oci") == "rotated", switch.boundary
         day.in_step()
     assert at >= BOUNDARIES
+
+
+@STRATEGIES
+@pytest.mark.parametrize("runner", ["aws", "oci"])
+def test_values_with_numbers_count_as_the_same_values(
+    strategy: Strategy, runner: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A build of format 3 wrote numbers in OCI too. One that writes strings goes on with them, and heals nothing."""
+    with monkeypatch.context() as before:
+        before.setattr(MemorySecret, "only_strings", False)
+        day = _day(strategy)
+        assert json.loads(day.world.stores["oci"].current_text("app_user"))["generation"] == 2
+        number = day.world.lock.record.highest_generation
+    served = {name: store.current_login() for name, store in day.world.stores.items()}
+    texts = [store.current_text(kind) for store in day.world.stores.values() for kind in KINDS]
+    kinds: list[ClaimKind] = []
+
+    def look(_boundary: str) -> None:
+        if claim := day.world.lock.record.claim:
+            kinds.append(claim.kind)
+
+    assert day.run(NEWER, runner=runner, at=look) == "rotated"
+    assert set(kinds) == {ClaimKind.NEW}
+    assert day.world.lock.record.highest_generation == number + 1
+    for name, store in day.world.stores.items():
+        assert store.read_generation(number).login == served[name]  # type: ignore[union-attr]  # it is held
+    written = [v for s in day.world.stores.values() for k in KINDS for v in s._secrets[k].versions.values()]
+    assert all(text in written for text in texts)  # Nothing was written anew.
+    assert json.loads(day.world.stores["oci"].current_text("app_user"))["generation"] == "3"
+    assert day.run(NEWER, runner="oci") == "rotated"
+    day.in_step()
 
 
 class _Switch:
