@@ -14,6 +14,7 @@ Service = Literal["vault", "secrets", "objectstorage"]
 _SECRET: Final = "/20180608/secrets/{secret}"
 _VERSION: Final = _SECRET + "/version/{version}"
 _BUNDLE: Final = "/20190301/secretbundles/{secret}"
+_BUNDLE_BY_NAME: Final = "/20190301/secretbundles/actions/getByName"
 _BUCKET: Final = "/n/{namespace}/b/{bucket}"
 _OBJECT: Final = _BUCKET + "/o/{object}"
 
@@ -66,6 +67,7 @@ def _route(
 
 ROUTES: Final = (
     _route("secrets", "get_secret_bundle", "GET", _BUNDLE),
+    _route("secrets", "get_secret_bundle_by_name", "POST", _BUNDLE_BY_NAME, "secretName"),
     _route("vault", "get_secret", "GET", _SECRET),
     _route("vault", "update_secret", "PUT", _SECRET),
     _route("vault", "list_secret_versions", "GET", _SECRET + "/versions"),

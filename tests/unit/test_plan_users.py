@@ -111,7 +111,7 @@ def test_a_username_belongs_to_one_credential_on_a_server() -> None:
     both["credentials"].append({**other, "strategy": "dual_password"})
     with pytest.raises(PlanProblemsError) as error:
         parse_plan(json.dumps(both), base=Path())
-    assert "account ledger_e at" in " ".join(error.value.problems)
+    assert "account ledger_e at" in " ".join(map(str, error.value.problems))
 
 
 @pytest.mark.parametrize(
