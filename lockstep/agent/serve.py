@@ -45,7 +45,7 @@ class Agent:
         self._settings = settings
         self._owed: set[Path] = {file.path for file in settings.files if file.command or file.signal}
         """Files whose hook has still to run. At the start it is not known whether it did."""
-        self._over = threading.Event()
+        self._is_over = False
 
     @classmethod
     def of(cls, settings: CompiledSettings, clock: Callable[[], float] = boot_seconds) -> "Agent":
@@ -69,11 +69,16 @@ class Agent:
         try:
             yield
         finally:
-            self._over.set()
+            self._is_over = True
+            self.values.news.set()
             thread.join()
 
     def _refresh_until_over(self) -> None:
-        while not self._over.wait(self._settings.refresh.total_seconds()):
+        while True:
+            self.values.news.wait(self._settings.refresh.total_seconds())
+            self.values.news.clear()
+            if self._is_over:
+                return
             self.refresh()
 
     def _keep(self, file: File) -> bool:

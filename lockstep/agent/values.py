@@ -74,16 +74,18 @@ class Value:
     Args:
         secret: The secret.
         clock: Seconds that only grow, and that count while the machine is suspended.
+        news: Is set when a caller has asked and got another value than was kept.
 
     Attributes:
         problem: Why the nearest store that was passed over was; empty: none was.
     """
 
-    def __init__(self, secret: Secret, clock: Callable[[], float]) -> None:
+    def __init__(self, secret: Secret, clock: Callable[[], float], news: threading.Event) -> None:
         self.secret = secret
         self.counts = Counts()
         self.problem = ""
         self._clock = clock
+        self._news = news
         self._kept: Kept | None = None
         self._asked_at = float("-inf")
         self._one_reads = threading.Lock()
@@ -121,8 +123,11 @@ class Value:
         wanted = self._clock()
         with self._one_reads:
             if self._asked_at < wanted - SHORTEST_PAUSE_SECONDS:
-                self._read(unwanted=self._kept.value if self._kept else None)
+                before = self._kept.value if self._kept else None
+                self._read(unwanted=before)
                 self._asked_at = self._clock()
+                if self._kept and self._kept.value != before:
+                    self._news.set()
 
     def _read(self, unwanted: Reading | None) -> None:
         found = ask(
@@ -141,10 +146,15 @@ class Value:
 
 
 class Values:
-    """The values of all secrets."""
+    """The values of all secrets.
+
+    Attributes:
+        news: Is set when a caller has asked and got another value than was kept: files have to follow.
+    """
 
     def __init__(self, secrets: Sequence[Secret], clock: Callable[[], float]) -> None:
-        self._values = {secret.name: Value(secret, clock) for secret in secrets}
+        self.news = threading.Event()
+        self._values = {secret.name: Value(secret, clock, self.news) for secret in secrets}
 
     def __iter__(self) -> Iterator[Value]:
         return iter(self._values.values())

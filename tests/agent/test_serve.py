@@ -162,3 +162,22 @@ def test_a_socket_is_for_owner_and_group(estate: Estate, tmp_path: Path, socket_
         finally:
             process.terminate()
             process.wait(30)
+
+
+def test_files_follow_when_a_caller_asks_for_a_fresh_value(estate: Estate, tmp_path: Path) -> None:
+    [credential] = estate.plan.credentials
+    file = tmp_path / "app.json"
+    settings = {
+        "plan": str(estate.plan_file),
+        "refresh": "8m",
+        "files": [{"path": str(file), "format": "json"}],
+    }
+    estate.rotate(credential.id)
+    with running_agent(tmp_path, settings) as agent:
+        before = json.loads(file.read_text())
+        estate.outside.expire_schedule(credential.id)
+        assert estate.rotate(credential.id).status == "SUCCEEDED"
+        assert json.loads(file.read_text()) == before
+        fresh = agent.value(USER, "&refreshNow=true")
+        assert fresh != before
+        until(lambda: (json.loads(file.read_text()) == fresh) or None)
