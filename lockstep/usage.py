@@ -253,7 +253,7 @@ def _connection(place: str) -> http.client.HTTPConnection:
         return _UnixConnection(place)
     address = urlsplit(place)
     if address.scheme != "http" or not address.hostname:
-        raise FileNotFoundError(None, "no such directory, socket or http address")
+        raise FileNotFoundError(None, "no directory or socket or http address")
     return http.client.HTTPConnection(address.hostname, address.port, timeout=_SECONDS)
 
 

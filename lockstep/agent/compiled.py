@@ -93,6 +93,7 @@ class CompiledSettings(Message):
     refresh: timedelta
     listen: Listen
     token_file: Path
+    usage: Path
     files: tuple[File, ...]
 
 

@@ -6,6 +6,7 @@
     GET /ping                                `healthy`, without a token
     GET /healthz                             200 while every value may be served, else 503; without a token
     GET /metrics                             for Prometheus; without a token, and without values
+    GET /lockstep/usage                      which generation was given, and is used by processes; without a token
 
 Paths, parameters, headers and status codes are those of https://github.com/aws/aws-secretsmanager-agent, version 2.
 Added are: 503 instead of a value that may be dead, headers that tell a value's generation and age, and the login, since
@@ -16,7 +17,10 @@ import hmac
 import json
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -24,14 +28,18 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from lockstep import usage
 from lockstep.agent.files import FileRefusedError, login_of
+from lockstep.agent.given import HTTP, Given
 from lockstep.agent.values import Kept, Value, Values
 from lockstep.model import SecretStr
 
 TOKEN_HEADERS = ("X-Aws-Parameters-Secrets-Token", "X-Vault-Token")
 CURRENT = "AWSCURRENT"
-_OPEN = frozenset({"/ping", "/healthz", "/metrics"})
+_OPEN = frozenset({"/ping", "/healthz", "/metrics", usage.PATH})
 """Paths that need no token: they tell nothing about a value."""
+_NEAR = frozenset({usage.PATH})
+"""Of these, the paths that answer no forwarded request: they tell the names of processes."""
 _PARAMETERS = frozenset({"versionId", "versionStage", "refreshNow"})
 _REFRESH = {"true": True, "1": True, "false": False, "0": False}
 _ANY = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
@@ -80,12 +88,24 @@ class Dialect:
     Args:
         values: What is served.
         token: What a request must bring.
+        given: Where to note what was given.
+        usage_directory: Where processes say which generation they use.
         path_prefix: Before the name of a secret in a path.
     """
 
-    def __init__(self, values: Values, *, token: SecretStr, path_prefix: str = "/v1/") -> None:
+    def __init__(
+        self,
+        values: Values,
+        *,
+        token: SecretStr,
+        given: Given,
+        usage_directory: Path = usage.DEFAULT_DIRECTORY,
+        path_prefix: str = "/v1/",
+    ) -> None:
         self.answered = Counter[int]()
         self._values = values
+        self._given = given
+        self._usage_directory = usage_directory
         self._token = token.reveal().encode()
         self._prefix = path_prefix
 
@@ -100,9 +120,10 @@ class Dialect:
         return response
 
     def _require_allowed(self, request: Request) -> None:
-        if request.url.path not in _OPEN:
-            if "X-Forwarded-For" in request.headers:
-                raise RefusedError(400, "Forwarded")
+        path = request.url.path
+        if "X-Forwarded-For" in request.headers and path not in _OPEN - _NEAR:
+            raise RefusedError(400, "Forwarded")
+        if path not in _OPEN:
             brought = [request.headers.get(name, "").encode() for name in TOKEN_HEADERS]
             if not any(hmac.compare_digest(token, self._token) for token in brought):
                 raise RefusedError(403, "Bad Token")
@@ -120,7 +141,11 @@ class Dialect:
         if path == "/metrics":
             from lockstep.agent.metrics import CONTENT_TYPE, text_of  # noqa: PLC0415 - at the first request for them
 
-            return PlainTextResponse(text_of(self._values, self.answered), media_type=CONTENT_TYPE)
+            return PlainTextResponse(
+                text_of(self._values, self._given, self.answered), media_type=CONTENT_TYPE
+            )
+        if path == usage.PATH:
+            return JSONResponse({"usage": await run_in_threadpool(self._usage)})
         return await self._value(self._query(request))
 
     def _query(self, request: Request) -> Query:
@@ -142,6 +167,12 @@ class Dialect:
         told = [f"{v.secret.name}: {_state(v)}" for v in self._values]
         return "\n".join(told), 503 if late else 200
 
+    def _usage(self) -> list[dict[str, Any]]:
+        found = [*self._given.usages()]
+        with suppress(OSError):  # There may be no such directory.
+            found += usage.in_directory(self._usage_directory)
+        return [one.document() for one in found]
+
     async def _served(self, query: Query) -> tuple[Value, Kept]:
         value = self._values.find(query.secret_id)
         if value is None:
@@ -153,6 +184,10 @@ class Dialect:
             raise _refusal(503, "ServiceUnavailable", f"No value that certainly logs in: {_state(value)}")
         return value, kept
 
+    def _note(self, value: Value, kept: Kept) -> None:
+        if value.secret.has_login:
+            self._given.note(value.secret.credential_id, HTTP, kept.value.generation)
+
     async def _login(self, parameters: dict[str, str]) -> Response:
         secret_id, database = parameters.pop("secretId", ""), parameters.pop("database", None)
         if not secret_id:
@@ -163,12 +198,14 @@ class Dialect:
             login = login_of(kept.value.text.reveal(), blob.value.text.reveal() if blob else None, database)
         except FileRefusedError:
             raise _refusal(404, "ResourceNotFoundException", "That secret has no such login.") from None
+        self._note(value, kept)
         return JSONResponse(login.strings(), headers=_told(value, kept))
 
     async def _value(self, query: Query) -> Response:
         value, kept = await self._served(query)
         if query.version_stage not in (None, CURRENT) or query.version_id not in (None, kept.value.version):
             raise _refusal(404, "ResourceNotFoundException", "This agent serves the current version only.")
+        self._note(value, kept)
         return Response(
             _body(value, kept, query.secret_id),
             media_type="application/json",

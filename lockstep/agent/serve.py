@@ -15,13 +15,14 @@ import uvicorn
 
 from lockstep.agent import files, hooks
 from lockstep.agent.compiled import CompiledSettings, File, Listen
+from lockstep.agent.given import Given
 from lockstep.agent.http import Dialect, app_of
 from lockstep.agent.sources import reader_of
 from lockstep.agent.token_file import token_of
 from lockstep.agent.values import Kept, Secret, Value, Values, said
 from lockstep.errors import LockstepError
 from lockstep.model import SecretStr
-from lockstep.system import boot_seconds
+from lockstep.system import SystemClock, boot_seconds
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,6 +43,7 @@ class Agent:
 
     def __init__(self, settings: CompiledSettings, values: Values) -> None:
         self.values = values
+        self.given = Given(SystemClock().now)
         self._settings = settings
         self._owed: set[Path] = {file.path for file in settings.files if file.command or file.signal}
         """Files whose hook has still to run. At the start it is not known whether it did."""
@@ -83,11 +85,13 @@ class Agent:
 
     def _keep(self, file: File) -> bool:
         """Write a file if what it says has changed, then run its hook. A value that may be dead is not written."""
-        user, blob = (self._text(name) for name in (file.served.app_user, file.served.connection_blob))
-        if user is None:
+        kept, blob = (self._kept(name) for name in (file.served.app_user, file.served.connection_blob))
+        if kept is None:
             return False
         try:
-            login = files.login_of(user, blob, file.database)
+            login = files.login_of(
+                kept.value.text.reveal(), blob.value.text.reveal() if blob else None, file.database
+            )
             text = (
                 files.rendered(login, file.template.read_text(encoding="utf-8"))
                 if file.template
@@ -96,6 +100,7 @@ class Agent:
             if files.write(file.path, SecretStr(text), mode=file.mode, uid=file.uid, gid=file.gid):
                 logger.info("file written", extra={"path": str(file.path), "generation": login.generation})
                 self._owed.add(file.path)
+            self.given.note(file.served.id, str(file.path), kept.value.generation)
             self._run_hook(file)
         except (OSError, UnicodeDecodeError, LockstepError) as error:
             _warn("a file was not kept", said(error), path=str(file.path))
@@ -111,10 +116,9 @@ class Agent:
             hooks.send_signal(file.signal.name, file.signal.pid_file)
         self._owed.discard(file.path)
 
-    def _text(self, name: str | None) -> str | None:
+    def _kept(self, name: str | None) -> Kept | None:
         value: Value | None = self.values.find(name) if name else None
-        kept: Kept | None = value.served if value else None
-        return kept.value.text.reveal() if kept else None
+        return value.served if value else None
 
 
 def serve(settings: CompiledSettings) -> int:
@@ -123,7 +127,13 @@ def serve(settings: CompiledSettings) -> int:
     token = token_of(settings.token_file)
     agent = Agent.of(settings)
     agent.refresh()
-    dialect = Dialect(agent.values, token=token, path_prefix=settings.listen.path_prefix)
+    dialect = Dialect(
+        agent.values,
+        token=token,
+        given=agent.given,
+        usage_directory=settings.usage,
+        path_prefix=settings.listen.path_prefix,
+    )
     listener = _listener(settings.listen)
     server = uvicorn.Server(
         uvicorn.Config(
@@ -160,6 +170,7 @@ def _secrets(settings: CompiledSettings) -> Iterator[Secret]:
                 credential_id=served.id,
                 overlap=served.overlap,
                 sources={store: reader(served.id, name) for store, reader in readers.items()},
+                has_login=name == served.app_user,
             )
 
 

@@ -52,12 +52,14 @@ class Secret:
         credential_id: The credential that it belongs to.
         overlap: How long a value logs in after a newer one was promoted.
         sources: By the store's name, the nearest first.
+        has_login: Whether it is the one with the password.
     """
 
     name: str
     credential_id: str
     overlap: timedelta
     sources: Mapping[str, Read]
+    has_login: bool = True
 
 
 @dataclass

@@ -20,10 +20,12 @@ from lockstep.cli.output import (
     print_json,
     say,
 )
+from lockstep.cli.usage import UsagePlaces, problems_document, show_problems, show_usage, usage_document
 from lockstep.errors import LockstepError, SecretMalformedError, SecretNotFoundError
 from lockstep.model import Credential, LockRecord, StoredValue
 from lockstep.ports import Store
 from lockstep.system import SystemClock
+from lockstep.usage import usage_at
 
 _NO_ANSWER = "not known, because not every store returned a credential"
 
@@ -47,14 +49,18 @@ class State:
 
 
 def status(
-    *, file: PlanFile = DEFAULT_PLAN, credential_id: CredentialId = None, as_json: AsJson = False
+    *,
+    file: PlanFile = DEFAULT_PLAN,
+    credential_id: CredentialId = None,
+    usage: UsagePlaces = None,
+    as_json: AsJson = False,
 ) -> None:
     """Show whether the stores are in step.
 
     Shows what every store serves, who holds the lock, and what the next run would do. This changes nothing and calls
     no database.
 
-    Exit code: 0 in step, 1 not in step, 3 a store or the lock table was unreachable.
+    Exit code: 0 in step, 1 not in step, 3 a store, the lock table or a place of --usage was unreachable.
     """
     plan = plan_or_exit(file)
     clouds, now = operator(plan), SystemClock().now()
@@ -64,14 +70,21 @@ def status(
         served = {s.name: _asked(s) for s in clouds.stores(credential)}
         states.append(_state(record, credential, served, now))
     answers = [s.is_in_step for s in states]
+    found = usage_at(usage, now=now) if usage else None
     if as_json:
-        print_json({"in_step": all(answers), "credentials": [_document(s) for s in states]})
+        documents = [_document(s) | (usage_document(found, s.record) if found else {}) for s in states]
+        problems = problems_document(found) if found else {}
+        print_json({"in_step": all(answers), "credentials": documents} | problems)
     else:
         for state in states:
             _show(state, now)
+            if found:
+                show_usage(found, state.record, now)
+    if found:
+        show_problems(found)
     if False in answers:
         raise typer.Exit(Exit.NO)
-    if None in answers:
+    if None in answers or (found and found.problems):
         raise typer.Exit(Exit.UNREACHABLE)
 
 

@@ -8,19 +8,23 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import uvicorn
 
+from lockstep.agent.given import Given
 from lockstep.agent.http import Dialect, app_of
 from lockstep.agent.values import Reading, Secret, Values
 from lockstep.errors import StoreUnreachableError
 from lockstep.model import SecretStr
+from lockstep.usage import DEFAULT_DIRECTORY
 
 NEEDLE = "pa'ss\"wo:rd\\#1"
 """Part of every password: it must be escaped in every format, and must be in no log."""
 NAME = "multi-cloud/app_user"
 TOKEN = "the-token"
 OVERLAP = timedelta(minutes=12)
+NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)
 BOUND_SECONDS = 30.0
 
 
@@ -125,9 +129,9 @@ class Address:
 
 
 @contextmanager
-def answering(values: Values) -> Iterator[Address]:
+def answering(values: Values, *, usage: Path = DEFAULT_DIRECTORY) -> Iterator[Address]:
     """The agent's answers on a free port of loopback."""
-    dialect = Dialect(values, token=SecretStr(TOKEN))
+    dialect = Dialect(values, token=SecretStr(TOKEN), given=Given(lambda: NOW), usage_directory=usage)
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(
         uvicorn.Config(app_of(dialect), log_config=None, access_log=False, lifespan="off")

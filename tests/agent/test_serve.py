@@ -4,12 +4,14 @@ import json
 import os
 import stat
 import subprocess
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lockstep.usage import usage_at
 from sandbox.applications import Applications, address_of, by_file, over_http
 from sandbox.estate import Estate
 from sandbox.fn import running_function
@@ -58,6 +60,7 @@ def test_applications_log_in_by_http_and_by_file_through_rotations_of_both_runne
                     # An interval is longer than a refresh; here it is as short as it can be.
                     until(partial(_has_arrived, estate, agent, tmp_path))
             _nothing_leaks(estate, agent, tmp_path)
+            _it_tells_what_it_gave(estate, agent, tmp_path)
     assert (applications.refusals, applications.troubles) == ([], [])
     assert min(a.logins for a in applications.all) >= ROTATIONS
 
@@ -79,6 +82,16 @@ def _rotate(estate: Estate, function: Any, *, by: str) -> None:  # noqa: ANN401 
         assert answer.status == 200
 
 
+def _it_tells_what_it_gave(estate: Estate, agent: AgentProcess, folder: Path) -> None:
+    item = estate.outside.lock_item(USER)
+    current = int(item["current_generation"]["N"])
+    found = usage_at([f"http://127.0.0.1:{agent.address.port}"], now=datetime.now(UTC))
+    assert (found.below(USER, current), found.problems) == ([], {})
+    ways = {usage.name.removeprefix("lockstep-agent ") for usage in found.of(USER)}
+    assert ways == {"http", *(f"{folder}/{name}" for name in ("pgpass", "my.cnf", "app.json"))}
+    assert len(found.below(USER, current + 1)) == len(ways)
+
+
 def _nothing_leaks(estate: Estate, agent: AgentProcess, folder: Path) -> None:
     password = agent.value(USER)["password"]
     process = Path(f"/proc/{agent.process.pid}")
@@ -89,6 +102,7 @@ def _nothing_leaks(estate: Estate, agent: AgentProcess, folder: Path) -> None:
         "hook's environment": (folder / "hook-environment").read_text(),
         "metrics": agent.address.get("/metrics", token=None).body,
         "health": agent.address.get("/healthz", token=None).body,
+        "usage": agent.address.get("/lockstep/usage", token=None).body,
     }
     for what, text in shown.items():
         assert text, what

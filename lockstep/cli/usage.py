@@ -1,0 +1,52 @@
+"""Who uses which generation, as `lockstep status --usage` shows it."""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+import typer
+
+from lockstep.cli.output import complain, say
+from lockstep.model import LockRecord
+from lockstep.usage import Found, Usage
+
+UsagePlaces = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--usage",
+        help="Also show who uses which generation: a directory in which clients say so, such as /run/lockstep/usage, "
+        "or an agent, by its address (http://127.0.0.1:2773) or its socket. May be given several times.",
+    ),
+]
+
+
+def show_usage(found: Found, record: LockRecord, now: datetime) -> None:
+    """Who uses a credential; first who is behind."""
+    users, behind = found.of(record.credential_id), _behind(found, record)
+    current = record.current_generation
+    say(
+        f"  usage: {len(behind)} of {len(users)} behind generation {current}",
+        style="yellow" if behind else "",
+    )
+    for user in users:
+        say(f"    {user.told(now)}", style="yellow" if user in behind else "")
+
+
+def show_problems(found: Found) -> None:
+    """Which places did not answer."""
+    for place, error in found.problems.items():
+        complain(f"usage at {place}: {error}")
+
+
+def usage_document(found: Found, record: LockRecord) -> dict[str, Any]:
+    """Who uses a credential, for JSON."""
+    behind, users = _behind(found, record), found.of(record.credential_id)
+    return {"usage": [{**user.document(), "behind": user in behind} for user in users]}
+
+
+def problems_document(found: Found) -> dict[str, Any]:
+    """Which places did not answer, for JSON."""
+    return {"usage_problems": {place: str(error) for place, error in found.problems.items()}}
+
+
+def _behind(found: Found, record: LockRecord) -> list[Usage]:
+    return found.below(record.credential_id, record.current_generation or 0)
