@@ -31,7 +31,7 @@ import typer
 from cdk.bundle_trim import BOTOCORE_SERVICES, trim
 from lockstep.compiled import write_compiled
 from lockstep.plan import Plan
-from lockstep.plan_file import PlanProblemsError, load_plan
+from lockstep.plan_file import PlanProblemsError, load_plan, load_shipped_plan
 from lockstep.store_kinds import OciVault
 
 Runner: TypeAlias = Literal["aws", "oci"]
@@ -137,7 +137,7 @@ def build(
     """
     python = python or running_python()
     architecture = architecture or running_architecture()
-    plan = load_plan(plan_file)
+    plan = load_shipped_plan(plan_file)
     needs_oci = runner == "oci" or plan.store(OciVault) is not None
     content = out / "content"
     shutil.rmtree(out, ignore_errors=True)

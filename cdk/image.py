@@ -18,7 +18,7 @@ from typing import Annotated, Literal, TypeAlias
 import typer
 
 from cdk.bundle import PLAN_IN_BUNDLE, ROOT, BundleError, Runner, copy_plan
-from lockstep.plan_file import PlanProblemsError, load_plan
+from lockstep.plan_file import PlanProblemsError, load_shipped_plan
 
 Platform: TypeAlias = Literal["linux/amd64", "linux/arm64"]
 
@@ -47,7 +47,7 @@ def stage(plan_file: Path, context: Path) -> None:
         BundleError: A CA file is missing, or not in the plan's folder or below it.
         PlanProblemsError: The plan is not valid.
     """
-    plan = load_plan(plan_file)
+    plan = load_shipped_plan(plan_file)
     shutil.rmtree(context, ignore_errors=True)
     for name in sources("oci"):
         source, target = ROOT / name, context / name

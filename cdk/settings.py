@@ -26,7 +26,7 @@ from cdk.canary import LONGEST_WAIT, Canary
 from cdk.estate import Adopt, Tags, Vpc
 from lockstep.plan import Plan
 from lockstep.plan_checks import DEFAULT_STACK, example_values, missing_ca_files, rule_problems
-from lockstep.plan_file import load_plan
+from lockstep.plan_file import load_shipped_plan
 from lockstep.quotas import Estate, broken, uses
 from lockstep.store_kinds import AwsSecretsManager
 
@@ -242,7 +242,7 @@ def read_deployment(settings: Settings) -> Deployment:
         PlanProblemsError: The plan is not valid.
         NotDeployableError: The plan is valid, but this stack cannot deploy it.
     """
-    plan = load_plan(ROOT / settings.plan)
+    plan = load_shipped_plan(ROOT / settings.plan)
     check_deployable(plan, stack=settings.stack)
     check_canary(plan, settings.canary)
     check_quotas(plan, settings)

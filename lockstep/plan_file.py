@@ -1,17 +1,24 @@
 """Reads `lockstep.yaml`. All mistakes are reported at once, each with its place in the file and how to correct it."""
 
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import get_args
 
 from pydantic import ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
 
 from lockstep.environment import PlanMissingError
 from lockstep.errors import InvalidPlanError, NewerFormatError
 from lockstep.plan import Plan
 from lockstep.plan_databases import BASE
-from lockstep.plan_messages import Problem, located, problems_of
-from lockstep.plan_yaml import Document, Mark, NotYamlError, read_yaml
+from lockstep.plan_messages import Problem, in_order, located, problems_of
+from lockstep.plan_overlay import BASE_NAME, EXTENDS, extended, merged
+from lockstep.plan_variables import Variables, escaped
+from lockstep.plan_yaml import Document, Mark, NotYamlError, document_of, mark_of, read_yaml
 
 MAX_PLAN_CHARACTERS = 262_144
 PLAN_NAME = "lockstep.yaml"
@@ -39,15 +46,19 @@ class PlanProblemsError(InvalidPlanError):
 
 @dataclass(frozen=True, slots=True)
 class PlanSource:
-    """A plan with the file that it was read from.
+    """A plan with what it was read from.
 
     Attributes:
         plan: What it says.
         document: Where it says it.
+        text: It in one file without variables: the file's own text, or what overlay and variables come to.
+        composed: Where it extends another file or has a variable; None where it does neither.
     """
 
     plan: Plan
     document: Document
+    text: str
+    composed: Mark | None
 
     def located(self, told: str) -> Problem:
         """A problem `place: what to do` that was found in the plan later, with its place in the file."""
@@ -55,12 +66,28 @@ class PlanSource:
 
 
 def load_plan(file: Path) -> Plan:
-    """Read and check a plan; relative CA files are taken relative to it.
+    """Read and check a plan; relative CA files are taken relative to it, variables from the environment.
 
     Raises:
         PlanProblemsError: With every mistake. Its cause is a PlanMissingError where the file cannot be read.
     """
     return load_source(file).plan
+
+
+def load_shipped_plan(file: Path) -> Plan:
+    """As `load_plan`, of a plan that goes into a cloud: one file, since a function has neither the other nor variables.
+
+    Raises:
+        PlanProblemsError: As `load_plan`; or the plan is not of one file.
+    """
+    source = load_source(file)
+    if source.composed:
+        told = (
+            "extends another file or has variables, which a function has not; write what they come to, and deploy "
+            f"that: lockstep plan render --plan {file} > rendered.yaml"
+        )
+        raise PlanProblemsError([Problem("", told, source.composed)])
+    return source.plan
 
 
 def load_source(file: Path) -> PlanSource:
@@ -69,12 +96,18 @@ def load_source(file: Path) -> PlanSource:
     Raises:
         PlanProblemsError: As `load_plan`.
     """
-    return _parse(_read(file), base=file.parent, name=str(file))
+    return _parse(_read(file), base=file.parent, name=str(file), environ=os.environ)
 
 
-def parse_plan(text: str, *, base: Path) -> Plan:
-    """As `load_plan`, from a text."""
-    return _parse(text, base=base, name=PLAN_NAME).plan
+def parse_plan(text: str, *, base: Path, environ: Mapping[str, str] | None = None) -> Plan:
+    """As `load_plan`, from a text.
+
+    Args:
+        text: That of the file.
+        base: The folder of CA files and of the file that it extends.
+        environ: The variables; those of this process unless given.
+    """
+    return _parse(text, base=base, name=PLAN_NAME, environ=os.environ if environ is None else environ).plan
 
 
 def _read(file: Path) -> str:
@@ -89,17 +122,48 @@ def _read(file: Path) -> str:
         raise PlanProblemsError([Problem("", "the plan path is not a valid path")]) from None
 
 
-def _parse(text: str, *, base: Path, name: str) -> PlanSource:
-    document = _document(text, name)
+def _parse(text: str, *, base: Path, name: str, environ: Mapping[str, str]) -> PlanSource:
+    root = _nodes(text, name)
+    extends, variables = extended(root), Variables(environ)
+    if extends:
+        root = merged(_base_of(extends, base, name), root)
+    variables.replace(root)
+    if variables.problems:
+        raise PlanProblemsError(in_order(variables.problems))
+    composed = extends or variables.first
+    document = _document(root, name)
     try:
         plan = Plan.model_validate(document.data, context={BASE: base})
     except ValidationError as e:
         of_sections = any(details["loc"] for details in e.errors(include_input=False))
         raise PlanProblemsError(problems_of(e, document, Plan), all_told=not of_sections) from None
-    return PlanSource(plan, document)
+    return PlanSource(
+        plan,
+        document,
+        text=_rendered(document.data) if composed else text,
+        composed=mark_of(composed, name) if composed else None,
+    )
 
 
-def _document(text: str, name: str) -> Document:
+def _base_of(named: Node, folder: Path, overlay: str) -> MappingNode:
+    """The file below an overlay."""
+    mark = mark_of(named, overlay)
+    if not (isinstance(named, ScalarNode) and BASE_NAME.matches(named.value)):
+        raise PlanProblemsError([Problem(EXTENDS, f"must be {BASE_NAME.words}", mark)])
+    file = folder / named.value
+    try:
+        text = _read(file)
+    except PlanProblemsError as e:
+        raise PlanProblemsError([Problem(EXTENDS, e.problems[0].message, mark)]) from None
+    root = _nodes(text, str(file))
+    if further := extended(root):
+        told = f"{file} is extended by {overlay}, so it cannot extend another file"
+        raise PlanProblemsError([Problem(EXTENDS, told, mark_of(further, str(file)))])
+    return root
+
+
+def _nodes(text: str, name: str) -> MappingNode:
+    """The nodes of a file, which is a mapping of YAML's own types."""
     if len(text) > MAX_PLAN_CHARACTERS:
         told = f"the file has more than {MAX_PLAN_CHARACTERS} characters"
         raise PlanProblemsError([Problem("", told, Mark(name, 1, 1))])
@@ -107,13 +171,30 @@ def _document(text: str, name: str) -> Document:
         document = read_yaml(text, file=name)
     except NotYamlError as e:
         raise PlanProblemsError([Problem("", e.problem, e.mark)]) from None
-    if not isinstance(document.data, dict):
+    if not (isinstance(document.root, MappingNode) and isinstance(document.data, dict)):
         told = "the file is not a mapping; start with `version: 1`"
         raise PlanProblemsError([Problem("", told, document.mark(()))])
-    version = document.data.get("version")
+    return document.root
+
+
+def _document(root: MappingNode, name: str) -> Document:
+    """The content of the plan."""
+    try:
+        document = document_of(root, file=name)
+    except NotYamlError as e:
+        raise PlanProblemsError([Problem("", e.problem, e.mark)]) from None
+    version = document.data.get("version") if isinstance(document.data, dict) else None
     newest = max(get_args(Plan.model_fields["version"].annotation))
     if type(version) is int and version > newest:
         # Whatever else looks wrong in it may be right in that version.
         told = f"version: {version} is newer than {newest}, which this build reads. {NewerFormatError.advice}"
         raise PlanProblemsError([located(told, document)])
     return document
+
+
+def _rendered(data: object) -> str:
+    yaml = YAML()
+    yaml.representer.ignore_aliases = lambda _: True
+    text = StringIO()
+    yaml.dump(escaped(data), text)
+    return text.getvalue()

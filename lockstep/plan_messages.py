@@ -85,7 +85,7 @@ def located(told: str, document: Document, path: Path = ()) -> Problem:
     found = _PLACE.fullmatch(told)
     below, message = (_PART.findall(found[1]), found[2]) if found else ([], told)
     full = (*path, *(int(part) if part.isdecimal() else part for part in below))
-    return Problem(_shown(full), message, document.mark(full))
+    return Problem(place_of(full), message, document.mark(full))
 
 
 def problems_of(error: ValidationError, document: Document, root: type[Section]) -> list[Problem]:
@@ -104,13 +104,13 @@ def problems_of(error: ValidationError, document: Document, root: type[Section])
             found += [located(told, document, path) for told in cause.found]
         elif details["type"] == "extra_forbidden":
             hint = near(path[-1], _keys(root, path[:-1]))
-            misspelt.add(_shown((*path[:-1], hint)))
+            misspelt.add(place_of((*path[:-1], hint)))
             told = with_hint(_WORDS["extra_forbidden"], hint)
-            found.append(Problem(_shown(path), told, document.mark(path, key=True)))
+            found.append(Problem(place_of(path), told, document.mark(path, key=True)))
         elif not _is_counted_wrong(details):
             if details["type"].startswith("union_tag"):
                 path = (*path, "kind")
-            found.append(Problem(_shown(path), _message(details), document.mark(path)))
+            found.append(Problem(place_of(path), _message(details), document.mark(path)))
     # A key that is misspelt is not missing too.
     return in_order([p for p in found if not (p.message == _WORDS["missing"] and p.place in misspelt)])
 
@@ -139,7 +139,8 @@ def _path(loc: Path, data: Any) -> Path:  # noqa: ANN401 - a document
     return tuple(path)
 
 
-def _shown(path: Path) -> str:
+def place_of(path: Path) -> str:
+    """A path as messages write it: `credentials[0].username`."""
     shown = ""
     for part in path:
         if isinstance(part, int):

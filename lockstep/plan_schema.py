@@ -11,22 +11,39 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from lockstep.durations import format_duration
 from lockstep.plan import Plan
+from lockstep.plan_overlay import BASE_NAME, EXTENDS
+from lockstep.plan_variables import VARIABLE
 
 SCHEMA_NAME = "lockstep.schema.json"
 
 
 def plan_schema() -> dict[str, Any]:
     """The schema, in the dialect 2020-12."""
-    return {
-        "$schema": GenerateJsonSchema.schema_dialect,
-        **_without_section_defaults(Plan.model_json_schema(schema_generator=_Generator)),
-        "title": "The plan of Lockstep",
+    made = Plan.model_json_schema(schema_generator=_Generator)
+    found: dict[str, Any] = {**_adapted(made), "title": "The plan of Lockstep"}
+    found["$defs"]["Variable"] = {
+        "type": "string",
+        "pattern": VARIABLE,
+        "description": "Has a variable of the environment, ${NAME} or ${NAME:-default}.",
     }
+    return {"$schema": GenerateJsonSchema.schema_dialect, **found}
 
 
-def plan_schema_text() -> str:
-    """The schema as the text of a file."""
-    return json.dumps(plan_schema(), indent=2, ensure_ascii=False) + "\n"
+def overlay_schema() -> dict[str, Any]:
+    """The schema of an overlay: nothing but `extends` and the names of entries is required, and null removes a key."""
+    found: dict[str, Any] = _partial(plan_schema())
+    base = {
+        "type": "string",
+        "pattern": f"^{BASE_NAME.pattern}$",
+        "description": "The file that this one extends, in the same folder.",
+    }
+    found["properties"] = {EXTENDS: base, **found["properties"]}
+    return {**found, "title": "An overlay of a plan of Lockstep", "required": [EXTENDS]}
+
+
+def schema_text(schema: dict[str, Any]) -> str:
+    """A schema as the text of a file."""
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 
 class _Generator(GenerateJsonSchema):
@@ -37,11 +54,34 @@ class _Generator(GenerateJsonSchema):
         return format_duration(dft) if isinstance(dft, timedelta) else super().encode_default(dft)
 
 
-def _without_section_defaults(schema: Any) -> Any:  # noqa: ANN401 - a schema
-    """The schema without defaults that are nothing or whole sections, which are described where they are defined."""
+def _adapted(schema: Any) -> Any:  # noqa: ANN401 - a schema
+    """The schema with variables in the place of values, and without defaults that are nothing or whole sections."""
     if isinstance(schema, list):
-        return [_without_section_defaults(part) for part in schema]
+        return [_adapted(part) for part in schema]
     if not isinstance(schema, dict):
         return schema
-    kept = {key: _without_section_defaults(value) for key, value in schema.items()}
-    return {k: v for k, v in kept.items() if k != "default" or not (v is None or isinstance(v, dict))}
+    kept = {key: _adapted(value) for key, value in schema.items() if not _is_no_default(key, value)}
+    if kept.get("type") == "integer" or (kept.get("type") == "string" and kept.keys() & {"pattern", "enum"}):
+        about = {key: kept.pop(key) for key in ("title", "description", "default", "examples") if key in kept}
+        return {**about, "anyOf": [kept, {"$ref": "#/$defs/Variable"}]}
+    return kept
+
+
+def _is_no_default(key: str, value: object) -> bool:
+    return key == "default" and (value is None or isinstance(value, dict))
+
+
+def _partial(schema: Any) -> Any:  # noqa: ANN401 - a schema
+    if isinstance(schema, list):
+        return [_partial(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    kept = {key: _partial(value) for key, value in schema.items() if key != "allOf"}
+    if kept.get("type") != "object":
+        return kept
+    required = [key for key in kept.pop("required", ()) if key in {"kind", "name", "id"}]
+    properties = {
+        key: value if key in required else {"anyOf": [value, {"type": "null"}]}
+        for key, value in kept["properties"].items()
+    }
+    return {**kept, "properties": properties, **({"required": required} if required else {})}

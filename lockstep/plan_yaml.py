@@ -1,7 +1,8 @@
 """A YAML file as data that knows where in the file each value is."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import StringIO
 
@@ -58,7 +59,7 @@ class Document:
             path: The value's.
             key: Point at its key instead. A mapping or a list in a mapping is always pointed at by its key.
         """
-        node, mark = self.root, _mark(self.root, self.file)
+        node, mark = self.root, mark_of(self.root, self.file)
         for i, part in enumerate(path):
             is_key = key and i == len(path) - 1
             if isinstance(node, MappingNode):
@@ -66,10 +67,10 @@ class Document:
                 if found is None:
                     break
                 name, node = found
-                mark = _mark(node if isinstance(node, ScalarNode) and not is_key else name, self.file)
+                mark = mark_of(node if isinstance(node, ScalarNode) and not is_key else name, self.file)
             elif isinstance(node, SequenceNode) and isinstance(part, int) and part < len(node.value):
                 node = node.value[part]
-                mark = _mark(node, self.file)
+                mark = mark_of(node, self.file)
             else:
                 break
         return mark
@@ -86,21 +87,43 @@ def read_yaml(text: str, *, file: str) -> Document:
         NotYamlError: It is not YAML, or uses what a configuration file has no need of: tags that name classes, merge
             keys.
     """
+    yaml = _yaml()
+    stream = StringIO(text)
+    stream.name = file
+    with _explained(text, file, yaml.constructor):
+        root = yaml.compose(stream)
+    return Document(data=None, root=None, file=file) if root is None else document_of(root, file=file)
+
+
+def document_of(root: Node, *, file: str) -> Document:
+    """The document that nodes are.
+
+    Raises:
+        NotYamlError: As `read_yaml`.
+    """
+    yaml = _yaml()
+    with _explained("", file, yaml.constructor):
+        return Document(data=yaml.constructor.construct_document(root), root=root, file=file)
+
+
+def _yaml() -> YAML:
     yaml = YAML(typ="safe", pure=True)
     yaml.Constructor = _Constructor
     yaml.composer.warn_double_anchors = False  # The warning quotes the file.
-    stream = StringIO(text)
-    stream.name = file
+    return yaml
+
+
+@contextmanager
+def _explained(text: str, file: str, constructor: "_Constructor") -> Iterator[None]:
+    """Turn each error of the parser into one that quotes nothing."""
     try:
-        root = yaml.compose(stream)
-        data = yaml.constructor.construct_document(root) if root else None
+        yield
     except MarkedYAMLError as e:
         # The message quotes the file, which may hold a misplaced password.
         problem = f"not valid YAML ({_QUOTED.sub('…', e.problem or '')})"
         mark = e.problem_mark
-        raise NotYamlError(
-            problem, Mark(file, mark.line + 1, mark.column + 1) if mark else Mark(file, 1, 1)
-        ) from None
+        place = Mark(mark.name, mark.line + 1, mark.column + 1) if mark else Mark(file, 1, 1)
+        raise NotYamlError(problem, place) from None
     except ReaderError as e:
         before = text[: e.position]
         column = e.position - (before.rfind("\n") + 1) + 1
@@ -110,13 +133,12 @@ def read_yaml(text: str, *, file: str) -> Document:
         raise NotYamlError("not valid YAML (nested too deeply)", Mark(file, 1, 1)) from None
     except (YAMLError, ValueError):
         # A scalar that is not what its tag or its form says, such as the date 2026-13-45.
-        raise NotYamlError(
-            "not valid YAML (a value is not of its type)", _mark(yaml.constructor.last, file)
-        ) from None
-    return Document(data=data, root=root, file=file)
+        problem = "not valid YAML (a value is not of its type)"
+        raise NotYamlError(problem, mark_of(constructor.last, file)) from None
 
 
-def _mark(node: Node | None, file: str) -> Mark:
+def mark_of(node: Node | None, file: str) -> Mark:
+    """Where a node begins; where there is none, the beginning of the file."""
     if node is None:
         return Mark(file, 1, 1)
     return Mark(node.start_mark.name, node.start_mark.line + 1, node.start_mark.column + 1)

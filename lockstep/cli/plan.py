@@ -1,4 +1,4 @@
-"""`lockstep plan`: check the plan, print its schema and the SQL that a DBA reviews and runs."""
+"""`lockstep plan`: check the plan, print it, its schema and the SQL that a DBA reviews and runs."""
 
 from typing import Annotated, Any
 
@@ -23,7 +23,7 @@ from lockstep.model import Credential
 from lockstep.plan import Plan
 from lockstep.plan_checks import example_values, missing_ca_files
 from lockstep.plan_messages import Problem, in_order
-from lockstep.plan_schema import plan_schema_text
+from lockstep.plan_schema import overlay_schema, plan_schema, schema_text
 from lockstep.quotas import Estate, Use, Verdict, broken, uses
 from lockstep.store_kinds import OciVault
 from lockstep.store_kinds.oci_budget import version_budget
@@ -59,7 +59,7 @@ def check(
     """
     source = source_or_exit(file)
     plan = source.plan
-    estate = Estate(adopts_secret=lambda _: secrets_exist, plan_text=file.read_text(encoding="utf-8"))
+    estate = Estate(adopts_secret=lambda _: secrets_exist, plan_text=source.text)
     found = uses(plan, estate)
     told = (*example_values(plan, before_oci=before_oci), *missing_ca_files(plan))
     problems = in_order(map(source.located, told)) + [Problem("", str(use)) for use in broken(found)]
@@ -184,7 +184,22 @@ def sql(
 
 
 @app.command()
-def schema() -> None:
+def render(*, file: PlanFile = DEFAULT_PLAN) -> None:
+    """Print the plan in one file: what an overlay and the file that it extends are together, with variables replaced.
+
+    CDK, Terraform and the bundles take such a file only, so that both clouds get what was reviewed. Its plan digests
+    are those of the overlay. CA files stay relative: write it into the folder of the plan.
+
+    Exit code: 0 printed, 2 the plan is not valid.
+    """
+    typer.echo(source_or_exit(file).text, nl=False)
+
+
+@app.command()
+def schema(
+    *,
+    overlay: Annotated[bool, typer.Option("--overlay", help="That of a file that extends another.")] = False,
+) -> None:
     """Print the JSON Schema of the plan file, for editors.
 
     Write it beside the plan, as lockstep.schema.json, and let the plan begin with the line
@@ -192,4 +207,4 @@ def schema() -> None:
 
     Exit code: 0.
     """
-    typer.echo(plan_schema_text(), nl=False)
+    typer.echo(schema_text(overlay_schema() if overlay else plan_schema()), nl=False)

@@ -23,6 +23,13 @@ variable "plan_file" {
     condition     = can(yamldecode(file(var.plan_file)))
     error_message = "plan_file does not exist or is not valid YAML. Run `lockstep plan check` for details."
   }
+
+  validation {
+    condition = !can(yamldecode(file(var.plan_file)).extends) && length(
+      regexall("(^|[^$])[$][{]", try(jsonencode(yamldecode(file(var.plan_file))), ""))
+    ) == 0
+    error_message = "plan_file extends another file or has variables. Write what they come to with `lockstep plan render`, and name that file."
+  }
 }
 
 variable "name" {

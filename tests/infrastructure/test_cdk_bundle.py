@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from cdk import bundle, bundle_trim
+from cdk import bundle, bundle_trim, image
 from cdk.bundle import HANDLERS, ROOT, BundleError, build, import_milliseconds, read_bundle
-from lockstep.plan_file import load_plan
+from cdk.settings import Settings, read_deployment
+from lockstep.plan_file import PlanProblemsError, load_plan
 from sandbox.aws.lambda_host import InvocationResult, LambdaHost
 from sandbox.aws.lambda_process import DeployedFunction, FunctionProcesses, copy_runtime
 from sandbox.plans import write_plan
@@ -206,6 +207,22 @@ def test_a_ca_file_outside_the_plans_folder_is_refused(tmp_path: Path) -> None:
     plan.write_text((ROOT / PLAN).read_text().replace("ca/example.pem", "../example.pem"))
     with pytest.raises(BundleError, match=r"databases\.orders\.tls\.ca_file"):
         build("aws", plan_file=plan, out=tmp_path / "out")
+
+
+def test_what_is_shipped_is_one_file_without_variables(tmp_path: Path) -> None:
+    overlay = tmp_path / "prod.yaml"
+    overlay.write_text("extends: lockstep.yaml\n")
+    (tmp_path / "lockstep.yaml").write_text((ROOT / PLAN).read_text())
+    for ship in (
+        lambda: build("aws", plan_file=overlay, out=tmp_path / "out"),
+        lambda: image.stage(overlay, tmp_path / "context"),
+        lambda: read_deployment(Settings(plan=overlay)),
+    ):
+        with pytest.raises(PlanProblemsError) as caught:
+            ship()
+        assert f"lockstep plan render --plan {overlay}" in caught.value.lines[0]
+    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "context").exists()
 
 
 def test_the_ca_file_of_a_verify_host_is_shipped_too(tmp_path: Path) -> None:

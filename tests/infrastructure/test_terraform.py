@@ -249,6 +249,30 @@ def test_an_interval_needs_a_cron_expression(
 
 
 @needs_tools
+@pytest.mark.parametrize(
+    ("change", "is_refused"),
+    [
+        ({"extends": "base.yaml"}, True),
+        ({"host": "${HOST}"}, True),
+        ({"host": "$${HOST}"}, False),
+        ({}, False),
+    ],
+)
+def test_a_plan_is_one_file_without_variables(
+    stack: Stack, deployed: Deployment, tmp_path: Path, change: Document, *, is_refused: bool
+) -> None:
+    assert deployed.resources
+    copy = stack.copy(tmp_path)
+    if "host" in change:
+        copy.plan["databases"][0] |= change
+    else:
+        copy.plan |= change
+    (result,) = copy.run(("plan", None), **with_image())
+    text = " ".join("\n".join(messages([result])).split())
+    assert ("extends another file or has variables" in text) is is_refused
+
+
+@needs_tools
 def test_wrong_variables_are_refused_with_a_reason(stack: Stack, deployed: Deployment) -> None:
     assert deployed.resources
     (result,) = stack.run(

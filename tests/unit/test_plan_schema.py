@@ -7,14 +7,17 @@ from typing import Any
 
 import jsonschema
 import pytest
+from hypothesis import given
 from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
 from lockstep.cli.app import app
 from lockstep.durations import parse_duration
 from lockstep.model import Engine
-from lockstep.plan_schema import SCHEMA_NAME, plan_schema, plan_schema_text
+from lockstep.plan_file import PlanProblemsError, parse_plan
+from lockstep.plan_schema import SCHEMA_NAME, overlay_schema, plan_schema, schema_text
 from sandbox import plans
+from tests.fuzz.harness import inputs, mutated, spelled
 
 ROOT = Path(__file__).parents[2]
 COMMITTED = ROOT / "docs" / SCHEMA_NAME
@@ -36,10 +39,10 @@ def read(file: Path) -> Any:  # noqa: ANN401 - a document
 
 
 def test_the_committed_schema_is_current() -> None:
-    assert COMMITTED.read_text() == plan_schema_text(), (
+    assert COMMITTED.read_text() == schema_text(SCHEMA), (
         f"run: lockstep plan schema > {COMMITTED.relative_to(ROOT)}"
     )
-    assert CliRunner().invoke(app, ["plan", "schema"]).stdout == plan_schema_text()
+    assert CliRunner().invoke(app, ["plan", "schema"]).stdout == schema_text(SCHEMA)
 
 
 def test_it_is_a_schema() -> None:
@@ -170,7 +173,54 @@ def test_what_a_schema_can_say_is_refused(path: str, value: object) -> None:
         ("credentials.0.overlap", None),
         ("runners.aws", {}),
         ("databases.0.admin_secret", "rds!cluster-1"),
+        ("databases.0.port", "${PORT:-3306}"),
+        ("databases.0.host", "orders.${DOMAIN}"),
+        ("credentials.0.interval", "${INTERVAL}"),
     ],
 )
 def test_what_the_plan_allows_is_not_refused(path: str, value: object) -> None:
     VALIDATOR.validate(changed(path, value))
+
+
+def test_an_overlay_needs_no_more_than_names() -> None:
+    schema = overlay_schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    overlay = jsonschema.Draft202012Validator(schema)
+    overlay.validate({"extends": "lockstep.yaml"})
+    prod = {
+        "extends": "lockstep.yaml",
+        "lock": {"table": "prod"},
+        "stores": [{"kind": "oci-vault", "vault_id": "${VAULT}"}],
+        "databases": [{"name": "orders", "host": "orders.prod.internal", "tls": None}],
+        "credentials": [{"id": "multi-cloud/app_user", "interval": "1h"}],
+        "runners": None,
+    }
+    overlay.validate(prod)
+    for wrong in (
+        {},
+        {**prod, "extends": "../lockstep.yaml"},
+        {**prod, "databases": [{"host": "x"}]},
+        {**prod, "lock": {"tabel": "x"}},
+        {**prod, "stores": [{"kind": "aws"}]},
+    ):
+        assert not overlay.is_valid(wrong), wrong
+    assert json.loads(CliRunner().invoke(app, ["plan", "schema", "--overlay"]).stdout) == schema
+
+
+@inputs(200)
+@given(mutated(VALID))
+def test_a_schema_refuses_no_plan_that_is_valid(document: Any) -> None:  # noqa: ANN401 - a document
+    text = spelled(document)
+    try:
+        parse_plan(text, base=Path(), environ={})
+    except PlanProblemsError:
+        return
+    # Numbers may be given as texts: a variable is one, where the file quotes it.
+    mistakes = [
+        e for e in VALIDATOR.iter_errors(YAML(typ="safe", pure=True).load(text)) if not of_a_number(e)
+    ]
+    assert not mistakes, mistakes
+
+
+def of_a_number(error: jsonschema.ValidationError) -> bool:
+    return "integer" in str(error.schema)
