@@ -90,4 +90,4 @@ def test_clients_notice_no_rotation(estate: Estate, function: FunctionProcess, f
     ):
         survives_rotations(machine, application, ["new-connections", "one-connection"])
         assert "password authentication failed" not in log.read_text()
-        assert machine.current[1] not in log.read_text()
+        assert machine.current.password not in log.read_text()

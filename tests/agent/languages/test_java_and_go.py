@@ -1,0 +1,180 @@
+"""The recipes for Java (HikariCP) and Go (`database/sql`), each with MariaDB and PostgreSQL, afresh and by a pool."""
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from lockstep.agent.values import Secret, Values
+from sandbox.databases import CertificateAuthority, DatabaseServer, MariaDbServer, PostgresServer, running
+from sandbox.plans import DBNAME
+from tests.agent.harness import OVERLAP, TOKEN, Address, FakeBootClock, FakeStore, answering, app_user
+from tests.agent.languages.harness import (
+    RECIPES,
+    ROOT,
+    USER,
+    Application,
+    Machine,
+    gets_over_a_refused_login,
+    require_files,
+    require_programs,
+    running_application,
+    survives_rotations,
+)
+from tests.agent.process import until
+
+HERE = Path(__file__).parent
+JARS = [
+    Path("/usr/share/java", name)
+    for name in (
+        "HikariCP.jar",
+        "gson.jar",
+        "mariadb-java-client.jar",
+        "postgresql.jar",
+        "slf4j-api.jar",
+        "slf4j-simple.jar",
+    )
+]
+GO_LIBRARIES = Path("/usr/share/gocode")
+DRIVERS = [GO_LIBRARIES / "src/github.com" / name for name in ("lib/pq", "go-sql-driver/mysql")]
+FRESH = ["fresh-orders", "fresh-ledger"]
+WAYS = [*FRESH, "pool-orders", "pool-ledger"]
+BUILD_SECONDS = 300
+
+Command = Sequence[str | Path]
+
+
+def _java(folder: Path) -> Command:
+    require_programs("javac", "java")
+    require_files(*JARS)
+    path = ":".join(map(str, [folder, *JARS]))
+    sources = [RECIPES / "java" / "AgentDataSource.java", HERE / "Application.java"]
+    _run("javac", "-cp", path, "-d", folder, *sources)
+    # Less work for a process that lives for seconds; and on stderr only what HikariCP warns of.
+    options = ["-XX:TieredStopAtLevel=1", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"]
+    return ["java", *options, "-cp", path, "Application"]
+
+
+def _go(folder: Path) -> Command:
+    require_programs("go")
+    require_files(*DRIVERS)
+    shutil.copytree(RECIPES / "go", folder / "src" / "agentdb")
+    (folder / "src" / "application").mkdir()
+    shutil.copy(HERE / "application.go", folder / "src" / "application")
+    offline = {
+        "GO111MODULE": "off",
+        "GOPATH": f"{folder}:{GO_LIBRARIES}",
+        "GOCACHE": str(ROOT / ".cache" / "go-build"),
+        "GOTOOLCHAIN": "local",
+        "CGO_ENABLED": "0",
+    }
+    program = folder / "application"
+    _run("go", "build", "-o", program, "application", environment=offline)
+    return [program]
+
+
+def _run(*command: str | Path, environment: dict[str, str] = {}) -> None:  # noqa: B006 - it is only read
+    done = subprocess.run(  # noqa: S603 - a compiler of this machine
+        [str(word) for word in command],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=BUILD_SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@dataclass(frozen=True)
+class Misnamed:
+    """An agent and databases whose certificates are for another name than the one that the agent serves."""
+
+    agent: Address
+    ca_file: Path
+
+
+@pytest.fixture(scope="module")
+def misnamed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Misnamed]:
+    authority = CertificateAuthority(tmp_path_factory.mktemp("misnamed"))
+    theirs = authority.issue("db.example.com")
+    servers: dict[str, DatabaseServer] = {
+        "orders": MariaDbServer(authority=authority, certificate=theirs),
+        "ledger": PostgresServer(authority=authority, certificate=theirs),
+    }
+    engines = {"orders": "mariadb", "ledger": "postgresql"}
+    databases = {
+        name: {
+            "dbname": DBNAME,
+            "engine": engines[name],
+            "host": server.host,
+            "port": server.port,
+            "tls": True,
+        }
+        for name, server in servers.items()
+    }
+    both = [
+        Secret(name=name, credential_id=USER, overlap=OVERLAP, sources={"oci": FakeStore(text=text)})
+        for name, text in {USER: app_user(1), "blob": json.dumps({"databases": databases})}.items()
+    ]
+    values = Values(both, FakeBootClock())
+    for value in values:
+        value.refresh()
+    with running(*servers.values()), answering(values) as agent:
+        yield Misnamed(agent, authority.ca_file)
+
+
+@pytest.fixture(scope="module", params=[_java, _go], ids=["java", "go"])
+def command(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Command:
+    """The recipe, compiled with an application."""
+    build: Callable[[Path], Command] = request.param
+    return build(tmp_path_factory.mktemp("built"))
+
+
+def test_no_login_is_refused_through_rotations_of_both_clouds(machine: Machine, command: Command) -> None:
+    with running_application(machine, [*command, *WAYS]) as application:
+        survives_rotations(machine, application, WAYS)
+
+
+@pytest.mark.parametrize("way", FRESH)
+def test_an_application_gets_over_a_refused_login(
+    unaware_machine: Machine, command: Command, way: str
+) -> None:
+    with running_application(unaware_machine, [*command, way]) as application:
+        gets_over_a_refused_login(unaware_machine, application, way)
+
+
+def test_a_certificate_of_another_authority_is_refused(
+    machine: Machine, command: Command, tmp_path: Path
+) -> None:
+    other = CertificateAuthority(tmp_path / "other").ca_file
+    _no_connection(machine, command, {"LOCKSTEP_CA": str(other)})
+
+
+def test_a_certificate_for_another_name_is_refused(
+    machine: Machine, command: Command, misnamed: Misnamed
+) -> None:
+    (machine.folder / "its-token").write_text(TOKEN)
+    there = {
+        "LOCKSTEP_AGENT": f"http://127.0.0.1:{misnamed.agent.port}",
+        "LOCKSTEP_TOKEN_FILE": str(machine.folder / "its-token"),
+        "LOCKSTEP_CA": str(misnamed.ca_file),
+    }
+    _no_connection(machine, command, there)
+
+
+def _no_connection(machine: Machine, command: Command, environment: dict[str, str]) -> None:
+    with running_application(machine, [*command, *WAYS], environment) as application:
+        for name in FRESH:
+            failed = until(partial(_failed, application, name))
+            assert "certif" in failed or "hostname" in failed
+    assert not any(way.succeeded for way in application.ways.values())
+
+
+def _failed(application: Application, name: str) -> str | None:
+    return next(iter(application.ways[name].failed), None)
