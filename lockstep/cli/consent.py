@@ -1,20 +1,28 @@
 """Before an emergency: who would break, and the question whether to go on."""
 
 import sys
+from collections.abc import Sequence
 
 import typer
 from rich.prompt import Confirm
 
 from lockstep.cli.open_sessions import count_sessions, lines
 from lockstep.cli.output import Exit, complain, err, say_aside, wrong_use
+from lockstep.cli.usage import show_problems, usage_lines
 from lockstep.clouds import Clouds
 from lockstep.environment import line_of
 from lockstep.errors import LockstepError
 from lockstep.model import Credential
+from lockstep.usage import usage_at
 
 
-def require_consent(clouds: Clouds, credential: Credential) -> None:
+def require_consent(clouds: Clouds, credential: Credential, places: Sequence[str]) -> None:
     """Show who would break, and ask; exit code 1 if the answer is no, 2 where nobody can be asked.
+
+    Args:
+        clouds: Where the credential is.
+        credential: What is to be revoked.
+        places: Where clients and agents say what they use.
 
     What cannot be read or counted is said, and does not stand in the way of an emergency.
     """
@@ -24,8 +32,7 @@ def require_consent(clouds: Clouds, credential: Credential) -> None:
             f"break: lockstep sessions {credential.id}. To go on without a question, add --yes"
         )
     try:
-        for line in lines(count_sessions(clouds, credential)):
-            say_aside(line)
+        _show(clouds, credential, places)
     except LockstepError as e:
         complain(f"who would break is not known: {line_of(e)}")
     say_aside(
@@ -40,3 +47,14 @@ def require_consent(clouds: Clouds, credential: Credential) -> None:
     if not agreed:
         complain("not revoked")
         raise typer.Exit(Exit.NO)
+
+
+def _show(clouds: Clouds, credential: Credential, places: Sequence[str]) -> None:
+    found = count_sessions(clouds, credential)
+    for line in lines(found):
+        say_aside(line)
+    if places:
+        usage = usage_at(places, now=found.now)
+        for line, _ in usage_lines(usage, found.record, found.now):
+            say_aside(line)
+        show_problems(usage)

@@ -59,7 +59,9 @@ class LoginState:
 
 def promoted_at(record: LockRecord, credential: Credential) -> datetime | None:
     """When every store was seen to serve the current generation (protocol C10)."""
-    return record.not_before and record.not_before - credential.schedule.overlap
+    if record.current_generation is None or record.not_before is None:
+        return None
+    return record.not_before - credential.schedule.overlap
 
 
 def login_states(

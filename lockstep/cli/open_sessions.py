@@ -47,16 +47,24 @@ class OpenSessions:
 
     Attributes:
         answers: Of each server and verify host, by its name.
-        promoted_at: When the current generation was promoted.
         now: When it was counted.
     """
 
     credential: Credential
+    record: LockRecord
     logins: Sequence[LoginState]
     answers: dict[str, Answer]
-    current: int | None
-    promoted_at: datetime | None
     now: datetime
+
+    @property
+    def current(self) -> int | None:
+        """The current generation."""
+        return self.record.current_generation
+
+    @property
+    def promoted_at(self) -> datetime | None:
+        """When it was promoted."""
+        return promoted_at(self.record, self.credential)
 
     @property
     def unreachable(self) -> bool:
@@ -115,16 +123,11 @@ def count_sessions(clouds: Clouds, credential: Credential) -> OpenSessions:
     answers = clouds.side_by_side([partial(_asked, clouds, credential, server) for server in servers])
     return OpenSessions(
         credential=credential,
+        record=record,
         logins=logins,
         answers={server.name: answer for server, answer in zip(servers, answers, strict=True)},
-        current=record.current_generation,
-        promoted_at=_promoted_at(record, credential),
         now=clouds.clock.now(),
     )
-
-
-def _promoted_at(record: LockRecord, credential: Credential) -> datetime | None:
-    return promoted_at(record, credential) if record.current_generation is not None else None
 
 
 def _username_of(clouds: Clouds, credential: Credential, generation: int) -> str | None:

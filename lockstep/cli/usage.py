@@ -1,5 +1,6 @@
-"""Who uses which generation, as `lockstep status --usage` shows it."""
+"""Who uses which generation, as the option `--usage` shows it."""
 
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -19,16 +20,21 @@ UsagePlaces = Annotated[
 ]
 
 
-def show_usage(found: Found, record: LockRecord, now: datetime) -> None:
-    """Who uses a credential; first who is behind."""
+def usage_lines(found: Found, record: LockRecord, now: datetime) -> Iterator[tuple[str, bool]]:
+    """Who uses a credential, first who is behind; with each line, whether it is about one who is."""
     users, behind = found.of(record.credential_id), _behind(found, record)
-    current = record.current_generation
-    say(
-        f"  usage: {len(behind)} of {len(users)} behind generation {current}",
-        style="yellow" if behind else "",
+    yield (
+        f"  usage: {len(behind)} of {len(users)} behind generation {record.current_generation}",
+        bool(behind),
     )
     for user in users:
-        say(f"    {user.told(now)}", style="yellow" if user in behind else "")
+        yield f"    {user.told(now)}", user in behind
+
+
+def show_usage(found: Found, record: LockRecord, now: datetime) -> None:
+    """The same, on standard output."""
+    for line, is_behind in usage_lines(found, record, now):
+        say(line, style="yellow" if is_behind else "")
 
 
 def show_problems(found: Found) -> None:

@@ -7,6 +7,7 @@ import pytest
 from lockstep.cli.logins import LoginState, State
 from lockstep.cli.open_sessions import MOST_CLIENTS, Answer, OpenSessions, document, lines
 from lockstep.errors import AdminCredentialRejectedError, DatabaseUnreachableError
+from lockstep.model import LockRecord
 from lockstep.sessions import NotCountable, OpenSession, SessionList
 from tests.support.memory import make_plan
 
@@ -29,12 +30,13 @@ def server(*sessions: OpenSession, server: str = "one", exact: bool = True) -> S
 
 
 def counted(**answers: Answer) -> OpenSessions:
+    credential = make_plan().credentials[0]
+    not_before = PROMOTED + credential.schedule.overlap
     return OpenSessions(
-        credential=make_plan().credentials[0],
+        credential=credential,
+        record=LockRecord(credential_id=credential.id, current_generation=41, not_before=not_before),
         logins=LOGINS,
         answers={name.replace("_at_", "@"): answer for name, answer in answers.items()},
-        current=41,
-        promoted_at=PROMOTED,
         now=NOW,
     )
 
