@@ -1,6 +1,7 @@
 """What botocore raises because of the environment, as one of `lockstep.environment`."""
 
 import re
+import ssl
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
@@ -67,7 +68,6 @@ _LOCAL: tuple[tuple[tuple[type[Exception], ...], type[EnvironmentalError]], ...]
     ((ConfigParseError, ConfigNotFound, InvalidConfigError), AwsConfigInvalidError),
     ((NoRegionError, InvalidRegionError, UnknownRegionError, UnknownEndpointError), AwsRegionInvalidError),
     ((ProxyConnectionError,), ProxyUnusableError),
-    ((SSLError,), CertificateRefusedError),
     ((ResponseParserError,), ForeignAnswerError),
     ((BotoConnectionError, HTTPClientError, UrllibError), EndpointUnreachableError),
 )
@@ -110,7 +110,10 @@ _MISSING: Mapping[tuple[str, str], type[EnvironmentalError]] = {
 # Every service writes it into its text; nothing else is taken from there.
 _ACTION = re.compile(r"not authorized to perform: ([a-z0-9-]{2,40}:[A-Za-z0-9]{2,60})\b")
 _SKEW = re.compile(r"signature (expired|not yet current)", re.IGNORECASE)
-_BAD_PROXY = (ProxySchemeUnknown, LocationParseError)
+_NO_CA = frozenset({"NO_CERTIFICATE_OR_CRL_FOUND", "PEM_LIB"})
+"""Reasons of OpenSSL for a file that holds no certificate."""
+# The endpoint was checked when the client was made, so a URL that is refused later is the proxy's.
+_BAD_PROXY = (ProxySchemeUnknown, LocationParseError, ValueError)
 
 
 def environment_problem(error: Exception) -> EnvironmentalError | None:
@@ -118,16 +121,9 @@ def environment_problem(error: Exception) -> EnvironmentalError | None:
     if isinstance(error, ClientError):
         return _refusal(error)
     kwargs = getattr(error, "kwargs", {})
-    if isinstance(error, HTTPClientError) and isinstance(kwargs.get("error"), _BAD_PROXY):
-        return ProxyUnusableError(code=type(kwargs["error"]).__name__)
-    for kinds, problem in _LOCAL:
-        if isinstance(error, kinds):
-            return problem(**_where(error, kwargs))
-    if isinstance(error, ValueError) and str(error).startswith("Invalid endpoint"):
-        return EndpointInvalidError()
-    if isinstance(error, OSError) and "TLS CA certificate bundle" in str(error):
-        return CaFileMissingError()
-    return None
+    listed = (problem for kinds, problem in _LOCAL if isinstance(error, kinds))
+    problem = _of_wrapped(error, kwargs.get("error")) or next(listed, None)
+    return problem(**_where(error, kwargs)) if problem else _of_python(error)
 
 
 def setup_problem(error: Exception) -> EnvironmentalError:
@@ -137,6 +133,31 @@ def setup_problem(error: Exception) -> EnvironmentalError:
 
 SETUP_ERRORS = (BotoCoreError, ClientError, OSError, ValueError, TypeError, LookupError, AttributeError)
 """What making a client raises in an environment that is wrong."""
+
+
+def _of_wrapped(error: Exception, cause: object) -> type[EnvironmentalError] | None:
+    """What an error of botocore means by the error that it wraps."""
+    if isinstance(error, SSLError):
+        return _of_tls(next(iter(getattr(cause, "args", ())), None))
+    if not isinstance(error, HTTPClientError) or not isinstance(cause, _BAD_PROXY):
+        return None
+    is_header = str(cause).startswith("Invalid header value")
+    return AwsCredentialsRefusedError if is_header else ProxyUnusableError
+
+
+def _of_tls(cause: object) -> type[EnvironmentalError]:
+    if isinstance(cause, ssl.SSLError) and cause.reason not in _NO_CA:
+        is_refused = isinstance(cause, ssl.SSLCertVerificationError)
+        return CertificateRefusedError if is_refused else EndpointUnreachableError
+    return CaFileMissingError if isinstance(cause, OSError) else CertificateRefusedError
+
+
+def _of_python(error: Exception) -> EnvironmentalError | None:
+    if isinstance(error, ValueError) and str(error).startswith("Invalid endpoint"):
+        return EndpointInvalidError()
+    if isinstance(error, OSError) and error.filename:  # Of a token, for example.
+        return AwsConfigInvalidError(path=str(error.filename), code=type(error).__name__)
+    return None
 
 
 def _refusal(error: ClientError) -> EnvironmentalError | None:

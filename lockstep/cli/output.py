@@ -18,8 +18,10 @@ from lockstep.plan import Plan
 from lockstep.plan_file import PlanProblemsError, PlanSource, load_source
 from lockstep.plan_messages import Problem
 
-out = Console()
-err = Console(stderr=True)
+out, err = Console(), Console(stderr=True)
+for _console in (out, err):
+    if _console.width < 1:  # COLUMNS=0, at which rich prints nothing.
+        _console.width = 80
 
 DEFAULT_PLAN = Path("lockstep.yaml")
 

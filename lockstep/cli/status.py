@@ -21,6 +21,7 @@ from lockstep.cli.output import (
     say,
 )
 from lockstep.cli.usage import UsagePlaces, problems_document, show_problems, show_usage, usage_document
+from lockstep.environment import line_of, told
 from lockstep.errors import LockstepError, SecretMalformedError, SecretNotFoundError
 from lockstep.model import Credential, LockRecord, StoredValue
 from lockstep.ports import Store
@@ -159,7 +160,7 @@ def _order_lines(state: State) -> Iterator[str]:
 
 def _value(value: StoredValue | LockstepError) -> str:
     if isinstance(value, LockstepError):
-        return f"{type(value).__name__}: {value}"
+        return line_of(value)
     if value.login is None:
         return "a placeholder; the first rotation replaces it"
     if value.generation != value.blob_generation:
@@ -181,7 +182,7 @@ def _document(state: State) -> dict[str, Any]:
         "plan_digest": state.plan_digest,
         "in_step": state.is_in_step,
         "stores": [
-            {"store": name, "error": type(v).__name__}
+            {"store": name, "error": type(told(v)).__name__}
             if isinstance(v, LockstepError)
             else {
                 "store": name,
