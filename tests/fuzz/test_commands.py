@@ -115,19 +115,18 @@ def run(words: Sequence[str], what: str) -> Result:
     return shown
 
 
-def run_all(among: set[tuple[str, ...]], expected: str, what: str) -> None:
+def run_all(among: set[tuple[str, ...]], expected: str, what: str, *, as_json: bool = False) -> None:
     """Run every command; those that call the cloud must name the error in one line."""
     for path in commands():
-        for more in [[], ["--json"]] if has_json(path) else [[]]:
-            shown = run([*words_of(path), *more], what)
-            if path not in among:
-                continue
-            told = f"{path}: {shown.exit_code}\n{shown.output}"
-            assert shown.exit_code == 3, told
-            assert expected in shown.output, told
-            assert "`" in shown.output or "set " in shown.output, told
-            lines = [line for line in shown.stderr.splitlines() if not line.endswith(": not done")]
-            assert len(lines) <= 1, told
+        shown = run([*words_of(path), *(["--json"] if as_json and has_json(path) else [])], what)
+        if path not in among:
+            continue
+        told = f"{path}: {shown.exit_code}\n{shown.output}"
+        assert shown.exit_code == 3, told
+        assert expected in shown.output, told
+        assert "`" in shown.output or "set " in shown.output, told
+        lines = [line for line in shown.stderr.splitlines() if not line.endswith(": not done")]
+        assert len(lines) <= 1, told
 
 
 @pytest.mark.parametrize("broken", AWS.values(), ids=AWS)
@@ -136,7 +135,8 @@ def test_every_command_where_aws_cannot_be_called(
 ) -> None:
     for name, value in broken.made(folder, aws.url.removeprefix("http://")).items():
         monkeypatch.setenv(name, value)
-    run_all(CLOUD, broken.told, "commands_environment")
+    as_json = list(AWS.values()).index(broken) % 2 == 1
+    run_all(CLOUD, broken.told, "commands_environment", as_json=as_json)
 
 
 @pytest.mark.usefixtures("folder")
@@ -184,12 +184,11 @@ def test_every_command_where_oci_cannot_be_called(
 ) -> None:
     for name, value in {**aws.environment(), **broken.made(folder)}.items():
         monkeypatch.setenv(name, value)
-    for path in commands():
+    for path in NEEDS_OCI:
         shown = run([*words_of(path), *(["--json"] if has_json(path) else [])], "commands_oci")
+        assert shown.exit_code in {1, 3}
         if path == ("status",):
             assert broken.told in shown.output
-        if path in NEEDS_OCI:
-            assert shown.exit_code in {1, 3}
 
 
 WORDS = st.one_of(
@@ -220,7 +219,7 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         clients._session.cache_clear()
 
 
-@inputs(300)
+@inputs(200)
 @given(path=st.sampled_from(commands()), more=st.lists(WORDS, max_size=5), prefix=st.booleans())
 def test_any_arguments(empty: Path, path: tuple[str, ...], more: list[str], *, prefix: bool) -> None:
     assert empty.is_dir()
