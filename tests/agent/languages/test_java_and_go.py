@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
@@ -54,7 +55,12 @@ def _java(folder: Path) -> Command:
     require_programs("javac", "java")
     require_files(*JARS)
     path = ":".join(map(str, [folder, *JARS]))
-    sources = [RECIPES / "java" / "AgentDataSource.java", HERE / "Application.java"]
+    example = folder / "Example.java"
+    example.write_text(
+        "import java.nio.file.Path; import java.time.Duration; import javax.sql.DataSource;\n"
+        f"class Example {{ void run() {{\n{_example('java')}}} }}\n"
+    )
+    sources = [RECIPES / "java" / "AgentDataSource.java", HERE / "Application.java", example]
     _run("javac", "-cp", path, "-d", folder, *sources)
     # Less work for a process that lives for seconds; and on stderr only what HikariCP warns of.
     options = ["-XX:TieredStopAtLevel=1", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"]
@@ -65,8 +71,12 @@ def _go(folder: Path) -> Command:
     require_programs("go")
     require_files(*DRIVERS)
     shutil.copytree(RECIPES / "go", folder / "src" / "agentdb")
-    (folder / "src" / "application").mkdir()
+    for name in ("application", "example"):
+        (folder / "src" / name).mkdir()
     shutil.copy(HERE / "application.go", folder / "src" / "application")
+    (folder / "src" / "example" / "example.go").write_text(
+        f'package example\nimport ("agentdb"; "time")\nfunc run() {{\n{_example("go")}_ = pool\n}}\n'
+    )
     offline = {
         "GO111MODULE": "off",
         "GOPATH": f"{folder}:{GO_LIBRARIES}",
@@ -76,7 +86,15 @@ def _go(folder: Path) -> Command:
     }
     program = folder / "application"
     _run("go", "build", "-o", program, "application", environment=offline)
+    _run("go", "build", "example", environment=offline)
     return [program]
+
+
+def _example(language: str) -> str:
+    """The example in the page; it compiles."""
+    page = (RECIPES / "read-from-other-languages.md").read_text()
+    [found] = re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
+    return str(found)
 
 
 def _run(*command: str | Path, environment: dict[str, str] = {}) -> None:  # noqa: B006 - it is only read
