@@ -65,8 +65,10 @@ _FOR_PEOPLE = (
     "cost",
     "quotas",
     "adoption.py",
+    "aws/inventory.py",
     "aws/secret_tags.py",
     "databases/sessions.py",
+    "oci/inventory.py",
     "sessions.py",
 )
 _OF_PLANS = ("plan.py", "plan_*.py", "durations.py", "databases/provisioning*.py", "store_kinds/[!_o]*.py")

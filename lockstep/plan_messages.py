@@ -110,7 +110,7 @@ def problems_of(error: ValidationError, document: Document, root: type[Section])
         elif not _is_counted_wrong(details):
             if details["type"].startswith("union_tag"):
                 path = (*path, "kind")
-            found.append(Problem(place_of(path), _message(details), document.mark(path)))
+            found.append(Problem(place_of(path), message_of(details), document.mark(path)))
     # A key that is misspelt is not missing too.
     return in_order([p for p in found if not (p.message == _WORDS["missing"] and p.place in misspelt)])
 
@@ -152,7 +152,8 @@ def place_of(path: Path) -> str:
     return shown
 
 
-def _message(details: ErrorDetails) -> str:
+def message_of(details: ErrorDetails) -> str:
+    """One of pydantic's errors in our words."""
     context = details.get("ctx", {})
     expected = context.get("expected", context.get("expected_tags"))
     if expected is not None:

@@ -14,6 +14,7 @@ from lockstep.cli import (
     diff,
     enrol,
     hand_over,
+    init,
     lock,
     pause,
     plan,
@@ -37,6 +38,7 @@ app = typer.Typer(
 )
 plan.app.command("activate")(activate.activate)
 plan.app.command("diff")(diff.diff)
+app.command("init")(init.init)
 app.add_typer(plan.app, name="plan")
 app.command("cost")(cost.cost)
 app.command("adopt")(adopt.adopt)

@@ -61,6 +61,11 @@ class ObjectStorageService:
 
     # ---- buckets
 
+    def buckets_of(self, compartment_id: str) -> list[Bucket]:
+        """A compartment's buckets, by name."""
+        found = (bucket for bucket in self._buckets.values() if bucket.compartment_id == compartment_id)
+        return sorted(found, key=lambda bucket: bucket.name)
+
     def _create_bucket(self, call: Call) -> Reply:
         _check_namespace(call)
         details = call.details()

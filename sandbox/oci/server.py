@@ -15,6 +15,7 @@ from sandbox.oci.errors import ApiError
 from sandbox.oci.faults import Effect, Fault, Faults
 from sandbox.oci.identity import Identity, Principal, new_private_key
 from sandbox.oci.ids import Ids
+from sandbox.oci.inventory import InventoryService
 from sandbox.oci.object_storage import NAMESPACE, ObjectStorageService
 from sandbox.oci.retrieval import RetrievalService
 from sandbox.oci.routes import Target, target_of
@@ -73,7 +74,10 @@ class OciSandbox:
             "objectstorage": storage.lock,
         }
         self._operations = (
-            self.vault.operations | RetrievalService(self.vault).operations | storage.operations
+            self.vault.operations
+            | RetrievalService(self.vault).operations
+            | storage.operations
+            | InventoryService(self.vault, storage, self.compartment_id).operations
         )
 
     # ---- life

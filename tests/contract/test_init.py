@@ -1,0 +1,296 @@
+"""`lockstep init`: the plan that it writes, what it offers of both clouds, and what it asks where it may not list."""
+
+import json
+import os
+import pty
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import jsonschema
+import oci  # type: ignore[import-untyped]  # the SDK ships no types
+import pytest
+from ruamel.yaml import YAML
+from typer.testing import CliRunner, Result
+
+from lockstep.cli.app import app
+from lockstep.cli.init_plan import DatabaseAnswer, database_of
+from lockstep.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
+from lockstep.model import Engine, Strategy
+from lockstep.plan_file import load_plan
+from lockstep.plan_schema import SCHEMA_NAME, plan_schema
+from lockstep.store_kinds import OciVault
+from sandbox.aws import AwsSandbox
+from sandbox.estate import environment
+from sandbox.oci import OciSandbox, write_config_file
+
+AWS = [
+    "--yes",
+    "-d",
+    "mysql://orders.internal:3307/orders",
+    "--region",
+    "eu-central-1",
+    "--bucket",
+    "acme-audit",
+]
+OCI = [
+    "--oci-region",
+    "eu-frankfurt-1",
+    "--compartment",
+    "ocid1.compartment.oc1..acme",
+    "--namespace",
+    "acme",
+]
+NOWHERE = {
+    "AWS_EC2_METADATA_DISABLED": "true",
+    "AWS_CONFIG_FILE": os.devnull,
+    "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+}
+CLOUD_VARIABLES = ("AWS_", "OCI_", "LOCKSTEP_")
+
+
+def init(folder: Path, *words: str, given: str = "", variables: Mapping[str, str] = NOWHERE) -> Result:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith(CLOUD_VARIABLES)]:
+            patch.delenv(name)
+        with environment(variables):
+            return CliRunner().invoke(app, ["init", "-p", str(folder / "lockstep.yaml"), *words], input=given)
+
+
+def check(folder: Path, *words: str) -> Result:
+    return CliRunner().invoke(app, ["plan", "check", "-p", str(folder / "lockstep.yaml"), *words])
+
+
+# ---- With arguments
+
+
+@pytest.mark.parametrize(
+    ("words", "flags", "strategy"),
+    [
+        ([], [], Strategy.DUAL_PASSWORD),
+        (["-d", "postgresql://ledger.internal/ledger"], [], Strategy.ALTERNATING_USERS),
+        (OCI, ["--before-oci"], Strategy.DUAL_PASSWORD),
+        ([*OCI, "--vault", "ocid1.vault.oc1..acme"], ["--before-oci"], Strategy.DUAL_PASSWORD),
+        (["-d", "mariadb://a.internal/orders", "-d", "mysql://b.internal/no"], [], Strategy.DUAL_PASSWORD),
+    ],
+)
+def test_a_script_gets_a_plan_that_the_check_accepts(
+    tmp_path: Path, words: list[str], flags: list[str], strategy: Strategy
+) -> None:
+    made = init(tmp_path, *AWS, *words)
+    assert made.exit_code == 0, made.output
+    assert check(tmp_path, *flags).exit_code == 0, check(tmp_path, *flags).output
+    plan = load_plan(tmp_path / "lockstep.yaml")
+    assert (plan.credentials[0].strategy, plan.databases[0].port) == (strategy, 3307)
+    assert len(plan.credentials[0].databases) == 1 + words.count("-d")
+    assert "lockstep plan check" in made.output
+    # Its schema is beside it, named in its first line, and it is valid by that.
+    text = (tmp_path / "lockstep.yaml").read_text()
+    assert text.startswith(f"# yaml-language-server: $schema={SCHEMA_NAME}\n")
+    schema = json.loads((tmp_path / SCHEMA_NAME).read_text())
+    assert schema == plan_schema()
+    jsonschema.Draft202012Validator(schema).validate(YAML(typ="safe", pure=True).load(text))
+
+
+def test_a_database_of_rds_needs_its_cas(tmp_path: Path) -> None:
+    host = "orders.abc.eu-central-1.rds.amazonaws.com"
+    made = init(tmp_path, *AWS, "-d", f"postgresql://{host}/ledger")
+    assert "global-bundle.pem" in made.output
+    assert check(tmp_path).exit_code == 2
+    (tmp_path / "rds.pem").write_text("-----BEGIN CERTIFICATE-----\n")
+    assert check(tmp_path).exit_code == 0
+
+
+def test_a_file_is_never_replaced_without_a_word(tmp_path: Path) -> None:
+    (tmp_path / "lockstep.yaml").write_text("mine")
+    refused = init(tmp_path, *AWS)
+    assert (refused.exit_code, (tmp_path / "lockstep.yaml").read_text()) == (2, "mine")
+    assert "--force" in refused.stderr
+    assert not (tmp_path / SCHEMA_NAME).exists()
+    assert init(tmp_path, *AWS, "--force").exit_code == 0
+    (tmp_path / "lockstep.yaml").unlink()
+    assert init(tmp_path, *AWS).exit_code == 0
+    (tmp_path / "lockstep.yaml").unlink()
+    (tmp_path / SCHEMA_NAME).write_text("{}")
+    assert init(tmp_path, *AWS).exit_code == 2
+    assert (tmp_path / SCHEMA_NAME).read_text() == "{}"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--yes"], "also give --database, --region, --bucket"),
+        ([*AWS, "--oci-region", "eu-frankfurt-1"], "also give --compartment, --namespace"),
+        ([*AWS, "-d", "postgres://h/d"], "did you mean postgresql?"),
+        ([*AWS, "-d", "mysql://app:hunter2@h/d"], "a plan has no passwords"),
+        ([*AWS, "-d", "orders.internal"], "the engines are"),
+        ([*AWS, "-d", "mysql://h:x/d"], "write ENGINE://HOST:PORT/DBNAME"),
+        ([*AWS, "-d", "mysql://h"], "write ENGINE://HOST:PORT/DBNAME"),
+        ([*AWS, "--bucket", "Not A Bucket"], "audit.aws.bucket: must be 3 to 63 lower-case letters"),
+        ([*AWS, "--username", "app-user"], "credentials[0].username: must be letters"),
+        ([*AWS, "--mac-key", 'x"\n  y: z'], "audit.aws.mac_key: must be the id"),
+    ],
+)
+def test_what_makes_no_plan_is_told_and_nothing_is_written(
+    tmp_path: Path, words: list[str], told: str
+) -> None:
+    refused = init(tmp_path, *words)
+    assert refused.exit_code == 2
+    assert told in refused.stderr
+    assert "hunter2" not in refused.output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_database_is_named_by_its_url() -> None:
+    assert database_of("postgresql://Db.Internal/My_App1") == DatabaseAnswer(
+        name="my-app",
+        engine=Engine.POSTGRESQL,
+        host="db.internal",
+        port=5432,
+        dbname="My_App1",
+        admin_secret="lockstep/admin/my-app",
+    )
+
+
+# ---- With questions
+
+# Engine, host, port, database, another, login, username, clouds, region, admin, bucket, key
+ALONE = "mysql\norders.internal\n\norders\nn\n\n\naws\neu-central-1\n\nacme-audit\n\n"
+
+
+def test_without_any_identity_it_asks_for_names(tmp_path: Path) -> None:
+    made = init(tmp_path, given=ALONE)
+    assert made.exit_code == 0, made.output
+    assert made.output.count("cannot be listed") == 1
+    assert "AwsCredentialsMissingError" in made.output
+    assert check(tmp_path).exit_code == 0
+    assert load_plan(tmp_path / "lockstep.yaml").audit.aws.bucket == "acme-audit"
+
+
+def test_a_wrong_answer_is_asked_again(tmp_path: Path) -> None:
+    answers = ALONE.replace(
+        "mysql\norders.internal\n\n", "mysq\nmysql\norders.internal:3306\norders.internal\nx\n0\n\n"
+    )
+    made = init(tmp_path, given=answers)
+    assert made.exit_code == 0, made.output
+    for told in (
+        "must be mysql or mariadb or postgresql; did you mean mysql?",
+        "must be a host name or an IPv4 address, without a port",
+        "must be a whole number",
+        "must be 1 or more",
+    ):
+        assert told in made.output
+
+
+def test_who_ends_it_gets_no_file(tmp_path: Path) -> None:
+    made = init(tmp_path, given="mysql\norders.internal\n")
+    assert made.exit_code == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture(name="clouds", scope="module")
+def _clouds(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[AwsSandbox, OciSandbox, dict[str, str]]]:
+    folder = tmp_path_factory.mktemp("identity")
+    with AwsSandbox() as aws, OciSandbox() as tenancy:
+        aws.client("secretsmanager").create_secret(Name="dba/orders", SecretString="{}")
+        aws.client("s3").create_bucket(
+            Bucket="acme-audit", CreateBucketConfiguration={"LocationConstraint": aws.region}
+        )
+        key = aws.client("kms").create_key(KeySpec="HMAC_256", KeyUsage="GENERATE_VERIFY_MAC")
+        aws.client("kms").create_alias(AliasName="alias/audit", TargetKeyId=key["KeyMetadata"]["KeyId"])
+        storage = tenancy.client(oci.object_storage.ObjectStorageClient)
+        details = oci.object_storage.models.CreateBucketDetails(
+            name="acme-archive", compartment_id=tenancy.compartment_id, storage_tier="Archive"
+        )
+        storage.create_bucket(tenancy.namespace, details)
+        config = write_config_file(folder, "operator", tenancy.config())
+        yield (
+            aws,
+            tenancy,
+            {
+                **aws.environment(),
+                CONFIG_FILE_VARIABLE: str(config),
+                OCI_ENDPOINT_VARIABLE: tenancy.endpoint,
+            },
+        )
+
+
+def test_what_the_clouds_have_is_offered(
+    tmp_path: Path, clouds: tuple[AwsSandbox, OciSandbox, dict[str, str]]
+) -> None:
+    aws, tenancy, variables = clouds
+    (vpc,) = aws.client("ec2").describe_vpcs()["Vpcs"]
+    # Clouds, region, then the first choice of each list: admin, bucket, key; OCI; network.
+    answers = (
+        "postgresql\norders.internal\n\norders\nn\n\n\nboth\n\n1\n1\n1\n"
+        f"eu-frankfurt-1\n{tenancy.compartment_id}\n1\n\n1\n1\n"
+    )
+    made = init(tmp_path, given=answers, variables=variables)
+    assert made.exit_code == 0, made.output
+    assert "cannot be listed" not in made.output
+    plan = load_plan(tmp_path / "lockstep.yaml")
+    vault = plan.store(OciVault)
+    assert vault
+    assert plan.audit.oci
+    assert vault.vault_id == tenancy.vault_id
+    assert (plan.audit.oci.namespace, plan.audit.oci.bucket) == (tenancy.namespace, "acme-archive")
+    assert (plan.audit.aws.bucket, plan.audit.aws.mac_key) == ("acme-audit", "alias/audit")
+    assert plan.database_sections[0].admin_secret == "dba/orders"
+    assert plan.lock.region == aws.region
+    assert f'"id": "{vpc["VpcId"]}"' in made.output
+    assert "subnet-" in made.output
+    assert check(tmp_path, "--before-oci").exit_code == 0
+
+
+def test_where_rights_are_missing_it_says_so_and_asks(
+    tmp_path: Path, clouds: tuple[AwsSandbox, OciSandbox, dict[str, str]]
+) -> None:
+    _, tenancy, variables = clouds
+    powerless = write_config_file(tmp_path, "powerless", tenancy.new_api_key("powerless"))
+    answers = (
+        "postgresql\norders.internal\n\norders\nn\n\n\nboth\n\n1\n1\n1\n"
+        f"eu-frankfurt-1\n{tenancy.compartment_id}\nterraform\n\nacme\nnone\n"
+    )
+    folder = tmp_path / "made"
+    folder.mkdir()
+    made = init(folder, given=answers, variables={**variables, CONFIG_FILE_VARIABLE: str(powerless)})
+    assert made.exit_code == 0, made.output
+    assert "Vaults cannot be listed" in made.output
+    assert "OciActionDeniedError" in made.output
+    assert check(folder, "--before-oci").exit_code == 0
+
+
+def test_on_a_terminal(tmp_path: Path) -> None:
+    """As a person sees it: through a pseudo-terminal, in a process of its own."""
+    keep = {name: value for name, value in os.environ.items() if not name.startswith(CLOUD_VARIABLES)}
+    primary, secondary = pty.openpty()
+    process = subprocess.Popen(  # noqa: S603 - our own module
+        [sys.executable, "-m", "lockstep", "init", "-p", str(tmp_path / "lockstep.yaml")],
+        stdin=secondary,
+        stdout=secondary,
+        stderr=secondary,
+        env={**keep, **NOWHERE},
+    )
+    os.close(secondary)
+    shown, answers, deadline = "", ALONE.splitlines(), time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline:
+        if not select.select([primary], [], [], 1)[0]:
+            continue
+        try:
+            shown += os.read(primary, 4096).decode()
+        except OSError:  # The other end is closed.
+            break
+        if answers and shown.endswith(": "):
+            os.write(primary, f"{answers.pop(0)}\n".encode())
+    try:
+        assert process.wait(timeout=30) == 0, shown
+    finally:
+        process.kill()
+        os.close(primary)
+    assert "Engine (mysql, mariadb, postgresql) [postgresql]: mysql" in shown
+    assert check(tmp_path).exit_code == 0
