@@ -22,10 +22,12 @@ class Races(NamedTuple):
     Attributes:
         caught_as: Invariants; one of them is seen to break.
         scenarios: Where the hunt looks.
+        users: With more than two, those that alternate, and readers of any one slot.
     """
 
     caught_as: tuple[str, ...]
     scenarios: tuple[str, ...] = ("steady",)
+    users: int = 2
 
 
 class Faults(NamedTuple):
@@ -569,7 +571,10 @@ _BUGS = (
         "V18",
         "with three users the next one is the one after that of the value that was staged last",
         plants_of_users.users_take_turns,
-        (Model("I1", Budget(terms=1, refusals=1, users=3), POSTGRESQL),),
+        (
+            Races(("I1",), ("refused",), users=3),
+            Model("I1", Budget(terms=1, refusals=1, users=3), POSTGRESQL),
+        ),
     ),
     Bug(
         "served-user-reset",
@@ -610,7 +615,10 @@ _BUGS = (
         "V19",
         "an emergency gives its value to one slot, and ends what the others serve",
         plants_of_users.promoted_into_one_slot,
-        (Model("I1", Budget(terms=1, revokes=1, users=3), POSTGRESQL),),
+        (
+            Races(("I1",), ("emergency",), users=3),
+            Model("I1", Budget(terms=1, revokes=1, users=3), POSTGRESQL),
+        ),
     ),
     Bug(
         "healed-in-one-slot",

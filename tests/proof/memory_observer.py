@@ -3,13 +3,15 @@
 from datetime import datetime  # noqa: TC003 - the attribute is annotated at run time too
 from functools import cache
 
+from lockstep.contents import decode_app_user
 from lockstep.extras import extras_in
 from lockstep.model import Claim, ClaimKind, Login
 from tests.proof import invariants
 from tests.proof.invariants import InFlight, Snapshot, ViolationError
 from tests.proof.scenarios import accounts
 from tests.support.memory import MemoryWorld
-from tests.support.memory_store import OUR_KEYS, MemoryStore, SecretKind, Versions
+from tests.support.memory_ring import RingVersions
+from tests.support.memory_store import OUR_KEYS, MemoryStore, SecretKind, Versions, generation_of
 from tests.unit.harness import known_logins, quiet, shown
 
 Shown = tuple[str, str]
@@ -23,7 +25,6 @@ class RaceObserver:
 
     def __init__(self, world: MemoryWorld) -> None:
         self._world = world
-        self._not_ours = set(world.locked_out())
         self._accounts = {name: accounts(d) for name, d in world.databases.items()}
         self._seen: object = None
         self._proven: set[tuple[str, Shown]] = set()
@@ -34,6 +35,7 @@ class RaceObserver:
         self._outside: object = None
         self._heads: dict[str, int] = {}
         self._last = self._snapshot()
+        self._not_ours = self._last.locked_out()
 
     def saw(self, database: str, login: Login) -> None:
         """A runner has logged in."""
@@ -87,7 +89,19 @@ class RaceObserver:
             if claim
             else None,
             current=record.current_generation,
+            any_slot=self._slots(),
         )
+
+    def _slots(self) -> dict[str, Shown]:
+        """What Lockstep has written into each slot of a ring."""
+        found = {}
+        for name, store in self._world.stores.items():
+            ring = store._secrets["app_user"]
+            for slot, version in enumerate(ring.slots if isinstance(ring, RingVersions) else ()):
+                login, _ = decode_app_user(ring.versions[version], store=name, secret="app_user")
+                if login and generation_of(version):
+                    found[f"{name} slot {slot}"] = shown(login)
+        return found
 
     def _promised(self) -> list[Shown]:
         now = self._world.clock.now()
@@ -97,8 +111,9 @@ class RaceObserver:
         """Note until when the value that a store has served until now must log in."""
         if self._world.lock.record.is_revoking:
             return
-        for store, value in now.serves.items():
-            last = before.serves[store]
+        served_before = {**before.serves, **before.any_slot}
+        for place, value in {**now.serves, **now.any_slot}.items():
+            last = served_before.get(place)
             if value and last and last != value and len(now.accepting(last)) == len(now.databases):
                 self._until[last] = self._world.clock.now() + self._world.credential.schedule.overlap
 
@@ -183,7 +198,11 @@ class RaceObserver:
             world.lock.record.revoke_through,
             world.lock.record.heads,
             [
-                (secret.current, len(secret.versions))
+                (
+                    secret.current,
+                    len(secret.versions),
+                    *(secret.slots if isinstance(secret, RingVersions) else ()),
+                )
                 for store in world.stores.values()
                 for secret in store._secrets.values()
             ],

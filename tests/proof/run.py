@@ -20,7 +20,7 @@ from contextlib import nullcontext
 from typing import Any
 
 from tests.proof import races, schedules, work
-from tests.proof.catalogue import CATALOGUE, HUNTED
+from tests.proof.catalogue import CATALOGUE, HUNTED, Races
 from tests.proof.estate import KINDS
 from tests.proof.report import Broken, Report, say
 from tests.proof.runners import RUNNERS
@@ -67,19 +67,20 @@ def main() -> int:
     parser.add_argument(
         "--bug", choices=[b.name for b in CATALOGUE.values() if b.races], help="with this bug planted"
     )
+    parser.add_argument("--users", type=int, default=2, help="in the race: with more than two all alternate")
     parser.add_argument("--first-seed", type=int, default=1_000_000, help="of the races")
     parser.add_argument(
         "--table", action="store_true", help="write the table of planted bugs into docs/proof.md"
     )
     asked = parser.parse_args()
     if asked.seed is not None:
-        return _replay(asked.seed, asked.bug)
+        return _replay(asked.seed, asked.bug, asked.users)
     return _prove(asked.minutes, asked.jobs, asked.first_seed, table=asked.table)
 
 
-def _replay(seed: int, bug: str | None) -> int:
-    asked = CATALOGUE[bug].races if bug else None
-    schedule = schedules.schedule_of(seed, scenarios=asked.scenarios if asked else tuple(SCENARIOS))
+def _replay(seed: int, bug: str | None, users: int) -> int:
+    asked = (CATALOGUE[bug].races if bug else None) or Races((), tuple(SCENARIOS), users)
+    schedule = schedules.schedule_of(seed, scenarios=asked.scenarios, users=asked.users)
     plant = CATALOGUE[bug].plant if bug else nullcontext
     found = races.play(schedule, plant)
     if found is None:

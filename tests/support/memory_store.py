@@ -52,6 +52,10 @@ class Versions:
         if version != self.current:
             self.current, self.previous = version, self.current
 
+    def make_current_everywhere(self, version: str) -> None:
+        """In every slot, where there are several."""
+        self.make_current(version)
+
 
 class MemorySecret:
     """The port `VersionedSecret` on one secret of a `MemoryStore`. Version ids are `generation-2` or `edit-2`."""
@@ -86,7 +90,7 @@ class MemorySecret:
     def version_of(self, generation: int) -> str:
         secret = self._secret()
         candidates = secret.versions if generation else (secret.current, secret.previous)
-        return next((v for v in candidates if v and _generation(v) == generation), "")
+        return next((v for v in candidates if v and generation_of(v) == generation), "")
 
     def prepare(self, generation: int, *, over: Sequence[SecretVersion] = ()) -> Callable[[str], Staged]:
         return partial(self._put, generation, over[0].id if over else "")
@@ -106,11 +110,11 @@ class MemorySecret:
         del seen
         with self._faults.around(f"describe {self._kind}"):
             current = self._secret().current
-            return self._observed(generation, current, replaces="" if _generation(current) else current)
+            return self._observed(generation, current, replaces="" if generation_of(current) else current)
 
     def _observed(self, generation: int, current: str, *, replaces: str = "") -> Observed:
         return Observed(
-            generation=_generation(current),
+            generation=generation_of(current),
             version=f"{_WRITTEN}{generation}",
             replaces=replaces,
             commit=partial(self._commit, current, generation),
@@ -139,7 +143,7 @@ class MemorySecret:
         versions = self._secret().versions
         created_at = _MADE + timedelta(seconds=list(versions).index(version))
         return SecretVersion(
-            id=version, generation=_generation(version), text=versions[version], created_at=created_at
+            id=version, generation=generation_of(version), text=versions[version], created_at=created_at
         )
 
     def _secret(self) -> Versions:
@@ -148,8 +152,14 @@ class MemorySecret:
         return self._kept[self._kind]
 
 
-def _generation(version: str) -> int:
+def generation_of(version: str) -> int:
+    """The generation that a version's id names; 0 for an edit."""
     return int(version.removeprefix(_WRITTEN)) if version.startswith(_WRITTEN) else 0
+
+
+def version_of(generation: int) -> str:
+    """The id of the version of a generation."""
+    return f"{_WRITTEN}{generation}"
 
 
 class MemoryStore(CredentialStore):
@@ -160,16 +170,23 @@ class MemoryStore(CredentialStore):
     """
 
     def __init__(
-        self, name: str, credential: Credential, kept: dict[SecretKind, Versions] | None = None
+        self,
+        name: str,
+        credential: Credential,
+        kept: dict[SecretKind, Versions] | None = None,
+        *,
+        versions: Callable[[], Versions] = Versions,
+        secret: type[MemorySecret] = MemorySecret,
     ) -> None:
         self.faults = Faults()
         self.lagging_reads = 0
-        self._secrets = {kind: Versions() for kind in KINDS} if kept is None else kept
+        self._secrets = {kind: versions() for kind in KINDS} if kept is None else kept
+        self._kind_of_secret = secret
         self._edits = itertools.count(1)
         super().__init__(name, credential, self._open_secret)
         if kept is None:
             for kind in KINDS:
-                self.edit(kind, PLACEHOLDER_TEXT)
+                self.edit_everywhere(kind, PLACEHOLDER_TEXT)
 
     def overlap(self, side_by_side: SideBySide) -> None:
         """Ask for both secrets in this way from now on."""
@@ -178,7 +195,7 @@ class MemoryStore(CredentialStore):
     def _open_secret(self, names: VersionNames) -> MemorySecret:
         is_user = names.secret == self._credential.secret_names.app_user
         kind: SecretKind = "app_user" if is_user else "connection_blob"
-        return MemorySecret(self._secrets, kind, self.faults, store=self.name, secret=names.secret)
+        return self._kind_of_secret(self._secrets, kind, self.faults, store=self.name, secret=names.secret)
 
     def secret(self, kind: SecretKind) -> MemorySecret:
         """One of the two secrets."""
@@ -192,15 +209,22 @@ class MemoryStore(CredentialStore):
 
     def another_client(self) -> "MemoryStore":
         """The same secrets as another runner sees them, with faults of its own."""
-        other = MemoryStore(self.name, self._credential, self._secrets)
+        other = MemoryStore(self.name, self._credential, self._secrets, secret=self._kind_of_secret)
         other._edits = self._edits
         return other
 
     def edit(self, secret: SecretKind, text: str) -> None:
         """Make a text current, as a person would in the console."""
+        self._secrets[secret].make_current(self._edited(secret, text))
+
+    def edit_everywhere(self, secret: SecretKind, text: str) -> None:
+        """The same in every slot of a ring."""
+        self._secrets[secret].make_current_everywhere(self._edited(secret, text))
+
+    def _edited(self, secret: SecretKind, text: str) -> str:
         version = f"edit-{next(self._edits)}"
         self._secrets[secret].versions[version] = text
-        self._secrets[secret].make_current(version)
+        return version
 
     def forge(self, secret: SecretKind, generation: int, text: str) -> None:
         """Make a text current under the name of a generation, as an attacker would."""
