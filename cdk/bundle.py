@@ -70,6 +70,7 @@ _FOR_PEOPLE = (
     "databases/sessions.py",
     "oci/inventory.py",
     "sessions.py",
+    "usage.py",
 )
 _OF_PLANS = ("plan.py", "plan_*.py", "durations.py", "databases/provisioning*.py", "store_kinds/[!_o]*.py")
 _NOT_SHIPPED = (*_FOR_PEOPLE, *_OF_PLANS, "store_kinds/oci_vault.py")
@@ -146,7 +147,7 @@ def build(
     content.mkdir(parents=True)
     copy_plan(content, plan_file, plan)
     _install_packages(content, ROOT / "locks" / ("oci.txt" if needs_oci else "aws.txt"), python, architecture)
-    trim(content, fdk=runner == "oci")
+    trim(content, runner)
     _copy_sources(content, runner)
     interpreter = _interpreter(python)
     _run(interpreter, "-I", "-S", str(_COMPILER), str(content), _TASK_ROOT[runner], *_SOURCES[runner])

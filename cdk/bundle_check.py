@@ -1,10 +1,14 @@
 """Imports all that a bundle holds, and nothing else: `python -I -S cdk/bundle_check.py CONTENT SERVICE…`.
 
+With `--only PACKAGE,…` it imports these alone, where others have parts for programs that are not there, as in the
+agent's image.
+
 Trimming may take away what is imported late: by the handling of an error, by a signer, by a retry; or what a request
 needs of a service's model. So every module is imported, a client of every service made, and a call of every service of
 AWS, when the bundle is built. Exit code: 0, or 1 with a line for each failure.
 """
 
+import argparse
 import importlib
 import sys
 from collections.abc import Iterator, Sequence
@@ -41,9 +45,11 @@ def modules(content: Path) -> Iterator[str]:
             yield ".".join(parts)
 
 
-def failures(content: Path, optional: frozenset[str]) -> Iterator[str]:
-    """A line for each module that cannot be imported."""
+def failures(content: Path, optional: frozenset[str], only: Sequence[str]) -> Iterator[str]:
+    """A line for each module that cannot be imported, of some packages or of all."""
     for name in modules(content):
+        if only and not any(f"{name}.".startswith(f"{package}.") for package in only):
+            continue
         try:
             importlib.import_module(name)
         except ModuleNotFoundError as error:
@@ -116,11 +122,11 @@ def make_oci_clients() -> None:
     _ = clients.vaults, clients.secrets, clients.objects
 
 
-def main(content: Path, services: Sequence[str]) -> int:
+def main(content: Path, services: Sequence[str], only: Sequence[str]) -> int:
     """Check a bundle, and print what is wrong."""
     sys.path.insert(0, str(content))
     optional = OPTIONAL if (content / "oci").exists() else OPTIONAL | {"oci"}
-    wrong = list(failures(content, optional))
+    wrong = list(failures(content, optional, only))
     wrong += failed_calls(services)
     if (content / "oci").exists():
         make_oci_clients()
@@ -129,4 +135,9 @@ def main(content: Path, services: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]).resolve(), sys.argv[2:]))
+    parser = argparse.ArgumentParser(prog="python cdk/bundle_check.py")
+    parser.add_argument("content", type=Path)
+    parser.add_argument("services", nargs="*")
+    parser.add_argument("--only", type=lambda text: text.split(","), default=[])
+    asked = parser.parse_args()
+    sys.exit(main(asked.content.resolve(), asked.services, asked.only))

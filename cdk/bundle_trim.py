@@ -1,22 +1,31 @@
-"""What a bundle leaves out of the packages that it installs, and why nothing misses it.
+"""What a bundle, or the agent's image, leaves out of the packages that it installs, and why nothing misses it.
 
 The two SDKs know hundreds of services; Lockstep calls a handful. What is left out here is found missing by
 `cdk.bundle_check`, which imports all that is left, and by the tests, which run the bundle.
+
+    python cdk/bundle_trim.py agent FOLDER
+
+trims packages that are installed already, such as those of the agent's image.
 """
 
 import gzip
 import json
 import shutil
 import struct
+import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
+
+Kind: TypeAlias = Literal["aws", "oci", "agent"]
+"""The functions of a cloud, or the agent."""
 
 BOTOCORE_SERVICES = frozenset({"dynamodb", "kms", "s3", "secretsmanager", "sts"})
 # The SDK's waiter imports work_requests.
 OCI_SERVICES = frozenset({"object_storage", "secrets", "vault", "work_requests"})
 
-# Other packages require these, but no handler imports them: the SDK's asynchronous client, its support for hardware
-# tokens, the test tools that fdk depends on.
+# Other packages require these, but neither a handler nor the agent imports them: the SDK's asynchronous client, its
+# support for hardware tokens, the test tools that fdk depends on.
 _UNUSED = frozenset(
     {
         "aiohappyeyeballs",
@@ -44,6 +53,21 @@ _FOR_PLANS = frozenset(
     "typing_inspection",
 }
 _FOR_OCI_FUNCTIONS = frozenset({"fdk", "httptools"})
+# The command line, the drivers of databases, and what has installed the packages.
+_NOT_FOR_AGENTS = frozenset(
+    {"asn1crypto", "fdk", "markdown_it", "mdurl", "pg8000", "pip", "pymysql", "rich"}
+) | {
+    "annotated_doc",
+    "colorama",
+    "scramp",
+    "shellingham",
+    "typer",
+}
+_LEFT_OUT: Mapping[Kind, frozenset[str]] = {
+    "aws": _UNUSED | _FOR_PLANS | _FOR_OCI_FUNCTIONS,
+    "oci": _UNUSED | _FOR_PLANS,
+    "agent": _UNUSED | _NOT_FOR_AGENTS,
+}
 
 # Parts of packages that nothing imports.
 _PARTS = (
@@ -81,14 +105,14 @@ _METADATA = frozenset({"INSTALLER", "RECORD", "REQUESTED", "WHEEL", "top_level.t
 """Of an installation. Names, versions and licences stay."""
 
 
-def trim(content: Path, *, fdk: bool) -> None:
-    """Leave out of the installed packages what no function uses.
+def trim(content: Path, kind: Kind) -> None:
+    """Leave out of the installed packages what is not used.
 
     Args:
         content: The folder with the packages.
-        fdk: Whether the function is served by fdk.
+        kind: What uses them.
     """
-    _leave_out(content, _UNUSED | _FOR_PLANS | (frozenset() if fdk else _FOR_OCI_FUNCTIONS))
+    _leave_out(content, _LEFT_OUT[kind])
     _trim_botocore(content / "botocore" / "data")
     for part in _PARTS:
         _remove(content / part)
@@ -133,8 +157,8 @@ def _trim_botocore(data: Path) -> None:
         elif file.name == "service-2.json.gz":
             model = _undocumented(json.loads(gzip.decompress(file.read_bytes())))
             # Without a date, so that the same content gives the same bytes.
-            file.write_bytes(gzip.compress(_compact(model), mtime=0))
-    (data / "endpoints.json").write_bytes(_compact(endpoints))
+            _rewrite(file, gzip.compress(_compact(model), mtime=0))
+    _rewrite(data / "endpoints.json", _compact(endpoints))
 
 
 def _undocumented(model: Any) -> Any:  # noqa: ANN401 - JSON
@@ -172,7 +196,13 @@ def strip(library: Path) -> None:
         end = max(end, offset + length)
     struct.pack_into("<Q", data, 40, 0)
     struct.pack_into("<HH", data, 60, 0, 0)
-    library.write_bytes(data[:end])
+    _rewrite(library, bytes(data[:end]))
+
+
+def _rewrite(file: Path, content: bytes) -> None:
+    """Replace a file, which may be a link to the cache of what has installed it."""
+    file.unlink()
+    file.write_bytes(content)
 
 
 def _remove(entry: Path) -> None:
@@ -180,3 +210,7 @@ def _remove(entry: Path) -> None:
         shutil.rmtree(entry)
     else:
         entry.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    trim(Path(sys.argv[2]), next(kind for kind in _LEFT_OUT if kind == sys.argv[1]))

@@ -42,14 +42,14 @@ def settings_file(folder: Path, document: Mapping[str, Any]) -> Path:
     return file
 
 
-def command(file: Path, *more: str) -> list[str]:
+def command(file: Path, *more: str, python: str = sys.executable) -> list[str]:
     """How the agent is started."""
-    return [sys.executable, "-m", "lockstep.agent", "--config", str(file), *more]
+    return [python, "-m", "lockstep.agent", "--config", str(file), *more]
 
 
 @contextmanager
 def running_agent(
-    folder: Path, document: Mapping[str, Any], environment: Mapping[str, str]
+    folder: Path, document: Mapping[str, Any], environment: Mapping[str, str], *, image: Path | None = None
 ) -> Iterator[RunningAgent]:
     """An agent that answers on a free port; it has ended by SIGTERM at the end of the block.
 
@@ -57,6 +57,7 @@ def running_agent(
         folder: For its settings, its token and its log.
         document: The settings, without what this sets.
         environment: All of its variables.
+        image: The interpreter of another installation than this repository.
 
     Raises:
         RuntimeError: It did not start, or did not end well.
@@ -66,7 +67,11 @@ def running_agent(
     with (
         log.open("w") as stderr,
         subprocess.Popen(
-            command(settings_file(folder, whole)), stderr=stderr, text=True, env=environment, cwd=ROOT
+            command(settings_file(folder, whole), python=str(image or sys.executable)),
+            stderr=stderr,
+            text=True,
+            env=environment,
+            cwd=folder if image else ROOT,
         ) as process,
     ):
         try:

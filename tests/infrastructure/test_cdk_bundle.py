@@ -168,8 +168,10 @@ def test_a_library_without_its_symbols_is_as_before(tmp_path: Path) -> None:
     library = Path(_hashlib.__file__)
     copy = tmp_path / library.name
     shutil.copy(library, copy)
+    cached = tmp_path / "cached"
+    cached.hardlink_to(copy)
     bundle_trim.strip(copy)
-    assert copy.stat().st_size < library.stat().st_size
+    assert copy.stat().st_size < library.stat().st_size == cached.stat().st_size
     once = copy.read_bytes()
     bundle_trim.strip(copy)
     assert copy.read_bytes() == once
