@@ -10,6 +10,7 @@ http.py       the answers, in the dialect of the AWS Secrets Manager Agent
 files.py      the files that it writes for other programs
 hooks.py      what runs after a file has changed
 metrics.py    what Prometheus reads
+listening.py  the port or socket
 serve.py      all of it in one process
 """
 

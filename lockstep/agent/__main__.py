@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lockstep.agent import DEFAULT_SETTINGS
 from lockstep.agent.compiled import SettingsError, settings_of
+from lockstep.agent.listening import ListenError
 from lockstep.agent.token_file import TokenError
 from lockstep.environment import AgentExtraMissingError, OciExtraMissingError, line_of
 
@@ -55,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
     except SettingsError as error:
         for problem in error.problems:
             sys.stderr.write(f"{asked.config}: {problem}\n")
-    except TokenError as error:
+    except (TokenError, ListenError) as error:
         sys.stderr.write(f"{error}\n")
     except ModuleNotFoundError as error:
         missing = OciExtraMissingError if error.name == "oci" else AgentExtraMissingError

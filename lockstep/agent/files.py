@@ -77,6 +77,17 @@ def login_of(app_user: str, connection_blob: str | None, database: str | None) -
         raise FileRefusedError(code="no-such-database" if database else "no-login") from None
 
 
+def formatted(login: Login, form: str) -> str:
+    """The text of a login in one of the `FORMATS`.
+
+    Raises:
+        FileRefusedError: A field has a control character, which in a format of lines could begin another line.
+    """
+    if form != "json" and not all(field.isprintable() for field in login.strings().values()):
+        raise FileRefusedError(code="control-character")
+    return FORMATS[form](login)
+
+
 def _json(login: Login) -> str:
     return login.text.reveal() + "\n"
 

@@ -2,10 +2,8 @@
 
 import ctypes
 import logging
-import os
 import resource
 import signal
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -14,13 +12,13 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from lockstep.agent import files, hooks
-from lockstep.agent.compiled import CompiledSettings, File, Listen
+from lockstep.agent.compiled import CompiledSettings, File
 from lockstep.agent.given import Given
 from lockstep.agent.http import Dialect, app_of
+from lockstep.agent.listening import listener_of
 from lockstep.agent.sources import reader_of
-from lockstep.agent.token_file import token_of
+from lockstep.agent.token_file import TokenFile
 from lockstep.agent.values import Kept, Secret, Value, Values, said
-from lockstep.errors import LockstepError
 from lockstep.model import SecretStr
 from lockstep.system import SystemClock, boot_seconds
 
@@ -29,7 +27,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("lockstep.agent")
 
-_WAITING = 1024
+_END_SECONDS = 5.0
 _PR_SET_DUMPABLE = 4
 
 
@@ -38,50 +36,74 @@ class Agent:
 
     Args:
         settings: Valid, with the plan in them.
-        values: What is served.
+        clock: Seconds that only grow, and that count while the machine is suspended.
     """
 
-    def __init__(self, settings: CompiledSettings, values: Values) -> None:
-        self.values = values
+    def __init__(self, settings: CompiledSettings, clock: Callable[[], float] = boot_seconds) -> None:
+        self.values = Values(list(_secrets(settings)), clock)
         self.given = Given(SystemClock().now)
         self._settings = settings
         self._owed: set[Path] = {file.path for file in settings.files if file.command or file.signal}
         """Files whose hook has still to run. At the start it is not known whether it did."""
-        self._is_over = False
-
-    @classmethod
-    def of(cls, settings: CompiledSettings, clock: Callable[[], float] = boot_seconds) -> "Agent":
-        """The agent for these settings, before it has read anything."""
-        return cls(settings, Values(list(_secrets(settings)), clock))
+        self._clock = clock
+        self._read_at = float("-inf")
+        self._over = threading.Event()
 
     def refresh(self) -> bool:
         """Read every secret, write what has changed and run what follows it; whether all of it succeeded."""
+        self._read()
+        return self._keep_files() and self.values.are_served
+
+    @contextmanager
+    def refreshing(self) -> Iterator[None]:
+        """Refresh in threads until the end of the block: one reads, so that no hook that hangs lets values grow old.
+
+        What they do at the end is waited for, but not for long: a store or a hook may not answer.
+        """
+        threads = [
+            threading.Thread(target=work, name=f"lockstep-{name}", daemon=True)
+            for name, work in (("read", self._read_until_over), ("files", self._keep_until_over))
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            self._over.set()
+            self.values.news.set()
+            for thread in threads:
+                thread.join(_END_SECONDS)
+
+    def hurry(self) -> None:
+        """Read within a second. For a signal handler: it takes no lock."""
+        self._read_at = float("-inf")
+
+    def _read(self) -> None:
+        self._read_at = self._clock()
         for value in self.values:
             value.refresh()
             if value.problem:
                 _warn("a store was not read", value.problem, secret=value.secret.name)
-        written = [self._keep(file) for file in self._settings.files]
-        return all(written) and self.values.are_served
 
-    @contextmanager
-    def refreshing(self) -> Iterator[None]:
-        """Refresh in a thread of its own until the end of the block."""
-        thread = threading.Thread(target=self._refresh_until_over, name="lockstep-refresh")
-        thread.start()
-        try:
-            yield
-        finally:
-            self._is_over = True
-            self.values.news.set()
-            thread.join()
+    def _read_until_over(self) -> None:
+        interval = self._settings.refresh.total_seconds()
+        # In small steps: waiting does not count the time in which the machine is suspended.
+        while not self._over.wait(min(1.0, interval / 4)):
+            if self._clock() - self._read_at >= interval:
+                self._read()
+                self.values.news.set()
 
-    def _refresh_until_over(self) -> None:
+    def _keep_until_over(self) -> None:
         while True:
-            self.values.news.wait(self._settings.refresh.total_seconds())
+            self.values.news.wait()
             self.values.news.clear()
-            if self._is_over:
+            if self._over.is_set():
                 return
-            self.refresh()
+            self._keep_files()
+
+    def _keep_files(self) -> bool:
+        kept = [self._keep(file) for file in self._settings.files if not self._over.is_set()]
+        return all(kept)
 
     def _keep(self, file: File) -> bool:
         """Write a file if what it says has changed, then run its hook. A value that may be dead is not written."""
@@ -95,14 +117,14 @@ class Agent:
             text = (
                 files.rendered(login, file.template.read_text(encoding="utf-8"))
                 if file.template
-                else files.FORMATS[file.format or "json"](login)
+                else files.formatted(login, file.format or "json")
             )
             if files.write(file.path, SecretStr(text), mode=file.mode, uid=file.uid, gid=file.gid):
                 logger.info("file written", extra={"path": str(file.path), "generation": login.generation})
                 self._owed.add(file.path)
             self.given.note(file.served.id, str(file.path), kept.value.generation)
             self._run_hook(file)
-        except (OSError, UnicodeDecodeError, LockstepError) as error:
+        except Exception as error:  # noqa: BLE001 - a template raises anything, and must not end the other files
             _warn("a file was not kept", said(error), path=str(file.path))
             return False
         return True
@@ -124,17 +146,17 @@ class Agent:
 def serve(settings: CompiledSettings) -> int:
     """Run the agent until SIGTERM or SIGINT; the exit status."""
     forbid_core_dumps()
-    token = token_of(settings.token_file)
-    agent = Agent.of(settings)
+    token = TokenFile(settings.token_file)
+    listener = listener_of(settings.listen)
+    agent = Agent(settings)
     agent.refresh()
     dialect = Dialect(
         agent.values,
-        token=token,
+        matches=token.matches,
         given=agent.given,
         usage_directory=settings.usage,
         path_prefix=settings.listen.path_prefix,
     )
-    listener = _listener(settings.listen)
     server = uvicorn.Server(
         uvicorn.Config(
             app_of(dialect),
@@ -145,9 +167,14 @@ def serve(settings: CompiledSettings) -> int:
             timeout_graceful_shutdown=5,
         )
     )
-    # Uvicorn ends its work at these signals, and then raises them again.
+
+    def end(*_received: object) -> None:
+        server.should_exit = True
+
+    # Uvicorn has handlers of its own meanwhile; afterwards it raises what it has received again.
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_received: None)
+        signal.signal(number, end)
+    signal.signal(signal.SIGHUP, lambda *_received: agent.hurry())
     with agent.refreshing(), listener:
         where = settings.listen.socket or "{}:{}".format(*listener.getsockname()[:2])
         logger.info("the agent answers", extra={"at": str(where)})
@@ -158,7 +185,7 @@ def serve(settings: CompiledSettings) -> int:
 def once(settings: CompiledSettings) -> int:
     """Read every secret and write every file, for a job or an init container; the exit status."""
     forbid_core_dumps()
-    return 0 if Agent.of(settings).refresh() else 3
+    return 0 if Agent(settings).refresh() else 3
 
 
 def _secrets(settings: CompiledSettings) -> Iterator[Secret]:
@@ -172,27 +199,6 @@ def _secrets(settings: CompiledSettings) -> Iterator[Secret]:
                 sources={store: reader(served.id, name) for store, reader in readers.items()},
                 has_login=name == served.app_user,
             )
-
-
-def _listener(listen: Listen) -> socket.socket:
-    if listen.socket is None:
-        family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
-        # Named as TCP, or asyncio would not send small answers at once, and each would wait 40 ms.
-        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((listen.host, listen.port))
-    else:
-        with suppress(FileNotFoundError):
-            if listen.socket.is_socket():
-                listen.socket.unlink()
-        listener = socket.socket(socket.AF_UNIX)
-        before = os.umask(0o117)  # Owner and group may connect.
-        try:
-            listener.bind(str(listen.socket))
-        finally:
-            os.umask(before)
-    listener.listen(_WAITING)  # From here on requests wait instead of being refused.
-    return listener
 
 
 def forbid_core_dumps() -> None:

@@ -260,7 +260,10 @@ def _problems(settings: Settings) -> Iterator[str]:
     ids = [served.id for served in settings.serve]
     users = {entry.pw_name for entry in pwd.getpwall()}
     groups = {entry.gr_name for entry in grp.getgrall()}
+    paths = [file.path for file in settings.files]
     for i, file in enumerate(settings.files):
+        if file.path in (settings.token_file, *paths[:i]):
+            yield f"files[{i}].path: {file.path} is written already"
         if file.credential is None and len(ids) > 1:
             yield f"files[{i}].credential: needed, there are several: {', '.join(ids)}"
         elif file.credential not in (None, *ids):

@@ -1,5 +1,6 @@
 """The file with the token that requests must bring."""
 
+import hmac
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -35,3 +36,34 @@ def token_of(file: Path) -> SecretStr:
     if not token:
         raise TokenError(path=str(file), code="empty")
     return SecretStr(token)
+
+
+class TokenFile:
+    """The token of a file, also after the file was replaced.
+
+    Args:
+        file: As for `token_of`.
+
+    Raises:
+        TokenError: As `token_of` does.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._token = token_of(file)
+        self._seen: tuple[int, ...] = ()
+
+    def matches(self, brought: str) -> bool:
+        """Whether this is the token. Where a new file cannot be read, the token before it counts."""
+        seen = self._look()
+        if seen and seen != self._seen:
+            with suppress(TokenError):
+                self._token = token_of(self._file)
+                self._seen = seen
+        return hmac.compare_digest(brought.encode(), self._token.reveal().encode())
+
+    def _look(self) -> tuple[int, ...]:
+        with suppress(OSError):
+            found = self._file.stat()
+            return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size, found.st_mode
+        return ()

@@ -2,7 +2,6 @@
 
 import http.client
 import json
-import socket
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,8 +11,10 @@ from pathlib import Path
 
 import uvicorn
 
+from lockstep.agent.compiled import Listen
 from lockstep.agent.given import Given
 from lockstep.agent.http import Dialect, app_of
+from lockstep.agent.listening import listener_of
 from lockstep.agent.values import Reading, Secret, Values
 from lockstep.errors import StoreUnreachableError
 from lockstep.model import SecretStr
@@ -131,8 +132,8 @@ class Address:
 @contextmanager
 def answering(values: Values, *, usage: Path = DEFAULT_DIRECTORY) -> Iterator[Address]:
     """The agent's answers on a free port of loopback."""
-    dialect = Dialect(values, token=SecretStr(TOKEN), given=Given(lambda: NOW), usage_directory=usage)
-    listener = socket.create_server(("127.0.0.1", 0))
+    dialect = Dialect(values, matches=TOKEN.__eq__, given=Given(lambda: NOW), usage_directory=usage)
+    listener = listener_of(Listen(host="127.0.0.1", port=0, socket=None, path_prefix="/v1/"))
     server = uvicorn.Server(
         uvicorn.Config(app_of(dialect), log_config=None, access_log=False, lifespan="off")
     )

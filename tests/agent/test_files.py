@@ -7,11 +7,12 @@ import os
 import re
 import subprocess
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from lockstep.agent.files import FORMATS, FileRefusedError, Login, login_of, rendered, write
+from lockstep.agent.files import FORMATS, FileRefusedError, Login, formatted, login_of, rendered, write
 from lockstep.model import SecretStr
 from tests.agent.harness import NEEDLE, app_user, blob
 
@@ -27,12 +28,12 @@ def _written(path: Path, text: str) -> bool:
 
 
 def test_json_is_the_secret_itself() -> None:
-    assert json.loads(FORMATS["json"](_login())) == json.loads(app_user(1))
+    assert json.loads(formatted(_login(), "json")) == json.loads(app_user(1))
 
 
 def test_a_shell_reads_the_env_file(tmp_path: Path) -> None:
     file = tmp_path / "db.env"
-    file.write_text(FORMATS["env"](_login()))
+    file.write_text(formatted(_login(), "env"))
     names = ("USERNAME", "PASSWORD", "HOST", "PORT", "DBNAME", "GENERATION")
     script = '. "$1"; printf "%s|" ' + " ".join(f'"$DB_{name}"' for name in names)
     done = subprocess.run(["/bin/sh", "-c", script, "sh", file], capture_output=True, text=True, check=True)  # noqa: S603
@@ -40,14 +41,14 @@ def test_a_shell_reads_the_env_file(tmp_path: Path) -> None:
 
 
 def test_pgpass_escapes_what_separates() -> None:
-    line = FORMATS["pgpass"](_login("ledger")).removesuffix("\n")
+    line = formatted(_login("ledger"), "pgpass").removesuffix("\n")
     fields = [re.sub(r"\\(.)", r"\1", field) for field in re.findall(r"((?:\\.|[^:\\])*)(?::|$)", line)[:5]]
     assert fields == ["pg.example.com", "5432", "*", "app", PASSWORD]
 
 
 def test_pymysql_reads_the_option_file(tmp_path: Path) -> None:
     file = tmp_path / "my.cnf"
-    file.write_text(FORMATS["my-cnf"](_login()))
+    file.write_text(formatted(_login(), "my-cnf"))
     options = configparser.RawConfigParser()
     options.read(file)
     assert options["client"]["user"] == '"app"'
@@ -57,7 +58,7 @@ def test_pymysql_reads_the_option_file(tmp_path: Path) -> None:
 
 
 def test_a_userlist_doubles_quotes() -> None:
-    user, password = re.findall(r'"((?:[^"]|"")*)"', FORMATS["pgbouncer-userlist"](_login()))
+    user, password = re.findall(r'"((?:[^"]|"")*)"', formatted(_login(), "pgbouncer-userlist"))
     assert (user, password.replace('""', '"')) == ("app", PASSWORD)
 
 
@@ -94,6 +95,15 @@ def test_a_secret_without_the_login_is_refused(
     with pytest.raises(FileRefusedError) as caught:
         login_of(text, blob_text, database)
     assert NEEDLE not in str(caught.value)
+
+
+@pytest.mark.parametrize("form", sorted(FORMATS.keys() - {"json"}))
+@pytest.mark.parametrize("character", ["\n", "\r", "\0", "\x1b"])
+def test_a_field_that_could_begin_another_line_is_refused(form: str, character: str) -> None:
+    forged = replace(_login(), password=SecretStr(f"a{character}host=evil.example.com"))
+    with pytest.raises(FileRefusedError, match="control-character"):
+        formatted(forged, form)
+    assert formatted(_login(), form)
 
 
 def test_the_same_text_is_written_once(tmp_path: Path) -> None:

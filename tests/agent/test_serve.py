@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import stat
 import subprocess
 from datetime import UTC, datetime
@@ -195,3 +196,14 @@ def test_files_follow_when_a_caller_asks_for_a_fresh_value(estate: Estate, tmp_p
         fresh = agent.value(USER, "&refreshNow=true")
         assert fresh != before
         until(lambda: (json.loads(file.read_text()) == fresh) or None)
+
+
+def test_a_hangup_lets_it_read_at_once(estate: Estate, tmp_path: Path) -> None:
+    [credential] = estate.plan.credentials
+    estate.rotate(credential.id)
+    with running_agent(tmp_path, {"plan": str(estate.plan_file), "refresh": "8m"}) as agent:
+        before = agent.value(USER)
+        estate.outside.expire_schedule(credential.id)
+        assert estate.rotate(credential.id).status == "SUCCEEDED"
+        agent.process.send_signal(signal.SIGHUP)
+        until(lambda: (agent.value(USER) != before) or None)

@@ -15,7 +15,7 @@ import pytest
 from lockstep.agent import settings
 from lockstep.agent.compiled import CompiledSettings, SettingsError, Signal, settings_of
 from lockstep.agent.settings import load_settings
-from lockstep.agent.token_file import TokenError, token_of
+from lockstep.agent.token_file import TokenError, TokenFile, token_of
 from tests.agent.process import command, settings_file
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -109,6 +109,11 @@ FILE = {"path": "/run/a", "format": "pgpass"}
         ({"files": [{**FILE, "command": []}]}, "files[0].command"),
         ({"files": [{**FILE, "credential": "x"}]}, "files[0].credential: there is no x"),
         ({"files": [{**FILE, "signal": {"name": "KILL", "pid_file": "/a"}}]}, "files[0].signal.name"),
+        (
+            {"files": [FILE, FILE], "credentials": ["multi-cloud/app_user"]},
+            "files[1].path: /run/a is written",
+        ),
+        ({"files": [FILE], "token_file": "/run/a"}, "files[0].path: /run/a is written"),
         ({"plan": "/no/such/plan.yaml"}, "plan: "),
         ({"plan": None}, "give it a plan, or stores and serve"),
         ({"credentials": [], "files": [FILE]}, "files[0].credential: needed, there are several"),
@@ -170,6 +175,29 @@ def test_a_token_that_is_none_or_everybodys_is_refused(tmp_path: Path, text: str
     file.chmod(mode)
     with pytest.raises(TokenError):
         token_of(file)
+
+
+def test_a_token_file_that_is_replaced_counts_at_once(tmp_path: Path) -> None:
+    file, new = tmp_path / "token", tmp_path / "new"
+    file.write_text("first")
+    file.chmod(0o640)
+    token = TokenFile(file)
+    assert token.matches("first")
+    for text, mode, counts in (
+        ("second", 0o640, "second"),
+        ("", 0o640, "second"),
+        ("everybody's", 0o644, "second"),
+        ("third", 0o640, "third"),
+    ):
+        new.write_text(text)
+        new.chmod(mode)
+        new.rename(file)
+        assert [token.matches(t) for t in ("first", "second", "everybody's", "third", "")] == [
+            t == counts for t in ("first", "second", "everybody's", "third", "")
+        ]
+    file.unlink()
+    assert token.matches("third")
+    assert not file.exists()
 
 
 def test_a_folder_that_is_missing_is_told(tmp_path: Path) -> None:

@@ -1,0 +1,134 @@
+"""What happens to a machine: hooks that hang, templates that raise, a sleep, a socket that was left over."""
+
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lockstep.agent import serve
+from lockstep.agent.compiled import Listen
+from lockstep.agent.listening import ListenError, listener_of
+from lockstep.agent.serve import Agent
+from lockstep.agent.settings import load_settings
+from tests.agent.harness import NAME, FakeBootClock, FakeStore
+from tests.agent.process import command, settings_file, until
+
+SERVED = {
+    "version": 1,
+    "stores": [{"kind": "aws-secrets-manager", "name": "aws", "region": "eu-central-1"}],
+    "serve": [{"id": NAME, "secrets": {"app_user": NAME}, "overlap": "12m"}],
+}
+
+
+class Machine:
+    """An agent with one store, and a clock that a test moves."""
+
+    def __init__(self, folder: Path, more: dict[str, Any]) -> None:
+        self.store, self.clock = FakeStore(), FakeBootClock()
+        settings = load_settings(settings_file(folder, {**SERVED, **more}))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(serve, "reader_of", lambda _store: lambda _id, _name: self.store)
+            self.agent = Agent(settings, self.clock)
+        [self.value] = self.agent.values
+
+    def has(self, generation: int) -> bool | None:
+        """For `until`."""
+        kept = self.value.served
+        return (kept is not None and kept.value.generation == generation) or None
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        self.agent.refresh()
+        with self.agent.refreshing():
+            yield
+
+
+def test_a_hook_that_hangs_lets_no_value_grow_old(tmp_path: Path) -> None:
+    began = tmp_path / "began"
+    hang = ["/bin/sh", "-c", f"touch {began}; exec sleep 20"]
+    files = [{"path": f"{tmp_path}/one", "format": "json", "command": hang, "command_timeout": "15s"}]
+    machine = Machine(tmp_path, {"files": files})
+    with machine.agent.refreshing():
+        machine.agent.hurry()
+        until(lambda: began.exists() or None)
+        machine.store.generation = 2
+        machine.agent.hurry()
+        until(lambda: machine.has(2))
+        since = time.monotonic()
+    assert time.monotonic() - since < 14  # It does not wait for the hook at the end, either.
+
+
+@pytest.mark.parametrize("template", ["{{ port + username }}", "{{ port / 0 }}", "{{ username.x.y }}"])
+def test_a_template_that_raises_ends_nothing_else(tmp_path: Path, template: str) -> None:
+    (tmp_path / "template").write_text(template)
+    broken = {"path": f"{tmp_path}/one", "template": f"{tmp_path}/template"}
+    good = tmp_path / "two"
+    machine = Machine(tmp_path, {"files": [broken, {"path": str(good), "format": "json"}]})
+    assert not machine.agent.refresh()
+    assert good.exists()
+    with machine.agent.refreshing():
+        machine.store.generation = 2
+        machine.agent.hurry()
+        until(lambda: ("-2" in good.read_text()) or None)
+
+
+def test_a_machine_that_was_suspended_reads_within_a_second(tmp_path: Path) -> None:
+    machine = Machine(tmp_path, {"refresh": "5m"})
+    with machine.running():
+        machine.store.generation = 2
+        machine.clock.seconds += 3600.0
+        until(lambda: machine.has(2))
+
+
+def _listen(**more: Any) -> Listen:  # noqa: ANN401 - any field
+    return Listen(**{"host": "127.0.0.1", "port": 0, "socket": None, "path_prefix": "/v1/", **more})
+
+
+def test_a_socket_that_was_left_over_is_replaced(tmp_path: Path) -> None:
+    at = tmp_path / "agent.sock"
+    listener_of(_listen(socket=at)).close()
+    assert at.is_socket()
+    with listener_of(_listen(socket=at)), socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(at))
+
+
+def test_a_socket_of_another_agent_is_left_to_it(tmp_path: Path) -> None:
+    at = tmp_path / "agent.sock"
+    with listener_of(_listen(socket=at)):
+        with pytest.raises(ListenError, match="another program listens there"):
+            listener_of(_listen(socket=at))
+        assert at.is_socket()
+
+
+def test_what_is_no_socket_is_left_alone(tmp_path: Path) -> None:
+    file, link = tmp_path / "file", tmp_path / "link"
+    file.write_text("of somebody")
+    link.symlink_to(file)
+    for at in (file, link, tmp_path):
+        with pytest.raises(ListenError, match="something else is there"):
+            listener_of(_listen(socket=at))
+    assert file.read_text() == "of somebody"
+    assert link.is_symlink()
+
+
+def test_a_port_that_is_taken_is_told_in_a_line_and_status_2(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        document = {**SERVED, "listen": {"port": port}, "token_file": f"{tmp_path}/token"}
+        done = subprocess.run(  # noqa: S603 - our own module
+            command(settings_file(tmp_path, document)),
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "AWS_ENDPOINT_URL": "http://127.0.0.1:9"},
+        )
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        f"The agent cannot listen there. [path=127.0.0.1:{port}, code=Address already in use]"
+    ]
