@@ -59,7 +59,11 @@ app.add_typer(lock.app, name="lock")
 
 @app.callback(invoke_without_command=True)
 def _root(
-    *, version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False
+    *,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+    _utc: Annotated[
+        bool, typer.Option("--utc", help="Show times in UTC instead of local; anywhere on the line.")
+    ] = False,
 ) -> None:
     if version:
         say(f"lockstep {__version__}")

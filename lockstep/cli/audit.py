@@ -17,7 +17,6 @@ from lockstep.audit.verify import Verdict, Verification
 from lockstep.audit.verify import verify as verify_chains
 from lockstep.cli.acknowledge import acknowledge
 from lockstep.cli.checkpoint import CheckpointFile, read_checkpoint, write_checkpoint
-from lockstep.cli.forecast import moment
 from lockstep.cli.operator import operator, streams
 from lockstep.cli.output import (
     DEFAULT_PLAN,
@@ -32,11 +31,13 @@ from lockstep.cli.output import (
     say,
     wrong_use,
 )
+from lockstep.cli.times import absolute
 from lockstep.clouds import Clouds
 from lockstep.errors import AuditLogUnreachableError, AuditVerificationError, NewerFormatError
 from lockstep.model import Credential
 from lockstep.plan import Plan
 from lockstep.ports import AuditLog, Signer
+from lockstep.system import SystemClock
 
 app = typer.Typer(help="Verify and show the audit log.", no_args_is_help=True)
 
@@ -321,7 +322,8 @@ def _words(value: object) -> str:
 
 def _when(milliseconds: object) -> str:
     try:
-        return moment(datetime.fromtimestamp(int(str(milliseconds)) / 1000, UTC))
+        time = datetime.fromtimestamp(int(str(milliseconds)) / 1000, UTC)
+        return absolute(time, SystemClock().now())
     except (ValueError, OverflowError, OSError):
         return "?"  # A forged entry may hold anything here.
 

@@ -99,12 +99,12 @@ class Root(TyperGroup):
         **extra: Any,  # noqa: ANN401 - likewise
     ) -> NoReturn:
         """Run it and exit."""
-        with answer(args):
-            raise SystemExit(int(self._ended(args, prog_name or "lockstep", complete_var, extra)))
+        with answer(args) as words:
+            raise SystemExit(int(self._ended(words, prog_name or "lockstep", complete_var, extra)))
 
     def _ended(
         self,
-        args: Sequence[str] | None,
+        args: Sequence[str],
         prog_name: str,
         complete_var: str | None,
         extra: Mapping[str, Any],

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from lockstep import plans
+from lockstep.cli.times import clock_time
 from lockstep.decide import Adopt, Begin, agree, decide
 from lockstep.errors import DatabaseMutedError, EnrolmentNeededError, PlanNotActiveError
 from lockstep.model import Credential, LockRecord, StoredValue
@@ -60,18 +61,13 @@ def _decided(
 
 def _waits_for(record: LockRecord, now: datetime) -> str | None:
     if record.holder is not None and record.expires_at is not None and record.expires_at >= now:
-        return f"{record.holder} holds the lock until {moment(record.expires_at)}"
+        return f"{record.holder} holds the lock until {clock_time(record.expires_at, now)}"
     if record.paused:
         return f"paused; lockstep resume {record.credential_id}"
     if record.is_revoking:
         return None
     if record.not_before is not None and record.not_before > now:
-        return f"the overlap ends at {moment(record.not_before)}"
+        return f"the overlap ends at {clock_time(record.not_before, now)}"
     if not record.claim and record.next_due_at is not None and record.next_due_at > now:
-        return f"not due before {moment(record.next_due_at)}"
+        return f"not due before {clock_time(record.next_due_at, now)}"
     return None
-
-
-def moment(time: datetime) -> str:
-    """A time as the commands show it, UTC."""
-    return f"{time:%Y-%m-%dT%H:%M:%SZ}"

@@ -4,7 +4,6 @@ from typing import Annotated
 
 import typer
 
-from lockstep.cli.forecast import moment
 from lockstep.cli.operator import operator
 from lockstep.cli.output import (
     DEFAULT_PLAN,
@@ -21,7 +20,9 @@ from lockstep.cli.output import (
     say,
 )
 from lockstep.cli.status import record_document
+from lockstep.cli.times import clock_time
 from lockstep.model import Lease, LockRecord
+from lockstep.system import SystemClock
 
 app = typer.Typer(help="Show or free the lock, which says who may rotate.", no_args_is_help=True)
 
@@ -93,7 +94,7 @@ def release(
 
 
 def _explain(record: LockRecord) -> None:
-    lease = f" until {moment(record.expires_at)}" if record.expires_at else ""
+    lease = f" until {clock_time(record.expires_at, SystemClock().now())}" if record.expires_at else ""
     say(f"{record.holder} holds the lock of {record.credential_id} under fence {record.fence}{lease}.")
     say(
         "The lock will be freed now. Make sure that this run is dead: a live run would end with FenceLostError."

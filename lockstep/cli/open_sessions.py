@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-from lockstep.cli.forecast import moment
 from lockstep.cli.logins import LoginState, State, login_states, promoted_at
+from lockstep.cli.times import clock_time, moment
 from lockstep.clouds import Clouds
 from lockstep.durations import format_duration
 from lockstep.environment import line_of
@@ -152,7 +152,7 @@ def lines(found: OpenSessions) -> Iterator[str]:
     current = (
         "no generation is on record" if found.current is None else f"generation {found.current} is current"
     )
-    since = f", promoted at {moment(found.promoted_at)}" if found.promoted_at else ""
+    since = f", promoted at {clock_time(found.promoted_at, found.now)}" if found.promoted_at else ""
     yield f"{found.credential.id}: {current}{since}"
     rows = [
         _row(name, answer, count, found.now) for name, answer, counts in found.counted() for count in counts

@@ -61,30 +61,42 @@ def say_aside(text: str) -> None:
 
 @dataclass(slots=True)
 class _Answer:
-    """Whether this run of the command is to print one JSON document, and whether it has."""
+    """Whether this run of the command is to print one JSON document, whether it has, and in which zone times are."""
 
     is_json: bool = False
     is_given: bool = False
+    is_utc: bool = False
 
 
 _answer = _Answer()
 
 
 @contextmanager
-def answer(args: Sequence[str] | None) -> Iterator[None]:
-    """The time of one run of the command, with these arguments."""
-    _answer.is_json = "--json" in (sys.argv[1:] if args is None else args)
-    _answer.is_given = False
+def answer(args: Sequence[str] | None) -> Iterator[list[str]]:
+    """The time of one run of the command; gives its arguments without `--utc`, which may stand anywhere."""
+    words = list(sys.argv[1:] if args is None else args)
+    before = words[: words.index("--")] if "--" in words else words
+    _answer.is_json, _answer.is_given, _answer.is_utc = "--json" in before, False, "--utc" in before
     try:
-        yield
+        yield [w for i, w in enumerate(words) if w != "--utc" or i >= len(before)]
     finally:
-        _answer.is_json = False
+        _answer.is_json = _answer.is_utc = False
 
 
 def print_json(document: object) -> None:
     """One JSON document, for other programs."""
     _answer.is_given = True
     out.print_json(json.dumps(document))
+
+
+def wants_utc() -> bool:
+    """Whether people are shown times in UTC."""
+    return _answer.is_utc
+
+
+def is_document() -> bool:
+    """Whether a document is printed, whose times are in UTC."""
+    return _answer.is_json
 
 
 def refuse(code: Exit, error: Mapping[str, Any]) -> None:

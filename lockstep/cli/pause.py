@@ -1,6 +1,5 @@
 """`lockstep pause` and `lockstep resume`: switch the scheduled runs of both clouds off and on."""
 
-from lockstep.cli.forecast import moment
 from lockstep.cli.giving import (
     AllCredentials,
     CredentialArguments,
@@ -12,6 +11,7 @@ from lockstep.cli.giving import (
     would,
 )
 from lockstep.cli.output import DEFAULT_PLAN, DryRun, PlanFile, plan_or_exit, say
+from lockstep.cli.times import clock_time
 from lockstep.model import Credential
 from lockstep.orders import Pause, Resume
 
@@ -72,6 +72,7 @@ def _switch(
         say(f"{credential.id}: {word} ({entry_text(given.entry, stream)})", style="green")
         record = at.clouds.lock(credential).read()
         if given.state.paused and record.holder and record.expires_at:
-            say(f"  {record.holder} may still be running, until {moment(record.expires_at)} at the latest")
+            until = clock_time(record.expires_at, at.clouds.clock.now())
+            say(f"  {record.holder} may still be running, until {until} at the latest")
 
     each(found, act)

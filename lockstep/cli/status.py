@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from lockstep.cli.forecast import Forecast, forecast, in_step, moment
+from lockstep.cli.forecast import Forecast, forecast, in_step
 from lockstep.cli.operator import operator
 from lockstep.cli.output import (
     DEFAULT_PLAN,
@@ -20,6 +20,7 @@ from lockstep.cli.output import (
     print_json,
     say,
 )
+from lockstep.cli.times import clock_time, moment
 from lockstep.cli.usage import UsagePlaces, problems_document, show_problems, show_usage, usage_document
 from lockstep.environment import line_of, told
 from lockstep.errors import LockstepError, SecretMalformedError, SecretNotFoundError
@@ -131,7 +132,8 @@ def _show(state: State, now: datetime) -> None:
         claim = record.claim
         say(f"  in flight: generation {claim.generation} on {claim.base_generation}, by {claim.rotation_id}")
     if record.next_due_at and record.not_before:
-        say(f"  next due: {moment(record.next_due_at)}, not before {moment(record.not_before)}")
+        due, earliest = (clock_time(t, now) for t in (record.next_due_at, record.not_before))
+        say(f"  next due: {due}, not before {earliest}")
     for line in _order_lines(state):
         say(f"  {line}", style="yellow")
     if state.next_run is None:
@@ -172,7 +174,7 @@ def _lock(record: LockRecord, now: datetime) -> str:
     if record.holder is None or record.expires_at is None:
         return f"free, fence {record.fence}"
     verb, until = ("holds it", "until") if record.expires_at >= now else ("held it", "which ended at")
-    return f"{record.holder} {verb} under fence {record.fence}, {until} {moment(record.expires_at)}"
+    return f"{record.holder} {verb} under fence {record.fence}, {until} {clock_time(record.expires_at, now)}"
 
 
 def _document(state: State) -> dict[str, Any]:
