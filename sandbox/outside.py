@@ -65,13 +65,14 @@ class Outside:
         if store == "aws":
             reply = self._secretsmanager.get_secret_value(SecretId=secret, VersionStage="AWSCURRENT")
             return Held(names.generation_of(reply["VersionId"]), reply["SecretString"])
-        slots = []
-        for place, ocid in enumerate(self._slot_ids(secret)):
-            bundle = self._bundles.get_secret_bundle(ocid).data
-            # Where two slots have one generation, the first one counts.
-            slots.append((names.generation_of(bundle.version_name), -place, _text(bundle)))
-        generation, _, text = max(slots)
-        return Held(generation, text)
+        # Where two slots have one generation, the first one counts.
+        return max(self.slots(credential, secret), key=lambda held: held.generation)
+
+    def slots(self, credential: Credential, secret: str) -> list[Held]:
+        """The current value of each slot of a secret in OCI."""
+        names = VersionNames(credential_id=credential.id, secret=secret)
+        bundles = [self._bundles.get_secret_bundle(ocid).data for ocid in self._slot_ids(secret)]
+        return [Held(names.generation_of(bundle.version_name), _text(bundle)) for bundle in bundles]
 
     def holds(self, store: StoreName, credential: Credential, generation: int) -> str | None:
         """The text of `app_user` that a store holds under a generation, served or not."""

@@ -41,8 +41,11 @@ KINDS: Mapping[str, tuple[Strategy, tuple[str, ...]]] = {
     "mysql": (Strategy.DUAL_PASSWORD, ("crm",)),
     "dual": (Strategy.DUAL_PASSWORD, ("orders", "crm")),
     "alternating": (Strategy.ALTERNATING_USERS, ("orders", "ledger")),
+    "any-slot": (Strategy.ALTERNATING_USERS, ("orders", "ledger")),
 }
 """Kinds of credential: strategy and databases."""
+USERS: Mapping[str, int] = {"any-slot": RING + 1}
+"""Kinds with more than two users: a reader may read any one slot (protocol V18)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,9 +79,10 @@ def estate(kinds: Sequence[str], timeouts: Timeouts = PATIENT) -> Iterator[Wired
             plans.credential(
                 f"proof/{kind}",
                 *KINDS[kind][1],
-                username=f"proof_{kind}",
+                username=f"proof_{kind.replace('-', '_')}",
                 strategy=KINDS[kind][0],
                 interval=f"{INTERVAL_SECONDS // 3600}h",
+                **({"users": USERS[kind]} if kind in USERS else {}),
             )
             for kind in kinds
         ]

@@ -25,6 +25,7 @@ class Budget:
         restores: Times that a database is restored from the backup of the beginning.
         losses: Times that the lock table is lost, and created again after all runs have ended.
         sudden_losses: Times that it is lost, and created again at once.
+        rewinds: Times that it is restored to the beginning after all runs have ended.
         deaf: Times that a database acknowledges a change that it does not make.
         clinging: Times that a database keeps accepting a password that a change should have ended.
         slots: Slots of the ring.
@@ -41,6 +42,7 @@ class Budget:
     restores: int = 0
     losses: int = 0
     sudden_losses: int = 0
+    rewinds: int = 0
     deaf: int = 0
     clinging: int = 0
     slots: int = 2
@@ -68,6 +70,7 @@ SPENDABLE = (
     "restores",
     "losses",
     "sudden_losses",
+    "rewinds",
     "deaf",
     "clinging",
 )
@@ -106,6 +109,7 @@ _QUICK = (
     Bound(Budget(terms=1, revokes=1, users=3), POSTGRESQL),
     Bound(Budget(terms=1, restores=1, users=3), POSTGRESQL),
     Bound(Budget(terms=1, sudden_losses=1, users=3), POSTGRESQL),
+    Bound(Budget(terms=1, rewinds=1, users=3), POSTGRESQL),
     Bound(Budget(terms=1, refusals=1, slots=3, users=4, skipped=True), POSTGRESQL),
 )
 _FULL = (
@@ -138,6 +142,7 @@ _DEEP = (
     Bound(Budget(terms=1, twins=1, edits=1), POSTGRESQL, frozenset({"I5"})),
     Bound(Budget(terms=3), POSTGRESQL),
     Bound(Budget(terms=2, restores=1, users=3), POSTGRESQL),
+    Bound(Budget(terms=2, rewinds=1, users=3), POSTGRESQL),
 )
 BOUNDS: dict[str, tuple[Bound, ...]] = {
     "quick": _QUICK,

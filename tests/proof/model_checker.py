@@ -258,19 +258,22 @@ class Checker:
         budget = self._spend(state[S_BUDGET], "sudden_losses")
         if budget:
             yield self._changed(state, "the lock table is lost and created again at once", empty, budget)
-        budget = self._spend(state[S_BUDGET], "losses")
-        if budget:
-            rest = list(state)
-            for i in range(S_ORPHAN, len(state)):
-                if state[i]:
-                    self._hung_up(rest, self._values[state[i]])
-                    rest[i] = NONE
-            yield self._changed(
-                tuple(rest),
-                "the lock table is lost; all runs end, and it is created again",
-                empty,
-                budget,
-            )
+        first = self._values[self.start()[S_LOCK]]
+        for what, lock, label in (
+            ("losses", LOST, "the lock table is lost; all runs end, and it is created again"),
+            ("rewinds", first, "all runs end, and the lock table is restored to the beginning"),
+        ):
+            budget = self._spend(state[S_BUDGET], what)
+            if budget:
+                yield self._changed(self._all_ended(state), label, {S_LOCK: lock}, budget)
+
+    def _all_ended(self, state: State) -> State:
+        rest = list(state)
+        for i in range(S_ORPHAN, len(state)):
+            if state[i]:
+                self._hung_up(rest, self._values[state[i]])
+                rest[i] = NONE
+        return tuple(rest)
 
     def _acquisitions(self, state: State, lock: Lock) -> Iterator[Step]:
         budget = self._spend(state[S_BUDGET], "terms")

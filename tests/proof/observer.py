@@ -83,6 +83,7 @@ class Observer:
         self._all_staged: set[tuple[str, int]] = set()
         self._logins: dict[tuple[str, Value], bool] = {}
         self._served: dict[StoreName, Served] = {}
+        self._slots: dict[str, Value | None] = {}
         self._record: Record | None = None
         self._proven: set[Value] = set()
         self._audited: dict[str, int] = dict.fromkeys(STORES, 0)
@@ -95,7 +96,7 @@ class Observer:
         self._until: dict[Value, datetime] = {}
         self._revoked_through: int | None = None
         for store in STORES:
-            self._served[store] = self._read(store)
+            self._look_at(store)
         self.values[0] = self._served["aws"].value
         self._last = self._snapshot()
 
@@ -115,7 +116,7 @@ class Observer:
         before, was, when = self._last, self._record, f"after {call}"
         if call.target in {"secretsmanager", "vault"}:
             store: StoreName = "aws" if call.target == "secretsmanager" else "oci"
-            self._served[store] = self._read(store)
+            self._look_at(store)
         elif call.target == "dynamodb":
             record = self._record = self._read_record()
             if record.pending is not None:
@@ -137,8 +138,9 @@ class Observer:
             self._until.clear()
             return
         at = self._estate.clock.now()
-        for store, last in before.serves.items():
-            if last and last != now.serves[store]:
+        served = {**now.serves, **now.any_slot}
+        for place, last in {**before.serves, **before.any_slot}.items():
+            if last and last != served[place]:
                 self._until[last] = at + self._credential.schedule.overlap
         invariants.overlap_is_kept(now, [value for value, until in self._until.items() if at < until], when)
 
@@ -154,6 +156,7 @@ class Observer:
             if record and pending is not None
             else None,
             current=record.current if record else None,
+            any_slot=self._slots,
         )
 
     def _is_proven(self, database: str, value: Value) -> bool:
@@ -211,7 +214,8 @@ class Observer:
         if outcome.outcome != "rotated":
             raise ViolationError("I8", f"the recovery ended as {outcome.outcome} {outcome.error}")
         record = self._record = self._read_record()
-        self._served = {store: self._read(store) for store in STORES}
+        for store in STORES:
+            self._look_at(store)
         self._logins.clear()
         self._last = now = self._snapshot()
         when = f"after the recovery; current is {record.current}"
@@ -243,6 +247,11 @@ class Observer:
             self._logins[key] = lets_in(self._servers[database], value)
         return self._logins[key]
 
+    def _look_at(self, store: StoreName) -> None:
+        self._served[store] = self._read(store)
+        if store == "oci":
+            self._slots = self._read_slots()
+
     def _read(self, store: StoreName) -> Served:
         names = self._credential.secret_names
         app_user = self._outside.serves(store, self._credential, names.app_user)
@@ -250,6 +259,13 @@ class Observer:
         value = value_of(app_user.text)
         assert value
         return Served(app_user.generation, blob.generation, value)
+
+    def _read_slots(self) -> dict[str, Value | None]:
+        """What a reader of one slot gets, where such readers are allowed (protocol V18)."""
+        if not self._credential.lets_read_any_slot:
+            return {}
+        held = self._outside.slots(self._credential, self._credential.secret_names.app_user)
+        return {f"oci slot {slot}": value_of(one.text) for slot, one in enumerate(held)}
 
     def _staged(self, store: StoreName, generation: int) -> Value | None:
         if generation in self.values and (store, generation) in self._all_staged:

@@ -27,7 +27,7 @@ from tests.proof.runners import RUNNERS
 from tests.proof.scenarios import SCENARIOS
 from tests.proof.thirty_days import live
 
-ENUMERATED = ("mariadb", "mysql", "alternating")
+ENUMERATED = ("mariadb", "mysql", "alternating", "any-slot")
 # Parts of the given time. The rest is for the planted bugs, the month, the model and fuzzing, which have no limit.
 FAULT_PART, RACE_PART, SOAK_PART = 0.6, 0.08, 0.08
 SHARES = {("aws", False): 6.0, ("oci", False): 4.0, ("aws", True): 0.6, ("oci", True): 0.6}

@@ -3,12 +3,17 @@
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from unittest.mock import patch
 
 import pytest
 
-from lockstep.errors import DatabaseUnreachableError
+from lockstep.errors import DatabaseUnreachableError, ReadSideLaggingError
 from lockstep.model import Strategy
-from tests.support.memory import PLACEHOLDER_TEXT, make_plan
+from lockstep.stores import POLL_SECONDS
+from tests.support.fence import fence_held
+from tests.support.memory import PLACEHOLDER_TEXT, MemoryWorld, make_plan
+from tests.support.memory_ring import MemoryRing
+from tests.unit.harness import rotate_again
 from tests.unit.ring_world import RingWorld, attempt, ring_world
 
 SLOTS = 3
@@ -111,3 +116,26 @@ def test_an_emergency_leaves_every_slot_with_a_value_that_lives(world: RingWorld
     for n in range(4):
         assert attempt(world, f"oci-after-{n}") == "rotated"
     assert world.lockouts == []
+
+
+def test_a_spread_is_waited_for_in_every_slot() -> None:
+    """A reader of a slot that lags would still get what is about to die."""
+    memory = MemoryWorld.create(make_plan(strategy=Strategy.ALTERNATING_USERS), users=3)
+    for n in range(3):
+        assert rotate_again(memory, f"run-{n}").outcome == "rotated"
+    stores, generation = memory.ports().stores, memory.lock.record.current_generation
+    assert generation
+    lagging = [False] * 4  # Of each secret, two looks.
+
+    def shows(_self: MemoryRing, _version: str) -> bool:
+        return lagging.pop() if lagging else True
+
+    before = memory.clock.monotonic()
+    with patch.object(MemoryRing, "shows", shows):
+        stores.spread(generation, fence_held, memory.clock)
+    assert memory.clock.monotonic() == before + 2 * POLL_SECONDS
+    assert rotate_again(memory, "run-4").outcome == "rotated"
+    generation = memory.lock.record.current_generation
+    assert generation
+    with patch.object(MemoryRing, "shows", lambda *_: False), pytest.raises(ReadSideLaggingError):
+        stores.spread(generation, fence_held, memory.clock)
