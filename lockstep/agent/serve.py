@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("lockstep.agent")
 
+_ENDS = (signal.SIGTERM, signal.SIGINT)
 _END_SECONDS = 5.0
 _PR_SET_DUMPABLE = 4
 
@@ -146,6 +147,7 @@ class Agent:
 def serve(settings: CompiledSettings) -> int:
     """Run the agent until SIGTERM or SIGINT; the exit status."""
     forbid_core_dumps()
+    _end_by_an_exception(0)
     token = TokenFile(settings.token_file)
     listener = listener_of(settings.listen)
     agent = Agent(settings)
@@ -172,7 +174,7 @@ def serve(settings: CompiledSettings) -> int:
         server.should_exit = True
 
     # Uvicorn has handlers of its own meanwhile; afterwards it raises what it has received again.
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _ENDS:
         signal.signal(number, end)
     signal.signal(signal.SIGHUP, lambda *_received: agent.hurry())
     with agent.refreshing(), listener:
@@ -185,6 +187,7 @@ def serve(settings: CompiledSettings) -> int:
 def once(settings: CompiledSettings) -> int:
     """Read every secret and write every file, for a job or an init container; the exit status."""
     forbid_core_dumps()
+    _end_by_an_exception(3)
     return 0 if Agent(settings).refresh() else 3
 
 
@@ -199,6 +202,16 @@ def _secrets(settings: CompiledSettings) -> Iterator[Secret]:
                 sources={store: reader(served.id, name) for store, reader in readers.items()},
                 has_login=name == served.app_user,
             )
+
+
+def _end_by_an_exception(status: int) -> None:
+    """Until there is something to end in order: a signal in the middle of a write must leave no half file behind."""
+
+    def end(*_received: object) -> None:
+        raise SystemExit(status)
+
+    for number in _ENDS:
+        signal.signal(number, end)
 
 
 def forbid_core_dumps() -> None:

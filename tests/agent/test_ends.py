@@ -1,0 +1,75 @@
+"""SIGTERM while a file is written: the file is the old one or the new one, and nothing of a password is beside it."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.agent.harness import app_user
+from tests.agent.process import settings_file
+from tests.agent.test_hardships import SERVED
+
+# The agent with a store of its own, whose value is another one at each read, and with a disk on which a write to the
+# file takes a second. The write with this number begins with a SIGTERM to its own process.
+PROGRAM = """
+import os, signal, sys, time
+from lockstep.agent import serve
+from tests.agent.harness import FakeStore
+
+class Store(FakeStore):
+    def __call__(self):
+        self.generation += 1
+        return super().__call__()
+
+writes, fsync = iter(range(1, 100)), os.fsync
+
+def slowly(descriptor):
+    if next(writes) == int(sys.argv[1]):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(1)
+    fsync(descriptor)
+
+os.fsync = slowly
+serve.reader_of = lambda _store: lambda _id, _name: Store()
+from lockstep.agent.__main__ import main
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+def _ended(folder: Path, write: int, *more: str) -> "subprocess.CompletedProcess[str]":
+    kept: dict[str, Any] = {
+        "token_file": f"{folder}/token",
+        "listen": {"port": 0},
+        "refresh": "1s",
+        "files": [{"path": f"{folder}/kept/login.json", "format": "json"}],
+    }
+    (folder / "kept").mkdir()
+    (folder / "kept" / "login.json").write_text("old\n")
+    file = settings_file(folder, {**SERVED, **kept})
+    return subprocess.run(  # noqa: S603 - our own interpreter
+        [sys.executable, "-c", PROGRAM, str(write), "--config", str(file), *more],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize(("more", "status"), [(["--once"], 3), ([], 0)], ids=["once", "serve"])
+def test_the_first_write_leaves_the_old_file(tmp_path: Path, more: list[str], status: int) -> None:
+    done = _ended(tmp_path, 1, *more)
+    assert done.returncode == status, done.stderr
+    assert "Traceback" not in done.stderr
+    assert [f.name for f in (tmp_path / "kept").iterdir()] == ["login.json"]
+    assert (tmp_path / "kept" / "login.json").read_text() == "old\n"
+
+
+def test_a_later_write_is_waited_for(tmp_path: Path) -> None:
+    done = _ended(tmp_path, 2)
+    assert done.returncode in (0, -signal.SIGTERM), done.stderr
+    assert [f.name for f in (tmp_path / "kept").iterdir()] == ["login.json"]
+    assert json.loads((tmp_path / "kept" / "login.json").read_text()) == json.loads(app_user(3))
