@@ -1,6 +1,7 @@
 """The files that the agent writes: a login in the form that another program reads."""
 
 import json
+import stat
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -197,7 +198,7 @@ def _is_as_wanted(path: Path, content: bytes, *, mode: int, uid: int, gid: int) 
         is_owned = uid in (-1, found.st_uid) and gid in (-1, found.st_gid)
         return (
             is_owned
-            and not path.is_symlink()
+            and stat.S_ISREG(found.st_mode)
             and found.st_mode & 0o7777 == mode
             and path.read_bytes() == content
         )

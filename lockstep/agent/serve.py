@@ -55,9 +55,17 @@ class Agent:
         self._read()
         return self._keep_files() and self.values.are_served
 
+    def prepare(self) -> None:
+        """Read every secret and write what has changed, without hooks: they may take long."""
+        self._read()
+        for file in self._settings.files:
+            self._keep(file, self._write)
+
     @contextmanager
     def refreshing(self) -> Iterator[None]:
         """Refresh in threads until the end of the block: one reads, so that no hook that hangs lets values grow old.
+
+        It begins with the hooks that are owed.
 
         What they do at the end is waited for, but not for long: a store or a hook may not answer.
         """
@@ -65,6 +73,7 @@ class Agent:
             threading.Thread(target=work, name=f"lockstep-{name}", daemon=True)
             for name, work in (("read", self._read_until_over), ("files", self._keep_until_over))
         ]
+        self.values.news.set()
         for thread in threads:
             thread.start()
         try:
@@ -103,41 +112,47 @@ class Agent:
             self._keep_files()
 
     def _keep_files(self) -> bool:
-        kept = [self._keep(file) for file in self._settings.files if not self._over.is_set()]
+        kept = [
+            self._keep(file, self._write) and self._keep(file, self._run_hook)
+            for file in self._settings.files
+            if not self._over.is_set()
+        ]
         return all(kept)
 
-    def _keep(self, file: File) -> bool:
-        """Write a file if what it says has changed, then run its hook. A value that may be dead is not written."""
-        kept, blob = (self._kept(name) for name in (file.served.app_user, file.served.connection_blob))
-        if kept is None:
-            return False
+    def _keep(self, file: File, act: Callable[[File], bool]) -> bool:
         try:
-            login = files.login_of(
-                kept.value.text.reveal(), blob.value.text.reveal() if blob else None, file.database
-            )
-            text = (
-                files.rendered(login, file.template.read_text(encoding="utf-8"))
-                if file.template
-                else files.formatted(login, file.format or "json")
-            )
-            if files.write(file.path, SecretStr(text), mode=file.mode, uid=file.uid, gid=file.gid):
-                logger.info("file written", extra={"path": str(file.path), "generation": login.generation})
-                self._owed.add(file.path)
-            self.given.note(file.served.id, str(file.path), kept.value.generation)
-            self._run_hook(file)
+            return act(file)
         except Exception as error:  # noqa: BLE001 - a template raises anything, and must not end the other files
             _warn("a file was not kept", said(error), path=str(file.path))
             return False
+
+    def _write(self, file: File) -> bool:
+        """Write a file if what it says has changed. A value that may be dead is not written."""
+        kept, blob = (self._kept(name) for name in (file.served.app_user, file.served.connection_blob))
+        if kept is None:
+            return False
+        login = files.login_of(
+            kept.value.text.reveal(), blob.value.text.reveal() if blob else None, file.database
+        )
+        text = (
+            files.rendered(login, file.template.read_text(encoding="utf-8"))
+            if file.template
+            else files.formatted(login, file.format or "json")
+        )
+        if files.write(file.path, SecretStr(text), mode=file.mode, uid=file.uid, gid=file.gid):
+            logger.info("file written", extra={"path": str(file.path), "generation": login.generation})
+            self._owed.add(file.path)
+        self.given.note(file.served.id, str(file.path), kept.value.generation)
         return True
 
-    def _run_hook(self, file: File) -> None:
-        if file.path not in self._owed:
-            return
-        if file.command:
-            hooks.run_command(file.command, seconds=file.command_timeout.total_seconds())
-        if file.signal:
-            hooks.send_signal(file.signal.name, file.signal.pid_file)
-        self._owed.discard(file.path)
+    def _run_hook(self, file: File) -> bool:
+        if file.path in self._owed:
+            if file.command:
+                hooks.run_command(file.command, seconds=file.command_timeout.total_seconds())
+            if file.signal:
+                hooks.send_signal(file.signal.name, file.signal.pid_file)
+            self._owed.discard(file.path)
+        return True
 
     def _kept(self, name: str | None) -> Kept | None:
         value: Value | None = self.values.find(name) if name else None
@@ -151,7 +166,7 @@ def serve(settings: CompiledSettings) -> int:
     token = TokenFile(settings.token_file)
     listener = listener_of(settings.listen)
     agent = Agent(settings)
-    agent.refresh()
+    agent.prepare()
     dialect = Dialect(
         agent.values,
         matches=token.matches,

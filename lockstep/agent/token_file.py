@@ -1,13 +1,13 @@
 """The file with the token that requests must bring."""
 
 import hmac
-import os
 from contextlib import suppress
 from pathlib import Path
 
 from lockstep.errors import TerminalError
 from lockstep.model import SecretStr
 from lockstep.system import new_token
+from lockstep.whole_files import replace_file
 
 MODE = 0o640
 
@@ -23,11 +23,8 @@ def token_of(file: Path) -> SecretStr:
         TokenError: It cannot be read or made, or is empty, or others than its owner and group can read it.
     """
     try:
-        with suppress(FileExistsError):
-            descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, MODE)
-            with os.fdopen(descriptor, "w") as made:
-                os.fchmod(descriptor, MODE)
-                made.write(new_token().reveal())
+        if not file.exists():
+            replace_file(file, new_token().reveal().encode(), mode=MODE)
         if file.stat().st_mode & 0o007:
             raise TokenError(path=str(file), code="readable-by-everybody")
         token = file.read_text(encoding="ascii").strip()

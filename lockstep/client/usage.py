@@ -73,9 +73,10 @@ class UsageFile:
         try:
             if latest:
                 self._write(self._usage(*latest))
-        except OSError as error:
+        except (OSError, ValueError) as error:
             if not self._has_complained:
-                logger.warning("usage is not written to %s: %s", self._directory, error.strerror)
+                why = getattr(error, "strerror", None) or type(error).__name__
+                logger.warning("usage is not written to %s: %s", self._directory, why)
             self._has_complained = True
 
     def _usage(self, generation: int, oldest_connection: int | None) -> Usage:

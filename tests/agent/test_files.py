@@ -131,6 +131,13 @@ def test_a_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
     assert not (tmp_path / "secret").is_symlink()
 
 
+def test_a_pipe_is_replaced_and_not_waited_for(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    os.mkfifo(file, 0o600)
+    assert _written(file, "one")
+    assert file.read_text() == "one"
+
+
 def test_nobody_else_can_read_it_at_any_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
     fchown = os.fchown

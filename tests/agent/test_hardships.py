@@ -44,7 +44,7 @@ class Machine:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        self.agent.refresh()
+        self.agent.prepare()
         with self.agent.refreshing():
             yield
 
@@ -54,14 +54,24 @@ def test_a_hook_that_hangs_lets_no_value_grow_old(tmp_path: Path) -> None:
     hang = ["/bin/sh", "-c", f"touch {began}; exec sleep 20"]
     files = [{"path": f"{tmp_path}/one", "format": "json", "command": hang, "command_timeout": "15s"}]
     machine = Machine(tmp_path, {"files": files})
-    with machine.agent.refreshing():
-        machine.agent.hurry()
+    with machine.running():
         until(lambda: began.exists() or None)
         machine.store.generation = 2
         machine.agent.hurry()
         until(lambda: machine.has(2))
         since = time.monotonic()
     assert time.monotonic() - since < 14  # It does not wait for the hook at the end, either.
+
+
+def test_a_hook_that_hangs_delays_no_start(tmp_path: Path) -> None:
+    began = tmp_path / "began"
+    file = {"path": f"{tmp_path}/one", "format": "json", "command": ["/bin/sh", "-c", f"touch {began}"]}
+    machine = Machine(tmp_path, {"files": [file]})
+    machine.agent.prepare()
+    assert (tmp_path / "one").exists()
+    assert not began.exists()
+    with machine.agent.refreshing():
+        until(lambda: began.exists() or None)
 
 
 @pytest.mark.parametrize("template", ["{{ port + username }}", "{{ port / 0 }}", "{{ username.x.y }}"])

@@ -114,20 +114,21 @@ def test_two_clients_of_a_process_have_two_files(tmp_path: Path) -> None:
     until(lambda: {usage.generation for usage in in_directory(tmp_path)} == {40, 41})
 
 
-def test_a_directory_that_is_not_there_is_logged_once_and_fails_no_login(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("name", "why"), [("not-there", "No such file or directory"), ("a\0b", "ValueError")]
+)
+def test_a_directory_that_cannot_be_written_is_logged_once_and_fails_no_login(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, why: str
 ) -> None:
     store, clock = Store(40), FakeClock()
-    client = client_of(store, clock, tmp_path / "not-there")
+    client = client_of(store, clock, tmp_path / name)
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
             assert client.login(lambda value: value.generation, is_refusal) == 40
             clock.sleep(MAX_AGE_SECONDS)
             client.get(wait_seconds=SECONDS)
         until(lambda: bool(caplog.records))
-    assert [r.getMessage() for r in caplog.records] == [
-        f"usage is not written to {tmp_path / 'not-there'}: No such file or directory"
-    ]
+    assert [r.getMessage() for r in caplog.records] == [f"usage is not written to {tmp_path / name}: {why}"]
 
 
 def test_a_file_system_that_hangs_delays_no_login_and_holds_one_thread(
