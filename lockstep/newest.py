@@ -7,13 +7,18 @@
 3. A value logs in for an overlap after a store was last seen to serve it (protocol I1), counted from before that look.
 4. A value that was refused, or that is kept for longer than that, gives way to the newest of what stores show, also to
    a lower generation: a store that was made anew counts from 1.
+5. A value that was refused does not come back while the one that is kept counts.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from lockstep.errors import ReadSideLaggingError
+from lockstep.errors import LockstepError, ReadSideLaggingError
+
+
+class RefusedValueError(LockstepError):
+    """The store still serves a value whose login was refused."""
 
 
 class Generated(Protocol):
@@ -76,7 +81,7 @@ def ask(
         clock: Seconds that only grow.
         kept: What is kept, or was refused.
         is_over: Whether it does not count any more (rule 4).
-        unwanted: A value of which another one is wanted, if there is one.
+        unwanted: A value of which another one is wanted, if there is one: what is kept, or was refused before it.
     """
     shown: list[Seen[Value]] = []
     failed: dict[str, Exception] = {}
@@ -92,6 +97,8 @@ def ask(
             failed[name] = ReadSideLaggingError(store=name)
         elif seen.value != unwanted:
             return Round(chosen=seen, shown=tuple(shown), failed=failed)
+        elif seen.value != kept:
+            failed[name] = RefusedValueError(store=name)
     left = [s for s in shown if is_over or s.source not in failed]
     chosen = max(left, key=lambda s: (s.value != unwanted, s.value.generation), default=None)
     return Round(chosen=chosen, shown=tuple(shown), failed=failed)

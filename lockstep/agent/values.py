@@ -20,7 +20,7 @@ SHORTEST_PAUSE_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """The value of a secret, as a store serves it.
+    """The value of a secret, as a store serves it. Two of one version are equal: each store has keys of others of its own.
 
     Attributes:
         text: The secret's text; JSON, if Lockstep wrote it.
@@ -29,7 +29,7 @@ class Reading:
         created_at: When the version was made, by the store's clock.
     """
 
-    text: SecretStr
+    text: SecretStr = field(compare=False)
     version: str
     generation: int
     created_at: datetime | None = field(default=None, compare=False)

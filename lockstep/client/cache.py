@@ -81,6 +81,12 @@ class _Kept(NamedTuple):
     since: float  # When this generation was first read.
 
 
+class _Refused(NamedTuple):
+    value: ClientCredential
+    at: float  # When the read because of it ended.
+    problem: BaseException | None
+
+
 class CredentialCache:
     """Keeps the newest value (`lockstep.newest`). Safe to share between threads, and across a fork.
 
@@ -117,7 +123,7 @@ class CredentialCache:
         self._problem: BaseException = StoreUnreachableError()
         self._failures, self._refusals = 0, 0
         self._failed_at: float | None = None
-        self._refused: tuple[ClientCredential, float, BaseException | None] | None = None
+        self._refused: tuple[_Refused, ...] = ()  # The last one first.
         self._seen: dict[str, int] = {}
         self._usage = usage
         self._connections: weakref.WeakKeyDictionary[object, int] = weakref.WeakKeyDictionary()
@@ -161,12 +167,11 @@ class CredentialCache:
             self._refusals += 1
             if self._kept and self._kept.seen.value != refused:
                 return Answer(self._kept.seen.value)
-            if self._recheck is None and self._refused is not None:
-                value, at, problem = self._refused
-                if value == refused and self._clock() - at < REFUSAL_SECONDS:
-                    if problem:
-                        raise problem.with_traceback(None)
-                    return Answer(refused)
+            lately = next((r for r in self._refused_lately() if r.value == refused), None)
+            if self._recheck is None and lately:
+                if lately.problem:
+                    raise lately.problem.with_traceback(None)
+                return Answer(refused)
             reading = self._recheck or self._begin(refused)
             self._recheck = _unless_done(reading)
             return Answer(None, reading)
@@ -237,18 +242,26 @@ class CredentialCache:
     def _begin(self, refused: ClientCredential | None) -> Reading:
         reading: Reading = Future()
         reading.set_running_or_notify_cancel()  # From now on a waiter that gives up cannot cancel it.
-        read = partial(self._read, reading, refused, self._kept)
+        given_up = (r.value for r in self._refused if self._kept and r.value != self._kept.seen.value)
+        unwanted = refused or next(given_up, None)
+        read = partial(self._read, reading, refused, self._kept, unwanted)
         try:
             threading.Thread(target=read, name="lockstep-client", daemon=True).start()
         except RuntimeError:
             read()  # The interpreter is about to end, or there are too many threads.
         return reading
 
-    def _read(self, reading: Reading, refused: ClientCredential | None, kept: _Kept | None) -> None:
+    def _read(
+        self,
+        reading: Reading,
+        refused: ClientCredential | None,
+        kept: _Kept | None,
+        unwanted: ClientCredential | None,
+    ) -> None:
         found: Seen[ClientCredential] | BaseException
         try:
             with without_locals():
-                found = self._ask(kept, refused)
+                found = self._ask(kept, refused, unwanted)
         except BaseException as e:  # noqa: BLE001 - whoever waits for the read gets it
             found = e
         with self._lock:
@@ -275,13 +288,20 @@ class CredentialCache:
         self._failures += 1
         self._problem, self._failed_at = error, now
         if refused is not None:
-            self._refused = (refused, now, error)
+            self._note(_Refused(refused, now, error))
         return error
+
+    def _note(self, refusal: _Refused) -> None:
+        self._refused = (refusal, *(r for r in self._refused_lately() if r.value != refusal.value))
+
+    def _refused_lately(self) -> list[_Refused]:
+        now = self._clock()
+        return [r for r in self._refused if now - r.at < REFUSAL_SECONDS]
 
     def _keep(self, seen: Seen[ClientCredential], refused: ClientCredential | None) -> ClientCredential:
         now, kept = self._clock(), self._kept
         if refused is not None:
-            self._refused = (refused, now, None)
+            self._note(_Refused(refused, now, None))
         counts = kept and kept.seen.value != refused and not self._is_over(kept)
         if kept and counts and is_older(seen.value, kept.seen.value):
             return kept.seen.value  # Another read was faster, and its store newer.
@@ -290,13 +310,15 @@ class CredentialCache:
         self._kept = _Kept(seen, kept.since if kept and is_known else now)
         return seen.value
 
-    def _ask(self, kept: _Kept | None, refused: ClientCredential | None) -> Seen[ClientCredential]:
+    def _ask(
+        self, kept: _Kept | None, refused: ClientCredential | None, unwanted: ClientCredential | None
+    ) -> Seen[ClientCredential]:
         found = ask(
             self._sources,
             self._now,
             kept=refused or (kept.seen.value if kept else None),
             is_over=refused is not None or (kept is not None and self._is_over(kept)),
-            unwanted=refused,
+            unwanted=unwanted,
         )
         self._seen.update({seen.source: seen.value.generation for seen in found.shown})
         if found.chosen is None:

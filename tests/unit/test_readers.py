@@ -9,7 +9,7 @@ from lockstep.agent.values import Reading, Secret, Values
 from lockstep.client import REFUSAL_SECONDS, CredentialClient
 from lockstep.errors import StoreUnreachableError
 from lockstep.model import SecretStr
-from tests.agent.harness import NAME, OVERLAP
+from tests.agent.harness import NAME, OVERLAP, World
 from tests.support.memory import FakeClock
 from tests.unit.client_world import SECONDS, value
 
@@ -188,6 +188,58 @@ def test_the_age_counts_from_before_the_read_of_the_store_that_answered(reader_o
     reader = reader_of(stores)
     assert reader.refresh() == 7
     assert reader.age_seconds == 1
+
+
+@pytest.mark.parametrize("near", [0, 7])
+def test_a_value_that_was_refused_does_not_come_back_for_its_age_while_another_store_has_one(near: int) -> None:
+    """Else each refresh would take the nearest store's value again, and cost a refused login."""
+    stores = Stores([near, 6])
+    reader = ClientReader(stores)
+    assert reader.refresh() == near
+    assert reader.after_refusal() == 6
+    for _ in range(5):
+        _later(stores, near, 6)
+        assert reader.refresh() == 6
+        assert reader.age_seconds == 0
+    _later(stores, near, None)
+    assert reader.refresh() == 6
+    _later(stores, 8, None)
+    assert reader.refresh() == 8
+
+
+def test_a_value_that_was_refused_once_and_kept_stays_for_its_age() -> None:
+    stores = Stores([7, 7])
+    reader = ClientReader(stores)
+    reader.refresh()
+    assert reader.after_refusal() == 7
+    stores.asked.clear()
+    _later(stores, 7, 0)
+    assert reader.refresh() == 7
+    assert stores.asked == [0]
+
+
+def test_two_values_that_are_refused_in_turn_are_no_storm_of_reads() -> None:
+    """The stores disagree, and a database refuses both: there is one read for each value every five seconds."""
+    stores = Stores([7, 0])
+    reader = ClientReader(stores)
+    reader.refresh()
+    stores.asked.clear()
+    for _ in range(50):
+        reader.after_refusal()
+        stores.clock.sleep(REFUSAL_SECONDS / 50)
+    assert len(stores.asked) <= 2 * len(stores.served)
+
+
+def test_a_text_that_differs_by_the_keys_of_others_is_the_same_value() -> None:
+    """Each store has keys of its own. To take another store's text for another value would lose those of the nearest."""
+    world = World()
+    world.near.generation = world.far.generation = 7
+    world.far.text = '{"masterarn": "arn:aws:rds:1"}'
+    world.value.refresh()
+    world.value.refresh_now()
+    assert world.value.served
+    assert (world.near.reads, world.far.reads, world.value.served.source) == (2, 1, "oci")
+    assert not world.values.news.is_set()
 
 
 @pytest.mark.parametrize("lower", [0, 1, 6])
