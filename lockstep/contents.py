@@ -20,7 +20,8 @@ from lockstep.model import Credential, CredentialValue, DatabaseServer, Engine, 
 _RDS_ENGINES = {Engine.POSTGRESQL: "postgres"}
 """Where AWS's structure of a secret spells an engine in another way than a plan does."""
 _LOGIN = ("username", "password")
-_NUMBERS = ("format", "generation", "port")
+_NAMED = ("format", "generation")
+"""The numbers that every text of Lockstep's has since format 2."""
 CONNECTION = ("engine", "host", "port", "dbname")
 CLAIM = "lockstep_claim"
 """The key that names the claim for which a value was staged, as `<generation>:<run>` (protocol V22).
@@ -123,16 +124,20 @@ def with_numbers(text: str) -> str:
     For an application that gets the value from whichever store is near, and expects one form.
     """
     document, extras = object_in(text), extras_in(text)
-    if document is None or extras is None or not isinstance(document.get("format"), str):
+    if document is None or extras is None:
+        return text
+    if any(not isinstance(document.get(k), str) or formats.natural(document[k]) is None for k in _NAMED):
         return text
     members = dict(extras.reveal())
-    for key in document.keys() & {*_NUMBERS, "databases"}:
-        number = formats.natural(document[key]) if key in _NUMBERS else None
-        nested = object_in(document[key]) if key == "databases" and isinstance(document[key], str) else None
+    # Which of the two it is decides which keys are Lockstep's: `connection_blob` has no password (protocol V5).
+    is_login = "password" in document
+    for key in (*_NAMED, "port") if is_login else _NAMED:
+        number = formats.natural(document.get(key))
         if number is not None:
             members[key] = str(number)
-        elif nested is not None:
-            members[key] = document[key]
+    databases = document.get("databases")
+    if not is_login and isinstance(databases, str) and object_in(databases) is not None:
+        members["databases"] = databases
     return "{" + ",".join(f"{json.dumps(key)}:{value}" for key, value in members.items()) + "}"
 
 

@@ -20,7 +20,7 @@ SHORTEST_PAUSE_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """The value of a secret, as a store serves it. Two of one version are equal: each store has keys of others of its own.
+    """The value of a secret, as a store serves it. Two of one version are equal: the keys of others differ by store.
 
     Attributes:
         text: The secret's text; JSON, if Lockstep wrote it.

@@ -191,7 +191,7 @@ def test_the_age_counts_from_before_the_read_of_the_store_that_answered(reader_o
 
 
 @pytest.mark.parametrize("near", [0, 7])
-def test_a_value_that_was_refused_does_not_come_back_for_its_age_while_another_store_has_one(near: int) -> None:
+def test_a_value_that_was_refused_does_not_come_back_while_another_store_has_one(near: int) -> None:
     """Else each refresh would take the nearest store's value again, and cost a refused login."""
     stores = Stores([near, 6])
     reader = ClientReader(stores)
@@ -231,7 +231,7 @@ def test_two_values_that_are_refused_in_turn_are_no_storm_of_reads() -> None:
 
 
 def test_a_text_that_differs_by_the_keys_of_others_is_the_same_value() -> None:
-    """Each store has keys of its own. To take another store's text for another value would lose those of the nearest."""
+    """Each store has keys of its own, and an application may need those of the nearest."""
     world = World()
     world.near.generation = world.far.generation = 7
     world.far.text = '{"masterarn": "arn:aws:rds:1"}'
