@@ -140,7 +140,7 @@ def _parse(text: str, *, base: Path, name: str, environ: Mapping[str, str]) -> P
     return PlanSource(
         plan,
         document,
-        text=_rendered(document.data) if composed else text,
+        text=_rendered(document.data, name) if composed else text,
         composed=mark_of(composed, name) if composed else None,
     )
 
@@ -192,9 +192,10 @@ def _document(root: MappingNode, name: str) -> Document:
     return document
 
 
-def _rendered(data: object) -> str:
+def _rendered(data: object, name: str) -> str:
     yaml = YAML()
     yaml.representer.ignore_aliases = lambda _: True
     text = StringIO()
+    text.write(f"# Made from {Path(name).name} by `lockstep plan render`.\n")
     yaml.dump(escaped(data), text)
     return text.getvalue()

@@ -1,6 +1,7 @@
 """Several environments: overlays over a plan, variables, and the one file that they come to."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,7 @@ def test_the_one_file_that_it_comes_to_is_the_same_plan(tmp_path: Path) -> None:
     assert shown.exit_code == 0, shown.output
     one = tmp_path / "one.yaml"
     one.write_text(shown.stdout)
+    assert shown.stdout.startswith("# Made from lockstep.prod.yaml by `lockstep plan render`.\n")
     assert "extends" not in shown.stdout
     assert load_plan(one) == load_plan(overlay)
     digests = [c.plan_digest for c in load_shipped_plan(one).credentials]
@@ -145,6 +147,16 @@ def test_what_is_shipped_is_one_file(tmp_path: Path) -> None:
         (line,) = caught.value.lines
         assert line.startswith(f"{file}:{place}: extends another file or has variables")
         assert f"lockstep plan render --plan {file}" in line
+
+
+def test_the_examples_of_the_page_work(tmp_path: Path) -> None:
+    page = (ROOT / "docs/how-to/environments.md").read_text()
+    overlay, variables = re.findall(r"^```yaml\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    plan = load_plan(written(tmp_path, overlay))
+    assert (plan.lock.table, plan.databases[0].host) == ("lockstep-prod", "orders.prod.internal")
+    file = written(tmp_path, f"extends: lockstep.yaml\n{variables}")
+    host = parse_plan(file.read_text(), base=tmp_path, environ={"ORDERS_HOST": "x"}).databases[0]
+    assert (host.host, host.port) == ("x", 3306)
 
 
 # ---- Variables
