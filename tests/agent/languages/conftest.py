@@ -1,13 +1,19 @@
 """A machine for the application of a test: an agent of its own, beside clouds and databases that tests share."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
+from lockstep.agent.files import FORMATS, login_of
+from lockstep.agent.values import Secret, Values
+from sandbox.databases import CertificateAuthority, DatabaseServer, MariaDbServer, PostgresServer, running
 from sandbox.estate import Estate
 from sandbox.fn import FunctionProcess, running_function
-from tests.agent.languages.harness import NEVER, Machine, running_machine
+from sandbox.plans import DBNAME
+from tests.agent.harness import OVERLAP, TOKEN, FakeBootClock, FakeStore, answering, app_user
+from tests.agent.languages.harness import NEVER, USER, Machine, running_machine
 
 
 @pytest.fixture(scope="package")
@@ -31,3 +37,47 @@ def unaware_machine(estate: Estate, function: FunctionProcess, tmp_path: Path) -
     """With an agent that does not look at the stores unless it is asked to."""
     with running_machine(estate, function, tmp_path, refresh=NEVER) as running:
         yield running
+
+
+@pytest.fixture(scope="package")
+def other_authority(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
+    """Variables of an application that trusts another authority than that of the databases."""
+    return {"LOCKSTEP_CA": str(CertificateAuthority(tmp_path_factory.mktemp("other")).ca_file)}
+
+
+@pytest.fixture(scope="package")
+def misnamed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, str]]:
+    """Variables for an agent that names databases whose certificates are for another name."""
+    folder = tmp_path_factory.mktemp("misnamed")
+    authority = CertificateAuthority(folder)
+    theirs = authority.issue("db.example.com")
+    servers: dict[str, DatabaseServer] = {
+        "orders": MariaDbServer(authority=authority, certificate=theirs),
+        "ledger": PostgresServer(authority=authority, certificate=theirs),
+    }
+    engines = {"orders": "mariadb", "ledger": "postgresql"}
+    databases = {
+        name: {"dbname": DBNAME, "engine": engines[name], "host": s.host, "port": s.port, "tls": True}
+        for name, s in servers.items()
+    }
+    user, blob = app_user(1), json.dumps({"databases": databases})
+    values = Values(
+        [
+            Secret(name=name, credential_id=USER, overlap=OVERLAP, sources={"oci": FakeStore(text=text)})
+            for name, text in {USER: user, "blob": blob}.items()
+        ],
+        FakeBootClock(),
+    )
+    for value in values:
+        value.refresh()
+    (folder / "token").write_text(TOKEN)
+    (folder / "pgpass").write_text(FORMATS["pgpass"](login_of(user, blob, "ledger")))
+    (folder / "my.cnf").write_text(FORMATS["my-cnf"](login_of(user, blob, "orders")))
+    with running(*servers.values()), answering(values) as agent:
+        yield {
+            "LOCKSTEP_AGENT": f"http://127.0.0.1:{agent.port}",
+            "LOCKSTEP_TOKEN_FILE": str(folder / "token"),
+            "LOCKSTEP_PGPASS": str(folder / "pgpass"),
+            "LOCKSTEP_MY_CNF": str(folder / "my.cnf"),
+            "LOCKSTEP_CA": str(authority.ca_file),
+        }

@@ -162,7 +162,7 @@ class Application:
         assert self._process.stdout
         for line in self._process.stdout:
             self._said.append(line)
-            name, outcome, text = line.rstrip("\n").split(" ", 2)
+            name, outcome, text = [*line.rstrip("\n").split(" ", 2), "", ""][:3]
             way = self.ways[name]
             if outcome != "ok":
                 way.failed.append(text)
@@ -236,15 +236,15 @@ def running_application(
 
 
 def require_programs(*names: str) -> None:
-    """Skip where a program is missing that `make languages` could not install."""
+    """Skip where a program is missing that `make test` could not install."""
     if missing := [name for name in names if not shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")]:
-        pytest.skip(f"{', '.join(missing)} missing; `make languages` installs what the recipes need")
+        pytest.skip(f"{', '.join(missing)} missing; `make test` installs what the recipes need")
 
 
 def require_files(*paths: str | Path) -> None:
-    """Skip where a library is missing that `make languages` could not install."""
+    """Skip where a library is missing that `make test` could not install."""
     if missing := [str(path) for path in paths if not Path(path).exists()]:
-        pytest.skip(f"{', '.join(missing)} missing; `make languages` installs what the recipes need")
+        pytest.skip(f"{', '.join(missing)} missing; `make test` installs what the recipes need")
 
 
 def survives_rotations(machine: Machine, application: Application, ways: Sequence[str]) -> None:
@@ -261,7 +261,7 @@ def survives_rotations(machine: Machine, application: Application, ways: Sequenc
             current = machine.current
             logins.append(current)
             passwords.add(current.password)
-            until(partial(_has_come, machine, application, ways, current.username))
+            _until_it_has_come(machine, application, ways, current.username)
             if by:
                 machine.rotate(by)
     for dead in logins[:-2]:
@@ -280,7 +280,7 @@ def gets_over_a_refused_login(machine: Machine, application: Application, way: s
     stopped while clouds rotate: its login dies before the stores serve the next one, and it would ask in between.
     """
     user = machine.current.username
-    until(partial(_has_come, machine, application, [way], user))
+    _until_it_has_come(machine, application, [way], user)
     with application.stopped():
         for by in BOTH:
             machine.rotate(by)
@@ -290,6 +290,29 @@ def gets_over_a_refused_login(machine: Machine, application: Application, way: s
         lambda: (application.is_at([way], user) and application.ways[way].succeeded > before + ENOUGH) or None
     )
     assert machine.agent.value(USER)["password"] == machine.current.password
+
+
+def connects_nowhere(
+    machine: Machine, command: Sequence[str | Path], environment: Mapping[str, str], ways: Sequence[str]
+) -> None:
+    """Every login in these ways fails for a certificate's sake."""
+    with running_application(machine, command, environment) as application:
+        for name in ways:
+            failed = until(partial(_first_failure, application, name)).lower()
+            assert "certif" in failed or "hostname" in failed
+    assert not any(way.succeeded for way in application.ways.values())
+
+
+def _first_failure(application: Application, way: str) -> str | None:
+    return next(iter(application.ways[way].failed), None)
+
+
+def _until_it_has_come(machine: Machine, application: Application, ways: Sequence[str], user: str) -> None:
+    try:
+        until(partial(_has_come, machine, application, ways, user))
+    except AssertionError as error:
+        told = f"{dict(application.ways)}; sessions of {machine.sessions()}; {application.stderr}"
+        raise AssertionError(f"{error}; it should be {user} in {ways}: {told}") from None
 
 
 def _has_come(machine: Machine, application: Application, ways: Sequence[str], user: str) -> bool | None:

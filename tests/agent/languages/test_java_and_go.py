@@ -1,34 +1,25 @@
 """The recipes for Java (HikariCP) and Go (`database/sql`), each with MariaDB and PostgreSQL, afresh and by a pool."""
 
-import json
 import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
-from lockstep.agent.values import Secret, Values
-from sandbox.databases import CertificateAuthority, DatabaseServer, MariaDbServer, PostgresServer, running
-from sandbox.plans import DBNAME
-from tests.agent.harness import OVERLAP, TOKEN, Address, FakeBootClock, FakeStore, answering, app_user
 from tests.agent.languages.harness import (
     RECIPES,
     ROOT,
-    USER,
-    Application,
     Machine,
+    connects_nowhere,
     gets_over_a_refused_login,
     require_files,
     require_programs,
     running_application,
     survives_rotations,
 )
-from tests.agent.process import until
 
 HERE = Path(__file__).parent
 JARS = [
@@ -109,44 +100,6 @@ def _run(*command: str | Path, environment: dict[str, str] = {}) -> None:  # noq
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@dataclass(frozen=True)
-class Misnamed:
-    """An agent and databases whose certificates are for another name than the one that the agent serves."""
-
-    agent: Address
-    ca_file: Path
-
-
-@pytest.fixture(scope="module")
-def misnamed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Misnamed]:
-    authority = CertificateAuthority(tmp_path_factory.mktemp("misnamed"))
-    theirs = authority.issue("db.example.com")
-    servers: dict[str, DatabaseServer] = {
-        "orders": MariaDbServer(authority=authority, certificate=theirs),
-        "ledger": PostgresServer(authority=authority, certificate=theirs),
-    }
-    engines = {"orders": "mariadb", "ledger": "postgresql"}
-    databases = {
-        name: {
-            "dbname": DBNAME,
-            "engine": engines[name],
-            "host": server.host,
-            "port": server.port,
-            "tls": True,
-        }
-        for name, server in servers.items()
-    }
-    both = [
-        Secret(name=name, credential_id=USER, overlap=OVERLAP, sources={"oci": FakeStore(text=text)})
-        for name, text in {USER: app_user(1), "blob": json.dumps({"databases": databases})}.items()
-    ]
-    values = Values(both, FakeBootClock())
-    for value in values:
-        value.refresh()
-    with running(*servers.values()), answering(values) as agent:
-        yield Misnamed(agent, authority.ca_file)
-
-
 @pytest.fixture(scope="module", params=[_java, _go], ids=["java", "go"])
 def command(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Command:
     """The recipe, compiled with an application."""
@@ -168,31 +121,12 @@ def test_an_application_gets_over_a_refused_login(
 
 
 def test_a_certificate_of_another_authority_is_refused(
-    machine: Machine, command: Command, tmp_path: Path
+    machine: Machine, command: Command, other_authority: Mapping[str, str]
 ) -> None:
-    other = CertificateAuthority(tmp_path / "other").ca_file
-    _no_connection(machine, command, {"LOCKSTEP_CA": str(other)})
+    connects_nowhere(machine, [*command, *WAYS], other_authority, FRESH)
 
 
 def test_a_certificate_for_another_name_is_refused(
-    machine: Machine, command: Command, misnamed: Misnamed
+    machine: Machine, command: Command, misnamed: Mapping[str, str]
 ) -> None:
-    (machine.folder / "its-token").write_text(TOKEN)
-    there = {
-        "LOCKSTEP_AGENT": f"http://127.0.0.1:{misnamed.agent.port}",
-        "LOCKSTEP_TOKEN_FILE": str(machine.folder / "its-token"),
-        "LOCKSTEP_CA": str(misnamed.ca_file),
-    }
-    _no_connection(machine, command, there)
-
-
-def _no_connection(machine: Machine, command: Command, environment: dict[str, str]) -> None:
-    with running_application(machine, [*command, *WAYS], environment) as application:
-        for name in FRESH:
-            failed = until(partial(_failed, application, name))
-            assert "certif" in failed or "hostname" in failed
-    assert not any(way.succeeded for way in application.ways.values())
-
-
-def _failed(application: Application, name: str) -> str | None:
-    return next(iter(application.ways[name].failed), None)
+    connects_nowhere(machine, [*command, *WAYS], misnamed, FRESH)

@@ -1,5 +1,6 @@
 """The recipes for Node.js: `pg` and `mysql2`, with new connections and through pools."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from tests.agent.languages.harness import (
     RECIPES,
     ROOT,
     Machine,
+    connects_nowhere,
     gets_over_a_refused_login,
     require_files,
     require_programs,
@@ -18,7 +20,9 @@ from tests.agent.languages.harness import (
 APPLICATION = Path(__file__).with_name("node_application.mjs")
 
 
+LOGINS = ("pg-login", "mysql2-login")
 POOLS = ("pg-pool", "mysql2-pool")
+COMMAND = ("node", APPLICATION, RECIPES / "node")
 
 
 @pytest.fixture(autouse=True)
@@ -28,12 +32,21 @@ def _node() -> None:
 
 
 def test_pools_and_logins_go_through_rotations_of_both_clouds(machine: Machine) -> None:
-    ways = ("pg-login", "mysql2-login", *POOLS)
-    with running_application(machine, ["node", APPLICATION, RECIPES / "node", *ways]) as application:
-        survives_rotations(machine, application, ways)
+    with running_application(machine, [*COMMAND, *LOGINS, *POOLS]) as application:
+        survives_rotations(machine, application, [*LOGINS, *POOLS])
 
 
 @pytest.mark.parametrize("pool", POOLS)
 def test_a_pool_asks_the_agent_again_after_a_refused_login(unaware_machine: Machine, pool: str) -> None:
-    with running_application(unaware_machine, ["node", APPLICATION, RECIPES / "node", pool]) as application:
+    with running_application(unaware_machine, [*COMMAND, pool]) as application:
         gets_over_a_refused_login(unaware_machine, application, pool)
+
+
+def test_a_certificate_of_another_authority_is_refused(
+    machine: Machine, other_authority: Mapping[str, str]
+) -> None:
+    connects_nowhere(machine, [*COMMAND, *LOGINS, *POOLS], other_authority, [*LOGINS, *POOLS])
+
+
+def test_a_certificate_for_another_name_is_refused(machine: Machine, misnamed: Mapping[str, str]) -> None:
+    connects_nowhere(machine, [*COMMAND, *LOGINS, *POOLS], misnamed, [*LOGINS, *POOLS])

@@ -1,6 +1,7 @@
 """The shell recipes: psql with `.pgpass`, mariadb with `my.cnf`."""
 
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -9,19 +10,21 @@ from tests.agent.languages.harness import (
     BOTH,
     RECIPES,
     Machine,
+    connects_nowhere,
     require_programs,
     running_application,
     survives_rotations,
 )
 from tests.agent.process import until
 
-APPLICATION = Path(__file__).with_name("shell_application.sh")
+COMMAND = ("sh", Path(__file__).with_name("shell_application.sh"), RECIPES / "shell")
+WAYS = ("psql", "mariadb")
 
 
 def test_a_script_logs_in_through_rotations_of_both_clouds(machine: Machine) -> None:
     require_programs("psql", "mariadb")
-    with running_application(machine, ["sh", APPLICATION, RECIPES / "shell"]) as application:
-        survives_rotations(machine, application, ["psql", "mariadb"])
+    with running_application(machine, COMMAND) as application:
+        survives_rotations(machine, application, WAYS)
 
 
 @pytest.mark.parametrize(
@@ -50,3 +53,15 @@ def test_a_script_goes_on_after_a_refused_login(
     refreshed = run("refresh.sh")
     assert (refreshed.returncode, refreshed.stdout, refreshed.stderr) == (0, "", "")
     until(lambda: run(script, *query).returncode == 0 or None)
+
+
+def test_a_certificate_of_another_authority_is_refused(
+    machine: Machine, other_authority: Mapping[str, str]
+) -> None:
+    require_programs("psql", "mariadb")
+    connects_nowhere(machine, COMMAND, other_authority, WAYS)
+
+
+def test_a_certificate_for_another_name_is_refused(machine: Machine, misnamed: Mapping[str, str]) -> None:
+    require_programs("psql", "mariadb")
+    connects_nowhere(machine, COMMAND, misnamed, WAYS)
