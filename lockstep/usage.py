@@ -6,7 +6,7 @@ whoever may write there can say what he likes.
 
     found = usage_at(["/run/lockstep/usage", "http://127.0.0.1:2773"], now=SystemClock().now())
     for usage in found.below("multi-cloud/app_user", 41):
-        say(usage.told(now))
+        print(usage.name, usage.host, usage.lowest)
 """
 
 import http.client
@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from lockstep.durations import format_duration
 from lockstep.errors import LockstepError
 
 DEFAULT_DIRECTORY = Path("/run/lockstep/usage")
@@ -75,12 +74,6 @@ class Usage:
     def lowest(self) -> int:
         """The lowest generation that it still holds."""
         return min(self.generation, self.oldest_connection or self.generation)
-
-    def told(self, now: datetime) -> str:
-        """One line: who, which generation, and when that was."""
-        older = f", connections of {self.oldest_connection}" if self.lowest < self.generation else ""
-        ago = format_duration(max(now - self.at, timedelta()))
-        return f"{self.name}[{self.pid}] at {self.host}: generation {self.generation}{older}, {ago} ago"
 
     def document(self) -> dict[str, Any]:
         """For JSON."""

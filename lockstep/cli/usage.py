@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from lockstep.cli.output import complain, say
+from lockstep.cli.times import relative
 from lockstep.model import LockRecord
 from lockstep.usage import Found, Usage
 
@@ -28,7 +29,7 @@ def usage_lines(found: Found, record: LockRecord, now: datetime) -> Iterator[tup
         bool(behind),
     )
     for user in users:
-        yield f"    {user.told(now)}", user in behind
+        yield f"    {_told(user, now)}", user in behind
 
 
 def show_usage(found: Found, record: LockRecord, now: datetime) -> None:
@@ -56,3 +57,10 @@ def problems_document(found: Found) -> dict[str, Any]:
 
 def _behind(found: Found, record: LockRecord) -> list[Usage]:
     return found.below(record.credential_id, record.current_generation or 0)
+
+
+def _told(user: Usage, now: datetime) -> str:
+    """Who, which generation, and when that was."""
+    older = f", connections of {user.oldest_connection}" if user.lowest < user.generation else ""
+    ago = relative(min(user.at, now), now)  # Its clock may be ahead.
+    return f"{user.name}[{user.pid}] at {user.host}: generation {user.generation}{older}, {ago}"

@@ -4,14 +4,24 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lockstep.usage import LONGEST_SILENCE, MAX_BYTES, Usage, forget_ended, here, in_directory, usage_at
+from lockstep.cli.usage import usage_lines
+from lockstep.model import LockRecord
+from lockstep.usage import (
+    LONGEST_SILENCE,
+    MAX_BYTES,
+    Found,
+    Usage,
+    forget_ended,
+    here,
+    in_directory,
+    usage_at,
+)
 
 NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)
 ID = "multi-cloud/app_user"
@@ -52,15 +62,24 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     write(tmp_path, written)
     found = usage_at([str(tmp_path)], now=NOW)
     assert (found.usages, found.problems) == ((written,), {})
-    assert written.told(NOW) == (
-        f"shop[{os.getpid()}] at {written.host}: generation 40, connections of 39, 2m30s ago"
-    )
+
+
+def test_a_line_tells_who_which_and_when() -> None:
+    ahead = usage(41, name="ahead", at=NOW + timedelta(minutes=5))
+    found = Found(usages=(usage(oldest_connection=39), ahead), problems={})
+    record = LockRecord(credential_id=ID, fence=1, current_generation=41)
+    pid, host = os.getpid(), here()[0]
+    assert list(usage_lines(found, record, NOW)) == [
+        ("  usage: 1 of 2 behind generation 41", True),
+        (f"    shop[{pid}] at {host}: generation 40, connections of 39, 2 minutes ago", True),
+        (f"    ahead[{pid}] at {host}: generation 41, 0 seconds ago", False),
+    ]
 
 
 def test_who_holds_an_older_generation() -> None:
     mine = [usage(41, name="a"), usage(40, name="b"), usage(41, name="c", oldest_connection=39)]
     documents = [*mine, usage(1, credential="other/app_user")]
-    found = replace(usage_at([], now=NOW), usages=tuple(documents))
+    found = Found(usages=tuple(documents), problems={})
     assert [u.name for u in found.below(ID, 41)] == ["c", "b"]
     assert [u.name for u in found.of(ID)] == ["c", "b", "a"]
     assert found.below(ID, 39) == []
