@@ -47,6 +47,18 @@ def test_a_bundle_holds_its_version_and_stages(case: OciCase, secret: str) -> No
     assert reply.headers["etag"]
 
 
+def test_a_bundle_by_the_name_of_the_secret(case: OciCase, secret: str) -> None:
+    vault = case.sandbox.vault_id
+    reply = case.secrets.get_secret_bundle_by_name("ring.0", vault, stage="PREVIOUS")
+    assert (reply.data.version_name, reply.data.secret_id) == ("g3", secret)
+    for name, where in (("ring.1", vault), ("ring.0", "ocid1.vault.oc1.eu.other")):
+        with refused(404, "NotAuthorizedOrNotFound"):
+            case.secrets.get_secret_bundle_by_name(name, where)
+    _, secrets, _ = case.clients(case.sandbox.new_api_key("nobody", "SECRET_INSPECT"))
+    with refused(404, "NotAuthorizedOrNotFound"):
+        secrets.get_secret_bundle_by_name("ring.0", vault)
+
+
 @pytest.mark.parametrize("choice", [{"version_number": 9}, {"secret_version_name": "g9"}])
 def test_a_version_that_does_not_exist(case: OciCase, secret: str, choice: dict[str, str | int]) -> None:
     with refused(404, "NotAuthorizedOrNotFound"):
