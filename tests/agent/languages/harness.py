@@ -76,6 +76,7 @@ class Machine:
             "LOCKSTEP_MY_CNF": str(self.folder / "my.cnf"),
             "POOL_LIFETIME_SECONDS": str(POOL_LIFETIME_SECONDS),
             "PGDATABASE": DBNAME,
+            "XDG_RUNTIME_DIR": str(self.folder),
         }
 
     @property

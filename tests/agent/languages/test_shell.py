@@ -1,5 +1,7 @@
 """The shell recipes: psql with `.pgpass`, mariadb with `my.cnf`."""
 
+import os
+import signal
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -65,3 +67,20 @@ def test_a_certificate_of_another_authority_is_refused(
 def test_a_certificate_for_another_name_is_refused(machine: Machine, misnamed: Mapping[str, str]) -> None:
     require_programs("psql", "mariadb")
     connects_nowhere(machine, COMMAND, misnamed, WAYS)
+
+
+def test_a_script_that_is_ended_leaves_no_password_behind(machine: Machine) -> None:
+    require_programs("psql")
+    script = str(RECIPES / "shell" / "psql.sh")
+    before = set(machine.folder.iterdir())
+    with subprocess.Popen(  # noqa: S603 - a file of ours
+        ["/bin/sh", script, "-c", "SELECT pg_sleep(60)"],
+        env={**machine.environment, "TMPDIR": str(machine.folder)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as process:
+        until(lambda: bool(machine.sessions() & {machine.current.username}) or None)
+        assert set(machine.folder.iterdir()) != before
+        os.killpg(process.pid, signal.SIGTERM)
+    assert set(machine.folder.iterdir()) == before
