@@ -14,6 +14,7 @@ from lockstep.cli import (
     diff,
     enrol,
     hand_over,
+    history,
     init,
     lock,
     pause,
@@ -44,6 +45,7 @@ app.command("cost")(cost.cost)
 app.command("adopt")(adopt.adopt)
 app.command("agent")(agent.agent)
 app.command("status")(status.status)
+app.command("history")(history.history)
 app.command("sessions")(sessions.sessions)
 app.command("rotate")(rotate.rotate)
 app.command("pause")(pause.pause)

@@ -243,7 +243,9 @@ def show(
         heads = clouds.lock(credential).read().heads
         for log, signer in _streams(plan, clouds, credential, stream):
             numbers = newest_numbers(log, heads.get(log.stream), newest)
-            found += [(credential, log, seq, _read(log, signer, credential, seq)) for seq in numbers]
+            found += [
+                (credential, log, seq, read_unverified(log, signer, credential, seq)) for seq in numbers
+            ]
     if as_json:
         print_json(
             {
@@ -267,7 +269,8 @@ def show(
         say("no entries")
 
 
-def _read(log: AuditLog, signer: Signer, credential: Credential, seq: int) -> Entry | None:
+def read_unverified(log: AuditLog, signer: Signer, credential: Credential, seq: int) -> Entry | None:
+    """An entry, to be shown; None if it is none, or not this one."""
     try:
         body = log.read(seq)
         return (

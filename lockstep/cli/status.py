@@ -1,13 +1,16 @@
 """`lockstep status`: what every store serves, who holds the lock, what the next run would do."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from functools import partial
+from typing import Annotated, Any, NoReturn
 
 import typer
 
+from lockstep.cli import history, outlook
 from lockstep.cli.forecast import Forecast, forecast, in_step
+from lockstep.cli.history import Run, last_runs
 from lockstep.cli.operator import operator
 from lockstep.cli.output import (
     DEFAULT_PLAN,
@@ -16,19 +19,24 @@ from lockstep.cli.output import (
     Exit,
     PlanFile,
     chosen,
+    complain,
+    out,
     plan_or_exit,
     print_json,
     say,
+    wrong_use,
 )
 from lockstep.cli.times import clock_time, moment
 from lockstep.cli.usage import UsagePlaces, problems_document, show_problems, show_usage, usage_document
+from lockstep.clouds import Clouds
 from lockstep.environment import line_of, told
 from lockstep.errors import LockstepError, SecretMalformedError, SecretNotFoundError
 from lockstep.model import Credential, LockRecord, StoredValue
-from lockstep.ports import Store
-from lockstep.system import SystemClock
+from lockstep.plan import Plan
+from lockstep.ports import Clock, Store
 from lockstep.usage import usage_at
 
+WATCH_SECONDS = 5.0
 _NO_ANSWER = "not known, because not every store returned a credential"
 
 
@@ -37,17 +45,22 @@ class State:
     """The state of one credential.
 
     Attributes:
-        plan_digest: That of the plan file.
+        credential: As the plan file has it.
         stores: What each serves, or why that is not known.
         is_in_step: None if a store was unreachable.
         next_run: None unless every store answered with a credential.
+        last_run: The newest on record; None where there is none.
+        unread: The errors of the audit logs in which it was looked for, by cloud.
     """
 
     record: LockRecord
-    plan_digest: str
+    credential: Credential
+    has_standby: bool
     stores: dict[str, StoredValue | LockstepError]
     is_in_step: bool | None
     next_run: Forecast | None
+    last_run: Run | None
+    unread: Mapping[str, LockstepError]
 
 
 def status(
@@ -55,26 +68,64 @@ def status(
     file: PlanFile = DEFAULT_PLAN,
     credential_id: CredentialId = None,
     usage: UsagePlaces = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Look again every 5 seconds, until Ctrl-C.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show whether the stores are in step.
 
-    Shows what every store serves, who holds the lock, and what the next run would do. This changes nothing and calls
-    no database.
+    Shows what every store serves and since when, when the previous value's overlap ends, who holds the lock, which
+    cloud rotates next and when, what that run would do, and how the last run ended, with the command that mends it.
+    This changes nothing and calls no database. Without the right to read the audit log it shows all but the last run.
 
     Exit code: 0 in step, 1 not in step, 3 a store, the lock table or a place of --usage was unreachable.
     """
+    if watch and as_json:
+        raise wrong_use("--watch is for people: leave out --json")
     plan = plan_or_exit(file)
-    clouds, now = operator(plan), SystemClock().now()
+    wanted, clouds = chosen(plan, credential_id), operator(plan)
+    look = partial(_look, plan, clouds, wanted, usage, as_json=as_json)
+    if watch:
+        _watch(look, clouds.clock)
+    if code := look():
+        raise typer.Exit(code)
+
+
+def _watch(look: Callable[[], Exit | None], clock: Clock) -> NoReturn:
+    while True:
+        out.clear()  # A terminal; nothing else.
+        try:
+            look()
+        except LockstepError as error:
+            complain(line_of(error))
+        clock.sleep(WATCH_SECONDS)
+
+
+def _look(
+    plan: Plan, clouds: Clouds, wanted: Iterable[Credential], usage: UsagePlaces, *, as_json: bool
+) -> Exit | None:
+    """Look once, and show it; the exit code."""
+    now = clouds.clock.now()
     states = []
-    for credential in chosen(plan, credential_id):
+    for credential in wanted:
         record = clouds.lock(credential).read()
         served = {s.name: _asked(s) for s in clouds.stores(credential)}
-        states.append(_state(record, credential, served, now))
+        runs, unread = last_runs(plan, clouds, credential, 1)
+        last = next(iter(runs), None)
+        states.append(
+            _state(
+                record,
+                credential,
+                served,
+                now,
+                has_standby=plan.runners.oci is not None,
+                last_run=last,
+                unread=unread,
+            )
+        )
     answers = [s.is_in_step for s in states]
     found = usage_at(usage, now=now) if usage else None
     if as_json:
-        documents = [_document(s) | (usage_document(found, s.record) if found else {}) for s in states]
+        documents = [_document(s, now) | (usage_document(found, s.record) if found else {}) for s in states]
         problems = problems_document(found) if found else {}
         print_json({"in_step": all(answers), "credentials": documents} | problems)
     else:
@@ -85,9 +136,8 @@ def status(
     if found:
         show_problems(found)
     if False in answers:
-        raise typer.Exit(Exit.NO)
-    if None in answers or (found and found.problems):
-        raise typer.Exit(Exit.UNREACHABLE)
+        return Exit.NO
+    return Exit.UNREACHABLE if None in answers or (found and found.problems) else None
 
 
 def _asked(store: Store) -> StoredValue | LockstepError:
@@ -102,6 +152,7 @@ def _state(
     credential: Credential,
     stores: dict[str, StoredValue | LockstepError],
     now: datetime,
+    **more: Any,  # noqa: ANN401 - the other attributes of State
 ) -> State:
     current = {name: v for name, v in stores.items() if isinstance(v, StoredValue)}
     is_wrong = any(isinstance(v, SecretMalformedError | SecretNotFoundError) for v in stores.values())
@@ -110,10 +161,11 @@ def _state(
         is_in_step, next_run = in_step(record, current), forecast(record, current, credential, now=now)
     return State(
         record=record,
-        plan_digest=credential.plan_digest,
+        credential=credential,
         stores=stores,
         is_in_step=is_in_step,
         next_run=next_run,
+        **more,
     )
 
 
@@ -131,9 +183,8 @@ def _show(state: State, now: datetime) -> None:
     if record.claim:
         claim = record.claim
         say(f"  in flight: generation {claim.generation} on {claim.base_generation}, by {claim.rotation_id}")
-    if record.next_due_at and record.not_before:
-        due, earliest = (clock_time(t, now) for t in (record.next_due_at, record.not_before))
-        say(f"  next due: {due}, not before {earliest}")
+    for line in outlook.lines(record, state.credential, now, has_standby=state.has_standby):
+        say(f"  {line}")
     for line in _order_lines(state):
         say(f"  {line}", style="yellow")
     if state.next_run is None:
@@ -142,10 +193,20 @@ def _show(state: State, now: datetime) -> None:
         say(f"  next run: skipped now ({state.next_run.waits_for}); then {state.next_run.meaning}")
     else:
         say(f"  next run: {state.next_run.meaning}")
+    _show_last(state, now)
+
+
+def _show_last(state: State, now: datetime) -> None:
+    if state.last_run:
+        say(f"  last run: {history.told(state.last_run, now)}", style="red" if state.last_run.error else "")
+        if state.last_run.next:
+            say(f"    next: {state.last_run.next}")
+    for cloud, error in state.unread.items():
+        say(f"  last run in {cloud}: not known; {line_of(error)}", style="yellow")
 
 
 def _order_lines(state: State) -> Iterator[str]:
-    orders, wanted = state.record, state.plan_digest
+    orders, wanted = state.record, state.credential.plan_digest
     if orders.paused:
         yield "paused: no scheduled run begins, in either cloud"
     if orders.is_revoking:
@@ -177,11 +238,14 @@ def _lock(record: LockRecord, now: datetime) -> str:
     return f"{record.holder} {verb} under fence {record.fence}, {until} {clock_time(record.expires_at, now)}"
 
 
-def _document(state: State) -> dict[str, Any]:
+def _document(state: State, now: datetime) -> dict[str, Any]:
+    last = state.last_run
     return {
         **record_document(state.record),
         "orders": orders_document(state.record),
-        "plan_digest": state.plan_digest,
+        **outlook.document(state.record, state.credential, now, has_standby=state.has_standby),
+        "last_run": history.document(last) if last else None,
+        "plan_digest": state.credential.plan_digest,
         "in_step": state.is_in_step,
         "stores": [
             {"store": name, "error": type(told(v)).__name__}

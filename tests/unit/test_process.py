@@ -1,6 +1,7 @@
 """The command as a process: its streams, its ends, and what it needs to be installed."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -129,7 +130,6 @@ def test_arguments_that_are_no_text() -> None:
     [
         ("typer", ["status"], "pip install 'lockstep[cli]'"),
         ("rich", ["status"], "pip install 'lockstep[cli]'"),
-        ("starlette", ["agent", "--check"], "pip install 'lockstep[agent]'"),
     ],
 )
 def test_without_an_extra_a_sentence_says_what_to_install(missing: str, words: list[str], told: str) -> None:
@@ -160,3 +160,18 @@ def test_completion_of_a_shell() -> None:
         env=environment(_LOCKSTEP_COMPLETE="complete_bash", COMP_WORDS="lockstep aud", COMP_CWORD="1")
     )
     assert found.stdout.split() == ["audit"]
+
+
+def test_a_watch_goes_on_after_an_error_until_it_is_interrupted() -> None:
+    words = [sys.executable, "-m", "lockstep", "status", "--watch", *PLAN]
+    with subprocess.Popen(words, env=environment(), stderr=subprocess.PIPE, text=True) as watching:  # noqa: S603 - our own interpreter
+        assert watching.stderr
+        assert watching.stderr.readline().startswith("AwsCredentialsMissingError: ")
+        assert watching.poll() is None
+        watching.send_signal(signal.SIGINT)
+        assert watching.wait(timeout=60) == 130
+        assert "Traceback" not in watching.stderr.read()
+
+
+def test_a_watch_is_for_people() -> None:
+    assert run("status", "--watch", "--json", *PLAN).returncode == 2

@@ -1,0 +1,184 @@
+"""`lockstep history`: the last runs of both clouds."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+
+from lockstep.audit.append import is_of_a_run
+from lockstep.audit.chain import Entry
+from lockstep.audit.end import newest_numbers
+from lockstep.audit.report.meanings import meaning_of
+from lockstep.cli.audit import read_unverified
+from lockstep.cli.operator import operator, streams
+from lockstep.cli.output import (
+    DEFAULT_PLAN,
+    AsJson,
+    CredentialId,
+    Exit,
+    PlanFile,
+    chosen,
+    complain,
+    plan_or_exit,
+    print_json,
+    say,
+)
+from lockstep.cli.times import clock_time, moment
+from lockstep.clouds import Clouds
+from lockstep.environment import line_of
+from lockstep.errors import LockstepError, family
+from lockstep.model import Credential
+from lockstep.plan import Plan
+
+OTHERS = 20
+"""So many entries beside runs are expected among the newest: orders, and a witness an hour."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A run, as its entry tells it, which was not verified.
+
+    Attributes:
+        cloud: In which it ran.
+        seq: The number of its entry.
+        ended_at: When it ended.
+        seconds: How long it took; None where the entry does not say.
+        error: The name of its error; None for a success.
+    """
+
+    credential: Credential
+    cloud: str
+    seq: int
+    rotation_id: str
+    ended_at: datetime
+    seconds: float | None
+    error: str | None
+    generation: int | None
+    trigger: str
+
+    @property
+    def next(self) -> str | None:
+        """What mends its error."""
+        advice = {kind.__name__: kind.advice for kind in family(LockstepError)}
+        return advice.get(self.error or "") or None
+
+
+def history(
+    *,
+    file: PlanFile = DEFAULT_PLAN,
+    credential_id: CredentialId = None,
+    newest: Annotated[int, typer.Option("--newest", "-n", min=1, max=1000, help="How many runs.")] = 10,
+    as_json: AsJson = False,
+) -> None:
+    """Show the last runs of both clouds, the newest first.
+
+    Each is an entry of the audit log: when it ended, in which cloud, how long it took, what it made, and why it failed,
+    with the command that mends it. Runs that changed nothing leave no entry. This does not verify the entries; `audit
+    verify` does.
+
+    Exit code: 0 shown, 3 a log or the lock table was unreachable; the runs of the other log are shown.
+    """
+    plan = plan_or_exit(file)
+    clouds = operator(plan)
+    found, problems = [], []
+    for credential in chosen(plan, credential_id):
+        runs, unread = last_runs(plan, clouds, credential, newest)
+        found += runs
+        problems += [f"{credential.id} {cloud}: {line_of(error)}" for cloud, error in unread.items()]
+    if as_json:
+        print_json({"runs": [document(run) for run in found], "problems": problems})
+    else:
+        now = clouds.clock.now()
+        for run in found:
+            say(f"{run.credential.id} {told(run, now)}", style="red" if run.error else "")
+            if run.next:
+                say(f"  next: {run.next}")
+        if not found and not problems:
+            say("no runs")
+    for problem in problems:
+        complain(problem)
+    if problems:
+        raise typer.Exit(Exit.UNREACHABLE)
+
+
+def last_runs(
+    plan: Plan, clouds: Clouds, credential: Credential, newest: int
+) -> tuple[list[Run], Mapping[str, LockstepError]]:
+    """The last runs of a credential in all clouds, the newest first, and the errors of logs that cannot be read.
+
+    Raises:
+        LockstepError: The lock table cannot be read.
+    """
+    heads = clouds.lock(credential).read().heads
+    found: list[Run] = []
+    unread: dict[str, LockstepError] = {}
+    for log, signer in streams(plan, clouds, credential):
+        try:
+            numbers = newest_numbers(log, heads.get(log.stream), newest + OTHERS)
+            entries = ((seq, read_unverified(log, signer, credential, seq)) for seq in numbers)
+            runs = (_run(credential, log.stream, seq, entry) for seq, entry in entries if entry)
+            found += _first(newest, runs)
+        except LockstepError as error:
+            unread[log.stream] = error
+    return sorted(found, key=lambda run: run.ended_at, reverse=True)[:newest], unread
+
+
+def _first(count: int, runs: Iterator[Run | None]) -> Iterator[Run]:
+    for run in runs:
+        if run and count:
+            yield run
+            count -= 1
+        if not count:
+            return
+
+
+def _run(credential: Credential, cloud: str, seq: int, entry: Entry) -> Run | None:
+    """The run of an entry; None if it is of something else, or archived. A forged one may hold anything."""
+    event, details = entry.event, entry.details
+    try:
+        ended_at = datetime.fromtimestamp(entry.time / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+    if not is_of_a_run(entry.rotation_id) or not event:
+        return None
+    started, generation = event.get("start_time"), details.get("generation")
+    failed = event.get("status") != "Success"
+    return Run(
+        credential=credential,
+        cloud=cloud,
+        seq=seq,
+        rotation_id=entry.rotation_id,
+        ended_at=ended_at,
+        seconds=(entry.time - started) / 1000 if isinstance(started, int) else None,
+        error=str(event.get("status_code") or "?") if failed else None,
+        generation=generation if isinstance(generation, int) else None,
+        trigger=str(details.get("trigger") or "?"),
+    )
+
+
+def told(run: Run, now: datetime) -> str:
+    """A run, in a line."""
+    which = f"generation {run.generation}" if run.generation is not None else "no generation"
+    took = f" in {run.seconds:.1f} s" if run.seconds is not None else ""
+    outcome = f"failed with {run.error}: {meaning_of(run.error)}" if run.error else "rotated"
+    return f"{clock_time(run.ended_at, now)}, {run.cloud}: {which}, {outcome}{took}, trigger {run.trigger}"
+
+
+def document(run: Run) -> dict[str, Any]:
+    """A run, for other programs."""
+    return {
+        "credential": run.credential.id,
+        "cloud": run.cloud,
+        "seq": run.seq,
+        "rotation_id": run.rotation_id,
+        "ended_at": moment(run.ended_at),
+        "seconds": run.seconds,
+        "outcome": "failed" if run.error else "rotated",
+        "error": run.error,
+        "meaning": meaning_of(run.error) if run.error else None,
+        "next": run.next,
+        "generation": run.generation,
+        "trigger": run.trigger,
+    }
