@@ -135,6 +135,9 @@ def _explained(text: str, file: str, constructor: "_Constructor") -> Iterator[No
         # A scalar that is not what its tag or its form says, such as the date 2026-13-45.
         problem = "not valid YAML (a value is not of its type)"
         raise NotYamlError(problem, mark_of(constructor.last, file)) from None
+    except LookupError:
+        # The parser looks up the resolver of a `%YAML` directive that is no version which it knows.
+        raise NotYamlError("not valid YAML (a directive is not known)", Mark(file, 1, 1)) from None
 
 
 def mark_of(node: Node | None, file: str) -> Mark:

@@ -17,6 +17,15 @@ from tests.fuzz.harness import Json, inputs, judged, mutated, spelled
 
 ROOT = Path(__file__).parents[2]
 BASE = (ROOT / "lockstep.yaml").read_text()
+
+
+def place_of(text: str) -> str:
+    """Line and column of the value of a key in the example."""
+    line = BASE[: BASE.index(text)].count("\n") + 1
+    return f"{line}:{text.index(': ') + 3}"
+
+
+HOST, PORT = place_of("    host: orders.example.com"), place_of("    port: 5432")
 PROD = """\
 extends: lockstep.yaml
 lock: {table: lockstep-prod}
@@ -117,7 +126,7 @@ def test_a_plan_of_one_file_is_rendered_as_it_is_written() -> None:
         (
             "extends: lockstep.yaml",
             BASE.replace("port: 5432", "port: x"),
-            "lockstep.yaml:51:11: databases[1].port: must be a whole number",
+            f"lockstep.yaml:{PORT}: databases[1].port: must be a whole number",
         ),
     ],
 )  # fmt: skip
@@ -139,7 +148,7 @@ def test_what_holds_itself_or_grows_without_bound_is_no_harm(tmp_path: Path) -> 
 
 def test_what_is_shipped_is_one_file(tmp_path: Path) -> None:
     variable = BASE.replace("orders.example.com", "${ORDERS:-orders.example.com}", 1)
-    for overlay, place in ((PROD, "1:10"), (variable, "42:11")):
+    for overlay, place in ((PROD, "1:10"), (variable, HOST)):
         file = written(tmp_path, overlay)
         assert load_plan(file)
         with pytest.raises(PlanProblemsError, match="not valid") as caught:
@@ -188,7 +197,7 @@ def test_a_variable_comes_to_a_value(written: str, environ: dict[str, str], host
         with pytest.raises(PlanProblemsError, match="not valid") as caught:
             parse_plan(with_host(written), base=Path(), environ=environ)
         (line,) = caught.value.lines
-        assert line.startswith("lockstep.yaml:42:11: databases[0].host: must be")
+        assert line.startswith(f"lockstep.yaml:{HOST}: databases[0].host: must be")
     else:
         assert parse_plan(with_host(written), base=Path(), environ=environ).databases[0].host == host
 
@@ -215,7 +224,7 @@ def test_a_variable_that_is_not_set_is_told_with_its_place(host: str, expected: 
     with pytest.raises(PlanProblemsError) as caught:
         parse_plan(with_host(host), base=Path(), environ={"OTHER": "x"})
     (line,) = caught.value.lines
-    assert line.startswith(f"lockstep.yaml:42:11: databases[0].host: {expected}")
+    assert line.startswith(f"lockstep.yaml:{HOST}: databases[0].host: {expected}")
 
 
 def test_all_variables_that_are_not_set_are_told() -> None:
