@@ -266,13 +266,18 @@ def _candidate(ports: Ports, served: Served, where: int | str) -> tuple[Candidat
 
 
 def _next_username(ports: Ports, record: LockRecord, served: Served, claim: Claim) -> str:
-    """Who gets the next value. What is asked of the stores for it was read in (1), with one or two usernames."""
+    """Who gets the next value. What is asked of the stores for it was read in (1), with one or two usernames.
+
+    Nothing was staged between the highest claim on record and this one, whose number may be far above it: the fence.
+    """
     base = next((v.login for v in served.values() if v.generation == claim.base_generation), None)
     return next_username(
         ports.credential.usernames,
         base=base,
         served=ports.stores.served_logins(),
-        staged=staged_usernames(ports.stores.first, highest=claim.generation - 1),
+        staged=staged_usernames(
+            ports.stores.first, highest=max({record.highest_generation, *_generations(served)})
+        ),
         alive=record.alive,
     )
 

@@ -49,6 +49,29 @@ def test_every_slot_logs_in_through_rotations_and_failures(world: RingWorld) -> 
     assert len({world.read_slot(slot).username for slot in range(SLOTS)}) == SLOTS
 
 
+def test_a_value_that_was_abandoned_before_an_outage_is_ended_after_it(world: RingWorld) -> None:
+    """Runs that fail before they claim raise the fence, and the next generation is as high: nothing is between."""
+    for n in range(4):
+        assert attempt(world, f"oci-{n}") == "rotated"
+    refused: set[str] = set()
+
+    def refuses(password: str) -> bool:
+        if len(refused) < 2:
+            refused.add(password)
+        return password in refused
+
+    world.memory.databases["db-2"].refuses = refuses
+    assert attempt(world, "oci-refused") == "PasswordRefusedByPolicyError"
+    abandoned = world.memory.stores["aws"].read_generation(world.memory.lock.record.highest_generation)
+    assert abandoned
+    assert world.memory.databases["db-1"].accepts(abandoned.login)
+    world.memory.lock.record = replace(world.memory.lock.record, fence=1_000)
+    assert attempt(world, "oci-after") == "rotated"
+    assert world.read().username == abandoned.login.username
+    assert not world.memory.databases["db-1"].accepts(abandoned.login)
+    assert world.lockouts == []
+
+
 def test_the_first_value_is_in_every_slot(world: RingWorld) -> None:
     """At bootstrap the slots hold placeholders, and a reader of one would wait until its turn."""
     looks, world.sandbox.on_call = world.sandbox.on_call, lambda *_: None
