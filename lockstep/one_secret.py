@@ -148,16 +148,20 @@ class OneSecret:
         return [one for one in found if not (gently and self._would_lose_keys(one.replaces, generation))]
 
     def _would_lose_keys(self, replaced: str, generation: int) -> bool:
-        edit = self.versions.read_version(replaced) if replaced else None
-        theirs = extras_in(edit.text or "") if edit else None
-        return bool(theirs) and self._would_lose(replaced, generation)
+        theirs, ours = self._extras_of(replaced, generation) if replaced else (NO_EXTRAS, NO_EXTRAS)
+        return self._rewritten(ours.also(theirs)) != self._rewritten(ours)
 
     def _would_lose(self, replaced: str, generation: int) -> bool:
+        theirs, ours = self._extras_of(replaced, generation)
+        return self._rewritten(theirs) != self._rewritten(ours)
+
+    def _extras_of(self, replaced: str, generation: int) -> tuple[Extras, Extras]:
+        """The keys of what is to be replaced, and of what replaces it; none of both where the first says nothing."""
         edit, staged = self.versions.read_version(replaced), self.versions.read_generation(generation)
-        if edit is None or staged is None:
-            return False
-        theirs, ours = extras_in(edit.text or ""), extras_in(staged.text or "")
-        return theirs is not None and self._rewritten(theirs) != self._rewritten(ours or NO_EXTRAS)
+        theirs = extras_in(edit.text or "") if edit else None
+        if theirs is None or staged is None:
+            return NO_EXTRAS, NO_EXTRAS
+        return theirs, extras_in(staged.text or "") or NO_EXTRAS
 
     def _text(self, version: SecretVersion) -> str:
         if version.text is None:

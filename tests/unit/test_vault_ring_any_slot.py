@@ -8,7 +8,7 @@ from unittest.mock import patch
 import pytest
 
 from lockstep.errors import DatabaseUnreachableError, ReadSideLaggingError
-from lockstep.model import Strategy
+from lockstep.model import Login, SecretStr, Strategy
 from lockstep.stores import POLL_SECONDS
 from tests.support.fence import fence_held
 from tests.support.memory import PLACEHOLDER_TEXT, MemoryWorld, make_plan
@@ -122,6 +122,20 @@ def test_a_heal_leaves_a_slot_that_was_edited_since(world: RingWorld) -> None:
     assert attempt(world, "oci-heal") == "rotated"
     assert json.loads(world.ring.console.current(world.ring.ids["app_user"][0])[1])["team"] == "ledger"
     assert attempt(world, "oci-after") == "rotated"
+    assert json.loads(world.ring.current_text("app_user"))["team"] == "ledger"
+
+
+def test_a_heal_goes_over_an_edit_that_has_fewer_keys(world: RingWorld) -> None:
+    """Nothing is lost by it, and the login that was typed may log in nowhere."""
+    assert attempt(world, "oci-1") == "rotated"
+    assert attempt(world, "oci-2") == "rotated"
+    login, world.any_slot = world.read(), []
+    world.edit(0, Login(login.username, SecretStr("typed")))
+    world.memory.clock.sleep(60)
+    world.edit(1, login, team="ledger")
+    world.memory.stores["aws"].edit("app_user", json.dumps({"username": "x", "password": "typed"}))
+    assert attempt(world, "oci-heal") == "rotated"
+    assert [world.read_slot(slot) for slot in range(SLOTS)] == [login] * SLOTS
     assert json.loads(world.ring.current_text("app_user"))["team"] == "ledger"
 
 
