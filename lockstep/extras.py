@@ -44,7 +44,7 @@ class Extras:
 
     def also(self, others: "Extras") -> "Extras":
         """These and others; of two of one key, that of the others."""
-        return Extras({**self._members, **others._members})
+        return Extras({**self._members, **others.reveal()})
 
     def __bool__(self) -> bool:
         return bool(self._members)
