@@ -1,7 +1,7 @@
 """Which value a reader keeps of those that stores show: the rules of the client and of the agent.
 
 1. The nearest store is asked first; the next one where it fails, or shows an older value than the one that is kept, or,
-   for a caller who wants another value, the same.
+   for a caller who wants another value, the same. Who reads many values at once asks a store that was silent last.
 2. Generations only grow, so a lower one is older, whichever store shows it: that store lags. Generation 0 was put there
    by a person (ADR 3) and says nothing about its age: it replaces any value, and any value replaces it.
 3. A value logs in for an overlap after a store was last seen to serve it (protocol I1), counted from before that look.

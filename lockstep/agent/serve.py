@@ -90,8 +90,8 @@ class Agent:
 
     def _read(self) -> None:
         self._read_at = self._clock()
+        self.values.refresh()
         for value in self.values:
-            value.refresh()
             if value.problem:
                 _warn("a store was not read", value.problem, secret=value.secret.name)
 

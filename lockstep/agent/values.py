@@ -5,12 +5,12 @@ if a newer one was promoted right after that look (protocol I1).
 """
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TypeAlias
 
-from lockstep.errors import LockstepError
+from lockstep.errors import LockstepError, StoreUnreachableError
 from lockstep.model import SecretStr
 from lockstep.newest import Seen, ask
 
@@ -112,10 +112,18 @@ class Value:
         """What is kept, if it may be served."""
         return self._kept if self.seconds_left > 0 else None
 
-    def refresh(self) -> None:
-        """Read the stores, the nearest first."""
+    def refresh(self, *, last: Collection[str] = ()) -> set[str]:
+        """Read the stores, the nearest first.
+
+        Args:
+            last: Stores that are asked after all others.
+
+        Returns:
+            The stores that did not answer.
+        """
         with self._one_reads:
-            self._read(unwanted=None)
+            failed = self._read(unwanted=None, last=last)
+        return {store for store, error in failed.items() if isinstance(error, StoreUnreachableError)}
 
     def refresh_now(self) -> None:
         """Read for a caller whose login was refused: where the nearest store has nothing newer, the next is asked.
@@ -131,9 +139,9 @@ class Value:
                 if self._kept and self._kept.value != before:
                     self._news.set()
 
-    def _read(self, unwanted: Reading | None) -> None:
+    def _read(self, unwanted: Reading | None, last: Collection[str] = ()) -> Mapping[str, Exception]:
         found = ask(
-            self.secret.sources,
+            dict(sorted(self.secret.sources.items(), key=lambda source: source[0] in last)),
             self._clock,
             kept=self._kept.value if self._kept else None,
             is_over=self.served is None,
@@ -145,6 +153,7 @@ class Value:
             self.counts.failed[source] = self.counts.failed.get(source, 0) + 1
         self._kept = found.chosen or self._kept
         self.problem = next((said(error) for error in found.failed.values()), "")
+        return found.failed
 
 
 class Values:
@@ -160,6 +169,12 @@ class Values:
 
     def __iter__(self) -> Iterator[Value]:
         return iter(self._values.values())
+
+    def refresh(self) -> None:
+        """Read every secret. A store that does not answer is waited for once: the time-outs of many would add up."""
+        silent: set[str] = set()
+        for value in self:
+            silent |= value.refresh(last=silent)
 
     def find(self, secret_id: str) -> Value | None:
         """The value of a secret by its name or its ARN; None if it is not one of these."""

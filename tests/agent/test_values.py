@@ -24,6 +24,23 @@ def test_the_next_store_is_asked_where_the_nearest_does_not_answer() -> None:
     assert world.value.problem.startswith("StoreUnreachableError: ")
 
 
+def test_a_store_that_does_not_answer_is_waited_for_once_in_a_round() -> None:
+    """Else the time-outs of many secrets add up to an overlap, and values that the next store has grow old."""
+    world = World()
+    sources = {"oci": world.near, "aws": world.far}
+    names = [f"multi-cloud/app_user_{n}" for n in range(50)]
+    values = Values(
+        [Secret(name=n, credential_id=n, overlap=OVERLAP, sources=sources) for n in names], world.clock
+    )
+    world.near.is_up = False
+    values.refresh()
+    assert values.are_served
+    assert (world.near.reads, world.far.reads) == (1, 50)
+    world.near.is_up = True
+    values.refresh()
+    assert (world.near.reads, world.far.reads) == (51, 50)
+
+
 def test_a_store_that_lags_does_not_take_a_newer_value_back() -> None:
     world = World()
     world.near.is_up = False
