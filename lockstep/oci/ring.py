@@ -126,7 +126,12 @@ def staging_slot(slots: Slots, generation: int) -> Slot | None:
     usable = [slot for slot in slots if slot.in_ring]
     idle = [slot for slot in usable if len(usable) == 1 or slot is not serving(slots)]
     ranked = sorted(idle, key=lambda slot: (slot.generation, -slot.index))
-    return next((s for s in ranked if s.room > 0 or disposable(s, below=generation)), None)
+    return next((s for s in ranked if has_room(s, generation)), None)
+
+
+def has_room(slot: Slot, generation: int) -> bool:
+    """Whether a generation can be staged in a slot, at once or in the place of one that is not needed any more."""
+    return slot.room > 0 or bool(disposable(slot, below=generation))
 
 
 def as_seen(served: Mapping[int, Version], *, in_ring: int) -> Slots:

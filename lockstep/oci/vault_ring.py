@@ -167,7 +167,7 @@ class VaultRing:
             return None
         slot = self._slots.slot(chosen.index, secret_id)
         is_as_seen = slot.current and slot.current.number == served[slot.index].number
-        has_room = slot.room > 0 or ring.disposable(slot, below=generation)
+        has_room = ring.has_room(slot, generation)
         return slot if is_as_seen and has_room and not ring.holder([slot], generation) else None
 
     def _put(self, slot: Slot, generation: int, seen: str, text: str) -> Staged:
@@ -268,7 +268,10 @@ class VaultRing:
             )
         behind = [slot for slot in slots if slot.generation < generation]
         if gently:
-            behind = [s for s in behind if s.in_ring and (s.room > 0 or ring.disposable(s, below=generation))]
+            for slot in behind:
+                if slot.in_ring and not ring.has_room(slot, generation):
+                    _warn("slot left as it is", self._is_full(slot))
+            behind = [slot for slot in behind if slot.in_ring and ring.has_room(slot, generation)]
         into = [partial(self._spread_into, slot, generation, held.text) for slot in behind]
         return list(self._side_by_side(into))
 
@@ -277,7 +280,7 @@ class VaultRing:
         if ring.holder([slot], generation) is None:
             if slot.room <= 0:
                 if not (old := ring.disposable(slot, below=generation)):
-                    raise StoreQuotaExceededError(store=self._vault.store, secret=name)
+                    raise self._is_full(slot)
                 self._delete(slot, old[0])
             self._vault.stage(name, slot.secret_id, name=self._names.name_of(generation), text=text)
         now = self._slots.met(slot, generation)
@@ -285,6 +288,9 @@ class VaultRing:
         edit = slot.current if slot.current and not slot.generation else None
         replaces = _version_id(slot.index, edit.number) if edit else ""
         return self._observed(slot.generation, slot, version, self._etag(slot, version), replaces=replaces)
+
+    def _is_full(self, slot: Slot) -> StoreQuotaExceededError:
+        return StoreQuotaExceededError(store=self._vault.store, secret=self._slots.names[slot.index])
 
     def _etag(self, slot: Slot, version: Version) -> str:
         """For making a version current in its slot, if that still serves what it served when it was looked at."""
@@ -304,7 +310,7 @@ class VaultRing:
         try:
             slots = self._slots.look() if self._is_pruned or not self._seen else self._seen
         except LockstepError as error:
-            _warn(error)
+            _warn("not pruned", error)
             return 0
         self._is_pruned = True
         newest = ring.serving(slots).generation
@@ -316,7 +322,7 @@ class VaultRing:
             try:
                 self._delete(slot, version)
             except LockstepError as error:
-                _warn(error)
+                _warn("not pruned", error)
                 break
             count += 1
         return count
@@ -413,5 +419,5 @@ def _seen_version(served: SecretVersion) -> Version:
     return Version(number=number, generation=served.generation, stages=frozenset({"CURRENT"}))
 
 
-def _warn(error: LockstepError) -> None:
-    logger.warning(json.dumps({"warning": "not pruned", "error": type(error).__name__, **error.where}))
+def _warn(what: str, error: LockstepError) -> None:
+    logger.warning(json.dumps({"warning": what, "error": type(error).__name__, **error.where}))

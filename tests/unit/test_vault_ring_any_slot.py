@@ -9,6 +9,7 @@ import pytest
 
 from lockstep.errors import DatabaseUnreachableError, ReadSideLaggingError
 from lockstep.model import Login, SecretStr, Strategy
+from lockstep.store_kinds.oci_budget import MAX_IN_USE
 from lockstep.stores import POLL_SECONDS
 from tests.support.fence import fence_held
 from tests.support.memory import PLACEHOLDER_TEXT, MemoryWorld, make_plan
@@ -137,6 +138,27 @@ def test_a_heal_goes_over_an_edit_that_has_fewer_keys(world: RingWorld) -> None:
     assert attempt(world, "oci-heal") == "rotated"
     assert [world.read_slot(slot) for slot in range(SLOTS)] == [login] * SLOTS
     assert json.loads(world.ring.current_text("app_user"))["team"] == "ledger"
+
+
+def test_a_heal_says_which_slot_it_leaves_since_it_is_full(
+    world: RingWorld, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its readers have a login that may be dead, until somebody makes room."""
+    assert attempt(world, "oci-1") == "rotated"
+    assert attempt(world, "oci-2") == "rotated"
+    login, world.any_slot = world.read(), []
+    slot = world.ring.ids["app_user"][0]
+    while len(world.ring.console.versions(slot)) < MAX_IN_USE:  # Lockstep deletes no version of others.
+        world.edit(0, login)
+    world.memory.stores["aws"].edit("app_user", json.dumps({"username": "x", "password": "typed"}))
+    assert attempt(world, "oci-heal") == "rotated"
+    [warning] = [json.loads(r.message) for r in caplog.records if "slot left" in r.message]
+    assert warning == {
+        "warning": "slot left as it is",
+        "error": "StoreQuotaExceededError",
+        "store": "oci",
+        "secret": world.ring.names["app_user"].replace("/", ".") + ".0",
+    }
 
 
 def test_an_emergency_leaves_every_slot_with_a_value_that_lives(world: RingWorld) -> None:
