@@ -198,3 +198,20 @@ def test_a_spread_is_waited_for_in_every_slot() -> None:
     assert generation
     with patch.object(MemoryRing, "shows", lambda *_: False), pytest.raises(ReadSideLaggingError):
         stores.spread(generation, fence_held, memory.clock)
+
+
+def test_with_one_username_a_full_slot_does_not_hold_up_an_emergency() -> None:
+    """Nobody reads that slot alone, so its value may die."""
+    with ring_world(slots=SLOTS) as world:
+        for n in range(SLOTS):
+            assert attempt(world, f"oci-{n}") == "rotated"
+        leaked, other = world.read(), (world.slot() + 1) % SLOTS
+        slot = world.ring.ids["app_user"][other]
+        while len(world.ring.console.versions(slot)) < MAX_IN_USE:
+            world.edit(other, leaked)
+        record = world.memory.lock.record
+        world.memory.lock.record = replace(record, revoke_through=record.highest_generation)
+        assert attempt(world, "oci-emergency") == "rotated"
+        assert not any(database.accepts(leaked) for database in world.memory.databases.values())
+        assert attempt(world, "oci-after") == "rotated"
+        assert world.lockouts == []
