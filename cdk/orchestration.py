@@ -20,7 +20,7 @@ from cdk.nag import acknowledge
 from cdk.permissions import Grants
 from cdk.release import Release
 from cdk.settings import Deployment
-from lockstep.plan_checks import rule_name
+from lockstep.stack_names import rule_name, state_machine_name
 from lockstep.timing import TRIGGER_LATENESS
 from lockstep.wall_clock import cron
 
@@ -74,7 +74,7 @@ class StateMachine(Construct):
         self.machine = stepfunctions.StateMachine(
             self,
             "Machine",
-            state_machine_name=deployment.settings.stack,
+            state_machine_name=state_machine_name(deployment.settings.stack),
             definition_body=stepfunctions.DefinitionBody.from_string(
                 deployment.definition.replace("arn:aws:states:", f"arn:{Stack.of(self).partition}:states:")
             ),

@@ -22,7 +22,7 @@ from lockstep.model import Admin, AdminIam, AdminSecret
 from lockstep.orders import ACCOUNT_PREFIX
 from lockstep.plan import Plan
 from lockstep.plan_admins import is_plain_name
-from lockstep.plan_checks import rule_name
+from lockstep.stack_names import rule_name
 from lockstep.store_kinds import AwsSecretsManager
 from lockstep.tags import SECRET_TAG, STACK_TAG, SecretKind
 

@@ -22,8 +22,9 @@ from constructs import Construct
 from cdk.canary import Canary
 from cdk.settings import Deployment
 from cdk.watch import canary_alarm
+from lockstep.stack_names import CANARY, LIVE
 
-LIVE, CANARY, GATE = "live", "canary", "gate"
+GATE = "gate"
 _WHOLE = 100
 _HALF = 50
 """Nothing starts by the gate, so any share will do."""

@@ -19,9 +19,9 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from cdk.deploy import settings_of
-from cdk.release import CANARY, LIVE
 from cdk.settings import ROOT, NotDeployableError
 from lockstep.plan_file import PlanProblemsError, load_plan
+from lockstep.stack_names import CANARY, LIVE
 
 _CONFIG = Config(connect_timeout=5, read_timeout=20, retries={"mode": "standard", "total_max_attempts": 4})
 _USAGE = 2

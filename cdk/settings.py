@@ -25,9 +25,10 @@ from cdk.bundle import Architecture, plan_of_bundle
 from cdk.canary import LONGEST_WAIT, Canary
 from cdk.estate import Adopt, Tags, Vpc
 from lockstep.plan import Plan
-from lockstep.plan_checks import DEFAULT_STACK, example_values, missing_ca_files, rule_problems
+from lockstep.plan_checks import example_values, missing_ca_files, rule_problems
 from lockstep.plan_file import load_shipped_plan
 from lockstep.quotas import Estate, broken, uses
+from lockstep.stack_names import DEFAULT_STACK
 from lockstep.store_kinds import AwsSecretsManager
 
 ROOT = Path(__file__).resolve().parent.parent

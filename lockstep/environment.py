@@ -177,7 +177,7 @@ class AuditKeyMissingError(EnvironmentalError):
 class StateMachineMissingError(EnvironmentalError):
     """The state machine is not deployed in this account and region."""
 
-    advice = "Take its ARN from the outputs of the stack, or deploy it: `make deploy-aws`."
+    advice = "Name the stack of cdk.json, `lockstep rotate --stack NAME`, or deploy it: `make deploy-aws`."
 
 
 class AwsCallRefusedError(EnvironmentalError):

@@ -20,7 +20,6 @@ from lockstep.model import (
 from lockstep.plan_admins import admin_problems, admin_secrets, names_in_oci
 from lockstep.plan_audit import Audit
 from lockstep.plan_checks import (
-    DEFAULT_STACK,
     account_problems,
     ring_problems,
     rule_problems,
@@ -40,6 +39,7 @@ from lockstep.plan_fields import (
     repeated,
 )
 from lockstep.plan_hints import near, with_hint
+from lockstep.stack_names import DEFAULT_STACK
 from lockstep.store_kinds import OciVault, StoreConfig
 from lockstep.store_kinds.base import Demand, StoreKind
 

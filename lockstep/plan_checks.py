@@ -11,6 +11,7 @@ from lockstep.engines import ENGINES
 from lockstep.hosts import Server, server_of
 from lockstep.plan_admins import example_accounts, rotators
 from lockstep.plan_fields import repeated
+from lockstep.stack_names import rule_name
 from lockstep.store_kinds import OciVault
 from lockstep.timing import LEASE, SHORTEST_SHARED_INTERVAL
 from lockstep.wall_clock import fits, neighbours
@@ -18,9 +19,6 @@ from lockstep.wall_clock import fits, neighbours
 if TYPE_CHECKING:
     from lockstep.plan import Plan
     from lockstep.plan_databases import DatabaseSection
-
-DEFAULT_STACK = "lockstep"
-"""The prefix of all names in AWS, unless `cdk.json` gives another one."""
 
 _RULE_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 """The name of an EventBridge rule (https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutRule.html)."""
@@ -51,11 +49,6 @@ def needs_ca_file(host: str) -> bool:
 def reader_endpoint(host: str) -> bool:
     """Whether the name leads to another host at each connection."""
     return needs_ca_file(host) and bool(_RDS_SEVERAL.fullmatch(host))
-
-
-def rule_name(stack: str, credential_id: str) -> str:
-    """The name of the EventBridge rule that triggers a credential's rotations."""
-    return f"{stack}-{credential_id.replace('/', '.')}"
 
 
 def rule_problems(stack: str, credential_id: str) -> Iterator[str]:

@@ -28,6 +28,7 @@ from lockstep.orders import Given, Order
 from lockstep.plan import Plan
 from lockstep.plan_file import load_plan
 from lockstep.ports import Clock, Ports
+from lockstep.stack_names import DEFAULT_STACK, LIVE, state_machine_name
 from lockstep.system import SystemClock
 from lockstep.timeouts import Timeouts
 from lockstep.workers import SideBySide, at_the_same_time
@@ -375,13 +376,18 @@ def _deploy_state_machine(aws: AwsSandbox, settings: Settings, workers: SideBySi
         )
     definition = (ROOT / "statemachine.asl.json").read_text()
     arns = {placeholder: aws.lambda_host.arn(function) for placeholder, function in FUNCTIONS.items()}
-    return create_state_machine(
-        aws.client("stepfunctions"),
-        "lockstep",
+    states = aws.client("stepfunctions")
+    arn = create_state_machine(
+        states,
+        state_machine_name(DEFAULT_STACK),
         definition,
         {**arns, "LockTable": LOCK_TABLE},
         role_arn=f"arn:aws:iam::{aws.account_id}:role/lockstep",
     )
+    version = states.publish_state_machine_version(stateMachineArn=arn)["stateMachineVersionArn"]
+    routing = [{"stateMachineVersionArn": version, "weight": 100}]
+    states.create_state_machine_alias(name=LIVE, routingConfiguration=routing)
+    return arn
 
 
 def _stay() -> None:

@@ -78,7 +78,7 @@ def activate(
             say(f"{credential.id}: active ({entry_text(given.entry, at.stream)})", style="green")
             return
         say(f"{credential.id}: ordered {order.digest} ({entry_text(given.entry, at.stream)})", style="green")
-        say(f"next: lockstep rotate --force -c {credential.id}")
+        say(f"next: lockstep rotate --force {credential.id}")
 
     each(found, act)
 

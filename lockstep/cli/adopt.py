@@ -22,7 +22,7 @@ from lockstep.clouds import Clouds
 from lockstep.model import AdminSecret
 from lockstep.plan import Plan
 from lockstep.plan_admins import is_plain_name
-from lockstep.plan_checks import DEFAULT_STACK
+from lockstep.stack_names import DEFAULT_STACK
 
 _STYLES = {State.READY: "green", State.TO_TAG: "yellow", State.TO_BE_MADE: ""}
 

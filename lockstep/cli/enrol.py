@@ -54,7 +54,7 @@ def enrol(
             style="green",
         )
         if not cancel:
-            say(f"next: lockstep rotate --force -c {credential.id}")
+            say(f"next: lockstep rotate --force {credential.id}")
 
 
 def retry(

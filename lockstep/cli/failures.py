@@ -29,6 +29,7 @@ from lockstep.errors import (
     OrderRefusedError,
     UnexpectedError,
     UnknownUsernameError,
+    family,
 )
 
 _PACKAGE = Path(__file__).parents[1]
@@ -71,6 +72,11 @@ def document(error: LockstepError) -> dict[str, Any]:
         "next": shown.advice or None,
         "during": None if shown is error else type(error).__name__,
     }
+
+
+def advice_of(name: str | None) -> str | None:
+    """What mends an error that a run ended with, by the error's name."""
+    return {kind.__name__: kind.advice for kind in family(LockstepError)}.get(name or "") or None
 
 
 def _ours(error: Exception) -> LockstepError:

@@ -3,12 +3,60 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
+from functools import partial
 
 from lockstep import plans
-from lockstep.cli.times import clock_time
+from lockstep.cli.times import clock_time, moment
 from lockstep.decide import Adopt, Begin, agree, decide
 from lockstep.errors import DatabaseMutedError, EnrolmentNeededError, PlanNotActiveError
 from lockstep.model import Credential, LockRecord, StoredValue
+
+
+class Reason(StrEnum):
+    """Why a run is skipped."""
+
+    HELD = "held"
+    PAUSED = "paused"
+    OVERLAP = "overlap"
+    NOT_DUE = "not due"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wait:
+    """What a run waits for.
+
+    Attributes:
+        until: When that is over; None for a pause, which ends by an order.
+        holder: The run that holds the lock.
+    """
+
+    credential_id: str
+    reason: Reason
+    until: datetime | None = None
+    holder: str | None = None
+
+    def told(self, now: datetime) -> str:
+        """The same, in words."""
+        end = clock_time(self.until, now) if self.until else ""
+        match self.reason:
+            case Reason.HELD:
+                return f"{self.holder} holds the lock until {end}"
+            case Reason.PAUSED:
+                return f"paused, until `lockstep resume {self.credential_id}`"
+            case Reason.OVERLAP:
+                return f"the overlap ends at {end}"
+            case Reason.NOT_DUE:
+                return f"not due before {end}"
+
+    def document(self, now: datetime) -> dict[str, str | None]:
+        """The same, for other programs."""
+        return {
+            "reason": self.reason.value,
+            "until": moment(self.until) if self.until else None,
+            "holder": self.holder,
+            "meaning": self.told(now),
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +71,7 @@ class Forecast:
 
     action: str
     meaning: str
-    waits_for: str | None
+    waits_for: Wait | None
 
 
 def in_step(record: LockRecord, current: Mapping[str, StoredValue]) -> bool:
@@ -42,7 +90,7 @@ def forecast(
         action, meaning = _decided(record, current, credential)
     except (PlanNotActiveError, EnrolmentNeededError, DatabaseMutedError) as error:
         action, meaning = "stop", f"change nothing: {error}"
-    return Forecast(action=action, meaning=meaning, waits_for=_waits_for(record, now))
+    return Forecast(action=action, meaning=meaning, waits_for=waits_for(record, now))
 
 
 def _decided(
@@ -59,15 +107,24 @@ def _decided(
             return "heal", "find the login that works on every database and serve it from every store"
 
 
-def _waits_for(record: LockRecord, now: datetime) -> str | None:
+def waits_for(record: LockRecord, now: datetime, *, is_forced: bool = False) -> Wait | None:
+    """Why a run that starts now would be skipped, by the condition of AcquireLock; None: it would not.
+
+    Args:
+        record: As the run would find it.
+        now: When it would start.
+        is_forced: Whether it rotates before it is due and in spite of a pause.
+    """
+    wait = partial(Wait, credential_id=record.credential_id)
     if record.holder is not None and record.expires_at is not None and record.expires_at >= now:
-        return f"{record.holder} holds the lock until {clock_time(record.expires_at, now)}"
-    if record.paused:
-        return f"paused; lockstep resume {record.credential_id}"
+        return wait(reason=Reason.HELD, until=record.expires_at, holder=record.holder)
+    if record.paused and not is_forced:
+        return wait(reason=Reason.PAUSED)
     if record.is_revoking:
         return None
     if record.not_before is not None and record.not_before > now:
-        return f"the overlap ends at {clock_time(record.not_before, now)}"
-    if not record.claim and record.next_due_at is not None and record.next_due_at > now:
-        return f"not due before {clock_time(record.next_due_at, now)}"
+        return wait(reason=Reason.OVERLAP, until=record.not_before)
+    is_early = record.next_due_at is not None and record.next_due_at > now
+    if is_early and not record.claim and not is_forced:
+        return wait(reason=Reason.NOT_DUE, until=record.next_due_at)
     return None

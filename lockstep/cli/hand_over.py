@@ -26,7 +26,7 @@ _NEXT = {
     "login-refused": "find the login that works there, or, where nobody knows one: lockstep enrol {id} {database}",
     "admin-refused": "it is the rotator admin's own login: find the one that works on {database}, or let a DBA set its "
     "password there",
-    "promoting": "generation {generation} is being promoted; to finish it: lockstep rotate --force -c {id}",
+    "promoting": "generation {generation} is being promoted; to finish it: lockstep rotate --force {id}",
     BINARY: "store {store} has a binary value in {secret}; keep it elsewhere, then repeat this with --replace",
     NOT_AN_OBJECT: "store {store} has in {secret} what is no JSON object, for example a bare password; keep it "
     "elsewhere, then repeat this with --replace",

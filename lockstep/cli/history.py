@@ -12,6 +12,7 @@ from lockstep.audit.chain import Entry
 from lockstep.audit.end import newest_numbers
 from lockstep.audit.report.meanings import meaning_of
 from lockstep.cli.audit import read_unverified
+from lockstep.cli.failures import advice_of
 from lockstep.cli.operator import operator, streams
 from lockstep.cli.output import (
     DEFAULT_PLAN,
@@ -28,7 +29,7 @@ from lockstep.cli.output import (
 from lockstep.cli.times import clock_time, moment
 from lockstep.clouds import Clouds
 from lockstep.environment import line_of
-from lockstep.errors import LockstepError, family
+from lockstep.errors import LockstepError
 from lockstep.model import Credential
 from lockstep.plan import Plan
 
@@ -61,8 +62,7 @@ class Run:
     @property
     def next(self) -> str | None:
         """What mends its error."""
-        advice = {kind.__name__: kind.advice for kind in family(LockstepError)}
-        return advice.get(self.error or "") or None
+        return advice_of(self.error)
 
 
 def history(

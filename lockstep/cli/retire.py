@@ -74,7 +74,7 @@ def _require_rest(found: LockRecord, at: Desk) -> None:
     what = f"{holder} holds the lock" if holder else "a generation is in flight"
     complain(
         f"not retired: {what}. When no run is under way: "
-        f"lockstep rotate --force -c {found.credential_id}; then repeat this"
+        f"lockstep rotate --force {found.credential_id}; then repeat this"
     )
     raise typer.Exit(Exit.NO)
 
@@ -101,6 +101,6 @@ def _explain(details: dict[str, Any], found: LockRecord) -> None:
         if generation != found.current_generation:
             say(
                 f"  generation {generation} may log in, too; to end that first: "
-                f"lockstep rotate --revoke-previous -c {found.credential_id}"
+                f"lockstep rotate --revoke-previous {found.credential_id}"
             )
     say("  when no application uses them any more, a DBA drops the accounts")

@@ -1,19 +1,23 @@
 """`lockstep rotate`: start the state machine by hand and follow it to its end."""
 
 import json
-from typing import Annotated, Any
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.status import Status
 
-from lockstep.aws.clients import Trouble, aws_client, translated
 from lockstep.cli.consent import require_consent
+from lockstep.cli.execution import Ended, Entered, Execution, located, region_of
+from lockstep.cli.failures import advice_of
+from lockstep.cli.forecast import Reason, Wait, waits_for
 from lockstep.cli.giving import RecordIn, desk
+from lockstep.cli.operator import operator
 from lockstep.cli.output import (
     DEFAULT_PLAN,
     AsJson,
     Exit,
-    OneCredentialId,
     PlanFile,
     complain,
     err,
@@ -24,33 +28,77 @@ from lockstep.cli.output import (
     say_aside,
     wrong_use,
 )
+from lockstep.cli.times import absolute, moment
 from lockstep.cli.usage import UsagePlaces
-from lockstep.environment import AwsCallRefusedError
-from lockstep.errors import OrderRefusedError
+from lockstep.environment import line_of
+from lockstep.errors import LockstepError, OrderRefusedError
 from lockstep.identity import Cloud
 from lockstep.messages import RunInput
 from lockstep.model import Credential
 from lockstep.orders import Given, Revoke
 from lockstep.plan import Plan
 from lockstep.ports import Clock
+from lockstep.stack_names import DEFAULT_STACK, LIVE
 from lockstep.system import SystemClock
 
-TIMEOUT_SECONDS = 660.0
-"""The longest time that an execution may run, plus a minute."""
-POLL_SECONDS = 1.0
+SKIPPED = "skipped"
+"""The outcome of an execution that changed nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Skip:
+    """Why a run was skipped, by the lock record right after it.
+
+    Attributes:
+        wait: None where it waits for nothing any more, or where that is not known.
+        problem: Why it is not known.
+    """
+
+    wait: Wait | None = None
+    problem: LockstepError | None = None
+
+    @property
+    def next(self) -> str | None:
+        """What rotates all the same."""
+        if self.wait and self.wait.reason in {Reason.NOT_DUE, Reason.PAUSED}:
+            return f"lockstep rotate --force {self.wait.credential_id}"
+        return None
+
+    def told(self, now: datetime) -> str:
+        """The same, in words."""
+        if self.problem:
+            return f"why is not known; {line_of(self.problem)}"
+        return self.wait.told(now) if self.wait else "what it waited for is over, so start it again"
 
 
 def rotate(  # noqa: PLR0913 - a command has an argument for each option
     *,
-    credential_id: OneCredentialId,
+    named: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="CREDENTIAL", help="The credential, by its id.  [default: the only one of the plan]"
+        ),
+    ] = None,
+    credential_id: Annotated[
+        str | None, typer.Option("--credential", "-c", help="The same as CREDENTIAL.")
+    ] = None,
+    stack: Annotated[
+        str, typer.Option("--stack", envvar="LOCKSTEP_STACK", help="`stack` in cdk.json.")
+    ] = DEFAULT_STACK,
+    alias: Annotated[
+        Literal["live", "canary"],
+        typer.Option(
+            "--alias", help="Of the state machine: `canary` while a deployment waits for the canary."
+        ),
+    ] = LIVE,
     state_machine_arn: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--state-machine-arn",
             envvar="LOCKSTEP_STATE_MACHINE_ARN",
-            help="The alias of the state machine to start; an output of the stack.",
+            help="What to start instead, in another account or region.",
         ),
-    ],
+    ] = None,
     force: Annotated[
         bool,
         typer.Option("--force", help="Rotate even if it is not due or paused, but not during the overlap."),
@@ -78,9 +126,11 @@ def rotate(  # noqa: PLR0913 - a command has an argument for each option
 ) -> None:
     """Start a rotation in AWS and follow it to its end.
 
-    A credential that is not due, or whose lock is held, is skipped, which is a success. Ctrl-C stops following it;
-    the rotation goes on. An emergency is an order in the lock record: if this run is skipped or dies, the next one of
-    either cloud does it, whatever the schedule says. A paused credential needs --resume.
+    It starts the state machine of the stack, in the plan's region and your account, and shows each state once it is
+    over. A credential that is not due, or whose lock is held, is skipped, which is a success; it says why and until
+    when. Ctrl-C stops following it; the rotation goes on. An emergency is an order in the lock record: if this run is
+    skipped or dies, the next one of either cloud does it, whatever the schedule says. A paused credential needs
+    --resume.
 
     An emergency first shows which sessions are open, as `lockstep sessions` does, and asks. Sessions go on; it is their
     next login that is refused, until they read the new value. With --usage it also shows what clients and agents say
@@ -90,13 +140,17 @@ def rotate(  # noqa: PLR0913 - a command has an argument for each option
     or nobody to ask, 3 AWS was unreachable or the rotation did not end in time.
     """
     plan = plan_or_exit(file)
-    credential, region = one(plan, credential_id), _region(state_machine_arn)
+    credential, clock = _the_one(plan, named, credential_id), SystemClock()
+    if state_machine_arn:
+        region_of(state_machine_arn)
     order = Revoke(lift_pause=lift_pause) if revoke_previous else None
-    asked = RunInput(credential_id=credential.id, trigger="cli", force=force or revoke_previous).model_dump()
+    asked = RunInput(credential_id=credential.id, trigger="cli", force=force or revoke_previous)
     if dry_run:
         if order:
             say(f"would record and give the order {order.name} for {credential.id}")
-        say(f"would start {state_machine_arn} with {json.dumps(asked)}")
+        say(
+            f"would start {state_machine_arn or located(plan, stack, alias)} with {json.dumps(asked.model_dump())}"
+        )
         return
     if order:
         if not yes:
@@ -104,18 +158,37 @@ def rotate(  # noqa: PLR0913 - a command has an argument for each option
         given = _ordered(plan, order, credential, stream)
         # Standard output may be JSON.
         say_aside(f"emergency through generation {given.state.revoke_through} ordered")
-    client = aws_client("stepfunctions", region)
-    with translated(dict.fromkeys(Trouble, AwsCallRefusedError)):
-        arn = client.start_execution(stateMachineArn=state_machine_arn, input=json.dumps(asked))[
-            "executionArn"
-        ]
-        ended = _followed(client, arn, SystemClock())
+    execution = Execution(state_machine_arn or located(plan, stack, alias), asked)
+    if not as_json:
+        say_aside(f"started {execution.arn}")
+    ended = _shown(execution, clock, aside=not as_json)
     if ended is None:
-        complain(f"still running: {arn}")
+        complain(f"still running: {execution.arn}")
         raise typer.Exit(Exit.UNREACHABLE)
-    _report(arn, ended, as_json=as_json)
+    skip = (
+        _skip(plan, credential, clock, is_forced=asked.force)
+        if ended.output.get("outcome") == SKIPPED
+        else None
+    )
+    _report(ended, skip, clock.now(), as_json=as_json)
     if order:
         _require_over(plan, credential, stream)
+
+
+def _the_one(plan: Plan, *ids: str | None) -> Credential:
+    """The credential that is named once or twice, or the only one of the plan; else exit code 2."""
+    given = {i for i in ids if i is not None} or {c.id for c in plan.credentials}
+    if len(given) > 1:
+        raise wrong_use(f"name one credential: lockstep rotate CREDENTIAL; one of {', '.join(sorted(given))}")
+    return one(plan, given.pop())
+
+
+def _skip(plan: Plan, credential: Credential, clock: Clock, *, is_forced: bool) -> Skip:
+    try:
+        record = operator(plan).lock(credential).read()
+    except LockstepError as error:
+        return Skip(problem=error)
+    return Skip(wait=waits_for(record, clock.now(), is_forced=is_forced))
 
 
 def _require_over(plan: Plan, credential: Credential, stream: Cloud) -> None:
@@ -137,51 +210,52 @@ def _ordered(plan: Plan, order: Revoke, credential: Credential, stream: Cloud) -
         raise
 
 
-def _region(arn: str) -> str:
-    parts = arn.split(":")
-    if parts[:1] + parts[2:3] != ["arn", "states"] or not parts[3]:
-        raise wrong_use("--state-machine-arn: not the ARN of a state machine (arn:aws:states:…)")
-    return parts[3]
+def _shown(execution: Execution, clock: Clock, *, aside: bool) -> Ended | None:
+    """Follow it, and show each state once it is over; the one that it is in only at a terminal."""
+    told = 0
+    with Status("started", console=err) as running:
+
+        def see(states: tuple[Entered, ...]) -> None:
+            nonlocal told
+            over = [s for s in states if s.left_at]
+            if aside:
+                for state in over[told:]:
+                    say_aside(f"  {absolute(state.at, clock.now())}  {state.name}  {state.seconds:.1f} s")
+            told = len(over)
+            for state in states[told:]:
+                running.update(f"{state.name}, since {absolute(state.at, clock.now())}")
+
+        return execution.followed(clock, see)
 
 
-def _followed(client: Any, arn: str, clock: Clock) -> dict[str, Any] | None:  # noqa: ANN401 - botocore makes its clients' types at run time
-    deadline = clock.monotonic() + TIMEOUT_SECONDS
-    with Status("started", console=err) as status:
-        while clock.monotonic() < deadline:
-            shown: dict[str, Any] = client.describe_execution(executionArn=arn)
-            if shown["status"] != "RUNNING":
-                return shown
-            events = client.get_execution_history(executionArn=arn, reverseOrder=True, maxResults=50)[
-                "events"
-            ]
-            entered = (
-                e["stateEnteredEventDetails"]["name"] for e in events if "stateEnteredEventDetails" in e
-            )
-            status.update(next(entered, "started"))
-            clock.sleep(POLL_SECONDS)
-    return None
-
-
-def _report(arn: str, ended: dict[str, Any], *, as_json: bool) -> None:
-    succeeded = ended["status"] == "SUCCEEDED"
-    output = json.loads(ended["output"]) if succeeded else {}
-    failure = {}
-    if not succeeded:
-        failure = {"error": ended.get("error", ended["status"]), "cause": _message(ended.get("cause", ""))}
+def _report(ended: Ended, skip: Skip | None, now: datetime, *, as_json: bool) -> None:
+    advice = advice_of(ended.error)
     if as_json:
-        print_json({"execution": arn, "status": ended["status"], **output, **failure})
-    elif succeeded:
-        generation = f", generation {output['generation']} is current" if "generation" in output else ""
-        say(f"{output.get('outcome', ended['status'])}{generation}", style="green")
+        print_json(_document(ended, skip, advice, now))
+    elif skip:
+        say(f"skipped: {skip.told(now)}", style="yellow")
+        if skip.next:
+            say(f"  next: {skip.next}")
+    elif ended.error is None:
+        generation = (
+            f", generation {ended.output['generation']} is current" if "generation" in ended.output else ""
+        )
+        say(f"{ended.output.get('outcome', ended.status)}{generation}", style="green")
     else:
-        complain(f"failed: {failure['error']}: {failure['cause']}")
-    if not succeeded:
+        complain(f"failed: {ended.error}: {ended.cause}")
+        if advice:
+            complain(f"  next: {advice}")
+    if ended.error is not None:
         raise typer.Exit(Exit.NO)
 
 
-def _message(cause: str) -> str:
-    """The text of a function's error, without Lambda's wrapping."""
-    try:
-        return str(json.loads(cause)["errorMessage"])
-    except (ValueError, TypeError, KeyError):
-        return cause
+def _document(ended: Ended, skip: Skip | None, advice: str | None, now: datetime) -> dict[str, Any]:
+    wait = skip.wait if skip else None
+    return {
+        "execution": ended.arn,
+        "status": ended.status,
+        **ended.output,
+        **({"error": ended.error, "cause": ended.cause, "next": advice} if ended.error else {}),
+        **({"waits_for": wait.document(now) if wait else None} if skip else {}),
+        "states": [{"state": s.name, "entered_at": moment(s.at), "seconds": s.seconds} for s in ended.states],
+    }

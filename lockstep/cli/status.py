@@ -190,7 +190,7 @@ def _show(state: State, now: datetime) -> None:
     if state.next_run is None:
         say(f"  next run: {_NO_ANSWER}")
     elif state.next_run.waits_for:
-        say(f"  next run: skipped now ({state.next_run.waits_for}); then {state.next_run.meaning}")
+        say(f"  next run: skipped now ({state.next_run.waits_for.told(now)}); then {state.next_run.meaning}")
     else:
         say(f"  next run: {state.next_run.meaning}")
     _show_last(state, now)
@@ -262,7 +262,7 @@ def _document(state: State, now: datetime) -> dict[str, Any]:
         "next_run": {
             "action": state.next_run.action,
             "meaning": state.next_run.meaning,
-            "waits_for": state.next_run.waits_for,
+            "waits_for": state.next_run.waits_for.document(now) if state.next_run.waits_for else None,
         }
         if state.next_run
         else None,

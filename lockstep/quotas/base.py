@@ -7,7 +7,7 @@ from fractions import Fraction
 from math import ceil, floor
 
 from lockstep.plan import Plan
-from lockstep.plan_checks import DEFAULT_STACK
+from lockstep.stack_names import DEFAULT_STACK
 
 NEAR = Fraction(8, 10)
 """From this share of a limit on, a plan is near it."""

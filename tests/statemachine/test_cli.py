@@ -211,26 +211,3 @@ def test_the_lock_of_a_dead_run_is_released_and_its_claim_stays(mysql: Case) -> 
     assert (again.exit_code, "the lock is free already" in again.stderr) == (1, True)
     output = mysql.rotate().output
     assert (output["outcome"], output["generation"], output["adopted"]) == ("rotated", 2, True)
-
-
-def test_rotate_starts_an_execution_and_follows_it(plain: Case) -> None:
-    arn = ("--state-machine-arn", plain.world.machine_arn)
-    shown = run(plain, "rotate", *arn)
-    assert (shown.exit_code, shown.stdout) == (0, "rotated, generation 1 is current\n")
-    assert plain.locked_out() == []
-    assert [e.event["unmapped"]["lockstep"]["trigger"] for e in plain.entries()] == ["cli"]
-    assert run(plain, "rotate", *arn).stdout == "skipped\n"
-    forced = document(run(plain, "rotate", *arn, "--revoke-previous", "--yes", "--json"))
-    assert (forced["status"], forced["outcome"]) == ("SUCCEEDED", "rotated")
-
-
-def test_rotate_says_why_a_rotation_failed(plain: Case) -> None:
-    plain.edit_secret("not JSON")
-    shown = run(plain, "rotate", "--state-machine-arn", plain.world.machine_arn)
-    assert (shown.exit_code, shown.stdout) == (1, "")
-    assert "SecretMalformedError: The content of the secret is neither" in shown.stderr
-
-
-def test_a_missing_state_machine_gives_exit_code_3(plain: Case) -> None:
-    shown = run(plain, "rotate", "--state-machine-arn", f"{plain.world.machine_arn}-elsewhere")
-    assert (shown.exit_code, "StateMachineDoesNotExist" in shown.stderr) == (3, True)

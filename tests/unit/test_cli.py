@@ -108,7 +108,8 @@ WRONG_USE = {
     "retire: no such credential": ["retire", "unknown"],
     "plan activate: no credential": ["plan", "activate"],
     "plan activate: no such credential": ["plan", "activate", "unknown"],
-    "rotate: no state machine": ["rotate", "-c", CREDENTIAL],
+    "rotate: two credentials": ["rotate", CREDENTIAL, "-c", "another"],
+    "rotate: no such alias": ["rotate", "--alias", "gate"],
     "rotate: not an ARN of a state machine": [
         "rotate",
         "-c",
@@ -141,6 +142,7 @@ CLOUD_COMMANDS = {
     "lock show": ["lock", "show"],
     "lock release": ["lock", "release", "-c", CREDENTIAL, "--holder", "run-1", "--yes"],
     "rotate": ["rotate", "-c", CREDENTIAL, "--state-machine-arn", ARN],
+    "rotate, the only credential": ["rotate", "--dry-run"],
     "pause": ["pause", CREDENTIAL],
     "pause, dry": ["pause", CREDENTIAL, "--dry-run"],
     "resume": ["resume", "--all"],
@@ -347,7 +349,7 @@ def test_the_forecast_follows_the_rules_of_acquire_and_generate(
     assert in_step(lock_record, current) is expected_in_step
     assert found.action == action
     assert (waits_for is None) == (found.waits_for is None)
-    assert (waits_for or "") in (found.waits_for or "")
+    assert (waits_for or "") in (found.waits_for.told(NOW) if found.waits_for else "")
 
 
 def test_an_operator_sees_the_streams_of_all_runners(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,152 @@
+"""One execution of the state machine: where the machine is, and what it does until it ends."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from lockstep.aws.clients import Trouble, aws_client, translated
+from lockstep.cli.output import wrong_use
+from lockstep.environment import AwsCallRefusedError
+from lockstep.messages import RunInput
+from lockstep.plan import Plan
+from lockstep.ports import Clock
+from lockstep.stack_names import state_machine_name
+
+TIMEOUT_SECONDS = 660.0
+"""The longest time that an execution may run, plus a minute."""
+POLL_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entered:
+    """A state that an execution has entered.
+
+    Attributes:
+        left_at: When the next one was entered, or the execution ended; None while it is in this one.
+    """
+
+    name: str
+    at: datetime
+    left_at: datetime | None = None
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it was there."""
+        return (self.left_at - self.at).total_seconds() if self.left_at else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """An execution that has ended.
+
+    Attributes:
+        status: As Step Functions says it: `SUCCEEDED`, `FAILED`, `TIMED_OUT`, `ABORTED`.
+        output: What it returned; empty unless it succeeded.
+        error: Its error; None if it succeeded.
+        cause: The text of the error.
+        states: Those that it entered, in their order.
+    """
+
+    arn: str
+    status: str
+    output: dict[str, Any]
+    error: str | None
+    cause: str
+    states: tuple[Entered, ...]
+
+
+def located(plan: Plan, stack: str, alias: str) -> str:
+    """The ARN of an alias of the stack's state machine, in the plan's region and the caller's account.
+
+    Raises:
+        AwsCallRefusedError: AWS does not say which account that is.
+    """
+    region = plan.lock.region
+    with _calls():
+        caller = aws_client("sts", region).get_caller_identity()
+        partition, account = str(caller["Arn"]).split(":")[1], caller["Account"]
+    return f"arn:{partition}:states:{region}:{account}:stateMachine:{state_machine_name(stack)}:{alias}"
+
+
+def region_of(state_machine_arn: str) -> str:
+    """The region in an ARN, or exit code 2."""
+    parts = state_machine_arn.split(":")
+    if parts[:1] + parts[2:3] != ["arn", "states"] or not parts[3]:
+        raise wrong_use("--state-machine-arn: not the ARN of a state machine (arn:aws:states:…)")
+    return parts[3]
+
+
+class Execution:
+    """An execution that was started here.
+
+    Args:
+        state_machine_arn: What to start.
+        asked: Its input.
+    """
+
+    def __init__(self, state_machine_arn: str, asked: RunInput) -> None:
+        self._client = aws_client("stepfunctions", region_of(state_machine_arn))
+        with _calls():
+            self.arn: str = self._client.start_execution(
+                stateMachineArn=state_machine_arn, input=json.dumps(asked.model_dump())
+            )["executionArn"]
+
+    def followed(self, clock: Clock, see: Callable[[tuple[Entered, ...]], None]) -> Ended | None:
+        """Follow it to its end; None if that takes too long.
+
+        Args:
+            clock: Which time it is.
+            see: Called at each look, and at the end, with all states so far.
+
+        Raises:
+            AwsCallRefusedError: A call failed; the execution goes on.
+        """
+        deadline = clock.monotonic() + TIMEOUT_SECONDS
+        while clock.monotonic() < deadline:
+            with _calls():
+                shown = self._client.describe_execution(executionArn=self.arn)
+                # After the description, so that at the end no state is missing.
+                states = tuple(_until_next(list(self._entered()), shown.get("stopDate")))
+            see(states)
+            if shown["status"] != "RUNNING":
+                return _ended(self.arn, shown, states)
+            clock.sleep(POLL_SECONDS)
+        return None
+
+    def _entered(self) -> Iterator[Entered]:
+        history = self._client.get_paginator("get_execution_history")
+        for page in history.paginate(executionArn=self.arn, includeExecutionData=False):
+            for event in page["events"]:
+                if "stateEnteredEventDetails" in event:
+                    yield Entered(name=event["stateEnteredEventDetails"]["name"], at=event["timestamp"])
+
+
+def _until_next(entered: list[Entered], stopped: datetime | None) -> Iterator[Entered]:
+    for state, left_at in zip(entered, [*(s.at for s in entered[1:]), stopped], strict=False):
+        yield Entered(name=state.name, at=state.at, left_at=left_at)
+
+
+def _ended(arn: str, shown: dict[str, Any], states: tuple[Entered, ...]) -> Ended:
+    succeeded = shown["status"] == "SUCCEEDED"
+    return Ended(
+        arn=arn,
+        status=shown["status"],
+        output=json.loads(shown["output"]) if succeeded else {},
+        error=None if succeeded else shown.get("error", shown["status"]),
+        cause="" if succeeded else _message(shown.get("cause", "")),
+        states=states,
+    )
+
+
+def _message(cause: str) -> str:
+    """The text of a function's error, without Lambda's wrapping."""
+    try:
+        return str(json.loads(cause)["errorMessage"])
+    except (ValueError, TypeError, KeyError):
+        return cause
+
+
+def _calls() -> Any:  # noqa: ANN401 - a context manager
+    return translated(dict.fromkeys(Trouble, AwsCallRefusedError))

@@ -1,0 +1,82 @@
+"""`lockstep rotate` on a running world: what it starts, what it shows, and why it was skipped."""
+
+import re
+import time
+
+from lockstep.orders import Pause
+from tests.statemachine.conftest import Case
+from tests.statemachine.test_cli import DEAD, document, run
+from tests.statemachine.test_cli_orders import set_attribute
+
+STATES = [
+    *("CheckInput", "AcquireLock", "Generate", "ApplyDb", "EveryDatabaseAccepts"),
+    *("UpdateSecrets", "RevokeOrdered", "Audit", "ReleaseLock"),
+]
+
+
+def test_rotate_finds_the_state_machine_and_shows_its_states(plain: Case) -> None:
+    plain.settle()
+    shown = run(plain, "rotate")
+    assert (shown.exit_code, shown.stdout) == (0, "rotated, generation 2 is current\n")
+    assert plain.locked_out() == []
+    assert [e.event["unmapped"]["lockstep"]["trigger"] for e in plain.entries()][1:] == ["cli"]
+    started, *states = shown.stderr.splitlines()
+    assert started.startswith(f"started {plain.world.machine_arn.replace(':stateMachine:', ':execution:')}:")
+    assert [line.split()[1] for line in states] == STATES
+    assert all(re.fullmatch(r"  [0-9:]{8}  [A-Za-z]+  [0-9]+\.[0-9] s", line) for line in states), states
+    forced = run(plain, "rotate", "--revoke-previous", "--yes", "--json")
+    told = document(forced)
+    assert (told["status"], told["outcome"]) == ("SUCCEEDED", "rotated")
+    assert "RevokeDb" in [s["state"] for s in told["states"]]
+    assert all(s["seconds"] >= 0 and s["entered_at"].endswith("Z") for s in told["states"])
+    assert "AcquireLock" not in forced.stderr
+
+
+def test_rotate_says_why_and_until_when_it_was_skipped(plain: Case) -> None:
+    def skipped(*words: str) -> str:
+        shown = run(plain, "rotate", *words)
+        assert shown.exit_code == 0
+        return shown.stdout
+
+    plain.rotate()
+    assert re.match(r"skipped: the overlap ends at [0-9: -]+ \(in .*\)\n$", skipped("--force"))
+    set_attribute(plain, "not_before", {"N": "1"})
+    again = f"  next: lockstep rotate --force {plain.credential.id}\n"
+    assert re.match(r"skipped: not due before [0-9: -]+ \(in .*\)\n", early := skipped())
+    assert early.endswith(again)
+    plain.order(Pause())
+    assert skipped() == f"skipped: paused, until `lockstep resume {plain.credential.id}`\n{again}"
+    plain.hold_lock(DEAD, expires_at=int(time.time()) + 400)
+    assert skipped("--force").startswith(f"skipped: {DEAD} holds the lock until ")
+    told = document(run(plain, "rotate", "--json"))
+    assert (told["outcome"], told["waits_for"]["reason"]) == ("skipped", "held")
+    assert told["waits_for"]["holder"] == DEAD
+    assert told["waits_for"]["until"].endswith("Z")
+    assert [s["state"] for s in told["states"]][:2] == ["CheckInput", "AcquireLock"]
+
+
+def test_rotate_says_what_mends_a_failure(plain: Case) -> None:
+    plain.rotate()
+    set_attribute(plain, "plan", {"S": "of-another-plan"})
+    plain.world.outside.expire_schedule(plain.credential.id)
+    shown = run(plain, "rotate")
+    assert shown.exit_code == 1
+    assert "failed: PlanNotActiveError: " in shown.stderr
+    assert "  next: " in shown.stderr
+
+
+def test_a_stack_that_is_not_deployed_is_told_with_the_next_command(plain: Case) -> None:
+    shown = run(plain, "rotate", "--stack", "elsewhere")
+    assert (shown.exit_code, "--stack NAME" in shown.stderr) == (3, True)
+
+
+def test_rotate_says_why_a_rotation_failed(plain: Case) -> None:
+    plain.edit_secret("not JSON")
+    shown = run(plain, "rotate")
+    assert (shown.exit_code, shown.stdout) == (1, "")
+    assert "SecretMalformedError: The content of the secret is neither" in shown.stderr
+
+
+def test_a_missing_state_machine_gives_exit_code_3(plain: Case) -> None:
+    shown = run(plain, "rotate", "--state-machine-arn", f"{plain.world.machine_arn}-elsewhere")
+    assert (shown.exit_code, "StateMachineDoesNotExist" in shown.stderr) == (3, True)
