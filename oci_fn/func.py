@@ -100,6 +100,7 @@ class Function:
 
     def _run(self, run: RunInput, rotation_id: str, *, ends_at: float) -> dict[str, Any]:
         began = self._clock.monotonic()
+        retries = Retries(self._clock, deadline=ends_at - MARGIN_SECONDS)
         request = RunRequest(
             rotation_id=rotation_id,
             runner="oci",
@@ -110,7 +111,6 @@ class Function:
             # A run has a scope of its own, so that nothing of it goes on in the next one (protocol F10).
             with Scope(self._clock, ends_at=ends_at, leave=self._leave).open():
                 ports = self._runner().ports(run.credential_id)
-                retries = Retries(self._clock, deadline=ends_at - MARGIN_SECONDS)
                 done = rotate(request, ports, retries)
             result = {
                 "outcome": done.outcome,
@@ -126,7 +126,8 @@ class Function:
             # The key of the other cloud may have been replaced: the next call reads it again.
             self._forget()
         result = {"credential_id": run.credential_id, "rotation_id": rotation_id, **result}
-        logger.info(json.dumps({**result, "milliseconds": round((self._clock.monotonic() - began) * 1000)}))
+        took_ms = round((self._clock.monotonic() - began) * 1000)
+        logger.info(json.dumps({**result, "milliseconds": took_ms, "states_ms": retries.states_ms}))
         return result
 
     def _runs(self, given: RunInput | EveryInput) -> list[RunInput]:

@@ -14,6 +14,9 @@ Result = TypeVar("Result")
 class Retries:
     """Calls a function, and calls it again as the policy says.
 
+    Attributes:
+        states_ms: How long the calls of each state took, with what was waited between tries, in milliseconds.
+
     Args:
         clock: Waits between tries.
         deadline: In the clock's monotonic seconds. After it no call begins, except the owed ones of a failed run
@@ -25,6 +28,7 @@ class Retries:
         self._clock = clock
         self._deadline = deadline
         self._jitter = jitter
+        self.states_ms: dict[str, int] = {}
 
     def call(
         self,
@@ -46,6 +50,14 @@ class Retries:
             LockstepError: The work's last error.
             DeadlineExceededError: The deadline has passed; `code` is the state.
         """
+        began = self._clock.monotonic()
+        try:
+            return self._try(state, work, policy=policy, is_owed=is_owed)
+        finally:
+            took_ms = round((self._clock.monotonic() - began) * 1000)
+            self.states_ms[state] = self.states_ms.get(state, 0) + took_ms
+
+    def _try(self, state: str, work: Callable[[], Result], *, policy: RetryPolicy, is_owed: bool) -> Result:
         retries = 0
         while True:
             if self._clock.monotonic() >= self._deadline and (retries or not is_owed):

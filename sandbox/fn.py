@@ -61,6 +61,15 @@ class FunctionProcess:
         """Everything that it has written to stdout and stderr."""
         return self._log.read_text(errors="replace")
 
+    def logged(self, rotation_id: str) -> dict[str, Any]:
+        """What it has logged about a run that it has answered; empty if it has logged nothing."""
+        for line in self.log.splitlines():
+            _, brace, rest = line.partition("{")
+            if rotation_id in rest:
+                found: dict[str, Any] = json.loads(brace + rest)
+                return found
+        return {}
+
     def call(
         self, body: object = None, *, seconds: float = 120.0, headers: Mapping[str, str] | None = None
     ) -> Answer:

@@ -103,3 +103,19 @@ def test_an_owed_call_is_tried_once_after_the_deadline() -> None:
     with pytest.raises(DeadlineExceededError):
         _retries(_Clock(), deadline=0).call("State", work, is_owed=True)
     assert done == ["tried"]
+
+
+def test_it_tells_how_long_each_state_took_with_its_retries_and_failures() -> None:
+    clock = _Clock()
+    retries = _retries(clock)
+    for _ in range(2):
+        _, work = _failing(StoreUnreachableError)
+        retries.call("Generate", work)
+
+    def fails() -> None:
+        clock.sleep(0.25)
+        raise FenceLostError
+
+    with pytest.raises(FenceLostError):
+        retries.call("ApplyDb", fails)
+    assert retries.states_ms == {"Generate": 2000, "ApplyDb": 250}
