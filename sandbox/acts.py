@@ -2,19 +2,20 @@
 
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lockstep.model import Credential, Login, SecretStr
 from lockstep.orders import Enrol, Revoke
 from sandbox.applications import CACHE_SECONDS
-from sandbox.aws import Execution, InvocationContext, ProcessDied
+from sandbox.aws import InvocationContext, ProcessDied
 from sandbox.estate import Estate
 from sandbox.fn import FunctionProcess
 from sandbox.outside import Value, lets_in
 from sandbox.servers import set_password
+from sandbox.story import CLOUDS, End, Run, Story, short
 from sandbox.timeline import duration_ms, spans
 
 if TYPE_CHECKING:
@@ -22,129 +23,174 @@ if TYPE_CHECKING:
 
 OVERLAP_PATIENCE_SECONDS = 60.0
 POLL_SECONDS = 0.5
+ROTATED, FINISHED = End(), End(adopted=True)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """One run of a runner, as the demo shows it."""
-
-    act: str
-    credential_id: str
-    runner: str
-    outcome: str
-    generation: int | None = None
-    adopted: bool = False
-    milliseconds: int = 0
-    states_ms: Mapping[str, int] = field(default_factory=dict)
-
-
-@dataclass
-class Story:
-    """What has happened so far, and what went wrong.
+@dataclass(frozen=True)
+class Stage:
+    """Where it happens.
 
     Attributes:
         function: The OCI function.
-        say: Told a line about each run.
-        act: What is going on now.
     """
 
+    story: Story
+    estate: Estate
     function: FunctionProcess
-    say: Callable[[str], None]
-    act: str = ""
-    runs: list[Run] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-
-    def add(self, run: Run, *, expected: str, adopted: bool = False) -> None:
-        """Note a run, and a problem if it did not end as expected."""
-        self.runs.append(run)
-        self.say(
-            f"{run.act}: {run.credential_id} by {run.runner}: {run.outcome} {run.generation or ''} "
-            f"{'(adopted) ' if run.adopted else ''}in {run.milliseconds} ms"
-        )
-        if (run.outcome, run.adopted) != (expected, adopted):
-            self.problems.append(f"{run.act}: {run.credential_id}: {run.outcome} instead of {expected}")
 
 
-def play(story: Story, estate: Estate) -> None:
-    """The acts during which applications log in, for every credential. The first run activates the plan."""
-    for act in (_aws_rotates, _oci_rotates, _aws_begins_oci_finishes, _oci_is_down_and_heals, _aws_rotates):
-        for credential in estate.plan.credentials:
-            act(story, estate, credential)
+@dataclass(frozen=True)
+class Act:
+    """An act, played once for each credential.
+
+    Attributes:
+        about: One sentence: what is about to happen, and why it matters.
+    """
+
+    title: str
+    about: str
+    play: Callable[[Stage, Credential], None]
 
 
-def _aws_rotates(story: Story, estate: Estate, credential: Credential) -> None:
-    story.act = "AWS rotates"
-    story.add(_by_aws(story, estate, credential), expected="rotated")
+def play(stage: Stage) -> None:
+    """The acts during which applications log in. The first run activates the plan."""
+    _play(stage, WITH_APPLICATIONS)
 
 
-def _oci_rotates(story: Story, _estate: Estate, credential: Credential) -> None:
-    story.act = "OCI rotates"
-    story.add(_by_oci(story, credential), expected="rotated")
+def recover(stage: Stage) -> None:
+    """The acts that lock applications out, because of what others did or on purpose: they have stopped by now."""
+    _play(stage, WITHOUT_APPLICATIONS)
 
 
-def _aws_begins_oci_finishes(story: Story, estate: Estate, credential: Credential) -> None:
+def _play(stage: Stage, acts: tuple[Act, ...]) -> None:
+    for act in acts:
+        stage.story.begin(act.title, act.about)
+        for credential in stage.estate.plan.credentials:
+            act.play(stage, credential)
+
+
+def _aws_rotates(stage: Stage, credential: Credential) -> None:
+    stage.story.add(_by_aws(stage, credential), ROTATED)
+
+
+def _oci_rotates(stage: Stage, credential: Credential) -> None:
+    stage.story.add(_by_oci(stage, credential), ROTATED)
+
+
+def _aws_begins_oci_finishes(stage: Stage, credential: Credential) -> None:
     """AWS dies between apply and commit: the databases accept the new value, no store serves it."""
-    story.act = "AWS dies before commit"
-    with _before(estate, "update_secrets", _die):
-        story.add(_by_aws(story, estate, credential), expected="Lambda.Unknown")
-    story.act = "OCI finishes it"
-    story.add(_by_oci(story, credential), expected="rotated", adopted=True)
+    with _before(stage.estate, "update_secrets", _die):
+        run = _by_aws(stage, credential)
+    stage.story.add(run, End(outcome="Lambda.Unknown", cause="the demo killed its function at every try"))
+    stage.story.add(_by_oci(stage, credential), FINISHED)
 
 
-def _oci_is_down_and_heals(story: Story, estate: Estate, credential: Credential) -> None:
+def _oci_is_down_and_heals(stage: Stage, credential: Credential) -> None:
     """OCI Vault goes down as the commit begins: AWS serves the new value, OCI the one before, and both log in."""
-    story.act = "OCI Vault down at commit"
     outages: list[Fault] = []
 
     def begin_outage() -> None:
         if not outages:
-            outages.extend(estate.oci.faults.outage(service) for service in ("vault", "secrets"))
+            outages.extend(stage.estate.oci.faults.outage(service) for service in ("vault", "secrets"))
 
-    with _before(estate, "update_secrets", begin_outage):
-        story.add(_by_aws(story, estate, credential), expected="StoreUnreachableError")
+    stage.story.note(
+        f"{short(credential.id)}: waiting while AWS asks OCI Vault again and again, for 15 to 30 seconds"
+    )
+    with _before(stage.estate, "update_secrets", begin_outage):
+        run = _by_aws(stage, credential)
+    stage.story.add(run, End(outcome="StoreUnreachableError", cause="the demo switched OCI Vault off"))
     for outage in outages:
         outage.lift()
-    story.act = "OCI Vault is back"
+    stage.story.note(f"{short(credential.id)}: the demo has switched OCI Vault on again")
     # A store serves the value already, so it is not adopted: it gets a new generation in both stores.
-    story.add(_by_aws(story, estate, credential), expected="rotated")
+    stage.story.add(_by_aws(stage, credential), ROTATED)
     # An application that cannot read its only store for longer than the overlap holds a dead value. So every
     # application reads once more before the next outage begins.
+    stage.story.note(
+        f"waiting {2 * CACHE_SECONDS:.0f} seconds until every application has read OCI Vault again"
+    )
     time.sleep(2 * CACHE_SECONDS)
 
 
-def recover(story: Story, estate: Estate) -> None:
-    """The acts that lock applications out, because of what others did or on purpose: they have stopped by now."""
-    for act in (_a_database_is_restored, _a_password_has_leaked):
-        for credential in estate.plan.credentials:
-            act(story, estate, credential)
-
-
-def _a_database_is_restored(story: Story, estate: Estate, credential: Credential) -> None:
+def _a_database_is_restored(stage: Stage, credential: Credential) -> None:
     """A database refuses what the stores serve, and no run goes on until an operator says how."""
-    database = credential.databases[-1]
+    story, estate, database = stage.story, stage.estate, credential.databases[-1]
     login = _served(estate, credential)
     backup = SecretStr(f"{secrets.token_urlsafe(24)}-aA1")
     set_password(estate.servers[database], Login(login.username, backup))
-    story.act = "A database is restored"
-    story.add(_by_aws(story, estate, credential), expected="CurrentCredentialRejectedError")
-    story.act = "It is muted"
-    story.add(_by_oci(story, credential), expected="DatabaseMutedError")
-    story.act = "It is enrolled"
+    refused = End(
+        outcome="CurrentCredentialRejectedError", cause=f"{database} refuses the password since its restore"
+    )
+    story.add(_by_aws(stage, credential), refused)
+    muted = End(
+        outcome="DatabaseMutedError", cause=f"no run asks {database} again, which might lock the account"
+    )
+    story.add(_by_oci(stage, credential), muted)
     estate.order(credential, Enrol(databases=frozenset({database})))
-    story.add(_by_aws(story, estate, credential), expected="rotated", adopted=True)
-    _expect_none(story, credential, "locked out", estate.locked_out(credential))
+    story.note(f"{short(credential.id)}: an operator has enrolled {database}, as with `lockstep enrol`")
+    story.add(_by_aws(stage, credential), FINISHED)
+    story.expect_none(credential.id, "locked out", estate.locked_out(credential))
 
 
-def _a_password_has_leaked(story: Story, estate: Estate, credential: Credential) -> None:
+def _a_password_has_leaked(stage: Stage, credential: Credential) -> None:
     """An emergency order: the next run of either cloud ends every value but its own."""
+    story, estate = stage.story, stage.estate
     leaked = _served(estate, credential)
     estate.order(credential, Revoke(lift_pause=False))
-    story.act = "A password has leaked"
-    story.add(_by_oci(story, credential), expected="rotated")
+    story.add(_by_oci(stage, credential), ROTATED)
     value = Value(leaked.username, leaked.password.reveal())
     accepting = [s.name for s in credential.servers if lets_in(s, value)]
-    _expect_none(story, credential, "still accepted", accepting)
-    _expect_none(story, credential, "locked out", estate.locked_out(credential))
+    story.expect_none(credential.id, "the leaked password is still accepted", accepting)
+    story.expect_none(credential.id, "locked out", estate.locked_out(credential))
+
+
+WITH_APPLICATIONS = (
+    Act(
+        "AWS rotates",
+        "The first run in AWS proves by real logins that the password in use works everywhere, and makes both clouds "
+        "serve it as generation 1, because nothing may change before what exists is known to work.",
+        _aws_rotates,
+    ),
+    Act(
+        "OCI rotates",
+        "The standby in OCI makes a new password, generation 2, by the same four steps, because rotation must go on "
+        "where the runner in AWS does not.",
+        _oci_rotates,
+    ),
+    Act(
+        "AWS dies half-way, and OCI finishes",
+        "The demo kills AWS's function on purpose, after the databases accept the new password and before a store "
+        "serves it, because a crash at the worst moment must neither lock anyone out nor lose the password.",
+        _aws_begins_oci_finishes,
+    ),
+    Act(
+        "OCI Vault goes down",
+        "The demo switches OCI Vault off on purpose in the middle of a promotion, so that the clouds serve different "
+        "passwords, because both must log in until the next run brings the clouds back in step.",
+        _oci_is_down_and_heals,
+    ),
+    Act(
+        "AWS rotates again",
+        "AWS makes one more new password as on any other day, because nothing of the crash and the outage may stay "
+        "behind.",
+        _aws_rotates,
+    ),
+)
+
+WITHOUT_APPLICATIONS = (
+    Act(
+        "A database is restored from a backup",
+        "The applications have stopped, and the demo gives a database another password on purpose, because Lockstep "
+        "must leave an account that it no longer knows alone until an operator enrols the database.",
+        _a_database_is_restored,
+    ),
+    Act(
+        "A password has leaked",
+        "An operator orders an emergency, and the next run ends every older password at once without the usual "
+        "overlap, because whoever has the leaked one must be shut out now.",
+        _a_password_has_leaked,
+    ),
+)
 
 
 def _served(estate: Estate, credential: Credential) -> Login:
@@ -152,11 +198,6 @@ def _served(estate: Estate, credential: Credential) -> Login:
     if login is None:
         raise TypeError("a credential that was rotated has a login")
     return login
-
-
-def _expect_none(story: Story, credential: Credential, what: str, found: list[str]) -> None:
-    if found:
-        story.problems.append(f"{story.act}: {credential.id}: {what}: {', '.join(found)}")
 
 
 def _die() -> None:
@@ -177,49 +218,60 @@ def _before(estate: Estate, function: str, act: Callable[[], None]) -> Iterator[
         host.before_call = None
 
 
-def _by_aws(story: Story, estate: Estate, credential: Credential) -> Run:
+def _by_aws(stage: Stage, credential: Credential) -> Run:
     def once() -> Run:
-        execution = estate.rotate(credential.id, force=True, trigger="demo", timeout_seconds=120)
+        execution = stage.estate.rotate(credential.id, force=True, trigger="demo", timeout_seconds=120)
         output = execution.output or {"outcome": execution.error}
         return Run(
-            act=story.act,
             credential_id=credential.id,
             runner="aws",
             outcome=str(output["outcome"]),
             generation=output.get("generation"),
             adopted=output.get("adopted", False),
             milliseconds=duration_ms(execution),
-            states_ms=_states_ms(execution),
+            states_ms={s.state: s.end_ms - s.begin_ms for s in spans(execution)},
         )
 
-    return _when_the_overlap_is_over(once)
+    return _when_the_overlap_is_over(stage.story, credential, "aws", once)
 
 
-def _by_oci(story: Story, credential: Credential) -> Run:
+def _by_oci(stage: Stage, credential: Credential) -> Run:
     def once() -> Run:
         began = time.monotonic()
-        answer = story.function.call({"credential_id": credential.id, "force": True, "trigger": "demo"})
+        answer = stage.function.call({"credential_id": credential.id, "force": True, "trigger": "demo"})
+        milliseconds = round((time.monotonic() - began) * 1000)
         [result] = answer.body.get("results", [answer.body])
+        run_id = result.get("rotation_id")
         return Run(
-            act=story.act,
             credential_id=credential.id,
             runner="oci",
             outcome=str(result.get("error", result.get("outcome"))),
             generation=result.get("generation"),
             adopted=result.get("adopted", False),
-            milliseconds=round((time.monotonic() - began) * 1000),
+            milliseconds=milliseconds,
+            states_ms=stage.function.logged(run_id).get("states_ms", {}) if run_id else {},
         )
 
-    return _when_the_overlap_is_over(once)
+    if not any(run.runner == "oci" for run in stage.story.runs):
+        stage.story.note(
+            "waiting for the function's first call, which also loads its libraries: a cold start"
+        )
+    return _when_the_overlap_is_over(stage.story, credential, "oci", once)
 
 
-def _when_the_overlap_is_over(once: Callable[[], Run]) -> Run:
+def _when_the_overlap_is_over(
+    story: Story, credential: Credential, runner: str, once: Callable[[], Run]
+) -> Run:
     """Force a rotation as soon as the overlap is over; until then both runners skip."""
+    runs = f"{CLOUDS[runner]} runs for {short(credential.id)}"
+    story.now = runs
     deadline = time.monotonic() + OVERLAP_PATIENCE_SECONDS
-    while (run := once()).outcome == "skipped" and time.monotonic() < deadline:
+    run = once()
+    if run.outcome == "skipped":
+        story.note(
+            f"{short(credential.id)}: waiting until the overlap is over, while the password before this one still works"
+        )
+    while run.outcome == "skipped" and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS)
+        run = once()
     return run
-
-
-def _states_ms(execution: Execution) -> dict[str, int]:
-    return {s.state: s.end_ms - s.begin_ms for s in spans(execution)}

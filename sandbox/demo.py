@@ -2,8 +2,9 @@
 
 Some read the stores through `lockstep.client`. One asks the agent over HTTP, and one is a script that runs psql with
 the `.pgpass` file that the agent keeps. Afterwards, without them: a database that was restored from a backup is
-enrolled, and a leaked password is revoked. It writes the audit report as a page, and ends with one line of JSON. The
-status is 1 if a login was refused, a rotation did not end as expected, or an audit chain does not verify.
+enrolled, and a leaked password is revoked. Each act says what is about to happen; what fails on purpose is called so.
+It writes the audit report as a page, and ends with three sentences and one line of JSON. The status is 1 if a login
+was refused, a rotation did not end as expected, or an audit chain does not verify.
 """
 
 import argparse
@@ -31,7 +32,7 @@ from lockstep.model import Credential, Engine
 from lockstep.plan import Plan
 from lockstep.store_kinds import OciVault
 from lockstep.system import SystemClock
-from sandbox.acts import Story, play, recover
+from sandbox.acts import WITH_APPLICATIONS, WITHOUT_APPLICATIONS, Stage, play, recover
 from sandbox.agent import READER_MAY, running_agent
 from sandbox.applications import (
     CACHE_SECONDS,
@@ -50,11 +51,13 @@ from sandbox.databases import (
     PostgresServer,
     available,
 )
+from sandbox.ending import failures, figures, sentences
 from sandbox.estate import Estate, running_estate
 from sandbox.fn import running_function
 from sandbox.oci import write_config_file
-from sandbox.screen import screen
+from sandbox.screen import print_line, screen
 from sandbox.servers import default_credentials, default_servers
+from sandbox.story import CLOUDS, Line, Story, short
 
 OVERLAP = "7s"
 """Longer than the applications keep a value, as the plan of a real credential must have it."""
@@ -70,32 +73,49 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="lockstep-demo-") as folder:
         servers = default_servers(CertificateAuthority(Path(folder)))
         _say_what_is_missing(servers)
-        products = ", ".join(f"{s.product} {s.version}" for s in servers.values())
-        console.print(f"Starting AWS (moto), OCI (emulator), {products} …", highlight=False)
+        story = Story(tell=_tell, acts=len(WITH_APPLICATIONS + WITHOUT_APPLICATIONS))
+        _tell(Line(_opening(servers)))
+        _tell(
+            Line("A password's number is its generation; runs that make no new password leave numbers out.")
+        )
         credentials = default_credentials(servers, overlap=OVERLAP)
         with (
             running_estate(credentials, servers, folder=Path(folder)) as estate,
             running_function(estate.function_environment) as function,
             _beside_an_agent(estate) as others,
         ):
-            story = Story(function=function, say=_say)
+            stage = Stage(story, estate, function)
             applications = Applications([*_with_client(estate), *others])
             with Live(
                 console=console, refresh_per_second=8, get_renderable=lambda: screen(story, applications)
             ):
                 with applications:
-                    play(story, estate)
-                    # Each application reads its store once more.
+                    play(stage)
+                    story.note(
+                        f"waiting {CACHE_SECONDS + 1:.0f} seconds until every application has read its store once more"
+                    )
                     time.sleep(CACHE_SECONDS + 1)
-                recover(story, estate)
+                story.now = "the applications have stopped"
+            if not console.is_terminal:  # rich ends a live display's last line on terminals only.
+                console.line()
+            recover(stage)
+            _tell(Line(""))
+            _tell(Line("Verifying every audit entry's signature and the chains, as an auditor does …"))
             chains = estate.verify()
             _write_report(estate.plan, chains)
-    return _report(story, applications, chains, seconds=time.monotonic() - began)
+    return tell_end(story, applications, chains, seconds=time.monotonic() - began)
 
 
-def _say(line: str) -> None:
-    if not console.is_terminal:  # Without a live screen, lines show the progress.
-        console.print(line, highlight=False, soft_wrap=True)
+def _tell(line: Line) -> None:
+    print_line(console, line)
+
+
+def _opening(servers: dict[str, DatabaseServer]) -> str:
+    products = ", ".join(f"{s.product} {s.version}" for s in servers.values())
+    return (
+        "For two to three minutes Lockstep rotates real passwords on this machine, while applications log in without "
+        f"a pause. Starting AWS (moto), OCI (emulator), {products}, which takes up to a minute …"
+    )
 
 
 def _say_what_is_missing(servers: dict[str, DatabaseServer]) -> None:
@@ -111,7 +131,7 @@ def _say_what_is_missing(servers: dict[str, DatabaseServer]) -> None:
     if "ledger" in servers and not shutil.which("psql"):
         console.print("[yellow]There is no psql here: the agent's .pgpass is read by libpq in Python.[/]")
     if not servers:
-        console.print("[red]No database server can be started here.[/]")
+        console.print("[red]No database server can be started here. Install them with `make setup`.[/]")
         sys.exit(2)
 
 
@@ -119,7 +139,7 @@ def _with_client(estate: Estate) -> list[Application]:
     """For each credential one application per store and database, so that each store's value is tried everywhere."""
     return [
         by_client(
-            f"{_short(credential)} from {store} at {server.name}",
+            f"{short(credential.id)} from {store} at {server.name}",
             CredentialClient([source], max_age_seconds=CACHE_SECONDS),
             server,
         )
@@ -154,7 +174,7 @@ def _beside_an_agent(estate: Estate) -> Iterator[list[Application]]:
         yield [
             *(
                 over_http(
-                    f"{_short(credential)} from agent at {server.name}",
+                    f"{short(credential.id)} from agent at {server.name}",
                     port=agent.port,
                     token=agent.token,
                     secret=credential.secret_names.app_user,
@@ -164,7 +184,7 @@ def _beside_an_agent(estate: Estate) -> Iterator[list[Application]]:
             ),
             *(
                 by_file(
-                    f"{_short(credential)} from .pgpass at {server.name}",
+                    f"{short(credential.id)} from .pgpass at {server.name}",
                     pgpass,
                     address=address_of(server),
                     folder=copies,
@@ -192,10 +212,6 @@ def _sources(estate: Estate, credential: Credential) -> dict[str, Source]:
     }
 
 
-def _short(credential: Credential) -> str:
-    return credential.id.rpartition("/")[2]
-
-
 def _write_report(plan: Plan, chains: dict[str, list[Verification]]) -> None:
     now = SystemClock().now()
     report = build(
@@ -208,43 +224,27 @@ def _write_report(plan: Plan, chains: dict[str, list[Verification]]) -> None:
     REPORT.write_text(page(report), encoding="utf-8")
 
 
-def _report(
+def tell_end(
     story: Story, applications: Applications, chains: dict[str, list[Verification]], *, seconds: float
 ) -> int:
-    console.print()
-    verifications = [v for found in chains.values() for v in found]
-    for credential_id, found in chains.items():
-        for v in found:
-            verdict = "[green]verified[/]" if v.verified else f"[red]{'; '.join(map(str, v.problems))}[/]"
-            console.print(
-                f"audit chain of {credential_id}, stream {v.stream}: "
-                f"{len(v.entries)} entries, {v.witnessed} witnesses, {verdict}",
-                highlight=False,
-                soft_wrap=True,
+    """Tell the end; the exit code."""
+    for credential_id, verifications in chains.items():
+        for v in verifications:
+            verdict = "; ".join(map(str, v.problems)) or v.verdict
+            text = (
+                f"{credential_id}, log of {CLOUDS[v.stream]}: {len(v.entries)} entries, "
+                f"{v.witnessed} of them witnessed by the other cloud: {verdict}"
             )
-    for problem in story.problems:
-        console.print(f"[red]{problem}[/]", highlight=False)
-    console.print(f"audit report: {REPORT}", highlight=False, soft_wrap=True)
-    figures = {
-        "rotations": sum(run.outcome == "rotated" for run in story.runs),
-        "by_aws": sum(run.outcome == "rotated" and run.runner == "aws" for run in story.runs),
-        "by_oci": sum(run.outcome == "rotated" and run.runner == "oci" for run in story.runs),
-        "adopted": sum(run.adopted for run in story.runs),
-        "logins": applications.logins,
-        "refused": len(applications.refusals),
-        "troubles": len(applications.troubles),
-        "audit_entries": sum(len(v.entries) for v in verifications),
-        "audit_witnesses": sum(v.witnessed for v in verifications),
-        "audit_verified": all(v.verified for v in verifications),
-        "slowest_login_ms": round(max(a.slowest_seconds for a in applications.all) * 1000),
-        "seconds": round(seconds, 1),
-    }
+            _tell(Line(text, 2, "green" if v.verified else "bold red"))
+    found = figures(story, applications, (v for vs in chains.values() for v in vs), seconds=seconds)
+    failed = failures(story, applications, found)
+    for line in sentences(found, failed, applications=len(applications.all), report=REPORT):
+        _tell(Line(""))
+        _tell(line)
+    _tell(Line(""))
     sys.stdout.flush()
-    print(json.dumps(figures))  # noqa: T201 - for other programs, so not wrapped or coloured
-    nothing_refused = not applications.refusals and not applications.troubles
-    every_application_worked = all(a.logins for a in applications.all)
-    holds = not story.problems and nothing_refused and every_application_worked and figures["audit_verified"]
-    return 0 if holds else 1
+    print(json.dumps(found))  # noqa: T201 - for other programs, so not wrapped or coloured
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

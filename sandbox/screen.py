@@ -1,44 +1,45 @@
-"""The demo's live screen: the applications, and the rotations so far."""
+"""The demo's screen: lines that stay, and below them what changes while the applications log in."""
 
-from rich.console import Group
+import textwrap
+
+from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from sandbox.acts import Story
 from sandbox.applications import Applications
-from sandbox.timeline import CALLS
+from sandbox.story import Line, Story
+
+
+def print_line(console: Console, line: Line) -> None:
+    """Print a line within the console's width, wrapped at words only, so that a path stays whole."""
+    indent = " " * line.indent
+    text = textwrap.fill(
+        line.text,
+        width=console.width,
+        initial_indent=indent,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    console.print(text, style=line.style or None, markup=False, highlight=False, soft_wrap=True)
 
 
 def screen(story: Story, applications: Applications) -> Group:
-    """The whole screen at this moment."""
-    return Group(_logins(applications), _rotations(story), Text(f"now: {story.act}", style="dim"))
+    """What changes, at this moment."""
+    return Group(Text(f"\nnow: {story.now}", style="bold"), _logins(applications))
 
 
 def _logins(applications: Applications) -> Table:
-    table = Table(
-        "application", "generation", "logins", "refused", "slowest", title="Applications, logging in"
-    )
+    table = Table("application that logs in", box=None, header_style="dim")
+    for name in ("generation", "logins", "refused", "slowest"):
+        table.add_column(name, justify="right")
     for a in applications.all:
+        refused = len(a.refusals)
         table.add_row(
             a.name,
             str(a.generation or ""),
             str(a.logins),
-            Text(str(len(a.refusals)), style="bold red" if a.refusals else "green"),
+            Text(str(refused), style="bold red" if refused else "green"),
             f"{a.slowest_seconds * 1000:.0f} ms",
-        )
-    return table
-
-
-def _rotations(story: Story) -> Table:
-    table = Table("act", "credential", "by", "outcome", "ms", "of these", title="Runs")
-    for run in story.runs:
-        generation = f" {run.generation}" if run.generation else ""
-        table.add_row(
-            run.act,
-            run.credential_id.rpartition("/")[2],
-            run.runner,
-            f"{run.outcome}{generation}{', adopted' if run.adopted else ''}",
-            str(run.milliseconds),
-            ", ".join(f"{state} {run.states_ms[state]}" for state in CALLS if state in run.states_ms),
         )
     return table

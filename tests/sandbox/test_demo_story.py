@@ -1,0 +1,203 @@
+"""What the demo shows: acts, runs that failed on purpose and others, the screen at any width, and the end."""
+
+import io
+import json
+import re
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from lockstep.audit.verify import Verification
+from sandbox import demo
+from sandbox.acts import WITH_APPLICATIONS, WITHOUT_APPLICATIONS, Act
+from sandbox.applications import Application, Applications, Login, Refusal
+from sandbox.ending import failures, figures, sentences
+from sandbox.screen import print_line, screen
+from sandbox.story import End, Line, Run, Story
+
+ACTS = WITH_APPLICATIONS + WITHOUT_APPLICATIONS
+ESCAPE = "\x1b"
+COLOUR = re.compile(r"\x1b\[[\d;]*\b(3\d|4\d|9\d)m")
+STEPS = {"AcquireLock": 9, "Generate": 20, "ApplyDb": 30, "UpdateSecrets": 25, "Audit": 12, "ReleaseLock": 5}
+PATH = "/a/long/way/to-the/build/demo-report.html"
+
+
+def told(run: Run, end: End) -> tuple[list[str], list[str]]:
+    """What a story tells of a run, and its problems."""
+    lines: list[Line] = []
+    story = Story(tell=lines.append, acts=1)
+    story.begin("An act", "Something happens.")
+    del lines[:]
+    story.add(run, end)
+    return [line.text for line in lines], story.problems
+
+
+def an_application(name: str = "app_user from aws at orders", *, refused: int = 0) -> Application:
+    application = Application(name, lambda: Login(1, lambda: None), lambda _: True, logins=1200)
+    application.refusals.extend(Refusal(application=name, generation=1, at=0) for _ in range(refused))
+    return application
+
+
+def a_story(*runs: Run) -> Story:
+    story = Story(tell=lambda _: None, acts=1)
+    story.runs.extend(runs)
+    return story
+
+
+def a_run(runner: str = "aws", **more: object) -> Run:
+    given = {"outcome": "rotated", "generation": 3, "milliseconds": 1234, "states_ms": STEPS, **more}
+    return Run(credential_id="multi-cloud/app_user", runner=runner, **given)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("runner", "cloud"), [("aws", "AWS"), ("oci", "OCI")])
+def test_a_rotation_of_either_cloud_is_told_with_its_steps(runner: str, cloud: str) -> None:
+    assert told(a_run(runner), End()) == (
+        [
+            f"app_user by {cloud}: generation 3 is current after 1.2 s",
+            "Generate 20, ApplyDb 30, UpdateSecrets 25, Audit 12, ReleaseLock 5 ms",
+        ],
+        [],
+    )
+
+
+def test_a_rotation_that_finishes_another_is_told_so() -> None:
+    lines, problems = told(a_run("oci", adopted=True), End(adopted=True))
+    assert lines[0] == "app_user by OCI: finished generation 3, which an earlier run had begun, after 1.2 s"
+    assert not problems
+
+
+def test_a_failure_of_the_story_is_called_deliberate() -> None:
+    run = a_run(outcome="Lambda.Unknown", generation=None, states_ms={})
+    assert told(run, End(outcome="Lambda.Unknown", cause="the demo killed it")) == (
+        ["app_user by AWS: failed after 1.2 s, on purpose: the demo killed it (Lambda.Unknown)"],
+        [],
+    )
+
+
+@pytest.mark.parametrize(
+    ("run", "end", "wrong"),
+    [
+        (a_run(outcome="FenceLostError"), End(), "FenceLostError instead of rotated"),
+        (a_run(), End(outcome="Lambda.Unknown", cause="killed"), "rotated instead of Lambda.Unknown"),
+        (a_run(), End(adopted=True), "rotated instead of rotated, of an earlier run"),
+    ],
+)
+def test_what_is_not_in_the_story_is_a_problem(run: Run, end: End, wrong: str) -> None:
+    lines, problems = told(run, end)
+    assert lines[0] == f"NOT EXPECTED: multi-cloud/app_user by AWS: {wrong}"
+    assert problems == [f"An act: multi-cloud/app_user by AWS: {wrong}"]
+
+
+@pytest.mark.parametrize("act", ACTS, ids=lambda act: act.title)
+def test_an_act_begins_with_one_sentence_that_says_why(act: Act) -> None:
+    assert act.about.endswith(".")
+    assert act.about.count(". ") == 0
+    assert "because" in act.about
+
+
+def test_what_is_waited_for_is_told_and_shown() -> None:
+    lines: list[Line] = []
+    story = Story(tell=lines.append, acts=1)
+    story.note("waiting until the overlap is over")
+    assert [line.text for line in lines] == ["waiting until the overlap is over"]
+    assert "now: waiting until the overlap is over" in shown(story, width=80)
+
+
+def shown(story: Story, *, width: int) -> str:
+    """The screen, where the output is no terminal."""
+    file = io.StringIO()
+    applications = Applications([an_application(), an_application("ledger_user from .pgpass at ledger")])
+    Console(file=file, width=width).print(screen(story, applications))
+    return file.getvalue()
+
+
+def printed(line: Line, *, width: int, terminal: bool) -> str:
+    file = io.StringIO()
+    console = Console(
+        file=file, width=width, force_terminal=terminal, color_system="truecolor" if terminal else "auto"
+    )
+    print_line(console, line)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_lines_and_screen_keep_to_the_width(width: int) -> None:
+    text = printed(Line(ACTS[0].about, 2), width=width, terminal=False) + shown(a_story(), width=width)
+    assert max(map(len, text.splitlines())) <= width
+
+
+def test_a_path_is_never_broken() -> None:
+    assert PATH in printed(Line(f"open the report {PATH} [in a browser]", 2), width=20, terminal=False)
+
+
+def test_there_are_no_escape_sequences_where_the_output_is_no_terminal() -> None:
+    text = printed(Line("good", 2, "bold green"), width=80, terminal=False) + shown(a_story(), width=80)
+    assert ESCAPE not in text
+
+
+@pytest.mark.parametrize(("no_color", "coloured"), [("1", False), ("", True)])
+def test_no_color_is_respected(monkeypatch: pytest.MonkeyPatch, no_color: str, *, coloured: bool) -> None:
+    monkeypatch.setenv("NO_COLOR", no_color)
+    text = printed(Line("good", 0, "bold green"), width=80, terminal=True)
+    assert bool(COLOUR.search(text)) is coloured
+
+
+def end(*, refused: int = 0, problems: tuple[str, ...] = ()) -> tuple[Story, Applications]:
+    story = a_story(
+        a_run(), a_run("oci", adopted=True), a_run(outcome="Lambda.Unknown", generation=None, states_ms={})
+    )
+    story.problems.extend(problems)
+    return story, Applications([an_application(refused=refused)])
+
+
+def test_the_end_says_what_happened_what_was_proven_and_where_to_look() -> None:
+    story, applications = end()
+    found = figures(story, applications, [Verification(stream="aws")], seconds=120.3)
+    happened, proven, look = sentences(
+        found, failures(story, applications, found), applications=1, report=Path(PATH)
+    )
+    assert "in 120 seconds AWS rotated 1 times and OCI 1 times" in happened.text
+    assert "1,200" in happened.text
+    assert proven.text.startswith("What was proven: no login was refused, ")
+    assert PATH in look.text
+    assert all((demo.REPORT.parents[1] / page).exists() for page in re.findall(r"[\w/]+\.md", look.text))
+
+
+@pytest.mark.parametrize(
+    ("refused", "problems", "why"),
+    [(2, (), "2 logins were refused"), (0, ("An act: it broke",), "An act: it broke")],
+)
+def test_the_end_of_a_demo_that_failed_claims_no_proof(
+    refused: int, problems: tuple[str, ...], why: str
+) -> None:
+    story, applications = end(refused=refused, problems=problems)
+    found = figures(story, applications, [], seconds=1)
+    proven = sentences(found, failures(story, applications, found), applications=1, report=Path(PATH))[1]
+    assert proven.text == f"What was NOT proven: {why}."
+
+
+@pytest.mark.parametrize(("refused", "status"), [(0, 0), (1, 1)])
+def test_the_last_line_is_json_with_the_same_keys(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, refused: int, status: int
+) -> None:
+    monkeypatch.setattr(demo, "console", Console())
+    story, applications = end(refused=refused)
+    chains = {"multi-cloud/app_user": [Verification(stream="aws", witnessed=1)]}
+    assert demo.tell_end(story, applications, chains, seconds=120.34) == status
+    output = capsys.readouterr().out
+    assert ESCAPE not in output
+    assert json.loads(output.splitlines()[-1]) == {
+        "rotations": 2,
+        "by_aws": 1,
+        "by_oci": 1,
+        "adopted": 1,
+        "logins": 1200,
+        "refused": refused,
+        "troubles": 0,
+        "audit_entries": 0,
+        "audit_witnesses": 1,
+        "audit_verified": Verification(stream="aws").verified,
+        "slowest_login_ms": 0,
+        "seconds": 120.3,
+    }
