@@ -78,6 +78,8 @@ def history(
     with the command that mends it. Runs that changed nothing leave no entry. This does not verify the entries; `audit
     verify` does.
 
+    docs/history.schema.json says what --json prints; later versions only add fields.
+
     Exit code: 0 shown, 3 a log or the lock table was unreachable; the runs of the other log are shown.
     """
     plan = plan_or_exit(file)
@@ -167,7 +169,7 @@ def told(run: Run, now: datetime) -> str:
 
 
 def document(run: Run) -> dict[str, Any]:
-    """A run, for other programs."""
+    """A run, for other programs; `lockstep.cli.documents` has its fields."""
     return {
         "credential": run.credential.id,
         "cloud": run.cloud,

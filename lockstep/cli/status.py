@@ -77,6 +77,8 @@ def status(
     cloud rotates next and when, what that run would do, and how the last run ended, with the command that mends it.
     This changes nothing and calls no database. Without the right to read the audit log it shows all but the last run.
 
+    docs/status.schema.json says what --json prints; later versions only add fields.
+
     Exit code: 0 in step, 1 not in step, 3 a store, the lock table or a place of --usage was unreachable.
     """
     if watch and as_json:
@@ -112,7 +114,7 @@ def _look(
         runs, unread = last_runs(plan, clouds, credential, 1)
         last = next(iter(runs), None)
         states.append(
-            _state(
+            state_of(
                 record,
                 credential,
                 served,
@@ -125,7 +127,7 @@ def _look(
     answers = [s.is_in_step for s in states]
     found = usage_at(usage, now=now) if usage else None
     if as_json:
-        documents = [_document(s, now) | (usage_document(found, s.record) if found else {}) for s in states]
+        documents = [document(s, now) | (usage_document(found, s.record) if found else {}) for s in states]
         problems = problems_document(found) if found else {}
         print_json({"in_step": all(answers), "credentials": documents} | problems)
     else:
@@ -147,13 +149,14 @@ def _asked(store: Store) -> StoredValue | LockstepError:
         return e
 
 
-def _state(
+def state_of(
     record: LockRecord,
     credential: Credential,
     stores: dict[str, StoredValue | LockstepError],
     now: datetime,
     **more: Any,  # noqa: ANN401 - the other attributes of State
 ) -> State:
+    """The state of a credential, by what was read."""
     current = {name: v for name, v in stores.items() if isinstance(v, StoredValue)}
     is_wrong = any(isinstance(v, SecretMalformedError | SecretNotFoundError) for v in stores.values())
     is_in_step, next_run = (False if is_wrong else None), None
@@ -238,7 +241,8 @@ def _lock(record: LockRecord, now: datetime) -> str:
     return f"{record.holder} {verb} under fence {record.fence}, {until} {clock_time(record.expires_at, now)}"
 
 
-def _document(state: State, now: datetime) -> dict[str, Any]:
+def document(state: State, now: datetime) -> dict[str, Any]:
+    """The state of a credential, for other programs; `lockstep.cli.documents` has its fields."""
     last = state.last_run
     return {
         **record_document(state.record),

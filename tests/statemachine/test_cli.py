@@ -11,6 +11,7 @@ from lockstep.client import CredentialClient, UsageFile, aws_source
 from sandbox.plans import AUDIT_BUCKET
 from tests.statemachine.conftest import Case, login_text
 from tests.statemachine.test_client_pools import until
+from tests.support.documents import require_document
 
 DEAD = "run-that-died"
 
@@ -20,8 +21,11 @@ def run(case: Case, *words: str, **more: str) -> Result:
     return CliRunner().invoke(app, [*words, "-c", case.credential.id], **more)  # type: ignore[arg-type]  # input only
 
 
-def document(shown: Result) -> dict[str, Any]:
+def document(shown: Result, command: str = "") -> dict[str, Any]:
+    """What it printed, which is by the command's schema where that has one."""
     parsed: dict[str, Any] = json.loads(shown.stdout)
+    if command:
+        require_document(command, parsed)
     return parsed
 
 
@@ -39,7 +43,7 @@ def test_status_of_a_credential_that_rotates(plain: Case) -> None:
     assert "in step" in shown.stdout
     assert "store aws: generation 1\n" in shown.stdout
     assert "skipped now (the overlap ends at" in shown.stdout
-    found = document(run(plain, "status", "--json"))
+    found = document(run(plain, "status", "--json"), "status")
     [credential] = found["credentials"]
     assert found["in_step"] is credential["in_step"] is True
     assert (credential["current_generation"], credential["next_run"]["action"]) == (1, "rotate")
@@ -57,7 +61,7 @@ def test_status_tells_who_still_uses_the_old_one(plain: Case, tmp_path: Path) ->
     shown = run(plain, "status", "--usage", str(tmp_path))
     assert shown.exit_code == 0
     assert "usage: 1 of 2 behind generation 2\n    idle[" in shown.stdout
-    [credential] = document(run(plain, "status", "--json", "--usage", str(tmp_path)))["credentials"]
+    [credential] = document(run(plain, "status", "--json", "--usage", str(tmp_path)), "status")["credentials"]
     assert [(u["name"], u["generation"], u["behind"]) for u in credential["usage"]] == [
         ("idle", 1, True),
         ("busy", 2, False),
@@ -82,7 +86,7 @@ def test_status_of_a_secret_that_was_edited_by_hand(plain: Case) -> None:
     malformed = run(plain, "status")
     assert malformed.exit_code == 1
     assert "SecretMalformedError" in malformed.stdout
-    found = document(run(plain, "status", "--json"))
+    found = document(run(plain, "status", "--json"), "status")
     assert found["credentials"][0]["stores"] == [{"store": "aws", "error": "SecretMalformedError"}]
     for result in (shown, malformed):
         assert login.password.reveal() not in result.output

@@ -18,7 +18,7 @@ def test_history_shows_the_newest_runs_first(plain: Case) -> None:
     assert shown[0].startswith(plain.credential.id)
     assert " ago), aws: " in shown[0]
     assert len(run(plain, "history", "-n", "1").stdout.splitlines()) == 1
-    [newest, first] = document(run(plain, "history", "--json"))["runs"]
+    [newest, first] = document(run(plain, "history", "--json"), "history")["runs"]
     assert (newest["generation"], newest["outcome"], newest["error"], newest["next"]) == (
         2,
         "rotated",
@@ -39,7 +39,7 @@ def test_a_failed_run_is_told_with_what_mends_it(plain: Case) -> None:
         assert f"failed with {failed.error}: " in shown.stdout
         assert "next: " in shown.stdout
         assert "not-the-password" not in shown.output
-    [credential] = document(run(plain, "status", "--json"))["credentials"]
+    [credential] = document(run(plain, "status", "--json"), "status")["credentials"]
     assert credential["last_run"]["error"] == failed.error
     assert credential["last_run"]["next"]
 
@@ -54,6 +54,6 @@ def test_status_says_who_rotates_next_and_since_when_the_value_is_current(plain:
     assert "last run: " in shown
     utc = run(plain, "status", "--utc").stdout
     assert "current since 20" in utc
-    [credential] = document(run(plain, "status", "--json"))["credentials"]
+    [credential] = document(run(plain, "status", "--json"), "status")["credentials"]
     assert credential["leader"] == "aws"
     assert credential["current_since"].endswith("Z")

@@ -1,0 +1,165 @@
+"""What `status --json` and `history --json` print, as models, and the JSON Schemas in docs/ that are made of them.
+
+    python -m lockstep.cli.documents status > docs/status.schema.json
+    python -m lockstep.cli.documents history > docs/history.schema.json
+
+Within a major version fields are only added, so a program ignores what it does not know. Times are RFC 3339 in UTC.
+"""
+
+import json
+import sys
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+
+class Head(BaseModel):
+    """The newest entry of an audit stream that the lock record knows."""
+
+    seq: int
+    hash: str
+
+
+class ClaimInFlight(BaseModel):
+    """The generation that a run has begun and not finished."""
+
+    kind: Literal["new", "heal"]
+    generation: int
+    base_generation: int
+    promoting: bool
+    rotation_id: str
+
+
+class Orders(BaseModel):
+    """What an operator wants."""
+
+    active_plan: str | None
+    activate: str | None
+    paused: bool
+    revoke_through: int | None
+    enrol: list[str]
+    muted: list[str]
+
+
+class StoreServes(BaseModel):
+    """What a store serves."""
+
+    store: str
+    generation: int
+    blob_generation: int
+    version: str
+    placeholder: bool
+
+
+class StoreFailed(BaseModel):
+    """Why what a store serves is not known; docs/errors.md lists the names."""
+
+    store: str
+    error: str
+
+
+class WaitsFor(BaseModel):
+    """Why a run that starts now would be skipped."""
+
+    reason: Literal["held", "paused", "overlap", "not due"]
+    until: datetime | None
+    holder: str | None
+    meaning: str
+
+
+class NextRun(BaseModel):
+    """What the next run does."""
+
+    action: Literal["rotate", "finish", "heal", "stop"]
+    meaning: str
+    waits_for: WaitsFor | None
+
+
+class Run(BaseModel):
+    """A run, as its entry in the audit log tells it, which was not verified."""
+
+    credential: str
+    cloud: Literal["aws", "oci"]
+    seq: int
+    rotation_id: str
+    ended_at: datetime
+    seconds: float | None
+    outcome: Literal["rotated", "failed"]
+    error: str | None
+    meaning: str | None
+    next: str | None
+    generation: int | None
+    trigger: str
+
+
+class User(BaseModel):
+    """A client or an agent that says which generation it uses."""
+
+    format: int
+    credential: str
+    generation: int
+    name: str
+    host: str
+    pid: int
+    namespace: str
+    since: datetime
+    at: datetime
+    oldest_connection: int | None
+    behind: bool
+
+
+class Credential(BaseModel):
+    """The state of a credential. `in_step` is null where a store did not answer; `usage` is there with --usage."""
+
+    credential: str
+    holder: str | None
+    fence: int
+    expires_at: datetime | None
+    current_generation: int | None
+    alive: list[int]
+    claim: ClaimInFlight | None
+    next_due_at: datetime | None
+    not_before: datetime | None
+    heads: dict[str, Head]
+    orders: Orders
+    current_since: datetime | None
+    leader: Literal["aws", "oci"]
+    unwitnessed_since: dict[str, datetime]
+    last_run: Run | None
+    plan_digest: str
+    in_step: bool | None
+    stores: list[StoreServes | StoreFailed]
+    next_run: NextRun | None
+    usage: list[User] = Field(default_factory=list)
+
+
+class Status(BaseModel):
+    """What `lockstep status --json` prints. `in_step` is true only where every credential is in step."""
+
+    in_step: bool
+    credentials: list[Credential]
+    usage_problems: dict[str, str] = Field(default_factory=dict)
+
+
+class History(BaseModel):
+    """What `lockstep history --json` prints: runs, and the logs that were not read."""
+
+    runs: list[Run]
+    problems: list[str]
+
+
+DOCUMENTS: Mapping[str, type[BaseModel]] = {"status": Status, "history": History}
+
+
+def schema(command: str) -> dict[str, Any]:
+    """The schema of a command's document (JSON Schema 2020-12)."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **DOCUMENTS[command].model_json_schema(),
+    }
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(schema(sys.argv[1]), indent=2) + "\n")
