@@ -5,8 +5,9 @@
 3. Once the fence holds and every database accepts base: change, and prove by logins, the databases side by side.
 
 Each change is made under the databases' advisory locks, held by the connections that make the changes (protocol D1). An
-`ALTER USER` cannot check our fence, so the fence is read while the locks are held (protocol D4): a newer run needs the
-same locks and cannot act between our check and our change, and a run whose connection died has lost both.
+`ALTER USER` cannot check our fence, so the fence is read while the locks are held (protocol D4): a newer run may claim
+between our check and our change, but needs the same locks to come to a database (protocol I5), and a run whose
+connection died has lost both.
 
 A server may lock an account after a few refused logins in a row. So what must succeed is shown before what must be
 refused, one login of an account at a time, and a refusal is followed by a login that succeeds (protocol D9, D19).

@@ -116,7 +116,7 @@ _BUGS = (
         "L1",
         "what is pending is what a store's label says, not what the lock record names",
         plants.adopt_by_label,
-        (Model("I5"),),
+        (Model("I5", engines=POSTGRESQL),),
     ),
     Bug(
         "claim-without-condition",
@@ -207,7 +207,7 @@ _BUGS = (
         plants.fence_not_read,
         (
             Races(("I1", "I5", "I9"), ("refused",)),
-            Model("I5", Budget(terms=1, twins=1, refusals=1), POSTGRESQL, is_slow=True),
+            Model("I5", Budget(terms=2, revokes=1), POSTGRESQL, is_slow=True),
         ),
     ),
     Bug(
@@ -217,7 +217,7 @@ _BUGS = (
         plants.fence_read_before_advisory_lock,
         (
             Races(("I1", "I5", "I9"), ("refused",)),
-            Model("I5", Budget(terms=1, twins=1, refusals=1), POSTGRESQL, is_slow=True),
+            Model("I5", Budget(terms=2, revokes=1), POSTGRESQL, is_slow=True),
         ),
     ),
     Bug(
@@ -227,7 +227,7 @@ _BUGS = (
         plants_in_apply_db.changed_before_the_fence_answered,
         (
             Races(("I1", "I5", "I9"), ("refused",)),
-            Model("I5", Budget(terms=1, twins=1, refusals=1), POSTGRESQL, is_slow=True),
+            Model("I5", Budget(terms=2, revokes=1), POSTGRESQL, is_slow=True),
         ),
     ),
     Bug(
@@ -264,7 +264,7 @@ _BUGS = (
         plants.neither_fence_nor_base,
         (
             Races(("I1", "I5", "I9")),
-            Model("I5", Budget(terms=1, twins=1, refusals=1), POSTGRESQL, is_slow=True),
+            Model("I5", Budget(terms=2, revokes=1), POSTGRESQL, is_slow=True),
         ),
     ),
     Bug(
@@ -293,7 +293,7 @@ _BUGS = (
         "V1",
         "each runner stages in the store of its own cloud first",
         plants.own_store_first,
-        (Model("I4"),),
+        (Model("I4", engines=POSTGRESQL),),
     ),
     Bug(
         "blind-promote",
@@ -348,7 +348,7 @@ _BUGS = (
         "M2",
         "databases accept the value before every store holds it",
         plants.databases_before_write_ahead,
-        (Races(("I2",)), Model("I2")),
+        (Races(("I2",)), Model("I2", Budget(terms=1))),
     ),
     Bug(
         "heal-skipped",
@@ -383,7 +383,7 @@ _BUGS = (
         "D12",
         "MySQL's RETAIN is run without asking which generation is in which slot",
         plants_in_ports.retain_without_probe,
-        (Faults("mysql", ("I1",)), Model("I1")),
+        (Faults("mysql", ("I1",)), Model("I1", Budget(terms=1))),
     ),
     Bug(
         "primary-not-set-to-base",
@@ -397,14 +397,14 @@ _BUGS = (
         "D12",
         "MariaDB's ALTER USER names the pending verifier alone",
         plants_in_ports.verifier_of_base_left_out,
-        (Faults("mariadb", ("I1",)), Model("I8", engines=MARIADB)),
+        (Faults("mariadb", ("I1",)), Model("I8", Budget(terms=1), MARIADB)),
     ),
     Bug(
         "same-user-again",
         "D13",
         "the alternating users do not alternate",
         plants_in_ports.same_user_again,
-        (Faults("alternating", ("I1",)), Model("I8", engines=POSTGRESQL)),
+        (Faults("alternating", ("I1",)), Model("I8", Budget(terms=1), POSTGRESQL)),
     ),
     Bug(
         "past-not-proven-dead",

@@ -1,6 +1,6 @@
 """The bounds within which the model explores every state, and the known weaknesses of the protocol."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
 MYSQL = ("mysql", "mysql")
@@ -87,6 +87,16 @@ class Bound(NamedTuple):
     engines: tuple[str, str] = MYSQL
     waives: frozenset[str] = frozenset()
 
+    def covers(self, other: "Bound") -> bool:
+        """Whether everything that can happen within the other bound can happen here, and no more is waived."""
+        ours, theirs = asdict(self.budget), asdict(other.budget)
+        # An emergency promises no overlap, so with one the overlap is not checked.
+        is_same_world = all(ours[n] == theirs[n] for n in ours if n not in SPENDABLE) and (
+            bool(self.budget.revokes) == bool(other.budget.revokes)
+        )
+        has_as_much = all(ours[n] >= theirs[n] for n in SPENDABLE)
+        return self.engines == other.engines and is_same_world and has_as_much and self.waives <= other.waives
+
 
 class Known(NamedTuple):
     """What the protocol does not keep. The full bounds fail if the model does not find it, so the list is true."""
@@ -99,18 +109,23 @@ class Known(NamedTuple):
 _QUICK = (
     Bound(Budget(terms=1, edits=1)),
     Bound(Budget(terms=1, edits=1), POSTGRESQL),
-    Bound(Budget(terms=1, revokes=1)),
+    Bound(Budget(terms=1, edits=1, revokes=1)),
+    Bound(Budget(terms=1, refusals=1)),
+    Bound(Budget(terms=1, deaf=1)),
+    Bound(Budget(terms=1, clinging=1), MARIADB),
     Bound(Budget(terms=1, refusals=1, revokes=1), POSTGRESQL),
     Bound(Budget(terms=1, restores=1), MARIADB),
     Bound(Budget(terms=1, losses=1, edits=1), POSTGRESQL),
     Bound(Budget(terms=1, sudden_losses=1), POSTGRESQL),
     Bound(Budget(terms=2), POSTGRESQL),
     Bound(Budget(terms=1, edits=1, users=3), POSTGRESQL),
+    Bound(Budget(terms=1, refusals=1, users=3), POSTGRESQL),
     Bound(Budget(terms=1, revokes=1, users=3), POSTGRESQL),
     Bound(Budget(terms=1, restores=1, users=3), POSTGRESQL),
     Bound(Budget(terms=1, sudden_losses=1, users=3), POSTGRESQL),
     Bound(Budget(terms=1, rewinds=1, users=3), POSTGRESQL),
     Bound(Budget(terms=1, refusals=1, slots=3, users=4, skipped=True), POSTGRESQL),
+    Bound(Budget(terms=1, refusals=1, slots=3, users=5), POSTGRESQL),
 )
 _FULL = (
     Bound(Budget(terms=2)),
@@ -135,6 +150,8 @@ _FULL = (
 )
 _DEEP = (
     Bound(Budget(terms=2, revokes=1), POSTGRESQL),
+    Bound(Budget(terms=2, revokes=1), MARIADB),
+    Bound(Budget(terms=2, revokes=1, users=3), POSTGRESQL),
     Bound(Budget(terms=2, restores=1), MARIADB),
     Bound(Budget(terms=2, refusals=1), POSTGRESQL),
     Bound(Budget(terms=1, twins=1, refusals=1), POSTGRESQL),

@@ -147,7 +147,16 @@ class Checker:
         for i in (S_DATABASES, S_DATABASES + 1):
             database = self._values[state[i]]
             if database.session == process.session:
-                state[i] = self._id(database._replace(session=None))
+                state[i] = self._id(database.unlocked())
+
+    def _looked(self, state: list[int], process: Process, call: Call) -> None:
+        """Whether a call has looked at the lock record, and its run still has the lock: then changes may begin."""
+        if call.to != LOCK or not invariants.has_lock(self._values[state[S_LOCK]], process.run):
+            return
+        for i in (S_DATABASES, S_DATABASES + 1):
+            database = self._values[state[i]]
+            if database.session == process.session:
+                state[i] = self._id(database._replace(fenced=True))
 
     def steps(self, state: State) -> Iterator[Step]:
         """Everything that can happen next."""
@@ -169,6 +178,7 @@ class Checker:
             for k, after in enumerate(afterwards):
                 new = list(state)
                 new[part], new[S_BUDGET], new[i] = part_after, budget, after
+                self._looked(new, process, call)
                 if after == NONE or not self._values[after].replies:
                     self._hung_up(new, process)
                 self._read_on(new, i, call)
@@ -235,7 +245,7 @@ class Checker:
         for i, name in enumerate(DATABASES):
             database: Database = self._values[state[S_DATABASES + i]]
             if database.session and rivals:
-                cut = database._replace(session=None)
+                cut = database.unlocked()
                 yield self._changed(
                     state, f"{name} ends the session that holds its advisory lock", {S_DATABASES + i: cut}
                 )
@@ -369,7 +379,7 @@ class Checker:
         return invariants.violation(
             partial(invariants.of_write, waives_zombies="I5" in self.waives),
             self._world(state),
-            process.run,
+            process,
             place.claim,
             call,
             effect,
@@ -390,7 +400,7 @@ class Checker:
         """
         lock = self._values[world[S_LOCK]]
         lock = lock._replace(holder=0, live=False, due=True)
-        databases = [self._id(self._values[i]._replace(session=None)) for i in world[S_DATABASES:S_BUDGET]]
+        databases = [self._id(self._values[i].unlocked()) for i in world[S_DATABASES:S_BUDGET]]
         rest = (self._id(lock), *world[S_STORES:S_DATABASES], *databases)
         if rest not in self._recovered:
             self._recovered[rest] = self._recovers(list(rest))

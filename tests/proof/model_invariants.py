@@ -7,7 +7,19 @@ from typing import NamedTuple
 from lockstep.model import Claim, ClaimKind
 from tests.proof import invariants
 from tests.proof.invariants import InFlight, Snapshot, ViolationError
-from tests.proof.model_world import DATABASES, STORES, Call, Database, Effect, Lock, Login, Run, Store
+from tests.proof.model_process import Process
+from tests.proof.model_world import (
+    DATABASES,
+    STORES,
+    Call,
+    Database,
+    Effect,
+    Lock,
+    Login,
+    Run,
+    Store,
+    holds_advisory_lock,
+)
 
 
 class World(NamedTuple):
@@ -61,18 +73,18 @@ def _emergency_is_over(world: World) -> None:
 
 
 def of_write(
-    world: World, run: Run, claim: Claim, call: Call, effect: Effect, *, waives_zombies: bool
+    world: World, process: Process, claim: Claim, call: Call, effect: Effect, *, waives_zombies: bool
 ) -> None:
     """I5 and I3, which depend on who writes."""
-    when, lock = f"run {run.number} writes to {call.to}", world.lock
+    run, lock = process.run, world.lock
+    when = f"run {run.number} writes to {call.to}"
     # A lost lock table takes the claim away while its holder is at work. That is no zombie write.
     is_lost = lock.fence < run.fence
     # A promotion that was sent before a heal came is a write of a value that every database accepts.
     is_healed = lock.claim is not None and lock.claim.kind is ClaimKind.HEAL
     is_promotion = call.to in STORES and is_healed and claim.generation in lock.alive
-    if not (is_lost or waives_zombies or is_promotion):
-        holds_lock = (lock.holder, lock.fence) == (run.number, run.fence)
-        invariants.no_zombie_write(holds_lock=holds_lock, keeps_claim=lock.claim == claim, when=when)
+    if not (is_lost or waives_zombies or is_promotion or _is_begun(world, process, call)):
+        invariants.no_zombie_write(holds_lock=has_lock(lock, run), keeps_claim=lock.claim == claim, when=when)
     if call.to in STORES:
         store = effect.part
         assert isinstance(store, Store)
@@ -83,6 +95,17 @@ def of_write(
         invariants.promoted_is_proven(
             before, after, when, is_proven=lambda d, value: d in restored or after.lets_in(d, value)
         )
+
+
+def has_lock(lock: Lock, run: Run) -> bool:
+    """Whether no other run has acquired the lock since a run did, and the run has not released it."""
+    return (lock.holder, lock.fence) == run
+
+
+def _is_begun(world: World, process: Process, call: Call) -> bool:
+    """Whether a change counts from a look at the fence: nobody else has come to this database since."""
+    database = dict(zip(DATABASES, world.databases, strict=True)).get(call.to)
+    return database is not None and holds_advisory_lock(database, process.session) and database.fenced
 
 
 def at_claim(world: World, after: Lock) -> None:

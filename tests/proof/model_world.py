@@ -111,14 +111,16 @@ class Store(NamedTuple):
 class Database(NamedTuple):
     """`passwords` is (primary, secondary) on MySQL, what logs in on MariaDB, one per user where two users alternate.
 
-    `session` is the connection that holds the advisory lock; `refuses` is what its policy has once refused; `record` is
-    what MySQL's ATTRIBUTE says of the generations of primary and secondary. `foreign`: it was restored from a backup,
-    and Lockstep has not changed it since.
+    `session` is the connection that holds the advisory lock; `fenced`: its process has looked at the lock record since
+    then, and its run had the lock. `refuses` is what its policy has once refused; `record` is what MySQL's ATTRIBUTE
+    says of the generations of primary and secondary. `foreign`: it was restored from a backup, and Lockstep has not
+    changed it since.
     """
 
     engine: str
     passwords: tuple[tuple[int, ...], ...]
     session: tuple[int, int] | None = None
+    fenced: bool = False
     refuses: tuple[tuple[int, ...], ...] = ()
     record: tuple[int | None, int | None] = (None, None)
     foreign: bool = False
@@ -128,6 +130,10 @@ class Database(NamedTuple):
         if self.engine == "postgresql":
             return self.passwords[login.user] == login.password
         return login.password in self.passwords
+
+    def unlocked(self) -> "Database":
+        """The database once the session that holds its advisory lock has ended."""
+        return self._replace(session=None, fenced=False)
 
 
 Part = Lock | Store | Database
