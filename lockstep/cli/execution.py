@@ -109,9 +109,10 @@ class Execution:
                 shown = self._client.describe_execution(executionArn=self.arn)
                 # After the description, so that at the end no state is missing.
                 states = tuple(_until_next(list(self._entered()), shown.get("stopDate")))
+                ended = _ended(self.arn, shown, states) if shown["status"] != "RUNNING" else None
             see(states)
-            if shown["status"] != "RUNNING":
-                return _ended(self.arn, shown, states)
+            if ended:
+                return ended
             clock.sleep(POLL_SECONDS)
         return None
 
@@ -133,7 +134,7 @@ def _ended(arn: str, shown: dict[str, Any], states: tuple[Entered, ...]) -> Ende
     return Ended(
         arn=arn,
         status=shown["status"],
-        output=json.loads(shown["output"]) if succeeded else {},
+        output=dict(json.loads(shown["output"])) if succeeded else {},
         error=None if succeeded else shown.get("error", shown["status"]),
         cause="" if succeeded else _message(shown.get("cause", "")),
         states=states,

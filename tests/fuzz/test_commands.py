@@ -31,7 +31,6 @@ PLAN = plans.plan_document(
     [plans.credential(CREDENTIAL, "orders", username="app_user")],
     oci=plans.OciNames(),
 )
-ARN = "arn:aws:states:eu-central-1:123456789012:stateMachine:lockstep"
 CLOUD = {
     *[("status",), ("adopt",), ("rotate",), ("pause",), ("resume",), ("enrol",), ("retry",), ("hand-over",)],
     *[("retire",), ("plan", "activate"), ("lock", "show"), ("lock", "release")],
@@ -41,7 +40,7 @@ CLOUD = {
 NEEDS_OCI = {("status",), ("audit", "verify"), ("audit", "report")}
 """Commands that go on with OCI where AWS answers that nothing is there yet."""
 GIVEN = {
-    ("rotate",): ["-c", CREDENTIAL, "--state-machine-arn", ARN, "--force"],
+    ("rotate",): [CREDENTIAL, "--force"],
     ("pause",): [CREDENTIAL],
     ("resume",): ["--all"],
     ("enrol",): [CREDENTIAL, "orders"],
