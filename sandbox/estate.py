@@ -21,6 +21,7 @@ from pathlib import Path
 
 from lockstep import wiring
 from lockstep.audit.verify import Verification, verify
+from lockstep.aws.clients import forget_session
 from lockstep.cli.giving import desk
 from lockstep.identity import AWS_RUNNER, CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE, OCI_RUNNER
 from lockstep.model import ROTATOR, Credential, Login, SecretStr
@@ -398,7 +399,7 @@ def _stay() -> None:
 def environment(variables: Mapping[str, str]) -> Iterator[None]:
     """Set environment variables, and forget what was read from them before and after."""
     before = {name: os.environ.get(name) for name in variables}
-    wiring.forget()
+    _forget()
     os.environ.update(variables)
     try:
         yield
@@ -407,4 +408,9 @@ def environment(variables: Mapping[str, str]) -> Iterator[None]:
             os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = value
-        wiring.forget()
+        _forget()
+
+
+def _forget() -> None:
+    wiring.forget()
+    forget_session()

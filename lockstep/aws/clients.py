@@ -125,6 +125,11 @@ def _session() -> Session:
     return Session()
 
 
+def forget_session() -> None:
+    """Forget the identity of the environment. The next client takes it from the environment as it is then."""
+    _session.cache_clear()
+
+
 class Trouble(Enum):
     """The meaning of a failed call, the same for every service."""
 

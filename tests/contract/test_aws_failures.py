@@ -276,9 +276,9 @@ def test_missing_credentials_are_access_denied(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_CONFIG_FILE", "none")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "none")
-    clients._session.cache_clear()
+    clients.forget_session()
     client = aws_client("secretsmanager", REGION, endpoint="http://127.0.0.1:9")
-    clients._session.cache_clear()
+    clients.forget_session()
     with pytest.raises(errors.StoreAccessDeniedError) as error:
         open_store(client).read_current()
     assert error.value.where["code"] == "NoCredentialsError"

@@ -94,9 +94,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     plans.write_plan(tmp_path / "lockstep.yaml", PLAN)
-    clients._session.cache_clear()
+    clients.forget_session()
     yield tmp_path
-    clients._session.cache_clear()
+    clients.forget_session()
 
 
 def run(words: Sequence[str], what: str) -> Result:
@@ -213,9 +213,9 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
                 patch.delenv(name)
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
         patch.chdir(made)
-        clients._session.cache_clear()
+        clients.forget_session()
         yield made
-        clients._session.cache_clear()
+        clients.forget_session()
 
 
 @inputs(200)
