@@ -7,7 +7,7 @@ from enum import StrEnum
 from functools import partial
 
 from lockstep import plans
-from lockstep.cli.times import clock_time, moment
+from lockstep.cli.times import clock_time, moment_or_none
 from lockstep.decide import Adopt, Begin, agree, decide
 from lockstep.errors import DatabaseMutedError, EnrolmentNeededError, PlanNotActiveError
 from lockstep.model import Credential, LockRecord, StoredValue
@@ -53,7 +53,7 @@ class Wait:
         """The same, for other programs."""
         return {
             "reason": self.reason.value,
-            "until": moment(self.until) if self.until else None,
+            "until": moment_or_none(self.until),
             "holder": self.holder,
             "meaning": self.told(now),
         }

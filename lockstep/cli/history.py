@@ -30,7 +30,7 @@ from lockstep.cli.times import clock_time, moment
 from lockstep.clouds import Clouds
 from lockstep.environment import line_of
 from lockstep.errors import LockstepError
-from lockstep.model import Credential
+from lockstep.model import ChainHead, Credential
 from lockstep.plan import Plan
 
 OTHERS = 20
@@ -86,7 +86,8 @@ def history(
     clouds = operator(plan)
     found, problems = [], []
     for credential in chosen(plan, credential_id):
-        runs, unread = last_runs(plan, clouds, credential, newest)
+        heads = clouds.lock(credential).read().heads
+        runs, unread = last_runs(plan, clouds, credential, heads, newest)
         found += runs
         problems += [f"{credential.id} {cloud}: {line_of(error)}" for cloud, error in unread.items()]
     if as_json:
@@ -106,14 +107,17 @@ def history(
 
 
 def last_runs(
-    plan: Plan, clouds: Clouds, credential: Credential, newest: int
+    plan: Plan, clouds: Clouds, credential: Credential, heads: Mapping[str, ChainHead], newest: int
 ) -> tuple[list[Run], Mapping[str, LockstepError]]:
     """The last runs of a credential in all clouds, the newest first, and the errors of logs that cannot be read.
 
-    Raises:
-        LockstepError: The lock table cannot be read.
+    Args:
+        plan: The plan.
+        clouds: What the operator reaches.
+        credential: The credential.
+        heads: The newest entry of each stream, by the lock record.
+        newest: How many runs.
     """
-    heads = clouds.lock(credential).read().heads
     found: list[Run] = []
     unread: dict[str, LockstepError] = {}
     for log, signer in streams(plan, clouds, credential):

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from lockstep.cli.logins import LoginState, State, login_states, promoted_at
-from lockstep.cli.times import clock_time, moment
+from lockstep.cli.times import clock_time, moment_or_none
 from lockstep.clouds import Clouds
 from lockstep.durations import format_duration
 from lockstep.environment import line_of
@@ -228,13 +228,13 @@ def document(found: OpenSessions) -> dict[str, Any]:
     return {
         "credential": found.credential.id,
         "current_generation": found.current,
-        "promoted_at": _moment(found.promoted_at),
+        "promoted_at": moment_or_none(found.promoted_at),
         "logins": [
             {
                 "username": login.username,
                 "state": login.state.value,
                 "generations": list(login.generations),
-                "dies_at": _moment(login.dies_at),
+                "dies_at": moment_or_none(login.dies_at),
                 "must_die": login.must_die,
             }
             for login in found.logins
@@ -271,7 +271,3 @@ def _server_document(found: OpenSessions, name: str, answer: Answer) -> dict[str
             for count in counts
         ],
     }
-
-
-def _moment(time: datetime | None) -> str | None:
-    return moment(time) if time else None

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from lockstep.cli.logins import promoted_at
-from lockstep.cli.times import clock_time, moment, relative
+from lockstep.cli.times import clock_time, moment, moment_or_none, relative
 from lockstep.model import Credential, LockRecord
 from lockstep.standby import LEADER, STANDBY, bounds, trusts
 
@@ -43,9 +43,8 @@ def document(
     record: LockRecord, credential: Credential, now: datetime, *, has_standby: bool
 ) -> dict[str, Any]:
     """The same, for other programs."""
-    since = promoted_at(record, credential)
     return {
-        "current_since": moment(since) if since else None,
+        "current_since": moment_or_none(promoted_at(record, credential)),
         "leader": leader(record, credential, now, has_standby=has_standby),
         "unwitnessed_since": {stream: moment(first) for stream, first in sorted(record.unwitnessed.items())},
     }

@@ -26,7 +26,7 @@ from lockstep.cli.output import (
     say,
     wrong_use,
 )
-from lockstep.cli.times import clock_time, moment
+from lockstep.cli.times import clock_time, moment_or_none
 from lockstep.cli.usage import UsagePlaces, problems_document, show_problems, show_usage, usage_document
 from lockstep.clouds import Clouds
 from lockstep.environment import line_of, told
@@ -111,7 +111,7 @@ def _look(
     for credential in wanted:
         record = clouds.lock(credential).read()
         served = {s.name: _asked(s) for s in clouds.stores(credential)}
-        runs, unread = last_runs(plan, clouds, credential, 1)
+        runs, unread = last_runs(plan, clouds, credential, record.heads, 1)
         last = next(iter(runs), None)
         states.append(
             state_of(
@@ -292,7 +292,7 @@ def record_document(record: LockRecord) -> dict[str, Any]:
         "credential": record.credential_id,
         "holder": record.holder,
         "fence": record.fence,
-        "expires_at": moment(record.expires_at) if record.expires_at else None,
+        "expires_at": moment_or_none(record.expires_at),
         "current_generation": record.current_generation,
         "alive": sorted(record.alive),
         "claim": {
@@ -304,7 +304,7 @@ def record_document(record: LockRecord) -> dict[str, Any]:
         }
         if claim
         else None,
-        "next_due_at": moment(record.next_due_at) if record.next_due_at else None,
-        "not_before": moment(record.not_before) if record.not_before else None,
+        "next_due_at": moment_or_none(record.next_due_at),
+        "not_before": moment_or_none(record.not_before),
         "heads": {stream: {"seq": head.seq, "hash": head.hash} for stream, head in record.heads.items()},
     }

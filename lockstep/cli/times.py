@@ -18,6 +18,11 @@ def moment(time: datetime) -> str:
     return f"{time.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
+def moment_or_none(time: datetime | None) -> str | None:
+    """The same for a time that may be missing."""
+    return moment(time) if time else None
+
+
 def clock_time(time: datetime, now: datetime) -> str:
     """A time for people: `14:05:12 (in 7 minutes)`, with the date where it is not today's; in documents as `moment`."""
     if is_document():

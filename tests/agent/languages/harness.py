@@ -238,13 +238,17 @@ def running_application(
 
 def require_programs(*names: str) -> None:
     """Skip where a program is missing that `make test` could not install."""
-    if missing := [name for name in names if not shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")]:
-        pytest.skip(f"{', '.join(missing)} missing; `make test` installs what the recipes need")
+    path = f"{os.environ['PATH']}:/usr/sbin"
+    _require_none_of([name for name in names if not shutil.which(name, path=path)])
 
 
 def require_files(*paths: str | Path) -> None:
     """Skip where a library is missing that `make test` could not install."""
-    if missing := [str(path) for path in paths if not Path(path).exists()]:
+    _require_none_of([str(path) for path in paths if not Path(path).exists()])
+
+
+def _require_none_of(missing: Sequence[str]) -> None:
+    if missing:
         pytest.skip(f"{', '.join(missing)} missing; `make test` installs what the recipes need")
 
 
