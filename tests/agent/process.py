@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-command = agent.command
-settings_file = agent.settings_file
-
 
 @dataclass
 class AgentProcess:

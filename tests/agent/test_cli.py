@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.agent.process import settings_file
+from sandbox.agent import settings_file
 from tests.agent.test_settings import PLAN
 
 

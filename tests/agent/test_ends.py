@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from sandbox.agent import settings_file
 from tests.agent.harness import app_user
-from tests.agent.process import settings_file
 from tests.agent.test_hardships import SERVED
 
 # The agent with a store of its own, whose value is another one at each read, and with a disk on which a write to the

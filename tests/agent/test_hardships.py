@@ -16,8 +16,9 @@ from lockstep.agent.compiled import Listen
 from lockstep.agent.listening import ListenError, listener_of
 from lockstep.agent.serve import Agent
 from lockstep.agent.settings import load_settings
+from sandbox.agent import command, settings_file
 from tests.agent.harness import NAME, FakeBootClock, FakeStore
-from tests.agent.process import command, settings_file, until
+from tests.agent.process import until
 
 SERVED = {
     "version": 1,

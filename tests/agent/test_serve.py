@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 from lockstep.usage import usage_at
+from sandbox.agent import command, settings_file
 from sandbox.applications import Applications, address_of, by_file, over_http
 from sandbox.estate import Estate
 from sandbox.fn import running_function
-from tests.agent.process import AgentProcess, command, running_agent, settings_file, until
+from tests.agent.process import AgentProcess, running_agent, until
 
 USER = "multi-cloud/app_user"
 ROTATIONS = 4

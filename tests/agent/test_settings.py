@@ -17,7 +17,7 @@ from lockstep.agent import settings
 from lockstep.agent.compiled import CompiledSettings, SettingsError, Signal, settings_of
 from lockstep.agent.settings import load_settings
 from lockstep.agent.token_file import TokenError, TokenFile, token_of
-from tests.agent.process import command, settings_file
+from sandbox.agent import command, settings_file
 
 ROOT = Path(__file__).resolve().parents[2]
 PLAN = {"version": 1, "plan": str(ROOT / "lockstep.yaml"), "credentials": ["multi-cloud/app_user"]}
