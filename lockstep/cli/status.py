@@ -107,23 +107,7 @@ def _look(
 ) -> Exit | None:
     """Look once, and show it; the exit code."""
     now = clouds.clock.now()
-    states = []
-    for credential in wanted:
-        record = clouds.lock(credential).read()
-        served = {s.name: _asked(s) for s in clouds.stores(credential)}
-        runs, unread = last_runs(plan, clouds, credential, record.heads, 1)
-        last = next(iter(runs), None)
-        states.append(
-            state_of(
-                record,
-                credential,
-                served,
-                now,
-                has_standby=plan.runners.oci is not None,
-                last_run=last,
-                unread=unread,
-            )
-        )
+    states = [looked_at(plan, clouds, c, clouds.lock(c).read(), now) for c in wanted]
     answers = [s.is_in_step for s in states]
     found = usage_at(usage, now=now) if usage else None
     if as_json:
@@ -140,6 +124,21 @@ def _look(
     if False in answers:
         return Exit.NO
     return Exit.UNREACHABLE if None in answers or (found and found.problems) else None
+
+
+def looked_at(plan: Plan, clouds: Clouds, credential: Credential, record: LockRecord, now: datetime) -> State:
+    """The state of a credential: its stores and its last run are read, beside a record that was."""
+    served = {s.name: _asked(s) for s in clouds.stores(credential)}
+    runs, unread = last_runs(plan, clouds, credential, record.heads, 1)
+    return state_of(
+        record,
+        credential,
+        served,
+        now,
+        has_standby=plan.runners.oci is not None,
+        last_run=next(iter(runs), None),
+        unread=unread,
+    )
 
 
 def _asked(store: Store) -> StoredValue | LockstepError:
