@@ -63,6 +63,7 @@ _FOR_PEOPLE = (
     "cli",
     "client",
     "cost",
+    "html",
     "quotas",
     "adoption.py",
     "aws/inventory.py",

@@ -14,7 +14,7 @@ def test_the_wheel_tells_type_checkers_that_it_is_typed(tmp_path: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert "lockstep/py.typed" in names
     assert "lockstep/client/__init__.py" in names
-    assert {f"lockstep/audit/report/{name}" for name in ("page.html.j2", "plot.svg.j2", "page.css")} <= {
-        *names
-    }
+    report = {f"lockstep/audit/report/{name}" for name in ("page.html.j2", "page.css")}
+    shared = {f"lockstep/html/{name}" for name in ("parts.html.j2", "plot.svg.j2", "base.css")}
+    assert report | shared <= {*names}
     assert not [name for name in names if name.startswith(("tests/", "sandbox/"))]

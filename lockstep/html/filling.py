@@ -1,0 +1,32 @@
+"""Templates, with the shared ones. Autoescape is on, and nothing is marked as safe."""
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2.loaders import ChoiceLoader
+
+from lockstep.audit.report import words
+
+BASE = "base.css"
+
+
+def environment(package: str) -> Environment:
+    """The templates of a package, and those in this one."""
+    made = Environment(
+        loader=ChoiceLoader([PackageLoader(name, package_path="") for name in (package, "lockstep.html")]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {
+        "span": words.span,
+        "stamp": words.stamp,
+        "minute": words.minute,
+        "many": words.many,
+        "is_long": words.is_long,
+    }
+    return made
+
+
+def style(templates: Environment, own: str) -> str:
+    """The shared style sheet and a page's own, as `{% include %}` gives them one after the other."""
+    return "".join(templates.get_template(name).render() for name in (BASE, own))
