@@ -4,7 +4,7 @@ TERRAFORM ?= $(or $(shell command -v terraform),$(shell command -v tofu),terrafo
 
 PLAN ?= lockstep.yaml
 
-.PHONY: help setup demo proof bench test asl lint format locks terraform-tools cdk-cli browser languages report-screens build deploy-local deploy-aws rollback-aws destroy-aws destroy build-oci image-oci deploy-oci destroy-oci destroy-oci-trial lock-oci terraform-cli oci-init
+.PHONY: help setup demo proof bench test asl lint format locks terraform-tools cdk-cli browser languages report-screens docs build deploy-local deploy-aws rollback-aws destroy-aws destroy build-oci image-oci deploy-oci destroy-oci destroy-oci-trial lock-oci terraform-cli oci-init
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 18
@@ -72,6 +72,10 @@ languages: setup ## Install the languages and pools of the recipes in docs/how-t
 
 report-screens: browser ## Draw the pictures of the audit report in docs/images/
 	@$(PYTHON) -m tests.browser.screens
+
+docs: setup ## Build the site of docs/ into build/site/, with all links checked (REPOSITORY_FILES=https://HOST/OWNER/NAME/blob/main)
+	$(PYTHON) -m sphinx -b html --fail-on-warning --keep-going --nitpicky --quiet --doctree-dir build/doctrees --conf-dir docs/site docs build/site
+	@echo "build/site/index.html"
 
 build: setup ## Build the Lambda bundle for PLAN; print its size and import times
 	@$(PYTHON) -m cdk.bundle aws --plan $(PLAN) $(BUILD_ARGS)

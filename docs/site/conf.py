@@ -1,0 +1,27 @@
+"""The site: Markdown pages of docs/, by Sphinx with MyST and Furo (ADR 57). `make docs` builds it into build/site/."""
+
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+project = "Lockstep"
+author = "The Lockstep authors"
+html_title = "Lockstep"
+
+extensions = ["myst_parser", "pages"]
+exclude_patterns = ["site/**"]
+root_doc = "index"
+
+# Anchors as GitHub makes them, so that a link works in both.
+myst_heading_anchors = 4
+
+# Nothing is loaded from elsewhere when a page is read: Furo has no fonts and no scripts of others.
+html_theme = "furo"
+html_show_sphinx = False
+html_copy_source = False
+html_show_sourcelink = False
+
+# Where files beside docs/ can be read, such as https://example.com/lockstep/blob/main; without it they are only named.
+repository_files = os.environ.get("REPOSITORY_FILES", "").rstrip("/")

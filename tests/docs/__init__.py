@@ -1,0 +1,1 @@
+"""The documentation: its links, its site, and the commands that it shows."""

@@ -1,0 +1,103 @@
+"""The Markdown pages of the repository."""
+
+import re
+import subprocess
+from collections import Counter
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+ROOT = Path(__file__).resolve().parents[2]
+_ANCHOR = re.compile(r"[^\w\- ]")
+
+
+class Link(NamedTuple):
+    """A link of a page, as it is written, and the line of its block."""
+
+    target: str
+    line: int
+
+
+class Block(NamedTuple):
+    """A block of code: its language, its text, and the line where it begins."""
+
+    language: str
+    text: str
+    line: int
+
+
+def repository_files(*patterns: str) -> list[Path]:
+    """What git knows, or would take, of the repository."""
+    shown = subprocess.run(  # noqa: S603 - git, with patterns of the tests
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z", "--", *patterns],  # noqa: S607
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    return [file for name in sorted(set(shown.split("\0"))) if name and (file := ROOT / name).is_file()]
+
+
+def pages() -> list[Path]:
+    """Every Markdown page."""
+    return repository_files("*.md")
+
+
+def name_of(page: Path) -> str:
+    """A page by its path in the repository."""
+    return str(page.relative_to(ROOT))
+
+
+def links(page: Path) -> list[Link]:
+    """The links and pictures of a page."""
+    return list(_links(_parsed(page)))
+
+
+def blocks(page: Path) -> list[Block]:
+    """The blocks of code of a page."""
+    return [
+        Block(token.info.strip(), token.content, (token.map or [0])[0] + 1)
+        for token in _parsed(page)
+        if token.type == "fence"
+    ]
+
+
+def spans(page: Path) -> list[str]:
+    """The code within sentences and tables."""
+    return [
+        child.content
+        for token in _parsed(page)
+        for child in token.children or ()
+        if child.type == "code_inline"
+    ]
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    tokens, seen, found = _parsed(page), Counter[str](), set()
+    for heading, text in pairwise(tokens):
+        if heading.type == "heading_open":
+            slug = _ANCHOR.sub("", _plain(text).lower()).replace(" ", "-")
+            found.add(f"{slug}-{seen[slug]}" if seen[slug] else slug)
+            seen[slug] += 1
+    return found
+
+
+def _parsed(page: Path) -> list[Token]:
+    return MarkdownIt("commonmark").enable("table").parse(page.read_text(encoding="utf-8"))
+
+
+def _plain(inline: Token) -> str:
+    return "".join(t.content for t in inline.children or () if t.type in {"text", "code_inline"})
+
+
+def _links(tokens: list[Token]) -> Iterator[Link]:
+    for token in tokens:
+        for child in token.children or ():
+            target = child.attrGet("href") or child.attrGet("src")
+            if isinstance(target, str):
+                yield Link(target, (token.map or [0])[0] + 1)

@@ -1,0 +1,59 @@
+"""Every link between files of the repository leads somewhere, with its anchor; also what code says of the pages."""
+
+import os
+import re
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from tests.docs.pages import ROOT, anchors, links, name_of, pages, repository_files
+
+CITED = re.compile(r"docs/[\w./-]+\.md(?:#[\w-]+)?")
+"""A page as code and messages name it."""
+
+
+@pytest.mark.parametrize("page", pages(), ids=name_of)
+def test_links_lead_somewhere(page: Path) -> None:
+    assert [f"line {link.line}: {link.target}" for link in links(page) if is_broken(page, link.target)] == []
+
+
+def test_pages_that_code_names_exist() -> None:
+    own = Path(__file__)
+    code = repository_files("*.py", "*.tf", "*.yaml", "*.yml", "*.json", "Makefile", ".ci/*")
+    found = [
+        f"{name_of(file)}: {cited}"
+        for file in code
+        if file != own  # whose table has broken ones
+        for cited in CITED.findall(file.read_text(encoding="utf-8"))
+        if is_broken(ROOT / "index.md", cited)
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("target", "broken"),
+    [
+        ("docs/runbook.md#break-glass", False),
+        ("docs/runbook.md#no-such-heading", True),
+        ("docs/no-such-page.md", True),
+        ("#folders", False),
+        ("#no-such-heading", True),
+        ("docs/how-to", False),
+        ("../outside.md", True),
+        ("https://example.com/not-asked", False),
+    ],
+)
+def test_a_broken_link_is_found(target: str, broken: bool) -> None:  # noqa: FBT001 - a column of the table
+    assert is_broken(ROOT / "README.md", target) is broken
+
+
+def is_broken(page: Path, target: str) -> bool:
+    """Whether a link of a page leads to no file of the repository, or to no heading in it. No other site is asked."""
+    parts = urlsplit(target)
+    if parts.scheme:
+        return False
+    file = Path(os.path.normpath(page.parent / unquote(parts.path))) if parts.path else page
+    if not file.is_relative_to(ROOT) or not file.exists():
+        return True
+    return bool(parts.fragment) and (file.suffix != ".md" or parts.fragment not in anchors(file))

@@ -1,0 +1,73 @@
+"""The site is built without a warning, from all pages, and asks no other host when it is read."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.docs.pages import ROOT, repository_files
+
+LOADED = re.compile(
+    r"<(?:script|img|iframe|source)\b[^>]*\bsrc=\"(?:https?:)?//|<link\b[^>]*\bhref=\"(?:https?:)?//"
+)
+"""What a browser would fetch from another host."""
+
+
+def build(docs: Path, out: Path) -> "subprocess.CompletedProcess[str]":
+    """Build a site, as `make docs` does."""
+    recipe = next(line for line in (ROOT / "Makefile").read_text().splitlines() if "-m sphinx" in line)
+    words = recipe.split()[1:]
+    places = {"docs": str(docs), "build/site": str(out), "build/doctrees": str(out / ".doctrees")}
+    return subprocess.run(  # noqa: S603 - the recipe of the Makefile
+        [sys.executable, *(places.get(word, word) for word in words)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("site")
+    built = build(ROOT / "docs", out)
+    assert (built.returncode, built.stderr) == (0, "")
+    return out
+
+
+def test_every_page_is_in_the_site_and_in_its_navigation(site: Path) -> None:
+    home = (site / "index.html").read_text()
+    for page in repository_files("docs/*.md"):
+        html = page.relative_to(ROOT / "docs").with_suffix(".html")
+        assert (site / html).is_file()
+        if html.parts[0] != "adr" and html.name != "index.html":
+            assert f'class="reference internal" href="{html}"' in home
+    assert [home.index(f"{part}</span>") for part in ("How-to guides", "Reference", "Explanation")]
+
+
+def test_reading_the_site_asks_no_other_host(site: Path) -> None:
+    assert [page.name for page in site.rglob("*.html") if LOADED.search(page.read_text())] == []
+    styles = "".join(sheet.read_text() for sheet in site.rglob("*.css"))
+    assert re.findall(r"@import[^;]*//|url\([\"']?(?:https?:)?//[^)]*", styles) == []
+    assert (site / "searchindex.js").is_file()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("See [there](other.md#none).", "'none'"),
+        ("See [there](none.md).", "none.md"),
+        ("[Source](../cdk/app.py) of [a folder](how-to).", ""),
+    ],
+)
+def test_a_link_to_nowhere_ends_the_build(tmp_path: Path, text: str, said: str) -> None:
+    docs = tmp_path / "docs"
+    (docs / "how-to").mkdir(parents=True)
+    (docs / "index.md").write_text(f"# Home\n\n## Reference\n\n- [Other](other.md)\n\n{text}\n")
+    (docs / "other.md").write_text("# Other\n\nText.\n")
+    built = build(docs, tmp_path / "out")
+    assert (built.returncode != 0) is bool(said)
+    assert said in built.stderr
