@@ -14,7 +14,7 @@ from sandbox.databases import CertificateAuthority, MariaDbServer
 from sandbox.estate import Estate, running_estate
 from sandbox.outside import Value, lets_in
 from sandbox.wire import Fault, FaultKind, Wire
-from tests.frozen.work import BOUND_SECONDS, GENERATION, PASSWORD, Signs
+from tests.frozen.work import BOUND_SECONDS, GENERATION, PASSWORD, Signs, wait_until
 
 ACTS = ("warm", "leave", "join", "hang", "look")
 
@@ -33,11 +33,18 @@ class World:
         return found
 
     @contextmanager
-    def holding_the_first_call(self, signs: Signs) -> Iterator[threading.Event]:
-        """The first call is under way until the event is set."""
+    def holding_the_first_call(self, signs: Signs, *, sent: int = 1) -> Iterator[threading.Event]:
+        """The first call is under way until the event is set.
+
+        Args:
+            signs: Gets the sign `held` when everything has arrived that is sent without the first call's answer.
+            sent: How many calls that is. A call that has passed the scope's check may still be on its way here; if it
+                were counted before it has arrived, it would look as if it had been sent after the scope was closed.
+        """
         release = threading.Event()
 
         def asleep() -> None:
+            wait_until(lambda: len(self.wire.calls) >= sent, f"{self.sent()} of {sent} calls")
             signs.held.write_text("")
             release.wait(BOUND_SECONDS)
 

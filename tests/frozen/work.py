@@ -58,12 +58,17 @@ class Signs:
         return cls(Path(os.environ[FOLDER_VARIABLE]))
 
 
+def wait_until(holds: Callable[[], bool], what: str) -> None:
+    """Return when a condition holds."""
+    give_up = time.monotonic() + BOUND_SECONDS
+    while not holds():
+        assert time.monotonic() < give_up, what
+        time.sleep(0.01)
+
+
 def wait_for(sign: Path) -> str:
     """The text of a sign, when it is there."""
-    give_up = time.monotonic() + BOUND_SECONDS
-    while not sign.exists():
-        assert time.monotonic() < give_up, sign.name
-        time.sleep(0.01)
+    wait_until(sign.exists, sign.name)
     return sign.read_text()
 
 
