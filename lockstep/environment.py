@@ -180,6 +180,12 @@ class StateMachineMissingError(EnvironmentalError):
     advice = "Name the stack of cdk.json, `lockstep rotate --stack NAME`, or deploy it: `make deploy-aws`."
 
 
+class AwsResourceMissingError(EnvironmentalError):
+    """What was asked for does not exist in this AWS account and region."""
+
+    advice = "Correct the plan, or deploy the stack: `make deploy-aws`."
+
+
 class AwsCallRefusedError(EnvironmentalError):
     """AWS did not answer the call, or refused it."""
 
@@ -223,3 +229,9 @@ class OciActionDeniedError(EnvironmentalError):
     """OCI denies this action to this identity."""
 
     advice = "Compare its policies, `oci iam policy list --compartment-id ID`, with docs/iam-oci.md."
+
+
+class OciCallRefusedError(EnvironmentalError):
+    """OCI did not answer the call, or refused it."""
+
+    advice = "Look at the code, and try the identity: `oci iam region list`."

@@ -199,6 +199,8 @@ _UNREACHABLE = (
 _DENIED = (NoCredentialsError, PartialCredentialsError)
 _MALFORMED = (ResponseParserError, ValueError, TypeError, LookupError, AttributeError, RecursionError)
 """What botocore or a reader of its reply raises for a reply that is not from AWS: a proxy's page, half a document."""
+RAISED = (ClientError, BotoCoreError, OSError, UrllibError, *_MALFORMED)
+"""All that a call raises."""
 
 
 def error_code(error: ClientError) -> str:
@@ -235,6 +237,6 @@ def translated(errors: Mapping[Trouble, type[LockstepError]], **where: str | int
     """
     try:
         yield
-    except (ClientError, BotoCoreError, OSError, UrllibError, *_MALFORMED) as error:
+    except RAISED as error:
         trouble, code = diagnose(error)
         raise errors[trouble](**where, code=code) from environment_problem(error)

@@ -1,14 +1,9 @@
 """What is in an AWS account that a plan may name: secrets, buckets, keys that sign, networks. Lists only."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
-from lockstep.aws.clients import aws_client, error_code
-from lockstep.aws.environment import environment_problem
-from lockstep.environment import AwsCallRefusedError
+from lockstep.aws.clients import aws_client
+from lockstep.aws.reads import explained
 
 
 class AwsInventory:
@@ -37,24 +32,15 @@ class AwsInventory:
     def subnets(self, vpc: str) -> list[tuple[str, str]]:
         """A VPC's subnets: availability zone and id."""
         wanted = [{"Name": "vpc-id", "Values": [vpc]}]
-        with _explained():
+        with explained():
             pages = self._client("ec2").get_paginator("describe_subnets").paginate(Filters=wanted)
             return sorted((s["AvailabilityZone"], s["SubnetId"]) for page in pages for s in page["Subnets"])
 
     def _all(self, service: str, operation: str, items: str, name: str) -> list[str]:
-        with _explained():
+        with explained():
             client = self._client(service)
             pages = client.get_paginator(operation).paginate()
             return sorted(item[name] for page in pages for item in page.get(items, []))
 
     def _client(self, service: str) -> Any:  # noqa: ANN401 - botocore makes its clients' types at run time
         return aws_client(service, self._region)
-
-
-@contextmanager
-def _explained() -> Iterator[None]:
-    try:
-        yield
-    except (ClientError, BotoCoreError, OSError) as error:
-        code = error_code(error) if isinstance(error, ClientError) else type(error).__name__
-        raise (environment_problem(error) or AwsCallRefusedError(code=code)) from None

@@ -12,6 +12,7 @@ from lockstep.cli import (
     audit,
     cost,
     diff,
+    doctor,
     enrol,
     hand_over,
     history,
@@ -44,6 +45,7 @@ app.add_typer(plan.app, name="plan")
 app.command("cost")(cost.cost)
 app.command("adopt")(adopt.adopt)
 app.command("agent")(agent.agent)
+app.command("doctor")(doctor.doctor)
 app.command("status")(status.status)
 app.command("history")(history.history)
 app.command("sessions")(sessions.sessions)

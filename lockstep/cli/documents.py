@@ -1,7 +1,8 @@
-"""What `status --json` and `history --json` print, as models, and the JSON Schemas in docs/ that are made of them.
+"""What `status`, `history` and `doctor` print with `--json`, as models, and the JSON Schemas in docs/ made of them.
 
     python -m lockstep.cli.documents status > docs/status.schema.json
     python -m lockstep.cli.documents history > docs/history.schema.json
+    python -m lockstep.cli.documents doctor > docs/doctor.schema.json
 
 Within a major version fields are only added, so a program ignores what it does not know. Times are RFC 3339 in UTC.
 """
@@ -150,7 +151,26 @@ class History(BaseModel):
     problems: list[str]
 
 
-DOCUMENTS: Mapping[str, type[BaseModel]] = {"status": Status, "history": History}
+class DoctorFinding(BaseModel):
+    """What a check found of one subject; docs/doctor.md lists the checks."""
+
+    check: str
+    where: str
+    subject: str
+    outcome: Literal["passed", "failed", "warning", "not_asked"]
+    says: str
+    command: str | None
+
+
+class Doctor(BaseModel):
+    """What `lockstep doctor --json` prints. `verdict` is the gravest outcome, where a warning is not grave."""
+
+    verdict: Literal["passed", "failed", "not_asked"]
+    counts: dict[str, int]
+    findings: list[DoctorFinding]
+
+
+DOCUMENTS: Mapping[str, type[BaseModel]] = {"status": Status, "history": History, "doctor": Doctor}
 
 
 def schema(command: str) -> dict[str, Any]:

@@ -46,17 +46,17 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document in
 
 def say(text: str, *, style: str = "") -> None:
     """One line on standard output."""
-    out.print(_plain(text, style), soft_wrap=True)
+    out.print(plain(text, style), soft_wrap=True)
 
 
 def complain(text: str) -> None:
     """One line on standard error."""
-    err.print(_plain(text, "red"), soft_wrap=True)
+    err.print(plain(text, "red"), soft_wrap=True)
 
 
 def say_aside(text: str) -> None:
     """One line on standard error, where standard output is a report's alone."""
-    err.print(_plain(text, ""), soft_wrap=True)
+    err.print(plain(text), soft_wrap=True)
 
 
 @dataclass(slots=True)
@@ -114,7 +114,8 @@ def wrong_use(text: str, *, name: str = "WrongUse", problems: Sequence[Problem] 
     return typer.Exit(Exit.USAGE)
 
 
-def _plain(text: str, style: str) -> Text:
+def plain(text: str, style: str = "") -> Text:
+    """A text that cannot control the terminal."""
     # Names come from clouds; a forged one must not control the terminal.
     return Text("".join(c if c.isprintable() else "?" for c in text), style=style)
 

@@ -119,6 +119,18 @@ class OciClients:
         """Object Storage."""
         return self._client("objects", lambda: oci.object_storage.ObjectStorageClient)
 
+    def of(self, kind: Callable[..., Untyped]) -> Untyped:
+        """A client of another service, by its class in the SDK."""
+        return self._client(getattr(kind, "__name__", ""), lambda: kind)
+
+    @property
+    def config(self) -> Mapping[str, Untyped]:
+        """What the identity says of itself: `tenancy`, `user`; it has no key."""
+        with self._making:
+            identity = self._signed_in = self._signed_in or self._identity()
+        known = {name: identity.config.get(name) for name in ("tenancy", "user", "fingerprint")}
+        return {name: value for name, value in known.items() if value}
+
     @contextmanager
     def translated(self, errors: Mapping[Trouble, type[LockstepError]], **where: str | int) -> Iterator[None]:
         """Turn every exception inside into one of `errors`, with `where` and the code."""

@@ -1,15 +1,10 @@
 """What is in an OCI tenancy that a plan may name: namespace, buckets, vaults. Lists only."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import oci  # type: ignore[import-untyped]  # the SDK ships no types
 
-from lockstep.environment import EnvironmentalError, OciActionDeniedError
-from lockstep.errors import StoreAccessDeniedError
 from lockstep.identity import own_oci_identity
 from lockstep.oci.clients import Untyped, make_client
-from lockstep.oci.environment import environment_problem
+from lockstep.oci.reads import explained
 
 
 class OciInventory:
@@ -23,12 +18,12 @@ class OciInventory:
 
     def namespace(self) -> str:
         """The tenancy's Object Storage namespace."""
-        with _explained("GetNamespace"):
+        with explained("GetNamespace"):
             return str(self._client(oci.object_storage.ObjectStorageClient).get_namespace().data)
 
     def buckets(self, compartment_id: str) -> list[str]:
         """Names of a compartment's buckets."""
-        with _explained("ListBuckets"):
+        with explained("ListBuckets"):
             client = self._client(oci.object_storage.ObjectStorageClient)
             found = oci.pagination.list_call_get_all_results(
                 client.list_buckets, client.get_namespace().data, compartment_id
@@ -37,24 +32,10 @@ class OciInventory:
 
     def vaults(self, compartment_id: str) -> list[str]:
         """OCIDs of a compartment's vaults."""
-        with _explained("ListVaults"):
+        with explained("ListVaults"):
             client = self._client(oci.key_management.KmsVaultClient)
             found = oci.pagination.list_call_get_all_results(client.list_vaults, compartment_id)
             return sorted(vault.id for vault in found.data if vault.lifecycle_state == "ACTIVE")
 
     def _client(self, kind: Untyped) -> Untyped:
         return make_client(kind, own_oci_identity(), region=self._region, endpoint=self._endpoint)
-
-
-@contextmanager
-def _explained(action: str) -> Iterator[None]:
-    try:
-        yield
-    except StoreAccessDeniedError as error:
-        # There is no identity; its cause says why.
-        if isinstance(error.__cause__, EnvironmentalError):
-            raise error.__cause__ from None
-        raise
-    except Exception as error:  # noqa: BLE001 - the SDK raises many kinds
-        code = str(getattr(error, "code", None) or type(error).__name__)
-        raise (environment_problem(error) or OciActionDeniedError(action=action, code=code)) from None

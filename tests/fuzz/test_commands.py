@@ -32,7 +32,17 @@ PLAN = plans.plan_document(
     oci=plans.OciNames(),
 )
 CLOUD = {
-    *[("status",), ("adopt",), ("rotate",), ("pause",), ("resume",), ("enrol",), ("retry",), ("hand-over",)],
+    *[
+        ("doctor",),
+        ("status",),
+        ("adopt",),
+        ("rotate",),
+        ("pause",),
+        ("resume",),
+        ("enrol",),
+        ("retry",),
+        ("hand-over",),
+    ],
     *[("retire",), ("plan", "activate"), ("lock", "show"), ("lock", "release")],
     *[("audit", name) for name in ("verify", "checkpoint", "show", "report", "acknowledge")],
 }

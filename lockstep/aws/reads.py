@@ -1,0 +1,126 @@
+"""Reads of AWS, for checks: no other call can be made through this, and each is made once."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from threading import Lock
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from lockstep.aws.clients import RAISED, error_code
+from lockstep.aws.environment import environment_problem
+from lockstep.environment import AwsCallRefusedError, AwsResourceMissingError
+from lockstep.errors import LockstepError
+
+READS = ("describe_", "get_", "head_", "list_")
+"""How the names of operations begin that change nothing."""
+_MISSING = frozenset(
+    {
+        *("404", "NoSuchBucket", "NoSuchEntity", "NotFound", "NotFoundException"),
+        *("ResourceNotFound", "ResourceNotFoundException", "StateMachineDoesNotExist"),
+        *("ObjectLockConfigurationNotFoundError", "NoSuchBucketPolicy"),
+    }
+)
+"""Codes of the services for something that is not there."""
+_ABSENT_STACK = "does not exist"
+
+Client = Callable[[str, str], Any]
+"""Gives a client of a service in a region."""
+
+
+class AwsReads:
+    """What is in an account.
+
+    Args:
+        client: Gives the client of a service in a region.
+        region: Where is asked unless a call names another region.
+    """
+
+    def __init__(self, client: Client, region: str) -> None:
+        self._client, self._region = client, region
+        self._lock = Lock()
+        self._answers: dict[str, Any] = {}
+
+    def __call__(
+        self,
+        service: str,
+        operation: str,
+        *,
+        region: str | None = None,
+        **arguments: Any,  # noqa: ANN401 - of the operation
+    ) -> Mapping[str, Any]:
+        """The reply to a read.
+
+        Raises:
+            EnvironmentalError: There is none.
+        """
+        _require_read(operation)
+        key = repr((service, operation, region, sorted(arguments.items())))
+        with self._lock:
+            if key in self._answers:
+                return dict(self._answers[key])
+        with explained():
+            answer = getattr(self._client(service, region or self._region), operation)(**arguments)
+        with self._lock:
+            self._answers[key] = answer
+        return dict(answer)
+
+    def found(
+        self,
+        service: str,
+        operation: str,
+        *,
+        region: str | None = None,
+        **arguments: Any,  # noqa: ANN401 - of the operation
+    ) -> Mapping[str, Any] | None:
+        """The same; None where what it names is not there."""
+        try:
+            return self(service, operation, region=region, **arguments)
+        except AwsResourceMissingError:
+            return None
+
+    def all(
+        self,
+        service: str,
+        operation: str,
+        items: str,
+        *,
+        region: str | None = None,
+        **arguments: Any,  # noqa: ANN401 - of the operation
+    ) -> list[Any]:
+        """The items of every page of a list."""
+        _require_read(operation)
+        with explained():
+            pages = self._client(service, region or self._region).get_paginator(operation)
+            return [item for page in pages.paginate(**arguments) for item in page.get(items, [])]
+
+    def time(self) -> datetime:
+        """Which time AWS says that it is, to the second."""
+        with explained():
+            answer = self._client("sts", self._region).get_caller_identity()
+        return parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
+
+
+def _require_read(operation: str) -> None:
+    if not operation.startswith(READS):
+        raise ValueError(f"{operation} is not a read")
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Turn what botocore raises into an EnvironmentalError."""
+    try:
+        yield
+    except LockstepError:
+        raise
+    except RAISED as error:
+        code = error_code(error) if isinstance(error, ClientError) else type(error).__name__
+        if isinstance(error, ClientError) and _is_missing(code, str(error)):
+            raise AwsResourceMissingError(action=error.operation_name, code=code) from None
+        raise (environment_problem(error) or AwsCallRefusedError(code=code)) from None
+
+
+def _is_missing(code: str, text: str) -> bool:
+    return code in _MISSING or (code == "ValidationError" and _ABSENT_STACK in text)

@@ -1,0 +1,195 @@
+"""`lockstep doctor`: looks at everything that a rotation needs, and says what mends what it finds."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+from typing import Annotated, Any
+
+import typer
+from rich.progress import MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
+
+from lockstep.cli.operator import operator
+from lockstep.cli.output import (
+    DEFAULT_PLAN,
+    AsJson,
+    Exit,
+    PlanFile,
+    err,
+    out,
+    plain,
+    plan_or_exit,
+    print_json,
+    say,
+    wrong_use,
+)
+from lockstep.doctor.catalogue import CATALOGUE
+from lockstep.doctor.checks import Check, UnknownCheckError, chosen, examine
+from lockstep.doctor.context import Context
+from lockstep.doctor.findings import Finding, Outcome, verdict
+from lockstep.plan import Plan
+from lockstep.stack_names import DEFAULT_STACK
+from lockstep.workers import at_the_same_time
+
+STYLES = {
+    Outcome.PASSED: "green",
+    Outcome.WARNING: "yellow",
+    Outcome.FAILED: "bold red",
+    Outcome.NOT_ASKED: "bold yellow",
+}
+_WORDS = {Outcome.NOT_ASKED: "not asked"}
+_ORDER = (Outcome.FAILED, Outcome.WARNING, Outcome.NOT_ASKED, Outcome.PASSED)
+NARROW = 72
+"""Below this width of the terminal, in characters, findings are paragraphs and no table."""
+
+Words = Annotated[
+    list[str] | None,
+    typer.Option("--only", help="Only this check or group, by its id: `aws.lock-table`, `aws`. Repeat it."),
+]
+Left = Annotated[list[str] | None, typer.Option("--skip", help="Leave out this check or group. Repeat it.")]
+
+
+def doctor(
+    *,
+    file: PlanFile = DEFAULT_PLAN,
+    only: Words = None,
+    skip: Left = None,
+    stack: Annotated[
+        str, typer.Option("--stack", envvar="LOCKSTEP_STACK", help="`stack` in cdk.json.")
+    ] = DEFAULT_STACK,
+    name: Annotated[str, typer.Option("--oci-name", help="`name` of Terraform.")] = DEFAULT_STACK,
+    as_json: AsJson = False,
+) -> None:
+    """Look at everything that a rotation needs, and say what mends what is wrong.
+
+    docs/doctor.md lists the checks: what each looks at, what a failure means, and the command that mends it. What this
+    identity has no right to read is told as not asked. This changes nothing, in no cloud and in no database.
+
+    docs/doctor.schema.json says what --json prints; later versions only add fields.
+
+    Exit code: 0 all passed, warnings too; 1 something failed; 3 nothing failed, but something could not be asked.
+    """
+    plan = plan_or_exit(file)
+    context = Context(plan=plan, clouds=operator(plan), stack=stack, name=name)
+    findings = _examined(_chosen(plan, only or (), skip or ()), context)
+    if as_json:
+        print_json(document(findings))
+    else:
+        show(findings)
+    if code := exit_code(findings):
+        raise typer.Exit(code)
+
+
+def _chosen(plan: Plan, only: Sequence[str], skip: Sequence[str]) -> list[Check]:
+    try:
+        checks = chosen(CATALOGUE, plan, only=only, skip=skip)
+    except UnknownCheckError as error:
+        raise wrong_use(str(error)) from None
+    if not checks:
+        raise wrong_use("no check is left: the plan has nothing that they look at, or all are skipped")
+    return checks
+
+
+def _examined(checks: Sequence[Check], context: Context) -> list[Finding]:
+    with Progress(
+        MofNCompleteColumn(),
+        TextColumn("{task.description}", markup=False),
+        console=err,
+        transient=True,
+        disable=not err.is_terminal,
+    ) as progress:
+        task = progress.add_task("", total=len(checks))
+        return examine(
+            checks,
+            context,
+            side_by_side=at_the_same_time,
+            see=lambda check: progress.update(task, advance=1, description=check),
+        )
+
+
+def exit_code(findings: Iterable[Finding]) -> Exit | None:
+    """The exit code; None where all passed."""
+    codes = {Outcome.FAILED: Exit.NO, Outcome.NOT_ASKED: Exit.UNREACHABLE}
+    return codes.get(verdict(findings))
+
+
+def document(findings: Sequence[Finding]) -> dict[str, Any]:
+    """The findings for other programs; `lockstep.cli.documents` has their fields."""
+    counted = Counter(finding.outcome for finding in findings)
+    return {
+        "verdict": verdict(findings).value,
+        "counts": {outcome.value: counted[outcome] for outcome in Outcome},
+        "findings": [
+            {
+                "check": f.check,
+                "where": f.where,
+                "subject": f.subject,
+                "outcome": f.outcome.value,
+                "says": f.says,
+                "command": f.command,
+            }
+            for f in findings
+        ],
+    }
+
+
+def show(findings: Sequence[Finding]) -> None:
+    """The findings for people: a row each, and below it the command that mends it."""
+    rows = list(_rows(findings))
+    widths = [max(len(cell) for cell in column) for column in list(zip(*(r[1:3] for r in rows), strict=True))]
+    for finding, word, check, text in rows:
+        _show_row(finding.outcome, (word, check, text), widths)
+        if finding.command and finding.outcome is not Outcome.PASSED:
+            say(f"    {finding.command}", style="bold")
+    say(_summary(findings), style=STYLES[verdict(findings)])
+
+
+def _rows(findings: Sequence[Finding]) -> Iterator[tuple[Finding, str, str, str]]:
+    """What is shown: of a check that passed on several subjects, or was not asked for one reason, one row."""
+    for (_, where), of_group in groupby(findings, key=lambda f: (f.check.partition(".")[0], f.where)):
+        suffix = "" if where == "here" else f" in {where}"
+        for (outcome, _, says), alike in groupby(of_group, key=_alike):
+            found = list(alike)
+            first = found[0]
+            word = _WORDS.get(outcome, outcome.value)
+            if len(found) == 1:
+                yield first, word, f"{first.check}{suffix}", f"{first.subject}: {first.says}"
+            elif outcome is Outcome.NOT_ASKED:
+                yield first, word, f"{len(found)} checks{suffix}", says
+            else:
+                subjects = ", ".join(f.subject for f in found[:3])
+                more = f" and {len(found) - 3} more" if len(found) > 3 else ""  # noqa: PLR2004 - as above
+                yield first, word, f"{first.check}{suffix}", f"{subjects}{more}"
+
+
+def _alike(finding: Finding) -> tuple[Outcome, str, str]:
+    """Findings that are one row where they follow each other."""
+    if finding.outcome is Outcome.PASSED:
+        return finding.outcome, finding.check, ""
+    if finding.outcome is Outcome.NOT_ASKED:
+        return finding.outcome, "", finding.says
+    return finding.outcome, finding.check, f"{finding.subject} {finding.says}"
+
+
+def _show_row(outcome: Outcome, cells: tuple[str, str, str], widths: Sequence[int]) -> None:
+    word, check, text = cells
+    if out.width < NARROW:
+        say(f"{word} {check}", style=STYLES[outcome])
+        say(f"  {text}")
+        return
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(width=widths[0], no_wrap=True)
+    table.add_column(width=widths[1], no_wrap=True)
+    table.add_column(overflow="fold")
+    table.add_row(plain(word, STYLES[outcome]), plain(check), plain(text))
+    out.print(table)
+
+
+def _summary(findings: Sequence[Finding]) -> str:
+    counted = Counter(finding.outcome for finding in findings)
+    told = ", ".join(f"{counted[o]} {_WORDS.get(o, o.value)}" for o in _ORDER if counted[o])
+    return {
+        Outcome.PASSED: f"everything that was looked at is as it should be ({told})",
+        Outcome.FAILED: f"something is wrong ({told}); each line above has the command that mends it",
+        Outcome.NOT_ASKED: f"nothing failed, but not everything could be asked ({told})",
+    }[verdict(findings)]

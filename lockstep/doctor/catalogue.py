@@ -1,0 +1,13 @@
+"""Every check, in the order in which findings are shown. docs/doctor.md is made of it.
+
+A group's first check is the one that the others need. Add a check to the tuple of its module, and a row to
+`tests/contract/doctor_breaks.py` that shows it to fail.
+"""
+
+from lockstep.doctor import aws_account, oci_tenancy
+from lockstep.doctor.checks import Check
+
+CATALOGUE: tuple[Check, ...] = (
+    *aws_account.CHECKS,
+    *oci_tenancy.CHECKS,
+)

@@ -1,0 +1,165 @@
+"""A check, and how a choice of checks is run: groups side by side, each in its order."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from lockstep.doctor.context import Context
+from lockstep.doctor.findings import Answer, Finding, Outcome, not_asked
+from lockstep.environment import EnvironmentalError, line_of, told
+from lockstep.errors import LockstepError, UnexpectedError
+from lockstep.plan import Plan
+from lockstep.plan_hints import near, with_hint
+from lockstep.workers import SideBySide
+
+See = Callable[[str], None]
+"""Called with the id of each check when it begins."""
+
+
+def always(_plan: Plan) -> bool:
+    """A check that every plan needs."""
+    return True
+
+
+def with_oci(plan: Plan) -> bool:
+    """A check for plans that have something in OCI."""
+    return plan.audit.oci is not None or len(plan.stores) > 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One question, of as many subjects as the plan has.
+
+    Attributes:
+        id: The group and a name in it, such as `aws.lock-table`.
+        title: What it is about, in a few words.
+        looks_at: What is looked at.
+        means: What a failure means.
+        command: What mends it; findings have it with the names filled in.
+        ask: Gives the answers. It may raise a LockstepError, which becomes an answer too.
+        needs: The check without whose answer this one cannot be asked.
+        applies: Whether it is a question for this plan.
+    """
+
+    id: str
+    title: str
+    looks_at: str
+    means: str
+    command: str
+    ask: Callable[[Context], Iterable[Answer]]
+    needs: str | None = None
+    applies: Callable[[Plan], bool] = always
+
+    @property
+    def group(self) -> str:
+        """The group of its id."""
+        return self.id.partition(".")[0]
+
+
+class UnknownCheckError(Exception):
+    """A word is neither the id of a check nor a group."""
+
+
+def chosen(
+    catalogue: Sequence[Check], plan: Plan, *, only: Sequence[str] = (), skip: Sequence[str] = ()
+) -> list[Check]:
+    """The checks that these words choose, of those that are questions for this plan.
+
+    Args:
+        catalogue: All checks.
+        plan: The plan.
+        only: Ids and groups; none: all.
+        skip: Ids and groups that are left out.
+
+    Raises:
+        UnknownCheckError: A word names none; its text says so.
+    """
+    known = {word for check in catalogue for word in (check.id, check.group)}
+    for word in (*only, *skip):
+        if word not in known:
+            text = f"there is no check {word!r}; the groups are {', '.join(_groups(catalogue))}"
+            raise UnknownCheckError(with_hint(text, near(word, known)))
+    return [
+        check
+        for check in catalogue
+        if check.applies(plan)
+        and (not only or {check.id, check.group} & set(only))
+        and not {check.id, check.group} & set(skip)
+    ]
+
+
+def _groups(catalogue: Sequence[Check]) -> list[str]:
+    return list(dict.fromkeys(check.group for check in catalogue))
+
+
+def examine(
+    checks: Sequence[Check], context: Context, *, side_by_side: SideBySide, see: See = lambda _id: None
+) -> list[Finding]:
+    """What the checks find, in their order.
+
+    Args:
+        checks: In the order of the catalogue.
+        context: What they may ask.
+        side_by_side: Runs the groups.
+        see: Told of each check when it begins.
+    """
+    groups = [list(members) for _, members in groupby(checks, key=lambda check: check.group)]
+    found = side_by_side([_OneGroup(group, context, see) for group in groups])
+    return [finding for findings in found for finding in findings]
+
+
+@dataclass(frozen=True, slots=True)
+class _OneGroup:
+    checks: Sequence[Check]
+    context: Context
+    see: See
+
+    def __call__(self) -> list[Finding]:
+        findings: list[Finding] = []
+        for check in self.checks:
+            self.see(check.id)
+            findings += _needed(check, findings, self.context) or run(check, self.context)
+        return findings
+
+
+def _needed(check: Check, before: Sequence[Finding], context: Context) -> list[Finding]:
+    """Why the check cannot be asked; nothing where it can."""
+    lacking = next((f for f in before if f.check == check.needs and f.outcome is Outcome.NOT_ASKED), None)
+    if lacking is None:
+        return []
+    answer = not_asked(check.title, f"not asked, since {lacking.check} could not be", lacking.command)
+    return [_finding(check, context, answer)]
+
+
+def run(check: Check, context: Context) -> list[Finding]:
+    """What one check finds; an error of the environment, or of the check, is an answer."""
+    return [_finding(check, context, answer) for answer in _answers(check, context)]
+
+
+def _answers(check: Check, context: Context) -> Iterator[Answer]:
+    try:
+        yield from check.ask(context)
+    except LockstepError as error:
+        yield unanswered(check.title, error)
+    except Exception as error:  # noqa: BLE001 - a check that is wrong must not hide what the others find
+        unexpected = UnexpectedError(code=type(error).__name__, path=check.id)
+        yield unanswered(check.title, unexpected)
+
+
+def unanswered(subject: str, error: LockstepError) -> Answer:
+    """Why it is not known, with what mends that."""
+    shown = told(error)
+    is_told = isinstance(shown, EnvironmentalError)
+    text = line_of(error).removesuffix(shown.advice).strip() if shown.advice else line_of(error)
+    return not_asked(subject, text.rstrip("."), shown.advice if is_told and shown.advice else None)
+
+
+def _finding(check: Check, context: Context, answer: Answer) -> Finding:
+    return Finding(
+        check=check.id,
+        where=context.where,
+        subject=answer.subject,
+        outcome=answer.outcome,
+        says=answer.says,
+        command=answer.command,
+    )

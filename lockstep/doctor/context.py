@@ -1,0 +1,58 @@
+"""What checks may ask: the plan and both clouds, as one identity reaches them from one place."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from lockstep.clouds import Clouds
+from lockstep.plan import Plan
+from lockstep.ports import Clock
+from lockstep.stack_names import DEFAULT_STACK
+
+if TYPE_CHECKING:
+    from lockstep.aws.reads import AwsReads
+    from lockstep.oci.reads import OciReads
+
+HERE = "here"
+"""This machine, in findings."""
+
+
+@dataclass(kw_only=True)
+class Context:
+    """What a check is given.
+
+    Attributes:
+        plan: The plan.
+        clouds: Its ports, as the identity of this place opens them.
+        stack: The prefix of all names in AWS.
+        name: That of all names in OCI: `name` of Terraform.
+        where: The place from which is asked.
+        more: What a group of checks was given beside.
+    """
+
+    plan: Plan
+    clouds: Clouds
+    stack: str = DEFAULT_STACK
+    name: str = DEFAULT_STACK
+    where: str = HERE
+    more: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def clock(self) -> Clock:
+        """The time of this place."""
+        return self.clouds.clock
+
+    @cached_property
+    def aws(self) -> "AwsReads":
+        """Reads of AWS, in the region of the lock table unless told otherwise."""
+        from lockstep.aws.reads import AwsReads  # noqa: PLC0415 - a plan may have nothing there that is asked
+
+        return AwsReads(self.clouds.aws, self.plan.lock.region)
+
+    @cached_property
+    def oci(self) -> "OciReads":
+        """Reads of OCI, in the region of the plan's store there."""
+        from lockstep.oci.reads import OciReads  # noqa: PLC0415 - likewise, and the extra may be missing
+
+        return OciReads(self.clouds.oci)

@@ -1,0 +1,200 @@
+"""`lockstep doctor`: how checks are chosen and run, and how findings are shown."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from lockstep.aws.reads import AwsReads
+from lockstep.cli import app, doctor
+from lockstep.cli.doctor_page import page
+from lockstep.cli.operator import operator
+from lockstep.doctor.catalogue import CATALOGUE
+from lockstep.doctor.checks import Check, UnknownCheckError, chosen, examine
+from lockstep.doctor.context import Context
+from lockstep.doctor.findings import Answer, Finding, Outcome, failed, not_asked, passed, verdict, warning
+from lockstep.environment import AwsSessionExpiredError
+from lockstep.errors import StoreBusyError
+from lockstep.oci.clients import OciClients
+from lockstep.oci.reads import OciReads
+from lockstep.workers import at_the_same_time
+from tests.support.documents import require_document
+from tests.support.memory import make_plan
+
+PLAN = make_plan()
+ANSWERS = (
+    passed("a", "it is"),
+    warning("b", "it is near", "aws raise it"),
+    failed("c", "it is not", "aws mend " + "x" * 200),
+    not_asked("d", "nobody knows"),
+)
+
+
+def check(check_id: str, *answers: Answer, error: Exception | None = None, needs: str | None = None) -> Check:
+    def ask(_context: Context) -> Iterator[Answer]:
+        yield from answers
+        if error:
+            raise error
+
+    return Check(
+        id=check_id,
+        title=f"title of {check_id}",
+        looks_at="it",
+        means="bad",
+        command="do it",
+        ask=ask,
+        needs=needs,
+    )
+
+
+def found_by(*checks: Check) -> list[Finding]:
+    context = Context(plan=PLAN, clouds=operator(PLAN))
+    return examine(checks, context, side_by_side=at_the_same_time)
+
+
+def by_subject(findings: list[Finding]) -> Mapping[str, Finding]:
+    return {finding.subject: finding for finding in findings}
+
+
+def test_the_page_is_made_of_the_catalogue() -> None:
+    written = Path(__file__).parents[2] / "docs" / "doctor.md"
+    assert written.read_text() == page(), "run: python -m lockstep.cli.doctor_page > docs/doctor.md"
+
+
+def test_the_catalogue_is_in_groups_with_ids_of_their_own() -> None:
+    ids = [c.id for c in CATALOGUE]
+    assert len(set(ids)) == len(ids)
+    groups = [c.group for c in CATALOGUE]
+    assert sorted(set(groups), key=groups.index) == [
+        g for i, g in enumerate(groups) if i == 0 or g != groups[i - 1]
+    ]
+    for i, one in enumerate(CATALOGUE):
+        assert one.needs is None or one.needs in ids[:i], one.id
+        assert one.looks_at
+        assert one.means
+        assert one.command
+
+
+@pytest.mark.parametrize("outcome", [Outcome.FAILED, Outcome.WARNING])
+def test_what_is_wrong_has_a_command(outcome: Outcome) -> None:
+    with pytest.raises(ValueError, match="needs a command"):
+        Answer(subject="s", outcome=outcome, says="it is not")
+
+
+def test_checks_are_run_in_order_with_what_they_say_before_they_fail() -> None:
+    found = found_by(
+        check("a.one", passed("s", "yes")),
+        check("a.two", passed("t", "yes"), error=StoreBusyError(store="aws")),
+        check("b.one", failed("u", "no", "mend it")),
+    )
+    assert [(f.check, f.outcome) for f in found] == [
+        ("a.one", Outcome.PASSED),
+        ("a.two", Outcome.PASSED),
+        ("a.two", Outcome.NOT_ASKED),
+        ("b.one", Outcome.FAILED),
+    ]
+    assert found[2].says == "StoreBusyError: The secret is being updated by another call. [store=aws]"
+    assert (found[3].command, found[3].where) == ("mend it", "here")
+
+
+def test_an_error_of_the_environment_is_told_with_what_mends_it() -> None:
+    error = StoreBusyError(store="aws")
+    error.__cause__ = AwsSessionExpiredError(code="ExpiredToken")
+    (found,) = found_by(check("a.one", error=error))
+    assert found.outcome is Outcome.NOT_ASKED
+    assert found.says == "AwsSessionExpiredError: The AWS session has expired. [code=ExpiredToken]"
+    assert found.command == "Log in again: `aws sso login`."
+
+
+def test_a_check_that_is_wrong_hides_nothing_else_and_no_secret_is_shown() -> None:
+    found = found_by(check("a.one", error=RuntimeError("hunter2")), check("a.two", passed("s", "yes")))
+    assert [f.outcome for f in found] == [Outcome.NOT_ASKED, Outcome.PASSED]
+    assert "UnexpectedError" in found[0].says
+    assert "hunter2" not in found[0].says
+
+
+def test_what_needs_another_answer_is_not_asked_without_it() -> None:
+    gate = check("a.gate", error=AwsSessionExpiredError())
+    found = found_by(
+        gate, check("a.next", failed("s", "no", "mend"), needs="a.gate"), check("b.one", ANSWERS[0])
+    )
+    assert [(f.check, f.outcome) for f in found] == [
+        ("a.gate", Outcome.NOT_ASKED),
+        ("a.next", Outcome.NOT_ASKED),
+        ("b.one", Outcome.PASSED),
+    ]
+    assert found[1].says == "not asked, since a.gate could not be"
+
+
+def test_checks_are_chosen_by_id_and_by_group() -> None:
+    catalogue = [check("a.one"), check("a.two"), check("b.one")]
+
+    def ids(*, only: list[str] | None = None, skip: list[str] | None = None) -> list[str]:
+        return [c.id for c in chosen(catalogue, PLAN, only=only or [], skip=skip or [])]
+
+    assert ids() == ["a.one", "a.two", "b.one"]
+    assert ids(only=["a"]) == ["a.one", "a.two"]
+    assert ids(only=["b.one", "a.two"]) == ["a.two", "b.one"]
+    assert ids(only=["a"], skip=["a.one"]) == ["a.two"]
+    assert ids(skip=["a"]) == ["b.one"]
+    with pytest.raises(UnknownCheckError, match=r"the groups are a, b; did you mean a\.two\?"):
+        ids(only=["a.tow"])
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "expected", "code"),
+    [
+        ("pw", Outcome.PASSED, None),
+        ("pwn", Outcome.NOT_ASKED, 3),
+        ("pwnf", Outcome.FAILED, 1),
+        ("f", Outcome.FAILED, 1),
+    ],
+)
+def test_the_gravest_outcome_is_the_verdict(outcomes: str, expected: Outcome, code: int | None) -> None:
+    answers = dict(zip("pwfn", ANSWERS, strict=True))
+    found = found_by(check("a.one", *(answers[o] for o in outcomes)))
+    assert (verdict(found), doctor.exit_code(found)) == (expected, code)
+
+
+def test_the_document_is_by_its_schema() -> None:
+    document = doctor.document(found_by(check("a.one", *ANSWERS)))
+    require_document("doctor", document)
+    assert document["counts"] == {"passed": 1, "failed": 1, "warning": 1, "not_asked": 1}
+    assert document["verdict"] == "failed"
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_a_command_is_one_line_that_can_be_copied(
+    width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place in ("lockstep.cli.doctor.out", "lockstep.cli.output.out"):
+        monkeypatch.setattr(place, Console(width=width))
+    doctor.show(found_by(check("a.one", *ANSWERS), check("b.one", passed("x", "1"), passed("y", "2"))))
+    lines = capsys.readouterr().out.splitlines()
+    assert f"    {ANSWERS[2].command}" in lines
+    shown = " ".join(" ".join(lines).split())
+    assert "not asked a.one" in shown
+    assert "x, y" in shown
+    assert "1 failed, 1 warning, 1 not asked, 3 passed" in shown
+    assert all(len(line) <= width for line in lines if "a.one" in line or "b.one" in line)
+
+
+def test_reads_can_change_nothing() -> None:
+    aws = AwsReads(lambda _service, _region: pytest.fail("a client was made"), "eu-central-1")
+    oci = OciReads(lambda _region: OciClients(lambda: pytest.fail("signed in"), "eu-frankfurt-1"))
+    with pytest.raises(ValueError, match="delete_secret is not a read"):
+        aws("secretsmanager", "delete_secret", SecretId="s")
+    with pytest.raises(ValueError, match="put_object is not a read"):
+        aws.all("s3", "put_object", "Items")
+    with pytest.raises(ValueError, match="update_secret is not a read"):
+        oci("eu-frankfurt-1", "vault.VaultsClient", "update_secret", "ocid")
+
+
+def test_a_wrong_word_is_wrong_use() -> None:
+    shown = CliRunner().invoke(app, ["doctor", "--only", "awz", "--json"])
+    assert shown.exit_code == 2
+    assert json.loads(shown.stdout)["error"]["name"] == "WrongUse"
+    assert "did you mean aws?" in shown.stderr
