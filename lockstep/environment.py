@@ -41,19 +41,19 @@ class FileRefusedError(EnvironmentalError):
 class CliExtraMissingError(EnvironmentalError):
     """The command line is not installed."""
 
-    advice = "Install it: `pip install 'lockstep[cli]'`."
+    advice = "Install it: `pip install 'lockstep-rotation[cli]'`."
 
 
 class AgentExtraMissingError(EnvironmentalError):
     """The agent is not installed."""
 
-    advice = "Install it: `pip install 'lockstep[agent]'`."
+    advice = "Install it: `pip install 'lockstep-rotation[agent]'`."
 
 
 class OciExtraMissingError(EnvironmentalError):
     """The SDK of Oracle Cloud is not installed, and the plan has something there."""
 
-    advice = "Install it: `pip install 'lockstep[oci]'`."
+    advice = "Install it: `pip install 'lockstep-rotation[oci]'`."
 
 
 class ClockSkewError(EnvironmentalError):

@@ -45,5 +45,5 @@ def test_without_an_extra_it_says_what_to_install(
     text = f"import sys; sys.modules[{module!r}] = None; sys.argv = {argv!r}; {program}"
     done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=False)  # noqa: S603
     assert done.returncode == 3, done.stderr
-    assert f"pip install 'lockstep[{extra}]'" in done.stderr
+    assert f"pip install 'lockstep-rotation[{extra}]'" in done.stderr
     assert "Traceback" not in done.stderr

@@ -128,8 +128,8 @@ def test_arguments_that_are_no_text() -> None:
 @pytest.mark.parametrize(
     ("missing", "words", "told"),
     [
-        ("typer", ["status"], "pip install 'lockstep[cli]'"),
-        ("rich", ["status"], "pip install 'lockstep[cli]'"),
+        ("typer", ["status"], "pip install 'lockstep-rotation[cli]'"),
+        ("rich", ["status"], "pip install 'lockstep-rotation[cli]'"),
     ],
 )
 def test_without_an_extra_a_sentence_says_what_to_install(missing: str, words: list[str], told: str) -> None:
