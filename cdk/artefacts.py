@@ -1,0 +1,247 @@
+"""`make release`: the files of a release: wheel, source archive, the agent's image, bills of materials, checksums.
+
+`python -m cdk.artefacts [--out dist] [--tag v1.2.3] [--snapshot] [--no-image] [--notes]`
+
+Everything is made from the commit, with its time, so two machines make the same wheel and the same bills of materials.
+Nothing is published. The images of the functions are no part of it: they hold a plan (`make build`, `make image-oci`).
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from cdk.bundle import ROOT, BundleError
+from cdk.image import find_program
+from lockstep import __version__
+
+DISTRIBUTION = "lockstep-rotation"
+BILLS: Final = {
+    "agent": "the agent's image",
+    "aws": "the Lambda functions",
+    "oci": "the OCI function",
+}
+"""The lock files of which a bill of materials is made, `locks/<name>.txt`, and what is installed from each."""
+TOOLS = ROOT / ".cache/release-tools/bin"
+AGENT_DOCKERFILE = "docs/how-to/agent/Dockerfile"
+IMAGE = "lockstep-agent"
+_AGENT_FILES = (
+    AGENT_DOCKERFILE,
+    "pyproject.toml",
+    "README.md",
+    "LICENSE",
+    *("lockstep", "functions", "locks"),
+    *(f"cdk/bundle_{name}.py" for name in ("trim", "compile", "check")),
+)
+_SECTION = re.compile(r"^## \[?(?P<version>[^\]\s]+)\]?(?: - (?P<date>\d{4}-\d{2}-\d{2}))?$", re.MULTILINE)
+
+
+class NotReleasableError(Exception):
+    """Nothing was made; the text says what to change."""
+
+
+@dataclass(frozen=True)
+class Commit:
+    """What is released.
+
+    Attributes:
+        id: The commit's id, 40 hexadecimal digits.
+        seconds: The time of the commit, in seconds since 1970.
+        clean: Whether the work tree has nothing that the commit has not.
+    """
+
+    id: str
+    seconds: int
+    clean: bool
+
+
+def notes(version: str, changelog: str) -> str:
+    """The changelog's section of a version, without its heading.
+
+    Raises:
+        NotReleasableError: There is no such section, it has no date, or nothing is in it.
+    """
+    sections = [*_SECTION.finditer(changelog)]
+    ends = [section.start() for section in sections[1:]] + [len(changelog)]
+    for section, end in zip(sections, ends, strict=False):
+        text = changelog[section.end() : end].strip()
+        if section["version"] == version and section["date"] and text:
+            return text
+    raise NotReleasableError(
+        f"CHANGELOG.md says nothing of {version}. Write `## [{version}] - YYYY-MM-DD` below `## Unreleased`. "
+        "To see what a release would have, without one: make release RELEASE_ARGS=--snapshot"
+    )
+
+
+def commit_of(root: Path) -> Commit:
+    """The commit of a work tree."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(root), *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()  # noqa: S603 - git
+
+    name, seconds = git("log", "-1", "--format=%H %ct").split()
+    return Commit(name, int(seconds), clean=not git("status", "--porcelain"))
+
+
+def check(commit: Commit, *, version: str, changelog: str, tag: str | None = None) -> None:
+    """See that a commit may be released.
+
+    Raises:
+        NotReleasableError: The tag names another version, the work tree has more than the commit, or the changelog says
+            nothing of the version.
+    """
+    if tag not in {None, f"v{version}"}:
+        raise NotReleasableError(
+            f"the tag is {tag}, and lockstep/__init__.py says {version}. The tag would be v{version}."
+        )
+    if not commit.clean:
+        raise NotReleasableError(
+            "the work tree differs from its commit. Look at `git status`, and commit or stash it."
+        )
+    notes(version, changelog)
+
+
+def build_packages(out: Path, commit: Commit) -> None:
+    """Write the wheel and the source archive, the same bytes for the same commit."""
+    command = [
+        sys.executable,
+        "-m",
+        "hatchling",
+        "build",
+        "--target",
+        "sdist",
+        "--target",
+        "wheel",
+        "--directory",
+        str(out),
+    ]
+    subprocess.run(command, check=True, cwd=ROOT, env=_at(commit), stdout=subprocess.DEVNULL)  # noqa: S603 - our own interpreter
+
+
+def write_bills(out: Path, commit: Commit, *, names: Iterable[str] = BILLS) -> None:
+    """Write a bill of materials for each lock file: CycloneDX 1.6 as JSON, with the hashes of the lock file."""
+    for name in names:
+        target = out / f"{DISTRIBUTION}-{__version__}.{name}.cdx.json"
+        command = [TOOLS / "cyclonedx-py", "requirements", "--output-reproducible", "--spec-version", "1.6"]
+        command += [
+            "--pyproject",
+            ROOT / "pyproject.toml",
+            "--output-file",
+            target,
+            ROOT / f"locks/{name}.txt",
+        ]
+        subprocess.run(list(map(str, command)), check=True, env=_at(commit))  # noqa: S603 - from the lock file
+        bill = json.loads(target.read_text())
+        bill["metadata"]["component"]["version"] = (
+            __version__  # the tool does not see a version that hatchling reads
+        )
+        target.write_text(json.dumps(bill, indent=2) + "\n")
+
+
+def stage_agent(context: Path) -> None:
+    """Write the build context of the agent's image, without anything else that lies in the repository."""
+    shutil.rmtree(context, ignore_errors=True)
+    for name in _AGENT_FILES:
+        source, target = ROOT / name, context / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copyfile(source, target)
+
+
+def build_image(out: Path, *, program: str, context: Path) -> None:
+    """Build the agent's image, and write it as an archive that `docker load` and `podman load` take."""
+    stage_agent(context)
+    tag = f"{IMAGE}:{__version__}"
+    build = [program, "build", "--file", str(context / AGENT_DOCKERFILE), "--tag", tag, str(context)]
+    subprocess.run(build, check=True, env={**os.environ, "DOCKER_BUILDKIT": "1"}, stdout=sys.stderr)  # noqa: S603 - docker or podman
+    archive = out / f"{IMAGE}-{__version__}.tar"
+    subprocess.run([program, "save", "--output", str(archive), tag], check=True, stdout=sys.stderr)  # noqa: S603 - as above
+
+
+def seal(out: Path, commit: Commit) -> dict[str, object]:
+    """Write `release.json` and `SHA256SUMS` over all files, and return the former."""
+    document = {
+        "name": DISTRIBUTION,
+        "version": __version__,
+        "commit": commit.id,
+        "clean": commit.clean,
+        "files": {file.name: _digest(file) for file in sorted(out.iterdir())},
+    }
+    (out / "release.json").write_text(json.dumps(document, indent=2) + "\n")
+    lines = [f"{_digest(file)}  {file.name}\n" for file in sorted(out.iterdir())]
+    (out / "SHA256SUMS").write_text("".join(lines))
+    return document
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def _at(commit: Commit) -> dict[str, str]:
+    """The environment of a tool that gives what it makes the commit's time."""
+    return {**os.environ, "SOURCE_DATE_EPOCH": str(commit.seconds), "PYTHONWARNINGS": "ignore"}
+
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+@app.command()
+def artefacts(
+    *,
+    out: Annotated[Path, typer.Option(help="The folder to write; it is replaced.")] = ROOT / "dist",
+    tag: Annotated[str | None, typer.Option(help="Refuse to go on unless this is the version's tag.")] = None,
+    snapshot: Annotated[
+        bool, typer.Option("--snapshot", help="Of what lies here, without a section in the changelog.")
+    ] = False,
+    no_image: Annotated[bool, typer.Option("--no-image", help="Without the agent's image.")] = False,
+    only_notes: Annotated[
+        bool, typer.Option("--notes", help="Print what the changelog says of this version, and make nothing.")
+    ] = False,
+) -> None:
+    """Make the files of a release, and print what they are as JSON.
+
+    Exit code: 0 made, 2 not releasable, or no program to build an image with.
+    """
+    changelog = (ROOT / "CHANGELOG.md").read_text()
+    try:
+        if only_notes:
+            typer.echo(notes(__version__, changelog))
+            return
+        commit = commit_of(ROOT)
+        if not snapshot:
+            check(commit, version=__version__, changelog=changelog, tag=tag)
+        program = None if no_image else find_program()
+    except NotReleasableError as error:
+        typer.echo(f"not released: {error}", err=True)
+        raise typer.Exit(2) from None
+    except BundleError:
+        typer.echo(
+            "not released: the agent's image takes docker or podman, and neither is installed. Install one, or "
+            "make the rest: make release RELEASE_ARGS=--no-image",
+            err=True,
+        )
+        raise typer.Exit(2) from None
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    build_packages(out, commit)
+    write_bills(out, commit)
+    if program:
+        build_image(out, program=program, context=ROOT / "build" / "image-agent")
+    typer.echo(json.dumps(seal(out, commit), indent=2))
+
+
+if __name__ == "__main__":
+    app(prog_name="python -m cdk.artefacts")

@@ -1,0 +1,218 @@
+"""The files of a release: what `make release` makes, and when it refuses."""
+
+import hashlib
+import json
+import re
+import subprocess
+import sys
+import tomllib
+import venv
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from cdk import artefacts
+from cdk.artefacts import BILLS, DISTRIBUTION, Commit, NotReleasableError, app, check, notes
+from cdk.bundle import ROOT
+from lockstep import __version__, environment
+from lockstep.environment import EnvironmentalError
+
+COMMIT = Commit("c" * 40, 1_790_000_000, clean=True)
+CHANGELOG = """# Changelog
+
+## Unreleased
+
+### Added
+
+- Something.
+
+## [1.2.0] - 2026-12-01
+
+### Fixed
+
+- A defect.
+
+## [1.1.0] - 2026-11-30
+
+- The first.
+"""
+
+
+@pytest.fixture(scope="module", name="made")
+def _made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("release")
+    artefacts.build_packages(out, COMMIT)
+    artefacts.write_bills(out, COMMIT)
+    artefacts.seal(out, COMMIT)
+    return out
+
+
+@pytest.fixture(scope="module", name="project")
+def _project() -> dict[str, Any]:
+    project: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return project
+
+
+def test_the_name_of_the_distribution_is_said_the_same_everywhere(project: dict[str, Any]) -> None:
+    assert project["name"] == DISTRIBUTION
+    kinds = [kind for kind in vars(environment).values() if isinstance(kind, type)]
+    advices = [kind.advice for kind in kinds if issubclass(kind, EnvironmentalError)]
+    pages = [page.read_text() for page in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md"))]
+    named = [
+        found for text in (*advices, *pages) for found in re.findall(r"pip install '?(lockstep[a-z-]*)", text)
+    ]
+    assert len(named) > 3
+    assert {*named} == {DISTRIBUTION}
+
+
+def test_two_builds_of_a_commit_are_the_same_bytes(made: Path, tmp_path: Path) -> None:
+    artefacts.build_packages(tmp_path, COMMIT)
+    artefacts.write_bills(tmp_path, COMMIT, names=["aws"])
+    built = [*tmp_path.iterdir()]
+    assert len(built) == 3
+    assert [file.name for file in built if file.read_bytes() != (made / file.name).read_bytes()] == []
+
+
+def test_another_time_makes_another_wheel(made: Path, tmp_path: Path) -> None:
+    """Else the commit's time is not in it, and the test above shows nothing."""
+    artefacts.build_packages(tmp_path, Commit("d" * 40, COMMIT.seconds + 86_400, clean=True))
+    (wheel,) = tmp_path.glob("*.whl")
+    assert wheel.read_bytes() != (made / wheel.name).read_bytes()
+
+
+def test_the_wheel_can_be_installed_and_gives_the_command(made: Path, tmp_path: Path) -> None:
+    venv.create(tmp_path / "env", with_pip=False)
+    python = tmp_path / "env/bin/python"
+    (wheel,) = made.glob("*.whl")
+    install = [
+        sys.executable,
+        "-m",
+        "uv",
+        "pip",
+        "install",
+        "--quiet",
+        "--offline",
+        "--no-deps",
+        "--python",
+        str(python),
+    ]
+    subprocess.run([*install, str(wheel)], check=True)  # noqa: S603 - our own interpreter
+    done = subprocess.run(  # noqa: S603 - the command that was just installed
+        [tmp_path / "env/bin/lockstep", "status"], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert done.returncode == 3
+    assert f"pip install '{DISTRIBUTION}[cli]'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_source_archive_makes_the_same_wheel(made: Path, tmp_path: Path) -> None:
+    """What people build from the archive is what was released."""
+    (archive,) = made.glob("*.tar.gz")
+    subprocess.run(["tar", "-xzf", archive, "-C", tmp_path], check=True)  # noqa: S603, S607
+    (source,) = tmp_path.iterdir()
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path)]
+    subprocess.run(command, cwd=source, check=True, capture_output=True)  # noqa: S603 - our own interpreter
+    (built,) = tmp_path.glob("*.whl")
+    (released,) = made.glob("*.whl")
+    assert _content(built) == _content(released)
+
+
+def _content(wheel: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(wheel) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+@pytest.mark.parametrize("name", BILLS)
+def test_a_bill_of_materials_has_every_package_of_the_lock_file_with_its_hashes(
+    made: Path, name: str
+) -> None:
+    bill = json.loads((made / f"{DISTRIBUTION}-{__version__}.{name}.cdx.json").read_text())
+    lock = (ROOT / f"locks/{name}.txt").read_text()
+    root = bill["metadata"]["component"]
+    assert (bill["bomFormat"], bill["specVersion"]) == ("CycloneDX", "1.6")
+    assert (root["name"], root["version"]) == (DISTRIBUTION, __version__)
+    assert {(part["name"], part["version"]) for part in bill["components"]} == {
+        *re.findall(r"^([a-z0-9-]+)==([^ ]+)", lock, re.MULTILINE)
+    }
+    hashes = re.findall(r'"content": "([0-9a-f]{64})"', json.dumps(bill))
+    assert {*hashes} == {*re.findall(r"--hash=sha256:([0-9a-f]{64})", lock)}
+
+
+def test_the_sums_are_those_of_all_files(made: Path) -> None:
+    sums = dict(line.split("  ")[::-1] for line in (made / "SHA256SUMS").read_text().splitlines())
+    assert {*sums} == {file.name for file in made.iterdir()} - {"SHA256SUMS"}
+    for name, digest in sums.items():
+        assert hashlib.sha256((made / name).read_bytes()).hexdigest() == digest
+
+
+def test_the_image_is_built_from_what_its_dockerfile_copies_and_nothing_else(tmp_path: Path) -> None:
+    """With a program in docker's place that keeps its arguments, and writes the archive that it is asked for."""
+    program = tmp_path / "docker"
+    program.write_text(
+        f'#!/bin/sh\necho "$*" >> {tmp_path}/calls\n[ "$1" != save ] || echo image > "$3"\n',
+    )
+    program.chmod(0o755)
+    context, out = tmp_path / "context", tmp_path / "out"
+    out.mkdir()
+    artefacts.build_image(out, program=str(program), context=context)
+    assert (out / f"lockstep-agent-{__version__}.tar").read_text() == "image\n"
+    build, save = (tmp_path / "calls").read_text().splitlines()
+    assert build.startswith("build --file")
+    assert build.endswith(f"--tag lockstep-agent:{__version__} {context}")
+    assert save.endswith(f"lockstep-agent:{__version__}")
+    copied = re.findall(
+        r"^COPY (?!--from)(.+) \S+$", (context / artefacts.AGENT_DOCKERFILE).read_text(), re.MULTILINE
+    )
+    wanted = {Path(name) for names in copied for name in names.split()}
+    assert len(wanted) > 5
+    assert [name for name in wanted if not (context / name).exists()] == []
+    top = {path.name for path in context.iterdir()}
+    assert top == {name.parts[0] for name in wanted} | {"docs"}
+
+
+def test_the_notes_are_the_section_of_the_version() -> None:
+    assert notes("1.2.0", CHANGELOG) == "### Fixed\n\n- A defect."
+    assert notes("1.1.0", CHANGELOG) == "- The first."
+
+
+@pytest.mark.parametrize(
+    "changelog", [CHANGELOG, "", "## [1.3.0]\n\n- Undated.\n", "## [1.3.0] - 2026-12-02\n\n"]
+)
+def test_a_version_of_which_the_changelog_says_nothing_is_not_released(changelog: str) -> None:
+    with pytest.raises(NotReleasableError, match=re.escape("## [1.3.0] - YYYY-MM-DD")):
+        check(COMMIT, version="1.3.0", changelog=changelog)
+
+
+def test_a_tag_of_another_version_is_not_released() -> None:
+    check(COMMIT, version="1.2.0", changelog=CHANGELOG, tag="v1.2.0")
+    with pytest.raises(NotReleasableError, match=re.escape("The tag would be v1.2.0")):
+        check(COMMIT, version="1.2.0", changelog=CHANGELOG, tag="v1.2.1")
+
+
+def test_work_that_is_not_committed_is_not_released(tmp_path: Path) -> None:
+    def git(*arguments: str) -> None:
+        names = ["-c", "user.name=a", "-c", "user.email=a@example.com"]
+        subprocess.run(["git", "-C", str(tmp_path), *names, *arguments], check=True, capture_output=True)  # noqa: S603, S607
+
+    git("init")
+    (tmp_path / "file").write_text("1")
+    git("add", "file")
+    git("commit", "-m", "first")
+    check(artefacts.commit_of(tmp_path), version="1.2.0", changelog=CHANGELOG)
+    (tmp_path / "other").write_text("2")
+    with pytest.raises(NotReleasableError, match="git status"):
+        check(artefacts.commit_of(tmp_path), version="1.2.0", changelog=CHANGELOG)
+
+
+def test_without_docker_and_podman_nothing_is_made_and_the_next_command_is_said(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    out = tmp_path / "dist"
+    done = CliRunner().invoke(app, ["--snapshot", "--out", str(out)])
+    assert done.exit_code == 2
+    assert "make release RELEASE_ARGS=--no-image" in done.stderr
+    assert not out.exists()

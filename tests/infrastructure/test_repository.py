@@ -1,0 +1,96 @@
+"""The files that GitHub, git's hooks and editors read: they say what their schemas allow, and run what exists."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from cdk.artefacts import TOOLS
+from cdk.bundle import ROOT
+
+GITHUB = ROOT / ".github"
+SCHEMAS = {
+    "vendor.github-workflows": [*(GITHUB / "workflows").glob("*.yml")],
+    "vendor.dependabot": [GITHUB / "dependabot.yml"],
+    "vendor.github-issue-forms": [*(GITHUB / "ISSUE_TEMPLATE").glob("[!c]*.yml")],
+    "vendor.github-issue-config": [GITHUB / "ISSUE_TEMPLATE/config.yml"],
+}
+
+
+def _run(tool: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [str(TOOLS / tool), *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603 - from the lock file
+
+
+@pytest.mark.parametrize("schema", SCHEMAS)
+def test_what_github_reads_follows_its_schema(schema: str) -> None:
+    assert SCHEMAS[schema]
+    done = _run("check-jsonschema", "--builtin-schema", schema, *SCHEMAS[schema])
+    assert done.returncode == 0, done.stdout
+
+
+def test_workflows_have_no_weakness_that_zizmor_knows() -> None:
+    done = _run("zizmor", "--offline", "--persona", "pedantic", "--format", "plain", GITHUB)
+    assert done.returncode == 0, done.stdout
+
+
+def test_zizmor_finds_an_action_that_is_not_pinned(tmp_path: Path) -> None:
+    """Else the test above shows nothing."""
+    workflow = (GITHUB / "workflows/checks.yml").read_text()
+    loose = tmp_path / "checks.yml"
+    loose.write_text(re.sub(r"checkout@[0-9a-f]{40}", "checkout@v4", workflow))
+    assert _run("zizmor", "--offline", "--persona", "pedantic", loose).returncode != 0
+
+
+def _scripts() -> list[str]:
+    """What the steps of the workflows run."""
+    workflows = [YAML(typ="safe").load(file) for file in (GITHUB / "workflows").glob("*.yml")]
+    steps = [step for workflow in workflows for job in workflow["jobs"].values() for step in job["steps"]]
+    return [step["run"] for step in steps if "run" in step]
+
+
+def test_workflows_run_what_exists() -> None:
+    scripts = _scripts()
+    targets = {target for text in scripts for target in re.findall(r"\bmake ([a-z-]+)", text)}
+    makefile = (ROOT / "Makefile").read_text()
+    assert targets
+    assert [target for target in targets if not re.search(rf"^{target}:", makefile, re.MULTILINE)] == []
+    assert any(text.strip() == ".ci/run" for text in scripts)
+    assert (ROOT / ".ci/run").stat().st_mode & 0o111
+
+
+def test_hooks_are_valid_and_run_what_make_lint_runs() -> None:
+    assert _run("pre-commit", "validate-config").returncode == 0
+    config = YAML(typ="safe").load(ROOT / ".pre-commit-config.yaml")
+    entries = [hook["entry"] for repository in config["repos"] for hook in repository["hooks"]]
+    recipe = (ROOT / "Makefile").read_text().split("\nlint:", 1)[1].split("\n\n", 1)[0]
+    linted = [line.strip().removeprefix("$(PYTHON) ") for line in recipe.splitlines()[1:]]
+    hooked = [entry.removeprefix(".venv/bin/python ").removesuffix(" --force-exclude") for entry in entries]
+    assert hooked == linted
+    assert {repository["repo"] for repository in config["repos"]} == {"local"}
+
+
+def test_the_development_container_sets_up_what_make_does() -> None:
+    document = json.loads((ROOT / ".devcontainer/devcontainer.json").read_text())
+    assert document["postCreateCommand"] == "make setup"
+    assert re.fullmatch(r"mcr\.microsoft\.com/devcontainers/python:1-3\.1[123]-\w+", document["image"])
+
+
+def test_the_changelog_keeps_its_format() -> None:
+    """https://keepachangelog.com/en/1.1.0/: versions, the newest first, and in each the kinds of changes, each once."""
+    text = (ROOT / "CHANGELOG.md").read_text()
+    first, *released = re.findall(r"^## (.+)$", text, re.MULTILINE)
+    assert first == "Unreleased"
+    assert [name for name in released if not re.fullmatch(r"\[\d+\.\d+\.\d+\] - \d{4}-\d\d-\d\d", name)] == []
+    for section in re.split(r"^## .+$", text, flags=re.MULTILINE)[1:]:
+        kinds = re.findall(r"^### (.+)$", section, re.MULTILINE)
+        assert kinds == [
+            kind
+            for kind in ("Added", "Changed", "Deprecated", "Removed", "Fixed", "Security")
+            if kind in kinds
+        ]
+    headings = re.findall(r"^#+ .+$", text, re.MULTILINE)
+    assert [heading for heading in headings if heading.count("#") > 3] == []
