@@ -72,6 +72,14 @@ class SecretVersion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VersionName:
+    """A version of a secret by its name alone; attributes as those of `SecretVersion`."""
+
+    id: str
+    generation: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Staged:
     """What staging a version did.
 

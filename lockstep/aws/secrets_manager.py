@@ -13,12 +13,15 @@ puts other content under an id that it has
     from_seen          0   UpdateSecretVersionStage to commit
     observe            1   DescribeSecret; UpdateSecretVersionStage to commit
     shows              1   GetSecretValue
+    named              1   DescribeSecret
+    made_at            1   ListSecretVersionIds, for each hundred versions
 
 If a version is not found, that costs one DescribeSecret more: AWS gives a missing secret the same error code.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -37,7 +40,7 @@ from lockstep.errors import (
     StoreUnreachableError,
 )
 from lockstep.extras import MAX_TEXT_BYTES, moment
-from lockstep.ports import Observed, SecretVersion, Staged
+from lockstep.ports import Observed, SecretVersion, Staged, VersionName
 from lockstep.version_names import VersionNames
 
 if TYPE_CHECKING:
@@ -46,6 +49,7 @@ if TYPE_CHECKING:
     from lockstep.clouds import Clouds
 
 CURRENT, PENDING, PREVIOUS = "AWSCURRENT", "AWSPENDING", "AWSPREVIOUS"
+_PAGE = 100
 _ERRORS = {
     Trouble.UNREACHABLE: StoreUnreachableError,
     Trouble.THROTTLED: StoreThrottledError,
@@ -69,7 +73,7 @@ def read_secret(client: "SecretsManagerClient", store: str, secret: str) -> str:
 
 
 class SecretsManagerSecret:
-    """The port `VersionedSecret` on one secret of one region.
+    """The ports `VersionedSecret` and `NamedSecret` on one secret of one region.
 
     Args:
         client: The client of the region.
@@ -101,6 +105,29 @@ class SecretsManagerSecret:
         """Nothing to do: a secret serves one version."""
         del generation, gently
         return []
+
+    def named(self) -> VersionName:
+        """The version with the label AWSCURRENT, by its id."""
+        current = self._current_id()
+        return VersionName(id=current, generation=self._names.generation_of(current))
+
+    def made_at(self, generation: int) -> datetime | None:
+        """When the version of a generation was made, with or without labels: a rival may have moved AWSPENDING."""
+        wanted, page = self._names.name_of(generation), ""
+        with self._translated():
+            while True:
+                reply = self._client.list_secret_version_ids(
+                    SecretId=self._names.secret,
+                    IncludeDeprecated=True,
+                    MaxResults=_PAGE,
+                    **({"NextToken": page} if page else {}),
+                )
+                for version in reply["Versions"]:
+                    if version.get("VersionId") == wanted:
+                        return moment(version.get("CreatedDate"))
+                last, page = page, reply.get("NextToken", "")
+                if page in {"", last}:
+                    return None
 
     def read_version(self, version: str) -> SecretVersion | None:
         """A version by its id, also one without labels."""

@@ -1,8 +1,13 @@
 """Both clouds as a person at a command line reaches them."""
 
+from functools import partial
+
 from lockstep.clouds import Clouds
+from lockstep.compiled import Store
 from lockstep.identity import OPERATOR
+from lockstep.loading import later, load
 from lockstep.model import Credential
+from lockstep.named import NamedStore
 from lockstep.plan import Plan
 from lockstep.ports import AuditLog, Signer
 from lockstep.system import SystemClock
@@ -27,3 +32,13 @@ def streams(plan: Plan, clouds: Clouds, credential: Credential) -> list[tuple[Au
     if plan.runners.oci:
         found.append(clouds.stream("oci", credential))
     return found
+
+
+def named_stores(plan: Plan, clouds: Clouds, credential: Credential) -> list[NamedStore]:
+    """A credential's stores by the names of their versions, in the plan's order, each opened at its first use."""
+    return [later(partial(_named, clouds, credential, config)) for config in plan.compiled.stores]
+
+
+def _named(clouds: Clouds, credential: Credential, config: Store) -> NamedStore:
+    open_secret = partial(load(config.adapter), config, clouds)
+    return NamedStore(config.name, credential, open_secret, side_by_side=clouds.side_by_side)

@@ -13,6 +13,8 @@ Management's list of versions decides which version is where; contents come from
     observe            k + 1    list_secret_versions, each slot; get_secret; update_secret to commit
     shows              1        get_secret_bundle
     prune              1        schedule_secret_version_deletion, after a look by the same object; else k more
+    named              2 k      list_secrets and list_secret_versions, each slot
+    made_at            0        after `named` by the same object, else k
 
 and one list_secrets for each slot whose OCID the process does not know yet. A slot is passed over, with a warning, only
 if the list shows that it is deleted or scheduled for deletion (protocol V15). Slots beyond the ring that readers read
@@ -22,6 +24,7 @@ if the list shows that it is deleted or scheduled for deletion (protocol V15). S
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -30,6 +33,7 @@ from lockstep.errors import (
     LockstepError,
     LostCompareAndSetError,
     ReadSideLaggingError,
+    SecretMalformedError,
     StoreQuotaExceededError,
     StoreRejectedError,
 )
@@ -38,7 +42,7 @@ from lockstep.oci import ring
 from lockstep.oci.ring import Slot, Slots, Version
 from lockstep.oci.ring_slots import RingSlots
 from lockstep.oci.vault import Content, Vault
-from lockstep.ports import Clock, Observed, SecretVersion, Staged
+from lockstep.ports import Clock, Observed, SecretVersion, Staged, VersionName
 from lockstep.store_kinds.oci_budget import DELETION_LEAD, MAX_BYTES
 from lockstep.version_names import VersionNames
 from lockstep.workers import SideBySide, one_after_the_other, together
@@ -69,7 +73,7 @@ def open_secret(config: VaultStore, clouds: "Clouds", names: VersionNames) -> "V
 
 
 class VaultRing:
-    """The port `VersionedSecret` on one ring of one vault.
+    """The ports `VersionedSecret` and `NamedSecret` on one ring of one vault.
 
     The store's own id of a version is `<slot>:<version number>`.
 
@@ -116,6 +120,23 @@ class VaultRing:
 
     def _current(self, slot: int, secret_id: str) -> SecretVersion:
         return self._version(slot, self._vault.current(self._slots.names[slot], secret_id))
+
+    def named(self) -> VersionName:
+        """The current version of the slot with the highest generation, by its name.
+
+        The OCIDs are looked up anew: management lists the versions of a deleted secret, too.
+        """
+        self._vault.forget(*self._slots.names)
+        self._seen = self._slots.look()
+        slot = ring.serving(self._seen)
+        if slot.current is None:
+            raise SecretMalformedError(store=self._vault.store, secret=self._slots.names[slot.index])
+        return VersionName(id=_version_id(slot.index, slot.current.number), generation=slot.generation)
+
+    def made_at(self, generation: int) -> datetime | None:
+        """When the version of a generation was made."""
+        found = ring.holder(self._seen or self._slots.look(), generation)
+        return found[1].created_at if found else None
 
     def read_version(self, version: str) -> SecretVersion | None:
         """A version by slot and version number; None if there is no such version or slot."""

@@ -11,7 +11,7 @@ from lockstep.contents import decode_app_user
 from lockstep.errors import LostCompareAndSetError, SecretNotFoundError, StoreRejectedError
 from lockstep.extras import MAX_TEXT_BYTES
 from lockstep.model import Credential, CredentialValue, Login, StoredValue, StoreVersions
-from lockstep.ports import Observed, SecretVersion, Staged
+from lockstep.ports import Observed, SecretVersion, Staged, VersionName
 from lockstep.stores import CredentialStore
 from lockstep.version_names import VersionNames
 from lockstep.workers import SideBySide
@@ -79,6 +79,14 @@ class MemorySecret:
 
     def served(self) -> list[SecretVersion]:
         return [self.read_current()]
+
+    def named(self) -> VersionName:
+        current = self._secret().current
+        return VersionName(id=current, generation=generation_of(current))
+
+    def made_at(self, generation: int) -> datetime | None:
+        found = self.read_generation(generation)
+        return found.created_at if found else None
 
     def read_version(self, version: str) -> SecretVersion | None:
         return self._read(version) if version in self._secret().versions else None
