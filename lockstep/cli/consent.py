@@ -1,4 +1,4 @@
-"""Before an emergency: who would break, and the question whether to go on."""
+"""Questions whether to go on; before an emergency also who would break."""
 
 import sys
 from collections.abc import Sequence
@@ -39,13 +39,22 @@ def require_consent(clouds: Clouds, credential: Credential, places: Sequence[str
         "Every login so far will be dead, the current one too. Open sessions go on; their next login is refused until "
         "they read the new value. Applications that read it at their start alone must be restarted."
     )
-    # On standard error altogether: standard output may be JSON.
+    require_yes(f"Revoke every login of {credential.id}?", otherwise="not revoked")
+
+
+def require_yes(question: str, *, otherwise: str) -> None:
+    """Ask, on standard error altogether, since standard output may be JSON; exit code 1 if the answer is no.
+
+    Args:
+        question: What to ask.
+        otherwise: What to say if the answer is no.
+    """
     try:
-        agreed = Confirm.ask(f"Revoke every login of {credential.id}?", console=err)
+        agreed = Confirm.ask(question, console=err)
     except EOFError:
         raise typer.Abort from None
     if not agreed:
-        complain("not revoked")
+        complain(otherwise)
         raise typer.Exit(Exit.NO)
 
 

@@ -45,13 +45,13 @@ class Orders(BaseModel):
 
 
 class StoreServes(BaseModel):
-    """What a store serves."""
+    """What a store serves. `placeholder` is null where Lockstep did not write the version, and it was not read."""
 
     store: str
     generation: int
     blob_generation: int
     version: str
-    placeholder: bool
+    placeholder: bool | None
 
 
 class StoreFailed(BaseModel):
@@ -71,15 +71,18 @@ class WaitsFor(BaseModel):
 
 
 class NextRun(BaseModel):
-    """What the next run does."""
+    """What the next run does. `action` is null where that depends on values that were not read."""
 
-    action: Literal["rotate", "finish", "heal", "stop"]
+    action: Literal["rotate", "finish", "heal", "stop"] | None
     meaning: str
     waits_for: WaitsFor | None
 
 
 class Run(BaseModel):
-    """A run, as its entry in the audit log tells it, which was not verified."""
+    """A run, as its entry in the audit log tells it, which was not verified.
+
+    `archived` is the outcome where the entry cannot be read at once: of such a run only time and id are known.
+    """
 
     credential: str
     cloud: Literal["aws", "oci"]
@@ -87,7 +90,7 @@ class Run(BaseModel):
     rotation_id: str
     ended_at: datetime
     seconds: float | None
-    outcome: Literal["rotated", "failed"]
+    outcome: Literal["rotated", "failed", "archived"]
     error: str | None
     meaning: str | None
     next: str | None
@@ -112,7 +115,12 @@ class User(BaseModel):
 
 
 class Credential(BaseModel):
-    """The state of a credential. `in_step` is null where a store did not answer; `usage` is there with --usage."""
+    """The state of a credential; `usage` is there with --usage.
+
+    `read` is what was read of the stores: `names` of versions, or with --read-values `values`. `in_step` is null where
+    a store did not answer, and before the first rotation where values were not read. `pending_since` is when the
+    generation in `claim` was staged; null where it was not, or where that is not known.
+    """
 
     credential: str
     holder: str | None
@@ -131,6 +139,8 @@ class Credential(BaseModel):
     last_run: Run | None
     plan_digest: str
     in_step: bool | None
+    read: Literal["names", "values"]
+    pending_since: datetime | None
     stores: list[StoreServes | StoreFailed]
     next_run: NextRun | None
     usage: list[User] = Field(default_factory=list)

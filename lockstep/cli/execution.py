@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import takewhile
 from typing import Any
 
 from lockstep.aws.clients import Trouble, aws_client, translated
@@ -17,6 +18,8 @@ from lockstep.stack_names import state_machine_name
 TIMEOUT_SECONDS = 660.0
 """The longest time that an execution may run, plus a minute."""
 POLL_SECONDS = 1.0
+EVENTS_AT_ONCE = 10
+"""Of the history. A state that calls a function has five."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +91,8 @@ class Execution:
 
     def __init__(self, state_machine_arn: str, asked: RunInput) -> None:
         self._client = aws_client("stepfunctions", region_of(state_machine_arn))
+        self._entered: list[Entered] = []
+        self._last_event = 0
         with _calls():
             self.arn: str = self._client.start_execution(
                 stateMachineArn=state_machine_arn, input=json.dumps(asked.model_dump())
@@ -108,7 +113,8 @@ class Execution:
             with _calls():
                 shown = self._client.describe_execution(executionArn=self.arn)
                 # After the description, so that at the end no state is missing.
-                states = tuple(_until_next(list(self._entered()), shown.get("stopDate")))
+                self._read_on()
+                states = tuple(_until_next(self._entered, shown.get("stopDate")))
                 ended = _ended(self.arn, shown, states) if shown["status"] != "RUNNING" else None
             see(states)
             if ended:
@@ -116,12 +122,26 @@ class Execution:
             clock.sleep(POLL_SECONDS)
         return None
 
-    def _entered(self) -> Iterator[Entered]:
-        history = self._client.get_paginator("get_execution_history")
-        for page in history.paginate(executionArn=self.arn, includeExecutionData=False):
-            for event in page["events"]:
-                if "stateEnteredEventDetails" in event:
-                    yield Entered(name=event["stateEnteredEventDetails"]["name"], at=event["timestamp"])
+    def _read_on(self) -> None:
+        """Take in the states that were entered since the last look.
+
+        The newest events come first, in small pages, so that a look reads little more than what is new: a page's token
+        leads to older events only, never to those that come later.
+        """
+        pages = self._client.get_paginator("get_execution_history").paginate(
+            executionArn=self.arn,
+            includeExecutionData=False,
+            reverseOrder=True,
+            PaginationConfig={"PageSize": EVENTS_AT_ONCE},
+        )
+        newest_first = (event for page in pages for event in page["events"])
+        new = list(takewhile(lambda event: event["id"] > self._last_event, newest_first))
+        self._last_event = new[0]["id"] if new else self._last_event
+        self._entered += [
+            Entered(name=event["stateEnteredEventDetails"]["name"], at=event["timestamp"])
+            for event in reversed(new)
+            if "stateEnteredEventDetails" in event
+        ]
 
 
 def _until_next(entered: list[Entered], stopped: datetime | None) -> Iterator[Entered]:

@@ -1,16 +1,17 @@
 """What a run that started now would do, as a pure function over what was read. It probes and changes nothing."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from functools import partial
 
 from lockstep import plans
+from lockstep.cli.reading import Served, judged
 from lockstep.cli.times import clock_time, moment_or_none
 from lockstep.decide import Adopt, Begin, agree, decide
 from lockstep.errors import DatabaseMutedError, EnrolmentNeededError, PlanNotActiveError
-from lockstep.model import Credential, LockRecord, StoredValue
+from lockstep.model import Credential, LockRecord
 
 
 class Reason(StrEnum):
@@ -64,18 +65,32 @@ class Forecast:
     """What the next run does.
 
     Attributes:
-        action: `rotate`, `finish`, `heal`, or `stop` where it would end without a change.
+        action: `rotate`, `finish`, `heal`, or `stop` where it would end without a change; None where that depends on
+            values that were not read.
         meaning: The same, as a sentence.
         waits_for: Why a run that starts now would be skipped; None: it would not.
     """
 
-    action: str
+    action: str | None
     meaning: str
     waits_for: Wait | None
 
 
-def in_step(record: LockRecord, current: Mapping[str, StoredValue]) -> bool:
-    """Whether every store serves the same login, and the one that the lock record knows."""
+def in_step(record: LockRecord, cases: Sequence[Served]) -> bool | None:
+    """Whether every store serves the same login, and the one that the lock record knows.
+
+    Args:
+        record: The lock record.
+        cases: What the stores may hold (`lockstep.cli.reading.possible`).
+
+    Returns:
+        None where that depends on values that were not read.
+    """
+    found = judged(cases, partial(_is_in_step, record))
+    return found[0] if len(found) == 1 else None
+
+
+def _is_in_step(record: LockRecord, current: Served) -> bool:
     first = next(iter(current.values()))
     known = {record.current_generation, record.claim.generation if record.claim else None}
     is_known = record.current_generation is None or first.generation in known
@@ -83,26 +98,39 @@ def in_step(record: LockRecord, current: Mapping[str, StoredValue]) -> bool:
 
 
 def forecast(
-    record: LockRecord, current: Mapping[str, StoredValue], credential: Credential, *, now: datetime
+    record: LockRecord, cases: Sequence[Served], credential: Credential, *, now: datetime
 ) -> Forecast:
-    """What the next run does, and what it waits for; the waiting by the condition of AcquireLock, not forced."""
-    try:
-        action, meaning = _decided(record, current, credential)
-    except (PlanNotActiveError, EnrolmentNeededError, DatabaseMutedError) as error:
-        action, meaning = "stop", f"change nothing: {error}"
+    """What the next run does, and what it waits for; the waiting by the condition of AcquireLock, not forced.
+
+    Args:
+        record: The lock record.
+        cases: What the stores may hold, with logins first (`lockstep.cli.reading.possible`).
+        credential: The credential.
+        now: When the run would start.
+    """
+    action: str | None
+    [(action, meaning), *others] = judged(cases, partial(_foreseen, record, credential))
+    for _, other in others:
+        action, meaning = None, f"{meaning}; or, if the stores hold placeholders only: {other}"
     return Forecast(action=action, meaning=meaning, waits_for=waits_for(record, now))
 
 
-def _decided(
-    record: LockRecord, current: Mapping[str, StoredValue], credential: Credential
-) -> tuple[str, str]:
+def _foreseen(record: LockRecord, credential: Credential, current: Served) -> tuple[str, str]:
+    try:
+        return _decided(record, current, credential)
+    except (PlanNotActiveError, EnrolmentNeededError, DatabaseMutedError) as error:
+        return "stop", f"change nothing: {error}"
+
+
+def _decided(record: LockRecord, current: Served, credential: Credential) -> tuple[str, str]:
     plan = plans.require_active(record, credential)
     plans.require_audible(record, credential)
     match decide(record, current, plan=plan, databases=credential.databases):
         case Adopt(claim=claim):
             return "finish", f"finish generation {claim.generation}, begun by {claim.rotation_id}"
         case Begin(base_generation=base):
-            return "rotate", f"make a new generation on top of {base}"
+            what = f"make a new generation on top of {base}" if base else "make the first generation"
+            return "rotate", what
         case _:
             return "heal", "find the login that works on every database and serve it from every store"
 

@@ -1,6 +1,6 @@
 """`lockstep history`: the last runs of both clouds."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -8,10 +8,11 @@ from typing import Annotated, Any
 import typer
 
 from lockstep.audit.append import is_of_a_run
-from lockstep.audit.chain import Entry
+from lockstep.audit.chain import Entry, parse
 from lockstep.audit.end import newest_numbers
+from lockstep.audit.reading import NOT_RESTORED
 from lockstep.audit.report.meanings import meaning_of
-from lockstep.cli.audit import read_unverified
+from lockstep.audit.seal import look
 from lockstep.cli.failures import advice_of
 from lockstep.cli.operator import operator, streams
 from lockstep.cli.output import (
@@ -29,9 +30,10 @@ from lockstep.cli.output import (
 from lockstep.cli.times import clock_time, moment
 from lockstep.clouds import Clouds
 from lockstep.environment import line_of
-from lockstep.errors import LockstepError
+from lockstep.errors import AuditLogUnreachableError, AuditVerificationError, LockstepError, NewerFormatError
 from lockstep.model import ChainHead, Credential
 from lockstep.plan import Plan
+from lockstep.ports import AuditLog
 
 OTHERS = 20
 """So many entries beside runs are expected among the newest: orders, and a witness an hour."""
@@ -47,6 +49,7 @@ class Run:
         ended_at: When it ended.
         seconds: How long it took; None where the entry does not say.
         error: The name of its error; None for a success.
+        is_read: Whether its event was read; False: it is archived, and only its seal was.
     """
 
     credential: Credential
@@ -58,6 +61,14 @@ class Run:
     error: str | None
     generation: int | None
     trigger: str
+    is_read: bool = True
+
+    @property
+    def outcome(self) -> str:
+        """How it ended, as far as that was read."""
+        if not self.is_read:
+            return "archived"
+        return "failed" if self.error else "rotated"
 
     @property
     def next(self) -> str | None:
@@ -75,8 +86,8 @@ def history(
     """Show the last runs of both clouds, the newest first.
 
     Each is an entry of the audit log: when it ended, in which cloud, how long it took, what it made, and why it failed,
-    with the command that mends it. Runs that changed nothing leave no entry. This does not verify the entries; `audit
-    verify` does.
+    with the command that mends it. Of an entry that is archived only the time is known. Runs that changed nothing leave
+    no entry. This does not verify the entries; `audit verify` does.
 
     docs/history.schema.json says what --json prints; later versions only add fields.
 
@@ -120,12 +131,10 @@ def last_runs(
     """
     found: list[Run] = []
     unread: dict[str, LockstepError] = {}
-    for log, signer in streams(plan, clouds, credential):
+    for log, _ in streams(plan, clouds, credential):
         try:
             numbers = newest_numbers(log, heads.get(log.stream), newest + OTHERS)
-            entries = ((seq, read_unverified(log, signer, credential, seq)) for seq in numbers)
-            runs = (_run(credential, log.stream, seq, entry) for seq, entry in entries if entry)
-            found += _first(newest, runs)
+            found += _first(newest, _runs_at(log, credential, numbers, unread))
         except LockstepError as error:
             unread[log.stream] = error
     return sorted(found, key=lambda run: run.ended_at, reverse=True)[:newest], unread
@@ -140,14 +149,58 @@ def _first(count: int, runs: Iterator[Run | None]) -> Iterator[Run]:
             return
 
 
-def _run(credential: Credential, cloud: str, seq: int, entry: Entry) -> Run | None:
-    """The run of an entry; None if it is of something else, or archived. A forged one may hold anything."""
-    event, details = entry.event, entry.details
+def _runs_at(
+    log: AuditLog, credential: Credential, numbers: Iterable[int], unread: dict[str, LockstepError]
+) -> Iterator[Run | None]:
+    """The run of each entry. Anybody can write that an entry is of a newer format: that ends no look at the others."""
+    for seq in numbers:
+        try:
+            yield _run_at(log, credential, seq)
+        except NewerFormatError as error:
+            unread[log.stream] = error
+
+
+def _run_at(log: AuditLog, credential: Credential, seq: int) -> Run | None:
+    """The run of an entry; None if it is of something else. No MAC is verified: in OCI that would read the key."""
     try:
-        ended_at = datetime.fromtimestamp(entry.time / 1000, UTC)
-    except (ValueError, OverflowError, OSError):
+        body = log.read(seq)
+    except AuditLogUnreachableError as error:
+        if error.where.get("code") != NOT_RESTORED:
+            raise
+        return _archived(log, credential, seq)
+    try:
+        entry = body and parse(body, credential_id=credential.id, stream=log.stream, seq=seq)
+    except AuditVerificationError:
         return None
-    if not is_of_a_run(entry.rotation_id) or not event:
+    return _run(credential, log.stream, seq, entry) if entry else None
+
+
+def _archived(log: AuditLog, credential: Credential, seq: int) -> Run | None:
+    """A run by the metadata of its entry."""
+    found = look(log, seq)
+    seal = found.seal if found and found.is_at(credential.id, log.stream) else None
+    ended_at = _moment(seal.time) if seal and is_of_a_run(seal.rotation_id) else None
+    if seal is None or ended_at is None:
+        return None
+    return Run(
+        credential=credential,
+        cloud=log.stream,
+        seq=seq,
+        rotation_id=seal.rotation_id,
+        ended_at=ended_at,
+        seconds=None,
+        error=None,
+        generation=None,
+        trigger="?",
+        is_read=False,
+    )
+
+
+def _run(credential: Credential, cloud: str, seq: int, entry: Entry) -> Run | None:
+    """The run of an entry; None if it is of something else. A forged one may hold anything."""
+    event, details = entry.event, entry.details
+    ended_at = _moment(entry.time)
+    if ended_at is None or not is_of_a_run(entry.rotation_id) or not event:
         return None
     started, generation = event.get("start_time"), details.get("generation")
     failed = event.get("status") != "Success"
@@ -164,8 +217,18 @@ def _run(credential: Credential, cloud: str, seq: int, entry: Entry) -> Run | No
     )
 
 
+def _moment(milliseconds: int) -> datetime | None:
+    try:
+        return datetime.fromtimestamp(milliseconds / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
 def told(run: Run, now: datetime) -> str:
     """A run, in a line."""
+    if not run.is_read:
+        what = f"a run, whose entry {run.seq} is archived and was not read"
+        return f"{clock_time(run.ended_at, now)}, {run.cloud}: {what}"
     which = f"generation {run.generation}" if run.generation is not None else "no generation"
     took = f" in {run.seconds:.1f} s" if run.seconds is not None else ""
     outcome = f"failed with {run.error}: {meaning_of(run.error)}" if run.error else "rotated"
@@ -181,7 +244,7 @@ def document(run: Run) -> dict[str, Any]:
         "rotation_id": run.rotation_id,
         "ended_at": moment(run.ended_at),
         "seconds": run.seconds,
-        "outcome": "failed" if run.error else "rotated",
+        "outcome": run.outcome,
         "error": run.error,
         "meaning": meaning_of(run.error) if run.error else None,
         "next": run.next,

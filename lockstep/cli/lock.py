@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from lockstep.cli.consent import require_yes
 from lockstep.cli.operator import operator
 from lockstep.cli.output import (
     DEFAULT_PLAN,
@@ -86,9 +87,8 @@ def release(
     if dry_run:
         say("nothing was changed")
         return
-    if not yes and not typer.confirm("Free it?", err=True):
-        complain("not freed")
-        raise typer.Exit(Exit.NO)
+    if not yes:
+        require_yes("Free it?", otherwise="not freed")
     lock.release(Lease(credential_id=credential.id, holder=holder, fence=record.fence), None)
     say(f"{credential.id}: the lock is free", style="green")
 

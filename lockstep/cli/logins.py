@@ -58,8 +58,13 @@ class LoginState:
 
 
 def promoted_at(record: LockRecord, credential: Credential) -> datetime | None:
-    """When every store was seen to serve the current generation (protocol C10)."""
+    """When every store was seen to serve the current generation (protocol C10).
+
+    None where that is not on record, or the plan is not the active one: its overlap may be another.
+    """
     if record.current_generation is None or record.not_before is None:
+        return None
+    if record.plan != credential.plan_digest:
         return None
     return record.not_before - credential.schedule.overlap
 

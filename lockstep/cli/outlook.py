@@ -22,21 +22,36 @@ def lines(record: LockRecord, credential: Credential, now: datetime, *, has_stan
     since = promoted_at(record, credential)
     if since is not None:
         yield f"generation {record.current_generation}: current since {clock_time(since, now)}"
-    previous = sorted(record.alive - {record.current_generation})
-    if previous and record.not_before:
-        overlap = (
-            f"works for sure until {clock_time(record.not_before, now)}"
-            if record.not_before > now
-            else f"its overlap ended {relative(record.not_before, now)}, and the next rotation ends it"
-        )
-        yield f"previous generation {', '.join(map(str, previous))}: {overlap}"
+    if previous := _previous(record, credential, now):
+        yield previous
     if record.next_due_at:
-        who = leader(record, credential, now, has_standby=has_standby)
-        does = "leads and" if who == LEADER else "is the standby and"
-        overdue = ", overdue" if record.next_due_at < now and not record.paused else ""
-        yield f"next due: {clock_time(record.next_due_at, now)}{overdue}; {who} {does} rotates"
+        yield f"next due: {clock_time(record.next_due_at, now)}{_by(record, credential, now, has_standby=has_standby)}"
     for stream, first in sorted(record.unwitnessed.items()):
         yield f"witness: entries of {stream} since {clock_time(first, now)} are not witnessed yet"
+
+
+def _previous(record: LockRecord, credential: Credential, now: datetime) -> str | None:
+    """What is still alive of the generations before the current one, and for how long."""
+    older = sorted(g for g in record.alive if g < (record.current_generation or 0))
+    if not older:
+        return None
+    name = f"previous generation{'s' if len(older) > 1 else ''} {', '.join(map(str, older))}"
+    if record.is_revoking:
+        return f"{name}: must die, by the emergency order"
+    if record.not_before and record.not_before > now:
+        return f"{name}: sure to log in until {clock_time(record.not_before, now)}"
+    ended = f"the overlap ended {relative(record.not_before, now)}, " if record.not_before else ""
+    rotates = "later rotations end" if credential.lets_read_any_slot else "the next rotation ends"
+    return f"{name}: {ended}{rotates} {'them' if len(older) > 1 else 'it'}"
+
+
+def _by(record: LockRecord, credential: Credential, now: datetime, *, has_standby: bool) -> str:
+    """Who has the next turn. Whether that run rotates is in the forecast."""
+    if record.paused:
+        return "; paused, so no scheduled run begins"
+    overdue = ", overdue" if record.next_due_at and record.next_due_at < now else ""
+    who = leader(record, credential, now, has_standby=has_standby)
+    return f"{overdue}; the turn of {who}{', the standby' if who == STANDBY else ''}"
 
 
 def document(

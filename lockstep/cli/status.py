@@ -1,4 +1,7 @@
-"""`lockstep status`: what every store serves, who holds the lock, what the next run would do."""
+"""`lockstep status`: which generation every store serves, who holds the lock, what the next run would do.
+
+By default it reads no value: names of versions spell generations (ADR 59).
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -8,7 +11,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from lockstep.cli import history, outlook
+from lockstep.cli import history, outlook, reading
 from lockstep.cli.forecast import Forecast, forecast, in_step
 from lockstep.cli.history import Run, last_runs
 from lockstep.cli.operator import operator
@@ -26,18 +29,19 @@ from lockstep.cli.output import (
     say,
     wrong_use,
 )
-from lockstep.cli.times import clock_time, moment_or_none
+from lockstep.cli.reading import Answer, Depth, Look
+from lockstep.cli.times import clock_time, moment, moment_or_none
 from lockstep.cli.usage import UsagePlaces, problems_document, show_problems, show_usage, usage_document
 from lockstep.clouds import Clouds
 from lockstep.environment import line_of, told
 from lockstep.errors import LockstepError, SecretMalformedError, SecretNotFoundError
-from lockstep.model import Credential, LockRecord, StoredValue
+from lockstep.model import Claim, Credential, LockRecord, StoredValue
 from lockstep.plan import Plan
-from lockstep.ports import Clock, Store
+from lockstep.ports import Clock
 from lockstep.usage import usage_at
 
 WATCH_SECONDS = 5.0
-_NO_ANSWER = "not known, because not every store returned a credential"
+_NO_ANSWER = "not known, because not every store answered"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,9 +50,9 @@ class State:
 
     Attributes:
         credential: As the plan file has it.
-        stores: What each serves, or why that is not known.
-        is_in_step: None if a store was unreachable.
-        next_run: None unless every store answered with a credential.
+        look: What each store told, or why that is not known.
+        is_in_step: None if a store was unreachable, or that depends on values that were not read.
+        next_run: None unless every store answered.
         last_run: The newest on record; None where there is none.
         unread: The errors of the audit logs in which it was looked for, by cloud.
     """
@@ -56,36 +60,58 @@ class State:
     record: LockRecord
     credential: Credential
     has_standby: bool
-    stores: dict[str, StoredValue | LockstepError]
+    look: Look
     is_in_step: bool | None
     next_run: Forecast | None
     last_run: Run | None
     unread: Mapping[str, LockstepError]
+
+    @property
+    def exit_code(self) -> Exit | None:
+        """3 where a store was unreachable, 1 where it is not in step or not shown to be."""
+        if self.is_in_step:
+            return None
+        is_away = any(isinstance(answer, LockstepError) for answer in self.look.answers.values())
+        return Exit.UNREACHABLE if self.is_in_step is None and is_away else Exit.NO
 
 
 def status(
     *,
     file: PlanFile = DEFAULT_PLAN,
     credential_id: CredentialId = None,
+    read_values: Annotated[
+        bool,
+        typer.Option(
+            "--read-values",
+            help="Read what the secrets hold: says whether it is a login or a placeholder, malformed, or different in "
+            "each store. Needs the right to read the secrets.",
+        ),
+    ] = False,
     usage: UsagePlaces = None,
     watch: Annotated[bool, typer.Option("--watch", help="Look again every 5 seconds, until Ctrl-C.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show whether the stores are in step.
 
-    Shows what every store serves and since when, when the previous value's overlap ends, who holds the lock, which
-    cloud rotates next and when, what that run would do, and how the last run ended, with the command that mends it.
-    This changes nothing and calls no database. Without the right to read the audit log it shows all but the last run.
+    Shows which generation every store serves and since when, when the previous value's overlap ends, what is pending
+    and since when, who holds the lock, which cloud rotates next and when, what that run would do, and how the last run
+    ended, with the command that mends it. This changes nothing and calls no database. Without the right to read the
+    audit log it shows all but the last run.
 
-    docs/status.schema.json says what --json prints; later versions only add fields.
+    It reads no password: the names of the versions say which generation they hold. They do not say what a secret holds
+    that Lockstep did not write: whether that is a login or a placeholder is told with --read-values.
 
-    Exit code: 0 in step, 1 not in step, 3 a store, the lock table or a place of --usage was unreachable.
+    docs/status.schema.json says what --json prints; later versions only add fields and values.
+
+    Exit code: 0 in step, 1 not in step or not rotated yet, 3 a store, the lock table or a place of --usage was
+    unreachable.
     """
     if watch and as_json:
         raise wrong_use("--watch is for people: leave out --json")
     plan = plan_or_exit(file)
     wanted, clouds = chosen(plan, credential_id), operator(plan)
-    look = partial(_look, plan, clouds, wanted, usage, as_json=as_json)
+    depth: Depth = "values" if read_values else "names"
+    look = partial(_look, plan, clouds, wanted, usage, depth=depth, as_json=as_json)
     if watch:
         _watch(look, clouds.clock)
     if code := look():
@@ -103,17 +129,22 @@ def _watch(look: Callable[[], Exit | None], clock: Clock) -> NoReturn:
 
 
 def _look(
-    plan: Plan, clouds: Clouds, wanted: Iterable[Credential], usage: UsagePlaces, *, as_json: bool
+    plan: Plan,
+    clouds: Clouds,
+    wanted: Iterable[Credential],
+    usage: UsagePlaces,
+    *,
+    depth: Depth,
+    as_json: bool,
 ) -> Exit | None:
     """Look once, and show it; the exit code."""
     now = clouds.clock.now()
-    states = [looked_at(plan, clouds, c, clouds.lock(c).read(), now) for c in wanted]
-    answers = [s.is_in_step for s in states]
+    states = [looked_at(plan, clouds, c, clouds.lock(c).read(), now, depth=depth) for c in wanted]
     found = usage_at(usage, now=now) if usage else None
     if as_json:
         documents = [document(s, now) | (usage_document(found, s.record) if found else {}) for s in states]
         problems = problems_document(found) if found else {}
-        print_json({"in_step": all(answers), "credentials": documents} | problems)
+        print_json({"in_step": all(s.is_in_step for s in states), "credentials": documents} | problems)
     else:
         for state in states:
             _show(state, now)
@@ -121,19 +152,28 @@ def _look(
                 show_usage(found, state.record, now)
     if found:
         show_problems(found)
-    if False in answers:
+    codes = {s.exit_code for s in states}
+    if Exit.NO in codes:
         return Exit.NO
-    return Exit.UNREACHABLE if None in answers or (found and found.problems) else None
+    return Exit.UNREACHABLE if Exit.UNREACHABLE in codes or (found and found.problems) else None
 
 
-def looked_at(plan: Plan, clouds: Clouds, credential: Credential, record: LockRecord, now: datetime) -> State:
+def looked_at(
+    plan: Plan,
+    clouds: Clouds,
+    credential: Credential,
+    record: LockRecord,
+    now: datetime,
+    *,
+    depth: Depth = "names",
+) -> State:
     """The state of a credential: its stores and its last run are read, beside a record that was."""
-    served = {s.name: _asked(s) for s in clouds.stores(credential)}
+    look = reading.look(plan, clouds, credential, record, depth)
     runs, unread = last_runs(plan, clouds, credential, record.heads, 1)
     return state_of(
         record,
         credential,
-        served,
+        look,
         now,
         has_standby=plan.runners.oci is not None,
         last_run=next(iter(runs), None),
@@ -141,30 +181,24 @@ def looked_at(plan: Plan, clouds: Clouds, credential: Credential, record: LockRe
     )
 
 
-def _asked(store: Store) -> StoredValue | LockstepError:
-    try:
-        return store.read_current()
-    except LockstepError as e:
-        return e
-
-
 def state_of(
     record: LockRecord,
     credential: Credential,
-    stores: dict[str, StoredValue | LockstepError],
+    look: Look,
     now: datetime,
     **more: Any,  # noqa: ANN401 - the other attributes of State
 ) -> State:
     """The state of a credential, by what was read."""
-    current = {name: v for name, v in stores.items() if isinstance(v, StoredValue)}
-    is_wrong = any(isinstance(v, SecretMalformedError | SecretNotFoundError) for v in stores.values())
+    told = {name: a for name, a in look.answers.items() if not isinstance(a, LockstepError)}
+    is_wrong = any(isinstance(a, SecretMalformedError | SecretNotFoundError) for a in look.answers.values())
     is_in_step, next_run = (False if is_wrong else None), None
-    if len(current) == len(stores):
-        is_in_step, next_run = in_step(record, current), forecast(record, current, credential, now=now)
+    if len(told) == len(look.answers):
+        cases = reading.possible(told)
+        is_in_step, next_run = in_step(record, cases), forecast(record, cases, credential, now=now)
     return State(
         record=record,
         credential=credential,
-        stores=stores,
+        look=look,
         is_in_step=is_in_step,
         next_run=next_run,
         **more,
@@ -173,18 +207,13 @@ def state_of(
 
 def _show(state: State, now: datetime) -> None:
     record = state.record
-    verdict, style = {
-        True: ("in step", "green"),
-        False: ("NOT IN STEP", "bold red"),
-        None: ("NOT KNOWN", "bold yellow"),
-    }[state.is_in_step]
+    verdict, style = _verdict(state)
     say(f"{record.credential_id}: {verdict}", style=style)
-    for name, value in state.stores.items():
-        say(f"  store {name}: {_value(value)}")
+    for name, answer in state.look.answers.items():
+        say(f"  store {name}: {_told(answer)}")
     say(f"  lock: {_lock(record, now)}")
     if record.claim:
-        claim = record.claim
-        say(f"  in flight: generation {claim.generation} on {claim.base_generation}, by {claim.rotation_id}")
+        say(f"  {_pending(record.claim, state.look.pending_since, now)}")
     for line in outlook.lines(record, state.credential, now, has_standby=state.has_standby):
         say(f"  {line}")
     for line in _order_lines(state):
@@ -223,14 +252,46 @@ def _order_lines(state: State) -> Iterator[str]:
         yield f"active plan: {orders.plan or 'none'}; this plan file is {wanted}"
 
 
-def _value(value: StoredValue | LockstepError) -> str:
-    if isinstance(value, LockstepError):
-        return line_of(value)
-    if value.login is None:
-        return "a placeholder; the first rotation replaces it"
-    if value.generation != value.blob_generation:
-        return f"generation {value.generation}, but connection_blob has {value.blob_generation}"
-    return f"generation {value.generation}" if value.generation else "a value that Lockstep did not write"
+def _verdict(state: State) -> tuple[str, str]:
+    by = "by the names of the versions" if state.look.depth == "names" else "by their values"
+    match state.is_in_step, state.exit_code:
+        case True, _:
+            return f"in step, {by}", "green"
+        case None, Exit.NO:
+            values = f"lockstep status --read-values -c {state.credential.id}"
+            return f"NOT ROTATED YET; what the secrets hold was not read: {values}", "bold yellow"
+        case None, _:
+            return "NOT KNOWN", "bold yellow"
+        case _:
+            return f"NOT IN STEP, {by}", "bold red"
+
+
+def _told(answer: Answer) -> str:
+    match answer:
+        case LockstepError():
+            return line_of(answer)
+        case StoredValue(login=None):
+            return "a placeholder; the first rotation replaces it"
+        case _ if answer.generation != answer.blob_generation:
+            return f"{_generation(answer.generation)}, but connection_blob has {_generation(answer.blob_generation)}"
+        case _:
+            return _generation(answer.generation)
+
+
+def _generation(number: int) -> str:
+    return f"generation {number}" if number else "a version that Lockstep did not write"
+
+
+def _pending(claim: Claim, since: datetime | LockstepError | None, now: datetime) -> str:
+    match since:
+        case LockstepError():
+            when = f"since when is not known; {line_of(since)}"
+        case None:
+            when = "not staged yet"
+        case _:
+            when = f"since {clock_time(since, now)}"
+    base = f" on {claim.base_generation}" if claim.base_generation else ""
+    return f"pending: generation {claim.generation}{base}, {when}, begun by {claim.rotation_id}"
 
 
 def _lock(record: LockRecord, now: datetime) -> str:
@@ -242,7 +303,7 @@ def _lock(record: LockRecord, now: datetime) -> str:
 
 def document(state: State, now: datetime) -> dict[str, Any]:
     """The state of a credential, for other programs; `lockstep.cli.documents` has its fields."""
-    last = state.last_run
+    last, since = state.last_run, state.look.pending_since
     return {
         **record_document(state.record),
         "orders": orders_document(state.record),
@@ -250,18 +311,9 @@ def document(state: State, now: datetime) -> dict[str, Any]:
         "last_run": history.document(last) if last else None,
         "plan_digest": state.credential.plan_digest,
         "in_step": state.is_in_step,
-        "stores": [
-            {"store": name, "error": type(told(v)).__name__}
-            if isinstance(v, LockstepError)
-            else {
-                "store": name,
-                "generation": v.generation,
-                "blob_generation": v.blob_generation,
-                "version": v.version,
-                "placeholder": v.login is None,
-            }
-            for name, v in state.stores.items()
-        ],
+        "read": state.look.depth,
+        "pending_since": moment(since) if isinstance(since, datetime) else None,
+        "stores": [_store_document(name, answer) for name, answer in state.look.answers.items()],
         "next_run": {
             "action": state.next_run.action,
             "meaning": state.next_run.meaning,
@@ -269,6 +321,20 @@ def document(state: State, now: datetime) -> dict[str, Any]:
         }
         if state.next_run
         else None,
+    }
+
+
+def _store_document(name: str, answer: Answer) -> dict[str, Any]:
+    if isinstance(answer, LockstepError):
+        return {"store": name, "error": type(told(answer)).__name__}
+    # What Lockstep wrote is none; of what it did not write the name says nothing.
+    by_name = None if answer.generation == 0 else False
+    return {
+        "store": name,
+        "generation": answer.generation,
+        "blob_generation": answer.blob_generation,
+        "version": answer.version,
+        "placeholder": answer.login is None if isinstance(answer, StoredValue) else by_name,
     }
 
 

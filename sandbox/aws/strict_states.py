@@ -9,6 +9,7 @@ import uuid
 from typing import TYPE_CHECKING, Literal, cast
 
 from moto.core.exceptions import AWSError
+from moto.core.responses import ActionResult
 from moto.stepfunctions.exceptions import ValidationException
 from moto.stepfunctions.parser import api
 from moto.stepfunctions.parser.api import HistoryEventType, InvalidDefinition
@@ -37,6 +38,7 @@ CrashName = Literal["Lambda.Unknown", "errorType"]
 """The error name of a Lambda that crashed or timed out, see `name_crashes`."""
 
 PAYLOAD_LIMIT_BYTES = 256 * 1024
+HISTORY_PAGE = 100
 _ASL = "moto.stepfunctions.parser.asl"
 _STATE = f"{_ASL}.component.state"
 _BACKEND = "moto.stepfunctions.parser.models:StepFunctionsParserBackend"
@@ -54,6 +56,7 @@ def apply(patches: Patches, crash_name: CrashName) -> None:
     keep_the_names_of_inner_errors(patches)
     name_crashes(patches, crash_name)
     take_dynamodb_numbers_as_strings(patches)
+    page_histories(patches)
 
 
 def send_error_codes(patches: Patches) -> None:
@@ -260,3 +263,25 @@ def _attribute_values(parameters: Foreign) -> list[tuple[str, object]]:
             for value in parameters:
                 found += _attribute_values(value)
     return found
+
+
+def page_histories(patches: Patches) -> None:
+    """GetExecutionHistory gives pages, a hundred events unless the caller says otherwise, on request the newest first.
+
+    moto gives all events, the oldest first, whatever the caller asks
+    (https://docs.aws.amazon.com/step-functions/latest/apireference/API_GetExecutionHistory.html).
+    """
+
+    def get_execution_history(self: Foreign) -> ActionResult:
+        found = self.stepfunction_backend.get_execution_history(self._get_param("executionArn"))
+        events = list(found["events"])
+        if self._get_bool_param("reverseOrder", False):
+            events.reverse()
+        start = int(self._get_param("nextToken") or 0)
+        end = start + (int(self._get_param("maxResults") or 0) or HISTORY_PAGE)
+        more = {"nextToken": str(end)} if end < len(events) else {}
+        return ActionResult({"events": events[start:end], **more})
+
+    patches.replace(
+        "moto.stepfunctions.responses:StepFunctionResponse.get_execution_history", get_execution_history
+    )

@@ -1,6 +1,7 @@
 """The command line on a running world, after real rotations: its output and its exit codes."""
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -34,19 +35,53 @@ def key_of(case: Case, seq: int) -> str:
 
 
 def test_status_of_a_credential_that_rotates(plain: Case) -> None:
-    taken_over = run(plain, "status")
+    before = run(plain, "status")
+    assert before.exit_code == 1
+    by_value = f"lockstep status --read-values -c {plain.credential.id}"
+    assert f": NOT ROTATED YET; what the secrets hold was not read: {by_value}\n" in before.stdout
+    assert "store aws: a version that Lockstep did not write\n" in before.stdout
+    assert "; or, if the stores hold placeholders only: change nothing: " in before.stdout
+    [unread] = document(run(plain, "status", "--json"), "status")["credentials"]
+    assert (unread["in_step"], unread["read"], unread["next_run"]["action"]) == (None, "names", None)
+    assert unread["stores"][0]["placeholder"] is None
+    taken_over = run(plain, "status", "--read-values")
     assert taken_over.exit_code == 0
-    assert "a value that Lockstep did not write" in taken_over.stdout
+    assert ": in step, by their values\n" in taken_over.stdout
+    [read] = document(run(plain, "status", "--read-values", "--json"), "status")["credentials"]
+    assert (read["in_step"], read["read"], read["next_run"]["action"]) == (True, "values", "heal")
     plain.rotate()
     shown = run(plain, "status")
     assert shown.exit_code == 0
-    assert "in step" in shown.stdout
+    assert ": in step, by the names of the versions\n" in shown.stdout
     assert "store aws: generation 1\n" in shown.stdout
     assert "skipped now (the overlap ends at" in shown.stdout
     found = document(run(plain, "status", "--json"), "status")
     [credential] = found["credentials"]
     assert found["in_step"] is credential["in_step"] is True
     assert (credential["current_generation"], credential["next_run"]["action"]) == (1, "rotate")
+    assert credential["stores"][0]["placeholder"] is False
+
+
+def test_status_tells_since_when_a_generation_is_pending(mysql: Case) -> None:
+    mysql.settle()
+    began = datetime.now(UTC)
+    crm = mysql.world.servers[mysql.credential.databases[0]]
+    crm.stop()
+    try:
+        assert mysql.rotate().error == "DatabaseUnreachableError"
+    finally:
+        crm.start()
+    shown = run(mysql, "status").stdout
+    assert "  pending: generation 2 on 1, since " in shown
+    assert ", begun by " in shown
+    [told] = document(run(mysql, "status", "--json"), "status")["credentials"]
+    since = datetime.fromisoformat(told["pending_since"])
+    assert began - timedelta(seconds=2) < since < datetime.now(UTC)
+    [by_value] = document(run(mysql, "status", "--read-values", "--json"), "status")["credentials"]
+    assert by_value["pending_since"] == told["pending_since"]
+    assert mysql.again().status == "SUCCEEDED"
+    [after] = document(run(mysql, "status", "--json"), "status")["credentials"]
+    assert (after["claim"], after["pending_since"]) == (None, None)
 
 
 def test_status_tells_who_still_uses_the_old_one(plain: Case, tmp_path: Path) -> None:
@@ -83,12 +118,14 @@ def test_status_of_a_secret_that_was_edited_by_hand(plain: Case) -> None:
     assert "NOT IN STEP" in shown.stdout
     assert "find the login that works" in shown.stdout
     plain.edit_secret(f"{login.password.reveal()}, not JSON")
-    malformed = run(plain, "status")
+    unread = run(plain, "status")
+    assert (unread.exit_code, "NOT IN STEP" in unread.stdout) == (1, True)
+    malformed = run(plain, "status", "--read-values")
     assert malformed.exit_code == 1
     assert "SecretMalformedError" in malformed.stdout
-    found = document(run(plain, "status", "--json"), "status")
+    found = document(run(plain, "status", "--read-values", "--json"), "status")
     assert found["credentials"][0]["stores"] == [{"store": "aws", "error": "SecretMalformedError"}]
-    for result in (shown, malformed):
+    for result in (shown, unread, malformed):
         assert login.password.reveal() not in result.output
 
 

@@ -49,8 +49,8 @@ def test_status_says_who_rotates_next_and_since_when_the_value_is_current(plain:
     plain.again()
     shown = run(plain, "status").stdout
     assert "generation 2: current since " in shown
-    assert "previous generation 1: works for sure until " in shown
-    assert "; aws leads and rotates" in shown
+    assert "previous generation 1: sure to log in until " in shown
+    assert "; the turn of aws" in shown
     assert "last run: " in shown
     utc = run(plain, "status", "--utc").stdout
     assert "current since 20" in utc

@@ -3,18 +3,23 @@
 import json
 import socket
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
 from lockstep.cli import app
 from lockstep.cli.forecast import forecast, in_step
-from lockstep.cli.operator import operator, streams
+from lockstep.cli.operator import named_stores, operator, streams
 from lockstep.cli.output import say
+from lockstep.cli.reading import possible
 from lockstep.cli.reference import page, paths
 from lockstep.model import Claim, ClaimKind, Engine, LockRecord, Login, SecretStr, StoredValue
+from lockstep.named import StoredNames
 from lockstep.plan_file import load_plan
 from sandbox import plans
 from tests.support.memory import make_plan
@@ -344,12 +349,62 @@ def test_the_forecast_follows_the_rules_of_acquire_and_generate(
     case: tuple[LockRecord, list[StoredValue], bool, str, str | None],
 ) -> None:
     lock_record, values, expected_in_step, action, waits_for = case
-    current = {f"store-{n}": v for n, v in enumerate(values)}
-    found = forecast(lock_record, current, PLANNED, now=NOW)
-    assert in_step(lock_record, current) is expected_in_step
+    cases = possible({f"store-{n}": v for n, v in enumerate(values)})
+    found = forecast(lock_record, cases, PLANNED, now=NOW)
+    assert in_step(lock_record, cases) is expected_in_step
     assert found.action == action
     assert (waits_for is None) == (found.waits_for is None)
     assert (waits_for or "") in (found.waits_for.told(NOW) if found.waits_for else "")
+
+
+def names_of(value: StoredValue) -> StoredNames:
+    return StoredNames(
+        generation=value.generation, blob_generation=value.blob_generation, version=value.version
+    )
+
+
+DECIDED_BY_VALUES = {"hand-over", "placeholder", "bootstrap"}
+"""Nothing was rotated yet, so the stores hold what Lockstep did not write: names do not say what."""
+
+
+@pytest.mark.parametrize("name", FORECASTS)
+def test_names_tell_the_same_or_that_values_decide(name: str) -> None:
+    """What names tell is what values tell; never something else (ADR 59)."""
+    lock_record, values, expected_in_step, action, waits_for = FORECASTS[name]
+    cases = possible({f"store-{n}": names_of(v) for n, v in enumerate(values)})
+    found, told = forecast(lock_record, cases, PLANNED, now=NOW), in_step(lock_record, cases)
+    if name in DECIDED_BY_VALUES:
+        assert (told, found.action) == (None, None)
+        assert "if the stores hold placeholders only" in found.meaning
+    else:
+        assert (told, found.action) == (expected_in_step, action)
+    assert (waits_for is None) == (found.waits_for is None)
+
+
+@given(data=st.data())
+def test_no_judgement_by_names_is_refuted_by_the_values(data: st.DataObject) -> None:
+    """Over records and stores: what is told by names holds for every value that those names may have."""
+    generations = st.integers(0, 3)
+    logins = [LOGIN, Login("app", SecretStr("b")), None]
+    names = data.draw(st.lists(st.tuples(generations, generations), min_size=1, max_size=2))
+    lock_record = record(
+        current_generation=data.draw(st.sampled_from([None, 1, 2])),
+        promoting=data.draw(st.booleans()),
+        claim=data.draw(st.sampled_from([None, replace(CLAIM, generation=3, base_generation=2)])),
+        enrol=data.draw(st.sampled_from([frozenset(), BOTH])),
+        muted=data.draw(st.sampled_from([frozenset(), BOTH])),
+        plan=data.draw(st.sampled_from([None, PLANNED.plan_digest])),
+        activate=data.draw(st.sampled_from([None, PLANNED.plan_digest])),
+        revoke_through=data.draw(st.sampled_from([None, 2])),
+    )
+    # Lockstep writes one login under one generation into every store (protocol V2); others write what they like.
+    values = [stored(g, LOGIN if g else data.draw(st.sampled_from(logins)), blob) for g, blob in names]
+    by_values = possible({f"store-{n}": v for n, v in enumerate(values)})
+    by_names = possible({f"store-{n}": names_of(v) for n, v in enumerate(values)})
+    [truth] = [forecast(lock_record, by_values, PLANNED, now=NOW)]
+    found = forecast(lock_record, by_names, PLANNED, now=NOW)
+    assert found.action in {None, truth.action}
+    assert in_step(lock_record, by_names) in {None, in_step(lock_record, by_values)}
 
 
 def test_an_operator_sees_the_streams_of_all_runners(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -360,3 +415,4 @@ def test_an_operator_sees_the_streams_of_all_runners(monkeypatch: pytest.MonkeyP
         clouds, credential = operator(plan), plan.credentials[0]
         assert [log.stream for log, _ in streams(plan, clouds, credential)] == expected
         assert [store.name for store in clouds.stores(credential)] == expected
+        assert [store.name for store in named_stores(plan, clouds, credential)] == expected

@@ -122,5 +122,7 @@ def test_in_an_emergency_the_current_login_must_die_too() -> None:
 
 def test_the_promotion_is_an_overlap_before_the_next_may_begin() -> None:
     of = credential("app")
-    assert promoted_at(record(not_before=DUE), of) == DUE - of.schedule.overlap
+    active = of.plan_digest
+    assert promoted_at(record(not_before=DUE, plan=active), of) == DUE - of.schedule.overlap
+    assert promoted_at(record(not_before=DUE, plan="another"), of) is None, "its overlap may be another"
     assert promoted_at(record(), of) is None

@@ -34,7 +34,12 @@ def counted(**answers: Answer) -> OpenSessions:
     not_before = PROMOTED + credential.schedule.overlap
     return OpenSessions(
         credential=credential,
-        record=LockRecord(credential_id=credential.id, current_generation=41, not_before=not_before),
+        record=LockRecord(
+            credential_id=credential.id,
+            plan=credential.plan_digest,
+            current_generation=41,
+            not_before=not_before,
+        ),
         logins=LOGINS,
         answers={name.replace("_at_", "@"): answer for name, answer in answers.items()},
         now=NOW,

@@ -1,6 +1,7 @@
 """What `status --json` and `history --json` print is what their schemas in docs/ say."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,10 +10,11 @@ import pytest
 
 from lockstep.cli import history, status
 from lockstep.cli.documents import DOCUMENTS, schema
-from lockstep.errors import LockstepError, StoreUnreachableError
+from lockstep.cli.reading import Answer, Look
+from lockstep.errors import StoreUnreachableError
 from lockstep.model import LockRecord, StoredValue
 from tests.support.documents import require_document
-from tests.unit.test_cli import FORECASTS, NOW, PLANNED
+from tests.unit.test_cli import FORECASTS, NOW, PLANNED, names_of
 
 DOCS = Path(__file__).parents[2] / "docs"
 RUN = history.Run(
@@ -28,6 +30,9 @@ RUN = history.Run(
 )
 
 
+ARCHIVED = replace(RUN, error=None, trigger="?", is_read=False)
+
+
 @pytest.mark.parametrize("command", DOCUMENTS)
 def test_the_schema_is_in_the_documentation(command: str) -> None:
     written = DOCS / f"{command}.schema.json"
@@ -40,16 +45,26 @@ def test_each_state_of_a_credential_is_by_the_schema(
     case: tuple[LockRecord, list[StoredValue], bool, str, str | None],
 ) -> None:
     record, values, *_ = case
-    served: dict[str, StoredValue | LockstepError] = {f"store-{n}": v for n, v in enumerate(values)}
-    for last_run, found in ((None, served), (RUN, {**served, "away": StoreUnreachableError()})):
-        state = status.state_of(record, PLANNED, found, NOW, has_standby=True, last_run=last_run, unread={})
-        require_document(
-            "status", {"in_step": bool(state.is_in_step), "credentials": [status.document(state, NOW)]}
-        )
+    read: dict[str, Answer] = {f"store-{n}": v for n, v in enumerate(values)}
+    named: dict[str, Answer] = {name: names_of(v) for name, v in zip(read, values, strict=True)}
+    for look in (
+        Look(depth="values", answers=read, pending_since=None),
+        Look(depth="names", answers=named, pending_since=NOW),
+        Look(depth="names", answers={**named, "away": StoreUnreachableError()}, pending_since=None),
+        Look(depth="names", answers=named, pending_since=StoreUnreachableError()),
+    ):
+        for last_run in (None, RUN, ARCHIVED):
+            state = status.state_of(
+                record, PLANNED, look, NOW, has_standby=True, last_run=last_run, unread={}
+            )
+            told = status.document(state, NOW)
+            require_document("status", {"in_step": bool(state.is_in_step), "credentials": [told]})
+            json.dumps(told)
 
 
 def test_a_run_is_by_the_schema() -> None:
-    require_document("history", {"runs": [history.document(RUN)], "problems": []})
+    for run in (RUN, ARCHIVED):
+        require_document("history", {"runs": [history.document(run)], "problems": []})
 
 
 def test_a_field_that_the_schema_lacks_is_found() -> None:

@@ -183,6 +183,21 @@ def test_a_timed_out_execution_ends_its_history_there(aws: AwsSandbox, run: Runn
     assert len(history["events"]) == len(execution.history)
 
 
+def test_a_history_comes_in_pages_and_on_request_the_newest_first(aws: AwsSandbox, run: Runner) -> None:
+    aws.lambda_host.register_handler("echo", lambda event, _: event)
+    execution = run({"Try": invoke("echo")})
+    ids = [event["id"] for event in execution.history]
+
+    def read(**more: object) -> list[list[int]]:
+        pages = aws.client("stepfunctions").get_paginator("get_execution_history")
+        found = pages.paginate(executionArn=execution.arn, **more)
+        return [[event["id"] for event in page["events"]] for page in found]
+
+    assert read() == [ids]
+    assert read(PaginationConfig={"PageSize": 3}) == [ids[i : i + 3] for i in range(0, len(ids), 3)]
+    assert read(reverseOrder=True) == [ids[::-1]]
+
+
 def test_an_execution_that_does_not_end_is_stopped(aws: AwsSandbox) -> None:
     stepfunctions = aws.client("stepfunctions")
     arn = create_state_machine(
