@@ -168,6 +168,8 @@ class StagedValueConflictError(TerminalError):
 class SecretNotFoundError(TerminalError):
     """The secret does not exist in the store."""
 
+    advice = "Correct its name in the plan, or deploy what makes it: `make deploy-aws`, `make deploy-oci`."
+
 
 class SecretMalformedError(TerminalError):
     """The content of the secret is neither a credential nor a placeholder."""

@@ -271,7 +271,7 @@ def _told(answer: Answer) -> str:
         case LockstepError():
             return line_of(answer)
         case StoredValue(login=None):
-            return "a placeholder; the first rotation replaces it"
+            return "a placeholder, and no login yet"
         case _ if answer.generation != answer.blob_generation:
             return f"{_generation(answer.generation)}, but connection_blob has {_generation(answer.blob_generation)}"
         case _:

@@ -24,10 +24,11 @@ UsagePlaces = Annotated[
 def usage_lines(found: Found, record: LockRecord, now: datetime) -> Iterator[tuple[str, bool]]:
     """Who uses a credential, first who is behind; with each line, whether it is about one who is."""
     users, behind = found.of(record.credential_id), _behind(found, record)
-    yield (
-        f"  usage: {len(behind)} of {len(users)} behind generation {record.current_generation}",
-        bool(behind),
+    current = record.current_generation
+    told = (
+        f"{len(behind)} of {len(users)} behind generation {current}" if current else f"{len(users)} processes"
     )
+    yield f"  usage: {told}", bool(behind)
     for user in users:
         yield f"    {_told(user, now)}", user in behind
 

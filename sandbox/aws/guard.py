@@ -37,7 +37,9 @@ if TYPE_CHECKING:
 
     from sandbox.aws.patching import Foreign
 
-_CREDENTIAL = re.compile(r"Credential=([^/]+)/")
+_CREDENTIAL = re.compile(r"Credential=([^/]+)/[^/]+/[^/]+/([^/]+)/")
+_PREFIXES = {"AWSStepFunctions": "states"}
+"""Of actions, where that is not the service in the header of the request."""
 _INVOKE = re.compile(r"/2015-03-31/functions/(?P<function>.+)/invocations")
 _KEYS = (
     "aws:PrincipalArn",
@@ -102,6 +104,8 @@ class Guard:
             return None
         body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
         environ["wsgi.input"] = io.BytesIO(body)
+        if signature and signature[2] == "sts":
+            return None  # GetCallerIdentity, which needs no permission.
         request = Request(environ)
         principal = {"aws:PrincipalArn": (str(self._role(role).arn),)}
         for bare in self._calls(request, body):
@@ -179,7 +183,7 @@ class Guard:
             }
             yield from s3_calls(request, body, always)
         else:
-            yield Call(action=f"{service}:{operation}", resource="*")
+            yield Call(action=f"{_PREFIXES.get(service, service)}:{operation}", resource="*")
 
     def _invocation(self, function: str, qualifier: str | None) -> Call:
         arn = function if function.startswith("arn:") else f"{self._arn('lambda')}:function:{function}"

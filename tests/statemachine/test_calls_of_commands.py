@@ -1,14 +1,23 @@
 """What the commands of a person send to both clouds, and that docs/iam.md lists the right for each call."""
 
+import json
+import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
+from lockstep.aws.clients import forget_session
 from lockstep.cli import app
 from lockstep.cost.calls import Shape
+from lockstep.model import SecretStr
 from sandbox.count_calls import World, world
+from sandbox.plans import AUDIT_BUCKET
+from tests.statemachine.conftest import Case, login_text
 
 SLOTS = 4
 
@@ -60,19 +69,26 @@ def test_only_read_values_reads_values(running: World) -> None:
     }
 
 
-def test_a_pending_generation_costs_one_call_more(running: World) -> None:
-    credential = running.credential
-    server = running.estate.servers[credential.databases[0]]
-    by_names = calls_of(running, "status")
-    running.estate.outside.expire_schedule(credential.id)
+@contextmanager
+def pending(running: World) -> Iterator[None]:
+    """A generation is in flight, whose run has failed."""
+    [database] = running.credential.databases
+    running.estate.outside.expire_schedule(running.credential.id)
+    server = running.estate.servers[database]
     server.stop()
     try:
-        assert running.estate.rotate(credential.id).status == "FAILED"
+        assert running.estate.rotate(running.credential.id).status == "FAILED"
     finally:
         server.start()
-    assert calls_of(running, "status") - by_names == {"secretsmanager ListSecretVersionIds": 1}
-    assert ", since " in next(line for line in run("status").stdout.splitlines() if "pending" in line)
+    yield
     running.by_aws()
+
+
+def test_a_pending_generation_costs_one_call_more(running: World) -> None:
+    by_names = calls_of(running, "status")
+    with pending(running):
+        assert calls_of(running, "status") - by_names == {"secretsmanager ListSecretVersionIds": 1}
+        assert ", since " in next(line for line in run("status").stdout.splitlines() if "pending" in line)
 
 
 def test_history_reads_no_key(running: World) -> None:
@@ -80,3 +96,165 @@ def test_history_reads_no_key(running: World) -> None:
     assert {"dynamodb", "s3", "objectstorage"} == {call.split()[0] for call in found}
     shown = run("history").stdout
     assert "oci: a run, whose entry 1 is archived and was not read" in shown
+
+
+# The rights that docs/iam.md lists for a person
+
+KEY, ROLE = "AKIAPERSON", "person"
+NOT_ALWAYS = {"kms:VerifyMac", "s3:ListBucket"}
+"""An entry that is appended needs these where the log does not end where the lock record says."""
+PAGE = Path(__file__).parents[2] / "docs" / "iam.md"
+
+
+def documented() -> dict[str, set[str]]:
+    """The actions of each row of the table, by the text of its first column."""
+    section = PAGE.read_text().split("## A person at the command line")[1].split("\n## ")[0]
+    rows = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("| ")][1:]
+    found: dict[str, set[str]] = {}
+    for title, may, *_ in rows:
+        actions = set(re.findall(r"`([a-z0-9]+:[A-Za-z]+)`", may))
+        for other, theirs in list(found.items()):
+            first = other.split("`, `")[0].strip("`")
+            if re.search(rf"as (`{re.escape(first)}`|{re.escape(first.split(':')[0])})(?![\w:])", may):
+                actions |= theirs
+        found[title] = actions
+    return found
+
+
+class Person:
+    """Runs commands as a role that may do what the page lists, and nothing else."""
+
+    def __init__(self, running: World, actions: set[str], tmp_path: Path) -> None:
+        self.running = running
+        self.case = Case(running.estate, running.credential)
+        self.tmp_path = tmp_path
+        self._guard = running.estate.aws.guard
+        iam = running.estate.aws.client("iam")
+        with suppress(iam.exceptions.EntityAlreadyExistsException):
+            iam.create_role(RoleName=ROLE, AssumeRolePolicyDocument='{"Statement": []}')
+        statement = {"Effect": "Allow", "Action": sorted(actions), "Resource": "*"}
+        iam.put_role_policy(
+            RoleName=ROLE,
+            PolicyName="own",
+            PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [statement]}),
+        )
+        self._guard.know(KEY, ROLE)
+        self.before = len(self._guard.records)
+
+    def run(self, *words: str, given: str | None = None) -> Result:
+        """Run a command; no call of it is refused."""
+        seen = len(self._guard.records)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("AWS_ACCESS_KEY_ID", KEY)
+            forget_session()  # The functions go on with the clients that they have.
+            shown = CliRunner().invoke(app, words, input=given)
+        forget_session()
+        refused = {r.call.action for r in self._guard.records[seen:] if not r.verdict.allowed}
+        assert refused == set(), f"{words}: {shown.output}"
+        assert shown.exit_code == 0, f"{words}: {shown.output}"
+        return shown
+
+    @property
+    def used(self) -> set[str]:
+        """The actions that its commands have called."""
+        return {r.call.action for r in self._guard.records[self.before :]}
+
+
+def look(person: Person, *more: str) -> None:
+    with pending(person.running):
+        assert "pending: generation" in person.run("status").stdout
+        assert "pending: generation" in person.run("status", *more).stdout
+
+
+def release(person: Person) -> None:
+    person.case.hold_lock("run-that-died")
+    person.run("lock", "release", "-c", person.case.credential.id, "--holder", "run-that-died", "--yes")
+
+
+def give_orders(person: Person) -> None:
+    credential = person.case.credential
+    for words in (
+        ["pause", credential.id],
+        ["resume", credential.id],
+        ["enrol", credential.id, *credential.databases],
+        ["retry", credential.id, *credential.databases],
+        ["plan", "activate", credential.id, "--from", credential.plan_digest],
+        ["retire", credential.id],
+    ):
+        person.run(*words)
+    run("resume", credential.id)
+    run("plan", "activate", credential.id, "--from", credential.plan_digest)
+
+
+def acknowledge(person: Person) -> None:
+    credential = person.case.credential.id
+    person.case.world.aws.client("s3").put_object(
+        Bucket=AUDIT_BUCKET,
+        Key=f"aws/{credential.replace('/', '.')}/000000000999.json",
+        Body=b"{}",
+        ChecksumAlgorithm="SHA256",
+    )
+    person.run("audit", "acknowledge", credential, "aws:999", "--reason", "a test")
+
+
+def hand_over(person: Person) -> None:
+    [database] = person.case.credential.databases
+    person.case.set_password(database, "changed-By-hand-1")
+    login = replace(person.case.stored_login(), password=SecretStr("changed-By-hand-1"))
+    person.run("hand-over", person.case.credential.id, given=login_text(login))
+    person.running.by_aws()
+
+
+def rotate(person: Person) -> None:
+    person.case.world.outside.expire_schedule(person.case.credential.id)
+    person.run("rotate", person.case.credential.id)
+    assert "skipped" in person.run("rotate", person.case.credential.id).stdout
+
+
+def revoke(person: Person, *more: str) -> None:
+    person.run("rotate", "--revoke-previous", *more, person.case.credential.id)
+
+
+def audit(person: Person) -> None:
+    for words in (["verify", "--stream", "aws"], ["show"], ["report", "-o", str(person.tmp_path / "r.json")]):
+        person.run("audit", *words)
+
+
+def checkpoint(person: Person) -> None:
+    person.run("audit", "checkpoint", "-o", str(person.tmp_path / "checkpoint"))
+
+
+ACTS: Mapping[str, Callable[[Person], object]] = {
+    "status": look,
+    "status --read-values": lambda person: look(person, "--read-values"),
+    "history": lambda person: person.run("history"),
+    "lock show": lambda person: person.run("lock", "show"),
+    "lock release": release,
+    "audit verify": audit,
+    "audit checkpoint": checkpoint,
+    "orders": give_orders,
+    "audit acknowledge": acknowledge,
+    "adopt": lambda person: person.run("adopt", "--yes"),
+    "sessions": lambda person: person.run("sessions", person.case.credential.id),
+    "rotate": rotate,
+    "rotate --revoke-previous --yes": lambda person: revoke(person, "--yes"),
+    "hand-over": hand_over,
+}
+
+
+def test_each_row_of_the_page_has_its_commands() -> None:
+    assert [first_of(title) for title in documented()] == list(ACTS)
+
+
+def first_of(title: str) -> str:
+    return title.split(":", maxsplit=1)[0].split("`, ", maxsplit=1)[0].strip("`")
+
+
+@pytest.mark.parametrize("title", ACTS)
+def test_a_person_needs_what_the_page_lists_and_nothing_else(
+    running: World, title: str, tmp_path: Path
+) -> None:
+    [listed] = [actions for row, actions in documented().items() if first_of(row) == title]
+    person = Person(running, listed, tmp_path)
+    ACTS[title](person)
+    assert listed - NOT_ALWAYS <= person.used <= listed
