@@ -1,6 +1,7 @@
 """A provider `oracle/oci` that checks arguments as the schema of the real one does, and makes things in a file.
 
-Terraform starts it like any provider, once for each configuration of it. It runs in the venv of `.ci/terraform-tools`.
+It runs in the venv of `.ci/terraform-tools`. `terraform validate` starts it like any provider; other commands attach to
+one that `tests.infrastructure.terraform.tool` serves.
 """
 
 import re

