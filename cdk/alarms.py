@@ -14,6 +14,7 @@ from constructs import Construct
 
 from cdk.nag import acknowledge
 from cdk.settings import Deployment, NotDeployableError
+from lockstep.stack_names import alarm_prefix
 
 Severity: TypeAlias = Literal["page", "ticket"]
 SEVERITIES: tuple[Severity, ...] = ("page", "ticket")
@@ -94,7 +95,7 @@ class Alarms(Construct):
         alarm = cloudwatch.Alarm(
             self,
             rule.name,
-            alarm_name=f"{self._stack}-{rule.name}",
+            alarm_name=f"{alarm_prefix(self._stack)}{rule.name}",
             metric=rule.metric,
             threshold=rule.threshold,
             comparison_operator=under if rule.below else over,

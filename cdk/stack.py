@@ -12,6 +12,9 @@ from cdk.permissions import Grants
 from cdk.settings import Deployment
 from cdk.watch import Watch
 from cdk.wide_resources import acknowledge_entries, acknowledge_patterns
+from lockstep import __version__
+from lockstep.formats import FORMAT
+from lockstep.stack_names import FORMAT_OUTPUT, VERSION_OUTPUT
 from lockstep.tags import STACK_TAG
 
 
@@ -90,6 +93,9 @@ class LockstepStack(Stack):
         for severity, topic in monitoring.alarms.topics.items():
             CfnOutput(self, f"{severity.title()}TopicArn", value=topic.topic_arn)
         CfnOutput(self, "AlarmTopicArn", value=monitoring.alarms.topics["page"].topic_arn)
+        # By these `lockstep doctor` knows the build.
+        CfnOutput(self, VERSION_OUTPUT, value=__version__)
+        CfnOutput(self, FORMAT_OUTPUT, value=str(FORMAT))
         CfnOutput(self, "EncryptionKeyArn", value=foundation.key.key_arn)
 
     def _boundary(self, policy: str) -> iam.IManagedPolicy:

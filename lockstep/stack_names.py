@@ -18,3 +18,13 @@ def rule_name(stack: str, credential_id: str) -> str:
 def state_machine_name(stack: str) -> str:
     """The name of the state machine."""
     return stack
+
+
+def alarm_prefix(stack: str) -> str:
+    """How the names of the stack's alarms begin."""
+    return f"{stack}-"
+
+
+VERSION_OUTPUT: Final = "LockstepVersion"
+FORMAT_OUTPUT: Final = "LockstepFormat"
+"""Outputs of the stack: which build was deployed, and the format that it writes (`lockstep.formats`)."""

@@ -47,3 +47,9 @@ def cron(interval: timedelta) -> tuple[str, str]:
         return f"0/{every // timedelta(minutes=1)}", "*"
     hours = {_HOUR: "*", DAY: "0"}
     return "0", hours.get(every, f"0/{every // _HOUR}")
+
+
+def cron_expression(interval: timedelta) -> str:
+    """The whole expression, as EventBridge shows it."""
+    minute, hour = cron(interval)
+    return f"cron({minute} {hour} * * ? *)"

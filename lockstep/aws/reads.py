@@ -18,12 +18,13 @@ READS = ("describe_", "get_", "head_", "list_")
 """How the names of operations begin that change nothing."""
 _MISSING = frozenset(
     {
-        *("404", "NoSuchBucket", "NoSuchEntity", "NotFound", "NotFoundException"),
+        *("404", "NoSuchBucket", "NoSuchEntity", "NotFound", "NotFoundException", "NoSuchResourceException"),
         *("ResourceNotFound", "ResourceNotFoundException", "StateMachineDoesNotExist"),
         *("ObjectLockConfigurationNotFoundError", "NoSuchBucketPolicy"),
     }
 )
 """Codes of the services for something that is not there."""
+_WRONG_MAC = "KMSInvalidMacException"
 _ABSENT_STACK = "does not exist"
 
 Client = Callable[[str, str], Any]
@@ -92,9 +93,54 @@ class AwsReads:
     ) -> list[Any]:
         """The items of every page of a list."""
         _require_read(operation)
+        client = self._client(service, region or self._region)
         with explained():
-            pages = self._client(service, region or self._region).get_paginator(operation)
-            return [item for page in pages.paginate(**arguments) for item in page.get(items, [])]
+            pages = (
+                client.get_paginator(operation).paginate(**arguments)
+                if client.can_paginate(operation)
+                else _pages(getattr(client, operation), arguments)
+            )
+            return [item for page in pages for item in page.get(items, [])]
+
+    def value(self, secret: str, region: str) -> str:
+        """The text of a secret. It is not kept here.
+
+        Raises:
+            EnvironmentalError: It cannot be read.
+        """
+        with explained():
+            found = self._client("secretsmanager", region).get_secret_value(SecretId=secret)
+        return str(found.get("SecretString", ""))
+
+    def may_read(self, secret: str, region: str) -> bool:
+        """Whether this identity may read a secret; False where there is none, or no value.
+
+        Raises:
+            EnvironmentalError: It may not.
+        """
+        try:
+            self.value(secret, region)
+        except AwsResourceMissingError:
+            return False
+        return True
+
+    def may_verify(self, key: str, region: str) -> bool:
+        """Whether this identity may verify with a key that makes MACs: it tries one that is wrong.
+
+        Raises:
+            EnvironmentalError: It may not.
+        """
+        try:
+            with explained():
+                self._client("kms", region).verify_mac(
+                    KeyId=key, Message=b"lockstep doctor", MacAlgorithm="HMAC_SHA_256", Mac=bytes(32)
+                )
+        except AwsCallRefusedError as error:
+            if error.where.get("code") != _WRONG_MAC:
+                raise
+        except AwsResourceMissingError:
+            return False
+        return True
 
     def time(self) -> datetime:
         """Which time AWS says that it is, to the second."""
@@ -106,6 +152,15 @@ class AwsReads:
 def _require_read(operation: str) -> None:
     if not operation.startswith(READS):
         raise ValueError(f"{operation} is not a read")
+
+
+def _pages(call: Callable[..., Any], arguments: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The pages of a list of which botocore does not know that it has several."""
+    page: Mapping[str, Any] = {"NextToken": None}
+    while "NextToken" in page:
+        token = {"NextToken": page["NextToken"]} if page["NextToken"] else {}
+        page = call(**arguments, **token)
+        yield page
 
 
 @contextmanager

@@ -4,10 +4,14 @@ A group's first check is the one that the others need. Add a check to the tuple 
 `tests/contract/doctor_breaks.py` that shows it to fail.
 """
 
-from lockstep.doctor import aws_account, oci_tenancy
+from lockstep.doctor import aws_account, aws_audit, aws_lock, aws_secrets, aws_stack, oci_tenancy
 from lockstep.doctor.checks import Check
 
 CATALOGUE: tuple[Check, ...] = (
     *aws_account.CHECKS,
+    *aws_lock.CHECKS,
+    *aws_secrets.CHECKS,
+    *aws_audit.CHECKS,
+    *aws_stack.CHECKS,
     *oci_tenancy.CHECKS,
 )

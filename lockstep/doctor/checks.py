@@ -37,7 +37,7 @@ class Check:
         means: What a failure means.
         command: What mends it; findings have it with the names filled in.
         ask: Gives the answers. It may raise a LockstepError, which becomes an answer too.
-        needs: The check without whose answer this one cannot be asked.
+        needs: The check that must have passed for this one to have a meaning; one before it, of its group.
         applies: Whether it is a question for this plan.
     """
 
@@ -54,6 +54,10 @@ class Check:
     def group(self) -> str:
         """The group of its id."""
         return self.id.partition(".")[0]
+
+
+_STOPS = frozenset({Outcome.FAILED, Outcome.NOT_ASKED})
+"""With these of a check, what needs it is not asked."""
 
 
 class UnknownCheckError(Exception):
@@ -124,11 +128,10 @@ class _OneGroup:
 
 def _needed(check: Check, before: Sequence[Finding], context: Context) -> list[Finding]:
     """Why the check cannot be asked; nothing where it can."""
-    lacking = next((f for f in before if f.check == check.needs and f.outcome is Outcome.NOT_ASKED), None)
+    lacking = next((f for f in before if f.check == check.needs and f.outcome in _STOPS), None)
     if lacking is None:
         return []
-    answer = not_asked(check.title, f"not asked, since {lacking.check} could not be", lacking.command)
-    return [_finding(check, context, answer)]
+    return [_finding(check, context, not_asked(check.title, f"first mend {lacking.check}"))]
 
 
 def run(check: Check, context: Context) -> list[Finding]:

@@ -1,7 +1,7 @@
 """A quota, and what a plan needs of it."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from fractions import Fraction
 from math import ceil, floor
@@ -62,6 +62,10 @@ class Use:
     each: Fraction = Fraction(0)
     per: str = "credentials"
     count: int = 0
+
+    def limited(self, limit: int) -> "Use":
+        """The same by the limit of an account, which may have been raised, or be lower as that of new accounts is."""
+        return replace(self, quota=replace(self.quota, limit=limit))
 
     @property
     def breaks_at(self) -> int | None:

@@ -59,6 +59,8 @@ _KEYS = (
     "s3:prefix",
     "s3:x-amz-storage-class",
 )
+_IN_POLICIES = {"DynamoDB_20120810": "dynamodb", "TrentService": "kms"}
+"""How policies name a service, by how requests name it."""
 _WITHOUT_KEY = {"DescribeTable", "Scan"}
 
 
@@ -79,11 +81,13 @@ class Guard:
         region: The region of everything in it.
         account_id: The account of everything in it.
         records: Every call of a known role, in order.
+        denied: Actions that the organisation denies to all other callers, of services that speak JSON.
     """
 
     region: str
     account_id: str
     records: list[Record] = field(default_factory=list)
+    denied: set[str] = field(default_factory=set)
     _roles: dict[str, str] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock, repr=False)
 
@@ -101,7 +105,7 @@ class Guard:
         signature = _CREDENTIAL.search(environ.get("HTTP_AUTHORIZATION", ""))
         role = self._roles.get(signature[1]) if signature else None
         if role is None:
-            return None
+            return self._organisation(environ)
         body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
         environ["wsgi.input"] = io.BytesIO(body)
         if signature and signature[2] == "sts":
@@ -119,6 +123,14 @@ class Guard:
         return next(
             (_refusal(request, role, c) for c in to_be_told if not self._judge(role, c).allowed), None
         )
+
+    def _organisation(self, environ: "WSGIEnvironment") -> Response | None:
+        """The refusal by a policy of the organisation, which administrators are subject to, too."""
+        service, _, operation = environ.get("HTTP_X_AMZ_TARGET", "").rpartition(".")
+        action = f"{_IN_POLICIES.get(service, service)}:{operation}"
+        if action not in self.denied:
+            return None
+        return _refusal(Request(environ), "administrator", Call(action=action, resource="*"))
 
     def _absence(self, request: Request) -> Iterator[Call]:
         """What a caller needs to be told that an object is missing, which is else denied.

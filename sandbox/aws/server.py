@@ -31,7 +31,9 @@ from sandbox.aws import (
     strict_alarms,
     strict_iam,
     strict_kms,
+    strict_quotas,
     strict_secrets,
+    strict_sns,
     strict_states,
     strict_versions,
 )
@@ -67,6 +69,7 @@ class AwsSandbox:
         denied_to_cloudformation: Calls that a deployment's role may not make: boto3's name of the service, a
             colon, the operation.
         on_request: Called with service and operation (for S3 the method) of each request.
+        quotas: The account's, by service and code; a test may set others.
         deployment_minute: What CloudFormation does for each minute of a gradual deployment; it waits.
     """
 
@@ -109,6 +112,7 @@ class AwsSandbox:
         self.application = _Dispatcher(self)
         self.denied_to_cloudformation: set[str] = set()
         self.on_request: Callable[[str, str], None] | None = None
+        self.quotas: strict_quotas.Quotas = dict(strict_quotas.DEFAULTS)
         self.deployment_minute: Callable[[], None] = versions.a_minute_passes
 
     def start(self) -> None:
@@ -137,6 +141,8 @@ class AwsSandbox:
         strict_iam.apply(self._patches)
         strict_kms.apply(self._patches)
         strict_alarms.apply(self._patches)
+        strict_sns.apply(self._patches)
+        strict_quotas.apply(self._patches, self.quotas)
         cloudformation.apply(self._patches, cache(self._client_of_cloudformation))
         self._patches.replace(f"{versions.__name__}:a_minute_passes", self._a_minute_passes)
         Thread(

@@ -126,7 +126,7 @@ def test_what_needs_another_answer_is_not_asked_without_it() -> None:
         ("a.next", Outcome.NOT_ASKED),
         ("b.one", Outcome.PASSED),
     ]
-    assert found[1].says == "not asked, since a.gate could not be"
+    assert found[1].says == "first mend a.gate"
 
 
 def test_checks_are_chosen_by_id_and_by_group() -> None:

@@ -1,0 +1,280 @@
+"""Checks of what the stack has made in AWS: functions, the state machine, its schedules, and alarms."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from lockstep import __version__
+from lockstep.doctor import commands
+from lockstep.doctor.checks import Check
+from lockstep.doctor.context import Context
+from lockstep.doctor.findings import Answer, failed, passed, warning
+from lockstep.formats import FORMAT
+from lockstep.stack_names import (
+    FORMAT_OUTPUT,
+    LIVE,
+    VERSION_OUTPUT,
+    alarm_prefix,
+    rule_name,
+    state_machine_name,
+)
+from lockstep.wall_clock import cron_expression
+
+_FUNCTION = re.compile(r"arn:aws[a-z-]*:lambda:[a-z0-9-]+:[0-9]{12}:function:[A-Za-z0-9_:$-]+")
+_GOOD = frozenset({"CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE", "IMPORT_COMPLETE"})
+_SUBSCRIBED = "arn:"
+"""How the ARN of a subscription begins that was confirmed; else it is a word."""
+
+
+def stack(context: Context) -> Iterator[Answer]:
+    """The stack is there, and no deployment of it is under way or stuck."""
+    name = context.stack
+    found = context.aws.found("cloudformation", "describe_stacks", StackName=name)
+    if found is None:
+        yield failed(name, f"it is not deployed in {context.plan.lock.region}", commands.DEPLOY_AWS)
+        return
+    status = found["Stacks"][0]["StackStatus"]
+    if status in _GOOD:
+        yield passed(name, f"it is deployed ({status})")
+        return
+    events = commands.aws(
+        context.plan.lock.region, "cloudformation describe-stack-events", "--stack-name", name
+    )
+    yield failed(name, f"it is {status}", events)
+
+
+def build(context: Context) -> Iterator[Answer]:
+    """What is deployed is of this build's format and version."""
+    shown = context.aws("cloudformation", "describe_stacks", StackName=context.stack)["Stacks"][0]
+    outputs = {o["OutputKey"]: o["OutputValue"] for o in shown.get("Outputs", [])}
+    version, written = outputs.get(VERSION_OUTPUT), outputs.get(FORMAT_OUTPUT, "")
+    if version is None or not written.isdecimal():
+        text = "the stack does not say which build it is of, so it is older than this command"
+        yield warning(context.stack, text, commands.DEPLOY_AWS)
+    elif int(written) > FORMAT:
+        text = f"the stack writes format {written}, and this command reads up to {FORMAT}"
+        yield failed(context.stack, text, f"pip install -U 'lockstep[cli]=={version}'")
+    elif int(written) < FORMAT or version != __version__:
+        text = f"the stack is of version {version}, format {written}; this command of {__version__}, {FORMAT}"
+        yield warning(context.stack, text, commands.DEPLOY_AWS)
+    else:
+        yield passed(context.stack, f"version {version}, format {written}, as this command")
+
+
+def machine(context: Context) -> Iterator[Answer]:
+    """The state machine can be started, and writes a log."""
+    arn = _machine_arn(context)
+    found = context.aws.found("stepfunctions", "describe_state_machine", stateMachineArn=arn)
+    if found is None:
+        yield failed(context.stack, "there is no state machine of this name", commands.DEPLOY_AWS)
+        return
+    if _live(context) is None:
+        text = f"it has no alias {LIVE}, by which runs start"
+        yield failed(context.stack, text, commands.DEPLOY_AWS)
+        return
+    if found.get("status", "ACTIVE") != "ACTIVE":
+        yield failed(context.stack, f"it is {found['status']}", commands.DEPLOY_AWS)
+        return
+    yield passed(context.stack, f"runs start by its alias {LIVE}")
+
+
+def machine_log(context: Context) -> Iterator[Answer]:
+    """The state machine writes a log."""
+    arn = _machine_arn(context)
+    found = context.aws("stepfunctions", "describe_state_machine", stateMachineArn=arn)
+    level = found.get("loggingConfiguration", {}).get("level", "OFF")
+    if level == "OFF":
+        yield warning(context.stack, "it writes no log of its runs", commands.DEPLOY_AWS)
+    else:
+        yield passed(context.stack, f"it logs at level {level}")
+
+
+def functions(context: Context) -> Iterator[Answer]:
+    """The versions of the functions that runs call are there, and can be called."""
+    live = _live(context) or {}
+    version = live["routingConfiguration"][0]["stateMachineVersionArn"]
+    shown = context.aws("stepfunctions", "describe_state_machine", stateMachineArn=version)
+    for arn in dict.fromkeys(_FUNCTION.findall(shown["definition"])):
+        yield _function(context, arn)
+
+
+def _function(context: Context, arn: str) -> Answer:
+    name = arn.split(":function:")[1]
+    found = context.aws.found("lambda", "get_function_configuration", FunctionName=arn)
+    if found is None:
+        return failed(name, "the state machine calls it, and it is not there", commands.DEPLOY_AWS)
+    if found.get("State", "Active") not in {"Active", "Inactive"}:
+        reason = found.get("StateReasonCode", "")
+        return failed(name, f"it is {found['State']} {reason}".rstrip(), commands.DEPLOY_AWS)
+    return passed(name, "it can be called")
+
+
+def schedules(context: Context) -> Iterator[Answer]:
+    """Each credential has a rule that starts its runs, at the plan's interval."""
+    live = f"{_machine_arn(context)}:"
+    for credential in context.plan.credentials:
+        name = rule_name(context.stack, credential.id)
+        found = context.aws.found("events", "describe_rule", Name=name)
+        if found is None:
+            yield failed(
+                credential.id, f"there is no rule {name}, so AWS rotates it never", commands.DEPLOY_AWS
+            )
+            continue
+        targets = context.aws("events", "list_targets_by_rule", Rule=name)["Targets"]
+        yield _schedule(credential.id, cron_expression(credential.schedule.interval), found, targets, live)
+
+
+def _schedule(
+    name: str, expected: str, found: Mapping[str, Any], targets: list[Mapping[str, Any]], live: str
+) -> Answer:
+    if found.get("State") != "ENABLED":
+        switch = f'{commands.DEPLOY_AWS}  # with "schedules": true in cdk.json'
+        return failed(name, f"its rule {found['Name']} is off, so AWS rotates it never", switch)
+    if (actual := found.get("ScheduleExpression")) != expected:
+        text = f"its rule has {actual}, and the plan's interval is {expected}"
+        return failed(name, text, commands.DEPLOY_AWS)
+    if not any(str(target["Arn"]).startswith(live) for target in targets):
+        return failed(name, "its rule does not start the state machine of this stack", commands.DEPLOY_AWS)
+    return passed(name, f"AWS starts it by {expected}")
+
+
+def alarms(context: Context) -> Iterator[Answer]:
+    """The stack's alarms are there, tell somebody, and none is on."""
+    region = context.plan.lock.region
+    found = _alarms(context)
+    if not found:
+        yield failed(context.stack, "it has no alarm, so nobody learns of a failure", commands.DEPLOY_AWS)
+    for alarm in found:
+        name = alarm["AlarmName"]
+        if not alarm.get("ActionsEnabled", True):
+            mend = commands.aws(region, "cloudwatch enable-alarm-actions", "--alarm-names", name)
+            yield failed(name, "its actions are switched off, so it tells nobody", mend)
+        elif not alarm.get("AlarmActions"):
+            yield failed(name, "it has no action, so it tells nobody", commands.DEPLOY_AWS)
+        elif alarm.get("StateValue") == "ALARM":
+            text = str(alarm.get("AlarmDescription") or "it is on").rstrip(".")
+            see = commands.aws(region, "cloudwatch describe-alarms", "--alarm-names", name)
+            yield warning(name, text, see)
+        else:
+            yield passed(name, "it is off, and tells a topic")
+
+
+def _alarms(context: Context) -> list[Mapping[str, Any]]:
+    prefix = alarm_prefix(context.stack)
+    return context.aws.all("cloudwatch", "describe_alarms", "MetricAlarms", AlarmNamePrefix=prefix)
+
+
+def subscribers(context: Context) -> Iterator[Answer]:
+    """Somebody has confirmed to be told of alarms, on each topic."""
+    told = {action for alarm in _alarms(context) for action in alarm.get("AlarmActions", [])}
+    for topic in sorted(arn for arn in told if ":sns:" in arn):
+        yield _subscribed(context, topic)
+
+
+def _subscribed(context: Context, topic: str) -> Answer:
+    name, region = topic.rsplit(":", maxsplit=1)[-1], topic.split(":")[3]
+    found = context.aws.all(
+        "sns", "list_subscriptions_by_topic", "Subscriptions", region=region, TopicArn=topic
+    )
+    confirmed = [s for s in found if str(s["SubscriptionArn"]).startswith(_SUBSCRIBED)]
+    subscribe = commands.aws(
+        region,
+        "sns subscribe",
+        *("--topic-arn", topic, "--protocol", "email", "--notification-endpoint", "YOU@EXAMPLE.COM"),
+    )
+    if not found:
+        return failed(name, "nobody has subscribed to it, so no alarm reaches anybody", subscribe)
+    if not confirmed:
+        text = f"none of {len(found)} subscriptions was confirmed by the link in the mail; to send it again"
+        return failed(name, text, subscribe)
+    return passed(name, f"{len(confirmed)} confirmed subscriptions")
+
+
+def _machine_arn(context: Context) -> str:
+    caller = context.aws("sts", "get_caller_identity")
+    partition, account = str(caller["Arn"]).split(":")[1], caller["Account"]
+    name = state_machine_name(context.stack)
+    return f"arn:{partition}:states:{context.plan.lock.region}:{account}:stateMachine:{name}"
+
+
+def _live(context: Context) -> Mapping[str, Any] | None:
+    alias = f"{_machine_arn(context)}:{LIVE}"
+    return context.aws.found("stepfunctions", "describe_state_machine_alias", stateMachineAliasArn=alias)
+
+
+_NEEDS = "aws.stack"
+_MACHINE = "aws.state-machine"
+CHECKS = (
+    Check(
+        id="aws.stack",
+        title="stack",
+        looks_at="whether the CloudFormation stack exists, and its last deployment has ended well",
+        means="nothing runs in AWS, or half of a deployment does",
+        command="make deploy-aws",
+        ask=stack,
+        needs="aws.identity",
+    ),
+    Check(
+        id="aws.build",
+        title="build of the stack",
+        looks_at="version and format of what is deployed, against this command's",
+        means="this command does not read what the stack writes",
+        command="make deploy-aws",
+        ask=build,
+        needs=_NEEDS,
+    ),
+    Check(
+        id="aws.state-machine",
+        title="state machine",
+        looks_at="whether it exists, and has the alias `live`",
+        means="AWS rotates nothing",
+        command="make deploy-aws",
+        ask=machine,
+        needs=_NEEDS,
+    ),
+    Check(
+        id="aws.state-machine-log",
+        title="log of the state machine",
+        looks_at="whether it logs (a warning)",
+        means="why a run failed can be found in its history only",
+        command="make deploy-aws",
+        ask=machine_log,
+        needs=_MACHINE,
+    ),
+    Check(
+        id="aws.functions",
+        title="functions",
+        looks_at="whether the versions of the functions that the live version calls exist, and are active",
+        means="each run fails at that step",
+        command="make deploy-aws",
+        ask=functions,
+        needs=_MACHINE,
+    ),
+    Check(
+        id="aws.schedules",
+        title="schedules",
+        looks_at="for each credential its rule: whether it is on, at the plan's interval, and starts this machine",
+        means="AWS does not rotate it, or at other times than the standby counts with",
+        command='make deploy-aws  # with "schedules": true in cdk.json',
+        ask=schedules,
+        needs=_NEEDS,
+    ),
+    Check(
+        id="aws.alarms",
+        title="alarms",
+        looks_at="whether the stack has alarms, and each tells a topic; one that is on is a warning",
+        means="nobody learns that rotations fail",
+        command="aws cloudwatch enable-alarm-actions --alarm-names ALARM",
+        ask=alarms,
+        needs=_NEEDS,
+    ),
+    Check(
+        id="aws.alarm-subscribers",
+        title="subscribers of the alarms",
+        looks_at="whether each topic of the alarms has a subscription that was confirmed",
+        means="alarms reach nobody",
+        command="aws sns subscribe --topic-arn TOPIC --protocol email --notification-endpoint YOU@EXAMPLE.COM",
+        ask=subscribers,
+        needs=_NEEDS,
+    ),
+)

@@ -1,0 +1,28 @@
+"""The commands that findings name: complete, and quoted for a shell."""
+
+import shlex
+
+
+def aws(region: str, words: str, *arguments: str) -> str:
+    """A command of the AWS CLI.
+
+    Args:
+        region: Where it acts.
+        words: Service and operation, which need no quotes.
+        arguments: Options and their values.
+    """
+    return f"aws {words} {shlex.join([*arguments, '--region', region])}"
+
+
+def oci(region: str, words: str, *arguments: str) -> str:
+    """A command of the OCI CLI; arguments as of `aws`."""
+    return f"oci {words} {shlex.join([*arguments, '--region', region])}"
+
+
+def lockstep(*words: str) -> str:
+    """A command of this program."""
+    return shlex.join(["lockstep", *words])
+
+
+DEPLOY_AWS = "make deploy-aws"
+DEPLOY_OCI = "make deploy-oci"

@@ -1,0 +1,1 @@
+"""`lockstep doctor` on the emulators of both clouds: where nothing is wrong, and with each thing broken in turn."""

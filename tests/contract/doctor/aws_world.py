@@ -1,0 +1,239 @@
+"""An AWS account in which nothing is wrong: what the stack, an operator and people make, with the names of the plan."""
+
+import io
+import json
+import zipfile
+from typing import Any
+
+from moto.cloudformation.models import cloudformation_backends
+
+from lockstep import __version__
+from lockstep.adoption import Wanted, wanted
+from lockstep.formats import FORMAT
+from lockstep.plan import Plan
+from lockstep.stack_names import (
+    DEFAULT_STACK,
+    FORMAT_OUTPUT,
+    LIVE,
+    VERSION_OUTPUT,
+    rule_name,
+    state_machine_name,
+)
+from lockstep.tags import SecretKind
+from lockstep.wall_clock import cron_expression
+from sandbox.aws import AwsSandbox, create_state_machine
+from sandbox.estate import FUNCTIONS, ROOT
+from sandbox.plans import AUDIT_BUCKET, LOCK_TABLE
+
+
+class AwsWorld:
+    """The account.
+
+    Attributes:
+        topics: The ARNs of the topics of alarms.
+    """
+
+    def __init__(self, sandbox: AwsSandbox, plan: Plan, oci_key: str) -> None:
+        self.sandbox, self.plan = sandbox, plan
+        self.topics: list[str] = []
+        self._oci_key = oci_key
+        self._clients: dict[str, Any] = {}
+
+    def client(self, service: str) -> Any:  # noqa: ANN401 - of boto3
+        """A client that may do everything."""
+        if service not in self._clients:
+            self._clients[service] = self.sandbox.client(service)
+        return self._clients[service]
+
+    def fill(self) -> None:
+        """Make everything."""
+        self._table()
+        self._bucket()
+        for one in wanted(self.plan):
+            self.secret(one)
+        self._machine()
+        self._stack()
+        self._rules()
+        self._alarms()
+
+    def _table(self) -> None:
+        dynamodb = self.client("dynamodb")
+        dynamodb.create_table(
+            TableName=LOCK_TABLE,
+            AttributeDefinitions=[{"AttributeName": "credential_id", "AttributeType": "S"}],
+            KeySchema=[{"AttributeName": "credential_id", "KeyType": "HASH"}],
+            BillingMode="PAY_PER_REQUEST",
+            DeletionProtectionEnabled=True,
+        )
+        dynamodb.update_continuous_backups(
+            TableName=LOCK_TABLE, PointInTimeRecoverySpecification={"PointInTimeRecoveryEnabled": True}
+        )
+        for credential in self.plan.credentials:
+            self.record(credential.id, plan={"S": credential.plan_digest}, format={"N": str(FORMAT)})
+
+    def record(self, credential_id: str, **attributes: Any) -> None:  # noqa: ANN401 - of DynamoDB
+        """Set attributes of a lock record."""
+        self.client("dynamodb").update_item(
+            TableName=LOCK_TABLE,
+            Key={"credential_id": {"S": credential_id}},
+            UpdateExpression="SET " + ", ".join(f"#{name} = :{name}" for name in attributes),
+            ExpressionAttributeNames={f"#{name}": name for name in attributes},
+            ExpressionAttributeValues={f":{name}": value for name, value in attributes.items()},
+        )
+
+    def _bucket(self) -> None:
+        s3 = self.client("s3")
+        s3.create_bucket(
+            Bucket=AUDIT_BUCKET,
+            ObjectLockEnabledForBucket=True,
+            CreateBucketConfiguration={"LocationConstraint": self.sandbox.region},
+        )
+        rule = {"DefaultRetention": {"Mode": "COMPLIANCE", "Days": self.plan.audit.aws.retention.days}}
+        self.lock_bucket({"ObjectLockEnabled": "Enabled", "Rule": rule})
+
+    def lock_bucket(self, configuration: dict[str, object]) -> None:
+        """Set the default retention of the audit bucket."""
+        self.client("s3").put_object_lock_configuration(
+            Bucket=AUDIT_BUCKET, ObjectLockConfiguration=configuration
+        )
+
+    def secret(self, one: Wanted) -> None:
+        """Make a secret, tagged as the stack or `lockstep adopt` tags it."""
+        texts = {SecretKind.RUNNER_KEY: self._oci_key, SecretKind.ADMIN: '{"username": "a", "password": "b"}'}
+        self.client("secretsmanager").create_secret(
+            Name=one.name,
+            SecretString=texts.get(one.kind, '{"placeholder": true}'),
+            Tags=[{"Key": key, "Value": value} for key, value in one.tags(DEFAULT_STACK).items()],
+        )
+
+    def _make_role(self) -> None:
+        trust = {
+            "Effect": "Allow",
+            "Action": "sts:AssumeRole",
+            "Principal": {"Service": "lambda.amazonaws.com"},
+        }
+        self.client("iam").create_role(
+            RoleName="lockstep", AssumeRolePolicyDocument=json.dumps({"Statement": [trust]})
+        )
+
+    def _machine(self) -> None:
+        self._make_role()
+        arns = {placeholder: self._function(step) for placeholder, step in FUNCTIONS.items()}
+        states = self.client("stepfunctions")
+        arn = create_state_machine(
+            states,
+            state_machine_name(DEFAULT_STACK),
+            (ROOT / "statemachine.asl.json").read_text(),
+            {**arns, "LockTable": LOCK_TABLE},
+            role_arn=self._role,
+        )
+        states.update_state_machine(
+            stateMachineArn=arn,
+            loggingConfiguration={
+                "level": "ALL",
+                "includeExecutionData": False,
+                "destinations": [{"cloudWatchLogsLogGroup": {"logGroupArn": f"{self._logs}:*"}}],
+            },
+        )
+        version = states.publish_state_machine_version(stateMachineArn=arn)["stateMachineVersionArn"]
+        routing = [{"stateMachineVersionArn": version, "weight": 100}]
+        self.machine = arn
+        self.live = states.create_state_machine_alias(name=LIVE, routingConfiguration=routing)[
+            "stateMachineAliasArn"
+        ]
+
+    @property
+    def _role(self) -> str:
+        return f"arn:aws:iam::{self.sandbox.account_id}:role/lockstep"
+
+    @property
+    def _logs(self) -> str:
+        return (
+            f"arn:aws:logs:{self.sandbox.region}:{self.sandbox.account_id}:log-group:/aws/vendedlogs/states/x"
+        )
+
+    def _function(self, step: str) -> str:
+        """A function whose code nobody calls here; the ARN of its version."""
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w") as archive:
+            archive.writestr("handler.py", "def handler(event, context): return event\n")
+        made = self.client("lambda").create_function(
+            FunctionName=f"{DEFAULT_STACK}-{step.replace('_', '-')}",
+            Role=self._role,
+            Code={"ZipFile": packed.getvalue()},
+            Runtime="python3.13",
+            Handler="handler.handler",
+        )
+        version = self.client("lambda").publish_version(FunctionName=made["FunctionName"])
+        arn: str = version["FunctionArn"]
+        return arn
+
+    def _stack(self) -> None:
+        template = {
+            "Resources": {
+                name.title(): {
+                    "Type": "AWS::SNS::Topic",
+                    "Properties": {"TopicName": f"{DEFAULT_STACK}-{name}"},
+                }
+                for name in ("page", "ticket")
+            },
+            "Outputs": {
+                VERSION_OUTPUT: {"Value": __version__},
+                FORMAT_OUTPUT: {"Value": str(FORMAT)},
+            },
+        }
+        self.template = template
+        self.client("cloudformation").create_stack(StackName=DEFAULT_STACK, TemplateBody=json.dumps(template))
+
+    def set_stack_status(self, status: str) -> None:
+        """As a deployment leaves it that could not be rolled back."""
+        stacks = cloudformation_backends[self.sandbox.account_id][self.sandbox.region].stacks
+        next(iter(stacks.values())).status = status
+
+    def rotate_by_aws(self, secret: str) -> None:
+        """Switch AWS's own rotation on, as a console does."""
+        self.client("secretsmanager").rotate_secret(
+            SecretId=secret,
+            RotationLambdaARN=self.client("lambda").list_functions()["Functions"][0]["FunctionArn"],
+            RotationRules={"AutomaticallyAfterDays": 30},
+            RotateImmediately=False,
+        )
+
+    def _rules(self) -> None:
+        for credential in self.plan.credentials:
+            self.rule(credential.id, cron_expression(credential.schedule.interval))
+            self.client("events").put_targets(
+                Rule=rule_name(DEFAULT_STACK, credential.id),
+                Targets=[{"Id": "start", "Arn": self.live, "RoleArn": self._role, "Input": "{}"}],
+            )
+
+    def rule(self, credential_id: str, expression: str, state: str = "ENABLED") -> None:
+        """Make or change the rule of a credential."""
+        self.client("events").put_rule(
+            Name=rule_name(DEFAULT_STACK, credential_id), ScheduleExpression=expression, State=state
+        )
+
+    def _alarms(self) -> None:
+        sns = self.client("sns")
+        self.topics = sorted(t["TopicArn"] for t in sns.list_topics()["Topics"])
+        for topic in self.topics:
+            # A queue's subscription is confirmed at once, a mail's by its reader.
+            name = f"{topic.rpartition(':')[2]}-queue"
+            self.client("sqs").create_queue(QueueName=name)
+            endpoint = f"{topic.replace(':sns:', ':sqs:').rpartition(':')[0]}:{name}"
+            sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=endpoint)
+            self.alarm(f"{DEFAULT_STACK}-{topic.rpartition('-')[2].title()}", topic)
+
+    def alarm(self, name: str, *topics: str) -> None:
+        """Make or change an alarm."""
+        self.client("cloudwatch").put_metric_alarm(
+            AlarmName=name,
+            Namespace="Lockstep",
+            MetricName="Stale",
+            Statistic="Maximum",
+            Period=60,
+            EvaluationPeriods=1,
+            Threshold=1,
+            ComparisonOperator="GreaterThanOrEqualToThreshold",
+            AlarmActions=list(topics),
+        )

@@ -1,0 +1,25 @@
+"""A row of the table of what is broken."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lockstep.doctor.findings import Outcome
+from tests.contract.doctor.world import World
+
+
+@dataclass(frozen=True, kw_only=True)
+class Break:
+    """A way to break something.
+
+    Attributes:
+        check: The check that must tell it.
+        act: Breaks it.
+        says: A part of what must be told.
+        command: A part of the command that must be named.
+    """
+
+    check: str
+    act: Callable[[World], object]
+    says: str
+    command: str
+    outcome: Outcome = Outcome.FAILED

@@ -1,0 +1,464 @@
+"""What can be wrong in AWS."""
+
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from lockstep.doctor.findings import Outcome
+from lockstep.formats import FORMAT
+from lockstep.stack_names import DEFAULT_STACK, FORMAT_OUTPUT, LIVE, rule_name, state_machine_name
+from sandbox import plans
+from sandbox.plans import AUDIT_BUCKET, LOCK_TABLE, OCI_KEY_SECRET
+from tests.contract.doctor.breaking import Break
+from tests.contract.doctor.world import CREDENTIAL, LEDGER, World
+
+ADMIN = plans.admin_secret("orders")
+BLOB = f"{CREDENTIAL}-connection_blob"
+Act = Callable[[World], object]
+
+
+def call(service: str, operation: str, **arguments: Any) -> Act:  # noqa: ANN401 - of boto3
+    """Makes a call."""
+    return lambda world: getattr(world.aws.client(service), operation)(**arguments)
+
+
+def _other_account(world: World) -> None:
+    audit = dict(world.document["audit"])
+    arn = audit["aws"]["mac_key"].replace(world.aws.sandbox.account_id, "999988887777")
+    world.replan(audit={**audit, "aws": {**audit["aws"], "mac_key": arn}})
+
+
+def _wrong_clock(by: timedelta) -> Act:
+    def act(world: World) -> None:
+        world.clock.by = by
+
+    return act
+
+
+def _store_in(region: str) -> Act:
+    def act(world: World) -> None:
+        first, *others = world.document["stores"]
+        world.replan(stores=[{**first, "region": region}, *others])
+
+    return act
+
+
+def _small_account(world: World) -> None:
+    world.aws.sandbox.quotas["lambda", "L-B99A9384"] = 2
+
+
+def _other_key(world: World) -> None:
+    dynamodb = world.aws.client("dynamodb")
+    dynamodb.update_table(TableName=LOCK_TABLE, DeletionProtectionEnabled=False)
+    dynamodb.delete_table(TableName=LOCK_TABLE)
+    dynamodb.create_table(
+        TableName=LOCK_TABLE,
+        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
+        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+        BillingMode="PAY_PER_REQUEST",
+    )
+
+
+def _no_table(world: World) -> None:
+    dynamodb = world.aws.client("dynamodb")
+    dynamodb.update_table(TableName=LOCK_TABLE, DeletionProtectionEnabled=False)
+    dynamodb.delete_table(TableName=LOCK_TABLE)
+
+
+def _record(**attributes: Any) -> Act:  # noqa: ANN401 - of DynamoDB
+    return lambda world: world.aws.record(CREDENTIAL, **attributes)
+
+
+def _no_plan(world: World) -> None:
+    world.aws.client("dynamodb").delete_item(TableName=LOCK_TABLE, Key={"credential_id": {"S": CREDENTIAL}})
+
+
+def _no_label(world: World) -> None:
+    secrets = world.aws.client("secretsmanager")
+    secrets.delete_secret(SecretId=ADMIN, ForceDeleteWithoutRecovery=True)
+    secrets.create_secret(Name=ADMIN)
+
+
+def _key_of(world: World) -> str:
+    secrets, kms = world.aws.client("secretsmanager"), world.aws.client("kms")
+    key: str = kms.create_key()["KeyMetadata"]["KeyId"]
+    secrets.update_secret(SecretId=CREDENTIAL, KmsKeyId=key)
+    return key
+
+
+def _key_off(world: World) -> None:
+    world.aws.client("kms").disable_key(KeyId=_key_of(world))
+
+
+def _key_to_be_deleted(world: World) -> None:
+    world.aws.client("kms").schedule_key_deletion(KeyId=_key_of(world))
+
+
+def _mac_key_off(world: World) -> None:
+    world.aws.client("kms").disable_key(KeyId=world.plan.audit.aws.mac_key.rpartition("/")[2])
+
+
+def _other_spec(world: World) -> None:
+    arn = world.aws.client("kms").create_key()["KeyMetadata"]["Arn"]
+    audit = world.document["audit"]
+    world.replan(audit={**audit, "aws": {**audit["aws"], "mac_key": arn}})
+
+
+def _many_versions(count: int) -> Act:
+    def act(world: World) -> None:
+        secrets = world.aws.client("secretsmanager")
+        for number in range(count):
+            secrets.put_secret_value(SecretId=BLOB, SecretString=str(number))
+
+    return act
+
+
+def _old_key(world: World) -> None:
+    world.clock.by = timedelta(days=91)
+
+
+def _other_region(world: World) -> None:
+    audit = world.document["audit"]
+    aws = {**audit["aws"], "region": "eu-west-1", "mac_key": "alias/lockstep"}
+    world.replan(audit={**audit, "aws": aws})
+
+
+def _denied(action: str) -> Act:
+    """An organisation denies this to the operator."""
+    return lambda world: world.aws.sandbox.guard.denied.add(action)
+
+
+def _stuck(world: World) -> None:
+    world.aws.set_stack_status("UPDATE_ROLLBACK_FAILED")
+
+
+def _outputs(**changes: str | None) -> Act:
+    def act(world: World) -> None:
+        template = json.loads(json.dumps(world.aws.template))
+        for name, value in changes.items():
+            template["Outputs"][name] = {"Value": value}
+            if value is None:
+                del template["Outputs"][name]
+        # An update must change a resource too.
+        template["Resources"]["Page"]["Properties"]["DisplayName"] = "page"
+        world.aws.client("cloudformation").update_stack(
+            StackName=DEFAULT_STACK, TemplateBody=json.dumps(template)
+        )
+
+    return act
+
+
+def _no_alias(world: World) -> None:
+    world.aws.client("stepfunctions").delete_state_machine_alias(stateMachineAliasArn=world.aws.live)
+
+
+def _no_log(world: World) -> None:
+    world.aws.client("stepfunctions").update_state_machine(
+        stateMachineArn=world.aws.machine, loggingConfiguration={"level": "OFF", "destinations": []}
+    )
+
+
+def _other_target(world: World) -> None:
+    rule = rule_name(DEFAULT_STACK, LEDGER)
+    other = world.aws.live.replace(state_machine_name(DEFAULT_STACK), "other")
+    world.aws.client("events").put_targets(Rule=rule, Targets=[{"Id": "start", "Arn": other}])
+
+
+def _no_rule(world: World) -> None:
+    rule = rule_name(DEFAULT_STACK, CREDENTIAL)
+    world.aws.client("events").remove_targets(Rule=rule, Ids=["start"])
+    world.aws.client("events").delete_rule(Name=rule)
+
+
+def _no_alarms(world: World) -> None:
+    names = [f"{DEFAULT_STACK}-Page", f"{DEFAULT_STACK}-Ticket"]
+    world.aws.client("cloudwatch").delete_alarms(AlarmNames=names)
+
+
+def _unsubscribe(world: World) -> None:
+    sns = world.aws.client("sns")
+    for subscription in sns.list_subscriptions()["Subscriptions"]:
+        sns.unsubscribe(SubscriptionArn=subscription["SubscriptionArn"])
+
+
+def _unconfirmed(world: World) -> None:
+    _unsubscribe(world)
+    for topic in world.aws.topics:
+        world.aws.client("sns").subscribe(TopicArn=topic, Protocol="email", Endpoint="oncall@example.com")
+
+
+BREAKS_OF_AWS: tuple[Break, ...] = (
+    Break(check="aws.identity", act=_other_account, says="999988887777", command="AWS_PROFILE"),
+    Break(
+        check="aws.clock",
+        act=_wrong_clock(timedelta(minutes=-6)),
+        says="360 s",
+        command="timedatectl set-ntp true",
+    ),
+    Break(
+        check="aws.clock",
+        act=_wrong_clock(timedelta(minutes=2)),
+        says="120 s",
+        command="timedatectl set-ntp true",
+        outcome=Outcome.WARNING,
+    ),
+    Break(
+        check="aws.regions",
+        act=_store_in("eu-nowhere-9"),
+        says="no region of this name",
+        command="plan check",
+    ),
+    Break(
+        check="aws.regions", act=_store_in("me-central-1"), says="has not enabled", command="enable-region"
+    ),
+    Break(
+        check="aws.quotas", act=_small_account, says="2 of 2", command="L-B99A9384", outcome=Outcome.WARNING
+    ),
+    Break(check="aws.lock-table", act=_no_table, says="no such table", command="make deploy-aws"),
+    Break(check="aws.lock-table", act=_other_key, says="another program's", command="lock.table"),
+    Break(
+        check="aws.lock-table",
+        act=call(
+            "dynamodb",
+            "update_time_to_live",
+            TableName=LOCK_TABLE,
+            TimeToLiveSpecification={"Enabled": True, "AttributeName": "expires_at"},
+        ),
+        says="time to live is on",
+        command="Enabled=false,AttributeName=expires_at",
+    ),
+    Break(
+        check="aws.lock-protection",
+        act=call("dynamodb", "update_table", TableName=LOCK_TABLE, DeletionProtectionEnabled=False),
+        says="one call can delete it",
+        command="--deletion-protection-enabled",
+        outcome=Outcome.WARNING,
+    ),
+    Break(
+        check="aws.lock-protection",
+        act=call(
+            "dynamodb",
+            "update_continuous_backups",
+            TableName=LOCK_TABLE,
+            PointInTimeRecoverySpecification={"PointInTimeRecoveryEnabled": False},
+        ),
+        says="no earlier state",
+        command="PointInTimeRecoveryEnabled=true",
+        outcome=Outcome.WARNING,
+    ),
+    Break(
+        check="aws.active-plan",
+        act=_no_plan,
+        says="no plan is active",
+        command=f"lockstep plan activate {CREDENTIAL}",
+    ),
+    Break(
+        check="aws.active-plan",
+        act=_record(plan={"S": "0" * 64}),
+        says=f"the active plan is {'0' * 64}",
+        command=f"lockstep plan activate {CREDENTIAL} --from {'0' * 64}",
+    ),
+    Break(
+        check="aws.active-plan",
+        act=_record(activate={"S": "1" * 64}),
+        says="is to become active",
+        command=f"lockstep rotate {CREDENTIAL}",
+        outcome=Outcome.WARNING,
+    ),
+    Break(
+        check="aws.orders",
+        act=_record(paused={"BOOL": True}),
+        says="paused",
+        command=f"lockstep resume {CREDENTIAL}",
+        outcome=Outcome.WARNING,
+    ),
+    Break(
+        check="aws.orders",
+        act=_record(muted={"SS": ["orders"]}),
+        says="orders has refused a login",
+        command=f"lockstep retry {CREDENTIAL} orders",
+    ),
+    Break(
+        check="aws.secrets",
+        act=call("secretsmanager", "delete_secret", SecretId=BLOB),
+        says="scheduled for deletion",
+        command=f"aws secretsmanager restore-secret --secret-id {BLOB}",
+    ),
+    Break(
+        check="aws.secrets",
+        act=call("secretsmanager", "delete_secret", SecretId=ADMIN, ForceDeleteWithoutRecovery=True),
+        says="no such secret",
+        command="Key=lockstep:secret,Value=admin",
+    ),
+    Break(check="aws.secret-labels", act=_no_label, says="AWSCURRENT", command="put-secret-value"),
+    Break(
+        check="aws.secret-tags",
+        act=call("secretsmanager", "untag_resource", SecretId=ADMIN, TagKeys=["lockstep:secret"]),
+        says="lacks lockstep:secret=admin",
+        command="lockstep adopt --stack lockstep --yes",
+    ),
+    Break(check="aws.secret-keys", act=_key_off, says="Disabled", command="kms enable-key"),
+    Break(
+        check="aws.secret-keys",
+        act=_key_to_be_deleted,
+        says="to be deleted",
+        command="kms cancel-key-deletion",
+    ),
+    Break(
+        check="aws.secret-rotation",
+        act=lambda world: world.aws.rotate_by_aws(CREDENTIAL),
+        says="own rotation is on",
+        command=f"cancel-rotate-secret --secret-id {CREDENTIAL}",
+    ),
+    Break(
+        check="aws.secret-versions",
+        act=_many_versions(85),
+        says="86 versions",
+        command="longer interval",
+        outcome=Outcome.WARNING,
+    ),
+    Break(
+        check="aws.oci-key",
+        act=call("secretsmanager", "put_secret_value", SecretId=OCI_KEY_SECRET, SecretString="{}"),
+        says="no API key",
+        command=f"put-secret-value --secret-id {OCI_KEY_SECRET}",
+    ),
+    Break(
+        check="aws.oci-key",
+        act=_old_key,
+        says="91 days",
+        command=OCI_KEY_SECRET,
+        outcome=Outcome.WARNING,
+    ),
+    Break(
+        check="aws.audit-bucket",
+        act=call("s3", "delete_bucket", Bucket=AUDIT_BUCKET),
+        says="no such bucket",
+        command="make deploy-aws",
+    ),
+    Break(
+        check="aws.audit-bucket",
+        act=_other_region,
+        says="it is in eu-central-1, and the plan says eu-west-1",
+        command="audit.aws.region",
+    ),
+    Break(
+        check="aws.audit-retention",
+        act=lambda world: world.aws.lock_bucket({"ObjectLockEnabled": "Enabled"}),
+        says="for no time",
+        command="put-object-lock-configuration",
+    ),
+    Break(
+        check="aws.audit-retention",
+        act=lambda world: world.aws.lock_bucket(
+            {
+                "ObjectLockEnabled": "Enabled",
+                "Rule": {"DefaultRetention": {"Mode": "COMPLIANCE", "Years": 1}},
+            }
+        ),
+        says="for 365 days, and the plan says 400 days",
+        command='"Days": 400',
+    ),
+    Break(check="aws.audit-key", act=_mac_key_off, says="Disabled", command="kms enable-key"),
+    Break(check="aws.audit-key", act=_other_spec, says="SYMMETRIC_DEFAULT", command="audit.aws.mac_key"),
+    Break(
+        check="aws.rights",
+        act=_denied("dynamodb:GetItem"),
+        says="this identity may not",
+        command="attach a policy that allows dynamodb:GetItem",
+    ),
+    Break(
+        check="aws.rights",
+        act=_denied("kms:VerifyMac"),
+        says="this identity may not",
+        command="attach a policy that allows kms:VerifyMac",
+    ),
+    Break(
+        check="aws.rights",
+        act=_denied("secretsmanager:GetSecretValue"),
+        says="this identity may not",
+        command="attach a policy that allows secretsmanager:GetSecretValue",
+    ),
+    Break(
+        check="aws.stack",
+        act=call("cloudformation", "delete_stack", StackName=DEFAULT_STACK),
+        says="not deployed",
+        command="make deploy-aws",
+    ),
+    Break(check="aws.stack", act=_stuck, says="UPDATE_ROLLBACK_FAILED", command="describe-stack-events"),
+    Break(
+        check="aws.build",
+        act=_outputs(**{FORMAT_OUTPUT: str(FORMAT + 1)}),
+        says=f"writes format {FORMAT + 1}",
+        command="pip install",
+    ),
+    Break(
+        check="aws.build",
+        act=_outputs(**{FORMAT_OUTPUT: None}),
+        says="older than this command",
+        command="make deploy-aws",
+        outcome=Outcome.WARNING,
+    ),
+    Break(check="aws.state-machine", act=_no_alias, says=f"no alias {LIVE}", command="make deploy-aws"),
+    Break(
+        check="aws.state-machine-log",
+        act=_no_log,
+        says="no log",
+        command="make deploy-aws",
+        outcome=Outcome.WARNING,
+    ),
+    Break(
+        check="aws.functions",
+        act=call("lambda", "delete_function", FunctionName=f"{DEFAULT_STACK}-audit"),
+        says="not there",
+        command="make deploy-aws",
+    ),
+    Break(
+        check="aws.schedules",
+        act=lambda world: world.aws.rule(CREDENTIAL, "cron(0/20 * * * ? *)", "DISABLED"),
+        says="is off",
+        command='"schedules": true',
+    ),
+    Break(
+        check="aws.schedules",
+        act=lambda world: world.aws.rule(LEDGER, "rate(1 hour)"),
+        says="rate(1 hour), and the plan's interval is cron(0 * * * ? *)",
+        command="make deploy-aws",
+    ),
+    Break(check="aws.schedules", act=_no_rule, says="no rule lockstep-", command="make deploy-aws"),
+    Break(check="aws.schedules", act=_other_target, says="does not start", command="make deploy-aws"),
+    Break(check="aws.alarms", act=_no_alarms, says="no alarm", command="make deploy-aws"),
+    Break(
+        check="aws.alarms",
+        act=call("cloudwatch", "disable_alarm_actions", AlarmNames=[f"{DEFAULT_STACK}-Page"]),
+        says="switched off",
+        command="enable-alarm-actions --alarm-names lockstep-Page",
+    ),
+    Break(
+        check="aws.alarms",
+        act=lambda world: world.aws.alarm(f"{DEFAULT_STACK}-Ticket"),
+        says="no action",
+        command="make deploy-aws",
+    ),
+    Break(
+        check="aws.alarms",
+        act=call(
+            "cloudwatch",
+            "set_alarm_state",
+            AlarmName=f"{DEFAULT_STACK}-Page",
+            StateValue="ALARM",
+            StateReason="a test",
+        ),
+        says="it is on",
+        command="describe-alarms --alarm-names lockstep-Page",
+        outcome=Outcome.WARNING,
+    ),
+    Break(check="aws.alarm-subscribers", act=_unsubscribe, says="nobody", command="aws sns subscribe"),
+    Break(
+        check="aws.alarm-subscribers",
+        act=_unconfirmed,
+        says="none of 1 subscriptions was confirmed",
+        command="aws sns subscribe",
+    ),
+)

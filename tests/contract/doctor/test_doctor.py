@@ -1,0 +1,41 @@
+"""Every check of the catalogue passes where nothing is wrong, and is shown to fail once."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lockstep.doctor.catalogue import CATALOGUE
+from lockstep.doctor.findings import Outcome
+from tests.contract.doctor.breaking import Break
+from tests.contract.doctor.breaks import BREAKS
+from tests.contract.doctor.world import World, running_world
+
+
+@pytest.fixture(name="world")
+def _world(tmp_path: Path) -> Iterator[World]:
+    with running_world(tmp_path) as world:
+        yield world
+
+
+def test_nothing_is_wrong_where_all_is_as_it_should_be(world: World) -> None:
+    found = world.examined(CATALOGUE)
+    assert [f for f in found if f.outcome is not Outcome.PASSED] == []
+    assert {f.check for f in found} == {check.id for check in CATALOGUE}
+
+
+def test_every_check_has_a_way_to_break_it() -> None:
+    assert {broken.check for broken in BREAKS} == {check.id for check in CATALOGUE}
+
+
+@pytest.mark.parametrize("broken", BREAKS, ids=lambda broken: f"{broken.check}: {broken.says}")
+def test_a_check_tells_what_is_wrong_and_what_mends_it(world: World, broken: Break) -> None:
+    broken.act(world)
+    found = world.by_the_check(broken.check)
+    bad = [f for f in found if f.outcome is broken.outcome and broken.says in f.says]
+    assert bad, found
+    assert all(
+        f.command and broken.command in f.command for f in bad if broken.outcome is not Outcome.NOT_ASKED
+    )
+    # Whatever else is said of it is no crash.
+    assert not [f for f in found if "UnexpectedError" in f.says]

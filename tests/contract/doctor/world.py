@@ -1,0 +1,131 @@
+"""Both clouds in which nothing is wrong, and the doctor in them."""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from lockstep.cli.operator import operator
+from lockstep.doctor.catalogue import CATALOGUE
+from lockstep.doctor.checks import Check, examine
+from lockstep.doctor.context import Context
+from lockstep.doctor.findings import Finding
+from lockstep.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
+from lockstep.model import Engine
+from lockstep.plan import Plan
+from lockstep.plan_file import load_plan
+from lockstep.ports import Clock
+from lockstep.system import SystemClock
+from lockstep.workers import one_after_the_other
+from sandbox import plans
+from sandbox.aws import AwsSandbox
+from sandbox.estate import environment
+from sandbox.oci import OciSandbox, write_config_file
+from tests.contract.doctor.aws_world import AwsWorld
+
+CREDENTIAL = "multi-cloud/app_user"
+LEDGER = "multi-cloud/ledger"
+
+
+@dataclass
+class ShiftedClock:
+    """This machine's clock, wrong by a time."""
+
+    by: timedelta = timedelta()
+    true: Clock = field(default_factory=SystemClock)
+
+    def now(self) -> datetime:
+        return self.true.now() + self.by
+
+    def monotonic(self) -> float:
+        return self.true.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        self.true.sleep(seconds)
+
+    __hash__ = object.__hash__
+
+
+@dataclass(kw_only=True)
+class World:
+    """What is looked at.
+
+    Attributes:
+        document: The content of the plan file.
+        clock: This machine's.
+    """
+
+    folder: Path
+    document: plans.Document
+    plan: Plan
+    aws: AwsWorld
+    oci: OciSandbox
+    clock: ShiftedClock = field(default_factory=ShiftedClock)
+
+    def examined(self, checks: Sequence[Check]) -> list[Finding]:
+        """What checks find now."""
+        clouds = operator(self.plan)
+        clouds.clock = self.clock
+        return examine(checks, Context(plan=self.plan, clouds=clouds), side_by_side=one_after_the_other)
+
+    def by_the_check(self, check_id: str) -> list[Finding]:
+        """What one check finds, with those that it needs before it."""
+        by_id = {check.id: check for check in CATALOGUE}
+        wanted: list[Check] = []
+        following: str | None = check_id
+        while following:
+            wanted.insert(0, by_id[following])
+            following = by_id[following].needs
+        return [finding for finding in self.examined(wanted) if finding.check == check_id]
+
+    def replan(self, **changes: object) -> None:
+        """Change sections of the plan file."""
+        self.plan = load_plan(plans.write_plan(self.plan_file, self.document | changes))
+
+    @property
+    def plan_file(self) -> Path:
+        """The plan, as the command reads it."""
+        return self.folder / "lockstep.yaml"
+
+
+@contextmanager
+def running_world(folder: Path) -> Iterator[World]:
+    """Start both clouds, and make what a deployed plan has there."""
+    with ExitStack() as stack:
+        aws = stack.enter_context(AwsSandbox())
+        oci = stack.enter_context(OciSandbox())
+        names = plans.OciNames(
+            compartment_id=oci.compartment_id,
+            own_compartment_id=oci.own_compartment_id,
+            vault_id=oci.vault_id,
+            namespace=oci.namespace,
+            slots=4,
+        )
+        key = aws.client("kms").create_key(KeySpec="HMAC_256", KeyUsage="GENERATE_VERIFY_MAC")
+        document = plans.plan_document(
+            [plans.database("orders", Engine.MYSQL, tls={})],
+            [
+                {"secrets": plans.own_secrets(CREDENTIAL), **plans.credential(CREDENTIAL, "orders")},
+                {
+                    "secrets": plans.own_secrets(LEDGER),
+                    **plans.credential(LEDGER, "orders", username="ledger", interval="1h"),
+                },
+            ],
+            mac_key=key["KeyMetadata"]["Arn"],
+            oci=names,
+        )
+        plan = load_plan(plans.write_plan(folder / "lockstep.yaml", document))
+        oci_key = oci.new_api_key("lockstep-aws")
+        fields = {name: oci_key[name] for name in ("tenancy", "user", "fingerprint", "region")}
+        account = AwsWorld(aws, plan, json.dumps({**fields, "private_key": oci_key["key_content"]}))
+        account.fill()
+        config = write_config_file(folder, "operator", oci.config())
+        variables = {
+            **aws.environment(),
+            CONFIG_FILE_VARIABLE: str(config),
+            OCI_ENDPOINT_VARIABLE: oci.endpoint,
+        }
+        stack.enter_context(environment(variables))
+        yield World(folder=folder, document=document, plan=plan, aws=account, oci=oci)
