@@ -61,6 +61,7 @@ _FOR_PEOPLE = (
     "agent",
     "audit/report",
     "cli",
+    "doctor/[!_fp]*",
     "client",
     "cost",
     "html",

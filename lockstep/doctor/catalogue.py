@@ -4,7 +4,16 @@ A group's first check is the one that the others need. Add a check to the tuple 
 `tests/contract/doctor_breaks.py` that shows it to fail.
 """
 
-from lockstep.doctor import aws_account, aws_audit, aws_lock, aws_secrets, aws_stack, oci_tenancy
+from lockstep.doctor import (
+    aws_account,
+    aws_audit,
+    aws_lock,
+    aws_secrets,
+    aws_stack,
+    oci_runner,
+    oci_tenancy,
+    oci_vault,
+)
 from lockstep.doctor.checks import Check
 
 CATALOGUE: tuple[Check, ...] = (
@@ -14,4 +23,6 @@ CATALOGUE: tuple[Check, ...] = (
     *aws_audit.CHECKS,
     *aws_stack.CHECKS,
     *oci_tenancy.CHECKS,
+    *oci_vault.CHECKS,
+    *oci_runner.CHECKS,
 )

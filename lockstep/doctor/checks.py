@@ -10,6 +10,7 @@ from lockstep.environment import EnvironmentalError, line_of, told
 from lockstep.errors import LockstepError, UnexpectedError
 from lockstep.plan import Plan
 from lockstep.plan_hints import near, with_hint
+from lockstep.store_kinds import OciVault
 from lockstep.workers import SideBySide
 
 See = Callable[[str], None]
@@ -22,8 +23,8 @@ def always(_plan: Plan) -> bool:
 
 
 def with_oci(plan: Plan) -> bool:
-    """A check for plans that have something in OCI."""
-    return plan.audit.oci is not None or len(plan.stores) > 1
+    """A check for plans that have a store in OCI."""
+    return plan.store(OciVault) is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

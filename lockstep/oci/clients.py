@@ -119,16 +119,22 @@ class OciClients:
         """Object Storage."""
         return self._client("objects", lambda: oci.object_storage.ObjectStorageClient)
 
-    def of(self, kind: Callable[..., Untyped]) -> Untyped:
-        """A client of another service, by its class in the SDK."""
-        return self._client(getattr(kind, "__name__", ""), lambda: kind)
+    def of(self, kind: Callable[..., Untyped], *, endpoint: str | None = None) -> Untyped:
+        """A client of another service.
+
+        Args:
+            kind: Its class in the SDK.
+            endpoint: Of a service that has one for each resource, such as the keys of a vault.
+        """
+        return self._client(f"{kind.__name__} {endpoint or ''}", lambda: kind, endpoint)
 
     @property
     def config(self) -> Mapping[str, Untyped]:
         """What the identity says of itself: `tenancy`, `user`; it has no key."""
         with self._making:
             identity = self._signed_in = self._signed_in or self._identity()
-        known = {name: identity.config.get(name) for name in ("tenancy", "user", "fingerprint")}
+        known = {name: identity.config.get(name) for name in ("tenancy", "user")}
+        known["tenancy"] = known["tenancy"] or getattr(identity.signer, "tenancy_id", None)
         return {name: value for name, value in known.items() if value}
 
     @contextmanager
@@ -156,7 +162,9 @@ class OciClients:
                 self._signed_in = None
                 self._has_worked = False
 
-    def _client(self, name: str, kind: Callable[[], Callable[..., Untyped]]) -> Untyped:
+    def _client(
+        self, name: str, kind: Callable[[], Callable[..., Untyped]], endpoint: str | None = None
+    ) -> Untyped:
         with self._making:
             if name in self._made:
                 return self._made[name]
@@ -165,7 +173,7 @@ class OciClients:
                 kind(),
                 identity,
                 region=self._region,
-                endpoint=self._endpoint,
+                endpoint=endpoint or self._endpoint,
                 timeouts=self._timeouts,
                 before_send=self._before_send,
             )

@@ -1,5 +1,6 @@
 """Reads of OCI, for checks: no other call can be made through this, and each is made once."""
 
+import base64
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
@@ -15,6 +16,8 @@ from lockstep.oci.environment import environment_problem
 
 READS = ("get_", "head_", "list_")
 """How the names of operations begin that change nothing."""
+_OF_ONE_PAGE = frozenset({"list_objects"})
+"""Lists whose pages the SDK does not know: they are asked for one item."""
 _NOT_FOUND = "404"
 """What OCI answers where something is missing, or may not be seen: it does not say which."""
 
@@ -41,7 +44,7 @@ class OciReads:
             client: The class in the SDK, such as `identity.IdentityClient`.
             operation: The SDK's name of it.
             arguments: Of the operation.
-            more: Likewise, by name.
+            more: Likewise, by name; and `endpoint`, of a service that has one for each resource.
 
         Raises:
             EnvironmentalError: It gives nothing.
@@ -52,7 +55,7 @@ class OciReads:
         with self._lock:
             if key in self._answers:
                 return self._answers[key]
-        with explained(_action(operation)):
+        with explained(action_of(operation)):
             answer = self._response(region, client, operation, *arguments, **more).data
         with self._lock:
             self._answers[key] = answer
@@ -68,6 +71,16 @@ class OciReads:
             if str(error.where.get("code")).startswith(_NOT_FOUND):
                 return None
             raise
+
+    def value(self, region: str, ocid: str) -> str:
+        """The text of a secret. It is not kept here.
+
+        Raises:
+            EnvironmentalError: It cannot be read.
+        """
+        with explained("GetSecretBundle"):
+            bundle = self._response(region, "secrets.SecretsClient", "get_secret_bundle", ocid).data
+            return base64.b64decode(bundle.secret_bundle_content.content).decode(errors="replace")
 
     def config(self, region: str) -> Mapping[str, Untyped]:
         """What the identity says of itself: `tenancy`, `user`."""
@@ -87,8 +100,9 @@ class OciReads:
         kind: Untyped = oci
         for part in (*module.split("."), name):
             kind = getattr(kind, part)
-        call = getattr(self._clients(region).of(kind), operation)
-        if not operation.startswith("list_"):
+        endpoint = more.pop("endpoint", None)
+        call = getattr(self._clients(region).of(kind, endpoint=endpoint), operation)
+        if not operation.startswith("list_") or operation in _OF_ONE_PAGE:
             return call(*arguments, **more)
         return oci.pagination.list_call_get_all_results(call, *arguments, **more)
 
@@ -112,6 +126,6 @@ def explained(action: str) -> Iterator[None]:
         raise (environment_problem(error) or OciCallRefusedError(action=action, code=code)) from None
 
 
-def _action(operation: str) -> str:
+def action_of(operation: str) -> str:
     """The name of an operation in Oracle's documentation."""
     return "".join(word.title() for word in operation.split("_"))

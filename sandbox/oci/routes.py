@@ -9,7 +9,7 @@ from sandbox.oci.details import Details
 from sandbox.oci.errors import ApiError, not_emulated
 from sandbox.oci.wire import Request
 
-Service = Literal["vault", "secrets", "objectstorage"]
+Service = Literal["vault", "secrets", "objectstorage", "deployment"]
 
 _SECRET: Final = "/20180608/secrets/{secret}"
 _VERSION: Final = _SECRET + "/version/{version}"
@@ -86,7 +86,22 @@ ROUTES: Final = (
     _route("objectstorage", "create_bucket", "POST", "/n/{namespace}/b", "name"),
     _route("objectstorage", "list_buckets", "GET", "/n/{namespace}/b"),
     _route("objectstorage", "get_namespace", "GET", "/n"),
+    _route("objectstorage", "get_bucket", "GET", _BUCKET),
     _route("vault", "list_vaults", "GET", "/20180608/vaults"),
+    _route(
+        "deployment", "list_region_subscriptions", "GET", "/20160918/tenancies/{tenancy}/regionSubscriptions"
+    ),
+    _route("deployment", "get_compartment", "GET", "/20160918/compartments/{compartment}"),
+    _route("deployment", "list_api_keys", "GET", "/20160918/users/{user}/apiKeys"),
+    _route("deployment", "get_vault", "GET", "/20180608/vaults/{vault}"),
+    _route("deployment", "get_key", "GET", "/20180608/keys/{key}"),
+    _route("deployment", "list_retention_rules", "GET", _BUCKET + "/retentionRules"),
+    _route("deployment", "list_applications", "GET", "/20260325/applications"),
+    _route("deployment", "list_functions", "GET", "/20260325/functions"),
+    _route("deployment", "list_schedules", "GET", "/20240430/schedules"),
+    _route("deployment", "list_alarms", "GET", "/20180401/alarms"),
+    _route("deployment", "get_topic", "GET", "/20181201/topics/{topic}"),
+    _route("deployment", "list_subscriptions", "GET", "/20181201/subscriptions"),
 )
 
 

@@ -88,6 +88,7 @@ class Secret:
     key_id: str
     time_created: datetime
     next_number: int = 2
+    rotation: Mapping[str, object] | None = None
     _published: list[tuple[datetime, SecretState]] = field(default_factory=list, repr=False)
 
     @property

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from email.utils import format_datetime
 from functools import cache, lru_cache
 from types import TracebackType
 from typing import Final, Literal, Self, TypeVar
@@ -11,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from sandbox.oci.calls import Call, CallLog, CallRecord
 from sandbox.oci.clock import SandboxClock, real_time
+from sandbox.oci.deployment import Deployment, DeploymentService
 from sandbox.oci.errors import ApiError
 from sandbox.oci.faults import Effect, Fault, Faults
 from sandbox.oci.identity import Identity, Principal, new_private_key
@@ -36,6 +38,8 @@ class OciSandbox:
         clock: The emulator's time.
         identity: Principals, their API keys and their permissions.
         vault: Management of secrets, with its `behaviour`.
+        storage: Object Storage.
+        deployment: What else is there, for reading.
         faults: What is to go wrong.
         calls: Every call so far, without what it carried.
         on_call: Called with `before` or `after`, the operation and the resource, outside all locks; it may call
@@ -64,20 +68,32 @@ class OciSandbox:
         self.namespace = NAMESPACE
         self.vault.vaults.add(self.vault_id)
         self.identity.principal(_ADMINISTRATOR).is_administrator = True
+        self.deployment = Deployment(
+            compartments={self.compartment_id: "ACTIVE", self.own_compartment_id: "ACTIVE"}
+        )
         self._ids = ids
         self._administrator = self.identity.new_api_key(_ADMINISTRATOR, _administrators_key())
         self._server = HttpServer(self.respond)
-        storage = ObjectStorageService(self.clock, ids)
+        storage = self.storage = ObjectStorageService(self.clock, ids)
         self._locks = {
             "vault": self.vault.lock,
             "secrets": self.vault.lock,
             "objectstorage": storage.lock,
+            "deployment": self.vault.lock,
         }
         self._operations = (
             self.vault.operations
             | RetrievalService(self.vault).operations
             | storage.operations
             | InventoryService(self.vault, storage, self.compartment_id).operations
+            | DeploymentService(
+                self.deployment,
+                self.vault.vaults,
+                {self.key_id},
+                self.compartment_id,
+                storage.compartment_of,
+                lambda: self.endpoint,
+            ).operations
         )
 
     # ---- life
@@ -203,6 +219,7 @@ class OciSandbox:
         asked = request.headers.get("opc-request-id")
         own = self._ids.request()
         headers = {"opc-request-id": f"{asked}/{own}" if asked else own}
+        headers["date"] = format_datetime(real_time(), usegmt=True)
         if (client := request.headers.get("opc-client-request-id")) is not None:
             headers["opc-client-request-id"] = client
         return headers

@@ -96,6 +96,11 @@ class VaultService:
             None,
         )
 
+    def rotate_by_itself(self, name: str) -> None:
+        """Switch Vault's own rotation of a secret on, as its console does."""
+        secret = next(s for s in self._secrets.values() if s.name == name)
+        secret.rotation = {"rotationInterval": "P30D", "isScheduledRotationEnabled": True}
+
     # ---- secrets
 
     def _create(self, call: Call) -> Reply:

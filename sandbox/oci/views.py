@@ -19,6 +19,7 @@ def secret_view(secret: Secret, now: datetime) -> dict[str, object]:
         "currentVersionNumber": current,
         "description": state.description,
         "metadata": state.metadata,
+        "rotationConfig": secret.rotation,
         "freeformTags": state.freeform_tags,
         "lifecycleState": state.lifecycle_at(now),
         "timeCreated": rfc3339(secret.time_created),

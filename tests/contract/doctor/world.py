@@ -23,6 +23,7 @@ from sandbox import plans
 from sandbox.aws import AwsSandbox
 from sandbox.estate import environment
 from sandbox.oci import OciSandbox, write_config_file
+from tests.contract.doctor import oci_world
 from tests.contract.doctor.aws_world import AwsWorld
 
 CREDENTIAL = "multi-cloud/app_user"
@@ -101,7 +102,7 @@ def running_world(folder: Path) -> Iterator[World]:
             own_compartment_id=oci.own_compartment_id,
             vault_id=oci.vault_id,
             namespace=oci.namespace,
-            slots=4,
+            slots=oci_world.SLOTS,
         )
         key = aws.client("kms").create_key(KeySpec="HMAC_256", KeyUsage="GENERATE_VERIFY_MAC")
         document = plans.plan_document(
@@ -121,6 +122,7 @@ def running_world(folder: Path) -> Iterator[World]:
         fields = {name: oci_key[name] for name in ("tenancy", "user", "fingerprint", "region")}
         account = AwsWorld(aws, plan, json.dumps({**fields, "private_key": oci_key["key_content"]}))
         account.fill()
+        oci_world.fill(oci, plan, oci_key)
         config = write_config_file(folder, "operator", oci.config())
         variables = {
             **aws.environment(),
