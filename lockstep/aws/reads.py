@@ -112,18 +112,6 @@ class AwsReads:
             found = self._client("secretsmanager", region).get_secret_value(SecretId=secret)
         return str(found.get("SecretString", ""))
 
-    def may_read(self, secret: str, region: str) -> bool:
-        """Whether this identity may read a secret; False where there is none, or no value.
-
-        Raises:
-            EnvironmentalError: It may not.
-        """
-        try:
-            self.value(secret, region)
-        except AwsResourceMissingError:
-            return False
-        return True
-
     def may_verify(self, key: str, region: str) -> bool:
         """Whether this identity may verify with a key that makes MACs: it tries one that is wrong.
 

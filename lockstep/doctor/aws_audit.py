@@ -6,14 +6,12 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from lockstep.aws.reads import AwsReads
 from lockstep.doctor import commands
-from lockstep.doctor.aws_secrets import key_answer, secrets_of
+from lockstep.doctor.aws_secrets import key_answer
 from lockstep.doctor.checks import Check
 from lockstep.doctor.context import Context
 from lockstep.doctor.findings import Answer, failed, passed
 from lockstep.environment import AwsActionDeniedError
-from lockstep.tags import SecretKind
 
 RIGHTS = "attach a policy that allows {action} to {arn}  # docs/iam.md#a-person-at-the-command-line"
 _FIRST_REGION = "us-east-1"
@@ -101,7 +99,6 @@ def rights(context: Context) -> Iterator[Answer]:
         # Without the right it is denied; of what is not there it says so.
         "s3:GetObject": partial(context.aws.found, "s3", "head_object", **where, Key="aws/doctor"),
         "kms:VerifyMac": partial(context.aws.may_verify, audit.mac_key, audit.region),
-        "secretsmanager:GetSecretValue": partial(_values, context),
     }
     for action, read in reads.items():
         yield _allowed(action, read, arn)
@@ -122,17 +119,6 @@ def _record(context: Context) -> None:
     name = context.plan.credentials[0].id
     key_of = {"credential_id": {"S": name}}
     context.aws("dynamodb", "get_item", TableName=context.plan.lock.table, Key=key_of)
-
-
-def _values(context: Context) -> None:
-    rotated = [
-        s for s in secrets_of(context.plan) if s.kind in {SecretKind.APP_USER, SecretKind.CONNECTION_BLOB}
-    ]
-    context.clouds.side_by_side([partial(_value, context.aws, s.name, s.region) for s in rotated])
-
-
-def _value(reads: AwsReads, name: str, region: str) -> None:
-    reads.may_read(name, region)
 
 
 _NEEDS = "aws.audit-bucket"

@@ -9,7 +9,7 @@ from lockstep.doctor.checks import Check, with_oci
 from lockstep.doctor.context import Context
 from lockstep.doctor.findings import Answer, failed, passed
 from lockstep.doctor.oci_tenancy import vault_of
-from lockstep.doctor.oci_vault import secrets_in, slots_of, with_standby
+from lockstep.doctor.oci_vault import secrets_in, with_standby
 from lockstep.environment import OciActionDeniedError
 from lockstep.plan import Plan
 from lockstep.store_kinds.oci_names import oci_name
@@ -18,6 +18,8 @@ Untyped = Any
 """A value of the SDK, which ships no types."""
 FUNCTION = "rotate"
 """The name of the function in `oci_fn/terraform`."""
+NO_OBJECT = "oci/doctor"
+"""An object that there is not."""
 _HOUR, _MINUTE = timedelta(hours=1), timedelta(minutes=1)
 
 
@@ -48,18 +50,17 @@ def bucket(context: Context) -> Iterator[Answer]:
 
 
 def rights(context: Context) -> Iterator[Answer]:
-    """Tries each read that `status`, `history` and `audit` make in OCI."""
+    """Tries each read that `status`, `history` and `audit` make of the audit log in OCI."""
     store, audit = vault_of(context.plan), context.plan.audit.oci
-    slots = secrets_in(context, store.compartment_id)
-    one = next((slots[name] for name in slots_of(context.plan) if name in slots), None)
-    if one:
-        yield _allowed("SECRET_BUNDLE_READ on the slots", lambda: context.oci.value(store.region, one.id))
     if audit is None:
         return
     storage = (audit.region, "object_storage.ObjectStorageClient")
     place = (audit.namespace, audit.bucket)
     yield _allowed(
         "OBJECT_INSPECT on the audit bucket", lambda: context.oci(*storage, "list_objects", *place, limit=1)
+    )
+    yield _allowed(
+        "OBJECT_READ on the audit bucket", lambda: context.oci(*storage, "get_object", *place, NO_OBJECT)
     )
     own = secrets_in(context, store.compartment_of_own_secrets)
     if key := own.get(oci_name(audit.mac_secret)):
@@ -71,10 +72,12 @@ def rights(context: Context) -> Iterator[Answer]:
 def _allowed(permission: str, read: Callable[[], object]) -> Answer:
     try:
         read()
-    except OciActionDeniedError:
-        text = "this identity may not, so `status` and `audit verify` cannot tell it all"
-        policy = f"oci iam policy create  # that allows {permission}: docs/iam-oci.md#auditors"
-        return failed(permission, text, policy)
+    except OciActionDeniedError as error:
+        # Who may read is told that there is no such object.
+        if not str(error.where.get("code")).endswith("ObjectNotFound"):
+            text = "this identity may not, so `status` and `audit verify` cannot tell it all"
+            policy = f"oci iam policy create  # that allows {permission}: docs/iam-oci.md"
+            return failed(permission, text, policy)
     return passed(permission, "this identity may")
 
 
@@ -199,6 +202,11 @@ def _subscribed(context: Context, region: str, ocid: str) -> Answer:
     return failed(topic.name, text, subscribe)
 
 
+def with_audit(plan: Plan) -> bool:
+    """Whether there is an audit log in OCI."""
+    return with_oci(plan) and plan.audit.oci is not None
+
+
 _NEEDS = "oci.identity"
 CHECKS = (
     Check(
@@ -209,17 +217,17 @@ CHECKS = (
         command="make deploy-oci",
         ask=bucket,
         needs=_NEEDS,
-        applies=lambda plan: with_oci(plan) and plan.audit.oci is not None,
+        applies=with_audit,
     ),
     Check(
         id="oci.rights",
         title="rights to read",
         looks_at="each read that `status`, `history` and `audit` make in OCI, by trying it",
         means="this identity cannot see the state; rotations do not depend on it",
-        command="oci iam policy create  # docs/iam-oci.md#auditors",
+        command="oci iam policy create  # docs/iam-oci.md",
         ask=rights,
-        needs=_NEEDS,
-        applies=with_oci,
+        needs="oci.audit-bucket",
+        applies=with_audit,
     ),
     Check(
         id="oci.function",

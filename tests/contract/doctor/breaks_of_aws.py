@@ -375,10 +375,11 @@ BREAKS_OF_AWS: tuple[Break, ...] = (
         command="attach a policy that allows kms:VerifyMac",
     ),
     Break(
-        check="aws.rights",
+        check="aws.oci-key",
         act=_denied("secretsmanager:GetSecretValue"),
-        says="this identity may not",
-        command="attach a policy that allows secretsmanager:GetSecretValue",
+        says="AwsActionDeniedError",
+        command="docs/iam.md",
+        outcome=Outcome.NOT_ASKED,
     ),
     Break(
         check="aws.stack",

@@ -57,7 +57,10 @@ def _as(permission: str) -> Act:
         administrator.is_administrator = False
         world.oci.identity.permit(
             "administrator",
-            *({"SECRET_INSPECT", "SECRET_READ", "SECRET_BUNDLE_READ", "OBJECT_INSPECT"} - {permission}),
+            *(
+                {"BUCKET_READ", "SECRET_INSPECT", "SECRET_BUNDLE_READ", "OBJECT_INSPECT", "OBJECT_READ"}
+                - {permission}
+            ),
         )
 
     return act
@@ -225,6 +228,12 @@ BREAKS_OF_OCI: tuple[Break, ...] = (
         act=_as("SECRET_BUNDLE_READ"),
         says="may not",
         command="SECRET_BUNDLE_READ on the signing key",
+    ),
+    Break(
+        check="oci.rights",
+        act=_as("OBJECT_READ"),
+        says="may not",
+        command="OBJECT_READ on the audit bucket",
     ),
     Break(
         check="oci.rights",

@@ -1,11 +1,12 @@
 """Both clouds in which nothing is wrong, and the doctor in them."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from lockstep.cli.operator import operator
 from lockstep.doctor.catalogue import CATALOGUE
@@ -92,10 +93,19 @@ class World:
 
 
 @contextmanager
-def running_world(folder: Path) -> Iterator[World]:
-    """Start both clouds, and make what a deployed plan has there."""
+def running_world(
+    folder: Path, in_front_of_aws: Callable[[Any], Any] = lambda application: application
+) -> Iterator[World]:
+    """Start both clouds, and make what a deployed plan has there.
+
+    Args:
+        folder: For the plan and the configuration.
+        in_front_of_aws: Gives the WSGI application that serves AWS's requests in the place of the sandbox's.
+    """
     with ExitStack() as stack:
-        aws = stack.enter_context(AwsSandbox())
+        aws = AwsSandbox()
+        aws.application = in_front_of_aws(aws.application)
+        stack.enter_context(aws)
         oci = stack.enter_context(OciSandbox())
         names = plans.OciNames(
             compartment_id=oci.compartment_id,

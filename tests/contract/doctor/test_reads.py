@@ -1,0 +1,143 @@
+"""The doctor changes nothing: every request that reaches a cloud is a read, and docs/iam*.md lists the right for it."""
+
+import io
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from urllib.parse import parse_qs
+
+import pytest
+from typer.testing import CliRunner
+
+from lockstep.cli import app
+from lockstep.doctor.catalogue import CATALOGUE
+from lockstep.doctor.findings import Outcome
+from tests.contract.doctor.world import World, running_world
+
+DOCS = Path(__file__).parents[3] / "docs"
+_READS = re.compile(r"[a-z0-9]+:(Describe|Get|Head|List)[A-Za-z]+|kms:VerifyMac")
+"""What changes nothing, by its name. VerifyMac compares a MAC."""
+_SERVICES = {
+    "DynamoDB_20120810": "dynamodb",
+    "TrentService": "kms",
+    "AWSStepFunctions": "states",
+    "AWSEvents": "events",
+    "ServiceQuotasV20190624": "servicequotas",
+    "secretsmanager": "secretsmanager",
+    "GraniteServiceVersion20100801": "cloudwatch",
+}
+_S3 = {
+    ("GET", "location"): "GetBucketLocation",
+    ("GET", "versioning"): "GetBucketVersioning",
+    ("GET", "object-lock"): "GetBucketObjectLockConfiguration",
+    ("GET", "versions"): "ListBucketVersions",
+    ("GET", "list-type"): "ListBucket",
+    ("HEAD", ""): "GetObject",
+}
+_SCOPE = re.compile(r"Credential=[^/]+/\d+/[^/]+/([^/]+)/")
+
+Environ = dict[str, object]
+
+
+class Recorder:
+    """A WSGI application in front of the sandbox, which writes down the right that each request needs."""
+
+    def __init__(self, application: Callable[..., object]) -> None:
+        self._application = application
+        self.actions: list[str] = []
+
+    def __call__(self, environ: Environ, start_response: object) -> object:
+        body = environ["wsgi.input"].read(int(str(environ.get("CONTENT_LENGTH") or 0)))  # type: ignore[attr-defined]
+        environ["wsgi.input"] = io.BytesIO(body)
+        self.actions.append(_action(environ, body))
+        return self._application(environ, start_response)
+
+
+def _action(environ: Environ, body: bytes) -> str:
+    method, path = str(environ["REQUEST_METHOD"]), str(environ["PATH_INFO"])
+    target = str(environ.get("HTTP_X_AMZ_TARGET", ""))
+    if target:
+        service, _, operation = target.rpartition(".")
+        return f"{_SERVICES.get(service, service)}:{operation}"
+    if found := re.fullmatch(r"/service/(\w+)/operation/(\w+)", path):
+        return f"{_SERVICES.get(found[1], found[1])}:{found[2]}"
+    scope = _SCOPE.search(str(environ.get("HTTP_AUTHORIZATION", "")))
+    service = scope[1] if scope else "?"
+    if action := parse_qs(body.decode(errors="replace")).get("Action"):
+        return f"{'cloudwatch' if service == 'monitoring' else service}:{action[0]}"
+    if service == "lambda":
+        return (
+            f"lambda:{'GetFunctionConfiguration' if path.endswith('/configuration') else f'{method} {path}'}"
+        )
+    query = set(parse_qs(str(environ.get("QUERY_STRING", "")), keep_blank_values=True))
+    known = [name for (verb, word), name in _S3.items() if verb == method and (not word or word in query)]
+    return f"s3:{known[0] if known else f'{method} {path}'}"
+
+
+@pytest.fixture(name="recorder")
+def _recorder() -> list[Recorder]:
+    return []
+
+
+@pytest.fixture(name="world")
+def _world(tmp_path: Path, recorder: list[Recorder]) -> Iterator[World]:
+    def record(application: Callable[..., object]) -> Recorder:
+        recorder.append(Recorder(application))
+        return recorder[0]
+
+    with running_world(tmp_path, in_front_of_aws=record) as world:
+        recorder[0].actions.clear()
+        world.oci.calls.clear()
+        yield world
+
+
+def documented(page: str) -> set[str]:
+    """The rights in the section about the doctor."""
+    section = (DOCS / page).read_text().split("## What `lockstep doctor` reads")[1].split("\n## ")[0]
+    rows = [line.split(" | ")[0] for line in section.splitlines() if line.startswith("| `")]
+    return {right for row in rows for right in re.findall(r"`([^`]+)`", row)}
+
+
+def test_every_request_is_a_read_and_its_right_is_documented(world: World, recorder: list[Recorder]) -> None:
+    shown = CliRunner().invoke(
+        app, ["doctor", "--plan", str(world.plan_file), "--only", "aws", "--only", "oci"]
+    )
+    assert shown.exit_code == 0, shown.output
+    used = set(recorder[0].actions)
+    assert {action for action in used if not _READS.fullmatch(action)} == set()
+    assert used == documented("iam.md")
+    operations = {record.operation for record in world.oci.calls.records}
+    assert operations
+    assert {o for o in operations if not o.startswith(("get_", "head_", "list_"))} == set()
+
+
+def test_a_change_would_be_found(world: World, recorder: list[Recorder]) -> None:
+    world.aws.client("secretsmanager").put_secret_value(
+        SecretId=world.plan.credentials[0].id, SecretString="x"
+    )
+    world.aws.client("sns").list_topics()
+    assert [_READS.fullmatch(action) is not None for action in recorder[0].actions] == [False, True]
+
+
+def _limited(world: World, permissions: set[str]) -> None:
+    principal = world.oci.identity.principal("administrator")
+    principal.is_administrator = False
+    principal.grants.clear()
+    world.oci.identity.permit("administrator", *sorted(permissions))
+
+
+def _told(world: World) -> Mapping[str, set[Outcome]]:
+    found = world.examined([check for check in CATALOGUE if check.group == "oci"])
+    return {check: {f.outcome for f in found if f.check == check} for check in {f.check for f in found}}
+
+
+def test_in_oci_it_needs_what_the_page_lists_and_nothing_else(world: World) -> None:
+    listed = documented("iam-oci.md")
+    _limited(world, listed)
+    assert {outcome for outcomes in _told(world).values() for outcome in outcomes} == {Outcome.PASSED}
+    for permission in sorted(listed):
+        _limited(world, listed - {permission})
+        assert {o for outcomes in _told(world).values() for o in outcomes} & {
+            Outcome.FAILED,
+            Outcome.NOT_ASKED,
+        }, permission
