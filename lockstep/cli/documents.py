@@ -71,7 +71,10 @@ class WaitsFor(BaseModel):
 
 
 class NextRun(BaseModel):
-    """What the next run does. `action` is null where that depends on values that were not read."""
+    """What the next run does. `action` is null where that depends on values that were not read.
+
+    By names it is what follows where those that Lockstep did not write are well-formed: others end a run.
+    """
 
     action: Literal["rotate", "finish", "heal", "stop"] | None
     meaning: str

@@ -231,8 +231,9 @@ def told(run: Run, now: datetime) -> str:
         return f"{clock_time(run.ended_at, now)}, {run.cloud}: {what}"
     which = f"generation {run.generation}" if run.generation is not None else "no generation"
     took = f" in {run.seconds:.1f} s" if run.seconds is not None else ""
-    outcome = f"failed with {run.error}: {meaning_of(run.error)}" if run.error else "rotated"
-    return f"{clock_time(run.ended_at, now)}, {run.cloud}: {which}, {outcome}{took}, trigger {run.trigger}"
+    outcome = f"failed{took}" if run.error else f"rotated{took}"
+    why = f", with {run.error}: {meaning_of(run.error)}" if run.error else ""
+    return f"{clock_time(run.ended_at, now)}, {run.cloud}: {which}, {outcome}, trigger {run.trigger}{why}"
 
 
 def document(run: Run) -> dict[str, Any]:

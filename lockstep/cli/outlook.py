@@ -21,8 +21,8 @@ def lines(record: LockRecord, credential: Credential, now: datetime, *, has_stan
     """The same as lines."""
     since = promoted_at(record, credential)
     if since is not None:
-        yield f"generation {record.current_generation}: current since {clock_time(since, now)}"
-    if previous := _previous(record, credential, now):
+        yield f"generation {record.current_generation}: promoted at {clock_time(since, now)}"
+    if previous := _previous(record, now):
         yield previous
     if record.next_due_at:
         yield f"next due: {clock_time(record.next_due_at, now)}{_by(record, credential, now, has_standby=has_standby)}"
@@ -30,7 +30,7 @@ def lines(record: LockRecord, credential: Credential, now: datetime, *, has_stan
         yield f"witness: entries of {stream} since {clock_time(first, now)} are not witnessed yet"
 
 
-def _previous(record: LockRecord, credential: Credential, now: datetime) -> str | None:
+def _previous(record: LockRecord, now: datetime) -> str | None:
     """What is still alive of the generations before the current one, and for how long."""
     older = sorted(g for g in record.alive if g < (record.current_generation or 0))
     if not older:
@@ -40,9 +40,8 @@ def _previous(record: LockRecord, credential: Credential, now: datetime) -> str 
         return f"{name}: must die, by the emergency order"
     if record.not_before and record.not_before > now:
         return f"{name}: sure to log in until {clock_time(record.not_before, now)}"
-    ended = f"the overlap ended {relative(record.not_before, now)}, " if record.not_before else ""
-    rotates = "later rotations end" if credential.lets_read_any_slot else "the next rotation ends"
-    return f"{name}: {ended}{rotates} {'them' if len(older) > 1 else 'it'}"
+    ended = f"the overlap ended {relative(record.not_before, now)}, so " if record.not_before else ""
+    return f"{name}: {ended}the next rotation may end {'them' if len(older) > 1 else 'it'}"
 
 
 def _by(record: LockRecord, credential: Credential, now: datetime, *, has_standby: bool) -> str:

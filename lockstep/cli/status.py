@@ -12,7 +12,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from lockstep.cli import history, outlook, reading
-from lockstep.cli.forecast import Forecast, forecast, in_step
+from lockstep.cli.forecast import Forecast, forecast, in_step, waits_for
 from lockstep.cli.history import Run, last_runs
 from lockstep.cli.operator import operator
 from lockstep.cli.output import (
@@ -36,12 +36,13 @@ from lockstep.clouds import Clouds
 from lockstep.environment import line_of, told
 from lockstep.errors import LockstepError, SecretMalformedError, SecretNotFoundError
 from lockstep.model import Claim, Credential, LockRecord, StoredValue
+from lockstep.named import StoredNames
 from lockstep.plan import Plan
 from lockstep.ports import Clock
 from lockstep.usage import usage_at
 
 WATCH_SECONDS = 5.0
-_NO_ANSWER = "not known, because not every store answered"
+_NO_ANSWER = "not known, because a store was unreachable"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +53,7 @@ class State:
         credential: As the plan file has it.
         look: What each store told, or why that is not known.
         is_in_step: None if a store was unreachable, or that depends on values that were not read.
-        next_run: None unless every store answered.
+        next_run: None where a store was unreachable.
         last_run: The newest on record; None where there is none.
         unread: The errors of the audit logs in which it was looked for, by cloud.
     """
@@ -190,9 +191,13 @@ def state_of(
 ) -> State:
     """The state of a credential, by what was read."""
     told = {name: a for name, a in look.answers.items() if not isinstance(a, LockstepError)}
-    is_wrong = any(isinstance(a, SecretMalformedError | SecretNotFoundError) for a in look.answers.values())
-    is_in_step, next_run = (False if is_wrong else None), None
-    if len(told) == len(look.answers):
+    wrong = [n for n, a in look.answers.items() if isinstance(a, SecretMalformedError | SecretNotFoundError)]
+    is_in_step: bool | None = False if wrong else None
+    next_run: Forecast | None = None
+    if wrong:
+        meaning = f"change nothing, because what store {wrong[0]} has cannot be used"
+        next_run = Forecast(action="stop", meaning=meaning, waits_for=waits_for(record, now))
+    elif len(told) == len(look.answers):
         cases = reading.possible(told)
         is_in_step, next_run = in_step(record, cases), forecast(record, cases, credential, now=now)
     return State(
@@ -218,6 +223,8 @@ def _show(state: State, now: datetime) -> None:
         say(f"  {line}")
     for line in _order_lines(state):
         say(f"  {line}", style="yellow")
+    if unread := _unread(state):
+        say(f"  {unread}", style="yellow")
     if state.next_run is None:
         say(f"  next run: {_NO_ANSWER}")
     elif state.next_run.waits_for:
@@ -244,8 +251,8 @@ def _order_lines(state: State) -> Iterator[str]:
         yield f"emergency: every generation up to {orders.revoke_through} must die"
     if orders.enrol:
         yield f"enrolled, until proven: {', '.join(sorted(orders.enrol))}"
-    if orders.muted:
-        yield f"muted after refused logins: {', '.join(sorted(orders.muted))}; see `lockstep retry --help`"
+    if muted := orders.muted - orders.enrol:
+        yield f"muted after refused logins: {', '.join(sorted(muted))}; see `lockstep retry --help`"
     if orders.activate:
         yield f"to become the active plan: {orders.activate}"
     if wanted not in {orders.plan, orders.activate}:
@@ -264,6 +271,15 @@ def _verdict(state: State) -> tuple[str, str]:
             return "NOT KNOWN", "bold yellow"
         case _:
             return f"NOT IN STEP, {by}", "bold red"
+
+
+def _unread(state: State) -> str | None:
+    """What the forecast takes for granted: that what others wrote is a login, as names do not say."""
+    edited = [n for n, a in state.look.answers.items() if isinstance(a, StoredNames) and not a.generation]
+    if state.is_in_step is None or not edited:
+        return None
+    values = f"lockstep status --read-values -c {state.credential.id}"
+    return f"not read: the value in {', '.join(edited)}; whether a run can use it: {values}"
 
 
 def _told(answer: Answer) -> str:

@@ -29,6 +29,7 @@ from lockstep.model import (
     SecretStr,
     StoreVersions,
 )
+from lockstep.named import NamedStore
 from lockstep.orders import Account, Activate, Pause
 from lockstep.ports import Mac
 from lockstep.stores import CredentialStore
@@ -66,6 +67,10 @@ GET_SECRET = {
     "CreatedDate": 1767225600.0,
 }
 DESCRIBE_SECRET = {"Name": "multi-cloud/app_user", "VersionIdsToStages": {VERSION: ["AWSCURRENT"]}}
+VERSIONS = {
+    "Name": "multi-cloud/app_user",
+    "Versions": [{"VersionId": VERSION, "VersionStages": ["AWSCURRENT"], "CreatedDate": 1767225600.0}],
+}
 ITEM = {
     "credential_id": {"S": CREDENTIAL.id},
     "holder": {"S": "run-1"},
@@ -139,6 +144,7 @@ def operations(server: GarbageServer) -> dict[str, list[Operation]]:
         for service in ("secretsmanager", "dynamodb", "kms", "s3")
     )
     store = CredentialStore("aws", CREDENTIAL, partial(SecretsManagerSecret, secrets, "aws"))
+    named = NamedStore("aws", CREDENTIAL, partial(SecretsManagerSecret, secrets, "aws"))
     lock = DynamoDbLock(dynamodb, "lockstep", CREDENTIAL.id)
     orders = DynamoDbOrders(dynamodb, "lockstep", CREDENTIAL.id)
     sts = aws_client("sts", REGION, keys=keys, endpoint=server.endpoint)
@@ -160,7 +166,9 @@ def operations(server: GarbageServer) -> dict[str, list[Operation]]:
             lambda: store.promote(7, fence_held),
             lambda: store.promote(8, fence_held),
             lambda: store.prepare_promotion(7, seen=SEEN_VERSIONS)(fence_held),
+            named.read,
         ],
+        "secretsmanager versions": [lambda: named.staged_at(7)],
         "dynamodb": [
             lock.read,
             lambda: lock.acquire(
@@ -198,6 +206,7 @@ def operations(server: GarbageServer) -> dict[str, list[Operation]]:
 VALID = {
     "secretsmanager": GET_SECRET,
     "secretsmanager labels": DESCRIBE_SECRET,
+    "secretsmanager versions": VERSIONS,
     "dynamodb": {"Item": ITEM, "Attributes": ITEM},
     "dynamodb orders": {"Item": ORDERS, "Attributes": ORDERS},
     "sts": CALLER,
@@ -228,7 +237,15 @@ def whole(body: bytes) -> bytes:
 
 
 def test_valid_replies_give_values(server: GarbageServer, prepared: dict[str, list[Operation]]) -> None:
-    for service in ("secretsmanager", "dynamodb", "dynamodb orders", "sts", "kms", "s3 list"):
+    for service in (
+        "secretsmanager",
+        "secretsmanager versions",
+        "dynamodb",
+        "dynamodb orders",
+        "sts",
+        "kms",
+        "s3 list",
+    ):
         valid = VALID[service]
         server.reply = whole(valid if isinstance(valid, bytes) else json.dumps(valid).encode())
         assert prepared[service][0]() is not None

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lockstep.model import CredentialValue, Login, SecretStr, StoreVersions
+from lockstep.named import NamedStore
 from lockstep.oci.clients import OciClients, OciIdentity
 from lockstep.oci.object_storage_audit import ObjectStorageAuditLog
 from lockstep.oci.vault import Vault
@@ -130,6 +131,7 @@ def operations(clients: OciClients) -> dict[str, Operation]:
         clients, compartment_id="ocid1.compartment.oc1..a", vault_id="ocid1.vault.oc1..a", store="oci"
     )
     store = CredentialStore("oci", CREDENTIAL, partial(VaultRing, vault, slots=1, clock=FakeClock()))
+    named = NamedStore("oci", CREDENTIAL, partial(VaultRing, vault, slots=1, clock=FakeClock()))
     signer = VaultSigner(vault, "lockstep.mac")
     log = ObjectStorageAuditLog(
         clients, namespace="tenant", bucket="lockstep-audit", stream="oci", credential_id=CREDENTIAL.id
@@ -146,6 +148,8 @@ def operations(clients: OciClients) -> dict[str, Operation]:
         "shows": lambda: store.shows(SEEN_VERSIONS),
         "version_of": lambda: store.version_of(7),
         "prune": store.prune,
+        "named": named.read,
+        "staged_at": lambda: named.staged_at(7),
         "sign": lambda: signer.sign(b"x" * 32),
         "put": lambda: log.put(4, b"{}", {"chain": "{}"}),
         "look": lambda: log.look(4),
@@ -180,8 +184,10 @@ REACHES: dict[Call, tuple[str, ...]] = {
         "promote from seen",
         "version_of",
         "prune",
+        "named",
+        "staged_at",
     ),
-    ("GET", "/secrets"): ("read_current", "serves", "sign"),
+    ("GET", "/secrets"): ("read_current", "serves", "sign", "named"),
     ("GET", f"/secrets/{SECRET_ID}"): ("promote", "promote from seen"),
     ("PUT", f"/secrets/{SECRET_ID}"): ("promote", "promote from seen", "stage"),
     ("GET", f"/secretbundles/{SECRET_ID}"): (
@@ -205,7 +211,7 @@ REACHES: dict[Call, tuple[str, ...]] = {
 def test_valid_replies_give_values(server: GarbageServer, clients: OciClients) -> None:
     server.replies = RIGHT
     named = operations(clients)
-    for name in ("read_version", "read_generation", "sign", "put", "read", "numbers", "history"):
+    for name in ("read_version", "read_generation", "sign", "put", "read", "numbers", "history", "named"):
         assert named[name](), name
 
 

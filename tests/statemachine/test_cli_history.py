@@ -36,7 +36,7 @@ def test_a_failed_run_is_told_with_what_mends_it(plain: Case) -> None:
     assert failed.status == "FAILED"
     for command in ("history", "status"):
         shown = run(plain, command)
-        assert f"failed with {failed.error}: " in shown.stdout
+        assert f", with {failed.error}: " in shown.stdout
         assert "next: " in shown.stdout
         assert "not-the-password" not in shown.output
     [credential] = document(run(plain, "status", "--json"), "status")["credentials"]
@@ -48,12 +48,12 @@ def test_status_says_who_rotates_next_and_since_when_the_value_is_current(plain:
     plain.rotate()
     plain.again()
     shown = run(plain, "status").stdout
-    assert "generation 2: current since " in shown
+    assert "generation 2: promoted at " in shown
     assert "previous generation 1: sure to log in until " in shown
     assert "; the turn of aws" in shown
     assert "last run: " in shown
     utc = run(plain, "status", "--utc").stdout
-    assert "current since 20" in utc
+    assert "promoted at 20" in utc
     [credential] = document(run(plain, "status", "--json"), "status")["credentials"]
     assert credential["leader"] == "aws"
     assert credential["current_since"].endswith("Z")
