@@ -1,5 +1,6 @@
 """What the commands of a person send to both clouds, and that docs/iam.md lists the right for each call."""
 
+import itertools
 import json
 import re
 from collections import Counter
@@ -16,6 +17,7 @@ from lockstep.cli import app
 from lockstep.cost.calls import Shape
 from lockstep.model import SecretStr
 from sandbox.count_calls import World, world
+from sandbox.oci import write_config_file
 from sandbox.plans import AUDIT_BUCKET
 from tests.statemachine.conftest import Case, login_text
 
@@ -258,3 +260,53 @@ def test_a_person_needs_what_the_page_lists_and_nothing_else(
     person = Person(running, listed, tmp_path)
     ACTS[title](person)
     assert listed - NOT_ALWAYS <= person.used <= listed
+
+
+# The permissions that docs/iam-oci.md lists
+
+OCI_PAGE = PAGE.with_name("iam-oci.md")
+NUMBERS = itertools.count(1)
+
+
+def listed_in_oci(command: str) -> dict[str, set[str]]:
+    """The permissions that the page lists for a command, by where it has them."""
+    section = OCI_PAGE.read_text().split("## A person at the command line")[1].split("\n## ")[0]
+    rows = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("| `")]
+    return {
+        place: set(re.findall(r"`([A-Z_]+)`", may))
+        for title, may, place in rows
+        if f"`{command}`" in title.split(", ")
+    }
+
+
+def as_person_in_oci(running: World, tmp_path: Path, ring: set[str], log: set[str], *words: str) -> Result:
+    """Run a command as an identity that has these permissions."""
+    cloud, name = running.estate.oci, f"person-{next(NUMBERS)}"
+    cloud.identity.permit(name, *log, compartment=cloud.own_compartment_id)
+    key = cloud.new_api_key(name, *ring, compartment=cloud.compartment_id)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OCI_CONFIG_FILE", str(write_config_file(tmp_path, name, key)))
+        return run(*words)
+
+
+@pytest.mark.parametrize("command", ["status", "history"])
+def test_in_oci_a_person_needs_what_the_page_lists_and_nothing_else(
+    running: World, tmp_path: Path, command: str
+) -> None:
+    listed = listed_in_oci(command)
+    ring, log = listed.get("the rings' compartment", set()), listed["the audit bucket"]
+    shown = as_person_in_oci(running, tmp_path, ring, log, command)
+    assert (shown.exit_code, "AccessDenied" in shown.output) == (0, False), shown.output
+    for lacking in ring | log:
+        less = as_person_in_oci(running, tmp_path, ring - {lacking}, log - {lacking}, command)
+        assert "AccessDenied" in less.output, f"without {lacking}: {less.output}"
+
+
+def test_with_read_values_a_person_needs_one_permission_more(running: World, tmp_path: Path) -> None:
+    listed = listed_in_oci("status")
+    ring, log = listed["the rings' compartment"], listed["the audit bucket"]
+    more = ring | listed_in_oci("status --read-values")["the rings' compartment"]
+    words = ("status", "--read-values")
+    assert as_person_in_oci(running, tmp_path, more, log, *words).exit_code == 0
+    less = as_person_in_oci(running, tmp_path, ring, log, *words)
+    assert (less.exit_code, "AccessDenied" in less.output) == (3, True)
