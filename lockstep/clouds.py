@@ -27,6 +27,7 @@ from lockstep.workers import SideBySide, at_the_same_time
 if TYPE_CHECKING:
     from lockstep.audit.append import Chain
     from lockstep.aws.clients import AwsKeys
+    from lockstep.databases.looking import Looking
     from lockstep.hand_over import EditableSecret
     from lockstep.oci.clients import OciClients
     from lockstep.oci.vault import Vault
@@ -220,6 +221,10 @@ class Clouds:
         found = [later(partial(self._store, config, credential)) for config in self._plan.stores]
         return Stores(found, side_by_side=self.side_by_side)
 
+    def each_store(self, credential: Credential) -> list[CredentialStore]:
+        """The same, each to be read by itself."""
+        return [self._store(config, credential) for config in self._plan.stores]
+
     def home_store(self, credential: Credential) -> CredentialStore:
         """A credential's store in the identity's cloud, or else the plan's first."""
         plan = self._plan
@@ -265,6 +270,18 @@ class Clouds:
         from lockstep.databases import open_sessions
 
         return open_sessions(
+            server,
+            credential,
+            self.admin(server),
+            timeouts=self._timeouts.database,
+            before_send=self._before_send,
+        )
+
+    def looking(self, server: DatabaseServer, credential: Credential) -> "Looking":
+        """A server, or one of its `copies`, to be looked at and not changed."""
+        from lockstep.databases import open_looking
+
+        return open_looking(
             server,
             credential,
             self.admin(server),

@@ -16,9 +16,11 @@ from lockstep.timeouts import DatabaseTimeouts as Timeouts
 
 if TYPE_CHECKING:
     from lockstep.databases.base import ServerDatabase
+    from lockstep.databases.looking import Looking
+    from lockstep.databases.looks import Looks
     from lockstep.sessions import SessionSource
 
-__all__ = ["Timeouts", "open_database", "open_sessions"]
+__all__ = ["Timeouts", "open_database", "open_looking", "open_sessions"]
 
 _DEFAULT_TIMEOUTS = Timeouts()
 
@@ -75,3 +77,26 @@ def open_sessions(
         server, credential, admin, timeouts=timeouts, random_bytes=os.urandom, before_send=before_send
     )
     return Sessions(database, load(spec.sessions))
+
+
+def open_looking(
+    server: DatabaseServer,
+    credential: Credential,
+    admin: Callable[[], Login],
+    *,
+    timeouts: Timeouts = _DEFAULT_TIMEOUTS,
+    before_send: BeforeSend = always,
+) -> "Looking":
+    """A server, or one of its verify hosts, to be looked at and not changed; connects to nothing yet.
+
+    Arguments and errors as of `open_database`.
+    """
+    from lockstep.databases.looking import Looking  # noqa: PLC0415 - no step needs it
+
+    spec = ENGINES[server.engine]
+    driver: type[ServerDatabase[Any]] = load(spec.driver)
+    database = driver(
+        server, credential, admin, timeouts=timeouts, random_bytes=os.urandom, before_send=before_send
+    )
+    questions: Looks = load(spec.looks)
+    return Looking(database, questions)

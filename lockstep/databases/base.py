@@ -127,10 +127,21 @@ class ServerDatabase(ABC, Generic[SessionT]):
             yield session
 
     @contextmanager
+    def as_user(self, login: Login) -> Iterator[SessionT]:
+        """A session of an application's login; raises as `_log_in`."""
+        with closing(self._log_in(login)) as session:
+            yield session
+
+    @property
+    def lock_key(self) -> bytes:
+        """The name of the advisory lock (protocol D1)."""
+        return sha256(f"lockstep account {self.credential.usernames[0]}".encode()).digest()
+
+    @contextmanager
     def exclusive(self, admin: Login | None = None) -> Iterator[Stager]:
         """See `lockstep.ports.Database`."""
         with self.as_admin(admin) as session:
-            session.lock(sha256(f"lockstep account {self.credential.usernames[0]}".encode()).digest())
+            session.lock(self.lock_key)
             second_look = partial(self._accepts_after_all, session)
             yield KnownUsernames(self.credential, self.name, self._stager(session), second_look)
 
@@ -150,7 +161,11 @@ class ServerDatabase(ABC, Generic[SessionT]):
 
     @abstractmethod
     def _try(self, login: Login) -> None:
-        """Log in as an application, and out again.
+        """Log in as an application, and out again; raises as `_log_in` does."""
+
+    @abstractmethod
+    def _log_in(self, login: Login) -> SessionT:
+        """Log in to the plan's `dbname`, as applications do.
 
         Raises:
             LoginRefusedError: Wrong password or unknown user.
@@ -159,7 +174,7 @@ class ServerDatabase(ABC, Generic[SessionT]):
 
     @abstractmethod
     def _open(self, admin: Login) -> SessionT:
-        """Log in as the rotator admin; raises as `_try` does, and UnsupportedServerError."""
+        """Log in as the rotator admin; raises as `_log_in` does, and UnsupportedServerError."""
 
     @abstractmethod
     def _stager(self, session: SessionT) -> "Strategist":

@@ -36,18 +36,20 @@ class MariaDbDatabase(MySqlFamilyDatabase):
     is_mariadb: ClassVar[bool] = True
     minimum_version: ClassVar[tuple[int, ...]] = (10, 4)
 
-    def _matched(self, session: MySqlSession) -> Matched:
+    def matched(self, session: MySqlSession) -> Matched:
+        """See `MySqlFamilyDatabase`."""
         account, limit = session.run("SELECT CURRENT_USER(), @@max_password_errors") or ("", None)
         return Matched(account, limit)
 
-    def _accounts(self, session: MySqlSession) -> Sequence[KnownAccount]:
+    def accounts(self, session: MySqlSession) -> Sequence[KnownAccount] | None:
+        """See `MySqlFamilyDatabase`."""
         try:
             rows = session.rows(
                 "SELECT User, Host FROM mysql.user WHERE User IN %s", self.credential.usernames
             )
         except PrivilegeMissingError:
             # What `lockstep plan sql` grants was not granted: each login still shows its own account.
-            return []
+            return None
         return [KnownAccount(*row) for row in rows]
 
     def _accepts_after_all(self, session: MySqlSession, login: Login) -> bool:

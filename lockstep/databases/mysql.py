@@ -34,13 +34,13 @@ from lockstep.model import ANY_HOST, CredentialValue, Login, SecretStr, Strategy
 _SYNTAX_ERROR = "1064"
 _UNKNOWN_TABLE = "1109"
 
-_VERIFIERS: Mapping[str, Callable[[SecretStr, RandomBytes], SecretStr]] = {
+VERIFIERS: Mapping[str, Callable[[SecretStr, RandomBytes], SecretStr]] = {
     "caching_sha2_password": caching_sha2_password,
     "mysql_native_password": lambda password, _: mysql_native_password(password),
     "sha256_password": sha256_password,
 }
 """Per authentication plugin. The default comes first; 9.x has no `mysql_native_password`."""
-_DEFAULT_PLUGIN = next(iter(_VERIFIERS))
+_DEFAULT_PLUGIN = next(iter(VERIFIERS))
 
 # `CREATE USER `app`@`%` IDENTIFIED WITH … FAILED_LOGIN_ATTEMPTS 2 PASSWORD_LOCK_TIME 1 …`
 _SHOWN_ACCOUNT = re.compile(r"CREATE USER [`'\"]?(.*?)[`'\"]?@[`'\"]?(.*?)[`'\"]? ")
@@ -57,13 +57,15 @@ class MySqlDatabase(MySqlFamilyDatabase):
     is_mariadb: ClassVar[bool] = False
     minimum_version: ClassVar[tuple[int, ...]] = (8, 0, 14)
 
-    def _matched(self, session: MySqlSession) -> Matched:
+    def matched(self, session: MySqlSession) -> Matched:
+        """See `MySqlFamilyDatabase`."""
         # Every account may see itself; the server shows <secret> in place of the verifier.
         (shown,) = session.run("SHOW CREATE USER CURRENT_USER()") or ("",)
         account, limit = _SHOWN_ACCOUNT.match(shown), _SHOWN_LIMIT.search(shown)
         return Matched("@".join(account.groups()) if account else "", int(limit[1]) if limit else None)
 
-    def _accounts(self, session: MySqlSession) -> Sequence[KnownAccount]:
+    def accounts(self, session: MySqlSession) -> Sequence[KnownAccount] | None:
+        """See `MySqlFamilyDatabase`."""
         try:
             rows = session.rows(
                 "SELECT user, host, attribute FROM information_schema.user_attributes WHERE user IN %s",
@@ -72,7 +74,7 @@ class MySqlDatabase(MySqlFamilyDatabase):
         except DatabaseRejectedError as e:
             if e.where["code"] != _UNKNOWN_TABLE:
                 raise
-            return []
+            return None
         return [KnownAccount(*row) for row in rows]
 
     def _accepts_after_all(self, session: MySqlSession, login: Login) -> bool:
@@ -193,7 +195,7 @@ class MySqlAccount:
         try:
             return self._set_verifier(login, clause, first, after)
         except AccountPluginError as refusal:
-            for plugin in (p for p in _VERIFIERS if p != first):
+            for plugin in (p for p in VERIFIERS if p != first):
                 # The server lacks that plugin, or the account has yet another one: nothing was changed.
                 with suppress(AccountPluginError, UnsupportedServerError):
                     return self._set_verifier(login, clause, plugin, after)
@@ -229,7 +231,7 @@ class MySqlAccount:
         self._session.run(f"ALTER USER {self._account} DISCARD OLD PASSWORD", login.username)
 
     def _verifier(self, login: Login, plugin: str) -> str:
-        return _VERIFIERS[plugin](login.password, self._random_bytes).reveal()
+        return VERIFIERS[plugin](login.password, self._random_bytes).reveal()
 
 
 class DualPassword:
@@ -319,5 +321,5 @@ def _slots_in(text: str | None) -> Slots:
         primary if isinstance(primary, int) else None,
         secondary if isinstance(secondary, int) else None,
         # The plugin goes into a statement as it is, so only a known one is believed.
-        plugin if isinstance(plugin, str) and plugin in _VERIFIERS else _DEFAULT_PLUGIN,
+        plugin if isinstance(plugin, str) and plugin in VERIFIERS else _DEFAULT_PLUGIN,
     )

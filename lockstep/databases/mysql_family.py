@@ -3,7 +3,6 @@
 import re
 from abc import abstractmethod
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -226,29 +225,31 @@ class MySqlFamilyDatabase(ServerDatabase[MySqlSession]):
             LockoutLimitError: The next refusal would lock the account (protocol D18).
         """
         # An account whose password has expired may still connect, and then run nothing.
-        # The rotator admin has rights on no database.
-        database = None if self.rotates_itself else self.server.dbname
-        with closing(self._session(login, database)) as session:
-            matched = self._matched(session)
+        with self.as_user(login) as session:
+            matched = self.matched(session)
         if matched.account != f"{login.username}@{self.credential.account_host}":
             raise AmbiguousAccountError(database=self.name)
         if matched.most_refusals == 1:
             raise LockoutLimitError(database=self.name)
 
+    def _log_in(self, login: Login) -> MySqlSession:
+        # The rotator admin has rights on no database.
+        return self._session(login, None if self.rotates_itself else self.server.dbname)
+
     @abstractmethod
-    def _matched(self, session: MySqlSession) -> "Matched":
+    def matched(self, session: MySqlSession) -> "Matched":
         """The account that a session is logged in as."""
 
     def _stager(self, session: MySqlSession) -> Strategist:
         """See `ServerDatabase`; raises AmbiguousAccountError where the server shows other hosts (protocol D17)."""
-        accounts = self._accounts(session)
+        accounts = self.accounts(session) or ()
         if {known.host for known in accounts} - {self.credential.account_host}:
             raise AmbiguousAccountError(database=self.name)
         return self._strategist(session, accounts)
 
     @abstractmethod
-    def _accounts(self, session: MySqlSession) -> Sequence[KnownAccount]:
-        """The accounts with the credential's usernames, as far as the rotator admin may see them."""
+    def accounts(self, session: MySqlSession) -> Sequence[KnownAccount] | None:
+        """The accounts with the credential's usernames; None where the rotator admin cannot see them."""
 
     @abstractmethod
     def _strategist(self, session: MySqlSession, accounts: Sequence[KnownAccount]) -> Strategist:
@@ -314,6 +315,11 @@ class MySqlFamilyDatabase(ServerDatabase[MySqlSession]):
         version = tuple(map(int, re.findall(r"\d+", text.removeprefix("5.5.5-"))[:3]))
         if ("mariadb" in text.lower()) != self.is_mariadb or version < self.minimum_version:
             raise UnsupportedServerError(database=self.name, code=".".join(map(str, version)))
+
+
+def error_of(database: str, number: int) -> LockstepError:
+    """What the number of an error means that a server sends before a login."""
+    return _ERRORS.get(number, DatabaseRejectedError)(database=database, code=number)
 
 
 def _number(error: pymysql.err.Error) -> int:

@@ -1,6 +1,7 @@
 """PostgreSQL: one verifier a role, so two login roles that take turns."""
 
 import socket
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -77,10 +78,14 @@ class PostgreSqlDatabase(ServerDatabase["PostgreSqlSession"]):
     """
 
     def _try(self, login: Login) -> None:
-        _close(self._connect(login))
+        with self.as_user(login):
+            pass
+
+    def _log_in(self, login: Login) -> "PostgreSqlSession":
+        return PostgreSqlSession(self._connect(login), self.name, self.timeouts, self.before_send)
 
     def _open(self, admin: Login) -> "PostgreSqlSession":
-        session = PostgreSqlSession(self._connect(admin), self.name, self.timeouts, self.before_send)
+        session = self._log_in(admin)
         try:
             session.require_version()
         except BaseException:
@@ -112,7 +117,7 @@ class PostgreSqlDatabase(ServerDatabase["PostgreSqlSession"]):
     def _connect(self, login: Login) -> Connection:
         self.before_send()
         try:
-            connected = self._socket()
+            connected = self.open_socket(self.tls)
         except OSError as e:
             raise _meaning(self.name, e) from None
         try:
@@ -129,8 +134,8 @@ class PostgreSqlDatabase(ServerDatabase["PostgreSqlSession"]):
             connected.close()
             raise self._login_error(e) from None
 
-    def _socket(self) -> socket.socket:
-        """A connection up to the TLS handshake.
+    def open_socket(self, tls: ssl.SSLContext | None) -> socket.socket:
+        """A connection up to the TLS handshake; raises OSError, and TlsVerificationError where there is no TLS.
 
         pg8000 would do this too, but calls a server that hangs up one that refuses TLS: an outage would look
         like a downgrade.
@@ -141,11 +146,11 @@ class PostgreSqlDatabase(ServerDatabase["PostgreSqlSession"]):
             connected.settimeout(timeouts.io_seconds)
             # A login is a handful of small messages to and fro; without this each waits 40 ms for the next.
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if self.tls is None:
+            if tls is None:
                 return connected
             connected.sendall(_SSL_REQUEST)
             self._require_tls(connected.recv(1))
-            return self.tls.wrap_socket(connected, server_hostname=self.server.host)
+            return tls.wrap_socket(connected, server_hostname=self.server.host)
         except BaseException:
             connected.close()
             raise

@@ -214,18 +214,3 @@ def _planned_steps(admin: Credential, *, is_itself: bool) -> tuple[str, ...]:
 
 def _comments(lines: Sequence[str]) -> list[str]:
     return [f"-- {line}".rstrip() for line in lines]
-
-
-def identifier(name: str) -> str:
-    """A name of the plan as an SQL identifier; names of a plan hold no quotes."""
-    return f'"{name}"'
-
-
-def quoted(text: str) -> str:
-    """A text as an SQL literal; it holds no backslash."""
-    return "'" + text.replace("'", "''") + "'"
-
-
-def listed(texts: Sequence[str]) -> str:
-    """Texts as SQL literals, with commas between them."""
-    return ", ".join(map(quoted, texts))

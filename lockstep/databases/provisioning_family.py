@@ -1,6 +1,7 @@
 """What the scripts for MySQL and MariaDB share: accounts, rights, findings."""
 
-from lockstep.databases.provisioning import Rotator, listed, quoted
+from lockstep.databases.provisioning import Rotator
+from lockstep.databases.sql_text import listed, quoted
 from lockstep.model import ANY_HOST, Credential, DatabaseServer, Strategy
 
 # What an application may do with its data, for the DBA to cut down: all of them can be granted on a database.

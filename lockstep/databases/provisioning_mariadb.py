@@ -1,6 +1,6 @@
 """The script of `lockstep plan sql` for MariaDB (protocol D21)."""
 
-from lockstep.databases.provisioning import Dialect, Rotator, Script, listed, quoted
+from lockstep.databases.provisioning import Dialect, Rotator, Script
 from lockstep.databases.provisioning_family import (
     APPLICATION_RIGHTS,
     Finding,
@@ -22,6 +22,7 @@ from lockstep.databases.provisioning_family import (
     with_password,
 )
 from lockstep.databases.sessions import MARIADB_GRANT
+from lockstep.databases.sql_text import listed, quoted
 from lockstep.databases.verifiers import RandomBytes, mysql_native_password
 from lockstep.model import ANY_HOST, Credential, DatabaseServer, SecretStr, Strategy
 

@@ -4,7 +4,7 @@ MySQL has no anonymous blocks, so what depends on the server's state is a prepar
 an error of a function that quotes its argument.
 """
 
-from lockstep.databases.provisioning import Dialect, Rotator, Script, listed, quoted
+from lockstep.databases.provisioning import Dialect, Rotator, Script
 from lockstep.databases.provisioning_family import (
     APPLICATION_RIGHTS,
     Finding,
@@ -26,6 +26,7 @@ from lockstep.databases.provisioning_family import (
     with_password,
 )
 from lockstep.databases.sessions import MYSQL_GRANTS
+from lockstep.databases.sql_text import listed, quoted
 from lockstep.databases.verifiers import RandomBytes, caching_sha2_password
 from lockstep.model import ANY_HOST, Credential, DatabaseServer, SecretStr, Strategy
 

@@ -13,8 +13,9 @@ from lockstep.databases.postgresql_estate import (
     VERIFY_RIGHTS,
     VERIFY_ROTATOR,
 )
-from lockstep.databases.provisioning import Dialect, Rotator, Script, identifier, listed, quoted
+from lockstep.databases.provisioning import Dialect, Rotator, Script
 from lockstep.databases.sessions import POSTGRESQL_GRANT
+from lockstep.databases.sql_text import identifier, listed, quoted
 from lockstep.databases.verifiers import RandomBytes, scram_sha_256
 from lockstep.model import Credential, DatabaseServer, SecretStr
 

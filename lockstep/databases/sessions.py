@@ -17,7 +17,7 @@ https://dev.mysql.com/doc/refman/8.4/en/performance-schema-threads-table.html
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from lockstep.databases.provisioning import listed, quoted
+from lockstep.databases.sql_text import listed, quoted
 from lockstep.errors import PrivilegeMissingError
 from lockstep.model import Credential
 from lockstep.sessions import NotCountable, OpenSession, SessionList

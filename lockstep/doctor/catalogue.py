@@ -1,7 +1,7 @@
 """Every check, in the order in which findings are shown. docs/doctor.md is made of it.
 
 A group's first check is the one that the others need. Add a check to the tuple of its module, and a row to
-`tests/contract/doctor_breaks.py` that shows it to fail.
+`tests/contract/doctor/breaks.py` that shows it to fail.
 """
 
 from lockstep.doctor import (
@@ -10,6 +10,7 @@ from lockstep.doctor import (
     aws_lock,
     aws_secrets,
     aws_stack,
+    databases,
     oci_runner,
     oci_tenancy,
     oci_vault,
@@ -25,4 +26,5 @@ CATALOGUE: tuple[Check, ...] = (
     *oci_tenancy.CHECKS,
     *oci_vault.CHECKS,
     *oci_runner.CHECKS,
+    *databases.CHECKS,
 )

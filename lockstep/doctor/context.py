@@ -6,16 +6,15 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from lockstep.clouds import Clouds
+from lockstep.doctor.probes.places import HERE
 from lockstep.plan import Plan
 from lockstep.ports import Clock
 from lockstep.stack_names import DEFAULT_STACK
 
 if TYPE_CHECKING:
     from lockstep.aws.reads import AwsReads
+    from lockstep.doctor.probes.servers import Databases
     from lockstep.oci.reads import OciReads
-
-HERE = "here"
-"""This machine, in findings."""
 
 
 @dataclass(kw_only=True)
@@ -56,3 +55,10 @@ class Context:
         from lockstep.oci.reads import OciReads  # noqa: PLC0415 - likewise, and the extra may be missing
 
         return OciReads(self.clouds.oci)
+
+    @cached_property
+    def databases(self) -> "Databases":
+        """The databases of the plan, each looked at once."""
+        from lockstep.doctor.probes.servers import Databases  # noqa: PLC0415 - it loads the drivers
+
+        return Databases(self.plan.compiled.credentials, self.clouds, where=self.where)

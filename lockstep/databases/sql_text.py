@@ -1,0 +1,18 @@
+"""Names and texts of a plan in SQL that is shown to people, or sent."""
+
+from collections.abc import Sequence
+
+
+def identifier(name: str) -> str:
+    """A name of the plan as an SQL identifier; names of a plan hold no quotes."""
+    return f'"{name}"'
+
+
+def quoted(text: str) -> str:
+    """A text as an SQL literal; it holds no backslash."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def listed(texts: Sequence[str]) -> str:
+    """Texts as SQL literals, with commas between them."""
+    return ", ".join(map(quoted, texts))

@@ -1,0 +1,4 @@
+"""The places from which is asked."""
+
+HERE = "here"
+"""This machine, in findings."""

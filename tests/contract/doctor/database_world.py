@@ -1,0 +1,147 @@
+"""Databases as the doctor sees them: real servers, and stores and lock record in memory."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from lockstep.databases import Timeouts, open_looking
+from lockstep.databases.looking import Looking
+from lockstep.doctor.findings import Answer, Outcome
+from lockstep.doctor.probes.places import HERE
+from lockstep.doctor.probes.servers import EVERY_CHECK, Databases
+from lockstep.errors import LockstepError
+from lockstep.model import Credential, CredentialValue, DatabaseServer, Engine, LockRecord, Login
+from lockstep.workers import SideBySide, one_after_the_other
+from tests.contract.database_harness import ADMIN, SqlHarness, value_of
+from tests.support.memory import FakeClock
+
+QUICK = Timeouts(connect_seconds=2, io_seconds=3, lock_seconds=1)
+
+
+class ServingStore:
+    """A store that serves what a test says."""
+
+    def __init__(self, name: str, value: CredentialValue | LockstepError | None) -> None:
+        self.name = name
+        self.value = value
+        self.reads = 0
+
+    def read_login(self) -> Login | None:
+        self.reads += 1
+        if isinstance(self.value, LockstepError):
+            raise self.value
+        return self.value.login if self.value else None
+
+
+class RecordLock:
+    """A lock table with one record."""
+
+    def __init__(self, record: LockRecord | LockstepError) -> None:
+        self.record = record
+
+    def read(self) -> LockRecord:
+        if isinstance(self.record, LockstepError):
+            raise self.record
+        return self.record
+
+
+class DoctorWorld:
+    """What `lockstep.clouds.Clouds` gives the doctor, around the server of a harness.
+
+    Attributes:
+        folder: For files of a test.
+        server: As the plan has it; a test may replace it.
+        admin: The rotator admin's login; an error: it cannot be read.
+        stores: What the stores serve.
+    """
+
+    def __init__(self, harness: SqlHarness, folder: Path) -> None:
+        self.folder = folder
+        self.harness = harness
+        self.server = harness.server
+        self.credential: Credential = harness.credential
+        self.admin: Login | LockstepError = ADMIN
+        self.record: LockRecord | LockstepError = LockRecord(credential_id=harness.credential.id)
+        self.base = value_of(harness, 1)
+        self.served: list[ServingStore] = []
+        self.serve(self.base, self.base)
+        self.clock = FakeClock()
+        self.side_by_side: SideBySide = one_after_the_other
+        self.where = HERE
+        self.silent: frozenset[str] = frozenset()
+        self._seen = 0
+
+    def accept_base(self) -> None:
+        """Let the server accept what the stores serve, as a rotation has left it."""
+        with self.harness.open().exclusive() as stager:
+            stager.stage(current=None, pending=self.base)
+
+    @property
+    def is_postgresql(self) -> bool:
+        """Whether it is."""
+        return self.server.engine is Engine.POSTGRESQL
+
+    def forget_logins(self) -> None:
+        """Count from now on."""
+        self._seen = len(self.harness.sandbox.general_log_text())
+
+    def logins(self) -> int:
+        """How often the credential's accounts were shown a login, by the server's log."""
+        names = "|".join(map(re.escape, self.credential.usernames))
+        log = self.harness.sandbox.general_log_text()
+        shown = rf"Connect\t(?:{names})@"
+        if self.is_postgresql:
+            # The first thing that the doctor asks as a role; each account has a test of its own.
+            shown = rf"SELECT current_user::text|password authentication failed for user \"(?:{names})\""
+        return len(re.findall(shown, log[self._seen :]))
+
+    def serve(self, *values: CredentialValue | LockstepError | None) -> None:
+        """Let the stores serve these, in the plan's order."""
+        self.served = [ServingStore(name, value) for name, value in zip(("aws", "oci"), values, strict=False)]
+
+    # What the doctor asks of `Clouds`.
+
+    def looking(self, server: DatabaseServer, credential: Credential) -> Looking:
+        return open_looking(server, credential, self._admin, timeouts=QUICK)
+
+    def _admin(self) -> Login:
+        if isinstance(self.admin, LockstepError):
+            raise self.admin
+        return self.admin
+
+    def lock(self, _credential: Credential) -> RecordLock:
+        return RecordLock(self.record)
+
+    def each_store(self, _credential: Credential) -> Sequence[ServingStore]:
+        return self.served
+
+    # Results
+
+    def look(self) -> "Seen":
+        """Look once, as one run of the doctor does."""
+        credential = replace(self.credential, servers=(self.server,))
+        return Seen(Databases([credential], self, where=self.where, silent=self.silent))  # type: ignore[arg-type]  # what it asks of Clouds is above
+
+
+class Seen:
+    """What one look has found."""
+
+    def __init__(self, databases: Databases) -> None:
+        self.databases = databases
+
+    def of(self, check: str) -> list[Answer]:
+        """The answers of a check."""
+        return self.databases.answers(check)
+
+    def outcomes(self, check: str) -> set[Outcome]:
+        """What became of a check."""
+        return {answer.outcome for answer in self.of(check)}
+
+    def everything(self) -> list[Answer]:
+        """All answers."""
+        return [answer for check in EVERY_CHECK for answer in self.of(check)]
+
+    def complaints(self) -> list[Answer]:
+        """All that did not pass."""
+        return [answer for answer in self.everything() if answer.outcome is not Outcome.PASSED]

@@ -1,0 +1,64 @@
+"""The doctor on real servers: all is well, each check fails once, and no look brings an account closer to a lock."""
+
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from lockstep.doctor.findings import Outcome
+from lockstep.doctor.probes.servers import EVERY_CHECK, VERIFY_HOSTS
+from lockstep.model import Engine
+from tests.contract.database_harness import SQL_WORLDS, SqlHarness
+from tests.contract.doctor.breaks_of_databases import BREAKAGES, Breakage
+from tests.contract.doctor.database_world import DoctorWorld
+
+pytest_plugins = ["tests.contract.database_fixtures"]
+
+ROWS = [(row, world) for row in BREAKAGES for world in row.worlds]
+
+
+@pytest.fixture(name="doctor")
+def _doctor(world: SqlHarness, tmp_path: Path) -> DoctorWorld:
+    made = DoctorWorld(world, tmp_path)
+    made.accept_base()
+    return made
+
+
+@pytest.mark.parametrize("world", SQL_WORLDS, indirect=True)
+def test_where_all_is_well_every_check_passes(doctor: DoctorWorld) -> None:
+    seen = doctor.look()
+    found = {check: seen.outcomes(check) for check in EVERY_CHECK if seen.of(check)}
+    assert set().union(*found.values()) == {Outcome.PASSED}, seen.complaints()
+    of_one_family = {"database.plugin", "database.access", "database.roles"}
+    expected = {"database.access", "database.roles"} if doctor.is_postgresql else {"database.plugin"}
+    assert found.keys() == set(EVERY_CHECK) - of_one_family - {VERIFY_HOSTS} | expected
+
+
+@pytest.mark.parametrize(
+    ("row", "world"), ROWS, indirect=["world"], ids=[f"{r.check}-{r.name}-{w}" for r, w in ROWS]
+)
+def test_each_check_complains_when_what_it_looks_at_is_broken(doctor: DoctorWorld, row: Breakage) -> None:
+    with ExitStack() as mending:
+        row.how(doctor, mending)
+        doctor.forget_logins()
+        seen = doctor.look()
+        complaint = next((a for a in seen.of(row.check) if row.says in a.says), None)
+        assert complaint is not None, [a.says for a in seen.of(row.check)]
+        assert complaint.outcome is row.outcome
+        assert complaint.outcome is Outcome.NOT_ASKED or complaint.command
+        assert doctor.logins() == row.shows
+        assert doctor.base.login.password.reveal() not in str(seen.everything())
+
+
+def test_each_check_is_broken_on_each_engine_that_it_asks() -> None:
+    broken = {(row.check, world.partition("-")[0]) for row in BREAKAGES for world in row.worlds}
+    engines = {engine.value for engine in Engine}
+    wanted = {(check, engine) for check in EVERY_CHECK for engine in engines} - {
+        # Verify hosts, and a standby that is named as the server: tests/contract/test_replicas.py.
+        *((VERIFY_HOSTS, engine) for engine in engines),
+        ("database.server", "postgresql"),
+        # PostgreSQL has neither such a limit nor such plugins, the others have no such rules and roles.
+        *((check, "postgresql") for check in ("database.lockout", "database.plugin")),
+        *((check, e) for check in ("database.access", "database.roles") for e in ("mysql", "mariadb")),
+    }
+    assert wanted <= broken
