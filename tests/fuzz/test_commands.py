@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -72,14 +73,20 @@ def commands() -> list[tuple[str, ...]]:
     return [p for p in found if not any(q[: len(p)] == p and q != p for q in found)]
 
 
+@cache
+def command_of(path: tuple[str, ...]) -> Any:  # noqa: ANN401 - of the parser
+    """The command at the end of a path."""
+    found: Any = get_command(app)
+    for word in path:
+        found = found.commands[word]
+    return found
+
+
 def words_of(path: tuple[str, ...]) -> list[str]:
     """A command with what it requires."""
     if path in GIVEN:
         return [*path, *GIVEN[path]]
-    found: Any = get_command(app)
-    for word in path:
-        found = found.commands[word]
-    required = [p for p in found.params if p.required]
+    required = [p for p in command_of(path).params if p.required]
     return [
         *path,
         *(w for p in required for w in ([*p.opts[:1], "x"] if p.param_type_name == "option" else ["x"])),
@@ -88,10 +95,7 @@ def words_of(path: tuple[str, ...]) -> list[str]:
 
 def has_json(path: tuple[str, ...]) -> bool:
     """Whether the command has `--json`."""
-    found: Any = get_command(app)
-    for word in path:
-        found = found.commands[word]
-    return any("--json" in p.opts for p in found.params)
+    return any("--json" in p.opts for p in command_of(path).params)
 
 
 @pytest.fixture
