@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.utils import ContainerMetadataFetcher
 from hypothesis import given
 from hypothesis import strategies as st
 from typer.main import get_command
@@ -107,6 +108,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
+    # It tries three times, a second apart.
+    monkeypatch.setattr(ContainerMetadataFetcher, "SLEEP_TIME", 0)
     plans.write_plan(tmp_path / "lockstep.yaml", PLAN)
     clients.forget_session()
     yield tmp_path
