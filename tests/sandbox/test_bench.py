@@ -1,6 +1,7 @@
 """`make bench`: what it computes, and that a rotation stays within its budget."""
 
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -83,13 +84,17 @@ def clouds() -> Iterator[Clouds]:
 
 @pytest.mark.parametrize("cloud", ["aws", "oci"])
 def test_requests_that_are_under_way_together_wait_together(clouds: Clouds, cloud: str) -> None:
-    request = clouds.requests[cloud]
-    with clouds.network.recording(LATENCY_MS) as record, ThreadPoolExecutor(2) as pool:
+    request, both = clouds.requests[cloud], threading.Barrier(2, timeout=30)
+
+    def met() -> None:
+        both.wait()
+
+    with clouds.network.recording(LATENCY_MS, at_boundary=met) as record, ThreadPoolExecutor(2) as pool:
         began = time.monotonic()
         for future in [pool.submit(request), pool.submit(request)]:
             future.result()
         took_ms = (time.monotonic() - began) * 1000
-    assert LATENCY_MS <= took_ms < 2 * LATENCY_MS
+    assert took_ms >= LATENCY_MS
     assert (len(record.requests), record.chain()) == (2, 1)
 
 
@@ -102,11 +107,11 @@ def test_requests_that_follow_one_another_wait_one_after_the_other(clouds: Cloud
 
 
 def test_without_a_recording_nothing_waits(clouds: Clouds) -> None:
-    with clouds.network.recording(LATENCY_MS) as record:
+    with clouds.network.recording(60_000) as record:
         pass
     began = time.monotonic()
     clouds.requests["oci"]()
-    assert (time.monotonic() - began) * 1000 < LATENCY_MS
+    assert time.monotonic() - began < 60
     assert not record.requests
 
 
