@@ -22,7 +22,8 @@ bench: setup ## Measure a rotation: round trips, calls, seconds, starts (PEER=<A
 	@$(PYTHON) -m sandbox.bench $(if $(PEER),--peer $(PEER)) $(BENCH_ARGS)
 
 test: setup terraform-tools cdk-cli browser languages release-tools ## Run the tests
-	$(PYTHON) -m pytest --numprocesses 2 --dist loadfile
+	# Folder by folder: the many short files of tests/unit come last, so that no worker waits long for the other.
+	$(PYTHON) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 asl: setup ## Write statemachine.asl.json from its source, cdk/statemachine.py
 	@$(PYTHON) -m cdk.statemachine
