@@ -41,7 +41,7 @@ Machine: TypeAlias = Literal["aarch64", "arm64", "amd64", "x86_64"]
 ROOT = Path(__file__).resolve().parent.parent
 PLAN_IN_BUNDLE = Path("plan/lockstep.yaml")
 """Where the plan is, relative to the working directory of a function."""
-HANDLERS = ("generate", "apply_db", "update_secrets", "audit", "watch")
+HANDLERS = ("generate", "apply_db", "update_secrets", "audit", "watch", "announce")
 ARCHITECTURES: dict[str, Architecture] = {
     "aarch64": "arm64",
     "arm64": "arm64",

@@ -1,4 +1,4 @@
-"""The four steps and the watch: one image (or one zip) with five commands, and a role and a log for each.
+"""The four steps, the watch and announce: one image (or zip) with as many commands, and a role and a log for each.
 
 Each deployment that changes a step publishes a version of it, and no version is deleted: a run under way goes on with
 the versions that it began with (protocol R14).
@@ -26,11 +26,20 @@ from cdk.nag import acknowledge
 from cdk.network import Network
 from cdk.settings import ROOT, Deployment, NotDeployableError
 from cdk.wide_resources import acknowledge_entries, acknowledge_patterns
+from lockstep.stack_names import state_machine_name
 from lockstep.timing import STEP
 from lockstep.wiring import PLAN_VARIABLE
 
 _ARCHITECTURES = {"arm64": lambda_.Architecture.ARM_64, "x86_64": lambda_.Architecture.X86_64}
 _PLATFORMS = {"arm64": ecr_assets.Platform.LINUX_ARM64, "x86_64": ecr_assets.Platform.LINUX_AMD64}
+
+
+_NO_STEPS = {
+    "watch": "It is called again five minutes later, and an alarm tells if it stays silent.",
+    "announce": "Lambda calls it twice more. An event that is lost is no evidence, and nothing waits for it; it counts "
+    "as an error of the function.",
+}
+"""The functions that are no step of a rotation, and what becomes of a call that fails."""
 
 
 class Functions(Construct):
@@ -59,6 +68,7 @@ class Functions(Construct):
         self._network = Network.of(self, deployment)
         self._timeout = Duration.seconds(STEP.total_seconds())
         self.logs: dict[str, logs.ILogGroup] = {}
+        bus = self._plan.events.aws if self._plan.events else None
         self.by_step = {
             step: self._function(step, statements, foundation.key)
             for step, statements in {
@@ -67,10 +77,11 @@ class Functions(Construct):
                 "update_secrets": grants.update_secrets(),
                 "audit": grants.audit(),
                 "watch": grants.watch(),
+                **({"announce": grants.announce(bus)} if bus else {}),
             }.items()
         }
         self.versions = {
-            step: function.current_version for step, function in self.by_step.items() if step != "watch"
+            step: function.current_version for step, function in self.by_step.items() if step not in _NO_STEPS
         }
 
     def _function(self, step: str, statements: permissions.Statements, key: kms.IKey) -> lambda_.Function:
@@ -134,9 +145,7 @@ class Functions(Construct):
             self,
             title,
             function_name=name,
-            description="Lockstep: the watch"
-            if step == "watch"
-            else f"Lockstep: the step {step} of a rotation",
+            description=_description(step),
             code=code,
             handler=handler if bundle else lambda_.Handler.FROM_IMAGE,
             runtime=(
@@ -210,6 +219,10 @@ class Functions(Construct):
                 f"{named}:*]",
                 "The streams of its own log group.",
             )
+        if step == "announce":
+            place = ("<AWS::Partition>", "<AWS::Region>", "<AWS::AccountId>")
+            arn = permissions.execution_arn(*place, state_machine_name(self._settings.stack))
+            acknowledge(role, f"AwsSolutions-IAM5[Resource::{arn}]", "Each execution has a name of its own.")
         if step == "audit":
             if self._mac_key_alias:
                 acknowledge(
@@ -218,10 +231,8 @@ class Functions(Construct):
                     "The key is known by its alias, which a condition names.",
                 )
             acknowledge_entries(role, self._bucket)
-        how_called = (
-            "It is called again five minutes later, and an alarm tells if it stays silent."
-            if step == "watch"
-            else "Step Functions invokes it synchronously; there are no asynchronous invocations."
+        how_called = _NO_STEPS.get(
+            step, "Step Functions invokes it synchronously; there are no asynchronous invocations."
         )
         acknowledge(function, "Serverless-LambdaDLQ", how_called)
         acknowledge(function, "Serverless-LambdaAsyncFailureDestination", how_called)
@@ -232,3 +243,9 @@ class Functions(Construct):
                     rule,
                     "A zip holds byte code and compiled packages for the Python version that built it.",
                 )
+
+
+def _description(step: str) -> str:
+    if step not in _NO_STEPS:
+        return f"Lockstep: the step {step} of a rotation"
+    return "Lockstep: the watch" if step == "watch" else f"Lockstep: the function {step}"

@@ -22,7 +22,8 @@ from lockstep.model import Admin, AdminIam, AdminSecret
 from lockstep.orders import ACCOUNT_PREFIX
 from lockstep.plan import Plan
 from lockstep.plan_admins import is_plain_name
-from lockstep.stack_names import rule_name
+from lockstep.plan_events import EventBusSection
+from lockstep.stack_names import rule_name, state_machine_name
 from lockstep.store_kinds import AwsSecretsManager
 from lockstep.tags import SECRET_TAG, STACK_TAG, SecretKind
 
@@ -165,6 +166,23 @@ class Grants:
     def watch(self) -> Statements:
         """Read the whole lock table; nothing else."""
         return [_allow("Scan", ["dynamodb:Scan"], [self.table_arn]), self._lock_key()]
+
+    def announce(self, bus: EventBusSection) -> Statements:
+        """Send events to the bus; ask Step Functions for the name of the error with which an execution failed."""
+        account = Aws.ACCOUNT_ID
+        executions = execution_arn(Aws.PARTITION, Aws.REGION, account, state_machine_name(self.stack))
+        return [
+            _allow(
+                "Send",
+                ["events:PutEvents"],
+                [f"arn:{Aws.PARTITION}:events:{bus.region}:{account}:event-bus/{bus.name}"],
+            ),
+            _allow(
+                "AskWhy",
+                ["states:DescribeExecution"],
+                [executions],
+            ),
+        ]
 
     def _entries(self) -> Statements:
         """Read the log."""
@@ -322,6 +340,11 @@ def iam_logins(plan: Plan) -> list[tuple[str, str]]:
 
 def _admins(plan: Plan) -> set[Admin]:
     return {server.admin for c in plan.credentials for server in c.servers}
+
+
+def execution_arn(partition: str, region: str, account: str, machine: str) -> str:
+    """Every execution of a state machine; each has a name of its own."""
+    return f"arn:{partition}:states:{region}:{account}:execution:{machine}:*"
 
 
 def start(state_machine_arn: str, aliases: Iterable[str]) -> iam.PolicyStatement:

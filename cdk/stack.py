@@ -4,6 +4,7 @@ from aws_cdk import CfnOutput, Environment, Stack, Tags
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
+from cdk.announce import Announce
 from cdk.foundation import Foundation
 from cdk.functions import Functions
 from cdk.monitoring import Monitoring
@@ -67,6 +68,14 @@ class LockstepStack(Stack):
         )
         if machine.release.gate:
             machine.release.gate.node.add_dependency(watch)
+        if "announce" in functions.by_step:
+            Announce(
+                self,
+                "Announce",
+                function=functions.by_step["announce"],
+                state_machine_arn=machine.machine.state_machine_arn,
+                settings=settings,
+            )
         schedules = Schedules(self, "Schedules", deployment=deployment, machine=machine)
         monitoring = Monitoring(
             self,

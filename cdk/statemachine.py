@@ -307,6 +307,12 @@ def _commit() -> dict[str, State]:
                 "kind": "{% $claim.kind %}",
                 "adopted": "{% $adopted_from != null %}",
                 "audit": {"stream": "{% $audit.stream %}", "seq": "{% $audit.seq %}"},
+                # What `functions.announce` tells others.
+                "base_generation": "{% $claim.base_generation %}",
+                "stores": "{% [$stores.store] %}",
+                "promoted_at": "{% $promoted_at %}",
+                "not_before": "{% $audit.release.not_before %}",
+                "revoked": "{% $revoke %}",
             },
             "End": True,
             "Catch": [catch("RotationFailed")],

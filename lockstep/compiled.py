@@ -86,6 +86,20 @@ class OciStream(Message):
     retired_mac_secrets: tuple[str, ...]
 
 
+class EventBus(Message):
+    """The bus of EventBridge that gets events; attributes as in `lockstep.plan_events.EventBusSection`."""
+
+    name: str
+    region: str
+
+
+class EventTopic(Message):
+    """The topic of OCI Notifications that gets events; attributes as in `lockstep.plan_events.EventTopicSection`."""
+
+    topic_id: str
+    region: str
+
+
 class CompiledPlan(Message):
     """A plan, compiled.
 
@@ -95,6 +109,8 @@ class CompiledPlan(Message):
         has_standby: Whether OCI runs rotations, too.
         oci_key_secret: The secret in AWS with the API key for OCI; None where the plan has none.
         aws_key_secret: The secret in OCI with the access key for AWS; None where OCI runs nothing.
+        event_bus: Where AWS sends events; None: it sends none.
+        event_topic: Where OCI sends events; None: it sends none.
     """
 
     lock: LockTable
@@ -105,6 +121,8 @@ class CompiledPlan(Message):
     oci_key_secret: str | None
     aws_key_secret: str | None
     credentials: tuple[Credential, ...]
+    event_bus: EventBus | None = None
+    event_topic: EventTopic | None = None
 
     @property
     def compiled(self) -> "CompiledPlan":

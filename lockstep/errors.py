@@ -401,6 +401,10 @@ class AccountOwnedError(TerminalError):
     advice = "Take it out of one of the two plans; `lockstep retire` frees the accounts of a credential."
 
 
+class EventNotSentError(TerminalError):
+    """An event was not sent. It is no evidence, and nothing waits for it."""
+
+
 class StepEndedError(TerminalError):
     """The step that began this call has ended, so the call was not sent."""
 

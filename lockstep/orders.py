@@ -281,10 +281,12 @@ class Given:
     Attributes:
         state: The record afterwards.
         entry: Its audit entry; None where it stood in the record already.
+        was_paused: Whether the credential was paused before.
     """
 
     state: OrderState
     entry: ChainHead | None
+    was_paused: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -317,7 +319,7 @@ def give(order: Order, *, by: Operator, chain: Chain, orders: Orders) -> Given:
         return Given(state=state, entry=None)
     order.check(state)
     entry = record(order.name, order.details(state), by=by, chain=chain)
-    return Given(state=orders.write(order), entry=entry)
+    return Given(state=orders.write(order), entry=entry, was_paused=state.paused)
 
 
 def record(name: str, details: dict[str, Any], *, by: Operator, chain: Chain) -> ChainHead:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import Field, model_validator
 
-from lockstep.compiled import AwsStream, CompiledPlan, OciStream, fields_of
+from lockstep.compiled import AwsStream, CompiledPlan, EventBus, EventTopic, OciStream, fields_of
 from lockstep.compiled import LockTable as LockTableOfRunner
 from lockstep.engines import ENGINES
 from lockstep.model import (
@@ -30,6 +30,7 @@ from lockstep.plan_checks import (
 )
 from lockstep.plan_credentials import CredentialSection
 from lockstep.plan_databases import DatabaseSection
+from lockstep.plan_events import Events
 from lockstep.plan_fields import (
     Region,
     SecretName,
@@ -95,6 +96,8 @@ class Plan(Section):
     """The servers on which credentials log in."""
     credential_sections: Annotated[tuple[CredentialSection, ...], Field(alias="credentials", min_length=1)]
     """The logins that are rotated."""
+    events: Events | None = None
+    """Where events go; by default none is sent."""
 
     @model_validator(mode="after")
     def _references(self) -> Self:
@@ -125,6 +128,8 @@ class Plan(Section):
         yield from standby_problems(self)
         if self.runners.oci and not (has_oci and self.audit.oci):
             yield "runners.oci: needs a store of kind oci-vault, and audit.oci"
+        if self.events and self.events.oci and not self.runners.oci:
+            yield "events.oci: needs runners.oci, which sends there"
 
     def _credential_problems(self) -> Iterator[str]:
         # In OCI's names and in the audit log's folders a dot replaces the slash, so `a/b` and `a.b` collide there.
@@ -193,6 +198,7 @@ class Plan(Section):
     def compiled(self) -> CompiledPlan:
         """What a runner needs of it."""
         audit, runners = self.audit, self.runners
+        bus, topic = (self.events.aws, self.events.oci) if self.events else (None, None)
         return CompiledPlan(
             lock=LockTableOfRunner(**fields_of(LockTableOfRunner, self.lock)),
             stores=tuple(store.compile() for store in self.stores),
@@ -202,6 +208,8 @@ class Plan(Section):
             oci_key_secret=runners.aws.oci_key_secret,
             aws_key_secret=runners.oci.aws_key_secret if runners.oci else None,
             credentials=self.credentials,
+            event_bus=EventBus(**fields_of(EventBus, bus)) if bus else None,
+            event_topic=EventTopic(**fields_of(EventTopic, topic)) if topic else None,
         )
 
     def credential(self, credential_id: str) -> Credential | None:

@@ -3,20 +3,27 @@
 import os
 from functools import cache, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lockstep.clouds import Clouds, Endpoints
 from lockstep.compiled import AnyPlan, hosted_plan
 from lockstep.errors import InvalidRequestError
-from lockstep.identity import OCI_ENDPOINT_VARIABLE, Identity
+from lockstep.identity import OCI_ENDPOINT_VARIABLE, Cloud, Identity
 from lockstep.loading import later
 from lockstep.ports import Clock, Ports
 from lockstep.scope import BeforeSend, always, check_scope
 from lockstep.system import SystemClock, SystemPasswords
-from lockstep.timeouts import Timeouts
+from lockstep.timeouts import CloudTimeouts, Timeouts
 from lockstep.workers import SideBySide, at_the_same_time
+
+if TYPE_CHECKING:
+    from lockstep.events.sending import Sink
 
 PLAN_VARIABLE = "LOCKSTEP_PLAN"
 """The environment variable that holds the path of the plan file."""
+
+EVENT_TIMEOUTS = CloudTimeouts(connect_seconds=1.0, read_seconds=2.0)
+"""Of the calls that send events: somebody waits for what comes after them, and nobody for the events."""
 
 _DEFAULT_ENDPOINTS, _DEFAULT_TIMEOUTS, _DEFAULT_CLOCK = Endpoints(), Timeouts(), SystemClock()
 
@@ -84,6 +91,46 @@ class Runner:
             clock=clouds.clock,
             passwords=SystemPasswords(),
         )
+
+
+def event_sink(
+    plan: AnyPlan,
+    cloud: Cloud,
+    identity: Identity,
+    *,
+    endpoints: Endpoints,
+    clock: Clock = _DEFAULT_CLOCK,
+    before_send: BeforeSend = always,
+) -> "Sink | None":
+    """Where events of a cloud go; None where the plan names nothing there. Then nothing is loaded.
+
+    Args:
+        plan: The plan.
+        cloud: The cloud.
+        identity: Who sends.
+        endpoints: Where the clouds are.
+        clock: Of the caller.
+        before_send: Called before each request (protocol F11).
+    """
+    bus, topic = plan.compiled.event_bus, plan.compiled.event_topic
+    clouds = partial(
+        Clouds,
+        plan,
+        identity,
+        endpoints=endpoints,
+        timeouts=Timeouts(cloud=EVENT_TIMEOUTS),
+        clock=clock,
+        before_send=before_send,
+    )
+    if cloud == "aws" and bus:
+        from lockstep.aws.eventbridge import EventBridgeBus  # noqa: PLC0415 - only who sends events loads it
+
+        return EventBridgeBus(clouds().aws("events", bus.region), bus.name)
+    if cloud == "oci" and topic:
+        from lockstep.oci.notifications import NotificationsTopic  # noqa: PLC0415 - likewise
+
+        return NotificationsTopic(clouds().oci(topic.region), topic.topic_id)
+    return None
 
 
 def endpoints_from_environment() -> Endpoints:

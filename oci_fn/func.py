@@ -17,7 +17,7 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from io import BytesIO
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from fdk import context, response  # type: ignore[import-untyped]  # fdk ships no types
 
@@ -32,6 +32,9 @@ from lockstep.system import SystemClock
 from lockstep.wiring import forget, hosted_runner
 from oci_fn.retries import Retries
 from oci_fn.sequence import RunRequest, rotate
+
+if TYPE_CHECKING:
+    from oci_fn.telling import Teller
 
 MARGIN_SECONDS = 25.0
 """Time before the platform's deadline in which no call begins, so that the longest step can end (protocol F8)."""
@@ -88,8 +91,9 @@ class Function:
             runs = self._runs(_parse(data.getvalue() if data else b""))
             call_id = _call_id(ctx)
             ends_at = self._clock.monotonic() + _seconds_left(ctx, self._clock)
+            teller = self._teller(ends_at)
             results = [
-                self._run(run, f"{call_id}.{number}", ends_at=ends_at)
+                self._run(run, f"{call_id}.{number}", teller, ends_at=ends_at)
                 for number, run in enumerate(runs, start=1)
             ]
         except LockstepError as error:
@@ -98,7 +102,22 @@ class Function:
             return _answer(ctx, _shown(UnexpectedError(code=type(error).__name__)), succeeded=False)
         return _answer(ctx, {"results": results}, succeeded=all(r["outcome"] != "failed" for r in results))
 
-    def _run(self, run: RunInput, rotation_id: str, *, ends_at: float) -> dict[str, Any]:
+    def _teller(self, ends_at: float) -> "Teller | None":
+        """Who tells other programs what has happened; None where the plan names no topic. Then nothing is loaded."""
+        if self._runner().plan.event_topic is None:
+            return None
+        from oci_fn.telling import Teller  # noqa: PLC0415 - only who sends events loads it
+
+        return Teller(
+            self._runner().plan,
+            clock=self._clock,
+            last_call_at=ends_at - MARGIN_SECONDS,
+            scope=lambda: Scope(self._clock, ends_at=ends_at, leave=self._leave),
+        )
+
+    def _run(
+        self, run: RunInput, rotation_id: str, teller: "Teller | None", *, ends_at: float
+    ) -> dict[str, Any]:
         began = self._clock.monotonic()
         retries = Retries(self._clock, deadline=ends_at - MARGIN_SECONDS)
         request = RunRequest(
@@ -107,6 +126,7 @@ class Function:
             trigger=run.trigger,
             force=run.force,
         )
+        done = None
         try:
             # A run has a scope of its own, so that nothing of it goes on in the next one (protocol F10).
             with Scope(self._clock, ends_at=ends_at, leave=self._leave).open():
@@ -128,6 +148,8 @@ class Function:
         result = {"credential_id": run.credential_id, "rotation_id": rotation_id, **result}
         took_ms = round((self._clock.monotonic() - began) * 1000)
         logger.info(json.dumps({**result, "milliseconds": took_ms, "states_ms": retries.states_ms}))
+        if teller:  # When the lock is free again: no rotation waits for it.
+            teller.tell(request, run.credential_id, done, error=str(result.get("error", "")))
         return result
 
     def _runs(self, given: RunInput | EveryInput) -> list[RunInput]:

@@ -29,6 +29,7 @@ from lockstep.messages import (
     ProbeNeeded,
     ProbeRequest,
     ProbeResult,
+    RecordedRotation,
     ReleaseValues,
     Revoked,
     RevokeRequest,
@@ -62,12 +63,19 @@ class RunRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunResult:
-    """The outcome `rotated`, with the generation that is current now, or `skipped`."""
+    """The outcome `rotated`, with the generation that is current now, or `skipped`.
+
+    Attributes:
+        report: What the steps of a rotation have reported.
+        recorded: Its audit entry.
+    """
 
     outcome: str
     generation: int | None = None
     adopted: bool = False
     audit_seq: int | None = None
+    report: RotatedRun | None = None
+    recorded: RecordedRotation | None = None
 
 
 def rotate(request: RunRequest, ports: Ports, retries: Retries) -> RunResult:
@@ -157,6 +165,8 @@ class _HeldRun:
             generation=recorded.release.current_generation,
             adopted=report.adopted_from is not None,
             audit_seq=recorded.seq,
+            report=report,
+            recorded=recorded,
         )
 
     def _led_at(self) -> datetime | None:

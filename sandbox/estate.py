@@ -37,6 +37,7 @@ from sandbox import plans
 from sandbox.aws import AwsSandbox, Execution, create_resources, create_state_machine
 from sandbox.databases import DatabaseServer, running
 from sandbox.databases.front import DatabaseFront, TlsServer, database_fronts
+from sandbox.event_estate import EventEstate, make_event_estate
 from sandbox.first_day import activate
 from sandbox.http_front import aws_front, oci_front
 from sandbox.oci import OciSandbox, write_config_file
@@ -80,6 +81,7 @@ class Settings:
         audit_tier: Of the OCI audit bucket; in `Standard` entries can be read at once.
         timeouts: Of the AWS runner.
         clock: The AWS runner's.
+        events: Whether the plan sends events.
         admins: The credential that is a server's rotator admin, by the server's name; for all others secrets have it.
     """
 
@@ -88,6 +90,7 @@ class Settings:
     audit_tier: str = "Archive"
     timeouts: Timeouts = field(default_factory=Timeouts)
     clock: Clock = field(default_factory=SystemClock)
+    events: bool = False
     admins: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -119,6 +122,7 @@ class Estate:
         machine_arn: The state machine, made from `statemachine.asl.json`.
         function_environment: What the OCI function is started with.
         confidential: Texts that must not be shown, besides the values of the credentials.
+        event_estate: Where events go; None where the plan sends none.
     """
 
     folder: Path
@@ -134,12 +138,19 @@ class Estate:
     machine_arn: str
     function_environment: Mapping[str, str]
     confidential: Sequence[str] = field(repr=False)
+    event_estate: EventEstate | None = None
 
     def rotate(self, credential_id: str, *, timeout_seconds: float = 60.0, **more: object) -> Execution:
         """Start an execution, as the rule does, and wait for its end."""
         return self.aws.run_execution(
             self.machine_arn, {"credential_id": credential_id, **more}, timeout_seconds=timeout_seconds
         )
+
+    @property
+    def events(self) -> EventEstate:
+        """Where events go, in an estate that sends them."""
+        assert self.event_estate  # noqa: S101 - asked for in its settings
+        return self.event_estate
 
     def order(self, credential: Credential, order: Order) -> Given:
         """Give an order, as an operator does."""
@@ -224,6 +235,9 @@ def running_estate(
         runner_key = oci.new_api_key("lockstep-aws", *RUNNERS_MAY, compartment=oci.compartment_id)
         rotators = {name: Login(ROTATOR, SecretStr(secrets.token_urlsafe(24))) for name in servers}
         mac_key = _fill_aws(aws, rotators, runner_key)
+        event_estate = make_event_estate(aws, oci) if settings.events else None
+        if event_estate:
+            oci.identity.permit("lockstep-function", "ONS_TOPIC_PUBLISH", compartment=oci.own_compartment_id)
         confidential = _fill_oci(oci, rotators, settings.audit_tier)
 
         def write(file_name: str, ports: Mapping[str, int]) -> Path:
@@ -233,6 +247,7 @@ def running_estate(
                 vault_id=oci.vault_id,
                 namespace=oci.namespace,
                 slots=settings.slots,
+                **({"topic_id": event_estate.topic_id} if event_estate else {}),
             )
             document = plans.plan_document(
                 [
@@ -243,6 +258,7 @@ def running_estate(
                 region=aws.region,
                 mac_key=mac_key,
                 oci=names if "oci" in settings.clouds else None,
+                events=settings.events,
             )
             return plans.write_plan(folder / file_name, document)
 
@@ -276,6 +292,7 @@ def running_estate(
             servers=servers,
             fronts=fronts,
             outside=Outside(aws, oci, slots=settings.slots),
+            event_estate=event_estate,
             machine_arn=_deploy_state_machine(aws, settings, wire.side_by_side if wire else at_the_same_time),
             function_environment={
                 "AWS_ENDPOINT_URL": addresses.aws,

@@ -24,6 +24,7 @@ MAC_KEY = "alias/lockstep"
 MAC_SECRET = "lockstep/mac"
 OCI_KEY_SECRET = "lockstep/oci-key"
 AWS_KEY_SECRET = "lockstep/aws-key"
+EVENT_BUS = "lockstep-events"
 
 _PORTS = {Engine.POSTGRESQL: 5432}
 
@@ -35,6 +36,7 @@ class OciNames:
     Attributes:
         own_compartment_id: None: the plan does not name it.
         slots: Secrets in each ring.
+        topic_id: Of the topic for events.
     """
 
     compartment_id: str = "ocid1.compartment.oc1..aaaa"
@@ -42,6 +44,7 @@ class OciNames:
     vault_id: str = "ocid1.vault.oc1.eu.aaaa"
     namespace: str = "tenant"
     slots: int = 4
+    topic_id: str = "ocid1.onstopic.oc1.eu.aaaa"
 
 
 def plan_document(
@@ -51,6 +54,7 @@ def plan_document(
     region: str = AWS_REGION,
     mac_key: str = MAC_KEY,
     oci: OciNames | None = None,
+    events: bool = False,
 ) -> Document:
     """A plan.
 
@@ -60,6 +64,7 @@ def plan_document(
         region: The AWS region of everything.
         mac_key: The KMS key that signs the audit log.
         oci: The second store, audit log and runner; None for a plan with AWS only.
+        events: Whether events are sent, in each cloud.
     """
     document: Document = {
         "version": 1,
@@ -90,6 +95,15 @@ def plan_document(
             "aws": {"oci_key_secret": OCI_KEY_SECRET},
             "oci": {"aws_key_secret": AWS_KEY_SECRET},
         }
+    if events:
+        document["events"] = {"aws": {"name": EVENT_BUS, "region": region}}
+        if oci:
+            compartment = oci.own_compartment_id or oci.compartment_id
+            document["events"]["oci"] = {
+                "topic_id": oci.topic_id,
+                "compartment_id": compartment,
+                "region": OCI_REGION,
+            }
     return document
 
 

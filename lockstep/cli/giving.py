@@ -6,14 +6,16 @@ from typing import Annotated, Literal
 
 import typer
 
-from lockstep.cli.failures import tell
+from lockstep.cli import failures
 from lockstep.cli.operator import operator
 from lockstep.cli.output import chosen, complain, one, say, wrong_use
+from lockstep.cli.telling import tell
 from lockstep.clouds import Clouds
 from lockstep.errors import LockstepError
+from lockstep.events.happenings import Entry, Happening, Paused, Resumed
 from lockstep.identity import Cloud
 from lockstep.model import ChainHead, Credential
-from lockstep.orders import Given, Operator, Order, OrderState, give
+from lockstep.orders import Given, Operator, Order, OrderState, Pause, Resume, Revoke, give
 from lockstep.plan import Plan
 from lockstep.system import new_id
 
@@ -41,13 +43,32 @@ class Desk:
     stream: Cloud
 
     def give(self, order: Order, credential: Credential) -> Given:
-        """Record an order, then put it into the lock record."""
-        return give(
+        """Record an order, then put it into the lock record; then tell of it, if it was not there before."""
+        given = give(
             order,
             by=self.operator(),
             chain=self.clouds.chain(self.stream, credential),
             orders=self.clouds.orders(credential),
         )
+        lifted = isinstance(order, Revoke) and given.was_paused and not given.state.paused
+        if given.entry and (lifted or isinstance(order, Pause | Resume)):
+            kind = Paused if isinstance(order, Pause) else Resumed
+            self.tell(kind(credential=credential.id, entry=self.place(given.entry)), given.entry)
+        return given
+
+    def place(self, recorded: ChainHead) -> Entry:
+        """An audit entry, as events name it."""
+        return Entry(stream=self.stream, seq=recorded.seq)
+
+    def tell(self, happening: Happening, recorded: ChainHead) -> None:
+        """Send the event of what an operator has done, if the plan sends events. Raises nothing (protocol E18).
+
+        Args:
+            happening: What has been done.
+            recorded: Its audit entry.
+        """
+        if self.plan.events:
+            tell(self.plan, happening, cause=recorded.rotation_id, time=self.clouds.clock.now())
 
     def operator(self) -> Operator:
         """Who gives orders here."""
@@ -81,7 +102,7 @@ def each(credentials: Iterable[Credential], act: Callable[[Credential], None]) -
         except typer.Exit as stopped:
             codes.append(stopped.exit_code)
         except LockstepError as error:
-            codes.append(tell(error))
+            codes.append(failures.tell(error))
         else:
             continue
         complain(f"{credential.id}: not done")

@@ -19,6 +19,7 @@ from lockstep.cli.output import (
 )
 from lockstep.contents import BINARY, NOT_AN_OBJECT, decode_app_user
 from lockstep.errors import HandOverRefusedError, SecretMalformedError
+from lockstep.events.happenings import Adopted
 from lockstep.hand_over import Estate, hand_over, prove, texts_to_write
 from lockstep.model import Credential, Login, SecretStr
 
@@ -95,6 +96,14 @@ def _hand_over(login: Login, credential: Credential, at: Desk, *, replace: bool,
         say(f"would write it into: {', '.join(missing) or 'no store, all serve it'}")
         return
     done = hand_over(login, estate, replace=replace)
+    if done.entry:
+        adopted = Adopted(
+            credential=credential.id,
+            stores=done.written,
+            databases=credential.databases,
+            entry=at.place(done.entry),
+        )
+        at.tell(adopted, done.entry)
     where = ", ".join(done.written) or "no store, all served it"
     say(
         f"{credential.id}: handed over; written into {where} ({entry_text(done.entry, at.stream)})",

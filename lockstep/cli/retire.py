@@ -15,6 +15,7 @@ from lockstep.cli.output import (
     plan_or_exit,
     say,
 )
+from lockstep.events.happenings import Retired
 from lockstep.model import AdminCredential, Credential, LockRecord
 from lockstep.orders import Pause, accounts_of, record
 from lockstep.plan import Plan
@@ -51,6 +52,10 @@ def retire(
     orders = at.clouds.orders(credential)
     for account in accounts_of(credential):
         orders.unregister(account)
+    retired = Retired(
+        credential=credential.id, left_alive=tuple(details["left_alive"]), entry=at.place(entry)
+    )
+    at.tell(retired, entry)
     say(f"{credential.id}: retired ({entry_text(entry, at.stream)})", style="green")
     say("next: take it out of the plan and deploy; its secrets and its audit entries stay")
 

@@ -22,8 +22,16 @@ locals {
     }
   }
 
+  # Where the plan sends events. A policy cannot name a topic, only the compartment.
+  event_grants = {
+    for topic in local.event_topic[*] : "events" => {
+      compartment_id = topic.compartment_id
+      statements     = ["to {ONS_TOPIC_PUBLISH} in compartment id ${topic.compartment_id}"]
+    }
+  }
+
   # What the OCI runner needs, by the compartment to which the policy is attached.
-  runner_grants = {
+  runner_grants = merge(local.event_grants, {
     rings = { compartment_id = local.rings, statements = [local.ring_grant] }
     own = {
       compartment_id = local.own
@@ -33,5 +41,5 @@ locals {
       compartment_id = local.bucket_compartment
       statements     = ["to {OBJECT_CREATE, OBJECT_INSPECT} ${local.in_audit_log}"]
     }
-  }
+  })
 }

@@ -39,6 +39,9 @@ locals {
     ]) : replace(name, "/", ".")
   ])
 
+  # Where the OCI runner sends events.
+  event_topic = try(local.plan.events.oci, null)
+
   # A duration is one or more numbers with units, such as 20m or 1h30m.
   unit_minutes = { s = 1 / 60, m = 1, h = 60, d = 1440 }
   intervals = [

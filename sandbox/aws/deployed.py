@@ -104,7 +104,8 @@ class DeployedStack:
         events = self._client("events")
         for rule in self._rule_names:
             for target in events.list_targets_by_rule(Rule=rule)["Targets"]:
-                yield Schedule(rule, target["Arn"], json.loads(target["Input"]))
+                if "Input" in target:  # What a rule with a pattern passes on is the event.
+                    yield Schedule(rule, target["Arn"], json.loads(target["Input"]))
 
     def fire(self, schedule: Schedule, *, timeout_seconds: float = 120.0) -> Execution:
         """Start what the rule starts on schedule, and wait for the end."""

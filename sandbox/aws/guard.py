@@ -187,6 +187,11 @@ class Guard:
             yield from self._table_calls(operation, json.loads(body))
         elif service == "TrentService":
             yield self._key_call(operation, json.loads(body))
+        elif service == "AWSEvents":
+            yield from self._event_calls(operation, json.loads(body))
+        elif service == "AWSStepFunctions":
+            asked = json.loads(body)
+            yield Call(action=f"states:{operation}", resource=asked.get("executionArn", "*"))
         elif not target:
             always = {
                 "aws:ResourceAccount": (self.account_id,),
@@ -237,6 +242,12 @@ class Guard:
         )
         if key := (table.sse_specification or {}).get("KMSMasterKeyId"):
             yield self._use_of_key("Decrypt", key, "dynamodb", {"aws:dynamodb:tableName": name})
+
+    def _event_calls(self, operation: str, asked: Mapping[str, Any]) -> Iterator[Call]:
+        """PutEvents is compared for each bus that its entries name; other operations are not known here."""
+        for bus in sorted({entry.get("EventBusName", "default") for entry in asked.get("Entries", [{}])}):
+            arn = bus if bus.startswith("arn:") else f"{self._arn('events')}:event-bus/{bus}"
+            yield Call(action=f"events:{operation}", resource=arn)
 
     def _use_of_key(self, use: str, key: str, service: str, encryption_context: Mapping[str, str]) -> Call:
         context = {f"kms:EncryptionContext:{name}": (value,) for name, value in encryption_context.items()}

@@ -29,6 +29,7 @@ from sandbox.aws import (
     interpreter,
     jsonata,
     strict_alarms,
+    strict_events,
     strict_iam,
     strict_kms,
     strict_quotas,
@@ -64,6 +65,7 @@ class AwsSandbox:
         region: The region of everything in it.
         account_id: The account of everything in it.
         lambda_host: Runs the functions; they are registered there.
+        event_fault: What goes wrong with every PutEvents, see `strict_events.Fault`.
         guard: Limits the roles that it knows to their policies.
         application: Serves all requests (WSGI); a front forwards requests to it.
         denied_to_cloudformation: Calls that a deployment's role may not make: boto3's name of the service, a
@@ -111,6 +113,7 @@ class AwsSandbox:
         self._server: BaseWSGIServer | None = None
         self.application = _Dispatcher(self)
         self.denied_to_cloudformation: set[str] = set()
+        self.event_fault: strict_events.Fault | None = None
         self.on_request: Callable[[str, str], None] | None = None
         self.quotas: strict_quotas.Quotas = dict(strict_quotas.DEFAULTS)
         self.deployment_minute: Callable[[], None] = versions.a_minute_passes
@@ -143,6 +146,7 @@ class AwsSandbox:
         strict_alarms.apply(self._patches)
         strict_sns.apply(self._patches)
         strict_quotas.apply(self._patches, self.quotas)
+        strict_events.apply(self._patches, lambda: self.event_fault)
         cloudformation.apply(self._patches, cache(self._client_of_cloudformation))
         self._patches.replace(f"{versions.__name__}:a_minute_passes", self._a_minute_passes)
         Thread(

@@ -9,7 +9,7 @@ from sandbox.oci.details import Details
 from sandbox.oci.errors import ApiError, not_emulated
 from sandbox.oci.wire import Request
 
-Service = Literal["vault", "secrets", "objectstorage", "deployment"]
+Service = Literal["vault", "secrets", "objectstorage", "deployment", "ons"]
 
 _SECRET: Final = "/20180608/secrets/{secret}"
 _VERSION: Final = _SECRET + "/version/{version}"
@@ -47,7 +47,7 @@ class Route:
 class Target:
     """Where a request goes: the operation, its path parameters, and the resource by which tests know it.
 
-    The resource is a secret's OCID (its name, where it is created), a bucket, or `bucket/object`.
+    The resource is a secret's OCID (its name, where it is created), a bucket, `bucket/object`, or a topic.
     """
 
     route: Route
@@ -102,6 +102,7 @@ ROUTES: Final = (
     _route("deployment", "list_alarms", "GET", "/20180401/alarms"),
     _route("deployment", "get_topic", "GET", "/20181201/topics/{topic}"),
     _route("deployment", "list_subscriptions", "GET", "/20181201/subscriptions"),
+    _route("ons", "publish_message", "POST", "/20181201/topics/{topic}/messages"),
 )
 
 
@@ -120,7 +121,7 @@ def target_of(request: Request) -> Target:
 
 
 def _resource(route: Route, parameters: dict[str, str], request: Request) -> str:
-    parts = [parameters[name] for name in ("secret", "bucket", "object") if name in parameters]
+    parts = [parameters[name] for name in ("secret", "bucket", "object", "topic") if name in parameters]
     if route.named_by is not None:
         parts.append(request.query.get(route.named_by) or _named_in_body(request, route.named_by))
     return "/".join(parts)

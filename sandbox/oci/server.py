@@ -1,4 +1,4 @@
-"""OCI on loopback: one HTTP server that the unmodified SDK talks to, for Vault, its read side and Object Storage."""
+"""OCI on loopback: one HTTP server that the unmodified SDK talks to: Vault, its read side, Object Storage, topics."""
 
 import json
 from collections.abc import Callable
@@ -18,6 +18,7 @@ from sandbox.oci.faults import Effect, Fault, Faults
 from sandbox.oci.identity import Identity, Principal, new_private_key
 from sandbox.oci.ids import Ids
 from sandbox.oci.inventory import InventoryService
+from sandbox.oci.notifications import NotificationsService
 from sandbox.oci.object_storage import NAMESPACE, ObjectStorageService
 from sandbox.oci.retrieval import RetrievalService
 from sandbox.oci.routes import Target, target_of
@@ -40,6 +41,7 @@ class OciSandbox:
         vault: Management of secrets, with its `behaviour`.
         storage: Object Storage.
         deployment: What else is there, for reading.
+        notifications: Topics, and what was published to them.
         faults: What is to go wrong.
         calls: Every call so far, without what it carried.
         on_call: Called with `before` or `after`, the operation and the resource, outside all locks; it may call
@@ -58,6 +60,7 @@ class OciSandbox:
         self.clock = clock or SandboxClock.ticking()
         self.identity = Identity()
         self.vault = VaultService(self.clock, ids)
+        self.notifications = NotificationsService(self.clock, ids)
         self.faults = Faults()
         self.calls = CallLog()
         self.on_call: Hook | None = None
@@ -80,11 +83,13 @@ class OciSandbox:
             "secrets": self.vault.lock,
             "objectstorage": storage.lock,
             "deployment": self.vault.lock,
+            "ons": self.notifications.lock,
         }
         self._operations = (
             self.vault.operations
             | RetrievalService(self.vault).operations
             | storage.operations
+            | self.notifications.operations
             | InventoryService(self.vault, storage, self.compartment_id).operations
             | DeploymentService(
                 self.deployment,

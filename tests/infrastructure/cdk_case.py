@@ -16,6 +16,7 @@ from sandbox.aws.policies import Statement, as_list
 
 PLAN = Path("tests/infrastructure/plan/lockstep.yaml")
 BOTH_CLOUDS = Path("tests/infrastructure/plan/both.yaml")
+WITH_EVENTS = Path("tests/infrastructure/plan/events.yaml")
 VPC = json.dumps(
     {
         "id": "vpc-0123456789abcdef0",
@@ -31,6 +32,7 @@ _TITLES = {
     "FunctionsUpdateSecretsRole": "update_secrets",
     "FunctionsAuditRole": "audit",
     "FunctionsWatchRole": "watch",
+    "FunctionsAnnounceRole": "announce",
     "StateMachineRole": "state machine",
     "SchedulesRole": "schedules",
     "OciRunner": "OCI runner",
@@ -152,6 +154,8 @@ def _shortened(arn: str) -> str:
     for kind, prefix in (
         ("secret", f"arn:aws:secretsmanager:{place}:secret:"),
         ("table", f"arn:aws:dynamodb:{place}:table/"),
+        ("bus", f"arn:aws:events:{place}:event-bus/"),
+        ("execution", f"arn:aws:states:{place}:execution:"),
     ):
         if arn.startswith(prefix):
             return f"{kind} {arn.removeprefix(prefix)}"

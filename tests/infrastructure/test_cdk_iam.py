@@ -4,7 +4,7 @@ import re
 
 from cdk.bundle import ROOT
 from sandbox.aws.policies import as_list
-from tests.infrastructure.cdk_case import BOTH_CLOUDS, VPC, synthesised
+from tests.infrastructure.cdk_case import BOTH_CLOUDS, VPC, WITH_EVENTS, synthesised
 
 _ROW = re.compile(r"\| (?P<cells>[^|]+(?: \| [^|]+){4}) \| (?P<why>[^|]+) \|")
 NOTHING = "\N{EN DASH}"
@@ -35,6 +35,10 @@ def test_the_page_lists_what_a_store_in_oci_and_a_vpc_add() -> None:
     more = _rows(plan=BOTH_CLOUDS, vpc=VPC)
     assert _rows() <= more
     assert _documented("With a store in OCI") == more - _rows()
+
+
+def test_the_page_lists_what_events_add() -> None:
+    assert _documented("With events") == _rows(plan=WITH_EVENTS) - _rows()
 
 
 def test_only_actions_without_resource_types_are_allowed_on_everything() -> None:

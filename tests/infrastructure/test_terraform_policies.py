@@ -156,6 +156,22 @@ def test_the_runners_have_the_same_permissions_as_in_the_sandbox(
     assert not any(s.verb for s in aws + oci_runner)
 
 
+def test_where_the_plan_sends_events_the_function_may_publish_in_the_compartment_of_the_topic(
+    deployed: Deployment, stack: Stack, policy: list[Statement], tmp_path: Path
+) -> None:
+    topics = "ocid1.compartment.oc1..topics"
+    telling = stack.copy(tmp_path)
+    topic = {"topic_id": "ocid1.onstopic.oc1.eu.a", "compartment_id": topics, "region": "eu-frankfurt-1"}
+    telling.plan["events"] = {"oci": topic}
+    after = statements(telling, telling.apply(**with_image()))
+    group = "lockstep-oci-runner"
+    now, before = of(group, after, deployed), of(group, policy, deployed)
+    [added] = [s for s in now if s not in before]
+    assert added.compartment == topics
+    assert added.permissions == {"ONS_TOPIC_PUBLISH"}
+    assert len(after) == len(policy) + 1
+
+
 def test_the_rings_are_alone_in_their_compartment(stack: Stack, deployed: Deployment) -> None:
     rings = stack.store["compartment_id"]
     there = [s["secret_name"] for s in deployed.secrets.values() if s["compartment_id"] == rings]

@@ -1,0 +1,138 @@
+"""What has happened, by the event with which Step Functions tells that an execution has ended.
+
+https://docs.aws.amazon.com/step-functions/latest/dg/eventbridge-integration.html. It comes also where an execution ran
+out of time or was stopped, and no state of it could tell anything.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from lockstep.compiled import CompiledPlan
+from lockstep.events.happenings import (
+    Entry,
+    ErrorName,
+    Failed,
+    Happening,
+    Promoted,
+    of_promotion,
+    overlap_ends_at,
+)
+from lockstep.messages import Id, RunInput
+from lockstep.shapes import Message, ShapeError, parse, read
+
+Status = Literal["SUCCEEDED", "FAILED", "TIMED_OUT", "ABORTED"]
+STATUSES: tuple[Status, ...] = ("SUCCEEDED", "FAILED", "TIMED_OUT", "ABORTED")
+"""Of an execution that has ended."""
+
+
+class Rotated(Message):
+    """What the state machine returns after a rotation (`cdk/statemachine.py`)."""
+
+    outcome: Literal["rotated"]
+    generation: int
+    kind: Literal["new", "heal"]
+    adopted: bool
+    audit: Entry
+    base_generation: int
+    stores: tuple[Id, ...]
+    promoted_at: datetime
+    not_before: int
+    revoked: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """An execution that has ended.
+
+    Attributes:
+        rotation: Its name, which is the id of the run.
+        arn: Its ARN.
+        at: When.
+        run: What started it.
+        output: What it returned, as a text; None unless it succeeded.
+        error: The error that the event names; Step Functions may leave it out.
+    """
+
+    rotation: Id
+    arn: str
+    status: Status
+    at: datetime
+    run: RunInput
+    output: str | None
+    error: str | None
+
+    def happenings(self, error: str | None) -> tuple[Happening, ...]:
+        """What there is to tell; nothing of a run that was skipped.
+
+        Args:
+            error: The name of the error, if the execution failed.
+        """
+        if self.status == "SUCCEEDED":
+            return self._promotion()
+        status: Any = self.status.lower()
+        failed = Failed(
+            credential=self.run.credential_id,
+            runner="aws",
+            rotation=self.rotation,
+            trigger=self.run.trigger,
+            status=status,
+            error=_name(error),
+        )
+        return (failed,)
+
+    def _promotion(self) -> tuple[Happening, ...]:
+        output = parse(self.output or "null")
+        if not isinstance(output, dict) or output.get("outcome") != "rotated":
+            return ()
+        done = Rotated.model_validate(output)
+        promoted = Promoted(
+            credential=self.run.credential_id,
+            runner="aws",
+            rotation=self.rotation,
+            trigger=self.run.trigger,
+            kind=done.kind,
+            generation=done.generation,
+            previous_generation=done.base_generation,
+            stores=done.stores,
+            promoted_at=done.promoted_at,
+            overlap_ends_at=overlap_ends_at(done.kind, not_before=done.not_before, revoked=done.revoked),
+            revoked=done.revoked,
+            adopted=done.adopted,
+            entry=done.audit,
+        )
+        return of_promotion(promoted)
+
+
+def ended(event: Any, plan: CompiledPlan) -> Ended | None:  # noqa: ANN401 - JSON
+    """The execution that an event is about; None where it rotates no credential of the plan.
+
+    Raises:
+        ShapeError: The event is another one.
+    """
+    try:
+        detail = event["detail"]
+        given, at = detail.get("input"), datetime.fromtimestamp(detail["stopDate"] / 1000, UTC)
+        found = {
+            "arn": detail["executionArn"],
+            "rotation": read(Id, detail["name"]),
+            "status": read(Status, detail["status"]),
+            "output": detail.get("output"),
+            "error": detail.get("error"),
+        }
+    except (LookupError, TypeError, AttributeError, ValueError):
+        raise ShapeError("must tell that an execution has ended") from None
+    try:
+        run: RunInput = read(RunInput, parse(given or "null"))
+    except ShapeError:
+        return None  # The state machine refused it, too.
+    return Ended(at=at, run=run, **found) if plan.credential(run.credential_id) else None
+
+
+def _name(error: str | None) -> str | None:
+    """The name of an error, if it is one."""
+    try:
+        name: str = read(ErrorName, error)
+    except ShapeError:
+        return None
+    return name

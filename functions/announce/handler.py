@@ -1,0 +1,88 @@
+"""The Lambda face of `functions.announce`: one event of Step Functions in, events of Lockstep out.
+
+It imports no store and no database. EventBridge calls it when an execution has ended, so no rotation waits for it.
+What it raises makes Lambda call it again, twice, and counts as an error of the function.
+"""
+
+import json
+import os
+import sys
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from functions.announce.ended import Ended, ended
+from functions.face import LambdaContext
+from lockstep.aws.clients import Trouble, aws_client, translated
+from lockstep.compiled import CompiledPlan, hosted_plan
+from lockstep.errors import EventNotSentError, InvalidRequestError
+from lockstep.events.cloud_event import event_of, source_of
+from lockstep.events.happenings import Promoted
+from lockstep.events.sending import Sink
+from lockstep.identity import AWS_RUNNER
+from lockstep.scope import Scope, check_scope
+from lockstep.shapes import ShapeError
+from lockstep.system import SystemClock
+from lockstep.wiring import PLAN_VARIABLE, endpoints_from_environment, event_sink
+
+
+class Announcer:
+    """The handler. Its clients are made once."""
+
+    def __call__(self, event: dict[str, Any], context: LambdaContext) -> None:
+        """Tell of one execution.
+
+        Raises:
+            InvalidRequestError: The event is another one.
+            EventNotSentError: EventBridge has not taken it, or Step Functions did not answer.
+        """
+        clock = SystemClock()
+        ends_at = clock.monotonic() + context.get_remaining_time_in_millis() / 1000
+        try:
+            run = ended(event, self._plan)
+            if run is None:
+                return
+            with Scope(clock, ends_at=ends_at).open():
+                sent = self._tell(run)
+        except ShapeError:
+            raise InvalidRequestError from None
+        # Unlike a record of the logger, a line on the standard output reaches CloudWatch as it is.
+        sys.stdout.write(json.dumps({"rotation": run.rotation, "events_sent": sent}) + "\n")
+        sys.stdout.flush()
+
+    def _tell(self, run: Ended) -> list[str]:
+        """The types of what was sent."""
+        happenings = run.happenings(self._error(run))
+        if not happenings or self._sink is None:
+            return []
+        source = source_of(region=self._plan.lock.region, table=self._plan.lock.table)
+        time = next((h.promoted_at for h in happenings if isinstance(h, Promoted)), run.at)
+        events = [event_of(h, source=source, cause=run.rotation, time=time) for h in happenings]
+        self._sink.send(events)
+        return [event.type for event in events]
+
+    def _error(self, run: Ended) -> str | None:
+        """The name of the error that a run ended with: Step Functions is asked where its event does not say."""
+        if run.error or run.status != "FAILED":
+            return run.error
+        with translated(dict.fromkeys(Trouble, EventNotSentError)):
+            described = self._states.describe_execution(executionArn=run.arn)
+            found: str | None = described.get("error")
+        return found
+
+    @cached_property
+    def _plan(self) -> CompiledPlan:
+        return hosted_plan(Path(os.environ[PLAN_VARIABLE]))
+
+    @cached_property
+    def _sink(self) -> Sink | None:
+        return event_sink(
+            self._plan, "aws", AWS_RUNNER, endpoints=endpoints_from_environment(), before_send=check_scope
+        )
+
+    @cached_property
+    def _states(self) -> Any:  # noqa: ANN401 - botocore makes its clients' types at run time
+        return aws_client("stepfunctions", self._plan.lock.region, before_send=check_scope)
+
+
+handler = Announcer()

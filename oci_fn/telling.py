@@ -1,0 +1,134 @@
+"""Tells other programs what a run has done, after its lock is free again (protocol E18).
+
+Loaded only where the plan names a topic. An event is tried once, and for seconds at the most. After the first that is
+not sent no other is tried in this call, so that credentials that come later wait for one time-out at the most.
+"""
+
+import json
+import logging
+from collections.abc import Callable
+from functools import cached_property
+
+from lockstep.compiled import CompiledPlan
+from lockstep.errors import DeadlineExceededError, LockstepError
+from lockstep.events.cloud_event import event_of, source_of
+from lockstep.events.happenings import Entry, Failed, Happening, Promoted, of_promotion, overlap_ends_at
+from lockstep.events.sending import Sink
+from lockstep.identity import OCI_RUNNER
+from lockstep.ports import Clock
+from lockstep.scope import Scope, check_scope
+from lockstep.wiring import endpoints_from_environment, event_sink
+from oci_fn.sequence import RunRequest, RunResult
+
+logger = logging.getLogger("lockstep")
+
+
+class Teller:
+    """Sends the events of the runs of one call.
+
+    Args:
+        plan: The plan.
+        clock: The function's.
+        last_call_at: In the clock's monotonic seconds; after it none is sent.
+        scope: Makes a scope for a call.
+    """
+
+    def __init__(
+        self,
+        plan: CompiledPlan,
+        *,
+        clock: Clock,
+        last_call_at: float,
+        scope: Callable[[], Scope],
+    ) -> None:
+        self._plan = plan
+        self._source = source_of(region=plan.lock.region, table=plan.lock.table)
+        self._clock = clock
+        self._last_call_at = last_call_at
+        self._scope = scope
+        self._gave_up = ""
+
+    def tell(self, request: RunRequest, credential_id: str, done: RunResult | None, *, error: str) -> None:
+        """Tell of one run. Raises nothing; what is not sent is logged, by its number.
+
+        Args:
+            request: The run.
+            credential_id: Its credential.
+            done: What became of it; None: it failed.
+            error: The name of the error that it failed with; empty if it did not.
+        """
+        happenings = _happenings(request, credential_id, done, error)
+        problem = self._gave_up
+        if not happenings:
+            return
+        if not problem:
+            try:
+                self._send(happenings, request.rotation_id, done)
+            except LockstepError as e:
+                problem = str(e.where.get("code") or type(e).__name__)
+            except Exception as e:  # noqa: BLE001 - an event fails no run
+                problem = type(e).__name__
+            self._gave_up = problem
+        if problem:
+            logger.warning(
+                json.dumps(
+                    {
+                        "credential_id": credential_id,
+                        "rotation_id": request.rotation_id,
+                        "events_not_sent": len(happenings),
+                        "error": problem,
+                    }
+                )
+            )
+
+    def _send(self, happenings: tuple[Happening, ...], rotation_id: str, done: RunResult | None) -> None:
+        if self._clock.monotonic() >= self._last_call_at:
+            raise DeadlineExceededError
+        now = self._clock.now().replace(microsecond=0)
+        time = done.report.promoted_at if done and done.report else now
+        events = [event_of(h, source=self._source, cause=rotation_id, time=time) for h in happenings]
+        with self._scope().open():
+            if sink := self._sink:
+                sink.send(events)
+
+    @cached_property
+    def _sink(self) -> Sink | None:
+        endpoints = endpoints_from_environment()
+        return event_sink(
+            self._plan, "oci", OCI_RUNNER, endpoints=endpoints, clock=self._clock, before_send=check_scope
+        )
+
+
+def _happenings(
+    request: RunRequest, credential_id: str, done: RunResult | None, error: str
+) -> tuple[Happening, ...]:
+    if done is None:
+        failed = Failed(
+            credential=credential_id,
+            runner="oci",
+            rotation=request.rotation_id,
+            trigger=request.trigger,
+            status="failed",
+            error=error or None,
+        )
+        return (failed,)
+    report, recorded = done.report, done.recorded
+    if report is None or recorded is None:
+        return ()
+    claim, revoked = report.claim, bool(report.revoked)
+    promoted = Promoted(
+        credential=credential_id,
+        runner="oci",
+        rotation=request.rotation_id,
+        trigger=request.trigger,
+        kind=claim.kind.value,
+        generation=claim.generation,
+        previous_generation=claim.base_generation,
+        stores=tuple(store.store for store in report.stores),
+        promoted_at=report.promoted_at,
+        overlap_ends_at=overlap_ends_at(claim.kind, not_before=recorded.release.not_before, revoked=revoked),
+        revoked=revoked,
+        adopted=report.adopted_from is not None,
+        entry=Entry(stream="oci", seq=recorded.seq),
+    )
+    return of_promotion(promoted)

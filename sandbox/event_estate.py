@@ -1,0 +1,70 @@
+"""Where the events of an estate go: a bus with a queue behind it, and a topic; and what has arrived there."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from functions.announce.handler import Announcer
+from sandbox.aws import AwsSandbox, Execution
+from sandbox.aws.lambda_host import InvocationResult
+from sandbox.aws.status_changes import deliver, status_change
+from sandbox.oci import OciSandbox
+from sandbox.plans import EVENT_BUS
+
+ANNOUNCE = "announce"
+_TIMEOUT_SECONDS = 60.0
+_QUEUE = "lockstep-events-consumer"
+
+CloudEvent = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EventEstate:
+    """A consumer in each cloud.
+
+    Attributes:
+        queue_url: What the bus has taken, behind a rule.
+        topic_id: In OCI.
+    """
+
+    aws: AwsSandbox
+    oci: OciSandbox
+    queue_url: str
+    topic_id: str
+
+    def ended(self, execution: Execution) -> list[InvocationResult]:
+        """Let Step Functions tell that an execution has ended; what became of the calls of the function."""
+        return deliver(self.aws, ANNOUNCE, status_change(self.aws, execution.arn))
+
+    def on_bus(self) -> list[CloudEvent]:
+        """What has arrived from the bus since the last look: the details of EventBridge's envelopes."""
+        sqs, found = self.aws.client("sqs"), list[CloudEvent]()
+        while messages := sqs.receive_message(QueueUrl=self.queue_url, MaxNumberOfMessages=10).get(
+            "Messages"
+        ):
+            for message in messages:
+                envelope = json.loads(message["Body"])
+                assert envelope["source"] == "lockstep"  # noqa: S101 - what the rule matches
+                assert envelope["detail-type"] == envelope["detail"]["type"]  # noqa: S101 - one type
+                found.append(envelope["detail"])
+                sqs.delete_message(QueueUrl=self.queue_url, ReceiptHandle=message["ReceiptHandle"])
+        return sorted(found, key=lambda event: (event["time"], event["type"]))
+
+    def on_topic(self) -> list[CloudEvent]:
+        """What has arrived at the topic since the last look."""
+        found = [json.loads(m.body) for m in self.oci.notifications.messages[self.topic_id]]
+        self.oci.notifications.messages[self.topic_id].clear()
+        return found
+
+
+def make_event_estate(aws: AwsSandbox, oci: OciSandbox) -> EventEstate:
+    """Make bus, rule, queue and topic, and the function that announces."""
+    events, sqs = aws.client("events"), aws.client("sqs")
+    events.create_event_bus(Name=EVENT_BUS)
+    url = sqs.create_queue(QueueName=_QUEUE)["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    events.put_rule(Name="all", EventBusName=EVENT_BUS, EventPattern=json.dumps({"source": ["lockstep"]}))
+    events.put_targets(Rule="all", EventBusName=EVENT_BUS, Targets=[{"Id": "queue", "Arn": arn}])
+    aws.lambda_host.register_handler(ANNOUNCE, Announcer(), timeout_seconds=_TIMEOUT_SECONDS)
+    topic = oci.notifications.create_topic(oci.own_compartment_id)
+    return EventEstate(aws=aws, oci=oci, queue_url=url, topic_id=topic)

@@ -1,0 +1,164 @@
+"""The adapters that send events, with the real SDKs over HTTP, on services as strict as the real ones."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from moto.core.exceptions import JsonRESTError
+
+from lockstep.aws.clients import aws_client
+from lockstep.aws.eventbridge import EventBridgeBus
+from lockstep.errors import EventNotSentError
+from lockstep.events.cloud_event import CloudEvent, event_of
+from lockstep.events.happenings import Entry, Paused, Retired
+from lockstep.oci.clients import OciClients, OciIdentity
+from lockstep.oci.notifications import NotificationsTopic
+from lockstep.wiring import EVENT_TIMEOUTS
+from sandbox.aws import AwsSandbox
+from sandbox.event_estate import EventEstate, make_event_estate
+from sandbox.oci import OciSandbox
+from sandbox.plans import EVENT_BUS
+from tests.contract.aws_fixtures import KEYS
+
+AT = datetime(2026, 11, 27, 12, tzinfo=UTC)
+MOST_SECONDS = EVENT_TIMEOUTS.connect_seconds + EVENT_TIMEOUTS.read_seconds + 1.0
+
+
+def paused(number: int = 1) -> CloudEvent:
+    happening = Paused(credential="multi-cloud/app_user", entry=Entry(stream="aws", seq=number))
+    return event_of(happening, source="/lockstep/eu-central-1/lockstep", cause=f"order-{number}", time=AT)
+
+
+def too_large() -> CloudEvent:
+    """No plan makes one; so large is a credential of 100,000 generations that may be alive."""
+    happening = Retired(credential="c", left_alive=tuple(range(100_000)), entry=Entry(stream="aws", seq=1))
+    return event_of(happening, source="/lockstep/eu-central-1/lockstep", cause="order-1", time=AT)
+
+
+@pytest.fixture
+def clouds() -> Iterator[EventEstate]:
+    with AwsSandbox() as aws, OciSandbox() as oci:
+        yield make_event_estate(aws, oci)
+
+
+def bus_of(clouds: EventEstate, name: str = EVENT_BUS) -> EventBridgeBus:
+    aws = clouds.aws
+    client = aws_client("events", aws.region, keys=KEYS, endpoint=aws.url, timeouts=EVENT_TIMEOUTS)
+    return EventBridgeBus(client, name)
+
+
+def topic_of(
+    clouds: EventEstate, config: dict[str, str] | None = None, topic: str | None = None
+) -> NotificationsTopic:
+    identity = OciIdentity(config=config or clouds.oci.config())
+    clients = OciClients(
+        lambda: identity, "eu-frankfurt-1", endpoint=clouds.oci.endpoint, timeouts=EVENT_TIMEOUTS
+    )
+    return NotificationsTopic(clients, topic or clouds.topic_id)
+
+
+def not_sent(send: Callable[[], None], code: str) -> None:
+    began = time.monotonic()
+    with pytest.raises(EventNotSentError) as caught:
+        send()
+    assert caught.value.where["code"] == code
+    assert time.monotonic() - began < MOST_SECONDS
+
+
+# EventBridge
+
+
+def test_a_bus_gets_the_cloud_event_as_the_detail(clouds: EventEstate) -> None:
+    bus_of(clouds).send([paused()])
+    assert clouds.on_bus() == [paused().document()]
+
+
+def test_more_than_ten_events_are_several_requests(clouds: EventEstate) -> None:
+    asked: list[str] = []
+    clouds.aws.on_request = lambda _service, operation: asked.append(operation)
+    bus_of(clouds).send([paused(n) for n in range(12)])
+    clouds.aws.on_request = None
+    assert asked == ["PutEvents", "PutEvents"]
+    assert {e["data"]["entry"]["seq"] for e in clouds.on_bus()} == set(range(12))
+
+
+def test_an_entry_that_is_refused_is_no_exception_of_the_sdk(clouds: EventEstate) -> None:
+    clouds.aws.event_fault = lambda: "InternalFailure"
+    not_sent(lambda: bus_of(clouds).send([paused()]), "InternalFailure")
+
+
+def test_a_throttled_call(clouds: EventEstate) -> None:
+    def throttle() -> None:
+        raise JsonRESTError("ThrottlingException", "Rate exceeded")
+
+    clouds.aws.event_fault = throttle
+    not_sent(lambda: bus_of(clouds).send([paused()]), "ThrottlingException")
+
+
+def test_a_bus_that_does_not_answer(clouds: EventEstate) -> None:
+    clouds.aws.event_fault = lambda: time.sleep(MOST_SECONDS)
+    not_sent(lambda: bus_of(clouds).send([paused()]), "ReadTimeoutError")
+
+
+def test_a_bus_that_is_not_there(clouds: EventEstate) -> None:
+    not_sent(lambda: bus_of(clouds, "another").send([paused()]), "ResourceNotFoundException")
+
+
+def test_an_event_that_is_too_large(clouds: EventEstate) -> None:
+    not_sent(lambda: bus_of(clouds).send([too_large()]), "ValidationException")
+
+
+def test_the_emulated_bus_keeps_the_sources_of_aws(clouds: EventEstate) -> None:
+    entry = {"Source": "aws.states", "DetailType": "x", "Detail": "{}", "EventBusName": EVENT_BUS}
+    answer = clouds.aws.client("events").put_events(Entries=[entry])
+    assert (answer["FailedEntryCount"], answer["Entries"][0]["ErrorCode"]) == (
+        1,
+        "NotAuthorizedForSourceException",
+    )
+
+
+# Notifications
+
+
+def test_a_topic_gets_the_cloud_event_as_the_body(clouds: EventEstate) -> None:
+    topic_of(clouds).send([paused(1), paused(2)])
+    [first, _] = clouds.oci.notifications.messages[clouds.topic_id]
+    assert first.title == "dev.lockstep.credential.paused multi-cloud/app_user"
+    assert json.loads(first.body) == paused(1).document()
+    assert clouds.on_topic() == [paused(1).document(), paused(2).document()]
+
+
+def test_a_publisher_needs_the_right_in_the_compartment_of_the_topic(clouds: EventEstate) -> None:
+    oci = clouds.oci
+    elsewhere = oci.new_api_key("elsewhere", "ONS_TOPIC_PUBLISH", compartment=oci.compartment_id)
+    not_sent(lambda: topic_of(clouds, elsewhere).send([paused()]), "NotAuthorizedOrNotFound")
+    here = oci.new_api_key("here", "ONS_TOPIC_PUBLISH", compartment=oci.own_compartment_id)
+    topic_of(clouds, here).send([paused()])
+    assert len(clouds.on_topic()) == 1
+
+
+def test_a_topic_that_is_not_there(clouds: EventEstate) -> None:
+    send = topic_of(clouds, topic="ocid1.onstopic.oc1..none").send
+    not_sent(lambda: send([paused()]), "NotAuthorizedOrNotFound")
+
+
+def test_a_message_that_is_too_large(clouds: EventEstate) -> None:
+    not_sent(lambda: topic_of(clouds).send([too_large()]), "InvalidParameter")
+
+
+def test_more_messages_than_a_topic_takes_in_a_minute(clouds: EventEstate) -> None:
+    topic = topic_of(clouds)
+    topic.send([paused(n) for n in range(60)])
+    not_sent(lambda: topic.send([paused(60)]), "TooManyRequests")
+
+
+@pytest.mark.parametrize("fault", ["hang", "drop_request"])
+def test_a_topic_that_does_not_answer(clouds: EventEstate, fault: str) -> None:
+    arm: Any = getattr(clouds.oci.faults, fault)
+    with arm("publish_message") as armed:
+        code = {"hang": "ReadTimeout", "drop_request": "ConnectionError"}[fault]
+        not_sent(lambda: topic_of(clouds).send([paused()]), code)
+        assert armed.hits == 1  # Tried once.

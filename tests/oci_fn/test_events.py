@@ -1,0 +1,387 @@
+"""Events of both runners and of operators, live: the deployed state machine, the real fdk, real databases.
+
+An event says only what has happened already. What becomes of it changes nothing: no rotation takes longer, and no login
+is refused, where EventBridge or Notifications refuse, hang or throttle.
+"""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from moto.core.exceptions import JsonRESTError
+from typer.testing import CliRunner, Result
+
+from lockstep.cli import app
+from lockstep.client import CredentialClient
+from lockstep.client.sources import aws_source
+from lockstep.model import Credential
+from lockstep.orders import Enrol
+from lockstep.wiring import EVENT_TIMEOUTS
+from sandbox import plans
+from sandbox.applications import Applications, by_client
+from sandbox.aws import Execution, InvocationContext, ProcessDied
+from sandbox.databases import CertificateAuthority, MariaDbServer
+from sandbox.estate import Estate, Settings, running_estate
+from sandbox.event_estate import CloudEvent
+from sandbox.fn import FunctionProcess, running_function
+from sandbox.oci.faults import Fault
+
+PREFIX = "dev.lockstep.credential."
+BOUND_SECONDS = EVENT_TIMEOUTS.connect_seconds + EVENT_TIMEOUTS.read_seconds
+
+
+@pytest.fixture(scope="module")
+def estate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Estate]:
+    """MariaDB, both clouds, a credential for each test, and events in both clouds."""
+    servers = {"orders": MariaDbServer(authority=CertificateAuthority(tmp_path_factory.mktemp("ca")))}
+    credentials = [plans.credential(f"multi-cloud/app-{n}", "orders", username=f"app_{n}") for n in range(12)]
+    settings = Settings(audit_tier="Standard", events=True)
+    folder = tmp_path_factory.mktemp("estate")
+    with running_estate(credentials, servers, folder=folder, settings=settings) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def function(estate: Estate) -> Iterator[FunctionProcess]:
+    with running_function(estate.function_environment) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def left(estate: Estate) -> list[Credential]:
+    return list(estate.plan.credentials)
+
+
+@pytest.fixture
+def credential(left: list[Credential], estate: Estate) -> Credential:
+    """One that no other test has used, and nothing to be read yet."""
+    estate.events.on_bus()
+    estate.events.on_topic()
+    return left.pop()
+
+
+def by_aws(estate: Estate, credential: Credential) -> Execution:
+    """A rotation as if it were due; Step Functions tells that it has ended."""
+    estate.outside.expire_schedule(credential.id)
+    execution = estate.rotate(credential.id)
+    estate.events.ended(execution)
+    return execution
+
+
+def by_oci(estate: Estate, function: FunctionProcess, credential: Credential) -> dict[str, Any]:
+    estate.outside.expire_schedule(credential.id)
+    answer = function.call({"credential_id": credential.id, "trigger": "test"})
+    [found] = answer.body["results"]
+    assert isinstance(found, dict)
+    return found
+
+
+def types(events: list[CloudEvent]) -> list[str]:
+    return [event["type"].removeprefix(PREFIX) for event in events]
+
+
+def run(*words: str, given: str = "") -> Result:
+    return CliRunner().invoke(app, words, input=given)
+
+
+# What is told
+
+
+def test_both_runners_tell_of_their_rotations(
+    estate: Estate, function: FunctionProcess, credential: Credential
+) -> None:
+    assert by_aws(estate, credential).output["outcome"] == "rotated"
+    [first] = estate.events.on_bus()  # The activation's heal, after which nothing dies.
+    assert (first["data"]["kind"], first["data"]["generation"]) == ("heal", 1)
+    assert first["data"]["overlap_ends_at"] is None
+
+    execution = by_aws(estate, credential)
+    promoted, dies = sorted(estate.events.on_bus(), key=lambda e: str(e["type"]), reverse=True)
+    assert types([promoted, dies]) == ["promoted", "previous-dies"]
+    data = promoted["data"]
+    assert (data["runner"], data["kind"], data["generation"], data["previous_generation"]) == (
+        "aws",
+        "new",
+        2,
+        1,
+    )
+    assert data["stores"] == ["aws", "oci"]
+    assert data["entry"] == execution.output["audit"]
+    item = estate.outside.lock_item(credential.id)
+    assert data["overlap_ends_at"] == dies["data"]["dies_at"]
+    assert item["current_generation"]["N"] == "2"
+
+    assert by_oci(estate, function, credential)["outcome"] == "rotated"
+    assert estate.events.on_bus() == []
+    in_oci = estate.events.on_topic()
+    assert types(in_oci) == ["promoted", "previous-dies"]
+    assert [e["data"]["generation"] for e in in_oci] == [3, 3]
+    assert in_oci[0]["data"]["runner"] == "oci"
+    assert in_oci[0]["source"] == promoted["source"]
+    assert estate.locked_out(credential) == []
+
+
+def test_a_repeat_is_recognised_by_its_id(estate: Estate, credential: Credential) -> None:
+    by_aws(estate, credential)
+    execution = by_aws(estate, credential)
+    once = estate.events.on_bus()
+    estate.events.ended(execution)
+    again = estate.events.on_bus()
+    assert again
+    assert all(event in once for event in again)
+
+
+def test_a_skipped_run_is_not_told(estate: Estate, function: FunctionProcess, credential: Credential) -> None:
+    by_aws(estate, credential)
+    estate.events.on_bus()
+    skipped = estate.rotate(credential.id)
+    assert skipped.output == {"outcome": "skipped"}
+    assert [r.function_error for r in estate.events.ended(skipped)] == [None]
+    answer = function.call({"credential_id": credential.id})
+    assert answer.body["results"][0]["outcome"] == "skipped"
+    assert (estate.events.on_bus(), estate.events.on_topic()) == ([], [])
+
+
+def test_a_failed_run_is_told_with_the_name_of_its_error(
+    estate: Estate, function: FunctionProcess, credential: Credential
+) -> None:
+    by_aws(estate, credential)
+    estate.events.on_bus()
+    server = estate.servers["orders"]
+    server.kill()
+    try:
+        execution = by_aws(estate, credential)
+        in_oci = by_oci(estate, function, credential)
+    finally:
+        server.start()
+    assert (execution.status, in_oci["outcome"]) == ("FAILED", "failed")
+    [of_aws], [of_oci] = estate.events.on_bus(), estate.events.on_topic()
+    for event, runner in ((of_aws, "aws"), (of_oci, "oci")):
+        assert event["type"] == f"{PREFIX}failed"
+        assert event["data"]["runner"] == runner
+        assert (event["data"]["status"], event["data"]["error"]) == ("failed", "DatabaseUnreachableError")
+    assert (of_aws["data"]["trigger"], of_oci["data"]["trigger"]) == ("manual", "test")
+    assert by_aws(estate, credential).output["outcome"] == "rotated"
+
+
+def test_a_step_that_dies_is_told(estate: Estate, credential: Credential) -> None:
+    """Every call of it, also the one that would record the failure: only Step Functions can tell."""
+    by_aws(estate, credential)
+    estate.events.on_bus()
+
+    def die(call: InvocationContext, _event: object) -> None:
+        if call.function_name in {"update_secrets", "audit"}:
+            raise ProcessDied
+
+    estate.aws.lambda_host.before_call = die
+    try:
+        execution = by_aws(estate, credential)
+    finally:
+        estate.aws.lambda_host.before_call = None
+    assert execution.status == "FAILED"
+    [event] = estate.events.on_bus()
+    assert (event["type"], event["data"]["error"]) == (f"{PREFIX}failed", execution.error)
+    assert by_aws(estate, credential).output["outcome"] == "rotated"
+
+
+def test_a_run_that_was_stopped_is_told(estate: Estate, credential: Credential) -> None:
+    states = estate.aws.client("stepfunctions")
+
+    held = threading.Event()
+
+    def hold(_call: InvocationContext, _event: object) -> None:
+        held.set()
+        time.sleep(1)
+
+    estate.aws.lambda_host.before_call = hold
+    try:
+        arn = states.start_execution(
+            stateMachineArn=estate.machine_arn, input=json.dumps({"credential_id": credential.id})
+        )["executionArn"]
+        assert held.wait(30)
+        states.stop_execution(executionArn=arn)
+        while states.describe_execution(executionArn=arn)["status"] == "RUNNING":
+            time.sleep(0.05)
+    finally:
+        estate.aws.lambda_host.before_call = None
+    stopped = Execution(arn=arn, status="ABORTED", output=None, error=None, cause=None, history=())
+    estate.events.ended(stopped)
+    [event] = estate.events.on_bus()
+    assert (event["data"]["status"], event["data"]["error"]) == ("aborted", None)
+
+
+# What operators do
+
+
+def test_what_operators_do_is_told_in_both_clouds(estate: Estate, credential: Credential) -> None:
+    by_aws(estate, credential)
+    estate.events.on_bus()
+    for words in (("pause", credential.id), ("resume", credential.id), ("retire", credential.id)):
+        assert run(*words).exit_code == 0
+    told = ["paused", "resumed", "paused", "retired"]  # To retire is to pause, too.
+    on_bus, on_topic = estate.events.on_bus(), estate.events.on_topic()
+    assert sorted(types(on_bus)) == sorted(told)
+    assert types(on_topic) == told
+    assert {e["id"] for e in on_bus} == {e["id"] for e in on_topic}
+    entries = [e["data"]["entry"] for e in on_topic]
+    assert [e["stream"] for e in entries] == ["aws"] * 4
+    assert sorted(e["seq"] for e in entries) == [e["seq"] for e in entries]
+    assert run("pause", credential.id).exit_code == 0
+    assert on_topic[-1]["data"]["left_alive"] == [1]
+    assert (estate.events.on_bus(), estate.events.on_topic()) == ([], [])  # It was paused already.
+
+
+def test_a_hand_over_is_told_as_adopted(estate: Estate, credential: Credential) -> None:
+    login = estate.stored_login(credential)
+    assert login
+    placeholder = json.dumps({"placeholder": True})
+    name = credential.secret_names.app_user
+    estate.aws.client("secretsmanager").put_secret_value(SecretId=name, SecretString=placeholder)
+    text = f"{login.username}\n{login.password.reveal()}\n"
+    shown = run("hand-over", credential.id, given=text)
+    assert shown.exit_code == 0, shown.output
+    [event] = estate.events.on_bus()
+    assert event["type"] == f"{PREFIX}adopted"
+    assert event["data"]["stores"] == ["aws"]
+    assert event["data"]["databases"] == ["orders"]
+    assert login.password.reveal() not in json.dumps(event)
+
+
+def test_a_refused_event_is_complained_of_and_the_command_succeeds(
+    estate: Estate, credential: Credential
+) -> None:
+    estate.aws.event_fault = lambda: "InternalFailure"
+    try:
+        shown = run("pause", credential.id)
+    finally:
+        estate.aws.event_fault = None
+    assert shown.exit_code == 0
+    assert (
+        f"{credential.id}: done, but its event was not sent to events.aws: EventNotSentError" in shown.stderr
+    )
+    assert types(estate.events.on_topic()) == ["paused"]
+    assert estate.outside.lock_item(credential.id)["paused"] == {"BOOL": True}
+
+
+# What is not sent changes nothing
+
+
+def _throttle() -> None:
+    raise JsonRESTError("ThrottlingException", "Rate exceeded")
+
+
+def _hang() -> None:
+    time.sleep(3 * BOUND_SECONDS)
+
+
+FAULTS: dict[str, Callable[[], str | None]] = {
+    "refuses": lambda: "InternalFailure",
+    "throttles": _throttle,
+    "hangs": _hang,
+}
+
+
+def test_no_login_is_refused_and_no_rotation_waits(
+    estate: Estate, function: FunctionProcess, credential: Credential
+) -> None:
+    server = next(s for s in estate.plan.databases if s.name == "orders")
+    source = aws_source(credential.secret_names.app_user, region=estate.aws.region)
+    application = by_client("app", CredentialClient([source], max_age_seconds=1.0), server)
+    by_aws(estate, credential)
+    calm = _seconds(lambda: estate_rotates(estate, credential))
+    with Applications([application]):
+        for name, fault in FAULTS.items():
+            estate.aws.event_fault = fault
+            # What hangs is struck when the function is called, after the execution has ended.
+            took = _seconds(lambda: estate_rotates(estate, credential))
+            assert took < calm + BOUND_SECONDS, name
+        estate.aws.event_fault = None
+        for fault_in_oci in _faults_of_the_topic(estate):
+            with fault_in_oci:
+                assert by_oci(estate, function, credential)["outcome"] == "rotated"
+                assert fault_in_oci.hits == 1
+    assert application.logins > 0
+    assert application.refusals == []
+    assert estate.locked_out(credential) == []
+    logged = [
+        json.loads(line[line.index("{") :]) for line in function.log.splitlines() if "events_not_sent" in line
+    ]
+    assert [(e["events_not_sent"], e["error"]) for e in logged] == [
+        (2, "TooManyRequests"),
+        (2, "InternalServerError"),
+        (2, "ReadTimeout"),
+    ]
+
+
+def _faults_of_the_topic(estate: Estate) -> Iterator[Fault]:
+    faults, publish = estate.oci.faults, "publish_message"
+    yield faults.refuse(publish, status=429, code="TooManyRequests", times=None)
+    yield faults.refuse(publish, status=500, code="InternalServerError", times=None)
+    yield faults.hang(publish, times=None)
+
+
+def estate_rotates(estate: Estate, credential: Credential) -> None:
+    estate.outside.expire_schedule(credential.id)
+    execution = estate.rotate(credential.id)
+    assert execution.output["outcome"] == "rotated"
+
+
+def _seconds(act: Callable[[], object]) -> float:
+    began = time.monotonic()
+    act()
+    return time.monotonic() - began
+
+
+def test_a_function_that_is_refused_is_called_again_and_counts_as_failed(
+    estate: Estate, credential: Credential
+) -> None:
+    by_aws(estate, credential)
+    estate.events.on_bus()
+    struck: list[int] = []
+
+    def twice() -> str | None:
+        struck.append(1)
+        return "ThrottlingException" if len(struck) < 3 else None
+
+    estate.aws.event_fault = twice
+    try:
+        estate.outside.expire_schedule(credential.id)
+        execution = estate.rotate(credential.id)
+        results = estate.events.ended(execution)
+    finally:
+        estate.aws.event_fault = None
+    assert [r.function_error for r in results] == ["Unhandled", "Unhandled", None]
+    assert b"EventNotSentError" in results[0].payload
+    assert len(estate.events.on_bus()) == 2
+
+
+def test_after_one_that_is_not_sent_the_others_of_a_call_are_not_tried(
+    estate: Estate, function: FunctionProcess
+) -> None:
+    for credential in estate.plan.credentials:
+        estate.outside.expire_schedule(credential.id)
+    with estate.oci.faults.refuse(
+        "publish_message", status=500, code="InternalServerError", times=None
+    ) as fault:
+        answer = function.call()
+    told = [r for r in answer.body["results"] if r["outcome"] != "skipped"]
+    assert len(told) > 1
+    assert fault.hits == 1
+
+
+def test_what_is_sent_holds_no_password_and_no_address(estate: Estate, credential: Credential) -> None:
+    estate.order(credential, Enrol(databases=frozenset({"orders"})))
+    passwords = []
+    for _ in range(3):
+        by_aws(estate, credential)
+        login = estate.stored_login(credential)
+        assert login
+        passwords.append(login.password.reveal())
+    events = estate.events.on_bus()
+    assert types(events).count("promoted") == 3
+    text = json.dumps(events)
+    for secret in (*passwords, *estate.confidential, "127.0.0.1", "localhost"):
+        assert secret not in text

@@ -1,0 +1,299 @@
+"""What events say, by which ids, and that nothing of them is loaded where none is sent."""
+
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from functions.announce.ended import ended
+from lockstep.cli.events_page import examples, page, schema
+from lockstep.events.cloud_event import event_of, source_of, type_of
+from lockstep.events.happenings import NAMES, Entry, Failed, PreviousDies, Promoted, of_promotion
+from lockstep.events.sending import text_of
+from lockstep.messages import ID_LENGTH
+from lockstep.plan_file import PlanProblemsError, load_plan
+from lockstep.shapes import ShapeError
+from sandbox import plans
+from sandbox.plans import write_plan
+from tests.support.memory import make_plan
+
+ROOT = Path(__file__).parents[2]
+AT = datetime(2026, 11, 27, 12, tzinfo=UTC)
+OVERLAP = datetime(2026, 11, 27, 12, 16, tzinfo=UTC)
+CREDENTIAL = make_plan().credentials[0].id
+
+
+def promoted(**more: object) -> Promoted:
+    given: dict[str, Any] = {
+        "credential": "multi-cloud/app_user",
+        "runner": "aws",
+        "rotation": "run-1",
+        "trigger": "schedule",
+        "kind": "new",
+        "generation": 8,
+        "previous_generation": 7,
+        "stores": ("aws", "oci"),
+        "promoted_at": AT,
+        "overlap_ends_at": OVERLAP,
+        "revoked": False,
+        "adopted": False,
+        "entry": Entry(stream="aws", seq=42),
+    }
+    return Promoted(**{**given, **more})
+
+
+# What is told
+
+
+def test_a_promotion_tells_when_the_previous_value_dies() -> None:
+    first, second = of_promotion(promoted())
+    assert first == promoted()
+    assert isinstance(second, PreviousDies)
+    assert (second.previous_generation, second.dies_at, second.reason) == (7, OVERLAP, "overlap")
+
+
+def test_an_emergency_tells_that_it_is_dead_already() -> None:
+    _, dies = of_promotion(promoted(revoked=True, overlap_ends_at=None))
+    assert isinstance(dies, PreviousDies)
+    assert (dies.dies_at, dies.reason) == (AT, "revoked")
+
+
+@pytest.mark.parametrize(
+    "more", [{"kind": "heal", "overlap_ends_at": None}, {"previous_generation": 0}], ids=["heal", "bootstrap"]
+)
+def test_where_nothing_dies_nothing_is_told_of_it(more: dict[str, object]) -> None:
+    assert of_promotion(promoted(**more)) == (promoted(**more),)
+
+
+def test_a_repeat_has_the_same_id_and_another_happening_another_one() -> None:
+    source = source_of(region="eu-central-1", table="lockstep")
+    made = [
+        event_of(h, source=source, cause="run-1", time=AT) for _ in range(2) for h in of_promotion(promoted())
+    ]
+    assert [e.id for e in made[:2]] == [e.id for e in made[2:]]
+    assert len({e.id for e in made}) == 2
+    other = event_of(promoted(rotation="run-2"), source=source, cause="run-2", time=AT)
+    assert other.id not in {e.id for e in made}
+
+
+def test_an_event_is_a_cloud_event() -> None:
+    event = event_of(promoted(), source="/lockstep/eu-central-1/lockstep", cause="run-1", time=AT)
+    assert event.document() == {
+        "specversion": "1.0",
+        "id": "multi-cloud/app_user/run-1/promoted",
+        "source": "/lockstep/eu-central-1/lockstep",
+        "type": "dev.lockstep.credential.promoted",
+        "subject": "multi-cloud/app_user",
+        "time": "2026-11-27T12:00:00Z",
+        "datacontenttype": "application/json",
+        "data": {
+            "credential": "multi-cloud/app_user",
+            "runner": "aws",
+            "rotation": "run-1",
+            "trigger": "schedule",
+            "kind": "new",
+            "generation": 8,
+            "previous_generation": 7,
+            "stores": ["aws", "oci"],
+            "promoted_at": "2026-11-27T12:00:00Z",
+            "overlap_ends_at": "2026-11-27T12:16:00Z",
+            "revoked": False,
+            "adopted": False,
+            "entry": {"stream": "aws", "seq": 42},
+        },
+    }
+
+
+def test_the_longest_names_fit_everywhere() -> None:
+    """A topic of OCI takes 64 KB, EventBridge 256 KB for all entries of a request."""
+    longest = "x" * ID_LENGTH
+    event = event_of(
+        promoted(credential=longest, rotation=longest, trigger=longest, stores=(longest,) * 10),
+        source=source_of(region="eu-central-1", table="x" * 255),
+        cause=longest,
+        time=AT,
+    )
+    assert len(text_of(event).encode()) < 8 * 1024
+
+
+# The end of an execution
+
+
+def execution(status: str = "SUCCEEDED", **more: object) -> dict[str, Any]:
+    output = {
+        "outcome": "rotated",
+        "generation": 8,
+        "kind": "new",
+        "adopted": False,
+        "audit": {"stream": "aws", "seq": 42},
+        "base_generation": 7,
+        "stores": ["aws"],
+        "promoted_at": "2026-11-27T12:00:00Z",
+        "not_before": int(OVERLAP.timestamp()),
+        "revoked": False,
+    }
+    detail = {
+        "executionArn": "arn:aws:states:eu-central-1:123456789012:execution:lockstep:run-1",
+        "name": "run-1",
+        "status": status,
+        "stopDate": int(AT.timestamp() * 1000),
+        "input": json.dumps({"credential_id": CREDENTIAL, "trigger": "schedule"}),
+        "output": json.dumps(output) if status == "SUCCEEDED" else None,
+    }
+    return {"detail": {**detail, **more}}
+
+
+def of(event: dict[str, Any], error: str | None = None) -> Any:  # noqa: ANN401 - None, or a tuple
+    run = ended(event, make_plan().compiled)
+    return None if run is None else run.happenings(error)
+
+
+def test_a_rotation_that_has_ended() -> None:
+    first, second = of(execution())
+    assert first == promoted(credential=CREDENTIAL, stores=("aws",))
+    assert second.dies_at == OVERLAP
+
+
+@pytest.mark.parametrize(
+    ("status", "told"), [("FAILED", "failed"), ("TIMED_OUT", "timed_out"), ("ABORTED", "aborted")]
+)
+def test_a_run_that_has_not(status: str, told: str) -> None:
+    [failed] = of(execution(status), "DatabaseUnreachableError")
+    assert isinstance(failed, Failed)
+    assert (failed.status, failed.error, failed.rotation) == (told, "DatabaseUnreachableError", "run-1")
+
+
+@pytest.mark.parametrize("error", [None, "it said: hunter2!", "x" * 101], ids=["none", "text", "long"])
+def test_what_is_no_name_of_an_error_is_not_passed_on(error: str | None) -> None:
+    [failed] = of(execution("FAILED"), error)
+    assert failed.error is None
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"input": json.dumps({"credential_id": "of/another-plan"})},
+        {"input": "[1]"},
+        {"input": "no JSON"},
+        {"input": None, "inputDetails": {"included": False}},
+    ],
+    ids=["another plan", "refused", "no JSON", "left out"],
+)
+def test_what_rotates_no_credential_of_the_plan_is_not_told(more: dict[str, object]) -> None:
+    assert of(execution("FAILED", **more)) is None
+
+
+@pytest.mark.parametrize("output", ['{"outcome":"skipped"}', "null", "[]"])
+def test_a_run_that_was_skipped_is_not_told(output: str) -> None:
+    assert of(execution(output=output)) == ()
+
+
+@pytest.mark.parametrize(
+    "event", [{}, [], None, {"detail": 1}, {"detail": {"status": "RUNNING"}}, execution("RUNNING")]
+)
+def test_another_event_is_refused(event: Any) -> None:  # noqa: ANN401 - JSON
+    with pytest.raises(ShapeError):
+        ended(event, make_plan().compiled)
+
+
+# The plan
+
+
+def problems(tmp_path: Path, events: object, *, oci: bool = False) -> list[str]:
+    document = plans.plan_document(
+        [plans.database("orders", make_plan().databases[0].engine)],
+        [plans.credential("multi-cloud/app_user", "orders")],
+        oci=plans.OciNames() if oci else None,
+    )
+    file = write_plan(tmp_path / "lockstep.yaml", {**document, "events": events})
+    try:
+        load_plan(file)
+    except PlanProblemsError as error:
+        return [problem.told for problem in error.problems]
+    return []
+
+
+TOPIC = {
+    "topic_id": "ocid1.onstopic.oc1.eu.a",
+    "compartment_id": "ocid1.compartment.oc1..a",
+    "region": "eu-frankfurt-1",
+}
+
+
+def test_a_plan_may_name_a_bus_and_a_topic(tmp_path: Path) -> None:
+    bus = {"name": "default", "region": "eu-central-1"}
+    assert problems(tmp_path, {"aws": bus, "oci": TOPIC}, oci=True) == []
+    assert problems(tmp_path, None) == []
+
+
+def test_what_is_wrong_with_the_section_is_told(tmp_path: Path) -> None:
+    assert problems(tmp_path, {}) == [
+        "events: must name aws, oci or both; to send no events, leave `events` out"
+    ]
+    assert problems(tmp_path, {"oci": TOPIC}) == ["events.oci: needs runners.oci, which sends there"]
+    assert problems(tmp_path, {"oci": {**TOPIC, "topic_id": "lockstep"}}, oci=True) == [
+        "events.oci.topic_id: must be the OCID of a topic"
+    ]
+    assert problems(tmp_path, {"aws": {"name": "a bus", "region": "eu-central-1"}}) == [
+        "events.aws.name: must be letters, digits and / _ . -, at most 256 in all"
+    ]
+
+
+# The page and the schema
+
+
+def test_the_page_and_the_schema_are_what_the_classes_say() -> None:
+    assert (ROOT / "docs" / "events.md").read_text() == page(), "python -m lockstep.cli.events_page page"
+    kept = (ROOT / "docs" / "events.schema.json").read_text()
+    assert json.loads(kept) == schema(), "python -m lockstep.cli.events_page schema"
+
+
+def test_there_is_an_example_of_each_kind_and_it_fits_the_schema() -> None:
+    validator = Draft202012Validator(schema(), format_checker=Draft202012Validator.FORMAT_CHECKER)
+    found = examples()
+    assert found.keys() == NAMES.keys()
+    for kind, example in found.items():
+        assert example["type"] == type_of(kind)
+        validator.validate(example)
+        for name in example["data"]:
+            assert f"| `{name}` |" in page()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"type": "dev.lockstep.credential.failed"},
+        {"type": "dev.lockstep.credential.rotated"},
+        {"specversion": "0.3"},
+        {"data": {}},
+        {"data": {**examples()[Promoted]["data"], "generation": "8"}},
+        {"data": {**examples()[Promoted]["data"], "promoted_at": None}},
+        {"id": ""},
+    ],
+)
+def test_the_schema_refuses_what_is_no_event(change: dict[str, Any]) -> None:
+    validator = Draft202012Validator(schema())
+    assert not validator.is_valid({**examples()[Promoted], **change})
+
+
+# Nothing where none is sent
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "oci_fn.func",
+        *(f"functions.{s}.handler" for s in ("generate", "apply_db", "update_secrets", "audit", "watch")),
+    ],
+)
+def test_a_function_loads_nothing_for_events_at_its_start(module: str) -> None:
+    program = f"import sys, {module}; print(*(m for m in sys.modules if 'events' in m or 'telling' in m))"
+    loaded = subprocess.run(  # noqa: S603 - our own interpreter and a program made here
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert [m for m in loaded.stdout.split() if m.startswith(("lockstep", "oci_fn", "functions"))] == []
