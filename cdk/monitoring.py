@@ -13,9 +13,11 @@ from constructs import Construct
 
 from cdk import watch
 from cdk.alarms import Alarms, Rule
+from cdk.dashboard import Dashboard
 from cdk.foundation import Foundation
 from cdk.functions import Functions
 from cdk.orchestration import StateMachine
+from cdk.panels import AUDIT_LOG_TOUCHED, ROTATIONS, SKIPPED
 from cdk.settings import Deployment
 from lockstep.watch import namespace
 
@@ -66,12 +68,19 @@ class Monitoring(Construct):
             )
         )
         if self._settings.dashboard:
-            self._dashboard(functions, machine, dead_letters)
+            Dashboard(
+                self,
+                "Dashboard",
+                stack=self._settings.stack,
+                functions=functions,
+                machine=machine,
+                dead_letters=dead_letters,
+            )
 
     def _count_in_logs(self, promotions: logs.ILogGroup, executions: logs.ILogGroup) -> None:
         self._count(
             "RotationsFilter",
-            "Rotations",
+            ROTATIONS,
             promotions,
             logs.FilterPattern.all(
                 logs.FilterPattern.string_value("$.step", "=", "functions.update_secrets.step"),
@@ -80,7 +89,7 @@ class Monitoring(Construct):
         )
         self._count(
             "SkippedFilter",
-            "Skipped",
+            SKIPPED,
             executions,
             logs.FilterPattern.all(
                 logs.FilterPattern.string_value("$.type", "=", "TaskStateEntered"),
@@ -104,7 +113,7 @@ class Monitoring(Construct):
         """What Audit met in the log that is not Lockstep's (protocol E7, E8)."""
         self._count(
             "ExamineFilter",
-            "AuditLogTouched",
+            AUDIT_LOG_TOUCHED,
             entries,
             logs.FilterPattern.string_value("$.examine", "=", "audit-log"),
         )
@@ -112,7 +121,7 @@ class Monitoring(Construct):
             Rule(
                 name="AuditLogTouched",
                 metric=cloudwatch.Metric(
-                    namespace=self._namespace, metric_name="AuditLogTouched", statistic="Sum", period=_SOON
+                    namespace=self._namespace, metric_name=AUDIT_LOG_TOUCHED, statistic="Sum", period=_SOON
                 ),
                 severity="page",
                 datapoints=1,
@@ -148,49 +157,3 @@ class Monitoring(Construct):
         """So many that the alarm stays until the next run of the most frequent credential has not failed."""
         shortest = min(c.schedule.interval for c in self._plan.credentials)
         return min(int(shortest.total_seconds()) // int(_SOON.to_seconds()) + 1, _MOST_PERIODS)
-
-    def _dashboard(self, functions: Functions, machine: StateMachine, dead_letters: sqs.Queue) -> None:
-        dashboard = cloudwatch.Dashboard(self, "Dashboard", dashboard_name=self._settings.stack)
-        hour = Duration.hours(1)
-        run = machine.machine
-        dashboard.add_widgets(
-            *watch.graphs(self._settings.stack),
-        )
-        dashboard.add_widgets(
-            _graph(
-                "Runs per hour",
-                [
-                    self._counted("Rotations", hour),
-                    self._counted("Skipped", hour),
-                    run.metric_succeeded(period=hour),
-                    run.metric_failed(period=hour),
-                    run.metric_timed_out(period=hour),
-                    run.metric_aborted(period=hour),
-                ],
-            ),
-        )
-        dashboard.add_widgets(
-            _graph(
-                "Duration of a run (ms)", [run.metric_time(statistic="p50"), run.metric_time(statistic="p99")]
-            ),
-            _graph(
-                "Duration of the functions (ms)",
-                [f.metric_duration(statistic="p99") for f in functions.by_step.values()],
-            ),
-        )
-        dashboard.add_widgets(
-            _graph("Errors of the functions", [f.metric_errors() for f in functions.by_step.values()]),
-            _graph(
-                "Triggers that started no execution",
-                [dead_letters.metric_approximate_number_of_messages_visible()],
-            ),
-        )
-
-    def _counted(self, name: str, period: Duration) -> cloudwatch.Metric:
-        return cloudwatch.Metric(
-            namespace=self._namespace, metric_name=name, statistic="Sum", period=period, label=name.lower()
-        )
-
-
-def _graph(title: str, metrics: list[cloudwatch.Metric]) -> cloudwatch.GraphWidget:
-    return cloudwatch.GraphWidget(title=title, left=list(metrics), width=12)

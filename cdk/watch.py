@@ -19,7 +19,7 @@ from cdk.canary import Canary
 from cdk.nag import acknowledge
 from cdk.settings import LONGEST_ALARM, Settings
 from lockstep.plan import Plan
-from lockstep.watch import COUNTED, EVERY, LEAD_INTERVALS, namespace
+from lockstep.watch import EVERY, LEAD_INTERVALS, namespace
 
 _PERIOD = Duration.seconds(EVERY.total_seconds())
 _HOUR = timedelta(hours=1)
@@ -229,17 +229,3 @@ def _for_hours(stack: str, *, name: str, counted: str, hours: float, description
         description=description,
         section=section,
     )
-
-
-def graphs(stack: str) -> list[cloudwatch.GraphWidget]:
-    """What the watch counts, and what it measures."""
-    return [
-        cloudwatch.GraphWidget(
-            title="Credentials that need a look", left=[watched(stack, name) for name in COUNTED], width=12
-        ),
-        cloudwatch.GraphWidget(
-            title="Longest due, longest unwitnessed (s)",
-            left=[watched(stack, name) for name in ("OldestDueSeconds", "UnwitnessedSeconds")],
-            width=12,
-        ),
-    ]

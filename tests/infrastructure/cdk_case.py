@@ -43,6 +43,7 @@ _KINDS = {
     "AWS::Logs::LogGroup": ("log", "LogGroupName"),
     "AWS::S3::Bucket": ("bucket", "BucketName"),
     "AWS::SecretsManager::Secret": ("secret", "Name"),
+    "AWS::SQS::Queue": ("queue", "QueueName"),
     "AWS::StepFunctions::StateMachine": ("state machine", "StateMachineName"),
     "AWS::StepFunctions::StateMachineAlias": ("alias", "Name"),
 }

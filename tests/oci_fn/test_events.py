@@ -259,9 +259,7 @@ def test_a_refused_event_is_complained_of_and_the_command_succeeds(
     finally:
         estate.aws.event_fault = None
     assert shown.exit_code == 0
-    assert (
-        f"{credential.id}: done, but its event was not sent to events.aws: EventNotSentError" in shown.stderr
-    )
+    assert f"{credential.id}: done, but events.aws did not take its event: InternalFailure" in shown.stderr
     assert types(estate.events.on_topic()) == ["paused"]
     assert estate.outside.lock_item(credential.id)["paused"] == {"BOOL": True}
 

@@ -9,6 +9,7 @@ from typing import Any, get_args, get_type_hints
 
 import pytest
 
+from functions.announce.ended import Rotated
 from functions.generate import step as generate
 from lockstep.aws.dynamodb_lock import DynamoDbLock
 from lockstep.messages import (
@@ -392,14 +393,23 @@ def test_a_failure_is_recorded_by_name_even_right_after_acquiring(error: str) ->
 def test_the_output_of_an_execution_names_the_current_generation() -> None:
     run = Run()
     run.acquire()
-    run.variables |= {"claim": _json(CLAIM), "audit": _json(_recorded())}
-    assert run.evaluate(STATES["ReleaseLock"]["Output"]) == {
+    stores, promoted_at = [{"store": "aws", "version": "v7"}], "2026-11-27T12:00:00Z"
+    run.variables |= {"claim": _json(CLAIM), "audit": _json(_recorded()), "stores": stores}
+    run.variables |= {"promoted_at": promoted_at, "revoke": False}
+    output = run.evaluate(STATES["ReleaseLock"]["Output"])
+    assert output == {
         "outcome": "rotated",
         "generation": 7,
         "kind": "new",
         "adopted": False,
         "audit": {"stream": "aws", "seq": 9},
+        "base_generation": CLAIM.base_generation,
+        "stores": ["aws"],  # One is an array, too.
+        "promoted_at": promoted_at,
+        "not_before": _recorded().release.not_before,
+        "revoked": False,
     }
+    Rotated.model_validate(output)  # What `announce` reads.
 
 
 # The lock table: the state machine and the library make the same calls
