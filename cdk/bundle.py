@@ -66,6 +66,7 @@ _FOR_PEOPLE = (
     "doctor/[!_fp]*",
     "html",
     "quotas",
+    "serve",
     "adoption.py",
     "aws/inventory.py",
     "aws/reads.py",

@@ -50,6 +50,12 @@ class AgentExtraMissingError(EnvironmentalError):
     advice = "Install it: `pip install 'lockstep-rotation[agent]'`."
 
 
+class ServeExtraMissingError(EnvironmentalError):
+    """The page is not installed."""
+
+    advice = "Install it: `pip install 'lockstep-rotation[serve]'`."
+
+
 class OciExtraMissingError(EnvironmentalError):
     """The SDK of Oracle Cloud is not installed, and the plan has something there."""
 

@@ -23,6 +23,7 @@ from lockstep.cli import (
     report,
     retire,
     rotate,
+    serve,
     sessions,
     status,
 )
@@ -48,6 +49,7 @@ app.command("agent")(agent.agent)
 app.command("doctor")(doctor.doctor)
 app.command("status")(status.status)
 app.command("history")(history.history)
+app.command("serve")(serve.serve)
 app.command("sessions")(sessions.sessions)
 app.command("rotate")(rotate.rotate)
 app.command("pause")(pause.pause)

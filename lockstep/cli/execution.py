@@ -81,46 +81,44 @@ def region_of(state_machine_arn: str) -> str:
     return parts[3]
 
 
-class Execution:
-    """An execution that was started here.
+class Watched:
+    """An execution that is looked at again and again.
 
     Args:
-        state_machine_arn: What to start.
-        asked: Its input.
+        client: Of Step Functions.
+        arn: The execution's.
     """
 
-    def __init__(self, state_machine_arn: str, asked: RunInput) -> None:
-        self._client = aws_client("stepfunctions", region_of(state_machine_arn))
+    def __init__(self, client: Any, arn: str) -> None:  # noqa: ANN401 - botocore makes its clients' types at run time
+        self.arn = arn
+        self._client = client
         self._entered: list[Entered] = []
         self._last_event = 0
-        with _calls():
-            self.arn: str = self._client.start_execution(
-                stateMachineArn=state_machine_arn, input=json.dumps(asked.model_dump())
-            )["executionArn"]
 
-    def followed(self, clock: Clock, see: Callable[[tuple[Entered, ...]], None]) -> Ended | None:
-        """Follow it to its end; None if that takes too long.
+    @classmethod
+    def named(cls, client: Any, machine_arn: str, name: str) -> "Watched":  # noqa: ANN401 - likewise
+        """One that somebody has started.
 
         Args:
-            clock: Which time it is.
-            see: Called at each look, and at the end, with all states so far.
+            client: Of Step Functions.
+            machine_arn: The ARN of the machine, or of an alias of it.
+            name: The execution's, which is the id of its run.
+        """
+        return cls(
+            client, ":".join([*machine_arn.split(":")[:7], name]).replace(":stateMachine:", ":execution:")
+        )
+
+    def look(self) -> tuple[dict[str, Any], tuple[Entered, ...]]:
+        """Its description, and all states so far.
 
         Raises:
-            AwsCallRefusedError: A call failed; the execution goes on.
+            AwsCallRefusedError: There is none, or a call failed.
         """
-        deadline = clock.monotonic() + TIMEOUT_SECONDS
-        while clock.monotonic() < deadline:
-            with _calls():
-                shown = self._client.describe_execution(executionArn=self.arn)
-                # After the description, so that at the end no state is missing.
-                self._read_on()
-                states = tuple(_until_next(self._entered, shown.get("stopDate")))
-                ended = _ended(self.arn, shown, states) if shown["status"] != "RUNNING" else None
-            see(states)
-            if ended:
-                return ended
-            clock.sleep(POLL_SECONDS)
-        return None
+        with _calls():
+            shown = self._client.describe_execution(executionArn=self.arn)
+            # After the description, so that at the end no state is missing.
+            self._read_on()
+        return shown, tuple(_until_next(self._entered, shown.get("stopDate")))
 
     def _read_on(self) -> None:
         """Take in the states that were entered since the last look.
@@ -142,6 +140,42 @@ class Execution:
             for event in reversed(new)
             if "stateEnteredEventDetails" in event
         ]
+
+
+class Execution(Watched):
+    """An execution that was started here.
+
+    Args:
+        state_machine_arn: What to start.
+        asked: Its input.
+    """
+
+    def __init__(self, state_machine_arn: str, asked: RunInput) -> None:
+        client = aws_client("stepfunctions", region_of(state_machine_arn))
+        with _calls():
+            started = client.start_execution(
+                stateMachineArn=state_machine_arn, input=json.dumps(asked.model_dump())
+            )
+        super().__init__(client, started["executionArn"])
+
+    def followed(self, clock: Clock, see: Callable[[tuple[Entered, ...]], None]) -> Ended | None:
+        """Follow it to its end; None if that takes too long.
+
+        Args:
+            clock: Which time it is.
+            see: Called at each look, and at the end, with all states so far.
+
+        Raises:
+            AwsCallRefusedError: A call failed; the execution goes on.
+        """
+        deadline = clock.monotonic() + TIMEOUT_SECONDS
+        while clock.monotonic() < deadline:
+            shown, states = self.look()
+            see(states)
+            if shown["status"] != "RUNNING":
+                return _ended(self.arn, shown, states)
+            clock.sleep(POLL_SECONDS)
+        return None
 
 
 def _until_next(entered: list[Entered], stopped: datetime | None) -> Iterator[Entered]:

@@ -226,14 +226,18 @@ def _moment(milliseconds: int) -> datetime | None:
 
 def told(run: Run, now: datetime) -> str:
     """A run, in a line."""
+    return f"{clock_time(run.ended_at, now)}, {run.cloud}: {ending(run)}"
+
+
+def ending(run: Run) -> str:
+    """The same without time and cloud."""
     if not run.is_read:
-        what = f"a run, whose entry {run.seq} is archived and was not read"
-        return f"{clock_time(run.ended_at, now)}, {run.cloud}: {what}"
+        return f"a run, whose entry {run.seq} is archived and was not read"
     which = f"generation {run.generation}" if run.generation is not None else "no generation"
     took = f" in {run.seconds:.1f} s" if run.seconds is not None else ""
     outcome = f"failed{took}" if run.error else f"rotated{took}"
     why = f", with {run.error}: {meaning_of(run.error)}" if run.error else ""
-    return f"{clock_time(run.ended_at, now)}, {run.cloud}: {which}, {outcome}, trigger {run.trigger}{why}"
+    return f"{which}, {outcome}, trigger {run.trigger}{why}"
 
 
 def document(run: Run) -> dict[str, Any]:

@@ -10,19 +10,26 @@ from lockstep.model import Credential
 from lockstep.named import NamedStore
 from lockstep.plan import Plan
 from lockstep.ports import AuditLog, Signer
+from lockstep.scope import BeforeSend, always
 from lockstep.system import SystemClock
 from lockstep.timeouts import Timeouts
 from lockstep.wiring import endpoints_from_environment
 
 
-def operator(plan: Plan) -> Clouds:
-    """What the plan names, opened as the operator."""
+def operator(plan: Plan, *, before_send: BeforeSend = always) -> Clouds:
+    """What the plan names, opened as the operator.
+
+    Args:
+        plan: The plan.
+        before_send: Called before each request.
+    """
     return Clouds(
         plan,
         OPERATOR,
         endpoints=endpoints_from_environment(),
         timeouts=Timeouts(),
         clock=SystemClock(),
+        before_send=before_send,
     )
 
 

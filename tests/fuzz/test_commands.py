@@ -37,6 +37,7 @@ CLOUD = {
     *[
         ("doctor",),
         ("status",),
+        ("serve",),
         ("adopt",),
         ("rotate",),
         ("pause",),

@@ -75,8 +75,8 @@ class Page:
         for domain in ("Page", "Runtime", "Network", "Log"):
             self.call(f"{domain}.enable")
 
-    def open(self, file: Path, *, width: int, scheme: str, height: int = 900) -> None:
-        """Open a file at a width in pixels, in the `light` or the `dark` scheme."""
+    def open(self, at: Path | str, *, width: int, scheme: str, height: int = 900) -> None:
+        """Open a file, or an address, at a width in pixels, in the `light` or the `dark` scheme."""
         self.seen.faults.clear()
         self.seen.requests.clear()
         self.call(
@@ -87,7 +87,7 @@ class Page:
             mobile=False,
         )
         self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
-        self.call("Page.navigate", url=file.as_uri())
+        self.call("Page.navigate", url=at if isinstance(at, str) else at.as_uri())
         while self._next().get("method") != "Page.loadEventFired":
             pass
 

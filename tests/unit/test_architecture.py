@@ -19,7 +19,7 @@ RULES = [
 ]
 # The rest of the library is the core.
 NOT_CORE = {
-    *("aws", "oci", "databases", "cli", "agent", "client", "doctor"),
+    *("aws", "oci", "databases", "cli", "agent", "client", "doctor", "serve"),
     *("__main__.py", "clouds.py", "identity.py", "system.py", "wiring.py"),
 }
 CORE = [
@@ -168,9 +168,10 @@ def test_a_driver_is_imported_in_its_own_package(drivers: set[str], packages: tu
 
 
 def test_only_the_workers_and_the_scope_start_threads() -> None:
-    """Nothing else could be joined (protocol F10). Agent and client are in no function: no platform freezes them."""
+    """Nothing else could be joined (protocol F10). Agent, client and page are in no function: nothing freezes them."""
     starting = {"concurrent", "asyncio", "multiprocessing", "_thread", "threading.Thread", "threading.Timer"}
-    code = [p for p in _python("lockstep", "functions", "oci_fn") if p.parent.name not in ("agent", "client")]
+    apart = ("agent", "client", "serve")
+    code = [p for p in _python("lockstep", "functions", "oci_fn") if p.parent.name not in apart]
     users = {_name(p) for p in code if _imported(p, starting)}
     assert users == {"lockstep/workers.py"}
     # Where the module is imported as a whole, the name tells.

@@ -224,7 +224,7 @@ def ages(report: CredentialReport) -> Plot:
 
 def newest_lives(report: CredentialReport) -> Plot | None:
     """The newest generations, one bar each: current, then still alive beside the next one, then dead."""
-    return _lives(report.lives[-NEWEST:], report.end)
+    return lives_plot(report.lives[-NEWEST:], report.end)
 
 
 def emergency_lives(report: CredentialReport) -> Iterator[tuple[Emergency, Plot]]:
@@ -237,12 +237,21 @@ def emergency_lives(report: CredentialReport) -> Iterator[tuple[Emergency, Plot]
         ordered = emergency.ordered
         marks = [(ordered.at, f"{stamp(ordered.at)}: revocation ordered")] if ordered else []
         end = max(life.dead or life.superseded or report.end for life in near) if near else report.end
-        plot = _lives(near, end, marks)
+        plot = lives_plot(near, end, marks)
         if plot:
             yield emergency, plot
 
 
-def _lives(shown: Sequence[Life], end: datetime, marks: Sequence[tuple[datetime, str]] = ()) -> Plot | None:
+def lives_plot(
+    shown: Sequence[Life], end: datetime, marks: Sequence[tuple[datetime, str]] = ()
+) -> Plot | None:
+    """Generations, one bar each; None without any.
+
+    Args:
+        shown: The oldest first.
+        end: Of the axis of time.
+        marks: Times to be marked, with what they are.
+    """
     if not shown:
         return None
     axis = _Axis(shown[0].promoted, max(end, shown[-1].promoted + timedelta(seconds=1)))

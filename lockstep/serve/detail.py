@@ -1,0 +1,282 @@
+"""What is known of one credential, as its page shows it. Pure."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from lockstep.audit.report.charts import Plot, lives_plot
+from lockstep.audit.report.data import Life
+from lockstep.audit.report.views import Figure, Table
+from lockstep.audit.report.words import NONE, span, stamp
+from lockstep.cli import history, outlook, status
+from lockstep.cli.execution import Entered
+from lockstep.cli.history import Run
+from lockstep.cli.times import clock_time, relative
+from lockstep.environment import line_of
+from lockstep.serve.ages import Bar, bar_of
+from lockstep.serve.conditions import LOOKS, Alarm, Condition, alarms, condition
+from lockstep.serve.fleet import CLOUDS, age_of, who
+from lockstep.serve.looking import Seen
+
+STEPS = ("Generate", "ApplyDb", "UpdateSecrets", "RevokeDb", "Audit")
+"""States that call a function; the others are the machine's own."""
+OTHERS = "the machine"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A part of a run; `left` and `width` in percent of the longest run that is shown."""
+
+    name: str
+    look: str
+    left: float
+    width: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunLine:
+    """A run that has ended."""
+
+    cloud: str
+    title: str
+    text: str
+    failed: bool
+    why: str
+    next: str
+    parts: Sequence[Part]
+    steps: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Phase:
+    """A part of a run that is under way."""
+
+    name: str
+    time: str
+    is_over: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """A run that is under way."""
+
+    credential_id: str
+    cloud: str
+    run: str
+    phases: Sequence[Phase]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Detail:
+    """All of it."""
+
+    id: str
+    condition: Condition
+    look: str
+    about: str
+    figures: Sequence[Figure]
+    alarms: Sequence[Alarm]
+    progress: Progress | None
+    bar: Bar | None
+    stores: Table
+    read: str
+    overlap: Plot | None
+    runs: Sequence[RunLine]
+    unread: Sequence[str]
+    lines: Sequence[str]
+
+
+def detail(seen: Seen, now: datetime) -> Detail:
+    """The page of a credential."""
+    credential, state = seen.credential, condition(seen, now)
+    schedule = credential.schedule
+    accounts = "account" if len(credential.usernames) == 1 else "accounts"
+    return Detail(
+        id=credential.id,
+        condition=state,
+        look=LOOKS[state],
+        about=f"{credential.strategy.value.replace('_', ' ').capitalize()} · {accounts} "
+        f"{', '.join(credential.usernames)} on {', '.join(credential.databases)} · every {span(schedule.interval)}, "
+        f"with an overlap of {span(schedule.overlap)}",
+        figures=tuple(_figures(seen, now)),
+        alarms=tuple(alarms(seen, now)),
+        progress=progress(seen, now),
+        bar=bar_of(seen, now),
+        stores=_stores(seen, now),
+        read=f"read {relative(seen.read_at, now)}" if seen.read_at else "not read since the last change",
+        overlap=lives_plot(_lives(seen), now),
+        runs=tuple(_runs(seen, now)),
+        unread=tuple(f"{CLOUDS[cloud]}: {line_of(error)}" for cloud, error in seen.state.unread.items()),
+        lines=tuple(outlook.lines(seen.record, credential, now, has_standby=seen.state.has_standby)),
+    )
+
+
+def _figures(seen: Seen, now: datetime) -> Iterator[Figure]:
+    record, schedule = seen.record, seen.credential.schedule
+    claim = record.claim
+    yield Figure(
+        name="Generation",
+        value=str(record.current_generation) if record.current_generation is not None else NONE,
+        note=f"{claim.generation} is in flight, {'promoting' if record.promoting else 'open'}"
+        if claim
+        else "none is in flight",
+    )
+    yield Figure(
+        name="Age",
+        value=span(age_of(seen, now)),
+        note=f"the plan changes it every {span(schedule.interval)}",
+        bad=seen.stale and not record.paused,
+    )
+    due = record.next_due_at
+    yield Figure(
+        name="Next rotation",
+        value="paused"
+        if record.paused
+        else "due"
+        if due and due <= now
+        else relative(due, now)
+        if due
+        else NONE,
+        note=f"by {who(seen, now)}{f', {clock_time(due, now)}' if due else ''}",
+    )
+    previous = sorted(g for g in record.alive if g < (record.current_generation or 0))
+    left = record.not_before - now if record.not_before else timedelta()
+    yield Figure(
+        name="Previous value",
+        value=NONE if not previous else span(left) if left > timedelta() else "over",
+        note=f"generation {', '.join(map(str, previous))} still works, for sure until then"
+        if previous and left > timedelta()
+        else f"generation {', '.join(map(str, previous))} may end with the next rotation"
+        if previous
+        else "nothing before the current one is alive",
+    )
+
+
+def _stores(seen: Seen, now: datetime) -> Table:
+    rows = []
+    for store in status.document(seen.state, now)["stores"]:
+        if "error" in store:
+            rows.append((store["store"], store["error"], NONE, NONE))
+            continue
+        served = "a placeholder" if store["placeholder"] else _generation(store["generation"])
+        rows.append((store["store"], served, _generation(store["blob_generation"]), store["version"]))
+    columns = ("Store", "app_user serves", "connection_blob serves", "Version")
+    return Table(columns=columns, rows=tuple(rows))
+
+
+def _generation(number: int) -> str:
+    return f"generation {number}" if number else "a version that Lockstep did not write"
+
+
+def _lives(seen: Seen) -> list[Life]:
+    """The generations that the runs made, the oldest first, as far as the record says which are alive."""
+    rotated = [run for run in reversed(seen.runs) if run.outcome == "rotated" and run.generation is not None]
+    found = []
+    for number, run in enumerate(rotated):
+        after = [later.ended_at for later in rotated[number + 1 :]]
+        is_over = run.generation not in seen.record.alive | {seen.record.current_generation}
+        found.append(
+            Life(
+                generation=run.generation or 0,
+                stream=run.cloud,
+                kind="",
+                base=None,
+                born=run.ended_at,
+                older=False,
+                begun=run.ended_at,
+                promoted=run.ended_at,
+                superseded=after[0] if after else None,
+                dead=after[1] if is_over and len(after) > 1 else None,
+            )
+        )
+    return found
+
+
+def _runs(seen: Seen, now: datetime) -> Iterator[RunLine]:
+    longest = max((run.seconds or 0 for run in seen.runs), default=0) or 1
+    for run in seen.runs:
+        parts = _parts(seen.steps.get(run.rotation_id, ()), run, longest)
+        yield RunLine(
+            cloud=CLOUDS[run.cloud],
+            title=f"{stamp(run.ended_at)} UTC, run {run.rotation_id}",
+            text=clock_time(run.ended_at, now),
+            failed=run.outcome == "failed",
+            why=history.ending(run),
+            next=run.next or "",
+            parts=parts,
+            steps=_summed(parts),
+        )
+
+
+def _parts(states: Sequence[Entered], run: Run, longest: float) -> list[Part]:
+    if not states:
+        whole = run.seconds or 0.0
+        return [_part("run", 0.0, whole, longest)]
+    found: list[Part] = []
+    begun = states[0].at
+    for state in states:
+        if state.left_at is None:
+            continue
+        name = state.name if state.name in STEPS else OTHERS
+        start = (state.at - begun).total_seconds()
+        if found and found[-1].name == name:
+            start, before = start - found[-1].seconds, found.pop().seconds
+            found.append(_part(name, start, before + (state.seconds or 0.0), longest))
+        else:
+            found.append(_part(name, start, state.seconds or 0.0, longest))
+    return found
+
+
+def _summed(parts: Sequence[Part]) -> str:
+    """How long each step took in all: a step that was tried again is in a run twice."""
+    sums: dict[str, float] = {}
+    for part in parts:
+        sums[part.name] = sums.get(part.name, 0.0) + part.seconds
+    return " · ".join(f"{name} {sums[name]:.1f} s" for name in (*STEPS, OTHERS) if name in sums)
+
+
+def _part(name: str, start: float, seconds: float, longest: float) -> Part:
+    left = min(100.0, round(100 * start / longest, 2))
+    return Part(
+        name=name,
+        look=name.lower().replace(" ", "-"),
+        left=left,
+        width=min(round(100 * seconds / longest, 2), round(100 - left, 2)),
+        seconds=seconds,
+    )
+
+
+def progress(seen: Seen, now: datetime) -> Progress | None:
+    """The run that has the lock; None if none has."""
+    cloud, record = seen.runner(now), seen.record
+    if cloud is None or record.holder is None:
+        return None
+    states = seen.steps.get(record.holder, ())
+    phases = [*_states(states, now)] if states else [*_phases(seen)]
+    return Progress(credential_id=seen.credential.id, cloud=CLOUDS[cloud], run=record.holder, phases=phases)
+
+
+def _states(states: Sequence[Entered], now: datetime) -> Iterator[Phase]:
+    for state in states:
+        seconds = state.seconds if state.left_at else max((now - state.at).total_seconds(), 0.0)
+        yield Phase(name=state.name, time=f"{seconds:.1f} s", is_over=state.left_at is not None)
+
+
+def _phases(seen: Seen) -> Iterator[Phase]:
+    """What the lock record shows of a run whose steps are not known: those of the OCI function."""
+    record = seen.record
+    names = ["took the lock"]
+    if record.claim:
+        names.append(f"claimed generation {record.claim.generation}")
+    if record.promoting:
+        names.append("every database has accepted it")
+    doing = (
+        "the stores take it over"
+        if record.promoting
+        else "the databases accept it"
+        if record.claim
+        else "reading"
+    )
+    yield from (Phase(name=name, time="", is_over=True) for name in names)
+    yield Phase(name=doing, time="", is_over=False)

@@ -1,0 +1,282 @@
+"""One look at the clouds, in a bounded number of calls.
+
+Lock records are read at each look: one by one where the plan has few credentials, else the whole table in pages. What
+stores serve, and the audit logs, are read where the record has changed, where somebody looks at that credential, and
+in turns, the longest unread first, as long as the last minute had fewer calls than `MOST_CALLS`.
+"""
+
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from lockstep.aws.dynamodb_table import read_table
+from lockstep.cli import history, reading, status
+from lockstep.cli.execution import Entered, Watched
+from lockstep.cli.forecast import waits_for
+from lockstep.clouds import Clouds
+from lockstep.environment import line_of
+from lockstep.errors import LockstepError
+from lockstep.model import Credential, LockRecord
+from lockstep.plan import Plan
+from lockstep.serve.calls import Calls
+from lockstep.standby import LEADER, STANDBY
+from lockstep.watch import Expected, Table, watch
+
+FEW = 25
+"""So many lock records are read one by one. Of more the whole table is read, in pages of 1 MB."""
+MOST_CALLS = 300
+"""In a minute with more calls, no further store and no further log is read."""
+READ_AGAIN = timedelta(seconds=60)
+"""What stores serve is read again after this time, where nothing has changed."""
+READ_AGAIN_IN_TROUBLE = timedelta(seconds=10)
+"""The same where they are not in step, or one did not answer."""
+RUNS = 8
+"""Of the credential that somebody looks at."""
+NOT_AGAIN = timedelta(seconds=60)
+"""For so long a call for the steps of runs is not repeated that has failed."""
+_OF_OCI = re.compile(r"\.[0-9]+$")
+"""How the id of a run of the OCI function ends."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """What is known of a credential.
+
+    Attributes:
+        state: As `lockstep status` has it. Its stores are empty while they have not been read since the record changed.
+        read_at: When its stores were read; None: not since the record changed.
+        runs: The newest first: the last one, or `RUNS` of a credential that somebody looks at.
+        steps: The states of runs in AWS, by the id of the run.
+        unrotated: Whether no rotation of it ever ended.
+        stale: Whether it was not rotated for two intervals, or could not be for as long.
+        problem: Why its lock record cannot be read.
+    """
+
+    credential: Credential
+    state: status.State
+    read_at: datetime | None = None
+    runs: Sequence[history.Run] = ()
+    steps: Mapping[str, Sequence[Entered]] = field(default_factory=dict)
+    unrotated: bool = False
+    stale: bool = False
+    problem: str | None = None
+
+    @property
+    def record(self) -> LockRecord:
+        """Its lock record."""
+        return self.state.record
+
+    def runner(self, now: datetime) -> str | None:
+        """The cloud whose run has the lock; None if none has."""
+        record = self.record
+        if record.holder is None or record.expires_at is None or record.expires_at < now:
+            return None
+        return cloud_of(record.holder)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """What is known of all credentials.
+
+    Attributes:
+        at: When their lock records were read.
+        seen: By the credential's id, in the plan's order.
+        problem: Why the last look failed; what is here is from the one before.
+        steps_problem: Why the steps of runs in AWS are not known.
+    """
+
+    at: datetime
+    seen: Mapping[str, Seen]
+    problem: str | None = None
+    steps_problem: str | None = None
+
+    def running(self, now: datetime) -> list[Seen]:
+        """The credentials of which a run has the lock."""
+        return [one for one in self.seen.values() if one.runner(now)]
+
+
+def cloud_of(rotation_id: str) -> str:
+    """The cloud in which a run goes on, by its id."""
+    return STANDBY if _OF_OCI.search(rotation_id) else LEADER
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Kept:
+    """What was read of a credential besides its record, and under which record.
+
+    Attributes:
+        is_whole: Whether `runs` are those for a person who looks, and not the last one alone.
+    """
+
+    state: status.State
+    runs: Sequence[history.Run]
+    at: datetime
+    is_whole: bool
+
+    def is_old(self, now: datetime) -> bool:
+        """Whether it is to be read again, though nothing has changed."""
+        after = READ_AGAIN if self.state.is_in_step else READ_AGAIN_IN_TROUBLE
+        return now - self.at >= after
+
+
+class Looker:
+    """Looks at the clouds. One thread uses it.
+
+    Args:
+        plan: The plan.
+        clouds: What the operator reaches.
+        calls: Counts the calls of `clouds`.
+        machine: Returns the ARN of the state machine, or of an alias of it.
+    """
+
+    def __init__(self, plan: Plan, clouds: Clouds, calls: Calls, machine: Callable[[], str]) -> None:
+        self._plan = plan
+        self._clouds = clouds
+        self._calls = calls
+        self._machine = machine
+        self._kept: dict[str, _Kept] = {}
+        self._steps: dict[str, Sequence[Entered]] = {}
+        self._executions: dict[str, Watched] = {}
+        self._no_steps_until: datetime | None = None
+        self._steps_problem: str | None = None
+
+    @property
+    def is_of_few(self) -> bool:
+        """Whether the lock records are read one by one."""
+        return len(self._plan.credentials) <= FEW
+
+    def look(self, asked: Collection[str], *, records_only: bool = False) -> Look:
+        """Look once.
+
+        Args:
+            asked: The ids of credentials that somebody looks at.
+            records_only: Read no store and no log.
+
+        Raises:
+            LockstepError: The lock table cannot be read.
+        """
+        now = self._clouds.clock.now()
+        table = self._table()
+        if not records_only:
+            self._read(table, asked, now)
+        found = watch(table, self._expected(), now=now).ids
+        seen = {c.id: self._seen(c, table, found, now) for c in self._plan.credentials}
+        return Look(at=now, seen=self._with_steps(seen, asked, now), steps_problem=self._steps_problem)
+
+    def _table(self) -> Table:
+        lock = self._plan.lock
+        if not self.is_of_few:
+            with self._calls.scanning():
+                return read_table(self._clouds.aws("dynamodb", lock.region), lock.table)
+        locks = [self._clouds.lock(c) for c in self._plan.credentials]
+        records = self._clouds.side_by_side([one.read for one in locks])
+        return Table(records={r.credential_id: r for r in records}, unreadable={})
+
+    def _expected(self) -> Expected:
+        return Expected(
+            credentials=self._plan.credentials, schedules=True, standby=self._plan.runners.oci is not None
+        )
+
+    def _read(self, table: Table, asked: Collection[str], now: datetime) -> None:
+        for credential in self._in_turn(table, asked, now):
+            if self._calls.last_minute >= MOST_CALLS:
+                return
+            record = _record(credential, table)
+            state = status.looked_at(self._plan, self._clouds, credential, record, now)
+            runs = [state.last_run] if state.last_run else []
+            if credential.id in asked:
+                runs, _ = history.last_runs(self._plan, self._clouds, credential, record.heads, RUNS)
+            self._kept[credential.id] = _Kept(state=state, runs=runs, at=now, is_whole=credential.id in asked)
+
+    def _in_turn(self, table: Table, asked: Collection[str], now: datetime) -> Iterator[Credential]:
+        """The credentials whose stores are to be read: those looked at and changed ones first, then the oldest."""
+        due = []
+        for credential in self._plan.credentials:
+            if credential.id in table.unreadable:
+                continue
+            kept = self._kept.get(credential.id)
+            changed = kept is None or _differs(kept.state.record, _record(credential, table))
+            is_asked = credential.id in asked
+            if kept is None or changed or kept.is_old(now) or (is_asked and not kept.is_whole):
+                rank = (not is_asked, not changed, kept.at if kept else now)
+                due.append((rank, credential))
+        return (credential for _, credential in sorted(due, key=lambda pair: pair[0]))
+
+    def _seen(
+        self, credential: Credential, table: Table, found: Mapping[str, Sequence[str]], now: datetime
+    ) -> Seen:
+        record, kept = _record(credential, table), self._kept.get(credential.id)
+        if kept is None or _differs(kept.state.record, record):
+            state = status.State(
+                record=record,
+                credential=credential,
+                has_standby=self._plan.runners.oci is not None,
+                look=reading.Look(depth="names", answers={}, pending_since=None),
+                is_in_step=None,
+                next_run=None,
+                last_run=kept.state.last_run if kept else None,
+                unread=kept.state.unread if kept else {},
+            )
+        else:
+            forecast = kept.state.next_run
+            next_run = replace(forecast, waits_for=waits_for(record, now)) if forecast else None
+            state = replace(kept.state, record=record, next_run=next_run)
+        return Seen(
+            credential=credential,
+            state=state,
+            read_at=kept.at if kept and state.look.answers else None,
+            runs=kept.runs if kept else (),
+            unrotated=credential.id in found.get("UnrotatedCredentials", ()) or record.next_due_at is None,
+            stale=credential.id in found.get("StaleCredentials", ()),
+            problem=table.unreadable.get(credential.id),
+        )
+
+    def _with_steps(
+        self, seen: Mapping[str, Seen], asked: Collection[str], now: datetime
+    ) -> Mapping[str, Seen]:
+        """The same, with the states of the runs in AWS that somebody looks at or that are under way."""
+        done = dict(seen)
+        for one in seen.values():
+            wanted = [one.record.holder] if one.record.holder and one.runner(now) == LEADER else []
+            if one.credential.id in asked:
+                wanted += [run.rotation_id for run in one.runs if run.cloud == LEADER]
+            steps = {name: found for name in wanted if (found := self._states(name, now))}
+            if steps:
+                done[one.credential.id] = replace(one, steps=steps)
+        return done
+
+    def _states(self, name: str, now: datetime) -> Sequence[Entered]:
+        known = self._steps.get(name, ())
+        if (known and all(state.left_at for state in known)) or self._are_refused(now):
+            return known
+        try:
+            _, known = self._execution(name).look()
+        except LockstepError as error:
+            self._no_steps_until, self._steps_problem = now + NOT_AGAIN, line_of(error)
+            return known
+        self._steps_problem = None
+        self._steps[name] = known
+        for kept in (self._steps, self._executions):
+            while len(kept) > RUNS * FEW:
+                kept.pop(next(iter(kept)))
+        return known
+
+    def _execution(self, name: str) -> Watched:
+        if name not in self._executions:
+            client = self._clouds.aws("stepfunctions", self._plan.lock.region)
+            self._executions[name] = Watched.named(client, self._machine(), name)
+        return self._executions[name]
+
+    def _are_refused(self, now: datetime) -> bool:
+        return self._no_steps_until is not None and now < self._no_steps_until
+
+
+def _record(credential: Credential, table: Table) -> LockRecord:
+    return table.records.get(credential.id) or LockRecord(credential_id=credential.id)
+
+
+def _differs(before: LockRecord, now: LockRecord) -> bool:
+    """Whether stores may serve something else, or the logs have new entries."""
+    told = [(r.current_generation, r.claim, r.promoting, r.plan, r.heads, r.muted) for r in (before, now)]
+    return told[0] != told[1]

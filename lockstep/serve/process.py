@@ -1,0 +1,96 @@
+"""The page as a process: it looks, and answers requests until it is told to end."""
+
+import signal
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import uvicorn
+
+from lockstep.agent.compiled import Listen
+from lockstep.agent.listening import listener_of
+from lockstep.cli.operator import operator
+from lockstep.plan import Plan
+from lockstep.serve.calls import Calls
+from lockstep.serve.http import Site, app_of
+from lockstep.serve.looking import Looker
+from lockstep.serve.pages import Pages
+from lockstep.serve.poller import Poller
+from lockstep.system import SystemClock
+
+_ENDS = (signal.SIGTERM, signal.SIGINT)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where the page is: a socket of loopback that listens."""
+
+    listener: socket.socket
+    host: str
+    port: int
+
+    @classmethod
+    def taken(cls, host: str, port: int) -> "Address":
+        """Listen from now on.
+
+        Raises:
+            ListenError: The port is taken, or this user may not.
+        """
+        listener = listener_of(Listen(host=host, port=port, socket=None, path_prefix="/"))
+        return cls(listener, host, listener.getsockname()[1])
+
+    @property
+    def url(self) -> str:
+        """To be opened."""
+        return f"http://{self._named(self.host)}/"
+
+    @property
+    def names(self) -> frozenset[str]:
+        """What a browser may call it: host and port."""
+        return frozenset({self._named(self.host), self._named("localhost")})
+
+    def _named(self, host: str) -> str:
+        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
+
+
+def serve_until_signal(
+    plan: Plan, address: Address, *, machine: Callable[[], str], ready: Callable[[], None]
+) -> None:
+    """Look and answer until SIGTERM or SIGINT.
+
+    Args:
+        plan: The plan.
+        address: Where.
+        machine: Returns the ARN of the state machine, or of an alias of it.
+        ready: Called once it answers.
+
+    Raises:
+        LockstepError: The lock table cannot be read at the start.
+    """
+    clock = SystemClock()
+    calls = Calls(clock.monotonic)
+    poller = Poller(Looker(plan, operator(plan, before_send=calls.count), calls, machine), clock)
+    site = Site(poller, Pages(f"{plan.lock.table}, {plan.lock.region}"), calls, clock)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app_of(site, address.names),
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            lifespan="off",
+            timeout_graceful_shutdown=2,
+        )
+    )
+
+    def end(*_received: object) -> None:
+        server.should_exit = True
+
+    # Uvicorn has handlers of its own meanwhile; afterwards it raises what it has received again.
+    before = {number: signal.signal(number, end) for number in _ENDS}
+    try:
+        with poller.looking():
+            ready()
+            server.run([address.listener])
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,302 @@
+"""The live page without a cloud: what it shows, what it refuses, how often it looks."""
+
+import http.client
+import json
+import re
+import socket
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from typer.testing import CliRunner
+
+from lockstep.cli import app, reading
+from lockstep.errors import LockTableUnreachableError
+from lockstep.serve import poller as polling
+from lockstep.serve.ages import LINKED, MOST_GROUPS, age_map, bar_of
+from lockstep.serve.calls import DEAREST, SCANNED, Calls
+from lockstep.serve.conditions import Condition, condition
+from lockstep.serve.detail import detail
+from lockstep.serve.fleet import ROWS, Asked, fleet
+from lockstep.serve.poller import Poller
+from tests.support.fleet import NOW, MadeUp, StillClock, look, shown
+from tests.unit.test_cli import PLAN
+
+NOTHING = reading.Look(depth="names", answers={}, pending_since=None)
+
+
+@pytest.fixture(scope="module")
+def page() -> Iterator[str]:
+    with shown(MadeUp(60)) as url:
+        yield url
+
+
+def ask(
+    url: str, path: str = "/", *, method: str = "GET", headers: Mapping[str, str] | None = None
+) -> tuple[int, Mapping[str, str], str]:
+    """Status, headers and text of an answer; of the headers only those that are given are sent."""
+    at = urlsplit(url)
+    connection = http.client.HTTPConnection(at.hostname or "", at.port, timeout=20)
+    connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
+    for name, value in {"Host": at.netloc, **(headers or {})}.items():
+        connection.putheader(name, value)
+    connection.endheaders()
+    reply = connection.getresponse()
+    return reply.status, {k.lower(): v for k, v in reply.getheaders()}, reply.read().decode()
+
+
+# What it refuses
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:80", "127.0.0.1", "127.0.0.1:1", "", "localhost"]
+)
+def test_a_name_of_somebody_else_is_refused(page: str, host: str) -> None:
+    """DNS rebinding: the page of a site that has pointed its own name to loopback."""
+    for path in ("/", "/credential/shop/service-00001", "/page.css", "/nothing"):
+        status, headers, text = ask(page, path, headers={"Host": host})
+        assert (status, "service" in text) == (421, False)
+        assert headers["cache-control"] == "no-store"
+
+
+def test_its_own_names_are_not(page: str) -> None:
+    port = urlsplit(page).port
+    for host in (f"127.0.0.1:{port}", f"localhost:{port}", f"LOCALHOST:{port}"):
+        assert ask(page, headers={"Host": host})[0] == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Origin": "http://127.0.0.1:1"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+    ],
+    ids=str,
+)
+def test_another_origin_is_refused(page: str, headers: Mapping[str, str]) -> None:
+    status, told, text = ask(page, headers=headers)
+    assert (status, "service" in text) == (403, False)
+    assert not [name for name in told if name.startswith("access-control")]
+
+
+def test_its_own_origin_is_not(page: str) -> None:
+    own = {"Origin": page.rstrip("/"), "Sec-Fetch-Site": "same-origin"}
+    assert ask(page, headers=own)[0] == 200
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"])
+@pytest.mark.parametrize("path", ["/", "/credential/shop/service-00001", "/live.js", "/rotate"])
+def test_nothing_but_reading_is_allowed(page: str, method: str, path: str) -> None:
+    status, headers, _ = ask(page, path, method=method)
+    assert (status, headers["allow"]) == (405, "GET, HEAD")
+
+
+def test_every_answer_forbids_caching_frames_and_foreign_content(page: str) -> None:
+    for path in ("/", "/credential/shop/service-00001", "/page.css", "/live.js", "/icon.svg", "/nothing"):
+        _, headers, _ = ask(page, path)
+        assert headers["cache-control"] == "no-store"
+        assert headers["x-frame-options"] == "DENY"
+        assert headers["x-content-type-options"] == "nosniff"
+        policy = headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        assert not re.search(r"https?:|\*|data:", policy)
+        assert "set-cookie" not in headers
+
+
+def test_the_page_has_no_inline_script_and_no_address_of_another_place(page: str) -> None:
+    for path in ("/", "/credential/shop/service-00001"):
+        text = ask(page, path)[2]
+        assert re.findall(r"<script[^>]*>", text) == ['<script src="/live.js" defer>']
+        assert " style=" not in text
+        assert not re.search(r" on[a-z]+=", text)
+        assert {
+            a for a in re.findall(r'(?:href|src|action)="([^"]*)"', text) if not a.startswith(("/", "#"))
+        } == set()
+
+
+# What it shows
+
+
+def test_search_order_and_pages_are_the_servers(page: str) -> None:
+    whole = ask(page)[2]
+    assert "60 credentials, page 1 of 2" in whole
+    second = ask(page, "/?q=&order=state&page=2")[2]
+    assert "page 2 of 2" in second
+    assert 'rel="next"' not in second
+    one = ask(page, "/?q=service-00029")[2]
+    assert "DatabaseUnreachableError" in one
+    assert "1 credential</p>" in one
+    assert "No credential has" in ask(page, "/?q=%3Cscript%3E")[2]
+    assert "<script>" not in ask(page, "/?q=%3Cscript%3E")[2]
+    for odd in (
+        "page=0",
+        "page=-1",
+        "page=x",
+        "page=999999999999",
+        "page=9999",
+        "order=x",
+        "q=" + "a" * 3000,
+    ):
+        assert ask(page, f"/?{odd}")[0] == 200
+
+
+def test_an_id_that_is_not_in_the_plan_is_not_found(page: str) -> None:
+    for path in ("/credential/nobody", "/credential/", "/credential/%00", "/credential/..%2f..%2fetc/passwd"):
+        assert ask(page, path)[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [
+        (0, Condition.IN_STEP),
+        (1, Condition.ROTATING),
+        (7, Condition.LATE),
+        (13, Condition.PAUSED),
+        (29, Condition.FAILED),
+        (37, Condition.UNKNOWN),
+        (53, Condition.NEW),
+    ],
+)
+def test_the_state_is_the_gravest_one(number: int, expected: Condition) -> None:
+    seen = look(60).seen[f"shop/service-{number:05d}"]
+    assert condition(seen, NOW) is expected
+
+
+def test_what_is_wrong_is_told_with_the_command_that_mends_it() -> None:
+    seen = look(1).seen["shop/service-00000"]
+    record = replace(seen.record, muted=frozenset({"orders"}), revoke_through=40, paused=True, plan="another")
+    troubled = replace(seen, state=replace(seen.state, record=record, is_in_step=False))
+    found = detail(troubled, NOW)
+    assert {a.condition: a.command for a in found.alarms} == {
+        Condition.OUT_OF_STEP: f"lockstep status -c {found.id}",
+        Condition.REVOKING: f"lockstep rotate {found.id} --force",
+        Condition.MUTED: f"lockstep retry {found.id} orders",
+        Condition.OTHER_PLAN: f"lockstep plan activate {found.id}",
+        Condition.PAUSED: f"lockstep resume {found.id}",
+    }
+    assert found.condition is Condition.OUT_OF_STEP
+
+
+def test_what_was_not_read_is_not_called_in_step() -> None:
+    seen = look(1).seen["shop/service-00000"]
+    unread = replace(
+        seen, read_at=None, state=replace(seen.state, look=NOTHING, is_in_step=None, next_run=None)
+    )
+    assert condition(unread, NOW) is Condition.UNREAD
+    all_of_them = replace(look(1), seen={unread.credential.id: unread})
+    assert fleet(all_of_them, Asked(), NOW).look == "calm"
+    assert detail(unread, NOW).stores.rows == ()
+
+
+def test_the_bar_is_inside_its_box_at_any_time() -> None:
+    seen = look(1).seen["shop/service-00000"]
+    for minutes in (-5, 0, 1, 16, 20, 21, 90, 10**6):
+        bar = bar_of(seen, NOW + timedelta(minutes=minutes))
+        assert bar is not None
+        assert all(0 <= at <= 100 for at in (bar.now, bar.overlap, bar.due)), bar
+
+
+def test_cells_show_their_age_by_shape_and_by_text() -> None:
+    found = age_map(list(look(60).seen.values()), NOW)
+    cells = {cell.id: cell for group in found.groups for cell in group.cells}
+    assert len(cells) == 60
+    assert {cell.look for cell in cells.values()} >= {"a0", "a4", "late", "off", "none"}
+    assert cells["shop/service-00007"].title == "shop/service-00007: 1 h 18 min, late"
+    assert all(cell.title.startswith(cell.id) for cell in cells.values())
+
+
+def test_many_cells_are_small_and_no_links() -> None:
+    few, many = (age_map(list(look(n).seen.values()), NOW) for n in (LINKED, LINKED + 1))
+    assert (few.linked, many.linked) == (True, False)
+    everything = [
+        replace(
+            one,
+            credential=replace(one.credential, servers=(replace(one.credential.servers[0], name=f"db-{n}"),)),
+        )
+        for n, one in enumerate(look(100).seen.values())
+    ]
+    groups = age_map(everything, NOW).groups
+    assert len(groups) == MOST_GROUPS
+    assert sum(len(group.cells) for group in groups) == 100
+
+
+def test_ten_thousand_credentials_make_one_page() -> None:
+    with shown(MadeUp(10_000)) as url:
+        status, _, text = ask(url)
+        assert status == 200
+        assert len(text) < 1_000_000
+        assert text.count("<tr>") == ROWS + 1
+        assert text.count('title="shop/service-') == 10_000
+
+
+# How often it looks
+
+
+def test_it_looks_rarely_until_somebody_does() -> None:
+    clock, made_up = StillClock(), MadeUp(1)
+    poller = Poller(made_up, clock)  # type: ignore[arg-type]  # it has what the poller uses
+    assert poller.seconds == polling.ALONE_SECONDS
+    poller.ask()
+    assert poller.seconds == polling.WATCHED_SECONDS
+    poller.latest = look(2)  # The second one rotates.
+    assert poller.seconds == polling.RUNNING_SECONDS
+    made_up.is_of_few = False
+    assert poller.seconds == polling.MANY_SECONDS
+    clock.sleep(polling.WATCHED_FOR + 1)
+    assert poller.seconds == polling.ALONE_SECONDS
+
+
+def test_an_outage_is_told_and_what_was_known_stays() -> None:
+    made_up = MadeUp(3)
+    with shown(made_up, is_live=True) as url:
+        assert "The clouds were not read" not in ask(url)[2]
+        made_up.fails = LockTableUnreachableError(code="Timeout")
+        text = ""
+        for _ in range(50):
+            text = ask(url)[2]
+            if "The clouds were not read" in text:
+                break
+        assert "LockTableUnreachableError" in text
+        assert "What is shown is" in text
+        assert "shop/service-00001" in text
+
+
+def test_calls_are_counted_for_a_minute_at_the_dearest_price() -> None:
+    clock = StillClock()
+    calls = Calls(clock.monotonic)
+    for _ in range(10):
+        calls.count()
+    with calls.scanning():
+        calls.count()
+    assert calls.last_minute == 11
+    assert calls.usd_an_hour == pytest.approx(float(60 * (10 * DEAREST + SCANNED)))
+    clock.sleep(61)
+    assert (calls.last_minute, calls.usd_an_hour) == (0, 0.0)
+
+
+# The command
+
+
+def test_a_port_that_is_taken_is_told_with_the_next_command(tmp_path: Path) -> None:
+    file = tmp_path / "lockstep.yaml"
+    file.write_text(json.dumps(PLAN))
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        words = ["serve", "--plan", str(file), "--port", str(other.getsockname()[1])]
+        told = CliRunner().invoke(app, words)
+    assert told.exit_code == 2
+    assert "lockstep serve --port 0" in told.stderr
+    assert len(told.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("words", [("--host", "0.0.0.0"), ("--port", "70000"), ("--port", "x")])  # noqa: S104 - refused
+def test_no_address_but_loopback_is_taken(words: tuple[str, ...]) -> None:
+    assert CliRunner().invoke(app, ["serve", *words]).exit_code == 2
