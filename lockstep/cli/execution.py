@@ -133,7 +133,9 @@ class Watched:
             PaginationConfig={"PageSize": EVENTS_AT_ONCE},
         )
         newest_first = (event for page in pages for event in page["events"])
-        new = list(takewhile(lambda event: event["id"] > self._last_event, newest_first))
+        unknown = takewhile(lambda event: event["id"] > self._last_event, newest_first)
+        # By its id, since an emulator that pages by counting gives an event twice when others come in between.
+        new = list({event["id"]: event for event in unknown}.values())
         self._last_event = new[0]["id"] if new else self._last_event
         self._entered += [
             Entered(name=event["stateEnteredEventDetails"]["name"], at=event["timestamp"])
