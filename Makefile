@@ -12,7 +12,7 @@ help: ## List the targets
 setup: ## Create .venv from the lock files and install the database servers
 	@.ci/setup
 
-demo: setup ## Rotate on this machine while a client logs in all the time
+demo: setup ## Rotate on this machine while a client logs in all the time (DEMO_SERVE=1: with a live page)
 	@$(PYTHON) -m sandbox.demo
 
 proof: setup ## Test that no application is locked out: faults at every call, races, planted bugs, load (MINUTES=30)
@@ -68,13 +68,13 @@ terraform-tools: setup ## Create the environment that the tests of oci_fn/terraf
 cdk-cli: setup ## Install the CDK CLI and Node.js
 	@.ci/cdk-cli
 
-browser: setup ## Install Chromium, for the tests of the audit report's page
+browser: setup ## Install Chromium, for the tests of pages
 	@.ci/browser
 
 languages: setup ## Install the languages and pools of the recipes in docs/how-to, for their tests
 	@.ci/languages
 
-report-screens: browser ## Draw the pictures of the audit report in docs/images/
+report-screens: browser ## Draw the pictures of the audit report and the live page in docs/images/
 	@$(PYTHON) -m tests.browser.screens
 
 docs: setup ## Build the site of docs/ into build/site/, with all links checked (REPOSITORY_FILES=https://HOST/OWNER/NAME/blob/main)

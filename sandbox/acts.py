@@ -79,7 +79,7 @@ def _oci_rotates(stage: Stage, credential: Credential) -> None:
 
 def _aws_begins_oci_finishes(stage: Stage, credential: Credential) -> None:
     """AWS dies between apply and commit: the databases accept the new value, no store serves it."""
-    with _before(stage.estate, "update_secrets", _die):
+    with before_step(stage.estate, "update_secrets", _die):
         run = _by_aws(stage, credential)
     stage.story.add(run, End(outcome="Lambda.Unknown", cause="the demo killed its function at every try"))
     stage.story.add(_by_oci(stage, credential), FINISHED)
@@ -96,7 +96,7 @@ def _oci_is_down_and_heals(stage: Stage, credential: Credential) -> None:
     stage.story.note(
         f"{short(credential.id)}: waiting while AWS asks OCI Vault again and again, for 15 to 30 seconds"
     )
-    with _before(stage.estate, "update_secrets", begin_outage):
+    with before_step(stage.estate, "update_secrets", begin_outage):
         run = _by_aws(stage, credential)
     stage.story.add(run, End(outcome="StoreUnreachableError", cause="the demo switched OCI Vault off"))
     for outage in outages:
@@ -205,7 +205,9 @@ def _die() -> None:
 
 
 @contextmanager
-def _before(estate: Estate, function: str, act: Callable[[], None]) -> Iterator[None]:
+def before_step(estate: Estate, function: str, act: Callable[[], object]) -> Iterator[None]:
+    """Until the end of the block something is done before each call of a function in AWS."""
+
     def hook(call: InvocationContext, _event: object) -> None:
         if call.function_name == function:
             act()

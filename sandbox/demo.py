@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
 
@@ -55,6 +55,7 @@ from sandbox.ending import failures, figures, sentences
 from sandbox.estate import Estate, running_estate
 from sandbox.fn import running_function
 from sandbox.oci import write_config_file
+from sandbox.page import running_page
 from sandbox.screen import print_line, screen
 from sandbox.servers import default_credentials, default_servers
 from sandbox.story import CLOUDS, Line, Story, short
@@ -67,8 +68,12 @@ REPORT = Path(__file__).resolve().parent.parent / "build" / "demo-report.html"
 console = Console()
 
 
-def main() -> int:
-    """Run the demo; its exit code."""
+def main(*, serves: bool = False) -> int:
+    """Run the demo; its exit code.
+
+    Args:
+        serves: Keep `lockstep serve` open meanwhile.
+    """
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="lockstep-demo-") as folder:
         servers = default_servers(CertificateAuthority(Path(folder)))
@@ -83,7 +88,14 @@ def main() -> int:
             running_estate(credentials, servers, folder=Path(folder)) as estate,
             running_function(estate.function_environment) as function,
             _beside_an_agent(estate) as others,
+            running_page(estate.folder, estate.plan_file) if serves else nullcontext() as page_of_all,
         ):
+            if page_of_all:
+                _tell(
+                    Line(
+                        f"Open {page_of_all.url} in a browser: it shows what follows, live, until the demo ends."
+                    )
+                )
             stage = Stage(story, estate, function)
             applications = Applications([*_with_client(estate), *others])
             with Live(
@@ -248,10 +260,14 @@ def tell_end(
 
 
 if __name__ == "__main__":
-    argparse.ArgumentParser(
-        prog="python -m sandbox.demo", description=__doc__.partition("\n")[0]
-    ).parse_args()
+    parser = argparse.ArgumentParser(prog="python -m sandbox.demo", description=__doc__.partition("\n")[0])
+    parser.add_argument(
+        "--serve",
+        action="store_true",
+        default=os.environ.get("DEMO_SERVE", "") not in {"", "0"},
+        help="keep a page open that shows it live; DEMO_SERVE=1 does the same",
+    )
     try:
-        sys.exit(main())
+        sys.exit(main(serves=parser.parse_args().serve))
     except KeyboardInterrupt:
         sys.exit(130)

@@ -1,4 +1,4 @@
-"""The pictures of the audit report in docs/images/: a simulated story, in headless Chromium.
+"""The pictures of pages in docs/images/, in headless Chromium: the audit report of a simulated story, a made-up fleet.
 
 python -m tests.browser.screens
 """
@@ -13,10 +13,17 @@ from lockstep.audit.report.evidence import evidence
 from lockstep.audit.report.page import page
 from tests.support.audit_story import whole_story
 from tests.support.chromium import browser, chromium
+from tests.support.fleet import MadeUp
+from tests.support.fleet import shown as served
 
 IMAGES = Path(__file__).resolve().parents[2] / "docs" / "images"
 PICTURES = {"audit-report-wide": (1180, "light", 1700), "audit-report-narrow-dark": (400, "dark", 1700)}
-"""Of each picture: the width, the colour scheme, the height."""
+"""Of each picture of the report: the width, the colour scheme, the height."""
+LIVE = {
+    "live-page-wide": ("", 1180, "light", 1500),
+    "live-page-narrow-dark": ("credential/shop/service-00001", 400, "dark", 1700),
+}
+"""Of each picture of the live page: the path, and the same."""
 
 
 def story_page() -> str:
@@ -39,6 +46,10 @@ def main() -> int:
         for name, (width, scheme, height) in PICTURES.items():
             shown.open(file, width=width, scheme=scheme)
             (IMAGES / f"{name}.png").write_bytes(shown.screenshot(height=height))
+        with served(MadeUp(60)) as url:
+            for name, (path, width, scheme, height) in LIVE.items():
+                shown.open(url + path, width=width, scheme=scheme)
+                (IMAGES / f"{name}.png").write_bytes(shown.screenshot(height=height))
     return 0
 
 
