@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from lockstep.aws.dynamodb_table import read_table
 from lockstep.cli import history, reading, status
@@ -34,7 +35,7 @@ READ_AGAIN_IN_TROUBLE = timedelta(seconds=10)
 RUNS = 8
 """Of the credential that somebody looks at."""
 NOT_AGAIN = timedelta(seconds=60)
-"""For so long a call for the steps of runs is not repeated that has failed."""
+"""For so long a call for the steps of a run is not repeated that has failed."""
 _OF_OCI = re.compile(r"\.[0-9]+$")
 """How the id of a run of the OCI function ends."""
 
@@ -138,7 +139,7 @@ class Looker:
         self._kept: dict[str, _Kept] = {}
         self._steps: dict[str, Sequence[Entered]] = {}
         self._executions: dict[str, Watched] = {}
-        self._no_steps_until: datetime | None = None
+        self._refused: dict[str, datetime] = {}
         self._steps_problem: str | None = None
 
     @property
@@ -248,16 +249,18 @@ class Looker:
 
     def _states(self, name: str, now: datetime) -> Sequence[Entered]:
         known = self._steps.get(name, ())
-        if (known and all(state.left_at for state in known)) or self._are_refused(now):
+        refused = self._refused.get(name)
+        if (known and all(state.left_at for state in known)) or (refused and now - refused < NOT_AGAIN):
             return known
         try:
             _, known = self._execution(name).look()
         except LockstepError as error:
-            self._no_steps_until, self._steps_problem = now + NOT_AGAIN, line_of(error)
+            self._refused[name], self._steps_problem = now, line_of(error)
             return known
         self._steps_problem = None
         self._steps[name] = known
-        for kept in (self._steps, self._executions):
+        kept: dict[str, Any]
+        for kept in (self._steps, self._executions, self._refused):
             while len(kept) > RUNS * FEW:
                 kept.pop(next(iter(kept)))
         return known
@@ -267,9 +270,6 @@ class Looker:
             client = self._clouds.aws("stepfunctions", self._plan.lock.region)
             self._executions[name] = Watched.named(client, self._machine(), name)
         return self._executions[name]
-
-    def _are_refused(self, now: datetime) -> bool:
-        return self._no_steps_until is not None and now < self._no_steps_until
 
 
 def _record(credential: Credential, table: Table) -> LockRecord:

@@ -19,6 +19,7 @@ from lockstep.serve.poller import Poller
 from lockstep.system import SystemClock
 
 _ENDS = (signal.SIGTERM, signal.SIGINT)
+HTTP = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +43,16 @@ class Address:
     @property
     def url(self) -> str:
         """To be opened."""
-        return f"http://{self._named(self.host)}/"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}/"
 
     @property
     def names(self) -> frozenset[str]:
-        """What a browser may call it: host and port."""
-        return frozenset({self._named(self.host), self._named("localhost")})
-
-    def _named(self, host: str) -> str:
-        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
+        """What a browser may call it: host and port, without the port where it is that of HTTP."""
+        hosts = (f"[{self.host}]" if ":" in self.host else self.host, "localhost")
+        return frozenset(
+            {f"{host}:{self.port}" for host in hosts} | ({*hosts} if self.port == HTTP else set())
+        )
 
 
 def serve_until_signal(

@@ -22,6 +22,7 @@ from lockstep.serve.conditions import Condition, condition
 from lockstep.serve.detail import detail
 from lockstep.serve.fleet import ROWS, Asked, fleet
 from lockstep.serve.poller import Poller
+from lockstep.serve.process import Address
 from tests.support.fleet import NOW, MadeUp, StillClock, look, shown
 from tests.unit.test_cli import PLAN
 
@@ -300,3 +301,12 @@ def test_a_port_that_is_taken_is_told_with_the_next_command(tmp_path: Path) -> N
 @pytest.mark.parametrize("words", [("--host", "0.0.0.0"), ("--port", "70000"), ("--port", "x")])  # noqa: S104 - refused
 def test_no_address_but_loopback_is_taken(words: tuple[str, ...]) -> None:
     assert CliRunner().invoke(app, ["serve", *words]).exit_code == 2
+
+
+def test_the_names_of_an_address_are_as_browsers_write_them() -> None:
+    with socket.socket() as listener:
+        assert Address(listener, "::1", 8020).names == {"[::1]:8020", "localhost:8020"}
+        assert Address(listener, "127.0.0.1", 80).names == {
+            *("127.0.0.1", "127.0.0.1:80", "localhost", "localhost:80")
+        }
+        assert Address(listener, "::1", 8020).url == "http://[::1]:8020/"

@@ -1,0 +1,202 @@
+"""The live page in headless Chromium: on a phone and on a desk, in light and in dark, and while a rotation runs."""
+
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from sandbox import plans
+from sandbox.acts import before_step
+from sandbox.databases import CertificateAuthority, MariaDbServer
+from sandbox.estate import Estate, Settings, running_estate
+from sandbox.fn import running_function
+from sandbox.page import running_page
+from tests.support.chromium import Page, browser, chromium
+from tests.support.fleet import MadeUp
+from tests.support.fleet import shown as served
+from tests.support.servers import require
+
+PROGRAM = chromium()
+pytestmark = pytest.mark.skipif(PROGRAM is None, reason="no Chromium here; `make browser` installs one")
+WIDTHS = (390, 1280)
+PATHS = (
+    "",
+    "credential/shop/service-00001",
+    "credential/shop/service-00029",
+    "credential/shop/service-00053",
+)
+BOUND_SECONDS = 90.0
+CREDENTIAL = "multi-cloud/app_user"
+
+
+@pytest.fixture(scope="module")
+def shown() -> Iterator[Page]:
+    assert PROGRAM is not None
+    with browser(PROGRAM) as page:
+        yield page
+
+
+@pytest.fixture(scope="module")
+def fleet() -> Iterator[str]:
+    with served(MadeUp(60)) as url:
+        yield url
+
+
+def until(true: Callable[[], object]) -> None:
+    """Wait."""
+    give_up = time.monotonic() + BOUND_SECONDS
+    while not true():
+        assert time.monotonic() < give_up
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_page_asks_nobody_else_has_no_fault_and_fits(
+    shown: Page, fleet: str, path: str, width: int, scheme: str
+) -> None:
+    shown.open(fleet + path, width=width, scheme=scheme)
+    assert shown.seen.faults == []
+    assert [url for url in shown.seen.requests if not url.startswith(fleet)] == []
+    assert shown.ask("document.documentElement.scrollWidth") == width
+    too_wide = """[...document.querySelectorAll("body *")].filter(e => !e.closest("thead, svg, .skip")
+        && e.getBoundingClientRect().right > innerWidth + 1).map(e => e.outerHTML.slice(0, 80))"""
+    assert shown.ask(too_wide) == []
+    smallest = """Math.min(...[...document.querySelectorAll("body *")].filter(e => e.checkVisibility()
+        && [...e.childNodes].some(n => n.nodeType === 3 && n.data.trim()))
+        .map(e => parseFloat(getComputedStyle(e).fontSize)))"""
+    assert shown.ask(smallest) >= 11
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_colours_have_contrast(shown: Page, fleet: str, scheme: str) -> None:
+    """WCAG 2.2: 4.5 for texts, 3 for what carries a meaning in charts."""
+    shown.open(fleet, width=1280, scheme=scheme)
+    ratios = """(() => {
+        const style = getComputedStyle(document.documentElement);
+        const light = hex => hex.trim().slice(1).match(/../g).map(h => parseInt(h, 16) / 255)
+            .map(c => c <= .03928 ? c / 12.92 : ((c + .055) / 1.055) ** 2.4)
+            .reduce((sum, c, i) => sum + c * [.2126, .7152, .0722][i], 0);
+        const ratio = (a, b) => {
+            const [x, y] = [a, b].map(n => light(style.getPropertyValue(n))).sort((p, q) => q - p);
+            return (x + .05) / (y + .05);
+        };
+        return {
+            text: ["calm", "busy", "good", "bad", "warn"].map(n => ratio(`--${n}`, `--${n}-paper`))
+                .concat(["--ink", "--soft"].map(n => ratio(n, "--busy-paper")),
+                    ["--ink"].map(n => ratio(n, "--warn-paper"))),
+            chart: ["--fill", "--fill-2", "--late"].map(n => ratio(n, "--paper"))
+                .concat(["--fill", "--late"].map(n => ratio(n, "--empty"))),
+        };
+    })()"""
+    found = shown.ask(ratios)
+    assert min(found["text"]) >= 4.5, found
+    assert min(found["chart"]) >= 3, found
+
+
+def test_everything_can_be_reached_with_the_keyboard_and_shows_it(shown: Page, fleet: str) -> None:
+    shown.open(fleet, width=1280, scheme="light")
+    reached = []
+    for _ in range(90):
+        for kind in ("keyDown", "keyUp"):
+            shown.call("Input.dispatchKeyEvent", type=kind, key="Tab", code="Tab", windowsVirtualKeyCode=9)
+        reached.append(
+            shown.ask("document.activeElement.getAttribute('aria-label') || document.activeElement.innerText")
+        )
+        outline = "getComputedStyle(document.activeElement).outlineStyle"
+        assert shown.ask(outline) != "none", reached[-1]
+    assert "Skip to the content" in reached
+    assert any("shop/service-00007: 1 h 18 min, late" in str(text) for text in reached)
+    assert "Show" in reached
+
+
+def test_it_reads_without_a_script(shown: Page, fleet: str) -> None:
+    shown.call("Emulation.setScriptExecutionDisabled", value=True)
+    try:
+        shown.open(fleet, width=1280, scheme="light")
+        assert shown.seen.faults == []
+        assert fleet + "live.js" not in shown.seen.requests
+    finally:
+        shown.call("Emulation.setScriptExecutionDisabled", value=False)
+
+
+# While a rotation runs
+
+
+@pytest.fixture(scope="module")
+def estate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Estate]:
+    require(MariaDbServer)
+    authority = CertificateAuthority(tmp_path_factory.mktemp("ca"))
+    servers = {"orders": MariaDbServer(authority=authority)}
+    folder = tmp_path_factory.mktemp("estate")
+    folder.chmod(0o711)
+    settings = Settings(audit_tier="Standard")  # So that entries in OCI can be read at once.
+    credentials = [plans.credential(CREDENTIAL, "orders")]
+    with running_estate(credentials, servers, folder=folder, settings=settings) as running:
+        yield running
+
+
+def test_a_rotation_is_seen_while_it_runs_and_no_password_ever(
+    shown: Page, estate: Estate, tmp_path: Path
+) -> None:
+    [credential] = estate.plan.credentials
+    secrets, answers = list(estate.confidential), list[str]()
+
+    def keep() -> None:
+        login = estate.stored_login(credential)
+        secrets.extend([login.password.reveal()] if login else [])
+        for path in ("", "?q=app", f"credential/{CREDENTIAL}"):
+            with urllib.request.urlopen(page.url + path) as reply:  # noqa: S310 - our own page
+                answers.append(reply.read().decode())
+
+    with (
+        running_page(tmp_path, estate.plan_file) as page,
+        running_function(estate.function_environment) as function,
+    ):
+        shown.open(page.url, width=1280, scheme="light")
+        shown.ask("window.stays = true")
+        keep()
+        assert estate.rotate(CREDENTIAL).status == "SUCCEEDED"
+        until(lambda: "in step" in shown.ask("document.querySelector('table.fleet .chip').innerText"))
+        keep()
+        estate.outside.expire_schedule(CREDENTIAL)
+        goes_on = threading.Event()
+        with before_step(estate, "update_secrets", lambda: goes_on.wait(BOUND_SECONDS)):
+            run = threading.Thread(target=estate.rotate, args=(CREDENTIAL,))
+            run.start()
+            now = "document.querySelector('.run-now .now')?.innerText ?? ''"
+            until(lambda: "UpdateSecrets" in shown.ask(now))
+            steps = shown.ask("[...document.querySelectorAll('.run-now .over span')].map(e => e.innerText)")
+            assert [step for step in steps if step in {"Generate", "ApplyDb"}] == ["Generate", "ApplyDb"]
+            assert "1 run under way" in shown.ask("document.body.innerText")
+            keep()
+            goes_on.set()
+            run.join()
+        until(lambda: not shown.ask(now))
+        until(
+            lambda: (
+                shown.ask("document.querySelector('table.fleet td[data-name=Generation]').innerText") == "2"
+            )
+        )
+        estate.outside.expire_schedule(CREDENTIAL)
+        function.call({"credential_id": CREDENTIAL})
+        until(
+            lambda: (
+                shown.ask("document.querySelector('table.fleet td[data-name=Generation]').innerText") == "3"
+            )
+        )
+        keep()
+        assert shown.ask("window.stays") is True  # It was never loaded anew.
+        shown.open(f"{page.url}credential/{CREDENTIAL}", width=390, scheme="dark")
+        until(lambda: "generation 3, rotated in" in shown.ask("document.body.innerText"))
+        assert "UpdateSecrets" in shown.ask("document.querySelector('.runs').innerText")
+        assert shown.ask("document.querySelectorAll('.runs li').length") == 3
+        assert shown.seen.faults == []
+        assert [url for url in shown.seen.requests if not url.startswith(page.url)] == []
+    assert len({secret for secret in secrets if len(secret) > 8}) >= 4
+    told = [page.log.read_text(), *answers]
+    assert [secret for secret in secrets if any(secret in text for text in told)] == []
