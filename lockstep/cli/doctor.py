@@ -189,7 +189,7 @@ def _summary(findings: Sequence[Finding]) -> str:
     counted = Counter(finding.outcome for finding in findings)
     told = ", ".join(f"{counted[o]} {_WORDS.get(o, o.value)}" for o in _ORDER if counted[o])
     return {
-        Outcome.PASSED: f"everything that was looked at is as it should be ({told})",
+        Outcome.PASSED: f"nothing failed ({told})",
         Outcome.FAILED: f"something is wrong ({told}); each line above has the command that mends it",
         Outcome.NOT_ASKED: f"nothing failed, but not everything could be asked ({told})",
     }[verdict(findings)]

@@ -1,6 +1,7 @@
 """Checks of the audit log in AWS, and of the rights to read what `status` and `audit` need."""
 
 import json
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from functools import partial
@@ -13,7 +14,8 @@ from lockstep.doctor.context import Context
 from lockstep.doctor.findings import Answer, failed, passed
 from lockstep.environment import AwsActionDeniedError
 
-RIGHTS = "attach a policy that allows {action} to {arn}  # docs/iam.md#a-person-at-the-command-line"
+_PAGE = "docs/iam.md#a-person-at-the-command-line"
+_ROLE = ":assumed-role/"
 _FIRST_REGION = "us-east-1"
 """S3 names no location for a bucket there."""
 _YEAR = timedelta(days=365)
@@ -111,8 +113,18 @@ def _allowed(action: str, read: Callable[[], object], arn: str) -> Answer:
         denied = str(error.where.get("action") or "")
         lacking = denied if ":" in denied else action
         text = "this identity may not, so `status` and `audit verify` cannot tell it all"
-        return failed(lacking, text, RIGHTS.format(action=lacking, arn=arn))
+        return failed(lacking, text, _allow(lacking, arn))
     return passed(action, "this identity may")
+
+
+def _allow(action: str, arn: str) -> str:
+    """What gives the identity of an ARN a right."""
+    statement = {"Effect": "Allow", "Action": action, "Resource": "*"}
+    document = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    who = ("--role-name", arn.split("/")[1]) if _ROLE in arn else ("--user-name", arn.rpartition("/")[2])
+    put = "put-role-policy" if _ROLE in arn else "put-user-policy"
+    words = [*who, "--policy-name", "lockstep-reads", "--policy-document", document]
+    return f"aws iam {put} {shlex.join(words)}  # {_PAGE}"
 
 
 def _record(context: Context) -> None:
@@ -155,7 +167,7 @@ CHECKS = (
         title="rights to read",
         looks_at="each read that `status`, `history` and `audit` make, by trying it",
         means="this identity cannot see the state; rotations do not depend on it",
-        command="attach a policy that allows ACTION  # docs/iam.md#a-person-at-the-command-line",
+        command="aws iam put-role-policy --role-name ROLE --policy-name lockstep-reads --policy-document JSON",
         ask=rights,
         needs=_NEEDS,
     ),

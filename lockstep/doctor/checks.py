@@ -59,6 +59,7 @@ class Check:
 
 _STOPS = frozenset({Outcome.FAILED, Outcome.NOT_ASKED})
 """With these of a check, what needs it is not asked."""
+_FIRST = "first mend "
 
 
 class UnknownCheckError(Exception):
@@ -132,7 +133,8 @@ def _needed(check: Check, before: Sequence[Finding], context: Context) -> list[F
     lacking = next((f for f in before if f.check == check.needs and f.outcome in _STOPS), None)
     if lacking is None:
         return []
-    return [_finding(check, context, not_asked(check.title, f"first mend {lacking.check}"))]
+    says = lacking.says if lacking.says.startswith(_FIRST) else f"{_FIRST}{lacking.check}"
+    return [_finding(check, context, not_asked(check.title, says))]
 
 
 def run(check: Check, context: Context) -> list[Finding]:

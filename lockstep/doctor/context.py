@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from lockstep.clouds import Clouds
 from lockstep.doctor.probes.places import HERE
+from lockstep.environment import OciExtraMissingError
 from lockstep.plan import Plan
 from lockstep.ports import Clock
 from lockstep.stack_names import DEFAULT_STACK
@@ -52,8 +53,10 @@ class Context:
     @cached_property
     def oci(self) -> "OciReads":
         """Reads of OCI, in the region of the plan's store there."""
-        from lockstep.oci.reads import OciReads  # noqa: PLC0415 - likewise, and the extra may be missing
-
+        try:
+            from lockstep.oci.reads import OciReads  # noqa: PLC0415 - likewise
+        except ModuleNotFoundError:
+            raise OciExtraMissingError from None
         return OciReads(self.clouds.oci)
 
     @cached_property

@@ -1,7 +1,10 @@
 """Checks of what Terraform has made in OCI for the standby: function, schedules, alarms; and of the audit log there."""
 
+import json
+import shlex
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from lockstep.doctor import commands
@@ -56,28 +59,25 @@ def rights(context: Context) -> Iterator[Answer]:
         return
     storage = (audit.region, "object_storage.ObjectStorageClient")
     place = (audit.namespace, audit.bucket)
-    yield _allowed(
-        "OBJECT_INSPECT on the audit bucket", lambda: context.oci(*storage, "list_objects", *place, limit=1)
-    )
-    yield _allowed(
-        "OBJECT_READ on the audit bucket", lambda: context.oci(*storage, "get_object", *place, NO_OBJECT)
-    )
-    own = secrets_in(context, store.compartment_of_own_secrets)
-    if key := own.get(oci_name(audit.mac_secret)):
-        yield _allowed(
-            "SECRET_BUNDLE_READ on the signing key", lambda: context.oci.value(store.region, key.id)
-        )
+    compartment = store.compartment_of_own_secrets
+    allowed = partial(_allowed, compartment)
+    yield allowed("OBJECT_INSPECT", lambda: context.oci(*storage, "list_objects", *place, limit=1))
+    yield allowed("OBJECT_READ", lambda: context.oci(*storage, "get_object", *place, NO_OBJECT))
+    if key := secrets_in(context, compartment).get(oci_name(audit.mac_secret)):
+        yield allowed("SECRET_BUNDLE_READ", lambda: context.oci.value(store.region, key.id))
 
 
-def _allowed(permission: str, read: Callable[[], object]) -> Answer:
+def _allowed(compartment: str, permission: str, read: Callable[[], object]) -> Answer:
     try:
         read()
     except OciActionDeniedError as error:
         # Who may read is told that there is no such object.
         if not str(error.where.get("code")).endswith("ObjectNotFound"):
             text = "this identity may not, so `status` and `audit verify` cannot tell it all"
-            policy = f"oci iam policy create  # that allows {permission}: docs/iam-oci.md"
-            return failed(permission, text, policy)
+            statement = f"Allow group YOURS to {{{permission}}} in compartment id {compartment}"
+            words = ["--compartment-id", compartment, "--name", "lockstep-reads", "--description", "reads"]
+            create = shlex.join([*words, "--statements", json.dumps([statement])])
+            return failed(permission, text, f"oci iam policy create {create}  # docs/iam-oci.md")
     return passed(permission, "this identity may")
 
 
@@ -112,9 +112,13 @@ def function(context: Context) -> Iterator[Answer]:
             yield failed(FUNCTION, f"it is {one.lifecycle_state}", commands.DEPLOY_OCI)
 
 
-def crons(plan: Plan) -> set[str]:
-    """When the standby is called: half an interval after AWS (`oci_fn/terraform/runner/schedules.tf`)."""
-    period = min(*(c.schedule.interval for c in plan.credentials), _HOUR)
+def crons(interval: timedelta) -> set[str]:
+    """When the standby is called: half an interval after AWS (`oci_fn/terraform/runner/schedules.tf`).
+
+    Args:
+        interval: The shortest of the plan.
+    """
+    period = min(interval, _HOUR)
     first = [period // 2 + i * period for i in range(_HOUR // period)]
     return {f"{after // _MINUTE} * * * *" for after in first}
 
@@ -131,7 +135,8 @@ def schedules(context: Context) -> Iterator[Answer]:
     functions = {one.id for one in _functions(context)}
     own = [s for s in listed if functions & {resource.id for resource in s.resources or ()}]
     on = {s.recurrence_details: s for s in own if s.lifecycle_state == "ACTIVE"}
-    for cron in sorted(crons(context.plan)):
+    wanted = crons(min(c.schedule.interval for c in context.plan.credentials))
+    for cron in sorted(wanted):
         if cron in on:
             yield passed(cron, f"{on[cron].display_name} calls the standby")
             continue
@@ -139,7 +144,7 @@ def schedules(context: Context) -> Iterator[Answer]:
         told = f"{off.display_name} is {off.lifecycle_state}" if off else "no schedule calls the standby then"
         switch = f"{commands.DEPLOY_OCI}  # with paused = false in terraform.tfvars"
         yield failed(cron, told, switch)
-    for cron in sorted(on.keys() - crons(context.plan)):
+    for cron in sorted(on.keys() - wanted):
         text = f"{on[cron].display_name} calls the standby when the plan's interval does not ask for it"
         yield failed(cron, text, commands.DEPLOY_OCI)
 
@@ -224,7 +229,7 @@ CHECKS = (
         title="rights to read",
         looks_at="each read that `status`, `history` and `audit` make in OCI, by trying it",
         means="this identity cannot see the state; rotations do not depend on it",
-        command="oci iam policy create  # docs/iam-oci.md",
+        command="oci iam policy create --compartment-id COMPARTMENT --name lockstep-reads --statements JSON",
         ask=rights,
         needs="oci.audit-bucket",
         applies=with_audit,

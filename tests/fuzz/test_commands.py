@@ -50,7 +50,7 @@ CLOUD = {
     *[("audit", name) for name in ("verify", "checkpoint", "show", "report", "acknowledge")],
 }
 """Commands that call AWS first. Others may be run in any environment, too."""
-NEEDS_OCI = {("status",), ("audit", "verify"), ("audit", "report")}
+NEEDS_OCI = {("doctor",), ("status",), ("audit", "verify"), ("audit", "report")}
 """Commands that go on with OCI where AWS answers that nothing is there yet."""
 GIVEN = {
     ("rotate",): [CREDENTIAL, "--force"],

@@ -12,8 +12,14 @@ from botocore.exceptions import ClientError
 
 from lockstep.audit.deletions import findings
 from lockstep.aws.s3_audit import S3AuditLog
+from lockstep.cli.operator import operator
+from lockstep.doctor.catalogue import CATALOGUE
+from lockstep.doctor.checks import chosen, examine
+from lockstep.doctor.context import Context
+from lockstep.doctor.findings import Outcome
 from lockstep.errors import AuditLogAccessDeniedError
 from lockstep.model import Credential, Login, SecretStr
+from lockstep.workers import one_after_the_other
 from sandbox.aws.deployed import NotPermittedError
 from sandbox.aws.executions import Client
 from sandbox.aws.policies import as_list
@@ -26,6 +32,7 @@ from sandbox.deploy_local import (
     check_roles,
     deployed_world,
 )
+from sandbox.estate import environment
 from sandbox.plans import AUDIT_BUCKET, LOCK_TABLE
 from sandbox.servers import set_password
 from sandbox.watching import Subscriber, Watching
@@ -96,6 +103,20 @@ def test_the_deployed_rules_start_the_deployed_machine(world: DeployedWorld) -> 
     assert sorted(s.input["credential_id"] for s in world.stack.schedules) == sorted(
         c.id for c in world.plan.credentials
     )
+
+
+def test_the_doctor_finds_everything_by_its_name_in_the_deployed_stack(world: DeployedWorld) -> None:
+    """What is left to do after a deployment: rotate, and subscribe to the topics."""
+    checks = chosen(CATALOGUE, world.plan, only=["aws"])
+    with environment(world.aws.environment()):
+        context = Context(plan=world.plan, clouds=operator(world.plan))
+        found = examine(checks, context, side_by_side=one_after_the_other)
+    assert {check.id for check in checks} == {f.check for f in found}
+    assert {(f.check, f.outcome) for f in found if f.outcome is not Outcome.PASSED} == {
+        ("aws.active-plan", Outcome.WARNING),
+        ("aws.orders", Outcome.WARNING),
+        ("aws.alarm-subscribers", Outcome.FAILED),
+    }
 
 
 def test_every_entry_is_locked_and_in_its_storage_class(rotated: DeployedWorld) -> None:

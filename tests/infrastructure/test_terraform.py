@@ -2,6 +2,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,11 @@ import hcl2
 import pytest
 from ruamel.yaml import YAML
 
+from lockstep.doctor import oci_runner
 from lockstep.plan import Plan
 from lockstep.plan_admins import names_in_oci
 from lockstep.plan_file import parse_plan
+from lockstep.stack_names import DEFAULT_STACK
 from lockstep.store_kinds import OciVault
 from lockstep.store_kinds.oci_names import oci_name, slot_name
 from lockstep.timing import RUN
@@ -120,6 +123,8 @@ def test_the_standby_is_called_half_an_interval_after_each_rotation_and_every_ho
     ]
     runs = schedules(tmp_path, [interval for interval, _ in cases])
     assert runs == [crons for _, crons in cases]
+    # The doctor expects them.
+    assert [sorted(oci_runner.crons(timedelta(minutes=minutes))) for minutes, _ in cases] == runs
 
 
 def schedules(folder: Path, cases: list[int]) -> list[list[str]]:
@@ -307,6 +312,14 @@ def test_a_run_is_dead_before_its_lease_ends(deployed: Deployment) -> None:
     assert function["detached_mode_timeout_in_seconds"] == RUN.total_seconds()
     assert function["timeout_in_seconds"] == func["timeout"]
     assert int(function["memory_in_mbs"]) == func["memory"]
+
+
+@needs_tools
+def test_the_doctor_knows_the_names(deployed: Deployment) -> None:
+    assert deployed.one("oci_functions_application")["display_name"] == DEFAULT_STACK
+    assert deployed.one("oci_functions_function")["display_name"] == oci_runner.FUNCTION
+    alarms = deployed.all("oci_monitoring_alarm").values()
+    assert all(alarm["display_name"].startswith(f"{DEFAULT_STACK}: ") for alarm in alarms)
 
 
 @needs_tools

@@ -366,13 +366,13 @@ BREAKS_OF_AWS: tuple[Break, ...] = (
         check="aws.rights",
         act=_denied("dynamodb:GetItem"),
         says="this identity may not",
-        command="attach a policy that allows dynamodb:GetItem",
+        command='"Action": "dynamodb:GetItem"',
     ),
     Break(
         check="aws.rights",
         act=_denied("kms:VerifyMac"),
         says="this identity may not",
-        command="attach a policy that allows kms:VerifyMac",
+        command="kms:VerifyMac",
     ),
     Break(
         check="aws.oci-key",

@@ -227,19 +227,19 @@ BREAKS_OF_OCI: tuple[Break, ...] = (
         check="oci.rights",
         act=_as("SECRET_BUNDLE_READ"),
         says="may not",
-        command="SECRET_BUNDLE_READ on the signing key",
+        command="to {SECRET_BUNDLE_READ} in compartment id",
     ),
     Break(
         check="oci.rights",
         act=_as("OBJECT_READ"),
         says="may not",
-        command="OBJECT_READ on the audit bucket",
+        command="to {OBJECT_READ}",
     ),
     Break(
         check="oci.rights",
         act=_as("OBJECT_INSPECT"),
         says="may not",
-        command="OBJECT_INSPECT on the audit bucket",
+        command="to {OBJECT_INSPECT}",
     ),
     Break(check="oci.function", act=_set("functions", []), says="no standby", command="make deploy-oci"),
     Break(
