@@ -28,7 +28,7 @@ OPTIONAL = frozenset(
             "charset_normalizer",
             "compression",
         ),
-        *("google", "h2", "hpack", "idna", "js", "OpenSSL", "pkcs11", "pyodide"),
+        *("google", "grpc", "h2", "hpack", "idna", "js", "OpenSSL", "pkcs11", "pyodide"),
         *("simplejson", "socks", "backports"),
     }
 )

@@ -28,7 +28,7 @@ from cdk.settings import ROOT, Deployment, NotDeployableError
 from cdk.wide_resources import acknowledge_entries, acknowledge_patterns
 from lockstep.stack_names import state_machine_name
 from lockstep.timing import STEP
-from lockstep.wiring import PLAN_VARIABLE
+from lockstep.wiring import PLAN_VARIABLE, TRACES_VARIABLE
 
 _ARCHITECTURES = {"arm64": lambda_.Architecture.ARM_64, "x86_64": lambda_.Architecture.X86_64}
 _PLATFORMS = {"arm64": ecr_assets.Platform.LINUX_ARM64, "x86_64": ecr_assets.Platform.LINUX_AMD64}
@@ -154,7 +154,7 @@ class Functions(Construct):
                 else lambda_.Runtime.FROM_IMAGE
             ),
             architecture=_ARCHITECTURES[bundle.architecture if bundle else self._settings.architecture],
-            environment={PLAN_VARIABLE: str(PLAN_IN_BUNDLE)},
+            environment=self._environment(step),
             # That of a failed deployment goes, so that the next one may publish the same code.
             current_version_options=lambda_.VersionOptions(
                 removal_policy=RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE
@@ -171,6 +171,11 @@ class Functions(Construct):
             security_groups=groups,
         )
 
+    def _environment(self, step: str) -> dict[str, str]:
+        collector = self._settings.tracing_endpoint
+        of_traces = {TRACES_VARIABLE: collector} if collector and step not in _NO_STEPS else {}
+        return {PLAN_VARIABLE: str(PLAN_IN_BUNDLE), **of_traces}
+
     def _bundle(self) -> Bundle | None:
         return read_bundle(self._bundle_folder()) if self._settings.packaging == "zip" else None
 
@@ -182,6 +187,8 @@ class Functions(Construct):
         arguments = {"PLAN": plan}
         if self._settings.base_image:
             arguments["BASE"] = self._settings.base_image
+        if self._settings.tracing_endpoint:
+            arguments["TRACING"] = "1"
         return lambda_.Code.from_asset_image(
             str(ROOT),
             file="functions/Dockerfile",

@@ -32,7 +32,7 @@ _LEFT_OUT = shutil.ignore_patterns("__pycache__", "terraform")
 
 def sources(runner: Runner) -> list[str]:
     """The files and folders, relative to the repository, from which a runner's bundle is made, besides the plan."""
-    locks = [f"locks/{name}.txt" for name in ("aws", "bootstrap", "oci")]
+    locks = [f"locks/{name}.txt" for name in ("aws", "bootstrap", "oci", "otel")]
     return ["cdk/__init__.py", *_BUILDER, *_FOLDERS[runner], *locks]
 
 
@@ -75,7 +75,7 @@ def find_program() -> str:
 
 
 def build_command(
-    program: str, *, context: Path, platform: Platform, tag: str, bases: Mapping[str, str]
+    program: str, *, context: Path, platform: Platform, tag: str, arguments: Mapping[str, str]
 ) -> list[str]:
     """The command that builds the image.
 
@@ -84,12 +84,12 @@ def build_command(
         context: The folder that `stage` has written.
         platform: The processor of the function's application.
         tag: The image's name and tag.
-        bases: Other base images, by the Dockerfile's argument.
+        arguments: Of the Dockerfile, besides the plan.
     """
-    arguments = {"PLAN": str(PLAN_IN_BUNDLE), **bases}
+    every = {"PLAN": str(PLAN_IN_BUNDLE), **arguments}
     return [
         *(program, "build", "--platform", platform, "--file", str(context / DOCKERFILE), "--tag", tag),
-        *(word for name, value in arguments.items() for word in ("--build-arg", f"{name}={value}")),
+        *(word for name, value in every.items() for word in ("--build-arg", f"{name}={value}")),
         str(context),
     ]
 
@@ -98,7 +98,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 
 
 @app.command()
-def image(
+def image(  # noqa: PLR0913 - an option each
     *,
     plan: Annotated[Path, typer.Option(help="The plan file.")] = Path("lockstep.yaml"),
     tag: Annotated[str, typer.Option(help="The image's name and tag.")] = "lockstep:latest",
@@ -109,6 +109,7 @@ def image(
     builder: Annotated[
         str | None, typer.Option(help="The image that builds the bundle, best with its digest.")
     ] = None,
+    tracing: Annotated[bool, typer.Option("--tracing", help="Add what sends traces.")] = False,
     context: Annotated[Path, typer.Option(help="The folder for the build context.")] = ROOT
     / "build"
     / "image-oci",
@@ -120,14 +121,15 @@ def image(
 
     Exit code: 0 built, 2 wrong use, an invalid plan, or no program to build with; else that of docker or podman.
     """
-    bases = {name: value for name, value in (("BASE", base), ("BUILDER", builder)) if value}
+    given = (("BASE", base), ("BUILDER", builder), ("TRACING", "1" if tracing else None))
+    arguments = {name: value for name, value in given if value}
     try:
         stage(plan, context)
         program = "docker" if context_only else find_program()
     except (BundleError, PlanProblemsError) as error:
         typer.echo("\n".join(error.lines) if isinstance(error, PlanProblemsError) else str(error), err=True)
         raise typer.Exit(2) from None
-    command = build_command(program, context=context, platform=platform, tag=tag, bases=bases)
+    command = build_command(program, context=context, platform=platform, tag=tag, arguments=arguments)
     if not context_only:
         # BuildKit knows BUILDPLATFORM and TARGETARCH; docker's old builder does not.
         done = subprocess.run(command, check=False, env={**os.environ, "DOCKER_BUILDKIT": "1"})  # noqa: S603 - docker or podman

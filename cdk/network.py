@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
+from urllib.parse import urlsplit
 
 from aws_cdk import aws_ec2 as ec2
 from constructs import Construct
 
 from cdk.estate import Vpc
 from cdk.settings import Deployment
-from lockstep.plan import Plan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +50,10 @@ class Network:
         others = settings.functions == "all"
         return cls(
             vpc=vpc,
-            groups=groups or [_for_databases(scope, vpc, settings, deployment.plan)],
-            groups_of_others=(groups or [_for_services(scope, vpc)]) if others else None,
+            groups=groups or [_for_databases(scope, vpc, settings, deployment)],
+            groups_of_others=(groups or [_for_services(scope, vpc, deployment.settings.tracing_endpoint)])
+            if others
+            else None,
         )
 
     def groups_for(self, step: str) -> Sequence[ec2.ISecurityGroup] | None:
@@ -59,7 +61,9 @@ class Network:
         return self.groups if step == "apply_db" else self.groups_of_others
 
 
-def _for_databases(scope: Construct, vpc: ec2.IVpc, settings: Vpc, plan: Plan) -> ec2.SecurityGroup:
+def _for_databases(
+    scope: Construct, vpc: ec2.IVpc, settings: Vpc, deployment: Deployment
+) -> ec2.SecurityGroup:
     group = ec2.SecurityGroup(
         scope,
         "ApplyDbGroup",
@@ -67,14 +71,14 @@ def _for_databases(scope: Construct, vpc: ec2.IVpc, settings: Vpc, plan: Plan) -
         description="Lockstep: the function that logs in to the databases",
         allow_all_outbound=False,
     )
-    for port in sorted({server.port for server in plan.databases}):
+    for port in sorted({server.port for server in deployment.plan.databases}):
         for cidr in settings.database_cidrs:
             group.add_egress_rule(ec2.Peer.ipv4(cidr), ec2.Port.tcp(port), "databases")
-    _let_out(group)
+    _let_out(group, deployment.settings.tracing_endpoint)
     return group
 
 
-def _for_services(scope: Construct, vpc: ec2.IVpc) -> ec2.SecurityGroup:
+def _for_services(scope: Construct, vpc: ec2.IVpc, collector: str | None) -> ec2.SecurityGroup:
     group = ec2.SecurityGroup(
         scope,
         "OtherFunctionsGroup",
@@ -82,9 +86,13 @@ def _for_services(scope: Construct, vpc: ec2.IVpc) -> ec2.SecurityGroup:
         description="Lockstep: the functions that do not reach the databases",
         allow_all_outbound=False,
     )
-    _let_out(group)
+    _let_out(group, collector)
     return group
 
 
-def _let_out(group: ec2.SecurityGroup) -> None:
+def _let_out(group: ec2.SecurityGroup, collector: str | None) -> None:
     group.add_egress_rule(ec2.Peer.any_ipv4(), ec2.Port.tcp(443), "Secrets Manager, DynamoDB, OCI")
+    where = urlsplit(collector or "")
+    port = where.port or (80 if where.scheme == "http" else 443)
+    if where.hostname and where.hostname != "localhost" and port != 443:  # noqa: PLR2004 - HTTPS, as above
+        group.add_egress_rule(ec2.Peer.any_ipv4(), ec2.Port.tcp(port), "traces")

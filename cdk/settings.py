@@ -21,7 +21,7 @@ from pydantic import (
     ValidationError,
 )
 
-from cdk.bundle import Architecture, plan_of_bundle
+from cdk.bundle import Architecture, plan_of_bundle, read_bundle
 from cdk.canary import LONGEST_WAIT, Canary
 from cdk.estate import Adopt, Tags, Vpc
 from lockstep.plan import Plan
@@ -118,6 +118,14 @@ class Settings(BaseModel):
         str | None,
         StringConstraints(pattern=r"^[^@\s]+@[^@\s]+$"),
         Field(description="the address that gets the alarms, once it confirms; null: subscribe by hand"),
+    ] = None
+    tracing_endpoint: Annotated[
+        str | None,
+        StringConstraints(pattern=r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9/._-]*)?$"),
+        Field(
+            description="the OTLP/HTTP endpoint of the collector that gets a trace of each rotation, such as "
+            "http://localhost:4318; null: nothing is traced"
+        ),
     ] = None
     vpc: Annotated[
         Vpc | None,
@@ -281,6 +289,11 @@ def check_complete(deployment: Deployment) -> None:
         raise NotDeployableError(
             f"the bundle in {settings.bundle} was made of another plan than {settings.plan}; run `make build "
             f"PLAN={settings.plan}`"
+        )
+    if settings.packaging == "zip" and settings.tracing_endpoint and not read_bundle(folder).tracing:
+        raise NotDeployableError(
+            f"the bundle in {settings.bundle} cannot send traces to tracing_endpoint; run `make build "
+            f"PLAN={settings.plan} BUILD_ARGS=--tracing`"
         )
 
 

@@ -15,7 +15,7 @@ from lockstep.ports import Clock, Ports
 from lockstep.scope import Scope, end_process
 from lockstep.shapes import Message, ShapeError, read
 from lockstep.system import SystemClock
-from lockstep.wiring import hosted_runner
+from lockstep.wiring import hosted_runner, hosted_traces
 
 logger = logging.getLogger("lockstep")
 logger.setLevel(logging.INFO)
@@ -72,12 +72,13 @@ class LambdaFace(Generic[RequestT]):
 
     def __call__(self, event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         """Answer one invocation, when every call that it has begun has ended (protocol F10)."""
-        began = time.monotonic()
+        began, traces = time.monotonic(), hosted_traces()
         outcome, request = "ok", None
         try:
             request = _validated(self._request_type, event)
+            step = traces.step(self._step)
             with self._scope(context).open():
-                result = self._step(request, self._ports(request.rotation.credential_id))
+                result = step(request, self._ports(request.rotation.credential_id))
             return result.model_dump()
         except LockstepError as e:
             outcome = type(e).__name__
@@ -88,6 +89,7 @@ class LambdaFace(Generic[RequestT]):
             raise UnexpectedError(code=outcome) from None
         finally:
             _log(request, self._step.__module__, outcome, time.monotonic() - began)
+            traces.flush(seconds_left=context.get_remaining_time_in_millis() / 1000)
 
     def _scope(self, context: LambdaContext) -> Scope:
         seconds_left = context.get_remaining_time_in_millis() / 1000

@@ -1,15 +1,17 @@
 """The composition root: the ports of one rotation, from a plan, an identity, endpoints, time-outs and a clock."""
 
+import logging
 import os
+from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from lockstep.clouds import Clouds, Endpoints
-from lockstep.compiled import AnyPlan, hosted_plan
+from lockstep.compiled import AnyPlan, CompiledPlan, hosted_plan
 from lockstep.errors import InvalidRequestError
 from lockstep.identity import OCI_ENDPOINT_VARIABLE, Cloud, Identity
-from lockstep.loading import later
+from lockstep.loading import later, load
 from lockstep.ports import Clock, Ports
 from lockstep.scope import BeforeSend, always, check_scope
 from lockstep.system import SystemClock, SystemPasswords
@@ -18,6 +20,7 @@ from lockstep.workers import SideBySide, at_the_same_time
 
 if TYPE_CHECKING:
     from lockstep.events.sending import Sink
+    from lockstep.tracing.traces import Traces
 
 PLAN_VARIABLE = "LOCKSTEP_PLAN"
 """The environment variable that holds the path of the plan file."""
@@ -25,7 +28,43 @@ PLAN_VARIABLE = "LOCKSTEP_PLAN"
 EVENT_TIMEOUTS = CloudTimeouts(connect_seconds=1.0, read_seconds=2.0)
 """Of the calls that send events: somebody waits for what comes after them, and nobody for the events."""
 
+TRACES_VARIABLE = "OTEL_EXPORTER_OTLP_ENDPOINT"
+"""The environment variable that names the collector that gets a trace of each rotation."""
+TRACES_OFF_VARIABLE = "OTEL_SDK_DISABLED"
+"""`true`: nothing is traced all the same."""
+
+logger = logging.getLogger("lockstep")
+
 _DEFAULT_ENDPOINTS, _DEFAULT_TIMEOUTS, _DEFAULT_CLOCK = Endpoints(), Timeouts(), SystemClock()
+
+
+T = TypeVar("T")
+
+
+class NotTraced:
+    """Stands for `lockstep.tracing.traces.Traces` where nothing is traced: all is left as it is."""
+
+    def ports(self, _plan: CompiledPlan) -> Callable[[Ports], Ports]:
+        """Leaves the ports as they are."""
+        return _as_it_is
+
+    def step(self, step: T) -> T:
+        """The step itself."""
+        return step
+
+    def rotation(self, rotate: T) -> T:
+        """The function itself."""
+        return rotate
+
+    def flush(self, *, seconds_left: float) -> None:
+        """There is nothing to send."""
+
+
+_NOT_TRACED = NotTraced()
+
+
+def _as_it_is(given: T) -> T:
+    return given
 
 
 class Runner:
@@ -39,9 +78,10 @@ class Runner:
         clock: The time that every port goes by.
         side_by_side: Runs what does not depend on each other.
         before_send: Called before each request, connect and statement (protocol F11).
+        seen_through: Puts something around the ports, or leaves them as they are.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all but two are keyword-only and have defaults
         self,
         plan: AnyPlan,
         identity: Identity,
@@ -51,8 +91,10 @@ class Runner:
         clock: Clock = _DEFAULT_CLOCK,
         side_by_side: SideBySide = at_the_same_time,
         before_send: BeforeSend = always,
+        seen_through: Callable[[Ports], Ports] = _as_it_is,
     ) -> None:
         self.plan = plan.compiled
+        self._seen_through = seen_through
         self._side_by_side = side_by_side
         self._cloud = identity.home
         self._clouds = Clouds(
@@ -77,7 +119,7 @@ class Runner:
             raise InvalidRequestError(credential=credential_id)
         clouds, cloud = self._clouds, self._cloud
         clouds.require_stream(cloud)
-        return Ports(
+        ports = Ports(
             runner=cloud,
             credential=credential,
             stores=later(partial(clouds.stores, credential)),
@@ -91,6 +133,7 @@ class Runner:
             clock=clouds.clock,
             passwords=SystemPasswords(),
         )
+        return self._seen_through(ports)
 
 
 def event_sink(
@@ -161,7 +204,26 @@ def hosted_runner(
         clock=clock,
         side_by_side=side_by_side,
         before_send=check_scope,
+        seen_through=hosted_traces().ports(plan.compiled),
     )
+
+
+def hosted_traces() -> "Traces | NotTraced":
+    """What records the rotations of this process, if the environment names a collector. If not, nothing is loaded."""
+    if not os.environ.get(TRACES_VARIABLE) or os.environ.get(TRACES_OFF_VARIABLE, "").lower() == "true":
+        return _NOT_TRACED
+    try:
+        return _traces()
+    except ModuleNotFoundError:
+        logger.warning("traces were not sent: this bundle was built without tracing")
+        return _NOT_TRACED
+
+
+@cache
+def _traces() -> "Traces":
+    make, send = load("lockstep.tracing.traces:Traces"), load("lockstep.tracing.sending:send")
+    traces: Traces = make(clock=_DEFAULT_CLOCK, send=send)
+    return traces
 
 
 def forget() -> None:

@@ -29,7 +29,7 @@ from lockstep.ports import Clock, Ports
 from lockstep.scope import Scope, end_process
 from lockstep.shapes import Message, ShapeError, parse, read
 from lockstep.system import SystemClock
-from lockstep.wiring import forget, hosted_runner
+from lockstep.wiring import forget, hosted_runner, hosted_traces
 from oci_fn.retries import Retries
 from oci_fn.sequence import RunRequest, rotate
 
@@ -96,6 +96,7 @@ class Function:
                 self._run(run, f"{call_id}.{number}", teller, ends_at=ends_at)
                 for number, run in enumerate(runs, start=1)
             ]
+            hosted_traces().flush(seconds_left=ends_at - self._clock.monotonic())
         except LockstepError as error:
             return _answer(ctx, _shown(error), succeeded=False)
         except Exception as error:  # noqa: BLE001 - the last line of defence before fdk prints it
@@ -131,7 +132,7 @@ class Function:
             # A run has a scope of its own, so that nothing of it goes on in the next one (protocol F10).
             with Scope(self._clock, ends_at=ends_at, leave=self._leave).open():
                 ports = self._runner().ports(run.credential_id)
-                done = rotate(request, ports, retries)
+                done = hosted_traces().rotation(rotate)(request, ports, retries)
             result = {
                 "outcome": done.outcome,
                 "generation": done.generation,

@@ -23,6 +23,7 @@ resource "oci_functions_function" "rotate" {
   image          = var.image
   image_digest   = var.image_digest
   memory_in_mbs  = var.memory_in_mbs
+  config         = var.tracing_endpoint == null ? null : { OTEL_EXPORTER_OTLP_ENDPOINT = var.tracing_endpoint }
   freeform_tags  = var.freeform_tags
   defined_tags   = var.defined_tags
 

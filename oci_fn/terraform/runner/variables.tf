@@ -60,6 +60,11 @@ variable "alarm_email" {
   description = "The e-mail address that gets alarms, or null."
 }
 
+variable "tracing_endpoint" {
+  type        = string
+  description = "The OTLP/HTTP endpoint of a collector of traces, or null."
+}
+
 variable "shape" {
   type        = string
   description = "The processors of the application."
