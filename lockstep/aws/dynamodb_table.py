@@ -1,4 +1,7 @@
-"""The whole lock table, for `lockstep.watch`. No other code scans it: a rotation reads its own record (protocol L2)."""
+"""The whole lock table, for `lockstep.watch` and for the page of many credentials (`lockstep.serve`).
+
+No other code scans it: a rotation reads its own record (protocol L2).
+"""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
