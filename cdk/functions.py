@@ -26,7 +26,7 @@ from cdk.nag import acknowledge
 from cdk.network import Network
 from cdk.settings import ROOT, Deployment, NotDeployableError
 from cdk.wide_resources import acknowledge_entries, acknowledge_patterns
-from lockstep.stack_names import state_machine_name
+from lockstep.stack_names import function_names, state_machine_name
 from lockstep.timing import STEP
 from lockstep.wiring import PLAN_VARIABLE, TRACES_VARIABLE
 
@@ -85,9 +85,8 @@ class Functions(Construct):
         }
 
     def _function(self, step: str, statements: permissions.Statements, key: kms.IKey) -> lambda_.Function:
-        named = f"{self._settings.stack}-{step.replace('_', '-')}"
-        # Another package type replaces a function, and CloudFormation makes the new one before it deletes the old one.
-        name = f"{named}-zip" if self._settings.packaging == "zip" else named
+        named, zipped = function_names(self._settings.stack, step)
+        name = zipped if self._settings.packaging == "zip" else named
         title = "".join(part.title() for part in step.split("_"))
         log_name = f"/aws/lambda/{named}"
         log = log_group(self, f"{title}Log", name=log_name, settings=self._settings, key=key)

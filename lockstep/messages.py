@@ -24,6 +24,21 @@ class RunInput(Message):
     force: bool = False
 
 
+class DoctorRequest(Message):
+    """What `lockstep doctor --in-cloud` sends to a function: it looks, and starts nothing.
+
+    It names no host and no credential: what is looked at is the function's own plan. It cannot start a run, and what
+    starts one cannot mean this: the input of a run and the requests of steps have no key `doctor`, this has no
+    `credential_id` and no `rotation`, and no message has a key that it does not know.
+
+    Attributes:
+        silent: The names of databases to which no login is shown, since another place has seen them refuse one.
+    """
+
+    doctor: Literal["look"]
+    silent: tuple[Id, ...] = ()
+
+
 class Rotation(Message):
     """One run: its runner, its trigger and its fence. Every request carries it.
 

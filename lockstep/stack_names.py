@@ -20,6 +20,15 @@ def state_machine_name(stack: str) -> str:
     return stack
 
 
+def function_names(stack: str, step: str) -> tuple[str, str]:
+    """The names that a step's function can have: from an image, and from a zip.
+
+    Another package type replaces a function, and CloudFormation makes the new one before it deletes the old one.
+    """
+    name = f"{stack}-{step.replace('_', '-')}"
+    return name, f"{name}-zip"
+
+
 def alarm_prefix(stack: str) -> str:
     """How the names of the stack's alarms begin."""
     return f"{stack}-"

@@ -3,6 +3,8 @@
     input    {}  or nothing       every credential of the plan, each if it is due or half-done; what a schedule sends
              {"credential_id": …, "trigger": …, "force": …}      one credential: the input of the
                                   state machine (`lockstep.messages.RunInput`)
+             {"doctor": "look", …}    nothing is rotated: what `lockstep doctor --in-cloud` asks, answered as
+                                  `lockstep.doctor.probes.reply.Reply`
     output   {"results": [{"credential_id": …, "outcome": "rotated" | "skipped" | "failed", …}, …]}
 
 One credential that fails does not stop the others (protocol R5). fdk sends the text of an uncaught exception to the
@@ -24,7 +26,7 @@ from fdk import context, response  # type: ignore[import-untyped]  # fdk ships n
 from lockstep.compiled import CompiledPlan
 from lockstep.errors import InvalidRequestError, LockstepError, UnexpectedError
 from lockstep.identity import OCI_RUNNER
-from lockstep.messages import Id, RunInput
+from lockstep.messages import DoctorRequest, Id, RunInput
 from lockstep.ports import Clock, Ports
 from lockstep.scope import Scope, end_process
 from lockstep.shapes import Message, ShapeError, parse, read
@@ -88,7 +90,10 @@ class Function:
     def __call__(self, ctx: context.InvokeContext, data: BytesIO | None = None) -> response.Response:
         """Answer one call of the function."""
         try:
-            runs = self._runs(_parse(data.getvalue() if data else b""))
+            given = _parse(data.getvalue() if data else b"")
+            if isinstance(given, DoctorRequest):
+                return _answer(ctx, self._look(given, ctx), succeeded=True)
+            runs = self._runs(given)
             call_id = _call_id(ctx)
             ends_at = self._clock.monotonic() + _seconds_left(ctx, self._clock)
             teller = self._teller(ends_at)
@@ -153,6 +158,13 @@ class Function:
             teller.tell(request, run.credential_id, done, error=str(result.get("error", "")))
         return result
 
+    def _look(self, request: DoctorRequest, ctx: context.InvokeContext) -> Mapping[str, Any]:
+        from lockstep.doctor.probes.inside import answer  # noqa: PLC0415 - no rotation needs it
+
+        ends_at = self._clock.monotonic() + _seconds_left(ctx, self._clock)
+        with Scope(self._clock, ends_at=ends_at, leave=self._leave).open():
+            return answer(request, function="oci/rotate")
+
     def _runs(self, given: RunInput | EveryInput) -> list[RunInput]:
         plan = self._runner().plan
         if isinstance(given, EveryInput):
@@ -162,9 +174,11 @@ class Function:
         return [given]
 
 
-def _parse(body: bytes) -> RunInput | EveryInput:
+def _parse(body: bytes) -> RunInput | EveryInput | DoctorRequest:
     try:
-        given: RunInput | EveryInput = read(RunInput | EveryInput, parse(body.strip() or b"{}"))
+        given: RunInput | EveryInput | DoctorRequest = read(
+            RunInput | EveryInput | DoctorRequest, parse(body.strip() or b"{}")
+        )
     except ShapeError:
         raise InvalidRequestError from None
     return given

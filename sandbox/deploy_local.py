@@ -6,7 +6,8 @@
 4. What a person does once: the administrators' secrets, and `lockstep plan sql` on the databases.
 5. Each deployed rule is fired as often as asked: its target, its input, the deployed state machine, the uploaded
    package in processes that see nothing of the repository, each under its deployed role.
-6. The watch is fired while one credential is neglected, until the deployed alarm has paged a subscriber; then the
+6. `lockstep doctor --in-cloud` lets the deployed functions look, and all is well.
+7. The watch is fired while one credential is neglected, until the deployed alarm has paged a subscriber; then the
    credential is rotated, until the subscriber hears that it is over.
 
 Ends with one line of JSON, and with status 1 if any check fails.
@@ -14,7 +15,9 @@ Ends with one line of JSON, and with status 1 if any check fails.
 
 import argparse
 import json
+import os
 import secrets
+import subprocess
 import sys
 import tempfile
 import time
@@ -22,6 +25,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from cdk.bundle import HANDLERS, Bundle, build, import_milliseconds
 from lockstep.adoption import wanted
@@ -267,6 +271,8 @@ def main() -> int:
                 execution = world.rotate(schedule)
                 milliseconds.append(round((time.monotonic() - started) * 1000))
                 problems += _check(world, schedule, execution)
+        examined, unwell = check_doctor(world)
+        problems += unwell
         watched, unseen = check_watch(world)
         problems += unseen
         entries, unlocked = check_audit_objects(world)
@@ -276,6 +282,7 @@ def main() -> int:
             "rotation_ms": milliseconds,
             "databases": [f"{s.product} {s.version}" for s in world.servers.values()],
             "audit_entries": entries,
+            "doctor": examined,
             "watch": watched,
             "calls": len(world.aws.guard.records),
             "processes": sum(f.starts for f in world.functions.values()),
@@ -292,6 +299,43 @@ def main() -> int:
         print(problem, file=sys.stderr)  # noqa: T201 - for a person
     print(json.dumps({**figures, "problems": len(problems)}))  # noqa: T201 - for other programs
     return 1 if problems else 0
+
+
+def doctor_in_cloud(world: DeployedWorld, *words: str) -> tuple[dict[str, Any], float]:
+    """What `lockstep doctor --in-cloud` prints of functions and databases, and how long it took, in seconds.
+
+    Args:
+        world: What is deployed.
+        words: More options.
+    """
+    began = time.monotonic()
+    plan = str(world.folder / "plan" / "lockstep.yaml")
+    only = ("--only", "inside", "--only", "database")
+    printed = subprocess.run(
+        [sys.executable, "-m", "lockstep", "doctor", "--in-cloud", "--json", "--plan", plan, *only, *words],
+        env={**os.environ, **world.aws.environment()},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    seconds = time.monotonic() - began
+    try:
+        document: dict[str, Any] = json.loads(printed.stdout)
+    except ValueError:
+        raise RuntimeError(printed.stderr) from None
+    return document, round(seconds, 1)
+
+
+def check_doctor(world: DeployedWorld) -> tuple[Mapping[str, object], list[str]]:
+    """Let the doctor look where all is well; its figures, and what it complains about."""
+    document, seconds = doctor_in_cloud(world)
+    problems = [
+        f"doctor in {f['where']}: {f['check']}: {f['subject']}: {f['says']}"
+        for f in document["findings"]
+        if f["outcome"] != "passed"
+    ]
+    places = sorted({f["where"] for f in document["findings"]})
+    return {"findings": len(document["findings"]), "places": places, "seconds": seconds}, problems
 
 
 def check_watch(world: DeployedWorld) -> tuple[Mapping[str, float], list[str]]:

@@ -36,21 +36,29 @@ class Request(Message):
     canary: str | None = None
 
 
-def handler(event: dict[str, Any], context: LambdaContext) -> None:
-    """Look once. An error is raised: without a line there is no metric, and the alarm WatchSilent tells that.
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any] | None:
+    """Look once; or answer `lockstep doctor --in-cloud`.
+
+    An error is raised: without a line there is no metric, and the alarm WatchSilent tells that.
 
     Raises:
-        InvalidRequestError: The rule's input is another one.
+        InvalidRequestError: The input is another one than the rule's, or the doctor's.
         PlanProblemsError: The plan file is not valid.
         LockTableUnreachableError: The table did not answer.
         LockTableAccessDeniedError: It is not there, or the role may not read it.
     """
+    clock = SystemClock()
+    ends_at = clock.monotonic() + context.get_remaining_time_in_millis() / 1000
+    if isinstance(event, dict) and "doctor" in event:
+        from lockstep.doctor.probes.inside import answer  # noqa: PLC0415 - the watch itself needs none of it
+
+        with Scope(clock, ends_at=ends_at).open():
+            return answer(event, function="aws/watch")
     try:
         request = Request.model_validate(event)
     except ShapeError:
         raise InvalidRequestError from None
-    clock, plan = SystemClock(), _plan()
-    ends_at = clock.monotonic() + context.get_remaining_time_in_millis() / 1000
+    plan = _plan()
     with Scope(clock, ends_at=ends_at).open():
         table = read_table(_client(plan.lock.region), plan.lock.table)
     expected = Expected(
@@ -63,6 +71,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> None:
     # Unlike a record of the logger, a line on the standard output reaches CloudWatch as it is.
     sys.stdout.write(line(watch(table, expected, now=now), stack=request.stack, now=now) + "\n")
     sys.stdout.flush()
+    return None
 
 
 @cache

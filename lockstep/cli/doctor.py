@@ -2,11 +2,13 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from itertools import groupby
 from typing import Annotated, Any
 
 import typer
 from rich.progress import MofNCompleteColumn, Progress, TextColumn
+from rich.status import Status
 from rich.table import Table
 
 from lockstep.cli.operator import operator
@@ -23,6 +25,7 @@ from lockstep.cli.output import (
     say,
     wrong_use,
 )
+from lockstep.doctor import in_cloud
 from lockstep.doctor.catalogue import CATALOGUE
 from lockstep.doctor.checks import Check, UnknownCheckError, chosen, examine
 from lockstep.doctor.context import Context
@@ -39,6 +42,7 @@ STYLES = {
 }
 _WORDS = {Outcome.NOT_ASKED: "not asked"}
 _ORDER = (Outcome.FAILED, Outcome.WARNING, Outcome.NOT_ASKED, Outcome.PASSED)
+_GRAVE = frozenset({Outcome.FAILED, Outcome.NOT_ASKED})
 NARROW = 72
 """Below this width of the terminal, in characters, findings are paragraphs and no table."""
 
@@ -58,6 +62,12 @@ def doctor(
         str, typer.Option("--stack", envvar="LOCKSTEP_STACK", help="`stack` in cdk.json.")
     ] = DEFAULT_STACK,
     name: Annotated[str, typer.Option("--oci-name", help="`name` of Terraform.")] = DEFAULT_STACK,
+    inside: Annotated[
+        bool,
+        typer.Option(
+            "--in-cloud", help="Let the deployed functions of both clouds look too, from where they run."
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Look at everything that a rotation needs, and say what mends what is wrong.
@@ -65,13 +75,20 @@ def doctor(
     docs/doctor.md lists the checks: what each looks at, what a failure means, and the command that mends it. What this
     identity has no right to read is told as not asked. This changes nothing, in no cloud and in no database.
 
+    With --in-cloud each deployed function is invoked once, and looks with its own rights, through its own network, at
+    the plan that it was deployed with; it starts no rotation. A login is shown to a database once for each account and
+    place, only where it should work, and nowhere any more once a place has seen it refused.
+
     docs/doctor.schema.json says what --json prints; later versions only add fields.
 
     Exit code: 0 all passed, warnings too; 1 something failed; 3 nothing failed, but something could not be asked.
     """
     plan = plan_or_exit(file)
     context = Context(plan=plan, clouds=operator(plan), stack=stack, name=name)
-    findings = _examined(_chosen(plan, only or (), skip or ()), context)
+    checks = _chosen(plan, only or (), skip or (), inside=inside)
+    findings = _examined([c for c in checks if c.group != in_cloud.GROUP], context)
+    if inside and any(c.group in in_cloud.GROUPS for c in checks):
+        findings = _merged(findings, _inside(checks, context))
     if as_json:
         print_json(document(findings))
     else:
@@ -80,9 +97,39 @@ def doctor(
         raise typer.Exit(code)
 
 
-def _chosen(plan: Plan, only: Sequence[str], skip: Sequence[str]) -> list[Check]:
+def _inside(checks: Sequence[Check], context: Context) -> list[Finding]:
+    """What the functions find, as far as it is an answer to one of these checks, or why there is no answer."""
+    ids = {check.id for check in checks}
+    with Status("asking the deployed functions", console=err):
+        found = in_cloud.ask_functions(context, context.refused, side_by_side=at_the_same_time)
+    return [f for f in found if f.check in ids or (f.check == in_cloud.FUNCTION and f.outcome in _GRAVE)]
+
+
+def _merged(here: Sequence[Finding], inside: Sequence[Finding]) -> list[Finding]:
+    """All of it, without what could not be asked of a database from here and was answered from inside."""
+    known = {(f.check, f.subject) for f in inside if f.outcome is not Outcome.NOT_ASKED}
+    databases = {check for check, _ in known if check.startswith("database.")}
+    return [
+        *(
+            f
+            for f in here
+            if f.outcome is not Outcome.NOT_ASKED
+            or f.check not in databases
+            or ((f.check, f.subject) not in known and not _is_summary(f, known))
+        ),
+        *inside,
+    ]
+
+
+def _is_summary(finding: Finding, known: AbstractSet[tuple[str, str]]) -> bool:
+    """Whether it is about a whole server, of whose accounts something is known."""
+    return any(c == finding.check and s.startswith(f"{finding.subject} ") for c, s in known)
+
+
+def _chosen(plan: Plan, only: Sequence[str], skip: Sequence[str], *, inside: bool) -> list[Check]:
+    catalogue = CATALOGUE if inside else [c for c in CATALOGUE if c.group != in_cloud.GROUP]
     try:
-        checks = chosen(CATALOGUE, plan, only=only, skip=skip)
+        checks = chosen(catalogue, plan, only=only, skip=skip)
     except UnknownCheckError as error:
         raise wrong_use(str(error)) from None
     if not checks:

@@ -18,7 +18,7 @@ Run it before the first deployment, after each one, and when something is wrong.
 `--skip` take the id of a check, or its group, which is the word before the dot. What cannot be asked, since a right is
 missing or a service does not answer, is told as *not asked* and not as a failure; so is what needs its answer.
 """
-_TITLES = {"aws": "AWS", "oci": "Oracle Cloud", "database": "Databases"}
+_TITLES = {"aws": "AWS", "oci": "Oracle Cloud", "database": "Databases", "inside": "Inside the functions"}
 
 
 def page() -> str:

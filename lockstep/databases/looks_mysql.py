@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from itertools import takewhile
 from typing import Any
 
 from lockstep.databases.looks import POLICY, Answers, of_account
@@ -100,9 +101,12 @@ class MySqlLooks(FamilyLooks):
         return passed(subject, f"it has {plugin}")
 
     def position(self, session: MySqlSession) -> str | None:
-        """See `Looks`: the transactions that the server has; empty where it numbers none."""
-        (executed,) = session.run("SELECT @@GLOBAL.gtid_executed") or ("",)
-        return str(executed) or None
+        """See `Looks`: the server's own newest transaction; None where it numbers none.
+
+        Older ones tell nothing: a replica that was made of a copy may never have had them.
+        """
+        (uuid, executed) = session.run("SELECT @@server_uuid, @@GLOBAL.gtid_executed") or ("", "")
+        return newest(str(uuid), str(executed))
 
     def behind(self, session: MySqlSession, position: str) -> bool | None:
         """See `Looks`."""
@@ -110,6 +114,16 @@ class MySqlLooks(FamilyLooks):
             "SELECT @@GLOBAL.gtid_executed = '', GTID_SUBSET(%s, @@GLOBAL.gtid_executed)", position
         )
         return None if row is None or row[0] else not row[1]
+
+
+def newest(uuid: str, executed: str) -> str | None:
+    """The newest of a server's own transactions in a set, `uuid:1-5:8,uuid2:1-3`; those with a tag left out."""
+    for transactions in executed.replace("\n", "").replace(" ", "").split(","):
+        source, *intervals = transactions.split(":")
+        untagged = list(takewhile(lambda interval: interval[:1].isdigit(), intervals))
+        if source.lower() == uuid.lower() and untagged:
+            return f"{uuid}:{untagged[-1].rpartition('-')[2]}"
+    return None
 
 
 LOOKS = MySqlLooks()

@@ -11,6 +11,7 @@ from lockstep.doctor import (
     aws_secrets,
     aws_stack,
     databases,
+    in_cloud,
     oci_runner,
     oci_tenancy,
     oci_vault,
@@ -27,4 +28,5 @@ CATALOGUE: tuple[Check, ...] = (
     *oci_vault.CHECKS,
     *oci_runner.CHECKS,
     *databases.CHECKS,
+    *in_cloud.CHECKS,
 )

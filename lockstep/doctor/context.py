@@ -65,3 +65,8 @@ class Context:
         from lockstep.doctor.probes.servers import Databases  # noqa: PLC0415 - it loads the drivers
 
         return Databases(self.plan.compiled.credentials, self.clouds, where=self.where)
+
+    @property
+    def refused(self) -> frozenset[str]:
+        """The names of the databases that have refused a login, as far as they were looked at."""
+        return self.databases.refused if "databases" in vars(self) else frozenset()

@@ -81,7 +81,8 @@ def _allowed(compartment: str, permission: str, read: Callable[[], object]) -> A
     return passed(permission, "this identity may")
 
 
-def _functions(context: Context) -> list[Untyped]:
+def functions_of(context: Context) -> list[Untyped]:
+    """The functions that Lockstep has there, as the management of functions lists them."""
     store = vault_of(context.plan)
     client = "functions.FunctionsManagementClient"
     applications = context.oci(
@@ -101,7 +102,7 @@ def _functions(context: Context) -> list[Untyped]:
 
 def function(context: Context) -> Iterator[Answer]:
     """The function is deployed."""
-    found = _functions(context)
+    found = functions_of(context)
     if not found:
         text = f"the application {context.name} has no function {FUNCTION}, so there is no standby"
         yield failed(FUNCTION, text, commands.DEPLOY_OCI)
@@ -132,7 +133,7 @@ def schedules(context: Context) -> Iterator[Answer]:
         "list_schedules",
         compartment_id=store.compartment_of_own_secrets,
     )
-    functions = {one.id for one in _functions(context)}
+    functions = {one.id for one in functions_of(context)}
     own = [s for s in listed if functions & {resource.id for resource in s.resources or ()}]
     on = {s.recurrence_details: s for s in own if s.lifecycle_state == "ACTIVE"}
     wanted = crons(min(c.schedule.interval for c in context.plan.credentials))

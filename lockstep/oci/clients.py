@@ -7,7 +7,7 @@ the foreign error, which may quote the request.
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from threading import RLock
 from typing import Any
@@ -127,6 +127,25 @@ class OciClients:
             endpoint: Of a service that has one for each resource, such as the keys of a vault.
         """
         return self._client(f"{kind.__name__} {endpoint or ''}", lambda: kind, endpoint)
+
+    def at(self, kind: Callable[..., Untyped], endpoint: str, *, read_seconds: float) -> Untyped:
+        """A client of what has an address of its own, made for one call.
+
+        Args:
+            kind: Its class in the SDK.
+            endpoint: The address.
+            read_seconds: For each wait for a part of the answer.
+        """
+        with self._making:
+            identity = self._signed_in = self._signed_in or self._identity()
+        return make_client(
+            kind,
+            identity,
+            region=self._region,
+            endpoint=endpoint,
+            timeouts=replace(self._timeouts, read_seconds=read_seconds),
+            before_send=self._before_send,
+        )
 
     @property
     def config(self) -> Mapping[str, Untyped]:

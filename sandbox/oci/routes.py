@@ -9,7 +9,7 @@ from sandbox.oci.details import Details
 from sandbox.oci.errors import ApiError, not_emulated
 from sandbox.oci.wire import Request
 
-Service = Literal["vault", "secrets", "objectstorage", "deployment", "ons"]
+Service = Literal["vault", "secrets", "objectstorage", "deployment", "ons", "functions"]
 
 _SECRET: Final = "/20180608/secrets/{secret}"
 _VERSION: Final = _SECRET + "/version/{version}"
@@ -98,6 +98,7 @@ ROUTES: Final = (
     _route("deployment", "list_retention_rules", "GET", _BUCKET + "/retentionRules"),
     _route("deployment", "list_applications", "GET", "/20260325/applications"),
     _route("deployment", "list_functions", "GET", "/20260325/functions"),
+    _route("functions", "invoke_function", "POST", "/20260325/functions/{function}/actions/invoke"),
     _route("deployment", "list_schedules", "GET", "/20240430/schedules"),
     _route("deployment", "list_alarms", "GET", "/20180401/alarms"),
     _route("deployment", "get_topic", "GET", "/20181201/topics/{topic}"),
@@ -121,7 +122,8 @@ def target_of(request: Request) -> Target:
 
 
 def _resource(route: Route, parameters: dict[str, str], request: Request) -> str:
-    parts = [parameters[name] for name in ("secret", "bucket", "object", "topic") if name in parameters]
+    known = ("secret", "bucket", "object", "topic", "function")
+    parts = [parameters[name] for name in known if name in parameters]
     if route.named_by is not None:
         parts.append(request.query.get(route.named_by) or _named_in_body(request, route.named_by))
     return "/".join(parts)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from email.utils import format_datetime
 from functools import cache, lru_cache
 from types import TracebackType
@@ -18,6 +19,7 @@ from sandbox.oci.faults import Effect, Fault, Faults
 from sandbox.oci.identity import Identity, Principal, new_private_key
 from sandbox.oci.ids import Ids
 from sandbox.oci.inventory import InventoryService
+from sandbox.oci.invocation import InvocationService
 from sandbox.oci.notifications import NotificationsService
 from sandbox.oci.object_storage import NAMESPACE, ObjectStorageService
 from sandbox.oci.retrieval import RetrievalService
@@ -42,6 +44,7 @@ class OciSandbox:
         storage: Object Storage.
         deployment: What else is there, for reading.
         notifications: Topics, and what was published to them.
+        functions: What answers calls of functions.
         faults: What is to go wrong.
         calls: Every call so far, without what it carried.
         on_call: Called with `before` or `after`, the operation and the resource, outside all locks; it may call
@@ -78,15 +81,19 @@ class OciSandbox:
         self._administrator = self.identity.new_api_key(_ADMINISTRATOR, _administrators_key())
         self._server = HttpServer(self.respond)
         storage = self.storage = ObjectStorageService(self.clock, ids)
-        self._locks = {
+        self._locks: dict[str, AbstractContextManager[object]] = {
             "vault": self.vault.lock,
             "secrets": self.vault.lock,
             "objectstorage": storage.lock,
             "deployment": self.vault.lock,
             "ons": self.notifications.lock,
+            # A function calls the other services while it is called.
+            "functions": nullcontext(),
         }
+        self.functions = InvocationService(self.deployment)
         self._operations = (
-            self.vault.operations
+            self.functions.operations
+            | self.vault.operations
             | RetrievalService(self.vault).operations
             | storage.operations
             | self.notifications.operations

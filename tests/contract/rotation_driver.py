@@ -164,6 +164,12 @@ class Life:
                 pass
             self._alive = {}
 
+    @property
+    def current(self) -> CredentialValue:
+        """What the stores serve."""
+        assert self._current
+        return self._current
+
     def require_current(self) -> None:
         """What the stores serve logs in, and what may be in use beside it."""
         for value in (self._current, *self._alive.values()):

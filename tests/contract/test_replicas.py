@@ -3,12 +3,15 @@
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lockstep import replication
 from lockstep.databases import open_sessions
+from lockstep.doctor.findings import Outcome
+from lockstep.doctor.probes.servers import LOGIN, VERIFY_HOSTS
 from lockstep.errors import (
     AccountBlockedError,
     DatabaseUnreachableError,
@@ -41,6 +44,7 @@ from tests.contract.database_harness import (
     fails,
     value_of,
 )
+from tests.contract.doctor.database_world import DoctorWorld
 from tests.support.app_sessions import connect
 from tests.support.memory import FakeClock
 from tests.support.servers import require
@@ -353,3 +357,54 @@ def test_a_replica_lists_its_own_sessions_and_another_name_of_the_primary_the_pr
         found = [sessions_on(world, server) for server in (primary, replica, alias)]
     assert [len(listed.sessions) for listed in found] == [1, 2, 1]
     assert found[0].server == found[2].server != found[1].server
+
+
+# The doctor (`lockstep.doctor.probes.servers`)
+
+
+@pytest.fixture
+def doctor(world: ReplicatedWorld, tmp_path: Path) -> DoctorWorld:
+    """It looks at the database and its replica, while the stores serve generation 2."""
+    made = DoctorWorld(world.harness, tmp_path)
+    made.server = replace(world.harness.server, verify_hosts=(world.host,))
+    made.serve(world.value(2), world.value(2))
+    return made
+
+
+@every_engine
+def test_the_doctor_tells_a_replica_that_lags_from_one_that_refuses(
+    world: ReplicatedWorld, doctor: DoctorWorld
+) -> None:
+    world.catch_up()
+    assert doctor.look().outcomes(VERIFY_HOSTS) == {Outcome.PASSED}
+    world.pair.lag.hold()
+    world.stage(2, 3)
+    (behind,) = doctor.look().of(VERIFY_HOSTS)
+    assert behind.outcome is Outcome.WARNING
+    assert "has not applied" in behind.says
+    doctor.serve(world.value(3), world.value(3))
+    seen = doctor.look()
+    assert seen.outcomes(LOGIN) == {Outcome.PASSED}
+    (refused,) = seen.of(VERIFY_HOSTS)
+    assert refused.outcome is Outcome.FAILED
+    assert "the verify host refuses what aws and oci serve" in refused.says
+    assert seen.databases.refused == {"main"}
+    # The login that works there takes the refusal back: a limit of two is not reached.
+    assert world.on_replica(2) == [True]
+
+
+@every_engine
+def test_the_doctor_tells_a_replica_that_is_named_as_the_server(
+    world: ReplicatedWorld, doctor: DoctorWorld
+) -> None:
+    world.catch_up()
+    if not doctor.is_postgresql:
+        world.pair.replica.execute_as_superuser("SET GLOBAL read_only = 1")
+    doctor.server = replace(world.harness.server, port=world.pair.replica.port)
+    try:
+        (answer,) = doctor.look().of("database.server")
+    finally:
+        if not doctor.is_postgresql:
+            world.pair.replica.execute_as_superuser("SET GLOBAL read_only = 0")
+    assert answer.outcome is Outcome.FAILED
+    assert "under `verify_hosts`" in (answer.command or "")

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
+from ruamel.yaml import YAML
 
 from lockstep.audit.deletions import findings
 from lockstep.aws.s3_audit import S3AuditLog
@@ -31,9 +32,10 @@ from sandbox.deploy_local import (
     check_logs,
     check_roles,
     deployed_world,
+    doctor_in_cloud,
 )
 from sandbox.estate import environment
-from sandbox.plans import AUDIT_BUCKET, LOCK_TABLE
+from sandbox.plans import AUDIT_BUCKET, LOCK_TABLE, write_plan
 from sandbox.servers import set_password
 from sandbox.watching import Subscriber, Watching
 
@@ -443,3 +445,94 @@ def test_the_watch_may_only_read_the_lock_table(world: DeployedWorld) -> None:
     ]
     for attempt in attempts:
         _assert_refused(attempt)
+
+
+# `lockstep doctor --in-cloud`
+
+
+def test_the_deployed_functions_look_under_their_own_roles_and_change_nothing(rotated: DeployedWorld) -> None:
+    """One database is muted, since the rotation before has seen it refuse: it is told, and shown no login."""
+    before = rotated.aws.client("dynamodb").scan(TableName=LOCK_TABLE)["Items"]
+    calls = len(rotated.aws.guard.records)
+    document, seconds = doctor_in_cloud(rotated)
+    found = document["findings"]
+    steps = ("generate", "apply_db", "update_secrets", "audit", "watch")
+    functions = {f["where"]: f["outcome"] for f in found if f["check"] == "inside.function"}
+    assert functions == {f"aws/{step}": "passed" for step in steps}
+    credential = rotated.plan.credentials[0]
+    bad = {(f["where"], f["check"]) for f in found if f["outcome"] != "passed"}
+    assert bad == {("here", "database.login"), ("aws/apply_db", "database.login")}
+    told = [f for f in found if f["outcome"] == "failed"]
+    assert all(f["subject"].startswith(credential.databases[0]) and "muted" in f["says"] for f in told)
+    assert rotated.aws.client("dynamodb").scan(TableName=LOCK_TABLE)["Items"] == before
+    # Nothing that a function asked was refused, and nothing secret was answered or logged.
+    asked = rotated.aws.guard.records[calls:]
+    assert asked
+    assert [f"{r.role} may not {r.call.action}" for r in asked if not r.verdict.allowed] == []
+    assert check_logs(rotated) == []
+    # No line of it counts as a rotation in the metrics.
+    counted = [
+        line
+        for line in rotated.stack.log_of("lockstep-update-secrets-zip").splitlines()
+        if "step ended" in line
+    ]
+    assert all(json.loads(line)["credential"] for line in counted)
+    text = json.dumps(document)
+    for each in rotated.plan.credentials:
+        assert str(rotated.current(each.secret_names.app_user)["password"]) not in text
+    print("doctor --in-cloud:", seconds, "s,", len(found), "findings")  # noqa: T201 - shown with -s
+
+
+def test_a_machine_started_for_the_doctor_asks_no_function(rotated: DeployedWorld) -> None:
+    (schedule, *_) = rotated.stack.schedules
+    execution = rotated.aws.run_execution(schedule.target_arn, {"doctor": "look"})
+    assert (execution.status, execution.states_entered) == ("FAILED", ["CheckInput", "InvalidInput"])
+
+
+def test_a_stack_that_is_not_there_is_told_function_by_function(rotated: DeployedWorld) -> None:
+    document, _ = doctor_in_cloud(rotated, "--stack", "elsewhere", "--skip", "database")
+    assert {(f["check"], f["outcome"]) for f in document["findings"]} == {("inside.function", "failed")}
+    assert all(f["command"].startswith("make deploy-aws") for f in document["findings"])
+
+
+def test_another_plan_than_the_deployed_one_is_told(rotated: DeployedWorld) -> None:
+    folder = rotated.folder / "plan"
+    text = (folder / "lockstep.yaml").read_text()
+    other = folder / "other.yaml"
+    document = YAML(typ="safe").load(text)
+    document["credentials"][0]["interval"] = "30m"
+    write_plan(other, document)
+    found, _ = doctor_in_cloud(rotated, "--plan", str(other), "--skip", "database")
+    told = {
+        f["subject"]: f for f in found["findings"] if f["check"] == "inside.plan" and f["outcome"] == "failed"
+    }
+    assert told.keys() == {rotated.plan.credentials[0].id}
+    assert "with another plan" in told[rotated.plan.credentials[0].id]["says"]
+
+
+def test_each_look_of_a_function_fails_without_the_rights_of_its_role(rotated: DeployedWorld) -> None:
+    """The last test: what the functions are refused is on record afterwards."""
+    iam = rotated.aws.client("iam")
+    policies = {
+        role: iam.get_role_policy(RoleName=role, PolicyName="lockstep")["PolicyDocument"]
+        for role in map(rotated.stack.role_of, rotated.stack.functions)
+    }
+    for role in policies:
+        iam.delete_role_policy(RoleName=role, PolicyName="lockstep")
+    try:
+        document, _ = doctor_in_cloud(rotated)
+    finally:
+        for role, policy in policies.items():
+            iam.put_role_policy(RoleName=role, PolicyName="lockstep", PolicyDocument=json.dumps(policy))
+    failed = {
+        (f["where"], f["check"]) for f in document["findings"] if f["outcome"] == "failed" and f["command"]
+    }
+    assert failed >= {
+        ("aws/generate", "inside.lock-record"),
+        ("aws/generate", "inside.stores"),
+        ("aws/apply_db", "inside.lock-record"),
+        ("aws/apply_db", "database.admin"),
+        ("aws/update_secrets", "inside.stores"),
+        ("aws/audit", "inside.audit-log"),
+        ("aws/watch", "inside.lock-table"),
+    }

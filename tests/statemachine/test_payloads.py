@@ -87,6 +87,8 @@ def test_a_valid_input_reaches_the_lock(given: JsonObject) -> None:
         *({**GOOD, "trigger": bad} for bad in NO_ID),
         *({**GOOD, "force": bad} for bad in NO_FLAG),
         {**GOOD, "revoke_previous": True},
+        {"doctor": "look"},
+        {**GOOD, "doctor": "look"},
     ],
     ids=repr,
 )

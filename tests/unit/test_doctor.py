@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,12 @@ from lockstep.aws.reads import AwsReads
 from lockstep.cli import app, doctor
 from lockstep.cli.doctor_page import page
 from lockstep.cli.operator import operator
+from lockstep.doctor import in_cloud
 from lockstep.doctor.catalogue import CATALOGUE
 from lockstep.doctor.checks import Check, UnknownCheckError, chosen, examine
 from lockstep.doctor.context import Context
 from lockstep.doctor.findings import Answer, Finding, Outcome, failed, not_asked, passed, verdict, warning
+from lockstep.doctor.probes.reply import Reply
 from lockstep.environment import AwsSessionExpiredError
 from lockstep.errors import StoreBusyError
 from lockstep.oci.clients import OciClients
@@ -199,3 +202,98 @@ def test_a_wrong_word_is_wrong_use() -> None:
     assert shown.exit_code == 2
     assert json.loads(shown.stdout)["error"]["name"] == "WrongUse"
     assert "did you mean aws?" in shown.stderr
+
+
+# The answers of functions
+
+NOON = datetime(2026, 11, 27, 12, tzinfo=UTC)
+
+
+class Minutes:
+    """A clock on which a call takes a second."""
+
+    def __init__(self) -> None:
+        self._now = NOON
+
+    def now(self) -> datetime:
+        self._now += timedelta(seconds=1)
+        return self._now
+
+    def monotonic(self) -> float:
+        return 0.0
+
+    def sleep(self, seconds: float) -> None:
+        del seconds
+
+
+@pytest.mark.parametrize(
+    ("off", "outcome"),
+    [
+        (0, "passed"),
+        (5, "passed"),
+        (-5, "passed"),
+        (20, "warning"),
+        (-20, "warning"),
+        (90, "failed"),
+        (-90, "failed"),
+    ],
+)
+def test_the_clock_of_a_function_is_compared_with_this_one(off: float, outcome: str) -> None:
+    clouds = operator(PLAN)
+    clouds.clock = Minutes()
+    reply = Reply(findings=(), plans={}, at=NOON + timedelta(seconds=off))
+    found, _ = in_cloud._read(
+        Context(plan=PLAN, clouds=clouds),
+        "aws/audit",
+        "lockstep-audit",
+        reply.model_dump_json().encode(),
+        NOON,
+    )
+    (clock,) = (f for f in found if f.check == in_cloud.CLOCK)
+    assert (clock.outcome.value, clock.where) == (outcome, "aws/audit")
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"null",
+        b"[]",
+        b"{}",
+        b'{"findings": 7}',
+        b'{"findings": [], "plans": {}, "at": "now"}',
+        b"\xff",
+        b"9" * 5000,
+    ],
+)
+def test_an_answer_that_is_none_is_told_as_such(payload: bytes) -> None:
+    context = Context(plan=PLAN, clouds=operator(PLAN))
+    (found,), refused = in_cloud._read(context, "aws/watch", "lockstep-watch", payload, NOON)
+    assert (found.check, found.outcome, refused) == (in_cloud.FUNCTION, Outcome.FAILED, frozenset())
+    assert found.command == "make deploy-aws"
+
+
+def test_a_build_that_is_too_old_to_be_asked_is_told_as_such() -> None:
+    context = Context(plan=PLAN, clouds=operator(PLAN))
+    payload = b'{"error": "InvalidRequestError", "message": "The input of this run is not valid."}'
+    (found,), _ = in_cloud._read(context, "oci/rotate", "lockstep/rotate", payload, NOON)
+    assert "older than this command" in found.says
+
+
+def test_what_a_database_was_not_asked_from_here_and_answered_inside_is_told_once() -> None:
+    def finding(where: str, outcome: Outcome, check: str = "database.login", subject: str = "db") -> Finding:
+        return Finding(check=check, where=where, subject=subject, outcome=outcome, says="it", command="c")
+
+    here = [
+        finding("here", Outcome.NOT_ASKED),
+        finding("here", Outcome.NOT_ASKED, "database.tls"),
+        finding("here", Outcome.FAILED, "database.route"),
+        finding("here", Outcome.NOT_ASKED, "database.accounts"),
+    ]
+    inside = [
+        finding("aws/apply_db", Outcome.PASSED, subject="db app"),
+        finding("aws/apply_db", Outcome.NOT_ASKED, "database.tls"),
+        finding("aws/apply_db", Outcome.PASSED, "database.accounts", "db2 app"),
+    ]
+    merged = doctor._merged(here, inside)
+    assert merged == [*here[1:], *inside]

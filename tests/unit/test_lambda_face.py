@@ -2,8 +2,11 @@
 
 import json
 import logging
+import subprocess
+import sys
 import traceback
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,13 +27,22 @@ from lockstep.errors import (
     UnexpectedError,
     family,
 )
-from lockstep.messages import DatabaseRequest, GenerateRequest, Staged
+from lockstep.messages import (
+    AuditRequest,
+    DatabaseRequest,
+    DoctorRequest,
+    GenerateRequest,
+    RunInput,
+    Staged,
+    UpdateRequest,
+)
 from lockstep.ports import Ports
-from lockstep.shapes import Message
+from lockstep.shapes import Message, ShapeError, read
 from tests.support.lambda_context import TimeLeft
 from tests.support.memory import MemoryWorld
 from tests.unit.harness import held, login_of
 
+ROOT = Path(__file__).parents[2]
 CANARY = "hunter2-canary"
 Step = Callable[[GenerateRequest, Ports], Message]
 
@@ -208,3 +220,55 @@ def test_the_logged_outcome_is_the_name_of_the_error(caplog: pytest.LogCaptureFi
 def test_every_function_refuses_a_bad_input(handler: Callable[[Any, object], Any]) -> None:
     with pytest.raises(InvalidRequestError):
         handler({"password": CANARY}, TimeLeft())
+
+
+# What `lockstep doctor --in-cloud` sends
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"doctor": "rotate"},
+        {"doctor": None},
+        {"doctor": "look", "host": "elsewhere.example"},
+        {"doctor": "look", "credential_id": "multi-cloud/app_user"},
+        {"doctor": "look", "silent": [CANARY + "!"]},
+        {"doctor": "look", "trigger": "schedule"},
+    ],
+)
+def test_what_asks_for_more_than_a_look_is_refused(event: object, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    with pytest.raises(InvalidRequestError):
+        _handler(_never, MemoryWorld.create())(event)
+    assert CANARY not in _logged(caplog)
+
+
+@pytest.mark.parametrize("key", ["doctor", "silent"])
+def test_a_request_of_a_step_with_a_key_of_the_doctor_runs_no_step(key: str) -> None:
+    world = MemoryWorld.create()
+    with pytest.raises(InvalidRequestError):
+        _handler(_never, world)({**_event(world), key: "look"})
+
+
+@pytest.mark.parametrize(
+    "hint",
+    [GenerateRequest, DatabaseRequest, UpdateRequest, AuditRequest, RunInput],
+    ids=lambda h: str(h)[:40],
+)
+def test_no_request_of_a_step_and_no_input_of_a_run_is_one_of_the_doctor(
+    hint: Any,  # noqa: ANN401 - a class or a union of classes
+) -> None:
+    for look in ({"doctor": "look"}, {"doctor": "look", "silent": ["db-1"]}):
+        DoctorRequest.model_validate(look)
+        with pytest.raises(ShapeError):
+            read(hint, look)
+
+
+@pytest.mark.parametrize("function", ["generate", "apply_db", "update_secrets", "audit", "watch"])
+def test_a_cold_start_loads_nothing_of_the_doctor(function: str) -> None:
+    found = "m for m in sys.modules if 'doctor' in m or 'look' in m"
+    program = f"import sys, functions.{function}.handler; print(*({found}))"
+    loaded = subprocess.run(  # noqa: S603 - our own interpreter and a program made here
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert loaded.stdout.split() == []

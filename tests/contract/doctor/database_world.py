@@ -1,7 +1,7 @@
 """Databases as the doctor sees them: real servers, and stores and lock record in memory."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,16 +22,23 @@ QUICK = Timeouts(connect_seconds=2, io_seconds=3, lock_seconds=1)
 class ServingStore:
     """A store that serves what a test says."""
 
-    def __init__(self, name: str, value: CredentialValue | LockstepError | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        value: CredentialValue | LockstepError | None,
+        read: Callable[[], CredentialValue] | None = None,
+    ) -> None:
         self.name = name
         self.value = value
+        self._read = read
         self.reads = 0
 
     def read_login(self) -> Login | None:
         self.reads += 1
         if isinstance(self.value, LockstepError):
             raise self.value
-        return self.value.login if self.value else None
+        value = self._read() if self._read else self.value
+        return value.login if value else None
 
 
 class RecordLock:
@@ -96,9 +103,22 @@ class DoctorWorld:
             shown = rf"SELECT current_user::text|password authentication failed for user \"(?:{names})\""
         return len(re.findall(shown, log[self._seen :]))
 
-    def serve(self, *values: CredentialValue | LockstepError | None) -> None:
-        """Let the stores serve these, in the plan's order."""
-        self.served = [ServingStore(name, value) for name, value in zip(("aws", "oci"), values, strict=False)]
+    def refusals(self) -> int:
+        """How often the credential's accounts were refused, by the server's log."""
+        names = "|".join(map(re.escape, self.credential.usernames))
+        refused = rf"Connect\tAccess denied for user '(?:{names})'@"
+        if self.is_postgresql:
+            refused = rf"password authentication failed for user \"(?:{names})\""
+        return len(re.findall(refused, self.harness.sandbox.general_log_text()[self._seen :]))
+
+    def serve(
+        self,
+        *values: CredentialValue | LockstepError | None,
+        read: Callable[[], CredentialValue] | None = None,
+    ) -> None:
+        """Let the stores serve these, in the plan's order; or what is read when they are asked."""
+        names = zip(("aws", "oci"), values, strict=False)
+        self.served = [ServingStore(name, value, read) for name, value in names]
 
     # What the doctor asks of `Clouds`.
 
@@ -121,7 +141,9 @@ class DoctorWorld:
     def look(self) -> "Seen":
         """Look once, as one run of the doctor does."""
         credential = replace(self.credential, servers=(self.server,))
-        return Seen(Databases([credential], self, where=self.where, silent=self.silent))  # type: ignore[arg-type]  # what it asks of Clouds is above
+        seen = Seen(Databases([credential], self, where=self.where, silent=self.silent))  # type: ignore[arg-type]  # what it asks of Clouds is above
+        seen.everything()  # What is not asked for is not looked at.
+        return seen
 
 
 class Seen:

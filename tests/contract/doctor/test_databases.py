@@ -2,6 +2,7 @@
 
 from contextlib import ExitStack
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 
@@ -10,7 +11,9 @@ from lockstep.doctor.probes.servers import EVERY_CHECK, VERIFY_HOSTS
 from lockstep.model import Engine
 from tests.contract.database_harness import SQL_WORLDS, SqlHarness
 from tests.contract.doctor.breaks_of_databases import BREAKAGES, Breakage
-from tests.contract.doctor.database_world import DoctorWorld
+from tests.contract.doctor.database_world import DoctorWorld, Seen
+from tests.contract.rotation_driver import Life
+from tests.contract.test_database_lockout import NeverRandom, limited
 
 pytest_plugins = ["tests.contract.database_fixtures"]
 
@@ -62,3 +65,50 @@ def test_each_check_is_broken_on_each_engine_that_it_asks() -> None:
         *((check, e) for check in ("database.access", "database.roles") for e in ("mysql", "mariadb")),
     }
     assert wanted <= broken
+
+
+# Beside rotations, where two wrong passwords in a row lock an account
+
+ROTATIONS = 12
+
+
+@pytest.mark.parametrize(
+    "world",
+    ["mysql-dual", "mysql-alternating", "mariadb-dual", "mariadb-alternating", "postgresql"],
+    indirect=True,
+)
+def test_a_doctor_beside_rotations_locks_nobody_out_and_leaves_no_refusal(
+    world: SqlHarness, tmp_path: Path
+) -> None:
+    """One thread rotates, with an emergency now and then; the other looks, at whatever moment of it that is."""
+    life, doctor = Life(world, NeverRandom()), DoctorWorld(world, tmp_path)
+    with limited(world):
+        life.rotate()
+        doctor.forget_logins()
+        refused_before = life.refusals.refused
+        looks: list[Seen] = []
+        is_over = Event()
+
+        def look_often() -> None:
+            while not is_over.is_set():
+                serving = life.current
+                doctor.serve(serving, serving, read=lambda: life.current)
+                looks.append(doctor.look())
+
+        looking = Thread(target=look_often)
+        looking.start()
+        try:
+            for _ in range(ROTATIONS):
+                life.rotate()
+                life.require_current()
+        finally:
+            is_over.set()
+            looking.join()
+        life.require_current()
+    assert life.revoked
+    assert any(seen.outcomes("database.login") == {Outcome.PASSED} for seen in looks)
+    for seen in looks:
+        assert seen.databases.refused == frozenset()
+        assert Outcome.FAILED not in {answer.outcome for answer in seen.everything()}, seen.complaints()
+    # Every refusal that the server has counted is one that the rotations have wanted.
+    assert doctor.refusals() == life.refusals.refused - refused_before

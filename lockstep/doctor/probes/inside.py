@@ -1,0 +1,236 @@
+"""Looks from inside a deployed function: what its own identity, network and clock allow.
+
+Each function looks at what it uses in a rotation, with the rights that it has for that; no role gets another right for
+the doctor. What is looked at is the plan that the function was deployed with, and nothing is changed.
+
+    function              looks at
+    aws/generate          the lock record, both secrets in each store
+    aws/apply_db          the lock record, the databases, `app_user` in each store
+    aws/update_secrets    both secrets in each store
+    aws/audit             the lock record, the audit log and its key, the other cloud's log
+    aws/watch             the whole lock table
+    oci/rotate            all of these but the table
+"""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from lockstep.clouds import Clouds
+from lockstep.compiled import CompiledPlan, hosted_plan
+from lockstep.doctor.findings import Answer, Finding, failed, not_asked, passed
+from lockstep.doctor.probes.problems import is_out_of_time, sentence
+from lockstep.doctor.probes.reply import Reply
+from lockstep.doctor.probes.servers import EVERY_CHECK, Databases
+from lockstep.environment import told
+from lockstep.errors import InvalidRequestError, LockstepError, UnexpectedError
+from lockstep.identity import AWS_RUNNER, OCI_RUNNER
+from lockstep.messages import DoctorRequest
+from lockstep.model import Credential
+from lockstep.scope import check_scope
+from lockstep.shapes import ShapeError
+from lockstep.system import SystemClock
+from lockstep.timeouts import CloudTimeouts, DatabaseTimeouts, Timeouts
+from lockstep.wiring import PLAN_VARIABLE, endpoints_from_environment
+
+TIMEOUTS = Timeouts(
+    cloud=CloudTimeouts(connect_seconds=3, read_seconds=5),
+    database=DatabaseTimeouts(connect_seconds=3, io_seconds=5, lock_seconds=2, idle_seconds=30),
+)
+"""Shorter than a rotation's: a look must end before its function does."""
+MOST_FINDINGS = 2_000
+LONGEST_TEXT = 500
+"""Characters. With `MOST_FINDINGS` a reply stays below the 6 MB that both platforms take."""
+
+LOCK, STORES, LOG, TABLE = "inside.lock-record", "inside.stores", "inside.audit-log", "inside.lock-table"
+
+Look = Callable[[Clouds, CompiledPlan], Iterator[tuple[str, Answer]]]
+_PROBE = hashlib.sha256(b"lockstep doctor").digest()
+"""What is signed to see that it can be: no entry has it."""
+
+
+def answer(event: object, *, function: str) -> dict[str, Any]:
+    """Look once, as the function's own identity. The calls belong to the scope that is open.
+
+    Args:
+        event: A `DoctorRequest`, from outside: it can only leave something out.
+        function: Its name in findings.
+
+    Raises:
+        InvalidRequestError: The event is none.
+        InvalidPlanError: The function has no valid plan.
+        UnexpectedError: A bug, or a foreign error.
+    """
+    try:
+        request = DoctorRequest.model_validate(event)
+    except ShapeError:
+        raise InvalidRequestError from None
+    try:
+        return _answered(request, function)
+    except LockstepError:
+        raise
+    except Exception as error:  # noqa: BLE001 - the last line of defence before the platform prints it
+        raise UnexpectedError(code=type(error).__name__) from None
+
+
+def _answered(request: DoctorRequest, function: str) -> dict[str, Any]:
+    plan = hosted_plan(Path(os.environ.get(PLAN_VARIABLE, "lockstep.yaml")))
+    clouds = Clouds(
+        plan,
+        OCI_RUNNER if function.startswith("oci/") else AWS_RUNNER,
+        endpoints=endpoints_from_environment(),
+        timeouts=TIMEOUTS,
+        clock=SystemClock(),
+        before_send=check_scope,
+    )
+    return looked(plan, clouds, function=function, silent=frozenset(request.silent)).model_dump()
+
+
+def looked(plan: CompiledPlan, clouds: Clouds, *, function: str, silent: frozenset[str]) -> Reply:
+    """What a function finds.
+
+    Args:
+        plan: Its own.
+        clouds: As its identity reaches them.
+        function: Its name in findings.
+        silent: The names of databases to which no login is shown.
+    """
+    databases = Databases(plan.credentials, clouds, where=function, silent=silent)
+    asks = [partial(_listed, ask, clouds, plan) for ask in _ASKED_BY[function]]
+    if function in _ASK_DATABASES:
+        asks.append(partial(_of_databases, databases))
+    found = [answer for answers in clouds.side_by_side(asks) for answer in answers]
+    findings = [_finding(check, function, answer) for check, answer in found[:MOST_FINDINGS]]
+    if len(found) > MOST_FINDINGS:
+        more = not_asked("the rest", f"{len(found) - MOST_FINDINGS} more findings do not fit into a reply")
+        findings.append(_finding(found[MOST_FINDINGS][0], function, more))
+    return Reply(
+        findings=tuple(findings),
+        refused=tuple(sorted(databases.refused)) if function in _ASK_DATABASES else (),
+        plans={credential.id: credential.plan_digest for credential in plan.credentials},
+        at=clouds.clock.now(),
+    )
+
+
+def _listed(ask: Look, clouds: Clouds, plan: CompiledPlan) -> list[tuple[str, Answer]]:
+    return list(ask(clouds, plan))
+
+
+def _of_databases(databases: Databases) -> list[tuple[str, Answer]]:
+    return [(check, answer) for check in EVERY_CHECK for answer in databases.answers(check)]
+
+
+def _finding(check: str, function: str, answer: Answer) -> Finding:
+    return Finding(
+        check=check,
+        where=function,
+        subject=answer.subject[:LONGEST_TEXT],
+        outcome=answer.outcome,
+        says=answer.says[:LONGEST_TEXT],
+        command=answer.command and answer.command[:LONGEST_TEXT],
+    )
+
+
+def _of_each(
+    check: str, ask: Callable[[Credential], Iterable[Answer]], plan: CompiledPlan
+) -> Iterator[tuple[str, Answer]]:
+    for credential in plan.credentials:
+        try:
+            for answer in ask(credential):
+                yield check, answer
+        except LockstepError as error:
+            yield check, _denied(credential.id, error)
+
+
+def _denied(subject: str, error: LockstepError) -> Answer:
+    if is_out_of_time(error):
+        return not_asked(subject, "there was no time left for it")
+    shown = told(error)
+    mend = shown.advice if shown is not error else error.advice
+    rights = "compare the function's role with docs/iam.md and docs/iam-oci.md, and deploy again"
+    return failed(subject, sentence(error), mend or rights)
+
+
+def _records(clouds: Clouds, plan: CompiledPlan) -> Iterator[tuple[str, Answer]]:
+    def ask(credential: Credential) -> Iterator[Answer]:
+        record = clouds.lock(credential).read()
+        yield passed(credential.id, f"read; generation {record.current_generation or 0} is current")
+
+    return _of_each(LOCK, ask, plan)
+
+
+def _stores(clouds: Clouds, plan: CompiledPlan) -> Iterator[tuple[str, Answer]]:
+    def ask(credential: Credential) -> Iterator[Answer]:
+        for store in clouds.each_store(credential):
+            subject = f"{credential.id} in {store.name}"
+            try:
+                value = store.read_current()
+            except LockstepError as error:
+                yield _denied(subject, error)
+            else:
+                what = f"generation {value.generation}" if value.login else "a placeholder"
+                yield passed(subject, f"both secrets are read; it serves {what}")
+
+    return _of_each(STORES, ask, plan)
+
+
+def _log(clouds: Clouds, plan: CompiledPlan, *, home: str) -> Iterator[tuple[str, Answer]]:
+    def ask(credential: Credential) -> Iterator[Answer]:
+        log = clouds.log("oci" if home == "oci" else "aws", credential)
+        is_empty = log.look(1) is None
+        yield passed(
+            credential.id, f"the log in {home} is read; it has {'no entry yet' if is_empty else 'entries'}"
+        )
+        for other in clouds.other_logs("oci" if home == "oci" else "aws", credential):
+            other.look(1)
+            yield passed(credential.id, f"the log in {other.stream} is read, as a witness")
+
+    yield from _of_each(LOG, ask, plan)
+    try:
+        signer = clouds.signer("oci" if home == "oci" else "aws")
+        agrees = signer.verify(_PROBE, signer.sign(_PROBE))
+    except LockstepError as error:
+        yield LOG, _denied(f"key in {home}", error)
+        return
+    if agrees:
+        yield LOG, passed(f"key in {home}", "it signs, and verifies what it has signed")
+    else:
+        yield (
+            LOG,
+            failed(
+                f"key in {home}", "it does not verify what it has signed", "correct `mac_key` in the plan"
+            ),
+        )
+
+
+def _table(clouds: Clouds, plan: CompiledPlan) -> Iterator[tuple[str, Answer]]:
+    from lockstep.aws.dynamodb_table import read_table  # noqa: PLC0415 - one function needs it
+
+    name = plan.lock.table
+    try:
+        table = read_table(clouds.aws("dynamodb", plan.lock.region), name)
+    except LockstepError as error:
+        yield TABLE, _denied(name, error)
+        return
+    missing = [c.id for c in plan.credentials if c.id not in table.records]
+    if table.unreadable:
+        bad = ", ".join(sorted(table.unreadable))
+        yield TABLE, failed(name, f"the records of {bad} cannot be read", "lockstep status, for each of them")
+    elif missing:
+        yield TABLE, passed(name, f"it is read; no record yet of {', '.join(missing)}")
+    else:
+        yield TABLE, passed(name, "it is read; it has a record of every credential")
+
+
+_ASKED_BY: Mapping[str, tuple[Look, ...]] = {
+    "aws/generate": (_records, _stores),
+    "aws/apply_db": (_records,),
+    "aws/update_secrets": (_stores,),
+    "aws/audit": (_records, partial(_log, home="aws")),
+    "aws/watch": (_table,),
+    "oci/rotate": (_records, _stores, partial(_log, home="oci")),
+}
+_ASK_DATABASES = frozenset({"aws/apply_db", "oci/rotate"})
