@@ -19,6 +19,8 @@ CALL_MS: Mapping[str, int] = {
     **dict.fromkeys(("secrets", "vault", "objectstorage"), 40),
 }
 """A call of a service from the other cloud, or in the own region; one after the other, though many are side by side."""
+EVENTS_MS = 20
+"""A request with the events of a rotation."""
 LOGIN_MS = 30
 """A login, TLS included, or a statement that changes an account."""
 LOGINS = 6
@@ -51,6 +53,8 @@ WATCHES = HOURS * 12
 KEY_CACHED_MINUTES = 5
 """For so long DynamoDB keeps a table's key for a principal
 (https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/encryption.usagenotes.html)."""
+EVENTS = 2
+"""Of a rotation, in one request: that it was promoted, and when the value before dies. A test counts both."""
 PRINCIPALS = 5
 """Roles that use the lock table in a rotation: the machine's and those of four functions."""
 

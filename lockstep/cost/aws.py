@@ -80,10 +80,23 @@ def of_credential(
     yield from _of_logs("functions", often * functions, deployed)
     yield _line("X-Ray, traces", "traces", often)
     yield _line("EventBridge, a rule", "rules", often)
+    if plan.events and plan.events.aws:
+        yield from _of_events(often, deployed)
     if plan.store(OciVault):
         yield _line(
             "Data to OCI", "aws transfer", Fraction(calls.of(*IN_OCI) * assumed.CALL_OUT) / assumed.GIGABYTE
         )
+
+
+def _of_events(often: Fraction, deployed: Deployed) -> Iterator[Line]:
+    """What it costs to tell others; nobody waits for it, and no rotation makes another call."""
+    each = assumed.OVERHEAD_MS + assumed.EVENTS_MS + deployed.cold * assumed.start_ms(deployed.memory_mb)
+    used = often * each / 1000 * Fraction(deployed.memory_mb, 1024)
+    yield _line("EventBridge, events", "events", often * assumed.EVENTS)
+    yield _line("Lambda, calls of announce", "lambda requests", often)
+    yield _line("Lambda, time of announce", f"lambda time {deployed.architecture}", used)
+    yield _line("X-Ray, traces of announce", "traces", often)
+    yield from _of_logs("announce", often * assumed.FUNCTION_IN_LOG, deployed)
 
 
 class _Calls:

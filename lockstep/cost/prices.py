@@ -225,6 +225,13 @@ PRICES: dict[str, Price] = {
         page="eventbridge",
         seen="https://cloudburn.io/blog/amazon-eventbridge-pricing, 2026-03-13",
     ),
+    "events": _aws(
+        "1.00",
+        "custom events, each up to 64 KB",
+        per=MILLION,
+        page="eventbridge",
+        seen="a copy of AWS's price list for AWSEvents in us-east-1, 2025-10-28",
+    ),
     "aws transfer": _aws(
         "0.09",
         "GB out to the internet",

@@ -25,6 +25,7 @@ from sandbox.otlp import Collector
 from sandbox.plans import write_plan
 from tests.infrastructure.cdk_case import PLAN, synthesised
 
+NO_STEPS = ("watch", "announce")
 BAD_REQUEST = b'{"rotation": {}}'
 
 
@@ -71,12 +72,15 @@ def _invoke(content: Path, scratch: Path, handler: str) -> InvocationResult:
         processes.stop()
 
 
-def test_the_watch_refuses_another_input_under_the_runtime_client(content: Path, tmp_path: Path) -> None:
-    result = _invoke(content, tmp_path, "functions.watch.handler.handler")
+@pytest.mark.parametrize("function", NO_STEPS)
+def test_what_is_no_step_refuses_another_input_under_the_runtime_client(
+    content: Path, tmp_path: Path, function: str
+) -> None:
+    result = _invoke(content, tmp_path, f"functions.{function}.handler.handler")
     assert json.loads(result.payload)["errorType"] == "InvalidRequestError"
 
 
-@pytest.mark.parametrize("step", [name for name in HANDLERS if name != "watch"])
+@pytest.mark.parametrize("step", [name for name in HANDLERS if name not in NO_STEPS])
 def test_a_handler_answers_under_the_runtime_client(content: Path, tmp_path: Path, step: str) -> None:
     result = _invoke(content, tmp_path, f"functions.{step}.handler.handler")
     assert json.loads(result.payload)["errorType"] == "InvalidRequestError"
@@ -133,7 +137,7 @@ def test_it_holds_only_what_a_function_needs(content: Path) -> None:
     assert not names & {"pydantic", "pydantic_core", "ruamel", "durationpy"}
     assert not (content / "lockstep" / "cli").exists()
     services = {f.name for f in (content / "botocore" / "data").iterdir() if f.is_dir()}
-    assert services == {"dynamodb", "kms", "s3", "secretsmanager", "sts"}
+    assert services == {"dynamodb", "events", "kms", "s3", "secretsmanager", "stepfunctions", "sts"}
     assert sum(f.stat().st_size for f in content.rglob("*") if f.is_file()) < 10_000_000
 
 

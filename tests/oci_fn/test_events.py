@@ -17,6 +17,7 @@ from typer.testing import CliRunner, Result
 from lockstep.cli import app
 from lockstep.client import CredentialClient
 from lockstep.client.sources import aws_source
+from lockstep.cost import assumptions
 from lockstep.model import Credential
 from lockstep.orders import Enrol
 from lockstep.wiring import EVENT_TIMEOUTS
@@ -98,9 +99,17 @@ def test_both_runners_tell_of_their_rotations(
     assert (first["data"]["kind"], first["data"]["generation"]) == ("heal", 1)
     assert first["data"]["overlap_ends_at"] is None
 
-    execution = by_aws(estate, credential)
+    asked: list[str] = []
+    estate.outside.expire_schedule(credential.id)
+    execution = estate.rotate(credential.id)
+    assert estate.events.on_bus() == []  # The rotation itself makes no call for it.
+    estate.aws.on_request = lambda service, operation: asked.append(f"{service} {operation}")
+    estate.events.ended(execution)
+    estate.aws.on_request = None
+    assert asked == ["events PutEvents"]
     promoted, dies = sorted(estate.events.on_bus(), key=lambda e: str(e["type"]), reverse=True)
     assert types([promoted, dies]) == ["promoted", "previous-dies"]
+    assert assumptions.EVENTS == 2
     data = promoted["data"]
     assert (data["runner"], data["kind"], data["generation"], data["previous_generation"]) == (
         "aws",

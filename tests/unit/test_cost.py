@@ -33,7 +33,13 @@ UNCONFIRMED = {"kms mac requests", "oci key", "oci schedules", "oci secret", "oc
 
 
 def plan_of(
-    *, oci: bool = True, standby: bool = True, interval: str = "20m", slots: int = 4, **audit: str
+    *,
+    oci: bool = True,
+    standby: bool = True,
+    events: bool = False,
+    interval: str = "20m",
+    slots: int = 4,
+    **audit: str,
 ) -> Plan:
     """A plan of one credential on two databases."""
     document = plans.plan_document(
@@ -43,6 +49,7 @@ def plan_of(
         ],
         [plans.credential("multi-cloud/app_user", "orders", "ledger", interval=interval)],
         oci=plans.OciNames(slots=slots) if oci else None,
+        events=events,
     )
     document["audit"]["aws"] |= audit
     if oci and not standby:
@@ -65,6 +72,7 @@ EVERY_KIND = [
     billed(DEFAULT),
     billed(DEFAULT, architecture="x86_64"),
     *(billed(plan_of(oci=False, storage_class=kind)) for kind in SMALLEST_BILLED),
+    billed(plan_of(events=True)),
 ]
 
 
@@ -366,3 +374,25 @@ def test_it_needs_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_page_is_made_from_the_table_and_the_plan() -> None:
     written = (ROOT / "docs/cost.md").read_text()
     assert written == page(), "run: python -m lockstep.cli.cost_page > docs/cost.md"
+
+
+# Events
+
+
+def test_events_cost_what_the_function_that_sends_them_costs_and_nothing_where_none_is_sent() -> None:
+    silent, telling = billed(plan_of()), billed(plan_of(events=True))
+    (before,), (now,) = silent.credentials.values(), telling.credentials.values()
+    added = [found for found in now if found not in before]
+    assert [found for found in now if found in before] == list(before)
+    assert {found.item for found in added} == {
+        "EventBridge, events",
+        "Lambda, calls of announce",
+        "Lambda, time of announce",
+        "X-Ray, traces of announce",
+        "CloudWatch, logs of announce written",
+        "CloudWatch, logs of announce kept",
+    }
+    rotations = line(now, "EventBridge, a rule").quantity
+    assert line(now, "EventBridge, events").quantity == 2 * rotations
+    assert list(telling.deployment) == list(silent.deployment)
+    assert Fraction(3, 100) < telling.usd - silent.usd < Fraction(4, 100)
