@@ -1,7 +1,7 @@
 """Tells other programs what a run has done, after its lock is free again (protocol E18).
 
 Loaded only where the plan names a topic. An event is tried once, and for seconds at the most. After the first that is
-not sent no other is tried in this call, so that credentials that come later wait for one time-out at the most.
+not sent, or takes long, no other is tried in this call, so that credentials that come later do not wait for a topic.
 """
 
 import json
@@ -19,6 +19,9 @@ from lockstep.ports import Clock
 from lockstep.scope import Scope, check_scope
 from lockstep.wiring import endpoints_from_environment, event_sink
 from oci_fn.sequence import RunRequest, RunResult
+
+SLOW_SECONDS = 2.0
+"""A topic that takes longer for the events of a run is left alone for the rest of the call."""
 
 logger = logging.getLogger("lockstep")
 
@@ -57,25 +60,23 @@ class Teller:
             done: What became of it; None: it failed.
             error: The name of the error that it failed with; empty if it did not.
         """
-        happenings = _happenings(request, credential_id, done, error)
-        problem = self._gave_up
-        if not happenings:
-            return
-        if not problem:
-            try:
+        number, problem = 1, self._gave_up
+        try:
+            happenings = _happenings(request, credential_id, done, error)
+            number = len(happenings)
+            if happenings and not problem:
                 self._send(happenings, request.rotation_id, done)
-            except LockstepError as e:
-                problem = str(e.where.get("code") or type(e).__name__)
-            except Exception as e:  # noqa: BLE001 - an event fails no run
-                problem = type(e).__name__
-            self._gave_up = problem
-        if problem:
+        except LockstepError as e:
+            problem = self._gave_up = str(e.where.get("code") or type(e).__name__)
+        except Exception as e:  # noqa: BLE001 - an event fails no run
+            problem = self._gave_up = type(e).__name__
+        if problem and number:
             logger.warning(
                 json.dumps(
                     {
                         "credential_id": credential_id,
                         "rotation_id": request.rotation_id,
-                        "events_not_sent": len(happenings),
+                        "events_not_sent": number,
                         "error": problem,
                     }
                 )
@@ -88,8 +89,12 @@ class Teller:
         time = done.report.promoted_at if done and done.report else now
         events = [event_of(h, source=self._source, cause=rotation_id, time=time) for h in happenings]
         with self._scope().open():
-            if sink := self._sink:
+            sink = self._sink
+            began = self._clock.monotonic()
+            if sink:
                 sink.send(events)
+        if self._clock.monotonic() - began > SLOW_SECONDS:
+            self._gave_up = "slow"
 
     @cached_property
     def _sink(self) -> Sink | None:

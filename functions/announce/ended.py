@@ -82,10 +82,9 @@ class Ended:
         return (failed,)
 
     def _promotion(self) -> tuple[Happening, ...]:
-        output = parse(self.output or "null")
-        if not isinstance(output, dict) or output.get("outcome") != "rotated":
+        done = _rotated(self.output)
+        if done is None:
             return ()
-        done = Rotated.model_validate(output)
         promoted = Promoted(
             credential=self.run.credential_id,
             runner="aws",
@@ -127,6 +126,21 @@ def ended(event: Any, plan: CompiledPlan) -> Ended | None:  # noqa: ANN401 - JSO
     except ShapeError:
         return None  # The state machine refused it, too.
     return Ended(at=at, run=run, **found) if plan.credential(run.credential_id) else None
+
+
+def _rotated(output: str | None) -> Rotated | None:
+    """What a run returned; None where it has not rotated, or by a definition of another build that says less.
+
+    The function has no versions, and a run under way, or after a roll-back, has an older definition (protocol R14).
+    """
+    found = parse(output or "null")
+    if not isinstance(found, dict) or found.get("outcome") != "rotated":
+        return None
+    known = Rotated.model_fields().keys()
+    try:
+        return Rotated.model_validate({key: value for key, value in found.items() if key in known})
+    except ShapeError:
+        return None
 
 
 def _name(error: str | None) -> str | None:

@@ -76,10 +76,11 @@ Bus and topic must exist. The stack adds one function with [a role of its own](i
 - From AWS an event comes once, several times, or not at all: Step Functions
   [tells as well as it can](https://docs.aws.amazon.com/eventbridge/latest/ref/events-ref-states.html); then Lambda tries three times. What
   is not sent counts as an error of the function `announce`.
-- From OCI it comes at most once, as it leaves Lockstep: it is tried once, for 3 s. After the first that is not sent, no other is tried
-  in the same call of the function. What is not sent is logged, as `events_not_sent`. A call that the platform ends tells nothing more.
+- From OCI it comes at most once, as it leaves Lockstep: it is tried once, for 3 s. After the first that is not sent, or a run whose
+  events take more than 2 s, no other is tried in the same call of the function. What is not sent is logged, as `events_not_sent`. A call that the platform ends tells nothing more.
 - From a command it comes at most once. One that is not sent is a line on standard error; the exit code stays.
 - A repeat has the same `id` and `source`. Events may come out of order: `data.generation` only grows.
+- A run by a definition of the state machine from before events, such as after a roll-back, is told only if it fails.
 - A topic takes 60 messages a minute, so 30 rotations. An event has less than 2 KB.
 - OCI's own service Events takes events of Oracle's services only, so there is no rule for these.
 

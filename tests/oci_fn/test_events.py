@@ -19,8 +19,9 @@ from lockstep.client import CredentialClient
 from lockstep.client.sources import aws_source
 from lockstep.cost import assumptions
 from lockstep.model import Credential
-from lockstep.orders import Enrol
+from lockstep.orders import Enrol, Pause, Revoke
 from lockstep.wiring import EVENT_TIMEOUTS
+from oci_fn.telling import SLOW_SECONDS
 from sandbox import plans
 from sandbox.applications import Applications, by_client
 from sandbox.aws import Execution, InvocationContext, ProcessDied
@@ -38,7 +39,7 @@ BOUND_SECONDS = EVENT_TIMEOUTS.connect_seconds + EVENT_TIMEOUTS.read_seconds
 def estate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Estate]:
     """MariaDB, both clouds, a credential for each test, and events in both clouds."""
     servers = {"orders": MariaDbServer(authority=CertificateAuthority(tmp_path_factory.mktemp("ca")))}
-    credentials = [plans.credential(f"multi-cloud/app-{n}", "orders", username=f"app_{n}") for n in range(12)]
+    credentials = [plans.credential(f"multi-cloud/app-{n}", "orders", username=f"app_{n}") for n in range(14)]
     settings = Settings(audit_tier="Standard", events=True)
     folder = tmp_path_factory.mktemp("estate")
     with running_estate(credentials, servers, folder=folder, settings=settings) as running:
@@ -241,6 +242,39 @@ def test_what_operators_do_is_told_in_both_clouds(estate: Estate, credential: Cr
     assert run("pause", credential.id).exit_code == 0
     assert on_topic[-1]["data"]["left_alive"] == [1]
     assert (estate.events.on_bus(), estate.events.on_topic()) == ([], [])  # It was paused already.
+
+
+def test_an_emergency_that_lifts_a_pause_is_told_as_resumed(estate: Estate, credential: Credential) -> None:
+    by_aws(estate, credential)
+    estate.events.on_bus()
+    estate.order(credential, Pause())
+    estate.order(credential, Revoke(lift_pause=True))
+    assert sorted(types(estate.events.on_bus())) == ["paused", "resumed"]
+    assert by_aws(estate, credential).output["revoked"] is True
+    told = {e["type"].removeprefix(PREFIX): e["data"] for e in estate.events.on_bus()}
+    assert told["promoted"]["revoked"] is True
+    assert told["promoted"]["overlap_ends_at"] is None
+    assert told["previous-dies"]["reason"] == "revoked"
+    assert estate.locked_out(credential) == []
+
+
+def test_a_slow_topic_is_left_alone_for_the_rest_of_the_call(
+    estate: Estate, function: FunctionProcess
+) -> None:
+    def slow(when: str, operation: str, _resource: str) -> None:
+        if (when, operation) == ("before", "publish_message"):
+            time.sleep(0.6 * SLOW_SECONDS)  # It is answered in time, and two of them take too long.
+
+    for credential in estate.plan.credentials:
+        estate.outside.expire_schedule(credential.id)
+    estate.events.on_topic()
+    estate.oci.on_call = slow
+    try:
+        answer = function.call()
+    finally:
+        estate.oci.on_call = None
+    rotated = [r for r in answer.body["results"] if r["outcome"] == "rotated"]
+    assert 1 <= len(estate.events.on_topic()) < len(rotated)
 
 
 def test_a_hand_over_is_told_as_adopted(estate: Estate, credential: Credential) -> None:
