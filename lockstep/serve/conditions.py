@@ -38,7 +38,6 @@ LOOKS = {
     Condition.IN_STEP: "good",
 }
 """The look of its chip."""
-ALARMING = frozenset(c for c, look in LOOKS.items() if look in {"bad", "warn"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

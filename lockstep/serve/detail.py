@@ -8,7 +8,7 @@ from lockstep.audit.report.charts import Plot, lives_plot
 from lockstep.audit.report.data import Life
 from lockstep.audit.report.views import Figure, Table
 from lockstep.audit.report.words import NONE, span, stamp
-from lockstep.cli import history, outlook, status
+from lockstep.cli import history, status
 from lockstep.cli.execution import Entered
 from lockstep.cli.history import Run
 from lockstep.cli.times import clock_time, relative
@@ -84,7 +84,6 @@ class Detail:
     overlap: Plot | None
     runs: Sequence[RunLine]
     unread: Sequence[str]
-    lines: Sequence[str]
 
 
 def detail(seen: Seen, now: datetime) -> Detail:
@@ -108,7 +107,6 @@ def detail(seen: Seen, now: datetime) -> Detail:
         overlap=lives_plot(_lives(seen), now),
         runs=tuple(_runs(seen, now)),
         unread=tuple(f"{CLOUDS[cloud]}: {line_of(error)}" for cloud, error in seen.state.unread.items()),
-        lines=tuple(outlook.lines(seen.record, credential, now, has_standby=seen.state.has_standby)),
     )
 
 

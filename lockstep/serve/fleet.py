@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Literal
@@ -105,7 +105,8 @@ def fleet(look: Look, asked: Asked, now: datetime) -> Fleet:
         [one for one in everything if _matches(one, states, asked.text)], states, asked.order, now
     )
     pages = max(1, -(-len(found) // ROWS))
-    first = (min(asked.page, pages) - 1) * ROWS
+    asked = replace(asked, page=min(asked.page, pages))
+    first = (asked.page - 1) * ROWS
     grave, verdict = _verdict(states)
     running = look.running(now)
     return Fleet(

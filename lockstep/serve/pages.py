@@ -60,5 +60,4 @@ class Pages:
             "every": round(poller.seconds),
             "calls": calls.last_minute,
             "usd": f"{calls.usd_an_hour:.4f}",
-            "now": absolute(now, now),
         }

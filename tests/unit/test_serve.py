@@ -131,6 +131,7 @@ def test_search_order_and_pages_are_the_servers(page: str) -> None:
     second = ask(page, "/?q=&order=state&page=2")[2]
     assert "page 2 of 2" in second
     assert 'rel="next"' not in second
+    assert "page 2 of 2" in ask(page, "/?page=9999")[2]
     one = ask(page, "/?q=service-00029")[2]
     assert "DatabaseUnreachableError" in one
     assert "1 credential</p>" in one
