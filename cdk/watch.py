@@ -19,6 +19,7 @@ from cdk.canary import Canary
 from cdk.nag import acknowledge
 from cdk.settings import LONGEST_ALARM, Settings
 from lockstep.plan import Plan
+from lockstep.stack_names import canary_alarm_name
 from lockstep.watch import EVERY, LEAD_INTERVALS, namespace
 
 _PERIOD = Duration.seconds(EVERY.total_seconds())
@@ -81,7 +82,7 @@ def canary_alarm(scope: Construct, stack: str, canary: Canary) -> cloudwatch.Ala
     return cloudwatch.Alarm(
         scope,
         "Alarm",
-        alarm_name=f"{stack}-Canary",
+        alarm_name=canary_alarm_name(stack),
         metric=watched(stack, "CanarySeconds"),
         threshold=canary.proven_for.total_seconds(),
         comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,

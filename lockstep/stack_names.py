@@ -34,6 +34,11 @@ def alarm_prefix(stack: str) -> str:
     return f"{stack}-"
 
 
+def canary_alarm_name(stack: str) -> str:
+    """The name of the alarm that stops a deployment. It tells nobody."""
+    return f"{alarm_prefix(stack)}Canary"
+
+
 VERSION_OUTPUT: Final = "LockstepVersion"
 FORMAT_OUTPUT: Final = "LockstepFormat"
 """Outputs of the stack: which build was deployed, and the format that it writes (`lockstep.formats`)."""

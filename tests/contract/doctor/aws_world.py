@@ -16,6 +16,7 @@ from lockstep.stack_names import (
     FORMAT_OUTPUT,
     LIVE,
     VERSION_OUTPUT,
+    canary_alarm_name,
     rule_name,
     state_machine_name,
 )
@@ -223,6 +224,8 @@ class AwsWorld:
             endpoint = f"{topic.replace(':sns:', ':sqs:').rpartition(':')[0]}:{name}"
             sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=endpoint)
             self.alarm(f"{DEFAULT_STACK}-{topic.rpartition('-')[2].title()}", topic)
+
+        self.alarm(canary_alarm_name(DEFAULT_STACK))
 
     def alarm(self, name: str, *topics: str) -> None:
         """Make or change an alarm."""

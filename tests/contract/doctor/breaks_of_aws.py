@@ -172,7 +172,7 @@ def _no_rule(world: World) -> None:
 
 
 def _no_alarms(world: World) -> None:
-    names = [f"{DEFAULT_STACK}-Page", f"{DEFAULT_STACK}-Ticket"]
+    names = [f"{DEFAULT_STACK}-{name}" for name in ("Page", "Ticket", "Canary")]
     world.aws.client("cloudwatch").delete_alarms(AlarmNames=names)
 
 
@@ -193,13 +193,13 @@ BREAKS_OF_AWS: tuple[Break, ...] = (
     Break(
         check="aws.clock",
         act=_wrong_clock(timedelta(minutes=-6)),
-        says="360 s",
+        says="from that of AWS, which refuses",
         command="timedatectl set-ntp true",
     ),
     Break(
         check="aws.clock",
         act=_wrong_clock(timedelta(minutes=2)),
-        says="120 s",
+        says="s from that of AWS",
         command="timedatectl set-ntp true",
         outcome=Outcome.WARNING,
     ),

@@ -120,7 +120,7 @@ BREAKS_OF_OCI: tuple[Break, ...] = (
     Break(
         check="oci.clock",
         act=lambda world: setattr(world.clock, "by", timedelta(minutes=7)),
-        says="420 s",
+        says="from that of OCI, which refuses",
         command="timedatectl set-ntp true",
     ),
     Break(
