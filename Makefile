@@ -21,7 +21,7 @@ proof: setup ## Test that no application is locked out: faults at every call, ra
 bench: setup ## Measure a rotation: round trips, calls, seconds, starts (PEER=<AWS's sample rotation functions>, BENCH_ARGS=--help)
 	@$(PYTHON) -m sandbox.bench $(if $(PEER),--peer $(PEER)) $(BENCH_ARGS)
 
-# Folder by folder: the many short files of tests/unit come last, so that no worker waits long for the other.
+# Folder by folder: each worker makes what the tests of a folder share once, and the short files of tests/unit come last.
 test: setup terraform-tools cdk-cli browser languages release-tools ## Run the tests
 	$(PYTHON) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
