@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from typing import Any, TypeVar, cast
 
 from lockstep.compiled import AwsStore, CompiledPlan, Store
@@ -71,7 +72,7 @@ def _pages(place: _Place, name: str, found: Callable[..., Iterator[Any]]) -> Cal
 
     def recorded(*arguments: Any, **options: Any) -> Iterator[Any]:  # noqa: ANN401 - those of the call
         items = found(*arguments, **options)
-        yield from place.called(name, lambda: [item for item, _ in zip(items, range(1), strict=False)])()
+        yield from place.called(name, lambda: list(islice(items, 1)))()
         yield from items
 
     return recorded

@@ -101,9 +101,15 @@ class Traces:
         waiting, self._waiting = self._waiting, []
         if waiting:
             seconds = min(SEND_SECONDS, seconds_left - SPARE_SECONDS)
-            problem = self._send(waiting, seconds) if seconds > 0 else "the invocation has no time left"
+            problem = self._sent(waiting, seconds) if seconds > 0 else "the invocation has no time left"
             if problem:
                 logger.warning("traces were not sent: %s", problem)
+
+    def _sent(self, spans: list[dict[str, Any]], seconds: float) -> str | None:
+        try:
+            return self._send(spans, seconds)
+        except Exception as error:  # noqa: BLE001 - a trace fails no step, whose result is returned after this
+            return type(error).__name__
 
 
 class _TracedStates:

@@ -114,6 +114,18 @@ def test_a_call_outside_of_a_run_is_not_recorded() -> None:
     assert traced_ports(PLAN.compiled, world.ports()).lock.read() == world.lock.record
 
 
+def test_a_list_that_comes_page_by_page_is_whole() -> None:
+    world, sent = MemoryWorld.create(PLAN), Sent()
+    for number in range(4):
+        _again(world, sent, f"run-{number}")
+    traced = traced_ports(PLAN.compiled, world.ports()).audit_log
+    for method in ("numbers", "history"):
+        expected = list(getattr(world.audit_logs["aws"], method)())
+        assert len(expected) == 4
+        assert list(getattr(traced, method)()) == expected
+    assert list(traced.numbers(after=4)) == []
+
+
 def test_workers_record_below_the_span_of_their_caller() -> None:
     world = MemoryWorld.create(PLAN)
     world.side_by_side = at_the_same_time
@@ -302,6 +314,22 @@ def test_a_step_that_fails_is_recorded_and_its_error_goes_on() -> None:
     traces.flush(seconds_left=60)
     assert {s["name"]: s["error"] for s in sent.spans}["generate"] == "LockTableUnreachableError"
     assert {s["trace"] for s in sent.spans} == {trace_id(world.credential.id, "run-1")}
+
+
+def test_whatever_sending_raises_the_result_of_the_step_is_returned(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def send(_spans: Sequence[Json], _seconds: float) -> str | None:
+        raise ValueError(CANARY)
+
+    world = MemoryWorld.create(PLAN)
+    traces = Traces(clock=world.clock, send=send)
+    monkeypatch.setattr("functions.face.hosted_traces", lambda: traces)
+    caplog.set_level(logging.WARNING, logger="lockstep")
+    face = LambdaFace(generate.run, GenerateRequest, ports=lambda _id: world.ports())
+    assert face({"rotation": held(world).model_dump()}, TimeLeft())["outcome"] == "probe"
+    assert "traces were not sent: ValueError" in caplog.text
+    assert CANARY not in caplog.text
 
 
 def test_the_process_that_sends_gets_no_key_of_a_cloud(monkeypatch: pytest.MonkeyPatch) -> None:
