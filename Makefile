@@ -4,7 +4,7 @@ TERRAFORM ?= $(or $(shell command -v terraform),$(shell command -v tofu),terrafo
 
 PLAN ?= lockstep.yaml
 
-.PHONY: help setup demo proof bench test asl lint format locks terraform-tools cdk-cli browser languages report-screens docs release-tools hooks release build deploy-local deploy-aws rollback-aws destroy-aws destroy build-oci image-oci deploy-oci destroy-oci destroy-oci-trial lock-oci terraform-cli oci-init
+.PHONY: help setup demo proof bench test asl lint format locks terraform-tools cdk-cli browser languages report-screens sandbox docs release-tools hooks release build deploy-local deploy-aws rollback-aws destroy-aws destroy build-oci image-oci deploy-oci destroy-oci destroy-oci-trial lock-oci terraform-cli oci-init
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 18
@@ -14,6 +14,9 @@ setup: ## Create .venv from the lock files and install the database servers
 
 demo: setup ## Rotate on this machine while a client logs in all the time (DEMO_SERVE=1: with a live page)
 	@$(PYTHON) -m sandbox.demo
+
+sandbox: setup ## Start both clouds and real databases for the tutorial, until Ctrl-C; then: . build/sandbox/env
+	@$(PYTHON) -m sandbox.playground up
 
 proof: setup ## Test that no application is locked out: faults at every call, races, planted bugs, load (MINUTES=30)
 	@$(PYTHON) -m tests.proof.run --minutes $(or $(MINUTES),30)

@@ -8,7 +8,6 @@ With a wire, everything that the shipped code calls goes over it: the variables 
 """
 
 import base64
-import importlib
 import json
 import os
 import secrets
@@ -29,12 +28,11 @@ from lockstep.orders import Given, Order
 from lockstep.plan import Plan
 from lockstep.plan_file import load_plan
 from lockstep.ports import Clock, Ports
-from lockstep.stack_names import DEFAULT_STACK, LIVE, state_machine_name
 from lockstep.system import SystemClock
 from lockstep.timeouts import Timeouts
 from lockstep.workers import SideBySide, at_the_same_time
 from sandbox import plans
-from sandbox.aws import AwsSandbox, Execution, create_resources, create_state_machine
+from sandbox.aws import AwsSandbox, Execution, create_resources
 from sandbox.databases import DatabaseServer, running
 from sandbox.databases.front import DatabaseFront, TlsServer, database_fronts
 from sandbox.event_estate import EventEstate, make_event_estate
@@ -45,16 +43,9 @@ from sandbox.oci.resources import create_audit_bucket, create_ring, create_secre
 from sandbox.outside import Outside, StoreName, lets_in
 from sandbox.plans import AUDIT_BUCKET, AWS_KEY_SECRET, LOCK_TABLE, MAC_SECRET, OCI_KEY_SECRET, Document
 from sandbox.servers import login_text, make_database, planned, provision, set_password
+from sandbox.steps import deploy_state_machine, register_functions
 from sandbox.wire import Wire
 
-ROOT = Path(__file__).resolve().parent.parent
-FUNCTIONS = {
-    "GenerateFunction": "generate",
-    "ApplyDbFunction": "apply_db",
-    "UpdateSecretsFunction": "update_secrets",
-    "AuditFunction": "audit",
-}
-FUNCTION_TIMEOUT_SECONDS = 60.0
 PLACEHOLDER = json.dumps({"placeholder": True})
 RUNNERS_MAY = (
     "SECRET_INSPECT",
@@ -293,7 +284,7 @@ def running_estate(
             fronts=fronts,
             outside=Outside(aws, oci, slots=settings.slots),
             event_estate=event_estate,
-            machine_arn=_deploy_state_machine(aws, settings, wire.side_by_side if wire else at_the_same_time),
+            machine_arn=_deploy(aws, settings, wire.side_by_side if wire else at_the_same_time),
             function_environment={
                 "AWS_ENDPOINT_URL": addresses.aws,
                 "AWS_EC2_METADATA_DISABLED": "true",
@@ -381,36 +372,15 @@ def _hand_over(
         create_ring(oci, name, text, slots=slots)
 
 
-def _deploy_state_machine(aws: AwsSandbox, settings: Settings, workers: SideBySide) -> str:
-    """Register the real handlers, and make the state machine from the file that is deployed to AWS; its ARN."""
+def _deploy(aws: AwsSandbox, settings: Settings, workers: SideBySide) -> str:
+    """Register the functions and make the state machine; its ARN."""
 
     def ports(credential_id: str) -> Ports:
         runner = wiring.hosted_runner(AWS_RUNNER, settings.timeouts, settings.clock, workers)
         return runner.ports(credential_id)
 
-    for function in FUNCTIONS.values():
-        module = importlib.import_module(f"functions.{function}.handler")
-        aws.lambda_host.register_handler(
-            function, module.handler.over(ports, leave=_stay), timeout_seconds=FUNCTION_TIMEOUT_SECONDS
-        )
-    definition = (ROOT / "statemachine.asl.json").read_text()
-    arns = {placeholder: aws.lambda_host.arn(function) for placeholder, function in FUNCTIONS.items()}
-    states = aws.client("stepfunctions")
-    arn = create_state_machine(
-        states,
-        state_machine_name(DEFAULT_STACK),
-        definition,
-        {**arns, "LockTable": LOCK_TABLE},
-        role_arn=f"arn:aws:iam::{aws.account_id}:role/lockstep",
-    )
-    version = states.publish_state_machine_version(stateMachineArn=arn)["stateMachineVersionArn"]
-    routing = [{"stateMachineVersionArn": version, "weight": 100}]
-    states.create_state_machine_alias(name=LIVE, routingConfiguration=routing)
-    return arn
-
-
-def _stay() -> None:
-    """Handlers in this process cannot end it: their host has given the call up, and their scope sends nothing more."""
+    register_functions(aws, ports)
+    return deploy_state_machine(aws, lock_table=LOCK_TABLE)
 
 
 @contextmanager

@@ -17,8 +17,8 @@ from cdk.bundle import PLAN_IN_BUNDLE, Bundle, BundleError, build
 from lockstep.compiled import write_compiled
 from lockstep.plan_file import load_plan
 from lockstep.wiring import PLAN_VARIABLE
-from sandbox.estate import FUNCTIONS, ROOT
 from sandbox.fn import FUNCTION, running_function
+from sandbox.steps import FUNCTIONS, ROOT
 
 EXAMPLE_PLAN = ROOT / "lockstep.yaml"
 REGION = "eu-central-1"

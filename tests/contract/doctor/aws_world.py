@@ -23,8 +23,8 @@ from lockstep.stack_names import (
 from lockstep.tags import SecretKind
 from lockstep.wall_clock import cron_expression
 from sandbox.aws import AwsSandbox, create_state_machine
-from sandbox.estate import FUNCTIONS, ROOT
 from sandbox.plans import AUDIT_BUCKET, LOCK_TABLE
+from sandbox.steps import FUNCTIONS, ROOT
 
 
 class AwsWorld:

@@ -1,0 +1,172 @@
+"""`sandbox deploy`: what `make deploy-oci`, `make deploy-aws` and a person leave behind, in the sandbox's clouds.
+
+The steps are the shipped ones: the handlers behind `statemachine.asl.json`, and the OCI function in its own process.
+What exists already stays as it is, so it can be run again with a changed plan.
+"""
+
+import base64
+import json
+import secrets
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+from lockstep import wiring
+from lockstep.identity import AWS_RUNNER, CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
+from lockstep.model import ROTATOR, AdminSecret, Credential, Engine, Login, SecretStr
+from lockstep.plan import Plan
+from lockstep.plan_file import load_source
+from lockstep.scope import check_scope
+from lockstep.store_kinds import OciVault
+from lockstep.store_kinds.oci_names import oci_name, slot_name
+from sandbox.aws.resources import create_audit_bucket, create_lock_table, create_mac_key
+from sandbox.databases import DatabaseServer
+from sandbox.estate import PLACEHOLDER
+from sandbox.fn import running_function
+from sandbox.oci import resources as in_oci
+from sandbox.oci import write_config_file
+from sandbox.playground.world import World
+from sandbox.servers import engine_of, login_text
+from sandbox.steps import deploy_state_machine, register_functions
+
+DEPLOYED = "deployed.yaml"
+"""The plan that the runners have, beside the one that the person edits."""
+ACCESS_KEY = {"access_key_id": "AKIALOCKSTEP", "secret_access_key": "of-the-sandbox"}
+
+
+def deploy(world: World, plan_file: Path) -> Iterator[str]:
+    """Deploy a plan to both clouds; a line for each thing that is new.
+
+    Raises:
+        PlanProblemsError: The plan is not valid.
+    """
+    source = load_source(plan_file)
+    plan = source.plan
+    (plan_file.parent / DEPLOYED).write_text(source.text, encoding="utf-8")
+    yield from _admins(world, plan)
+    yield from _aws(world, plan)
+    if vault := plan.store(OciVault):
+        yield from _oci(world, plan, vault)
+    _runners(world, plan, plan_file.parent / DEPLOYED)
+    yield f"both clouds run {plan_file.name}" if plan.runners.oci else f"AWS runs {plan_file.name}"
+
+
+def _aws(world: World, plan: Plan) -> Iterator[str]:
+    if plan.lock.table not in world.aws.client("dynamodb").list_tables()["TableNames"]:
+        create_lock_table(world.aws.client("dynamodb"), plan.lock.table)
+        yield f"AWS: lock table {plan.lock.table}"
+    audit, s3 = plan.audit.aws, world.aws.client("s3")
+    if audit.bucket not in [b["Name"] for b in s3.list_buckets()["Buckets"]]:
+        create_audit_bucket(s3, audit.bucket, region=world.aws.region)
+        yield f"AWS: audit bucket {audit.bucket}"
+    kms = world.aws.client("kms")
+    if audit.mac_key not in [a["AliasName"] for a in kms.list_aliases()["Aliases"]]:
+        kms.create_alias(AliasName=audit.mac_key, TargetKeyId=create_mac_key(kms))
+        yield f"AWS: key {audit.mac_key}"
+    if name := plan.runners.aws.oci_key_secret:
+        fields = {key: world.runner_key[key] for key in ("tenancy", "user", "fingerprint", "region")}
+        text = json.dumps({**fields, "private_key": world.runner_key["key_content"]})
+        yield from _secret_in_aws(world, name, text)
+    for credential in plan.credentials:
+        for name in _secrets(credential):
+            yield from _secret_in_aws(world, name, PLACEHOLDER)
+
+
+def _oci(world: World, plan: Plan, vault: OciVault) -> Iterator[str]:
+    if not _in_vault(world, slot_name(_secrets(plan.credentials[0])[0], 0)) and plan.audit.oci:
+        # Entries can be read at once; in a tenancy they are archived.
+        in_oci.create_audit_bucket(world.oci, plan.audit.oci.bucket, tier="Standard")
+        yield f"OCI: audit bucket {plan.audit.oci.bucket}"
+    for credential in plan.credentials:
+        for name in _secrets(credential):
+            slots = [i for i in range(vault.ring) if not _in_vault(world, slot_name(name, i))]
+            for i in slots:
+                in_oci.create_secret(world.oci, slot_name(name, i), PLACEHOLDER.encode())
+            if slots:
+                yield f"OCI: {len(slots)} secrets for {name}, with placeholders"
+    if plan.audit.oci:
+        mac_key = base64.b64encode(secrets.token_bytes(48)).decode()
+        yield from _secret_in_oci(world, plan.audit.oci.mac_secret, mac_key)
+    if plan.runners.oci:
+        yield from _secret_in_oci(world, plan.runners.oci.aws_key_secret, json.dumps(ACCESS_KEY))
+
+
+def _admins(world: World, plan: Plan) -> Iterator[str]:
+    """Give each rotator admin a password, on its server and in both clouds, as its DBA does."""
+    for section in plan.databases:
+        admin, server = section.admin, world.servers.get(section.name)
+        if not isinstance(admin, AdminSecret) or server is None:
+            continue
+        login = Login(ROTATOR, SecretStr(secrets.token_urlsafe(24)))
+        said = [*_secret_in_aws(world, admin.aws, login_text(login))]
+        if not said:
+            continue
+        _set_password(server, login)
+        if plan.store(OciVault):
+            said += _secret_in_oci(world, admin.oci, login_text(login))
+        yield from said
+        yield f"{section.name}: {ROTATOR} has a password"
+
+
+def _set_password(server: DatabaseServer, login: Login) -> None:
+    password = login.password.reveal()
+    if engine_of(server) is Engine.POSTGRESQL:
+        server.execute_as_superuser(f"ALTER ROLE {login.username} LOGIN PASSWORD '{password}'")
+    else:
+        server.execute_as_superuser(
+            f"ALTER USER '{login.username}'@'%' IDENTIFIED BY '{password}' ACCOUNT UNLOCK"
+        )
+
+
+def _secret_in_aws(world: World, name: str, text: str) -> Iterator[str]:
+    client = world.aws.client("secretsmanager")
+    try:
+        client.create_secret(Name=name, SecretString=text)
+    except client.exceptions.ResourceExistsException:
+        return
+    yield f"AWS: secret {name}{_placeholder(text)}"
+
+
+def _secret_in_oci(world: World, name: str, text: str) -> Iterator[str]:
+    if not _in_vault(world, name):
+        in_oci.create_secret(world.oci, name, text.encode(), compartment=world.oci.own_compartment_id)
+        yield f"OCI: secret {oci_name(name)}"
+
+
+def _in_vault(world: World, name: str) -> bool:
+    return world.oci.vault.named(oci_name(name), world.oci.vault_id) is not None
+
+
+def _secrets(credential: Credential) -> list[str]:
+    return [credential.secret_names.app_user, credential.secret_names.connection_blob]
+
+
+def _placeholder(text: str) -> str:
+    return ", with a placeholder" if text == PLACEHOLDER else ""
+
+
+def _runners(world: World, plan: Plan, deployed: Path) -> None:
+    world.deployed.close()
+    world.deployed = ExitStack()
+    if not world.aws.client("stepfunctions").list_state_machines()["stateMachines"]:
+        deploy_state_machine(world.aws, lock_table=plan.lock.table)
+    _serve(world, plan)
+    world.function = None
+    if plan.runners.oci:
+        config = write_config_file(world.files.folder, "oci-function", dict(world.function_key))
+        variables = {
+            "AWS_ENDPOINT_URL": world.aws.url,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            OCI_ENDPOINT_VARIABLE: world.oci.endpoint,
+            wiring.PLAN_VARIABLE: str(deployed),
+            CONFIG_FILE_VARIABLE: str(config),
+        }
+        world.function = world.deployed.enter_context(running_function(variables))
+
+
+def _serve(world: World, plan: Plan) -> None:
+    """Let the functions of AWS run under a plan."""
+    runner = wiring.Runner(
+        plan, AWS_RUNNER, endpoints=wiring.endpoints_from_environment(), before_send=check_scope
+    )
+    register_functions(world.aws, runner.ports)

@@ -1,0 +1,131 @@
+"""What a playground runs: AWS, OCI, and database servers, each with an application's login from before Lockstep."""
+
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lockstep.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
+from lockstep.model import AdminSecret, Engine, Login, SecretStr, Tls
+from lockstep.model import DatabaseServer as PlannedServer
+from lockstep.wiring import PLAN_VARIABLE
+from sandbox.aws import AwsSandbox
+from sandbox.databases import CertificateAuthority, DatabaseServer, running
+from sandbox.estate import FUNCTION_MAY, RUNNERS_MAY, WITNESS_MAY, environment
+from sandbox.fn import FunctionProcess
+from sandbox.oci import OciSandbox, write_config_file
+from sandbox.playground.files import CONTROL, Files
+from sandbox.servers import default_servers, engine_of
+
+APPLICATION = "shop"
+"""The username of the application of every database."""
+PLAN = "lockstep.yaml"
+
+
+@dataclass(kw_only=True)
+class World:
+    """What runs.
+
+    Attributes:
+        files: The folder.
+        servers: By their name, which is also that of their database.
+        function_key: The SDK config of the OCI function.
+        runner_key: That of the AWS runner.
+        function: The OCI function, once a plan was deployed there.
+    """
+
+    files: Files
+    aws: AwsSandbox
+    oci: OciSandbox
+    servers: Mapping[str, DatabaseServer]
+    function_key: Mapping[str, str]
+    runner_key: Mapping[str, str]
+    function: FunctionProcess | None = None
+    deployed: ExitStack = field(default_factory=ExitStack)
+
+    def variables(self, control: Path) -> dict[str, str]:
+        """What the person's shell has: an administrator of both clouds, and the names of what is there."""
+        administrator = write_config_file(self.files.folder, "oci-administrator", self.oci.config())
+        return {
+            **self.aws.environment(),
+            OCI_ENDPOINT_VARIABLE: self.oci.endpoint,
+            CONFIG_FILE_VARIABLE: str(administrator),
+            PLAN_VARIABLE: str(self.files.folder / PLAN),
+            CONTROL: str(control),
+            "SANDBOX": str(self.files.folder),
+            "SANDBOX_COMPARTMENT": self.oci.compartment_id,
+            "SANDBOX_OWN_COMPARTMENT": self.oci.own_compartment_id,
+            "SANDBOX_VAULT": self.oci.vault_id,
+            "SANDBOX_NAMESPACE": self.oci.namespace,
+            **{f"{name.upper()}_URL": self.url(name) for name in self.servers},
+        }
+
+    def as_planned(self, name: str) -> PlannedServer:
+        """A database as a plan names it, for a login."""
+        server = self.servers[name]
+        return PlannedServer(
+            name=name,
+            engine=engine_of(server),
+            host=server.host,
+            port=server.port,
+            dbname=name,
+            tls=Tls(ca_file=server.ca_file) if server.ca_file else None,
+            admin=AdminSecret(aws=name, oci=name),
+        )
+
+    def url(self, name: str) -> str:
+        """A database as `lockstep init` takes it."""
+        server = self.servers[name]
+        return f"{engine_of(server)}://{server.host}:{server.port}/{name}"
+
+
+@contextmanager
+def running_world(files: Files, control: Path) -> Iterator[World]:
+    """Start everything; it is gone afterwards."""
+    servers = default_servers(CertificateAuthority(files.folder))
+    with ExitStack() as stack:
+        aws = stack.enter_context(AwsSandbox())
+        oci = stack.enter_context(OciSandbox())
+        stack.enter_context(running(*servers.values()))
+        oci.identity.permit("lockstep-function", *FUNCTION_MAY, compartment=oci.own_compartment_id)
+        oci.identity.permit("lockstep-aws", *WITNESS_MAY, compartment=oci.own_compartment_id)
+        world = World(
+            files=files,
+            aws=aws,
+            oci=oci,
+            servers=servers,
+            function_key=oci.new_api_key("lockstep-function", *RUNNERS_MAY, compartment=oci.compartment_id),
+            runner_key=oci.new_api_key("lockstep-aws", *RUNNERS_MAY, compartment=oci.compartment_id),
+        )
+        for name, server in servers.items():
+            files.write_application(name, make_application(name, server))
+            files.write_client(name, server)
+        files.write_commands()
+        stack.callback(world.deployed.close)
+        variables = world.variables(control)
+        stack.enter_context(environment({k: v for k, v in variables.items() if k != PLAN_VARIABLE}))
+        files.write_environment(variables)
+        yield world
+
+
+def make_application(name: str, server: DatabaseServer) -> Login:
+    """A database with an application that works, as before Lockstep; its login."""
+    login = Login(APPLICATION, SecretStr(f"{secrets.token_urlsafe(12)}-aA1"))
+    password = login.password.reveal()
+    server.execute_as_superuser(f"CREATE DATABASE {name}")
+    if engine_of(server) is Engine.POSTGRESQL:
+        makes = [
+            f"CREATE ROLE {APPLICATION} LOGIN PASSWORD '{password}'",
+            f"CREATE SCHEMA AUTHORIZATION {APPLICATION}",
+            f"CREATE TABLE {APPLICATION}.items (id int PRIMARY KEY)",
+            f"ALTER TABLE {APPLICATION}.items OWNER TO {APPLICATION}",
+        ]
+    else:
+        makes = [
+            f"CREATE USER '{APPLICATION}'@'%' IDENTIFIED BY '{password}'",
+            f"GRANT SELECT, INSERT, UPDATE, DELETE ON {name}.* TO '{APPLICATION}'@'%'",
+            "CREATE TABLE items (id int PRIMARY KEY)",
+        ]
+    server.execute_as_superuser(makes, database=name)
+    return login
