@@ -25,3 +25,6 @@ html_show_sourcelink = False
 
 # Where files beside docs/ can be read, such as https://example.com/lockstep/blob/main; without it they are only named.
 repository_files = os.environ.get("REPOSITORY_FILES", "").rstrip("/")
+
+# A lexer that does not know a newer word of its language, such as `ephemeral` in HCL, breaks no page.
+suppress_warnings = ["misc.highlighting_failure"]
