@@ -32,6 +32,8 @@ from sandbox.fn import FunctionProcess, running_function
 from sandbox.oci.faults import Fault
 
 PREFIX = "dev.lockstep.credential."
+KEPT_SECONDS = 0.5
+"""How long the application keeps a value."""
 BOUND_SECONDS = EVENT_TIMEOUTS.connect_seconds + EVENT_TIMEOUTS.read_seconds
 
 
@@ -330,20 +332,26 @@ def test_no_login_is_refused_and_no_rotation_waits(
 ) -> None:
     server = next(s for s in estate.plan.databases if s.name == "orders")
     source = aws_source(credential.secret_names.app_user, region=estate.aws.region)
-    application = by_client("app", CredentialClient([source], max_age_seconds=1.0), server)
-    by_aws(estate, credential)
+    application = by_client("app", CredentialClient([source], max_age_seconds=KEPT_SECONDS), server)
+    last = by_aws(estate, credential)
     calm = _seconds(lambda: estate_rotates(estate, credential))
     with Applications([application]):
         for name, fault in FAULTS.items():
             estate.aws.event_fault = fault
-            # What hangs is struck when the function is called, after the execution has ended.
+            # While the function that tells of the run before is refused, throttled, or waits.
+            telling = threading.Thread(target=estate.events.ended, args=(last,))
+            telling.start()
             took = _seconds(lambda: estate_rotates(estate, credential))
             assert took < calm + BOUND_SECONDS, name
+            telling.join()
+            # The overlap, which the schedule keeps, is longer than a value is kept.
+            time.sleep(2 * KEPT_SECONDS)
         estate.aws.event_fault = None
         for fault_in_oci in _faults_of_the_topic(estate):
             with fault_in_oci:
                 assert by_oci(estate, function, credential)["outcome"] == "rotated"
                 assert fault_in_oci.hits == 1
+            time.sleep(2 * KEPT_SECONDS)
     assert application.logins > 0
     assert application.refusals == []
     assert estate.locked_out(credential) == []
