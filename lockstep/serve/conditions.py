@@ -110,7 +110,7 @@ def _by_record(seen: Seen) -> Iterator[tuple[Condition, str, str]]:
         yield Condition.MUTED, text, f"lockstep retry {{}} {database}"
     if record.plan and seen.credential.plan_digest not in {record.plan, record.activate}:
         text = "Another plan than this file is the active one, so no run under this file changes anything."
-        yield Condition.OTHER_PLAN, text, "lockstep plan activate {}"
+        yield Condition.OTHER_PLAN, text, f"lockstep plan activate {{}} --from {record.plan}"
     if record.paused:
         yield Condition.PAUSED, "No scheduled run begins.", "lockstep resume {}"
     elif seen.stale:

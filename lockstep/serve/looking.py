@@ -34,6 +34,8 @@ READ_AGAIN_IN_TROUBLE = timedelta(seconds=10)
 """The same where they are not in step, or one did not answer."""
 RUNS = 8
 """Of the credential that somebody looks at."""
+MOST_EXECUTIONS = 2 * RUNS
+"""In one look the steps of no more runs are read; the others' are as they were, or come with the next look."""
 NOT_AGAIN = timedelta(seconds=60)
 """For so long a call for the steps of a run is not repeated that has failed."""
 _OF_OCI = re.compile(r"\.[0-9]+$")
@@ -141,6 +143,7 @@ class Looker:
         self._executions: dict[str, Watched] = {}
         self._refused: dict[str, datetime] = {}
         self._steps_problem: str | None = None
+        self._executions_left = 0
 
     @property
     def is_of_few(self) -> bool:
@@ -238,7 +241,8 @@ class Looker:
     ) -> Mapping[str, Seen]:
         """The same, with the states of the runs in AWS that somebody looks at or that are under way."""
         done = dict(seen)
-        for one in seen.values():
+        self._executions_left = MOST_EXECUTIONS
+        for one in sorted(seen.values(), key=lambda one: one.credential.id not in asked):
             wanted = [one.record.holder] if one.record.holder and one.runner(now) == LEADER else []
             if one.credential.id in asked:
                 wanted += [run.rotation_id for run in one.runs if run.cloud == LEADER]
@@ -252,6 +256,9 @@ class Looker:
         refused = self._refused.get(name)
         if (known and all(state.left_at for state in known)) or (refused and now - refused < NOT_AGAIN):
             return known
+        if not self._executions_left:
+            return known
+        self._executions_left -= 1
         try:
             _, known = self._execution(name).look()
         except LockstepError as error:

@@ -14,6 +14,8 @@ import pytest
 from typer.testing import CliRunner
 
 from lockstep.cli import app, reading
+from lockstep.cli.execution import Entered
+from lockstep.cli.operator import operator
 from lockstep.errors import LockTableUnreachableError
 from lockstep.serve import poller as polling
 from lockstep.serve.ages import LINKED, MOST_GROUPS, age_map, bar_of
@@ -21,9 +23,12 @@ from lockstep.serve.calls import DEAREST, SCANNED, Calls
 from lockstep.serve.conditions import Condition, condition
 from lockstep.serve.detail import detail
 from lockstep.serve.fleet import ROWS, Asked, fleet
+from lockstep.serve.looking import MOST_EXECUTIONS, Looker
 from lockstep.serve.poller import Poller
 from lockstep.serve.process import Address
+from lockstep.standby import LEADER
 from tests.support.fleet import NOW, MadeUp, StillClock, look, shown
+from tests.support.memory import make_plan
 from tests.unit.test_cli import PLAN
 
 NOTHING = reading.Look(depth="names", answers={}, pending_since=None)
@@ -180,7 +185,7 @@ def test_what_is_wrong_is_told_with_the_command_that_mends_it() -> None:
         Condition.OUT_OF_STEP: f"lockstep status -c {found.id}",
         Condition.REVOKING: f"lockstep rotate {found.id} --force",
         Condition.MUTED: f"lockstep retry {found.id} orders",
-        Condition.OTHER_PLAN: f"lockstep plan activate {found.id}",
+        Condition.OTHER_PLAN: f"lockstep plan activate {found.id} --from another",
         Condition.PAUSED: f"lockstep resume {found.id}",
     }
     assert found.condition is Condition.OUT_OF_STEP
@@ -268,6 +273,28 @@ def test_an_outage_is_told_and_what_was_known_stays() -> None:
         assert "LockTableUnreachableError" in text
         assert "What is shown is" in text
         assert "shop/service-00001" in text
+
+
+def test_the_steps_of_so_many_runs_are_read_in_one_look_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    class Ended:
+        def look(self) -> tuple[None, list[Entered]]:
+            return None, [Entered(name="Generate", at=NOW, left_at=NOW)]
+
+    def execution(_looker: Looker, name: str) -> Ended:
+        asked.append(name)
+        return Ended()
+
+    monkeypatch.setattr(Looker, "_execution", execution)
+    plan, seen = make_plan(), look(60).seen
+    looker = Looker(plan, operator(plan), Calls(StillClock().monotonic), lambda: "")
+    person = "shop/service-00000"
+    first = looker._with_steps(seen, [person], NOW)[person]
+    assert set(first.steps) == {run.rotation_id for run in first.runs if run.cloud == LEADER} != set()
+    asked.clear()
+    looker._with_steps(seen, list(seen), NOW)
+    assert len(asked) == MOST_EXECUTIONS
 
 
 def test_calls_are_counted_for_a_minute_at_the_dearest_price() -> None:
