@@ -54,7 +54,7 @@ def build(context: Context) -> Iterator[Answer]:
         yield warning(context.stack, text, commands.DEPLOY_AWS)
     elif int(written) > FORMAT:
         text = f"the stack writes format {written}, and this command reads up to {FORMAT}"
-        yield failed(context.stack, text, f"pip install -U 'lockstep[cli]=={version}'")
+        yield failed(context.stack, text, f"pip install -U 'lockstep-rotation[cli]=={version}'")
     elif int(written) < FORMAT or version != __version__:
         text = f"the stack is of version {version}, format {written}; this command of {__version__}, {FORMAT}"
         yield warning(context.stack, text, commands.DEPLOY_AWS)

@@ -8,7 +8,7 @@ too, so it is asked afterwards, and what has refused a login before is named to 
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -19,6 +19,7 @@ from lockstep.doctor.findings import Answer, Finding, failed, not_asked, passed,
 from lockstep.doctor.oci_runner import FUNCTION as FUNCTION_IN_OCI
 from lockstep.doctor.oci_runner import functions_of
 from lockstep.doctor.oci_tenancy import vault_of
+from lockstep.doctor.probes.places import ASK_DATABASES
 from lockstep.doctor.probes.reply import Reply
 from lockstep.errors import LockstepError
 from lockstep.messages import DoctorRequest
@@ -39,10 +40,12 @@ SMALL_SKEW_SECONDS = 5.0
 
 _OLDER = "InvalidRequestError"
 """What a function says that was built before it could be asked."""
+_LOG_SPAN, _MINUTE = timedelta(hours=1), timedelta(minutes=1)
+_RFC_3339 = "%Y-%m-%dT%H:%M:%SZ"
 _DEPLOY = {"aws": commands.DEPLOY_AWS, "oci": commands.DEPLOY_OCI}
 
 Answered = tuple[list[Finding], frozenset[str]]
-"""Findings of a place, and the databases that have refused a login there."""
+"""Findings of a place, and the databases that have refused a login there, or may have."""
 
 
 def ask_functions(context: Context, silent: frozenset[str], *, side_by_side: SideBySide) -> list[Finding]:
@@ -76,7 +79,8 @@ def _in_aws(context: Context, step: str, silent: frozenset[str]) -> Answered:
             FUNCTION, where, failed(names[0], missing, f"{_DEPLOY['aws']}, or name the stack: --stack")
         )
     if called.has_failed:
-        return _only(FUNCTION, where, _broken(called.name, called.error, "aws"))
+        broken = _only(FUNCTION, where, _broken(context, called.name, called.error, where))
+        return broken if called.error == _OLDER else (broken[0], _perhaps_refused(context, where))
     return _read(context, where, called.name, called.payload, began)
 
 
@@ -101,11 +105,33 @@ def _request(silent: frozenset[str]) -> dict[str, Any]:
     return DoctorRequest(doctor="look", silent=tuple(sorted(silent))).model_dump()
 
 
-def _broken(name: str, error: str, cloud: str) -> Answer:
+def _perhaps_refused(context: Context, where: str) -> frozenset[str]:
+    """The databases of which it is not known whether they have refused a login of a place that gave no answer."""
+    if where not in ASK_DATABASES:
+        return frozenset()
+    return frozenset(server.name for c in context.plan.credentials for server in c.servers)
+
+
+def _broken(context: Context, name: str, error: str, where: str) -> Answer:
+    cloud = where.partition("/")[0]
     if error == _OLDER:
         return failed(name, "its build is older than this command, and cannot be asked", _DEPLOY[cloud])
     told = error if error.isidentifier() else "it did not answer in time, or crashed"
-    return failed(name, f"it has failed: {told}", f"aws logs tail /aws/lambda/{name.removesuffix('-zip')}")
+    return failed(name, f"it has failed: {told}", _log_of(context, name, cloud))
+
+
+def _log_of(context: Context, name: str, cloud: str) -> str:
+    """The command that shows the log of a function."""
+    if cloud == "aws":
+        group = f"/aws/lambda/{name.removesuffix('-zip')}"
+        return commands.aws(context.plan.lock.region, "logs tail", group)
+    store, now = vault_of(context.plan), context.clock.now()
+    return commands.oci(
+        store.region,
+        "logging-search search-logs",
+        *("--search-query", f'search "{store.compartment_of_own_secrets}" | sort by datetime desc'),
+        *("--time-start", f"{now - _LOG_SPAN:{_RFC_3339}}", "--time-end", f"{now + _MINUTE:{_RFC_3339}}"),
+    )
 
 
 def _read(context: Context, where: str, name: str, payload: bytes, began: datetime) -> Answered:
@@ -113,11 +139,12 @@ def _read(context: Context, where: str, name: str, payload: bytes, began: dateti
     try:
         document = parse(payload)
         if isinstance(document, dict) and "error" in document:
-            return _only(FUNCTION, where, _broken(name, str(document["error"]), cloud))
+            return _only(FUNCTION, where, _broken(context, name, str(document["error"]), where))
         reply = Reply.model_validate(document)
     except ShapeError:
         unread = "its answer is none that this command knows: the builds differ"
-        return _only(FUNCTION, where, failed(name, unread, _DEPLOY[cloud]))
+        answered, _ = _only(FUNCTION, where, failed(name, unread, _DEPLOY[cloud]))
+        return answered, _perhaps_refused(context, where)
     ended = context.clock.now()
     seconds = (ended - began).total_seconds()
     own = [

@@ -60,9 +60,12 @@ def test_the_name_of_the_distribution_is_said_the_same_everywhere(project: dict[
     assert project["name"] == DISTRIBUTION
     kinds = [kind for kind in vars(environment).values() if isinstance(kind, type)]
     advices = [kind.advice for kind in kinds if issubclass(kind, EnvironmentalError)]
-    pages = [page.read_text() for page in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md"))]
+    files = (ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "lockstep").rglob("*.py"))
+    pages = [file.read_text() for file in files]
     named = [
-        found for text in (*advices, *pages) for found in re.findall(r"pip install '?(lockstep[a-z-]*)", text)
+        found
+        for text in (*advices, *pages)
+        for found in re.findall(r"pip install (?:-\S+ )*'?(lockstep[a-z-]*)", text)
     ]
     assert len(named) > 3
     assert {*named} == {DISTRIBUTION}

@@ -280,6 +280,28 @@ def test_a_build_that_is_too_old_to_be_asked_is_told_as_such() -> None:
     assert "older than this command" in found.says
 
 
+@pytest.mark.parametrize(
+    ("where", "log"),
+    [
+        ("aws/apply_db", "aws logs tail /aws/lambda/lockstep-apply-db --region eu-central-1"),
+        ("oci/rotate", "oci logging-search search-logs --search-query 'search \"ocid1."),
+    ],
+)
+def test_a_function_that_has_failed_is_told_with_its_own_clouds_log(where: str, log: str) -> None:
+    context = Context(plan=PLAN, clouds=operator(PLAN))
+    answer = in_cloud._broken(context, "lockstep-apply-db-zip", "InvalidPlanError", where)
+    assert answer.command is not None
+    assert answer.command.startswith(log)
+
+
+@pytest.mark.parametrize("where", ["aws/apply_db", "aws/audit"])
+def test_who_may_have_seen_a_refusal_and_does_not_say_so_is_taken_to_have_seen_it(where: str) -> None:
+    context = Context(plan=PLAN, clouds=operator(PLAN))
+    _, refused = in_cloud._read(context, where, "lockstep", b"cut off", NOON)
+    databases = {server.name for c in PLAN.compiled.credentials for server in c.servers}
+    assert refused == (databases if where == "aws/apply_db" else frozenset())
+
+
 def test_what_a_database_was_not_asked_from_here_and_answered_inside_is_told_once() -> None:
     def finding(where: str, outcome: Outcome, check: str = "database.login", subject: str = "db") -> Finding:
         return Finding(check=check, where=where, subject=subject, outcome=outcome, says="it", command="c")

@@ -22,6 +22,7 @@ from typing import Any
 from lockstep.clouds import Clouds
 from lockstep.compiled import CompiledPlan, hosted_plan
 from lockstep.doctor.findings import Answer, Finding, failed, not_asked, passed
+from lockstep.doctor.probes.places import ASK_DATABASES
 from lockstep.doctor.probes.problems import is_out_of_time, sentence
 from lockstep.doctor.probes.reply import Reply
 from lockstep.doctor.probes.servers import EVERY_CHECK, Databases
@@ -100,7 +101,7 @@ def looked(plan: CompiledPlan, clouds: Clouds, *, function: str, silent: frozens
     """
     databases = Databases(plan.credentials, clouds, where=function, silent=silent)
     asks = [partial(_listed, ask, clouds, plan) for ask in _ASKED_BY[function]]
-    if function in _ASK_DATABASES:
+    if function in ASK_DATABASES:
         asks.append(partial(_of_databases, databases))
     found = [answer for answers in clouds.side_by_side(asks) for answer in answers]
     findings = [_finding(check, function, answer) for check, answer in found[:MOST_FINDINGS]]
@@ -109,7 +110,7 @@ def looked(plan: CompiledPlan, clouds: Clouds, *, function: str, silent: frozens
         findings.append(_finding(found[MOST_FINDINGS][0], function, more))
     return Reply(
         findings=tuple(findings),
-        refused=tuple(sorted(databases.refused)) if function in _ASK_DATABASES else (),
+        refused=tuple(sorted(databases.refused)) if function in ASK_DATABASES else (),
         plans={credential.id: credential.plan_digest for credential in plan.credentials},
         at=clouds.clock.now(),
     )
@@ -233,4 +234,3 @@ _ASKED_BY: Mapping[str, tuple[Look, ...]] = {
     "aws/watch": (_table,),
     "oci/rotate": (_records, _stores, partial(_log, home="oci")),
 }
-_ASK_DATABASES = frozenset({"aws/apply_db", "oci/rotate"})

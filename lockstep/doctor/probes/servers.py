@@ -173,7 +173,11 @@ class Databases:
         self, server: DatabaseServer, credentials: Sequence[Credential], copies: set[str], found: Found
     ) -> None:
         if server.name in self._silent:
-            self._leave_out(server, found, "not asked: another place has seen it refuse a login already")
+            self._leave_out(
+                server,
+                found,
+                "not asked: another place has seen it refuse a login, or may have: it has not answered",
+            )
             return
         for credential in credentials:
             looking = self._looking(server, credential)
