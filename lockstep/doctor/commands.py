@@ -26,3 +26,8 @@ def lockstep(*words: str) -> str:
 
 DEPLOY_AWS = "make deploy-aws"
 DEPLOY_OCI = "make deploy-oci"
+DEPLOY_IMAGE_OCI = (
+    "make image-oci IMAGE=REPOSITORY:TAG && docker push REPOSITORY:TAG && "
+    f"TF_VAR_image=REPOSITORY:TAG {DEPLOY_OCI}"
+)
+"""The function's image holds code and plan, so a deployment without a new image changes neither."""

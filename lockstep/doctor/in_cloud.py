@@ -42,7 +42,7 @@ _OLDER = "InvalidRequestError"
 """What a function says that was built before it could be asked."""
 _LOG_SPAN, _MINUTE = timedelta(hours=1), timedelta(minutes=1)
 _RFC_3339 = "%Y-%m-%dT%H:%M:%SZ"
-_DEPLOY = {"aws": commands.DEPLOY_AWS, "oci": commands.DEPLOY_OCI}
+_DEPLOY = {"aws": commands.DEPLOY_AWS, "oci": commands.DEPLOY_IMAGE_OCI}
 
 Answered = tuple[list[Finding], frozenset[str]]
 """Findings of a place, and the databases that have refused a login there, or may have."""
@@ -92,7 +92,7 @@ def _in_oci(context: Context, silent: frozenset[str]) -> Answered:
         found = functions_of(context)
         if not found:
             missing = f"there is no function {name} in {vault_of(context.plan).compartment_of_own_secrets}"
-            mend = f"{commands.DEPLOY_OCI}, or name it: --oci-name"
+            mend = f"{_DEPLOY['oci']}; or name it: --oci-name"
             return _only(FUNCTION, OCI_FUNCTION, failed(name, missing, mend))
         began = context.clock.now()
         payload = call(context.clouds.oci(vault_of(context.plan).region), found[0], _request(silent))
@@ -156,7 +156,7 @@ def _read(context: Context, where: str, name: str, payload: bytes, began: dateti
 
 
 def _plans(plan: Plan, reply: Reply, name: str, cloud: str) -> Iterator[Answer]:
-    mend = f"{_DEPLOY[cloud]}, with this plan; see what changes: lockstep plan diff"
+    mend = f"{_DEPLOY[cloud]}  # with this plan; what changes: lockstep plan diff OLD NEW"
     here = {c.id: c.plan_digest for c in plan.compiled.credentials}
     for credential_id in sorted(here.keys() | reply.plans.keys()):
         there = reply.plans.get(credential_id)
@@ -213,14 +213,14 @@ CHECKS = (
         title="functions",
         looks_at="whether each function of both clouds is deployed, may be invoked, and answers",
         means="the runs of that cloud fail, or this identity may not invoke it (docs/iam.md)",
-        command="make deploy-aws; make image-oci deploy-oci",
+        command=f"{commands.DEPLOY_AWS}; {commands.DEPLOY_IMAGE_OCI}",
     ),
     _check(
         PLAN,
         title="deployed plan",
         looks_at="the plan digest of each credential in each function against the plan here",
         means="a run under a plan that is not the active one changes nothing",
-        command="make deploy-aws; lockstep plan diff",
+        command=f"lockstep plan diff OLD NEW; {commands.DEPLOY_AWS}; {commands.DEPLOY_IMAGE_OCI}",
     ),
     _check(
         CLOCK,

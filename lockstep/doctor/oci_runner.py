@@ -105,7 +105,7 @@ def function(context: Context) -> Iterator[Answer]:
     found = functions_of(context)
     if not found:
         text = f"the application {context.name} has no function {FUNCTION}, so there is no standby"
-        yield failed(FUNCTION, text, commands.DEPLOY_OCI)
+        yield failed(FUNCTION, text, commands.DEPLOY_IMAGE_OCI)
     for one in found:
         if one.lifecycle_state in {"ACTIVE", "UPDATING"}:
             yield passed(FUNCTION, "it is deployed")

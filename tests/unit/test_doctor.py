@@ -13,7 +13,7 @@ from lockstep.aws.reads import AwsReads
 from lockstep.cli import app, doctor
 from lockstep.cli.doctor_page import page
 from lockstep.cli.operator import operator
-from lockstep.doctor import in_cloud
+from lockstep.doctor import commands, in_cloud
 from lockstep.doctor.catalogue import CATALOGUE
 from lockstep.doctor.checks import Check, UnknownCheckError, chosen, examine
 from lockstep.doctor.context import Context
@@ -278,6 +278,19 @@ def test_a_build_that_is_too_old_to_be_asked_is_told_as_such() -> None:
     payload = b'{"error": "InvalidRequestError", "message": "The input of this run is not valid."}'
     (found,), _ = in_cloud._read(context, "oci/rotate", "lockstep/rotate", payload, NOON)
     assert "older than this command" in found.says
+    assert found.command == commands.DEPLOY_IMAGE_OCI
+
+
+@pytest.mark.parametrize("where", ["aws/generate", "oci/rotate"])
+def test_another_plan_is_deployed_by_what_takes_it_along(where: str) -> None:
+    """The plan of the function in OCI is in its image."""
+    reply = Reply(findings=(), plans={PLAN.credentials[0].id: "another"}, at=NOON)
+    context = Context(plan=PLAN, clouds=operator(PLAN))
+    found, _ = in_cloud._read(context, where, "it", reply.model_dump_json().encode(), NOON)
+    (plan,) = (f for f in found if f.check == in_cloud.PLAN)
+    assert plan.command is not None
+    assert ("docker push" in plan.command) == (where == "oci/rotate")
+    assert plan.command.endswith("lockstep plan diff OLD NEW")
 
 
 @pytest.mark.parametrize(
