@@ -150,13 +150,13 @@ variable "alarm_email" {
 }
 
 variable "tracing_endpoint" {
-  description = "The OTLP/HTTP endpoint of the collector that gets a trace of each rotation, such as http://10.0.0.5:4318. The image must be built with TRACING=1. If it is not set, nothing is traced."
+  description = "The OTLP/HTTP endpoint of the collector that gets a trace of each rotation, such as http://10.0.0.5:4318. The image must be built with TRACING=1. By default nothing is traced; to turn it off where it was on, set an empty text, since without a value the function keeps the one that it has."
   type        = string
   default     = null
 
   validation {
-    condition     = var.tracing_endpoint == null || can(regex("^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9/._-]*)?$", var.tracing_endpoint))
-    error_message = "tracing_endpoint must be a URL such as http://10.0.0.5:4318."
+    condition     = var.tracing_endpoint == null || can(regex("^(https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9/._-]*)?)?$", var.tracing_endpoint))
+    error_message = "tracing_endpoint must be a URL such as http://10.0.0.5:4318, or empty."
   }
 }
 

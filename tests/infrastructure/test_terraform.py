@@ -18,6 +18,7 @@ from lockstep.stack_names import DEFAULT_STACK
 from lockstep.store_kinds import OciVault
 from lockstep.store_kinds.oci_names import oci_name, slot_name
 from lockstep.timing import RUN
+from lockstep.wiring import TRACES_OFF_VARIABLE
 from tests.infrastructure.terraform.stack import (
     CONFIGURATION,
     ROOT,
@@ -334,6 +335,9 @@ def test_the_function_is_told_of_a_collector_only_where_there_is_one(
     assert traced.one("oci_functions_function")["config"] == {
         "OTEL_EXPORTER_OTLP_ENDPOINT": "http://10.0.0.5:4318"
     }
+    # The provider takes a `config` that is not set for the one that is there.
+    off = stack.apply(**with_image(tracing_endpoint=""))
+    assert off.one("oci_functions_function")["config"] == {TRACES_OFF_VARIABLE: "true"}
     (refused,) = stack.run(("plan", None), **with_image(tracing_endpoint="http://user:token@collector"))
     assert "tracing_endpoint must be a URL such as" in " ".join("\n".join(messages([refused])).split())
 

@@ -23,9 +23,13 @@ resource "oci_functions_function" "rotate" {
   image          = var.image
   image_digest   = var.image_digest
   memory_in_mbs  = var.memory_in_mbs
-  config         = var.tracing_endpoint == null ? null : { OTEL_EXPORTER_OTLP_ENDPOINT = var.tracing_endpoint }
   freeform_tags  = var.freeform_tags
   defined_tags   = var.defined_tags
+
+  # The provider takes a `config` that is not set for the one that is there: tracing is turned off by what is set.
+  config = var.tracing_endpoint == null ? null : tomap({
+    (var.tracing_endpoint == "" ? "OTEL_SDK_DISABLED" : "OTEL_EXPORTER_OTLP_ENDPOINT") = coalesce(var.tracing_endpoint, "true")
+  })
 
   # The maximum for a synchronous call, which is how an operator calls it.
   timeout_in_seconds = 300

@@ -62,7 +62,7 @@ variable "alarm_email" {
 
 variable "tracing_endpoint" {
   type        = string
-  description = "The OTLP/HTTP endpoint of a collector of traces, or null."
+  description = "The OTLP/HTTP endpoint of a collector of traces; empty to turn traces off; null to leave that as it is."
 }
 
 variable "shape" {
