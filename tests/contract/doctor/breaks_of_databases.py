@@ -1,9 +1,10 @@
 """Ways to break what the doctor looks at on a database: each check fails by one of them, on each engine."""
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, cast
 from unittest.mock import patch
 
@@ -13,6 +14,7 @@ from lockstep.doctor.findings import Outcome
 from lockstep.doctor.probes import servers
 from lockstep.errors import LockTableUnreachableError, StoreAccessDeniedError, StoreUnreachableError
 from lockstep.model import ROTATOR, Engine, LockRecord, Login, SecretStr, Tls
+from lockstep.system import SystemClock
 from sandbox.databases import CertificateAuthority, PostgresServer
 from sandbox.databases.process import free_port
 from tests.contract.doctor.database_world import DoctorWorld
@@ -20,6 +22,7 @@ from tests.support.mysql_relay import CLIENT_SSL, Greeting, relay
 from tests.support.peer import peer
 
 if TYPE_CHECKING:
+    from sandbox.databases.mysql_family import MySqlFamilyServer
     from tests.contract.database_harness import MySqlHarness
 
 Break = Callable[[DoctorWorld, ExitStack], None]
@@ -132,6 +135,45 @@ def postgresql_without_tls(world: DoctorWorld, stack: ExitStack) -> None:
             connection.sendall(b"N")
 
     world.server = replace(world.server, port=stack.enter_context(peer(refuse)))
+
+
+def _running(world: DoctorWorld) -> "MySqlFamilyServer | PostgresServer":
+    return cast("MySqlFamilyServer | PostgresServer", world.harness.sandbox)
+
+
+def _restarted(world: DoctorWorld, stack: ExitStack, **changes: object) -> None:
+    """Let the server run with other attributes, which it reads when it starts."""
+    server = _running(world)
+    before = {name: getattr(server, name) for name in changes}
+
+    def run_with(attributes: Mapping[str, object]) -> None:
+        server.stop()
+        for name, value in attributes.items():
+            setattr(server, name, value)
+        server.start()
+
+    stack.callback(run_with, before)
+    run_with(changes)
+
+
+def valid(*, since: timedelta, until: timedelta) -> Break:
+    """Give the server a certificate that is valid between two times, counted from now."""
+
+    def act(world: DoctorWorld, stack: ExitStack) -> None:
+        server, now = _running(world), datetime.now(UTC)
+        certificate = server.authority.issue_between(now + since, now + until, "localhost")
+        _restarted(world, stack, certificate=certificate)
+        # A front verifies the certificate too, and would hang up.
+        world.server = replace(world.server, port=server.listening_port)
+        world.clock = SystemClock()
+
+    return act
+
+
+def speaks_no_newer_than_tls_1_1(world: DoctorWorld, stack: ExitStack) -> None:
+    of_postgresql = {"ssl_min_protocol_version": "TLSv1", "ssl_max_protocol_version": "TLSv1.1"}
+    settings = of_postgresql if world.is_postgresql else {"tls_version": "TLSv1.1"}
+    _restarted(world, stack, settings=settings)
 
 
 # ---- The rotator admin
@@ -262,6 +304,7 @@ def refused_elsewhere(world: DoctorWorld, _stack: ExitStack) -> None:
     world.silent = frozenset({"main"})
 
 
+_YEAR = timedelta(days=365)
 WARNING, NOT_ASKED = Outcome.WARNING, Outcome.NOT_ASKED
 BREAKAGES: tuple[Breakage, ...] = (
     Breakage(
@@ -315,6 +358,39 @@ BREAKAGES: tuple[Breakage, ...] = (
     ),
     Breakage(
         name="another-ca", check=servers.TLS, worlds=EACH, how=another_ca, says="have not signed", shows=0
+    ),
+    Breakage(
+        name="expires-soon",
+        check=servers.TLS,
+        worlds=EACH,
+        how=valid(since=-_YEAR, until=timedelta(days=29, hours=12)),
+        says="in 29 days",
+        outcome=WARNING,
+    ),
+    Breakage(
+        name="expired",
+        check=servers.TLS,
+        worlds=EACH,
+        how=valid(since=-_YEAR, until=-timedelta(hours=1)),
+        says="has expired",
+        shows=0,
+    ),
+    Breakage(
+        name="not-yet-valid",
+        check=servers.TLS,
+        worlds=EACH,
+        how=valid(since=timedelta(hours=1), until=_YEAR),
+        says="is not valid yet",
+        shows=0,
+    ),
+    Breakage(
+        name="old-protocol",
+        check=servers.TLS,
+        # MySQL 8.4 speaks nothing older than TLS 1.2 (https://dev.mysql.com/doc/refman/8.4/en/encrypted-connection-protocols-ciphers.html).
+        worlds=(*MARIADB, *POSTGRESQL),
+        how=speaks_no_newer_than_tls_1_1,
+        says="older than 1.2",
+        shows=0,
     ),
     Breakage(
         name="no-ca-file", check=servers.TLS, worlds=EACH, how=no_ca_file, says="there is no CA file", shows=0

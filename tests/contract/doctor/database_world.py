@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lockstep.databases import Timeouts, open_looking
 from lockstep.databases.looking import Looking
@@ -15,6 +16,9 @@ from lockstep.model import Credential, CredentialValue, DatabaseServer, Engine, 
 from lockstep.workers import SideBySide, one_after_the_other
 from tests.contract.database_harness import ADMIN, SqlHarness, value_of
 from tests.support.memory import FakeClock
+
+if TYPE_CHECKING:
+    from lockstep.ports import Clock
 
 QUICK = Timeouts(connect_seconds=2, io_seconds=3, lock_seconds=1)
 
@@ -73,7 +77,7 @@ class DoctorWorld:
         self.base = value_of(harness, 1)
         self.served: list[ServingStore] = []
         self.serve(self.base, self.base)
-        self.clock = FakeClock()
+        self.clock: Clock = FakeClock()
         self.side_by_side: SideBySide = one_after_the_other
         self.where = HERE
         self.silent: frozenset[str] = frozenset()
