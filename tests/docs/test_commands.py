@@ -23,8 +23,8 @@ def shown(page: Path) -> list[str]:
     """The commands that a page shows, in blocks and in sentences."""
     texts = [block.text.replace("\\\n", " ") for block in blocks(page) if block.language in SHELLS]
     prompts = re.compile(r"^(?:\$|>) ", re.MULTILINE)
-    found = [part.strip() for text in texts for part in _SEPARATOR.split(prompts.sub("", text))]
-    return [*found, *(span.strip() for span in spans(page))]
+    texts = [*(prompts.sub("", text) for text in texts), *spans(page)]
+    return [part.strip() for text in texts for part in _SEPARATOR.split(text)]
 
 
 def wrong(command: str) -> Iterator[str]:
