@@ -2,8 +2,10 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 from rich.console import Console
@@ -19,8 +21,10 @@ from lockstep.doctor.checks import Check, UnknownCheckError, chosen, examine
 from lockstep.doctor.context import Context
 from lockstep.doctor.findings import Answer, Finding, Outcome, failed, not_asked, passed, verdict, warning
 from lockstep.doctor.probes.reply import Reply
+from lockstep.doctor.probes.servers import ADMIN, Databases, Found
 from lockstep.environment import AwsSessionExpiredError
-from lockstep.errors import StoreBusyError
+from lockstep.errors import AdminCredentialRejectedError, StoreBusyError
+from lockstep.model import AdminIam, AdminSecret, Login, SecretStr
 from lockstep.oci.clients import OciClients
 from lockstep.oci.reads import OciReads
 from lockstep.workers import at_the_same_time
@@ -332,3 +336,32 @@ def test_what_a_database_was_not_asked_from_here_and_answered_inside_is_told_onc
     ]
     merged = doctor._merged(here, inside)
     assert merged == [*here[1:], *inside]
+
+
+@pytest.mark.parametrize(
+    ("admin", "where", "outcome", "silences"),
+    [
+        (AdminIam(username="rotator", region="eu-central-1"), "here", Outcome.NOT_ASKED, False),
+        (AdminIam(username="rotator", region="eu-central-1"), "aws/apply_db", Outcome.FAILED, False),
+        (AdminSecret(aws="admin", oci="admin"), "here", Outcome.FAILED, True),
+    ],
+)
+def test_a_token_that_is_refused_here_says_nothing_of_the_functions(
+    *, admin: AdminIam | AdminSecret, where: str, outcome: Outcome, silences: bool
+) -> None:
+    """RDS refuses the token of an identity without rds-db:connect, which the person who asks need not have."""
+
+    class Refusing:
+        def admin_login(self) -> Login:
+            return Login("rotator", SecretStr("a token"))
+
+        def as_admin(self, login: Login) -> NoReturn:
+            assert login.username == "rotator"
+            raise AdminCredentialRejectedError
+
+    credential = PLAN.compiled.credentials[0]
+    server, found = replace(credential.servers[0], admin=admin), Found()
+    looking: Any = Refusing()
+    Databases([credential], operator(PLAN), where=where)._as_admin(looking, server, credential, set(), found)
+    (answer,) = found.answers[ADMIN]
+    assert (answer.outcome, found.was_refused) == (outcome, silences)

@@ -169,6 +169,9 @@ def admin_failed(server: DatabaseServer, error: LockstepError, where: str, *, wa
         where: The place from which was asked.
         was_shown: Whether the server has refused the login; else there was none to show.
     """
+    if was_shown and where == HERE and isinstance(server.admin, AdminIam):
+        says = f"the server refuses {_way(server)} from this identity; runs log in as the runner's"
+        return not_asked(server.name, says, "lockstep doctor --in-cloud")
     if was_shown:
         return failed(
             server.name, f"the server refuses the rotator admin's login, by {_way(server)}", _mend(server)

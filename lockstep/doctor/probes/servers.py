@@ -39,7 +39,7 @@ from lockstep.errors import (
     LockstepError,
     UnsupportedServerError,
 )
-from lockstep.model import Credential, DatabaseServer, Engine
+from lockstep.model import AdminIam, Credential, DatabaseServer, Engine
 
 ADDRESS, ROUTE, TLS, ADMIN = "database.address", "database.route", "database.tls", "database.admin"
 LOCK, LOGIN, VERIFY_HOSTS = "database.lock", "database.login", "database.verify-hosts"
@@ -80,9 +80,9 @@ class Found:
         for check, answer in answers:
             self.add(check, answer)
 
-    def has_failed(self, check: str) -> bool:
-        """Whether an answer of a check failed."""
-        return any(answer.outcome is Outcome.FAILED for answer in self.answers[check])
+    def is_in_the_way(self, check: str) -> bool:
+        """Whether an answer of a check says that it failed, or could not be asked."""
+        return any(answer.outcome in {Outcome.FAILED, Outcome.NOT_ASKED} for answer in self.answers[check])
 
 
 class Databases:
@@ -183,7 +183,7 @@ class Databases:
             looking = self._looking(server, credential)
             found.add_all(looking.without_login())
             # A login that was refused for one credential is not shown for the next.
-            if not (found.has_failed(ADMIN) or found.has_failed(looks.SERVER)):
+            if not (found.is_in_the_way(ADMIN) or found.is_in_the_way(looks.SERVER)):
                 self._as_admin(looking, server, credential, copies, found)
         self._leave_out(server, found, "not asked, since the rotator admin does not log in")
 
@@ -206,7 +206,8 @@ class Databases:
                 found.add_all(admin.answers())
                 self._locked(looking, admin, server, credential, copies, found)
         except AdminCredentialRejectedError as error:
-            found.was_refused = True
+            # A token is of the identity that asks: what is refused from here may log in from elsewhere.
+            found.was_refused = found.was_refused or not isinstance(server.admin, AdminIam)
             found.add(ADMIN, admin_failed(server, error, self._where, was_shown=True))
         except UnsupportedServerError as error:
             # It has logged in, and left when it saw the version.
