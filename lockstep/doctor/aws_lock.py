@@ -83,7 +83,7 @@ def _plan(credential: Credential, record: LockRecord) -> Answer:
             "that of this file" if record.activate == ours else f"{record.activate}, not that of this file"
         )
         tell = "is to become active with the next run of a cloud that has it"
-        return warning(name, f"a plan, {which}, {tell}", commands.lockstep("rotate", name))
+        return warning(name, f"a plan, {which}, {tell}", commands.lockstep("rotate", "--force", name))
     if record.plan is None:
         return failed(
             name, "no plan is active, so no run does anything", commands.lockstep("plan", "activate", name)
@@ -118,13 +118,13 @@ def _orders(name: str, record: LockRecord) -> Iterator[Answer]:
         yield warning(
             name,
             f"the account on {database} is to be taken over by the next run",
-            commands.lockstep("rotate", name),
+            commands.lockstep("rotate", "--force", name),
         )
     if record.is_revoking:
         yield warning(
             name,
             f"every generation up to {record.revoke_through} is to die with the next run",
-            commands.lockstep("rotate", name),
+            commands.lockstep("rotate", "--force", name),
         )
 
 

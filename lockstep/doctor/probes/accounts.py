@@ -94,7 +94,7 @@ def forbidden(server: DatabaseServer, credential: Credential, record: LockRecord
     """Why no login may be shown there at all; None where one may (protocol D3, D20)."""
     subject = f"{server.name} {credential.id}"
     if server.name in record.enrol:
-        mend = f"lockstep rotate {credential.id}"
+        mend = f"lockstep rotate --force {credential.id}"
         return warning(subject, "it is under enrolment: the next rotation takes its account over", mend)
     if server.name in record.muted:
         mend = (

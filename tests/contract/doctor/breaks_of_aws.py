@@ -263,7 +263,7 @@ BREAKS_OF_AWS: tuple[Break, ...] = (
         check="aws.active-plan",
         act=_record(activate={"S": "1" * 64}),
         says="is to become active",
-        command=f"lockstep rotate {CREDENTIAL}",
+        command=f"lockstep rotate --force {CREDENTIAL}",
         outcome=Outcome.WARNING,
     ),
     Break(
@@ -272,6 +272,20 @@ BREAKS_OF_AWS: tuple[Break, ...] = (
         says="paused",
         command=f"lockstep resume {CREDENTIAL}",
         outcome=Outcome.WARNING,
+    ),
+    *(
+        Break(
+            check="aws.orders",
+            act=_record(**order),
+            says=says,
+            # Without it the run is skipped where the credential is not due, or is paused.
+            command=f"lockstep rotate --force {CREDENTIAL}",
+            outcome=Outcome.WARNING,
+        )
+        for order, says in (
+            ({"enrol": {"SS": ["orders"]}}, "to be taken over"),
+            ({"revoke_through": {"N": "3"}}, "up to 3 is to die"),
+        )
     ),
     Break(
         check="aws.orders",
