@@ -54,7 +54,7 @@ def exit_code_of(kind: type[LockstepError]) -> Exit:
 
 def tell(error: Exception) -> Exit:
     """Tell the person, or the program, about an error; the exit code."""
-    ours = _ours(error)
+    ours = in_our_words(error)
     shown = told(ours)
     code = exit_code_of(type(shown))
     complain(line_of(ours))
@@ -79,7 +79,8 @@ def advice_of(name: str | None) -> str | None:
     return {kind.__name__: kind.advice for kind in family(LockstepError)}.get(name or "") or None
 
 
-def _ours(error: Exception) -> LockstepError:
+def in_our_words(error: Exception) -> LockstepError:
+    """The error of ours that stands for any error."""
     if isinstance(error, LockstepError):
         return error
     if isinstance(error, ModuleNotFoundError) and error.name == "oci":

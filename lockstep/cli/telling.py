@@ -2,8 +2,9 @@
 
 from datetime import datetime
 
+from lockstep.cli.failures import in_our_words
 from lockstep.cli.output import complain
-from lockstep.errors import LockstepError
+from lockstep.environment import line_of
 from lockstep.events.cloud_event import event_of, source_of
 from lockstep.events.happenings import Happening
 from lockstep.identity import OPERATOR, Cloud
@@ -29,6 +30,7 @@ def tell(plan: Plan, happening: Happening, *, cause: str, time: datetime) -> Non
             sink = event_sink(plan, cloud, OPERATOR, endpoints=endpoints_from_environment())
             if sink:
                 sink.send([event])
-        except LockstepError as error:
-            why = error.where.get("code") or type(error).__name__
+        except Exception as error:  # noqa: BLE001 - what was ordered is done, and an event changes no outcome (E18)
+            ours = in_our_words(error)
+            why = ours.where.get("code") or line_of(ours)
             complain(f"{happening.credential}: done, but events.{cloud} did not take its event: {why}")

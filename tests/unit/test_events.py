@@ -12,8 +12,9 @@ from jsonschema import Draft202012Validator
 
 from functions.announce.ended import ended
 from lockstep.cli.events_page import examples, page, schema
+from lockstep.cli.telling import tell
 from lockstep.events.cloud_event import event_of, source_of, type_of
-from lockstep.events.happenings import NAMES, Entry, Failed, PreviousDies, Promoted, of_promotion
+from lockstep.events.happenings import NAMES, Entry, Failed, Paused, PreviousDies, Promoted, of_promotion
 from lockstep.events.sending import text_of
 from lockstep.messages import ID_LENGTH
 from lockstep.plan_file import PlanProblemsError, load_plan
@@ -242,6 +243,27 @@ def test_what_is_wrong_with_the_section_is_told(tmp_path: Path) -> None:
     assert problems(tmp_path, {"aws": {"name": "a bus", "region": "eu-central-1"}}) == [
         "events.aws.name: must be letters, digits and / _ . -, at most 256 in all"
     ]
+
+
+# What operators do
+
+
+def test_an_operator_without_the_sdk_of_oracle_cloud_is_told_that_it_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Else the command would seem to have failed, and the credentials after it would be left out."""
+    document = plans.plan_document(
+        [plans.database("orders", make_plan().databases[0].engine)],
+        [plans.credential("multi-cloud/app_user", "orders")],
+        oci=plans.OciNames(),
+    )
+    plan = load_plan(write_plan(tmp_path / "lockstep.yaml", {**document, "events": {"oci": TOPIC}}))
+    monkeypatch.setitem(sys.modules, "oci", None)
+    monkeypatch.delitem(sys.modules, "lockstep.oci.notifications", raising=False)
+    tell(plan, Paused(credential=CREDENTIAL, entry=Entry(stream="aws", seq=1)), cause="order-1", time=AT)
+    shown = " ".join(capsys.readouterr().err.split())
+    assert f"{CREDENTIAL}: done, but events.oci did not take its event: OciExtraMissingError" in shown
+    assert "pip install 'lockstep-rotation[oci]'" in shown
 
 
 # The page and the schema
