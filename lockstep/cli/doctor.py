@@ -101,8 +101,15 @@ def _inside(checks: Sequence[Check], context: Context) -> list[Finding]:
     """What the functions find, as far as it is an answer to one of these checks, or why there is no answer."""
     ids = {check.id for check in checks}
     with Status("asking the deployed functions", console=err):
-        found = in_cloud.ask_functions(context, context.refused, side_by_side=at_the_same_time)
+        found = in_cloud.ask_functions(context, silent(checks, context), side_by_side=at_the_same_time)
     return [f for f in found if f.check in ids or (f.check == in_cloud.FUNCTION and f.outcome in _GRAVE)]
+
+
+def silent(checks: Sequence[Check], context: Context) -> frozenset[str]:
+    """The databases to which functions show no login: that have refused one here, or all if none is asked about."""
+    if any(check.group == "database" for check in checks):
+        return context.refused
+    return in_cloud.every_database(context.plan)
 
 
 def _merged(here: Sequence[Finding], inside: Sequence[Finding]) -> list[Finding]:

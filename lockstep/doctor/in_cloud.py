@@ -107,9 +107,12 @@ def _request(silent: frozenset[str]) -> dict[str, Any]:
 
 def _perhaps_refused(context: Context, where: str) -> frozenset[str]:
     """The databases of which it is not known whether they have refused a login of a place that gave no answer."""
-    if where not in ASK_DATABASES:
-        return frozenset()
-    return frozenset(server.name for c in context.plan.credentials for server in c.servers)
+    return every_database(context.plan) if where in ASK_DATABASES else frozenset()
+
+
+def every_database(plan: Plan) -> frozenset[str]:
+    """The names of all databases: with these as `silent` no login is shown at all."""
+    return frozenset(server.name for c in plan.compiled.credentials for server in c.servers)
 
 
 def _broken(context: Context, name: str, error: str, where: str) -> Answer:

@@ -319,6 +319,13 @@ def test_who_may_have_seen_a_refusal_and_does_not_say_so_is_taken_to_have_seen_i
     assert refused == (databases if where == "aws/apply_db" else frozenset())
 
 
+def test_functions_show_no_login_where_databases_are_left_out() -> None:
+    context = Context(plan=PLAN, clouds=operator(PLAN))
+    without = chosen(CATALOGUE, PLAN, skip=["database"])
+    assert doctor.silent(without, context) == {"db-1", "db-2"}
+    assert doctor.silent(chosen(CATALOGUE, PLAN, only=["inside", "database.login"]), context) == frozenset()
+
+
 def test_what_a_database_was_not_asked_from_here_and_answered_inside_is_told_once() -> None:
     def finding(where: str, outcome: Outcome, check: str = "database.login", subject: str = "db") -> Finding:
         return Finding(check=check, where=where, subject=subject, outcome=outcome, says="it", command="c")
