@@ -1,0 +1,98 @@
+"""The doctor where the rotator admin has a token of RDS IAM authentication, or a login that is itself rotated."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lockstep.aws.clients import AwsKeys
+from lockstep.aws.rds_token import token_login
+from lockstep.doctor.findings import Outcome
+from lockstep.doctor.probes import servers
+from lockstep.errors import AdminCredentialRejectedError, LockstepError
+from lockstep.model import ROTATOR, AdminCredential, Login, SecretStr
+from sandbox.databases.rds_iam import RdsFront
+from tests.contract.database_harness import SqlHarness
+from tests.contract.doctor.database_world import DoctorWorld
+from tests.contract.test_admin_credential import Rotated, estate
+from tests.contract.test_rds_iam import ADMIN_IAM, KEYS, STRANGER, behind, rds
+
+pytest_plugins = ["tests.contract.database_fixtures"]
+each_engine = pytest.mark.parametrize("world", ["mysql-dual", "mariadb-dual", "postgresql"], indirect=True)
+
+ROTATED = AdminCredential(credential="rotators/main")
+
+
+def with_token(world: SqlHarness, front: RdsFront, folder: Path, keys: AwsKeys) -> DoctorWorld:
+    doctor = DoctorWorld(world, folder)
+    doctor.accept_base()
+    doctor.server = behind(world, front)
+    doctor.admin = token_login(doctor.server, ADMIN_IAM, keys)
+    doctor.forget_logins()
+    return doctor
+
+
+@each_engine
+def test_with_a_token_every_check_passes(world: SqlHarness, tmp_path: Path) -> None:
+    with rds(world) as front:
+        doctor = with_token(world, front, tmp_path, KEYS)
+        seen = doctor.look()
+    assert seen.complaints() == []
+    (told,) = seen.of(servers.ADMIN)
+    assert told.says == f"{ROTATOR} logs in, by a token of RDS IAM authentication for {ROTATOR}"
+    assert doctor.logins() == 1
+
+
+@each_engine
+def test_a_token_that_is_refused_is_told_without_the_token(world: SqlHarness, tmp_path: Path) -> None:
+    with rds(world) as front:
+        doctor = with_token(world, front, tmp_path, STRANGER)
+        seen = doctor.look()
+    (told,) = seen.of(servers.ADMIN)
+    assert told.outcome is Outcome.FAILED
+    assert "refuses the rotator admin's login, by a token" in told.says
+    assert told.command
+    assert "rds-db:connect" in told.command
+    assert doctor.logins() == 0
+    assert isinstance(doctor.admin, Login)
+    assert "X-Amz-" not in str(seen.everything())
+
+
+@each_engine
+@pytest.mark.parametrize("of", ["admin", "application"])
+def test_with_a_login_that_is_rotated_every_check_passes(world: SqlHarness, tmp_path: Path, of: str) -> None:
+    """Also those of the credential whose account the rotator admin is."""
+    admin, application = estate(world)
+    doctor = looking_at(admin if of == "admin" else application, admin, tmp_path)
+    seen = doctor.look()
+    assert seen.complaints() == []
+    (told,) = seen.of(servers.ADMIN)
+    assert told.says == f"{admin.current.login.username} logs in, by the credential {admin.credential.id}"
+
+
+def looking_at(rotated: Rotated, admin: Rotated, folder: Path) -> DoctorWorld:
+    doctor = DoctorWorld(rotated.world, folder)
+    doctor.server, doctor.credential = rotated.server, rotated.credential
+    doctor.admin, doctor.base = admin.current.login, rotated.current
+    doctor.serve(rotated.current, rotated.current)
+    return doctor
+
+
+@each_engine
+@pytest.mark.parametrize(
+    ("login", "says"),
+    [
+        (AdminCredentialRejectedError(database="main"), "there is no login of the rotator admin"),
+        (Login(ROTATOR, SecretStr("wrong")), "refuses the rotator admin's login, by the credential"),
+    ],
+    ids=["placeholder", "wrong"],
+)
+def test_a_rotated_login_that_does_not_work_is_handed_over_again(
+    world: SqlHarness, tmp_path: Path, login: Login | LockstepError, says: str
+) -> None:
+    doctor = DoctorWorld(world, tmp_path)
+    doctor.server, doctor.admin = replace(world.server, admin=ROTATED), login
+    (told,) = doctor.look().of(servers.ADMIN)
+    assert told.outcome is Outcome.FAILED
+    assert says in told.says
+    assert told.command == f"lockstep hand-over {ROTATED.credential}"
