@@ -47,7 +47,11 @@ def test_with_a_token_every_check_passes(world: SqlHarness, tmp_path: Path) -> N
 def test_a_token_that_is_refused_is_told_without_the_token(world: SqlHarness, tmp_path: Path) -> None:
     with rds(world) as front:
         doctor = with_token(world, front, tmp_path, STRANGER)
+        (from_here,) = doctor.look().of(servers.ADMIN)
+        doctor.where = "aws/apply_db"
         seen = doctor.look()
+    # A person need not have the right that the runner has.
+    assert (from_here.outcome, from_here.command) == (Outcome.NOT_ASKED, "lockstep doctor --in-cloud")
     (told,) = seen.of(servers.ADMIN)
     assert told.outcome is Outcome.FAILED
     assert "refuses the rotator admin's login, by a token" in told.says
