@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 import pytest
 
@@ -21,13 +20,21 @@ BUCKET = "audit-of-orders"
 
 
 @pytest.fixture(name="plan")
-def _plan() -> Iterator[Path]:
-    """A plan without values of the example. An image is built from plans in the repository only."""
+def _plan(tmp_path: Path) -> Path:
+    """A plan without values of the example."""
     text = (ROOT / PLAN).read_text().replace("example-lockstep-audit", BUCKET)
-    with NamedTemporaryFile("w", suffix=".yaml", dir=ROOT / PLAN.parent) as file:
-        file.write(text.replace("{ca_file: ca/example.pem}", "{}"))
-        file.flush()
-        yield Path(file.name).relative_to(ROOT)
+    file = tmp_path / "lockstep.yaml"
+    file.write_text(text.replace("{ca_file: ca/example.pem}", "{}"))
+    return file
+
+
+@pytest.fixture(name="zipped")
+def _zipped(plan: Path, tmp_path: Path) -> list[str]:
+    """Deploy the plan as zips: an image is built from plans in the repository only."""
+    bundle = tmp_path / "bundle"
+    build("aws", plan_file=plan, out=bundle)
+    given = [f"plan={plan}", "packaging=zip", f"bundle={bundle}"]
+    return [word for one in given for word in ("-c", one)]
 
 
 @pytest.fixture(name="aws")
@@ -39,10 +46,10 @@ def _aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[AwsSandbox]:
 
 
 def test_a_dry_run_says_what_would_be_adopted_and_deploys_nothing(
-    aws: AwsSandbox, plan: Path, capsys: pytest.CaptureFixture[str]
+    aws: AwsSandbox, zipped: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     create_lock_table(aws.client("dynamodb"), "lockstep")
-    asked = ["--dry-run", "-c", f"plan={plan}"]
+    asked = ["--dry-run", *zipped]
     assert main(asked) == 2
     assert 'to adopt it, add "lock_table": true to adopt' in capsys.readouterr().err
     assert main([*asked, "-c", 'adopt={"lock_table": true}']) == 0
@@ -133,7 +140,7 @@ def test_a_bundle_of_another_plan_is_refused(
 ) -> None:
     """Its functions would rotate by the other plan."""
     other = tmp_path / "other.yaml"
-    other.write_text((ROOT / plan).read_text() + "# changed\n")
+    other.write_text(plan.read_text() + "# changed\n")
     bundle = tmp_path / "bundle"
     given = ["--dry-run", "-c", f"plan={plan}", "-c", "packaging=zip", "-c", f"bundle={bundle}"]
     assert main(given) == 2
@@ -150,7 +157,7 @@ def test_a_bundle_that_cannot_send_traces_is_refused_where_they_are_wanted(
     plan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bundle = tmp_path / "bundle"
-    build("aws", plan_file=ROOT / plan, out=bundle)
+    build("aws", plan_file=plan, out=bundle)
     given = ["packaging=zip", f"plan={plan}", f"bundle={bundle}", "tracing_endpoint=http://localhost:4318"]
     assert main(["--dry-run", *(word for one in given for word in ("-c", one))]) == 2
     (line,) = capsys.readouterr().err.splitlines()
@@ -175,10 +182,10 @@ def test_without_credentials_it_says_how_to_sign_in(
 
 @pytest.mark.usefixtures("aws")
 def test_without_the_cli_it_says_how_to_install_it(
-    plan: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    zipped: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("cdk.deploy._CLI", Path("/not-there"))
-    assert main(["-c", f"plan={plan}"]) == 2
+    assert main(zipped) == 2
     assert capsys.readouterr().err == "the CDK CLI is not installed; `make cdk-cli` installs it\n"
 
 
