@@ -12,6 +12,7 @@ from constructs import Construct
 from cdk.nag import acknowledge
 from cdk.settings import Settings
 from functions.announce.ended import STATUSES
+from lockstep.stack_names import announce_rule_name
 
 
 class Announce(Construct):
@@ -30,8 +31,7 @@ class Announce(Construct):
         rule = events.Rule(
             self,
             "Rule",
-            # The rule of no credential: theirs have a hyphen after the stack's name.
-            rule_name=f"{settings.stack}.announce",
+            rule_name=announce_rule_name(settings.stack),
             description="Lockstep: tell others how a run has ended",
             event_pattern=events.EventPattern(
                 source=["aws.states"],

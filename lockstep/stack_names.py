@@ -15,6 +15,11 @@ def rule_name(stack: str, credential_id: str) -> str:
     return f"{stack}-{credential_id.replace('/', '.')}"
 
 
+def announce_rule_name(stack: str) -> str:
+    """The name of the rule that tells others how a run has ended: of no credential, whose rules have a hyphen there."""
+    return f"{stack}.announce"
+
+
 def state_machine_name(stack: str) -> str:
     """The name of the state machine."""
     return stack

@@ -96,14 +96,21 @@ def functions(context: Context) -> Iterator[Answer]:
     version = live["routingConfiguration"][0]["stateMachineVersionArn"]
     shown = context.aws("stepfunctions", "describe_state_machine", stateMachineArn=version)
     for arn in dict.fromkeys(_FUNCTION.findall(shown["definition"])):
-        yield _function(context, arn)
+        yield function_answer(context, arn, caller="the state machine")
 
 
-def _function(context: Context, arn: str) -> Answer:
+def function_answer(context: Context, arn: str, *, caller: str) -> Answer:
+    """Whether a function can be called.
+
+    Args:
+        context: What may be asked.
+        arn: The function's, or that of a version.
+        caller: What calls it.
+    """
     name = arn.split(":function:")[1]
     found = context.aws.found("lambda", "get_function_configuration", FunctionName=arn)
     if found is None:
-        return failed(name, "the state machine calls it, and it is not there", commands.DEPLOY_AWS)
+        return failed(name, f"{caller} calls it, and it is not there", commands.DEPLOY_AWS)
     if found.get("State", "Active") not in {"Active", "Inactive"}:
         reason = found.get("StateReasonCode", "")
         return failed(name, f"it is {found['State']} {reason}".rstrip(), commands.DEPLOY_AWS)

@@ -180,14 +180,30 @@ def subscribers(context: Context) -> Iterator[Answer]:
     """Somebody has confirmed to be told of alarms, on each topic."""
     region = vault_of(context.plan).region
     for topic in sorted({t for alarm in _alarms(context) for t in alarm.destinations or ()}):
-        yield _subscribed(context, region, topic)
+        yield subscribed(context, region, topic, lost="no alarm")
 
 
-def _subscribed(context: Context, region: str, ocid: str) -> Answer:
-    topic = context.oci.found(region, "ons.NotificationControlPlaneClient", "get_topic", ocid)
+def topic_of(context: Context, region: str, ocid: str) -> Untyped | None:
+    """A topic; None where it is not there, or may not be seen."""
+    return context.oci.found(region, "ons.NotificationControlPlaneClient", "get_topic", ocid)
+
+
+def subscribed(context: Context, region: str, ocid: str, *, lost: str) -> Answer:
+    """Whether a topic tells somebody.
+
+    Args:
+        context: What may be asked.
+        region: Where the topic is.
+        ocid: The topic's.
+        lost: What reaches nobody if not, such as `no alarm`.
+    """
+    topic = topic_of(context, region, ocid)
     if topic is None:
         text = "there is no such topic, or no policy lets you see it"
         return failed(ocid, text, commands.DEPLOY_OCI)
+    if topic.lifecycle_state != "ACTIVE":
+        text = f"the topic is {topic.lifecycle_state}, so {lost} reaches anybody"
+        return failed(topic.name, text, commands.DEPLOY_OCI)
     listed = context.oci(
         region, "ons.NotificationDataPlaneClient", "list_subscriptions", topic.compartment_id, topic_id=ocid
     )
@@ -201,7 +217,7 @@ def _subscribed(context: Context, region: str, ocid: str) -> Answer:
     if active:
         return passed(topic.name, f"{len(active)} active subscriptions")
     if not listed:
-        return failed(topic.name, "nobody has subscribed to it, so no alarm reaches anybody", subscribe)
+        return failed(topic.name, f"nobody has subscribed to it, so {lost} reaches anybody", subscribe)
     text = (
         f"none of {len(listed)} subscriptions is active; confirm by the link in the mail, or subscribe again"
     )

@@ -16,6 +16,7 @@ from lockstep.stack_names import (
     FORMAT_OUTPUT,
     LIVE,
     VERSION_OUTPUT,
+    announce_rule_name,
     canary_alarm_name,
     rule_name,
     state_machine_name,
@@ -23,7 +24,7 @@ from lockstep.stack_names import (
 from lockstep.tags import SecretKind
 from lockstep.wall_clock import cron_expression
 from sandbox.aws import AwsSandbox, create_state_machine
-from sandbox.plans import AUDIT_BUCKET, LOCK_TABLE
+from sandbox.plans import AUDIT_BUCKET, EVENT_BUS, LOCK_TABLE
 from sandbox.steps import FUNCTIONS, ROOT
 
 
@@ -56,6 +57,7 @@ class AwsWorld:
         self._stack()
         self._rules()
         self._alarms()
+        self._events()
 
     def _table(self) -> None:
         dynamodb = self.client("dynamodb")
@@ -213,6 +215,13 @@ class AwsWorld:
         self.client("events").put_rule(
             Name=rule_name(DEFAULT_STACK, credential_id), ScheduleExpression=expression, State=state
         )
+
+    def _events(self) -> None:
+        events, rule = self.client("events"), announce_rule_name(DEFAULT_STACK)
+        events.create_event_bus(Name=EVENT_BUS)
+        events.put_rule(Name=rule, EventPattern=json.dumps({"source": ["aws.states"]}), State="ENABLED")
+        arn = self._function("announce").rpartition(":")[0]
+        events.put_targets(Rule=rule, Targets=[{"Id": "announce", "Arn": arn}])
 
     def _alarms(self) -> None:
         sns = self.client("sns")

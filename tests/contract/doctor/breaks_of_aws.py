@@ -7,9 +7,16 @@ from typing import Any
 
 from lockstep.doctor.findings import Outcome
 from lockstep.formats import FORMAT
-from lockstep.stack_names import DEFAULT_STACK, FORMAT_OUTPUT, LIVE, rule_name, state_machine_name
+from lockstep.stack_names import (
+    DEFAULT_STACK,
+    FORMAT_OUTPUT,
+    LIVE,
+    announce_rule_name,
+    rule_name,
+    state_machine_name,
+)
 from sandbox import plans
-from sandbox.plans import AUDIT_BUCKET, LOCK_TABLE, OCI_KEY_SECRET
+from sandbox.plans import AUDIT_BUCKET, EVENT_BUS, LOCK_TABLE, OCI_KEY_SECRET
 from tests.contract.doctor.breaking import Break
 from tests.contract.doctor.world import CREDENTIAL, LEDGER, World
 
@@ -168,6 +175,12 @@ def _other_target(world: World) -> None:
 def _no_rule(world: World) -> None:
     rule = rule_name(DEFAULT_STACK, CREDENTIAL)
     world.aws.client("events").remove_targets(Rule=rule, Ids=["start"])
+    world.aws.client("events").delete_rule(Name=rule)
+
+
+def _no_announcing_rule(world: World) -> None:
+    rule = announce_rule_name(DEFAULT_STACK)
+    world.aws.client("events").remove_targets(Rule=rule, Ids=["announce"])
     world.aws.client("events").delete_rule(Name=rule)
 
 
@@ -468,6 +481,31 @@ BREAKS_OF_AWS: tuple[Break, ...] = (
         says="it is on",
         command="describe-alarms --alarm-names lockstep-Page",
         outcome=Outcome.WARNING,
+    ),
+    Break(
+        check="aws.events",
+        act=call("events", "delete_event_bus", Name=EVENT_BUS),
+        says="no such bus",
+        command=f"create-event-bus --name {EVENT_BUS}",
+    ),
+    Break(check="aws.events", act=_no_announcing_rule, says="no such rule", command="make deploy-aws"),
+    Break(
+        check="aws.events",
+        act=call("events", "disable_rule", Name=announce_rule_name(DEFAULT_STACK)),
+        says="is off",
+        command="enable-rule --name lockstep.announce",
+    ),
+    Break(
+        check="aws.events",
+        act=call("events", "remove_targets", Rule=announce_rule_name(DEFAULT_STACK), Ids=["announce"]),
+        says="calls no function",
+        command="make deploy-aws",
+    ),
+    Break(
+        check="aws.events",
+        act=call("lambda", "delete_function", FunctionName=f"{DEFAULT_STACK}-announce"),
+        says="the rule of events calls it, and it is not there",
+        command="make deploy-aws",
     ),
     Break(check="aws.alarm-subscribers", act=_unsubscribe, says="nobody", command="aws sns subscribe"),
     Break(

@@ -275,4 +275,28 @@ BREAKS_OF_OCI: tuple[Break, ...] = (
         says="none of 1 subscriptions is active",
         command="oci ons subscription create",
     ),
+    Break(
+        check="oci.events",
+        act=lambda world: world.oci.deployment.topics.pop(),
+        says="no such topic",
+        command="make deploy-oci",
+    ),
+    Break(
+        check="oci.events",
+        act=lambda world: world.oci.deployment.topics[1].update(lifecycleState="DELETING"),
+        says="is DELETING",
+        command="make deploy-oci",
+    ),
+    Break(
+        check="oci.events",
+        act=lambda world: world.oci.deployment.topics[1].update(compartmentId=world.oci.compartment_id),
+        says="so the function may not publish",
+        command="events.oci.compartment_id",
+    ),
+    Break(
+        check="oci.events",
+        act=_set("subscriptions", []),
+        says="so no event reaches anybody",
+        command=f"--topic-id {plans.OciNames.topic_id}",
+    ),
 )

@@ -9,7 +9,7 @@ from lockstep.plan import Plan
 from lockstep.stack_names import DEFAULT_STACK
 from sandbox.oci import OciSandbox
 from sandbox.oci.resources import create_audit_bucket, create_ring, create_secret
-from sandbox.plans import AUDIT_BUCKET, AWS_KEY_SECRET
+from sandbox.plans import AUDIT_BUCKET, AWS_KEY_SECRET, OciNames
 
 PLACEHOLDER = '{"placeholder": true}'
 TOPIC = "ocid1.onstopic.oc1..alarms"
@@ -50,9 +50,18 @@ def fill(sandbox: OciSandbox, plan: Plan, runner_key: dict[str, str]) -> None:
         {**here, "id": FUNCTION_ID, "applicationId": APPLICATION_ID, "displayName": FUNCTION}
     ]
     deployment.schedules = [schedule(own, minute) for minute in MINUTES]
-    deployment.topics = [{**here, "topicId": TOPIC, "name": f"{DEFAULT_STACK}-alarms"}]
+    deployment.topics = [
+        {**here, "topicId": TOPIC, "name": f"{DEFAULT_STACK}-alarms"},
+        {**here, "topicId": OciNames.topic_id, "name": "platform-events"},
+    ]
     deployment.subscriptions = [
-        {**here, "id": "ocid1.onssubscription.oc1..a", "topicId": TOPIC, "protocol": "EMAIL"}
+        {**here, "id": "ocid1.onssubscription.oc1..a", "topicId": TOPIC, "protocol": "EMAIL"},
+        {
+            **here,
+            "id": "ocid1.onssubscription.oc1..b",
+            "topicId": OciNames.topic_id,
+            "protocol": "CUSTOM_HTTPS",
+        },
     ]
     deployment.alarms = [
         {

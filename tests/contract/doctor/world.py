@@ -126,6 +126,7 @@ def running_world(
             ],
             mac_key=key["KeyMetadata"]["Arn"],
             oci=names,
+            events=True,
         )
         plan = load_plan(plans.write_plan(folder / "lockstep.yaml", document))
         oci_key = oci.new_api_key("lockstep-aws")
