@@ -18,8 +18,8 @@ from sandbox.oci import OciSandbox, write_config_file
 from sandbox.playground.files import CONTROL, Files
 from sandbox.servers import default_servers, engine_of
 
-APPLICATION = "shop"
-"""The username of the application of every database."""
+APPLICATIONS = {"orders": "shop", "ledger": "books", "crm": "support"}
+"""The username of each database's application."""
 PLAN = "lockstep.yaml"
 
 
@@ -111,20 +111,21 @@ def running_world(files: Files, control: Path) -> Iterator[World]:
 
 def make_application(name: str, server: DatabaseServer) -> Login:
     """A database with an application that works, as before Lockstep; its login."""
-    login = Login(APPLICATION, SecretStr(f"{secrets.token_urlsafe(12)}-aA1"))
+    username = APPLICATIONS[name]
+    login = Login(username, SecretStr(f"{secrets.token_urlsafe(12)}-aA1"))
     password = login.password.reveal()
     server.execute_as_superuser(f"CREATE DATABASE {name}")
     if engine_of(server) is Engine.POSTGRESQL:
         makes = [
-            f"CREATE ROLE {APPLICATION} LOGIN PASSWORD '{password}'",
-            f"CREATE SCHEMA AUTHORIZATION {APPLICATION}",
-            f"CREATE TABLE {APPLICATION}.items (id int PRIMARY KEY)",
-            f"ALTER TABLE {APPLICATION}.items OWNER TO {APPLICATION}",
+            f"CREATE ROLE {username} LOGIN PASSWORD '{password}'",
+            f"CREATE SCHEMA AUTHORIZATION {username}",
+            f"CREATE TABLE {username}.items (id int PRIMARY KEY)",
+            f"ALTER TABLE {username}.items OWNER TO {username}",
         ]
     else:
         makes = [
-            f"CREATE USER '{APPLICATION}'@'%' IDENTIFIED BY '{password}'",
-            f"GRANT SELECT, INSERT, UPDATE, DELETE ON {name}.* TO '{APPLICATION}'@'%'",
+            f"CREATE USER '{username}'@'%' IDENTIFIED BY '{password}'",
+            f"GRANT SELECT, INSERT, UPDATE, DELETE ON {name}.* TO '{username}'@'%'",
             "CREATE TABLE items (id int PRIMARY KEY)",
         ]
     server.execute_as_superuser(makes, database=name)

@@ -19,7 +19,7 @@ from tests.docs.console import Command, Shell, commands, follow, is_as_shown, ty
 from tests.docs.pages import ROOT, repository_files
 
 TUTORIAL = ROOT / "docs/tutorial.md"
-GUIDES = ("emergency", "add-a-database", "leave-a-cloud")
+GUIDES = ("emergency", "add-a-database", "leave-a-cloud", "hand-over")
 """In this order: each goes on from the one before."""
 PROMISED_MINUTES = 15.0
 
