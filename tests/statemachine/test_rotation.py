@@ -2,6 +2,7 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 
 from lockstep.orders import Enrol, Revoke
 from tests.statemachine.conftest import Case, failure_names, login_text
@@ -26,12 +27,20 @@ def test_every_kind_of_credential_rotates_and_older_values_are_dead(any_kind: Ca
     for generation in (1, 2, 3):
         is_activation = generation == 1
         execution = any_kind.rotate() if is_activation else any_kind.again()
-        assert execution.output == {
+        told = dict(execution.output)
+        promoted_at, not_before = datetime.fromisoformat(told.pop("promoted_at")), told.pop("not_before")
+        assert (
+            0 < not_before - promoted_at.timestamp() < any_kind.credential.schedule.interval.total_seconds()
+        )
+        assert told == {
             "outcome": "rotated",
             "generation": generation,
             "kind": "heal" if is_activation else "new",
             "adopted": False,
             "audit": {"stream": "aws", "seq": generation},
+            "base_generation": generation - 1,
+            "stores": ["aws"],
+            "revoked": False,
         }
         asked = PROBED if is_activation else []
         assert execution.states_entered == [*NORMAL[:2], *asked, *NORMAL[2:]]

@@ -9,6 +9,7 @@ from lockstep.serve.looking import MOST_CALLS, Looker
 from lockstep.system import SystemClock
 from tests.statemachine.conftest import Case
 
+MOST_PAGES = 4
 MOST_FOR_ONE = 40
 """Calls for the stores, the log and the steps of one credential, at most."""
 
@@ -19,7 +20,9 @@ def test_many_credentials_are_read_in_bounded_calls(plain: Case) -> None:
     calls = Calls(clock.monotonic)
     looker = Looker(plan, operator(plan, before_send=calls.count), calls, lambda: plain.world.machine_arn)
     first = looker.look((), records_only=True)
-    assert (calls.last_minute, len(first.seen)) == (1, len(plan.credentials))
+    pages = calls.last_minute  # of the lock table, each of a megabyte: records grow while other tests rotate
+    assert 1 <= pages <= MOST_PAGES
+    assert len(first.seen) == len(plan.credentials)
     assert condition(first.seen[asked], clock.now()) is Condition.UNREAD
     second = looker.look([asked])
     assert MOST_CALLS <= calls.last_minute <= MOST_CALLS + MOST_FOR_ONE
@@ -31,5 +34,7 @@ def test_many_credentials_are_read_in_bounded_calls(plain: Case) -> None:
     assert min(told[True], told[False]) > 10
     before = calls.last_minute
     third = looker.look([asked])
-    assert calls.last_minute - before == 1  # Nothing has changed, and there were enough calls in this minute.
+    assert (
+        calls.last_minute - before == pages
+    )  # Nothing has changed, and there were enough calls in this minute.
     assert third.seen[asked].runs == seen.runs
