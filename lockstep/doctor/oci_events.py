@@ -8,6 +8,8 @@ from lockstep.doctor.findings import Answer, failed
 from lockstep.doctor.oci_runner import subscribed, topic_of
 from lockstep.plan import Plan
 
+_CORRECT = "lockstep plan check  # then correct events.oci.topic_id: Terraform makes no topic for events"
+
 
 def events(context: Context) -> Iterator[Answer]:
     """The topic is there, where the policy lets the function publish, and somebody is told."""
@@ -22,7 +24,7 @@ def events(context: Context) -> Iterator[Answer]:
         )
         yield failed(topic.name, text, "lockstep plan check  # then correct events.oci.compartment_id")
         return
-    yield subscribed(context, named.region, named.topic_id, lost="no event")
+    yield subscribed(context, named.region, named.topic_id, lost="no event", mend=_CORRECT)
 
 
 def _with_topic(plan: Plan) -> bool:

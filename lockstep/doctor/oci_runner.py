@@ -188,7 +188,9 @@ def topic_of(context: Context, region: str, ocid: str) -> Untyped | None:
     return context.oci.found(region, "ons.NotificationControlPlaneClient", "get_topic", ocid)
 
 
-def subscribed(context: Context, region: str, ocid: str, *, lost: str) -> Answer:
+def subscribed(
+    context: Context, region: str, ocid: str, *, lost: str, mend: str = commands.DEPLOY_OCI
+) -> Answer:
     """Whether a topic tells somebody.
 
     Args:
@@ -196,14 +198,15 @@ def subscribed(context: Context, region: str, ocid: str, *, lost: str) -> Answer
         region: Where the topic is.
         ocid: The topic's.
         lost: What reaches nobody if not, such as `no alarm`.
+        mend: What gives a topic that can be used.
     """
     topic = topic_of(context, region, ocid)
     if topic is None:
         text = "there is no such topic, or no policy lets you see it"
-        return failed(ocid, text, commands.DEPLOY_OCI)
+        return failed(ocid, text, mend)
     if topic.lifecycle_state != "ACTIVE":
         text = f"the topic is {topic.lifecycle_state}, so {lost} reaches anybody"
-        return failed(topic.name, text, commands.DEPLOY_OCI)
+        return failed(topic.name, text, mend)
     listed = context.oci(
         region, "ons.NotificationDataPlaneClient", "list_subscriptions", topic.compartment_id, topic_id=ocid
     )

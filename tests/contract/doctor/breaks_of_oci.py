@@ -279,13 +279,13 @@ BREAKS_OF_OCI: tuple[Break, ...] = (
         check="oci.events",
         act=lambda world: world.oci.deployment.topics.pop(),
         says="no such topic",
-        command="make deploy-oci",
+        command="events.oci.topic_id",
     ),
     Break(
         check="oci.events",
         act=lambda world: world.oci.deployment.topics[1].update(lifecycleState="DELETING"),
         says="is DELETING",
-        command="make deploy-oci",
+        command="events.oci.topic_id",
     ),
     Break(
         check="oci.events",
