@@ -14,8 +14,12 @@ from typer.testing import CliRunner, Result
 
 from lockstep.aws.clients import forget_session
 from lockstep.cli import app
+from lockstep.cli.operator import operator
 from lockstep.cost.calls import Shape
 from lockstep.model import SecretStr
+from lockstep.serve.calls import Calls
+from lockstep.serve.looking import Looker
+from lockstep.system import SystemClock
 from sandbox.count_calls import World, world
 from sandbox.oci import write_config_file
 from sandbox.plans import AUDIT_BUCKET
@@ -103,8 +107,10 @@ def test_history_reads_no_key(running: World) -> None:
 # The rights that docs/iam.md lists for a person
 
 KEY, ROLE = "AKIAPERSON", "person"
-NOT_ALWAYS = {"kms:VerifyMac", "s3:ListBucket"}
-"""An entry that is appended needs these where the log does not end where the lock record says."""
+NOT_ALWAYS = {"kms:VerifyMac", "s3:ListBucket", "dynamodb:Scan"}
+"""An entry that is appended needs these where the log does not end where the lock record says; `serve` scans the table
+where there are many credentials.
+"""
 PAGE = Path(__file__).parents[2] / "docs" / "iam.md"
 
 
@@ -143,16 +149,22 @@ class Person:
         self._guard.know(KEY, ROLE)
         self.before = len(self._guard.records)
 
-    def run(self, *words: str, given: str | None = None) -> Result:
-        """Run a command; no call of it is refused."""
+    @contextmanager
+    def acting(self, what: object) -> Iterator[None]:
+        """Act as that role; no call is refused."""
         seen = len(self._guard.records)
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("AWS_ACCESS_KEY_ID", KEY)
             forget_session()  # The functions go on with the clients that they have.
-            shown = CliRunner().invoke(app, words, input=given)
+            yield
         forget_session()
         refused = {r.call.action for r in self._guard.records[seen:] if not r.verdict.allowed}
-        assert refused == set(), f"{words}: {shown.output}"
+        assert refused == set(), what
+
+    def run(self, *words: str, given: str | None = None) -> Result:
+        """Run a command; no call of it is refused."""
+        with self.acting(words):
+            shown = CliRunner().invoke(app, words, input=given)
         assert shown.exit_code == 0, f"{words}: {shown.output}"
         return shown
 
@@ -166,6 +178,18 @@ def look(person: Person, *more: str) -> None:
     with pending(person.running):
         assert "pending: generation" in person.run("status").stdout
         assert "pending: generation" in person.run("status", *more).stdout
+
+
+def serve(person: Person) -> None:
+    """What the page looks at, for one credential and its steps."""
+    estate, clock = person.running.estate, SystemClock()
+    calls = Calls(clock.monotonic)
+    with pending(person.running), person.acting("serve"):
+        clouds = operator(estate.plan, before_send=calls.count)
+        looker = Looker(estate.plan, clouds, calls, lambda: estate.machine_arn)
+        seen = looker.look([person.case.credential.id]).seen[person.case.credential.id]
+        assert seen.steps
+        looker.look((), records_only=True)
 
 
 def release(person: Person) -> None:
@@ -230,6 +254,7 @@ ACTS: Mapping[str, Callable[[Person], object]] = {
     "status": look,
     "status --read-values": lambda person: look(person, "--read-values"),
     "history": lambda person: person.run("history"),
+    "serve": serve,
     "lock show": lambda person: person.run("lock", "show"),
     "lock release": release,
     "audit verify": audit,
