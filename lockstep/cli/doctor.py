@@ -134,11 +134,14 @@ def _is_summary(finding: Finding, known: AbstractSet[tuple[str, str]]) -> bool:
 
 
 def _chosen(plan: Plan, only: Sequence[str], skip: Sequence[str], *, inside: bool) -> list[Check]:
-    catalogue = CATALOGUE if inside else [c for c in CATALOGUE if c.group != in_cloud.GROUP]
     try:
-        checks = chosen(catalogue, plan, only=only, skip=skip)
+        checks = chosen(CATALOGUE, plan, only=only, skip=skip)
     except UnknownCheckError as error:
         raise wrong_use(str(error)) from None
+    if not inside:
+        if only and all(check.group == in_cloud.GROUP for check in checks):
+            raise wrong_use("that is looked at in the deployed functions: add --in-cloud")
+        checks = [check for check in checks if check.group != in_cloud.GROUP]
     if not checks:
         raise wrong_use("no check is left: the plan has nothing that they look at, or all are skipped")
     return checks

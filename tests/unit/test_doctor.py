@@ -208,6 +208,13 @@ def test_a_wrong_word_is_wrong_use() -> None:
     assert "did you mean aws?" in shown.stderr
 
 
+@pytest.mark.parametrize("only", ["inside", "inside.clock"])
+def test_what_functions_look_at_takes_the_option_that_asks_them(only: str) -> None:
+    shown = CliRunner().invoke(app, ["doctor", "--only", only, "--plan", "lockstep.yaml"])
+    assert shown.exit_code == 2
+    assert "add --in-cloud" in shown.stderr
+
+
 # The answers of functions
 
 NOON = datetime(2026, 11, 27, 12, tzinfo=UTC)
