@@ -17,7 +17,7 @@ MOST_FOR_ONE = 40
 def test_many_credentials_are_read_in_bounded_calls(plain: Case) -> None:
     assert plain.rotate().status == "SUCCEEDED"
     clock, plan, asked = SystemClock(), plain.world.plan, plain.credential.id
-    calls = Calls(clock.monotonic)
+    calls = Calls(lambda: 0.0)  # All within one minute, however long this machine takes.
     looker = Looker(plan, operator(plan, before_send=calls.count), calls, lambda: plain.world.machine_arn)
     first = looker.look((), records_only=True)
     pages = calls.last_minute  # of the lock table, each of a megabyte: records grow while other tests rotate

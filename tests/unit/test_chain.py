@@ -102,6 +102,7 @@ def test_the_metadata_of_the_largest_entry_fit() -> None:
         {"chain": _sealed().metadata["chain"]},
     ],
 )
+@pytest.mark.usefixtures("deep")
 def test_metadata_that_are_no_seal_are_no_error(metadata: dict[str, str]) -> None:
     assert stored(1, metadata).seal is None
 
@@ -179,6 +180,7 @@ def _changed(**paths: Any) -> bytes:  # noqa: ANN401 - any JSON
         b'{"chain":' + b"x" * MAX_ENTRY_BYTES,
     ],
 )
+@pytest.mark.usefixtures("deep")
 def test_a_text_that_is_not_an_entry_is_malformed(body: bytes) -> None:
     with pytest.raises(AuditVerificationError) as caught:
         _parsed(body)

@@ -124,6 +124,7 @@ def test_what_comes_after_a_checkpoint_is_verified_as_always() -> None:
 @pytest.mark.parametrize(
     "text", [b"", b"{}", b"[]", b"null", b'{"checkpoint":{},"mac":{}}', b"\xff", b"[" * 9_999]
 )
+@pytest.mark.usefixtures("deep")
 def test_what_is_no_checkpoint_is_refused(text: bytes) -> None:
     with pytest.raises(AuditVerificationError) as caught:
         opened(text, MemorySigner("key"))

@@ -240,6 +240,7 @@ def test_a_generation_that_is_not_a_natural_number_is_0(claimed: str, generation
         json.dumps({"username": "app", "password": "hunter2", "more": "x" * MAX_TEXT_BYTES}),
     ],
 )
+@pytest.mark.usefixtures("deep")
 def test_anything_else_is_malformed_and_not_quoted(text: str) -> None:
     with pytest.raises(SecretMalformedError) as caught:
         decode_app_user(text, store="aws", secret="multi-cloud/app_user")

@@ -109,6 +109,7 @@ def test_connection_blob_carries_keys_but_no_login() -> None:
 
 
 @pytest.mark.parametrize("text", ["hunter2", "[1]", '"hunter2"', "null", "", "{", "[" * 20_000])
+@pytest.mark.usefixtures("deep")
 def test_what_is_no_object_has_no_keys(text: str) -> None:
     assert extras_in(text) is None
 

@@ -406,6 +406,7 @@ def test_a_plan_is_frozen() -> None:
         "%YAML 9.9\n---\na: 1",
     ],
 )
+@pytest.mark.usefixtures("deep")
 def test_a_text_that_is_not_a_plan_is_a_problem(text: str) -> None:
     with pytest.raises(PlanProblemsError) as caught:
         parse_plan(text, base=Path())

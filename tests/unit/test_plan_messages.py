@@ -129,6 +129,7 @@ def test_a_mistake_in_the_example(before: str, after: str, expected: str | None)
         ("version: 9", "1:10: version: 9 is newer than 1"),
     ],
 )
+@pytest.mark.usefixtures("deep")
 def test_a_file_that_is_no_plan_is_told_with_its_place(text: str, expected: str) -> None:
     (problem,) = told(text)
     assert problem.startswith(expected)

@@ -129,6 +129,7 @@ def test_an_error_never_quotes_the_value(value: object) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1,", b"\xff", "[" * 100_000])
+@pytest.mark.usefixtures("deep")
 def test_a_text_that_is_no_json_is_refused(text: str | bytes) -> None:
     with pytest.raises(ShapeError, match="must be JSON"):
         parse(text)
