@@ -1,7 +1,6 @@
 """What checks may ask: the plan and both clouds, as one identity reaches them from one place."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -28,7 +27,6 @@ class Context:
         stack: The prefix of all names in AWS.
         name: That of all names in OCI: `name` of Terraform.
         where: The place from which is asked.
-        more: What a group of checks was given beside.
     """
 
     plan: Plan
@@ -36,7 +34,6 @@ class Context:
     stack: str = DEFAULT_STACK
     name: str = DEFAULT_STACK
     where: str = HERE
-    more: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def clock(self) -> Clock:
