@@ -5,17 +5,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from botocore.exceptions import ClientError
-
-from lockstep.aws.clients import RAISED, aws_client, error_code
-from lockstep.aws.environment import environment_problem
-from lockstep.environment import AwsCallRefusedError
+from lockstep.aws.clients import aws_client
+from lockstep.aws.reads import explained
+from lockstep.environment import AwsResourceMissingError
 from lockstep.timeouts import CloudTimeouts
 from lockstep.timing import STEP
 
 ANSWER_SECONDS = STEP.total_seconds() + 10
 """The longest time that a function may run, and some more."""
-_MISSING = "ResourceNotFoundException"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,12 +54,10 @@ def call(region: str, names: Sequence[str], event: Mapping[str, Any]) -> Called 
     client = aws_client("lambda", region, timeouts=timeouts)
     for name in names:
         try:
-            reply = client.invoke(FunctionName=name, Payload=json.dumps(event).encode())
-            payload = reply["Payload"].read()
-        except RAISED as error:
-            code = error_code(error) if isinstance(error, ClientError) else type(error).__name__
-            if code == _MISSING:
-                continue
-            raise (environment_problem(error) or AwsCallRefusedError(code=code)) from None
+            with explained():
+                reply = client.invoke(FunctionName=name, Payload=json.dumps(event).encode())
+                payload = reply["Payload"].read()
+        except AwsResourceMissingError:
+            continue
         return Called(name=name, payload=payload, has_failed="FunctionError" in reply)
     return None

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from email.utils import parsedate_to_datetime
+from functools import partial
 from threading import Lock
 from typing import Any
 
@@ -57,16 +58,9 @@ class AwsReads:
         Raises:
             EnvironmentalError: There is none.
         """
-        _require_read(operation)
+        client = partial(self._client, service, region or self._region)
         key = repr((service, operation, region, sorted(arguments.items())))
-        with self._lock:
-            if key in self._answers:
-                return dict(self._answers[key])
-        with explained():
-            answer = getattr(self._client(service, region or self._region), operation)(**arguments)
-        with self._lock:
-            self._answers[key] = answer
-        return dict(answer)
+        return dict(self._once(operation, key, lambda: getattr(client(), operation)(**arguments)))
 
     def found(
         self,
@@ -92,15 +86,22 @@ class AwsReads:
         **arguments: Any,  # noqa: ANN401 - of the operation
     ) -> list[Any]:
         """The items of every page of a list."""
-        _require_read(operation)
-        client = self._client(service, region or self._region)
+        client = partial(self._client, service, region or self._region)
+        key = repr((service, operation, items, region, sorted(arguments.items())))
+        return list(self._once(operation, key, lambda: _all(client(), operation, items, arguments)))
+
+    def _once(self, operation: str, key: str, ask: Callable[[], Any]) -> Any:  # noqa: ANN401 - what was asked for
+        """What was read before under a key, or is read now."""
+        if not operation.startswith(READS):
+            raise ValueError(f"{operation} is not a read")
+        with self._lock:
+            if key in self._answers:
+                return self._answers[key]
         with explained():
-            pages = (
-                client.get_paginator(operation).paginate(**arguments)
-                if client.can_paginate(operation)
-                else _pages(getattr(client, operation), arguments)
-            )
-            return [item for page in pages for item in page.get(items, [])]
+            answer = ask()
+        with self._lock:
+            self._answers[key] = answer
+        return answer
 
     def value(self, secret: str, region: str) -> str:
         """The text of a secret. It is not kept here.
@@ -137,9 +138,18 @@ class AwsReads:
         return parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
 
 
-def _require_read(operation: str) -> None:
-    if not operation.startswith(READS):
-        raise ValueError(f"{operation} is not a read")
+def _all(
+    client: Any,  # noqa: ANN401 - botocore makes its clients' types at run time
+    operation: str,
+    items: str,
+    arguments: Mapping[str, Any],
+) -> list[Any]:
+    pages = (
+        client.get_paginator(operation).paginate(**arguments)
+        if client.can_paginate(operation)
+        else _pages(getattr(client, operation), arguments)
+    )
+    return [item for page in pages for item in page.get(items, [])]
 
 
 def _pages(call: Callable[..., Any], arguments: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
