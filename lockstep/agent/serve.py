@@ -9,13 +9,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-import uvicorn
-
 from lockstep.agent import files, hooks
 from lockstep.agent.compiled import CompiledSettings, File
 from lockstep.agent.given import Given
 from lockstep.agent.http import Dialect, app_of
 from lockstep.agent.listening import listener_of
+from lockstep.agent.server import server_of
 from lockstep.agent.sources import reader_of
 from lockstep.agent.token_file import TokenFile
 from lockstep.agent.values import Kept, Secret, Value, Values, said
@@ -174,19 +173,7 @@ def serve(settings: CompiledSettings) -> int:
         usage_directory=settings.usage,
         path_prefix=settings.listen.path_prefix,
     )
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app_of(dialect),
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            lifespan="off",
-            timeout_graceful_shutdown=5,
-        )
-    )
-
-    def end(*_received: object) -> None:
-        server.should_exit = True
+    server, end = server_of(app_of(dialect), graceful_seconds=5)
 
     # Uvicorn has handlers of its own meanwhile; afterwards it raises what it has received again.
     for number in _ENDS:

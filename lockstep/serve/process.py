@@ -5,10 +5,9 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import uvicorn
-
 from lockstep.agent.compiled import Listen
 from lockstep.agent.listening import listener_of
+from lockstep.agent.server import server_of
 from lockstep.cli.operator import operator
 from lockstep.plan import Plan
 from lockstep.serve.calls import Calls
@@ -73,19 +72,7 @@ def serve_until_signal(
     calls = Calls(clock.monotonic)
     poller = Poller(Looker(plan, operator(plan, before_send=calls.count), calls, machine), clock)
     site = Site(poller, Pages(f"{plan.lock.table}, {plan.lock.region}"), calls, clock)
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app_of(site, address.names),
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            lifespan="off",
-            timeout_graceful_shutdown=2,
-        )
-    )
-
-    def end(*_received: object) -> None:
-        server.should_exit = True
+    server, end = server_of(app_of(site, address.names), graceful_seconds=2)
 
     # Uvicorn has handlers of its own meanwhile; afterwards it raises what it has received again.
     before = {number: signal.signal(number, end) for number in _ENDS}
