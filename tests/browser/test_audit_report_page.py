@@ -3,30 +3,22 @@
 import re
 import struct
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from lockstep.audit.report.page import page
-from tests.support.chromium import Page, browser, chromium
+from tests.browser.conftest import NEEDS_CHROMIUM
+from tests.support.chromium import Page
 from tests.unit.test_audit_report import report_of, told
 from tests.unit.test_audit_report_forms import failure, made, milliseconds
 
-PROGRAM = chromium()
-pytestmark = pytest.mark.skipif(PROGRAM is None, reason="no Chromium here; `make browser` installs one")
+pytestmark = NEEDS_CHROMIUM
 WIDTHS = (400, 1280)
 SCHEMES = {"light": (255, 255, 255), "dark": (18, 23, 29)}
 """The colour of the paper."""
 BLUE, ORANGE = (11, 98, 168), (217, 115, 13)
 """The light colours of AWS and OCI."""
-
-
-@pytest.fixture(scope="module")
-def shown() -> Iterator[Page]:
-    assert PROGRAM is not None
-    with browser(PROGRAM) as page:
-        yield page
 
 
 @pytest.fixture(scope="module")

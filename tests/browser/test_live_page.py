@@ -14,13 +14,13 @@ from sandbox.databases import CertificateAuthority, MariaDbServer
 from sandbox.estate import Estate, Settings, running_estate
 from sandbox.fn import running_function
 from sandbox.page import running_page
-from tests.support.chromium import Page, browser, chromium
+from tests.browser.conftest import NEEDS_CHROMIUM
+from tests.support.chromium import Page
 from tests.support.fleet import MadeUp
 from tests.support.fleet import shown as served
 from tests.support.servers import require
 
-PROGRAM = chromium()
-pytestmark = pytest.mark.skipif(PROGRAM is None, reason="no Chromium here; `make browser` installs one")
+pytestmark = NEEDS_CHROMIUM
 WIDTHS = (390, 1280)
 PATHS = (
     "",
@@ -30,13 +30,6 @@ PATHS = (
 )
 BOUND_SECONDS = 90.0
 CREDENTIAL = "multi-cloud/app_user"
-
-
-@pytest.fixture(scope="module")
-def shown() -> Iterator[Page]:
-    assert PROGRAM is not None
-    with browser(PROGRAM) as page:
-        yield page
 
 
 @pytest.fixture(scope="module")
