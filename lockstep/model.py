@@ -295,11 +295,13 @@ class Schedule:
         interval: From the start of one rotation to the next.
         overlap: How long the previous value keeps logging in after a newer one was promoted.
         tolerance: How much too early a trigger may come and still count as due.
+        phase: How long after midnight UTC, and after each interval, AWS is triggered (`lockstep.shards`).
     """
 
     interval: timedelta
     overlap: timedelta
     tolerance: timedelta
+    phase: timedelta = timedelta()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ An unknown key is a mistake. A plan that is valid can be rotated by either runne
 """
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import Field, model_validator
@@ -40,6 +41,7 @@ from lockstep.plan_fields import (
     repeated,
 )
 from lockstep.plan_hints import near, with_hint
+from lockstep.shards import Shard, shards
 from lockstep.stack_names import DEFAULT_STACK
 from lockstep.store_kinds import OciVault, StoreConfig
 from lockstep.store_kinds.base import Demand, StoreKind
@@ -180,19 +182,25 @@ class Plan(Section):
         if audit.oci:
             yield "audit.oci.mac_secret", audit.oci.mac_secret
 
-    @property
+    @cached_property
     def databases(self) -> tuple[DatabaseServer, ...]:
         """The servers."""
         return tuple(section.compile() for section in self.database_sections)
 
-    @property
+    @cached_property
     def credentials(self) -> tuple[Credential, ...]:
         """The credentials, complete."""
         servers = {server.name: server for server in self.databases}
+        phases = {key: shard.phase for shard in self.shards for key in shard.credential_ids}
         return tuple(
-            section.compile(servers, lock=self.lock, stores=self.stores)
+            section.compile(servers, lock=self.lock, stores=self.stores, phase=phases[section.id])
             for section in self.credential_sections
         )
+
+    @cached_property
+    def shards(self) -> tuple[Shard, ...]:
+        """What each rule starts."""
+        return shards({section.id: section.interval for section in self.credential_sections})
 
     @property
     def compiled(self) -> CompiledPlan:

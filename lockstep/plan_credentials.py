@@ -149,7 +149,12 @@ class CredentialSection(Section):
         return SecretNames(app_user=self.id, connection_blob=blob)
 
     def compile(
-        self, servers: Mapping[str, DatabaseServer], *, lock: "LockTable", stores: Sequence[StoreKind]
+        self,
+        servers: Mapping[str, DatabaseServer],
+        *,
+        lock: "LockTable",
+        stores: Sequence[StoreKind],
+        phase: timedelta,
     ) -> Credential:
         """The credential as a value of the model, with every default filled in.
 
@@ -157,6 +162,7 @@ class CredentialSection(Section):
             servers: The plan's servers, by name.
             lock: The plan's lock table.
             stores: The plan's stores, in its order.
+            phase: When its shard is triggered.
         """
         overlap = self.interval - 2 * self.tolerance if self.overlap is None else self.overlap
         agreement = Agreement(
@@ -167,7 +173,7 @@ class CredentialSection(Section):
             strategy=self.strategy,
             usernames=self.usernames,
             account_host=self.account_host,
-            schedule=Schedule(interval=self.interval, overlap=overlap, tolerance=self.tolerance),
+            schedule=Schedule(interval=self.interval, overlap=overlap, tolerance=self.tolerance, phase=phase),
             servers=tuple(servers[name] for name in self.databases),
         )
         return Credential(

@@ -1,13 +1,16 @@
-"""When the AWS runner is triggered: by wall clock, at midnight UTC and every interval after it (protocol R2).
+"""When the AWS runner is triggered: by wall clock, every interval after midnight UTC and a phase (protocol R2).
 
-A schedule by wall clock has a phase that does not depend on when it was deployed. So each runner knows when the other
-one is called, and the standby is called half an interval later.
+The phase is that of the credential's shard (`lockstep.shards`); that of the first one is zero. A schedule by wall clock
+does not depend on when it was deployed. So each runner knows when the other one is called, and the standby is called
+half an interval later.
 """
 
 from datetime import UTC, datetime, timedelta
 
+_MINUTE = timedelta(minutes=1)
 _HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
+_NO_PHASE = timedelta()
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SHORT = tuple(
     [timedelta(minutes=m) for m in (10, 12, 15, 20, 30)]
@@ -35,21 +38,27 @@ def period(interval: timedelta) -> timedelta:
     return min(interval, DAY)
 
 
-def last_trigger(interval: timedelta, before: datetime) -> datetime:
+def last_trigger(interval: timedelta, before: datetime, phase: timedelta = _NO_PHASE) -> datetime:
     """The last trigger of the AWS runner, at or before a time."""
-    return before - (before - _EPOCH) % period(interval)
+    return before - (before - _EPOCH - phase) % period(interval)
 
 
-def cron(interval: timedelta) -> tuple[str, str]:
-    """The fields for minute and hour in EventBridge's cron expression of an interval that fits."""
+def cron(interval: timedelta, phase: timedelta = _NO_PHASE) -> tuple[str, str]:
+    """The fields for minute and hour in EventBridge's cron expression of an interval that fits.
+
+    Args:
+        interval: It fits.
+        phase: In whole minutes, and shorter than the period.
+    """
     every = period(interval)
+    hour, minute = divmod(phase // _MINUTE, 60)
     if every < _HOUR:
-        return f"0/{every // timedelta(minutes=1)}", "*"
-    hours = {_HOUR: "*", DAY: "0"}
-    return "0", hours.get(every, f"0/{every // _HOUR}")
+        return f"{minute}/{every // _MINUTE}", "*"
+    hours = {_HOUR: "*", DAY: str(hour)}
+    return str(minute), hours.get(every, f"{hour}/{every // _HOUR}")
 
 
-def cron_expression(interval: timedelta) -> str:
+def cron_expression(interval: timedelta, phase: timedelta = _NO_PHASE) -> str:
     """The whole expression, as EventBridge shows it."""
-    minute, hour = cron(interval)
+    minute, hour = cron(interval, phase)
     return f"cron({minute} {hour} * * ? *)"
