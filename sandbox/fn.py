@@ -20,6 +20,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from sandbox.growing import Growing
+
 ROOT = Path(__file__).resolve().parents[1]
 FUNCTION = ROOT / "oci_fn" / "func.py"
 START_SECONDS = 60.0
@@ -58,8 +60,12 @@ class FunctionProcess:
 
     @property
     def log(self) -> str:
-        """Everything that it has written to stdout and stderr."""
+        """Everything that it has written to stdout and stderr, whoever called it."""
         return self._log.read_text(errors="replace")
+
+    def watch_log(self) -> Growing[str]:
+        """What it writes to stdout and stderr from now on."""
+        return Growing(lambda: self.log)
 
     def logged(self, rotation_id: str) -> dict[str, Any]:
         """What it has logged about a run that it has answered; empty if it has logged nothing."""

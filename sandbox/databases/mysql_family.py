@@ -70,7 +70,7 @@ class MySqlFamilyServer(DatabaseServer):
                 cursor.execute(statement)
             return list(cursor.fetchall())
 
-    def general_log_text(self) -> str:
+    def _general_log_text(self) -> str:
         """The general log; empty without `general_log`."""
         file = self.data_folder / "general.log"
         return file.read_text(errors="replace") if file.exists() else ""

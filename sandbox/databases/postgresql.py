@@ -92,9 +92,9 @@ class PostgresBase(DatabaseServer):
                 rows = connection.run(statement)
             return [tuple(row) for row in rows or ()]
 
-    def general_log_text(self) -> str:
+    def _general_log_text(self) -> str:
         """The server's log, which holds the statements too if `general_log` is on."""
-        return self.log_text()
+        return self._log_text()
 
     @property
     def _account(self) -> pwd.struct_passwd | None:

@@ -21,6 +21,7 @@ from sandbox.databases.process import (
     free_port,
     poll_until,
 )
+from sandbox.growing import Growing
 
 # Generous: a server is up in a fraction of a second, unless the machine is busy elsewhere.
 START_SECONDS = 60.0
@@ -64,7 +65,7 @@ class DatabaseServer(ABC):
     Attributes:
         folder: Holds data, logs and sockets; None: a temporary folder, in memory if there is room. A server
             that drops root's rights (PostgreSQL) must be able to enter it; pytest's `tmp_path` forbids that.
-        general_log: Whether `general_log_text` records every statement.
+        general_log: Whether the server writes down every statement, for `watch_general_log`.
         settings: Server settings beyond the sandbox's own, which they override; read at each start.
         superuser_password: Generated; set once, when the data is made.
         port: Free when chosen.
@@ -109,7 +110,7 @@ class DatabaseServer(ABC):
         """
 
     @abstractmethod
-    def general_log_text(self) -> str:
+    def _general_log_text(self) -> str:
         """Every statement since the data was made, if `general_log` is on."""
 
     @abstractmethod
@@ -183,14 +184,14 @@ class DatabaseServer(ABC):
                 lambda: not self.is_running() or self._is_ready(), timeout_seconds=START_SECONDS
             )
         except ProcessStartError:
-            raise ServerStartError(str(self), "could not be started", self.log_text()) from None
+            raise ServerStartError(str(self), "could not be started", self._log_text()) from None
         except BaseException:
             self.kill()
             raise
         if not settled or not self.is_running():
             reason = "ended while starting" if settled else f"not ready after {START_SECONDS} s"
             self.kill()
-            raise ServerStartError(str(self), reason, self.log_text())
+            raise ServerStartError(str(self), reason, self._log_text())
 
     def stop(self) -> None:
         """Shuts the server down, or kills it if that takes more than `STOP_SECONDS`; keeps the data."""
@@ -225,8 +226,15 @@ class DatabaseServer(ABC):
             self._temporary.cleanup()
             self._temporary = None
 
-    def log_text(self) -> str:
-        """The server's log since the data was made."""
+    def watch_general_log(self) -> Growing[str]:
+        """Every statement from now on, if `general_log` is on; PostgreSQL has it in its one log."""
+        return Growing(self._general_log_text)
+
+    def watch_log(self) -> Growing[str]:
+        """What the server writes into its log from now on."""
+        return Growing(self._log_text)
+
+    def _log_text(self) -> str:
         return _text_of(self._log_file)
 
     def __enter__(self) -> Self:
@@ -274,7 +282,7 @@ class DatabaseServer(ABC):
             ).returncode
         if status:
             program = Path(command[0]).name
-            raise ServerStartError(str(self), f"{program} ended with status {status}", self.log_text())
+            raise ServerStartError(str(self), f"{program} ended with status {status}", self._log_text())
 
 
 def program_version(program: Path) -> str:

@@ -33,6 +33,7 @@ from lockstep.model import (
 from lockstep.ports import Database
 from lockstep.scope import BeforeSend, always
 from sandbox.databases import MariaDbServer, PgserverServer, PostgresServer
+from sandbox.growing import Growing
 from tests.support.memory import MemoryDatabase, make_plan
 from tests.support.statement_faults import OLD_GRAMMAR, FrontedMySqlServer, StatementFaults
 
@@ -58,7 +59,7 @@ class SandboxServer(Protocol):
     def execute_as_superuser(
         self, sql: str | Sequence[str], *, database: str | None = None
     ) -> list[tuple[Any, ...]]: ...
-    def general_log_text(self) -> str: ...
+    def watch_general_log(self) -> Growing[str]: ...
     def pause(self) -> None: ...
     def resume(self) -> None: ...
 

@@ -108,8 +108,9 @@ def test_a_server_without_tls_gets_no_password(
     )
     settings = {"require_secure_transport": "OFF", "ssl": "OFF"}
     with MariaDbServer(authority=authority, settings=settings, general_log=True) as mariadb:
+        logged = mariadb.watch_general_log()
         require_failure(database_at(mariadb.port, Engine.MARIADB, authority.ca_file), TlsVerificationError)
-        assert "nobody" not in mariadb.general_log_text()
+        assert "nobody" not in logged.added()
 
 
 @pytest.mark.parametrize("world", ["mysql-dual"], indirect=True)
@@ -127,15 +128,13 @@ def test_plaintext_is_what_the_plan_says_in_as_many_words(authority: Certificate
     settings = {"require_secure_transport": "OFF"}
     with MariaDbServer(authority=authority, settings=settings, general_log=True) as mariadb:
         mariadb.execute_as_superuser(f"CREATE DATABASE {DATABASE}")
+        logged = mariadb.watch_general_log()
         world = PlaintextMariaDbHarness(mariadb, Strategy.DUAL_PASSWORD)
         assert world.database.plaintext
         with world.database.exclusive() as stager:
             stager.stage(current=None, pending=value_of(world, 1))
         assert world.database.accepts(value_of(world, 1).login)
-        assert (
-            f"{world.credential.usernames[0]}@127.0.0.1 on {DATABASE} using TCP/IP"
-            in mariadb.general_log_text()
-        )
+        assert f"{world.credential.usernames[0]}@127.0.0.1 on {DATABASE} using TCP/IP" in logged.added()
         mariadb.execute_as_superuser("SET GLOBAL require_secure_transport = ON")
         require_failure(world.database, TlsVerificationError)
 

@@ -333,7 +333,7 @@ def test_no_login_is_refused_and_no_rotation_waits(
     server = next(s for s in estate.plan.databases if s.name == "orders")
     source = aws_source(credential.secret_names.app_user, region=estate.aws.region)
     application = by_client("app", CredentialClient([source], max_age_seconds=KEPT_SECONDS), server)
-    last, logged_before = by_aws(estate, credential), len(function.log)
+    last, logged = by_aws(estate, credential), function.watch_log()
     calm = _seconds(lambda: estate_rotates(estate, credential))
     with Applications([application]):
         for name, fault in FAULTS.items():
@@ -355,9 +355,9 @@ def test_no_login_is_refused_and_no_rotation_waits(
     assert application.logins > 0
     assert application.refusals == []
     assert estate.locked_out(credential) == []
-    lines = function.log[logged_before:].splitlines()
-    logged = [json.loads(line[line.index("{") :]) for line in lines if "events_not_sent" in line]
-    assert [(e["events_not_sent"], e["error"]) for e in logged] == [
+    lines = [line for line in logged.added().splitlines() if "events_not_sent" in line]
+    told = [json.loads(line[line.index("{") :]) for line in lines]
+    assert [(e["events_not_sent"], e["error"]) for e in told] == [
         (2, "TooManyRequests"),
         (2, "InternalServerError"),
         (2, "ReadTimeout"),

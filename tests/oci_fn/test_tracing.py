@@ -117,9 +117,9 @@ def test_a_collector_that_fails_fails_no_rotation_and_the_log_says_so(
 ) -> None:
     estate.outside.expire_schedule(credential.id)
     collector.manner = manner
-    told = traced_function.log.count(NOT_SENT)
+    logged = traced_function.watch_log()
     assert result(rotate(traced_function, credential))["outcome"] == "rotated"
-    assert traced_function.log.count(NOT_SENT) == told + 1
+    assert logged.added().count(NOT_SENT) == 1
 
 
 def test_every_rotation_of_a_call_is_a_trace_and_they_are_sent_together(

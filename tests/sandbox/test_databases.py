@@ -200,10 +200,17 @@ class TestLogins:
         }
 
     def test_the_general_log_shows_statements(self, server: DatabaseServer) -> None:
+        logged = server.watch_general_log()
         server.execute_as_superuser("SELECT 'a statement to find again'")
         assert poll_until(
-            lambda: "a statement to find again" in server.general_log_text(), timeout_seconds=CLIENT_SECONDS
+            lambda: "a statement to find again" in logged.added(), timeout_seconds=CLIENT_SECONDS
         )
+
+    def test_who_watches_the_log_sees_no_statement_from_before(self, server: DatabaseServer) -> None:
+        before = server.watch_general_log()
+        server.execute_as_superuser("SELECT 'a statement of another test'")
+        assert poll_until(lambda: "of another test" in before.added(), timeout_seconds=CLIENT_SECONDS)
+        assert "of another test" not in server.watch_general_log().added()
 
 
 class TestCertificates:

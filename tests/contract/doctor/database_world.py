@@ -81,7 +81,7 @@ class DoctorWorld:
         self.side_by_side: SideBySide = one_after_the_other
         self.where = HERE
         self.silent: frozenset[str] = frozenset()
-        self._seen = 0
+        self._logged = harness.sandbox.watch_general_log()
 
     def accept_base(self) -> None:
         """Let the server accept what the stores serve, as a rotation has left it."""
@@ -95,17 +95,16 @@ class DoctorWorld:
 
     def forget_logins(self) -> None:
         """Count from now on."""
-        self._seen = len(self.harness.sandbox.general_log_text())
+        self._logged.forget()
 
     def logins(self) -> int:
         """How often the credential's accounts were shown a login, by the server's log."""
         names = "|".join(map(re.escape, self.credential.usernames))
-        log = self.harness.sandbox.general_log_text()
         shown = rf"Connect\t(?:{names})@"
         if self.is_postgresql:
             # The first thing that the doctor asks as a role; each account has a test of its own.
             shown = rf"SELECT current_user::text|password authentication failed for user \"(?:{names})\""
-        return len(re.findall(shown, log[self._seen :]))
+        return len(re.findall(shown, self._logged.added()))
 
     def refusals(self) -> int:
         """How often the credential's accounts were refused, by the server's log."""
@@ -113,7 +112,7 @@ class DoctorWorld:
         refused = rf"Connect\tAccess denied for user '(?:{names})'@"
         if self.is_postgresql:
             refused = rf"password authentication failed for user \"(?:{names})\""
-        return len(re.findall(refused, self.harness.sandbox.general_log_text()[self._seen :]))
+        return len(re.findall(refused, self._logged.added()))
 
     def serve(
         self,
