@@ -43,5 +43,8 @@ def relative(time: datetime, now: datetime) -> str:
     """How far away a time is: `in 7 minutes`, `3 hours ago`."""
     distance = abs(time - now)
     unit, name = next((unit, name) for least, unit, name in _UNITS if distance >= least)
-    count = f"{distance // unit} {name if distance // unit != 1 else name.removesuffix('s')}"
+    number = distance // unit
+    if time > now and distance % unit and unit == timedelta(seconds=1):
+        number += 1  # Who waits for as long as is told does not come too early.
+    count = f"{number} {name if number != 1 else name.removesuffix('s')}"
     return f"in {count}" if time > now else f"{count} ago"

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -48,8 +49,8 @@ def up() -> None:
             with running_world(files, address) as world:
                 for name, server in world.servers.items():
                     typer.echo(f"  {name}: {server.product} {server.version} at {server.host}:{server.port}")
-                typer.echo(f"Ready. In another shell: . {_shown(files.environment)}")
-                serve(address, Orders(world).take)
+                ready = f"Ready. In another shell: . {_shown(files.environment)}"
+                serve(address, Orders(world).take, ready=partial(typer.echo, ready))
     except KeyboardInterrupt:
         typer.echo("\nStopped.")
     finally:

@@ -23,9 +23,16 @@ class Answer(NamedTuple):
 Take = Callable[[Sequence[str]], Answer]
 
 
-def serve(address: Path, take: Take) -> None:
-    """Take one command after the other, for as long as this process lives."""
+def serve(address: Path, take: Take, *, ready: Callable[[], None]) -> None:
+    """Take one command after the other, for as long as this process lives.
+
+    Args:
+        address: The socket.
+        take: Does a command.
+        ready: Called once commands can be sent.
+    """
     with Listener(str(address), "AF_UNIX") as listener:
+        ready()
         while True:
             with listener.accept() as connection:
                 try:

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -157,14 +157,11 @@ def typed(shell: Shell, command: Command) -> Iterator[str]:
         yield f"line {command.line}: `{command.text}` printed:\n{output}"
 
 
-def wait_for(file: Path, process: "subprocess.Popen[bytes]") -> None:
-    """Return once a file is there.
-
-    Raises:
-        RuntimeError: The process that was to write it has ended, or it takes too long.
-    """
+def has_come(is_there: Callable[[], bool], process: "subprocess.Popen[bytes]") -> bool:
+    """Wait until something is there; False if the process that was to make it has ended, or takes too long."""
     give_up = time.monotonic() + LIMIT_SECONDS
-    while not file.exists():
+    while not is_there():
         if process.poll() is not None or time.monotonic() > give_up:
-            raise RuntimeError(f"no {file}")
+            return is_there()
         time.sleep(0.1)
+    return True

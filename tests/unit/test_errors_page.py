@@ -79,14 +79,17 @@ def test_there_is_always_one_document() -> None:
     ("seconds", "text"),
     [
         (0, "0 seconds ago"),
+        (0.4, "in 1 second"),
+        (-0.4, "0 seconds ago"),
         (1, "in 1 second"),
+        (2.5, "in 3 seconds"),
         (119, "in 119 seconds"),
         (420, "in 7 minutes"),
         (-7300, "2 hours ago"),
         (-3 * 86400, "3 days ago"),
     ],
 )
-def test_how_far_away_a_time_is(seconds: int, text: str) -> None:
+def test_how_far_away_a_time_is(seconds: float, text: str) -> None:
     assert relative(NOW + timedelta(seconds=seconds), NOW) == text
 
 
