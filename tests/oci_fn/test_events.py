@@ -202,11 +202,11 @@ def test_a_step_that_dies_is_told(estate: Estate, credential: Credential) -> Non
 def test_a_run_that_was_stopped_is_told(estate: Estate, credential: Credential) -> None:
     states = estate.aws.client("stepfunctions")
 
-    held = threading.Event()
+    held, is_stopped = threading.Event(), threading.Event()
 
     def hold(_call: InvocationContext, _event: object) -> None:
         held.set()
-        time.sleep(1)
+        is_stopped.wait(30)
 
     estate.aws.lambda_host.before_call = hold
     try:
@@ -215,9 +215,11 @@ def test_a_run_that_was_stopped_is_told(estate: Estate, credential: Credential) 
         )["executionArn"]
         assert held.wait(30)
         states.stop_execution(executionArn=arn)
+        is_stopped.set()
         while states.describe_execution(executionArn=arn)["status"] == "RUNNING":
             time.sleep(0.05)
     finally:
+        is_stopped.set()
         estate.aws.lambda_host.before_call = None
     stopped = Execution(arn=arn, status="ABORTED", output=None, error=None, cause=None, history=())
     estate.events.ended(stopped)

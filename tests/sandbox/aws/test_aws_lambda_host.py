@@ -237,13 +237,13 @@ def test_the_machine_sees_a_crash_or_time_out_as_documented(
 
 
 @pytest.mark.parametrize(
-    ("handler", "error"),
-    [(_leave, "Runtime.ExitError"), (lambda *_: threading.Event().wait(1), "Sandbox.Timedout")],
+    ("handler", "seconds", "error"),
+    [(_leave, 30.0, "Runtime.ExitError"), (lambda *_: threading.Event().wait(1), 0.2, "Sandbox.Timedout")],
     ids=["crash", "time-out"],
 )
 def test_the_machine_may_see_a_crash_or_time_out_by_its_type(
-    handler: Callable[[Any, Any], Any], error: str
+    handler: Callable[[Any, Any], Any], seconds: float, error: str
 ) -> None:
     with AwsSandbox(crash_name="errorType") as aws:
-        aws.lambda_host.register_handler("gone", handler, timeout_seconds=0.2)
+        aws.lambda_host.register_handler("gone", handler, timeout_seconds=seconds)
         assert Runner(aws)({"Call": invoke("gone")}).error == error
