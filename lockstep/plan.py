@@ -4,9 +4,9 @@ An unknown key is a mistake. A plan that is valid can be rotated by either runne
 `credentials` compile to the plain values of `lockstep.model`, with every default filled in.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import Field, model_validator
 
@@ -79,6 +79,9 @@ class Runners(Section):
     """The runner that leads."""
     oci: OciRunner | None = None
     """The standby."""
+
+
+_DERIVED = ("databases", "credentials", "shards")
 
 
 class Plan(Section):
@@ -181,6 +184,13 @@ class Plan(Section):
             yield "runners.oci.aws_key_secret", runners.oci.aws_key_secret
         if audit.oci:
             yield "audit.oci.mac_secret", audit.oci.mac_secret
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy with other fields; what was derived from the old ones is derived again."""
+        copy = super().model_copy(update=update, deep=deep)
+        for name in _DERIVED:
+            copy.__dict__.pop(name, None)
+        return copy
 
     @cached_property
     def databases(self) -> tuple[DatabaseServer, ...]:

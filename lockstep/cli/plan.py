@@ -24,7 +24,7 @@ from lockstep.plan import Plan
 from lockstep.plan_checks import example_values, missing_ca_files
 from lockstep.plan_messages import Problem, in_order
 from lockstep.plan_schema import overlay_schema, plan_schema, schema_text
-from lockstep.quotas import Estate, Use, Verdict, broken, uses
+from lockstep.quotas import Estate, Use, Verdict, broken, pace, uses
 from lockstep.store_kinds import OciVault
 from lockstep.store_kinds.oci_budget import version_budget
 
@@ -68,7 +68,14 @@ def check(
         raise wrong_use(text, name="PlanNotDeployable", problems=problems)
     rows = [_row(plan, i) for i in range(len(plan.credentials))]
     if as_json:
-        print_json({"valid": True, "credentials": rows, "quotas": [_quota(use) for use in found]})
+        print_json(
+            {
+                "valid": True,
+                "credentials": rows,
+                "starts": _starts(plan),
+                "quotas": [_quota(use) for use in found],
+            }
+        )
         return
     for row in rows:
         say(row["credential"], style="bold")
@@ -79,7 +86,23 @@ def check(
         if server.plaintext:
             say(f"{server.name}: {server.plaintext}", style="yellow")
     _show_quotas(found, every=quotas)
+    starts = _starts(plan)
+    if quotas or starts["shards"] > 1:
+        say(
+            f"{starts['shards']} {'shards' if starts['shards'] > 1 else 'shard'}; at the busiest minute, "
+            f"{starts['busiest_minute']}, {starts['rotations']:,} rotations begin"
+        )
     say(f"{file}: valid")
+
+
+def _starts(plan: Plan) -> dict[str, Any]:
+    busiest = pace.busiest(plan.shards)
+    return {
+        "shards": len(plan.shards),
+        "busiest_minute": str(busiest),
+        "rotations": busiest.rotations,
+        "concurrency": pace.concurrency(plan),
+    }
 
 
 def _show_quotas(found: list[Use], *, every: bool) -> None:

@@ -5,15 +5,14 @@ from datetime import timedelta
 from fractions import Fraction
 from math import ceil
 
-from lockstep.cost.calls import Shape, read_counted
 from lockstep.model import AdminIam, AdminSecret
 from lockstep.plan import Plan
 from lockstep.plan_admins import is_plain_name, names_in_aws
 from lockstep.quotas.base import SPLIT, Estate, Quota, Use, grows
+from lockstep.quotas.rates import of_rates
 from lockstep.store_kinds import AwsSecretsManager
 
 _AWS = "https://docs.aws.amazon.com"
-_MINUTE = 60
 
 
 def of_aws(plan: Plan, estate: Estate) -> Iterator[Use]:
@@ -47,7 +46,7 @@ def of_aws(plan: Plan, estate: Estate) -> Iterator[Use]:
     yield from _of_versions()
     if plan.store(AwsSecretsManager):
         yield from _of_secrets_manager(plan)
-    yield from _of_runs(plan)
+    yield from of_rates(plan)
 
 
 WATCH_RULES = 1
@@ -206,7 +205,6 @@ def _of_versions() -> Iterator[Use]:
     )
 
 
-_WRITES = ("PutSecretValue", "UpdateSecretVersionStage")
 VERSIONS = 100
 SECRETS_OF_A_REGION = 500_000
 
@@ -215,7 +213,6 @@ def _of_secrets_manager(plan: Plan) -> Iterator[Use]:
     source = f"{_AWS}/secretsmanager/latest/userguide/reference_limits.html"
     count = len(plan.credential_sections)
     fixed = len(names_in_aws(plan)) + (1 if plan.runners.aws.oci_key_secret else 0)
-    writes = read_counted().number("aws rotation", Shape(databases=1), "secretsmanager", *_WRITES)
     yield grows(
         plan,
         Quota(
@@ -228,17 +225,6 @@ def _of_secrets_manager(plan: Plan) -> Iterator[Use]:
         total=fixed + SECRETS_EACH * count,
         fixed=fixed,
     )
-    yield grows(
-        plan,
-        Quota(
-            name="Secrets Manager, writes in the minute at which all rotations begin",
-            limit=50,
-            unit="a second",
-            source=source,
-            change=f"{SPLIT} in another region: this quota cannot be raised",
-        ),
-        total=Fraction(writes * count, _MINUTE),
-    )
     shortest = min(c.interval for c in plan.credential_sections)
     yield Use(
         quota=Quota(
@@ -249,47 +235,4 @@ def _of_secrets_manager(plan: Plan) -> Iterator[Use]:
             change="use an interval of 20m or more",
         ),
         need=Fraction(ceil(timedelta(days=1) / shortest)),
-    )
-
-
-def _of_runs(plan: Plan) -> Iterator[Use]:
-    """What all executions use that begin in one minute: every interval divides a day, so all begin at midnight."""
-    count = len(plan.credential_sections)
-    step_functions = f"{_AWS}/step-functions/latest/dg/service-quotas.html"
-    later = f"ask AWS for more, or {SPLIT} in another region"
-    yield grows(
-        plan,
-        Quota(
-            name="Step Functions, executions that start at once",
-            limit=800,
-            unit="starts",
-            source=step_functions,
-            change=later,
-            adjustable=True,
-        ),
-        total=count,
-    )
-    yield grows(
-        plan,
-        Quota(
-            name="Step Functions, state transitions in the minute at which all rotations begin",
-            limit=800,
-            unit="a second",
-            source=step_functions,
-            change=later,
-            adjustable=True,
-        ),
-        total=Fraction(read_counted().transitions * count, _MINUTE),
-    )
-    yield grows(
-        plan,
-        Quota(
-            name="Lambda, concurrent executions in the region",
-            limit=1000,
-            unit="executions",
-            source=f"{_AWS}/lambda/latest/dg/gettingstarted-limits.html",
-            change=later,
-            adjustable=True,
-        ),
-        total=count,
     )

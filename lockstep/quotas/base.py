@@ -55,6 +55,7 @@ class Use:
         each: What one more of `per` adds; 0: it does not grow.
         per: What it grows with.
         count: How many of `per` the plan has.
+        exact: Whether `breaks_at` is: a larger plan has more shards, in other minutes.
     """
 
     quota: Quota
@@ -62,6 +63,7 @@ class Use:
     each: Fraction = Fraction(0)
     per: str = "credentials"
     count: int = 0
+    exact: bool = True
 
     def limited(self, limit: int) -> "Use":
         """The same by the limit of an account, which may have been raised, or be lower as that of new accounts is."""
@@ -86,7 +88,8 @@ class Use:
         quota = self.quota
         text = f"{quota.name}: {_number(self.need)} of {quota.limit:,} {quota.unit}"
         if self.breaks_at is not None:
-            text += f"; more than allowed from {self.breaks_at:,} {self.per} on"
+            about = "" if self.exact else "about "
+            text += f"; more than allowed from {about}{self.breaks_at:,} {self.per} on"
         return text if self.verdict is Verdict.FITS else f"{text}; {quota.change}"
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from datetime import timedelta
 from fractions import Fraction
+from functools import cache
 
 from lockstep.cost.assumptions import CALL_MS
 from lockstep.cost.aws import IN_OCI
@@ -87,6 +88,7 @@ def of_oci(plan: Plan) -> Iterator[Use]:
         )
 
 
+@cache
 def _takeover_seconds(databases: int, ring: int) -> Fraction:
     """Of one rotation in OCI: as if its calls of OCI came one after the other, with those of AWS beside them."""
     counted, shape = read_counted(), Shape(databases=databases, ring=ring)

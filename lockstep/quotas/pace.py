@@ -74,6 +74,16 @@ def concurrency(plan: Plan) -> dict[str, int]:
     return found
 
 
+def most_at_once(plan: Plan) -> int:
+    """How many rotations may run at the same time: of the shards of a minute, and of the minute before."""
+    allowed = concurrency(plan)
+    counts: Counter[timedelta] = Counter()
+    for shard in plan.shards:
+        for minute in {(m + later) % DAY for m in _minutes(shard) for later in (timedelta(), _MINUTE)}:
+            counts[minute] += allowed[shard.name]
+    return max(counts.values())
+
+
 def writes_of_a_rotation() -> int:
     """Writes of Secrets Manager in a rotation, as counted."""
     return read_counted().number("aws rotation", Shape(databases=1), "secretsmanager", *WRITES)

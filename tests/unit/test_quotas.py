@@ -1,6 +1,7 @@
 """What a plan needs of the clouds' quotas: each breaks exactly where it says, and `plan check` tells."""
 
 import json
+from datetime import timedelta
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from lockstep.model import Engine, Strategy
 from lockstep.plan import Plan
 from lockstep.plan_file import MAX_PLAN_CHARACTERS, parse_plan
 from lockstep.quotas import Estate, Quota, Use, Verdict, broken, uses
+from lockstep.quotas.pace import busiest
 from lockstep.quotas.scaling import scaled
 from sandbox import plans
 
@@ -50,13 +52,21 @@ GROWING = (
     "CloudFormation, resources",
     "CloudFormation, template",
     "EventBridge, rules",
-    "Secrets Manager, writes",
-    "Step Functions, executions",
-    "Step Functions, state transitions",
-    "Lambda, concurrent",
     "OCI Vault, secrets",
     "OCI Functions, time",
 )
+RATES = {
+    "Secrets Manager, writes": 4,
+    "Secrets Manager, GetSecretValue": 11,
+    "Step Functions, executions": 1,
+    "Step Functions, state transitions": 9,
+    "Step Functions, children": 1,
+    "KMS, requests": 15,
+    "DynamoDB, writes": 5,
+    "S3, entries written": 1,
+}
+"""With the calls of a rotation with a database and a ring of four."""
+OF_SHARDS = ("Lambda, concurrent", "EventBridge, shards", "Lockstep, time", "DynamoDB, reads")
 BY_DEPLOYMENT = ("Step Functions, versions", "Lambda, storage")
 CONSTANT = (
     "IAM, managed policy",
@@ -80,6 +90,62 @@ def test_a_quota_breaks_at_the_number_that_it_says_and_not_one_before(name: str,
     assert over.breaks_at == at
 
 
+@pytest.mark.parametrize(("name", "calls"), RATES.items())
+def test_a_rate_is_what_the_busiest_minute_asks_in_a_second(name: str, calls: int) -> None:
+    plan = plan_of(document())
+    for count in (1, 200, 1000, 10_000):
+        larger = scaled(plan, count)
+        found = named(larger, name)
+        assert found.need == Fraction(calls * busiest(larger.shards).rotations, 60)
+        assert found.count == count
+    evenly = named(scaled(plan, 10_000), name)
+    # 20 shards that hash fills are not quite alike.
+    assert calls * Fraction(10_000, 1200) < evenly.need < Fraction(115, 100) * calls * Fraction(10_000, 1200)
+
+
+def test_a_scaled_plan_has_shards_and_credentials_of_its_own() -> None:
+    plan = plan_of(document())
+    assert (len(plan.shards), len(plan.credentials), len(plan.databases)) == (1, 1, 1)
+    larger = scaled(plan, 300)
+    assert (len(larger.shards), len(larger.credentials)) == (5, 300)
+
+
+def test_a_fleet_breaks_the_rate_of_writes_at_about_the_number_that_is_told() -> None:
+    plan = plan_of(document())
+    told = named(scaled(plan, 10_000), "Secrets Manager, writes")
+    assert told.verdict is Verdict.FITS
+    assert told.breaks_at
+    assert f"from about {told.breaks_at:,} credentials" in str(told)
+    assert named(scaled(plan, told.breaks_at * 11 // 10), "Secrets Manager, writes").verdict is Verdict.BREAKS
+    assert named(scaled(plan, told.breaks_at * 9 // 10), "Secrets Manager, writes").verdict is Verdict.NEAR
+
+
+def test_what_begins_at_midnight_in_every_class_is_refused() -> None:
+    plan = scaled(plan_of(document()), 1200)
+    intervals = [timedelta(hours=h) for h in (1, 2, 4, 6, 8, 12)]
+    sections = tuple(
+        section.model_copy(update={"interval": intervals[number % 6]})
+        for number, section in enumerate(plan.credential_sections)
+    )
+    found = broken(uses(plan.model_copy(update={"credential_sections": sections}), Estate()))
+    refused = {use.quota.name: str(use) for use in found}
+    for name in (
+        "Secrets Manager, writes in the busiest minute",
+        "Lockstep, time in which the rotations of a",
+    ):
+        (text,) = (text for told, text in refused.items() if told.startswith(name))
+        assert "use longer intervals for some credentials" in text
+    assert "1,200 rotations begin at 00:00 UTC" in text
+
+
+def test_shards_of_a_fleet_begin_in_their_minute_and_leave_the_account_room() -> None:
+    plan = scaled(plan_of(document()), 10_000)
+    assert named(plan, "Lockstep, time").verdict is not Verdict.BREAKS
+    assert named(plan, "Lambda, concurrent").need == 2 * 60
+    assert named(plan, "EventBridge, shards").need == 1
+    assert named(plan, "DynamoDB, reads").need > 10_000 * 520 // 4096
+
+
 @pytest.mark.parametrize("name", CONSTANT)
 def test_a_quota_that_does_not_grow_with_the_plan_says_so(name: str) -> None:
     plan = plan_of(document())
@@ -101,6 +167,8 @@ def test_every_quota_is_one_of_the_two() -> None:
     found = [use.quota.name for use in uses(plan, text)]
     listed = (
         *GROWING,
+        *RATES,
+        *OF_SHARDS,
         *CONSTANT,
         *BY_DEPLOYMENT,
         "Lockstep, plan file",
@@ -267,6 +335,19 @@ def test_plan_check_shows_every_quota_on_request(tmp_path: Path) -> None:
     for use in uses(plan_of(document()), Estate()):
         assert use.quota.name in text
         assert use.quota.source in text
+
+
+def test_plan_check_tells_the_shards_and_the_busiest_minute(tmp_path: Path) -> None:
+    made = fleet(250)
+    code, text = check(tmp_path, made, "--secrets-exist")
+    found = busiest(plan_of(made).shards)
+    assert code == 0
+    assert f"5 shards; at the busiest minute, {found}, {found.rotations} rotations begin" in text
+    assert "shard" not in check(tmp_path, document())[1]
+    code, text = check(tmp_path, made, "--secrets-exist", "--json")
+    starts = json.loads(text)["starts"]
+    assert (starts["shards"], starts["rotations"]) == (5, found.rotations)
+    assert starts["concurrency"].keys() == {f"20m-0{number}" for number in range(5)}
 
 
 def test_plan_check_gives_the_quotas_as_json(tmp_path: Path) -> None:
