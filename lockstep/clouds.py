@@ -10,7 +10,7 @@ from functools import cached_property, partial
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
-from lockstep.compiled import AnyPlan, AwsStore, OciStream, Store, VaultStore
+from lockstep.compiled import AnyPlan, AwsStore, CompiledPlan, OciStream, Store, VaultStore
 from lockstep.contents import decode_app_user
 from lockstep.errors import AdminCredentialRejectedError, InvalidPlanError, TlsVerificationError
 from lockstep.identity import Cloud, Identity
@@ -65,9 +65,11 @@ class Clouds:
         clock: The time that every port goes by.
         before_send: Called before each request, connect and statement (protocol F11).
         side_by_side: Runs what does not depend on each other.
+        find: Gives the plan with another credential, whose login may be that of a rotator admin; by default that is
+            `plan`.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all but two are keyword-only
         self,
         plan: AnyPlan,
         identity: Identity,
@@ -77,8 +79,10 @@ class Clouds:
         clock: Clock,
         before_send: BeforeSend = always,
         side_by_side: SideBySide = at_the_same_time,
+        find: Callable[[str], CompiledPlan] | None = None,
     ) -> None:
         self._plan = plan.compiled
+        self._find = find or (lambda _: self._plan)
         self._identity = identity
         self._endpoints = endpoints
         self._timeouts = timeouts
@@ -391,10 +395,7 @@ class Clouds:
         return login
 
     def _rotated_login(self, database: str, credential_id: str) -> Login:
-        credential = self._plan.credential(credential_id)
-        if credential is None:
-            raise InvalidPlanError
-        login = self.home_store(credential).read_login()
+        login = self.home_store(self._find(credential_id).found(credential_id)).read_login()
         if login is None:
             raise AdminCredentialRejectedError(database=database)
         return login

@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol
 
 from lockstep.errors import InvalidPlanError
 from lockstep.model import Credential
-from lockstep.shapes import Message
+from lockstep.shapes import Message, write
 
 _ARN = re.compile(r"arn:aws[a-z-]*:secretsmanager:(?P<region>[a-z0-9-]+):[0-9]{12}:secret:.+")
 
@@ -153,6 +153,17 @@ class CompiledPlan(Message):
         """The credential with that id."""
         return next((c for c in self.credentials if c.id == credential_id), None)
 
+    def found(self, credential_id: str) -> Credential:
+        """The credential with that id.
+
+        Raises:
+            InvalidPlanError: There is none.
+        """
+        credential = self.credential(credential_id)
+        if credential is None:
+            raise InvalidPlanError
+        return credential
+
 
 class AnyPlan(Protocol):
     """A plan, compiled or not."""
@@ -169,11 +180,26 @@ def fields_of(kind: type[Message], section: object) -> dict[str, Any]:
 
 def write_compiled(plan: CompiledPlan, file: Path) -> None:
     """Write a compiled plan beside the file that it was compiled from. CA files below its folder can move with it."""
-    moved = json.loads(
-        plan.model_dump_json(), object_hook=partial(_moved, move=partial(_relative, file.parent))
-    )
-    compiled = {"source": _digest(file.read_bytes()), "plan": moved}
+    compiled = {"source": _digest(file.read_bytes()), "plan": dumped(plan, file.parent)}
     file.with_suffix(".json").write_text(json.dumps(compiled, indent=1) + "\n")
+
+
+def dumped(part: CompiledPlan | Credential, folder: Path) -> Any:  # noqa: ANN401 - JSON
+    """A compiled plan, or a credential of it, as JSON, in which CA files below a folder are relative to it."""
+    return moved_ca_files(write(part), partial(_relative, folder))
+
+
+def moved_ca_files(document: object, move: Callable[[str], str]) -> Any:  # noqa: ANN401 - JSON
+    """JSON of a compiled plan, or a part of it, with other paths of its CA files."""
+    match document:
+        case dict():
+            return {
+                key: move(value) if key == "ca_file" and value else moved_ca_files(value, move)
+                for key, value in document.items()
+            }
+        case list():
+            return [moved_ca_files(item, move) for item in document]
+    return document
 
 
 def _relative(folder: Path, path: str) -> str:
@@ -187,12 +213,10 @@ def hosted_plan(file: Path) -> CompiledPlan:
         InvalidPlanError: The file is not valid; or it was changed, and this is a bundle, which has no parser.
     """
     try:
-        found = json.loads(
-            file.with_suffix(".json").read_bytes(),
-            object_hook=partial(_moved, move=lambda p: str(file.parent / p)),
-        )
+        found = json.loads(file.with_suffix(".json").read_bytes())
         if found["source"] == _digest(file.read_bytes()):
-            return CompiledPlan.model_validate(found["plan"])
+            plan_beside = moved_ca_files(found["plan"], lambda path: str(file.parent / path))
+            return CompiledPlan.model_validate(plan_beside)
     except (OSError, ValueError, LookupError, TypeError):
         # There is none, or not one of this build.
         pass
@@ -207,8 +231,3 @@ def hosted_plan(file: Path) -> CompiledPlan:
 
 def _digest(source: bytes) -> str:
     return hashlib.sha256(source).hexdigest()
-
-
-def _moved(found: dict[str, Any], *, move: Callable[[str], str]) -> dict[str, Any]:
-    ca_file = found.get("ca_file")
-    return {**found, "ca_file": move(ca_file)} if ca_file else found

@@ -100,6 +100,10 @@ class AuditLogUnreachableError(RetryableError):
     """The audit log or its signing key did not answer."""
 
 
+class PlanUnreachableError(RetryableError):
+    """The bucket of the published plan did not answer."""
+
+
 # Terminal.
 
 
@@ -107,6 +111,24 @@ class InvalidPlanError(TerminalError):
     """The plan file is not valid."""
 
     advice = "Run `lockstep plan check`."
+
+
+class PlanDocumentMissingError(TerminalError):
+    """The published plan has no such document."""
+
+    advice = "Publish the plan that was deployed: `lockstep plan publish`."
+
+
+class PlanDocumentRefusedError(TerminalError):
+    """The document is not of the published plan that was deployed, so it is not used. Nothing was changed."""
+
+    advice = "Find out who wrote it, and put the plan's own in its place: `lockstep plan publish --replace`."
+
+
+class PlanAccessDeniedError(TerminalError):
+    """The bucket of the published plan does not exist or denies access to this identity."""
+
+    advice = "Deploy the bucket and the rights to it: `make deploy-aws`, `make deploy-oci`."
 
 
 class InvalidRequestError(TerminalError):

@@ -18,7 +18,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
-from lockstep.durations import format_duration
 from lockstep.wall_clock import period
 
 PER_SHARD = 200
@@ -48,6 +47,8 @@ class Shard:
     @property
     def name(self) -> str:
         """Its name in rules and files, such as `20m-00`."""
+        from lockstep.durations import format_duration  # noqa: PLC0415 - a function knows no shard, only `run_key`
+
         return f"{format_duration(self.interval)}-{self.number:02}"
 
     @property

@@ -16,8 +16,9 @@ The record says less than a person wants to know, so each rule says what it goes
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Protocol
 
-from lockstep.model import Credential, LockRecord
+from lockstep.model import LockRecord, Schedule
 from lockstep.standby import DISTRUST_INTERVALS
 from lockstep.timing import CLOCK_SKEW
 
@@ -67,6 +68,26 @@ class Found:
     others: Sequence[str]
 
 
+class Watched(Protocol):
+    """What is asked of a credential of the plan: a `Credential` has it, and so has an `IndexedCredential`."""
+
+    @property
+    def id(self) -> str:
+        """Its id."""
+
+    @property
+    def databases(self) -> Sequence[str]:
+        """The names of its servers."""
+
+    @property
+    def schedule(self) -> Schedule:
+        """When it must rotate."""
+
+    @property
+    def plan_digest(self) -> str:
+        """As of `lockstep.model.Credential`."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expected:
     """What should go on.
@@ -78,7 +99,7 @@ class Expected:
         canary: The id of the credential for which the others wait in a deployment.
     """
 
-    credentials: Sequence[Credential]
+    credentials: Sequence[Watched]
     schedules: bool
     standby: bool
     canary: str | None = None
@@ -131,7 +152,7 @@ def _canary(table: Table, expected: Expected, now: datetime) -> Mapping[str, flo
     return {"CanarySeconds": (now - record.led_at).total_seconds()} if record and record.led_at else {}
 
 
-def _kinds(record: LockRecord, credential: Credential, expected: Expected, now: datetime) -> Iterable[str]:
+def _kinds(record: LockRecord, credential: Watched, expected: Expected, now: datetime) -> Iterable[str]:
     """The counts that a credential belongs to."""
     if record.is_revoking:
         yield "RevokingCredentials"
@@ -167,7 +188,7 @@ def _due_for(record: LockRecord, now: datetime) -> timedelta:
     return max(now - due_at, timedelta()) if due_at else timedelta()
 
 
-def _is_stale(record: LockRecord, credential: Credential, now: datetime) -> bool:
+def _is_stale(record: LockRecord, credential: Watched, now: datetime) -> bool:
     schedule = credential.schedule
     due_at = _due_at(record)
     if due_at is None:
@@ -178,7 +199,7 @@ def _is_stale(record: LockRecord, credential: Credential, now: datetime) -> bool
     return not_rotated_for_two_intervals or by_a_wrong_clock
 
 
-def _standby_leads(record: LockRecord, credential: Credential, now: datetime) -> bool:
+def _standby_leads(record: LockRecord, credential: Watched, now: datetime) -> bool:
     """Whether AWS has not finished a rotation for longer than the standby leads after a failure."""
     times = [record.led_at] if record.led_at else [record.aws.seen_at, record.aws.began_at]
     last = max((time for time in times if time is not None), default=None)

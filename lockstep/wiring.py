@@ -4,15 +4,26 @@ import logging
 import os
 from collections.abc import Callable
 from functools import cache, partial
-from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, TypeVar
 
 from lockstep.clouds import Clouds, Endpoints
 from lockstep.compiled import AnyPlan, CompiledPlan, hosted_plan
-from lockstep.errors import InvalidRequestError
-from lockstep.identity import OCI_ENDPOINT_VARIABLE, Cloud, Identity
+from lockstep.errors import InvalidPlanError
+from lockstep.identity import OCI_ENDPOINT_VARIABLE, Cloud, Identity, own_oci_identity
 from lockstep.loading import later, load
 from lockstep.ports import Clock, Ports
+from lockstep.published.documents import Index
+from lockstep.published.places import (
+    CA_FOLDER,
+    PlanInFile,
+    PlanInFolder,
+    PlanInObjectStorage,
+    PlanInS3,
+    folder_of,
+    place_of,
+)
+from lockstep.published.source import Documents, FolderOfPlan, PlanSource, PublishedPlan, WholePlan
 from lockstep.scope import BeforeSend, always, check_scope
 from lockstep.system import SystemClock, SystemPasswords
 from lockstep.timeouts import CloudTimeouts, Timeouts
@@ -23,7 +34,9 @@ if TYPE_CHECKING:
     from lockstep.tracing.traces import Traces
 
 PLAN_VARIABLE = "LOCKSTEP_PLAN"
-"""The environment variable that holds the path of the plan file."""
+"""The environment variable that says where the plan is: a file, or an address (`lockstep.published.places`)."""
+PLAN_NAME = "lockstep.yaml"
+"""The plan file where nothing says another."""
 
 EVENT_TIMEOUTS = CloudTimeouts(connect_seconds=1.0, read_seconds=2.0)
 """Of the calls that send events: somebody waits for what comes after them, and nobody for the events."""
@@ -71,19 +84,19 @@ class Runner:
     """Builds the ports of a rotation, for one plan and one identity.
 
     Args:
-        plan: What to rotate.
+        plan: What to rotate, or where each credential is found.
         identity: `lockstep.identity.AWS_RUNNER` or `OCI_RUNNER`.
         endpoints: Where the clouds are.
         timeouts: Bounds of every wait.
         clock: The time that every port goes by.
         side_by_side: Runs what does not depend on each other.
         before_send: Called before each request, connect and statement (protocol F11).
-        seen_through: Puts something around the ports, or leaves them as they are.
+        seen_through: Gives, for a plan, what puts something around the ports, or leaves them as they are.
     """
 
     def __init__(  # noqa: PLR0913 - all but two are keyword-only and have defaults
         self,
-        plan: AnyPlan,
+        plan: AnyPlan | PlanSource,
         identity: Identity,
         *,
         endpoints: Endpoints = _DEFAULT_ENDPOINTS,
@@ -91,21 +104,42 @@ class Runner:
         clock: Clock = _DEFAULT_CLOCK,
         side_by_side: SideBySide = at_the_same_time,
         before_send: BeforeSend = always,
-        seen_through: Callable[[Ports], Ports] = _as_it_is,
+        seen_through: Callable[[CompiledPlan], Callable[[Ports], Ports]] = _NOT_TRACED.ports,
     ) -> None:
-        self.plan = plan.compiled
+        self._source = plan if isinstance(plan, PlanSource) else WholePlan(plan.compiled)
         self._seen_through = seen_through
         self._side_by_side = side_by_side
         self._cloud = identity.home
-        self._clouds = Clouds(
-            plan,
-            identity,
+        self._open = partial(
+            Clouds,
+            identity=identity,
             endpoints=endpoints,
             timeouts=timeouts,
             clock=clock,
             before_send=before_send,
             side_by_side=side_by_side,
+            find=self._source.of,
         )
+        self._opening = Lock()
+        self._opened: Clouds | None = None
+
+    @property
+    def plan(self) -> CompiledPlan:
+        """What does not belong to a credential; with the credentials where the runner was given a whole plan.
+
+        Raises:
+            LockstepError: As `PlanSource.index`.
+        """
+        return self._source.plan
+
+    @property
+    def index(self) -> Index:
+        """What is known of all credentials.
+
+        Raises:
+            LockstepError: As `PlanSource.index`.
+        """
+        return self._source.index
 
     def ports(self, credential_id: str) -> Ports:
         """The ports of a credential, each opened when a step first uses it.
@@ -113,11 +147,11 @@ class Runner:
         Raises:
             InvalidRequestError: The plan has no such credential.
             InvalidPlanError: The plan has no such runner.
+            LockstepError: As `PlanSource.of`.
         """
-        credential = self.plan.credential(credential_id)
-        if credential is None:
-            raise InvalidRequestError(credential=credential_id)
-        clouds, cloud = self._clouds, self._cloud
+        plan = self._source.of(credential_id)
+        credential = plan.found(credential_id)
+        clouds, cloud = self._clouds(plan), self._cloud
         clouds.require_stream(cloud)
         ports = Ports(
             runner=cloud,
@@ -133,7 +167,13 @@ class Runner:
             clock=clouds.clock,
             passwords=SystemPasswords(),
         )
-        return self._seen_through(ports)
+        return self._seen_through(plan)(ports)
+
+    def _clouds(self, plan: CompiledPlan) -> Clouds:
+        """The clients of all credentials: what a client needs of the plan does not belong to a credential."""
+        with self._opening:
+            self._opened = self._opened or self._open(plan)
+            return self._opened
 
 
 def event_sink(
@@ -195,17 +235,71 @@ def hosted_runner(
     Raises:
         PlanProblemsError: The plan file is not valid.
     """
-    plan = hosted_plan(Path(os.environ.get(PLAN_VARIABLE, "lockstep.yaml")))
     return Runner(
-        plan,
+        hosted_source(),
         identity,
         endpoints=endpoints_from_environment(),
         timeouts=timeouts,
         clock=clock,
         side_by_side=side_by_side,
         before_send=check_scope,
-        seen_through=hosted_traces().ports(plan.compiled),
+        seen_through=hosted_traces().ports,
     )
+
+
+@cache
+def hosted_source() -> PlanSource:
+    """Where the environment says that the plan is. Made once; its calls must belong to an open scope (protocol F11).
+
+    Raises:
+        InvalidPlanError: The plan file is not valid, or the address is none.
+    """
+    match place_of(os.environ.get(PLAN_VARIABLE, PLAN_NAME)):
+        case PlanInFile(file):
+            return WholePlan(hosted_plan(file))
+        case PlanInFolder() as place:
+            return PublishedPlan(place.digest, FolderOfPlan(place.folder), ca_folder=place.folder)
+        case PlanInS3() as place:
+            bucket: Documents = later(partial(_s3_bucket, place))
+            return PublishedPlan(place.digest, bucket, ca_folder=CA_FOLDER)
+        case PlanInObjectStorage() as place:
+            bucket = later(partial(_object_storage_bucket, place))
+            return PublishedPlan(place.digest, bucket, ca_folder=CA_FOLDER)
+
+
+def _s3_bucket(place: PlanInS3) -> Documents:
+    from lockstep.aws.clients import aws_client  # noqa: PLC0415 - only a function with a published plan loads it
+    from lockstep.aws.plan_bucket import S3PlanBucket  # noqa: PLC0415 - likewise
+
+    client = aws_client("s3", _region(place.region, "AWS_REGION"), before_send=check_scope)
+    return S3PlanBucket(client, place.bucket, folder_of(place.digest))
+
+
+def _object_storage_bucket(place: PlanInObjectStorage) -> Documents:
+    from lockstep.oci.clients import OciClients  # noqa: PLC0415 - only a function with a published plan loads it
+    from lockstep.oci.plan_bucket import ObjectStoragePlanBucket  # noqa: PLC0415 - likewise
+
+    clients = OciClients(
+        own_oci_identity,
+        _region(place.region, "OCI_RESOURCE_PRINCIPAL_REGION"),
+        endpoint=endpoints_from_environment().oci,
+        before_send=check_scope,
+    )
+    return ObjectStoragePlanBucket(
+        clients, namespace=place.namespace, bucket=place.bucket, folder=folder_of(place.digest)
+    )
+
+
+def _region(said: str | None, variable: str) -> str:
+    """The region of a bucket: that in its address, or the function's own.
+
+    Raises:
+        InvalidPlanError: Neither is known.
+    """
+    region = said or os.environ.get(variable)
+    if not region:
+        raise InvalidPlanError(code="no-region")
+    return region
 
 
 def hosted_traces() -> "Traces | NotTraced":
@@ -229,3 +323,4 @@ def _traces() -> "Traces":
 def forget() -> None:
     """Forget the hosted runners. The next one is made from the environment and the keys as they are then."""
     hosted_runner.cache_clear()
+    hosted_source.cache_clear()

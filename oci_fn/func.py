@@ -28,6 +28,7 @@ from lockstep.errors import InvalidRequestError, LockstepError, UnexpectedError
 from lockstep.identity import OCI_RUNNER
 from lockstep.messages import DoctorRequest, Id, RunInput
 from lockstep.ports import Clock, Ports
+from lockstep.published.documents import Index
 from lockstep.scope import Scope, end_process
 from lockstep.shapes import Message, ShapeError, parse, read
 from lockstep.system import SystemClock
@@ -58,7 +59,11 @@ class RunnerLike(Protocol):
 
     @property
     def plan(self) -> CompiledPlan:
-        """The plan."""
+        """What does not belong to a credential."""
+
+    @property
+    def index(self) -> Index:
+        """What is known of all credentials."""
 
     def ports(self, credential_id: str) -> Ports:
         """The ports of a credential."""
@@ -93,10 +98,11 @@ class Function:
             given = _parse(data.getvalue() if data else b"")
             if isinstance(given, DoctorRequest):
                 return _answer(ctx, self._look(given, ctx), succeeded=True)
-            runs = self._runs(given)
             call_id = _call_id(ctx)
             ends_at = self._clock.monotonic() + _seconds_left(ctx, self._clock)
-            teller = self._teller(ends_at)
+            with Scope(self._clock, ends_at=ends_at, leave=self._leave).open():
+                runs = self._runs(given)
+                teller = self._teller(ends_at)
             results = [
                 self._run(run, f"{call_id}.{number}", teller, ends_at=ends_at)
                 for number, run in enumerate(runs, start=1)
@@ -166,10 +172,10 @@ class Function:
             return answer(request, function="oci/rotate")
 
     def _runs(self, given: RunInput | EveryInput) -> list[RunInput]:
-        plan = self._runner().plan
+        ids = [c.id for c in self._runner().index.credentials]
         if isinstance(given, EveryInput):
-            return [RunInput(credential_id=c.id, trigger=given.trigger) for c in plan.credentials]
-        if plan.credential(given.credential_id) is None:
+            return [RunInput(credential_id=key, trigger=given.trigger) for key in ids]
+        if given.credential_id not in ids:
             raise InvalidRequestError(credential=given.credential_id)
         return [given]
 

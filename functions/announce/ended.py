@@ -4,11 +4,11 @@ https://docs.aws.amazon.com/step-functions/latest/dg/eventbridge-integration.htm
 out of time or was stopped, and no state of it could tell anything.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from lockstep.compiled import CompiledPlan
 from lockstep.events.happenings import (
     Entry,
     ErrorName,
@@ -103,8 +103,12 @@ class Ended:
         return of_promotion(promoted)
 
 
-def ended(event: Any, plan: CompiledPlan) -> Ended | None:  # noqa: ANN401 - JSON
+def ended(event: Any, is_known: Callable[[str], bool]) -> Ended | None:  # noqa: ANN401 - JSON
     """The execution that an event is about; None where it rotates no credential of the plan.
+
+    Args:
+        event: The event.
+        is_known: Whether the plan has a credential, by its id.
 
     Raises:
         ShapeError: The event is another one.
@@ -125,7 +129,7 @@ def ended(event: Any, plan: CompiledPlan) -> Ended | None:  # noqa: ANN401 - JSO
         run: RunInput = read(RunInput, parse(given or "null"))
     except ShapeError:
         return None  # The state machine refused it, too.
-    return Ended(at=at, run=run, **found) if plan.credential(run.credential_id) else None
+    return Ended(at=at, run=run, **found) if is_known(run.credential_id) else None
 
 
 def _rotated(output: str | None) -> Rotated | None:

@@ -5,17 +5,15 @@ What it raises makes Lambda call it again, twice, and counts as an error of the 
 """
 
 import json
-import os
 import sys
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from functions.announce.ended import Ended, ended
 from functions.face import LambdaContext
 from lockstep.aws.clients import Trouble, aws_client, translated
-from lockstep.compiled import CompiledPlan, hosted_plan
-from lockstep.errors import EventNotSentError, InvalidRequestError
+from lockstep.compiled import CompiledPlan
+from lockstep.errors import EventNotSentError, InvalidRequestError, PlanDocumentMissingError
 from lockstep.events.cloud_event import event_of, source_of
 from lockstep.events.happenings import Promoted
 from lockstep.events.sending import Sink
@@ -23,7 +21,7 @@ from lockstep.identity import AWS_RUNNER
 from lockstep.scope import Scope, check_scope
 from lockstep.shapes import ShapeError
 from lockstep.system import SystemClock
-from lockstep.wiring import PLAN_VARIABLE, endpoints_from_environment, event_sink
+from lockstep.wiring import endpoints_from_environment, event_sink, hosted_source
 
 
 class Announcer:
@@ -35,14 +33,15 @@ class Announcer:
         Raises:
             InvalidRequestError: The event is another one.
             EventNotSentError: EventBridge has not taken it, or Step Functions did not answer.
+            LockstepError: The published plan cannot be had, or is not the one that was deployed.
         """
         clock = SystemClock()
         ends_at = clock.monotonic() + context.get_remaining_time_in_millis() / 1000
         try:
-            run = ended(event, self._plan)
-            if run is None:
-                return
             with Scope(clock, ends_at=ends_at).open():
+                run = ended(event, _is_known)
+                if run is None:
+                    return
                 sent = self._tell(run)
         except ShapeError:
             raise InvalidRequestError from None
@@ -72,7 +71,7 @@ class Announcer:
 
     @cached_property
     def _plan(self) -> CompiledPlan:
-        return hosted_plan(Path(os.environ[PLAN_VARIABLE]))
+        return hosted_source().plan
 
     @cached_property
     def _sink(self) -> Sink | None:
@@ -83,6 +82,14 @@ class Announcer:
     @cached_property
     def _states(self) -> Any:  # noqa: ANN401 - botocore makes its clients' types at run time
         return aws_client("stepfunctions", self._plan.lock.region, before_send=check_scope)
+
+
+def _is_known(credential_id: str) -> bool:
+    try:
+        hosted_source().of(credential_id)
+    except (InvalidRequestError, PlanDocumentMissingError):
+        return False
+    return True
 
 
 handler = Announcer()

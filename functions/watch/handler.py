@@ -3,23 +3,20 @@
 It imports no store and no database: it starts every five minutes, often cold.
 """
 
-import os
 import sys
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from functions.face import LambdaContext
 from functions.watch.report import line
 from lockstep.aws.clients import aws_client
 from lockstep.aws.dynamodb_table import read_table
-from lockstep.compiled import CompiledPlan, hosted_plan
 from lockstep.errors import InvalidRequestError
 from lockstep.scope import Scope, check_scope
 from lockstep.shapes import Message, ShapeError
 from lockstep.system import SystemClock
 from lockstep.watch import Expected, watch
-from lockstep.wiring import PLAN_VARIABLE
+from lockstep.wiring import hosted_source
 
 
 class Request(Message):
@@ -44,6 +41,8 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any] | N
     Raises:
         InvalidRequestError: The input is another one than the rule's, or the doctor's.
         PlanProblemsError: The plan file is not valid.
+        PlanUnreachableError, PlanAccessDeniedError, PlanDocumentMissingError: The published plan cannot be had.
+        PlanDocumentRefusedError: It is not the one that was deployed.
         LockTableUnreachableError: The table did not answer.
         LockTableAccessDeniedError: It is not there, or the role may not read it.
     """
@@ -58,13 +57,13 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any] | N
         request = Request.model_validate(event)
     except ShapeError:
         raise InvalidRequestError from None
-    plan = _plan()
     with Scope(clock, ends_at=ends_at).open():
-        table = read_table(_client(plan.lock.region), plan.lock.table)
+        index = hosted_source().index
+        table = read_table(_client(index.plan.lock.region), index.plan.lock.table)
     expected = Expected(
-        credentials=plan.credentials,
+        credentials=index.credentials,
         schedules=request.schedules,
-        standby=plan.has_standby,
+        standby=index.plan.has_standby,
         canary=request.canary,
     )
     now = clock.now()
@@ -72,11 +71,6 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any] | N
     sys.stdout.write(line(watch(table, expected, now=now), stack=request.stack, now=now) + "\n")
     sys.stdout.flush()
     return None
-
-
-@cache
-def _plan() -> CompiledPlan:
-    return hosted_plan(Path(os.environ[PLAN_VARIABLE]))
 
 
 @cache

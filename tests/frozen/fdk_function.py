@@ -8,6 +8,7 @@ from lockstep.compiled import CompiledPlan
 from lockstep.errors import StoresDivergedError, StoreUnreachableError
 from lockstep.identity import OCI_RUNNER
 from lockstep.ports import Ports
+from lockstep.published.documents import Index
 from lockstep.wiring import hosted_runner
 from lockstep.workers import at_the_same_time
 from oci_fn import func
@@ -21,6 +22,11 @@ class Acting:
     def plan(self) -> CompiledPlan:
         """As the shipped one."""
         return hosted_runner(OCI_RUNNER).plan
+
+    @property
+    def index(self) -> Index:
+        """As the shipped one."""
+        return hosted_runner(OCI_RUNNER).index
 
     def ports(self, credential_id: str) -> Ports:
         """Behave; then fail, so that no rotation begins."""

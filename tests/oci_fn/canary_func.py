@@ -5,6 +5,7 @@ import os
 from lockstep.compiled import CompiledPlan
 from lockstep.identity import OCI_RUNNER
 from lockstep.ports import Ports
+from lockstep.published.documents import Index
 from lockstep.wiring import hosted_runner
 from oci_fn import func
 
@@ -13,6 +14,10 @@ class Buggy:
     @property
     def plan(self) -> CompiledPlan:
         return hosted_runner(OCI_RUNNER).plan
+
+    @property
+    def index(self) -> Index:
+        return hosted_runner(OCI_RUNNER).index
 
     def ports(self, credential_id: str) -> Ports:  # noqa: ARG002 - as the real one
         secret = os.environ["CANARY"]

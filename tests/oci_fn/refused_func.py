@@ -4,6 +4,7 @@ from lockstep.compiled import CompiledPlan
 from lockstep.errors import LockTableAccessDeniedError
 from lockstep.identity import OCI_RUNNER
 from lockstep.ports import Ports
+from lockstep.published.documents import Index
 from lockstep.wiring import hosted_runner
 from oci_fn import func
 
@@ -12,6 +13,10 @@ class Refused:
     @property
     def plan(self) -> CompiledPlan:
         return hosted_runner(OCI_RUNNER).plan
+
+    @property
+    def index(self) -> Index:
+        return hosted_runner(OCI_RUNNER).index
 
     def ports(self, credential_id: str) -> Ports:  # noqa: ARG002 - as the real one
         raise LockTableAccessDeniedError

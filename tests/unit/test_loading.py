@@ -11,6 +11,7 @@ import pytest
 from lockstep.compiled import write_compiled
 from lockstep.loading import later, load
 from lockstep.plan_file import load_plan
+from lockstep.published.compiling import compile_plan
 from lockstep.workers import at_the_same_time
 
 STANDARD_LIBRARY = sys.stdlib_module_names
@@ -66,6 +67,18 @@ def _plan(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
+@pytest.fixture(scope="module", name="published")
+def _published(plan: Path) -> Path:
+    """The same plan as a folder of documents."""
+    found = load_plan(plan)
+    made = compile_plan(found.compiled, found.shards, plan.parent)
+    folder = plan.parent / made.digest
+    for name, content in made.files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    return folder
+
+
 def _loaded(program: str, plan: Path) -> set[str]:
     """The packages and modules that a new process has after a program."""
     done = subprocess.run(  # noqa: S603 - our own interpreter
@@ -98,18 +111,19 @@ OF_PLANS = {"pydantic", "ruamel.yaml", "durationpy", "lockstep.plan", "lockstep.
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_a_step_has_its_ports_before_it_loads_an_adapter(step: str, plan: Path) -> None:
-    loaded = _loaded(
+def test_a_step_has_its_ports_before_it_loads_an_adapter(step: str, plan: Path, published: Path) -> None:
+    program = (
         f"import functions.{step}.handler; from functions.face import hosted_ports; "
-        "hosted_ports('multi-cloud/app_user')",
-        plan,
+        "hosted_ports('multi-cloud/app_user')"
     )
+    loaded = _loaded(program, plan)
     assert not loaded & (OF_ADAPTERS | OF_PEOPLE | OF_PLANS | OF_TRACES)
+    assert _loaded(program, published) == loaded
 
 
 def test_the_watch_loads_the_client_of_its_table_only(plan: Path) -> None:
     loaded = _loaded(
-        "import functions.watch.handler as watch; watch._client(watch._plan().lock.region)", plan
+        "import functions.watch.handler as watch; watch._client(watch.hosted_source().index.plan.lock.region)", plan
     )
     assert "botocore" in loaded
     # What urllib3 uses where it is installed is not in a bundle.

@@ -1,0 +1,127 @@
+"""Published plans in OCI Object Storage; the counterpart of `lockstep.aws.plan_bucket`.
+
+Every method makes one call, except `listed`, which makes one for each page.
+"""
+
+import base64
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from oci.exceptions import ServiceError  # type: ignore[import-untyped]  # the SDK ships no types
+
+from lockstep.errors import LockstepError, PlanAccessDeniedError, PlanUnreachableError
+from lockstep.oci.clients import OciClients, Trouble
+from lockstep.published.publishing import Listed
+
+_ERRORS: Mapping[Trouble, type[LockstepError]] = {
+    Trouble.UNREACHABLE: PlanUnreachableError,
+    Trouble.THROTTLED: PlanUnreachableError,
+    Trouble.BUSY: PlanUnreachableError,
+    Trouble.NOT_FOUND: PlanAccessDeniedError,
+    Trouble.CHANGED: PlanUnreachableError,
+    Trouble.QUOTA: PlanAccessDeniedError,
+    Trouble.DENIED: PlanAccessDeniedError,
+    Trouble.REJECTED: PlanAccessDeniedError,
+}
+_PRECONDITION_FAILED = 412
+
+
+class ObjectStoragePlanBucket:
+    """The documents of one folder of a bucket.
+
+    Args:
+        clients: The clients of the bucket's region.
+        namespace: The tenancy's Object Storage namespace.
+        bucket: The bucket's name.
+        folder: That of the plan (`lockstep.published.places.folder_of`).
+        page_size: Objects in one list; the service returns at most 1,000.
+    """
+
+    def __init__(
+        self, clients: OciClients, *, namespace: str, bucket: str, folder: str, page_size: int = 1000
+    ) -> None:
+        self._clients = clients
+        self._bucket = (namespace, bucket)
+        self._folder = f"{folder}/"
+        self._page_size = page_size
+
+    def read(self, name: str, limit: int) -> bytes | None:
+        """The file of a document, and no more than `limit` bytes and one; None where there is none."""
+        with self._translated(name):
+            try:
+                reply = self._clients.objects.get_object(*self._bucket, self._folder + name)
+            except ServiceError as error:
+                if error.code == "ObjectNotFound":
+                    return None
+                raise
+            try:
+                body: bytes = reply.data.raw.read(limit + 1, decode_content=True)
+            finally:
+                reply.data.close()
+            return body
+
+    def create(self, name: str, file: bytes) -> bool:
+        """Write a document; False where the name is taken."""
+        return self._put(name, file, if_none_match="*")
+
+    def replace(self, name: str, file: bytes, *, seen: str) -> bool:
+        """Write a document in the place of the one whose tag was seen; False where it is another one by now.
+
+        Object Storage takes the etag of an object as a condition, and lists its MD5. So the object is looked at, and
+        replaced if it has that MD5.
+        """
+        with self._translated(name):
+            headers = self._clients.objects.head_object(*self._bucket, self._folder + name).headers
+            etag = headers["etag"]
+            is_seen = headers.get("content-md5") == seen
+        return is_seen and self._put(name, file, if_match=etag)
+
+    def listed(self) -> Iterator[Listed]:
+        """What is in the folder, page by page."""
+        start = self._folder
+        while start:
+            with self._translated(self._folder):
+                reply = self._clients.objects.list_objects(
+                    *self._bucket,
+                    prefix=self._folder,
+                    start=start,
+                    limit=self._page_size,
+                    fields="name,size,md5",
+                ).data
+                page = [
+                    Listed(name=item.name.removeprefix(self._folder), size=item.size or 0, tag=item.md5 or "")
+                    for item in reply.objects
+                ]
+                following = reply.next_start_with
+            yield from page
+            # A start that does not advance would loop forever.
+            start = following if following and following > start else ""
+
+    @staticmethod
+    def tag(file: bytes) -> str:
+        """The tag that the list gives for this content: its MD5."""
+        return base64.b64encode(hashlib.md5(file, usedforsecurity=False).digest()).decode()
+
+    def _put(self, name: str, file: bytes, **condition: str) -> bool:
+        with self._translated(name):
+            try:
+                # The signature of a PUT does not cover its body, so a digest is sent, which the service compares.
+                self._clients.objects.put_object(
+                    *self._bucket,
+                    self._folder + name,
+                    file,
+                    content_md5=self.tag(file),
+                    content_type="application/json",
+                    **condition,
+                )
+            except ServiceError as error:
+                if error.status == _PRECONDITION_FAILED:
+                    return False
+                raise
+        return True
+
+    @contextmanager
+    def _translated(self, name: str) -> Iterator[None]:
+        with self._clients.translated(_ERRORS, path=name):
+            yield
