@@ -1,15 +1,18 @@
-"""Whether a bucket that exists can hold the audit log."""
+"""Whether a bucket that exists can hold the audit log, or the published plan."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any
 
+from cdk import plan_policy
 from cdk.account import Account, Found, UnansweredError
 from cdk.audit_policy import AUDIT_PREFIX, AuditPolicy
+from cdk.plan_policy import PLAN_PREFIX
 from cdk.resource_policies import listed
 from cdk.settings import Settings
 from lockstep.plan_audit import AwsAudit
+from lockstep.stack_names import plan_bucket_name
 
 
 def audit_policy(account: Account, audit: AwsAudit, settings: Settings) -> AuditPolicy:
@@ -33,7 +36,21 @@ def audit_bucket(account: Account, audit: AwsAudit, settings: Settings) -> Found
         audit: The plan's section.
         settings: How entries are locked, and who may append or delete.
     """
-    name = audit.bucket
+    return _bucket(account, audit.bucket, lambda: _lacks(account, audit, settings))
+
+
+def plan_bucket(account: Account, audit: AwsAudit) -> Found | None:
+    """The bucket of the published plan.
+
+    Args:
+        account: Who must own it.
+        audit: The plan's section, which names it.
+    """
+    name = plan_bucket_name(audit.bucket)
+    return _bucket(account, name, lambda: _plan_lacks(account, name, audit.region))
+
+
+def _bucket(account: Account, name: str, lacks: Callable[[], Iterator[str]]) -> Found | None:
     try:
         # Bucket names are global, and only its owner may say whether it is the one that is meant.
         if account.ask("s3", "head_bucket", Bucket=name, ExpectedBucketOwner=account.id) is None:
@@ -41,32 +58,50 @@ def audit_bucket(account: Account, audit: AwsAudit, settings: Settings) -> Found
     except UnansweredError as error:
         unfit = (
             f"bucket {name}: it belongs to another account, or {account.id} may not see it ({error}); give the plan a "
-            "bucket of your own (audit.aws.bucket)"
+            "bucket of your own (audit.aws.bucket, which also names that of the plan)"
         )
         return Found(what=f"bucket {name}", unfit=(unfit,))
     tags = account.ask("s3", "get_bucket_tagging", Bucket=name) or {"TagSet": []}
     return Found(
         what=f"bucket {name}",
         tags={tag["Key"]: tag["Value"] for tag in tags["TagSet"]},
-        lacks=tuple(f"bucket {name}: {lack}" for lack in _lacks(account, audit, settings)),
+        lacks=tuple(f"bucket {name}: {lack}" for lack in lacks()),
     )
+
+
+def _plan_lacks(account: Account, name: str, region: str) -> Iterator[str]:
+    yield from _place_lacks(account, name, region)
+    for rule in _expirations(account, name):
+        if _concerns(rule, PLAN_PREFIX):
+            yield (
+                f"its lifecycle rule {rule.get('ID', 'without an id')} deletes published plans, which functions read "
+                "at each start; change it (`aws s3api put-bucket-lifecycle-configuration`)"
+            )
+    statements = _statements(account, name)
+    for lack, wanted in plan_policy.lacks(f"arn:{account.partition}:s3:::{name}", statements):
+        yield f"its policy {lack}; add to it {json.dumps(wanted, separators=(',', ':'))}"
+    yield from _encryption_lacks(account, name, "the functions may not use")
 
 
 def _lacks(account: Account, audit: AwsAudit, settings: Settings) -> Iterator[str]:
     name = audit.bucket
+    yield from _place_lacks(account, name, audit.region)
+    yield from _lock_lacks(account, audit, settings.object_lock.upper())
+    yield from _lifecycle_lacks(account, audit)
+    yield from _policy_lacks(account, name, audit_policy(account, audit, settings))
+    yield from _encryption_lacks(account, name, "the audit function may not use, and auditors would need")
+
+
+def _place_lacks(account: Account, name: str, wanted: str) -> Iterator[str]:
     # Of us-east-1 it is null.
     region = account.ask("s3", "get_bucket_location", Bucket=name)["LocationConstraint"] or "us-east-1"
-    if region != audit.region:
-        yield f"it is in {region}, and the plan says {audit.region}"
+    if region != wanted:
+        yield f"it is in {region}, and the plan says {wanted}"
     if account.ask("s3", "get_bucket_versioning", Bucket=name).get("Status") != "Enabled":
         yield (
             f"it keeps no versions; `aws s3api put-bucket-versioning --bucket {name} "
             "--versioning-configuration Status=Enabled`"
         )
-    yield from _lock_lacks(account, audit, settings.object_lock.upper())
-    yield from _lifecycle_lacks(account, audit)
-    yield from _policy_lacks(account, name, audit_policy(account, audit, settings))
-    yield from _encryption_lacks(account, name)
 
 
 def _lock_lacks(account: Account, audit: AwsAudit, mode: str) -> Iterator[str]:
@@ -95,11 +130,10 @@ def _lifecycle_lacks(account: Account, audit: AwsAudit) -> Iterator[str]:
 
     https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-lock-managing.html#object-lock-managing-lifecycle
     """
-    answer = account.ask("s3", "get_bucket_lifecycle_configuration", Bucket=audit.bucket) or {}
-    for rule in answer.get("Rules", []):
-        expiration = rule.get("Expiration", {})
-        days = 0 if "Date" in expiration else expiration.get("Days")
-        if rule["Status"] != "Enabled" or days is None or not _concerns_entries(rule):
+    for rule in _expirations(account, audit.bucket):
+        expiration = rule["Expiration"]
+        days = 0 if "Date" in expiration else expiration["Days"]
+        if not _concerns(rule, AUDIT_PREFIX):
             continue
         if timedelta(days=days) < audit.retention:
             when = f"after {days} days" if days else f"on {expiration['Date']:%Y-%m-%d}"
@@ -110,24 +144,34 @@ def _lifecycle_lacks(account: Account, audit: AwsAudit) -> Iterator[str]:
             )
 
 
-def _concerns_entries(rule: Mapping[str, Any]) -> bool:
-    """Whether a rule concerns objects below `aws/`; an entry has no tags."""
+def _expirations(account: Account, name: str) -> Iterator[Mapping[str, Any]]:
+    """The lifecycle rules that are on and let objects expire."""
+    answer = account.ask("s3", "get_bucket_lifecycle_configuration", Bucket=name) or {}
+    for rule in answer.get("Rules", []):
+        if rule["Status"] == "Enabled" and {"Date", "Days"} & rule.get("Expiration", {}).keys():
+            yield rule
+
+
+def _concerns(rule: Mapping[str, Any], folder: str) -> bool:
+    """Whether a rule concerns objects of a folder; ours have no tags."""
     given = rule.get("Filter", {})
     given = {**given, **given.get("And", {})}
     prefix = given.get("Prefix", rule.get("Prefix", ""))
-    return not {"Tag", "Tags"} & given.keys() and (
-        prefix.startswith(AUDIT_PREFIX) or AUDIT_PREFIX.startswith(prefix)
-    )
+    return not {"Tag", "Tags"} & given.keys() and (prefix.startswith(folder) or folder.startswith(prefix))
 
 
 def _policy_lacks(account: Account, name: str, policy: AuditPolicy) -> Iterator[str]:
-    answer = account.ask("s3", "get_bucket_policy", Bucket=name)
-    statements = json.loads(answer["Policy"])["Statement"] if answer else []
-    for lack, wanted in policy.lacks(listed(statements)):
+    for lack, wanted in policy.lacks(_statements(account, name)):
         yield f"its policy {lack}; add to it {json.dumps(wanted, separators=(',', ':'))}"
 
 
-def _encryption_lacks(account: Account, name: str) -> Iterator[str]:
+def _statements(account: Account, name: str) -> list[Any]:
+    """Those of the bucket's policy."""
+    answer = account.ask("s3", "get_bucket_policy", Bucket=name)
+    return listed(json.loads(answer["Policy"])["Statement"]) if answer else []
+
+
+def _encryption_lacks(account: Account, name: str, why: str) -> Iterator[str]:
     answer = account.ask("s3", "get_bucket_encryption", Bucket=name)
     rules = answer["ServerSideEncryptionConfiguration"]["Rules"] if answer else []
     for rule in rules:
@@ -135,7 +179,6 @@ def _encryption_lacks(account: Account, name: str) -> Iterator[str]:
         if default.get("SSEAlgorithm", "AES256") != "AES256":
             encryption = '{"Rules":[{"ApplyServerSideEncryptionByDefault":{"SSEAlgorithm":"AES256"}}]}'
             yield (
-                f"it encrypts with {default.get('KMSMasterKeyID', 'a key of KMS')}, which the audit function may not "
-                f"use, and auditors would need; `aws s3api put-bucket-encryption --bucket {name} "
-                f"--server-side-encryption-configuration '{encryption}'`"
+                f"it encrypts with {default.get('KMSMasterKeyID', 'a key of KMS')}, which {why}; `aws s3api "
+                f"put-bucket-encryption --bucket {name} --server-side-encryption-configuration '{encryption}'`"
             )

@@ -81,28 +81,24 @@ class AuditPolicy:
         change an adopted bucket is its owner's affair, as long as the policy names them.
         """
         wanted = self._new_objects_only()
-        if not any(_covers(s, wanted) and _same_condition(s, wanted) for s in found):
+        if not any(covers(s, wanted) and same_condition(s, wanted) for s in found):
             yield "lets entries be written over", wanted
         wanted = self._entries_of_writers_only()
-        spared = {_spared(s) for s in found if _covers(s, wanted)} - {None}
+        spared = {_spared(s) for s in found if covers(s, wanted)} - {None}
         if not any(of and self.writers[0] in of and of <= set(self.writers) for of in spared):
             yield "lets others than the audit function and the operators write entries", wanted
         wanted = self._entries_stay()
         allowed = {self.break_glass}
-        if not any(_covers(s, wanted) and (of := _spared(s)) is not None and of <= allowed for s in found):
+        if not any(covers(s, wanted) and (of := _spared(s)) is not None and of <= allowed for s in found):
             yield "lets entries be deleted", wanted
         if self.removable:
             return
         wanted = self._bucket_stays()
-        if not any(_covers(s, wanted) and _spared(s) is not None for s in found):
+        if not any(covers(s, wanted) and _spared(s) is not None for s in found):
             yield "lets itself, lifecycle, versioning and lock be changed", wanted
 
     def _new_objects_only(self) -> Statement:
-        """See https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes-enforce.html."""
-        return {
-            **_denial("NewObjectsOnly", ("s3:PutObject",), f"{self.bucket_arn}/*"),
-            "Condition": {"Null": {"s3:if-none-match": "true"}},
-        }
+        return new_objects_only("NewObjectsOnly", f"{self.bucket_arn}/*")
 
     def _entries_of_writers_only(self) -> Statement:
         resource = f"{self.bucket_arn}/{AUDIT_PREFIX}*"
@@ -117,6 +113,17 @@ class AuditPolicy:
         return _denial("BucketStays", BUCKET_ACTIONS, self.bucket_arn, spares=spares)
 
 
+def new_objects_only(sid: str, resource: str) -> Statement:
+    """Deny to write over an object.
+
+    See https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes-enforce.html.
+    """
+    return {
+        **_denial(sid, ("s3:PutObject",), resource),
+        "Condition": {"Null": {"s3:if-none-match": "true"}},
+    }
+
+
 def _denial(sid: str, actions: Sequence[str], resource: str, *, spares: Sequence[str] = ()) -> Statement:
     return {
         "Sid": sid,
@@ -128,7 +135,7 @@ def _denial(sid: str, actions: Sequence[str], resource: str, *, spares: Sequence
     }
 
 
-def _covers(statement: Statement, wanted: Statement) -> bool:
+def covers(statement: Statement, wanted: Statement) -> bool:
     """Whether it denies everyone at least these actions on at least these resources, whatever its condition."""
     actions, resources = _texts(statement.get("Action")), _texts(statement.get("Resource"))
     return (
@@ -150,7 +157,8 @@ def _around(resource: str) -> Iterable[str]:
     return (f"{bucket}/*",) if objects else ()
 
 
-def _same_condition(statement: Statement, wanted: Statement) -> bool:
+def same_condition(statement: Statement, wanted: Statement) -> bool:
+    """Whether it denies what `new_objects_only` does, in either spelling."""
     return statement.get("Condition") in (wanted["Condition"], {"Null": {"s3:if-none-match": True}})
 
 

@@ -42,6 +42,7 @@ class Adopt(BaseModel):
     Attributes:
         lock_table: The table that the plan names.
         audit_bucket: The bucket that the plan names. Its policy, versioning and Object Lock stay as they are.
+        plan_bucket: The bucket of the published plan, which the audit bucket names. It stays as it is, too.
         mac_key: The key behind the alias that the plan names. A key by id or ARN is adopted in any case.
         encryption_key: The key for what is made: secrets, table, logs, topics. Its policy stays as it is.
         keys: Other keys, which encrypt adopted secrets or the adopted table.
@@ -54,6 +55,7 @@ class Adopt(BaseModel):
 
     lock_table: bool = False
     audit_bucket: bool = False
+    plan_bucket: bool = False
     mac_key: bool = False
     encryption_key: KeyArn | None = None
     keys: tuple[KeyArn, ...] = ()
@@ -77,8 +79,8 @@ def _names(adopted: bool | tuple[str, ...], name: str) -> bool:  # noqa: FBT001 
 class Vpc(BaseModel):
     """The VPC of the databases.
 
-    The subnets need a route to Secrets Manager and DynamoDB, and with an OCI store to OCI: a NAT, or endpoints. With
-    `functions: all` also to KMS and S3.
+    The subnets need a route to Secrets Manager, DynamoDB and S3, and with an OCI store to OCI: a NAT, or endpoints.
+    With `functions: all` also to KMS.
 
     Attributes:
         database_cidrs: The address ranges of the databases, for the security group that is made.

@@ -13,7 +13,7 @@ from functools import partial
 
 from cdk import existing_checks as checks
 from cdk.account import Account, Found, StackState, UnansweredError
-from cdk.account_buckets import audit_bucket
+from cdk.account_buckets import audit_bucket, plan_bucket
 from cdk.estate import Adopt
 from cdk.existing_topics import topics as adopted_topics
 from cdk.settings import Deployment
@@ -29,6 +29,7 @@ _ADOPTABLE = {
     "AWS::S3::Bucket": "BucketName",
     "AWS::SecretsManager::Secret": "Name",
 }
+_AUDIT_BUCKET, _PLAN_BUCKET = '"audit_bucket": true', '"plan_bucket": true'
 _NOTHING_MANAGED = {None, "REVIEW_IN_PROGRESS", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED"}
 """A stack whose first deployment failed is deleted by the CDK CLI, and made again."""
 _WAYS_OUT = {
@@ -138,7 +139,7 @@ def _stack_problem(stack: str, state: StackState) -> str | None:
 
 
 def _names(deployment: Deployment, template: Template, account: Account) -> Iterator[_Name]:
-    adopt, audit = deployment.settings.adopt, deployment.plan.audit.aws
+    adopt = deployment.settings.adopt
     own_alias = f"alias/{deployment.settings.stack}"
     for resource in template.resources.values():
         kind = resource["Type"]
@@ -149,8 +150,7 @@ def _names(deployment: Deployment, template: Template, account: Account) -> Iter
             case "AWS::DynamoDB::Table":
                 yield _one(kind, name, '"lock_table": true', adopt.lock_table, partial(account.table, name))
             case "AWS::S3::Bucket":
-                ask = partial(audit_bucket, account, audit, deployment.settings)
-                yield _one(kind, name, '"audit_bucket": true', adopt.audit_bucket, ask)
+                yield _bucket(deployment, account, name)
             case "AWS::KMS::Alias" if name == own_alias:
                 if not adopt.encryption_key:
                     yield _one(kind, name, '"encryption_key": "…"', False, _encryption_key(account, name))
@@ -174,6 +174,16 @@ def _names(deployment: Deployment, template: Template, account: Account) -> Iter
                     expected=adopt.log_groups is not True and adopt.adopts_log_group(name),
                     ask=partial(account.log_group, name),
                 )
+
+
+def _bucket(deployment: Deployment, account: Account, name: str) -> _Name:
+    audit, adopt = deployment.plan.audit.aws, deployment.settings.adopt
+    line, consent, ask = (
+        (_AUDIT_BUCKET, adopt.audit_bucket, partial(audit_bucket, account, audit, deployment.settings))
+        if name == audit.bucket
+        else (_PLAN_BUCKET, adopt.plan_bucket, partial(plan_bucket, account, audit))
+    )
+    return _one("AWS::S3::Bucket", name, line, consent, ask)
 
 
 def _one(
@@ -286,11 +296,13 @@ def _complete(
             mac_key = True
         else:
             encryption_key = arn
+    lines = {name.line for name in names if name.name in adopted.get("AWS::S3::Bucket", set())}
     found = {arn for arn in keys.values() if ("AWS::KMS::Key", arn.rpartition("/")[2]) not in managed}
     others = sorted({*adopt.keys, *found} - {encryption_key})
     return Adopt(
         lock_table="AWS::DynamoDB::Table" in adopted,
-        audit_bucket="AWS::S3::Bucket" in adopted,
+        audit_bucket=_AUDIT_BUCKET in lines,
+        plan_bucket=_PLAN_BUCKET in lines,
         mac_key=mac_key,
         encryption_key=encryption_key,
         keys=tuple(others),

@@ -6,9 +6,9 @@ from typing import Any
 from cdk import existing_keys as keys
 from cdk.account import Account, Found, UnansweredError
 from cdk.estate import Adopt
-from cdk.foundation import secret_kinds
 from cdk.settings import Deployment
 from cdk.template import Template
+from lockstep.adoption import secret_kinds
 from lockstep.tags import SECRET_TAG, STACK_TAG
 
 _NO_SUCH_NETWORK = ("InvalidVpcID", "InvalidSubnetID", "InvalidSubnet", "InvalidGroup", "InvalidGroupId")

@@ -1,4 +1,4 @@
-"""Resources that outlive the stack: keys, lock table, secrets, audit bucket. Deleting the stack keeps all of them.
+"""Resources that outlive the stack: keys, lock table, secrets, the buckets of audit log and plan. All of them stay.
 
 Each is made or adopted. What is adopted is not in the template, so CloudFormation neither changes nor deletes it: not
 the content of a secret, not the policy of a bucket or of a key.
@@ -14,12 +14,15 @@ from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
+from cdk import plan_policy
 from cdk.audit_policy import AuditPolicy
 from cdk.nag import acknowledge
+from cdk.plan_policy import REPORT_PREFIX
 from cdk.settings import Deployment, Settings
+from lockstep.adoption import secret_kinds
 from lockstep.plan import Plan
 from lockstep.plan_audit import AwsAudit
-from lockstep.store_kinds import AwsSecretsManager
+from lockstep.stack_names import plan_bucket_name
 from lockstep.tags import SECRET_TAG, SecretKind
 
 PLACEHOLDER = secretsmanager.CfnSecret.GenerateSecretStringProperty(
@@ -42,7 +45,7 @@ KEPT = RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE
 
 
 class Foundation(Construct):
-    """Keys, lock table, secrets and audit bucket of a plan.
+    """Keys, lock table, secrets, audit bucket and plan bucket.
 
     Attributes:
         key: The key that encrypts what is made: secrets, lock table, logs, topics.
@@ -51,6 +54,7 @@ class Foundation(Construct):
         mac_key_alias: The alias by which an adopted key is known.
         table: The lock table.
         bucket: The bucket of the audit log.
+        plans: The bucket of the published plan.
     """
 
     def __init__(self, scope: Construct, construct_id: str, deployment: Deployment) -> None:
@@ -65,9 +69,11 @@ class Foundation(Construct):
         # By name, so that nothing waits for it: see `make_table_last`.
         self.table = dynamodb.Table.from_table_name(self, "LockTableByName", plan.lock.table)
         for name, kind in secret_kinds(plan).items():
-            if not settings.adopt.adopts_secret(name):
+            if settings.makes_secret(name):
                 self._secret(name, kind)
+        self._access_log: s3.Bucket | None = None
         self.bucket = self._audit_bucket(plan.audit.aws, settings)
+        self.plans = self._plan_bucket(plan_bucket_name(plan.audit.aws.bucket), settings)
 
     def _encryption_key(self, settings: Settings) -> kms.IKey:
         if settings.adopt.encryption_key:
@@ -185,7 +191,65 @@ class Foundation(Construct):
     def _audit_bucket(self, audit: AwsAudit, settings: Settings) -> s3.IBucket:
         if settings.adopt.audit_bucket:
             return s3.Bucket.from_bucket_name(self, "Audit", audit.bucket)
-        access_log = s3.Bucket(
+        bucket = s3.Bucket(
+            self,
+            "Audit",
+            bucket_name=audit.bucket,
+            # Entries hold no secret, and an auditor in any cloud can read them without one of our keys.
+            encryption=s3.BucketEncryption.S3_MANAGED,
+            block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
+            enforce_ssl=True,
+            minimum_tls_version=1.2,
+            object_ownership=s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
+            versioned=True,
+            object_lock_enabled=True,
+            object_lock_default_retention=_LOCKS[settings.object_lock](Duration.days(audit.retention.days)),
+            server_access_logs_bucket=self._log_of_access(settings),
+            removal_policy=KEPT,
+        )
+        # Versioning and lock keep what was written, and not what a read meets.
+        for statement in self._audit_policy(bucket, audit, settings).statements():
+            bucket.add_to_resource_policy(iam.PolicyStatement.from_json(statement))
+        _keep_policy(bucket)
+        return bucket
+
+    def _plan_bucket(self, name: str, settings: Settings) -> s3.IBucket:
+        """The bucket that functions read the plan from, and that the fleet machine writes reports to."""
+        if settings.adopt.plan_bucket:
+            return s3.Bucket.from_bucket_name(self, "Plans", name)
+        bucket = s3.Bucket(
+            self,
+            "Plans",
+            bucket_name=name,
+            # A plan holds no secret, and functions need no key for it.
+            encryption=s3.BucketEncryption.S3_MANAGED,
+            block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
+            enforce_ssl=True,
+            minimum_tls_version=1.2,
+            object_ownership=s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
+            versioned=True,
+            lifecycle_rules=[
+                s3.LifecycleRule(
+                    id="reports",
+                    prefix=REPORT_PREFIX,
+                    expiration=Duration.days(settings.log_retention_days),
+                    noncurrent_version_expiration=Duration.days(1),
+                    abort_incomplete_multipart_upload_after=Duration.days(1),
+                )
+            ],
+            server_access_logs_bucket=self._log_of_access(settings),
+            server_access_logs_prefix="plans/",
+            removal_policy=KEPT,
+        )
+        bucket.add_to_resource_policy(iam.PolicyStatement.from_json(plan_policy.statement(bucket.bucket_arn)))
+        _keep_policy(bucket)
+        return bucket
+
+    def _log_of_access(self, settings: Settings) -> s3.Bucket:
+        """The access log of the buckets that are made."""
+        if self._access_log:
+            return self._access_log
+        access_log = self._access_log = s3.Bucket(
             self,
             "AccessLog",
             encryption=s3.BucketEncryption.S3_MANAGED,
@@ -202,27 +266,7 @@ class Foundation(Construct):
             "AwsSolutions-S1",
             "This is the access log; a log of its own would need a log again.",
         )
-        bucket = s3.Bucket(
-            self,
-            "Audit",
-            bucket_name=audit.bucket,
-            # Entries hold no secret, and an auditor in any cloud can read them without one of our keys.
-            encryption=s3.BucketEncryption.S3_MANAGED,
-            block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
-            enforce_ssl=True,
-            minimum_tls_version=1.2,
-            object_ownership=s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
-            versioned=True,
-            object_lock_enabled=True,
-            object_lock_default_retention=_LOCKS[settings.object_lock](Duration.days(audit.retention.days)),
-            server_access_logs_bucket=access_log,
-            removal_policy=KEPT,
-        )
-        # Versioning and lock keep what was written, and not what a read meets.
-        for statement in self._audit_policy(bucket, audit, settings).statements():
-            bucket.add_to_resource_policy(iam.PolicyStatement.from_json(statement))
-        _keep_policy(bucket)
-        return bucket
+        return access_log
 
     def _audit_policy(self, bucket: s3.Bucket, audit: AwsAudit, settings: Settings) -> AuditPolicy:
         roles = f"arn:{Aws.PARTITION}:iam::{Aws.ACCOUNT_ID}:role"
@@ -252,17 +296,3 @@ def _keep_policy(bucket: s3.Bucket) -> None:
     """A bucket that outlives the stack keeps what its policy denies."""
     if bucket.policy:
         bucket.policy.apply_removal_policy(KEPT)
-
-
-def secret_kinds(plan: Plan) -> dict[str, SecretKind]:
-    """What each secret of the credentials in AWS holds, by its name."""
-    if plan.store(AwsSecretsManager) is None:
-        return {}
-    return {
-        name: kind
-        for credential in plan.credentials
-        for name, kind in (
-            (credential.secret_names.app_user, SecretKind.APP_USER),
-            (credential.secret_names.connection_blob, SecretKind.CONNECTION_BLOB),
-        )
-    }

@@ -24,6 +24,7 @@ from pydantic import (
 from cdk.bundle import Architecture, plan_of_bundle, read_bundle
 from cdk.canary import LONGEST_WAIT, Canary
 from cdk.estate import Adopt, Tags, Vpc
+from lockstep.adoption import secret_kinds
 from lockstep.plan import Plan
 from lockstep.plan_checks import example_values, missing_ca_files, rule_problems
 from lockstep.plan_file import load_shipped_plan
@@ -37,6 +38,10 @@ _ALIKE = 0.8
 """So much of a name is a setting's, if it is a misspelling of it (`difflib`)."""
 LONGEST_ALARM = timedelta(days=7)
 """The longest period that a CloudWatch alarm can evaluate (CloudWatch quotas)."""
+
+
+MOST_WITH_SECRETS = 100
+"""So many credentials may have their secrets in the template, which takes 500 resources."""
 
 
 class NotDeployableError(Exception):
@@ -108,6 +113,13 @@ class Settings(BaseModel):
     schedules: Annotated[
         bool, Field(description="whether the rules start rotations: true as the last step of the first day")
     ] = False
+    secrets: Annotated[
+        Literal["stack", "provision"],
+        Field(
+            description="who makes the secrets of credentials: the stack, for at most 100 credentials, or `lockstep "
+            "provision`, for any number"
+        ),
+    ] = "stack"
     canary: Annotated[
         str | None,
         Field(
@@ -176,6 +188,10 @@ class Settings(BaseModel):
             "but for the account's root user, who can replace the bucket's policy"
         ),
     ] = None
+
+    def makes_secret(self, name: str) -> bool:
+        """Whether the stack makes this secret of a credential."""
+        return self.secrets == "stack" and not self.adopt.adopts_secret(name)
 
     def audit_role(self, region: str) -> str:
         """The name of the audit function's role: names of roles are those of an account, not of a region."""
@@ -254,6 +270,7 @@ def read_deployment(settings: Settings) -> Deployment:
     plan = load_shipped_plan(ROOT / settings.plan)
     check_deployable(plan, stack=settings.stack)
     check_canary(plan, settings.canary)
+    check_secrets(plan, settings)
     check_quotas(plan, settings)
     return Deployment(plan=plan, settings=settings, definition=DEFINITION.read_text(encoding="utf-8"))
 
@@ -267,11 +284,26 @@ def check_quotas(plan: Plan, settings: Settings) -> None:
     estate = Estate(
         stack=settings.stack,
         tags=settings.tags,
-        adopts_secret=settings.adopt.adopts_secret,
+        adopts_secret=lambda name: not settings.makes_secret(name),
         keys=len(settings.adopt.keys),
     )
     if problems := [str(use) for use in broken(uses(plan, estate))]:
         raise NotDeployableError("\n".join(problems))
+
+
+def check_secrets(plan: Plan, settings: Settings) -> None:
+    """Refuse a plan with more secrets than a stack should make.
+
+    Raises:
+        NotDeployableError: It names the setting, and the command that makes them.
+    """
+    made = [name for name in secret_kinds(plan) if settings.makes_secret(name)]
+    if len(made) > 2 * MOST_WITH_SECRETS:
+        raise NotDeployableError(
+            f"cdk.json: secrets: a stack makes the secrets of {MOST_WITH_SECRETS} credentials at most, two each, and "
+            f'this plan has {len(made)} to make; set "secrets": "provision", run `make deploy-aws` again, and then '
+            "`lockstep provision --cloud aws`, which makes those that are missing"
+        )
 
 
 def check_complete(deployment: Deployment) -> None:

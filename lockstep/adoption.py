@@ -97,6 +97,11 @@ def wanted(plan: Plan, credential_id: str | None = None) -> list[Wanted]:
     return list(dict.fromkeys(_wanted(plan, credential_id)))
 
 
+def secret_kinds(plan: Plan) -> dict[str, SecretKind]:
+    """What each secret of the credentials in AWS holds, by its name."""
+    return {one.name: one.kind for one in wanted(plan) if one.kind in ROTATED}
+
+
 def _wanted(plan: Plan, credential_id: str | None) -> Iterator[Wanted]:
     chosen = [c for c in plan.credentials if credential_id in {None, c.id}]
     store = plan.store(AwsSecretsManager)

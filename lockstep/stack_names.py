@@ -20,6 +20,11 @@ def announce_rule_name(stack: str) -> str:
     return f"{stack}.announce"
 
 
+def plan_bucket_name(audit_bucket: str) -> str:
+    """The name of the bucket that holds the published plan, in both clouds: that of the audit log, with an ending."""
+    return f"{audit_bucket}-plans"
+
+
 def state_machine_name(stack: str) -> str:
     """The name of the state machine."""
     return stack

@@ -12,6 +12,7 @@ import pytest
 from botocore.client import BaseClient
 from botocore.exceptions import ClientError
 
+from cdk import plan_policy
 from cdk.account import Account
 from cdk.account_buckets import audit_policy
 from cdk.existing import Estate, look
@@ -22,6 +23,7 @@ from sandbox.aws import AwsSandbox
 from tests.infrastructure.cdk_case import PLAN
 
 BUCKET = "example-lockstep-audit"
+PLAN_BUCKET = "example-lockstep-audit-plans"
 OWN = [{"Key": "lockstep:stack", "Value": "lockstep"}]
 SECRET = "multi-cloud/app_user"
 
@@ -91,6 +93,17 @@ def make_bucket(aws: AwsSandbox, *, tags: list[dict[str, str]] = OWN, days: int 
         s3.put_bucket_tagging(Bucket=BUCKET, Tagging={"TagSet": tags})
 
 
+def make_plan_bucket(aws: AwsSandbox, *, tags: list[dict[str, str]] = OWN) -> None:
+    s3 = aws.client("s3")
+    s3.create_bucket(Bucket=PLAN_BUCKET, CreateBucketConfiguration={"LocationConstraint": aws.region})
+    s3.put_bucket_versioning(Bucket=PLAN_BUCKET, VersioningConfiguration={"Status": "Enabled"})
+    wanted = plan_policy.statement(f"arn:aws:s3:::{PLAN_BUCKET}")
+    policy = {"Version": "2012-10-17", "Statement": [wanted]}
+    s3.put_bucket_policy(Bucket=PLAN_BUCKET, Policy=json.dumps(policy))
+    if tags:
+        s3.put_bucket_tagging(Bucket=PLAN_BUCKET, Tagging={"TagSet": tags})
+
+
 def make_everything(aws: AwsSandbox, tags: list[dict[str, str]]) -> Mapping[str, str]:
     """Everything that outlives a stack; the ARNs of both keys."""
     keys = {
@@ -101,6 +114,7 @@ def make_everything(aws: AwsSandbox, tags: list[dict[str, str]]) -> Mapping[str,
     }
     make_table(aws, tags=tags)
     make_bucket(aws, tags=tags)
+    make_plan_bucket(aws, tags=tags)
     for resource in template().of_type("AWS::SecretsManager::Secret").values():
         make_secret(aws, resource["Properties"]["Name"], tags=tags, KmsKeyId=keys["encryption"])
     for resource in template().of_type("AWS::Logs::LogGroup").values():

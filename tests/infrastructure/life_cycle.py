@@ -330,6 +330,7 @@ class Estate:
         everything = {
             "lock_table": True,
             "audit_bucket": True,
+            "plan_bucket": True,
             "mac_key": True,
             "secrets": True,
             "log_groups": True,

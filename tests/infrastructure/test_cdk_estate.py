@@ -10,7 +10,9 @@ import pytest
 
 from cdk.bundle import build
 from cdk.estate import Adopt
-from cdk.settings import ROOT, NotDeployableError, Settings
+from cdk.settings import ROOT, NotDeployableError, Settings, check_secrets
+from lockstep.plan_file import load_plan
+from lockstep.quotas.scaling import scaled
 from sandbox.aws.policies import Statement, as_list
 from tests.infrastructure.cdk_case import BOTH_CLOUDS, PLAN, VPC, Synthesised, synthesised
 
@@ -149,6 +151,7 @@ def test_what_is_not_named_is_made(adopted: object) -> None:
 ALL_ADOPTED = {
     "lock_table": True,
     "audit_bucket": True,
+    "plan_bucket": True,
     "mac_key": True,
     "encryption_key": ADOPTED_KEY,
     "keys": [OTHER_KEY],
@@ -187,7 +190,7 @@ def test_a_stack_that_adopts_everything_makes_none_of_it() -> None:
         ({"lock_table": True}, {"AWS::DynamoDB::Table"}),
         ({"secrets": True}, {"AWS::SecretsManager::Secret"}),
         ({"log_groups": True}, {"AWS::Logs::LogGroup"}),
-        ({"audit_bucket": True}, {"AWS::S3::Bucket", "AWS::S3::BucketPolicy"}),
+        ({"audit_bucket": True, "plan_bucket": True}, {"AWS::S3::Bucket", "AWS::S3::BucketPolicy"}),
     ],
 )
 def test_one_line_adopts_one_kind(aws: Synthesised, line: dict[str, object], gone: set[str]) -> None:
@@ -197,6 +200,16 @@ def test_one_line_adopts_one_kind(aws: Synthesised, line: dict[str, object], gon
     # All that is left is as it was.
     for name, resource in adopting.template["Resources"].items():
         assert aws.template["Resources"][name]["Type"] == resource["Type"]
+
+
+@pytest.mark.parametrize("line", ["audit_bucket", "plan_bucket"])
+def test_one_bucket_is_adopted_and_the_other_is_made_with_its_access_log(line: str) -> None:
+    adopting = _adopting(**{line: True})
+    names = [b["Properties"].get("BucketName") for b in adopting.resources("AWS::S3::Bucket").values()]
+    made = {"audit_bucket": "example-lockstep-audit-plans", "plan_bucket": "example-lockstep-audit"}[line]
+    assert set(names) == {made, None}
+    bucket = adopting.properties("AWS::S3::Bucket", BucketName=made)
+    assert bucket["LoggingConfiguration"]["DestinationBucketName"]
 
 
 def test_an_adopted_table_is_the_one_that_is_locked() -> None:
@@ -244,6 +257,22 @@ def test_one_secret_is_adopted_and_the_others_are_made() -> None:
         "multi-cloud/ledger_user",
         "multi-cloud/ledger_blob",
     }
+
+
+def test_secrets_that_are_provisioned_are_not_in_the_template(aws: Synthesised) -> None:
+    provisioned = synthesised(secrets="provision")
+    gone = aws.template["Resources"].keys() - provisioned.template["Resources"].keys()
+    assert {aws.template["Resources"][name]["Type"] for name in gone} == {"AWS::SecretsManager::Secret"}
+    assert not provisioned.resources("AWS::SecretsManager::Secret")
+
+
+def test_a_stack_makes_the_secrets_of_a_hundred_credentials_and_no_more() -> None:
+    plan = load_plan(ROOT / PLAN)
+    check_secrets(scaled(plan, 100), Settings())
+    with pytest.raises(NotDeployableError, match=r"has 202 to make.*lockstep provision --cloud aws"):
+        check_secrets(scaled(plan, 101), Settings())
+    check_secrets(scaled(plan, 101), Settings(secrets="provision"))
+    check_secrets(scaled(plan, 101), Settings(adopt=Adopt(secrets=True)))
 
 
 def test_every_function_can_be_in_the_vpc_and_only_one_reaches_databases() -> None:

@@ -67,7 +67,7 @@ def test_nor_with_the_longest_names_with_tags_with_keys_and_with_admins_that_are
             "lock": plan.lock.model_copy(update={"table": "t" * 255, "region": "ap-southeast-2"}),
             "audit": plan.audit.model_copy(
                 update={
-                    "aws": plan.audit.aws.model_copy(update={"bucket": "b" * 63, "region": "ap-southeast-2"})
+                    "aws": plan.audit.aws.model_copy(update={"bucket": "b" * 57, "region": "ap-southeast-2"})
                 }
             ),
             "credential_sections": tuple(

@@ -152,7 +152,7 @@ def test_audit_entries_are_locked_for_the_plans_retention(aws: Synthesised) -> N
 
 def test_no_bucket_is_public_or_answers_plain_http(aws: Synthesised) -> None:
     buckets, policies = aws.resources("AWS::S3::Bucket"), aws.resources("AWS::S3::BucketPolicy")
-    assert len(buckets) == len(policies) == 2
+    assert len(buckets) == len(policies) == 3
     for bucket in buckets.values():
         assert set(bucket["Properties"]["PublicAccessBlockConfiguration"].values()) == {True}
     for policy in policies.values():
@@ -161,8 +161,25 @@ def test_no_bucket_is_public_or_answers_plain_http(aws: Synthesised) -> None:
 
 def test_the_audit_bucket_denies_unconditional_writes(aws: Synthesised) -> None:
     policies = aws.resources("AWS::S3::BucketPolicy").values()
-    audit = next(p for p in policies if aws.words(p["Properties"]["Bucket"]).startswith("bucket example"))
+    audit = next(
+        p for p in policies if aws.words(p["Properties"]["Bucket"]) == "bucket example-lockstep-audit"
+    )
     assert {"Null": {"s3:if-none-match": "true"}} in _denied(audit)
+
+
+def test_a_published_plan_cannot_be_written_over_and_reports_expire(aws: Synthesised) -> None:
+    name = "example-lockstep-audit-plans"
+    bucket = aws.properties("AWS::S3::Bucket", BucketName=name)
+    assert bucket["VersioningConfiguration"] == {"Status": "Enabled"}
+    (rule,) = bucket["LifecycleConfiguration"]["Rules"]
+    assert (rule["Prefix"], rule["ExpirationInDays"]) == ("reports/", 400)
+    policies = aws.resources("AWS::S3::BucketPolicy").values()
+    (policy,) = (p for p in policies if aws.words(p["Properties"]["Bucket"]) == f"bucket {name}")
+    (statement,) = (
+        s for s in policy["Properties"]["PolicyDocument"]["Statement"] if s.get("Sid") == "NewPlansOnly"
+    )
+    assert aws.words(statement["Resource"]) == f"bucket {name}/plans/*"
+    assert statement["Condition"] == {"Null": {"s3:if-none-match": "true"}}
 
 
 def _denied(policy: Mapping[str, Any]) -> list[Any]:

@@ -11,6 +11,7 @@ from sandbox.aws import AwsSandbox
 from tests.infrastructure.existing_case import (
     BUCKET,
     OWN,
+    PLAN_BUCKET,
     SECRET,
     looked_at,
     make_bucket,
@@ -31,7 +32,7 @@ def _aws() -> Iterator[AwsSandbox]:
         yield aws
 
 
-ALL = {"lock_table": True, "audit_bucket": True, "mac_key": True, "secrets": True, "log_groups": True}
+ALL = dict.fromkeys(("lock_table", "audit_bucket", "plan_bucket", "mac_key", "secrets", "log_groups"), True)
 
 
 def test_in_an_empty_account_everything_is_made(aws: AwsSandbox) -> None:
@@ -51,11 +52,12 @@ def test_what_is_of_others_is_refused_with_the_line_that_adopts_it(aws: AwsSandb
     problems = looked_at(aws).problems
     assert len(problems) == len(template().of_type("AWS::SecretsManager::Secret")) + len(
         template().of_type("AWS::Logs::LogGroup")
-    ) + len(["table", "bucket", "encryption key", "MAC key"])
+    ) + len(["table", "audit bucket", "plan bucket", "encryption key", "MAC key"])
     text = "\n".join(problems)
     for line in (
         '"lock_table": true',
         '"audit_bucket": true',
+        '"plan_bucket": true',
         '"mac_key": true',
         f'"encryption_key": "{keys["encryption"]}"',
         f'"secrets": ["{SECRET}"]',
@@ -112,6 +114,7 @@ def test_some_secrets_are_adopted_and_the_others_are_made(aws: AwsSandbox) -> No
     [
         {"lock_table": True},
         {"audit_bucket": True},
+        {"plan_bucket": True},
         {"mac_key": True},
         {"secrets": [SECRET]},
         {"log_groups": [LOG]},
@@ -190,6 +193,29 @@ def test_a_bucket_is_told_everything_that_it_lacks_with_the_command(aws: AwsSand
         "EntriesOfWritersOnly",
         "EntriesStay",
         "BucketStays",
+        "put-bucket-encryption",
+    )
+    assert len(problems) == len(commands)
+    for problem, command in zip(problems, commands, strict=True):
+        assert command in problem
+
+
+def test_a_plan_bucket_is_told_everything_that_it_lacks_with_the_command(aws: AwsSandbox) -> None:
+    s3 = aws.client("s3")
+    s3.create_bucket(Bucket=PLAN_BUCKET, CreateBucketConfiguration={"LocationConstraint": aws.region})
+    s3.put_bucket_encryption(
+        Bucket=PLAN_BUCKET,
+        ServerSideEncryptionConfiguration={
+            "Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms"}}]
+        },
+    )
+    expire = {"ID": "all", "Status": "Enabled", "Filter": {"Prefix": ""}, "Expiration": {"Days": 30}}
+    s3.put_bucket_lifecycle_configuration(Bucket=PLAN_BUCKET, LifecycleConfiguration={"Rules": [expire]})
+    problems = looked_at(aws, adopt={"plan_bucket": True}).problems
+    commands = (
+        "put-bucket-versioning",
+        "lifecycle rule all deletes published plans",
+        "NewPlansOnly",
         "put-bucket-encryption",
     )
     assert len(problems) == len(commands)

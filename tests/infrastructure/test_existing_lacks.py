@@ -15,6 +15,7 @@ from tests.infrastructure.cdk_case import PLAN
 from tests.infrastructure.existing_case import (
     BUCKET,
     OWN,
+    PLAN_BUCKET,
     SECRET,
     looked_at,
     make_bucket,
@@ -76,8 +77,9 @@ def test_what_it_lacks_is_said_together_with_the_line_that_adopts_it(aws: AwsSan
 def test_what_can_never_be_used_is_not_offered_for_adoption(aws: AwsSandbox) -> None:
     make_table(aws, tags=[], key="id")
     with refusing("HeadBucket", code="403"):
-        bucket, table = sorted(looked_at(aws).problems)
+        plans, bucket, table = sorted(looked_at(aws).problems)
     assert bucket.startswith(f"bucket {BUCKET}: it belongs to another account")
+    assert plans.startswith(f"bucket {PLAN_BUCKET}: it belongs to another account")
     assert "name another table in the plan (lock.table)" in table
 
 
