@@ -1,15 +1,17 @@
-"""How many rotations of a shard run at once, so that a minute's rotations begin in it and keep to the rate of writes.
+"""How fast the rotations of a shard begin, and how many run at once (protocol R15).
 
-Secrets Manager takes 50 writes a second of an account and region, whoever makes them, and no request raises that. A
-shard is started in one minute. `concurrency` gives it what it needs to begin all its rotations within that minute, and
-no more than its part of what all shards of its busiest minute may write together.
+Secrets Manager takes 50 writes a second of an account and region, whoever makes them, and no request raises that. So
+one rotation after the other begins, `every` so many milliseconds: what a shard writes in a second does not depend on
+how long a rotation takes. All shards of a minute share what may be written. How many rotations run at once is a limit
+for the day on which they take longer, not the pace: by a limit alone they would begin in waves, and rotations that are
+faster than assumed would write more than is taken (docs/fleet.md).
 """
 
 from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
 from fractions import Fraction
-from math import ceil, floor
+from math import ceil
 from typing import NamedTuple
 
 from lockstep.cost.assumptions import ROTATION_SECONDS
@@ -17,20 +19,26 @@ from lockstep.cost.calls import Shape, read_counted
 from lockstep.plan import Plan
 from lockstep.quotas.base import NEAR
 from lockstep.shards import Shard
-from lockstep.store_kinds import AwsSecretsManager
 from lockstep.wall_clock import DAY, period
 
 WRITES_A_SECOND = 50
 """PutSecretValue, UpdateSecret and UpdateSecretVersionStage together, of an account and region; not adjustable
-(https://docs.aws.amazon.com/secretsmanager/latest/userguide/reference_limits.html)."""
+(https://docs.aws.amazon.com/secretsmanager/latest/userguide/reference_limits.html). What OCI Vault takes is not
+published, so a plan without a store in AWS keeps to the same pace."""
 WRITES = ("PutSecretValue", "UpdateSecretVersionStage")
 WINDOW = timedelta(seconds=60)
 """Within so long after its start a shard should begin its last rotation: the next shard starts then."""
-HEADROOM = Fraction(3, 2)
-"""Rotations may take that much longer than assumed before a shard needs more than its minute."""
+FULLEST = Fraction(95, 100)
+"""A minute in which more begin than `NEAR` of the writes allows uses no more than this share of them."""
+SPREAD_MS = 45_000
+"""Over so much of it a shard spreads its rotations where it may begin them faster: whoever else is asked, such as OCI
+Vault, whose rates are not published, is asked evenly."""
+SLOWEST_MS = 250
+"""No shard begins them slower."""
+LONGER = 2
+"""Rotations may take so many times what is assumed before fewer of them run at once than the pace needs."""
 LEAST = 10
-"""So many rotations may run at once in any shard, as long as the writes allow it: at the speed of a loopback, 0.8 s a
-rotation, they write 50 times a second."""
+"""So many rotations may run at once in any shard."""
 _MINUTE = timedelta(minutes=1)
 
 
@@ -56,22 +64,34 @@ def busiest(shards: Sequence[Shard]) -> Busiest:
     """The busiest minute; the first of several. What is rotated every few days counts as if it were due."""
     counts = _by_minute(shards)
     at = min(counts, key=lambda minute: (-counts[minute], minute))
-    return Busiest(at, counts[at], tuple(shard.name for shard in shards if at in _minutes(shard)))
+    return Busiest(at, counts[at], tuple(shard.name for shard in shards if at in minutes(shard)))
+
+
+def every_ms(plan: Plan) -> dict[str, int]:
+    """The milliseconds from the begin of a rotation to that of the next one in the same shard, by the shard's name."""
+    counts, found = _by_minute(plan.shards), {}
+    for shard in plan.shards:
+        size = len(shard.credential_ids)
+        of_all = Fraction(max(counts[minute] for minute in minutes(shard)), size)
+        usual, fastest = (
+            ceil(of_all * 1000 * writes_of_a_rotation() / (share * WRITES_A_SECOND))
+            for share in (NEAR, FULLEST)
+        )
+        in_window = int(1000 * WINDOW.total_seconds()) // size
+        found[shard.name] = max(min(usual, max(fastest, in_window)), min(SPREAD_MS // size, SLOWEST_MS))
+    return found
 
 
 def concurrency(plan: Plan) -> dict[str, int]:
     """How many rotations of each shard may run at once, by the shard's name; 1 at least."""
-    counts = _by_minute(plan.shards)
-    at_once = _at_once(plan)
-    found = {}
-    for shard in plan.shards:
-        size = len(shard.credential_ids)
-        wanted = max(LEAST, ceil(HEADROOM * size * ROTATION_SECONDS / int(WINDOW.total_seconds())))
-        if at_once is not None:
-            beside = max(counts[minute] for minute in _minutes(shard))
-            wanted = min(wanted, floor(at_once * size / beside))
-        found[shard.name] = max(1, min(size, wanted))
-    return found
+    every = every_ms(plan)
+    return {
+        shard.name: min(
+            len(shard.credential_ids),
+            max(LEAST, ceil(Fraction(1000 * LONGER * ROTATION_SECONDS, every[shard.name]))),
+        )
+        for shard in plan.shards
+    }
 
 
 def most_at_once(plan: Plan) -> int:
@@ -79,7 +99,7 @@ def most_at_once(plan: Plan) -> int:
     allowed = concurrency(plan)
     counts: Counter[timedelta] = Counter()
     for shard in plan.shards:
-        for minute in {(m + later) % DAY for m in _minutes(shard) for later in (timedelta(), _MINUTE)}:
+        for minute in {(m + later) % DAY for m in minutes(shard) for later in (timedelta(), _MINUTE)}:
             counts[minute] += allowed[shard.name]
     return max(counts.values())
 
@@ -89,14 +109,8 @@ def writes_of_a_rotation() -> int:
     return read_counted().number("aws rotation", Shape(databases=1), "secretsmanager", *WRITES)
 
 
-def _at_once(plan: Plan) -> Fraction | None:
-    """How many rotations of the account may run at once; None: no service that they write to is known to limit it."""
-    if plan.store(AwsSecretsManager) is None:
-        return None
-    return NEAR * WRITES_A_SECOND * ROTATION_SECONDS / writes_of_a_rotation()
-
-
-def _minutes(shard: Shard) -> frozenset[timedelta]:
+def minutes(shard: Shard) -> frozenset[timedelta]:
+    """The minutes of a day at which it is started, after midnight UTC."""
     every = period(shard.interval)
     return frozenset(shard.phase + number * every for number in range(DAY // every))
 
@@ -104,6 +118,6 @@ def _minutes(shard: Shard) -> frozenset[timedelta]:
 def _by_minute(shards: Sequence[Shard]) -> Counter[timedelta]:
     counts: Counter[timedelta] = Counter()
     for shard in shards:
-        for minute in _minutes(shard):
+        for minute in minutes(shard):
             counts[minute] += len(shard.credential_ids)
     return counts

@@ -9,7 +9,6 @@ from fractions import Fraction
 from math import ceil
 from typing import NamedTuple
 
-from lockstep.cost.assumptions import ROTATION_SECONDS
 from lockstep.cost.aws import DECRYPTS, READS, WRITES, shape_of
 from lockstep.cost.calls import Shape, read_counted
 from lockstep.plan import Plan
@@ -141,7 +140,6 @@ def _rates(plan: Plan) -> Iterator[_Rate]:
 
 
 def _of_shards(plan: Plan, busiest: pace.Busiest) -> Iterator[Use]:
-    at_once = pace.concurrency(plan)
     yield Use(
         quota=Quota(
             name="Lambda, concurrent executions in the region",
@@ -164,10 +162,8 @@ def _of_shards(plan: Plan, busiest: pace.Busiest) -> Iterator[Use]:
         ),
         need=Fraction(len(busiest.shards)),
     )
-    seconds = max(
-        Fraction((len(s.credential_ids) - at_once[s.name]) * ROTATION_SECONDS, at_once[s.name])
-        for s in plan.shards
-    )
+    every = pace.every_ms(plan)
+    seconds = max(Fraction((len(s.credential_ids) - 1) * every[s.name], 1000) for s in plan.shards)
     yield Use(
         quota=Quota(
             name="Lockstep, time in which the rotations of a shard begin",

@@ -1,7 +1,8 @@
-"""How many rotations of a shard run at once."""
+"""How fast the rotations of a shard begin, how many run at once, and what that asks of Secrets Manager."""
 
 import json
 from datetime import timedelta
+from math import ceil
 from pathlib import Path
 
 import pytest
@@ -10,16 +11,19 @@ from lockstep.cost.assumptions import ROTATION_SECONDS
 from lockstep.model import Engine
 from lockstep.plan import Plan
 from lockstep.plan_file import parse_plan
-from lockstep.quotas.base import NEAR
 from lockstep.quotas.pace import (
+    FULLEST,
     LEAST,
     WINDOW,
     WRITES_A_SECOND,
     busiest,
     concurrency,
+    every_ms,
+    most_at_once,
     writes_of_a_rotation,
 )
 from lockstep.quotas.scaling import scaled
+from lockstep.quotas.simulation import WRITES, mean_calls, simulate
 from lockstep.shards import Shard
 from sandbox import plans
 
@@ -45,6 +49,13 @@ def _shard(interval: timedelta, number: int, count: int, size: int) -> Shard:
     return Shard(interval=interval, number=number, count=count, credential_ids=ids)
 
 
+def _one_shard(size: int) -> Plan:
+    """A plan whose one shard has so many credentials, though a class of them would have more shards."""
+    plan = _plan(1, 20)
+    vars(plan)["shards"] = (_shard(20 * MINUTE, 0, 1, size),)
+    return plan
+
+
 def test_the_busiest_minute_adds_up_what_starts_in_it() -> None:
     found = busiest(
         [
@@ -65,23 +76,60 @@ def test_no_minute_writes_more_than_its_share_and_every_shard_begins_within_it(
     count: int, minutes: tuple[int, ...]
 ) -> None:
     plan = _plan(count, *minutes)
-    found, shards = concurrency(plan), {shard.name: shard for shard in plan.shards}
-    assert found.keys() == shards.keys()
-    at_once = sum(found[name] for name in busiest(plan.shards).shards)
-    assert at_once * writes_of_a_rotation() <= NEAR * WRITES_A_SECOND * ROTATION_SECONDS
-    for name, shard in shards.items():
+    every, at_once = every_ms(plan), concurrency(plan)
+    assert every.keys() == at_once.keys() == {shard.name for shard in plan.shards}
+    begun_a_second = sum(1000 / every[name] for name in busiest(plan.shards).shards)
+    assert begun_a_second * writes_of_a_rotation() <= FULLEST * WRITES_A_SECOND
+    for shard in plan.shards:
         size = len(shard.credential_ids)
-        assert 1 <= found[name] <= size
-        assert (size - found[name]) * ROTATION_SECONDS / found[name] <= WINDOW.total_seconds()
+        assert (size - 1) * every[shard.name] <= 1000 * WINDOW.total_seconds()
+        assert 1 <= at_once[shard.name] <= size
+        # Enough for rotations that take as long as assumed, and half as long again.
+        assert at_once[shard.name] >= min(size, 1500 * ROTATION_SECONDS / every[shard.name])
 
 
-def test_a_small_shard_has_the_least_and_no_more_than_its_credentials() -> None:
-    assert concurrency(_plan(3, 20)) == {"20m-00": 3}
-    assert concurrency(_plan(50, 20)) == {"20m-00": LEAST}
+@pytest.mark.parametrize(("size", "every"), [(3, 250), (180, 250), (200, 225), (450, 100), (500, 100)])
+def test_a_shard_alone_is_spread_over_most_of_its_minute_and_is_never_slow(size: int, every: int) -> None:
+    plan = _one_shard(size)
+    assert every_ms(plan) == {"20m-00": every}
+    assert concurrency(plan) == {"20m-00": min(size, max(LEAST, ceil(12_000 / every)))}
 
 
 def test_shards_of_one_minute_share_what_may_be_written() -> None:
-    alone = concurrency(_plan(180, 20))
-    beside = concurrency(_plan(540, 20, 60, 1440))
-    assert alone == {"20m-00": 27}
-    assert beside == {"20m-00": 20, "1h-00": 20, "1d-00": 20}
+    plan = _plan(540, 20, 60, 1440)
+    assert every_ms(plan) == {"20m-00": 300, "1h-00": 300, "1d-00": 300}
+    assert concurrency(plan) == {"20m-00": 40, "1h-00": 40, "1d-00": 40}
+    assert most_at_once(plan) == 120
+
+
+def test_a_shard_beside_the_one_of_the_minute_before_may_run_with_it() -> None:
+    plan = _plan(10_000, 20)
+    allowed = concurrency(plan)
+    assert max(allowed.values()) == 120
+    assert most_at_once(plan) == 240
+
+
+@pytest.mark.parametrize("count", [10, 100, 1000, 10_000])
+@pytest.mark.parametrize("seconds", [0.8, 3, 6, 12])
+def test_nothing_is_refused_however_long_rotations_take(count: int, seconds: float) -> None:
+    found = simulate(_plan(count, 20), seconds=seconds)
+    assert (found.throttled, found.failed) == (0, 0)
+    assert found.last_begins <= WINDOW.total_seconds()
+    assert found.wall <= WINDOW.total_seconds() + 2 * seconds
+    assert found.at_once <= most_at_once(_plan(count, 20))
+
+
+def test_by_a_limit_alone_rotations_that_are_fast_would_be_refused() -> None:
+    plan = _plan(10_000, 20)
+    paced, waves = (simulate(plan, seconds=0.8, paced=p) for p in (True, False))
+    assert waves.peaks[WRITES] > 4 * paced.peaks[WRITES]
+    assert waves.throttled > waves.rotations
+    assert waves.failed
+
+
+def test_the_mean_of_a_fleet_grows_with_it_and_its_busiest_second_hardly() -> None:
+    means = {count: mean_calls(_plan(count, 20))[WRITES] for count in (100, 10_000)}
+    assert means[100] == pytest.approx(100 * 4 / 1200)
+    assert means[10_000] == pytest.approx(100 * means[100])
+    peaks = {count: simulate(_plan(count, 20)).peaks[WRITES] for count in (100, 10_000)}
+    assert peaks[10_000] < 3 * peaks[100]

@@ -141,7 +141,7 @@ def test_what_begins_at_midnight_in_every_class_is_refused() -> None:
 def test_shards_of_a_fleet_begin_in_their_minute_and_leave_the_account_room() -> None:
     plan = scaled(plan_of(document()), 10_000)
     assert named(plan, "Lockstep, time").verdict is not Verdict.BREAKS
-    assert named(plan, "Lambda, concurrent").need == 2 * 60
+    assert named(plan, "Lambda, concurrent").need == 2 * 120
     assert named(plan, "EventBridge, shards").need == 1
     assert named(plan, "DynamoDB, reads").need > 10_000 * 520 // 4096
 
