@@ -14,7 +14,7 @@ from datetime import timedelta
 from math import ceil
 
 from lockstep.model import Credential
-from lockstep.timing import RUN, TRIGGER_LATENESS
+from lockstep.timing import RUN, START_LATENESS
 from lockstep.watch import EVERY
 
 LONGEST_WAIT = timedelta(minutes=2100)
@@ -31,7 +31,7 @@ class Canary:
     @property
     def proven_for(self) -> timedelta:
         """A rotation was not longer ago than this, as long as every run of the canary succeeds."""
-        return self.credential.schedule.interval + TRIGGER_LATENESS + RUN
+        return self.credential.schedule.interval + START_LATENESS + RUN
 
     @property
     def wait(self) -> timedelta:

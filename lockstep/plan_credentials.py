@@ -32,7 +32,7 @@ from lockstep.plan_fields import (
     refuse,
 )
 from lockstep.store_kinds.base import StoreKind
-from lockstep.timing import CLOCK_SKEW, TOLERANCE, TRIGGER_LATENESS
+from lockstep.timing import TOLERANCE
 
 if TYPE_CHECKING:
     from lockstep.plan import LockTable
@@ -105,8 +105,8 @@ class CredentialSection(Section):
         yield from (f"interval: {problem}" for problem in interval_problems(self.interval))
         if self.tolerance < TOLERANCE:
             yield (
-                f"tolerance: must be at least {format_duration(TOLERANCE)}, because a trigger may come "
-                f"{format_duration(TRIGGER_LATENESS)} late and clocks may differ by {format_duration(CLOCK_SKEW)}"
+                f"tolerance: must be at least {format_duration(TOLERANCE)}, because a run may start that "
+                "late, and the next one on time"
             )
         if self.tolerance * 2 > self.interval / 2:
             yield "tolerance: must be at most a quarter of the interval"

@@ -16,14 +16,22 @@ CLOCK_SKEW = timedelta(seconds=60)
 """The largest difference between the clocks of two runners."""
 TRIGGER_LATENESS = timedelta(seconds=60)
 """EventBridge and Resource Scheduler call within the minute that `cron` names, not at its beginning."""
-LEASE = timedelta(seconds=480)
+POSITION_LATENESS = timedelta(seconds=60)
+"""The runs of a trigger begin within this time: one that has not begun by then is left to the other runner."""
+START_LATENESS = TRIGGER_LATENESS + POSITION_LATENESS
+"""A run that AWS's schedule starts has acquired the lock this long after the time that `cron` names, or it is skipped
+(protocol R2)."""
+LAST_START = START_LATENESS - LOCK_CALL
+"""No run is started later than this after that time, since it acquires the lock a little later."""
+LEASE = timedelta(seconds=420)
 """Ends before the other runner is called, half an interval after this one (protocol L12, R9)."""
 RUN = LEASE - STEP - CLOCK_SKEW
 """An execution ends after this time, so that its holder is dead before its lease ends (protocol L12)."""
-SHORTEST_SHARED_INTERVAL = 2 * (LEASE + TRIGGER_LATENESS + CLOCK_SKEW)
+SHORTEST_SHARED_INTERVAL = 2 * (LEASE + START_LATENESS + CLOCK_SKEW)
 """The shortest interval with two runners (protocol R9)."""
-TOLERANCE = TRIGGER_LATENESS + CLOCK_SKEW
-"""The least tolerance of a schedule: a trigger may be late, by a clock that is ahead, and the next one on time."""
+TOLERANCE = START_LATENESS
+"""The least tolerance of a schedule: a run may start late, and the next one on time, by the same clock. Between a run
+of one runner and the next trigger of the other lies half an interval."""
 
 CALLS_AT_ONCE = 24
 """The threads of a process, for calls that run at the same time: two secrets in the four slots of a ring and in three

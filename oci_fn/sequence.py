@@ -103,7 +103,7 @@ def rotate(request: RunRequest, ports: Ports, retries: Retries) -> RunResult:
             expires_at=now + LEASE,
             force=rotation.force,
             leads=leads,
-            limits=bounds(ports.credential.schedule.interval, now) if yields_to_leader else None,
+            limits=bounds(ports.credential.schedule, now) if yields_to_leader else None,
         ),
         policy=LOCK_POLICY,
     )

@@ -356,6 +356,7 @@ def _time(value: datetime) -> "AttributeValueTypeDef":
 def _limits(limits: Bounds) -> "dict[str, AttributeValueTypeDef]":
     return {
         ":late_by": _time(limits.late_by),
+        ":turn_by": _time(limits.turn_by),
         ":seen_after": _time(limits.seen_after),
         ":began_by": _time(limits.began_by),
     }

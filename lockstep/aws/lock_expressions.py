@@ -25,8 +25,8 @@ _MAY_BEGIN = (
 ACQUIRE_CONDITION = f"{_MAY_BEGIN}next_due_at <= :due_by)))"
 """Free, expired or already held by this run; not paused; and an emergency, or due after the overlap (protocol L4)."""
 STANDBY_ACQUIRE_CONDITION = (
-    f"{_MAY_BEGIN}(next_due_at <= :due_by AND (next_due_at <= :late_by OR attribute_not_exists(aws_seen_at) "
-    "OR aws_seen_at <= :seen_after OR aws_began_at > :began_by)))))"
+    f"{_MAY_BEGIN}(next_due_at <= :due_by AND (next_due_at <= :late_by OR (next_due_at <= :turn_by AND "
+    "(attribute_not_exists(aws_seen_at) OR aws_seen_at <= :seen_after OR aws_began_at > :began_by)))))))"
 )
 """The same, and what is due is not left to AWS: `lockstep.standby.yields` in DynamoDB's words (protocol R8)."""
 PAUSE_HEEDED, PAUSE_WAIVED = True, False

@@ -69,7 +69,7 @@ def release(
 ) -> None:
     """Break glass: free the lock of a dead run.
 
-    A lease ends by itself within 8 minutes, so this is seldom needed. The lock is freed only if this holder still
+    A lease ends by itself within 7 minutes, so this is seldom needed. The lock is freed only if this holder still
     has it. Its claim stays: the next run finishes the generation in flight. If the holder is still alive, it can
     change nothing from then on.
 

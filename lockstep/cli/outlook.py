@@ -12,7 +12,7 @@ from lockstep.standby import LEADER, STANDBY, bounds, trusts
 
 def leader(record: LockRecord, credential: Credential, now: datetime, *, has_standby: bool) -> str:
     """The cloud whose next trigger rotates (protocol R8)."""
-    if not has_standby or trusts(record.aws, bounds(credential.schedule.interval, now)):
+    if not has_standby or trusts(record.aws, bounds(credential.schedule, now)):
         return LEADER
     return STANDBY
 

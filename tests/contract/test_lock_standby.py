@@ -6,7 +6,7 @@ from itertools import product
 
 import pytest
 
-from lockstep.model import AwsSigns, Lease, Release
+from lockstep.model import AwsSigns, Lease, Release, Schedule
 from lockstep.ports import Lock
 from lockstep.standby import bounds, yields
 from tests.contract.aws_fixtures import aws_lock
@@ -16,7 +16,10 @@ from tests.contract.memory_fixtures import memory_lock
 FACTORIES = {"memory": memory_lock, "aws": aws_lock}
 NOW = datetime(2026, 1, 1, 12, 30, tzinfo=UTC)
 INTERVAL = timedelta(minutes=20)
-LEASE = timedelta(minutes=8)
+SCHEDULE = Schedule(
+    interval=INTERVAL, overlap=timedelta(minutes=16), tolerance=timedelta(minutes=2), phase=timedelta()
+)
+LEASE = timedelta(minutes=7)
 
 
 @pytest.fixture(params=FACTORIES)
@@ -58,7 +61,7 @@ def finished(lock: Lock, *, at: datetime, due: datetime) -> None:
 
 def standby(lock: Lock) -> Lease | None:
     acquired = lock.acquire(
-        holder="oci-1", now=NOW, expires_at=NOW + LEASE, force=False, limits=bounds(INTERVAL, NOW)
+        holder="oci-1", now=NOW, expires_at=NOW + LEASE, force=False, limits=bounds(SCHEDULE, NOW)
     )
     return acquired.lease if acquired else None
 
@@ -110,7 +113,7 @@ def test_the_standby_acquires_what_the_rule_does_not_leave_to_aws(
     assert record.aws == AwsSigns(
         seen_at=None if seen is None else ago(seen), began_at=None if began is None else ago(began)
     )
-    left = yields(record.aws, record.next_due_at, bounds(INTERVAL, NOW))
+    left = yields(record.aws, record.next_due_at, bounds(SCHEDULE, NOW))
     assert (standby(lock) is None) is left
 
 

@@ -12,7 +12,7 @@ from cdk.bundle import build
 from cdk.canary import LONGEST_WAIT, Canary
 from cdk.settings import ROOT, NotDeployableError, Settings, check_canary, read_deployment
 from lockstep.plan_file import load_plan
-from lockstep.timing import RUN, TRIGGER_LATENESS
+from lockstep.timing import RUN, START_LATENESS
 from lockstep.watch import EVERY
 from tests.infrastructure.cdk_case import PLAN, Synthesised, synthesised
 
@@ -129,7 +129,7 @@ def test_nothing_starts_by_the_gate_and_the_alarm_stops_it(guarded: Synthesised)
     behind = 3 * timedelta(seconds=judged["Period"])
     assert wait - timedelta(seconds=judged["Threshold"]) - behind >= RUN
     # And it is not red as long as every run succeeds.
-    assert timedelta(seconds=judged["Threshold"]) >= timedelta(minutes=20) + TRIGGER_LATENESS + RUN
+    assert timedelta(seconds=judged["Threshold"]) >= timedelta(minutes=20) + START_LATENESS + RUN
     (rule,) = (
         r for r in guarded.resources("AWS::Events::Rule").values() if "watch" in r["Properties"]["Name"]
     )
@@ -165,10 +165,10 @@ def test_a_canary_for_which_no_deployment_can_wait_is_refused(tmp_path: Path) ->
     check_canary(plan, CANARY)
     with pytest.raises(NotDeployableError, match="a deployment cannot wait"):
         check_canary(plan, OTHER)
-    longest = LONGEST_WAIT - RUN - TRIGGER_LATENESS - RUN - 3 * EVERY
+    longest = LONGEST_WAIT - RUN - START_LATENESS - RUN - 3 * EVERY
     day = timedelta(days=1)
     assert longest >= day
-    assert Canary(load_plan(ROOT / PLAN).credentials[0]).wait_minutes == 48
+    assert Canary(load_plan(ROOT / PLAN).credentials[0]).wait_minutes == 47
 
 
 def test_a_zip_has_versions_too(tmp_path: Path) -> None:

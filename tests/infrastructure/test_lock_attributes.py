@@ -11,12 +11,16 @@ import pytest
 from cdk.settings import DEFINITION
 from lockstep.aws.clients import AwsKeys, aws_client
 from lockstep.aws.dynamodb_lock import DynamoDbLock
-from lockstep.model import ChainHead, Claim, ClaimKind, Lease, LockRecord, Release, SecretStr
+from lockstep.model import ChainHead, Claim, ClaimKind, Lease, LockRecord, Release, Schedule, SecretStr
 from lockstep.standby import bounds
 from sandbox.aws.item_access import item_context
 from sandbox.aws.policies import Call
 from tests.infrastructure.test_cdk_policies import LOCK, ROLES, THIS, allowed, world
 from tests.support.memory import EPOCH
+
+SCHEDULE = Schedule(
+    interval=timedelta(minutes=20), overlap=timedelta(minutes=16), tolerance=timedelta(minutes=2)
+)
 
 CREDENTIAL = "multi-cloud/app_user"
 STATE_MACHINE, OCI = "state machine", "OCI runner"
@@ -129,7 +133,7 @@ CALLS: dict[str, tuple[set[str], list[Operation]]] = {
         {STATE_MACHINE, OCI},
         [
             lambda lock: acquire(lock, force=True),
-            lambda lock: acquire(lock, force=False, limits=bounds(timedelta(minutes=20), EPOCH)),
+            lambda lock: acquire(lock, force=False, limits=bounds(SCHEDULE, EPOCH)),
         ],
     ),
     "skip": ({STATE_MACHINE, OCI}, [lambda lock: lock.note_skip(EPOCH)]),

@@ -1,22 +1,22 @@
 """A simulated day of one credential: triggers of both clouds, lock, schedule, and an AWS that fails as told.
 
-It has the shipped rules (`lockstep.standby`, `lockstep.wall_clock`, `lockstep.timing`) or, to compare, those of the
-first edition: a lease of 900 s, and a standby that takes whatever is due. Runs are reduced to when they acquire,
-promote and release. Times are seconds from midnight UTC; a runner reads them on its own clock.
+It has the shipped rules (`lockstep.standby`, `lockstep.wall_clock`, `lockstep.timing`) or, to compare, earlier ones.
+Runs are reduced to when they acquire, promote and release. Times are seconds from midnight UTC; a runner reads them on
+its own clock.
 """
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from heapq import heappop, heappush
 from itertools import pairwise
 
 from lockstep.model import AwsSigns, Schedule
-from lockstep.standby import bounds, yields
-from lockstep.timing import LEASE, RUN, TOLERANCE, TRIGGER_LATENESS
-from lockstep.wall_clock import period
+from lockstep.standby import Bounds, bounds, turn_after, yields
+from lockstep.timing import LAST_START, LEASE, RUN, TOLERANCE, TRIGGER_LATENESS
+from lockstep.wall_clock import last_trigger, period
 
 DAY = 86400
 MIDNIGHT = datetime(2026, 11, 25, tzinfo=UTC)
@@ -56,16 +56,31 @@ class Rules:
 
     lease: float
     run: float
-    standby_yields: bool
+    limits: Callable[[Schedule, datetime], Bounds] | None
+    """What the standby leaves to AWS; None: nothing."""
 
 
-NEW = Rules(lease=LEASE.total_seconds(), run=RUN.total_seconds(), standby_yields=True)
-FIRST_EDITION = Rules(lease=900, run=600, standby_yields=False)
+def _one_shard(plan: Schedule, now: datetime) -> Bounds:
+    """The bounds of a standby that knows one minute of AWS for all credentials, and no turn of its own."""
+    shipped = bounds(replace(plan, phase=timedelta()), now)
+    return replace(
+        shipped,
+        late_by=last_trigger(plan.interval, now - TRIGGER_LATENESS),
+        turn_by=datetime.max.replace(tzinfo=UTC),
+    )
 
 
-def schedule(interval: timedelta, tolerance: timedelta = TOLERANCE) -> Schedule:
+NEW = Rules(lease=LEASE.total_seconds(), run=RUN.total_seconds(), limits=bounds)
+FIRST_EDITION = Rules(lease=900, run=600, limits=None)
+ONE_SHARD = Rules(lease=480, run=360, limits=_one_shard)
+"""Of a plan whose credentials are all triggered, and begin, in the same minute."""
+
+
+def schedule(
+    interval: timedelta, tolerance: timedelta = TOLERANCE, *, phase: timedelta = timedelta()
+) -> Schedule:
     """A schedule with the plan's default overlap."""
-    return Schedule(interval=interval, overlap=interval - 2 * tolerance, tolerance=tolerance)
+    return Schedule(interval=interval, overlap=interval - 2 * tolerance, tolerance=tolerance, phase=phase)
 
 
 @dataclass(kw_only=True)
@@ -75,9 +90,12 @@ class Day:
     Attributes:
         plan: The credential's schedule.
         behaviour: Of AWS.
-        rules: New ones, or those of the first edition.
-        standby_every: The shortest interval in the plan, by which the standby is called; 0: the credential's own.
+        rules: The shipped ones, or earlier ones.
+        others_every: Other credentials have the standby called this often, in seconds, from midnight; 0: none.
         jitter: How late in its minute a trigger comes, in seconds.
+        position: How long after its trigger AWS starts the run of this credential, in seconds.
+        drops_late: Whether AWS leaves a run that has not started by `LAST_START` to the standby.
+        queue: How long after its call the standby comes to this credential, in seconds.
         aws_clock: How far the clock of AWS is ahead, in seconds.
         hours: How long it lasts.
         promoted: When a generation was promoted, and by whom.
@@ -86,8 +104,11 @@ class Day:
     plan: Schedule
     behaviour: Behaviour
     rules: Rules = NEW
-    standby_every: float = 0
+    others_every: float = 0
     jitter: Callable[[], float] = lambda: 0.0
+    position: Callable[[], float] = lambda: 0.0
+    queue: Callable[[], float] = lambda: 0.0
+    drops_late: bool = True
     aws_clock: float = 0
     hours: float = 24
     promoted: list[tuple[float, str]] = field(default_factory=list)
@@ -101,8 +122,12 @@ class Day:
     @property
     def longest_gap_minutes(self) -> float:
         """From one promotion to the next, or to the end."""
-        times = [at for at, _ in self.promoted] + [self.hours * 3600]
+        times = [at for at, _ in self.promoted] + [self._ends_at]
         return max(b - a for a, b in pairwise(times)) / 60
+
+    @property
+    def _ends_at(self) -> float:
+        return self.plan.phase.total_seconds() + self.hours * 3600
 
     def rotations_by(self, runner: str) -> int:
         """How many generations this runner promoted."""
@@ -111,12 +136,19 @@ class Day:
     def live(self) -> "Day":
         """Let the triggers come, one after the other."""
         every = period(self.plan.interval).total_seconds()
-        standby_every = self.standby_every or every
+        after = turn_after(self.plan.interval).total_seconds()
+        phase = self.plan.phase.total_seconds()
         events: list[tuple[float, int, str]] = []
         for number in range(int(self.hours * 3600 / every)):
-            heappush(events, (number * every + self.jitter(), number, "aws"))
-        for number in range(int(self.hours * 3600 / standby_every)):
-            heappush(events, (standby_every / 2 + number * standby_every + self.jitter(), number, "oci"))
+            late = self.jitter() + self.position()
+            if not self.drops_late or late <= LAST_START.total_seconds():
+                heappush(events, (phase + number * every + late, number, "aws"))
+        calls = [phase + after + number * 2 * after for number in range(int(self.hours * 3600 / after / 2))]
+        if self.others_every:
+            others = (number * self.others_every for number in range(int(self._ends_at / self.others_every)))
+            calls += [at for at in others if at > phase + LAST_START.total_seconds()]
+        for number, called in enumerate(calls):
+            heappush(events, (called + self.jitter() + self.queue(), number, "oci"))
         while events:
             at, number, runner = heappop(events)
             if runner == "aws":
@@ -148,8 +180,8 @@ class Day:
     def _call_oci(self, at: float) -> None:
         if not self._may_acquire(at, at):
             return
-        if self.rules.standby_yields and not self._pending:
-            limits = bounds(self.plan.interval, _time(at))
+        if self.rules.limits and not self._pending:
+            limits = self.rules.limits(self.plan, _time(at))
             if yields(self._signs, _time(self._next_due_at), limits):
                 return
         self._acquire(at)
@@ -187,3 +219,9 @@ def late(seed: int) -> Callable[[], float]:
     """Triggers at random within their minute."""
     chance = dice(seed)
     return lambda: chance.uniform(0, TRIGGER_LATENESS.total_seconds() - 1)
+
+
+def somewhere(seed: int) -> Callable[[], float]:
+    """Positions in a shard at random, as far as a run with the latest trigger is not left to the standby."""
+    chance = dice(seed + 1000)
+    return lambda: chance.uniform(0, (LAST_START - TRIGGER_LATENESS).total_seconds())

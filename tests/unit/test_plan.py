@@ -201,7 +201,7 @@ def test_an_overlap_may_be_zero() -> None:
         (
             "credentials.0.tolerance",
             "119s",
-            "tolerance: must be at least 2m, because a trigger may come 1m late",
+            "tolerance: must be at least 2m, because a run may start that late",
         ),
         ("credentials.0.tolerance", "301s", "tolerance: must be at most a quarter of the interval"),
         ("credentials.0.overlap", "1081s", "overlap: must be at most 18m, the interval minus the tolerance"),

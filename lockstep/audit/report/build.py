@@ -31,7 +31,7 @@ from lockstep.audit.report.meanings import meaning_of
 from lockstep.audit.report.reading import Order, Other, Record, Run, read_event
 from lockstep.audit.report.text import clean
 from lockstep.model import Schedule
-from lockstep.timing import TRIGGER_LATENESS
+from lockstep.timing import START_LATENESS
 
 RecordT = TypeVar("RecordT", Run, Order, Other)
 
@@ -117,7 +117,7 @@ def _cleaned(check: Check) -> Check:
 
 def between_limit(schedule: Schedule) -> timedelta:
     """The longest time between two rotations that a fault of one cloud explains (protocol R8)."""
-    return 2 * schedule.interval + TRIGGER_LATENESS
+    return 2 * schedule.interval + START_LATENESS
 
 
 def _records(evidence: CredentialEvidence, now: datetime) -> list[Record]:

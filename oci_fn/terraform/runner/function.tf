@@ -34,7 +34,7 @@ resource "oci_functions_function" "rotate" {
   # The maximum for a synchronous call, which is how an operator calls it.
   timeout_in_seconds = 300
   # The same as TimeoutSeconds of the state machine, and below the lease: a run is dead before its lease ends.
-  detached_mode_timeout_in_seconds = 360
+  detached_mode_timeout_in_seconds = 300
 
   failure_destination {
     kind     = "NOTIFICATION"
