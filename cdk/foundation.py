@@ -20,20 +20,19 @@ from cdk.nag import acknowledge
 from cdk.plan_policy import REPORT_PREFIX
 from cdk.settings import Deployment, Settings
 from lockstep.adoption import secret_kinds
+from lockstep.extras import GENERATED
 from lockstep.plan import Plan
 from lockstep.plan_audit import AwsAudit
+from lockstep.provision.content import AWS_DESCRIPTION, AWS_TEMPLATE, GENERATED_LENGTH
 from lockstep.stack_names import plan_bucket_name
 from lockstep.tags import SECRET_TAG, SecretKind
 
 PLACEHOLDER = secretsmanager.CfnSecret.GenerateSecretStringProperty(
-    secret_string_template='{"placeholder": "lockstep"}',  # noqa: S106 - a placeholder, not a password
-    generate_string_key="generated",
-    password_length=32,
+    secret_string_template=AWS_TEMPLATE,
+    generate_string_key=GENERATED,
+    password_length=GENERATED_LENGTH,
 )
-"""The first content of a secret. Secrets Manager generates it, so no template holds a value.
-
-Do not change it: if it changes, CloudFormation generates it again and overwrites the value that applications use.
-"""
+"""The first content of a secret. Secrets Manager generates it, so no template holds a value."""
 
 
 _LOCKS = {
@@ -175,7 +174,7 @@ class Foundation(Construct):
             self,
             f"Secret-{name}",
             name=name,
-            description="Lockstep rotates this secret",
+            description=AWS_DESCRIPTION,
             kms_key_id=self.key.key_arn,
             generate_secret_string=PLACEHOLDER,
         )

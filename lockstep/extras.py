@@ -14,8 +14,8 @@ from typing import Any, NoReturn
 from lockstep.model import MASK
 from lockstep.ports import SecretVersion
 
-PLACEHOLDER = "placeholder"
-_MARKERS = frozenset({PLACEHOLDER, "generated"})
+PLACEHOLDER, GENERATED = "placeholder", "generated"
+_MARKERS = frozenset({PLACEHOLDER, GENERATED})
 """What the first content of a secret has in the place of a login, in either cloud."""
 MAX_TEXT_BYTES = 65_536
 """The most that any store keeps in a secret."""

@@ -52,3 +52,6 @@ def canary_alarm_name(stack: str) -> str:
 VERSION_OUTPUT: Final = "LockstepVersion"
 FORMAT_OUTPUT: Final = "LockstepFormat"
 """Outputs of the stack: which build was deployed, and the format that it writes (`lockstep.formats`)."""
+
+KEY_OUTPUT: Final = "EncryptionKeyArn"
+"""The output of the stack that names the key of what it makes."""

@@ -4,7 +4,7 @@ DescribeSecret shows no value (https://docs.aws.amazon.com/secretsmanager/latest
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lockstep.adoption import Found
 from lockstep.aws.clients import Trouble, translated
@@ -18,7 +18,7 @@ from lockstep.errors import (
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
 
-_ERRORS = {
+ERRORS = {
     Trouble.UNREACHABLE: StoreUnreachableError,
     Trouble.THROTTLED: StoreThrottledError,
     Trouble.DENIED: StoreAccessDeniedError,
@@ -32,20 +32,25 @@ def describe(client: "SecretsManagerClient", name: str) -> Found | None:
     Raises:
         StoreAccessDeniedError: The identity may not describe it; likewise the other Store* errors.
     """
-    with translated(_ERRORS, store="aws", secret=name):
+    with translated(ERRORS, store="aws", secret=name):
         try:
             reply = client.describe_secret(SecretId=name)
         except client.exceptions.ResourceNotFoundException:
             return None
-        return Found(
-            arn=reply["ARN"],
-            tags={tag["Key"]: tag["Value"] for tag in reply.get("Tags", [])},
-            key=reply.get("KmsKeyId"),
-            is_rotated=bool(reply.get("RotationEnabled")),
-            is_deleted="DeletedDate" in reply,
-            primary_region=reply.get("PrimaryRegion"),
-            owning_service=reply.get("OwningService"),
-        )
+        return found_in(reply)
+
+
+def found_in(entry: Mapping[str, Any]) -> Found:
+    """What DescribeSecret, or a row of ListSecrets, says of a secret."""
+    return Found(
+        arn=entry["ARN"],
+        tags={tag["Key"]: tag["Value"] for tag in entry.get("Tags", [])},
+        key=entry.get("KmsKeyId"),
+        is_rotated=bool(entry.get("RotationEnabled")),
+        is_deleted="DeletedDate" in entry,
+        primary_region=entry.get("PrimaryRegion"),
+        owning_service=entry.get("OwningService"),
+    )
 
 
 def tag(client: "SecretsManagerClient", name: str, tags: Mapping[str, str]) -> None:
@@ -54,5 +59,5 @@ def tag(client: "SecretsManagerClient", name: str, tags: Mapping[str, str]) -> N
     Raises:
         StoreAccessDeniedError: The identity may not tag it; likewise the other Store* errors.
     """
-    with translated(_ERRORS, store="aws", secret=name):
+    with translated(ERRORS, store="aws", secret=name):
         client.tag_resource(SecretId=name, Tags=[{"Key": key, "Value": value} for key, value in tags.items()])

@@ -20,6 +20,7 @@ from lockstep.cli import (
     lock,
     pause,
     plan,
+    provision,
     report,
     retire,
     rotate,
@@ -45,6 +46,7 @@ app.command("init")(init.init)
 app.add_typer(plan.app, name="plan")
 app.command("cost")(cost.cost)
 app.command("adopt")(adopt.adopt)
+app.command("provision")(provision.provision)
 app.command("agent")(agent.agent)
 app.command("doctor")(doctor.doctor)
 app.command("status")(status.status)

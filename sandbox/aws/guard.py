@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote
 from xml.sax.saxutils import escape
 
 from moto.dynamodb.models import dynamodb_backends
@@ -182,7 +182,11 @@ class Guard:
         if invoked := _INVOKE.fullmatch(request.path):
             yield self._invocation(unquote(invoked["function"]), request.args.get("Qualifier"))
         elif service == "secretsmanager":
-            yield from self._secret_calls(operation, json.loads(body))
+            asked = json.loads(body)
+            if "SecretId" in asked:
+                yield from self._secret_calls(operation, asked)
+            else:
+                yield from self._calls_without_secret(operation, asked)
         elif service.startswith("DynamoDB"):
             yield from self._table_calls(operation, json.loads(body))
         elif service == "TrentService":
@@ -192,6 +196,9 @@ class Guard:
         elif service == "AWSStepFunctions":
             asked = json.loads(body)
             yield Call(action=f"states:{operation}", resource=asked.get("executionArn", "*"))
+        elif action := parse_qs(body.decode(errors="replace")).get("Action") if _is_form(request) else None:
+            signed_for = _CREDENTIAL.search(request.headers.get("Authorization", ""))
+            yield Call(action=f"{signed_for[2] if signed_for else '?'}:{action[0]}", resource="*")
         elif not target:
             always = {
                 "aws:ResourceAccount": (self.account_id,),
@@ -225,6 +232,22 @@ class Guard:
             return
         for use in uses.get(operation, []):
             yield self._use_of_key(use, secret.kms_key_id, "secretsmanager", {"SecretARN": arn})
+
+    def _calls_without_secret(self, operation: str, asked: Mapping[str, Any]) -> Iterator[Call]:
+        """A list, or a secret that is to be made: tags and key have rights of their own.
+
+        https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_CreateSecret.html
+        """
+        if operation != "CreateSecret":
+            yield Call(action=f"secretsmanager:{operation}", resource="*")
+            return
+        arn = f"{self._arn('secretsmanager')}:secret:{asked['Name']}-zzzzzz"
+        yield Call(action="secretsmanager:CreateSecret", resource=arn)
+        if asked.get("Tags"):
+            yield Call(action="secretsmanager:TagResource", resource=arn)
+        if key := asked.get("KmsKeyId"):
+            for use in ("Decrypt", "GenerateDataKey"):
+                yield self._use_of_key(use, key, "secretsmanager", {"SecretARN": arn})
 
     def _table_calls(self, operation: str, asked: Mapping[str, Any]) -> Iterator[Call]:
         name = asked["TableName"].rpartition("/")[2]
@@ -277,6 +300,11 @@ def _document(policy: "Foreign") -> str:
 def _statements(policy: Any) -> list[Statement]:  # noqa: ANN401 - moto keeps text or what it has parsed
     document = json.loads(policy) if isinstance(policy, str) else policy
     return as_list(document["Statement"])
+
+
+def _is_form(request: Request) -> bool:
+    """Whether it is of a service that speaks AWS's query protocol."""
+    return request.method == "POST" and request.mimetype == "application/x-www-form-urlencoded"
 
 
 def _refusal(request: Request, role: str, call: Call) -> Response:

@@ -16,10 +16,13 @@ from lockstep.aws.clients import forget_session
 from lockstep.cli import app
 from lockstep.cli.operator import operator
 from lockstep.cost.calls import Shape
-from lockstep.model import SecretStr
+from lockstep.model import Engine, SecretStr
 from lockstep.serve.calls import Calls
 from lockstep.serve.looking import Looker
+from lockstep.stack_names import KEY_OUTPUT
 from lockstep.system import SystemClock
+from lockstep.tags import STACK_TAG
+from sandbox import plans
 from sandbox.count_calls import World, world
 from sandbox.oci import write_config_file
 from sandbox.plans import AUDIT_BUCKET
@@ -250,6 +253,27 @@ def checkpoint(person: Person) -> None:
     person.run("audit", "checkpoint", "-o", str(person.tmp_path / "checkpoint"))
 
 
+def provision(person: Person) -> None:
+    """Make a secret, and tag one; the stack says with which key."""
+    aws, plan = person.running.estate.aws, person.tmp_path / "fleet.yaml"
+    document = plans.plan_document(
+        [plans.database("orders", Engine.MYSQL)],
+        [plans.credential("fleet/a", "orders", secrets=plans.own_secrets("fleet/a"))],
+    )
+    plan.write_text(json.dumps(document))
+    key = aws.client("kms").create_key()["KeyMetadata"]["Arn"]
+    template = {
+        "Resources": {"Topic": {"Type": "AWS::SNS::Topic", "Properties": {"TopicName": "of-a-stack"}}},
+        "Outputs": {KEY_OUTPUT: {"Value": key}},
+    }
+    aws.client("cloudformation").create_stack(StackName="fleet", TemplateBody=json.dumps(template))
+    tags = [{"Key": STACK_TAG, "Value": "fleet"}]
+    aws.client("secretsmanager").create_secret(Name="fleet/a", SecretString="{}", KmsKeyId=key, Tags=tags)
+    for more, told in ((["--dry-run"], "1 to make, 1 to tag"), ([], "1 made, 1 tagged")):
+        shown = person.run("provision", "-p", str(plan), "--stack", "fleet", *more)
+        assert told in shown.stdout
+
+
 ACTS: Mapping[str, Callable[[Person], object]] = {
     "status": look,
     "status --read-values": lambda person: look(person, "--read-values"),
@@ -262,6 +286,7 @@ ACTS: Mapping[str, Callable[[Person], object]] = {
     "orders": give_orders,
     "audit acknowledge": acknowledge,
     "adopt": lambda person: person.run("adopt", "--yes"),
+    "provision": provision,
     "sessions": lambda person: person.run("sessions", person.case.credential.id),
     "rotate": rotate,
     "rotate --revoke-previous --yes": lambda person: revoke(person, "--yes"),

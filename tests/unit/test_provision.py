@@ -1,0 +1,501 @@
+"""What becomes of each secret of a fleet, at which pace, and how the work goes on after trouble."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Event
+from types import MappingProxyType
+
+import pytest
+
+from lockstep.adoption import Found, Wanted
+from lockstep.contents import decode_app_user
+from lockstep.errors import (
+    LockstepError,
+    StoreAccessDeniedError,
+    StoreThrottledError,
+    StoreUnreachableError,
+)
+from lockstep.extras import GENERATED, extras_in
+from lockstep.model import Engine
+from lockstep.plan import Plan
+from lockstep.plan_file import parse_plan
+from lockstep.provision import orphans
+from lockstep.provision.content import AWS_TEMPLATE, GENERATED_LENGTH, OCI_TEXT, aws_text
+from lockstep.provision.decide import (
+    Decision,
+    Deed,
+    FoundSlot,
+    RingTerms,
+    StackTerms,
+    in_aws,
+    in_oci,
+    rotated_in_aws,
+)
+from lockstep.provision.pace import Pace
+from lockstep.provision.settings import StackSettings, ring_terms, stack_settings
+from lockstep.provision.work import AT_FIRST, POLICY, Outcome, Work
+from lockstep.system import SystemPasswords
+from lockstep.tags import SECRET_TAG, STACK_TAG, SecretKind
+from lockstep.workers import Workers, one_after_the_other
+from sandbox import plans
+
+KEY = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+TERMS = StackTerms(stack="lockstep", key=KEY, tags={"team": "data"})
+ONE = Wanted(name="a", kind=SecretKind.APP_USER, region="eu-central-1")
+ALL = {"team": "data", STACK_TAG: "lockstep", SECRET_TAG: "app_user"}
+RINGS, VAULT = "ocid1.compartment.oc1..rings", "ocid1.vault.oc1.eu.aaaa"
+RING = RingTerms(
+    region="eu-frankfurt-1",
+    compartment_id=RINGS,
+    vault_id=VAULT,
+    key_id="ocid1.key.oc1.eu.key",
+    freeform_tags={"lockstep-stack": "lockstep"},
+)
+
+
+# What becomes of a secret in AWS
+
+
+def found(
+    changes: Mapping[str, str | None] = MappingProxyType({}), *, key: str | None = KEY, deleted: bool = False
+) -> Found:
+    tags = {key: value for key, value in {**ALL, **changes}.items() if value is not None}
+    return Found(arn="arn:aws:secretsmanager:…:a", tags=tags, key=key, is_deleted=deleted)
+
+
+def test_one_that_is_missing_gets_all_tags() -> None:
+    assert in_aws(ONE, None, TERMS) == Decision(name="a", deed=Deed.MAKE, tags=ALL)
+
+
+def test_one_that_is_as_it_should_be_stays() -> None:
+    assert in_aws(ONE, found(), TERMS) == Decision(name="a", deed=Deed.NOTHING)
+
+
+@pytest.mark.parametrize("key", [KEY, KEY.rpartition("/")[2], "alias/lockstep"])
+def test_a_key_is_known_by_each_of_its_names(key: str) -> None:
+    assert in_aws(ONE, found(key=key), TERMS).problems == ()
+
+
+@pytest.mark.parametrize(
+    ("key", "named"), [(None, "that of Secrets Manager"), ("alias/other", "alias/other")]
+)
+def test_another_key_is_told_and_stays(key: str | None, named: str) -> None:
+    decision = in_aws(ONE, found(key=key), TERMS)
+    assert decision.deed is Deed.NOTHING
+    assert named in decision.problems[0]
+    assert "adopt.keys" in decision.problems[0]
+
+
+@pytest.mark.parametrize(
+    ("lacking", "set_"),
+    [
+        ({"team": None}, {"team": "data"}),
+        ({"team": "other"}, {"team": "data"}),
+        ({SECRET_TAG: None}, {SECRET_TAG: "app_user"}),
+        ({"their": "own"}, {}),
+    ],
+)
+def test_a_secret_of_the_stack_gets_the_tags_that_it_lacks(
+    lacking: dict[str, str | None], set_: dict[str, str]
+) -> None:
+    decision = in_aws(ONE, found(lacking), TERMS)
+    assert (decision.deed, decision.tags) == (Deed.TAG if set_ else Deed.NOTHING, set_)
+
+
+def refused(there: Found) -> Decision:
+    decision = in_aws(ONE, there, TERMS)
+    assert decision.deed is Deed.REFUSE
+    assert decision.problems
+    return decision
+
+
+def test_what_people_made_is_not_taken_without_their_consent() -> None:
+    decision = refused(found({STACK_TAG: None, SECRET_TAG: None}))
+    assert decision.command == "lockstep adopt --stack lockstep --yes"
+
+
+def test_one_of_another_stack_or_kind_is_refused() -> None:
+    assert "'other'" in refused(found({STACK_TAG: "other"})).problems[0]
+    assert "'connection_blob'" in refused(found({SECRET_TAG: "connection_blob"})).problems[0]
+
+
+def test_one_that_is_to_be_deleted_is_refused_with_the_command_that_restores_it() -> None:
+    decision = refused(found(deleted=True))
+    assert decision.command == "aws secretsmanager restore-secret --secret-id a --region eu-central-1"
+
+
+# In OCI
+
+
+def slot(**changes: str) -> FoundSlot:
+    given = {"compartment_id": RINGS, "lifecycle": "ACTIVE", "key_id": RING.key_id, **changes}
+    return FoundSlot(id="ocid1.vaultsecret.oc1..x", **given)
+
+
+@pytest.mark.parametrize("there", [None, slot(lifecycle="DELETED")])
+def test_a_slot_that_is_missing_is_made(there: FoundSlot | None) -> None:
+    assert in_oci("a.0", there, RING) == Decision(name="a.0", deed=Deed.MAKE, tags=RING.freeform_tags)
+
+
+@pytest.mark.parametrize("lifecycle", ["ACTIVE", "CREATING", "UPDATING"])
+def test_a_slot_that_is_there_stays(lifecycle: str) -> None:
+    assert in_oci("a.0", slot(lifecycle=lifecycle), RING) == Decision(name="a.0", deed=Deed.NOTHING)
+
+
+@pytest.mark.parametrize(
+    ("there", "command"),
+    [
+        (slot(lifecycle="PENDING_DELETION"), "oci vault secret cancel-secret-deletion"),
+        (slot(lifecycle="SCHEDULING_DELETION"), "oci vault secret cancel-secret-deletion"),
+        (slot(lifecycle="FAILED"), "oci vault secret get"),
+        (slot(compartment_id="ocid1.compartment.oc1..own"), "oci vault secret change-compartment"),
+    ],
+)
+def test_a_slot_that_is_elsewhere_or_on_its_way_out_is_refused(there: FoundSlot, command: str) -> None:
+    decision = in_oci("a.0", there, RING)
+    assert decision.deed is Deed.REFUSE
+    assert decision.command
+    assert decision.command.startswith(f"{command} --secret-id {there.id}")
+
+
+def test_a_slot_with_another_key_is_told_and_stays() -> None:
+    decision = in_oci("a.0", slot(key_id="ocid1.key.oc1.eu.other"), RING)
+    assert (decision.deed, "ocid1.key.oc1.eu.other" in decision.problems[0]) == (Deed.NOTHING, True)
+
+
+# Contents
+
+
+def test_each_first_content_is_a_placeholder_and_leaves_nothing_to_carry_on() -> None:
+    drawn = {aws_text(SystemPasswords()) for _ in range(3)}
+    assert len(drawn) == 3
+    for text in (*drawn, OCI_TEXT):
+        assert decode_app_user(text, store="s", secret="a") == (None, 0)
+        extras = extras_in(text)
+        assert extras is not None
+        assert not extras
+
+
+def test_the_template_of_the_stack_never_changes() -> None:
+    """CloudFormation would overwrite the value that applications use."""
+    assert (AWS_TEMPLATE, GENERATED, GENERATED_LENGTH) == ('{"placeholder": "lockstep"}', "generated", 32)
+
+
+def test_the_first_content_in_aws_is_what_the_stack_has_generated() -> None:
+    document = json.loads(aws_text(SystemPasswords()))
+    assert document["placeholder"] == "lockstep"
+    assert len(document["generated"]) == 32
+    assert set(document) == {"placeholder", "generated"}
+
+
+# Settings
+
+
+def test_settings_are_those_of_cdk_json() -> None:
+    context = {"stack": "prod", "tags": {"team": "data"}, "adopt": {"encryption_key": KEY}, "canary": None}
+    assert stack_settings({"context": context}) == StackSettings(stack="prod", key=KEY, tags={"team": "data"})
+    assert stack_settings({"context": {"tags": {}, "adopt": None}}) == StackSettings()
+
+
+@pytest.mark.parametrize(
+    ("document", "told"),
+    [
+        ([], "context"),
+        ({}, "context"),
+        ({"context": {"tags": "team"}}, "tags"),
+        ({"context": {"stack": 1}}, "stack"),
+    ],
+)
+def test_another_file_is_refused(document: object, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        stack_settings(document)
+
+
+def test_an_output_of_terraform_is_read_with_null_tags() -> None:
+    output = {
+        "compartment_id": RINGS,
+        "vault_id": VAULT,
+        "key_id": RING.key_id,
+        "freeform_tags": {"lockstep-stack": "lockstep"},
+        "defined_tags": None,
+    }
+    assert ring_terms(output, region="eu-frankfurt-1") == RING
+    wrongs: list[object] = [{}, [], {**output, "key_id": None}]
+    for wrong in wrongs:
+        with pytest.raises(ValueError):  # noqa: PT011 - each names another field
+            ring_terms(wrong, region="eu-frankfurt-1")
+
+
+# Orphans
+
+
+def plan_of(*ids: str) -> Plan:
+    document = plans.plan_document(
+        [plans.database("orders", Engine.MYSQL)],
+        [plans.credential(i, "orders", username=i, secrets=plans.own_secrets(i)) for i in ids],
+    )
+    return parse_plan(json.dumps(document), base=Path())
+
+
+def test_the_secrets_are_those_of_the_credentials_and_no_others() -> None:
+    plan = plan_of("a", "b")
+    assert [one.name for one in rotated_in_aws(plan)] == ["a", "a-connection_blob", "b", "b-connection_blob"]
+    assert [one.name for one in rotated_in_aws(plan, ("b",))] == ["b", "b-connection_blob"]
+
+
+def test_orphans_are_rotated_secrets_that_live_and_that_the_plan_does_not_name() -> None:
+    listed = [
+        ("a", found()),
+        ("gone", found()),
+        ("lockstep/admin", found({SECRET_TAG: "admin"})),
+        ("deleted", found(deleted=True)),
+    ]
+    [orphan] = orphans.in_aws(listed, {"a"}, region="eu-central-1")
+    assert orphan.name == "gone"
+    assert "delete-secret --secret-id gone --recovery-window-in-days 30" in orphan.command
+    slots = [("a.0", slot()), ("gone.0", slot()), ("dying.0", slot(lifecycle="PENDING_DELETION"))]
+    [orphan] = orphans.in_oci(slots, {"a.0"}, region="eu-frankfurt-1")
+    assert (orphan.name, "schedule-secret-deletion" in orphan.command) == ("gone.0", True)
+
+
+# The pace, and the work
+
+
+@dataclass
+class FakeTime:
+    """Time that passes by waiting only."""
+
+    now: float = 1000.0
+    slept: list[float] = field(default_factory=list)
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+
+@dataclass
+class FakePlace:
+    """Secrets in memory, of a service that takes so many writes in any second.
+
+    Attributes:
+        takes: Writes in a second; more are throttled.
+        lost: Names whose reply is lost, once each.
+        hidden: Names that are taken by what cannot be seen.
+    """
+
+    time: FakeTime
+    takes: float = float("inf")
+    there: set[str] = field(default_factory=set)
+    lost: set[str] = field(default_factory=set)
+    hidden: set[str] = field(default_factory=set)
+    fails: Callable[[str], LockstepError | None] = lambda _: None
+    began: list[float] = field(default_factory=list)
+    throttled: int = 0
+
+    def decide(self, name: str) -> Decision:
+        if error := self.fails(name):
+            raise error
+        return Decision(name=name, deed=Deed.NOTHING if name in self.there else Deed.MAKE)
+
+    def make(self, decision: Decision) -> bool:
+        now = self.time.now
+        self.began.append(now)
+        if sum(now - 1 < at <= now for at in self.began) > self.takes:
+            self.throttled += 1
+            raise StoreThrottledError
+        if decision.name in self.there | self.hidden:
+            return False
+        self.there.add(decision.name)
+        if decision.name in self.lost:
+            self.lost.remove(decision.name)
+            raise StoreUnreachableError
+        return True
+
+    def tag(self, decision: Decision) -> None:
+        raise NotImplementedError
+
+    def taken(self, name: str) -> Decision:
+        return Decision(name=name, deed=Deed.REFUSE, problems=("taken",))
+
+
+@dataclass
+class Done:
+    """A work, and what was seen of it."""
+
+    work: Work
+    pace: Pace
+    seen: list[Outcome]
+
+    @property
+    def made(self) -> list[str]:
+        return [o.decision.name for o in self.seen if o.is_done]
+
+
+def work_on(place: FakePlace, *, rate: float = 50, is_dry: bool = False, threads: int = 0) -> Done:
+    seen: list[Outcome] = []
+    pace = Pace(rate, monotonic=place.time.monotonic, sleep=place.time.sleep)
+    work = Work(
+        place=place,
+        pace=pace,
+        side_by_side=Workers(threads) if threads else one_after_the_other,
+        sleep=place.time.sleep,
+        see=seen.append,
+        stop=Event(),
+        is_dry=is_dry,
+    )
+    return Done(work, pace, seen)
+
+
+NAMES = [f"s{i}" for i in range(400)]
+
+
+def most_in_a_second(began: list[float]) -> int:
+    return max(sum(at <= other < at + 1 - 1e-6 for other in began) for at in began)
+
+
+@pytest.mark.parametrize("rate", [50, 25, 0.5])
+def test_no_second_has_more_writes_than_the_rate(rate: float) -> None:
+    place = FakePlace(FakeTime())
+    done, names = work_on(place, rate=rate), NAMES[: round(8 * rate)]
+    done.work.do(names)
+    assert done.made == names
+    assert most_in_a_second(place.began) == max(rate, 1)
+    assert place.began[-1] - place.began[0] == pytest.approx((len(names) - 1) / rate)
+
+
+def test_no_second_has_more_writes_than_the_rate_with_threads_either() -> None:
+    place = FakePlace(FakeTime())
+    done = work_on(place, threads=15)
+    done.work.do(NAMES)
+    assert sorted(done.made) == sorted(NAMES)
+    assert place.time.now - 1000 == pytest.approx((len(NAMES) - 1) / 50)
+
+
+def test_a_second_run_changes_nothing() -> None:
+    place = FakePlace(FakeTime())
+    work_on(place).work.do(NAMES)
+    again = work_on(place)
+    again.work.do(NAMES)
+    assert (again.made, len(again.seen), len(place.began)) == ([], 400, 400)
+
+
+def test_a_dry_run_makes_nothing_and_waits_for_nothing() -> None:
+    place = FakePlace(FakeTime())
+    done = work_on(place, is_dry=True)
+    done.work.do(NAMES)
+    assert {o.decision.deed for o in done.seen} == {Deed.MAKE}
+    assert (place.there, place.time.slept) == (set(), [])
+
+
+def test_a_service_that_throttles_gets_fewer_calls_and_the_work_ends() -> None:
+    place = FakePlace(FakeTime(), takes=10)
+    done = work_on(place)
+    done.work.do(NAMES)
+    assert done.made == NAMES
+    # Faster than the least pace, and far fewer refusals than calls.
+    assert 0 < place.throttled < 60
+    assert place.time.now - 1000 < 400 / 4
+
+
+def test_after_a_refusal_the_pace_comes_back() -> None:
+    time = FakeTime()
+    pace = Pace(50, monotonic=time.monotonic, sleep=time.sleep)
+    pace.slower()
+    pace.slower()  # Another thread, which was refused together with the first.
+    assert pace.rate == 25
+    for _ in range(20):
+        pace.faster()
+    assert pace.rate == 50
+    pace.faster()
+    assert pace.rate == 50
+
+
+def test_the_pace_never_stops() -> None:
+    time = FakeTime()
+    pace = Pace(50, monotonic=time.monotonic, sleep=time.sleep)
+    for _ in range(100):
+        time.now += 1
+        pace.slower()
+    assert pace.rate == 0.5
+
+
+def test_a_lost_reply_is_no_failure_and_makes_nothing_twice() -> None:
+    place = FakePlace(FakeTime(), lost={"s1"})
+    done = work_on(place)
+    done.work.do(NAMES[:3])
+    assert {o.decision.name: o.decision.deed for o in done.seen if not o.is_done} == {"s1": Deed.NOTHING}
+    assert place.there == set(NAMES[:3])
+
+
+def test_a_name_that_is_taken_unseen_is_in_the_way_and_the_others_are_made() -> None:
+    place = FakePlace(FakeTime(), hidden={"s1"})
+    done = work_on(place)
+    done.work.do(NAMES[:3])
+    assert done.made == ["s0", "s2"]
+    [other] = [o.decision for o in done.seen if not o.is_done]
+    assert (other.name, other.deed) == ("s1", Deed.REFUSE)
+
+
+def test_what_does_not_pass_ends_the_work_at_once() -> None:
+    place = FakePlace(FakeTime(), fails=lambda name: StoreAccessDeniedError() if name == "s5" else None)
+    done = work_on(place)
+    with pytest.raises(StoreAccessDeniedError):
+        done.work.do(NAMES)
+    assert done.made == NAMES[:5]
+
+
+def test_an_outage_of_a_minute_passes() -> None:
+    time = FakeTime()
+
+    def fails(_: str) -> LockstepError | None:
+        return StoreUnreachableError() if 1005 < time.now < 1065 else None
+
+    done = work_on(FakePlace(time, fails=fails), rate=2)
+    done.work.do(NAMES[:30])
+    assert done.made == NAMES[:30]
+
+
+def test_a_place_that_never_answers_is_given_up_soon() -> None:
+    time, asked = FakeTime(), list[str]()
+
+    def fails(name: str) -> LockstepError | None:
+        asked.append(name)
+        return StoreUnreachableError()
+
+    with pytest.raises(StoreUnreachableError):
+        work_on(FakePlace(time, fails=fails)).work.do(NAMES)
+    assert asked == ["s0"] * (AT_FIRST + 1)
+
+
+def test_one_that_stays_away_ends_the_work() -> None:
+    place = FakePlace(FakeTime(), fails=lambda name: StoreUnreachableError() if name == "s2" else None)
+    done = work_on(place)
+    with pytest.raises(StoreUnreachableError):
+        done.work.do(NAMES)
+    assert done.made == ["s0", "s1"]
+    assert len(place.time.slept) >= POLICY.attempts
+
+
+def test_an_interruption_ends_every_worker_and_the_next_run_goes_on() -> None:
+    place = FakePlace(FakeTime())
+    done = work_on(place, threads=15)
+
+    def interrupt(outcome: Outcome) -> None:
+        done.seen.append(outcome)
+        if len(done.seen) == 100:
+            raise KeyboardInterrupt
+
+    done.work.see = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        done.work.do(NAMES)
+    # At most what was under way besides.
+    assert 100 <= len(place.there) < 100 + 2 * 16
+    again = work_on(place, threads=15)
+    again.work.do(NAMES)
+    assert not set(again.made) & set(done.made)
+    assert place.there == set(NAMES)
