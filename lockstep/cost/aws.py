@@ -60,30 +60,29 @@ def of_credential(
     calls = _Calls(plan, credential, counted, cold=deployed.cold)
     often = rotations(credential.interval)
     if plan.store(AwsSecretsManager):
-        yield _line("Secrets Manager, two secrets", "secret", SECRETS_EACH)
-    yield _line("Secrets Manager, calls", "secret calls", calls.of("secretsmanager"))
-    yield _line("Step Functions, transitions", "transitions", often * counted.transitions)
-    yield _line("Lambda, requests", "lambda requests", often * len(FUNCTIONS))
-    yield _line(
+        yield aws_line("Secrets Manager, two secrets", "secret", SECRETS_EACH)
+    yield aws_line("Secrets Manager, calls", "secret calls", calls.of("secretsmanager"))
+    yield aws_line("Step Functions, transitions", "transitions", often * counted.transitions)
+    yield aws_line("Lambda, requests", "lambda requests", often * len(FUNCTIONS))
+    yield aws_line(
         "Lambda, time", f"lambda time {deployed.architecture}", calls.gigabyte_seconds(deployed.memory_mb)
     )
     record = counted.bytes["lock_record"]
-    yield _line("DynamoDB, writes", "dynamodb writes", calls.of("dynamodb", *WRITES) * ceil(record / 1024))
-    yield _line(
+    yield aws_line("DynamoDB, writes", "dynamodb writes", calls.of("dynamodb", *WRITES) * ceil(record / 1024))
+    yield aws_line(
         "DynamoDB, consistent reads", "dynamodb reads", calls.of("dynamodb", *READS) * ceil(record / 4096)
     )
-    yield _line("KMS, for the values of secrets", "kms requests", calls.of("secretsmanager", *DECRYPTS))
-    yield _line("KMS, signatures of the audit log", "kms mac requests", calls.of("kms"))
+    yield aws_line("KMS, for the values of secrets", "kms requests", calls.of("secretsmanager", *DECRYPTS))
+    yield aws_line("KMS, signatures of the audit log", "kms mac requests", calls.of("kms"))
     yield from _of_audit_log(plan.audit.aws, calls, often, counted.bytes["audit_entry"])
     execution, functions = counted.events * assumed.EVENT_IN_LOG, len(FUNCTIONS) * assumed.FUNCTION_IN_LOG
-    yield from _of_logs("executions", often * execution, deployed)
-    yield from _of_logs("functions", often * functions, deployed)
-    yield _line("X-Ray, traces", "traces", often)
-    yield _line("EventBridge, a rule", "rules", often)
+    yield from written_logs("executions", often * execution, deployed)
+    yield from written_logs("functions", often * functions, deployed)
+    yield aws_line("X-Ray, traces", "traces", often)
     if plan.events and plan.events.aws:
         yield from _of_events(often, deployed)
     if plan.store(OciVault):
-        yield _line(
+        yield aws_line(
             "Data to OCI", "aws transfer", Fraction(calls.of(*IN_OCI) * assumed.CALL_OUT) / assumed.GIGABYTE
         )
 
@@ -92,11 +91,11 @@ def _of_events(often: Fraction, deployed: Deployed) -> Iterator[Line]:
     """What it costs to tell others; nobody waits for it, and no rotation makes another call."""
     each = assumed.OVERHEAD_MS + assumed.EVENTS_MS + deployed.cold * assumed.start_ms(deployed.memory_mb)
     used = often * each / 1000 * Fraction(deployed.memory_mb, 1024)
-    yield _line("EventBridge, events", "events", often * assumed.EVENTS)
-    yield _line("Lambda, calls of announce", "lambda requests", often)
-    yield _line("Lambda, time of announce", f"lambda time {deployed.architecture}", used)
-    yield _line("X-Ray, traces of announce", "traces", often)
-    yield from _of_logs("announce", often * assumed.FUNCTION_IN_LOG, deployed)
+    yield aws_line("EventBridge, events", "events", often * assumed.EVENTS)
+    yield aws_line("Lambda, calls of announce", "lambda requests", often)
+    yield aws_line("Lambda, time of announce", f"lambda time {deployed.architecture}", used)
+    yield aws_line("X-Ray, traces of announce", "traces", often)
+    yield from written_logs("announce", often * assumed.FUNCTION_IN_LOG, deployed)
 
 
 class _Calls:
@@ -154,42 +153,43 @@ def triggers(plan: Plan) -> Fraction:
 def _of_audit_log(audit: AwsAudit, calls: _Calls, often: Fraction, entry: int) -> Iterator[Line]:
     kind = audit.storage_class
     kept = often * month(audit.retention) * max(entry, SMALLEST_BILLED[kind])
-    yield _line("S3, entries written", f"s3 put {kind}", calls.of("s3", *PUTS))
-    yield _line("S3, entries looked at", f"s3 get {kind}", calls.of("s3", *GETS))
-    yield _line(
+    yield aws_line("S3, entries written", f"s3 put {kind}", calls.of("s3", *PUTS))
+    yield aws_line("S3, entries looked at", f"s3 get {kind}", calls.of("s3", *GETS))
+    yield aws_line(
         "S3, entries kept, from the day on which the first may go",
         f"s3 storage {kind}",
         kept / assumed.GIGABYTE,
     )
 
 
-def _of_logs(what: str, written: Fraction, deployed: Deployed) -> Iterator[Line]:
+def written_logs(what: str, written: Fraction, deployed: Deployed) -> Iterator[Line]:
+    """What so many bytes of logs in a month cost to write and to keep."""
     gigabytes = written / assumed.GIGABYTE
     kept = gigabytes * assumed.COMPRESSED * month(timedelta(days=deployed.log_retention_days))
-    yield _line(f"CloudWatch, logs of {what} written", "logs", gigabytes)
-    yield _line(f"CloudWatch, logs of {what} kept", "log storage", kept)
+    yield aws_line(f"CloudWatch, logs of {what} written", "logs", gigabytes)
+    yield aws_line(f"CloudWatch, logs of {what} kept", "log storage", kept)
 
 
 def of_deployment(plan: Plan, deployed: Deployed, counted: Counted) -> Iterator[Line]:
     """What is there whatever the number of credentials."""
     standby = plan.runners.oci is not None
-    yield _line(
+    yield aws_line(
         "Secrets Manager, logins of rotator admins and the API key of OCI",
         "secret",
         len(names_in_aws(plan)) + (1 if plan.runners.aws.oci_key_secret else 0),
     )
-    yield _line("KMS, keys that are made", "kms key", _keys(plan, deployed))
+    yield aws_line("KMS, keys that are made", "kms key", _keys(plan, deployed))
     often = rotations(min(c.interval for c in plan.credential_sections))
     starts = min(often, Fraction(assumed.HOURS * 60, assumed.KEY_CACHED_MINUTES))
-    yield _line("KMS, for the lock table", "kms requests", starts * assumed.PRINCIPALS + assumed.WATCHES)
-    yield _line("CloudWatch, metrics", "metrics", METRICS_OF_THE_WATCH + METRICS_OF_LOGS)
-    yield _line("CloudWatch, alarms", "alarms", ALARMS + (ALARMS_OF_THE_STANDBY if standby else 0))
+    yield aws_line("KMS, for the lock table", "kms requests", starts * assumed.PRINCIPALS + assumed.WATCHES)
+    yield aws_line("CloudWatch, metrics", "metrics", METRICS_OF_THE_WATCH + METRICS_OF_LOGS)
+    yield aws_line("CloudWatch, alarms", "alarms", ALARMS + (ALARMS_OF_THE_STANDBY if standby else 0))
     if deployed.dashboard:
-        yield _line("CloudWatch, dashboard", "dashboard", 1)
+        yield aws_line("CloudWatch, dashboard", "dashboard", 1)
     yield from _of_watch(plan, deployed, counted)
     stored = Fraction(len(plan.credential_sections) * counted.bytes["lock_record"], assumed.GIGABYTE)
-    yield _line("DynamoDB, storage", "dynamodb storage", stored)
-    yield _line("DynamoDB, point-in-time recovery", "dynamodb backup", stored)
+    yield aws_line("DynamoDB, storage", "dynamodb storage", stored)
+    yield aws_line("DynamoDB, point-in-time recovery", "dynamodb backup", stored)
 
 
 def _keys(plan: Plan, deployed: Deployed) -> int:
@@ -202,16 +202,18 @@ def _of_watch(plan: Plan, deployed: Deployed, counted: Counted) -> Iterator[Line
     """The watch: its process is called so often that it stays."""
     scanned = len(plan.credential_sections) * counted.bytes["lock_record"]
     seconds = Fraction(assumed.OVERHEAD_MS + assumed.CALL_MS["dynamodb"], 1000)
-    yield _line("Lambda, calls of the watch", "lambda requests", assumed.WATCHES)
-    yield _line(
+    seconds += assumed.scan_seconds(len(plan.credential_sections), deployed.memory_mb)
+    yield aws_line("Lambda, calls of the watch", "lambda requests", assumed.WATCHES)
+    yield aws_line(
         "Lambda, time of the watch",
         f"lambda time {deployed.architecture}",
         assumed.WATCHES * seconds * Fraction(deployed.memory_mb, 1024),
     )
-    yield _line("DynamoDB, scans of the watch", "dynamodb reads", assumed.WATCHES * ceil(scanned / 4096))
-    yield from _of_logs("the watch", Fraction(assumed.WATCHES * 2 * assumed.FUNCTION_IN_LOG), deployed)
-    yield _line("X-Ray, traces of the watch", "traces", assumed.WATCHES)
+    yield aws_line("DynamoDB, scans of the watch", "dynamodb reads", assumed.WATCHES * ceil(scanned / 4096))
+    yield from written_logs("the watch", Fraction(assumed.WATCHES * 2 * assumed.FUNCTION_IN_LOG), deployed)
+    yield aws_line("X-Ray, traces of the watch", "traces", assumed.WATCHES)
 
 
-def _line(item: str, price: str, quantity: Fraction | int) -> Line:
+def aws_line(item: str, price: str, quantity: Fraction | int) -> Line:
+    """An item that AWS charges."""
     return Line(cloud="aws", item=item, price=price, quantity=Fraction(quantity))

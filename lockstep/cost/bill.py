@@ -1,6 +1,7 @@
 """A bill: lines of a price and a quantity, each of one credential or of the deployment."""
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Literal, Self
@@ -109,7 +110,7 @@ class Bill:
     @property
     def per_credential(self) -> Fraction:
         """The mean of the credentials."""
-        return sum((total(lines) for lines in self.credentials.values()), Fraction()) / len(self.credentials)
+        return sum((count * total(lines) for lines, count in self._kinds), Fraction()) / len(self.credentials)
 
     @property
     def usd(self) -> Fraction:
@@ -124,24 +125,28 @@ class Bill:
     @property
     def mean(self) -> list[Line]:
         """The lines of a mean credential."""
-        alike: dict[tuple[Cloud, str], list[Line]] = {}
-        for lines in self.credentials.values():
+        quantities: dict[tuple[Cloud, str, str], Fraction] = {}
+        for lines, count in self._kinds:
             for line in lines:
-                alike.setdefault((line.cloud, line.item), []).append(line)
+                item = (line.cloud, line.item, line.price)
+                quantities[item] = quantities.get(item, Fraction()) + count * line.quantity
         return [
-            Line(
-                cloud=cloud,
-                item=item,
-                price=lines[0].price,
-                quantity=sum((line.quantity for line in lines), Fraction()) / len(self.credentials),
-            )
-            for (cloud, item), lines in alike.items()
+            Line(cloud=cloud, item=item, price=price, quantity=quantity / len(self.credentials))
+            for (cloud, item, price), quantity in quantities.items()
         ]
+
+    @property
+    def _kinds(self) -> Collection[tuple[Sequence[Line], int]]:
+        """The lines of credentials, and how many share them."""
+        lines = {id(lines): lines for lines in self.credentials.values()}
+        counts = Counter(map(id, self.credentials.values()))
+        return [(lines[key], count) for key, count in counts.items()]
 
     @property
     def prices(self) -> list[str]:
         """The names of the prices, each once, in the order of the lines."""
-        return list(dict.fromkeys(line.price for line in self.lines))
+        of_kinds = (line for lines, _ in self._kinds for line in lines)
+        return list(dict.fromkeys(line.price for line in (*of_kinds, *self.deployment)))
 
     @property
     def unconfirmed(self) -> list[str]:

@@ -18,11 +18,13 @@ from lockstep.cost import PRICES, Bill, Deployed, Line, bill, levers, read_count
 from lockstep.cost import assumptions as assumed
 from lockstep.cost.aws import FUNCTIONS, GETS, IN_OCI, PUTS, READS, WRITES, rotations
 from lockstep.cost.calls import FLOWS, Coefficients, Shape
+from lockstep.cost.fleet import STATES_OF_A_SHARD
 from lockstep.cost.prices import SMALLEST_BILLED
 from lockstep.durations import parse_duration
 from lockstep.model import Engine
 from lockstep.plan import Plan
 from lockstep.plan_file import load_plan, parse_plan
+from lockstep.quotas.scaling import scaled
 from lockstep.store_kinds.oci_budget import version_budget
 from sandbox import plans
 
@@ -392,7 +394,49 @@ def test_events_cost_what_the_function_that_sends_them_costs_and_nothing_where_n
         "CloudWatch, logs of announce written",
         "CloudWatch, logs of announce kept",
     }
-    rotations = line(now, "EventBridge, a rule").quantity
-    assert line(now, "EventBridge, events").quantity == 2 * rotations
+    often = rotations(timedelta(minutes=20))
+    assert line(now, "EventBridge, events").quantity == 2 * often
     assert list(telling.deployment) == list(silent.deployment)
     assert Fraction(3, 100) < telling.usd - silent.usd < Fraction(4, 100)
+
+
+# A fleet
+
+
+def fleet(count: int, **of_plan: Any) -> Plan:  # noqa: ANN401 - as plan_of takes them
+    return scaled(plan_of(**of_plan), count)
+
+
+def each(found: Bill) -> Fraction:
+    """What a credential costs, with its part of the deployment."""
+    return found.usd / len(found.credentials)
+
+
+@pytest.mark.parametrize("oci", [False, True])
+def test_a_credential_costs_the_same_in_every_fleet_from_a_hundred_on(*, oci: bool) -> None:
+    costs = {count: each(billed(fleet(count, oci=oci))) for count in (100, 1000, 10_000)}
+    assert max(costs.values()) <= Fraction(110, 100) * min(costs.values()), costs
+
+
+def test_what_a_fleet_adds_to_the_deployment_is_little_for_each_credential() -> None:
+    small, large = (total(billed(fleet(count)).deployment) for count in (1, 10_000))
+    assert large - small < 10_000 * Fraction(1, 100)
+
+
+def test_a_rule_is_charged_for_each_shard_and_none_for_a_credential() -> None:
+    for count, shards in ((1, 1), (200, 1), (1000, 5), (10_000, 20)):
+        found = billed(fleet(count))
+        assert line([*found.deployment], "a rule for each shard").quantity == 2190 * shards
+        assert line([*found.deployment], "starts of shards").quantity == 2190 * shards * STATES_OF_A_SHARD
+        assert not [item for item in found.mean if item.price == "rules"]
+
+
+def test_the_watch_takes_longer_the_more_records_it_reads() -> None:
+    few, many = (line([*billed(fleet(n)).deployment], "time of the watch").quantity for n in (100, 10_000))
+    assert many > 10 * few
+
+
+def test_the_bill_of_ten_thousand_credentials_is_that_of_one_many_times() -> None:
+    one, many = billed(fleet(1)), billed(fleet(10_000))
+    assert many.per_credential == one.per_credential
+    assert [item.quantity for item in many.mean] == [item.quantity for item in one.mean]
