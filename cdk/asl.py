@@ -1,12 +1,15 @@
-"""The kinds of states in `statemachine.asl.json`, and the layout of its text."""
+"""The kinds of states in `statemachine.asl.json` and `fleet.asl.json`, and the layout of their text."""
 
 import json
+import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from lockstep import timing
+from lockstep.messages import ID_CHARACTERS, ID_LENGTH
 from lockstep.timing import RetryPolicy
 
 State = dict[str, Any]
@@ -57,8 +60,8 @@ def step(function: str, payload: object) -> State:
         "Output": "{% $states.result.Payload %}",
         "TimeoutSeconds": seconds(timing.STEP),
         "Retry": [
-            _retry(timing.STEP_POLICY, [error.__name__ for error in timing.STEP_POLICY.errors]),
-            _retry(_LAMBDA_POLICY, _LAMBDA_ERRORS),
+            retry(timing.STEP_POLICY, [error.__name__ for error in timing.STEP_POLICY.errors]),
+            retry(_LAMBDA_POLICY, _LAMBDA_ERRORS),
         ],
     }
 
@@ -87,11 +90,12 @@ def lock_call(
             **({"ReturnValues": returns} if returns else {}),
         },
         "TimeoutSeconds": seconds(timing.LOCK_CALL),
-        "Retry": [_retry(timing.LOCK_POLICY, _DYNAMODB_ERRORS)],
+        "Retry": [retry(timing.LOCK_POLICY, _DYNAMODB_ERRORS)],
     }
 
 
-def _retry(policy: RetryPolicy, errors: Sequence[str]) -> State:
+def retry(policy: RetryPolicy, errors: Sequence[str]) -> State:
+    """A retrier of the errors of these names, with jitter."""
     return {
         "ErrorEquals": list(errors),
         "IntervalSeconds": policy.interval_seconds,
@@ -100,6 +104,31 @@ def _retry(policy: RetryPolicy, errors: Sequence[str]) -> State:
         "MaxDelaySeconds": policy.max_delay_seconds,
         "JitterStrategy": "FULL",
     }
+
+
+def is_id(value: str) -> str:
+    """The condition that a value is an id of `lockstep.messages`."""
+    characters = ID_CHARACTERS.replace("/", r"\/")
+    return (
+        f"($type({value}) = 'string' ? $length({value}) > 0 and $length({value}) <= {ID_LENGTH} "
+        f"and $not($contains({value}, /[^{characters}]/)) : false)"
+    )
+
+
+def is_text(value: str, pattern: str) -> str:
+    """The condition that a value is a text which a pattern covers from its beginning to its end.
+
+    What is replaced is the whole text, or something is left. An anchor at the end would be a `$`, which moto refuses.
+    """
+    expression = pattern.replace("/", r"\/")
+    covered = f"$length({value}) > 0 and $replace({value}, /{expression}/, '', 1) = ''"
+    return f"($type({value}) = 'string' ? {covered} : false)"
+
+
+def no_other_key(value: str, keys: Collection[str]) -> str:
+    """The condition that an object has no key but these. A filter would need the variable $, which moto refuses."""
+    every_key = ", ".join(f"'{key}': null" for key in keys)
+    return f"$count($keys($merge([{{{every_key}}}, {value}]))) = {len(keys)}"
 
 
 def catch(leads_to: str) -> State:
@@ -137,3 +166,16 @@ def formatted(node: object, indent: str = "") -> str:
         )
         return f"[\n{deeper}" + f"\n{deeper}".join(lines) + f"\n{indent}]"
     return f"[\n{deeper}" + f",\n{deeper}".join(formatted(v, deeper) for v in node) + f"\n{indent}]"
+
+
+def write(files: Mapping[Path, str]) -> None:
+    """Write what the sources make."""
+    for path, text in files.items():
+        path.write_text(text, encoding="utf-8")
+
+
+def check(files: Mapping[Path, str]) -> None:
+    """End the process where a committed file is not what its source makes."""
+    for path, text in files.items():
+        if path.read_text(encoding="utf-8") != text:
+            sys.exit(f"{path.name} differs from what its source in cdk/ makes: run `make asl`")

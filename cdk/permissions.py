@@ -17,13 +17,14 @@ from aws_cdk import aws_iam as iam
 
 from cdk import lock_attributes
 from cdk.audit_policy import AUDIT_PREFIX
+from cdk.plan_policy import PLAN_PREFIX, REPORT_PREFIX
 from lockstep.compiled import StorageClass
 from lockstep.model import Admin, AdminIam, AdminSecret
 from lockstep.orders import ACCOUNT_PREFIX
 from lockstep.plan import Plan
 from lockstep.plan_admins import is_plain_name
 from lockstep.plan_events import EventBusSection
-from lockstep.stack_names import rule_name, state_machine_name
+from lockstep.stack_names import fleet_machine_name, rule_name, state_machine_name
 from lockstep.store_kinds import AwsSecretsManager
 from lockstep.tags import SECRET_TAG, STACK_TAG, SecretKind
 
@@ -31,6 +32,8 @@ Statements = list[iam.PolicyStatement]
 
 OWN = (SecretKind.APP_USER, SecretKind.CONNECTION_BLOB)
 ANY_SECRET = f"arn:{Aws.PARTITION}:secretsmanager:{Aws.REGION}:{Aws.ACCOUNT_ID}:secret:*"
+SYNC_RULE = "StepFunctionsGetEventsForStepFunctionsExecutionRule"
+"""The managed rule of every state machine that awaits executions."""
 _READ = ("secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue")
 
 
@@ -131,23 +134,50 @@ class Grants:
         return [
             _allow("Call", ["lambda:InvokeFunction"], [f"{arn}:*" for arn in function_arns]),
             *self._lock(lock_attributes.STATE_MACHINE, reads=False),
-            # These calls have no resource to name
-            # (https://docs.aws.amazon.com/step-functions/latest/dg/cw-logs.html#cloudwatch-iam-policy).
+            *_log_of_a_machine(),
+        ]
+
+    def fleet_machine(self, bucket_arn: str, rotation_arn: str, aliases: Iterable[str]) -> Statements:
+        """Read the list of a shard, start and await rotations, count and report their outcomes.
+
+        It cannot stop a rotation: where its own execution is stopped, those that have begun end by themselves.
+
+        Args:
+            bucket_arn: The bucket of plans and reports.
+            rotation_arn: The state machine of rotations.
+            aliases: Those by which it starts them.
+        """
+        own = fleet_machine_name(self.stack)
+        names = (Aws.PARTITION, Aws.REGION, Aws.ACCOUNT_ID)
+        states = f"arn:{Aws.PARTITION}:states:{Aws.REGION}:{Aws.ACCOUNT_ID}"
+        account = {"StringEquals": {"aws:ResourceAccount": Aws.ACCOUNT_ID}}
+        return [
+            _allow("ReadShard", ["s3:GetObject"], [f"{bucket_arn}/{PLAN_PREFIX}*/shards/*"], account),
+            start(rotation_arn, aliases),
+            # Whatever the names of the map's items, each is an execution of this machine
+            # (https://docs.aws.amazon.com/step-functions/latest/dg/iam-policies-eg-dist-map.html).
+            _allow("StartItems", ["states:StartExecution"], [f"{states}:stateMachine:{own}"]),
             _allow(
-                "DeliverLogs",
-                [
-                    "logs:CreateLogDelivery",
-                    "logs:DeleteLogDelivery",
-                    "logs:DescribeLogGroups",
-                    "logs:DescribeResourcePolicies",
-                    "logs:GetLogDelivery",
-                    "logs:ListLogDeliveries",
-                    "logs:PutResourcePolicy",
-                    "logs:UpdateLogDelivery",
-                ],
-                ["*"],
+                "Await",
+                ["states:DescribeExecution"],
+                [execution_arn(*names, state_machine_name(self.stack)), execution_arn(*names, own)],
             ),
-            trace(["xray:GetSamplingRules", "xray:GetSamplingTargets"]),
+            # A managed rule, by which Step Functions learns that an execution has ended
+            # (https://docs.aws.amazon.com/step-functions/latest/dg/connect-stepfunctions.html).
+            _allow(
+                "AwaitByRule",
+                ["events:DescribeRule", "events:PutRule", "events:PutTargets"],
+                [f"arn:{Aws.PARTITION}:events:{Aws.REGION}:{Aws.ACCOUNT_ID}:rule/{SYNC_RULE}"],
+            ),
+            _allow("Count", ["states:DescribeMapRun"], [f"{states}:mapRun:{own}/*"]),
+            # (https://docs.aws.amazon.com/step-functions/latest/dg/iam-policies-eg-dist-map.html)
+            _allow(
+                "WriteReport",
+                ["s3:AbortMultipartUpload", "s3:GetObject", "s3:ListMultipartUploadParts", "s3:PutObject"],
+                [f"{bucket_arn}/{REPORT_PREFIX}*"],
+                account,
+            ),
+            *_log_of_a_machine(),
         ]
 
     def oci_runner(self) -> Statements:
@@ -379,6 +409,31 @@ def dead_letters(queue_arn: str, stack: str) -> iam.PolicyStatement:
 def logs(log_group_arn: str) -> iam.PolicyStatement:
     """Write to the log of the function."""
     return _allow("Log", ["logs:CreateLogStream", "logs:PutLogEvents"], [log_group_arn])
+
+
+def _log_of_a_machine() -> Statements:
+    """Write the log and the traces of a state machine.
+
+    These calls have no resource to name
+    (https://docs.aws.amazon.com/step-functions/latest/dg/cw-logs.html#cloudwatch-iam-policy).
+    """
+    return [
+        _allow(
+            "DeliverLogs",
+            [
+                "logs:CreateLogDelivery",
+                "logs:DeleteLogDelivery",
+                "logs:DescribeLogGroups",
+                "logs:DescribeResourcePolicies",
+                "logs:GetLogDelivery",
+                "logs:ListLogDeliveries",
+                "logs:PutResourcePolicy",
+                "logs:UpdateLogDelivery",
+            ],
+            ["*"],
+        ),
+        trace(["xray:GetSamplingRules", "xray:GetSamplingTargets"]),
+    ]
 
 
 def trace(more: Iterable[str] = ()) -> iam.PolicyStatement:

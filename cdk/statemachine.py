@@ -8,7 +8,21 @@ committed whole, so that it can be read in the repository as in the Step Functio
 import sys
 from pathlib import Path
 
-from cdk.asl import State, catch, formatted, jsonata, lock_call, number, seconds, step
+from cdk import fleetmachine
+from cdk.asl import (
+    State,
+    catch,
+    check,
+    formatted,
+    is_id,
+    jsonata,
+    lock_call,
+    no_other_key,
+    number,
+    seconds,
+    step,
+    write,
+)
 from lockstep import timing
 from lockstep.aws import lock_expressions as lock
 from lockstep.messages import ID_CHARACTERS, ID_LENGTH, RunInput
@@ -141,25 +155,15 @@ def _rotation(fence: str) -> State:
 def _valid_input() -> str:
     """Whether the messages of the steps accept the input and the name of the execution (protocol R6)."""
     fields = RunInput.model_fields()
-    every_field = ", ".join(f"'{name}': null" for name in fields)
     conditions = [
-        _is_id("$states.context.Execution.Name"),
-        # No other field. A filter would need the variable $, which moto refuses.
-        f"$count($keys($merge([{{{every_field}}}, $states.input]))) = {len(fields)}",
+        is_id("$states.context.Execution.Name"),
+        no_other_key("$states.input", fields),
     ]
     for name, field in fields.items():
         value = f"$states.input.{name}"
-        valid = f"$type({value}) = 'boolean'" if field.hint is bool else _is_id(value)
+        valid = f"$type({value}) = 'boolean'" if field.hint is bool else is_id(value)
         conditions.append(valid if field.is_required else f"($exists({value}) ? {valid} : true)")
     return f"$type($states.input) = 'object' ? ({' and '.join(conditions)}) : false"
-
-
-def _is_id(value: str) -> str:
-    characters = ID_CHARACTERS.replace("/", r"\/")
-    return (
-        f"($type({value}) = 'string' ? $length({value}) > 0 and $length({value}) <= {ID_LENGTH} "
-        f"and $not($contains({value}, /[^{characters}]/)) : false)"
-    )
 
 
 def _prepare() -> dict[str, State]:
@@ -370,11 +374,11 @@ def text() -> str:
 
 
 if __name__ == "__main__":
+    files = {PATH: text(), fleetmachine.PATH: fleetmachine.text()}
     match sys.argv[1:]:
         case []:
-            PATH.write_text(text(), encoding="utf-8")
+            write(files)
         case ["--check"]:
-            if PATH.read_text(encoding="utf-8") != text():
-                sys.exit(f"{PATH.name} differs from what cdk/statemachine.py makes: run `make asl`")
+            check(files)
         case _:
             sys.exit("Usage: python -m cdk.statemachine [--check]")

@@ -30,6 +30,11 @@ def state_machine_name(stack: str) -> str:
     return stack
 
 
+def fleet_machine_name(stack: str) -> str:
+    """The name of the state machine that starts the rotations of a shard."""
+    return f"{stack}-fleet"
+
+
 def function_names(stack: str, step: str) -> tuple[str, str]:
     """The names that a step's function can have: from an image, and from a zip.
 

@@ -27,6 +27,10 @@ LEASE = timedelta(seconds=420)
 """Ends before the other runner is called, half an interval after this one (protocol L12, R9)."""
 RUN = LEASE - STEP - CLOCK_SKEW
 """An execution ends after this time, so that its holder is dead before its lease ends (protocol L12)."""
+RUN_AWAITED = RUN + STEP
+"""Who has started an execution of a rotation awaits its end for this time: it ends by itself, and is seen later."""
+SHARD = START_LATENESS + RUN_AWAITED + STEP
+"""The rotations of a shard have ended after this time, and their report is written."""
 SHORTEST_SHARED_INTERVAL = 2 * (LEASE + START_LATENESS + CLOCK_SKEW)
 """The shortest interval with two runners (protocol R9)."""
 TOLERANCE = START_LATENESS
@@ -62,6 +66,11 @@ class RetryPolicy:
         """The longest delay after so many retries."""
         return float(min(self.interval_seconds * self.backoff_rate**retries, self.max_delay_seconds))
 
+    @property
+    def longest(self) -> timedelta:
+        """All delays together, at their longest."""
+        return timedelta(seconds=sum(map(self.delay_seconds, range(self.attempts))))
+
 
 STEP_POLICY = RetryPolicy(
     errors=tuple(family(RetryableError)), attempts=4, interval_seconds=2, max_delay_seconds=20
@@ -72,3 +81,6 @@ LOCK_POLICY = RetryPolicy(
     errors=(LockTableUnreachableError,), attempts=5, interval_seconds=1, max_delay_seconds=10
 )
 """For a call of the lock table by the runner itself."""
+
+START_POLICY = RetryPolicy(errors=(), attempts=3, interval_seconds=2, max_delay_seconds=8)
+"""For the start of a rotation by the state machine of the fleet."""

@@ -20,13 +20,11 @@ from botocore.exceptions import ClientError
 from moto.awslambda.models import lambda_backends
 
 from sandbox.aws.executions import Client, Execution
+from sandbox.aws.interpreter import access_key
 from sandbox.aws.lambda_host import InvocationResult, Registered
 from sandbox.aws.lambda_process import DeployedFunction, FunctionProcesses, copy_runtime
 from sandbox.aws.policies import Call, decide
 from sandbox.aws.server import AwsSandbox
-
-# moto's interpreter signs the state machine's calls with it.
-_INTERPRETER_ACCESS_KEY = "ak"
 
 
 class NotPermittedError(Exception):
@@ -135,7 +133,7 @@ class DeployedStack:
         copy_runtime(self._runtime)
         for machine in self.of_type("AWS::StepFunctions::StateMachine"):
             role = self._client("stepfunctions").describe_state_machine(stateMachineArn=machine)["roleArn"]
-            self.aws.guard.know(_INTERPRETER_ACCESS_KEY, role.rpartition("/")[2])
+            self.aws.guard.know(access_key(role), role.rpartition("/")[2])
         self.aws.lambda_host.find = self._find
         try:
             yield self._processes

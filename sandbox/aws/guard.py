@@ -58,6 +58,7 @@ _KEYS = (
     "s3:if-none-match",
     "s3:prefix",
     "s3:x-amz-storage-class",
+    "states:StateMachineQualifier",
 )
 _IN_POLICIES = {"DynamoDB_20120810": "dynamodb", "TrentService": "kms"}
 """How policies name a service, by how requests name it."""
@@ -99,6 +100,16 @@ class Guard:
             role: The role's name.
         """
         self._roles[access_key] = role
+
+    def allows(self, access_key: str, call: Call) -> bool:
+        """Whether who signs with this key may make a call that no request stands for. Who is not known may."""
+        role = self._roles.get(access_key)
+        if role is None:
+            return True
+        verdict = self._judge(role, call)
+        with self._lock:
+            self.records.append(Record(role, call, verdict))
+        return verdict.allowed
 
     def __call__(self, environ: "WSGIEnvironment") -> Response | None:
         """The refusal of a request; None where it is allowed."""
@@ -194,8 +205,7 @@ class Guard:
         elif service == "AWSEvents":
             yield from self._event_calls(operation, json.loads(body))
         elif service == "AWSStepFunctions":
-            asked = json.loads(body)
-            yield Call(action=f"states:{operation}", resource=asked.get("executionArn", "*"))
+            yield _states_call(operation, json.loads(body))
         elif action := parse_qs(body.decode(errors="replace")).get("Action") if _is_form(request) else None:
             signed_for = _CREDENTIAL.search(request.headers.get("Authorization", ""))
             yield Call(action=f"{signed_for[2] if signed_for else '?'}:{action[0]}", resource="*")
@@ -289,6 +299,21 @@ class Guard:
 
     def _arn(self, service: str) -> str:
         return f"arn:aws:{service}:{self.region}:{self.account_id}"
+
+
+def _states_call(operation: str, asked: Mapping[str, Any]) -> Call:
+    """A call of Step Functions. One by a version or an alias is compared with the machine's ARN and a condition.
+
+    (https://docs.aws.amazon.com/step-functions/latest/dg/auth-version-alias.html)
+    """
+    arn = next(
+        (asked[name] for name in ("stateMachineArn", "executionArn", "mapRunArn") if name in asked), "*"
+    )
+    if "stateMachineArn" not in asked:
+        return Call(action=f"states:{operation}", resource=arn)
+    parts = arn.split(":")
+    context = {"states:StateMachineQualifier": tuple(parts[7:])} if parts[7:] else {}
+    return Call(action=f"states:{operation}", resource=":".join(parts[:7]), context=context)
 
 
 def _document(policy: "Foreign") -> str:

@@ -1,6 +1,7 @@
 """Connects moto's Step Functions interpreter to the sandbox: its address, its clocks, its deployments."""
 
 import json
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from threading import Lock
@@ -12,6 +13,7 @@ from botocore.config import Config
 from moto.core.config import default_user_config
 from moto.stepfunctions.parser.api import ExecutionStatus, HistoryEventType
 from moto.stepfunctions.parser.asl.eval.program_state import ProgramEnded, ProgramError, ProgramTimedOut
+from moto.stepfunctions.parser.asl.utils import boto_client
 from moto.stepfunctions.parser.models import stepfunctions_parser_backends
 
 from sandbox.aws.patching import Foreign, Patches
@@ -27,6 +29,7 @@ def apply(
     """Let moto run state machines whose tasks call the sandbox."""
     patches.set_item(default_user_config, "stepfunctions", {"execute_state_machine": True})
     call_the_sandbox(patches, port)
+    sign_as_the_role(patches)
     sleep_between_attempts(patches, retry_sleep)
     tell_the_time(patches, wall_clock)
     run_what_cloudformation_deploys(patches)
@@ -43,6 +46,35 @@ def call_the_sandbox(patches: Patches, port: int) -> None:
     module = f"{_PARSER}.asl.utils.boto_client"
     patches.replace(f"{module}:moto_server_port", lambda: str(port))
     patches.replace(f"{module}:boto3", _Clients())
+
+
+def access_key(role_arn: str) -> str:
+    """The access key with which the calls of a state machine's role are signed."""
+    return f"states-{role_arn.rpartition('/')[2]}"
+
+
+def sign_as_the_role(patches: Patches) -> None:
+    """A task's call is signed as the role of its state machine; moto signs all with one key."""
+
+    def wrapper(_original: Foreign) -> object:
+        def boto_client_for(region: str, service: str, state_credentials: Foreign) -> Foreign:
+            # Looked up at each call: it is patched too.
+            found: Foreign = boto_client
+            return found.boto3.client(
+                service_name=service,
+                region_name=region,
+                endpoint_url=f"http://localhost:{found.moto_server_port()}",
+                aws_access_key_id=access_key(state_credentials.role_arn),
+                aws_secret_access_key="sk",
+                config=Config(parameter_validation=False, retries={"total_max_attempts": 1}),
+            )
+
+        return boto_client_for
+
+    original = boto_client.boto_client_for
+    for name, module in list(sys.modules.items()):
+        if name.startswith(_PARSER) and vars(module).get("boto_client_for") is original:
+            patches.wrap(f"{name}:boto_client_for", wrapper)
 
 
 def sleep_between_attempts(patches: Patches, retry_sleep: Callable[[float], None]) -> None:
@@ -144,12 +176,12 @@ def abort_running_executions() -> None:
 
 
 class _Clients:
-    """Replaces the module boto3: one thread-safe client per service and region."""
+    """Replaces the module boto3: one thread-safe client per service, region and access key."""
 
     def __init__(self) -> None:
         self._session: Any = boto3.Session()
         self._lock = Lock()
-        self._clients: dict[tuple[str, str], Any] = {}
+        self._clients: dict[tuple[str, str, str], Any] = {}
 
     def client(self, *, service_name: str, region_name: str, config: Config, **fields: str) -> Foreign:
         bounded = config.merge(
@@ -161,7 +193,7 @@ class _Clients:
             )
         )
         with self._lock:
-            key = (service_name, region_name)
+            key = (service_name, region_name, fields["aws_access_key_id"])
             if key not in self._clients:
                 self._clients[key] = self._session.client(
                     service_name, region_name=region_name, config=bounded, **fields

@@ -50,6 +50,15 @@ class Patches:
         setattr(owner, name, value)
         self._undo.append(lambda: delattr(owner, name))
 
+    def define_method(self, target: str, name: str, value: object) -> None:
+        """Give the class `target` a method, whether it has its own or inherits one."""
+        owner, last = _locate(target)
+        owner = getattr(owner, last)
+        if name in vars(owner):
+            self._set(owner, name, value)
+        else:
+            self.define(owner, name, value)
+
     def undo(self) -> None:
         """Undo every replacement, the newest first. May be called again."""
         while self._undo:

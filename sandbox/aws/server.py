@@ -28,6 +28,8 @@ from sandbox.aws import (
     cloudformation,
     interpreter,
     jsonata,
+    map_runs,
+    nested,
     strict_alarms,
     strict_events,
     strict_iam,
@@ -43,6 +45,7 @@ from sandbox.aws.executions import Client, Execution, run_execution
 from sandbox.aws.guard import Guard
 from sandbox.aws.lambda_host import LambdaHost
 from sandbox.aws.patching import Patches
+from sandbox.aws.policies import Call
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -140,6 +143,8 @@ class AwsSandbox:
         jsonata.apply(self._patches, self._wall_clock)
         strict_versions.apply(self._patches)
         strict_states.apply(self._patches, self._crash_name)
+        nested.apply(self._patches, self._judge)
+        map_runs.apply(self._patches, self._judge)
         strict_secrets.apply(self._patches, self._wall_clock)
         strict_iam.apply(self._patches)
         strict_kms.apply(self._patches)
@@ -155,6 +160,9 @@ class AwsSandbox:
             name="aws-sandbox",
             daemon=True,
         ).start()
+
+    def _judge(self, role_arn: str, call: Call) -> bool:
+        return self.guard.allows(interpreter.access_key(role_arn), call)
 
     def _a_minute_passes(self) -> None:
         # What is set after the start counts too.

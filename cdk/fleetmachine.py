@@ -1,0 +1,296 @@
+# ruff: noqa: E501 - a comment of the state machine is one line in its file, and here
+"""The source of `cdk/fleet.asl.json`: a rule starts it, and it starts the rotations of a shard (protocol R15 to R19).
+
+Each rotation is an execution of the state machine in `statemachine.asl.json`, unchanged, under a name that the same
+trigger gives again. `make asl` writes the file.
+
+The file names by placeholders: `PlanBucket`, with what is published; `ReportBucket`, for the results; `LiveAlias` and
+`CanaryAlias`, by which rotations start; `Canary`, the id of the credential that goes by the latter, or no text.
+"""
+
+from pathlib import Path
+from typing import Annotated, get_args, get_origin
+
+from cdk.asl import State, formatted, is_id, is_text, jsonata, no_other_key, retry, seconds
+from lockstep import timing
+from lockstep.fleet import MOST_AT_ONCE, TOLERATED_ONE_IN, FleetInput
+from lockstep.messages import Id
+from lockstep.shapes import Matching
+
+PATH = Path(__file__).resolve().parent / "fleet.asl.json"
+LABEL = "Rotations"
+"""Names the Map state in the ARNs of its runs and their executions."""
+
+_START_ERRORS = (
+    "StepFunctions.AWSStepFunctionsException",
+    "StepFunctions.ExecutionLimitExceeded",
+    "StepFunctions.ExecutionLimitExceededException",
+    "StepFunctions.SdkClientException",
+    "StepFunctions.ThrottlingException",
+)
+"""Failures of StartExecution that may pass. The guide does not list how they are named; what it calls an exception that
+is not of the service's model is named after its client."""
+_STARTED_BEFORE = (
+    "StepFunctions.ExecutionAlreadyExists",
+    "StepFunctions.ExecutionAlreadyExistsException",
+)
+_CALL = timing.RetryPolicy(errors=(), attempts=4, interval_seconds=1, max_delay_seconds=8)
+
+_ITEM = "$states.input.item"
+_RUN = "$parse($states.errorOutput.Cause)"
+
+
+def machine() -> State:
+    """The state machine."""
+    return {
+        "Comment": "Lockstep: the rotations of one shard, each an execution of the state machine of rotations. Input, output and history hold ids only.",
+        "QueryLanguage": "JSONata",
+        "StartAt": "CheckInput",
+        "TimeoutSeconds": seconds(timing.SHARD),
+        "States": {**_begin(), **_rotate(), **_report()},
+    }
+
+
+def _begin() -> dict[str, State]:
+    fields = FleetInput.model_fields()
+    time = "($exists($states.input.time) ? $states.input.time : $states.context.Execution.StartTime)"
+    return {
+        "CheckInput": {
+            "Comment": "A rule or an operator starts an execution with the name of a shard. Nothing is read before the input is known to be valid: it names an object in the bucket of plans, and holds no host.",
+            "Type": "Choice",
+            "Choices": [
+                {
+                    "Condition": jsonata(_valid_input()),
+                    "Assign": {
+                        # Two deliveries of one event have the same minute, and so name their executions alike.
+                        "tick": jsonata(f"$floor($toMillis({time}) / 60000)"),
+                        # What is retried until then begins in time.
+                        "latest": jsonata(
+                            f"$toMillis({time}) + {1000 * seconds(timing.LAST_START - timing.START_POLICY.longest)}"
+                        ),
+                        "trigger": jsonata(
+                            f"$exists($states.input.trigger) ? $states.input.trigger : '{fields['trigger'].default}'"
+                        ),
+                        "shard": "{% $states.input.shard %}",
+                    },
+                    "Next": "Rotate",
+                }
+            ],
+            "Default": "InvalidInput",
+        },
+        "InvalidInput": {
+            "Comment": "The input is not valid. Nothing was read or changed.",
+            "Type": "Fail",
+            "Error": "InvalidRequestError",
+            "Cause": f'Start with {{"shard": "<name>", "plan": "<digest>"}}; optional: time (UTC, such as 2026-11-27T17:40:00Z, not ahead), concurrency (1 to {MOST_AT_ONCE}) and trigger, and nothing else.',
+        },
+    }
+
+
+def _valid_input() -> str:
+    """Whether the input is a `FleetInput` whose time is not ahead."""
+    fields = FleetInput.model_fields()
+    conditions = [no_other_key("$states.input", fields)]
+    for name, field in fields.items():
+        value = f"$states.input.{name}"
+        valid = _is_valid(value, field.hint)
+        conditions.append(valid if field.is_required else f"($exists({value}) ? {valid} : true)")
+    ahead = f"$toMillis($states.input.time) - $toMillis($states.context.State.EnteredTime) > {1000 * seconds(timing.CLOCK_SKEW)}"
+    valid = f"{' and '.join(conditions)} ? ($exists($states.input.time) ? $not({ahead}) : true) : false"
+    return f"$type($states.input) = 'object' ? ({valid}) : false"
+
+
+def _is_valid(value: str, hint: object) -> str:
+    if hint is int:
+        return f"($type({value}) = 'number' ? {value} = $floor({value}) and {value} >= 1 and {value} <= {MOST_AT_ONCE} : false)"
+    if hint == Id:
+        return is_id(value)
+    # Of an optional one, its own annotation.
+    annotated = hint if get_origin(hint) is Annotated else get_args(hint)[0]
+    pattern = next(m.pattern for m in get_args(annotated)[1:] if isinstance(m, Matching))
+    return is_text(value, pattern)
+
+
+def _rotate() -> dict[str, State]:
+    default = FleetInput.model_fields()["concurrency"].default
+    return {
+        "Rotate": {
+            "Comment": "Start a rotation of each credential of the shard, and await them all. One that fails stops no other. Each item is an execution of its own, so the console shows it.",
+            "Type": "Map",
+            "Label": LABEL,
+            "ItemReader": {
+                "Resource": "arn:aws:states:::s3:getObject",
+                "ReaderConfig": {"InputType": "JSON"},
+                "Arguments": {
+                    "Bucket": "${PlanBucket}",
+                    "Key": "{% 'plans/' & $states.input.plan & '/shards/' & $shard & '.json' %}",
+                },
+            },
+            # A variable of the outer states is not known in a distributed Map.
+            "ItemSelector": {
+                "item": "{% $states.context.Map.Item.Value %}",
+                "tick": "{% $tick %}",
+                "latest": "{% $latest %}",
+                "trigger": "{% $trigger %}",
+            },
+            "MaxConcurrency": jsonata(
+                f"$exists($states.input.concurrency) ? $states.input.concurrency : {default}"
+            ),
+            "ToleratedFailurePercentage": 100,
+            "ItemProcessor": {
+                "ProcessorConfig": {"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"},
+                "StartAt": "CheckItem",
+                "States": _item(),
+            },
+            "ResultWriter": {
+                "Resource": "arn:aws:states:::s3:putObject",
+                "Arguments": {"Bucket": "${ReportBucket}", "Prefix": "{% 'reports/' & $shard %}"},
+            },
+            # Whatever was started before is not started again.
+            "Retry": [retry(_CALL, ["States.ItemReaderFailed"])],
+            "Next": "CountRotations",
+        },
+    }
+
+
+def _item() -> dict[str, State]:
+    valid = [
+        no_other_key(_ITEM, ("credential_id", "key")),
+        is_id(f"{_ITEM}.credential_id"),
+        f"{_ITEM}.key = $substring($hash({_ITEM}.credential_id, 'SHA-256'), 0, 16)",
+    ]
+    run = {"credential_id": f"{{% {_ITEM}.credential_id %}}"}
+    return {
+        "CheckItem": {
+            "Comment": "Begins too late what would still hold the lock when the standby's turn comes, so it is left to it.",
+            "Type": "Choice",
+            "Choices": [
+                {
+                    "Condition": jsonata(
+                        f"$not($type({_ITEM}) = 'object' ? ({' and '.join(valid)}) : false)"
+                    ),
+                    "Next": "InvalidItem",
+                },
+                {
+                    "Condition": "{% $toMillis($states.context.State.EnteredTime) > $states.input.latest %}",
+                    "Next": "TooLate",
+                },
+            ],
+            "Default": "StartRotation",
+        },
+        "InvalidItem": {
+            "Comment": "What was published for the shard is not a list of credentials with their keys.",
+            "Type": "Fail",
+            "Error": "InvalidRequestError",
+            "Cause": "An item of the published shard is not valid. Nothing was started for it.",
+        },
+        "TooLate": {
+            "Comment": "Nothing was started: the next trigger rotates it, or the standby before. Either the trigger came late, or too few rotations may run at the same time.",
+            "Type": "Fail",
+            "Error": "StartedLateError",
+            "Cause": f"The rotation would begin later than {seconds(timing.START_LATENESS)} s after its trigger. Nothing was started.",
+        },
+        "StartRotation": {
+            "Comment": "One name for a credential and a trigger: what is running is joined, what has ended is not run again.",
+            "Type": "Task",
+            "Resource": "arn:aws:states:::states:startExecution.sync:2",
+            "Arguments": {
+                "StateMachineArn": jsonata(
+                    f"{_ITEM}.credential_id = '${{Canary}}' ? '${{CanaryAlias}}' : '${{LiveAlias}}'"
+                ),
+                "Name": f"{{% 'f-' & $string($states.input.tick) & '-' & {_ITEM}.key %}}",
+                "Input": {**run, "trigger": "{% $states.input.trigger %}"},
+            },
+            "TimeoutSeconds": seconds(timing.RUN_AWAITED),
+            "Output": {**run, "outcome": "{% $states.result.Output.outcome %}"},
+            "Retry": [retry(timing.START_POLICY, _START_ERRORS)],
+            "End": True,
+            "Catch": [
+                {
+                    "ErrorEquals": list(_STARTED_BEFORE),
+                    "Output": {**run, "outcome": "repeated"},
+                    "Next": "Repeated",
+                },
+                {
+                    "ErrorEquals": ["States.TaskFailed"],
+                    "Output": {
+                        "Error": jsonata(
+                            "$states.errorOutput.Error != 'States.TaskFailed' ? $states.errorOutput.Error : "
+                            f"$exists({_RUN}.Error) ? {_RUN}.Error : {_RUN}.Status"
+                        ),
+                        "Cause": jsonata(
+                            "$states.errorOutput.Error != 'States.TaskFailed' ? 'No rotation was started.' : "
+                            f"'See the execution ' & {_RUN}.ExecutionArn"
+                        ),
+                    },
+                    "Next": "RotationFailed",
+                },
+            ],
+        },
+        "Repeated": {
+            "Comment": "An earlier delivery of the same trigger has rotated the credential, or has tried.",
+            "Type": "Succeed",
+        },
+        "RotationFailed": {
+            "Comment": "The rotation has failed, by the name of its error. Its own execution tells why.",
+            "Type": "Fail",
+            "Error": "{% $states.input.Error %}",
+            "Cause": "{% $states.input.Cause %}",
+        },
+    }
+
+
+def _report() -> dict[str, State]:
+    counts = "$states.result.ItemCounts"
+    failed = f"({counts}.Failed + {counts}.TimedOut + {counts}.Aborted)"
+    return {
+        "CountRotations": {
+            "Comment": "How many have failed? The outcome of each is in the report.",
+            "Type": "Task",
+            "Resource": "arn:aws:states:::aws-sdk:sfn:describeMapRun",
+            "Arguments": {"MapRunArn": "{% $states.input.MapRunArn %}"},
+            "TimeoutSeconds": seconds(timing.LOCK_CALL),
+            "Output": {
+                "shard": "{% $shard %}",
+                "tick": "{% $tick %}",
+                "rotations": f"{{% {counts}.Total %}}",
+                "failed": f"{{% {failed} %}}",
+                "report": "{% $states.input.ResultWriterDetails.Key %}",
+            },
+            "Retry": [retry(_CALL, ["States.ALL"])],
+            "Next": "Report",
+        },
+        "Report": {
+            "Comment": "A failed rotation has its own alarm. What fails the shard is no matter of one credential.",
+            "Type": "Choice",
+            "Choices": [
+                {"Condition": "{% $states.input.rotations = 0 %}", "Next": "Empty"},
+                {
+                    "Condition": f"{{% {TOLERATED_ONE_IN} * $states.input.failed > $states.input.rotations %}}",
+                    "Next": "FleetFailed",
+                },
+            ],
+            "Default": "Rotated",
+        },
+        "Rotated": {
+            "Comment": "The rotations of the shard have ended, and few or none has failed.",
+            "Type": "Succeed",
+        },
+        "Empty": {
+            "Comment": "No shard is empty: what was published is not whole.",
+            "Type": "Fail",
+            "Error": "InvalidRequestError",
+            "Cause": "{% 'The published shard ' & $shard & ' has no credential.' %}",
+        },
+        "FleetFailed": {
+            "Comment": "The alarm fires. Applications are not affected: the current values still work.",
+            "Type": "Fail",
+            "Error": "FleetFailedError",
+            "Cause": "{% $string($states.input.failed) & ' of ' & $string($states.input.rotations) & ' rotations of ' & $shard & ' have failed: see ' & $states.input.report %}",
+        },
+    }
+
+
+def text() -> str:
+    """The state machine as the file holds it."""
+    return f"{formatted(machine())}\n"
