@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Annotated, get_args, get_origin
 
 from cdk.asl import State, formatted, is_id, is_text, jsonata, no_other_key, retry, seconds
+from cdk.plan_policy import REPORT_PREFIX
 from lockstep import timing
 from lockstep.fleet import MOST_AT_ONCE, TOLERATED_ONE_IN, FleetInput
 from lockstep.messages import Id
+from lockstep.published.places import PLANS, shard_name
 from lockstep.shapes import Matching
 
 PATH = Path(__file__).resolve().parent / "fleet.asl.json"
@@ -123,7 +125,7 @@ def _rotate() -> dict[str, State]:
                 "ReaderConfig": {"InputType": "JSON"},
                 "Arguments": {
                     "Bucket": "${PlanBucket}",
-                    "Key": "{% 'plans/' & $states.input.plan & '/shards/' & $shard & '.json' %}",
+                    "Key": jsonata(f"'{PLANS}/' & $states.input.plan & '/{shard_name(_inserted('$shard'))}'"),
                 },
             },
             # A variable of the outer states is not known in a distributed Map.
@@ -144,13 +146,18 @@ def _rotate() -> dict[str, State]:
             },
             "ResultWriter": {
                 "Resource": "arn:aws:states:::s3:putObject",
-                "Arguments": {"Bucket": "${ReportBucket}", "Prefix": "{% 'reports/' & $shard %}"},
+                "Arguments": {"Bucket": "${ReportBucket}", "Prefix": jsonata(f"'{REPORT_PREFIX}' & $shard")},
             },
             # Whatever was started before is not started again.
             "Retry": [retry(_CALL, ["States.ItemReaderFailed"])],
             "Next": "CountRotations",
         },
     }
+
+
+def _inserted(expression: str) -> str:
+    """An expression in the middle of a text."""
+    return f"' & {expression} & '"
 
 
 def _item() -> dict[str, State]:
