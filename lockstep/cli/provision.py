@@ -1,5 +1,6 @@
 """`lockstep provision`: make the secrets of a fleet where the stacks do not."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -19,15 +20,25 @@ from lockstep.cli.output import (
     say,
     wrong_use,
 )
-from lockstep.cli.provisioning import Report, Room, aws_room, carried_out, orphans_of, stack_of
-from lockstep.clouds import Clouds
+from lockstep.cli.provisioning import (
+    Report,
+    Room,
+    aws_room,
+    carried_out,
+    oci_room,
+    orphans_of,
+    stack_of,
+    terms_of,
+)
+from lockstep.identity import Cloud
 from lockstep.plan import Plan
-from lockstep.provision.pace import AWS_QUOTA, AWS_RATE
-from lockstep.store_kinds import AwsSecretsManager
+from lockstep.provision.pace import AWS_QUOTA, AWS_RATE, OCI_RATE
+from lockstep.store_kinds import AwsSecretsManager, OciVault
 
 if TYPE_CHECKING:
     from lockstep.provision.orphans import Orphan
 
+_STORES: Mapping[Cloud, type[AwsSecretsManager | OciVault]] = {"aws": AwsSecretsManager, "oci": OciVault}
 SHOWN = 20
 """So many of one kind are listed for people; `--json` lists all."""
 _RETIRE = (
@@ -38,7 +49,7 @@ _RETIRE = (
 
 def provision(  # noqa: PLR0913 - an option each
     *,
-    cloud: Annotated[Literal["aws", "both"], typer.Option("--cloud", help="Where.")] = "both",
+    cloud: Annotated[Literal["aws", "oci", "both"], typer.Option("--cloud", help="Where.")] = "both",
     dry_run: DryRun = False,
     only: Annotated[
         list[str] | None,
@@ -56,24 +67,38 @@ def provision(  # noqa: PLR0913 - an option each
         Path | None,
         typer.Option("--settings", help="The cdk.json of the deployment.  [default: the one in this folder]"),
     ] = None,
+    terraform: Annotated[
+        Path | None,
+        typer.Option("--terraform", help="For OCI: what `terraform output -json provision` has printed."),
+    ] = None,
+    imports: Annotated[
+        Path | None,
+        typer.Option(
+            "--imports",
+            help="For OCI: also write this file, by which Terraform takes the slots, such as imports.tf.",
+        ),
+    ] = None,
     rate: Annotated[
-        float,
-        typer.Option("--rate", min=0.1, max=AWS_QUOTA, help="Writes a second in AWS, which takes 50 in all."),
-    ] = AWS_RATE,
+        float | None,
+        typer.Option(
+            "--rate", min=0.1, max=AWS_QUOTA, help="Writes a second.  [default: 25 in AWS, 5 in OCI]"
+        ),
+    ] = None,
     file: PlanFile = DEFAULT_PLAN,
     as_json: AsJson = False,
 ) -> None:
     """Make the secrets of credentials where the stacks do not.
 
-    Above 100 credentials a stack is too small for their secrets: set `secrets` to `provision` in cdk.json, deploy once,
-    so that there is a key, and run this. A secret gets what the stack would give it: key, tags, and a placeholder that
-    the first rotation replaces. One that exists keeps its value; one of this stack gets the tags that it lacks. What is
-    in the way is told with the command that mends it: a secret of another stack, one that people made, one that is
-    scheduled for deletion. Nothing is ever deleted.
+    Above 100 credentials a stack is too small for their secrets: set `secrets` to `provision` in cdk.json, and as a
+    variable of Terraform, deploy once, so that there are keys, and run this. A secret gets what the stack would give
+    it: key, tags, and a placeholder that the first rotation replaces. One that exists keeps its value; one of this
+    stack gets the tags that it lacks. What is in the way is told with the command that mends it: a secret of another
+    stack, one that people made, one that is scheduled for deletion. Nothing is ever deleted. docs/how-to/fleet.md shows
+    the way there and back.
 
     Repeating it is harmless, and makes what is new in the plan. Interrupt it as you like: what is made stays, and the
-    next run goes on. It writes 25 secrets a second in AWS, and fewer while the service asks for that. With --dry-run it
-    changes nothing, and also lists the secrets of the stack that the plan does not name any more.
+    next run goes on. It slows down while a service asks for that. With --dry-run it changes nothing, and also lists the
+    secrets of the stack, and of the rings' compartment, that the plan does not name any more.
 
     Exit code: 0 every secret is there, or would be; 1 one is in the way, or the key is not known; 3 a service was
     unreachable, or throttles for minutes.
@@ -82,7 +107,13 @@ def provision(  # noqa: PLR0913 - an option each
     for credential_id in only or ():
         one(plan, credential_id)
     clouds, ids = operator(plan), tuple(dict.fromkeys(only or ()))
-    rooms = _rooms(plan, clouds, cloud, ids, stack=stack, settings=settings, rate=rate)
+    rooms: list[Room] = []
+    if _is_meant(plan, "aws", cloud):
+        rooms.append(aws_room(plan, clouds, stack_of(settings, stack), ids, rate=rate or AWS_RATE))
+    if _is_meant(plan, "oci", cloud):
+        rooms.append(
+            oci_room(plan, clouds, terms_of(plan, terraform), ids, rate=rate or OCI_RATE, imports=imports)
+        )
     reports = [carried_out(room, is_dry=dry_run, is_quiet=as_json) for room in rooms]
     orphans = {room.cloud: orphans_of(room) for room in rooms if dry_run}
     if as_json:
@@ -90,27 +121,18 @@ def provision(  # noqa: PLR0913 - an option each
     else:
         for report in reports:
             _show(report, orphans.get(report.cloud, ()), is_dry=dry_run)
+    for room in rooms:
+        room.last()
     if any(report.refused for report in reports):
         raise typer.Exit(Exit.NO)
 
 
-def _rooms(
-    plan: Plan,
-    clouds: Clouds,
-    cloud: str,
-    ids: tuple[str, ...],
-    *,
-    stack: str | None,
-    settings: Path | None,
-    rate: float,
-) -> list[Room]:
-    rooms: list[Room] = []
-    if cloud in {"aws", "both"}:
-        if plan.store(AwsSecretsManager):
-            rooms.append(aws_room(plan, clouds, stack_of(settings, stack), ids, rate=rate))
-        elif cloud == "aws":
-            raise wrong_use("the plan has no store in AWS")
-    return rooms
+def _is_meant(plan: Plan, one: Cloud, cloud: str) -> bool:
+    """Whether the secrets of a cloud are to be made, or exit code 2 where the plan has no store there."""
+    has_store = plan.store(_STORES[one]) is not None
+    if cloud == one and not has_store:
+        raise wrong_use(f"the plan has no store in {one.upper()}")
+    return has_store and cloud in {one, "both"}
 
 
 def _show(report: Report, orphans: "tuple[Orphan, ...]", *, is_dry: bool) -> None:

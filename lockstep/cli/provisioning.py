@@ -16,20 +16,24 @@ from lockstep.aws.made_secrets import StackSecrets, listed
 from lockstep.aws.reads import AwsReads
 from lockstep.cli.output import Exit, complain, err, refuse, say_aside, wrong_use
 from lockstep.clouds import Clouds
+from lockstep.doctor.oci_tenancy import vault_of
 from lockstep.identity import Cloud
 from lockstep.plan import Plan
 from lockstep.provision import orphans
 from lockstep.provision.content import aws_text
-from lockstep.provision.decide import Decision, Deed, StackTerms, rotated_in_aws
+from lockstep.provision.decide import Decision, Deed, RingTerms, StackTerms, rotated_in_aws, slots_in_oci
+from lockstep.provision.imports import import_blocks
 from lockstep.provision.orphans import Orphan
 from lockstep.provision.pace import Pace
-from lockstep.provision.settings import StackSettings, stack_settings
+from lockstep.provision.settings import StackSettings, ring_terms, stack_settings
 from lockstep.provision.work import Outcome, Place, Work
 from lockstep.stack_names import KEY_OUTPUT
 from lockstep.system import SystemClock, SystemPasswords
 from lockstep.workers import at_the_same_time
 
 CDK_JSON = Path("cdk.json")
+_OUTPUT = "terraform -chdir=oci_fn/terraform output -json provision"
+_FORGET = "terraform -chdir=oci_fn/terraform state rm oci_vault_secret.slot"
 _LINES = 10
 """Of progress, where nobody sees a bar."""
 
@@ -42,6 +46,7 @@ class Room:
         names: Those that are to be there.
         rate: Writes a second.
         list_orphans: Lists what the plan does not name.
+        last: What is done after all of it.
     """
 
     cloud: Cloud
@@ -49,6 +54,7 @@ class Room:
     names: Sequence[str]
     rate: float
     list_orphans: Callable[[], Iterator[Orphan]]
+    last: Callable[[], None] = lambda: None
 
 
 @dataclass(kw_only=True)
@@ -170,6 +176,79 @@ def _key_of_stack(clouds: Clouds, stack: str, region: str) -> str:
     complain(text)
     refuse(Exit.NO, {"name": "KeyUnknown", "meaning": text})
     raise typer.Exit(Exit.NO)
+
+
+def terms_of(plan: Plan, terraform: Path | None) -> RingTerms:
+    """What Terraform gives each slot, or exit code 2."""
+    vault = vault_of(plan)
+    if terraform is None:
+        raise wrong_use(
+            "for the rings in OCI, Terraform says which key and tags they get; after its first apply run "
+            f"`{_OUTPUT} > provision.json`, and add --terraform provision.json; for AWS alone, add --cloud aws"
+        )
+    try:
+        found = ring_terms(_document(terraform), region=vault.region)
+    except (OSError, ValueError) as error:
+        raise wrong_use(f"{terraform} is not what `{_OUTPUT}` prints: {error}") from None
+    for name in ("compartment_id", "vault_id"):
+        if (ours := getattr(vault, name)) != (theirs := getattr(found, name)):
+            raise wrong_use(
+                f"{terraform} is of another plan: its {name} is {theirs}, and the plan's is {ours}"
+            )
+    return found
+
+
+def oci_room(
+    plan: Plan,
+    clouds: Clouds,
+    terms: RingTerms,
+    ids: tuple[str, ...],
+    *,
+    rate: float,
+    imports: Path | None,
+) -> Room:
+    """The rings of a plan.
+
+    Args:
+        plan: The plan.
+        clouds: Where they are.
+        terms: What Terraform gives each slot.
+        ids: Of these credentials; none: of all.
+        rate: Writes a second.
+        imports: The file that gets import blocks of Terraform.
+    """
+    from lockstep.oci.made_slots import RingSlots  # noqa: PLC0415 - the SDK is an extra
+
+    vault = vault_of(plan)
+    place = RingSlots(
+        clouds.oci(vault.region),
+        terms,
+        own_compartment_id=vault.compile().compartment_of_own_secrets,
+        store=vault.compile().name,
+    )
+    named = frozenset(slots_in_oci(plan, vault))
+
+    def last() -> None:
+        if terms.managed:
+            say_aside(
+                f"oci: Terraform manages {terms.managed:,} slots. Before it is applied with secrets = provision, let "
+                f"it forget them: `{_FORGET}`; that deletes none"
+            )
+        if imports:
+            living = ((name, slot.id) for name, slot in place.listed() if name in named and slot.is_usable)
+            imports.write_text(import_blocks(living), encoding="utf-8")
+            say_aside(
+                f"oci: {imports}: Terraform takes the slots with secrets = terraform; delete the file after that"
+            )
+
+    return Room(
+        cloud="oci",
+        place=place,
+        names=slots_in_oci(plan, vault, ids),
+        rate=rate,
+        list_orphans=lambda: orphans.in_oci(place.listed(), named, region=vault.region),
+        last=last,
+    )
 
 
 def orphans_of(room: Room) -> tuple[Orphan, ...]:

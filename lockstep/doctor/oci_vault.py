@@ -14,9 +14,10 @@ from lockstep.errors import StoreAccessDeniedError
 from lockstep.identity import aws_access_key, oci_api_key
 from lockstep.plan import Plan
 from lockstep.plan_admins import names_in_oci
+from lockstep.provision.decide import slots_in_oci
 from lockstep.quotas.base import NEAR
 from lockstep.store_kinds.oci_budget import MAX_IN_USE, MAX_PENDING_DELETION
-from lockstep.store_kinds.oci_names import oci_name, slot_name
+from lockstep.store_kinds.oci_names import oci_name
 
 Untyped = Any
 """A value of the SDK, which ships no types."""
@@ -26,10 +27,7 @@ _DELETED = frozenset({"PENDING_DELETION", "SCHEDULING_DELETION"})
 
 def slots_of(plan: Plan) -> list[str]:
     """The names of all slots, those included that only readers read."""
-    names = [
-        name for c in plan.credentials for name in (c.secret_names.app_user, c.secret_names.connection_blob)
-    ]
-    return [slot_name(name, i) for name in names for i in range(vault_of(plan).slots_of_readers)]
+    return slots_in_oci(plan, vault_of(plan))
 
 
 def own_secrets_of(plan: Plan) -> list[str]:

@@ -7,6 +7,8 @@ from enum import StrEnum
 from lockstep.adoption import ROTATED, Found, Wanted, judge, wanted
 from lockstep.doctor import commands
 from lockstep.plan import Plan
+from lockstep.store_kinds import OciVault
+from lockstep.store_kinds.oci_names import slot_name
 from lockstep.tags import STACK_TAG
 
 _PENDING = frozenset({"PENDING_DELETION", "SCHEDULING_DELETION"})
@@ -126,6 +128,11 @@ class FoundSlot:
     lifecycle: str
     key_id: str | None = None
 
+    @property
+    def is_usable(self) -> bool:
+        """Whether it is there, and stays."""
+        return self.lifecycle in _USABLE
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RingTerms:
@@ -138,6 +145,7 @@ class RingTerms:
         key_id: The key that encrypts the slots.
         freeform_tags: Those of Terraform.
         defined_tags: Likewise, by `Namespace.Key`.
+        managed: How many slots Terraform manages.
     """
 
     region: str
@@ -146,6 +154,14 @@ class RingTerms:
     key_id: str
     freeform_tags: Mapping[str, str]
     defined_tags: Mapping[str, str] = field(default_factory=dict)
+    managed: int = 0
+
+
+def slots_in_oci(plan: Plan, vault: OciVault, credential_ids: tuple[str, ...] = ()) -> list[str]:
+    """The names of the slots of a plan, those included that only readers read; arguments as of `rotated_in_aws`."""
+    chosen = [c for c in plan.credentials if not credential_ids or c.id in credential_ids]
+    names = [name for c in chosen for name in (c.secret_names.app_user, c.secret_names.connection_blob)]
+    return list(dict.fromkeys(slot_name(name, i) for name in names for i in range(vault.slots_of_readers)))
 
 
 def in_oci(name: str, found: FoundSlot | None, terms: RingTerms) -> Decision:
@@ -163,7 +179,7 @@ def in_oci(name: str, found: FoundSlot | None, terms: RingTerms) -> Decision:
     if found.lifecycle in _PENDING:
         cancel = commands.oci(terms.region, "vault secret cancel-secret-deletion", "--secret-id", found.id)
         return _refused(name, "it is scheduled for deletion; restore it", command=cancel)
-    if found.lifecycle not in _USABLE:
+    if not found.is_usable:
         see = commands.oci(terms.region, "vault secret get", "--secret-id", found.id)
         return _refused(name, f"it is {found.lifecycle}", command=see)
     other = found.key_id not in {None, terms.key_id}
@@ -173,7 +189,7 @@ def in_oci(name: str, found: FoundSlot | None, terms: RingTerms) -> Decision:
 
 def taken(name: str, command: str | None = None) -> Decision:
     """A name that the service refuses as taken, while the lists show no secret of it."""
-    text = "the service says that its name is taken, and shows no secret of it here: it may be in another compartment"
+    text = "it is refused as a name is that is taken: a secret of this name may be in another compartment"
     return _refused(name, text, command=command)
 
 

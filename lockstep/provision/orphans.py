@@ -9,7 +9,6 @@ from lockstep.provision.decide import FoundSlot
 from lockstep.tags import SECRET_TAG
 
 _WINDOW_DAYS = "30"
-_LIVING = frozenset({"ACTIVE", "CREATING", "UPDATING"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +46,6 @@ def in_oci(
 ) -> Iterator[Orphan]:
     """Secrets in the rings' compartment that are no slot of the plan; arguments as of `in_aws`."""
     for name, found in listed:
-        if name not in named and found.lifecycle in _LIVING:
+        if name not in named and found.is_usable:
             delete = commands.oci(region, "vault secret schedule-secret-deletion", "--secret-id", found.id)
             yield Orphan(name=name, command=delete)

@@ -11,9 +11,6 @@ from lockstep.stack_names import DEFAULT_STACK
 
 T = TypeVar("T")
 
-STACK_LIMIT = 100
-"""So many credentials may have their secrets in a stack: each is two of its five hundred resources."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StackSettings:
