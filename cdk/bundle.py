@@ -66,6 +66,8 @@ _FOR_PEOPLE = (
     "doctor/[!_fp]*",
     "html",
     "provision",
+    "published/compiling.py",
+    "published/publishing.py",
     "quotas",
     "serve",
     "adoption.py",

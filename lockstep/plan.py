@@ -212,7 +212,7 @@ class Plan(Section):
         """What each rule starts."""
         return shards({section.id: section.interval for section in self.credential_sections})
 
-    @property
+    @cached_property
     def compiled(self) -> CompiledPlan:
         """What a runner needs of it."""
         audit, runners = self.audit, self.runners
@@ -232,7 +232,11 @@ class Plan(Section):
 
     def credential(self, credential_id: str) -> Credential | None:
         """The credential with that id."""
-        return next((c for c in self.credentials if c.id == credential_id), None)
+        return self._by_id.get(credential_id)
+
+    @cached_property
+    def _by_id(self) -> dict[str, Credential]:
+        return {credential.id: credential for credential in self.credentials}
 
     def store(self, kind: type[StoreT]) -> StoreT | None:
         """The store of that kind, if the plan has one."""

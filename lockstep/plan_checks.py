@@ -4,6 +4,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lockstep.durations import format_duration
@@ -11,7 +12,7 @@ from lockstep.engines import ENGINES
 from lockstep.hosts import Server, server_of
 from lockstep.plan_admins import example_accounts, rotators
 from lockstep.plan_fields import repeated
-from lockstep.stack_names import rule_name
+from lockstep.stack_names import plan_bucket_name, rule_name
 from lockstep.store_kinds import OciVault
 from lockstep.timing import LEASE, SHORTEST_SHARED_INTERVAL
 from lockstep.wall_clock import fits, neighbours
@@ -215,6 +216,30 @@ def missing_ca_files(plan: "Plan") -> Iterator[str]:
         for path, tls in named:
             if tls and tls.ca_file and not tls.ca_file.is_file():
                 yield f"{path}.tls.ca_file: {tls.ca_file} is not a file; give the path of a PEM file"
+
+
+def publication_problems(plan: "Plan", folder: Path) -> Iterator[str]:
+    """Why the plan cannot be published.
+
+    Args:
+        plan: The plan.
+        folder: That of its file.
+    """
+    for cloud, audit, longest in (("aws", plan.audit.aws, 63), ("oci", plan.audit.oci, 256)):
+        name = plan_bucket_name(audit.bucket) if audit else ""
+        if len(name) > longest:
+            yield (
+                f"audit.{cloud}.bucket: the bucket of the published plan, {name}, would have {len(name)} characters, "
+                f"and at most {longest} are allowed; use a shorter name"
+            )
+    for i, database in enumerate(plan.database_sections):
+        ways = (database.tls, *(end.tls for end in database.verify_hosts))
+        for ca_file in dict.fromkeys(tls.ca_file for tls in ways if tls and tls.ca_file):
+            if not ca_file.is_relative_to(folder) or ".." in ca_file.relative_to(folder).parts:
+                yield (
+                    f"databases[{i}].tls.ca_file: {ca_file} must be in the plan's folder or below it, under a path "
+                    "that is relative to the plan: the functions have it there"
+                )
 
 
 def _shown(server: Server) -> str:

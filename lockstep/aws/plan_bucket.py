@@ -1,7 +1,7 @@
 """Published plans in Amazon S3.
 
-A document is written only if no object has its name; what replaces one, which somebody else has written, compares it
-with the one that was seen. Every method makes one call, except `listed`, which makes one for each page.
+A document is written only if no object has its name. Every method makes one call, except `listed`, which makes one for
+each page.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError
 
 from lockstep.aws.clients import Trouble, error_code, translated
 from lockstep.errors import PlanAccessDeniedError, PlanUnreachableError
-from lockstep.published.publishing import Listed
+from lockstep.published.source import Listed, whole
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -24,7 +24,7 @@ _ERRORS = {
     Trouble.DENIED: PlanAccessDeniedError,
     Trouble.REJECTED: PlanAccessDeniedError,
 }
-_PRECONDITION_FAILED, _CONFLICT = "PreconditionFailed", "ConditionalRequestConflict"
+_TAKEN, _CONFLICT = "PreconditionFailed", "ConditionalRequestConflict"
 
 
 class S3PlanBucket:
@@ -51,31 +51,32 @@ class S3PlanBucket:
             except self._client.exceptions.NoSuchKey:
                 return None
             with reply["Body"] as body:
-                return body.read(limit + 1)
+                return whole(body.read(limit + 1), length=reply["ContentLength"], limit=limit, name=name)
 
     def create(self, name: str, file: bytes) -> bool:
         """Write a document; False where the name is taken."""
         with self._translated(name):
             try:
-                self._put(name, file, IfNoneMatch="*")
+                self._client.put_object(
+                    Bucket=self._bucket,
+                    Key=self._folder + name,
+                    Body=file,
+                    ContentType="application/json",
+                    ChecksumAlgorithm="SHA256",
+                    IfNoneMatch="*",
+                )
             except ClientError as error:
-                if error_code(error) == _PRECONDITION_FAILED:
+                if error_code(error) == _TAKEN:
                     return False
-                if error_code(error) == _CONFLICT:
+                if error_code(error) == _CONFLICT:  # Another write was under way, and one of the two has won.
                     raise PlanUnreachableError(path=name, code=_CONFLICT) from None
                 raise
         return True
 
-    def replace(self, name: str, file: bytes, *, seen: str) -> bool:
-        """Write a document in the place of the one whose tag was seen; False where it is another one by now."""
+    def delete(self, name: str) -> None:
+        """Delete a document; it stays as an older version."""
         with self._translated(name):
-            try:
-                self._put(name, file, IfMatch=seen)
-            except ClientError as error:
-                if error_code(error) in {_PRECONDITION_FAILED, _CONFLICT}:
-                    return False
-                raise
-        return True
+            self._client.delete_object(Bucket=self._bucket, Key=self._folder + name)
 
     def listed(self) -> Iterator[Listed]:
         """What is in the folder, page by page."""
@@ -100,16 +101,6 @@ class S3PlanBucket:
         (https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html).
         """
         return f'"{hashlib.md5(file, usedforsecurity=False).hexdigest()}"'
-
-    def _put(self, name: str, file: bytes, **condition: str) -> None:
-        self._client.put_object(
-            Bucket=self._bucket,
-            Key=self._folder + name,
-            Body=file,
-            ContentType="application/json",
-            ChecksumAlgorithm="SHA256",
-            **condition,  # type: ignore[arg-type]  # either of two
-        )
 
     @contextmanager
     def _translated(self, name: str) -> Iterator[None]:

@@ -21,6 +21,7 @@ from lockstep.cli import (
     pause,
     plan,
     provision,
+    publish,
     report,
     retire,
     rotate,
@@ -41,7 +42,9 @@ app = typer.Typer(
     rich_markup_mode=None,  # Plain help reads the same in a terminal, a pipe and docs/commands.md.
 )
 plan.app.command("activate")(activate.activate)
+plan.app.command("compile")(publish.compile_)
 plan.app.command("diff")(diff.diff)
+plan.app.command("publish")(publish.publish)
 app.command("init")(init.init)
 app.add_typer(plan.app, name="plan")
 app.command("cost")(cost.cost)

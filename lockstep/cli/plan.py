@@ -21,7 +21,7 @@ from lockstep.databases.provisioning import provisioning_sql
 from lockstep.durations import format_duration
 from lockstep.model import Credential
 from lockstep.plan import Plan
-from lockstep.plan_checks import example_values, missing_ca_files
+from lockstep.plan_checks import example_values, missing_ca_files, publication_problems
 from lockstep.plan_messages import Problem, in_order
 from lockstep.plan_schema import overlay_schema, plan_schema, schema_text
 from lockstep.quotas import Estate, Use, Verdict, broken, pace, uses
@@ -61,7 +61,11 @@ def check(
     plan = source.plan
     estate = Estate(adopts_secret=lambda _: secrets_exist, plan_text=source.text)
     found = uses(plan, estate)
-    told = (*example_values(plan, before_oci=before_oci), *missing_ca_files(plan))
+    told = (
+        *example_values(plan, before_oci=before_oci),
+        *missing_ca_files(plan),
+        *publication_problems(plan, file.parent),
+    )
     problems = in_order(map(source.located, told)) + [Problem("", str(use)) for use in broken(found)]
     if problems:
         text = f"{file} is a valid plan, but it cannot be deployed yet:"

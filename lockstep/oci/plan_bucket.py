@@ -12,7 +12,7 @@ from oci.exceptions import ServiceError  # type: ignore[import-untyped]  # the S
 
 from lockstep.errors import LockstepError, PlanAccessDeniedError, PlanUnreachableError
 from lockstep.oci.clients import OciClients, Trouble
-from lockstep.published.publishing import Listed
+from lockstep.published.source import Listed, whole
 
 _ERRORS: Mapping[Trouble, type[LockstepError]] = {
     Trouble.UNREACHABLE: PlanUnreachableError,
@@ -59,23 +59,31 @@ class ObjectStoragePlanBucket:
                 body: bytes = reply.data.raw.read(limit + 1, decode_content=True)
             finally:
                 reply.data.close()
-            return body
+            return whole(body, length=int(reply.headers["content-length"]), limit=limit, name=name)
 
     def create(self, name: str, file: bytes) -> bool:
         """Write a document; False where the name is taken."""
-        return self._put(name, file, if_none_match="*")
-
-    def replace(self, name: str, file: bytes, *, seen: str) -> bool:
-        """Write a document in the place of the one whose tag was seen; False where it is another one by now.
-
-        Object Storage takes the etag of an object as a condition, and lists its MD5. So the object is looked at, and
-        replaced if it has that MD5.
-        """
         with self._translated(name):
-            headers = self._clients.objects.head_object(*self._bucket, self._folder + name).headers
-            etag = headers["etag"]
-            is_seen = headers.get("content-md5") == seen
-        return is_seen and self._put(name, file, if_match=etag)
+            try:
+                # The signature of a PUT does not cover its body, so a digest is sent, which the service compares.
+                self._clients.objects.put_object(
+                    *self._bucket,
+                    self._folder + name,
+                    file,
+                    if_none_match="*",
+                    content_md5=self.tag(file),
+                    content_type="application/json",
+                )
+            except ServiceError as error:
+                if error.status == _PRECONDITION_FAILED:
+                    return False
+                raise
+        return True
+
+    def delete(self, name: str) -> None:
+        """Delete a document; it stays as an older version."""
+        with self._translated(name):
+            self._clients.objects.delete_object(*self._bucket, self._folder + name)
 
     def listed(self) -> Iterator[Listed]:
         """What is in the folder, page by page."""
@@ -102,24 +110,6 @@ class ObjectStoragePlanBucket:
     def tag(file: bytes) -> str:
         """The tag that the list gives for this content: its MD5."""
         return base64.b64encode(hashlib.md5(file, usedforsecurity=False).digest()).decode()
-
-    def _put(self, name: str, file: bytes, **condition: str) -> bool:
-        with self._translated(name):
-            try:
-                # The signature of a PUT does not cover its body, so a digest is sent, which the service compares.
-                self._clients.objects.put_object(
-                    *self._bucket,
-                    self._folder + name,
-                    file,
-                    content_md5=self.tag(file),
-                    content_type="application/json",
-                    **condition,
-                )
-            except ServiceError as error:
-                if error.status == _PRECONDITION_FAILED:
-                    return False
-                raise
-        return True
 
     @contextmanager
     def _translated(self, name: str) -> Iterator[None]:

@@ -12,7 +12,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from lockstep.compiled import CompiledPlan
 from lockstep.errors import InvalidPlanError
+from lockstep.stack_names import plan_bucket_name
 
 PLANS = "plans"
 """The folder of a bucket that has the folder of each plan."""
@@ -101,6 +103,29 @@ def place_of(said: str) -> Place:
     if re.fullmatch(_DIGEST, path.name) and path.is_dir():
         return PlanInFolder(folder=path, digest=path.name)
     return PlanInFile(path)
+
+
+def place_in_aws(plan: CompiledPlan, digest: str) -> PlanInS3:
+    """Where the functions in AWS find a plan."""
+    stream = plan.aws_stream
+    return PlanInS3(bucket=plan_bucket_name(stream.bucket), digest=digest, region=stream.region)
+
+
+def place_in_oci(plan: CompiledPlan, digest: str) -> PlanInObjectStorage:
+    """Where the function in OCI finds a plan.
+
+    Raises:
+        InvalidPlanError: OCI runs nothing.
+    """
+    stream = plan.oci_stream
+    if stream is None:
+        raise InvalidPlanError
+    return PlanInObjectStorage(
+        namespace=stream.namespace,
+        bucket=plan_bucket_name(stream.bucket),
+        digest=digest,
+        region=stream.region,
+    )
 
 
 def folder_of(digest: str) -> str:

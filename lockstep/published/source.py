@@ -6,6 +6,7 @@ most once while it is kept.
 
 from abc import ABC, abstractmethod
 from collections import OrderedDict
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock, RLock
 from typing import Protocol
@@ -34,6 +35,21 @@ KEPT = 256
 """So many documents are kept by a process."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """An object in the folder of a plan.
+
+    Attributes:
+        name: In that folder.
+        size: In bytes.
+        tag: What the service says of its content; the content has it if it is the same.
+    """
+
+    name: str
+    size: int
+    tag: str
+
+
 class Documents(Protocol):
     """The folder of a published plan."""
 
@@ -43,6 +59,23 @@ class Documents(Protocol):
         Raises:
             PlanUnreachableError, PlanAccessDeniedError: It cannot be had.
         """
+
+
+def whole(body: bytes, *, length: int, limit: int, name: str) -> bytes:
+    """What was read of a document, if it is as much as there is to be read.
+
+    Args:
+        body: What was read.
+        length: Of the object.
+        limit: As given to `Documents.read`.
+        name: The document's.
+
+    Raises:
+        PlanUnreachableError: The connection was cut.
+    """
+    if len(body) < min(length, limit + 1):
+        raise PlanUnreachableError(path=name, code="cut")
+    return body
 
 
 class PlanSource(ABC):

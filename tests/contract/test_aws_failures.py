@@ -23,6 +23,7 @@ from lockstep.aws.dynamodb_lock import DynamoDbLock
 from lockstep.aws.dynamodb_orders import DynamoDbOrders
 from lockstep.aws.dynamodb_table import read_table
 from lockstep.aws.kms import KmsSigner
+from lockstep.aws.plan_bucket import S3PlanBucket
 from lockstep.aws.s3_audit import S3AuditLog
 from lockstep.aws.secrets_manager import SecretsManagerSecret
 from lockstep.errors import LockstepError
@@ -89,6 +90,21 @@ def call_log_history(endpoint: str, timeouts: CloudTimeouts = SHIPPED) -> None:
     list(S3AuditLog(client, "bucket", "aws", CREDENTIAL.id).history())
 
 
+def call_plan(endpoint: str, timeouts: CloudTimeouts = SHIPPED) -> None:
+    client = aws_client("s3", REGION, keys=KEYS, endpoint=endpoint, timeouts=timeouts)
+    S3PlanBucket(client, "bucket", "plans/digest").read("index.json", 1000)
+
+
+def call_plan_create(endpoint: str, timeouts: CloudTimeouts = SHIPPED) -> None:
+    client = aws_client("s3", REGION, keys=KEYS, endpoint=endpoint, timeouts=timeouts)
+    S3PlanBucket(client, "bucket", "plans/digest").create("index.json", b"{}")
+
+
+def call_plan_list(endpoint: str, timeouts: CloudTimeouts = SHIPPED) -> None:
+    client = aws_client("s3", REGION, keys=KEYS, endpoint=endpoint, timeouts=timeouts)
+    list(S3PlanBucket(client, "bucket", "plans/digest").listed())
+
+
 def call_signer(endpoint: str, timeouts: CloudTimeouts = SHIPPED) -> None:
     client = aws_client("kms", REGION, keys=KEYS, endpoint=endpoint, timeouts=timeouts)
     KmsSigner(client, "key").sign(bytes(32))
@@ -104,6 +120,8 @@ UNREACHABLE: list[tuple[Call, type[LockstepError]]] = [
     (call_table, errors.LockTableUnreachableError),
     (call_caller, errors.AuditLogUnreachableError),
     (call_log, errors.AuditLogUnreachableError),
+    (call_plan, errors.PlanUnreachableError),
+    (call_plan_create, errors.PlanUnreachableError),
     (call_signer, errors.AuditLogUnreachableError),
 ]
 
@@ -236,6 +254,14 @@ def test_the_shipped_time_outs_are_seconds() -> None:
         (call_log, 500, as_xml("InternalError"), errors.AuditLogUnreachableError, None),
         (call_log_head, 503, b"", errors.AuditLogUnreachableError, "503"),
         (call_log_list, 200, b"<html>a proxy", errors.AuditLogUnreachableError, "500"),
+        (call_plan, 403, as_xml("AccessDenied"), errors.PlanAccessDeniedError, None),
+        (call_plan, 404, as_xml("NoSuchBucket"), errors.PlanAccessDeniedError, None),
+        (call_plan, 503, as_xml("SlowDown"), errors.PlanUnreachableError, None),
+        (call_plan_create, 403, as_xml("AccessDenied"), errors.PlanAccessDeniedError, None),
+        (call_plan_create, 409, as_xml("ConditionalRequestConflict"), errors.PlanUnreachableError, None),
+        (call_plan_create, 503, as_xml("SlowDown"), errors.PlanUnreachableError, None),
+        (call_plan_list, 404, as_xml("NoSuchBucket"), errors.PlanAccessDeniedError, None),
+        (call_plan_list, 200, b"<html>a proxy", errors.PlanUnreachableError, "500"),
         (call_signer, 400, as_json("DisabledException"), errors.AuditLogAccessDeniedError, None),
         (call_signer, 400, as_json("AccessDeniedException"), errors.AuditLogAccessDeniedError, None),
         (call_signer, 500, as_json("KMSInternalException"), errors.AuditLogUnreachableError, None),

@@ -9,12 +9,14 @@ import pytest
 from lockstep.aws.clients import aws_client
 from lockstep.aws.dynamodb_lock import DynamoDbLock
 from lockstep.aws.kms import KmsSigner
+from lockstep.aws.plan_bucket import S3PlanBucket
 from lockstep.aws.s3_audit import S3AuditLog
 from lockstep.aws.secrets_manager import read_secret
 from lockstep.errors import SecretNotFoundError, StepEndedError
 from lockstep.model import CredentialValue
 from lockstep.oci.clients import OciClients, OciIdentity
 from lockstep.oci.object_storage_audit import ObjectStorageAuditLog
+from lockstep.oci.plan_bucket import ObjectStoragePlanBucket
 from lockstep.ports import Database
 from lockstep.scope import BeforeSend
 from sandbox.oci import OciSandbox
@@ -67,6 +69,14 @@ AWS_CALLS: dict[str, Callable[[Any], object]] = {
 }
 
 
+def test_a_request_for_a_published_plan(listener: socket.socket) -> None:
+    endpoint = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    client = aws_client("s3", "eu-central-1", keys=KEYS, endpoint=endpoint, before_send=_refuse)
+    with pytest.raises(StepEndedError):
+        S3PlanBucket(client, "bucket", "plans/digest").read("index.json", 1)
+    assert _nothing_came(listener)
+
+
 @pytest.mark.parametrize("service", AWS_CALLS)
 def test_a_request_to_aws(service: str, listener: socket.socket) -> None:
     endpoint = f"http://127.0.0.1:{listener.getsockname()[1]}"
@@ -95,6 +105,10 @@ def test_a_request_to_oci(scheme: str, oci_sandbox: OciSandbox, listener: socket
     log = ObjectStorageAuditLog(clients, namespace="n", bucket="b", stream="oci", credential_id="id")
     with pytest.raises(StepEndedError):
         list(log.numbers())
+    with pytest.raises(StepEndedError):
+        ObjectStoragePlanBucket(clients, namespace="n", bucket="b", folder="plans/digest").read(
+            "index.json", 1
+        )
     with pytest.raises(StepEndedError):
         sandbox_vault(oci_sandbox, clients).read_named("name")
     assert _nothing_came(listener)

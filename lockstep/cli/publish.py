@@ -1,0 +1,246 @@
+"""`lockstep plan compile` and `lockstep plan publish`: the plan as the functions read it."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from lockstep.cli.operator import operator
+from lockstep.cli.output import (
+    DEFAULT_PLAN,
+    AsJson,
+    DryRun,
+    Exit,
+    PlanFile,
+    complain,
+    err,
+    print_json,
+    say,
+    source_or_exit,
+    wrong_use,
+)
+from lockstep.clouds import Clouds
+from lockstep.identity import Cloud
+from lockstep.plan import Plan
+from lockstep.plan_checks import publication_problems
+from lockstep.plan_messages import in_order
+from lockstep.published.compiling import Published, compile_plan
+from lockstep.published.places import INDEX, folder_of, place_in_aws, place_in_oci
+from lockstep.published.publishing import PlanBucket, State, state_of, write
+from lockstep.published.source import FolderOfPlan
+from lockstep.wall_clock import cron_expression
+
+SHOWN = 20
+"""So many documents are named; of the others their number."""
+
+
+def compile_(
+    *,
+    file: PlanFile = DEFAULT_PLAN,
+    folder: Annotated[
+        Path | None,
+        typer.Option("--out", help="Write the documents and CA files below this folder, as plans/<digest>/."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compile the plan into the documents that the functions read, and print its digest.
+
+    This calls no cloud and no database. The digest stands for every document: the same plan has the same digest on any
+    machine, and a function that was deployed with it takes no other document. It is not the plan digest of a
+    credential, which `plan check` prints, and which only names what both clouds must agree on.
+
+    Exit code: 0 compiled, 2 the plan is not valid, or cannot be published.
+    """
+    plan, published = _compiled(file)
+    if folder:
+        _write_folder(plan, published, folder / folder_of(published.digest), file.parent)
+    if as_json:
+        print_json(_document(plan, published))
+        return
+    say(f"digest {published.digest}")
+    say(
+        f"{len(plan.credential_sections):,} credentials, {len(published.files):,} documents, "
+        f"{published.size:,} bytes; index.json {len(published.files[INDEX]):,}"
+    )
+    for shard in plan.shards:
+        count = len(shard.credential_ids)
+        say(f"  shard {shard.name}: {count:,} credentials, {cron_expression(shard.interval, shard.phase)}")
+    if folder:
+        say(f"written to {folder / folder_of(published.digest)}")
+
+
+def publish(
+    *,
+    file: PlanFile = DEFAULT_PLAN,
+    cloud: Annotated[
+        Literal["aws", "oci", "both"],
+        typer.Option("--cloud", help="Where to. In OCI only where the plan has runners.oci."),
+    ] = "both",
+    dry_run: DryRun = False,
+    replace: Annotated[
+        bool,
+        typer.Option(
+            "--replace", help="Delete what is in the place of a document, and write the plan's own."
+        ),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Bring the compiled plan into the bucket from which the functions of a cloud read it.
+
+    Nothing is written over, and what is there is skipped: repeat the command after an interruption, and it goes on
+    where it was. Nothing that runs changes: a function reads the documents of the digest that it was deployed with.
+
+    The bucket is named after the audit bucket, with `-plans` at its end; `make deploy-aws` and `make deploy-oci` make
+    it, and call this command. Where a document has other content than the plan's, somebody else wrote it. Functions
+    refuse it; with --replace it is deleted, and stays as an older version of its object.
+
+    Exit code: 0 everything is there, or with --dry-run could be, 1 a document has other content, 2 the plan is not
+    valid or has nothing in that cloud, 3 a bucket was unreachable, missing or denied.
+    """
+    plan, published = _compiled(file)
+    if cloud == "oci" and not plan.runners.oci:
+        raise wrong_use("the plan has no runners.oci, so no function in OCI reads it")
+    clouds = operator(plan)
+    found = []
+    for each in _wanted(plan, cloud):
+        bucket, address = _bucket(plan, clouds, each, published.digest)
+        found.append(_published(bucket, published, clouds, each, dry_run=dry_run, replace=replace))
+        found[-1]["address"] = address
+        if not as_json:
+            _show(found[-1], dry_run=dry_run)
+    if as_json:
+        print_json({**_document(plan, published), "dry_run": dry_run, "clouds": found})
+    if any(each["different"] for each in found):
+        raise typer.Exit(Exit.NO)
+
+
+def _compiled(file: Path) -> tuple[Plan, Published]:
+    source = source_or_exit(file)
+    if told := list(publication_problems(source.plan, file.parent)):
+        problems = in_order(map(source.located, told))
+        raise wrong_use(f"{file} cannot be published:", name="PlanNotDeployable", problems=problems)
+    return source.plan, compile_plan(source.plan.compiled, source.plan.shards, file.parent)
+
+
+def _document(plan: Plan, published: Published) -> dict[str, Any]:
+    return {
+        "digest": published.digest,
+        "credentials": len(plan.credential_sections),
+        "documents": len(published.files),
+        "bytes": published.size,
+        "shards": [
+            {
+                "name": shard.name,
+                "credentials": len(shard.credential_ids),
+                "schedule": cron_expression(shard.interval, shard.phase),
+            }
+            for shard in plan.shards
+        ],
+    }
+
+
+def _write_folder(plan: Plan, published: Published, folder: Path, base: Path) -> None:
+    """Write the documents, `index.json` last, and the CA files below the same folder."""
+    there = FolderOfPlan(folder)
+    for name in sorted(published.files, key=INDEX.__eq__):
+        content = published.files[name]
+        if there.read(name, len(content)) != content:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(content)
+    for server in plan.databases:
+        for ca_file in server.ca_files:
+            copy = folder / ca_file.relative_to(base)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ca_file, copy)
+
+
+def _wanted(plan: Plan, cloud: Literal["aws", "oci", "both"]) -> tuple[Cloud, ...]:
+    if cloud != "both":
+        return (cloud,)
+    return ("aws", "oci") if plan.runners.oci else ("aws",)
+
+
+def _bucket(plan: Plan, clouds: Clouds, cloud: Cloud, digest: str) -> tuple[PlanBucket, str]:
+    """The folder of the plan in a cloud, and its address."""
+    if cloud == "aws":
+        from lockstep.aws.plan_bucket import S3PlanBucket  # noqa: PLC0415 - the other cloud needs none of it
+
+        in_aws = place_in_aws(plan.compiled, digest)
+        client = clouds.aws("s3", plan.audit.aws.region)
+        return S3PlanBucket(client, in_aws.bucket, folder_of(digest)), str(in_aws)
+    from lockstep.oci.plan_bucket import ObjectStoragePlanBucket  # noqa: PLC0415 - likewise
+
+    in_oci = place_in_oci(plan.compiled, digest)
+    return (
+        ObjectStoragePlanBucket(
+            clouds.oci(in_oci.region or ""),
+            namespace=in_oci.namespace,
+            bucket=in_oci.bucket,
+            folder=folder_of(digest),
+        ),
+        str(in_oci),
+    )
+
+
+def _published(
+    bucket: PlanBucket, published: Published, clouds: Clouds, cloud: Cloud, *, dry_run: bool, replace: bool
+) -> dict[str, Any]:
+    """Publish in one cloud; what became of it."""
+    state = state_of(bucket, published)
+    replacing = state.different if replace else frozenset[str]()
+    names = state.missing | replacing
+    different = state.different - replacing
+    if different:
+        names -= {INDEX}  # It says that everything is there.
+    if not dry_run:
+        with _progress(cloud, total=len(published.files), there=len(state.same)) as done:
+            different |= write(bucket, published, names, clock=clouds.clock, done=done, replacing=replacing)
+    return _outcome(cloud, state, names - different, different)
+
+
+def _outcome(
+    cloud: Cloud, state: State, written: frozenset[str], different: frozenset[str]
+) -> dict[str, Any]:
+    return {
+        "cloud": cloud,
+        "there": len(state.same),
+        "written": len(written),
+        "replaced": len(written & state.different),
+        "different": sorted(different),
+    }
+
+
+@contextmanager
+def _progress(cloud: str, *, total: int, there: int) -> Iterator[Callable[[str], None]]:
+    """Shows how many documents are there; on a terminal only."""
+    with Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=err,
+        transient=True,
+        disable=not err.is_terminal,
+    ) as progress:
+        task = progress.add_task(cloud, total=total, completed=there)
+        yield lambda _name: progress.advance(task)
+
+
+def _show(found: dict[str, Any], *, dry_run: bool) -> None:
+    verb = "would be written" if dry_run else "written"
+    say(f"{found['address']}")
+    say(f"  {found['there']:,} documents were there, {found['written']:,} {verb}")
+    if found["replaced"]:
+        say(f"  {found['replaced']:,} of these in the place of something else", style="yellow")
+    different = found["different"]
+    if different:
+        complain(f"  {len(different):,} have other content than the plan's, so functions refuse them:")
+        for name in different[:SHOWN]:
+            complain(f"    {name}")
+        if len(different) > SHOWN:
+            complain(f"    and {len(different) - SHOWN:,} more")
+        complain("  find out who wrote them, and put the plan's own there: lockstep plan publish --replace")

@@ -1,0 +1,175 @@
+"""`lockstep plan compile` and `lockstep plan publish`, over HTTP."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from lockstep.aws.clients import forget_session
+from lockstep.cli import app
+from lockstep.identity import AWS_RUNNER, OCI_RUNNER
+from lockstep.plan_file import load_plan
+from lockstep.published.places import credential_name
+from lockstep.scope import Scope
+from lockstep.shards import run_key
+from lockstep.system import SystemClock
+from lockstep.wiring import PLAN_VARIABLE, forget, hosted_runner, hosted_source
+from sandbox.aws.server import AwsSandbox
+from sandbox.oci import OciSandbox, write_config_file
+from tests.contract.oci_fixtures import OciConsole
+
+GIVEN = Path(__file__).parents[1] / "infrastructure/plan"
+
+
+@pytest.fixture(name="plan_file")
+def _plan_file(tmp_path: Path) -> Path:
+    """A plan with runners in both clouds, and a CA file."""
+    (tmp_path / "ca").mkdir()
+    (tmp_path / "ca/example.pem").write_bytes((GIVEN / "ca/example.pem").read_bytes())
+    text = (GIVEN.parents[2] / "lockstep.yaml").read_text(encoding="utf-8")
+    text = text.replace("tls: {}", "tls: {ca_file: ca/example.pem}", 1)
+    file = tmp_path / "lockstep.yaml"
+    file.write_text(text.replace("examplenamespace", OciSandbox().namespace), encoding="utf-8")
+    return file
+
+
+@pytest.fixture(name="clouds")
+def _clouds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[AwsSandbox, OciSandbox]]:
+    with AwsSandbox() as aws, OciSandbox() as oci:
+        for name, value in aws.environment().items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("OCI_CONFIG_FILE", str(write_config_file(tmp_path, "operator", oci.config())))
+        monkeypatch.setenv("LOCKSTEP_OCI_ENDPOINT", oci.endpoint)
+        forget_session()
+        forget()
+        yield aws, oci
+    forget_session()
+    forget()
+
+
+def run(*words: str) -> Result:
+    return CliRunner().invoke(app, ["plan", *words])
+
+
+def document(shown: Result) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(shown.stdout)
+    return found
+
+
+def _buckets(plan_file: Path, aws: AwsSandbox, oci: OciSandbox) -> tuple[str, str]:
+    compiled = load_plan(plan_file).compiled
+    assert compiled.oci_stream
+    names = f"{compiled.aws_stream.bucket}-plans", f"{compiled.oci_stream.bucket}-plans"
+    aws.client("s3").create_bucket(
+        Bucket=names[0], CreateBucketConfiguration={"LocationConstraint": compiled.aws_stream.region}
+    )
+    aws.client("s3").put_bucket_versioning(Bucket=names[0], VersioningConfiguration={"Status": "Enabled"})
+    OciConsole(oci).create_bucket(names[1])
+    return names
+
+
+def test_a_plan_is_compiled_without_a_cloud(plan_file: Path, tmp_path: Path) -> None:
+    shown = run("compile", "--plan", str(plan_file), "--out", str(tmp_path / "out"))
+    assert shown.exit_code == 0, shown.output
+    plan, told = load_plan(plan_file), document(run("compile", "--plan", str(plan_file), "--json"))
+    assert f"digest {told['digest']}" in shown.stdout
+    assert [s["name"] for s in told["shards"]] == [s.name for s in plan.shards]
+    assert all(
+        f"shard {s['name']}: {s['credentials']} credentials, {s['schedule']}" in shown.stdout
+        for s in told["shards"]
+    )
+    folder = tmp_path / "out/plans" / told["digest"]
+    files = [f for f in folder.rglob("*") if f.is_file()]
+    ca_files = {ca.relative_to(plan_file.parent) for d in plan.databases for ca in d.ca_files}
+    assert ca_files
+    assert {f.relative_to(folder) for f in files} >= ca_files
+    assert told["documents"] == len(files) - len(ca_files)
+
+
+def test_a_function_runs_with_a_compiled_folder(
+    plan_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = document(run("compile", "--plan", str(plan_file), "--out", str(tmp_path / "out"), "--json"))
+    monkeypatch.setenv(PLAN_VARIABLE, str(tmp_path / "out/plans" / told["digest"]))
+    forget()
+    (credential, *_) = load_plan(plan_file).credentials
+    ports = hosted_runner(AWS_RUNNER).ports(credential.id)
+    assert ports.credential.plan_digest == credential.plan_digest
+    assert all(ca.is_file() for server in ports.credential.servers for ca in server.ca_files)
+    forget()
+
+
+def test_a_plan_is_published_in_both_clouds_and_functions_find_it(
+    plan_file: Path, clouds: tuple[AwsSandbox, OciSandbox], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _buckets(plan_file, *clouds)
+    words = ("publish", "--plan", str(plan_file))
+    dry = document(run(*words, "--dry-run", "--json"))
+    assert [(c["cloud"], c["there"], c["written"]) for c in dry["clouds"]] == [
+        ("aws", 0, dry["documents"]),
+        ("oci", 0, dry["documents"]),
+    ]
+    shown = run(*words)
+    assert shown.exit_code == 0, shown.output
+    assert shown.stdout.count(f"0 documents were there, {dry['documents']} written") == 2
+    again = document(run(*words, "--json"))
+    assert [(c["there"], c["written"]) for c in again["clouds"]] == [(dry["documents"], 0)] * 2
+    (credential, *_) = load_plan(plan_file).credentials
+    for identity, told in zip((AWS_RUNNER, OCI_RUNNER), again["clouds"], strict=True):
+        monkeypatch.setenv(PLAN_VARIABLE, told["address"])
+        forget()
+        clock = SystemClock()
+        with Scope(clock, ends_at=clock.monotonic() + 30, leave=lambda: None).open():
+            ports = hosted_runner(identity).ports(credential.id)
+            assert ports.credential.plan_digest == credential.plan_digest
+            assert [c.id for c in hosted_source().index.credentials] == [
+                c.id for c in load_plan(plan_file).credentials
+            ]
+
+
+def test_a_forged_document_ends_with_one_and_is_replaced_by_order(
+    plan_file: Path, clouds: tuple[AwsSandbox, OciSandbox]
+) -> None:
+    aws_bucket, _ = _buckets(plan_file, *clouds)
+    words = ("publish", "--plan", str(plan_file), "--cloud", "aws")
+    digest = document(run(*words, "--json"))["digest"]
+    name = credential_name(run_key(load_plan(plan_file).credentials[0].id))
+    s3 = clouds[0].client("s3")
+    s3.put_object(Bucket=aws_bucket, Key=f"plans/{digest}/{name}", Body=b"hunter2")
+    shown = run(*words)
+    assert shown.exit_code == 1
+    assert name in shown.output
+    assert "lockstep plan publish --replace" in shown.output
+    assert "hunter2" not in shown.output
+    assert document(run(*words, "--json"))["clouds"][0]["different"] == [name]
+    assert run(*words, "--replace").exit_code == 0
+    assert document(run(*words, "--json"))["clouds"][0]["different"] == []
+
+
+def test_a_bucket_that_is_missing_ends_with_three_and_the_next_command(
+    plan_file: Path, clouds: tuple[AwsSandbox, OciSandbox]
+) -> None:
+    assert clouds
+    for cloud in ("aws", "oci"):
+        shown = run("publish", "--plan", str(plan_file), "--cloud", cloud)
+        assert shown.exit_code == 3
+        assert f"make deploy-{cloud}" in shown.output
+
+
+def test_a_plan_that_cannot_be_published_is_refused(plan_file: Path) -> None:
+    text = plan_file.read_text()
+    bucket = load_plan(plan_file).compiled.aws_stream.bucket
+    plan_file.write_text(text.replace(f"bucket: {bucket}", f"bucket: {'a' * 60}"))
+    shown = run("compile", "--plan", str(plan_file))
+    assert shown.exit_code == 2
+    assert "would have 66 characters" in shown.output
+    assert run("check", "--plan", str(plan_file)).exit_code == 2
+
+
+def test_a_plan_without_a_runner_in_oci_is_not_published_there() -> None:
+    shown = run("publish", "--plan", str(GIVEN / "lockstep.yaml"), "--cloud", "oci")
+    assert shown.exit_code == 2
+    assert "runners.oci" in shown.output
