@@ -1,4 +1,4 @@
-"""The published plan: a compiled plan as a folder of documents in a bucket of each cloud (docs/adr/0065).
+"""The published plan: a compiled plan as a folder of documents in a bucket of each cloud (docs/adr/0066).
 
     plans/<digest>/index.json                     every credential, as far as what looks at all of them needs it
     plans/<digest>/credentials/<run key>.json     the compiled plan with one credential
