@@ -1,14 +1,15 @@
 """What the commands that give orders share: who gives them, where they are recorded, how they fail."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Literal
 
 import typer
 
 from lockstep.cli import failures
 from lockstep.cli.operator import operator
-from lockstep.cli.output import chosen, complain, one, say, wrong_use
+from lockstep.cli.output import chosen, complain, matching, say, say_aside, wrong_use
 from lockstep.cli.telling import tell
 from lockstep.clouds import Clouds
 from lockstep.errors import LockstepError
@@ -18,16 +19,23 @@ from lockstep.model import ChainHead, Credential
 from lockstep.orders import Given, Operator, Order, OrderState, Pause, Resume, Revoke, give
 from lockstep.plan import Plan
 from lockstep.system import new_id
+from lockstep.workers import at_the_same_time
 
 CredentialArgument = Annotated[str, typer.Argument(metavar="CREDENTIAL", help="The credential, by its id.")]
 CredentialArguments = Annotated[
-    list[str] | None, typer.Argument(metavar="CREDENTIAL", help="Credentials, by their ids.")
+    list[str] | None,
+    typer.Argument(metavar="CREDENTIAL", help="Credentials, by their ids or by patterns such as 'team/*'."),
 ]
 AllCredentials = Annotated[bool, typer.Option("--all", help="Every credential of the plan.")]
 RecordIn = Annotated[
     Literal["aws", "oci"],
     typer.Option("--stream", help="The audit stream that records it: that of the cloud you are in."),
 ]
+
+FEW = 20
+"""So many credentials are done one after the other."""
+TOLD_EVERY = 500
+"""Of more, after so many it is told how far it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,27 +95,54 @@ def desk(plan: Plan, stream: Cloud) -> Desk:
 
 
 def named(plan: Plan, ids: list[str] | None, *, everything: bool) -> list[Credential]:
-    """The credentials that the command is about, or exit code 2."""
+    """The credentials that the command is about, each once, or exit code 2."""
     if everything == bool(ids):
         raise wrong_use("name credentials, or give --all")
-    return chosen(plan, None) if everything else [one(plan, i) for i in dict.fromkeys(ids or [])]
+    if everything:
+        return chosen(plan, None)
+    found = {c.id: c for written in ids or [] for c in matching(plan, written)}
+    return list(found.values())
 
 
-def each(credentials: Iterable[Credential], act: Callable[[Credential], None]) -> None:
-    """Do it for every credential. One that fails does not stop the others; the exit code is the gravest."""
-    codes = []
-    for credential in credentials:
-        try:
-            act(credential)
-        except typer.Exit as stopped:
-            codes.append(stopped.exit_code)
-        except LockstepError as error:
-            codes.append(failures.tell(error))
-        else:
-            continue
-        complain(f"{credential.id}: not done")
-    if codes:
+def each(credentials: Sequence[Credential], act: Callable[[Credential], None]) -> None:
+    """Do it for every credential. One that fails does not stop the others; the exit code is the gravest.
+
+    For more than `FEW`, several at the same time; how far it is goes to standard error.
+    """
+    if len(credentials) <= FEW:
+        codes = [_done(credential, act) for credential in credentials]
+    else:
+        codes = _many(credentials, act)
+    if any(codes):
         raise typer.Exit(max(codes))
+
+
+def _many(credentials: Sequence[Credential], act: Callable[[Credential], None]) -> list[int]:
+    codes: list[int] = []
+    for begin in range(0, len(credentials), TOLD_EVERY):
+        calls = [partial(_done, credential, act) for credential in credentials[begin : begin + TOLD_EVERY]]
+        codes += at_the_same_time(calls)
+        say_aside(f"{len(codes):,} of {len(credentials):,}")
+    failed = sum(map(bool, codes))
+    if failed:
+        complain(
+            f"{failed:,} of {len(credentials):,} not done. Repeat the command: what is done stays as it is"
+        )
+    return codes
+
+
+def _done(credential: Credential, act: Callable[[Credential], None]) -> int:
+    """Do it for one; 0, or the exit code of its failure, which has been told."""
+    try:
+        act(credential)
+    except typer.Exit as stopped:
+        code = stopped.exit_code
+    except LockstepError as error:
+        code = failures.tell(error)
+    else:
+        return 0
+    complain(f"{credential.id}: not done")
+    return code
 
 
 def entry_text(entry: ChainHead | None, stream: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntEnum
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,6 +25,8 @@ for _console in (out, err):
         _console.width = 80
 
 DEFAULT_PLAN = Path("lockstep.yaml")
+SHOWN_IDS = 20
+"""So many ids of a plan are listed where one is not known."""
 
 
 class Exit(IntEnum):
@@ -37,7 +40,11 @@ class Exit(IntEnum):
 PlanFile = Annotated[Path, typer.Option("--plan", "-p", envvar="LOCKSTEP_PLAN", help="The plan file.")]
 CredentialId = Annotated[
     str | None,
-    typer.Option("--credential", "-c", help="Only this credential, by its id.  [default: all of the plan]"),
+    typer.Option(
+        "--credential",
+        "-c",
+        help="Only this credential, by its id or a pattern such as 'team/*'.  [default: all of the plan]",
+    ),
 ]
 OneCredentialId = Annotated[str, typer.Option("--credential", "-c", help="The credential, by its id.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, without doing it.")]
@@ -139,13 +146,28 @@ def source_or_exit(file: Path) -> PlanSource:
 
 def chosen(plan: Plan, credential_id: str | None) -> list[Credential]:
     """The credentials that the command is about, or exit code 2."""
-    return list(plan.credentials) if credential_id is None else [one(plan, credential_id)]
+    return list(plan.credentials) if credential_id is None else matching(plan, credential_id)
+
+
+def matching(plan: Plan, written: str) -> list[Credential]:
+    """The credentials whose ids match what was written, an id or a pattern with `*` and `?`, or exit code 2."""
+    if not {"*", "?"} & set(written):
+        return [one(plan, written)]
+    found = [c for c in plan.credentials if fnmatchcase(c.id, written.replace("[", "[[]"))]
+    if not found:
+        raise wrong_use(f"the plan has no credential that matches {written!r}; {_known(plan)}")
+    return found
 
 
 def one(plan: Plan, credential_id: str) -> Credential:
     """The credential of that id, or exit code 2."""
     credential = plan.credential(credential_id)
     if credential is None:
-        known = ", ".join(c.id for c in plan.credentials)
-        raise wrong_use(f"the plan has no credential {credential_id!r}; it has: {known}")
+        raise wrong_use(f"the plan has no credential {credential_id!r}; {_known(plan)}")
     return credential
+
+
+def _known(plan: Plan) -> str:
+    ids = [c.id for c in plan.credentials]
+    more = f" and {len(ids) - SHOWN_IDS:,} more" if len(ids) > SHOWN_IDS else ""
+    return f"it has: {', '.join(ids[:SHOWN_IDS])}{more}"
