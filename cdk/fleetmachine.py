@@ -14,7 +14,7 @@ from typing import Annotated, get_args, get_origin
 from cdk.asl import State, formatted, is_id, is_text, jsonata, no_other_key, retry, seconds
 from cdk.plan_policy import REPORT_PREFIX
 from lockstep import timing
-from lockstep.fleet import MOST_AT_ONCE, TOLERATED_ONE_IN, FleetInput
+from lockstep.fleet import MOST_APART_MS, MOST_AT_ONCE, TOLERATED_ONE_IN, FleetInput
 from lockstep.messages import Id
 from lockstep.published.places import PLANS, shard_name
 from lockstep.shapes import Matching
@@ -38,7 +38,10 @@ _STARTED_BEFORE = (
 )
 _CALL = timing.RetryPolicy(errors=(), attempts=4, interval_seconds=1, max_delay_seconds=8)
 
+_MOST = {"concurrency": MOST_AT_ONCE, "every_ms": MOST_APART_MS}
+
 _ITEM = "$states.input.item"
+_NOW = "$toMillis($states.context.State.EnteredTime)"
 _RUN = "$parse($states.errorOutput.Cause)"
 
 
@@ -74,6 +77,10 @@ def _begin() -> dict[str, State]:
                             f"$exists($states.input.trigger) ? $states.input.trigger : '{fields['trigger'].default}'"
                         ),
                         "shard": "{% $states.input.shard %}",
+                        "begun": "{% $toMillis($states.context.State.EnteredTime) %}",
+                        "every": jsonata(
+                            f"$exists($states.input.every_ms) ? $states.input.every_ms : {fields['every_ms'].default}"
+                        ),
                     },
                     "Next": "Rotate",
                 }
@@ -84,7 +91,7 @@ def _begin() -> dict[str, State]:
             "Comment": "The input is not valid. Nothing was read or changed.",
             "Type": "Fail",
             "Error": "InvalidRequestError",
-            "Cause": f'Start with {{"shard": "<name>", "plan": "<digest>"}}; optional: time (UTC, such as 2026-11-27T17:40:00Z, not ahead), concurrency (1 to {MOST_AT_ONCE}) and trigger, and nothing else.',
+            "Cause": f'Start with {{"shard": "<name>", "plan": "<digest>"}}; optional: time (UTC, such as 2026-11-27T17:40:00Z, not ahead), concurrency (1 to {MOST_AT_ONCE}), every_ms (1 to {MOST_APART_MS}) and trigger, and nothing else.',
         },
     }
 
@@ -95,16 +102,16 @@ def _valid_input() -> str:
     conditions = [no_other_key("$states.input", fields)]
     for name, field in fields.items():
         value = f"$states.input.{name}"
-        valid = _is_valid(value, field.hint)
+        valid = _is_valid(value, field.hint, most=_MOST.get(name, 0))
         conditions.append(valid if field.is_required else f"($exists({value}) ? {valid} : true)")
     ahead = f"$toMillis($states.input.time) - $toMillis($states.context.State.EnteredTime) > {1000 * seconds(timing.CLOCK_SKEW)}"
     valid = f"{' and '.join(conditions)} ? ($exists($states.input.time) ? $not({ahead}) : true) : false"
     return f"$type($states.input) = 'object' ? ({valid}) : false"
 
 
-def _is_valid(value: str, hint: object) -> str:
+def _is_valid(value: str, hint: object, *, most: int) -> str:
     if hint is int:
-        return f"($type({value}) = 'number' ? {value} = $floor({value}) and {value} >= 1 and {value} <= {MOST_AT_ONCE} : false)"
+        return f"($type({value}) = 'number' ? {value} = $floor({value}) and {value} >= 1 and {value} <= {most} : false)"
     if hint == Id:
         return is_id(value)
     # Of an optional one, its own annotation.
@@ -133,6 +140,8 @@ def _rotate() -> dict[str, State]:
                 "item": "{% $states.context.Map.Item.Value %}",
                 "tick": "{% $tick %}",
                 "latest": "{% $latest %}",
+                # Their turn, in the order of the list: what they write in a second does not depend on how long they take.
+                "begins": "{% $begun + $states.context.Map.Item.Index * $every %}",
                 "trigger": "{% $trigger %}",
             },
             "MaxConcurrency": jsonata(
@@ -179,11 +188,21 @@ def _item() -> dict[str, State]:
                     "Next": "InvalidItem",
                 },
                 {
-                    "Condition": "{% $toMillis($states.context.State.EnteredTime) > $states.input.latest %}",
+                    "Condition": jsonata(f"$max([{_NOW}, $states.input.begins]) > $states.input.latest"),
                     "Next": "TooLate",
+                },
+                {
+                    "Condition": jsonata(f"$states.input.begins - {_NOW} >= 1000"),
+                    "Next": "AwaitTurn",
                 },
             ],
             "Default": "StartRotation",
+        },
+        "AwaitTurn": {
+            "Comment": "Rotations begin one after the other, so that all of them together keep to the writes a second that Secrets Manager takes.",
+            "Type": "Wait",
+            "Seconds": jsonata(f"$floor($max([0, $states.input.begins - {_NOW}]) / 1000)"),
+            "Next": "StartRotation",
         },
         "InvalidItem": {
             "Comment": "What was published for the shard is not a list of credentials with their keys.",

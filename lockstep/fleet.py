@@ -13,6 +13,11 @@ AT_ONCE = 10
 MOST_AT_ONCE = 1_000
 """No more of them: so many executions of functions an account may have at the same time, unless it asks for more
 (https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html)."""
+APART_MS = 100
+"""Milliseconds from the begin of a rotation of a shard to that of the next one, where its input does not say it; its
+rule does. At ten a second, Secrets Manager is asked for 40 of the 50 writes a second that it takes."""
+MOST_APART_MS = 60_000
+"""No more of them: a shard begins its rotations within a minute."""
 TOLERATED_ONE_IN = 10
 """A shard has failed where more than one of so many rotations has. Of fewer credentials than that, each counts."""
 
@@ -36,6 +41,7 @@ class FleetInput(Message):
         plan: The published plan that lists the shard.
         time: When its rule was to fire; without it, the start of the execution.
         concurrency: So many rotations run at the same time, from 1 to `MOST_AT_ONCE`.
+        every_ms: The next rotation begins so many milliseconds after the one before, from 1 to `MOST_APART_MS`.
         trigger: What the runs name as theirs.
     """
 
@@ -43,4 +49,5 @@ class FleetInput(Message):
     plan: PlanDigest
     time: Moment | None = None
     concurrency: int = AT_ONCE
+    every_ms: int = APART_MS
     trigger: Id = "manual"

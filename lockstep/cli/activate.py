@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,7 +10,18 @@ import typer
 from lockstep.audit.chain import Entry
 from lockstep.audit.end import newest_numbers
 from lockstep.audit.reading import read_object
-from lockstep.cli.giving import CredentialArguments, Desk, RecordIn, desk, each, entry_text, named, would
+from lockstep.cli.giving import (
+    FEW,
+    AllCredentials,
+    CredentialArguments,
+    Desk,
+    RecordIn,
+    desk,
+    each,
+    entry_text,
+    named,
+    would,
+)
 from lockstep.cli.operator import streams
 from lockstep.cli.output import DEFAULT_PLAN, DryRun, Exit, PlanFile, complain, plan_or_exit, say
 from lockstep.errors import AuditLogAccessDeniedError, AuditLogUnreachableError
@@ -29,12 +41,20 @@ class _Rotated:
     places: frozenset[str]
 
 
-def activate(
+def activate(  # noqa: PLR0913 - each is an option of the command
     credentials: CredentialArguments = None,
     *,
+    everything: AllCredentials = False,
     replaced: Annotated[
         list[str] | None,
         typer.Option("--from", help="The digest of the plan that is active now. Once for each digest."),
+    ] = None,
+    from_plan: Annotated[
+        Path | None,
+        typer.Option(
+            "--from-plan",
+            help="The plan file that is active now: of each credential, its digest is replaced.",
+        ),
     ] = None,
     drop: Annotated[
         list[str] | None,
@@ -52,18 +72,23 @@ def activate(
     after that, and must leave a dropped one before. To activate the plan that is active withdraws the order for another
     one.
 
+    For many credentials give a pattern or --all, and the plan file that is active now: git show HEAD~:lockstep.yaml >
+    before.yaml; lockstep plan activate --all --from-plan before.yaml. Repeat the command after a failure: what is
+    ordered stays ordered. Each is activated by its next run.
+
     Exit code: 0 ordered (or active already), 1 refused, 3 the lock table or the audit log was unreachable.
     """
     plan = plan_or_exit(file)
-    found, at = named(plan, credentials, everything=False), desk(plan, stream)
+    found, at = named(plan, credentials, everything=everything), desk(plan, stream)
     dropped = frozenset(drop or [])
+    before = {c.id: c.plan_digest for c in plan_or_exit(from_plan).credentials} if from_plan else {}
 
     def act(credential: Credential) -> None:
         state = at.state(credential)
         active = state.active_plan
         if active is None and replaced:
             _refuse(f"{credential.id}: no plan is active, so leave out --from")
-        if active not in {None, credential.plan_digest, *(replaced or [])}:
+        if active not in {None, credential.plan_digest, before.get(credential.id), *(replaced or [])}:
             _refuse(
                 f"{credential.id}: the active plan is {active}; "
                 f"to replace it: lockstep plan activate {credential.id} --from {active}"
@@ -78,7 +103,8 @@ def activate(
             say(f"{credential.id}: active ({entry_text(given.entry, at.stream)})", style="green")
             return
         say(f"{credential.id}: ordered {order.digest} ({entry_text(given.entry, at.stream)})", style="green")
-        say(f"next: lockstep rotate --force {credential.id}")
+        if len(found) <= FEW:
+            say(f"next: lockstep rotate --force {credential.id}")
 
     each(found, act)
 

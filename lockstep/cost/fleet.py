@@ -15,8 +15,8 @@ from lockstep.plan_credentials import CredentialSection
 from lockstep.wall_clock import period
 
 STATES_OF_A_SHARD = 5
-STATES_OF_AN_ITEM = 2
-"""Of the child execution that starts a rotation and awaits it."""
+STATES_OF_AN_ITEM = 3
+"""Of the child execution that awaits its turn, starts a rotation and awaits that."""
 
 
 def of_credential(credential: CredentialSection, deployed: Deployed) -> Iterator[Line]:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from lockstep.cost.assumptions import ROTATION_SECONDS
 from lockstep.cost.calls import Shape, read_counted
+from lockstep.fleet import MOST_APART_MS
 from lockstep.plan import Plan
 from lockstep.quotas.base import NEAR
 from lockstep.shards import Shard
@@ -78,7 +79,8 @@ def every_ms(plan: Plan) -> dict[str, int]:
             for share in (NEAR, FULLEST)
         )
         in_window = int(1000 * WINDOW.total_seconds()) // size
-        found[shard.name] = max(min(usual, max(fastest, in_window)), min(SPREAD_MS // size, SLOWEST_MS))
+        apart = max(min(usual, max(fastest, in_window)), min(SPREAD_MS // size, SLOWEST_MS))
+        found[shard.name] = min(apart, MOST_APART_MS)
     return found
 
 
