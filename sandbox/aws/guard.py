@@ -13,6 +13,7 @@ TLS.
 import io
 import json
 import re
+import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from threading import Lock
@@ -338,7 +339,7 @@ def _refusal(request: Request, role: str, call: Call) -> Response:
         return Response(
             json.dumps({"__type": "AccessDeniedException", "message": text, "Message": text}),
             status=400,
-            headers={"x-amzn-ErrorType": "AccessDeniedException"},
+            headers={"x-amzn-ErrorType": "AccessDeniedException", "x-amzn-RequestId": str(uuid.uuid4())},
             content_type="application/x-amz-json-1.1",
         )
     return Response(

@@ -2,9 +2,10 @@
 
 import json
 import sys
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from threading import Lock
+from threading import Lock, Thread
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,6 +13,7 @@ import boto3
 from botocore.config import Config
 from moto.core.config import default_user_config
 from moto.stepfunctions.parser.api import ExecutionStatus, HistoryEventType
+from moto.stepfunctions.parser.asl.component.eval_component import EvalComponent
 from moto.stepfunctions.parser.asl.eval.program_state import ProgramEnded, ProgramError, ProgramTimedOut
 from moto.stepfunctions.parser.asl.utils import boto_client
 from moto.stepfunctions.parser.models import stepfunctions_parser_backends
@@ -21,6 +23,7 @@ from sandbox.aws.patching import Foreign, Patches
 _PARSER = "moto.stepfunctions.parser"
 _LONGEST_LAMBDA_SECONDS = 900
 _PARALLEL_CALLS = 50
+_LOOK_SECONDS = 0.05
 
 
 def apply(
@@ -35,6 +38,7 @@ def apply(
     run_what_cloudformation_deploys(patches)
     read_strings_as_json(patches)
     end_executions_at_once(patches)
+    stop_at_once(patches)
 
 
 def call_the_sandbox(patches: Patches, port: int) -> None:
@@ -155,6 +159,13 @@ def end_executions_at_once(patches: Patches) -> None:
                 )
                 status = ExecutionStatus.TIMED_OUT
             case _:
+                events = env.event_manager.get_event_history()
+                if events[-1]["type"] != HistoryEventType.ExecutionAborted:
+                    env.event_manager.add_event(
+                        context=env.event_history_context,
+                        event_type=HistoryEventType.ExecutionAborted,
+                        event_details={"executionAbortedEventDetails": {}},
+                    )
                 status = ExecutionStatus.ABORTED
         env.event_manager.add_event = lambda **_: env.event_history_context.last_published_event_id
         execution.exec_status = status
@@ -163,6 +174,28 @@ def end_executions_at_once(patches: Patches) -> None:
     patches.replace(
         f"{module}:BaseExecutionWorkerCommunication._reflect_execution_status", reflect_execution_status
     )
+
+
+def stop_at_once(patches: Patches) -> None:
+    """An execution that is stopped has ended, whatever its state is waiting for; moto lets that state end first."""
+
+    def eval_program(self: Foreign, env: Foreign) -> None:
+        limit = self.timeout_seconds.timeout_seconds if self.timeout_seconds else None
+        deadline = None if limit is None else time.monotonic() + limit
+        env.next_state_name = self.start_at.start_at_name
+        states = Thread(target=EvalComponent.eval, args=(self, env), daemon=True)
+        states.start()
+        while states.is_alive() and env.is_running():
+            left = _LOOK_SECONDS if deadline is None else min(_LOOK_SECONDS, deadline - time.monotonic())
+            if left <= 0:
+                env.set_timed_out()
+            else:
+                states.join(left)
+        if isinstance(env.program_state(), ProgramEnded | ProgramError):
+            # What it has recorded last is still to come.
+            states.join()
+
+    patches.replace(f"{_PARSER}.asl.component.program.program:Program.eval", eval_program)
 
 
 def abort_running_executions() -> None:

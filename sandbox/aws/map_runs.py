@@ -287,7 +287,13 @@ def find_runs(patches: Patches) -> None:
             found[counts] |= {"failuresNotRedrivable": 0, "pendingRedrive": 0}
         return found
 
+    def list_map_runs(self: Foreign, execution_arn: str) -> dict[str, Any]:
+        self.describe_execution(execution_arn)
+        records = [r for r in list(_records(self).values()) if r.execution_arn == execution_arn]
+        return {"mapRuns": [record.list_item() for record in records]}
+
     patches.wrap("moto.stepfunctions.responses:StepFunctionResponse.list_executions", list_executions)
+    patches.replace(f"{_BACKEND}.list_map_runs", list_map_runs)
     patches.replace(f"{_BACKEND}.describe_map_run", describe_map_run)
 
 

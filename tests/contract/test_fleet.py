@@ -1,14 +1,33 @@
 """The state machine of the fleet, as it is deployed, in the sandbox's interpreter."""
 
 import json
+import re
 from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
 
+from cdk import fleetmachine
+from lockstep import timing
+from lockstep.audit.append import is_of_a_run
+from lockstep.messages import RunInput
+from lockstep.serve.looking import cloud_of
 from lockstep.shards import run_key
+from lockstep.timing import START_POLICY
 from sandbox.aws import AwsSandbox
-from tests.contract.fleet_harness import MINUTE, NOW, TICK, Clock, Fleet
+from sandbox.aws.definition import problems
+from tests.support.fleet_machine import (
+    MINUTE,
+    NOW,
+    REPORTS,
+    SECRET_OF_A_CAUSE,
+    TICK,
+    Clock,
+    Fleet,
+)
+
+LATEST = (timing.LAST_START - START_POLICY.longest).total_seconds()
+"""So many seconds after its trigger a rotation is begun at the latest."""
 
 
 @pytest.fixture(name="clock")
@@ -18,10 +37,12 @@ def _clock() -> Clock:
 
 @pytest.fixture(name="fleet")
 def _fleet(clock: Clock) -> Iterator[Fleet]:
-    with AwsSandbox(retry_sleep=lambda _seconds: None, wall_clock=clock) as aws:
-        fleet = Fleet(aws)
+    naps: list[float] = []
+    with AwsSandbox(retry_sleep=naps.append, wall_clock=clock) as aws:
+        fleet = Fleet(aws, naps=naps)
         fleet.deploy()
         yield fleet
+        fleet.go_on()
 
 
 def test_each_credential_of_a_shard_is_rotated_once(fleet: Fleet) -> None:
@@ -78,3 +99,357 @@ def test_a_pace_that_is_no_pace_is_refused(fleet: Fleet, every_ms: object) -> No
     execution = fleet.aws.run_execution(fleet.machine_arn, given)
     assert execution.error == "InvalidRequestError"
     assert fleet.rotated == []
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"shard": None},
+        {"shard": ""},
+        {"shard": "20m-0"},
+        {"shard": "../20m-00"},
+        {"shard": "20m-00/../../x"},
+        {"shard": "20m-000"},
+        {"shard": 20},
+        {"plan": None},
+        {"plan": "d1" * 31},
+        {"plan": "D1" * 32},
+        {"plan": "x/" * 32},
+        {"time": "2026-11-27"},
+        {"time": "2026-11-27T17:40:00+01:00"},
+        {"time": "2026-13-27T17:40:00Z"},
+        {"time": "2026-11-27T17:42:00Z"},
+        {"time": 1_795_801_200},
+        {"concurrency": 0},
+        {"concurrency": -3},
+        {"concurrency": 2.5},
+        {"concurrency": 1001},
+        {"concurrency": "5"},
+        {"concurrency": True},
+        {"trigger": ""},
+        {"trigger": "with space"},
+        {"trigger": "x" * 201},
+        {"host": "db.example.com"},
+    ],
+    ids=json.dumps,
+)
+def test_an_input_that_is_not_valid_changes_nothing(fleet: Fleet, given: dict[str, object]) -> None:
+    fleet.publish(["team/app"])
+    execution = fleet.aws.run_execution(fleet.machine_arn, fleet.input(**given))
+    assert (execution.status, execution.error) == ("FAILED", "InvalidRequestError")
+    assert execution.states_entered == ["CheckInput", "InvalidInput"]
+    assert fleet.rotated == []
+
+
+@pytest.mark.parametrize("given", [None, [], "20m-00", 3])
+def test_an_input_that_is_no_object_changes_nothing(fleet: Fleet, given: object) -> None:
+    execution = fleet.aws.run_execution(fleet.machine_arn, given)
+    assert (execution.status, execution.error) == ("FAILED", "InvalidRequestError")
+
+
+def test_the_input_may_name_a_shard_and_a_plan_alone(fleet: Fleet, clock: Clock) -> None:
+    """A person starts one without a time: it counts from the start of the execution."""
+    fleet.publish(["team/app"])
+    clock.now += 3600
+    execution = fleet.run(time=None, concurrency=None, trigger=None)
+    assert execution.status == "SUCCEEDED", execution.cause
+    assert execution.output["tick"] == TICK + 60
+    assert fleet.rotated == [{"credential_id": "team/app", "trigger": "manual"}]
+
+
+def test_a_trigger_that_comes_again_rotates_nothing_again(fleet: Fleet) -> None:
+    fleet.publish(["team/a", "team/b"])
+    assert fleet.run().status == "SUCCEEDED"
+    again = fleet.run()
+    assert again.status == "SUCCEEDED", again.cause
+    assert len(fleet.rotated) == len(fleet.runs()) == 2
+    outputs = [json.loads(entry["Output"]) for entry in fleet.results(again)["SUCCEEDED"]]
+    assert outputs == [{"credential_id": c, "outcome": "repeated"} for c in ("team/a", "team/b")]
+
+
+def test_a_failed_run_is_not_repeated_by_the_same_trigger(fleet: Fleet) -> None:
+    fleet.publish(["team/a"])
+    fleet.failing = {"team/a"}
+    assert fleet.run().status == "FAILED"
+    fleet.failing = set()
+    assert fleet.run().status == "SUCCEEDED"
+    assert len(fleet.rotated) == 1
+
+
+def test_a_trigger_that_comes_again_joins_what_is_running(fleet: Fleet) -> None:
+    fleet.publish(["team/a"])
+    fleet.hold()
+    first = fleet.start()
+    fleet.await_rotations(1)
+    second = fleet.start()
+    fleet.await_children(second, 1)
+    fleet.go_on()
+    ended = [fleet.end_of(first), fleet.end_of(second)]
+    assert [e["status"] for e in ended] == ["SUCCEEDED"] * 2
+    assert len(fleet.rotated) == len(fleet.runs()) == 1
+    for one in ended:
+        [entry] = fleet.report(json.loads(one["output"])["report"])["SUCCEEDED"]
+        assert json.loads(entry["Output"])["outcome"] == "rotated"
+
+
+def test_by_hand_and_by_schedule_in_one_minute_rotate_once(fleet: Fleet) -> None:
+    """Their inputs differ, so the second one does not join."""
+    fleet.publish(["team/a"])
+    fleet.run()
+    assert fleet.run(trigger="manual", time=None).status == "SUCCEEDED"
+    assert len(fleet.rotated) == 1
+
+
+def test_what_begins_too_late_is_not_started(fleet: Fleet, clock: Clock) -> None:
+    fleet.publish([f"team/app-{n}" for n in range(3)])
+    clock.now = MINUTE + LATEST + 0.5
+    execution = fleet.run()
+    assert (execution.status, execution.error) == ("FAILED", "FleetFailedError")
+    assert fleet.rotated == []
+    assert {c["status"] for c in fleet.children(execution.arn)} == {"FAILED"}
+    [report] = [k for k in fleet.report_keys() if k.endswith("manifest.json")]
+    assert {(e["Error"], "Nothing was started." in e["Cause"]) for e in fleet.report(report)["FAILED"]} == {
+        ("StartedLateError", True)
+    }
+
+
+def test_what_begins_just_in_time_is_started(fleet: Fleet, clock: Clock) -> None:
+    fleet.publish(["team/a"])
+    clock.now = MINUTE + LATEST
+    assert fleet.run().status == "SUCCEEDED"
+
+
+def test_those_that_wait_for_a_place_are_late_while_others_run(fleet: Fleet, clock: Clock) -> None:
+    fleet.publish([f"team/app-{n}" for n in range(5)])
+    fleet.hold()
+    arn = fleet.start(concurrency=2)
+    fleet.await_rotations(2)
+    clock.now = MINUTE + LATEST + 1
+    fleet.go_on()
+    ended = fleet.end_of(arn)
+    assert ended["error"] == "FleetFailedError"
+    assert ended["cause"].startswith("3 of 5 rotations of 20m-00 have failed: see reports/20m-00/")
+    assert len(fleet.rotated) == 2
+
+
+def test_no_more_rotations_run_at_once_than_the_input_says(fleet: Fleet) -> None:
+    fleet.publish([f"team/app-{n}" for n in range(9)])
+    fleet.hold()
+    arn = fleet.start(concurrency=3)
+    fleet.await_rotations(3)
+    fleet.go_on()
+    assert fleet.end_of(arn)["status"] == "SUCCEEDED"
+    assert (len(fleet.rotated), fleet.most_at_once) == (9, 3)
+
+
+def test_the_canary_goes_by_its_own_alias(clock: Clock) -> None:
+    with AwsSandbox(retry_sleep=lambda _seconds: None, wall_clock=clock) as aws:
+        fleet = Fleet(aws)
+        fleet.deploy(canary="team/b")
+        fleet.publish(["team/a", "team/b"])
+        assert fleet.run().status == "SUCCEEDED"
+        states = aws.client("stepfunctions")
+        described = [states.describe_execution(executionArn=run["executionArn"]) for run in fleet.runs()]
+        assert {
+            d["name"].rpartition("-")[2]: d["stateMachineAliasArn"].rpartition(":")[2] for d in described
+        } == {
+            run_key("team/a"): "live",
+            run_key("team/b"): "canary",
+        }
+
+
+# Failures
+
+
+@pytest.mark.parametrize(
+    ("size", "failing", "status"),
+    [(1, 1, "FAILED"), (9, 1, "FAILED"), (10, 1, "SUCCEEDED"), (20, 3, "FAILED")],
+)
+def test_a_shard_fails_with_more_than_a_tenth_of_its_runs(
+    fleet: Fleet, size: int, failing: int, status: str
+) -> None:
+    ids = [f"team/app-{n:02}" for n in range(size)]
+    fleet.publish(ids)
+    fleet.failing = set(ids[:failing])
+    execution = fleet.run()
+    assert execution.status == status
+    assert len(fleet.rotated) == size
+    [manifest] = [k for k in fleet.report_keys() if k.endswith("manifest.json")]
+    report = fleet.report(manifest)
+    assert {len(report["FAILED"]), len(report["SUCCEEDED"])} == {failing, size - failing}
+    assert {e["Error"] for e in report["FAILED"]} == {"PasswordRefusedByPolicyError"}
+    if status == "SUCCEEDED":
+        assert execution.output["failed"] == failing
+    else:
+        assert execution.error == "FleetFailedError"
+        assert execution.cause == f"{failing} of {size} rotations of 20m-00 have failed: see {manifest}"
+
+
+def test_a_failed_run_fails_its_item_by_the_name_of_its_error(fleet: Fleet) -> None:
+    fleet.publish(["team/a"])
+    fleet.failing = {"team/a"}
+    execution = fleet.run()
+    [child] = fleet.children(execution.arn)
+    shown = fleet.aws.client("stepfunctions").describe_execution(executionArn=child["executionArn"])
+    [run] = fleet.runs()
+    assert shown["error"] == "PasswordRefusedByPolicyError"
+    assert shown["cause"] == f"See the execution {run['executionArn']}"
+
+
+def test_a_run_that_is_stopped_fails_its_item(fleet: Fleet) -> None:
+    fleet.publish(["team/a"])
+    fleet.hold()
+    arn = fleet.start()
+    fleet.await_rotations(1)
+    [run] = fleet.runs()
+    fleet.aws.client("stepfunctions").stop_execution(executionArn=run["executionArn"])
+    assert fleet.end_of(arn)["error"] == "FleetFailedError"
+    [child] = fleet.children(arn)
+    shown = fleet.aws.client("stepfunctions").describe_execution(executionArn=child["executionArn"])
+    assert shown["error"] == "ABORTED"
+
+
+def test_a_start_that_is_throttled_is_tried_again(fleet: Fleet) -> None:
+    fleet.publish(["team/a", "team/b"])
+    fleet.refuse("StartExecution", times=4)
+    execution = fleet.run(concurrency=2)
+    assert execution.status == "SUCCEEDED", execution.cause
+    assert len(fleet.rotated) == 2
+
+
+def test_a_start_that_stays_throttled_fails_its_item_in_time(fleet: Fleet) -> None:
+    fleet.publish(["team/a"])
+    fleet.refuse("StartExecution", times=100)
+    execution = fleet.run()
+    [manifest] = [k for k in fleet.report_keys() if k.endswith("manifest.json")]
+    [entry] = fleet.report(manifest)["FAILED"]
+    assert entry["Error"] == "StepFunctions.AWSStepFunctionsException"
+    assert execution.error == "FleetFailedError"
+    assert sum(fleet.naps) <= START_POLICY.longest.total_seconds()
+
+
+def test_without_the_machine_of_rotations_every_item_fails(fleet: Fleet) -> None:
+    fleet.publish(["team/a", "team/b"])
+    fleet.aws.client("stepfunctions").delete_state_machine(stateMachineArn=fleet.rotation_arn)
+    execution = fleet.run()
+    assert execution.error == "FleetFailedError"
+    [manifest] = [k for k in fleet.report_keys() if k.endswith("manifest.json")]
+    assert [e["Error"] for e in fleet.report(manifest)["FAILED"]] == [
+        "StepFunctions.StateMachineDoesNotExistException"
+    ] * 2
+
+
+@pytest.mark.parametrize("published", [None, "", "[", '{"credential_id": "team/a"}'])
+def test_a_list_that_cannot_be_read_fails_the_shard(fleet: Fleet, published: str | None) -> None:
+    if published is not None:
+        fleet.put(published)
+    execution = fleet.run()
+    assert (execution.status, execution.error) == ("FAILED", "States.ItemReaderFailed")
+    assert fleet.rotated == []
+
+
+def test_an_empty_list_fails_the_shard(fleet: Fleet) -> None:
+    fleet.put([])
+    execution = fleet.run()
+    assert (execution.status, execution.error) == ("FAILED", "InvalidRequestError")
+    assert execution.cause == "The published shard 20m-00 has no credential."
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        None,
+        "team/a",
+        ["team/a"],
+        {},
+        {"credential_id": "team/a"},
+        {"key": run_key("team/a")},
+        {"credential_id": "team/a", "key": run_key("team/b")},
+        {"credential_id": "team/a", "key": run_key("team/a").upper()},
+        {"credential_id": "team/a", "key": run_key("team/a"), "host": "db.example.com"},
+        {"credential_id": "team a", "key": run_key("team a")},
+        {"credential_id": 5, "key": run_key("5")},
+    ],
+    ids=json.dumps,
+)
+def test_an_item_that_is_not_valid_starts_nothing_and_stops_no_other(fleet: Fleet, item: object) -> None:
+    fleet.put([item, *({"credential_id": c, "key": run_key(c)} for c in ("team/b", "team/c"))])
+    execution = fleet.run()
+    assert execution.error == "FleetFailedError"
+    [manifest] = [k for k in fleet.report_keys() if k.endswith("manifest.json")]
+    assert [e["Error"] for e in fleet.report(manifest)["FAILED"]] == ["InvalidRequestError"]
+    assert sorted(e["credential_id"] for e in fleet.rotated) == ["team/b", "team/c"]
+
+
+def test_a_report_that_cannot_be_written_fails_the_shard(fleet: Fleet) -> None:
+    fleet.publish(["team/a"])
+    fleet.aws.client("s3").delete_bucket(Bucket=REPORTS)
+    execution = fleet.run()
+    assert (execution.status, execution.error) == ("FAILED", "States.ResultWriterFailed")
+    assert len(fleet.rotated) == 1
+
+
+def test_counts_that_are_not_answered_are_asked_again(fleet: Fleet) -> None:
+    fleet.publish(["team/a"])
+    fleet.refuse("DescribeMapRun", times=3)
+    assert fleet.run().status == "SUCCEEDED"
+
+
+def test_a_map_that_is_stopped_starts_nothing_more(fleet: Fleet) -> None:
+    ids = [f"team/app-{n}" for n in range(5)]
+    fleet.publish(ids)
+    fleet.hold()
+    arn = fleet.start(concurrency=2)
+    fleet.await_rotations(2)
+    fleet.aws.client("stepfunctions").stop_execution(executionArn=arn)
+    fleet.await_status(arn, "ABORTED")
+    fleet.go_on()
+    assert len(fleet.rotated) == 2
+    assert sorted(c["status"] for c in fleet.children(arn)) == ["ABORTED", "ABORTED"]
+
+
+# What the record shows
+
+
+def test_the_record_holds_ids_alone(fleet: Fleet) -> None:
+    """The cause of an error of a rotation stays in its own execution."""
+    ids = [f"team/app-{n}" for n in range(12)]
+    fleet.publish(ids)
+    fleet.failing = {ids[3]}
+    execution = fleet.run()
+    assert execution.status == "SUCCEEDED", execution.cause
+    shown = [execution.text, json.dumps(fleet.results(execution))]
+    states = fleet.aws.client("stepfunctions")
+    shown += [
+        json.dumps(states.describe_execution(executionArn=child["executionArn"]), default=str)
+        for child in fleet.children(execution.arn)
+    ]
+    assert not any(SECRET_OF_A_CAUSE in text for text in shown)
+
+
+def test_every_run_has_a_name_that_everything_takes(fleet: Fleet) -> None:
+    fleet.publish(["team/a"])
+    fleet.run()
+    [run] = fleet.runs()
+    assert re.fullmatch(r"[0-9A-Za-z_-]{1,80}", run["name"])
+    assert RunInput(credential_id=run["name"]).credential_id == run["name"]
+    assert cloud_of(run["name"]) == "aws"
+    assert is_of_a_run(run["name"])
+
+
+def test_times_leave_a_rotation_its_own() -> None:
+    machine = json.loads(fleetmachine.text())
+    task = machine["States"]["Rotate"]["ItemProcessor"]["States"]["StartRotation"]
+    assert task["TimeoutSeconds"] > timing.RUN.total_seconds()
+    latest = timing.START_LATENESS.total_seconds()
+    assert machine["TimeoutSeconds"] > latest + task["TimeoutSeconds"]
+    # Another trigger of the shortest interval does not find the one before it.
+    assert machine["TimeoutSeconds"] < timing.SHORTEST_SHARED_INTERVAL.total_seconds()
+
+
+def test_step_functions_would_accept_it() -> None:
+    assert problems(fleetmachine.text()) == []
+
+
+def test_the_file_is_generated_from_its_source() -> None:
+    assert fleetmachine.PATH.read_text(encoding="utf-8") == fleetmachine.text(), "run `make asl`"

@@ -1,14 +1,23 @@
 """The state machine of the fleet in a sandbox, over a stand-in for that of rotations that behaves by the credential."""
 
 import json
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from threading import Event, Lock
+from typing import TYPE_CHECKING, Any
+
+from werkzeug.wrappers import Response
 
 from lockstep.shards import run_key
 from lockstep.stack_names import CANARY, DEFAULT_STACK, LIVE, fleet_machine_name, state_machine_name
 from sandbox.aws import AwsSandbox, Execution, create_state_machine
+from sandbox.aws.guard import Guard
+from sandbox.aws.interpreter import access_key
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
 
 ROOT = Path(__file__).resolve().parents[2]
 DIGEST = "d1" * 32
@@ -19,6 +28,8 @@ NOW = 1_795_801_205.25
 MINUTE = 1_795_801_200
 TICK = MINUTE // 60
 TIME = "2026-11-27T17:40:00Z"
+SECRET_OF_A_CAUSE = "only-in-the-cause-of-a-rotation"
+WAIT_SECONDS = 30.0
 FLEET_ROLE, ROTATION_ROLE = "fleet", "rotation"
 
 _ROTATION = {
@@ -51,23 +62,68 @@ class Clock:
 
 
 @dataclass
+class _Throttle(Guard):
+    """A guard that also throttles calls of state machines."""
+
+    left: dict[str, int] = field(default_factory=dict)
+
+    def __call__(self, environ: "WSGIEnvironment") -> Response | None:
+        operation = environ.get("HTTP_X_AMZ_TARGET", "").rpartition(".")[2]
+        if access_key("/") in environ.get("HTTP_AUTHORIZATION", "") and self.left.get(operation, 0) > 0:
+            self.left[operation] -= 1
+            environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+            said = {"__type": "ThrottlingException", "message": "Rate exceeded"}
+            return Response(
+                json.dumps(said),
+                status=400,
+                headers={"x-amzn-RequestId": "1"},
+                content_type="application/x-amz-json-1.0",
+            )
+        return super().__call__(environ)
+
+
+def _wait(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def _set_event() -> Event:
+    event = Event()
+    event.set()
+    return event
+
+
+@dataclass
 class Fleet:
     """What runs.
 
     Attributes:
+        report_bucket: Its name; on AWS that of the plans too.
+        naps: How long retriers have waited.
         failing: The credentials whose rotations fail.
         rotated: The inputs of the rotations, in their order.
+        most_at_once: So many of them ran at the same time.
     """
 
     aws: AwsSandbox
     machine_arn: str = ""
     rotation_arn: str = ""
+    report_bucket: str = REPORTS
+    naps: list[float] = field(default_factory=list)
     failing: set[str] = field(default_factory=set)
     rotated: list[Mapping[str, Any]] = field(default_factory=list)
+    most_at_once: int = 0
+    _running: int = 0
+    _lock: Lock = field(default_factory=Lock)
+    _throttle: _Throttle = field(init=False)
+    _may_go_on: Event = field(default_factory=_set_event)
 
     def deploy(self, *, canary: str = "") -> None:
         """Make what the stack makes."""
-        for bucket in (PLANS, REPORTS):
+        self.aws.guard = self._throttle = _Throttle(region=self.aws.region, account_id=self.aws.account_id)
+        for bucket in sorted({PLANS, self.report_bucket}):
             self.aws.client("s3").create_bucket(
                 Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": self.aws.region}
             )
@@ -93,7 +149,7 @@ class Fleet:
             (ROOT / "cdk" / "fleet.asl.json").read_text(),
             {
                 "PlanBucket": PLANS,
-                "ReportBucket": REPORTS,
+                "ReportBucket": self.report_bucket,
                 "LiveAlias": f"{self.rotation_arn}:{LIVE}",
                 "CanaryAlias": f"{self.rotation_arn}:{CANARY}",
                 "Canary": canary,
@@ -136,6 +192,59 @@ class Fleet:
         }
         return {name: value for name, value in given.items() if value is not None}
 
+    def hold(self) -> None:
+        """Let rotations wait, from now on."""
+        self._may_go_on.clear()
+
+    def go_on(self) -> None:
+        """Let them end."""
+        self._may_go_on.set()
+
+    def refuse(self, operation: str, *, times: int) -> None:
+        """Let Step Functions throttle the next so many calls of the machine's role."""
+        self._throttle.left[operation] = times
+
+    def await_rotations(self, number: int) -> None:
+        """Wait until so many rotations have begun."""
+        _wait(lambda: len(self.rotated) >= number)
+
+    def await_children(self, execution_arn: str, number: int) -> None:
+        """Wait until so many items run, and have looked for their execution."""
+        states = self.aws.client("stepfunctions")
+
+        def have_submitted() -> bool:
+            if not states.list_map_runs(executionArn=execution_arn)["mapRuns"]:
+                return False
+            children = self.children(execution_arn)
+            return len(children) >= number and all(
+                any(event["type"] == "TaskSubmitted" for event in history(child)) for child in children
+            )
+
+        def history(child: Mapping[str, Any]) -> list[dict[str, Any]]:
+            found: list[dict[str, Any]] = states.get_execution_history(executionArn=child["executionArn"])[
+                "events"
+            ]
+            return found
+
+        _wait(have_submitted)
+
+    def await_status(self, execution_arn: str, status: str) -> None:
+        """Wait until the items have this status too."""
+        _wait(lambda: self._described(execution_arn)["status"] == status)
+        _wait(lambda: {c["status"] for c in self.children(execution_arn)} == {status})
+
+    def end_of(self, execution_arn: str) -> dict[str, Any]:
+        """Wait for the end of an execution; its description."""
+        _wait(lambda: self._described(execution_arn)["status"] != "RUNNING")
+        return self._described(execution_arn)
+
+    def report_keys(self) -> list[str]:
+        """The objects in the bucket of reports."""
+        return [
+            o["Key"]
+            for o in self.aws.client("s3").list_objects_v2(Bucket=self.report_bucket).get("Contents", [])
+        ]
+
     def results(self, execution: Execution) -> dict[str, list[dict[str, Any]]]:
         """The entries of the report, by status."""
         return self.report(execution.output["report"])
@@ -160,14 +269,28 @@ class Fleet:
         found: list[dict[str, Any]] = states.list_executions(mapRunArn=run["mapRunArn"])["executions"]
         return found
 
+    def _described(self, execution_arn: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.aws.client("stepfunctions").describe_execution(
+            executionArn=execution_arn
+        )
+        return found
+
     def _read(self, key: str) -> Any:  # noqa: ANN401 - any JSON
-        return json.loads(self.aws.client("s3").get_object(Bucket=REPORTS, Key=key)["Body"].read())
+        return json.loads(self.aws.client("s3").get_object(Bucket=self.report_bucket, Key=key)["Body"].read())
 
     def _role(self, name: str) -> str:
         return f"arn:aws:iam::{self.aws.account_id}:role/{name}"
 
     def _behave(self, event: Mapping[str, Any], _context: object) -> object:
-        self.rotated.append(event)
-        if event["credential_id"] in self.failing:
-            raise PasswordRefusedByPolicyError
-        return {"outcome": "rotated", "generation": 7}
+        with self._lock:
+            self.rotated.append(event)
+            self._running += 1
+            self.most_at_once = max(self.most_at_once, self._running)
+        try:
+            assert self._may_go_on.wait(WAIT_SECONDS)
+            if event["credential_id"] in self.failing:
+                raise PasswordRefusedByPolicyError(SECRET_OF_A_CAUSE)
+            return {"outcome": "rotated", "generation": 7}
+        finally:
+            with self._lock:
+                self._running -= 1
