@@ -81,6 +81,17 @@ def test_rotations_begin_one_after_the_other_in_the_order_of_the_list(fleet: Fle
     assert waited == {c: (begun + n * 1100, n > 0) for n, c in enumerate(ids)}
 
 
+def test_who_has_less_than_a_second_to_wait_does_not_wait(fleet: Fleet) -> None:
+    fleet.publish(["team/a", "team/b"])
+    execution = fleet.run(every_ms=999)
+    states = fleet.aws.client("stepfunctions")
+    histories = [
+        states.get_execution_history(executionArn=child["executionArn"])["events"]
+        for child in fleet.children(execution.arn)
+    ]
+    assert "AwaitTurn" not in json.dumps(histories, default=str)
+
+
 def test_who_would_begin_too_late_does_not_wait_first(fleet: Fleet, clock: Clock) -> None:
     clock.now = MINUTE + 50
     fleet.publish(["team/a", "team/b"])
