@@ -24,7 +24,7 @@ from pydantic import (
 from cdk.bundle import Architecture, plan_of_bundle, read_bundle
 from cdk.canary import LONGEST_WAIT, Canary
 from cdk.estate import Adopt, Tags, Vpc
-from lockstep.adoption import secret_kinds
+from lockstep.adoption import MOST_WITH_SECRETS, secret_kinds
 from lockstep.plan import Plan
 from lockstep.plan_checks import example_values, missing_ca_files, rule_problems
 from lockstep.plan_file import load_shipped_plan
@@ -38,10 +38,6 @@ _ALIKE = 0.8
 """So much of a name is a setting's, if it is a misspelling of it (`difflib`)."""
 LONGEST_ALARM = timedelta(days=7)
 """The longest period that a CloudWatch alarm can evaluate (CloudWatch quotas)."""
-
-
-MOST_WITH_SECRETS = 100
-"""So many credentials may have their secrets in the template, which takes 500 resources."""
 
 
 class NotDeployableError(Exception):

@@ -15,7 +15,7 @@ from cdk.watch import Watch
 from cdk.wide_resources import acknowledge_entries, acknowledge_patterns
 from lockstep import __version__
 from lockstep.formats import FORMAT
-from lockstep.stack_names import FORMAT_OUTPUT, KEY_OUTPUT, VERSION_OUTPUT
+from lockstep.stack_names import FORMAT_OUTPUT, KEY_OUTPUT, SECRETS_OUTPUT, VERSION_OUTPUT
 from lockstep.tags import STACK_TAG
 
 
@@ -105,6 +105,7 @@ class LockstepStack(Stack):
         # By these `lockstep doctor` knows the build.
         CfnOutput(self, VERSION_OUTPUT, value=__version__)
         CfnOutput(self, FORMAT_OUTPUT, value=str(FORMAT))
+        CfnOutput(self, SECRETS_OUTPUT, value=settings.secrets)
         CfnOutput(self, KEY_OUTPUT, value=foundation.key.key_arn)
 
     def _boundary(self, policy: str) -> iam.IManagedPolicy:

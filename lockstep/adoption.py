@@ -12,6 +12,8 @@ from lockstep.tags import SECRET_TAG, STACK_TAG, SecretKind
 
 ROTATED = (SecretKind.APP_USER, SecretKind.CONNECTION_BLOB)
 """What Lockstep writes. The other kinds it only reads."""
+MOST_WITH_SECRETS = 100
+"""So many credentials may have their secrets in the stack's template, which takes 500 resources."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -60,3 +60,5 @@ FORMAT_OUTPUT: Final = "LockstepFormat"
 
 KEY_OUTPUT: Final = "EncryptionKeyArn"
 """The output of the stack that names the key of what it makes."""
+SECRETS_OUTPUT: Final = "LockstepSecrets"
+"""The output that says who makes the secrets of credentials: `secrets` in cdk.json."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from lockstep.cli.giving import named
 from lockstep.cli.operator import operator
 from lockstep.cli.output import (
     DEFAULT_PLAN,
@@ -14,7 +15,6 @@ from lockstep.cli.output import (
     Exit,
     PlanFile,
     complain,
-    one,
     plan_or_exit,
     print_json,
     say,
@@ -54,7 +54,10 @@ def provision(  # noqa: PLR0913 - an option each
     only: Annotated[
         list[str] | None,
         typer.Option(
-            "--only", "-c", metavar="CREDENTIAL", help="Only this credential, by its id; again for each."
+            "--only",
+            "-c",
+            metavar="CREDENTIAL",
+            help="Only this credential, by its id or a pattern such as 'team/*'. Repeat it.",
         ),
     ] = None,
     stack: Annotated[
@@ -104,9 +107,8 @@ def provision(  # noqa: PLR0913 - an option each
     unreachable, or throttles for minutes.
     """
     plan = plan_or_exit(file)
-    for credential_id in only or ():
-        one(plan, credential_id)
-    clouds, ids = operator(plan), tuple(dict.fromkeys(only or ()))
+    ids = tuple(c.id for c in named(plan, only, everything=False)) if only else ()
+    clouds = operator(plan)
     rooms: list[Room] = []
     if _is_meant(plan, "aws", cloud):
         rooms.append(aws_room(plan, clouds, stack_of(settings, stack), ids, rate=rate or AWS_RATE))

@@ -5,11 +5,12 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-from lockstep.adoption import ROTATED, Wanted, wanted
+from lockstep.adoption import MOST_WITH_SECRETS, ROTATED, Wanted, wanted
 from lockstep.doctor import commands
 from lockstep.doctor.checks import Check
 from lockstep.doctor.context import Context
 from lockstep.doctor.findings import Answer, failed, passed, warning
+from lockstep.environment import EnvironmentalError
 from lockstep.errors import StoreAccessDeniedError
 from lockstep.identity import oci_api_key
 from lockstep.model import AdminSecret
@@ -17,6 +18,7 @@ from lockstep.plan import Plan
 from lockstep.plan_admins import is_plain_name
 from lockstep.quotas.aws import VERSIONS
 from lockstep.quotas.base import NEAR
+from lockstep.stack_names import SECRETS_OUTPUT
 from lockstep.tags import SecretKind
 
 KEY_AGE = timedelta(days=90)
@@ -60,7 +62,7 @@ def exist(context: Context) -> Iterator[Answer]:
         found = described(context, one)
         if found is None:
             text = f"there is no such secret in {one.region}"
-            return failed(one.name, text, _make(one, context.stack))
+            return failed(one.name, text, _make(context, one))
         if found.get("DeletedDate"):
             mend = commands.aws(one.region, "secretsmanager restore-secret", "--secret-id", one.name)
             return failed(one.name, "it is scheduled for deletion", mend)
@@ -69,9 +71,11 @@ def exist(context: Context) -> Iterator[Answer]:
     yield from context.clouds.side_by_side([partial(look, one) for one in secrets_of(context.plan)])
 
 
-def _make(one: Wanted, stack: str) -> str:
+def _make(context: Context, one: Wanted) -> str:
+    stack = context.stack
     if one.kind in ROTATED:
-        return commands.DEPLOY_AWS
+        provision = commands.lockstep("provision", "--cloud", "aws", "--stack", stack)
+        return provision if _is_provisioned(context) else commands.DEPLOY_AWS
     if not is_plain_name(one.name):
         return "lockstep plan check  # then correct admin_secret"
     tags = [f"Key={key},Value={value}" for key, value in one.tags(stack).items()]
@@ -81,6 +85,19 @@ def _make(one: Wanted, stack: str) -> str:
         *("--name", one.name, "--secret-string", "file://secret.json", "--kms-key-id", f"alias/{stack}"),
         *("--tags", *tags),
     )
+
+
+def _is_provisioned(context: Context) -> bool:
+    """Whether `lockstep provision` makes them: as the stack says, or else by the size of the plan."""
+    try:
+        found = context.aws.found("cloudformation", "describe_stacks", StackName=context.stack)
+    except EnvironmentalError:
+        found = None
+    outputs = found["Stacks"][0].get("Outputs", []) if found else []
+    says = next((o["OutputValue"] for o in outputs if o["OutputKey"] == SECRETS_OUTPUT), None)
+    if says is None:
+        return len(context.plan.credential_sections) > MOST_WITH_SECRETS
+    return bool(says == "provision")
 
 
 def labels(context: Context) -> Iterator[Answer]:
@@ -237,7 +254,7 @@ CHECKS = (
         title="secrets",
         looks_at="whether every secret in AWS that the plan names exists, and is not to be deleted",
         means="runs fail with SecretNotFoundError",
-        command="make deploy-aws",
+        command="make deploy-aws  # or lockstep provision --cloud aws, where the setting secrets says so",
         ask=exist,
         needs=_NEEDS,
     ),

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
+from lockstep.adoption import MOST_WITH_SECRETS
 from lockstep.doctor import commands
 from lockstep.doctor.aws_secrets import age_answer, needs_oci_key
 from lockstep.doctor.checks import Check, with_oci
@@ -71,7 +72,9 @@ def the_vault(context: Context) -> Iterator[Answer]:
 def slots(context: Context) -> Iterator[Answer]:
     """Each slot of each ring is there, and stays."""
     compartment = vault_of(context.plan).compartment_id
-    yield from _are_there(context, compartment, slots_of(context.plan), commands.DEPLOY_OCI)
+    fleet = len(context.plan.credential_sections) > MOST_WITH_SECRETS
+    make = commands.PROVISION_OCI if fleet else commands.DEPLOY_OCI
+    yield from _are_there(context, compartment, slots_of(context.plan), make)
 
 
 def own_secrets(context: Context) -> Iterator[Answer]:

@@ -67,8 +67,15 @@ def rotated_in_aws(plan: Plan, credential_ids: tuple[str, ...] = ()) -> list[Wan
         plan: The plan.
         credential_ids: Of these credentials; none: of all.
     """
-    found = [one for i in credential_ids or (None,) for one in wanted(plan, i) if one.kind in ROTATED]
-    return list(dict.fromkeys(found))
+    names = set(_names(plan, credential_ids))
+    return [one for one in wanted(plan) if one.kind in ROTATED and one.name in names]
+
+
+def _names(plan: Plan, credential_ids: tuple[str, ...]) -> list[str]:
+    """The names of the secrets of credentials, as in the plan."""
+    chosen, every = frozenset(credential_ids), not credential_ids
+    names = [c.secret_names for c in plan.credentials if every or c.id in chosen]
+    return [name for pair in names for name in (pair.app_user, pair.connection_blob)]
 
 
 def in_aws(one: Wanted, found: Found | None, terms: StackTerms) -> Decision:
@@ -159,9 +166,11 @@ class RingTerms:
 
 def slots_in_oci(plan: Plan, vault: OciVault, credential_ids: tuple[str, ...] = ()) -> list[str]:
     """The names of the slots of a plan, those included that only readers read; arguments as of `rotated_in_aws`."""
-    chosen = [c for c in plan.credentials if not credential_ids or c.id in credential_ids]
-    names = [name for c in chosen for name in (c.secret_names.app_user, c.secret_names.connection_blob)]
-    return list(dict.fromkeys(slot_name(name, i) for name in names for i in range(vault.slots_of_readers)))
+    return list(
+        dict.fromkeys(
+            slot_name(name, i) for name in _names(plan, credential_ids) for i in range(vault.slots_of_readers)
+        )
+    )
 
 
 def in_oci(name: str, found: FoundSlot | None, terms: RingTerms) -> Decision:

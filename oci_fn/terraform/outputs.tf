@@ -15,7 +15,7 @@ output "secrets_to_fill_in" {
 
 output "slots" {
   description = "The secrets that applications read, by name. The slot with the highest generation holds the current value."
-  value       = { for name in flatten(values(local.slots)) : name => local.slot_ids[name] }
+  value       = { for name in flatten(values(local.slots)) : name => local.slot_ids[name] if can(local.slot_ids[name]) }
 }
 
 output "application_grants" {
@@ -28,7 +28,7 @@ output "application_grants" {
         local.rings,
         join(", ", [for name in names : "target.secret.id = '${local.slot_ids[name]}'"]),
       ),
-    ]
+    ] if alltrue([for name in names : can(local.slot_ids[name])])
   }
 }
 

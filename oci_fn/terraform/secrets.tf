@@ -1,5 +1,6 @@
 # Secrets are created with placeholders, so that the state holds no credential. Terraform never changes their later content.
-# One that exists is adopted by its OCID: Terraform only looks at it.
+# One that exists is adopted by its OCID: Terraform only looks at it. With `secrets = "provision"` the slots are made by
+# `lockstep provision` instead, and Terraform looks them up by name.
 
 locals {
   placeholder = base64encode(jsonencode({ placeholder = "the first rotation replaces this" }))
@@ -9,7 +10,12 @@ locals {
   hand_names = distinct(concat(tolist(local.by_hand), var.retired_secrets))
   adopted    = keys(var.adopted_secrets)
 
-  slot_ids = merge({ for name, s in oci_vault_secret.slot : name => s.id }, {
+  managed_slots = var.secrets == "provision" ? [] : [for name in local.slot_names : name if !contains(local.adopted, name)]
+  slots_there = {
+    for s in data.oci_vault_secrets.rings.secrets : s.secret_name => s.id
+    if var.secrets == "provision" && s.state == "ACTIVE" && s.vault_id == local.vault_id
+  }
+  slot_ids = merge(local.slots_there, { for name, s in oci_vault_secret.slot : name => s.id }, {
     for name in local.slot_names : name => var.adopted_secrets[name] if contains(local.adopted, name)
   })
   by_hand_ids = merge({ for name, s in oci_vault_secret.by_hand : name => s.id }, {
@@ -18,7 +24,7 @@ locals {
 }
 
 resource "oci_vault_secret" "slot" {
-  for_each = toset([for name in local.slot_names : name if !contains(local.adopted, name)])
+  for_each = toset(local.managed_slots)
 
   compartment_id = local.rings
   vault_id       = local.vault_id
@@ -100,4 +106,16 @@ locals {
     for name, s in data.oci_vault_secret.adopted : name
     if s.compartment_id != (contains(local.slot_names, name) ? local.rings : local.own)
   ]
+}
+
+output "provision" {
+  description = "What `lockstep provision` gives each slot. Hand it over with --terraform."
+  value = {
+    compartment_id = local.rings
+    vault_id       = local.vault_id
+    key_id         = local.secrets_key_id
+    freeform_tags  = local.freeform_tags
+    defined_tags   = local.defined_tags
+    managed        = length(local.managed_slots)
+  }
 }

@@ -54,6 +54,17 @@ variable "key_protection" {
   }
 }
 
+variable "secrets" {
+  description = "Who makes the slots of the rings: terraform, or provision, which is `lockstep provision`, for more than 100 credentials. Before you change it to provision, run `terraform state rm oci_vault_secret.slot`, which deletes none; before you change it back, add what `lockstep provision --imports` writes."
+  type        = string
+  default     = "terraform"
+
+  validation {
+    condition     = contains(["terraform", "provision"], var.secrets)
+    error_message = "secrets must be terraform or provision."
+  }
+}
+
 variable "aws_runner_public_key" {
   description = "The public key (PEM) of the API key with which the AWS runner signs. If it is not set, upload the key by hand."
   type        = string

@@ -236,6 +236,7 @@ def test_only_makes_the_secrets_of_the_credentials_that_it_names(fleet: Fleet) -
     assert fleet.done("--only", "c", "--only", "a") == {"made": 4}
     assert fleet.names() == secrets_of("a", "c")
     assert fleet.run("--only", "d").exit_code == 2
+    assert fleet.done("--only", "a*", "--only", "b") == {"made": 2, "there": 2}
 
 
 def test_tags_that_are_lacking_are_set_and_others_stay(fleet: Fleet) -> None:

@@ -11,6 +11,7 @@ from lockstep.stack_names import (
     DEFAULT_STACK,
     FORMAT_OUTPUT,
     LIVE,
+    SECRETS_OUTPUT,
     announce_rule_name,
     rule_name,
     state_machine_name,
@@ -154,6 +155,11 @@ def _outputs(**changes: str | None) -> Act:
         )
 
     return act
+
+
+def _missing_in_a_fleet(world: World) -> None:
+    _outputs(**{SECRETS_OUTPUT: "provision"})(world)
+    world.aws.client("secretsmanager").delete_secret(SecretId=BLOB, ForceDeleteWithoutRecovery=True)
 
 
 def _no_alias(world: World) -> None:
@@ -317,6 +323,12 @@ BREAKS_OF_AWS: tuple[Break, ...] = (
         act=call("secretsmanager", "delete_secret", SecretId=ADMIN, ForceDeleteWithoutRecovery=True),
         says="no such secret",
         command="Key=lockstep:secret,Value=admin",
+    ),
+    Break(
+        check="aws.secrets",
+        act=_missing_in_a_fleet,
+        says="no such secret",
+        command="lockstep provision --cloud aws --stack lockstep",
     ),
     Break(check="aws.secret-labels", act=_no_label, says="AWSCURRENT", command="put-secret-value"),
     Break(

@@ -114,6 +114,18 @@ class Recorded(AbstractResource):  # type: ignore[misc]  # the base is untyped
         with tenancy() as there:
             return current if there.exists(current["id"]) else None
 
+    def import_(self, ctx: Any, ocid: str) -> State | None:  # noqa: ANN401 - the package's type
+        """What the service shows of a resource. Of a secret that is neither its content nor how it was generated."""
+        try:
+            with tenancy() as there:
+                values = there.values(ocid)
+        except RefusedError as refused:
+            ctx.diagnostics.add_error(ctx.type_name, str(refused))
+            return None
+        block = self.resource.block
+        shown = {a.name: values.get(a.name) for a in block.arguments}
+        return {**shown, **{name: [] for name in block.blocks}, "id": ocid}
+
     def update(self, ctx: Any, current: State, planned: State) -> State:  # noqa: ANN401 - the package's type
         with tenancy() as there:
             there.put(ctx.type_name, current["id"], planned)

@@ -112,18 +112,12 @@ def run(terraform: Any, name: str, argument: Any) -> Any:  # noqa: ANN401 - any 
             return [parse_dynamic_group_matching_rule(rule)["rules"][0]["expr"] for rule in argument]
         case "fmt":
             done = terraform.fmt(check=True, diff=True, recursive=True, list=True, write=False)
-        case "init":
-            done = terraform.init(check=False)
-        case "validate":
-            done = terraform.validate(check=False)
-        case "apply":
-            done = terraform.apply(check=False)
         case "plan":
             done = terraform.plan(check=False, detailed_exitcode=True)
-        case "destroy":
-            done = terraform.destroy(check=False)
-        case "show":
-            done = terraform.show(check=False)
+        case "state_rm":
+            done = terraform.state_rm(argument, check=False)
+        case "apply" | "destroy" | "init" | "show" | "validate":
+            done = getattr(terraform, name)(check=False)
         case _:
             raise ValueError(name)
     return {"code": done.retcode, "value": done.value, "error": done.error}
