@@ -1,0 +1,132 @@
+"""Orders to many credentials: side by side, told as they are done, and repeated after a failure (protocol O2)."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from lockstep.aws.clients import forget_session
+from lockstep.cli import app, giving
+from lockstep.cli.giving import FEW
+from lockstep.model import Engine
+from lockstep.plan import Plan
+from lockstep.plan_file import load_plan
+from sandbox import plans
+from sandbox.aws.resources import create_audit_bucket, create_lock_table, create_mac_key
+from sandbox.aws.server import AwsSandbox
+from sandbox.plans import AUDIT_BUCKET, AWS_REGION, LOCK_TABLE
+
+TEAMS = {"orders": FEW + 15, "ledger": 5}
+
+
+class Fleet:
+    """A lock table and an audit bucket, and the plan of many credentials that was active and the one that is to be."""
+
+    def __init__(self, aws: AwsSandbox, folder: Path) -> None:
+        self.aws = aws
+        create_lock_table(aws.client("dynamodb"), LOCK_TABLE)
+        create_audit_bucket(aws.client("s3"), AUDIT_BUCKET, region=aws.region)
+        self.mac_key = create_mac_key(aws.client("kms"))
+        self.before, self.now = folder / "before.yaml", folder / "lockstep.yaml"
+        self.write(self.before, host="old.internal")
+        self.write(self.now, host="new.internal")
+        for credential in self.plan(self.before).credentials:
+            self.put(credential.id, plan={"S": credential.plan_digest})
+
+    def write(self, file: Path, *, host: str) -> None:
+        document = plans.plan_document(
+            [plans.database("orders", Engine.MARIADB, host=host, tls={})],
+            [
+                plans.credential(f"{team}/app_{number}", "orders", username=f"{team}_{number}")
+                for team, count in TEAMS.items()
+                for number in range(count)
+            ],
+            region=AWS_REGION,
+            mac_key=self.mac_key,
+        )
+        for made in document["credentials"]:
+            name = made["id"].replace("/", "-")
+            made["secrets"] = {"app_user": name, "connection_blob": f"{name}-blob"}
+        file.write_text(json.dumps(document))
+
+    @staticmethod
+    def plan(file: Path) -> Plan:
+        return load_plan(file)
+
+    def put(self, credential_id: str, **attributes: Any) -> None:  # noqa: ANN401 - as DynamoDB has them
+        self.aws.client("dynamodb").put_item(
+            TableName=LOCK_TABLE, Item={"credential_id": {"S": credential_id}, **attributes}
+        )
+
+    def records(self) -> dict[str, Any]:
+        items = self.aws.client("dynamodb").scan(TableName=LOCK_TABLE)["Items"]
+        return {item["credential_id"]["S"]: item for item in items}
+
+    def entries(self) -> int:
+        pages = self.aws.client("s3").get_paginator("list_objects_v2").paginate(Bucket=AUDIT_BUCKET)
+        return sum(page["KeyCount"] for page in pages)
+
+
+@pytest.fixture(name="fleet")
+def _fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fleet]:
+    with AwsSandbox() as aws:
+        for name, value in aws.environment().items():
+            monkeypatch.setenv(name, value)
+        forget_session()
+        fleet = Fleet(aws, tmp_path)
+        monkeypatch.setenv("LOCKSTEP_PLAN", str(fleet.now))
+        yield fleet
+    forget_session()
+
+
+def run(*words: str) -> Result:
+    return CliRunner().invoke(app, words)
+
+
+def test_a_pattern_names_the_credentials_of_a_team(fleet: Fleet) -> None:
+    done = run("pause", "ledger/*")
+    assert done.exit_code == 0, done.output
+    paused = {name for name, item in fleet.records().items() if "paused" in item}
+    assert paused == {f"ledger/app_{number}" for number in range(5)}
+    none = run("pause", "nobody/*")
+    assert (none.exit_code, "no credential that matches 'nobody/*'" in none.stderr) == (2, True)
+    assert "and 20 more" in none.stderr
+
+
+def test_a_plan_of_many_credentials_is_activated_in_place_of_the_one_before(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(giving, "TOLD_EVERY", 25)
+    digests = {c.id: c.plan_digest for c in Fleet.plan(fleet.now).credentials}
+    refused = run("plan", "activate", "--all")
+    assert refused.exit_code == 1
+    assert "40 of 40 not done. Repeat the command" in refused.stderr
+
+    other = "ledger/app_3"
+    fleet.put(other, plan={"S": "f" * 64})
+    done = run("plan", "activate", "--all", "--from-plan", str(fleet.before))
+    assert done.exit_code == 1
+    assert f"{other}: the active plan is {'f' * 64}" in done.stderr
+    assert "\n25 of 40\n" in done.stderr
+    assert "\n40 of 40\n1 of 40 not done" in done.stderr
+    ordered = {name: item["activate"]["S"] for name, item in fleet.records().items() if "activate" in item}
+    assert ordered == {name: digest for name, digest in digests.items() if name != other}
+    assert "next: " not in done.stdout
+    written = fleet.entries()
+
+    again = run("plan", "activate", "--all", "--from-plan", str(fleet.before), "--from", "f" * 64)
+    assert again.exit_code == 0, again.output
+    assert again.stdout.count("it was so already") == 39
+    assert fleet.entries() == written + 1
+
+
+def test_a_run_of_all_gives_what_a_run_of_each_gives(fleet: Fleet) -> None:
+    assert run("pause", "--all").exit_code == 0
+    assert all(item["paused"]["BOOL"] for item in fleet.records().values())
+    assert run("resume", *(c.id for c in Fleet.plan(fleet.now).credentials)).exit_code == 0
+    assert not any("paused" in item for item in fleet.records().values())
+    assert fleet.entries() == 2 * sum(TEAMS.values())
+    assert run("audit", "verify").exit_code == 0
