@@ -95,6 +95,7 @@ class Clouds:
         self._oci: dict[str, OciClients] = {}
         self._vaults: dict[tuple[str, str], Vault] = {}
         self._kms: Signer | None = None
+        self._caller: str | None = None
 
     # Clients
 
@@ -215,10 +216,12 @@ class Clouds:
         return [self.log(other, credential) for other in runners if other != cloud]
 
     def caller(self) -> str:
-        """AWS's name of the identity, for the audit log."""
+        """AWS's name of the identity, for the audit log; asked once."""
         from lockstep.aws.caller import caller_arn
 
-        return caller_arn(self.aws("sts", self._plan.lock.region))
+        if self._caller is None:
+            self._caller = caller_arn(self.aws("sts", self._plan.lock.region))
+        return self._caller
 
     def stores(self, credential: Credential) -> Stores:
         """A credential's stores, in the plan's order, each opened at its first use."""

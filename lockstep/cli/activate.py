@@ -11,7 +11,6 @@ from lockstep.audit.chain import Entry
 from lockstep.audit.end import newest_numbers
 from lockstep.audit.reading import read_object
 from lockstep.cli.giving import (
-    FEW,
     AllCredentials,
     CredentialArguments,
     Desk,
@@ -23,7 +22,7 @@ from lockstep.cli.giving import (
     would,
 )
 from lockstep.cli.operator import streams
-from lockstep.cli.output import DEFAULT_PLAN, DryRun, Exit, PlanFile, complain, plan_or_exit, say
+from lockstep.cli.output import DEFAULT_PLAN, FEW, DryRun, Exit, PlanFile, complain, plan_or_exit, say
 from lockstep.errors import AuditLogAccessDeniedError, AuditLogUnreachableError
 from lockstep.model import ChainHead, Credential
 from lockstep.orders import Activate

@@ -9,7 +9,7 @@ import typer
 
 from lockstep.cli import failures
 from lockstep.cli.operator import operator
-from lockstep.cli.output import chosen, complain, matching, say, say_aside, wrong_use
+from lockstep.cli.output import FEW, chosen, complain, matching, say, say_aside, wrong_use
 from lockstep.cli.telling import tell
 from lockstep.clouds import Clouds
 from lockstep.errors import LockstepError
@@ -32,8 +32,6 @@ RecordIn = Annotated[
     typer.Option("--stream", help="The audit stream that records it: that of the cloud you are in."),
 ]
 
-FEW = 20
-"""So many credentials are done one after the other."""
 TOLD_EVERY = 500
 """Of more, after so many it is told how far it is."""
 

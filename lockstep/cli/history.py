@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -17,6 +18,7 @@ from lockstep.cli.failures import advice_of
 from lockstep.cli.operator import operator, streams
 from lockstep.cli.output import (
     DEFAULT_PLAN,
+    FEW,
     AsJson,
     CredentialId,
     Exit,
@@ -27,6 +29,7 @@ from lockstep.cli.output import (
     print_json,
     say,
 )
+from lockstep.cli.records import records_of
 from lockstep.cli.times import clock_time, moment
 from lockstep.clouds import Clouds
 from lockstep.environment import line_of
@@ -96,9 +99,11 @@ def history(
     plan = plan_or_exit(file)
     clouds = operator(plan)
     found, problems = [], []
-    for credential in chosen(plan, credential_id):
-        heads = clouds.lock(credential).read().heads
-        runs, unread = last_runs(plan, clouds, credential, heads, newest)
+    wanted = chosen(plan, credential_id)
+    records = records_of(plan, clouds, wanted)
+    reads = [partial(last_runs, plan, clouds, c, records[c.id].heads, newest) for c in wanted]
+    read = clouds.side_by_side(reads) if len(reads) > FEW else [one() for one in reads]
+    for credential, (runs, unread) in zip(wanted, read, strict=True):
         found += runs
         problems += [f"{credential.id} {cloud}: {line_of(error)}" for cloud, error in unread.items()]
     if as_json:

@@ -20,6 +20,7 @@ from lockstep.cli.output import (
     print_json,
     say,
 )
+from lockstep.cli.records import records_of
 from lockstep.cli.status import record_document
 from lockstep.cli.times import clock_time
 from lockstep.model import Lease, LockRecord
@@ -37,7 +38,9 @@ def show(
     Exit code: 0 shown, 3 the lock table was unreachable.
     """
     plan = plan_or_exit(file)
-    records = [operator(plan).lock(c).read() for c in chosen(plan, credential_id)]
+    wanted = chosen(plan, credential_id)
+    read = records_of(plan, operator(plan), wanted)
+    records = [read[c.id] for c in wanted]
     if as_json:
         print_json({"locks": [record_document(r) for r in records]})
         return

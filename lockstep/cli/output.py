@@ -25,6 +25,8 @@ for _console in (out, err):
         _console.width = 80
 
 DEFAULT_PLAN = Path("lockstep.yaml")
+FEW = 20
+"""So many credentials are done one after the other, and more of them side by side."""
 SHOWN_IDS = 20
 """So many ids of a plan are listed where one is not known."""
 

@@ -3,7 +3,7 @@
 By default it reads no value: names of versions spell generations (ADR 59).
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -17,6 +17,7 @@ from lockstep.cli.history import Run, last_runs
 from lockstep.cli.operator import operator
 from lockstep.cli.output import (
     DEFAULT_PLAN,
+    FEW,
     AsJson,
     CredentialId,
     Exit,
@@ -30,6 +31,7 @@ from lockstep.cli.output import (
     wrong_use,
 )
 from lockstep.cli.reading import Answer, Depth, Look
+from lockstep.cli.records import records_of, show_summary
 from lockstep.cli.times import clock_time, moment, moment_or_none
 from lockstep.cli.usage import UsagePlaces, problems_document, show_problems, show_usage, usage_document
 from lockstep.clouds import Clouds
@@ -90,6 +92,13 @@ def status(
     ] = False,
     usage: UsagePlaces = None,
     watch: Annotated[bool, typer.Option("--watch", help="Look again every 5 seconds, until Ctrl-C.")] = False,
+    summary: Annotated[
+        bool,
+        typer.Option(
+            "--summary",
+            help="Read the lock table alone, in one scan: which credentials are not rotated in time.",
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show whether the stores are in step.
@@ -102,6 +111,8 @@ def status(
     It reads no password: the names of the versions say which generation they hold. They do not say what a secret holds
     that Lockstep did not write: whether that is a login or a placeholder is told with --read-values.
 
+    Of many credentials --summary tells which need a look; -c 'team/*' then looks at these, several at the same time.
+
     docs/status.schema.json says what --json prints; later versions only add fields and values.
 
     Exit code: 0 in step, 1 not in step or not rotated yet, 3 a store, the lock table or a place of --usage was
@@ -111,6 +122,10 @@ def status(
         raise wrong_use("--watch is for people: leave out --json")
     plan = plan_or_exit(file)
     wanted, clouds = chosen(plan, credential_id), operator(plan)
+    if summary and (usage or read_values or watch):
+        raise wrong_use("--summary reads the lock table alone: leave out --usage, --read-values and --watch")
+    if summary:
+        raise typer.Exit(show_summary(plan, clouds, wanted, as_json=as_json) or 0)
     depth: Depth = "values" if read_values else "names"
     look = partial(_look, plan, clouds, wanted, usage, depth=depth, as_json=as_json)
     if watch:
@@ -132,7 +147,7 @@ def _watch(look: Callable[[], Exit | None], clock: Clock) -> NoReturn:
 def _look(
     plan: Plan,
     clouds: Clouds,
-    wanted: Iterable[Credential],
+    wanted: Sequence[Credential],
     usage: UsagePlaces,
     *,
     depth: Depth,
@@ -140,7 +155,9 @@ def _look(
 ) -> Exit | None:
     """Look once, and show it; the exit code."""
     now = clouds.clock.now()
-    states = [looked_at(plan, clouds, c, clouds.lock(c).read(), now, depth=depth) for c in wanted]
+    records = records_of(plan, clouds, wanted)
+    looks = [partial(looked_at, plan, clouds, c, records[c.id], now, depth=depth) for c in wanted]
+    states = clouds.side_by_side(looks) if len(looks) > FEW else [look() for look in looks]
     found = usage_at(usage, now=now) if usage else None
     if as_json:
         documents = [document(s, now) | (usage_document(found, s.record) if found else {}) for s in states]

@@ -1,7 +1,9 @@
-"""Orders to many credentials: side by side, told as they are done, and repeated after a failure (protocol O2)."""
+"""Orders to many credentials, and looks at them: side by side, repeated after a failure (protocol O2)."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,9 @@ from typer.testing import CliRunner, Result
 
 from lockstep.aws.clients import forget_session
 from lockstep.cli import app, giving
-from lockstep.cli.giving import FEW
+from lockstep.cli.output import FEW
+from lockstep.clouds import Clouds
+from lockstep.errors import LockTableAccessDeniedError
 from lockstep.model import Engine
 from lockstep.plan import Plan
 from lockstep.plan_file import load_plan
@@ -60,6 +64,14 @@ class Fleet:
         self.aws.client("dynamodb").put_item(
             TableName=LOCK_TABLE, Item={"credential_id": {"S": credential_id}, **attributes}
         )
+
+    def calls_of(self, *words: str) -> Counter[str]:
+        """What a command sends, as service and operation."""
+        seen: Counter[str] = Counter()
+        self.aws.on_request = lambda service, operation: seen.update([f"{service} {operation}"])
+        run(*words)
+        self.aws.on_request = None
+        return seen
 
     def records(self) -> dict[str, Any]:
         items = self.aws.client("dynamodb").scan(TableName=LOCK_TABLE)["Items"]
@@ -130,3 +142,56 @@ def test_a_run_of_all_gives_what_a_run_of_each_gives(fleet: Fleet) -> None:
     assert not any("paused" in item for item in fleet.records().values())
     assert fleet.entries() == 2 * sum(TEAMS.values())
     assert run("audit", "verify").exit_code == 0
+
+
+def test_a_summary_of_all_reads_the_lock_table_alone_and_names_who_needs_a_look(fleet: Fleet) -> None:
+    calls = fleet.calls_of("status", "--summary")
+    assert calls == {"dynamodb Scan": 1}
+    now = datetime.now(UTC)
+    for credential in Fleet.plan(fleet.now).credentials:
+        due = {"next_due_at": {"N": str(int(now.timestamp()))}, "format": {"N": "1"}}
+        fleet.put(credential.id, plan={"S": credential.plan_digest}, **due)
+    good = run("status", "--summary")
+    assert (good.exit_code, good.stdout) == (0, "40 credentials\n  each of them is rotated in time\n")
+
+    late = {"next_due_at": {"N": str(int(now.timestamp()) - 3600)}, "format": {"N": "1"}}
+    digest = Fleet.plan(fleet.now).credentials[0].plan_digest
+    fleet.put("orders/app_0", plan={"S": digest}, **late)
+    fleet.put("ledger/app_1", fence={"S": "no number"})
+    bad = run("status", "--summary")
+    assert bad.exit_code == 1
+    assert "1 not rotated for two intervals: orders/app_0" in bad.stdout
+    assert "1 whose lock record cannot be read: ledger/app_1: LockTableAccessDeniedError" in bad.stdout
+    found = json.loads(run("status", "--summary", "--json").stdout)
+    assert (found["in_time"], found["ids"]["StaleCredentials"]) == (False, ["orders/app_0"])
+    assert run("status", "--summary", "-c", "orders/app_1*").exit_code == 0
+    assert run("status", "--summary", "--watch").exit_code == 2
+
+
+@pytest.mark.parametrize("command", ["status", "history", "lock show"])
+def test_who_looks_at_many_reads_the_lock_records_by_one_scan(fleet: Fleet, command: str) -> None:
+    calls = fleet.calls_of(*command.split())
+    assert calls["dynamodb Scan"] == 1
+    assert "dynamodb GetItem" not in calls
+    few = fleet.calls_of(*command.split(), "-c", "ledger/*")
+    assert (few["dynamodb GetItem"], "dynamodb Scan" in few) == (5, False)
+
+
+def test_who_may_not_scan_reads_the_records_one_by_one(fleet: Fleet) -> None:
+    scanned = run("lock", "show", "--json")
+    dynamodb = Clouds.aws
+
+    def refused(clouds: Clouds, service: str, region: str) -> Any:  # noqa: ANN401 - a client
+        client = dynamodb(clouds, service, region)
+        if service == "dynamodb":
+            client.meta.events.register("before-call.dynamodb.Scan", deny)
+        return client
+
+    def deny(**_more: object) -> None:
+        raise LockTableAccessDeniedError
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Clouds, "aws", refused)
+        calls = fleet.calls_of("lock", "show")
+        assert run("lock", "show", "--json").stdout == scanned.stdout
+    assert calls == {"dynamodb GetItem": 40}
