@@ -435,6 +435,16 @@ class DeadlineExceededError(TerminalError):
     """The run exceeded its deadline. The next run continues from here."""
 
 
+class StartedLateError(TerminalError):
+    """The rotation would have begun too late after its trigger. Nothing was started."""
+
+
+class FleetFailedError(TerminalError):
+    """More rotations of a shard have failed than one credential explains."""
+
+    advice = "The cause names the report, which names them: `aws s3 cp s3://BUCKET/REPORT -`."
+
+
 class UnexpectedError(TerminalError):
     """An unexpected error. Its text is withheld because it may hold a secret."""
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lockstep.ports import Ports
-from lockstep.stack_names import DEFAULT_STACK, LIVE, state_machine_name
+from lockstep.stack_names import CANARY, DEFAULT_STACK, LIVE, fleet_machine_name, state_machine_name
 from sandbox.aws import AwsSandbox, create_state_machine
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -16,6 +16,7 @@ FUNCTIONS = {
     "AuditFunction": "audit",
 }
 FUNCTION_TIMEOUT_SECONDS = 60.0
+FLEET_ROLE = "lockstep-fleet"
 
 
 def register_functions(aws: AwsSandbox, ports: Callable[[str], Ports]) -> None:
@@ -47,6 +48,33 @@ def deploy_state_machine(aws: AwsSandbox, *, lock_table: str) -> str:
     routing = [{"stateMachineVersionArn": version, "weight": 100}]
     states.create_state_machine_alias(name=LIVE, routingConfiguration=routing)
     return arn
+
+
+def deploy_fleet_machine(
+    aws: AwsSandbox, rotation_arn: str, *, plan_bucket: str, report_bucket: str, canary: str = ""
+) -> str:
+    """Make the state machine of the fleet from the file that is deployed to AWS; its ARN.
+
+    Args:
+        aws: Runs already.
+        rotation_arn: The state machine of rotations.
+        plan_bucket: Where the lists of shards are.
+        report_bucket: Where its reports go; on AWS the same bucket.
+        canary: The credential that goes by an alias of its own.
+    """
+    return create_state_machine(
+        aws.client("stepfunctions"),
+        fleet_machine_name(DEFAULT_STACK),
+        (ROOT / "cdk" / "fleet.asl.json").read_text(),
+        {
+            "PlanBucket": plan_bucket,
+            "ReportBucket": report_bucket,
+            "LiveAlias": f"{rotation_arn}:{LIVE}",
+            "CanaryAlias": f"{rotation_arn}:{CANARY}",
+            "Canary": canary,
+        },
+        role_arn=f"arn:aws:iam::{aws.account_id}:role/{FLEET_ROLE}",
+    )
 
 
 def _stay() -> None:

@@ -16,7 +16,8 @@ from sandbox import plans
 from sandbox.aws import AwsSandbox
 from sandbox.aws.interpreter import access_key
 from sandbox.aws.policies import as_list
-from tests.support.fleet_machine import FLEET_ROLE, PLANS, Clock, Fleet
+from sandbox.steps import FLEET_ROLE
+from tests.support.fleet_machine import PLANS, Clock, Fleet
 
 WITHOUT_CALLS = {"DeliverLogs", "Trace"}
 """What Step Functions does beside an execution."""

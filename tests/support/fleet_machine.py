@@ -4,22 +4,21 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from threading import Event, Lock
 from typing import TYPE_CHECKING, Any
 
 from werkzeug.wrappers import Response
 
 from lockstep.shards import run_key
-from lockstep.stack_names import CANARY, DEFAULT_STACK, LIVE, fleet_machine_name, state_machine_name
+from lockstep.stack_names import CANARY, DEFAULT_STACK, LIVE, state_machine_name
 from sandbox.aws import AwsSandbox, Execution, create_state_machine
 from sandbox.aws.guard import Guard
 from sandbox.aws.interpreter import access_key
+from sandbox.steps import deploy_fleet_machine
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-ROOT = Path(__file__).resolve().parents[2]
 DIGEST = "d1" * 32
 SHARD = "20m-00"
 PLANS, REPORTS = "plans", "reports"
@@ -30,7 +29,6 @@ TICK = MINUTE // 60
 TIME = "2026-11-27T17:40:00Z"
 SECRET_OF_A_CAUSE = "only-in-the-cause-of-a-rotation"
 WAIT_SECONDS = 30.0
-FLEET_ROLE, ROTATION_ROLE = "fleet", "rotation"
 
 _ROTATION = {
     "QueryLanguage": "JSONata",
@@ -134,7 +132,7 @@ class Fleet:
             state_machine_name(DEFAULT_STACK),
             json.dumps(_ROTATION),
             {},
-            role_arn=self._role(ROTATION_ROLE),
+            role_arn=f"arn:aws:iam::{self.aws.account_id}:role/rotation",
         )
         version = states.publish_state_machine_version(stateMachineArn=self.rotation_arn)[
             "stateMachineVersionArn"
@@ -143,18 +141,8 @@ class Fleet:
             states.create_state_machine_alias(
                 name=alias, routingConfiguration=[{"stateMachineVersionArn": version, "weight": 100}]
             )
-        self.machine_arn = create_state_machine(
-            states,
-            fleet_machine_name(DEFAULT_STACK),
-            (ROOT / "cdk" / "fleet.asl.json").read_text(),
-            {
-                "PlanBucket": PLANS,
-                "ReportBucket": self.report_bucket,
-                "LiveAlias": f"{self.rotation_arn}:{LIVE}",
-                "CanaryAlias": f"{self.rotation_arn}:{CANARY}",
-                "Canary": canary,
-            },
-            role_arn=self._role(FLEET_ROLE),
+        self.machine_arn = deploy_fleet_machine(
+            self.aws, self.rotation_arn, plan_bucket=PLANS, report_bucket=self.report_bucket, canary=canary
         )
 
     def publish(self, credentials: Sequence[str], *, shard: str = SHARD) -> None:
@@ -277,9 +265,6 @@ class Fleet:
 
     def _read(self, key: str) -> Any:  # noqa: ANN401 - any JSON
         return json.loads(self.aws.client("s3").get_object(Bucket=self.report_bucket, Key=key)["Body"].read())
-
-    def _role(self, name: str) -> str:
-        return f"arn:aws:iam::{self.aws.account_id}:role/{name}"
 
     def _behave(self, event: Mapping[str, Any], _context: object) -> object:
         with self._lock:

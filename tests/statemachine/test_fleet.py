@@ -1,0 +1,91 @@
+"""A shard of real rotations: the state machine of the fleet over that of rotations, both as they are deployed."""
+
+import json
+import re
+import time
+
+import pytest
+
+from lockstep.published.places import PLANS, shard_name
+from lockstep.shards import run_key
+from sandbox.estate import Estate
+from sandbox.steps import deploy_fleet_machine
+from tests.statemachine.conftest import Case
+from tests.statemachine.test_cli import document, run
+
+BUCKET, DIGEST = "lockstep-fleet-plans", "0" * 64
+
+
+@pytest.fixture(scope="module")
+def fleet_arn(world: Estate) -> str:
+    """The state machine of the fleet."""
+    place = {"LocationConstraint": world.aws.region}
+    world.aws.client("s3").create_bucket(Bucket=BUCKET, CreateBucketConfiguration=place)
+    return deploy_fleet_machine(world.aws, world.machine_arn, plan_bucket=BUCKET, report_bucket=BUCKET)
+
+
+def publish(world: Estate, shard: str, *cases: Case) -> None:
+    """Write the list of a shard."""
+    items = [{"credential_id": c.credential.id, "key": run_key(c.credential.id)} for c in cases]
+    world.aws.client("s3").put_object(
+        Bucket=BUCKET, Key=f"{PLANS}/{DIGEST}/{shard_name(shard)}", Body=json.dumps(items).encode()
+    )
+
+
+def test_a_shard_rotates_its_credentials(world: Estate, fleet_arn: str, mariadb: Case, mysql: Case) -> None:
+    cases = (mariadb, mysql)
+    for case in cases:
+        case.settle()
+    publish(world, "20m-00", *cases)
+    given = {"shard": "20m-00", "plan": DIGEST, "trigger": "schedule"}
+    before = int(time.time()) // 60
+    execution = world.aws.run_execution(fleet_arn, given)
+    assert execution.status == "SUCCEEDED", (execution.error, execution.cause)
+    assert (execution.output["rotations"], execution.output["failed"]) == (2, 0)
+    assert execution.output["tick"] in (before, before + 1)
+    for case in cases:
+        assert case.locked_out() == []
+        newest = case.entries()[-1]
+        assert newest.rotation_id == f"f-{execution.output['tick']}-{run_key(case.credential.id)}"
+        assert case.lock["current_generation"] == "2"
+
+
+def test_the_commands_know_such_a_run(world: Estate, fleet_arn: str, plain: Case) -> None:
+    plain.settle()
+    publish(world, "20m-01", plain)
+    given = {"shard": "20m-01", "plan": DIGEST, "trigger": "schedule"}
+    assert world.aws.run_execution(fleet_arn, given).status == "SUCCEEDED"
+    [newest, _first] = document(run(plain, "history", "--json"), "history")["runs"]
+    assert re.fullmatch(r"f-[0-9]{8}-[0-9a-f]{16}", newest["rotation_id"])
+    assert (newest["trigger"], newest["cloud"], newest["outcome"]) == ("schedule", "aws", "rotated")
+    assert run(plain, "status").exit_code == 0
+
+
+def test_what_is_not_due_is_skipped_which_is_a_success(world: Estate, fleet_arn: str, mariadb: Case) -> None:
+    mariadb.settle()
+    mariadb.rotate()
+    publish(world, "20m-02", mariadb)
+    execution = world.aws.run_execution(fleet_arn, {"shard": "20m-02", "plan": DIGEST})
+    assert (execution.status, execution.output["failed"]) == ("SUCCEEDED", 0)
+    report = json.loads(
+        world.aws.client("s3").get_object(Bucket=BUCKET, Key=execution.output["report"])["Body"].read()
+    )
+    [file] = report["ResultFiles"]["SUCCEEDED"]
+    [entry] = json.loads(world.aws.client("s3").get_object(Bucket=BUCKET, Key=file["Key"])["Body"].read())
+    assert json.loads(entry["Output"]) == {"credential_id": mariadb.credential.id, "outcome": "skipped"}
+
+
+def test_a_rotation_that_fails_fails_its_item_by_its_error(
+    world: Estate, fleet_arn: str, plain: Case
+) -> None:
+    plain.settle()
+    plain.set_password("crm", "not-the-password")
+    publish(world, "20m-03", plain)
+    execution = world.aws.run_execution(fleet_arn, {"shard": "20m-03", "plan": DIGEST})
+    assert execution.error == "FleetFailedError"
+    [run_] = world.aws.client("stepfunctions").list_map_runs(executionArn=execution.arn)["mapRuns"]
+    [child] = world.aws.client("stepfunctions").list_executions(mapRunArn=run_["mapRunArn"])["executions"]
+    shown = world.aws.client("stepfunctions").describe_execution(executionArn=child["executionArn"])
+    [newest, _first] = document(run(plain, "history", "--json"), "history")["runs"]
+    assert shown["error"] == newest["error"] != "States.TaskFailed"
+    assert "not-the-password" not in execution.text + json.dumps(shown, default=str)
