@@ -62,6 +62,9 @@ _FIELDS: Mapping[tuple[str, str], frozenset[str]] = {
 _ENDS_BY_TYPE = frozenset({"Choice", "Succeed", "Fail"})
 _JSONATA_EXPRESSION = re.compile(r"\{%(.*)%\}", re.DOTALL)
 _EVAL = re.compile(r"\$eval\s*\(")
+_DISTRIBUTED = frozenset({"ItemReader", "ItemBatcher", "ResultWriter", "Label"})
+_PERCENT = 100
+_MODULES = {"states": "sfn"}
 _INTEGRATIONS = "moto.stepfunctions.parser.asl.component.state.exec.state_task.service"
 
 
@@ -149,6 +152,7 @@ def _state_problems(path: str, state: State, language: str) -> Iterator[str]:
         own = {key: value for key, value in state.items() if key not in {"ItemProcessor", "Branches"}}
         yield from _expression_problems(path, own)
     yield from _argument_problems(path, state)
+    yield from _map_problems(path, state)
 
 
 def _wildcard_problems(path: str, rules: Sequence[State]) -> Iterator[str]:
@@ -177,11 +181,25 @@ def _expression_problems(path: str, value: object) -> Iterator[str]:
 
 def _argument_problems(path: str, state: State) -> Iterator[str]:
     """Step Functions refuses arguments that an optimized integration does not take; moto drops them."""
-    match state.get("Resource", "").split(":"):
-        case ["arn", _, "states", "", "", "dynamodb" | "lambda" as service, action]:
-            supported = import_module(f"{_INTEGRATIONS}.state_task_service_{service}")
+    match state.get("Resource", "").split(":", 6):
+        case ["arn", _, "states", "", "", "dynamodb" | "lambda" | "states" as service, action]:
+            supported = import_module(f"{_INTEGRATIONS}.state_task_service_{_MODULES.get(service, service)}")
             allowed = supported._SUPPORTED_API_PARAM_BINDINGS[action.split(".")[0].lower()]  # noqa: SLF001  moto's own list
             field = "Arguments" if "Arguments" in state else "Parameters"
             for argument in state.get(field, {}) if isinstance(state.get(field, {}), dict) else {}:
                 if argument.removesuffix(".$") not in allowed:
                     yield f"SCHEMA_VALIDATION_FAILED: Field '{argument}' is not supported at {path}/{field}"
+
+
+def _map_problems(path: str, state: State) -> Iterator[str]:
+    """What a Map takes only where its items are executions of their own.
+
+    See https://docs.aws.amazon.com/step-functions/latest/dg/state-map-inline.html.
+    """
+    processor = state.get("ItemProcessor", {})
+    if processor.get("ProcessorConfig", {}).get("Mode", "INLINE") == "INLINE":
+        for field in sorted(_DISTRIBUTED & state.keys()):
+            yield f"SCHEMA_VALIDATION_FAILED: Field '{field}' is not supported by an inline Map at {path}"
+    percentage = state.get("ToleratedFailurePercentage", 0)
+    if isinstance(percentage, int | float) and not 0 <= percentage <= _PERCENT:
+        yield f"SCHEMA_VALIDATION_FAILED: The percentage is not between 0 and 100 at {path}"

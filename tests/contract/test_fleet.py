@@ -103,61 +103,6 @@ def test_who_would_begin_too_late_does_not_wait_first(fleet: Fleet, clock: Clock
     assert late["stopDate"] - late["startDate"] < timedelta(seconds=30)
 
 
-@pytest.mark.parametrize("every_ms", [0, -1, 1.5, 60_001, "100", None, True])
-def test_a_pace_that_is_no_pace_is_refused(fleet: Fleet, every_ms: object) -> None:
-    fleet.publish(["team/a"])
-    given = fleet.input() | {"every_ms": every_ms}
-    execution = fleet.aws.run_execution(fleet.machine_arn, given)
-    assert execution.error == "InvalidRequestError"
-    assert fleet.rotated == []
-
-
-@pytest.mark.parametrize(
-    "given",
-    [
-        {"shard": None},
-        {"shard": ""},
-        {"shard": "20m-0"},
-        {"shard": "../20m-00"},
-        {"shard": "20m-00/../../x"},
-        {"shard": "20m-000"},
-        {"shard": 20},
-        {"plan": None},
-        {"plan": "d1" * 31},
-        {"plan": "D1" * 32},
-        {"plan": "x/" * 32},
-        {"time": "2026-11-27"},
-        {"time": "2026-11-27T17:40:00+01:00"},
-        {"time": "2026-13-27T17:40:00Z"},
-        {"time": "2026-11-27T17:42:00Z"},
-        {"time": 1_795_801_200},
-        {"concurrency": 0},
-        {"concurrency": -3},
-        {"concurrency": 2.5},
-        {"concurrency": 1001},
-        {"concurrency": "5"},
-        {"concurrency": True},
-        {"trigger": ""},
-        {"trigger": "with space"},
-        {"trigger": "x" * 201},
-        {"host": "db.example.com"},
-    ],
-    ids=json.dumps,
-)
-def test_an_input_that_is_not_valid_changes_nothing(fleet: Fleet, given: dict[str, object]) -> None:
-    fleet.publish(["team/app"])
-    execution = fleet.aws.run_execution(fleet.machine_arn, fleet.input(**given))
-    assert (execution.status, execution.error) == ("FAILED", "InvalidRequestError")
-    assert execution.states_entered == ["CheckInput", "InvalidInput"]
-    assert fleet.rotated == []
-
-
-@pytest.mark.parametrize("given", [None, [], "20m-00", 3])
-def test_an_input_that_is_no_object_changes_nothing(fleet: Fleet, given: object) -> None:
-    execution = fleet.aws.run_execution(fleet.machine_arn, given)
-    assert (execution.status, execution.error) == ("FAILED", "InvalidRequestError")
-
-
 def test_the_input_may_name_a_shard_and_a_plan_alone(fleet: Fleet, clock: Clock) -> None:
     """A person starts one without a time: it counts from the start of the execution."""
     fleet.publish(["team/app"])
