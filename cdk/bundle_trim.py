@@ -22,7 +22,7 @@ Kind: TypeAlias = Literal["aws", "oci", "agent"]
 
 BOTOCORE_SERVICES = frozenset({"dynamodb", "events", "kms", "s3", "secretsmanager", "stepfunctions", "sts"})
 # The SDK's waiter imports work_requests.
-OCI_SERVICES = frozenset({"object_storage", "ons", "secrets", "vault", "work_requests"})
+OCI_SERVICES = frozenset({"functions", "object_storage", "ons", "secrets", "vault", "work_requests"})
 
 # Other packages require these, but neither a handler nor the agent imports them: the SDK's asynchronous client, its
 # support for hardware tokens, the test tools that fdk depends on.

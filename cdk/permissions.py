@@ -189,6 +189,8 @@ class Grants:
             *self._secrets("Promote", ["secretsmanager:UpdateSecretVersionStage"], own),
             *self._secret_keys(["kms:Decrypt", "kms:GenerateDataKey"], own),
             *self._iam_logins(),
+            # A call looks at all records at once, for what is due (protocol R5).
+            _allow("Scan", ["dynamodb:Scan"], [self.table_arn]),
             *self._lock(lock_attributes.OCI_RUNNER),
             *self._entries(),
         ]

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from lockstep.oci.vault import Vault
     from lockstep.orders import Orders
     from lockstep.sessions import SessionSource
+    from lockstep.watch import Table
 
 OpenSecret = Callable[[Store, "Clouds", VersionNames], VersionedSecret]
 """What `adapter` of a store kind names."""
@@ -189,6 +190,17 @@ class Clouds:
 
         table = self._plan.lock
         return DynamoDbLock(self.aws("dynamodb", table.region), table.table, credential.id)
+
+    def lock_table(self) -> "Table":
+        """Every lock record.
+
+        Raises:
+            LockTableUnreachableError, LockTableAccessDeniedError: As `lockstep.aws.dynamodb_table.read_table`.
+        """
+        from lockstep.aws.dynamodb_table import read_table
+
+        table = self._plan.lock
+        return read_table(self.aws("dynamodb", table.region), table.table)
 
     def orders(self, credential: Credential) -> "Orders":
         """What an operator may change in the lock table."""

@@ -423,6 +423,14 @@ class AccountOwnedError(TerminalError):
     advice = "Take it out of one of the two plans; `lockstep retire` frees the accounts of a credential."
 
 
+class NotHandedOnError(TerminalError):
+    """The function in OCI could not be called for other credentials."""
+
+    advice = (
+        "Deploy it with its rights: `make deploy-oci`. What was not handed on is done one after the other."
+    )
+
+
 class EventNotSentError(TerminalError):
     """An event was not sent. It is no evidence, and nothing waits for it."""
 

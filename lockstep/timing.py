@@ -37,6 +37,10 @@ TOLERANCE = START_LATENESS
 """The least tolerance of a schedule: a run may start late, and the next one on time, by the same clock. Between a run
 of one runner and the next trigger of the other lies half an interval."""
 
+BATCH = 10
+"""Credentials that one call of the standby rotates, one after the other (protocol R5). A rotation takes seconds, so
+each comes within a minute or two of the call; what is more is handed on to other calls."""
+
 CALLS_AT_ONCE = 24
 """The threads of a process, for calls that run at the same time: two secrets in the four slots of a ring and in three
 other stores, or eight databases with three hosts each, do not wait for one another (protocol M10)."""

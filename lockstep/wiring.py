@@ -31,12 +31,18 @@ from lockstep.workers import SideBySide, at_the_same_time
 
 if TYPE_CHECKING:
     from lockstep.events.sending import Sink
+    from lockstep.oci.own_function import OwnFunction
     from lockstep.tracing.traces import Traces
+    from lockstep.watch import Table
 
 PLAN_VARIABLE = "LOCKSTEP_PLAN"
 """The environment variable that says where the plan is: a file, or an address (`lockstep.published.places`)."""
 PLAN_NAME = "lockstep.yaml"
 """The plan file where nothing says another."""
+
+FUNCTION_VARIABLE, REGION_VARIABLE = "FN_FN_ID", "OCI_RESOURCE_PRINCIPAL_REGION"
+"""A function's own OCID, and its region, as OCI says them in its environment
+(https://docs.oracle.com/iaas/Content/Functions/Tasks/functionsenvironmentvariables.htm)."""
 
 EVENT_TIMEOUTS = CloudTimeouts(connect_seconds=1.0, read_seconds=2.0)
 """Of the calls that send events: somebody waits for what comes after them, and nobody for the events."""
@@ -169,6 +175,24 @@ class Runner:
         )
         return self._seen_through(plan)(ports)
 
+    def lock_table(self) -> "Table":
+        """Every lock record.
+
+        Raises:
+            LockTableUnreachableError: The table did not answer.
+            LockTableAccessDeniedError: It is not there, or this identity may not read all of it.
+        """
+        return self._clouds(self._source.plan).lock_table()
+
+    def own_function(self) -> "OwnFunction | None":
+        """The function in OCI that this process is an instance of; None where it is none."""
+        function_id, region = (os.environ.get(name) for name in (FUNCTION_VARIABLE, REGION_VARIABLE))
+        if not (function_id and region):
+            return None
+        from lockstep.oci.own_function import OwnFunction  # noqa: PLC0415 - only the standby loads it
+
+        return OwnFunction(self._clouds(self._source.plan).oci(region), function_id)
+
     def _clouds(self, plan: CompiledPlan) -> Clouds:
         """The clients of all credentials: what a client needs of the plan does not belong to a credential."""
         with self._opening:
@@ -281,7 +305,7 @@ def _object_storage_bucket(place: PlanInObjectStorage) -> Documents:
 
     clients = OciClients(
         own_oci_identity,
-        _region(place.region, "OCI_RESOURCE_PRINCIPAL_REGION"),
+        _region(place.region, REGION_VARIABLE),
         endpoint=endpoints_from_environment().oci,
         before_send=check_scope,
     )

@@ -1,11 +1,15 @@
 """The fdk face of the standby: the same four steps as the state machine, in sequence.
 
-    input    {}  or nothing       every credential of the plan, each if it is due or half-done; what a schedule sends
+    input    {}  or nothing       every credential of the plan that is due or half-done (`lockstep.picking`); what a
+                                  schedule sends. Many are handed on to calls of the function itself
+                                  (`oci_fn.dispatching`)
+             {"credential_ids": [ … ], "trigger": …}             these, 100 at most: what is handed on
              {"credential_id": …, "trigger": …, "force": …}      one credential: the input of the
                                   state machine (`lockstep.messages.RunInput`)
              {"doctor": "look", …}    nothing is rotated: what `lockstep doctor --in-cloud` asks, answered as
                                   `lockstep.doctor.probes.reply.Reply`
-    output   {"results": [{"credential_id": …, "outcome": "rotated" | "skipped" | "failed", …}, …]}
+    output   {"results": [{"credential_id": …, "outcome": "rotated" | "skipped" | "failed", …}, …],
+              "handed_on": credentials, "batches": calls, "left": credentials for the next call}
 
 One credential that fails does not stop the others (protocol R5). fdk sends the text of an uncaught exception to the
 caller and to the log, and turns every status but 200, 502 and 504 into 200. So every exception is caught here, and a
@@ -16,7 +20,8 @@ bad input, which changes nothing, or `failed` among the results for a rotation.
 import json
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Protocol
@@ -27,20 +32,29 @@ from lockstep.compiled import CompiledPlan
 from lockstep.errors import InvalidRequestError, LockstepError, UnexpectedError
 from lockstep.identity import OCI_RUNNER
 from lockstep.messages import DoctorRequest, Id, RunInput
+from lockstep.picking import pick
 from lockstep.ports import Clock, Ports
 from lockstep.published.documents import Index
 from lockstep.scope import Scope, end_process
 from lockstep.shapes import Message, ShapeError, parse, read
 from lockstep.system import SystemClock
+from lockstep.timing import LOCK_POLICY, STEP
 from lockstep.wiring import forget, hosted_runner, hosted_traces
+from lockstep.workers import at_the_same_time
+from oci_fn.dispatching import MOST_IDS, HandedOn, hand_on, shares
 from oci_fn.retries import Retries
 from oci_fn.sequence import RunRequest, rotate
 
 if TYPE_CHECKING:
+    from lockstep.oci.own_function import OwnFunction
+    from lockstep.watch import Table
     from oci_fn.telling import Teller
 
 MARGIN_SECONDS = 25.0
 """Time before the platform's deadline in which no call begins, so that the longest step can end (protocol F8)."""
+
+LAST_BEGIN_SECONDS = MARGIN_SECONDS + STEP.total_seconds()
+"""Time before that deadline in which a call that has many credentials to do begins no further one."""
 
 # fdk sets the root logger to DEBUG. At that level libraries log the contents of requests and replies.
 logging.getLogger().setLevel(logging.WARNING)
@@ -52,6 +66,31 @@ class EveryInput(Message):
     """The input for every credential of the plan."""
 
     trigger: Id = "schedule"
+
+
+class ManyInput(Message):
+    """The input for some credentials of the plan: what a call has handed on."""
+
+    credential_ids: tuple[Id, ...]
+    trigger: Id = "schedule"
+
+
+Given = RunInput | EveryInput | ManyInput | DoctorRequest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What a call has to do.
+
+    Attributes:
+        runs: Its own runs, one after the other.
+        handed_on: What has become of what it has handed on.
+        left: How many credentials are left to the next call.
+    """
+
+    runs: Sequence[RunInput]
+    handed_on: HandedOn = HandedOn()  # noqa: RUF009 - it cannot change
+    left: int = 0
 
 
 class RunnerLike(Protocol):
@@ -67,6 +106,12 @@ class RunnerLike(Protocol):
 
     def ports(self, credential_id: str) -> Ports:
         """The ports of a credential."""
+
+    def lock_table(self) -> "Table":
+        """Every lock record."""
+
+    def own_function(self) -> "OwnFunction | None":
+        """What can be called for other credentials."""
 
 
 class Function:
@@ -101,18 +146,21 @@ class Function:
             call_id = _call_id(ctx)
             ends_at = self._clock.monotonic() + _seconds_left(ctx, self._clock)
             with Scope(self._clock, ends_at=ends_at, leave=self._leave).open():
-                runs = self._runs(given)
+                work = self._work(given, ends_at)
                 teller = self._teller(ends_at)
-            results = [
-                self._run(run, f"{call_id}.{number}", teller, ends_at=ends_at)
-                for number, run in enumerate(runs, start=1)
-            ]
+            results: list[dict[str, Any]] = []
+            for number, run in enumerate(work.runs, start=1):
+                if number > 1 and self._clock.monotonic() >= ends_at - LAST_BEGIN_SECONDS:
+                    break
+                results.append(self._run(run, f"{call_id}.{number}", teller, ends_at=ends_at))
             hosted_traces().flush(seconds_left=ends_at - self._clock.monotonic())
         except LockstepError as error:
+            self._forget_after(type(error).__name__)
             return _answer(ctx, _shown(error), succeeded=False)
         except Exception as error:  # noqa: BLE001 - the last line of defence before fdk prints it
             return _answer(ctx, _shown(UnexpectedError(code=type(error).__name__)), succeeded=False)
-        return _answer(ctx, {"results": results}, succeeded=all(r["outcome"] != "failed" for r in results))
+        body, succeeded = _told(work, results)
+        return _answer(ctx, body, succeeded=succeeded)
 
     def _teller(self, ends_at: float) -> "Teller | None":
         """Who tells other programs what has happened; None where the plan names no topic. Then nothing is loaded."""
@@ -154,9 +202,7 @@ class Function:
             result = {"outcome": "failed", **_shown(error)}
         except Exception as error:  # noqa: BLE001 - a bug, or a foreign error that crossed a port
             result = {"outcome": "failed", **_shown(UnexpectedError(code=type(error).__name__))}
-        if str(result.get("error", "")).endswith("AccessDeniedError"):
-            # The key of the other cloud may have been replaced: the next call reads it again.
-            self._forget()
+        self._forget_after(str(result.get("error", "")))
         result = {"credential_id": run.credential_id, "rotation_id": rotation_id, **result}
         took_ms = round((self._clock.monotonic() - began) * 1000)
         logger.info(json.dumps({**result, "milliseconds": took_ms, "states_ms": retries.states_ms}))
@@ -171,22 +217,71 @@ class Function:
         with Scope(self._clock, ends_at=ends_at, leave=self._leave).open():
             return answer(request, function="oci/rotate")
 
-    def _runs(self, given: RunInput | EveryInput) -> list[RunInput]:
-        ids = [c.id for c in self._runner().index.credentials]
+    def _forget_after(self, error: str) -> None:
+        """The key of the other cloud may have been replaced: the next call reads it again."""
+        if error.endswith("AccessDeniedError"):
+            self._forget()
+
+    def _work(self, given: RunInput | EveryInput | ManyInput, ends_at: float) -> Work:
         if isinstance(given, EveryInput):
-            return [RunInput(credential_id=key, trigger=given.trigger) for key in ids]
-        if given.credential_id not in ids:
+            return self._shared(given.trigger, ends_at)
+        if isinstance(given, ManyInput):
+            # Each run says whether its credential is in the plan: reading the index for a few would take seconds.
+            return Work(runs=_runs(given.credential_ids, given.trigger))
+        if given.credential_id not in {c.id for c in self._runner().index.credentials}:
             raise InvalidRequestError(credential=given.credential_id)
-        return [given]
+        return Work(runs=[given])
+
+    def _shared(self, trigger: str, ends_at: float) -> Work:
+        """Look at all credentials, hand on what is too much for one call, and keep the rest."""
+        runner, retries = self._runner(), Retries(self._clock, deadline=ends_at - MARGIN_SECONDS)
+        table = retries.call("Look", runner.lock_table, policy=LOCK_POLICY)
+        now = self._clock.now().replace(microsecond=0)
+        due = pick(runner.index.credentials, table, now=now)
+        function = runner.own_function()
+        share = shares(due, can_hand_on=function is not None)
+        if function is None or not share.batches:
+            return Work(runs=_runs(share.own, trigger))
+        done = hand_on(share.batches, function.call, trigger=trigger, side_by_side=at_the_same_time)
+        left = len(share.left)
+        if done.error or left:
+            logger.error(json.dumps({"due": len(due), "handed_on": done.number, "left": left, **_why(done)}))
+        return Work(runs=_runs(done.refused, trigger), handed_on=done, left=left)
 
 
-def _parse(body: bytes) -> RunInput | EveryInput | DoctorRequest:
+def _runs(ids: Sequence[str], trigger: str) -> list[RunInput]:
+    return [RunInput(credential_id=credential_id, trigger=trigger) for credential_id in ids]
+
+
+def _told(work: Work, results: list[dict[str, Any]]) -> tuple[dict[str, Any], bool]:
+    """What the caller is told, and whether all is done or handed on."""
+    left = work.left + len(work.runs) - len(results)
+    counts: dict[str, Any] = {}
+    if work.handed_on.batches or work.handed_on.error:
+        counts = {
+            "handed_on": work.handed_on.number,
+            "batches": work.handed_on.batches,
+            **_why(work.handed_on),
+        }
+    if left:
+        counts["left"] = left
+    failed = any(result["outcome"] == "failed" for result in results)
+    return {"results": results, **counts}, not (failed or left or work.handed_on.error)
+
+
+def _why(done: HandedOn) -> dict[str, str]:
+    return _shown(done.error) if done.error else {}
+
+
+def _parse(body: bytes) -> Given:
     try:
-        given: RunInput | EveryInput | DoctorRequest = read(
-            RunInput | EveryInput | DoctorRequest, parse(body.strip() or b"{}")
-        )
+        given: Given = read(Given, parse(body.strip() or b"{}"))
     except ShapeError:
         raise InvalidRequestError from None
+    if isinstance(given, ManyInput):
+        ids = given.credential_ids
+        if not (0 < len(ids) <= MOST_IDS and len(set(ids)) == len(ids)):
+            raise InvalidRequestError(code="credential_ids")
     return given
 
 

@@ -56,7 +56,10 @@ RUNNERS_MAY = (
     "SECRET_BUNDLE_READ",
 )
 """All that the policies give either runner in OCI, in the compartment of the rings."""
-FUNCTION_MAY = ("SECRET_INSPECT", "SECRET_BUNDLE_READ", "OBJECT_CREATE", "OBJECT_INSPECT")
+FUNCTION_MAY = (
+    *("SECRET_INSPECT", "SECRET_BUNDLE_READ", "OBJECT_CREATE", "OBJECT_INSPECT"),
+    *("FN_FUNCTION_READ", "FN_INVOCATION"),
+)
 """All that its policy gives the OCI function in Lockstep's own compartment."""
 WITNESS_MAY = ("OBJECT_INSPECT", "OBJECT_READ")
 """All that its policy gives the AWS runner there, on the audit bucket."""

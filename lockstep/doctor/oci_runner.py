@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -15,6 +15,7 @@ from lockstep.doctor.oci_tenancy import vault_of
 from lockstep.doctor.oci_vault import secrets_in, with_standby
 from lockstep.environment import OciActionDeniedError
 from lockstep.plan import Plan
+from lockstep.shards import Shard, standby_minutes
 from lockstep.store_kinds.oci_names import oci_name
 
 Untyped = Any
@@ -113,15 +114,9 @@ def function(context: Context) -> Iterator[Answer]:
             yield failed(FUNCTION, f"it is {one.lifecycle_state}", commands.DEPLOY_OCI)
 
 
-def crons(interval: timedelta) -> set[str]:
-    """When the standby is called: half an interval after AWS (`oci_fn/terraform/runner/schedules.tf`).
-
-    Args:
-        interval: The shortest of the plan.
-    """
-    period = min(interval, _HOUR)
-    first = [period // 2 + i * period for i in range(_HOUR // period)]
-    return {f"{after // _MINUTE} * * * *" for after in first}
+def crons(shards: Iterable[Shard]) -> set[str]:
+    """When the standby is called: half an interval after AWS (`oci_fn/terraform/runner/schedules.tf`)."""
+    return {f"{minute} * * * *" for minute in standby_minutes(shards)}
 
 
 def schedules(context: Context) -> Iterator[Answer]:
@@ -136,7 +131,7 @@ def schedules(context: Context) -> Iterator[Answer]:
     functions = {one.id for one in functions_of(context)}
     own = [s for s in listed if functions & {resource.id for resource in s.resources or ()}]
     on = {s.recurrence_details: s for s in own if s.lifecycle_state == "ACTIVE"}
-    wanted = crons(min(c.schedule.interval for c in context.plan.credentials))
+    wanted = crons(context.plan.shards)
     for cron in sorted(wanted):
         if cron in on:
             yield passed(cron, f"{on[cron].display_name} calls the standby")
@@ -146,7 +141,7 @@ def schedules(context: Context) -> Iterator[Answer]:
         switch = f"{commands.DEPLOY_OCI}  # with paused = false in terraform.tfvars"
         yield failed(cron, told, switch)
     for cron in sorted(on.keys() - wanted):
-        text = f"{on[cron].display_name} calls the standby when the plan's interval does not ask for it"
+        text = f"{on[cron].display_name} calls the standby when no interval of the plan asks for it"
         yield failed(cron, text, commands.DEPLOY_OCI)
 
 

@@ -17,7 +17,9 @@ module "runner" {
   memory_in_mbs              = var.memory_in_mbs
   subnet_ids                 = var.subnet_ids
   network_security_group_ids = var.network_security_group_ids
-  interval_minutes           = min(local.intervals...)
+  credentials = {
+    for minutes in distinct(local.intervals) : minutes => length([for i in local.intervals : i if i == minutes])
+  }
   paused                     = var.paused
   log_retention_days         = var.log_retention_days
   alarm_email                = var.alarm_email

@@ -79,6 +79,7 @@ class DeploymentService:
             "list_retention_rules": self._retention_rules,
             "list_applications": lambda c: self._list(c, there.applications, "FN_APP_LIST"),
             "list_functions": self._functions,
+            "get_function": self._function,
             "list_schedules": lambda c: self._list(
                 c, there.schedules, "RESOURCE_SCHEDULE_INSPECT", items=True
             ),
@@ -154,6 +155,15 @@ class DeploymentService:
             raise not_found()
         found = [f for f in self.deployment.functions if f["applicationId"] == application]
         return self._page(call, _named(call, found), items=False)
+
+    def _function(self, call: Call) -> Reply:
+        ocid = call.path["function"]
+        found = next((f for f in self.deployment.functions if f["id"] == ocid), None)
+        if found is None or not call.may(
+            "FN_FUNCTION_READ", resource=ocid, compartment=found["compartmentId"]
+        ):
+            raise not_found()
+        return json_reply(found, {})
 
     def _topic(self, call: Call) -> Reply:
         found = next((t for t in self.deployment.topics if t["topicId"] == call.path["topic"]), None)

@@ -98,6 +98,7 @@ ROUTES: Final = (
     _route("deployment", "list_retention_rules", "GET", _BUCKET + "/retentionRules"),
     _route("deployment", "list_applications", "GET", "/20260325/applications"),
     _route("deployment", "list_functions", "GET", "/20260325/functions"),
+    _route("deployment", "get_function", "GET", "/20260325/functions/{function}"),
     _route("functions", "invoke_function", "POST", "/20260325/functions/{function}/actions/invoke"),
     _route("deployment", "list_schedules", "GET", "/20240430/schedules"),
     _route("deployment", "list_alarms", "GET", "/20180401/alarms"),

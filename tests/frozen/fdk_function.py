@@ -9,6 +9,7 @@ from lockstep.errors import StoresDivergedError, StoreUnreachableError
 from lockstep.identity import OCI_RUNNER
 from lockstep.ports import Ports
 from lockstep.published.documents import Index
+from lockstep.watch import Table
 from lockstep.wiring import hosted_runner
 from lockstep.workers import at_the_same_time
 from oci_fn import func
@@ -27,6 +28,13 @@ class Acting:
     def index(self) -> Index:
         """As the shipped one."""
         return hosted_runner(OCI_RUNNER).index
+
+    def lock_table(self) -> Table:
+        """As the shipped one."""
+        return hosted_runner(OCI_RUNNER).lock_table()
+
+    def own_function(self) -> None:
+        """No call is handed on."""
 
     def ports(self, credential_id: str) -> Ports:
         """Behave; then fail, so that no rotation begins."""

@@ -56,7 +56,7 @@ LOCK: dict[str, tuple[str, ...]] = {
     "apply_db": ("GetItem", "UpdateItem"),
     "update_secrets": ("UpdateItem",),
     "audit": ("GetItem", "UpdateItem"),
-    "OCI runner": ("GetItem", "UpdateItem"),
+    "OCI runner": ("GetItem", "UpdateItem", "Scan"),
     "state machine": ("UpdateItem",),
     "schedules": (),
     "watch": ("Scan",),

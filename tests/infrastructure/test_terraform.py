@@ -14,6 +14,7 @@ from lockstep.doctor import oci_runner
 from lockstep.plan import Plan
 from lockstep.plan_admins import names_in_oci
 from lockstep.plan_file import parse_plan
+from lockstep.shards import shards
 from lockstep.stack_names import DEFAULT_STACK
 from lockstep.store_kinds import OciVault
 from lockstep.store_kinds.oci_names import oci_name, slot_name
@@ -115,22 +116,35 @@ def test_there_is_a_runner_only_if_the_plan_has_one(tmp_path: Path) -> None:
 
 @needs_tools
 def test_the_standby_is_called_half_an_interval_after_each_rotation_and_every_hour(tmp_path: Path) -> None:
+    week = 7 * 1440
     cases = [
-        (20, ["10 * * * *", "30 * * * *", "50 * * * *"]),
-        (30, ["15 * * * *", "45 * * * *"]),
-        (60, ["30 * * * *"]),
-        (180, ["30 * * * *"]),
-        (7 * 1440, ["30 * * * *"]),
+        ({20: 200}, [10, 30, 50]),
+        ({30: 1}, [15, 45]),
+        ({60: 200}, [30]),
+        ({180: 1}, [30]),
+        ({week: 1}, [30]),
+        ({20: 1, 30: 1}, [10, 15, 30, 45, 50]),
+        ({20: 201}, [2, 6, 10, 14, 18, 22, 26, 30, 34, 38, 42, 46, 50, 54, 58]),
+        ({60: 2000}, [0, 6, 12, 18, 24, 30, 36, 42, 48, 54]),
+        ({60: 1500, 30: 5}, [0, 6, 12, 15, 18, 24, 30, 36, 42, 45, 48, 54]),
+        ({120: 1001}, [6, 18, 30, 42, 54]),
+        ({1440: 2001, week: 10}, [6, 18, 30, 42, 54]),
+        ({20: 10_000}, list(range(60))),
     ]
-    runs = schedules(tmp_path, [interval for interval, _ in cases])
-    assert runs == [crons for _, crons in cases]
+    runs = schedules(tmp_path, [counts for counts, _ in cases])
+    assert runs == [[f"{minute} * * * *" for minute in minutes] for _, minutes in cases]
     # The doctor expects them.
-    assert [sorted(oci_runner.crons(timedelta(minutes=minutes))) for minutes, _ in cases] == runs
+    plans = [
+        {f"c{m}-{n}": timedelta(minutes=m) for m, number in counts.items() for n in range(number)}
+        for counts, _ in cases
+    ]
+    for plan, run in zip(plans, runs, strict=True):
+        assert oci_runner.crons(shards(plan)) == set(run)
 
 
-def schedules(folder: Path, cases: list[int]) -> list[list[str]]:
+def schedules(folder: Path, cases: list[dict[int, int]]) -> list[list[str]]:
     shutil.copytree(CONFIGURATION / "runner", folder / "runner")
-    modules = {f"case{i}": runner_module(case) for i, case in enumerate(cases)}
+    modules = {f"case{i}": runner_module(f"case{i}", case) for i, case in enumerate(cases)}
     document = {
         "variable": {"tenancy_ocid": {}},
         "provider": {"oci": [{}, {"alias": "home"}]},
@@ -141,15 +155,16 @@ def schedules(folder: Path, cases: list[int]) -> list[list[str]]:
     (folder / "main.tf.json").write_text(json.dumps(document))
     results = run_tool(folder, ("init", None), ("apply", None), ("show", None))
     succeeded(results)
-    return [results[-1]["value"]["values"]["outputs"][name]["value"] for name in modules]
+    outputs = results[-1]["value"]["values"]["outputs"]
+    return [outputs[name]["value"] for name in modules]
 
 
-def runner_module(interval: int) -> Document:
+def runner_module(name: str, credentials: dict[int, int]) -> Document:
     ids = {"vault_id": "ocid1.vault.oc1..aaaa", "own_compartment_id": "ocid1.compartment.oc1..bbbb"}
     return {
         "source": "./runner",
         "providers": {"oci": "oci", "oci.home": "oci.home"},
-        "name": f"every-{interval}",
+        "name": name,
         "tenancy_ocid": "${var.tenancy_ocid}",
         "compartment_id": "ocid1.compartment.oc1..aaaa",
         "image": "fra.ocir.io/tenant/lockstep:1",
@@ -157,7 +172,7 @@ def runner_module(interval: int) -> Document:
         "memory_in_mbs": 512,
         "subnet_ids": ["ocid1.subnet.oc1..aaaa"],
         "network_security_group_ids": [],
-        "interval_minutes": interval,
+        "credentials": credentials,
         "paused": False,
         "log_retention_days": 30,
         "alarm_email": None,

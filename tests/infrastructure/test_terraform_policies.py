@@ -9,10 +9,11 @@ import oci  # type: ignore[import-untyped]  # the SDK ships no types
 import pytest
 
 from lockstep.contents import encode_app_user, encode_connection_blob
-from lockstep.errors import LockstepError
+from lockstep.errors import LockstepError, NotHandedOnError
 from lockstep.model import Credential, CredentialValue, Login, SecretStr
 from lockstep.oci.clients import OciClients
 from lockstep.oci.object_storage_audit import ObjectStorageAuditLog
+from lockstep.oci.own_function import OwnFunction
 from lockstep.oci.vault import Vault
 from lockstep.oci.vault_ring import VaultRing
 from lockstep.oci.vault_signer import VaultSigner
@@ -57,6 +58,7 @@ OTHERS = {
 }
 """Secrets of another stack in the tenancy, in the same vault, with their compartments."""
 OTHERS_BUCKET = "other-audit"
+FUNCTION_ID, OTHERS_FUNCTION_ID = "ocid1.fnfunc.oc1..rotate", "ocid1.fnfunc.oc1..other"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +95,13 @@ def world(stack: Stack, deployed: Deployment) -> Iterator[World]:
         ids = {
             stack.store["compartment_id"]: sandbox.compartment_id,
             stack.store["own_compartment_id"]: sandbox.own_compartment_id,
+            deployed.one("oci_functions_function")["id"]: FUNCTION_ID,
         }
+        here = {"compartmentId": sandbox.own_compartment_id, "invokeEndpoint": sandbox.endpoint}
+        sandbox.deployment.functions = [{"id": one, **here} for one in (FUNCTION_ID, OTHERS_FUNCTION_ID)]
+        sandbox.functions.code.update(
+            dict.fromkeys((FUNCTION_ID, OTHERS_FUNCTION_ID), lambda _: (200, b"{}"))
+        )
         # Long enough for a signing key.
         content = json.dumps({"placeholder": "x" * 64}).encode()
         secrets = {
@@ -310,6 +318,9 @@ def keep_record(world: World, clients: OciClients) -> None:
     VaultSigner(vault, audit.mac_secret).sign(b"digest")
     for secret in (runner.aws_key_secret, *names_in_oci(world.plan)):
         assert vault.read_named(oci_names.oci_name(secret)).data
+    OwnFunction(clients, FUNCTION_ID).call({"credential_ids": ["multi-cloud/app_user"]})
+    [called] = world.sandbox.functions.finish(seconds=10)
+    assert json.loads(called.body) == {"credential_ids": ["multi-cloud/app_user"]}
     log = _log(world, clients)
     entry = {"chain": "{}", "mac": "{}"}
     assert log.put(1, b"{}", entry)
@@ -332,6 +343,12 @@ def _log(world: World, clients: OciClients) -> ObjectStorageAuditLog:
         stream="oci",
         credential_id=world.plan.credentials[0].id,
     )
+
+
+def test_the_function_calls_no_other_one(world: World, policy: list[Statement], deployed: Deployment) -> None:
+    clients = world.permit("lockstep-oci-runner", of("lockstep-oci-runner", policy, deployed))
+    with pytest.raises(NotHandedOnError):
+        OwnFunction(clients, OTHERS_FUNCTION_ID).call({})
 
 
 def witness(world: World, clients: OciClients) -> None:

@@ -6,6 +6,7 @@ from lockstep.compiled import CompiledPlan
 from lockstep.identity import OCI_RUNNER
 from lockstep.ports import Ports
 from lockstep.published.documents import Index
+from lockstep.watch import Table
 from lockstep.wiring import hosted_runner
 from oci_fn import func
 
@@ -18,6 +19,12 @@ class Buggy:
     @property
     def index(self) -> Index:
         return hosted_runner(OCI_RUNNER).index
+
+    def lock_table(self) -> Table:
+        return hosted_runner(OCI_RUNNER).lock_table()
+
+    def own_function(self) -> None:
+        return None
 
     def ports(self, credential_id: str) -> Ports:  # noqa: ARG002 - as the real one
         secret = os.environ["CANARY"]

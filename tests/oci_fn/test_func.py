@@ -116,10 +116,10 @@ def test_a_schedule_rotates_what_is_due_and_skips_the_rest(
     estate.outside.expire_schedule(credential.id)
     first = function.call()
     assert {r["outcome"] for r in first.body["results"]} == {"rotated"}
-    assert [r["credential_id"] for r in first.body["results"]] == [c.id for c in estate.plan.credentials]
+    assert {r["credential_id"] for r in first.body["results"]} == {c.id for c in estate.plan.credentials}
     assert len({r["rotation_id"] for r in first.body["results"]}) == len(estate.plan.credentials)
     second = function.call(b"  \n")
-    assert {r["outcome"] for r in second.body["results"]} == {"skipped"}
+    assert second.body == {"results": []}
     for each in estate.plan.credentials:
         assert estate.locked_out(each) == []
     # Other tests need every credential to be due.

@@ -53,7 +53,6 @@ GROWING = (
     "CloudFormation, template",
     "EventBridge, rules",
     "OCI Vault, secrets",
-    "OCI Functions, time",
 )
 RATES = {
     "Secrets Manager, writes": 4,
@@ -75,6 +74,7 @@ CONSTANT = (
     "OCI Vault, versions of a slot in use",
     "OCI Vault, versions of a slot pending",
     "OCI IAM, policy statements",
+    "OCI Functions, time",
 )
 
 
@@ -189,7 +189,7 @@ def test_without_the_standby_there_is_no_policy_for_it_and_no_takeover() -> None
     left = names(plan_of(document())) - names(plan_of(document(standby=False)))
     assert left == {
         "IAM, managed policy of the OCI runner",
-        "OCI Functions, time of one call that takes over all credentials",
+        "OCI Functions, time of one call that takes over a batch of credentials",
     }
     assert named(plan_of(document(standby=False)), "OCI Vault, secrets").need == 8
     assert (

@@ -19,16 +19,24 @@ locals {
     compartment_id = local.topic_compartment
     statements     = ["to {ONS_TOPIC_PUBLISH} in compartment id ${local.topic_compartment}"]
   } }
+  # A call hands on to others what it has no time for. It asks the service for the address under which the function is called.
+  itself = { itself = {
+    compartment_id = var.compartment_id
+    statements = [
+      "to {FN_FUNCTION_READ} in compartment id ${var.compartment_id}",
+      "to {FN_INVOCATION} in compartment id ${var.compartment_id} where target.function.id = '${oci_functions_function.rotate.id}'",
+    ]
+  } }
 }
 
 # A policy grants in its compartment and below, so there is one for each compartment.
 resource "oci_identity_policy" "function" {
   provider = oci.home
-  for_each = merge(var.grants, local.publish)
+  for_each = merge(var.grants, local.publish, local.itself)
 
   compartment_id = each.value.compartment_id
   name           = "${var.name}-oci-runner-${each.key}"
-  description    = "Lets the OCI runner rotate the secrets of the rings, read its keys, add to the audit log and report failures."
+  description    = "Lets the OCI runner rotate the secrets of the rings, read its keys, add to the audit log, report failures and call itself."
   statements     = [for grant in each.value.statements : "Allow dynamic-group id ${local.function_group} ${grant}"]
   freeform_tags  = var.freeform_tags
   defined_tags   = var.defined_tags

@@ -40,9 +40,9 @@ variable "network_security_group_ids" {
   description = "The network security groups of the function."
 }
 
-variable "interval_minutes" {
-  type        = number
-  description = "The shortest interval in the plan."
+variable "credentials" {
+  type        = map(number)
+  description = "How many credentials each interval of the plan has, by the interval in minutes."
 }
 
 variable "paused" {

@@ -1,0 +1,109 @@
+"""How a scheduled call shares what is due among calls of the function itself (protocol R5).
+
+A call works on one credential after the other: the platform ends what hangs by ending the process, and nothing else
+must be in it. So many credentials need many calls. What is due is cut into batches, the longest due first, and each is
+handed to a detached call. A call that fails, or is not taken, changes nothing for the others; and what is handed on
+twice, since the next schedule came before its turn, is skipped by the lock.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from lockstep.errors import LockstepError
+from lockstep.timing import BATCH
+from lockstep.workers import SideBySide
+
+MOST_BATCHES = 100
+"""Detached calls that one call asks for. Each is a container while it runs, and a tenancy has 60 GB of them in each
+availability domain (https://docs.oracle.com/iaas/Content/Functions/Tasks/functionslimits.htm)."""
+MOST_IDS = 100
+"""Ids that a call takes."""
+NEWEST_SHARE = 4
+"""Where more is due than all batches hold, one in so many is kept for what fell due last. Otherwise credentials that
+fail again and again, which are due longest, would keep every other one from its turn."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shares:
+    """Who does what.
+
+    Attributes:
+        own: What this call does itself.
+        batches: What is handed on, the longest due first.
+        left: What is left to the next call.
+    """
+
+    own: tuple[str, ...]
+    batches: tuple[tuple[str, ...], ...] = ()
+    left: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandedOn:
+    """What has become of the batches.
+
+    Attributes:
+        number: Credentials in the batches that were taken.
+        batches: How many were.
+        refused: The credentials of those that were not.
+        error: The first error.
+    """
+
+    number: int = 0
+    batches: int = 0
+    refused: tuple[str, ...] = ()
+    error: LockstepError | None = None
+
+
+def shares(due: Sequence[str], *, can_hand_on: bool) -> Shares:
+    """Share what is due.
+
+    Args:
+        due: Ids, the longest due first.
+        can_hand_on: Whether the function can be called.
+    """
+    if len(due) <= BATCH or not can_hand_on:
+        return Shares(own=tuple(due))
+    most = BATCH * MOST_BATCHES
+    newest = most // NEWEST_SHARE if len(due) > most else 0
+    chosen = (*due[: most - newest], *due[len(due) - newest :]) if newest else tuple(due)
+    return Shares(
+        own=(),
+        batches=tuple(chosen[i : i + BATCH] for i in range(0, len(chosen), BATCH)),
+        left=tuple(due[most - newest : len(due) - newest]) if newest else (),
+    )
+
+
+def hand_on(
+    batches: Sequence[Sequence[str]],
+    call: Callable[[Mapping[str, Any]], None],
+    *,
+    trigger: str,
+    side_by_side: SideBySide,
+) -> HandedOn:
+    """Have each batch done by a call of its own. All are asked for, whatever has become of the others.
+
+    Args:
+        batches: Ids.
+        call: Has the function called.
+        trigger: Of the runs.
+        side_by_side: Bounds how many are asked for at the same time.
+    """
+
+    def asked(batch: Sequence[str]) -> LockstepError | None:
+        try:
+            call({"credential_ids": list(batch), "trigger": trigger})
+        except LockstepError as error:
+            return error
+        return None
+
+    errors = side_by_side([partial(asked, batch) for batch in batches])
+    refused = [batch for batch, error in zip(batches, errors, strict=True) if error]
+    return HandedOn(
+        number=sum(map(len, batches)) - sum(map(len, refused)),
+        batches=len(batches) - len(refused),
+        refused=tuple(credential_id for batch in refused for credential_id in batch),
+        error=next((error for error in errors if error), None),
+    )

@@ -1,0 +1,106 @@
+"""Scheduled calls of the function, behind the real fdk: what is overdue is handed on to detached calls of itself."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from lockstep.timing import BATCH
+from lockstep.wiring import FUNCTION_VARIABLE, REGION_VARIABLE
+from sandbox.estate import Estate
+from sandbox.fn import FunctionProcess, running_function
+from sandbox.oci.invocation import Detached
+
+FUNCTION_ID = "ocid1.fnfunc.oc1.eu-frankfurt-1.rotate"
+SECONDS = 240
+
+
+@pytest.fixture(name="deployed", scope="module")
+def _deployed(estate: Estate) -> Iterator[FunctionProcess]:
+    """What a schedule calls; detached calls come to another container of it."""
+    oci = estate.oci
+    oci.deployment.functions = [
+        {
+            "id": FUNCTION_ID,
+            "compartmentId": oci.own_compartment_id,
+            "applicationId": "ocid1.fnapp.oc1.eu-frankfurt-1.lockstep",
+            "displayName": "rotate",
+            "lifecycleState": "ACTIVE",
+            "invokeEndpoint": oci.endpoint,
+        }
+    ]
+    there = {
+        **estate.function_environment,
+        FUNCTION_VARIABLE: FUNCTION_ID,
+        REGION_VARIABLE: "eu-frankfurt-1",
+    }
+    with running_function(there) as called, running_function(there) as another:
+
+        def invoked(body: bytes) -> tuple[int, bytes]:
+            answer = another.call(body, seconds=SECONDS)
+            return answer.status, answer.text.encode()
+
+        oci.functions.code[FUNCTION_ID] = invoked
+        yield called
+        oci.functions.finish(seconds=SECONDS)
+
+
+def outcomes(calls: list[Detached]) -> list[tuple[str, str]]:
+    """Of each run of these calls: the credential, and how it ended."""
+    answers = [json.loads(call.answer.result()[1]) for call in calls]
+    return [(r["credential_id"], r["outcome"]) for answer in answers for r in answer["results"]]
+
+
+def test_all_that_aws_has_left_is_rotated_by_detached_calls(
+    estate: Estate, deployed: FunctionProcess
+) -> None:
+    # (protocol R5)
+    everyone = sorted(c.id for c in estate.plan.credentials)
+    first = deployed.call()
+    assert (first.status, first.body) == (200, {"results": [], "handed_on": len(everyone), "batches": 2})
+    done = outcomes(estate.oci.functions.finish(seconds=SECONDS))
+    assert sorted(done) == [(key, "rotated") for key in everyone]
+    # Nothing is due now.
+    assert deployed.call().body == {"results": []}
+    for key in everyone:
+        estate.outside.expire_schedule(key)
+    # The next schedule comes while the calls are under way.
+    assert deployed.call().body["handed_on"] == len(everyone)
+    again = deployed.call()
+    assert again.status == 200
+    done = outcomes(estate.oci.functions.finish(seconds=SECONDS))
+    done += [(r["credential_id"], r["outcome"]) for r in again.body["results"]]
+    assert sorted(key for key, outcome in done if outcome == "rotated") == everyone
+    assert {outcome for _, outcome in done} <= {"rotated", "skipped"}
+    assert [estate.locked_out(c) for c in estate.plan.credentials] == [[]] * len(everyone)
+
+
+def test_a_batch_that_the_service_does_not_take_is_done_by_the_call_itself(
+    estate: Estate, deployed: FunctionProcess
+) -> None:
+    everyone = {c.id for c in estate.plan.credentials}
+    for key in everyone:
+        estate.outside.expire_schedule(key)
+    estate.oci.faults.refuse("invoke_function", status=429, code="TooManyRequests", times=1)
+    answer = deployed.call(seconds=SECONDS)
+    estate.oci.faults.clear()
+    own = {r["credential_id"] for r in answer.body["results"] if r["outcome"] == "rotated"}
+    assert (answer.status, answer.body["error"], answer.body["batches"]) == (502, "NotHandedOnError", 1)
+    assert len(own) in {BATCH, len(everyone) - BATCH}
+    done = outcomes(estate.oci.functions.finish(seconds=SECONDS))
+    assert {(key, "rotated") for key in everyone - own} == set(done)
+
+
+def test_without_the_right_to_call_itself_it_does_all_in_one_call(
+    estate: Estate, deployed: FunctionProcess
+) -> None:
+    function, estate.oci.deployment.functions = estate.oci.deployment.functions, []
+    try:
+        for credential in estate.plan.credentials:
+            estate.outside.expire_schedule(credential.id)
+        answer = deployed.call(seconds=SECONDS)
+    finally:
+        estate.oci.deployment.functions = function
+    assert (answer.status, answer.body["error"], answer.body["batches"]) == (502, "NotHandedOnError", 0)
+    assert {r["outcome"] for r in answer.body["results"]} == {"rotated"}
+    assert len(answer.body["results"]) == len(estate.plan.credentials)

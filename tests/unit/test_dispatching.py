@@ -1,0 +1,344 @@
+"""The scheduled call of the standby: what it picks, what it hands on, and what becomes of it."""
+
+import json
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from io import BytesIO
+from typing import Any
+
+import pytest
+from fdk import context  # type: ignore[import-untyped]  # fdk ships no types
+
+from lockstep.compiled import CompiledPlan
+from lockstep.errors import (
+    InvalidRequestError,
+    LockTableUnreachableError,
+    NotHandedOnError,
+    StoreAccessDeniedError,
+)
+from lockstep.model import AwsSigns, LockRecord
+from lockstep.picking import must_witness, pick
+from lockstep.ports import Ports
+from lockstep.published.documents import Index, IndexedCredential, index_of
+from lockstep.standby import bounds
+from lockstep.timing import BATCH
+from lockstep.watch import Table
+from oci_fn import func
+from oci_fn.dispatching import MOST_BATCHES, hand_on, shares
+from tests.support.memory import EPOCH, FakeClock, MemoryWorld, make_plan
+from tests.unit.harness import entries
+from tests.unit.standby_day import schedule
+
+INTERVAL = timedelta(minutes=20)
+TURN = EPOCH + timedelta(hours=12, minutes=10)
+NUMBER = 30
+
+
+def minutes(number: float) -> timedelta:
+    return timedelta(minutes=number)
+
+
+# What is picked
+
+
+def known(credential_id: str, **more: Any) -> IndexedCredential:  # noqa: ANN401 - fields of a schedule
+    plan = replace(schedule(INTERVAL), **more)
+    return IndexedCredential(id=credential_id, databases=("db-1",), schedule=plan, plan_digest="d")
+
+
+def record(credential_id: str, due: float | None, **more: Any) -> LockRecord:  # noqa: ANN401 - fields of the record
+    """A record that was due so many minutes before the standby's turn."""
+    return LockRecord(
+        credential_id=credential_id, next_due_at=None if due is None else TURN - minutes(due), **more
+    )
+
+
+def picked(*records: LockRecord, unreadable: Mapping[str, str] | None = None) -> tuple[str, ...]:
+    table = Table(records={r.credential_id: r for r in records}, unreadable=unreadable or {})
+    ids = {*table.records, *table.unreadable}
+    return pick([known(credential_id) for credential_id in sorted(ids)], table, now=TURN)
+
+
+def test_the_longest_due_comes_first_after_emergencies() -> None:
+    found = picked(
+        record("a", 20),
+        record("b", None),
+        record("c", 45),
+        record("d", 12),
+        record("e", -5, revoke_through=3, alive=frozenset({3, 4})),
+        record("f", -5, unwitnessed={"aws": TURN - minutes(40)}),
+        unreadable={"g": "NewerFormatError"},
+    )
+    assert found == ("e", "c", "a", "d", "b", "g", "f")
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        record("a", -1),
+        record("a", 40, paused=True),
+        record("a", 40, holder="x", expires_at=TURN + minutes(1)),
+        record("a", 40, not_before=TURN + minutes(1)),
+        record("a", 2, aws=AwsSigns(seen_at=TURN - minutes(10))),  # to AWS, which has its turn
+        record("a", -1, unwitnessed={"aws": TURN - minutes(30)}),
+        record("a", -1, unwitnessed={"oci": TURN - minutes(90)}),
+        record("a", 40, paused=True, revoke_through=3, alive=frozenset({3})),
+    ],
+)
+def test_what_acquire_would_refuse_and_nobody_waits_for_is_left_out(left: LockRecord) -> None:
+    assert picked(left) == ()
+
+
+def test_what_is_in_the_table_and_not_in_the_plan_is_left_alone() -> None:
+    assert pick([known("a")], Table(records={"b": record("b", 40)}, unreadable={}), now=TURN) == ("a",)
+
+
+def test_a_credential_has_its_turn_by_its_own_phase() -> None:
+    phases = {f"c{m}": known(f"c{m}", phase=minutes(m)) for m in range(20)}
+    records = {
+        key: record(key, 10 - int(key[1:]) + 2, aws=AwsSigns(seen_at=TURN - minutes(25))) for key in phases
+    }
+    found = pick(list(phases.values()), Table(records=records, unreadable={}), now=TURN)
+    # Of those that fell due two minutes before their last trigger, those whose turn it is or was.
+    assert set(found) == {"c0", "c1"} | {f"c{m}" for m in range(12, 20)} & set(found)
+    assert "c2" not in found
+    later = pick(list(phases.values()), Table(records=records, unreadable={}), now=TURN + minutes(2))
+    assert "c2" in later
+
+
+@pytest.mark.parametrize("interval", [minutes(20), minutes(30), minutes(60), timedelta(hours=8)])
+def test_the_log_of_aws_is_looked_at_within_an_hour(interval: timedelta) -> None:
+    # (protocol E15)
+    plan = schedule(interval)
+    after = min(interval, minutes(60)) / 2
+    looked = EPOCH + after
+    entry = EPOCH + (interval if interval <= minutes(60) else timedelta(hours=8))
+    turns = [EPOCH + after + n * 2 * after for n in range(1, 30)]
+    waiting = LockRecord(credential_id="a", unwitnessed={"aws": entry})
+    first = next(t for t in turns if t > entry and must_witness(waiting, plan, bounds(plan, t)))
+    assert first - entry <= minutes(60)
+    assert first - looked >= minutes(45)  # A run that comes sooner does not look.
+
+
+# How it is shared
+
+
+def test_few_stay_in_the_call_and_many_are_handed_on() -> None:
+    few, many = [f"c{n}" for n in range(BATCH)], [f"c{n}" for n in range(BATCH + 1)]
+    assert shares(few, can_hand_on=True).own == tuple(few)
+    assert shares(many, can_hand_on=False).own == tuple(many)
+    shared = shares(many, can_hand_on=True)
+    assert (shared.own, shared.batches) == ((), (tuple(many[:BATCH]), tuple(many[BATCH:])))
+
+
+def test_more_than_fits_leaves_out_neither_the_oldest_nor_the_newest() -> None:
+    most = BATCH * MOST_BATCHES
+    due = [f"c{n:05}" for n in range(10_000)]
+    shared = shares(due, can_hand_on=True)
+    handed = [c for batch in shared.batches for c in batch]
+    assert len(shared.batches) == MOST_BATCHES
+    assert handed == due[: most * 3 // 4] + due[-most // 4 :]
+    assert sorted([*handed, *shared.left]) == due
+
+
+@pytest.mark.parametrize("failing", [0, 600, 2000])
+def test_nobody_starves_where_more_is_due_than_fits(failing: int) -> None:
+    """Some fail in each call, and stay the longest due; the others are done once they were handed on."""
+    due = [f"c{n:05}" for n in range(5000)]
+    broken, waiting = set(due[:failing]), due
+    for _ in range(5000 // (BATCH * MOST_BATCHES // 4)):
+        done = {c for batch in shares(waiting, can_hand_on=True).batches for c in batch} - broken
+        waiting = [c for c in waiting if c not in done]
+    assert set(waiting) == broken
+
+
+def test_a_batch_that_is_refused_changes_nothing_for_the_others() -> None:
+    def call(event: Mapping[str, Any]) -> None:
+        if "c1" in event["credential_ids"]:
+            raise NotHandedOnError(code="TooManyRequests")
+
+    done = hand_on([["c0"], ["c1", "c2"], ["c3"]], call, trigger="t", side_by_side=in_order)
+    assert (done.number, done.batches, done.refused) == (2, 2, ("c1", "c2"))
+    assert isinstance(done.error, NotHandedOnError)
+
+
+def in_order(calls: Any) -> Any:  # noqa: ANN401 - as SideBySide
+    return tuple(call() for call in calls)
+
+
+# The function
+
+
+@dataclass
+class Fleet:
+    """Credentials with worlds of their own, a function over them, and what it hands on to itself."""
+
+    worlds: dict[str, MemoryWorld]
+    clock: FakeClock
+    queued: list[dict[str, Any]] = field(default_factory=list)
+    refuses: Callable[[dict[str, Any]], bool] = lambda _: False
+    is_out: bool = False
+    takes_seconds: float = 0
+    hands_on: bool = True
+    calls: int = 0
+
+    @property
+    def plan(self) -> CompiledPlan:
+        return make_plan(databases=1).compiled
+
+    @property
+    def index(self) -> Index:
+        first = next(iter(self.worlds.values())).credential
+        plan = self.plan.model_copy(
+            update={
+                "credentials": tuple(
+                    replace(first, id=key, schedule=w.credential.schedule) for key, w in self.worlds.items()
+                )
+            }
+        )
+        return index_of(plan)
+
+    def ports(self, credential_id: str) -> Ports:
+        if credential_id not in self.worlds:
+            raise InvalidRequestError(credential=credential_id)
+        self.clock.sleep(self.takes_seconds)
+        return self.worlds[credential_id].ports("oci")
+
+    def lock_table(self) -> Table:
+        if self.is_out:
+            raise LockTableUnreachableError
+        return Table(records={key: w.lock.read() for key, w in self.worlds.items()}, unreadable={})
+
+    def own_function(self) -> Any:  # noqa: ANN401 - what has `call`
+        return self if self.hands_on else None
+
+    def call(self, event: dict[str, Any]) -> None:
+        """As the service: it takes a call, and makes it later."""
+        if self.refuses(event):
+            raise NotHandedOnError(code="TooManyRequests")
+        self.queued.append(json.loads(json.dumps(event)))
+
+    def asked(self, body: object = None, *, seconds: float = 300) -> tuple[int, dict[str, Any]]:
+        """Call the function."""
+        self.calls += 1
+        deadline = (self.clock.now() + timedelta(seconds=seconds)).isoformat()
+        asked = context.InvokeContext("app", "app", "fn", "fn", f"call-{self.calls}", deadline=deadline)
+        data = BytesIO(b"" if body is None else json.dumps(body).encode())
+        answer = func.Function(lambda: self, clock=self.clock, leave=lambda: None)(asked, data)
+        return answer.status(), json.loads(answer.body())
+
+    def detached(self) -> list[tuple[int, dict[str, Any]]]:
+        """Let what was handed on run, in the order in which it was."""
+        queued, self.queued = sorted(self.queued, key=json.dumps), []
+        return [self.asked(event) for event in queued]
+
+    @property
+    def rotations(self) -> dict[str, int]:
+        return {
+            key: sum(e.event["activity_name"] != "Witness" for e in entries(world, "oci"))
+            for key, world in self.worlds.items()
+        }
+
+
+def fleet(number: int = NUMBER) -> Fleet:
+    """Credentials that AWS has rotated, each a little later than the one before, and then no more."""
+    clock = FakeClock(TURN)
+    worlds = {}
+    for n in random.Random(7).sample(range(number), number):  # noqa: S311 - an order that is not that of the ids
+        key = f"multi-cloud/app-{n:03}"
+        world = MemoryWorld.create(make_plan(databases=1, id=key))
+        world.clock = clock
+        due = TURN - minutes(60) + timedelta(seconds=n)
+        world.lock.record = replace(world.lock.record, next_due_at=due)
+        worlds[key] = world
+    return Fleet(worlds, clock)
+
+
+def test_all_that_is_overdue_is_handed_on_oldest_first_and_rotated_once() -> None:
+    # (protocol R5)
+    there = fleet()
+    status, body = there.asked()
+    assert (status, body) == (200, {"results": [], "handed_on": NUMBER, "batches": 3})
+    oldest = sorted(there.worlds)  # They were asked for at the same time.
+    batches = sorted(event["credential_ids"] for event in there.queued)
+    assert batches == [oldest[i : i + BATCH] for i in range(0, NUMBER, BATCH)]
+    assert {event["trigger"] for event in there.queued} == {"schedule"}
+    # The next schedule comes while these are under way.
+    first, *others = sorted(there.queued, key=json.dumps)
+    there.queued = [first]
+    there.detached()
+    status, again = there.asked()
+    assert (status, again["handed_on"]) == (200, NUMBER - BATCH)
+    there.queued += others
+    assert {status for status, _ in there.detached()} == {200}
+    assert set(there.rotations.values()) == {1}
+    assert all(world.locked_out() == [] for world in there.worlds.values())
+    assert there.asked() == (200, {"results": []})
+
+
+def test_a_credential_that_fails_in_its_batch_does_not_touch_the_others() -> None:
+    # (protocol R5)
+    there = fleet()
+    broken = sorted(there.worlds)[3]
+
+    def denied(_operation: str) -> None:
+        raise StoreAccessDeniedError
+
+    there.worlds[broken].stores["aws"].faults.before = denied
+    there.asked()
+    answers = there.detached()
+    assert [status for status, _ in answers] == [502, 200, 200]
+    outcomes = {r["credential_id"]: r["outcome"] for _, body in answers for r in body["results"]}
+    assert outcomes == {key: "failed" if key == broken else "rotated" for key in there.worlds}
+
+
+def test_a_batch_that_is_not_taken_is_done_by_the_call_itself() -> None:
+    there = fleet()
+    there.refuses = lambda event: min(there.worlds) in event["credential_ids"]
+    status, body = there.asked()
+    assert (status, body["handed_on"], body["error"]) == (502, NUMBER - BATCH, "NotHandedOnError")
+    assert [r["outcome"] for r in body["results"]] == ["rotated"] * BATCH
+    there.detached()
+    assert set(there.rotations.values()) == {1}
+
+
+def test_a_call_that_has_no_time_left_begins_no_further_run_and_says_so() -> None:
+    there = fleet(20)
+    there.hands_on, there.takes_seconds = False, 50
+    status, body = there.asked(seconds=300)
+    done = [r["credential_id"] for r in body["results"]]
+    assert (status, body["left"]) == (502, 20 - len(done))
+    assert done == sorted(there.worlds)[: len(done)]
+    assert {r["outcome"] for r in body["results"]} == {"rotated"}
+    # What was left comes first in the next one, since it is due longest.
+    _, body = there.asked(seconds=300)
+    assert body["results"][0]["credential_id"] == sorted(there.worlds)[len(done)]
+
+
+def test_while_the_lock_table_is_out_nothing_is_changed() -> None:
+    there = fleet(3)
+    there.is_out = True
+    status, body = there.asked()
+    assert (status, body["error"]) == (502, "LockTableUnreachableError")
+    assert set(there.rotations.values()) == {0}
+
+
+@pytest.mark.parametrize(
+    "ids", [[], ["a", "a"], [f"c{n}" for n in range(101)], ["a b"], "multi-cloud/app-000", [7]]
+)
+def test_a_list_of_ids_that_is_none_is_refused(ids: object) -> None:
+    # (protocol R6)
+    there = fleet(1)
+    status, body = there.asked({"credential_ids": ids})
+    assert (status, body["error"]) == (502, "InvalidRequestError")
+    assert set(there.rotations.values()) == {0}
+
+
+def test_an_id_that_is_not_in_the_plan_is_named_and_stops_no_other() -> None:
+    there = fleet(2)
+    status, body = there.asked({"credential_ids": ["nobody", *sorted(there.worlds)]})
+    first, *others = body["results"]
+    assert (status, first["credential_id"], first["error"]) == (502, "nobody", "InvalidRequestError")
+    assert {r["outcome"] for r in others} == {"rotated"}
