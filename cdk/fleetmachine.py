@@ -14,6 +14,7 @@ from typing import Annotated, get_args, get_origin
 from cdk.asl import State, formatted, is_id, is_text, jsonata, no_other_key, retry, seconds
 from cdk.plan_policy import REPORT_PREFIX
 from lockstep import timing
+from lockstep.errors import FleetFailedError, InvalidRequestError, StartedLateError
 from lockstep.fleet import MOST_APART_MS, MOST_AT_ONCE, TOLERATED_ONE_IN, FleetInput
 from lockstep.messages import Id
 from lockstep.published.places import PLANS, shard_name
@@ -90,7 +91,7 @@ def _begin() -> dict[str, State]:
         "InvalidInput": {
             "Comment": "The input is not valid. Nothing was read or changed.",
             "Type": "Fail",
-            "Error": "InvalidRequestError",
+            "Error": InvalidRequestError.__name__,
             "Cause": f'Start with {{"shard": "<name>", "plan": "<digest>"}}; optional: time (UTC, such as 2026-11-27T17:40:00Z, not ahead), concurrency (1 to {MOST_AT_ONCE}), every_ms (1 to {MOST_APART_MS}) and trigger, and nothing else.',
         },
     }
@@ -207,13 +208,13 @@ def _item() -> dict[str, State]:
         "InvalidItem": {
             "Comment": "What was published for the shard is not a list of credentials with their keys.",
             "Type": "Fail",
-            "Error": "InvalidRequestError",
+            "Error": InvalidRequestError.__name__,
             "Cause": "An item of the published shard is not valid. Nothing was started for it.",
         },
         "TooLate": {
             "Comment": "Nothing was started: the next trigger rotates it, or the standby before. Either the trigger came late, or too few rotations may run at the same time.",
             "Type": "Fail",
-            "Error": "StartedLateError",
+            "Error": StartedLateError.__name__,
             "Cause": f"The rotation would begin later than {seconds(timing.START_LATENESS)} s after its trigger. Nothing was started.",
         },
         "StartRotation": {
@@ -305,13 +306,13 @@ def _report() -> dict[str, State]:
         "Empty": {
             "Comment": "No shard is empty: what was published is not whole.",
             "Type": "Fail",
-            "Error": "InvalidRequestError",
+            "Error": InvalidRequestError.__name__,
             "Cause": "{% 'The published shard ' & $shard & ' has no credential.' %}",
         },
         "FleetFailed": {
             "Comment": "The alarm fires. Applications are not affected: the current values still work.",
             "Type": "Fail",
-            "Error": "FleetFailedError",
+            "Error": FleetFailedError.__name__,
             "Cause": "{% $string($states.input.failed) & ' of ' & $string($states.input.rotations) & ' rotations of ' & $shard & ' have failed: see ' & $states.input.report %}",
         },
     }

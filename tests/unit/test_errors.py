@@ -80,7 +80,7 @@ def test_a_family_lists_its_leaves() -> None:
 def test_every_error_is_used() -> None:
     used = {
         node.id
-        for folder in ("lockstep", "functions", "oci_fn")
+        for folder in ("lockstep", "functions", "oci_fn", "cdk")
         for path in (ROOT / folder).rglob("*.py")
         if path.name != "errors.py"
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
