@@ -28,10 +28,10 @@ bench: setup ## Measure a rotation: round trips, calls, seconds, starts (PEER=<A
 test: setup terraform-tools cdk-cli browser languages release-tools ## Run the tests
 	$(PYTHON) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-asl: setup ## Write statemachine.asl.json from its source, cdk/statemachine.py
+asl: setup ## Write statemachine.asl.json and cdk/fleet.asl.json from their sources
 	@$(PYTHON) -m cdk.statemachine
 
-lint: setup ## Check style, types and that statemachine.asl.json is what its source makes
+lint: setup ## Check style, types and that the state machines are what their sources make
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m ruff format --check
 	$(PYTHON) -m mypy

@@ -1,7 +1,7 @@
 """Time-outs, lease and retry policies, for both runners (protocol F3).
 
-`cdk/statemachine.py` writes these into `statemachine.asl.json`; the OCI function uses them as they are. An adapter
-tries once, so nothing is retried at two layers (ADR 10).
+`cdk/` writes these into `statemachine.asl.json` and `cdk/fleet.asl.json`; the OCI function uses them as they are. An
+adapter tries once, so nothing is retried at two layers (ADR 10).
 """
 
 from dataclasses import dataclass
