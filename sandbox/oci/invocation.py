@@ -49,7 +49,7 @@ class InvocationService:
     deployment: Deployment
     code: dict[str, Invoke] = field(default_factory=dict)
     at_once: int = 1
-    most_waiting: int = 1000
+    most_waiting: int = 200
     detached: list[Detached] = field(default_factory=list)
 
     @property

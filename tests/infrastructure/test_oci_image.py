@@ -211,8 +211,10 @@ def test_fdk_calls_the_function(function: FunctionProcess) -> None:
 
 def test_a_rotation_begins_with_the_functions_own_identity(function: FunctionProcess) -> None:
     # Outside OCI it has none. Everything that a rotation imports before that is in the bundle.
-    (result,) = function.call().body["results"]
+    (result,) = function.call({"credential_ids": ["multi-cloud/app_user"]}).body["results"]
     assert (result["outcome"], result["error"]) == ("failed", "StoreAccessDeniedError"), function.log
+    # So does the look at all of them.
+    assert function.call().body["error"] == "StoreAccessDeniedError", function.log
 
 
 def test_the_bundle_can_sign_as_a_resource_principal(content: Path, tmp_path: Path) -> None:
