@@ -13,14 +13,12 @@ the doctor. What is looked at is the plan that the function was deployed with, a
 """
 
 import hashlib
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from lockstep.clouds import Clouds
-from lockstep.compiled import CompiledPlan, hosted_plan
+from lockstep.compiled import CompiledPlan
 from lockstep.doctor.findings import Answer, Finding, failed, not_asked, passed
 from lockstep.doctor.probes.places import ASK_DATABASES
 from lockstep.doctor.probes.problems import is_out_of_time, sentence
@@ -31,22 +29,30 @@ from lockstep.errors import InvalidRequestError, LockstepError, UnexpectedError
 from lockstep.identity import AWS_RUNNER, OCI_RUNNER
 from lockstep.messages import DoctorRequest
 from lockstep.model import Credential
+from lockstep.published.documents import Index
+from lockstep.published.source import PlanSource
 from lockstep.scope import check_scope
 from lockstep.shapes import ShapeError
 from lockstep.system import SystemClock
 from lockstep.timeouts import CloudTimeouts, DatabaseTimeouts, Timeouts
-from lockstep.wiring import PLAN_VARIABLE, endpoints_from_environment
+from lockstep.wiring import endpoints_from_environment, hosted_source
+from lockstep.workers import at_the_same_time
 
 TIMEOUTS = Timeouts(
     cloud=CloudTimeouts(connect_seconds=3, read_seconds=5),
     database=DatabaseTimeouts(connect_seconds=3, io_seconds=5, lock_seconds=2, idle_seconds=30),
 )
 """Shorter than a rotation's: a look must end before its function does."""
+MOST_CREDENTIALS = 100
+"""More do not fit into the time of a function."""
 MOST_FINDINGS = 2_000
 LONGEST_TEXT = 500
 """Characters. With `MOST_FINDINGS` a reply stays below the 6 MB that both platforms take."""
 
 LOCK, STORES, LOG, TABLE = "inside.lock-record", "inside.stores", "inside.audit-log", "inside.lock-table"
+
+WATCH = "aws/watch"
+"""It reads the index, and no document of a credential."""
 
 Look = Callable[[Clouds, CompiledPlan], Iterator[tuple[str, Answer]]]
 _PROBE = hashlib.sha256(b"lockstep doctor").digest()
@@ -78,7 +84,9 @@ def answer(event: object, *, function: str) -> dict[str, Any]:
 
 
 def _answered(request: DoctorRequest, function: str) -> dict[str, Any]:
-    plan = hosted_plan(Path(os.environ.get(PLAN_VARIABLE, "lockstep.yaml")))
+    source = hosted_source()
+    index = source.index
+    plan = index.plan if function == WATCH else _plan(source, index)
     clouds = Clouds(
         plan,
         OCI_RUNNER if function.startswith("oci/") else AWS_RUNNER,
@@ -86,21 +94,35 @@ def _answered(request: DoctorRequest, function: str) -> dict[str, Any]:
         timeouts=TIMEOUTS,
         clock=SystemClock(),
         before_send=check_scope,
+        find=source.of,
     )
-    return looked(plan, clouds, function=function, silent=frozenset(request.silent)).model_dump()
+    return looked(plan, index, clouds, function=function, silent=frozenset(request.silent)).model_dump()
 
 
-def looked(plan: CompiledPlan, clouds: Clouds, *, function: str, silent: frozenset[str]) -> Reply:
+def _plan(source: PlanSource, index: Index) -> CompiledPlan:
+    """The plan with the credentials that are looked at."""
+    ids = [credential.id for credential in index.credentials[:MOST_CREDENTIALS]]
+    plans = at_the_same_time([partial(source.of, key) for key in ids])
+    found = tuple(plan.found(key) for plan, key in zip(plans, ids, strict=True))
+    return index.plan.model_copy(update={"credentials": found})
+
+
+def looked(
+    plan: CompiledPlan, index: Index, clouds: Clouds, *, function: str, silent: frozenset[str]
+) -> Reply:
     """What a function finds.
 
     Args:
-        plan: Its own.
+        plan: Its own, with the credentials that it looks at.
+        index: Of all credentials.
         clouds: As its identity reaches them.
         function: Its name in findings.
         silent: The names of databases to which no login is shown.
     """
     databases = Databases(plan.credentials, clouds, where=function, silent=silent)
     asks = [partial(_listed, ask, clouds, plan) for ask in _ASKED_BY[function]]
+    if function == WATCH:
+        asks.append(partial(_of_table, clouds, index))
     if function in ASK_DATABASES:
         asks.append(partial(_of_databases, databases))
     found = [answer for answers in clouds.side_by_side(asks) for answer in answers]
@@ -108,10 +130,14 @@ def looked(plan: CompiledPlan, clouds: Clouds, *, function: str, silent: frozens
     if len(found) > MOST_FINDINGS:
         more = not_asked("the rest", f"{len(found) - MOST_FINDINGS} more findings do not fit into a reply")
         findings.append(_finding(found[MOST_FINDINGS][0], function, more))
+    left_out = len(index.credentials) - MOST_CREDENTIALS
+    if found and left_out > 0 and function != WATCH:
+        said = f"a function looks at the first {MOST_CREDENTIALS} credentials of its plan"
+        findings.append(_finding(found[0][0], function, not_asked(f"{left_out} credentials", said)))
     return Reply(
         findings=tuple(findings),
         refused=tuple(sorted(databases.refused)) if function in ASK_DATABASES else (),
-        plans={credential.id: credential.plan_digest for credential in plan.credentials},
+        plans={credential.id: credential.plan_digest for credential in index.credentials},
         at=clouds.clock.now(),
     )
 
@@ -122,6 +148,10 @@ def _listed(ask: Look, clouds: Clouds, plan: CompiledPlan) -> list[tuple[str, An
 
 def _of_databases(databases: Databases) -> list[tuple[str, Answer]]:
     return [(check, answer) for check in EVERY_CHECK for answer in databases.answers(check)]
+
+
+def _of_table(clouds: Clouds, index: Index) -> list[tuple[str, Answer]]:
+    return list(_table(clouds, index))
 
 
 def _finding(check: str, function: str, answer: Answer) -> Finding:
@@ -207,16 +237,16 @@ def _log(clouds: Clouds, plan: CompiledPlan, *, home: str) -> Iterator[tuple[str
         )
 
 
-def _table(clouds: Clouds, plan: CompiledPlan) -> Iterator[tuple[str, Answer]]:
+def _table(clouds: Clouds, index: Index) -> Iterator[tuple[str, Answer]]:
     from lockstep.aws.dynamodb_table import read_table  # noqa: PLC0415 - one function needs it
 
-    name = plan.lock.table
+    name = index.plan.lock.table
     try:
-        table = read_table(clouds.aws("dynamodb", plan.lock.region), name)
+        table = read_table(clouds.aws("dynamodb", index.plan.lock.region), name)
     except LockstepError as error:
         yield TABLE, _denied(name, error)
         return
-    missing = [c.id for c in plan.credentials if c.id not in table.records]
+    missing = [c.id for c in index.credentials if c.id not in table.records]
     if table.unreadable:
         bad = ", ".join(sorted(table.unreadable))
         yield TABLE, failed(name, f"the records of {bad} cannot be read", "lockstep status, for each of them")
@@ -231,6 +261,6 @@ _ASKED_BY: Mapping[str, tuple[Look, ...]] = {
     "aws/apply_db": (_records,),
     "aws/update_secrets": (_stores,),
     "aws/audit": (_records, partial(_log, home="aws")),
-    "aws/watch": (_table,),
+    WATCH: (),
     "oci/rotate": (_records, _stores, partial(_log, home="oci")),
 }
