@@ -19,7 +19,7 @@ _OCI = "https://docs.oracle.com/iaas/Content"
 
 SECRETS_EACH = 2
 SECRETS_OF_A_TENANCY = 5000
-STATEMENTS = 18
+STATEMENTS = 19
 """Of all policies that Terraform makes, with every option."""
 TAKEOVER_MARGIN_SECONDS = 25
 """Before the end of a call, in which no rotation goes on (`oci_fn.func.MARGIN_SECONDS`)."""

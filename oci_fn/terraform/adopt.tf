@@ -55,6 +55,12 @@ variable "audit_key_ocid" {
   }
 }
 
+variable "adopt_plan_bucket" {
+  description = "Whether the bucket of the published plan exists: that of the audit log in the plan, with -plans at its end."
+  type        = bool
+  default     = false
+}
+
 variable "adopt_audit_bucket" {
   description = "Whether the audit bucket that the plan names exists."
   type        = bool

@@ -30,8 +30,16 @@ locals {
     }
   }
 
+  # The plan that it is deployed with. It may not list or write there.
+  plan_grants = local.has_runner ? {
+    plans = {
+      compartment_id = local.plans_compartment
+      statements     = ["to {OBJECT_READ} in compartment id ${coalesce(local.plans_compartment, local.own)} where target.bucket.name = '${local.plan_bucket}'"]
+    }
+  } : {}
+
   # What the OCI runner needs, by the compartment to which the policy is attached.
-  runner_grants = merge(local.event_grants, {
+  runner_grants = merge(local.event_grants, local.plan_grants, {
     rings = { compartment_id = local.rings, statements = [local.ring_grant] }
     own = {
       compartment_id = local.own

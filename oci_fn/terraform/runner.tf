@@ -14,6 +14,7 @@ module "runner" {
   compartment_id             = local.own_ready
   image                      = var.image
   image_digest               = var.image_digest
+  published_plan             = local.published_plan
   memory_in_mbs              = var.memory_in_mbs
   subnet_ids                 = var.subnet_ids
   network_security_group_ids = var.network_security_group_ids

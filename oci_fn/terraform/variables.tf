@@ -104,6 +104,17 @@ variable "image_digest" {
   }
 }
 
+variable "plan_digest" {
+  description = "The digest of the published plan that the function reads, as `lockstep plan compile` prints it. `make deploy-oci` sets it. It is needed with an image."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = can(regex("^[0-9a-f]{64}$", coalesce(var.plan_digest, sha256(""))))
+    error_message = "plan_digest must be 64 hexadecimal digits."
+  }
+}
+
 variable "subnet_ids" {
   description = "The subnets of the function. It must be able to reach the databases, the services of OCI, and AWS."
   type        = list(string)
@@ -161,7 +172,7 @@ variable "alarm_email" {
 }
 
 variable "tracing_endpoint" {
-  description = "The OTLP/HTTP endpoint of the collector that gets a trace of each rotation, such as http://10.0.0.5:4318. The image must be built with TRACING=1. By default nothing is traced; to turn it off where it was on, set an empty text, since without a value the function keeps the one that it has."
+  description = "The OTLP/HTTP endpoint of the collector that gets a trace of each rotation, such as http://10.0.0.5:4318. The image must be built with TRACING=1. By default, or with an empty text, nothing is traced."
   type        = string
   default     = null
 

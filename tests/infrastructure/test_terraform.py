@@ -14,14 +14,15 @@ from lockstep.doctor import oci_runner
 from lockstep.plan import Plan
 from lockstep.plan_admins import names_in_oci
 from lockstep.plan_file import parse_plan
+from lockstep.published.places import place_in_oci, place_of
 from lockstep.shards import shards
 from lockstep.stack_names import DEFAULT_STACK
 from lockstep.store_kinds import OciVault
 from lockstep.store_kinds.oci_names import oci_name, slot_name
 from lockstep.timing import RUN
-from lockstep.wiring import TRACES_OFF_VARIABLE
 from tests.infrastructure.terraform.stack import (
     CONFIGURATION,
+    PLAN_DIGEST,
     ROOT,
     Deployment,
     Document,
@@ -169,6 +170,7 @@ def runner_module(name: str, credentials: dict[int, int]) -> Document:
         "compartment_id": "ocid1.compartment.oc1..aaaa",
         "image": "fra.ocir.io/tenant/lockstep:1",
         "image_digest": None,
+        "published_plan": f"oci://tenant/lockstep-audit-plans/plans/{PLAN_DIGEST}",
         "memory_in_mbs": 512,
         "subnet_ids": ["ocid1.subnet.oc1..aaaa"],
         "network_security_group_ids": [],
@@ -343,16 +345,17 @@ def test_the_doctor_knows_the_names(deployed: Deployment) -> None:
 def test_the_function_is_told_of_a_collector_only_where_there_is_one(
     tmp_path: Path, deployed: Deployment
 ) -> None:
-    assert not deployed.one("oci_functions_function")["config"]
+    plan = {"LOCKSTEP_PLAN": deployed.one("oci_functions_function")["config"]["LOCKSTEP_PLAN"]}
+    assert deployed.one("oci_functions_function")["config"] == plan
     stack = Stack.new(tmp_path, plan_document())
     stack.name_made(stack.apply().outputs)
     traced = stack.apply(**with_image(tracing_endpoint="http://10.0.0.5:4318"))
     assert traced.one("oci_functions_function")["config"] == {
-        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://10.0.0.5:4318"
+        **plan,
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://10.0.0.5:4318",
     }
-    # The provider takes a `config` that is not set for the one that is there.
     off = stack.apply(**with_image(tracing_endpoint=""))
-    assert off.one("oci_functions_function")["config"] == {TRACES_OFF_VARIABLE: "true"}
+    assert off.one("oci_functions_function")["config"] == plan
     (refused,) = stack.run(("plan", None), **with_image(tracing_endpoint="http://user:token@collector"))
     assert "tracing_endpoint must be a URL such as" in " ".join("\n".join(messages([refused])).split())
 
@@ -383,7 +386,8 @@ def test_failed_runs_and_missing_calls_raise_alarms(deployed: Deployment) -> Non
 
 @needs_tools
 def test_the_audit_bucket_is_archived_versioned_private_and_has_its_own_key(deployed: Deployment) -> None:
-    bucket, keys = deployed.one("oci_objectstorage_bucket"), deployed.all("oci_kms_key")
+    bucket = deployed.all("oci_objectstorage_bucket")["audit[0]"]
+    keys = deployed.all("oci_kms_key")
     assert (bucket["storage_tier"], bucket["versioning"], bucket["access_type"]) == (
         "Archive",
         "Enabled",
@@ -391,6 +395,33 @@ def test_the_audit_bucket_is_archived_versioned_private_and_has_its_own_key(depl
     )
     assert bucket["kms_key_id"] == keys["audit[0]"]["id"]
     assert {s["key_id"] for s in deployed.secrets.values()} == {keys["secrets[0]"]["id"]}
+
+
+@needs_tools
+def test_the_function_reads_the_plan_of_the_digest_from_a_bucket_of_its_own(
+    stack: Stack, deployed: Deployment
+) -> None:
+    compiled = parse_plan(json.dumps(stack.plan), base=Path()).compiled
+    said = deployed.one("oci_functions_function")["config"]["LOCKSTEP_PLAN"]
+    place = place_in_oci(compiled, PLAN_DIGEST)
+    assert place_of(said) == place
+    assert said == str(place)
+    bucket = deployed.all("oci_objectstorage_bucket")["plans[0]"]
+    assert (bucket["namespace"], bucket["name"]) == (place.namespace, place.bucket)
+    assert (bucket["storage_tier"], bucket["versioning"], bucket["access_type"]) == (
+        "Standard",
+        "Enabled",
+        "NoPublicAccess",
+    )
+    assert bucket["compartment_id"] == stack.store["own_compartment_id"]
+
+
+@needs_tools
+def test_a_function_without_the_digest_of_a_plan_is_refused(stack: Stack, deployed: Deployment) -> None:
+    assert deployed.resources
+    for digest, complaint in ((None, "plan_digest must be set"), ("1234", "must be 64 hexadecimal digits")):
+        (refused,) = stack.run(("plan", None), **with_image(plan_digest=digest))
+        assert complaint in " ".join("\n".join(messages([refused])).split())
 
 
 # ---- as a stack of Resource Manager

@@ -14,13 +14,16 @@ from lockstep.model import Credential, CredentialValue, Login, SecretStr
 from lockstep.oci.clients import OciClients
 from lockstep.oci.object_storage_audit import ObjectStorageAuditLog
 from lockstep.oci.own_function import OwnFunction
+from lockstep.oci.plan_bucket import ObjectStoragePlanBucket
 from lockstep.oci.vault import Vault
 from lockstep.oci.vault_ring import VaultRing
 from lockstep.oci.vault_signer import VaultSigner
 from lockstep.plan import Plan
 from lockstep.plan_admins import names_in_oci
 from lockstep.plan_file import parse_plan
+from lockstep.published.places import INDEX, folder_of, place_in_oci
 from lockstep.quotas.oci import STATEMENTS
+from lockstep.stack_names import plan_bucket_name
 from lockstep.store_kinds import oci_names
 from lockstep.stores import CredentialStore
 from lockstep.system import SystemClock
@@ -31,6 +34,7 @@ from sandbox.oci.resources import create_audit_bucket, create_secret
 from tests.contract.oci_fixtures import OciConsole, sandbox_clients, sandbox_vault
 from tests.infrastructure.terraform.policies import Statement, matching_rules, statements
 from tests.infrastructure.terraform.stack import (
+    PLAN_DIGEST,
     ROOT,
     Deployment,
     Document,
@@ -59,6 +63,8 @@ OTHERS = {
 """Secrets of another stack in the tenancy, in the same vault, with their compartments."""
 OTHERS_BUCKET = "other-audit"
 FUNCTION_ID, OTHERS_FUNCTION_ID = "ocid1.fnfunc.oc1..rotate", "ocid1.fnfunc.oc1..other"
+PLAN_MAY = "OBJECT_READ"
+"""What the function may in the bucket of the published plan."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +97,7 @@ def world(stack: Stack, deployed: Deployment) -> Iterator[World]:
     with OciSandbox() as sandbox:
         # Not the Archive tier, so that what may be read can be read at once.
         create_audit_bucket(sandbox, plan.audit.oci.bucket, tier="Standard")
+        create_audit_bucket(sandbox, plan_bucket_name(plan.audit.oci.bucket), tier="Standard")
         create_audit_bucket(sandbox, OTHERS_BUCKET, tier="Standard", compartment=OTHERS["other.mac"])
         ids = {
             stack.store["compartment_id"]: sandbox.compartment_id,
@@ -111,6 +118,12 @@ def world(stack: Stack, deployed: Deployment) -> Iterator[World]:
         for secret in deployed.secrets.values():
             name, compartment = secret["secret_name"], ids[secret["compartment_id"]]
             secrets[name] = ids[secret["id"]] = create_secret(sandbox, name, content, compartment=compartment)
+        OciConsole(sandbox).storage.put_object(
+            sandbox.namespace,
+            plan_bucket_name(plan.audit.oci.bucket),
+            f"{folder_of(PLAN_DIGEST)}/{INDEX}",
+            b"{}",
+        )
         for credential in plan.credentials:
             _age(OciConsole(sandbox), credential, secrets)
         yield World(sandbox=sandbox, plan=plan, ids=ids, secrets=secrets)
@@ -160,7 +173,7 @@ def test_the_runners_have_the_same_permissions_as_in_the_sandbox(
     assert permissions(in_compartment(aws, rings)) == set(RUNNERS_MAY)
     assert permissions(in_compartment(oci_runner, rings)) == set(RUNNERS_MAY)
     assert permissions(in_compartment(aws, own)) == set(WITNESS_MAY)
-    assert permissions(in_compartment(oci_runner, own)) == {*FUNCTION_MAY, "ONS_TOPIC_PUBLISH"}
+    assert permissions(in_compartment(oci_runner, own)) == {*FUNCTION_MAY, PLAN_MAY, "ONS_TOPIC_PUBLISH"}
     assert not any(s.verb for s in aws + oci_runner)
 
 
@@ -221,12 +234,18 @@ def names_of(plan: Document) -> list[str]:
 def test_the_audit_log_is_added_to_by_the_function_and_read_by_its_witness(
     policy: list[Statement], deployed: Deployment
 ) -> None:
-    granted = [s for s in policy if any(p.startswith(("OBJECT", "BUCKET")) for p in s.permissions)]
+    in_storage = [s for s in policy if any(p.startswith(("OBJECT", "BUCKET")) for p in s.permissions)]
+    granted = [s for s in in_storage if s.targets == {"target.bucket.name": {"lockstep-audit"}}]
+    [plan] = [s for s in in_storage if s not in granted]
+    assert plan.subject == of("lockstep-oci-runner", policy, deployed)[0].subject
+    assert (plan.permissions, plan.targets) == (
+        {PLAN_MAY},
+        {"target.bucket.name": {"lockstep-audit-plans"}},
+    )
     assert {s.subject: s.permissions for s in granted} == {
         of("lockstep-oci-runner", policy, deployed)[0].subject: {"OBJECT_CREATE", "OBJECT_INSPECT"},
         of("lockstep-aws-runner", policy, deployed)[0].subject: {"OBJECT_READ", "OBJECT_INSPECT"},
     }
-    assert all(s.targets == {"target.bucket.name": {"lockstep-audit"}} for s in granted)
 
 
 def test_object_storage_may_use_only_the_audit_key(policy: list[Statement], deployed: Deployment) -> None:
@@ -327,6 +346,16 @@ def keep_record(world: World, clients: OciClients) -> None:
     assert not log.put(1, b"{}", entry)
     assert log.look(1) == entry
     assert list(log.numbers()) == [1]
+    assert plan_bucket(world, clients).read(INDEX, 100) == b"{}"
+    assert plan_bucket(world, clients).read("credentials/none.json", 100) is None
+
+
+def plan_bucket(world: World, clients: OciClients) -> ObjectStoragePlanBucket:
+    """The bucket of the published plan."""
+    place = place_in_oci(world.plan.compiled, PLAN_DIGEST)
+    return ObjectStoragePlanBucket(
+        clients, namespace=world.sandbox.namespace, bucket=place.bucket, folder=folder_of(place.digest)
+    )
 
 
 def own_vault(world: World, clients: OciClients) -> Vault:
@@ -382,7 +411,7 @@ def test_a_runner_can_do_its_work(
         *(("lockstep-aws-runner", p, "rings") for p in RUNNERS_MAY),
         *(("lockstep-aws-runner", p, "own") for p in WITNESS_MAY),
         *(("lockstep-oci-runner", p, "rings") for p in RUNNERS_MAY),
-        *(("lockstep-oci-runner", p, "own") for p in FUNCTION_MAY),
+        *(("lockstep-oci-runner", p, "own") for p in (*FUNCTION_MAY, PLAN_MAY)),
     ],
 )
 def test_a_runner_needs_each_of_its_permissions(
@@ -456,7 +485,11 @@ def test_the_runners_only_add_to_their_own_audit_log(
     allowed = {
         (runner, bucket, call)
         for runner, clients in {"aws": aws, "oci": function}.items()
-        for bucket in (world.plan.audit.oci.bucket, OTHERS_BUCKET)
+        for bucket in (
+            world.plan.audit.oci.bucket,
+            plan_bucket_name(world.plan.audit.oci.bucket),
+            OTHERS_BUCKET,
+        )
         for call, arguments in {
             "put_object": (f"oci/new-{runner}", b"entry"),
             "head_object": (entry,),

@@ -26,10 +26,10 @@ resource "oci_functions_function" "rotate" {
   freeform_tags  = var.freeform_tags
   defined_tags   = var.defined_tags
 
-  # The provider takes a `config` that is not set for the one that is there: tracing is turned off by what is set.
-  config = var.tracing_endpoint == null ? null : tomap({
-    (var.tracing_endpoint == "" ? "OTEL_SDK_DISABLED" : "OTEL_EXPORTER_OTLP_ENDPOINT") = coalesce(var.tracing_endpoint, "true")
-  })
+  config = merge(
+    { LOCKSTEP_PLAN = var.published_plan },
+    { for endpoint in compact(var.tracing_endpoint[*]) : "OTEL_EXPORTER_OTLP_ENDPOINT" => endpoint },
+  )
 
   # The maximum for a synchronous call, which is how an operator calls it.
   timeout_in_seconds = 300
@@ -43,13 +43,18 @@ resource "oci_functions_function" "rotate" {
 
   lifecycle {
     precondition {
+      condition     = var.published_plan != null
+      error_message = "plan_digest must be set, since the function reads the published plan of that digest: `lockstep plan compile` prints it, and `make deploy-oci` passes it on."
+    }
+
+    precondition {
       condition     = var.made.vault_id == var.in_plan.vault_id
-      error_message = "vault_id in the plan: ${var.made.vault_id} is expected. Correct the plan and build the image again, since it contains the plan."
+      error_message = "vault_id in the plan: ${var.made.vault_id} is expected. Correct the plan and deploy again."
     }
 
     precondition {
       condition     = var.made.own_compartment_id == var.in_plan.own_compartment_id
-      error_message = "own_compartment_id in the plan: ${var.made.own_compartment_id} is expected. Correct the plan and build the image again, since it contains the plan."
+      error_message = "own_compartment_id in the plan: ${var.made.own_compartment_id} is expected. Correct the plan and deploy again."
     }
   }
 }

@@ -25,6 +25,11 @@ variable "image_digest" {
   description = "The digest of the image, or null."
 }
 
+variable "published_plan" {
+  type        = string
+  description = "The address of the plan that the function reads, or null."
+}
+
 variable "memory_in_mbs" {
   type        = number
   description = "The memory of the function in MB."
@@ -62,7 +67,7 @@ variable "alarm_email" {
 
 variable "tracing_endpoint" {
   type        = string
-  description = "The OTLP/HTTP endpoint of a collector of traces; empty to turn traces off; null to leave that as it is."
+  description = "The OTLP/HTTP endpoint of a collector of traces; empty or null: nothing is traced."
 }
 
 variable "shape" {

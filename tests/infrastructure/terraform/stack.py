@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[3]
 CONFIGURATION = ROOT / "oci_fn/terraform"
 TOOLS = ROOT / ".cache/terraform-tools/bin"
 IMAGE = "fra.ocir.io/tenant/lockstep:1.0.0"
+PLAN_DIGEST = "0123456789abcdef" * 4
 
 needs_tools = pytest.mark.skipif(
     not (TOOLS / "python").exists(), reason="`make terraform-tools` makes the venv that has Terraform"
@@ -109,7 +110,8 @@ class Stack:
 
 def with_image(**more: object) -> Document:
     """The variables of a deployment with a runner."""
-    return {"image": IMAGE, "subnet_ids": ["ocid1.subnet.oc1.eu-frankfurt-1.aaaa"], **more}
+    subnets = ["ocid1.subnet.oc1.eu-frankfurt-1.aaaa"]
+    return {"image": IMAGE, "subnet_ids": subnets, "plan_digest": PLAN_DIGEST, **more}
 
 
 def run_tool(folder: Path, *commands: Command, tenancy: Path | None = None, **variables: object) -> list[Any]:
