@@ -128,9 +128,17 @@ oci-init: setup terraform-cli
 	@test -f $(PLAN) || { echo "$(PLAN) is no file. Name your plan: make $(MAKECMDGOALS) PLAN=/path/to/plan.yaml" >&2; exit 2; }
 	$(TERRAFORM) -chdir=oci_fn/terraform init -input=false
 
+# As the administrator that Terraform is: its default is the config file of the OCI CLI.
+PUBLISH_OCI = OCI_CONFIG_FILE=$${OCI_CONFIG_FILE:-$$HOME/.oci/config} .venv/bin/lockstep plan publish --cloud oci --plan $(PLAN)
+PLAN_DIGEST = .venv/bin/lockstep plan compile --json --plan $(PLAN) | $(PYTHON) -c 'import json, sys; print(json.load(sys.stdin)["digest"])'
+
+# The function reads its plan from a bucket. Published before the function is told of it, and at the first time, when the bucket
+# is made here, after it.
 deploy-oci: oci-init ## Deploy the OCI side of PLAN with Terraform; see oci_fn/terraform/README.md
 	.venv/bin/lockstep plan check --before-oci --plan $(PLAN)
-	$(TERRAFORM) -chdir=oci_fn/terraform apply -var plan_file=$(abspath $(PLAN))
+	$(PUBLISH_OCI) || test $$? = 3
+	$(TERRAFORM) -chdir=oci_fn/terraform apply -var plan_file=$(abspath $(PLAN)) -var plan_digest=$$($(PLAN_DIGEST))
+	$(PUBLISH_OCI)
 
 destroy-oci: oci-init ## Remove the OCI runner; secrets and audit log stay
 	$(TERRAFORM) -chdir=oci_fn/terraform apply -var plan_file=$(abspath $(PLAN)) -var image=

@@ -99,11 +99,9 @@ def publish(
     refuse it; with --replace it is deleted, and stays as an older version of its object.
 
     Exit code: 0 everything is there, or with --dry-run could be, 1 a document has other content, 2 the plan is not
-    valid or has nothing in that cloud, 3 a bucket was unreachable, missing or denied.
+    valid, or cannot be published, 3 a bucket was unreachable, missing or denied.
     """
     plan, published = _compiled(file)
-    if cloud == "oci" and not plan.runners.oci:
-        raise wrong_use("the plan has no runners.oci, so no function in OCI reads it")
     clouds = operator(plan)
     found = []
     for each in _wanted(plan, cloud):
@@ -112,6 +110,8 @@ def publish(
         found[-1]["address"] = address
         if not as_json:
             _show(found[-1], dry_run=dry_run)
+    if not found and not as_json:
+        say("nothing to publish: the plan has no runners.oci, so no function in OCI reads it")
     if as_json:
         print_json({**_document(plan, published), "dry_run": dry_run, "clouds": found})
     if any(each["different"] for each in found):
@@ -159,9 +159,8 @@ def _write_folder(plan: Plan, published: Published, folder: Path, base: Path) ->
 
 
 def _wanted(plan: Plan, cloud: Literal["aws", "oci", "both"]) -> tuple[Cloud, ...]:
-    if cloud != "both":
-        return (cloud,)
-    return ("aws", "oci") if plan.runners.oci else ("aws",)
+    running: tuple[Cloud, ...] = ("aws", "oci") if plan.runners.oci else ("aws",)
+    return tuple(each for each in running if cloud in (each, "both"))
 
 
 def _bucket(plan: Plan, clouds: Clouds, cloud: Cloud, digest: str) -> tuple[PlanBucket, str]:
