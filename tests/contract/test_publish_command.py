@@ -173,4 +173,5 @@ def test_a_plan_without_a_runner_in_oci_is_not_published_there() -> None:
     shown = run("publish", "--plan", str(GIVEN / "lockstep.yaml"), "--cloud", "oci")
     assert shown.exit_code == 0
     assert "nothing to publish" in shown.output
-    assert document(run("publish", "--plan", str(GIVEN / "lockstep.yaml"), "--cloud", "oci", "--json"))["clouds"] == []
+    told = document(run("publish", "--plan", str(GIVEN / "lockstep.yaml"), "--cloud", "oci", "--json"))
+    assert told["clouds"] == []

@@ -36,6 +36,8 @@ SECRETS = {
     "lockstep.aws-key": ("ocid1.vaultsecret.oc1.eu-frankfurt-1.aws", OWN),
     "lockstep.mac": ("ocid1.vaultsecret.oc1.eu-frankfurt-1.mac", OWN),
 }
+BUCKETS = {"adopt_audit_bucket": "lockstep-audit", "adopt_plan_bucket": "lockstep-audit-plans"}
+"""By the variable that adopts one."""
 KEY = f" where target.key.id = '{AUDIT_KEY}'"
 FUNCTIONS, SCHEDULES = "ocid1.dynamicgroup.oc1..functions", "ocid1.dynamicgroup.oc1..schedules"
 TOPIC, LOG_GROUP = "ocid1.onstopic.oc1.eu-frankfurt-1.ops", "ocid1.loggroup.oc1.eu-frankfurt-1.ops"
@@ -61,16 +63,19 @@ def estate() -> dict[str, tuple[str, Document]]:
                 ],
             },
         ),
-        "ocid1.bucket.oc1.eu-frankfurt-1.audit": (
-            "oci_objectstorage_bucket",
-            {
-                "compartment_id": ELSEWHERE,
-                "namespace": "tenant",
-                "name": "lockstep-audit",
-                "access_type": "NoPublicAccess",
-                "versioning": "Enabled",
-            },
-        ),
+        **{
+            f"ocid1.bucket.oc1.eu-frankfurt-1.{argument}": (
+                "oci_objectstorage_bucket",
+                {
+                    "compartment_id": ELSEWHERE,
+                    "namespace": "tenant",
+                    "name": name,
+                    "access_type": "NoPublicAccess",
+                    "versioning": "Enabled",
+                },
+            )
+            for argument, name in BUCKETS.items()
+        },
         FUNCTIONS: ("oci_identity_dynamic_group", {"compartment_id": TENANCY, "name": "all-functions"}),
         SCHEDULES: ("oci_identity_dynamic_group", {"compartment_id": TENANCY, "name": "all-schedules"}),
         TOPIC: ("oci_ons_notification_topic", {"compartment_id": ELSEWHERE, "name": "ops"}),
@@ -87,7 +92,7 @@ BEFORE_THE_RUNNER: Mapping[str, Document] = {
     "vault": {"vault_ocid": VAULT},
     "secrets' key": {"vault_ocid": VAULT, "secrets_key_ocid": SECRETS_KEY},
     "audit key": {"audit_key_ocid": AUDIT_KEY},
-    "bucket": {"adopt_audit_bucket": True},
+    **{argument: {argument: True} for argument in BUCKETS},
     "secrets": {
         "vault_ocid": VAULT,
         "compartment_ocid": OWN,
@@ -132,12 +137,13 @@ def change(stack: Stack, changes: Mapping[str, Document]) -> None:
 def leave_out(stack: Stack, variables: Mapping[str, object]) -> None:
     """Take out of the tenancy what has a name that the stack needs, unless it is adopted."""
     document = tenancy.read(stack.tenancy)
-    for kind, argument in (
-        ("oci_vault_secret", "adopted_secrets"),
-        ("oci_objectstorage_bucket", "adopt_audit_bucket"),
-    ):
-        if argument not in variables:
-            document["resources"] = {o: r for o, r in document["resources"].items() if r["type"] != kind}
+    taken = {name for argument, name in BUCKETS.items() if argument not in variables}
+    taken |= SECRETS.keys() if "adopted_secrets" not in variables else set()
+    document["resources"] = {
+        ocid: resource
+        for ocid, resource in document["resources"].items()
+        if (resource["values"].get("secret_name") or resource["values"].get("name")) not in taken
+    }
     tenancy.write(stack.tenancy, document)
 
 
@@ -186,9 +192,10 @@ def test_each_is_adopted_alone(what: str, fresh: Stack) -> None:
     for kind, argument in {
         "oci_identity_compartment": "compartment_ocid",
         "oci_kms_vault": "vault_ocid",
-        "oci_objectstorage_bucket": "adopt_audit_bucket",
     }.items():
         assert bool(deployment.all(kind)) is (argument not in variables), kind
+    buckets = {values["name"] for values in deployment.all("oci_objectstorage_bucket").values()}
+    assert buckets == {name for argument, name in BUCKETS.items() if argument not in variables}
     (planned,) = fresh.run(("plan", None), **variables)
     assert planned["code"] == 0, texts([planned])
     assert untouched(fresh)
@@ -228,6 +235,7 @@ def test_everything_is_adopted_at_once_and_outlives_the_stack(fresh: Stack) -> N
     there = [s for s in statements(fresh, deployment) if s.compartment == ELSEWHERE]
     assert {(frozenset(s.permissions), frozenset(s.targets)) for s in there} == {
         (frozenset({"OBJECT_CREATE", "OBJECT_INSPECT"}), frozenset({"target.bucket.name"})),
+        (frozenset({"OBJECT_READ"}), frozenset({"target.bucket.name"})),
         (frozenset({"OBJECT_READ", "OBJECT_INSPECT"}), frozenset({"target.bucket.name"})),
         # Notifications has no variable for a topic (Oracle's policy reference).
         (frozenset({"ONS_TOPIC_PUBLISH"}), frozenset()),
@@ -244,7 +252,13 @@ def test_what_does_not_fit_is_not_adopted(fresh: Stack) -> None:
         {
             admin: {"vault_id": "ocid1.vault.oc1.eu-frankfurt-1.other"},
             aws: {"compartment_id": RINGS},
-            "ocid1.bucket.oc1.eu-frankfurt-1.audit": {"access_type": "ObjectRead", "versioning": "Disabled"},
+            **{
+                f"ocid1.bucket.oc1.eu-frankfurt-1.{argument}": {
+                    "access_type": "ObjectRead",
+                    "versioning": "Disabled",
+                }
+                for argument in BUCKETS
+            },
         },
     )
     named = {
@@ -262,6 +276,8 @@ def test_what_does_not_fit_is_not_adopted(fresh: Stack) -> None:
         "the plan has no secret with this name in Vault: nobody.",
         "must be private (oci os bucket update --name lockstep-audit --public-access-type NoPublicAccess)",
         "must keep versions or have a retention rule",
+        "must be private (oci os bucket update --name lockstep-audit-plans --public-access-type NoPublicAccess)",
+        "must keep versions, so that what is replaced leaves a trace",
     ):
         assert complaint in text
 
@@ -270,7 +286,12 @@ def test_a_bucket_under_a_retention_rule_is_adopted(fresh: Stack) -> None:
     rule: Document = {"display_name": "legal", "time_rule_locked": None, "duration": []}
     change(
         fresh,
-        {"ocid1.bucket.oc1.eu-frankfurt-1.audit": {"versioning": "Disabled", "retention_rules": [rule]}},
+        {
+            "ocid1.bucket.oc1.eu-frankfurt-1.adopt_audit_bucket": {
+                "versioning": "Disabled",
+                "retention_rules": [rule],
+            }
+        },
     )
     (planned,) = fresh.run(("plan", None), adopt_audit_bucket=True)
     assert planned["code"] == 2, texts([planned])
