@@ -149,7 +149,7 @@ def test_before_the_function_is_made_nobody_may_write(
 
 
 def test_versions_are_the_default(deployed: Deployment) -> None:
-    bucket = deployed.one("oci_objectstorage_bucket")
+    bucket = deployed.all("oci_objectstorage_bucket")["audit[0]"]
     assert (bucket["versioning"], bucket["retention_rules"]) == ("Enabled", [])
 
 
@@ -157,7 +157,7 @@ def test_a_retention_rule_takes_the_place_of_versions(tmp_path: Path, stack: Sta
     # The tenancy refuses a bucket that has both.
     own = Stack.new(tmp_path, stack.plan)
     rule = {"audit_retention_days": 400, "audit_retention_locked_from": "2030-01-31T00:00:00Z"}
-    bucket = own.apply(**rule).one("oci_objectstorage_bucket")
+    bucket = own.apply(**rule).all("oci_objectstorage_bucket")["audit[0]"]
     assert bucket["versioning"] == "Disabled"
     assert bucket["retention_rules"] == [
         {
