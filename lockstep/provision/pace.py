@@ -12,7 +12,7 @@ OCI_RATE = 5.0
 """Oracle publishes no limit of Vault."""
 SLOWEST = 0.5
 """A second."""
-_PART = 20
+_PART = 100
 """So many successes bring back the rate that one refusal has halved, and no more than that."""
 _AT_MOST_EVERY = 1.0
 """Threads that are refused together slow down once."""

@@ -397,9 +397,9 @@ def test_a_service_that_throttles_gets_fewer_calls_and_the_work_ends() -> None:
     done = work_on(place)
     done.work.do(NAMES)
     assert done.made == NAMES
-    # Faster than the least pace, and far fewer refusals than calls.
-    assert 0 < place.throttled < 60
-    assert place.time.now - 1000 < 400 / 4
+    # Far fewer refusals than calls, and more than half of what the service takes.
+    assert 0 < place.throttled < 40
+    assert place.time.now - 1000 < 400 / 5
 
 
 def test_after_a_refusal_the_pace_comes_back() -> None:
@@ -408,7 +408,7 @@ def test_after_a_refusal_the_pace_comes_back() -> None:
     pace.slower()
     pace.slower()  # Another thread, which was refused together with the first.
     assert pace.rate == 25
-    for _ in range(20):
+    for _ in range(100):
         pace.faster()
     assert pace.rate == 50
     pace.faster()
