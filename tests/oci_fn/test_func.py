@@ -12,12 +12,21 @@ import pytest
 
 from lockstep.aws.dynamodb_lock import DynamoDbLock
 from lockstep.model import Credential, Login, SecretStr
+from lockstep.oci.plan_bucket import ObjectStoragePlanBucket
+from lockstep.published.compiling import compile_plan
+from lockstep.published.places import credential_name, folder_of, place_in_oci
+from lockstep.published.publishing import write
+from lockstep.shards import run_key
 from lockstep.store_kinds.oci_names import slot_name
+from lockstep.system import SystemClock
+from lockstep.wiring import PLAN_VARIABLE
 from sandbox.estate import Estate
 from sandbox.fn import Answer, FunctionProcess, running_function
+from sandbox.oci.resources import create_audit_bucket
 from sandbox.outside import Value, lets_in
 from sandbox.plans import LOCK_TABLE
 from sandbox.servers import set_password
+from tests.contract.oci_fixtures import sandbox_clients
 from tests.oci_fn.conftest import broken_plan, entries
 
 CANARY = "canary-7f3a9"
@@ -370,3 +379,38 @@ def test_a_cold_start_takes_seconds(estate: Estate) -> None:
         assert result(rotate(function, skipped))["outcome"] == "skipped"
         warm_seconds = time.monotonic() - began
     assert warm_seconds < cold_seconds < 30
+
+
+def test_a_published_plan_is_verified_before_a_credential_is_rotated(
+    estate: Estate, credential: Credential
+) -> None:
+    """Who writes to its bucket stops rotations, and sends no login elsewhere."""
+    # CA files are not below this folder, so their paths stay whole.
+    published = compile_plan(estate.plan.compiled, estate.plan.shards, Path("/var/empty"))
+    place = place_in_oci(estate.plan.compiled, published.digest)
+    create_audit_bucket(estate.oci, place.bucket, tier="Standard")
+    estate.oci.identity.permit("lockstep-function", "OBJECT_READ", resource=place.bucket)
+    own = ObjectStoragePlanBucket(
+        sandbox_clients(estate.oci),
+        namespace=place.namespace,
+        bucket=place.bucket,
+        folder=folder_of(place.digest),
+    )
+    write(own, published, published.files, clock=SystemClock(), done=lambda _: None)
+    environment = {**estate.function_environment, PLAN_VARIABLE: str(place)}
+    with running_function(environment) as function:
+        answer = rotate(function, credential)
+        assert result(answer)["outcome"] == "rotated", answer.text
+        assert function.call({"credential_id": "multi-cloud/none"}).body["error"] == "InvalidRequestError"
+    name = credential_name(run_key(credential.id))
+    forged = published.files[name].replace(b'"host":"localhost"', b'"host":"elsewhere"')
+    assert forged != published.files[name]
+    own.delete(name)
+    assert own.create(name, forged)
+    login = both_serve(estate, credential)
+    with running_function(environment) as function:
+        answer = rotate(function, credential, force=True)
+    assert answer.status == 502
+    assert result(answer)["error"] == "PlanDocumentRefusedError"
+    assert both_serve(estate, credential) == login
+    assert estate.locked_out(credential) == []
