@@ -20,6 +20,7 @@ from lockstep.errors import (
 from lockstep.plan import Plan
 from lockstep.plan_file import load_plan
 from lockstep.published import documents, merkle
+from lockstep.published import source as source_module
 from lockstep.published.compiling import Published, compile_plan
 from lockstep.published.places import (
     INDEX,
@@ -34,6 +35,7 @@ from lockstep.published.places import (
 from lockstep.published.source import FolderOfPlan, PublishedPlan, WholePlan
 from lockstep.shards import run_key
 from tests.infrastructure.cdk_case import PLAN as WITH_CA_FILES
+from tests.proof.tampering_plants import Plant
 
 ROOT = Path(__file__).resolve().parents[2]
 PLAN_FILE = ROOT / WITH_CA_FILES
@@ -343,3 +345,47 @@ def test_a_compiled_plan_gives_what_it_holds(plan: Plan) -> None:
     assert compiled.found(plan.credentials[0].id) == plan.credentials[0]
     with pytest.raises(InvalidPlanError):
         compiled.found("multi-cloud/other")
+
+
+# Each check, left out: what it is for is then no longer refused.
+
+NOT_VERIFIED = Plant(
+    name="document-not-verified",
+    module=documents,
+    old="    if not is_of_plan:\n",
+    new="    if not is_of_plan and not document:\n",
+    mutation="",
+)
+NOT_ITS_OWN = Plant(
+    name="another-credentials-document",
+    module=source_module,
+    old="if [c.id for c in plan.credentials] != [credential_id]:",
+    new="if not plan.credentials:",
+    mutation="",
+)
+NO_NAME_IN_A_LEAF = Plant(
+    name="leaf-without-its-name",
+    module=merkle,
+    old="+ named + content",
+    new="+ content",
+    mutation="",
+)
+
+
+def test_without_verification_a_credential_is_sent_elsewhere(plan: Plan, published: Published) -> None:
+    name, credential = names_of(plan)[0], plan.credentials[0]
+    found = source(published, Kept({name: _tampered(published.files[name])}))
+    with NOT_VERIFIED.planted():
+        assert found.of(credential.id).found(credential.id).primary.port != credential.primary.port
+
+
+def test_two_checks_refuse_the_document_of_another_credential(plan: Plan) -> None:
+    (name, other), credential_id = names_of(plan)[:2], plan.credentials[0].id
+    with NO_NAME_IN_A_LEAF.planted():
+        made = compile_plan(plan.compiled, plan.shards, PLAN_FILE.parent)
+        found = source(made, Kept({name: made.files[other]}))
+        with pytest.raises(PlanDocumentRefusedError) as error:
+            found.of(credential_id)
+        assert error.value.where["code"] == "another-credential"
+        with NOT_ITS_OWN.planted():
+            assert [c.id for c in found.of(credential_id).credentials] == [plan.credentials[1].id]
