@@ -24,7 +24,7 @@ from lockstep.plan import Plan
 from lockstep.plan_checks import example_values, missing_ca_files, publication_problems
 from lockstep.plan_messages import Problem, in_order
 from lockstep.plan_schema import overlay_schema, plan_schema, schema_text
-from lockstep.quotas import Estate, Use, Verdict, broken, pace, uses
+from lockstep.quotas import Estate, Use, broken, pace, uses
 from lockstep.store_kinds import OciVault
 from lockstep.store_kinds.oci_budget import version_budget
 
@@ -111,8 +111,8 @@ def _starts(plan: Plan) -> dict[str, Any]:
 
 def _show_quotas(found: list[Use], *, every: bool) -> None:
     for use in found:
-        if every or use.verdict is not Verdict.FITS:
-            say(str(use), style="" if use.verdict is Verdict.FITS else "yellow")
+        if every or use.is_told:
+            say(str(use), style="yellow" if use.is_told else "")
         if every:
             say(f"  {use.quota.source}")
 

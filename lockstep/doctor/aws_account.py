@@ -88,7 +88,7 @@ def _by_account(context: Context, use: Use) -> Use:
 
 def quota_answer(use: Use, region: str) -> Answer:
     """What a need of a quota means."""
-    if use.verdict is Verdict.FITS:
+    if not use.is_told:
         return passed(use.quota.name, str(use))
     tell = warning if use.verdict is Verdict.NEAR else failed
     service, code, _ = _CODES.get(use.quota.name, ("", "", 1))

@@ -81,7 +81,7 @@ def compartments(context: Context) -> Iterator[Answer]:
 def quotas(context: Context) -> Iterator[Answer]:
     """What the plan needs of each quota."""
     for use in of_oci(context.plan):
-        if use.verdict is Verdict.FITS:
+        if not use.is_told:
             yield passed(use.quota.name, str(use))
         else:
             tell = warning if use.verdict is Verdict.NEAR or use.quota.adjustable else failed

@@ -8,6 +8,7 @@ from math import ceil
 from lockstep.model import AdminIam, AdminSecret
 from lockstep.plan import Plan
 from lockstep.plan_admins import is_plain_name, names_in_aws
+from lockstep.provision.pace import AWS_QUOTA, AWS_RATE
 from lockstep.quotas.base import SPLIT, Estate, Quota, Use, grows
 from lockstep.quotas.rates import of_rates
 from lockstep.store_kinds import AwsSecretsManager
@@ -224,6 +225,16 @@ def _of_secrets_manager(plan: Plan) -> Iterator[Use]:
         ),
         total=fixed + SECRETS_EACH * count,
         fixed=fixed,
+    )
+    yield Use(
+        quota=Quota(
+            name="Secrets Manager, CreateSecret by `lockstep provision`",
+            limit=AWS_QUOTA,
+            unit="a second",
+            source=source,
+            change="lockstep/provision/pace.py",
+        ),
+        need=Fraction(AWS_RATE),
     )
     shortest = min(c.interval for c in plan.credential_sections)
     yield Use(

@@ -22,6 +22,7 @@ class Verdict(StrEnum):
     NEAR = "near"
     RAISE = "raise it"
     BREAKS = "breaks"
+    UNKNOWN = "not published"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +31,7 @@ class Quota:
 
     Attributes:
         name: What is limited.
-        limit: The most that is allowed.
+        limit: The most that is allowed; None: the provider does not publish it.
         unit: Of the limit.
         source: Where the provider says so.
         change: What to do where a plan needs more.
@@ -38,7 +39,7 @@ class Quota:
     """
 
     name: str
-    limit: int
+    limit: int | None
     unit: str
     source: str
     change: str
@@ -65,6 +66,11 @@ class Use:
     count: int = 0
     exact: bool = True
 
+    @property
+    def is_told(self) -> bool:
+        """Whether a person should know of it unasked."""
+        return self.verdict not in {Verdict.FITS, Verdict.UNKNOWN}
+
     def limited(self, limit: int) -> "Use":
         """The same by the limit of an account, which may have been raised, or be lower as that of new accounts is."""
         return replace(self, quota=replace(self.quota, limit=limit))
@@ -72,7 +78,7 @@ class Use:
     @property
     def breaks_at(self) -> int | None:
         """The smallest number of `per` with which the limit is exceeded; None where it is not by that."""
-        if not self.each:
+        if not self.each or self.quota.limit is None:
             return None
         fixed = self.need - self.each * self.count
         return max(0, floor((self.quota.limit - fixed) / self.each) + 1)
@@ -80,12 +86,16 @@ class Use:
     @property
     def verdict(self) -> Verdict:
         """Whether the plan fits."""
+        if self.quota.limit is None:
+            return Verdict.UNKNOWN
         if self.need > self.quota.limit:
             return Verdict.RAISE if self.quota.adjustable else Verdict.BREAKS
         return Verdict.NEAR if self.need >= NEAR * self.quota.limit else Verdict.FITS
 
     def __str__(self) -> str:
         quota = self.quota
+        if quota.limit is None:
+            return f"{quota.name}: {_number(self.need)} {quota.unit}; no limit is published; {quota.change}"
         text = f"{quota.name}: {_number(self.need)} of {quota.limit:,} {quota.unit}"
         if self.breaks_at is not None:
             about = "" if self.exact else "about "

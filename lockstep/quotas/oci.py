@@ -4,12 +4,14 @@ from collections.abc import Iterator
 from datetime import timedelta
 from fractions import Fraction
 from functools import cache
+from math import ceil
 
 from lockstep.cost.assumptions import CALL_MS
 from lockstep.cost.aws import IN_OCI
 from lockstep.cost.calls import Shape, read_counted
 from lockstep.plan import Plan
 from lockstep.plan_admins import names_in_oci
+from lockstep.quotas import pace
 from lockstep.quotas.base import Quota, Use, grows
 from lockstep.store_kinds import OciVault
 from lockstep.store_kinds.oci_budget import MAX_IN_USE, MAX_PENDING_DELETION, version_budget
@@ -21,6 +23,8 @@ SECRETS_EACH = 2
 SECRETS_OF_A_TENANCY = 5000
 STATEMENTS = 19
 """Of all policies that Terraform makes, with every option."""
+MEMORY_MB = 512
+"""Of the function, by default."""
 TAKEOVER_MARGIN_SECONDS = 25
 """Before the end of a call, in which no rotation goes on (`oci_fn.func.MARGIN_SECONDS`)."""
 
@@ -74,7 +78,32 @@ def of_oci(plan: Plan) -> Iterator[Use]:
         ),
         need=Fraction(STATEMENTS),
     )
+    busiest = pace.busiest(plan.shards)
+    for what, service in (("management", "vault"), ("retrieval", "secrets")):
+        each = read_counted().number("aws rotation", Shape(databases=1, ring=vault.ring), service)
+        yield Use(
+            quota=Quota(
+                name=f"OCI Vault, calls of {what} in the busiest minute",
+                limit=None,
+                unit="a second",
+                source=f"{_OCI}/General/Concepts/servicelimits.htm",
+                change="docs/fleet.md#what-needs-a-real-account says how to measure what a tenancy takes",
+            ),
+            need=Fraction(each * busiest.rotations, 60),
+            count=count,
+        )
     if plan.runners.oci:
+        yield Use(
+            quota=Quota(
+                name="OCI Functions, memory of the calls that take over the shards of the busiest minute",
+                limit=60 * 1024,
+                unit="MB of an availability domain",
+                source=f"{_OCI}/Functions/Concepts/functionslimits.htm",
+                change="ask Oracle for more, or give the function less memory (memory_in_mbs)",
+                adjustable=True,
+            ),
+            need=Fraction(ceil(Fraction(busiest.rotations, BATCH)) * MEMORY_MB),
+        )
         slowest = max(_takeover_seconds(len(c.databases), vault.ring) for c in sections)
         yield Use(
             quota=Quota(

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from lockstep.cost.aws import DECRYPTS, READS, WRITES, shape_of
 from lockstep.cost.calls import Shape, read_counted
+from lockstep.cost.fleet import STATES_OF_AN_ITEM
 from lockstep.plan import Plan
 from lockstep.quotas import pace
 from lockstep.quotas.base import SPLIT, Quota, Use
@@ -111,7 +112,7 @@ def _rates(plan: Plan) -> Iterator[_Rate]:
         5000 if large else 800,
         "a second",
         _STEP_FUNCTIONS,
-        Fraction(counted.transitions),
+        Fraction(counted.transitions + STATES_OF_AN_ITEM),
     )
     yield _Rate(
         "Step Functions, children that Distributed Maps start",

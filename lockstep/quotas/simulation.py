@@ -19,6 +19,7 @@ from lockstep.cost.assumptions import ROTATION_SECONDS
 from lockstep.cost.aws import DECRYPTS, FUNCTIONS, READS, shape_of
 from lockstep.cost.aws import WRITES as LOCK_WRITES
 from lockstep.cost.calls import Call, Shape, read_counted
+from lockstep.cost.fleet import STATES_OF_AN_ITEM
 from lockstep.plan import Plan
 from lockstep.quotas import pace
 from lockstep.quotas.rates import MAP_STARTS
@@ -221,7 +222,7 @@ def _by_step(shape: Shape) -> list[Counter[str]]:
     """The calls of each step, by service; those of the state machine are with the first one."""
     counted = read_counted()
     steps = [Counter({INVOCATIONS: 1, TRANSITIONS: counted.transitions // len(FUNCTIONS)}) for _ in FUNCTIONS]
-    steps[0][TRANSITIONS] += counted.transitions % len(FUNCTIONS)
+    steps[0][TRANSITIONS] += counted.transitions % len(FUNCTIONS) + STATES_OF_AN_ITEM
     for flow in ("aws rotation", "aws cold start"):
         for call, count in counted.calls(flow, shape):
             step = steps[FUNCTIONS.index(call.step) if call.step in FUNCTIONS else 0]

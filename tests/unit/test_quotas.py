@@ -16,6 +16,7 @@ from lockstep.plan_file import MAX_PLAN_CHARACTERS, parse_plan
 from lockstep.quotas import Estate, Quota, Use, Verdict, broken, uses
 from lockstep.quotas.pace import busiest
 from lockstep.quotas.scaling import scaled
+from lockstep.timing import BATCH
 from sandbox import plans
 
 OCI = plans.OciNames()
@@ -54,11 +55,12 @@ GROWING = (
     "EventBridge, rules",
     "OCI Vault, secrets",
 )
+NOT_PUBLISHED = ("OCI Vault, calls of management", "OCI Vault, calls of retrieval")
 RATES = {
     "Secrets Manager, writes": 4,
     "Secrets Manager, GetSecretValue": 11,
     "Step Functions, executions": 1,
-    "Step Functions, state transitions": 9,
+    "Step Functions, state transitions": 12,
     "Step Functions, children": 1,
     "KMS, requests": 15,
     "DynamoDB, writes": 5,
@@ -71,6 +73,7 @@ CONSTANT = (
     "IAM, managed policy",
     "SQS, statements",
     "Secrets Manager, versions",
+    "Secrets Manager, CreateSecret",
     "OCI Vault, versions of a slot in use",
     "OCI Vault, versions of a slot pending",
     "OCI IAM, policy statements",
@@ -108,6 +111,24 @@ def test_a_scaled_plan_has_shards_and_credentials_of_its_own() -> None:
     assert (len(plan.shards), len(plan.credentials), len(plan.databases)) == (1, 1, 1)
     larger = scaled(plan, 300)
     assert (len(larger.shards), len(larger.credentials)) == (5, 300)
+
+
+@pytest.mark.parametrize(("name", "calls"), [*zip(NOT_PUBLISHED, (12, 10), strict=True)])
+def test_what_is_not_published_is_told_with_the_way_to_know_it(tmp_path: Path, name: str, calls: int) -> None:
+    plan = scaled(plan_of(document()), 1000)
+    found = named(plan, name)
+    assert found.need == Fraction(calls * busiest(plan.shards).rotations, 60)
+    assert (found.verdict, found.breaks_at, found.is_told) == (Verdict.UNKNOWN, None, False)
+    assert "no limit is published; docs/fleet.md#what-needs-a-real-account" in str(found)
+    assert name not in check(tmp_path, document())[1]
+    assert name in check(tmp_path, document(), "--quotas")[1]
+
+
+def test_the_standby_that_takes_over_ten_thousand_has_memory_for_the_shards_of_a_minute() -> None:
+    plan = scaled(plan_of(document()), 10_000)
+    found = named(plan, "OCI Functions, memory")
+    assert found.need == -(-busiest(plan.shards).rotations // BATCH) * 512
+    assert found.verdict is Verdict.FITS
 
 
 def test_a_fleet_breaks_the_rate_of_writes_at_about_the_number_that_is_told() -> None:
@@ -169,6 +190,8 @@ def test_every_quota_is_one_of_the_two() -> None:
         *GROWING,
         *RATES,
         *OF_SHARDS,
+        *NOT_PUBLISHED,
+        "OCI Functions, memory",
         *CONSTANT,
         *BY_DEPLOYMENT,
         "Lockstep, plan file",
@@ -190,6 +213,7 @@ def test_without_the_standby_there_is_no_policy_for_it_and_no_takeover() -> None
     assert left == {
         "IAM, managed policy of the OCI runner",
         "OCI Functions, time of one call that takes over a batch of credentials",
+        "OCI Functions, memory of the calls that take over the shards of the busiest minute",
     }
     assert named(plan_of(document(standby=False)), "OCI Vault, secrets").need == 8
     assert (
