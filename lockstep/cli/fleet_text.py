@@ -16,7 +16,7 @@ SHARDS = """
 
 Credentials with the same interval are one shard, up to 200 of them; more are spread over the minutes of the interval
 ([R2](protocol.md)). One rule starts a shard, whose rotations begin one after the other, in the same second or up to a minute later
-([ADR 66](adr/0066-rotations-begin-at-a-pace.md)). The last columns are the slowest shard around the busiest minute.
+([ADR 70](adr/0070-rotations-begin-at-a-pace.md)). The last columns are the slowest shard around the busiest minute.
 """
 
 CALLS = """
