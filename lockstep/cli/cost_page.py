@@ -19,7 +19,7 @@ _FLOWS = {
     "aws rotation": "a rotation by AWS, its functions warm",
     "aws cold start": "added where all four have just started",
     "aws look": "added once an hour: the look at OCI's audit log",
-    "oci skip": "the OCI function, a credential that is not due",
+    "oci skip": "a run by the OCI function of a credential that is not due any more",
     "oci look": "added once an hour: the look at AWS's audit log, and the entry about it",
     "oci rotation": "a rotation by the OCI function",
 }
@@ -47,7 +47,8 @@ Made by `python -m lockstep.cli.cost_page > docs/cost.md`. `lockstep cost` shows
 credentials.
 
 Prices are list prices without tax, those of us-east-1 in AWS. What is free up to some amount is charged here, so a
-small deployment costs less. AWS rotates every 20 minutes; the standby is called as often and finds nothing to do."""
+small deployment costs less. AWS rotates every 20 minutes; the standby is called at the
+turn of each shard and finds nothing to do."""
 
 
 def _tables(found: Bill) -> Iterator[str]:

@@ -39,6 +39,9 @@ ROTATION_SECONDS = 6
 """A rotation in AWS, from the start of its execution to its end. `make bench` measures a median of 0.8 s on a loopback;
 four functions that start anew, each at a few hundred milliseconds, and calls of real services come on top."""
 
+ROTATION_SECONDS_IN_OCI = 10
+"""The same by the OCI function, whose calls of the lock table and of Secrets Manager cross to the other cloud."""
+
 # Sizes, in bytes.
 CALL_OUT = 2000
 """Of a request to the other cloud: 1,100 were counted, headers and body, to OCI; the rest is for TCP and TLS."""

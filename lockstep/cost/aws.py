@@ -13,6 +13,7 @@ from lockstep.plan import Plan
 from lockstep.plan_admins import names_in_aws
 from lockstep.plan_audit import AwsAudit
 from lockstep.plan_credentials import CredentialSection
+from lockstep.shards import standby_minutes
 from lockstep.store_kinds import AwsSecretsManager, OciVault
 
 FUNCTIONS = ("generate", "apply_db", "update_secrets", "audit")
@@ -22,6 +23,8 @@ DECRYPTS = ("GetSecretValue", "PutSecretValue")
 """Calls of Secrets Manager for which it asks KMS once
 (https://docs.aws.amazon.com/secretsmanager/latest/userguide/security-encryption.html)."""
 WRITES, READS = ("UpdateItem", "PutItem"), ("GetItem",)
+SCANNED = 2
+"""Bytes of JSON for a byte of a record."""
 PUTS, GETS = ("PUT",), ("HEAD", "GET")
 IN_OCI = ("vault", "secrets", "objectstorage")
 
@@ -113,7 +116,7 @@ class _Calls:
             **({"aws look": looks(credential.interval)} if plan.runners.oci else {}),
         }
         self._by_oci: Mapping[str, Fraction] = (
-            {"oci skip": triggers(plan), "oci look": looks(credential.interval)} if plan.runners.oci else {}
+            {"oci look": looks(credential.interval)} if plan.runners.oci else {}
         )
 
     def of(self, service: str, *operations: str) -> Fraction:
@@ -145,9 +148,19 @@ class _Calls:
         )
 
 
-def triggers(plan: Plan) -> Fraction:
-    """How often the schedules call the OCI function in a month, for all credentials: every hour at least."""
-    return rotations(min(*(c.interval for c in plan.credential_sections), HOUR))
+def scans_of_the_standby(plan: Plan) -> int:
+    """How often the schedules call the OCI function in a month: each call reads the lock table once (protocol R5)."""
+    return len(standby_minutes(plan.shards)) * assumed.HOURS if plan.runners.oci else 0
+
+
+def pages_of_a_scan(plan: Plan, counted: Counted) -> int:
+    """Calls of a scan of the lock table, each of which gives a megabyte."""
+    return ceil(len(plan.credential_sections) * counted.bytes["lock_record"] / 1024**2)
+
+
+def scan_units(plan: Plan, counted: Counted) -> int:
+    """Read request units of a scan of the lock table."""
+    return ceil(len(plan.credential_sections) * counted.bytes["lock_record"] / 4096)
 
 
 def _of_audit_log(audit: AwsAudit, calls: _Calls, often: Fraction, entry: int) -> Iterator[Line]:
@@ -187,6 +200,10 @@ def of_deployment(plan: Plan, deployed: Deployed, counted: Counted) -> Iterator[
     if deployed.dashboard:
         yield aws_line("CloudWatch, dashboard", "dashboard", 1)
     yield from _of_watch(plan, deployed, counted)
+    scans = scans_of_the_standby(plan)
+    yield aws_line("DynamoDB, scans of the standby", "dynamodb reads", scans * scan_units(plan, counted))
+    sent = scans * len(plan.credential_sections) * counted.bytes["lock_record"] * SCANNED
+    yield aws_line("Data to OCI, scans of the standby", "aws transfer", Fraction(sent) / assumed.GIGABYTE)
     stored = Fraction(len(plan.credential_sections) * counted.bytes["lock_record"], assumed.GIGABYTE)
     yield aws_line("DynamoDB, storage", "dynamodb storage", stored)
     yield aws_line("DynamoDB, point-in-time recovery", "dynamodb backup", stored)
@@ -200,8 +217,9 @@ def _keys(plan: Plan, deployed: Deployed) -> int:
 
 def _of_watch(plan: Plan, deployed: Deployed, counted: Counted) -> Iterator[Line]:
     """The watch: its process is called so often that it stays."""
-    scanned = len(plan.credential_sections) * counted.bytes["lock_record"]
-    seconds = Fraction(assumed.OVERHEAD_MS + assumed.CALL_MS["dynamodb"], 1000)
+    seconds = Fraction(
+        assumed.OVERHEAD_MS + pages_of_a_scan(plan, counted) * assumed.CALL_MS["dynamodb"], 1000
+    )
     seconds += assumed.scan_seconds(len(plan.credential_sections), deployed.memory_mb)
     yield aws_line("Lambda, calls of the watch", "lambda requests", assumed.WATCHES)
     yield aws_line(
@@ -209,7 +227,9 @@ def _of_watch(plan: Plan, deployed: Deployed, counted: Counted) -> Iterator[Line
         f"lambda time {deployed.architecture}",
         assumed.WATCHES * seconds * Fraction(deployed.memory_mb, 1024),
     )
-    yield aws_line("DynamoDB, scans of the watch", "dynamodb reads", assumed.WATCHES * ceil(scanned / 4096))
+    yield aws_line(
+        "DynamoDB, scans of the watch", "dynamodb reads", assumed.WATCHES * scan_units(plan, counted)
+    )
     yield from written_logs("the watch", Fraction(assumed.WATCHES * 2 * assumed.FUNCTION_IN_LOG), deployed)
     yield aws_line("X-Ray, traces of the watch", "traces", assumed.WATCHES)
 

@@ -5,7 +5,7 @@ from datetime import timedelta
 from fractions import Fraction
 
 from lockstep.cost import assumptions as assumed
-from lockstep.cost.aws import IN_OCI, looks, month, rotations, shape_of, triggers
+from lockstep.cost.aws import IN_OCI, looks, month, pages_of_a_scan, rotations, scans_of_the_standby, shape_of
 from lockstep.cost.bill import Deployed, Line
 from lockstep.cost.calls import Counted
 from lockstep.plan import Plan
@@ -37,7 +37,7 @@ def of_credential(
         """Calls of services in OCI, by both runners."""
         flows = {"aws rotation": often, "aws cold start": often * deployed.cold}
         if plan.runners.oci:
-            flows |= {"aws look": look, "oci skip": triggers(plan), "oci look": look}
+            flows |= {"aws look": look, "oci look": look}
         return sum(
             (times * counted.number(flow, shape, one) for flow, times in flows.items() for one in services),
             Fraction(),
@@ -47,17 +47,15 @@ def of_credential(
     yield _line("Vault, calls", "oci secret calls", number("vault", "secrets"))
     if not plan.runners.oci:
         return
-    seconds = _seconds(counted, "oci skip", plan, credential) * triggers(plan)
-    seconds += _seconds(counted, "oci look", plan, credential) * look
+    seconds = _waiting(counted, "oci look", plan, credential) * look
     yield _line("Functions, time", "oci function time", seconds * Fraction(deployed.memory_in_mbs, 1024))
     # The entries of its own stream: what it sees of the other one, once an hour.
     entries = look * month(max(ARCHIVE_KEEPS, plan.audit.aws.retention)) * counted.bytes["audit_entry"]
     yield _line("Object Storage, entries kept", "oci archive", entries / assumed.GIGABYTE)
     yield _line("Object Storage, calls", "oci object calls", number("objectstorage"))
     to_aws = sum(
-        times * count * assumed.CALL_OUT
-        for flow, times in (("oci skip", triggers(plan)), ("oci look", look))
-        for call, count in counted.calls(flow, shape)
+        look * count * assumed.CALL_OUT
+        for call, count in counted.calls("oci look", shape)
         if call.service not in IN_OCI
     )
     yield _line("Data to AWS", "oci transfer", Fraction(to_aws) / assumed.GIGABYTE)
@@ -74,21 +72,21 @@ def of_deployment(plan: Plan, deployed: Deployed, counted: Counted) -> Iterator[
     yield _line("Vault, keys in an HSM", "oci key", keys if plan.audit.oci else min(keys, 1))
     if not plan.runners.oci:
         return
-    calls = triggers(plan)
+    calls = scans_of_the_standby(plan)
     yield _line("Resource Scheduler", "oci schedules", calls)
     yield _line("Functions, calls", "oci function calls", calls)
-    cold = Fraction(assumed.OVERHEAD_MS + deployed.cold * assumed.start_ms(deployed.memory_in_mbs), 1000)
-    cold += _waiting(counted, "oci cold start", plan, plan.credential_sections[0])
+    yield _line("Object Storage, the index of the plan read", "oci object calls", calls)
+    start = Fraction(assumed.OVERHEAD_MS + deployed.cold * assumed.start_ms(deployed.memory_in_mbs), 1000)
+    start += _waiting(counted, "oci cold start", plan, plan.credential_sections[0])
+    # The index of the plan, and the pages of the scan.
+    waits = (assumed.CALL_MS["objectstorage"], pages_of_a_scan(plan, counted) * assumed.CALL_MS["dynamodb"])
+    start += Fraction(sum(waits), 1000)
+    start += assumed.scan_seconds(len(plan.credential_sections), deployed.memory_in_mbs)
     yield _line(
-        "Functions, starts", "oci function time", calls * cold * Fraction(deployed.memory_in_mbs, 1024)
+        "Functions, looks", "oci function time", calls * start * Fraction(deployed.memory_in_mbs, 1024)
     )
-    lines = calls * len(plan.credential_sections) * assumed.FUNCTION_IN_LOG
-    kept = lines * month(timedelta(days=deployed.oci_log_retention_days))
+    kept = calls * assumed.FUNCTION_IN_LOG * month(timedelta(days=deployed.oci_log_retention_days))
     yield _line("Logging, log of the function kept", "oci log storage", kept / assumed.GIGABYTE)
-
-
-def _seconds(counted: Counted, flow: str, plan: Plan, credential: CredentialSection) -> Fraction:
-    return Fraction(assumed.OVERHEAD_MS, 1000) + _waiting(counted, flow, plan, credential)
 
 
 def _waiting(counted: Counted, flow: str, plan: Plan, credential: CredentialSection) -> Fraction:

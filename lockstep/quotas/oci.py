@@ -6,7 +6,7 @@ from fractions import Fraction
 from functools import cache
 from math import ceil
 
-from lockstep.cost.assumptions import CALL_MS
+from lockstep.cost.assumptions import CALL_MS, ROTATION_SECONDS_IN_OCI
 from lockstep.cost.aws import IN_OCI
 from lockstep.cost.calls import Shape, read_counted
 from lockstep.plan import Plan
@@ -102,7 +102,9 @@ def of_oci(plan: Plan) -> Iterator[Use]:
                 change="ask Oracle for more, or give the function less memory (memory_in_mbs)",
                 adjustable=True,
             ),
-            need=Fraction(ceil(Fraction(busiest.rotations, BATCH)) * MEMORY_MB),
+            need=ceil(Fraction(busiest.rotations, BATCH))
+            * MEMORY_MB
+            * Fraction(BATCH * ROTATION_SECONDS_IN_OCI, 60),
         )
         slowest = max(_takeover_seconds(len(c.databases), vault.ring) for c in sections)
         yield Use(

@@ -440,3 +440,13 @@ def test_the_bill_of_ten_thousand_credentials_is_that_of_one_many_times() -> Non
     one, many = billed(fleet(1)), billed(fleet(10_000))
     assert many.per_credential == one.per_credential
     assert [item.quantity for item in many.mean] == [item.quantity for item in one.mean]
+
+
+def test_the_standby_reads_the_whole_table_at_the_turns_of_shards_and_no_record_else() -> None:
+    for count, minutes in ((1, 3), (1000, 15), (10_000, 60)):
+        found = billed(fleet(count))
+        calls = line([*found.deployment], "Functions, calls").quantity
+        assert calls == minutes * 730
+        units = -(-count * COUNTED.bytes["lock_record"] // 4096)
+        assert line([*found.deployment], "DynamoDB, scans of the standby").quantity == calls * units
+    assert not [item for item in billed(fleet(10, standby=False)).lines if "standby" in item.item and item.usd]
