@@ -8,6 +8,7 @@ twice, since the next schedule came before its turn, is skipped by the lock.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -20,6 +21,9 @@ MOST_BATCHES = 100
 availability domain (https://docs.oracle.com/iaas/Content/Functions/Tasks/functionslimits.htm)."""
 MOST_IDS = 100
 """Ids that a call takes."""
+LATE = timedelta(minutes=2)
+"""A call that was asked for longer ago looks again. Where calls wait for containers, later ones have asked for the same
+credentials. So these were rotated meanwhile, or are asked for twice more; and others are due longer by now."""
 NEWEST_SHARE = 4
 """Where more is due than all batches hold, one in so many is kept for what fell due last. Otherwise credentials that
 fail again and again, which are due longest, would keep every other one from its turn."""
@@ -80,7 +84,7 @@ def hand_on(
     batches: Sequence[Sequence[str]],
     call: Callable[[Mapping[str, Any]], None],
     *,
-    trigger: str,
+    event: Mapping[str, Any],
     side_by_side: SideBySide,
 ) -> HandedOn:
     """Have each batch done by a call of its own. All are asked for, whatever has become of the others.
@@ -88,13 +92,13 @@ def hand_on(
     Args:
         batches: Ids.
         call: Has the function called.
-        trigger: Of the runs.
+        event: What each call is given besides.
         side_by_side: Bounds how many are asked for at the same time.
     """
 
     def asked(batch: Sequence[str]) -> LockstepError | None:
         try:
-            call({"credential_ids": list(batch), "trigger": trigger})
+            call({"credential_ids": list(batch), **event})
         except LockstepError as error:
             return error
         return None

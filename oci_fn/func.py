@@ -38,10 +38,10 @@ from lockstep.published.documents import Index
 from lockstep.scope import Scope, end_process
 from lockstep.shapes import Message, ShapeError, parse, read
 from lockstep.system import SystemClock
-from lockstep.timing import LOCK_POLICY, STEP
+from lockstep.timing import BATCH, LOCK_POLICY, STEP
 from lockstep.wiring import forget, hosted_runner, hosted_traces
 from lockstep.workers import at_the_same_time
-from oci_fn.dispatching import MOST_IDS, HandedOn, hand_on, shares
+from oci_fn.dispatching import LATE, MOST_IDS, HandedOn, hand_on, shares
 from oci_fn.retries import Retries
 from oci_fn.sequence import RunRequest, rotate
 
@@ -69,10 +69,15 @@ class EveryInput(Message):
 
 
 class ManyInput(Message):
-    """The input for some credentials of the plan: what a call has handed on."""
+    """The input for some credentials of the plan: what a call has handed on.
+
+    Attributes:
+        asked_at: When it did, in seconds since 1970. If that is `LATE` ago, what is due longest by now is done instead.
+    """
 
     credential_ids: tuple[Id, ...]
     trigger: Id = "schedule"
+    asked_at: int | None = None
 
 
 Given = RunInput | EveryInput | ManyInput | DoctorRequest
@@ -226,23 +231,31 @@ class Function:
         if isinstance(given, EveryInput):
             return self._shared(given.trigger, ends_at)
         if isinstance(given, ManyInput):
+            waited = self._clock.now().timestamp() - (given.asked_at or float("inf"))
+            if waited > LATE.total_seconds():
+                logger.warning(json.dumps({"waited_seconds": round(waited)}))
+                return Work(runs=_runs(self._due(ends_at)[:BATCH], given.trigger))
             # Each run says whether its credential is in the plan: reading the index for a few would take seconds.
             return Work(runs=_runs(given.credential_ids, given.trigger))
         if given.credential_id not in {c.id for c in self._runner().index.credentials}:
             raise InvalidRequestError(credential=given.credential_id)
         return Work(runs=[given])
 
-    def _shared(self, trigger: str, ends_at: float) -> Work:
-        """Look at all credentials, hand on what is too much for one call, and keep the rest."""
+    def _due(self, ends_at: float) -> tuple[str, ...]:
+        """Look at all credentials."""
         runner, retries = self._runner(), Retries(self._clock, deadline=ends_at - MARGIN_SECONDS)
         table = retries.call("Look", runner.lock_table, policy=LOCK_POLICY)
-        now = self._clock.now().replace(microsecond=0)
-        due = pick(runner.index.credentials, table, now=now)
-        function = runner.own_function()
+        return pick(runner.index.credentials, table, now=self._clock.now().replace(microsecond=0))
+
+    def _shared(self, trigger: str, ends_at: float) -> Work:
+        """Look at all credentials, hand on what is too much for one call, and keep the rest."""
+        due = self._due(ends_at)
+        function = self._runner().own_function()
         share = shares(due, can_hand_on=function is not None)
         if function is None or not share.batches:
             return Work(runs=_runs(share.own, trigger))
-        done = hand_on(share.batches, function.call, trigger=trigger, side_by_side=at_the_same_time)
+        event = {"trigger": trigger, "asked_at": int(self._clock.now().timestamp())}
+        done = hand_on(share.batches, function.call, event=event, side_by_side=at_the_same_time)
         left = len(share.left)
         if done.error or left:
             logger.error(json.dumps({"due": len(due), "handed_on": done.number, "left": left, **_why(done)}))

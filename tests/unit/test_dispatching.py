@@ -159,7 +159,7 @@ def test_a_batch_that_is_refused_changes_nothing_for_the_others() -> None:
         if "c1" in event["credential_ids"]:
             raise NotHandedOnError(code="TooManyRequests")
 
-    done = hand_on([["c0"], ["c1", "c2"], ["c3"]], call, trigger="t", side_by_side=in_order)
+    done = hand_on([["c0"], ["c1", "c2"], ["c3"]], call, event={"trigger": "t"}, side_by_side=in_order)
     assert (done.number, done.batches, done.refused) == (2, 2, ("c1", "c2"))
     assert isinstance(done.error, NotHandedOnError)
 
@@ -276,6 +276,21 @@ def test_all_that_is_overdue_is_handed_on_oldest_first_and_rotated_once() -> Non
     assert set(there.rotations.values()) == {1}
     assert all(world.locked_out() == [] for world in there.worlds.values())
     assert there.asked() == (200, {"results": []})
+
+
+def test_a_call_that_waited_for_long_does_what_is_due_longest_by_then() -> None:
+    # (protocol R5)
+    there = fleet()
+    there.asked()
+    oldest = sorted(there.worlds)[:BATCH]
+    *_, last = sorted(there.queued, key=json.dumps)
+    assert not set(last["credential_ids"]) & set(oldest)
+    there.clock.sleep(60)
+    in_time = there.asked(last)[1]["results"]
+    assert [r["credential_id"] for r in in_time] == last["credential_ids"]
+    there.clock.sleep(61)
+    late = there.asked(last)[1]["results"]
+    assert [(r["credential_id"], r["outcome"]) for r in late] == [(key, "rotated") for key in oldest]
 
 
 def test_a_credential_that_fails_in_its_batch_does_not_touch_the_others() -> None:

@@ -1,0 +1,140 @@
+"""AWS stops, and the standby takes over a fleet: a simulated outage of the shipped picking, sharing and turns.
+
+Runs are reduced to how long they take. A detached call is a container of its own while it runs, and a tenancy has a
+limited number of them; what finds none waits.
+"""
+
+from collections import deque
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from heapq import heappop, heappush
+from itertools import count
+
+import pytest
+
+from lockstep.model import AwsSigns, LockRecord
+from lockstep.picking import may_acquire, pick
+from lockstep.published.documents import IndexedCredential
+from lockstep.shards import shards, standby_minutes
+from lockstep.standby import bounds
+from lockstep.timing import BATCH, LEASE
+from lockstep.watch import Table
+from oci_fn.dispatching import LATE, shares
+from tests.support.memory import EPOCH
+from tests.unit.standby_day import schedule
+
+INTERVAL = timedelta(minutes=20)
+ROTATION, SKIP, START = timedelta(seconds=10), timedelta(seconds=1), timedelta(seconds=3)
+CONTAINERS = 120
+"""Of 512 MB, in the 60 GB of one availability domain."""
+
+
+@dataclass
+class Outage:
+    """Credentials that AWS has rotated once, each in its shard's minute, before it stopped."""
+
+    number: int
+    containers: int = CONTAINERS
+    records: dict[str, LockRecord] = field(default_factory=dict)
+    credentials: dict[str, IndexedCredential] = field(default_factory=dict)
+    last: dict[str, datetime] = field(default_factory=dict)
+    gaps: list[timedelta] = field(default_factory=list)
+    runs: int = 0
+    most_containers: int = 0
+    most_left: int = 0
+    _events: list[tuple[datetime, int, str, tuple[str, ...]]] = field(default_factory=list)
+    _order: "count[int]" = field(default_factory=count)
+    _free: int = 0
+    _waiting: deque[tuple[datetime, tuple[str, ...]]] = field(default_factory=deque)
+
+    def last_for(self, hours: int) -> "Outage":
+        """Let it last so long."""
+        ids = {f"team-{n % 40}/app-{n}": INTERVAL for n in range(self.number)}
+        plan = shards(ids)
+        for shard in plan:
+            for key in shard.credential_ids:
+                began = EPOCH + shard.phase + timedelta(seconds=30)
+                own = schedule(INTERVAL, phase=shard.phase)
+                self.credentials[key] = IndexedCredential(
+                    id=key, databases=("db-1",), schedule=own, plan_digest="d"
+                )
+                self.records[key] = LockRecord(credential_id=key, aws=AwsSigns(seen_at=began))
+                self._rotated(key, began)
+        self._free = self.containers
+        minutes = standby_minutes(plan)
+        for minute in range(20, hours * 60):
+            if minute % 60 in minutes:
+                self._at(EPOCH + timedelta(minutes=minute, seconds=30), "call", ())
+        while self._events and self._events[0][0] < EPOCH + timedelta(hours=hours):
+            now, _, kind, batch = heappop(self._events)
+            self._call(now) if kind == "call" else self._run(now, batch)
+        return self
+
+    def _at(self, when: datetime, kind: str, batch: tuple[str, ...]) -> None:
+        heappush(self._events, (when, next(self._order), kind, batch))
+
+    def _call(self, now: datetime) -> None:
+        share = shares(self._due(now), can_hand_on=True)
+        self.most_left = max(self.most_left, len(share.left))
+        self._waiting += [(now, batch) for batch in (*share.batches, share.own) if batch]
+        self._start(now)
+
+    def _due(self, now: datetime) -> tuple[str, ...]:
+        return pick(list(self.credentials.values()), Table(records=self.records, unreadable={}), now=now)
+
+    def _start(self, now: datetime) -> None:
+        while self._free and self._waiting:
+            self._free -= 1
+            self.most_containers = max(self.most_containers, self.containers - self._free)
+            asked_at, batch = self._waiting.popleft()
+            begins_at = now + START
+            self._at(begins_at, "run", batch if begins_at - asked_at <= LATE else self._due(now)[:BATCH])
+
+    def _run(self, now: datetime, batch: tuple[str, ...]) -> None:
+        if not batch:
+            self._free += 1
+            self._start(now)
+            return
+        key, *others = batch
+        record = self.records[key]
+        if may_acquire(record, bounds(self.credentials[key].schedule, now), now):
+            self.runs += 1
+            self.records[key] = replace(record, holder=f"run-{self.runs}", expires_at=now + LEASE)
+            self.gaps.append(now + ROTATION - self.last[key])
+            self._rotated(key, now)
+            now += ROTATION
+        else:
+            now += SKIP
+        self._at(now, "run", tuple(others))
+
+    def _rotated(self, key: str, began: datetime) -> None:
+        plan, done = self.credentials[key].schedule, began + ROTATION
+        self.last[key] = done
+        self.records[key] = replace(
+            self.records[key],
+            holder=None,
+            next_due_at=began + plan.interval - plan.tolerance,
+            not_before=done + plan.overlap,
+        )
+
+
+@pytest.mark.parametrize("number", [10, 100, 1000, 4000])
+def test_the_standby_keeps_the_interval_of_a_fleet(number: int) -> None:
+    # (protocol R5, R8)
+    hours = 2
+    outage = Outage(number).last_for(hours)
+    assert max(outage.gaps) <= timedelta(minutes=45)
+    assert outage.most_left == 0
+    # Nothing is rotated more often than its interval says.
+    assert outage.runs <= number * hours * 3
+    assert outage.runs >= number * (hours * 3 - 2)
+
+
+def test_with_too_few_containers_nobody_is_left_behind() -> None:
+    """A quarter of what is needed: each credential gets older, and none much older than it must."""
+    containers, hours = 2, 6
+    outage = Outage(1000, containers=containers).last_for(hours)
+    ages = [EPOCH + timedelta(hours=hours) - at for at in outage.last.values()]
+    fastest = outage.number * ROTATION / containers
+    assert fastest > 4 * INTERVAL
+    assert fastest < max(*outage.gaps, *ages) < 1.5 * fastest
