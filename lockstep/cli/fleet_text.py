@@ -69,7 +69,8 @@ Before shards, published plans and `lockstep provision`, this is where a larger 
 STACK = """
 ## The stack
 
-`python -m cdk.sizes 1 10 100 1000 10000` measures resources, template and policies."""
+`python -m cdk.sizes` measures resources, rules, template and policies for 1 to 10,000 credentials. From 200 credentials of an interval
+on they are the same but for the rules: 20 of an interval at most. [The runbook](runbook.md) has the table."""
 
 ASSUMPTIONS = """
 ## Assumptions

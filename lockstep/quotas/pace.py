@@ -1,4 +1,4 @@
-"""How fast the rotations of a shard begin, and how many run at once (protocol R15).
+"""How fast the rotations of a shard begin, and how many run at once (protocol R17).
 
 Secrets Manager takes 50 writes a second of an account and region, whoever makes them, and no request raises that. So
 one rotation after the other begins, `every` so many milliseconds: what a shard writes in a second does not depend on

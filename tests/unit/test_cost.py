@@ -449,4 +449,6 @@ def test_the_standby_reads_the_whole_table_at_the_turns_of_shards_and_no_record_
         assert calls == minutes * 730
         units = -(-count * COUNTED.bytes["lock_record"] // 4096)
         assert line([*found.deployment], "DynamoDB, scans of the standby").quantity == calls * units
-    assert not [item for item in billed(fleet(10, standby=False)).lines if "standby" in item.item and item.usd]
+    assert not [
+        item for item in billed(fleet(10, standby=False)).lines if "standby" in item.item and item.usd
+    ]
