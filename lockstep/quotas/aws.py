@@ -117,7 +117,7 @@ def _made_secrets(plan: Plan, estate: Estate) -> list[str]:
     ]
 
 
-RUNNER_POLICY = 3600
+RUNNER_POLICY = 3980
 """Characters of the OCI runner's policy, with the longest names."""
 FUNCTION_POLICY = 4200
 """Characters of the largest inline policy of a role, likewise, without listed admins."""
