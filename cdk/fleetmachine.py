@@ -171,20 +171,18 @@ def _inserted(expression: str) -> str:
 
 
 def _item() -> dict[str, State]:
-    valid = [
-        no_other_key(_ITEM, ("credential_id", "key")),
-        is_id(f"{_ITEM}.credential_id"),
-        f"{_ITEM}.key = $substring($hash({_ITEM}.credential_id, 'SHA-256'), 0, 16)",
-    ]
+    # Where it is no text, it has no hash.
+    key = f"{_ITEM}.key = $substring($hash({_ITEM}.credential_id, 'SHA-256'), 0, 16)"
+    known = f"{no_other_key(_ITEM, ('credential_id', 'key'))} and {is_id(f'{_ITEM}.credential_id')}"
     run = {"credential_id": f"{{% {_ITEM}.credential_id %}}"}
     return {
         "CheckItem": {
-            "Comment": "Begins too late what would still hold the lock when the standby's turn comes, so it is left to it.",
+            "Comment": "Is the item valid, and still in time? A rotation that began later could hold the lock when the standby's turn comes.",
             "Type": "Choice",
             "Choices": [
                 {
                     "Condition": jsonata(
-                        f"$not($type({_ITEM}) = 'object' ? ({' and '.join(valid)}) : false)"
+                        f"$not($type({_ITEM}) = 'object' ? ({known} ? {key} : false) : false)"
                     ),
                     "Next": "InvalidItem",
                 },

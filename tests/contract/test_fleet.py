@@ -7,7 +7,6 @@ from datetime import timedelta
 
 import pytest
 
-from cdk import fleetmachine
 from lockstep import timing
 from lockstep.audit.append import is_of_a_run
 from lockstep.messages import RunInput
@@ -15,7 +14,6 @@ from lockstep.serve.looking import cloud_of
 from lockstep.shards import run_key
 from lockstep.timing import START_POLICY
 from sandbox.aws import AwsSandbox
-from sandbox.aws.definition import problems
 from tests.support.fleet_machine import (
     MINUTE,
     NOW,
@@ -391,21 +389,3 @@ def test_every_run_has_a_name_that_everything_takes(fleet: Fleet) -> None:
     assert RunInput(credential_id=run["name"]).credential_id == run["name"]
     assert cloud_of(run["name"]) == "aws"
     assert is_of_a_run(run["name"])
-
-
-def test_times_leave_a_rotation_its_own() -> None:
-    machine = json.loads(fleetmachine.text())
-    task = machine["States"]["Rotate"]["ItemProcessor"]["States"]["StartRotation"]
-    assert task["TimeoutSeconds"] > timing.RUN.total_seconds()
-    latest = timing.START_LATENESS.total_seconds()
-    assert machine["TimeoutSeconds"] > latest + task["TimeoutSeconds"]
-    # Another trigger of the shortest interval does not find the one before it.
-    assert machine["TimeoutSeconds"] < timing.SHORTEST_SHARED_INTERVAL.total_seconds()
-
-
-def test_step_functions_would_accept_it() -> None:
-    assert problems(fleetmachine.text()) == []
-
-
-def test_the_file_is_generated_from_its_source() -> None:
-    assert fleetmachine.PATH.read_text(encoding="utf-8") == fleetmachine.text(), "run `make asl`"
