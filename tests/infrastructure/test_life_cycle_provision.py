@@ -14,6 +14,9 @@ from lockstep.tags import SECRET_TAG, STACK_TAG
 from sandbox.estate import environment
 from tests.infrastructure.life_cycle import Account, Estate, bootstrapped
 
+# Each test deploys up to four times.
+pytestmark = pytest.mark.timeout(900)
+
 TAGS = {"team": "data"}
 OF_CLOUDFORMATION = "aws:"
 """How the tags begin that CloudFormation sets by itself, in an account."""
