@@ -4,26 +4,35 @@ from typing import Annotated
 
 import typer
 
-from lockstep.cli.giving import CredentialArgument, Desk, RecordIn, desk, entry_text, would
+from lockstep.cli.giving import Desk, RecordIn, desk, each, entry_text, would
 from lockstep.cli.output import (
     DEFAULT_PLAN,
+    FEW,
     DryRun,
     PlanFile,
-    one,
+    matching,
     plan_or_exit,
     say,
     wrong_use,
 )
 from lockstep.model import Credential
 from lockstep.orders import CancelEnrolment, Enrol, Order, Retry, accounts_of
+from lockstep.plan import Plan
 
+CredentialOrPattern = Annotated[
+    str,
+    typer.Argument(
+        metavar="CREDENTIAL",
+        help="The credential, by its id; or a pattern such as '*', for those on all of the databases.",
+    ),
+]
 Databases = Annotated[
     list[str], typer.Argument(metavar="DATABASE", help="Databases, by their names in the plan.")
 ]
 
 
 def enrol(
-    credential_id: CredentialArgument,
+    credential_id: CredentialOrPattern,
     databases: Databases,
     *,
     cancel: Annotated[bool, typer.Option("--cancel", help="Take the permission back.")] = False,
@@ -37,28 +46,34 @@ def enrol(
     was changed by hand. The next run sets the account's password, whatever it is now. Once the login is proven there,
     the permission is gone. An account that belongs to another credential is refused.
 
+    After the restore of a database that many credentials use: lockstep enrol '*' DATABASE
+
     Exit code: 0 enrolled (or cancelled), 1 refused, 3 the lock table or the audit log was unreachable.
     """
     plan = plan_or_exit(file)
-    credential, at = one(plan, credential_id), desk(plan, stream)
     wanted = frozenset(databases)
-    if not cancel:
-        _require_known(credential, wanted)
+    found, at = _on(plan, credential_id, wanted), desk(plan, stream)
     order = CancelEnrolment(databases=wanted) if cancel else Enrol(databases=wanted)
-    if not cancel and not dry_run:
-        _register(at, credential, wanted)
-    text = _given(at, credential, order, dry_run=dry_run)
-    if text:
-        say(
-            f"{credential.id}: {'cancelled' if cancel else 'enrolled'} {_list(wanted)} ({text})",
-            style="green",
-        )
+
+    def act(credential: Credential) -> None:
         if not cancel:
-            say(f"next: lockstep rotate --force {credential.id}")
+            _require_known(credential, wanted)
+        if not cancel and not dry_run:
+            _register(at, credential, wanted)
+        text = _given(at, credential, order, dry_run=dry_run)
+        if text:
+            say(
+                f"{credential.id}: {'cancelled' if cancel else 'enrolled'} {_list(wanted)} ({text})",
+                style="green",
+            )
+            if not cancel and len(found) <= FEW:
+                say(f"next: lockstep rotate --force {credential.id}")
+
+    each(found, act)
 
 
 def retry(
-    credential_id: CredentialArgument,
+    credential_id: CredentialOrPattern,
     database: Annotated[str, typer.Argument(metavar="DATABASE", help="Its name in the plan.")],
     *,
     dry_run: DryRun = False,
@@ -73,12 +88,27 @@ def retry(
     Exit code: 0 it is tried again, 3 the lock table or the audit log was unreachable.
     """
     plan = plan_or_exit(file)
-    credential, at = one(plan, credential_id), desk(plan, stream)
-    if database not in at.state(credential).muted:
-        _require_known(credential, frozenset({database}))
-    text = _given(at, credential, Retry(database=database), dry_run=dry_run)
-    if text:
-        say(f"{credential.id}: {database} is tried again ({text})", style="green")
+    found, at = _on(plan, credential_id, frozenset({database})), desk(plan, stream)
+
+    def act(credential: Credential) -> None:
+        if database not in at.state(credential).muted:
+            _require_known(credential, frozenset({database}))
+        text = _given(at, credential, Retry(database=database), dry_run=dry_run)
+        if text:
+            say(f"{credential.id}: {database} is tried again ({text})", style="green")
+
+    each(found, act)
+
+
+def _on(plan: Plan, written: str, databases: frozenset[str]) -> list[Credential]:
+    """The credential of that id; or of a pattern, those that are on all of these databases, or exit code 2."""
+    found = matching(plan, written)
+    if [c.id for c in found] == [written]:
+        return found
+    on_them = [c for c in found if databases <= set(c.databases)]
+    if not on_them:
+        raise wrong_use(f"no credential that matches {written!r} is on {_list(databases)}")
+    return on_them
 
 
 def _given(at: Desk, credential: Credential, order: Order, *, dry_run: bool) -> str | None:
