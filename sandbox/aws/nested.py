@@ -48,6 +48,26 @@ def apply(patches: Patches, judge: Judge) -> None:
     take_a_name_once(patches)
 
 
+class _Awaited:
+    """An execution that a task awaits."""
+
+    def __init__(self, env: Environment, client: Foreign, arn: str, *, as_json: bool) -> None:
+        self._env, self._client, self._arn, self._as_json = env, client, arn, as_json
+        self._execution = backend_of(env).describe_execution(arn)
+
+    def look(self) -> dict[str, Any] | None:
+        """What it answers once it has ended; None while it runs. Only its end is asked for by a call."""
+        if self._execution.status == "RUNNING":
+            return None
+        found = self._client.describe_execution(executionArn=self._arn)
+        found.pop("ResponseMetadata")
+        return _ended(self._env, found, as_json=self._as_json)
+
+    def stop(self) -> None:
+        """Stop it, if the role may."""
+        self._client.stop_execution(executionArn=self._arn)
+
+
 def name_the_arguments(patches: Patches) -> None:
     """StartExecution takes `StateMachineArn`, `Name` and `Input`; its answer is `ExecutionArn` and `StartDate`.
 
@@ -111,46 +131,28 @@ def await_executions(patches: Patches, judge: Judge) -> None:
     may (https://docs.aws.amazon.com/step-functions/latest/dg/connect-to-resource.html#connect-sync).
     """
 
-    def resolver(*, as_json: bool) -> Callable[..., Callable[[], Any]]:
-        def build(
-            self: Foreign,
-            env: Environment,
-            **_more: Foreign,
-        ) -> Callable[[], Any]:
+    def resolver(*, as_json: bool) -> Callable[..., _Awaited]:
+        def build(_self: Foreign, env: Environment, **_more: Foreign) -> _Awaited:
             arn = env.stack.pop()["ExecutionArn"]
             _check_rule(env, judge)
-            client = client_of(env, "stepfunctions")
-            execution = backend_of(env).describe_execution(arn)
-            self.stop_awaited = lambda: client.stop_execution(executionArn=arn)
-
-            def resolve() -> Any:  # noqa: ANN401 - None, or JSON
-                if execution.status == "RUNNING":
-                    return None
-                found = client.describe_execution(executionArn=arn)
-                found.pop("ResponseMetadata")
-                return _ended(env, found, as_json=as_json)
-
-            return resolve
+            return _Awaited(env, client_of(env, "stepfunctions"), arn, as_json=as_json)
 
         return build
 
-    def eval_sync(_original: Foreign) -> object:
-        def look_until_it_ends(
-            self: Foreign, env: Environment, sync_resolver: Foreign, **_more: Foreign
-        ) -> object:
-            while env.is_running():
-                if (result := sync_resolver()) is not None:
-                    return result
-                time.sleep(_LOOK_SECONDS)
-            with suppress(ClientError):
-                self.stop_awaited()
-            return None
-
-        return look_until_it_ends
+    def look_until_it_ends(
+        _self: Foreign, env: Environment, sync_resolver: _Awaited, **_more: Foreign
+    ) -> object:
+        while env.is_running():
+            if (ended := sync_resolver.look()) is not None:
+                return ended
+            time.sleep(_LOOK_SECONDS)
+        with suppress(ClientError):
+            sync_resolver.stop()
+        return None
 
     patches.replace(f"{_SFN}._build_sync_resolver", resolver(as_json=False))
     patches.replace(f"{_SFN}._build_sync2_resolver", resolver(as_json=True))
-    patches.define_method(_SFN, "_eval_sync", eval_sync(None))
+    patches.define_method(_SFN, "_eval_sync", look_until_it_ends)
 
 
 def use_the_names_of_the_sdk(patches: Patches) -> None:

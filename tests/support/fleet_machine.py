@@ -125,7 +125,7 @@ class Fleet:
             self.aws.client("s3").create_bucket(
                 Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": self.aws.region}
             )
-        self.aws.lambda_host.register_handler("behave", self._behave)
+        self.aws.lambda_host.register_handler("behave", self._behave, timeout_seconds=WAIT_SECONDS)
         states = self.aws.client("stepfunctions")
         self.rotation_arn = create_state_machine(
             states,

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 from typing import Any
@@ -55,6 +55,14 @@ def start(child: str, pattern: str = ".sync:2", **arguments: object) -> dict[str
         "Next": "Done",
     }
     return {"Start": task, "Done": {"Type": "Succeed"}, "Caught": {"Type": "Succeed"}}
+
+
+def wait_for(is_so: Callable[[], bool]) -> None:
+    """Wait until something is so."""
+    deadline = time.monotonic() + 20
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_a_start_answers_at_once(aws: AwsSandbox, run: Runner, child: str, gate: Event) -> None:
@@ -112,18 +120,27 @@ def test_a_refused_start_has_the_name_of_its_error(
     assert caught["Error"] == f"StepFunctions.{error}Exception"
 
 
-def test_one_name_with_one_input_joins_what_is_running(
-    aws: AwsSandbox, run: Runner, child: str, gate: Event
-) -> None:
+def test_one_name_with_one_input_joins_what_is_running(aws: AwsSandbox, child: str, gate: Event) -> None:
     states = aws.client("stepfunctions")
     asked = {"wait": True}
     states.start_execution(stateMachineArn=child, name="one", input=json.dumps(asked, separators=(",", ":")))
-    with ThreadPoolExecutor() as threads:
-        joined = threads.submit(run, start(child, Name="one", Input=asked))
-        time.sleep(0.5)
-        assert not joined.done()
-        gate.set()
-        assert joined.result().output["Status"] == "SUCCEEDED"
+    definition = {
+        "QueryLanguage": "JSONata",
+        "StartAt": "Start",
+        "States": start(child, Name="one", Input=asked),
+    }
+    joining = create_state_machine(states, "joining", json.dumps(definition), {}, role_arn=ROLE)
+    arn = states.start_execution(stateMachineArn=joining, input="{}")["executionArn"]
+
+    def has_begun() -> bool:
+        events = states.get_execution_history(executionArn=arn)["events"]
+        return any(event["type"] == "TaskSubmitted" for event in events)
+
+    wait_for(has_begun)
+    gate.set()
+    wait_for(lambda: states.describe_execution(executionArn=arn)["status"] != "RUNNING")
+    output = json.loads(states.describe_execution(executionArn=arn)["output"])
+    assert output["Status"] == "SUCCEEDED"
     assert len(states.list_executions(stateMachineArn=child)["executions"]) == 1
 
 
@@ -150,12 +167,27 @@ def test_a_task_that_is_given_up_stops_what_it_awaits(
     states["Start"]["TimeoutSeconds"] = 1
     assert run(states).output["Error"] == "States.Timeout"
     arn = child.replace(":stateMachine:", ":execution:") + ":one"
-    deadline = time.monotonic() + 10
-    while aws.client("stepfunctions").describe_execution(executionArn=arn)["status"] == "RUNNING":
-        assert time.monotonic() < deadline
+    wait_for(lambda: aws.client("stepfunctions").describe_execution(executionArn=arn)["status"] != "RUNNING")
     assert aws.client("stepfunctions").describe_execution(executionArn=arn)["status"] == "ABORTED"
     history = aws.client("stepfunctions").get_execution_history(executionArn=arn)["events"]
     assert history[-1]["type"] == "ExecutionAborted"
+    gate.set()
+
+
+def test_each_of_several_tasks_stops_its_own(aws: AwsSandbox, run: Runner, child: str, gate: Event) -> None:
+    states = start(child, Name="{% $states.input %}", Input={"wait": True})
+    states["Start"]["TimeoutSeconds"] = 1
+    each = {
+        "Type": "Map",
+        "Items": ["one", "two"],
+        "ItemProcessor": {"StartAt": "Start", "States": states},
+        "End": True,
+    }
+    assert run({"Each": each}).status == "SUCCEEDED"
+    client = aws.client("stepfunctions")
+    wait_for(lambda: not client.list_executions(stateMachineArn=child, statusFilter="RUNNING")["executions"])
+    listed = client.list_executions(stateMachineArn=child)["executions"]
+    assert {e["name"]: e["status"] for e in listed} == {"one": "ABORTED", "two": "ABORTED"}
     gate.set()
 
 
