@@ -10,6 +10,7 @@ import typer
 
 from lockstep.cli.output import (
     DEFAULT_PLAN,
+    FEW,
     AsJson,
     PlanFile,
     plan_or_exit,
@@ -71,7 +72,7 @@ def cost(
     for title, lines in (("a credential", found.mean), ("the deployment", found.deployment)):
         say(title, style="bold")
         _show(lines)
-    if count > 1:
+    if 1 < count <= FEW:
         for name, lines in found.credentials.items():
             say(f"  {name}: {usd(total(lines))}")
     say("what would lower it, each by itself", style="bold")

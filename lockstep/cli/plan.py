@@ -6,6 +6,7 @@ import typer
 
 from lockstep.cli.output import (
     DEFAULT_PLAN,
+    FEW,
     AsJson,
     CredentialId,
     PlanFile,
@@ -81,11 +82,13 @@ def check(
             }
         )
         return
-    for row in rows:
+    for row in rows[:FEW]:
         say(row["credential"], style="bold")
         for name, value in row.items():
             if name != "credential":
                 say(f"  {name.replace('_', ' ')}: {value}")
+    if len(rows) > FEW:
+        say(f"and {len(rows) - FEW:,} more credentials: --json has them all")
     for server in plan.databases:
         if server.plaintext:
             say(f"{server.name}: {server.plaintext}", style="yellow")
@@ -106,6 +109,7 @@ def _starts(plan: Plan) -> dict[str, Any]:
         "busiest_minute": str(busiest),
         "rotations": busiest.rotations,
         "concurrency": pace.concurrency(plan),
+        "every_ms": pace.every_ms(plan),
     }
 
 

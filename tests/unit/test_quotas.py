@@ -368,6 +368,7 @@ def test_plan_check_tells_the_shards_and_the_busiest_minute(tmp_path: Path) -> N
     found = busiest(plan_of(made).shards)
     assert code == 0
     assert f"5 shards; at the busiest minute, {found}, {found.rotations} rotations begin" in text
+    assert "and 230 more credentials: --json has them all" in text
     assert "shard" not in check(tmp_path, document())[1]
     code, text = check(tmp_path, made, "--secrets-exist", "--json")
     starts = json.loads(text)["starts"]
