@@ -2,9 +2,9 @@
 
 from aws_cdk import Duration
 from aws_cdk import aws_cloudwatch as cloudwatch
-from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
+from cdk.fleet import Schedules
 from cdk.functions import Functions
 from cdk.orchestration import StateMachine
 from cdk.panels import DIMENSIONS, Panel, Series, panels
@@ -24,7 +24,7 @@ class Dashboard(Construct):
         stack: str,
         functions: Functions,
         machine: StateMachine,
-        dead_letters: sqs.Queue,
+        schedules: Schedules,
     ) -> None:
         super().__init__(scope, construct_id)
         self._stack = stack
@@ -32,7 +32,8 @@ class Dashboard(Construct):
         self._owners = {
             "stack": stack,
             "machine": machine.machine.state_machine_arn,
-            "queue": dead_letters.queue_name,
+            "fleet": schedules.fleet.machine.state_machine_arn,
+            "queue": schedules.dead_letters.queue_name,
         }
         # Its id keeps the name in the template that the dashboard has had: one with a new name there would be deleted.
         dashboard = cloudwatch.Dashboard(self, "Default", dashboard_name=stack)

@@ -18,14 +18,16 @@ from aws_cdk import aws_logs as logs
 from constructs import Construct
 
 from cdk import permissions
-from cdk.bundle import PLAN_IN_BUNDLE, Bundle, read_bundle
+from cdk.bundle import Bundle, read_bundle
 from cdk.foundation import Foundation
 from cdk.image import sources
 from cdk.log_groups import log_group
 from cdk.nag import acknowledge
 from cdk.network import Network
+from cdk.plan_policy import PLAN_PREFIX
 from cdk.settings import ROOT, Deployment, NotDeployableError
-from cdk.wide_resources import acknowledge_entries, acknowledge_patterns
+from cdk.wide_resources import acknowledge_entries, acknowledge_objects, acknowledge_patterns
+from lockstep.published.places import place_in_aws
 from lockstep.stack_names import function_names, state_machine_name
 from lockstep.timing import STEP
 from lockstep.wiring import PLAN_VARIABLE, TRACES_VARIABLE
@@ -62,6 +64,9 @@ class Functions(Construct):
     ) -> None:
         super().__init__(scope, construct_id)
         self._plan = deployment.plan
+        self._place = place_in_aws(deployment.plan.compiled, deployment.published.digest)
+        self._plans = foundation.plans
+        self._read_plan = grants.read_plan
         self._bucket = foundation.bucket
         self._settings = deployment.settings
         self._mac_key_alias = foundation.mac_key_alias
@@ -104,6 +109,7 @@ class Functions(Construct):
                 "lockstep": iam.PolicyDocument(
                     statements=[
                         *statements,
+                        *self._read_plan(),
                         permissions.logs(log.log_group_arn),
                         permissions.trace(),
                         *(permissions.network(arn) if groups else []),
@@ -173,7 +179,7 @@ class Functions(Construct):
     def _environment(self, step: str) -> dict[str, str]:
         collector = self._settings.tracing_endpoint
         of_traces = {TRACES_VARIABLE: collector} if collector and step not in _NO_STEPS else {}
-        return {PLAN_VARIABLE: str(PLAN_IN_BUNDLE), **of_traces}
+        return {PLAN_VARIABLE: str(self._place), **of_traces}
 
     def _bundle(self) -> Bundle | None:
         return read_bundle(self._bundle_folder()) if self._settings.packaging == "zip" else None
@@ -217,6 +223,7 @@ class Functions(Construct):
         acknowledge(role, "AwsSolutions-IAM5[Resource::*]", reason)
         acknowledge(role, "Serverless-LambdaStarPermissions", reason)
         acknowledge_patterns(role, self._plan)
+        acknowledge_objects(role, self._plans, PLAN_PREFIX, "Each credential has a document of its own.")
         if log.node.default_child is None:
             stack = Stack.of(self)
             acknowledge(

@@ -142,7 +142,9 @@ def _target(series: Series, index: int) -> Json:
 def _owner(series: Series) -> str:
     if series.function:
         return f"${{stack}}-{series.function.replace('_', '-')}$suffix"
-    return {"stack": "$stack", "machine": "$state_machine", "queue": "$dead_letters"}[series.owner]
+    return {"stack": "$stack", "machine": "$state_machine", "fleet": "$fleet", "queue": "$dead_letters"}[
+        series.owner
+    ]
 
 
 def _variables() -> list[Json]:
@@ -159,6 +161,14 @@ def _variables() -> list[Json]:
         _text("suffix", "After the names of functions: -zip, or nothing", ""),
         _found(
             "state_machine", "State machine", "AWS/States", "ExecutionsStarted", "StateMachineArn", ":$stack$"
+        ),
+        _found(
+            "fleet",
+            "State machine of the fleet",
+            "AWS/States",
+            "ExecutionsStarted",
+            "StateMachineArn",
+            ":$stack-fleet$",
         ),
         _found(
             "dead_letters",

@@ -1,23 +1,25 @@
 """What raises an alarm, and a dashboard. Both have one size, whatever the number of credentials.
 
-Step Functions counts neither skipped runs nor rotations. Both are counted in the logs: a skipped run enters the state
-`Skipped`, and a rotation makes the function UpdateSecrets end successfully. What concerns one credential is judged by
+Step Functions counts neither skipped runs nor rotations. They are counted in the logs: a skipped run enters the state
+`Skipped`, a rotation makes the function UpdateSecrets end successfully, and one that would begin too late enters the
+state `TooLate` of the fleet. What concerns one credential is judged by
 the watch (`cdk/watch.py`).
 """
 
 from aws_cdk import Duration
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_logs as logs
-from aws_cdk import aws_sqs as sqs
+from aws_cdk import aws_stepfunctions as stepfunctions
 from constructs import Construct
 
 from cdk import watch
 from cdk.alarms import Alarms, Rule
 from cdk.dashboard import Dashboard
+from cdk.fleet import Schedules
 from cdk.foundation import Foundation
 from cdk.functions import Functions
 from cdk.orchestration import StateMachine
-from cdk.panels import AUDIT_LOG_TOUCHED, ROTATIONS, SKIPPED
+from cdk.panels import AUDIT_LOG_TOUCHED, LATE, ROTATIONS, SKIPPED
 from cdk.settings import Deployment
 from lockstep.watch import namespace
 
@@ -42,7 +44,7 @@ class Monitoring(Construct):
         foundation: Foundation,
         functions: Functions,
         machine: StateMachine,
-        dead_letters: sqs.Queue,
+        schedules: Schedules,
     ) -> None:
         super().__init__(scope, construct_id)
         self._plan = deployment.plan
@@ -51,13 +53,28 @@ class Monitoring(Construct):
         self.alarms = Alarms(self, "Alarms", deployment=deployment, key=foundation.key)
         self._count_in_logs(functions.logs["update_secrets"], machine.log)
         self._evidence(functions.logs["audit"])
-        self._failures(machine)
+        self._failures(
+            "Executions",
+            machine.machine,
+            description="A rotation failed, timed out or was aborted. It took nothing away from applications, and the "
+            "next run finishes it, unless its error waits for an operator: CurrentCredentialRejectedError, "
+            "DatabaseMutedError, EnrolmentNeededError, PlanNotActiveError.",
+            section="errors-by-name",
+        )
+        self._failures(
+            "Fleet",
+            schedules.fleet.machine,
+            description="Of a shard more than a tenth of the rotations failed, or it did not come to its end: many "
+            "credentials have one cause. Applications are not affected.",
+            section="a-shard-failed",
+        )
+        self._late(schedules.fleet.log)
         for rule in watch.rules(self._plan, self._settings.stack):
             self.alarms.add(rule)
         self.alarms.add(
             Rule(
                 name="DeadLetters",
-                metric=dead_letters.metric_approximate_number_of_messages_visible(
+                metric=schedules.dead_letters.metric_approximate_number_of_messages_visible(
                     statistic="Maximum", period=_SOON
                 ),
                 severity="ticket",
@@ -74,7 +91,7 @@ class Monitoring(Construct):
                 stack=self._settings.stack,
                 functions=functions,
                 machine=machine,
-                dead_letters=dead_letters,
+                schedules=schedules,
             )
 
     def _count_in_logs(self, promotions: logs.ILogGroup, executions: logs.ILogGroup) -> None:
@@ -132,24 +149,51 @@ class Monitoring(Construct):
             )
         )
 
-    def _failures(self, machine: StateMachine) -> None:
+    def _late(self, executions: logs.ILogGroup) -> None:
+        """Rotations that were not started, because it was too late (protocol R17)."""
+        self._count(
+            "LateFilter",
+            LATE,
+            executions,
+            logs.FilterPattern.all(
+                logs.FilterPattern.string_value("$.type", "=", "FailStateEntered"),
+                logs.FilterPattern.string_value("$.details.name", "=", "TooLate"),
+            ),
+        )
+        self.alarms.add(
+            Rule(
+                name="StartedLate",
+                metric=cloudwatch.Metric(
+                    namespace=self._namespace, metric_name=LATE, statistic="Sum", period=_SOON
+                ),
+                severity="ticket",
+                datapoints=1,
+                periods=self._periods_of_an_interval(),
+                description="Rotations of a shard were not started, since their turn came too late. The standby or the "
+                "next trigger rotates them.",
+                section="a-shard-failed",
+            )
+        )
+
+    def _failures(
+        self, prefix: str, machine: stepfunctions.StateMachine, *, description: str, section: str
+    ) -> None:
+        """Alarms on executions of a state machine that end in a bad way."""
         found = {
-            "Failed": machine.machine.metric_failed(statistic="Sum", period=_SOON),
-            "TimedOut": machine.machine.metric_timed_out(statistic="Sum", period=_SOON),
-            "Aborted": machine.machine.metric_aborted(statistic="Sum", period=_SOON),
+            "Failed": machine.metric_failed(statistic="Sum", period=_SOON),
+            "TimedOut": machine.metric_timed_out(statistic="Sum", period=_SOON),
+            "Aborted": machine.metric_aborted(statistic="Sum", period=_SOON),
         }
         for what, metric in found.items():
             self.alarms.add(
                 Rule(
-                    name=f"Executions{what}",
+                    name=f"{prefix}{what}",
                     metric=metric,
                     severity="ticket",
                     datapoints=1,
                     periods=self._periods_of_an_interval(),
-                    description="A rotation failed, timed out or was aborted. It took nothing away from applications, "
-                    "and the next run finishes it, unless its error waits for an operator: "
-                    "CurrentCredentialRejectedError, DatabaseMutedError, EnrolmentNeededError, PlanNotActiveError.",
-                    section="errors-by-name",
+                    description=description,
+                    section=section,
                 )
             )
 

@@ -11,18 +11,19 @@ from typing import Literal
 
 from lockstep.watch import COUNTED
 
-Owner = Literal["stack", "machine", "function", "queue"]
+Owner = Literal["stack", "machine", "fleet", "function", "queue"]
 """Whose metric it is, which gives namespace and dimension."""
 DIMENSIONS: dict[Owner, tuple[str, str]] = {
     "stack": ("Lockstep/{stack}", "Stack"),
     "machine": ("AWS/States", "StateMachineArn"),
+    "fleet": ("AWS/States", "StateMachineArn"),
     "function": ("AWS/Lambda", "FunctionName"),
     "queue": ("AWS/SQS", "QueueName"),
 }
 """Namespace, and the dimension that names the owner."""
-ROTATIONS, SKIPPED, AUDIT_LOG_TOUCHED = "Rotations", "Skipped", "AuditLogTouched"
+ROTATIONS, SKIPPED, LATE, AUDIT_LOG_TOUCHED = "Rotations", "Skipped", "StartedLate", "AuditLogTouched"
 """Counted by filters of logs, without a dimension (`cdk/monitoring.py`)."""
-FILTERED = (ROTATIONS, SKIPPED, AUDIT_LOG_TOUCHED)
+FILTERED = (ROTATIONS, SKIPPED, LATE, AUDIT_LOG_TOUCHED)
 FUNCTIONS = ("generate", "apply_db", "update_secrets", "audit", "watch", "announce")
 """Those of a stack; `announce` is there where the plan sends events."""
 FIVE_MINUTES, HOUR = 300, 3600
@@ -94,8 +95,18 @@ def panels() -> tuple[Panel, ...]:
                     metric=ROTATIONS, owner="stack", statistic="Sum", label="rotations", period_seconds=HOUR
                 ),
                 Series(metric=SKIPPED, owner="stack", statistic="Sum", label="skipped", period_seconds=HOUR),
-                *_of_machine(
-                    "ExecutionsSucceeded", "ExecutionsFailed", "ExecutionsTimedOut", "ExecutionsAborted"
+                *_of_executions("machine"),
+            ),
+        ),
+        Panel(
+            title="Shards per hour",
+            meaning="One that failed: more than a tenth of its rotations did. Started late counts rotations that were "
+            "not started, since their turn came too late.",
+            unit="count",
+            series=(
+                *_of_executions("fleet"),
+                Series(
+                    metric=LATE, owner="stack", statistic="Sum", label="started late", period_seconds=HOUR
                 ),
             ),
         ),
@@ -120,6 +131,15 @@ def panels() -> tuple[Panel, ...]:
             series=tuple(
                 Series(metric="ExecutionTime", owner="machine", statistic=statistic, label=statistic)
                 for statistic in ("p50", "p99")
+            ),
+        ),
+        Panel(
+            title="Duration of a shard",
+            meaning="From the trigger of a shard to the end of its last rotation, with the report.",
+            unit="milliseconds",
+            series=tuple(
+                Series(metric="ExecutionTime", owner="fleet", statistic=statistic, label=statistic)
+                for statistic in ("p50", "Maximum")
             ),
         ),
         Panel(
@@ -155,9 +175,10 @@ def _of_watch(names: tuple[str, ...]) -> Iterator[Series]:
         yield Series(metric=name, owner="stack", statistic="Maximum", label=name)
 
 
-def _of_machine(*names: str) -> Iterator[Series]:
-    for name in names:
-        yield Series(metric=name, owner="machine", statistic="Sum", label=name, period_seconds=HOUR)
+def _of_executions(owner: Owner) -> Iterator[Series]:
+    for end in ("Succeeded", "Failed", "TimedOut", "Aborted"):
+        name = f"Executions{end}"
+        yield Series(metric=name, owner=owner, statistic="Sum", label=name, period_seconds=HOUR)
 
 
 def _of_functions(metric: str, statistic: str) -> Iterator[Series]:

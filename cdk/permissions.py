@@ -43,6 +43,7 @@ class Grants:
 
     Attributes:
         stack: The value of the tag by which the stack's secrets are known.
+        plan_bucket_arn: The bucket of the published plan.
         key_arns: The keys that encrypt secrets and lock table.
         mac_key_arn: The key that signs audit entries.
         mac_key_alias: The alias that the key must have, where `mac_key_arn` does not name one key.
@@ -52,6 +53,7 @@ class Grants:
     stack: str
     table_arn: str
     bucket_arn: str
+    plan_bucket_arn: str
     key_arns: Sequence[str]
     mac_key_arn: str
     mac_key_alias: str | None = None
@@ -214,6 +216,18 @@ class Grants:
                 ["states:DescribeExecution"],
                 [executions],
             ),
+        ]
+
+    def read_plan(self) -> Statements:
+        """Read what is published of a plan, under whatever digest: each function is told its own by its environment.
+
+        Who may not list a bucket is told that an object is denied where it is missing
+        (https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html).
+        """
+        account = {"StringEquals": {"aws:ResourceAccount": Aws.ACCOUNT_ID}}
+        return [
+            _allow("ReadPlan", ["s3:GetObject"], [f"{self.plan_bucket_arn}/{PLAN_PREFIX}*"], account),
+            _allow("MissPlan", ["s3:ListBucket"], [self.plan_bucket_arn], account),
         ]
 
     def _entries(self) -> Statements:
@@ -391,6 +405,11 @@ def start(state_machine_arn: str, aliases: Iterable[str]) -> iam.PolicyStatement
         [state_machine_arn],
         {"ForAnyValue:StringEquals": {"states:StateMachineQualifier": list(aliases)}},
     )
+
+
+def start_shards(fleet_machine_arn: str) -> iam.PolicyStatement:
+    """Start the state machine of the fleet."""
+    return _allow("Start", ["states:StartExecution"], [fleet_machine_arn])
 
 
 def dead_letters(queue_arn: str, stack: str) -> iam.PolicyStatement:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from difflib import get_close_matches
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -26,14 +27,16 @@ from cdk.canary import LONGEST_WAIT, Canary
 from cdk.estate import Adopt, Tags, Vpc
 from lockstep.adoption import MOST_WITH_SECRETS, secret_kinds
 from lockstep.plan import Plan
-from lockstep.plan_checks import example_values, missing_ca_files, rule_problems
+from lockstep.plan_checks import example_values, missing_ca_files
 from lockstep.plan_file import load_shipped_plan
+from lockstep.published.compiling import Published, compile_plan
 from lockstep.quotas import Estate, broken, uses
 from lockstep.stack_names import DEFAULT_STACK
 from lockstep.store_kinds import AwsSecretsManager
 
 ROOT = Path(__file__).resolve().parent.parent
 DEFINITION = ROOT / "statemachine.asl.json"
+FLEET_DEFINITION = ROOT / "cdk" / "fleet.asl.json"
 _ALIKE = 0.8
 """So much of a name is a setting's, if it is a misspelling of it (`difflib`)."""
 LONGEST_ALARM = timedelta(days=7)
@@ -242,12 +245,26 @@ class Deployment:
     Attributes:
         plan: What is rotated.
         settings: How it is deployed.
-        definition: The text of the state machine.
+        definition: The text of the state machine of a rotation.
+        fleet_definition: That of the state machine of the fleet.
     """
 
     plan: Plan
     settings: Settings
     definition: str
+    fleet_definition: str
+
+    @classmethod
+    def of(cls, plan: Plan, settings: Settings) -> Self:
+        """A plan with the state machines of this build."""
+        texts = (file.read_text(encoding="utf-8") for file in (DEFINITION, FLEET_DEFINITION))
+        definition, fleet_definition = texts
+        return cls(plan=plan, settings=settings, definition=definition, fleet_definition=fleet_definition)
+
+    @cached_property
+    def published(self) -> Published:
+        """The plan as the functions read it."""
+        return compile_plan(self.plan.compiled, self.plan.shards, (ROOT / self.settings.plan).parent)
 
     @property
     def canary(self) -> Canary | None:
@@ -268,7 +285,7 @@ def read_deployment(settings: Settings) -> Deployment:
     check_canary(plan, settings.canary)
     check_secrets(plan, settings)
     check_quotas(plan, settings)
-    return Deployment(plan=plan, settings=settings, definition=DEFINITION.read_text(encoding="utf-8"))
+    return Deployment.of(plan, settings)
 
 
 def check_quotas(plan: Plan, settings: Settings) -> None:
@@ -364,8 +381,6 @@ def check_deployable(plan: Plan, *, stack: str = DEFAULT_STACK) -> None:
     if plan.audit.aws.retention % timedelta(days=1):
         raise NotDeployableError("audit.aws.retention: must be whole days")
     for credential in plan.credentials:
-        for problem in rule_problems(stack, credential.id):
-            raise NotDeployableError(f"credentials.{credential.id}.id: {problem}")
         if 2 * credential.schedule.interval > LONGEST_ALARM:
             raise NotDeployableError(
                 f"credentials.{credential.id}.interval: must be half a week at most, or no alarm sees that it is stale"

@@ -16,7 +16,7 @@ from aws_cdk import App
 
 from cdk.app import add_stack
 from cdk.bundle import BundleError
-from cdk.settings import DEFINITION, ROOT, Deployment, NotDeployableError, Settings
+from cdk.settings import ROOT, Deployment, NotDeployableError, Settings
 from cdk.template import Statement, Template
 from lockstep.plan import Plan
 from lockstep.plan_file import PlanProblemsError, load_plan
@@ -59,8 +59,7 @@ def synthesise(plan: Plan, settings: Settings, folder: Path) -> Template:
     """The template of a plan, without the checks of cdk-nag."""
     context = json.loads((ROOT / "cdk.json").read_text(encoding="utf-8"))["context"]
     app = App(outdir=str(folder), context={**context, **CLI_CONTEXT, **NO_LIMIT}, analytics_reporting=True)
-    deployment = Deployment(plan=plan, settings=settings, definition=DEFINITION.read_text(encoding="utf-8"))
-    add_stack(deployment, app)
+    add_stack(Deployment.of(plan, settings), app)
     app.synth()
     content = json.loads(_file(folder, settings).read_text(encoding="utf-8"))
     return Template(content=content, stack=settings.stack, region=plan.lock.region)

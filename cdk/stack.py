@@ -5,10 +5,11 @@ from aws_cdk import aws_iam as iam
 from constructs import Construct
 
 from cdk.announce import Announce
+from cdk.fleet import FleetMachine, Schedules
 from cdk.foundation import Foundation
 from cdk.functions import Functions
 from cdk.monitoring import Monitoring
-from cdk.orchestration import Schedules, StateMachine
+from cdk.orchestration import StateMachine
 from cdk.permissions import Grants
 from cdk.settings import Deployment
 from cdk.watch import Watch
@@ -40,6 +41,7 @@ class LockstepStack(Stack):
             stack=settings.stack,
             table_arn=foundation.table.table_arn,
             bucket_arn=foundation.bucket.bucket_arn,
+            plan_bucket_arn=foundation.plans.bucket_arn,
             key_arns=foundation.key_arns,
             mac_key_arn=foundation.mac_key_arn,
             mac_key_alias=foundation.mac_key_alias,
@@ -76,7 +78,15 @@ class LockstepStack(Stack):
                 state_machine_arn=machine.machine.state_machine_arn,
                 settings=settings,
             )
-        schedules = Schedules(self, "Schedules", deployment=deployment, machine=machine)
+        fleet = FleetMachine(
+            self,
+            "Fleet",
+            deployment=deployment,
+            foundation=foundation,
+            rotation=machine,
+            grants=grants,
+        )
+        schedules = Schedules(self, "Schedules", deployment=deployment, fleet=fleet, rotation=machine)
         monitoring = Monitoring(
             self,
             "Monitoring",
@@ -84,7 +94,7 @@ class LockstepStack(Stack):
             foundation=foundation,
             functions=functions,
             machine=machine,
-            dead_letters=schedules.dead_letters,
+            schedules=schedules,
         )
         if plan.runners.oci:
             policy = iam.ManagedPolicy(

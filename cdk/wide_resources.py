@@ -31,6 +31,12 @@ def acknowledge_patterns(construct: IConstruct, plan: Plan) -> None:
 
 def acknowledge_entries(construct: IConstruct, bucket: s3.IBucket) -> None:
     """Acknowledge that a policy names every entry of the audit log."""
+    reason = "Each entry has a name of its own. A policy that names credentials would grow with the plan."
+    acknowledge_objects(construct, bucket, AUDIT_PREFIX, reason)
+
+
+def acknowledge_objects(construct: IConstruct, bucket: s3.IBucket, prefix: str, reason: str) -> None:
+    """Acknowledge that a policy names all objects of a bucket whose names begin alike."""
     stack, child = Stack.of(construct), bucket.node.default_child
     # As cdk-nag writes the bucket's ARN.
     shown = (
@@ -38,8 +44,4 @@ def acknowledge_entries(construct: IConstruct, bucket: s3.IBucket) -> None:
         if child is None
         else f"<{stack.get_logical_id(cast('CfnElement', child))}.Arn>"
     )
-    acknowledge(
-        construct,
-        f"AwsSolutions-IAM5[Resource::{shown}/{AUDIT_PREFIX}*]",
-        "Each entry has a name of its own. A policy that names credentials would grow with the plan.",
-    )
+    acknowledge(construct, f"AwsSolutions-IAM5[Resource::{shown}/{prefix}*]", reason)

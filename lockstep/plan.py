@@ -23,7 +23,6 @@ from lockstep.plan_audit import Audit
 from lockstep.plan_checks import (
     account_problems,
     ring_problems,
-    rule_problems,
     server_problems,
     standby_problems,
     user_problems,
@@ -42,7 +41,6 @@ from lockstep.plan_fields import (
 )
 from lockstep.plan_hints import near, with_hint
 from lockstep.shards import Shard, shards
-from lockstep.stack_names import DEFAULT_STACK
 from lockstep.store_kinds import OciVault, StoreConfig
 from lockstep.store_kinds.base import Demand, StoreKind
 
@@ -145,7 +143,6 @@ class Plan(Section):
         engines = {d.name: d.engine for d in self.database_sections}
         for i, credential in enumerate(self.credential_sections):
             path = f"credentials[{i}]"
-            yield from (f"{path}.id: {problem}" for problem in rule_problems(DEFAULT_STACK, credential.id))
             for j, unknown in enumerate(credential.databases):
                 if unknown not in engines:
                     told = f"the plan has no database {unknown}, only {', '.join(engines)}"

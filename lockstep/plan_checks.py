@@ -12,7 +12,7 @@ from lockstep.engines import ENGINES
 from lockstep.hosts import Server, server_of
 from lockstep.plan_admins import example_accounts, rotators
 from lockstep.plan_fields import repeated
-from lockstep.stack_names import plan_bucket_name, rule_name
+from lockstep.stack_names import plan_bucket_name
 from lockstep.store_kinds import OciVault
 from lockstep.timing import LEASE, SHORTEST_SHARED_INTERVAL
 from lockstep.wall_clock import fits, neighbours
@@ -20,9 +20,6 @@ from lockstep.wall_clock import fits, neighbours
 if TYPE_CHECKING:
     from lockstep.plan import Plan
     from lockstep.plan_databases import DatabaseSection
-
-_RULE_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
-"""The name of an EventBridge rule (https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutRule.html)."""
 
 _RDS = re.compile(r".*\.(rds\.amazonaws\.com|rds\.amazonaws\.com\.cn|rds\.[a-z0-9-]+\.amazonaws\.com\.cn)")
 _RDS_PROXY = re.compile(r".*\.proxy-[a-z0-9]+\..*")
@@ -50,16 +47,6 @@ def needs_ca_file(host: str) -> bool:
 def reader_endpoint(host: str) -> bool:
     """Whether the name leads to another host at each connection."""
     return needs_ca_file(host) and bool(_RDS_SEVERAL.fullmatch(host))
-
-
-def rule_problems(stack: str, credential_id: str) -> Iterator[str]:
-    """Why EventBridge refuses the name of the credential's rule; nothing where it accepts it."""
-    name = rule_name(stack, credential_id)
-    if not _RULE_NAME.fullmatch(name):
-        yield (
-            f"its EventBridge rule, {name}, would have {len(name)} characters; a rule's name has at most 64, all of "
-            "them letters, digits and . _ -"
-        )
 
 
 def interval_problems(interval: timedelta) -> Iterator[str]:

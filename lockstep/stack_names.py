@@ -10,13 +10,13 @@ CANARY: Final = "canary"
 """The aliases of the state machine by which runs start: that of the canary, and that of every other credential."""
 
 
-def rule_name(stack: str, credential_id: str) -> str:
-    """The name of the EventBridge rule that triggers a credential's rotations."""
-    return f"{stack}-{credential_id.replace('/', '.')}"
+def rule_name(stack: str, shard: str) -> str:
+    """The name of the EventBridge rule that starts the rotations of a shard."""
+    return f"{stack}-{shard}"
 
 
 def announce_rule_name(stack: str) -> str:
-    """The name of the rule that tells others how a run has ended: of no credential, whose rules have a hyphen there."""
+    """The name of the rule that tells others how a run has ended: of no shard, whose rules have a hyphen there."""
     return f"{stack}.announce"
 
 

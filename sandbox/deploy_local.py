@@ -4,8 +4,8 @@
 2. The bundle is made from the plan, as for AWS, for the Python and the processor of this machine.
 3. `cdk bootstrap` and `cdk deploy -c packaging=zip`, with all of the stack's checks.
 4. What a person does once: the administrators' secrets, and `lockstep plan sql` on the databases.
-5. Each deployed rule is fired as often as asked: its target, its input, the deployed state machine, the uploaded
-   package in processes that see nothing of the repository, each under its deployed role.
+5. Each deployed rule is fired as often as asked: its target, its input, the deployed state machines of the fleet and of
+   rotations, the uploaded package in processes that see nothing of the repository, each under its deployed role.
 6. `lockstep doctor --in-cloud` lets the deployed functions look, and all is well.
 7. The watch is fired while one credential is neglected, until the deployed alarm has paged a subscriber; then the
    credential is rotated, until the subscriber hears that it is over.
@@ -35,12 +35,13 @@ from lockstep.identity import AWS_RUNNER
 from lockstep.model import ROTATOR, Credential, Login, SecretStr
 from lockstep.plan import Plan
 from lockstep.plan_file import load_plan
+from lockstep.shards import Shard
 from lockstep.watch import COUNTED
 from lockstep.wiring import Runner, endpoints_from_environment
 from sandbox import plans
 from sandbox.aws import AwsSandbox, Execution
 from sandbox.aws.cloudformation import NOT_EMULATED
-from sandbox.aws.deployed import DeployedStack, Schedule
+from sandbox.aws.deployed import DeployedStack, Fired, Schedule
 from sandbox.aws.lambda_process import FunctionProcesses
 from sandbox.cdk_cli import CdkCli
 from sandbox.databases import CertificateAuthority, DatabaseServer, running
@@ -82,10 +83,20 @@ class DeployedWorld:
     functions: Mapping[str, FunctionProcesses]
     seconds: dict[str, float] = field(default_factory=dict)
 
-    def rotate(self, schedule: Schedule) -> Execution:
-        """Fire a rule whose credential is due."""
-        self._let_the_interval_pass(schedule.input["credential_id"])
+    def fire(self, schedule: Schedule) -> Fired:
+        """Fire the rule of a shard whose credentials are due."""
+        for credential_id in self.shard(schedule).credential_ids:
+            self._let_the_interval_pass(credential_id)
         return self.stack.fire(schedule)
+
+    def rotate(self, credential_id: str) -> Execution:
+        """Rotate a credential that is due, as the fleet does."""
+        self._let_the_interval_pass(credential_id)
+        return self.stack.start(credential_id)
+
+    def shard(self, schedule: Schedule) -> Shard:
+        """What a rule starts."""
+        return next(shard for shard in self.plan.shards if shard.name == schedule.input["shard"])
 
     def neglect(self, credential_id: str) -> None:
         """Make a credential look as if nobody had rotated it for years."""
@@ -221,6 +232,24 @@ def check_credential(world: DeployedWorld, credential: Credential, generation: i
     return problems
 
 
+def check_shard(world: DeployedWorld, schedule: Schedule, fired: Fired) -> list[str]:
+    """What does not hold after a rule has fired; nothing, if each credential of its shard was rotated."""
+    if fired.fleet.status != "SUCCEEDED":
+        return [f"{schedule.rule}: {fired.fleet.error}: {fired.fleet.cause}"]
+    ended = {rotation.input["credential_id"]: rotation for rotation in fired.rotations}
+    if ended.keys() != set(world.shard(schedule).credential_ids):
+        return [f"{schedule.rule} has rotated {', '.join(sorted(ended)) or 'nothing'}"]
+    problems = []
+    for credential in (c for c in world.plan.credentials if c.id in ended):
+        output = ended[credential.id].output or {}
+        if output.get("outcome") == "rotated":
+            problems += check_credential(world, credential, output["generation"])
+        else:
+            told = output.get("outcome", ended[credential.id].error)
+            problems.append(f"{credential.id}: {told} instead of rotated")
+    return problems
+
+
 def check_audit_objects(world: DeployedWorld) -> tuple[int, list[str]]:
     """How many audit entries there are, and which of them are not as the plan wants them kept."""
     s3, audit = world.aws.client("s3"), world.plan.audit.aws
@@ -263,14 +292,14 @@ def main() -> int:
     milliseconds: list[int] = []
     with deployed_world() as world:
         schedules = world.stack.schedules
-        if {s.input["credential_id"] for s in schedules} != {c.id for c in world.plan.credentials}:
-            problems.append("there is not one rule for each credential")
+        if {s.input["shard"] for s in schedules} != {shard.name for shard in world.plan.shards}:
+            problems.append("there is not one rule for each shard")
         for _ in range(ROUNDS):
             for schedule in schedules:
                 started = time.monotonic()
-                execution = world.rotate(schedule)
+                fired = world.fire(schedule)
                 milliseconds.append(round((time.monotonic() - started) * 1000))
-                problems += _check(world, schedule, execution)
+                problems += check_shard(world, schedule, fired)
         examined, unwell = check_doctor(world)
         problems += unwell
         watched, unseen = check_watch(world)
@@ -278,8 +307,8 @@ def main() -> int:
         entries, unlocked = check_audit_objects(world)
         problems += unlocked + check_roles(world) + check_logs(world)
         figures = {
-            "rotations": len(milliseconds),
-            "rotation_ms": milliseconds,
+            "rotations": ROUNDS * len(world.plan.credentials),
+            "shard_ms": milliseconds,
             "databases": [f"{s.product} {s.version}" for s in world.servers.values()],
             "audit_entries": entries,
             "doctor": examined,
@@ -344,25 +373,17 @@ def check_watch(world: DeployedWorld) -> tuple[Mapping[str, float], list[str]]:
     outputs = world.aws.client("cloudformation").describe_stacks(StackName=STACK)["Stacks"][0]["Outputs"]
     topic = next(o["OutputValue"] for o in outputs if o["OutputKey"] == "PageTopicArn")
     people = Subscriber.of(world.aws, topic)
-    *_, schedule = world.stack.schedules
+    neglected = world.plan.credentials[-1].id
     try:
         healthy = watching.look()
-        world.neglect(schedule.input["credential_id"])
+        world.neglect(neglected)
         to_page = watching.minutes_until(people, "Stale", "ALARM")
-        world.rotate(schedule)
+        world.rotate(neglected)
         to_ok = watching.minutes_until(people, "Stale", "OK")
     except NothingArrivedError as error:
         return {}, [str(error)]
     found = [f"the watch counts {name} where all is well" for name in COUNTED if healthy[name]]
     return {**healthy, "minutes_to_page": to_page, "minutes_to_ok": to_ok}, found
-
-
-def _check(world: DeployedWorld, schedule: Schedule, execution: Execution) -> list[str]:
-    output = execution.output or {}
-    credential = world.plan.credential(schedule.input["credential_id"])
-    if credential is None or output.get("outcome") != "rotated":
-        return [f"{schedule.rule}: {output.get('outcome', execution.error)} instead of rotated"]
-    return check_credential(world, credential, output["generation"])
 
 
 if __name__ == "__main__":

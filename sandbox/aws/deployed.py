@@ -8,10 +8,13 @@ runs beside those before it, each from its own package; one that is deleted runs
 import hashlib
 import io
 import json
+import re
+import time
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -19,12 +22,17 @@ from typing import Any
 from botocore.exceptions import ClientError
 from moto.awslambda.models import lambda_backends
 
-from sandbox.aws.executions import Client, Execution
+from sandbox.aws.executions import Client, Execution, ended
 from sandbox.aws.interpreter import access_key
 from sandbox.aws.lambda_host import InvocationResult, Registered
 from sandbox.aws.lambda_process import DeployedFunction, FunctionProcesses, copy_runtime
 from sandbox.aws.policies import Call, decide
 from sandbox.aws.server import AwsSandbox
+
+
+_MINUTE = 60
+_CHOSEN = re.compile(r"credential_id = '(?P<id>[^']*)' \? '(?P<canary>[^']+)' : '(?P<live>[^']+)'")
+"""In the definition of the fleet, the aliases of rotations."""
 
 
 class NotPermittedError(Exception):
@@ -33,11 +41,30 @@ class NotPermittedError(Exception):
 
 @dataclass(frozen=True)
 class Schedule:
-    """The target that a rule starts, and its input."""
+    """The target that a rule starts, and its input.
+
+    Attributes:
+        input: Without the time where it has one.
+        has_time: Whether the rule adds the time of its event.
+    """
 
     rule: str
     target_arn: str
-    input: Any
+    input: Mapping[str, Any]
+    has_time: bool = False
+
+
+@dataclass(frozen=True)
+class Fired:
+    """What a rule of a shard has started.
+
+    Attributes:
+        fleet: The execution of the state machine of the fleet.
+        rotations: Those that it has started.
+    """
+
+    fleet: Execution
+    rotations: Sequence[Execution]
 
 
 @dataclass
@@ -54,6 +81,7 @@ class DeployedStack:
     name: str
     folder: Path
     _processes: dict[str, FunctionProcesses] = field(default_factory=dict)
+    _fired: dict[str, set[int]] = field(default_factory=dict)
     _installing: Lock = field(default_factory=Lock, repr=False)
 
     @property
@@ -102,12 +130,57 @@ class DeployedStack:
         events = self._client("events")
         for rule in self._rule_names:
             for target in events.list_targets_by_rule(Rule=rule)["Targets"]:
-                if "Input" in target:  # What a rule with a pattern passes on is the event.
+                if "Input" in target:
                     yield Schedule(rule, target["Arn"], json.loads(target["Input"]))
+                elif "InputTransformer" in target:  # What a rule with a pattern passes on is the event.
+                    yield Schedule(rule, target["Arn"], _without_time(target["InputTransformer"]), has_time=True)
 
-    def fire(self, schedule: Schedule, *, timeout_seconds: float = 120.0) -> Execution:
-        """Start what the rule starts on schedule, and wait for the end."""
-        return self.aws.run_execution(schedule.target_arn, schedule.input, timeout_seconds=timeout_seconds)
+    def fire(self, schedule: Schedule, *, timeout_seconds: float = 120.0) -> Fired:
+        """Start what the rule of a shard starts on schedule, and wait for the end.
+
+        The event is of a minute that the rule has not fired in, since a repeated one starts nothing again. Where this
+        minute and the next one are used, it waits.
+        """
+        used = self._fired.setdefault(schedule.rule, set())
+        while True:
+            this = int(time.time()) // _MINUTE
+            minute = next((m for m in (this, this + 1) if m not in used), None)
+            if minute is not None:
+                break
+            time.sleep(1)
+        used.add(minute)
+        at = datetime.fromtimestamp(minute * _MINUTE, UTC)
+        asked = {**schedule.input, "time": f"{at:%Y-%m-%dT%H:%M:%SZ}"}
+        fleet = self.aws.run_execution(schedule.target_arn, asked, timeout_seconds=timeout_seconds)
+        return Fired(fleet, self._runs_of(minute))
+
+    def start(self, credential_id: str, *, timeout_seconds: float = 120.0) -> Execution:
+        """Start the rotation of a credential as the deployed fleet does, and wait for the end."""
+        asked = {"credential_id": credential_id, "trigger": "schedule"}
+        return self.aws.run_execution(self.alias_of(credential_id), asked, timeout_seconds=timeout_seconds)
+
+    def alias_of(self, credential_id: str) -> str:
+        """The alias by which the deployed fleet starts the rotations of a credential."""
+        states = self._client("stepfunctions")
+        definition = states.describe_state_machine(stateMachineArn=self.machines[f"{self.name}-fleet"])["definition"]
+        found = _CHOSEN.search(definition)
+        if not found:
+            raise ValueError("the fleet chooses between no two aliases")
+        return found["canary" if found["id"] == credential_id else "live"]
+
+    @property
+    def machines(self) -> Mapping[str, str]:
+        """The ARNs of the state machines, by name."""
+        return {arn.rpartition(":")[2]: arn for arn in self.of_type("AWS::StepFunctions::StateMachine")}
+
+    def _runs_of(self, minute: int) -> list[Execution]:
+        """The rotations that the fleet has started for a minute."""
+        states = self._client("stepfunctions")
+        pages = states.get_paginator("list_executions").paginate(stateMachineArn=self.machines[self.name])
+        arns = [
+            e["executionArn"] for page in pages for e in page["executions"] if e["name"].startswith(f"f-{minute}-")
+        ]
+        return [ended(states, arn) for arn in arns]
 
     def call(self, schedule: Schedule) -> InvocationResult:
         """Invoke what the rule invokes on schedule, if the function's policy lets the rule, and wait for the reply.
@@ -215,3 +288,11 @@ class DeployedStack:
 
     def _client(self, service: str) -> Client:
         return self.aws.client(service)
+
+
+def _without_time(transformer: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The input that a rule makes of its event, without the one part that it takes from there."""
+    (named,) = (name for name, path in transformer["InputPathsMap"].items() if path == "$.time")
+    # EventBridge puts a text in quotation marks.
+    made: dict[str, Any] = json.loads(transformer["InputTemplate"].replace(f"<{named}>", '"<time>"'))
+    return {name: value for name, value in made.items() if value != "<time>"}

@@ -28,6 +28,7 @@ class Execution:
         error: The error's name; None unless it failed.
         cause: The error's text; None unless it failed.
         history: All events in the order of their ids, as `GetExecutionHistory` gives them.
+        input: What it was started with.
     """
 
     arn: str
@@ -36,6 +37,7 @@ class Execution:
     error: str | None
     cause: str | None
     history: Sequence[Event]
+    input: Json = None
 
     @property
     def states_entered(self) -> list[str]:
@@ -81,14 +83,21 @@ def run_execution(
         stateMachineArn=state_machine_arn, input=json.dumps(execution_input), **given_name
     )["executionArn"]
     deadline = time.monotonic() + timeout_seconds
-    while (description := stepfunctions.describe_execution(executionArn=arn))["status"] == "RUNNING":
+    while stepfunctions.describe_execution(executionArn=arn)["status"] == "RUNNING":
         if time.monotonic() > deadline:
             stepfunctions.stop_execution(executionArn=arn)
             raise ExecutionStillRunningError(f"{arn} ran for more than {timeout_seconds} s")
         time.sleep(poll_seconds)
+    return ended(stepfunctions, arn)
+
+
+def ended(stepfunctions: Client, arn: str) -> Execution:
+    """An execution that has ended."""
+    description = stepfunctions.describe_execution(executionArn=arn)
     pages = stepfunctions.get_paginator("get_execution_history").paginate(executionArn=arn)
     return Execution(
         arn=arn,
+        input=json.loads(description["input"]),
         status=description["status"],
         output=json.loads(description["output"]) if "output" in description else None,
         error=description.get("error"),

@@ -37,6 +37,7 @@ def _statements(databases: list[dict[str, Any]], who: str) -> dict[str, Any]:
         plan=plan,
         stack="lockstep",
         table_arn="arn:table",
+        plan_bucket_arn="arn:aws:s3:::audit-plans",
         bucket_arn="arn:bucket",
         key_arns=["arn:key"],
         mac_key_arn="arn:mac",
