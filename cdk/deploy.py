@@ -1,9 +1,12 @@
-"""`make deploy-aws`: ask the account what exists, say what is adopted, then let the CDK CLI deploy.
+"""`make deploy-aws`: ask the account what exists, say what is adopted, publish the plan, let the CDK CLI deploy.
 
 `python -m cdk.deploy [--dry-run] [--profile NAME] [arguments of cdk deploy]`
 
 `cdk deploy` alone uses the setting `adopt` as it is written. This command completes it: what the stack has made before,
 and no longer manages, is taken back. What exists and is not to be adopted is an error that names the line to add.
+
+The plan is published before the deployment, so that what is deployed finds it. Where the bucket is made by this
+deployment, it is published right after that.
 """
 
 import argparse
@@ -11,7 +14,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +22,11 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 
-from cdk.account import Account, UnansweredError
+from cdk.account import Account, Client, UnansweredError
 from cdk.bundle import BundleError
 from cdk.estate import Adopt
 from cdk.existing import Estate, look
+from cdk.publish import NotPublishedError, Publication
 from cdk.settings import (
     ROOT,
     Deployment,
@@ -34,6 +38,7 @@ from cdk.settings import (
 )
 from cdk.sizes import synthesise
 from lockstep.plan_file import PlanProblemsError
+from lockstep.stack_names import plan_bucket_name
 
 _CLI = ROOT / "node_modules" / ".bin" / "cdk"
 _USAGE = 2
@@ -84,7 +89,7 @@ def arguments(estate: Estate, given: Sequence[str], context: Sequence[str]) -> l
     return ["deploy", *kept, "--context", f"adopt={adopt}", *given]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:  # noqa: PLR0911 - each way to stop has its own
     """Look, say, deploy; the exit code: 2 if something has to be changed first, else that of the CDK CLI."""
     parser = argparse.ArgumentParser(prog="python -m cdk.deploy", description=__doc__.partition("\n")[0])
     parser.add_argument(
@@ -96,8 +101,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         deployment = read_deployment(settings_of(asked.context))
         check_complete(deployment)
-        account = _account(asked.profile, deployment.plan.lock.region)
+        region = deployment.plan.lock.region
+        client = _clients(asked.profile, region)
+        account = Account(client, region)
         estate = examine(deployment, account)
+        publication = Publication(deployment, client("s3"))
+        is_there = _has_bucket(account, deployment)
     except PlanProblemsError as error:
         return _stopped(error.lines)
     except (BotoCoreError, BundleError, NotDeployableError, UnansweredError) as error:
@@ -109,22 +118,43 @@ def main(argv: Sequence[str] | None = None) -> int:
         _say(f"note: {note}")
     if estate.problems:
         return _stopped(estate.problems)
+    when = "before" if is_there else "after"
     if asked.dry_run:
         _say(f"adopt: {json.dumps(estate.adopt.model_dump(mode='json'))}")
+        _say(f"{when} the deployment the plan would be published: {publication.address}")
         return 0
     if not _CLI.exists():
         return _stopped(["the CDK CLI is not installed; `make cdk-cli` installs it"])
+    if is_there and not _published(publication):
+        return _USAGE
     profile = ["--profile", asked.profile] if asked.profile else []
     # Both write to the same terminal, and the CLI writes past Python's buffer.
     sys.stdout.flush()
-    return subprocess.run(  # noqa: S603 - the arguments are those of the person who runs it
+    ended = subprocess.run(  # noqa: S603 - the arguments are those of the person who runs it
         [_CLI, *arguments(estate, [*profile, *more], asked.context)], cwd=ROOT, check=False
     ).returncode
+    if ended == 0 and not is_there and not _published(publication):
+        return _USAGE
+    return ended
 
 
-def _account(profile: str | None, region: str) -> Account:
+def _published(publication: Publication) -> bool:
+    try:
+        _say(publication.publish())
+    except NotPublishedError as error:
+        _stopped([str(error)])
+        return False
+    return True
+
+
+def _has_bucket(account: Account, deployment: Deployment) -> bool:
+    name = plan_bucket_name(deployment.plan.audit.aws.bucket)
+    return account.ask("s3", "head_bucket", Bucket=name, ExpectedBucketOwner=account.id) is not None
+
+
+def _clients(profile: str | None, region: str) -> Callable[[str], Client]:
     session: Any = boto3.Session(profile_name=profile, region_name=region)
-    return Account(lambda service: session.client(service, config=_CONFIG), region)
+    return lambda service: session.client(service, config=_CONFIG)
 
 
 def _say(text: str) -> None:

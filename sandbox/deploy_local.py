@@ -2,7 +2,7 @@
 
 1. MariaDB and PostgreSQL are started, AWS is moto; a plan names them.
 2. The bundle is made from the plan, as for AWS, for the Python and the processor of this machine.
-3. `cdk bootstrap` and `cdk deploy -c packaging=zip`, with all of the stack's checks.
+3. `cdk bootstrap` and `cdk deploy -c packaging=zip`, with all of the stack's checks, and the plan is published.
 4. What a person does once: the administrators' secrets, and `lockstep plan sql` on the databases.
 5. Each deployed rule is fired as often as asked: its target, its input, the deployed state machines of the fleet and of
    rotations, the uploaded package in processes that see nothing of the repository, each under its deployed role.
@@ -28,6 +28,8 @@ from pathlib import Path
 from typing import Any
 
 from cdk.bundle import HANDLERS, Bundle, build, import_milliseconds
+from cdk.publish import Publication
+from cdk.settings import Deployment, Settings
 from lockstep.adoption import wanted
 from lockstep.audit.verify import verify
 from lockstep.aws.secret_tags import tag
@@ -142,17 +144,20 @@ def deployed_world() -> Iterator[DeployedWorld]:
         with _timed(seconds, "bootstrap"):
             cli.bootstrap()
         with _timed(seconds, "deploy"):
-            cli.deploy(
-                {
-                    "plan": str(plan_file),
-                    "packaging": "zip",
-                    "bundle": str(folder / "bundle"),
-                    # Nothing fires a rule by itself here.
-                    "schedules": "true",
-                    "operators": json.dumps([f"arn:aws:iam::{aws.account_id}:role/{OPERATORS}"]),
-                    "audit_break_glass_role": f"arn:aws:iam::{aws.account_id}:role/{BREAK_GLASS}",
-                }
-            )
+            settings = {
+                "plan": str(plan_file),
+                "packaging": "zip",
+                "bundle": str(folder / "bundle"),
+                # Nothing fires a rule by itself here.
+                "schedules": "true",
+                "operators": json.dumps([f"arn:aws:iam::{aws.account_id}:role/{OPERATORS}"]),
+                "audit_break_glass_role": f"arn:aws:iam::{aws.account_id}:role/{BREAK_GLASS}",
+            }
+            cli.deploy(settings)
+        with _timed(seconds, "publish"):
+            # The bucket was just made.
+            deployment = Deployment.of(plan, Settings.from_context(settings.get))
+            Publication(deployment, aws.client("s3")).publish()
         with _timed(seconds, "provision"):
             _provision(plan, servers, aws)
         deployed = DeployedStack(aws, STACK, folder / "deployed")

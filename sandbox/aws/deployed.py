@@ -29,7 +29,6 @@ from sandbox.aws.lambda_process import DeployedFunction, FunctionProcesses, copy
 from sandbox.aws.policies import Call, decide
 from sandbox.aws.server import AwsSandbox
 
-
 _MINUTE = 60
 _CHOSEN = re.compile(r"credential_id = '(?P<id>[^']*)' \? '(?P<canary>[^']+)' : '(?P<live>[^']+)'")
 """In the definition of the fleet, the aliases of rotations."""
@@ -133,7 +132,9 @@ class DeployedStack:
                 if "Input" in target:
                     yield Schedule(rule, target["Arn"], json.loads(target["Input"]))
                 elif "InputTransformer" in target:  # What a rule with a pattern passes on is the event.
-                    yield Schedule(rule, target["Arn"], _without_time(target["InputTransformer"]), has_time=True)
+                    yield Schedule(
+                        rule, target["Arn"], _without_time(target["InputTransformer"]), has_time=True
+                    )
 
     def fire(self, schedule: Schedule, *, timeout_seconds: float = 120.0) -> Fired:
         """Start what the rule of a shard starts on schedule, and wait for the end.
@@ -162,7 +163,9 @@ class DeployedStack:
     def alias_of(self, credential_id: str) -> str:
         """The alias by which the deployed fleet starts the rotations of a credential."""
         states = self._client("stepfunctions")
-        definition = states.describe_state_machine(stateMachineArn=self.machines[f"{self.name}-fleet"])["definition"]
+        definition = states.describe_state_machine(stateMachineArn=self.machines[f"{self.name}-fleet"])[
+            "definition"
+        ]
         found = _CHOSEN.search(definition)
         if not found:
             raise ValueError("the fleet chooses between no two aliases")
@@ -178,7 +181,10 @@ class DeployedStack:
         states = self._client("stepfunctions")
         pages = states.get_paginator("list_executions").paginate(stateMachineArn=self.machines[self.name])
         arns = [
-            e["executionArn"] for page in pages for e in page["executions"] if e["name"].startswith(f"f-{minute}-")
+            e["executionArn"]
+            for page in pages
+            for e in page["executions"]
+            if e["name"].startswith(f"f-{minute}-")
         ]
         return [ended(states, arn) for arn in arns]
 

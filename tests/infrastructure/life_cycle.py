@@ -15,7 +15,8 @@ from aws_cdk import App
 
 from cdk.app import make_app
 from cdk.bundle import Bundle, build, read_bundle
-from cdk.settings import ROOT, Settings, read_deployment
+from cdk.publish import Publication
+from cdk.settings import ROOT, Deployment, Settings, read_deployment
 from lockstep.model import ROTATOR, Login, SecretStr, Strategy
 from lockstep.plan import Plan
 from lockstep.plan_file import load_plan
@@ -196,8 +197,22 @@ class Estate:
         return out
 
     def deploy(self, **settings: object) -> str:
-        """Synthesise and deploy; what the CLI says."""
-        return self.account.cli.deploy_assembly(self.assembly(settings))
+        """Synthesise and deploy; what the CLI says. The plan is published, as by `make deploy-aws`."""
+        assembly = self.assembly(settings)
+        is_there = self.publish(settings)
+        said = self.account.cli.deploy_assembly(assembly)
+        if not is_there:
+            assert self.publish(settings)
+        return said
+
+    def publish(self, settings: Mapping[str, object]) -> bool:
+        """Publish the plan; whether there is a bucket for it."""
+        chosen = Settings.model_validate({"plan": self.plan_file, "stack": self.stack, **settings})
+        s3 = self.account.aws.client("s3")
+        if f"{self.bucket}-plans" not in {b["Name"] for b in s3.list_buckets()["Buckets"]}:
+            return False
+        Publication(Deployment.of(self.plan, chosen), s3).publish()
+        return True
 
     def deploy_asking(self, **settings: object) -> str:
         """Deploy as `make deploy-aws` does, which asks the account what exists; what it says."""
@@ -270,18 +285,17 @@ class Estate:
     def run_errors(self) -> set[str | None]:
         """The errors with which a run of each credential ends."""
         with self._world() as world:
-            return {world.rotate(schedule).error for schedule in world.stack.schedules}
+            return {world.rotate(credential.id).error for credential in self.plan.credentials}
 
     def rotate(self) -> None:
-        """Rotate each credential by its rule. Each is at a newer generation afterwards, and all is well with it."""
+        """Rotate each credential as the fleet does. Each is at a newer generation afterwards, and all is well."""
         before = self.generations()
         with self._world() as world:
-            for schedule in world.stack.schedules:
-                execution = world.rotate(schedule)
+            assert {s.input["shard"] for s in world.stack.schedules} == {s.name for s in self.plan.shards}
+            for credential in self.plan.credentials:
+                execution = world.rotate(credential.id)
                 assert execution.output, f"{execution.error}: {execution.cause}"
                 assert execution.output["outcome"] == "rotated"
-                credential = self.plan.credential(schedule.input["credential_id"])
-                assert credential
                 assert execution.output["generation"] > before[credential.id], execution.output
                 assert check_credential(world, credential, execution.output["generation"]) == []
 

@@ -31,6 +31,7 @@ from sandbox.deploy_local import (
     check_credential,
     check_logs,
     check_roles,
+    check_shard,
     deployed_world,
     doctor_in_cloud,
 )
@@ -65,19 +66,17 @@ def _rotated(world: DeployedWorld) -> DeployedWorld:
 
     Before the third one the lock table lost the chain's head. Before the failed one a database's account was changed.
     """
-    for number in range(ROUNDS):
+    for _ in range(ROUNDS - 1):
         for schedule in world.stack.schedules:
-            credential = world.plan.credential(schedule.input["credential_id"])
-            assert credential
-            if number == ROUNDS - 1:
-                _lose_head(world, credential.id)
-            execution = world.rotate(schedule)
-            assert execution.output, f"{execution.error}: {execution.cause}"
-            assert execution.output["outcome"] == "rotated"
-            assert check_credential(world, credential, execution.output["generation"]) == []
+            assert check_shard(world, schedule, world.fire(schedule)) == []
+    for credential in world.plan.credentials:
+        _lose_head(world, credential.id)
+        execution = world.rotate(credential.id)
+        assert execution.output, f"{execution.error}: {execution.cause}"
+        assert execution.output["outcome"] == "rotated"
+        assert check_credential(world, credential, execution.output["generation"]) == []
     _change_account(world, world.plan.credentials[0])
-    (first,) = (s for s in world.stack.schedules if s.input["credential_id"] == world.plan.credentials[0].id)
-    execution = world.rotate(first)
+    execution = world.rotate(world.plan.credentials[0].id)
     assert execution.error == "CurrentCredentialRejectedError", execution.cause
     (watch,) = world.stack.calls
     assert not world.stack.call(watch).function_error
@@ -99,12 +98,12 @@ def _lose_head(world: DeployedWorld, credential_id: str) -> None:
     )
 
 
-def test_the_deployed_rules_start_the_deployed_machine(world: DeployedWorld) -> None:
-    (machine,) = world.stack.of_type("AWS::StepFunctions::StateMachine")
-    assert {s.target_arn for s in world.stack.schedules} == {f"{machine}:live"}
-    assert sorted(s.input["credential_id"] for s in world.stack.schedules) == sorted(
-        c.id for c in world.plan.credentials
-    )
+def test_the_deployed_rules_start_the_fleet_and_the_fleet_the_live_version(world: DeployedWorld) -> None:
+    machines = world.stack.machines
+    assert {s.target_arn for s in world.stack.schedules} == {machines["lockstep-fleet"]}
+    assert {s.input["shard"] for s in world.stack.schedules} == {shard.name for shard in world.plan.shards}
+    for credential in world.plan.credentials:
+        assert world.stack.alias_of(credential.id) == f"{machines['lockstep']}:live"
 
 
 def test_the_doctor_finds_everything_by_its_name_in_the_deployed_stack(world: DeployedWorld) -> None:
@@ -259,16 +258,14 @@ def test_no_step_writes_the_attributes_of_another(rotated: DeployedWorld, step: 
 
 
 def test_a_machine_that_is_started_for_an_account_does_not_reach_its_item(rotated: DeployedWorld) -> None:
-    (schedule, *_) = rotated.stack.schedules
-    execution = rotated.aws.run_execution(schedule.target_arn, {"credential_id": ACCOUNT})
+    execution = rotated.stack.start(ACCOUNT)
     assert (execution.status, "Generate" in execution.states_entered) == ("FAILED", False)
     assert "Item" not in _item(rotated, ACCOUNT)
 
 
 def test_a_credential_that_the_plan_does_not_have_is_not_claimed(rotated: DeployedWorld) -> None:
-    (schedule, *_) = rotated.stack.schedules
-    execution = rotated.aws.run_execution(schedule.target_arn, {"credential_id": "another"})
-    assert (execution.status, execution.error) == ("FAILED", "InvalidRequestError")
+    execution = rotated.stack.start("another")
+    assert (execution.status, execution.error) == ("FAILED", "PlanDocumentMissingError")
     assert _item(rotated, "another")["Item"].keys() <= {"aws_began_at", "credential_id", "fence"}
 
 
@@ -398,7 +395,6 @@ def test_people_are_paged_for_a_stale_credential_and_hear_when_it_is_over(rotate
     topics = {o["OutputKey"]: o["OutputValue"] for o in outputs}
     people = Subscriber.of(rotated.aws, topics["PageTopicArn"], name="people")
     failing, neglected = rotated.plan.credentials[0].id, rotated.plan.credentials[-1].id
-    (schedule,) = (s for s in rotated.stack.schedules if s.input["credential_id"] == neglected)
 
     # The database of the credential whose account was changed is muted, and nothing else is wrong yet.
     found = watching.look()
@@ -412,7 +408,7 @@ def test_people_are_paged_for_a_stale_credential_and_hear_when_it_is_over(rotate
     line = json.loads(rotated.stack.log_of("lockstep-watch-zip").splitlines()[-1])
     assert line["ids"]["StaleCredentials"] == [failing, neglected]
 
-    assert rotated.rotate(schedule).status == "SUCCEEDED"
+    assert rotated.rotate(neglected).status == "SUCCEEDED"
     rotated.aws.client("dynamodb").update_item(
         TableName=LOCK_TABLE,
         Key={"credential_id": {"S": failing}},
@@ -484,8 +480,7 @@ def test_the_deployed_functions_look_under_their_own_roles_and_change_nothing(ro
 
 
 def test_a_machine_started_for_the_doctor_asks_no_function(rotated: DeployedWorld) -> None:
-    (schedule, *_) = rotated.stack.schedules
-    execution = rotated.aws.run_execution(schedule.target_arn, {"doctor": "look"})
+    execution = rotated.aws.run_execution(rotated.stack.alias_of("any"), {"doctor": "look"})
     assert (execution.status, execution.states_entered) == ("FAILED", ["CheckInput", "InvalidInput"])
 
 

@@ -21,7 +21,7 @@ from lockstep.aws.dynamodb_orders import DynamoDbOrders
 from lockstep.orders import Activate
 from sandbox.aws import Execution
 from sandbox.aws.alarms import EXTRA_PERIODS
-from sandbox.aws.deployed import DeployedStack, Schedule
+from sandbox.aws.deployed import DeployedStack
 from sandbox.aws.lambda_host import InvocationContext, InvocationResult
 from sandbox.cdk_cli import CdkError
 from sandbox.deploy_local import DeployedWorld, check_credential
@@ -54,19 +54,15 @@ class Running:
         """Lets the watch look, as its rule says from the first use on. CloudWatch keeps what it has seen."""
         return Watching(self.world.stack, STACK)
 
-    def schedules(self) -> Mapping[str, Schedule]:
-        """The target of each rule, by its credential."""
-        return {s.input["credential_id"]: s for s in self.world.stack.schedules}
-
-    def fire(self, schedule: Schedule) -> tuple[Execution, set[str]]:
-        """Fire a rule whose credential is due; the execution, and the versions of the functions that it called."""
+    def start(self, credential_id: str) -> tuple[Execution, set[str]]:
+        """Rotate a credential as the fleet does; the execution, and the versions of the functions that it called."""
         self.called.clear()
-        execution = self.world.rotate(schedule)
+        execution = self.world.rotate(credential_id)
         return execution, {version for name, version in self.called if "watch" not in name}
 
     def rotate(self, credential_id: str) -> str:
-        """Rotate a credential by its rule; the one version of all functions that did it."""
-        execution, versions = self.fire(self.schedules()[credential_id])
+        """Rotate a credential; the one version of all functions that did it."""
+        execution, versions = self.start(credential_id)
         assert execution.output, f"{execution.error}: {execution.cause}"
         assert execution.output["outcome"] == "rotated"
         credential = self.now.plan.credential(credential_id)
@@ -78,7 +74,7 @@ class Running:
     def aliases(self) -> Mapping[str, str]:
         """The version that each alias leads to."""
         client = self.world.aws.client("stepfunctions")
-        (machine,) = self.world.stack.of_type("AWS::StepFunctions::StateMachine")
+        machine = self.world.stack.machines[STACK]
         listed = client.list_state_machine_aliases(stateMachineArn=machine)["stateMachineAliases"]
         found = {}
         for arn in (alias["stateMachineAliasArn"] for alias in listed):
@@ -167,7 +163,7 @@ class Minutes:
     """
 
     running: Running
-    schedules: Mapping[str, Schedule]
+    started: set[str] = field(default_factory=lambda: {CANARY, OTHER})
     passed: int = 0
     versions: dict[str, set[str]] = field(default_factory=lambda: {CANARY: set(), OTHER: set()})
 
@@ -176,8 +172,8 @@ class Minutes:
         self.passed += 1
         self._age(60)
         if self.passed % 20 == 10:
-            for credential_id, schedule in self.schedules.items():
-                self.versions[credential_id] |= self.running.fire(schedule)[1]
+            for credential_id in self.started:
+                self.versions[credential_id] |= self.running.start(credential_id)[1]
         if self.passed % 5 == 0:
             self.running.watching.look()
 
@@ -202,7 +198,7 @@ def _minutes(running: Running) -> Iterator[Minutes]:
     # What it saw of the deployment before is over.
     for _ in range(EXTRA_PERIODS + 2):
         running.watching.look()
-    minutes = Minutes(running, running.schedules())
+    minutes = Minutes(running)
     aws.deployment_minute = minutes
     yield minutes
     aws.deployment_minute = lambda: pytest.fail("it waits")
@@ -212,9 +208,9 @@ def test_a_run_ends_with_the_versions_with_which_it_began(account: Account, runn
     """Also where the deployment brings another plan, which a step of the new version would refuse."""
     changed = account.estate(STACK, "app", "report", overlap="15m")
     assembly = changed.assembly({"schedules": True})
-    schedule = running.schedules()[OTHER]
+    assert changed.publish({"schedules": True})
     with running.held("apply-db") as (there, go_on), ThreadPoolExecutor(1) as thread:
-        run = thread.submit(running.fire, schedule)
+        run = thread.submit(running.start, OTHER)
         assert there.wait(WAIT_SECONDS)
         account.cli.deploy_assembly(assembly)
         go_on.set()
@@ -229,7 +225,7 @@ def test_a_run_ends_with_the_versions_with_which_it_began(account: Account, runn
 
     # The next one is of the new version, whose plan is to be activated.
     assert running.aliases() == {"live": "2"}
-    execution, versions = running.fire(schedule)
+    execution, versions = running.start(OTHER)
     assert (execution.error, versions) == ("PlanNotActiveError", {"2"})
     for credential_id in (CANARY, OTHER):
         before, after = (e.plan.credential(credential_id) for e in (running.estate, changed))
@@ -260,10 +256,8 @@ def test_the_first_deployment_with_a_canary_waits_for_nothing(running: Running) 
     running.world.aws.deployment_minute = lambda: pytest.fail("it waits")
     guarded(running)
     assert running.aliases() == {"live": "2", "canary": "2", "gate": "2"}
-    assert {c: s.target_arn.rpartition(":")[2] for c, s in running.schedules().items()} == {
-        CANARY: "canary",
-        OTHER: "live",
-    }
+    chosen = {c: running.world.stack.alias_of(c).rpartition(":")[2] for c in (CANARY, OTHER)}
+    assert chosen == {CANARY: "canary", OTHER: "live"}
 
 
 def test_a_canary_that_fails_holds_the_others_on_the_old_version_and_all_goes_back(
@@ -294,7 +288,7 @@ def test_a_canary_that_does_not_run_lets_nobody_follow(
     running: Running, minutes: Minutes, tmp_path: Path
 ) -> None:
     """As one that is paused: nothing shows that the new version works."""
-    minutes.schedules = {OTHER: minutes.schedules[OTHER]}
+    minutes.started = {OTHER}
     with pytest.raises(CdkError, match="orders-Canary"):
         guarded(running, package(running.now, tmp_path / "unproven", beside="unproven.txt"))
     assert set(running.aliases().values()) == {"4"}
@@ -324,9 +318,8 @@ def test_one_command_leads_back_and_forth(
 
 
 def test_a_run_under_way_is_not_rolled_back(running: Running, roll_back: Callable[..., int]) -> None:
-    schedule = running.schedules()[OTHER]
     with running.held("update-secrets") as (there, go_on), ThreadPoolExecutor(1) as thread:
-        run = thread.submit(running.fire, schedule)
+        run = thread.submit(running.start, OTHER)
         assert there.wait(WAIT_SECONDS)
         assert roll_back() == 0
         go_on.set()
