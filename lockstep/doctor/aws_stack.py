@@ -1,4 +1,4 @@
-"""Checks of what the stack has made in AWS: functions, the state machine, its schedules, and alarms."""
+"""Checks of what the stack has made in AWS: functions, the state machine of rotations, and alarms."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -16,10 +16,8 @@ from lockstep.stack_names import (
     VERSION_OUTPUT,
     alarm_prefix,
     canary_alarm_name,
-    rule_name,
     state_machine_name,
 )
-from lockstep.wall_clock import cron_expression
 
 _FUNCTION = re.compile(r"arn:aws[a-z-]*:lambda:[a-z0-9-]+:[0-9]{12}:function:[A-Za-z0-9_:$-]+")
 _GOOD = frozenset({"CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE", "IMPORT_COMPLETE"})
@@ -92,11 +90,16 @@ def machine_log(context: Context) -> Iterator[Answer]:
 
 def functions(context: Context) -> Iterator[Answer]:
     """The versions of the functions that runs call are there, and can be called."""
+    for arn in functions_of_live(context):
+        yield function_answer(context, arn, caller="the state machine")
+
+
+def functions_of_live(context: Context) -> list[str]:
+    """The ARNs of the versions that runs call, each once."""
     live = _live(context) or {}
     version = live["routingConfiguration"][0]["stateMachineVersionArn"]
     shown = context.aws("stepfunctions", "describe_state_machine", stateMachineArn=version)
-    for arn in dict.fromkeys(_FUNCTION.findall(shown["definition"])):
-        yield function_answer(context, arn, caller="the state machine")
+    return list(dict.fromkeys(_FUNCTION.findall(shown["definition"])))
 
 
 def function_answer(context: Context, arn: str, *, caller: str) -> Answer:
@@ -115,35 +118,6 @@ def function_answer(context: Context, arn: str, *, caller: str) -> Answer:
         reason = found.get("StateReasonCode", "")
         return failed(name, f"it is {found['State']} {reason}".rstrip(), commands.DEPLOY_AWS)
     return passed(name, "it can be called")
-
-
-def schedules(context: Context) -> Iterator[Answer]:
-    """Each credential has a rule that starts its runs, at the plan's interval."""
-    live = f"{_machine_arn(context)}:"
-    for credential in context.plan.credentials:
-        name = rule_name(context.stack, credential.id)
-        found = context.aws.found("events", "describe_rule", Name=name)
-        if found is None:
-            yield failed(
-                credential.id, f"there is no rule {name}, so AWS rotates it never", commands.DEPLOY_AWS
-            )
-            continue
-        targets = context.aws("events", "list_targets_by_rule", Rule=name)["Targets"]
-        yield _schedule(credential.id, cron_expression(credential.schedule.interval), found, targets, live)
-
-
-def _schedule(
-    name: str, expected: str, found: Mapping[str, Any], targets: list[Mapping[str, Any]], live: str
-) -> Answer:
-    if found.get("State") != "ENABLED":
-        switch = f'{commands.DEPLOY_AWS}  # with "schedules": true in cdk.json'
-        return failed(name, f"its rule {found['Name']} is off, so AWS rotates it never", switch)
-    if (actual := found.get("ScheduleExpression")) != expected:
-        text = f"its rule has {actual}, and the plan's interval is {expected}"
-        return failed(name, text, commands.DEPLOY_AWS)
-    if not any(str(target["Arn"]).startswith(live) for target in targets):
-        return failed(name, "its rule does not start the state machine of this stack", commands.DEPLOY_AWS)
-    return passed(name, f"AWS starts it by {expected}")
 
 
 def alarms(context: Context) -> Iterator[Answer]:
@@ -199,9 +173,13 @@ def _subscribed(context: Context, topic: str) -> Answer:
 
 
 def _machine_arn(context: Context) -> str:
+    return machine_arn(context, state_machine_name(context.stack))
+
+
+def machine_arn(context: Context, name: str) -> str:
+    """The ARN of a state machine of this account."""
     caller = context.aws("sts", "get_caller_identity")
     partition, account = str(caller["Arn"]).split(":")[1], caller["Account"]
-    name = state_machine_name(context.stack)
     return f"arn:{partition}:states:{context.plan.lock.region}:{account}:stateMachine:{name}"
 
 
@@ -210,8 +188,8 @@ def _live(context: Context) -> Mapping[str, Any] | None:
     return context.aws.found("stepfunctions", "describe_state_machine_alias", stateMachineAliasArn=alias)
 
 
-_NEEDS = "aws.stack"
-_MACHINE = "aws.state-machine"
+NEEDS_STACK, NEEDS_MACHINE = "aws.stack", "aws.state-machine"
+"""What other checks need."""
 CHECKS = (
     Check(
         id="aws.stack",
@@ -229,7 +207,7 @@ CHECKS = (
         means="this command does not read what the stack writes",
         command="make deploy-aws",
         ask=build,
-        needs=_NEEDS,
+        needs=NEEDS_STACK,
     ),
     Check(
         id="aws.state-machine",
@@ -238,7 +216,7 @@ CHECKS = (
         means="AWS rotates nothing",
         command="make deploy-aws",
         ask=machine,
-        needs=_NEEDS,
+        needs=NEEDS_STACK,
     ),
     Check(
         id="aws.state-machine-log",
@@ -247,7 +225,7 @@ CHECKS = (
         means="why a run failed can be found in its history only",
         command="make deploy-aws",
         ask=machine_log,
-        needs=_MACHINE,
+        needs=NEEDS_MACHINE,
     ),
     Check(
         id="aws.functions",
@@ -256,16 +234,7 @@ CHECKS = (
         means="each run fails at that step",
         command="make deploy-aws",
         ask=functions,
-        needs=_MACHINE,
-    ),
-    Check(
-        id="aws.schedules",
-        title="schedules",
-        looks_at="for each credential its rule: whether it is on, at the plan's interval, and starts this machine",
-        means="AWS does not rotate it, or at other times than the standby counts with",
-        command='make deploy-aws  # with "schedules": true in cdk.json',
-        ask=schedules,
-        needs=_NEEDS,
+        needs=NEEDS_MACHINE,
     ),
     Check(
         id="aws.alarms",
@@ -274,7 +243,7 @@ CHECKS = (
         means="nobody learns that rotations fail",
         command="aws cloudwatch enable-alarm-actions --alarm-names ALARM",
         ask=alarms,
-        needs=_NEEDS,
+        needs=NEEDS_STACK,
     ),
     Check(
         id="aws.alarm-subscribers",
@@ -283,6 +252,6 @@ CHECKS = (
         means="alarms reach nobody",
         command="aws sns subscribe --topic-arn TOPIC --protocol email --notification-endpoint YOU@EXAMPLE.COM",
         ask=subscribers,
-        needs=_NEEDS,
+        needs=NEEDS_STACK,
     ),
 )

@@ -34,6 +34,7 @@ _TITLES = {
     "FunctionsWatchRole": "watch",
     "FunctionsAnnounceRole": "announce",
     "StateMachineRole": "state machine",
+    "FleetRole": "fleet",
     "SchedulesRole": "schedules",
     "OciRunner": "OCI runner",
 }
@@ -157,6 +158,9 @@ def _shortened(arn: str) -> str:
         ("table", f"arn:aws:dynamodb:{place}:table/"),
         ("bus", f"arn:aws:events:{place}:event-bus/"),
         ("execution", f"arn:aws:states:{place}:execution:"),
+        ("run of the map", f"arn:aws:states:{place}:mapRun:"),
+        ("rule", f"arn:aws:events:{place}:rule/"),
+        ("state machine", f"arn:aws:states:{place}:stateMachine:"),
     ):
         if arn.startswith(prefix):
             return f"{kind} {arn.removeprefix(prefix)}"

@@ -3,6 +3,7 @@
 import io
 import json
 import zipfile
+from collections.abc import Mapping
 from typing import Any
 
 from moto.cloudformation.models import cloudformation_backends
@@ -11,6 +12,7 @@ from lockstep import __version__
 from lockstep.adoption import Wanted, wanted
 from lockstep.formats import FORMAT
 from lockstep.plan import Plan
+from lockstep.published.places import INDEX, PlanInS3, folder_of, place_in_aws
 from lockstep.stack_names import (
     DEFAULT_STACK,
     FORMAT_OUTPUT,
@@ -18,11 +20,13 @@ from lockstep.stack_names import (
     VERSION_OUTPUT,
     announce_rule_name,
     canary_alarm_name,
+    fleet_machine_name,
     rule_name,
     state_machine_name,
 )
 from lockstep.tags import SecretKind
 from lockstep.wall_clock import cron_expression
+from lockstep.wiring import PLAN_VARIABLE
 from sandbox.aws import AwsSandbox, create_state_machine
 from sandbox.plans import AUDIT_BUCKET, EVENT_BUS, LOCK_TABLE
 from sandbox.steps import FUNCTIONS, ROOT
@@ -51,9 +55,11 @@ class AwsWorld:
         """Make everything."""
         self._table()
         self._bucket()
+        self._plan_bucket()
         for one in wanted(self.plan):
             self.secret(one)
         self._machine()
+        self._fleet()
         self._stack()
         self._rules()
         self._alarms()
@@ -100,6 +106,22 @@ class AwsWorld:
             Bucket=AUDIT_BUCKET, ObjectLockConfiguration=configuration
         )
 
+    def _plan_bucket(self) -> None:
+        self.client("s3").create_bucket(
+            Bucket=self.place.bucket, CreateBucketConfiguration={"LocationConstraint": self.sandbox.region}
+        )
+        self.client("s3").put_object(Bucket=self.place.bucket, Key=self.index, Body=b"{}")
+
+    @property
+    def place(self) -> PlanInS3:
+        """Where the functions have their plan."""
+        return place_in_aws(self.plan.compiled, "d1" * 32)
+
+    @property
+    def index(self) -> str:
+        """The index of it."""
+        return f"{folder_of(self.place.digest)}/{INDEX}"
+
     def secret(self, one: Wanted) -> None:
         """Make a secret, tagged as the stack or `lockstep adopt` tags it."""
         texts = {SecretKind.RUNNER_KEY: self._oci_key, SecretKind.ADMIN: '{"username": "a", "password": "b"}'}
@@ -145,6 +167,21 @@ class AwsWorld:
             "stateMachineAliasArn"
         ]
 
+    def _fleet(self) -> None:
+        self.fleet = create_state_machine(
+            self.client("stepfunctions"),
+            fleet_machine_name(DEFAULT_STACK),
+            (ROOT / "cdk" / "fleet.asl.json").read_text(),
+            {
+                "PlanBucket": self.place.bucket,
+                "ReportBucket": self.place.bucket,
+                "LiveAlias": self.live,
+                "CanaryAlias": self.live,
+                "Canary": "",
+            },
+            role_arn=self._role,
+        )
+
     @property
     def _role(self) -> str:
         return f"arn:aws:iam::{self.sandbox.account_id}:role/lockstep"
@@ -166,6 +203,7 @@ class AwsWorld:
             Code={"ZipFile": packed.getvalue()},
             Runtime="python3.13",
             Handler="handler.handler",
+            Environment={"Variables": {PLAN_VARIABLE: str(self.place)}},
         )
         version = self.client("lambda").publish_version(FunctionName=made["FunctionName"])
         arn: str = version["FunctionArn"]
@@ -203,17 +241,24 @@ class AwsWorld:
         )
 
     def _rules(self) -> None:
-        for credential in self.plan.credentials:
-            self.rule(credential.id, cron_expression(credential.schedule.interval))
-            self.client("events").put_targets(
-                Rule=rule_name(DEFAULT_STACK, credential.id),
-                Targets=[{"Id": "start", "Arn": self.live, "RoleArn": self._role, "Input": "{}"}],
-            )
+        for shard in self.plan.shards:
+            self.rule(shard.name, cron_expression(shard.interval, shard.phase))
+            self.target(shard.name, self.fleet, {"shard": shard.name, "plan": self.place.digest})
 
-    def rule(self, credential_id: str, expression: str, state: str = "ENABLED") -> None:
-        """Make or change the rule of a credential."""
+    def rule(self, shard: str, expression: str, state: str = "ENABLED") -> None:
+        """Make or change the rule of a shard."""
         self.client("events").put_rule(
-            Name=rule_name(DEFAULT_STACK, credential_id), ScheduleExpression=expression, State=state
+            Name=rule_name(DEFAULT_STACK, shard), ScheduleExpression=expression, State=state
+        )
+
+    def target(self, shard: str, arn: str, started: Mapping[str, str]) -> None:
+        """Make or change the target of a shard's rule."""
+        # As CDK writes it: the time is put in without quotation marks.
+        template = json.dumps({**started, "time": "TIME"}).replace('"TIME"', "<time>")
+        transformer = {"InputPathsMap": {"time": "$.time"}, "InputTemplate": template}
+        self.client("events").put_targets(
+            Rule=rule_name(DEFAULT_STACK, shard),
+            Targets=[{"Id": "start", "Arn": arn, "RoleArn": self._role, "InputTransformer": transformer}],
         )
 
     def _events(self) -> None:

@@ -13,13 +13,13 @@ from lockstep.stack_names import (
     LIVE,
     SECRETS_OUTPUT,
     announce_rule_name,
+    fleet_machine_name,
     rule_name,
-    state_machine_name,
 )
 from sandbox import plans
 from sandbox.plans import AUDIT_BUCKET, EVENT_BUS, LOCK_TABLE, OCI_KEY_SECRET
 from tests.contract.doctor.breaking import Break
-from tests.contract.doctor.world import CREDENTIAL, LEDGER, World
+from tests.contract.doctor.world import CREDENTIAL, World
 
 ADMIN = plans.admin_secret("orders")
 BLOB = f"{CREDENTIAL}-connection_blob"
@@ -173,15 +173,30 @@ def _no_log(world: World) -> None:
 
 
 def _other_target(world: World) -> None:
-    rule = rule_name(DEFAULT_STACK, LEDGER)
-    other = world.aws.live.replace(state_machine_name(DEFAULT_STACK), "other")
-    world.aws.client("events").put_targets(Rule=rule, Targets=[{"Id": "start", "Arn": other}])
+    other = world.aws.fleet.replace(fleet_machine_name(DEFAULT_STACK), "other")
+    world.aws.target("1h-00", other, {"shard": "1h-00", "plan": world.aws.place.digest})
+
+
+def _other_plan(world: World) -> None:
+    world.aws.target("1h-00", world.aws.fleet, {"shard": "1h-00", "plan": "d2" * 32})
+
+
+def _other_shard(world: World) -> None:
+    world.aws.target("1h-00", world.aws.fleet, {"shard": "20m-00", "plan": world.aws.place.digest})
 
 
 def _no_rule(world: World) -> None:
-    rule = rule_name(DEFAULT_STACK, CREDENTIAL)
+    rule = rule_name(DEFAULT_STACK, "20m-00")
     world.aws.client("events").remove_targets(Rule=rule, Ids=["start"])
     world.aws.client("events").delete_rule(Name=rule)
+
+
+def _no_fleet(world: World) -> None:
+    world.aws.client("stepfunctions").delete_state_machine(stateMachineArn=world.aws.fleet)
+
+
+def _unpublished(world: World) -> None:
+    world.aws.client("s3").delete_object(Bucket=world.aws.place.bucket, Key=world.aws.index)
 
 
 def _no_announcing_rule(world: World) -> None:
@@ -456,18 +471,29 @@ BREAKS_OF_AWS: tuple[Break, ...] = (
     ),
     Break(
         check="aws.schedules",
-        act=lambda world: world.aws.rule(CREDENTIAL, "cron(0/20 * * * ? *)", "DISABLED"),
+        act=lambda world: world.aws.rule("20m-00", "cron(0/20 * * * ? *)", "DISABLED"),
         says="is off",
         command='"schedules": true',
     ),
     Break(
         check="aws.schedules",
-        act=lambda world: world.aws.rule(LEDGER, "rate(1 hour)"),
+        act=lambda world: world.aws.rule("1h-00", "rate(1 hour)"),
         says="rate(1 hour), and the plan's interval is cron(0 * * * ? *)",
         command="make deploy-aws",
     ),
     Break(check="aws.schedules", act=_no_rule, says="no rule lockstep-", command="make deploy-aws"),
     Break(check="aws.schedules", act=_other_target, says="does not start", command="make deploy-aws"),
+    Break(
+        check="aws.schedules", act=_other_plan, says="names another published plan", command="make deploy-aws"
+    ),
+    Break(check="aws.schedules", act=_other_shard, says="starts another shard", command="make deploy-aws"),
+    Break(check="aws.fleet", act=_no_fleet, says="is not there", command="make deploy-aws"),
+    Break(
+        check="aws.published-plan",
+        act=_unpublished,
+        says="it is not there",
+        command="lockstep plan publish --cloud aws",
+    ),
     Break(check="aws.alarms", act=_no_alarms, says="no alarm", command="make deploy-aws"),
     Break(
         check="aws.alarms",
