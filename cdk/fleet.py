@@ -29,12 +29,14 @@ from cdk.permissions import Grants
 from cdk.plan_policy import PLAN_PREFIX, REPORT_PREFIX
 from cdk.settings import Deployment
 from cdk.wide_resources import acknowledge_objects
-from lockstep.quotas.pace import concurrency
+from lockstep.quotas.pace import concurrency, every_ms
 from lockstep.shards import Shard
 from lockstep.stack_names import CANARY, LIVE, fleet_machine_name, rule_name, state_machine_name
 from lockstep.timing import TRIGGER_LATENESS
 from lockstep.wall_clock import cron
 
+_NO_CREDENTIAL = "(none)"
+"""No id has brackets. An empty text would look like a placeholder that was forgotten."""
 _STARTS = 5
 """Attempts to start an execution before the trigger goes to the dead-letter queue."""
 
@@ -89,7 +91,7 @@ class FleetMachine(Construct):
                 "ReportBucket": foundation.plans.bucket_name,
                 "LiveAlias": f"{rotation_arn}:{LIVE}",
                 "CanaryAlias": rotation.release.canary_arn or f"{rotation_arn}:{CANARY}",
-                "Canary": canary.credential.id if canary else "",
+                "Canary": canary.credential.id if canary else _NO_CREDENTIAL,
             },
             role=role.without_policy_updates(),
             logs=stepfunctions.LogOptions(
@@ -147,7 +149,7 @@ class Schedules(Construct):
                 "lockstep": iam.PolicyDocument(statements=[permissions.start_shards(fleet_arn)])
             },
         )
-        at_once = concurrency(deployment.plan)
+        at_once, apart = concurrency(deployment.plan), every_ms(deployment.plan)
         for shard in deployment.plan.shards:
             minute, hour = cron(shard.interval, shard.phase)
             started = events.RuleTargetInput.from_object(
@@ -156,6 +158,7 @@ class Schedules(Construct):
                     "plan": deployment.published.digest,
                     "time": events.EventField.time,
                     "concurrency": at_once[shard.name],
+                    "every_ms": apart[shard.name],
                     "trigger": "schedule",
                 }
             )

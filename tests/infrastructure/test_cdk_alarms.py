@@ -12,7 +12,7 @@ import pytest
 
 from cdk.bundle import ROOT
 from cdk.estate import Adopt, Topics
-from cdk.settings import DEFINITION, NotDeployableError, Settings
+from cdk.settings import DEFINITION, FLEET_DEFINITION, NotDeployableError, Settings
 from cdk.sizes import synthesise
 from lockstep.model import LockRecord
 from lockstep.plan_file import load_plan
@@ -35,6 +35,7 @@ TICKETS = {
         "Paused",
         "PlanNotActive",
     ),
+    *("FleetAborted", "FleetFailed", "FleetTimedOut", "StartedLate"),
     *("Unreadable", "Unrotated"),
 }
 
@@ -192,7 +193,7 @@ def test_what_is_stale_gets_its_next_trigger_before_people_are_paged(aws: Synthe
 
 def test_every_count_of_the_watch_has_an_alarm(both: Synthesised) -> None:
     counted = {a["MetricName"] for a in alarms(both).values() if a["Namespace"].startswith("Lockstep")}
-    assert counted == {*COUNTED, "Credentials", "UnwitnessedSeconds", "AuditLogTouched"}
+    assert counted == {*COUNTED, "Credentials", "UnwitnessedSeconds", "AuditLogTouched", "StartedLate"}
 
 
 def test_the_watch_is_always_on_and_knows_whether_the_schedules_are() -> None:
@@ -224,12 +225,16 @@ def test_rotations_and_skips_are_counted_from_logs(aws: Synthesised) -> None:
         f["Properties"]["MetricTransformations"][0]["MetricName"]: f["Properties"]
         for f in aws.resources("AWS::Logs::MetricFilter").values()
     }
-    assert set(filters) == {"AuditLogTouched", "Rotations", "Skipped"}
+    assert set(filters) == {"AuditLogTouched", "Rotations", "Skipped", "StartedLate"}
     assert aws.words(filters["Rotations"]["LogGroupName"]) == "log /aws/lambda/lockstep-update-secrets"
     for one in filters.values():
         (made,) = one["MetricTransformations"]
         assert (made["MetricNamespace"], "Dimensions" in made) == ("Lockstep/lockstep", False)
     assert json.loads(DEFINITION.read_text())["States"]["NoteSkip"]["Type"] == "Task"
+    assert aws.words(filters["StartedLate"]["LogGroupName"]) == "log /aws/vendedlogs/states/lockstep-fleet"
+    assert '"TooLate"' in filters["StartedLate"]["FilterPattern"]
+    items = json.loads(FLEET_DEFINITION.read_text())["States"]["Rotate"]["ItemProcessor"]["States"]
+    assert items["TooLate"]["Type"] == "Fail"
 
 
 def test_dead_letters_are_kept_and_raise_an_alarm(aws: Synthesised) -> None:

@@ -34,6 +34,7 @@ def _grants() -> Grants:
         stack="lockstep",
         table_arn="arn:table",
         bucket_arn="arn:bucket",
+        plan_bucket_arn="arn:plans",
         key_arns=["arn:key"],
         mac_key_arn="arn:mac",
     )

@@ -45,6 +45,7 @@ SECRETS: dict[str, dict[str, set[SecretKind]]] = {
     "update_secrets": {**dict.fromkeys(READ, OWN | RUNNER_KEY), "UpdateSecretVersionStage": OWN},
     "audit": {call: {SecretKind.APP_USER} | RUNNER_KEY for call in READ},
     "state machine": {},
+    "fleet": {},
     "schedules": {},
     "watch": {},
     "OCI runner": dict.fromkeys((*READ, "PutSecretValue", "UpdateSecretVersionStage"), OWN),
@@ -58,6 +59,7 @@ LOCK: dict[str, tuple[str, ...]] = {
     "audit": ("GetItem", "UpdateItem"),
     "OCI runner": ("GetItem", "UpdateItem", "Scan"),
     "state machine": ("UpdateItem",),
+    "fleet": (),
     "schedules": (),
     "watch": ("Scan",),
 }
@@ -460,22 +462,65 @@ def test_only_the_state_machine_invokes_and_only_versions(role: str) -> None:
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_only_the_schedules_start_the_machine_and_only_by_its_alias(role: str) -> None:
+def test_the_schedules_start_the_fleet_and_the_fleet_the_machine_by_its_alias_alone(role: str) -> None:
     """Step Functions asks IAM for the machine; the alias or the version is a key of the request."""
     may = {
-        (stack, qualifier)
+        (stack, machine, qualifier)
         for stack in (THIS, OTHER)
+        for machine in ("", "-fleet")
         for qualifier in ("", "1", "canary", "gate", "live")
         if allowed(
             role,
             Call(
                 action="states:StartExecution",
-                resource=world(stack).arn_of("AWS::StepFunctions::StateMachine"),
+                resource=world(stack).arn_of(
+                    "AWS::StepFunctions::StateMachine", StateMachineName=f"{stack}{machine}"
+                ),
                 context={"states:StateMachineQualifier": (qualifier,)} if qualifier else {},
             ),
         )
     }
-    assert may == ({(THIS, "live")} if role == "schedules" else set())
+    # The fleet has no version and no alias; its items are executions of itself.
+    own = {(THIS, "-fleet", qualifier) for qualifier in ("", "1", "canary", "gate", "live")}
+    assert may == {"schedules": own, "fleet": {(THIS, "", "live")} | own}.get(role, set())
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_functions_read_published_plans_and_only_the_fleet_writes_beside_them(role: str) -> None:
+    account = {"aws:ResourceAccount": ("111122223333",)}
+    folder = f"plans/{'d1' * 32}"
+    objects = {
+        "credential": f"{folder}/credentials/0123456789abcdef.json",
+        "index": f"{folder}/index.json",
+        "shard": f"{folder}/shards/20m-00.json",
+        "report": "reports/20m-00/1/SUCCEEDED_0.json",
+        "else": "else",
+    }
+    calls = (
+        "GetObject",
+        "PutObject",
+        "DeleteObject",
+        "DeleteObjectVersion",
+        "PutObjectAcl",
+        "GetObjectVersion",
+    )
+    may = {
+        (stack, call, kind)
+        for stack in (THIS, OTHER)
+        for call in calls
+        for kind, key in objects.items()
+        if allowed(
+            role,
+            Call(
+                action=f"s3:{call}",
+                resource=f"{world(stack).arn_of('AWS::S3::Bucket', BucketName=f'{_BUCKETS[stack]}-plans')}/{key}",
+                context={**account, "s3:if-none-match": ("*",)},
+            ),
+        )
+    }
+    reads = {(THIS, "GetObject", kind) for kind in ("credential", "index", "shard")}
+    fleet = {(THIS, "GetObject", "shard"), (THIS, "GetObject", "report"), (THIS, "PutObject", "report")}
+    assert may == (fleet if role == "fleet" else reads if role in _FUNCTIONS else set())
 
 
 @pytest.mark.parametrize("role", ROLES)

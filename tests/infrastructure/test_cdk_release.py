@@ -39,9 +39,17 @@ def named(stack: Synthesised, alias: str) -> tuple[str, Mapping[str, Any]]:
 
 
 def target(stack: Synthesised, credential: str) -> str:
-    """The alias that a credential's rule starts."""
-    rule = stack.properties("AWS::Events::Rule", Name=f"lockstep-{credential.replace('/', '.')}")
-    return stack.words(rule["Targets"][0]["Arn"])
+    """The alias by which the fleet starts the rotations of a credential."""
+    fleet = stack.properties("AWS::StepFunctions::StateMachine", StateMachineName="lockstep-fleet")
+    given = fleet["DefinitionSubstitutions"]
+    return stack.words(given["CanaryAlias" if given["Canary"] == credential else "LiveAlias"])
+
+
+def rule_of(stack: Synthesised, shard: str) -> str:
+    """The logical id of a shard's rule."""
+    rules = stack.resources("AWS::Events::Rule").items()
+    (found,) = (name for name, r in rules if r["Properties"]["Name"] == f"lockstep-{shard}")
+    return found
 
 
 def follows(stack: Synthesised, later: str, earlier: str) -> bool:
@@ -69,7 +77,11 @@ def test_without_a_canary_every_rule_starts_the_alias_live(plain: Synthesised) -
     (route,) = live["Properties"]["RoutingConfiguration"]
     assert route["Weight"] == 100
     assert route["StateMachineVersionArn"]["Fn::GetAtt"][0] in plain.resources(VERSIONS[1])
-    assert {target(plain, c) for c in (CANARY, OTHER)} == {"alias live"}
+    assert {target(plain, c) for c in (CANARY, OTHER)} == {"state machine lockstep:live"}
+    # By its name, and yet no rule starts anything before the alias is there, and of the new plan.
+    assert all(
+        follows(plain, rule_of(plain, shard), named(plain, "live")[0]) for shard in ("20m-00", "1h-00")
+    )
     assert plain.template["Outputs"]["StateMachineArn"]["Value"] == {
         "Fn::GetAtt": [named(plain, "live")[0], "Arn"]
     }
@@ -97,17 +109,24 @@ def test_what_is_spelled_in_another_way_makes_no_version(plain: Synthesised) -> 
 
 
 def test_the_canary_goes_first_and_the_others_wait_at_the_gate(guarded: Synthesised) -> None:
-    assert (target(guarded, CANARY), target(guarded, OTHER)) == ("alias canary", "alias live")
-    canary, gate, live = (named(guarded, name)[0] for name in ("canary", "gate", "live"))
-    (rule,) = (
-        n for n, r in guarded.resources("AWS::Events::Rule").items() if CANARY[-8:] in r["Properties"]["Name"]
+    assert (target(guarded, CANARY), target(guarded, OTHER)) == (
+        "alias canary",
+        "state machine lockstep:live",
     )
+    canary, gate, live = (named(guarded, name)[0] for name in ("canary", "gate", "live"))
+    (fleet,) = (
+        name
+        for name, r in guarded.resources("AWS::StepFunctions::StateMachine").items()
+        if r["Properties"]["StateMachineName"] == "lockstep-fleet"
+    )
+    rule, later = rule_of(guarded, "20m-00"), rule_of(guarded, "1h-00")
     (watch,) = (
         n for n, r in guarded.resources("AWS::Events::Rule").items() if "watch" in r["Properties"]["Name"]
     )
-    assert all(follows(guarded, gate, earlier) for earlier in (canary, rule, watch))
+    assert all(follows(guarded, gate, earlier) for earlier in (canary, rule, fleet, watch))
     assert follows(guarded, live, gate)
-    statement = dict(guarded.policies())["schedules"]
+    assert follows(guarded, later, live)
+    (statement,) = (s for role, s in guarded.policies() if role == "fleet" and s.get("Sid") == "Start")
     assert statement["Condition"]["ForAnyValue:StringEquals"] == {
         "states:StateMachineQualifier": ["live", "canary"]
     }
