@@ -1,4 +1,4 @@
-"""How large a deployment is: resources, template, policies. `python -m cdk.sizes` prints it for 1, 10, 100 credentials.
+"""How large a deployment is: resources, template, policies. `python -m cdk.sizes` prints a table.
 
 No call to AWS is made. The plan's credentials are repeated, each copy with an id, usernames and secrets of its own,
 until there are as many as asked.
@@ -8,9 +8,11 @@ import argparse
 import json
 import sys
 import tempfile
+import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from aws_cdk import App
 
@@ -18,11 +20,12 @@ from cdk.app import add_stack
 from cdk.bundle import BundleError
 from cdk.settings import ROOT, Deployment, NotDeployableError, Settings
 from cdk.template import Statement, Template
+from lockstep.adoption import MOST_WITH_SECRETS
 from lockstep.plan import Plan
 from lockstep.plan_file import PlanProblemsError, load_plan
 from lockstep.quotas.scaling import scaled
 
-COUNTS = (1, 10, 100)
+COUNTS = (1, 10, 100, 1_000, 10_000)
 CLI_CONTEXT = {
     "aws:cdk:enable-path-metadata": True,
     "aws:cdk:enable-asset-metadata": True,
@@ -38,14 +41,17 @@ class Sizes:
     """The sizes of one synthesised stack.
 
     Attributes:
+        secrets: Who makes them.
         template_bytes: Of the file that is uploaded.
         managed_policy_characters: Of each managed policy, without white space.
         inline_policy_characters: Of all inline policies of each role, without white space.
         trust_policy_characters: The largest trust policy of a role.
         queue_policy_statements: The most statements of a queue's policy.
+        seconds: Of the synthesis, without the checks.
     """
 
     credentials: int
+    secrets: Literal["stack", "provision"]
     resources: int
     template_bytes: int
     rules: int
@@ -53,6 +59,17 @@ class Sizes:
     inline_policy_characters: Mapping[str, int]
     trust_policy_characters: int
     queue_policy_statements: int
+    seconds: float = 0.0
+
+    @property
+    def row(self) -> str:
+        """A row of the table in `docs/runbook.md`, but for the seconds, which are those of a machine."""
+        policies = (
+            max(self.managed_policy_characters.values(), default=0),
+            max(self.inline_policy_characters.values()),
+        )
+        cells = (self.credentials, self.resources, self.rules, self.template_bytes, *policies)
+        return f"| {' | '.join(f'{cell:,}' for cell in cells)} | {self.secrets} |"
 
 
 def synthesise(plan: Plan, settings: Settings, folder: Path) -> Template:
@@ -66,14 +83,19 @@ def synthesise(plan: Plan, settings: Settings, folder: Path) -> Template:
 
 
 def measure(plan: Plan, settings: Settings) -> Sizes:
-    """Synthesise the stack and measure it."""
+    """Synthesise the stack and measure it. What a stack makes no secrets of, is measured without them."""
+    count = len(plan.credential_sections)
+    if count > MOST_WITH_SECRETS:
+        settings = settings.model_copy(update={"secrets": "provision"})
+    began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="lockstep-sizes-") as folder:
         template = synthesise(plan, settings, Path(folder))
         size = _file(Path(folder), settings).stat().st_size
-    return sizes_of(template, credentials=len(plan.credential_sections), template_bytes=size)
+    seconds = round(time.monotonic() - began, 1)
+    return replace(sizes_of(template, settings, credentials=count, template_bytes=size), seconds=seconds)
 
 
-def sizes_of(template: Template, *, credentials: int, template_bytes: int) -> Sizes:
+def sizes_of(template: Template, settings: Settings, *, credentials: int, template_bytes: int) -> Sizes:
     """Measure a template."""
     managed: dict[str, int] = {}
     inline: dict[str, int] = {}
@@ -94,6 +116,7 @@ def sizes_of(template: Template, *, credentials: int, template_bytes: int) -> Si
     ]
     return Sizes(
         credentials=credentials,
+        secrets=settings.secrets,
         resources=len(template.resources),
         template_bytes=template_bytes,
         rules=len(template.of_type("AWS::Events::Rule")),
@@ -114,10 +137,18 @@ def _file(folder: Path, settings: Settings) -> Path:
     return folder / f"{settings.stack}.template.json"
 
 
+HEAD = """\
+| credentials | resources | rules | template, bytes | managed policy, characters | inline policies | secrets |
+|---|---|---|---|---|---|---|"""
+
+
 def main() -> int:
-    """Print one line of JSON for each number of credentials, and return the exit code."""
+    """Print a row of a table, or a line of JSON, for each number of credentials, and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m cdk.sizes", description=__doc__.partition("\n")[0])
     parser.add_argument("--plan", type=Path, help="the plan file  [default: that of cdk.json]")
+    parser.add_argument(
+        "--json", action="store_true", help="print every size, and the seconds of the synthesis"
+    )
     parser.add_argument("counts", nargs="*", type=int, default=COUNTS, help="numbers of credentials")
     asked = parser.parse_args()
     context = json.loads((ROOT / "cdk.json").read_text(encoding="utf-8"))["context"]
@@ -126,8 +157,11 @@ def main() -> int:
         if asked.plan:
             settings = settings.model_copy(update={"plan": asked.plan})
         plan = load_plan(ROOT / settings.plan)
+        if not asked.json:
+            print(HEAD)  # noqa: T201 - for a person
         for count in asked.counts:
-            print(json.dumps(asdict(measure(scaled(plan, count), settings))))  # noqa: T201 - for a person
+            sizes = measure(scaled(plan, count), settings)
+            print(json.dumps(asdict(sizes)) if asked.json else sizes.row, flush=True)  # noqa: T201 - likewise
     except PlanProblemsError as error:
         print("\n".join(error.lines), file=sys.stderr)  # noqa: T201 - likewise
         return 2

@@ -40,7 +40,7 @@ def check(
     quotas: Annotated[bool, typer.Option("--quotas", help="Show every quota of both clouds.")] = False,
     secrets_exist: Annotated[
         bool,
-        typer.Option("--secrets-exist", help="The stack makes no secrets (adopt.secrets in cdk.json)."),
+        typer.Option("--secrets-exist", help="The stack makes no secrets (secrets or adopt in cdk.json)."),
     ] = False,
     before_oci: Annotated[
         bool,

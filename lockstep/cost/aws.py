@@ -30,8 +30,8 @@ IN_OCI = ("vault", "secrets", "objectstorage")
 
 # What the stack makes, whatever the number of credentials: a test compares it with the template.
 METRICS_OF_THE_WATCH = 11
-METRICS_OF_LOGS = 3
-ALARMS = 13
+METRICS_OF_LOGS = 4
+ALARMS = 17
 ALARMS_OF_THE_STANDBY = 2
 
 

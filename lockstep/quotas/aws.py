@@ -5,6 +5,7 @@ from datetime import timedelta
 from fractions import Fraction
 from math import ceil
 
+from lockstep.adoption import MOST_WITH_SECRETS
 from lockstep.model import AdminIam, AdminSecret
 from lockstep.plan import Plan
 from lockstep.plan_admins import is_plain_name, names_in_aws
@@ -20,10 +21,8 @@ def of_aws(plan: Plan, estate: Estate) -> Iterator[Use]:
     """What a plan needs of AWS's quotas."""
     yield from _of_cloudformation(plan, estate)
     yield from _of_iam(plan, estate)
-    count = len(plan.credential_sections)
-    yield grows(
-        plan,
-        Quota(
+    yield Use(
+        quota=Quota(
             name="EventBridge, rules on the default bus",
             limit=300,
             unit="rules",
@@ -31,8 +30,7 @@ def of_aws(plan: Plan, estate: Estate) -> Iterator[Use]:
             change=f"ask AWS for more rules, or {SPLIT} in another region",
             adjustable=True,
         ),
-        total=count + WATCH_RULES,
-        fixed=WATCH_RULES,
+        need=Fraction(len(plan.shards) + OTHER_RULES),
     )
     yield Use(
         quota=Quota(
@@ -50,63 +48,61 @@ def of_aws(plan: Plan, estate: Estate) -> Iterator[Use]:
     yield from of_rates(plan)
 
 
-WATCH_RULES = 1
-"""The rule that calls the watch, whatever the number of credentials."""
-RESOURCES = 75
+OTHER_RULES = 3
+"""Those that call the watch and `announce`, and the managed one of Step Functions."""
+RESOURCES = 90
 """Of a stack with every option, without credentials; CDK's metadata included."""
 SECRETS_EACH = 2
-TEMPLATE_BYTES = 190_000
+TEMPLATE_BYTES = 230_000
 """The same, of its template."""
 SECRET_BYTES = 800
 """Of a secret in the template, names and tags apart."""
-RULE_BYTES = 1000
-"""Likewise of a rule."""
+RULE_BYTES = 1500
+"""Likewise of a shard's rule."""
 TAG_BYTES = 75
 """Of one more tag on a resource, key and value apart."""
 _NAME_IN_SECRET = 3
 """How often a secret's name appears: in its logical id, as its name, in its path."""
-_ID_IN_RULE = 5
-"""How often a credential's id appears in its rule."""
+_STACK_IN_RESOURCE = 4
 
 
 def _of_cloudformation(plan: Plan, estate: Estate) -> Iterator[Use]:
+    """It has one size from `MOST_WITH_SECRETS` credentials on: an interval has 20 rules at most."""
     source = f"{_AWS}/AWSCloudFormation/latest/UserGuide/cloudformation-limits.html"
     made = _made_secrets(plan, estate)
-    change = f"make the secrets elsewhere and adopt them (adopt.secrets in cdk.json), or {SPLIT}"
-    count = len(plan.credential_sections)
-    yield grows(
-        plan,
-        Quota(
+    rules = len(plan.shards)
+    yield Use(
+        quota=Quota(
             name="CloudFormation, resources of the stack",
             limit=500,
             unit="resources",
             source=source,
-            change=change,
+            change=SPLIT,
         ),
-        total=RESOURCES + count + len(made),
-        fixed=RESOURCES,
+        need=Fraction(RESOURCES + rules + len(made)),
     )
     tags = sum(TAG_BYTES + len(key) + len(value) for key, value in estate.tags.items())
-    fixed = TEMPLATE_BYTES + tags * RESOURCES
-    yield grows(
-        plan,
-        Quota(
+    each = _STACK_IN_RESOURCE * len(estate.stack) + tags
+    yield Use(
+        quota=Quota(
             name="CloudFormation, template",
             limit=1024 * 1024,
             unit="bytes",
             source=source,
-            change=change,
+            change=f"give fewer or shorter tags (tags in cdk.json), or {SPLIT}",
         ),
-        total=fixed
-        + (4 * len(estate.stack) + tags) * (count + len(made))
-        + sum(RULE_BYTES + _ID_IN_RULE * len(c.id) for c in plan.credential_sections)
-        + sum(SECRET_BYTES + _NAME_IN_SECRET * len(name) for name in made),
-        fixed=fixed,
+        need=Fraction(
+            TEMPLATE_BYTES
+            + tags * RESOURCES
+            + (each + RULE_BYTES) * rules
+            + sum(each + SECRET_BYTES + _NAME_IN_SECRET * len(name) for name in made)
+        ),
     )
 
 
 def _made_secrets(plan: Plan, estate: Estate) -> list[str]:
-    if plan.store(AwsSecretsManager) is None:
+    """Those that the stack makes. With more of them it takes `lockstep provision` (`secrets` in cdk.json)."""
+    if plan.store(AwsSecretsManager) is None or len(plan.credential_sections) > MOST_WITH_SECRETS:
         return []
     names = [c.secret_names for c in plan.credential_sections]
     return [
@@ -119,7 +115,7 @@ def _made_secrets(plan: Plan, estate: Estate) -> list[str]:
 
 RUNNER_POLICY = 3980
 """Characters of the OCI runner's policy, with the longest names."""
-FUNCTION_POLICY = 4200
+FUNCTION_POLICY = 4800
 """Characters of the largest inline policy of a role, likewise, without listed admins."""
 LISTED_ADMIN = 45
 """Characters that an admin's secret adds to the policy, its ARN apart; twice for a region of its own."""

@@ -1,4 +1,4 @@
-"""The sizes of policies do not depend on the number of credentials; resources and template grow by a known amount."""
+"""A stack has one size whatever the number of credentials, but for their secrets where it makes them."""
 
 from fractions import Fraction
 from functools import cache
@@ -10,20 +10,29 @@ from cdk.sizes import Sizes, measure
 from lockstep.plan import Plan
 from lockstep.plan_file import load_plan
 from lockstep.quotas import Estate, uses
+from lockstep.quotas.aws import RULE_BYTES
 from lockstep.quotas.scaling import scaled
+from lockstep.shards import SLOTS
 from tests.infrastructure.cdk_case import BOTH_CLOUDS, VPC
 
-COUNTS = (1, 10, 100)
+COUNTS = (1, 100, 101, 1_000, 10_000)
+OF_THE_WATCH, MEGABYTE = 1, 1024 * 1024
 MANAGED_POLICY, INLINE_POLICIES, TRUST_POLICY, QUEUE_STATEMENTS = 6144, 10240, 2048, 20
 """IAM's and SQS's limits (https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html,
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-policies.html)."""
 
 
 @cache
-def _sizes(count: int) -> Sizes:
+def _sizes(count: int, secrets: str = "stack") -> Sizes:
     plan = scaled(load_plan(ROOT / BOTH_CLOUDS), count)
     settings = Settings.model_validate(
-        {"plan": BOTH_CLOUDS, "vpc": VPC, "schedules": True, "canary": plan.credentials[0].id}
+        {
+            "plan": BOTH_CLOUDS,
+            "vpc": VPC,
+            "schedules": True,
+            "canary": plan.credentials[0].id,
+            "secrets": secrets,
+        }
     )
     return measure(plan, settings)
 
@@ -45,12 +54,34 @@ def test_the_policies_are_the_same_whatever_the_number_of_credentials() -> None:
     assert policies == [policies[0]] * len(COUNTS)
 
 
+def test_ten_thousand_credentials_are_a_hundred_and_some_more_rules() -> None:
+    hundred, many = _sizes(100, "provision"), _sizes(10_000)
+    plan = scaled(load_plan(ROOT / BOTH_CLOUDS), 10_000)
+    intervals = {shard.interval for shard in plan.shards}
+    assert many.resources - hundred.resources == many.rules - hundred.rules
+    assert many.rules <= SLOTS * len(intervals) + OF_THE_WATCH
+    assert hundred.rules == len(intervals) + OF_THE_WATCH
+    assert many.template_bytes - hundred.template_bytes <= RULE_BYTES * (many.rules - hundred.rules)
+    assert many.template_bytes < MEGABYTE / 4
+
+
+def test_the_page_tells_these_sizes() -> None:
+    text = (ROOT / "docs" / "runbook.md").read_text()
+    settings = Settings(plan=BOTH_CLOUDS)
+    for count in (1, 10_000):
+        row = measure(scaled(load_plan(ROOT / BOTH_CLOUDS), count), settings).row
+        # The bytes of the template are those of the day.
+        beginning = " | ".join(row.split(" | ")[:3])
+        assert beginning in text
+
+
 @pytest.mark.parametrize("count", COUNTS)
 def test_what_plan_check_says_of_sizes_is_never_too_little(count: int) -> None:
     plan, sizes = scaled(load_plan(ROOT / BOTH_CLOUDS), count), _sizes(count)
     assert _need(plan, "CloudFormation, resources") >= sizes.resources
     assert _need(plan, "CloudFormation, template") >= sizes.template_bytes
-    assert _need(plan, "EventBridge, rules") == sizes.rules
+    # Of the others one is managed by Step Functions, and one is there where the plan sends events.
+    assert _need(plan, "EventBridge, rules") == sizes.rules + 2
     assert _need(plan, "IAM, managed policy") >= max(sizes.managed_policy_characters.values())
     assert _need(plan, "IAM, inline") >= max(sizes.inline_policy_characters.values())
     assert _need(plan, "SQS") == sizes.queue_policy_statements
@@ -71,7 +102,6 @@ def test_nor_with_the_longest_names_with_tags_with_keys_and_with_admins_that_are
                 }
             ),
             "credential_sections": tuple(
-                # A rule's name has 64 characters at most.
                 section.model_copy(update={"id": f"app-{i}", "secrets": section.secret_names})
                 for i, section in enumerate(plan.credential_sections)
             ),

@@ -237,10 +237,10 @@ def test_a_bucket_must_lock_entries_as_long_and_as_hard_as_the_plan_says(
 
 def test_names_that_cannot_be_adopted_must_be_free(aws: AwsSandbox) -> None:
     aws.client("sns").create_topic(Name="lockstep-page")
-    aws.client("events").put_rule(Name="lockstep-multi-cloud.app_user", ScheduleExpression="rate(1 day)")
+    aws.client("events").put_rule(Name="lockstep-20m-00", ScheduleExpression="rate(1 day)")
     problems = looked_at(aws).problems
     assert sorted(p.split(" exists")[0] for p in problems) == [
-        "AWS::Events::Rule lockstep-multi-cloud.app_user",
+        "AWS::Events::Rule lockstep-20m-00",
         "AWS::SNS::Topic lockstep-page",
     ]
 

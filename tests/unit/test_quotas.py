@@ -14,6 +14,7 @@ from lockstep.model import Engine, Strategy
 from lockstep.plan import Plan
 from lockstep.plan_file import MAX_PLAN_CHARACTERS, parse_plan
 from lockstep.quotas import Estate, Quota, Use, Verdict, broken, uses
+from lockstep.quotas.aws import OTHER_RULES
 from lockstep.quotas.pace import busiest
 from lockstep.quotas.scaling import scaled
 from lockstep.timing import BATCH
@@ -49,12 +50,7 @@ def named(plan: Plan, name: str, estate: Estate | None = None) -> Use:
     return found
 
 
-GROWING = (
-    "CloudFormation, resources",
-    "CloudFormation, template",
-    "EventBridge, rules",
-    "OCI Vault, secrets",
-)
+GROWING = ("OCI Vault, secrets",)
 NOT_PUBLISHED = ("OCI Vault, calls of management", "OCI Vault, calls of retrieval")
 RATES = {
     "Secrets Manager, writes": 4,
@@ -69,6 +65,7 @@ RATES = {
 """With the calls of a rotation with a database and a ring of four."""
 OF_SHARDS = ("Lambda, concurrent", "EventBridge, shards", "Lockstep, time", "DynamoDB, reads")
 BY_DEPLOYMENT = ("Step Functions, versions", "Lambda, storage")
+OF_THE_STACK = ("CloudFormation, resources", "CloudFormation, template", "EventBridge, rules")
 CONSTANT = (
     "IAM, managed policy",
     "SQS, statements",
@@ -175,6 +172,19 @@ def test_a_quota_that_does_not_grow_with_the_plan_says_so(name: str) -> None:
     assert named(scaled(plan, 1000), name).need == named(plan, name).need
 
 
+@pytest.mark.parametrize("name", OF_THE_STACK)
+def test_a_stack_has_one_size_but_for_the_rules_of_an_interval_and_its_secrets(name: str) -> None:
+    plan = plan_of(document())
+    secrets, few, many = (named(scaled(plan, count), name) for count in (100, 101, 10_000))
+    assert {use.verdict for use in (secrets, few, many)} == {Verdict.FITS}
+    assert {use.breaks_at for use in (secrets, few, many)} == {None}
+    # From 101 credentials on `lockstep provision` makes the secrets.
+    assert secrets.need >= few.need
+    rules = len(scaled(plan, 10_000).shards) - 1
+    assert rules == 19
+    assert (many.need - few.need) % rules == 0
+
+
 @pytest.mark.parametrize(("name", "kept"), [("Step Functions, versions", 1000), ("Lambda, storage", 960)])
 def test_versions_are_counted_by_deployments_whatever_the_plan(name: str, kept: int) -> None:
     plan = plan_of(document())
@@ -194,6 +204,7 @@ def test_every_quota_is_one_of_the_two() -> None:
         *NOT_PUBLISHED,
         "OCI Functions, memory",
         *CONSTANT,
+        *OF_THE_STACK,
         *BY_DEPLOYMENT,
         "Lockstep, plan file",
         "IAM, inline",
@@ -344,14 +355,17 @@ def test_plan_check_is_quiet_while_a_plan_fits(tmp_path: Path) -> None:
 
 
 def test_plan_check_warns_near_a_quota_and_refuses_beyond_one_that_nobody_raises(tmp_path: Path) -> None:
-    at = named(scaled(plan_of(fleet(1)), 1), "resources").breaks_at
-    assert at
-    code, text = check(tmp_path, fleet(at - 1))
-    assert (code, f"from {at} credentials on" in text, "deploy two stacks" in text) == (0, True, True)
-    code, text = check(tmp_path, fleet(at))
-    assert (code, "501 of 500 resources" in text or "502 of 500 resources" in text) == (2, True)
-    code, _ = check(tmp_path, fleet(at), "--secrets-exist")
-    assert code == 0
+    def at_midnight(count: int) -> dict[str, Any]:
+        made = fleet(count)
+        for number, credential in enumerate(made["credentials"]):
+            credential["interval"] = f"{(1, 2, 4, 6, 8, 12)[number % 6]}h"
+        return made
+
+    told = "Secrets Manager, writes in the busiest minute"
+    code, text = check(tmp_path, at_midnight(660))
+    assert (code, told in text) == (0, True)
+    code, text = check(tmp_path, at_midnight(900))
+    assert (code, told in text, "use longer intervals" in text) == (2, True, True)
 
 
 def test_plan_check_shows_every_quota_on_request(tmp_path: Path) -> None:
@@ -384,7 +398,8 @@ def test_plan_check_gives_the_quotas_as_json(tmp_path: Path) -> None:
     found = {row["quota"]: row for row in json.loads(text)["quotas"]}
     versions = found["Secrets Manager, versions of a secret younger than a day"]
     assert (code, versions["need"], versions["limit"], versions["verdict"]) == (0, 96, 100, "near")
-    assert found["EventBridge, rules on the default bus"]["breaks_at"] == 300  # The watch has one of the 300.
+    rules = found["EventBridge, rules on the default bus"]
+    assert (rules["need"], rules["breaks_at"]) == (1 + OTHER_RULES, None)
     assert set(versions) == {
         "quota",
         "limit",
