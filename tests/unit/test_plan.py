@@ -246,7 +246,6 @@ def test_an_overlap_may_be_zero() -> None:
         ("credentials.0.id", "a+b", "credentials[0].id"),
         ("credentials.0.id", "a@b", "credentials[0].id"),
         ("credentials.0.id", "a=b", "credentials[0].id"),
-        ("credentials.0.id", "x" * 56, "credentials[0].id: its EventBridge rule, lockstep-xxx"),
         (
             "credentials.0.username",
             "lockstep_rotator",
