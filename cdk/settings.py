@@ -27,7 +27,7 @@ from cdk.canary import LONGEST_WAIT, Canary
 from cdk.estate import Adopt, Tags, Vpc
 from lockstep.adoption import MOST_WITH_SECRETS, secret_kinds
 from lockstep.plan import Plan
-from lockstep.plan_checks import example_values, missing_ca_files
+from lockstep.plan_checks import example_values, missing_ca_files, publication_problems
 from lockstep.plan_file import load_shipped_plan
 from lockstep.published.compiling import Published, compile_plan
 from lockstep.quotas import Estate, broken, uses
@@ -327,7 +327,12 @@ def check_complete(deployment: Deployment) -> None:
         NotDeployableError: Names everything to change.
     """
     plan, settings = deployment.plan, deployment.settings
-    if problems := [*example_values(plan), *missing_ca_files(plan)]:
+    found = (
+        example_values(plan),
+        missing_ca_files(plan),
+        publication_problems(plan, (ROOT / settings.plan).parent),
+    )
+    if problems := [problem for some in found for problem in some]:
         raise NotDeployableError("\n".join(problems))
     folder = ROOT / settings.bundle
     if settings.packaging == "zip" and plan_of_bundle(folder) != (ROOT / settings.plan).read_bytes():
