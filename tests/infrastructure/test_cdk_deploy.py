@@ -11,7 +11,8 @@ from cdk.bundle import build
 from cdk.deploy import arguments, main, settings_of
 from cdk.estate import Adopt
 from cdk.existing import Estate
-from cdk.settings import ROOT, NotDeployableError
+from cdk.publish import NotPublishedError, Publication
+from cdk.settings import ROOT, NotDeployableError, Settings, read_deployment
 from sandbox.aws import AwsSandbox
 from sandbox.aws.resources import create_lock_table
 from tests.infrastructure.cdk_case import PLAN
@@ -57,7 +58,23 @@ def test_a_dry_run_says_what_would_be_adopted_and_deploys_nothing(
     assert "adopted: table lockstep: cdk.json says so" in said
     (adopt,) = (line.removeprefix("adopt: ") for line in said.splitlines() if line.startswith("adopt: "))
     assert Adopt.model_validate_json(adopt) == Adopt(lock_table=True)
+    assert f"after the deployment the plan would be published: s3://{BUCKET}-plans/plans/" in said
     assert aws.client("cloudformation").list_stacks()["StackSummaries"] == []
+
+
+def test_a_plan_is_published_once_and_what_others_wrote_stops_it(aws: AwsSandbox, plan: Path) -> None:
+    s3, name = aws.client("s3"), f"{BUCKET}-plans"
+    publication = Publication(read_deployment(Settings(plan=plan)), s3)
+    with pytest.raises(NotPublishedError, match="PlanAccessDeniedError"):
+        publication.publish()
+    s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": aws.region})
+    # Two credentials, two shards, the index.
+    assert "0 documents were there, 5 written" in publication.publish()
+    assert "5 documents were there, 0 written" in publication.publish()
+    folder = publication.address.partition(f"{name}/")[2].partition("?")[0]
+    s3.put_object(Bucket=name, Key=f"{folder}/shards/20m-00.json", Body=b"[]")
+    with pytest.raises(NotPublishedError, match="1 documents have other content"):
+        publication.publish()
 
 
 def test_values_of_the_example_are_refused_before_any_call(capsys: pytest.CaptureFixture[str]) -> None:
