@@ -47,7 +47,8 @@ CALL_SECONDS = 0.1
 """How long a call takes."""
 WAIT_SECONDS = 30.0
 STANDBY_SECONDS = 1.0
-"""With it AWS was last seen more than an interval ago, so the standby does not leave a rotation to it (protocol R8)."""
+"""With it AWS was last seen more than an interval ago, so the standby, in its turn, does not leave a rotation to it
+(protocol R8)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -443,6 +443,12 @@ class MemoryWorld:
             world.hand_over(Login(credential.usernames[0], SecretStr("before-lockstep")))
         return world
 
+    def always_in_turn(self) -> None:
+        """Let the standby's turns begin where the clock is, as long as it moves by whole intervals (protocol R8)."""
+        schedule = self.credential.schedule
+        phase = (self.clock.now() - EPOCH + schedule.interval / 2) % schedule.interval
+        self.credential = replace(self.credential, schedule=replace(schedule, phase=phase))
+
     def hand_over(self, login: Login) -> None:
         """Put a login in every store and every database, as people did before Lockstep."""
         text = json.dumps({"username": login.username, "password": login.password.reveal()})

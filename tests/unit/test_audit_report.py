@@ -102,7 +102,7 @@ def test_a_standby_that_steps_in_leaves_no_gap() -> None:
     assert report.figures.rotated["oci"] > 40
     assert report.gaps == ()
     assert report.figures.longest_between is not None
-    assert report.figures.longest_between <= report.figures.between_limit == timedelta(minutes=41)
+    assert report.figures.longest_between <= report.figures.between_limit == timedelta(minutes=42)
 
 
 def test_a_gap_that_is_not_over_is_told() -> None:
