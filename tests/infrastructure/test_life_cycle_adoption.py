@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from cdk import plan_policy
 from cdk.account import Account as CdkAccount
 from cdk.account_buckets import audit_policy
 from cdk.bundle import Bundle
@@ -22,6 +23,7 @@ from cdk.settings import Settings
 from lockstep.cli import app
 from lockstep.contents import encode_app_user, encode_connection_blob
 from lockstep.model import CredentialValue, Login, SecretStr
+from lockstep.stack_names import plan_bucket_name
 from sandbox.estate import environment
 from sandbox.servers import set_password
 from tests.infrastructure.existing_case import policy_for_services
@@ -78,6 +80,16 @@ def audit_bucket(estate: Estate) -> Mapping[str, Any]:
     return {"audit_bucket": True}
 
 
+def plan_bucket(estate: Estate) -> Mapping[str, Any]:
+    s3, name = estate.account.aws.client("s3"), plan_bucket_name(estate.bucket)
+    place = {"LocationConstraint": estate.account.aws.region}
+    s3.create_bucket(Bucket=name, CreateBucketConfiguration=place)
+    s3.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+    policy = {"Version": "2012-10-17", "Statement": [plan_policy.statement(f"arn:aws:s3:::{name}")]}
+    s3.put_bucket_policy(Bucket=name, Policy=json.dumps(policy))
+    return {"plan_bucket": True}
+
+
 def key(estate: Estate, alias: str, **more: str) -> str:
     kms = estate.account.aws.client("kms")
     made = kms.create_key(**more)["KeyMetadata"]
@@ -126,6 +138,7 @@ def log_groups(estate: Estate) -> Mapping[str, Any]:
     for name in (
         *(f"/aws/lambda/{estate.stack}-{step}" for step in steps),
         f"/aws/vendedlogs/states/{estate.stack}",
+        f"/aws/vendedlogs/states/{estate.stack}-fleet",
     ):
         logs.create_log_group(logGroupName=name, tags={"team": "payments"})
         logs.put_retention_policy(logGroupName=name, retentionInDays=7)
@@ -145,6 +158,7 @@ def topics(estate: Estate) -> Mapping[str, Any]:
 MADE: Mapping[str, Callable[[Estate], Mapping[str, Any]]] = {
     "lock-table": lock_table,
     "audit-bucket": audit_bucket,
+    "plan-bucket": plan_bucket,
     "mac-key": mac_key,
     "encryption-key": encryption_key,
     "secrets": secrets,
@@ -157,7 +171,11 @@ def state_of(estate: Estate) -> Mapping[str, Any]:
     """What there is of everything that can be adopted: contents, and what was set on it."""
     aws = estate.account.aws
     tables = [t for t in aws.client("dynamodb").list_tables()["TableNames"] if t == estate.table]
-    buckets = [b["Name"] for b in aws.client("s3").list_buckets()["Buckets"] if b["Name"] == estate.bucket]
+    every = [b["Name"] for b in aws.client("s3").list_buckets()["Buckets"]]
+    buckets, plan_buckets = (
+        [name for name in every if name == wanted]
+        for wanted in (estate.bucket, plan_bucket_name(estate.bucket))
+    )
     aliases = {a["AliasName"]: a.get("TargetKeyId") for a in aws.client("kms").list_aliases()["Aliases"]}
     found = aws.client("secretsmanager").list_secrets()["SecretList"]
     groups = aws.client("logs").describe_log_groups()["logGroups"]
@@ -165,6 +183,8 @@ def state_of(estate: Estate) -> Mapping[str, Any]:
     return {
         "lock-table": [estate.items() for _ in tables],
         "audit-bucket": [estate.entries() for _ in buckets],
+        # What is in it, each deployment publishes.
+        "plan-bucket": [aws.client("s3").get_bucket_policy(Bucket=name)["Policy"] for name in plan_buckets],
         "mac-key": aliases.get(estate.mac_key),
         "encryption-key": aliases.get(f"alias/{estate.stack}"),
         "secrets": estate.values() if any(s["Name"] in estate.secrets for s in found) else None,
