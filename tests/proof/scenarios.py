@@ -33,7 +33,6 @@ def _plan(strategy: Strategy) -> Plan:
 def world_of(scenario: str, strategy: Strategy, users: int = 2) -> MemoryWorld:
     """A world with rotations behind it, as many as usernames that alternate, due again, in which the scenario waits."""
     world = MemoryWorld.create(_plan(strategy), users=users)
-    world.always_in_turn()
     _adopted(world)
     rotate(world, "first", runner="aws")
     rotate_again(world, "second", runner="oci")

@@ -436,6 +436,7 @@ class MemoryWorld:
             },
             lock=MemoryLock(credential.id),
         )
+        world.always_in_turn()
         world.lock.record = replace(world.lock.record, activate=credential.plan_digest)
         if placeholder:
             world.lock.record = replace(world.lock.record, enrol=frozenset(world.databases))
