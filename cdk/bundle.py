@@ -1,4 +1,4 @@
-"""Builds the bundle that a runner executes: Lockstep, the pinned packages that the runner uses, and the plan.
+"""Builds the bundle that a runner executes: Lockstep, the packages that the runner uses, and CA files of the plan.
 
     python -m cdk.bundle aws --plan lockstep.yaml --out build/aws
 
@@ -13,13 +13,14 @@ function's file system is read-only: without it every cold start would compile e
 the bundle is imported (`cdk.bundle_check`), unless it is for another processor or Python than this one.
 """
 
+import hashlib
 import json
 import platform
 import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -29,9 +30,9 @@ from typing import Annotated, Literal, TypeAlias
 import typer
 
 from cdk.bundle_trim import BOTOCORE_SERVICES, trim
-from lockstep.compiled import write_compiled
 from lockstep.plan import Plan
-from lockstep.plan_file import PlanProblemsError, load_plan, load_shipped_plan
+from lockstep.plan_file import PlanProblemsError, load_shipped_plan
+from lockstep.published.places import CA_FOLDER
 from lockstep.store_kinds import OciVault
 
 Runner: TypeAlias = Literal["aws", "oci"]
@@ -39,8 +40,6 @@ Architecture: TypeAlias = Literal["arm64", "x86_64"]
 Machine: TypeAlias = Literal["aarch64", "arm64", "amd64", "x86_64"]
 
 ROOT = Path(__file__).resolve().parent.parent
-PLAN_IN_BUNDLE = Path("plan/lockstep.yaml")
-"""Where the plan is, relative to the working directory of a function."""
 HANDLERS = ("generate", "apply_db", "update_secrets", "audit", "watch", "announce")
 ARCHITECTURES: dict[str, Architecture] = {
     "aarch64": "arm64",
@@ -104,6 +103,8 @@ class Bundle:
         unpacked_bytes: Size of all files.
         zip_bytes: Size of `bundle.zip`.
         tracing: Whether its functions can send traces.
+        oci: Whether its functions can reach OCI.
+        ca_files: The plan's, as `digests` names them.
     """
 
     runner: Runner
@@ -112,6 +113,8 @@ class Bundle:
     unpacked_bytes: int
     zip_bytes: int
     tracing: bool = False
+    oci: bool = False
+    ca_files: tuple[str, ...] = ()
 
 
 def running_python() -> str:
@@ -161,7 +164,7 @@ def build(
     content = out / "content"
     shutil.rmtree(out, ignore_errors=True)
     content.mkdir(parents=True)
-    copy_plan(content, plan_file, plan)
+    shipped = copy_ca_files(content, plan_file, plan)
     locks = ["oci" if needs_oci else "aws", *(["otel"] if tracing else [])]
     _install_packages(content, locks, python, architecture)
     trim(content, runner, tracing=tracing)
@@ -179,6 +182,8 @@ def build(
         unpacked_bytes=sum(f.stat().st_size for f in _files(content)),
         zip_bytes=archive.stat().st_size,
         tracing=tracing,
+        oci=needs_oci,
+        ca_files=shipped,
     )
     (out / "bundle.json").write_text(json.dumps(asdict(bundle), indent=2) + "\n")
     return bundle
@@ -191,20 +196,10 @@ def read_bundle(out: Path) -> Bundle:
         BundleError: There is none.
     """
     try:
-        return Bundle(**json.loads((out / "bundle.json").read_text()))
+        found = json.loads((out / "bundle.json").read_text())
+        return Bundle(**{**found, "ca_files": tuple(found["ca_files"])})
     except OSError:
         raise BundleError(f"there is no bundle in {out}; run `make build`") from None
-
-
-def plan_of_bundle(out: Path) -> bytes:
-    """The plan file in the bundle in `out`.
-
-    Raises:
-        BundleError: There is no bundle.
-    """
-    read_bundle(out)
-    with zipfile.ZipFile(out / "bundle.zip") as archive:
-        return archive.read(str(PLAN_IN_BUNDLE))
 
 
 def import_milliseconds(content: Path, module: str, *, tries: int = 3) -> float:
@@ -248,32 +243,49 @@ def _copy_sources(content: Path, runner: Runner, *, tracing: bool) -> None:
                 _copy(source, content / relative)
 
 
-def copy_plan(content: Path, plan_file: Path, plan: Plan) -> None:
-    """Copy the plan to `PLAN_IN_BUNDLE` in a folder, with the compiled plan and its CA files beside it.
+def ca_files(plan_file: Path, plan: Plan) -> dict[Path, Path]:
+    """The CA files of a plan, by their paths from its folder, under which the functions look for them.
 
     Raises:
-        BundleError: A CA file is missing, or not in the plan's folder or below it.
+        BundleError: One is missing, or not in the plan's folder or below it.
     """
-    copy = content / PLAN_IN_BUNDLE
-    _copy(plan_file, copy)
-    folder = plan_file.resolve().parent
+    found = {}
     for server in plan.databases:
-        for ca_file in map(Path.resolve, server.ca_files):
-            if _is_below(ca_file, folder):
-                _copy(ca_file, copy.parent / ca_file.relative_to(folder))
-    plan_in_bundle = load_plan(copy)
-    for server in plan_in_bundle.databases:
-        if not all(_is_below(ca_file, copy.parent) for ca_file in server.ca_files):
-            raise BundleError(
-                f"databases.{server.name}.tls.ca_file: the file must exist, in the plan's folder or below it, under a "
-                "path that is relative to the plan, so that it can be part of the bundle; so must those of its "
-                "verify_hosts"
-            )
-    write_compiled(plan_in_bundle.compiled, copy)
+        for ca_file in server.ca_files:
+            is_below = ca_file.is_relative_to(plan_file.parent)
+            name = ca_file.relative_to(plan_file.parent) if is_below else Path("..")
+            if not ca_file.is_file() or ".." in name.parts:
+                raise BundleError(
+                    f"databases.{server.name}.tls.ca_file: the file must exist, in the plan's folder or below it, "
+                    "under a path that is relative to the plan, so that it can be part of the bundle; so must those "
+                    "of its verify_hosts"
+                )
+            found[name] = ca_file
+    return found
 
 
-def _is_below(file: Path, folder: Path) -> bool:
-    return file.is_file() and file.resolve().is_relative_to(folder.resolve())
+def copy_ca_files(folder: Path, plan_file: Path, plan: Plan) -> tuple[str, ...]:
+    """Copy the CA files of a plan to where a function looks for them; their paths there, with their SHA-256.
+
+    Args:
+        folder: That of the bundle, or of what the bundle is built from.
+        plan_file: The plan's.
+        plan: What it says.
+
+    Raises:
+        BundleError: As `ca_files`.
+    """
+    found = ca_files(plan_file, plan)
+    for name, source in found.items():
+        _copy(source, folder / CA_FOLDER / name)
+    return digests(found)
+
+
+def digests(found: Mapping[Path, Path]) -> tuple[str, ...]:
+    """Of CA files, each with its path."""
+    return tuple(
+        sorted(f"{name} {hashlib.sha256(source.read_bytes()).hexdigest()}" for name, source in found.items())
+    )
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -17,7 +17,7 @@ from typing import Annotated, Literal, TypeAlias
 
 import typer
 
-from cdk.bundle import PLAN_IN_BUNDLE, ROOT, BundleError, Runner, copy_plan
+from cdk.bundle import ROOT, BundleError, Runner, copy_ca_files
 from lockstep.plan_file import PlanProblemsError, load_shipped_plan
 
 Platform: TypeAlias = Literal["linux/amd64", "linux/arm64"]
@@ -25,6 +25,8 @@ Platform: TypeAlias = Literal["linux/amd64", "linux/arm64"]
 PROGRAMS = ("docker", "podman")
 """The first that is installed is used."""
 DOCKERFILE = Path("oci_fn/Dockerfile")
+PLAN_IN_CONTEXT = Path("plan/lockstep.yaml")
+"""Where the plan is in the build context: the bundle is made for it, and holds its CA files only."""
 _BUILDER = tuple(f"cdk/bundle{name}.py" for name in ("", "_check", "_compile", "_trim"))
 _FOLDERS = {"aws": ("functions", "lockstep"), "oci": ("functions", "lockstep", "oci_fn")}
 _LEFT_OUT = shutil.ignore_patterns("__pycache__", "terraform")
@@ -37,7 +39,7 @@ def sources(runner: Runner) -> list[str]:
 
 
 def stage(plan_file: Path, context: Path) -> None:
-    """Write the build context. The plan is `PLAN_IN_BUNDLE` in it, whatever its name is.
+    """Write the build context. The plan is `PLAN_IN_CONTEXT` in it, whatever its name is.
 
     Args:
         plan_file: The plan; its CA files must be in the plan's folder or below it.
@@ -56,7 +58,9 @@ def stage(plan_file: Path, context: Path) -> None:
             shutil.copytree(source, target, ignore=_LEFT_OUT)
         else:
             shutil.copyfile(source, target)
-    copy_plan(context, plan_file, plan)
+    copy_ca_files(context, plan_file, plan)
+    (context / PLAN_IN_CONTEXT).parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(plan_file, context / PLAN_IN_CONTEXT)
 
 
 def find_program() -> str:
@@ -86,7 +90,7 @@ def build_command(
         tag: The image's name and tag.
         arguments: Of the Dockerfile, besides the plan.
     """
-    every = {"PLAN": str(PLAN_IN_BUNDLE), **arguments}
+    every = {"PLAN": str(PLAN_IN_CONTEXT), **arguments}
     return [
         *(program, "build", "--platform", platform, "--file", str(context / DOCKERFILE), "--tag", tag),
         *(word for name, value in every.items() for word in ("--build-arg", f"{name}={value}")),

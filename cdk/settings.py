@@ -22,7 +22,7 @@ from pydantic import (
     ValidationError,
 )
 
-from cdk.bundle import Architecture, plan_of_bundle, read_bundle
+from cdk.bundle import Architecture, ca_files, digests, read_bundle
 from cdk.canary import LONGEST_WAIT, Canary
 from cdk.estate import Adopt, Tags, Vpc
 from lockstep.adoption import MOST_WITH_SECRETS, secret_kinds
@@ -320,7 +320,7 @@ def check_secrets(plan: Plan, settings: Settings) -> None:
 
 
 def check_complete(deployment: Deployment) -> None:
-    """Refuse a plan with values of the example, or whose CA files are not on this machine, or a bundle of another plan.
+    """Refuse a plan with values of the example, or whose CA files are not on this machine or not in the bundle.
 
     Raises:
         BundleError: Packaging is zip, and there is no bundle.
@@ -335,12 +335,15 @@ def check_complete(deployment: Deployment) -> None:
     if problems := [problem for some in found for problem in some]:
         raise NotDeployableError("\n".join(problems))
     folder = ROOT / settings.bundle
-    if settings.packaging == "zip" and plan_of_bundle(folder) != (ROOT / settings.plan).read_bytes():
+    if settings.packaging != "zip":
+        return
+    bundle, shipped = read_bundle(folder), digests(ca_files(ROOT / settings.plan, plan))
+    if bundle.ca_files != shipped or (plan.compiled.vault and not bundle.oci):
         raise NotDeployableError(
-            f"the bundle in {settings.bundle} was made of another plan than {settings.plan}; run `make build "
-            f"PLAN={settings.plan}`"
+            f"the bundle in {settings.bundle} has not the CA files, or not the SDK of OCI, that {settings.plan} needs; "
+            f"run `make build PLAN={settings.plan}`"
         )
-    if settings.packaging == "zip" and settings.tracing_endpoint and not read_bundle(folder).tracing:
+    if settings.tracing_endpoint and not bundle.tracing:
         raise NotDeployableError(
             f"the bundle in {settings.bundle} cannot send traces to tracing_endpoint; run `make build "
             f"PLAN={settings.plan} BUILD_ARGS=--tracing`"

@@ -1,11 +1,9 @@
 """The compiled plan: what a runner needs of a plan that is valid, with every default filled in.
 
-The plan file is checked when it is compiled (`lockstep.plan`). A function does not check it again at every start: its
-bundle holds the compiled plan beside the file, as JSON that names the file's digest.
+The plan file is checked when it is compiled (`lockstep.plan`). A function does not check it again: it reads what
+was published (`lockstep.published`).
 """
 
-import hashlib
-import json
 import re
 from collections.abc import Callable
 from functools import partial
@@ -178,12 +176,6 @@ def fields_of(kind: type[Message], section: object) -> dict[str, Any]:
     return {name: getattr(section, name) for name in kind.model_fields()}
 
 
-def write_compiled(plan: CompiledPlan, file: Path) -> None:
-    """Write a compiled plan beside the file that it was compiled from. CA files below its folder can move with it."""
-    compiled = {"source": _digest(file.read_bytes()), "plan": dumped(plan, file.parent)}
-    file.with_suffix(".json").write_text(json.dumps(compiled, indent=1) + "\n")
-
-
 def dumped(part: CompiledPlan | Credential, folder: Path) -> Any:  # noqa: ANN401 - JSON
     """A compiled plan, or a credential of it, as JSON, in which CA files below a folder are relative to it."""
     return moved_ca_files(write(part), partial(_relative, folder))
@@ -207,27 +199,14 @@ def _relative(folder: Path, path: str) -> str:
 
 
 def hosted_plan(file: Path) -> CompiledPlan:
-    """The plan in a file: as the compiled one beside it says, if that was made from this very file.
+    """The plan in a file.
 
     Raises:
-        InvalidPlanError: The file is not valid; or it was changed, and this is a bundle, which has no parser.
+        InvalidPlanError: The file is not valid; or this is a bundle, which has no parser and reads a published plan.
     """
     try:
-        found = json.loads(file.with_suffix(".json").read_bytes())
-        if found["source"] == _digest(file.read_bytes()):
-            plan_beside = moved_ca_files(found["plan"], lambda path: str(file.parent / path))
-            return CompiledPlan.model_validate(plan_beside)
-    except (OSError, ValueError, LookupError, TypeError):
-        # There is none, or not one of this build.
-        pass
-    try:
-        from lockstep.plan_file import load_plan  # noqa: PLC0415 - a function that has a compiled plan needs no parser
+        from lockstep.plan_file import load_plan  # noqa: PLC0415 - no function in a cloud has a plan file
     except ModuleNotFoundError:
-        # As in a bundle, whose plan file is not the one that it was built with.
         raise InvalidPlanError from None
     plan: AnyPlan = load_plan(file)
     return plan.compiled
-
-
-def _digest(source: bytes) -> str:
-    return hashlib.sha256(source).hexdigest()

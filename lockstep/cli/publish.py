@@ -1,6 +1,5 @@
 """`lockstep plan compile` and `lockstep plan publish`: the plan as the functions read it."""
 
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,8 +29,7 @@ from lockstep.plan_checks import publication_problems
 from lockstep.plan_messages import in_order
 from lockstep.published.compiling import Published, compile_plan
 from lockstep.published.places import INDEX, folder_of, place_in_aws, place_in_oci
-from lockstep.published.publishing import PlanBucket, State, state_of, write
-from lockstep.published.source import FolderOfPlan
+from lockstep.published.publishing import PlanBucket, State, state_of, write, write_folder
 from lockstep.wall_clock import cron_expression
 
 SHOWN = 20
@@ -57,7 +55,12 @@ def compile_(
     """
     plan, published = _compiled(file)
     if folder:
-        _write_folder(plan, published, folder / folder_of(published.digest), file.parent)
+        named = {ca_file for server in plan.databases for ca_file in server.ca_files}
+        write_folder(
+            published,
+            folder / folder_of(published.digest),
+            {ca_file.relative_to(file.parent): ca_file for ca_file in named},
+        )
     if as_json:
         print_json(_document(plan, published))
         return
@@ -141,21 +144,6 @@ def _document(plan: Plan, published: Published) -> dict[str, Any]:
             for shard in plan.shards
         ],
     }
-
-
-def _write_folder(plan: Plan, published: Published, folder: Path, base: Path) -> None:
-    """Write the documents, `index.json` last, and the CA files below the same folder."""
-    there = FolderOfPlan(folder)
-    for name in sorted(published.files, key=INDEX.__eq__):
-        content = published.files[name]
-        if there.read(name, len(content)) != content:
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_bytes(content)
-    for server in plan.databases:
-        for ca_file in server.ca_files:
-            copy = folder / ca_file.relative_to(base)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(ca_file, copy)
 
 
 def _wanted(plan: Plan, cloud: Literal["aws", "oci", "both"]) -> tuple[Cloud, ...]:

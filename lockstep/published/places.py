@@ -1,6 +1,6 @@
 """Where a host of the functions has its plan: what the environment variable LOCKSTEP_PLAN says.
 
-    lockstep.yaml                                   a plan file, with the compiled plan beside it
+    lockstep.yaml                                   a plan file, on a machine that has the parser
     build/plans/<digest>                            a folder that `lockstep plan compile --out` has written
     s3://BUCKET/plans/<digest>                      in Amazon S3
     oci://NAMESPACE/BUCKET/plans/<digest>           in OCI Object Storage

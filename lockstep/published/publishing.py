@@ -5,16 +5,18 @@ last: where it is, everything is. Nothing is written over. A document with other
 it is named, and replaced only by order. It stays as an older version.
 """
 
-from collections.abc import Callable, Collection, Iterator
+import shutil
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 from lockstep.errors import PlanUnreachableError
 from lockstep.ports import Clock
 from lockstep.published.compiling import Published
 from lockstep.published.places import INDEX
-from lockstep.published.source import Documents, Listed
+from lockstep.published.source import Documents, FolderOfPlan, Listed
 from lockstep.timing import CALLS_AT_ONCE
 from lockstep.workers import SideBySide, at_the_same_time
 
@@ -119,6 +121,25 @@ def write(
         different |= set() if put(INDEX) else {INDEX}
         done(INDEX)
     return frozenset(different)
+
+
+def write_folder(published: Published, folder: Path, ca_files: Mapping[Path, Path]) -> None:
+    """Write the documents of a plan into a folder of this machine, with the CA files of the plan below it.
+
+    Args:
+        published: The plan.
+        folder: Whose name is its digest.
+        ca_files: By the paths that the documents name.
+    """
+    there = FolderOfPlan(folder)
+    for name in sorted(published.files, key=INDEX.__eq__):
+        content = published.files[name]
+        if there.read(name, len(content)) != content:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(content)
+    for path, source in ca_files.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, folder / path)
 
 
 def _tried(call: Callable[[], T], clock: Clock) -> T:

@@ -16,10 +16,14 @@ from cryptography.hazmat.primitives import serialization
 from typer.testing import CliRunner
 
 from cdk import image
-from cdk.bundle import PLAN_IN_BUNDLE, ROOT, read_bundle
-from cdk.image import DOCKERFILE, PROGRAMS
+from cdk.bundle import ROOT, read_bundle
+from cdk.image import DOCKERFILE, PLAN_IN_CONTEXT, PROGRAMS
 from lockstep.model import Engine
 from lockstep.plan_file import load_plan
+from lockstep.published.compiling import compile_plan
+from lockstep.published.places import CA_FOLDER
+from lockstep.published.publishing import write_folder
+from lockstep.published.source import FolderOfPlan, PublishedPlan
 from sandbox import plans
 from sandbox.fn import FunctionProcess, running_function
 from sandbox.oci.identity import new_private_key
@@ -55,7 +59,7 @@ def _out(context: Path) -> Path:
     """The bundle, built as the Dockerfile builds it: by a process that has the build context only."""
     out = context.parent / "bundle"
     subprocess.run(  # noqa: S603 - our own interpreter
-        [sys.executable, *_bundle_command()[1:], "--plan", str(PLAN_IN_BUNDLE), "--out", str(out)],
+        [sys.executable, *_bundle_command()[1:], "--plan", str(PLAN_IN_CONTEXT), "--out", str(out)],
         cwd=context,
         check=True,
         capture_output=True,
@@ -149,7 +153,6 @@ def test_the_context_holds_only_what_the_bundle_is_made_of(context: Path) -> Non
     ]
     assert not [f for f in context.rglob("*") if f.suffix in {".tf", ".tfstate", ".pyc"}]
     assert sorted(f.name for f in (context / "plan").rglob("*") if f.is_file()) == [
-        "lockstep.json",
         "lockstep.yaml",
         "rds.pem",
     ]
@@ -166,11 +169,20 @@ def test_staging_again_replaces_what_was_there(plan_file: Path, tmp_path: Path) 
 # ---- the bundle
 
 
-def test_the_plan_finds_its_ca_file_in_the_bundle(content: Path) -> None:
-    (server,) = load_plan(content / PLAN_IN_BUNDLE).databases
-    (ca_file,) = server.ca_files
-    assert ca_file.resolve().is_relative_to(content.resolve())
+def test_a_document_of_the_plan_finds_its_ca_file_in_the_bundle(
+    content: Path, plan_file: Path, tmp_path: Path
+) -> None:
+    plan = load_plan(plan_file)
+    published = compile_plan(plan.compiled, plan.shards, plan_file.parent)
+    write_folder(published, tmp_path, {})
+    source = PublishedPlan(published.digest, FolderOfPlan(tmp_path), ca_folder=content / CA_FOLDER)
+    (credential,) = source.of(plan.credentials[0].id).credentials
+    (ca_file,) = credential.primary.ca_files
     assert ca_file.read_bytes() == CA_FILE.read_bytes()
+
+
+def test_it_holds_no_plan(content: Path) -> None:
+    assert [f.name for f in (content / CA_FOLDER).rglob("*") if f.is_file()] == ["rds.pem"]
 
 
 def test_it_holds_only_what_the_function_needs(content: Path) -> None:

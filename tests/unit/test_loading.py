@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from lockstep.compiled import write_compiled
 from lockstep.loading import later, load
 from lockstep.plan_file import load_plan
 from lockstep.published.compiling import compile_plan
+from lockstep.published.publishing import write_folder
 from lockstep.workers import at_the_same_time
 
 STANDARD_LIBRARY = sys.stdlib_module_names
@@ -60,22 +60,11 @@ def test_what_could_not_be_made_is_made_again() -> None:
 
 @pytest.fixture(scope="module", name="plan")
 def _plan(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A plan with the compiled one beside it, as in a bundle."""
-    file = tmp_path_factory.mktemp("plan") / "lockstep.yaml"
-    file.write_bytes(PLAN.read_bytes())
-    write_compiled(load_plan(file).compiled, file)
-    return file
-
-
-@pytest.fixture(scope="module", name="published")
-def _published(plan: Path) -> Path:
-    """The same plan as a folder of documents."""
-    found = load_plan(plan)
-    made = compile_plan(found.compiled, found.shards, plan.parent)
-    folder = plan.parent / made.digest
-    for name, content in made.files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(content)
+    """A plan as functions read it, in a folder."""
+    found = load_plan(PLAN)
+    published = compile_plan(found.compiled, found.shards, PLAN.parent)
+    folder = tmp_path_factory.mktemp("plan") / published.digest
+    write_folder(published, folder, {})
     return folder
 
 
@@ -111,14 +100,13 @@ OF_PLANS = {"pydantic", "ruamel.yaml", "durationpy", "lockstep.plan", "lockstep.
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_a_step_has_its_ports_before_it_loads_an_adapter(step: str, plan: Path, published: Path) -> None:
-    program = (
+def test_a_step_has_its_ports_before_it_loads_an_adapter(step: str, plan: Path) -> None:
+    loaded = _loaded(
         f"import functions.{step}.handler; from functions.face import hosted_ports; "
-        "hosted_ports('multi-cloud/app_user')"
+        "hosted_ports('multi-cloud/app_user')",
+        plan,
     )
-    loaded = _loaded(program, plan)
     assert not loaded & (OF_ADAPTERS | OF_PEOPLE | OF_PLANS | OF_TRACES)
-    assert _loaded(program, published) == loaded
 
 
 def test_the_watch_loads_the_client_of_its_table_only(plan: Path) -> None:
