@@ -56,7 +56,7 @@ def _invoke(content: Path, scratch: Path, handler: str) -> InvocationResult:
         DeployedFunction(
             name="function",
             handler=handler,
-            environment={"LOCKSTEP_PLAN": "plan/lockstep.yaml"},
+            environment={},
             task_root=content,
             memory_mb=512,
         ),

@@ -152,12 +152,13 @@ def test_a_broken_cdk_json_is_one_line(
     assert line.startswith(message)
 
 
-def test_a_bundle_of_another_plan_is_refused(
+def test_a_bundle_with_other_ca_files_is_refused(
     plan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Its functions would rotate by the other plan."""
+    """Its functions would not find those that the published plan names."""
     other = tmp_path / "other.yaml"
-    other.write_text(plan.read_text() + "# changed\n")
+    (tmp_path / "ca.pem").write_text("another authority")
+    other.write_text(plan.read_text().replace("tls: {}", "tls: {ca_file: ca.pem}", 1))
     bundle = tmp_path / "bundle"
     given = ["--dry-run", "-c", f"plan={plan}", "-c", "packaging=zip", "-c", f"bundle={bundle}"]
     assert main(given) == 2
@@ -166,8 +167,13 @@ def test_a_bundle_of_another_plan_is_refused(
     assert main(given) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line == (
-        f"the bundle in {bundle} was made of another plan than {plan}; run `make build PLAN={plan}`"
+        f"the bundle in {bundle} has not the CA files, or not the SDK of OCI, that {plan} needs; run `make build "
+        f"PLAN={plan}`"
     )
+    # The plan itself is not in it: another one with the same CA files is deployed without a new bundle.
+    build("aws", plan_file=plan, out=bundle)
+    plan.write_text(plan.read_text() + "# changed\n")
+    assert "the bundle" not in (main(given) and capsys.readouterr().err)
 
 
 def test_a_bundle_that_cannot_send_traces_is_refused_where_they_are_wanted(
