@@ -1,4 +1,4 @@
-"""What starts the rotations of a shard in AWS, and how their executions are named (protocol R15 to R18).
+"""What starts the rotations of a shard in AWS, and how their executions are named (protocol R15, R16, R17, R18).
 
 `cdk/fleetmachine.py` writes these into `cdk/fleet.asl.json`, which checks its input by them.
 """
