@@ -255,7 +255,12 @@ BREAKS_OF_OCI: tuple[Break, ...] = (
         says="no schedule calls the standby",
         command="make deploy-oci",
     ),
-    Break(check="oci.schedules", act=_too_often, says="does not ask for it", command="make deploy-oci"),
+    Break(
+        check="oci.schedules",
+        act=_too_often,
+        says="no interval of the plan asks for it",
+        command="make deploy-oci",
+    ),
     Break(
         check="oci.alarms",
         act=_change("alarms", isEnabled=False),
