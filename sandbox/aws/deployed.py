@@ -27,6 +27,7 @@ from sandbox.aws.interpreter import access_key
 from sandbox.aws.lambda_host import InvocationResult, Registered
 from sandbox.aws.lambda_process import DeployedFunction, FunctionProcesses, copy_runtime
 from sandbox.aws.policies import Call, decide
+from sandbox.aws.rules import input_of, scheduled_event
 from sandbox.aws.server import AwsSandbox
 
 _MINUTE = 60
@@ -44,13 +45,11 @@ class Schedule:
 
     Attributes:
         input: Without the time where it has one.
-        has_time: Whether the rule adds the time of its event.
     """
 
     rule: str
     target_arn: str
     input: Mapping[str, Any]
-    has_time: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,13 +73,16 @@ class DeployedStack:
         aws: The sandbox to which it was deployed.
         name: The stack's name.
         folder: For packages and logs.
+        environment: Of the functions' processes, beside that of the deployment and that of the sandbox's AWS.
     """
 
     aws: AwsSandbox
     name: str
     folder: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
     _processes: dict[str, FunctionProcesses] = field(default_factory=dict)
     _fired: dict[str, set[int]] = field(default_factory=dict)
+    _clients: dict[str, Client] = field(default_factory=dict, repr=False)
     _installing: Lock = field(default_factory=Lock, repr=False)
 
     @property
@@ -132,9 +134,7 @@ class DeployedStack:
                 if "Input" in target:
                     yield Schedule(rule, target["Arn"], json.loads(target["Input"]))
                 elif "InputTransformer" in target:  # What a rule with a pattern passes on is the event.
-                    yield Schedule(
-                        rule, target["Arn"], _without_time(target["InputTransformer"]), has_time=True
-                    )
+                    yield Schedule(rule, target["Arn"], _without_time(target["InputTransformer"]))
 
     def fire(self, schedule: Schedule, *, timeout_seconds: float = 120.0) -> Fired:
         """Start what the rule of a shard starts on schedule, and wait for the end.
@@ -150,10 +150,16 @@ class DeployedStack:
                 break
             time.sleep(1)
         used.add(minute)
-        at = datetime.fromtimestamp(minute * _MINUTE, UTC)
-        asked = {**schedule.input, "time": f"{at:%Y-%m-%dT%H:%M:%SZ}"}
+        asked = self.input_at(schedule, datetime.fromtimestamp(minute * _MINUTE, UTC))
         fleet = self.aws.run_execution(schedule.target_arn, asked, timeout_seconds=timeout_seconds)
         return Fired(fleet, self._runs_of(minute))
+
+    def input_at(self, schedule: Schedule, at: datetime) -> Any:  # noqa: ANN401 - any JSON
+        """What EventBridge gives the target of a rule that fires at a time."""
+        events = self._client("events")
+        rule = events.describe_rule(Name=schedule.rule)["Arn"]
+        (target,) = events.list_targets_by_rule(Rule=schedule.rule)["Targets"]
+        return input_of(target, scheduled_event(rule, at))
 
     def start(self, credential_id: str, *, timeout_seconds: float = 120.0) -> Execution:
         """Start the rotation of a credential as the deployed fleet does, and wait for the end."""
@@ -282,6 +288,7 @@ class DeployedStack:
             runtime=self._runtime,
             sandbox_environment={
                 **self.aws.environment(),
+                **self.environment,
                 "AWS_ACCESS_KEY_ID": identity["AccessKeyId"],
                 "AWS_SECRET_ACCESS_KEY": identity["SecretAccessKey"],
                 "AWS_SESSION_TOKEN": identity["SessionToken"],
@@ -293,7 +300,10 @@ class DeployedStack:
         return self.folder / f"{function}.log"
 
     def _client(self, service: str) -> Client:
-        return self.aws.client(service)
+        # Each call of a function asks for one, and making one takes longer than its use.
+        if service not in self._clients:
+            self._clients[service] = self.aws.client(service)
+        return self._clients[service]
 
 
 def _without_time(transformer: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -274,7 +274,9 @@ def find_runs(patches: Patches) -> None:
             if arn is None:
                 return original(self)
             wanted = self._get_param("statusFilter")
-            children = _record(self.stepfunction_backend, arn).run.children
+            # It has executions once its items are read.
+            run = vars(_record(self.stepfunction_backend, arn)).get("run")
+            children = run.children if run else {}
             return ActionResult(
                 {"executions": [_listed(c) for c in list(children.values()) if wanted in (None, c.status)]}
             )

@@ -46,6 +46,7 @@ from sandbox.aws.guard import Guard
 from sandbox.aws.lambda_host import LambdaHost
 from sandbox.aws.patching import Patches
 from sandbox.aws.policies import Call
+from sandbox.aws.rates import Rate, throttled
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -75,6 +76,7 @@ class AwsSandbox:
             colon, the operation.
         on_request: Called with service and operation (for S3 the method) of each request.
         quotas: The account's, by service and code; a test may set others.
+        rates: How many calls a second a service takes, by moto's name of it; any number where it is not named.
         deployment_minute: What CloudFormation does for each minute of a gradual deployment; it waits.
     """
 
@@ -119,6 +121,7 @@ class AwsSandbox:
         self.event_fault: strict_events.Fault | None = None
         self.on_request: Callable[[str, str], None] | None = None
         self.quotas: strict_quotas.Quotas = dict(strict_quotas.DEFAULTS)
+        self.rates: dict[str, Rate] = {}
         self.deployment_minute: Callable[[], None] = versions.a_minute_passes
 
     def start(self) -> None:
@@ -292,9 +295,12 @@ class _Dispatcher:
         if service == "stepfunctions":
             # A synchronous execution calls other services, perhaps this one, while it is being served.
             return app(environ, start_response)
+        operation = str(environ.get("HTTP_X_AMZ_TARGET", environ["REQUEST_METHOD"])).rpartition(".")[2]
         if self._sandbox.on_request:
-            target = str(environ.get("HTTP_X_AMZ_TARGET", environ["REQUEST_METHOD"]))
-            self._sandbox.on_request(service, target.rpartition(".")[2])
+            self._sandbox.on_request(service, operation)
+        rate = self._sandbox.rates.get(service)
+        if rate and not rate.takes(operation):
+            return throttled()(environ, start_response)
         with self._one_at_a_time[service]:
             return app(environ, start_response)
 

@@ -188,7 +188,9 @@ def test_items_that_cannot_be_read_fail_the_map(aws: AwsSandbox, run: Runner, te
     }
     states = each(FAIL, ItemReader=reader)
     del states["Each"]["Items"]
-    assert run(states).error == "States.ItemReaderFailed"
+    execution = run(states)
+    assert execution.error == "States.ItemReaderFailed"
+    assert children(aws, execution) == []
 
 
 def test_a_version_of_the_object_can_be_read(aws: AwsSandbox, run: Runner) -> None:
