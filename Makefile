@@ -4,7 +4,7 @@ TERRAFORM ?= $(or $(shell command -v terraform),$(shell command -v tofu),terrafo
 
 PLAN ?= lockstep.yaml
 
-.PHONY: help setup demo proof bench test asl lint format locks terraform-tools cdk-cli browser languages report-screens sandbox docs release-tools hooks release build deploy-local deploy-aws rollback-aws destroy-aws destroy build-oci image-oci deploy-oci destroy-oci destroy-oci-trial lock-oci terraform-cli oci-init
+.PHONY: help setup demo proof bench test asl lint format locks terraform-tools cdk-cli browser languages report-screens sandbox docs release-tools hooks release build deploy-local fleet deploy-aws rollback-aws destroy-aws destroy build-oci image-oci deploy-oci destroy-oci destroy-oci-trial lock-oci terraform-cli oci-init
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 18
@@ -101,6 +101,9 @@ build: setup ## Build the Lambda bundle for PLAN; print its size and import time
 
 deploy-local: setup cdk-cli ## Deploy to this machine with the real CDK CLI, then rotate with the deployed state machine
 	@$(PYTHON) -m sandbox.deploy_local
+
+fleet: setup cdk-cli ## Rotate 300 credentials on this machine through the deployed shards, and break it (FLEET_ARGS=--help)
+	@$(PYTHON) -m sandbox.fleet $(FLEET_ARGS)
 
 deploy-aws: setup cdk-cli ## Deploy PLAN to the AWS account of the environment; settings are in cdk.json (CDK_ARGS=--dry-run)
 	$(PYTHON) -m cdk.deploy --context plan=$(PLAN) $(CDK_ARGS)

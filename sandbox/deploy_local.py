@@ -133,17 +133,17 @@ def deployed_world() -> Iterator[DeployedWorld]:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lockstep-deploy-")))
         seconds: dict[str, float] = {}
         servers = default_servers(CertificateAuthority(folder / "plan" / "ca"))
-        with _timed(seconds, "start"):
+        with timed(seconds, "start"):
             aws = stack.enter_context(AwsSandbox())
             stack.enter_context(running(*servers.values()))
         plan_file = _write_plan(folder / "plan", servers, aws.region)
         plan = load_plan(plan_file)
-        with _timed(seconds, "build"):
+        with timed(seconds, "build"):
             bundle = build("aws", plan_file=plan_file, out=folder / "bundle")
         cli = CdkCli(aws, folder / "cdk.out")
-        with _timed(seconds, "bootstrap"):
+        with timed(seconds, "bootstrap"):
             cli.bootstrap()
-        with _timed(seconds, "deploy"):
+        with timed(seconds, "deploy"):
             settings = {
                 "plan": str(plan_file),
                 "packaging": "zip",
@@ -154,11 +154,11 @@ def deployed_world() -> Iterator[DeployedWorld]:
                 "audit_break_glass_role": f"arn:aws:iam::{aws.account_id}:role/{BREAK_GLASS}",
             }
             cli.deploy(settings)
-        with _timed(seconds, "publish"):
+        with timed(seconds, "publish"):
             # The bucket was just made.
             deployment = Deployment.of(plan, Settings.from_context(settings.get))
             Publication(deployment, aws.client("s3")).publish()
-        with _timed(seconds, "provision"):
+        with timed(seconds, "provision"):
             _provision(plan, servers, aws)
         deployed = DeployedStack(aws, STACK, folder / "deployed")
         functions = stack.enter_context(deployed.running())
@@ -175,23 +175,28 @@ def deployed_world() -> Iterator[DeployedWorld]:
 
 
 @contextmanager
-def _timed(seconds: dict[str, float], what: str) -> Iterator[None]:
+def timed(seconds: dict[str, float], what: str) -> Iterator[None]:
+    """Write down how long something takes."""
     began = time.monotonic()
     yield
     seconds[what] = round(time.monotonic() - began, 1)
 
 
 def _write_plan(folder: Path, servers: Mapping[str, DatabaseServer], region: str) -> Path:
-    databases = [planned(name, server) for name, server in servers.items()]
-    for database in databases:
-        if "tls" in database:
-            # Relative to the plan, as in a plan that is shipped.
-            database["tls"]["ca_file"] = str(Path(database["tls"]["ca_file"]).relative_to(folder))
     credentials = [{"secrets": plans.own_secrets(c["id"]), **c} for c in default_credentials(servers)]
     return plans.write_plan(
         folder / "lockstep.yaml",
-        plans.plan_document(databases, credentials, region=region, mac_key=MAC_KEY),
+        plans.plan_document(planned_in(folder, servers), credentials, region=region, mac_key=MAC_KEY),
     )
+
+
+def planned_in(folder: Path, servers: Mapping[str, DatabaseServer]) -> list[plans.Document]:
+    """Servers as a plan in a folder names them: CA files by path relative to it, as in a plan that is shipped."""
+    databases = [planned(name, server) for name, server in servers.items()]
+    for database in databases:
+        if "tls" in database:
+            database["tls"]["ca_file"] = str(Path(database["tls"]["ca_file"]).relative_to(folder))
+    return databases
 
 
 def _provision(plan: Plan, servers: Mapping[str, DatabaseServer], aws: AwsSandbox) -> None:
@@ -202,7 +207,7 @@ def _provision(plan: Plan, servers: Mapping[str, DatabaseServer], aws: AwsSandbo
         client.create_secret(
             Name=plans.admin_secret(name),
             SecretString=login_text(login),
-            KmsKeyId=_encryption_key(aws),
+            KmsKeyId=encryption_key(aws),
         )
     for secret in wanted(plan):
         tag(client, secret.name, secret.tags(STACK))
@@ -212,7 +217,7 @@ def _provision(plan: Plan, servers: Mapping[str, DatabaseServer], aws: AwsSandbo
         enrol(aws.client("dynamodb"), LOCK_TABLE, credential)
 
 
-def _encryption_key(aws: AwsSandbox) -> str:
+def encryption_key(aws: AwsSandbox) -> str:
     """Lockstep's own key, as `docs/iam.md` says of secrets that people make for it."""
     arn: str = aws.client("kms").describe_key(KeyId=f"alias/{STACK}")["KeyMetadata"]["Arn"]
     return arn

@@ -209,7 +209,7 @@ def running_estate(
             so that calls come in the same order every time.
     """
     with ExitStack() as stack:
-        folder = folder or Path(stack.enter_context(_temporary_folder()))
+        folder = folder or Path(stack.enter_context(temporary_folder()))
         aws = stack.enter_context(aws or AwsSandbox())
         oci = stack.enter_context(oci or OciSandbox())
         stack.enter_context(running(*servers.values()))
@@ -305,7 +305,8 @@ def running_estate(
 
 
 @contextmanager
-def _temporary_folder() -> Iterator[str]:
+def temporary_folder() -> Iterator[str]:
+    """A folder for servers, plan and keys, which is gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="lockstep-") as folder:
         Path(folder).chmod(0o711)  # A server that drops root's rights must be able to enter.
         yield folder

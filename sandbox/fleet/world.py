@@ -1,0 +1,282 @@
+"""Starts a fleet: both clouds, databases, the deployed stack, and credentials that are handed over or enrolled.
+
+1. MariaDB, PostgreSQL and MySQL are started over TLS, AWS is moto, OCI an emulator; a plan names them.
+2. `cdk bootstrap` and `cdk deploy` with the setting `secrets` at `provision`; the plan is published.
+3. `lockstep provision` makes the secrets of both clouds.
+4. `lockstep plan sql` makes the accounts. Those that have an application have a password, and `lockstep hand-over` and
+   `lockstep plan activate` bring them under management; the others are enrolled.
+"""
+
+import json
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cdk.bundle import build
+from cdk.publish import Publication
+from cdk.settings import Deployment, Settings
+from lockstep.adoption import wanted
+from lockstep.aws.secret_tags import tag
+from lockstep.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
+from lockstep.model import ROTATOR, Credential, Login, SecretStr
+from lockstep.plan_file import load_plan
+from lockstep.shards import PER_SHARD
+from lockstep.wiring import PLAN_VARIABLE
+from sandbox import plans
+from sandbox.aws import AwsSandbox
+from sandbox.aws.deployed import DeployedStack
+from sandbox.cdk_cli import CdkCli
+from sandbox.databases import CertificateAuthority, DatabaseServer, running
+from sandbox.deploy_local import MAC_KEY, STACK, DeployedWorld, encryption_key, planned_in, timed
+from sandbox.estate import RUNNERS_MAY, WITNESS_MAY, environment, temporary_folder
+from sandbox.first_day import activate, enrol
+from sandbox.fleet.plan import credentials, sample
+from sandbox.oci import OciSandbox, write_config_file
+from sandbox.oci.resources import create_audit_bucket
+from sandbox.outside import Outside
+from sandbox.plans import AUDIT_BUCKET, LOCK_TABLE, OCI_KEY_SECRET
+from sandbox.servers import default_servers, login_text, make_database, provision, set_password
+
+RATE = "50"
+"""Secrets that `lockstep provision` makes in a second, in each cloud."""
+SLOTS = 4
+_SIDE_BY_SIDE = 4
+_COMMAND_SECONDS = 300
+_HANDED_OVER = "FLEET_LOGIN"
+
+Tell = Callable[[str], None]
+
+
+class CommandError(Exception):
+    """A command of Lockstep failed; the text is what it said."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """How large a fleet is.
+
+    Attributes:
+        credentials: How many.
+        intervals: Taken in turn, as in the plan file.
+        sampled: How many credentials have applications.
+        writes_a_second: What Secrets Manager takes while it throttles; less than a shard asks for.
+    """
+
+    credentials: int
+    intervals: Sequence[str]
+    sampled: int
+    writes_a_second: float
+
+    @classmethod
+    def of(cls, credentials: int, *, sampled: int) -> "Size":
+        """All of one interval where they are several shards then, else of two."""
+        is_large = credentials > PER_SHARD
+        return cls(
+            credentials=credentials,
+            intervals=("20m",) if is_large else ("20m", "30m"),
+            sampled=sampled,
+            writes_a_second=10 if is_large else 2,
+        )
+
+
+@dataclass(kw_only=True)
+class Fleet(DeployedWorld):
+    """What runs.
+
+    Attributes:
+        size: As asked for.
+        outside: Reads the stores and the lock table.
+        sampled: The credentials that have applications.
+    """
+
+    size: Size
+    oci: OciSandbox
+    outside: Outside
+    sampled: Sequence[Credential]
+
+
+@contextmanager
+def running_fleet(size: Size, tell: Tell) -> Iterator[Fleet]:
+    """Start, deploy, provision, hand over; stop and forget everything afterwards.
+
+    Args:
+        size: How large.
+        tell: Told what is about to happen.
+    """
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(temporary_folder()))
+        seconds: dict[str, float] = {}
+        servers = default_servers(CertificateAuthority(folder / "plan" / "ca"))
+        tell(f"starting both clouds, {', '.join(f'{s.product} {s.version}' for s in servers.values())}")
+        with timed(seconds, "start"):
+            aws = stack.enter_context(AwsSandbox())
+            oci = stack.enter_context(OciSandbox())
+            stack.enter_context(running(*servers.values()))
+        plan_file = _write_plan(folder / "plan", servers, size, aws, oci)
+        plan = load_plan(plan_file)
+        operator = {
+            **aws.environment(),
+            OCI_ENDPOINT_VARIABLE: oci.endpoint,
+            CONFIG_FILE_VARIABLE: str(write_config_file(folder, "operator", oci.config())),
+            PLAN_VARIABLE: str(plan_file),
+        }
+        tell(f"building and deploying the stack of {len(plan.credentials)} credentials: the CDK CLI")
+        with timed(seconds, "build"):
+            bundle = build("aws", plan_file=plan_file, out=folder / "bundle")
+        with timed(seconds, "deploy"):
+            settings = {
+                "plan": str(plan_file),
+                "packaging": "zip",
+                "bundle": str(folder / "bundle"),
+                # Nothing fires a rule by itself here.
+                "schedules": "true",
+                "secrets": "provision",
+            }
+            cli = CdkCli(aws, folder / "cdk.out")
+            cli.bootstrap()
+            cli.deploy(settings)
+            deployment = Deployment.of(plan, Settings.from_context(settings.get))
+            Publication(deployment, aws.client("s3")).publish()
+        tell("making the secrets: lockstep provision")
+        with timed(seconds, "provision"):
+            _provision(folder, oci, operator)
+        deployed = DeployedStack(
+            aws, STACK, folder / "deployed", environment={OCI_ENDPOINT_VARIABLE: oci.endpoint}
+        )
+        sampled = sample(plan.credentials, size.sampled)
+        fleet = Fleet(
+            size=size,
+            plan=plan,
+            folder=folder,
+            aws=aws,
+            stack=deployed,
+            servers=servers,
+            bundle=bundle,
+            functions=stack.enter_context(deployed.running()),
+            seconds=seconds,
+            oci=oci,
+            outside=Outside(aws, oci, slots=SLOTS),
+            sampled=sampled,
+        )
+        tell("making the accounts, and bringing them under management")
+        with timed(seconds, "accounts"):
+            _make_accounts(fleet)
+            _hand_over(fleet, operator)
+        stack.enter_context(environment(operator))
+        yield fleet
+
+
+def _write_plan(
+    folder: Path, servers: Mapping[str, DatabaseServer], size: Size, aws: AwsSandbox, oci: OciSandbox
+) -> Path:
+    document = plans.plan_document(
+        planned_in(folder, servers),
+        credentials(servers, size.credentials, size.intervals),
+        region=aws.region,
+        mac_key=MAC_KEY,
+        oci=plans.OciNames(
+            compartment_id=oci.compartment_id,
+            own_compartment_id=oci.own_compartment_id,
+            vault_id=oci.vault_id,
+            namespace=oci.namespace,
+            slots=SLOTS,
+        ),
+    )
+    return plans.write_plan(folder / "lockstep.yaml", document)
+
+
+def _provision(folder: Path, oci: OciSandbox, operator: Mapping[str, str]) -> None:
+    """Make the secrets of both clouds side by side."""
+    create_audit_bucket(oci, AUDIT_BUCKET, tier="Standard")
+    terms = folder / "provision.json"
+    terms.write_text(
+        json.dumps(
+            {
+                "compartment_id": oci.compartment_id,
+                "vault_id": oci.vault_id,
+                "key_id": oci.key_id,
+                "freeform_tags": {"lockstep-stack": STACK},
+                "defined_tags": None,
+                "managed": 0,
+            }
+        )
+    )
+    words = (("--cloud", "aws"), ("--cloud", "oci", "--terraform", str(terms)))
+    with ThreadPoolExecutor(len(words)) as pool:
+        list(pool.map(lambda w: lockstep(operator, "provision", "--rate", RATE, *w), words))
+
+
+def _make_accounts(fleet: Fleet) -> None:
+    """What a DBA and an administrator do: databases, accounts, and the secrets that the AWS runner reads."""
+    plan, servers, client = fleet.plan, fleet.servers, fleet.aws.client("secretsmanager")
+    rotators = {name: Login(ROTATOR, SecretStr(secrets.token_urlsafe(24))) for name in servers}
+    fleet.oci.identity.permit("lockstep-aws", *WITNESS_MAY, compartment=fleet.oci.own_compartment_id)
+    key = fleet.oci.new_api_key("lockstep-aws", *RUNNERS_MAY, compartment=fleet.oci.compartment_id)
+    fields = {name: key[name] for name in ("tenancy", "user", "fingerprint", "region")}
+    texts = {
+        **{plans.admin_secret(name): login_text(login) for name, login in rotators.items()},
+        OCI_KEY_SECRET: json.dumps({**fields, "private_key": key["key_content"]}),
+    }
+    for name, text in texts.items():
+        client.create_secret(Name=name, SecretString=text, KmsKeyId=encryption_key(fleet.aws))
+    for secret in wanted(plan):
+        if secret.name in texts:
+            tag(client, secret.name, secret.tags(STACK))
+    for server in servers.values():
+        make_database(server)
+    for credential in plan.credentials:
+        provision(plan, credential, servers, rotators)
+
+
+def _hand_over(fleet: Fleet, operator: Mapping[str, str]) -> None:
+    dynamodb = fleet.aws.client("dynamodb")
+    live = {credential.id for credential in fleet.sampled}
+    for credential in fleet.plan.credentials:
+        if credential.id not in live:
+            activate(dynamodb, LOCK_TABLE, credential)
+            enrol(dynamodb, LOCK_TABLE, credential)
+
+    def one(credential: Credential) -> None:
+        login = Login(credential.usernames[0], SecretStr(f"{secrets.token_urlsafe(24)}-aA1"))
+        for name in credential.databases:
+            set_password(fleet.servers[name], login)
+        lockstep(
+            {**operator, _HANDED_OVER: login_text(login)},
+            *("hand-over", credential.id, "--from-env", _HANDED_OVER),
+        )
+
+    with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
+        list(pool.map(one, fleet.sampled))
+    if live:
+        lockstep(operator, "plan", "activate", *sorted(live))
+
+
+def lockstep(variables: Mapping[str, str], *words: str) -> str:
+    """What a command prints.
+
+    Args:
+        variables: Of its environment, beside those of this process.
+        words: The command.
+
+    Raises:
+        CommandError: It failed.
+    """
+    done: subprocess.CompletedProcess[Any] = subprocess.run(
+        [sys.executable, "-m", "lockstep", *words],
+        env={**os.environ, **variables},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=_COMMAND_SECONDS,
+    )
+    if done.returncode:
+        raise CommandError(f"lockstep {words[0]}: {done.stdout[-1000:]}{done.stderr[-2000:]}")
+    return str(done.stdout)

@@ -1,0 +1,38 @@
+"""A small fleet, deployed by the real CDK CLI and rotated by its shards' rules, while everything goes wrong once."""
+
+import logging
+
+import pytest
+
+from sandbox.fleet.run import Findings, run
+from sandbox.fleet.world import Size
+
+CREDENTIALS, SAMPLED = 12, 4
+
+
+@pytest.fixture(scope="module", name="found")
+def _found() -> Findings:
+    return run(Size.of(CREDENTIALS, sampled=SAMPLED), logging.getLogger(__name__).info)
+
+
+def test_every_credential_is_rotated_within_an_interval(found: Findings) -> None:
+    assert len(found.first.rotated) == CREDENTIALS
+    assert found.is_within_an_interval
+    assert found.shards == len({ended.event.shard for ended in found.first.ended}) > 1
+    assert found.rates["Secrets Manager writes"].calls >= CREDENTIALS
+
+
+def test_no_application_is_refused(found: Findings) -> None:
+    assert found.logins > 0
+    assert (found.refused, found.troubles) == ((), ())
+
+
+@pytest.mark.parametrize("act", ["isolation", "twice", "throttling", "starved"])
+def test_what_an_act_claims_holds(found: Findings, act: str) -> None:
+    claims = [claim for claim in found.claims if claim.act == act]
+    assert claims
+    assert [claim.text for claim in claims if not claim.holds] == []
+
+
+def test_what_is_stored_logs_in_and_no_permission_or_log_is_wrong(found: Findings) -> None:
+    assert found.problems == ()
