@@ -8,6 +8,7 @@ import json
 import uuid
 from typing import TYPE_CHECKING, Literal, cast
 
+from botocore.exceptions import BotoCoreError
 from moto.core.exceptions import AWSError
 from moto.core.responses import ActionResult
 from moto.stepfunctions.exceptions import ValidationException
@@ -218,8 +219,7 @@ def take_dynamodb_numbers_as_strings(patches: Patches) -> None:
 
     module = f"{_STATE}.exec.state_task.service.state_task_service_dynamodb"
     patches.wrap(f"{module}:StateTaskServiceDynamoDB._eval_service_task", wrapper)
-    # moto's own handler would rename every failure that is not a ClientError.
-    patches.wrap(f"{module}:StateTaskServiceDynamoDB._from_error", _pass_failures_through)
+    patches.wrap(f"{module}:StateTaskServiceDynamoDB._from_error", _name_failures)
 
 
 def failure(env: Foreign, error: str, cause: str, *, evaluation: bool = False) -> FailureEventException:
@@ -232,9 +232,18 @@ def failure(env: Foreign, error: str, cause: str, *, evaluation: bool = False) -
     )
 
 
-def _pass_failures_through(original: Foreign) -> object:
+def _name_failures(original: Foreign) -> object:
+    """A call that gets no answer is named as such; moto gives every failure that is no ClientError one name.
+
+    (https://docs.aws.amazon.com/step-functions/latest/dg/concepts-error-handling.html)
+    """
+
     def from_error(self: Foreign, env: Foreign, ex: Exception) -> object:
-        return ex.failure_event if isinstance(ex, FailureEventException) else original(self, env, ex)
+        if isinstance(ex, FailureEventException):
+            return ex.failure_event
+        if isinstance(ex, BotoCoreError):
+            return failure(env, "DynamoDB.SdkClientException", str(ex)).failure_event
+        return original(self, env, ex)
 
     return from_error
 

@@ -8,6 +8,7 @@ from botocore.exceptions import ClientError
 
 from sandbox.aws import AwsSandbox, ExecutionStillRunningError, run_execution
 from sandbox.aws.resources import create_lock_table, create_state_machine
+from sandbox.databases.process import free_port
 from tests.sandbox.aws.conftest import ROLE, Naps, Runner, invoke
 
 _TOO_BIG = "x" * (256 * 1024 + 1)
@@ -99,6 +100,17 @@ def test_a_failed_condition_has_its_own_name(aws: AwsSandbox, run: Runner) -> No
     states = {"Put": put, "Acquired": {"Type": "Succeed"}, "Skipped": {"Type": "Succeed"}}
     assert run(states).states_entered == ["Put", "Acquired"]
     assert run(states).states_entered == ["Put", "Skipped"]
+
+
+def test_a_service_that_does_not_answer_is_an_error_of_the_sdk(aws: AwsSandbox, run: Runner) -> None:
+    aws.route_tasks_to(free_port())
+    get = {
+        "Type": "Task",
+        "Resource": "arn:aws:states:::dynamodb:getItem",
+        "Arguments": {"TableName": "locks", "Key": {"credential_id": {"S": "app"}}},
+        "End": True,
+    }
+    assert run({"Get": get}).error == "DynamoDB.SdkClientException"
 
 
 def _each(task: dict[str, Any], **fields: object) -> dict[str, Any]:
