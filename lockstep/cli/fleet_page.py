@@ -54,6 +54,7 @@ def page() -> str:
             text.STACK,
             *_assumptions(),
             *_people(),
+            text.ONE_MACHINE,
             text.REAL_ACCOUNT,
             "",
         ]
