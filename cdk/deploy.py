@@ -14,7 +14,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +38,10 @@ from cdk.settings import (
 )
 from cdk.sizes import synthesise
 from lockstep.plan_file import PlanProblemsError
-from lockstep.stack_names import plan_bucket_name
+from lockstep.stack_names import CANARY, plan_bucket_name
 
 _CLI = ROOT / "node_modules" / ".bin" / "cdk"
+_ALIAS = "AWS::StepFunctions::StateMachineAlias"
 _USAGE = 2
 _CONFIG = Config(connect_timeout=5, read_timeout=20, retries={"mode": "standard", "total_max_attempts": 4})
 
@@ -107,6 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:  # noqa: PLR0911 - each way 
         estate = examine(deployment, account)
         publication = Publication(deployment, client("s3"))
         is_there = _has_bucket(account, deployment)
+        managed = account.stack(deployment.settings.stack).resources
     except PlanProblemsError as error:
         return _stopped(error.lines)
     except (BotoCoreError, BundleError, NotDeployableError, UnansweredError) as error:
@@ -116,8 +118,9 @@ def main(argv: Sequence[str] | None = None) -> int:  # noqa: PLR0911 - each way 
         _say(f"adopted: {taken}")
     for note in estate.notes:
         _say(f"note: {note}")
-    if estate.problems:
-        return _stopped(estate.problems)
+    problems = [*estate.problems, *unpublishable(deployment, managed, is_there=is_there)]
+    if problems:
+        return _stopped(problems)
     when = "before" if is_there else "after"
     if asked.dry_run:
         _say(f"adopt: {json.dumps(estate.adopt.model_dump(mode='json'))}")
@@ -136,6 +139,35 @@ def main(argv: Sequence[str] | None = None) -> int:  # noqa: PLR0911 - each way 
     if ended == 0 and not is_there and not _published(publication):
         return _USAGE
     return ended
+
+
+def unpublishable(
+    deployment: Deployment, managed: Collection[tuple[str, str]], *, is_there: bool
+) -> Iterator[str]:
+    """Why nobody could publish the plan in time.
+
+    Args:
+        deployment: What is deployed.
+        managed: Type and physical id of what the stack manages now.
+        is_there: Whether the bucket of the plan exists.
+    """
+    if is_there or deployment.settings.adopt.plan_bucket:
+        return
+    bucket, region = plan_bucket_name(deployment.plan.audit.aws.bucket), deployment.plan.audit.aws.region
+    if ("AWS::S3::Bucket", bucket) in managed:
+        where = "" if region == "us-east-1" else f" --create-bucket-configuration LocationConstraint={region}"
+        yield (
+            f"bucket {bucket}: the stack has made it, and somebody has deleted it; CloudFormation does not make it "
+            f"again. `aws s3api create-bucket --bucket {bucket} --region {region}{where}`, then adopt it: add "
+            '"plan_bucket": true to adopt in cdk.json'
+        )
+    # The first deployment with a canary waits for nothing.
+    elif deployment.canary and any(kind == _ALIAS and name.endswith(f":{CANARY}") for kind, name in managed):
+        yield (
+            "cdk.json: canary: this deployment makes the bucket of the plan, and the plan is published right after it; "
+            f"until then {deployment.canary.credential.id} cannot rotate, and all would go back. Deploy to all at "
+            'once, `make deploy-aws CDK_ARGS="-c canary="`, and then once more, which names the canary again'
+        )
 
 
 def _published(publication: Publication) -> bool:

@@ -8,11 +8,12 @@ import pytest
 
 from cdk import app as cdk_app
 from cdk.bundle import build
-from cdk.deploy import arguments, main, settings_of
+from cdk.deploy import arguments, main, settings_of, unpublishable
 from cdk.estate import Adopt
 from cdk.existing import Estate
 from cdk.publish import NotPublishedError, Publication
 from cdk.settings import ROOT, NotDeployableError, Settings, read_deployment
+from lockstep.plan_file import load_plan
 from sandbox.aws import AwsSandbox
 from sandbox.aws.resources import create_lock_table
 from tests.infrastructure.cdk_case import PLAN
@@ -75,6 +76,44 @@ def test_a_plan_is_published_once_and_what_others_wrote_stops_it(aws: AwsSandbox
     s3.put_object(Bucket=name, Key=f"{folder}/shards/20m-00.json", Body=b"[]")
     with pytest.raises(NotPublishedError, match="1 documents have other content"):
         publication.publish()
+
+
+def test_a_canary_is_not_awaited_where_the_plan_cannot_be_published_before(plan: Path) -> None:
+    machine = "arn:aws:states:eu-central-1:111122223333:stateMachine:lockstep"
+    alias = "AWS::StepFunctions::StateMachineAlias"
+    before = {(alias, f"{machine}:live"), (alias, f"{machine}:gate"), (alias, f"{machine}:canary")}
+    credential_id = load_plan(plan).credentials[0].id
+    guarded = read_deployment(Settings(plan=plan, canary=credential_id, schedules=True))
+    (problem,) = unpublishable(guarded, before, is_there=False)
+    assert f"{credential_id} cannot rotate" in problem
+    assert 'make deploy-aws CDK_ARGS="-c canary="' in problem
+    assert list(unpublishable(guarded, before, is_there=True)) == []
+    # Nothing waits: for the first canary, without one, and where no schedule is on.
+    assert list(unpublishable(guarded, {(alias, f"{machine}:live")}, is_there=False)) == []
+    for settings in (Settings(plan=plan), Settings(plan=plan, canary=credential_id)):
+        assert list(unpublishable(read_deployment(settings), before, is_there=False)) == []
+
+
+@pytest.mark.parametrize(
+    ("region", "command"),
+    [
+        (
+            "eu-central-1",
+            "--region eu-central-1 --create-bucket-configuration LocationConstraint=eu-central-1`",
+        ),
+        ("us-east-1", "--region us-east-1`"),
+    ],
+)
+def test_a_plan_bucket_that_was_deleted_by_hand_is_made_by_hand(
+    plan: Path, region: str, command: str
+) -> None:
+    plan.write_text(plan.read_text().replace("eu-central-1", region))
+    managed = {("AWS::S3::Bucket", f"{BUCKET}-plans")}
+    (problem,) = unpublishable(read_deployment(Settings(plan=plan)), managed, is_there=False)
+    assert f"aws s3api create-bucket --bucket {BUCKET}-plans {command}" in problem
+    adopting = read_deployment(Settings(plan=plan, adopt=Adopt(plan_bucket=True)))
+    # That it is not there is what `look` says.
+    assert list(unpublishable(adopting, managed, is_there=False)) == []
 
 
 def test_values_of_the_example_are_refused_before_any_call(capsys: pytest.CaptureFixture[str]) -> None:
