@@ -139,7 +139,7 @@ PLAN_DIGEST = .venv/bin/lockstep plan compile --json --plan $(PLAN) | $(PYTHON) 
 # is made here, after it.
 deploy-oci: oci-init ## Deploy the OCI side of PLAN with Terraform; see oci_fn/terraform/README.md
 	.venv/bin/lockstep plan check --before-oci --plan $(PLAN)
-	$(PUBLISH_OCI) || test $$? = 3
+	$(PUBLISH_OCI) --if-there
 	$(TERRAFORM) -chdir=oci_fn/terraform apply -var plan_file=$(abspath $(PLAN)) -var plan_digest=$$($(PLAN_DIGEST))
 	$(PUBLISH_OCI)
 

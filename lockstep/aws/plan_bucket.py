@@ -24,6 +24,7 @@ _ERRORS = {
     Trouble.DENIED: PlanAccessDeniedError,
     Trouble.REJECTED: PlanAccessDeniedError,
 }
+_NO_BUCKET = "NoSuchBucket"
 _TAKEN, _CONFLICT = "PreconditionFailed", "ConditionalRequestConflict"
 
 
@@ -105,4 +106,8 @@ class S3PlanBucket:
     @contextmanager
     def _translated(self, name: str) -> Iterator[None]:
         with translated(_ERRORS, path=name):
-            yield
+            try:
+                yield
+            except self._client.exceptions.NoSuchBucket:
+                # Elsewhere this means the bucket of the audit log.
+                raise PlanAccessDeniedError(path=name, code=_NO_BUCKET) from None

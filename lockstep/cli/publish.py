@@ -19,17 +19,19 @@ from lockstep.cli.output import (
     err,
     print_json,
     say,
+    say_aside,
     source_or_exit,
     wrong_use,
 )
 from lockstep.clouds import Clouds
+from lockstep.errors import PlanAccessDeniedError
 from lockstep.identity import Cloud
 from lockstep.plan import Plan
 from lockstep.plan_checks import publication_problems
 from lockstep.plan_messages import in_order
 from lockstep.published.compiling import Published, compile_plan
 from lockstep.published.places import INDEX, folder_of, place_in_aws, place_in_oci
-from lockstep.published.publishing import PlanBucket, State, state_of, write, write_folder
+from lockstep.published.publishing import NO_BUCKET, PlanBucket, State, state_of, write, write_folder
 from lockstep.wall_clock import cron_expression
 
 SHOWN = 20
@@ -90,6 +92,12 @@ def publish(
             "--replace", help="Delete what is in the place of a document, and write the plan's own."
         ),
     ] = False,
+    if_there: Annotated[
+        bool,
+        typer.Option(
+            "--if-there", help="Do nothing where the bucket does not exist: a deployment makes it first."
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Bring the compiled plan into the bucket from which the functions of a cloud read it.
@@ -102,18 +110,24 @@ def publish(
     refuse it; with --replace it is deleted, and stays as an older version of its object.
 
     Exit code: 0 everything is there, or with --dry-run could be, 1 a document has other content, 2 the plan is not
-    valid, or cannot be published, 3 a bucket was unreachable, missing or denied.
+    valid, or cannot be published, 3 a bucket was unreachable, missing (without --if-there) or denied.
     """
     plan, published = _compiled(file)
     clouds = operator(plan)
-    found = []
-    for each in _wanted(plan, cloud):
+    found, wanted = [], _wanted(plan, cloud)
+    for each in wanted:
         bucket, address = _bucket(plan, clouds, each, published.digest)
-        found.append(_published(bucket, published, clouds, each, dry_run=dry_run, replace=replace))
+        try:
+            found.append(_published(bucket, published, clouds, each, dry_run=dry_run, replace=replace))
+        except PlanAccessDeniedError as error:
+            if not if_there or error.where.get("code") not in NO_BUCKET:
+                raise
+            say_aside(f"{address}: its bucket does not exist yet")
+            continue
         found[-1]["address"] = address
         if not as_json:
             _show(found[-1], dry_run=dry_run)
-    if not found and not as_json:
+    if not wanted and not as_json:
         say("nothing to publish: the plan has no runners.oci, so no function in OCI reads it")
     if as_json:
         print_json({**_document(plan, published), "dry_run": dry_run, "clouds": found})

@@ -32,4 +32,4 @@ DEPLOY_IMAGE_OCI = (
     "make image-oci IMAGE=REPOSITORY:TAG && docker push REPOSITORY:TAG && "
     f"TF_VAR_image=REPOSITORY:TAG {DEPLOY_OCI}"
 )
-"""The function's image holds code and plan, so a deployment without a new image changes neither."""
+"""The function's image holds code and CA files, so a deployment without a new image changes neither."""

@@ -26,6 +26,8 @@ TRIES = 6
 """Of a call that is throttled or not answered."""
 AT_ONCE = 4 * CALLS_AT_ONCE
 """So many documents are handed to the workers; after a failure no more are."""
+NO_BUCKET = frozenset({"NoSuchBucket", "BucketNotFound"})
+"""Codes of PlanAccessDeniedError where there is no bucket; in OCI also where this identity may not see it."""
 FIRST_WAIT_SECONDS = 0.5
 """After the first of them; then twice as long each."""
 

@@ -157,6 +157,20 @@ def test_a_bucket_that_is_missing_ends_with_three_and_the_next_command(
         shown = run("publish", "--plan", str(plan_file), "--cloud", cloud)
         assert shown.exit_code == 3
         assert f"make deploy-{cloud}" in shown.output
+        assert "The bucket of the published plan does not exist" in shown.output
+
+
+def test_before_a_first_deployment_only_a_missing_bucket_is_passed_over(
+    plan_file: Path, clouds: tuple[AwsSandbox, OciSandbox]
+) -> None:
+    words = ("publish", "--plan", str(plan_file), "--if-there")
+    shown = run(*words)
+    assert shown.exit_code == 0, shown.output
+    assert shown.output.count("its bucket does not exist yet") == 2
+    _buckets(plan_file, *clouds)
+    clouds[1].faults.refuse(service="objectstorage", status=403, code="NotAllowed", times=1)
+    assert run(*words, "--cloud", "oci").exit_code == 3
+    assert "0 documents were there" in run(*words, "--cloud", "oci").output
 
 
 def test_a_plan_that_cannot_be_published_is_refused(plan_file: Path) -> None:
