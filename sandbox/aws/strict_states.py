@@ -233,7 +233,7 @@ def failure(env: Foreign, error: str, cause: str, *, evaluation: bool = False) -
 
 
 def _name_failures(original: Foreign) -> object:
-    """A call that gets no answer is named as such; moto gives every failure that is no ClientError one name.
+    """A task out of time and a call without an answer have names; moto gives all that is no ClientError one name.
 
     (https://docs.aws.amazon.com/step-functions/latest/dg/concepts-error-handling.html)
     """
@@ -241,6 +241,8 @@ def _name_failures(original: Foreign) -> object:
     def from_error(self: Foreign, env: Foreign, ex: Exception) -> object:
         if isinstance(ex, FailureEventException):
             return ex.failure_event
+        if isinstance(ex, TimeoutError):
+            return self._get_timed_out_failure_event(env)
         if isinstance(ex, BotoCoreError):
             return failure(env, "DynamoDB.SdkClientException", str(ex)).failure_event
         return original(self, env, ex)

@@ -1,6 +1,7 @@
 """The sandbox's interpreter is as strict as Step Functions."""
 
 import threading
+from threading import Event
 from typing import Any
 
 import pytest
@@ -111,6 +112,26 @@ def test_a_service_that_does_not_answer_is_an_error_of_the_sdk(aws: AwsSandbox, 
         "End": True,
     }
     assert run({"Get": get}).error == "DynamoDB.SdkClientException"
+
+
+def test_a_call_of_a_service_that_takes_too_long_times_out(aws: AwsSandbox, run: Runner) -> None:
+    create_lock_table(aws.client("dynamodb"), "locks")
+    answer = Event()
+
+    def on_request(_service: str, _operation: str) -> None:
+        answer.wait(30)
+
+    aws.on_request = on_request
+    get = {
+        "Type": "Task",
+        "Resource": "arn:aws:states:::dynamodb:getItem",
+        "Arguments": {"TableName": "locks", "Key": {"credential_id": {"S": "app"}}},
+        "TimeoutSeconds": 1,
+        "End": True,
+    }
+    error = run({"Get": get}).error
+    answer.set()
+    assert error == "States.Timeout"
 
 
 def _each(task: dict[str, Any], **fields: object) -> dict[str, Any]:
