@@ -60,6 +60,9 @@ def machine() -> State:
 def _begin() -> dict[str, State]:
     fields = FleetInput.model_fields()
     time = "($exists($states.input.time) ? $states.input.time : $states.context.Execution.StartTime)"
+    minute = f"$floor($toMillis({time}) / 60000)"
+    # A rule fires within its minute, and the event may say at which second. The standby counts from the minute.
+    late_from = f"($exists($states.input.time) ? 60000 * {minute} : $toMillis({time}))"
     return {
         "CheckInput": {
             "Comment": "A rule or an operator starts an execution with the name of a shard. Nothing is read before the input is known to be valid: it names an object in the bucket of plans, and holds no host.",
@@ -69,10 +72,10 @@ def _begin() -> dict[str, State]:
                     "Condition": jsonata(_valid_input()),
                     "Assign": {
                         # Two deliveries of one event have the same minute, and so name their executions alike.
-                        "tick": jsonata(f"$floor($toMillis({time}) / 60000)"),
+                        "tick": jsonata(minute),
                         # What is retried until then begins in time.
                         "latest": jsonata(
-                            f"$toMillis({time}) + {1000 * seconds(timing.LAST_START - timing.START_POLICY.longest)}"
+                            f"{late_from} + {1000 * seconds(timing.LAST_START - timing.START_POLICY.longest)}"
                         ),
                         "trigger": jsonata(
                             f"$exists($states.input.trigger) ? $states.input.trigger : '{fields['trigger'].default}'"

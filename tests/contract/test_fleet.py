@@ -20,6 +20,7 @@ from tests.support.fleet_machine import (
     REPORTS,
     SECRET_OF_A_CAUSE,
     TICK,
+    TIME,
     Clock,
     Fleet,
 )
@@ -171,6 +172,14 @@ def test_what_begins_just_in_time_is_started(fleet: Fleet, clock: Clock) -> None
     fleet.publish(["team/a"])
     clock.now = MINUTE + LATEST
     assert fleet.run().status == "SUCCEEDED"
+
+
+def test_lateness_counts_from_the_minute_of_the_rule(fleet: Fleet, clock: Clock) -> None:
+    """EventBridge fires within the minute, and its event may say when that was (protocol R17)."""
+    fleet.publish(["team/a"])
+    clock.now = MINUTE + LATEST + 0.5
+    assert fleet.run(time=TIME.replace(":00Z", ":45Z")).status == "FAILED"
+    assert fleet.rotated == []
 
 
 def test_those_that_wait_for_a_place_are_late_while_others_run(fleet: Fleet, clock: Clock) -> None:
