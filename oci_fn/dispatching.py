@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from hashlib import sha256
 from typing import Any
 
 from lockstep.errors import LockstepError
@@ -22,8 +23,11 @@ availability domain (https://docs.oracle.com/iaas/Content/Functions/Tasks/functi
 MOST_IDS = 100
 """Ids that a call takes."""
 LATE = timedelta(minutes=2)
-"""A call that was asked for longer ago looks again. Where calls wait for containers, later ones have asked for the same
-credentials. So these were rotated meanwhile, or are asked for twice more; and others are due longer by now."""
+"""A call that was asked for longer ago looks again (`looked_again`). Where calls wait for containers, later ones have
+asked for the same credentials. So these were rotated meanwhile, or are asked for twice more; and others are due longer
+by now."""
+ANYWHERE_ONE_IN = 3
+"""One in so many of those calls does not begin with what is due longest."""
 NEWEST_SHARE = 4
 """Where more is due than all batches hold, one in so many is kept for what fell due last. Otherwise credentials that
 fail again and again, which are due longest, would keep every other one from its turn."""
@@ -78,6 +82,38 @@ def shares(due: Sequence[str], *, can_hand_on: bool) -> Shares:
         batches=tuple(chosen[i : i + BATCH] for i in range(0, len(chosen), BATCH)),
         left=tuple(due[most - newest : len(due) - newest]) if newest else (),
     )
+
+
+def turned(ids: Sequence[str], call_id: str) -> tuple[str, ...]:
+    """The order in which a call comes to its credentials: from another one on in each call, then from the first one.
+
+    A rotation can take all the time of its call, or end its process. It does not move its credential's due time, so by
+    that order alone those behind it would be kept from their turn by every call.
+
+    Args:
+        ids: The longest due first.
+        call_id: Of the call; each has another one.
+    """
+    first = _number(call_id) % max(1, len(ids))
+    return (*ids[first:], *ids[:first])
+
+
+def looked_again(due: Sequence[str], call_id: str) -> tuple[str, ...]:
+    """What a call does that was handed its batch long ago: as many as a batch, of all that is due by now.
+
+    That is what is due longest, but one call in so many begins anywhere: all that is due longest may fail again and
+    again.
+
+    Args:
+        due: Ids, the longest due first.
+        call_id: Of the call; each has another one.
+    """
+    anywhere = _number(f"again {call_id}") % ANYWHERE_ONE_IN == 0
+    return (turned(due, call_id) if anywhere else tuple(due))[:BATCH]
+
+
+def _number(text: str) -> int:
+    return int.from_bytes(sha256(text.encode()).digest()[:8])
 
 
 def hand_on(

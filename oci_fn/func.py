@@ -23,6 +23,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache, partial
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -38,10 +39,10 @@ from lockstep.published.documents import Index
 from lockstep.scope import Scope, end_process
 from lockstep.shapes import Message, ShapeError, parse, read
 from lockstep.system import SystemClock
-from lockstep.timing import BATCH, LOCK_POLICY, STEP
+from lockstep.timing import LOCK_POLICY, STEP
 from lockstep.wiring import forget, hosted_runner, hosted_traces
 from lockstep.workers import at_the_same_time
-from oci_fn.dispatching import LATE, MOST_IDS, HandedOn, hand_on, shares
+from oci_fn.dispatching import LATE, MOST_IDS, HandedOn, hand_on, looked_again, shares, turned
 from oci_fn.retries import Retries
 from oci_fn.sequence import RunRequest, rotate
 
@@ -151,8 +152,8 @@ class Function:
             call_id = _call_id(ctx)
             ends_at = self._clock.monotonic() + _seconds_left(ctx, self._clock)
             with Scope(self._clock, ends_at=ends_at, leave=self._leave).open():
-                work = self._work(given, ends_at)
-                teller = self._teller(ends_at)
+                work = self._work(given, call_id, ends_at)
+            teller = cache(partial(self._teller, ends_at))
             results: list[dict[str, Any]] = []
             for number, run in enumerate(work.runs, start=1):
                 if number > 1 and self._clock.monotonic() >= ends_at - LAST_BEGIN_SECONDS:
@@ -168,20 +169,30 @@ class Function:
         return _answer(ctx, body, succeeded=succeeded)
 
     def _teller(self, ends_at: float) -> "Teller | None":
-        """Who tells other programs what has happened; None where the plan names no topic. Then nothing is loaded."""
-        if self._runner().plan.event_topic is None:
+        """Who tells other programs what has happened; None where the plan names no topic. Then nothing is loaded.
+
+        It is asked for after a run, whose document says the same of that as the index. No run waits for it, and none
+        fails where neither can be read (protocol E18).
+        """
+        try:
+            with Scope(self._clock, ends_at=ends_at, leave=self._leave).open():
+                plan = self._runner().plan
+        except LockstepError as error:
+            logger.warning(json.dumps({"events_not_sent": "all of this call", "error": type(error).__name__}))
+            return None
+        if plan.event_topic is None:
             return None
         from oci_fn.telling import Teller  # noqa: PLC0415 - only who sends events loads it
 
         return Teller(
-            self._runner().plan,
+            plan,
             clock=self._clock,
             last_call_at=ends_at - MARGIN_SECONDS,
             scope=lambda: Scope(self._clock, ends_at=ends_at, leave=self._leave),
         )
 
     def _run(
-        self, run: RunInput, rotation_id: str, teller: "Teller | None", *, ends_at: float
+        self, run: RunInput, rotation_id: str, teller: "Callable[[], Teller | None]", *, ends_at: float
     ) -> dict[str, Any]:
         began = self._clock.monotonic()
         retries = Retries(self._clock, deadline=ends_at - MARGIN_SECONDS)
@@ -195,7 +206,7 @@ class Function:
         try:
             # A run has a scope of its own, so that nothing of it goes on in the next one (protocol F10).
             with Scope(self._clock, ends_at=ends_at, leave=self._leave).open():
-                ports = self._runner().ports(run.credential_id)
+                ports = retries.call("ReadPlan", partial(self._runner().ports, run.credential_id))
                 done = hosted_traces().rotation(rotate)(request, ports, retries)
             result = {
                 "outcome": done.outcome,
@@ -211,8 +222,8 @@ class Function:
         result = {"credential_id": run.credential_id, "rotation_id": rotation_id, **result}
         took_ms = round((self._clock.monotonic() - began) * 1000)
         logger.info(json.dumps({**result, "milliseconds": took_ms, "states_ms": retries.states_ms}))
-        if teller:  # When the lock is free again: no rotation waits for it.
-            teller.tell(request, run.credential_id, done, error=str(result.get("error", "")))
+        if found := teller():  # When the lock is free again: no rotation waits for it.
+            found.tell(request, run.credential_id, done, error=str(result.get("error", "")))
         return result
 
     def _look(self, request: DoctorRequest, ctx: context.InvokeContext) -> Mapping[str, Any]:
@@ -227,43 +238,49 @@ class Function:
         if error.endswith("AccessDeniedError"):
             self._forget()
 
-    def _work(self, given: RunInput | EveryInput | ManyInput, ends_at: float) -> Work:
+    def _work(self, given: RunInput | EveryInput | ManyInput, call_id: str, ends_at: float) -> Work:
         if isinstance(given, EveryInput):
-            return self._shared(given.trigger, ends_at)
+            return self._shared(given.trigger, call_id, ends_at)
         if isinstance(given, ManyInput):
             waited = self._clock.now().timestamp() - (given.asked_at or float("inf"))
             if waited > LATE.total_seconds():
                 logger.warning(json.dumps({"waited_seconds": round(waited)}))
-                return Work(runs=_runs(self._due(ends_at)[:BATCH], given.trigger))
+                again = looked_again(self._due(ends_at), call_id)
+                return Work(runs=_runs(again, given.trigger, call_id))
             # Each run says whether its credential is in the plan: reading the index for a few would take seconds.
-            return Work(runs=_runs(given.credential_ids, given.trigger))
-        if given.credential_id not in {c.id for c in self._runner().index.credentials}:
+            return Work(runs=_runs(given.credential_ids, given.trigger, call_id))
+        if given.credential_id not in {c.id for c in self._index(ends_at).credentials}:
             raise InvalidRequestError(credential=given.credential_id)
         return Work(runs=[given])
 
     def _due(self, ends_at: float) -> tuple[str, ...]:
         """Look at all credentials."""
-        runner, retries = self._runner(), Retries(self._clock, deadline=ends_at - MARGIN_SECONDS)
-        table = retries.call("Look", runner.lock_table, policy=LOCK_POLICY)
-        return pick(runner.index.credentials, table, now=self._clock.now().replace(microsecond=0))
+        index, retries = self._index(ends_at), Retries(self._clock, deadline=ends_at - MARGIN_SECONDS)
+        table = retries.call("Look", self._runner().lock_table, policy=LOCK_POLICY)
+        return pick(index.credentials, table, now=self._clock.now().replace(microsecond=0))
 
-    def _shared(self, trigger: str, ends_at: float) -> Work:
+    def _index(self, ends_at: float) -> Index:
+        """All credentials. One answer that does not come must not cost all of them a turn."""
+        runner, retries = self._runner(), Retries(self._clock, deadline=ends_at - MARGIN_SECONDS)
+        return retries.call("ReadPlan", lambda: runner.index)
+
+    def _shared(self, trigger: str, call_id: str, ends_at: float) -> Work:
         """Look at all credentials, hand on what is too much for one call, and keep the rest."""
         due = self._due(ends_at)
         function = self._runner().own_function()
         share = shares(due, can_hand_on=function is not None)
         if function is None or not share.batches:
-            return Work(runs=_runs(share.own, trigger))
+            return Work(runs=_runs(share.own, trigger, call_id))
         event = {"trigger": trigger, "asked_at": int(self._clock.now().timestamp())}
         done = hand_on(share.batches, function.call, event=event, side_by_side=at_the_same_time)
         left = len(share.left)
         if done.error or left:
             logger.error(json.dumps({"due": len(due), "handed_on": done.number, "left": left, **_why(done)}))
-        return Work(runs=_runs(done.refused, trigger), handed_on=done, left=left)
+        return Work(runs=_runs(done.refused, trigger, call_id), handed_on=done, left=left)
 
 
-def _runs(ids: Sequence[str], trigger: str) -> list[RunInput]:
-    return [RunInput(credential_id=credential_id, trigger=trigger) for credential_id in ids]
+def _runs(ids: Sequence[str], trigger: str, call_id: str) -> list[RunInput]:
+    return [RunInput(credential_id=credential_id, trigger=trigger) for credential_id in turned(ids, call_id)]
 
 
 def _told(work: Work, results: list[dict[str, Any]]) -> tuple[dict[str, Any], bool]:

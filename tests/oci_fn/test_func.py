@@ -82,7 +82,7 @@ def test_rotations_end_to_end_on_every_engine(
     dead = [[d["dead"] for d in event["databases"].values()] for event in details[2:]]
     assert dead == [[{str(g): "refused"}] * len(everywhere.databases) for g in (1, 2)]
     assert [e["metadata"]["uid"] for e in events] == runs
-    states = ["AcquireLock", "Generate", "ApplyDb", "UpdateSecrets", "Audit", "ReleaseLock"]
+    states = ["ReadPlan", "AcquireLock", "Generate", "ApplyDb", "UpdateSecrets", "Audit", "ReleaseLock"]
     assert [list(function.logged(run)["states_ms"]) for run in runs] == [states] * len(runs)
 
 

@@ -17,16 +17,25 @@ from lockstep.picking import may_acquire, pick
 from lockstep.published.documents import IndexedCredential
 from lockstep.shards import shards, standby_minutes
 from lockstep.standby import bounds
-from lockstep.timing import BATCH, LEASE
+from lockstep.timing import LEASE
 from lockstep.watch import Table
-from oci_fn.dispatching import LATE, shares
+from oci_fn.dispatching import LATE, looked_again, shares, turned
+from oci_fn.func import LAST_BEGIN_SECONDS
 from tests.support.memory import EPOCH
 from tests.unit.standby_day import schedule
 
 INTERVAL = timedelta(minutes=20)
 ROTATION, SKIP, START = timedelta(seconds=10), timedelta(seconds=1), timedelta(seconds=3)
+BROKEN = timedelta(seconds=80)
+"""Of a run that fails: its database takes connections and does not answer, and its steps are tried again."""
+CALL = timedelta(seconds=300 - LAST_BEGIN_SECONDS)
+"""A call begins no further run after this time."""
 CONTAINERS = 120
 """Of 512 MB, in the 60 GB of one availability domain."""
+
+
+def ids_of(number: int) -> list[str]:
+    return [f"team-{n % 40}/app-{n}" for n in range(number)]
 
 
 @dataclass
@@ -35,6 +44,7 @@ class Outage:
 
     number: int
     containers: int = CONTAINERS
+    broken: frozenset[str] = frozenset()
     records: dict[str, LockRecord] = field(default_factory=dict)
     credentials: dict[str, IndexedCredential] = field(default_factory=dict)
     last: dict[str, datetime] = field(default_factory=dict)
@@ -42,14 +52,14 @@ class Outage:
     runs: int = 0
     most_containers: int = 0
     most_left: int = 0
-    _events: list[tuple[datetime, int, str, tuple[str, ...]]] = field(default_factory=list)
+    _events: list[tuple[datetime, int, str, tuple[str, ...], datetime]] = field(default_factory=list)
     _order: "count[int]" = field(default_factory=count)
     _free: int = 0
     _waiting: deque[tuple[datetime, tuple[str, ...]]] = field(default_factory=deque)
 
     def last_for(self, hours: int) -> "Outage":
         """Let it last so long."""
-        ids = {f"team-{n % 40}/app-{n}": INTERVAL for n in range(self.number)}
+        ids = dict.fromkeys(ids_of(self.number), INTERVAL)
         plan = shards(ids)
         for shard in plan:
             for key in shard.credential_ids:
@@ -66,12 +76,12 @@ class Outage:
             if minute % 60 in minutes:
                 self._at(EPOCH + timedelta(minutes=minute, seconds=30), "call", ())
         while self._events and self._events[0][0] < EPOCH + timedelta(hours=hours):
-            now, _, kind, batch = heappop(self._events)
-            self._call(now) if kind == "call" else self._run(now, batch)
+            now, _, kind, batch, until = heappop(self._events)
+            self._call(now) if kind == "call" else self._run(now, batch, until)
         return self
 
-    def _at(self, when: datetime, kind: str, batch: tuple[str, ...]) -> None:
-        heappush(self._events, (when, next(self._order), kind, batch))
+    def _at(self, when: datetime, kind: str, batch: tuple[str, ...], until: datetime = EPOCH) -> None:
+        heappush(self._events, (when, next(self._order), kind, batch, until))
 
     def _call(self, now: datetime) -> None:
         share = shares(self._due(now), can_hand_on=True)
@@ -88,24 +98,30 @@ class Outage:
             self.most_containers = max(self.most_containers, self.containers - self._free)
             asked_at, batch = self._waiting.popleft()
             begins_at = now + START
-            self._at(begins_at, "run", batch if begins_at - asked_at <= LATE else self._due(now)[:BATCH])
+            call_id = f"call-{next(self._order)}"
+            if begins_at - asked_at > LATE:
+                batch = looked_again(self._due(now), call_id)
+            self._at(begins_at, "run", turned(batch, call_id), begins_at + CALL)
 
-    def _run(self, now: datetime, batch: tuple[str, ...]) -> None:
-        if not batch:
+    def _run(self, now: datetime, batch: tuple[str, ...], until: datetime) -> None:
+        if not batch or now >= until:
             self._free += 1
             self._start(now)
             return
         key, *others = batch
         record = self.records[key]
-        if may_acquire(record, bounds(self.credentials[key].schedule, now), now):
+        if not may_acquire(record, bounds(self.credentials[key].schedule, now), now):
+            now += SKIP
+        elif key in self.broken:
+            self.records[key] = replace(record, holder="broken", expires_at=now + BROKEN)
+            now += BROKEN
+        else:
             self.runs += 1
             self.records[key] = replace(record, holder=f"run-{self.runs}", expires_at=now + LEASE)
             self.gaps.append(now + ROTATION - self.last[key])
             self._rotated(key, now)
             now += ROTATION
-        else:
-            now += SKIP
-        self._at(now, "run", tuple(others))
+        self._at(now, "run", tuple(others), until)
 
     def _rotated(self, key: str, began: datetime) -> None:
         plan, done = self.credentials[key].schedule, began + ROTATION
@@ -138,3 +154,19 @@ def test_with_too_few_containers_nobody_is_left_behind() -> None:
     fastest = outage.number * ROTATION / containers
     assert fastest > 4 * INTERVAL
     assert fastest < max(*outage.gaps, *ages) < 1.5 * fastest
+
+
+@pytest.mark.parametrize(
+    ("number", "broken", "containers"),
+    # In a call of its own, in one that was handed its batch, and in one that looks again.
+    [(9, 4, CONTAINERS), (100, 13, CONTAINERS), (1000, 15, 12)],
+)
+def test_what_takes_the_time_of_its_calls_keeps_nobody_from_its_turn(
+    number: int, broken: int, containers: int
+) -> None:
+    """Their database is out as well: they are due longest from the first call on, and stay so (protocol R5)."""
+    hours, ids = 6, ids_of(number)
+    outage = Outage(number, containers=containers, broken=frozenset(ids[:broken])).last_for(hours)
+    end = EPOCH + timedelta(hours=hours)
+    gaps = [*outage.gaps, *(end - at for key, at in outage.last.items() if key not in outage.broken)]
+    assert max(gaps) < timedelta(hours=3)
