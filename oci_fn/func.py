@@ -261,7 +261,7 @@ class Function:
 
     def _index(self, ends_at: float) -> Index:
         """All credentials. One answer that does not come must not cost all of them a turn."""
-        runner, retries = self._runner(), Retries(self._clock, deadline=ends_at - MARGIN_SECONDS)
+        runner, retries = self._runner(), Retries(self._clock, deadline=ends_at)
         return retries.call("ReadPlan", lambda: runner.index)
 
     def _shared(self, trigger: str, call_id: str, ends_at: float) -> Work:
