@@ -33,3 +33,5 @@ DEPLOY_IMAGE_OCI = (
     f"TF_VAR_image=REPOSITORY:TAG {DEPLOY_OCI}"
 )
 """The function's image holds code and CA files, so a deployment without a new image changes neither."""
+DEPLOY_PLAN_OCI = f"TF_VAR_image=REPOSITORY:TAG {DEPLOY_OCI}"
+"""The image that is deployed may stay; without one the function would go."""

@@ -43,6 +43,7 @@ _OLDER = "InvalidRequestError"
 _LOG_SPAN, _MINUTE = timedelta(hours=1), timedelta(minutes=1)
 _RFC_3339 = "%Y-%m-%dT%H:%M:%SZ"
 _DEPLOY = {"aws": commands.DEPLOY_AWS, "oci": commands.DEPLOY_IMAGE_OCI}
+_DEPLOY_PLAN = {"aws": commands.DEPLOY_AWS, "oci": commands.DEPLOY_PLAN_OCI}
 
 Answered = tuple[list[Finding], frozenset[str]]
 """Findings of a place, and the databases that have refused a login there, or may have."""
@@ -159,7 +160,7 @@ def _read(context: Context, where: str, name: str, payload: bytes, began: dateti
 
 
 def _plans(plan: Plan, reply: Reply, name: str, cloud: str) -> Iterator[Answer]:
-    mend = f"{_DEPLOY[cloud]}  # with this plan; what changes: lockstep plan diff OLD NEW"
+    mend = f"{_DEPLOY_PLAN[cloud]}  # with this plan; what changes: lockstep plan diff OLD NEW"
     here = {c.id: c.plan_digest for c in plan.compiled.credentials}
     for credential_id in sorted(here.keys() | reply.plans.keys()):
         there = reply.plans.get(credential_id)
@@ -223,7 +224,7 @@ CHECKS = (
         title="deployed plan",
         looks_at="the plan digest of each credential in each function against the plan here",
         means="a run under a plan that is not the active one changes nothing",
-        command=f"lockstep plan diff OLD NEW; {commands.DEPLOY_AWS}; {commands.DEPLOY_IMAGE_OCI}",
+        command=f"lockstep plan diff OLD NEW; {commands.DEPLOY_AWS}; {commands.DEPLOY_PLAN_OCI}",
     ),
     _check(
         CLOCK,

@@ -294,13 +294,14 @@ def test_a_build_that_is_too_old_to_be_asked_is_told_as_such() -> None:
 
 @pytest.mark.parametrize("where", ["aws/generate", "oci/rotate"])
 def test_another_plan_is_deployed_by_what_takes_it_along(where: str) -> None:
-    """The plan of the function in OCI is in its image."""
+    """The plan is published, so the image of the function in OCI stays; without one the function would go."""
     reply = Reply(findings=(), plans={PLAN.credentials[0].id: "another"}, at=NOON)
     context = Context(plan=PLAN, clouds=operator(PLAN))
     found, _ = in_cloud._read(context, where, "it", reply.model_dump_json().encode(), NOON)
     (plan,) = (f for f in found if f.check == in_cloud.PLAN)
     assert plan.command is not None
-    assert ("docker push" in plan.command) == (where == "oci/rotate")
+    assert "docker push" not in plan.command
+    assert ("TF_VAR_image=" in plan.command) == (where == "oci/rotate")
     assert plan.command.endswith("lockstep plan diff OLD NEW")
 
 
