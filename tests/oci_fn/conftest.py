@@ -19,14 +19,14 @@ from tests.support.servers import require
 
 @pytest.fixture(scope="module")
 def estate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Estate]:
-    """Every server that this machine can start, and twelve credentials, one for each test."""
+    """Every server that this machine can start, and fourteen credentials, one for each test."""
     require(MySqlServer)
     servers = default_servers(CertificateAuthority(tmp_path_factory.mktemp("ca")))
     credentials = [
         plans.credential(
             "multi-cloud/app-0", *servers, username="app_0", strategy=Strategy.ALTERNATING_USERS
         ),
-        *(plans.credential(f"multi-cloud/app-{n}", "crm", username=f"app_{n}") for n in range(1, 12)),
+        *(plans.credential(f"multi-cloud/app-{n}", "crm", username=f"app_{n}") for n in range(1, 14)),
     ]
     folder = tmp_path_factory.mktemp("estate")
     with running_estate(
