@@ -107,7 +107,8 @@ def main(argv: Sequence[str] | None = None) -> int:  # noqa: PLR0911 - each way 
         account = Account(client, region)
         estate = examine(deployment, account)
         publication = Publication(deployment, client("s3"))
-        is_there = _has_bucket(account, deployment)
+        # A bucket of somebody else is one of the estate's problems.
+        is_there = not estate.problems and _has_bucket(account, deployment)
         managed = account.stack(deployment.settings.stack).resources
     except PlanProblemsError as error:
         return _stopped(error.lines)
@@ -118,7 +119,7 @@ def main(argv: Sequence[str] | None = None) -> int:  # noqa: PLR0911 - each way 
         _say(f"adopted: {taken}")
     for note in estate.notes:
         _say(f"note: {note}")
-    problems = [*estate.problems, *unpublishable(deployment, managed, is_there=is_there)]
+    problems = estate.problems or list(unpublishable(deployment, managed, is_there=is_there))
     if problems:
         return _stopped(problems)
     when = "before" if is_there else "after"

@@ -17,6 +17,7 @@ from lockstep.plan_file import load_plan
 from sandbox.aws import AwsSandbox
 from sandbox.aws.resources import create_lock_table
 from tests.infrastructure.cdk_case import PLAN
+from tests.infrastructure.existing_case import refusing
 
 BUCKET = "audit-of-orders"
 
@@ -76,6 +77,17 @@ def test_a_plan_is_published_once_and_what_others_wrote_stops_it(aws: AwsSandbox
     s3.put_object(Bucket=name, Key=f"{folder}/shards/20m-00.json", Body=b"[]")
     with pytest.raises(NotPublishedError, match="1 documents have other content"):
         publication.publish()
+
+
+@pytest.mark.usefixtures("aws")
+def test_a_plan_bucket_of_another_account_is_said_to_be_one(
+    zipped: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with refusing("HeadBucket", code="403"):
+        assert main(["--dry-run", *zipped]) == 2
+    told = capsys.readouterr().err
+    assert f"bucket {BUCKET}-plans: it belongs to another account" in told
+    assert "give the plan a bucket of your own" in told
 
 
 def test_a_canary_is_not_awaited_where_the_plan_cannot_be_published_before(plan: Path) -> None:
