@@ -3,9 +3,9 @@
 Their number depends on the intervals of the plan, and on nothing else: an interval has 20 shards at most. What a shard
 holds is published beside the plan (`lockstep.published`), and the rule names the plan's digest.
 
-CloudFormation moves them in an order (`cdk/release.py`): where there is a canary, the fleet and the rule of its shard
-come before the gate, all other rules after it. So the fleet knows the alias `live` by its name, and does not wait for
-it.
+CloudFormation moves them in an order (`cdk/release.py`): where there is a canary, the fleet and the rules of its
+interval come before the gate, all other rules after it. So the fleet knows the alias `live` by its name, and does not
+wait for it.
 """
 
 from collections.abc import Iterator
@@ -21,6 +21,7 @@ from constructs import Construct
 
 from cdk import permissions
 from cdk.asl import seconds
+from cdk.canary import Canary
 from cdk.foundation import Foundation
 from cdk.log_groups import log_group
 from cdk.nag import acknowledge
@@ -172,7 +173,7 @@ class Schedules(Construct):
                 enabled=settings.schedules,
                 targets=[_Start(fleet_arn, role, self.dead_letters, started)],
             )
-            if release.gate and _holds_canary(deployment, shard):
+            if release.gate and deployment.canary and _beside(deployment.canary, shard):
                 # It may have been another credential's turn to go first.
                 release.gate.node.add_dependency(rule)
             else:
@@ -194,8 +195,13 @@ class Schedules(Construct):
         return queue
 
 
-def _holds_canary(deployment: Deployment, shard: Shard) -> bool:
-    return deployment.canary is not None and deployment.canary.credential.id in shard.credential_ids
+def _beside(canary: Canary, shard: Shard) -> bool:
+    """Whether the credentials of a shard have the canary's interval.
+
+    Where there are more of them than before, they are divided into other shards: a rule that came before the others
+    would leave credentials that no rule starts.
+    """
+    return shard.interval == canary.credential.schedule.interval
 
 
 @jsii.implements(events.IRuleTarget)

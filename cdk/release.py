@@ -5,7 +5,7 @@ run goes on with the version that it began with; only what starts later is moved
 
 With a canary, CloudFormation moves the aliases one after the other:
 
-1. `canary`, by which one credential's runs start; and the rule of its shard, with the new plan.
+1. `canary`, by which one credential's runs start; and the rules of its interval, with the new plan.
 2. `gate`, by which nothing starts. It is moved in two steps, and between them CloudFormation looks at the alarm on the
    canary every minute. In ALARM, the deployment fails, and everything goes back.
 3. `live`, by which all other runs start; then the rules of the other shards.

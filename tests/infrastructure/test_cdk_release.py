@@ -11,7 +11,9 @@ import pytest
 from cdk.bundle import build
 from cdk.canary import LONGEST_WAIT, Canary
 from cdk.settings import ROOT, NotDeployableError, Settings, check_canary, read_deployment
+from cdk.sizes import synthesise
 from lockstep.plan_file import load_plan
+from lockstep.quotas.scaling import scaled
 from lockstep.timing import RUN, START_LATENESS
 from lockstep.watch import EVERY
 from tests.infrastructure.cdk_case import PLAN, Synthesised, synthesised
@@ -153,6 +155,22 @@ def test_nothing_starts_by_the_gate_and_the_alarm_stops_it(guarded: Synthesised)
         r for r in guarded.resources("AWS::Events::Rule").values() if "watch" in r["Properties"]["Name"]
     )
     assert json.loads(rule["Properties"]["Targets"][0]["Input"])["canary"] == CANARY
+
+
+def test_credentials_that_are_divided_into_more_shards_have_their_rules_before_the_gate(
+    tmp_path: Path,
+) -> None:
+    plan = scaled(load_plan(ROOT / PLAN), 500)
+    (canary, *_) = (c.id for c in plan.credential_sections if c.interval == timedelta(minutes=20))
+    settings = Settings(plan=PLAN, schedules=True, canary=canary, secrets="provision")
+    assert len([shard for shard in plan.shards if shard.interval == timedelta(minutes=20)]) > 1
+    stack = Synthesised(tmp_path, synthesise(plan, settings, tmp_path).content)
+    gate, _ = named(stack, "gate")
+    live, _ = named(stack, "live")
+    for shard in plan.shards:
+        rule = rule_of(stack, shard.name)
+        is_canarys = shard.interval == timedelta(minutes=20)
+        assert (follows(stack, gate, rule), follows(stack, rule, live)) == (is_canarys, not is_canarys)
 
 
 def test_the_runbook_tells_what_the_alarm_on_the_canary_means(guarded: Synthesised) -> None:
