@@ -20,6 +20,7 @@ from lockstep.fleet import MOST_APART_MS
 from lockstep.plan import Plan
 from lockstep.quotas.base import NEAR
 from lockstep.shards import Shard
+from lockstep.timing import LAST_START, START_POLICY, TRIGGER_LATENESS
 from lockstep.wall_clock import DAY, period
 
 WRITES_A_SECOND = 50
@@ -31,9 +32,10 @@ WINDOW = timedelta(seconds=60)
 """Within so long after its start a shard should begin its last rotation: the next shard starts then."""
 FULLEST = Fraction(95, 100)
 """A minute in which more begin than `NEAR` of the writes allows uses no more than this share of them."""
-SPREAD_MS = 45_000
+SPREAD_MS = (LAST_START - START_POLICY.longest - TRIGGER_LATENESS) // timedelta(milliseconds=1)
 """Over so much of it a shard spreads its rotations where it may begin them faster: whoever else is asked, such as OCI
-Vault, whose rates are not published, is asked evenly."""
+Vault, whose rates are not published, is asked evenly. And where the trigger is late by its minute, the last one still
+begins in time."""
 SLOWEST_MS = 250
 """No shard begins them slower."""
 LONGER = 2

@@ -25,6 +25,7 @@ from lockstep.quotas.pace import (
 from lockstep.quotas.scaling import scaled
 from lockstep.quotas.simulation import WRITES, mean_calls, simulate
 from lockstep.shards import Shard
+from lockstep.timing import LAST_START, START_POLICY, TRIGGER_LATENESS
 from sandbox import plans
 
 MINUTE = timedelta(minutes=1)
@@ -88,11 +89,17 @@ def test_no_minute_writes_more_than_its_share_and_every_shard_begins_within_it(
         assert at_once[shard.name] >= min(size, 1500 * ROTATION_SECONDS / every[shard.name])
 
 
-@pytest.mark.parametrize(("size", "every"), [(3, 250), (180, 250), (200, 225), (450, 100), (500, 100)])
+@pytest.mark.parametrize(("size", "every"), [(3, 250), (144, 250), (200, 180), (450, 100), (500, 100)])
 def test_a_shard_alone_is_spread_over_most_of_its_minute_and_is_never_slow(size: int, every: int) -> None:
     plan = _one_shard(size)
     assert every_ms(plan) == {"20m-00": every}
     assert concurrency(plan) == {"20m-00": min(size, max(LEAST, ceil(12_000 / every)))}
+
+
+@pytest.mark.parametrize("size", [1, 144, 200, 360])
+def test_a_shard_whose_trigger_is_late_by_its_minute_begins_them_all(size: int) -> None:
+    every = timedelta(milliseconds=every_ms(_one_shard(size))["20m-00"])
+    assert TRIGGER_LATENESS + (size - 1) * every <= LAST_START - START_POLICY.longest
 
 
 def test_shards_of_one_minute_share_what_may_be_written() -> None:
