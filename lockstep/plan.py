@@ -46,6 +46,12 @@ from lockstep.store_kinds.base import Demand, StoreKind
 
 StoreT = TypeVar("StoreT", bound=StoreKind)
 
+_BLOB = "secrets.connection_blob"
+_SHARED_BLOB = (
+    "By default it is the same for all ids with the same part before the last slash: give each credential names of its "
+    "own, `secrets: {app_user: …, connection_blob: …}`"
+)
+
 
 class LockTable(Section):
     """The DynamoDB table that says who may rotate."""
@@ -137,7 +143,8 @@ class Plan(Section):
     def _credential_problems(self) -> Iterator[str]:
         # In OCI's names and in the audit log's folders a dot replaces the slash, so `a/b` and `a.b` collide there.
         dotted = ((place, _dotted(name)) for place, name in self._secrets())
-        yield from repeated(dotted, "with dots for slashes, secret name ")
+        for told in repeated(dotted, "with dots for slashes, secret name "):
+            yield f"{told}. {_SHARED_BLOB}" if _BLOB in told.partition(": ")[0] else told
         ids = [(f"credentials[{i}].id", _dotted(c.id)) for i, c in enumerate(self.credential_sections)]
         yield from repeated(ids, "with dots for slashes, ")
         engines = {d.name: d.engine for d in self.database_sections}
@@ -160,10 +167,7 @@ class Plan(Section):
         for i, credential in enumerate(self.credential_sections):
             names, path = credential.secret_names, f"credentials[{i}]"
             yield f"{path}.secrets.app_user" if credential.secrets else f"{path}.id", names.app_user
-            yield (
-                f"{path}.secrets.connection_blob" if credential.secrets else f"{path}.id",
-                names.connection_blob,
-            )
+            yield f"{path}.{_BLOB}", names.connection_blob
         yield from self._keys()
         yield from {_dotted(name): (place, name) for place, name in admin_secrets(self)}.values()
 

@@ -482,6 +482,18 @@ def test_a_secret_that_lockstep_reads_is_none_that_it_rotates(place: str, name: 
     assert any(f"{name.replace('/', '.')} appears 2 times" in p for p in problems), problems
 
 
+def test_credentials_with_one_default_blob_are_told_the_field_and_the_way_out() -> None:
+    first = VALID["credentials"][0]
+    others = [{**first, "id": f"team/app_{n}", "username": f"app_{n}"} for n in range(3)]
+    (told,) = [p for p in _problems({**VALID, "credentials": others}) if "secret name" in p]
+    assert told == (
+        "credentials[1].secrets.connection_blob: with dots for slashes, secret name team.connection_blob "
+        "appears 3 times, first in credentials[0].secrets.connection_blob; each must be unique. By default it is the "
+        "same for all ids with the same part before the last slash: give each credential names of its own, "
+        "`secrets: {app_user: …, connection_blob: …}`"
+    )
+
+
 @pytest.mark.parametrize(("one", "other"), list(combinations(FIXED, 2)))
 def test_secrets_that_lockstep_reads_are_different_ones(one: str, other: str) -> None:
     document = _with(other, "lockstep.shared", of=_with(one, "lockstep/shared", of=BOTH))
