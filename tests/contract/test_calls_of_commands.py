@@ -17,9 +17,11 @@ from lockstep.cli import app
 from lockstep.cli.operator import operator
 from lockstep.cost.calls import Shape
 from lockstep.model import Engine, SecretStr
+from lockstep.plan_file import load_plan
+from lockstep.published.places import INDEX, PLANS
 from lockstep.serve.calls import Calls
 from lockstep.serve.looking import Looker
-from lockstep.stack_names import KEY_OUTPUT
+from lockstep.stack_names import KEY_OUTPUT, plan_bucket_name
 from lockstep.system import SystemClock
 from lockstep.tags import STACK_TAG
 from sandbox import plans
@@ -253,14 +255,34 @@ def checkpoint(person: Person) -> None:
     person.run("audit", "checkpoint", "-o", str(person.tmp_path / "checkpoint"))
 
 
-def provision(person: Person) -> None:
-    """Make a secret, and tag one; the stack says with which key."""
-    aws, plan = person.running.estate.aws, person.tmp_path / "fleet.yaml"
+def fleet_plan(person: Person) -> Path:
+    """A plan of one credential that nobody else has."""
     document = plans.plan_document(
         [plans.database("orders", Engine.MYSQL)],
         [plans.credential("fleet/a", "orders", secrets=plans.own_secrets("fleet/a"))],
     )
-    plan.write_text(json.dumps(document))
+    file = person.tmp_path / "fleet.yaml"
+    file.write_text(json.dumps(document))
+    return file
+
+
+def publish(person: Person) -> None:
+    """Publish a plan, and put right a document that somebody has changed."""
+    s3, plan = person.running.estate.aws.client("s3"), fleet_plan(person)
+    bucket = plan_bucket_name(load_plan(plan).compiled.aws_stream.bucket)
+    with suppress(s3.exceptions.BucketAlreadyOwnedByYou):
+        s3.create_bucket(
+            Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": person.running.estate.aws.region}
+        )
+    words = ("plan", "publish", "-p", str(plan), "--cloud", "aws")
+    digest = json.loads(person.run(*words, "--json").stdout)["digest"]
+    s3.put_object(Bucket=bucket, Key=f"{PLANS}/{digest}/{INDEX}", Body=b"{}")
+    person.run(*words, "--replace")
+
+
+def provision(person: Person) -> None:
+    """Make a secret, and tag one; the stack says with which key."""
+    aws, plan = person.running.estate.aws, fleet_plan(person)
     key = aws.client("kms").create_key()["KeyMetadata"]["Arn"]
     template = {
         "Resources": {"Topic": {"Type": "AWS::SNS::Topic", "Properties": {"TopicName": "of-a-stack"}}},
@@ -284,6 +306,7 @@ ACTS: Mapping[str, Callable[[Person], object]] = {
     "audit verify": audit,
     "audit checkpoint": checkpoint,
     "orders": give_orders,
+    "plan publish": publish,
     "audit acknowledge": acknowledge,
     "adopt": lambda person: person.run("adopt", "--yes"),
     "provision": provision,
