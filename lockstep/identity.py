@@ -4,6 +4,7 @@
     AWS_RUNNER    what the environment gives: a role    an API key, kept in AWS Secrets Manager
     OCI_RUNNER    an access key, kept in OCI Vault      its resource principal
     OPERATOR      what the environment gives            what the environment names; else the AWS runner's API key
+    DEPLOYER      what the environment gives            what the environment names
 
 A key of the other cloud is a JSON object with the field names that this cloud's own tools give it. Everything about
 identities is here, so that a federation between the clouds needs no change elsewhere.
@@ -87,6 +88,8 @@ OCI_RUNNER = Identity(home="oci", aws=_kept_access_key, oci=lambda _plan, _read:
 """The OCI function."""
 OPERATOR = Identity(home="aws", aws=_environments_keys, oci=_named_identity)
 """A person at a command line. The AWS runner's key serves only those who may read it."""
+DEPLOYER = Identity(home="aws", aws=_environments_keys, oci=lambda _plan, _read: own_oci_identity())
+"""A person who makes what no runner may make: a published plan, secrets. A runner's key is of no use to them."""
 
 
 def own_oci_identity() -> "OciIdentity":

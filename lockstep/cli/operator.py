@@ -4,7 +4,7 @@ from functools import partial
 
 from lockstep.clouds import Clouds
 from lockstep.compiled import Store
-from lockstep.identity import OPERATOR
+from lockstep.identity import OPERATOR, Identity
 from lockstep.loading import later, load
 from lockstep.model import Credential
 from lockstep.named import NamedStore
@@ -16,16 +16,17 @@ from lockstep.timeouts import Timeouts
 from lockstep.wiring import endpoints_from_environment
 
 
-def operator(plan: Plan, *, before_send: BeforeSend = always) -> Clouds:
+def operator(plan: Plan, *, identity: Identity = OPERATOR, before_send: BeforeSend = always) -> Clouds:
     """What the plan names, opened as the operator.
 
     Args:
         plan: The plan.
+        identity: Who the person is.
         before_send: Called before each request.
     """
     return Clouds(
         plan,
-        OPERATOR,
+        identity,
         endpoints=endpoints_from_environment(),
         timeouts=Timeouts(),
         clock=SystemClock(),

@@ -30,7 +30,7 @@ from lockstep.cli.provisioning import (
     stack_of,
     terms_of,
 )
-from lockstep.identity import Cloud
+from lockstep.identity import DEPLOYER, Cloud
 from lockstep.plan import Plan
 from lockstep.provision.pace import AWS_QUOTA, AWS_RATE, OCI_RATE
 from lockstep.store_kinds import AwsSecretsManager, OciVault
@@ -108,7 +108,7 @@ def provision(  # noqa: PLR0913 - an option each
     """
     plan = plan_or_exit(file)
     ids = tuple(c.id for c in named(plan, only, everything=False)) if only else ()
-    clouds = operator(plan)
+    clouds = operator(plan, identity=DEPLOYER)
     rooms: list[Room] = []
     if _is_meant(plan, "aws", cloud):
         rooms.append(aws_room(plan, clouds, stack_of(settings, stack), ids, rate=rate or AWS_RATE))

@@ -25,7 +25,7 @@ from lockstep.cli.output import (
 )
 from lockstep.clouds import Clouds
 from lockstep.errors import PlanAccessDeniedError
-from lockstep.identity import Cloud
+from lockstep.identity import DEPLOYER, Cloud
 from lockstep.plan import Plan
 from lockstep.plan_checks import publication_problems
 from lockstep.plan_messages import in_order
@@ -113,7 +113,7 @@ def publish(
     valid, or cannot be published, 3 a bucket was unreachable, missing (without --if-there) or denied.
     """
     plan, published = _compiled(file)
-    clouds = operator(plan)
+    clouds = operator(plan, identity=DEPLOYER)
     found, wanted = [], _wanted(plan, cloud)
     for each in wanted:
         bucket, address = _bucket(plan, clouds, each, published.digest)

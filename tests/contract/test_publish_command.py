@@ -173,6 +173,19 @@ def test_before_a_first_deployment_only_a_missing_bucket_is_passed_over(
     assert "0 documents were there" in run(*words, "--cloud", "oci").output
 
 
+def test_who_names_no_identity_in_oci_is_told_so_and_no_runners_key_is_read(
+    plan_file: Path, clouds: tuple[AwsSandbox, OciSandbox], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aws, _ = clouds
+    monkeypatch.delenv("OCI_CONFIG_FILE")
+    asked: list[str] = []
+    aws.on_request = lambda service, operation: asked.append(f"{service} {operation}")
+    told = document(run("publish", "--plan", str(plan_file), "--cloud", "oci", "--json"))["error"]
+    assert (told["name"], told["exit_code"]) == ("OciIdentityMissingError", 3)
+    assert "OCI_CONFIG_FILE" in told["next"]
+    assert asked == []
+
+
 def test_a_plan_that_cannot_be_published_is_refused(plan_file: Path) -> None:
     text = plan_file.read_text()
     bucket = load_plan(plan_file).compiled.aws_stream.bucket
