@@ -52,11 +52,15 @@ def exit_code_of(kind: type[LockstepError]) -> Exit:
     return Exit.NO if issubclass(kind, _ANSWERS) else Exit.UNREACHABLE
 
 
+def code_of(error: LockstepError) -> Exit:
+    """The exit code of what a person is told of an error."""
+    return exit_code_of(type(told(error)))
+
+
 def tell(error: Exception) -> Exit:
     """Tell the person, or the program, about an error; the exit code."""
     ours = in_our_words(error)
-    shown = told(ours)
-    code = exit_code_of(type(shown))
+    code = code_of(ours)
     complain(line_of(ours))
     refuse(code, document(ours))
     return code

@@ -3,15 +3,17 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import Annotated, Literal
 
 import typer
 
 from lockstep.cli import failures
 from lockstep.cli.operator import operator
-from lockstep.cli.output import FEW, chosen, complain, matching, say, say_aside, wrong_use
+from lockstep.cli.output import FEW, chosen, complain, matching, say, say_aside, shown_ids, wrong_use
 from lockstep.cli.telling import tell
 from lockstep.clouds import Clouds
+from lockstep.environment import EnvironmentalError, told
 from lockstep.errors import LockstepError
 from lockstep.events.happenings import Entry, Happening, Paused, Resumed
 from lockstep.identity import Cloud
@@ -116,29 +118,81 @@ def each(credentials: Sequence[Credential], act: Callable[[Credential], None]) -
 
 
 def _many(credentials: Sequence[Credential], act: Callable[[Credential], None]) -> list[int]:
+    """As `each`, with equal errors told once. It ends where a whole batch fails for one reason in the environment."""
     codes: list[int] = []
-    for begin in range(0, len(credentials), TOLD_EVERY):
-        calls = [partial(_done, credential, act) for credential in credentials[begin : begin + TOLD_EVERY]]
-        codes += at_the_same_time(calls)
-        say_aside(f"{len(codes):,} of {len(credentials):,}")
-    failed = sum(map(bool, codes))
-    if failed:
+    failures_of: dict[str, _Failures] = {}
+    for begin, end in pairwise((0, FEW, *range(TOLD_EVERY, len(credentials), TOLD_EVERY), len(credentials))):
+        outcomes = at_the_same_time([partial(_tried, c, act) for c in credentials[begin:end]])
+        for credential, outcome in zip(credentials[begin:end], outcomes, strict=True):
+            if isinstance(outcome, LockstepError):
+                error = _without_credential(outcome)
+                failures_of.setdefault(str(error), _Failures(error, [])).ids.append(credential.id)
+        codes += [o if isinstance(o, int) else failures.code_of(o) for o in outcomes]
+        if hopeless := _is_of_this_machine(outcomes):
+            break
+        if end > FEW:
+            say_aside(f"{end:,} of {len(credentials):,}")
+    for failed in failures_of.values():
+        failed.tell()
+    missing = len(credentials) - codes.count(0)
+    if hopeless:
         complain(
-            f"{failed:,} of {len(credentials):,} not done. Repeat the command: what is done stays as it is"
+            f"{missing:,} of {len(credentials):,} not done: the last {len(outcomes):,} all failed in this way, so no "
+            "more were tried. Mend it and repeat the command: what is done stays as it is"
+        )
+    elif missing:
+        complain(
+            f"{missing:,} of {len(credentials):,} not done. Repeat the command: what is done stays as it is"
         )
     return codes
 
 
-def _done(credential: Credential, act: Callable[[Credential], None]) -> int:
-    """Do it for one; 0, or the exit code of its failure, which has been told."""
+@dataclass(frozen=True, slots=True)
+class _Failures:
+    """The credentials at which one error was met."""
+
+    error: LockstepError
+    ids: list[str]
+
+    def tell(self) -> None:
+        failures.tell(self.error)
+        complain(f"not done, {len(self.ids):,} credentials: {shown_ids(self.ids)}")
+
+
+def _without_credential(error: LockstepError) -> LockstepError:
+    """What a person is told of an error, whichever credential it was met at."""
+    shown = told(error)
+    if "credential" not in shown.where:
+        return shown
+    return type(shown)(**{key: value for key, value in shown.where.items() if key != "credential"})
+
+
+def _is_of_this_machine(outcomes: Sequence[int | LockstepError]) -> bool:
+    """Whether every credential failed for one reason that lies in the environment."""
+    reasons = {str(told(o)) if isinstance(o, LockstepError) else "" for o in outcomes}
+    return len(reasons) == 1 and all(
+        isinstance(o, LockstepError) and isinstance(told(o), EnvironmentalError) for o in outcomes
+    )
+
+
+def _tried(credential: Credential, act: Callable[[Credential], None]) -> int | LockstepError:
+    """Do it for one; 0, the exit code of a refusal that has been told, or an error that has not."""
     try:
         act(credential)
     except typer.Exit as stopped:
-        code = stopped.exit_code
+        complain(f"{credential.id}: not done")
+        return stopped.exit_code
     except LockstepError as error:
-        code = failures.tell(error)
-    else:
-        return 0
+        return error
+    return 0
+
+
+def _done(credential: Credential, act: Callable[[Credential], None]) -> int:
+    """Do it for one; 0, or the exit code of its failure, which has been told."""
+    outcome = _tried(credential, act)
+    if isinstance(outcome, int):
+        return outcome
+    code = failures.tell(outcome)
     complain(f"{credential.id}: not done")
     return code
 

@@ -28,7 +28,7 @@ DEFAULT_PLAN = Path("lockstep.yaml")
 FEW = 20
 """So many credentials are done one after the other, and more of them side by side."""
 SHOWN_IDS = 20
-"""So many ids of a plan are listed where one is not known."""
+"""So many ids are listed in one line."""
 
 
 class Exit(IntEnum):
@@ -170,6 +170,10 @@ def one(plan: Plan, credential_id: str) -> Credential:
 
 
 def _known(plan: Plan) -> str:
-    ids = [c.id for c in plan.credentials]
+    return f"it has: {shown_ids([c.id for c in plan.credentials])}"
+
+
+def shown_ids(ids: Sequence[str]) -> str:
+    """The first `SHOWN_IDS` of the ids, and how many more there are."""
     more = f" and {len(ids) - SHOWN_IDS:,} more" if len(ids) > SHOWN_IDS else ""
-    return f"it has: {', '.join(ids[:SHOWN_IDS])}{more}"
+    return f"{', '.join(ids[:SHOWN_IDS])}{more}"

@@ -135,6 +135,32 @@ def test_a_plan_of_many_credentials_is_activated_in_place_of_the_one_before(
     assert fleet.entries() == written + 1
 
 
+def test_what_fails_for_all_is_said_once_and_no_more_are_tried(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    forget_session()
+    done = run("plan", "activate", "--all", "--from-plan", str(fleet.before))
+    assert done.exit_code == 3
+    assert done.stderr.count("AwsCredentialsMissingError") == 1
+    assert "40 of 40 not done: the last 20 all failed in this way, so no more were tried" in done.stderr
+    assert "Mend it and repeat the command" in done.stderr
+    assert fleet.entries() == 0
+
+
+def test_equal_errors_are_said_once_with_the_credentials(fleet: Fleet) -> None:
+    broken = [f"orders/app_{number}" for number in range(25)]
+    for name in broken:
+        fleet.put(name, fence={"S": "no number"})
+    done = run("plan", "activate", "--all", "--from-plan", str(fleet.before))
+    assert done.exit_code == 3
+    assert done.stderr.count("LockTableAccessDeniedError") == 1
+    assert f"not done, 25 credentials: {', '.join(broken[:20])} and 5 more" in done.stderr
+    assert "25 of 40 not done. Repeat the command" in done.stderr
+
+
 def test_a_run_of_all_gives_what_a_run_of_each_gives(fleet: Fleet) -> None:
     assert run("pause", "--all").exit_code == 0
     assert all(item["paused"]["BOOL"] for item in fleet.records().values())
