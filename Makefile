@@ -132,15 +132,18 @@ oci-init: setup terraform-cli
 	$(TERRAFORM) -chdir=oci_fn/terraform init -input=false
 
 # As the administrator that Terraform is: its default is the config file of the OCI CLI.
-PUBLISH_OCI = OCI_CONFIG_FILE=$${OCI_CONFIG_FILE:-$$HOME/.oci/config} .venv/bin/lockstep plan publish --cloud oci --plan $(PLAN)
-PLAN_DIGEST = .venv/bin/lockstep plan compile --json --plan $(PLAN) | $(PYTHON) -c 'import json, sys; print(json.load(sys.stdin)["digest"])'
+PUBLISH_OCI = OCI_CONFIG_FILE=$${OCI_CONFIG_FILE:-$$HOME/.oci/config} $(PYTHON) -m lockstep plan publish --cloud oci --plan $(PLAN)
+# A failure ends the line.
+WITH_DIGEST = digest=$$($(PYTHON) -m lockstep plan compile --digest --plan $(PLAN)) &&
 
 # The function reads its plan from a bucket. Published before the function is told of it, and at the first time, when the bucket
 # is made here, after it.
-deploy-oci: oci-init ## Deploy the OCI side of PLAN with Terraform; see oci_fn/terraform/README.md
-	.venv/bin/lockstep plan check --before-oci --plan $(PLAN)
+deploy-oci: oci-init ## Deploy the OCI side of PLAN with Terraform; see oci_fn/terraform/README.md (REMOVE_STANDBY=1, PAUSE_STANDBY=1)
+	$(PYTHON) -m lockstep plan check --before-oci --plan $(PLAN)
+	$(WITH_DIGEST) $(PYTHON) -m cdk.standby --terraform $(TERRAFORM) --plan $(PLAN) $(if $(REMOVE_STANDBY),--remove) \
+	  $(if $(PAUSE_STANDBY),--pause) -- -var=plan_digest=$$digest
 	$(PUBLISH_OCI) --if-there
-	$(TERRAFORM) -chdir=oci_fn/terraform apply -var plan_file=$(abspath $(PLAN)) -var plan_digest=$$($(PLAN_DIGEST))
+	$(WITH_DIGEST) $(TERRAFORM) -chdir=oci_fn/terraform apply -var plan_file=$(abspath $(PLAN)) -var plan_digest=$$digest
 	$(PUBLISH_OCI)
 
 destroy-oci: oci-init ## Remove the OCI runner; secrets and audit log stay

@@ -45,6 +45,7 @@ def compile_(
         Path | None,
         typer.Option("--out", help="Write the documents and CA files below this folder, as plans/<digest>/."),
     ] = None,
+    digest: Annotated[bool, typer.Option("--digest", help="Print the digest alone, for programs.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Compile the plan into the documents that the functions read, and print its digest.
@@ -55,6 +56,8 @@ def compile_(
 
     Exit code: 0 compiled, 2 the plan is not valid, or cannot be published.
     """
+    if digest and as_json:
+        raise wrong_use("give --digest or --json, not both")
     plan, published = _compiled(file)
     if folder:
         named = {ca_file for server in plan.databases for ca_file in server.ca_files}
@@ -65,6 +68,9 @@ def compile_(
         )
     if as_json:
         print_json(_document(plan, published))
+        return
+    if digest:
+        say(published.digest)
         return
     say(f"digest {published.digest}")
     say(

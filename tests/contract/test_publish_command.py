@@ -76,6 +76,8 @@ def test_a_plan_is_compiled_without_a_cloud(plan_file: Path, tmp_path: Path) -> 
     assert shown.exit_code == 0, shown.output
     plan, told = load_plan(plan_file), document(run("compile", "--plan", str(plan_file), "--json"))
     assert f"digest {told['digest']}" in shown.stdout
+    assert run("compile", "--plan", str(plan_file), "--digest").stdout == f"{told['digest']}\n"
+    assert run("compile", "--plan", str(plan_file), "--digest", "--json").exit_code == 2
     assert [s["name"] for s in told["shards"]] == [s.name for s in plan.shards]
     assert all(
         f"shard {s['name']}: {s['credentials']} credentials, {s['schedule']}" in shown.stdout

@@ -114,6 +114,10 @@ def run(terraform: Any, name: str, argument: Any) -> Any:  # noqa: ANN401 - any 
             done = terraform.fmt(check=True, diff=True, recursive=True, list=True, write=False)
         case "plan":
             done = terraform.plan(check=False, detailed_exitcode=True)
+        case "plan_out":
+            done = terraform.plan(check=False, out=argument)
+        case "show_plan":
+            done = terraform.show(argument, check=False)
         case "state_rm":
             done = terraform.state_rm(argument, check=False)
         case "apply" | "destroy" | "init" | "show" | "validate":
