@@ -214,7 +214,7 @@ def test_one_bucket_is_adopted_and_the_other_is_made_with_its_access_log(line: s
 
 def test_an_adopted_table_is_the_one_that_is_locked() -> None:
     adopting = _adopting(lock_table=True)
-    machine = adopting.properties("AWS::StepFunctions::StateMachine")
+    machine = adopting.properties("AWS::StepFunctions::StateMachine", StateMachineName="lockstep")
     assert machine["DefinitionSubstitutions"]["LockTable"] == "lockstep"
     (lock,) = _statements(adopting, "generate", "WriteLock")
     assert adopting.words(lock["Resource"]) == "table lockstep"
