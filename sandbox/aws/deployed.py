@@ -22,6 +22,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 from moto.awslambda.models import lambda_backends
 
+from lockstep.stack_names import fleet_machine_name, state_machine_name
 from sandbox.aws.executions import Client, Execution, ended
 from sandbox.aws.interpreter import access_key
 from sandbox.aws.lambda_host import InvocationResult, Registered
@@ -169,9 +170,9 @@ class DeployedStack:
     def alias_of(self, credential_id: str) -> str:
         """The alias by which the deployed fleet starts the rotations of a credential."""
         states = self._client("stepfunctions")
-        definition = states.describe_state_machine(stateMachineArn=self.machines[f"{self.name}-fleet"])[
-            "definition"
-        ]
+        definition = states.describe_state_machine(
+            stateMachineArn=self.machines[fleet_machine_name(self.name)]
+        )["definition"]
         found = _CHOSEN.search(definition)
         if not found:
             raise ValueError("the fleet chooses between no two aliases")
@@ -179,8 +180,13 @@ class DeployedStack:
 
     @property
     def machines(self) -> Mapping[str, str]:
-        """The ARNs of the state machines, by name."""
-        return {arn.rpartition(":")[2]: arn for arn in self.of_type("AWS::StepFunctions::StateMachine")}
+        """The ARNs of the state machines, by name. CloudFormation is not asked: it may be in a deployment."""
+        names = {state_machine_name(self.name), fleet_machine_name(self.name)}
+        pages = self._client("stepfunctions").get_paginator("list_state_machines").paginate()
+        found = {
+            machine["name"]: machine["stateMachineArn"] for page in pages for machine in page["stateMachines"]
+        }
+        return {name: found[name] for name in sorted(names & found.keys())}
 
     def _runs_of(self, minute: int) -> list[Execution]:
         """The rotations that the fleet has started for a minute."""

@@ -17,6 +17,7 @@ import pytest
 
 from cdk import rollback
 from cdk.bundle import read_bundle
+from cdk.canary import Canary
 from lockstep.aws.dynamodb_orders import DynamoDbOrders
 from lockstep.orders import Activate
 from sandbox.aws import Execution
@@ -167,6 +168,13 @@ class Minutes:
     passed: int = 0
     versions: dict[str, set[str]] = field(default_factory=lambda: {CANARY: set(), OTHER: set()})
 
+    @property
+    def waited(self) -> int:
+        """The minutes for which a deployment waits whose canary does not fail."""
+        canary = self.running.now.plan.credential(CANARY)
+        assert canary
+        return Canary(canary).wait_minutes
+
     def __call__(self) -> None:
         """Let one minute pass. CloudFormation answers nobody meanwhile."""
         self.passed += 1
@@ -267,7 +275,7 @@ def test_a_canary_that_fails_holds_the_others_on_the_old_version_and_all_goes_ba
     with pytest.raises(CdkError, match=r"alarms are in an 'ALARM' state: \['orders-Canary'\]"):
         guarded(running, broken)
     assert running.now.status() == "UPDATE_ROLLBACK_COMPLETE"
-    assert minutes.passed < 48
+    assert minutes.passed < minutes.waited
     assert minutes.versions == {CANARY: {"3"}, OTHER: {"2"}}
     assert running.aliases() == {"live": "2", "canary": "2", "gate": "2"}
     assert {running.rotate(credential_id) for credential_id in (CANARY, OTHER)} == {"2"}
@@ -277,7 +285,7 @@ def test_a_canary_that_rotates_lets_the_others_follow(
     running: Running, minutes: Minutes, tmp_path: Path
 ) -> None:
     guarded(running, package(running.now, tmp_path / "newer", beside="newer.txt"))
-    assert minutes.passed == 48
+    assert minutes.passed == minutes.waited
     # The number of the version of the failed deployment is not used again.
     assert minutes.versions == {CANARY: {"4"}, OTHER: {"2"}}
     assert set(running.aliases().values()) == {"4"}
