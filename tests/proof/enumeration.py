@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from sandbox.wire import Call, Fault, FaultKind, Order
-from tests.proof.estate import INTERVAL_SECONDS, WiredEstate
+from tests.proof.estate import WiredEstate
 from tests.proof.invariants import ViolationError
 from tests.proof.observer import Observer
 from tests.proof.runners import RUNNERS, Outcome, RunnerName, Runners
@@ -99,7 +99,7 @@ class Enumeration:
     def undisturbed(self, runner: RunnerName, order: Order = Order.FORWARD) -> list[Call]:
         """A rotation in which nothing goes wrong; its calls."""
         self._estate.wire.order = order
-        self._estate.clock.jump(INTERVAL_SECONDS + 60)
+        self._runners.wait_for(runner, self._credential.id)
         outcome = self._watched(runner, None)
         self._raise()
         self.observer.recovered(outcome)
@@ -153,14 +153,14 @@ class Enumeration:
         began, fault = time.monotonic(), Fault(case.fault, case.at)
         tally.cases += 1
         self._estate.wire.order = case.order
-        self._estate.clock.jump(INTERVAL_SECONDS + 60)
+        self._runners.wait_for(case.runner, self._credential.id)
         calls: list[Call] = []
         outcome = recovery = None
         try:
             outcome = self._disturbed(case, fault)
             calls = list(self._estate.wire.calls)
             self._raise()
-            self._estate.clock.jump(INTERVAL_SECONDS + 60)
+            self._runners.wait_for(case.recoverer, self._credential.id)
             recovery = self._watched(case.recoverer, None)
             self._estate.wire.deliver_late()
             self._raise()
@@ -185,7 +185,7 @@ class Enumeration:
         def asleep() -> None:
             # The databases end silent sessions long before a lease is over.
             self._estate.wire.process.fall_asleep()
-            self._estate.clock.jump(INTERVAL_SECONDS)
+            self._runners.wait_for(case.recoverer, self._credential.id)
             if case.taker_dies_after:
                 at = len(self._estate.wire.calls) + case.taker_dies_after
                 self._estate.wire.arm(Fault(FaultKind.DIE_AFTER, at))

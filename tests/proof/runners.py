@@ -12,6 +12,9 @@ from typing import Any, Literal
 from fdk import context  # type: ignore[import-untyped]  # fdk ships no types
 
 from lockstep.identity import OCI_RUNNER
+from lockstep.standby import STANDBY, turn_after
+from lockstep.timing import START_LATENESS
+from lockstep.wall_clock import last_trigger, period
 from lockstep.wiring import hosted_runner
 from oci_fn import func
 from sandbox.aws import InvocationContext, InvocationResult, ProcessDied
@@ -67,6 +70,21 @@ class Runners:
         host.before_call, host.after_call = self._begin, self._end
         yield self
         host.before_call = host.after_call = None
+
+    def wait_for(self, runner: RunnerName, credential_id: str) -> None:
+        """Let an interval pass, and more until this runner comes to the credential, on time or late (protocol R2, R8).
+
+        AWS was last seen an interval ago then, so the standby, in its turn, does not leave a rotation to it.
+        """
+        credential = self._estate.running.direct.credential(credential_id)
+        assert credential
+        schedule, now = credential.schedule, self._estate.clock.now()
+        phase = schedule.phase + (turn_after(schedule.interval) if runner == STANDBY else timedelta())
+        comes_at = now + schedule.interval
+        called_at = last_trigger(schedule.interval, comes_at, phase)
+        if comes_at >= called_at + START_LATENESS:
+            comes_at = called_at + period(schedule.interval)
+        self._estate.clock.jump((comes_at - now).total_seconds())
 
     def rotate(self, runner: RunnerName, credential_id: str, **more: object) -> Outcome:
         """One run, from its trigger to its end."""

@@ -17,7 +17,7 @@ from sandbox.applications import Application, Applications, by_client
 from sandbox.outside import StoreName
 from sandbox.wire import Fault, FaultKind, Process
 from tests.proof.enumeration import ON_CHANGES
-from tests.proof.estate import INTERVAL_SECONDS, KINDS, WiredEstate, estate
+from tests.proof.estate import KINDS, WiredEstate, estate
 from tests.proof.function_process import FunctionProcess
 from tests.proof.observer import STORES
 from tests.proof.runners import RUNNERS, Outcome, RunnerName, Runners
@@ -68,7 +68,8 @@ def soak(kinds: Sequence[str], *, minutes: float, seed: int) -> SoakResult:
                         if rng.random() < FAULTED_PART
                         else None
                     )
-                    _interval(world, applications)
+                    _log_in(applications)
+                    runners.wait_for(runner, f"proof/{kind}")
                     outcome = _rotate(world, runners, function, kind, runner, fault)
                     result.rotations += outcome.outcome == "rotated"
                     result.disturbed += bool(fault and fault.struck)
@@ -88,8 +89,8 @@ def soak(kinds: Sequence[str], *, minutes: float, seed: int) -> SoakResult:
     return result
 
 
-def _interval(world: WiredEstate, applications: Applications) -> None:
-    """Let an interval pass, once every application has logged in with what was served before."""
+def _log_in(applications: Applications) -> None:
+    """Wait until every application has logged in with what is served now."""
     seen = {a.name: a.logins + len(a.refusals) for a in applications.all}
     deadline = time.monotonic() + LOGIN_SECONDS
     # Two logins: the first may have begun before.
@@ -97,7 +98,6 @@ def _interval(world: WiredEstate, applications: Applications) -> None:
         if time.monotonic() > deadline:
             raise TimeoutError("an application does not log in any more")
         time.sleep(0.005)
-    world.clock.jump(INTERVAL_SECONDS + 60)
 
 
 def _rotate(
