@@ -40,6 +40,7 @@ class AuditStory:
 
     def __init__(self, world: MemoryWorld | None = None) -> None:
         self.world = world or MemoryWorld.create(make_plan())
+        self.world.by_wall_clock()
         self.count = 0
 
     @property

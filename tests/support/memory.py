@@ -450,6 +450,11 @@ class MemoryWorld:
         phase = (self.clock.now() - EPOCH + schedule.interval / 2) % schedule.interval
         self.credential = replace(self.credential, schedule=replace(schedule, phase=phase))
 
+    def by_wall_clock(self) -> None:
+        """Let AWS's triggers begin at midnight, as those of a first shard do."""
+        schedule = replace(self.credential.schedule, phase=timedelta())
+        self.credential = replace(self.credential, schedule=schedule)
+
     def hand_over(self, login: Login) -> None:
         """Put a login in every store and every database, as people did before Lockstep."""
         text = json.dumps({"username": login.username, "password": login.password.reveal()})

@@ -1,7 +1,5 @@
 """A day of the shipped sequence and lock with an AWS that hangs: as simulated in `test_standby.py`."""
 
-from dataclasses import replace
-from datetime import timedelta
 from itertools import pairwise
 
 from lockstep.timing import LEASE
@@ -20,9 +18,7 @@ def _hang(world: MemoryWorld, name: str) -> None:
 def test_a_day_of_the_shipped_runs_with_an_aws_that_hangs() -> None:
     # (protocol R8, R9)
     world = MemoryWorld.create()
-    world.credential = replace(
-        world.credential, schedule=replace(world.credential.schedule, phase=timedelta())
-    )
+    world.by_wall_clock()
     interval = world.credential.schedule.interval
     assert last_trigger(interval, world.clock.now()) == world.clock.now()
     rotate(world, "first")
