@@ -69,8 +69,9 @@ class Queries:
 
         def run() -> None:
             while not stop.is_set():
+                users = self.users
                 try:
-                    self.users.add(self.ask())
+                    users.add(self.ask())
                 except Exception as e:  # noqa: BLE001 - the test wants none
                     self.errors.append(e)
                 self.count += 1
@@ -86,9 +87,8 @@ class Queries:
                 worker.join(PATIENCE_SECONDS)
 
     def settle(self) -> set[str]:
-        """The users of the next 50 queries."""
-        self._wait_for(10)  # Those under way.
-        self.users.clear()
+        """The users of the next 50 queries. Those under way, however long they take, are not among them."""
+        self.users = set()
         self._wait_for(50)
         assert self.errors == []
         return set(self.users)
