@@ -46,7 +46,7 @@ class Publication:
         again = f"`lockstep plan publish --cloud aws --plan {self.deployment.settings.plan}`"
         try:
             state = state_of(bucket, published)
-            names = state.missing if not state.different else frozenset[str]()
+            names = state.wanting()
             different = state.different | write(
                 bucket, published, names, clock=SystemClock(), done=lambda _name: None
             )

@@ -62,6 +62,17 @@ class State:
     missing: frozenset[str]
     different: frozenset[str]
 
+    def wanting(self, *, replace: bool = False) -> frozenset[str]:
+        """What is to be written.
+
+        Args:
+            replace: Also in the place of something else.
+        """
+        if replace:
+            return self.missing | self.different
+        # The index says that everything is there.
+        return self.missing - {INDEX} if self.different else self.missing
+
 
 def state_of(bucket: PlanBucket, published: Published) -> State:
     """Compare a bucket with a plan: by a list, and by reading what the list does not show to be the same."""
