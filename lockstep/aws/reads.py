@@ -76,6 +76,12 @@ class AwsReads:
         except AwsResourceMissingError:
             return None
 
+    def stack_outputs(self, stack: str) -> Mapping[str, str]:
+        """The outputs of a stack of CloudFormation, by name; none where it is not there."""
+        found = self.found("cloudformation", "describe_stacks", StackName=stack)
+        outputs = found["Stacks"][0].get("Outputs", []) if found else []
+        return {output["OutputKey"]: output["OutputValue"] for output in outputs}
+
     def all(
         self,
         service: str,

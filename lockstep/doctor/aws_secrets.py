@@ -90,14 +90,12 @@ def _make(context: Context, one: Wanted) -> str:
 def _is_provisioned(context: Context) -> bool:
     """Whether `lockstep provision` makes them: as the stack says, or else by the size of the plan."""
     try:
-        found = context.aws.found("cloudformation", "describe_stacks", StackName=context.stack)
+        says = context.aws.stack_outputs(context.stack).get(SECRETS_OUTPUT)
     except EnvironmentalError:
-        found = None
-    outputs = found["Stacks"][0].get("Outputs", []) if found else []
-    says = next((o["OutputValue"] for o in outputs if o["OutputKey"] == SECRETS_OUTPUT), None)
+        says = None
     if says is None:
         return len(context.plan.credential_sections) > MOST_WITH_SECRETS
-    return bool(says == "provision")
+    return says == "provision"
 
 
 def labels(context: Context) -> Iterator[Answer]:

@@ -44,8 +44,7 @@ def stack(context: Context) -> Iterator[Answer]:
 
 def build(context: Context) -> Iterator[Answer]:
     """What is deployed is of this build's format and version."""
-    shown = context.aws("cloudformation", "describe_stacks", StackName=context.stack)["Stacks"][0]
-    outputs = {o["OutputKey"]: o["OutputValue"] for o in shown.get("Outputs", [])}
+    outputs = context.aws.stack_outputs(context.stack)
     version, written = outputs.get(VERSION_OUTPUT), outputs.get(FORMAT_OUTPUT, "")
     if version is None or not written.isdecimal():
         text = "the stack does not say which build it is of, so it is older than this command"
