@@ -1,13 +1,12 @@
 """`lockstep audit`: verify the signed chains, show the newest entries."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 
 from lockstep.audit.chain import Entry, parse
 from lockstep.audit.checkpoint import NOTHING, Base, bases
@@ -31,6 +30,7 @@ from lockstep.cli.output import (
     say,
     wrong_use,
 )
+from lockstep.cli.progress import progress_bar
 from lockstep.cli.times import absolute
 from lockstep.clouds import Clouds
 from lockstep.errors import AuditLogUnreachableError, AuditVerificationError, NewerFormatError
@@ -178,20 +178,6 @@ def _streams(
     if not found:
         raise wrong_use(f"the plan has no runner in {stream}, so there is no stream {stream}")
     return found
-
-
-@contextmanager
-def progress_bar() -> Iterator[Progress]:
-    """Shows how many objects of each stream were read; on a terminal only."""
-    with Progress(
-        TextColumn("{task.description}", markup=False),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=err,
-        transient=True,
-        disable=not err.is_terminal,
-    ) as progress:
-        yield progress
 
 
 def _show_verdict(credential: Credential, v: Verification, now: datetime) -> None:

@@ -28,7 +28,7 @@ DEFAULT_PLAN = Path("lockstep.yaml")
 FEW = 20
 """So many credentials are done one after the other, and more of them side by side."""
 SHOWN_IDS = 20
-"""So many ids are listed in one line."""
+"""So many ids or names of a kind are listed for people; of the others their number."""
 
 
 class Exit(IntEnum):

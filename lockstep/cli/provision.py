@@ -10,6 +10,7 @@ from lockstep.cli.giving import named
 from lockstep.cli.operator import operator
 from lockstep.cli.output import (
     DEFAULT_PLAN,
+    SHOWN_IDS,
     AsJson,
     DryRun,
     Exit,
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
     from lockstep.provision.orphans import Orphan
 
 _STORES: Mapping[Cloud, type[AwsSecretsManager | OciVault]] = {"aws": AwsSecretsManager, "oci": OciVault}
-SHOWN = 20
-"""So many of one kind are listed for people; `--json` lists all."""
 _RETIRE = (
     "the plan does not name it. Its credential should have been ended by `lockstep retire` before it left the plan; "
     "once no application reads it, delete it:"
@@ -147,19 +146,19 @@ def _show(report: Report, orphans: "tuple[Orphan, ...]", *, is_dry: bool) -> Non
             say(f"    {decision.command}", style="bold")
     for decision in report.noted:
         say(f"{decision.name}: {'; '.join(decision.problems)}", style="yellow")
-    for orphan in orphans[:SHOWN]:
+    for orphan in orphans[:SHOWN_IDS]:
         say(f"{orphan.name}: {_RETIRE}", style="yellow")
         say(f"    {orphan.command}", style="bold")
-    if len(orphans) > SHOWN:
-        say(f"and {len(orphans) - SHOWN} more that the plan does not name; --json lists all")
+    if len(orphans) > SHOWN_IDS:
+        say(f"and {len(orphans) - SHOWN_IDS} more that the plan does not name; --json lists all")
     say(report.line(is_dry=is_dry), style="bold red" if report.refused else "green")
 
 
 def _list(what: str, names: list[str]) -> None:
-    for name in names[:SHOWN]:
+    for name in names[:SHOWN_IDS]:
         say(f"{what}: {name}")
-    if len(names) > SHOWN:
-        say(f"{what}: {len(names) - SHOWN} more; --json lists all")
+    if len(names) > SHOWN_IDS:
+        say(f"{what}: {len(names) - SHOWN_IDS} more; --json lists all")
 
 
 def _document(report: Report, orphans: "tuple[Orphan, ...] | None") -> dict[str, Any]:

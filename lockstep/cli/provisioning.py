@@ -10,11 +10,11 @@ from pathlib import Path
 from threading import Event
 
 import typer
-from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lockstep.aws.made_secrets import StackSecrets, listed
 from lockstep.aws.reads import AwsReads
 from lockstep.cli.output import Exit, complain, err, refuse, say_aside, wrong_use
+from lockstep.cli.progress import progress_bar
 from lockstep.clouds import Clouds
 from lockstep.doctor.oci_tenancy import vault_of
 from lockstep.identity import Cloud
@@ -164,11 +164,8 @@ def aws_room(
 
 
 def _key_of_stack(clouds: Clouds, stack: str, region: str) -> str:
-    found = AwsReads(clouds.aws, region).found("cloudformation", "describe_stacks", StackName=stack)
-    outputs = found["Stacks"][0].get("Outputs", []) if found else []
-    for output in outputs:
-        if output["OutputKey"] == KEY_OUTPUT:
-            return str(output["OutputValue"])
+    if key := AwsReads(clouds.aws, region).stack_outputs(stack).get(KEY_OUTPUT):
+        return key
     text = (
         f"stack {stack} is not deployed in {region}, so the key of its secrets is not known; deploy it first "
         "(`make deploy-aws`), or name a key as adopt.encryption_key in cdk.json"
@@ -298,7 +295,6 @@ def _progress(report: Report, *, is_quiet: bool) -> Iterator[Callable[[], None]]
 
         yield tell
         return
-    columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=err, transient=True) as progress:
+    with progress_bar() as progress:
         task = progress.add_task(report.cloud, total=report.total)
         yield lambda: progress.update(task, advance=1)

@@ -6,23 +6,24 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn
 
 from lockstep.cli.operator import operator
 from lockstep.cli.output import (
     DEFAULT_PLAN,
+    SHOWN_IDS,
     AsJson,
     DryRun,
     Exit,
     PlanFile,
     complain,
-    err,
     print_json,
     say,
     say_aside,
     source_or_exit,
     wrong_use,
 )
+from lockstep.cli.progress import progress_bar
 from lockstep.clouds import Clouds
 from lockstep.errors import PlanAccessDeniedError
 from lockstep.identity import DEPLOYER, Cloud
@@ -33,9 +34,6 @@ from lockstep.published.compiling import Published, compile_plan
 from lockstep.published.places import INDEX, folder_of, place_in_aws, place_in_oci
 from lockstep.published.publishing import NO_BUCKET, PlanBucket, State, state_of, write, write_folder
 from lockstep.wall_clock import cron_expression
-
-SHOWN = 20
-"""So many documents are named; of the others their number."""
 
 
 def compile_(
@@ -199,10 +197,7 @@ def _published(
     """Publish in one cloud; what became of it."""
     state = state_of(bucket, published)
     replacing = state.different if replace else frozenset[str]()
-    names = state.missing | replacing
-    different = state.different - replacing
-    if different:
-        names -= {INDEX}  # It says that everything is there.
+    names, different = state.wanting(replace=replace), state.different - replacing
     if not dry_run:
         with _progress(cloud, total=len(published.files), there=len(state.same)) as done:
             different |= write(bucket, published, names, clock=clouds.clock, done=done, replacing=replacing)
@@ -223,16 +218,8 @@ def _outcome(
 
 @contextmanager
 def _progress(cloud: str, *, total: int, there: int) -> Iterator[Callable[[str], None]]:
-    """Shows how many documents are there; on a terminal only."""
-    with Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=err,
-        transient=True,
-        disable=not err.is_terminal,
-    ) as progress:
+    """Shows how many documents are there."""
+    with progress_bar(BarColumn()) as progress:
         task = progress.add_task(cloud, total=total, completed=there)
         yield lambda _name: progress.advance(task)
 
@@ -246,8 +233,8 @@ def _show(found: dict[str, Any], *, dry_run: bool) -> None:
     different = found["different"]
     if different:
         complain(f"  {len(different):,} have other content than the plan's, so functions refuse them:")
-        for name in different[:SHOWN]:
+        for name in different[:SHOWN_IDS]:
             complain(f"    {name}")
-        if len(different) > SHOWN:
-            complain(f"    and {len(different) - SHOWN:,} more")
+        if len(different) > SHOWN_IDS:
+            complain(f"    and {len(different) - SHOWN_IDS:,} more")
         complain("  find out who wrote them, and put the plan's own there: lockstep plan publish --replace")

@@ -15,7 +15,7 @@ from lockstep.audit.report.evidence import evidence
 from lockstep.audit.report.page import page
 from lockstep.audit.report.tables import as_csv, as_json
 from lockstep.audit.verify import Verdict
-from lockstep.cli.audit import progress_bar, verified
+from lockstep.cli.audit import verified
 from lockstep.cli.operator import operator
 from lockstep.cli.output import (
     DEFAULT_PLAN,
@@ -27,6 +27,7 @@ from lockstep.cli.output import (
     plan_or_exit,
     wrong_use,
 )
+from lockstep.cli.progress import progress_bar
 from lockstep.durations import parse_duration
 
 LONGEST = timedelta(days=3650)
