@@ -1,0 +1,401 @@
+"""HTTPS servers that are known by host name, all on one port of the loopback interface.
+
+In AWS and in OCI a verifier of tokens reads an issuer's documents by its name. `Names.fetch` is such a reader: it
+reaches only the names that are served here, checks their certificates, and gives up in time.
+"""
+
+import socket
+import ssl
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from http.client import HTTPException, HTTPResponse
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Event, Lock, Thread
+from types import TracebackType
+from typing import Final, Self
+from urllib.parse import SplitResult, urlsplit
+
+from sandbox.databases.tls import Certificate, CertificateAuthority
+
+LIMIT_BYTES: Final = 100_000
+"""What a document may have, see `Names.fetch`."""
+WITHIN_SECONDS: Final = 2.0
+"""How long `Names.fetch` waits for all of a document."""
+_HEADERS_BYTES: Final = 16_384
+_TRICKLE_SECONDS: Final = 0.05
+_LOOPBACK: Final = "127.0.0.1"
+
+
+class Trouble(Enum):
+    """What may be wrong with a name."""
+
+    REFUSED = auto()
+    """The name resolves, but nothing listens."""
+    SILENT = auto()
+    """It takes the connection and says nothing."""
+    SLOW = auto()
+    """It sends one byte after the other, each in time."""
+    CUT = auto()
+    """It closes the connection in the middle of the document."""
+    HUGE = auto()
+    """Its document does not end before the limit of `fetch`."""
+    WRONG_CERTIFICATE = auto()
+    """Its certificate is valid, but for another name."""
+    EXPIRED_CERTIFICATE = auto()
+    UNKNOWN_AUTHORITY = auto()
+    """Its certificate is of an authority that the reader does not trust."""
+    REDIRECT = auto()
+    """It names the same document at another address."""
+    NOT_FOUND = auto()
+
+
+class FetchError(Exception):
+    """A document could not be read; the text says why."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a served name answers."""
+
+    status: int
+    body: bytes = field(default=b"", repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+Respond = Callable[[str], Answer]
+"""Answers a GET of a target, which is the path and query of the URL as they came."""
+
+
+class Names:
+    """Host names with HTTPS servers of their own; nothing listens before the first one is served.
+
+    Attributes:
+        troubles: What is wrong with a name; may be changed at any time.
+    """
+
+    def __init__(self, authority: CertificateAuthority | None = None) -> None:
+        """Know no name.
+
+        Args:
+            authority: Issues the certificates; by default one of its own, in a temporary folder.
+        """
+        self.troubles: dict[str, Trouble] = {}
+        self._given = authority
+        self._folder: TemporaryDirectory[str] | None = None
+        self._authority: CertificateAuthority | None = None
+        self._responders: dict[str, Respond] = {}
+        self._contexts: dict[tuple[str, Trouble | None], ssl.SSLContext] = {}
+        self._server: _Server | None = None
+        self._lock = Lock()
+
+    def serve(self, host: str, respond: Respond) -> None:
+        """Answer for a name, in place of whoever did before.
+
+        Args:
+            host: In lower case, without a port.
+            respond: Called from many threads.
+        """
+        with self._lock:
+            self._responders[host] = respond
+            if self._server is None:
+                self._server = _Server(self)
+                self._server.start()
+
+    def forget(self, host: str) -> None:
+        """From now on the name does not resolve."""
+        with self._lock:
+            self._responders.pop(host, None)
+
+    def stop(self) -> None:
+        """Forget all names and stop listening. May be called again; `serve` starts it again."""
+        with self._lock:
+            self._responders.clear()
+            self._contexts.clear()
+            server, self._server = self._server, None
+            folder, self._folder, self._authority = self._folder, None, None
+        if server:
+            server.stop()
+        if folder:
+            folder.cleanup()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def ca_file(self) -> Path:
+        """The certificate of the authority, as PEM, for readers other than `fetch`."""
+        with self._lock:
+            return self._trusted().ca_file
+
+    @property
+    def port(self) -> int:
+        """The loopback port of all names; the server tells them apart by the name in the TLS handshake.
+
+        Raises:
+            RuntimeError: No name is served.
+        """
+        if self._server is None:
+            raise RuntimeError("no name is served")
+        return self._server.port
+
+    def fetch(
+        self, url: str, *, limit_bytes: int = LIMIT_BYTES, within_seconds: float = WITHIN_SECONDS
+    ) -> bytes:
+        """Read a document by its name: over TLS alone, without following a redirect.
+
+        Args:
+            url: With `https` and a host name, without a port.
+            limit_bytes: What the document may have.
+            within_seconds: For all of it, from the connection to the last byte.
+
+        Raises:
+            FetchError: It is not such a URL, the name is not known, its certificate is wrong, or it does not answer
+                with the whole document.
+        """
+        parts = _checked(url)
+        host = str(parts.hostname)
+        with self._lock:
+            if host not in self._responders or self._server is None:
+                raise FetchError(f"{host} does not resolve")
+            port = 0 if self.troubles.get(host) is Trouble.REFUSED else self._server.port
+            context = ssl.create_default_context(cafile=str(self._trusted().ca_file))
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        deadline = time.monotonic() + within_seconds
+        try:
+            raw = _exchange(host, port, context, target, limit_bytes + _HEADERS_BYTES, deadline)
+            return _document(url, raw, limit_bytes)
+        except ssl.SSLCertVerificationError as error:
+            raise FetchError(f"the certificate of {host} is not valid: {error.verify_message}") from error
+        except TimeoutError as error:
+            raise FetchError(f"{host} did not answer within {within_seconds:g} s") from error
+        except (OSError, HTTPException) as error:
+            raise FetchError(f"{host} could not be read: {type(error).__name__}") from error
+
+    def answer(self, host: str, target: str) -> Answer:
+        """What a name answers when nothing is wrong with it."""
+        with self._lock:
+            respond = self._responders.get(host)
+        return respond(target) if respond else Answer(404)
+
+    def context_of(self, host: str) -> ssl.SSLContext:
+        """The TLS context of a served name, with the certificate that it shows now.
+
+        Raises:
+            LookupError: The name is not served.
+        """
+        trouble = self.troubles.get(host)
+        with self._lock:
+            if host not in self._responders:
+                raise LookupError(host)
+            if (host, trouble) not in self._contexts:
+                context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+                certificate = self._certificate(host, trouble)
+                context.load_cert_chain(certificate.chain_file, certificate.key_file)
+                self._contexts[host, trouble] = context
+            return self._contexts[host, trouble]
+
+    def _trusted(self) -> CertificateAuthority:
+        if self._authority is None:
+            self._authority = self._given or CertificateAuthority(Path(self._scratch()) / "trusted")
+        return self._authority
+
+    def _scratch(self) -> str:
+        if self._folder is None:
+            self._folder = TemporaryDirectory(prefix="sandbox-names-")
+        return self._folder.name
+
+    def _certificate(self, host: str, trouble: Trouble | None) -> Certificate:
+        match trouble:
+            case Trouble.WRONG_CERTIFICATE:
+                return self._trusted().issue(f"not-{host}")
+            case Trouble.EXPIRED_CERTIFICATE:
+                return self._trusted().issue_expired(host)
+            case Trouble.UNKNOWN_AUTHORITY:
+                return CertificateAuthority(Path(self._scratch()) / "unknown").issue(host)
+        return self._trusted().issue(host)
+
+
+def _checked(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+        has_port = parts.port is not None or parts.netloc.endswith(":")
+    except ValueError as error:
+        raise FetchError("not a URL") from error
+    if parts.scheme != "https":
+        raise FetchError("the URL is not https")
+    if not parts.hostname or has_port or "@" in parts.netloc or parts.fragment:
+        raise FetchError("the URL has no host, or a port, a user or a fragment")
+    if not url.isascii() or not url.isprintable() or " " in url:
+        raise FetchError("the URL has characters that must be encoded")
+    return parts
+
+
+def _exchange(
+    host: str, port: int, context: ssl.SSLContext, target: str, most: int, deadline: float
+) -> bytes:
+    """All that the server sends, at most one byte more than `most`.
+
+    Raises:
+        OSError: It cannot be reached, or its certificate is wrong.
+        TimeoutError: The deadline has passed.
+    """
+    with (
+        socket.create_connection((_LOOPBACK, port), timeout=_remaining(deadline)) as plain,
+        context.wrap_socket(plain, server_hostname=host) as secure,
+    ):
+        request = (
+            f"GET {target} HTTP/1.1\r\nHost: {host}\r\nAccept: application/json\r\nConnection: close\r\n\r\n"
+        )
+        secure.sendall(request.encode("ascii"))
+        read = bytearray()
+        while len(read) <= most:
+            secure.settimeout(_remaining(deadline))
+            some = secure.recv(65_536)
+            if not some:
+                break
+            read += some
+        return bytes(read)
+
+
+def _remaining(deadline: float) -> float:
+    seconds = deadline - time.monotonic()
+    if seconds <= 0:
+        raise TimeoutError
+    return seconds
+
+
+class _Received:
+    """What was received, as the part of a socket that `HTTPResponse` reads."""
+
+    def __init__(self, raw: bytes) -> None:
+        self._raw = raw
+
+    def makefile(self, *_: object, **__: object) -> BytesIO:
+        """The bytes as a file."""
+        return BytesIO(self._raw)
+
+
+def _document(url: str, raw: bytes, limit_bytes: int) -> bytes:
+    """The body of a 200.
+
+    Raises:
+        FetchError: It is another status, or too long.
+        HTTPException: It is no whole answer of HTTP.
+    """
+    response = HTTPResponse(_Received(raw), method="GET")  # type: ignore[arg-type]  # it calls nothing but makefile
+    response.begin()
+    if response.status != 200:  # noqa: PLR2004 - the status of HTTP
+        raise FetchError(f"{url} answered with status {response.status}")
+    announced = response.length or 0
+    if announced > limit_bytes:
+        raise FetchError(f"{url} has more than {limit_bytes} bytes")
+    body = response.read()
+    if len(body) > limit_bytes:
+        raise FetchError(f"{url} has more than {limit_bytes} bytes")
+    return body
+
+
+class _Server:
+    """The HTTPS server behind all names."""
+
+    def __init__(self, names: Names) -> None:
+        self.stopped = Event()
+        self._http = _Listener((_LOOPBACK, 0), _handler(names, self.stopped))
+        self._http.names = names
+        self.port = int(self._http.server_address[1])
+
+    def start(self) -> None:
+        Thread(
+            target=self._http.serve_forever, kwargs={"poll_interval": 0.05}, name="names", daemon=True
+        ).start()
+
+    def stop(self) -> None:
+        self.stopped.set()
+        self._http.shutdown()
+        self._http.server_close()
+
+
+class _Listener(ThreadingHTTPServer):
+    """Takes connections; the handshake is left to the thread of each."""
+
+    daemon_threads = True
+    names: Names
+
+    def finish_request(self, request: object, client_address: object) -> None:
+        """Shake hands as the name that the client asks for."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        asked: list[str] = []
+
+        def chosen(
+            connection: ssl.SSLSocket | ssl.SSLObject, host: str | None, _: ssl.SSLContext
+        ) -> int | None:
+            try:
+                connection.context = self.names.context_of(host or "")
+            except LookupError:
+                return ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
+            asked.append(host or "")
+            return None
+
+        context.sni_callback = chosen
+        if not isinstance(request, socket.socket):
+            raise TypeError("not a TCP connection")
+        try:
+            request.settimeout(10.0)
+            with context.wrap_socket(request, server_side=True) as secure:
+                secure.host = asked[0]  # type: ignore[attr-defined]  # the handler asks for it
+                super().finish_request(secure, client_address)
+        except OSError:
+            return  # The client does not trust the certificate, or is gone.
+
+
+def _handler(names: Names, stopped: Event) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        """Answers one GET, as the trouble of its name demands."""
+
+        def do_GET(self) -> None:
+            """Answer."""
+            host = str(self.connection.host)
+            trouble = names.troubles.get(host)
+            if trouble is Trouble.SILENT:
+                stopped.wait(10.0)
+                return
+            answer = _troubled(trouble, host, self.path) or names.answer(host, self.path)
+            head = [f"HTTP/1.1 {answer.status} -", f"Content-Length: {len(answer.body)}", "Connection: close"]
+            head += [f"{name}: {value}" for name, value in answer.headers.items()]
+            raw = "\r\n".join([*head, "", ""]).encode("latin-1") + answer.body
+            match trouble:
+                case Trouble.CUT:
+                    self.wfile.write(raw[: -len(answer.body) // 2 - 1])
+                case Trouble.SLOW:
+                    for byte in raw:
+                        self.wfile.write(bytes([byte]))
+                        if stopped.wait(_TRICKLE_SECONDS):
+                            return
+                case _:
+                    self.wfile.write(raw)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name in http.server
+            """Say nothing."""
+
+    return Handler
+
+
+def _troubled(trouble: Trouble | None, host: str, target: str) -> Answer | None:
+    match trouble:
+        case Trouble.REDIRECT:
+            return Answer(302, headers={"Location": f"https://{host}{target}?again"})
+        case Trouble.NOT_FOUND:
+            return Answer(404)
+        case Trouble.HUGE:
+            return Answer(200, b" " * (10 * LIMIT_BYTES))
+    return None

@@ -1,0 +1,97 @@
+"""Names with HTTPS servers of their own, and the reader that reaches nothing else."""
+
+import socket
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from sandbox.names import LIMIT_BYTES, Answer, FetchError, Names, Trouble
+
+HOST = "issuer.example.com"
+OTHER = "other.example.com"
+URL = f"https://{HOST}/keys?a=b"
+
+
+@pytest.fixture(name="names")
+def _names() -> Iterator[Names]:
+    with Names() as names:
+        names.serve(HOST, lambda target: Answer(200, f"issuer {target}".encode()))
+        names.serve(OTHER, lambda target: Answer(200, f"other {target}".encode()))
+        yield names
+
+
+def test_a_name_is_reached_at_its_own_server(names: Names) -> None:
+    assert names.fetch(URL) == b"issuer /keys?a=b"
+    assert names.fetch(f"https://{OTHER}") == b"other /"
+
+
+def test_a_name_that_is_not_served_does_not_resolve(names: Names) -> None:
+    names.forget(OTHER)
+    for host in (OTHER, "localhost", "127.0.0.1", "[::1]"):
+        with pytest.raises(FetchError, match="does not resolve"):
+            names.fetch(f"https://{host}/")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"http://{HOST}/keys",
+        f"https://{HOST}:443/keys",
+        f"https://{HOST}:/keys",
+        f"https://user@{HOST}/keys",
+        f"https://{HOST}/keys#part",
+        f"https://{HOST}/keys\r\nX: y",
+        f"https://{HOST}/a b",
+        f"https://{HOST}:port/",
+        "https:///keys",
+        HOST,
+    ],
+)
+def test_only_https_urls_without_a_port_are_read(names: Names, url: str) -> None:
+    with pytest.raises(FetchError, match="URL"):
+        names.fetch(url)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "text"),
+    [
+        (Trouble.REFUSED, "could not be read"),
+        (Trouble.SILENT, "did not answer within 0.3 s"),
+        (Trouble.SLOW, "did not answer within 0.3 s"),
+        (Trouble.CUT, "could not be read: IncompleteRead"),
+        (Trouble.HUGE, "more than"),
+        (Trouble.WRONG_CERTIFICATE, "certificate of issuer.example.com is not valid: Hostname mismatch"),
+        (Trouble.EXPIRED_CERTIFICATE, "is not valid: certificate has expired"),
+        (Trouble.UNKNOWN_AUTHORITY, "is not valid: unable to get local issuer"),
+        (Trouble.REDIRECT, "status 302"),
+        (Trouble.NOT_FOUND, "status 404"),
+    ],
+)
+def test_each_trouble_is_told_in_time(names: Names, trouble: Trouble, text: str) -> None:
+    names.troubles[HOST] = trouble
+    start = time.monotonic()
+    with pytest.raises(FetchError, match=text):
+        names.fetch(URL, within_seconds=0.3 if trouble in {Trouble.SILENT, Trouble.SLOW} else 2.0)
+    assert time.monotonic() - start < 1.5
+    assert names.fetch(f"https://{OTHER}/") == b"other /"
+    del names.troubles[HOST]
+    assert names.fetch(URL) == b"issuer /keys?a=b"
+
+
+def test_a_document_may_have_all_of_the_limit_and_not_a_byte_more(names: Names) -> None:
+    names.serve(HOST, lambda target: Answer(200, b"x" * int(target[1:])))
+    assert len(names.fetch(f"https://{HOST}/{LIMIT_BYTES}")) == LIMIT_BYTES
+    with pytest.raises(FetchError, match="more than"):
+        names.fetch(f"https://{HOST}/{LIMIT_BYTES + 1}")
+
+
+def test_after_a_stop_nothing_listens_until_a_name_is_served_again(names: Names) -> None:
+    port = names.port
+    names.stop()
+    with pytest.raises(OSError, match="refused"):
+        socket.create_connection(("127.0.0.1", port), timeout=1.0)
+    with pytest.raises(FetchError, match="does not resolve"):
+        names.fetch(URL)
+    names.serve(HOST, lambda _: Answer(200, b"again"))
+    assert names.fetch(URL) == b"again"
