@@ -265,8 +265,7 @@ def _keys(deployment: Deployment, verdict: _Verdict, account: Account) -> None:
     plan = deployment.plan
     admins = (server.admin for c in plan.credentials for server in c.servers)
     by_hand = {admin.aws for admin in admins if isinstance(admin, AdminSecret)}
-    if plan.runners.aws.oci_key_secret:
-        by_hand.add(plan.runners.aws.oci_key_secret)
+    by_hand.update(plan.runners.aws.secrets.values())
     for secret in sorted(by_hand):
         if secret.startswith("arn:") and secret.split(":")[3:5] != [account.region, account.id]:
             # Its key is in another region or account: `keys` names it.

@@ -372,7 +372,7 @@ class Grants:
 
     def _oci_key(self) -> Statements:
         """The API key for the OCI store."""
-        kinds = [SecretKind.RUNNER_KEY] if self.plan.runners.aws.oci_key_secret else []
+        kinds = [SecretKind.RUNNER_KEY] if self.plan.runners.aws.secrets else []
         return [
             *self._secrets("OciKey", _READ, kinds),
             *self._secret_keys(["kms:Decrypt"], kinds, sid="OciKeyKey"),

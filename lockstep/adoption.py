@@ -119,7 +119,7 @@ def _wanted(plan: Plan, credential_id: str | None) -> Iterator[Wanted]:
     for server in (server for credential in chosen for server in credential.servers):
         if isinstance(server.admin, AdminSecret) and is_plain_name(server.admin.aws):
             yield Wanted(name=server.admin.aws, kind=SecretKind.ADMIN, region=home)
-    if key := plan.runners.aws.oci_key_secret:
+    for key in plan.runners.aws.secrets.values():
         yield Wanted(name=key, kind=SecretKind.RUNNER_KEY, region=home)
 
 

@@ -8,11 +8,11 @@ import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 from lockstep.errors import InvalidPlanError
 from lockstep.model import Credential
-from lockstep.shapes import Message, write
+from lockstep.shapes import Message, Tag, write
 
 _ARN = re.compile(r"arn:aws[a-z-]*:secretsmanager:(?P<region>[a-z0-9-]+):[0-9]{12}:secret:.+")
 
@@ -98,6 +98,72 @@ class EventTopic(Message):
     region: str
 
 
+class ApiKeys(Message):
+    """API keys for OCI, in secrets in AWS.
+
+    Attributes:
+        writer: The secret with that of the functions that change secrets in OCI.
+        reader: The secret with that of all others; may be the same.
+    """
+
+    kind: Literal["api-keys"]
+    writer: str
+    reader: str
+
+
+class ClientKey(Message):
+    """A key of KMS that signs for the domain's application; attributes as in `lockstep.plan_runners.DomainClient`."""
+
+    kind: Literal["kms-key"]
+    kms_key: str
+    certificate: str
+
+
+class ClientSecret(Message):
+    """The secret in AWS with the client secret of the domain's application."""
+
+    kind: Literal["secret"]
+    secret: str
+
+
+class FederationToOci(Message):
+    """How the AWS runner gets sessions in OCI; attributes as in `lockstep.plan_runners.DomainFederation`."""
+
+    kind: Literal["federation"]
+    domain_url: str
+    audience: str
+    client_id: str
+    client: Annotated[ClientKey | ClientSecret, Tag("kind")]
+    token: Literal["rpst", "upst"]
+    resource_type: str
+
+
+class AccessKey(Message):
+    """An access key for AWS, in a secret in OCI Vault."""
+
+    kind: Literal["access-key"]
+    secret: str
+
+
+class IssuerKey(Message):
+    """The key that signs the OCI runner's tokens; attributes as in `lockstep.plan_runners.IssuerKeySection`."""
+
+    id: str
+    version: str
+    endpoint: str
+
+
+class FederationToAws(Message):
+    """How the OCI runner gets sessions in AWS; attributes as in `lockstep.plan_runners.IssuerFederation`."""
+
+    kind: Literal["federation"]
+    issuer: str
+    audience: str
+    subject: str
+    key: IssuerKey
+    role_arn: str
+
+
 class CompiledPlan(Message):
     """A plan, compiled.
 
@@ -105,8 +171,8 @@ class CompiledPlan(Message):
         stores: In the plan's order.
         oci_stream: None where the plan has no stream in OCI.
         has_standby: Whether OCI runs rotations, too.
-        oci_key_secret: The secret in AWS with the API key for OCI; None where the plan has none.
-        aws_key_secret: The secret in OCI with the access key for AWS; None where OCI runs nothing.
+        to_oci: Who the AWS runner is in OCI; None where the plan has no store there.
+        to_aws: Who the OCI runner is in AWS; None where OCI runs nothing.
         event_bus: Where AWS sends events; None: it sends none.
         event_topic: Where OCI sends events; None: it sends none.
     """
@@ -116,8 +182,8 @@ class CompiledPlan(Message):
     aws_stream: AwsStream
     oci_stream: OciStream | None
     has_standby: bool
-    oci_key_secret: str | None
-    aws_key_secret: str | None
+    to_oci: Annotated[ApiKeys | FederationToOci, Tag("kind")] | None
+    to_aws: Annotated[AccessKey | FederationToAws, Tag("kind")] | None
     credentials: tuple[Credential, ...]
     event_bus: EventBus | None = None
     event_topic: EventTopic | None = None

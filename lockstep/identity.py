@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from lockstep.compiled import CompiledPlan
+from lockstep.compiled import AccessKey, ApiKeys, CompiledPlan
 from lockstep.errors import InvalidPlanError, StoreAccessDeniedError
 from lockstep.model import SecretStr
 
@@ -63,16 +63,16 @@ def _environments_keys(_plan: CompiledPlan, _read: ReadSecret) -> None:
 
 
 def _kept_access_key(plan: CompiledPlan, read: ReadSecret) -> "AwsKeys":
-    secret = plan.aws_key_secret
-    if secret is None:
+    if not isinstance(plan.to_aws, AccessKey):
         raise InvalidPlanError
+    secret = plan.to_aws.secret
     return aws_access_key(read(secret), store="oci", secret=secret)
 
 
 def _kept_api_key(plan: CompiledPlan, read: ReadSecret) -> "OciIdentity":
-    secret = plan.oci_key_secret
-    if secret is None:
+    if not isinstance(plan.to_oci, ApiKeys):
         raise InvalidPlanError
+    secret = plan.to_oci.writer
     return oci_api_key(read(secret), store="aws", secret=secret)
 
 

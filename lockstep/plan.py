@@ -33,13 +33,13 @@ from lockstep.plan_databases import DatabaseSection
 from lockstep.plan_events import Events
 from lockstep.plan_fields import (
     Region,
-    SecretName,
     Section,
     Text,
     refuse,
     repeated,
 )
 from lockstep.plan_hints import near, with_hint
+from lockstep.plan_runners import Runners
 from lockstep.shards import Shard, shards
 from lockstep.store_kinds import OciVault, StoreConfig
 from lockstep.store_kinds.base import Demand, StoreKind
@@ -62,29 +62,6 @@ class LockTable(Section):
     """Where it is."""
 
 
-class AwsRunner(Section):
-    """Step Functions."""
-
-    oci_key_secret: SecretName | None = None
-    """The secret in AWS with the API key with which it reaches OCI; needed with a store in OCI."""
-
-
-class OciRunner(Section):
-    """The OCI function, which rotates when AWS does not."""
-
-    aws_key_secret: SecretName
-    """The secret in OCI Vault with the access key with which it reaches AWS."""
-
-
-class Runners(Section):
-    """Who rotates."""
-
-    aws: AwsRunner = AwsRunner()
-    """The runner that leads."""
-    oci: OciRunner | None = None
-    """The standby."""
-
-
 _DERIVED = ("databases", "credentials", "shards")
 
 
@@ -100,7 +77,7 @@ class Plan(Section):
     audit: Audit
     """Where every rotation is on record."""
     runners: Runners = Runners()
-    """Who rotates, and with which keys it reaches the other cloud."""
+    """Who rotates, and who each is in the other cloud."""
     database_sections: Annotated[tuple[DatabaseSection, ...], Field(alias="databases", min_length=1)]
     """The servers on which credentials log in."""
     credential_sections: Annotated[tuple[CredentialSection, ...], Field(alias="credentials", min_length=1)]
@@ -132,8 +109,8 @@ class Plan(Section):
         for i, store in enumerate(self.stores):
             yield from store.problems(f"stores[{i}]", demand)
         has_oci = self.store(OciVault) is not None
-        if has_oci and not self.runners.aws.oci_key_secret:
-            yield "runners.aws.oci_key_secret: needed, because one store is in OCI"
+        if has_oci and not self.runners.aws.compile():
+            yield "runners.aws: needs federation, or instead oci_key_secret, because one store is in OCI"
         yield from standby_problems(self)
         if self.runners.oci and not (has_oci and self.audit.oci):
             yield "runners.oci: needs a store of kind oci-vault, and audit.oci"
@@ -178,13 +155,9 @@ class Plan(Section):
 
     def _keys(self) -> Iterator[tuple[str, str]]:
         """The places and names of the secrets with keys, which Lockstep only reads."""
-        runners, audit = self.runners, self.audit
-        if runners.aws.oci_key_secret:
-            yield "runners.aws.oci_key_secret", runners.aws.oci_key_secret
-        if runners.oci:
-            yield "runners.oci.aws_key_secret", runners.oci.aws_key_secret
-        if audit.oci:
-            yield "audit.oci.mac_secret", audit.oci.mac_secret
+        yield from self.runners.keys
+        if self.audit.oci:
+            yield "audit.oci.mac_secret", self.audit.oci.mac_secret
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """A copy with other fields; what was derived from the old ones is derived again."""
@@ -224,8 +197,8 @@ class Plan(Section):
             aws_stream=AwsStream(**fields_of(AwsStream, audit.aws)),
             oci_stream=OciStream(**fields_of(OciStream, audit.oci)) if audit.oci else None,
             has_standby=runners.oci is not None,
-            oci_key_secret=runners.aws.oci_key_secret,
-            aws_key_secret=runners.oci.aws_key_secret if runners.oci else None,
+            to_oci=runners.aws.compile(),
+            to_aws=runners.oci.compile() if runners.oci else None,
             credentials=self.credentials,
             event_bus=EventBus(**fields_of(EventBus, bus)) if bus else None,
             event_topic=EventTopic(**fields_of(EventTopic, topic)) if topic else None,

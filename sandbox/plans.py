@@ -26,6 +26,23 @@ OCI_KEY_SECRET = "lockstep/oci-key"
 AWS_KEY_SECRET = "lockstep/aws-key"
 EVENT_BUS = "lockstep-events"
 
+TO_OCI: Document = {
+    "domain_url": "https://idcs-sandbox.identity.oraclecloud.com",
+    "client_id": "lockstep-client",
+    "client": {"kms_key": "alias/lockstep-oci-client", "certificate": "lockstep"},
+}
+"""Of `runners.aws.federation`."""
+TO_AWS: Document = {
+    "issuer": "https://objectstorage.eu-frankfurt-1.oraclecloud.com/n/tenant/b/lockstep-issuer/o",
+    "key": {
+        "id": "ocid1.key.oc1.eu.issuer",
+        "version": "ocid1.keyversion.oc1.eu.issuer",
+        "endpoint": "https://sandbox-crypto.kms.eu-frankfurt-1.oraclecloud.com",
+    },
+    "role_arn": "arn:aws:iam::123456789012:role/lockstep-oci-runner",
+}
+"""Of `runners.oci.federation`."""
+
 _PORTS = {Engine.POSTGRESQL: 5432}
 
 

@@ -189,7 +189,7 @@ def of_deployment(plan: Plan, deployed: Deployed, counted: Counted) -> Iterator[
     yield aws_line(
         "Secrets Manager, logins of rotator admins and the API key of OCI",
         "secret",
-        len(names_in_aws(plan)) + (1 if plan.runners.aws.oci_key_secret else 0),
+        len(names_in_aws(plan)) + len(plan.runners.aws.secrets),
     )
     yield aws_line("KMS, keys that are made", "kms key", _keys(plan, deployed))
     often = rotations(min(c.interval for c in plan.credential_sections))

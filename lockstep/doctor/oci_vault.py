@@ -34,7 +34,7 @@ def slots_of(plan: Plan) -> list[str]:
 def own_secrets_of(plan: Plan) -> list[str]:
     """The names of the secrets that Lockstep only reads."""
     runner = plan.runners.oci
-    names = [*names_in_oci(plan), runner.aws_key_secret] if runner else []
+    names = [*names_in_oci(plan), *runner.secrets.values()] if runner else []
     return [oci_name(name) for name in [*names, *([plan.audit.oci.mac_secret] if plan.audit.oci else [])]]
 
 
@@ -199,7 +199,7 @@ def keys(context: Context) -> Iterator[Answer]:
 def aws_key(context: Context) -> Iterator[Answer]:
     """The access key with which the OCI runner reaches AWS is one, and is not old."""
     store, runner = vault_of(context.plan), context.plan.runners.oci
-    name = oci_name(runner.aws_key_secret if runner else "")
+    name = oci_name((runner.aws_key_secret if runner else None) or "")
     secret = secrets_in(context, store.compartment_of_own_secrets).get(name)
     if secret is None:
         return  # The subject of `oci.own-secrets`.

@@ -209,7 +209,7 @@ SECRETS_OF_A_REGION = 500_000
 def _of_secrets_manager(plan: Plan) -> Iterator[Use]:
     source = f"{_AWS}/secretsmanager/latest/userguide/reference_limits.html"
     count = len(plan.credential_sections)
-    fixed = len(names_in_aws(plan)) + (1 if plan.runners.aws.oci_key_secret else 0)
+    fixed = len(names_in_aws(plan)) + len(plan.runners.aws.secrets)
     yield grows(
         plan,
         Quota(

@@ -63,7 +63,7 @@ def _aws(world: World, plan: Plan) -> Iterator[str]:
     if audit.mac_key not in [a["AliasName"] for a in kms.list_aliases()["Aliases"]]:
         kms.create_alias(AliasName=audit.mac_key, TargetKeyId=create_mac_key(kms))
         yield f"AWS: key {audit.mac_key}"
-    if name := plan.runners.aws.oci_key_secret:
+    for name in plan.runners.aws.secrets.values():
         fields = {key: world.runner_key[key] for key in ("tenancy", "user", "fingerprint", "region")}
         text = json.dumps({**fields, "private_key": world.runner_key["key_content"]})
         yield from _secret_in_aws(world, name, text)
@@ -88,7 +88,7 @@ def _oci(world: World, plan: Plan, vault: OciVault) -> Iterator[str]:
         mac_key = base64.b64encode(secrets.token_bytes(48)).decode()
         yield from _secret_in_oci(world, plan.audit.oci.mac_secret, mac_key)
     if plan.runners.oci:
-        yield from _secret_in_oci(world, plan.runners.oci.aws_key_secret, json.dumps(ACCESS_KEY))
+        yield from _secret_in_oci(world, plan.runners.oci.aws_key_secret or "", json.dumps(ACCESS_KEY))
 
 
 def _admins(world: World, plan: Plan) -> Iterator[str]:

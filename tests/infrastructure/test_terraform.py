@@ -53,7 +53,7 @@ def names_in_vault(plan: Plan) -> Iterator[str]:
     assert plan.audit.oci
     yield oci_name(plan.audit.oci.mac_secret)
     if plan.runners.oci:
-        yield oci_name(plan.runners.oci.aws_key_secret)
+        yield oci_name(plan.runners.oci.aws_key_secret or "")
         yield from map(oci_name, names_in_oci(plan))
 
 

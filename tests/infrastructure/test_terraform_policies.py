@@ -333,7 +333,7 @@ def keep_record(world: World, clients: OciClients) -> None:
     assert audit
     assert runner
     VaultSigner(vault, audit.mac_secret).sign(b"digest")
-    for secret in (runner.aws_key_secret, *names_in_oci(world.plan)):
+    for secret in (*runner.secrets.values(), *names_in_oci(world.plan)):
         assert vault.read_named(oci_names.oci_name(secret)).data
     OwnFunction(clients, FUNCTION_ID).call({"credential_ids": ["multi-cloud/app_user"]})
     [called] = world.sandbox.functions.finish(seconds=10)

@@ -9,14 +9,17 @@ from typing import Any
 
 import pytest
 
+from lockstep.compiled import ApiKeys, ClientKey, CompiledPlan, FederationToAws, FederationToOci
 from lockstep.errors import InvalidPlanError
 from lockstep.model import Engine, Strategy
 from lockstep.plan import Plan
 from lockstep.plan_checks import example_values
 from lockstep.plan_databases import PLAINTEXT_CONSENT
 from lockstep.plan_file import PlanProblemsError, load_plan, parse_plan
+from lockstep.shapes import read, write
 from lockstep.store_kinds import AwsSecretsManager, OciVault
 from sandbox import plans
+from sandbox.plans import TO_AWS, TO_OCI
 
 VALID = plans.plan_document(
     [
@@ -299,7 +302,11 @@ def test_an_overlap_may_be_zero() -> None:
         ("databases.1.name", "shop", "databases[1].name: shop appears 2 times"),
         ("stores", [], "stores"),
         ("stores.0.kind", "hashicorp-vault", "stores[0]"),
-        ("stores.1", OCI_STORE, "runners.aws.oci_key_secret: needed, because one store is in OCI"),
+        (
+            "stores.1",
+            OCI_STORE,
+            "runners.aws: needs federation, or instead oci_key_secret, because one store is in OCI",
+        ),
         ("stores.1", {**OCI_STORE, "ring": 0}, "ring"),
         ("stores.1", {**OCI_STORE, "vault_id": "vault"}, "vault_id"),
         ("runners", {"oci": {"aws_key_secret": "k"}}, "runners.oci: needs a store of kind oci-vault"),
@@ -376,7 +383,7 @@ def test_mistakes_across_sections_are_reported_together() -> None:
     document = _with("credentials.0.databases", ["nope"])
     document["stores"].append(OCI_STORE)
     key, unknown = _problems(document)
-    assert "runners.aws.oci_key_secret: needed" in key
+    assert "runners.aws: needs federation" in key
     assert "the plan has no database nope" in unknown
 
 
@@ -457,6 +464,70 @@ def test_servers_are_resolved_and_not_a_key_of_the_file() -> None:
         _parse(VALID).credentials[0].databases
     )
     assert any("servers: unknown key" in p for p in _problems(_with("credentials.0.servers", [])))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "expected"),
+    [
+        ("runners.oci", {}, "runners.oci: give federation, or instead aws_key_secret"),
+        ("runners.aws", {"oci_reader_key_secret": "k"}, "runners.aws.oci_reader_key_secret: needs oci_key"),
+        ("runners.aws.federation", TO_OCI, "runners.aws: give federation or oci_key_secret, not both"),
+        ("runners.aws", {"federation": {**TO_OCI, "client": {}}}, "client: give kms_key and certificate"),
+        (
+            "runners.aws",
+            {"federation": {**TO_OCI, "client": {"kms_key": "alias/k"}}},
+            "runners.aws.federation.client: give kms_key and certificate",
+        ),
+        *(
+            (
+                "runners.aws",
+                {"federation": {**TO_OCI, "domain_url": url}},
+                "runners.aws.federation.domain_url",
+            )
+            for url in ("http://d.example.com", "https://d.example.com/", "https://u:p@d.example.com")
+        ),
+        *(
+            ("runners.oci", {"federation": {**TO_AWS, "issuer": url}}, "runners.oci.federation.issuer")
+            for url in ("http://i.example.com", "https://i.example.com:443/o", "https://i.example.com/o/?a=b")
+        ),
+        (
+            "runners.oci",
+            {"federation": {**TO_AWS, "role_arn": "arn:aws:iam::1:user/u"}},
+            "runners.oci.federation.role_arn: must be the ARN of a role",
+        ),
+    ],
+)
+def test_a_mistake_in_an_identity_is_reported(path: str, value: object, expected: str) -> None:
+    problems = _problems(_with(path, value, of=BOTH))
+    assert any(problem.startswith(expected) for problem in problems), problems
+
+
+def test_a_plan_without_a_long_lived_key_is_valid() -> None:
+    plan = _parse(_with("runners", {"aws": {"federation": TO_OCI}, "oci": {"federation": TO_AWS}}, of=BOTH))
+    to_oci, to_aws = plan.compiled.to_oci, plan.compiled.to_aws
+    assert isinstance(to_oci, FederationToOci)
+    assert to_oci.client == ClientKey(
+        kind="kms-key", kms_key="alias/lockstep-oci-client", certificate="lockstep"
+    )
+    assert (to_oci.token, to_oci.audience, to_oci.resource_type) == ("rpst", "lockstep", "lockstep")
+    assert isinstance(to_aws, FederationToAws)
+    assert to_aws.key.version == TO_AWS["key"]["version"]
+    assert (to_aws.audience, to_aws.subject) == ("sts.amazonaws.com", "lockstep-oci-runner")
+    assert list(plan.runners.keys) == []
+    assert read(CompiledPlan, write(plan.compiled)) == plan.compiled
+
+
+def test_functions_that_only_read_may_have_a_key_of_their_own() -> None:
+    assert _parse(BOTH).compiled.to_oci == ApiKeys(
+        kind="api-keys", writer="lockstep/oci-key", reader="lockstep/oci-key"
+    )
+    plan = _parse(_with("runners.aws.oci_reader_key_secret", "lockstep/oci-reader", of=BOTH))
+    assert plan.compiled.to_oci == ApiKeys(
+        kind="api-keys", writer="lockstep/oci-key", reader="lockstep/oci-reader"
+    )
+    secret = {**TO_OCI, "client": {"secret": "lockstep/client"}}
+    plan = _parse(_with("runners.aws", {"federation": secret}, of=BOTH))
+    assert dict(plan.runners.keys)["runners.aws.federation.client.secret"] == "lockstep/client"
 
 
 FIXED = (

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from lockstep.compiled import AccessKey
 from lockstep.errors import (
     InvalidPlanError,
     InvalidRequestError,
@@ -40,6 +41,7 @@ from tests.proof.tampering_plants import Plant
 ROOT = Path(__file__).resolve().parents[2]
 PLAN_FILE = ROOT / WITH_CA_FILES
 DIGEST = "0123456789abcdef" * 4
+OTHER_KEY = AccessKey(kind="access-key", secret="lockstep/another")
 
 
 @pytest.fixture(scope="module", name="plan")
@@ -122,7 +124,7 @@ def test_the_same_plan_has_the_same_digest_wherever_it_is(published: Published, 
 
 def test_anything_in_the_plan_changes_the_digest(plan: Plan, published: Published) -> None:
     # What the plan digest of a credential leaves out counts, too.
-    other = plan.compiled.model_copy(update={"aws_key_secret": "lockstep/another"})
+    other = plan.compiled.model_copy(update={"to_aws": OTHER_KEY})
     assert compile_plan(other, plan.shards, PLAN_FILE.parent).digest != published.digest
     assert compile_plan(plan.compiled, plan.shards[:0], PLAN_FILE.parent).digest != published.digest
 
@@ -198,7 +200,9 @@ def test_the_valid_document_of_another_credential_is_refused(plan: Plan, publish
 
 def test_the_valid_document_of_an_older_plan_is_refused(plan: Plan, published: Published) -> None:
     older = compile_plan(
-        plan.compiled.model_copy(update={"aws_key_secret": "lockstep/older"}), plan.shards, PLAN_FILE.parent
+        plan.compiled.model_copy(update={"to_aws": OTHER_KEY}),
+        plan.shards,
+        PLAN_FILE.parent,
     )
     found = source(published, Kept(older.files))
     for read in (lambda: found.of(plan.credentials[0].id), lambda: found.index):
