@@ -51,6 +51,7 @@ class Signs:
     def __init__(self, folder: Path) -> None:
         self.held = folder / "held"
         self.outcome = folder / "outcome"
+        self.endless = folder / "endless"
 
     @classmethod
     def from_environment(cls) -> "Signs":
