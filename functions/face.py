@@ -7,10 +7,11 @@ import logging
 import time
 from collections.abc import Callable
 from copy import copy
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from lockstep.errors import InvalidRequestError, LockstepError, UnexpectedError
-from lockstep.identity import AWS_RUNNER
+from lockstep.identity import identity_of
 from lockstep.ports import Clock, Ports
 from lockstep.scope import Scope, end_process
 from lockstep.shapes import Message, ShapeError, read
@@ -32,9 +33,9 @@ class LambdaContext(Protocol):
         """The milliseconds until Lambda ends the invocation."""
 
 
-def hosted_ports(credential_id: str) -> Ports:
-    """The ports of the AWS runner, for the plan that the environment names."""
-    return hosted_runner(AWS_RUNNER).ports(credential_id)
+def hosted_ports(function: str, credential_id: str) -> Ports:
+    """The ports of a function, such as `aws/generate`, for the plan that the environment names."""
+    return hosted_runner(identity_of(function)).ports(credential_id)
 
 
 class LambdaFace(Generic[RequestT]):
@@ -53,13 +54,14 @@ class LambdaFace(Generic[RequestT]):
         step: Callable[[RequestT, Ports], Message],
         request_type: Any,  # noqa: ANN401 - a class or a union of classes
         *,
-        ports: PortsOf = hosted_ports,
+        ports: PortsOf | None = None,
         clock: Clock = SystemClock(),  # noqa: B008 - it has no state
         leave: Callable[[], None] = end_process,
     ) -> None:
         self._step = step
         self._request_type = request_type
-        self._ports = ports
+        self._function = f"aws/{step.__module__.split('.')[1]}"
+        self._ports = ports or partial(hosted_ports, self._function)
         self._clock = clock
         self._leave = leave
 
@@ -98,7 +100,7 @@ class LambdaFace(Generic[RequestT]):
         from lockstep.doctor.probes.inside import answer  # noqa: PLC0415 - no rotation needs it
 
         with self._scope(context).open():
-            return answer(event, function=f"aws/{self._step.__module__.split('.')[1]}")
+            return answer(event, function=self._function)
 
     def _scope(self, context: LambdaContext) -> Scope:
         seconds_left = context.get_remaining_time_in_millis() / 1000

@@ -26,7 +26,7 @@ from lockstep.workers import SideBySide, at_the_same_time
 
 if TYPE_CHECKING:
     from lockstep.audit.append import Chain
-    from lockstep.aws.clients import AwsKeys
+    from lockstep.aws.clients import Keys
     from lockstep.databases.looking import Looking
     from lockstep.hand_over import EditableSecret
     from lockstep.oci.clients import OciClients
@@ -82,20 +82,21 @@ class Clouds:
         side_by_side: SideBySide = at_the_same_time,
         find: Callable[[str], CompiledPlan] | None = None,
     ) -> None:
-        self._plan = plan.compiled
-        self._find = find or (lambda _: self._plan)
+        self.plan = plan.compiled
+        self._find = find or (lambda _: self.plan)
         self._identity = identity
-        self._endpoints = endpoints
-        self._timeouts = timeouts
+        self.endpoints = endpoints
+        self.timeouts = timeouts
         self.clock = clock
         self.side_by_side = side_by_side
-        self._before_send = before_send
+        self.before_send = before_send
         # Workers ask at the same time, and an SDK makes one client at a time.
         self._making = RLock()
         self._aws: dict[tuple[str, str], Any] = {}
         self._oci: dict[str, OciClients] = {}
         self._vaults: dict[tuple[str, str], Vault] = {}
         self._kms: Signer | None = None
+        self.kept: dict[str, Any] = {}
         self._caller: str | None = None
 
     # Clients
@@ -110,15 +111,15 @@ class Clouds:
                     service,
                     region,
                     keys=self._keys,
-                    endpoint=self._endpoints.aws,
-                    timeouts=self._timeouts.cloud,
-                    before_send=self._before_send,
+                    endpoint=self.endpoints.aws,
+                    timeouts=self.timeouts.cloud,
+                    before_send=self.before_send,
                 )
             return self._aws[service, region]
 
     @cached_property
-    def _keys(self) -> "AwsKeys | None":
-        return self._identity.aws(self._plan, self.secret)
+    def _keys(self) -> "Keys | None":
+        return self._identity.aws(self)
 
     def oci(self, region: str) -> "OciClients":
         """The OCI clients of a region."""
@@ -127,11 +128,11 @@ class Clouds:
         with self._making:
             if region not in self._oci:
                 self._oci[region] = OciClients(
-                    lambda: self._identity.oci(self._plan, self.secret),
+                    partial(self._identity.oci, self),
                     region,
-                    endpoint=self._endpoints.oci,
-                    timeouts=self._timeouts.cloud,
-                    before_send=self._before_send,
+                    endpoint=self.endpoints.oci,
+                    timeouts=self.timeouts.cloud,
+                    before_send=self.before_send,
                 )
             return self._oci[region]
 
@@ -163,7 +164,7 @@ class Clouds:
             return vault.text(secret, vault.read_named(secret))
         from lockstep.aws.secrets_manager import read_secret
 
-        return read_secret(self.aws("secretsmanager", self._plan.region_of(name)), "aws", name)
+        return read_secret(self.aws("secretsmanager", self.plan.region_of(name)), "aws", name)
 
     def secret_in(self, store: str, name: str) -> str:
         """The text of a secret in a store of the plan, by its name there.
@@ -173,7 +174,7 @@ class Clouds:
         """
         from lockstep.aws.secrets_manager import read_secret
 
-        config = next((c for c in self._plan.stores if c.name == store), None)
+        config = next((c for c in self.plan.stores if c.name == store), None)
         match config:
             case VaultStore():
                 vault = self.vault(config)
@@ -188,7 +189,7 @@ class Clouds:
         """A credential's lock record."""
         from lockstep.aws.dynamodb_lock import DynamoDbLock
 
-        table = self._plan.lock
+        table = self.plan.lock
         return DynamoDbLock(self.aws("dynamodb", table.region), table.table, credential.id)
 
     def lock_table(self) -> "Table":
@@ -199,14 +200,14 @@ class Clouds:
         """
         from lockstep.aws.dynamodb_table import read_table
 
-        table = self._plan.lock
+        table = self.plan.lock
         return read_table(self.aws("dynamodb", table.region), table.table)
 
     def orders(self, credential: Credential) -> "Orders":
         """What an operator may change in the lock table."""
         from lockstep.aws.dynamodb_orders import DynamoDbOrders
 
-        table = self._plan.lock
+        table = self.plan.lock
         return DynamoDbOrders(self.aws("dynamodb", table.region), table.table, credential.id)
 
     def chain(self, cloud: Cloud, credential: Credential) -> "Chain":
@@ -224,7 +225,7 @@ class Clouds:
 
     def other_logs(self, cloud: Cloud, credential: Credential) -> list[AuditLog]:
         """A credential's audit logs in the other clouds that run rotations."""
-        runners: tuple[Cloud, ...] = ("aws", "oci") if self._plan.has_standby else ("aws",)
+        runners: tuple[Cloud, ...] = ("aws", "oci") if self.plan.has_standby else ("aws",)
         return [self.log(other, credential) for other in runners if other != cloud]
 
     def caller(self) -> str:
@@ -232,21 +233,21 @@ class Clouds:
         from lockstep.aws.caller import caller_arn
 
         if self._caller is None:
-            self._caller = caller_arn(self.aws("sts", self._plan.lock.region))
+            self._caller = caller_arn(self.aws("sts", self.plan.lock.region))
         return self._caller
 
     def stores(self, credential: Credential) -> Stores:
         """A credential's stores, in the plan's order, each opened at its first use."""
-        found = [later(partial(self._store, config, credential)) for config in self._plan.stores]
+        found = [later(partial(self._store, config, credential)) for config in self.plan.stores]
         return Stores(found, side_by_side=self.side_by_side)
 
     def each_store(self, credential: Credential) -> list[CredentialStore]:
         """The same, each to be read by itself."""
-        return [self._store(config, credential) for config in self._plan.stores]
+        return [self._store(config, credential) for config in self.plan.stores]
 
     def home_store(self, credential: Credential) -> CredentialStore:
         """A credential's store in the identity's cloud, or else the plan's first."""
-        plan = self._plan
+        plan = self.plan
         own = plan.vault if self._identity.home == "oci" else plan.aws_store
         return self._store(own or plan.stores[0], credential)
 
@@ -254,7 +255,7 @@ class Clouds:
         """A credential's `app_user` in each store, by the store's name, to be edited."""
         names = VersionNames(credential_id=credential.id, secret=credential.secret_names.app_user)
         found: dict[str, EditableSecret] = {}
-        for config in self._plan.stores:
+        for config in self.plan.stores:
             open_secret: OpenEditable = load(config.adapter)
             found[config.name] = open_secret(config, self, names)
         return found
@@ -280,8 +281,8 @@ class Clouds:
             server,
             credential,
             admin,
-            timeouts=self._timeouts.database,
-            before_send=self._before_send,
+            timeouts=self.timeouts.database,
+            before_send=self.before_send,
         )
 
     def sessions(self, server: DatabaseServer, credential: Credential) -> "SessionSource":
@@ -292,8 +293,8 @@ class Clouds:
             server,
             credential,
             self.admin(server),
-            timeouts=self._timeouts.database,
-            before_send=self._before_send,
+            timeouts=self.timeouts.database,
+            before_send=self.before_send,
         )
 
     def looking(self, server: DatabaseServer, credential: Credential) -> "Looking":
@@ -304,8 +305,8 @@ class Clouds:
             server,
             credential,
             self.admin(server),
-            timeouts=self._timeouts.database,
-            before_send=self._before_send,
+            timeouts=self.timeouts.database,
+            before_send=self.before_send,
         )
 
     def stream(self, cloud: Cloud, credential: Credential) -> tuple[AuditLog, Signer]:
@@ -331,7 +332,7 @@ class Clouds:
         if cloud == "aws":
             from lockstep.aws.s3_audit import S3AuditLog
 
-            aws = self._plan.aws_stream
+            aws = self.plan.aws_stream
             return S3AuditLog(self.aws("s3", aws.region), aws.bucket, "aws", credential.id, aws.storage_class)
         from lockstep.oci.object_storage_audit import ObjectStorageAuditLog
 
@@ -349,7 +350,7 @@ class Clouds:
         if cloud == "aws":
             from lockstep.aws.kms import KmsSigner
 
-            aws = self._plan.aws_stream
+            aws = self.plan.aws_stream
             with self._making:
                 if self._kms is None:  # Kept, and with it the key of fingerprints.
                     self._kms = KmsSigner(
@@ -363,9 +364,9 @@ class Clouds:
         return VaultSigner(self._own_vault(), oci.mac_secret, retired=oci.retired_mac_secrets)
 
     def _oci_audit(self) -> OciStream:
-        if self._plan.oci_stream is None:
+        if self.plan.oci_stream is None:
             raise InvalidPlanError
-        return self._plan.oci_stream
+        return self.plan.oci_stream
 
     def _own_vault(self) -> "Vault":
         """The vault, with the compartment of the secrets that Lockstep only reads."""
@@ -373,7 +374,7 @@ class Clouds:
         return self._vault(config, config.compartment_of_own_secrets)
 
     def _vault_config(self) -> VaultStore:
-        config = self._plan.vault
+        config = self.plan.vault
         if config is None:
             raise InvalidPlanError
         return config

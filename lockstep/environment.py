@@ -241,3 +241,60 @@ class OciCallRefusedError(EnvironmentalError):
     """OCI did not answer the call, or refused it."""
 
     advice = "Look at the code, and try the identity: `oci iam region list`."
+
+
+# Sessions in the other cloud.
+
+
+class WebIdentityDisabledError(EnvironmentalError):
+    """AWS makes no tokens for OCI: outbound web identity federation is not enabled in this account."""
+
+    advice = "Enable it, once for the account: `aws iam enable-outbound-web-identity-federation`."
+
+
+class DomainClientRefusedError(EnvironmentalError):
+    """The identity domain in OCI refuses the application that exchanges tokens."""
+
+    advice = (
+        "Compare client_id and client in `runners.aws.federation` with the domain's application: is it active, and has "
+        "it the certificate of the key?"
+    )
+
+
+class DomainTokenRefusedError(EnvironmentalError):
+    """The identity domain in OCI refuses the token that AWS has made."""
+
+    advice = (
+        "Compare audience, token and resource_type in `runners.aws.federation` with the domain's identity propagation "
+        "trust: is it active, and is its issuer the one that `aws iam get-outbound-web-identity-federation-info` says?"
+    )
+
+
+class DomainUnreachableError(EnvironmentalError):
+    """The identity domain in OCI does not answer as it should."""
+
+    advice = "Try domain_url of `runners.aws.federation` with `curl -v`; look at the network and HTTPS_PROXY."
+
+
+class IssuerKeyRefusedError(EnvironmentalError):
+    """OCI does not sign the token for AWS with the issuer's key."""
+
+    advice = (
+        "Compare `runners.oci.federation.key` with the key, `oci kms management key-version get`; docs/iam-oci.md "
+        "names the permission."
+    )
+
+
+class IssuerUnreadableError(EnvironmentalError):
+    """AWS cannot read the documents of the issuer in OCI."""
+
+    advice = "Write them again: `lockstep identity publish`; the bucket must be readable by everybody."
+
+
+class IssuerTokenRefusedError(EnvironmentalError):
+    """AWS refuses the token of the issuer in OCI."""
+
+    advice = (
+        "Compare `runners.oci.federation` with the OIDC provider and the trust policy of the role in AWS; is the key's "
+        "version published? `lockstep identity publish --dry-run`."
+    )

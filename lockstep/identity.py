@@ -1,13 +1,15 @@
 """Who a process is, in its own cloud and in the other one.
 
     identity      in AWS                                in OCI
-    AWS_RUNNER    what the environment gives: a role    an API key, kept in AWS Secrets Manager
-    OCI_RUNNER    an access key, kept in OCI Vault      its resource principal
+    AWS_RUNNER    what the environment gives: a role    a session for that role; or an API key, kept in AWS
+    AWS_READER    the same                              the same; or the API key of a user who may only read
+    OCI_RUNNER    a session of a role; or an access     its resource principal
+                  key, kept in OCI Vault
     OPERATOR      what the environment gives            what the environment names; else the AWS runner's API key
     DEPLOYER      what the environment gives            what the environment names
 
-A key of the other cloud is a JSON object with the field names that this cloud's own tools give it. Everything about
-identities is here, so that a federation between the clouds needs no change elsewhere.
+Sessions are made by `lockstep.federation`. A key of the other cloud is a JSON object with the field names that this
+cloud's own tools give it.
 """
 
 # Imported late so that neither cloud's runner loads the other's SDK before it needs it.
@@ -18,14 +20,16 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
-from lockstep.compiled import AccessKey, ApiKeys, CompiledPlan
+from lockstep.compiled import AccessKey, ApiKeys, FederationToAws, FederationToOci
 from lockstep.errors import InvalidPlanError, StoreAccessDeniedError
 from lockstep.model import SecretStr
 
 if TYPE_CHECKING:
-    from lockstep.aws.clients import AwsKeys
+    from lockstep.aws.clients import AwsKeys, Keys
+    from lockstep.federation.reach import Reach
     from lockstep.oci.clients import OciIdentity
 
 RESOURCE_PRINCIPAL_VARIABLE = "OCI_RESOURCE_PRINCIPAL_VERSION"
@@ -39,8 +43,6 @@ OCI_ENDPOINT_VARIABLE = "LOCKSTEP_OCI_ENDPOINT"
 """Where OCI is, if not at Oracle's own address. The counterpart of AWS_ENDPOINT_URL; OCI's SDK has no such variable."""
 
 Cloud = Literal["aws", "oci"]
-ReadSecret = Callable[[str], str]
-"""Gives the text of a secret in the identity's home, by its name in the plan."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,42 +56,73 @@ class Identity:
     """
 
     home: Cloud
-    aws: Callable[[CompiledPlan, ReadSecret], "AwsKeys | None"]
-    oci: Callable[[CompiledPlan, ReadSecret], "OciIdentity"]
+    aws: Callable[["Reach"], "Keys | None"]
+    oci: Callable[["Reach"], "OciIdentity"]
 
 
-def _environments_keys(_plan: CompiledPlan, _read: ReadSecret) -> None:
+def _environments_keys(_reach: "Reach") -> None:
     return None
 
 
-def _kept_access_key(plan: CompiledPlan, read: ReadSecret) -> "AwsKeys":
-    if not isinstance(plan.to_aws, AccessKey):
-        raise InvalidPlanError
-    secret = plan.to_aws.secret
-    return aws_access_key(read(secret), store="oci", secret=secret)
+def _in_aws(reach: "Reach") -> "Keys":
+    match reach.plan.to_aws:
+        case FederationToAws() as federation:
+            from lockstep.federation.to_aws import sessions_in_aws
+
+            return sessions_in_aws(federation, reach)
+        case AccessKey(secret=secret):
+            return aws_access_key(reach.secret(secret), store="oci", secret=secret)
+    raise InvalidPlanError
 
 
-def _kept_api_key(plan: CompiledPlan, read: ReadSecret) -> "OciIdentity":
-    if not isinstance(plan.to_oci, ApiKeys):
-        raise InvalidPlanError
-    secret = plan.to_oci.writer
-    return oci_api_key(read(secret), store="aws", secret=secret)
+def _in_oci(reach: "Reach", *, key: Callable[[ApiKeys], str]) -> "OciIdentity":
+    match reach.plan.to_oci:
+        case FederationToOci() as federation:
+            from lockstep.federation.to_oci import identity_in_oci
+
+            kept: OciIdentity = reach.kept.setdefault("oci", identity_in_oci(federation, reach))
+            return kept
+        case ApiKeys() as keys:
+            return oci_api_key(reach.secret(key(keys)), store="aws", secret=key(keys))
+    raise InvalidPlanError
 
 
-def _named_identity(plan: CompiledPlan, read: ReadSecret) -> "OciIdentity":
-    if os.environ.keys() & {CONFIG_FILE_VARIABLE, RESOURCE_PRINCIPAL_VARIABLE}:
+def _writer(keys: ApiKeys) -> str:
+    return keys.writer
+
+
+def _reader(keys: ApiKeys) -> str:
+    return keys.reader
+
+
+def _named_identity(reach: "Reach") -> "OciIdentity":
+    named = os.environ.keys() & {CONFIG_FILE_VARIABLE, RESOURCE_PRINCIPAL_VARIABLE}
+    # The domain knows the functions' roles, and no person.
+    if named or not isinstance(reach.plan.to_oci, ApiKeys):
         return own_oci_identity()
-    return _kept_api_key(plan, read)
+    return _in_oci(reach, key=_writer)
 
 
-AWS_RUNNER = Identity(home="aws", aws=_environments_keys, oci=_kept_api_key)
-"""The Lambda functions."""
-OCI_RUNNER = Identity(home="oci", aws=_kept_access_key, oci=lambda _plan, _read: own_oci_identity())
+AWS_RUNNER = Identity(home="aws", aws=_environments_keys, oci=partial(_in_oci, key=_writer))
+"""The Lambda functions that change secrets."""
+AWS_READER = Identity(home="aws", aws=_environments_keys, oci=partial(_in_oci, key=_reader))
+"""Those that only read in OCI."""
+OCI_RUNNER = Identity(home="oci", aws=_in_aws, oci=lambda _reach: own_oci_identity())
 """The OCI function."""
 OPERATOR = Identity(home="aws", aws=_environments_keys, oci=_named_identity)
 """A person at a command line. The AWS runner's key serves only those who may read it."""
-DEPLOYER = Identity(home="aws", aws=_environments_keys, oci=lambda _plan, _read: own_oci_identity())
+DEPLOYER = Identity(home="aws", aws=_environments_keys, oci=lambda _reach: own_oci_identity())
 """A person who makes what no runner may make: a published plan, secrets. A runner's key is of no use to them."""
+
+
+_READERS = frozenset({"aws/apply_db", "aws/audit"})
+
+
+def identity_of(function: str) -> Identity:
+    """Who a function is, by its name as in `aws/generate` and `oci/rotate`."""
+    if function.startswith("oci/"):
+        return OCI_RUNNER
+    return AWS_READER if function in _READERS else AWS_RUNNER
 
 
 def own_oci_identity() -> "OciIdentity":

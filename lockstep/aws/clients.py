@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum, auto
-from functools import cache
+from functools import lru_cache, partial
 from typing import Any
 
 from botocore.config import Config
-from botocore.credentials import ReadOnlyCredentials
+from botocore.credentials import CredentialProvider, CredentialResolver, Credentials, ReadOnlyCredentials
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
@@ -32,6 +32,8 @@ from urllib3.exceptions import HTTPError as UrllibError
 
 from lockstep.aws.environment import SETUP_ERRORS, environment_problem, setup_problem
 from lockstep.errors import LockstepError
+from lockstep.federation.failure import FailureKind, SessionFailure
+from lockstep.federation.sessions import Sessions
 from lockstep.model import SecretStr
 from lockstep.scope import BeforeSend, always
 from lockstep.timeouts import CloudTimeouts
@@ -49,11 +51,15 @@ class AwsKeys:
     session_token: SecretStr | None = None
 
 
+Keys = AwsKeys | Sessions[AwsKeys]
+"""An identity for a runner outside AWS: keys, or what gives those of the moment."""
+
+
 def aws_client(
     service: str,
     region: str,
     *,
-    keys: AwsKeys | None = None,
+    keys: Keys | None = None,
     endpoint: str | None = None,
     timeouts: CloudTimeouts = _DEFAULT_TIMEOUTS,
     before_send: BeforeSend = always,
@@ -74,7 +80,6 @@ def aws_client(
     Raises:
         EnvironmentalError: The configuration of this machine allows none.
     """
-    token = keys.session_token if keys else None
     config = Config(
         connect_timeout=timeouts.connect_seconds,
         read_timeout=timeouts.read_seconds,
@@ -82,23 +87,26 @@ def aws_client(
         max_pool_connections=CONNECTIONS,
         tcp_keepalive=True,
     )
+    sessions, fixed = _told_apart(keys)
     try:
-        client = _session().create_client(
+        client = _session(sessions).create_client(
             service,
             region_name=region,
             endpoint_url=endpoint,
-            aws_access_key_id=keys.access_key_id if keys else None,
-            aws_secret_access_key=keys.secret_access_key.reveal() if keys else None,
-            aws_session_token=token.reveal() if token else None,
+            aws_access_key_id=fixed.access_key if fixed else None,
+            aws_secret_access_key=fixed.secret_key if fixed else None,
+            aws_session_token=fixed.token if fixed else None,
             config=config,
         )
     except SETUP_ERRORS as error:
         raise setup_problem(error) from None
+    if sessions:
+        client.meta.events.register("after-call", partial(_end_session, sessions))
     client.meta.events.register_first("before-send", lambda **_: before_send())
     return client
 
 
-def aws_credentials(keys: AwsKeys | None) -> ReadOnlyCredentials:
+def aws_credentials(keys: Keys | None) -> ReadOnlyCredentials:
     """What requests of an identity are signed with; may call the identity's own service.
 
     Args:
@@ -107,22 +115,65 @@ def aws_credentials(keys: AwsKeys | None) -> ReadOnlyCredentials:
     Raises:
         BotoCoreError: There is no identity, or it cannot be had now.
     """
-    if keys:
-        token = keys.session_token
-        return ReadOnlyCredentials(
-            keys.access_key_id, keys.secret_access_key.reveal(), token.reveal() if token else None
-        )
-    found = _session().get_credentials()
+    sessions, fixed = _told_apart(keys)
+    if fixed:
+        return fixed
+    found = _session(sessions).get_credentials()
     if found is None:
         raise NoCredentialsError
     return found.get_frozen_credentials()
 
 
-@cache
-def _session() -> Session:
+def _told_apart(keys: Keys | None) -> tuple[Sessions[AwsKeys] | None, ReadOnlyCredentials | None]:
+    if isinstance(keys, Sessions):
+        return keys, None
+    return None, _frozen(keys) if keys else None
+
+
+def _frozen(keys: AwsKeys) -> ReadOnlyCredentials:
+    token = keys.session_token
+    return ReadOnlyCredentials(
+        keys.access_key_id, keys.secret_access_key.reveal(), token.reveal() if token else None
+    )
+
+
+class _OfSessions(CredentialProvider, Credentials):
+    """Credentials that are those of the moment, for each request; as their provider, themselves."""
+
+    def __init__(self, sessions: Sessions[AwsKeys]) -> None:
+        Credentials.__init__(self, "", "", method="lockstep")
+        self._sessions = sessions
+
+    def get_frozen_credentials(self) -> ReadOnlyCredentials:
+        return _frozen(self._sessions())
+
+    def load(self) -> Credentials:
+        return self
+
+
+def _end_session(sessions: Sessions[AwsKeys], parsed: Mapping[str, Any], **_: object) -> None:
+    """A session that AWS has ended is used no more, and the call may be made again with another one.
+
+    Raises:
+        SessionFailure: It has.
+    """
+    code = str(parsed.get("Error", {}).get("Code"))
+    if code in _ENDED:
+        sessions.drop()
+        raise SessionFailure(FailureKind.UNREACHABLE, code, None)
+
+
+_ENDED = {"ExpiredToken", "ExpiredTokenException"}
+
+
+@lru_cache(maxsize=4)  # A replaced identity is not kept for good.
+def _session(sessions: Sessions[AwsKeys] | None = None) -> Session:
     # At DEBUG botocore logs every request and reply, including secrets.
     logging.getLogger("botocore").setLevel(logging.INFO)
-    return Session()
+    made = Session()
+    if sessions:
+        made.register_component("credential_provider", CredentialResolver([_OfSessions(sessions)]))
+    return made
 
 
 def forget_session() -> None:
@@ -237,6 +288,8 @@ def translated(errors: Mapping[Trouble, type[LockstepError]], **where: str | int
     """
     try:
         yield
+    except SessionFailure as failure:
+        raise errors[Trouble[failure.kind.name]](**where, code=failure.code) from failure.problem
     except RAISED as error:
         trouble, code = diagnose(error)
         raise errors[trouble](**where, code=code) from environment_problem(error)

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 from botocore.auth import SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 
-from lockstep.aws.clients import AwsKeys, Trouble, aws_credentials, translated
+from lockstep.aws.clients import Keys, Trouble, aws_credentials, translated
 from lockstep.errors import (
     StoreAccessDeniedError,
     StoreRejectedError,
@@ -31,7 +31,7 @@ _ERRORS = {
 }
 
 
-def token_login(server: DatabaseServer, admin: AdminIam, keys: AwsKeys | None) -> Login:
+def token_login(server: DatabaseServer, admin: AdminIam, keys: Keys | None) -> Login:
     """The rotator admin's login for a server, which works for 15 minutes.
 
     Args:

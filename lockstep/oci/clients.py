@@ -20,6 +20,7 @@ from oci.exceptions import (  # type: ignore[import-untyped]  # likewise
 )
 
 from lockstep.errors import LockstepError
+from lockstep.federation.failure import SessionFailure
 from lockstep.oci.environment import environment_problem
 from lockstep.scope import BeforeSend, always
 from lockstep.timeouts import CloudTimeouts
@@ -33,10 +34,15 @@ Untyped = Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OciIdentity:
-    """The identity that signs: a config with an API key, or a signer with a config that may lack one."""
+    """The identity that signs: a config with an API key, or a signer with a config that may lack one.
+
+    Attributes:
+        drop: Called where it was refused: what it has kept of it is used no more.
+    """
 
     config: Mapping[str, Untyped] = field(repr=False)
     signer: Untyped = field(default=None, repr=False)
+    drop: Callable[[], None] = field(default=lambda: None, repr=False)
 
 
 class Trouble(Enum):
@@ -164,11 +170,16 @@ class OciClients:
             yield
         except LockstepError:
             raise
+        except SessionFailure as failure:
+            raise errors[Trouble[failure.kind.name]](**where, code=failure.code) from failure.problem
         except Exception as error:  # noqa: BLE001 - the SDK raises a plain Exception for an invalid date
             trouble, code = diagnose(error)
-            if isinstance(error, ServiceError) and error.status == _NOT_AUTHENTICATED and has_worked:
-                trouble = Trouble.UNREACHABLE
-                self._sign_out(signed_in)
+            if isinstance(error, ServiceError) and error.status == _NOT_AUTHENTICATED:
+                if signed_in:
+                    signed_in.drop()
+                if has_worked:
+                    trouble = Trouble.UNREACHABLE
+                    self._sign_out(signed_in)
             raise errors[trouble](**where, code=code) from environment_problem(error)
         with self._making:
             # Another worker may have signed in anew while this call was under way.

@@ -144,7 +144,7 @@ def test_a_password_is_no_token(world: SqlHarness) -> None:
 @each_engine
 def test_each_connection_has_a_new_token_of_the_runner_s_identity(world: SqlHarness) -> None:
     """As both runners have it: from the keys of their AWS identity, without a secret and without a call."""
-    identity = Identity(home="oci", aws=lambda _plan, _read: KEYS, oci=_no_identity)
+    identity = Identity(home="oci", aws=lambda _reach: KEYS, oci=_no_identity)
     clouds = Clouds(make_plan(), identity, endpoints=Endpoints(), timeouts=Timeouts(), clock=SystemClock())
     with rds(world) as front:
         server = behind(world, front)
@@ -190,7 +190,7 @@ def _server(host: str, port: int, admin: AdminIam, *, tls: Tls | None = Tls()) -
 def test_a_token_is_never_made_for_a_connection_without_tls() -> None:
     clouds = Clouds(
         make_plan(),
-        Identity(home="aws", aws=lambda _plan, _read: KEYS, oci=_no_identity),
+        Identity(home="aws", aws=lambda _reach: KEYS, oci=_no_identity),
         endpoints=Endpoints(),
         timeouts=Timeouts(),
         clock=SystemClock(),

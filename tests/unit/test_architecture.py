@@ -19,7 +19,7 @@ RULES = [
 ]
 # The rest of the library is the core.
 NOT_CORE = {
-    *("aws", "oci", "databases", "cli", "agent", "client", "doctor", "serve"),
+    *("aws", "oci", "databases", "cli", "agent", "client", "doctor", "federation", "serve"),
     *("__main__.py", "clouds.py", "identity.py", "system.py", "wiring.py"),
 }
 CORE = [

@@ -103,7 +103,7 @@ OF_PLANS = {"pydantic", "ruamel.yaml", "durationpy", "lockstep.plan", "lockstep.
 def test_a_step_has_its_ports_before_it_loads_an_adapter(step: str, plan: Path) -> None:
     loaded = _loaded(
         f"import functions.{step}.handler; from functions.face import hosted_ports; "
-        "hosted_ports('multi-cloud/app_user')",
+        f"hosted_ports('aws/{step}', 'multi-cloud/app_user')",
         plan,
     )
     assert not loaded & (OF_ADAPTERS | OF_PEOPLE | OF_PLANS | OF_TRACES)

@@ -472,7 +472,11 @@ def test_servers_are_resolved_and_not_a_key_of_the_file() -> None:
         ("runners.oci", {}, "runners.oci: give federation, or instead aws_key_secret"),
         ("runners.aws", {"oci_reader_key_secret": "k"}, "runners.aws.oci_reader_key_secret: needs oci_key"),
         ("runners.aws.federation", TO_OCI, "runners.aws: give federation or oci_key_secret, not both"),
-        ("runners.aws", {"federation": {**TO_OCI, "client": {}}}, "client: give kms_key and certificate"),
+        (
+            "runners.aws",
+            {"federation": {**TO_OCI, "client": {}}},
+            "runners.aws.federation.client: give kms_key",
+        ),
         (
             "runners.aws",
             {"federation": {**TO_OCI, "client": {"kms_key": "alias/k"}}},

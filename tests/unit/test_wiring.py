@@ -3,6 +3,7 @@
 import socket
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from importlib import import_module
@@ -13,7 +14,6 @@ import pytest
 
 from lockstep import identity
 from lockstep.clouds import Clouds, Endpoints
-from lockstep.compiled import CompiledPlan
 from lockstep.errors import (
     DatabaseUnreachableError,
     InvalidPlanError,
@@ -21,7 +21,8 @@ from lockstep.errors import (
     LockTableUnreachableError,
     StoreUnreachableError,
 )
-from lockstep.identity import AWS_RUNNER, OCI_RUNNER, OPERATOR, Identity, ReadSecret
+from lockstep.federation.reach import Reach
+from lockstep.identity import AWS_RUNNER, OCI_RUNNER, OPERATOR, Identity
 from lockstep.model import Login, SecretStr
 from lockstep.oci.clients import OciIdentity
 from lockstep.store_kinds import StoreConfig
@@ -47,6 +48,12 @@ def role(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _no_secret(name: str) -> str:
     raise AssertionError(f"{name} was read")
+
+
+def _reach(read: Callable[[str], str]) -> Clouds:
+    clouds = Clouds(make_plan(), OPERATOR, endpoints=Endpoints(), timeouts=Timeouts(), clock=SystemClock())
+    clouds.secret = read  # type: ignore[assignment, method-assign]  # nothing is asked of AWS
+    return clouds
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -127,13 +134,13 @@ def _slow_identity(asked: list[str]) -> Identity:
         with suppress(threading.BrokenBarrierError):
             both.wait(0.3)
 
-    def oci_identity(_plan: CompiledPlan, _read: ReadSecret) -> OciIdentity:
+    def oci_identity(_clouds: Reach) -> OciIdentity:
         wait("oci")
         return OciIdentity(config=config)
 
     with OciSandbox() as sandbox:
         config = sandbox.config()
-    return Identity(home="aws", aws=lambda _plan, _read: wait("aws"), oci=oci_identity)
+    return Identity(home="aws", aws=lambda _reach: wait("aws"), oci=oci_identity)
 
 
 def test_workers_that_need_the_same_client_at_the_same_time_make_it_once() -> None:
@@ -167,7 +174,7 @@ def test_an_operator_uses_the_oci_identity_of_the_environment(
         monkeypatch.setenv(
             identity.CONFIG_FILE_VARIABLE, str(write_config_file(tmp_path, "operator", config))
         )
-    found = OPERATOR.oci(make_plan().compiled, _no_secret)
+    found = OPERATOR.oci(_reach(_no_secret))
     assert found.config["user"] == config["user"]
 
 
@@ -178,7 +185,7 @@ def test_an_operator_without_an_oci_identity_uses_the_aws_runners_key() -> None:
         asked.append(name)
         return '{"tenancy": "t", "user": "u", "fingerprint": "f", "private_key": "k", "region": "eu-frankfurt-1"}'
 
-    assert OPERATOR.oci(make_plan().compiled, read).config["user"] == "u"
+    assert OPERATOR.oci(_reach(read)).config["user"] == "u"
     assert asked == ["lockstep/oci-key"]
 
 

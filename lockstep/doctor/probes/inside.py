@@ -26,7 +26,7 @@ from lockstep.doctor.probes.reply import Reply
 from lockstep.doctor.probes.servers import EVERY_CHECK, Databases
 from lockstep.environment import told
 from lockstep.errors import InvalidRequestError, LockstepError, UnexpectedError
-from lockstep.identity import AWS_RUNNER, OCI_RUNNER
+from lockstep.identity import identity_of
 from lockstep.messages import DoctorRequest
 from lockstep.model import Credential
 from lockstep.published.documents import Index
@@ -89,7 +89,7 @@ def _answered(request: DoctorRequest, function: str) -> dict[str, Any]:
     plan = index.plan if function == WATCH else _plan(source, index)
     clouds = Clouds(
         plan,
-        OCI_RUNNER if function.startswith("oci/") else AWS_RUNNER,
+        identity_of(function),
         endpoints=endpoints_from_environment(),
         timeouts=TIMEOUTS,
         clock=SystemClock(),

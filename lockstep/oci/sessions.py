@@ -1,0 +1,30 @@
+"""Requests that a session signs: its token names who it is, and its key proves that the token is its own."""
+
+from collections.abc import Callable
+from typing import Any
+
+import oci  # type: ignore[import-untyped]  # the SDK ships no types
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from oci.auth.signers import SecurityTokenSigner  # type: ignore[import-untyped]  # likewise
+
+Untyped = Any
+
+
+def signer_of(token: str, key: RSAPrivateKey) -> Untyped:
+    """What signs with a session, until it ends."""
+    return SecurityTokenSigner(token, key)
+
+
+class SessionSigner(oci.signer.AbstractBaseSigner):  # type: ignore[misc]  # the SDK ships no types
+    """Signs each request with the session of that moment.
+
+    Args:
+        current: Gives the signer of the session.
+    """
+
+    def __init__(self, current: Callable[[], Untyped]) -> None:
+        self._current = current
+
+    def __call__(self, request: Untyped, enforce_content_headers: bool = True) -> Untyped:  # noqa: FBT001, FBT002 - as the base class
+        """The request, signed."""
+        return self._current()(request, enforce_content_headers)

@@ -1,0 +1,287 @@
+"""Sessions: one for all threads, renewed before its end, used to its end where no other can be had."""
+
+import base64
+import hashlib
+import json
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
+
+from lockstep.errors import StepEndedError
+from lockstep.federation.failure import FailureKind, SessionFailure
+from lockstep.federation.jwt import Maker, seconds_of
+from lockstep.federation.sessions import AGAIN_SECONDS, EARLY_SECONDS, Made, Sessions
+
+LIFE = 900.0
+NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)
+DOWN = SessionFailure(FailureKind.UNREACHABLE, "down", None)
+
+
+class Clock:
+    """Two clocks that go at their own pace."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.wall = NOW
+
+    def now(self) -> datetime:
+        return self.wall
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+    def sleep(self, seconds: float) -> None:
+        raise AssertionError(seconds)
+
+    def pass_(self, seconds: float, *, wall: float | None = None) -> None:
+        self.seconds += seconds
+        self.wall += timedelta(seconds=seconds if wall is None else wall)
+
+
+class Issuer:
+    """Gives a session that was never given, unless it is down."""
+
+    def __init__(self) -> None:
+        self.given = 0
+        self.failure: BaseException | None = None
+
+    def __call__(self) -> Made[str]:
+        if self.failure:
+            raise self.failure
+        self.given += 1
+        return Made(session=f"session-{self.given}", seconds=LIFE)
+
+
+@pytest.fixture(name="clock")
+def _clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture(name="issuer")
+def _issuer() -> Issuer:
+    return Issuer()
+
+
+@pytest.fixture(name="sessions")
+def _sessions(issuer: Issuer, clock: Clock) -> Sessions[str]:
+    return Sessions(issuer, clock)
+
+
+def test_nothing_is_asked_for_before_it_is_needed(sessions: Sessions[str], issuer: Issuer) -> None:
+    assert issuer.given == 0
+    assert sessions() == sessions() == "session-1"
+
+
+@pytest.mark.parametrize(
+    "go_on",
+    [
+        lambda clock, seconds: clock.pass_(seconds),
+        # The process was frozen, and its own clock with it.
+        lambda clock, seconds: clock.pass_(0.0, wall=seconds),
+        # The machine's time was set back.
+        lambda clock, seconds: clock.pass_(seconds, wall=-3600.0),
+    ],
+    ids=["both", "frozen", "set back"],
+)
+def test_it_is_renewed_a_minute_before_its_end(
+    sessions: Sessions[str], clock: Clock, go_on: Callable[[Clock, float], None]
+) -> None:
+    assert sessions() == "session-1"
+    go_on(clock, LIFE - EARLY_SECONDS - 1)
+    assert sessions() == "session-1"
+    go_on(clock, 1)
+    go_on(clock, LIFE)
+    assert sessions() == "session-2"
+
+
+def test_where_it_cannot_be_renewed_the_old_one_is_used_to_its_end(
+    sessions: Sessions[str], clock: Clock, issuer: Issuer
+) -> None:
+    sessions()
+    clock.pass_(LIFE - EARLY_SECONDS + 1)
+    issuer.failure = DOWN
+    assert sessions() == "session-1"
+    clock.pass_(EARLY_SECONDS - 2)
+    assert sessions() == "session-1"
+    clock.pass_(2)
+    with pytest.raises(SessionFailure):
+        sessions()
+    issuer.failure = None
+    assert sessions() == "session-2"
+
+
+def test_while_the_old_one_works_a_failed_renewal_is_not_tried_at_each_call(
+    sessions: Sessions[str], clock: Clock, issuer: Issuer
+) -> None:
+    sessions()
+    clock.pass_(LIFE - EARLY_SECONDS + 1)
+    issuer.failure = DOWN
+    sessions()
+    issuer.failure = None
+    assert sessions() == "session-1"
+    clock.pass_(AGAIN_SECONDS)
+    assert sessions() == "session-2"
+
+
+def test_a_refused_one_is_replaced_unless_it_has_been(sessions: Sessions[str]) -> None:
+    refused, others = threading.Barrier(2, timeout=10), []
+
+    def other() -> None:
+        others.append(sessions())
+        refused.wait()
+        refused.wait()
+        sessions.drop()  # Late: of the first session.
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    refused.wait()
+    assert sessions() == "session-1"
+    sessions.drop()
+    assert sessions() == "session-2"
+    refused.wait()
+    thread.join(10)
+    assert (others, sessions()) == (["session-1"], "session-2")
+
+
+class Held:
+    """An issuer that answers when it is told to."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.asked = threading.Semaphore(0)
+        self.answer = threading.Event()
+        self.asks = 0
+        self.outcome: Callable[[int], Made[str]] = lambda n: Made(session=f"session-{n}", seconds=LIFE)
+        self.sessions = Sessions(self, clock)
+        self.results: list[object] = []
+
+    def __call__(self) -> Made[str]:
+        self.asks += 1
+        asks = self.asks
+        self.asked.release()
+        assert self.answer.wait(10)
+        return self.outcome(asks)
+
+    def ask(self) -> threading.Thread:
+        def run() -> None:
+            try:
+                self.results.append(self.sessions())
+            except Exception as error:  # noqa: BLE001 - the result
+                self.results.append(error)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        return thread
+
+
+def test_threads_that_need_one_at_the_same_time_ask_once(clock: Clock) -> None:
+    held = Held(clock)
+    threads = [held.ask() for _ in range(8)]
+    assert held.asked.acquire(timeout=10)
+    held.answer.set()
+    for thread in threads:
+        thread.join(10)
+    assert (held.results, held.asks) == (["session-1"] * 8, 1)
+
+
+def test_threads_that_wait_fail_as_the_one_that_has_asked(clock: Clock) -> None:
+    held = Held(clock)
+
+    def refuse(_: int) -> Made[str]:
+        raise DOWN
+
+    held.outcome = refuse
+    first = held.ask()
+    assert held.asked.acquire(timeout=10)
+    others = [held.ask() for _ in range(3)]
+    held.answer.set()
+    for thread in (first, *others):
+        thread.join(10)
+    assert set(held.results) == {DOWN}
+
+
+def test_others_go_on_with_the_old_one_while_one_asks(clock: Clock) -> None:
+    held = Held(clock)
+    held.answer.set()
+    held.sessions()
+    assert held.asked.acquire(timeout=10)
+    held.answer.clear()
+    clock.pass_(LIFE - EARLY_SECONDS + 1)
+    thread = held.ask()
+    assert held.asked.acquire(timeout=10)
+    assert held.sessions() == "session-1"
+    held.answer.set()
+    thread.join(10)
+    assert held.results == ["session-2"]
+
+
+def test_a_thread_of_a_step_that_has_ended_fails_no_other_one(clock: Clock) -> None:
+    held = Held(clock)
+
+    def once(asks: int) -> Made[str]:
+        if asks == 1:
+            raise StepEndedError
+        return Made(session=f"session-{asks}", seconds=LIFE)
+
+    held.outcome = once
+    left_behind = held.ask()
+    assert held.asked.acquire(timeout=10)
+    other = held.ask()
+    held.answer.set()
+    left_behind.join(10)
+    other.join(10)
+    assert sorted(type(result).__name__ for result in held.results) == ["StepEndedError", "str"]
+
+
+# Tokens
+
+
+def test_a_token_is_signed_over_what_it_says() -> None:
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    prehashed = Prehashed(hashes.SHA256())
+    maker = Maker(
+        kid="key-1",
+        sign=lambda digest: key.sign(digest, padding.PKCS1v15(), prehashed),
+        new_id=lambda: "id-1",
+    )
+    token = maker.token(issuer="https://i.example.com", subject="s", audience="a", now=NOW)
+    header, claims, signature = (_decoded(part) for part in token.split("."))
+    assert json.loads(header) == {"alg": "RS256", "typ": "JWT", "kid": "key-1"}
+    said = json.loads(claims)
+    assert said.pop("iat") == NOW.timestamp() - 60
+    assert said.pop("exp") == NOW.timestamp() + 240
+    assert said == {"iss": "https://i.example.com", "sub": "s", "aud": "a", "jti": "id-1"}
+    digest = hashlib.sha256(token.rpartition(".")[0].encode()).digest()
+    key.public_key().verify(signature, digest, padding.PKCS1v15(), prehashed)
+    assert seconds_of(token) == 300
+
+
+def _decoded(part: str) -> bytes:
+    assert not part.endswith("=")
+    return base64.urlsafe_b64decode(part + "==")
+
+
+def _token(claims: object) -> str:
+    return f"e30.{base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip('=')}.e30"
+
+
+NEITHER: list[object] = [
+    *([], "x", {}, {"iat": 1}, {"exp": 2}, {"iat": "1", "exp": "2"}),
+    *({"iat": True, "exp": 2}, {"iat": 1.5, "exp": 2}, {"iat": None, "exp": 1}),
+]
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        *("", ".", "a.b", "a.b.c", "a.b.c.d", "a.!!.c", "é.é.é", "." * 70000),
+        *map(_token, NEITHER),
+        _token([]).replace("W10", base64.urlsafe_b64encode(b"[" * 3000).decode()),
+    ],
+)
+def test_what_is_no_token_says_nothing(token: str) -> None:
+    assert seconds_of(token) is None
