@@ -27,16 +27,13 @@ class Deployment:
     Attributes:
         regions: Of the tenancy, with the status of their subscription.
         compartments: By OCID, with their state.
-        vault_states, key_states: By OCID; ACTIVE where it is not named.
-        api_keys: By the user's OCID.
+        vault_states: By OCID; ACTIVE where it is not named.
         retention_rules: By the bucket's name.
     """
 
     regions: dict[str, str] = field(default_factory=lambda: {"eu-frankfurt-1": "READY"})
     compartments: dict[str, str] = field(default_factory=dict)
     vault_states: dict[str, str] = field(default_factory=dict)
-    key_states: dict[str, str] = field(default_factory=dict)
-    api_keys: dict[str, list[Shown]] = field(default_factory=dict)
     retention_rules: dict[str, list[Shown]] = field(default_factory=dict)
     applications: list[Shown] = field(default_factory=list)
     functions: list[Shown] = field(default_factory=list)
@@ -53,15 +50,13 @@ class DeploymentService:
     Attributes:
         deployment: What is there.
         vaults: The OCIDs of vaults.
-        keys: The OCIDs of keys.
-        compartment_id: The compartment of vaults and keys.
+        compartment_id: The compartment of the vaults.
         compartment_of_bucket: That of a bucket, by its name; None where there is none.
         endpoint: Where vaults manage their keys.
     """
 
     deployment: Deployment
     vaults: set[str]
-    keys: set[str]
     compartment_id: str
     compartment_of_bucket: Callable[[str], str | None]
     endpoint: Callable[[], str]
@@ -73,9 +68,7 @@ class DeploymentService:
         return {
             "list_region_subscriptions": self._regions,
             "get_compartment": self._compartment,
-            "list_api_keys": self._api_keys,
             "get_vault": self._vault,
-            "get_key": self._key,
             "list_retention_rules": self._retention_rules,
             "list_applications": lambda c: self._list(c, there.applications, "FN_APP_LIST"),
             "list_functions": self._functions,
@@ -108,14 +101,7 @@ class DeploymentService:
             raise not_found()
         return json_reply({"id": ocid, "name": ocid[-8:], "description": "", "lifecycleState": state}, {})
 
-    def _api_keys(self, call: Call) -> Reply:
-        user = call.path["user"]
-        # A user may list the own keys without any policy.
-        if user != call.principal.ocid and not call.may("USER_READ", resource=None, compartment=TENANCY):
-            raise not_found()
-        return json_reply(self.deployment.api_keys.get(user, []), {})
-
-    # ---- keys
+    # ---- vaults
 
     def _vault(self, call: Call) -> Reply:
         ocid = call.path["vault"]
@@ -127,13 +113,6 @@ class DeploymentService:
         shown = {"id": ocid, "compartmentId": self.compartment_id, "displayName": "lockstep"}
         endpoints = {"managementEndpoint": self.endpoint(), "cryptoEndpoint": self.endpoint()}
         return json_reply({**shown, **endpoints, "lifecycleState": state}, {})
-
-    def _key(self, call: Call) -> Reply:
-        ocid = call.path["key"]
-        if ocid not in self.keys or not call.may("KEY_READ", resource=None, compartment=self.compartment_id):
-            raise not_found()
-        state = self.deployment.key_states.get(ocid, "ENABLED")
-        return json_reply({"id": ocid, "compartmentId": self.compartment_id, "lifecycleState": state}, {})
 
     # ---- Object Storage
 

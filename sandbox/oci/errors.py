@@ -38,3 +38,8 @@ def missing(name: str) -> ApiError:
 def not_emulated(what: str) -> ApiError:
     """The real service does this and the emulator does not: said aloud, so that no test passes by accident."""
     return ApiError(501, "NotImplemented", f"the sandbox does not emulate {what}")
+
+
+def oauth_error(code: str, description: str) -> ApiError:
+    """A refusal of an identity domain (RFC 6749 5.2): 401 where the client is not who it says, else 400."""
+    return ApiError(401 if code == "invalid_client" else 400, code, description)

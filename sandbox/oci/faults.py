@@ -1,4 +1,4 @@
-"""What goes wrong on purpose: refusals, silence, lost requests and lost replies.
+"""What goes wrong on purpose: refusals, silence, lost requests, and replies that are lost, cut, slow or another's.
 
 Every fault is armed on calls that match it, by operation, service and resource, for a number of times or until it is
 lifted. It can be used as a context manager, which lifts it at the end.
@@ -12,6 +12,7 @@ from typing import Self, TypedDict, Unpack
 
 from sandbox.oci.errors import ApiError
 from sandbox.oci.routes import Service, Target
+from sandbox.oci.wire import Reply
 
 
 class Effect(Enum):
@@ -21,6 +22,9 @@ class Effect(Enum):
     DROP_REQUEST = "close the connection; the service does not see the request"
     DROP_REPLY = "let the request take effect, then close the connection"
     HANG = "hold the request until the fault is lifted, then close the connection; it has no effect"
+    REPLACE = "answer with another reply, without effect"
+    CUT = "let the request take effect, then close the connection in the middle of the reply"
+    TRICKLE = "let the request take effect, then send one byte of the reply after the other"
 
 
 @dataclass(eq=False)
@@ -28,6 +32,8 @@ class Fault:
     """A fault that is armed.
 
     Attributes:
+        reply: What it answers.
+        trickle_seconds: Between two bytes of the reply.
         hits: How many calls it has struck.
         struck: Set from its first hit on, so that a test can wait until a call hangs.
     """
@@ -38,6 +44,8 @@ class Fault:
     resource: str | None
     remaining: int | None
     error: ApiError | None = None
+    reply: Reply | None = None
+    trickle_seconds: float = 0.0
     hits: int = 0
     struck: threading.Event = field(default_factory=threading.Event, repr=False)
     _released: threading.Event = field(default_factory=threading.Event, repr=False)
@@ -118,6 +126,20 @@ class Faults:
         """Answer nothing until lifted; the call has no effect."""
         return self._arm(Effect.HANG, operation, where)
 
+    def replace(self, operation: str | None = None, *, reply: Reply, **where: Unpack[Where]) -> Fault:
+        """Answer with something else, such as the page of a proxy, without effect."""
+        return self._arm(Effect.REPLACE, operation, where, reply=reply)
+
+    def cut(self, operation: str | None = None, **where: Unpack[Where]) -> Fault:
+        """Close the connection in the middle of the reply, after the call has had its effect."""
+        return self._arm(Effect.CUT, operation, where)
+
+    def trickle(
+        self, operation: str | None = None, *, seconds: float = 0.05, **where: Unpack[Where]
+    ) -> Fault:
+        """Send a byte of the reply every `seconds`, so that no wait for a part of it is long."""
+        return self._arm(Effect.TRICKLE, operation, where, trickle_seconds=seconds)
+
     def outage(self, service: Service) -> Fault:
         """Every call to a service loses its connection until the fault is lifted."""
         return self.drop_request(service=service, times=None)
@@ -143,10 +165,24 @@ class Faults:
         return None
 
     def _arm(
-        self, effect: Effect, operation: str | None, where: Where, error: ApiError | None = None
+        self,
+        effect: Effect,
+        operation: str | None,
+        where: Where,
+        error: ApiError | None = None,
+        *,
+        reply: Reply | None = None,
+        trickle_seconds: float = 0.0,
     ) -> Fault:
         fault = Fault(
-            effect, where.get("service"), operation, where.get("resource"), where.get("times", 1), error
+            effect,
+            where.get("service"),
+            operation,
+            where.get("resource"),
+            where.get("times", 1),
+            error,
+            reply,
+            trickle_seconds,
         )
         with self._lock:
             self._armed = [other for other in self._armed if not other.is_spent]

@@ -1,4 +1,4 @@
-"""The callers: principals with API keys, and the permissions that policies have given them.
+"""The callers: principals, the API keys of users, and the permissions that policies have given them.
 
 Permissions bear OCI's names; which operation asks for which is in Oracle's policy references ("Details for the
 Vault Service", "Details for Object Storage and Archive Storage").
@@ -7,15 +7,21 @@ Vault Service", "Details for Object Storage and Archive Storage").
 import hashlib
 import threading
 from dataclasses import dataclass, field
-from typing import Final
+from datetime import datetime, timedelta
+from typing import Final, Literal
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+
+from sandbox.oci.clock import SandboxClock
 
 TENANCY: Final = "ocid1.tenancy.oc1..sandbox"
 REGION: Final = "eu-frankfurt-1"
 # OCI takes API keys of 2,048 bits or more.
 _KEY_BITS: Final = 2048
+
+Kind = Literal["user", "identityfederateddomainapp"]
+"""What `request.principal.type` says: a user, or a workload of elsewhere that an identity domain let in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +41,19 @@ class Grant:
 
 @dataclass(slots=True)
 class Principal:
-    """A user, an instance or a function, as policies see it."""
+    """A user, an instance or a function, as policies see it.
+
+    Attributes:
+        name: A user's name, or the subject of a federated workload.
+        ocid: Its id.
+        kind: Policies for one kind do not cover another of the same name.
+        grants: What policies allow.
+        is_administrator: It may do everything.
+    """
 
     name: str
     ocid: str
+    kind: Kind = "user"
     grants: set[Grant] = field(default_factory=set)
     is_administrator: bool = False
 
@@ -57,11 +72,24 @@ class Principal:
 
 
 @dataclass(frozen=True, slots=True)
-class ApiKey:
-    """A registered key: what verifies its signatures, and whose they are."""
+class Credential:
+    """What verifies a request's signature, and whose it is."""
 
     public_key: rsa.RSAPublicKey
     principal: Principal
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey(Credential):
+    """A registered key of a user."""
+
+    fingerprint: str
+    time_created: datetime
+
+    @property
+    def key_id(self) -> str:
+        """As signatures name it."""
+        return f"{TENANCY}/{self.principal.ocid}/{self.fingerprint}"
 
 
 def new_private_key() -> rsa.RSAPrivateKey:
@@ -69,20 +97,43 @@ def new_private_key() -> rsa.RSAPrivateKey:
     return rsa.generate_private_key(public_exponent=65537, key_size=_KEY_BITS)
 
 
-class Identity:
-    """The tenancy's principals and keys."""
+def pem_of(public_key: rsa.RSAPublicKey) -> str:
+    """A public key as the services show it."""
+    form = serialization.PublicFormat.SubjectPublicKeyInfo
+    return public_key.public_bytes(serialization.Encoding.PEM, form).decode("ascii")
 
-    def __init__(self) -> None:
-        """Begin without principals."""
+
+class Identity:
+    """The tenancy's principals and keys.
+
+    Attributes:
+        key_lag: So long after its upload a new API key is unknown to the services.
+    """
+
+    def __init__(self, clock: SandboxClock) -> None:
+        """Begin without principals; keys are dated by `clock`."""
+        self.key_lag = timedelta()
+        self._clock = clock
         self._lock = threading.Lock()
-        self._principals: dict[str, Principal] = {}
+        self._principals: dict[tuple[str, Kind], Principal] = {}
         self._keys: dict[str, ApiKey] = {}
 
-    def principal(self, name: str) -> Principal:
-        """The principal of that name; a new one may do nothing."""
+    def principal(self, name: str, kind: Kind | None = None) -> Principal:
+        """The principal of that name; a new one may do nothing.
+
+        Args:
+            name: A user's name or the subject of a federated workload.
+            kind: By default a workload where the name has a colon, as a role's ARN has: no user's name may have one.
+        """
+        kind = kind or ("identityfederateddomainapp" if ":" in name else "user")
         with self._lock:
-            ocid = f"ocid1.user.oc1..{hashlib.sha256(name.encode()).hexdigest()[:32]}"
-            return self._principals.setdefault(name, Principal(name, ocid))
+            ocid = f"ocid1.{kind}.oc1..{hashlib.sha256(name.encode()).hexdigest()[:32]}"
+            return self._principals.setdefault((name, kind), Principal(name, ocid, kind))
+
+    def user(self, ocid: str) -> Principal | None:
+        """The user of an OCID."""
+        with self._lock:
+            return next((p for p in self._principals.values() if p.ocid == ocid and p.kind == "user"), None)
 
     def permit(
         self, name: str, *permissions: str, resource: str | None = None, compartment: str | None = None
@@ -97,34 +148,55 @@ class Identity:
         principal = self.principal(name)
         principal.grants = {grant for grant in principal.grants if grant.permission not in permissions}
 
+    # ---- API keys
+
     def new_api_key(self, name: str, private_key: rsa.RSAPrivateKey | None = None) -> dict[str, str]:
-        """Register an API key for a principal, by default a fresh one; an SDK config that signs with it."""
+        """Register an API key for a user, by default a fresh one; an SDK config that signs with it."""
         private_key = private_key or new_private_key()
-        public_key = private_key.public_key()
-        der = public_key.public_bytes(
-            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
-        digest = hashlib.md5(der, usedforsecurity=False).hexdigest()
-        fingerprint = ":".join(digest[i : i + 2] for i in range(0, len(digest), 2))
         principal = self.principal(name)
-        with self._lock:
-            self._keys[f"{TENANCY}/{principal.ocid}/{fingerprint}"] = ApiKey(public_key, principal)
+        registered = self.register(principal, private_key.public_key())
         pem = private_key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
         return {
             "tenancy": TENANCY,
             "user": principal.ocid,
-            "fingerprint": fingerprint,
+            "fingerprint": registered.fingerprint,
             "key_content": pem.decode("ascii"),
             "region": REGION,
         }
 
+    def register(self, user: Principal, public_key: rsa.RSAPublicKey) -> ApiKey:
+        """Let requests be signed for a user by the private key of `public_key`, whatever the user's limit."""
+        der = public_key.public_bytes(
+            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+        digest = hashlib.md5(der, usedforsecurity=False).hexdigest()
+        fingerprint = ":".join(digest[i : i + 2] for i in range(0, len(digest), 2))
+        key = ApiKey(public_key, user, fingerprint, self._clock.now())
+        with self._lock:
+            self._keys[key.key_id] = key
+        return key
+
+    def api_keys(self, user: str) -> list[ApiKey]:
+        """The registered keys of a user's OCID, oldest first."""
+        with self._lock:
+            return [key for key in self._keys.values() if key.principal.ocid == user]
+
     def delete_api_key(self, config: dict[str, str]) -> None:
         """Unregister the key that a config signs with; its next call is refused."""
+        self.unregister(f"{config['tenancy']}/{config['user']}/{config['fingerprint']}")
+
+    def unregister(self, key_id: str) -> None:
+        """Unregister a key by its id, `tenancy/user/fingerprint`.
+
+        Raises:
+            KeyError: It is not registered.
+        """
         with self._lock:
-            del self._keys[f"{config['tenancy']}/{config['user']}/{config['fingerprint']}"]
+            del self._keys[key_id]
 
     def api_key(self, key_id: str) -> ApiKey | None:
-        """The registered key of an id, `tenancy/user/fingerprint`."""
-        return self._keys.get(key_id)
+        """The registered key of an id, `tenancy/user/fingerprint`, once the services know it."""
+        key = self._keys.get(key_id)
+        return key if key and key.time_created + self.key_lag <= self._clock.now() else None

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import format_datetime
-from typing import Final
+from typing import Final, cast
 
 from sandbox.oci.calls import Call
 from sandbox.oci.checksums import verified_md5
@@ -18,7 +18,14 @@ from sandbox.oci.clock import SandboxClock, rfc3339
 from sandbox.oci.details import Details
 from sandbox.oci.errors import ApiError, invalid, not_emulated, not_found
 from sandbox.oci.ids import Ids
-from sandbox.oci.objects import DEFAULT_RESTORE_HOURS, MAX_RESTORE_HOURS, Bucket, StoredObject
+from sandbox.oci.objects import (
+    DEFAULT_RESTORE_HOURS,
+    MAX_RESTORE_HOURS,
+    PUBLIC_PERMISSIONS,
+    Bucket,
+    PublicAccess,
+    StoredObject,
+)
 from sandbox.oci.wire import Reply, json_reply
 
 NAMESPACE: Final = "sandboxnamespace"
@@ -38,10 +45,15 @@ _KEPT_HEADERS: Final = (
 
 @dataclass(slots=True)
 class ObjectStorageService:
-    """The buckets of one namespace."""
+    """The buckets of one namespace.
+
+    Attributes:
+        when_public: Called when anyone may read a bucket.
+    """
 
     clock: SandboxClock
     ids: Ids
+    when_public: Callable[[], None] = lambda: None
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
     _buckets: dict[str, Bucket] = field(default_factory=dict, repr=False)
 
@@ -78,8 +90,11 @@ class ObjectStorageService:
         if name in self._buckets:
             raise ApiError(409, "BucketAlreadyExists", f"The bucket '{name}' already exists")
         tier, versioning = details.text("storageTier") or "Standard", details.text("versioning") or "Disabled"
+        public = details.text("publicAccessType") or "NoPublicAccess"
         if tier not in {"Standard", "Archive"} or versioning not in {"Enabled", "Disabled"}:
             raise invalid("storageTier or versioning has no such value")
+        if public not in PUBLIC_PERMISSIONS:
+            raise invalid("publicAccessType has no such value")
         bucket = Bucket(
             name,
             compartment_id,
@@ -90,7 +105,19 @@ class ObjectStorageService:
             versioning == "Enabled",
         )
         self._buckets[name] = bucket
+        self.set_public_access(name, cast("PublicAccess", public))
         return json_reply(bucket.view(NAMESPACE), {"etag": bucket.etag})
+
+    def set_public_access(self, name: str, access: PublicAccess) -> None:
+        """Let anyone read a bucket's objects, or no longer, as an administrator may order."""
+        self._buckets[name].public_access = access
+        if self.has_public_bucket:
+            self.when_public()
+
+    @property
+    def has_public_bucket(self) -> bool:
+        """Whether anyone may read one of the buckets."""
+        return any(bucket.public_access != "NoPublicAccess" for bucket in self._buckets.values())
 
     def compartment_of(self, name: str) -> str | None:
         """The compartment of a bucket."""
@@ -110,7 +137,9 @@ class ObjectStorageService:
         name = call.path["bucket"]
         bucket = self._buckets.get(name)
         if bucket is None or not any(
-            call.may(permission, resource=name, compartment=bucket.compartment_id) for permission in any_of
+            permission in PUBLIC_PERMISSIONS[bucket.public_access]
+            or call.may(permission, resource=name, compartment=bucket.compartment_id)
+            for permission in any_of
         ):
             raise _bucket_not_found(name)
         return bucket

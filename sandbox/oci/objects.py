@@ -9,6 +9,13 @@ from sandbox.oci.clock import rfc3339
 
 Tier = Literal["Standard", "Archive"]
 ArchivalState = Literal["Archived", "Restoring", "Restored"]
+PublicAccess = Literal["NoPublicAccess", "ObjectRead", "ObjectReadWithoutList"]
+PUBLIC_PERMISSIONS: Final[Mapping[PublicAccess, frozenset[str]]] = {
+    "NoPublicAccess": frozenset(),
+    "ObjectRead": frozenset({"OBJECT_READ", "OBJECT_INSPECT"}),
+    "ObjectReadWithoutList": frozenset({"OBJECT_READ"}),
+}
+"""What anyone may do, by the type of a bucket's public access."""
 
 # "up to an hour" (Oracle, "Restoring Archive Storage Objects"): always the whole of it.
 RESTORE_TAKES: Final = timedelta(hours=1)
@@ -79,6 +86,7 @@ class Bucket:
     etag: str
     tier: Tier
     is_versioned: bool
+    public_access: PublicAccess = "NoPublicAccess"
     _objects: dict[str, list[StoredObject]] = field(default_factory=dict, repr=False)
 
     def newest(self, name: str) -> StoredObject | None:
@@ -131,7 +139,7 @@ class Bucket:
             "timeCreated": rfc3339(self.time_created),
             "etag": self.etag,
             "metadata": {},
-            "publicAccessType": "NoPublicAccess",
+            "publicAccessType": self.public_access,
             "storageTier": self.tier,
             "versioning": "Enabled" if self.is_versioned else "Disabled",
         }

@@ -6,7 +6,7 @@ from typing import Any
 import oci  # type: ignore[import-untyped]  # the SDK ships no types
 
 from lockstep.store_kinds.oci_names import oci_name, slot_name
-from sandbox.oci.server import OciSandbox
+from sandbox.oci.server import OBJECT_STORAGE_HOST, OciSandbox
 
 
 def create_secret(sandbox: OciSandbox, name: str, content: bytes, *, compartment: str | None = None) -> str:
@@ -43,6 +43,20 @@ def create_audit_bucket(
             versioning="Enabled",
         ),
     )
+
+
+def create_issuer_bucket(sandbox: OciSandbox, name: str, *, compartment: str | None = None) -> str:
+    """A bucket whose objects anyone may read, by default in Lockstep's own compartment; its address as an issuer."""
+    storage: Any = sandbox.client(oci.object_storage.ObjectStorageClient)
+    storage.create_bucket(
+        sandbox.namespace,
+        oci.object_storage.models.CreateBucketDetails(
+            name=name,
+            compartment_id=compartment or sandbox.own_compartment_id,
+            public_access_type="ObjectReadWithoutList",
+        ),
+    )
+    return f"https://{OBJECT_STORAGE_HOST}/n/{sandbox.namespace}/b/{name}/o"
 
 
 def restore_audit_objects(sandbox: OciSandbox, bucket: str) -> int:

@@ -9,7 +9,17 @@ from sandbox.oci.details import Details
 from sandbox.oci.errors import ApiError, not_emulated
 from sandbox.oci.wire import Request
 
-Service = Literal["vault", "secrets", "objectstorage", "deployment", "ons", "functions"]
+Service = Literal[
+    "vault",
+    "secrets",
+    "kms",
+    "objectstorage",
+    "deployment",
+    "identity",
+    "identitydomain",
+    "ons",
+    "functions",
+]
 
 _SECRET: Final = "/20180608/secrets/{secret}"
 _VERSION: Final = _SECRET + "/version/{version}"
@@ -17,6 +27,10 @@ _BUNDLE: Final = "/20190301/secretbundles/{secret}"
 _BUNDLE_BY_NAME: Final = "/20190301/secretbundles/actions/getByName"
 _BUCKET: Final = "/n/{namespace}/b/{bucket}"
 _OBJECT: Final = _BUCKET + "/o/{object}"
+_KEY: Final = "/20180608/keys/{key}"
+_KEY_VERSION: Final = _KEY + "/keyVersions/{version}"
+_USER: Final = "/20160918/users/{user}"
+_PUBLIC_READS: Final = {"get_object", "head_object", "list_objects"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +56,23 @@ class Route:
         """Whether its signature must cover the body ("Special instructions for Object Storage PUT")."""
         return self.operation != "put_object"
 
+    @property
+    def may_be_unsigned(self) -> bool:
+        """Whether anyone may ask, since what is asked for may be public."""
+        return self.operation in _PUBLIC_READS
+
+    @property
+    def is_unsigned(self) -> bool:
+        """Whether its callers prove who they are in another way."""
+        return self.service == "identitydomain"
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
     """Where a request goes: the operation, its path parameters, and the resource by which tests know it.
 
-    The resource is a secret's OCID (its name, where it is created), a bucket, `bucket/object`, or a topic.
+    The resource is a secret's OCID (its name, where it is created), a bucket, `bucket/object`, a topic, a key, or a
+    user.
     """
 
     route: Route
@@ -92,9 +117,20 @@ ROUTES: Final = (
         "deployment", "list_region_subscriptions", "GET", "/20160918/tenancies/{tenancy}/regionSubscriptions"
     ),
     _route("deployment", "get_compartment", "GET", "/20160918/compartments/{compartment}"),
-    _route("deployment", "list_api_keys", "GET", "/20160918/users/{user}/apiKeys"),
+    _route("identity", "get_user", "GET", _USER),
+    _route("identity", "list_api_keys", "GET", _USER + "/apiKeys"),
+    _route("identity", "upload_api_key", "POST", _USER + "/apiKeys"),
+    _route("identity", "delete_api_key", "DELETE", _USER + "/apiKeys/{fingerprint}"),
+    _route("identitydomain", "exchange_token", "POST", "/oauth2/v1/token"),
     _route("deployment", "get_vault", "GET", "/20180608/vaults/{vault}"),
-    _route("deployment", "get_key", "GET", "/20180608/keys/{key}"),
+    _route("kms", "get_key", "GET", _KEY),
+    _route("kms", "enable_key", "POST", _KEY + "/actions/enable"),
+    _route("kms", "disable_key", "POST", _KEY + "/actions/disable"),
+    _route("kms", "list_key_versions", "GET", _KEY + "/keyVersions"),
+    _route("kms", "create_key_version", "POST", _KEY + "/keyVersions"),
+    _route("kms", "get_key_version", "GET", _KEY_VERSION),
+    _route("kms", "schedule_key_version_deletion", "POST", _KEY_VERSION + "/actions/scheduleDeletion"),
+    _route("kms", "sign", "POST", "/20180608/sign", "keyId"),
     _route("deployment", "list_retention_rules", "GET", _BUCKET + "/retentionRules"),
     _route("deployment", "list_applications", "GET", "/20260325/applications"),
     _route("deployment", "list_functions", "GET", "/20260325/functions"),
@@ -123,7 +159,7 @@ def target_of(request: Request) -> Target:
 
 
 def _resource(route: Route, parameters: dict[str, str], request: Request) -> str:
-    known = ("secret", "bucket", "object", "topic", "function")
+    known = ("secret", "bucket", "object", "topic", "function", "key", "user")
     parts = [parameters[name] for name in known if name in parameters]
     if route.named_by is not None:
         parts.append(request.query.get(route.named_by) or _named_in_body(request, route.named_by))

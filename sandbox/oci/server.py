@@ -1,8 +1,12 @@
-"""OCI on loopback: one HTTP server that the unmodified SDK talks to: Vault, its read side, Object Storage, topics."""
+"""OCI on loopback: one HTTP server that the unmodified SDK talks to, with all services and the identity domain.
+
+What anyone may read in Object Storage is also at the service's own name, over HTTPS, see `sandbox.names`.
+"""
 
 import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from email.utils import format_datetime
 from functools import cache, lru_cache
 from types import TracebackType
@@ -11,26 +15,33 @@ from typing import Final, Literal, Self, TypeVar
 import oci  # type: ignore[import-untyped]  # the SDK ships no types
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from sandbox.names import Answer, Names
 from sandbox.oci.calls import Call, CallLog, CallRecord
 from sandbox.oci.clock import SandboxClock, real_time
 from sandbox.oci.deployment import Deployment, DeploymentService
 from sandbox.oci.errors import ApiError
 from sandbox.oci.faults import Effect, Fault, Faults
-from sandbox.oci.identity import Identity, Principal, new_private_key
+from sandbox.oci.identity import REGION, Credential, Identity, Principal, new_private_key
+from sandbox.oci.identity_domain import IdentityDomain
 from sandbox.oci.ids import Ids
 from sandbox.oci.inventory import InventoryService
 from sandbox.oci.invocation import InvocationService
+from sandbox.oci.keys import KeysService
 from sandbox.oci.notifications import NotificationsService
 from sandbox.oci.object_storage import NAMESPACE, ObjectStorageService
 from sandbox.oci.retrieval import RetrievalService
 from sandbox.oci.routes import Target, target_of
 from sandbox.oci.signatures import signer_of
+from sandbox.oci.users import UsersService
 from sandbox.oci.vault import VaultService
 from sandbox.oci.wire import HttpServer, Reply, Request
 
 Hook = Callable[[Literal["before", "after"], str, str], None]
 
 _ADMINISTRATOR: Final = "administrator"
+_SESSION: Final = "ST$"
+_ANYONE: Final = Principal("anyone", "")
+OBJECT_STORAGE_HOST: Final = f"objectstorage.{REGION}.oraclecloud.com"
 ClientT = TypeVar("ClientT")
 
 
@@ -39,7 +50,10 @@ class OciSandbox:
 
     Attributes:
         clock: The emulator's time.
+        names: Where names are served and read over HTTPS.
         identity: Principals, their API keys and their permissions.
+        domain: Gives sessions to workloads of elsewhere.
+        keys: The keys of the vaults; `key_id` is one of them.
         vault: Management of secrets, with its `behaviour`.
         storage: Object Storage.
         deployment: What else is there, for reading.
@@ -53,15 +67,20 @@ class OciSandbox:
         own_compartment_id: Beside it: where the secrets are that Lockstep only reads, and its audit log.
     """
 
-    def __init__(self, clock: SandboxClock | None = None) -> None:
+    def __init__(self, clock: SandboxClock | None = None, names: Names | None = None) -> None:
         """Set up the services; nothing listens before `start`.
 
         Args:
             clock: The emulator's time; real time by default.
+            names: Shared with whoever reads OCI by name, or is read by it; by default its own.
         """
         ids = Ids()
         self.clock = clock or SandboxClock.ticking()
-        self.identity = Identity()
+        self.names = names or Names()
+        self._own_names = names is None
+        self.identity = Identity(self.clock)
+        self.domain = IdentityDomain(self.clock, ids, self.identity, self.names.fetch)
+        self.keys = KeysService(self.clock, ids)
         self.vault = VaultService(self.clock, ids)
         self.notifications = NotificationsService(self.clock, ids)
         self.faults = Faults()
@@ -70,7 +89,7 @@ class OciSandbox:
         self.compartment_id = ids.ocid("compartment")
         self.own_compartment_id = "ocid1.compartment.oc1..lockstep"
         self.vault_id = ids.ocid("vault")
-        self.key_id = ids.ocid("key")
+        self.key_id = self.keys.new_key(self.compartment_id, self.vault_id, algorithm="AES", bits=256).ocid
         self.namespace = NAMESPACE
         self.vault.vaults.add(self.vault_id)
         self.identity.principal(_ADMINISTRATOR).is_administrator = True
@@ -80,10 +99,14 @@ class OciSandbox:
         self._ids = ids
         self._administrator = self.identity.new_api_key(_ADMINISTRATOR, _administrators_key())
         self._server = HttpServer(self.respond)
-        storage = self.storage = ObjectStorageService(self.clock, ids)
+        storage = self.storage = ObjectStorageService(self.clock, ids, self._serve_by_name)
         self._locks: dict[str, AbstractContextManager[object]] = {
             "vault": self.vault.lock,
             "secrets": self.vault.lock,
+            "kms": self.vault.lock,
+            "identity": self.vault.lock,
+            # It reads an issuer's keys, perhaps from Object Storage.
+            "identitydomain": nullcontext(),
             "objectstorage": storage.lock,
             "deployment": self.vault.lock,
             "ons": self.notifications.lock,
@@ -97,11 +120,13 @@ class OciSandbox:
             | RetrievalService(self.vault).operations
             | storage.operations
             | self.notifications.operations
+            | self.keys.operations
+            | self.domain.operations
+            | UsersService(self.identity).operations
             | InventoryService(self.vault, storage, self.compartment_id).operations
             | DeploymentService(
                 self.deployment,
                 self.vault.vaults,
-                {self.key_id},
                 self.compartment_id,
                 storage.compartment_of,
                 lambda: self.endpoint,
@@ -113,12 +138,18 @@ class OciSandbox:
     def start(self) -> Self:
         """Listen on loopback; on the same port again after a stop, with everything as it was."""
         self._server.start()
+        if self.storage.has_public_bucket:
+            self._serve_by_name()
         return self
 
     def stop(self) -> None:
         """Lift all faults, cut all connections and listen no more."""
         self.faults.clear()
         self._server.stop()
+        if self._own_names:
+            self.names.stop()
+        else:
+            self.names.forget(OBJECT_STORAGE_HOST)
 
     def __enter__(self) -> Self:
         return self.start()
@@ -170,7 +201,7 @@ class OciSandbox:
         """An SDK client that neither retries nor breaks its circuit, with explicit time-outs.
 
         Args:
-            kind: `oci.vault.VaultsClient`, `oci.secrets.SecretsClient` or `oci.object_storage.ObjectStorageClient`.
+            kind: A class of the SDK's, such as `oci.vault.VaultsClient`.
             config: The signer; by default the administrator.
             timeout_seconds: To connect, and to wait for an answer.
         """
@@ -191,7 +222,7 @@ class OciSandbox:
         try:
             target = target_of(request)
         except ApiError as error:
-            return self._refusal(request, error)
+            return self._refusal(request, error, None)
         self._tell("before", target)
         fault = self.faults.strike(target)
         if fault is not None and fault.effect is Effect.HANG:
@@ -205,6 +236,9 @@ class OciSandbox:
             self._note(target, principal, None)
             return None
         self._note(target, principal, reply.status)
+        if fault is not None:
+            is_cut = fault.effect is Effect.CUT
+            reply = replace(reply, is_cut=is_cut, trickle_seconds=fault.trickle_seconds)
         return reply
 
     def _answer(
@@ -214,17 +248,37 @@ class OciSandbox:
         try:
             if fault is not None and fault.error is not None:
                 raise fault.error
-            principal = signer_of(
-                request, self.identity, now=real_time(), covers_body=target.route.covers_body
-            )
+            if fault is not None and fault.reply is not None:
+                return None, fault.reply
+            principal = self._caller(request, target)
             with self._locks[target.route.service]:
                 reply = self._operations[target.route.operation](Call(target, request, principal))
         except ApiError as error:
-            return principal, self._refusal(request, error)
+            return principal, self._refusal(request, error, target)
         return principal, Reply(reply.status, {**reply.headers, **self._tracing(request)}, reply.body)
 
-    def _refusal(self, request: Request, error: ApiError) -> Reply:
-        body = json.dumps({"code": error.code, "message": error.message}).encode()
+    def _caller(self, request: Request, target: Target) -> Principal:
+        route = target.route
+        if route.is_unsigned or (route.may_be_unsigned and "authorization" not in request.headers):
+            return _ANYONE
+        return signer_of(request, self._credential, now=real_time(), covers_body=route.covers_body)
+
+    def _credential(self, key_id: str) -> Credential | None:
+        if key_id.startswith(_SESSION):
+            return self.domain.session(key_id.removeprefix(_SESSION))
+        return self.identity.api_key(key_id)
+
+    def _serve_by_name(self) -> None:
+        self.names.serve(OBJECT_STORAGE_HOST, self._answer_by_name)
+
+    def _answer_by_name(self, target: str) -> Answer:
+        reply = self.respond(Request("GET", target, {}))
+        return Answer(reply.status, reply.body, reply.headers) if reply else Answer(503)
+
+    def _refusal(self, request: Request, error: ApiError, target: Target | None) -> Reply:
+        of_domain = target is not None and target.route.service == "identitydomain"
+        names = ("error", "error_description") if of_domain else ("code", "message")
+        body = json.dumps(dict(zip(names, (error.code, error.message), strict=True))).encode()
         return Reply(error.status, {"content-type": "application/json", **self._tracing(request)}, body)
 
     def _tracing(self, request: Request) -> dict[str, str]:

@@ -8,7 +8,7 @@ import base64
 import binascii
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
 
 from sandbox.oci.errors import ApiError, not_authenticated
-from sandbox.oci.identity import Identity, Principal
+from sandbox.oci.identity import Credential, Principal
 from sandbox.oci.wire import Request
 
 ALLOWED_SKEW: Final = timedelta(minutes=5)
@@ -30,12 +30,19 @@ _FIELD: Final = re.compile(r'(\w+)="([^"]*)"')
 _INCOMPLETE: Final = "The required information to complete authentication was not provided or was incorrect."
 
 
-def signer_of(request: Request, identity: Identity, *, now: datetime, covers_body: bool) -> Principal:
+def signer_of(
+    request: Request,
+    credential_of: Callable[[str], Credential | None],
+    *,
+    now: datetime,
+    covers_body: bool,
+) -> Principal:
     """The principal that signed the request, after its proof.
 
     Args:
         request: What came.
-        identity: Knows the registered API keys.
+        credential_of: The credential that a key id names: `tenancy/user/fingerprint` of an API key, or `ST$` and a
+            session token.
         now: The real time, aware: a signature more than five minutes off is refused.
         covers_body: Whether this operation's signature must cover its body (all but PutObject's).
 
@@ -43,7 +50,7 @@ def signer_of(request: Request, identity: Identity, *, now: datetime, covers_bod
         ApiError: 401 NotAuthenticated.
     """
     fields = _authorization(request.headers)
-    key = identity.api_key(fields.get("keyId", ""))
+    key = credential_of(fields.get("keyId", ""))
     signed = fields.get("headers", "date").lower().split()
     required = _ALWAYS_SIGNED
     if covers_body and request.method in _METHODS_WITH_BODY:

@@ -7,6 +7,7 @@ import contextlib
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -41,11 +42,18 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One answer. To a HEAD the body is not sent, only its length."""
+    """One answer. To a HEAD the body is not sent, only its length.
+
+    Attributes:
+        is_cut: The connection closes in the middle of it.
+        trickle_seconds: Between two bytes.
+    """
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = field(default=b"", repr=False)
+    is_cut: bool = False
+    trickle_seconds: float = 0.0
 
 
 def json_reply(value: object, headers: Mapping[str, str]) -> Reply:
@@ -124,7 +132,8 @@ class HttpServer:
             reply = self._respond(request)
             if reply is None:
                 return
-            connection.sendall(_render(reply, head=request.method == "HEAD"))
+            if not _send(connection, reply, _render(reply, head=request.method == "HEAD")):
+                return
 
 
 def _read_request(reader: BufferedReader, connection: socket.socket) -> Request | None:
@@ -146,6 +155,20 @@ def _read_request(reader: BufferedReader, connection: socket.socket) -> Request 
         connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
     length = int(headers.get("content-length", "0"))
     return Request(method, target, headers, reader.read(length) if length else b"")
+
+
+def _send(connection: socket.socket, reply: Reply, raw: bytes) -> bool:
+    """Whether the connection may go on."""
+    if reply.is_cut:
+        connection.sendall(raw[: -len(reply.body) // 2 - 1])
+        return False
+    if reply.trickle_seconds:
+        for byte in raw:
+            connection.sendall(bytes([byte]))
+            time.sleep(reply.trickle_seconds)
+        return True
+    connection.sendall(raw)
+    return True
 
 
 def _render(reply: Reply, *, head: bool) -> bytes:

@@ -53,6 +53,11 @@ class OciCase:
     ) -> None:
         self.sandbox.stop()
 
+    def client(self, kind: str, config: dict[str, str] | None = None) -> Untyped:
+        """A client of the SDK, by its module and class."""
+        module, name = kind.split(".")
+        return self.sandbox.client(getattr(getattr(oci, module), name), config)
+
     def clients(
         self, config: dict[str, str] | None = None, *, timeout_seconds: float = 10
     ) -> tuple[Untyped, Untyped, Untyped]:

@@ -11,7 +11,7 @@ from sandbox import plans
 from sandbox.oci.resources import create_secret
 from sandbox.plans import AUDIT_BUCKET
 from tests.contract.doctor.breaking import Break
-from tests.contract.doctor.oci_world import TOPIC, schedule
+from tests.contract.doctor.oci_world import RUNNER, TOPIC, schedule
 from tests.contract.doctor.world import World
 
 SLOT = "multi-cloud.app_user.0"
@@ -73,6 +73,12 @@ def _set(attribute: str, value: object) -> Act:
 def _change(attribute: str, **changes: object) -> Act:
     """Change the first of a list of the deployment."""
     return lambda world: getattr(world.oci.deployment, attribute)[0].update(changes)
+
+
+def _no_runner_key(world: World) -> None:
+    identity = world.oci.identity
+    for key in identity.api_keys(identity.principal(RUNNER).ocid):
+        identity.unregister(key.key_id)
 
 
 def _other_namespace(world: World) -> None:
@@ -198,13 +204,13 @@ BREAKS_OF_OCI: tuple[Break, ...] = (
     ),
     Break(
         check="oci.keys",
-        act=lambda world: world.oci.deployment.key_states.update({world.oci.key_id: "DISABLED"}),
+        act=lambda world: setattr(world.oci.keys.key(world.oci.key_id), "state", "DISABLED"),
         says="DISABLED",
         command="kms management key enable",
     ),
     Break(
         check="oci.keys",
-        act=lambda world: world.oci.deployment.key_states.update({world.oci.key_id: "PENDING_DELETION"}),
+        act=lambda world: setattr(world.oci.keys.key(world.oci.key_id), "state", "PENDING_DELETION"),
         says="PENDING_DELETION",
         command="kms management key cancel-deletion",
     ),
@@ -216,7 +222,7 @@ BREAKS_OF_OCI: tuple[Break, ...] = (
         command="update-base64",
         outcome=Outcome.WARNING,
     ),
-    Break(check="oci.runner-key", act=_set("api_keys", {}), says="no such key", command="api-key upload"),
+    Break(check="oci.runner-key", act=_no_runner_key, says="no such key", command="api-key upload"),
     Break(
         check="oci.audit-bucket",
         act=lambda world: world.oci.storage.suspend_versioning(AUDIT_BUCKET),

@@ -18,15 +18,15 @@ APPLICATION_ID = "ocid1.fnapp.oc1..lockstep"
 MINUTES = (10, 30, 50)
 ALARMS = ("the standby was not called", "a run of the standby failed", "the standby keeps failing")
 SLOTS = 4
+RUNNER = "lockstep-aws"
 
 
-def fill(sandbox: OciSandbox, plan: Plan, runner_key: dict[str, str]) -> None:
+def fill(sandbox: OciSandbox, plan: Plan) -> None:
     """Make everything.
 
     Args:
         sandbox: The tenancy.
         plan: The plan.
-        runner_key: The API key of the AWS runner.
     """
     own, deployment = sandbox.own_compartment_id, sandbox.deployment
     for credential in plan.credentials:
@@ -37,13 +37,6 @@ def fill(sandbox: OciSandbox, plan: Plan, runner_key: dict[str, str]) -> None:
         text = access_key if name == AWS_KEY_SECRET.replace("/", ".") else "bGFyZ2U="
         create_secret(sandbox, name, text.encode(), compartment=own)
     create_audit_bucket(sandbox, AUDIT_BUCKET)
-    deployment.api_keys[runner_key["user"]] = [
-        {
-            "keyId": "/".join(runner_key[field] for field in ("tenancy", "user", "fingerprint")),
-            "fingerprint": runner_key["fingerprint"],
-            "lifecycleState": "ACTIVE",
-        }
-    ]
     here: dict[str, Any] = {"compartmentId": own, "lifecycleState": "ACTIVE"}
     deployment.applications = [{**here, "id": APPLICATION_ID, "displayName": DEFAULT_STACK}]
     deployment.functions = [

@@ -129,11 +129,11 @@ def running_world(
             events=True,
         )
         plan = load_plan(plans.write_plan(folder / "lockstep.yaml", document))
-        oci_key = oci.new_api_key("lockstep-aws")
+        oci_key = oci.new_api_key(oci_world.RUNNER)
         fields = {name: oci_key[name] for name in ("tenancy", "user", "fingerprint", "region")}
         account = AwsWorld(aws, plan, json.dumps({**fields, "private_key": oci_key["key_content"]}))
         account.fill()
-        oci_world.fill(oci, plan, oci_key)
+        oci_world.fill(oci, plan)
         config = write_config_file(folder, "operator", oci.config())
         variables = {
             **aws.environment(),

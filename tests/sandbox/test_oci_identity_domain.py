@@ -1,0 +1,408 @@
+import base64
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import jwt
+import pytest
+import urllib3
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from sandbox.names import Answer, Trouble
+from sandbox.oci import OciSandbox, SandboxClock
+from sandbox.oci.trusts import ServiceUser
+from sandbox.oci.wire import Reply
+from tests.sandbox.domain_case import (
+    CLIENT,
+    HOST,
+    ISSUER,
+    ROLE,
+    SECRET,
+    UPST,
+    DomainCase,
+    claims_of,
+    curve_key,
+    key_named,
+    spki,
+    with_hmac,
+)
+from tests.sandbox.oci_case import START
+
+NOT_THE_CLIENT = (401, "invalid_client")
+NOT_THE_TOKEN = (400, "invalid_grant")
+NOT_THE_REQUEST = (400, "invalid_request")
+
+
+@pytest.fixture
+def case() -> Iterator[DomainCase]:
+    with OciSandbox(SandboxClock.fixed(START)) as sandbox:
+        yield DomainCase(sandbox)
+
+
+class TestTheToken:
+    def test_a_resource_principals(self, case: DomainCase) -> None:
+        claims = claims_of(case.token())
+        assert (claims["sub"], claims["ptype"], claims["res_type"]) == (ROLE, "resource", "lockstep")
+        assert (claims["iat"], claims["exp"]) == (case.seconds(), case.seconds(3600))
+        key = jwt.PyJWK.from_json(claims["jwk"]).key
+        assert key == key_named("session").public_key()
+
+    def test_a_users(self, case: DomainCase) -> None:
+        case.trust.impersonation_service_users = (ServiceUser(f"sub eq {ROLE}", "lockstep-aws"),)
+        claims = claims_of(case.token(requested_token_type=UPST, res_type=None))
+        user = case.sandbox.identity.principal("lockstep-aws")
+        assert (claims["sub"], claims["ptype"]) == (user.ocid, "user")
+
+    def test_a_user_does_not_outlive_the_subject_token(self, case: DomainCase) -> None:
+        case.trust.impersonation_service_users = (ServiceUser("sub eq *", "lockstep-aws"),)
+        claims = claims_of(case.token(requested_token_type=UPST, res_type=None))
+        assert claims["exp"] == case.seconds(300)
+        long = case.subject_token(exp=case.seconds(7200))
+        claims = claims_of(case.token(requested_token_type=UPST, res_type=None, subject_token=long))
+        assert claims["exp"] == case.seconds(3600)
+
+    def test_a_resource_principal_may_ask_for_a_time(self, case: DomainCase) -> None:
+        assert claims_of(case.token(rpst_exp="900"))["exp"] == case.seconds(900)
+        assert claims_of(case.token(rpst_exp="43200"))["exp"] == case.seconds(43_200)
+        for text in ("43201", "0", "-1", "1.5", ""):
+            assert case.refusal(rpst_exp=text) == NOT_THE_REQUEST
+
+    def test_the_lifetime_can_be_set(self, case: DomainCase) -> None:
+        case.domain.token_lifetime = timedelta(seconds=90)
+        assert claims_of(case.token())["exp"] == case.seconds(90)
+
+    def test_it_is_not_kept_on_the_way(self, case: DomainCase) -> None:
+        assert case.post().headers["cache-control"] == "no-store"
+
+
+class TestTheClient:
+    @pytest.mark.parametrize(
+        "basic", [None, f"{CLIENT}:wrong", f"{CLIENT}:", f"other:{SECRET}", CLIENT, f":{SECRET}"]
+    )
+    def test_it_must_prove_itself(self, case: DomainCase, basic: str | None) -> None:
+        case.basic = basic
+        assert case.refusal() == NOT_THE_CLIENT
+
+    def test_an_app_without_a_secret_has_no_empty_one(self, case: DomainCase) -> None:
+        case.app.secret, case.basic = None, f"{CLIENT}:"
+        assert case.refusal() == NOT_THE_CLIENT
+
+    def test_it_comes_before_everything_else(self, case: DomainCase) -> None:
+        case.basic = f"{CLIENT}:wrong"
+        assert case.refusal(grant_type="password", subject_token="none") == NOT_THE_CLIENT
+
+    def test_an_inactive_app_is_none(self, case: DomainCase) -> None:
+        case.app.is_active = False
+        assert case.refusal() == NOT_THE_CLIENT
+
+    def test_its_id_may_be_said_again(self, case: DomainCase) -> None:
+        assert case.token(client_id=CLIENT)
+        assert case.refusal(client_id="other") == NOT_THE_CLIENT
+
+    def test_an_app_that_the_trust_does_not_name(self, case: DomainCase) -> None:
+        case.domain.new_app("other", secret=SECRET)
+        case.basic = f"other:{SECRET}"
+        assert case.refusal() == (400, "unauthorized_client")
+
+    def test_one_way_is_enough(self, case: DomainCase) -> None:
+        assert case.refusal(**case.assertion()) == NOT_THE_REQUEST
+
+
+class TestTheAssertion:
+    @pytest.fixture(autouse=True)
+    def no_secret(self, case: DomainCase) -> None:
+        case.basic = case.app.secret = None
+
+    def test_it_takes_the_place_of_the_secret(self, case: DomainCase) -> None:
+        assert claims_of(case.token(**case.assertion()))["sub"] == ROLE
+
+    def test_it_is_good_once(self, case: DomainCase) -> None:
+        assert case.token(**case.assertion())
+        assert case.refusal(**case.assertion()) == NOT_THE_CLIENT
+        assert case.token(**case.assertion(jti="second"))
+
+    def test_it_is_used_up_by_a_request_that_fails_later(self, case: DomainCase) -> None:
+        assert case.refusal(**case.assertion(), res_type="other") == NOT_THE_REQUEST
+        assert case.refusal(**case.assertion()) == NOT_THE_CLIENT
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"iss": "other"},
+            {"sub": "other"},
+            {"sub": None},
+            {"aud": "https://identity.oraclecloud.com"},
+            {"aud": ISSUER},
+            {"aud": ["https://identity.oraclecloud.com/", ISSUER]},
+            {"aud": None},
+            {"jti": None},
+            {"jti": ""},
+            {"iat": None},
+            {"exp": None},
+            {"exp": int(START.timestamp())},
+            {"exp": int(START.timestamp()) + 601},
+            {"iat": int(START.timestamp()) + 1},
+            {"nbf": int(START.timestamp()) + 1},
+        ],
+    )
+    def test_its_claims(self, case: DomainCase, changes: dict[str, Any]) -> None:
+        assert case.refusal(**case.assertion(**changes)) == NOT_THE_CLIENT
+
+    def test_it_names_a_certificate_of_the_app(self, case: DomainCase) -> None:
+        assert case.refusal(**case.assertion(kid="other")) == NOT_THE_CLIENT
+
+    def test_it_is_signed_by_the_certificates_key(self, case: DomainCase) -> None:
+        assert case.refusal(**case.assertion(key=key_named("other"))) == NOT_THE_CLIENT
+
+    def test_it_is_signed_with_rs256(self, case: DomainCase) -> None:
+        assert case.refusal(**case.assertion(algorithm="RS512")) == NOT_THE_CLIENT
+        assert case.refusal(**case.assertion(algorithm="none", key="")) == NOT_THE_CLIENT
+        assert case.refusal(**case.assertion(algorithm="ES384", key=curve_key())) == NOT_THE_CLIENT
+
+    def test_its_type_is_said(self, case: DomainCase) -> None:
+        asserted = case.assertion()["client_assertion"]
+        assert case.refusal(client_assertion=asserted) == NOT_THE_CLIENT
+        other = "urn:ietf:params:oauth:client-assertion-type:saml2-bearer"
+        assert case.refusal(client_assertion=asserted, client_assertion_type=other) == NOT_THE_CLIENT
+        assert case.refusal(client_assertion_type=case.assertion()["client_assertion_type"]) == NOT_THE_CLIENT
+
+    def test_a_removed_certificate_is_none(self, case: DomainCase) -> None:
+        del case.app.certificates["lockstep"]
+        assert case.refusal(**case.assertion()) == NOT_THE_CLIENT
+
+
+class TestTheRequest:
+    def test_the_grant(self, case: DomainCase) -> None:
+        assert case.refusal(grant_type="client_credentials") == (400, "unsupported_grant_type")
+        assert case.refusal(grant_type=None) == NOT_THE_REQUEST
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"requested_token_type": None},
+            {"requested_token_type": "urn:ietf:params:oauth:token-type:access_token"},
+            {"subject_token_type": None},
+            {"subject_token_type": "urn:ietf:params:oauth:token-type:jwt"},
+            {"public_key": None},
+            {"public_key": "no key"},
+        ],
+    )
+    def test_its_parameters(self, case: DomainCase, changes: dict[str, str | None]) -> None:
+        assert case.refusal(**changes) == NOT_THE_REQUEST
+
+    def test_the_session_key_is_a_long_rsa_key_as_der(self, case: DomainCase) -> None:
+        short = rsa.generate_private_key(public_exponent=65537, key_size=1024)  # noqa: S505 - to be refused
+        curve = ec.generate_private_key(ec.SECP256R1()).public_key()
+        form = PublicFormat.SubjectPublicKeyInfo
+        session = key_named("session").public_key()
+        for key in (
+            spki(short.public_key()),
+            base64.b64encode(curve.public_bytes(Encoding.DER, form)).decode(),
+            session.public_bytes(Encoding.PEM, form).decode(),
+            base64.b64encode(session.public_bytes(Encoding.DER, PublicFormat.PKCS1)).decode(),
+        ):
+            assert case.refusal(public_key=key) == NOT_THE_REQUEST
+
+    @pytest.mark.parametrize("resource", [None, "", "other", "Lockstep", "lockstep "])
+    def test_the_resource_is_exactly_the_trusts(self, case: DomainCase, resource: str | None) -> None:
+        assert case.refusal(res_type=resource) == NOT_THE_REQUEST
+
+    def test_a_trust_without_a_resource_gives_none(self, case: DomainCase) -> None:
+        case.trust.impersonating_resource = None
+        assert case.refusal() == NOT_THE_REQUEST
+
+    def test_a_user_has_no_resource(self, case: DomainCase) -> None:
+        case.trust.impersonation_service_users = (ServiceUser("sub eq *", "lockstep-aws"),)
+        assert case.refusal(requested_token_type=UPST) == NOT_THE_REQUEST
+        assert case.refusal(requested_token_type=UPST, res_type=None, rpst_exp="60") == NOT_THE_REQUEST
+
+    def test_it_is_a_form(self, case: DomainCase) -> None:
+        url, form = f"{case.sandbox.endpoint}/oauth2/v1/token", case.form()
+        headers = urllib3.make_headers(basic_auth=f"{CLIENT}:{SECRET}")
+        as_json = urllib3.request("POST", url, json=form, headers=headers, timeout=10.0)
+        assert (as_json.status, as_json.json()["error"]) == NOT_THE_REQUEST
+        headers["content-type"] = "application/x-www-form-urlencoded"
+        for body in (b"", b"\xff=1", b"grant_type=1&grant_type=2"):
+            reply = urllib3.request("POST", url, body=body, headers=headers, timeout=10.0)
+            assert (reply.status, reply.json()["error"]) == NOT_THE_REQUEST
+
+
+class TestTheSubjectToken:
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"iss": "https://other.example"},
+            {"iss": None},
+            {"aud": "other"},
+            {"aud": None},
+            {"aud": ["other"]},
+            {"sub": None},
+            {"sub": ""},
+            {"exp": int(START.timestamp())},
+            {"exp": None},
+            {"exp": "soon"},
+            {"exp": 1e300},
+            {"nbf": int(START.timestamp()) + 1},
+            {"iat": int(START.timestamp()) + 1},
+            {"iat": None},
+        ],
+    )
+    def test_its_claims(self, case: DomainCase, changes: dict[str, Any]) -> None:
+        assert case.refusal(subject_token=case.subject_token(**changes)) == NOT_THE_TOKEN
+
+    def test_one_of_several_audiences(self, case: DomainCase) -> None:
+        assert case.token(subject_token=case.subject_token(aud=["other", "lockstep"]))
+
+    def test_its_times_go_by_the_sandboxs_clock(self, case: DomainCase) -> None:
+        token = case.subject_token()
+        case.sandbox.clock.advance(timedelta(seconds=299))
+        assert case.token(subject_token=token)
+        case.sandbox.clock.advance(timedelta(seconds=1))
+        assert case.refusal(subject_token=token) == NOT_THE_TOKEN
+
+    def test_a_trust_may_allow_for_a_wrong_clock(self, case: DomainCase) -> None:
+        early = case.subject_token(iat=case.seconds(30), nbf=case.seconds(30))
+        late = case.subject_token(exp=case.seconds(-30))
+        assert {case.refusal(subject_token=token) for token in (early, late)} == {NOT_THE_TOKEN}
+        case.trust.clock_skew = timedelta(seconds=60)
+        assert all(case.token(subject_token=token) for token in (early, late))
+
+    def test_a_trust_may_demand_further_claims(self, case: DomainCase) -> None:
+        case.trust.claim_validations = {"account": "1"}
+        assert case.refusal() == NOT_THE_TOKEN
+        assert case.token(subject_token=case.subject_token(account="1"))
+
+    def test_an_inactive_trust_is_none(self, case: DomainCase) -> None:
+        case.trust.is_active = False
+        assert case.refusal() == NOT_THE_TOKEN
+
+    def test_it_is_signed_by_the_issuers_key(self, case: DomainCase) -> None:
+        assert case.refusal(subject_token=case.subject_token(by="another")) == NOT_THE_TOKEN
+
+    def test_it_is_signed_with_rs256(self, case: DomainCase) -> None:
+        claims = claims_of(case.subject_token())
+        public = key_named("one").public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        for token in (
+            jwt.encode(claims, "", algorithm="none", headers={"kid": "one"}),
+            with_hmac(claims, public, "one"),
+            jwt.encode(claims, key_named("one"), algorithm="RS512", headers={"kid": "one"}),
+            jwt.encode(claims, curve_key(), algorithm="ES384", headers={"kid": "curve"}),
+            jwt.encode(claims, key_named("one"), algorithm="RS256"),
+            _without_signature(case.subject_token()),
+            "no token",
+            "",
+        ):
+            assert case.refusal(subject_token=token) == NOT_THE_TOKEN
+
+    def test_a_changed_token(self, case: DomainCase) -> None:
+        header, _, signature = case.subject_token().split(".")
+        _, other, _ = case.subject_token(sub="arn:aws:iam::123456789012:role/other").split(".")
+        assert case.refusal(subject_token=f"{header}.{other}.{signature}") == NOT_THE_TOKEN
+
+    def test_whom_a_user_becomes(self, case: DomainCase) -> None:
+        case.trust.impersonation_service_users = (
+            ServiceUser("sub eq 'arn:aws:iam::123456789012:role/other'", "other"),
+            ServiceUser('sub co "role/lockstep/"', "lockstep-aws"),
+            ServiceUser("sub eq *", "last"),
+        )
+        sub = claims_of(case.token(requested_token_type=UPST, res_type=None))["sub"]
+        assert sub == case.sandbox.identity.principal("lockstep-aws").ocid
+        case.trust.impersonation_service_users = case.trust.impersonation_service_users[:1]
+        assert case.refusal(requested_token_type=UPST, res_type=None) == NOT_THE_TOKEN
+
+
+class TestTheIssuersKeys:
+    def test_they_are_read_once_an_hour(self, case: DomainCase) -> None:
+        for _ in range(3):
+            case.token()
+        assert case.reads == 1
+        case.sandbox.clock.advance(timedelta(hours=1))
+        case.token()
+        assert case.reads == 2
+
+    def test_a_new_key_is_looked_for_once(self, case: DomainCase) -> None:
+        case.token()
+        case.published = ["one", "two"]
+        assert case.token(subject_token=case.subject_token(kid="two"))
+        assert case.reads == 2
+        assert case.refusal(subject_token=case.subject_token(kid="three")) == NOT_THE_TOKEN
+        assert case.reads == 3
+
+    def test_a_key_of_another_kind_is_passed_over(self, case: DomainCase) -> None:
+        case.published = []
+        assert case.refusal() == NOT_THE_TOKEN
+
+    def test_a_certificate_needs_no_endpoint(self, case: DomainCase) -> None:
+        case.domain.new_trust(
+            issuer=ISSUER, clients={CLIENT}, public_certificate=key_named("one").public_key()
+        )
+        assert case.token()
+        assert case.reads == 0
+        assert case.refusal(subject_token=case.subject_token(by="two")) == NOT_THE_TOKEN
+
+    @pytest.mark.parametrize(
+        "trouble", [Trouble.REFUSED, Trouble.WRONG_CERTIFICATE, Trouble.CUT, Trouble.REDIRECT]
+    )
+    def test_they_must_be_reached_by_name(self, case: DomainCase, trouble: Trouble) -> None:
+        case.sandbox.names.troubles[HOST] = trouble
+        assert case.refusal() == NOT_THE_TOKEN
+        del case.sandbox.names.troubles[HOST]
+        assert case.token()
+
+    def test_those_that_were_read_go_on_without_the_issuer(self, case: DomainCase) -> None:
+        case.token()
+        case.sandbox.names.forget(HOST)
+        assert case.token()
+
+    @pytest.mark.parametrize("document", [b"", b"[]", b"{}", b'{"keys": [1]}', b'{"keys": [{"kty": "RSA"}]}'])
+    def test_they_are_a_jwks(self, case: DomainCase, document: bytes) -> None:
+        case.sandbox.names.serve(HOST, lambda _: Answer(200, document))
+        assert case.refusal() == NOT_THE_TOKEN
+
+
+class TestFaults:
+    def test_errors_have_oauths_form(self, case: DomainCase) -> None:
+        for status in (429, 500):
+            case.sandbox.faults.refuse("exchange_token", status=status, code="server_error")
+            assert case.refusal() == (status, "server_error")
+        assert case.token()
+
+    def test_the_page_of_a_proxy(self, case: DomainCase) -> None:
+        page = Reply(200, {"content-type": "text/html"}, b"<html>Sign in to the proxy</html>")
+        with case.sandbox.faults.replace("exchange_token", reply=page):
+            reply = case.post()
+        assert (reply.status, reply.data) == (200, page.body)
+
+    def test_a_cut_reply(self, case: DomainCase) -> None:
+        with (
+            case.sandbox.faults.cut("exchange_token"),
+            pytest.raises(urllib3.exceptions.ProtocolError),
+        ):
+            case.post()
+
+    def test_a_reply_that_trickles(self, case: DomainCase) -> None:
+        with case.sandbox.faults.trickle("exchange_token", seconds=0.001):
+            began = time.monotonic()
+            reply = case.post()
+        assert reply.status == 200
+        assert time.monotonic() - began > 0.001 * len(reply.data)
+
+    def test_silence(self, case: DomainCase) -> None:
+        with case.sandbox.faults.hang("exchange_token"), pytest.raises(urllib3.exceptions.ReadTimeoutError):
+            urllib3.request(
+                "POST",
+                f"{case.sandbox.endpoint}/oauth2/v1/token",
+                timeout=0.3,
+                retries=False,
+            )
+
+    def test_calls_are_counted_without_what_they_carry(self, case: DomainCase) -> None:
+        case.token()
+        [record] = case.sandbox.calls.records
+        assert (record.service, record.operation, record.status) == ("identitydomain", "exchange_token", 200)
+
+
+def _without_signature(token: str) -> str:
+    return token.rpartition(".")[0] + "."

@@ -1,0 +1,143 @@
+"""What a session token opens: requests that its own key signs, until it ends."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import jwt
+import oci  # type: ignore[import-untyped]  # the SDK ships no types
+import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from sandbox.oci import OciSandbox, SandboxClock
+from sandbox.oci.resources import create_secret
+from sandbox.oci.trusts import ServiceUser
+from tests.sandbox.domain_case import CLIENT, ROLE, SECRET, UPST, DomainCase, claims_of, key_named
+from tests.sandbox.oci_case import START, Untyped, refused
+
+
+@pytest.fixture
+def case() -> Iterator[DomainCase]:
+    with OciSandbox(SandboxClock.fixed(START)) as sandbox:
+        yield DomainCase(sandbox)
+
+
+@pytest.fixture
+def secret(case: DomainCase) -> str:
+    case.sandbox.identity.permit(ROLE, "SECRET_READ")
+    return create_secret(case.sandbox, "mine", b"value")
+
+
+def client(case: DomainCase, token: str, key: rsa.RSAPrivateKey | None = None) -> Untyped:
+    return oci.vault.VaultsClient(
+        {"region": "eu-frankfurt-1"},
+        signer=oci.auth.signers.SecurityTokenSigner(token, key or key_named("session")),
+        service_endpoint=case.sandbox.endpoint,
+        retry_strategy=oci.retry.NoneRetryStrategy(),
+        circuit_breaker_strategy=oci.circuit_breaker.NoCircuitBreakerStrategy(),
+        timeout=(10, 10),
+    )
+
+
+def test_a_role_may_do_what_policies_give_to_its_name(case: DomainCase, secret: str) -> None:
+    session = client(case, case.token())
+    assert session.get_secret(secret).data.id == secret
+    with refused(404, "NotAuthorizedOrNotFound"):
+        session.list_secrets(case.sandbox.compartment_id)
+    case.sandbox.identity.forbid(ROLE, "SECRET_READ")
+    with refused(404, "NotAuthorizedOrNotFound"):
+        session.get_secret(secret)
+    assert case.sandbox.calls.count(principal=ROLE) == 3
+
+
+def test_another_role_is_another_principal(case: DomainCase, secret: str) -> None:
+    other = case.subject_token(sub="arn:aws:iam::123456789012:role/other")
+    with refused(404, "NotAuthorizedOrNotFound"):
+        client(case, case.token(subject_token=other)).get_secret(secret)
+
+
+def test_a_workload_is_not_the_user_of_its_name(case: DomainCase, secret: str) -> None:
+    case.sandbox.identity.permit("administrator-of-secrets", "SECRET_READ")
+    same = case.subject_token(sub="administrator-of-secrets")
+    with refused(404, "NotAuthorizedOrNotFound"):
+        client(case, case.token(subject_token=same)).get_secret(secret)
+
+
+def test_a_user_may_do_what_it_may_with_its_keys(case: DomainCase, secret: str) -> None:
+    case.trust.impersonation_service_users = (ServiceUser("sub eq *", "lockstep-aws"),)
+    session = client(case, case.token(requested_token_type=UPST, res_type=None))
+    with refused(404, "NotAuthorizedOrNotFound"):
+        session.get_secret(secret)
+    case.sandbox.identity.permit("lockstep-aws", "SECRET_READ")
+    assert session.get_secret(secret).data.id == secret
+
+
+def test_only_the_key_of_the_exchange_signs(case: DomainCase, secret: str) -> None:
+    token = case.token()
+    with refused(401, "NotAuthenticated"):
+        client(case, token, key_named("another")).get_secret(secret)
+
+
+def test_a_session_ends_by_the_sandboxs_clock(case: DomainCase, secret: str) -> None:
+    session = client(case, case.token())
+    case.sandbox.clock.advance(timedelta(seconds=3599))
+    assert session.get_secret(secret).status == 200
+    case.sandbox.clock.advance(timedelta(seconds=1))
+    with refused(401, "NotAuthenticated"):
+        session.get_secret(secret)
+
+
+@pytest.mark.parametrize("what", ["app", "trust"])
+def test_a_session_outlives_its_app_and_its_trust(case: DomainCase, secret: str, what: str) -> None:
+    session = client(case, case.token())
+    if what == "app":
+        case.app.is_active = False
+    else:
+        case.trust.is_active = False
+    assert case.post().status in {400, 401}
+    assert session.get_secret(secret).status == 200
+    case.domain.end_sessions()
+    with refused(401, "NotAuthenticated"):
+        session.get_secret(secret)
+
+
+def test_sessions_after_the_end_of_all_are_good(case: DomainCase, secret: str) -> None:
+    case.domain.end_sessions()
+    assert client(case, case.token()).get_secret(secret).status == 200
+
+
+def test_a_token_of_another_signer_opens_nothing(case: DomainCase, secret: str) -> None:
+    token = case.token()
+    claims, headers = claims_of(token), jwt.get_unverified_header(token)
+    forged = jwt.encode(claims, key_named("session"), algorithm="RS256", headers=headers)
+    unsigned = jwt.encode(claims, "", algorithm="none")
+    for other in (forged, unsigned, case.subject_token(), "", "x.y.z"):
+        with refused(401, "NotAuthenticated"):
+            client(case, other).get_secret(secret)
+
+
+def test_a_token_of_another_domain_opens_nothing(case: DomainCase, secret: str) -> None:
+    with OciSandbox(SandboxClock.fixed(START)) as other:
+        token = DomainCase(other).token()
+    with refused(401, "NotAuthenticated"):
+        client(case, token).get_secret(secret)
+
+
+def test_a_session_has_no_api_keys(case: DomainCase) -> None:
+    session = oci.identity.IdentityClient(
+        {"region": "eu-frankfurt-1"},
+        signer=oci.auth.signers.SecurityTokenSigner(case.token(), key_named("session")),
+        service_endpoint=case.sandbox.endpoint,
+        retry_strategy=oci.retry.NoneRetryStrategy(),
+    )
+    with refused(404, "NotAuthorizedOrNotFound"):
+        session.list_api_keys(case.sandbox.identity.principal(ROLE).ocid)
+
+
+def test_the_sdks_own_exchange_works(case: DomainCase, secret: str) -> None:
+    case.trust.impersonation_service_users = (ServiceUser("sub eq *", "lockstep-aws"),)
+    case.sandbox.identity.permit("lockstep-aws", "SECRET_READ")
+    signer = oci.auth.signers.TokenExchangeSigner(
+        case.subject_token, case.sandbox.endpoint, CLIENT, SECRET, region="eu-frankfurt-1"
+    )
+    vaults = oci.vault.VaultsClient({}, signer=signer, service_endpoint=case.sandbox.endpoint)
+    assert vaults.get_secret(secret).data.id == secret
