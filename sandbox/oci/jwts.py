@@ -109,11 +109,15 @@ def audiences(claims: Claims, name: str = "aud") -> list[str]:
     return [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, str)]
 
 
-def rsa_keys(document: bytes) -> dict[str, rsa.RSAPublicKey]:
-    """The keys of a JWKS that verify RS256, by their ids; keys of other kinds are passed over.
+def rsa_keys(document: bytes, *, or_others: bool) -> dict[str, rsa.RSAPublicKey]:
+    """The keys of a JWKS that verify RS256, by their ids.
+
+    Args:
+        document: The JWKS.
+        or_others: Pass over keys of other kinds.
 
     Raises:
-        BadTokenError: It is no JWKS.
+        BadTokenError: It is no JWKS, or has keys of other kinds and may not.
     """
     try:
         listed = json.loads(document)["keys"]
@@ -125,6 +129,8 @@ def rsa_keys(document: bytes) -> dict[str, rsa.RSAPublicKey]:
         keys = {str(one["kid"]): RSAAlgorithm.from_jwk(one) for one in fitting}
     except (ValueError, KeyError, TypeError, jwt.PyJWTError) as error:
         raise BadTokenError("the issuer's JWKS is malformed") from error
+    if len(fitting) < len(listed) and not or_others:
+        raise BadTokenError("the issuer's JWKS holds keys of other kinds")
     return {kid: key for kid, key in keys.items() if isinstance(key, rsa.RSAPublicKey)}
 
 

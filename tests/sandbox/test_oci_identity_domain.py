@@ -2,6 +2,7 @@ import base64
 import time
 from collections.abc import Iterator
 from datetime import timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import jwt
@@ -360,6 +361,35 @@ class TestTheIssuersKeys:
     def test_they_are_a_jwks(self, case: DomainCase, document: bytes) -> None:
         case.sandbox.names.serve(HOST, lambda _: Answer(200, document))
         assert case.refusal() == NOT_THE_TOKEN
+
+
+class TestWhatIsNotConfirmed:
+    def test_a_domain_may_want_a_secret_beside_an_exchange(self, case: DomainCase) -> None:
+        case.domain.behaviour.takes_assertions = False
+        assert case.token()
+        case.basic = None
+        assert case.refusal(**case.assertion()) == NOT_THE_CLIENT
+
+    def test_a_domain_may_not_read_keys_of_several_kinds(self, case: DomainCase) -> None:
+        case.domain.behaviour.reads_mixed_keys = False
+        assert case.refusal() == NOT_THE_TOKEN
+
+
+class TestTheClock:
+    def test_it_is_real_time_whatever_the_archive_does(self) -> None:
+        with OciSandbox() as sandbox:
+            case = DomainCase(sandbox)
+            token = case.token()
+            sandbox.clock.advance(timedelta(days=1))
+            assert sandbox.domain.session(token, "vault")
+            assert case.token()
+            sandbox.identity_clock.advance(timedelta(hours=1))
+            assert sandbox.domain.session(token, "vault") is None
+
+    def test_a_reply_is_dated_by_it(self, case: DomainCase) -> None:
+        for wrong in (None, "other"):
+            dated = parsedate_to_datetime(case.post(**({"res_type": wrong} if wrong else {})).headers["date"])
+            assert dated == START
 
 
 class TestFaults:

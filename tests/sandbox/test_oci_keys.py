@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from sandbox.oci import Key
+from sandbox.oci.resources import create_signing_key
 from tests.sandbox.oci_case import START, OciCase, Untyped, refused
 
 DIGEST = hashlib.sha256(b"header.claims").digest()
@@ -25,7 +26,7 @@ def case() -> Iterator[OciCase]:
 
 @pytest.fixture
 def key(case: OciCase) -> Key:
-    return case.sandbox.keys.new_key(case.sandbox.compartment_id, case.sandbox.vault_id)
+    return create_signing_key(case.sandbox)
 
 
 def management(case: OciCase, config: dict[str, str] | None = None) -> Untyped:
@@ -115,7 +116,7 @@ def test_signing_is_a_permission_of_its_own(case: OciCase, key: Key) -> None:
         sign(case, key, config=config)
     case.sandbox.identity.permit("reader", "KEY_SIGN", resource=key.ocid)
     assert sign(case, key, config=config).signature
-    other = case.sandbox.keys.new_key(case.sandbox.compartment_id, case.sandbox.vault_id)
+    other = create_signing_key(case.sandbox)
     with refused(404, "NotAuthorizedOrNotFound"):
         sign(case, other, config=config)
 
@@ -211,7 +212,7 @@ def test_versions_are_listed_newest_first_without_their_keys(case: OciCase, key:
 
 
 def test_a_version_of_another_key_is_not_found(case: OciCase, key: Key) -> None:
-    other = case.sandbox.keys.new_key(case.sandbox.compartment_id, case.sandbox.vault_id)
+    other = create_signing_key(case.sandbox)
     with refused(404, "NotAuthorizedOrNotFound"):
         management(case).get_key_version(key.ocid, other.current.ocid)
     with refused(404, "NotAuthorizedOrNotFound"):
