@@ -30,6 +30,7 @@ from sandbox.oci.errors import oauth_error
 from sandbox.oci.identity import TENANCY, Credential, Identity, Principal, new_private_key
 from sandbox.oci.ids import Ids
 from sandbox.oci.jwts import (
+    LEAST_BITS,
     BadTokenError,
     Claims,
     audiences,
@@ -52,7 +53,6 @@ ASSERTION_AUDIENCE: Final = "https://identity.oraclecloud.com/"
 LONGEST_ASSERTION: Final = timedelta(minutes=10)
 LONGEST_RPST: Final = timedelta(hours=12)
 LONGEST_UPST: Final = timedelta(hours=1)
-_LEAST_BITS: Final = 2048
 _ISSUER: Final = "authService.oracle.com"
 _KID: Final = "asw_sandbox"
 _FORM: Final = "application/x-www-form-urlencoded"
@@ -381,7 +381,7 @@ def _session_key(text: str) -> rsa.RSAPublicKey:
         key = None
     if (
         not isinstance(key, rsa.RSAPublicKey)
-        or key.key_size < _LEAST_BITS
+        or key.key_size < LEAST_BITS
         or key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) != der
     ):
         raise oauth_error(

@@ -15,11 +15,11 @@ from sandbox.oci.calls import Call
 from sandbox.oci.clock import rfc3339
 from sandbox.oci.errors import ApiError, invalid, not_found
 from sandbox.oci.identity import TENANCY, ApiKey, Identity, Principal, pem_of
+from sandbox.oci.jwts import LEAST_BITS
 from sandbox.oci.wire import Reply, json_reply
 
 MOST_KEYS: Final = 3
 """What a user may have (Oracle's "Working with API Keys")."""
-_LEAST_BITS: Final = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +79,8 @@ def _rsa_key(pem: str) -> rsa.RSAPublicKey:
         key = load_pem_public_key(pem.encode())
     except ValueError:
         key = None
-    if not isinstance(key, rsa.RSAPublicKey) or key.key_size < _LEAST_BITS:
-        raise invalid(f"key must be an RSA public key of at least {_LEAST_BITS} bits, as PEM")
+    if not isinstance(key, rsa.RSAPublicKey) or key.key_size < LEAST_BITS:
+        raise invalid(f"key must be an RSA public key of at least {LEAST_BITS} bits, as PEM")
     return key
 
 

@@ -1,4 +1,5 @@
 import base64
+import json
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -13,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from sandbox.names import Answer, Trouble
 from sandbox.oci import OciSandbox, SandboxClock
+from sandbox.oci.jwts import jwk_of
 from sandbox.oci.trusts import ServiceUser
 from sandbox.oci.wire import Reply
 from tests.sandbox.domain_case import (
@@ -291,6 +293,7 @@ class TestTheSubjectToken:
             jwt.encode(claims, key_named("one"), algorithm="RS512", headers={"kid": "one"}),
             jwt.encode(claims, curve_key(), algorithm="ES384", headers={"kid": "curve"}),
             jwt.encode(claims, key_named("one"), algorithm="RS256"),
+            jwt.encode(claims, key_named("one"), algorithm="RS256", headers={"kid": "one", "crit": ["b64"]}),
             _without_signature(case.subject_token()),
             "no token",
             "",
@@ -334,6 +337,25 @@ class TestTheIssuersKeys:
     def test_a_key_of_another_kind_is_passed_over(self, case: DomainCase) -> None:
         case.published = []
         assert case.refusal() == NOT_THE_TOKEN
+
+    @pytest.mark.filterwarnings("ignore::jwt.warnings.InsecureKeyLengthWarning")
+    def test_they_are_long(self, case: DomainCase) -> None:
+        short = rsa.generate_private_key(public_exponent=65537, key_size=1024)  # noqa: S505 - to be refused
+        self.publish(case, jwk_of(short.public_key(), "one"))
+        token = jwt.encode(claims_of(case.subject_token()), short, algorithm="RS256", headers={"kid": "one"})
+        assert case.refusal(subject_token=token) == NOT_THE_TOKEN
+
+    def test_each_has_its_own_id(self, case: DomainCase) -> None:
+        self.publish(case, jwk_of(key_named("one").public_key(), "one"))
+        assert case.token()
+        case.sandbox.identity_clock.advance(timedelta(hours=1))
+        both = [jwk_of(key_named(name).public_key(), "one") for name in ("two", "one")]
+        self.publish(case, *both)
+        assert case.refusal() == NOT_THE_TOKEN
+
+    def publish(self, case: DomainCase, *keys: dict[str, Any]) -> None:
+        document = json.dumps({"keys": keys}).encode()
+        case.sandbox.names.serve(HOST, lambda _: Answer(200, document))
 
     def test_a_certificate_needs_no_endpoint(self, case: DomainCase) -> None:
         case.domain.new_trust(
