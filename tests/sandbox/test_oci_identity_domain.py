@@ -345,6 +345,11 @@ class TestTheIssuersKeys:
         token = jwt.encode(claims_of(case.subject_token()), short, algorithm="RS256", headers={"kid": "one"})
         assert case.refusal(subject_token=token) == NOT_THE_TOKEN
 
+    @pytest.mark.parametrize("purpose", [{"use": "enc"}, {"alg": "RS512"}, {"kty": "oct"}])
+    def test_they_are_for_such_signatures(self, case: DomainCase, purpose: dict[str, str]) -> None:
+        self.publish(case, jwk_of(key_named("one").public_key(), "one") | purpose)
+        assert case.refusal() == NOT_THE_TOKEN
+
     def test_each_has_its_own_id(self, case: DomainCase) -> None:
         self.publish(case, jwk_of(key_named("one").public_key(), "one"))
         assert case.token()

@@ -82,6 +82,19 @@ def test_a_version_can_be_named(case: OciCase, key: Key) -> None:
         verify(new, public_key(case, key, first))
 
 
+def test_a_further_version_may_take_its_time(case: OciCase, key: Key) -> None:
+    first = key.current.ocid
+    case.sandbox.keys.creating_for = timedelta(minutes=1)
+    second = management(case).create_key_version(key.ocid).data
+    assert (second.lifecycle_state, second.public_key) == ("CREATING", None)
+    assert sign(case, key).key_version_id == first
+    with refused(409, "IncorrectState"):
+        sign(case, key, version=second.id)
+    case.sandbox.clock.advance(timedelta(minutes=1))
+    assert sign(case, key).key_version_id == second.id
+    verify(sign(case, key), public_key(case, key, second.id))
+
+
 def test_a_message_can_be_signed_without_its_digest(case: OciCase, key: Key) -> None:
     verify(sign(case, key, message=b"text", kind="RAW"), key.current.public_key, b"text")
     with refused(400, "InvalidParameter"):
