@@ -298,3 +298,9 @@ class IssuerTokenRefusedError(EnvironmentalError):
         "Compare `runners.oci.federation` with the OIDC provider and the trust policy of the role in AWS; is the key's "
         "version published? `lockstep identity publish --dry-run`."
     )
+
+
+class IssuerNotPublicError(EnvironmentalError):
+    """A document of the issuer cannot be read by everyone, so AWS cannot verify the tokens."""
+
+    advice = "Let its bucket be read: `oci os bucket update --name BUCKET --public-access-type ObjectReadWithoutList`."

@@ -16,6 +16,7 @@ from lockstep.cli import (
     enrol,
     hand_over,
     history,
+    identity,
     init,
     lock,
     pause,
@@ -66,6 +67,7 @@ app.command("retire")(retire.retire)
 audit.app.command("report")(report.report)
 app.add_typer(audit.app, name="audit")
 app.add_typer(lock.app, name="lock")
+app.add_typer(identity.app, name="identity")
 
 
 @app.callback(invoke_without_command=True)

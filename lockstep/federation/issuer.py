@@ -1,0 +1,202 @@
+"""The issuer of the OCI runner's tokens: its two documents, where they are, and which keys they name.
+
+A verifier reads `<issuer>/.well-known/openid-configuration` (OpenID Connect Discovery 1.0, 4) and from there the key
+set (RFC 7517), and takes every token that one of its keys has signed. So whoever writes the documents is the issuer.
+The keys stay in OCI Vault; a key's `kid` is the OCID of its version.
+"""
+
+import base64
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Final
+
+CONFIGURATION: Final = ".well-known/openid-configuration"
+KEYS: Final = "jwks.json"
+CONTENT_TYPE: Final = "application/json"
+CACHE_SECONDS: Final = 60
+"""How long what stands between the bucket and a verifier may keep a document."""
+CACHE_CONTROL: Final = f"public, max-age={CACHE_SECONDS}"
+ALGORITHM: Final = "RS256"
+_LEAST_BITS: Final = 2048
+_CLAIMS: Final = ("iss", "aud", "sub", "iat", "nbf", "exp", "jti")
+_PLACE = re.compile(
+    r"https://(?:[a-z0-9-]+\.)?objectstorage\.(?P<region>[a-z0-9-]+)\.(?:oraclecloud|oci\.customer-oci)\.com"
+    r"/n/(?P<namespace>[^/]+)/b/(?P<bucket>[^/]+)/o(?P<prefix>(?:/[^/]+)*)"
+)
+_CRYPTO = re.compile(r"https://[a-z0-9-]+-crypto\.kms\.(?P<region>[a-z0-9-]+)\.(?:oci\.)?[a-z0-9.-]+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where an issuer's documents are in Object Storage.
+
+    Attributes:
+        prefix: Before the names of the objects; empty, or with a slash at its end.
+    """
+
+    region: str
+    namespace: str
+    bucket: str
+    prefix: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublicKey:
+    """One version of the key.
+
+    Attributes:
+        kid: The OCID of the version.
+        modulus, exponent: Of the RSA key.
+    """
+
+    kid: str
+    modulus: int
+    exponent: int
+
+    @property
+    def jwk(self) -> Mapping[str, str]:
+        """As a key set has it (RFC 7517, RFC 7518 6.3.1)."""
+        return {
+            "kty": "RSA",
+            "use": "sig",
+            "alg": ALGORITHM,
+            "kid": self.kid,
+            "n": _base64url(self.modulus),
+            "e": _base64url(self.exponent),
+        }
+
+
+class NotAnIssuerKeyError(ValueError):
+    """A public key with which no token of the issuer can be verified."""
+
+
+def place_of(issuer: str) -> Place | None:
+    """The place that the address of a bucket names; None: the address is not Object Storage's own."""
+    found = _PLACE.fullmatch(issuer)
+    if found is None:
+        return None
+    prefix = found["prefix"].strip("/")
+    return Place(
+        region=found["region"],
+        namespace=found["namespace"],
+        bucket=found["bucket"],
+        prefix=f"{prefix}/" if prefix else "",
+    )
+
+
+def region_of(endpoint: str) -> str | None:
+    """The region of a vault, by its cryptographic endpoint; None: the address is not one of OCI's."""
+    found = _CRYPTO.fullmatch(endpoint)
+    return found["region"] if found else None
+
+
+def management_endpoint(endpoint: str) -> str:
+    """Where a vault's keys are managed, by its cryptographic endpoint."""
+    return endpoint.replace("-crypto.kms.", "-management.kms.", 1)
+
+
+def public_key(kid: str, pem: str) -> PublicKey:
+    """A key from what the vault shows of it.
+
+    Raises:
+        NotAnIssuerKeyError: It is not an RSA key, or shorter than 2,048 bits.
+    """
+    # It comes with OCI's SDK, which the command line alone does not need.
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey  # noqa: PLC0415
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key  # noqa: PLC0415
+
+    try:
+        key = load_pem_public_key(pem.encode())
+    except ValueError:
+        key = None
+    if not isinstance(key, RSAPublicKey) or key.key_size < _LEAST_BITS:
+        raise NotAnIssuerKeyError(kid)
+    numbers = key.public_numbers()
+    return PublicKey(kid=kid, modulus=numbers.n, exponent=numbers.e)
+
+
+def configuration(issuer: str) -> bytes:
+    """The document of discovery."""
+    return _text(
+        {
+            "issuer": issuer,
+            "jwks_uri": f"{issuer}/{KEYS}",
+            "response_types_supported": ["id_token"],
+            "subject_types_supported": ["public"],
+            "id_token_signing_alg_values_supported": [ALGORITHM],
+            "claims_supported": list(_CLAIMS),
+        }
+    )
+
+
+def key_set(keys: Sequence[PublicKey]) -> bytes:
+    """The key set, in the order given."""
+    return _text({"keys": [dict(key.jwk) for key in keys]})
+
+
+def published_keys(document: bytes) -> Mapping[str, Mapping[str, Any]] | None:
+    """The keys of a key set that was read, by their `kid`; None: it is no key set, or a key has none."""
+    keys = _object(document).get("keys")
+    if not isinstance(keys, list) or not all(
+        isinstance(k, dict) and isinstance(k.get("kid"), str) for k in keys
+    ):
+        return None
+    found = {key["kid"]: key for key in keys}
+    return found if len(found) == len(keys) else None
+
+
+class Origin(Enum):
+    """Whose a document is that is in the place of one of the issuer's."""
+
+    ABSENT = "not there"
+    SAME = "as it should be"
+    OLDER = "an older one of this issuer"
+    FOREIGN = "not of this issuer"
+
+
+def origin_of_configuration(document: bytes | None, issuer: str) -> Origin:
+    """Whose document of discovery it is."""
+    if document is None:
+        return Origin.ABSENT
+    if document == configuration(issuer):
+        return Origin.SAME
+    found = _object(document)
+    ours = found.get("issuer") == issuer and found.get("jwks_uri") == f"{issuer}/{KEYS}"
+    return Origin.OLDER if ours else Origin.FOREIGN
+
+
+def strangers(document: bytes, known: Mapping[str, PublicKey]) -> Sequence[str]:
+    """What a key set holds that is not of the issuer's key: tokens of others are taken for the issuer's.
+
+    Args:
+        document: The key set that was read.
+        known: The versions of the key, by their `kid`, also those that are not in use any more.
+    """
+    found = published_keys(document)
+    if found is None:
+        return ("a document that is no key set",)
+    return sorted(
+        kid
+        for kid, key in found.items()
+        if kid not in known or any(key.get(name) != value for name, value in known[kid].jwk.items())
+    )
+
+
+def _object(document: bytes) -> Mapping[str, Any]:
+    try:
+        found = json.loads(document)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _text(document: Mapping[str, Any]) -> bytes:
+    return (json.dumps(document, indent=2) + "\n").encode()
+
+
+def _base64url(number: int) -> str:
+    data = number.to_bytes((number.bit_length() + 7) // 8)
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")

@@ -1,0 +1,204 @@
+"""The issuer's documents, which keys they name, and how they are read."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+from lockstep.environment import (
+    CertificateRefusedError,
+    EndpointUnreachableError,
+    EnvironmentalError,
+    IssuerNotPublicError,
+)
+from lockstep.federation import reading
+from lockstep.federation.issuer import (
+    NotAnIssuerKeyError,
+    Origin,
+    Place,
+    configuration,
+    key_set,
+    management_endpoint,
+    origin_of_configuration,
+    place_of,
+    public_key,
+    published_keys,
+    region_of,
+    strangers,
+)
+from lockstep.federation.publication import publication, successor
+from lockstep.federation.reading import LIMIT_BYTES, read_document
+from lockstep.system import SystemClock
+from sandbox.names import Answer, Names, Trouble
+
+ISSUER = "https://objectstorage.eu-frankfurt-1.oraclecloud.com/n/ns/b/lockstep-issuer/o"
+NOW = datetime(2026, 11, 27, tzinfo=UTC)
+
+
+def pem(key: rsa.RSAPublicKey | ec.EllipticCurvePublicKey) -> str:
+    form = serialization.PublicFormat.SubjectPublicKeyInfo
+    return key.public_bytes(serialization.Encoding.PEM, form).decode()
+
+
+@pytest.mark.parametrize(
+    ("issuer", "place"),
+    [
+        (ISSUER, Place(region="eu-frankfurt-1", namespace="ns", bucket="lockstep-issuer")),
+        (
+            "https://ns.objectstorage.eu-frankfurt-1.oci.customer-oci.com/n/ns/b/b/o",
+            Place(region="eu-frankfurt-1", namespace="ns", bucket="b"),
+        ),
+        (
+            f"{ISSUER}/one/two",
+            Place(region="eu-frankfurt-1", namespace="ns", bucket="lockstep-issuer", prefix="one/two/"),
+        ),
+        ("https://issuer.example.com", None),
+        ("https://objectstorage.eu-frankfurt-1.oraclecloud.com.evil.example/n/ns/b/b/o", None),
+        (f"{ISSUER}/", None),
+        ("https://objectstorage.eu-frankfurt-1.oraclecloud.com/n/ns/b/b", None),
+    ],
+)
+def test_an_address_of_object_storage_names_its_bucket(issuer: str, place: Place | None) -> None:
+    assert place_of(issuer) == place
+
+
+def test_a_vault_is_managed_beside_its_cryptographic_endpoint() -> None:
+    endpoint = "https://abc-crypto.kms.eu-frankfurt-1.oraclecloud.com"
+    assert management_endpoint(endpoint) == "https://abc-management.kms.eu-frankfurt-1.oraclecloud.com"
+    assert region_of(endpoint) == "eu-frankfurt-1"
+    assert region_of("https://abc-management.kms.eu-frankfurt-1.oraclecloud.com") is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----",
+        pem(ec.generate_private_key(ec.SECP256R1()).public_key()),
+        pem(rsa.generate_private_key(65537, 1024).public_key()),  # noqa: S505 - too short, as the test needs it
+    ],
+)
+def test_only_a_long_rsa_key_verifies_tokens(text: str) -> None:
+    with pytest.raises(NotAnIssuerKeyError):
+        public_key("kid", text)
+
+
+def test_a_document_says_whose_it_is() -> None:
+    ours = configuration(ISSUER)
+    assert origin_of_configuration(None, ISSUER) is Origin.ABSENT
+    assert origin_of_configuration(ours, ISSUER) is Origin.SAME
+    assert origin_of_configuration(json.dumps(json.loads(ours)).encode(), ISSUER) is Origin.OLDER
+    assert origin_of_configuration(ours, f"{ISSUER}/x") is Origin.FOREIGN
+    moved = {**json.loads(ours), "jwks_uri": "https://evil.example/jwks.json"}
+    assert origin_of_configuration(json.dumps(moved).encode(), ISSUER) is Origin.FOREIGN
+
+
+def test_a_key_set_tells_its_strangers() -> None:
+    keys = [public_key(kid, pem(rsa.generate_private_key(65537, 2048).public_key())) for kid in "ab"]
+    known = {key.kid: key for key in keys}
+    document = key_set(keys)
+    assert list(published_keys(document) or {}) == ["a", "b"]
+    assert strangers(document, known) == []
+    assert strangers(document, {"a": keys[0]}) == ["b"]
+    assert strangers(key_set([keys[0], keys[0]]), known) == ("a document that is no key set",)
+    exchanged = {**dict(keys[1].jwk), "kid": "a"}
+    assert strangers(json.dumps({"keys": [exchanged]}).encode(), known) == ["a"]
+
+
+@dataclass(frozen=True)
+class Version:
+    id: str
+    days: int
+    is_enabled: bool = True
+
+    @property
+    def made_at(self) -> datetime:
+        return NOW + timedelta(days=self.days)
+
+
+@pytest.mark.parametrize(
+    ("published", "more", "retired", "trusted", "dropped"),
+    [
+        (set[str](), set[str](), set[str](), ["b"], []),
+        ({"a", "b"}, set(), set(), ["b", "a"], []),
+        ({"a", "b"}, {"c"}, set(), ["c", "b", "a"], []),
+        ({"a", "b"}, set(), {"a"}, ["b"], ["a"]),
+        ({"a", "b"}, set(), {"b"}, ["b", "a"], []),  # What the plan names stays.
+        ({"b", "gone"}, set(), set(), ["b"], ["gone"]),
+        ({"b", "foreign"}, set(), set(), ["b"], []),
+        ({"b"}, set(), {"a"}, ["b"], []),
+    ],
+)
+def test_the_key_set_names_what_it_named_and_what_the_plan_names(
+    published: set[str], more: set[str], retired: set[str], trusted: list[str], dropped: list[str]
+) -> None:
+    versions = [Version("gone", 0, is_enabled=False), Version("a", 1), Version("b", 2), Version("c", 3)]
+    found = publication(versions, named="b", published=published, more=more, retired=retired)
+    assert (found.trusted, found.dropped) == (trusted, dropped)
+
+
+def test_a_rotation_goes_on_with_a_version_that_it_has_made() -> None:
+    versions = [Version("a", 1), Version("b", 2)]
+    assert successor(versions, "b") is None
+    assert successor([*versions, Version("c", 3, is_enabled=False)], "b") is None
+    assert successor([*versions, Version("c", 3)], "b") == "c"
+    assert successor([*versions, Version("c", 3)], "a") == "c"
+
+
+# Reading
+
+
+@pytest.fixture(name="names")
+def _names(monkeypatch: pytest.MonkeyPatch) -> Iterator[Names]:
+    with Names() as found:
+        found.serve("localhost", lambda _: Answer(200, b"{}"))
+        monkeypatch.setenv("SSL_CERT_FILE", str(found.ca_file))
+        monkeypatch.setattr(reading, "WITHIN_SECONDS", 1.0)
+        yield found
+
+
+def read(names: Names) -> bytes:
+    return read_document(f"https://localhost:{names.port}/o/jwks.json", SystemClock())
+
+
+def test_a_document_is_read_by_https(names: Names) -> None:
+    assert read(names) == b"{}"
+
+
+@pytest.mark.parametrize(
+    ("trouble", "error"),
+    [
+        (Trouble.SILENT, EndpointUnreachableError),
+        (Trouble.SLOW, EnvironmentalError),
+        (Trouble.CUT, EnvironmentalError),
+        (Trouble.HUGE, IssuerNotPublicError),
+        (Trouble.WRONG_CERTIFICATE, CertificateRefusedError),
+        (Trouble.EXPIRED_CERTIFICATE, CertificateRefusedError),
+        (Trouble.UNKNOWN_AUTHORITY, CertificateRefusedError),
+        (Trouble.REDIRECT, IssuerNotPublicError),
+        (Trouble.NOT_FOUND, IssuerNotPublicError),
+    ],
+)
+def test_what_a_verifier_would_not_take_is_not_taken(
+    names: Names, trouble: Trouble, error: type[EnvironmentalError]
+) -> None:
+    if trouble in {Trouble.SLOW, Trouble.CUT}:
+        names.serve("localhost", lambda _: Answer(200, b"x" * 5000))
+    names.troubles["localhost"] = trouble
+    clock = SystemClock()
+    begin = clock.monotonic()
+    with pytest.raises(error):
+        read(names)
+    assert clock.monotonic() - begin < 5
+
+
+def test_a_document_has_a_most(names: Names) -> None:
+    names.serve("localhost", lambda _: Answer(200, b"x" * LIMIT_BYTES))
+    assert len(read(names)) == LIMIT_BYTES
+    names.serve("localhost", lambda _: Answer(200, b"x" * (LIMIT_BYTES + 1)))
+    with pytest.raises(IssuerNotPublicError):
+        read(names)
