@@ -26,11 +26,10 @@ def require_consent(clouds: Clouds, credential: Credential, places: Sequence[str
 
     What cannot be read or counted is said, and does not stand in the way of an emergency.
     """
-    if not sys.stdin.isatty():
-        raise wrong_use(
-            "this revokes every login of the credential, and without a terminal nobody can be asked. To see who would "
-            f"break: lockstep sessions {credential.id}. To go on without a question, add --yes"
-        )
+    require_stdin(
+        "this revokes every login of the credential",
+        f"To see who would break: lockstep sessions {credential.id}. To go on without a question, add --yes",
+    )
     try:
         _show(clouds, credential, places)
     except LockstepError as e:
@@ -40,6 +39,17 @@ def require_consent(clouds: Clouds, credential: Credential, places: Sequence[str
         "they read the new value. Applications that read it at their start alone must be restarted."
     )
     require_yes(f"Revoke every login of {credential.id}?", otherwise="not revoked")
+
+
+def require_stdin(what: str, otherwise: str) -> None:
+    """Exit code 2 where nobody can be asked.
+
+    Args:
+        what: What the command does.
+        otherwise: What a person can do instead.
+    """
+    if not sys.stdin.isatty():
+        raise wrong_use(f"{what}, and without a terminal nobody can be asked. {otherwise}")
 
 
 def require_yes(question: str, *, otherwise: str) -> None:

@@ -2,6 +2,7 @@
 
 import typer
 
+from lockstep.cli.identity_keys import rotate_key
 from lockstep.cli.identity_publish import publish
 
 app = typer.Typer(
@@ -9,3 +10,4 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 app.command("publish")(publish)
+app.command("rotate-key")(rotate_key)

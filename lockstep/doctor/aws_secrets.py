@@ -18,12 +18,9 @@ from lockstep.plan import Plan
 from lockstep.plan_admins import is_plain_name
 from lockstep.quotas.aws import VERSIONS
 from lockstep.quotas.base import NEAR
+from lockstep.runner_keys import KEY_AGE
 from lockstep.stack_names import SECRETS_OUTPUT
 from lockstep.tags import SecretKind
-
-KEY_AGE = timedelta(days=90)
-"""The age from which benchmarks ask for a new key
-(CIS OCI Foundations Benchmark 1.8, CIS AWS Foundations Benchmark 1.14)."""
 
 Described = Mapping[str, Any]
 

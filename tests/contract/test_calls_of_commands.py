@@ -1,5 +1,6 @@
 """What the commands of a person send to both clouds, and that docs/iam.md lists the right for each call."""
 
+import base64
 import itertools
 import json
 import re
@@ -7,11 +8,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
+import oci  # type: ignore[import-untyped]  # the SDK ships no types
 import pytest
 from typer.testing import CliRunner, Result
 
+from lockstep import runner_keys
 from lockstep.aws.clients import forget_session
 from lockstep.cli import app
 from lockstep.cli.operator import operator
@@ -22,11 +26,12 @@ from lockstep.published.places import INDEX, PLANS
 from lockstep.serve.calls import Calls
 from lockstep.serve.looking import Looker
 from lockstep.stack_names import KEY_OUTPUT, plan_bucket_name
+from lockstep.store_kinds.oci_names import oci_name
 from lockstep.system import SystemClock
 from lockstep.tags import STACK_TAG
 from sandbox import plans
 from sandbox.count_calls import World, world
-from sandbox.oci import write_config_file
+from sandbox.oci import OciSandbox, write_config_file
 from sandbox.plans import AUDIT_BUCKET
 from tests.statemachine.conftest import Case, login_text
 
@@ -296,6 +301,55 @@ def provision(person: Person) -> None:
         assert told in shown.stdout
 
 
+def rotate_key(person: Person, runner: str) -> None:
+    """Replace a key that no runner has."""
+    estate = person.running.estate
+    names = plans.OciNames(
+        compartment_id=estate.oci.compartment_id,
+        own_compartment_id=estate.oci.own_compartment_id,
+        vault_id=estate.oci.vault_id,
+    )
+    document = plans.plan_document(
+        [plans.database("orders", Engine.MYSQL)], [plans.credential("fleet/a", "orders")], oci=names
+    )
+    document["runners"] = {"aws": {"oci_key_secret": "own/oci"}, "oci": {"aws_key_secret": "own/aws"}}
+    file = person.tmp_path / "keys.yaml"
+    file.write_text(json.dumps(document))
+    if runner == "aws":
+        key = estate.oci.new_api_key("owner")
+        text = json.dumps({**key, "private_key": key["key_content"]})
+        estate.aws.client("secretsmanager").create_secret(Name="own/oci", SecretString=text)
+    else:
+        iam = estate.aws.client("iam")
+        iam.create_user(UserName="owner")
+        made = iam.create_access_key(UserName="owner")["AccessKey"]
+        fields = {"access_key_id": made["AccessKeyId"], "secret_access_key": made["SecretAccessKey"]}
+        put_in_oci(estate.oci, oci_name("own/aws"), json.dumps(fields))
+    config = write_config_file(person.tmp_path, "administrator", estate.oci.config())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OCI_CONFIG_FILE", str(config))
+        patch.setattr(runner_keys, "GRACE", timedelta())
+        patch.setattr(runner_keys, "_PAUSE_SECONDS", 0.01)
+        shown = person.run("identity", "rotate-key", runner, "--yes", "--json", "-p", str(file))
+    [told] = json.loads(shown.stdout)["keys"]
+    assert len(told["deleted"]) == 1
+
+
+def put_in_oci(cloud: OciSandbox, name: str, text: str) -> None:
+    """Make a secret in Lockstep's own compartment."""
+    models = oci.vault.models
+    content = models.Base64SecretContentDetails(content=base64.b64encode(text.encode()).decode())
+    cloud.client(oci.vault.VaultsClient).create_secret(
+        models.CreateSecretDetails(
+            compartment_id=cloud.own_compartment_id,
+            vault_id=cloud.vault_id,
+            key_id=cloud.key_id,
+            secret_name=name,
+            secret_content=content,
+        )
+    )
+
+
 ACTS: Mapping[str, Callable[[Person], object]] = {
     "status": look,
     "status --read-values": lambda person: look(person, "--read-values"),
@@ -310,6 +364,8 @@ ACTS: Mapping[str, Callable[[Person], object]] = {
     "audit acknowledge": acknowledge,
     "adopt": lambda person: person.run("adopt", "--yes"),
     "provision": provision,
+    "identity rotate-key aws": lambda person: rotate_key(person, "aws"),
+    "identity rotate-key oci": lambda person: rotate_key(person, "oci"),
     "sessions": lambda person: person.run("sessions", person.case.credential.id),
     "rotate": rotate,
     "rotate --revoke-previous --yes": lambda person: revoke(person, "--yes"),
