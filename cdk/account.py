@@ -285,6 +285,24 @@ class Account:
         )
         return policy
 
+    def oidc_provider(self, issuer: str, audience: str) -> Found | None:
+        """The provider of IAM for an issuer of tokens; an account has one for a URL at most."""
+        arn = self.provider_arn(issuer)
+        answer = self.ask("iam", "get_open_id_connect_provider", OpenIDConnectProviderArn=arn)
+        if answer is None:
+            return None
+        what, lacks = f"OIDC provider {issuer}", []
+        if audience not in answer.get("ClientIDList", []):
+            lacks.append(
+                f"{what}: it takes no tokens for {audience}; `aws iam add-client-id-to-open-id-connect-provider "
+                f"--open-id-connect-provider-arn {arn} --client-id {audience}`"
+            )
+        return Found(what=what, tags=_tags(answer.get("Tags", [])), lacks=tuple(lacks))
+
+    def provider_arn(self, issuer: str) -> str:
+        """The ARN of the provider for an issuer, which has the issuer's path."""
+        return f"arn:{self.partition}:iam::{self.id}:oidc-provider/{issuer.removeprefix('https://')}"
+
     def log_group(self, name: str) -> Found | None:
         """A log group."""
         for page in self.pages("logs", "describe_log_groups", logGroupNamePrefix=name):

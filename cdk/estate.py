@@ -44,6 +44,9 @@ class Adopt(BaseModel):
         audit_bucket: The bucket that the plan names. Its policy, versioning and Object Lock stay as they are.
         plan_bucket: The bucket of the published plan, which the audit bucket names. It stays as it is, too.
         mac_key: The key behind the alias that the plan names. A key by id or ARN is adopted in any case.
+        client_key: Likewise the key that signs for the application in OCI's identity domain.
+        oidc_provider: The provider of IAM for the issuer of the OCI runner's tokens.
+        oci_role: The role that the OCI runner gets. Its policies and its trust stay as they are.
         encryption_key: The key for what is made: secrets, table, logs, topics. Its policy stays as it is.
         keys: Other keys, which encrypt adopted secrets or the adopted table.
         secrets: All secrets of credentials, or those with these names. Their contents stay as they are.
@@ -57,6 +60,9 @@ class Adopt(BaseModel):
     audit_bucket: bool = False
     plan_bucket: bool = False
     mac_key: bool = False
+    client_key: bool = False
+    oidc_provider: bool = False
+    oci_role: bool = False
     encryption_key: KeyArn | None = None
     keys: tuple[KeyArn, ...] = ()
     secrets: bool | tuple[SecretName, ...] = False

@@ -15,7 +15,10 @@ from cdk import existing_checks as checks
 from cdk.account import Account, Found, StackState, UnansweredError
 from cdk.account_buckets import audit_bucket, plan_bucket
 from cdk.estate import Adopt
+from cdk.existing_keys import CLIENT_KEY, MAC_KEY
+from cdk.existing_role import oci_role
 from cdk.existing_topics import topics as adopted_topics
+from cdk.in_oci import client_key_name
 from cdk.settings import Deployment
 from cdk.template import Template
 from lockstep.model import AdminSecret
@@ -24,11 +27,13 @@ from lockstep.tags import STACK_TAG
 _AT_ONCE = 8
 _ADOPTABLE = {
     "AWS::DynamoDB::Table": "TableName",
+    "AWS::IAM::OIDCProvider": "Url",
     "AWS::KMS::Alias": "AliasName",
     "AWS::Logs::LogGroup": "LogGroupName",
     "AWS::S3::Bucket": "BucketName",
     "AWS::SecretsManager::Secret": "Name",
 }
+_MAC_KEY, _CLIENT_KEY = '"mac_key": true', '"client_key": true'
 _AUDIT_BUCKET, _PLAN_BUCKET = '"audit_bucket": true', '"plan_bucket": true'
 _NOTHING_MANAGED = {None, "REVIEW_IN_PROGRESS", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED"}
 """A stack whose first deployment failed is deleted by the CDK CLI, and made again."""
@@ -114,6 +119,9 @@ def look(deployment: Deployment, template: Template, account: Account) -> Estate
     topics = adopted_topics(deployment, account)
     verdict.problems += topics.problems
     verdict.notes += [*topics.notes, *checks.untagged(deployment, _secrets(names), verdict.adopted)]
+    role = oci_role(deployment, account)
+    verdict.problems += role.problems
+    verdict.notes += role.notes
     return Estate(
         adopt=adopt,
         taken=tuple(verdict.taken),
@@ -140,7 +148,6 @@ def _stack_problem(stack: str, state: StackState) -> str | None:
 
 def _names(deployment: Deployment, template: Template, account: Account) -> Iterator[_Name]:
     adopt = deployment.settings.adopt
-    own_alias = f"alias/{deployment.settings.stack}"
     for resource in template.resources.values():
         kind = resource["Type"]
         name = resource.get("Properties", {}).get(_ADOPTABLE.get(kind, ""))
@@ -151,11 +158,12 @@ def _names(deployment: Deployment, template: Template, account: Account) -> Iter
                 yield _one(kind, name, '"lock_table": true', adopt.lock_table, partial(account.table, name))
             case "AWS::S3::Bucket":
                 yield _bucket(deployment, account, name)
-            case "AWS::KMS::Alias" if name == own_alias:
-                if not adopt.encryption_key:
-                    yield _one(kind, name, '"encryption_key": "…"', False, _encryption_key(account, name))
+            case "AWS::IAM::OIDCProvider":
+                audience = resource["Properties"]["ClientIdList"][0]
+                ask = partial(account.oidc_provider, name, audience)
+                yield _one(kind, name, '"oidc_provider": true', adopt.oidc_provider, ask)
             case "AWS::KMS::Alias":
-                yield _one(kind, name, '"mac_key": true', adopt.mac_key, _mac_key(account, name))
+                yield from _key(deployment, account, name)
             case "AWS::SecretsManager::Secret":
                 yield _Name(
                     resource_type=kind,
@@ -186,6 +194,21 @@ def _bucket(deployment: Deployment, account: Account, name: str) -> _Name:
     return _one("AWS::S3::Bucket", name, line, consent, ask)
 
 
+def _key(deployment: Deployment, account: Account, alias: str) -> Iterator[_Name]:
+    kind, adopt = "AWS::KMS::Alias", deployment.settings.adopt
+    if alias == f"alias/{deployment.settings.stack}":
+        if not adopt.encryption_key:
+            yield _one(kind, alias, '"encryption_key": "…"', False, _encryption_key(account, alias))
+        return
+    line, consent, named = (
+        (_CLIENT_KEY, adopt.client_key, CLIENT_KEY)
+        if alias == client_key_name(deployment.plan)
+        else (_MAC_KEY, adopt.mac_key, MAC_KEY)
+    )
+    ask = partial(account.key, alias, spec=named.spec, usage=named.usage)
+    yield _one(kind, alias, line, consent, ask)
+
+
 def _one(
     kind: str,
     name: str,
@@ -198,10 +221,6 @@ def _one(
 
 def _encryption_key(account: Account, alias: str) -> Callable[[], Found | None]:
     return partial(account.key, alias, spec="SYMMETRIC_DEFAULT", usage="ENCRYPT_DECRYPT")
-
-
-def _mac_key(account: Account, alias: str) -> Callable[[], Found | None]:
-    return partial(account.key, alias, spec="HMAC_256", usage="GENERATE_VERIFY_MAC")
 
 
 def _answer(name: _Name) -> None:
@@ -253,6 +272,10 @@ def _judge(name: _Name, verdict: _Verdict, *, stack: str, managed: frozenset[tup
 
 
 def _is_managed(name: _Name, managed: frozenset[tuple[str, str]]) -> bool:
+    if name.resource_type == "AWS::IAM::OIDCProvider":
+        # Its physical id is its ARN, which has the URL without the scheme.
+        end = f":oidc-provider/{name.name.removeprefix('https://')}"
+        return any(kind == name.resource_type and found.endswith(end) for kind, found in managed)
     if name.resource_type != "AWS::SecretsManager::Secret":
         return (name.resource_type, name.name) in managed
     # Secrets Manager appends six characters to the name.
@@ -286,13 +309,13 @@ def _complete(
     keys = dict(verdict.keys)
     aliases = adopted.get("AWS::KMS::Alias", set())
     encryption_key = adopt.encryption_key
-    mac_key = False
+    signing_keys: set[str] = set()
     for name in names:
         if name.resource_type != "AWS::KMS::Alias" or name.name not in aliases:
             continue
         arn = keys.pop(name.name)
-        if "mac_key" in name.line:
-            mac_key = True
+        if name.line in (_MAC_KEY, _CLIENT_KEY):
+            signing_keys.add(name.line)
         else:
             encryption_key = arn
     lines = {name.line for name in names if name.name in adopted.get("AWS::S3::Bucket", set())}
@@ -302,7 +325,10 @@ def _complete(
         lock_table="AWS::DynamoDB::Table" in adopted,
         audit_bucket=_AUDIT_BUCKET in lines,
         plan_bucket=_PLAN_BUCKET in lines,
-        mac_key=mac_key,
+        mac_key=_MAC_KEY in signing_keys,
+        client_key=_CLIENT_KEY in signing_keys,
+        oidc_provider="AWS::IAM::OIDCProvider" in adopted,
+        oci_role=adopt.oci_role,
         encryption_key=encryption_key,
         keys=tuple(others),
         secrets=_all_or_some("AWS::SecretsManager::Secret", adopted, names),

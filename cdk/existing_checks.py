@@ -6,9 +6,11 @@ from typing import Any
 from cdk import existing_keys as keys
 from cdk.account import Account, Found, UnansweredError
 from cdk.estate import Adopt
+from cdk.in_oci import client_key_name
 from cdk.settings import Deployment
 from cdk.template import Template
 from lockstep.adoption import secret_kinds
+from lockstep.stack_names import oci_runner_name
 from lockstep.tags import SECRET_TAG, STACK_TAG
 
 _NO_SUCH_NETWORK = ("InvalidVpcID", "InvalidSubnetID", "InvalidSubnet", "InvalidGroup", "InvalidGroupId")
@@ -31,10 +33,16 @@ def problems(
         adopt: What is adopted.
         managed: Type and physical id of what the stack manages.
     """
+    stack = deployment.settings.stack
     checks: list[Callable[[], Iterator[str]]] = [
         lambda: keys.encryption_key(deployment, account),
-        lambda: keys.mac_key(deployment, account, adopted=adopt.mac_key),
-        lambda: keys.other_keys(adopt.keys, account, deployment.settings.stack),
+        lambda: keys.signing_key(
+            keys.MAC_KEY, deployment.plan.audit.aws.mac_key, account, stack, adopted=adopt.mac_key
+        ),
+        lambda: keys.signing_key(
+            keys.CLIENT_KEY, client_key_name(deployment.plan), account, stack, adopted=adopt.client_key
+        ),
+        lambda: keys.other_keys(adopt.keys, account, stack),
         lambda: _network(deployment, account),
         lambda: _boundary(deployment, account),
         lambda: _taken_names(deployment, template, account, managed),
@@ -162,6 +170,11 @@ def _taken_names(
             exists = name in taken
         elif kind == "AWS::SNS::Topic" and properties["TopicName"] in adopted:
             # The stack makes none for this severity.
+            continue
+        elif deployment.settings.adopt.oci_role and properties.get("RoleName") == oci_runner_name(
+            template.stack
+        ):
+            # The stack makes none.
             continue
         elif kind in questions:
             naming, ask = questions[kind]

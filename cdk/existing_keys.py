@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from cdk.account import Account
@@ -39,23 +40,47 @@ def encryption_key(deployment: Deployment, account: Account) -> Iterator[str]:
             )
 
 
-def mac_key(deployment: Deployment, account: Account, *, adopted: bool) -> Iterator[str]:
-    """What a key for entries lacks that the plan names by id or ARN, or that is adopted by its alias."""
-    named, stack = deployment.plan.audit.aws.mac_key, deployment.settings.stack
-    by_alias = named.startswith("alias/")
-    if by_alias and not adopted:
+@dataclass(frozen=True, kw_only=True)
+class SigningKey:
+    """What a key must be that the plan names.
+
+    Attributes:
+        place: Where the plan names it.
+        spec: Its KeySpec.
+        usage: Its KeyUsage.
+        action: What the roles do with it.
+    """
+
+    place: str
+    spec: str
+    usage: str
+    action: str
+
+
+MAC_KEY = SigningKey(
+    place="audit.aws.mac_key", spec="HMAC_256", usage="GENERATE_VERIFY_MAC", action="kms:GenerateMac"
+)
+CLIENT_KEY = SigningKey(
+    place="runners.aws.federation.client.kms_key", spec="RSA_2048", usage="SIGN_VERIFY", action="kms:Sign"
+)
+
+
+def signing_key(
+    key: SigningKey, named: str | None, account: Account, stack: str, *, adopted: bool
+) -> Iterator[str]:
+    """What a key lacks that the plan names by id or ARN, or that is adopted by its alias; None: it names none."""
+    by_alias = named is not None and named.startswith("alias/")
+    if named is None or (by_alias and not adopted):
         return
-    found = account.key(named, spec="HMAC_256", usage="GENERATE_VERIFY_MAC")
+    found = account.key(named, spec=key.spec, usage=key.usage)
     if found is None or found.key_arn is None:
-        yield f"audit.aws.mac_key: {named} does not exist; give an alias, and the key is made"
+        yield f"{key.place}: {named} does not exist; give an alias, and the key is made"
         return
     if not by_alias:
-        yield from (f"audit.aws.mac_key: {lack}" for lack in (*found.unfit, *found.lacks))
+        yield from (f"{key.place}: {lack}" for lack in (*found.unfit, *found.lacks))
     if found.key_arn.split(":")[4] == account.id:
         statements = account.key_policy(found.key_arn)["Statement"]
-        yield from _not_delegated(
-            "audit.aws.mac_key", found.key_arn, statements, account, stack, ("kms:GenerateMac",)
-        )
+        yield from _not_delegated(key.place, found.key_arn, statements, account, stack, (key.action,))
 
 
 def other_keys(arns: Sequence[str], account: Account, stack: str) -> Iterator[str]:

@@ -6,7 +6,7 @@ the content of a secret, not the policy of a bucket or of a key.
 
 from typing import cast
 
-from aws_cdk import Aws, CfnResource, DefaultStackSynthesizer, Duration, RemovalPolicy, Stack, Tags
+from aws_cdk import Aws, CfnResource, DefaultStackSynthesizer, Duration, Stack, Tags
 from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
@@ -16,6 +16,8 @@ from constructs import Construct
 
 from cdk import plan_policy
 from cdk.audit_policy import AuditPolicy
+from cdk.in_oci import client_key_name
+from cdk.keys import KEPT, Made, keep_alias, named_key
 from cdk.nag import acknowledge
 from cdk.plan_policy import REPORT_PREFIX
 from cdk.settings import Deployment, Settings
@@ -39,8 +41,18 @@ _LOCKS = {
     "compliance": s3.ObjectLockRetention.compliance,
     "governance": s3.ObjectLockRetention.governance,
 }
-KEPT = RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE
-"""What outlives the stack. A deployment that makes it and fails removes it again, so that the next one can make it."""
+_MAC_KEY = Made(
+    construct_id="MacKey",
+    description="Lockstep: signs audit entries",
+    spec=kms.KeySpec.HMAC_256,
+    usage=kms.KeyUsage.GENERATE_VERIFY_MAC,
+)
+_CLIENT_KEY = Made(
+    construct_id="OciClientKey",
+    description="Lockstep: signs for the application in the identity domain of OCI",
+    spec=kms.KeySpec.RSA_2048,
+    usage=kms.KeyUsage.SIGN_VERIFY,
+)
 
 
 class Foundation(Construct):
@@ -49,8 +61,8 @@ class Foundation(Construct):
     Attributes:
         key: The key that encrypts what is made: secrets, lock table, logs, topics.
         key_arns: Every key that encrypts secrets or the lock table.
-        mac_key_arn: The ARN of the key that signs audit entries; of any key, if only its alias is known.
-        mac_key_alias: The alias by which an adopted key is known.
+        mac_key: The key that signs audit entries.
+        client_key: The key that signs for the application in OCI's identity domain, where the plan names one.
         table: The lock table.
         bucket: The bucket of the audit log.
         plans: The bucket of the published plan.
@@ -61,9 +73,13 @@ class Foundation(Construct):
         plan, settings = deployment.plan, deployment.settings
         self.key = self._encryption_key(settings)
         self.key_arns = [self.key.key_arn, *settings.adopt.keys]
-        mac_key = plan.audit.aws.mac_key
-        self.mac_key_alias = mac_key if settings.adopt.mac_key and mac_key.startswith("alias/") else None
-        self.mac_key_arn = self._mac_key(mac_key)
+        self.mac_key = named_key(self, plan.audit.aws.mac_key, _MAC_KEY, adopted=settings.adopt.mac_key)
+        client_key = client_key_name(plan)
+        self.client_key = (
+            named_key(self, client_key, _CLIENT_KEY, adopted=settings.adopt.client_key)
+            if client_key
+            else None
+        )
         self._made_table = None if settings.adopt.lock_table else self._lock_table(plan, settings)
         # By name, so that nothing waits for it: see `make_table_last`.
         self.table = dynamodb.Table.from_table_name(self, "LockTableByName", plan.lock.table)
@@ -85,7 +101,7 @@ class Foundation(Construct):
             enable_key_rotation=True,
             removal_policy=KEPT,
         )
-        _keep_alias(key)
+        keep_alias(key)
         key.add_to_resource_policy(
             iam.PolicyStatement(
                 sid="Logs",
@@ -117,27 +133,6 @@ class Foundation(Construct):
             )
         )
         return key
-
-    def _mac_key(self, named: str) -> str:
-        """The ARN of the key that the plan names. For an alias the key is made here, unless it is adopted."""
-        if named.startswith("arn:"):
-            return named
-        keys = f"arn:{Aws.PARTITION}:kms:{Aws.REGION}:{Aws.ACCOUNT_ID}:key"
-        if self.mac_key_alias:
-            return f"{keys}/*"
-        if not named.startswith("alias/"):
-            return f"{keys}/{named}"
-        key = kms.Key(
-            self,
-            "MacKey",
-            alias=named,
-            description="Lockstep: signs audit entries",
-            key_spec=kms.KeySpec.HMAC_256,
-            key_usage=kms.KeyUsage.GENERATE_VERIFY_MAC,
-            removal_policy=KEPT,
-        )
-        _keep_alias(key)
-        return key.key_arn
 
     def make_table_last(self) -> None:
         """Let the lock table wait for every other resource of the stack; call it when all of them are there.
@@ -282,13 +277,6 @@ class Foundation(Construct):
             deployer=deployer,
             removable=settings.object_lock == "governance",
         )
-
-
-def _keep_alias(key: kms.Key) -> None:
-    """Without its alias nothing would find the key again, and the next deployment would make another one."""
-    alias = key.node.find_child("Alias").node.default_child
-    if isinstance(alias, CfnResource):
-        alias.apply_removal_policy(KEPT)
 
 
 def _keep_policy(bucket: s3.Bucket) -> None:

@@ -17,7 +17,7 @@ from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
-from cdk import permissions
+from cdk import in_oci, permissions
 from cdk.bundle import Bundle, read_bundle
 from cdk.foundation import Foundation
 from cdk.image import sources
@@ -49,6 +49,7 @@ class Functions(Construct):
 
     Attributes:
         by_step: The functions, by the name of their step.
+        roles: Their roles, by the same name.
         versions: What is deployed of each step of a rotation, by the same name.
         logs: The log groups, by the same name.
     """
@@ -66,10 +67,10 @@ class Functions(Construct):
         self._plan = deployment.plan
         self._place = place_in_aws(deployment.plan.compiled, deployment.published.digest)
         self._plans = foundation.plans
-        self._read_plan = grants.read_plan
         self._bucket = foundation.bucket
         self._settings = deployment.settings
-        self._mac_key_alias = foundation.mac_key_alias
+        self._grants = grants
+        self.roles: dict[str, iam.Role] = {}
         self._network = Network.of(self, deployment)
         self._timeout = Duration.seconds(STEP.total_seconds())
         self.logs: dict[str, logs.ILogGroup] = {}
@@ -109,7 +110,8 @@ class Functions(Construct):
                 "lockstep": iam.PolicyDocument(
                     statements=[
                         *statements,
-                        *self._read_plan(),
+                        *in_oci.statements(self._grants, step, arn),
+                        *self._grants.read_plan(),
                         permissions.logs(log.log_group_arn),
                         permissions.trace(),
                         *(permissions.network(arn) if groups else []),
@@ -117,6 +119,7 @@ class Functions(Construct):
                 )
             },
         )
+        self.roles[step] = role
         function = self._packaged(title, step, name, role, log, groups=groups)
         # By name, adopted or made: a reference that changes and means the same would make a version of what has not
         # changed, which CloudFormation refuses.
@@ -218,7 +221,8 @@ class Functions(Construct):
         self, role: iam.Role, function: lambda_.Function, step: str, log: logs.ILogGroup, named: str
     ) -> None:
         reason = (
-            "The calls of X-Ray, and of network interfaces in a VPC, have no resource that a policy can name."
+            "The calls of X-Ray, of network interfaces in a VPC, and for a token about the role itself have no "
+            "resource that a policy can name."
         )
         acknowledge(role, "AwsSolutions-IAM5[Resource::*]", reason)
         acknowledge(role, "Serverless-LambdaStarPermissions", reason)
@@ -237,13 +241,15 @@ class Functions(Construct):
             arn = permissions.execution_arn(*place, state_machine_name(self._settings.stack))
             acknowledge(role, f"AwsSolutions-IAM5[Resource::{arn}]", "Each execution has a name of its own.")
         if step == "audit":
-            if self._mac_key_alias:
-                acknowledge(
-                    role,
-                    "AwsSolutions-IAM5[Resource::arn:<AWS::Partition>:kms:<AWS::Region>:<AWS::AccountId>:key/*]",
-                    "The key is known by its alias, which a condition names.",
-                )
             acknowledge_entries(role, self._bucket)
+        keys = [self._grants.client_key if step in in_oci.STEPS else None]
+        keys += [self._grants.mac_key if step == "audit" else None]
+        if any(key and key.alias for key in keys):
+            acknowledge(
+                role,
+                "AwsSolutions-IAM5[Resource::arn:<AWS::Partition>:kms:<AWS::Region>:<AWS::AccountId>:key/*]",
+                "The key is known by its alias, which a condition names.",
+            )
         how_called = _NO_STEPS.get(
             step, "Step Functions invokes it synchronously; there are no asynchronous invocations."
         )

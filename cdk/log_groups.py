@@ -4,7 +4,7 @@ from aws_cdk import aws_kms as kms
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
-from cdk.foundation import KEPT
+from cdk.keys import KEPT
 from cdk.settings import Settings
 
 _RETENTION = {

@@ -17,6 +17,7 @@ from aws_cdk import aws_iam as iam
 
 from cdk import lock_attributes
 from cdk.audit_policy import AUDIT_PREFIX
+from cdk.keys import NamedKey
 from cdk.plan_policy import PLAN_PREFIX, REPORT_PREFIX
 from lockstep.compiled import StorageClass
 from lockstep.model import Admin, AdminIam, AdminSecret
@@ -34,7 +35,8 @@ OWN = (SecretKind.APP_USER, SecretKind.CONNECTION_BLOB)
 ANY_SECRET = f"arn:{Aws.PARTITION}:secretsmanager:{Aws.REGION}:{Aws.ACCOUNT_ID}:secret:*"
 SYNC_RULE = "StepFunctionsGetEventsForStepFunctionsExecutionRule"
 """The managed rule of every state machine that awaits executions."""
-_READ = ("secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue")
+READ = ("secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue")
+"""To read a secret."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +47,8 @@ class Grants:
         stack: The value of the tag by which the stack's secrets are known.
         plan_bucket_arn: The bucket of the published plan.
         key_arns: The keys that encrypt secrets and lock table.
-        mac_key_arn: The key that signs audit entries.
-        mac_key_alias: The alias that the key must have, where `mac_key_arn` does not name one key.
+        mac_key: The key that signs audit entries.
+        client_key: The key that signs for the application in OCI's identity domain, where the plan names one.
     """
 
     plan: Plan
@@ -55,17 +57,16 @@ class Grants:
     bucket_arn: str
     plan_bucket_arn: str
     key_arns: Sequence[str]
-    mac_key_arn: str
-    mac_key_alias: str | None = None
+    mac_key: NamedKey
+    client_key: NamedKey | None = None
 
     def generate(self) -> Statements:
         """Read the current values, claim, stage."""
         own = self._own()
         return [
-            *self._secrets("Read", _READ, own),
-            *self._secrets("Stage", ["secretsmanager:PutSecretValue"], own),
-            *self._oci_key(),
-            *self._secret_keys(["kms:Decrypt", "kms:GenerateDataKey"], own),
+            *self.secrets("Read", READ, own),
+            *self.secrets("Stage", ["secretsmanager:PutSecretValue"], own),
+            *self.secret_keys(["kms:Decrypt", "kms:GenerateDataKey"], own),
             *self._lock(lock_attributes.GENERATE),
         ]
 
@@ -74,10 +75,9 @@ class Grants:
         listed, by_tag = self._admin_secrets()
         read = [*self._app_users(), *([SecretKind.ADMIN] if by_tag else [])]
         return [
-            *self._secrets("Read", _READ, read),
-            *([_allow("ReadAdmins", _READ, listed)] if listed else []),
-            *self._oci_key(),
-            *self._secret_keys(["kms:Decrypt"], read, listed=listed),
+            *self.secrets("Read", READ, read),
+            *([allow("ReadAdmins", READ, listed)] if listed else []),
+            *self.secret_keys(["kms:Decrypt"], read, listed=listed),
             *self._iam_logins(),
             *self._lock(lock_attributes.APPLY_DB),
         ]
@@ -86,26 +86,22 @@ class Grants:
         """Mark the claim as promoting, promote, and read back what is served."""
         own = self._own()
         return [
-            *self._secrets("Read", _READ, own),
-            *self._secrets("Promote", ["secretsmanager:UpdateSecretVersionStage"], own),
-            *self._oci_key(),
-            *self._secret_keys(["kms:Decrypt"], own),
+            *self.secrets("Read", READ, own),
+            *self.secrets("Promote", ["secretsmanager:UpdateSecretVersionStage"], own),
+            *self.secret_keys(["kms:Decrypt"], own),
             *self._lock(lock_attributes.UPDATE_SECRETS, reads=False),
         ]
 
     def audit(self) -> Statements:
         """Append one entry: read a store for fingerprint or witness, sign, write the object, move the head."""
-        first_is_aws = isinstance(self.plan.stores[0], AwsSecretsManager)
         read = self._app_users()
         account = {"aws:ResourceAccount": Aws.ACCOUNT_ID}
         objects = [f"{self.bucket_arn}/{AUDIT_PREFIX}*"]
         return [
-            *self._secrets("Read", _READ, read),
-            # The other cloud's log is read as a witness.
-            *(self._oci_key() if self.plan.runners.oci or not first_is_aws else []),
-            *self._secret_keys(["kms:Decrypt"], read),
+            *self.secrets("Read", READ, read),
+            *self.secret_keys(["kms:Decrypt"], read),
             *self._lock(lock_attributes.AUDIT),
-            _allow(
+            allow(
                 "Append",
                 ["s3:PutObject"],
                 objects,
@@ -119,11 +115,11 @@ class Grants:
                 },
             ),
             *self._entries(),
-            _allow(
+            allow(
                 "Sign",
                 ["kms:GenerateMac", "kms:VerifyMac"],
-                [self.mac_key_arn],
-                {"StringEquals": {"kms:MacAlgorithm": "HMAC_SHA_256"}, **self._mac_alias()},
+                [self.mac_key.arn],
+                {"StringEquals": {"kms:MacAlgorithm": "HMAC_SHA_256"}, **self.mac_key.condition},
             ),
             *self._retired_keys(),
         ]
@@ -134,7 +130,7 @@ class Grants:
         A run under way calls the versions that it began with, so older ones are allowed too.
         """
         return [
-            _allow("Call", ["lambda:InvokeFunction"], [f"{arn}:*" for arn in function_arns]),
+            allow("Call", ["lambda:InvokeFunction"], [f"{arn}:*" for arn in function_arns]),
             *self._lock(lock_attributes.STATE_MACHINE, reads=False),
             *_log_of_a_machine(),
         ]
@@ -154,26 +150,26 @@ class Grants:
         states = f"arn:{Aws.PARTITION}:states:{Aws.REGION}:{Aws.ACCOUNT_ID}"
         account = {"StringEquals": {"aws:ResourceAccount": Aws.ACCOUNT_ID}}
         return [
-            _allow("ReadShard", ["s3:GetObject"], [f"{bucket_arn}/{PLAN_PREFIX}*/shards/*"], account),
+            allow("ReadShard", ["s3:GetObject"], [f"{bucket_arn}/{PLAN_PREFIX}*/shards/*"], account),
             start(rotation_arn, aliases),
             # Whatever the names of the map's items, each is an execution of this machine
             # (https://docs.aws.amazon.com/step-functions/latest/dg/iam-policies-eg-dist-map.html).
-            _allow("StartItems", ["states:StartExecution"], [f"{states}:stateMachine:{own}"]),
-            _allow(
+            allow("StartItems", ["states:StartExecution"], [f"{states}:stateMachine:{own}"]),
+            allow(
                 "Await",
                 ["states:DescribeExecution"],
                 [execution_arn(*names, state_machine_name(self.stack)), execution_arn(*names, own)],
             ),
             # A managed rule, by which Step Functions learns that an execution has ended
             # (https://docs.aws.amazon.com/step-functions/latest/dg/connect-stepfunctions.html).
-            _allow(
+            allow(
                 "AwaitByRule",
                 ["events:DescribeRule", "events:PutRule", "events:PutTargets"],
                 [f"arn:{Aws.PARTITION}:events:{Aws.REGION}:{Aws.ACCOUNT_ID}:rule/{SYNC_RULE}"],
             ),
-            _allow("Count", ["states:DescribeMapRun"], [f"{states}:mapRun:{own}/*"]),
+            allow("Count", ["states:DescribeMapRun"], [f"{states}:mapRun:{own}/*"]),
             # (https://docs.aws.amazon.com/step-functions/latest/dg/iam-policies-eg-dist-map.html)
-            _allow(
+            allow(
                 "WriteReport",
                 ["s3:AbortMultipartUpload", "s3:GetObject", "s3:ListMultipartUploadParts", "s3:PutObject"],
                 [f"{bucket_arn}/{REPORT_PREFIX}*"],
@@ -186,32 +182,32 @@ class Grants:
         """What the standby does in AWS: a rotation without the rotator admins' logins and without the audit entry."""
         own = self._own()
         return [
-            *self._secrets("Read", _READ, own),
-            *self._secrets("Stage", ["secretsmanager:PutSecretValue"], own),
-            *self._secrets("Promote", ["secretsmanager:UpdateSecretVersionStage"], own),
-            *self._secret_keys(["kms:Decrypt", "kms:GenerateDataKey"], own),
+            *self.secrets("Read", READ, own),
+            *self.secrets("Stage", ["secretsmanager:PutSecretValue"], own),
+            *self.secrets("Promote", ["secretsmanager:UpdateSecretVersionStage"], own),
+            *self.secret_keys(["kms:Decrypt", "kms:GenerateDataKey"], own),
             *self._iam_logins(),
             # A call looks at all records at once, for what is due (protocol R5).
-            _allow("Scan", ["dynamodb:Scan"], [self.table_arn]),
+            allow("Scan", ["dynamodb:Scan"], [self.table_arn]),
             *self._lock(lock_attributes.OCI_RUNNER),
             *self._entries(),
         ]
 
     def watch(self) -> Statements:
         """Read the whole lock table; nothing else."""
-        return [_allow("Scan", ["dynamodb:Scan"], [self.table_arn]), self._lock_key()]
+        return [allow("Scan", ["dynamodb:Scan"], [self.table_arn]), self._lock_key()]
 
     def announce(self, bus: EventBusSection) -> Statements:
         """Send events to the bus; ask Step Functions for the name of the error with which an execution failed."""
         account = Aws.ACCOUNT_ID
         executions = execution_arn(Aws.PARTITION, Aws.REGION, account, state_machine_name(self.stack))
         return [
-            _allow(
+            allow(
                 "Send",
                 ["events:PutEvents"],
                 [f"arn:{Aws.PARTITION}:events:{bus.region}:{account}:event-bus/{bus.name}"],
             ),
-            _allow(
+            allow(
                 "AskWhy",
                 ["states:DescribeExecution"],
                 [executions],
@@ -226,8 +222,8 @@ class Grants:
         """
         account = {"StringEquals": {"aws:ResourceAccount": Aws.ACCOUNT_ID}}
         return [
-            _allow("ReadPlan", ["s3:GetObject"], [f"{self.plan_bucket_arn}/{PLAN_PREFIX}*"], account),
-            _allow("MissPlan", ["s3:ListBucket"], [self.plan_bucket_arn], account),
+            allow("ReadPlan", ["s3:GetObject"], [f"{self.plan_bucket_arn}/{PLAN_PREFIX}*"], account),
+            allow("MissPlan", ["s3:ListBucket"], [self.plan_bucket_arn], account),
         ]
 
     def _entries(self) -> Statements:
@@ -235,8 +231,8 @@ class Grants:
         account = {"aws:ResourceAccount": Aws.ACCOUNT_ID}
         objects = [f"{self.bucket_arn}/{AUDIT_PREFIX}*"]
         return [
-            _allow("ReadEntries", ["s3:GetObject"], objects, {"StringEquals": account}),
-            _allow(
+            allow("ReadEntries", ["s3:GetObject"], objects, {"StringEquals": account}),
+            allow(
                 "ListEntries",
                 ["s3:ListBucket"],
                 [self.bucket_arn],
@@ -253,14 +249,7 @@ class Grants:
             else f"arn:{Aws.PARTITION}:kms:{audit.region}:{Aws.ACCOUNT_ID}:key/{key}"
             for key in audit.retired_mac_keys
         ]
-        return [_allow("Recognise", ["kms:VerifyMac"], arns)] if arns else []
-
-    def _mac_alias(self) -> Mapping[str, Mapping[str, object]]:
-        """The condition under which a key is the adopted one, which is known by its alias only."""
-        # https://docs.aws.amazon.com/kms/latest/developerguide/conditions-kms.html#conditions-kms-resource-aliases
-        if not self.mac_key_alias:
-            return {}
-        return {"ForAnyValue:StringEquals": {"kms:ResourceAliases": self.mac_key_alias}}
+        return [allow("Recognise", ["kms:VerifyMac"], arns)] if arns else []
 
     def _lock(self, attributes: lock_attributes.Attributes, *, reads: bool = True) -> Statements:
         """Read the record, and write some attributes of it (protocol E14).
@@ -275,7 +264,7 @@ class Grants:
         # (https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-single-vs-multi-valued-context-keys.html).
         items = {"ForAllValues:StringNotLike": {"dynamodb:LeadingKeys": f"{ACCOUNT_PREFIX}*"}}
         returned = ["ALL_NEW", "NONE"]
-        write = _allow(
+        write = allow(
             "WriteLock",
             ["dynamodb:UpdateItem"],
             [self.table_arn],
@@ -286,7 +275,7 @@ class Grants:
                 **({} if reads else {"StringEqualsIfExists": {"dynamodb:ReturnValues": returned}}),
             },
         )
-        read = _allow(
+        read = allow(
             "ReadLock",
             ["dynamodb:GetItem"],
             [self.table_arn],
@@ -296,7 +285,7 @@ class Grants:
 
     def _lock_key(self) -> iam.PolicyStatement:
         """DynamoDB uses the key on behalf of the caller."""
-        return _allow(
+        return allow(
             "LockKey",
             ["kms:Decrypt"],
             self.key_arns,
@@ -308,7 +297,7 @@ class Grants:
             },
         )
 
-    def _secrets(self, sid: str, actions: Iterable[str], kinds: Sequence[SecretKind]) -> Statements:
+    def secrets(self, sid: str, actions: Iterable[str], kinds: Sequence[SecretKind]) -> Statements:
         """Secrets of this stack, of some kinds.
 
         Secrets Manager compares the tags that the secret has at the call
@@ -317,9 +306,9 @@ class Grants:
         if not kinds:
             return []
         tags = {f"aws:ResourceTag/{STACK_TAG}": self.stack, f"aws:ResourceTag/{SECRET_TAG}": list(kinds)}
-        return [_allow(sid, actions, [ANY_SECRET], {"StringEquals": tags})]
+        return [allow(sid, actions, [ANY_SECRET], {"StringEquals": tags})]
 
-    def _secret_keys(
+    def secret_keys(
         self,
         actions: list[str],
         kinds: Sequence[SecretKind],
@@ -334,7 +323,7 @@ class Grants:
         # The secrets themselves are listed where they are read.
         contexts = sorted({":".join([*arn.split(":")[:6], "*"]) for arn in listed} - {ANY_SECRET})
         return [
-            _allow(
+            allow(
                 sid,
                 actions,
                 self.key_arns,
@@ -368,15 +357,7 @@ class Grants:
         https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/UsingWithRDS.IAMDBAuth.IAMPolicy.html
         """
         arns = [arn_of_login(Aws.PARTITION, r, Aws.ACCOUNT_ID, name) for r, name in iam_logins(self.plan)]
-        return [_allow("DatabaseLogin", ["rds-db:connect"], arns)] if arns else []
-
-    def _oci_key(self) -> Statements:
-        """The API key for the OCI store."""
-        kinds = [SecretKind.RUNNER_KEY] if self.plan.runners.aws.secrets else []
-        return [
-            *self._secrets("OciKey", _READ, kinds),
-            *self._secret_keys(["kms:Decrypt"], kinds, sid="OciKeyKey"),
-        ]
+        return [allow("DatabaseLogin", ["rds-db:connect"], arns)] if arns else []
 
 
 def iam_logins(plan: Plan) -> list[tuple[str, str]]:
@@ -399,7 +380,7 @@ def start(state_machine_arn: str, aliases: Iterable[str]) -> iam.PolicyStatement
     Step Functions compares the ARN of the machine, and the alias as a condition
     (https://docs.aws.amazon.com/step-functions/latest/dg/auth-version-alias.html).
     """
-    return _allow(
+    return allow(
         "Start",
         ["states:StartExecution"],
         [state_machine_arn],
@@ -409,7 +390,7 @@ def start(state_machine_arn: str, aliases: Iterable[str]) -> iam.PolicyStatement
 
 def start_shards(fleet_machine_arn: str) -> iam.PolicyStatement:
     """Start the state machine of the fleet."""
-    return _allow("Start", ["states:StartExecution"], [fleet_machine_arn])
+    return allow("Start", ["states:StartExecution"], [fleet_machine_arn])
 
 
 def dead_letters(queue_arn: str, stack: str) -> iam.PolicyStatement:
@@ -429,7 +410,7 @@ def dead_letters(queue_arn: str, stack: str) -> iam.PolicyStatement:
 
 def logs(log_group_arn: str) -> iam.PolicyStatement:
     """Write to the log of the function."""
-    return _allow("Log", ["logs:CreateLogStream", "logs:PutLogEvents"], [log_group_arn])
+    return allow("Log", ["logs:CreateLogStream", "logs:PutLogEvents"], [log_group_arn])
 
 
 def _log_of_a_machine() -> Statements:
@@ -439,7 +420,7 @@ def _log_of_a_machine() -> Statements:
     (https://docs.aws.amazon.com/step-functions/latest/dg/cw-logs.html#cloudwatch-iam-policy).
     """
     return [
-        _allow(
+        allow(
             "DeliverLogs",
             [
                 "logs:CreateLogDelivery",
@@ -459,7 +440,7 @@ def _log_of_a_machine() -> Statements:
 
 def trace(more: Iterable[str] = ()) -> iam.PolicyStatement:
     """Send traces; the calls of X-Ray have no resource to name."""
-    return _allow("Trace", ["xray:PutTelemetryRecords", "xray:PutTraceSegments", *more], ["*"])
+    return allow("Trace", ["xray:PutTelemetryRecords", "xray:PutTraceSegments", *more], ["*"])
 
 
 def network(function_arn: str) -> Statements:
@@ -477,7 +458,7 @@ def network(function_arn: str) -> Statements:
         "ec2:UnassignPrivateIpAddresses",
     ]
     return [
-        _allow("Network", actions, ["*"]),
+        allow("Network", actions, ["*"]),
         iam.PolicyStatement(
             sid="NotFromCode",
             effect=iam.Effect.DENY,
@@ -500,12 +481,13 @@ def arn_of_login(partition: str, region: str, account: str, username: str) -> st
     return f"arn:{partition}:rds-db:{region}:{account}:dbuser:*/{username}"
 
 
-def _allow(
+def allow(
     sid: str,
     actions: Iterable[str],
     resources: Iterable[str],
     conditions: Mapping[str, Mapping[str, object]] | None = None,
 ) -> iam.PolicyStatement:
+    """A statement that allows some actions."""
     return iam.PolicyStatement(
         sid=sid, actions=sorted(actions), resources=list(resources), conditions=conditions
     )

@@ -25,13 +25,14 @@ from pydantic import (
 from cdk.bundle import Architecture, ca_files, digests, read_bundle
 from cdk.canary import LONGEST_WAIT, Canary
 from cdk.estate import Adopt, Tags, Vpc
+from cdk.in_oci import client_key_name
 from lockstep.adoption import MOST_WITH_SECRETS, secret_kinds
 from lockstep.plan import Plan
 from lockstep.plan_checks import example_values, missing_ca_files, publication_problems
 from lockstep.plan_file import load_shipped_plan
 from lockstep.published.compiling import Published, compile_plan
 from lockstep.quotas import Estate, broken, uses
-from lockstep.stack_names import DEFAULT_STACK
+from lockstep.stack_names import DEFAULT_STACK, oci_runner_name
 from lockstep.store_kinds import AwsSecretsManager
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -284,6 +285,7 @@ def read_deployment(settings: Settings) -> Deployment:
     check_deployable(plan, stack=settings.stack)
     check_canary(plan, settings.canary)
     check_secrets(plan, settings)
+    check_oci_role(plan, settings)
     check_quotas(plan, settings)
     return Deployment.of(plan, settings)
 
@@ -316,6 +318,24 @@ def check_secrets(plan: Plan, settings: Settings) -> None:
             f"cdk.json: secrets: a stack makes the secrets of {MOST_WITH_SECRETS} credentials at most, two each, and "
             f'this plan has {len(made)} to make; set "secrets": "provision", run `make deploy-aws` again, and then '
             "`lockstep provision --cloud aws`, which makes those that are missing"
+        )
+
+
+def check_oci_role(plan: Plan, settings: Settings) -> None:
+    """Refuse a role of the OCI runner that the stack would not make, unless it is adopted.
+
+    Raises:
+        NotDeployableError: It names the role that the stack makes, and the setting.
+    """
+    federation = plan.runners.oci and plan.runners.oci.federation
+    if not federation or settings.adopt.oci_role:
+        return
+    before, _, found = federation.role_arn.partition(":role/")
+    own = oci_runner_name(settings.stack)
+    if found != own:
+        raise NotDeployableError(
+            f"runners.oci.federation.role_arn: the stack makes the role {own}, and the plan names {found}; name "
+            f'{before}:role/{own}, or to use a role that exists, add "oci_role": true to adopt in cdk.json'
         )
 
 
@@ -385,6 +405,11 @@ def check_deployable(plan: Plan, *, stack: str = DEFAULT_STACK) -> None:
         raise NotDeployableError(
             f"audit.aws.mac_key: {plan.audit.aws.mac_key} is the alias of the key that encrypts; name another, "
             f"such as alias/{stack}-audit"
+        )
+    if (client_key := client_key_name(plan)) in (plan.audit.aws.mac_key, f"alias/{stack}"):
+        raise NotDeployableError(
+            f"runners.aws.federation.client.kms_key: {client_key} is another key's; name one that only signs for the "
+            f"application, such as alias/{stack}-oci-client"
         )
     if plan.audit.aws.retention % timedelta(days=1):
         raise NotDeployableError("audit.aws.retention: must be whole days")

@@ -4,19 +4,26 @@ from aws_cdk import CfnOutput, Environment, Stack, Tags
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
+from cdk import in_oci
 from cdk.announce import Announce
 from cdk.fleet import FleetMachine, Schedules
 from cdk.foundation import Foundation
 from cdk.functions import Functions
 from cdk.monitoring import Monitoring
+from cdk.oci_runner import add_oci_runner
 from cdk.orchestration import StateMachine
 from cdk.permissions import Grants
 from cdk.settings import Deployment
 from cdk.watch import Watch
-from cdk.wide_resources import acknowledge_entries, acknowledge_patterns
 from lockstep import __version__
 from lockstep.formats import FORMAT
-from lockstep.stack_names import FORMAT_OUTPUT, KEY_OUTPUT, SECRETS_OUTPUT, VERSION_OUTPUT
+from lockstep.stack_names import (
+    FORMAT_OUTPUT,
+    KEY_OUTPUT,
+    PRINCIPALS_OUTPUT,
+    SECRETS_OUTPUT,
+    VERSION_OUTPUT,
+)
 from lockstep.tags import STACK_TAG
 
 
@@ -43,8 +50,8 @@ class LockstepStack(Stack):
             bucket_arn=foundation.bucket.bucket_arn,
             plan_bucket_arn=foundation.plans.bucket_arn,
             key_arns=foundation.key_arns,
-            mac_key_arn=foundation.mac_key_arn,
-            mac_key_alias=foundation.mac_key_alias,
+            mac_key=foundation.mac_key,
+            client_key=foundation.client_key,
         )
         functions = Functions(
             self,
@@ -96,17 +103,9 @@ class LockstepStack(Stack):
             machine=machine,
             schedules=schedules,
         )
-        if plan.runners.oci:
-            policy = iam.ManagedPolicy(
-                self,
-                "OciRunner",
-                managed_policy_name=f"{settings.stack}-oci-runner",
-                description="Lockstep: permissions of the OCI runner, for the user or role of the OCI function",
-                statements=grants.oci_runner(),
-            )
-            acknowledge_patterns(policy, plan)
-            acknowledge_entries(policy, foundation.bucket)
-            CfnOutput(self, "OciRunnerPolicyArn", value=policy.managed_policy_arn)
+        add_oci_runner(self, deployment, grants, foundation.bucket)
+        if roles := in_oci.principals(plan, lambda step: functions.roles[step].role_arn):
+            CfnOutput(self, PRINCIPALS_OUTPUT, value=self.to_json_string(roles))
         foundation.make_table_last()
         CfnOutput(self, "StateMachineArn", value=machine.release.live_arn)
         for severity, topic in monitoring.alarms.topics.items():

@@ -13,10 +13,6 @@ from lockstep.tags import SECRET_TAG, STACK_TAG, SecretKind
 ROTATED = (SecretKind.APP_USER, SecretKind.CONNECTION_BLOB)
 """What Lockstep writes. The other kinds it only reads."""
 MOST_WITH_SECRETS = 100
-"""So many credentials may have their secrets in the stack's template, which takes 500 resources."""
-
-
-MOST_WITH_SECRETS = 100
 """So many credentials may have their secrets made by the stack, whose template takes 500 resources."""
 
 
@@ -61,6 +57,7 @@ class Found:
 _SHARED = {
     SecretKind.ADMIN: "give it in the plan by its ARN, for which no tag is needed",
     SecretKind.RUNNER_KEY: "keep the key in a secret of this stack's own",
+    SecretKind.RUNNER_READER_KEY: "keep the key in a secret of this stack's own, beside that of the writer",
     SecretKind.APP_USER: "give this plan's credential secrets of its own",
     SecretKind.CONNECTION_BLOB: "give this plan's credential secrets of its own",
 }
@@ -108,6 +105,15 @@ def secret_kinds(plan: Plan) -> dict[str, SecretKind]:
     return {one.name: one.kind for one in wanted(plan) if one.kind in ROTATED}
 
 
+def runner_keys(plan: Plan) -> dict[str, SecretKind]:
+    """What each secret holds with which the AWS runner proves itself in OCI, by its name."""
+    readers = plan.runners.aws.oci_reader_key_secret
+    return {
+        name: SecretKind.RUNNER_READER_KEY if name == readers else SecretKind.RUNNER_KEY
+        for name in plan.runners.aws.secrets.values()
+    }
+
+
 def _wanted(plan: Plan, credential_id: str | None) -> Iterator[Wanted]:
     chosen = [c for c in plan.credentials if credential_id in {None, c.id}]
     store = plan.store(AwsSecretsManager)
@@ -119,8 +125,8 @@ def _wanted(plan: Plan, credential_id: str | None) -> Iterator[Wanted]:
     for server in (server for credential in chosen for server in credential.servers):
         if isinstance(server.admin, AdminSecret) and is_plain_name(server.admin.aws):
             yield Wanted(name=server.admin.aws, kind=SecretKind.ADMIN, region=home)
-    for key in plan.runners.aws.secrets.values():
-        yield Wanted(name=key, kind=SecretKind.RUNNER_KEY, region=home)
+    for name, kind in runner_keys(plan).items():
+        yield Wanted(name=name, kind=kind, region=home)
 
 
 def judge(one: Wanted, found: Found | None, *, stack: str) -> Judgement:

@@ -44,6 +44,11 @@ def function_names(stack: str, step: str) -> tuple[str, str]:
     return name, f"{name}-zip"
 
 
+def oci_runner_name(stack: str) -> str:
+    """The name of the policy of the OCI runner, and of the role that it gets by federation."""
+    return f"{stack}-oci-runner"
+
+
 def alarm_prefix(stack: str) -> str:
     """How the names of the stack's alarms begin."""
     return f"{stack}-"
@@ -58,6 +63,8 @@ VERSION_OUTPUT: Final = "LockstepVersion"
 FORMAT_OUTPUT: Final = "LockstepFormat"
 """Outputs of the stack: which build was deployed, and the format that it writes (`lockstep.formats`)."""
 
+PRINCIPALS_OUTPUT: Final = "OciPrincipals"
+"""The output that names the roles for OCI's policies: a JSON object, ARNs by step. It stays while the stack does."""
 KEY_OUTPUT: Final = "EncryptionKeyArn"
 """The output of the stack that names the key of what it makes."""
 SECRETS_OUTPUT: Final = "LockstepSecrets"

@@ -16,3 +16,6 @@ class SecretKind(StrEnum):
     CONNECTION_BLOB = "connection_blob"
     ADMIN = "admin"
     RUNNER_KEY = "runner-key"
+    """What the AWS runner proves itself with in OCI, where it writes there too: API key or client secret."""
+    RUNNER_READER_KEY = "runner-reader-key"
+    """The API key of the functions that only read in OCI, where the plan gives them one of their own."""

@@ -16,6 +16,8 @@ from sandbox.aws.policies import Statement, as_list
 
 PLAN = Path("tests/infrastructure/plan/lockstep.yaml")
 BOTH_CLOUDS = Path("tests/infrastructure/plan/both.yaml")
+FEDERATED = Path("tests/infrastructure/plan/federated.yaml")
+READERS = Path("tests/infrastructure/plan/readers.yaml")
 WITH_EVENTS = Path("tests/infrastructure/plan/events.yaml")
 VPC = json.dumps(
     {

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from aws_cdk import App, Stack
 
+from cdk.keys import NamedKey
 from cdk.permissions import Grants
 from lockstep.model import Engine
 from lockstep.plan_file import parse_plan
@@ -40,7 +41,7 @@ def _statements(databases: list[dict[str, Any]], who: str) -> dict[str, Any]:
         plan_bucket_arn="arn:aws:s3:::audit-plans",
         bucket_arn="arn:bucket",
         key_arns=["arn:key"],
-        mac_key_arn="arn:mac",
+        mac_key=NamedKey(arn="arn:mac"),
     )
     stack = Stack(App(), "lockstep")
     statements = {s["Sid"]: s for s in (s.to_statement_json() for s in getattr(grants, who)())}

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from aws_cdk import App, Stack
 
+from cdk.keys import NamedKey
 from cdk.permissions import Grants
 from lockstep.model import Engine
 from lockstep.plan_file import parse_plan
@@ -36,7 +37,7 @@ def _grants() -> Grants:
         bucket_arn="arn:bucket",
         plan_bucket_arn="arn:plans",
         key_arns=["arn:key"],
-        mac_key_arn="arn:mac",
+        mac_key=NamedKey(arn="arn:mac"),
     )
 
 

@@ -1,10 +1,14 @@
 """`docs/iam.md` lists exactly the synthesised permissions."""
 
 import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
 
 from cdk.bundle import ROOT
 from sandbox.aws.policies import as_list
-from tests.infrastructure.cdk_case import BOTH_CLOUDS, VPC, WITH_EVENTS, synthesised
+from tests.infrastructure.cdk_case import BOTH_CLOUDS, FEDERATED, PLAN, READERS, VPC, WITH_EVENTS, synthesised
 
 _ROW = re.compile(r"\| (?P<cells>[^|]+(?: \| [^|]+){4}) \| (?P<why>[^|]+) \|")
 NOTHING = "\N{EN DASH}"
@@ -41,22 +45,57 @@ def test_the_page_lists_what_events_add() -> None:
     assert _documented("With events") == _rows(plan=WITH_EVENTS) - _rows()
 
 
-def test_only_actions_without_resource_types_are_allowed_on_everything() -> None:
+def test_the_page_lists_what_sessions_add_and_take_away() -> None:
+    keys, sessions = _rows(plan=BOTH_CLOUDS), _rows(plan=FEDERATED)
+    assert _documented("With sessions") == sessions - keys
+    assert {row[1] for row in keys - sessions} == {"OciKey", "OciKeyKey"}
+
+
+def test_the_page_lists_what_a_key_of_readers_changes() -> None:
+    one_key, two_keys = _rows(plan=BOTH_CLOUDS), _rows(plan=READERS)
+    assert _documented("With a key of its own") == two_keys - one_key
+    assert {(row[0], row[1]) for row in one_key - two_keys} == {("apply_db", "OciKey"), ("audit", "OciKey")}
+
+
+def test_the_page_counts_the_statements_of_each_identity_with_keys_and_with_sessions() -> None:
+    counted = []
+    for plan in (BOTH_CLOUDS, FEDERATED):
+        found = [(title, statement.get("Sid")) for title, statement in synthesised(plan=plan).policies()]
+        counted.append(Counter(title for title, _ in found))
+        counted.append(Counter(title for title, sid in found if sid == "OciKey"))
+    rows = {
+        title: (keys, opens, counted[2][title], counted[3][title])
+        for title, keys, opens in ((t, n, counted[1][t]) for t, n in counted[0].items())
+    }
+    text = (ROOT / "docs" / "iam.md").read_text()
+    cells = re.findall(r"^\| ([a-zA-Z_ ]+) \| (\d+) \| (\d+) \| (\d+) \| (\d+) \|$", text, flags=re.MULTILINE)
+    assert {title: tuple(map(int, numbers)) for title, *numbers in cells} == rows
+
+
+@pytest.mark.parametrize(
+    ("plan", "services"),
+    [(BOTH_CLOUDS, {"ec2", "logs", "xray"}), (FEDERATED, {"ec2", "logs", "sts", "xray"})],
+)
+def test_only_actions_without_resource_types_are_allowed_on_everything(
+    plan: Path, services: set[str]
+) -> None:
     everything = {
         action
-        for _, statement in synthesised(plan=BOTH_CLOUDS, vpc=VPC).policies()
+        for _, statement in synthesised(plan=plan, vpc=VPC).policies()
         if "*" in as_list(statement["Resource"])
         for action in as_list(statement["Action"])
     }
-    assert {action.partition(":")[0] for action in everything} == {"ec2", "logs", "xray"}
+    assert {action.partition(":")[0] for action in everything} == services
     assert not any("*" in action for action in everything)
 
 
-def test_only_services_assume_the_roles() -> None:
-    roles = synthesised().resources("AWS::IAM::Role")
+@pytest.mark.parametrize("plan", [PLAN, BOTH_CLOUDS, FEDERATED])
+def test_only_services_assume_the_roles_but_for_that_of_the_oci_runner(plan: Path) -> None:
+    roles = synthesised(plan=plan).resources("AWS::IAM::Role")
     services = {
         statement["Principal"]["Service"]
-        for role in roles.values()
+        for name, role in roles.items()
         for statement in role["Properties"]["AssumeRolePolicyDocument"]["Statement"]
+        if not name.startswith("OciRunnerRole")
     }
     assert services == {"events.amazonaws.com", "lambda.amazonaws.com", "states.amazonaws.com"}

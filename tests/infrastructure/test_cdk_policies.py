@@ -18,7 +18,7 @@ from lockstep.plan_admins import names_in_aws
 from lockstep.plan_file import load_plan
 from lockstep.tags import SECRET_TAG, STACK_TAG, SecretKind
 from sandbox.aws.policies import Call, Context, Statement, decide
-from tests.infrastructure.cdk_case import BOTH_CLOUDS, VPC, title_of
+from tests.infrastructure.cdk_case import BOTH_CLOUDS, FEDERATED, READERS, VPC, title_of
 
 OTHER_PLAN = Path("tests/infrastructure/plan/other.yaml")
 THIS, OTHER = "lockstep", "lockstep-two"
@@ -27,6 +27,9 @@ SECRETS_MANAGER, DYNAMODB = "secretsmanager.eu-central-1.amazonaws.com", "dynamo
 READ = {"DescribeSecret", "GetSecretValue"}
 OWN = {SecretKind.APP_USER, SecretKind.CONNECTION_BLOB}
 RUNNER_KEY, ADMIN = {SecretKind.RUNNER_KEY}, {SecretKind.ADMIN}
+READER_KEY = {SecretKind.RUNNER_READER_KEY}
+WRITERS, READS_ONLY = ("generate", "update_secrets"), ("apply_db", "audit")
+"""The steps that write in OCI, and those that only read there."""
 SECRET_CALLS = (
     *sorted(READ),
     "PutSecretValue",
@@ -102,14 +105,15 @@ MANAGED = "rds!cluster-1f2e3d"
 
 
 @cache
-def world(stack: str, *, listed: bool = False) -> World:
+def world(stack: str, *, listed: bool = False, plan_file: Path = BOTH_CLOUDS) -> World:
     """A stack, synthesised once.
 
     Args:
         stack: THIS or OTHER.
         listed: Whether the admins' secrets are given by ARN and by RDS's name.
+        plan_file: The plan of THIS.
     """
-    file = BOTH_CLOUDS if stack == THIS else OTHER_PLAN
+    file = plan_file if stack == THIS else OTHER_PLAN
     plan = load_plan(ROOT / file)
     if listed:
         sections = [
@@ -164,6 +168,7 @@ def test_the_made_secrets_carry_both_tags() -> None:
         SecretKind.CONNECTION_BLOB: 2,
         SecretKind.ADMIN: 2,
         SecretKind.RUNNER_KEY: 1,
+        SecretKind.RUNNER_READER_KEY: 0,
     }
 
 
@@ -183,6 +188,29 @@ def test_a_role_may_use_the_secrets_of_its_kinds_and_no_others(role: str) -> Non
         if kind in kinds
     }
     assert may == wanted
+
+
+@pytest.mark.parametrize(
+    ("plan_file", "keys"),
+    [
+        (READERS, {**dict.fromkeys(WRITERS, RUNNER_KEY), **dict.fromkeys(READS_ONLY, READER_KEY)}),
+        # The key that signs for the application is in KMS, and no step may read a secret with a key.
+        (FEDERATED, {}),
+    ],
+    ids=["readers", "federated"],
+)
+def test_a_step_reads_its_own_key_for_oci_alone(plan_file: Path, keys: dict[str, set[SecretKind]]) -> None:
+    found: dict[str, set[SecretKind]] = {}
+    for role, statements in world(THIS, plan_file=plan_file).policies.items():
+        for kind in (SecretKind.RUNNER_KEY, SecretKind.RUNNER_READER_KEY):
+            arn = secret_arn("lockstep/oci_api_key")
+            read = Call(action="secretsmanager:GetSecretValue", resource=arn, context=tags(THIS, kind))
+            if decide(read, statements).allowed:
+                found.setdefault(role, set()).add(kind)
+            for call in sorted({*SECRET_CALLS} - READ):
+                changed = replace(read, action=f"secretsmanager:{call}")
+                assert not decide(changed, statements).allowed, (role, call)
+    assert found == keys
 
 
 _STACK, _KIND = f"aws:ResourceTag/{STACK_TAG}", f"aws:ResourceTag/{SECRET_TAG}"

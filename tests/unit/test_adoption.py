@@ -53,6 +53,26 @@ def test_every_secret_that_is_known_by_its_tags_is_wanted_once() -> None:
     assert len(wanted(plan_of())) == len(names(plan_of()))
 
 
+def test_the_key_of_those_who_only_read_in_oci_is_a_kind_of_its_own() -> None:
+    document = plans.plan_document(
+        [plans.database("orders", Engine.MYSQL)], [plans.credential("a", "orders")], oci=plans.OciNames()
+    )
+    document["runners"]["aws"]["oci_reader_key_secret"] = "lockstep/oci-reader-key"
+    found = names(parse_plan(json.dumps(document), base=Path()))
+    assert found["lockstep/oci-reader-key"] == "runner-reader-key"
+    assert found[plans.OCI_KEY_SECRET] == "runner-key"
+
+
+def test_the_client_secret_of_the_domains_application_is_a_key_of_the_runner() -> None:
+    document = plans.plan_document(
+        [plans.database("orders", Engine.MYSQL)], [plans.credential("a", "orders")], oci=plans.OciNames()
+    )
+    document["runners"]["aws"] = {"federation": {**plans.TO_OCI, "client": {"secret": "lockstep/client"}}}
+    found = names(parse_plan(json.dumps(document), base=Path()))
+    assert found["lockstep/client"] == "runner-key"
+    assert plans.OCI_KEY_SECRET not in found
+
+
 def test_one_credential_needs_its_own_secrets_and_its_databases_admins() -> None:
     assert names(plan_of(oci=False), "a") == {
         "a": "app_user",

@@ -1,0 +1,88 @@
+"""Whether the role that the plan names for the OCI runner can be got, where it is adopted."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from cdk.account import Account, UnansweredError
+from cdk.resource_policies import listed
+from cdk.settings import Deployment
+from lockstep.plan_runners import IssuerFederation
+from lockstep.stack_names import oci_runner_name
+
+_PLACE = "runners.oci.federation.role_arn"
+_ACTION = "sts:AssumeRoleWithWebIdentity"
+
+
+@dataclass
+class Role:
+    """What is to be said of the role.
+
+    Attributes:
+        problems: What stops the deployment.
+        notes: What stops nothing.
+    """
+
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def oci_role(deployment: Deployment, account: Account) -> Role:
+    """Look at the role: that it is of this account, and an adopted one also for whom it trusts and what it may."""
+    found, runner = Role(), deployment.plan.runners.oci
+    federation = runner.federation if runner else None
+    if federation is None:
+        return found
+    arn = federation.role_arn
+    home = f"arn:{account.partition}:iam::{account.id}:role/"
+    if not arn.startswith(home):
+        found.problems.append(f"{_PLACE}: {arn} is not in the account of the stack, whose roles are {home}…")
+    elif deployment.settings.adopt.oci_role:
+        try:
+            _look(found, federation, account, oci_runner_name(deployment.settings.stack))
+        except UnansweredError as error:
+            found.problems.append(f"{_PLACE}: {error}")
+    return found
+
+
+def _look(found: Role, federation: IssuerFederation, account: Account, policy: str) -> None:
+    arn = federation.role_arn
+    name = arn.rpartition("/")[2]
+    answer = account.ask("iam", "get_role", RoleName=name)
+    if answer is None or answer["Role"]["Arn"] != arn:
+        found.problems.append(f"adopt.oci_role: {arn} does not exist")
+        return
+    issuer = federation.issuer.removeprefix("https://")
+    wanted = {
+        "Effect": "Allow",
+        "Principal": {"Federated": account.provider_arn(federation.issuer)},
+        "Action": _ACTION,
+        "Condition": {
+            "StringEquals": {f"{issuer}:aud": federation.audience, f"{issuer}:sub": federation.subject}
+        },
+    }
+    statements = listed(answer["Role"]["AssumeRolePolicyDocument"]["Statement"])
+    if not any(_is(statement, wanted) for statement in statements):
+        shown = json.dumps(wanted, separators=(",", ":"))
+        found.problems.append(f"adopt.oci_role: {arn} does not trust the tokens of the runner; add {shown}")
+    pages = account.pages("iam", "list_attached_role_policies", RoleName=name)
+    if policy not in {p["PolicyName"] for page in pages for p in page["AttachedPolicies"]}:
+        found.notes.append(
+            f"role {name}: the stack does not change it; once it is deployed, `aws iam attach-role-policy --role-name "
+            f"{name} --policy-arn arn:{account.partition}:iam::{account.id}:policy/{policy}`"
+        )
+
+
+def _is(statement: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Whether a statement trusts the same tokens, and no others."""
+    actions = listed(statement.get("Action", []))
+    conditions = {
+        key: listed(value) for key, value in statement.get("Condition", {}).get("StringEquals", {}).items()
+    }
+    return (
+        statement["Effect"] == "Allow"
+        and statement.get("Principal") == wanted["Principal"]
+        and _ACTION in actions
+        and all(conditions.get(k) == [v] for k, v in wanted["Condition"]["StringEquals"].items())
+    )
