@@ -121,7 +121,7 @@ def look(deployment: Deployment, template: Template, account: Account) -> Estate
     verdict.notes += [*topics.notes, *checks.untagged(deployment, _secrets(names), verdict.adopted)]
     role = oci_role(deployment, account)
     verdict.problems += role.problems
-    verdict.notes += role.notes
+    verdict.notes += [*role.notes, *checks.unwatched(deployment)]
     return Estate(
         adopt=adopt,
         taken=tuple(verdict.taken),

@@ -82,7 +82,7 @@ class Functions(Construct):
                 "apply_db": grants.apply_db(),
                 "update_secrets": grants.update_secrets(),
                 "audit": grants.audit(),
-                "watch": grants.watch(),
+                "watch": grants.watch(self._settings.oci_runner_user),
                 **({"announce": grants.announce(bus)} if bus else {}),
             }.items()
         }

@@ -19,6 +19,7 @@ from cdk import lock_attributes
 from cdk.audit_policy import AUDIT_PREFIX
 from cdk.keys import NamedKey
 from cdk.plan_policy import PLAN_PREFIX, REPORT_PREFIX
+from lockstep.adoption import runner_keys
 from lockstep.compiled import StorageClass
 from lockstep.model import Admin, AdminIam, AdminSecret
 from lockstep.orders import ACCOUNT_PREFIX
@@ -37,6 +38,8 @@ SYNC_RULE = "StepFunctionsGetEventsForStepFunctionsExecutionRule"
 """The managed rule of every state machine that awaits executions."""
 READ = ("secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue")
 """To read a secret."""
+_LOOK = ("secretsmanager:DescribeSecret", "secretsmanager:ListSecretVersionIds")
+"""To learn when its value was made."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,9 +196,22 @@ class Grants:
             *self._entries(),
         ]
 
-    def watch(self) -> Statements:
-        """Read the whole lock table; nothing else."""
-        return [allow("Scan", ["dynamodb:Scan"], [self.table_arn]), self._lock_key()]
+    def watch(self, oci_runner_user: str | None) -> Statements:
+        """Read the whole lock table, and ask how old the keys are by which a runner opens the other cloud.
+
+        Args:
+            oci_runner_user: The user whose access key the OCI runner has, with its path, where that is known.
+        """
+        kinds = sorted(set(runner_keys(self.plan).values()))
+        user = oci_runner_user if self.plan.runners.oci and self.plan.runners.oci.aws_key_secret else None
+        arn = f"arn:{Aws.PARTITION}:iam::{Aws.ACCOUNT_ID}:user/{user}"
+        return [
+            allow("Scan", ["dynamodb:Scan"], [self.table_arn]),
+            self._lock_key(),
+            # None of these gives a value.
+            *self.secrets("KeyAge", _LOOK, kinds),
+            *([allow("AccessKeyAge", ["iam:ListAccessKeys"], [arn])] if user else []),
+        ]
 
     def announce(self, bus: EventBusSection) -> Statements:
         """Send events to the bus; ask Step Functions for the name of the error with which an execution failed."""

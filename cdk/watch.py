@@ -26,6 +26,7 @@ _PERIOD = Duration.seconds(EVERY.total_seconds())
 _HOUR = timedelta(hours=1)
 _UNWITNESSED = timedelta(hours=3)
 """Each cloud looks at the other's log every hour, or at its next trigger (protocol E15)."""
+KEY_AGE = timedelta(days=90)
 _PERIODS_OF_AN_HOUR = _HOUR // EVERY
 # A new alarm has no data, and must not be red. That the watch is silent is told by one alarm alone.
 _MISSING = cloudwatch.TreatMissingData.MISSING
@@ -40,6 +41,7 @@ class Watch(Construct):
         construct_id: str,
         *,
         function: lambda_.IFunction,
+        plan: Plan,
         settings: Settings,
         canary: Canary | None,
     ) -> None:
@@ -57,6 +59,8 @@ class Watch(Construct):
             "Serverless-EventBusDLQ",
             "It is called again five minutes later, and an alarm tells if it stays silent.",
         )
+        has_access_key = plan.runners.oci and plan.runners.oci.aws_key_secret
+        user = settings.oci_runner_user if has_access_key else None
         rule.add_target(
             targets.LambdaFunction(
                 function,
@@ -65,6 +69,7 @@ class Watch(Construct):
                         "stack": settings.stack,
                         "schedules": settings.schedules,
                         **({"canary": canary.credential.id} if canary else {}),
+                        **({"oci_runner_user": user.rpartition("/")[2]} if user else {}),
                     }
                 ),
                 # It is called again five minutes later.
@@ -191,6 +196,19 @@ def rules(plan: Plan, stack: str) -> Iterator[Rule]:
         description="Credentials have been paused for a day or more.",
         section="alarms",
     )
+    if any(plan.runners.keys):
+        yield Rule(
+            name="KeyAge",
+            metric=watched(stack, "KeyAgeDays"),
+            severity="ticket",
+            datapoints=2,
+            periods=3,
+            threshold=KEY_AGE / timedelta(days=1),
+            without_data=_MISSING,
+            description="A key by which one cloud opens the other is 90 days old or older. The log of the function "
+            "watch names its secret.",
+            section="a-key-is-old",
+        )
     if plan.runners.oci:
         yield Rule(
             name="StandbyLeads",

@@ -26,11 +26,13 @@ class Request(Message):
         stack: The stack's name.
         schedules: Whether the rules of the credentials are enabled.
         canary: The id of the credential for which the others wait in a deployment.
+        oci_runner_user: The user in AWS whose access key the OCI runner has, where that is known.
     """
 
     stack: str
     schedules: bool
     canary: str | None = None
+    oci_runner_user: str | None = None
 
 
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any] | None:

@@ -5,6 +5,7 @@ from datetime import timedelta
 from fractions import Fraction
 from math import ceil
 
+from lockstep.compiled import ClientKey, FederationToOci
 from lockstep.cost import assumptions as assumed
 from lockstep.cost.bill import Deployed, Line
 from lockstep.cost.calls import Counted, Shape
@@ -186,6 +187,8 @@ def written_logs(what: str, written: Fraction, deployed: Deployed) -> Iterator[L
 def of_deployment(plan: Plan, deployed: Deployed, counted: Counted) -> Iterator[Line]:
     """What is there whatever the number of credentials."""
     standby = plan.runners.oci is not None
+    # Of their age.
+    of_keys = int(any(plan.runners.keys))
     yield aws_line(
         "Secrets Manager, logins of rotator admins and the API key of OCI",
         "secret",
@@ -195,8 +198,10 @@ def of_deployment(plan: Plan, deployed: Deployed, counted: Counted) -> Iterator[
     often = rotations(min(c.interval for c in plan.credential_sections))
     starts = min(often, Fraction(assumed.HOURS * 60, assumed.KEY_CACHED_MINUTES))
     yield aws_line("KMS, for the lock table", "kms requests", starts * assumed.PRINCIPALS + assumed.WATCHES)
-    yield aws_line("CloudWatch, metrics", "metrics", METRICS_OF_THE_WATCH + METRICS_OF_LOGS)
-    yield aws_line("CloudWatch, alarms", "alarms", ALARMS + (ALARMS_OF_THE_STANDBY if standby else 0))
+    yield aws_line("CloudWatch, metrics", "metrics", METRICS_OF_THE_WATCH + METRICS_OF_LOGS + of_keys)
+    yield aws_line(
+        "CloudWatch, alarms", "alarms", ALARMS + of_keys + (ALARMS_OF_THE_STANDBY if standby else 0)
+    )
     if deployed.dashboard:
         yield aws_line("CloudWatch, dashboard", "dashboard", 1)
     yield from _of_watch(plan, deployed, counted)
@@ -212,7 +217,16 @@ def of_deployment(plan: Plan, deployed: Deployed, counted: Counted) -> Iterator[
 def _keys(plan: Plan, deployed: Deployed) -> int:
     # A MAC key that the plan names by id or ARN is there already.
     makes_mac_key = plan.audit.aws.mac_key.startswith("alias/") and not deployed.mac_key_adopted
-    return int(makes_mac_key) + int(not deployed.encryption_key_adopted)
+    return (
+        int(makes_mac_key) + int(_makes_client_key(plan, deployed)) + int(not deployed.encryption_key_adopted)
+    )
+
+
+def _makes_client_key(plan: Plan, deployed: Deployed) -> bool:
+    to_oci = plan.compiled.to_oci
+    if not isinstance(to_oci, FederationToOci) or not isinstance(to_oci.client, ClientKey):
+        return False
+    return to_oci.client.kms_key.startswith("alias/") and not deployed.client_key_adopted
 
 
 def _of_watch(plan: Plan, deployed: Deployed, counted: Counted) -> Iterator[Line]:

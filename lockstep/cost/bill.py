@@ -25,6 +25,7 @@ class Deployed:
         dashboard: Whether one is made.
         encryption_key_adopted: Whether the key that encrypts is there anyway.
         mac_key_adopted: Likewise the one that signs the audit log.
+        client_key_adopted: Likewise the one that signs for the application in OCI.
         memory_in_mbs: Of the OCI function.
         oci_log_retention_days: Of its log.
         key_protection: Of the keys in OCI.
@@ -37,6 +38,7 @@ class Deployed:
     dashboard: bool = True
     encryption_key_adopted: bool = False
     mac_key_adopted: bool = False
+    client_key_adopted: bool = False
     memory_in_mbs: int = 512
     oci_log_retention_days: int = 90
     key_protection: Protection = "HSM"
@@ -55,7 +57,10 @@ class Deployed:
         given = {name: context[name] for name in _IN_CDK_JSON if name in context}
         match context.get("adopt", {}):
             case dict() as adopt:
-                given |= {f"{key}_adopted": bool(adopt.get(key)) for key in ("encryption_key", "mac_key")}
+                given |= {
+                    f"{key}_adopted": bool(adopt.get(key))
+                    for key in ("encryption_key", "mac_key", "client_key")
+                }
             case other:
                 raise ValueError(f"adopt: {other!r} is no object")
         try:

@@ -50,7 +50,7 @@ def of_aws(plan: Plan, estate: Estate) -> Iterator[Use]:
 
 OTHER_RULES = 3
 """Those that call the watch and `announce`, and the managed one of Step Functions."""
-RESOURCES = 90
+RESOURCES = 100
 """Of a stack with every option, without credentials; CDK's metadata included."""
 SECRETS_EACH = 2
 TEMPLATE_BYTES = 230_000

@@ -2,6 +2,7 @@
 
 from fractions import Fraction
 from functools import cache
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +14,7 @@ from lockstep.quotas import Estate, uses
 from lockstep.quotas.aws import RULE_BYTES
 from lockstep.quotas.scaling import scaled
 from lockstep.shards import SLOTS
-from tests.infrastructure.cdk_case import BOTH_CLOUDS, VPC
+from tests.infrastructure.cdk_case import BOTH_CLOUDS, FEDERATED, VPC
 
 COUNTS = (1, 100, 101, 1_000, 10_000)
 OF_THE_WATCH, MEGABYTE = 1, 1024 * 1024
@@ -23,11 +24,11 @@ https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quota
 
 
 @cache
-def _sizes(count: int, secrets: str = "stack") -> Sizes:
-    plan = scaled(load_plan(ROOT / BOTH_CLOUDS), count)
+def _sizes(count: int, secrets: str = "stack", plan_file: Path = BOTH_CLOUDS) -> Sizes:
+    plan = scaled(load_plan(ROOT / plan_file), count)
     settings = Settings.model_validate(
         {
-            "plan": BOTH_CLOUDS,
+            "plan": plan_file,
             "vpc": VPC,
             "schedules": True,
             "canary": plan.credentials[0].id,
@@ -37,9 +38,11 @@ def _sizes(count: int, secrets: str = "stack") -> Sizes:
     return measure(plan, settings)
 
 
-@pytest.mark.parametrize("count", COUNTS)
-def test_every_policy_is_below_its_limit(count: int) -> None:
-    sizes = _sizes(count)
+@pytest.mark.parametrize(
+    ("count", "plan_file"), [*((count, BOTH_CLOUDS) for count in COUNTS), (100, FEDERATED)]
+)
+def test_every_policy_is_below_its_limit(count: int, plan_file: Path) -> None:
+    sizes = _sizes(count, plan_file=plan_file)
     assert max(sizes.managed_policy_characters.values()) <= MANAGED_POLICY
     assert max(sizes.inline_policy_characters.values()) <= INLINE_POLICIES
     assert sizes.trust_policy_characters <= TRUST_POLICY
@@ -75,9 +78,11 @@ def test_the_page_tells_these_sizes() -> None:
         assert beginning in text
 
 
-@pytest.mark.parametrize("count", COUNTS)
-def test_what_plan_check_says_of_sizes_is_never_too_little(count: int) -> None:
-    plan, sizes = scaled(load_plan(ROOT / BOTH_CLOUDS), count), _sizes(count)
+@pytest.mark.parametrize(
+    ("count", "plan_file"), [*((count, BOTH_CLOUDS) for count in COUNTS), (1, FEDERATED), (100, FEDERATED)]
+)
+def test_what_plan_check_says_of_sizes_is_never_too_little(count: int, plan_file: Path) -> None:
+    plan, sizes = scaled(load_plan(ROOT / plan_file), count), _sizes(count, plan_file=plan_file)
     assert _need(plan, "CloudFormation, resources") >= sizes.resources
     assert _need(plan, "CloudFormation, template") >= sizes.template_bytes
     # Of the others one is managed by Step Functions, and one is there where the plan sends events.
@@ -87,8 +92,11 @@ def test_what_plan_check_says_of_sizes_is_never_too_little(count: int) -> None:
     assert _need(plan, "SQS") == sizes.queue_policy_statements
 
 
-def test_nor_with_the_longest_names_with_tags_with_keys_and_with_admins_that_are_known_by_arn() -> None:
-    plan = load_plan(ROOT / BOTH_CLOUDS)
+@pytest.mark.parametrize("plan_file", [BOTH_CLOUDS, FEDERATED])
+def test_nor_with_the_longest_names_with_tags_with_keys_and_with_admins_that_are_known_by_arn(
+    plan_file: Path,
+) -> None:
+    plan = load_plan(ROOT / plan_file)
     admins = (
         f"arn:aws:secretsmanager:ap-southeast-2:444455556666:secret:{'a' * 200}-AbCdEf",
         "rds!cluster-1f2e3d",
@@ -114,7 +122,7 @@ def test_nor_with_the_longest_names_with_tags_with_keys_and_with_admins_that_are
     keys = [f"arn:aws:kms:ap-southeast-2:111122223333:key/mrk-{i:032}" for i in range(3)]
     tags = {f"estate:{'k' * 100}{i}": "v" * 250 for i in range(10)}
     settings = Settings.model_validate(
-        {"plan": BOTH_CLOUDS, "vpc": VPC, "stack": "S" * 41, "tags": tags, "adopt": {"keys": keys}}
+        {"plan": plan_file, "vpc": VPC, "stack": "S" * 41, "tags": tags, "adopt": {"keys": keys}}
     )
     estate = Estate(stack=settings.stack, tags=settings.tags, keys=len(keys))
     sizes = measure(plan, settings)

@@ -24,7 +24,7 @@ from lockstep.plan_file import load_plan
 from lockstep.published.places import PlanInS3, place_of
 from lockstep.timing import STEP, TRIGGER_LATENESS
 from sandbox.aws.resources import substitute
-from tests.infrastructure.cdk_case import BOTH_CLOUDS, PLAN, VPC, Synthesised, synthesised
+from tests.infrastructure.cdk_case import BOTH_CLOUDS, FEDERATED, PLAN, VPC, Synthesised, synthesised
 
 _JSONATA_NUMBER = re.compile(
     r"E3601: .*'\{% .* %\}' is not of type 'number' at 'States/Rotate/MaxConcurrency'"
@@ -47,7 +47,7 @@ def _both() -> Synthesised:
 def test_cfn_lint_finds_nothing(aws: Synthesised, both: Synthesised) -> None:
     # W3005: CDK writes a DependsOn that a reference already implies.
     rules = get_rules([], ["W3005"], [])
-    for stack in (aws, both):
+    for stack in (aws, both, synthesised(plan=FEDERATED)):
         text = (stack.folder / "lockstep.template.json").read_text()
         found = [str(m) for m in cfnlint.lint(text, rules, ["eu-central-1"])]
         assert [m for m in found if not _JSONATA_NUMBER.search(m)] == []

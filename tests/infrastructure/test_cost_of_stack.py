@@ -11,7 +11,7 @@ from lockstep.cost.aws import METRICS_OF_LOGS, METRICS_OF_THE_WATCH
 from lockstep.cost.fleet import STATES_OF_A_SHARD, STATES_OF_AN_ITEM
 from lockstep.plan_file import load_plan
 from lockstep.watch import Expected, Table, watch
-from tests.infrastructure.cdk_case import BOTH_CLOUDS, PLAN, Synthesised, synthesised
+from tests.infrastructure.cdk_case import BOTH_CLOUDS, FEDERATED, PLAN, Synthesised, synthesised
 
 
 @pytest.fixture(scope="module", name="stacks")
@@ -21,7 +21,7 @@ def _stacks() -> list[tuple[Synthesised, list[Line]]]:
             synthesised(plan=plan, schedules=True),
             [*bill(load_plan(plan), Deployed(), read_counted()).deployment],
         )
-        for plan in (PLAN, BOTH_CLOUDS)
+        for plan in (PLAN, BOTH_CLOUDS, FEDERATED)
     ]
 
 
