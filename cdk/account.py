@@ -20,6 +20,8 @@ _NOT_THERE = frozenset(
     {
         "404",
         "EntityDoesNotExist",
+        # Outbound federation of IAM, where it is not switched on.
+        "FeatureDisabled",
         "NoSuchBucket",
         "NoSuchBucketPolicy",
         "NoSuchEntity",

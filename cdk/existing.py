@@ -15,8 +15,8 @@ from cdk import existing_checks as checks
 from cdk.account import Account, Found, StackState, UnansweredError
 from cdk.account_buckets import audit_bucket, plan_bucket
 from cdk.estate import Adopt
+from cdk.existing_federation import federation
 from cdk.existing_keys import CLIENT_KEY, MAC_KEY
-from cdk.existing_role import oci_role
 from cdk.existing_topics import topics as adopted_topics
 from cdk.in_oci import client_key_name
 from cdk.settings import Deployment
@@ -119,9 +119,9 @@ def look(deployment: Deployment, template: Template, account: Account) -> Estate
     topics = adopted_topics(deployment, account)
     verdict.problems += topics.problems
     verdict.notes += [*topics.notes, *checks.untagged(deployment, _secrets(names), verdict.adopted)]
-    role = oci_role(deployment, account)
-    verdict.problems += role.problems
-    verdict.notes += [*role.notes, *checks.unwatched(deployment)]
+    other_cloud = federation(deployment, account)
+    verdict.problems += other_cloud.problems
+    verdict.notes += [*other_cloud.notes, *checks.unwatched(deployment)]
     return Estate(
         adopt=adopt,
         taken=tuple(verdict.taken),

@@ -15,6 +15,7 @@ from cdk.template import Statement, Template
 from lockstep.plan import Plan
 from lockstep.plan_file import load_plan
 from lockstep.plan_runners import Runners
+from sandbox.aws.policies import Call, Context, decide
 from tests.infrastructure.cdk_case import BOTH_CLOUDS, FEDERATED, PLAN, Synthesised, synthesised, title_of
 
 STEPS = ("generate", "apply_db", "update_secrets", "audit")
@@ -66,6 +67,45 @@ def test_each_step_may_ask_for_a_token_about_itself_for_oci_alone() -> None:
             "NumericLessThanEquals": {"sts:DurationSeconds": "300"},
             "StringEquals": {"sts:SigningAlgorithm": "RS256"},
         }
+
+
+ASKS: Context = {
+    "lambda:SourceFunctionArn": ("arn:aws:lambda:eu-central-1:111122223333:function:lockstep-generate",),
+    "sts:DurationSeconds": ("300",),
+    "sts:IdentityTokenAudience": ("lockstep",),
+    "sts:SigningAlgorithm": ("RS256",),
+}
+"""What STS knows of the request of one step."""
+
+
+@pytest.mark.parametrize(
+    ("role", "other", "may"),
+    [
+        ("generate", {}, True),
+        ("generate", {"sts:DurationSeconds": ("60",)}, True),
+        ("generate", {"lambda:SourceFunctionArn": (f"{ASKS['lambda:SourceFunctionArn'][0]}:7",)}, True),
+        ("generate", {"sts:DurationSeconds": ("301",)}, False),
+        ("generate", {"sts:DurationSeconds": ()}, False),
+        ("generate", {"sts:IdentityTokenAudience": ("another",)}, False),
+        ("generate", {"sts:IdentityTokenAudience": ("lockstep", "another")}, False),
+        ("generate", {"sts:IdentityTokenAudience": ()}, False),
+        ("generate", {"sts:SigningAlgorithm": ("ES384",)}, False),
+        ("generate", {"lambda:SourceFunctionArn": ()}, False),
+        ("apply_db", {}, False),
+        ("watch", {}, False),
+        ("state machine", {}, False),
+        ("fleet", {}, False),
+        ("OCI runner", {}, False),
+    ],
+)
+def test_a_token_is_for_oci_for_minutes_and_from_the_code_of_one_function(
+    stack: Synthesised, *, role: str, other: Context, may: bool
+) -> None:
+    template = Template(content=stack.template, stack="lockstep")
+    found = [s for name, some in template.role_policies() if title_of(name) == role for s in some]
+    context = {key: values for key, values in {**ASKS, **other}.items() if values}
+    call = Call(action="sts:GetWebIdentityToken", resource="*", context=context)
+    assert decide(call, found).allowed is may
 
 
 def test_without_a_standby_there_is_no_log_in_oci_for_audit_to_read() -> None:

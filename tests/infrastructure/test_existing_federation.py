@@ -17,7 +17,7 @@ from cdk.template import Template
 from lockstep.plan_runners import Runners
 from sandbox.aws import AwsSandbox
 from tests.infrastructure.cdk_case import FEDERATED
-from tests.infrastructure.existing_case import OWN, deployment, make_key
+from tests.infrastructure.existing_case import OWN, deployment, make_key, refusing
 
 PATH = "objectstorage.eu-frankfurt-1.oraclecloud.com/n/example/b/lockstep-issuer/o"
 CLIENT_KEY = "alias/lockstep-oci-client"
@@ -27,6 +27,7 @@ AUDIENCE, SUBJECT = "sts.amazonaws.com", "lockstep-oci-runner"
 @pytest.fixture(name="aws")
 def _aws() -> Iterator[AwsSandbox]:
     with AwsSandbox() as aws:
+        aws.client("iam").enable_outbound_web_identity_federation()
         yield aws
 
 
@@ -86,6 +87,22 @@ def test_in_an_empty_account_provider_role_and_key_are_made(aws: AwsSandbox) -> 
     found = looked_at(aws)
     assert (found.problems, found.notes) == ((), ())
     assert (found.adopt.client_key, found.adopt.oidc_provider, found.adopt.oci_role) == (False, False, False)
+
+
+def test_an_account_that_issues_no_tokens_is_told_how(aws: AwsSandbox) -> None:
+    aws.client("iam").disable_outbound_web_identity_federation()
+    found = looked_at(aws)
+    (note,) = found.notes
+    assert "`aws iam enable-outbound-web-identity-federation`" in note
+    assert not found.problems
+
+
+def test_whether_it_does_may_stay_unknown(aws: AwsSandbox) -> None:
+    with refusing("GetOutboundWebIdentityFederationInfo", code="AccessDenied"):
+        found = looked_at(aws)
+    (note,) = found.notes
+    assert "whether this account issues tokens is not known" in note
+    assert not found.problems
 
 
 def test_a_role_of_another_account_is_refused(aws: AwsSandbox) -> None:

@@ -1,7 +1,7 @@
-"""Whether the role that the plan names for the OCI runner can be got, where it is adopted."""
+"""Whether the account lets each runner be somebody in the other cloud: its tokens, and the role that it gives."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,13 +11,15 @@ from cdk.settings import Deployment
 from lockstep.plan_runners import IssuerFederation
 from lockstep.stack_names import oci_runner_name
 
+_ENABLE = "aws iam enable-outbound-web-identity-federation"
+_INFO = "aws iam get-outbound-web-identity-federation-info"
 _PLACE = "runners.oci.federation.role_arn"
 _ACTION = "sts:AssumeRoleWithWebIdentity"
 
 
 @dataclass
-class Role:
-    """What is to be said of the role.
+class Said:
+    """What is to be said of it.
 
     Attributes:
         problems: What stops the deployment.
@@ -28,12 +30,30 @@ class Role:
     notes: list[str] = field(default_factory=list)
 
 
-def oci_role(deployment: Deployment, account: Account) -> Role:
-    """Look at the role: that it is of this account, and an adopted one also for whom it trusts and what it may."""
-    found, runner = Role(), deployment.plan.runners.oci
-    federation = runner.federation if runner else None
-    if federation is None:
-        return found
+def federation(deployment: Deployment, account: Account) -> Said:
+    """Look at what the plan's sessions need of the account and the stack does not make."""
+    found, runners = Said(), deployment.plan.runners
+    if runners.aws.federation:
+        found.notes += _issues_tokens(account)
+    if runners.oci and runners.oci.federation:
+        _role(found, runners.oci.federation, deployment, account)
+    return found
+
+
+def _issues_tokens(account: Account) -> Iterator[str]:
+    """It is a switch of the whole account, and nothing of a stack."""
+    try:
+        if account.ask("iam", "get_outbound_web_identity_federation_info") is None:
+            yield (
+                f"runners.aws.federation: this account issues no tokens, so no step reaches OCI; `{_ENABLE}` switches "
+                f"that on, and `{_INFO}` tells the issuer, which the trust in OCI names"
+            )
+    except UnansweredError as error:
+        yield f"runners.aws.federation: whether this account issues tokens is not known: {error}"
+
+
+def _role(found: Said, federation: IssuerFederation, deployment: Deployment, account: Account) -> None:
+    """The role is of this account; of an adopted one also for whom it trusts and what it may."""
     arn = federation.role_arn
     home = f"arn:{account.partition}:iam::{account.id}:role/"
     if not arn.startswith(home):
@@ -43,10 +63,9 @@ def oci_role(deployment: Deployment, account: Account) -> Role:
             _look(found, federation, account, oci_runner_name(deployment.settings.stack))
         except UnansweredError as error:
             found.problems.append(f"{_PLACE}: {error}")
-    return found
 
 
-def _look(found: Role, federation: IssuerFederation, account: Account, policy: str) -> None:
+def _look(found: Said, federation: IssuerFederation, account: Account, policy: str) -> None:
     arn = federation.role_arn
     name = arn.rpartition("/")[2]
     answer = account.ask("iam", "get_role", RoleName=name)
