@@ -15,6 +15,7 @@ from lockstep.client.threads import CredentialClient
 
 if TYPE_CHECKING:
     import psycopg_pool as pools
+    from psycopg import AsyncConnection
     from psycopg import Connection as PsycopgConnection
     from sqlalchemy import Engine
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -144,12 +145,40 @@ def psycopg_pool(
         one_drains = threading.Lock()
 
         def getconn(self, timeout: float | None = None) -> LoggedIn:
+            self.drain_dead()
+            return super().getconn(timeout)
+
+        def drain_dead(self) -> None:
             dead_before = client.dead_before(overlap_seconds)
             with self.one_drains:
                 if self.drained_for < dead_before:
                     self.drain()
                     self.drained_for = dead_before
-            return super().getconn(timeout)
 
-    pool: pools.ConnectionPool[Any] = Pool(connection_class=LoggedIn, **{"open": False, **of_pool})
-    return pool
+    def check(connection: LoggedIn) -> None:
+        pool.drain_dead()
+        refuse_dead(client, connection, overlap_seconds)
+        if own_check is not None:
+            own_check(connection)
+
+    own_check = of_pool.pop("check", None)
+    pool = Pool(connection_class=LoggedIn, check=check, **{"open": False, **of_pool})
+    given: pools.ConnectionPool[Any] = pool
+    return given
+
+
+def refuse_dead(
+    client: "CredentialClient | AsyncCredentialClient",
+    connection: "PsycopgConnection[Any] | AsyncConnection[Any]",
+    overlap_seconds: float,
+) -> None:
+    """The `check` of a psycopg_pool: a connection that was waited for may have been opened before its pool was drained.
+
+    Raises:
+        OperationalError: Its generation is dead; it is closed, so the pool opens another one.
+    """
+    import psycopg
+
+    if (client.generation_of(connection) or 0) < client.dead_before(overlap_seconds):
+        connection.pgconn.finish()  # `close` may give it back (`close_returns`).
+        raise psycopg.OperationalError("its generation is dead")

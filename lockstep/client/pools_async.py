@@ -1,13 +1,14 @@
 """Pools in an event loop, under the same rules as `lockstep.client.pools`."""
 
-from asyncio import Lock
-from collections.abc import Awaitable, Callable
+import asyncio
 from contextlib import suppress
+from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any
 
 from lockstep.client.aio import AsyncCredentialClient
 from lockstep.client.credential import ClientCredential
 from lockstep.client.drivers_async import asyncmy_opener, asyncpg_opener, psycopg_async_opener
+from lockstep.client.pools import refuse_dead
 
 if TYPE_CHECKING:
     from collections import deque
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     import psycopg_pool as pools
     from asyncmy.connection import Connection as AsyncmyConnection
     from psycopg import AsyncConnection
+
+CLOSE_SECONDS = 2.0
+"""How long a pool waits for the end of a connection that it drops, when one is acquired."""
 
 
 def psycopg_async_pool(
@@ -55,19 +59,30 @@ def psycopg_async_pool(
         """Drains itself."""
 
         drained_for = 0
-        one_drains = Lock()
+        one_drains = asyncio.Lock()
 
         async def getconn(self, timeout: float | None = None) -> LoggedIn:  # noqa: ASYNC109 - psycopg's own
+            await self.drain_dead()
+            return await super().getconn(timeout)
+
+        async def drain_dead(self) -> None:
             dead_before = client.dead_before(overlap_seconds)
             if self.drained_for < dead_before:
                 async with self.one_drains:
                     if self.drained_for < dead_before:
                         await self.drain()
                         self.drained_for = dead_before
-            return await super().getconn(timeout)
 
-    pool: pools.AsyncConnectionPool[Any] = Pool(connection_class=LoggedIn, **{"open": False, **of_pool})
-    return pool
+    async def check(connection: LoggedIn) -> None:
+        await pool.drain_dead()
+        refuse_dead(client, connection, overlap_seconds)
+        if own_check is not None:
+            await own_check(connection)
+
+    own_check = of_pool.pop("check", None)
+    pool = Pool(connection_class=LoggedIn, check=check, **{"open": False, **of_pool})
+    given: pools.AsyncConnectionPool[Any] = pool
+    return given
 
 
 def asyncpg_pool(
@@ -75,44 +90,46 @@ def asyncpg_pool(
     *,
     overlap_seconds: float,
     options: dict[str, Any] | None = None,
-    setup: Callable[[Any], Awaitable[None]] | None = None,
     **of_pool: Any,
 ) -> "asyncpg.Pool[Any]":
     """An asyncpg pool (0.30 or newer) that logs in with the credential, and drops connections of dead generations.
 
         async with asyncpg_pool(login, overlap_seconds=600, options={"ssl_ca": "ca.pem"}, max_size=8) as pool:
 
-    When a connection is acquired, and a newer generation is as old as the overlap, every connection is replaced the
-    next time that it is acquired. That one is still given.
+    A connection of a dead generation is closed when it is acquired: another one is taken or opened, and the application
+    notices nothing.
 
     Args:
         client: Gives the credential.
         overlap_seconds: `overlap` in the plan.
         options: As for `connect_asyncpg`.
-        setup: As in `asyncpg.create_pool`.
         of_pool: For `asyncpg.create_pool`.
     """
     import asyncpg
 
     told = options or {}
     asyncpg_opener(**told)
-    expired_for = 0
 
     async def connect(*_arguments: Any, **of_connection: Any) -> Any:
         opener = asyncpg_opener(**{**of_connection, **told})
         return await client.login(opener.open, opener.is_refusal)
 
-    async def prepare(connection: Any) -> None:
-        nonlocal expired_for
-        dead_before = client.dead_before(overlap_seconds)
-        if expired_for < dead_before:
-            expired_for = dead_before
-            await pool.expire_connections()
-        if setup is not None:
-            await setup(connection)
+    class LoggedInPool(asyncpg.Pool):  # type: ignore[misc]  # It has no types.
+        """Gives no connection of a dead generation; `_acquire` and `_con` are asyncpg's own names."""
 
-    pool = asyncpg.create_pool(connect=connect, setup=prepare, **of_pool)
-    return pool
+        async def _acquire(self, timeout: float | None) -> Any:  # noqa: ASYNC109 - asyncpg's own
+            async with asyncio.timeout(timeout):
+                while True:
+                    connection = await super()._acquire(timeout)
+                    generation = client.generation_of(connection._con) or 0  # noqa: SLF001 - nothing else names it
+                    if generation >= client.dead_before(overlap_seconds):
+                        return connection
+                    with suppress(Exception):  # It goes, whatever state it is in.
+                        await connection.close(timeout=CLOSE_SECONDS)
+
+    parameters = signature(asyncpg.create_pool).parameters.values()
+    defaults = {p.name: p.default for p in parameters if p.kind is Parameter.KEYWORD_ONLY}
+    return LoggedInPool(**{**defaults, **of_pool, "connect": connect})
 
 
 def asyncmy_pool(

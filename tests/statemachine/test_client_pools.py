@@ -5,11 +5,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 import django  # type: ignore[import-untyped]  # Django ships no types
 import pytest
@@ -33,9 +34,27 @@ from lockstep.client import (
 from tests.statemachine.conftest import Case
 from tests.statemachine.test_client import ca_file, server
 
-PoolOn = Callable[[Case, CredentialClient, str], AbstractContextManager[Callable[[], str]]]
+
+def at_once() -> None:
+    """What a query does with its connection before it gives it back: nothing."""
+
+
+class Ask(Protocol):
+    """Takes a connection, asks who it is, and gives it back."""
+
+    def __call__(self, meanwhile: Callable[[], object] = at_once, /) -> str:
+        """The user.
+
+        Args:
+            meanwhile: Called while the connection is taken.
+        """
+
+
+PoolOn = Callable[[Case, CredentialClient, str], AbstractContextManager[Ask]]
 OVERLAP_SECONDS = 600.0
 ROTATIONS = 4
+CONNECTIONS = 3
+"""The most that a pool has."""
 PATIENCE_SECONDS = 60.0
 WHO = {"orders": "SELECT CURRENT_USER()", "ledger": "SELECT session_user"}
 SESSIONS = {
@@ -58,7 +77,7 @@ class Clock:
 class Queries:
     """Threads that take a connection, ask who they are, and give it back, until the end of a `with` block."""
 
-    ask: Callable[[], str]
+    ask: Ask
     count: int = 0
     users: set[str] = field(default_factory=set)
     errors: list[BaseException] = field(default_factory=list)
@@ -109,6 +128,11 @@ def has_generation(client: CredentialClient, generation: object) -> bool:
     return client.status.generation == generation
 
 
+def has_no_session(case: Case, database: str, user: str) -> bool:
+    rows = case.world.servers[database].execute_as_superuser(SESSIONS[database])
+    return user not in {str(name) for (name,) in rows}
+
+
 def client_of(case: Case, clock: Clock) -> CredentialClient:
     names = case.credential.secret_names
     source = aws_source(names.app_user, region=case.world.aws.region, connection_blob=names.connection_blob)
@@ -116,16 +140,17 @@ def client_of(case: Case, clock: Clock) -> CredentialClient:
 
 
 @contextmanager
-def sqlalchemy_on(case: Case, client: CredentialClient, database: str) -> Iterator[Callable[[], str]]:
+def sqlalchemy_on(case: Case, client: CredentialClient, database: str) -> Iterator[Ask]:
     driver = {"orders": "mysql+pymysql", "ledger": "postgresql+psycopg"}[database]
     option = {"orders": "ssl_ca", "ledger": "sslrootcert"}[database]
-    engine = create_engine(f"{driver}://", pool_size=3, max_overflow=2)
+    engine = create_engine(f"{driver}://", pool_size=CONNECTIONS - 1, max_overflow=1)
     options: dict[str, Any] = {"database": database, option: ca_file(server(case, database))}
     attach_sqlalchemy(engine, client, overlap_seconds=OVERLAP_SECONDS, **options)
 
-    def ask() -> str:
+    def ask(meanwhile: Callable[[], object] = at_once, /) -> str:
         with engine.connect() as connection:
             found = connection.exec_driver_sql(WHO[database]).scalar_one()
+            meanwhile()
         return str(found).removesuffix("@%")
 
     try:
@@ -135,15 +160,16 @@ def sqlalchemy_on(case: Case, client: CredentialClient, database: str) -> Iterat
 
 
 @contextmanager
-def psycopg_pool_on(case: Case, client: CredentialClient, database: str) -> Iterator[Callable[[], str]]:
+def psycopg_pool_on(case: Case, client: CredentialClient, database: str) -> Iterator[Ask]:
     options = {"database": database, "sslrootcert": ca_file(server(case, database))}
     with psycopg_pool(
-        client, overlap_seconds=OVERLAP_SECONDS, options=options, min_size=2, max_size=4
+        client, overlap_seconds=OVERLAP_SECONDS, options=options, min_size=2, max_size=CONNECTIONS
     ) as pool:
 
-        def ask() -> str:
+        def ask(meanwhile: Callable[[], object] = at_once, /) -> str:
             with pool.connection() as connection:
                 [name] = connection.execute(WHO[database]).fetchone() or [""]
+                meanwhile()
             return str(name)
 
         yield ask
@@ -168,20 +194,21 @@ class Loop:
 
 def async_engine_on(url: str) -> PoolOn:
     @contextmanager
-    def on(case: Case, client: CredentialClient, database: str) -> Iterator[Callable[[], str]]:
+    def on(case: Case, client: CredentialClient, database: str) -> Iterator[Ask]:
         loop = Loop()
-        engine = create_async_engine(url, pool_size=3, max_overflow=2)
+        engine = create_async_engine(url, pool_size=CONNECTIONS - 1, max_overflow=1)
         option = "sslrootcert" if "psycopg" in url else "ssl_ca"
         options: dict[str, Any] = {"database": database, option: ca_file(server(case, database))}
         attach_sqlalchemy(engine, client, overlap_seconds=OVERLAP_SECONDS, **options)
 
-        async def ask() -> str:
+        async def ask(meanwhile: Callable[[], object]) -> str:
             async with engine.connect() as connection:
                 found = (await connection.exec_driver_sql(WHO[database])).scalar_one()
+                await asyncio.to_thread(meanwhile)
             return str(found).removesuffix("@%")
 
         try:
-            yield lambda: str(loop.run(ask()))
+            yield lambda meanwhile=at_once, /: str(loop.run(ask(meanwhile)))
         finally:
             loop.run(engine.dispose())
             loop.close()
@@ -190,64 +217,72 @@ def async_engine_on(url: str) -> PoolOn:
 
 
 @contextmanager
-def asyncpg_pool_on(case: Case, client: CredentialClient, database: str) -> Iterator[Callable[[], str]]:
+def asyncpg_pool_on(case: Case, client: CredentialClient, database: str) -> Iterator[Ask]:
     loop = Loop()
     options = {"database": database, "ssl_ca": ca_file(server(case, database))}
 
     async def make() -> Any:  # noqa: ANN401 - asyncpg ships no types
         face = AsyncCredentialClient(client)
         return await asyncpg_pool(
-            face, overlap_seconds=OVERLAP_SECONDS, options=options, min_size=1, max_size=3
+            face, overlap_seconds=OVERLAP_SECONDS, options=options, min_size=1, max_size=CONNECTIONS
         )
 
     pool = loop.run(make())
 
-    async def ask() -> str:
+    async def ask(meanwhile: Callable[[], object]) -> str:
         async with pool.acquire() as connection:
-            return str(await connection.fetchval(WHO[database]))
-
-    try:
-        yield lambda: str(loop.run(ask()))
-    finally:
-        loop.run(pool.close())
-        loop.close()
-
-
-@contextmanager
-def psycopg_async_pool_on(case: Case, client: CredentialClient, database: str) -> Iterator[Callable[[], str]]:
-    loop = Loop()
-    options = {"database": database, "sslrootcert": ca_file(server(case, database))}
-    face = AsyncCredentialClient(client)
-    pool = psycopg_async_pool(face, overlap_seconds=OVERLAP_SECONDS, options=options, min_size=2, max_size=4)
-    loop.run(pool.open())
-
-    async def ask() -> str:
-        async with pool.connection() as connection:
-            [name] = await (await connection.execute(WHO[database])).fetchone() or [""]
+            name = await connection.fetchval(WHO[database])
+            await asyncio.to_thread(meanwhile)
         return str(name)
 
     try:
-        yield lambda: str(loop.run(ask()))
+        yield lambda meanwhile=at_once, /: str(loop.run(ask(meanwhile)))
     finally:
         loop.run(pool.close())
         loop.close()
 
 
 @contextmanager
-def asyncmy_pool_on(case: Case, client: CredentialClient, database: str) -> Iterator[Callable[[], str]]:
+def psycopg_async_pool_on(case: Case, client: CredentialClient, database: str) -> Iterator[Ask]:
+    loop = Loop()
+    options = {"database": database, "sslrootcert": ca_file(server(case, database))}
+    face = AsyncCredentialClient(client)
+    pool = psycopg_async_pool(
+        face, overlap_seconds=OVERLAP_SECONDS, options=options, min_size=2, max_size=CONNECTIONS
+    )
+    loop.run(pool.open())
+
+    async def ask(meanwhile: Callable[[], object]) -> str:
+        async with pool.connection() as connection:
+            [name] = await (await connection.execute(WHO[database])).fetchone() or [""]
+            await asyncio.to_thread(meanwhile)
+        return str(name)
+
+    try:
+        yield lambda meanwhile=at_once, /: str(loop.run(ask(meanwhile)))
+    finally:
+        loop.run(pool.close())
+        loop.close()
+
+
+@contextmanager
+def asyncmy_pool_on(case: Case, client: CredentialClient, database: str) -> Iterator[Ask]:
     loop = Loop()
     options = {"database": database, "ssl_ca": ca_file(server(case, database))}
 
     async def make() -> Pool:
         face = AsyncCredentialClient(client)
-        return asyncmy_pool(face, overlap_seconds=OVERLAP_SECONDS, options=options, minsize=2, maxsize=3)
+        return asyncmy_pool(
+            face, overlap_seconds=OVERLAP_SECONDS, options=options, minsize=2, maxsize=CONNECTIONS
+        )
 
     pool = loop.run(make())
 
-    async def ask() -> str:
+    async def ask(meanwhile: Callable[[], object]) -> str:
         async with pool.acquire() as connection, connection.cursor() as cursor:
             await cursor.execute(WHO[database])
             [name] = await cursor.fetchone()
+            await asyncio.to_thread(meanwhile)
         return str(name).removesuffix("@%")
 
     async def close() -> None:
@@ -255,14 +290,14 @@ def asyncmy_pool_on(case: Case, client: CredentialClient, database: str) -> Iter
         await pool.wait_closed()
 
     try:
-        yield lambda: str(loop.run(ask()))
+        yield lambda meanwhile=at_once, /: str(loop.run(ask(meanwhile)))
     finally:
         loop.run(close())
         loop.close()
 
 
 @contextmanager
-def django_on(case: Case, client: CredentialClient, database: str) -> Iterator[Callable[[], str]]:
+def django_on(case: Case, client: CredentialClient, database: str) -> Iterator[Ask]:
     module = ModuleType("shop_credentials")
     module.credential = client  # type: ignore[attr-defined]
     sys.modules[module.__name__] = module
@@ -277,13 +312,14 @@ def django_on(case: Case, client: CredentialClient, database: str) -> Iterator[C
         )
     )
 
-    def ask() -> str:
+    def ask(meanwhile: Callable[[], object] = at_once, /) -> str:
         """One request, on the connection that Django keeps for this thread."""
         connection = connections["default"]
         connection.close_if_unusable_or_obsolete()
         with connection.cursor() as cursor:
             cursor.execute(WHO[database])
             [name] = cursor.fetchone()
+        meanwhile()
         return str(name).removesuffix("@%")
 
     try:
@@ -314,12 +350,15 @@ POOLS: dict[str, tuple[PoolOn, str]] = {
     "psycopg_pool in a loop": (psycopg_async_pool_on, "ledger"),
     "asyncpg": (asyncpg_pool_on, "ledger"),
     "asyncmy": (asyncmy_pool_on, "orders"),
+}
+DJANGO: dict[str, tuple[PoolOn, str]] = {
     "Django, PyMySQL": (django_on, "orders"),
     "Django, psycopg": (django_on, "ledger"),
 }
+"""A connection for each thread, so none is waited for."""
 
 
-@pytest.mark.parametrize(("pool_on", "database"), POOLS.values(), ids=POOLS)
+@pytest.mark.parametrize(("pool_on", "database"), [*POOLS.values(), *DJANGO.values()], ids=[*POOLS, *DJANGO])
 def test_a_pool_goes_through_rotations(spanning: Case, pool_on: Callable[..., Any], database: str) -> None:
     spanning.rotate()
     clock = Clock()
@@ -341,9 +380,42 @@ def test_a_pool_goes_through_rotations(spanning: Case, pool_on: Callable[..., An
                 assert before in queries.settle()
                 clock.ahead_seconds += OVERLAP_SECONDS
                 assert queries.settle() == {now}
-                rows = spanning.world.servers[database].execute_as_superuser(SESSIONS[database])
-                assert before not in {str(user) for (user,) in rows}
+                # A pool drops a connection when it is taken, and a server ends the session some time after that.
+                until(partial(has_no_session, spanning, database, before))
     assert queries.errors == []
+    assert (client.status.refusals, client.status.failures) == (0, 0)
+
+
+@pytest.mark.parametrize(("pool_on", "database"), POOLS.values(), ids=POOLS)
+def test_no_connection_is_given_whose_generation_died_while_it_was_waited_for(
+    spanning: Case, pool_on: PoolOn, database: str
+) -> None:
+    spanning.rotate()
+    before = spanning.stored_login().username
+    clock = Clock()
+    client = client_of(spanning, clock)
+    go_on, taken = threading.Event(), threading.Semaphore(0)
+
+    def meanwhile() -> None:
+        taken.release()
+        assert go_on.wait(PATIENCE_SECONDS)
+
+    with pool_on(spanning, client, database) as ask, ThreadPoolExecutor(2 * CONNECTIONS) as threads:
+        try:
+            asked = [threads.submit(ask, meanwhile) for _ in range(2 * CONNECTIONS)]
+            for _ in range(CONNECTIONS):
+                assert taken.acquire(timeout=PATIENCE_SECONDS)
+            assert spanning.again().status == "SUCCEEDED"
+            now = spanning.stored_login().username
+            clock.ahead_seconds += OVERLAP_SECONDS / 4
+            client.get()
+            generation = spanning.stored(spanning.credential.secret_names.app_user)["generation"]
+            until(partial(has_generation, client, generation))
+            clock.ahead_seconds += OVERLAP_SECONDS
+        finally:
+            go_on.set()
+        users = sorted(one.result(PATIENCE_SECONDS) for one in asked)
+    assert users == sorted([before] * CONNECTIONS + [now] * CONNECTIONS)
     assert (client.status.refusals, client.status.failures) == (0, 0)
 
 
