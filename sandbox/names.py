@@ -55,7 +55,15 @@ class Trouble(Enum):
 
 
 class FetchError(Exception):
-    """A document could not be read; the text says why."""
+    """A document could not be read; the text says why.
+
+    Attributes:
+        is_answered: Whether the server answered, with something else than the document.
+    """
+
+    def __init__(self, text: str, *, is_answered: bool = False) -> None:
+        super().__init__(text)
+        self.is_answered = is_answered
 
 
 @dataclass(frozen=True)
@@ -295,13 +303,13 @@ def _document(url: str, raw: bytes, limit_bytes: int) -> bytes:
     response = HTTPResponse(_Received(raw), method="GET")  # type: ignore[arg-type]  # it calls nothing but makefile
     response.begin()
     if response.status != 200:  # noqa: PLR2004 - the status of HTTP
-        raise FetchError(f"{url} answered with status {response.status}")
+        raise FetchError(f"{url} answered with status {response.status}", is_answered=True)
     announced = response.length or 0
     if announced > limit_bytes:
-        raise FetchError(f"{url} has more than {limit_bytes} bytes")
+        raise FetchError(f"{url} has more than {limit_bytes} bytes", is_answered=True)
     body = response.read()
     if len(body) > limit_bytes:
-        raise FetchError(f"{url} has more than {limit_bytes} bytes")
+        raise FetchError(f"{url} has more than {limit_bytes} bytes", is_answered=True)
     return body
 
 

@@ -1,10 +1,10 @@
 """Sessions that end by themselves, and are replaced before: one for all threads of a process."""
 
 from collections.abc import Callable
-from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from threading import Lock, local
+from threading import Event, Lock, local
 from typing import Generic, TypeVar
 
 from lockstep.errors import DeadlineExceededError, StepEndedError
@@ -47,6 +47,25 @@ class _Held(Generic[T]):
         return self.made.seconds - passed
 
 
+@dataclass(slots=True)
+class _Coming(Generic[T]):
+    """What other threads wait for: a session, or why there is none."""
+
+    ended: Event = field(default_factory=Event)
+    session: T | None = None
+    error: BaseException | None = None
+
+    def end(self, session: T | None, error: BaseException | None = None) -> None:
+        self.session, self.error = session, error
+        self.ended.set()
+
+    def result(self) -> T | None:
+        self.ended.wait()
+        if self.error:
+            raise self.error
+        return self.session
+
+
 class Sessions(Generic[T]):
     """The current session.
 
@@ -63,7 +82,7 @@ class Sessions(Generic[T]):
         self._clock = clock
         self._lock = Lock()
         self._held: _Held[T] | None = None
-        self._coming: Future[T] | None = None
+        self._coming: _Coming[T] | None = None
         self._not_before = float("-inf")
         self._last = local()
 
@@ -81,17 +100,16 @@ class Sessions(Generic[T]):
             with self._lock:
                 if (session := self._fresh()) is not None:
                     return session
-                coming, is_first = self._coming or Future(), self._coming is None
+                coming, is_first = self._coming or _Coming(), self._coming is None
                 self._coming = coming
             if is_first:
                 return self._renewed(coming)
             if (session := self._usable()) is not None:
                 return session
-            try:
-                return coming.result()
-            except (StepEndedError, DeadlineExceededError):
-                # Of the step to which the other thread belongs: this one's own time counts here.
-                continue
+            # The other thread's step may have ended, which is no reason here. Then this one asks.
+            with suppress(StepEndedError, DeadlineExceededError):
+                if (session := coming.result()) is not None:
+                    return session
 
     def drop(self) -> None:
         """Use the session no more that this thread was given last: it was refused."""
@@ -99,7 +117,7 @@ class Sessions(Generic[T]):
             if self._held and self._held.made.session is getattr(self._last, "session", None):
                 self._held = None
 
-    def _renewed(self, coming: "Future[T]") -> T:
+    def _renewed(self, coming: _Coming[T]) -> T:
         began, now = self._clock.monotonic(), self._clock.now()
         try:
             made = self._make()
@@ -109,13 +127,13 @@ class Sessions(Generic[T]):
                 self._not_before = self._clock.monotonic() + AGAIN_SECONDS
             session = self._usable()
             if session is None:
-                coming.set_exception(error)
+                coming.end(None, error)
                 raise
-            coming.set_result(session)
+            coming.end(session)
             return session
         with self._lock:
             self._held, self._coming = _Held(made=made, monotonic=began, now=now), None
-        coming.set_result(made.session)
+        coming.end(made.session)
         return made.session
 
     def _fresh(self) -> T | None:

@@ -38,6 +38,9 @@ from lockstep.workers import together
 
 TOKEN_SECONDS = 300
 """For which AWS makes a token. It is exchanged at once."""
+SESSION_SECONDS = 3600
+"""For which a resource principal's session is asked; the domain would give one of up to 12 hours. What it has given,
+its token says."""
 KEY_BITS = 2048
 _TOKEN_PATH = "/oauth2/v1/token"  # noqa: S105 - a path
 _CLIENT_AUDIENCE = "https://identity.oraclecloud.com/"
@@ -64,7 +67,7 @@ def _made(federation: FederationToOci, reach: Reach) -> Made[Any]:
     form = {
         "grant_type": f"{_OAUTH}:grant-type:token-exchange",
         "requested_token_type": f"urn:oci:token-type:oci-{federation.token}",
-        **({"res_type": federation.resource_type} if federation.token == "rpst" else {}),  # noqa: S105 - a kind
+        **(_of_resource(federation.resource_type) if federation.token == "rpst" else {}),  # noqa: S105 - a kind
         "subject_token": token,
         "subject_token_type": "jwt",
         "public_key": base64.b64encode(public_key).decode(),
@@ -79,6 +82,10 @@ def _made(federation: FederationToOci, reach: Reach) -> Made[Any]:
         before_send=reach.before_send,
     )
     return _session(answer, key, reach)
+
+
+def _of_resource(resource_type: str) -> Mapping[str, str]:
+    return {"res_type": resource_type, "rpst_exp": str(SESSION_SECONDS)}
 
 
 def _token_of_aws(federation: FederationToOci, reach: Reach) -> str:

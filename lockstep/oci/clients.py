@@ -175,8 +175,8 @@ class OciClients:
         except Exception as error:  # noqa: BLE001 - the SDK raises a plain Exception for an invalid date
             trouble, code = diagnose(error)
             if isinstance(error, ServiceError) and error.status == _NOT_AUTHENTICATED:
-                if signed_in:
-                    signed_in.drop()
+                if self._signed_in:
+                    self._signed_in.drop()
                 if has_worked:
                     trouble = Trouble.UNREACHABLE
                     self._sign_out(signed_in)

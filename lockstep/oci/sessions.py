@@ -3,9 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-import oci  # type: ignore[import-untyped]  # the SDK ships no types
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
-from oci.auth.signers import SecurityTokenSigner  # type: ignore[import-untyped]  # likewise
+from oci.auth.signers import SecurityTokenSigner  # type: ignore[import-untyped]  # the SDK ships no types
 
 Untyped = Any
 
@@ -15,14 +14,15 @@ def signer_of(token: str, key: RSAPrivateKey) -> Untyped:
     return SecurityTokenSigner(token, key)
 
 
-class SessionSigner(oci.signer.AbstractBaseSigner):  # type: ignore[misc]  # the SDK ships no types
-    """Signs each request with the session of that moment.
+class SessionSigner(SecurityTokenSigner):  # type: ignore[misc]  # the SDK ships no types
+    """Signs each request with the session of that moment. By its class the SDK's clients know that it needs no config.
 
     Args:
         current: Gives the signer of the session.
     """
 
     def __init__(self, current: Callable[[], Untyped]) -> None:
+        # There is no token yet, so its own constructor is not called.
         self._current = current
 
     def __call__(self, request: Untyped, enforce_content_headers: bool = True) -> Untyped:  # noqa: FBT001, FBT002 - as the base class

@@ -1,59 +1,14 @@
-# The identity of the AWS runner in OCI: a user that can only sign with an API key. The private key is stored in AWS.
-
-resource "oci_identity_user" "aws_runner" {
-  provider = oci.home
-
-  compartment_id = var.tenancy_ocid
-  name           = "${var.name}-aws-runner"
-  description    = "Lockstep: the AWS runner (the state machine in AWS)."
-  email          = var.aws_runner_email
-  freeform_tags  = local.freeform_tags
-  defined_tags   = local.defined_tags
-}
-
-resource "oci_identity_user_capabilities_management" "aws_runner" {
-  provider = oci.home
-
-  user_id                      = oci_identity_user.aws_runner.id
-  can_use_api_keys             = true
-  can_use_auth_tokens          = false
-  can_use_console_password     = false
-  can_use_customer_secret_keys = false
-  can_use_smtp_credentials     = false
-}
-
-resource "oci_identity_api_key" "aws_runner" {
-  provider = oci.home
-  count    = var.aws_runner_public_key == null ? 0 : 1
-
-  user_id   = oci_identity_user.aws_runner.id
-  key_value = var.aws_runner_public_key
-}
-
-resource "oci_identity_group" "aws_runner" {
-  provider = oci.home
-
-  compartment_id = var.tenancy_ocid
-  name           = "${var.name}-aws-runner"
-  description    = "Lockstep: the AWS runner (the state machine in AWS)."
-  freeform_tags  = local.freeform_tags
-  defined_tags   = local.defined_tags
-}
-
-resource "oci_identity_user_group_membership" "aws_runner" {
-  provider = oci.home
-
-  user_id  = oci_identity_user.aws_runner.id
-  group_id = oci_identity_group.aws_runner.id
-}
+# The policies of the AWS runner: what each of its principals may. aws_users.tf makes users with API keys, federation.tf makes
+# sessions for the roles of its functions.
 
 resource "oci_identity_policy" "aws_runner" {
   provider = oci.home
+  count    = length(local.aws_statements.rings) > 0 ? 1 : 0
 
   compartment_id = local.rings
   name           = "${var.name}-aws-runner"
   description    = "Lets the AWS runner rotate the secrets of the rings."
-  statements     = ["Allow group id ${oci_identity_group.aws_runner.id} ${local.ring_grant}"]
+  statements     = local.aws_statements.rings
   freeform_tags  = local.freeform_tags
   defined_tags   = local.defined_tags
 
@@ -92,12 +47,12 @@ resource "oci_identity_policy" "aws_runner" {
 
 resource "oci_identity_policy" "aws_runner_elsewhere" {
   provider = oci.home
-  for_each = local.aws_grants
+  for_each = { for place, statements in { audit = local.aws_statements.audit } : place => statements if length(statements) > 0 }
 
-  compartment_id = each.value.compartment_id
+  compartment_id = local.bucket_compartment
   name           = "${var.name}-aws-runner-${each.key}"
   description    = "Lets the AWS runner read the audit log of OCI, as its witness."
-  statements     = [for grant in each.value.statements : "Allow group id ${oci_identity_group.aws_runner.id} ${grant}"]
+  statements     = each.value
   freeform_tags  = local.freeform_tags
   defined_tags   = local.defined_tags
 }

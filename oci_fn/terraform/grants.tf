@@ -2,24 +2,40 @@
 # docs/iam-oci.md explains each.
 
 locals {
-  # What a rotation needs in Vault. Both runners have it on the rings.
-  ring_grant = format("to {%s} in compartment id %s", join(", ", [
+  # What a rotation needs in Vault, and what of it only reads.
+  rotates = [
     "SECRET_INSPECT",
     "SECRET_READ",
     "SECRET_UPDATE",
     "SECRET_VERSION_INSPECT",
     "SECRET_VERSION_DELETE",
     "SECRET_BUNDLE_READ",
-  ]), local.rings)
+  ]
+  reads = ["SECRET_INSPECT", "SECRET_READ", "SECRET_VERSION_INSPECT", "SECRET_BUNDLE_READ"]
 
   in_audit_log = "in compartment id ${coalesce(local.bucket_compartment, local.own)} where target.bucket.name = '${try(local.audit.bucket, "")}'"
 
-  # What the AWS runner needs beside the rings: it reads the audit log of OCI, to witness it.
-  aws_grants = local.audit == null ? {} : {
-    audit = {
-      compartment_id = local.bucket_compartment
-      statements     = ["to {OBJECT_INSPECT, OBJECT_READ} ${local.in_audit_log}"]
-    }
+  # What each principal of the AWS runner may on the rings, and on the audit log of OCI, which it witnesses.
+  witnesses = ["OBJECT_INSPECT", "OBJECT_READ"]
+  aws_may = {
+    writer = { rings = local.rotates, audit = local.has_reader ? [] : local.witnesses }
+    reader = { rings = local.reads, audit = local.witnesses }
+  }
+  # How a policy names each.
+  aws_principals = {
+    for kind, group in oci_identity_group.aws_runner : kind => "group id ${group.id}"
+  }
+  aws_statements = {
+    rings = [
+      for name, principal in local.aws_principals :
+      "Allow ${principal} to {${join(", ", local.aws_may[name].rings)}} in compartment id ${local.rings}"
+      if length(local.aws_may[name].rings) > 0
+    ]
+    audit = local.audit == null ? [] : [
+      for name, principal in local.aws_principals :
+      "Allow ${principal} to {${join(", ", local.aws_may[name].audit)}} ${local.in_audit_log}"
+      if length(local.aws_may[name].audit) > 0
+    ]
   }
 
   # Where the plan sends events. A policy cannot name a topic, only the compartment.
@@ -40,7 +56,10 @@ locals {
 
   # What the OCI runner needs, by the compartment to which the policy is attached.
   runner_grants = merge(local.event_grants, local.plan_grants, {
-    rings = { compartment_id = local.rings, statements = [local.ring_grant] }
+    rings = {
+      compartment_id = local.rings
+      statements     = ["to {${join(", ", local.rotates)}} in compartment id ${local.rings}"]
+    }
     own = {
       compartment_id = local.own
       statements     = ["to {SECRET_INSPECT, SECRET_BUNDLE_READ} in compartment id ${local.own}"]

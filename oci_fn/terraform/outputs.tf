@@ -33,12 +33,23 @@ output "application_grants" {
 }
 
 output "aws_runner" {
-  description = "Store this with the private key in the AWS secret oci_key_secret. Without a fingerprint: upload the public key by hand."
-  value = {
-    tenancy     = var.tenancy_ocid
-    user        = oci_identity_user.aws_runner.id
-    fingerprint = one(oci_identity_api_key.aws_runner[*].fingerprint)
-    region      = local.vault.region
+  description = "Store this with the private key in the AWS secret oci_key_secret. Without a fingerprint: upload the public key by hand, or it was replaced since."
+  value       = local.users_of_keys.writer
+}
+
+output "aws_reader" {
+  description = "The same for the AWS secret oci_reader_key_secret. Empty if the plan has none."
+  value       = lookup(local.users_of_keys, "reader", null)
+}
+
+locals {
+  users_of_keys = {
+    for kind, user in oci_identity_user.aws_runner : kind => {
+      tenancy     = var.tenancy_ocid
+      user        = user.id
+      fingerprint = one([for k, key in oci_identity_api_key.aws_runner : key.fingerprint if k == kind])
+      region      = local.vault.region
+    }
   }
 }
 

@@ -65,23 +65,6 @@ variable "secrets" {
   }
 }
 
-variable "aws_runner_public_key" {
-  description = "The public key (PEM) of the API key with which the AWS runner signs. If it is not set, upload the key by hand."
-  type        = string
-  default     = null
-
-  validation {
-    condition     = var.aws_runner_public_key == null || can(regex("^-----BEGIN PUBLIC KEY-----", var.aws_runner_public_key))
-    error_message = "aws_runner_public_key must be PEM that begins with -----BEGIN PUBLIC KEY-----. Never enter the private key."
-  }
-}
-
-variable "aws_runner_email" {
-  description = "The e-mail address of the AWS runner's user, if the identity domain requires one."
-  type        = string
-  default     = null
-}
-
 variable "image" {
   description = "The image of the function in the registry of the region. If it is empty, everything but the OCI runner is created."
   type        = string

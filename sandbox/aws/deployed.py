@@ -282,7 +282,8 @@ class DeployedStack:
     def _install(self, configuration: Mapping[str, Any], package: Path) -> FunctionProcesses:
         name, role = configuration["FunctionName"], configuration["Role"]
         identity = self._client("sts").assume_role(RoleArn=role, RoleSessionName=name)["Credentials"]
-        self.aws.guard.know(identity["AccessKeyId"], role.rpartition("/")[2])
+        function_arn = ":".join(configuration["FunctionArn"].split(":")[:7])
+        self.aws.guard.know(identity["AccessKeyId"], role.rpartition("/")[2], function_arn=function_arn)
         return FunctionProcesses(
             DeployedFunction(
                 name=name,

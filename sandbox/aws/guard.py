@@ -5,6 +5,8 @@ action from the request, and the policies from the deployment. Callers that it d
 are administrators. Like AWS, it also checks the use of keys: a reader of a secret must be allowed to use the secret's
 key through Secrets Manager, and a user of the lock table its key through DynamoDB.
 
+Credentials of a session count with their session token, and until they expire.
+
 It knows the services and operations that Lockstep's functions and state machine call, and refuses a known role that
 calls another. A condition on a key that it does not know is an error. The sandbox's plain HTTP on loopback counts as
 TLS.
@@ -13,12 +15,13 @@ TLS.
 import io
 import json
 import re
+import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, unquote
+from urllib.parse import unquote
 from xml.sax.saxutils import escape
 
 from moto.dynamodb.models import dynamodb_backends
@@ -26,12 +29,15 @@ from moto.iam.models import iam_backends
 from moto.kms.models import kms_backends
 from moto.s3.models import FakeKey, s3_backends
 from moto.secretsmanager.models import secretsmanager_backends
+from moto.sts.models import sts_backends
 from werkzeug.wrappers import Request, Response
 
-from sandbox.aws import resource_policies
+from sandbox.aws import query, resource_policies
 from sandbox.aws.item_access import item_context
 from sandbox.aws.policies import Call, Statement, UnknownConditionError, Verdict, as_list, decide
 from sandbox.aws.s3_actions import s3_calls
+from sandbox.aws.sessions import Session, Standing, refuse
+from sandbox.aws.sts_actions import sts_calls
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -52,7 +58,10 @@ _KEYS = (
     "dynamodb:ReturnValues",
     "kms:EncryptionContext:",
     "kms:MacAlgorithm",
+    "kms:MessageType",
+    "kms:RequestAlias",
     "kms:ResourceAliases",
+    "kms:SigningAlgorithm",
     "kms:ViaService",
     "lambda:SourceFunctionArn",
     "s3:TlsVersion",
@@ -60,6 +69,9 @@ _KEYS = (
     "s3:prefix",
     "s3:x-amz-storage-class",
     "states:StateMachineQualifier",
+    "sts:DurationSeconds",
+    "sts:IdentityTokenAudience",
+    "sts:SigningAlgorithm",
 )
 _IN_POLICIES = {"DynamoDB_20120810": "dynamodb", "TrentService": "kms"}
 """How policies name a service, by how requests name it."""
@@ -75,6 +87,21 @@ class Record:
     verdict: Verdict
 
 
+@dataclass(frozen=True)
+class Caller:
+    """Whose requests a key signs.
+
+    Attributes:
+        role: The name of its role.
+        function_arn: The function whose code it is, without a version; None elsewhere.
+        session: The temporary credentials; None where the key does not expire.
+    """
+
+    role: str
+    function_arn: str | None = None
+    session: Session | None = None
+
+
 @dataclass
 class Guard:
     """Knows callers by their access key, and records their calls.
@@ -84,57 +111,98 @@ class Guard:
         account_id: The account of everything in it.
         records: Every call of a known role, in order.
         denied: Actions that the organisation denies to all other callers, of services that speak JSON.
+        wall_clock: Seconds since the epoch, by which sessions expire.
     """
 
     region: str
     account_id: str
     records: list[Record] = field(default_factory=list)
     denied: set[str] = field(default_factory=set)
-    _roles: dict[str, str] = field(default_factory=dict)
+    wall_clock: Callable[[], float] = time.time
+    _callers: dict[str, Caller] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock, repr=False)
 
-    def know(self, access_key: str, role: str) -> None:
+    def know(
+        self,
+        access_key: str,
+        role: str,
+        *,
+        function_arn: str | None = None,
+        session: Session | None = None,
+    ) -> None:
         """From now on, requests that this key signs have the permissions of the role.
 
         Args:
             access_key: As in the request's signature.
             role: The role's name.
+            function_arn: The function whose code signs with it, without a version.
+            session: What the key belongs to, where it is temporary.
         """
-        self._roles[access_key] = role
+        self._callers[access_key] = Caller(role, function_arn, session)
+
+    def caller(self, access_key: str | None) -> Caller | None:
+        """Whose key it is; None where it is not known, which is an administrator's."""
+        return self._callers.get(access_key or "")
+
+    def revoke(self, role: str) -> None:
+        """Deny everything to the sessions that a role has now, as IAM's "revoke active sessions" does."""
+        for caller in list(self._callers.values()):
+            if caller.role == role and caller.session:
+                caller.session.is_revoked = True
 
     def allows(self, access_key: str, call: Call) -> bool:
         """Whether who signs with this key may make a call that no request stands for. Who is not known may."""
-        role = self._roles.get(access_key)
-        if role is None:
-            return True
-        verdict = self._judge(role, call)
-        with self._lock:
-            self.records.append(Record(role, call, verdict))
-        return verdict.allowed
+        caller = self.caller(access_key)
+        return caller is None or self._record(caller, call).allowed
 
     def __call__(self, environ: "WSGIEnvironment") -> Response | None:
         """The refusal of a request; None where it is allowed."""
         signature = _CREDENTIAL.search(environ.get("HTTP_AUTHORIZATION", ""))
-        role = self._roles.get(signature[1]) if signature else None
-        if role is None:
-            return self._organisation(environ)
+        caller = self.caller(signature[1]) if signature else None
+        if caller is None:
+            made_up = signature and signature[1].startswith("ASIA") and not self._is_temporary(signature[1])
+            return refuse(environ, Standing.INVALID) if made_up else self._organisation(environ)
+        if wrong := self._standing(caller, environ):
+            return refuse(environ, wrong)
         body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
         environ["wsgi.input"] = io.BytesIO(body)
-        if signature and signature[2] == "sts":
-            return None  # GetCallerIdentity, which needs no permission.
         request = Request(environ)
-        principal = {"aws:PrincipalArn": (str(self._role(role).arn),)}
+        context = {"aws:PrincipalArn": (str(self._role(caller.role).arn),)}
+        if caller.function_arn:
+            context["lambda:SourceFunctionArn"] = (caller.function_arn,)
         for bare in self._calls(request, body):
-            call = replace(bare, context={**bare.context, **principal})
-            verdict = self._judge(role, call)
-            with self._lock:
-                self.records.append(Record(role, call, verdict))
-            if not verdict.allowed:
-                return _refusal(request, role, call)
-        to_be_told = [replace(call, context={**call.context, **principal}) for call in self._absence(request)]
+            call = replace(bare, context={**bare.context, **context})
+            if not self._record(caller, call).allowed:
+                return _refusal(request, caller.role, call)
+        to_be_told = [replace(call, context={**call.context, **context}) for call in self._absence(request)]
         return next(
-            (_refusal(request, role, c) for c in to_be_told if not self._judge(role, c).allowed), None
+            (
+                _refusal(request, caller.role, c)
+                for c in to_be_told
+                if not self._judge(caller.role, c).allowed
+            ),
+            None,
         )
+
+    def _record(self, caller: Caller, call: Call) -> Verdict:
+        verdict = self._judge(caller.role, call)
+        if caller.session and caller.session.is_revoked:
+            verdict = Verdict(allowed=False, statement=None)
+        with self._lock:
+            self.records.append(Record(caller.role, call, verdict))
+        return verdict
+
+    def _standing(self, caller: Caller, environ: "WSGIEnvironment") -> Standing | None:
+        """What is wrong with the temporary credentials of a request; None where nothing is."""
+        if caller.session is None:
+            return None
+        if all(role.name != caller.role for role in iam_backends[self.account_id]["aws"].roles.values()):
+            return Standing.INVALID
+        return caller.session.standing(environ.get("HTTP_X_AMZ_SECURITY_TOKEN"), self.wall_clock())
+
+    def _is_temporary(self, access_key: str) -> bool:
+        """Whether STS has given out such a key."""
+        return sts_backends[self.account_id]["aws"].get_assumed_role_from_access_key(access_key) is not None
 
     def _organisation(self, environ: "WSGIEnvironment") -> Response | None:
         """The refusal by a policy of the organisation, which administrators are subject to, too."""
@@ -194,31 +262,26 @@ class Guard:
         if invoked := _INVOKE.fullmatch(request.path):
             yield self._invocation(unquote(invoked["function"]), request.args.get("Qualifier"))
         elif service == "secretsmanager":
-            asked = json.loads(body)
-            if "SecretId" in asked:
-                yield from self._secret_calls(operation, asked)
-            else:
-                yield from self._calls_without_secret(operation, asked)
+            yield from self._secret_calls(operation, json.loads(body))
         elif service.startswith("DynamoDB"):
             yield from self._table_calls(operation, json.loads(body))
         elif service == "TrentService":
-            yield self._key_call(operation, json.loads(body))
+            yield from self._key_calls(operation, json.loads(body))
         elif service == "AWSEvents":
             yield from self._event_calls(operation, json.loads(body))
         elif service == "AWSStepFunctions":
             yield _states_call(operation, json.loads(body))
-        elif action := parse_qs(body.decode(errors="replace")).get("Action") if _is_form(request) else None:
-            signed_for = _CREDENTIAL.search(request.headers.get("Authorization", ""))
-            yield Call(action=f"{signed_for[2] if signed_for else '?'}:{action[0]}", resource="*")
-        elif not target:
+        elif form := query.read(request.environ):
+            yield from sts_calls(form) if form.service == "sts" else [_form_call(form)]
+        elif target:
+            yield Call(action=f"{_PREFIXES.get(service, service)}:{operation}", resource="*")
+        else:
             always = {
                 "aws:ResourceAccount": (self.account_id,),
                 "aws:SecureTransport": ("true",),
                 "s3:TlsVersion": ("1.3",),
             }
             yield from s3_calls(request, body, always)
-        else:
-            yield Call(action=f"{_PREFIXES.get(service, service)}:{operation}", resource="*")
 
     def _invocation(self, function: str, qualifier: str | None) -> Call:
         arn = function if function.startswith("arn:") else f"{self._arn('lambda')}:function:{function}"
@@ -227,6 +290,9 @@ class Guard:
         return Call(action="lambda:InvokeFunction", resource=f"{arn}:{qualifier}" if qualifier else arn)
 
     def _secret_calls(self, operation: str, asked: Mapping[str, Any]) -> Iterator[Call]:
+        if "SecretId" not in asked:
+            yield from self._calls_without_secret(operation, asked)
+            return
         secrets = secretsmanager_backends[self.account_id][self.region].secrets
         name = asked["SecretId"]
         secret: Foreign = secrets.get(name)
@@ -288,9 +354,21 @@ class Guard:
         context["kms:ViaService"] = (f"{service}.{self.region}.amazonaws.com",)
         return self._on_key(f"kms:{use}", key, context)
 
-    def _key_call(self, operation: str, asked: Mapping[str, Any]) -> Call:
-        context = {"kms:MacAlgorithm": (asked["MacAlgorithm"],)} if "MacAlgorithm" in asked else {}
-        return self._on_key(f"kms:{operation}", asked["KeyId"], context)
+    def _key_calls(self, operation: str, asked: Mapping[str, Any]) -> Iterator[Call]:
+        """A call of KMS. That a key is missing, KMS itself says."""
+        if "KeyId" not in asked:
+            yield Call(action=f"kms:{operation}", resource="*")
+            return
+        backend = kms_backends[self.account_id][self.region]
+        name = backend.get_alias_name(asked["KeyId"])
+        key = backend.get_key_id_from_alias(name) if name.startswith("alias/") else name
+        if key is None or backend.get_key_id(key) not in backend.keys:
+            return
+        names = {name for name in ("MacAlgorithm", "MessageType", "SigningAlgorithm") if name in asked}
+        context = {f"kms:{name}": (str(asked[name]),) for name in names}
+        if ":alias/" in (alias := f":{asked['KeyId']}"):
+            context["kms:RequestAlias"] = (f"alias/{alias.partition(':alias/')[2]}",)
+        yield self._on_key(f"kms:{operation}", asked["KeyId"], context)
 
     def _on_key(self, action: str, key_id: str, context: Mapping[str, tuple[str, ...]]) -> Call:
         backend = kms_backends[self.account_id][self.region]
@@ -300,6 +378,10 @@ class Guard:
 
     def _arn(self, service: str) -> str:
         return f"arn:aws:{service}:{self.region}:{self.account_id}"
+
+
+def _form_call(asked: query.QueryRequest) -> Call:
+    return Call(action=f"{asked.service}:{asked.action}", resource="*")
 
 
 def _states_call(operation: str, asked: Mapping[str, Any]) -> Call:
@@ -328,11 +410,6 @@ def _statements(policy: Any) -> list[Statement]:  # noqa: ANN401 - moto keeps te
     return as_list(document["Statement"])
 
 
-def _is_form(request: Request) -> bool:
-    """Whether it is of a service that speaks AWS's query protocol."""
-    return request.method == "POST" and request.mimetype == "application/x-www-form-urlencoded"
-
-
 def _refusal(request: Request, role: str, call: Call) -> Response:
     text = f"{role} is not authorized to perform: {call.action} on resource: {call.resource}"
     if "X-Amz-Target" in request.headers or _INVOKE.fullmatch(request.path):
@@ -342,6 +419,8 @@ def _refusal(request: Request, role: str, call: Call) -> Response:
             headers={"x-amzn-ErrorType": "AccessDeniedException", "x-amzn-RequestId": str(uuid.uuid4())},
             content_type="application/x-amz-json-1.1",
         )
+    if query.read(request.environ):
+        return query.refusal("AccessDenied", text, 403)
     return Response(
         f"<Error><Code>AccessDenied</Code><Message>{escape(text)}</Message></Error>",
         status=403,

@@ -32,7 +32,7 @@ def judge(call: Call, *, region: str, account_id: str) -> Verdict | None:
             return _denied(call, _of_bucket(call, account_id), account_id)
         case "secretsmanager":
             return _denied(call, _of_secret(call, region, account_id), account_id)
-        case "kms":
+        case "kms" if call.resource != "*":
             return _consent(call, _of_key(call, region, account_id), account_id)
     return None
 

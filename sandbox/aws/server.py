@@ -47,6 +47,8 @@ from sandbox.aws.lambda_host import LambdaHost
 from sandbox.aws.patching import Patches
 from sandbox.aws.policies import Call
 from sandbox.aws.rates import Rate, throttled
+from sandbox.aws.web_identity import WebIdentity
+from sandbox.names import Names
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -71,6 +73,8 @@ class AwsSandbox:
         lambda_host: Runs the functions; they are registered there.
         event_fault: What goes wrong with every PutEvents, see `strict_events.Fault`.
         guard: Limits the roles that it knows to their policies.
+        names: Resolves the names of issuers, for STS and for others who are given it.
+        web_identity: Issues tokens for the account's roles, and takes those of other issuers.
         application: Serves all requests (WSGI); a front forwards requests to it.
         denied_to_cloudformation: Calls that a deployment's role may not make: boto3's name of the service, a
             colon, the operation.
@@ -89,6 +93,7 @@ class AwsSandbox:
         retry_sleep: Callable[[float], None] = time.sleep,
         wall_clock: Callable[[], float] = time.time,
         crash_name: strict_states.CrashName = "Lambda.Unknown",
+        names: Names | None = None,
     ) -> None:
         """Configure a sandbox; `start` starts it.
 
@@ -97,11 +102,15 @@ class AwsSandbox:
             retry_sleep: Waits the given seconds between the attempts of a state machine's Retry.
             wall_clock: Seconds since the epoch, for the dates of secret versions and the time in state machines.
             crash_name: How Step Functions names a Lambda that crashed or timed out.
+            names: Shared with others, and stopped by who made it; by default its own.
         """
         self.region = region
         self.account_id = DEFAULT_ACCOUNT_ID
         self.lambda_host = LambdaHost(region=region, account_id=self.account_id)
-        self.guard = Guard(region=region, account_id=self.account_id)
+        self.guard = Guard(region=region, account_id=self.account_id, wall_clock=wall_clock)
+        self.names = names or Names()
+        self._owns_names = names is None
+        self.web_identity = WebIdentity(self.guard, self.names)
         self._retry_sleep = retry_sleep
         self._wall_clock = wall_clock
         self._crash_name = crash_name
@@ -181,6 +190,10 @@ class AwsSandbox:
         self._server = None
         self._patches.undo()
         moto_api_backend.reset()
+        if self._owns_names:
+            self.names.stop()
+        else:
+            self.names.forget(self.web_identity.host)
         self._running.release()
 
     def __enter__(self) -> Self:
@@ -287,6 +300,9 @@ class _Dispatcher:
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         if refusal := self._sandbox.guard(environ):
             return refusal(environ, start_response)
+        if asked := self._sandbox.web_identity.takes(environ):
+            self._told(asked.service or "sts", asked.action)
+            return self._sandbox.web_identity.respond(asked)(environ, start_response)
         lambda_host = self._sandbox.lambda_host
         if lambda_host.answers(environ["REQUEST_METHOD"], environ["PATH_INFO"]):
             return lambda_host(environ, start_response)
@@ -296,13 +312,16 @@ class _Dispatcher:
             # A synchronous execution calls other services, perhaps this one, while it is being served.
             return app(environ, start_response)
         operation = str(environ.get("HTTP_X_AMZ_TARGET", environ["REQUEST_METHOD"])).rpartition(".")[2]
-        if self._sandbox.on_request:
-            self._sandbox.on_request(service, operation)
+        self._told(service, operation)
         rate = self._sandbox.rates.get(service)
         if rate and not rate.takes(operation):
             return throttled()(environ, start_response)
         with self._one_at_a_time[service]:
             return app(environ, start_response)
+
+    def _told(self, service: str, operation: str) -> None:
+        if self._sandbox.on_request:
+            self._sandbox.on_request(service, operation)
 
 
 class _QuietRequestHandler(MotoRequestHandler):

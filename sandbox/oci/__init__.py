@@ -5,7 +5,7 @@ from sandbox.oci.clock import SandboxClock
 from sandbox.oci.config_file import write_config_file
 from sandbox.oci.faults import Effect, Fault
 from sandbox.oci.identity import Grant
-from sandbox.oci.identity_domain import IdentityDomain
+from sandbox.oci.identity_domain import DomainBehaviour, IdentityDomain
 from sandbox.oci.keys import Key
 from sandbox.oci.server import OBJECT_STORAGE_HOST, OciSandbox
 from sandbox.oci.trusts import App, Trust
@@ -15,6 +15,7 @@ __all__ = [
     "OBJECT_STORAGE_HOST",
     "App",
     "CallRecord",
+    "DomainBehaviour",
     "Effect",
     "Fault",
     "Grant",

@@ -107,7 +107,7 @@ class Identity:
     """The tenancy's principals and keys.
 
     Attributes:
-        key_lag: So long after its upload a new API key is unknown to the services.
+        key_lag: So long after its upload a new API key is being made, and unknown to the services.
     """
 
     def __init__(self, clock: SandboxClock) -> None:
@@ -199,4 +199,8 @@ class Identity:
     def api_key(self, key_id: str) -> ApiKey | None:
         """The registered key of an id, `tenancy/user/fingerprint`, once the services know it."""
         key = self._keys.get(key_id)
-        return key if key and key.time_created + self.key_lag <= self._clock.now() else None
+        return key if key and self.is_active(key) else None
+
+    def is_active(self, key: ApiKey) -> bool:
+        """Whether the services know the key by now."""
+        return key.time_created + self.key_lag <= self._clock.now()

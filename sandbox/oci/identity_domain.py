@@ -13,6 +13,7 @@ import hmac
 import json
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Final
@@ -29,6 +30,7 @@ from sandbox.oci.errors import oauth_error
 from sandbox.oci.identity import TENANCY, Credential, Identity, Principal, new_private_key
 from sandbox.oci.ids import Ids
 from sandbox.oci.jwts import (
+    LEAST_BITS,
     BadTokenError,
     Claims,
     audiences,
@@ -39,6 +41,7 @@ from sandbox.oci.jwts import (
     unverified,
     verified,
 )
+from sandbox.oci.routes import Service
 from sandbox.oci.trusts import App, IssuerKeys, ServiceUser, Trust
 from sandbox.oci.wire import Reply, json_reply
 
@@ -50,16 +53,31 @@ ASSERTION_AUDIENCE: Final = "https://identity.oraclecloud.com/"
 LONGEST_ASSERTION: Final = timedelta(minutes=10)
 LONGEST_RPST: Final = timedelta(hours=12)
 LONGEST_UPST: Final = timedelta(hours=1)
-_LEAST_BITS: Final = 2048
 _ISSUER: Final = "authService.oracle.com"
 _KID: Final = "asw_sandbox"
 _FORM: Final = "application/x-www-form-urlencoded"
+
+
+@dataclass(slots=True)
+class DomainBehaviour:
+    """What is not confirmed on a tenancy, to be tried both ways.
+
+    Attributes:
+        takes_assertions: A client may prove itself by an assertion beside a token exchange.
+        reads_mixed_keys: A JWKS may hold keys of other kinds than RSA, as AWS's does.
+        without_rpst: Services that do not take the session of a resource principal.
+    """
+
+    takes_assertions: bool = True
+    reads_mixed_keys: bool = True
+    without_rpst: set[Service] = field(default_factory=set)
 
 
 class IdentityDomain:
     """The domain of the tenancy.
 
     Attributes:
+        behaviour: See `DomainBehaviour`.
         url: Its name, as plans have it; its token endpoint is on the sandbox's own.
         apps: By their client ids.
         trusts: By their issuers.
@@ -80,6 +98,7 @@ class IdentityDomain:
             identity: Has the users and the workloads.
             fetch: Reads a document over HTTPS by name; raises `FetchError`.
         """
+        self.behaviour = DomainBehaviour()
         self.url = "https://idcs-0123456789abcdef.identity.oraclecloud.com"
         self.apps: dict[str, App] = {}
         self.trusts: dict[str, Trust] = {}
@@ -151,11 +170,21 @@ class IdentityDomain:
 
     # ---- for the services
 
-    def session(self, token: str) -> Credential | None:
-        """The key that signs for a session, and whose session it is; None where the token is not ours, or over."""
+    def session(self, token: str, service: Service) -> Credential | None:
+        """The key that signs for a session, and whose session it is.
+
+        Args:
+            token: The session's.
+            service: Who asks.
+
+        Returns:
+            None where the token is not ours, or over, or of a kind that the service does not take.
+        """
         try:
             claims = verified(token, self._key.public_key(), now=self._clock.now())
         except BadTokenError:
+            return None
+        if claims["ttype"] == "rpst" and service in self.behaviour.without_rpst:
             return None
         with self._lock:
             if claims["jti"] not in self._sessions:
@@ -222,7 +251,7 @@ class IdentityDomain:
         return app if is_right else None
 
     def _by_assertion(self, form: Mapping[str, str]) -> App | None:
-        if form.get("client_assertion_type") != ASSERTION:
+        if form.get("client_assertion_type") != ASSERTION or not self.behaviour.takes_assertions:
             return None
         try:
             return self._asserted(form.get("client_assertion", ""))
@@ -272,10 +301,13 @@ class IdentityDomain:
                 document = self._fetch(trust.public_key_endpoint or "")
             except FetchError as error:
                 raise BadTokenError("the keys of its issuer cannot be read") from error
-            known = self._read[trust.issuer] = IssuerKeys(rsa_keys(document), now)
+            known = self._read[trust.issuer] = IssuerKeys(self._keys_in(document), now)
         if kid not in known.keys:
             raise BadTokenError("its issuer has no such key")
         return known.keys[kid]
+
+    def _keys_in(self, document: bytes) -> dict[str, rsa.RSAPublicKey]:
+        return rsa_keys(document, or_others=self.behaviour.reads_mixed_keys)
 
     # ---- what is given
 
@@ -349,7 +381,7 @@ def _session_key(text: str) -> rsa.RSAPublicKey:
         key = None
     if (
         not isinstance(key, rsa.RSAPublicKey)
-        or key.key_size < _LEAST_BITS
+        or key.key_size < LEAST_BITS
         or key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) != der
     ):
         raise oauth_error(

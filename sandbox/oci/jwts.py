@@ -12,6 +12,8 @@ from jwt.algorithms import RSAAlgorithm
 from jwt.types import Options
 
 ALGORITHM: Final = "RS256"
+LEAST_BITS: Final = 2048
+"""What an RSA key must have."""
 # Times are checked here, by the sandbox's clock, and the rest by the caller.
 _SIGNATURE_ALONE: Final[Options] = {
     "verify_signature": True,
@@ -56,8 +58,8 @@ def unverified(token: str) -> Unverified:
         claims = jwt.decode(token, options={"verify_signature": False})
     except jwt.PyJWTError as error:
         raise BadTokenError("it is not a signed JWT") from error
-    if header.get("alg") != ALGORITHM:
-        raise BadTokenError(f"it is not signed with {ALGORITHM}")
+    if header.get("alg") != ALGORITHM or "crit" in header:
+        raise BadTokenError(f"it is not signed with {ALGORITHM} alone")
     kid, issuer = header.get("kid"), claims.get("iss")
     if not isinstance(kid, str) or not isinstance(issuer, str):
         raise BadTokenError("it names no key or no issuer")
@@ -109,11 +111,15 @@ def audiences(claims: Claims, name: str = "aud") -> list[str]:
     return [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, str)]
 
 
-def rsa_keys(document: bytes) -> dict[str, rsa.RSAPublicKey]:
-    """The keys of a JWKS that verify RS256, by their ids; keys of other kinds are passed over.
+def rsa_keys(document: bytes, *, or_others: bool) -> dict[str, rsa.RSAPublicKey]:
+    """The keys of a JWKS that verify RS256, by their ids.
+
+    Args:
+        document: The JWKS.
+        or_others: Pass over keys of other kinds.
 
     Raises:
-        BadTokenError: It is no JWKS.
+        BadTokenError: It is no JWKS, or has keys of other kinds and may not.
     """
     try:
         listed = json.loads(document)["keys"]
@@ -122,10 +128,21 @@ def rsa_keys(document: bytes) -> dict[str, rsa.RSAPublicKey]:
             for one in listed
             if one["kty"] == "RSA" and one.get("alg") in {None, ALGORITHM} and one.get("use") in {None, "sig"}
         ]
-        keys = {str(one["kid"]): RSAAlgorithm.from_jwk(one) for one in fitting}
+        keys = {str(one["kid"]): _public(one) for one in fitting}
     except (ValueError, KeyError, TypeError, jwt.PyJWTError) as error:
         raise BadTokenError("the issuer's JWKS is malformed") from error
-    return {kid: key for kid, key in keys.items() if isinstance(key, rsa.RSAPublicKey)}
+    if len(keys) < len(fitting):
+        raise BadTokenError("the issuer's JWKS has two keys of one id")
+    if len(fitting) < len(listed) and not or_others:
+        raise BadTokenError("the issuer's JWKS holds keys of other kinds")
+    return keys
+
+
+def _public(jwk: Claims) -> rsa.RSAPublicKey:
+    key = RSAAlgorithm.from_jwk(dict(jwk))
+    if not isinstance(key, rsa.RSAPublicKey) or key.key_size < LEAST_BITS:
+        raise ValueError("not a long public key")
+    return key
 
 
 def jwk_of(key: rsa.RSAPublicKey, kid: str) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from sandbox.oci.ids import Ids
 from sandbox.oci.wire import Reply, json_reply
 
 Algorithm = Literal["RSA", "AES"]
-State = Literal["ENABLED", "DISABLED", "PENDING_DELETION", "DELETED"]
+State = Literal["CREATING", "ENABLED", "DISABLED", "PENDING_DELETION", "DELETED"]
 
 # "The specified time must be between 7 and 30 days from the time when the request is received" (the SDK's models).
 SHORTEST_WAIT: Final = timedelta(days=7)
@@ -63,7 +63,7 @@ class KeyVersion:
 
 @dataclass(slots=True)
 class Key:
-    """A master encryption key; its newest version is the current one."""
+    """A master encryption key; its newest version that is made is the current one."""
 
     ocid: str
     name: str
@@ -78,15 +78,20 @@ class Key:
     @property
     def current(self) -> KeyVersion:
         """The version that signs where the caller names none."""
-        return self.versions[-1]
+        return next(version for version in reversed(self.versions) if version.state != "CREATING")
 
 
 @dataclass(slots=True)
 class KeysService:
-    """The keys of all vaults."""
+    """The keys of all vaults.
+
+    Attributes:
+        creating_for: How long a further version of a key is being made: it neither signs nor shows its public key.
+    """
 
     clock: SandboxClock
     ids: Ids
+    creating_for: timedelta = timedelta()
     _keys: dict[str, Key] = field(default_factory=dict, repr=False)
 
     @property
@@ -143,6 +148,7 @@ class KeysService:
         if key.algorithm == "RSA" and private_key is None:
             private_key = rsa.generate_private_key(public_exponent=65537, key_size=key.bits)
         version = KeyVersion(self.ids.ocid("keyversion"), private_key, self.clock.now())
+        version.state = "CREATING" if key.versions and self.creating_for else "ENABLED"
         key.versions.append(version)
         return version
 
@@ -189,9 +195,12 @@ class KeysService:
         key = self._keys.get(ocid or call.path["key"])
         if key is None or not call.may(permission, resource=key.ocid, compartment=key.compartment_id):
             raise not_found()
+        now = self.clock.now()
         for version in key.versions:
-            if version.time_of_deletion is not None and version.time_of_deletion <= self.clock.now():
+            if version.time_of_deletion is not None and version.time_of_deletion <= now:
                 version.state = "DELETED"
+            elif version.state == "CREATING" and version.time_created + self.creating_for <= now:
+                version.state = "ENABLED"
         return key
 
     def _version(self, key: Key, ocid: str) -> KeyVersion:
@@ -277,6 +286,6 @@ def _shown(key: Key, version: KeyVersion) -> dict[str, object]:
 
 def _shown_version(key: Key, version: KeyVersion) -> Reply:
     shown = _shown(key, version)
-    if version.private_key is not None:
+    if version.private_key is not None and version.state != "CREATING":
         shown["publicKey"] = pem_of(version.public_key)
     return json_reply(shown, {})

@@ -6,6 +6,7 @@ from typing import Any
 import oci  # type: ignore[import-untyped]  # the SDK ships no types
 
 from lockstep.store_kinds.oci_names import oci_name, slot_name
+from sandbox.oci.keys import Key
 from sandbox.oci.server import OBJECT_STORAGE_HOST, OciSandbox
 
 
@@ -43,6 +44,11 @@ def create_audit_bucket(
             versioning="Enabled",
         ),
     )
+
+
+def create_signing_key(sandbox: OciSandbox) -> Key:
+    """An RSA key in Lockstep's own compartment, such as an issuer signs with."""
+    return sandbox.keys.new_key(sandbox.own_compartment_id, sandbox.vault_id, name="lockstep-issuer")
 
 
 def create_issuer_bucket(sandbox: OciSandbox, name: str, *, compartment: str | None = None) -> str:

@@ -7,8 +7,9 @@ import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from datetime import UTC
 from email.utils import format_datetime
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from types import TracebackType
 from typing import Final, Literal, Self, TypeVar
 
@@ -30,7 +31,7 @@ from sandbox.oci.keys import KeysService
 from sandbox.oci.notifications import NotificationsService
 from sandbox.oci.object_storage import NAMESPACE, ObjectStorageService
 from sandbox.oci.retrieval import RetrievalService
-from sandbox.oci.routes import Target, target_of
+from sandbox.oci.routes import Service, Target, target_of
 from sandbox.oci.signatures import signer_of
 from sandbox.oci.users import UsersService
 from sandbox.oci.vault import VaultService
@@ -50,6 +51,8 @@ class OciSandbox:
 
     Attributes:
         clock: The emulator's time.
+        identity_clock: What API keys, sessions and tokens go by, as their clients do. Where no clock is given it is
+            real time, and apart from `clock`, which is moved ahead for archives.
         names: Where names are served and read over HTTPS.
         identity: Principals, their API keys and their permissions.
         domain: Gives sessions to workloads of elsewhere.
@@ -67,19 +70,27 @@ class OciSandbox:
         own_compartment_id: Beside it: where the secrets are that Lockstep only reads, and its audit log.
     """
 
-    def __init__(self, clock: SandboxClock | None = None, names: Names | None = None) -> None:
+    def __init__(
+        self,
+        clock: SandboxClock | None = None,
+        names: Names | None = None,
+        *,
+        identity_clock: SandboxClock | None = None,
+    ) -> None:
         """Set up the services; nothing listens before `start`.
 
         Args:
             clock: The emulator's time; real time by default.
             names: Shared with whoever reads OCI by name, or is read by it; by default its own.
+            identity_clock: By default `clock`, or real time.
         """
         ids = Ids()
         self.clock = clock or SandboxClock.ticking()
+        self.identity_clock = identity_clock or clock or SandboxClock.ticking()
         self.names = names or Names()
         self._own_names = names is None
-        self.identity = Identity(self.clock)
-        self.domain = IdentityDomain(self.clock, ids, self.identity, self.names.fetch)
+        self.identity = Identity(self.identity_clock)
+        self.domain = IdentityDomain(self.identity_clock, ids, self.identity, self.names.fetch)
         self.keys = KeysService(self.clock, ids)
         self.vault = VaultService(self.clock, ids)
         self.notifications = NotificationsService(self.clock, ids)
@@ -255,17 +266,18 @@ class OciSandbox:
                 reply = self._operations[target.route.operation](Call(target, request, principal))
         except ApiError as error:
             return principal, self._refusal(request, error, target)
-        return principal, Reply(reply.status, {**reply.headers, **self._tracing(request)}, reply.body)
+        return principal, Reply(reply.status, {**reply.headers, **self._tracing(request, target)}, reply.body)
 
     def _caller(self, request: Request, target: Target) -> Principal:
         route = target.route
         if route.is_unsigned or (route.may_be_unsigned and "authorization" not in request.headers):
             return _ANYONE
-        return signer_of(request, self._credential, now=real_time(), covers_body=route.covers_body)
+        credential_of = partial(self._credential, route.service)
+        return signer_of(request, credential_of, now=real_time(), covers_body=route.covers_body)
 
-    def _credential(self, key_id: str) -> Credential | None:
+    def _credential(self, service: Service, key_id: str) -> Credential | None:
         if key_id.startswith(_SESSION):
-            return self.domain.session(key_id.removeprefix(_SESSION))
+            return self.domain.session(key_id.removeprefix(_SESSION), service)
         return self.identity.api_key(key_id)
 
     def _serve_by_name(self) -> None:
@@ -276,16 +288,18 @@ class OciSandbox:
         return Answer(reply.status, reply.body, reply.headers) if reply else Answer(503)
 
     def _refusal(self, request: Request, error: ApiError, target: Target | None) -> Reply:
-        of_domain = target is not None and target.route.service == "identitydomain"
-        names = ("error", "error_description") if of_domain else ("code", "message")
+        names = ("error", "error_description") if _is_of_domain(target) else ("code", "message")
         body = json.dumps(dict(zip(names, (error.code, error.message), strict=True))).encode()
-        return Reply(error.status, {"content-type": "application/json", **self._tracing(request)}, body)
+        return Reply(
+            error.status, {"content-type": "application/json", **self._tracing(request, target)}, body
+        )
 
-    def _tracing(self, request: Request) -> dict[str, str]:
+    def _tracing(self, request: Request, target: Target | None) -> dict[str, str]:
         asked = request.headers.get("opc-request-id")
         own = self._ids.request()
         headers = {"opc-request-id": f"{asked}/{own}" if asked else own}
-        headers["date"] = format_datetime(real_time(), usegmt=True)
+        now = self.identity_clock.now() if _is_of_domain(target) else real_time()
+        headers["date"] = format_datetime(now.astimezone(UTC), usegmt=True)
         if (client := request.headers.get("opc-client-request-id")) is not None:
             headers["opc-client-request-id"] = client
         return headers
@@ -299,6 +313,10 @@ class OciSandbox:
         self.calls.add(
             CallRecord(target.route.service, target.route.operation, target.resource, name, status)
         )
+
+
+def _is_of_domain(target: Target | None) -> bool:
+    return target is not None and target.route.service == "identitydomain"
 
 
 # Making one takes as long as a hundred calls, and every sandbox needs it: one a process will do.

@@ -15,11 +15,11 @@ from sandbox.oci.calls import Call
 from sandbox.oci.clock import rfc3339
 from sandbox.oci.errors import ApiError, invalid, not_found
 from sandbox.oci.identity import TENANCY, ApiKey, Identity, Principal, pem_of
+from sandbox.oci.jwts import LEAST_BITS
 from sandbox.oci.wire import Reply, json_reply
 
 MOST_KEYS: Final = 3
 """What a user may have (Oracle's "Working with API Keys")."""
-_LEAST_BITS: Final = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class UsersService:
 
     def _list(self, call: Call) -> Reply:
         user = self._user(call, "USER_READ")
-        return json_reply([_shown(key) for key in self.identity.api_keys(user.ocid)], {})
+        return json_reply([self._shown(key) for key in self.identity.api_keys(user.ocid)], {})
 
     def _upload(self, call: Call) -> Reply:
         user = self._user(call, "USER_UPDATE", "USER_APIKEY_ADD")
@@ -55,7 +55,7 @@ class UsersService:
             raise ApiError(409, "ApiKeyAlreadyExists", "The API key already exists.")
         if len(present) >= MOST_KEYS:
             raise ApiError(400, "LimitExceeded", f"A user may have at most {MOST_KEYS} API keys.")
-        return json_reply(_shown(self.identity.register(user, public_key)), {})
+        return json_reply(self._shown(self.identity.register(user, public_key)), {})
 
     def _delete(self, call: Call) -> Reply:
         user = self._user(call, "USER_UPDATE", "USER_APIKEY_REMOVE")
@@ -64,6 +64,16 @@ class UsersService:
             raise not_found()
         self.identity.unregister(found[0].key_id)
         return Reply(204)
+
+    def _shown(self, key: ApiKey) -> dict[str, object]:
+        return {
+            "keyId": key.key_id,
+            "keyValue": pem_of(key.public_key),
+            "fingerprint": key.fingerprint,
+            "userId": key.principal.ocid,
+            "timeCreated": rfc3339(key.time_created),
+            "lifecycleState": "ACTIVE" if self.identity.is_active(key) else "CREATING",
+        }
 
     def _user(self, call: Call, *permissions: str) -> Principal:
         user = self.identity.user(call.path["user"])
@@ -79,17 +89,6 @@ def _rsa_key(pem: str) -> rsa.RSAPublicKey:
         key = load_pem_public_key(pem.encode())
     except ValueError:
         key = None
-    if not isinstance(key, rsa.RSAPublicKey) or key.key_size < _LEAST_BITS:
-        raise invalid(f"key must be an RSA public key of at least {_LEAST_BITS} bits, as PEM")
+    if not isinstance(key, rsa.RSAPublicKey) or key.key_size < LEAST_BITS:
+        raise invalid(f"key must be an RSA public key of at least {LEAST_BITS} bits, as PEM")
     return key
-
-
-def _shown(key: ApiKey) -> dict[str, object]:
-    return {
-        "keyId": key.key_id,
-        "keyValue": pem_of(key.public_key),
-        "fingerprint": key.fingerprint,
-        "userId": key.principal.ocid,
-        "timeCreated": rfc3339(key.time_created),
-        "lifecycleState": "ACTIVE",
-    }

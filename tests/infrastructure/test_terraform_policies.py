@@ -1,40 +1,21 @@
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import oci  # type: ignore[import-untyped]  # the SDK ships no types
 import pytest
 
-from lockstep.contents import encode_app_user, encode_connection_blob
 from lockstep.errors import LockstepError, NotHandedOnError
-from lockstep.model import Credential, CredentialValue, Login, SecretStr
 from lockstep.oci.clients import OciClients
-from lockstep.oci.object_storage_audit import ObjectStorageAuditLog
 from lockstep.oci.own_function import OwnFunction
-from lockstep.oci.plan_bucket import ObjectStoragePlanBucket
-from lockstep.oci.vault import Vault
-from lockstep.oci.vault_ring import VaultRing
-from lockstep.oci.vault_signer import VaultSigner
-from lockstep.plan import Plan
-from lockstep.plan_admins import names_in_oci
 from lockstep.plan_file import parse_plan
-from lockstep.published.places import INDEX, folder_of, place_in_oci
 from lockstep.quotas.oci import STATEMENTS
 from lockstep.stack_names import plan_bucket_name
-from lockstep.store_kinds import oci_names
-from lockstep.stores import CredentialStore
-from lockstep.system import SystemClock
-from lockstep.version_names import VersionNames
 from sandbox.estate import FUNCTION_MAY, RUNNERS_MAY, WITNESS_MAY
-from sandbox.oci import OciSandbox
-from sandbox.oci.resources import create_audit_bucket, create_secret
-from tests.contract.oci_fixtures import OciConsole, sandbox_clients, sandbox_vault
+from tests.contract.oci_fixtures import sandbox_clients, sandbox_vault
 from tests.infrastructure.terraform.policies import Statement, matching_rules, statements
 from tests.infrastructure.terraform.stack import (
-    PLAN_DIGEST,
     ROOT,
     Deployment,
     Document,
@@ -42,13 +23,24 @@ from tests.infrastructure.terraform.stack import (
     needs_tools,
     with_image,
 )
-from tests.support.fence import fence_held
+from tests.infrastructure.terraform.world import (
+    OTHERS,
+    OTHERS_BUCKET,
+    OTHERS_FUNCTION_ID,
+    PLAN_MAY,
+    World,
+    in_compartment,
+    keep_record,
+    log_of,
+    of,
+    own_vault,
+    permissions,
+    rotate_rings,
+    running_world,
+    witness,
+)
 
 pytestmark = needs_tools
-
-SLOTS = 4
-ROUNDS = 5
-"""Generations that each slot has held, so that it has superseded versions to delete."""
 
 
 @pytest.fixture(scope="module")
@@ -56,112 +48,13 @@ def policy(stack: Stack, deployed: Deployment) -> list[Statement]:
     return statements(stack, deployed)
 
 
-OTHERS = {
-    "other.app_user.0": "ocid1.compartment.oc1..other-rings",
-    "other.mac": "ocid1.compartment.oc1..other-own",
-}
-"""Secrets of another stack in the tenancy, in the same vault, with their compartments."""
-OTHERS_BUCKET = "other-audit"
-FUNCTION_ID, OTHERS_FUNCTION_ID = "ocid1.fnfunc.oc1..rotate", "ocid1.fnfunc.oc1..other"
-PLAN_MAY = "OBJECT_READ"
-"""What the function may in the bucket of the published plan."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class World:
-    """The sandbox with the secrets and the bucket that Terraform makes, after some rotations, and another stack's."""
-
-    sandbox: OciSandbox
-    plan: Plan
-    ids: dict[str, str]
-    """The sandbox's OCID for each OCID of Terraform, of secrets and compartments."""
-    secrets: dict[str, str]
-    """The sandbox's OCID of every secret, by name, the other stack's included."""
-
-    def permit(
-        self, principal: str, granted: Sequence[Statement], *, without: tuple[str, str] | None = None
-    ) -> OciClients:
-        """Clients of a principal with the statements' permissions, except one in one compartment."""
-        config = self.sandbox.new_api_key(principal)
-        grants = set().union(*(s.grants(self.ids) for s in granted))
-        self.sandbox.identity.principal(principal).grants = {
-            g for g in grants if (g.permission, g.compartment) != without
-        }
-        return sandbox_clients(self.sandbox, config)
-
-
 @pytest.fixture
 def world(stack: Stack, deployed: Deployment) -> Iterator[World]:
-    plan = parse_plan(json.dumps(stack.plan), base=Path())
-    assert plan.audit.oci
-    with OciSandbox() as sandbox:
-        # Not the Archive tier, so that what may be read can be read at once.
-        create_audit_bucket(sandbox, plan.audit.oci.bucket, tier="Standard")
-        create_audit_bucket(sandbox, plan_bucket_name(plan.audit.oci.bucket), tier="Standard")
-        create_audit_bucket(sandbox, OTHERS_BUCKET, tier="Standard", compartment=OTHERS["other.mac"])
-        ids = {
-            stack.store["compartment_id"]: sandbox.compartment_id,
-            stack.store["own_compartment_id"]: sandbox.own_compartment_id,
-            deployed.one("oci_functions_function")["id"]: FUNCTION_ID,
-        }
-        here = {"compartmentId": sandbox.own_compartment_id, "invokeEndpoint": sandbox.endpoint}
-        sandbox.deployment.functions = [{"id": one, **here} for one in (FUNCTION_ID, OTHERS_FUNCTION_ID)]
-        sandbox.functions.code.update(
-            dict.fromkeys((FUNCTION_ID, OTHERS_FUNCTION_ID), lambda _: (200, b"{}"))
-        )
-        # Long enough for a signing key.
-        content = json.dumps({"placeholder": "x" * 64}).encode()
-        secrets = {
-            name: create_secret(sandbox, name, content, compartment=compartment)
-            for name, compartment in OTHERS.items()
-        }
-        for secret in deployed.secrets.values():
-            name, compartment = secret["secret_name"], ids[secret["compartment_id"]]
-            secrets[name] = ids[secret["id"]] = create_secret(sandbox, name, content, compartment=compartment)
-        OciConsole(sandbox).storage.put_object(
-            sandbox.namespace,
-            plan_bucket_name(plan.audit.oci.bucket),
-            f"{folder_of(PLAN_DIGEST)}/{INDEX}",
-            b"{}",
-        )
-        for credential in plan.credentials:
-            _age(OciConsole(sandbox), credential, secrets)
-        yield World(sandbox=sandbox, plan=plan, ids=ids, secrets=secrets)
-
-
-def _age(console: OciConsole, credential: Credential, ids: dict[str, str]) -> None:
-    names = credential.secret_names
-    for generation in range(1, SLOTS * ROUNDS + 1):
-        value = _value(credential, generation)
-        texts = {
-            names.app_user: encode_app_user(value, credential),
-            names.connection_blob: encode_connection_blob(generation, credential),
-        }
-        for secret, text in texts.items():
-            version = VersionNames(credential_id=credential.id, secret=secret).name_of(generation)
-            console.edit(ids[oci_names.slot_name(secret, generation % SLOTS)], text, name=version)
-
-
-def _value(credential: Credential, generation: int) -> CredentialValue:
-    return CredentialValue(generation, Login(credential.usernames[0], SecretStr(f"value-{generation}")))
-
-
-def of(subject: str, policy: Sequence[Statement], deployed: Deployment) -> list[Statement]:
-    """The statements about a group or a dynamic group, by its name."""
-    groups = {**deployed.all("oci_identity_group"), **deployed.all("oci_identity_dynamic_group")}
-    (ocid,) = [g["id"] for g in groups.values() if g["name"] == subject]
-    return [s for s in policy if s.subject == ocid]
-
-
-def permissions(granted: Sequence[Statement]) -> set[str]:
-    return set().union(*(s.permissions for s in granted))
+    with running_world(stack, deployed) as world:
+        yield world
 
 
 # ---- what the policies grant
-
-
-def in_compartment(granted: Sequence[Statement], compartment: str) -> list[Statement]:
-    return [s for s in granted if s.compartment == compartment]
 
 
 def test_the_runners_have_the_same_permissions_as_in_the_sandbox(
@@ -308,83 +201,10 @@ def test_the_documentation_lists_exactly_the_granted_permissions(
 # ---- the permissions are enough, and each is needed
 
 
-def rotate_rings(world: World, clients: OciClients) -> None:
-    """Make the calls on the rings that a rotation makes."""
-    for credential in world.plan.credentials:
-        vault = sandbox_vault(world.sandbox, clients)
-        store = CredentialStore(
-            "oci", credential, partial(VaultRing, vault, slots=SLOTS, clock=SystemClock())
-        )
-        base = store.read_current()
-        value = _value(credential, base.generation + 1)
-        assert store.stage(value).value == value
-        store.promote(value.generation, fence_held)
-        assert store.serves(value.generation)
-        assert store.read_version(base.version)
-        assert store.read_generation(value.generation)
-        # At least one superseded version of each secret.
-        assert store.prune() >= 2
-
-
-def keep_record(world: World, clients: OciClients) -> None:
-    """Make the other calls of the OCI runner."""
-    vault = own_vault(world, clients)
-    audit, runner = world.plan.audit.oci, world.plan.runners.oci
-    assert audit
-    assert runner
-    VaultSigner(vault, audit.mac_secret).sign(b"digest")
-    for secret in (*runner.secrets.values(), *names_in_oci(world.plan)):
-        assert vault.read_named(oci_names.oci_name(secret)).data
-    OwnFunction(clients, FUNCTION_ID).call({"credential_ids": ["multi-cloud/app_user"]})
-    [called] = world.sandbox.functions.finish(seconds=10)
-    assert json.loads(called.body) == {"credential_ids": ["multi-cloud/app_user"]}
-    log = _log(world, clients)
-    entry = {"chain": "{}", "mac": "{}"}
-    assert log.put(1, b"{}", entry)
-    assert not log.put(1, b"{}", entry)
-    assert log.look(1) == entry
-    assert list(log.numbers()) == [1]
-    assert plan_bucket(world, clients).read(INDEX, 100) == b"{}"
-    assert plan_bucket(world, clients).read("credentials/none.json", 100) is None
-
-
-def plan_bucket(world: World, clients: OciClients) -> ObjectStoragePlanBucket:
-    """The bucket of the published plan."""
-    place = place_in_oci(world.plan.compiled, PLAN_DIGEST)
-    return ObjectStoragePlanBucket(
-        clients, namespace=world.sandbox.namespace, bucket=place.bucket, folder=folder_of(place.digest)
-    )
-
-
-def own_vault(world: World, clients: OciClients) -> Vault:
-    return sandbox_vault(world.sandbox, clients, compartment=world.sandbox.own_compartment_id)
-
-
-def _log(world: World, clients: OciClients) -> ObjectStorageAuditLog:
-    audit = world.plan.audit.oci
-    assert audit
-    return ObjectStorageAuditLog(
-        clients,
-        namespace=world.sandbox.namespace,
-        bucket=audit.bucket,
-        stream="oci",
-        credential_id=world.plan.credentials[0].id,
-    )
-
-
 def test_the_function_calls_no_other_one(world: World, policy: list[Statement], deployed: Deployment) -> None:
     clients = world.permit("lockstep-oci-runner", of("lockstep-oci-runner", policy, deployed))
     with pytest.raises(NotHandedOnError):
         OwnFunction(clients, OTHERS_FUNCTION_ID).call({})
-
-
-def witness(world: World, clients: OciClients) -> None:
-    """Make the calls on the audit log of OCI that its witness in AWS makes."""
-    log = _log(world, clients)
-    seq = max(log.numbers(), default=0)
-    assert seq == 1
-    assert log.look(seq)
-    assert log.read(seq) == b"{}"
 
 
 def work_of(runner: str, world: World, clients: OciClients) -> None:
@@ -392,7 +212,7 @@ def work_of(runner: str, world: World, clients: OciClients) -> None:
     if runner == "lockstep-oci-runner":
         keep_record(world, clients)
         return
-    assert _log(world, sandbox_clients(world.sandbox)).put(1, b"{}", {"chain": "{}", "mac": "{}"})
+    assert log_of(world, sandbox_clients(world.sandbox)).put(1, b"{}", {"chain": "{}", "mac": "{}"})
     witness(world, clients)
 
 

@@ -74,7 +74,7 @@ class DomainCase:
         return Answer(200, json.dumps({"keys": [curve, *keys]}).encode())
 
     def seconds(self, later: int = 0) -> int:
-        return int((self.sandbox.clock.now() + timedelta(seconds=later)).timestamp())
+        return int((self.sandbox.identity_clock.now() + timedelta(seconds=later)).timestamp())
 
     def subject_token(self, *, kid: str = "one", by: str | None = None, **changes: Any) -> str:  # noqa: ANN401 - claims
         """The issuer's token for the role; a change to None leaves a claim out."""

@@ -1,7 +1,9 @@
 import base64
+import json
 import time
 from collections.abc import Iterator
 from datetime import timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import jwt
@@ -12,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from sandbox.names import Answer, Trouble
 from sandbox.oci import OciSandbox, SandboxClock
+from sandbox.oci.jwts import jwk_of
 from sandbox.oci.trusts import ServiceUser
 from sandbox.oci.wire import Reply
 from tests.sandbox.domain_case import (
@@ -290,6 +293,7 @@ class TestTheSubjectToken:
             jwt.encode(claims, key_named("one"), algorithm="RS512", headers={"kid": "one"}),
             jwt.encode(claims, curve_key(), algorithm="ES384", headers={"kid": "curve"}),
             jwt.encode(claims, key_named("one"), algorithm="RS256"),
+            jwt.encode(claims, key_named("one"), algorithm="RS256", headers={"kid": "one", "crit": ["b64"]}),
             _without_signature(case.subject_token()),
             "no token",
             "",
@@ -334,6 +338,30 @@ class TestTheIssuersKeys:
         case.published = []
         assert case.refusal() == NOT_THE_TOKEN
 
+    @pytest.mark.filterwarnings("ignore::jwt.warnings.InsecureKeyLengthWarning")
+    def test_they_are_long(self, case: DomainCase) -> None:
+        short = rsa.generate_private_key(public_exponent=65537, key_size=1024)  # noqa: S505 - to be refused
+        self.publish(case, jwk_of(short.public_key(), "one"))
+        token = jwt.encode(claims_of(case.subject_token()), short, algorithm="RS256", headers={"kid": "one"})
+        assert case.refusal(subject_token=token) == NOT_THE_TOKEN
+
+    @pytest.mark.parametrize("purpose", [{"use": "enc"}, {"alg": "RS512"}, {"kty": "oct"}])
+    def test_they_are_for_such_signatures(self, case: DomainCase, purpose: dict[str, str]) -> None:
+        self.publish(case, jwk_of(key_named("one").public_key(), "one") | purpose)
+        assert case.refusal() == NOT_THE_TOKEN
+
+    def test_each_has_its_own_id(self, case: DomainCase) -> None:
+        self.publish(case, jwk_of(key_named("one").public_key(), "one"))
+        assert case.token()
+        case.sandbox.identity_clock.advance(timedelta(hours=1))
+        both = [jwk_of(key_named(name).public_key(), "one") for name in ("two", "one")]
+        self.publish(case, *both)
+        assert case.refusal() == NOT_THE_TOKEN
+
+    def publish(self, case: DomainCase, *keys: dict[str, Any]) -> None:
+        document = json.dumps({"keys": keys}).encode()
+        case.sandbox.names.serve(HOST, lambda _: Answer(200, document))
+
     def test_a_certificate_needs_no_endpoint(self, case: DomainCase) -> None:
         case.domain.new_trust(
             issuer=ISSUER, clients={CLIENT}, public_certificate=key_named("one").public_key()
@@ -360,6 +388,35 @@ class TestTheIssuersKeys:
     def test_they_are_a_jwks(self, case: DomainCase, document: bytes) -> None:
         case.sandbox.names.serve(HOST, lambda _: Answer(200, document))
         assert case.refusal() == NOT_THE_TOKEN
+
+
+class TestWhatIsNotConfirmed:
+    def test_a_domain_may_want_a_secret_beside_an_exchange(self, case: DomainCase) -> None:
+        case.domain.behaviour.takes_assertions = False
+        assert case.token()
+        case.basic = None
+        assert case.refusal(**case.assertion()) == NOT_THE_CLIENT
+
+    def test_a_domain_may_not_read_keys_of_several_kinds(self, case: DomainCase) -> None:
+        case.domain.behaviour.reads_mixed_keys = False
+        assert case.refusal() == NOT_THE_TOKEN
+
+
+class TestTheClock:
+    def test_it_is_real_time_whatever_the_archive_does(self) -> None:
+        with OciSandbox() as sandbox:
+            case = DomainCase(sandbox)
+            token = case.token()
+            sandbox.clock.advance(timedelta(days=1))
+            assert sandbox.domain.session(token, "vault")
+            assert case.token()
+            sandbox.identity_clock.advance(timedelta(hours=1))
+            assert sandbox.domain.session(token, "vault") is None
+
+    def test_a_reply_is_dated_by_it(self, case: DomainCase) -> None:
+        for wrong in (None, "other"):
+            dated = parsedate_to_datetime(case.post(**({"res_type": wrong} if wrong else {})).headers["date"])
+            assert dated == START
 
 
 class TestFaults:

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from sandbox.oci import Key
+from sandbox.oci.resources import create_signing_key
 from tests.sandbox.oci_case import START, OciCase, Untyped, refused
 
 DIGEST = hashlib.sha256(b"header.claims").digest()
@@ -25,7 +26,7 @@ def case() -> Iterator[OciCase]:
 
 @pytest.fixture
 def key(case: OciCase) -> Key:
-    return case.sandbox.keys.new_key(case.sandbox.compartment_id, case.sandbox.vault_id)
+    return create_signing_key(case.sandbox)
 
 
 def management(case: OciCase, config: dict[str, str] | None = None) -> Untyped:
@@ -81,6 +82,19 @@ def test_a_version_can_be_named(case: OciCase, key: Key) -> None:
         verify(new, public_key(case, key, first))
 
 
+def test_a_further_version_may_take_its_time(case: OciCase, key: Key) -> None:
+    first = key.current.ocid
+    case.sandbox.keys.creating_for = timedelta(minutes=1)
+    second = management(case).create_key_version(key.ocid).data
+    assert (second.lifecycle_state, second.public_key) == ("CREATING", None)
+    assert sign(case, key).key_version_id == first
+    with refused(409, "IncorrectState"):
+        sign(case, key, version=second.id)
+    case.sandbox.clock.advance(timedelta(minutes=1))
+    assert sign(case, key).key_version_id == second.id
+    verify(sign(case, key), public_key(case, key, second.id))
+
+
 def test_a_message_can_be_signed_without_its_digest(case: OciCase, key: Key) -> None:
     verify(sign(case, key, message=b"text", kind="RAW"), key.current.public_key, b"text")
     with refused(400, "InvalidParameter"):
@@ -115,7 +129,7 @@ def test_signing_is_a_permission_of_its_own(case: OciCase, key: Key) -> None:
         sign(case, key, config=config)
     case.sandbox.identity.permit("reader", "KEY_SIGN", resource=key.ocid)
     assert sign(case, key, config=config).signature
-    other = case.sandbox.keys.new_key(case.sandbox.compartment_id, case.sandbox.vault_id)
+    other = create_signing_key(case.sandbox)
     with refused(404, "NotAuthorizedOrNotFound"):
         sign(case, other, config=config)
 
@@ -211,7 +225,7 @@ def test_versions_are_listed_newest_first_without_their_keys(case: OciCase, key:
 
 
 def test_a_version_of_another_key_is_not_found(case: OciCase, key: Key) -> None:
-    other = case.sandbox.keys.new_key(case.sandbox.compartment_id, case.sandbox.vault_id)
+    other = create_signing_key(case.sandbox)
     with refused(404, "NotAuthorizedOrNotFound"):
         management(case).get_key_version(key.ocid, other.current.ocid)
     with refused(404, "NotAuthorizedOrNotFound"):

@@ -122,6 +122,15 @@ def test_a_token_of_another_domain_opens_nothing(case: DomainCase, secret: str) 
         client(case, token).get_secret(secret)
 
 
+def test_a_service_may_not_take_a_resource_principals(case: DomainCase, secret: str) -> None:
+    case.domain.behaviour.without_rpst = {"vault"}
+    with refused(401, "NotAuthenticated"):
+        client(case, case.token()).get_secret(secret)
+    case.trust.impersonation_service_users = (ServiceUser("sub eq *", "lockstep-aws"),)
+    case.sandbox.identity.permit("lockstep-aws", "SECRET_READ")
+    assert client(case, case.token(requested_token_type=UPST, res_type=None)).get_secret(secret).status == 200
+
+
 def test_a_session_has_no_api_keys(case: DomainCase) -> None:
     session = oci.identity.IdentityClient(
         {"region": "eu-frankfurt-1"},

@@ -81,10 +81,11 @@ def test_a_new_key_may_take_its_time(case: OciCase, runner: dict[str, str]) -> N
     new = config_with(case, runner, UPLOADS[0])
     case.sandbox.clock.advance(timedelta(minutes=5))
     case.sandbox.identity.key_lag = timedelta(minutes=2)
-    upload(case, runner["user"], pem_of(UPLOADS[0].public_key()))
-    assert not works(case, new)
+    shown = upload(case, runner["user"], pem_of(UPLOADS[0].public_key()))
+    assert (shown.lifecycle_state, works(case, new)) == ("CREATING", False)
     case.sandbox.clock.advance(timedelta(minutes=2))
-    assert works(case, new)
+    listed = iam(case).list_api_keys(runner["user"]).data
+    assert ([key.lifecycle_state for key in listed], works(case, new)) == (["ACTIVE"] * 2, True)
 
 
 def test_a_user_has_at_most_3_keys(case: OciCase, runner: dict[str, str]) -> None:

@@ -191,10 +191,11 @@ class Looked(AbstractDataSource):  # type: ignore[misc]  # the base is untyped
         raise RefusedError(f"404-BucketNotFound, {config['name']}")
 
     def _rows(self, there: Tenancy, config: State) -> Iterator[State]:
+        everywhere = {"compartment_id"} if config.get("compartment_id_in_subtree") else set()
+        filters = {"compartment_id", "user_id", "name"} - everywhere
+        asked = {name: config[name] for name in filters if config.get(name) is not None}
         for values, lifecycle in there.all(self.source.of):
-            if config["compartment_id"] == values["compartment_id"] or config.get(
-                "compartment_id_in_subtree"
-            ):
+            if all(values.get(name) == wanted for name, wanted in asked.items()):
                 yield {**{name: values.get(name) for name in self.source.columns}, "state": lifecycle}
 
 

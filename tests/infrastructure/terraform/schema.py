@@ -134,7 +134,7 @@ RESOURCES: Mapping[str, Resource] = {
             " can_use_customer_secret_keys:bool can_use_smtp_credentials:bool id*"
         ),
     ),
-    "oci_identity_api_key": Resource("", Block("user_id! key_value! id* fingerprint*")),
+    "oci_identity_api_key": Resource("", Block("user_id!^ key_value!^ id* fingerprint*")),
     "oci_identity_group": Resource(
         "group",
         Block(f"compartment_id name! description! id* {_TAGS}"),
@@ -267,6 +267,16 @@ class DataSource:
 
 
 DATA_SOURCES: Mapping[str, DataSource] = {
+    "oci_identity_users": DataSource(
+        "oci_identity_user",
+        Block("compartment_id! name state users*:rows"),
+        columns=("id", "name", "state"),
+    ),
+    "oci_identity_api_keys": DataSource(
+        "oci_identity_api_key",
+        Block("user_id! api_keys*:rows"),
+        columns=("id", "fingerprint", "key_value", "state"),
+    ),
     "oci_identity_compartments": DataSource(
         "oci_identity_compartment",
         Block("compartment_id! compartment_id_in_subtree:bool access_level name state compartments*:rows"),

@@ -1,0 +1,68 @@
+"""The calls in OCI of the functions of the AWS runner, each by itself.
+
+They are those of `functions/*/step.py` on a ring, in the usual run and where a value is missing or a slot is full, and
+those of the audit log's witness.
+"""
+
+from collections.abc import Callable, Mapping
+
+from lockstep.oci.clients import OciClients
+from tests.contract.oci_fixtures import sandbox_clients
+from tests.infrastructure.terraform.world import World, log_of, ring_of, value_of
+from tests.support.fence import fence_held
+
+MISSING = 999
+"""A generation that no slot holds."""
+
+
+def generate(world: World, clients: OciClients) -> None:
+    """Read what is served and what the claim names, and stage; of the first credential in a slot that is full."""
+    for credential in world.plan.credentials:
+        store = ring_of(world, clients, credential)
+        base = store.read_current()
+        assert store.read_version(base.version)
+        assert store.read_generation(base.generation)
+        assert store.read_generation(MISSING) is None
+        value = value_of(credential, base.generation + 1)
+        assert store.stage(value).value == value
+
+
+def update_secrets(world: World, clients: OciClients) -> None:
+    """Promote what Generate has staged, show it in every slot, and prune."""
+    for credential in world.plan.credentials:
+        staged = ring_of(world, sandbox_clients(world.sandbox), credential)
+        value = value_of(credential, staged.read_current().generation + 1)
+        seen = staged.stage(value).seen
+        store = ring_of(world, clients, credential)
+        promoted = store.prepare_promotion(value.generation, seen=seen)(fence_held)
+        assert store.shows(promoted)
+        assert store.prune() >= 2
+        assert store.spread(value.generation, fence_held)()
+
+
+def apply_db(world: World, clients: OciClients) -> None:
+    """Read values by their generation and version."""
+    for credential in world.plan.credentials:
+        store = ring_of(world, clients, credential)
+        base = store.read_current()
+        assert store.read_generation(base.generation)
+        assert store.read_generation(MISSING) is None
+        assert store.read_version(base.version)
+
+
+def audit(world: World, clients: OciClients) -> None:
+    """Look at the newest entry of the log in OCI."""
+    written = log_of(world, sandbox_clients(world.sandbox))
+    assert written.put(1, b"{}", {"chain": "{}", "mac": "{}"})
+    log = log_of(world, clients)
+    assert list(log.numbers()) == [1]
+    assert log.look(1)
+
+
+STEPS: Mapping[str, Callable[[World, OciClients], None]] = {
+    "generate": generate,
+    "apply_db": apply_db,
+    "update_secrets": update_secrets,
+    "audit": audit,
+}
+"""By their names in the machine."""
