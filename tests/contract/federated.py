@@ -1,6 +1,7 @@
 """Both clouds, in which each trusts the workloads of the other one, and Lockstep's own clients."""
 
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -25,6 +26,7 @@ from lockstep.model import SecretStr
 from lockstep.timeouts import CloudTimeouts, Timeouts
 from sandbox.aws import AwsSandbox
 from sandbox.oci import OciSandbox
+from sandbox.oci.keys import KeyVersion
 from sandbox.oci.resources import create_issuer_bucket
 from tests.support.memory import make_plan
 
@@ -34,7 +36,7 @@ GENERATE, AUDIT = "lockstep-generate", "lockstep-audit"
 STANDBY = "lockstep-oci-runner"
 OCI_FUNCTION = "lockstep-function"
 SUBJECT, AUDIENCE = "lockstep-oci-runner", "sts.amazonaws.com"
-TIMEOUTS = Timeouts(cloud=CloudTimeouts(connect_seconds=1.0, read_seconds=1.0))
+TIMEOUTS = Timeouts(cloud=CloudTimeouts(connect_seconds=3.0, read_seconds=2.0))
 
 
 @dataclass
@@ -120,6 +122,12 @@ class Federated:
             role_arn=self.arn(STANDBY),
         )
 
+    def pass_(self, seconds: float) -> None:
+        """Let time pass everywhere."""
+        self.clock.passed += seconds
+        self.oci.identity_clock.advance(timedelta(seconds=seconds))
+        self.aws.guard.wall_clock = lambda: time.time() + self.clock.passed
+
     @property
     def with_secret(self) -> FederationToOci:
         """The way to OCI by a client secret."""
@@ -169,6 +177,12 @@ class Federated:
         self.write("jwks.json", json.dumps({"keys": keys}))
         told = {"issuer": self.issuer, "jwks_uri": f"{self.issuer}/jwks.json"}
         self.write(".well-known/openid-configuration", json.dumps(told))
+
+    def new_version(self) -> KeyVersion:
+        """Make the key's next version, as its administrator does."""
+        administrator: Any = self.oci.client(oci.key_management.KmsManagementClient)
+        administrator.create_key_version(self.key.ocid)
+        return self.key.versions[-1]
 
     def write(self, name: str, text: str) -> None:
         """Write one of the issuer's documents."""

@@ -1,28 +1,52 @@
 """Sessions in the other cloud, made by the shipped code with the unmodified SDKs, and all that can be wrong there."""
 
-from collections.abc import Iterator
+import base64
+import json
+import logging
+import re
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from functools import partial
 
 import pytest
 
+from lockstep.aws.clients import Trouble as AwsTrouble
+from lockstep.aws.clients import translated
 from lockstep.clouds import Clouds
 from lockstep.errors import (
+    LockstepError,
     StoreAccessDeniedError,
     StoreRejectedError,
     StoreThrottledError,
     StoreUnreachableError,
 )
-from lockstep.oci.clients import Trouble
+from lockstep.oci.clients import Trouble as OciTrouble
+from lockstep.workers import at_the_same_time
 from sandbox.aws import AwsSandbox
+from sandbox.names import Trouble
 from sandbox.oci import OciSandbox
-from tests.contract.federated import GENERATE, Federated
+from sandbox.oci.keys import State
+from sandbox.oci.wire import Reply
+from tests.contract.federated import (
+    AUDIT,
+    CLIENT_ID,
+    CLIENT_SECRET,
+    GENERATE,
+    OCI_FUNCTION,
+    STANDBY,
+    Federated,
+)
 
+JWT = re.compile(r"eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 REGION = "eu-frankfurt-1"
-ERRORS = {
-    **dict.fromkeys(Trouble, StoreRejectedError),
-    Trouble.UNREACHABLE: StoreUnreachableError,
-    Trouble.THROTTLED: StoreThrottledError,
-    Trouble.DENIED: StoreAccessDeniedError,
+NAMES: dict[str, type[LockstepError]] = {
+    "UNREACHABLE": StoreUnreachableError,
+    "THROTTLED": StoreThrottledError,
+    "DENIED": StoreAccessDeniedError,
 }
+ERRORS = {trouble: NAMES.get(trouble.name, StoreRejectedError) for trouble in OciTrouble}
+AWS_ERRORS = {trouble: NAMES.get(trouble.name, StoreRejectedError) for trouble in AwsTrouble}
 
 
 @pytest.fixture(name="world")
@@ -45,3 +69,355 @@ def test_a_function_in_oci_gets_a_session_in_aws(world: Federated) -> None:
     clouds = world.from_oci()
     found = clouds.aws("dynamodb", world.aws.region).scan(TableName="lockstep")
     assert found["Items"] == []
+
+
+# From AWS to OCI
+
+
+def refusal(world: Federated, clouds: Clouds | None = None) -> tuple[str, str]:
+    """The error of a port, and what a person is told."""
+    with pytest.raises(LockstepError) as caught:
+        secrets(world, clouds or world.from_aws(to_oci=world.with_secret))
+    return type(caught.value).__name__, type(caught.value.__cause__).__name__
+
+
+DENIED, UNREACHABLE = "StoreAccessDeniedError", "StoreUnreachableError"
+Break = Callable[[Federated], object]
+
+
+def _another_audience(world: Federated) -> None:
+    world.trust.client_claim_values = ("another",)
+
+
+def _another_issuer(world: Federated) -> None:
+    world.oci.domain.trusts.clear()
+    world.oci.domain.new_trust(issuer="https://another.tokens.sts.global.api.aws", clients={CLIENT_ID})
+
+
+def _behind(world: Federated) -> None:
+    world.aws.web_identity.clock_ahead_seconds = -600
+
+
+def _ahead(world: Federated) -> None:
+    world.aws.web_identity.clock_ahead_seconds = 600
+
+
+def _replaced_key(world: Federated) -> None:
+    """AWS signs with a key that its document does not show (yet)."""
+    secrets(world, world.from_aws(to_oci=world.with_secret))
+    host, target = world.aws.web_identity.host, "/.well-known/jwks.json"
+    old = world.aws.names.answer(host, target)
+    world.aws.web_identity.rotate_key(keep_old=False)
+    world.aws.names.serve(host, lambda _: old)
+
+
+TOKENS: dict[str, Break] = {
+    "another audience": _another_audience,
+    "another issuer": _another_issuer,
+    "it has expired": _behind,
+    "it is not valid yet": _ahead,
+    "a key that is not published": _replaced_key,
+    "the trust is inactive": lambda w: setattr(w.trust, "is_active", False),
+    "another resource type": lambda w: setattr(w.trust, "impersonating_resource", "another"),
+    "the trust is for users": lambda w: setattr(w.trust, "impersonating_resource", None),
+    "a claim is demanded": lambda w: setattr(w.trust, "claim_validations", {"sub": "another"}),
+}
+
+
+@pytest.mark.parametrize("name", TOKENS)
+def test_a_token_that_the_domain_refuses_is_an_error_that_names_the_side(world: Federated, name: str) -> None:
+    TOKENS[name](world)
+    assert refusal(world) == (DENIED, "DomainTokenRefusedError")
+
+
+CLIENTS: dict[str, Break] = {
+    "inactive": lambda w: setattr(w.app, "is_active", False),
+    "another secret": lambda w: setattr(w.app, "secret", "another"),
+    "unknown": lambda w: w.oci.domain.apps.clear(),
+    "not of the trust": lambda w: w.trust.oauth_clients.clear(),
+}
+
+
+@pytest.mark.parametrize("name", CLIENTS)
+def test_an_application_that_the_domain_refuses_is_another_error(world: Federated, name: str) -> None:
+    CLIENTS[name](world)
+    assert refusal(world) == (DENIED, "DomainClientRefusedError")
+
+
+@pytest.mark.parametrize("trouble", Trouble)
+def test_a_domain_that_cannot_read_the_keys_of_aws_refuses(world: Federated, trouble: Trouble) -> None:
+    """The domain's answer is another one each time; none of them gives a session, and each names the side."""
+    world.aws.names.troubles[world.aws.web_identity.host] = trouble
+    error, cause = refusal(world)
+    assert error in {DENIED, UNREACHABLE}
+    assert cause in {"DomainTokenRefusedError", "DomainUnreachableError", "EndpointUnreachableError"}
+
+
+def test_a_principal_of_another_function_may_do_only_its_own(world: Federated) -> None:
+    assert secrets(world, world.from_aws(GENERATE, to_oci=world.with_secret)) == []
+    # OCI says of what one may not see that it is not there.
+    assert refusal(world, world.from_aws(AUDIT, to_oci=world.with_secret)) == (
+        "StoreRejectedError",
+        "NoneType",
+    )
+
+
+def test_an_account_that_makes_no_tokens_is_named_with_the_call_that_enables_it(world: Federated) -> None:
+    world.aws.web_identity.disable()
+    with pytest.raises(StoreAccessDeniedError) as caught:
+        secrets(world, world.from_aws(to_oci=world.with_secret))
+    assert "aws iam enable-outbound-web-identity-federation" in str(caught.value.__cause__)
+
+
+def test_a_role_that_may_not_ask_for_a_token_is_denied(world: Federated) -> None:
+    world.aws.client("iam").delete_role_policy(RoleName=GENERATE, PolicyName="own")
+    assert refusal(world) == (DENIED, "AwsActionDeniedError")
+
+
+def test_a_throttled_request_for_a_token_can_be_made_again(world: Federated) -> None:
+    world.aws.web_identity.refusals["GetWebIdentityToken"] = "Throttling"
+    clouds = world.from_aws(to_oci=world.with_secret)
+    assert refusal(world, clouds)[0] == "StoreThrottledError"
+    world.aws.web_identity.refusals.clear()
+    assert secrets(world, clouds) == []
+
+
+EXCHANGE = "exchange_token"
+
+
+def _replaced(reply: Reply, sandbox: OciSandbox) -> None:
+    sandbox.faults.replace(EXCHANGE, reply=reply)
+
+
+ANSWERS: dict[str, Callable[[OciSandbox], object]] = {
+    "none": lambda o: o.faults.hang(EXCHANGE),
+    "a lost request": lambda o: o.faults.drop_request(EXCHANGE),
+    "a lost reply": lambda o: o.faults.drop_reply(EXCHANGE),
+    "a cut one": lambda o: o.faults.cut(EXCHANGE),
+    "a slow one": lambda o: o.faults.trickle(EXCHANGE, seconds=0.01),
+    "a broken one": lambda o: o.faults.refuse(EXCHANGE, status=500, code="server_error"),
+    "unavailable": lambda o: o.faults.refuse(EXCHANGE, status=503, code="temporarily_unavailable"),
+    **{
+        name: partial(_replaced, reply)
+        for name, reply in {
+            "a page of a proxy": Reply(200, {"content-type": "text/html"}, b"<html>Log in</html>"),
+            "nothing": Reply(200, {}, b""),
+            "a list": Reply(200, {}, b"[]"),
+            "no token": Reply(200, {}, b"{}"),
+            "a number": Reply(200, {}, b'{"token": 1}'),
+            "no JWT": Reply(200, {}, b'{"token": "a.b.c"}'),
+            "a token without an end": Reply(200, {}, b'{"token": "e30.e30.e30"}'),
+            "nested": Reply(200, {}, b"[" * 60000),
+            "huge": Reply(200, {}, b'{"token": "' + b"a" * 10_000_000 + b'"}'),
+            "another place": Reply(302, {"location": "http://127.0.0.1:9/oauth2/v1/token"}, b""),
+            "another answer": Reply(418, {}, b'{"error": 1}'),
+        }.items()
+    },
+}
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_whatever_the_domain_answers_is_bounded_and_can_be_asked_again(world: Federated, name: str) -> None:
+    ANSWERS[name](world.oci)
+    clouds, began = world.from_aws(to_oci=world.with_secret), time.monotonic()
+    assert refusal(world, clouds)[0] == UNREACHABLE
+    assert time.monotonic() - began < 15.0
+    assert secrets(world, clouds) == []
+
+
+def test_a_throttled_exchange_can_be_made_again(world: Federated) -> None:
+    world.oci.faults.refuse(EXCHANGE, status=429, code="too_many_requests")
+    clouds = world.from_aws(to_oci=world.with_secret)
+    assert refusal(world, clouds) == ("StoreThrottledError", "DomainUnreachableError")
+    assert secrets(world, clouds) == []
+
+
+def test_what_a_domain_says_beyond_the_known_codes_is_shown_nowhere(world: Federated) -> None:
+    said = {"error": "hunter2-hunter2", "error_description": "hunter2"}
+    world.oci.faults.replace(EXCHANGE, reply=Reply(400, {}, json.dumps(said).encode()))
+    with pytest.raises(StoreAccessDeniedError) as caught:
+        secrets(world, world.from_aws(to_oci=world.with_secret))
+    assert "hunter2" not in f"{caught.value} {caught.value.__cause__}"
+
+
+def test_a_session_is_made_once_and_renewed_before_its_end(world: Federated) -> None:
+    clouds = world.from_aws(to_oci=world.with_secret)
+    for _ in range(3):
+        secrets(world, clouds)
+    assert exchanges(world) == 1
+    world.pass_(3600 - 61)
+    secrets(world, clouds)
+    assert exchanges(world) == 1
+    world.pass_(2)
+    secrets(world, clouds)
+    assert exchanges(world) == 2
+
+
+def test_many_threads_of_a_cold_process_make_one_session(world: Federated) -> None:
+    clouds = world.from_aws(to_oci=world.with_secret)
+    at_the_same_time([partial(secrets, world, clouds)] * 8)
+    assert exchanges(world) == 1
+
+
+def test_a_session_that_the_service_ended_is_replaced_by_the_retry(world: Federated) -> None:
+    clouds = world.from_aws(to_oci=world.with_secret)
+    secrets(world, clouds)
+    world.oci.domain.end_sessions()
+    assert refusal(world, clouds)[0] == UNREACHABLE
+    assert secrets(world, clouds) == []
+    assert exchanges(world) == 2
+
+
+def test_where_the_domain_is_down_a_session_lasts_to_its_end(world: Federated) -> None:
+    clouds = world.from_aws(to_oci=world.with_secret)
+    secrets(world, clouds)
+    with world.oci.faults.drop_request(EXCHANGE, times=None):
+        world.pass_(3600 - 30)
+        assert secrets(world, clouds) == []
+        world.pass_(31)
+        assert refusal(world, clouds)[0] == UNREACHABLE
+    assert secrets(world, clouds) == []
+
+
+def exchanges(world: Federated) -> int:
+    return world.oci.calls.count(EXCHANGE)
+
+
+# From OCI to AWS
+
+
+def items(world: Federated, clouds: Clouds) -> list[object]:
+    with translated(AWS_ERRORS, store="aws"):
+        found: list[object] = clouds.aws("dynamodb", world.aws.region).scan(TableName="lockstep")["Items"]
+        return found
+
+
+def refusal_in_aws(world: Federated, clouds: Clouds | None = None) -> tuple[str, str]:
+    with pytest.raises(LockstepError) as caught:
+        items(world, clouds or world.from_oci())
+    return type(caught.value).__name__, type(caught.value.__cause__).__name__
+
+
+def _trusts(world: Federated, **conditions: str) -> None:
+    host = world.issuer.removeprefix("https://")
+    policy = world.trusts_issuer(**{f"{host}:{key}": value for key, value in conditions.items()})
+    world.aws.client("iam").update_assume_role_policy(RoleName=STANDBY, PolicyDocument=json.dumps(policy))
+
+
+def _drop_provider(world: Federated) -> None:
+    world.aws.client("iam").delete_open_id_connect_provider(OpenIDConnectProviderArn=world.provider_arn)
+
+
+def _other_clients(world: Federated) -> None:
+    _drop_provider(world)
+    world.aws.client("iam").create_open_id_connect_provider(Url=world.issuer, ClientIDList=["another"])
+
+
+REFUSED: dict[str, Break] = {
+    "another subject": lambda w: _trusts(w, sub="another"),
+    "another audience": lambda w: _trusts(w, aud="another"),
+    "another audience of the provider": _other_clients,
+    "no provider": _drop_provider,
+    "an unpublished version": lambda w: w.publish("none"),
+    "it has expired": lambda w: setattr(w.clock, "ahead", timedelta(minutes=-20)),
+    "it is not valid yet": lambda w: setattr(w.clock, "ahead", timedelta(minutes=20)),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_token_that_aws_refuses_is_an_error_that_names_the_side(world: Federated, name: str) -> None:
+    REFUSED[name](world)
+    assert refusal_in_aws(world) == (DENIED, "IssuerTokenRefusedError")
+
+
+@pytest.mark.parametrize("trouble", Trouble)
+def test_documents_that_aws_cannot_read_are_an_error_that_names_the_side(
+    world: Federated, trouble: Trouble
+) -> None:
+    world.aws.names.troubles["objectstorage.eu-frankfurt-1.oraclecloud.com"] = trouble
+    # STS waits for a silent host longer than we wait for STS.
+    told = {"IssuerUnreadableError", "IssuerTokenRefusedError", "EndpointUnreachableError"}
+    assert refusal_in_aws(world)[1] in told
+    world.aws.names.troubles.clear()
+    assert items(world, world.from_oci()) == []
+
+
+@pytest.mark.parametrize("state", ["DISABLED", "PENDING_DELETION"])
+def test_a_key_that_signs_no_more_is_an_error_that_names_the_side(world: Federated, state: State) -> None:
+    world.key.state = state
+    assert refusal_in_aws(world) == (DENIED, "IssuerKeyRefusedError")
+
+
+def test_who_may_not_sign_with_the_key_is_denied(world: Federated) -> None:
+    world.oci.identity.forbid(OCI_FUNCTION, "KEY_SIGN")
+    assert refusal_in_aws(world) == (DENIED, "IssuerKeyRefusedError")
+
+
+def test_a_key_is_replaced_with_two_published_and_no_call_fails(world: Federated) -> None:
+    first = world.key.current
+    old = world.from_oci()
+    assert items(world, old) == []
+    second = world.new_version()
+    world.publish(first.ocid, second.ocid)
+    new = world.from_oci(
+        to_aws=world.to_aws.model_copy(
+            update={"key": world.to_aws.key.model_copy(update={"version": second.ocid})}
+        )
+    )
+    for clouds in (old, new):
+        world.pass_(900)
+        assert items(world, clouds) == []
+    world.publish(second.ocid)
+    world.pass_(900)
+    assert items(world, new) == []
+    assert refusal_in_aws(world, old) == (DENIED, "IssuerTokenRefusedError")
+
+
+def test_a_session_in_aws_is_renewed_before_its_end(world: Federated) -> None:
+    clouds = world.from_oci()
+    for _ in range(3):
+        items(world, clouds)
+    assert signatures(world) == 1
+    world.pass_(900 - 61)
+    items(world, clouds)
+    assert signatures(world) == 1
+    world.pass_(2)
+    items(world, clouds)
+    assert signatures(world) == 2
+
+
+def test_a_session_that_aws_has_ended_is_replaced_by_the_retry(world: Federated) -> None:
+    """As where the process does not know how long it was frozen."""
+    clouds = world.from_oci()
+    items(world, clouds)
+    world.aws.guard.wall_clock = lambda: time.time() + 1000
+    assert refusal_in_aws(world, clouds)[0] == UNREACHABLE
+    world.aws.guard.wall_clock = time.time
+    assert items(world, clouds) == []
+    assert signatures(world) == 2
+
+
+def signatures(world: Federated) -> int:
+    return world.oci.calls.count("sign")
+
+
+# Both
+
+
+def test_nothing_that_proves_an_identity_is_logged(
+    world: Federated, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    clouds, standby = world.from_aws(to_oci=world.with_secret), world.from_oci()
+    secrets(world, clouds)
+    items(world, standby)
+    for break_it in (_another_audience, lambda w: _trusts(w, sub="another")):
+        break_it(world)
+    refusal(world)
+    refusal_in_aws(world)
+    out, err = capfd.readouterr()
+    told = "\n".join([caplog.text, out, err, *(str(vars(record)) for record in caplog.records)])
+    assert told
+    assert not JWT.search(told), JWT.search(told)
+    assert CLIENT_SECRET not in told
+    assert base64.b64encode(f"{CLIENT_ID}:{CLIENT_SECRET}".encode()).decode() not in told
