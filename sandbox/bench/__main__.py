@@ -22,6 +22,8 @@ of AWS this process, with what is measured: at 0 ms the times are mostly theirs.
   2x2          MariaDB and PostgreSQL, a second store in OCI with a ring of four, two users in turn
   in sequence  the most requests of a rotation of which no two waited at the same time, at 100 ms: a whole number that
                other work on the machine hardly changes; calls are counted in the same rotations
+               Those to one cloud alone are counted too: of the state machine, those to OCI go across the clouds, of the
+               OCI function those to AWS
   slope        the same as a measurement of time: milliseconds that one more millisecond of latency adds, by least
                squares over the medians at the three latencies
   wall         of the state machine: from the first event of an execution to the last, which includes what the emulated

@@ -92,9 +92,11 @@ class Record:
         """How often each call was made."""
         return Counter(r.call for r in self.requests if r.cloud == cloud and step in {None, r.step})
 
-    def chain(self, step: str | None = None) -> int:
-        """The most requests that followed one another."""
-        return longest_chain([r.waited for r in self.requests if step in {None, r.step}])
+    def chain(self, step: str | None = None, *, cloud: Cloud | None = None) -> int:
+        """The most requests, of a step or to a cloud, that followed one another."""
+        return longest_chain(
+            [r.waited for r in self.requests if step in {None, r.step} and cloud in {None, r.cloud}]
+        )
 
     @property
     def lock_held_ms(self) -> float:

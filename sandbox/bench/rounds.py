@@ -83,6 +83,8 @@ def figures(by_latency: Mapping[int, Sequence[Rotation]]) -> dict[str, Any]:
         **_times("functions", {ms: [r.functions_ms for r in found] for ms, found in timed.items()}),
         "lock_held_ms": _medians({ms: [r.record.lock_held_ms for r in f] for ms, f in timed.items()}),
         "chain": round(median(r.record.chain() for r in counted)),
+        "aws_chain": round(median(r.record.chain(cloud="aws") for r in counted)),
+        "oci_chain": round(median(r.record.chain(cloud="oci") for r in counted)),
         "calls": len(record.requests),
         "aws_calls": record.calls("aws").total(),
         "oci_calls": record.calls("oci").total(),

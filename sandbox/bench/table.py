@@ -43,6 +43,7 @@ class Tables:
     def _rotations(self) -> Iterator[str]:
         head = (
             *("rotation", "in sequence", "slope of wall", "of functions", "calls", "AWS", "OCI"),
+            *(f"{cloud} in sequence" for cloud in ("AWS", "OCI")),
             *(f"wall ms at {ms}" for ms in _LATENCIES),
             *("lock held at 50", "states"),
         )
@@ -51,6 +52,7 @@ class Tables:
                 name,
                 *(self._cell(*path, key) for key in ("chain", "wall_round_trips", "functions_round_trips")),
                 *(self._cell(*path, key) for key in ("calls", "aws_calls", "oci_calls")),
+                *(self._cell(*path, key) for key in ("aws_chain", "oci_chain")),
                 *(self._cell(*path, "wall_ms", ms) for ms in _LATENCIES),
                 self._cell(*path, "lock_held_ms", "50"),
                 self._cell(*path, "transitions"),

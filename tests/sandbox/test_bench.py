@@ -106,6 +106,13 @@ def test_requests_that_follow_one_another_wait_one_after_the_other(clouds: Cloud
     assert (len(record.requests), record.chain()) == (3, 3)
 
 
+def test_the_chain_to_one_cloud_leaves_the_other_out(clouds: Clouds) -> None:
+    with clouds.network.recording(20) as record:
+        for cloud in ("aws", "oci", "aws"):
+            clouds.requests[cloud]()
+    assert (record.chain(cloud="aws"), record.chain(cloud="oci"), record.chain()) == (2, 1, 3)
+
+
 def test_without_a_recording_nothing_waits(clouds: Clouds) -> None:
     with clouds.network.recording(60_000) as record:
         pass
