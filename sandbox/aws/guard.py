@@ -112,6 +112,7 @@ class Guard:
         records: Every call of a known role, in order.
         denied: Actions that the organisation denies to all other callers, of services that speak JSON.
         wall_clock: Seconds since the epoch, by which sessions expire.
+        deleted_keys: Access keys of users that were deleted.
     """
 
     region: str
@@ -119,6 +120,7 @@ class Guard:
     records: list[Record] = field(default_factory=list)
     denied: set[str] = field(default_factory=set)
     wall_clock: Callable[[], float] = time.time
+    deleted_keys: set[str] = field(default_factory=set)
     _callers: dict[str, Caller] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock, repr=False)
 
@@ -160,8 +162,9 @@ class Guard:
         signature = _CREDENTIAL.search(environ.get("HTTP_AUTHORIZATION", ""))
         caller = self.caller(signature[1]) if signature else None
         if caller is None:
-            made_up = signature and signature[1].startswith("ASIA") and not self._is_temporary(signature[1])
-            return refuse(environ, Standing.INVALID) if made_up else self._organisation(environ)
+            if signature and not self._may_be(signature[1]):
+                return refuse(environ, Standing.UNKNOWN_KEY)
+            return self._organisation(environ)
         if wrong := self._standing(caller, environ):
             return refuse(environ, wrong)
         body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
@@ -197,12 +200,20 @@ class Guard:
         if caller.session is None:
             return None
         if all(role.name != caller.role for role in iam_backends[self.account_id]["aws"].roles.values()):
-            return Standing.INVALID
+            return Standing.UNKNOWN_KEY
         return caller.session.standing(environ.get("HTTP_X_AMZ_SECURITY_TOKEN"), self.wall_clock())
 
-    def _is_temporary(self, access_key: str) -> bool:
-        """Whether STS has given out such a key."""
-        return sts_backends[self.account_id]["aws"].get_assumed_role_from_access_key(access_key) is not None
+    def _may_be(self, access_key: str) -> bool:
+        """Whether a key that is of no known role is one at all.
+
+        Of temporary keys those count that STS has given out, and of users' keys not those that were deactivated or
+        deleted.
+        """
+        if access_key.startswith("ASIA"):
+            given: Foreign = sts_backends[self.account_id]["aws"]
+            return given.get_assumed_role_from_access_key(access_key) is not None
+        key: Foreign = iam_backends[self.account_id]["aws"].access_keys.get(access_key)
+        return access_key not in self.deleted_keys and (key is None or key.status == "Active")
 
     def _organisation(self, environ: "WSGIEnvironment") -> Response | None:
         """The refusal by a policy of the organisation, which administrators are subject to, too."""

@@ -34,8 +34,10 @@ from sandbox.aws import (
     strict_events,
     strict_iam,
     strict_kms,
+    strict_oidc,
     strict_quotas,
     strict_secrets,
+    strict_signing,
     strict_sns,
     strict_states,
     strict_versions,
@@ -158,8 +160,10 @@ class AwsSandbox:
         nested.apply(self._patches, self._judge)
         map_runs.apply(self._patches, self._judge)
         strict_secrets.apply(self._patches, self._wall_clock)
-        strict_iam.apply(self._patches)
+        strict_iam.apply(self._patches, self.guard.deleted_keys.add)
+        strict_oidc.apply(self._patches)
         strict_kms.apply(self._patches)
+        strict_signing.apply(self._patches)
         strict_alarms.apply(self._patches)
         strict_sns.apply(self._patches)
         strict_quotas.apply(self._patches, self.quotas)

@@ -3,7 +3,7 @@
 import json
 import uuid
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import Enum, auto
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape
 
@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 
 
 class Standing(Enum):
-    """Why temporary credentials do not count."""
+    """Why credentials do not count."""
 
-    EXPIRED = "The security token included in the request is expired"
-    INVALID = "The security token included in the request is invalid."
+    EXPIRED = auto()
+    INVALID_TOKEN = auto()
+    UNKNOWN_KEY = auto()
 
 
 @dataclass
@@ -44,7 +45,7 @@ class Session:
             now: Seconds since the epoch.
         """
         if token != self.token:
-            return Standing.INVALID
+            return Standing.INVALID_TOKEN
         return Standing.EXPIRED if now >= self.expires_at else None
 
 
@@ -56,23 +57,35 @@ def refuse(environ: "WSGIEnvironment", standing: Standing) -> Response:
     https://docs.aws.amazon.com/kms/latest/APIReference/CommonErrors.html (JSON).
     """
     is_expired = standing is Standing.EXPIRED
+    text = f"The security token included in the request is {'expired' if is_expired else 'invalid.'}"
     if "HTTP_X_AMZ_TARGET" in environ or "/functions/" in environ["PATH_INFO"]:
         code = "ExpiredTokenException" if is_expired else "UnrecognizedClientException"
         return Response(
-            json.dumps({"__type": code, "message": standing.value, "Message": standing.value}),
+            json.dumps({"__type": code, "message": text, "Message": text}),
             status=400 if "HTTP_X_AMZ_TARGET" in environ else 403,
             headers={"x-amzn-ErrorType": code, "x-amzn-RequestId": str(uuid.uuid4())},
             content_type="application/x-amz-json-1.1",
         )
     if query.read(environ):
-        return query.refusal("ExpiredToken" if is_expired else "InvalidClientTokenId", standing.value, 403)
-    code, text = (
-        ("ExpiredToken", "The provided token has expired.")
-        if is_expired
-        else ("InvalidToken", "The provided token is malformed or otherwise invalid.")
-    )
+        return query.refusal("ExpiredToken" if is_expired else "InvalidClientTokenId", text, 403)
+    code, text, status = _OF_S3[standing]
     return Response(
         f"<Error><Code>{code}</Code><Message>{escape(text)}</Message></Error>",
-        status=400,
+        status=status,
         content_type="application/xml",
     )
+
+
+_OF_S3 = {
+    Standing.EXPIRED: ("ExpiredToken", "The provided token has expired.", 400),
+    Standing.INVALID_TOKEN: (
+        "InvalidToken",
+        "The provided token is malformed or otherwise invalid.",
+        400,
+    ),
+    Standing.UNKNOWN_KEY: (
+        "InvalidAccessKeyId",
+        "The AWS Access Key Id you provided does not exist in our records.",
+        403,
+    ),
+}

@@ -1,5 +1,7 @@
 """IAM as AWS documents it, where moto is more lenient."""
 
+from collections.abc import Callable
+
 from moto.iam.exceptions import DeleteConflictException, NotFoundException
 
 from sandbox.aws.patching import Foreign, Patches
@@ -7,8 +9,14 @@ from sandbox.aws.patching import Foreign, Patches
 _BACKEND = "moto.iam.models:IAMBackend"
 
 
-def apply(patches: Patches) -> None:
-    """Make moto's IAM as strict as the real one."""
+def apply(patches: Patches, on_deleted_key: Callable[[str], None]) -> None:
+    """Make moto's IAM as strict as the real one.
+
+    Args:
+        patches: Takes the replacements.
+        on_deleted_key: Called with each access key of a user that is deleted.
+    """
+    tell_of_deleted_keys(patches, on_deleted_key)
     keep_what_is_attached(patches)
     demand_boundaries(patches)
 
@@ -62,3 +70,16 @@ def demand_boundaries(patches: Patches) -> None:
 
     patches.wrap(f"{_BACKEND}.create_role", on_create)
     patches.wrap(f"{_BACKEND}.put_role_permissions_boundary", on_put)
+
+
+def tell_of_deleted_keys(patches: Patches, on_deleted_key: Callable[[str], None]) -> None:
+    """A deleted access key signs nothing any more; moto forgets that there was one."""
+
+    def wrapper(original: Foreign) -> object:
+        def delete_access_key_by_name(self: Foreign, name: str) -> None:
+            original(self, name)
+            on_deleted_key(name)
+
+        return delete_access_key_by_name
+
+    patches.wrap(f"{_BACKEND}.delete_access_key_by_name", wrapper)

@@ -2,9 +2,11 @@
 
 import json
 
+from moto.core.exceptions import JsonRESTError
 from moto.kms.exceptions import InvalidKeyUsageException, ValidationException
 
 from sandbox.aws.patching import Foreign, Patches
+from sandbox.aws.strict_signing import demand_enabled
 
 MAC_MESSAGE_LIMIT_BYTES = 4096
 
@@ -14,13 +16,14 @@ def apply(patches: Patches) -> None:
     limit_mac_messages(patches)
     name_the_verifying_key(patches)
     encrypt_by_default(patches)
+    rotate_symmetric_keys(patches)
 
 
 def limit_mac_messages(patches: Patches) -> None:
-    """GenerateMac and VerifyMac take at most 4,096 bytes, and only the algorithm of the key's size.
+    """GenerateMac and VerifyMac take at most 4,096 bytes, the algorithm of the key's size, and a key that is enabled.
 
-    moto takes any length and any algorithm, and returns the key's id where KMS returns its ARN (API reference of
-    `GenerateMac`). moto's VerifyMac calls its GenerateMac.
+    moto takes any length, any algorithm and any state, and returns the key's id where KMS returns its ARN (API
+    reference of `GenerateMac`). moto's VerifyMac calls its GenerateMac.
     """
 
     def wrapper(original: Foreign) -> object:
@@ -36,6 +39,7 @@ def limit_mac_messages(patches: Patches) -> None:
                     "1 validation error detected: Value at 'message' failed to satisfy constraint: "
                     f"Member must have length less than or equal to {MAC_MESSAGE_LIMIT_BYTES}"
                 )
+            demand_enabled(self.describe_key(key_id))
             mac, algorithm, plain_key_id = original(
                 self, message=message, key_id=key_id, mac_algorithm=mac_algorithm, **options
             )
@@ -64,14 +68,39 @@ def name_the_verifying_key(patches: Patches) -> None:
 
 
 def encrypt_by_default(patches: Patches) -> None:
-    """A key without a KeyUsage is for encryption, and says so; moto says nothing (API reference of `CreateKey`)."""
+    """A symmetric key without a KeyUsage is for encryption, and says so; another one must have a KeyUsage.
+
+    moto says nothing, and takes any (API reference of `CreateKey`).
+    """
 
     def wrapper(original: Foreign) -> object:
         def create_key(
-            self: Foreign, policy: str | None, key_usage: str | None, *rest: Foreign, **more: Foreign
+            self: Foreign,
+            policy: str | None,
+            key_usage: str | None,
+            key_spec: str | None,
+            *rest: Foreign,
+            **more: Foreign,
         ) -> object:
-            return original(self, policy, key_usage or "ENCRYPT_DECRYPT", *rest, **more)
+            if not key_usage and key_spec not in {None, "SYMMETRIC_DEFAULT"}:
+                raise ValidationException("You must specify a KeyUsage value for asymmetric and HMAC keys.")
+            return original(self, policy, key_usage or "ENCRYPT_DECRYPT", key_spec, *rest, **more)
 
         return create_key
 
     patches.wrap("moto.kms.models:KmsBackend.create_key", wrapper)
+
+
+def rotate_symmetric_keys(patches: Patches) -> None:
+    """Only symmetric keys for encryption are rotated by KMS (API reference of `EnableKeyRotation`)."""
+
+    def wrapper(original: Foreign) -> object:
+        def enable_key_rotation(self: Foreign, key_id: str) -> None:
+            key = self.describe_key(key_id)
+            if key.key_spec != "SYMMETRIC_DEFAULT":
+                raise JsonRESTError("UnsupportedOperationException", f"{key.arn} cannot be rotated.")
+            original(self, key_id)
+
+        return enable_key_rotation
+
+    patches.wrap("moto.kms.models:KmsBackend.enable_key_rotation", wrapper)

@@ -164,6 +164,10 @@ class ManagedPolicy(Kind):
         iam.delete_policy(PolicyArn=made.physical_id)
 
 
+def _own_tags(request: Request) -> list[dict[str, str]]:
+    return [tag for tag in request.tag_list() if not tag["Key"].startswith("aws:")]
+
+
 def put_inline(iam: Any, role: str, name: str, document: Mapping[str, Any]) -> None:  # noqa: ANN401 - boto3's
     """Put an inline policy, within the quota of all inline policies of the role.
 
@@ -205,4 +209,48 @@ def _compact(document: Mapping[str, Any]) -> str:
     return json.dumps(document, separators=(",", ":"), default=str)
 
 
-KINDS: tuple[Kind, ...] = (Role(), Policy(), ManagedPolicy())
+class OidcProvider(Kind):
+    """`AWS::IAM::OIDCProvider`. Its ARN is made of its URL, so another URL is another provider.
+
+    It gets no tags of CloudFormation's own (`cloudFormationSystemTags` of its schema is false).
+    """
+
+    type_name = "AWS::IAM::OIDCProvider"
+
+    def create(self, request: Request) -> Made:
+        """Create it; one of the same URL is in the way."""
+        arn = request.client("iam").create_open_id_connect_provider(
+            Url=request.properties["Url"],
+            ClientIDList=request.properties.get("ClientIdList", []),
+            ThumbprintList=request.properties.get("ThumbprintList", []),
+            Tags=_own_tags(request),
+        )["OpenIDConnectProviderArn"]
+        return Made(arn, {"Arn": arn})
+
+    def update(self, request: Request, made: Made, before: Properties) -> Made:  # noqa: ARG002 - it asks IAM
+        """Change client ids, thumbprints and tags."""
+        iam = request.client("iam")
+        named = {"OpenIDConnectProviderArn": made.physical_id}
+        found = iam.get_open_id_connect_provider(**named)
+        wanted, had = set(request.properties.get("ClientIdList", [])), set(found["ClientIDList"])
+        for client_id in sorted(wanted - had):
+            iam.add_client_id_to_open_id_connect_provider(**named, ClientID=client_id)
+        for client_id in sorted(had - wanted):
+            iam.remove_client_id_from_open_id_connect_provider(**named, ClientID=client_id)
+        if "ThumbprintList" in request.properties:
+            iam.update_open_id_connect_provider_thumbprint(
+                **named, ThumbprintList=request.properties["ThumbprintList"]
+            )
+        tags = _own_tags(request)
+        gone = {tag["Key"] for tag in found.get("Tags", [])} - {tag["Key"] for tag in tags}
+        if gone:
+            iam.untag_open_id_connect_provider(**named, TagKeys=sorted(gone))
+        iam.tag_open_id_connect_provider(**named, Tags=tags)
+        return made
+
+    def delete(self, request: Request, made: Made) -> None:
+        """Delete it; roles that trust it can no longer be assumed by its tokens."""
+        request.client("iam").delete_open_id_connect_provider(OpenIDConnectProviderArn=made.physical_id)
+
+
+KINDS: tuple[Kind, ...] = (Role(), Policy(), ManagedPolicy(), OidcProvider())

@@ -1,0 +1,188 @@
+"""IAM's OIDC providers, by their API and as a template makes them, and the access keys of users."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from sandbox.aws import AwsSandbox
+from sandbox.aws.executions import Client
+from tests.sandbox.aws.issuer import ADDRESS, AUDIENCE
+from tests.sandbox.aws.stacks import Resource, Stack, resource
+
+URL = f"https://{ADDRESS}"
+TYPE = "AWS::IAM::OIDCProvider"
+
+
+@pytest.fixture(name="iam")
+def _iam(aws: AwsSandbox) -> Client:
+    return aws.client("iam")
+
+
+def code(call: Callable[[], object]) -> str:
+    with pytest.raises(ClientError) as caught:
+        call()
+    return str(caught.value.response["Error"]["Code"])
+
+
+def create(iam: Client, **changed: object) -> str:
+    asked = {"Url": URL, "ClientIDList": [AUDIENCE], "ThumbprintList": [], **changed}
+    return str(iam.create_open_id_connect_provider(**asked)["OpenIDConnectProviderArn"])
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({"Url": f"http://{ADDRESS}"}, "ValidationError"),
+        ({"Url": "https://issuer.example.com:443"}, "ValidationError"),
+        ({"Url": "https://issuer.example.com:8443/path"}, "ValidationError"),
+        ({"Url": "https://issuer.example.com/path?query"}, "ValidationError"),
+        ({"Url": "https://issuer.example.com/?"}, "ValidationError"),
+        ({"Url": "https://issuer.example.com/#part"}, "ValidationError"),
+        ({"Url": "https://user@issuer.example.com"}, "ValidationError"),
+        ({"Url": "issuer.example.com"}, "ValidationError"),
+        ({"Url": f"https://{'a' * 250}.com"}, "ValidationError"),
+        ({"ThumbprintList": ["g" * 40]}, "InvalidInput"),
+        ({"ThumbprintList": ["a" * 41]}, "InvalidInput"),
+        ({"ClientIDList": ["a" * 256]}, "ValidationError"),
+        ({"ClientIDList": [str(number) for number in range(101)]}, "LimitExceeded"),
+    ],
+    ids=str,
+)
+def test_what_the_api_reference_excludes_is_refused(
+    iam: Client, changed: dict[str, Any], expected: str
+) -> None:
+    assert code(lambda: create(iam, **changed)) == expected
+
+
+def test_there_is_one_provider_of_a_url(aws: AwsSandbox, iam: Client) -> None:
+    assert create(iam) == f"arn:aws:iam::{aws.account_id}:oidc-provider/{ADDRESS}"
+    assert code(lambda: create(iam)) == "EntityAlreadyExists"
+
+
+def test_clients_are_added_and_removed_one_by_one(iam: Client) -> None:
+    arn = create(iam)
+    named = {"OpenIDConnectProviderArn": arn}
+    for _ in range(2):
+        iam.add_client_id_to_open_id_connect_provider(**named, ClientID="other")
+    assert iam.get_open_id_connect_provider(**named)["ClientIDList"] == [AUDIENCE, "other"]
+    for _ in range(2):
+        iam.remove_client_id_from_open_id_connect_provider(**named, ClientID=AUDIENCE)
+    assert iam.get_open_id_connect_provider(**named)["ClientIDList"] == ["other"]
+    for number in range(99):
+        iam.add_client_id_to_open_id_connect_provider(**named, ClientID=str(number))
+    assert code(lambda: iam.add_client_id_to_open_id_connect_provider(**named, ClientID="more")) == (
+        "LimitExceeded"
+    )
+
+
+def provider(url: str = URL) -> Resource:
+    return resource(TYPE, Url=url, ClientIdList=[AUDIENCE])
+
+
+def role(**condition: str) -> Resource:
+    return resource(
+        "AWS::IAM::Role",
+        RoleName="runner",
+        AssumeRolePolicyDocument={
+            "Version": "2012-10-17",
+            "Statement": [
+                {
+                    "Effect": "Allow",
+                    "Principal": {"Federated": {"Fn::GetAtt": ["Provider", "Arn"]}},
+                    "Action": "sts:AssumeRoleWithWebIdentity",
+                    "Condition": {"StringEquals": condition},
+                }
+            ],
+        },
+    )
+
+
+def test_a_template_makes_changes_replaces_and_deletes_a_provider(aws: AwsSandbox, iam: Client) -> None:
+    stack = Stack(aws)
+    assert stack.create(tags={"a": "1"}, Provider=provider(), Role=role()) == "CREATE_COMPLETE"
+    arn = stack.physical_ids["Provider"]
+    found = iam.get_open_id_connect_provider(OpenIDConnectProviderArn=arn)
+    assert (found["Url"], found["ClientIDList"]) == (ADDRESS, [AUDIENCE])
+    trust = iam.get_role(RoleName="runner")["Role"]["AssumeRolePolicyDocument"]
+    assert trust["Statement"][0]["Principal"] == {"Federated": arn}
+    changed = resource(TYPE, Url=URL, ClientIdList=["other"], ThumbprintList=["a" * 40])
+    assert stack.update(tags={"b": "2"}, Provider=changed, Role=role()) == "UPDATE_COMPLETE"
+    found = iam.get_open_id_connect_provider(OpenIDConnectProviderArn=arn)
+    assert (found["ClientIDList"], found["ThumbprintList"]) == (["other"], ["a" * 40])
+    assert [tag["Key"] for tag in found["Tags"]] == ["b"]
+    moved = provider("https://issuer.example.com/new")
+    assert stack.update(Provider=moved, Role=role()) == "UPDATE_COMPLETE"
+    new = f"arn:aws:iam::{aws.account_id}:oidc-provider/issuer.example.com/new"
+    listed = [one["Arn"] for one in iam.list_open_id_connect_providers()["OpenIDConnectProviderList"]]
+    assert (stack.physical_ids["Provider"], listed) == (new, [new])
+    assert stack.delete() == "DELETE_COMPLETE"
+    assert iam.list_open_id_connect_providers()["OpenIDConnectProviderList"] == []
+
+
+def test_a_template_with_a_bad_url_fails(aws: AwsSandbox) -> None:
+    stack = Stack(aws)
+    assert stack.create(Provider=provider("https://issuer.example.com:8443")) == "ROLLBACK_COMPLETE"
+    assert any("Invalid Open ID Connect Provider URL" in text for text in stack.reasons("CREATE_FAILED"))
+
+
+def test_a_template_makes_a_key_for_signatures(aws: AwsSandbox) -> None:
+    root = {
+        "Effect": "Allow",
+        "Action": "kms:*",
+        "Resource": "*",
+        "Principal": {"AWS": f"arn:aws:iam::{aws.account_id}:root"},
+    }
+    key: dict[str, Any] = {
+        "KeyPolicy": {"Statement": [root]},
+        "KeySpec": "RSA_2048",
+        "KeyUsage": "SIGN_VERIFY",
+    }
+    alias = resource("AWS::KMS::Alias", AliasName="alias/client", TargetKeyId={"Ref": "Key"})
+    stack = Stack(aws)
+    assert stack.create(Key=resource("AWS::KMS::Key", **key), Alias=alias) == "CREATE_COMPLETE"
+    told = aws.client("kms").get_public_key(KeyId="alias/client")
+    assert (told["KeySpec"], told["KeyUsage"]) == ("RSA_2048", "SIGN_VERIFY")
+    described = {**key, "Description": "of the client"}
+    assert stack.update(Key=resource("AWS::KMS::Key", **described), Alias=alias) == "UPDATE_COMPLETE"
+    assert stack.delete() == "DELETE_COMPLETE"
+
+
+def test_a_user_has_two_access_keys_at_most_and_a_dead_one_signs_nothing(
+    aws: AwsSandbox, iam: Client
+) -> None:
+    iam.create_user(UserName="runner")
+    first, second = (iam.create_access_key(UserName="runner")["AccessKey"]["AccessKeyId"] for _ in range(2))
+    assert code(lambda: iam.create_access_key(UserName="runner")) == "LimitExceeded"
+
+    def alive(key: str) -> bool:
+        errors = {
+            "secretsmanager": "UnrecognizedClientException",
+            "sts": "InvalidClientTokenId",
+            "s3": "InvalidAccessKeyId",
+        }
+        calls: dict[str, Callable[[Client], object]] = {
+            "secretsmanager": lambda client: client.list_secrets(),
+            "sts": lambda client: client.get_caller_identity(),
+            "s3": lambda client: client.list_buckets(),
+        }
+        refused = set()
+        for service, call in calls.items():
+            try:
+                call(aws.client_as(key, service))
+            except ClientError as error:
+                assert error.response["Error"]["Code"] == errors[service]  # noqa: PT017 - of three services
+                refused.add(service)
+        assert refused in (set(), set(errors))
+        return not refused
+
+    assert alive(first)
+    iam.update_access_key(UserName="runner", AccessKeyId=first, Status="Inactive")
+    assert (alive(first), alive(second)) == (False, True)
+    iam.update_access_key(UserName="runner", AccessKeyId=first, Status="Active")
+    assert alive(first)
+    iam.delete_access_key(UserName="runner", AccessKeyId=first)
+    assert not alive(first)
+    listed = iam.list_access_keys(UserName="runner")["AccessKeyMetadata"]
+    assert [one["AccessKeyId"] for one in listed] == [second]
