@@ -20,9 +20,13 @@ from typing import Any, Literal, TypeAlias
 Kind: TypeAlias = Literal["aws", "oci", "agent"]
 """The functions of a cloud, or the agent."""
 
-BOTOCORE_SERVICES = frozenset({"dynamodb", "events", "kms", "s3", "secretsmanager", "stepfunctions", "sts"})
+BOTOCORE_SERVICES = frozenset(
+    {"dynamodb", "events", "iam", "kms", "s3", "secretsmanager", "stepfunctions", "sts"}
+)
 # The SDK's waiter imports work_requests.
-OCI_SERVICES = frozenset({"functions", "object_storage", "ons", "secrets", "vault", "work_requests"})
+OCI_SERVICES = frozenset(
+    {"functions", "key_management", "object_storage", "ons", "secrets", "vault", "work_requests"}
+)
 
 # Other packages require these, but neither a handler nor the agent imports them: the SDK's asynchronous client, its
 # support for hardware tokens, the test tools that fdk depends on.

@@ -86,7 +86,7 @@ class Vpc(BaseModel):
     """The VPC of the databases.
 
     The subnets need a route to Secrets Manager, DynamoDB and S3, and with an OCI store to OCI: a NAT, or endpoints.
-    With `functions: all` also to KMS.
+    With `functions: all` also to KMS; with `runners.aws.federation` to KMS, STS and the identity domain.
 
     Attributes:
         database_cidrs: The address ranges of the databases, for the security group that is made.

@@ -13,6 +13,7 @@ from aws_cdk import aws_iam as iam
 from cdk.keys import NamedKey
 from cdk.permissions import READ, Grants, Statements, allow
 from lockstep.compiled import ClientKey, FederationToOci
+from lockstep.federation.to_oci import TOKEN_SECONDS
 from lockstep.plan import Plan
 from lockstep.store_kinds import AwsSecretsManager
 from lockstep.tags import SecretKind
@@ -20,8 +21,6 @@ from lockstep.tags import SecretKind
 STEPS: Final = ("generate", "apply_db", "update_secrets", "audit")
 WRITERS = frozenset({"generate", "update_secrets"})
 """The steps that change secrets in OCI. The others read there: values, and the other cloud's log."""
-TOKEN_SECONDS = 300
-"""The longest life of a token that a step may ask for."""
 ALGORITHM = "RS256"
 """The only one by which the identity domain recognises a token."""
 
@@ -70,9 +69,10 @@ def client_key_name(plan: Plan) -> str | None:
 
 
 def principals(plan: Plan, role_arn: Callable[[str], str]) -> dict[str, str]:
-    """The principals of OCI's policies, by step: a session in OCI has the name of the role that asked for it."""
-    if not isinstance(plan.runners.aws.compile(), FederationToOci):
-        return {}
+    """The principals of OCI's policies, by step: a session in OCI has the name of the role that asked for it.
+
+    They are told with keys, too, so that OCI can know them before the plan changes over to sessions.
+    """
     return {step: role_arn(step) for step in steps_in_oci(plan)}
 
 

@@ -19,6 +19,7 @@ from cdk.canary import Canary
 from cdk.nag import acknowledge
 from cdk.settings import LONGEST_ALARM, Settings
 from lockstep.plan import Plan
+from lockstep.runner_keys import KEY_AGE
 from lockstep.stack_names import canary_alarm_name
 from lockstep.watch import EVERY, LEAD_INTERVALS, namespace
 
@@ -26,7 +27,6 @@ _PERIOD = Duration.seconds(EVERY.total_seconds())
 _HOUR = timedelta(hours=1)
 _UNWITNESSED = timedelta(hours=3)
 """Each cloud looks at the other's log every hour, or at its next trigger (protocol E15)."""
-KEY_AGE = timedelta(days=90)
 _PERIODS_OF_AN_HOUR = _HOUR // EVERY
 # A new alarm has no data, and must not be red. That the watch is silent is told by one alarm alone.
 _MISSING = cloudwatch.TreatMissingData.MISSING

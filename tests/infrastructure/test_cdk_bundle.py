@@ -137,7 +137,7 @@ def test_it_holds_only_what_a_function_needs(content: Path) -> None:
     assert not names & {"pydantic", "pydantic_core", "ruamel", "durationpy"}
     assert not (content / "lockstep" / "cli").exists()
     services = {f.name for f in (content / "botocore" / "data").iterdir() if f.is_dir()}
-    assert services == {"dynamodb", "events", "kms", "s3", "secretsmanager", "stepfunctions", "sts"}
+    assert services == {"dynamodb", "events", "iam", "kms", "s3", "secretsmanager", "stepfunctions", "sts"}
     assert sum(f.stat().st_size for f in content.rglob("*") if f.is_file()) < 10_000_000
 
 
