@@ -19,6 +19,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from lockstep.model import LockRecord, Schedule
+from lockstep.runner_keys import KEY_AGE
 from lockstep.standby import DISTRUST_INTERVALS
 from lockstep.timing import CLOCK_SKEW
 
@@ -26,6 +27,8 @@ EVERY = timedelta(minutes=5)
 """How often the table is looked at."""
 LEAD_INTERVALS = DISTRUST_INTERVALS + 3
 """After one failure the standby leads for three intervals, and AWS rotates in the fourth (protocol R8)."""
+KEY_AGE_METRIC = "KeyAgeDays"
+_DAY = timedelta(days=1)
 SHOWN = 20
 """So many ids of a kind are written; of the others their number."""
 COUNTED = (
@@ -58,7 +61,8 @@ class Found:
     """What a look at the table has found.
 
     Attributes:
-        metrics: Numbers, by the name of their metric. A name that ends in `Seconds` has that unit, others count.
+        metrics: Numbers, by the name of their metric. A name that ends in `Seconds` has that unit, one in `Days` has
+            none that CloudWatch knows, others count.
         ids: What they count, by the same name: credentials, or databases as `credential: database`.
         others: Ids that are in the table and not in the plan.
     """
@@ -105,8 +109,17 @@ class Expected:
     canary: str | None = None
 
 
-def watch(table: Table, expected: Expected, *, now: datetime) -> Found:
-    """Judge the records of a plan's credentials."""
+def watch(
+    table: Table, expected: Expected, *, now: datetime, keys: Mapping[str, datetime | str] | None = None
+) -> Found:
+    """Judge the records of a plan's credentials.
+
+    Args:
+        table: What the lock table holds.
+        expected: What should go on.
+        now: The time.
+        keys: When the long-lived keys of the runners were made, or the name of the error for which that is not known.
+    """
     ids: dict[str, list[str]] = {name: [] for name in COUNTED}
     oldest_due, unwitnessed = timedelta(), timedelta()
     for credential in expected.credentials:
@@ -132,8 +145,9 @@ def watch(table: Table, expected: Expected, *, now: datetime) -> Found:
             "OldestDueSeconds": oldest_due.total_seconds(),
             "UnwitnessedSeconds": unwitnessed.total_seconds(),
             **_canary(table, expected, now),
+            **_age(keys or {}, now),
         },
-        ids={name: found for name, found in ids.items() if found},
+        ids={name: found for name, found in (ids | _old(keys or {}, now)).items() if found},
         others=sorted({*table.records, *table.unreadable} - {c.id for c in expected.credentials}),
     )
 
@@ -150,6 +164,22 @@ def _canary(table: Table, expected: Expected, now: datetime) -> Mapping[str, flo
     """How long ago AWS last finished a rotation of the canary; no number where it never did, or nothing shows it."""
     record = table.records.get(expected.canary or "")
     return {"CanarySeconds": (now - record.led_at).total_seconds()} if record and record.led_at else {}
+
+
+def _age(keys: Mapping[str, datetime | str], now: datetime) -> Mapping[str, float]:
+    """How old the oldest key is, in days; no number where there is none, or no age is known."""
+    ages = [(now - made_at) / _DAY for made_at in keys.values() if isinstance(made_at, datetime)]
+    return {KEY_AGE_METRIC: round(max(ages), 2)} if ages else {}
+
+
+def _old(keys: Mapping[str, datetime | str], now: datetime) -> dict[str, list[str]]:
+    """The keys that are to be replaced, and those whose age is not known."""
+    told = [
+        f"{key}: {made_at}" if isinstance(made_at, str) else f"{key}: {(now - made_at).days} days"
+        for key, made_at in sorted(keys.items())
+        if isinstance(made_at, str) or now - made_at >= KEY_AGE
+    ]
+    return {KEY_AGE_METRIC: told}
 
 
 def _kinds(record: LockRecord, credential: Watched, expected: Expected, now: datetime) -> Iterable[str]:

@@ -1,17 +1,20 @@
-"""The Lambda face of `lockstep.watch`: one scan of the lock table, one line in the log.
+"""The Lambda face of `lockstep.watch`: a scan of the lock table, the ages of keys, a line in the log.
 
 It imports no store and no database: it starts every five minutes, often cold.
 """
 
 import sys
-from functools import cache
+from datetime import datetime
+from functools import cache, partial
 from typing import Any
 
 from functions.face import LambdaContext
 from functions.watch.report import line
 from lockstep.aws.clients import aws_client
 from lockstep.aws.dynamodb_table import read_table
-from lockstep.errors import InvalidRequestError
+from lockstep.aws.key_age import oldest_access_key, stored_at
+from lockstep.compiled import ApiKeys, ClientSecret, CompiledPlan, FederationToOci
+from lockstep.errors import InvalidRequestError, LockstepError
 from lockstep.scope import Scope, check_scope
 from lockstep.shapes import Message, ShapeError
 from lockstep.system import SystemClock
@@ -61,7 +64,8 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any] | N
         raise InvalidRequestError from None
     with Scope(clock, ends_at=ends_at).open():
         index = hosted_source().index
-        table = read_table(_client(index.plan.lock.region), index.plan.lock.table)
+        table = read_table(_client("dynamodb", index.plan.lock.region), index.plan.lock.table)
+        keys = _keys(index.plan, request.oci_runner_user)
     expected = Expected(
         credentials=index.credentials,
         schedules=request.schedules,
@@ -70,11 +74,41 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any] | N
     )
     now = clock.now()
     # Unlike a record of the logger, a line on the standard output reaches CloudWatch as it is.
-    sys.stdout.write(line(watch(table, expected, now=now), stack=request.stack, now=now) + "\n")
+    found = watch(table, expected, now=now, keys=keys)
+    sys.stdout.write(line(found, stack=request.stack, now=now) + "\n")
     sys.stdout.flush()
     return None
 
 
+def _keys(plan: CompiledPlan, user: str | None) -> dict[str, datetime | str]:
+    """When each key of a runner was made that AWS can date. One that cannot be had must not silence the watch."""
+    asked: dict[str, partial[datetime | None]] = {}
+    for secret in _secrets(plan):
+        client = _client("secretsmanager", plan.region_of(secret))
+        asked[secret] = partial(stored_at, client, secret)
+    if user:
+        asked[f"access key of {user}"] = partial(oldest_access_key, _client("iam", plan.lock.region), user)
+    found: dict[str, datetime | str] = {}
+    for name, ask in asked.items():
+        try:
+            made_at = ask()
+        except LockstepError as error:
+            found[name] = type(error).__name__
+        else:
+            found |= {name: made_at} if made_at else {}
+    return found
+
+
+def _secrets(plan: CompiledPlan) -> set[str]:
+    """The secrets in AWS with what the AWS runner proves itself with."""
+    match plan.to_oci:
+        case ApiKeys(writer=writer, reader=reader):
+            return {writer, reader}
+        case FederationToOci(client=ClientSecret(secret=secret)):
+            return {secret}
+    return set()
+
+
 @cache
-def _client(region: str) -> Any:  # noqa: ANN401 - botocore makes its clients' types at run time
-    return aws_client("dynamodb", region, before_send=check_scope)
+def _client(service: str, region: str) -> Any:  # noqa: ANN401 - botocore makes its clients' types at run time
+    return aws_client(service, region, before_send=check_scope)

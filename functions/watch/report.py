@@ -35,4 +35,6 @@ def line(found: Found, *, stack: str, now: datetime) -> str:
 
 
 def _unit(name: str) -> str:
+    if name.endswith("Days"):
+        return "None"
     return "Seconds" if name.endswith("Seconds") else "Count"

@@ -11,7 +11,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from lockstep.cli import history, outlook, reading
+from lockstep.cli import history, key_ages, outlook, reading
 from lockstep.cli.forecast import Forecast, forecast, in_step, waits_for
 from lockstep.cli.history import Run, last_runs
 from lockstep.cli.operator import operator
@@ -111,6 +111,8 @@ def status(
     It reads no password: the names of the versions say which generation they hold. They do not say what a secret holds
     that Lockstep did not write: whether that is a login or a placeholder is told with --read-values.
 
+    Where a runner reaches the other cloud with a long-lived key, its age is shown; from 90 days on it is old.
+
     Of many credentials --summary tells which need a look; -c 'team/*' then looks at these, several at the same time.
 
     docs/status.schema.json says what --json prints; later versions only add fields and values.
@@ -159,15 +161,18 @@ def _look(
     looks = [partial(looked_at, plan, clouds, c, records[c.id], now, depth=depth) for c in wanted]
     states = clouds.side_by_side(looks) if len(looks) > FEW else [look() for look in looks]
     found = usage_at(usage, now=now) if usage else None
+    keys = key_ages.ages(plan, clouds)
     if as_json:
         documents = [document(s, now) | (usage_document(found, s.record) if found else {}) for s in states]
         problems = problems_document(found) if found else {}
-        print_json({"in_step": all(s.is_in_step for s in states), "credentials": documents} | problems)
+        told = {"keys": [age.document(now) for age in keys]}
+        print_json({"in_step": all(s.is_in_step for s in states), "credentials": documents} | told | problems)
     else:
         for state in states:
             _show(state, now)
             if found:
                 show_usage(found, state.record, now)
+        key_ages.show(plan, keys, now)
     if found:
         show_problems(found)
     codes = {s.exit_code for s in states}

@@ -111,7 +111,8 @@ def test_a_step_has_its_ports_before_it_loads_an_adapter(step: str, plan: Path) 
 
 def test_the_watch_loads_the_client_of_its_table_only(plan: Path) -> None:
     loaded = _loaded(
-        "import functions.watch.handler as watch; watch._client(watch.hosted_source().index.plan.lock.region)",
+        "import functions.watch.handler as watch; "
+        "watch._client('dynamodb', watch.hosted_source().index.plan.lock.region)",
         plan,
     )
     assert "botocore" in loaded
