@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
+from itertools import chain
 from pathlib import Path
 
 from rich.console import Console
@@ -115,7 +116,8 @@ def main(*, serves: bool = False) -> int:
             _tell(Line("Verifying every audit entry's signature and the chains, as an auditor does …"))
             chains = estate.verify()
             _write_report(estate.plan, chains)
-    return tell_end(story, applications, chains, seconds=time.monotonic() - began)
+    keys = len(list(estate.plan.runners.keys))
+    return tell_end(story, applications, chains, seconds=time.monotonic() - began, runner_keys=keys)
 
 
 def _tell(line: Line) -> None:
@@ -237,7 +239,12 @@ def _write_report(plan: Plan, chains: dict[str, list[Verification]]) -> None:
 
 
 def tell_end(
-    story: Story, applications: Applications, chains: dict[str, list[Verification]], *, seconds: float
+    story: Story,
+    applications: Applications,
+    chains: dict[str, list[Verification]],
+    *,
+    seconds: float,
+    runner_keys: int,
 ) -> int:
     """Tell the end; the exit code."""
     for credential_id, verifications in chains.items():
@@ -248,7 +255,9 @@ def tell_end(
                 f"{v.witnessed} of them witnessed by the other cloud: {verdict}"
             )
             _tell(Line(text, 2, "green" if v.verified else "bold red"))
-    found = figures(story, applications, (v for vs in chains.values() for v in vs), seconds=seconds)
+    found = figures(
+        story, applications, chain.from_iterable(chains.values()), seconds=seconds, runner_keys=runner_keys
+    )
     failed = failures(story, applications, found)
     for line in sentences(found, failed, applications=len(applications.all), report=REPORT):
         _tell(Line(""))

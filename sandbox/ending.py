@@ -12,9 +12,22 @@ Figures = dict[str, Any]
 
 
 def figures(
-    story: Story, applications: Applications, verifications: Iterable[Verification], *, seconds: float
+    story: Story,
+    applications: Applications,
+    verifications: Iterable[Verification],
+    *,
+    seconds: float,
+    runner_keys: int,
 ) -> Figures:
-    """The last line of the demo, for other programs."""
+    """The last line of the demo, for other programs.
+
+    Args:
+        story: What was done.
+        applications: What logged in meanwhile.
+        verifications: Of every audit chain.
+        seconds: How long it took.
+        runner_keys: With how many long-lived keys the runners proved themselves in the other cloud.
+    """
     rotated, verified = [run for run in story.runs if run.outcome == "rotated"], list(verifications)
     return {
         "rotations": len(rotated),
@@ -27,6 +40,7 @@ def figures(
         "audit_entries": sum(len(v.entries) for v in verified),
         "audit_witnesses": sum(v.witnessed for v in verified),
         "audit_verified": all(v.verified for v in verified),
+        "long_lived_runner_keys": runner_keys,
         "slowest_login_ms": round(max(a.slowest_seconds for a in applications.all) * 1000),
         "seconds": round(seconds, 1),
     }
@@ -59,7 +73,8 @@ def sentences(found: Figures, failed: list[str], *, applications: int, report: P
     """
     happened = (
         f"What happened: in {found['seconds']:.0f} seconds AWS rotated {found['by_aws']} times and OCI "
-        f"{found['by_oci']} times, while {applications} applications logged in {found['logins']:,} times and "
+        f"{found['by_oci']} times, with {found['long_lived_runner_keys'] or 'no'} long-lived keys between them, "
+        f"while {applications} applications logged in {found['logins']:,} times and "
         "functions, a store and a database failed on purpose."
     )
     proven = (

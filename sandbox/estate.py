@@ -38,31 +38,16 @@ from sandbox.databases.front import DatabaseFront, TlsServer, database_fronts
 from sandbox.event_estate import EventEstate, make_event_estate
 from sandbox.first_day import activate
 from sandbox.http_front import aws_front, oci_front
+from sandbox.identities import OCI_FUNCTION, Identities, Way, make_identities
 from sandbox.oci import OciSandbox, write_config_file
 from sandbox.oci.resources import create_audit_bucket, create_ring, create_secret, restore_audit_objects
 from sandbox.outside import Outside, StoreName, lets_in
-from sandbox.plans import AUDIT_BUCKET, AWS_KEY_SECRET, LOCK_TABLE, MAC_SECRET, OCI_KEY_SECRET, Document
+from sandbox.plans import AUDIT_BUCKET, LOCK_TABLE, MAC_SECRET, Document
 from sandbox.servers import login_text, make_database, planned, provision, set_password
 from sandbox.steps import deploy_state_machine, register_functions
 from sandbox.wire import Wire
 
 PLACEHOLDER = json.dumps({"placeholder": True})
-RUNNERS_MAY = (
-    "SECRET_INSPECT",
-    "SECRET_READ",
-    "SECRET_UPDATE",
-    "SECRET_VERSION_INSPECT",
-    "SECRET_VERSION_DELETE",
-    "SECRET_BUNDLE_READ",
-)
-"""All that the policies give either runner in OCI, in the compartment of the rings."""
-FUNCTION_MAY = (
-    *("SECRET_INSPECT", "SECRET_BUNDLE_READ", "OBJECT_CREATE", "OBJECT_INSPECT"),
-    *("FN_FUNCTION_READ", "FN_INVOCATION"),
-)
-"""All that its policy gives the OCI function in Lockstep's own compartment."""
-WITNESS_MAY = ("OBJECT_INSPECT", "OBJECT_READ")
-"""All that its policy gives the AWS runner there, on the audit bucket."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +61,7 @@ class Settings:
         timeouts: Of the AWS runner.
         clock: The AWS runner's.
         events: Whether the plan sends events.
+        way: How the runners prove themselves in the other cloud, where there is one.
         admins: The credential that is a server's rotator admin, by the server's name; for all others secrets have it.
     """
 
@@ -85,6 +71,7 @@ class Settings:
     timeouts: Timeouts = field(default_factory=Timeouts)
     clock: Clock = field(default_factory=SystemClock)
     events: bool = False
+    way: Way = Way.SESSIONS
     admins: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -114,6 +101,7 @@ class Estate:
         fronts: Those in front of the servers, where there is a wire.
         outside: Reads the stores and the lock table.
         machine_arn: The state machine, made from `statemachine.asl.json`.
+        identities: Who the runners are.
         function_environment: What the OCI function is started with.
         confidential: Texts that must not be shown, besides the values of the credentials.
         event_estate: Where events go; None where the plan sends none.
@@ -130,6 +118,7 @@ class Estate:
     fronts: Mapping[str, DatabaseFront]
     outside: Outside
     machine_arn: str
+    identities: Identities
     function_environment: Mapping[str, str]
     confidential: Sequence[str] = field(repr=False)
     event_estate: EventEstate | None = None
@@ -210,8 +199,12 @@ def running_estate(
     """
     with ExitStack() as stack:
         folder = folder or Path(stack.enter_context(temporary_folder()))
-        aws = stack.enter_context(aws or AwsSandbox())
-        oci = stack.enter_context(oci or OciSandbox())
+        aws = aws or AwsSandbox(names=oci.names if oci else None)
+        oci = oci or OciSandbox(names=aws.names)
+        if aws.names is not oci.names:
+            raise ValueError("each cloud reads the other one's documents by name, so they share their names")
+        stack.enter_context(aws)
+        stack.enter_context(oci)
         stack.enter_context(running(*servers.values()))
         fronts = stack.enter_context(database_fronts(wire, _with_tls(servers))) if wire else {}
         addresses = _own_addresses(aws, oci, servers)
@@ -223,16 +216,14 @@ def running_estate(
                 oci=f"http://127.0.0.1:{stack.enter_context(oci_front(wire, oci))}",
                 ports={name: front.port for name, front in fronts.items()},
             )
-        oci.identity.permit("lockstep-function", *FUNCTION_MAY, compartment=oci.own_compartment_id)
-        function_key = oci.new_api_key("lockstep-function", *RUNNERS_MAY, compartment=oci.compartment_id)
-        oci.identity.permit("lockstep-aws", *WITNESS_MAY, compartment=oci.own_compartment_id)
-        runner_key = oci.new_api_key("lockstep-aws", *RUNNERS_MAY, compartment=oci.compartment_id)
+        way = settings.way if "oci" in settings.clouds else Way.KEY
+        identities = make_identities(aws, oci, way)
         rotators = {name: Login(ROTATOR, SecretStr(secrets.token_urlsafe(24))) for name in servers}
-        mac_key = _fill_aws(aws, rotators, runner_key)
+        mac_key = _fill_aws(aws, rotators, identities.in_aws)
         event_estate = make_event_estate(aws, oci) if settings.events else None
         if event_estate:
-            oci.identity.permit("lockstep-function", "ONS_TOPIC_PUBLISH", compartment=oci.own_compartment_id)
-        confidential = _fill_oci(oci, rotators, settings.audit_tier)
+            oci.identity.permit(OCI_FUNCTION, "ONS_TOPIC_PUBLISH", compartment=oci.own_compartment_id)
+        audit_key = _fill_oci(oci, rotators, identities.in_oci, settings.audit_tier)
 
         def write(file_name: str, ports: Mapping[str, int]) -> Path:
             names = plans.OciNames(
@@ -252,6 +243,7 @@ def running_estate(
                 region=aws.region,
                 mac_key=mac_key,
                 oci=names if "oci" in settings.clouds else None,
+                runners=identities.section,
                 events=settings.events,
             )
             return plans.write_plan(folder / file_name, document)
@@ -287,19 +279,20 @@ def running_estate(
             fronts=fronts,
             outside=Outside(aws, oci, slots=settings.slots),
             event_estate=event_estate,
-            machine_arn=_deploy(aws, settings, wire.side_by_side if wire else at_the_same_time),
+            machine_arn=_deploy(aws, settings, identities, wire.side_by_side if wire else at_the_same_time),
+            identities=identities,
             function_environment={
                 "AWS_ENDPOINT_URL": addresses.aws,
                 "AWS_EC2_METADATA_DISABLED": "true",
                 OCI_ENDPOINT_VARIABLE: addresses.oci,
                 wiring.PLAN_VARIABLE: str(plan_file),
-                CONFIG_FILE_VARIABLE: str(write_config_file(folder, "function", function_key)),
+                CONFIG_FILE_VARIABLE: str(write_config_file(folder, "function", identities.function_key)),
                 **{name: value for name, value in os.environ.items() if name.startswith("OTEL_")},
             },
             confidential=[
-                *confidential,
+                audit_key,
+                *identities.confidential,
                 *(login.password.reveal() for login in rotators.values()),
-                *(key["key_content"].splitlines()[5] for key in (function_key, runner_key)),
             ],
         )
 
@@ -326,35 +319,25 @@ def _with_tls(servers: Mapping[str, DatabaseServer]) -> dict[str, TlsServer]:
     return found
 
 
-def _fill_aws(aws: AwsSandbox, rotators: Mapping[str, Login], oci_key: Mapping[str, str]) -> str:
+def _fill_aws(aws: AwsSandbox, rotators: Mapping[str, Login], texts: Mapping[str, str]) -> str:
     """Make what the stack makes, and the secrets that people make for the AWS runner; the MAC key's ARN."""
-    fields = {name: oci_key[name] for name in ("tenancy", "user", "fingerprint", "region")}
+    admins = {plans.admin_secret(name): login_text(login) for name, login in rotators.items()}
     resources = create_resources(
-        aws,
-        lock_table=LOCK_TABLE,
-        audit_bucket=AUDIT_BUCKET,
-        secrets={
-            **{plans.admin_secret(name): login_text(login) for name, login in rotators.items()},
-            OCI_KEY_SECRET: json.dumps({**fields, "private_key": oci_key["key_content"]}),
-        },
+        aws, lock_table=LOCK_TABLE, audit_bucket=AUDIT_BUCKET, secrets={**admins, **texts}
     )
     return resources.mac_key_arn
 
 
-def _fill_oci(oci: OciSandbox, rotators: Mapping[str, Login], audit_tier: str) -> list[str]:
-    """Make what Terraform makes, and the secrets that people make for the OCI runner; what is confidential in them."""
+def _fill_oci(
+    oci: OciSandbox, rotators: Mapping[str, Login], texts: Mapping[str, str], audit_tier: str
+) -> str:
+    """Make what Terraform makes, and the secrets that people make for the OCI runner; the MAC key."""
     create_audit_bucket(oci, AUDIT_BUCKET, tier=audit_tier)
-    secret_access_key = secrets.token_urlsafe(30)
     mac_key = base64.b64encode(secrets.token_bytes(48)).decode()
-    access_key = {"access_key_id": "AKIALOCKSTEP", "secret_access_key": secret_access_key}
-    texts = {
-        AWS_KEY_SECRET: json.dumps(access_key),
-        MAC_SECRET: mac_key,
-        **{plans.admin_secret(name): login_text(login) for name, login in rotators.items()},
-    }
-    for name, text in texts.items():
+    admins = {plans.admin_secret(name): login_text(login) for name, login in rotators.items()}
+    for name, text in {MAC_SECRET: mac_key, **admins, **texts}.items():
         create_secret(oci, name, text.encode(), compartment=oci.own_compartment_id)
-    return [secret_access_key, mac_key]
+    return mac_key
 
 
 def _hand_over(
@@ -376,11 +359,12 @@ def _hand_over(
         create_ring(oci, name, text, slots=slots)
 
 
-def _deploy(aws: AwsSandbox, settings: Settings, workers: SideBySide) -> str:
+def _deploy(aws: AwsSandbox, settings: Settings, identities: Identities, workers: SideBySide) -> str:
     """Register the functions and make the state machine; its ARN."""
 
-    def ports(credential_id: str) -> Ports:
-        runner = wiring.hosted_runner(AWS_RUNNER, settings.timeouts, settings.clock, workers)
+    def ports(function: str, credential_id: str) -> Ports:
+        identity = identities.of_functions[function]
+        runner = wiring.hosted_runner(identity, settings.timeouts, settings.clock, workers)
         return runner.ports(credential_id)
 
     register_functions(aws, ports)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from sandbox.aws import AwsSandbox
+from sandbox.aws import AwsSandbox, query
 from sandbox.oci import OciSandbox
 from sandbox.oci.routes import target_of
 from sandbox.oci.wire import HttpServer, Reply, Request
@@ -47,8 +47,8 @@ class AwsFront:
         """Serve one request."""
         connection: socket.socket = environ["werkzeug.socket"]
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        target, operation, nested = _asked(environ)
         body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        target, operation, nested = _asked(environ, body)
 
         def effect() -> tuple[str, Any, list[bytes]]:
             return _answer(self._behind, environ, body)
@@ -90,12 +90,14 @@ def _answer(
     return said[0], said[1], read
 
 
-def _asked(environ: "WSGIEnvironment") -> tuple[str, str, bool]:
+def _asked(environ: "WSGIEnvironment", body: bytes) -> tuple[str, str, bool]:
     path, method = environ["PATH_INFO"], environ["REQUEST_METHOD"]
     if invoked := _INVOKE.fullmatch(path):
         return "lambda", f"invoke {invoked[1]}", True
     scope = _SCOPE.search(environ.get("HTTP_AUTHORIZATION", ""))
     service = scope[1] if scope else "?"
+    if form := query.read({**environ, "wsgi.input": BytesIO(body)}):
+        return form.service or "sts", form.action, False
     operation = environ.get("HTTP_X_AMZ_TARGET", "").rpartition(".")[2]
     return service, operation or f"{method} object", False
 

@@ -71,6 +71,7 @@ def plan_document(
     region: str = AWS_REGION,
     mac_key: str = MAC_KEY,
     oci: OciNames | None = None,
+    runners: Document | None = None,
     events: bool = False,
 ) -> Document:
     """A plan.
@@ -81,6 +82,7 @@ def plan_document(
         region: The AWS region of everything.
         mac_key: The KMS key that signs the audit log.
         oci: The second store, audit log and runner; None for a plan with AWS only.
+        runners: Who the runners are in the other cloud; by default each has a key.
         events: Whether events are sent, in each cloud.
     """
     document: Document = {
@@ -108,7 +110,7 @@ def plan_document(
             "region": OCI_REGION,
             "mac_secret": MAC_SECRET,
         }
-        document["runners"] = {
+        document["runners"] = runners or {
             "aws": {"oci_key_secret": OCI_KEY_SECRET},
             "oci": {"aws_key_secret": AWS_KEY_SECRET},
         }

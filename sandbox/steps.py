@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from lockstep.ports import Ports
@@ -19,18 +20,17 @@ FUNCTION_TIMEOUT_SECONDS = 60.0
 FLEET_ROLE = "lockstep-fleet"
 
 
-def register_functions(aws: AwsSandbox, ports: Callable[[str], Ports]) -> None:
+def register_functions(aws: AwsSandbox, ports: Callable[[str, str], Ports]) -> None:
     """Let the handlers answer as functions.
 
     Args:
         aws: Runs already.
-        ports: Those of a credential, asked at each call.
+        ports: Those of a function, by its name, and a credential, asked at each call.
     """
     for function in FUNCTIONS.values():
         module = importlib.import_module(f"functions.{function}.handler")
-        aws.lambda_host.register_handler(
-            function, module.handler.over(ports, leave=_stay), timeout_seconds=FUNCTION_TIMEOUT_SECONDS
-        )
+        handler = module.handler.over(partial(ports, function), leave=_stay)
+        aws.lambda_host.register_handler(function, handler, timeout_seconds=FUNCTION_TIMEOUT_SECONDS)
 
 
 def deploy_state_machine(aws: AwsSandbox, *, lock_table: str) -> str:

@@ -8,6 +8,7 @@ page on the claims
 import json
 import uuid
 from datetime import UTC, datetime
+from functools import cache
 from threading import Lock
 from typing import TYPE_CHECKING, Final
 
@@ -89,7 +90,7 @@ class WebIdentity:
         """Let STS issue tokens, and serve the issuer's documents."""
         with self._lock:
             if not self._generations:
-                self._generations.append(SigningKeys(0))
+                self._generations.append(_first_keys())
             self._enabled = True
         self._names.serve(self.host, self._document)
 
@@ -231,6 +232,12 @@ class WebIdentity:
     def _demand_enabled(self) -> None:
         if not self._enabled:
             raise QueryError("FeatureDisabled", "Outbound web identity federation is not enabled", 404)
+
+
+# Making them takes as long as a hundred calls: one pair a process will do. They are of the issuers' own names.
+@cache
+def _first_keys() -> SigningKeys:
+    return SigningKeys(0)
 
 
 def _demand_signature(asked: QueryRequest) -> Response:

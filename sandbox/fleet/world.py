@@ -35,9 +35,10 @@ from sandbox.aws.deployed import DeployedStack
 from sandbox.cdk_cli import CdkCli
 from sandbox.databases import CertificateAuthority, DatabaseServer, running
 from sandbox.deploy_local import MAC_KEY, STACK, DeployedWorld, encryption_key, planned_in, timed
-from sandbox.estate import RUNNERS_MAY, WITNESS_MAY, environment, temporary_folder
+from sandbox.estate import environment, temporary_folder
 from sandbox.first_day import activate, enrol
 from sandbox.fleet.plan import credentials, sample
+from sandbox.identities import RUNNERS_MAY, WITNESS_MAY
 from sandbox.oci import OciSandbox, write_config_file
 from sandbox.oci.resources import create_audit_bucket
 from sandbox.outside import Outside

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
+from functools import cache
 from typing import Final
 from urllib.parse import parse_qsl
 
@@ -355,9 +355,15 @@ class IdentityDomain:
     def _seconds(self) -> int:
         return int(self._clock.now().astimezone(UTC).timestamp())
 
-    @cached_property
+    @property
     def _key(self) -> rsa.RSAPrivateKey:
-        return new_private_key()
+        return _key_of_sessions()
+
+
+# Making one takes as long as a hundred calls: one a process will do, since a domain knows the sessions that it gave.
+@cache
+def _key_of_sessions() -> rsa.RSAPrivateKey:
+    return new_private_key()
 
 
 def _form(call: Call) -> dict[str, str]:

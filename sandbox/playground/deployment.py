@@ -5,14 +5,13 @@ What exists already stays as it is, so it can be run again with a changed plan.
 """
 
 import base64
-import json
 import secrets
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 from lockstep import wiring
-from lockstep.identity import AWS_RUNNER, CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
+from lockstep.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
 from lockstep.model import ROTATOR, AdminSecret, Credential, Engine, Login, SecretStr
 from lockstep.plan import Plan
 from lockstep.plan_file import load_source
@@ -23,15 +22,16 @@ from sandbox.aws.resources import create_audit_bucket, create_lock_table, create
 from sandbox.databases import DatabaseServer
 from sandbox.estate import PLACEHOLDER
 from sandbox.fn import running_function
+from sandbox.identities import Identities
 from sandbox.oci import resources as in_oci
 from sandbox.oci import write_config_file
+from sandbox.plans import AWS_KEY_SECRET, OCI_KEY_SECRET
 from sandbox.playground.world import World
 from sandbox.servers import engine_of, login_text
 from sandbox.steps import deploy_state_machine, register_functions
 
 DEPLOYED = "deployed.yaml"
 """The plan that the runners have, beside the one that the person edits."""
-ACCESS_KEY = {"access_key_id": "AKIALOCKSTEP", "secret_access_key": "of-the-sandbox"}
 
 
 def deploy(world: World, plan_file: Path) -> Iterator[str]:
@@ -64,9 +64,7 @@ def _aws(world: World, plan: Plan) -> Iterator[str]:
         kms.create_alias(AliasName=audit.mac_key, TargetKeyId=create_mac_key(kms))
         yield f"AWS: key {audit.mac_key}"
     for name in plan.runners.aws.secrets.values():
-        fields = {key: world.runner_key[key] for key in ("tenancy", "user", "fingerprint", "region")}
-        text = json.dumps({**fields, "private_key": world.runner_key["key_content"]})
-        yield from _secret_in_aws(world, name, text)
+        yield from _secret_in_aws(world, name, world.keys.in_aws[OCI_KEY_SECRET])
     for credential in plan.credentials:
         for name in _secrets(credential):
             yield from _secret_in_aws(world, name, PLACEHOLDER)
@@ -87,8 +85,8 @@ def _oci(world: World, plan: Plan, vault: OciVault) -> Iterator[str]:
     if plan.audit.oci:
         mac_key = base64.b64encode(secrets.token_bytes(48)).decode()
         yield from _secret_in_oci(world, plan.audit.oci.mac_secret, mac_key)
-    if plan.runners.oci:
-        yield from _secret_in_oci(world, plan.runners.oci.aws_key_secret or "", json.dumps(ACCESS_KEY))
+    for name in plan.runners.oci.secrets.values() if plan.runners.oci else ():
+        yield from _secret_in_oci(world, name, world.keys.in_oci[AWS_KEY_SECRET])
 
 
 def _admins(world: World, plan: Plan) -> Iterator[str]:
@@ -153,7 +151,7 @@ def _runners(world: World, plan: Plan, deployed: Path) -> None:
     _serve(world, plan)
     world.function = None
     if plan.runners.oci:
-        config = write_config_file(world.files.folder, "oci-function", dict(world.function_key))
+        config = write_config_file(world.files.folder, "oci-function", _identities(world, plan).function_key)
         variables = {
             "AWS_ENDPOINT_URL": world.aws.url,
             "AWS_EC2_METADATA_DISABLED": "true",
@@ -166,7 +164,13 @@ def _runners(world: World, plan: Plan, deployed: Path) -> None:
 
 def _serve(world: World, plan: Plan) -> None:
     """Let the functions of AWS run under a plan."""
-    runner = wiring.Runner(
-        plan, AWS_RUNNER, endpoints=wiring.endpoints_from_environment(), before_send=check_scope
-    )
-    register_functions(world.aws, runner.ports)
+    endpoints = wiring.endpoints_from_environment()
+    runners = {
+        function: wiring.Runner(plan, identity, endpoints=endpoints, before_send=check_scope)
+        for function, identity in _identities(world, plan).of_functions.items()
+    }
+    register_functions(world.aws, lambda function, credential_id: runners[function].ports(credential_id))
+
+
+def _identities(world: World, plan: Plan) -> Identities:
+    return world.sessions if plan.runners.aws.federation else world.keys

@@ -12,8 +12,9 @@ from lockstep.model import DatabaseServer as PlannedServer
 from lockstep.wiring import PLAN_VARIABLE
 from sandbox.aws import AwsSandbox
 from sandbox.databases import CertificateAuthority, DatabaseServer, running
-from sandbox.estate import FUNCTION_MAY, RUNNERS_MAY, WITNESS_MAY, environment
+from sandbox.estate import environment
 from sandbox.fn import FunctionProcess
+from sandbox.identities import Identities, Way, make_identities
 from sandbox.oci import OciSandbox, write_config_file
 from sandbox.playground.files import CONTROL, Files
 from sandbox.servers import default_servers, engine_of
@@ -30,8 +31,8 @@ class World:
     Attributes:
         files: The folder.
         servers: By their name, which is also that of their database.
-        function_key: The SDK config of the OCI function.
-        runner_key: That of the AWS runner.
+        sessions: Who the runners are under a plan with sessions.
+        keys: Who they are under one with keys.
         function: The OCI function, once a plan was deployed there.
     """
 
@@ -39,8 +40,8 @@ class World:
     aws: AwsSandbox
     oci: OciSandbox
     servers: Mapping[str, DatabaseServer]
-    function_key: Mapping[str, str]
-    runner_key: Mapping[str, str]
+    sessions: Identities
+    keys: Identities
     function: FunctionProcess | None = None
     deployed: ExitStack = field(default_factory=ExitStack)
 
@@ -86,17 +87,15 @@ def running_world(files: Files, control: Path) -> Iterator[World]:
     servers = default_servers(CertificateAuthority(files.folder))
     with ExitStack() as stack:
         aws = stack.enter_context(AwsSandbox())
-        oci = stack.enter_context(OciSandbox())
+        oci = stack.enter_context(OciSandbox(names=aws.names))
         stack.enter_context(running(*servers.values()))
-        oci.identity.permit("lockstep-function", *FUNCTION_MAY, compartment=oci.own_compartment_id)
-        oci.identity.permit("lockstep-aws", *WITNESS_MAY, compartment=oci.own_compartment_id)
         world = World(
             files=files,
             aws=aws,
             oci=oci,
             servers=servers,
-            function_key=oci.new_api_key("lockstep-function", *RUNNERS_MAY, compartment=oci.compartment_id),
-            runner_key=oci.new_api_key("lockstep-aws", *RUNNERS_MAY, compartment=oci.compartment_id),
+            sessions=make_identities(aws, oci, Way.SESSIONS),
+            keys=make_identities(aws, oci, Way.KEY),
         )
         for name, server in servers.items():
             files.write_application(name, make_application(name, server))

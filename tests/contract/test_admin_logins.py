@@ -17,7 +17,7 @@ from lockstep.system import SystemClock
 from lockstep.timeouts import Timeouts
 from sandbox import plans
 from sandbox.aws.server import AwsSandbox
-from sandbox.estate import FUNCTION_MAY
+from sandbox.identities import FUNCTION_MAY
 from sandbox.oci import OciSandbox, write_config_file
 from sandbox.oci.resources import create_secret
 from tests.contract.aws_fixtures import KEYS

@@ -12,7 +12,7 @@ from lockstep.oci.own_function import OwnFunction
 from lockstep.plan_file import parse_plan
 from lockstep.quotas.oci import STATEMENTS
 from lockstep.stack_names import plan_bucket_name
-from sandbox.estate import FUNCTION_MAY, RUNNERS_MAY, WITNESS_MAY
+from sandbox.identities import FUNCTION_MAY, RUNNERS_MAY, WITNESS_MAY
 from tests.contract.oci_fixtures import sandbox_clients, sandbox_vault
 from tests.infrastructure.terraform.policies import Statement, matching_rules, statements
 from tests.infrastructure.terraform.stack import (

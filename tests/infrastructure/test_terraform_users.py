@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lockstep.errors import LockstepError
-from sandbox.estate import RUNNERS_MAY, WITNESS_MAY
+from sandbox.identities import RUNNERS_MAY, WITNESS_MAY
 from tests.infrastructure.terraform import steps, tenancy
 from tests.infrastructure.terraform.policies import Statement, statements
 from tests.infrastructure.terraform.stack import (

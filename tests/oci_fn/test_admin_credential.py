@@ -15,7 +15,6 @@ from lockstep import wiring
 from lockstep.cli import app as cli
 from lockstep.cli.operator import operator
 from lockstep.errors import LockstepError, StepEndedError
-from lockstep.identity import AWS_RUNNER
 from lockstep.model import Credential, DatabaseServer, Login, SecretStr, Strategy
 from lockstep.orders import Pause, Resume, Revoke
 from lockstep.ports import Database
@@ -239,8 +238,9 @@ class Sends:
 def run(estate: Estate, credential: Credential, sends: Sends) -> None:
     """A rotation in this process, as the standby's sequence does it with the AWS runner's ports."""
     estate.outside.expire_schedule(credential.id)
+    identity = estate.identities.of_functions["update_secrets"]
     runner = wiring.Runner(
-        estate.plan, AWS_RUNNER, endpoints=wiring.endpoints_from_environment(), before_send=sends
+        estate.plan, identity, endpoints=wiring.endpoints_from_environment(), before_send=sends
     )
     request = RunRequest(rotation_id=str(uuid4()), runner="aws", trigger="schedule", force=True)
     clock = SystemClock()

@@ -87,13 +87,14 @@ def estate(kinds: Sequence[str], timeouts: Timeouts = PATIENT) -> Iterator[Wired
             for kind in kinds
         ]
         clock, wire = JumpingClock(), Wire()
+        aws = AwsSandbox(retry_sleep=clock.jump, wall_clock=clock.time)
         running = stack.enter_context(
             running_estate(
                 credentials,
                 servers,
                 settings=Settings(slots=RING, timeouts=timeouts, clock=clock),
-                aws=AwsSandbox(retry_sleep=clock.jump, wall_clock=clock.time),
-                oci=OciSandbox(SandboxClock(clock.now)),
+                aws=aws,
+                oci=OciSandbox(SandboxClock(clock.now), aws.names),
                 wire=wire,
             )
         )

@@ -153,11 +153,14 @@ def end(*, refused: int = 0, problems: tuple[str, ...] = ()) -> tuple[Story, App
 
 def test_the_end_says_what_happened_what_was_proven_and_where_to_look() -> None:
     story, applications = end()
-    found = figures(story, applications, [Verification(stream="aws")], seconds=120.3)
+    found = figures(story, applications, [Verification(stream="aws")], seconds=120.3, runner_keys=0)
     happened, proven, look = sentences(
         found, failures(story, applications, found), applications=1, report=Path(PATH)
     )
-    assert "in 120 seconds AWS rotated 1 times and OCI 1 times" in happened.text
+    assert (
+        "in 120 seconds AWS rotated 1 times and OCI 1 times, with no long-lived keys between them"
+        in happened.text
+    )
     assert "1,200" in happened.text
     assert proven.text.startswith("What was proven: no login was refused, ")
     assert PATH in look.text
@@ -172,7 +175,7 @@ def test_the_end_of_a_demo_that_failed_claims_no_proof(
     refused: int, problems: tuple[str, ...], why: str
 ) -> None:
     story, applications = end(refused=refused, problems=problems)
-    found = figures(story, applications, [], seconds=1)
+    found = figures(story, applications, [], seconds=1, runner_keys=0)
     proven = sentences(found, failures(story, applications, found), applications=1, report=Path(PATH))[1]
     assert proven.text == f"What was NOT proven: {why}."
 
@@ -184,7 +187,7 @@ def test_the_last_line_is_json_with_the_same_keys(
     monkeypatch.setattr(demo, "console", Console())
     story, applications = end(refused=refused)
     chains = {"multi-cloud/app_user": [Verification(stream="aws", witnessed=1)]}
-    assert demo.tell_end(story, applications, chains, seconds=120.34) == status
+    assert demo.tell_end(story, applications, chains, seconds=120.34, runner_keys=0) == status
     output = capsys.readouterr().out
     assert ESCAPE not in output
     assert json.loads(output.splitlines()[-1]) == {
@@ -198,6 +201,7 @@ def test_the_last_line_is_json_with_the_same_keys(
         "audit_entries": 0,
         "audit_witnesses": 1,
         "audit_verified": Verification(stream="aws").verified,
+        "long_lived_runner_keys": 0,
         "slowest_login_ms": 0,
         "seconds": 120.3,
     }
