@@ -38,8 +38,6 @@ SYNC_RULE = "StepFunctionsGetEventsForStepFunctionsExecutionRule"
 """The managed rule of every state machine that awaits executions."""
 READ = ("secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue")
 """To read a secret."""
-_LOOK = ("secretsmanager:DescribeSecret", "secretsmanager:ListSecretVersionIds")
-"""To learn when its value was made."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,8 +206,8 @@ class Grants:
         return [
             allow("Scan", ["dynamodb:Scan"], [self.table_arn]),
             self._lock_key(),
-            # None of these gives a value.
-            *self.secrets("KeyAge", _LOOK, kinds),
+            # Which versions there are, and since when; no value. The secret's own date is moved by a tag, too.
+            *self.secrets("KeyAge", ["secretsmanager:ListSecretVersionIds"], kinds),
             *([allow("AccessKeyAge", ["iam:ListAccessKeys"], [arn])] if user else []),
         ]
 
