@@ -21,7 +21,7 @@ from cdk.settings import LONGEST_ALARM, Settings
 from lockstep.plan import Plan
 from lockstep.runner_keys import KEY_AGE
 from lockstep.stack_names import canary_alarm_name
-from lockstep.watch import EVERY, LEAD_INTERVALS, namespace
+from lockstep.watch import EVERY, KEY_AGE_METRIC, LEAD_INTERVALS, namespace
 
 _PERIOD = Duration.seconds(EVERY.total_seconds())
 _HOUR = timedelta(hours=1)
@@ -199,7 +199,7 @@ def rules(plan: Plan, stack: str) -> Iterator[Rule]:
     if any(plan.runners.keys):
         yield Rule(
             name="KeyAge",
-            metric=watched(stack, "KeyAgeDays"),
+            metric=watched(stack, KEY_AGE_METRIC),
             severity="ticket",
             datapoints=2,
             periods=3,
