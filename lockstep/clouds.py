@@ -117,6 +117,25 @@ class Clouds:
                 )
             return self._aws[service, region]
 
+    def sign_in(self, cloud: Cloud) -> None:
+        """Have the session that signs requests to a cloud now, and not only with the next request. A key needs none.
+
+        Raises:
+            SessionFailure, LockstepError: There is none.
+        """
+        if cloud == "aws":
+            with self._making:
+                keys = self._keys
+            if callable(keys):
+                keys()
+            return
+        from lockstep.oci.sessions import SessionSigner
+
+        with self._making:
+            signer = self._identity.oci(self).signer
+        if isinstance(signer, SessionSigner):
+            signer.renew()
+
     @cached_property
     def _keys(self) -> "Keys | None":
         return self._identity.aws(self)

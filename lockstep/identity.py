@@ -183,6 +183,23 @@ def aws_access_key(text: str, *, store: str, secret: str) -> "AwsKeys":
     return AwsKeys(access_key_id=key["access_key_id"], secret_access_key=SecretStr(key["secret_access_key"]))
 
 
+def oci_client_secret(text: str, *, secret: str) -> str:
+    """The secret of the domain's application: the text itself, or the field `client_secret` of a JSON object.
+
+    Raises:
+        StoreAccessDeniedError: The secret is something else.
+    """
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        # The parser's own message quotes the text, so it is dropped.
+        document = text
+    found = document.get("client_secret") if isinstance(document, dict) else text
+    if not (_is_plain(found) and str(found).isprintable()):
+        raise StoreAccessDeniedError(store="aws", secret=secret, code="not-a-client-secret")
+    return str(found)
+
+
 def _fields(text: str, names: tuple[str, ...], *, store: str, secret: str) -> Mapping[str, str]:
     try:
         document = json.loads(text)

@@ -21,7 +21,7 @@ _MISSING = frozenset(
     {
         *("404", "NoSuchBucket", "NoSuchEntity", "NotFound", "NotFoundException", "NoSuchResourceException"),
         *("ResourceNotFound", "ResourceNotFoundException", "StateMachineDoesNotExist"),
-        *("ObjectLockConfigurationNotFoundError", "NoSuchBucketPolicy"),
+        *("ObjectLockConfigurationNotFoundError", "NoSuchBucketPolicy", "FeatureDisabled"),
     }
 )
 """Codes of the services for something that is not there."""

@@ -34,7 +34,7 @@ from lockstep.federation.publication import (
     publication,
     successor,
 )
-from lockstep.federation.reading import read_document
+from lockstep.federation.reading import read_document, served_at
 from lockstep.identity import DEPLOYER
 from lockstep.plan import Plan
 from lockstep.plan_runners import IssuerFederation
@@ -299,11 +299,8 @@ def _is_there(stored: "Stored | None", content: bytes) -> bool:
 
 def _require_served(told: _Desk, wanted: Publication, state: _State) -> None:
     """Exit code 1 where everyone reads something else than what is in the bucket."""
-    elsewhere = endpoints_from_environment().oci
     issuer = told.federation.issuer
-    base = (
-        elsewhere + issuer.removeprefix("https://").partition("/")[2].join(("/", "")) if elsewhere else issuer
-    )
+    base = served_at(issuer, endpoints_from_environment().oci)
     for name, content in _content(told, state, wanted).items():
         if read_document(f"{base}/{name}", told.clouds.clock) != content:
             raise _no(

@@ -1,6 +1,7 @@
 """Checks of the secrets in AWS that a plan names."""
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -12,7 +13,7 @@ from lockstep.doctor.context import Context
 from lockstep.doctor.findings import Answer, failed, passed, warning
 from lockstep.environment import EnvironmentalError
 from lockstep.errors import StoreAccessDeniedError
-from lockstep.identity import oci_api_key
+from lockstep.identity import oci_api_key, oci_client_secret
 from lockstep.model import AdminSecret
 from lockstep.plan import Plan
 from lockstep.plan_admins import is_plain_name
@@ -207,26 +208,54 @@ def _created(version: Mapping[str, Any]) -> datetime:
 
 
 def oci_key(context: Context) -> Iterator[Answer]:
-    """The API key with which the AWS runner reaches OCI is one, and is not old."""
-    name = context.plan.runners.aws.oci_key_secret or ""
+    """Each secret with which the AWS runner proves itself in OCI holds what it should, and is not old."""
+    for key, name in context.plan.runners.aws.secrets.items():
+        yield _proof(context, name, _CLIENT_SECRET if key == "federation.client.secret" else _API_KEY)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Proof:
+    """What a secret must hold.
+
+    Attributes:
+        read: Takes it; raises StoreAccessDeniedError if it is something else.
+        what: In words, without the article.
+        file: With a new one, in commands.
+    """
+
+    read: Callable[..., object]
+    what: str
+    file: str
+
+
+_API_KEY = _Proof(
+    read=partial(oci_api_key, store="aws"),
+    what="API key of OCI: a JSON object with tenancy, user, fingerprint, private_key and region",
+    file="oci-api-key.json",
+)
+_CLIENT_SECRET = _Proof(
+    read=oci_client_secret,
+    what="client secret: the text itself, or a JSON object with client_secret",
+    file="client-secret.txt",
+)
+
+
+def _proof(context: Context, name: str, proof: _Proof) -> Answer:
     region = context.plan.compiled.region_of(name)
     text = context.aws.value(name, region)
     put = commands.aws(
         region,
         "secretsmanager put-secret-value",
-        *("--secret-id", name, "--secret-string", "file://oci-api-key.json"),
+        *("--secret-id", name, "--secret-string", f"file://{proof.file}"),
     )
     try:
-        oci_api_key(text, store="aws", secret=name)
+        proof.read(text, secret=name)
     except StoreAccessDeniedError:
-        yield failed(
-            name,
-            "it is no API key of OCI: a JSON object with tenancy, user, fingerprint, private_key and region",
-            put,
-        )
-        return
+        return failed(name, f"it is no {proof.what}", put)
     found = context.aws("secretsmanager", "describe_secret", region=region, SecretId=name)
-    yield age_answer(name, found.get("LastChangedDate"), context.clock.now(), put)
+    changed = found.get("LastChangedDate")
+    replace = put if proof is _CLIENT_SECRET else commands.lockstep("identity", "rotate-key", "aws")
+    return age_answer(name, changed, context.clock.now(), replace)
 
 
 def age_answer(name: str, changed: datetime | None, now: datetime, mend: str) -> Answer:
@@ -237,9 +266,9 @@ def age_answer(name: str, changed: datetime | None, now: datetime, mend: str) ->
     return passed(name, f"it is a key, {days} days old")
 
 
-def needs_oci_key(plan: Plan) -> bool:
-    """Whether the AWS runner reaches OCI."""
-    return plan.runners.aws.oci_key_secret is not None
+def with_keys_in_aws(plan: Plan) -> bool:
+    """Whether the AWS runner proves itself in OCI with what a secret holds."""
+    return bool(plan.runners.aws.secrets)
 
 
 _NEEDS = "aws.identity"
@@ -300,12 +329,13 @@ CHECKS = (
     ),
     Check(
         id="aws.oci-key",
-        title="the AWS runner's key for OCI",
-        looks_at="whether the secret holds an API key, and its age; 90 days are a warning",
+        title="the AWS runner's keys for OCI",
+        looks_at="where the plan names them: whether each secret holds an API key, or the client secret, and its age; "
+        "90 days are a warning",
         means="the AWS runner cannot reach OCI, so no rotation succeeds",
-        command="aws secretsmanager put-secret-value --secret-id SECRET --secret-string file://oci-api-key.json",
+        command="lockstep identity rotate-key aws",
         ask=oci_key,
         needs=_NEEDS,
-        applies=needs_oci_key,
+        applies=with_keys_in_aws,
     ),
 )

@@ -12,7 +12,7 @@ from lockstep.doctor.checks import Check, with_oci
 from lockstep.doctor.context import Context
 from lockstep.doctor.findings import Answer, failed, passed
 from lockstep.doctor.oci_tenancy import vault_of
-from lockstep.doctor.oci_vault import secrets_in, with_standby
+from lockstep.doctor.oci_vault import secrets_in
 from lockstep.environment import OciActionDeniedError
 from lockstep.plan import Plan
 from lockstep.shards import Shard, standby_minutes
@@ -220,6 +220,11 @@ def subscribed(
         f"none of {len(listed)} subscriptions is active; confirm by the link in the mail, or subscribe again"
     )
     return failed(topic.name, text, subscribe)
+
+
+def with_standby(plan: Plan) -> bool:
+    """Whether OCI runs rotations."""
+    return with_oci(plan) and plan.runners.oci is not None
 
 
 def with_audit(plan: Plan) -> bool:

@@ -6,13 +6,10 @@ from typing import Any
 
 from lockstep.adoption import MOST_WITH_SECRETS
 from lockstep.doctor import commands
-from lockstep.doctor.aws_secrets import age_answer, needs_oci_key
 from lockstep.doctor.checks import Check, with_oci
 from lockstep.doctor.context import Context
 from lockstep.doctor.findings import Answer, failed, passed, warning
 from lockstep.doctor.oci_tenancy import vault_of
-from lockstep.errors import StoreAccessDeniedError
-from lockstep.identity import aws_access_key, oci_api_key
 from lockstep.plan import Plan
 from lockstep.plan_admins import names_in_oci
 from lockstep.provision.decide import slots_in_oci
@@ -196,58 +193,6 @@ def keys(context: Context) -> Iterator[Answer]:
         yield failed(key, f"{told}, and it encrypts {secret}", mend)
 
 
-def aws_key(context: Context) -> Iterator[Answer]:
-    """The access key with which the OCI runner reaches AWS is one, and is not old."""
-    store, runner = vault_of(context.plan), context.plan.runners.oci
-    name = oci_name((runner.aws_key_secret if runner else None) or "")
-    secret = secrets_in(context, store.compartment_of_own_secrets).get(name)
-    if secret is None:
-        return  # The subject of `oci.own-secrets`.
-    put = commands.oci(
-        store.region,
-        "vault secret update-base64",
-        *("--secret-id", secret.id, "--secret-content-content", "BASE64"),
-    )
-    try:
-        aws_access_key(context.oci.value(store.region, secret.id), store="oci", secret=name)
-    except StoreAccessDeniedError:
-        text = "it is no access key of AWS: a JSON object with access_key_id and secret_access_key"
-        yield failed(name, text, put)
-        return
-    found = context.oci(store.region, "vault.VaultsClient", "list_secret_versions", secret.id)
-    current = next((v.time_created for v in found if "CURRENT" in v.stages), None)
-    yield age_answer(name, current, context.clock.now(), put)
-
-
-def runner_key(context: Context) -> Iterator[Answer]:
-    """The AWS runner's API key is registered with its user in OCI, and active."""
-    name, region = context.plan.runners.aws.oci_key_secret or "", vault_of(context.plan).region
-    text = context.aws.value(name, context.plan.compiled.region_of(name))
-    try:
-        key = oci_api_key(text, store="aws", secret=name).config
-    except StoreAccessDeniedError:
-        return  # The subject of `aws.oci-key`.
-    user, fingerprint = key["user"], key["fingerprint"]
-    listed = context.oci(region, "identity.IdentityClient", "list_api_keys", user)
-    state = next((k.lifecycle_state for k in listed if k.fingerprint == fingerprint), None)
-    if state == "ACTIVE":
-        yield passed(name, f"its user in OCI has this key, among {len(listed)}")
-        return
-    upload = f"oci iam user api-key upload --user-id {user} --key-file PUBLIC_KEY.pem"
-    told = f"the key is {state}" if state else "its user in OCI has no such key"
-    yield failed(name, f"{told} ({fingerprint})", upload)
-
-
-def with_standby(plan: Plan) -> bool:
-    """Whether OCI runs rotations."""
-    return with_oci(plan) and plan.runners.oci is not None
-
-
-def with_runner_key(plan: Plan) -> bool:
-    """Whether the AWS runner reaches OCI."""
-    return with_oci(plan) and needs_oci_key(plan)
-
-
 _LARGER = "lockstep plan check  # then use a larger ring, or a longer interval"
 _NEEDS, _VAULT = "oci.identity", "oci.vault"
 CHECKS = (
@@ -320,25 +265,5 @@ CHECKS = (
         ask=keys,
         needs=_VAULT,
         applies=with_oci,
-    ),
-    Check(
-        id="oci.aws-key",
-        title="the OCI runner's key for AWS",
-        looks_at="whether the secret holds an access key, and its age; 90 days are a warning",
-        means="the standby cannot reach AWS, so it never rotates",
-        command="oci vault secret update-base64 --secret-id SECRET --secret-content-content BASE64",
-        ask=aws_key,
-        needs=_NEEDS,
-        applies=with_standby,
-    ),
-    Check(
-        id="oci.runner-key",
-        title="the AWS runner's user in OCI",
-        looks_at="whether the user of the AWS runner has the API key that is kept in AWS, and it is active",
-        means="the AWS runner cannot reach OCI, so no rotation succeeds",
-        command="oci iam user api-key upload --user-id USER --key-file PUBLIC_KEY.pem",
-        ask=runner_key,
-        needs=_NEEDS,
-        applies=with_runner_key,
     ),
 )

@@ -18,6 +18,13 @@ _OK = 200
 _PART = 8192
 
 
+def served_at(issuer: str, elsewhere: str | None) -> str:
+    """Where an issuer's documents are read: at its own address, or where everything of OCI is."""
+    if elsewhere is None:
+        return issuer
+    return f"{elsewhere}/{issuer.removeprefix('https://').partition('/')[2]}"
+
+
 def read_document(url: str, clock: Clock) -> bytes:
     """A document; nothing proves who reads it.
 

@@ -5,7 +5,6 @@ session for both, bound to a key that is made here and never leaves the process.
 """
 
 import base64
-import json
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from functools import partial
@@ -26,11 +25,11 @@ from lockstep.environment import (
     DomainUnreachableError,
     WebIdentityDisabledError,
 )
-from lockstep.errors import StoreAccessDeniedError
 from lockstep.federation.failure import FailureKind, SessionFailure
 from lockstep.federation.jwt import BACKDATED, Maker, seconds_of
 from lockstep.federation.reach import Reach
 from lockstep.federation.sessions import Made, Sessions
+from lockstep.identity import oci_client_secret
 from lockstep.oci.clients import OciIdentity
 from lockstep.oci.sessions import SessionSigner, signer_of
 from lockstep.system import new_id
@@ -74,7 +73,7 @@ def _made(federation: FederationToOci, reach: Reach) -> Made[Any]:
         **client,
     }
     answer = post(
-        (reach.endpoints.oci or federation.domain_url) + _TOKEN_PATH,
+        _token_endpoint(federation, reach),
         form,
         headers,
         clock=reach.clock,
@@ -82,6 +81,28 @@ def _made(federation: FederationToOci, reach: Reach) -> Made[Any]:
         before_send=reach.before_send,
     )
     return _session(answer, key, reach)
+
+
+def domain_answers(federation: FederationToOci, reach: Reach) -> bool:
+    """Whether an identity domain is at the address: it refuses an empty form in OAuth's words (RFC 6749 5.2).
+
+    Raises:
+        SessionFailure: Nothing answers there.
+    """
+    answer = post(
+        _token_endpoint(federation, reach),
+        {},
+        {},
+        clock=reach.clock,
+        timeouts=reach.timeouts.cloud,
+        before_send=reach.before_send,
+    )
+    refused = HTTPStatus.BAD_REQUEST <= answer.status < HTTPStatus.INTERNAL_SERVER_ERROR
+    return refused and isinstance(answer.document.get("error"), str)
+
+
+def _token_endpoint(federation: FederationToOci, reach: Reach) -> str:
+    return (reach.endpoints.oci or federation.domain_url) + _TOKEN_PATH
 
 
 def _of_resource(resource_type: str) -> Mapping[str, str]:
@@ -102,7 +123,7 @@ def _proof(federation: FederationToOci, reach: Reach) -> tuple[Mapping[str, str]
     """What proves the application: headers, and fields of the form."""
     match federation.client:
         case ClientSecret(secret=secret):
-            basic = f"{federation.client_id}:{_client_secret(reach.secret(secret), secret)}"
+            basic = f"{federation.client_id}:{oci_client_secret(reach.secret(secret), secret=secret)}"
             return {"Authorization": f"Basic {base64.b64encode(basic.encode()).decode()}"}, {}
         case ClientKey() as key:
             maker = Maker(kid=key.certificate, sign=partial(_signed_by_kms, key, reach), new_id=new_id)
@@ -114,18 +135,6 @@ def _proof(federation: FederationToOci, reach: Reach) -> tuple[Mapping[str, str]
             )
             kind = f"{_OAUTH}:client-assertion-type:jwt-bearer"
             return {}, {"client_assertion_type": kind, "client_assertion": assertion}
-
-
-def _client_secret(text: str, name: str) -> str:
-    """The text of the secret, or its field `client_secret`."""
-    try:
-        document = json.loads(text)
-    except (ValueError, RecursionError):
-        document = text
-    found = document.get("client_secret") if isinstance(document, dict) else text
-    if not (isinstance(found, str) and found and found.isascii() and found.isprintable()):
-        raise StoreAccessDeniedError(store="aws", secret=name, code="not-a-client-secret")
-    return found
 
 
 def _signed_by_kms(key: ClientKey, reach: Reach, digest: bytes) -> bytes:

@@ -25,6 +25,10 @@ class SessionSigner(SecurityTokenSigner):  # type: ignore[misc]  # the SDK ships
         # There is no token yet, so its own constructor is not called.
         self._current = current
 
+    def renew(self) -> None:
+        """Have a session now, and not only with the next request."""
+        self._current()
+
     def __call__(self, request: Untyped, enforce_content_headers: bool = True) -> Untyped:  # noqa: FBT001, FBT002 - as the base class
         """The request, signed."""
         return self._current()(request, enforce_content_headers)

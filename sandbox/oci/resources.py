@@ -60,6 +60,7 @@ def create_issuer_bucket(sandbox: OciSandbox, name: str, *, compartment: str | N
             name=name,
             compartment_id=compartment or sandbox.own_compartment_id,
             public_access_type="ObjectReadWithoutList",
+            versioning="Enabled",
         ),
     )
     return f"https://{OBJECT_STORAGE_HOST}/n/{sandbox.namespace}/b/{name}/o"

@@ -382,7 +382,7 @@ BREAKS_OF_AWS: tuple[Break, ...] = (
         check="aws.oci-key",
         act=_old_key,
         says="91 days",
-        command=OCI_KEY_SECRET,
+        command="lockstep identity rotate-key aws",
         outcome=Outcome.WARNING,
     ),
     Break(

@@ -219,7 +219,7 @@ BREAKS_OF_OCI: tuple[Break, ...] = (
         check="oci.aws-key",
         act=lambda world: setattr(world.clock, "by", timedelta(days=100)),
         says="100 days",
-        command="update-base64",
+        command="lockstep identity rotate-key oci",
         outcome=Outcome.WARNING,
     ),
     Break(check="oci.runner-key", act=_no_runner_key, says="no such key", command="api-key upload"),

@@ -10,7 +10,7 @@ from lockstep.doctor.catalogue import CATALOGUE
 from lockstep.doctor.findings import Outcome
 from lockstep.doctor.probes.servers import VERIFY_HOSTS
 from tests.contract.doctor.breaking import Break
-from tests.contract.doctor.breaks import BREAKS
+from tests.contract.doctor.breaks import BREAKS, WITH_SESSIONS
 from tests.contract.doctor.breaks_of_databases import BREAKAGES
 from tests.contract.doctor.world import World, running_world
 
@@ -24,21 +24,51 @@ def _world(tmp_path: Path) -> Iterator[World]:
         yield world
 
 
-def test_nothing_is_wrong_where_all_is_as_it_should_be(world: World) -> None:
-    found = world.examined(OF_CLOUDS)
+@pytest.fixture(name="federated")
+def _federated(tmp_path: Path) -> Iterator[World]:
+    with running_world(tmp_path, federated=True) as world:
+        yield world
+
+
+def require_all_passed(world: World) -> set[str]:
+    """The ids of the checks of the clouds that are questions for the plan, all of which pass."""
+    asked = [check for check in OF_CLOUDS if check.applies(world.plan)]
+    found = world.examined(asked)
     assert [f for f in found if f.outcome is not Outcome.PASSED] == []
-    assert {f.check for f in found} == {check.id for check in OF_CLOUDS}
+    assert {f.check for f in found} == {check.id for check in asked}
+    return {check.id for check in asked}
+
+
+def test_nothing_is_wrong_where_all_is_as_it_should_be(world: World) -> None:
+    asked = require_all_passed(world)
+    assert {check.id for check in OF_CLOUDS} - asked <= {broken.check for broken in WITH_SESSIONS}
+
+
+def test_nothing_is_wrong_where_the_runners_have_sessions_instead_of_keys(federated: World) -> None:
+    asked = require_all_passed(federated)
+    assert {check.id for check in OF_CLOUDS} - asked == {"aws.oci-key", "oci.aws-key", "oci.runner-key"}
 
 
 def test_every_check_has_a_way_to_break_it() -> None:
     of_databases = {row.check for row in BREAKAGES} | {VERIFY_HOSTS}
     # With deployed functions: tests/infrastructure/test_cdk_deploy_local.py; their clocks: tests/unit/test_doctor.py.
     inside = {check.id for check in in_cloud.CHECKS}
-    assert {broken.check for broken in BREAKS} | of_databases | inside == {check.id for check in CATALOGUE}
+    of_clouds = {broken.check for broken in (*BREAKS, *WITH_SESSIONS)}
+    assert of_clouds | of_databases | inside == {check.id for check in CATALOGUE}
 
 
 @pytest.mark.parametrize("broken", BREAKS, ids=lambda broken: f"{broken.check}: {broken.says}")
 def test_a_check_tells_what_is_wrong_and_what_mends_it(world: World, broken: Break) -> None:
+    require_told(world, broken)
+
+
+@pytest.mark.parametrize("broken", WITH_SESSIONS, ids=lambda broken: f"{broken.check}: {broken.says}")
+def test_a_check_of_sessions_tells_what_is_wrong_and_what_mends_it(federated: World, broken: Break) -> None:
+    require_told(federated, broken)
+
+
+def require_told(world: World, broken: Break) -> None:
+    """Break it, and demand that its check says so."""
     broken.act(world)
     found = world.by_the_check(broken.check)
     bad = [f for f in found if f.outcome is broken.outcome and broken.says in f.says]

@@ -3,6 +3,7 @@
 import io
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import parse_qs
 
@@ -74,21 +75,37 @@ def _action(environ: Environ, body: bytes) -> str:
     return f"s3:{known[0] if known else f'{method} {path}'}"
 
 
-@pytest.fixture(name="recorder")
-def _recorder() -> list[Recorder]:
-    return []
+class Recorded:
+    """A world whose requests are written down.
+
+    Attributes:
+        world: It.
+        actions: The rights in AWS that the requests so far needed.
+    """
+
+    def __init__(self, world: World, recorder: Recorder) -> None:
+        self.world, self.actions = world, recorder.actions
+
+
+@contextmanager
+def recorded(folder: Path, *, federated: bool = False) -> Iterator[Recorded]:
+    """Start a world, and forget the requests that made it."""
+    recorders: list[Recorder] = []
+
+    def record(application: Callable[..., object]) -> Recorder:
+        recorders.append(Recorder(application))
+        return recorders[0]
+
+    with running_world(folder, in_front_of_aws=record, federated=federated) as world:
+        recorders[0].actions.clear()
+        world.oci.calls.clear()
+        yield Recorded(world, recorders[0])
 
 
 @pytest.fixture(name="world")
-def _world(tmp_path: Path, recorder: list[Recorder]) -> Iterator[World]:
-    def record(application: Callable[..., object]) -> Recorder:
-        recorder.append(Recorder(application))
-        return recorder[0]
-
-    with running_world(tmp_path, in_front_of_aws=record) as world:
-        recorder[0].actions.clear()
-        world.oci.calls.clear()
-        yield world
+def _world(tmp_path: Path) -> Iterator[World]:
+    with recorded(tmp_path) as one:
+        yield one.world
 
 
 def documented(page: str) -> set[str]:
@@ -98,25 +115,30 @@ def documented(page: str) -> set[str]:
     return {right for row in rows for right in re.findall(r"`([^`]+)`", row)}
 
 
-def test_every_request_is_a_read_and_its_right_is_documented(world: World, recorder: list[Recorder]) -> None:
-    shown = CliRunner().invoke(
-        app, ["doctor", "--plan", str(world.plan_file), "--only", "aws", "--only", "oci"]
-    )
-    assert shown.exit_code == 0, shown.output
-    used = set(recorder[0].actions)
+def test_every_request_is_a_read_and_its_right_is_documented(tmp_path: Path) -> None:
+    used: set[str] = set()
+    for federated in (False, True):
+        with recorded(tmp_path, federated=federated) as one:
+            options = ["--plan", str(one.world.plan_file), "--only", "aws", "--only", "oci"]
+            shown = CliRunner().invoke(app, ["doctor", *options])
+            assert shown.exit_code == 0, shown.output
+            used |= set(one.actions)
+            operations = {record.operation for record in one.world.oci.calls.records}
+            assert operations
+            # An empty form, which no domain grants anything.
+            changing = {o for o in operations if not o.startswith(("get_", "head_", "list_"))}
+            assert changing == ({"exchange_token"} if federated else set())
     assert {action for action in used if not _READS.fullmatch(action)} == set()
     assert used == documented("iam.md")
-    operations = {record.operation for record in world.oci.calls.records}
-    assert operations
-    assert {o for o in operations if not o.startswith(("get_", "head_", "list_"))} == set()
 
 
-def test_a_change_would_be_found(world: World, recorder: list[Recorder]) -> None:
-    world.aws.client("secretsmanager").put_secret_value(
-        SecretId=world.plan.credentials[0].id, SecretString="x"
-    )
-    world.aws.client("sns").list_topics()
-    assert [_READS.fullmatch(action) is not None for action in recorder[0].actions] == [False, True]
+def test_a_change_would_be_found(tmp_path: Path) -> None:
+    with recorded(tmp_path) as one:
+        one.world.aws.client("secretsmanager").put_secret_value(
+            SecretId=one.world.plan.credentials[0].id, SecretString="x"
+        )
+        one.world.aws.client("sns").list_topics()
+        assert [_READS.fullmatch(action) is not None for action in one.actions] == [False, True]
 
 
 def _limited(world: World, permissions: set[str]) -> None:
@@ -127,7 +149,8 @@ def _limited(world: World, permissions: set[str]) -> None:
 
 
 def _told(world: World) -> Mapping[str, set[Outcome]]:
-    found = world.examined([check for check in CATALOGUE if check.group == "oci"])
+    asked = [check for check in CATALOGUE if check.group == "oci" and check.applies(world.plan)]
+    found = world.examined(asked)
     return {check: {f.outcome for f in found if f.check == check} for check in {f.check for f in found}}
 
 
@@ -141,3 +164,14 @@ def test_in_oci_it_needs_what_the_page_lists_and_nothing_else(world: World) -> N
             Outcome.FAILED,
             Outcome.NOT_ASKED,
         }, permission
+
+
+@pytest.mark.parametrize("permission", ["BUCKET_READ", "KEY_READ"])
+def test_with_sessions_it_needs_nothing_more(tmp_path: Path, permission: str) -> None:
+    listed = documented("iam-oci.md")
+    with running_world(tmp_path, federated=True) as world:
+        _limited(world, listed)
+        assert {outcome for outcomes in _told(world).values() for outcome in outcomes} == {Outcome.PASSED}
+        _limited(world, listed - {permission})
+        told = _told(world)
+        assert Outcome.FAILED in told["oci.issuer-key"] | told["oci.issuer-bucket"]

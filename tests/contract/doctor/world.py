@@ -24,7 +24,7 @@ from sandbox import plans
 from sandbox.aws import AwsSandbox
 from sandbox.estate import environment
 from sandbox.oci import OciSandbox, write_config_file
-from tests.contract.doctor import oci_world
+from tests.contract.doctor import federated_world, oci_world
 from tests.contract.doctor.aws_world import AwsWorld
 
 CREDENTIAL = "multi-cloud/app_user"
@@ -94,19 +94,23 @@ class World:
 
 @contextmanager
 def running_world(
-    folder: Path, in_front_of_aws: Callable[[Any], Any] = lambda application: application
+    folder: Path,
+    in_front_of_aws: Callable[[Any], Any] = lambda application: application,
+    *,
+    federated: bool = False,
 ) -> Iterator[World]:
     """Start both clouds, and make what a deployed plan has there.
 
     Args:
         folder: For the plan and the configuration.
+        federated: Whether the runners have sessions in the other cloud instead of keys.
         in_front_of_aws: Gives the WSGI application that serves AWS's requests in the place of the sandbox's.
     """
     with ExitStack() as stack:
         aws = AwsSandbox()
         aws.application = in_front_of_aws(aws.application)
         stack.enter_context(aws)
-        oci = stack.enter_context(OciSandbox())
+        oci = stack.enter_context(OciSandbox(names=aws.names))
         names = plans.OciNames(
             compartment_id=oci.compartment_id,
             own_compartment_id=oci.own_compartment_id,
@@ -128,6 +132,8 @@ def running_world(
             oci=names,
             events=True,
         )
+        if federated:
+            document["runners"] = federated_world.fill(aws, oci)
         plan = load_plan(plans.write_plan(folder / "lockstep.yaml", document))
         oci_key = oci.new_api_key(oci_world.RUNNER)
         fields = {name: oci_key[name] for name in ("tenancy", "user", "fingerprint", "region")}
