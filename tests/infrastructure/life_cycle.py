@@ -106,12 +106,14 @@ class Estate:
         stack: The stack's name, and the prefix of every other name.
         credentials: The last parts of the credentials' ids.
         more: What the plan says of each of them, beside what every plan says.
+        runners: The section of the plan, with a store and a runner in OCI; None: all is in AWS.
     """
 
     account: Account
     stack: str
     credentials: tuple[str, ...]
     more: Mapping[str, object] = field(default_factory=dict)
+    runners: Mapping[str, Mapping[str, object]] | None = None
 
     @property
     def table(self) -> str:
@@ -155,10 +157,15 @@ class Estate:
             ],
             region=self.account.aws.region,
             mac_key=self.mac_key,
+            oci=plans.OciNames() if self.runners else None,
         )
+        if self.runners:
+            document["runners"] = dict(self.runners)
+            database["oci_admin_secret"] = f"{self.stack}.admin"
         document["lock"]["table"] = self.table
         document["audit"]["aws"]["bucket"] = self.bucket
-        named = "-".join((self.stack, *self.credentials, *self.more))
+        ways = [key for runner in (self.runners or {}).values() for key in runner]
+        named = "-".join((self.stack, *self.credentials, *self.more, *ways))
         return plans.write_plan(folder / f"{named}.yaml", document)
 
     @cached_property
