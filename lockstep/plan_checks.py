@@ -34,6 +34,8 @@ MAX_VERIFY_HOSTS = 15
 """Of a database: as many as RDS and Aurora allow read replicas
 (https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/USER_ReadRepl.html)."""
 
+_EXAMPLE = re.compile(r"(^|[./-])example|:111122223333:")
+"""AWS's documentation has this account in its examples."""
 _EXAMPLE_HOST = re.compile(r"(.*\.)?example\.(com|net|org)", re.IGNORECASE)
 """Reserved for documentation (RFC 2606)."""
 
@@ -187,7 +189,17 @@ def example_values(plan: "Plan", *, before_oci: bool = False) -> Iterator[str]:
             others += [(f"stores[{i}].{name}", value) for name, value in made]
     if plan.audit.oci:
         others.append(("audit.oci.namespace", plan.audit.oci.namespace))
-    found += [(place, value) for place, value in others if value.rpartition(".")[2].startswith("example")]
+    if to_oci := plan.runners.aws.federation:
+        others.append(("runners.aws.federation.domain_url", to_oci.domain_url))
+        others.append(("runners.aws.federation.client_id", to_oci.client_id))
+        printed.append("runners.aws.federation.client_id")
+    if plan.runners.oci and (to_aws := plan.runners.oci.federation):
+        others.append(("runners.oci.federation.issuer", to_aws.issuer))
+        others.append(("runners.oci.federation.role_arn", to_aws.role_arn))
+        key = [(f"runners.oci.federation.key.{name}", value) for name, value in to_aws.key]
+        printed += [place for place, _ in key]
+        others += key
+    found += [(place, value) for place, value in others if _EXAMPLE.search(value)]
     for place, value in found:
         if place not in printed:
             yield f"{place}: {value} is an example; give your own"

@@ -692,4 +692,11 @@ def test_example_values_are_named_with_their_places() -> None:
         "stores[1].own_compartment_id",
         "stores[1].vault_id",
         "audit.oci.namespace",
+        "runners.aws.federation.domain_url",
+        "runners.aws.federation.client_id",
+        "runners.oci.federation.issuer",
+        "runners.oci.federation.role_arn",
+        "runners.oci.federation.key.id",
+        "runners.oci.federation.key.version",
+        "runners.oci.federation.key.endpoint",
     ]
