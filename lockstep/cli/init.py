@@ -6,7 +6,15 @@ from typing import Annotated, Any
 
 import typer
 
-from lockstep.cli.init_plan import CA_FILE, Answers, OciAnswer, database_of, distinct, plan_text
+from lockstep.cli.init_plan import (
+    CA_FILE,
+    Answers,
+    OciAnswer,
+    SessionsAnswer,
+    database_of,
+    distinct,
+    plan_text,
+)
 from lockstep.cli.init_questions import questions
 from lockstep.cli.output import DEFAULT_PLAN, PlanFile, say, wrong_use
 from lockstep.plan import Plan
@@ -49,6 +57,24 @@ def init(  # noqa: PLR0913 - an option for each answer
     oci_bucket: Annotated[
         str, typer.Option("--oci-bucket", help="The Object Storage bucket for the audit log.")
     ] = "lockstep-audit",
+    account: Annotated[
+        str | None,
+        typer.Option("--account", help="With OCI: the AWS account, which has the OCI runner's role."),
+    ] = None,
+    domain_url: Annotated[
+        str | None,
+        typer.Option(
+            "--domain-url",
+            help="The URL of the identity domain in OCI, which lets the AWS runner in: `oci iam domain list`.",
+        ),
+    ] = None,
+    keys: Annotated[
+        bool,
+        typer.Option(
+            "--keys",
+            help="Let the runners reach each other's cloud with long-lived keys instead of sessions.",
+        ),
+    ] = False,
 ) -> None:
     """Write a first plan, with comments, and say what comes next.
 
@@ -56,6 +82,10 @@ def init(  # noqa: PLR0913 - an option for each answer
     vaults and buckets in OCI, as far as your identities may list them. Where they may not, it says so and asks for
     names. It changes nothing in a cloud and asks for no password. OCI is asked as the identity in OCI_CONFIG_FILE. With
     --yes the options say everything, and no cloud is called.
+
+    With OCI the runners reach each other's cloud by sessions, for which each cloud vouches: there is no long-lived key.
+    What only the deployment of OCI knows is an example, which `plan check` names. With --keys the plan has keys
+    instead, an API key for OCI and an access key for AWS, which you make, store and rotate.
 
     Beside the plan it writes its JSON Schema, with which editors complete and check it.
 
@@ -69,14 +99,18 @@ def init(  # noqa: PLR0913 - an option for each answer
         needed = {"--database": databases, "--region": region, "--bucket": bucket}
         if oci_region:
             needed |= {"--compartment": compartment, "--namespace": namespace}
+        if oci_region and not keys:
+            needed |= {"--account": account, "--domain-url": domain_url}
         if missing := [option for option, value in needed.items() if not value]:
-            raise wrong_use(f"with --yes also give {', '.join(missing)}")
+            instead = "; or --keys instead of the last" if "--domain-url" in missing else ""
+            raise wrong_use(f"with --yes also give {', '.join(missing)}{instead}")
         oci = OciAnswer(
             region=str(oci_region),
             compartment_id=str(compartment),
             vault_id=vault,
             namespace=str(namespace),
             bucket=oci_bucket,
+            sessions=None if keys else SessionsAnswer(account=str(account), domain_url=str(domain_url)),
         )
         try:
             servers = distinct([database_of(url) for url in databases or ()])
@@ -93,7 +127,7 @@ def init(  # noqa: PLR0913 - an option for each answer
             oci=oci if oci_region else None,
         )
     else:
-        answers, network = questions()
+        answers, network = questions(keys=keys)
     text = plan_text(answers)
     try:
         plan = parse_plan(text, base=file.parent, environ={})
@@ -122,17 +156,17 @@ def _say_next(file: Path, plan: Plan, answers: Answers, network: dict[str, Any] 
     if any(missing_ca_files(plan)):
         bundle = "https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem"
         steps.append(f"the CAs of RDS:        curl -o {file.parent / CA_FILE} {bundle}")
-    flag = (
-        " --before-oci"
-        if answers.oci and not (answers.oci.vault_id and answers.oci.own_compartment_id)
-        else ""
-    )
+    sessions = answers.oci.sessions if answers.oci else None
+    is_whole = not answers.oci or (answers.oci.vault_id and answers.oci.own_compartment_id and not sessions)
+    flag = "" if is_whole else " --before-oci"
     steps.append(f"check it:              lockstep plan check --plan {file}{flag}")
     steps.append(f"accounts, for a DBA:   lockstep plan sql --plan {file} > setup.sql")
     if answers.oci:
         steps.append(f"the OCI side:          make deploy-oci PLAN={file}")
     if network:
         steps.append(f"in cdk.json:           {json.dumps({'vpc': network})}")
+    if sessions:
+        steps.append(f"the issuer's keys:     lockstep identity publish --plan {file}")
     steps.append(f"the AWS side:          make deploy-aws PLAN={file}")
     say("Next:")
     for i, step in enumerate(steps, 1):

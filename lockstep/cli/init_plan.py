@@ -36,8 +36,26 @@ class DatabaseAnswer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SessionsAnswer:
+    """By what the runners get sessions in each other's cloud.
+
+    Attributes:
+        account: Of AWS, 12 digits.
+        domain_url: Of the identity domain in OCI.
+    """
+
+    account: str
+    domain_url: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OciAnswer:
-    """What is in OCI. `vault_id` and `own_compartment_id` are None where Terraform makes them."""
+    """What is in OCI.
+
+    Attributes:
+        vault_id, own_compartment_id: None where Terraform makes them.
+        sessions: None: the runners reach each other's cloud with long-lived keys.
+    """
 
     region: str
     compartment_id: str
@@ -45,6 +63,7 @@ class OciAnswer:
     namespace: str
     bucket: str
     own_compartment_id: str | None = None
+    sessions: SessionsAnswer | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,11 +165,7 @@ def _lines(answers: Answers) -> Iterator[str]:
         yield f"    region: {_scalar(oci.region)}"
         yield "    mac_secret: lockstep/audit-mac"
         yield ""
-        yield "runners:  # AWS leads, OCI stands by; each reaches the other cloud with a key from its own"
-        yield "  aws:"
-        yield "    oci_key_secret: lockstep/oci-api-key"
-        yield "  oci:"
-        yield "    aws_key_secret: lockstep/aws-access-key"
+        yield from _runners(oci)
     yield ""
     yield "databases:"
     for server in answers.databases:
@@ -169,6 +184,33 @@ def _vault(oci: OciAnswer) -> Iterator[str]:
     yield f"    own_compartment_id: {_scalar(own)}{'' if oci.own_compartment_id else made}"
     yield f"    vault_id: {_scalar(vault)}{'' if oci.vault_id else made}"
     yield "    ring: 4  # a Vault secret takes 30 versions a day, so a rotation every 20 minutes needs four"
+
+
+def _runners(oci: OciAnswer) -> Iterator[str]:
+    if oci.sessions is None:
+        yield "runners:  # AWS leads, OCI stands by; each reaches the other cloud with a key from its own"
+        yield "  aws:"
+        yield "    oci_key_secret: lockstep/oci-api-key"
+        yield "  oci:"
+        yield "    aws_key_secret: lockstep/aws-access-key"
+        return
+    made = "  # make deploy-oci prints it"
+    issuer = f"https://objectstorage.{oci.region}.oraclecloud.com/n/{oci.namespace}/b/lockstep-issuer/o"
+    yield "runners:  # AWS leads, OCI stands by; each reaches the other cloud by sessions, without a long-lived key"
+    yield "  aws:"
+    yield "    federation:  # AWS makes a token, which the identity domain takes for a session"
+    yield f"      domain_url: {_scalar(oci.sessions.domain_url)}"
+    yield f"      client_id: {NOT_YET}{made}"
+    yield "      client: {kms_key: alias/lockstep-oci-client, certificate: lockstep}  # the stack makes the key"
+    yield "  oci:"
+    yield "    federation:  # a key in OCI Vault signs a token, which AWS takes for a session"
+    yield f"      issuer: {_scalar(issuer)}  # a public bucket; `lockstep identity publish` writes there"
+    yield "      key:"
+    yield f"        id: ocid1.key.oc1..{NOT_YET}{made}"
+    yield f"        version: ocid1.keyversion.oc1..{NOT_YET}{made}"
+    yield f"        endpoint: {_scalar(f'https://{NOT_YET}-crypto.kms.{oci.region}.oraclecloud.com')}{made}"
+    role = f"arn:aws:iam::{oci.sessions.account}:role/lockstep-oci-runner"
+    yield f"      role_arn: {_scalar(role)}  # the stack makes it"
 
 
 def _server(server: DatabaseAnswer) -> Iterator[str]:

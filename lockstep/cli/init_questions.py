@@ -4,13 +4,21 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from pydantic import TypeAdapter, ValidationError
 
 from lockstep.aws.inventory import AwsInventory
-from lockstep.cli.init_plan import PORTS, Answers, DatabaseAnswer, OciAnswer, database, distinct
+from lockstep.cli.init_plan import (
+    PORTS,
+    Answers,
+    DatabaseAnswer,
+    OciAnswer,
+    SessionsAnswer,
+    database,
+    distinct,
+)
 from lockstep.cli.output import complain, say
 from lockstep.environment import AwsActionDeniedError, OciActionDeniedError, OciExtraMissingError, line_of
 from lockstep.errors import LockstepError
@@ -19,9 +27,10 @@ from lockstep.model import Engine
 from lockstep.plan_admins import SecretInAws
 from lockstep.plan_audit import AwsAudit, OciAudit
 from lockstep.plan_databases import DatabaseSection
-from lockstep.plan_fields import CredentialId, Region, Section, Username
+from lockstep.plan_fields import CredentialId, Region, Section, Text, Username
 from lockstep.plan_hints import near, with_hint
 from lockstep.plan_messages import message_of
+from lockstep.plan_runners import DomainFederation
 from lockstep.store_kinds.oci_vault import Ocid
 
 if TYPE_CHECKING:
@@ -29,6 +38,7 @@ if TYPE_CHECKING:
 
 MOST = 15
 """Choices that are shown."""
+Account = Annotated[str, Text(r"[0-9]{12}", "the 12 digits of an account of AWS")]
 _REGIONS = ("AWS_REGION", "AWS_DEFAULT_REGION")
 _TERRAFORM = "terraform"
 _NONE = "none"
@@ -80,8 +90,12 @@ def one_of(text: str, words: Sequence[str], *, default: str) -> str:
         complain(f"  {told}")
 
 
-def questions() -> tuple[Answers, dict[str, Any] | None]:
-    """The answers of a person, and the network for `cdk.json`."""
+def questions(*, keys: bool) -> tuple[Answers, dict[str, Any] | None]:
+    """The answers of a person, and the network for `cdk.json`.
+
+    Args:
+        keys: The runners reach each other's cloud with long-lived keys, so that is not asked.
+    """
     lists = Lists()
     found = [_server()]
     while typer.confirm("Another database?", default=False):
@@ -111,7 +125,7 @@ def questions() -> tuple[Answers, dict[str, Any] | None]:
         databases=found,
         credential=credential,
         username=username,
-        oci=_oci(lists) if clouds == "both" else None,
+        oci=_oci(lists, keys=keys) if clouds == "both" else None,
     )
     return answers, _network(lists, aws)
 
@@ -129,7 +143,7 @@ def _with_admin(server: DatabaseAnswer, secrets: Sequence[str]) -> DatabaseAnswe
     return replace(server, admin_secret=ask(text, SecretInAws, default=server.admin_secret, choices=secrets))
 
 
-def _oci(lists: Lists) -> OciAnswer:
+def _oci(lists: Lists, *, keys: bool) -> OciAnswer:
     region = ask("OCI region", Region)
     compartment = ask("Compartment of the rings (OCID)", Ocid)
     oci = _OciLists(region)
@@ -154,6 +168,21 @@ def _oci(lists: Lists) -> OciAnswer:
             _form(OciAudit, "bucket"),
             default="lockstep-audit",
             choices=lists("oci", "Buckets", lambda: oci.inventory.buckets(compartment)),
+        ),
+        sessions=_sessions(keys=keys),
+    )
+
+
+def _sessions(*, keys: bool) -> SessionsAnswer | None:
+    if keys:
+        return None
+    way = one_of("How the runners reach each other's cloud", ("sessions", "keys"), default="sessions")
+    if way == "keys":
+        return None
+    return SessionsAnswer(
+        account=ask("AWS account (12 digits)", Account),
+        domain_url=ask(
+            "URL of the identity domain (oci iam domain list)", _form(DomainFederation, "domain_url")
         ),
     )
 

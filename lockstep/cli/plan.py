@@ -45,7 +45,7 @@ def check(
     before_oci: Annotated[
         bool,
         typer.Option(
-            "--before-oci", help="vault_id and own_compartment_id may be examples: they come later."
+            "--before-oci", help="What `make deploy-oci` prints, such as vault_id, may still be an example."
         ),
     ] = False,
 ) -> None:

@@ -44,6 +44,7 @@ OCI = [
     "--namespace",
     "acme",
 ]
+SESSIONS = [*OCI, "--account", "123456789012", "--domain-url", "https://idcs-1.identity.oraclecloud.com"]
 NOWHERE = {
     "AWS_EC2_METADATA_DISABLED": "true",
     "AWS_CONFIG_FILE": os.devnull,
@@ -72,8 +73,9 @@ def check(folder: Path, *words: str) -> Result:
     [
         ([], [], Strategy.DUAL_PASSWORD),
         (["-d", "postgresql://ledger.internal/ledger"], [], Strategy.ALTERNATING_USERS),
-        (OCI, ["--before-oci"], Strategy.DUAL_PASSWORD),
-        ([*OCI, "--vault", "ocid1.vault.oc1..acme"], ["--before-oci"], Strategy.DUAL_PASSWORD),
+        ([*OCI, "--keys"], ["--before-oci"], Strategy.DUAL_PASSWORD),
+        ([*OCI, "--keys", "--vault", "ocid1.vault.oc1..acme"], ["--before-oci"], Strategy.DUAL_PASSWORD),
+        (SESSIONS, ["--before-oci"], Strategy.DUAL_PASSWORD),
         (["-d", "mariadb://a.internal/orders", "-d", "mysql://b.internal/no"], [], Strategy.DUAL_PASSWORD),
     ],
 )
@@ -93,6 +95,44 @@ def test_a_script_gets_a_plan_that_the_check_accepts(
     schema = json.loads((tmp_path / SCHEMA_NAME).read_text())
     assert schema == plan_schema()
     jsonschema.Draft202012Validator(schema).validate(YAML(typ="safe", pure=True).load(text))
+
+
+def test_with_oci_the_plan_has_sessions_and_the_check_names_what_only_the_deployment_knows(
+    tmp_path: Path,
+) -> None:
+    made = init(tmp_path, *AWS, *SESSIONS)
+    assert made.exit_code == 0, made.output
+    assert "lockstep identity publish" in made.output
+    plan = load_plan(tmp_path / "lockstep.yaml")
+    assert list(plan.runners.keys) == []
+    assert plan.runners.oci
+    to_oci, to_aws = plan.runners.aws.federation, plan.runners.oci.federation
+    assert to_oci
+    assert to_aws
+    assert to_oci.domain_url == "https://idcs-1.identity.oraclecloud.com"
+    assert to_aws.issuer == "https://objectstorage.eu-frankfurt-1.oraclecloud.com/n/acme/b/lockstep-issuer/o"
+    assert to_aws.role_arn == "arn:aws:iam::123456789012:role/lockstep-oci-runner"
+    told = check(tmp_path).stderr
+    for key in (
+        "runners.aws.federation.client_id",
+        "runners.oci.federation.key.id",
+        "runners.oci.federation.key.version",
+        "runners.oci.federation.key.endpoint",
+    ):
+        [line] = [line for line in told.splitlines() if f" {key}: " in line]
+        assert "is an example; give your own, which `make deploy-oci` prints" in line
+    assert "domain_url" not in told
+
+
+def test_with_keys_the_plan_has_keys(tmp_path: Path) -> None:
+    made = init(tmp_path, *AWS, *OCI, "--keys")
+    assert made.exit_code == 0, made.output
+    assert "lockstep identity" not in made.output
+    plan = load_plan(tmp_path / "lockstep.yaml")
+    assert [place for place, _ in plan.runners.keys] == [
+        "runners.aws.oci_key_secret",
+        "runners.oci.aws_key_secret",
+    ]
 
 
 def test_a_database_of_rds_needs_its_cas(tmp_path: Path) -> None:
@@ -123,7 +163,16 @@ def test_a_file_is_never_replaced_without_a_word(tmp_path: Path) -> None:
     ("words", "told"),
     [
         (["--yes"], "also give --database, --region, --bucket"),
-        ([*AWS, "--oci-region", "eu-frankfurt-1"], "also give --compartment, --namespace"),
+        (
+            [*AWS, "--oci-region", "eu-frankfurt-1"],
+            "also give --compartment, --namespace, --account, --domain-url; or --keys instead of the last",
+        ),
+        ([*AWS, *OCI], "also give --account, --domain-url"),
+        ([*AWS, *SESSIONS, "--account", "12"], "runners.oci.federation.role_arn: must be the ARN of a role"),
+        (
+            [*AWS, *SESSIONS, "--domain-url", "idcs-1"],
+            "runners.aws.federation.domain_url: must be an address",
+        ),
         ([*AWS, "-d", "postgres://h/d"], "did you mean postgresql?"),
         ([*AWS, "-d", "mysql://app:hunter2@h/d"], "a plan has no passwords"),
         ([*AWS, "-d", "orders.internal"], "the engines are"),
@@ -228,7 +277,8 @@ def test_what_the_clouds_have_is_offered(
     # Clouds, region, then the first choice of each list: admin, bucket, key; OCI; network.
     answers = (
         "postgresql\norders.internal\n\norders\nn\n\n\nboth\n\n1\n1\n1\n"
-        f"eu-frankfurt-1\n{tenancy.compartment_id}\n1\n\n1\n1\n"
+        f"eu-frankfurt-1\n{tenancy.compartment_id}\n1\n\n1\n"
+        "\n12\n123456789012\nhttps://idcs-1.identity.oraclecloud.com\n1\n"
     )
     made = init(tmp_path, given=answers, variables=variables)
     assert made.exit_code == 0, made.output
@@ -242,6 +292,8 @@ def test_what_the_clouds_have_is_offered(
     assert (plan.audit.aws.bucket, plan.audit.aws.mac_key) == ("acme-audit", "alias/audit")
     assert plan.database_sections[0].admin_secret == "dba/orders"
     assert plan.lock.region == aws.region
+    assert "must be the 12 digits of an account of AWS" in made.output
+    assert plan.runners.aws.federation
     assert f'"id": "{vpc["VpcId"]}"' in made.output
     assert "subnet-" in made.output
     assert check(tmp_path, "--before-oci").exit_code == 0
@@ -254,7 +306,7 @@ def test_where_rights_are_missing_it_says_so_and_asks(
     powerless = write_config_file(tmp_path, "powerless", tenancy.new_api_key("powerless"))
     answers = (
         "postgresql\norders.internal\n\norders\nn\n\n\nboth\n\n1\n1\n1\n"
-        f"eu-frankfurt-1\n{tenancy.compartment_id}\nterraform\n\nacme\nnone\n"
+        f"eu-frankfurt-1\n{tenancy.compartment_id}\nterraform\n\nacme\nkeys\nnone\n"
     )
     folder = tmp_path / "made"
     folder.mkdir()
