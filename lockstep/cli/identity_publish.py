@@ -194,6 +194,7 @@ def _opened(clouds: Clouds, federation: IssuerFederation, place: Place, region: 
             key_id=federation.key.id,
             endpoint=federation.key.endpoint,
             elsewhere=endpoints_from_environment().oci,
+            clock=clouds.clock,
         ),
         bucket=IssuerBucket(clouds.oci(place.region), place),
     )
@@ -217,11 +218,11 @@ def _look(told: _Desk) -> _State:
 
 def _fresh(told: _Desk, state: _State, *, dry_run: bool) -> str | None:
     """The version that is to sign next; with `dry_run` None where it is yet to be made."""
+    state.versions = list(told.key.settled())
     found = successor(state.versions, told.named)
     if found is None and not dry_run:
-        made = told.key.make()
-        state.versions.append(made)
-        return made.id
+        found = told.key.make()
+        state.versions = list(told.key.settled())
     return found
 
 

@@ -277,8 +277,8 @@ def _check_namespace(call: Call) -> None:
 
 
 def _check_write_condition(call: Call, existing: StoredObject | None) -> None:
-    if "if-match" in call.headers:
-        raise not_emulated("if-match on objects")
+    if (seen := call.headers.get("if-match")) is not None and (existing is None or existing.etag != seen):
+        raise ApiError(412, "IfMatchFailed", "The If-Match header does not match the current ETag")
     if (unless := call.headers.get("if-none-match")) is not None:
         if unless != "*":
             raise ApiError(400, "IfNoneMatchDisallowed", "if-none-match takes only '*'")

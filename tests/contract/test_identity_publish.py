@@ -4,6 +4,7 @@ import base64
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +188,16 @@ def test_a_version_is_rotated_and_the_old_one_retired(issuer: Issuer) -> None:
     assert issuer.done()["trusted"] == [
         {"version": new, "made_at": issuer.done()["trusted"][0]["made_at"], "signs": True}
     ]
+
+
+def test_a_version_that_is_being_made_is_waited_for_and_made_once(issuer: Issuer) -> None:
+    issuer.oci.keys.creating_for = timedelta(seconds=1.5)
+    told = issuer.done("--rotate")
+    assert issuer.kids == [told["next_version"], issuer.version]
+    issuer.plan(told["next_version"])
+    issuer.oci.client(oci.key_management.KmsManagementClient).create_key_version(issuer.key.ocid)
+    assert issuer.done("--rotate")["next_version"] == issuer.key.versions[2].ocid
+    assert len(issuer.key.versions) == 3
 
 
 def test_a_version_that_is_to_be_deleted_is_taken_out(issuer: Issuer) -> None:
