@@ -278,7 +278,7 @@ def _check_namespace(call: Call) -> None:
 
 def _check_write_condition(call: Call, existing: StoredObject | None) -> None:
     if (seen := call.headers.get("if-match")) is not None and (existing is None or existing.etag != seen):
-        raise ApiError(412, "IfMatchFailed", "The If-Match header does not match the current ETag")
+        raise ApiError(412, "IfMatchFailed", f"The object does not have the entity tag '{seen}'")
     if (unless := call.headers.get("if-none-match")) is not None:
         if unless != "*":
             raise ApiError(400, "IfNoneMatchDisallowed", "if-none-match takes only '*'")

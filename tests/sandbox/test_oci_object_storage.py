@@ -105,6 +105,15 @@ class TestPut:
         with refused(400, "IfNoneMatchDisallowed"):
             standard.put("name", if_none_match="etag")
 
+    def test_if_match_writes_only_over_what_was_seen(self, standard: OciCase) -> None:
+        with refused(412, "IfMatchFailed"):
+            standard.put("name", b"first", if_match="etag")
+        seen = standard.put("name", b"first").headers["etag"]
+        standard.put("name", b"second", if_match=seen)
+        with refused(412, "IfMatchFailed"):
+            standard.put("name", b"third", if_match=seen)
+        assert get(standard, "name").data.content == b"second"
+
     def test_the_checksum_finds_a_changed_body(self, standard: OciCase) -> None:
         good = base64_of(hashlib.md5(b"body", usedforsecurity=False).digest())
         standard.put("name", b"body", content_md5=good)
