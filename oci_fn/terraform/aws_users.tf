@@ -29,6 +29,17 @@ variable "aws_runner_email" {
   default     = null
 }
 
+variable "keep_api_keys" {
+  description = "Users of an earlier plan that stay, with their API keys, while the stack in AWS goes on to sessions: writer, reader."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = length(setsubtract(var.keep_api_keys, ["writer", "reader"])) == 0
+    error_message = "keep_api_keys must be writer, reader, or both."
+  }
+}
+
 locals {
   key_users = {
     for kind, user in {
@@ -44,8 +55,11 @@ locals {
       }
     } : kind => user if contains(local.kinds_of_users, kind)
   }
-  has_reader     = try(local.plan.runners.aws.oci_reader_key_secret, null) != null
-  kinds_of_users = concat(["writer"], local.has_reader ? ["reader"] : [])
+  kinds_of_users = concat(
+    local.to_oci == null ? ["writer"] : [],
+    try(local.plan.runners.aws.oci_reader_key_secret, null) != null ? ["reader"] : [],
+    var.keep_api_keys,
+  )
 
   # Terraform uploads the first key of a user and no later one: `lockstep identity rotate-key` uploads the next and deletes the
   # one before, and Terraform would bring it back.

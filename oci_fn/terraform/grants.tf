@@ -15,26 +15,33 @@ locals {
 
   in_audit_log = "in compartment id ${coalesce(local.bucket_compartment, local.own)} where target.bucket.name = '${try(local.audit.bucket, "")}'"
 
-  # What each principal of the AWS runner may on the rings, and on the audit log of OCI, which it witnesses.
+  # What each principal of the AWS runner may on the rings, and on the audit log of OCI, which it witnesses. With sessions each function
+  # is one; people read the log as themselves.
   witnesses = ["OBJECT_INSPECT", "OBJECT_READ"]
   aws_may = {
-    writer = { rings = local.rotates, audit = local.has_reader ? [] : local.witnesses }
-    reader = { rings = local.reads, audit = local.witnesses }
+    writer         = { rings = local.rotates, audit = contains(local.kinds_of_users, "reader") ? [] : local.witnesses }
+    reader         = { rings = local.reads, audit = local.witnesses }
+    generate       = { rings = local.rotates, audit = [] }
+    apply_db       = { rings = local.reads, audit = [] }
+    update_secrets = { rings = local.rotates, audit = [] }
+    audit          = { rings = local.first_store_in_oci ? local.reads : [], audit = local.has_runner ? ["OBJECT_INSPECT"] : [] }
   }
-  # How a policy names each.
-  aws_principals = {
-    for kind, group in oci_identity_group.aws_runner : kind => "group id ${group.id}"
-  }
+  aws_principals = merge(
+    { for kind, group in oci_identity_group.aws_runner : kind => { subject = "group id ${group.id}", conditions = [] } },
+    { for function, conditions in local.who_is : function => { subject = "any-user", conditions = conditions } },
+  )
   aws_statements = {
     rings = [
-      for name, principal in local.aws_principals :
-      "Allow ${principal} to {${join(", ", local.aws_may[name].rings)}} in compartment id ${local.rings}"
-      if length(local.aws_may[name].rings) > 0
+      for name, who in local.aws_principals : format(
+        "Allow %s to {%s} in compartment id %s%s", who.subject, join(", ", local.aws_may[name].rings), local.rings,
+        length(who.conditions) == 0 ? "" : " where all {${join(", ", who.conditions)}}",
+      ) if length(local.aws_may[name].rings) > 0
     ]
     audit = local.audit == null ? [] : [
-      for name, principal in local.aws_principals :
-      "Allow ${principal} to {${join(", ", local.aws_may[name].audit)}} ${local.in_audit_log}"
-      if length(local.aws_may[name].audit) > 0
+      for name, who in local.aws_principals : format(
+        "Allow %s to {%s} %s", who.subject, join(", ", local.aws_may[name].audit),
+        length(who.conditions) == 0 ? local.in_audit_log : "${local.where_in_audit_log}, ${join(", ", who.conditions)}}",
+      ) if length(local.aws_may[name].audit) > 0
     ]
   }
 
@@ -54,8 +61,16 @@ locals {
     }
   } : {}
 
+  # The key that signs its tokens for AWS.
+  issuer_grants = {
+    for _ in local.to_aws[*] : "issuer" => {
+      compartment_id = local.issuer_key_compartment
+      statements     = ["to {KEY_SIGN} in compartment id ${local.issuer_key_compartment} where target.key.id = '${local.issuer_key_id}'"]
+    }
+  }
+
   # What the OCI runner needs, by the compartment to which the policy is attached.
-  runner_grants = merge(local.event_grants, local.plan_grants, {
+  runner_grants = merge(local.event_grants, local.plan_grants, local.issuer_grants, {
     rings = {
       compartment_id = local.rings
       statements     = ["to {${join(", ", local.rotates)}} in compartment id ${local.rings}"]

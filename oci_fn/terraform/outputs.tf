@@ -33,8 +33,8 @@ output "application_grants" {
 }
 
 output "aws_runner" {
-  description = "Store this with the private key in the AWS secret oci_key_secret. Without a fingerprint: upload the public key by hand, or it was replaced since."
-  value       = local.users_of_keys.writer
+  description = "Store this with the private key in the AWS secret oci_key_secret. Without a fingerprint: upload the public key by hand, or it was replaced since. Empty if the plan has runners.aws.federation."
+  value       = lookup(local.users_of_keys, "writer", null)
 }
 
 output "aws_reader" {

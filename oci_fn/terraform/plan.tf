@@ -26,7 +26,8 @@ locals {
     ]
   }
 
-  # Only the OCI runner signs an audit log, calls AWS and logs in as a rotator admin with secrets from Vault.
+  # Only the OCI runner signs an audit log, calls AWS and logs in as a rotator admin with secrets from Vault. With sessions in AWS it
+  # has no key for that.
   audit       = try(local.plan.audit.oci, null)
   mac_secrets = toset([for name in local.audit[*].mac_secret : replace(name, "/", ".")])
   admin_secrets = compact([
@@ -35,7 +36,7 @@ locals {
   ])
   by_hand = toset([
     for name in flatten([
-      for runner in try(local.plan.runners.oci, null)[*] : concat([runner.aws_key_secret], local.admin_secrets)
+      for runner in try(local.plan.runners.oci, null)[*] : concat(compact([try(runner.aws_key_secret, null)]), local.admin_secrets)
     ]) : replace(name, "/", ".")
   ])
 

@@ -34,9 +34,13 @@ module "runner" {
   topic_ocid                   = var.topic_ocid
   log_group_ocid               = var.log_group_ocid
 
-  in_plan = { vault_id = local.vault.vault_id, own_compartment_id = try(local.vault.own_compartment_id, "nothing") }
-  made    = { vault_id = local.vault_id, own_compartment_id = local.own }
+  in_plan = merge(local.issuer_in_plan, {
+    vault_id           = local.vault.vault_id
+    own_compartment_id = try(local.vault.own_compartment_id, "nothing")
+  })
+  made = merge(local.issuer_made, { vault_id = local.vault_id, own_compartment_id = local.own })
 
+  missing   = local.missing_for_sessions
   grants    = local.runner_grants
   strangers = local.strangers_in_own
 }

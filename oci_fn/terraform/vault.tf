@@ -43,5 +43,6 @@ resource "oci_kms_key" "secrets" {
 locals {
   vault_id            = one(concat(oci_kms_vault.lockstep[*].id, var.vault_ocid[*]))
   management_endpoint = one(concat(oci_kms_vault.lockstep[*].management_endpoint, data.oci_kms_vault.adopted[*].management_endpoint))
+  crypto_endpoint     = one(concat(oci_kms_vault.lockstep[*].crypto_endpoint, data.oci_kms_vault.adopted[*].crypto_endpoint))
   secrets_key_id      = one(concat(oci_kms_key.secrets[*].id, var.secrets_key_ocid[*]))
 }

@@ -5,8 +5,8 @@ terraform {
   required_providers {
     oci = {
       source = "oracle/oci"
-      # 7.23 is the first version with time-outs and failure destinations of detached calls.
-      version = ">= 7.23.0, < 9.0.0"
+      # 8.18 is the first version with the resource types of identity propagation trusts.
+      version = ">= 8.18.0, < 9.0.0"
     }
     time = {
       source  = "hashicorp/time"

@@ -186,6 +186,7 @@ def runner_module(name: str, credentials: dict[int, int]) -> Document:
         "schedules_dynamic_group_ocid": None,
         "topic_ocid": None,
         "log_group_ocid": None,
+        "missing": [],
         "made": ids,
         "in_plan": ids,
         "grants": {},

@@ -48,13 +48,13 @@ resource "oci_functions_function" "rotate" {
     }
 
     precondition {
-      condition     = var.made.vault_id == var.in_plan.vault_id
-      error_message = "vault_id in the plan: ${var.made.vault_id} is expected. Correct the plan and deploy again."
+      condition     = alltrue([for place, made in var.made : made == var.in_plan[place]])
+      error_message = "${join(" ", [for place, made in var.made : "${place} in the plan: ${made} is expected." if made != var.in_plan[place]])} Correct the plan and deploy again."
     }
 
     precondition {
-      condition     = var.made.own_compartment_id == var.in_plan.own_compartment_id
-      error_message = "own_compartment_id in the plan: ${var.made.own_compartment_id} is expected. Correct the plan and deploy again."
+      condition     = length(var.missing) == 0
+      error_message = "The plan has runners.aws.federation, so deploy the stack in AWS first, and set: ${join("; ", var.missing)}."
     }
   }
 }

@@ -36,7 +36,7 @@ resource "oci_identity_policy" "function" {
 
   compartment_id = each.value.compartment_id
   name           = "${var.name}-oci-runner-${each.key}"
-  description    = "Lets the OCI runner rotate the secrets of the rings, read its keys, add to the audit log, report failures and call itself."
+  description    = "Lets the OCI runner rotate the secrets of the rings, read and use its keys, add to the audit log, report failures and call itself."
   statements     = [for grant in each.value.statements : "Allow dynamic-group id ${local.function_group} ${grant}"]
   freeform_tags  = var.freeform_tags
   defined_tags   = var.defined_tags

@@ -106,13 +106,18 @@ variable "log_group_ocid" {
 }
 
 variable "made" {
-  type        = object({ vault_id = string, own_compartment_id = string })
-  description = "The OCIDs that Terraform made or adopted."
+  type        = map(string)
+  description = "What Terraform made or adopted, by its place in the plan."
 }
 
 variable "in_plan" {
-  type        = object({ vault_id = string, own_compartment_id = string })
-  description = "The OCIDs that the plan names."
+  type        = map(string)
+  description = "What the plan says of it."
+}
+
+variable "missing" {
+  type        = list(string)
+  description = "What is not set and the AWS runner needs."
 }
 
 variable "grants" {

@@ -4,7 +4,7 @@ terraform {
   required_providers {
     oci = {
       source                = "oracle/oci"
-      version               = ">= 7.23.0, < 9.0.0"
+      version               = ">= 8.18.0, < 9.0.0"
       configuration_aliases = [oci.home]
     }
   }

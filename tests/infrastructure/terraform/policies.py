@@ -1,7 +1,7 @@
 """The policies of a deployment as parsed statements."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sandbox.oci import Grant
 from tests.infrastructure.terraform.stack import Deployment, Document, Stack, run_tool
@@ -22,6 +22,8 @@ class Statement:
     """The conditions by variable, such as `target.secret.id`. Empty if there is no condition."""
     others: Mapping[str, str]
     """The values that variables must not have."""
+    about: Mapping[str, str] = field(default_factory=dict)
+    """The conditions on who asks, such as `request.principal.name`."""
 
     def grants(self, resources: Mapping[str, str]) -> set[Grant]:
         """The statement as the sandbox's grants; `resources` maps the statement's ids to the sandbox's."""
@@ -42,6 +44,7 @@ class Statement:
             and self.compartment in request["compartment"]
             and self.subject in {*request["subject"], "any-user"}
             and all(any(v in values for v in request.get(name, ())) for name, values in self.targets.items())
+            and all(value in request.get(name, ()) for name, value in self.about.items())
             and all(request.get(name) and value not in request[name] for name, value in self.others.items())
         )
 
@@ -73,12 +76,16 @@ def _statement(text: str, parsed: Document) -> Statement:
     is_verb = actions["type"] == "verbs"
     targets: dict[str, frozenset[str]] = {}
     others: dict[str, str] = {}
+    about: dict[str, str] = {}
     for item in parsed.get("conditions", {}).get("items", []):
         name, value = item["node"]["lhs"], item["node"]["rhs"]["value"]
         if item["node"]["op"] == "neq":
             others[name] = value
         else:
             assert item["node"]["op"] == "eq", text
+            if name.startswith("request."):
+                about[name] = value
+                continue
             targets[name] = targets.get(name, frozenset()) | {value}
     return Statement(
         text=text,
@@ -90,4 +97,5 @@ def _statement(text: str, parsed: Document) -> Statement:
         compartment=compartment,
         targets=targets,
         others=others,
+        about=about,
     )

@@ -4,6 +4,7 @@ It runs in the venv of `.ci/terraform-tools`. `terraform validate` starts it lik
 one that `tests.infrastructure.terraform.tool` serves.
 """
 
+import hashlib
 import re
 import sys
 from collections.abc import Iterator
@@ -58,6 +59,23 @@ def _blocks(block: Block) -> list[ListBlock]:
     return [ListBlock(name, inner) for name, inner in block.blocks.items()]
 
 
+def _computed(name: str, ocid: str, planned: State) -> str | None:
+    """What the service adds to a resource that is made."""
+    match name:
+        case "id" | "ocid" | "topic_id" | "bucket_id":
+            return ocid
+        case "domain_ocid":
+            domain = hashlib.sha256(planned["idcs_endpoint"].encode()).hexdigest()
+            return f"ocid1.domain.oc1..{domain[:40]}"
+        case "current_key_version":
+            return ocid.replace("ocid1.key.", "ocid1.keyversion.")
+        case "client_secret":
+            # Only what is asked for is returned, where that is said (the provider's `attributes`).
+            asked = planned["attributes"]
+            return None if asked and "clientSecret" not in asked.split(",") else f"secret-of-{ocid[-16:]}"
+    return f"https://{name.replace('_', '-')}.{ocid[-16:]}"
+
+
 class Recorded(AbstractResource):  # type: ignore[misc]  # the base is untyped
     """A resource that is created by writing it into the state.
 
@@ -98,9 +116,7 @@ class Recorded(AbstractResource):  # type: ignore[misc]  # the base is untyped
             with tenancy() as there:
                 ocid = there.create(ctx.type_name, self.resource.ocid, planned)
                 computed = {
-                    a.name: ocid
-                    if a.name in {"id", "topic_id", "bucket_id"}
-                    else f"https://{a.name}.{ocid[-16:]}"
+                    a.name: _computed(a.name, ocid, planned)
                     for a in self.resource.block.arguments
                     if a.presence == "computed"
                 }

@@ -76,7 +76,7 @@ RESOURCES: Mapping[str, Resource] = {
         "key",
         Block(
             "compartment_id! display_name! management_endpoint!^ desired_state is_auto_rotation_enabled:bool"
-            f" protection_mode^ time_of_deletion id* {_TAGS}",
+            f" protection_mode^ time_of_deletion id* current_key_version* {_TAGS}",
             {"key_shape": Block("algorithm! curve_id length!:number", at_least=1)},
         ),
         {"protection_mode": "HSM|SOFTWARE|EXTERNAL", "management_endpoint": "https://.+"},
@@ -147,6 +147,53 @@ RESOURCES: Mapping[str, Resource] = {
         "dynamicgroup",
         Block(f"compartment_id! name! description! matching_rule! id* {_TAGS}"),
         {"compartment_id": r"ocid1\.tenancy\..+"},
+    ),
+    "oci_identity_domains_oauth_client_certificate": Resource(
+        "oauthclientcertificate",
+        Block("idcs_endpoint!^ schemas!^:list certificate_alias!^ x509base64certificate!^ id* ocid*"),
+        {"x509base64certificate": r"[A-Za-z0-9+/]+={0,2}"},
+    ),
+    "oci_identity_domains_app": Resource(
+        "domainapp",
+        Block(
+            "idcs_endpoint!^ schemas!:list display_name! name^ description active:bool is_oauth_client:bool client_type"
+            " allowed_grants:list attributes attribute_sets:list force_delete:bool id* ocid* client_secret*"
+            " domain_ocid*",
+            {
+                "based_on_template": Block("value!^ well_known_id", at_least=1),
+                "certificates": Block("cert_alias!", at_most=99),
+            },
+        ),
+        {
+            "client_type": "confidential|public|trusted",
+            "name": r"[A-Za-z0-9_]+",
+            "idcs_endpoint": "https://.+",
+        },
+    ),
+    "oci_identity_domains_identity_propagation_trust": Resource(
+        "identitypropagationtrust",
+        Block(
+            "idcs_endpoint!^ schemas!:list name!^ issuer! type! description active:bool allow_impersonation:bool"
+            " client_claim_name client_claim_values:list clock_skew_seconds:number impersonating_resource"
+            " oauth_clients:list public_key_endpoint subject_claim_name subject_mapping_attribute subject_type"
+            " claim_propagations:list attribute_sets:list attributes id* ocid* domain_ocid*",
+            {
+                "claim_validations": Block("name!^ value!", at_most=99),
+                "impersonation_service_users": Block("rule! value!", at_most=99),
+            },
+        ),
+        {
+            "type": "JWT|SAML|SPNEGO|AWS|X509",
+            "subject_type": "User|App|Resource",
+            "idcs_endpoint": "https://.+",
+        },
+    ),
+    "oci_identity_domains_user": Resource(
+        "user",
+        Block(
+            "idcs_endpoint!^ schemas!:list user_name! description display_name attribute_sets:list id* ocid*",
+            {"urnietfparamsscimschemasoracleidcsextensionuser_user": Block("service_user:bool")},
+        ),
     ),
     "oci_identity_policy": Resource(
         "policy", Block(f"compartment_id!^ name!^ description! statements!:list version_date id* {_TAGS}")
@@ -290,8 +337,25 @@ DATA_SOURCES: Mapping[str, DataSource] = {
     "oci_vault_secret": DataSource(
         "oci_vault_secret", Block("secret_id! compartment_id* secret_name* vault_id*"), by="secret_id"
     ),
+    "oci_identity_domains_identity_propagation_trust": DataSource(
+        "oci_identity_domains_identity_propagation_trust",
+        Block(
+            "idcs_endpoint! identity_propagation_trust_id! active*:bool issuer* impersonating_resource*"
+            " client_claim_name* client_claim_values*:list oauth_clients*:list domain_ocid*"
+        ),
+        by="identity_propagation_trust_id",
+    ),
     "oci_kms_vault": DataSource(
-        "oci_kms_vault", Block("vault_id! compartment_id* management_endpoint*"), by="vault_id"
+        "oci_kms_vault",
+        Block("vault_id! compartment_id* management_endpoint* crypto_endpoint*"),
+        by="vault_id",
+    ),
+    "oci_kms_key": DataSource(
+        "oci_kms_key",
+        Block(
+            "key_id! management_endpoint! compartment_id* current_key_version* protection_mode* key_shape*:rows"
+        ),
+        by="key_id",
     ),
     "oci_objectstorage_bucket": DataSource(
         "oci_objectstorage_bucket",

@@ -25,6 +25,10 @@ _UNIQUE = {
     "oci_identity_user": ("name",),
     "oci_identity_group": ("name",),
     "oci_identity_dynamic_group": ("name",),
+    "oci_identity_domains_oauth_client_certificate": ("idcs_endpoint", "certificate_alias"),
+    "oci_identity_domains_app": ("idcs_endpoint", "name"),
+    "oci_identity_domains_identity_propagation_trust": ("idcs_endpoint", "issuer"),
+    "oci_identity_domains_user": ("idcs_endpoint", "user_name"),
     "oci_identity_policy": ("compartment_id", "name"),
     "oci_objectstorage_bucket": ("namespace", "name"),
     "oci_vault_secret": ("vault_id", "secret_name"),
@@ -129,6 +133,15 @@ class Tenancy:
             ]
             if inside:
                 raise RefusedError(f"409-CompartmentNotEmpty, {inside}")
+        if kind == "oci_identity_domains_oauth_client_certificate":
+            alias = self.values(ocid)["certificate_alias"]
+            uses = [
+                c["cert_alias"]
+                for app, _ in self.all("oci_identity_domains_app")
+                for c in app["certificates"]
+            ]
+            if alias in uses:
+                raise RefusedError(f"409-Conflict, an application uses the certificate {alias}")
         if kind == "oci_objectstorage_bucket" and self._resources[ocid]["values"].get("objects"):
             raise RefusedError("409-BucketNotEmpty, the bucket has objects")
         if kind in _SCHEDULED:

@@ -31,7 +31,7 @@ from tests.infrastructure.terraform import provider, time_provider
 from tests.infrastructure.terraform.tenancy import VARIABLE as TENANCY
 
 PROVIDERS = {
-    "oracle/oci": ("7.23.0", "tests.infrastructure.terraform.provider"),
+    "oracle/oci": ("8.18.0", "tests.infrastructure.terraform.provider"),
     "hashicorp/time": ("0.13.1", "tests.infrastructure.terraform.time_provider"),
 }
 """Version and module by source."""

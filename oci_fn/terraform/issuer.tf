@@ -1,0 +1,132 @@
+# The issuer of the function's tokens for AWS, instead of an access key: a key that signs and cannot be exported, and a public bucket
+# with its documents, which `lockstep identity publish` writes. Whoever may write there can make tokens that AWS takes for the
+# function's, so no policy of Lockstep lets anybody.
+
+variable "issuer_key_ocid" {
+  description = "An existing RSA key of the vault, which signs the function's tokens for AWS, if the plan has runners.oci.federation. It must be in an HSM."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.issuer_key_ocid == null || startswith(coalesce(var.issuer_key_ocid, "-"), "ocid1.key.")
+    error_message = "issuer_key_ocid must be an OCID, such as ocid1.key.oc1.…"
+  }
+}
+
+variable "adopt_issuer" {
+  description = "Whether the documents of the issuer that the plan names are elsewhere: in a bucket that exists, or on a server of yours."
+  type        = bool
+  default     = false
+}
+
+locals {
+  to_aws       = try(local.plan.runners.oci.federation, null)
+  makes_issuer = local.to_aws != null && !var.adopt_issuer
+
+  # The bucket in the plan's address of the issuer.
+  issuer_place  = try(regex("^https://(?:[a-z0-9-]+\\.)?objectstorage\\.(?P<region>[a-z0-9-]+)\\.(?:oraclecloud|oci\\.customer-oci)\\.com/n/(?P<namespace>[^/]+)/b/(?P<bucket>[^/]+)/o(?:/[^/]+)*$", local.to_aws.issuer), null)
+  issuer_bucket = try(local.issuer_place.bucket, "${var.name}-issuer")
+
+  issuer_key_id          = one(concat(oci_kms_key.issuer[*].id, data.oci_kms_key.issuer[*].key_id))
+  issuer_key_version     = one(concat(oci_kms_key.issuer[*].current_key_version, data.oci_kms_key.issuer[*].current_key_version))
+  issuer_key_compartment = one(concat(oci_kms_key.issuer[*].compartment_id, data.oci_kms_key.issuer[*].compartment_id))
+
+  # What the plan must say of the key, as soon as it is known. Not its version: that changes with `lockstep identity publish --rotate`.
+  issuer_in_plan = local.to_aws == null ? {} : {
+    "runners.oci.federation.key.id"       = try(local.to_aws.key.id, "nothing")
+    "runners.oci.federation.key.endpoint" = try(local.to_aws.key.endpoint, "nothing")
+  }
+  issuer_made = local.to_aws == null ? {} : {
+    "runners.oci.federation.key.id"       = local.issuer_key_id
+    "runners.oci.federation.key.endpoint" = local.crypto_endpoint
+  }
+}
+
+resource "oci_kms_key" "issuer" {
+  count = local.to_aws != null && var.issuer_key_ocid == null ? 1 : 0
+
+  compartment_id      = local.own_ready
+  display_name        = "${var.name}-issuer"
+  management_endpoint = local.management_endpoint
+  # A key that is protected by software can be exported.
+  protection_mode = "HSM"
+  freeform_tags   = local.freeform_tags
+  defined_tags    = local.defined_tags
+
+  key_shape {
+    algorithm = "RSA"
+    length    = 256
+  }
+
+  lifecycle {
+    # Without it the standby reaches AWS no more.
+    prevent_destroy = true
+  }
+}
+
+# Without conditions of its own, as data.oci_vault_secret.adopted.
+data "oci_kms_key" "issuer" {
+  count = local.to_aws != null && var.issuer_key_ocid != null ? 1 : 0
+
+  key_id              = var.issuer_key_ocid
+  management_endpoint = local.management_endpoint
+}
+
+resource "oci_objectstorage_bucket" "issuer" {
+  count = local.makes_issuer ? 1 : 0
+
+  compartment_id        = local.own_ready
+  namespace             = local.audit.namespace
+  name                  = local.issuer_bucket
+  storage_tier          = "Standard"
+  versioning            = "Enabled"
+  access_type           = "ObjectReadWithoutList"
+  object_events_enabled = true
+  freeform_tags         = local.freeform_tags
+  defined_tags          = local.defined_tags
+
+  lifecycle {
+    # AWS trusts whoever has this name.
+    prevent_destroy = true
+
+    precondition {
+      condition     = try(local.issuer_place.region == local.vault.region && local.issuer_place.namespace == local.audit.namespace, false)
+      error_message = "runners.oci.federation.issuer in the plan: https://objectstorage.${local.vault.region}.oraclecloud.com/n/${local.audit.namespace}/b/${local.issuer_bucket}/o is expected. For documents elsewhere set adopt_issuer."
+    }
+  }
+}
+
+# What other policies of the tenancy allow, such as those of storage administrators (audit_guard.tf).
+resource "oci_identity_policy" "issuer_deny" {
+  provider = oci.home
+  count    = local.makes_issuer && var.audit_deny_policies ? 1 : 0
+
+  compartment_id = local.own
+  name           = "${var.name}-issuer-deny"
+  description    = "Denies everybody but the break-glass group to change the documents of the issuer."
+  freeform_tags  = local.freeform_tags
+  defined_tags   = local.defined_tags
+  statements = [
+    for condition in local.but_break_glass : format(
+      "Deny any-user to {%s} in compartment id %s where all {target.bucket.name = '%s'%s}",
+      "OBJECT_CREATE, OBJECT_OVERWRITE, OBJECT_DELETE, OBJECT_VERSION_DELETE, BUCKET_UPDATE, BUCKET_DELETE, PAR_MANAGE",
+      local.own, local.issuer_bucket, condition,
+    )
+  ]
+}
+
+output "runners_oci_federation" {
+  description = "Write this into the plan, as runners.oci.federation: key.id, key.version and key.endpoint. Empty if the plan has none."
+  value = local.to_aws == null ? null : {
+    issuer   = local.to_aws.issuer
+    audience = try(local.to_aws.audience, "sts.amazonaws.com")
+    subject  = try(local.to_aws.subject, "lockstep-oci-runner")
+    key      = { id = local.issuer_key_id, version = local.issuer_key_version, endpoint = local.crypto_endpoint }
+    role_arn = local.to_aws.role_arn
+  }
+
+  precondition {
+    condition     = alltrue([for key in data.oci_kms_key.issuer : key.protection_mode == "HSM" && key.key_shape[0].algorithm == "RSA"])
+    error_message = "issuer_key_ocid: it must be an RSA key whose protection mode is HSM."
+  }
+}

@@ -1,0 +1,172 @@
+"""Each function of the AWS runner has exactly what it does in OCI: enough, each needed, and nothing of the others'."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lockstep.errors import LockstepError
+from lockstep.quotas.oci import STATEMENTS
+from sandbox import plans
+from tests.infrastructure.terraform.policies import Statement, statements
+from tests.infrastructure.terraform.sessions import FROM_AWS, FUNCTIONS_MAY, ROLES, federated
+from tests.infrastructure.terraform.stack import (
+    ROOT,
+    Deployment,
+    Stack,
+    needs_tools,
+    plan_document,
+    with_image,
+)
+from tests.infrastructure.terraform.steps import STEPS
+from tests.infrastructure.terraform.world import World, in_compartment, permissions, running_world
+
+pytestmark = [needs_tools, pytest.mark.timeout(900)]
+
+Shared = tuple[Stack, Deployment]
+CASES = [(step, *case) for step, may in FUNCTIONS_MAY.items() for case in may]
+
+
+@pytest.fixture(name="shared", scope="module")
+def _shared(tmp_path_factory: pytest.TempPathFactory) -> Shared:
+    stack = Stack.new(tmp_path_factory.mktemp("federated"), federated())
+    return stack, stack.deploy(**FROM_AWS)
+
+
+@pytest.fixture(name="policy", scope="module")
+def _policy(shared: Shared) -> list[Statement]:
+    return statements(*shared)
+
+
+@pytest.fixture(name="world")
+def _world(shared: Shared) -> Iterator[World]:
+    with running_world(*shared) as world:
+        yield world
+
+
+def of_function(step: str, policy: list[Statement]) -> list[Statement]:
+    return [s for s in policy if s.about.get("request.principal.name") == ROLES[step]]
+
+
+def test_a_function_is_named_by_its_role_in_this_domain(policy: list[Statement], shared: Shared) -> None:
+    [trust] = shared[1].all("oci_identity_domains_identity_propagation_trust").values()
+    for step, role in ROLES.items():
+        for statement in of_function(step, policy):
+            assert statement.subject == "any-user"
+            assert statement.about == {
+                "request.principal.type": "identityfederateddomainapp",
+                "request.principal.domain.id": trust["domain_ocid"],
+                "request.principal.name": role,
+            }
+    # Whoever else is meant by any-user is refused.
+    open_to_all = [s.text for s in policy if s.subject == "any-user" and not s.about]
+    assert open_to_all == []
+
+
+@pytest.mark.parametrize("step", ROLES)
+def test_it_has_what_it_does_and_no_more(step: str, policy: list[Statement], shared: Shared) -> None:
+    stack, _ = shared
+    places = {"rings": stack.store["compartment_id"], "own": stack.store["own_compartment_id"]}
+    granted = of_function(step, policy)
+    for place, compartment in places.items():
+        there = in_compartment(granted, compartment)
+        assert permissions(there) == {p for p, where in FUNCTIONS_MAY[step] if where == place}
+        assert len(there) <= 1
+    for statement in in_compartment(granted, places["own"]):
+        assert statement.targets == {"target.bucket.name": {"lockstep-audit"}}
+
+
+@pytest.mark.parametrize("step", ROLES)
+def test_it_can_do_its_work(step: str, policy: list[Statement], world: World) -> None:
+    STEPS[step](world, world.permit(step, of_function(step, policy)))
+
+
+@pytest.mark.parametrize(("step", "permission", "place"), CASES)
+def test_it_needs_each_of_its_permissions(
+    step: str, permission: str, place: str, policy: list[Statement], world: World
+) -> None:
+    sandbox = world.sandbox
+    compartment = sandbox.compartment_id if place == "rings" else sandbox.own_compartment_id
+    clients = world.permit(step, of_function(step, policy), without=(permission, compartment))
+    with pytest.raises((LockstepError, AssertionError)):
+        STEPS[step](world, clients)
+
+
+OTHERS_WORK = [("apply_db", "generate"), ("apply_db", "update_secrets"), ("apply_db", "audit")]
+OTHERS_WORK += [("audit", other) for other in ("generate", "apply_db", "update_secrets")]
+OTHERS_WORK += [(writer, "audit") for writer in ("generate", "update_secrets")]
+
+
+@pytest.mark.parametrize(("step", "other"), OTHERS_WORK)
+def test_it_cannot_do_the_work_of_another(
+    step: str, other: str, policy: list[Statement], world: World
+) -> None:
+    clients = world.permit(step, of_function(step, policy))
+    with pytest.raises((LockstepError, AssertionError)):
+        STEPS[other](world, clients)
+
+
+def test_an_audit_that_reads_the_first_store_may_read_the_rings(shared: Shared, tmp_path: Path) -> None:
+    stack = shared[0].copy(tmp_path)
+    stack.plan["stores"].reverse()
+    after = statements(stack, stack.apply(**with_image(**FROM_AWS)))
+    rings = in_compartment(of_function("audit", after), stack.store["compartment_id"])
+    assert permissions(rings) == {p for p, _ in FUNCTIONS_MAY["apply_db"]}
+
+
+def test_the_documentation_counts_the_statements_before_and_after(
+    shared: Shared, policy: list[Statement], tmp_path: Path
+) -> None:
+    """`git show 27c6ac5:oci_fn/terraform` granted what a stack with keys has now."""
+    keys = Stack.new(tmp_path, plan_document())
+    before = Counter(who(s, deployed) for deployed in [keys.deploy()] for s in statements(keys, deployed))
+    stack = shared[0].copy(tmp_path / "keyless")
+    stack.plan["runners"]["oci"] = {"federation": plans.TO_AWS}
+    first = stack.apply(**FROM_AWS, retired_secrets=["lockstep.aws-key"])
+    stack.plan["runners"]["oci"]["federation"] = first.outputs["runners_oci_federation"]
+    deployed = stack.apply(**with_image(**FROM_AWS, retired_secrets=["lockstep.aws-key"]))
+    after = Counter(who(s, deployed) for s in statements(stack, deployed))
+    table = (
+        (ROOT / "docs/iam-oci.md").read_text().partition("| identity | before | after |\n|---|---|---|\n")[2]
+    )
+    rows = [line.split("|")[1:4] for line in table.partition("\n\n")[0].splitlines()]
+    documented = {name.strip(): (int(b), int(a)) for name, b, a in rows}
+    names = before.keys() | after.keys()
+    total = (before.total(), after.total())
+    assert documented == {**{name: (before[name], after[name]) for name in names}, "all": total}
+    assert max(total) <= STATEMENTS
+    assert len(policy) == after.total() - 1
+
+
+def who(statement: Statement, deployed: Deployment) -> str:
+    """Whom a statement is about, as the documentation names it."""
+    role = statement.about.get("request.principal.name")
+    if role:
+        [step] = [step for step, arn in ROLES.items() if arn == role]
+        return f"`{step}`"
+    groups = {**deployed.all("oci_identity_group"), **deployed.all("oci_identity_dynamic_group")}
+    names = {g["id"]: f"`{g['name']}`" for g in groups.values()}
+    return names.get(statement.subject, f"`{statement.subject.rpartition('-eu-')[0]}`")
+
+
+def test_the_documentation_lists_exactly_the_permissions_of_each_function() -> None:
+    section = (
+        (ROOT / "docs/iam-oci.md")
+        .read_text()
+        .partition("## Sessions of the AWS runner\n")[2]
+        .partition("\n## ")[0]
+    )
+    rows = [line.split("|") for line in section.splitlines() if line.startswith("| `")]
+    steps = {
+        "Generate": "generate",
+        "ApplyDb": "apply_db",
+        "UpdateSecrets": "update_secrets",
+        "Audit": "audit",
+    }
+    listed: dict[str, set[str]] = {step: set() for step in ROLES}
+    for row in rows:
+        for name in re.findall(r"[A-Za-z]+", row[3]):
+            listed[steps[name]].update(re.findall(r"`([A-Z_]+)`", row[1]))
+    assert listed == {step: {p for p, _ in may} for step, may in FUNCTIONS_MAY.items()}

@@ -1,0 +1,355 @@
+"""The issuer of the function's tokens for AWS: a key that signs, and a public bucket with its documents."""
+
+import hashlib
+import json
+import shutil
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding
+
+from lockstep.compiled import FederationToAws, IssuerKey
+from lockstep.federation.failure import SessionFailure
+from lockstep.federation.issuer import place_of
+from lockstep.oci.key_signing import sign
+from lockstep.plan_file import parse_plan
+from sandbox import plans
+from sandbox.oci import OciSandbox
+from sandbox.oci.keys import Key
+from tests.contract.oci_fixtures import sandbox_clients
+from tests.infrastructure.terraform import tenancy
+from tests.infrastructure.terraform.policies import Statement, allowed, statements
+from tests.infrastructure.terraform.stack import (
+    CONFIGURATION,
+    Deployment,
+    Document,
+    Stack,
+    messages,
+    needs_tools,
+    plan_document,
+    succeeded,
+    with_image,
+)
+from tests.infrastructure.terraform.world import of, permissions
+
+# Each test runs Terraform up to ten times.
+pytestmark = [needs_tools, pytest.mark.timeout(900)]
+
+BUCKET = "lockstep-issuer"
+WRITING = {"OBJECT_CREATE", "OBJECT_OVERWRITE", "OBJECT_DELETE", "OBJECT_VERSION_DELETE", "BUCKET_UPDATE"}
+KEY = "ocid1.key.oc1.eu-frankfurt-1.estate"
+VAULT = "ocid1.vault.oc1.eu-frankfurt-1.estate"
+
+
+def issuing(**changes: object) -> Document:
+    """A plan whose function has sessions in AWS."""
+    document = plan_document()
+    document["runners"]["oci"] = {"federation": {**plans.TO_AWS, **changes}}
+    return document
+
+
+@pytest.fixture(name="blank", scope="module")
+def _blank(tmp_path_factory: pytest.TempPathFactory) -> Stack:
+    return Stack.new(tmp_path_factory.mktemp("blank"), issuing())
+
+
+@pytest.fixture(name="fresh")
+def _fresh(blank: Stack, tmp_path: Path) -> Stack:
+    return blank.copy(tmp_path)
+
+
+@pytest.fixture(name="shared", scope="module")
+def _shared(blank: Stack, tmp_path_factory: pytest.TempPathFactory) -> tuple[Stack, Deployment]:
+    stack = blank.copy(tmp_path_factory.mktemp("shared"))
+    outputs = stack.apply().outputs
+    stack.name_made(outputs)
+    paste(stack, outputs)
+    return stack, stack.apply(**with_image())
+
+
+@pytest.fixture(name="policy", scope="module")
+def _policy(shared: tuple[Stack, Deployment]) -> list[Statement]:
+    return statements(*shared)
+
+
+def paste(stack: Stack, outputs: Mapping[str, Document]) -> None:
+    """Write the output into the plan, as an operator does."""
+    stack.plan["runners"]["oci"]["federation"] = outputs["runners_oci_federation"]
+
+
+def told(results: list[Document]) -> str:
+    return " ".join("\n".join(messages(results)).split())
+
+
+def changes_nothing(stack: Stack, **variables: object) -> None:
+    (planned,) = stack.run(("plan", None), **variables)
+    assert planned["code"] == 0, told([planned])
+
+
+# ---- what is made
+
+
+def test_anybody_reads_the_documents_and_nobody_lists_them(shared: tuple[Stack, Deployment]) -> None:
+    stack, deployment = shared
+    bucket = deployment.all("oci_objectstorage_bucket")["issuer[0]"]
+    assert (bucket["name"], bucket["namespace"]) == (BUCKET, "tenant")
+    assert (bucket["access_type"], bucket["versioning"]) == ("ObjectReadWithoutList", "Enabled")
+    assert bucket["compartment_id"] == stack.store["own_compartment_id"]
+
+
+def test_the_key_signs_and_cannot_be_exported(shared: tuple[Stack, Deployment]) -> None:
+    key = shared[1].all("oci_kms_key")["issuer[0]"]
+    assert key["protection_mode"] == "HSM"
+    [shape] = key["key_shape"]
+    # 2,048 bits.
+    assert (shape["algorithm"], shape["length"]) == ("RSA", 256)
+
+
+def test_the_key_is_in_an_hsm_whatever_the_others_are(fresh: Stack) -> None:
+    keys = fresh.apply(key_protection="SOFTWARE").all("oci_kms_key")
+    assert {name: key["protection_mode"] for name, key in keys.items()} == {
+        "secrets[0]": "SOFTWARE",
+        "audit[0]": "SOFTWARE",
+        "issuer[0]": "HSM",
+    }
+
+
+def test_there_is_no_secret_with_an_access_key(shared: tuple[Stack, Deployment]) -> None:
+    assert set(shared[1].outputs["secrets_to_fill_in"]) == {"lockstep.admin.orders", "lockstep.admin.reports"}
+
+
+def test_the_function_may_sign_with_this_key_alone(
+    shared: tuple[Stack, Deployment], policy: list[Statement]
+) -> None:
+    stack, deployment = shared
+    keys = [s for s in policy if any(p.startswith("KEY_") for p in s.permissions)]
+    [granted] = [s for s in of("lockstep-oci-runner", policy, deployment) if s in keys]
+    assert keys == [granted]
+    assert granted.permissions == {"KEY_SIGN"}
+    assert granted.targets == {"target.key.id": {deployment.all("oci_kms_key")["issuer[0]"]["id"]}}
+    assert granted.compartment == stack.store["own_compartment_id"]
+
+
+@pytest.mark.parametrize("without", [False, True])
+def test_the_function_signs_with_exactly_that(
+    without: bool,  # noqa: FBT001 - a case
+    shared: tuple[Stack, Deployment],
+    policy: list[Statement],
+) -> None:
+    stack, deployment = shared
+    with OciSandbox() as sandbox:
+        own, other = (sandbox.keys.new_key(sandbox.own_compartment_id, sandbox.vault_id) for _ in range(2))
+        ids = {
+            deployment.all("oci_kms_key")["issuer[0]"]["id"]: own.ocid,
+            stack.store["own_compartment_id"]: sandbox.own_compartment_id,
+        }
+        grants = set().union(*(s.grants(ids) for s in of("lockstep-oci-runner", policy, deployment)))
+        config = sandbox.new_api_key("function")
+        sandbox.identity.principal("function").grants = {
+            grant for grant in grants if not without or grant.permission != "KEY_SIGN"
+        }
+        clients = sandbox_clients(sandbox, config)
+
+        def signature(key: Key) -> bytes:
+            named = IssuerKey(id=key.ocid, version=key.current.ocid, endpoint="https://unused")
+            return sign(clients, named, hashlib.sha256(b"token").digest(), endpoint=sandbox.endpoint)
+
+        for key in [other, *([own] if without else [])]:
+            with pytest.raises(SessionFailure):
+                signature(key)
+        if not without:
+            own.current.public_key.verify(signature(own), b"token", padding.PKCS1v15(), hashes.SHA256())
+
+
+def test_no_policy_lets_anybody_write_the_documents(
+    shared: tuple[Stack, Deployment], policy: list[Statement]
+) -> None:
+    stack, deployment = shared
+    groups = [
+        g["id"]
+        for kind in ("oci_identity_group", "oci_identity_dynamic_group")
+        for g in deployment.all(kind).values()
+    ]
+    request = {
+        "compartment": [stack.store["own_compartment_id"]],
+        "subject": groups,
+        "target.bucket.name": [BUCKET],
+    }
+    assert not [p for p in WRITING if allowed(policy, p, request)]
+    assert WRITING & permissions([s for s in policy if not s.verb]) == {"OBJECT_CREATE"}
+
+
+def test_deny_policies_take_it_from_storage_administrators(
+    shared: tuple[Stack, Deployment], tmp_path: Path
+) -> None:
+    stack = shared[0].copy(tmp_path)
+    group = "ocid1.group.oc1..breakglass"
+    variables = with_image(audit_deny_policies=True, audit_break_glass_group_ocid=group)
+    own = stack.store["own_compartment_id"]
+    policy = statements(stack, stack.apply(**variables))
+    administrators = Statement(
+        text="",
+        denies=False,
+        subject="ocid1.group.oc1..storage",
+        permissions=frozenset({*WRITING, "OBJECT_READ"}),
+        verb=None,
+        resource_type=None,
+        compartment=own,
+        targets={},
+        others={},
+    )
+
+    def may(*groups: str, bucket: str = BUCKET) -> set[str]:
+        request = {
+            "compartment": [own],
+            "subject": [administrators.subject],
+            "target.bucket.name": [bucket],
+            "request.groups.id": [administrators.subject, *groups],
+            "request.principal.type": ["user"],
+            "request.principal.id": ["ocid1.user.oc1..someone"],
+        }
+        return {p for p in administrators.permissions if allowed([*policy, administrators], p, request)}
+
+    assert may() == {"OBJECT_READ"}
+    assert may(group) == may(bucket="other") == administrators.permissions
+
+
+# ---- the plan, before and after the first apply
+
+
+def test_the_output_is_the_section_of_the_plan(shared: tuple[Stack, Deployment]) -> None:
+    stack, deployment = shared
+    to_aws = parse_plan(json.dumps(stack.plan), base=Path()).compiled.to_aws
+    assert isinstance(to_aws, FederationToAws)
+    key, vault = deployment.all("oci_kms_key")["issuer[0]"], deployment.one("oci_kms_vault")
+    assert (to_aws.key.id, to_aws.key.version) == (key["id"], key["current_key_version"])
+    assert to_aws.key.endpoint == vault["crypto_endpoint"]
+    first = parse_plan(json.dumps(issuing()), base=Path()).compiled.to_aws
+    assert isinstance(first, FederationToAws)
+    assert (to_aws.issuer, to_aws.audience, to_aws.subject, to_aws.role_arn) == (
+        first.issuer,
+        first.audience,
+        first.subject,
+        first.role_arn,
+    )
+    changes_nothing(stack, **with_image())
+
+
+def test_a_function_whose_plan_names_another_key_is_refused(fresh: Stack) -> None:
+    outputs = fresh.apply().outputs
+    fresh.name_made(outputs)
+    (refused,) = fresh.run(("plan", None), **with_image())
+    made = outputs["runners_oci_federation"]["key"]
+    for name in ("id", "endpoint"):
+        expected = f"runners.oci.federation.key.{name} in the plan: {made[name]} is expected."
+        assert expected in told([refused])
+    paste(fresh, outputs)
+    # A version that is not the newest: it signs until the plan goes on to the next.
+    fresh.plan["runners"]["oci"]["federation"]["key"]["version"] = "ocid1.keyversion.oc1.eu.earlier"
+    fresh.apply(**with_image())
+
+
+@pytest.mark.parametrize(
+    "issuer",
+    [
+        "https://objectstorage.eu-frankfurt-1.oraclecloud.com/n/other/b/lockstep-issuer/o",
+        "https://objectstorage.us-ashburn-1.oraclecloud.com/n/tenant/b/lockstep-issuer/o",
+        "https://objectstorage.eu-frankfurt-1.oraclecloud.com/n/tenant/b/lockstep-issuer",
+        "https://issuer.example.com/lockstep",
+    ],
+)
+def test_another_issuer_is_refused_with_the_right_one(issuer: str, fresh: Stack) -> None:
+    fresh.plan["runners"]["oci"]["federation"]["issuer"] = issuer
+    (refused,) = fresh.run(("plan", None))
+    right = "https://objectstorage.eu-frankfurt-1.oraclecloud.com/n/tenant/b/lockstep-issuer/o"
+    assert f"runners.oci.federation.issuer in the plan: {right} is expected" in told([refused])
+    elsewhere = fresh.apply(adopt_issuer=True)
+    assert not [b for b in elsewhere.all("oci_objectstorage_bucket") if b.startswith("issuer")]
+    assert elsewhere.all("oci_kms_key")["issuer[0]"]
+
+
+@pytest.mark.parametrize("prefix", ["", "/standby"])
+def test_the_bucket_is_the_one_that_the_command_writes(prefix: str, fresh: Stack) -> None:
+    host = "tenant.objectstorage.eu-frankfurt-1.oci.customer-oci.com"
+    issuer = f"https://{host}/n/tenant/b/of-ours/o{prefix}"
+    fresh.plan["runners"]["oci"]["federation"]["issuer"] = issuer
+    place = place_of(issuer)
+    assert place
+    assert place.bucket == "of-ours"
+    names = {b["name"] for b in fresh.apply().all("oci_objectstorage_bucket").values()}
+    assert "of-ours" in names
+
+
+# ---- a key that exists, another way to AWS, and the end
+
+
+def adopt(stack: Stack, **changes: object) -> Document:
+    """Put a vault and a key of others into the tenancy; the variables that adopt them."""
+    document = tenancy.read(stack.tenancy)
+    there = tenancy.Tenancy(document)
+    ends = {f"{name}_endpoint": f"https://estate-{name}" for name in ("management", "crypto")}
+    there.put("oci_kms_vault", VAULT, {"id": VAULT, "compartment_id": "ocid1.compartment.oc1..x", **ends})
+    key = {
+        "id": KEY,
+        "key_id": KEY,
+        "compartment_id": "ocid1.compartment.oc1..x",
+        "current_key_version": "ocid1.keyversion.oc1.eu.estate",
+        "protection_mode": "HSM",
+        "key_shape": [{"algorithm": "RSA", "length": "256"}],
+        "management_endpoint": ends["management_endpoint"],
+        **changes,
+    }
+    there.put("oci_kms_key", KEY, key)
+    tenancy.write(stack.tenancy, document)
+    return {"vault_ocid": VAULT, "issuer_key_ocid": KEY}
+
+
+def test_a_key_that_exists_is_adopted(fresh: Stack) -> None:
+    adopting = adopt(fresh)
+    outputs = fresh.apply(**adopting).outputs
+    assert outputs["runners_oci_federation"]["key"] == {
+        "id": KEY,
+        "version": "ocid1.keyversion.oc1.eu.estate",
+        "endpoint": "https://estate-crypto",
+    }
+    fresh.name_made(outputs)
+    paste(fresh, outputs)
+    deployment = fresh.apply(**with_image(**adopting))
+    assert set(deployment.all("oci_kms_key")) == {"secrets[0]", "audit[0]"}
+    [granted] = [s for s in statements(fresh, deployment) if "KEY_SIGN" in s.permissions]
+    assert granted.compartment == "ocid1.compartment.oc1..x"
+    assert granted.targets == {"target.key.id": {KEY}}
+
+
+@pytest.mark.parametrize(
+    "changes", [{"protection_mode": "SOFTWARE"}, {"key_shape": [{"algorithm": "AES", "length": "32"}]}]
+)
+def test_a_key_that_does_not_fit_is_not_adopted(changes: Document, fresh: Stack) -> None:
+    (refused,) = fresh.run(("plan", None), **adopt(fresh, **changes))
+    assert "it must be an RSA key whose protection mode is HSM" in told([refused])
+
+
+def test_an_access_key_gives_way_to_sessions(fresh: Stack) -> None:
+    sessions = fresh.plan["runners"]["oci"]
+    fresh.plan["runners"]["oci"] = {"aws_key_secret": "lockstep/aws-key"}
+    before = fresh.apply()
+    assert "runners_oci_federation" not in before.outputs
+    fresh.plan["runners"]["oci"] = sessions
+    assert 'by_hand["lockstep.aws-key"]' in told(fresh.run(("plan", None)))
+    after = fresh.apply(retired_secrets=["lockstep.aws-key"])
+    assert after.secrets.keys() == before.secrets.keys()
+    assert after.all("oci_kms_key")["issuer[0]"]
+
+
+def test_the_key_goes_with_a_trial(fresh: Stack) -> None:
+    fresh.apply()
+    assert "Instance cannot be destroyed" in told(fresh.run(("destroy", None)))
+    shutil.copyfile(CONFIGURATION / "trial_override.tf.example", fresh.folder / "trial_override.tf")
+    succeeded(fresh.run(("destroy", None)))
+    resources = tenancy.read(fresh.tenancy)["resources"].values()
+    keys = Counter(r["lifecycle"] for r in resources if r["type"] == "oci_kms_key")
+    assert keys == {"PENDING_DELETION": 3}
+    assert not [r for r in resources if r["type"] == "oci_objectstorage_bucket"]
