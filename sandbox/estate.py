@@ -129,6 +129,10 @@ class Estate:
             self.machine_arn, {"credential_id": credential_id, **more}, timeout_seconds=timeout_seconds
         )
 
+    def restart_functions(self) -> None:
+        """Let the next invocation of each function in AWS begin cold."""
+        _forget()
+
     @property
     def events(self) -> EventEstate:
         """Where events go, in an estate that sends them."""

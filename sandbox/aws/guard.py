@@ -152,6 +152,12 @@ class Guard:
             if caller.role == role and caller.session:
                 caller.session.is_revoked = True
 
+    def end_sessions(self, role: str) -> None:
+        """Let the sessions that a role has now be over."""
+        for caller in list(self._callers.values()):
+            if caller.role == role and caller.session:
+                caller.session.expires_at = 0.0
+
     def allows(self, access_key: str, call: Call) -> bool:
         """Whether who signs with this key may make a call that no request stands for. Who is not known may."""
         caller = self.caller(access_key)

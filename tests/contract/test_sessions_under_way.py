@@ -1,0 +1,192 @@
+"""Rotations while sessions in the other cloud end, are refused, or cannot be had."""
+
+import json
+import logging
+import re
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import pytest
+
+from lockstep.model import Strategy
+from sandbox import plans
+from sandbox.aws import Execution
+from sandbox.databases import CertificateAuthority, MariaDbServer
+from sandbox.estate import Estate, Settings, running_estate
+from sandbox.fn import FunctionProcess, running_function
+from sandbox.plans import AUDIT_BUCKET, LOCK_TABLE
+
+CREDENTIAL, ROLE = "multi-cloud/app", "lockstep-oci-runner"
+EXCHANGE, ASSUME = "exchange_token", "AssumeRoleWithWebIdentity"
+JWT = re.compile(r"eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
+
+
+@pytest.fixture(scope="module", name="estate")
+def _estate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Estate]:
+    """One database, both clouds, and a generation that both stores serve."""
+    authority = CertificateAuthority(tmp_path_factory.mktemp("ca"))
+    servers = {"orders": MariaDbServer(authority=authority)}
+    credential = plans.credential(CREDENTIAL, *servers, strategy=Strategy.DUAL_PASSWORD)
+    settings = Settings(audit_tier="Standard")
+    with running_estate(
+        [credential], servers, folder=tmp_path_factory.mktemp("estate"), settings=settings
+    ) as running:
+        for _ in range(2):
+            assert running.rotate(CREDENTIAL).status == "SUCCEEDED"
+            running.outside.expire_schedule(CREDENTIAL)
+        yield running
+
+
+@pytest.fixture(name="function")
+def _function(estate: Estate) -> Iterator[FunctionProcess]:
+    """The standby, without a session."""
+    with running_function(estate.function_environment) as running:
+        yield running
+
+
+@pytest.fixture(name="cold")
+def _cold(estate: Estate) -> None:
+    """The functions in AWS, without a session."""
+    estate.restart_functions()
+
+
+def standby(estate: Estate, function: FunctionProcess) -> dict[str, Any]:
+    estate.outside.expire_schedule(CREDENTIAL)
+    [result] = function.call({"credential_id": CREDENTIAL, "force": True}).body["results"]
+    found: dict[str, Any] = result
+    return found
+
+
+def rotate(estate: Estate) -> Execution:
+    estate.outside.expire_schedule(CREDENTIAL)
+    return estate.rotate(CREDENTIAL, timeout_seconds=180)
+
+
+def generation(estate: Estate) -> int:
+    answer = rotate(estate)
+    assert answer.status == "SUCCEEDED", answer.cause
+    return int((answer.output or {})["generation"])
+
+
+def assert_nothing_is_lost(estate: Estate) -> None:
+    [credential] = estate.plan.credentials
+    assert not estate.locked_out(credential)
+    assert "holder" not in estate.outside.lock_item(CREDENTIAL)
+    assert all(v.problems == [] for v in estate.verify_now(credential))
+
+
+@pytest.mark.usefixtures("cold")
+def test_with_both_directions_down_nothing_rotates_and_nothing_is_lost(
+    estate: Estate, function: FunctionProcess
+) -> None:
+    before = estate.stored_login(estate.plan.credentials[0])
+    estate.aws.web_identity.refusals[ASSUME] = "ServiceUnavailable"
+    with estate.oci.faults.drop_request(EXCHANGE, times=None):
+        execution = rotate(estate)
+        assert (execution.status, execution.error) == ("FAILED", "StoreUnreachableError")
+        assert "store=oci" in str(execution.cause)
+        told = standby(estate, function)
+        assert told["outcome"] == "failed"
+        assert told["error"].endswith("UnreachableError"), told
+    estate.aws.web_identity.refusals.clear()
+    assert estate.stored_login(estate.plan.credentials[0]) == before
+    assert_nothing_is_lost(estate)
+    number = generation(estate)
+    assert standby(estate, function)["generation"] == number + 1
+    assert_nothing_is_lost(estate)
+
+
+@pytest.mark.usefixtures("cold")
+def test_a_trust_that_was_revoked_ends_a_run_at_once_and_the_next_one_after_it_rotates(
+    estate: Estate,
+) -> None:
+    [trust] = estate.oci.domain.trusts.values()
+    trust.is_active = False
+    execution = rotate(estate)
+    assert (execution.status, execution.error) == ("FAILED", "StoreAccessDeniedError")
+    assert_nothing_is_lost(estate)
+    trust.is_active = True
+    assert generation(estate)
+    assert_nothing_is_lost(estate)
+
+
+@pytest.mark.parametrize("operation", ["list_secret_versions", "update_secret", "get_secret_bundle"])
+def test_sessions_that_end_in_the_middle_of_a_rotation_are_replaced(estate: Estate, operation: str) -> None:
+    """At the first and at the third call of this kind: before and after something was staged."""
+    number, calls = generation(estate), 0
+
+    def end(when: Literal["before", "after"], called: str, _resource: str) -> None:
+        nonlocal calls
+        if (when, called) == ("before", operation):
+            calls += 1
+            if calls in {1, 3}:
+                estate.oci.domain.end_sessions()
+
+    estate.oci.on_call = end
+    try:
+        assert generation(estate) == number + 1
+    finally:
+        estate.oci.on_call = None
+    assert calls
+    assert_nothing_is_lost(estate)
+
+
+def test_a_session_of_the_standby_that_ends_in_the_middle_of_a_rotation_is_replaced(
+    estate: Estate, function: FunctionProcess
+) -> None:
+    number, requests = int(standby(estate, function)["generation"]), 0
+
+    def end(service: str, _operation: str) -> None:
+        nonlocal requests
+        if service in {"dynamodb", "secretsmanager"}:
+            requests += 1
+            if requests in {2, 6}:
+                estate.aws.guard.end_sessions(ROLE)
+
+    estate.aws.on_request = end
+    try:
+        assert standby(estate, function)["generation"] == number + 1
+    finally:
+        estate.aws.on_request = None
+    assert requests
+    assert_nothing_is_lost(estate)
+
+
+def test_no_token_is_on_record_anywhere(
+    estate: Estate, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    estate.restart_functions()
+    with running_function(estate.function_environment) as function:
+        execution = rotate(estate)
+        assert standby(estate, function)["generation"]
+        estate.restart_functions()
+        [trust] = estate.oci.domain.trusts.values()
+        trust.is_active = False
+        failed = rotate(estate)
+        trust.is_active = True
+        logs = function.log
+    out, err = capfd.readouterr()
+    seen = {
+        "logs": f"{caplog.text} {[vars(r) for r in caplog.records]} {out} {err} {logs}",
+        "histories": "".join(json.dumps(history(estate, e.arn), default=str) for e in (execution, failed)),
+        "lock table": json.dumps(estate.aws.client("dynamodb").scan(TableName=LOCK_TABLE)["Items"]),
+        "audit entries": entries(estate),
+    }
+    for place, text in seen.items():
+        assert text.strip(), place
+        assert not JWT.search(text), place
+
+
+def history(estate: Estate, arn: str) -> object:
+    return estate.aws.client("stepfunctions").get_execution_history(executionArn=arn, maxResults=1000)[
+        "events"
+    ]
+
+
+def entries(estate: Estate) -> str:
+    s3 = estate.aws.client("s3")
+    listed = s3.list_objects_v2(Bucket=AUDIT_BUCKET)["Contents"]
+    assert listed
+    bodies = [s3.get_object(Bucket=AUDIT_BUCKET, Key=o["Key"])["Body"].read().decode() for o in listed]
+    return "\n".join(bodies)
