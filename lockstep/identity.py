@@ -1,4 +1,4 @@
-"""Who a process is, in its own cloud and in the other one.
+"""Who a process is, in its own cloud and in the other one (protocol R19).
 
     identity      in AWS                                in OCI
     AWS_RUNNER    what the environment gives: a role    a session for that role; or an API key, kept in AWS

@@ -1,4 +1,4 @@
-"""What it means that no session can be had."""
+"""What it means that no session can be had (protocol R21)."""
 
 from enum import Enum, auto
 

@@ -1,4 +1,7 @@
-"""Sessions in the other cloud, made by the shipped code with the unmodified SDKs, and all that can be wrong there."""
+"""Sessions in the other cloud, made by the shipped code with the unmodified SDKs, and all that can be wrong there.
+
+(protocol R19, R21)
+"""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""Rotations while sessions in the other cloud end, are refused, or cannot be had."""
+"""Rotations while sessions in the other cloud end, are refused, or cannot be had (protocol R21)."""
 
 import json
 import logging

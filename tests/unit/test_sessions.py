@@ -1,4 +1,7 @@
-"""Sessions: one for all threads, renewed before its end, used to its end where no other can be had."""
+"""Sessions: one for all threads, renewed before its end, used to its end where no other can be had.
+
+(protocol R20)
+"""
 
 import base64
 import hashlib
