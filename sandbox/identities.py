@@ -100,11 +100,9 @@ def make_identities(aws: AwsSandbox, oci: OciSandbox, way: Way) -> Identities:
         oci: Runs already.
         way: How the runners prove themselves.
     """
-    oci.identity.permit(OCI_FUNCTION, *FUNCTION_MAY, compartment=oci.own_compartment_id)
-    oci.identity.permit(OCI_FUNCTION, *RUNNERS_MAY, compartment=oci.compartment_id)
-    function_key = oci.identity.new_api_key(OCI_FUNCTION, _key(OCI_FUNCTION))
+    of_function = function_key(oci)
     if way in {Way.KEY, Way.TWO_KEYS}:
-        return _with_keys(oci, function_key, has_reader=way is Way.TWO_KEYS)
+        return _with_keys(oci, of_function, has_reader=way is Way.TWO_KEYS)
     keys, arns = _functions(aws)
     client, texts = _application(aws, oci, has_secret=way is Way.CLIENT_SECRET)
     issuer = make_issuer(oci)
@@ -119,10 +117,17 @@ def make_identities(aws: AwsSandbox, oci: OciSandbox, way: Way) -> Identities:
     return Identities(
         section=section,
         of_functions={name: _as(name, keys[name]) for name in FUNCTIONS.values()},
-        function_key=function_key,
+        function_key=of_function,
         in_aws=texts,
-        confidential=[_shown_of(function_key), *texts.values()],
+        confidential=[_shown_of(of_function), *texts.values()],
     )
+
+
+def function_key(oci: OciSandbox) -> Mapping[str, str]:
+    """Give the OCI function its rights in OCI; the SDK config that stands for its resource principal."""
+    oci.identity.permit(OCI_FUNCTION, *FUNCTION_MAY, compartment=oci.own_compartment_id)
+    oci.identity.permit(OCI_FUNCTION, *RUNNERS_MAY, compartment=oci.compartment_id)
+    return oci.identity.new_api_key(OCI_FUNCTION, _key(OCI_FUNCTION))
 
 
 def federated(oci: OciSandbox, issuer: Document, *, client: Document = TO_OCI["client"]) -> Document:
@@ -154,7 +159,7 @@ def grant(oci: OciSandbox, principals: Mapping[str, str]) -> None:
 # ---- keys
 
 
-def _with_keys(oci: OciSandbox, function_key: Mapping[str, str], *, has_reader: bool) -> Identities:
+def _with_keys(oci: OciSandbox, of_function: Mapping[str, str], *, has_reader: bool) -> Identities:
     readers = [name for name in FUNCTIONS.values() if name not in WRITERS] if has_reader else []
     grant(oci, {name: _READER if name in readers else _WRITER for name in FUNCTIONS.values()})
     users = {OCI_KEY_SECRET: _WRITER, **({READER_KEY_SECRET: _READER} if has_reader else {})}
@@ -166,10 +171,10 @@ def _with_keys(oci: OciSandbox, function_key: Mapping[str, str], *, has_reader: 
     return Identities(
         section={"aws": section, "oci": {"aws_key_secret": AWS_KEY_SECRET}},
         of_functions={name: identity_of(f"aws/{name}") for name in FUNCTIONS.values()},
-        function_key=function_key,
+        function_key=of_function,
         in_aws={secret: api_key_text(key) for secret, key in keys.items()},
         in_oci={AWS_KEY_SECRET: json.dumps(access_key)},
-        confidential=[access_key["secret_access_key"], *map(_shown_of, [function_key, *keys.values()])],
+        confidential=[access_key["secret_access_key"], *map(_shown_of, [of_function, *keys.values()])],
     )
 
 

@@ -108,6 +108,12 @@ class DeployedStack:
         """The types of all resources in the template."""
         return {resource["Type"] for resource in self.template["Resources"].values()}
 
+    @property
+    def outputs(self) -> Mapping[str, str]:
+        """What the deployment says of itself, by name."""
+        (found,) = self._client("cloudformation").describe_stacks(StackName=self.name)["Stacks"]
+        return {output["OutputKey"]: output["OutputValue"] for output in found["Outputs"]}
+
     def of_type(self, resource_type: str) -> list[str]:
         """Names or ARNs of all resources of a type."""
         physical_ids = self.physical_ids

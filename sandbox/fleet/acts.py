@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from lockstep.published.places import folder_of, place_in_aws, shard_name
 from lockstep.shards import Shard, run_key
 from sandbox.aws.rates import Rate
-from sandbox.deploy_local import STACK
+from sandbox.deployed_world import STACK
 from sandbox.fleet.calls import SECRET_WRITES
 from sandbox.fleet.triggers import LATE, REPEATED, ROTATED, Ended, Triggers
 from sandbox.fleet.world import Fleet, Tell

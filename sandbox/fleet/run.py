@@ -31,6 +31,7 @@ class Findings:
         troubles: Other errors of applications, by name.
         claims: What the acts claim.
         problems: What else does not hold, in sentences.
+        runner_keys: With how many long-lived keys the runners prove themselves in the other cloud.
         seconds: How long each part took.
     """
 
@@ -47,6 +48,7 @@ class Findings:
     troubles: tuple[str, ...]
     claims: tuple[Claim, ...]
     problems: tuple[str, ...]
+    runner_keys: int
     seconds: Mapping[str, float]
 
     @property
@@ -86,6 +88,7 @@ class Findings:
             "calls": {service: asdict(rates) for service, rates in self.rates.items()},
             "claims": [claim._asdict() for claim in self.claims],
             "problems": self.failures,
+            "long_lived_runner_keys": self.runner_keys,
             "seconds": self.seconds,
         }
 
@@ -127,6 +130,7 @@ def run(size: Size, tell: Tell, *, by_phase: bool = False) -> Findings:
             troubles=tuple(running.troubles),
             claims=tuple(stage.claims),
             problems=problems,
+            runner_keys=len(list(fleet.plan.runners.keys)),
             seconds={**fleet.seconds, "all": round(time.monotonic() - began, 1)},
         )
 

@@ -13,7 +13,7 @@ from lockstep.model import Credential
 from lockstep.shards import Shard, run_key
 from lockstep.timing import CLOCK_SKEW
 from sandbox.aws.deployed import Schedule
-from sandbox.deploy_local import STACK
+from sandbox.deployed_world import STACK
 from sandbox.fleet.world import Fleet, Tell
 from sandbox.plans import LOCK_TABLE
 

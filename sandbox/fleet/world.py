@@ -34,15 +34,15 @@ from sandbox.aws import AwsSandbox
 from sandbox.aws.deployed import DeployedStack
 from sandbox.cdk_cli import CdkCli
 from sandbox.databases import CertificateAuthority, DatabaseServer, running
-from sandbox.deploy_local import MAC_KEY, STACK, DeployedWorld, encryption_key, planned_in, timed
+from sandbox.deploy_in_oci import know_deployed, names, planned_runners
+from sandbox.deployed_world import MAC_KEY, STACK, DeployedWorld, encryption_key, planned_in, timed
 from sandbox.estate import environment, temporary_folder
 from sandbox.first_day import activate, enrol
 from sandbox.fleet.plan import credentials, sample
-from sandbox.identities import RUNNERS_MAY, WITNESS_MAY
 from sandbox.oci import OciSandbox, write_config_file
 from sandbox.oci.resources import create_audit_bucket
 from sandbox.outside import Outside
-from sandbox.plans import AUDIT_BUCKET, LOCK_TABLE, OCI_KEY_SECRET
+from sandbox.plans import AUDIT_BUCKET, LOCK_TABLE
 from sandbox.servers import default_servers, login_text, make_database, provision, set_password
 
 RATE = "50"
@@ -118,7 +118,7 @@ def running_fleet(size: Size, tell: Tell) -> Iterator[Fleet]:
         tell(f"starting both clouds, {', '.join(f'{s.product} {s.version}' for s in servers.values())}")
         with timed(seconds, "start"):
             aws = stack.enter_context(AwsSandbox())
-            oci = stack.enter_context(OciSandbox())
+            oci = stack.enter_context(OciSandbox(names=aws.names))
             stack.enter_context(running(*servers.values()))
         plan_file = _write_plan(folder / "plan", servers, size, aws, oci)
         plan = load_plan(plan_file)
@@ -151,6 +151,7 @@ def running_fleet(size: Size, tell: Tell) -> Iterator[Fleet]:
         deployed = DeployedStack(
             aws, STACK, folder / "deployed", environment={OCI_ENDPOINT_VARIABLE: oci.endpoint}
         )
+        know_deployed(aws, oci, deployed)
         sampled = sample(plan.credentials, size.sampled)
         fleet = Fleet(
             size=size,
@@ -182,13 +183,8 @@ def _write_plan(
         credentials(servers, size.credentials, size.intervals),
         region=aws.region,
         mac_key=MAC_KEY,
-        oci=plans.OciNames(
-            compartment_id=oci.compartment_id,
-            own_compartment_id=oci.own_compartment_id,
-            vault_id=oci.vault_id,
-            namespace=oci.namespace,
-            slots=SLOTS,
-        ),
+        oci=names(oci, slots=SLOTS),
+        runners=planned_runners(aws, oci, STACK),
     )
     return plans.write_plan(folder / "lockstep.yaml", document)
 
@@ -218,13 +214,7 @@ def _make_accounts(fleet: Fleet) -> None:
     """What a DBA and an administrator do: databases, accounts, and the secrets that the AWS runner reads."""
     plan, servers, client = fleet.plan, fleet.servers, fleet.aws.client("secretsmanager")
     rotators = {name: Login(ROTATOR, SecretStr(secrets.token_urlsafe(24))) for name in servers}
-    fleet.oci.identity.permit("lockstep-aws", *WITNESS_MAY, compartment=fleet.oci.own_compartment_id)
-    key = fleet.oci.new_api_key("lockstep-aws", *RUNNERS_MAY, compartment=fleet.oci.compartment_id)
-    fields = {name: key[name] for name in ("tenancy", "user", "fingerprint", "region")}
-    texts = {
-        **{plans.admin_secret(name): login_text(login) for name, login in rotators.items()},
-        OCI_KEY_SECRET: json.dumps({**fields, "private_key": key["key_content"]}),
-    }
+    texts = {plans.admin_secret(name): login_text(login) for name, login in rotators.items()}
     for name, text in texts.items():
         client.create_secret(Name=name, SecretString=text, KmsKeyId=encryption_key(fleet.aws))
     for secret in wanted(plan):

@@ -59,7 +59,20 @@ class World:
             "SANDBOX_OWN_COMPARTMENT": self.oci.own_compartment_id,
             "SANDBOX_VAULT": self.oci.vault_id,
             "SANDBOX_NAMESPACE": self.oci.namespace,
+            **self._of_sessions(),
             **{f"{name.upper()}_URL": self.url(name) for name in self.servers},
+        }
+
+    def _of_sessions(self) -> dict[str, str]:
+        """What a plan with sessions names, which Terraform and an administrator of the domain make."""
+        to_oci, to_aws = (self.sessions.section[cloud]["federation"] for cloud in ("aws", "oci"))
+        return {
+            "SANDBOX_ACCOUNT": self.aws.account_id,
+            "SANDBOX_DOMAIN": to_oci["domain_url"],
+            "SANDBOX_CLIENT": to_oci["client_id"],
+            "SANDBOX_KEY": to_aws["key"]["id"],
+            "SANDBOX_KEY_VERSION": to_aws["key"]["version"],
+            "SANDBOX_KEY_ENDPOINT": to_aws["key"]["endpoint"],
         }
 
     def as_planned(self, name: str) -> PlannedServer:

@@ -26,7 +26,8 @@ from sandbox.aws import AwsSandbox
 from sandbox.aws.deployed import DeployedStack
 from sandbox.cdk_cli import CdkCli
 from sandbox.databases import CertificateAuthority, DatabaseServer, running
-from sandbox.deploy_local import DeployedWorld, check_credential
+from sandbox.deploy_local import check_credential
+from sandbox.deployed_world import DeployedWorld
 from sandbox.first_day import activate, enrol
 from sandbox.servers import default_servers, login_text, make_database, planned, provision
 

@@ -25,16 +25,14 @@ from sandbox.aws.deployed import NotPermittedError
 from sandbox.aws.executions import Client
 from sandbox.aws.policies import as_list
 from sandbox.deploy_local import (
-    BREAK_GLASS,
-    DeployedWorld,
     check_audit_objects,
     check_credential,
     check_logs,
     check_roles,
     check_shard,
-    deployed_world,
     doctor_in_cloud,
 )
+from sandbox.deployed_world import BREAK_GLASS, DeployedWorld, deployed_world
 from sandbox.estate import environment
 from sandbox.plans import AUDIT_BUCKET, LOCK_TABLE, write_plan
 from sandbox.servers import set_password

@@ -25,7 +25,8 @@ from sandbox.aws.alarms import EXTRA_PERIODS
 from sandbox.aws.deployed import DeployedStack
 from sandbox.aws.lambda_host import InvocationContext, InvocationResult
 from sandbox.cdk_cli import CdkError
-from sandbox.deploy_local import DeployedWorld, check_credential
+from sandbox.deploy_local import check_credential
+from sandbox.deployed_world import DeployedWorld
 from sandbox.watching import Watching
 from tests.infrastructure.life_cycle import DATABASE, Account, Estate, bootstrapped
 

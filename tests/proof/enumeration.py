@@ -23,7 +23,12 @@ ON_READS = (FaultKind.FAIL, FaultKind.DIE_BEFORE, FaultKind.OVERTAKEN)
 """A call that changes nothing has no effect to come before or after."""
 HANGS = (FaultKind.HANG, FaultKind.LATE)
 """Each costs a time-out, so they are enumerated in an estate with short ones."""
-HTTP = frozenset({"secretsmanager", "dynamodb", "s3", "kms", "vault", "secrets", "objectstorage", "lambda"})
+HTTP = frozenset(
+    {
+        *("secretsmanager", "dynamodb", "s3", "kms", "sts", "lambda"),
+        *("vault", "secrets", "objectstorage", "identitydomain"),
+    }
+)
 OVER_HTTP = frozenset({FaultKind.TWICE, FaultKind.LATE})
 """A database's connection is cut with the call; nothing arrives on it twice or late."""
 TOGETHER = frozenset({FaultKind.FAIL, FaultKind.LOSE_REPLY, FaultKind.DIE_BEFORE, FaultKind.DIE_AFTER})

@@ -52,3 +52,18 @@ def test_the_wire_sees_every_kind_of_call(enumeration: Enumeration) -> None:
     assert seen >= {"secretsmanager", "dynamodb", "s3", "kms", "vault", "secrets", "lambda"} | set(
         enumeration.databases
     )
+
+
+@needs_servers
+def test_the_wire_sees_how_each_session_begins(enumeration: Enumeration) -> None:
+    """Between two runs an interval passes, so each session has ended, and a look at the other log is due."""
+    calls = enumeration.undisturbed("aws")
+    begun = [call.process.name for call in calls if call.operation == "exchange_token"]
+    assert begun == ["generate", "update_secrets", "audit"]
+    assert [c.process.name for c in calls if c.operation in {"GetWebIdentityToken", "Sign"}] == [
+        name for name in begun for _ in range(2)
+    ]
+    standby = [f"{c.target} {c.operation}" for c in enumeration.undisturbed("oci")]
+    at = standby.index("sts AssumeRoleWithWebIdentity")
+    assert standby[at - 1] == "kms sign"
+    assert standby.count("kms sign") == standby.count("sts AssumeRoleWithWebIdentity") == 1

@@ -1,0 +1,121 @@
+"""OCI beside a stack that was deployed to the sandbox's AWS: what Terraform makes there, and the standby.
+
+Neither cloud has a key of the other one: the domain trusts the account's tokens, and the stack's role those of the
+issuer.
+"""
+
+import base64
+import json
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lockstep.doctor.oci_runner import FUNCTION
+from lockstep.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
+from lockstep.model import Login
+from lockstep.plan import Plan
+from lockstep.stack_names import PRINCIPALS_OUTPUT, oci_runner_name
+from lockstep.wiring import PLAN_VARIABLE
+from sandbox import plans
+from sandbox.aws import AwsSandbox
+from sandbox.aws.deployed import DeployedStack
+from sandbox.estate import PLACEHOLDER
+from sandbox.fn import FunctionProcess, running_function
+from sandbox.identities import (
+    federated,
+    function_key,
+    grant,
+    know_application,
+    let_in,
+    make_issuer,
+)
+from sandbox.oci import OciSandbox, write_config_file
+from sandbox.oci.resources import create_audit_bucket, create_ring, create_secret
+from sandbox.plans import AUDIT_BUCKET, MAC_SECRET, TO_OCI
+from sandbox.servers import login_text
+
+APPLICATION_ID, FUNCTION_ID = "ocid1.fnapp.oc1..lockstep", "ocid1.fnfunc.oc1..rotate"
+
+
+def names(oci: OciSandbox, *, slots: int = 4) -> plans.OciNames:
+    """What a plan names in the tenancy."""
+    return plans.OciNames(
+        compartment_id=oci.compartment_id,
+        own_compartment_id=oci.own_compartment_id,
+        vault_id=oci.vault_id,
+        namespace=oci.namespace,
+        slots=slots,
+    )
+
+
+def planned_runners(aws: AwsSandbox, oci: OciSandbox, stack: str) -> plans.Document:
+    """`runners` of a plan whose stack makes what AWS knows of them; makes what OCI knows of AWS.
+
+    Args:
+        aws: The account.
+        oci: The tenancy.
+        stack: The name of the stack.
+    """
+    let_in(aws, oci)
+    role_arn = f"arn:aws:iam::{aws.account_id}:role/{oci_runner_name(stack)}"
+    return federated(oci, {**make_issuer(oci), "role_arn": role_arn})
+
+
+def know_deployed(aws: AwsSandbox, oci: OciSandbox, stack: DeployedStack) -> None:
+    """Let OCI know the roles and the key of the stack, as Terraform and an administrator of the domain do."""
+    know_application(aws, oci, key_id=TO_OCI["client"]["kms_key"])
+    grant(oci, json.loads(stack.outputs[PRINCIPALS_OUTPUT]))
+
+
+def operator(oci: OciSandbox, folder: Path) -> Mapping[str, str]:
+    """The variables of an administrator's environment that are of the tenancy."""
+    config = write_config_file(folder, "operator", oci.config())
+    return {OCI_ENDPOINT_VARIABLE: oci.endpoint, CONFIG_FILE_VARIABLE: str(config)}
+
+
+def make_secrets(oci: OciSandbox, plan: Plan, rotators: Mapping[str, Login], *, slots: int = 4) -> None:
+    """Make the audit bucket, what the standby reads, and the rings with placeholders."""
+    create_audit_bucket(oci, AUDIT_BUCKET, tier="Standard")
+    texts = {plans.admin_secret(name): login_text(login) for name, login in rotators.items()}
+    texts[MAC_SECRET] = base64.b64encode(secrets.token_bytes(48)).decode()
+    for name, text in texts.items():
+        create_secret(oci, name, text.encode(), compartment=oci.own_compartment_id)
+    for credential in plan.credentials:
+        for name in (credential.secret_names.app_user, credential.secret_names.connection_blob):
+            create_ring(oci, name, PLACEHOLDER, slots=slots)
+
+
+@contextmanager
+def running_standby(
+    aws: AwsSandbox, oci: OciSandbox, stack: str, folder: Path, plan_file: Path
+) -> Iterator[FunctionProcess]:
+    """Run the OCI function under the names that Terraform gives it.
+
+    Args:
+        aws: The account.
+        oci: The tenancy.
+        stack: The name of the stack.
+        folder: For its config file.
+        plan_file: The plan.
+    """
+    here: dict[str, Any] = {"compartmentId": oci.own_compartment_id, "lifecycleState": "ACTIVE"}
+    oci.deployment.applications = [{**here, "id": APPLICATION_ID, "displayName": stack}]
+    named = {"id": FUNCTION_ID, "applicationId": APPLICATION_ID, "displayName": FUNCTION}
+    oci.deployment.functions = [{**here, **named, "invokeEndpoint": oci.endpoint}]
+    variables = {
+        "AWS_ENDPOINT_URL": aws.url,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        OCI_ENDPOINT_VARIABLE: oci.endpoint,
+        PLAN_VARIABLE: str(plan_file),
+        CONFIG_FILE_VARIABLE: str(write_config_file(folder, "function", function_key(oci))),
+    }
+    with running_function(variables) as running:
+
+        def invoked(body: bytes) -> tuple[int, bytes]:
+            answer = running.call(body)
+            return answer.status, answer.text.encode()
+
+        oci.functions.code[FUNCTION_ID] = invoked
+        yield running

@@ -1,0 +1,235 @@
+"""The stack that the real CDK CLI deploys onto this machine, beside the databases of its plan."""
+
+import json
+import secrets
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cdk.bundle import Bundle, build
+from cdk.publish import Publication
+from cdk.settings import Deployment, Settings
+from lockstep.adoption import wanted
+from lockstep.aws.secret_tags import tag
+from lockstep.identity import OCI_ENDPOINT_VARIABLE
+from lockstep.model import ROTATOR, Login, SecretStr
+from lockstep.plan import Plan
+from lockstep.plan_file import load_plan
+from lockstep.shards import Shard
+from sandbox import plans
+from sandbox.aws import AwsSandbox, Execution
+from sandbox.aws.deployed import DeployedStack, Fired, Schedule
+from sandbox.aws.lambda_process import FunctionProcesses
+from sandbox.cdk_cli import CdkCli
+from sandbox.databases import CertificateAuthority, DatabaseServer, running
+from sandbox.deploy_in_oci import (
+    know_deployed,
+    make_secrets,
+    names,
+    operator,
+    planned_runners,
+    running_standby,
+)
+from sandbox.first_day import activate, enrol
+from sandbox.fn import FunctionProcess
+from sandbox.oci import OciSandbox
+from sandbox.plans import LOCK_TABLE
+from sandbox.servers import (
+    default_credentials,
+    default_servers,
+    login_text,
+    make_database,
+    planned,
+    provision,
+)
+
+STACK = "lockstep"
+MAC_KEY = "alias/lockstep-audit"
+_CURRENT = "AWSCURRENT"
+
+
+@dataclass(kw_only=True)
+class DeployedWorld:
+    """The deployed stack beside the databases of its plan.
+
+    Attributes:
+        bundle: What was shipped.
+        functions: The processes of each version of a function that was called.
+        seconds: How long each part of the way here took.
+        standby: The OCI function; None where the plan has AWS alone.
+        operator: Variables of an administrator's environment, besides those of AWS.
+    """
+
+    plan: Plan
+    folder: Path
+    aws: AwsSandbox
+    stack: DeployedStack
+    servers: Mapping[str, DatabaseServer]
+    bundle: Bundle
+    functions: Mapping[str, FunctionProcesses]
+    seconds: dict[str, float] = field(default_factory=dict)
+    standby: FunctionProcess | None = None
+    operator: Mapping[str, str] = field(default_factory=dict)
+
+    def fire(self, schedule: Schedule) -> Fired:
+        """Fire the rule of a shard whose credentials are due."""
+        for credential_id in self.shard(schedule).credential_ids:
+            self._let_the_interval_pass(credential_id)
+        return self.stack.fire(schedule)
+
+    def rotate(self, credential_id: str) -> Execution:
+        """Rotate a credential that is due, as the fleet does."""
+        self._let_the_interval_pass(credential_id)
+        return self.stack.start(credential_id)
+
+    def shard(self, schedule: Schedule) -> Shard:
+        """What a rule starts."""
+        return next(shard for shard in self.plan.shards if shard.name == schedule.input["shard"])
+
+    def neglect(self, credential_id: str) -> None:
+        """Make a credential look as if nobody had rotated it for years."""
+        self._let_the_interval_pass(credential_id)
+
+    def current(self, secret: str) -> Mapping[str, object]:
+        """What an application reads."""
+        reply = self.aws.client("secretsmanager").get_secret_value(SecretId=secret, VersionStage=_CURRENT)
+        document: Mapping[str, object] = json.loads(reply["SecretString"])
+        return document
+
+    def _let_the_interval_pass(self, credential_id: str) -> None:
+        dynamodb = self.aws.client("dynamodb")
+        key = {"credential_id": {"S": credential_id}}
+        if "Item" in dynamodb.get_item(TableName=self.plan.lock.table, Key=key):
+            dynamodb.update_item(
+                TableName=self.plan.lock.table,
+                Key=key,
+                UpdateExpression="SET next_due_at = :past, not_before = :past",
+                ExpressionAttributeValues={":past": {"N": "1"}},
+            )
+
+
+OPERATORS, BREAK_GLASS = "operators/*", "break-glass"
+"""The roles that the settings name, of which a test makes those that it needs."""
+
+
+@contextmanager
+def deployed_world(*, in_both: bool = False) -> Iterator[DeployedWorld]:
+    """Start, build, deploy; stop and forget everything afterwards.
+
+    Args:
+        in_both: With a second store in OCI, and the standby. By default the plan has AWS alone.
+    """
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lockstep-deploy-")))
+        seconds: dict[str, float] = {}
+        servers = default_servers(CertificateAuthority(folder / "plan" / "ca"))
+        with timed(seconds, "start"):
+            aws = stack.enter_context(AwsSandbox())
+            oci = stack.enter_context(OciSandbox(names=aws.names)) if in_both else None
+            stack.enter_context(running(*servers.values()))
+        plan_file = _write_plan(folder / "plan", servers, aws, oci)
+        plan = load_plan(plan_file)
+        with timed(seconds, "build"):
+            bundle = build("aws", plan_file=plan_file, out=folder / "bundle")
+        cli = CdkCli(aws, folder / "cdk.out")
+        with timed(seconds, "bootstrap"):
+            cli.bootstrap()
+        with timed(seconds, "deploy"):
+            settings = {
+                "plan": str(plan_file),
+                "packaging": "zip",
+                "bundle": str(folder / "bundle"),
+                # Nothing fires a rule by itself here.
+                "schedules": "true",
+                "operators": json.dumps([f"arn:aws:iam::{aws.account_id}:role/{OPERATORS}"]),
+                "audit_break_glass_role": f"arn:aws:iam::{aws.account_id}:role/{BREAK_GLASS}",
+            }
+            cli.deploy(settings)
+        with timed(seconds, "publish"):
+            # The bucket was just made.
+            deployment = Deployment.of(plan, Settings.from_context(settings.get))
+            Publication(deployment, aws.client("s3")).publish()
+        with timed(seconds, "provision"):
+            rotators = _provision(plan, servers, aws)
+        beside = operator(oci, folder) if oci else {}
+        endpoint = {name: beside[name] for name in (OCI_ENDPOINT_VARIABLE,) if name in beside}
+        deployed = DeployedStack(aws, STACK, folder / "deployed", environment=endpoint)
+        standby = None
+        if oci:
+            know_deployed(aws, oci, deployed)
+            make_secrets(oci, plan, rotators)
+            standby = stack.enter_context(running_standby(aws, oci, STACK, folder, plan_file))
+        functions = stack.enter_context(deployed.running())
+        yield DeployedWorld(
+            plan=plan,
+            folder=folder,
+            aws=aws,
+            stack=deployed,
+            servers=servers,
+            bundle=bundle,
+            functions=functions,
+            seconds=seconds,
+            standby=standby,
+            operator=beside,
+        )
+
+
+@contextmanager
+def timed(seconds: dict[str, float], what: str) -> Iterator[None]:
+    """Write down how long something takes."""
+    began = time.monotonic()
+    yield
+    seconds[what] = round(time.monotonic() - began, 1)
+
+
+def _write_plan(
+    folder: Path, servers: Mapping[str, DatabaseServer], aws: AwsSandbox, oci: OciSandbox | None
+) -> Path:
+    credentials = [{"secrets": plans.own_secrets(c["id"]), **c} for c in default_credentials(servers)]
+    document = plans.plan_document(
+        planned_in(folder, servers),
+        credentials,
+        region=aws.region,
+        mac_key=MAC_KEY,
+        oci=names(oci) if oci else None,
+        runners=planned_runners(aws, oci, STACK) if oci else None,
+    )
+    return plans.write_plan(folder / "lockstep.yaml", document)
+
+
+def planned_in(folder: Path, servers: Mapping[str, DatabaseServer]) -> list[plans.Document]:
+    """Servers as a plan in a folder names them: CA files by path relative to it, as in a plan that is shipped."""
+    databases = [planned(name, server) for name, server in servers.items()]
+    for database in databases:
+        if "tls" in database:
+            database["tls"]["ca_file"] = str(Path(database["tls"]["ca_file"]).relative_to(folder))
+    return databases
+
+
+def _provision(plan: Plan, servers: Mapping[str, DatabaseServer], aws: AwsSandbox) -> Mapping[str, Login]:
+    """What people make, besides the rights in OCI; the logins of the rotator admins."""
+    rotators = {name: Login(ROTATOR, SecretStr(secrets.token_urlsafe(24))) for name in servers}
+    client = aws.client("secretsmanager")
+    for name, login in rotators.items():
+        make_database(servers[name])
+        client.create_secret(
+            Name=plans.admin_secret(name),
+            SecretString=login_text(login),
+            KmsKeyId=encryption_key(aws),
+        )
+    for secret in wanted(plan):
+        tag(client, secret.name, secret.tags(STACK))
+    for credential in plan.credentials:
+        provision(plan, credential, servers, rotators)
+        activate(aws.client("dynamodb"), LOCK_TABLE, credential)
+        enrol(aws.client("dynamodb"), LOCK_TABLE, credential)
+    return rotators
+
+
+def encryption_key(aws: AwsSandbox) -> str:
+    """Lockstep's own key, as `docs/iam.md` says of secrets that people make for it."""
+    arn: str = aws.client("kms").describe_key(KeyId=f"alias/{STACK}")["KeyMetadata"]["Arn"]
+    return arn
