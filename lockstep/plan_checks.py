@@ -191,8 +191,6 @@ def example_values(plan: "Plan", *, before_oci: bool = False) -> Iterator[str]:
         others.append(("audit.oci.namespace", plan.audit.oci.namespace))
     if to_oci := plan.runners.aws.federation:
         others.append(("runners.aws.federation.domain_url", to_oci.domain_url))
-        others.append(("runners.aws.federation.client_id", to_oci.client_id))
-        printed.append("runners.aws.federation.client_id")
     if plan.runners.oci and (to_aws := plan.runners.oci.federation):
         others.append(("runners.oci.federation.issuer", to_aws.issuer))
         others.append(("runners.oci.federation.role_arn", to_aws.role_arn))

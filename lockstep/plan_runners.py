@@ -56,8 +56,8 @@ class DomainFederation(Section):
     """The identity domain."""
     audience: Plain = "lockstep"
     """For whom AWS makes the tokens: as in the domain's identity propagation trust."""
-    client_id: Plain
-    """Of the domain's confidential application that may exchange them."""
+    client_id: Annotated[str, Text(r"[A-Za-z0-9_]{1,255}", "letters, digits and _, at most 255 in all")]
+    """Of the domain's confidential application that may exchange them; Terraform makes the application with it."""
     client: DomainClient
     """How that application proves itself."""
     token: Literal["rpst", "upst"] = "rpst"  # noqa: S105 - the name of a kind of token

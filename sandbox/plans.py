@@ -28,7 +28,7 @@ EVENT_BUS = "lockstep-events"
 
 TO_OCI: Document = {
     "domain_url": "https://idcs-sandbox.identity.oraclecloud.com",
-    "client_id": "lockstep-client",
+    "client_id": "lockstep_client",
     "client": {"kms_key": "alias/lockstep-oci-client", "certificate": "lockstep"},
 }
 """Of `runners.aws.federation`."""

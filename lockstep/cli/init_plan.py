@@ -200,7 +200,7 @@ def _runners(oci: OciAnswer) -> Iterator[str]:
     yield "  aws:"
     yield "    federation:  # AWS makes a token, which the identity domain takes for a session"
     yield f"      domain_url: {_scalar(oci.sessions.domain_url)}"
-    yield f"      client_id: {NOT_YET}{made}"
+    yield "      client_id: lockstep  # Terraform makes the domain's application with it: letters, digits and _"
     yield "      client: {kms_key: alias/lockstep-oci-client, certificate: lockstep}  # the stack makes the key"
     yield "  oci:"
     yield "    federation:  # a key in OCI Vault signs a token, which AWS takes for a session"

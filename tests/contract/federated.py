@@ -30,7 +30,7 @@ from sandbox.oci.keys import KeyVersion
 from sandbox.oci.resources import create_issuer_bucket
 from tests.support.memory import make_plan
 
-CLIENT_ID, CERTIFICATE, CLIENT_SECRET = "lockstep-client", "lockstep", "a-secret-of-the-application"
+CLIENT_ID, CERTIFICATE, CLIENT_SECRET = "lockstep_client", "lockstep", "a-secret-of-the-application"
 SECRET_NAME = "lockstep/client"
 GENERATE, AUDIT = "lockstep-generate", "lockstep-audit"
 STANDBY = "lockstep-oci-runner"

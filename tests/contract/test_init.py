@@ -114,7 +114,6 @@ def test_with_oci_the_plan_has_sessions_and_the_check_names_what_only_the_deploy
     assert to_aws.role_arn == "arn:aws:iam::123456789012:role/lockstep-oci-runner"
     told = check(tmp_path).stderr
     for key in (
-        "runners.aws.federation.client_id",
         "runners.oci.federation.key.id",
         "runners.oci.federation.key.version",
         "runners.oci.federation.key.endpoint",

@@ -693,7 +693,6 @@ def test_example_values_are_named_with_their_places() -> None:
         "stores[1].vault_id",
         "audit.oci.namespace",
         "runners.aws.federation.domain_url",
-        "runners.aws.federation.client_id",
         "runners.oci.federation.issuer",
         "runners.oci.federation.role_arn",
         "runners.oci.federation.key.id",
