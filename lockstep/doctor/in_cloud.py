@@ -234,6 +234,14 @@ CHECKS = (
         command="date -u",
     ),
     _check(
+        "inside.session",
+        title="session in the other cloud",
+        looks_at="with `federation`: whether each function gets a session in the other cloud, and a service there "
+        "takes it: a finding for each fact that [identity.md](identity.md#what-an-account-must-confirm) names",
+        means="the function does not reach the other cloud; the finding names the choice in the plan that may",
+        command="lockstep doctor --skip inside  # then compare `runners` of the plan",
+    ),
+    _check(
         "inside.lock-record",
         title="lock record, inside",
         looks_at="whether generate, apply_db, audit and the OCI function may read the record of each credential",

@@ -10,6 +10,8 @@ the doctor. What is looked at is the plan that the function was deployed with, a
     aws/audit             the lock record, the audit log and its key, the other cloud's log
     aws/watch             the whole lock table
     oci/rotate            all of these but the table
+
+Each also makes a session in the other cloud, where it has one (`lockstep.doctor.probes.sessions`).
 """
 
 import hashlib
@@ -24,6 +26,7 @@ from lockstep.doctor.probes.places import ASK_DATABASES
 from lockstep.doctor.probes.problems import is_out_of_time, sentence
 from lockstep.doctor.probes.reply import Reply
 from lockstep.doctor.probes.servers import EVERY_CHECK, Databases
+from lockstep.doctor.probes.sessions import in_aws, in_object_storage, in_oci
 from lockstep.environment import told
 from lockstep.errors import InvalidRequestError, LockstepError, UnexpectedError
 from lockstep.identity import identity_of
@@ -257,10 +260,10 @@ def _table(clouds: Clouds, index: Index) -> Iterator[tuple[str, Answer]]:
 
 
 _ASKED_BY: Mapping[str, tuple[Look, ...]] = {
-    "aws/generate": (_records, _stores),
-    "aws/apply_db": (_records,),
-    "aws/update_secrets": (_stores,),
-    "aws/audit": (_records, partial(_log, home="aws")),
+    "aws/generate": (in_oci, _records, _stores),
+    "aws/apply_db": (in_oci, _records),
+    "aws/update_secrets": (in_oci, _stores),
+    "aws/audit": (in_object_storage, _records, partial(_log, home="aws")),
     WATCH: (),
-    "oci/rotate": (_records, _stores, partial(_log, home="oci")),
+    "oci/rotate": (in_aws, _records, _stores, partial(_log, home="oci")),
 }

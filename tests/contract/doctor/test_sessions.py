@@ -1,0 +1,193 @@
+"""Functions make a session in the other cloud and use it, and say which fact does not hold and what to choose then."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lockstep.aws.clients import AwsKeys
+from lockstep.clouds import Clouds, Endpoints
+from lockstep.doctor.findings import Answer, Outcome
+from lockstep.doctor.probes import sessions
+from lockstep.doctor.probes.sessions import (
+    DOCUMENTS,
+    KEY_SET,
+    POLICIES,
+    PROOF,
+    ROLE,
+    STORAGE,
+    TO_OCI,
+    TOKEN,
+    VAULT,
+)
+from lockstep.identity import AWS_RUNNER, OCI_RUNNER
+from lockstep.model import SecretStr
+from lockstep.oci.clients import OciIdentity
+from lockstep.system import SystemClock
+from lockstep.timeouts import CloudTimeouts, Timeouts
+from tests.contract.doctor import federated_world
+from tests.contract.doctor.world import World, running_world
+
+TIMEOUTS = Timeouts(cloud=CloudTimeouts(connect_seconds=2.0, read_seconds=2.0))
+FUNCTION = "lockstep-function"
+IN_AWS = "lockstep-step"
+READS = ("SECRET_INSPECT", "SECRET_READ", "SECRET_VERSION_INSPECT", "SECRET_BUNDLE_READ")
+
+
+@pytest.fixture(name="world")
+def _world(tmp_path: Path) -> Iterator[World]:
+    with running_world(tmp_path, federated=True) as world:
+        iam = world.aws.client("iam")
+        role = iam.create_role(
+            RoleName=IN_AWS, AssumeRolePolicyDocument=_policy("sts:AssumeRole", lambda_=True)
+        )
+        may = _policy("sts:GetWebIdentityToken", "kms:Sign", "secretsmanager:GetSecretValue")
+        iam.put_role_policy(RoleName=IN_AWS, PolicyName="own", PolicyDocument=may)
+        arn = role["Role"]["Arn"]
+        world.oci.identity.permit(arn, *READS, compartment=world.oci.compartment_id)
+        world.oci.identity.permit(
+            arn, "OBJECT_INSPECT", "OBJECT_READ", compartment=world.oci.own_compartment_id
+        )
+        world.oci.identity.permit(FUNCTION, "KEY_SIGN", compartment=world.oci.own_compartment_id)
+        yield world
+
+
+def _policy(*actions: str, lambda_: bool = False) -> str:
+    principal = {"Principal": {"Service": "lambda.amazonaws.com"}} if lambda_ else {"Resource": "*"}
+    statement = {"Effect": "Allow", "Action": list(actions), **principal}
+    return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+
+
+def from_aws(world: World) -> Clouds:
+    """A function of AWS."""
+    sandbox = world.aws.sandbox
+    sandbox.guard.know("ASIASTEP", IN_AWS)
+    keys = AwsKeys(access_key_id="ASIASTEP", secret_access_key=SecretStr("sandbox"))
+    return _clouds(world, replace(AWS_RUNNER, aws=lambda _reach: keys))
+
+
+def from_oci(world: World) -> Clouds:
+    """The function of OCI."""
+    own = OciIdentity(config=world.oci.new_api_key(FUNCTION))
+    return _clouds(world, replace(OCI_RUNNER, oci=lambda _reach: own))
+
+
+def _clouds(world: World, identity: object) -> Clouds:
+    endpoints = Endpoints(aws=world.aws.sandbox.url, oci=world.oci.endpoint)
+    return Clouds(world.plan, identity, endpoints=endpoints, timeouts=TIMEOUTS, clock=SystemClock())  # type: ignore[arg-type]
+
+
+def told(found: sessions.Found) -> dict[str, Answer]:
+    """The answers by subject."""
+    listed = list(found)
+    assert {check for check, _ in listed} <= {sessions.SESSION}
+    return {answer.subject: answer for _, answer in listed}
+
+
+def in_oci(world: World, look: Callable[..., sessions.Found] = sessions.in_oci) -> dict[str, Answer]:
+    clouds = from_aws(world)
+    return told(look(clouds, clouds.plan))
+
+
+def in_aws(world: World) -> dict[str, Answer]:
+    clouds = from_oci(world)
+    return told(sessions.in_aws(clouds, clouds.plan))
+
+
+def outcomes(found: dict[str, Answer]) -> dict[str, Outcome]:
+    return {subject: answer.outcome for subject, answer in found.items()}
+
+
+def test_each_fact_is_told_where_it_holds(world: World) -> None:
+    assert outcomes(in_oci(world)) == dict.fromkeys((PROOF, KEY_SET, VAULT, POLICIES), Outcome.PASSED)
+    stored = in_oci(world, sessions.in_object_storage)
+    assert outcomes(stored) == dict.fromkeys((PROOF, KEY_SET, STORAGE, POLICIES), Outcome.PASSED)
+    assert outcomes(in_aws(world)) == dict.fromkeys((TOKEN, DOCUMENTS, ROLE), Outcome.PASSED)
+
+
+def require(found: dict[str, Answer], subject: str, *words: str) -> None:
+    """The subject has failed, what comes before it has passed, and the command has these words."""
+    answer = found[subject]
+    assert answer.outcome is Outcome.FAILED, found
+    assert all(word in str(answer.command) for word in words), answer
+
+
+def test_an_application_that_is_not_taken_may_have_a_secret_instead(world: World) -> None:
+    world.oci.domain.apps[federated_world.CLIENT_ID].certificates.clear()
+    found = in_oci(world)
+    require(found, PROOF, "runners.aws", "client: {secret: NAME}")
+    assert found[KEY_SET].outcome is Outcome.NOT_ASKED
+
+
+def test_a_token_that_is_not_taken_leaves_the_key(world: World) -> None:
+    world.oci.domain.trusts[world.aws.sandbox.web_identity.issuer].is_active = False
+    found = in_oci(world)
+    assert found[PROOF].outcome is Outcome.PASSED
+    require(found, KEY_SET, "identity propagation trust", "oci_key_secret instead of federation")
+
+
+def test_an_account_that_makes_no_tokens(world: World) -> None:
+    world.aws.sandbox.web_identity.disable()
+    require(in_oci(world), TOKEN, "aws iam enable-outbound-web-identity-federation")
+
+
+def test_a_domain_that_does_not_answer_is_no_bug(world: World) -> None:
+    world.oci.faults.drop_request("exchange_token", times=None)
+    require(in_oci(world), TO_OCI, "curl -v")
+
+
+@pytest.mark.parametrize(
+    ("look", "service"), [(sessions.in_oci, VAULT), (sessions.in_object_storage, STORAGE)]
+)
+def test_a_service_that_takes_no_session_of_a_resource(
+    world: World, look: Callable[..., sessions.Found], service: str
+) -> None:
+    refuse = world.oci.faults.refuse
+    if service == VAULT:
+        refuse(service="vault", status=401, code="NotAuthenticated", times=None)
+    else:
+        refuse(service="objectstorage", status=401, code="NotAuthenticated", times=None)
+    found = in_oci(world, look)
+    require(found, service, "token: upst")
+    assert found[POLICIES].outcome is Outcome.NOT_ASKED
+
+
+@pytest.mark.parametrize(
+    ("look", "service"), [(sessions.in_oci, VAULT), (sessions.in_object_storage, STORAGE)]
+)
+def test_policies_that_do_not_name_the_principal(
+    world: World, look: Callable[..., sessions.Found], service: str
+) -> None:
+    arn = f"arn:aws:iam::{world.aws.sandbox.account_id}:role/{IN_AWS}"
+    world.oci.identity.principal(arn, "identityfederateddomainapp").grants.clear()
+    found = in_oci(world, look)
+    assert found[service].outcome is Outcome.PASSED
+    require(found, POLICIES, "request.principal.name", "token: upst")
+
+
+def test_a_key_that_does_not_sign(world: World) -> None:
+    federation = world.document["runners"]["oci"]["federation"]
+    world.oci.keys.key(federation["key"]["id"]).state = "DISABLED"
+    found = in_aws(world)
+    require(found, TOKEN, "runners.oci", "aws_key_secret instead of federation")
+    assert set(found) == {TOKEN}
+
+
+def test_documents_that_sts_cannot_read(world: World) -> None:
+    world.oci.storage.set_public_access(federated_world.BUCKET, "NoPublicAccess")
+    found = in_aws(world)
+    assert found[TOKEN].outcome is Outcome.PASSED
+    require(found, DOCUMENTS, "lockstep identity publish", "aws_key_secret")
+
+
+def test_a_role_that_does_not_take_the_token(world: World) -> None:
+    host = world.document["runners"]["oci"]["federation"]["issuer"].removeprefix("https://")
+    arn = f"arn:aws:iam::{world.aws.sandbox.account_id}:oidc-provider/{host}"
+    other = federated_world.trusting(arn, f"https://{host}", **{f"{host}:sub": "another"})
+    iam = world.aws.client("iam")
+    iam.update_assume_role_policy(RoleName=federated_world.ROLE, PolicyDocument=json.dumps(other))
+    found = in_aws(world)
+    assert found[DOCUMENTS].outcome is Outcome.NOT_ASKED
+    require(found, ROLE, "trust policy", "aws_key_secret")
