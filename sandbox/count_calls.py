@@ -29,9 +29,10 @@ from lockstep.system import SystemClock
 from oci_fn.retries import Retries
 from oci_fn.sequence import RunRequest, rotate
 from sandbox import plans
-from sandbox.aws import Execution, InvocationContext
+from sandbox.aws import AwsSandbox, Execution, InvocationContext
 from sandbox.databases import CertificateAuthority, DatabaseServer
 from sandbox.estate import Estate, Settings, running_estate
+from sandbox.oci import OciSandbox, SandboxClock
 from sandbox.plans import AUDIT_BUCKET
 from sandbox.servers import default_servers
 
@@ -46,8 +47,7 @@ COUNTED = 3
 VERSIONS_BEFORE_DELETION = 4
 """A slot keeps so many before a rotation deletes one (`lockstep.store_kinds.oci_budget`)."""
 MACHINE = "machine"
-ANYONE = "anyone"
-"""Who reads in OCI without a signature."""
+READ_BY_ANYONE = ("get_object", "anyone")
 
 Flow = dict[str, Counter[str]]
 """Calls as `step service operation`, by the name of the flow."""
@@ -97,8 +97,8 @@ class Counting:
         self.seen[f"{self.step} {service} {operation}"] += 1
 
     def _go_on_in(self, step: str) -> None:
-        # It is AWS that reads the issuer's documents so.
-        records = [r for r in self.estate.oci.calls.records if r.principal != ANYONE]
+        # It is AWS that reads the issuer's documents.
+        records = [r for r in self.estate.oci.calls.records if (r.operation, r.principal) != READ_BY_ANYONE]
         self.seen.update(f"{self.step} {r.service} {r.operation}" for r in records)
         self.estate.oci.calls.clear()
         self.step = step
@@ -106,10 +106,16 @@ class Counting:
 
 @dataclass
 class World:
-    """An estate with one credential, and both runners."""
+    """An estate with one credential, and both runners.
+
+    Attributes:
+        clock: The runners'.
+        of_tokens: That of the identity domain.
+    """
 
     estate: Estate
     clock: MovedClock
+    of_tokens: MovedClock
     counting: Counting
     last: Execution | None = None
     _number: int = 0
@@ -148,11 +154,19 @@ class World:
         return wiring.Runner(self.estate.plan, OCI_RUNNER, endpoints=endpoints, clock=self.clock)
 
     @contextmanager
-    def look_due(self) -> Iterator[None]:
-        """As if the last look at the other log were long ago."""
-        self.clock.by = -timedelta(hours=1)
+    def look_due(self, *, with_session: bool) -> Iterator[None]:
+        """As if the last look at the other log were long ago.
+
+        Args:
+            with_session: It begins a session, whose tokens go by the time of who takes them.
+        """
+        back, sts = -timedelta(hours=1), self.estate.aws.web_identity
+        self.clock.by = back
+        if with_session:
+            self.of_tokens.by, sts.clock_ahead_seconds = back, back.total_seconds()
         yield
-        self.clock.by = timedelta()
+        self.clock.by = self.of_tokens.by = timedelta()
+        sts.clock_ahead_seconds = 0.0
 
     def _execute(self) -> None:
         self.last = self.estate.rotate(self.credential.id)
@@ -233,7 +247,7 @@ def count() -> dict[str, Any]:
 @contextmanager
 def world(shape: Shape) -> Iterator[World]:
     """An estate of this shape, warm."""
-    clock = MovedClock()
+    clock, of_tokens = MovedClock(), MovedClock()
     with tempfile.TemporaryDirectory(prefix="lockstep-count-") as folder:
         servers = _servers(Path(folder), shape.databases)
         credential = plans.credential(
@@ -242,8 +256,12 @@ def world(shape: Shape) -> Iterator[World]:
         settings = Settings(
             clouds=("aws", "oci") if shape.ring else ("aws",), slots=shape.ring or 4, clock=clock
         )
-        with running_estate([credential], servers, folder=Path(folder), settings=settings) as estate:
-            yield World(estate, clock, Counting(estate))
+        aws = AwsSandbox()
+        oci = OciSandbox(names=aws.names, identity_clock=SandboxClock(of_tokens.now))
+        with running_estate(
+            [credential], servers, folder=Path(folder), settings=settings, aws=aws, oci=oci
+        ) as estate:
+            yield World(estate, clock, of_tokens, Counting(estate))
 
 
 def _servers(folder: Path, number: int) -> dict[str, DatabaseServer]:
@@ -273,9 +291,9 @@ def flows_of(running: World, shape: Shape) -> Flow:
         return found
     found["oci skip"] = running.by_oci(function, due=False)
     found["oci cold start"] = running.by_oci(running.function(), due=False) - found["oci skip"]
-    with running.look_due():
+    with running.look_due(with_session=False):
         found["oci look"] = running.by_oci(function, due=False) - found["oci skip"]
-    with running.look_due():
+    with running.look_due(with_session=True):
         # Its own step looks; what else the moved clock changes is no part of a look.
         found["aws look"] = _of("audit", running.by_aws() - found["aws rotation"])
     running.by_oci(function, due=True)

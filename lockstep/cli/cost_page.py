@@ -90,7 +90,7 @@ An execution enters {counted.transitions} states and has {counted.events} events
 What nobody counted is assumed to be dear, in `lockstep/cost/assumptions.py`:
 
 - Every function starts anew each time: {assumed.START_CPU_MS} ms of a processor, of which it has a share by its memory.
-  It reads its keys again. If all were warm, a credential would cost {usd(warm)}.
+  It begins its sessions again. If all were warm, a credential would cost {usd(warm)}.
 - Calls wait for each other: {assumed.CALL_MS["dynamodb"]} ms in the own region, {assumed.CALL_MS["vault"]} ms to OCI.
 - A request to the other cloud sends {assumed.CALL_OUT:,} bytes; a line of a log has {assumed.EVENT_IN_LOG} to \
 {assumed.FUNCTION_IN_LOG} bytes.

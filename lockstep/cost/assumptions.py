@@ -15,8 +15,8 @@ process each time, and neither provider says after how long it does."""
 
 # Times, in milliseconds.
 CALL_MS: Mapping[str, int] = {
-    **dict.fromkeys(("dynamodb", "kms", "s3", "secretsmanager"), 20),
-    **dict.fromkeys(("secrets", "vault", "objectstorage"), 40),
+    **dict.fromkeys(("dynamodb", "kms", "s3", "secretsmanager", "sts"), 20),
+    **dict.fromkeys(("secrets", "vault", "objectstorage", "identitydomain"), 40),
 }
 """A call of a service from the other cloud, or in the own region; one after the other, though many are side by side."""
 EVENTS_MS = 20

@@ -27,7 +27,8 @@ WRITES, READS = ("UpdateItem", "PutItem"), ("GetItem",)
 SCANNED = 2
 """Bytes of JSON for a byte of a record."""
 PUTS, GETS = ("PUT",), ("HEAD", "GET")
-IN_OCI = ("vault", "secrets", "objectstorage")
+SIGNATURES = ("GenerateMac", "VerifyMac")
+IN_OCI = ("vault", "secrets", "objectstorage", "identitydomain")
 
 # What the stack makes, whatever the number of credentials: a test compares it with the template.
 METRICS_OF_THE_WATCH = 11
@@ -65,7 +66,9 @@ def of_credential(
     often = rotations(credential.interval)
     if plan.store(AwsSecretsManager):
         yield aws_line("Secrets Manager, two secrets", "secret", SECRETS_EACH)
-    yield aws_line("Secrets Manager, calls", "secret calls", calls.of("secretsmanager"))
+    # Counted with sessions; with a key, or a client secret, it is read where each session would begin.
+    proofs = calls.of("sts", "GetWebIdentityToken") if plan.runners.aws.secrets else 0
+    yield aws_line("Secrets Manager, calls", "secret calls", calls.of("secretsmanager") + proofs)
     yield aws_line("Step Functions, transitions", "transitions", often * counted.transitions)
     yield aws_line("Lambda, requests", "lambda requests", often * len(FUNCTIONS))
     yield aws_line(
@@ -76,8 +79,11 @@ def of_credential(
     yield aws_line(
         "DynamoDB, consistent reads", "dynamodb reads", calls.of("dynamodb", *READS) * ceil(record / 4096)
     )
-    yield aws_line("KMS, for the values of secrets", "kms requests", calls.of("secretsmanager", *DECRYPTS))
-    yield aws_line("KMS, signatures of the audit log", "kms mac requests", calls.of("kms"))
+    values = calls.of("secretsmanager", *DECRYPTS) + proofs
+    yield aws_line("KMS, for the values of secrets", "kms requests", values)
+    yield aws_line("KMS, signatures of the audit log", "kms mac requests", calls.of("kms", *SIGNATURES))
+    if _client_key(plan):
+        yield aws_line("KMS, signatures for sessions in OCI", "kms rsa requests", calls.of("kms", "Sign"))
     yield from _of_audit_log(plan.audit.aws, calls, often, counted.bytes["audit_entry"])
     execution, functions = counted.events * assumed.EVENT_IN_LOG, len(FUNCTIONS) * assumed.FUNCTION_IN_LOG
     yield from written_logs("executions", often * execution, deployed)
@@ -226,10 +232,15 @@ def _keys(plan: Plan, deployed: Deployed) -> int:
 
 
 def _makes_client_key(plan: Plan, deployed: Deployed) -> bool:
+    key = _client_key(plan)
+    return key is not None and key.startswith("alias/") and not deployed.client_key_adopted
+
+
+def _client_key(plan: Plan) -> str | None:
+    """The key that proves the domain's application."""
     to_oci = plan.compiled.to_oci
-    if not isinstance(to_oci, FederationToOci) or not isinstance(to_oci.client, ClientKey):
-        return False
-    return to_oci.client.kms_key.startswith("alias/") and not deployed.client_key_adopted
+    client = to_oci.client if isinstance(to_oci, FederationToOci) else None
+    return client.kms_key if isinstance(client, ClientKey) else None
 
 
 def _of_watch(plan: Plan, deployed: Deployed, counted: Counted) -> Iterator[Line]:

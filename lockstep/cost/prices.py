@@ -178,6 +178,9 @@ PRICES: dict[str, Price] = {
         seen=_infracost("kms_key"),
         free="20,000 a month",
     ),
+    "kms rsa requests": _aws(
+        "0.03", "requests with an RSA key of 2,048 bits", per=10_000, page="kms", seen=_infracost("kms_key")
+    ),
     # The page has prices of their own for asymmetric keys; of HMAC keys it names the monthly one only.
     "kms mac requests": _aws(
         "0.03",

@@ -16,7 +16,7 @@ from lockstep.cli import app
 from lockstep.cli.cost_page import page
 from lockstep.cost import PRICES, Bill, Deployed, Line, bill, levers, read_counted, total
 from lockstep.cost import assumptions as assumed
-from lockstep.cost.aws import FUNCTIONS, GETS, IN_OCI, PUTS, READS, WRITES, rotations
+from lockstep.cost.aws import FUNCTIONS, GETS, IN_OCI, PUTS, READS, SIGNATURES, WRITES, rotations
 from lockstep.cost.calls import FLOWS, Coefficients, Shape
 from lockstep.cost.fleet import STATES_OF_A_SHARD
 from lockstep.cost.prices import SMALLEST_BILLED
@@ -41,6 +41,7 @@ def plan_of(
     events: bool = False,
     interval: str = "20m",
     slots: int = 4,
+    runners: plans.Document | None = None,
     **audit: str,
 ) -> Plan:
     """A plan of one credential on two databases."""
@@ -51,6 +52,7 @@ def plan_of(
         ],
         [plans.credential("multi-cloud/app_user", "orders", "ledger", interval=interval)],
         oci=plans.OciNames(slots=slots) if oci else None,
+        runners=runners,
         events=events,
     )
     document["audit"]["aws"] |= audit
@@ -70,11 +72,13 @@ def line(lines: object, item: str) -> Line:
     return found
 
 
+SESSIONS = {"aws": {"federation": plans.TO_OCI}, "oci": {"federation": plans.TO_AWS}}
 EVERY_KIND = [
     billed(DEFAULT),
     billed(DEFAULT, architecture="x86_64"),
     *(billed(plan_of(oci=False, storage_class=kind)) for kind in SMALLEST_BILLED),
     billed(plan_of(events=True)),
+    billed(plan_of(runners=SESSIONS)),
 ]
 
 
@@ -119,7 +123,8 @@ def test_all_flows_are_counted_for_known_steps_and_services() -> None:
     assert operations.keys() == assumed.CALL_MS.keys()
     assert operations["dynamodb"] <= {*WRITES, *READS}
     assert operations["s3"] <= {*PUTS, *GETS}
-    assert operations["kms"] <= {"GenerateMac", "VerifyMac"}
+    # OCI's service has the same name, and its signatures cost nothing.
+    assert operations["kms"] <= {*SIGNATURES, "Sign", "sign"}
 
 
 @pytest.mark.parametrize("ring", [None, 2, 4, 16])
@@ -244,6 +249,25 @@ def test_a_call_to_the_other_cloud_sends_something() -> None:
     starts, shape = rotations(timedelta(minutes=20)), Shape(databases=2, ring=4)
     calls = sum(COUNTED.number("aws rotation", shape, service) for service in IN_OCI)
     assert line(lines, "Data to OCI").quantity >= starts * calls * assumed.CALL_OUT / assumed.GIGABYTE
+
+
+def test_sessions_begin_with_a_process_and_not_with_a_rotation() -> None:
+    shape = Shape(databases=2, ring=4)
+    for service in ("sts", "identitydomain"):
+        assert COUNTED.number("aws rotation", shape, service) == 0
+        assert COUNTED.number("aws cold start", shape, service) == 2
+    assert COUNTED.number("oci rotation", shape, "sts") == 0
+    assert COUNTED.number("oci cold start", shape, "sts") == 1
+
+
+def test_a_key_is_read_where_a_session_would_begin() -> None:
+    [with_sessions] = billed(plan_of(runners=SESSIONS)).credentials.values()
+    [with_keys] = billed(plan_of()).credentials.values()
+    begun = line(with_sessions, "KMS, signatures for sessions in OCI").quantity
+    assert begun >= 2 * rotations(timedelta(minutes=20))
+    assert "KMS, signatures for sessions in OCI" not in {one.item for one in with_keys}
+    for item in ("Secrets Manager, calls", "KMS, for the values of secrets"):
+        assert line(with_keys, item).quantity - line(with_sessions, item).quantity == begun
 
 
 # What would lower it
