@@ -12,6 +12,7 @@ from enum import Enum, auto
 from functools import lru_cache, partial
 from typing import Any
 
+from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.credentials import CredentialProvider, CredentialResolver, Credentials, ReadOnlyCredentials
 from botocore.exceptions import (
@@ -60,6 +61,7 @@ def aws_client(
     region: str,
     *,
     keys: Keys | None = None,
+    is_signed: bool = True,
     endpoint: str | None = None,
     timeouts: CloudTimeouts = _DEFAULT_TIMEOUTS,
     before_send: BeforeSend = always,
@@ -73,6 +75,8 @@ def aws_client(
         service: Its name in botocore.
         region: As in the plan.
         keys: The identity; by default the environment's, in a Lambda its role.
+        is_signed: Otherwise there is no identity, and none is looked for: outside AWS the search ends at an address
+            where another cloud's metadata may be.
         endpoint: By default the environment's, else AWS.
         timeouts: Limits of every wait.
         before_send: Called before each request (protocol F11).
@@ -86,6 +90,7 @@ def aws_client(
         retries={"total_max_attempts": 1},
         max_pool_connections=CONNECTIONS,
         tcp_keepalive=True,
+        **({} if is_signed else {"signature_version": UNSIGNED}),
     )
     sessions, fixed = _told_apart(keys)
     try:

@@ -48,6 +48,7 @@ def _made(federation: FederationToAws, reach: Reach) -> Made["aws.AwsKeys"]:
     sts = aws.aws_client(
         "sts",
         reach.plan.lock.region,
+        is_signed=False,
         endpoint=reach.endpoints.aws,
         timeouts=reach.timeouts.cloud,
         before_send=reach.before_send,

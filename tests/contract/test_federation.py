@@ -7,6 +7,7 @@ import base64
 import json
 import logging
 import re
+import socket
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -15,7 +16,7 @@ from functools import partial
 import pytest
 
 from lockstep.aws.clients import Trouble as AwsTrouble
-from lockstep.aws.clients import translated
+from lockstep.aws.clients import forget_session, translated
 from lockstep.clouds import Clouds
 from lockstep.errors import (
     LockstepError,
@@ -72,6 +73,25 @@ def test_a_function_in_oci_gets_a_session_in_aws(world: Federated) -> None:
     clouds = world.from_oci()
     found = clouds.aws("dynamodb", world.aws.region).scan(TableName="lockstep")
     assert found["Items"] == []
+
+
+def test_a_function_in_oci_looks_for_no_identity_of_aws(
+    world: Federated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last place of botocore's search is an address that in OCI is that of OCI's own metadata."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "AWS_EC2_METADATA_DISABLED"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
+        monkeypatch.setenv(name, "/nowhere")
+    forget_session()
+    with socket.create_server(("127.0.0.1", 0)) as metadata:
+        metadata.settimeout(0)
+        address = f"http://127.0.0.1:{metadata.getsockname()[1]}"
+        monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", address)
+        assert items(world, world.from_oci()) == []
+        with pytest.raises(BlockingIOError):
+            metadata.accept()
+    forget_session()
 
 
 # From AWS to OCI
