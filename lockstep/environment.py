@@ -286,7 +286,7 @@ class IssuerKeyRefusedError(EnvironmentalError):
 
 
 class IssuerUnreadableError(EnvironmentalError):
-    """AWS cannot read the documents of the issuer in OCI."""
+    """AWS cannot read the documents of the issuer in OCI, or they do not name the version of the key."""
 
     advice = "Write them again: `lockstep identity publish`; the bucket must be readable by everybody."
 

@@ -30,6 +30,10 @@ _REFUSED = {
     "ExpiredToken",
 }
 _UNREADABLE = {"IDPCommunicationError"}
+_NO_KEY = "retrieve verification key"
+"""In the text of an `InvalidIdentityToken` where STS has not found the token's key: it could not read the documents, or
+those that it has do not name the key. AWS's own SDKs ask again, too
+(https://repost.aws/knowledge-center/iam-sts-invalididentitytoken)."""
 
 
 def sessions_in_aws(federation: FederationToAws, reach: Reach) -> "Sessions[aws.AwsKeys]":
@@ -79,7 +83,7 @@ def _signed(key: IssuerKey, reach: Reach, digest: bytes) -> bytes:
 
 def _of_sts(error: Exception) -> SessionFailure:
     trouble, code = aws.diagnose(error)
-    if code in _UNREADABLE:
+    if code in _UNREADABLE or (code == "InvalidIdentityToken" and _NO_KEY in str(error)):
         return SessionFailure(FailureKind.UNREACHABLE, code, IssuerUnreadableError(code=code))
     problem = IssuerTokenRefusedError(code=code) if code in _REFUSED else environment_problem(error)
     return SessionFailure(FailureKind.of(trouble), code, problem)
