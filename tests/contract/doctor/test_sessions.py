@@ -9,8 +9,8 @@ import pytest
 
 from lockstep.aws.clients import AwsKeys
 from lockstep.clouds import Clouds, Endpoints
-from lockstep.doctor.findings import Answer, Outcome
-from lockstep.doctor.probes import sessions
+from lockstep.doctor.findings import Answer, Finding, Outcome
+from lockstep.doctor.probes import inside, sessions
 from lockstep.doctor.probes.sessions import (
     DOCUMENTS,
     KEY_SET,
@@ -25,6 +25,7 @@ from lockstep.doctor.probes.sessions import (
 from lockstep.identity import AWS_RUNNER, OCI_RUNNER
 from lockstep.model import SecretStr
 from lockstep.oci.clients import OciIdentity
+from lockstep.published.documents import index_of
 from lockstep.system import SystemClock
 from lockstep.timeouts import CloudTimeouts, Timeouts
 from tests.contract.doctor import federated_world
@@ -191,3 +192,35 @@ def test_a_role_that_does_not_take_the_token(world: World) -> None:
     found = in_aws(world)
     assert found[DOCUMENTS].outcome is Outcome.NOT_ASKED
     require(found, ROLE, "trust policy", "aws_key_secret")
+
+
+# A function as a whole
+
+
+def looks(world: World, function: str) -> list[Finding]:
+    """All that a function finds. No login is shown to a database."""
+    clouds = from_oci(world) if function.startswith("oci/") else from_aws(world)
+    databases = frozenset(server.name for c in clouds.plan.credentials for server in c.servers)
+    index = index_of(clouds.plan)
+    return list(inside.looked(clouds.plan, index, clouds, function=function, silent=databases).findings)
+
+
+@pytest.mark.parametrize(
+    "function", ["aws/generate", "aws/apply_db", "aws/update_secrets", "aws/audit", "oci/rotate"]
+)
+def test_a_session_that_cannot_be_had_is_told_and_is_no_bug(world: World, function: str) -> None:
+    world.oci.faults.refuse("exchange_token", status=400, code="invalid_grant", times=None)
+    world.oci.faults.refuse("sign", status=404, code="NotAuthorizedOrNotFound", times=None)
+    found = looks(world, function)
+    told_by = {f.subject for f in found if f.check == sessions.SESSION and f.outcome is Outcome.FAILED}
+    assert told_by == ({TOKEN} if function == "oci/rotate" else {KEY_SET})
+    assert not [f for f in found if "UnexpectedError" in f.says or "unexpected" in f.says]
+    # What needs the session says why it has no answer.
+    others = {f.says for f in found if f.check in {inside.STORES, inside.LOG} and f.outcome is Outcome.FAILED}
+    assert others or function in {"aws/apply_db", "oci/rotate"}
+
+
+def test_with_keys_there_is_no_session_to_look_at(tmp_path: Path) -> None:
+    with running_world(tmp_path) as world:
+        clouds = from_aws(world)
+        assert list(sessions.in_oci(clouds, clouds.plan)) == list(sessions.in_aws(clouds, clouds.plan)) == []
