@@ -43,7 +43,7 @@ def test_the_function_looks_at_everything_that_it_uses_and_changes_nothing(
     assert [f for f in found if f["outcome"] != "passed"] == []
     assert {f["where"] for f in found} == {"oci/rotate"}
     checks = {f["check"] for f in found}
-    assert {"inside.lock-record", "inside.stores", "inside.audit-log"} <= checks
+    assert {"inside.session", "inside.lock-record", "inside.stores", "inside.audit-log"} <= checks
     assert {
         "database.address",
         "database.tls",
