@@ -19,31 +19,30 @@ variable "adopt_issuer" {
   default     = false
 }
 
+variable "keep_issuer" {
+  description = "The name of the issuer's bucket, where the issuer is to be there without runners.oci.federation in the plan: before the function goes over to sessions, and after it has gone back to a key."
+  type        = string
+  default     = null
+}
+
 locals {
   to_aws       = try(local.plan.runners.oci.federation, null)
-  makes_issuer = local.to_aws != null && !var.adopt_issuer
+  has_issuer   = local.to_aws != null || (var.keep_issuer != null && local.audit != null)
+  makes_issuer = local.has_issuer && !var.adopt_issuer
 
   # The bucket in the plan's address of the issuer.
   issuer_place  = try(regex("^https://(?:[a-z0-9-]+\\.)?objectstorage\\.(?P<region>[a-z0-9-]+)\\.(?:oraclecloud|oci\\.customer-oci)\\.com/n/(?P<namespace>[^/]+)/b/(?P<bucket>[^/]+)/o(?:/[^/]+)*$", local.to_aws.issuer), null)
-  issuer_bucket = try(local.issuer_place.bucket, "${var.name}-issuer")
+  issuer_bucket = try(local.issuer_place.bucket, coalesce(var.keep_issuer, "${var.name}-issuer"))
+  issuer        = try("https://objectstorage.${local.vault.region}.oraclecloud.com/n/${local.audit.namespace}/b/${local.issuer_bucket}/o", null)
 
   issuer_key_id          = one(concat(oci_kms_key.issuer[*].id, data.oci_kms_key.issuer[*].key_id))
   issuer_key_version     = one(concat(oci_kms_key.issuer[*].current_key_version, data.oci_kms_key.issuer[*].current_key_version))
   issuer_key_compartment = one(concat(oci_kms_key.issuer[*].compartment_id, data.oci_kms_key.issuer[*].compartment_id))
 
-  # What the plan must say of the key, as soon as it is known. Not its version: that changes with `lockstep identity publish --rotate`.
-  issuer_in_plan = local.to_aws == null ? {} : {
-    "runners.oci.federation.key.id"       = try(local.to_aws.key.id, "nothing")
-    "runners.oci.federation.key.endpoint" = try(local.to_aws.key.endpoint, "nothing")
-  }
-  issuer_made = local.to_aws == null ? {} : {
-    "runners.oci.federation.key.id"       = local.issuer_key_id
-    "runners.oci.federation.key.endpoint" = local.crypto_endpoint
-  }
 }
 
 resource "oci_kms_key" "issuer" {
-  count = local.to_aws != null && var.issuer_key_ocid == null ? 1 : 0
+  count = local.has_issuer && var.issuer_key_ocid == null ? 1 : 0
 
   compartment_id      = local.own_ready
   display_name        = "${var.name}-issuer"
@@ -66,7 +65,7 @@ resource "oci_kms_key" "issuer" {
 
 # Without conditions of its own, as data.oci_vault_secret.adopted.
 data "oci_kms_key" "issuer" {
-  count = local.to_aws != null && var.issuer_key_ocid != null ? 1 : 0
+  count = local.has_issuer && var.issuer_key_ocid != null ? 1 : 0
 
   key_id              = var.issuer_key_ocid
   management_endpoint = local.management_endpoint
@@ -90,8 +89,8 @@ resource "oci_objectstorage_bucket" "issuer" {
     prevent_destroy = true
 
     precondition {
-      condition     = try(local.issuer_place.region == local.vault.region && local.issuer_place.namespace == local.audit.namespace, false)
-      error_message = "runners.oci.federation.issuer in the plan: https://objectstorage.${local.vault.region}.oraclecloud.com/n/${local.audit.namespace}/b/${local.issuer_bucket}/o is expected. For documents elsewhere set adopt_issuer."
+      condition     = local.to_aws == null || try(local.issuer_place.region == local.vault.region && local.issuer_place.namespace == local.audit.namespace, false)
+      error_message = "runners.oci.federation.issuer in the plan: ${coalesce(local.issuer, "another one")} is expected. For documents elsewhere set adopt_issuer."
     }
   }
 }
@@ -116,13 +115,13 @@ resource "oci_identity_policy" "issuer_deny" {
 }
 
 output "runners_oci_federation" {
-  description = "Write this into the plan, as runners.oci.federation: key.id, key.version and key.endpoint. Empty if the plan has none."
-  value = local.to_aws == null ? null : {
-    issuer   = local.to_aws.issuer
+  description = "Write this into the plan, as runners.oci.federation: key.id, key.version and key.endpoint. Empty if there is no issuer."
+  value = !local.has_issuer ? null : {
+    issuer   = try(local.to_aws.issuer, local.issuer)
     audience = try(local.to_aws.audience, "sts.amazonaws.com")
     subject  = try(local.to_aws.subject, "lockstep-oci-runner")
     key      = { id = local.issuer_key_id, version = local.issuer_key_version, endpoint = local.crypto_endpoint }
-    role_arn = local.to_aws.role_arn
+    role_arn = try(local.to_aws.role_arn, null)
   }
 
   precondition {

@@ -34,11 +34,17 @@ module "runner" {
   topic_ocid                   = var.topic_ocid
   log_group_ocid               = var.log_group_ocid
 
-  in_plan = merge(local.issuer_in_plan, {
-    vault_id           = local.vault.vault_id
-    own_compartment_id = try(local.vault.own_compartment_id, "nothing")
-  })
-  made = merge(local.issuer_made, { vault_id = local.vault_id, own_compartment_id = local.own })
+  # Of the issuer's key not its version: that changes with `lockstep identity publish --rotate`.
+  in_plan = {
+    vault_id                              = local.vault.vault_id
+    own_compartment_id                    = try(local.vault.own_compartment_id, "nothing")
+    "runners.oci.federation.key.endpoint" = try(local.to_aws.key.endpoint, null)
+  }
+  made = merge(
+    { vault_id = local.vault_id, own_compartment_id = local.own },
+    local.to_aws == null ? {} : { "runners.oci.federation.key.endpoint" = local.crypto_endpoint },
+  )
+  issuer_key = local.to_aws == null ? null : { in_plan = try(local.to_aws.key.id, "nothing"), made = local.issuer_key_id }
 
   missing   = local.missing_for_sessions
   grants    = local.runner_grants

@@ -189,6 +189,7 @@ def runner_module(name: str, credentials: dict[int, int]) -> Document:
         "missing": [],
         "made": ids,
         "in_plan": ids,
+        "issuer_key": None,
         "grants": {},
         "strangers": [],
     }

@@ -39,6 +39,7 @@ from tests.infrastructure.terraform.world import of, permissions
 pytestmark = [needs_tools, pytest.mark.timeout(900)]
 
 BUCKET = "lockstep-issuer"
+FUNCTION = "oci_functions_function"
 WRITING = {"OBJECT_CREATE", "OBJECT_OVERWRITE", "OBJECT_DELETE", "OBJECT_VERSION_DELETE", "BUCKET_UPDATE"}
 KEY = "ocid1.key.oc1.eu-frankfurt-1.estate"
 VAULT = "ocid1.vault.oc1.eu-frankfurt-1.estate"
@@ -342,6 +343,42 @@ def test_an_access_key_gives_way_to_sessions(fresh: Stack) -> None:
     after = fresh.apply(retired_secrets=["lockstep.aws-key"])
     assert after.secrets.keys() == before.secrets.keys()
     assert after.all("oci_kms_key")["issuer[0]"]
+
+
+def test_a_standby_goes_over_to_sessions_and_back(fresh: Stack) -> None:
+    to_aws = fresh.plan["runners"]["oci"]["federation"]
+    keys = {"aws_key_secret": "lockstep/aws-key"}
+    fresh.plan["runners"]["oci"] = keys
+    with_keys = fresh.deploy()
+
+    # At once it is refused, in words, and the standby stays as it is.
+    fresh.plan["runners"]["oci"] = {"federation": to_aws}
+    at_once = with_image(retired_secrets=["lockstep.aws-key"], plan_digest="f" * 64)
+    text = told(fresh.run(("plan", None), **at_once))
+    endpoint = with_keys.one("oci_kms_vault")["crypto_endpoint"]
+    assert f"runners.oci.federation.key.endpoint in the plan: {endpoint} is expected." in text
+    assert "invalid error message" not in text
+
+    # The issuer first, while the standby goes on with its key.
+    fresh.plan["runners"]["oci"] = keys
+    both = fresh.apply(**with_image(keep_issuer=BUCKET))
+    assert both.one(FUNCTION)["config"] == with_keys.one(FUNCTION)["config"]
+    assert not [s for s in statements(fresh, both) if "KEY_SIGN" in s.permissions]
+    issuer = both.outputs["runners_oci_federation"]
+    assert issuer["issuer"] == to_aws["issuer"]
+
+    fresh.plan["runners"]["oci"] = {"federation": {**issuer, "role_arn": to_aws["role_arn"]}}
+    assert parse_plan(json.dumps(fresh.plan), base=Path()).compiled.to_aws
+    after = fresh.apply(**at_once)
+    assert "f" * 64 in after.one(FUNCTION)["config"]["LOCKSTEP_PLAN"]
+    assert [s for s in statements(fresh, after) if "KEY_SIGN" in s.permissions]
+
+    fresh.plan["runners"]["oci"] = keys
+    assert "Instance cannot be destroyed" in told(fresh.run(("plan", None), **with_image()))
+    back = fresh.apply(**with_image(keep_issuer=BUCKET))
+    assert not [s for s in statements(fresh, back) if "KEY_SIGN" in s.permissions]
+    for kind in ("oci_kms_key", "oci_objectstorage_bucket"):
+        assert back.all(kind)["issuer[0]"]["id"] == both.all(kind)["issuer[0]"]["id"]
 
 
 def test_the_key_goes_with_a_trial(fresh: Stack) -> None:

@@ -52,6 +52,12 @@ resource "oci_functions_function" "rotate" {
       error_message = "${join(" ", [for place, made in var.made : "${place} in the plan: ${made} is expected." if made != var.in_plan[place]])} Correct the plan and deploy again."
     }
 
+    # By itself: a message cannot tell what is not known yet, and the key may be new where the vault is not.
+    precondition {
+      condition     = try(var.issuer_key.made == var.issuer_key.in_plan, var.issuer_key == null)
+      error_message = "runners.oci.federation.key.id in the plan: ${try(var.issuer_key.made, "nothing")} is expected. Correct the plan and deploy again."
+    }
+
     precondition {
       condition     = length(var.missing) == 0
       error_message = "The plan has runners.aws.federation, so deploy the stack in AWS first, and set: ${join("; ", var.missing)}."

@@ -115,6 +115,11 @@ variable "in_plan" {
   description = "What the plan says of it."
 }
 
+variable "issuer_key" {
+  type        = object({ in_plan = string, made = string })
+  description = "The issuer's key, as the plan has it and as it is, or null."
+}
+
 variable "missing" {
   type        = list(string)
   description = "What is not set and the AWS runner needs."
