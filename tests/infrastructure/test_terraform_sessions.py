@@ -35,6 +35,7 @@ OF_KEYS = {
     "oci_identity_user_group_membership",
     "oci_identity_user_capabilities_management",
 }
+OF_SESSIONS = {APP, TRUST, ALIAS}
 KEY = {"aws_runner_public_key": "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"}
 
 
@@ -56,6 +57,15 @@ def _shared(blank: Stack, tmp_path_factory: pytest.TempPathFactory) -> tuple[Sta
 
 def say(stack: Stack, **changes: object) -> None:
     stack.plan["runners"]["aws"]["federation"].update(changes)
+
+
+def deactivate(stack: Stack) -> None:
+    """Switch the application off, as an administrator of the domain does."""
+    document = tenancy.read(stack.tenancy)
+    for resource in document["resources"].values():
+        if resource["type"] == APP:
+            resource["values"]["active"] = False
+    tenancy.write(stack.tenancy, document)
 
 
 def told(results: list[Document]) -> str:
@@ -266,6 +276,19 @@ def test_the_user_stays_until_aws_has_gone_on_to_sessions(fresh: Stack) -> None:
     assert not kinds(after) & OF_KEYS
 
 
+def test_the_user_is_there_before_aws_goes_back_to_keys(fresh: Stack) -> None:
+    with_sessions = fresh.apply(**FROM_AWS)
+    both = fresh.apply(**FROM_AWS, **KEY, keep_api_keys=["writer"])
+    assert both.outputs["aws_runner"]["fingerprint"]
+    assert kinds(with_sessions) < kinds(both)
+    fresh.plan["runners"]["aws"] = {"oci_key_secret": "lockstep/oci-key"}
+    assert "deactivate the application" in told(fresh.run(("apply", None), **KEY))
+    deactivate(fresh)
+    after = fresh.apply(**KEY)
+    assert not kinds(after) & OF_SESSIONS
+    assert after.outputs["aws_runner"] == both.outputs["aws_runner"]
+
+
 # ---- two stacks, and the end of a trial
 
 
@@ -299,6 +322,8 @@ def test_a_trial_is_removed_and_deployed_again(fresh: Stack) -> None:
     first = fresh.apply(**FROM_AWS)
     override = fresh.folder / "trial_override.tf"
     shutil.copyfile(CONFIGURATION / "trial_override.tf.example", override)
+    assert "deactivate the application" in told(fresh.run(("destroy", None), **FROM_AWS))
+    deactivate(fresh)
     succeeded(fresh.run(("destroy", None), **FROM_AWS))
     override.unlink()
     left = {

@@ -123,8 +123,11 @@ class Tenancy:
         """Delete a resource, or schedule its deletion.
 
         Raises:
-            RefusedError: It is not empty.
+            RefusedError: It is not empty, or in use.
         """
+        if kind == "oci_identity_domains_app" and self.values(ocid)["active"]:
+            # https://github.com/oracle/terraform-provider-oci/issues/2507
+            raise RefusedError("400-BadErrorResponse, deactivate the application before you delete it")
         if kind == "oci_identity_compartment":
             inside = [
                 o
