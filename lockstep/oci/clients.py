@@ -80,8 +80,8 @@ _NOT_AUTHENTICATED = 401
 class OciClients:
     """The clients of one region, each made at its first use and then kept.
 
-    If an identity that has worked is refused, it may have been replaced. It is dropped and the call counts as
-    unreachable, so that the retry reads the identity again. An identity that has never worked is refused for good.
+    An identity that is refused is dropped, and the next call reads it again. If it has worked, it may have been
+    replaced, and the call counts as unreachable, so that it is made again; else the call is denied.
 
     Args:
         identity: Reads the identity; called again after a refusal.
@@ -175,11 +175,8 @@ class OciClients:
         except Exception as error:  # noqa: BLE001 - the SDK raises a plain Exception for an invalid date
             trouble, code = diagnose(error)
             if isinstance(error, ServiceError) and error.status == _NOT_AUTHENTICATED:
-                if self._signed_in:
-                    self._signed_in.drop()
-                if has_worked:
-                    trouble = Trouble.UNREACHABLE
-                    self._sign_out(signed_in)
+                trouble = Trouble.UNREACHABLE if has_worked else trouble
+                self._sign_out(signed_in)
             raise errors[trouble](**where, code=code) from environment_problem(error)
         with self._making:
             # Another worker may have signed in anew while this call was under way.
@@ -187,7 +184,11 @@ class OciClients:
 
     def _sign_out(self, signed_in: OciIdentity | None) -> None:
         with self._making:
-            if self._signed_in is signed_in:
+            # A call that was the first has signed in itself.
+            refused = signed_in or self._signed_in
+            if refused:
+                refused.drop()
+            if self._signed_in is refused:
                 self._made.clear()
                 self._signed_in = None
                 self._has_worked = False
