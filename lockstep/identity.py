@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Literal
 from lockstep.compiled import AccessKey, ApiKeys, FederationToAws, FederationToOci
 from lockstep.errors import InvalidPlanError, StoreAccessDeniedError
 from lockstep.model import SecretStr
+from lockstep.runner_keys import GRACE
 
 if TYPE_CHECKING:
     from lockstep.aws.clients import AwsKeys, Keys
@@ -71,7 +72,14 @@ def _in_aws(reach: "Reach") -> "Keys":
 
             return sessions_in_aws(federation, reach)
         case AccessKey(secret=secret):
-            return aws_access_key(reach.secret(secret), store="oci", secret=secret)
+            from lockstep.federation.sessions import Made, Sessions
+
+            # A process may live long, and the key that it has read is deleted `GRACE` after it was replaced.
+            def read() -> Made["AwsKeys"]:
+                key = aws_access_key(reach.secret(secret), store="oci", secret=secret)
+                return Made(session=key, seconds=GRACE.total_seconds() / 2)
+
+            return Sessions(read, reach.clock)
     raise InvalidPlanError
 
 

@@ -2,8 +2,8 @@
 
 1. The new key is made, registered with its owner beside the old one, and proven by a signed call.
 2. It becomes the current value of the secret, and what is stored is proven.
-3. The old key stays for `GRACE`: who has read it before must be able to use it. A warm function that is refused
-   reads the secret again, but a call that has never worked would be refused for good.
+3. The old key stays for `GRACE`: who has read it before must be able to use it. A warm function in AWS that is refused
+   reads the secret again and goes on; that in OCI reads its key again after half of `GRACE`.
 4. The old key is deleted.
 
 What was done is read from the secret and from the owner's keys, never remembered: the previous value of the secret is

@@ -1,5 +1,6 @@
 """Runners are composed of a plan, an identity, endpoints and time-outs."""
 
+import json
 import socket
 import threading
 import time
@@ -13,7 +14,9 @@ from typing import get_args
 import pytest
 
 from lockstep import identity
+from lockstep.aws.clients import aws_credentials
 from lockstep.clouds import Clouds, Endpoints
+from lockstep.compiled import AccessKey
 from lockstep.errors import (
     DatabaseUnreachableError,
     InvalidPlanError,
@@ -25,6 +28,7 @@ from lockstep.federation.reach import Reach
 from lockstep.identity import AWS_RUNNER, OCI_RUNNER, OPERATOR, Identity
 from lockstep.model import Login, SecretStr
 from lockstep.oci.clients import OciIdentity
+from lockstep.runner_keys import GRACE
 from lockstep.store_kinds import StoreConfig
 from lockstep.store_kinds.base import StoreKind
 from lockstep.system import SystemClock
@@ -32,7 +36,7 @@ from lockstep.timeouts import CloudTimeouts, DatabaseTimeouts, Timeouts
 from lockstep.wiring import PLAN_VARIABLE, Runner, forget, hosted_runner
 from lockstep.workers import at_the_same_time
 from sandbox.oci import OciSandbox, write_config_file
-from tests.support.memory import make_plan
+from tests.support.memory import FakeClock, make_plan
 
 CREDENTIAL = "multi-cloud/app_user"
 KINDS: list[type[StoreKind]] = list(get_args(get_args(StoreConfig)[0]))
@@ -123,6 +127,24 @@ def test_time_outs_reach_the_clients_of_oci_and_the_drivers(
         with pytest.raises(DatabaseUnreachableError):
             clouds.database(server, credential).accepts(Login("app", SecretStr("a-password")))
         assert time.monotonic() - began < 4
+
+
+def test_the_oci_runner_reads_its_access_key_again_before_an_old_one_is_deleted() -> None:
+    clock, stored = FakeClock(), ["old"]
+    to_aws = AccessKey(kind="access-key", secret="lockstep/aws-key")
+    plan = make_plan().compiled.model_copy(update={"to_aws": to_aws})
+    clouds = Clouds(plan, OCI_RUNNER, endpoints=Endpoints(), timeouts=Timeouts(), clock=clock)
+
+    def read(_name: str) -> str:
+        return json.dumps({"access_key_id": stored[-1], "secret_access_key": "s"})
+
+    clouds.secret = read  # type: ignore[assignment, method-assign]  # nothing is asked of OCI
+    keys = OCI_RUNNER.aws(clouds)
+    assert aws_credentials(keys).access_key == "old"
+    stored.append("new")
+    assert aws_credentials(keys).access_key == "old"
+    clock.sleep(GRACE.total_seconds() - 1)
+    assert aws_credentials(keys).access_key == "new"
 
 
 def _slow_identity(asked: list[str]) -> Identity:
