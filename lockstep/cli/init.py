@@ -163,11 +163,17 @@ def _say_next(file: Path, plan: Plan, answers: Answers, network: dict[str, Any] 
     steps.append(f"accounts, for a DBA:   lockstep plan sql --plan {file} > setup.sql")
     if answers.oci:
         steps.append(f"the OCI side:          make deploy-oci PLAN={file}")
+    if not is_whole:
+        names = ["vault_id", "own_compartment_id", *(["runners_oci_federation"] if sessions else [])]
+        steps.append(f"its outputs:           {', '.join(names)} into {file}")
     if network:
         steps.append(f"in cdk.json:           {json.dumps({'vpc': network})}")
     if sessions:
         steps.append(f"the issuer's keys:     lockstep identity publish --plan {file}")
+        steps.append("once for the account:  aws iam enable-outbound-web-identity-federation")
     steps.append(f"the AWS side:          make deploy-aws PLAN={file}")
+    if sessions:
+        steps.append("the OCI side again:    oci_fn/terraform/README.md#sessions-instead-of-keys")
     say("Next:")
     for i, step in enumerate(steps, 1):
         say(f"  {i}. {step}")

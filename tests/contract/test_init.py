@@ -123,6 +123,27 @@ def test_with_oci_the_plan_has_sessions_and_the_check_names_what_only_the_deploy
     assert "domain_url" not in told
 
 
+def test_the_steps_after_it_are_in_the_order_in_which_they_can_be_done(tmp_path: Path) -> None:
+    steps = [
+        "--before-oci",
+        "make deploy-oci",
+        "runners_oci_federation",
+        "lockstep identity publish",
+        "aws iam enable-outbound-web-identity-federation",
+        "make deploy-aws",
+        "oci_fn/terraform/README.md#sessions-instead-of-keys",
+    ]
+    told = init(tmp_path, *AWS, *SESSIONS).output
+    assert sorted(steps, key=told.index) == steps
+    with_keys = init(tmp_path, *AWS, *OCI, "--keys", "--force").output
+    assert (
+        with_keys.index("make deploy-oci")
+        < with_keys.index("its outputs")
+        < with_keys.index("make deploy-aws")
+    )
+    assert "outputs" not in init(tmp_path, *AWS, "--force").output
+
+
 def test_with_keys_the_plan_has_keys(tmp_path: Path) -> None:
     made = init(tmp_path, *AWS, *OCI, "--keys")
     assert made.exit_code == 0, made.output
