@@ -52,8 +52,13 @@ class DomainClient(Section):
 class DomainFederation(Section):
     """The sessions in OCI that the AWS runner gets for tokens of AWS."""
 
-    domain_url: Url
-    """The identity domain."""
+    domain_url: Annotated[
+        str,
+        Text(
+            r"https://[a-z0-9.-]{1,253}(:443)?", "an address such as https://name.example.com, without a path"
+        ),
+    ]
+    """The identity domain, as `oci iam domain list` shows it."""
     audience: Plain = "lockstep"
     """For whom AWS makes the tokens: as in the domain's identity propagation trust."""
     client_id: Annotated[str, Text(r"[A-Za-z0-9_]{1,255}", "letters, digits and _, at most 255 in all")]

@@ -488,7 +488,12 @@ def test_servers_are_resolved_and_not_a_key_of_the_file() -> None:
                 {"federation": {**TO_OCI, "domain_url": url}},
                 "runners.aws.federation.domain_url",
             )
-            for url in ("http://d.example.com", "https://d.example.com/", "https://u:p@d.example.com")
+            for url in (
+                "http://d.example.com",
+                "https://d.example.com/",
+                "https://u:p@d.example.com",
+                "https://d.example.com:8443",
+            )
         ),
         *(
             ("runners.oci", {"federation": {**TO_AWS, "issuer": url}}, "runners.oci.federation.issuer")
@@ -519,6 +524,14 @@ def test_a_plan_without_a_long_lived_key_is_valid() -> None:
     assert (to_aws.audience, to_aws.subject) == ("sts.amazonaws.com", "lockstep-oci-runner")
     assert list(plan.runners.keys) == []
     assert read(CompiledPlan, write(plan.compiled)) == plan.compiled
+
+
+def test_the_address_of_a_domain_may_be_as_oci_shows_it() -> None:
+    url = "https://idcs-1.identity.oraclecloud.com:443"
+    plan = _parse(_with("runners.aws", {"federation": {**TO_OCI, "domain_url": url}}, of=BOTH))
+    to_oci = plan.compiled.to_oci
+    assert isinstance(to_oci, FederationToOci)
+    assert to_oci.domain_url == url
 
 
 def test_functions_that_only_read_may_have_a_key_of_their_own() -> None:
