@@ -97,6 +97,8 @@ class ApiKeyInAws:
     def delete(self, key: str) -> None:
         """Prove what is stored once more, and delete another key of the user."""
         current, document = self._current()
+        if document["fingerprint"] == key:
+            raise _served_again("aws", self.secret)
         self._prove(current.text)
         self._keys(document).delete(key)
 
@@ -206,6 +208,8 @@ class AccessKeyInOci:
         """Let another key of the user work no more, prove what is stored once more, and delete the other."""
         _, current = self._current()
         held = self._key(current).access_key_id
+        if held == key:
+            raise _served_again(self.vault.store, self.secret)
         keys = AccessKeys(self.iam, self.look().owner)
         keys.deactivate(key)
         self._prove_stored(held)
@@ -253,3 +257,8 @@ class AccessKeyInOci:
         if key.access_key_id != wanted:
             raise LostCompareAndSetError(store=self.vault.store, secret=self.secret)
         prove_access_key(self.signed.sts(key), self.signed.clock)
+
+
+def _served_again(store: str, secret: str) -> LostCompareAndSetError:
+    """Somebody has put the old key back since it was looked at: it is not deleted."""
+    return LostCompareAndSetError(store=store, secret=secret)

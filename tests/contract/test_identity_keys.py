@@ -17,6 +17,7 @@ from lockstep import runner_keys
 from lockstep.aws.access_keys import AccessKeys
 from lockstep.aws.key_secret import KeySecret
 from lockstep.cli import app
+from lockstep.cli.identity_kinds import AccessKeyInOci, ApiKeyInAws
 from lockstep.errors import StoreUnreachableError
 from lockstep.model import Engine
 from lockstep.oci.api_keys import ApiKeys
@@ -302,6 +303,33 @@ def test_a_key_that_two_secrets_have_is_deleted_when_neither_has_it(runners: Run
     current = {runners.api_key()["fingerprint"], runners.api_key(READER)["fingerprint"]}
     assert runners.fingerprints() == current
     assert len(current) == 2
+
+
+def test_an_old_key_that_somebody_puts_back_is_not_deleted(runners: Runners) -> None:
+    """After the last look, as in an emergency in which the new key is blamed."""
+    api, access = runners.api_key(), runners.access_key()
+
+    def put_back(delete: Callable[[Any, str], None]) -> Callable[[Any, str], None]:
+        def late(key: Any, old: str) -> None:  # noqa: ANN401 - of both kinds
+            if isinstance(key, ApiKeyInAws):
+                runners.secrets.put_secret_value(SecretId=plans.OCI_KEY_SECRET, SecretString=json.dumps(api))
+            else:
+                content = base64.b64encode(json.dumps(access).encode()).decode()
+                details = oci.vault.models.UpdateSecretDetails(
+                    secret_content=oci.vault.models.Base64SecretContentDetails(content=content)
+                )
+                runners.oci.client(oci.vault.VaultsClient).update_secret(runners.secret_id, details)
+            delete(key, old)
+
+        return late
+
+    for kind in (ApiKeyInAws, AccessKeyInOci):
+        runners.monkeypatch.setattr(kind, "delete", put_back(kind.delete))
+    for runner in ("aws", "oci"):
+        shown = runners.run(runner, "--yes")
+        assert (shown.exit_code, "LostCompareAndSetError" in shown.output) == (3, True), shown.output
+    assert runners.works(api)
+    assert runners.access_keys[access["access_key_id"]] == "Active"
 
 
 @pytest.mark.parametrize("times", range(1, 6))
