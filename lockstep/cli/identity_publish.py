@@ -1,6 +1,7 @@
 """`lockstep identity publish`: the documents by which AWS verifies the OCI runner's tokens."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -244,8 +245,12 @@ def _written(
 ) -> tuple[str, ...]:
     """Write what is not as it should be, the key set first; the names."""
     ours = {version.id for version in state.versions}
-    for kid in (*wanted.trusted, *(state.published.keys() & ours)):
-        state.keys.setdefault(kid, _public_key(told, kid))
+    for kid in wanted.trusted:
+        state.keys[kid] = _public_key(told, kid)
+    for kid in (state.published.keys() & ours) - state.keys.keys():
+        # A vault does not show a version for good that it has deleted. What is published of it is then a stranger's.
+        with suppress(NotAnIssuerKeyError):
+            state.keys[kid] = told.key.public_key(kid)
     if not replace:
         _require_ours(told, state)
     content = _content(told, state, wanted)

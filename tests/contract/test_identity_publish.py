@@ -13,8 +13,15 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from lockstep.cli import app
-from lockstep.federation.issuer import CACHE_CONTROL, CONFIGURATION, KEYS
+from lockstep.federation.issuer import (
+    CACHE_CONTROL,
+    CONFIGURATION,
+    KEYS,
+    NotAnIssuerKeyError,
+    PublicKey,
+)
 from lockstep.model import Engine
+from lockstep.oci.issuer_key import IssuerKeyVersions
 from sandbox import plans
 from sandbox.estate import environment
 from sandbox.oci import OciSandbox, write_config_file
@@ -206,6 +213,27 @@ def test_a_version_that_is_to_be_deleted_is_taken_out(issuer: Issuer) -> None:
     issuer.plan(new)
     issuer.key.versions[0].state = "PENDING_DELETION"
     assert issuer.done()["dropped"] == [issuer.version]
+    assert issuer.kids == [new]
+
+
+def test_a_version_that_the_vault_shows_no_more_is_removed_by_order(
+    issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    issuer.done()
+    new = issuer.done("--rotate")["next_version"]
+    issuer.plan(new)
+    issuer.key.versions[0].state = "PENDING_DELETION"
+    shown = IssuerKeyVersions.public_key
+
+    def gone(versions: IssuerKeyVersions, version: str) -> PublicKey:
+        if version == issuer.version:
+            raise NotAnIssuerKeyError(version)
+        return shown(versions, version)
+
+    monkeypatch.setattr(IssuerKeyVersions, "public_key", gone)
+    told = issuer.run()
+    assert (told.exit_code, "lockstep identity publish --replace" in told.output) == (1, True), told.output
+    issuer.done("--replace")
     assert issuer.kids == [new]
 
 
