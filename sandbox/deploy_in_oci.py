@@ -24,6 +24,7 @@ from sandbox.aws.deployed import DeployedStack
 from sandbox.estate import PLACEHOLDER
 from sandbox.fn import FunctionProcess, running_function
 from sandbox.identities import (
+    LOOKER_MAY,
     federated,
     function_key,
     grant,
@@ -66,7 +67,7 @@ def planned_runners(aws: AwsSandbox, oci: OciSandbox, stack: str) -> plans.Docum
 def know_deployed(aws: AwsSandbox, oci: OciSandbox, stack: DeployedStack) -> None:
     """Let OCI know the roles and the key of the stack, as Terraform and an administrator of the domain do."""
     know_application(aws, oci, key_id=TO_OCI["client"]["kms_key"])
-    grant(oci, json.loads(stack.outputs[PRINCIPALS_OUTPUT]))
+    grant(oci, json.loads(stack.outputs[PRINCIPALS_OUTPUT]), witness=LOOKER_MAY)
 
 
 def operator(oci: OciSandbox, folder: Path) -> Mapping[str, str]:

@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from oci.exceptions import (  # type: ignore[import-untyped]  # the SDK ships no types
+import oci  # type: ignore[import-untyped]  # the SDK ships no types
+from oci.exceptions import (  # type: ignore[import-untyped]  # likewise
     BaseRequestException,
     ClientError,
     ConfigFileNotFound,
     InvalidConfig,
     InvalidKeyFilePath,
     InvalidPrivateKey,
-    ServiceError,
 )
 
 from lockstep.environment import (
@@ -41,7 +41,7 @@ _OF_REQUESTS: Mapping[str, type[EnvironmentalError]] = {
 
 def environment_problem(error: Exception) -> EnvironmentalError | None:
     """What is wrong with the environment, without the text of the foreign error; None where it is not that."""
-    if isinstance(error, ServiceError):
+    if isinstance(error, oci.exceptions.ServiceError):
         return _refusal(error)
     if isinstance(error, BaseRequestException):
         return _of_requests(error)

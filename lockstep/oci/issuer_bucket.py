@@ -4,7 +4,7 @@ import base64
 import hashlib
 from dataclasses import dataclass, field
 
-from oci.exceptions import ServiceError  # type: ignore[import-untyped]  # the SDK ships no types
+import oci  # type: ignore[import-untyped]  # the SDK ships no types
 
 from lockstep.federation.issuer import CACHE_CONTROL, CONTENT_TYPE, Place
 from lockstep.oci.clients import OciClients
@@ -48,7 +48,7 @@ class IssuerBucket:
         with explained("GetObject"):
             try:
                 reply = self._clients.objects.get_object(*self._bucket, self._prefix + name)
-            except ServiceError as error:
+            except oci.exceptions.ServiceError as error:
                 if error.code == "ObjectNotFound":
                     return None
                 raise
@@ -80,7 +80,7 @@ class IssuerBucket:
                     cache_control=CACHE_CONTROL,
                     **seen,
                 )
-            except ServiceError as error:
+            except oci.exceptions.ServiceError as error:
                 if error.status == _PRECONDITION_FAILED:
                     return False
                 raise

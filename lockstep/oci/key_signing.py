@@ -3,8 +3,7 @@
 import base64
 import binascii
 
-from oci.key_management import KmsCryptoClient  # type: ignore[import-untyped]  # the SDK ships no types
-from oci.key_management.models import SignDataDetails  # type: ignore[import-untyped]  # likewise
+import oci  # type: ignore[import-untyped]  # the SDK ships no types
 
 from lockstep.compiled import IssuerKey
 from lockstep.environment import IssuerKeyRefusedError
@@ -25,14 +24,15 @@ def sign(clients: OciClients, key: IssuerKey, digest: bytes, *, endpoint: str | 
     Raises:
         SessionFailure: There is none.
     """
+    details = oci.key_management.models.SignDataDetails
     try:
-        answer = clients.of(KmsCryptoClient, endpoint=endpoint or key.endpoint).sign(
-            SignDataDetails(
+        answer = clients.of(oci.key_management.KmsCryptoClient, endpoint=endpoint or key.endpoint).sign(
+            details(
                 key_id=key.id,
                 key_version_id=key.version,
                 message=base64.b64encode(digest).decode(),
-                message_type=SignDataDetails.MESSAGE_TYPE_DIGEST,
-                signing_algorithm=SignDataDetails.SIGNING_ALGORITHM_SHA_256_RSA_PKCS1_V1_5,
+                message_type=details.MESSAGE_TYPE_DIGEST,
+                signing_algorithm=details.SIGNING_ALGORITHM_SHA_256_RSA_PKCS1_V1_5,
             )
         )
         return base64.b64decode(answer.data.signature, validate=True)

@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from oci.exceptions import ServiceError  # type: ignore[import-untyped]  # the SDK ships no types
+import oci  # type: ignore[import-untyped]  # the SDK ships no types
 
 from lockstep.audit.objects import MAX_ENTRY_BYTES, EntryObjects
 from lockstep.errors import (
@@ -94,7 +94,7 @@ class ObjectStorageAuditLog:
                     content_type="application/json",
                     opc_meta=dict(metadata),
                 )
-            except ServiceError as error:
+            except oci.exceptions.ServiceError as error:
                 if error.status == _PRECONDITION_FAILED:
                     return False
                 raise
@@ -105,7 +105,7 @@ class ObjectStorageAuditLog:
         with self._translated(number):
             try:
                 headers = self._clients.objects.head_object(*self._bucket, self._objects.key(number)).headers
-            except ServiceError as error:
+            except oci.exceptions.ServiceError as error:
                 # A reply to a HEAD has no body, so a missing bucket looks like a missing object here.
                 if error.status == _NOT_FOUND:
                     return None
@@ -126,7 +126,7 @@ class ObjectStorageAuditLog:
         with self._translated(number):
             try:
                 reply = self._clients.objects.get_object(*self._bucket, self._objects.key(number))
-            except ServiceError as error:
+            except oci.exceptions.ServiceError as error:
                 if error.code == "ObjectNotFound":
                     return None
                 raise

@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from oci.exceptions import ServiceError  # type: ignore[import-untyped]  # the SDK ships no types
+import oci  # type: ignore[import-untyped]  # the SDK ships no types
 
 from lockstep.errors import LockstepError, PlanAccessDeniedError, PlanUnreachableError
 from lockstep.oci.clients import OciClients, Trouble
@@ -51,7 +51,7 @@ class ObjectStoragePlanBucket:
         with self._translated(name):
             try:
                 reply = self._clients.objects.get_object(*self._bucket, self._folder + name)
-            except ServiceError as error:
+            except oci.exceptions.ServiceError as error:
                 if error.code == "ObjectNotFound":
                     return None
                 raise
@@ -74,7 +74,7 @@ class ObjectStoragePlanBucket:
                     content_md5=self.tag(file),
                     content_type="application/json",
                 )
-            except ServiceError as error:
+            except oci.exceptions.ServiceError as error:
                 if error.status == _PRECONDITION_FAILED:
                     return False
                 raise

@@ -3,18 +3,18 @@
 from collections.abc import Callable
 from typing import Any
 
+import oci  # type: ignore[import-untyped]  # the SDK ships no types
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
-from oci.auth.signers import SecurityTokenSigner  # type: ignore[import-untyped]  # the SDK ships no types
 
 Untyped = Any
 
 
 def signer_of(token: str, key: RSAPrivateKey) -> Untyped:
     """What signs with a session, until it ends."""
-    return SecurityTokenSigner(token, key)
+    return oci.auth.signers.SecurityTokenSigner(token, key)
 
 
-class SessionSigner(SecurityTokenSigner):  # type: ignore[misc]  # the SDK ships no types
+class SessionSigner(oci.auth.signers.SecurityTokenSigner):  # type: ignore[misc]  # the SDK ships no types
     """Signs each request with the session of that moment. By its class the SDK's clients know that it needs no config.
 
     Args:

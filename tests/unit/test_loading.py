@@ -142,3 +142,31 @@ def test_with_tracing_on_a_function_loads_the_recorder_and_still_no_opentelemetr
     assert {name for name in on - off if not name.startswith("lockstep.")} <= STANDARD_LIBRARY
     monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
     assert _loaded(program, plan) == off
+
+
+def test_threads_of_a_new_process_may_import_what_is_of_oci_in_any_order() -> None:
+    """The SDK imports itself in a circle: who begins with a part of it, while another begins with all, gets a half."""
+    program = """
+import threading
+from importlib import import_module
+
+names = "sessions key_signing clients vault vault_ring environment object_storage_audit plan_bucket issuer_bucket"
+begin, broken = threading.Barrier(len(names.split())), []
+
+def load(name):
+    begin.wait()
+    try:
+        import_module(f"lockstep.oci.{name}")
+    except ImportError as error:
+        broken.append(f"{name}: {error}")
+
+threads = [threading.Thread(target=load, args=(name,)) for name in names.split()]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print("; ".join(broken))
+"""
+    for _ in range(3):
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)  # noqa: S603 - the program above
+        assert done.stdout.strip() == ""
