@@ -38,6 +38,7 @@ from lockstep.federation.publication import (
 from lockstep.federation.reading import read_document, served_at
 from lockstep.identity import DEPLOYER
 from lockstep.plan import Plan
+from lockstep.plan_checks import example_values
 from lockstep.plan_runners import IssuerFederation
 from lockstep.wiring import endpoints_from_environment
 
@@ -166,6 +167,8 @@ def _desk(plan: Plan, bucket: str | None) -> _Desk:
             "the plan has no runners.oci.federation, so there is no issuer; the OCI runner reaches AWS with a key: "
             "lockstep identity rotate-key oci"
         )
+    if examples := [text for text in example_values(plan) if text.startswith("runners.oci.federation.key.")]:
+        raise wrong_use("; ".join(examples))
     place = documents.place_of(bucket or federation.issuer)
     if place is None:
         raise wrong_use(

@@ -130,6 +130,21 @@ def _issuer(tmp_path: Path) -> Iterator[Issuer]:
         yield Issuer(found, tmp_path, config)
 
 
+def test_a_plan_that_does_not_name_the_key_yet_is_told_where_it_is_from(issuer: Issuer) -> None:
+    key = {
+        "id": "ocid1.key.oc1..exampleuntilterraformprintsit",
+        "version": issuer.version,
+        "endpoint": "https://exampleuntilterraformprintsit-crypto.kms.eu-frankfurt-1.oraclecloud.com",
+    }
+    issuer.plan(issuer.version, key=key)
+    refused = issuer.run()
+    assert refused.exit_code == 2
+    for name in ("id", "endpoint"):
+        told = f"runners.oci.federation.key.{name}: {key[name]} is an example; give your own, which `make deploy-oci`"
+        assert told in refused.stderr
+    assert not issuer.oci.calls.records
+
+
 def test_the_documents_are_published_in_order_and_then_left_alone(issuer: Issuer) -> None:
     dry = issuer.done("--dry-run")
     assert dry["written"] == [KEYS, CONFIGURATION]
