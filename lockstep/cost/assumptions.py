@@ -64,8 +64,6 @@ EVENTS_OF_SHARD = 20
 # What is not per call.
 WATCHES = HOURS * 12
 """Calls of the watch: every five minutes."""
-SESSIONS = HOURS * 4
-"""In OCI: one an hour for a process of each of the four functions, which its runs keep warm."""
 RECORD_US = 150
 """Microseconds of a processor to read a record of a scan: 140 on a loopback, 107 of them in botocore's parser."""
 CHILD_STARTS = 1

@@ -204,9 +204,6 @@ def of_deployment(plan: Plan, deployed: Deployed, counted: Counted) -> Iterator[
     often = rotations(min(c.interval for c in plan.credential_sections))
     starts = min(often, Fraction(assumed.HOURS * 60, assumed.KEY_CACHED_MINUTES))
     yield aws_line("KMS, for the lock table", "kms requests", starts * assumed.PRINCIPALS + assumed.WATCHES)
-    to_oci = plan.compiled.to_oci
-    if isinstance(to_oci, FederationToOci) and isinstance(to_oci.client, ClientKey):
-        yield aws_line("KMS, proofs for the identity domain", "kms requests", assumed.SESSIONS)
     yield aws_line("CloudWatch, metrics", "metrics", METRICS_OF_THE_WATCH + METRICS_OF_LOGS + of_keys)
     yield aws_line(
         "CloudWatch, alarms", "alarms", ALARMS + of_keys + (ALARMS_OF_THE_STANDBY if standby else 0)
