@@ -64,7 +64,7 @@ def post(
         SessionFailure: There is no answer, or it is not one of an identity domain.
     """
     http = URLLib3Session(
-        verify=os.environ.get("AWS_CA_BUNDLE") or True,  # type: ignore[arg-type]  # a file, as for its own clients
+        verify=_ca_file() or True,  # type: ignore[arg-type]  # a file, as for its own clients
         proxies=get_environ_proxies(url),
         timeout=(timeouts.connect_seconds, timeouts.read_seconds),  # type: ignore[arg-type]  # likewise
     )
@@ -85,6 +85,10 @@ def post(
     return Answer(
         status=answer.status_code, document=_object(body), date=str(answer.headers.get("Date") or "")
     )
+
+
+def _ca_file() -> str | None:
+    return os.environ.get("AWS_CA_BUNDLE") or os.environ.get("REQUESTS_CA_BUNDLE")
 
 
 def _read(raw: Any, clock: Clock, until: float) -> bytes:  # noqa: ANN401 - urllib3's answer

@@ -1,14 +1,22 @@
-"""A document of an issuer, read as a verifier reads it: by HTTPS, without redirects, within bounds."""
+"""A document of an issuer, read as a verifier reads it: by HTTPS, without redirects, within bounds.
 
+It goes through the proxy of this machine, and also trusts the CA file that OCI's SDK trusts.
+"""
+
+import base64
+import os
 import ssl
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from lockstep.environment import (
+    CaFileMissingError,
     CertificateRefusedError,
     EndpointUnreachableError,
     EnvironmentalError,
     IssuerNotPublicError,
+    ProxyUnusableError,
 )
 from lockstep.ports import Clock
 
@@ -37,8 +45,7 @@ def read_document(url: str, clock: Clock) -> bytes:
     """
     parts = urlsplit(url)
     host, deadline = parts.hostname or "", clock.monotonic() + WITHIN_SECONDS
-    kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
-    connection = kind(host, parts.port, timeout=WITHIN_SECONDS)
+    connection = _connection(parts)
     try:
         connection.request("GET", parts.path, headers={"Accept": "application/json"})
         answer = connection.getresponse()
@@ -56,6 +63,32 @@ def read_document(url: str, clock: Clock) -> bytes:
     finally:
         connection.close()
     return content
+
+
+def _connection(parts: SplitResult) -> HTTPConnection:
+    host = parts.hostname or ""
+    if parts.scheme != "https":
+        return HTTPConnection(host, parts.port, timeout=WITHIN_SECONDS)
+    try:
+        context = ssl.create_default_context()
+        if file := os.environ.get("REQUESTS_CA_BUNDLE"):
+            context.load_verify_locations(file)
+    except OSError:
+        raise CaFileMissingError from None
+    proxy = None if proxy_bypass(host) else getproxies().get("https")
+    if not proxy:
+        return HTTPSConnection(host, parts.port, timeout=WITHIN_SECONDS, context=context)
+    try:
+        through = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+        connection = HTTPSConnection(
+            through.hostname or "", through.port or 80, timeout=WITHIN_SECONDS, context=context
+        )
+    except ValueError:
+        raise ProxyUnusableError(code="HTTPS_PROXY") from None
+    login = f"{unquote(through.username or '')}:{unquote(through.password or '')}"
+    proof = {"Proxy-Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"}
+    connection.set_tunnel(host, parts.port, headers=proof if through.username else {})
+    return connection
 
 
 def _problem(error: Exception) -> type[EnvironmentalError]:

@@ -1,6 +1,10 @@
 """The issuer's documents, which keys they name, and how they are read."""
 
+import base64
 import json
+import select
+import socket
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -167,6 +171,38 @@ def read(names: Names) -> bytes:
 
 def test_a_document_is_read_by_https(names: Names) -> None:
     assert read(names) == b"{}"
+
+
+def test_a_document_is_read_through_the_proxy_of_the_machine(
+    names: Names, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bytes] = []
+
+    def serve(proxy: socket.socket) -> None:
+        client, _ = proxy.accept()
+        with client, socket.create_connection(("127.0.0.1", names.port)) as server:
+            asked.append(client.recv(4096))
+            client.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+            while ready := select.select([client, server], [], [], 5)[0]:
+                for one in ready:
+                    part = one.recv(4096)
+                    (server if one is client else client).sendall(part)
+                    if not part:
+                        return
+
+    for name in ("HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("SSL_CERT_FILE")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(names.ca_file))
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://me:a%20word@127.0.0.1:{proxy.getsockname()[1]}")
+        thread = threading.Thread(target=serve, args=[proxy])
+        thread.start()
+        assert read_document("https://localhost/o/jwks.json", SystemClock()) == b"{}"
+        thread.join(10)
+    [request] = asked
+    assert request.startswith(b"CONNECT localhost:443 HTTP/1.")
+    assert base64.b64encode(b"me:a word") in request
 
 
 @pytest.mark.parametrize(
