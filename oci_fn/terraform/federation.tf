@@ -146,6 +146,9 @@ resource "oci_identity_domains_app" "aws_runner" {
 
   lifecycle {
     ignore_changes = [schemas]
+    # Without it AWS gets no session: a variable that is missing here must not end them. The domain deletes no active application, so
+    # an administrator does both.
+    prevent_destroy = true
 
     precondition {
       condition     = can(regex("^[A-Za-z0-9_]+$", local.to_oci.client_id))

@@ -59,12 +59,12 @@ def say(stack: Stack, **changes: object) -> None:
     stack.plan["runners"]["aws"]["federation"].update(changes)
 
 
-def deactivate(stack: Stack) -> None:
-    """Switch the application off, as an administrator of the domain does."""
+def delete_application(stack: Stack) -> None:
+    """Deactivate and delete it, as an administrator of the domain does."""
     document = tenancy.read(stack.tenancy)
-    for resource in document["resources"].values():
-        if resource["type"] == APP:
-            resource["values"]["active"] = False
+    [ocid] = [ocid for ocid, resource in document["resources"].items() if resource["type"] == APP]
+    document["resources"][ocid]["values"]["active"] = False
+    tenancy.Tenancy(document).delete(APP, ocid)
     tenancy.write(stack.tenancy, document)
 
 
@@ -208,6 +208,11 @@ def test_half_of_the_variables_are_refused(without: Document, missing: str, fres
     assert f"Sessions for the AWS runner need more variables: {missing}" in told([refused])
 
 
+def test_variables_that_are_missing_later_end_no_session(fresh: Stack) -> None:
+    fresh.apply(**FROM_AWS)
+    assert "Instance cannot be destroyed" in told(fresh.run(("plan", None)))
+
+
 def test_without_a_standby_the_audit_needs_nothing_in_oci(fresh: Stack) -> None:
     del fresh.plan["runners"]["oci"]
     roles = {step: arn for step, arn in ROLES.items() if step != "audit"}
@@ -282,8 +287,8 @@ def test_the_user_is_there_before_aws_goes_back_to_keys(fresh: Stack) -> None:
     assert both.outputs["aws_runner"]["fingerprint"]
     assert kinds(with_sessions) < kinds(both)
     fresh.plan["runners"]["aws"] = {"oci_key_secret": "lockstep/oci-key"}
-    assert "deactivate the application" in told(fresh.run(("apply", None), **KEY))
-    deactivate(fresh)
+    assert "Instance cannot be destroyed" in told(fresh.run(("plan", None), **KEY))
+    delete_application(fresh)
     after = fresh.apply(**KEY)
     assert not kinds(after) & OF_SESSIONS
     assert after.outputs["aws_runner"] == both.outputs["aws_runner"]
@@ -322,8 +327,8 @@ def test_a_trial_is_removed_and_deployed_again(fresh: Stack) -> None:
     first = fresh.apply(**FROM_AWS)
     override = fresh.folder / "trial_override.tf"
     shutil.copyfile(CONFIGURATION / "trial_override.tf.example", override)
-    assert "deactivate the application" in told(fresh.run(("destroy", None), **FROM_AWS))
-    deactivate(fresh)
+    assert "Instance cannot be destroyed" in told(fresh.run(("destroy", None), **FROM_AWS))
+    delete_application(fresh)
     succeeded(fresh.run(("destroy", None), **FROM_AWS))
     override.unlink()
     left = {
