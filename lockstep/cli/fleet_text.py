@@ -136,6 +136,7 @@ REAL_ACCOUNT = """
 | unknown | what depends on it | how to know |
 |---|---|---|
 | rates of OCI Vault, which Oracle does not publish | the pace of rotations in OCI: see the rows of the vault above | `oci monitoring metric-data summarize-metrics-data --namespace oci_secrets --compartment-id "$C" --query-text 'ErrorCount[1m].sum()'` while a shard of 100, then of 500 credentials rotates; an answer of 429 is `StoreUnreachableError` in `lockstep history` |
+| how many exchanges of a token a second an identity domain takes, which differs by its type | functions that start anew: up to 31 in the busiest second of 10,000 | `StoreThrottledError` in `lockstep history` while a shard of 200 credentials rotates after a deployment, when every function starts anew |
 | how many detached calls of a function run at once | how fast the standby takes over a whole fleet | `oci monitoring metric-data summarize-metrics-data --namespace oci_faas --compartment-id "$C" --query-text 'FunctionInvocationCount[1m].grouping(responseType).count()'` after AWS's rules were disabled for an hour |
 | the finest interval of Resource Scheduler, and how many schedules a tenancy may have | the turns of the standby: one schedule for each minute of the hour | `oci limits value list --service-name resource-scheduler --compartment-id "$T"`, and `oci resource-scheduler schedule create … --recurrence-details '*/20 * * * *'` |
 | the memory that functions of a tenancy may use at once | 100 calls of 512 MB are 50 GB of 60 | `oci limits value list --service-name faas --compartment-id "$T"` |

@@ -42,6 +42,8 @@ SERVICES = (
     "S3",
     "OCI Vault, management",
     "OCI Vault, retrieval",
+    "STS",
+    "OCI identity domain",
     "OCI Object Storage",
 )
 _MINUTE = timedelta(minutes=1)
@@ -247,6 +249,8 @@ def _services(call: Call) -> Iterator[str]:
             yield {
                 "kms": "KMS",
                 "s3": "S3",
+                "sts": "STS",
+                "identitydomain": "OCI identity domain",
                 "vault": "OCI Vault, management",
                 "secrets": "OCI Vault, retrieval",
                 "objectstorage": "OCI Object Storage",
