@@ -54,7 +54,7 @@ GROWING = ("OCI Vault, secrets",)
 NOT_PUBLISHED = ("OCI Vault, calls of management", "OCI Vault, calls of retrieval")
 RATES = {
     "Secrets Manager, writes": 4,
-    "Secrets Manager, GetSecretValue": 11,
+    "Secrets Manager, GetSecretValue": 9,
     "Step Functions, executions": 1,
     "Step Functions, state transitions": 12,
     "Step Functions, children": 1,
