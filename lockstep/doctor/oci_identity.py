@@ -1,7 +1,6 @@
 """Checks of what sessions instead of keys need in OCI: the issuer's key and documents, and the identity domain."""
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from lockstep.compiled import FederationToAws, IssuerKey
@@ -122,7 +121,7 @@ def issuer(context: Context) -> Iterator[Answer]:
 
 
 def _configuration(federation: FederationToAws, document: bytes) -> Answer:
-    subject, says = f"{federation.issuer}/{CONFIGURATION}", _object(document)
+    subject, says = f"{federation.issuer}/{CONFIGURATION}", documents.object_of(document)
     if says.get("issuer") != federation.issuer:
         return failed(subject, "it is of another issuer, so STS refuses every token", _REPLACE)
     if says.get("jwks_uri") != f"{federation.issuer}/{KEYS}":
@@ -161,14 +160,6 @@ def _public_key(context: Context, federation: FederationToAws, kid: str) -> Publ
         return documents.public_key(kid, str(shown.public_key or "")) if shown else None
     except NotAnIssuerKeyError:
         return None
-
-
-def _object(document: bytes) -> Mapping[str, Any]:
-    try:
-        found = json.loads(document)
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def domain(context: Context) -> Iterator[Answer]:

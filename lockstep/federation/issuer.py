@@ -139,7 +139,7 @@ def key_set(keys: Sequence[PublicKey]) -> bytes:
 
 def published_keys(document: bytes) -> Mapping[str, Mapping[str, Any]] | None:
     """The keys of a key set that was read, by their `kid`; None: it is no key set, or a key has none."""
-    keys = _object(document).get("keys")
+    keys = object_of(document).get("keys")
     if not isinstance(keys, list) or not all(
         isinstance(k, dict) and isinstance(k.get("kid"), str) for k in keys
     ):
@@ -163,7 +163,7 @@ def origin_of_configuration(document: bytes | None, issuer: str) -> Origin:
         return Origin.ABSENT
     if document == configuration(issuer):
         return Origin.SAME
-    found = _object(document)
+    found = object_of(document)
     ours = found.get("issuer") == issuer and found.get("jwks_uri") == f"{issuer}/{KEYS}"
     return Origin.OLDER if ours else Origin.FOREIGN
 
@@ -185,7 +185,8 @@ def strangers(document: bytes, known: Mapping[str, PublicKey]) -> Sequence[str]:
     )
 
 
-def _object(document: bytes) -> Mapping[str, Any]:
+def object_of(document: bytes) -> Mapping[str, Any]:
+    """The JSON object that a document is; empty where it is none."""
     try:
         found = json.loads(document)
     except (ValueError, RecursionError):
