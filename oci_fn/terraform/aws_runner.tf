@@ -3,12 +3,12 @@
 
 resource "oci_identity_policy" "aws_runner" {
   provider = oci.home
-  count    = length(local.aws_statements.rings) > 0 ? 1 : 0
+  count    = length(local.aws_on_rings) > 0 ? 1 : 0
 
   compartment_id = local.rings
   name           = "${var.name}-aws-runner"
   description    = "Lets the AWS runner rotate the secrets of the rings."
-  statements     = local.aws_statements.rings
+  statements     = local.aws_on_rings
   freeform_tags  = local.freeform_tags
   defined_tags   = local.defined_tags
 
@@ -47,7 +47,7 @@ resource "oci_identity_policy" "aws_runner" {
 
 resource "oci_identity_policy" "aws_runner_elsewhere" {
   provider = oci.home
-  for_each = { for place, statements in { audit = local.aws_statements.audit } : place => statements if length(statements) > 0 }
+  for_each = { for place, statements in { audit = local.aws_on_audit_log } : place => statements if length(statements) > 0 }
 
   compartment_id = local.bucket_compartment
   name           = "${var.name}-aws-runner-${each.key}"

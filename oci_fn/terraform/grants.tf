@@ -30,20 +30,19 @@ locals {
     { for kind, group in oci_identity_group.aws_runner : kind => { subject = "group id ${group.id}", conditions = [] } },
     { for function, conditions in local.who_is : function => { subject = "any-user", conditions = conditions } },
   )
-  aws_statements = {
-    rings = [
-      for name, who in local.aws_principals : format(
-        "Allow %s to {%s} in compartment id %s%s", who.subject, join(", ", local.aws_may[name].rings), local.rings,
-        length(who.conditions) == 0 ? "" : " where all {${join(", ", who.conditions)}}",
-      ) if length(local.aws_may[name].rings) > 0
-    ]
-    audit = local.audit == null ? [] : [
-      for name, who in local.aws_principals : format(
-        "Allow %s to {%s} %s", who.subject, join(", ", local.aws_may[name].audit),
-        length(who.conditions) == 0 ? local.in_audit_log : "${local.where_in_audit_log}, ${join(", ", who.conditions)}}",
-      ) if length(local.aws_may[name].audit) > 0
-    ]
-  }
+  # Two values, so that what is wrong with the rings is told beside what is wrong with the bucket.
+  aws_on_rings = [
+    for name, who in local.aws_principals : format(
+      "Allow %s to {%s} in compartment id %s%s", who.subject, join(", ", local.aws_may[name].rings), local.rings,
+      length(who.conditions) == 0 ? "" : " where all {${join(", ", who.conditions)}}",
+    ) if length(local.aws_may[name].rings) > 0
+  ]
+  aws_on_audit_log = local.audit == null ? [] : [
+    for name, who in local.aws_principals : format(
+      "Allow %s to {%s} %s", who.subject, join(", ", local.aws_may[name].audit),
+      length(who.conditions) == 0 ? local.in_audit_log : "${local.where_in_audit_log}, ${join(", ", who.conditions)}}",
+    ) if length(local.aws_may[name].audit) > 0
+  ]
 
   # Where the plan sends events. A policy cannot name a topic, only the compartment.
   event_grants = {
