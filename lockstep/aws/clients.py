@@ -32,7 +32,13 @@ from botocore.session import Session
 from urllib3.exceptions import HTTPError as UrllibError
 
 from lockstep.aws.environment import SETUP_ERRORS, environment_problem, setup_problem
-from lockstep.errors import LockstepError
+from lockstep.errors import (
+    LockstepError,
+    StoreAccessDeniedError,
+    StoreRejectedError,
+    StoreThrottledError,
+    StoreUnreachableError,
+)
 from lockstep.federation.failure import FailureKind, SessionFailure
 from lockstep.federation.sessions import Sessions
 from lockstep.model import SecretStr
@@ -242,6 +248,13 @@ _CODES = {
         }
     ),
 }
+STORE_ERRORS = {
+    Trouble.UNREACHABLE: StoreUnreachableError,
+    Trouble.THROTTLED: StoreThrottledError,
+    Trouble.DENIED: StoreAccessDeniedError,
+    Trouble.REJECTED: StoreRejectedError,
+}
+"""What each trouble is called where the secrets manager is asked, or an identity is had."""
 _SERVER_ERRORS = range(500, 600)
 _UNREACHABLE = (
     BotoConnectionError,

@@ -3,23 +3,11 @@
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from lockstep.aws.clients import Trouble, translated
-from lockstep.errors import (
-    StoreAccessDeniedError,
-    StoreRejectedError,
-    StoreThrottledError,
-    StoreUnreachableError,
-)
+from lockstep.aws.clients import STORE_ERRORS, translated
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
 
-_ERRORS = {
-    Trouble.UNREACHABLE: StoreUnreachableError,
-    Trouble.THROTTLED: StoreThrottledError,
-    Trouble.DENIED: StoreAccessDeniedError,
-    Trouble.REJECTED: StoreRejectedError,
-}
 _CURRENT = "AWSCURRENT"
 
 
@@ -31,7 +19,7 @@ def stored_at(client: "SecretsManagerClient", secret: str) -> datetime | None:
     Raises:
         StoreAccessDeniedError: The identity may not list the versions; likewise the other Store* errors.
     """
-    with translated(_ERRORS, store="aws", secret=secret):
+    with translated(STORE_ERRORS, store="aws", secret=secret):
         # Only versions with a label are listed, which are few.
         versions = client.list_secret_version_ids(SecretId=secret)["Versions"]
         return next((v["CreatedDate"] for v in versions if _CURRENT in v.get("VersionStages", ())), None)
@@ -43,6 +31,6 @@ def oldest_access_key(client: Any, user: str) -> datetime | None:  # noqa: ANN40
     Raises:
         StoreAccessDeniedError: The identity may not list the keys; likewise the other Store* errors.
     """
-    with translated(_ERRORS, username=user):
+    with translated(STORE_ERRORS, username=user):
         keys = client.list_access_keys(UserName=user)["AccessKeyMetadata"]
         return min((key["CreateDate"] for key in keys if key["Status"] == "Active"), default=None)

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lockstep.adoption import Found, Wanted
-from lockstep.aws.clients import translated
-from lockstep.aws.secret_tags import ERRORS, describe, found_in, tag
+from lockstep.aws.clients import STORE_ERRORS, translated
+from lockstep.aws.secret_tags import describe, found_in, tag
 from lockstep.provision.content import AWS_DESCRIPTION
 from lockstep.provision.decide import Decision, StackTerms, in_aws, taken
 from lockstep.tags import STACK_TAG
@@ -49,7 +49,7 @@ class StackSecrets:
 
     def make(self, decision: Decision) -> bool:
         """As `Place`; errors as `decide`."""
-        with translated(ERRORS, store="aws", secret=decision.name):
+        with translated(STORE_ERRORS, store="aws", secret=decision.name):
             try:
                 self.client.create_secret(
                     Name=decision.name,
@@ -80,7 +80,7 @@ def listed(client: "SecretsManagerClient", stack: str) -> Iterator[tuple[str, Fo
     # The filter takes what begins with the words, in any case
     # (https://docs.aws.amazon.com/secretsmanager/latest/userguide/manage_search-secret.html).
     wanted = [{"Key": "tag-key", "Values": [STACK_TAG]}, {"Key": "tag-value", "Values": [stack]}]
-    with translated(ERRORS, store="aws"):
+    with translated(STORE_ERRORS, store="aws"):
         pages = client.get_paginator("list_secrets").paginate(
             Filters=wanted,  # type: ignore[arg-type]  # literals that a list forgets
             IncludePlannedDeletion=True,

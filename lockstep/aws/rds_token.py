@@ -10,25 +10,13 @@ from urllib.parse import urlencode
 from botocore.auth import SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 
-from lockstep.aws.clients import Keys, Trouble, aws_credentials, translated
-from lockstep.errors import (
-    StoreAccessDeniedError,
-    StoreRejectedError,
-    StoreThrottledError,
-    StoreUnreachableError,
-)
+from lockstep.aws.clients import STORE_ERRORS, Keys, aws_credentials, translated
 from lockstep.model import AdminIam, DatabaseServer, Login, SecretStr
 
 LIFETIME_SECONDS = 900
 """How long RDS takes a token; it ends no session."""
 
 _SCHEME = "https://"
-_ERRORS = {
-    Trouble.UNREACHABLE: StoreUnreachableError,
-    Trouble.THROTTLED: StoreThrottledError,
-    Trouble.DENIED: StoreAccessDeniedError,
-    Trouble.REJECTED: StoreRejectedError,
-}
 
 
 def token_login(server: DatabaseServer, admin: AdminIam, keys: Keys | None) -> Login:
@@ -44,7 +32,7 @@ def token_login(server: DatabaseServer, admin: AdminIam, keys: Keys | None) -> L
     """
     query = urlencode({"Action": "connect", "DBUser": admin.username})
     request = AWSRequest(method="GET", url=f"{_SCHEME}{server.host}:{server.port}/?{query}")
-    with translated(_ERRORS, database=server.name):
+    with translated(STORE_ERRORS, database=server.name):
         credentials = aws_credentials(keys)
         SigV4QueryAuth(credentials, "rds-db", admin.region, expires=LIFETIME_SECONDS).add_auth(request)
     return Login(admin.username, SecretStr(str(request.url).removeprefix(_SCHEME)))

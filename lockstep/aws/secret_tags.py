@@ -7,23 +7,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from lockstep.adoption import Found
-from lockstep.aws.clients import Trouble, translated
-from lockstep.errors import (
-    StoreAccessDeniedError,
-    StoreRejectedError,
-    StoreThrottledError,
-    StoreUnreachableError,
-)
+from lockstep.aws.clients import STORE_ERRORS, translated
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
-
-ERRORS = {
-    Trouble.UNREACHABLE: StoreUnreachableError,
-    Trouble.THROTTLED: StoreThrottledError,
-    Trouble.DENIED: StoreAccessDeniedError,
-    Trouble.REJECTED: StoreRejectedError,
-}
 
 
 def describe(client: "SecretsManagerClient", name: str) -> Found | None:
@@ -32,7 +19,7 @@ def describe(client: "SecretsManagerClient", name: str) -> Found | None:
     Raises:
         StoreAccessDeniedError: The identity may not describe it; likewise the other Store* errors.
     """
-    with translated(ERRORS, store="aws", secret=name):
+    with translated(STORE_ERRORS, store="aws", secret=name):
         try:
             reply = client.describe_secret(SecretId=name)
         except client.exceptions.ResourceNotFoundException:
@@ -59,5 +46,5 @@ def tag(client: "SecretsManagerClient", name: str, tags: Mapping[str, str]) -> N
     Raises:
         StoreAccessDeniedError: The identity may not tag it; likewise the other Store* errors.
     """
-    with translated(ERRORS, store="aws", secret=name):
+    with translated(STORE_ERRORS, store="aws", secret=name):
         client.tag_resource(SecretId=name, Tags=[{"Key": key, "Value": value} for key, value in tags.items()])

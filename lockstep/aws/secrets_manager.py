@@ -25,7 +25,7 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
-from lockstep.aws.clients import Trouble, error_code, translated
+from lockstep.aws.clients import STORE_ERRORS, error_code, translated
 from lockstep.compiled import AwsStore
 from lockstep.contents import BINARY
 from lockstep.errors import (
@@ -33,11 +33,8 @@ from lockstep.errors import (
     ReadSideLaggingError,
     SecretMalformedError,
     SecretNotFoundError,
-    StoreAccessDeniedError,
     StoreQuotaExceededError,
     StoreRejectedError,
-    StoreThrottledError,
-    StoreUnreachableError,
 )
 from lockstep.extras import MAX_TEXT_BYTES, moment
 from lockstep.ports import Observed, SecretVersion, Staged, VersionName
@@ -50,12 +47,6 @@ if TYPE_CHECKING:
 
 CURRENT, PENDING, PREVIOUS = "AWSCURRENT", "AWSPENDING", "AWSPREVIOUS"
 _PAGE = 100
-_ERRORS = {
-    Trouble.UNREACHABLE: StoreUnreachableError,
-    Trouble.THROTTLED: StoreThrottledError,
-    Trouble.DENIED: StoreAccessDeniedError,
-    Trouble.REJECTED: StoreRejectedError,
-}
 
 
 def open_secret(config: AwsStore, clouds: "Clouds", names: VersionNames) -> "SecretsManagerSecret":
@@ -260,7 +251,7 @@ class SecretsManagerSecret:
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
-        with translated(_ERRORS, **self._where):
+        with translated(STORE_ERRORS, **self._where):
             try:
                 yield
             except self._client.exceptions.ResourceNotFoundException:
