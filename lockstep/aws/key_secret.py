@@ -4,8 +4,6 @@ A new value is staged under AWSPENDING before anything depends on it, so that a 
 It becomes current by a compare-and-set of the label.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -40,7 +38,7 @@ class KeySecret:
 
     def read(self, label: str = CURRENT) -> KeyVersion | None:
         """The version with a label; None where no version has it."""
-        with self._explained():
+        with explained():
             try:
                 reply = self._client.get_secret_value(SecretId=self.name, VersionStage=label)
             except self._client.exceptions.ResourceNotFoundException:
@@ -53,19 +51,14 @@ class KeySecret:
 
     def stage(self, text: str) -> str:
         """Make a new version with the label AWSPENDING; its id."""
-        with self._explained():
+        with explained():
             return self._client.put_secret_value(
                 SecretId=self.name, SecretString=text, VersionStages=[PENDING]
             )["VersionId"]
 
     def promote(self, version: str, *, seen: str) -> None:
         """Make a version current, if the one that was seen still is."""
-        with self._explained():
+        with explained():
             self._client.update_secret_version_stage(
                 SecretId=self.name, VersionStage=CURRENT, MoveToVersionId=version, RemoveFromVersionId=seen
             )
-
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        with explained():
-            yield

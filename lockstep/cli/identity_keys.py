@@ -106,7 +106,6 @@ def rotate_key(  # noqa: PLR0913 - an option each
             f"AWS does not say whose access key {error.key} is, which the secret has: it is deleted, perhaps. Name its "
             "user: --user NAME"
         ) from None
-    walk.look()
     walk.require_deletable(delete or ())
     if not dry_run:
         if not yes:
@@ -184,11 +183,15 @@ class _Walk:
         self._clock = clock
         self._say: Callable[[str], None] = say_aside if is_quiet else say
         self.ones = [_One(runner=runner, key=key, state=key.look(), deleted=[]) for runner, key in keys]
+        self._judge()
 
     def look(self) -> None:
-        """What is there, and what is next for each key."""
+        """What is there now, and what is next for each key."""
         for one in self.ones:
             one.state = one.key.look()
+        self._judge()
+
+    def _judge(self) -> None:
         in_use = self._in_use
         now = self._clock.now()
         for one in self.ones:
