@@ -163,6 +163,15 @@ def parse(text: str | bytes) -> Any:  # noqa: ANN401 - JSON
         raise ShapeError("must be JSON") from None
 
 
+def object_of(text: str | bytes) -> Mapping[str, Any]:
+    """The JSON object that a text of somebody else is; empty where it is none."""
+    try:
+        found = parse(text)
+    except ShapeError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def read(hint: Any, value: object) -> Any:  # noqa: ANN401 - as the annotation says
     """The value that JSON means as this annotation.
 

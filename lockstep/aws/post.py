@@ -3,7 +3,6 @@
 It goes through botocore's HTTP session, so with the proxies and the CA file that the process uses for AWS.
 """
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from lockstep.environment import DomainUnreachableError
 from lockstep.federation.failure import FailureKind, SessionFailure
 from lockstep.ports import Clock
 from lockstep.scope import BeforeSend
+from lockstep.shapes import object_of
 from lockstep.timeouts import CloudTimeouts
 
 MOST_BYTES = 65536
@@ -83,7 +83,7 @@ def post(
     finally:
         http.close()
     return Answer(
-        status=answer.status_code, document=_object(body), date=str(answer.headers.get("Date") or "")
+        status=answer.status_code, document=object_of(body), date=str(answer.headers.get("Date") or "")
     )
 
 
@@ -100,15 +100,6 @@ def _read(raw: Any, clock: Clock, until: float) -> bytes:  # noqa: ANN401 - urll
         if clock.monotonic() > until:
             raise _strange("too-slow")
     return bytes(body)
-
-
-def _object(body: bytes) -> Mapping[str, Any]:
-    try:
-        found = json.loads(body)
-    except (ValueError, RecursionError):
-        # The parser's own message quotes the body, so it is dropped.
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _strange(code: str) -> SessionFailure:

@@ -16,6 +16,7 @@ from lockstep.federation.failure import SessionFailure
 from lockstep.federation.issuer import CONFIGURATION, KEYS, NotAnIssuerKeyError, PublicKey
 from lockstep.federation.reading import read_document, served_at
 from lockstep.plan import Plan
+from lockstep.shapes import object_of
 
 Untyped = Any
 """A value of the SDK, which ships no types."""
@@ -121,7 +122,7 @@ def issuer(context: Context) -> Iterator[Answer]:
 
 
 def _configuration(federation: FederationToAws, document: bytes) -> Answer:
-    subject, says = f"{federation.issuer}/{CONFIGURATION}", documents.object_of(document)
+    subject, says = f"{federation.issuer}/{CONFIGURATION}", object_of(document)
     if says.get("issuer") != federation.issuer:
         return failed(subject, "it is of another issuer, so STS refuses every token", _REPLACE)
     if says.get("jwks_uri") != f"{federation.issuer}/{KEYS}":

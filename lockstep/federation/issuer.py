@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
 
+from lockstep.shapes import object_of
+
 CONFIGURATION: Final = ".well-known/openid-configuration"
 KEYS: Final = "jwks.json"
 CONTENT_TYPE: Final = "application/json"
@@ -183,15 +185,6 @@ def strangers(document: bytes, known: Mapping[str, PublicKey]) -> Sequence[str]:
         for kid, key in found.items()
         if kid not in known or any(key.get(name) != value for name, value in known[kid].jwk.items())
     )
-
-
-def object_of(document: bytes) -> Mapping[str, Any]:
-    """The JSON object that a document is; empty where it is none."""
-    try:
-        found = json.loads(document)
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _text(document: Mapping[str, Any]) -> bytes:
