@@ -57,11 +57,6 @@ def _blank(tmp_path_factory: pytest.TempPathFactory) -> Stack:
     return Stack.new(tmp_path_factory.mktemp("blank"), issuing())
 
 
-@pytest.fixture(name="fresh")
-def _fresh(blank: Stack, tmp_path: Path) -> Stack:
-    return blank.copy(tmp_path)
-
-
 @pytest.fixture(name="shared", scope="module")
 def _shared(blank: Stack, tmp_path_factory: pytest.TempPathFactory) -> tuple[Stack, Deployment]:
     stack = blank.copy(tmp_path_factory.mktemp("shared"))

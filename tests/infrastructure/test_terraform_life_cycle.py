@@ -38,11 +38,6 @@ def _blank(tmp_path_factory: pytest.TempPathFactory) -> Stack:
     return Stack.new(tmp_path_factory.mktemp("blank"), plan_document())
 
 
-@pytest.fixture(name="fresh")
-def _fresh(blank: Stack, tmp_path: Path) -> Stack:
-    return blank.copy(tmp_path)
-
-
 def texts(results: list[Document]) -> str:
     """The error messages, whose lines Terraform wraps."""
     return " ".join("\n".join(messages(results)).split())

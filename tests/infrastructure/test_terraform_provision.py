@@ -42,11 +42,6 @@ def _blank(tmp_path_factory: pytest.TempPathFactory) -> Stack:
     return Stack.new(tmp_path_factory.mktemp("blank"), plan_document())
 
 
-@pytest.fixture(name="fresh")
-def _fresh(blank: Stack, tmp_path: Path) -> Stack:
-    return blank.copy(tmp_path)
-
-
 def plan_of(stack: Stack) -> Plan:
     return parse_plan(json.dumps(stack.plan), base=Path())
 

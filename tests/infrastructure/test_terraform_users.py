@@ -3,7 +3,6 @@
 import json
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -46,11 +45,6 @@ def of_aws(stack: Stack, keys: dict[str, str]) -> None:
 @pytest.fixture(name="blank", scope="module")
 def _blank(tmp_path_factory: pytest.TempPathFactory) -> Stack:
     return Stack.new(tmp_path_factory.mktemp("blank"), plan_document())
-
-
-@pytest.fixture(name="fresh")
-def _fresh(blank: Stack, tmp_path: Path) -> Stack:
-    return blank.copy(tmp_path)
 
 
 @pytest.fixture(name="pair", scope="module")
