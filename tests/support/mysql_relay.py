@@ -60,4 +60,6 @@ def _pump(source: socket.socket, target: socket.socket, collected: list[bytes] |
             if collected is not None:
                 collected.append(data)
             target.sendall(data)
+    # Also where the source was reset: the target would wait for more, and the next client for the target.
+    with suppress(OSError):
         target.shutdown(socket.SHUT_WR)

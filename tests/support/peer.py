@@ -12,11 +12,14 @@ def peer(answer: Callable[[socket.socket], None]) -> Iterator[int]:
     listener = socket.create_server(("127.0.0.1", 0))
 
     def serve() -> None:
-        with suppress(OSError):
-            while True:
+        while True:
+            try:
                 connection, _ = listener.accept()
-                with connection:
-                    answer(connection)
+            except OSError:
+                return
+            # A client that resets its connection is no reason to turn the next one away.
+            with connection, suppress(OSError):
+                answer(connection)
 
     thread = Thread(target=serve)
     thread.start()
