@@ -107,19 +107,20 @@ ONE_MACHINE = """
 `make fleet` rotates 300 credentials through everything that is deployed, on emulators of both clouds and on real databases: the rules of
 the shards, the state machine of the fleet, that of rotations, the functions under their roles. Applications of 12 credentials log in
 all the time. The protocol runs at its own pace; only the triggers do not wait for the minutes of their phases, unless
-`make fleet FLEET_ARGS=--phases`. Measured on two processors, most of which other work took (a load of 20 to 40):
+`make fleet FLEET_ARGS=--phases`. Measured on two processors, the run alone (a load of 3 to 9, its own):
 
 | 300 credentials in 5 shards, on MariaDB 11.8.9, PostgreSQL 15.20 and MySQL 9.7.4 | |
 |---|---|
 | rotated | 300 of 300 |
-| seconds, from the first trigger to the last new password | 550 |
+| seconds, from the first trigger to the last new password | 315 |
 | within one interval of 20 minutes | yes |
-| refused logins, of those of the applications | 0 of 10,213 |
-| longest wait for a new password, from the trigger of its shard | 550 s, of one of 7 that needed a second trigger; 189 s at most of all others |
-| Secrets Manager, writes | 1,243: 2.3 a second, 28 in the busiest second |
-| Secrets Manager, all calls | 5,054: 9.2 a second, 53 in the busiest second |
-| OCI Vault, retrieval and management | 9,914 and 9,305: 18.0 and 16.9 a second; a first rotation fills every slot of its rings |
-| DynamoDB, S3, KMS | 2,352, 2,394 and 368: 4.3, 4.4 and 0.7 a second |
+| refused logins, of those of the applications | 0 of 7,378 |
+| longest wait for a new password, from the trigger of its shard | 314 s, of one of 6 that needed a second trigger |
+| Secrets Manager, writes | 1,214: 3.9 a second, 24 in the busiest second |
+| Secrets Manager, all calls | 4,415: 14.0 a second, 62 in the busiest second |
+| OCI Vault, retrieval and management | 7,736 and 8,444: 24.6 and 26.8 a second; a first rotation fills every slot of its rings |
+| DynamoDB, S3, KMS | 2,292, 2,258 and 491: 7.3, 7.2 and 1.6 a second |
+| sessions: STS, the identity domain of OCI | 138 and 132: 0.4 and 0.4 a second |
 
 In a second round of the run four things go wrong, and no login is refused:
 
@@ -127,7 +128,7 @@ In a second round of the run four things go wrong, and no login is refused:
 |---|---|
 | the list of a shard is lost | its execution ends `States.ItemReaderFailed` and starts nothing; the credentials of all other shards are rotated |
 | an event of a rule is delivered twice | each credential is rotated once; the second execution ends `repeated` for what was rotated before |
-| Secrets Manager takes 10 writes a second | 29 writes were refused, and tried again by the runs themselves: 53 of 53 credentials were rotated |
+| Secrets Manager takes 10 writes a second | 132 writes were refused, and tried again by the runs themselves: 53 of 53 credentials were rotated |
 | a credential is left out of its shard's list | the watch counts one stale credential, and names it, two intervals after its last rotation |"""
 
 REAL_ACCOUNT = """
