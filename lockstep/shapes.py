@@ -164,12 +164,22 @@ def parse(text: str | bytes) -> Any:  # noqa: ANN401 - JSON
 
 
 def object_of(text: str | bytes) -> Mapping[str, Any]:
-    """The JSON object that a text of somebody else is; empty where it is none."""
+    """The JSON object that a text of somebody else is; empty where it is none.
+
+    It is none, too, where an object in it has a name twice: another reader may believe the other value (RFC 8259 4).
+    """
     try:
-        found = parse(text)
-    except ShapeError:
+        found = json.loads(text, object_pairs_hook=_of_different_names)
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def _of_different_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name twice")
+    return found
 
 
 def read(hint: Any, value: object) -> Any:  # noqa: ANN401 - as the annotation says

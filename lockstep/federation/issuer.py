@@ -23,6 +23,8 @@ CACHE_SECONDS: Final = 60
 CACHE_CONTROL: Final = f"public, max-age={CACHE_SECONDS}"
 ALGORITHM: Final = "RS256"
 _LEAST_BITS: Final = 2048
+_CERTIFICATES: Final = {"x5c", "x5u"}
+"""Members of a key in which another key may stand (RFC 7517 4.6, 4.7)."""
 _CLAIMS: Final = ("iss", "aud", "sub", "iat", "nbf", "exp", "jti")
 _PLACE = re.compile(
     r"https://(?:[a-z0-9-]+\.)?objectstorage\.(?P<region>[a-z0-9-]+)\.(?:oraclecloud|oci\.customer-oci)\.com"
@@ -183,7 +185,9 @@ def strangers(document: bytes, known: Mapping[str, PublicKey]) -> Sequence[str]:
     return sorted(
         kid
         for kid, key in found.items()
-        if kid not in known or any(key.get(name) != value for name, value in known[kid].jwk.items())
+        if kid not in known
+        or _CERTIFICATES & key.keys()
+        or any(key.get(name) != value for name, value in known[kid].jwk.items())
     )
 
 

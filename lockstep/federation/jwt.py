@@ -6,6 +6,7 @@ Who gets a token verifies it. Here one is only made, or read for what the other 
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -16,6 +17,8 @@ BACKDATED = timedelta(minutes=1)
 LIFETIME = timedelta(minutes=5)
 """Of a token from its `iat` on. It is used at once."""
 _MOST_CHARACTERS = 65536
+_SIGNED = re.compile(r"[A-Za-z0-9_-]+\.(?P<claims>[A-Za-z0-9_-]+)\.[A-Za-z0-9_-]+")
+"""The compact form of a signed token (RFC 7515 7.1). Whatever else came could not be sent on in a header."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,17 +56,18 @@ def seconds_of(token: str) -> float | None:
 
     Both times are of one clock, so it does not matter how this machine's is set.
     """
-    parts = token.split(".")
-    if len(parts) != 3 or len(token) > _MOST_CHARACTERS:  # noqa: PLR2004 - header, claims and signature
+    form = _SIGNED.fullmatch(token) if len(token) <= _MOST_CHARACTERS else None
+    if form is None:
         return None
+    claims = form["claims"]
     try:
-        text = base64.b64decode(parts[1] + "=" * (-len(parts[1]) % 4), altchars=b"-_", validate=True)
+        text = base64.b64decode(claims + "=" * (-len(claims) % 4), altchars=b"-_", validate=True)
         found = json.loads(text)
-    except (ValueError, RecursionError):
+        made, ends = (found.get(name) if isinstance(found, dict) else None for name in ("iat", "exp"))
+        return float(ends - made) if type(made) is int and type(ends) is int else None
+    except (ValueError, OverflowError, RecursionError):
         # The parser's own message quotes the token, so it is dropped.
         return None
-    made, ends = (found.get(name) if isinstance(found, dict) else None for name in ("iat", "exp"))
-    return float(ends - made) if type(made) is int and type(ends) is int else None
 
 
 def _json(value: Mapping[str, Any]) -> bytes:

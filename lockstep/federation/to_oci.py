@@ -187,7 +187,7 @@ def _is_skewed(date: str, reach: Reach) -> bool:
     """Whether this machine's clock is further from the domain's than what its tokens allow."""
     try:
         theirs = parsedate_to_datetime(date)
-    except ValueError:
+    except (ValueError, OverflowError):
         return False
     return theirs.tzinfo is not None and abs(theirs - reach.clock.now()) > BACKDATED
 

@@ -272,6 +272,7 @@ def _token(claims: object) -> str:
     return f"e30.{base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip('=')}.e30"
 
 
+SAID = {"iat": 1, "exp": 2}
 NEITHER: list[object] = [
     *([], "x", {}, {"iat": 1}, {"exp": 2}, {"iat": "1", "exp": "2"}),
     *({"iat": True, "exp": 2}, {"iat": 1.5, "exp": 2}, {"iat": None, "exp": 1}),
@@ -283,6 +284,9 @@ NEITHER: list[object] = [
     [
         *("", ".", "a.b", "a.b.c", "a.b.c.d", "a.!!.c", "é.é.é", "." * 70000),
         *map(_token, NEITHER),
+        _token({"iat": 0, "exp": 10**400}),
+        *(f"e30{bad}.{_token(SAID)[4:]}" for bad in ('"', " ", "\r\nhost: another", "é")),
+        f"{_token(SAID)}=",
         _token([]).replace("W10", base64.urlsafe_b64encode(b"[" * 3000).decode()),
     ],
 )
