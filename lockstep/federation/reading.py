@@ -5,8 +5,13 @@ It goes through the proxy of this machine, and also trusts the CA file that OCI'
 
 import base64
 import os
+import socket
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from threading import Timer
 from urllib.parse import SplitResult, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -47,18 +52,22 @@ def read_document(url: str, clock: Clock) -> bytes:
     host, deadline = parts.hostname or "", clock.monotonic() + WITHIN_SECONDS
     connection = _connection(parts)
     try:
-        connection.request("GET", parts.path, headers={"Accept": "application/json"})
-        answer = connection.getresponse()
+        with _ended_in_time(connection):
+            connection.request("GET", parts.path, headers={"Accept": "application/json"})
+            answer = connection.getresponse()
         if answer.status != _OK:
             raise IssuerNotPublicError(host=host, code=answer.status, path=parts.path)
         content = b""
-        while part := answer.read1(_PART):
+        while len(content) <= LIMIT_BYTES and clock.monotonic() <= deadline:
+            if not (part := answer.read1(_PART)):
+                break
             content += part
-            if len(content) > LIMIT_BYTES or clock.monotonic() > deadline:
-                raise IssuerNotPublicError(host=host, code="too-large-or-slow", path=parts.path)
+        else:
+            raise IssuerNotPublicError(host=host, code="too-large-or-slow", path=parts.path)
         if answer.length:  # What was promised and did not come.
             raise IssuerNotPublicError(host=host, code="cut", path=parts.path)
-    except (OSError, HTTPException) as error:
+    # A host with a label that is empty or too long has no name in the DNS, which is a ValueError.
+    except (OSError, HTTPException, ValueError) as error:
         raise _problem(error)(host=host, code=type(error).__name__) from None
     finally:
         connection.close()
@@ -83,7 +92,7 @@ def _connection(parts: SplitResult) -> HTTPConnection:
         connection = HTTPSConnection(
             through.hostname or "", through.port or 80, timeout=WITHIN_SECONDS, context=context
         )
-    except ValueError:
+    except (HTTPException, ValueError):
         raise ProxyUnusableError(code="HTTPS_PROXY") from None
     login = f"{unquote(through.username or '')}:{unquote(through.password or '')}"
     proof = {"Proxy-Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"}
@@ -91,5 +100,24 @@ def _connection(parts: SplitResult) -> HTTPConnection:
     return connection
 
 
+@contextmanager
+def _ended_in_time(connection: HTTPConnection) -> Iterator[None]:
+    """The connection ends once the time is over. Each wait has a bound of its own, which many small parts keep."""
+    timer = Timer(WITHIN_SECONDS, partial(_end, connection))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _end(connection: HTTPConnection) -> None:
+    # Not `SSLSocket.shutdown`, which takes the TLS away from who is reading.
+    with suppress(OSError, AttributeError):
+        socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)
+
+
 def _problem(error: Exception) -> type[EnvironmentalError]:
-    return CertificateRefusedError if isinstance(error, ssl.SSLError) else EndpointUnreachableError
+    is_refused = isinstance(error, ssl.SSLCertVerificationError)
+    return CertificateRefusedError if is_refused else EndpointUnreachableError

@@ -6,6 +6,7 @@ import select
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -18,6 +19,7 @@ from lockstep.environment import (
     EndpointUnreachableError,
     EnvironmentalError,
     IssuerNotPublicError,
+    ProxyUnusableError,
 )
 from lockstep.federation import reading
 from lockstep.federation.issuer import (
@@ -109,8 +111,26 @@ def test_a_key_set_tells_its_strangers() -> None:
     assert strangers(document, known) == []
     assert strangers(document, {"a": keys[0]}) == ["b"]
     assert strangers(key_set([keys[0], keys[0]]), known) == ("a document that is no key set",)
+    for certificate in ("x5c", "x5u"):
+        beside = {"keys": [{**keys[0].jwk, certificate: ["another key"]}, dict(keys[1].jwk)]}
+        assert strangers(json.dumps(beside).encode(), known) == ["a"]
     exchanged = {**dict(keys[1].jwk), "kid": "a"}
     assert strangers(json.dumps({"keys": [exchanged]}).encode(), known) == ["a"]
+
+
+@pytest.mark.parametrize("order", ["before", "after"])
+def test_a_document_that_says_a_thing_twice_is_nobodys(order: str) -> None:
+    """One verifier takes the first value, another one the last."""
+    ours = configuration(ISSUER).decode().strip()
+    evil = '"jwks_uri": "https://evil.example/jwks.json"'
+    both = f"{{{evil}, {ours[1:]}" if order == "before" else f"{ours[:-1]}, {evil}}}"
+    assert origin_of_configuration(both.encode(), ISSUER) is Origin.FOREIGN
+    key = public_key("a", pem(rsa.generate_private_key(65537, 2048).public_key()))
+    plain = json.dumps(dict(key.jwk))
+    twice = plain.replace('{"kty"', '{"n": "AQAB", "kty"')
+    assert published_keys(f'{{"keys": [{plain}]}}'.encode()) is not None
+    assert published_keys(f'{{"keys": [{twice}]}}'.encode()) is None
+    assert published_keys(f'{{"keys": [], "keys": [{plain}]}}'.encode()) is None
 
 
 @dataclass(frozen=True)
@@ -238,3 +258,54 @@ def test_a_document_has_a_most(names: Names) -> None:
     names.serve("localhost", lambda _: Answer(200, b"x" * (LIMIT_BYTES + 1)))
     with pytest.raises(IssuerNotPublicError):
         read(names)
+
+
+@pytest.mark.parametrize("host", ["a..example.com", f"{'a' * 64}.example.com", ".example.com"])
+def test_an_address_that_no_name_can_have_is_told(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTPS_PROXY", "https_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(EndpointUnreachableError):
+        read_document(f"https://{host}/jwks.json", SystemClock())
+
+
+@pytest.mark.parametrize("proxy", ["http://a proxy:80", "http://proxy:port", "http://[::1"])
+def test_a_proxy_with_no_address_is_told(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("HTTPS_PROXY", "https_proxy"):
+        monkeypatch.setenv(name, proxy)
+    with pytest.raises(ProxyUnusableError):
+        read_document("https://issuer.example.com/jwks.json", SystemClock())
+
+
+@pytest.mark.parametrize("begin", [b"", b"HTTP/1.1 200 OK\r\n"], ids=["status", "headers"])
+def test_what_comes_before_a_document_has_the_same_time(
+    begin: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each part of it comes in time."""
+    monkeypatch.setattr(reading, "WITHIN_SECONDS", 1.0)
+    left = threading.Event()
+
+    def serve(server: socket.socket) -> None:
+        client, _ = server.accept()
+        with client, suppress(OSError):
+            client.sendall(begin or b"HTTP/1.1 ")
+            while not left.wait(0.1):
+                client.sendall(b"X" if begin else b"2")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=serve, args=[server])
+        thread.start()
+        asking = threading.Thread(target=_asks, args=[server.getsockname()[1], left])
+        asking.start()
+        asking.join(30)
+        was_in_time = left.is_set()
+        left.set()
+        thread.join(10)
+    assert was_in_time
+
+
+def _asks(port: int, left: threading.Event) -> None:
+    with pytest.raises(EnvironmentalError):
+        read_document(f"http://127.0.0.1:{port}/jwks.json", SystemClock())
+    left.set()
