@@ -7,6 +7,7 @@ import oci  # type: ignore[import-untyped]  # the SDK ships no types
 
 from lockstep.compiled import IssuerKey
 from lockstep.environment import IssuerKeyRefusedError
+from lockstep.errors import LockstepError
 from lockstep.federation.failure import FailureKind, SessionFailure
 from lockstep.oci.clients import OciClients, diagnose
 from lockstep.oci.environment import environment_problem
@@ -23,6 +24,7 @@ def sign(clients: OciClients, key: IssuerKey, digest: bytes, *, endpoint: str | 
 
     Raises:
         SessionFailure: There is none.
+        LockstepError: There is no identity, or the call may not be sent.
     """
     details = oci.key_management.models.SignDataDetails
     try:
@@ -38,6 +40,8 @@ def sign(clients: OciClients, key: IssuerKey, digest: bytes, *, endpoint: str | 
         return base64.b64decode(answer.data.signature, validate=True)
     except binascii.Error:
         raise SessionFailure(FailureKind.UNREACHABLE, "not-a-signature", IssuerKeyRefusedError()) from None
+    except LockstepError:
+        raise  # The step has ended, or there is no identity to sign as.
     except Exception as error:  # noqa: BLE001 - the SDK raises a plain Exception for an answer that it cannot read
         raise _failure(error) from None
 

@@ -12,9 +12,11 @@ from lockstep.aws.kms import KmsSigner
 from lockstep.aws.plan_bucket import S3PlanBucket
 from lockstep.aws.s3_audit import S3AuditLog
 from lockstep.aws.secrets_manager import read_secret
+from lockstep.compiled import IssuerKey
 from lockstep.errors import SecretNotFoundError, StepEndedError
 from lockstep.model import CredentialValue
 from lockstep.oci.clients import OciClients, OciIdentity
+from lockstep.oci.key_signing import sign
 from lockstep.oci.object_storage_audit import ObjectStorageAuditLog
 from lockstep.oci.plan_bucket import ObjectStoragePlanBucket
 from lockstep.ports import Database
@@ -111,6 +113,14 @@ def test_a_request_to_oci(scheme: str, oci_sandbox: OciSandbox, listener: socket
         )
     with pytest.raises(StepEndedError):
         sandbox_vault(oci_sandbox, clients).read_named("name")
+    assert _nothing_came(listener)
+
+
+def test_a_signature_for_a_session(oci_sandbox: OciSandbox, listener: socket.socket) -> None:
+    endpoint = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    key = IssuerKey(id="ocid1.key.oc1..one", version="ocid1.keyversion.oc1..one", endpoint=endpoint)
+    with pytest.raises(StepEndedError):
+        sign(_oci(oci_sandbox.config(), endpoint, _refuse), key, bytes(32))
     assert _nothing_came(listener)
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from lockstep.aws.clients import Trouble as AwsTrouble
 from lockstep.aws.clients import forget_session, translated
-from lockstep.clouds import Clouds
+from lockstep.clouds import Clouds, Endpoints
 from lockstep.errors import (
     LockstepError,
     StoreAccessDeniedError,
@@ -25,6 +25,7 @@ from lockstep.errors import (
     StoreThrottledError,
     StoreUnreachableError,
 )
+from lockstep.identity import CONFIG_FILE_VARIABLE, OCI_RUNNER, RESOURCE_PRINCIPAL_VARIABLE
 from lockstep.oci.clients import Trouble as OciTrouble
 from lockstep.workers import at_the_same_time
 from sandbox.aws import AwsSandbox
@@ -39,6 +40,7 @@ from tests.contract.federated import (
     GENERATE,
     OCI_FUNCTION,
     STANDBY,
+    TIMEOUTS,
     Federated,
 )
 
@@ -263,6 +265,22 @@ def test_what_a_domain_says_beyond_the_known_codes_is_shown_nowhere(world: Feder
     assert "hunter2" not in f"{caught.value} {caught.value.__cause__}"
 
 
+@pytest.mark.parametrize(
+    "date",
+    [
+        "",
+        "0",
+        "-",
+        "Mon, 01 Jan 99999999999999999999 00:00:00 GMT",
+        "Mon, 01 Jan 2026 00:00:00 +99999999999999",
+    ],
+)
+def test_a_refusal_without_a_date_is_a_refusal(world: Federated, date: str) -> None:
+    reply = Reply(400, {"date": date}, b'{"error": "invalid_grant"}')
+    world.oci.faults.replace(EXCHANGE, reply=reply)
+    assert refusal(world) == (DENIED, "DomainTokenRefusedError")
+
+
 def test_a_session_is_made_once_and_renewed_before_its_end(world: Federated) -> None:
     clouds = world.from_aws(to_oci=world.with_secret)
     for _ in range(3):
@@ -383,6 +401,16 @@ def test_a_key_that_signs_no_more_is_an_error_that_names_the_side(world: Federat
 def test_who_may_not_sign_with_the_key_is_denied(world: Federated) -> None:
     world.oci.identity.forbid(OCI_FUNCTION, "KEY_SIGN")
     assert refusal_in_aws(world) == (DENIED, "IssuerKeyRefusedError")
+
+
+def test_a_function_in_oci_that_has_no_identity_is_denied_with_the_reason(
+    world: Federated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (CONFIG_FILE_VARIABLE, RESOURCE_PRINCIPAL_VARIABLE):
+        monkeypatch.delenv(name, raising=False)
+    endpoints = Endpoints(aws=world.aws.url, oci=world.oci.endpoint)
+    clouds = Clouds(world.plan(), OCI_RUNNER, endpoints=endpoints, timeouts=TIMEOUTS, clock=world.clock)
+    assert refusal_in_aws(world, clouds) == (DENIED, "OciIdentityMissingError")
 
 
 def test_a_key_is_replaced_with_two_published_and_no_call_fails(world: Federated) -> None:
