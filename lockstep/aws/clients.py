@@ -163,18 +163,21 @@ class _OfSessions(CredentialProvider, Credentials):
 
 
 def _end_session(sessions: Sessions[AwsKeys], parsed: Mapping[str, Any], **_: object) -> None:
-    """A session that AWS has ended is used no more, and the call may be made again with another one.
+    """A session that AWS does not know, or has ended, is used no more. In the second case the call may be made again.
 
     Raises:
-        SessionFailure: It has.
+        SessionFailure: AWS has ended it.
     """
     code = str(parsed.get("Error", {}).get("Code"))
-    if code in _ENDED:
+    if code in _ENDED | _UNKNOWN:
         sessions.drop()
+    if code in _ENDED:
         raise SessionFailure(FailureKind.UNREACHABLE, code, None)
 
 
 _ENDED = {"ExpiredToken", "ExpiredTokenException"}
+_UNKNOWN = {"InvalidAccessKeyId", "InvalidClientTokenId", "InvalidToken", "UnrecognizedClientException"}
+"""What is said of a session whose role was deleted, and of a key that was: another one may be in its place by now."""
 
 
 @lru_cache(maxsize=4)  # A replaced identity is not kept for good.

@@ -6,7 +6,7 @@ import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -14,11 +14,12 @@ from typing import Any
 
 import pytest
 import trustme
+from botocore.stub import Stubber
 
 from lockstep import errors
 from lockstep.aws import clients
 from lockstep.aws.caller import caller_arn
-from lockstep.aws.clients import aws_client
+from lockstep.aws.clients import STORE_ERRORS, aws_client, translated
 from lockstep.aws.dynamodb_lock import DynamoDbLock
 from lockstep.aws.dynamodb_orders import DynamoDbOrders
 from lockstep.aws.dynamodb_table import read_table
@@ -27,9 +28,11 @@ from lockstep.aws.plan_bucket import S3PlanBucket
 from lockstep.aws.s3_audit import S3AuditLog
 from lockstep.aws.secrets_manager import SecretsManagerSecret
 from lockstep.errors import LockstepError
+from lockstep.federation.sessions import Made, Sessions
 from lockstep.model import CredentialValue, Login, SecretStr
 from lockstep.orders import Pause
 from lockstep.stores import CredentialStore
+from lockstep.system import SystemClock
 from lockstep.timeouts import CloudTimeouts
 from tests.contract.aws_fixtures import CREDENTIAL, KEYS
 
@@ -308,3 +311,42 @@ def test_missing_credentials_are_access_denied(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(errors.StoreAccessDeniedError) as error:
         open_store(client).read_current()
     assert error.value.where["code"] == "NoCredentialsError"
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        ("ExpiredTokenException", errors.StoreUnreachableError),
+        ("UnrecognizedClientException", errors.StoreAccessDeniedError),
+        ("InvalidClientTokenId", errors.StoreAccessDeniedError),
+        ("InvalidAccessKeyId", errors.StoreAccessDeniedError),
+        ("InvalidToken", errors.StoreRejectedError),
+    ],
+)
+def test_an_identity_that_aws_does_not_know_is_used_no_more(code: str, error: type[LockstepError]) -> None:
+    """A session whose role was made anew, and a key that was replaced (protocol R20)."""
+    assert not is_kept_after(code, error)
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        ("AccessDeniedException", errors.StoreAccessDeniedError),
+        ("ThrottlingException", errors.StoreThrottledError),
+    ],
+)
+def test_an_identity_that_aws_knows_is_kept(code: str, error: type[LockstepError]) -> None:
+    assert is_kept_after(code, error)
+
+
+def is_kept_after(code: str, error: type[LockstepError]) -> bool:
+    """Whether the session that a refused call was signed with signs the next one."""
+    made = (Made(session=replace(KEYS, access_key_id=f"ASIA{n}"), seconds=900) for n in range(9))
+    sessions = Sessions(lambda: next(made), SystemClock())
+    client = aws_client("dynamodb", REGION, keys=sessions)
+    first = sessions()
+    with Stubber(client) as stubbed:
+        stubbed.add_client_error("list_tables", service_error_code=code)
+        with pytest.raises(error), translated(STORE_ERRORS, store="aws"):
+            client.list_tables()
+    return sessions() is first
