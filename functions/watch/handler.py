@@ -13,7 +13,7 @@ from functions.watch.report import line
 from lockstep.aws.clients import aws_client
 from lockstep.aws.dynamodb_table import read_table
 from lockstep.aws.key_age import oldest_access_key, stored_at
-from lockstep.compiled import ApiKeys, ClientSecret, CompiledPlan, FederationToOci
+from lockstep.compiled import CompiledPlan
 from lockstep.errors import InvalidRequestError, LockstepError
 from lockstep.scope import Scope, check_scope
 from lockstep.shapes import Message, ShapeError
@@ -83,7 +83,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any] | N
 def _keys(plan: CompiledPlan, user: str | None) -> dict[str, datetime | str]:
     """When each key of a runner was made that AWS can date. One that cannot be had must not silence the watch."""
     asked: dict[str, partial[datetime | None]] = {}
-    for secret in _secrets(plan):
+    for secret in plan.secrets_for_oci:
         client = _client("secretsmanager", plan.region_of(secret))
         asked[secret] = partial(stored_at, client, secret)
     if user:
@@ -97,16 +97,6 @@ def _keys(plan: CompiledPlan, user: str | None) -> dict[str, datetime | str]:
         else:
             found |= {name: made_at} if made_at else {}
     return found
-
-
-def _secrets(plan: CompiledPlan) -> set[str]:
-    """The secrets in AWS with what the AWS runner proves itself with."""
-    match plan.to_oci:
-        case ApiKeys(writer=writer, reader=reader):
-            return {writer, reader}
-        case FederationToOci(client=ClientSecret(secret=secret)):
-            return {secret}
-    return set()
 
 
 @cache

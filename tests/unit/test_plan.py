@@ -547,6 +547,20 @@ def test_functions_that_only_read_may_have_a_key_of_their_own() -> None:
     assert dict(plan.runners.keys)["runners.aws.federation.client.secret"] == "lockstep/client"
 
 
+@pytest.mark.parametrize(
+    "runner",
+    [
+        {"oci_key_secret": "lockstep/one"},
+        {"oci_key_secret": "lockstep/one", "oci_reader_key_secret": "lockstep/two"},
+        {"federation": TO_OCI},
+        {"federation": {**TO_OCI, "client": {"secret": "lockstep/client"}}},
+    ],
+)
+def test_a_compiled_plan_names_the_secrets_with_which_the_runner_proves_itself(runner: object) -> None:
+    plan = _parse(_with("runners.aws", runner, of=BOTH))
+    assert plan.compiled.secrets_for_oci == set(plan.runners.aws.secrets.values())
+
+
 FIXED = (
     "databases.0.admin_secret",
     "runners.aws.oci_key_secret",
