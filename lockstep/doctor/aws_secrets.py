@@ -241,6 +241,8 @@ _CLIENT_SECRET = _Proof(
 
 
 def _proof(context: Context, name: str, proof: _Proof) -> Answer:
+    from lockstep.aws.key_age import stored_at  # noqa: PLC0415 - loaded where it is needed
+
     region = context.plan.compiled.region_of(name)
     text = context.aws.value(name, region)
     put = commands.aws(
@@ -252,17 +254,16 @@ def _proof(context: Context, name: str, proof: _Proof) -> Answer:
         proof.read(text, secret=name)
     except StoreAccessDeniedError:
         return failed(name, f"it is no {proof.what}", put)
-    found = context.aws("secretsmanager", "describe_secret", region=region, SecretId=name)
-    changed = found.get("LastChangedDate")
+    since = stored_at(context.clouds.aws("secretsmanager", region), name)
     replace = put if proof is _CLIENT_SECRET else commands.lockstep("identity", "rotate-key", "aws")
-    return age_answer(name, changed, context.clock.now(), replace)
+    return age_answer(name, since, context.clock.now(), replace)
 
 
-def age_answer(name: str, changed: datetime | None, now: datetime, mend: str) -> Answer:
-    """Whether a key of a runner is to be replaced."""
-    if changed and now - changed >= KEY_AGE:
-        return warning(name, f"the key has been there for {(now - changed).days} days", mend)
-    days = (now - changed).days if changed else 0
+def age_answer(name: str, since: datetime | None, now: datetime, mend: str) -> Answer:
+    """Whether a key of a runner is to be replaced that its secret has since then."""
+    if since and now - since >= KEY_AGE:
+        return warning(name, f"the key has been there for {(now - since).days} days", mend)
+    days = (now - since).days if since else 0
     return passed(name, f"it is a key, {days} days old")
 
 
