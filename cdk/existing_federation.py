@@ -43,7 +43,8 @@ def federation(deployment: Deployment, account: Account) -> Said:
 def _issues_tokens(account: Account) -> Iterator[str]:
     """It is a switch of the whole account, and nothing of a stack."""
     try:
-        if account.ask("iam", "get_outbound_web_identity_federation_info") is None:
+        told = account.ask("iam", "get_outbound_web_identity_federation_info")
+        if told is None or not told.get("JwtVendingEnabled", True):
             yield (
                 f"runners.aws.federation: this account issues no tokens, so no step reaches OCI; `{_ENABLE}` switches "
                 f"that on, and `{_INFO}` tells the issuer, which the trust in OCI names"
@@ -101,7 +102,12 @@ def _is(statement: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     }
     return (
         statement["Effect"] == "Allow"
-        and statement.get("Principal") == wanted["Principal"]
+        and _principals(statement) == _principals(wanted)
         and _ACTION in actions
         and all(conditions.get(k) == [v] for k, v in wanted["Condition"]["StringEquals"].items())
     )
+
+
+def _principals(statement: Mapping[str, Any]) -> Mapping[str, list[Any]]:
+    found = statement.get("Principal")
+    return {kind: listed(names) for kind, names in found.items()} if isinstance(found, dict) else {}

@@ -151,11 +151,16 @@ def _is_exact(statement: Mapping[str, Any], federation: FederationToAws) -> bool
     issuer = federation.issuer.removeprefix("https://")
     said = statement.get("Condition", {}).get("StringEquals", {})
     return (
-        _listed(statement.get("Action")) == [_ASSUME]
-        and _listed(statement.get("Principal", {}).get("Federated")) == [provider_arn(federation)]
+        _ASSUME in _listed(statement.get("Action"))
+        and _federated(statement.get("Principal")) == [provider_arn(federation)]
         and _listed(said.get(f"{issuer}:aud")) == [federation.audience]
         and _listed(said.get(f"{issuer}:sub")) == [federation.subject]
     )
+
+
+def _federated(principal: object) -> list[Any]:
+    """The providers of a principal, which may also be `*`."""
+    return _listed(principal.get("Federated")) if isinstance(principal, dict) else []
 
 
 def _statements(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -97,6 +97,19 @@ def test_an_account_that_issues_no_tokens_is_told_how(aws: AwsSandbox) -> None:
     assert not found.problems
 
 
+def test_an_account_that_has_stopped_issuing_tokens_is_told_how(
+    aws: AwsSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(account: Account, service: str, operation: str, **arguments: object) -> Any:  # noqa: ANN401 - a reply
+        found = ask(account, service, operation, **arguments)
+        return {**found, "JwtVendingEnabled": False} if "outbound_web_identity" in operation else found
+
+    ask = Account.ask
+    monkeypatch.setattr(Account, "ask", stopped)
+    (note,) = looked_at(aws).notes
+    assert "`aws iam enable-outbound-web-identity-federation`" in note
+
+
 def test_whether_it_does_may_stay_unknown(aws: AwsSandbox) -> None:
     with refusing("GetOutboundWebIdentityFederationInfo", code="AccessDenied"):
         found = looked_at(aws)
@@ -169,6 +182,21 @@ def test_an_adopted_role_must_trust_the_tokens_of_the_runner(aws: AwsSandbox, cl
     (problem,) = looked_at(aws, role=arn, oci_role=True).problems
     assert "does not trust the tokens of the runner; add {" in problem
     assert json.loads(problem.partition("add ")[2]) == trust(aws)["Statement"][0]
+
+
+def test_an_adopted_role_may_name_its_provider_in_a_list(aws: AwsSandbox) -> None:
+    policy = json.loads(json.dumps(trust(aws)))
+    statement = policy["Statement"][0]
+    statement["Principal"]["Federated"] = [statement["Principal"]["Federated"]]
+    arn = make_role(aws, policy)
+    assert not looked_at(aws, role=arn, oci_role=True).problems
+    for principal in ("*", {"AWS": "*"}, {**statement["Principal"], "AWS": "*"}):
+        statement["Principal"] = principal
+        aws.client("iam").update_assume_role_policy(
+            RoleName="estate-runner", PolicyDocument=json.dumps(policy)
+        )
+        (problem,) = looked_at(aws, role=arn, oci_role=True).problems
+        assert "does not trust the tokens of the runner" in problem
 
 
 def test_an_adopted_role_must_exist(aws: AwsSandbox) -> None:

@@ -98,6 +98,12 @@ def _others(world: World) -> dict[str, Any]:
     return found
 
 
+def _everybody(world: World) -> dict[str, Any]:
+    found = trusting(_provider_arn(world), _issuer(world))
+    found["Statement"].append({"Effect": "Allow", "Principal": "*", "Action": "sts:AssumeRole"})
+    return found
+
+
 def _long_sessions(world: World) -> None:
     world.aws.client("iam").update_role(RoleName=ROLE, MaxSessionDuration=12 * 3600)
 
@@ -140,6 +146,12 @@ def _exchanged(world: World) -> None:
         KEYS,
         documents.key_set([documents.PublicKey(kid=own, modulus=forged.modulus, exponent=forged.exponent)]),
     )
+
+
+def _twice(world: World) -> None:
+    """Two key sets in one document, of which each verifier believes the one or the other."""
+    own, other = (documents.key_set([published(key.current)]) for key in (_key(world), _another_key(world)))
+    write(world.oci, KEYS, other.rstrip(b"}\n") + b"," + own.lstrip(b"{"))
 
 
 def _client_secret(text: str) -> Act:
@@ -249,6 +261,13 @@ BREAKS_OF_IDENTITY: tuple[Break, ...] = (
     ),
     Break(
         check="aws.oci-role",
+        act=_trust(_everybody),
+        says="lets others become it",
+        command="aws iam get-role --role-name lockstep-oci-runner",
+        outcome=Outcome.WARNING,
+    ),
+    Break(
+        check="aws.oci-role",
         act=_long_sessions,
         says="sessions of 12:00:00",
         command="--max-session-duration 3600",
@@ -345,6 +364,12 @@ BREAKS_OF_IDENTITY: tuple[Break, ...] = (
         says="who has it can make tokens of the OCI runner",
         command="--replace",
         outcome=Outcome.WARNING,
+    ),
+    Break(
+        check="oci.issuer-documents",
+        act=_twice,
+        says="it is no key set",
+        command="--replace",
     ),
     Break(
         check="oci.identity-domain",

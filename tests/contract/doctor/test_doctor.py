@@ -1,5 +1,6 @@
 """Every check of the catalogue passes where nothing is wrong, and is shown to fail once."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from lockstep.doctor.probes.servers import VERIFY_HOSTS
 from tests.contract.doctor.breaking import Break
 from tests.contract.doctor.breaks import BREAKS, WITH_SESSIONS
 from tests.contract.doctor.breaks_of_databases import BREAKAGES
+from tests.contract.doctor.federated_world import ROLE, trusting
 from tests.contract.doctor.world import World, running_world
 
 OF_CLOUDS = [check for check in CATALOGUE if check.group in {"aws", "oci"}]
@@ -78,3 +80,17 @@ def require_told(world: World, broken: Break) -> None:
     )
     # Whatever else is said of it is no crash.
     assert not [f for f in found if "UnexpectedError" in f.says]
+
+
+def test_a_trust_policy_may_name_more_actions(federated: World) -> None:
+    """Such as session tags: who gets the role is the same."""
+    runner = federated.plan.runners.oci
+    assert runner
+    assert runner.federation
+    issuer, role = runner.federation.issuer, runner.federation.role_arn
+    provider = f"{role.partition(':role/')[0]}:oidc-provider/{issuer.removeprefix('https://')}"
+    policy = trusting(provider, issuer)
+    policy["Statement"][0]["Action"] = ["sts:AssumeRoleWithWebIdentity", "sts:TagSession"]
+    iam = federated.aws.client("iam")
+    iam.update_assume_role_policy(RoleName=ROLE, PolicyDocument=json.dumps(policy))
+    assert {found.outcome for found in federated.by_the_check("aws.oci-role")} == {Outcome.PASSED}
