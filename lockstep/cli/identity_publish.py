@@ -99,8 +99,10 @@ def publish(
     plan = plan_or_exit(file)
     told = _desk(plan, bucket)
     state = _look(told)
-    fresh = _fresh(told, state, dry_run=dry_run) if rotate else None
     _require_retirable(told, state, retire)
+    fresh = _fresh(told, state, dry_run=dry_run) if rotate else None
+    if fresh and fresh == retire:
+        raise _no(f"{retire} stays with --rotate, which lets it sign next; give one of both options")
     wanted = publication(
         state.versions,
         named=told.named,
@@ -172,8 +174,8 @@ def _desk(plan: Plan, bucket: str | None) -> _Desk:
     place = documents.place_of(bucket or federation.issuer)
     if place is None:
         raise wrong_use(
-            f"{bucket or federation.issuer} is no address of a bucket in OCI; say where the documents are to be "
-            f"written: --bucket {_EXAMPLE}"
+            f"{bucket or federation.issuer} is no address of a bucket in OCI's commercial realm, and this command "
+            f"knows no other; say where the documents are to be written: --bucket {_EXAMPLE}"
         )
     region = documents.region_of(federation.key.endpoint)
     if region is None:

@@ -212,6 +212,37 @@ def test_a_version_is_rotated_and_the_old_one_retired(issuer: Issuer) -> None:
     ]
 
 
+def test_the_next_version_is_not_taken_out_by_the_command_that_names_it_next(issuer: Issuer) -> None:
+    issuer.done()
+    new = issuer.done("--rotate")["next_version"]
+    refused = issuer.run("--rotate", "--retire", new)
+    assert (refused.exit_code, "sign next" in refused.output) == (1, True), refused.output
+    assert issuer.kids == [new, issuer.version]
+    # By itself it may be given up.
+    assert issuer.done("--retire", new)["dropped"] == [new]
+
+
+def test_a_rotation_that_is_refused_makes_no_version(issuer: Issuer) -> None:
+    issuer.done()
+    for stays in (issuer.version, "ocid1.keyversion.oc1.eu.other"):
+        assert issuer.run("--rotate", "--retire", stays).exit_code == 1
+    assert len(issuer.key.versions) == 1
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://objectstorage.us-langley-1.oraclegovcloud.com/n/ns/b/b/o",
+        "https://objectstorage.uk-gov-london-1.oraclegovcloud.uk/n/ns/b/b/o",
+    ],
+)
+def test_a_bucket_of_another_realm_is_refused_with_the_reason(issuer: Issuer, address: str) -> None:
+    issuer.plan(issuer.version, issuer=address)
+    refused = issuer.run()
+    assert (refused.exit_code, "commercial realm" in refused.output) == (2, True), refused.output
+    assert not issuer.oci.calls.records
+
+
 def test_a_version_that_is_being_made_is_waited_for_and_made_once(issuer: Issuer) -> None:
     issuer.oci.keys.creating_for = timedelta(seconds=1.5)
     told = issuer.done("--rotate")
