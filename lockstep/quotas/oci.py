@@ -48,7 +48,8 @@ def of_oci(plan: Plan) -> Iterator[Use]:
             change="ask Oracle for more, or use a smaller ring with a longer interval",
             adjustable=True,
         ),
-        total=fixed + SECRETS_EACH * vault.ring * count,
+        # Those that only readers read are made too (`lockstep.provision.decide.slots_in_oci`).
+        total=fixed + SECRETS_EACH * vault.slots_of_readers * count,
         fixed=fixed,
     )
     shortest = min(c.interval for c in plan.credential_sections)

@@ -233,10 +233,15 @@ def test_without_the_standby_there_is_no_policy_for_it_and_no_takeover() -> None
     )  # The admin, the AWS key, the MAC key.
 
 
-@pytest.mark.parametrize(("ring", "secrets", "breaks_at"), [(4, 8, 625), (5, 10, 500)])
-def test_a_ring_needs_two_secrets_for_each_slot(ring: int, secrets: int, breaks_at: int) -> None:
+@pytest.mark.parametrize(
+    ("ring", "readers_ring", "secrets", "breaks_at"), [(4, None, 8, 625), (5, None, 10, 500), (4, 5, 10, 500)]
+)
+def test_a_ring_needs_two_secrets_for_each_slot(
+    ring: int, readers_ring: int | None, secrets: int, breaks_at: int
+) -> None:
+    """Also for each that only readers read, until the ring has grown."""
     made = document(standby=False)
-    made["stores"][1]["ring"] = ring
+    made["stores"][1] |= {"ring": ring, "readers_ring": readers_ring}
     found = named(plan_of(made), "OCI Vault, secrets")
     assert found.need == secrets
     assert found.breaks_at == breaks_at + 1
