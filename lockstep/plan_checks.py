@@ -12,6 +12,7 @@ from lockstep.engines import ENGINES
 from lockstep.hosts import Server, server_of
 from lockstep.plan_admins import example_accounts, rotators
 from lockstep.plan_fields import repeated
+from lockstep.shards import run_key
 from lockstep.stack_names import plan_bucket_name
 from lockstep.store_kinds import OciVault
 from lockstep.timing import LEASE, SHORTEST_SHARED_INTERVAL
@@ -229,6 +230,7 @@ def publication_problems(plan: "Plan", folder: Path) -> Iterator[str]:
                 f"audit.{cloud}.bucket: the bucket of the published plan, {name}, would have {len(name)} characters, "
                 f"and at most {longest} are allowed; use a shorter name"
             )
+    yield from _key_problems(plan)
     for i, database in enumerate(plan.database_sections):
         ways = (database.tls, *(end.tls for end in database.verify_hosts))
         for ca_file in dict.fromkeys(tls.ca_file for tls in ways if tls and tls.ca_file):
@@ -237,6 +239,17 @@ def publication_problems(plan: "Plan", folder: Path) -> Iterator[str]:
                     f"databases[{i}].tls.ca_file: {ca_file} must be in the plan's folder or below it, under a path "
                     "that is relative to the plan: the functions have it there"
                 )
+
+
+def _key_problems(plan: "Plan") -> Iterator[str]:
+    """Ids with one key, of which one document and one execution at a time could be named (protocol R16)."""
+    first: dict[str, str] = {}
+    for i, credential in enumerate(plan.credential_sections):
+        if (other := first.setdefault(run_key(credential.id), credential.id)) != credential.id:
+            yield (
+                f"credentials[{i}].id: {credential.id} and {other} have one key, {run_key(credential.id)}, by which "
+                "documents and executions are named; give one of them another id"
+            )
 
 
 def _shown(server: Server) -> str:

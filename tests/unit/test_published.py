@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from lockstep import plan_checks
 from lockstep.compiled import AccessKey
 from lockstep.errors import (
     InvalidPlanError,
@@ -19,6 +20,7 @@ from lockstep.errors import (
     PlanDocumentRefusedError,
 )
 from lockstep.plan import Plan
+from lockstep.plan_checks import publication_problems
 from lockstep.plan_file import load_plan
 from lockstep.published import documents, merkle
 from lockstep.published import source as source_module
@@ -140,6 +142,20 @@ def test_documents_are_read_once_and_the_oldest_are_forgotten(plan: Plan, publis
 
 
 # What is refused
+
+
+def test_ids_with_one_key_are_named(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key has 64 bits of a hash; nobody has seen two ids with one."""
+    assert list(publication_problems(plan, PLAN_FILE.parent)) == []
+    first, second, *_ = (c.id for c in plan.credentials)
+    monkeypatch.setattr(
+        plan_checks, "run_key", lambda key: "0123456789abcdef" if key in (first, second) else run_key(key)
+    )
+    (problem,) = publication_problems(plan, PLAN_FILE.parent)
+    assert problem == (
+        f"credentials[1].id: {second} and {first} have one key, 0123456789abcdef, by which documents and executions "
+        "are named; give one of them another id"
+    )
 
 
 def _tampered(file: bytes) -> bytes:
