@@ -35,6 +35,8 @@ from lockstep.published.places import INDEX, folder_of, place_in_aws, place_in_o
 from lockstep.published.publishing import NO_BUCKET, PlanBucket, State, state_of, write, write_folder
 from lockstep.wall_clock import cron_expression
 
+_DEPLOYED = "functions read the plan that they were deployed with; whether that is this one: lockstep doctor --in-cloud"
+
 
 def compile_(
     *,
@@ -131,8 +133,12 @@ def publish(
         found[-1]["address"] = address
         if not as_json:
             _show(found[-1], dry_run=dry_run)
-    if not wanted and not as_json:
-        say("nothing to publish: the plan has no runners.oci, so no function in OCI reads it")
+    if not as_json:
+        say(
+            _DEPLOYED
+            if wanted
+            else "nothing to publish: the plan has no runners.oci, so no function in OCI reads it"
+        )
     if as_json:
         print_json({**_document(plan, published), "dry_run": dry_run, "clouds": found})
     if any(each["different"] for each in found):
@@ -201,7 +207,8 @@ def _published(
     if not dry_run:
         with _progress(cloud, total=len(published.files), there=len(state.same)) as done:
             different |= write(bucket, published, names, clock=clouds.clock, done=done, replacing=replacing)
-    return _outcome(cloud, state, names - different, different)
+    # The index is kept back as long as something else is in a place.
+    return _outcome(cloud, state, names - different - ({INDEX} if different else set()), different)
 
 
 def _outcome(

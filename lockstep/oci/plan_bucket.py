@@ -25,6 +25,7 @@ _ERRORS: Mapping[Trouble, type[LockstepError]] = {
     Trouble.REJECTED: PlanAccessDeniedError,
 }
 _PRECONDITION_FAILED = 412
+_NO_OBJECT = "ObjectNotFound"
 
 
 class ObjectStoragePlanBucket:
@@ -52,7 +53,7 @@ class ObjectStoragePlanBucket:
             try:
                 reply = self._clients.objects.get_object(*self._bucket, self._folder + name)
             except oci.exceptions.ServiceError as error:
-                if error.code == "ObjectNotFound":
+                if error.code == _NO_OBJECT:
                     return None
                 raise
             try:
@@ -81,9 +82,14 @@ class ObjectStoragePlanBucket:
         return True
 
     def delete(self, name: str) -> None:
-        """Delete a document; it stays as an older version."""
+        """Delete a document, if it is there; it stays as an older version."""
         with self._translated(name):
-            self._clients.objects.delete_object(*self._bucket, self._folder + name)
+            try:
+                self._clients.objects.delete_object(*self._bucket, self._folder + name)
+            except oci.exceptions.ServiceError as error:
+                # A try whose reply was lost has deleted it, or somebody else has.
+                if error.code != _NO_OBJECT:
+                    raise
 
     def listed(self) -> Iterator[Listed]:
         """What is in the folder, page by page."""

@@ -39,7 +39,7 @@ class PlanBucket(Documents, Protocol):
         """Write a document; False where the name is taken."""
 
     def delete(self, name: str) -> None:
-        """Delete a document; in a bucket with versions it stays as an older one."""
+        """Delete a document, if it is there; in a bucket with versions it stays as an older one."""
 
     def listed(self) -> Iterator[Listed]:
         """What is in the folder."""
@@ -118,7 +118,8 @@ def write(
 
     def put(name: str) -> bool:
         file = published.files[name]
-        if name in replacing:
+        # Somebody else may have replaced it meanwhile, and functions read it.
+        if name in replacing and not _tried(lambda: _is_same(bucket, name, file), clock):
             _tried(lambda: bucket.delete(name), clock)
         # A try that was not answered may have written it.
         return _tried(lambda: bucket.create(name, file) or _is_same(bucket, name, file), clock)

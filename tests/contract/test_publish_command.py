@@ -117,6 +117,7 @@ def test_a_plan_is_published_in_both_clouds_and_functions_find_it(
     shown = run(*words)
     assert shown.exit_code == 0, shown.output
     assert shown.stdout.count(f"0 documents were there, {dry['documents']} written") == 2
+    assert "whether that is this one: lockstep doctor --in-cloud" in shown.stdout
     again = document(run(*words, "--json"))
     assert [(c["there"], c["written"]) for c in again["clouds"]] == [(dry["documents"], 0)] * 2
     (credential, *_) = load_plan(plan_file).credentials

@@ -262,6 +262,34 @@ def test_what_somebody_else_wrote_is_refused_named_and_replaced_by_order_only(
     assert world.versions(name) == 3
 
 
+def test_what_another_publication_has_replaced_meanwhile_is_not_deleted_again(
+    world: World, published: Published
+) -> None:
+    publish(world, published)
+    name = next(n for n in published.files if n != INDEX)
+    world.forge(name, b"{}")
+    bucket, clock = world.open(), world.clock
+    seen = state_of(bucket, published).different
+    assert seen == {name}
+    for _ in range(2):  # Both have seen the forged one.
+        write(bucket, published, seen, clock=clock, done=lambda _: None, replacing=seen)
+    assert world.versions(name) == 3
+    assert bucket.read(name, 100_000) == published.files[name]
+
+
+def test_what_is_deleted_already_is_replaced_all_the_same(world: World, published: Published) -> None:
+    """A deletion whose reply was lost is tried again."""
+    publish(world, published)
+    name = next(n for n in published.files if n != INDEX)
+    bucket = world.open()
+    for _ in range(2):
+        bucket.delete(name)
+    write(bucket, published, {name}, clock=world.clock, done=lambda _: None, replacing={name})
+    assert state_of(bucket, published) == State(
+        same=frozenset(published.files), missing=frozenset(), different=frozenset()
+    )
+
+
 def test_a_document_that_comes_in_between_is_told_and_no_index_is_written(
     world: World, published: Published
 ) -> None:
