@@ -13,7 +13,7 @@ The record says less than a person wants to know, so each rule says what it goes
 - Where schedules are on and no credential of the plan is active, the table was lost, and all of them are stale.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -101,12 +101,14 @@ class Expected:
         schedules: Whether the triggers of AWS are on.
         standby: Whether another runner rotates what AWS does not, and writes a stream of its own.
         canary: The id of the credential for which the others wait in a deployment.
+        others: The ids of the plan's other credentials, where only some are looked at.
     """
 
     credentials: Sequence[Watched]
     schedules: bool
     standby: bool
     canary: str | None = None
+    others: Collection[str] = ()
 
 
 def watch(
@@ -148,7 +150,9 @@ def watch(
             **_age(keys or {}, now),
         },
         ids={name: found for name, found in (ids | _old(keys or {}, now)).items() if found},
-        others=sorted({*table.records, *table.unreadable} - {c.id for c in expected.credentials}),
+        others=sorted(
+            {*table.records, *table.unreadable} - {c.id for c in expected.credentials} - set(expected.others)
+        ),
     )
 
 
@@ -238,7 +242,7 @@ def _standby_leads(record: LockRecord, credential: Watched, now: datetime) -> bo
 
 def _is_lost(table: Table, expected: Expected) -> bool:
     """Whether nothing in the table shows that an operator ever activated or paused a credential of the plan."""
-    ids = {c.id for c in expected.credentials}
+    ids = {c.id for c in expected.credentials} | set(expected.others)
     known = [record for key, record in table.records.items() if key in ids]
     return not (ids & table.unreadable.keys()) and not any(r.paused or _is_activated(r) for r in known)
 

@@ -45,7 +45,13 @@ def records_of(plan: Plan, clouds: Clouds, wanted: Sequence[Credential]) -> Mapp
 
 def show_summary(plan: Plan, clouds: Clouds, wanted: Sequence[Credential], *, as_json: bool) -> Exit | None:
     """Show what the lock table says of credentials, and return the exit code."""
-    expected = Expected(credentials=wanted, schedules=True, standby=plan.runners.oci is not None)
+    expected = Expected(
+        credentials=wanted,
+        schedules=True,
+        standby=plan.runners.oci is not None,
+        # Whether the table was lost is no matter of some credentials.
+        others={c.id for c in plan.credentials} - {c.id for c in wanted},
+    )
     found = watch(_table(plan, clouds), expected, now=clouds.clock.now())
     if as_json:
         print_json(document(found))

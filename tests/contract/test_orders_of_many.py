@@ -193,6 +193,13 @@ def test_a_summary_of_all_reads_the_lock_table_alone_and_names_who_needs_a_look(
     assert run("status", "--summary", "-c", "orders/app_1*").exit_code == 0
     assert run("status", "--summary", "--watch").exit_code == 2
 
+    fleet.put("orders/app_2", format={"N": "1"})
+    new = run("status", "--summary", "-c", "orders/app_2")
+    assert (new.exit_code, new.stdout) == (
+        1,
+        "1 credentials\n  1 whose plan is not the active one: orders/app_2\n",
+    )
+
 
 @pytest.mark.parametrize("command", ["status", "history", "lock show"])
 def test_who_looks_at_many_reads_the_lock_records_by_one_scan(fleet: Fleet, command: str) -> None:

@@ -130,6 +130,15 @@ def test_a_new_credential_beside_others_is_not_a_lost_table() -> None:
     assert found.ids == {"PlanNotActiveCredentials": [OTHER.id]}
 
 
+def test_whether_the_table_was_lost_is_judged_by_all_of_the_plan_where_some_are_looked_at() -> None:
+    expected = Expected(credentials=(OTHER,), schedules=True, standby=True, others={CREDENTIAL.id})
+    table = Table(records={CREDENTIAL.id: IN_STEP}, unreadable={})
+    found = watch(table, expected, now=NOW)
+    assert (found.ids, found.others) == ({"PlanNotActiveCredentials": [OTHER.id]}, [])
+    lost = watch(Table(records={}, unreadable={}), expected, now=NOW)
+    assert (lost.metrics["Credentials"], lost.metrics["StaleCredentials"]) == (1, 1)
+
+
 def test_a_record_that_cannot_be_read_is_counted_and_named() -> None:
     found = look(unreadable={CREDENTIAL.id: "NewerFormatError"})
     assert found.ids == {"UnreadableRecords": [f"{CREDENTIAL.id}: NewerFormatError"]}
