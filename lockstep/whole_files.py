@@ -25,8 +25,9 @@ def replace_file(path: Path, content: bytes, *, mode: int, uid: int = -1, gid: i
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            os.fchown(descriptor, uid, gid)
+            # In this order: who has given a file away may not change its mode any more.
             os.fchmod(descriptor, mode)
+            os.fchown(descriptor, uid, gid)
             file.write(content)
             file.flush()
             os.fsync(descriptor)

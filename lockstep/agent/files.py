@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lockstep.errors import LockstepError
+from lockstep.contents import decode_connection, decode_databases
+from lockstep.errors import LockstepError, SecretMalformedError
 from lockstep.model import SecretStr
 from lockstep.whole_files import replace_file
 
@@ -62,7 +63,11 @@ def login_of(app_user: str, connection_blob: str | None, database: str | None) -
     """
     try:
         user = json.loads(app_user)
-        where = json.loads(connection_blob or "")["databases"][database] if database else user
+        where = (
+            decode_databases(connection_blob or "", store="", secret="")[database]
+            if database
+            else decode_connection(app_user, store="", secret="")
+        )
         return Login(
             username=str(user["username"]),
             password=SecretStr(str(user["password"])),
@@ -74,7 +79,7 @@ def login_of(app_user: str, connection_blob: str | None, database: str | None) -
             generation=int(user.get("generation", 0)),
             text=SecretStr(app_user),
         )
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, SecretMalformedError):
         raise FileRefusedError(code="no-such-database" if database else "no-login") from None
 
 
@@ -94,13 +99,17 @@ def _json(login: Login) -> str:
 
 
 def _env(login: Login) -> str:
-    """Assignments that a POSIX shell and systemd's EnvironmentFile read alike."""
+    """Assignments that a POSIX shell and systemd's EnvironmentFile read alike.
+
+    A quote stands in quotes of the other kind: systemd takes a quote after a backslash for part of an unquoted value
+    (https://github.com/systemd/systemd/blob/main/src/basic/env-file.c).
+    """
     lines = [f"DB_{name.upper()}='{_of_shell(value)}'\n" for name, value in login.strings().items()]
     return "".join(lines)
 
 
 def _of_shell(value: str) -> str:
-    return value.replace("'", "'\\''")
+    return value.replace("'", "'\"'\"'")
 
 
 def _pgpass(login: Login) -> str:
@@ -111,6 +120,8 @@ def _pgpass(login: Login) -> str:
 
 def _my_cnf(login: Login) -> str:
     """https://dev.mysql.com/doc/refman/8.4/en/option-files.html: backslash escapes, and quotes keep a `#`.
+
+    A quote in the value is escaped: before they take quotes away, the clients look for a `#` outside of pairs of them.
 
     Without the protocol the clients would take the host `localhost` for a socket, and leave the port aside.
     """
@@ -127,7 +138,7 @@ def _my_cnf(login: Login) -> str:
 
 
 def _of_option(value: str) -> str:
-    return value.replace("\\", "\\\\")
+    return value.replace("\\", "\\\\").replace('"', '\\"')
 
 
 def _userlist(login: Login) -> str:
@@ -166,7 +177,9 @@ def rendered(login: Login, template: str) -> str:
         raise FileRefusedError(code=f"template-line-{line}" if line else type(error).__name__) from None
 
 
-def write(path: Path, text: SecretStr, *, mode: int, uid: int, gid: int) -> bool:
+def write(
+    path: Path, text: SecretStr, *, mode: int, uid: int, gid: int, before: SecretStr | None = None
+) -> bool:
     """Write a file if it does not have this text, mode and owner yet.
 
     Args:
@@ -175,6 +188,7 @@ def write(path: Path, text: SecretStr, *, mode: int, uid: int, gid: int) -> bool
         mode: Its permissions.
         uid: Its owner; -1 leaves it to the process.
         gid: Its group; likewise.
+        before: The text that this process wrote last: the owner and mode may be such that it cannot read the file.
 
     Returns:
         Whether it was written.
@@ -184,7 +198,7 @@ def write(path: Path, text: SecretStr, *, mode: int, uid: int, gid: int) -> bool
     """
     content = text.reveal().encode()
     try:
-        if _is_as_wanted(path, content, mode=mode, uid=uid, gid=gid):
+        if _has(path, mode=mode, uid=uid, gid=gid) and _says(path, content, is_ours=before == text):
             return False
         replace_file(path, content, mode=mode, uid=uid, gid=gid)
     except OSError as error:
@@ -192,14 +206,18 @@ def write(path: Path, text: SecretStr, *, mode: int, uid: int, gid: int) -> bool
     return True
 
 
-def _is_as_wanted(path: Path, content: bytes, *, mode: int, uid: int, gid: int) -> bool:
+def _has(path: Path, *, mode: int, uid: int, gid: int) -> bool:
     with suppress(FileNotFoundError):
         found = path.lstat()
         is_owned = uid in (-1, found.st_uid) and gid in (-1, found.st_gid)
-        return (
-            is_owned
-            and stat.S_ISREG(found.st_mode)
-            and found.st_mode & 0o7777 == mode
-            and path.read_bytes() == content
-        )
+        return is_owned and stat.S_ISREG(found.st_mode) and found.st_mode & 0o7777 == mode
     return False
+
+
+def _says(path: Path, content: bytes, *, is_ours: bool) -> bool:
+    try:
+        return path.read_bytes() == content
+    except FileNotFoundError:
+        return False
+    except PermissionError:
+        return is_ours and path.lstat().st_size == len(content)

@@ -1,10 +1,13 @@
 """The files that the agent writes: right for the programs that read them, whole at every moment."""
 
 import configparser
+import ctypes
 import errno
 import json
 import os
 import re
+import shutil
+import struct
 import subprocess
 import threading
 from dataclasses import replace
@@ -15,6 +18,7 @@ import pytest
 from lockstep.agent.files import FORMATS, FileRefusedError, Login, formatted, login_of, rendered, write
 from lockstep.model import SecretStr
 from tests.agent.harness import NEEDLE, app_user, blob
+from tests.unit.test_client_fork import in_child
 
 PASSWORD = f"{NEEDLE}-1"
 
@@ -25,6 +29,13 @@ def _login(database: str | None = None) -> Login:
 
 def _written(path: Path, text: str) -> bool:
     return write(path, SecretStr(text), mode=0o600, uid=-1, gid=-1)
+
+
+def test_an_engine_is_spelled_as_in_the_plan() -> None:
+    """Whichever database of a credential is asked for: the first one's engine is spelled as AWS does in the secret."""
+    document = json.loads(app_user(1)) | {"engine": "postgres", "port": "5432"}
+    first = login_of(json.dumps(document), blob(1), None)
+    assert (first.engine, first.port) == (_login("ledger").engine, 5432) == ("postgresql", 5432)
 
 
 def test_json_is_the_secret_itself() -> None:
@@ -40,19 +51,98 @@ def test_a_shell_reads_the_env_file(tmp_path: Path) -> None:
     assert done.stdout.split("|")[:-1] == ["app", PASSWORD, "db.example.com", "3306", "orders", "1"]
 
 
+HARD = [
+    PASSWORD,
+    "'",
+    "''",
+    "it's",
+    '"',
+    'a"#b',
+    "a'\"#b",
+    '"#"',
+    "\\",
+    "\\n",
+    "a\\",
+    '\\"#',
+    "$HOME",
+    "`id`",
+    "a b#c ",
+    ";a",
+]
+"""Passwords that a person may have given; the plan's alphabet may have each of their characters, but a space."""
+
+
+def _with(password: str) -> Login:
+    return replace(_login(), password=SecretStr(password))
+
+
+@pytest.mark.parametrize("password", HARD)
+def test_a_shell_and_systemd_read_every_password_from_the_env_file_as_it_is(
+    tmp_path: Path, password: str
+) -> None:
+    file = tmp_path / "db.env"
+    file.write_text(formatted(_with(password), "env"))
+    script = '. "$1"; printf "%s" "$DB_PASSWORD"'
+    done = subprocess.run(["/bin/sh", "-c", script, "sh", file], capture_output=True, text=True, check=True)  # noqa: S603
+    assert done.stdout == password
+    assert _read_by_systemd(file.read_text())["DB_PASSWORD"] == password
+
+
+def _read_by_systemd(text: str) -> dict[str, str]:
+    """What systemd takes from an EnvironmentFile, by the states of parse_env_file_internal in its src/basic/env-file.c.
+
+    A quote counts at the beginning of a value and right after a quoted part, but in no unquoted part.
+    """
+    found = {}
+    for line in text.splitlines():
+        key, _, rest = line.partition("=")
+        value, state, characters = "", "before", iter(rest)
+        for c in characters:
+            if state in ("'", '"'):
+                if c == state:
+                    state = "before"
+                else:
+                    value += next(characters) if (c, state) == ("\\", '"') else c
+            elif state == "before" and c in "'\"":
+                state = c
+            elif state == "unquoted" or not c.isspace():
+                state = "unquoted"
+                value += next(characters) if c == "\\" else c
+        found[key] = value
+    return found
+
+
+@pytest.mark.parametrize("password", HARD)
+def test_the_clients_of_mysql_read_every_password_from_the_option_file_as_it_is(
+    tmp_path: Path, password: str
+) -> None:
+    program = shutil.which("my_print_defaults")
+    if program is None:
+        pytest.skip(
+            "my_print_defaults is missing; it comes with the clients of MariaDB, as `make test` installs them"
+        )
+    file = tmp_path / "my.cnf"
+    file.write_text(formatted(_with(password), "my-cnf"))
+    file.chmod(0o600)
+    done = subprocess.run(  # noqa: S603 - a program of this machine
+        [program, f"--defaults-file={file}", "client"], capture_output=True, text=True, check=True
+    )
+    assert f"--password={password}" in done.stdout.splitlines()
+
+
 def test_pgpass_escapes_what_separates() -> None:
     line = formatted(_login("ledger"), "pgpass").removesuffix("\n")
     fields = [re.sub(r"\\(.)", r"\1", field) for field in re.findall(r"((?:\\.|[^:\\])*)(?::|$)", line)[:5]]
     assert fields == ["pg.example.com", "5432", "*", "app", PASSWORD]
 
 
-def test_pymysql_reads_the_option_file(tmp_path: Path) -> None:
+def test_a_parser_of_python_reads_the_option_file(tmp_path: Path) -> None:
     file = tmp_path / "my.cnf"
     file.write_text(formatted(_login(), "my-cnf"))
     options = configparser.RawConfigParser()
     options.read(file)
     assert options["client"]["user"] == '"app"'
-    assert options["client"]["password"].replace("\\\\", "\\") == f'"{PASSWORD}"'
+    assert re.sub(r"\\(.)", r"\1", options["client"]["password"]) == f'"{PASSWORD}"'
     assert options["client"]["protocol"] == '"tcp"', "or `localhost` would mean a socket"
     assert options["mysql"]["database"] == '"orders"'
 
@@ -120,6 +210,37 @@ def test_mode_and_owner_are_set_again_where_they_changed(tmp_path: Path) -> None
     file.chmod(0o644)
     assert _written(file, "a")
     assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_file_that_it_may_not_read_again_is_written_when_its_text_changes_and_only_then(
+    tmp_path: Path,
+) -> None:
+    """Of another owner, or with a mode that leaves its owner out."""
+    file = tmp_path / "secret"
+
+    def work() -> int:
+        # Without the capabilities of root, which may read everything (capset(2), version 3).
+        assert ctypes.CDLL(None).capset(struct.pack("=Ii", 0x20080522, 0), bytes(24)) == 0
+        done = []
+        for text, before in (("one", None), ("one", "one"), ("two", "one"), ("two", "two"), ("two", None)):
+            known = SecretStr(before) if before else None
+            done.append(write(file, SecretStr(text), mode=0o040, uid=-1, gid=-1, before=known))
+        return int(done != [True, False, True, False, True])
+
+    assert in_child(work) == 0
+    file.chmod(0o600)
+    assert file.read_text() == "two"
+
+
+def test_the_mode_is_set_before_the_file_is_given_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then CAP_CHOWN is all that `owner` needs: who is no owner any more could not change the mode."""
+    seen: list[str] = []
+    for name in ("fchmod", "fchown"):
+        monkeypatch.setattr(os, name, lambda *_, name=name: seen.append(name))
+    _written(tmp_path / "secret", "a")
+    assert seen == ["fchmod", "fchown"]
 
 
 def test_a_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
