@@ -8,7 +8,8 @@
     GET /metrics                             for Prometheus; without a token, and without values
     GET /lockstep/usage                      which generation was given, and is used by processes; without a token
 
-Paths, parameters, headers and status codes are those of https://github.com/aws/aws-secretsmanager-agent, version 2.
+Paths, parameters, headers and status codes are those of https://github.com/aws/aws-secretsmanager-agent, version 2. One
+differs: what is not there is a 404, where that agent passes the service's 400 on.
 Added are: 503 instead of a value that may be dead, headers that tell a value's generation and age, and the login, since
 tools that map a JSON object to keys take strings only.
 """
@@ -21,11 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from lockstep import usage
 from lockstep.agent.files import FileRefusedError, login_of
@@ -40,7 +40,6 @@ _NEAR = frozenset({usage.PATH})
 """Of these, the paths that answer no forwarded request: they tell the names of processes."""
 _PARAMETERS = frozenset({"versionId", "versionStage", "refreshNow"})
 _REFRESH = {"true": True, "1": True, "false": False, "0": False}
-_ANY = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 
 class RefusedError(Exception):
@@ -118,7 +117,7 @@ class Dialect:
         return response
 
     def _require_allowed(self, request: Request) -> None:
-        path = request.url.path
+        path = _path_of(request)
         if "X-Forwarded-For" in request.headers and path not in _OPEN - _NEAR:
             raise RefusedError(400, "Forwarded")
         is_trusted = path in _OPEN or any(self._matches(request.headers.get(h, "")) for h in TOKEN_HEADERS)
@@ -128,7 +127,7 @@ class Dialect:
             raise RefusedError(405, "Not allowed")
 
     async def _answer(self, request: Request) -> Response:
-        path = request.url.path
+        path = _path_of(request)
         if path == "/lockstep/login":
             return await self._login(dict(request.query_params))
         if path == "/ping":
@@ -147,7 +146,7 @@ class Dialect:
 
     def _query(self, request: Request) -> Query:
         parameters = dict(request.query_params)
-        path = request.url.path
+        path = _path_of(request)
         if path == "/secretsmanager/get":
             secret_id = parameters.pop("secretId", "")
             if not secret_id:
@@ -178,7 +177,7 @@ class Dialect:
             await run_in_threadpool(value.refresh_now)
         kept = value.served
         if kept is None:
-            raise _refusal(503, "ServiceUnavailable", f"No value that certainly logs in: {_state(value)}")
+            raise _unavailable(f"No value that certainly logs in: {_state(value)}")
         return value, kept
 
     def _note(self, value: Value, kept: Kept) -> None:
@@ -191,8 +190,11 @@ class Dialect:
             raise RefusedError(400, "missing parameter secretId")
         value, kept = await self._served(Query.of(secret_id, parameters))
         blob = self._values.beside(value)
+        where = blob.kept if blob else None
+        if database and blob and not where:
+            raise _unavailable(f"No addresses of databases: {_state(blob)}")
         try:
-            login = login_of(kept.value.text.reveal(), blob.value.text.reveal() if blob else None, database)
+            login = login_of(kept.value.text.reveal(), where.value.text.reveal() if where else None, database)
         except FileRefusedError:
             raise _refusal(404, "ResourceNotFoundException", "That secret has no such login.") from None
         self._note(value, kept)
@@ -210,9 +212,20 @@ class Dialect:
         )
 
 
-def app_of(dialect: Dialect) -> Starlette:
-    """The ASGI application."""
-    return Starlette(routes=[Route("/{path:path}", dialect.answer, methods=_ANY)])
+def app_of(dialect: Dialect) -> ASGIApp:
+    """The ASGI application. It has no routes: every request is the dialect's, whatever its method and path."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            response = await dialect.answer(Request(scope, receive))
+            await response(scope, receive, send)
+
+    return app
+
+
+def _path_of(request: Request) -> str:
+    """The path as it was sent, decoded. That of `request.url` goes through a parser that drops some characters."""
+    return str(request.scope["path"])
 
 
 def _body(value: Value, kept: Kept, asked: str) -> str:
@@ -244,6 +257,10 @@ def _told(value: Value, kept: Kept) -> dict[str, str]:
         "X-Lockstep-Age-Seconds": str(round(value.age_seconds)),
         "Cache-Control": "no-store",
     }
+
+
+def _unavailable(message: str) -> RefusedError:
+    return _refusal(503, "ServiceUnavailable", message)
 
 
 def _refusal(status: int, code: str, message: str) -> RefusedError:

@@ -4,6 +4,7 @@ A value may be served until its overlap has passed since a store was last seen t
 if a newer one was promoted right after that look (protocol I1).
 """
 
+import re
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from lockstep.errors import LockstepError, StoreUnreachableError
 from lockstep.model import SecretStr
 from lockstep.newest import Seen, ask
 
+_RANDOM_END = re.compile(r"-[A-Za-z0-9]{6}\Z")
 SHORTEST_PAUSE_SECONDS = 1.0
 """Between two reads that callers ask for: a loop of refused logins does not become a loop of reads."""
 
@@ -178,12 +180,14 @@ class Values:
 
     def find(self, secret_id: str) -> Value | None:
         """The value of a secret by its name or its ARN; None if it is not one of these."""
-        return self._values.get(secret_id) or self._values.get(_name_in_arn(secret_id))
+        return next(
+            (v for name in (secret_id, *_names_in_arn(secret_id)) if (v := self._values.get(name))), None
+        )
 
-    def beside(self, value: Value) -> Kept | None:
-        """What is served of the credential's other secret, which has the addresses of its databases."""
+    def beside(self, value: Value) -> Value | None:
+        """The credential's other secret, which has the addresses of its databases: they do not die with an overlap."""
         others = (v for v in self if v.secret.credential_id == value.secret.credential_id and v is not value)
-        return next((v.served for v in others), None)
+        return next(others, None)
 
     @property
     def are_served(self) -> bool:
@@ -196,11 +200,12 @@ def said(error: Exception) -> str:
     return f"{type(error).__name__}: {error}" if isinstance(error, LockstepError) else type(error).__name__
 
 
-def _name_in_arn(arn: str) -> str:
-    """The name in a secret's ARN: without the six random characters that AWS appends.
+def _names_in_arn(arn: str) -> tuple[str, ...]:
+    """The names that a secret's ARN may mean: with its end, and without the end that AWS appends to a name.
 
-    https://docs.aws.amazon.com/secretsmanager/latest/userguide/whats-in-a-secret.html
+    A caller may leave that end out, and the last part of a name with a hyphen is no such end
+    (https://docs.aws.amazon.com/secretsmanager/latest/userguide/troubleshoot.html#ARN_secretnamehyphen).
     """
     parts = arn.split(":", 6)
     is_secret = len(parts) == 7 and parts[0] == "arn" and parts[2] == "secretsmanager"  # noqa: PLR2004 - of an ARN
-    return parts[6].rpartition("-")[0] if is_secret and parts[5] == "secret" else ""
+    return (parts[6], _RANDOM_END.sub("", parts[6])) if is_secret and parts[5] == "secret" else ()

@@ -90,7 +90,7 @@ def test_ten_thousand_forwarded_requests_are_refused_and_the_next_one_is_not(age
     assert agent.get(QUERY).status == 200
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH"])
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH", "TRACE", "PROPFIND"])
 def test_only_get_is_allowed(agent: Address, method: str) -> None:
     assert agent.get(QUERY, method=method).status == 405
 
@@ -123,6 +123,10 @@ def test_a_wrong_request_is_told_what_is_wrong(agent: Address, path: str, status
         "%2e%2e/multi-cloud/app_user",
         "multi-cloud//app_user",
         "multi-cloud/app_user%00",
+        *(f"multi-cloud/app{c}_user" for c in ("%0A", "%0D", "%09", "%23", "%3F", "%5C")),
+        *(f"{c}multi-cloud/app_user" for c in ("%0A", "%20", "%01")),
+        "multi-cloud/app_user%3Fx=1",
+        "multi-cloud/app_user%23x",
         "multi-cloud/APP_USER",
         "....//....//etc/passwd",
         "a" * 4096,
@@ -132,6 +136,17 @@ def test_no_trick_in_a_path_finds_another_secret(agent: Address, secret_id: str)
     for path in (f"/v1/{secret_id}", f"/secretsmanager/get?secretId={secret_id}"):
         answer = agent.get(path)
         assert (answer.status, json.loads(answer.body)["__type"]) == (404, "ResourceNotFoundException")
+
+
+@pytest.mark.parametrize("host", ["localhost", "[::1", "a/ping?b=", "a#b", "", "\xff", "evil.example.com\t"])
+def test_no_trick_in_the_host_is_another_path(agent: Address, host: str) -> None:
+    assert agent.get(QUERY, headers={"Host": host}).status == 200
+    assert agent.get(QUERY, token=None, headers={"Host": host}).status == 403
+
+
+@pytest.mark.parametrize("path", ["/ping%0A", "/pi%09ng", "/ping%3F", "/ping%23", "/ping/", "//ping"])
+def test_what_only_looks_like_an_open_path_needs_a_token(agent: Address, path: str) -> None:
+    assert agent.get(path, token=None).status == 403
 
 
 @pytest.mark.parametrize(
@@ -211,6 +226,27 @@ def test_a_login_to_another_database_has_its_address() -> None:
         assert [found[k] for k in ("username", "host", "port", "dbname")] == [
             *("app", "pg.example.com", "5432", "ledger")
         ]
+
+
+def test_addresses_outlive_the_overlap_and_what_was_not_read_yet_is_no_404() -> None:
+    """A 404 says that there is no such thing: External Secrets may then delete what it has made of it."""
+    world, of_blob = World(), FakeStore(text=blob(1), is_up=False)
+    blob_secret = Secret(name="b", credential_id=NAME, overlap=OVERLAP, sources={"oci": of_blob})
+    values = Values([world.value.secret, blob_secret], world.clock)
+    query = f"/lockstep/login?secretId={NAME}&database=ledger"
+    with answering(values) as agent:
+        values.refresh()
+        refused = agent.get(query)
+        assert (refused.status, "never read" in refused.body) == (503, True)
+        of_blob.is_up = True
+        values.refresh()
+        of_blob.is_up, world.near.generation = False, 2
+        world.clock.seconds += 2 * OVERLAP.total_seconds()
+        values.refresh()
+        found = json.loads(agent.get(query).body)
+        assert (found["host"], found["password"]) == ("pg.example.com", f"{NEEDLE}-2")
+        assert agent.get("/v1/b").status == 503
+        assert agent.get(query.replace("ledger", "none")).status == 404
 
 
 @pytest.mark.parametrize(

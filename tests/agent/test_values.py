@@ -3,8 +3,9 @@
 import pytest
 
 from lockstep.agent.values import Reading, Secret, Values
-from tests.agent.harness import NAME, NEEDLE, OVERLAP, World
+from tests.agent.harness import NAME, NEEDLE, OVERLAP, FakeStore, World
 
+ARN = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:"
 SECONDS = OVERLAP.total_seconds()
 
 
@@ -139,9 +140,23 @@ def test_callers_that_want_a_fresh_value_share_reads(callers: int) -> None:
     assert world.near.reads == 2
 
 
+def test_an_arn_without_its_end_means_the_secret_of_that_name_and_no_other() -> None:
+    """AWS takes a partial ARN, too. Less its last word `prod-db` is `prod`, and the end of `prod-orders` has six letters."""
+    names = ("prod", "prod-db", "prod-orders", "multi-cloud/app_user")
+    secrets = [Secret(name=n, credential_id=n, overlap=OVERLAP, sources={"aws": FakeStore()}) for n in names]
+    values = Values(secrets, World().clock)
+    for name in names:
+        for arn in (f"{ARN}{name}", f"{ARN}{name}-a1B2c3"):
+            found = values.find(arn)
+            assert found, arn
+            assert found.secret.name == name
+    for wrong in ("prod-", "prod-d", "prod-db-", "prod-db-a1B2c", "prod-db-a1B2c3d", "prod-other"):
+        assert values.find(ARN + wrong) is None, wrong
+
+
 def test_a_secret_is_found_by_name_and_by_arn() -> None:
     values = World().values
-    arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:multi-cloud/app_user-a1B2c3"
+    arn = f"{ARN}multi-cloud/app_user-a1B2c3"
     assert values.find("multi-cloud/app_user")
     assert values.find(arn)
     for wrong in ("", "multi-cloud", arn.replace("app_user", "other"), "arn:aws:s3:::multi-cloud/app_user"):
