@@ -1,9 +1,59 @@
-"""The HTTP server of the agent and of the live page: it says nothing of itself, and ends when a signal tells it to."""
+"""The HTTP server of the agent and of the live page: it says nothing of itself, and ends when a signal tells it to.
 
-from collections.abc import Callable
+Connections are bounded, as those of the AWS Secrets Manager Agent are (`max_conn`): whoever reaches the port could
+otherwise take every file descriptor of the process, without a token, and no store could be read and no file written.
+"""
+
+import asyncio
+import resource
+from collections.abc import Callable, Collection
+from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
+
+MOST_CONNECTIONS = 800
+FIRST_REQUEST_SECONDS = 10.0
+"""After which a connection ends on which nothing was asked yet."""
+_TOO_MANY = (
+    b"HTTP/1.1 429 Too Many Requests\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 25\r\n"
+    b"Connection: close\r\n\r\nConnection limit exceeded"
+)
+
+
+class _Bounded(asyncio.Protocol):
+    """Put before uvicorn's protocol, whose attributes these are.
+
+    Attributes:
+        connections: All of the server.
+        cycle: The latest request; None: there was none.
+    """
+
+    connections: Collection[object]
+    cycle: object | None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._first_request = asyncio.get_running_loop().call_later(
+            FIRST_REQUEST_SECONDS, self._close_unused, transport
+        )
+        if len(self.connections) > most_connections() and isinstance(transport, asyncio.WriteTransport):
+            transport.write(_TOO_MANY)
+            transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._first_request.cancel()
+        super().connection_lost(exc)
+
+    def _close_unused(self, transport: asyncio.BaseTransport) -> None:
+        if self.cycle is None:
+            transport.close()
+
+
+def most_connections() -> int:
+    """How many connections there may be: half of the file descriptors are left for stores and files."""
+    return min(MOST_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
 
 
 def server_of(app: ASGIApp, *, graceful_seconds: int) -> tuple[uvicorn.Server, Callable[..., None]]:
@@ -13,9 +63,11 @@ def server_of(app: ASGIApp, *, graceful_seconds: int) -> tuple[uvicorn.Server, C
         app: What answers.
         graceful_seconds: For so long requests under way are waited for at the end.
     """
+    protocol: Any = type("Connection", (_Bounded, AutoHTTPProtocol), {})
     server = uvicorn.Server(
         uvicorn.Config(
             app,
+            http=protocol,
             log_config=None,
             access_log=False,
             server_header=False,

@@ -9,12 +9,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import uvicorn
-
 from lockstep.agent.compiled import Listen
 from lockstep.agent.given import Given
 from lockstep.agent.http import Dialect, app_of
 from lockstep.agent.listening import listener_of
+from lockstep.agent.server import server_of
 from lockstep.agent.values import Reading, Secret, Values
 from lockstep.errors import StoreUnreachableError
 from lockstep.model import SecretStr
@@ -134,14 +133,12 @@ def answering(values: Values, *, usage: Path = DEFAULT_DIRECTORY) -> Iterator[Ad
     """The agent's answers on a free port of loopback."""
     dialect = Dialect(values, matches=TOKEN.__eq__, given=Given(lambda: NOW), usage_directory=usage)
     listener = listener_of(Listen(host="127.0.0.1", port=0, socket=None, path_prefix="/v1/"))
-    server = uvicorn.Server(
-        uvicorn.Config(app_of(dialect), log_config=None, access_log=False, lifespan="off")
-    )
+    server, end = server_of(app_of(dialect), graceful_seconds=5)
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()
     try:
         yield Address(listener.getsockname()[1])
     finally:
-        server.should_exit = True
+        end()
         thread.join(BOUND_SECONDS)
         listener.close()
