@@ -5,8 +5,10 @@ import logging
 import resource
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from lockstep.agent import files, hooks
@@ -17,7 +19,7 @@ from lockstep.agent.listening import listener_of
 from lockstep.agent.server import server_of
 from lockstep.agent.sources import reader_of
 from lockstep.agent.token_file import TokenFile
-from lockstep.agent.values import Kept, Secret, Value, Values, said
+from lockstep.agent.values import Secret, Values, said
 from lockstep.model import SecretStr
 from lockstep.system import SystemClock, boot_seconds
 
@@ -28,6 +30,7 @@ logger = logging.getLogger("lockstep.agent")
 
 _ENDS = (signal.SIGTERM, signal.SIGINT)
 _END_SECONDS = 5.0
+_CUT_SECONDS = 1.0
 _PR_SET_DUMPABLE = 4
 
 
@@ -45,32 +48,41 @@ class Agent:
         self._settings = settings
         self._owed: set[Path] = {file.path for file in settings.files if file.command or file.signal}
         """Files whose hook has still to run. At the start it is not known whether it did."""
+        self._written: dict[Path, SecretStr] = {}
+        self._right: set[Path] = set()
+        """Files that are as they should be; hooks wait for that."""
         self._clock = clock
         self._read_at = float("-inf")
+        self._hooks_due = threading.Event()
         self._over = threading.Event()
+        self._cut = threading.Event()
 
     def refresh(self) -> bool:
         """Read every secret, write what has changed and run what follows it; whether all of it succeeded."""
-        self._read()
-        return self._keep_files() and self.values.are_served
+        self.prepare()
+        is_done = self._run_hooks()
+        return is_done and len(self._right) == len(self._settings.files) and self.values.are_served
 
     def prepare(self) -> None:
         """Read every secret and write what has changed, without hooks: they may take long."""
         self._read()
-        for file in self._settings.files:
-            self._keep(file, self._write)
+        self._write_files()
 
     @contextmanager
     def refreshing(self) -> Iterator[None]:
-        """Refresh in threads until the end of the block: one reads, so that no hook that hangs lets values grow old.
+        """Refresh in threads until the end of the block: a hook that hangs lets no value and no file grow old.
 
         It begins with the hooks that are owed.
 
-        What they do at the end is waited for, but not for long: a store or a hook may not answer.
+        What they do at the end is waited for, but not for long: a store may not answer, and a hook is then ended.
         """
         threads = [
             threading.Thread(target=work, name=f"lockstep-{name}", daemon=True)
-            for name, work in (("read", self._read_until_over), ("files", self._keep_until_over))
+            for name, work in (
+                ("read", self._read_until_over),
+                ("files", partial(self._until_over, self.values.news, self._write_files)),
+                ("hooks", partial(self._until_over, self._hooks_due, self._run_hooks)),
+            )
         ]
         self.values.news.set()
         for thread in threads:
@@ -80,8 +92,12 @@ class Agent:
         finally:
             self._over.set()
             self.values.news.set()
+            self._hooks_due.set()
+            ends_at = time.monotonic() + _END_SECONDS
             for thread in threads:
-                thread.join(_END_SECONDS)
+                thread.join(max(0.0, ends_at - time.monotonic()))
+            self._cut.set()
+            threads[-1].join(_CUT_SECONDS)
 
     def hurry(self) -> None:
         """Read within a second. For a signal handler: it takes no lock."""
@@ -102,23 +118,36 @@ class Agent:
                 self._read()
                 self.values.news.set()
 
-    def _keep_until_over(self) -> None:
+    def _until_over(self, due: threading.Event, act: Callable[[], object]) -> None:
         while True:
-            self.values.news.wait()
-            self.values.news.clear()
+            due.wait()
+            due.clear()
             if self._over.is_set():
                 return
-            self._keep_files()
+            act()
 
-    def _keep_files(self) -> bool:
-        kept = [
-            self._keep(file, self._write) and self._keep(file, self._run_hook)
-            for file in self._settings.files
-            if not self._over.is_set()
-        ]
-        return all(kept)
+    def _write_files(self) -> None:
+        for file in self._settings.files:
+            if self._over.is_set():
+                return
+            if self._succeeds(file, self._write):
+                self._right.add(file.path)
+            else:
+                self._right.discard(file.path)
+        self._hooks_due.set()
 
-    def _keep(self, file: File, act: Callable[[File], bool]) -> bool:
+    def _run_hooks(self) -> bool:
+        """Run the hooks that are owed; whether all of them succeeded."""
+        all_done = True
+        for file in self._settings.files:
+            if file.path in self._owed & self._right and not self._over.is_set():
+                self._owed.discard(file.path)  # A change from now on owes another one.
+                if not self._succeeds(file, self._run_hook):
+                    self._owed.add(file.path)
+                    all_done = False
+        return all_done
+
+    def _succeeds(self, file: File, act: Callable[[File], bool]) -> bool:
         try:
             return act(file)
         except Exception as error:  # noqa: BLE001 - a template raises anything, and must not end the other files
@@ -127,35 +156,42 @@ class Agent:
 
     def _write(self, file: File) -> bool:
         """Write a file if what it says has changed. A value that may be dead is not written."""
-        kept, blob = (self._kept(name) for name in (file.served.app_user, file.served.connection_blob))
-        if kept is None:
+        value = self.values.find(file.served.app_user)
+        kept = value.served if value else None
+        if value is None or kept is None:
             return False
+        blob = self.values.beside(value)
+        where = blob.kept if blob else None
         login = files.login_of(
-            kept.value.text.reveal(), blob.value.text.reveal() if blob else None, file.database
+            kept.value.text.reveal(), where.value.text.reveal() if where else None, file.database
         )
         text = (
             files.rendered(login, file.template.read_text(encoding="utf-8"))
             if file.template
             else files.formatted(login, file.format or "json")
         )
-        if files.write(file.path, SecretStr(text), mode=file.mode, uid=file.uid, gid=file.gid):
+        if files.write(
+            file.path,
+            SecretStr(text),
+            mode=file.mode,
+            uid=file.uid,
+            gid=file.gid,
+            before=self._written.get(file.path),
+        ):
             logger.info("file written", extra={"path": str(file.path), "generation": login.generation})
+            self._written[file.path] = SecretStr(text)
             self._owed.add(file.path)
         self.given.note(file.served.id, str(file.path), kept.value.generation)
         return True
 
     def _run_hook(self, file: File) -> bool:
-        if file.path in self._owed:
-            if file.command:
-                hooks.run_command(file.command, seconds=file.command_timeout.total_seconds())
-            if file.signal:
-                hooks.send_signal(file.signal.name, file.signal.pid_file)
-            self._owed.discard(file.path)
+        if file.command:
+            hooks.run_command(
+                file.command, seconds=file.command_timeout.total_seconds(), is_cut=self._cut.is_set
+            )
+        if file.signal:
+            hooks.send_signal(file.signal.name, file.signal.pid_file)
         return True
-
-    def _kept(self, name: str | None) -> Kept | None:
-        value: Value | None = self.values.find(name) if name else None
-        return value.served if value else None
 
 
 def serve(settings: CompiledSettings) -> int:

@@ -64,6 +64,83 @@ def test_a_hook_that_hangs_lets_no_value_grow_old(tmp_path: Path) -> None:
     assert time.monotonic() - since < 14  # It does not wait for the hook at the end, either.
 
 
+def test_a_hook_that_hangs_lets_no_file_grow_old(tmp_path: Path) -> None:
+    began, one, two = (tmp_path / name for name in ("began", "one", "two"))
+    hang = ["/bin/sh", "-c", f"touch {began}; exec sleep 120"]
+    files = [
+        {"path": str(one), "format": "json", "command": hang, "command_timeout": "2m"},
+        {"path": str(two), "format": "json"},
+    ]
+    machine = Machine(tmp_path, {"files": files})
+    with machine.running():
+        until(lambda: began.exists() or None)
+        machine.store.generation = 2
+        machine.agent.hurry()
+        until(lambda: all("-2" in file.read_text() for file in (one, two)) or None)
+
+
+def test_a_hook_that_hangs_ends_with_the_agent(tmp_path: Path) -> None:
+    child = tmp_path / "child"
+    hang = ["/bin/sh", "-c", f"echo $$ > {child}; exec sleep 120"]
+    files = [{"path": f"{tmp_path}/one", "format": "json", "command": hang, "command_timeout": "2m"}]
+    with Machine(tmp_path, {"files": files}).running():
+        pid = int(until(lambda: (child.exists() and child.read_text()) or None))
+    until(lambda: not Path(f"/proc/{pid}").exists() or None)
+
+
+def test_once_writes_every_file_before_a_hook_runs(tmp_path: Path) -> None:
+    two = tmp_path / "two"
+    looks = ["/bin/sh", "-c", f"test -s {two}"]
+    files = [
+        {"path": f"{tmp_path}/one", "format": "json", "command": looks},
+        {"path": str(two), "format": "json"},
+    ]
+    assert Machine(tmp_path, {"files": files}).agent.refresh()
+
+
+def test_a_hook_that_failed_runs_again_and_one_that_succeeded_does_not(tmp_path: Path) -> None:
+    ran, may = tmp_path / "ran", tmp_path / "may"
+    command = ["/bin/sh", "-c", f"test -e {may}; done=$?; echo x >> {ran}; exit $done"]
+    files = [{"path": f"{tmp_path}/one", "format": "json", "command": command}]
+    machine = Machine(tmp_path, {"files": files})
+
+    def has_run(times: int) -> bool | None:
+        return (ran.exists() and len(ran.read_text().splitlines()) >= times) or None
+
+    with machine.running():
+        until(lambda: has_run(1))
+        machine.agent.hurry()
+        until(lambda: has_run(2))
+        may.touch()
+        machine.agent.hurry()
+        until(lambda: has_run(3))
+        reads = machine.store.reads
+        machine.agent.hurry()
+        until(lambda: machine.store.reads > reads or None)
+        time.sleep(0.5)
+        assert len(ran.read_text().splitlines()) == 3
+        machine.store.generation = 2
+        machine.agent.hurry()
+        until(lambda: has_run(4))
+
+
+def test_a_hook_waits_for_its_file(tmp_path: Path) -> None:
+    """At the start a hook is owed, but not before there is a file that is as it should be."""
+    ran = tmp_path / "ran"
+    file = {"path": f"{tmp_path}/one", "format": "json", "command": ["/bin/sh", "-c", f"touch {ran}"]}
+    machine = Machine(tmp_path, {"files": [file]})
+    machine.store.is_up = False
+    with machine.running():
+        reads = machine.store.reads
+        machine.agent.hurry()
+        until(lambda: machine.store.reads > reads or None)
+        time.sleep(0.5)
+        assert not ran.exists()
+        machine.store.is_up = True
+        machine.agent.hurry()
+        until(lambda: ran.exists() or None)
+
+
 def test_a_hook_that_hangs_delays_no_start(tmp_path: Path) -> None:
     began = tmp_path / "began"
     file = {"path": f"{tmp_path}/one", "format": "json", "command": ["/bin/sh", "-c", f"touch {began}"]}

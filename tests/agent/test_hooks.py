@@ -31,8 +31,38 @@ def test_a_command_that_hangs_ends_with_all_that_it_has_started(tmp_path: Path) 
     with pytest.raises(HookFailedError, match=r"not done in 2 s"):
         run_command(["/bin/sh", "-c", script], seconds=2)
     assert time.monotonic() - began < 10
-    pid = int(child.read_text())
-    for _ in range(100):
+    _ends(int(child.read_text()))
+
+
+def test_a_command_is_ended_where_nobody_waits_for_it_any_more(tmp_path: Path) -> None:
+    child = tmp_path / "child"
+    script = f"sleep 60 & echo $! > {child}; wait"
+    with pytest.raises(HookFailedError, match="ended with the agent"):
+        run_command(
+            ["/bin/sh", "-c", script], seconds=60, is_cut=lambda: child.exists() and bool(child.read_text())
+        )
+    _ends(int(child.read_text()))
+
+
+def test_a_command_ends_with_a_process_that_is_ended(tmp_path: Path) -> None:
+    """As by `--once` in a job that is cancelled: SIGTERM raises SystemExit there."""
+    child = tmp_path / "child"
+    script = f"sleep 60 & echo $! > {child}; kill -USR1 $PPID; wait"
+
+    def end(*_received: object) -> None:
+        raise SystemExit(3)
+
+    before = signal.signal(signal.SIGUSR1, end)
+    try:
+        with pytest.raises(SystemExit):
+            run_command(["/bin/sh", "-c", script], seconds=60)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    _ends(int(child.read_text()))
+
+
+def _ends(pid: int) -> None:
+    for _ in range(200):
         if not _is_running(pid):
             return
         time.sleep(0.05)
