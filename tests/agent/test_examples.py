@@ -3,6 +3,8 @@
 import configparser
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -84,6 +86,28 @@ def test_compose_shares_the_loopback_and_has_no_privileges() -> None:
     assert (agent["read_only"], agent["cap_drop"], agent["user"]) == (True, ["ALL"], "65532:65532")
     assert application["network_mode"] == "service:agent"
     assert compose["volumes"]["run"]["driver_opts"]["type"] == "tmpfs"
+
+
+def test_probes_ask_the_agent_and_no_proxy(agent: Address) -> None:
+    """Container engines put the proxy of their machine into every container."""
+    [compose], [pod] = _documents("compose.yaml"), _documents("kubernetes.yaml")
+    probes = (
+        compose["services"]["agent"]["healthcheck"]["test"][1:],
+        pod["spec"]["initContainers"][0]["startupProbe"]["exec"]["command"],
+    )
+    with answering(World().values) as unread:
+        for python, option, program in probes:
+            assert (python, option) == ("/agent/bin/python", "-c")
+            for address, is_healthy in ((agent, True), (unread, False)):
+                asks = program.replace("2773", str(address.port))
+                done = subprocess.run(  # noqa: S603 - a file of ours
+                    [sys.executable, "-c", asks],
+                    env={"http_proxy": "http://127.0.0.1:9"},
+                    capture_output=True,
+                    text=True,
+                    check=False,
+                )
+                assert (done.returncode == 0) == is_healthy, done.stderr
 
 
 def test_systemd_confines_the_agent() -> None:

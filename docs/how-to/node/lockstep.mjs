@@ -17,6 +17,7 @@ export async function login(database, refreshNow = false) {
   const token = readFileSync(LOCKSTEP_TOKEN_FILE, 'utf8').trim();
   const answer = await fetch(`${LOCKSTEP_AGENT}/lockstep/login?${query}`, {
     headers: { 'X-Aws-Parameters-Secrets-Token': token },
+    signal: AbortSignal.timeout(10_000),
   });
   if (!answer.ok) throw new Error(`lockstep agent: ${answer.status} ${await answer.text()}`);
   const { username, password, host, port, dbname } = await answer.json();

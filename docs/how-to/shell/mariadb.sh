@@ -6,6 +6,7 @@
 #     - {path: /run/lockstep/my.cnf, format: my-cnf, database: orders}
 set -eu
 
-# User and password are in one file, which is read once: they belong together.
-exec mariadb --defaults-extra-file="${LOCKSTEP_MY_CNF:-/run/lockstep/my.cnf}" \
+# User and password are in one file, which is read once: they belong together. No other file counts: what ~/.my.cnf says
+# would go before an extra file.
+exec mariadb --defaults-file="${LOCKSTEP_MY_CNF:-/run/lockstep/my.cnf}" \
   --ssl-ca="${LOCKSTEP_CA:-/etc/ssl/certs/ca-certificates.crt}" --ssl-verify-server-cert "$@"

@@ -6,6 +6,9 @@
 #     - {path: /run/lockstep/pgpass, format: pgpass, database: ledger}
 set -eu
 
+# These would go before what the file says.
+unset PGPASSWORD PGSERVICE PGHOSTADDR
+
 kept=${LOCKSTEP_PGPASS:-/run/lockstep/pgpass}
 export PGSSLMODE=verify-full PGSSLROOTCERT="${LOCKSTEP_CA:-/etc/ssl/certs/ca-certificates.crt}"
 

@@ -57,6 +57,33 @@ def test_a_script_goes_on_after_a_refused_login(
     until(lambda: run(script, *query).returncode == 0 or None)
 
 
+def test_what_a_user_has_set_for_another_login_does_not_count(machine: Machine) -> None:
+    require_programs("psql", "mariadb", "curl")
+    (machine.folder / ".my.cnf").write_text("[client]\nuser=somebody\npassword=of-another\n")
+    (machine.folder / ".my.cnf").chmod(0o600)
+    set_by_user = {
+        "HOME": str(machine.folder),
+        "PGPASSWORD": "of-another",
+        "PGSERVICE": "another",
+        "PGHOSTADDR": "192.0.2.1",
+        "http_proxy": "http://127.0.0.1:9",
+    }
+    for script, arguments in (
+        ("psql.sh", ["-Atc", "SELECT session_user"]),
+        ("mariadb.sh", ["-BNe", "SELECT USER()"]),
+        ("refresh.sh", []),
+    ):
+        done = subprocess.run(  # noqa: S603 - a file of ours
+            ["/bin/sh", str(RECIPES / "shell" / script), *arguments],
+            env={**machine.environment, **set_by_user},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, ""), script
+        assert done.stdout.partition("@")[0].strip() == ("" if not arguments else machine.current.username)
+
+
 def test_a_certificate_of_another_authority_is_refused(
     machine: Machine, other_authority: Mapping[str, str]
 ) -> None:
