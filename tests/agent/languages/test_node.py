@@ -49,6 +49,7 @@ def test_an_agent_that_does_not_answer_is_waited_for_ten_seconds(tmp_path: Path)
     """Callers that wait with it have a login that goes on to work."""
     (tmp_path / "token").write_text("a-token")
     recipe = f"import {{ login }} from '{RECIPES}/node/lockstep.mjs';"
+    program = f"{recipe} await login('a').catch((e) => console.log(e.name))"
     with socket.create_server(("127.0.0.1", 0)) as silent:
         environment = {
             **os.environ,
@@ -57,12 +58,7 @@ def test_an_agent_that_does_not_answer_is_waited_for_ten_seconds(tmp_path: Path)
             "LOCKSTEP_SECRET": "a",
         }
         done = subprocess.run(  # noqa: S603 - a file of ours
-            [
-                "node",
-                "--input-type=module",
-                "-e",
-                f"{recipe} await login('a').catch((e) => console.log(e.name))",
-            ],  # noqa: S607 - wherever it is installed
+            ["node", "--input-type=module", "-e", program],  # noqa: S607 - wherever it is installed
             env=environment,
             capture_output=True,
             text=True,
