@@ -19,7 +19,7 @@ from aws_cdk import aws_stepfunctions as stepfunctions
 from aws_cdk.interfaces.aws_events import IRuleRef
 from constructs import Construct
 
-from cdk import permissions
+from cdk import statements
 from cdk.asl import seconds
 from cdk.canary import Canary
 from cdk.foundation import Foundation
@@ -70,13 +70,13 @@ class FleetMachine(Construct):
             settings=deployment.settings,
             key=foundation.key,
         )
-        statements = grants.fleet_machine(foundation.plans.bucket_arn, rotation_arn, rotation.release.aliases)
+        granted = grants.fleet_machine(foundation.plans.bucket_arn, rotation_arn, rotation.release.aliases)
         role = iam.Role(
             self,
             "Role",
             assumed_by=iam.ServicePrincipal("states.amazonaws.com"),
             description="Lockstep: role of the state machine of the fleet",
-            inline_policies={"lockstep": iam.PolicyDocument(statements=statements)},
+            inline_policies={"lockstep": iam.PolicyDocument(statements=granted)},
         )
         self.machine = stepfunctions.StateMachine(
             self,
@@ -113,7 +113,7 @@ def _wide(stack: str) -> Iterator[tuple[str, str]]:
     place = ("<AWS::Partition>", "<AWS::Region>", "<AWS::AccountId>")
     fleet = fleet_machine_name(stack)
     for machine in (state_machine_name(stack), fleet):
-        yield permissions.execution_arn(*place, machine), "Each execution has a name of its own."
+        yield statements.execution_arn(*place, machine), "Each execution has a name of its own."
     run = f"arn:{place[0]}:states:{place[1]}:{place[2]}:mapRun:{fleet}/*"
     yield run, "Each run of the map has a name of its own."
     yield "*", "The calls of log delivery and X-Ray have no resource that a policy can name."
@@ -147,7 +147,7 @@ class Schedules(Construct):
             assumed_by=iam.ServicePrincipal("events.amazonaws.com"),
             description="Lockstep: role of the schedules",
             inline_policies={
-                "lockstep": iam.PolicyDocument(statements=[permissions.start_shards(fleet_arn)])
+                "lockstep": iam.PolicyDocument(statements=[statements.start_shards(fleet_arn)])
             },
         )
         at_once, apart = concurrency(deployment.plan), every_ms(deployment.plan)
@@ -191,7 +191,7 @@ class Schedules(Construct):
         dead_letter_queue = "This is the dead-letter queue."
         acknowledge(queue, "AwsSolutions-SQS3", dead_letter_queue)
         acknowledge(queue, "Serverless-SQSRedrivePolicy", dead_letter_queue)
-        queue.add_to_resource_policy(permissions.dead_letters(queue.queue_arn, stack))
+        queue.add_to_resource_policy(statements.dead_letters(queue.queue_arn, stack))
         return queue
 
 

@@ -17,13 +17,14 @@ from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
-from cdk import in_oci, permissions
+from cdk import in_oci, statements
 from cdk.bundle import Bundle, read_bundle
 from cdk.foundation import Foundation
 from cdk.image import sources
 from cdk.log_groups import log_group
 from cdk.nag import acknowledge
 from cdk.network import Network
+from cdk.permissions import Grants
 from cdk.plan_policy import PLAN_PREFIX
 from cdk.settings import ROOT, Deployment, NotDeployableError
 from cdk.wide_resources import acknowledge_entries, acknowledge_objects, acknowledge_patterns
@@ -60,7 +61,7 @@ class Functions(Construct):
         construct_id: str,
         *,
         deployment: Deployment,
-        grants: permissions.Grants,
+        grants: Grants,
         foundation: Foundation,
     ) -> None:
         super().__init__(scope, construct_id)
@@ -76,8 +77,8 @@ class Functions(Construct):
         self.logs: dict[str, logs.ILogGroup] = {}
         bus = self._plan.events.aws if self._plan.events else None
         self.by_step = {
-            step: self._function(step, statements, foundation.key)
-            for step, statements in {
+            step: self._function(step, granted, foundation.key)
+            for step, granted in {
                 "generate": grants.generate(),
                 "apply_db": grants.apply_db(),
                 "update_secrets": grants.update_secrets(),
@@ -90,7 +91,7 @@ class Functions(Construct):
             step: function.current_version for step, function in self.by_step.items() if step not in _NO_STEPS
         }
 
-    def _function(self, step: str, statements: permissions.Statements, key: kms.IKey) -> lambda_.Function:
+    def _function(self, step: str, granted: statements.Statements, key: kms.IKey) -> lambda_.Function:
         named, zipped = function_names(self._settings.stack, step)
         name = zipped if self._settings.packaging == "zip" else named
         title = "".join(part.title() for part in step.split("_"))
@@ -109,12 +110,12 @@ class Functions(Construct):
             inline_policies={
                 "lockstep": iam.PolicyDocument(
                     statements=[
-                        *statements,
+                        *granted,
                         *in_oci.statements(self._grants, step, arn),
                         *self._grants.read_plan(),
-                        permissions.logs(log.log_group_arn),
-                        permissions.trace(),
-                        *(permissions.network(arn) if groups else []),
+                        statements.logs(log.log_group_arn),
+                        statements.trace(),
+                        *(statements.network(arn) if groups else []),
                     ]
                 )
             },
@@ -238,7 +239,7 @@ class Functions(Construct):
             )
         if step == "announce":
             place = ("<AWS::Partition>", "<AWS::Region>", "<AWS::AccountId>")
-            arn = permissions.execution_arn(*place, state_machine_name(self._settings.stack))
+            arn = statements.execution_arn(*place, state_machine_name(self._settings.stack))
             acknowledge(role, f"AwsSolutions-IAM5[Resource::{arn}]", "Each execution has a name of its own.")
         if step == "audit":
             acknowledge_entries(role, self._bucket)

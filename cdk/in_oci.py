@@ -11,7 +11,8 @@ from typing import Final
 from aws_cdk import aws_iam as iam
 
 from cdk.keys import NamedKey
-from cdk.permissions import READ, Grants, Statements, allow
+from cdk.permissions import READ, Grants
+from cdk.statements import Statements, allow
 from lockstep.compiled import ClientKey, FederationToOci
 from lockstep.federation.to_oci import TOKEN_SECONDS
 from lockstep.plan import Plan

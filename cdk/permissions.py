@@ -8,7 +8,7 @@ and the inline policies of a role 10,240). Secrets are known by their tags, audi
 lock table everything but the registry of accounts belongs to a credential.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
@@ -19,6 +19,7 @@ from cdk import lock_attributes
 from cdk.audit_policy import AUDIT_PREFIX
 from cdk.keys import NamedKey
 from cdk.plan_policy import PLAN_PREFIX, REPORT_PREFIX
+from cdk.statements import Statements, allow, arn_of_login, execution_arn, log_of_a_machine, start
 from lockstep.adoption import runner_keys
 from lockstep.compiled import StorageClass
 from lockstep.model import Admin, AdminIam, AdminSecret
@@ -26,11 +27,9 @@ from lockstep.orders import ACCOUNT_PREFIX
 from lockstep.plan import Plan
 from lockstep.plan_admins import is_plain_name
 from lockstep.plan_events import EventBusSection
-from lockstep.stack_names import fleet_machine_name, rule_name, state_machine_name
+from lockstep.stack_names import fleet_machine_name, state_machine_name
 from lockstep.store_kinds import AwsSecretsManager
 from lockstep.tags import SECRET_TAG, STACK_TAG, SecretKind
-
-Statements = list[iam.PolicyStatement]
 
 OWN = (SecretKind.APP_USER, SecretKind.CONNECTION_BLOB)
 ANY_SECRET = f"arn:{Aws.PARTITION}:secretsmanager:{Aws.REGION}:{Aws.ACCOUNT_ID}:secret:*"
@@ -133,7 +132,7 @@ class Grants:
         return [
             allow("Call", ["lambda:InvokeFunction"], [f"{arn}:*" for arn in function_arns]),
             *self._lock(lock_attributes.STATE_MACHINE, reads=False),
-            *_log_of_a_machine(),
+            *log_of_a_machine(),
         ]
 
     def fleet_machine(self, bucket_arn: str, rotation_arn: str, aliases: Iterable[str]) -> Statements:
@@ -176,7 +175,7 @@ class Grants:
                 [f"{bucket_arn}/{REPORT_PREFIX}*"],
                 account,
             ),
-            *_log_of_a_machine(),
+            *log_of_a_machine(),
         ]
 
     def oci_runner(self) -> Statements:
@@ -383,125 +382,8 @@ def _admins(plan: Plan) -> set[Admin]:
     return {server.admin for c in plan.credentials for server in c.servers}
 
 
-def execution_arn(partition: str, region: str, account: str, machine: str) -> str:
-    """Every execution of a state machine; each has a name of its own."""
-    return f"arn:{partition}:states:{region}:{account}:execution:{machine}:*"
-
-
-def start(state_machine_arn: str, aliases: Iterable[str]) -> iam.PolicyStatement:
-    """Start rotations by an alias.
-
-    Step Functions compares the ARN of the machine, and the alias as a condition
-    (https://docs.aws.amazon.com/step-functions/latest/dg/auth-version-alias.html).
-    """
-    return allow(
-        "Start",
-        ["states:StartExecution"],
-        [state_machine_arn],
-        {"ForAnyValue:StringEquals": {"states:StateMachineQualifier": list(aliases)}},
-    )
-
-
-def start_shards(fleet_machine_arn: str) -> iam.PolicyStatement:
-    """Start the state machine of the fleet."""
-    return allow("Start", ["states:StartExecution"], [fleet_machine_arn])
-
-
-def dead_letters(queue_arn: str, stack: str) -> iam.PolicyStatement:
-    """Let every rule of the stack write to the queue: a queue's policy has at most 20 statements.
-
-    See https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-policies.html.
-    """
-    rules = f"arn:{Aws.PARTITION}:events:{Aws.REGION}:{Aws.ACCOUNT_ID}:rule/{rule_name(stack, '*')}"
-    return iam.PolicyStatement(
-        sid="Rules",
-        principals=[iam.ServicePrincipal("events.amazonaws.com")],
-        actions=["sqs:SendMessage"],
-        resources=[queue_arn],
-        conditions={"ArnLike": {"aws:SourceArn": rules}},
-    )
-
-
-def logs(log_group_arn: str) -> iam.PolicyStatement:
-    """Write to the log of the function."""
-    return allow("Log", ["logs:CreateLogStream", "logs:PutLogEvents"], [log_group_arn])
-
-
-def _log_of_a_machine() -> Statements:
-    """Write the log and the traces of a state machine.
-
-    These calls have no resource to name
-    (https://docs.aws.amazon.com/step-functions/latest/dg/cw-logs.html#cloudwatch-iam-policy).
-    """
-    return [
-        allow(
-            "DeliverLogs",
-            [
-                "logs:CreateLogDelivery",
-                "logs:DeleteLogDelivery",
-                "logs:DescribeLogGroups",
-                "logs:DescribeResourcePolicies",
-                "logs:GetLogDelivery",
-                "logs:ListLogDeliveries",
-                "logs:PutResourcePolicy",
-                "logs:UpdateLogDelivery",
-            ],
-            ["*"],
-        ),
-        trace(["xray:GetSamplingRules", "xray:GetSamplingTargets"]),
-    ]
-
-
-def trace(more: Iterable[str] = ()) -> iam.PolicyStatement:
-    """Send traces; the calls of X-Ray have no resource to name."""
-    return allow("Trace", ["xray:PutTelemetryRecords", "xray:PutTraceSegments", *more], ["*"])
-
-
-def network(function_arn: str) -> Statements:
-    """Let Lambda attach a function to a VPC, and deny the same calls to the code of the function.
-
-    The calls have no resource that could be named in advance
-    (https://docs.aws.amazon.com/lambda/latest/dg/configuration-vpc.html#configuration-vpc-permissions).
-    """
-    actions = [
-        "ec2:AssignPrivateIpAddresses",
-        "ec2:CreateNetworkInterface",
-        "ec2:DeleteNetworkInterface",
-        "ec2:DescribeNetworkInterfaces",
-        "ec2:DescribeSubnets",
-        "ec2:UnassignPrivateIpAddresses",
-    ]
-    return [
-        allow("Network", actions, ["*"]),
-        iam.PolicyStatement(
-            sid="NotFromCode",
-            effect=iam.Effect.DENY,
-            actions=actions,
-            resources=["*"],
-            conditions={"ArnEquals": {"lambda:SourceFunctionArn": [function_arn, f"{function_arn}:*"]}},
-        ),
-    ]
-
-
 def _arn_of_secret(secret: str) -> str:
     """The ARN; of a name the pattern of it, since Secrets Manager appends six characters."""
     if secret.startswith("arn:"):
         return secret
     return f"{ANY_SECRET.removesuffix('*')}{secret}-??????"
-
-
-def arn_of_login(partition: str, region: str, account: str, username: str) -> str:
-    """The resource of logins by RDS IAM authentication as one account, on every server of a region."""
-    return f"arn:{partition}:rds-db:{region}:{account}:dbuser:*/{username}"
-
-
-def allow(
-    sid: str,
-    actions: Iterable[str],
-    resources: Iterable[str],
-    conditions: Mapping[str, Mapping[str, object]] | None = None,
-) -> iam.PolicyStatement:
-    """A statement that allows some actions."""
-    return iam.PolicyStatement(
-        sid=sid, actions=sorted(actions), resources=list(resources), conditions=conditions
-    )

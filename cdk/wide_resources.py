@@ -8,7 +8,8 @@ from constructs import IConstruct
 
 from cdk.audit_policy import AUDIT_PREFIX
 from cdk.nag import acknowledge
-from cdk.permissions import arn_of_login, iam_logins
+from cdk.permissions import iam_logins
+from cdk.statements import arn_of_login
 from lockstep.plan import Plan
 
 
