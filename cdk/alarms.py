@@ -12,8 +12,9 @@ from aws_cdk import aws_sns as sns
 from aws_cdk import aws_sns_subscriptions as subscriptions
 from constructs import Construct
 
+from cdk.deployment import Deployment
 from cdk.nag import acknowledge
-from cdk.settings import Deployment, NotDeployableError
+from cdk.settings import NotDeployableError
 from lockstep.stack_names import alarm_prefix
 
 Severity: TypeAlias = Literal["page", "ticket"]

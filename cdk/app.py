@@ -6,14 +6,8 @@ from aws_cdk import App
 
 from cdk import nag
 from cdk.bundle import BundleError
-from cdk.settings import (
-    Deployment,
-    NotDeployableError,
-    Settings,
-    check_complete,
-    check_names,
-    read_deployment,
-)
+from cdk.deployment import Deployment, check_complete, read_deployment
+from cdk.settings import NotDeployableError, Settings, check_names
 from cdk.stack import LockstepStack
 from lockstep.plan_file import PlanProblemsError
 

@@ -24,18 +24,11 @@ from botocore.exceptions import BotoCoreError
 
 from cdk.account import Account, Client, UnansweredError
 from cdk.bundle import BundleError
+from cdk.deployment import Deployment, check_complete, read_deployment
 from cdk.estate import Adopt
 from cdk.existing import Estate, look
 from cdk.publish import NotPublishedError, Publication
-from cdk.settings import (
-    ROOT,
-    Deployment,
-    NotDeployableError,
-    Settings,
-    check_complete,
-    check_names,
-    read_deployment,
-)
+from cdk.settings import ROOT, NotDeployableError, Settings, check_names
 from cdk.sizes import synthesise
 from lockstep.plan_file import PlanProblemsError
 from lockstep.stack_names import CANARY, plan_bucket_name

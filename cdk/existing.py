@@ -14,12 +14,12 @@ from functools import partial
 from cdk import existing_checks as checks
 from cdk.account import Account, Found, StackState, UnansweredError
 from cdk.account_buckets import audit_bucket, plan_bucket
+from cdk.deployment import Deployment
 from cdk.estate import Adopt
 from cdk.existing_federation import federation
 from cdk.existing_keys import CLIENT_KEY, MAC_KEY
 from cdk.existing_topics import topics as adopted_topics
 from cdk.in_oci import client_key_name
-from cdk.settings import Deployment
 from cdk.template import Template
 from lockstep.model import AdminSecret
 from lockstep.tags import STACK_TAG

@@ -5,9 +5,9 @@ from typing import Any
 
 from cdk import existing_keys as keys
 from cdk.account import Account, Found, UnansweredError
+from cdk.deployment import Deployment
 from cdk.estate import Adopt
 from cdk.in_oci import client_key_name
-from cdk.settings import Deployment
 from cdk.template import Template
 from lockstep.adoption import secret_kinds
 from lockstep.stack_names import oci_runner_name

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cdk.account import Account, UnansweredError
+from cdk.deployment import Deployment
 from cdk.resource_policies import listed
-from cdk.settings import Deployment
 from lockstep.plan_runners import IssuerFederation
 from lockstep.stack_names import oci_runner_name
 

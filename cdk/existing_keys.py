@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from cdk.account import Account
+from cdk.deployment import Deployment
 from cdk.existing_topics import CLOUDWATCH, alarm_context
 from cdk.resource_policies import Context, Statement, lets
-from cdk.settings import Deployment
 
 _URL_SUFFIXES = {"aws-cn": "amazonaws.com.cn"}
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cdk.account import Account, UnansweredError
+from cdk.deployment import Deployment
 from cdk.resource_policies import Context, lets
-from cdk.settings import Deployment
 
 CLOUDWATCH = "cloudwatch.amazonaws.com"
 _USES_OF_KEY = ("kms:Decrypt", "kms:GenerateDataKey")

@@ -22,13 +22,13 @@ from constructs import Construct
 from cdk import statements
 from cdk.asl import seconds
 from cdk.canary import Canary
+from cdk.deployment import Deployment
 from cdk.foundation import Foundation
 from cdk.log_groups import log_group
 from cdk.nag import acknowledge
 from cdk.orchestration import StateMachine
 from cdk.permissions import Grants
 from cdk.plan_policy import PLAN_PREFIX, REPORT_PREFIX
-from cdk.settings import Deployment
 from cdk.wide_resources import acknowledge_objects
 from lockstep.quotas.pace import concurrency, every_ms
 from lockstep.shards import Shard
@@ -146,9 +146,7 @@ class Schedules(Construct):
             "Role",
             assumed_by=iam.ServicePrincipal("events.amazonaws.com"),
             description="Lockstep: role of the schedules",
-            inline_policies={
-                "lockstep": iam.PolicyDocument(statements=[statements.start_shards(fleet_arn)])
-            },
+            inline_policies={"lockstep": iam.PolicyDocument(statements=[statements.start_shards(fleet_arn)])},
         )
         at_once, apart = concurrency(deployment.plan), every_ms(deployment.plan)
         for shard in deployment.plan.shards:

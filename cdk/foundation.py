@@ -16,11 +16,12 @@ from constructs import Construct
 
 from cdk import plan_policy
 from cdk.audit_policy import AuditPolicy
+from cdk.deployment import Deployment
 from cdk.in_oci import client_key_name
 from cdk.keys import KEPT, Made, keep_alias, named_key
 from cdk.nag import acknowledge
 from cdk.plan_policy import REPORT_PREFIX
-from cdk.settings import Deployment, Settings
+from cdk.settings import Settings
 from lockstep.adoption import secret_kinds
 from lockstep.extras import GENERATED
 from lockstep.plan import Plan

@@ -19,6 +19,7 @@ from constructs import Construct
 
 from cdk import in_oci, statements
 from cdk.bundle import Bundle, read_bundle
+from cdk.deployment import Deployment
 from cdk.foundation import Foundation
 from cdk.image import sources
 from cdk.log_groups import log_group
@@ -26,7 +27,7 @@ from cdk.nag import acknowledge
 from cdk.network import Network
 from cdk.permissions import Grants
 from cdk.plan_policy import PLAN_PREFIX
-from cdk.settings import ROOT, Deployment, NotDeployableError
+from cdk.settings import ROOT, NotDeployableError
 from cdk.wide_resources import acknowledge_entries, acknowledge_objects, acknowledge_patterns
 from lockstep.published.places import place_in_aws
 from lockstep.stack_names import function_names, state_machine_name

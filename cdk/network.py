@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 from aws_cdk import aws_ec2 as ec2
 from constructs import Construct
 
+from cdk.deployment import Deployment
 from cdk.estate import Vpc
-from cdk.settings import Deployment
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,8 +7,8 @@ from aws_cdk import Aws, CfnOutput, Duration, Stack
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_s3 as s3
 
+from cdk.deployment import Deployment
 from cdk.permissions import Grants
-from cdk.settings import Deployment
 from cdk.wide_resources import acknowledge_entries, acknowledge_patterns
 from lockstep.plan_runners import IssuerFederation
 from lockstep.stack_names import oci_runner_name

@@ -8,12 +8,12 @@ from aws_cdk import aws_kms as kms
 from aws_cdk import aws_stepfunctions as stepfunctions
 from constructs import Construct
 
+from cdk.deployment import Deployment
 from cdk.functions import Functions
 from cdk.log_groups import log_group
 from cdk.nag import acknowledge
 from cdk.permissions import Grants
 from cdk.release import Release
-from cdk.settings import Deployment
 from lockstep.stack_names import state_machine_name
 
 FUNCTION_PLACEHOLDERS = {

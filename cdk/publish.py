@@ -6,7 +6,7 @@ It is what `lockstep plan publish --cloud aws` does, for the plan and the accoun
 from dataclasses import dataclass
 
 from cdk.account import Client
-from cdk.settings import Deployment
+from cdk.deployment import Deployment
 from lockstep.aws.plan_bucket import S3PlanBucket
 from lockstep.errors import LockstepError
 from lockstep.published.places import folder_of, place_in_aws

@@ -20,7 +20,7 @@ from aws_cdk import aws_stepfunctions as stepfunctions
 from constructs import Construct
 
 from cdk.canary import Canary
-from cdk.settings import Deployment
+from cdk.deployment import Deployment
 from cdk.watch import canary_alarm
 from lockstep.stack_names import CANARY, LIVE
 

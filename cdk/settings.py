@@ -6,10 +6,7 @@ are in `lockstep.timing`, because the lease depends on them: a function has the 
 
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from datetime import timedelta
 from difflib import get_close_matches
-from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -22,26 +19,13 @@ from pydantic import (
     ValidationError,
 )
 
-from cdk.bundle import Architecture, ca_files, digests, read_bundle
-from cdk.canary import LONGEST_WAIT, Canary
+from cdk.bundle import Architecture
 from cdk.estate import Adopt, Tags, Vpc
-from cdk.in_oci import client_key_name
-from lockstep.adoption import MOST_WITH_SECRETS, secret_kinds
-from lockstep.plan import Plan
-from lockstep.plan_checks import example_values, missing_ca_files, publication_problems
-from lockstep.plan_file import load_shipped_plan
-from lockstep.published.compiling import Published, compile_plan
-from lockstep.quotas import Estate, broken, uses
-from lockstep.stack_names import DEFAULT_STACK, oci_runner_name
-from lockstep.store_kinds import AwsSecretsManager
+from lockstep.stack_names import DEFAULT_STACK
 
 ROOT = Path(__file__).resolve().parent.parent
-DEFINITION = ROOT / "statemachine.asl.json"
-FLEET_DEFINITION = ROOT / "cdk" / "fleet.asl.json"
 _ALIKE = 0.8
 """So much of a name is a setting's, if it is a misspelling of it (`difflib`)."""
-LONGEST_ALARM = timedelta(days=7)
-"""The longest period that a CloudWatch alarm can evaluate (CloudWatch quotas)."""
 
 
 class NotDeployableError(Exception):
@@ -246,184 +230,3 @@ def _problems(error: ValidationError) -> list[str]:
         for problem in error.errors(include_url=False, include_input=False)
     )
     return [f"cdk.json: {place}: {message}" for place, message in found]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Deployment:
-    """What is deployed, and how.
-
-    Attributes:
-        plan: What is rotated.
-        settings: How it is deployed.
-        definition: The text of the state machine of a rotation.
-        fleet_definition: That of the state machine of the fleet.
-    """
-
-    plan: Plan
-    settings: Settings
-    definition: str
-    fleet_definition: str
-
-    @classmethod
-    def of(cls, plan: Plan, settings: Settings) -> Self:
-        """A plan with the state machines of this build."""
-        texts = (file.read_text(encoding="utf-8") for file in (DEFINITION, FLEET_DEFINITION))
-        definition, fleet_definition = texts
-        return cls(plan=plan, settings=settings, definition=definition, fleet_definition=fleet_definition)
-
-    @cached_property
-    def published(self) -> Published:
-        """The plan as the functions read it."""
-        return compile_plan(self.plan.compiled, self.plan.shards, (ROOT / self.settings.plan).parent)
-
-    @property
-    def canary(self) -> Canary | None:
-        """What goes first. Nothing does where no schedule is on: no run would show that it works."""
-        named = self.settings.canary and self.plan.credential(self.settings.canary)
-        return Canary(named) if named and self.settings.schedules else None
-
-
-def read_deployment(settings: Settings) -> Deployment:
-    """Read the plan and the state machine.
-
-    Raises:
-        PlanProblemsError: The plan is not valid.
-        NotDeployableError: The plan is valid, but this stack cannot deploy it.
-    """
-    plan = load_shipped_plan(ROOT / settings.plan)
-    check_deployable(plan, stack=settings.stack)
-    check_canary(plan, settings.canary)
-    check_secrets(plan, settings)
-    check_oci_role(plan, settings)
-    check_quotas(plan, settings)
-    return Deployment.of(plan, settings)
-
-
-def check_quotas(plan: Plan, settings: Settings) -> None:
-    """Refuse a plan that needs more than a quota allows, unless the provider raises it on request.
-
-    Raises:
-        NotDeployableError: Names every such quota.
-    """
-    estate = Estate(
-        stack=settings.stack,
-        tags=settings.tags,
-        adopts_secret=lambda name: not settings.makes_secret(name),
-        keys=len(settings.adopt.keys),
-    )
-    if problems := [str(use) for use in broken(uses(plan, estate))]:
-        raise NotDeployableError("\n".join(problems))
-
-
-def check_secrets(plan: Plan, settings: Settings) -> None:
-    """Refuse a plan with more secrets than a stack should make.
-
-    Raises:
-        NotDeployableError: It names the setting, and the command that makes them.
-    """
-    made = [name for name in secret_kinds(plan) if settings.makes_secret(name)]
-    if len(made) > 2 * MOST_WITH_SECRETS:
-        raise NotDeployableError(
-            f"cdk.json: secrets: a stack makes the secrets of {MOST_WITH_SECRETS} credentials at most, two each, and "
-            f'this plan has {len(made)} to make; set "secrets": "provision", run `make deploy-aws` again, and then '
-            "`lockstep provision --cloud aws`, which makes those that are missing"
-        )
-
-
-def check_oci_role(plan: Plan, settings: Settings) -> None:
-    """Refuse a role of the OCI runner that the stack would not make, unless it is adopted.
-
-    Raises:
-        NotDeployableError: It names the role that the stack makes, and the setting.
-    """
-    federation = plan.runners.oci and plan.runners.oci.federation
-    if not federation or settings.adopt.oci_role:
-        return
-    before, _, found = federation.role_arn.partition(":role/")
-    own = oci_runner_name(settings.stack)
-    if found != own:
-        raise NotDeployableError(
-            f"runners.oci.federation.role_arn: the stack makes the role {own}, and the plan names {found}; name "
-            f'{before}:role/{own}, or to use a role that exists, add "oci_role": true to adopt in cdk.json'
-        )
-
-
-def check_complete(deployment: Deployment) -> None:
-    """Refuse a plan with values of the example, or whose CA files are not on this machine or not in the bundle.
-
-    Raises:
-        BundleError: Packaging is zip, and there is no bundle.
-        NotDeployableError: Names everything to change.
-    """
-    plan, settings = deployment.plan, deployment.settings
-    found = (
-        example_values(plan),
-        missing_ca_files(plan),
-        publication_problems(plan, (ROOT / settings.plan).parent),
-    )
-    if problems := [problem for some in found for problem in some]:
-        raise NotDeployableError("\n".join(problems))
-    folder = ROOT / settings.bundle
-    if settings.packaging != "zip":
-        return
-    bundle, shipped = read_bundle(folder), digests(ca_files(ROOT / settings.plan, plan))
-    if bundle.ca_files != shipped or (plan.compiled.vault and not bundle.oci):
-        raise NotDeployableError(
-            f"the bundle in {settings.bundle} has not the CA files, or not the SDK of OCI, that {settings.plan} needs; "
-            f"run `make build PLAN={settings.plan}`"
-        )
-    if settings.tracing_endpoint and not bundle.tracing:
-        raise NotDeployableError(
-            f"the bundle in {settings.bundle} cannot send traces to tracing_endpoint; run `make build "
-            f"PLAN={settings.plan} BUILD_ARGS=--tracing`"
-        )
-
-
-def check_canary(plan: Plan, canary: str | None) -> None:
-    """Refuse a canary that the plan does not have, or for which no deployment can wait.
-
-    Raises:
-        NotDeployableError: It says what to change.
-    """
-    if canary is None:
-        return
-    credential = plan.credential(canary)
-    if credential is None:
-        raise NotDeployableError(f"cdk.json: canary: the plan has no credential {canary}")
-    if Canary(credential).wait > LONGEST_WAIT:
-        raise NotDeployableError(
-            f"cdk.json: canary: a deployment cannot wait for {canary}, whose interval is too long; name one with an "
-            "interval of a day or less"
-        )
-
-
-def check_deployable(plan: Plan, *, stack: str = DEFAULT_STACK) -> None:
-    """Refuse a plan that this stack cannot deploy.
-
-    Raises:
-        NotDeployableError: Names the first thing to change.
-    """
-    regions = {plan.lock.region, plan.audit.aws.region} | {
-        s.region for s in plan.stores if isinstance(s, AwsSecretsManager)
-    }
-    if len(regions) > 1:
-        raise NotDeployableError(
-            f"lock, store and audit must be in one region; the plan has {', '.join(sorted(regions))}"
-        )
-    if plan.audit.aws.mac_key == f"alias/{stack}":
-        raise NotDeployableError(
-            f"audit.aws.mac_key: {plan.audit.aws.mac_key} is the alias of the key that encrypts; name another, "
-            f"such as alias/{stack}-audit"
-        )
-    if (client_key := client_key_name(plan)) in (plan.audit.aws.mac_key, f"alias/{stack}"):
-        raise NotDeployableError(
-            f"runners.aws.federation.client.kms_key: {client_key} is another key's; name one that only signs for the "
-            f"application, such as alias/{stack}-oci-client"
-        )
-    if plan.audit.aws.retention % timedelta(days=1):
-        raise NotDeployableError("audit.aws.retention: must be whole days")
-    for credential in plan.credentials:
-        if 2 * credential.schedule.interval > LONGEST_ALARM:
-            raise NotDeployableError(
-                f"credentials.{credential.id}.interval: must be half a week at most, or no alarm sees that it is stale"
-            )

@@ -18,7 +18,8 @@ from aws_cdk import App
 
 from cdk.app import add_stack
 from cdk.bundle import BundleError
-from cdk.settings import ROOT, Deployment, NotDeployableError, Settings
+from cdk.deployment import Deployment
+from cdk.settings import ROOT, NotDeployableError, Settings
 from cdk.template import Statement, Template
 from lockstep.adoption import MOST_WITH_SECRETS
 from lockstep.plan import Plan

@@ -6,6 +6,7 @@ from constructs import Construct
 
 from cdk import in_oci
 from cdk.announce import Announce
+from cdk.deployment import Deployment
 from cdk.fleet import FleetMachine, Schedules
 from cdk.foundation import Foundation
 from cdk.functions import Functions
@@ -13,7 +14,6 @@ from cdk.monitoring import Monitoring
 from cdk.oci_runner import add_oci_runner
 from cdk.orchestration import StateMachine
 from cdk.permissions import Grants
-from cdk.settings import Deployment
 from cdk.watch import Watch
 from lockstep import __version__
 from lockstep.formats import FORMAT

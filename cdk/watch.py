@@ -16,8 +16,9 @@ from constructs import Construct
 
 from cdk.alarms import Rule
 from cdk.canary import Canary
+from cdk.deployment import LONGEST_ALARM
 from cdk.nag import acknowledge
-from cdk.settings import LONGEST_ALARM, Settings
+from cdk.settings import Settings
 from lockstep.plan import Plan
 from lockstep.runner_keys import KEY_AGE
 from lockstep.stack_names import canary_alarm_name

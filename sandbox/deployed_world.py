@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cdk.bundle import Bundle, build
+from cdk.deployment import Deployment
 from cdk.publish import Publication
-from cdk.settings import Deployment, Settings
+from cdk.settings import Settings
 from lockstep.adoption import wanted
 from lockstep.aws.secret_tags import tag
 from lockstep.identity import OCI_ENDPOINT_VARIABLE

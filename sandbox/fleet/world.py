@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from cdk.bundle import build
+from cdk.deployment import Deployment
 from cdk.publish import Publication
-from cdk.settings import Deployment, Settings
+from cdk.settings import Settings
 from lockstep.adoption import wanted
 from lockstep.aws.secret_tags import tag
 from lockstep.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE

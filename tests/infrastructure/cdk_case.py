@@ -11,7 +11,8 @@ from typing import Any
 from aws_cdk import App
 
 from cdk.app import make_app
-from cdk.settings import ROOT, Settings, read_deployment
+from cdk.deployment import read_deployment
+from cdk.settings import ROOT, Settings
 from sandbox.aws.policies import Statement, as_list
 
 PLAN = Path("tests/infrastructure/plan/lockstep.yaml")

@@ -15,8 +15,9 @@ from botocore.exceptions import ClientError
 from cdk import plan_policy
 from cdk.account import Account
 from cdk.account_buckets import audit_policy
+from cdk.deployment import Deployment, read_deployment
 from cdk.existing import Estate, look
-from cdk.settings import Deployment, Settings, read_deployment
+from cdk.settings import Settings
 from cdk.sizes import synthesise
 from cdk.template import Template
 from sandbox.aws import AwsSandbox

@@ -15,8 +15,9 @@ from aws_cdk import App
 
 from cdk.app import make_app
 from cdk.bundle import Bundle, build, read_bundle
+from cdk.deployment import Deployment, read_deployment
 from cdk.publish import Publication
-from cdk.settings import ROOT, Deployment, Settings, read_deployment
+from cdk.settings import ROOT, Settings
 from lockstep.model import ROTATOR, Login, SecretStr, Strategy
 from lockstep.plan import Plan
 from lockstep.plan_file import load_plan

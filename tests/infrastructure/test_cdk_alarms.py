@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from cdk.bundle import ROOT
+from cdk.deployment import DEFINITION, FLEET_DEFINITION
 from cdk.estate import Adopt, Topics
-from cdk.settings import DEFINITION, FLEET_DEFINITION, NotDeployableError, Settings
+from cdk.settings import NotDeployableError, Settings
 from cdk.sizes import synthesise
 from lockstep.model import LockRecord
 from lockstep.plan_file import load_plan

@@ -9,10 +9,11 @@ import pytest
 from cdk import app as cdk_app
 from cdk.bundle import build
 from cdk.deploy import arguments, main, settings_of, unpublishable
+from cdk.deployment import read_deployment
 from cdk.estate import Adopt
 from cdk.existing import Estate
 from cdk.publish import NotPublishedError, Publication
-from cdk.settings import ROOT, NotDeployableError, Settings, read_deployment
+from cdk.settings import ROOT, NotDeployableError, Settings
 from lockstep.plan_file import load_plan
 from sandbox.aws import AwsSandbox
 from sandbox.aws.resources import create_lock_table

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from cdk.bundle import build
+from cdk.deployment import check_secrets
 from cdk.estate import Adopt
-from cdk.settings import ROOT, NotDeployableError, Settings, check_secrets
+from cdk.settings import ROOT, NotDeployableError, Settings
 from lockstep.plan_file import load_plan
 from lockstep.quotas.scaling import scaled
 from sandbox.aws.policies import Statement, as_list

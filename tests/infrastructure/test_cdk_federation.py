@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from cdk.deployment import check_deployable, check_oci_role
 from cdk.estate import Adopt
-from cdk.settings import ROOT, NotDeployableError, Settings, check_deployable, check_oci_role
+from cdk.settings import ROOT, NotDeployableError, Settings
 from cdk.sizes import synthesise
 from cdk.template import Statement, Template
 from lockstep.plan import Plan

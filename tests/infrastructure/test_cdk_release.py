@@ -10,7 +10,8 @@ import pytest
 
 from cdk.bundle import build
 from cdk.canary import LONGEST_WAIT, Canary
-from cdk.settings import ROOT, NotDeployableError, Settings, check_canary, read_deployment
+from cdk.deployment import check_canary, read_deployment
+from cdk.settings import ROOT, NotDeployableError, Settings
 from cdk.sizes import synthesise
 from lockstep.plan_file import load_plan
 from lockstep.quotas.scaling import scaled

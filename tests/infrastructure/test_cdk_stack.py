@@ -11,13 +11,8 @@ from cfnlint import api as cfnlint  # type: ignore[import-untyped]  # it ships n
 from cfnlint.core import get_rules  # type: ignore[import-untyped]  # likewise
 
 from cdk.bundle import ROOT
-from cdk.settings import (
-    FLEET_DEFINITION,
-    NotDeployableError,
-    Settings,
-    check_deployable,
-    read_deployment,
-)
+from cdk.settings import NotDeployableError, Settings
+from cdk.deployment import FLEET_DEFINITION, check_deployable, read_deployment
 from lockstep.contents import decode_app_user
 from lockstep.fleet import FleetInput
 from lockstep.plan_file import load_plan

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from cdk.account import Account, UnansweredError
-from cdk.settings import NotDeployableError, Settings, check_deployable
+from cdk.deployment import check_deployable
+from cdk.settings import NotDeployableError, Settings
 from lockstep.plan_file import load_plan
 from sandbox.aws import AwsSandbox
 from tests.infrastructure.cdk_case import PLAN

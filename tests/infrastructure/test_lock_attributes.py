@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cdk.settings import DEFINITION
+from cdk.deployment import DEFINITION
 from lockstep.aws.clients import AwsKeys, aws_client
 from lockstep.aws.dynamodb_lock import DynamoDbLock
 from lockstep.model import ChainHead, Claim, ClaimKind, Lease, LockRecord, Release, Schedule, SecretStr
