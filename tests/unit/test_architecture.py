@@ -20,7 +20,7 @@ RULES = [
 # The rest of the library is the core.
 NOT_CORE = {
     *("aws", "oci", "databases", "cli", "agent", "client", "doctor", "federation", "serve"),
-    *("__main__.py", "clouds.py", "identity.py", "system.py", "wiring.py"),
+    *("__main__.py", "cloud_clients.py", "clouds.py", "identity.py", "system.py", "wiring.py"),
 }
 CORE = [
     *(
@@ -35,6 +35,7 @@ ADAPTERS = {
     "lockstep.aws",
     "lockstep.oci",
     "lockstep.databases",
+    "lockstep.cloud_clients",
     "lockstep.clouds",
     "lockstep.wiring",
     "lockstep.system",
