@@ -7,9 +7,8 @@ key through Secrets Manager, and a user of the lock table its key through Dynamo
 
 Credentials of a session count with their session token, and until they expire.
 
-It knows the services and operations that Lockstep's functions and state machine call, and refuses a known role that
-calls another. A condition on a key that it does not know is an error. The sandbox's plain HTTP on loopback counts as
-TLS.
+A known role is refused a call that `sandbox.aws.actions` does not know. A condition on a key that the guard does not
+know is an error. The sandbox's plain HTTP on loopback counts as TLS.
 """
 
 import io
@@ -17,27 +16,20 @@ import json
 import re
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
 from xml.sax.saxutils import escape
 
-from moto.dynamodb.models import dynamodb_backends
 from moto.iam.models import iam_backends
-from moto.kms.models import kms_backends
-from moto.s3.models import FakeKey, s3_backends
-from moto.secretsmanager.models import secretsmanager_backends
 from moto.sts.models import sts_backends
 from werkzeug.wrappers import Request, Response
 
 from sandbox.aws import query, resource_policies
-from sandbox.aws.item_access import item_context
+from sandbox.aws.actions import INVOKE, Actions
 from sandbox.aws.policies import Call, Statement, UnknownConditionError, Verdict, as_list, decide
-from sandbox.aws.s3_actions import s3_calls
 from sandbox.aws.sessions import Session, Standing, refuse
-from sandbox.aws.sts_actions import sts_calls
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -45,9 +37,6 @@ if TYPE_CHECKING:
     from sandbox.aws.patching import Foreign
 
 _CREDENTIAL = re.compile(r"Credential=([^/]+)/[^/]+/[^/]+/([^/]+)/")
-_PREFIXES = {"AWSStepFunctions": "states"}
-"""Of actions, where that is not the service in the header of the request."""
-_INVOKE = re.compile(r"/2015-03-31/functions/(?P<function>.+)/invocations")
 _KEYS = (
     "aws:PrincipalArn",
     "aws:ResourceAccount",
@@ -75,7 +64,6 @@ _KEYS = (
 )
 _IN_POLICIES = {"DynamoDB_20120810": "dynamodb", "TrentService": "kms"}
 """How policies name a service, by how requests name it."""
-_WITHOUT_KEY = {"DescribeTable", "Scan"}
 
 
 @dataclass(frozen=True)
@@ -179,11 +167,12 @@ class Guard:
         context = {"aws:PrincipalArn": (str(self._role(caller.role).arn),)}
         if caller.function_arn:
             context["lambda:SourceFunctionArn"] = (caller.function_arn,)
-        for bare in self._calls(request, body):
+        actions = Actions(self.region, self.account_id)
+        for bare in actions.calls(request, body):
             call = replace(bare, context={**bare.context, **context})
             if not self._record(caller, call).allowed:
                 return _refusal(request, caller.role, call)
-        to_be_told = [replace(call, context={**call.context, **context}) for call in self._absence(request)]
+        to_be_told = [replace(call, context={**call.context, **context}) for call in actions.absence(request)]
         return next(
             (
                 _refusal(request, caller.role, c)
@@ -229,19 +218,6 @@ class Guard:
             return None
         return _refusal(Request(environ), "administrator", Call(action=action, resource="*"))
 
-    def _absence(self, request: Request) -> Iterator[Call]:
-        """What a caller needs to be told that an object is missing, which is else denied.
-
-        It must be allowed to list the bucket, and a read of an object names no prefix
-        (https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html).
-        """
-        bucket, _, key = request.path.lstrip("/").partition("/")
-        found: Foreign = s3_backends[self.account_id]["aws"].buckets.get(bucket)
-        is_read = request.method in {"GET", "HEAD"} and "X-Amz-Target" not in request.headers
-        if is_read and found and key and not isinstance(found.keys.get(unquote(key)), FakeKey):
-            always = {"aws:ResourceAccount": (self.account_id,), "aws:SecureTransport": ("true",)}
-            yield Call(action="s3:ListBucket", resource=f"arn:aws:s3:::{bucket}", context=always)
-
     def statements(self, role: str) -> list[Statement]:
         """The statements of a role's inline and managed policies, as deployed."""
         found = self._role(role)
@@ -273,148 +249,6 @@ class Guard:
             raise UnknownConditionError(", ".join(sorted(unknown)))
         return statements
 
-    def _calls(self, request: Request, body: bytes) -> Iterator[Call]:
-        target = request.headers.get("X-Amz-Target", "")
-        service, _, operation = target.rpartition(".")
-        if invoked := _INVOKE.fullmatch(request.path):
-            yield self._invocation(unquote(invoked["function"]), request.args.get("Qualifier"))
-        elif service == "secretsmanager":
-            yield from self._secret_calls(operation, json.loads(body))
-        elif service.startswith("DynamoDB"):
-            yield from self._table_calls(operation, json.loads(body))
-        elif service == "TrentService":
-            yield from self._key_calls(operation, json.loads(body))
-        elif service == "AWSEvents":
-            yield from self._event_calls(operation, json.loads(body))
-        elif service == "AWSStepFunctions":
-            yield _states_call(operation, json.loads(body))
-        elif form := query.read(request.environ):
-            yield from sts_calls(form) if form.service == "sts" else [_form_call(form)]
-        elif target:
-            yield Call(action=f"{_PREFIXES.get(service, service)}:{operation}", resource="*")
-        else:
-            always = {
-                "aws:ResourceAccount": (self.account_id,),
-                "aws:SecureTransport": ("true",),
-                "s3:TlsVersion": ("1.3",),
-            }
-            yield from s3_calls(request, body, always)
-
-    def _invocation(self, function: str, qualifier: str | None) -> Call:
-        arn = function if function.startswith("arn:") else f"{self._arn('lambda')}:function:{function}"
-        # IAM compares the ARN with its version or alias
-        # (https://docs.aws.amazon.com/lambda/latest/dg/lambda-api-permissions-ref.html).
-        return Call(action="lambda:InvokeFunction", resource=f"{arn}:{qualifier}" if qualifier else arn)
-
-    def _secret_calls(self, operation: str, asked: Mapping[str, Any]) -> Iterator[Call]:
-        if "SecretId" not in asked:
-            yield from self._calls_without_secret(operation, asked)
-            return
-        secrets = secretsmanager_backends[self.account_id][self.region].secrets
-        name = asked["SecretId"]
-        secret: Foreign = secrets.get(name)
-        # A secret that is missing has no tags, so a policy by tag denies even to say that it is missing.
-        arn = secret.arn if secret else f"{self._arn('secretsmanager')}:secret:{name}-zzzzzz"
-        tags = (secret.tags or []) if secret else []
-        yield Call(
-            action=f"secretsmanager:{operation}",
-            resource=arn,
-            context={f"aws:ResourceTag/{tag['Key']}": (tag["Value"],) for tag in tags},
-        )
-        uses = {"GetSecretValue": ["Decrypt"], "PutSecretValue": ["Decrypt", "GenerateDataKey"]}
-        if secret is None or not secret.kms_key_id:
-            return
-        for use in uses.get(operation, []):
-            yield self._use_of_key(use, secret.kms_key_id, "secretsmanager", {"SecretARN": arn})
-
-    def _calls_without_secret(self, operation: str, asked: Mapping[str, Any]) -> Iterator[Call]:
-        """A list, or a secret that is to be made: tags and key have rights of their own.
-
-        https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_CreateSecret.html
-        """
-        if operation != "CreateSecret":
-            yield Call(action=f"secretsmanager:{operation}", resource="*")
-            return
-        arn = f"{self._arn('secretsmanager')}:secret:{asked['Name']}-zzzzzz"
-        yield Call(action="secretsmanager:CreateSecret", resource=arn)
-        if asked.get("Tags"):
-            yield Call(action="secretsmanager:TagResource", resource=arn)
-        if key := asked.get("KmsKeyId"):
-            for use in ("Decrypt", "GenerateDataKey"):
-                yield self._use_of_key(use, key, "secretsmanager", {"SecretARN": arn})
-
-    def _table_calls(self, operation: str, asked: Mapping[str, Any]) -> Iterator[Call]:
-        name = asked["TableName"].rpartition("/")[2]
-        table = dynamodb_backends[self.account_id][self.region].get_table(name)
-        item = asked.get("Key") or {
-            k: v for k, v in asked.get("Item", {}).items() if k == table.hash_key_attr
-        }
-        keys = tuple(str(value) for typed in item.values() for value in typed.values())
-        if not keys and operation not in _WITHOUT_KEY:
-            raise NotImplementedError(f"dynamodb:{operation}: its keys are not read here")
-        yield Call(
-            action=f"dynamodb:{operation}",
-            resource=f"{self._arn('dynamodb')}:table/{name}",
-            context={**({"dynamodb:LeadingKeys": keys} if keys else {}), **item_context(operation, asked)},
-        )
-        if key := (table.sse_specification or {}).get("KMSMasterKeyId"):
-            yield self._use_of_key("Decrypt", key, "dynamodb", {"aws:dynamodb:tableName": name})
-
-    def _event_calls(self, operation: str, asked: Mapping[str, Any]) -> Iterator[Call]:
-        """PutEvents is compared for each bus that its entries name; other operations are not known here."""
-        for bus in sorted({entry.get("EventBusName", "default") for entry in asked.get("Entries", [{}])}):
-            arn = bus if bus.startswith("arn:") else f"{self._arn('events')}:event-bus/{bus}"
-            yield Call(action=f"events:{operation}", resource=arn)
-
-    def _use_of_key(self, use: str, key: str, service: str, encryption_context: Mapping[str, str]) -> Call:
-        context = {f"kms:EncryptionContext:{name}": (value,) for name, value in encryption_context.items()}
-        context["kms:ViaService"] = (f"{service}.{self.region}.amazonaws.com",)
-        return self._on_key(f"kms:{use}", key, context)
-
-    def _key_calls(self, operation: str, asked: Mapping[str, Any]) -> Iterator[Call]:
-        """A call of KMS. That a key is missing, KMS itself says."""
-        if "KeyId" not in asked:
-            yield Call(action=f"kms:{operation}", resource="*")
-            return
-        backend = kms_backends[self.account_id][self.region]
-        name = backend.get_alias_name(asked["KeyId"])
-        key = backend.get_key_id_from_alias(name) if name.startswith("alias/") else name
-        if key is None or backend.get_key_id(key) not in backend.keys:
-            return
-        names = {name for name in ("MacAlgorithm", "MessageType", "SigningAlgorithm") if name in asked}
-        context = {f"kms:{name}": (str(asked[name]),) for name in names}
-        if ":alias/" in (alias := f":{asked['KeyId']}"):
-            context["kms:RequestAlias"] = (f"alias/{alias.partition(':alias/')[2]}",)
-        yield self._on_key(f"kms:{operation}", asked["KeyId"], context)
-
-    def _on_key(self, action: str, key_id: str, context: Mapping[str, tuple[str, ...]]) -> Call:
-        backend = kms_backends[self.account_id][self.region]
-        key = backend.keys[backend.any_id_to_key_id(key_id)]
-        aliases = {"kms:ResourceAliases": tuple(key.aliases)} if key.aliases else {}
-        return Call(action=action, resource=key.arn, context={**context, **aliases})
-
-    def _arn(self, service: str) -> str:
-        return f"arn:aws:{service}:{self.region}:{self.account_id}"
-
-
-def _form_call(asked: query.QueryRequest) -> Call:
-    return Call(action=f"{asked.service}:{asked.action}", resource="*")
-
-
-def _states_call(operation: str, asked: Mapping[str, Any]) -> Call:
-    """A call of Step Functions. One by a version or an alias is compared with the machine's ARN and a condition.
-
-    (https://docs.aws.amazon.com/step-functions/latest/dg/auth-version-alias.html)
-    """
-    arn = next(
-        (asked[name] for name in ("stateMachineArn", "executionArn", "mapRunArn") if name in asked), "*"
-    )
-    if "stateMachineArn" not in asked:
-        return Call(action=f"states:{operation}", resource=arn)
-    parts = arn.split(":")
-    context = {"states:StateMachineQualifier": tuple(parts[7:])} if parts[7:] else {}
-    return Call(action=f"states:{operation}", resource=":".join(parts[:7]), context=context)
-
 
 def _document(policy: "Foreign") -> str:
     """The default version of a managed policy."""
@@ -429,7 +263,7 @@ def _statements(policy: Any) -> list[Statement]:  # noqa: ANN401 - moto keeps te
 
 def _refusal(request: Request, role: str, call: Call) -> Response:
     text = f"{role} is not authorized to perform: {call.action} on resource: {call.resource}"
-    if "X-Amz-Target" in request.headers or _INVOKE.fullmatch(request.path):
+    if "X-Amz-Target" in request.headers or INVOKE.fullmatch(request.path):
         return Response(
             json.dumps({"__type": "AccessDeniedException", "message": text, "Message": text}),
             status=400,
