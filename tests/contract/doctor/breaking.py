@@ -2,9 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from lockstep.doctor.findings import Outcome
 from tests.contract.doctor.world import World
+
+Act = Callable[[World], object]
+"""Breaks something."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +23,12 @@ class Break:
     """
 
     check: str
-    act: Callable[[World], object]
+    act: Act
     says: str
     command: str
     outcome: Outcome = Outcome.FAILED
+
+
+def call(service: str, operation: str, **arguments: Any) -> Act:  # noqa: ANN401 - of boto3
+    """Makes a call."""
+    return lambda world: getattr(world.aws.client(service), operation)(**arguments)

@@ -1,36 +1,20 @@
-"""What can be wrong in AWS."""
+"""What can be wrong in AWS: the account, the lock table, the secrets, the audit log, and the rights to look."""
 
-import json
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 from moto.secretsmanager.models import secretsmanager_backends
 
 from lockstep.doctor.findings import Outcome
-from lockstep.formats import FORMAT
-from lockstep.stack_names import (
-    DEFAULT_STACK,
-    FORMAT_OUTPUT,
-    LIVE,
-    SECRETS_OUTPUT,
-    announce_rule_name,
-    fleet_machine_name,
-    rule_name,
-)
+from lockstep.stack_names import SECRETS_OUTPUT
 from sandbox import plans
-from sandbox.plans import AUDIT_BUCKET, EVENT_BUS, LOCK_TABLE, OCI_KEY_SECRET
-from tests.contract.doctor.breaking import Break
+from sandbox.plans import AUDIT_BUCKET, LOCK_TABLE, OCI_KEY_SECRET
+from tests.contract.doctor.breaking import Act, Break, call
+from tests.contract.doctor.breaks_of_stack import outputs
 from tests.contract.doctor.world import CREDENTIAL, World
 
 ADMIN = plans.admin_secret("orders")
 BLOB = f"{CREDENTIAL}-connection_blob"
-Act = Callable[[World], object]
-
-
-def call(service: str, operation: str, **arguments: Any) -> Act:  # noqa: ANN401 - of boto3
-    """Makes a call."""
-    return lambda world: getattr(world.aws.client(service), operation)(**arguments)
 
 
 def _other_account(world: World) -> None:
@@ -150,89 +134,9 @@ def _denied(action: str) -> Act:
     return lambda world: world.aws.sandbox.guard.denied.add(action)
 
 
-def _stuck(world: World) -> None:
-    world.aws.set_stack_status("UPDATE_ROLLBACK_FAILED")
-
-
-def _outputs(**changes: str | None) -> Act:
-    def act(world: World) -> None:
-        template = json.loads(json.dumps(world.aws.template))
-        for name, value in changes.items():
-            template["Outputs"][name] = {"Value": value}
-            if value is None:
-                del template["Outputs"][name]
-        # An update must change a resource too.
-        template["Resources"]["Page"]["Properties"]["DisplayName"] = "page"
-        world.aws.client("cloudformation").update_stack(
-            StackName=DEFAULT_STACK, TemplateBody=json.dumps(template)
-        )
-
-    return act
-
-
 def _missing_in_a_fleet(world: World) -> None:
-    _outputs(**{SECRETS_OUTPUT: "provision"})(world)
+    outputs(**{SECRETS_OUTPUT: "provision"})(world)
     world.aws.client("secretsmanager").delete_secret(SecretId=BLOB, ForceDeleteWithoutRecovery=True)
-
-
-def _no_alias(world: World) -> None:
-    world.aws.client("stepfunctions").delete_state_machine_alias(stateMachineAliasArn=world.aws.live)
-
-
-def _no_log(world: World) -> None:
-    world.aws.client("stepfunctions").update_state_machine(
-        stateMachineArn=world.aws.machine, loggingConfiguration={"level": "OFF", "destinations": []}
-    )
-
-
-def _other_target(world: World) -> None:
-    other = world.aws.fleet.replace(fleet_machine_name(DEFAULT_STACK), "other")
-    world.aws.target("1h-00", other, {"shard": "1h-00", "plan": world.aws.place.digest})
-
-
-def _other_plan(world: World) -> None:
-    world.aws.target("1h-00", world.aws.fleet, {"shard": "1h-00", "plan": "d2" * 32})
-
-
-def _other_shard(world: World) -> None:
-    world.aws.target("1h-00", world.aws.fleet, {"shard": "20m-00", "plan": world.aws.place.digest})
-
-
-def _no_rule(world: World) -> None:
-    rule = rule_name(DEFAULT_STACK, "20m-00")
-    world.aws.client("events").remove_targets(Rule=rule, Ids=["start"])
-    world.aws.client("events").delete_rule(Name=rule)
-
-
-def _no_fleet(world: World) -> None:
-    world.aws.client("stepfunctions").delete_state_machine(stateMachineArn=world.aws.fleet)
-
-
-def _unpublished(world: World) -> None:
-    world.aws.client("s3").delete_object(Bucket=world.aws.place.bucket, Key=world.aws.index)
-
-
-def _no_announcing_rule(world: World) -> None:
-    rule = announce_rule_name(DEFAULT_STACK)
-    world.aws.client("events").remove_targets(Rule=rule, Ids=["announce"])
-    world.aws.client("events").delete_rule(Name=rule)
-
-
-def _no_alarms(world: World) -> None:
-    names = [f"{DEFAULT_STACK}-{name}" for name in ("Page", "Ticket", "Canary")]
-    world.aws.client("cloudwatch").delete_alarms(AlarmNames=names)
-
-
-def _unsubscribe(world: World) -> None:
-    sns = world.aws.client("sns")
-    for subscription in sns.list_subscriptions()["Subscriptions"]:
-        sns.unsubscribe(SubscriptionArn=subscription["SubscriptionArn"])
-
-
-def _unconfirmed(world: World) -> None:
-    _unsubscribe(world)
-    for topic in world.aws.topics:
-        world.aws.client("sns").subscribe(TopicArn=topic, Protocol="email", Endpoint="oncall@example.com")
 
 
 BREAKS_OF_AWS: tuple[Break, ...] = (
@@ -461,122 +365,5 @@ BREAKS_OF_AWS: tuple[Break, ...] = (
         says="AwsActionDeniedError",
         command="docs/iam.md",
         outcome=Outcome.NOT_ASKED,
-    ),
-    Break(
-        check="aws.stack",
-        act=call("cloudformation", "delete_stack", StackName=DEFAULT_STACK),
-        says="not deployed",
-        command="make deploy-aws",
-    ),
-    Break(check="aws.stack", act=_stuck, says="UPDATE_ROLLBACK_FAILED", command="describe-stack-events"),
-    Break(
-        check="aws.build",
-        act=_outputs(**{FORMAT_OUTPUT: str(FORMAT + 1)}),
-        says=f"writes format {FORMAT + 1}",
-        command="pip install",
-    ),
-    Break(
-        check="aws.build",
-        act=_outputs(**{FORMAT_OUTPUT: None}),
-        says="older than this command",
-        command="make deploy-aws",
-        outcome=Outcome.WARNING,
-    ),
-    Break(check="aws.state-machine", act=_no_alias, says=f"no alias {LIVE}", command="make deploy-aws"),
-    Break(
-        check="aws.state-machine-log",
-        act=_no_log,
-        says="no log",
-        command="make deploy-aws",
-        outcome=Outcome.WARNING,
-    ),
-    Break(
-        check="aws.functions",
-        act=call("lambda", "delete_function", FunctionName=f"{DEFAULT_STACK}-audit"),
-        says="not there",
-        command="make deploy-aws",
-    ),
-    Break(
-        check="aws.schedules",
-        act=lambda world: world.aws.rule("20m-00", "cron(0/20 * * * ? *)", "DISABLED"),
-        says="is off",
-        command='"schedules": true',
-    ),
-    Break(
-        check="aws.schedules",
-        act=lambda world: world.aws.rule("1h-00", "rate(1 hour)"),
-        says="rate(1 hour), and the plan's interval is cron(0 * * * ? *)",
-        command="make deploy-aws",
-    ),
-    Break(check="aws.schedules", act=_no_rule, says="no rule lockstep-", command="make deploy-aws"),
-    Break(check="aws.schedules", act=_other_target, says="does not start", command="make deploy-aws"),
-    Break(
-        check="aws.schedules", act=_other_plan, says="names another published plan", command="make deploy-aws"
-    ),
-    Break(check="aws.schedules", act=_other_shard, says="starts another shard", command="make deploy-aws"),
-    Break(check="aws.fleet", act=_no_fleet, says="is not there", command="make deploy-aws"),
-    Break(
-        check="aws.published-plan",
-        act=_unpublished,
-        says="it is not there",
-        command="lockstep plan publish --cloud aws",
-    ),
-    Break(check="aws.alarms", act=_no_alarms, says="no alarm", command="make deploy-aws"),
-    Break(
-        check="aws.alarms",
-        act=call("cloudwatch", "disable_alarm_actions", AlarmNames=[f"{DEFAULT_STACK}-Page"]),
-        says="switched off",
-        command="enable-alarm-actions --alarm-names lockstep-Page",
-    ),
-    Break(
-        check="aws.alarms",
-        act=lambda world: world.aws.alarm(f"{DEFAULT_STACK}-Ticket"),
-        says="no action",
-        command="make deploy-aws",
-    ),
-    Break(
-        check="aws.alarms",
-        act=call(
-            "cloudwatch",
-            "set_alarm_state",
-            AlarmName=f"{DEFAULT_STACK}-Page",
-            StateValue="ALARM",
-            StateReason="a test",
-        ),
-        says="it is on",
-        command="describe-alarms --alarm-names lockstep-Page",
-        outcome=Outcome.WARNING,
-    ),
-    Break(
-        check="aws.events",
-        act=call("events", "delete_event_bus", Name=EVENT_BUS),
-        says="no such bus",
-        command=f"create-event-bus --name {EVENT_BUS}",
-    ),
-    Break(check="aws.events", act=_no_announcing_rule, says="no such rule", command="make deploy-aws"),
-    Break(
-        check="aws.events",
-        act=call("events", "disable_rule", Name=announce_rule_name(DEFAULT_STACK)),
-        says="is off",
-        command="enable-rule --name lockstep.announce",
-    ),
-    Break(
-        check="aws.events",
-        act=call("events", "remove_targets", Rule=announce_rule_name(DEFAULT_STACK), Ids=["announce"]),
-        says="calls no function",
-        command="make deploy-aws",
-    ),
-    Break(
-        check="aws.events",
-        act=call("lambda", "delete_function", FunctionName=f"{DEFAULT_STACK}-announce"),
-        says="the rule of events calls it, and it is not there",
-        command="make deploy-aws",
-    ),
-    Break(check="aws.alarm-subscribers", act=_unsubscribe, says="nobody", command="aws sns subscribe"),
-    Break(
-        check="aws.alarm-subscribers",
-        act=_unconfirmed,
-        says="none of 1 subscriptions was confirmed",
-        command="aws sns subscribe",
     ),
 )

@@ -10,7 +10,7 @@ from lockstep.federation.issuer import CONFIGURATION, KEYS
 from sandbox.oci.keys import Key
 from sandbox.oci.wire import Reply
 from sandbox.plans import OCI_KEY_SECRET
-from tests.contract.doctor.breaking import Break
+from tests.contract.doctor.breaking import Act, Break
 from tests.contract.doctor.federated_world import (
     BUCKET,
     CLIENT_KEY,
@@ -22,7 +22,6 @@ from tests.contract.doctor.federated_world import (
 )
 from tests.contract.doctor.world import World
 
-Act = Callable[[World], object]
 READER = {"oci_key_secret": OCI_KEY_SECRET, "oci_reader_key_secret": "lockstep/oci-reader"}
 _NO_KEY = {"version": "ocid1.keyversion.oc1.eu.none", "endpoint": ENDPOINT}
 

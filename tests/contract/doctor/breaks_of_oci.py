@@ -1,6 +1,5 @@
 """What can be wrong in OCI."""
 
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,13 +9,12 @@ from lockstep.doctor.findings import Outcome
 from sandbox import plans
 from sandbox.oci.resources import create_secret
 from sandbox.plans import AUDIT_BUCKET
-from tests.contract.doctor.breaking import Break
+from tests.contract.doctor.breaking import Act, Break
 from tests.contract.doctor.oci_world import RUNNER, TOPIC, schedule
 from tests.contract.doctor.world import World
 
 SLOT = "multi-cloud.app_user.0"
 AWS_KEY = plans.AWS_KEY_SECRET.replace("/", ".")
-Act = Callable[[World], object]
 
 
 def _secret(world: World, name: str) -> Any:  # noqa: ANN401 - of the SDK
