@@ -10,7 +10,8 @@ from lockstep.doctor.findings import Outcome
 from lockstep.doctor.probes.servers import EVERY_CHECK, VERIFY_HOSTS
 from lockstep.model import Engine
 from tests.contract.database_harness import SQL_WORLDS, SqlHarness
-from tests.contract.doctor.breaks_of_databases import BREAKAGES, Breakage
+from tests.contract.doctor.breakage import Breakage
+from tests.contract.doctor.breaks_of_databases import BREAKAGES
 from tests.contract.doctor.database_world import DoctorWorld, Seen
 from tests.contract.rotation_driver import Life
 from tests.contract.test_database_lockout import NeverRandom, limited
