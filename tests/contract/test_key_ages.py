@@ -24,7 +24,7 @@ from sandbox.aws.server import AwsSandbox
 from sandbox.estate import environment
 from sandbox.oci import OciSandbox, write_config_file
 from sandbox.oci.clock import SandboxClock
-from tests.contract.test_calls_of_commands import put_in_oci
+from sandbox.oci.resources import create_secret
 
 USER = "lockstep-oci-runner"
 DAY = timedelta(days=1)
@@ -75,7 +75,7 @@ class Keys:
 def _keys(tmp_path: Path) -> Iterator[Keys]:
     with AwsSandbox() as aws, OciSandbox(SandboxClock.ticking()) as oci:
         aws.client("secretsmanager").create_secret(Name=plans.OCI_KEY_SECRET, SecretString="{}")
-        put_in_oci(oci, RUNNER_KEY, "{}")
+        create_secret(oci, RUNNER_KEY, b"{}", compartment=oci.own_compartment_id)
         aws.client("iam").create_user(UserName=USER)
         create_lock_table(aws.client("dynamodb"), plans.LOCK_TABLE)
         variables = {
