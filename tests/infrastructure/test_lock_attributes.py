@@ -15,7 +15,7 @@ from lockstep.model import ChainHead, Claim, ClaimKind, Lease, LockRecord, Relea
 from lockstep.standby import bounds
 from sandbox.aws.item_access import item_context
 from sandbox.aws.policies import Call
-from tests.infrastructure.test_cdk_policies import LOCK, ROLES, THIS, allowed, world
+from tests.infrastructure.policy_case import LOCK, ROLES, THIS, allowed, world
 from tests.support.memory import EPOCH
 
 SCHEDULE = Schedule(
