@@ -16,11 +16,12 @@ from lockstep.errors import AdminCredentialRejectedError, InvalidPlanError, TlsV
 from lockstep.identity import Cloud, Identity
 from lockstep.loading import later, load
 from lockstep.model import AdminCredential, AdminIam, AdminSecret, Credential, DatabaseServer, Login
-from lockstep.ports import AuditLog, Clock, Database, Lock, Signer, VersionedSecret
+from lockstep.ports import AuditLog, Clock, Database, Lock, Signer
 from lockstep.scope import BeforeSend, always
 from lockstep.stores import CredentialStore, Stores
 from lockstep.timeouts import Timeouts
 from lockstep.version_names import VersionNames
+from lockstep.versioned_secret import VersionedSecret
 from lockstep.workers import SideBySide, at_the_same_time
 
 if TYPE_CHECKING:

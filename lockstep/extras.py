@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, NoReturn
 
 from lockstep.model import MASK
-from lockstep.ports import SecretVersion
+from lockstep.versioned_secret import SecretVersion
 
 PLACEHOLDER, GENERATED = "placeholder", "generated"
 _MARKERS = frozenset({PLACEHOLDER, GENERATED})

@@ -37,26 +37,27 @@ from lockstep.errors import (
 from lockstep.extras import NO_EXTRAS, carried, object_in
 from lockstep.model import ChainHead, Credential, CredentialValue, Login, SecretStr
 from lockstep.orders import Operator, Orders, accounts_of, record
-from lockstep.ports import Clock, Database, SecretVersion
+from lockstep.ports import Clock, Database
 from lockstep.stores import POLL_SECONDS, READ_SIDE_TIMEOUT_SECONDS
+from lockstep.versioned_secret import SecretVersion
 
 LEASE = timedelta(minutes=10)
 """How long the lock is held at most."""
 
 
 class EditableSecret(Protocol):
-    """A versioned secret as a person edits it. Errors: as `lockstep.ports.VersionedSecret`."""
+    """A versioned secret as a person edits it. Errors: as `lockstep.versioned_secret.VersionedSecret`."""
 
     @property
     def max_bytes(self) -> int:
-        """As `lockstep.ports.VersionedSecret`."""
+        """As `lockstep.versioned_secret.VersionedSecret`."""
 
     @property
     def only_strings(self) -> bool:
-        """As `lockstep.ports.VersionedSecret`."""
+        """As `lockstep.versioned_secret.VersionedSecret`."""
 
     def served(self) -> Sequence[SecretVersion]:
-        """As `lockstep.ports.VersionedSecret`."""
+        """As `lockstep.versioned_secret.VersionedSecret`."""
 
     def serves(self, matches: Callable[[str], bool]) -> bool:
         """Whether every place from which applications read the secret holds a text that matches, by the read side."""

@@ -11,15 +11,15 @@ from datetime import datetime
 from typing import Protocol
 
 from lockstep.model import Credential
-from lockstep.ports import VersionName
 from lockstep.version_names import VersionNames
+from lockstep.versioned_secret import VersionName
 from lockstep.workers import SideBySide, one_after_the_other
 
 
 class NamedSecret(Protocol):
     """A versioned secret as the list of its versions shows it. Reads no content.
 
-    Errors of every method: as `lockstep.ports.VersionedSecret`.
+    Errors of every method: as `lockstep.versioned_secret.VersionedSecret`.
     """
 
     def named(self) -> VersionName:

@@ -20,7 +20,7 @@ from lockstep.errors import (
 )
 from lockstep.extras import NO_EXTRAS, Extras, carried, extras_in, serving
 from lockstep.model import CredentialValue, Login
-from lockstep.ports import Observed, SecretVersion, Staged, VersionedSecret
+from lockstep.versioned_secret import Observed, SecretVersion, Staged, VersionedSecret
 
 
 class OneSecret:

@@ -1,7 +1,8 @@
 """The rules of a credential's stores, the same for every secrets manager (protocol V1, V2, V5, V6, V8, V9, V22).
 
 `CredentialStore` keeps one credential in the two secrets of one store, `app_user` and `connection_blob`. `Stores` is
-the collection of a credential's stores, in the plan's order. Adapters implement `lockstep.ports.VersionedSecret` only.
+the collection of a credential's stores, in the plan's order. Adapters implement only `VersionedSecret` of
+`lockstep.versioned_secret`.
 
 What does not depend on each other is asked at the same time: both secrets, all stores. Staging and promotion have two
 parts, a look and a write, so that a caller can look while it does something else.
@@ -15,8 +16,9 @@ from lockstep.errors import InvalidRequestError, ReadSideLaggingError, StagedVal
 from lockstep.extras import Extras, serving
 from lockstep.model import Credential, CredentialValue, Login, SecretStr, StoredValue, StoreVersions
 from lockstep.one_secret import OneSecret, committed
-from lockstep.ports import Clock, Observed, Pending, SecretVersion, Staged, StillOurs, Store, VersionedSecret
+from lockstep.ports import Clock, Pending, StillOurs, Store
 from lockstep.version_names import VersionNames
+from lockstep.versioned_secret import Observed, SecretVersion, Staged, VersionedSecret
 from lockstep.workers import SideBySide, one_after_the_other, together
 
 READ_SIDE_TIMEOUT_SECONDS = 20.0

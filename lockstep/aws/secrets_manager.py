@@ -37,8 +37,8 @@ from lockstep.errors import (
     StoreRejectedError,
 )
 from lockstep.extras import MAX_TEXT_BYTES, moment
-from lockstep.ports import Observed, SecretVersion, Staged, VersionName
 from lockstep.version_names import VersionNames
+from lockstep.versioned_secret import Observed, SecretVersion, Staged, VersionName
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient

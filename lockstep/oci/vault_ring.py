@@ -42,7 +42,8 @@ from lockstep.oci import ring
 from lockstep.oci.ring import Slot, Slots, Version
 from lockstep.oci.ring_slots import RingSlots
 from lockstep.oci.vault import Content, Vault
-from lockstep.ports import Clock, Observed, SecretVersion, Staged, VersionName
+from lockstep.ports import Clock
+from lockstep.versioned_secret import Observed, SecretVersion, Staged, VersionName
 from lockstep.store_kinds.oci_budget import DELETION_LEAD, MAX_BYTES
 from lockstep.version_names import VersionNames
 from lockstep.workers import SideBySide, one_after_the_other, together

@@ -16,9 +16,9 @@ from lockstep.aws.kms import KmsSigner
 from lockstep.aws.s3_audit import S3AuditLog
 from lockstep.aws.secrets_manager import SecretsManagerSecret
 from lockstep.model import SecretStr
-from lockstep.ports import VersionedSecret
 from lockstep.stores import CredentialStore
 from lockstep.version_names import VersionNames
+from lockstep.versioned_secret import VersionedSecret
 from sandbox.aws.resources import create_audit_bucket, create_lock_table, create_mac_key, create_secret
 from sandbox.aws.server import AwsSandbox
 from tests.contract.harness import (

@@ -10,7 +10,7 @@ from lockstep.errors import (
     LockTableUnreachableError,
     StoreUnreachableError,
 )
-from lockstep.ports import VersionedSecret
+from lockstep.versioned_secret import VersionedSecret
 from tests.contract.harness import (
     AuditLogHarness,
     Disturbance,

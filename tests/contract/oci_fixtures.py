@@ -17,12 +17,13 @@ from lockstep.oci.object_storage_audit import ObjectStorageAuditLog
 from lockstep.oci.vault import Vault
 from lockstep.oci.vault_ring import VaultRing
 from lockstep.oci.vault_signer import VaultSigner
-from lockstep.ports import Clock, VersionedSecret
+from lockstep.ports import Clock
 from lockstep.store_kinds import oci_names
 from lockstep.stores import CredentialStore
 from lockstep.system import SystemClock
 from lockstep.timeouts import CloudTimeouts
 from lockstep.version_names import VersionNames
+from lockstep.versioned_secret import VersionedSecret
 from lockstep.workers import SideBySide, one_after_the_other
 from sandbox.oci import OciSandbox
 from tests.contract.harness import (

@@ -12,7 +12,7 @@ from lockstep.errors import (
     SecretNotFoundError,
     StoreRejectedError,
 )
-from lockstep.ports import VersionedSecret
+from lockstep.versioned_secret import VersionedSecret
 from tests.contract.aws_fixtures import aws_store
 from tests.contract.harness import PLACEHOLDER_TEXT, StoreHarness
 from tests.contract.memory_fixtures import memory_store

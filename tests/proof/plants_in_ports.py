@@ -25,7 +25,7 @@ from lockstep.model import (
     StoreVersions,
 )
 from lockstep.one_secret import OneSecret
-from lockstep.ports import Observed
+from lockstep.versioned_secret import Observed
 from tests.proof import model_world
 from tests.proof.model_ports import ModelDatabase, ModelStore
 from tests.proof.patching import Foreign, patched

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from lockstep.errors import LostCompareAndSetError, StoreRejectedError
-from lockstep.ports import Observed, SecretVersion, Staged
+from lockstep.versioned_secret import Observed, SecretVersion, Staged
 from tests.support.memory_store import MemorySecret, Versions, generation_of, version_of
 
 

@@ -11,9 +11,9 @@ from lockstep.contents import decode_app_user
 from lockstep.errors import LostCompareAndSetError, SecretNotFoundError, StoreRejectedError
 from lockstep.extras import MAX_TEXT_BYTES
 from lockstep.model import Credential, CredentialValue, Login, StoredValue, StoreVersions
-from lockstep.ports import Observed, SecretVersion, Staged, VersionName
 from lockstep.stores import CredentialStore
 from lockstep.version_names import VersionNames
+from lockstep.versioned_secret import Observed, SecretVersion, Staged, VersionName
 from lockstep.workers import SideBySide
 from tests.support.faults import Faults
 

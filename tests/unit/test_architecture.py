@@ -15,7 +15,10 @@ SHIPPED = ("lockstep", "functions", "oci_fn", "cdk")
 STEPS = sorted(ROOT.glob("functions/*/step.py"))
 RULES = [
     ROOT / "lockstep" / f"{name}.py"
-    for name in ("decide", "model", "errors", "messages", "ports", "replication", "stores", "version_names")
+    for name in (
+        *("decide", "model", "errors", "messages", "ports", "replication", "stores"),
+        *("version_names", "versioned_secret"),
+    )
 ]
 # The rest of the library is the core.
 NOT_CORE = {

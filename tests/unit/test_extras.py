@@ -20,7 +20,7 @@ from lockstep.contents import (
 from lockstep.errors import SecretTooLargeError
 from lockstep.extras import NO_EXTRAS, Extras, carried, extras_in
 from lockstep.model import MASK, CredentialValue, Engine, Login, SecretStr
-from lockstep.ports import SecretVersion
+from lockstep.versioned_secret import SecretVersion
 from tests.support.memory import make_plan
 
 CREDENTIAL = make_plan().credentials[0]

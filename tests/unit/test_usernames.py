@@ -12,8 +12,8 @@ from lockstep.errors import (
     UnknownUsernameError,
 )
 from lockstep.model import CredentialValue, Login, SecretStr
-from lockstep.ports import Observed
 from lockstep.usernames import LOOK_BACK, next_username, staged_usernames
+from lockstep.versioned_secret import Observed
 from tests.contract.oci_fixtures import VaultRingHarness
 from tests.support.fence import fence_held
 from tests.unit.ring_world import emulated_ring, slot_generations, value
