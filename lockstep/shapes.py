@@ -111,15 +111,6 @@ class Message:
         """
         return value if isinstance(value, cls) else cls(**_object(value))
 
-    @classmethod
-    def model_validate_json(cls, text: str | bytes) -> Self:
-        """The same, from a text.
-
-        Raises:
-            ShapeError: It is none.
-        """
-        return cls.model_validate(parse(text))
-
     def model_copy(self, *, update: Mapping[str, Any]) -> Self:
         """The same message with other values of some fields."""
         return type(self)(**{**vars(self), **update})
@@ -127,10 +118,6 @@ class Message:
     def model_dump(self, *, exclude: Collection[str] = ()) -> dict[str, Any]:
         """It as a value of JSON, without some fields."""
         return {name: write(value) for name, value in vars(self).items() if name not in exclude}
-
-    def model_dump_json(self) -> str:
-        """It as a text."""
-        return json.dumps(self.model_dump(), separators=(",", ":"), ensure_ascii=False)
 
     def __eq__(self, other: object) -> bool:
         return type(other) is type(self) and vars(other) == vars(self)

@@ -30,7 +30,7 @@ WITNESS = {"oci": Witnessed(seq=4, hash="d" * 64, at=1)}
 
 def chained() -> list[Sealed]:
     """A chain of three entries."""
-    request = RotatedRun.model_validate_json(json.dumps(EVENTS["audit"][0]))
+    request = RotatedRun.model_validate(EVENTS["audit"][0])
     chain: list[Sealed] = []
     for n in range(3):
         run = request.model_copy(

@@ -11,8 +11,8 @@ from cfnlint import api as cfnlint  # type: ignore[import-untyped]  # it ships n
 from cfnlint.core import get_rules  # type: ignore[import-untyped]  # likewise
 
 from cdk.bundle import ROOT
-from cdk.settings import NotDeployableError, Settings
 from cdk.deployment import FLEET_DEFINITION, check_deployable, read_deployment
+from cdk.settings import NotDeployableError, Settings
 from lockstep.contents import decode_app_user
 from lockstep.fleet import FleetInput
 from lockstep.plan_file import load_plan
@@ -261,7 +261,7 @@ def test_each_shard_has_its_rule(aws: Synthesised) -> None:
         assert transformer["InputPathsMap"] == {"time": "$.time"}
         # EventBridge puts the text in quotation marks.
         given = transformer["InputTemplate"].replace("<time>", '"2026-11-27T17:40:00Z"')
-        started = FleetInput.model_validate_json(given)
+        started = FleetInput.model_validate(json.loads(given))
         assert (started.shard, started.plan, started.trigger) == (shard, digest, "schedule")
         assert target["DeadLetterConfig"]["Arn"]
         assert target["RetryPolicy"]["MaximumRetryAttempts"] > 0

@@ -257,7 +257,7 @@ def test_the_clock_of_a_function_is_compared_with_this_one(off: float, outcome: 
         Context(plan=PLAN, clouds=clouds),
         "aws/audit",
         "lockstep-audit",
-        reply.model_dump_json().encode(),
+        json.dumps(reply.model_dump()).encode(),
         NOON,
     )
     (clock,) = (f for f in found if f.check == in_cloud.CLOCK)
@@ -297,7 +297,7 @@ def test_another_plan_is_deployed_by_what_takes_it_along(where: str) -> None:
     """The plan is published, so the image of the function in OCI stays; without one the function would go."""
     reply = Reply(findings=(), plans={PLAN.credentials[0].id: "another"}, at=NOON)
     context = Context(plan=PLAN, clouds=operator(PLAN))
-    found, _ = in_cloud._read(context, where, "it", reply.model_dump_json().encode(), NOON)
+    found, _ = in_cloud._read(context, where, "it", json.dumps(reply.model_dump()).encode(), NOON)
     (plan,) = (f for f in found if f.check == in_cloud.PLAN)
     assert plan.command is not None
     assert "docker push" not in plan.command

@@ -46,7 +46,7 @@ def of_run(name: str, **more: object) -> Event:
     """The event of a run; `name` is its outcome."""
     (sample,) = (e for e in EVENTS["audit"] if isinstance(e, dict) and e["outcome"] == name)
     kind: type[RotatedRun | FailedRun] = RotatedRun if name == "rotated" else FailedRun
-    request = kind.model_validate_json(json.dumps({**sample, **more}))
+    request = kind.model_validate({**sample, **more})
     mark = Mark(fingerprint="0123456789abcdef", key="arn:of/key") if name == "rotated" else NO_MARK
     return event_of(request, usernames=("app_a", "app_b"), mark=mark, now=EPOCH)
 

@@ -141,7 +141,7 @@ def test_a_message_is_frozen_and_equal_to_one_with_the_same_fields() -> None:
         one.at = NOON  # type: ignore[misc]  # what is refused
     with pytest.raises(AttributeError, match="frozen"):
         del one.at
-    assert one == copy.deepcopy(one) == One.model_validate_json(one.model_dump_json())
+    assert one == copy.deepcopy(one) == One.model_validate(parse(json.dumps(one.model_dump())))
     assert hash(one) == hash(One(at=NOON))
     assert one != One(at=NOON + timedelta(1))
     assert repr(one) == f"One(kind='one', at={NOON!r})"
