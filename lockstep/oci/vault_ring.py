@@ -32,7 +32,6 @@ from lockstep.compiled import VaultStore
 from lockstep.errors import (
     LockstepError,
     LostCompareAndSetError,
-    ReadSideLaggingError,
     SecretMalformedError,
     StoreQuotaExceededError,
     StoreRejectedError,
@@ -40,16 +39,15 @@ from lockstep.errors import (
 from lockstep.extras import serving
 from lockstep.oci import ring
 from lockstep.oci.ring import Slot, Slots, Version
+from lockstep.oci.ring_contents import RingContents, place_of, version_id
 from lockstep.oci.ring_slots import RingSlots
-from lockstep.oci.vault import Content, Vault
+from lockstep.oci.vault import Vault
 from lockstep.ports import Clock
-from lockstep.versioned_secret import Observed, SecretVersion, Staged, VersionName
 from lockstep.store_kinds.oci_budget import DELETION_LEAD, MAX_BYTES
 from lockstep.version_names import VersionNames
+from lockstep.versioned_secret import Observed, SecretVersion, Staged, VersionName
 from lockstep.workers import SideBySide, one_after_the_other, together
 
-READ_BACK_TIMEOUT_SECONDS = 10.0
-POLL_SECONDS = 0.5
 PRUNED_AT_ONCE = 5
 """Per slot. A rotation supersedes one version, so a few rotations remove what an outage left over."""
 
@@ -105,6 +103,7 @@ class VaultRing:
         self._slots = RingSlots(
             vault, names, count=slots, readers=readers or slots, side_by_side=side_by_side
         )
+        self._contents = RingContents(vault, names, self._slots, clock)
         self._clock = clock
         self._side_by_side = side_by_side
         # Seen by the last look before a promotion. Pruning can use it, since Vault deletes only superseded versions.
@@ -117,10 +116,7 @@ class VaultRing:
 
     def served(self) -> list[SecretVersion]:
         """The current version of each slot, in the order of the ring: what a reader of any one slot may read (V18)."""
-        return list(self._slots.again(lambda: self._slots.each_alive(self._current)))
-
-    def _current(self, slot: int, secret_id: str) -> SecretVersion:
-        return self._version(slot, self._vault.current(self._slots.names[slot], secret_id))
+        return list(self._slots.again(lambda: self._slots.each_alive(self._contents.current)))
 
     def named(self) -> VersionName:
         """The current version of the slot with the highest generation, by its name.
@@ -132,7 +128,7 @@ class VaultRing:
         slot = ring.serving(self._seen)
         if slot.current is None:
             raise SecretMalformedError(store=self._vault.store, secret=self._slots.names[slot.index])
-        return VersionName(id=_version_id(slot.index, slot.current.number), generation=slot.generation)
+        return VersionName(id=version_id(slot.index, slot.current.number), generation=slot.generation)
 
     def made_at(self, generation: int) -> datetime | None:
         """When the version of a generation was made."""
@@ -141,12 +137,11 @@ class VaultRing:
 
     def read_version(self, version: str) -> SecretVersion | None:
         """A version by slot and version number; None if there is no such version or slot."""
-        slot, number = _place(version)
+        slot, number = place_of(version)
         secret_id = dict(self._slots.alive()).get(slot)
         if secret_id is None:
             return None
-        found = self._vault.read(self._slots.names[slot], secret_id, version_number=number)
-        return self._version(slot, found) if found else None
+        return self._contents.read(slot, secret_id, version_number=number)
 
     def read_generation(self, generation: int) -> SecretVersion | None:
         """The version that holds a generation; None if there is none, or it is about to be deleted.
@@ -159,7 +154,7 @@ class VaultRing:
         """Slot and version number of a generation."""
         found = ring.holder(self._seen, generation) if self._seen else None
         found = found or ring.holder(self._slots.look(), generation)
-        return _version_id(found[0].index, found[1].number) if found else ""
+        return version_id(found[0].index, found[1].number) if found else ""
 
     def prepare(self, generation: int, *, over: Sequence[SecretVersion] = ()) -> Callable[[str], Staged]:
         """Look where to stage. The write adds a PENDING version, unless a slot holds the generation in any stage.
@@ -170,7 +165,7 @@ class VaultRing:
         Raises:
             StoreQuotaExceededError: No slot has room.
         """
-        served = {_place(v.id)[0]: _seen_version(v) for v in over}
+        served = {place_of(v.id)[0]: _seen_version(v) for v in over}
         slot = self._next_slot(served, generation) if over else None
         if slot is None:
             slots = self._slots.look()
@@ -180,7 +175,7 @@ class VaultRing:
         if slot is None:
             raise StoreQuotaExceededError(store=self._vault.store, secret=self._names.secret)
         seen = served.get(slot.index)
-        return partial(self._put, slot, generation, _version_id(slot.index, seen.number) if seen else "")
+        return partial(self._put, slot, generation, version_id(slot.index, seen.number) if seen else "")
 
     def _next_slot(self, served: Mapping[int, Version], generation: int) -> Slot | None:
         chosen = ring.staging_slot(ring.as_seen(served, in_ring=self._slots.count), generation)
@@ -210,7 +205,7 @@ class VaultRing:
         Raises:
             LostCompareAndSetError: It serves something else, or does not hold the generation.
         """
-        index, number = _place(seen)
+        index, number = place_of(seen)
         lost = LostCompareAndSetError(
             store=self._vault.store, secret=self._names.secret, generation=generation
         )
@@ -239,9 +234,9 @@ class VaultRing:
         self._is_pruned = False
         serving = ring.serving(slots)
         if serving.current and serving.generation >= generation:
-            current = _version_id(serving.index, serving.current.number)
+            current = version_id(serving.index, serving.current.number)
             return Observed(generation=serving.generation, version=current, commit=None)
-        index, number = _place(seen)
+        index, number = place_of(seen)
         staged_in = [slot for slot in slots if slot.index == index]
         # Where it is known in which slot it was staged, a version of that name in another one is not meant.
         found = (ring.holder(staged_in, generation) if staged_in else None) or ring.holder(slots, generation)
@@ -251,7 +246,7 @@ class VaultRing:
             )
         slot, version = found
         edit = ring.edited_since(slots, slot, version, seen=number if slot.index == index else None)
-        replaces = _version_id(slot.index, edit.number) if edit else ""
+        replaces = version_id(slot.index, edit.number) if edit else ""
         return self._observed(serving.generation, slot, version, self._etag(slot, version), replaces=replaces)
 
     def _observed(
@@ -260,7 +255,7 @@ class VaultRing:
         name = self._slots.names[slot.index]
         return Observed(
             generation=generation,
-            version=_version_id(slot.index, version.number),
+            version=version_id(slot.index, version.number),
             replaces=replaces,
             commit=partial(self._vault.promote, name, slot.secret_id, version.number, etag=etag),
         )
@@ -283,7 +278,7 @@ class VaultRing:
         """
         slots = self._slots.look()
         found = ring.holder(slots, generation)
-        held = self._arrived(found[0], generation, version_number=found[1].number) if found else None
+        held = self._contents.arrived(found[0], generation, version_number=found[1].number) if found else None
         if held is None or held.text is None:
             raise StoreRejectedError(
                 store=self._vault.store, secret=self._names.secret, generation=generation
@@ -308,7 +303,7 @@ class VaultRing:
         now = self._slots.met(slot, generation)
         version = next(v for v in now.versions if v.generation == generation and not v.is_pending_deletion)
         edit = slot.current if slot.current and not slot.generation else None
-        replaces = _version_id(slot.index, edit.number) if edit else ""
+        replaces = version_id(slot.index, edit.number) if edit else ""
         return self._observed(slot.generation, slot, version, self._etag(slot, version), replaces=replaces)
 
     def _is_full(self, slot: Slot) -> StoreQuotaExceededError:
@@ -355,7 +350,7 @@ class VaultRing:
         What the other slots serve need not be read: before the promotion it was lower, and a run that has promoted
         something higher since then has taken the lock.
         """
-        index, number = _place(version)
+        index, number = place_of(version)
         secret_id = dict(self._slots.alive()).get(index)
         if secret_id is None:
             return False
@@ -383,16 +378,6 @@ class VaultRing:
                 etag = self._vault.state(name, slot.secret_id).etag
             self._vault.put_current(name, slot.secret_id, text, etag=etag)
 
-    # ---- contents, from the read side
-
-    def _version(self, slot: int, content: Content) -> SecretVersion:
-        return SecretVersion(
-            id=_version_id(slot, content.number),
-            generation=self._names.generation_of(content.name),
-            text=content.text,
-            created_at=content.created_at,
-        )
-
     def _read_generation(self, generation: int) -> SecretVersion | None:
         slots = self._slots.look()
         found = ring.holder(slots, generation)
@@ -401,43 +386,24 @@ class VaultRing:
             self._vault.state(self._slots.names[slots[0].index], slots[0].secret_id)
             return None
         slot, version = found
-        return self._arrived(slot, generation, version_number=version.number)
+        return self._contents.arrived(slot, generation, version_number=version.number)
 
     def _staged(self, slot: Slot, generation: int, *, is_new: bool, seen: str = "") -> Staged:
         name = self._names.name_of(generation)
 
         def read_back() -> SecretVersion:
             with self._slots.missing_if_empty():
-                return self._arrived(slot, generation, secret_version_name=name)
+                return self._contents.arrived(slot, generation, secret_version_name=name)
 
         return Staged(is_new=is_new, read_back=read_back, seen=seen)
-
-    def _arrived(self, slot: Slot, generation: int, **which: str | int) -> SecretVersion:
-        name = self._slots.names[slot.index]
-        deadline = self._clock.monotonic() + READ_BACK_TIMEOUT_SECONDS
-        while (found := self._vault.read(name, slot.secret_id, **which)) is None:
-            if self._clock.monotonic() >= deadline:
-                raise ReadSideLaggingError(store=self._vault.store, secret=name, generation=generation)
-            self._clock.sleep(POLL_SECONDS)
-        return self._version(slot.index, found)
 
     def _delete(self, slot: Slot, version: Version) -> None:
         at = self._clock.now() + DELETION_LEAD
         self._vault.schedule_deletion(self._slots.names[slot.index], slot.secret_id, version.number, at=at)
 
 
-def _version_id(slot: int, number: int) -> str:
-    return f"{slot}:{number}"
-
-
-def _place(version: str) -> tuple[int, int]:
-    """Slot and version number of a version id; (-1, 0) for a text that is none."""
-    index, _, number = version.partition(":")
-    return (int(index), int(number)) if index.isdecimal() and number.isdecimal() else (-1, 0)
-
-
 def _seen_version(served: SecretVersion) -> Version:
-    number = _place(served.id)[1]
+    number = place_of(served.id)[1]
     return Version(number=number, generation=served.generation, stages=frozenset({"CURRENT"}))
 
 
