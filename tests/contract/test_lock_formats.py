@@ -9,7 +9,7 @@ from lockstep.errors import FenceLostError, FirstEditionClaimError, NewerFormatE
 from lockstep.ports import Lock
 from sandbox.aws.server import AwsSandbox
 from tests.contract.aws_fixtures import TABLE, DynamoDbHarness
-from tests.contract.test_lock import FACTORIES, INTERVAL, LEASE, NOW, PLAN, SECOND, acquired, claim, claim_of
+from tests.contract.lock_case import FACTORIES, INTERVAL, LEASE, NOW, PLAN, SECOND, acquired, claim, claim_of
 from tests.support.builds import NEWER, OLDER, build
 
 FIRST_EDITION = {

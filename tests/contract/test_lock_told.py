@@ -12,7 +12,7 @@ from lockstep.errors import FenceLostError, FirstEditionClaimError, NewerFormatE
 from lockstep.model import Acquired, ChainHead, ClaimKind, Lease, LockRecord
 from lockstep.ports import Lock
 from tests.contract.harness import LockHarness
-from tests.contract.test_lock import (
+from tests.contract.lock_case import (
     FACTORIES,
     LEASE,
     NOW,
